@@ -1,0 +1,108 @@
+package inferd_test
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write deps/*.txt anew")
+
+// dependencies returns everything that a program links, on Linux.
+func dependencies(t *testing.T, program string) []string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "./cmd/"+program)
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list -deps %s: %v", program, err)
+	}
+	return strings.Fields(string(out))
+}
+
+// What a program must not reach, and why.
+var bans = []struct {
+	programs []string
+	banned   []string // import paths, and all below them
+	reason   string
+}{
+	{
+		[]string{"inferd", "inferdctl"},
+		[]string{"github.com/ebitengine/purego", "github.com/jupiterrider/ffi", "github.com/hybridgroup/yzma", module + "cmd/inferd-engine/internal"},
+		"only the engine's process loads native code: a crash there must not be ours, and a machine without libffi must be told so",
+	},
+	{
+		[]string{"inferd", "inferdctl", "inferd-engine"},
+		[]string{"testing"},
+		"test code does not ship",
+	},
+	{
+		[]string{"inferd-engine"},
+		[]string{"net/http"},
+		"the engine reads everybody's prompts and hostile models: it has no business with the network",
+	},
+	{
+		[]string{"inferdctl"},
+		[]string{module + "internal/daemon", module + "internal/server", module + "internal/worker", module + "internal/proc"},
+		"the operator's command is a client like any other",
+	},
+}
+
+func TestBans(t *testing.T) {
+	for _, ban := range bans {
+		for _, program := range ban.programs {
+			for _, dep := range dependencies(t, program) {
+				for _, banned := range ban.banned {
+					if dep == banned || strings.HasPrefix(dep, banned+"/") {
+						t.Errorf("%s links %s: %s", program, dep, ban.reason)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Of our own packages only the engine's binding is unsafe.
+func TestUnsafe(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		allowed := p.ImportPath == module+"cmd/inferd-engine/internal/llama"
+		if slices.Contains(p.Imports, "unsafe") && !allowed {
+			t.Errorf("%s imports unsafe", p.ImportPath)
+		}
+	}
+}
+
+// What is linked from outside the standard library is written down: a new dependency is
+// a line in a review, and one in docs/adr.
+func TestDependencies(t *testing.T) {
+	for _, program := range []string{"inferd", "inferdctl", "inferd-engine"} {
+		var outside []string
+		for _, dep := range dependencies(t, program) {
+			if strings.Contains(strings.Split(dep, "/")[0], ".") && !strings.HasPrefix(dep, module) {
+				outside = append(outside, dep)
+			}
+		}
+		slices.Sort(outside)
+		got := strings.Join(outside, "\n") + "\n"
+		golden := filepath.Join("deps", program+".txt")
+		if *update {
+			if err := os.MkdirAll("deps", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("%s links\n%s, written down is\n%s (go test . -run Dependencies -update)", program, got, want)
+		}
+	}
+}
