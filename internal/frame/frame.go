@@ -1,0 +1,149 @@
+// Package frame cuts a byte stream into messages and back: [Lines] for NDJSON,
+// [Prefixed] for length-prefixed frames. It knows nothing of what a message means,
+// and it never buffers more of one than the limit it was given.
+package frame
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Limit is the most bytes a message may have on every socket of the daemon:
+// 64 MiB, without the newline or the length before it.
+const Limit = 64 << 20
+
+// Kind is the type byte of a prefixed message. A line is always JSON.
+type Kind byte
+
+// Kinds.
+const (
+	JSON Kind = 1
+	Blob Kind = 2
+)
+
+// A TooLongError is returned for a message over the limit. The stream is then
+// unusable: the start of the next message cannot be found.
+type TooLongError struct{ Limit int }
+
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("frame exceeds %d byte cap", e.Limit)
+}
+
+// A MalformedError says where the stream stopped making sense.
+type MalformedError struct{ What string }
+
+func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
+
+// A Reader yields one message at a time; the slice is valid until the next call.
+// A stream that ends between messages reads io.EOF.
+type Reader interface {
+	ReadFrame() (Kind, []byte, error)
+}
+
+// A Watcher is a stream that is told when a message is under way, so that it can put
+// a limit to how long one may take. A Reader tells the stream that it reads from, if
+// that is one: true once the first byte of a message is there, false once the message
+// is whole or has failed.
+type Watcher interface {
+	InFrame(under bool)
+}
+
+// watcher returns the InFrame of r, or a function that does nothing.
+func watcher(r io.Reader) func(bool) {
+	if w, ok := r.(Watcher); ok {
+		return w.InFrame
+	}
+	return func(bool) {}
+}
+
+// A Writer sends one JSON message per call, in one Write.
+type Writer interface {
+	WriteFrame(msg []byte) error
+}
+
+// A Framing is a way to cut a stream: Lines or Prefixed.
+type Framing interface {
+	NewReader(r io.Reader, limit int) Reader
+	NewWriter(w io.Writer) Writer
+}
+
+// Lines ends each message with a newline. The last one before the end of the
+// stream may lack it.
+var Lines Framing = lines{}
+
+// Prefixed puts a length and a kind before each message.
+var Prefixed Framing = prefixed{}
+
+// keep is the largest buffer that a reader or writer holds on to between
+// messages, so that one huge message does not stay in memory for a connection's
+// whole life.
+const keep = 64 << 10
+
+func reuse(buf []byte) []byte {
+	if cap(buf) > keep {
+		return nil
+	}
+	return buf[:0]
+}
+
+type lines struct{}
+
+func (lines) NewReader(r io.Reader, limit int) Reader {
+	return &lineReader{br: bufio.NewReader(r), limit: limit, inFrame: watcher(r)}
+}
+
+func (lines) NewWriter(w io.Writer) Writer { return &lineWriter{w: w} }
+
+type lineReader struct {
+	br      *bufio.Reader
+	buf     []byte
+	limit   int
+	inFrame func(bool)
+}
+
+func (r *lineReader) ReadFrame() (Kind, []byte, error) {
+	r.buf = reuse(r.buf)
+	if _, err := r.br.Peek(1); err != nil {
+		return 0, nil, err
+	}
+	r.inFrame(true)
+	defer r.inFrame(false)
+	for {
+		if _, err := r.br.Peek(1); err != nil { // waits for whatever comes, not for a full buffer
+			if errors.Is(err, io.EOF) && len(r.buf) > 0 { // half-closed without a newline
+				return JSON, r.buf, nil
+			}
+			return 0, nil, err
+		}
+		part, _ := r.br.Peek(r.br.Buffered()) // what is there cannot fail
+		line, _, ended := bytes.Cut(part, newline)
+		if len(r.buf)+len(line) > r.limit {
+			return 0, nil, &TooLongError{r.limit}
+		}
+		r.buf = append(r.buf, line...)
+		taken := len(line)
+		if ended {
+			taken++
+		}
+		_, _ = r.br.Discard(taken) // it is there
+		if ended {
+			return JSON, r.buf, nil
+		}
+	}
+}
+
+var newline = []byte{'\n'}
+
+type lineWriter struct {
+	w   io.Writer
+	buf []byte
+}
+
+func (w *lineWriter) WriteFrame(msg []byte) error {
+	w.buf = append(append(reuse(w.buf), msg...), '\n')
+	_, err := w.w.Write(w.buf)
+	return err
+}

@@ -1,0 +1,121 @@
+package frame
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A prefixed message is
+//
+//	uvarint(len) kind:u8 payload[len]
+//
+// where the length is an unsigned LEB128 of at most five bytes that counts the
+// payload only.
+type prefixed struct{}
+
+// maxLenBytes is how many bytes the length before a message may take.
+const maxLenBytes = 5
+
+// AppendHead appends what stands before a payload of n bytes in the Prefixed
+// framing.
+func AppendHead(dst []byte, kind Kind, n int) []byte {
+	return append(binary.AppendUvarint(dst, uint64(n)), byte(kind))
+}
+
+func (prefixed) NewReader(r io.Reader, limit int) Reader {
+	return &prefixReader{r: bufio.NewReader(r), limit: limit, inFrame: watcher(r)}
+}
+
+func (prefixed) NewWriter(w io.Writer) Writer { return &prefixWriter{w: w} }
+
+type prefixReader struct {
+	r       *bufio.Reader
+	buf     []byte
+	limit   int
+	inFrame func(bool)
+}
+
+func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
+	if _, err := r.r.Peek(1); err != nil {
+		return 0, nil, err
+	}
+	r.inFrame(true)
+	defer r.inFrame(false)
+	n, err := r.readLen()
+	if err != nil {
+		return 0, nil, err
+	}
+	if n > uint64(r.limit) { // before anything is read or allocated for it
+		return 0, nil, &TooLongError{r.limit}
+	}
+	b, err := r.r.ReadByte()
+	if err != nil {
+		return 0, nil, torn(err, "mid-frame reading the type byte")
+	}
+	kind := Kind(b)
+	if kind != JSON && kind != Blob {
+		return 0, nil, &MalformedError{fmt.Sprintf("unknown frame-type byte 0x%02x", b)}
+	}
+	if err := r.readPayload(int(n)); err != nil {
+		return 0, nil, err
+	}
+	return kind, r.buf, nil
+}
+
+// readPayload fills r.buf with n bytes. It grows the buffer with what has really
+// arrived: a length alone makes nobody allocate 64 MiB.
+func (r *prefixReader) readPayload(n int) error {
+	r.buf = reuse(r.buf)
+	for len(r.buf) < n {
+		have := len(r.buf)
+		step := min(n-have, max(have, keep))
+		if cap(r.buf) < have+step {
+			grown := make([]byte, have, min(n, 2*(have+step)))
+			copy(grown, r.buf)
+			r.buf = grown
+		}
+		r.buf = r.buf[:have+step]
+		if _, err := io.ReadFull(r.r, r.buf[have:]); err != nil {
+			return torn(err, "mid-frame reading the payload")
+		}
+	}
+	return nil
+}
+
+// readLen reads the length. The stream does not end cleanly here: the first byte is
+// there.
+func (r *prefixReader) readLen() (uint64, error) {
+	var n uint64
+	for i := range maxLenBytes {
+		b, err := r.r.ReadByte()
+		if err != nil {
+			return 0, torn(err, "mid-length-varint")
+		}
+		n |= uint64(b&0x7f) << (7 * i)
+		if b < 0x80 {
+			return n, nil
+		}
+	}
+	return 0, &MalformedError{fmt.Sprintf("length varint exceeded %d bytes", maxLenBytes)}
+}
+
+func torn(err error, where string) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &MalformedError{"stream ended " + where}
+	}
+	return err
+}
+
+type prefixWriter struct {
+	w   io.Writer
+	buf []byte
+}
+
+func (w *prefixWriter) WriteFrame(msg []byte) error {
+	w.buf = append(AppendHead(reuse(w.buf), JSON, len(msg)), msg...)
+	_, err := w.w.Write(w.buf)
+	return err
+}

@@ -1,0 +1,43 @@
+package infer
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code classes a failure for the client. The set is closed.
+type Code string
+
+// Failure classes.
+const (
+	Invalid     Code = "invalid"     // the request is wrong; sending it again is no use
+	TooLarge    Code = "too large"   // over a limit of the surface
+	Busy        Code = "busy"        // no room now; the client decides when to try again
+	Unavailable Code = "unavailable" // no backend can take it now
+	Internal    Code = "internal"    // a fault of ours
+)
+
+// An Error is a failure with a class that a client may act on. Its text is told
+// to the client.
+type Error struct {
+	Code Code
+	Err  error // never nil
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf makes an error of class code. Its format may wrap with %w.
+func Errorf(code Code, format string, args ...any) error {
+	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
+}
+
+// CodeOf reports the class of err, Internal if it has none.
+func CodeOf(err error) Code {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return Internal
+}

@@ -1,0 +1,61 @@
+package task_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/task"
+)
+
+// climb has the shape of the daemon: stairs up, and the same stairs down.
+func climb(ctx context.Context, log *[]string, part func(context.Context) error) error {
+	step := func(s string) { *log = append(*log, s) }
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	step("+lock")
+	defer step("-lock")
+	admin := task.Go(ctx, fail, func(ctx context.Context) error { <-ctx.Done(); step("-admin"); return nil })
+	defer admin.Stop()
+	step("+admin")
+	engine := task.Go(ctx, fail, part)
+	defer engine.Stop()
+	step("+engine")
+	<-ctx.Done()
+	step("-surfaces")
+	return context.Cause(ctx)
+}
+
+func TestStairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := climb(ctx, &log, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		if got, want := strings.Join(log, " "), "+lock +admin +engine -surfaces -admin -lock"; got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAFailingPartEndsItsOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		dead := errors.New("the engine gave up")
+		if err := climb(t.Context(), &log, func(context.Context) error { return dead }); !errors.Is(err, dead) {
+			t.Errorf("climb = %v, want %v", err, dead)
+		}
+	})
+}
+
+func TestStopTwice(t *testing.T) {
+	part := task.Go(t.Context(), func(err error) { t.Error(err) }, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+	part.Stop()
+	part.Stop()
+}
