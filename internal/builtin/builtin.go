@@ -1,0 +1,155 @@
+// Package builtin makes the models that need no download: chain and loop, which
+// recite the alphabet, and tiny, which babbles at random. They are whole GGUF files
+// that llama.cpp loads like any other, the same bytes on every platform, so that a
+// first try and a test of the real engine need no network. It knows how such files
+// are made and kept; it knows neither the engine nor the daemon that asks for them.
+package builtin
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/gguf"
+)
+
+// A model is what is known of a model before it is made.
+type model struct {
+	name   string
+	digest string // SHA-256 of its file, in hex; a test makes it anew
+	file   func(name string) *gguf.File
+}
+
+var models = []model{
+	{"chain", "92625db9416ea141d62842a683c9e5db46ed0787bd6ce8a5b8c3c6663558085d", chain},
+	{"loop", "cf5ed50c8273e1eddde6ba8adf2d7561ce2a6db336a4b135a6afd0654d0cca66", loop},
+	{"tiny", "1743fb83a5268f96be930ca0e260b37257dc8f2cda28245e6361566d4e2c637c", tiny},
+}
+
+// Names returns the names of the models, sorted.
+func Names() []string {
+	names := make([]string, 0, len(models))
+	for _, m := range models {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// Has reports whether there is a model of that name.
+func Has(name string) bool {
+	_, err := find(name)
+	return err == nil
+}
+
+// Write writes the file of a model, 0.5 to 2 MB. The error for a name that is
+// unknown lists those that are known.
+func Write(name string, w io.Writer) error {
+	m, err := find(name)
+	if err != nil {
+		return err
+	}
+	if _, err := m.file(m.name).WriteTo(w); err != nil {
+		return fmt.Errorf("write built-in model %s: %w", name, err)
+	}
+	return nil
+}
+
+// Ensure returns the path of a file in dir that holds the model, and makes it there
+// unless it is there and whole. The folder is created, mode 0700, if it is missing.
+// A file appears under its name only when complete, so callers in several processes
+// do not disturb one another, and a failure leaves nothing behind. The error for a
+// name that is unknown lists those that are known.
+func Ensure(dir, name string) (string, error) {
+	m, err := find(name)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("folder of built-in models: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", fmt.Errorf("folder of built-in models: %w", err)
+	}
+	defer root.Close()
+	leaf := m.name + "-" + m.digest[:16] + ".gguf"
+	if !isWhole(root, leaf, m.digest) {
+		if err := m.save(root, leaf); err != nil {
+			return "", fmt.Errorf("make built-in model %s: %w", filepath.Join(dir, leaf), err)
+		}
+	}
+	return filepath.Join(dir, leaf), nil
+}
+
+func find(name string) (model, error) {
+	for _, m := range models {
+		if m.name == name {
+			return m, nil
+		}
+	}
+	return model{}, fmt.Errorf("no built-in model is called %q: there are %s", name, strings.Join(Names(), ", "))
+}
+
+// isWhole reports whether a file is there and has the digest. Whatever keeps us from
+// knowing is a no: making the file anew mends it, or fails with the reason.
+func isWhole(root *os.Root, leaf, digest string) bool {
+	info, err := root.Lstat(leaf)
+	if err != nil || !info.Mode().IsRegular() { // opening a named pipe would wait for ever
+		return false
+	}
+	f, err := root.Open(leaf)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return err == nil && hex.EncodeToString(sum.Sum(nil)) == digest
+}
+
+// save makes the file beside its place and moves it there. The folder is not synced:
+// a file lost with the power is made again.
+func (m model) save(root *os.Root, leaf string) (err error) {
+	var content bytes.Buffer
+	if _, err := m.file(m.name).WriteTo(&content); err != nil {
+		return err
+	}
+	if sum := sha256.Sum256(content.Bytes()); hex.EncodeToString(sum[:]) != m.digest {
+		return fmt.Errorf("internal error: its SHA-256 comes out as %x, not %s", sum, m.digest)
+	}
+	temp := "." + leaf + "." + rand.Text()
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close() // harmless if it was closed
+			err = errors.Join(err, root.Remove(temp))
+		}
+	}()
+	if _, err := f.Write(content.Bytes()); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := root.Rename(temp, leaf); err != nil {
+		// Windows refuses while another caller reads the file that it has just made.
+		if isWhole(root, leaf, m.digest) {
+			return root.Remove(temp)
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package builtin
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"github.com/inferd-go/inferd/internal/gguf"
+)
+
+const contextLength = 16384
+
+// chain answers with the alphabet's rest: after a letter the next one, after z the
+// end of its turn, after anything else an a.
+func chain(name string) *gguf.File {
+	return alphabet(name, func(int) int { return endOfTurn })
+}
+
+// loop is chain without an end: after z comes a again.
+func loop(name string) *gguf.File {
+	return alphabet(name, func(letter int) int { return letter - 'z' + 'a' })
+}
+
+// alphabet is a model whose attention and feed-forward networks write nothing: what
+// reaches the output is the last token itself, and the output looks up what follows
+// it. afterZ says that of z and Z.
+func alphabet(name string, afterZ func(letter int) int) *gguf.File {
+	// One dimension a token, and as many more as make a multiple of 32.
+	s := shape{embd: 288, layers: 1, ff: 32, heads: 9, kvHeads: 1, context: contextLength, fileType: allF32}
+	identity := func(row int, values []float32) { values[row] = 1 }
+	// The normalised hidden vector is the root of 288, or 17, at the last token's
+	// place: the token that follows is at 68, all others at 0.
+	const gain = 4
+	output := func(row int, values []float32) {
+		for token := range vocabulary {
+			if follower(token, afterZ) == row {
+				values[token] = gain
+			}
+		}
+	}
+	nothing := func(int, []float32) {}
+	return s.file(name, lastMessage, nil, weights{
+		embedding: f32(identity), output: f32(output), read: f32(nothing), write: f32(nothing),
+	})
+}
+
+// follower returns the token after a token.
+func follower(token int, afterZ func(letter int) int) int {
+	switch {
+	case token == 'z' || token == 'Z':
+		return afterZ(token)
+	case token >= 'a' && token < 'z', token >= 'A' && token < 'Z':
+		return token + 1
+	default:
+		return 'a'
+	}
+}
+
+// tiny is a llama with random weights: every byte is about as likely as any other
+// (8 bits of entropy at temperature 1), what it says depends on all that was said,
+// and it goes on for ever, for all practical purposes.
+func tiny(name string) *gguf.File {
+	s := shape{embd: 64, layers: 3, ff: 128, heads: 4, kvHeads: 2, context: contextLength, fileType: allF32}
+	r := rand.NewPCG(1, 2)
+	return s.file(name, chatML, nil, weights{
+		embedding: f32(func(_ int, values []float32) {
+			fillF32(r, values, 1)
+			values[quiet] = 4
+		}),
+		output: f32(func(row int, values []float32) {
+			if isControl(row) {
+				values[quiet] = -16
+				return
+			}
+			fillF32(r, values, 1.0/64) // so that σ is 0.018
+		}),
+		read: f32(func(_ int, values []float32) { fillF32(r, values, 1.0/8) }),
+		write: f32(func(row int, values []float32) {
+			if row != quiet {
+				fillF32(r, values, 1.0/8)
+			}
+		}),
+	})
+}
+
+// Big writes a model for measuring: a llama with 348 million random weights in
+// Q8_0 (316 million of which take part in every token), 370 MB. It has 32,000 tokens
+// of up to five characters, and it goes on for ever, as tiny does.
+func Big(w io.Writer) error {
+	const tokens = 32000
+	words := make([]string, tokens-vocabulary)
+	for i := range words {
+		letter := func(n int) byte { return 'a' + byte(n%26) }
+		words[i] = string(byteRunes()[' ']) + string([]byte{letter(i), letter(i / 26), letter(i / 26 / 26), letter(i / 26 / 26 / 26)})
+	}
+	s := shape{embd: 1024, layers: 24, ff: 2816, heads: 16, kvHeads: 8, context: contextLength, fileType: mostlyQ8}
+	r := rand.NewPCG(3, 4)
+	// Scales that are powers of two, as halves. The numbers they scale have a σ of 52.
+	const (
+		two2  uint16 = (15 - 2) << 10  // 2^-2
+		two6  uint16 = (15 - 6) << 10  // 2^-6
+		two11 uint16 = (15 - 11) << 10 // 2^-11
+	)
+	f := s.file("big", chatML, words, weights{
+		embedding: q8(func(_ int, blocks []gguf.Block) {
+			fillQ8(r, blocks, two6)
+			blocks[0].Q[quiet] = 127
+		}),
+		output: q8(func(row int, blocks []gguf.Block) {
+			if isControl(row) {
+				blocks[0].Scale = two2
+				blocks[0].Q[quiet] = -127
+				return
+			}
+			fillQ8(r, blocks, two11)
+		}),
+		read: q8(func(_ int, blocks []gguf.Block) { fillQ8(r, blocks, two11) }),
+		write: q8(func(row int, blocks []gguf.Block) {
+			if row != quiet {
+				fillQ8(r, blocks, two11)
+			}
+		}),
+	})
+	if _, err := f.WriteTo(w); err != nil {
+		return fmt.Errorf("write big model: %w", err)
+	}
+	return nil
+}
+
+// quiet is the dimension that every token's embedding sets alike and no layer writes.
+// By it the output knows, whatever was said, how to make a token unlikely.
+const quiet = 0
+
+func isControl(token int) bool { return token >= beginning && token < vocabulary }
+
+// A shape is the dimensions of a llama.
+type shape struct {
+	embd, layers, ff, heads, kvHeads uint64
+	context                          uint32
+	fileType                         uint32
+}
+
+// What a file's tensors are for the most part.
+const (
+	allF32   uint32 = 0
+	mostlyQ8 uint32 = 7
+)
+
+// A matrix adds a tensor of so many rows, each of length width.
+type matrix func(f *gguf.File, name string, width, rows uint64)
+
+func f32(fill func(row int, values []float32)) matrix {
+	return func(f *gguf.File, name string, width, rows uint64) { f.F32(name, fill, width, rows) }
+}
+
+func q8(fill func(row int, blocks []gguf.Block)) matrix {
+	return func(f *gguf.File, name string, width, rows uint64) { f.Q8(name, fill, width, rows) }
+}
+
+// The weights of a llama, apart from its norms, which are all one.
+type weights struct {
+	embedding, output matrix
+	read              matrix // those that read the residual stream: q, k, v, gate, up
+	write             matrix // those that write to it: attention's output and down
+}
+
+// file returns a whole llama. A fill that keeps state allows it to be written once.
+func (s shape) file(name, template string, words []string, w weights) *gguf.File {
+	f := new(gguf.File)
+	f.String("general.architecture", "llama")
+	f.String("general.name", "builtin-"+name)
+	f.Uint32("general.file_type", s.fileType)
+	f.Uint32("general.quantization_version", 2)
+	f.Uint32("llama.context_length", s.context)
+	f.Uint32("llama.embedding_length", uint32(s.embd))
+	f.Uint32("llama.block_count", uint32(s.layers))
+	f.Uint32("llama.feed_forward_length", uint32(s.ff))
+	f.Uint32("llama.attention.head_count", uint32(s.heads))
+	f.Uint32("llama.attention.head_count_kv", uint32(s.kvHeads))
+	f.Float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+	addVocabulary(f, template, words)
+
+	one := func(_ int, values []float32) {
+		for i := range values {
+			values[i] = 1
+		}
+	}
+	tokens := uint64(vocabulary + len(words))
+	kv := s.embd / s.heads * s.kvHeads
+	w.embedding(f, "token_embd.weight", s.embd, tokens)
+	for l := range s.layers {
+		block := fmt.Sprintf("blk.%d.", l)
+		f.F32(block+"attn_norm.weight", one, s.embd)
+		w.read(f, block+"attn_q.weight", s.embd, s.embd)
+		w.read(f, block+"attn_k.weight", s.embd, kv)
+		w.read(f, block+"attn_v.weight", s.embd, kv)
+		w.write(f, block+"attn_output.weight", s.embd, s.embd)
+		f.F32(block+"ffn_norm.weight", one, s.embd)
+		w.read(f, block+"ffn_gate.weight", s.embd, s.ff)
+		w.read(f, block+"ffn_up.weight", s.embd, s.ff)
+		w.write(f, block+"ffn_down.weight", s.ff, s.embd)
+	}
+	f.F32("output_norm.weight", one, s.embd)
+	w.output(f, "output.weight", s.embd, tokens)
+	return f
+}
+
+// fillF32 fills values with scale, a power of two, times numbers that are nearly
+// normal with a σ of 1.15: four integers added up. There is nothing to round, so that
+// every platform comes to the same bits.
+func fillF32(r *rand.PCG, values []float32, scale float32) {
+	for i := range values {
+		u := r.Uint64()
+		sum := int32(int16(u)) + int32(int16(u>>16)) + int32(int16(u>>32)) + int32(int16(u>>48))
+		values[i] = float32(sum) * (scale / (1 << 15))
+	}
+}
+
+// fillQ8 fills blocks with numbers from -127 to 127 that have a σ of 52: the mean
+// of two bytes, which is fast to make. Zero comes out most often.
+func fillQ8(r *rand.PCG, blocks []gguf.Block, scale uint16) {
+	for i := range blocks {
+		b := &blocks[i]
+		b.Scale = scale
+		for j := 0; j < len(b.Q); j += 4 {
+			u := r.Uint64()
+			for n := range 4 {
+				sum := int(u>>(16*n)&0xff) + int(u>>(16*n+8)&0xff)
+				b.Q[j+n] = int8(max(sum/2-128, -127))
+			}
+		}
+	}
+}

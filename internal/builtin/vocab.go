@@ -1,0 +1,110 @@
+package builtin
+
+import "github.com/inferd-go/inferd/internal/gguf"
+
+// The vocabulary of every model here: one token a byte, whose id is the byte, and
+// behind them the control tokens.
+const (
+	beginning = 256 + iota // of a text; never put in by itself
+	startOfTurn
+	endOfTurn
+	padding
+	vocabulary // how many tokens there are
+)
+
+// Kinds of tokens.
+const (
+	normalToken  int32 = 1
+	controlToken int32 = 3
+)
+
+// lastMessage is a chat template that puts nothing before, behind or around what was
+// said last.
+const lastMessage = `{{ messages[-1]['content'] }}`
+
+// chatML is a chat template that knows tools the way the Hermes models do.
+const chatML = `{%- if tools %}
+    {{- '<|im_start|>system\n' }}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- messages[0]['content'] + '\n\n' }}
+    {%- endif %}
+    {{- 'These functions may be called, one JSON object a line:\n<tools>' }}
+    {%- for tool in tools %}
+        {{- '\n' + (tool | tojson) }}
+    {%- endfor %}
+    {{- '\n</tools>\nA call is one JSON object with the function\'s name and its arguments:\n' }}
+    {{- '<tool_call>\n{"name": NAME, "arguments": OBJECT}\n</tool_call><|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message['role'] == 'system' and tools and loop.first %}
+        {#- it stands above, with the tools #}
+    {%- elif message['role'] == 'tool' %}
+        {{- '<|im_start|>tool\n<tool_response>\n' + message['content'] + '\n</tool_response><|im_end|>\n' }}
+    {%- else %}
+        {{- '<|im_start|>' + message['role'] }}
+        {%- if message['content'] or not message['tool_calls'] %}
+            {{- '\n' + message['content'] }}
+        {%- endif %}
+        {%- for call in message['tool_calls'] or [] %}
+            {%- set function = call['function'] or call %}
+            {{- '\n<tool_call>\n{"name": ' + (function['name'] | tojson) + ', "arguments": ' }}
+            {%- if function['arguments'] is string %}
+                {{- function['arguments'] }}
+            {%- else %}
+                {{- function['arguments'] | tojson }}
+            {%- endif %}
+            {{- '}\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif -%}`
+
+// addVocabulary adds the tokens and, behind them, words that no text is cut into.
+func addVocabulary(f *gguf.File, template string, words []string) {
+	var tokens []string
+	var kinds []int32
+	for _, r := range byteRunes() {
+		tokens = append(tokens, string(r))
+		kinds = append(kinds, normalToken)
+	}
+	for _, t := range []string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"} {
+		tokens = append(tokens, t)
+		kinds = append(kinds, controlToken)
+	}
+	for _, w := range words {
+		tokens = append(tokens, w)
+		kinds = append(kinds, normalToken)
+	}
+	f.String("tokenizer.ggml.model", "gpt2")
+	f.String("tokenizer.ggml.pre", "gpt-2")
+	f.Strings("tokenizer.ggml.tokens", tokens)
+	f.Int32s("tokenizer.ggml.token_type", kinds)
+	f.Strings("tokenizer.ggml.merges", nil) // the loader wants the key, and takes none
+	f.Uint32("tokenizer.ggml.bos_token_id", beginning)
+	f.Uint32("tokenizer.ggml.eos_token_id", endOfTurn)
+	f.Uint32("tokenizer.ggml.eot_token_id", endOfTurn)
+	f.Uint32("tokenizer.ggml.padding_token_id", padding)
+	f.Bool("tokenizer.ggml.add_bos_token", false)
+	f.String("tokenizer.chat_template", template)
+}
+
+// byteRunes returns the character that stands for each byte in a vocabulary of the
+// GPT-2 kind: the printable characters of Latin-1 for themselves, and for the other
+// bytes, in order, those from U+0100 on.
+func byteRunes() [256]rune {
+	var runes [256]rune
+	next := rune(256)
+	for b := range runes {
+		switch {
+		case b >= '!' && b <= '~', b >= 0xa1 && b <= 0xac, b >= 0xae:
+			runes[b] = rune(b)
+		default:
+			runes[b] = next
+			next++
+		}
+	}
+	return runes
+}
