@@ -1,0 +1,420 @@
+package broadcast_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/broadcast"
+	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/wire/admin"
+)
+
+// patience is how long something that must happen may take on a busy machine.
+const patience = 20 * time.Second
+
+// A house is a board that is told on a real socket.
+type house struct {
+	*status.Board
+	path string
+	end  func() error // ends Serve and returns what it returned
+}
+
+func open(t *testing.T, initial status.Event) *house {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "b") // the name of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &house{Board: status.NewBoard(initial), path: filepath.Join(dir, "admin.sock")}
+	ln, err := listen.Local(h.path, listen.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() {
+		served <- broadcast.Serve(ctx, ln, h.Board, slog.New(slog.DiscardHandler))
+	}()
+	h.end = sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-served:
+			return err
+		case <-time.After(patience):
+			return errors.New("Serve does not return")
+		}
+	})
+	t.Cleanup(func() {
+		if err := h.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// waitGoroutines waits until there are no more than there were: whoever has served a
+// connection has ended then, and closed it.
+func waitGoroutines(t *testing.T, before int) {
+	t.Helper()
+	for end := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+	}
+}
+
+// A client reads frames.
+type client struct {
+	t *testing.T
+	*net.UnixConn
+	lines *bufio.Reader
+}
+
+func (h *house) dial(t *testing.T) *client {
+	t.Helper()
+	nc, err := net.Dial("unix", h.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return &client{t, nc.(*net.UnixConn), bufio.NewReader(nc)}
+}
+
+func (c *client) next() string {
+	c.t.Helper()
+	line, err := c.lines.ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("read: %v after %q", err, line)
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+func (c *client) want(events ...status.Event) {
+	c.t.Helper()
+	for _, ev := range events {
+		if diff := cmp.Diff(string(admin.Encode(ev)), c.next()); diff != "" {
+			c.t.Fatalf("frame (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func (c *client) wantEnd() {
+	c.t.Helper()
+	if line, err := c.lines.ReadString('\n'); err != io.EOF || line != "" {
+		c.t.Fatalf("read %q, %v, want the end", line, err)
+	}
+}
+
+// event is a state that says which one it is, padded so that sockets fill up.
+func event(i int) status.Event {
+	return status.Loading{Backend: strings.Repeat("x", 4000), Phase: status.KVCache{NCtx: i}}
+}
+
+func TestNewcomerIsToldCapabilitiesAndThenTheState(t *testing.T) {
+	h := open(t, status.Starting{})
+	h.Publish(status.Capabilities{Backend: "gen", Accelerator: "cpu"})
+	h.Publish(status.Ready{})
+	h.Publish(status.Capabilities{Backend: "embed", Accelerator: "cpu"})
+	c := h.dial(t)
+	c.want(status.Capabilities{Backend: "embed", Accelerator: "cpu"}, status.Capabilities{Backend: "gen", Accelerator: "cpu"}, status.Ready{})
+	h.Publish(status.Draining{})
+	c.want(status.Draining{}) // and nothing between
+}
+
+func TestEarlyClientSeesTheBoot(t *testing.T) {
+	h := open(t, status.Starting{})
+	looks := status.Loading{Phase: status.CheckingLocal{Path: "/m/x.gguf"}}
+	h.Publish(looks)
+	a, b := h.dial(t), h.dial(t)
+	a.want(looks)
+	b.want(looks)
+	life := []status.Event{event(1), status.Capabilities{Backend: "gen"}, status.Ready{}}
+	for _, ev := range life {
+		h.Publish(ev)
+	}
+	a.want(life...)
+	b.want(life...)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.Publish(status.Draining{})
+	b.want(status.Draining{}) // that one has left disturbs nobody
+}
+
+func TestWhatClientsSayIsIgnored(t *testing.T) {
+	h := open(t, status.Starting{})
+	c := h.dial(t)
+	c.want(status.Starting{})
+	if _, err := c.Write([]byte(strings.Repeat("shutdown\n\x00{", 100_000))); err != nil { // more than a socket holds
+		t.Fatal(err)
+	}
+	h.Publish(status.Ready{})
+	c.want(status.Ready{})
+}
+
+func TestHalfClosedClientIsStillTold(t *testing.T) {
+	h := open(t, status.Starting{})
+	h.dial(t).want(status.Starting{}) // Serve runs
+	before := runtime.NumGoroutine()
+	c := h.dial(t)
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	c.want(status.Starting{})
+	for i := range 3 {
+		h.Publish(event(i))
+		c.want(event(i))
+	}
+	// Somebody who leaves after that is noticed, too.
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waitGoroutines(t, before)
+}
+
+func TestClientsThatLeaveAreNoticedInSilence(t *testing.T) {
+	h := open(t, status.Ready{})
+	first := h.dial(t)
+	first.want(status.Ready{})
+	before := runtime.NumGoroutine()
+	const n = 100
+	for i := range n {
+		c := h.dial(t)
+		if i%2 == 0 { // the others leave with the frame unread
+			c.want(status.Ready{})
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitGoroutines(t, before)
+	h.Publish(status.Draining{})
+	first.want(status.Draining{})
+}
+
+func TestLaggardGetsTheEndAndDisturbsNobody(t *testing.T) {
+	h := open(t, status.Starting{})
+	eager := h.dial(t)
+	eager.want(status.Starting{})
+	before := runtime.NumGoroutine()
+	lazy := h.dial(t)
+	lazy.want(status.Starting{}) // and no more
+	const n = 4 * status.Room
+	for i := range n {
+		h.Publish(event(i))
+		eager.want(event(i))
+	}
+	got := 0
+	for ; ; got++ { // what was told before is whole and in order
+		line, err := lazy.lines.ReadString('\n')
+		if err == io.EOF && line == "" {
+			break
+		}
+		if want := string(admin.Encode(event(got))) + "\n"; err != nil || line != want {
+			t.Fatalf("frame %d: %.60q, %v", got, line, err)
+		}
+	}
+	if got < status.Room || got >= n {
+		t.Errorf("the laggard got %d events of %d, want at least %d and an early end", got, n, status.Room)
+	}
+	waitGoroutines(t, before)
+}
+
+// The server's own end of the rule that nothing is lost or doubled between the backlog
+// and the stream.
+func TestJoiningIsAtomic(t *testing.T) {
+	const events = 1000
+	numbered := func(i int) status.Event { return status.Loading{Phase: status.KVCache{NCtx: i}} }
+	h := open(t, numbered(0))
+	witness := h.dial(t)
+	witness.want(numbered(0))
+	var all sync.WaitGroup
+	for w := range 8 {
+		all.Go(func() {
+			for last := 0; last < events; {
+				nc, err := net.Dial("unix", h.path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				lines := bufio.NewScanner(nc)
+				first := true
+				for n := 0; n < 5+w && last < events && lines.Scan(); n++ { // one that lags joins again
+					var i int
+					if _, err := fmt.Sscanf(lines.Text(), `{"id":"admin","n_ctx":%d,`, &i); err != nil {
+						t.Errorf("%q: %v", lines.Text(), err)
+					}
+					if !first && i != last+1 || i < last {
+						t.Errorf("after %d came %d", last, i)
+					}
+					first, last = false, i
+				}
+				_ = nc.Close()
+			}
+		})
+	}
+	for i := 1; i <= events; i++ {
+		h.Publish(numbered(i))
+		witness.want(numbered(i)) // it sees every one
+	}
+	all.Wait()
+}
+
+func TestLastWordsAreStillTold(t *testing.T) {
+	h := open(t, status.Starting{})
+	clients := []*client{h.dial(t), h.dial(t), h.dial(t)}
+	for _, c := range clients {
+		c.want(status.Starting{})
+	}
+	for i := range 100 {
+		h.Publish(event(i))
+	}
+	h.Publish(status.Draining{})
+	ended := make(chan error, 1)
+	go func() { ended <- h.end() }()
+	for _, c := range clients {
+		for i := range 100 {
+			c.want(event(i))
+		}
+		c.want(status.Draining{})
+		c.wantEnd()
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("unix", h.path); err == nil {
+		t.Error("the socket still accepts")
+	}
+}
+
+// pipes is a listener in memory. It gives out what it holds, errors too, and then waits.
+type pipes struct {
+	next   chan any
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipes(next ...any) *pipes {
+	p := &pipes{next: make(chan any, len(next)), closed: make(chan struct{})}
+	for _, n := range next {
+		p.next <- n
+	}
+	return p
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case n := <-p.next:
+		if err, ok := n.(error); ok {
+			return nil, err
+		}
+		return n.(net.Conn), nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
+
+func TestAcceptErrorsPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		ln := newPipes(syscall.EMFILE, syscall.EMFILE, syscall.ECONNABORTED, there)
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() {
+			served <- broadcast.Serve(ctx, ln, status.NewBoard(status.Ready{}), slog.New(slog.DiscardHandler))
+		}()
+		start := time.Now()
+		line, err := bufio.NewReader(here).ReadString('\n')
+		if err != nil || !strings.Contains(line, `"ready"`) {
+			t.Errorf("read %q, %v", line, err)
+		}
+		if took := time.Since(start); took == 0 || took > time.Second {
+			t.Errorf("served after %s, want a short pause", took)
+		}
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestListenerThatIsClosedByOthersIsAnError(t *testing.T) {
+	ln := newPipes()
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := broadcast.Serve(t.Context(), ln, status.NewBoard(status.Ready{}), slog.New(slog.DiscardHandler))
+	if !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve = %v, want %v", err, net.ErrClosed)
+	}
+}
+
+// A client whose connection is stuck in a write is let go: after a minute, and within a
+// second once the daemon stops.
+func TestClientThatNeverReadsIsLetGo(t *testing.T) {
+	for name, test := range map[string]struct {
+		stop bool
+		want time.Duration
+	}{
+		"while the daemon serves": {false, time.Minute},
+		"when the daemon stops":   {true, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				here, there := net.Pipe() // holds no byte: the first write is stuck
+				ln := newPipes(there)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				served := make(chan error, 1)
+				go func() {
+					served <- broadcast.Serve(ctx, ln, status.NewBoard(status.Ready{}), slog.New(slog.DiscardHandler))
+				}()
+				synctest.Wait()
+				start := time.Now()
+				if test.stop {
+					cancel()
+				}
+				// A write is discarded by the server, so it fails when the server closes.
+				for err := error(nil); err == nil; {
+					_, err = here.Write([]byte("."))
+					time.Sleep(time.Millisecond)
+				}
+				if got := time.Since(start); got < test.want || got > test.want+10*time.Millisecond {
+					t.Errorf("let go after %s, want %s", got, test.want)
+				}
+				cancel()
+				if err := <-served; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,152 @@
+package status_test
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+func TestSnapshotIsTheInitialState(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	if got, want := b.Snapshot(), status.Event(status.Starting{}); got != want {
+		t.Errorf("Snapshot = %#v, want %#v", got, want)
+	}
+}
+
+func TestPublishUpdatesTheSnapshotAndReachesEverybody(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	subs := []*status.Subscription{b.Subscribe(), b.Subscribe()}
+	b.Publish(status.Ready{})
+	for i, s := range subs {
+		defer s.Close()
+		if got, want := <-s.Events(), status.Event(status.Ready{}); got != want {
+			t.Errorf("subscriber %d got %#v, want %#v", i, got, want)
+		}
+	}
+	if got, want := b.Snapshot(), status.Event(status.Ready{}); got != want {
+		t.Errorf("Snapshot = %#v, want %#v", got, want)
+	}
+}
+
+func TestCapabilitiesDoNotReplaceTheState(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	b.Publish(status.Capabilities{Backend: "gen", Accelerator: "cpu"})
+	if got, want := b.Snapshot(), status.Event(status.Starting{}); got != want {
+		t.Errorf("Snapshot = %#v, want %#v", got, want)
+	}
+}
+
+func TestBacklogIsSortedCapabilitiesAndThenTheState(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	if diff := cmp.Diff([]status.Event{status.Starting{}}, subscribed(b)); diff != "" {
+		t.Errorf("before any entry is built (-want +got):\n%s", diff)
+	}
+	b.Publish(status.Capabilities{Backend: "rank"})
+	b.Publish(status.Ready{})
+	b.Publish(status.Capabilities{Backend: "embed"})
+	b.Publish(status.Capabilities{Backend: "gen"})
+	b.Publish(status.Capabilities{Backend: "gen", GPULayers: 99}) // the newest of an entry holds
+	want := []status.Event{
+		status.Capabilities{Backend: "embed"},
+		status.Capabilities{Backend: "gen", GPULayers: 99},
+		status.Capabilities{Backend: "rank"},
+		status.Ready{},
+	}
+	if diff := cmp.Diff(want, subscribed(b)); diff != "" {
+		t.Errorf("backlog (-want +got):\n%s", diff)
+	}
+}
+
+func subscribed(b *status.Board) []status.Event {
+	s := b.Subscribe()
+	defer s.Close()
+	return s.Backlog
+}
+
+func TestLaggardIsDroppedAndNobodyElseNotices(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	lazy, eager := b.Subscribe(), b.Subscribe()
+	defer lazy.Close()
+	defer eager.Close()
+	for i := range status.Room + 1 {
+		b.Publish(event(i))
+		if got := <-eager.Events(); got != event(i) {
+			t.Fatalf("the other got %v, want %v", got, event(i))
+		}
+	}
+	var got []status.Event
+	for ev := range lazy.Events() { // ends: the channel is closed
+		got = append(got, ev)
+	}
+	if len(got) != status.Room || got[0] != event(0) || got[status.Room-1] != event(status.Room-1) {
+		t.Errorf("the laggard got %d events, want the first %d and the end", len(got), status.Room)
+	}
+	b.Publish(status.Ready{})
+	if got := <-eager.Events(); got != (status.Ready{}) {
+		t.Errorf("afterwards the other got %v, want ready", got)
+	}
+}
+
+func TestCloseEndsOnlyItsOwnSubscription(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	gone, there := b.Subscribe(), b.Subscribe()
+	gone.Close()
+	gone.Close() // again is no harm
+	b.Publish(status.Ready{})
+	if ev, ok := <-gone.Events(); ok {
+		t.Errorf("a closed subscription got %v", ev)
+	}
+	if got := <-there.Events(); got != (status.Ready{}) {
+		t.Errorf("the other got %v, want ready", got)
+	}
+	there.Close()
+}
+
+// event is a state that says which one it is.
+func event(i int) status.Event {
+	return status.Loading{Backend: "gen", Phase: status.KVCache{NCtx: i}}
+}
+
+// Whenever somebody subscribes, the backlog ends with one event and the channel goes on
+// with the next: none is lost and none comes twice.
+func TestSubscribingIsAtomic(t *testing.T) {
+	const events = status.Room // so many that nobody can lag
+	for range 20 {
+		b := status.NewBoard(event(0))
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for last := 0; last < events; { // joins again and again, whenever it happens to
+					s := b.Subscribe()
+					last = number(s.Backlog[0])
+					for range min(3, events-last) {
+						ev := <-s.Events()
+						if number(ev) != last+1 {
+							t.Errorf("after %d came %v", last, ev)
+						}
+						last++
+					}
+					s.Close()
+				}
+			})
+		}
+		for i := range events {
+			b.Publish(event(i + 1))
+			runtime.Gosched()
+		}
+		all.Wait()
+	}
+}
+
+func number(ev status.Event) int {
+	if l, ok := ev.(status.Loading); ok {
+		if kv, ok := l.Phase.(status.KVCache); ok {
+			return kv.NCtx
+		}
+	}
+	return -1
+}

@@ -1,0 +1,191 @@
+package admin_test
+
+import (
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/wire/admin"
+)
+
+// goldens are frames byte for byte. Those of the contract have no backend: clients of
+// the reference never saw one.
+var goldens = map[string]struct {
+	ev   status.Event
+	want string
+}{
+	"starting": {
+		status.Starting{},
+		`{"id":"admin","status":"starting","type":"status"}`,
+	},
+	"looks for the model": {
+		status.Loading{Phase: status.CheckingLocal{Path: "/home/u/.local/share/models/blobs/sha256/30/30d1/data"}},
+		`{"id":"admin","path":"/home/u/.local/share/models/blobs/sha256/30/30d1/data","phase":"checking_local","status":"loading_model","type":"status"}`,
+	},
+	"a mock has a pseudo-path": {
+		status.Loading{Phase: status.CheckingLocal{Path: "(mock)"}},
+		`{"id":"admin","path":"(mock)","phase":"checking_local","status":"loading_model","type":"status"}`,
+	},
+	"downloads": {
+		status.Loading{Phase: status.Download{Done: 33554432, Total: 5126304928, URL: "https://models.example/x.gguf?a=1&b=<2>"}},
+		`{"downloaded_bytes":33554432,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf?a=1&b=<2>","status":"loading_model","total_bytes":5126304928,"type":"status"}`,
+	},
+	"downloads, nobody knows how much": {
+		status.Loading{Phase: status.Download{URL: "https://models.example/x.gguf"}},
+		`{"downloaded_bytes":0,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf","status":"loading_model","total_bytes":null,"type":"status"}`,
+	},
+	"verifies": {
+		status.Loading{Phase: status.Verify{Path: "/m/data"}},
+		`{"id":"admin","path":"/m/data","phase":"verify","status":"loading_model","type":"status"}`,
+	},
+	"puts a wrong file aside": {
+		status.Loading{Phase: status.Quarantine{Path: "/m/data", Expected: "30d1", Actual: "beef", MovedTo: "/m/q/beef"}},
+		`{"actual_sha256":"beef","expected_sha256":"30d1","id":"admin","path":"/m/data","phase":"quarantine","quarantine_path":"/m/q/beef","status":"loading_model","type":"status"}`,
+	},
+	"maps the weights": {
+		status.Loading{Phase: status.Mmap{Path: "/m/data"}},
+		`{"id":"admin","path":"/m/data","phase":"mmap","status":"loading_model","type":"status"}`,
+	},
+	"makes the cache": {
+		status.Loading{Phase: status.KVCache{NCtx: 8192}},
+		`{"id":"admin","n_ctx":8192,"phase":"kv_cache","status":"loading_model","type":"status"}`,
+	},
+	"ready":    {status.Ready{}, `{"id":"admin","status":"ready","type":"status"}`},
+	"draining": {status.Draining{}, `{"id":"admin","status":"draining","type":"status"}`},
+
+	"capabilities without anything unknown": {
+		status.Capabilities{Backend: "mock", V2: true, Thinking: true, Embed: true, Accelerator: "cpu"},
+		`{"accelerator":"cpu","audio":false,"backend":"mock","embed":true,"gpu_layers":0,"id":"admin","status":"capabilities","thinking":true,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
+	},
+	"capabilities with everything": {
+		status.Capabilities{
+			Backend: "gen", V2: true, Vision: true, Audio: true, Tools: true, Thinking: true, Embed: true, Rerank: true,
+			Accelerator: "cuda", GPULayers: 99, DeviceName: "Some GPU", VRAMBytes: 17179869184, AudioRate: 16000,
+		},
+		`{"accelerator":"cuda","audio":true,"audio_sample_rate":16000,"backend":"gen","device_name":"Some GPU","embed":true,"gpu_layers":99,"id":"admin","rerank":true,"status":"capabilities","thinking":true,"tools":true,"type":"status","v2":true,"vision":true,"vram_total_bytes":17179869184,"wire_version":1}`,
+	},
+
+	"added: whose model is loaded, and how far": {
+		status.Loading{Backend: "gen", Phase: status.Mmap{Path: "/m/data", Progress: 0.25}},
+		`{"backend":"gen","id":"admin","path":"/m/data","phase":"mmap","progress":0.25,"status":"loading_model","type":"status"}`,
+	},
+	"added: an engine is being replaced": {
+		status.Restarting{Backend: "gen", Phase: status.EngineExited{Reason: "killed by SIGKILL"}},
+		`{"backend":"gen","id":"admin","phase":"engine_exited","reason":"killed by SIGKILL","status":"restarting","type":"status"}`,
+	},
+	"added: an engine was given up": {
+		status.Restarting{Backend: "gen", Phase: status.GaveUp{Reason: `it said "no"`}},
+		`{"backend":"gen","id":"admin","phase":"gave_up","reason":"it said \"no\"","status":"restarting","type":"status"}`,
+	},
+	"restarting without a phase": {
+		status.Restarting{Backend: "gen"},
+		`{"backend":"gen","id":"admin","status":"restarting","type":"status"}`,
+	},
+	"a path that is not UTF-8": {
+		status.Loading{Phase: status.Verify{Path: "/m/\xff\n"}},
+		`{"id":"admin","path":"/m/` + "\uFFFD" + `\n","phase":"verify","status":"loading_model","type":"status"}`,
+	},
+	"progress past the end is the end": {
+		status.Loading{Phase: status.Mmap{Path: "p", Progress: math.Inf(1)}},
+		`{"id":"admin","path":"p","phase":"mmap","progress":1,"status":"loading_model","type":"status"}`,
+	},
+	"progress that is no number is left out": {
+		status.Loading{Phase: status.Mmap{Path: "p", Progress: math.NaN()}},
+		`{"id":"admin","path":"p","phase":"mmap","status":"loading_model","type":"status"}`,
+	},
+}
+
+func TestEncode(t *testing.T) {
+	for name, test := range goldens {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, string(admin.Encode(test.ev))); diff != "" {
+				t.Errorf("frame (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDecode(t *testing.T) {
+	for name, test := range map[string]struct {
+		line string
+		want admin.Frame
+	}{
+		"a lifecycle frame": {
+			`{"id":"admin","status":"ready","type":"status"}`,
+			admin.Frame{Status: admin.Ready},
+		},
+		"a phase": {
+			`{"backend":"gen","id":"admin","phase":"gave_up","reason":"why","status":"restarting","type":"status"}`,
+			admin.Frame{Status: admin.Restarting, Phase: "gave_up", Backend: "gen", Reason: "why"},
+		},
+		"members and words that nobody knows": {
+			` {"status":"dreaming", "phase":"rem","of":{"sheep":[1,2.50]}}` + "\r",
+			admin.Frame{Status: "dreaming", Phase: "rem"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			line := []byte(test.line)
+			got, err := admin.Decode(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(line) // the reader uses it again
+			test.want.Line = []byte(test.line)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("frame (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, line := range map[string]string{
+		"nothing":           "",
+		"broken JSON":       `{"status":"ready"`,
+		"an array":          `["ready"]`,
+		"a frame of no use": `{"id":"admin","type":"status"}`,
+		"a wrong type":      `{"status":5}`,
+		"two at once":       `{"status":"ready"}{"status":"ready"}`,
+		"a doubled member":  `{"status":"ready","status":"draining"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := admin.Decode([]byte(line)); err == nil {
+				t.Errorf("Decode = %+v, want an error", got)
+			}
+		})
+	}
+}
+
+// Only what says the daemon's state ends the reading of "inferdctl status".
+func TestLifecycle(t *testing.T) {
+	for name, test := range goldens {
+		_, capabilities := test.ev.(status.Capabilities)
+		frame, err := admin.Decode([]byte(test.want))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got, want := frame.Lifecycle(), !capabilities; got != want {
+			t.Errorf("%s: Lifecycle = %v, want %v", name, got, want)
+		}
+	}
+	if (admin.Frame{Status: "dreaming"}).Lifecycle() {
+		t.Error("an unknown status counts as lifecycle")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, test := range goldens {
+		f.Add([]byte(test.want))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		frame, err := admin.Decode(line)
+		if err != nil {
+			return
+		}
+		if frame.Status == "" || !cmp.Equal(frame.Line, line) {
+			t.Errorf("Decode(%q) = %+v", line, frame)
+		}
+	})
+}
