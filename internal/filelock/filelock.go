@@ -1,0 +1,71 @@
+// Package filelock lets one process at a time hold a path. The kernel keeps the lock,
+// so it ends with the process, however that ends; the file itself says nothing and
+// stays. The package does not know what the lock stands for.
+package filelock
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// errHeld is what the platform's lock returns if another process has it.
+var errHeld = errors.New("held by another process")
+
+// A Lock is held until it is released or the process ends.
+type Lock struct{ file *os.File }
+
+// Acquire takes the lock at path without waiting. The file and its folders are created
+// if need be, for the user alone; what the file holds is left as it is. A path that is
+// a symbolic link or not a regular file is refused.
+//
+// Child processes do not inherit the lock: the file is closed when they start.
+func Acquire(path string) (*Lock, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("create the folder of the lock: %w", err)
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("look at the lock: %w", err)
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, fmt.Errorf("lock path is a symlink (refused): %s", path)
+	case !info.Mode().IsRegular():
+		return nil, notRegular(path)
+	}
+	// What was just seen may have been replaced: noFollow refuses a link, and
+	// the file that was opened is looked at once more.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	if err := take(file); err != nil {
+		file.Close()
+		if errors.Is(err, errHeld) {
+			return nil, fmt.Errorf("another inferd-daemon already holds the lock at %s", path)
+		}
+		return nil, err
+	}
+	return &Lock{file: file}, nil
+}
+
+func take(file *os.File) error {
+	switch info, err := file.Stat(); {
+	case err != nil:
+		return fmt.Errorf("look at the lock: %w", err)
+	case !info.Mode().IsRegular():
+		return notRegular(file.Name())
+	}
+	if err := lock(file); err != nil {
+		return fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+	return nil
+}
+
+func notRegular(path string) error { return fmt.Errorf("lock path is not a regular file: %s", path) }
+
+// Release gives the lock up. The file stays: were it removed, somebody who waits with
+// the old one open and somebody who makes a new one could both hold "the" lock.
+func (l *Lock) Release() { l.file.Close() }

@@ -1,0 +1,55 @@
+// Package listen opens the local sockets that clients connect to, connects to them, and
+// tells when a client has hung up. It knows folders, modes and groups; it does not know
+// what is spoken on a connection, nor which socket is whose default (see package paths).
+package listen
+
+import (
+	"context"
+	"io/fs"
+	"net"
+)
+
+// Options say who may connect to a socket. The zero value admits this user alone.
+type Options struct {
+	Mode  fs.FileMode // of the socket; 0 means 0600
+	Group string      // name of the group of the socket and of a folder made for it; empty leaves it
+}
+
+// Local listens on the socket at path. The path holds either what was there before or a
+// socket with its final mode and group that accepts already, nothing in between. The
+// listener's connections are *net.UnixConn. Closing it removes the socket, unless
+// somebody else has put another one there by then.
+//
+// What was at the path is replaced; only a symbolic link and a folder are refused.
+// Whether a daemon still listens on an old socket must be known before, by a lock. The
+// folder is made as by [Folder]. On Windows Local fails.
+func Local(path string, opt Options) (net.Listener, error) {
+	if opt.Mode == 0 {
+		opt.Mode = 0o600
+	}
+	return local(path, opt)
+}
+
+// Folder makes a folder for sockets, and what is missing above it: 0700, or 0750 and
+// that group if one is named. One that exists is left as it is, and refused if it
+// belongs to somebody who is neither this user nor root. On Windows, where pipes have
+// no folder, it does nothing.
+func Folder(dir, group string) error { return folder(dir, group) }
+
+// Dial connects to the socket at path; the connection is a *net.UnixConn. A folder that
+// carries our uid in its name, as the default one below /tmp does, must be ours. On
+// Windows Dial fails.
+func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx, path) }
+
+// AwaitHangUp waits until the peer has closed nc, both ways, and returns nil then, also
+// if it was so from the start and no matter what of its bytes is still unread. A peer
+// that has only closed its sending half is still there: it waits for its answer. If ctx
+// ends first, AwaitHangUp returns the cause; if nc is closed on our side, [net.ErrClosed].
+//
+// Nothing else may read nc or set its read deadline meanwhile; writing is free. No byte
+// is consumed, and when AwaitHangUp has returned, nc can be read as before and has no
+// read deadline.
+//
+// Where the two kinds of closing cannot be told apart it returns [errors.ErrUnsupported]
+// at once: on everything but Unix sockets, and anywhere but on Linux.
+func AwaitHangUp(ctx context.Context, nc net.Conn) error { return awaitHangUp(ctx, nc) }

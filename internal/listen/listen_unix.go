@@ -1,0 +1,295 @@
+//go:build unix
+
+package listen
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A socket is made in a folder of its own beside its place, where nobody else can reach
+// it until it is finished, and then renamed. Both names are short, because together
+// they count against the limit of a socket's path: "<folder>/.infXXXX/s" is no longer
+// than "<folder>/infer.sock".
+const (
+	roomPrefix = ".inf"
+	roomRandom = 4 // characters
+	roomSocket = "s"
+)
+
+// maxPath leaves room for the NUL that clients written in C need.
+const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
+
+const noGroup = -1
+
+func local(path string, opt Options) (net.Listener, error) {
+	dir := filepath.Dir(path)
+	if err := checkLength(path, filepath.Join(dir, roomName(), roomSocket)); err != nil {
+		return nil, err
+	}
+	gid, err := groupID(opt.Group)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeFolder(dir, gid); err != nil {
+		return nil, err
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("look at the uds path: %w", err)
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, fmt.Errorf("uds path is a symlink (refused): %s", path)
+	case info.IsDir():
+		return nil, fmt.Errorf("uds path is a folder: %s", path)
+	}
+	if err := sweep(dir); err != nil {
+		return nil, fmt.Errorf("sweep the folder of the socket: %w", err)
+	}
+	for attempt := 1; ; attempt++ {
+		ln, err := bind(path, opt.Mode, gid)
+		// Between a room's creation and its lock somebody else may sweep it; a name may
+		// be taken.
+		if attempt < 10 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", path, err)
+		}
+		return ln, nil
+	}
+}
+
+// checkLength refuses what does not fit into a socket's address. The system only says
+// "invalid argument".
+func checkLength(names ...string) error {
+	for _, name := range names {
+		if len(name) > maxPath {
+			return fmt.Errorf("uds path has %d bytes, but the system allows %d: %s", len(name), maxPath, name)
+		}
+	}
+	if names[0] == "" {
+		return errors.New("uds path is empty")
+	}
+	return nil
+}
+
+// bind makes the socket and puts it at path.
+func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
+	room := filepath.Join(filepath.Dir(path), roomName())
+	if err := os.Mkdir(room, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.Remove(room)
+	lock, err := lockRoom(room)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+
+	temp := filepath.Join(room, roomSocket)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false) // it would remove temp, which is not there any more
+	info, err := finish(temp, path, mode, gid)
+	if err != nil {
+		os.Remove(temp)
+		ln.Close()
+		return nil, err
+	}
+	return &listener{UnixListener: ln, path: path, made: info}, nil
+}
+
+// finish gives the socket its owner and its mode, and then its name.
+func finish(temp, path string, mode fs.FileMode, gid int) (fs.FileInfo, error) {
+	if err := grant(temp, mode, gid); err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(temp)
+	if err != nil {
+		return nil, err
+	}
+	return info, os.Rename(temp, path)
+}
+
+// grant sets group and mode; the group first, because setting it may take bits away.
+func grant(name string, mode fs.FileMode, gid int) error {
+	if gid != noGroup {
+		if err := os.Chown(name, -1, gid); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(name, mode)
+}
+
+func roomName() string { return roomPrefix + strings.ToLower(rand.Text()[:roomRandom]) }
+
+// lockRoom holds a room for as long as the file is open, or this process lives. If
+// somebody else has it already, it is being swept.
+func lockRoom(room string) (*os.File, error) {
+	f, err := os.OpenFile(room, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fs.ErrNotExist
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// sweep removes the rooms that processes have left which were killed while they made a
+// socket. Only names of our kind go, and of them only what a room looks like.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if len(e.Name()) != len(roomPrefix)+roomRandom || !strings.HasPrefix(e.Name(), roomPrefix) || !e.IsDir() {
+			continue
+		}
+		room := filepath.Join(dir, e.Name())
+		lock, err := lockRoom(room)
+		if err != nil {
+			continue // somebody works there, or it is not ours
+		}
+		temp := filepath.Join(room, roomSocket)
+		if info, err := os.Lstat(temp); err == nil && info.Mode()&fs.ModeSocket != 0 {
+			os.Remove(temp)
+		}
+		os.Remove(room) // fails if there is anything else in it
+		lock.Close()
+	}
+	return nil
+}
+
+// A listener removes its socket when it is closed.
+type listener struct {
+	*net.UnixListener
+	path string
+	made fs.FileInfo // of the socket file
+	once sync.Once
+}
+
+// Addr is the place of the socket, not the one where it was made.
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Close removes the socket and ends Accept. The file goes first: as long as the socket
+// is open, no other file can get its inode, which is what we know it by.
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.made) {
+			os.Remove(l.path)
+		}
+	})
+	return l.UnixListener.Close()
+}
+
+func folder(dir, group string) error {
+	gid, err := groupID(group)
+	if err != nil {
+		return err
+	}
+	return makeFolder(dir, gid)
+}
+
+func makeFolder(dir string, gid int) error {
+	err := checkFolder(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := mkdirAll(dir, gid); err != nil {
+		return fmt.Errorf("create the folder of the socket: %w", err)
+	}
+	return checkFolder(dir) // somebody else may have been faster
+}
+
+func mkdirAll(dir string, gid int) error {
+	parent := filepath.Dir(dir)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := mkdirAll(parent, gid); err != nil {
+			return err
+		}
+	}
+	switch err := os.Mkdir(dir, 0o700); {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err != nil:
+		return err
+	case gid == noGroup:
+		return nil
+	}
+	return grant(dir, 0o750, gid)
+}
+
+// checkFolder refuses a folder that a stranger could replace our socket in. Both a link
+// and what it leads to must be ours.
+func checkFolder(dir string) error {
+	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := look(dir)
+		if err != nil {
+			return fmt.Errorf("look at the folder of the socket: %w", err)
+		}
+		if owner, ok := info.Sys().(*syscall.Stat_t); ok && isStranger(owner.Uid) {
+			return fmt.Errorf("folder %s belongs to another user (uid %d): refused", dir, owner.Uid)
+		}
+		if !info.IsDir() && info.Mode()&fs.ModeSymlink == 0 {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+	}
+	return nil
+}
+
+// isStranger reports whether we have no reason to trust uid. Root can do as it likes
+// with our files anyway.
+func isStranger(uid uint32) bool { return uid != 0 && int(uid) != os.Getuid() }
+
+// groupID returns noGroup if there is no name.
+func groupID(name string) (int, error) {
+	if name == "" {
+		return noGroup, nil
+	}
+	g, err := user.LookupGroup(name)
+	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
+		return 0, fmt.Errorf("group not found: %s", name)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up group %s: %w", name, err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+func dial(ctx context.Context, path string) (net.Conn, error) {
+	if err := checkLength(path); err != nil {
+		return nil, err
+	}
+	if dir := filepath.Dir(path); filepath.Base(dir) == "inferd-"+strconv.Itoa(os.Getuid()) {
+		if err := checkFolder(dir); err != nil {
+			return nil, err
+		}
+	}
+	if path[0] == '@' {
+		path = "./" + path // else it would name a socket that is no file
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", path)
+}

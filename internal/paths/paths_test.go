@@ -1,0 +1,144 @@
+package paths_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+func env(goos string, vars map[string]string) paths.Env {
+	return paths.Env{GOOS: goos, Getenv: func(name string) string { return vars[name] }, UID: 1000}
+}
+
+func TestRunDir(t *testing.T) {
+	for name, test := range map[string]struct {
+		env  paths.Env
+		want string
+	}{
+		"linux: the runtime folder of the session": {
+			env("linux", map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000", "HOME": "/home/u"}),
+			"/run/user/1000/inferd",
+		},
+		"linux: an empty variable counts as unset": {
+			env("linux", map[string]string{"XDG_RUNTIME_DIR": "", "HOME": "/home/u"}), "/home/u/.inferd/run",
+		},
+		"linux: without a home": {env("linux", nil), "/tmp/inferd-1000"},
+		"mac: the temporary folder of the user, which ends in a slash": {
+			env("darwin", map[string]string{"TMPDIR": "/var/folders/ab/T/", "HOME": "/Users/u"}), "/var/folders/ab/T/inferd",
+		},
+		"mac: without one": {env("darwin", map[string]string{"HOME": "/Users/u"}), "/tmp/inferd-1000"},
+		"another Unix":     {env("freebsd", map[string]string{"HOME": "/home/u"}), "/tmp/inferd-1000"},
+		"windows": {
+			env("windows", map[string]string{"LOCALAPPDATA": `C:\Users\u\AppData\Local`}), `C:\Users\u\AppData\Local\inferd`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := test.env.RunDir(); got != test.want {
+				t.Errorf("RunDir = %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSocket(t *testing.T) {
+	unix := env("linux", map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000"})
+	windows := env("windows", nil)
+	for leaf, pipe := range map[string]string{
+		paths.V1Leaf:      `\\.\pipe\inferd-infer`,
+		paths.V2Leaf:      `\\.\pipe\inferd-infer-v2`,
+		paths.LPLeaf:      `\\.\pipe\inferd`,
+		paths.EmbedLeaf:   `\\.\pipe\inferd-infer-embed`,
+		paths.RerankLeaf:  `\\.\pipe\inferd-infer-rerank`,
+		paths.AdminLeaf:   `\\.\pipe\inferd-admin`,
+		paths.ControlLeaf: `\\.\pipe\inferd-control`,
+	} {
+		if got, want := unix.Socket(leaf), "/run/user/1000/inferd/"+leaf; got != want {
+			t.Errorf("Socket(%q) = %q, want %q", leaf, got, want)
+		}
+		if got := windows.Socket(leaf); got != pipe {
+			t.Errorf("Socket(%q) on Windows = %q, want %q", leaf, got, pipe)
+		}
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	type places struct{ Lock, Config, Data, Engine, Models, Builtin string }
+	for name, test := range map[string]struct {
+		env  paths.Env
+		want places
+	}{
+		"linux": {
+			env("linux", map[string]string{"HOME": "/home/u"}),
+			places{
+				Lock: "/home/u/.inferd/run/inferd.lock", Config: "/home/u/.inferd/config.json",
+				Data: "/home/u/.local/share/inferd", Engine: "/home/u/.local/share/inferd/engine/0.5.0",
+				Models: "/home/u/.local/share/models", Builtin: "/home/u/.cache/inferd/builtin",
+			},
+		},
+		"linux with folders of its own": {
+			env("linux", map[string]string{
+				"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1000", "XDG_DATA_HOME": "/data", "XDG_CACHE_HOME": "/cache",
+				"MODELS_HOME": "/models",
+			}),
+			places{
+				Lock: "/run/user/1000/inferd/inferd.lock", Config: "/home/u/.inferd/config.json",
+				Data: "/data/inferd", Engine: "/data/inferd/engine/0.5.0",
+				Models: "/models", Builtin: "/cache/inferd/builtin",
+			},
+		},
+		"linux: relative folders are ignored, and no home is nowhere": {
+			env("linux", map[string]string{"XDG_DATA_HOME": "data", "XDG_CACHE_HOME": "cache"}),
+			places{
+				Lock: "/tmp/inferd-1000/inferd.lock", Config: "/nonexistent/.inferd/config.json",
+				Data: "/nonexistent/.local/share/inferd", Engine: "/nonexistent/.local/share/inferd/engine/0.5.0",
+				Models: "/nonexistent/.local/share/models", Builtin: "/nonexistent/.cache/inferd/builtin",
+			},
+		},
+		"mac": {
+			env("darwin", map[string]string{"HOME": "/Users/u", "TMPDIR": "/var/folders/ab/T/"}),
+			places{
+				Lock: "/var/folders/ab/T/inferd/inferd.lock", Config: "/Users/u/.inferd/config.json",
+				Data:   "/Users/u/Library/Application Support/inferd",
+				Engine: "/Users/u/Library/Application Support/inferd/engine/0.5.0",
+				Models: "/Users/u/Library/Application Support/models", Builtin: "/Users/u/Library/Caches/inferd/builtin",
+			},
+		},
+		"windows": {
+			env("windows", map[string]string{"USERPROFILE": `C:\Users\u`}),
+			places{
+				Lock: `C:\Users\u\AppData\Local\inferd\inferd.lock`, Config: `C:\Users\u\.inferd\config.json`,
+				Data: `C:\Users\u\AppData\Local\inferd`, Engine: `C:\Users\u\AppData\Local\inferd\engine\0.5.0`,
+				Models: `C:\Users\u\AppData\Local\models`, Builtin: `C:\Users\u\AppData\Local\inferd\cache\builtin`,
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := test.env
+			got := places{e.Lock(), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir()}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("places (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDefaultIsThisProcess(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("TMPDIR", os.Getenv("XDG_RUNTIME_DIR"))
+	t.Setenv("LOCALAPPDATA", os.Getenv("XDG_RUNTIME_DIR"))
+	e := paths.Default()
+	if got, want := e.RunDir(), filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "inferd"); got != want {
+		t.Errorf("RunDir = %q, want %q", got, want)
+	}
+	if e.GOOS != runtime.GOOS || e.UID != os.Getuid() {
+		t.Errorf("Default is for %s and user %d", e.GOOS, e.UID)
+	}
+	if _, err := os.Stat(e.RunDir()); !os.IsNotExist(err) {
+		t.Errorf("the folder was created: %v", err)
+	}
+}

@@ -1,0 +1,58 @@
+package proc
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+)
+
+// maxOutput is how much of a process's output is kept.
+const maxOutput = 16 << 10
+
+// crashLine is what a process says first when it crashes. Not "error" or "failed":
+// native libraries log such words about what they can do without.
+var crashLine = regexp.MustCompile(`GGML_ASSERT\(|` + // llama.cpp, also without a file
+	`^\S+\.(?:c|cc|cpp|cu|h|hpp|m|mm):\d+: |` + // assert and abort of native code
+	`^terminate called |` + // C++
+	`^(?:panic|fatal error|SIG[A-Z]+): `) // Go
+
+// An output keeps the end of what is written to it and the first crash line of all.
+type output struct {
+	tail  []byte // its last maxOutput bytes count
+	line  []byte // the line that is being written, cut at maxLine
+	crash string
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n := len(p)
+	for rest, ended := p, true; ended && o.crash == ""; {
+		var part []byte
+		part, rest, ended = bytes.Cut(rest, []byte("\n"))
+		o.line = append(o.line, part[:min(len(part), maxLine-len(o.line))]...)
+		if ended {
+			o.endLine()
+		}
+	}
+	o.tail = append(o.tail, p[max(0, len(p)-maxOutput):]...)
+	if len(o.tail) > 2*maxOutput { // now and then, so that a byte is moved once
+		o.tail = append(o.tail[:0], o.kept()...)
+	}
+	return n, nil
+}
+
+func (o *output) endLine() {
+	if crashLine.Match(o.line) {
+		o.crash = printable(string(o.line))
+	}
+	o.line = o.line[:0]
+}
+
+func (o *output) kept() []byte { return o.tail[max(0, len(o.tail)-maxOutput):] }
+
+// end returns the crash line and the end of everything.
+func (o *output) end() (crash, tail string) {
+	if o.crash == "" {
+		o.endLine()
+	}
+	return o.crash, strings.ToValidUTF8(string(o.kept()), "\uFFFD")
+}

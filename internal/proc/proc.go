@@ -1,0 +1,129 @@
+// Package proc runs a program as a child that talks over an inherited connection, and
+// that does not outlive its parent. It has both halves: [Start] for the parent,
+// [InheritedConn] and [ParentGone] for the child. It does not know what is said over
+// the connection, nor whether a child that ended should be started again.
+package proc
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Command is a program to start. Its standard input is empty, and what it writes to
+// its standard output and standard error is kept, see [Exit].
+type Command struct {
+	// Path of the program. It is not looked for anywhere else.
+	Path string
+	Args []string // without the program's name
+	Env  []string // "NAME=value", put over the parent's own
+}
+
+// A Child is a process that was started. It has a process group of its own, so that
+// Ctrl-C on a terminal reaches only the parent. When the parent ends, however it does,
+// the child gets a SIGKILL, also while it is stopped. On the Mac there is no such
+// signal: there the child has to leave by itself at the end of its connection.
+type Child struct {
+	cmd  exec.Cmd
+	conn net.Conn
+	out  output
+	done chan struct{}
+	exit Exit // written before done is closed
+}
+
+// Start starts cmd. On Windows it fails.
+func Start(cmd Command) (*Child, error) { return start(cmd) }
+
+// Conn is the parent's end of the connection. The caller closes it; until then what the
+// child has said last can still be read, even if it has ended.
+func (c *Child) Conn() net.Conn { return c.conn }
+
+// PID is the number of the process.
+func (c *Child) PID() int { return c.cmd.Process.Pid }
+
+// Kill ends the process at once, also while it is stopped. It may be called at any time
+// and more than once; a process that has ended, or another one that has got its number,
+// is not touched.
+func (c *Child) Kill() { _ = c.cmd.Process.Kill() } // fails only if it has ended
+
+// Done is closed when the process has ended and its output is complete. If it left
+// processes of its own behind that hold its output, they are not waited for.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Exit returns how the process ended. It may be called once Done is closed.
+func (c *Child) Exit() Exit { return c.exit }
+
+// outputDelay is how long the output of a process that has ended may stay open.
+const outputDelay = 250 * time.Millisecond
+
+// An Exit is how a process ended, and what it had to say.
+type Exit struct {
+	Code   int    // -1 if a signal ended it
+	Signal string // such as "SIGKILL"; empty if it exited
+	// Crash is the line that says why it crashed: the first of its output, from the
+	// start, that looks as a failed assertion of native code ("ggml.c:123: …"), an
+	// uncaught C++ exception, or the head of a Go panic, fatal error or signal. It is
+	// empty if there is none. At most 300 bytes, printable.
+	Crash string
+	// Stderr is the last 16 KiB of its standard error and standard output.
+	Stderr string
+}
+
+// String is for an operator: "killed by SIGKILL", or "exit code 2: why". Why is Crash
+// or, if there is none and it exited with another code than 0, the last line of Stderr
+// that is not blank: a program says what ended it before it goes. At most 300 bytes of
+// it, printable.
+func (e Exit) String() string {
+	why := e.Crash
+	how := fmt.Sprintf("exit code %d", e.Code)
+	switch {
+	case e.Signal != "":
+		how = "killed by " + e.Signal
+	case e.Code != 0 && why == "":
+		why = lastLine(e.Stderr)
+	}
+	if why == "" {
+		return how
+	}
+	return how + ": " + why
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return printable(text[strings.LastIndexByte(text, '\n')+1:])
+}
+
+// maxLine is how many bytes of a line are looked at and shown.
+const maxLine = 300
+
+// printable makes one short line of what may be anything.
+func printable(line string) string {
+	line = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(line, "\uFFFD")))
+	if len(line) <= maxLine {
+		return line
+	}
+	end := maxLine
+	for !utf8.RuneStart(line[end]) {
+		end--
+	}
+	return line[:end]
+}
+
+// InheritedConn is the child's end of the connection, which is its descriptor 3. It may
+// be called once. It fails in a process that was not started by [Start].
+func InheritedConn() (net.Conn, error) { return inheritedConn() }
+
+// ParentGone reports whether the process with the number ppid is no longer our parent.
+// A child must ask after its start: a parent that dies before the child is under way is
+// noticed by nothing else. (On Windows a parent that has gone is not noticed.)
+func ParentGone(ppid int) bool { return os.Getppid() != ppid }

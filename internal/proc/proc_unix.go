@@ -1,0 +1,124 @@
+//go:build unix
+
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// connFD is the child's end: the first of exec's ExtraFiles.
+const connFD = 3
+
+func start(cmd Command) (*Child, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, fmt.Errorf("make a connection: %w", err)
+	}
+	defer theirs.Close() // only the child may have it, else we would never see its end
+	c := &Child{
+		cmd: exec.Cmd{
+			Path: cmd.Path, Args: append([]string{cmd.Path}, cmd.Args...),
+			Env: append(os.Environ(), cmd.Env...), ExtraFiles: []*os.File{theirs},
+			SysProcAttr: attributes(), WaitDelay: outputDelay,
+		},
+		conn: ours,
+		done: make(chan struct{}),
+	}
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
+	started := make(chan error)
+	go c.run(started)
+	if err := <-started; err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// run is the child's life. It keeps its thread for all of it: the kernel sends the
+// signal that a parent's death causes when the thread dies that started the child, and
+// Go ends threads as it likes.
+func (c *Child) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := c.cmd.Start()
+	started <- err
+	if err != nil {
+		return
+	}
+	_ = c.cmd.Wait() // it repeats what the state says, or that the output stayed open
+	c.exit.Code = -1
+	if state := c.cmd.ProcessState; state != nil {
+		c.exit.Code = state.ExitCode()
+		if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			c.exit.Signal = signalName(status.Signal())
+		}
+	}
+	c.exit.Crash, c.exit.Stderr = c.out.end()
+	close(c.done)
+}
+
+func signalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return s.String()
+}
+
+// socketPair returns two connected ends that no other child inherits.
+func socketPair() (net.Conn, *os.File, error) {
+	syscall.ForkLock.RLock() // the Mac cannot do it in one step
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fds[0])
+		unix.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "connection")
+	ours, err := fileConn(fds[0])
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// fileConn makes a connection of a descriptor, which it takes over.
+func fileConn(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "connection")
+	defer f.Close() // the connection has a duplicate
+	return net.FileConn(f)
+}
+
+var errNotInherited = errors.New("this program is started by inferd: there is no connection at its descriptor 3")
+
+func inheritedConn() (net.Conn, error) {
+	// Anything may lie there if a user starts the program, files of Go's runtime
+	// included, and under systemd a listening socket.
+	kind, err := unix.GetsockoptInt(connFD, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM {
+		return nil, errNotInherited
+	}
+	if listens, err := unix.GetsockoptInt(connFD, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens != 0 {
+		return nil, errNotInherited
+	}
+	conn, err := fileConn(connFD)
+	if err != nil {
+		return nil, fmt.Errorf("take over the connection: %w", err)
+	}
+	if _, ok := conn.(*net.UnixConn); !ok {
+		conn.Close()
+		return nil, errNotInherited
+	}
+	return conn, nil
+}
