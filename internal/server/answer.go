@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/listen"
+)
+
+// answer runs one request and sends exactly one terminal message, unless the client has
+// gone. It returns the error that ends the connection.
+func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.Request) error {
+	// What runs outlives the order to stop; close ends it.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	if !srv.begin(c, cancel) {
+		return net.ErrClosed
+	}
+	var watcher sync.WaitGroup
+	watcher.Go(func() { srv.watch(ctx, c.Conn, cancel) })
+	a := answer{codec: codec}
+	err := srv.handle(ctx, req, a.emit)
+	cause := context.Cause(ctx)
+	cancel(nil)
+	watcher.Wait() // nothing else may read the connection before
+
+	switch {
+	case a.lost != nil:
+		return fmt.Errorf("write: %w", a.lost)
+	case a.done:
+		if err != nil {
+			srv.Log.LogAttrs(ctx, slog.LevelWarn, "request failed after its answer", slog.Any("err", err))
+		}
+		return nil
+	case errors.Is(cause, errHungUp):
+		return errHungUp
+	case a.refused != nil:
+		err = a.refused
+	case cause != nil:
+		err = cause
+	case err == nil:
+		err = errNoTerminal
+	}
+	if _, ok := errors.AsType[*infer.Error](err); !ok {
+		srv.Log.LogAttrs(ctx, slog.LevelError, "request failed", slog.Any("err", err))
+	}
+	if err := codec.Fail(err); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// watch cancels a request when its client hangs up. It returns when ctx ends.
+func (srv *Server) watch(ctx context.Context, nc net.Conn, cancel context.CancelCauseFunc) {
+	await := srv.AwaitHangUp
+	if await == nil {
+		await = listen.AwaitHangUp
+	}
+	if await(ctx, nc) == nil {
+		cancel(errHungUp)
+	}
+	// Else the request has ended, or the connection cannot tell: then a lost client
+	// shows when an event cannot be written.
+}
+
+// handle calls the Handler. A panic there is the end of this request only.
+func (srv *Server) handle(ctx context.Context, req *infer.Request, emit infer.Sink) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			srv.Log.LogAttrs(ctx, slog.LevelError, "handler panicked",
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = infer.Errorf(infer.Internal, "internal error")
+		}
+	}()
+	return srv.Handler.Handle(ctx, req, emit)
+}
+
+// An answer is what has become of the events of one request.
+type answer struct {
+	codec   Codec
+	lost    error // of the connection: nobody hears anything more
+	refused error // of an event that cannot be told
+	done    bool  // the last event has been sent
+}
+
+// emit sends an event. What went wrong once is remembered: a handler that goes on all
+// the same must not be heard.
+func (a *answer) emit(ev infer.Event) error {
+	switch {
+	case a.lost != nil:
+		return a.lost
+	case a.refused != nil:
+		return a.refused
+	case a.done:
+		return errOver
+	}
+	if err := a.codec.Write(ev); err != nil {
+		if refused, ok := errors.AsType[*infer.Error](err); ok {
+			a.refused = refused
+		} else {
+			a.lost = err
+		}
+		return err
+	}
+	_, a.done = ev.(*infer.Done)
+	return nil
+}

@@ -1,0 +1,186 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+)
+
+// A conn is a connection with the server's time limits. Its codec reads and writes
+// through it.
+type conn struct {
+	net.Conn
+	srv *Server
+
+	// cancel ends the running request; nil while there is none. Guarded by Server.mu.
+	cancel context.CancelCauseFunc
+}
+
+var _ frame.Watcher = (*conn)(nil)
+
+// Write sends a message, or fails when the client takes too long for it.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.limitWrite(c.srv.WriteTimeout); err != nil {
+		return 0, err
+	}
+	// Looked up after the deadline has been set: either it is seen here, or closeLocked
+	// sets its own deadline later than we did ours.
+	if c.srv.hurry.Load() {
+		if err := c.limitWrite(lastWrite); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// limitWrite gives the write that goes on, or the next, time d; 0 is no limit.
+func (c *conn) limitWrite(d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	return c.SetWriteDeadline(time.Now().Add(d))
+}
+
+// InFrame limits the time that a message may take to arrive.
+func (c *conn) InFrame(under bool) {
+	var end time.Time
+	if under {
+		end = time.Now().Add(cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout))
+	}
+	_ = c.SetReadDeadline(end) // fails if closed, which the next read tells
+}
+
+// linger says that nothing more comes, and takes what the client still sends for a
+// while. Without it the client might lose the last message, or not see a clean end,
+// because a connection that is closed with something unread is reset.
+func (c *conn) linger(d time.Duration) {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(d)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, that was it
+}
+
+// add makes ln known; it reports false if the server is closed.
+func (srv *Server) add(ln net.Listener) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.state == closed {
+		return false
+	}
+	if srv.listeners == nil {
+		srv.listeners = make(map[net.Listener]struct{})
+	}
+	srv.listeners[ln] = struct{}{}
+	return true
+}
+
+func (srv *Server) remove(ln net.Listener) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.listeners, ln)
+}
+
+// enter makes a connection known; it reports false if the server is closed.
+func (srv *Server) enter(c *conn) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.state == closed {
+		return false
+	}
+	if srv.conns == nil {
+		srv.conns = make(map[*conn]struct{})
+	}
+	srv.conns[c] = struct{}{}
+	return true
+}
+
+// leave is the end of a connection, and of its request if one runs.
+func (srv *Server) leave(c *conn) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.conns, c)
+	srv.finishLocked(c)
+}
+
+// begin counts a request, which lasts until rest or leave. It reports false if the
+// server is closed, and so is c.
+func (srv *Server) begin(c *conn, cancel context.CancelCauseFunc) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.state == closed {
+		return false
+	}
+	srv.running++
+	c.cancel = cancel
+	return true
+}
+
+// rest reports whether c may read another request, after a terminal message has been
+// sent. If not, its request counts until leave.
+func (srv *Server) rest(c *conn) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.state != serving {
+		return false
+	}
+	srv.finishLocked(c)
+	return true
+}
+
+func (srv *Server) finishLocked(c *conn) {
+	if c.cancel == nil {
+		return
+	}
+	c.cancel = nil
+	srv.running--
+	if srv.running == 0 && srv.state == draining {
+		srv.closeLocked()
+	}
+}
+
+// drain begins to stop the server.
+func (srv *Server) drain() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.state != serving {
+		return
+	}
+	srv.state = draining
+	if srv.running == 0 || srv.Grace <= 0 {
+		srv.closeLocked()
+		return
+	}
+	srv.timer = time.AfterFunc(srv.Grace, func() {
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		srv.closeLocked()
+	})
+}
+
+// closeLocked ends everything but the requests that run; those are told to end.
+func (srv *Server) closeLocked() {
+	if srv.state == closed {
+		return
+	}
+	srv.state = closed
+	if srv.timer != nil {
+		srv.timer.Stop()
+	}
+	srv.hurry.Store(true)
+	for ln := range srv.listeners {
+		_ = ln.Close()
+	}
+	for c := range srv.conns {
+		if c.cancel == nil {
+			_ = c.Close()
+			continue
+		}
+		_ = c.limitWrite(lastWrite) // fails if closed, which its own goroutine sees
+		c.cancel(errStopping)
+	}
+}

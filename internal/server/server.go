@@ -1,0 +1,201 @@
+// Package server runs the one connection loop that all inference surfaces share: read a
+// request, answer it, read the next. It knows neither what a message says nor how it is
+// cut from the stream; it knows what an error means for a connection, when a client has
+// gone, and how to stop without cutting off an answer.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// A Codec speaks one dialect on one connection. It is used by one goroutine at a time.
+type Codec interface {
+	// Read returns the next request. After an [infer.Error], which is told, the
+	// connection goes on; after a [wire.FatalError] it is told and closed; any other
+	// error, [io.EOF] too, means that nobody is there.
+	Read() (*infer.Request, error)
+	// Write sends an event of the request that was read last. An [infer.Error] means
+	// that nothing was sent, and becomes the end of the request; any other error means
+	// that nobody is there.
+	Write(ev infer.Event) error
+	// Fail ends the request that was read last, or refused, with a word to the client.
+	Fail(cause error) error
+}
+
+// A Surface is one way in.
+type Surface struct {
+	Name string
+	// Open binds a codec to a new connection. The codec reads and writes through nc,
+	// which carries the server's time limits. It refuses the peer by failing, without
+	// a word.
+	Open func(nc net.Conn) (Codec, error)
+}
+
+// A Server answers the requests of any number of surfaces with one Handler. It stops as
+// one, and cannot be used again then.
+type Server struct {
+	Handler infer.Handler
+	Log     *slog.Logger
+	// Grace is how long running requests may go on once the server has been told to
+	// stop; 0 is not at all.
+	Grace time.Duration
+	// WriteTimeout is how long a client may take for one message of its answer; 0 is
+	// for ever.
+	WriteTimeout time.Duration
+	// FrameTimeout is how long a message may take to arrive, from its first byte; 0
+	// means 60 s. Between messages a client may be silent as long as it likes.
+	FrameTimeout time.Duration
+	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does,
+	// which is what nil means.
+	AwaitHangUp func(ctx context.Context, nc net.Conn) error
+
+	hurry atomic.Bool // the server is closed: a message has lastWrite to be taken
+
+	mu        sync.Mutex // guards the fields below
+	state     state
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	running   int         // requests
+	timer     *time.Timer // ends the grace; nil unless draining
+}
+
+// state is how far the server is on its way down.
+//
+//	serving ──drain──▶ draining ──no request runs, or the grace is over──▶ closed
+//
+// While draining everything goes on, but a connection closes after its next terminal
+// message. Whoever stands before the engine refuses what is new. When closed, listeners
+// and idle connections are closed, and running requests are told to end.
+type state int
+
+const (
+	serving state = iota
+	draining
+	closed
+)
+
+// How much patience the server has with clients at the end.
+const (
+	defaultFrameTimeout = time.Minute
+	lastWrite           = time.Second // for a message, once closed
+	lingerFault         = time.Second // see conn.linger
+	lingerDrain         = 50 * time.Millisecond
+	lingerBytes         = 16 << 20
+	acceptPause         = 50 * time.Millisecond
+)
+
+var (
+	errStopping   = infer.Errorf(infer.Unavailable, "daemon is shutting down")
+	errNoTerminal = infer.Errorf(infer.Unavailable, "backend ended stream without terminal frame")
+	errHungUp     = errors.New("the client hung up")
+	errOver       = errors.New("the answer has ended already")
+)
+
+// Serve answers everybody who connects to ln. When ctx ends the server drains: running
+// requests get Grace, after which their contexts end too. Serve returns nil then, once
+// all its connections have ended. It closes ln. If somebody else does, the server drains
+// as well and Serve returns an error.
+//
+// Surfaces that share a server share its end: their contexts should end together.
+func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error {
+	defer ln.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if !srv.add(ln) {
+		return nil
+	}
+	defer srv.remove(ln)
+	all.Go(func() {
+		<-ctx.Done()
+		srv.drain()
+	})
+	for tired := false; ; {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			tired = false
+			all.Go(func() {
+				if err := srv.serveConn(ctx, nc, s); err != nil {
+					srv.Log.LogAttrs(ctx, slog.LevelDebug, "connection ended",
+						slog.String("surface", s.Name), slog.Any("err", err))
+				}
+			})
+		case errors.Is(err, net.ErrClosed):
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accept on %s: %w", s.Name, err)
+		default: // no file descriptor is left, or the client has gone again: that passes
+			if !tired {
+				srv.Log.LogAttrs(ctx, slog.LevelWarn, "accept, trying on",
+					slog.String("surface", s.Name), slog.Any("err", err))
+			}
+			tired = true
+			time.Sleep(acceptPause)
+		}
+	}
+}
+
+// serveConn answers one connection, a request at a time, and closes it.
+func (srv *Server) serveConn(ctx context.Context, nc net.Conn, s Surface) error {
+	defer nc.Close()
+	c := &conn{Conn: nc, srv: srv}
+	if !srv.enter(c) {
+		return nil
+	}
+	defer srv.leave(c)
+	codec, err := s.Open(c)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	for {
+		req, err := codec.Read()
+		if err == nil {
+			err = srv.answer(ctx, c, codec, req)
+		} else {
+			err = refuse(c, codec, err)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case !srv.rest(c):
+			c.linger(lingerDrain)
+			return nil
+		}
+	}
+}
+
+// refuse tells the client what is wrong with a message. It returns the error that ends
+// the connection, nil if it goes on.
+func refuse(c *conn, codec Codec, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = &wire.FatalError{Err: infer.Errorf(infer.Invalid, "frame took too long to arrive")}
+	}
+	if fatal, ok := errors.AsType[*wire.FatalError](err); ok {
+		if err := codec.Fail(fatal); err != nil {
+			return errors.Join(fatal, err)
+		}
+		c.linger(lingerFault)
+		return fatal
+	}
+	if refused, ok := errors.AsType[*infer.Error](err); ok {
+		return codec.Fail(refused)
+	}
+	return err
+}

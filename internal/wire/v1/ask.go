@@ -1,0 +1,120 @@
+package v1
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// Ask is the client half: it sends req, whose task must be an [infer.Generate], and
+// gives the events of the answer to emit. It returns nil after the [infer.Done], and an
+// [infer.Error] if the daemon refused or failed; the connection may then be used again.
+// Any other error means that there was no whole answer.
+//
+// Without stream the answer comes as one text. Messages and members that Ask does not
+// know are skipped, as they come from a newer daemon.
+func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit infer.Sink) error {
+	msg, err := encode(req, stream)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	if err := w.WriteFrame(msg); err != nil {
+		return fmt.Errorf("ask: %w", err)
+	}
+	var text infer.Text
+	for told := false; ; {
+		a, err := readAnswer(r)
+		if err != nil {
+			return err
+		}
+		if a.Type == "error" {
+			return wire.Untold(a.Code, a.Message)
+		}
+		if a.Content != "" && (a.Type == "token" || a.Type == "done" && !told) {
+			told = true
+			text.Delta = append(text.Delta[:0], a.Content...)
+			if err := emit(&text); err != nil {
+				return err
+			}
+		}
+		if a.Type == "done" {
+			return emit(&infer.Done{
+				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, By: a.Backend,
+			})
+		}
+	}
+}
+
+func encode(req *infer.Request, stream bool) ([]byte, error) {
+	gen, ok := req.Task.(*infer.Generate)
+	if !ok {
+		return nil, fmt.Errorf("v1 has no word for a %T", req.Task)
+	}
+	var (
+		s         = gen.Sampling
+		topK      = uint32(s.TopK)
+		maxTokens = uint32(gen.MaxTokens)
+	)
+	if s.TopP == 0 {
+		s.TopP = 1 // no limit, in the words of the wire
+	}
+	m := request{
+		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Grammar, Model: gen.Model,
+		Temperature: &s.Temperature, TopP: &s.TopP, TopK: &topK, MaxTokens: &maxTokens, Stream: &stream,
+		Seed: s.Seed, MinP: s.MinP, RepeatPenalty: s.RepeatPenalty,
+		PresencePenalty: s.PresencePenalty, FrequencyPenalty: s.FrequencyPenalty,
+	}
+	for i, msg := range gen.Messages {
+		m.Messages[i] = message{Role: msg.Role, Content: &msg.Text}
+	}
+	for _, text := range gen.Stop {
+		m.Stop = append(m.Stop, &text)
+	}
+	return json.Marshal(&m)
+}
+
+// answer is any message of the daemon.
+type answer struct {
+	Type    string `json:"type"`
+	Content string `json:"content"`
+	Usage   struct {
+		Prompt     int `json:"prompt_tokens"`
+		Completion int `json:"completion_tokens"`
+	} `json:"usage"`
+	StopReason string `json:"stop_reason"`
+	Backend    string `json:"backend"`
+	Code       string `json:"code"`
+	Message    string `json:"message"`
+}
+
+func (a *answer) reason() infer.Reason {
+	switch a.StopReason {
+	case "length":
+		return infer.Length
+	case "cancelled", "error":
+		return infer.Canceled
+	default: // a newer daemon may have more words for an answer that is whole
+		return infer.EndOfTurn
+	}
+}
+
+func readAnswer(r frame.Reader) (*answer, error) {
+	kind, msg, err := r.ReadFrame()
+	if err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	if kind != frame.JSON {
+		return nil, errors.New("read answer: it is not JSON")
+	}
+	var a answer
+	if err := json.Unmarshal(msg, &a, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
+		return nil, fmt.Errorf("decode answer: %w", err)
+	}
+	return &a, nil
+}

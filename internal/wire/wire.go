@@ -1,0 +1,168 @@
+// Package wire holds what all dialects share: how a message is read, which failures of
+// it end a connection, and how a failure is told. It does not know what any message
+// says.
+//
+// JSON is read strictly: names are case-sensitive; a member twice, invalid UTF-8, a lone
+// surrogate and deep nesting are errors; members that nobody asked for are ignored, but
+// checked like the others.
+package wire
+
+import (
+	"errors"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// Limits of a message.
+const (
+	MaxID    = 1024 // bytes of a request's id
+	maxDepth = 128  // arrays and objects inside each other
+)
+
+// A FatalError ends its connection: what follows in the stream cannot be trusted. The
+// peer is told first.
+type FatalError struct {
+	Err error // an [infer.Error]
+}
+
+func (e *FatalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FatalError) Unwrap() error { return e.Err }
+
+// Decodef makes the error of a message that is not what the dialect asks for.
+func Decodef(format string, args ...any) error {
+	return &FatalError{infer.Errorf(infer.Invalid, "decode: "+format, args...)}
+}
+
+// Missing makes the error of a message in which a member that must be there is missing
+// or null.
+func Missing(member string) error { return Decodef("%q is missing or null", member) }
+
+// ReadJSON reads the next message into v, which must be zero. It returns a [FatalError]
+// for what is no message or does not fit into v, and else the error of the stream:
+// [io.EOF] if it has ended cleanly.
+//
+// A member that is null reads as one that is missing. Where one must be there, v has a
+// pointer or a slice, and the caller looks; so it does with elements of an array.
+func ReadJSON(r frame.Reader, v any) error {
+	kind, msg, err := r.ReadFrame()
+	if err != nil {
+		return fault(err)
+	}
+	if kind != frame.JSON {
+		return fault(&frame.MalformedError{What: "expected a JSON control frame, got a BLOB frame"})
+	}
+	if tooDeep(msg) {
+		return Decodef("nested deeper than %d", maxDepth)
+	}
+	if err := json.Unmarshal(msg, v); err != nil {
+		return misfit(err)
+	}
+	return nil
+}
+
+// fault gives what is wrong with a frame a class. Any other error is that of the stream.
+func fault(err error) error {
+	if _, ok := errors.AsType[*frame.TooLongError](err); ok {
+		return &FatalError{infer.Errorf(infer.TooLarge, "%w", err)}
+	}
+	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
+		return &FatalError{infer.Errorf(infer.Invalid, "%w", err)}
+	}
+	return err
+}
+
+// maxPointer bounds how much of a place in a message is told.
+const maxPointer = 64
+
+// misfit says what is wrong with a message without repeating it: messages hold prompts,
+// and what is told to the client may be logged there.
+func misfit(err error) error {
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return Decodef("%w at byte %d", e.Err, e.ByteOffset) // quotes a few bytes at most
+	}
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		place := string(e.JSONPointer)
+		switch {
+		case place == "":
+			return Decodef("not a JSON object")
+		case len(place) > maxPointer:
+			place = place[:maxPointer] + "…"
+		}
+		return Decodef("%q at byte %d has the wrong type or is out of range", place, e.ByteOffset)
+	}
+	return Decodef("not JSON")
+}
+
+// tooDeep reports whether msg nests deeper than maxDepth. It looks before the decoder
+// does, which would follow ten thousand levels down.
+func tooDeep(msg []byte) bool {
+	depth := 0
+	for i := 0; i < len(msg); i++ {
+		switch msg[i] {
+		case '"':
+			for i++; i < len(msg) && msg[i] != '"'; i++ {
+				if msg[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// CheckID refuses an id that is too long to be echoed. The refusal is then told with an
+// empty id.
+func CheckID(id string) error {
+	if len(id) > MaxID {
+		return infer.Errorf(infer.Invalid, "invalid request: id has %d bytes, at most %d are allowed", len(id), MaxID)
+	}
+	return nil
+}
+
+// codes are the classes of failure as all dialects spell them.
+var codes = map[infer.Code]string{
+	infer.Invalid:     "invalid_request",
+	infer.TooLarge:    "frame_too_large",
+	infer.Busy:        "queue_full",
+	infer.Unavailable: "backend_unavailable",
+	infer.Internal:    "internal",
+}
+
+// Told returns the code and the text with which a failure is told to a client. Only an
+// [infer.Error] speaks for itself: the text of any other is for our log.
+func Told(failure error) (code, text string) {
+	if e, ok := errors.AsType[*infer.Error](failure); ok {
+		return codes[e.Code], e.Error()
+	}
+	return codes[infer.Internal], "internal error"
+}
+
+// Untold is the other way round, for clients. A code that it does not know, as a newer
+// daemon may have, is taken for a fault of the daemon.
+func Untold(code, text string) error {
+	for class, spelt := range codes {
+		if spelt == code {
+			return infer.Errorf(class, "%s", text)
+		}
+	}
+	return infer.Errorf(infer.Internal, "%s: %s", code, text)
+}
+
+// AppendString appends text as a JSON string. It does not allocate if dst has room.
+// What is not UTF-8 becomes U+FFFD; only what JSON demands is escaped.
+func AppendString[Bytes ~[]byte | ~string](dst []byte, text Bytes) []byte {
+	dst, _ = jsontext.AppendQuote(dst, text) // it only tells of invalid UTF-8
+	return dst
+}
