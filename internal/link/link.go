@@ -1,0 +1,75 @@
+// Package link carries requests from the daemon to an engine process and its
+// events back, many at once over one connection. [Client] is the daemon's end and
+// [Server] the engine's; both are an [infer.Handler] seen from outside, so neither
+// side can tell that a process boundary lies between them. It knows nothing of how
+// the process was started, nor of what an engine does.
+//
+// # The protocol
+//
+// Both ends come from one build, so it has no version and may change freely.
+// Messages are cut by [frame.Prefixed]. The daemon sends JSON messages: an order to
+// generate, or to cancel, named by a call number that it never uses twice. The
+// engine sends JSON messages that report on loading, or end a call; the text of an
+// answer comes in between as blobs:
+//
+//	uvarint(call) utf8[…]
+//
+// because it is what happens once a token and must not cost an allocation.
+package link
+
+import (
+	"fmt"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// A Report says how far an engine is on its way to answering. An engine sends
+// them until it is ready or has failed.
+type Report struct {
+	State    State
+	Path     string  `json:",omitzero"` // of Mapping: the model's file
+	Progress float64 `json:",omitzero"` // of Mapping: 0 to 1
+	NCtx     int     `json:",omitzero"` // of Caching and Ready: tokens that the context holds
+	Slots    int     `json:",omitzero"` // of Ready: sequences that run at once
+	Model    string  `json:",omitzero"` // of Ready: what the model calls itself
+	Device   string  `json:",omitzero"` // of Ready: what computes, such as "cpu"
+	Problem  string  `json:",omitzero"` // of Failed: why
+}
+
+// State is a step on the way to answering. The set is closed.
+type State string
+
+// States.
+const (
+	Mapping State = "mapping" // the weights are being brought into memory
+	Caching State = "caching" // room for the context is being made
+	Ready   State = "ready"   // from here on the engine answers
+	Failed  State = "failed"  // it never will, and the same start would fail again
+)
+
+// order is what the daemon sends: a request, or the end of one.
+type order struct {
+	Call     uint64
+	Generate *infer.Generate `json:",omitzero"`
+	Cancel   bool            `json:",omitzero"`
+}
+
+// note is what the engine sends: the end of a call, or a report.
+type note struct {
+	Call   uint64      `json:",omitzero"`
+	Done   *infer.Done `json:",omitzero"`
+	Fail   *failure    `json:",omitzero"`
+	Report *Report     `json:",omitzero"`
+}
+
+type failure struct {
+	Code infer.Code
+	Text string
+}
+
+func (f *failure) err() error { return infer.Errorf(f.Code, "%s", f.Text) }
+
+// protocolError is returned when the other end sends what it never should.
+func protocolError(format string, args ...any) error {
+	return fmt.Errorf("link protocol: "+format, args...)
+}

@@ -1,0 +1,304 @@
+package link_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/link"
+)
+
+// join connects a client to a server with that handler, for the length of a test.
+func join(t testing.TB, srv *link.Server) *link.Client {
+	t.Helper()
+	near, far := net.Pipe()
+	srv.Conn = far
+	client := link.NewClient(near)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := client.Run(func(link.Report) {}); err != nil {
+			t.Errorf("client: %v", err)
+		}
+	})
+	running.Go(func() {
+		if err := srv.Serve(context.Background()); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("server: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		client.Close()
+		running.Wait()
+	})
+	return client
+}
+
+// words answers with the words of the last message.
+func words(_ context.Context, req *infer.Request, emit infer.Sink) error {
+	gen := req.Task.(*infer.Generate)
+	n := 0
+	for word := range strings.FieldsSeq(gen.Messages[len(gen.Messages)-1].Text) {
+		if err := emit(&infer.Text{Delta: []byte(word)}); err != nil {
+			return err
+		}
+		n++
+	}
+	return emit(&infer.Done{Reason: infer.Length, In: gen.MaxTokens, Out: n, By: "words"})
+}
+
+func ask(text string) *infer.Request {
+	return &infer.Request{Task: &infer.Generate{
+		Messages: []infer.Message{{Role: infer.User, Text: text}}, MaxTokens: 7,
+	}}
+}
+
+// collect returns an answer as one line.
+func collect(ctx context.Context, h infer.Handler, req *infer.Request) (string, error) {
+	var b strings.Builder
+	err := h.Handle(ctx, req, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			b.Write(ev.Delta)
+		case *infer.Done:
+			fmt.Fprintf(&b, " [%s %d %d %s]", ev.Reason, ev.In, ev.Out, ev.By)
+		}
+		return nil
+	})
+	return b.String(), err
+}
+
+func TestAnswer(t *testing.T) {
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(words)})
+	got, err := collect(t.Context(), client, ask("a bc d"))
+	if want := "abcd [length 7 3 words]"; got != want || err != nil {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+func TestManyCallsAtOnce(t *testing.T) {
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(words)})
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() {
+			word := fmt.Sprintf("<%d>", i)
+			got, err := collect(t.Context(), client, ask(strings.Repeat(word+" ", 100)))
+			if want := strings.Repeat(word, 100) + " [length 7 100 words]"; got != want || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestDeferredTextComesWithTheFlushOrTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &link.Server{Deferred: true}
+		srv.Handler = infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+			_ = emit(&infer.Text{Delta: []byte("a")})
+			time.Sleep(time.Second)
+			_ = emit(&infer.Text{Delta: []byte("b")})
+			_ = srv.Flush()
+			time.Sleep(time.Second)
+			_ = emit(&infer.Text{Delta: []byte("c")})
+			return emit(&infer.Done{})
+		})
+		client := join(t, srv)
+		begin := time.Now()
+		var got []string
+		err := client.Handle(t.Context(), ask("x"), func(ev infer.Event) error {
+			if text, ok := ev.(*infer.Text); ok {
+				got = append(got, fmt.Sprintf("%s@%s", text.Delta, time.Since(begin)))
+			}
+			return nil
+		})
+		if want := "[ab@1s c@2s]"; fmt.Sprint(got) != want || err != nil {
+			t.Errorf("got %v, %v; want %s", got, err, want)
+		}
+	})
+}
+
+func TestFailuresKeepTheirClass(t *testing.T) {
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, _ infer.Sink) error {
+		switch req.Task.(*infer.Generate).Messages[0].Text {
+		case "invalid":
+			return infer.Errorf(infer.Invalid, "the prompt has 9 tokens")
+		case "nothing":
+			return nil
+		default:
+			return errors.New("boom")
+		}
+	})})
+	for text, want := range map[string]struct {
+		code infer.Code
+		text string
+	}{
+		"invalid": {infer.Invalid, "the prompt has 9 tokens"},
+		"nothing": {infer.Internal, "the engine ended without an answer"},
+		"other":   {infer.Internal, "boom"},
+	} {
+		_, err := collect(t.Context(), client, ask(text))
+		if infer.CodeOf(err) != want.code || err == nil || err.Error() != want.text {
+			t.Errorf("%s: got %v (%s), want %q (%s)", text, err, infer.CodeOf(err), want.text, want.code)
+		}
+	}
+}
+
+// A call ends in the engine as well when its context does, or when its client is gone.
+func TestCancel(t *testing.T) {
+	gone := errors.New("the client hung up")
+	for name, test := range map[string]func(ctx context.Context, cancel context.CancelCauseFunc) infer.Sink{
+		"the context ends": func(_ context.Context, cancel context.CancelCauseFunc) infer.Sink {
+			return func(infer.Event) error { cancel(gone); return nil }
+		},
+		"the sink fails": func(context.Context, context.CancelCauseFunc) infer.Sink {
+			return func(infer.Event) error { return gone }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan error, 1)
+			client := join(t, &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+				_ = emit(&infer.Text{Delta: []byte("a")})
+				<-ctx.Done()
+				ended <- ctx.Err()
+				return ctx.Err()
+			})})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			if err := client.Handle(ctx, ask("x"), test(ctx, cancel)); !errors.Is(err, gone) {
+				t.Errorf("Handle = %v, want %v", err, gone)
+			}
+			<-ended
+		})
+	}
+}
+
+func TestEngineDies(t *testing.T) {
+	started := make(chan struct{})
+	srv := &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
+		close(started)
+		<-ctx.Done()
+		return ctx.Err()
+	})}
+	client := join(t, srv)
+	go func() {
+		<-started
+		_ = srv.Conn.Close()
+	}()
+	if _, err := collect(t.Context(), client, ask("x")); !errors.Is(err, link.ErrGone) {
+		t.Errorf("in the middle: %v, want %v", err, link.ErrGone)
+	}
+	for { // until the client has seen it too
+		_, err := collect(t.Context(), client, ask("x"))
+		if errors.Is(err, link.ErrClosed) {
+			break
+		}
+		if !errors.Is(err, link.ErrGone) {
+			t.Fatalf("afterwards: %v, want %v", err, link.ErrClosed)
+		}
+	}
+}
+
+// An engine that has gone mad is told from one that has gone.
+func TestNonsenseEndsTheLink(t *testing.T) {
+	for name, bytes := range map[string][]byte{
+		"not a frame":         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		"not JSON":            append(frame.AppendHead(nil, frame.JSON, 1), '{'),
+		"a note of nothing":   append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'),
+		"text without a call": frame.AppendHead(nil, frame.Blob, 0),
+		"half a frame":        append(frame.AppendHead(nil, frame.Blob, 9), 'x'),
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := net.Pipe()
+			client := link.NewClient(near)
+			go func() {
+				_, _ = far.Write(bytes)
+				_ = far.Close()
+			}()
+			if err := client.Run(func(link.Report) {}); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+}
+
+func TestTextOfUnknownCallsIsDropped(t *testing.T) {
+	near, far := net.Pipe()
+	client := link.NewClient(near)
+	var reports []link.Report
+	go func() {
+		text := binary.AppendUvarint(nil, 99)
+		_, _ = far.Write(append(frame.AppendHead(nil, frame.Blob, len(text)), text...))
+		srv := &link.Server{Conn: far}
+		_ = srv.Report(link.Report{State: link.Ready, Slots: 4})
+		_ = far.Close()
+	}()
+	if err := client.Run(func(r link.Report) { reports = append(reports, r) }); err != nil {
+		t.Error(err)
+	}
+	if len(reports) != 1 || reports[0].Slots != 4 {
+		t.Errorf("reports %v", reports)
+	}
+}
+
+// An engine that does not read must not hold up those who want to leave.
+func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
+	near, far := net.Pipe() // nobody reads from far
+	defer far.Close()
+	client := link.NewClient(near)
+	var running sync.WaitGroup
+	running.Go(func() { _ = client.Run(func(link.Report) {}) })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := collect(ctx, client, ask("x")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Handle = %v", err)
+	}
+	client.Close()
+	running.Wait()
+}
+
+// The daemon relays a token without allocating.
+func TestRelayDoesNotAllocate(t *testing.T) {
+	const tokens = 20_000
+	piece := []byte("token")
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		ev := infer.Text{Delta: piece}
+		for range tokens {
+			if err := emit(&ev); err != nil {
+				return err
+			}
+		}
+		return emit(&infer.Done{})
+	})})
+	sink := func(infer.Event) error { return nil }
+	perRun := testing.AllocsPerRun(3, func() {
+		if err := client.Handle(t.Context(), ask("x"), sink); err != nil {
+			t.Error(err)
+		}
+	})
+	if perToken := perRun / tokens; perToken > 0.02 { // what is left is the call's
+		t.Errorf("%.3f allocations a token", perToken)
+	}
+}
+
+func FuzzClient(f *testing.F) {
+	f.Add(append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'))
+	f.Add([]byte{3, 2, 1, 'a', 'b'})
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		near, far := net.Pipe()
+		client := link.NewClient(near)
+		go func() {
+			_, _ = far.Write(stream)
+			_ = far.Close()
+		}()
+		_ = client.Run(func(link.Report) {})
+	})
+}

@@ -1,0 +1,169 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// A Server is the engine's end of a link.
+type Server struct {
+	Conn net.Conn
+	// Handler answers the calls, each in a goroutine of its own.
+	Handler infer.Handler
+	// Deferred keeps text in a buffer until Flush is called, so that a step that
+	// wrote a token for several sequences costs one write and wakes the daemon
+	// once. The end of a call is always written at once.
+	Deferred bool
+
+	mu  sync.Mutex // guards the fields below, and writing to Conn
+	buf []byte     // frames not yet written
+	err error      // of the first write that failed
+}
+
+// Report tells the daemon how far the engine is.
+func (s *Server) Report(r Report) error {
+	return s.write(note{Report: &r})
+}
+
+// Flush writes the text that is waiting, if any.
+func (s *Server) Flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flushLocked()
+}
+
+// Serve answers calls until the connection ends or ctx does. It cancels what is
+// still running then, and waits for it.
+func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel(ErrGone)
+	stop := context.AfterFunc(ctx, func() { _ = s.Conn.Close() })
+	defer stop()
+
+	calls := callTable{cancel: make(map[uint64]context.CancelFunc)}
+	r := frame.Prefixed.NewReader(s.Conn, frame.Limit)
+	for {
+		kind, msg, err := r.ReadFrame()
+		switch {
+		case errors.Is(err, io.EOF), ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case kind != frame.JSON:
+			return protocolError("a blob where an order belongs")
+		}
+		var o order
+		if err := json.Unmarshal(msg, &o); err != nil {
+			return protocolError("%w", err)
+		}
+		switch {
+		case o.Cancel:
+			calls.end(o.Call)
+		case o.Generate != nil:
+			ctx, done := calls.begin(ctx, o.Call)
+			running.Go(func() {
+				defer done()
+				s.answer(ctx, o)
+			})
+		default:
+			return protocolError("an order for nothing")
+		}
+	}
+}
+
+// answer runs one call. A write that fails ends the connection, which Serve
+// notices; so there is nothing to return.
+func (s *Server) answer(ctx context.Context, o order) {
+	var done *infer.Done
+	err := s.Handler.Handle(ctx, &infer.Request{Task: o.Generate}, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			return s.text(o.Call, ev.Delta)
+		case *infer.Done:
+			done = ev
+		}
+		return nil
+	})
+	n := note{Call: o.Call, Done: done}
+	switch {
+	case err != nil:
+		n.Done, n.Fail = nil, &failure{Code: infer.CodeOf(err), Text: err.Error()}
+	case done == nil:
+		n.Fail = &failure{Code: infer.Internal, Text: "the engine ended without an answer"}
+	}
+	_ = s.write(n)
+}
+
+func (s *Server) text(call uint64, delta []byte) error {
+	var number [binary.MaxVarintLen64]byte
+	head := binary.PutUvarint(number[:], call)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buf = frame.AppendHead(s.buf, frame.Blob, head+len(delta))
+	s.buf = append(append(s.buf, number[:head]...), delta...)
+	if s.Deferred {
+		return s.err
+	}
+	return s.flushLocked()
+}
+
+func (s *Server) write(n note) error {
+	msg, err := json.Marshal(&n)
+	if err != nil {
+		return protocolError("%w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buf = append(frame.AppendHead(s.buf, frame.JSON, len(msg)), msg...)
+	return s.flushLocked()
+}
+
+func (s *Server) flushLocked() error {
+	if len(s.buf) > 0 && s.err == nil {
+		if _, s.err = s.Conn.Write(s.buf); s.err != nil {
+			_ = s.Conn.Close()
+		}
+	}
+	s.buf = s.buf[:0]
+	return s.err
+}
+
+// callTable remembers how to cancel the calls that run.
+type callTable struct {
+	mu     sync.Mutex // guards cancel
+	cancel map[uint64]context.CancelFunc
+}
+
+// begin notes a call and returns its context, and what to do when it has ended.
+func (t *callTable) begin(ctx context.Context, call uint64) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cancel[call] = cancel
+	return ctx, func() {
+		cancel()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.cancel, call)
+	}
+}
+
+// end cancels a call, if it is still running.
+func (t *callTable) end(call uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if cancel, ok := t.cancel[call]; ok {
+		cancel()
+	}
+}

@@ -1,0 +1,48 @@
+package worker
+
+import (
+	"slices"
+	"time"
+)
+
+// What a record decides by, see [record.died].
+const (
+	loadDeaths    = 3                      // in a row: more is hopeless
+	freeRestarts  = 10                     // within restartWindow: at once
+	restartWindow = time.Minute            //
+	firstPause    = 100 * time.Millisecond // doubles with every further death
+	longestPause  = 30 * time.Second
+)
+
+// A record remembers how an engine has died, and decides what follows. It reads no
+// clock.
+type record struct {
+	loads  int           // deaths during load since the engine was last ready
+	deaths []time.Time   // of a ready engine, within restartWindow
+	pause  time.Duration // before the last restart that had to wait
+}
+
+// died notes a death and says how long to wait before the next start, or that there
+// is to be none.
+//
+// A ready engine that dies is replaced at once, up to ten times a minute, then after
+// a pause of 0.1 s that doubles up to 30 s. An engine that dies three times in a row
+// while it loads is given up.
+func (r *record) died(now time.Time, ready bool) (pause time.Duration, giveUp bool) {
+	if !ready {
+		r.loads++
+		return 0, r.loads >= loadDeaths
+	}
+	r.loads = 0
+	r.deaths = slices.DeleteFunc(r.deaths, func(t time.Time) bool { return now.Sub(t) >= restartWindow })
+	r.deaths = append(r.deaths, now)
+	if len(r.deaths) <= freeRestarts {
+		r.pause = 0
+		return 0, false
+	}
+	r.pause = min(max(2*r.pause, firstPause), longestPause)
+	return r.pause, false
+}
+
+// forgive forgets the deaths during load: somebody says that they are mended.
+func (r *record) forgive() { r.loads = 0 }
