@@ -1,0 +1,128 @@
+// Package control does what an operator asks for on the control socket. It accepts,
+// reads, answers and reads the next; what the verbs do is given to it as functions, and
+// how they look on the wire is the business of wire/control.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/control"
+)
+
+// writeTimeout is how long a client may take for an answer. Answers are short and
+// sockets hold hundreds: a client that needs longer has stopped.
+const writeTimeout = time.Second
+
+// Verbs are what an operator may ask for. An error that is an [infer.Error] is told
+// with its class, any other as a fault of ours.
+type Verbs struct {
+	// Retry starts the engine of an entry again. It fails with [infer.Invalid] if there
+	// is no such entry or it has not been given up.
+	Retry func(ctx context.Context, backend string) error
+}
+
+// A server is one call of Serve.
+type server struct {
+	verbs Verbs
+	log   *slog.Logger
+}
+
+// Serve answers everybody who connects to ln, one request after the other on each
+// connection, until ctx ends. A verb that runs then is still answered; idle connections
+// end at once, and Serve returns when all have. It closes ln, and fails only if
+// somebody else did.
+func Serve(ctx context.Context, ln net.Listener, verbs Verbs, log *slog.Logger) error {
+	s := &server{verbs, log}
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	pause := time.Duration(0)
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			conns.Go(func() {
+				if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
+					log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))
+				}
+			})
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		default: // no file descriptor is left, or the client has gone again: that passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			log.LogAttrs(ctx, slog.LevelWarn, "accept on the control socket", slog.Any("err", err), slog.Duration("pause", pause))
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// serveConn answers one connection until its client leaves or ctx ends. It closes nc.
+func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
+	defer nc.Close()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c := &control.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}
+	for ctx.Err() == nil {
+		verb, failure := c.Read()
+		_, isTold := errors.AsType[*infer.Error](failure) // also within a FatalError
+		_, isFatal := errors.AsType[*wire.FatalError](failure)
+		switch {
+		case failure == nil:
+			failure = s.do(ctx, verb)
+		case ctx.Err() != nil, errors.Is(failure, io.EOF):
+			return nil // nobody was asking for anything
+		case !isTold:
+			return fmt.Errorf("read: %w", failure)
+		}
+		if err := answer(nc, c, failure); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+		if isFatal {
+			return failure
+		}
+	}
+	return nil
+}
+
+// do carries out a verb. It logs a failure that does not speak for itself, because the
+// client is only told that there was one.
+func (s *server) do(ctx context.Context, verb control.Verb) error {
+	var err error
+	switch verb := verb.(type) {
+	case control.Retry:
+		err = s.verbs.Retry(ctx, verb.Backend)
+	}
+	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok {
+		s.log.LogAttrs(ctx, slog.LevelError, "control verb", slog.Any("verb", verb), slog.Any("err", err))
+	}
+	return err
+}
+
+// answer tells how a request has ended.
+func answer(nc net.Conn, c *control.Codec, failure error) error {
+	if err := nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if failure != nil {
+		return c.Fail(failure)
+	}
+	return c.Done()
+}

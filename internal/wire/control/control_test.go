@@ -1,0 +1,93 @@
+package control_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/control"
+)
+
+func codec(in string, out io.Writer) *control.Codec {
+	return &control.Codec{R: frame.Lines.NewReader(strings.NewReader(in), frame.Limit), W: frame.Lines.NewWriter(out)}
+}
+
+func TestCallIsExactOnTheWire(t *testing.T) {
+	var asked bytes.Buffer
+	answer := frame.Lines.NewReader(strings.NewReader(`{"type":"done","id":"1","took":5}`), frame.Limit)
+	if err := control.Call(answer, frame.Lines.NewWriter(&asked), control.Retry{Backend: "gen"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := asked.String(), `{"id":"1","type":"retry","backend":"gen"}`+"\n"; got != want {
+		t.Errorf("asked %q, want %q", got, want)
+	}
+	// What the client half writes, the server half reads.
+	verb, err := codec(asked.String(), io.Discard).Read()
+	if want := (control.Retry{Backend: "gen"}); err != nil || verb != want {
+		t.Errorf("Read = %v, %v, want %v", verb, err, want)
+	}
+}
+
+func TestRefusalKeepsItsClass(t *testing.T) {
+	r := frame.Lines.NewReader(strings.NewReader(`{"type":"error","id":"1","code":"backend_unavailable","message":"no"}`), frame.Limit)
+	err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
+	if got, want := infer.CodeOf(err), infer.Unavailable; got != want {
+		t.Errorf("code %q, want %q", got, want)
+	}
+}
+
+func TestCallFails(t *testing.T) {
+	for name, test := range map[string]struct{ answer, want string }{
+		"refused":                  {`{"type":"error","id":"1","code":"invalid_request","message":"no"}`, "no"},
+		"nobody is there":          {"", "read answer: EOF"},
+		"not an answer":            {`{"type":"status","id":"1"}`, "decode answer: it is neither done nor an error"},
+		"a member of a wrong type": {`{"type":7}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := frame.Lines.NewReader(strings.NewReader(test.answer), frame.Limit)
+			err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
+			if err == nil || test.want != "" && err.Error() != test.want {
+				t.Errorf("Call = %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// A failure after broken input does not carry the id of an earlier request.
+func TestIDIsThatOfTheRequestReadLast(t *testing.T) {
+	var out bytes.Buffer
+	c := codec(`{"id":"first","type":"retry","backend":"gen"}`+"\n{\n", &out)
+	if _, err := c.Read(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Done(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Read()
+	if _, ok := errors.AsType[*wire.FatalError](err); !ok {
+		t.Fatalf("Read = %v, want a fatal error", err)
+	}
+	if err := c.Fail(infer.Errorf(infer.Busy, "later")); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"type":"done","id":"first"}` + "\n" + `{"type":"error","id":"","code":"queue_full","message":"later"}` + "\n"
+	if got := out.String(); got != want {
+		t.Errorf("wrote %q, want %q", got, want)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(`{"id":"1","type":"retry","backend":"gen"}`)
+	f.Add(`{"type":"stats"}`)
+	f.Fuzz(func(t *testing.T, in string) {
+		verb, err := codec(in, io.Discard).Read()
+		if retry, ok := verb.(control.Retry); err == nil && (!ok || retry.Backend == "") {
+			t.Errorf("Read(%q) = %#v", in, verb)
+		}
+	})
+}
