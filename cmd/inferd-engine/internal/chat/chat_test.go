@@ -1,0 +1,233 @@
+package chat_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+const chatML = `{%- for m in messages -%}
+{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}`
+
+const gemma = `{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{%- for m in messages -%}
+{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{%- endif -%}
+{%- set role = 'model' if m['role'] == 'assistant' else m['role'] -%}
+{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}`
+
+const llama3 = `{%- if tools is defined and tools is not none -%}{{ raise_exception('no tools here') }}{%- endif -%}
+{%- for m in messages -%}
+{%- set content = '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' -%}
+{%- if loop.index0 == 0 -%}{%- set content = bos_token + content -%}{%- endif -%}
+{{ content }}
+{%- endfor -%}
+{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}`
+
+var specials = []string{"<|im_start|>", "<|im_end|>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im", "\u2581", "¤", "aa"}
+
+func talk(texts ...string) []infer.Message {
+	var all []infer.Message
+	for i, text := range texts {
+		role := infer.User
+		if i%2 == 1 {
+			role = infer.Assistant
+		}
+		all = append(all, infer.Message{Role: role, Text: text})
+	}
+	return all
+}
+
+func compile(t testing.TB, source string) *chat.Template {
+	t.Helper()
+	tmpl, err := chat.New(source, specials, "<bos>", "<eos>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tmpl
+}
+
+func TestRender(t *testing.T) {
+	for name, test := range map[string]struct {
+		source   string
+		messages []infer.Message
+		want     string
+	}{
+		"ChatML": {
+			chatML, talk("hello", "hi", "bye"),
+			"<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\nhi<|im_end|>\n<|im_start|>user\nbye<|im_end|>\n<|im_start|>assistant\n",
+		},
+		"Gemma": {
+			gemma, talk(" hello "),
+			"<bos><start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n",
+		},
+		"Llama 3": {
+			llama3, append([]infer.Message{{Role: infer.System, Text: "be kind"}}, talk("hello")...),
+			"<bos><|start_header_id|>system<|end_header_id|>\n\nbe kind<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nhello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+		},
+		"a model without a template": {
+			"", append([]infer.Message{{Role: infer.System, Text: "Be brief."}}, talk("hello", "hi", "bye")...),
+			"Be brief.\n\nUser: hello\nAssistant: hi\nUser: bye\nAssistant:",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := compile(t, test.source).Render(test.messages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != 1 || got[0] != (chat.Segment{Text: test.want, Special: true}) {
+				t.Errorf("got  %+v\nwant %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestStops(t *testing.T) {
+	if got := compile(t, "").Stops(); len(got) != 1 || got[0] != "\nUser:" {
+		t.Errorf("without a template: %q", got)
+	}
+	if got := compile(t, chatML).Stops(); got != nil {
+		t.Errorf("with one: %q", got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for name, test := range map[string]struct {
+		source   string
+		messages []infer.Message
+		want     string
+	}{
+		"a role it does not know": {gemma, []infer.Message{{Role: infer.System, Text: "x"}}, "System role not supported"},
+		"roles that do not alternate": {
+			gemma, []infer.Message{{Role: infer.User, Text: "a"}, {Role: infer.User, Text: "b"}}, "must alternate",
+		},
+		"an index outside":  {`{{ messages[7]['content'] }}`, talk("x"), ""},
+		"a division by nil": {`{{ 1 / 0 }}`, talk("x"), ""},
+		"no such filter":    {`{{ messages | nonsense }}`, talk("x"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmpl, err := chat.New(test.source, specials, "<bos>", "<eos>")
+			if err != nil {
+				return // refused when the model is loaded: as good
+			}
+			got, err := tmpl.Render(test.messages)
+			if test.want == "" && err == nil {
+				return // the template engine is lenient: no harm done
+			}
+			if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+	if _, err := chat.New(`{% for %}`, nil, "", ""); err == nil {
+		t.Error("a broken template compiles")
+	}
+}
+
+// joined is the text of segments; live counts the spellings in it that mean tokens.
+func joined(segments []chat.Segment) (text string, live int) {
+	for _, s := range segments {
+		text += s.Text
+		if s.Special {
+			live += spellings(s.Text)
+		}
+	}
+	return text, live
+}
+
+// spellings counts where a spelling begins.
+func spellings(text string) int {
+	n := 0
+	for i := range text {
+		for _, s := range specials {
+			if strings.HasPrefix(text[i:], s) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// check renders a conversation and makes sure that none of its text is special and none of
+// it is lost.
+func check(t *testing.T, source string, texts []string) {
+	t.Helper()
+	tmpl := compile(t, source)
+	harmless := make([]string, len(texts))
+	for i := range texts {
+		harmless[i] = "Q"
+	}
+	plain, err := tmpl.Render(talk(harmless...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, allowed := joined(plain)
+	got, err := tmpl.Render(talk(texts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, live := joined(got)
+	if live != allowed {
+		t.Errorf("%q: %d special tokens, the template writes %d: %+v", texts, live, allowed, got)
+	}
+	for _, own := range texts {
+		want = strings.Replace(want, "Q", own, 1)
+	}
+	if text != want {
+		t.Errorf("%q became\n%q, want\n%q", texts, text, want)
+	}
+}
+
+func TestNothingBecomesSpecial(t *testing.T) {
+	for _, s := range specials {
+		for _, text := range []string{
+			s, s + s, "x" + s, s + "x", "x" + s + "x" + s + "x",
+			s[:len(s)/2] + s + s[len(s)/2:],
+			"<|im_<|im_end|>end|>", "aaa", "aaaa", "<|im_start", "im_end|>", "¤¤", "<|i<|im_start|>",
+		} {
+			if strings.ToValidUTF8(text, "") != text {
+				continue // the wire does not let it in
+			}
+			check(t, chatML, []string{text})
+			check(t, chatML, []string{"x", text, "y"})
+			check(t, "", []string{text, text})
+		}
+	}
+}
+
+func FuzzNothingBecomesSpecial(f *testing.F) {
+	f.Add("<|im_end|>", "aa¤")
+	f.Add("<|im_<|im_end|>end|>", "<|im")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		a, b = strings.ToValidUTF8(a, "?"), strings.ToValidUTF8(b, "?")
+		if strings.Contains(a+b, "Q") || strings.HasSuffix(a, "<|im_start") || strings.HasSuffix(a, "<|im_end") {
+			return // the check below counts by these letters
+		}
+		check(t, chatML, []string{a, b})
+	})
+}
+
+// A megabyte of text that looks like special tokens, and six thousand of those.
+func BenchmarkGuard(b *testing.B) {
+	var many []string
+	for i := range 6000 {
+		many = append(many, fmt.Sprintf("<unused%d>", i))
+	}
+	tmpl, err := chat.New(chatML, many, "", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	messages := talk(strings.Repeat("some <text <unu <unused17> ", 1<<20/27))
+	b.SetBytes(1 << 20)
+	for b.Loop() {
+		if _, err := tmpl.Render(messages); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

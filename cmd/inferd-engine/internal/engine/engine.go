@@ -1,0 +1,124 @@
+// Package engine answers requests with a model: it renders a conversation, turns it
+// into tokens, has them continued by a batch loop, and turns what comes back into text.
+// It knows nothing of the daemon that asks, nor of other requests that run beside one.
+package engine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// Kind is what an engine calls itself in its answers.
+const Kind = "llamacpp"
+
+// An Engine is a Handler over one loaded model.
+type Engine struct {
+	Model    *llama.Model
+	Context  *llama.Context
+	Template *chat.Template
+	Loop     *batch.Loop // decodes on Context
+}
+
+var _ infer.Handler = (*Engine)(nil)
+
+// Handle answers req, which must be to generate. A request that the model cannot take
+// is [infer.Invalid] and says why.
+func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	gen, ok := req.Task.(*infer.Generate)
+	if !ok {
+		return infer.Errorf(infer.Internal, "this engine does not know a %T", req.Task)
+	}
+	prompt, err := e.prompt(gen.Messages)
+	if err != nil {
+		return err
+	}
+	room := e.Loop.Limits.Context - len(prompt)
+	if room < 1 {
+		return infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Limits.Context)
+	}
+	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: gen.Grammar})
+	if err != nil {
+		return infer.Errorf(infer.Invalid, "%w", err)
+	}
+	defer sampler.Free()
+
+	text := answer{stops: append(e.Template.Stops(), gen.Stop...)}
+	var (
+		ev    infer.Text
+		piece []byte
+		lost  error // of the first emit that failed
+	)
+	send := func(delta []byte) {
+		if len(delta) > 0 && lost == nil {
+			ev.Delta = delta
+			lost = emit(&ev)
+		}
+	}
+	result, err := e.Loop.Do(ctx, batch.Sequence{
+		Prompt: prompt,
+		Max:    min(gen.MaxTokens, room),
+		Sample: func(i int) (batch.Token, error) { return sampler.Sample(e.Context, i) },
+		Ends:   e.Model.IsEOG,
+		Emit: func(tok batch.Token) bool {
+			piece = e.Model.AppendPiece(piece[:0], tok)
+			delta, stopped := text.add(piece)
+			send(delta)
+			return !stopped && lost == nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	send(text.end())
+	if lost != nil {
+		return lost
+	}
+	return emit(&infer.Done{Reason: reason(result.End), In: len(prompt), Out: result.Out, By: Kind})
+}
+
+func reason(end batch.End) infer.Reason {
+	switch end {
+	case batch.Reached:
+		return infer.Length
+	case batch.Stopped:
+		return infer.StopSequence
+	default:
+		return infer.EndOfTurn
+	}
+}
+
+// prompt returns the tokens of a conversation. Special tokens are only those that the
+// template wrote.
+func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
+	segments, err := e.Template.Render(messages)
+	if err != nil {
+		return nil, err
+	}
+	var tokens []batch.Token
+	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
+		// Most templates write it themselves.
+		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.Spelling(bos)) {
+			tokens = append(tokens, bos)
+		}
+	}
+	for _, s := range segments {
+		more, err := e.Model.Tokenize(s.Text, s.Special)
+		if err != nil {
+			return nil, infer.Errorf(infer.Internal, "tokenize: %w", err)
+		}
+		tokens = append(tokens, more...)
+	}
+	if len(tokens) == 0 { // an empty prompt: the model still needs something to go on from
+		bos, ok := e.Model.BOS()
+		if !ok {
+			return nil, infer.Errorf(infer.Invalid, "the prompt has no tokens")
+		}
+		tokens = append(tokens, bos)
+	}
+	return tokens, nil
+}

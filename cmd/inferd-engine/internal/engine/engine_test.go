@@ -1,0 +1,206 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+func TestMain(m *testing.M) {
+	lib := os.Getenv("INFERD_ENGINE_LIB")
+	if lib == "" {
+		lib = paths.Default().EngineDir()
+	}
+	if err := llama.Open(lib); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// load runs an engine with a built-in model for the length of a test.
+func load(t *testing.T, name string, limits batch.Limits) *engine.Engine {
+	t.Helper()
+	path, err := builtin.Ensure(t.TempDir(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := llama.Load(path, llama.Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bos, _ := model.BOS()
+	eos, _ := model.EOS()
+	template, err := chat.New(model.ChatTemplate(), model.Specials(), model.Spelling(bos), model.Spelling(eos))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: limits.Context, NBatch: limits.Batch, NSeq: limits.Sequences, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine.Engine{Model: model, Context: lctx, Template: template, Loop: &batch.Loop{Model: lctx, Limits: limits}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var loop sync.WaitGroup
+	loop.Go(func() { _ = e.Loop.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		loop.Wait()
+		lctx.Close()
+		model.Close()
+	})
+	return e
+}
+
+// ask returns an answer and how it ended.
+func ask(t *testing.T, e *engine.Engine, gen *infer.Generate) (string, infer.Done) {
+	t.Helper()
+	var text strings.Builder
+	var done infer.Done
+	err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			text.Write(ev.Delta)
+		case *infer.Done:
+			done = *ev
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return text.String(), done
+}
+
+func user(text string, most int) *infer.Generate {
+	return &infer.Generate{Messages: []infer.Message{{Role: infer.User, Text: text}}, MaxTokens: most, Sampling: infer.Sampling{Temperature: 1, TopP: 0.95, TopK: 64}}
+}
+
+// The real model keeps the rules that package batch's toy stands for: with so little context
+// that sequences are parked over and over, each answer is still its own.
+func TestParkedSequencesKeepTheirText(t *testing.T) {
+	for _, size := range []int{4096, 512, 256} {
+		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
+			e := load(t, "loop", batch.Limits{Context: size, Batch: 64, Sequences: 4, Chunk: 16})
+			var all sync.WaitGroup
+			for i := range 6 {
+				all.Go(func() {
+					first := 'a' + rune(3*i)
+					got, done := ask(t, e, user(string(first), 120))
+					var want strings.Builder
+					for j := range 120 {
+						want.WriteByte('a' + byte((int(first-'a')+1+j)%26))
+					}
+					if got != want.String() || done.Out != 120 || done.Reason != infer.Length {
+						t.Errorf("%c: %q, %+v", first, got, done)
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
+
+// Greedy text is the same whoever else is running.
+func TestNeighboursDoNotShow(t *testing.T) {
+	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 8, Chunk: 32})
+	greedy := func(i int) *infer.Generate {
+		g := user(fmt.Sprintf("question %d", i), 60)
+		g.Sampling = infer.Sampling{}
+		return g
+	}
+	alone := make([]string, 8)
+	for i := range alone {
+		alone[i], _ = ask(t, e, greedy(i))
+	}
+	for _, n := range []int{4, 8} {
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() {
+				if got, _ := ask(t, e, greedy(i)); got != alone[i] {
+					t.Errorf("beside %d others, %d wrote %q; alone %q", n-1, i, got, alone[i])
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// A thousand bytes of anything go in as text and come to no harm.
+func TestAnyBytesInThePrompt(t *testing.T) {
+	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Chunk: 32})
+	var all strings.Builder
+	for r := rune(0); r < 300; r++ {
+		all.WriteRune(r)
+	}
+	if got, done := ask(t, e, user(all.String()+"w", 10)); got != "xyz" || done.In != len(all.String())+1 {
+		t.Errorf("%q, %+v; the prompt has %d bytes", got, done, all.Len()+1)
+	}
+}
+
+func TestSpecialSpellingsStayText(t *testing.T) {
+	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Chunk: 32})
+	_, plain := ask(t, e, user("", 1))
+	for _, special := range e.Model.Specials() {
+		_, got := ask(t, e, user(special, 1))
+		if want := plain.In + len(special); got.In != want { // a byte a token
+			t.Errorf("%q took %d tokens, want %d", special, got.In-plain.In, want-plain.In)
+		}
+	}
+	if len(e.Model.Specials()) < 3 {
+		t.Errorf("specials %q", e.Model.Specials())
+	}
+}
+
+func TestCancelFreesTheSlot(t *testing.T) {
+	e := load(t, "loop", batch.Limits{Context: 4096, Batch: 256, Sequences: 1, Chunk: 32})
+	ctx, cancel := context.WithCancel(t.Context())
+	err := e.Handle(ctx, &infer.Request{Task: user("a", 4000)}, func(infer.Event) error {
+		cancel()
+		return nil
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+	if got, _ := ask(t, e, user("a", 3)); got != "bcd" {
+		t.Errorf("then %q", got)
+	}
+}
+
+func TestModelsThatAreNone(t *testing.T) {
+	dir := t.TempDir()
+	good, err := builtin.Ensure(dir, "chain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"empty": {}, "no GGUF": []byte("hello"), "truncated": content[:len(content)/2], "cut in the header": content[:100],
+	} {
+		path := filepath.Join(dir, "bad.gguf")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := llama.Load(path, llama.Options{}, nil); err == nil {
+			m.Close()
+			t.Errorf("%s: it loads", name)
+		} else if len(err.Error()) < 10 {
+			t.Errorf("%s: %v says nothing", name, err)
+		}
+	}
+}

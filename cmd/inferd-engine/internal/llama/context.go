@@ -1,0 +1,157 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+)
+
+// ContextOptions say how much a context holds. All must be at least 1.
+type ContextOptions struct {
+	NCtx    int // tokens in the cache, over all sequences
+	NBatch  int // tokens that one Decode may have
+	NSeq    int // sequences at once
+	Threads int // that compute, the calling one included
+}
+
+// A Context is a model's cache and the batch that is decoded next. All its methods must be
+// called from one goroutine that is locked to its OS thread: ggml binds its threads to the
+// one that computes.
+type Context struct {
+	handle yzma.Context
+	memory yzma.Memory
+	pool   *threadpool
+	batch  yzma.Batch
+	opt    ContextOptions
+
+	adding int    // entries of the batch that is being built
+	logits []bool // of the batch decoded last: which entries have them
+	next   []bool // of the batch that is being built
+}
+
+// ErrNoRoom is returned by Decode when the cache is full.
+var ErrNoRoom = errors.New("the cache is full")
+
+// NewContext makes a context and warms it up with one token.
+func NewContext(m *Model, opt ContextOptions) (*Context, error) {
+	if opt.NCtx < 1 || opt.NBatch < 1 || opt.NSeq < 1 || opt.Threads < 1 {
+		return nil, fmt.Errorf("a context of %+v", opt)
+	}
+	if most := int(yzma.MaxParallelSequences()); opt.NSeq > most {
+		return nil, fmt.Errorf("%d sequences at once: llama.cpp has room for %d", opt.NSeq, most)
+	}
+	params := yzma.ContextDefaultParams()
+	params.NCtx = uint32(opt.NCtx)
+	params.NBatch = uint32(opt.NBatch)
+	params.NUbatch = uint32(min(opt.NBatch, 512))
+	params.NSeqMax = uint32(opt.NSeq)
+	params.NThreads = int32(opt.Threads)
+	params.NThreadsBatch = int32(opt.Threads)
+	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
+	params.KVUnified = 1 // one cache for all: a sequence takes what it needs
+	params.NoPerf = 1
+	handle, err := yzma.InitFromModel(m.handle, params)
+	if err != nil {
+		return nil, messages.drain(err.Error())
+	}
+	c := &Context{handle: handle, opt: opt, next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch)}
+	if c.memory, err = yzma.GetMemory(handle); err != nil {
+		c.Close()
+		return nil, err
+	}
+	if c.pool, err = newThreadpool(opt.Threads); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("thread pool: %w", err)
+	}
+	yzma.AttachThreadpool(handle, c.pool.handle, c.pool.handle)
+	c.batch = yzma.BatchInit(int32(opt.NBatch), 0, 1)
+	if err := c.warmUp(m); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("warm up: %w", err)
+	}
+	return c, nil
+}
+
+// warmUp decodes one token, so that the first request does not pay for what is made once.
+func (c *Context) warmUp(m *Model) error {
+	tok, ok := m.BOS()
+	if !ok {
+		tok = 0
+	}
+	if err := c.Add(tok, 0, 0, true); err != nil {
+		return err
+	}
+	if err := c.Decode(); err != nil {
+		return err
+	}
+	return c.ClearSeq(0)
+}
+
+// Close gives the context's memory back. It may be called on one that is half made.
+func (c *Context) Close() {
+	if c.pool != nil {
+		yzma.DetachThreadpool(c.handle)
+	}
+	_ = yzma.Free(c.handle)
+	if c.pool != nil {
+		c.pool.close()
+	}
+	if c.batch.Token != nil {
+		_ = yzma.BatchFree(c.batch)
+	}
+}
+
+// Add puts a token of a sequence into the batch, at its position in the sequence. With
+// logits a Sampler can choose the token behind it after Decode.
+func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
+	switch {
+	case seq < 0 || seq >= c.opt.NSeq: // a unified cache takes any number, and breaks
+		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
+	case pos < 0 || pos >= c.opt.NCtx:
+		return fmt.Errorf("position %d in a context of %d", pos, c.opt.NCtx)
+	case c.adding == c.opt.NBatch:
+		return fmt.Errorf("a batch of more than %d", c.opt.NBatch)
+	}
+	setBatch(&c.batch, tok, pos, seq, logits)
+	c.next[c.adding] = logits
+	c.adding++
+	return nil
+}
+
+// Decode computes the batch and empties it. After an error nothing of it is in the cache.
+func (c *Context) Decode() error {
+	if c.adding == 0 {
+		return errors.New("an empty batch")
+	}
+	code, err := yzma.Decode(c.handle, c.batch)
+	c.logits, c.next = c.next, c.logits
+	clear(c.next)
+	clear(c.logits[c.adding:])
+	c.adding, c.batch.NTokens = 0, 0
+	switch {
+	case err == nil && code == 0:
+		return nil
+	case err == nil && code == 1:
+		err = ErrNoRoom
+	case err == nil:
+		err = messages.drain(fmt.Sprintf("llama.cpp says %d", code))
+	}
+	clear(c.logits)
+	return err
+}
+
+// ClearSeq drops a sequence from the cache.
+func (c *Context) ClearSeq(seq int) error {
+	if seq < 0 || seq >= c.opt.NSeq {
+		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
+	}
+	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), -1, -1)
+	if err == nil && !ok {
+		err = fmt.Errorf("sequence %d cannot be dropped", seq)
+	}
+	return err
+}
+
+// Clear is ClearSeq, by the name that package batch has for it.
+func (c *Context) Clear(seq int) error { return c.ClearSeq(seq) }

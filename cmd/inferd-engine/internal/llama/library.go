@@ -1,0 +1,129 @@
+// Package llama is llama.cpp in Go clothes: models, contexts and samplers, without a
+// pointer or a handle that could be misused from outside. It is the one package of the
+// module that touches native code, and it knows nothing of requests, slots or text that
+// is sent to anybody.
+//
+// What llama.cpp answers with an abort of the process is checked here before it is
+// asked: sequence numbers, indices without logits, tokens outside the vocabulary. What
+// cannot be checked, such as a hostile model file, ends the process; that is why it is
+// one of its own.
+package llama
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ebitengine/purego"
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+	"github.com/hybridgroup/yzma/pkg/loader"
+	"golang.org/x/sys/unix"
+)
+
+// Versions are the releases of llama.cpp whose structs the binding has. Another one
+// would not fail, but corrupt memory.
+var versions = []string{"0.5.0", "0.5.0-dev"}
+
+// mend is what an operator does about libraries that are not the right ones.
+const mend = `run "make engine", or name a folder that has those of llama.cpp 0.5.0 with --engine-lib`
+
+// Open loads llama.cpp's libraries from a folder. It must be called once, before
+// anything else of this package.
+func Open(dir string) error {
+	if err := checkVersion(loader.GetLibraryFilename(dir, "llama")); err != nil {
+		return err
+	}
+	if err := yzma.Load(dir); err != nil {
+		return fmt.Errorf("llama.cpp's libraries in %s: %w: %s", dir, err, mend)
+	}
+	if err := checkLayout(); err != nil {
+		return err
+	}
+	yzma.LogSet(purego.NewCallback(messages.take))
+	yzma.BackendInit()
+	if err := yzma.GGMLBackendLoadAllFromPath(dir); err != nil {
+		return fmt.Errorf("load backends from %s: %w", dir, err)
+	}
+	if yzma.GGMLBackendDeviceCount() == 0 {
+		return fmt.Errorf("no backend in %s computes on this machine: %s", dir, mend)
+	}
+	return nil
+}
+
+// checkVersion asks the library what it is, before any struct is passed to it.
+func checkVersion(path string) error {
+	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	if err != nil {
+		return fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+	}
+	symbol, err := purego.Dlsym(lib, "llama_version")
+	if err != nil {
+		return fmt.Errorf("%s is not llama.cpp 0.5.0, it does not tell its version: %s", path, mend)
+	}
+	version := goString(call(symbol))
+	if !slices.Contains(versions, version) {
+		return fmt.Errorf("%s is llama.cpp %s, this engine is made for %s: %s", path, version, versions[0], mend)
+	}
+	return nil
+}
+
+// checkLayout compares defaults that the library fills in with those of the release: a
+// struct that has moved shows here before it does harm. The test of this package compares
+// every offset.
+func checkLayout() error {
+	c, m := yzma.ContextDefaultParams(), yzma.ModelDefaultParams()
+	if c.NCtx != 512 || c.NBatch != 2048 || c.NUbatch != 512 || c.NSeqMax != 1 || c.RopeFreqBase != 0 ||
+		c.TypeK != yzma.GGMLTypeF16 || c.TypeV != yzma.GGMLTypeF16 || c.Offload_kqv != 1 || c.NSamplers != 0 {
+		return fmt.Errorf("the libraries lay out a context's parameters differently than llama.cpp 0.5.0 does: %s", mend)
+	}
+	if m.UseExtraBufts != 1 || m.VocabOnly != 0 || m.ProgressCallback != 0 {
+		return fmt.Errorf("the libraries lay out a model's parameters differently than llama.cpp 0.5.0 does: %s", mend)
+	}
+	return nil
+}
+
+// messages is where llama.cpp's log goes. There is one per process, as in llama.cpp.
+var messages = &logbook{}
+
+// A logbook passes warnings and errors on to standard error, which the daemon keeps, and
+// remembers the errors since it was last asked.
+type logbook struct {
+	mu     sync.Mutex // guards the fields below
+	level  int32      // of the message before, for those that continue it
+	errors []string
+}
+
+// take is llama.cpp's log callback.
+func (l *logbook) take(level int32, text uintptr, _ uintptr) uintptr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if yzma.LogLevel(level) == yzma.LogLevelContinue {
+		level = l.level
+	}
+	l.level = level
+	if level := yzma.LogLevel(level); level != yzma.LogLevelWarn && level != yzma.LogLevelError {
+		return 0
+	}
+	line := goString(text)
+	_, _ = unix.Write(2, []byte(line)) // as llama.cpp itself would
+	if yzma.LogLevel(level) == yzma.LogLevelError && len(l.errors) < 8 {
+		if line = strings.TrimSpace(line); line != "" {
+			l.errors = append(l.errors, line)
+		}
+	}
+	return 0
+}
+
+// drain returns the errors since the last call as one, fallback if there were none.
+func (l *logbook) drain(fallback string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.errors
+	l.errors = nil
+	if len(lines) == 0 {
+		return errors.New(fallback)
+	}
+	return errors.New(strings.Join(lines, "; "))
+}

@@ -1,0 +1,310 @@
+package llama_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+func TestMain(m *testing.M) {
+	lib := os.Getenv("INFERD_ENGINE_LIB")
+	if lib == "" {
+		lib = paths.Default().EngineDir()
+	}
+	if err := llama.Open(lib); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// load returns a built-in model and a context of it. The test keeps its OS thread.
+func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	path, err := builtin.Ensure(t.TempDir(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []float64
+	m, err := llama.Load(path, llama.Options{}, func(f float64) bool { seen = append(seen, f); return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) == 0 || seen[len(seen)-1] != 1 || !slices.IsSorted(seen) {
+		t.Errorf("progress %v", seen)
+	}
+	c, err := llama.NewContext(m, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); m.Close() })
+	return m, c
+}
+
+func TestModel(t *testing.T) {
+	m, _ := load(t, "chain")
+	if m.Name() != "builtin-chain" || m.ContextTrained() != 16384 || !m.Generates() || m.AddBOS() || m.ChatTemplate() == "" {
+		t.Errorf("%q, %d, %v, %v, %q", m.Name(), m.ContextTrained(), m.Generates(), m.AddBOS(), m.ChatTemplate())
+	}
+	text := "a é\x00\U0001F600\n"
+	tokens, err := m.Tokenize(text, false)
+	if err != nil || len(tokens) != len(text) {
+		t.Errorf("%d tokens for %d bytes, %v", len(tokens), len(text), err)
+	}
+	var back []byte
+	for _, tok := range tokens {
+		back = m.AppendPiece(back, tok)
+	}
+	if string(back) != text {
+		t.Errorf("%q became %q", text, back)
+	}
+	eos, ok := m.EOS()
+	if !ok || !m.IsEOG(eos) || m.IsEOG(tokens[0]) {
+		t.Errorf("the end is %d, %v", eos, ok)
+	}
+	if piece := m.AppendPiece(nil, eos); len(piece) != 0 {
+		t.Errorf("the end is spelt %q", piece)
+	}
+	spelling := m.Spelling(eos)
+	if !slices.Contains(m.Specials(), spelling) {
+		t.Errorf("%q is not in %q", spelling, m.Specials())
+	}
+	if got, _ := m.Tokenize(spelling, true); len(got) != 1 || got[0] != eos {
+		t.Errorf("%q with special is %v", spelling, got)
+	}
+	if got, _ := m.Tokenize(spelling, false); len(got) != len(spelling) {
+		t.Errorf("%q without is %v", spelling, got)
+	}
+	if got := m.Spelling(-1) + m.Spelling(1<<30); got != "" {
+		t.Errorf("tokens that are none are spelt %q", got)
+	}
+}
+
+// run decodes a prompt in sequence seq and returns the n tokens behind it, as text.
+func run(t *testing.T, m *llama.Model, c *llama.Context, seq int, prompt string, n int, opt llama.SamplerOptions) string {
+	t.Helper()
+	s, err := llama.NewSampler(m, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Free()
+	tokens, err := m.Tokenize(prompt, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	last := len(tokens) - 1
+	for i, tok := range tokens {
+		if err := c.Add(tok, i, seq, i == last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		if err := c.Decode(); err != nil {
+			t.Fatal(err)
+		}
+		tok, err := s.Sample(c, last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = m.AppendPiece(out, tok)
+		last = 0
+		if err := c.Add(tok, len(tokens)+i, seq, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Decode(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ClearSeq(seq); err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestSamplers(t *testing.T) {
+	m, c := load(t, "tiny")
+	seed := func(n uint32) infer.Sampling { return infer.Sampling{Temperature: 1, Seed: &n} }
+	text := func(opt llama.SamplerOptions) string { return run(t, m, c, 0, "hello", 30, opt) }
+	if a, b := text(llama.SamplerOptions{Sampling: seed(1)}), text(llama.SamplerOptions{Sampling: seed(1)}); a != b {
+		t.Errorf("one seed: %q, %q", a, b)
+	}
+	if a, b := text(llama.SamplerOptions{Sampling: seed(1)}), text(llama.SamplerOptions{Sampling: seed(2)}); a == b {
+		t.Errorf("two seeds: %q", a)
+	}
+	greedy := text(llama.SamplerOptions{})
+	one := seed(3)
+	one.TopK = 1
+	if got := text(llama.SamplerOptions{Sampling: one}); got != greedy {
+		t.Errorf("top-k 1: %q, greedy %q", got, greedy)
+	}
+	minimal := seed(3)
+	minimal.MinP = 1
+	if got := text(llama.SamplerOptions{Sampling: minimal}); got != greedy {
+		t.Errorf("min-p 1: %q, greedy %q", got, greedy)
+	}
+	if got := text(llama.SamplerOptions{Sampling: seed(3), Grammar: `root ::= [a-c]*`}); strings.Trim(got, "abc") != "" || len(got) != 30 {
+		t.Errorf("grammar: %q", got)
+	}
+	if got := text(llama.SamplerOptions{Sampling: infer.Sampling{RepeatPenalty: 100}}); repeats(got) && repeats(greedy) {
+		t.Errorf("a penalty on repeats: %q", got)
+	}
+	for _, grammar := range []string{`root ::= (`, `start ::= "a"`, `root ::= undefined`} {
+		if s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar}); err == nil {
+			s.Free()
+			t.Errorf("%q parses", grammar)
+		}
+	}
+}
+
+// repeats reports whether a byte stands twice.
+func repeats(s string) bool {
+	for i := range len(s) {
+		if strings.Count(s, s[i:i+1]) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSequencesTogether(t *testing.T) {
+	m, c := load(t, "chain")
+	alone := run(t, m, c, 2, "c", 10, llama.SamplerOptions{})
+	if alone != "defghijklm" {
+		t.Fatalf("alone: %q", alone)
+	}
+	// Two at once, in one batch.
+	s, err := llama.NewSampler(m, llama.SamplerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Free()
+	var out [2][]byte
+	last := [2]llama.Token{'a', 'p'}
+	for seq, letter := range []string{"a", "p"} {
+		tokens, _ := m.Tokenize(letter, false)
+		last[seq] = tokens[0]
+	}
+	for pos := range 5 {
+		for seq, tok := range last {
+			if err := c.Add(tok, pos, seq, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Decode(); err != nil {
+			t.Fatal(err)
+		}
+		for seq := range last {
+			if last[seq], err = s.Sample(c, seq); err != nil {
+				t.Fatal(err)
+			}
+			out[seq] = m.AppendPiece(out[seq], last[seq])
+		}
+	}
+	if string(out[0]) != "bcdef" || string(out[1]) != "qrstu" {
+		t.Errorf("together: %q", out)
+	}
+}
+
+// What would end the process is an error instead.
+func TestMisuse(t *testing.T) {
+	m, c := load(t, "chain")
+	for name, err := range map[string]error{
+		"a sequence that is none":    c.Add(1, 0, 3, false),
+		"a sequence below nought":    c.Add(1, 0, -1, false),
+		"a position outside":         c.Add(1, 512, 0, false),
+		"an empty batch":             c.Decode(),
+		"a sequence to clear":        c.ClearSeq(3),
+		"a context of no threads":    second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1})),
+		"more sequences than it can": second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1 << 20, Threads: 1})),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	s, err := llama.NewSampler(m, llama.SamplerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Free()
+	if err := errors.Join(c.Add(70, 0, 0, false), c.Add(70, 1, 0, true), c.Decode()); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{-1, 0, 2, 31, 32, 1 << 20} {
+		if _, err := s.Sample(c, i); err == nil {
+			t.Errorf("entry %d has no logits, but is sampled", i)
+		}
+	}
+	if _, err := s.Sample(c, 1); err != nil {
+		t.Error(err)
+	}
+	for range 32 {
+		if err := c.Add(70, 0, 1, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Add(70, 0, 1, false); err == nil {
+		t.Error("a batch that is full takes more")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestLoadFailures(t *testing.T) {
+	if _, err := llama.Load("/nonexistent.gguf", llama.Options{}, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "bad.gguf")
+	if err := os.WriteFile(path, []byte("no model at all"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := llama.Load(path, llama.Options{}, nil); err == nil || !strings.Contains(err.Error(), "magic") {
+		t.Errorf("no GGUF: %v", err)
+	}
+	good, err := builtin.Ensure(t.TempDir(), "chain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := llama.Load(good, llama.Options{}, func(float64) bool { return false }); err == nil {
+		t.Error("a load that was called off succeeds")
+	}
+}
+
+// Our side of a step allocates nothing; the binding's calls do, a little.
+func TestAllocations(t *testing.T) {
+	m, c := load(t, "chain")
+	s, err := llama.NewSampler(m, llama.SamplerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Free()
+	pos := 0
+	buf := make([]byte, 0, 64)
+	perStep := testing.AllocsPerRun(100, func() {
+		if err := errors.Join(c.Add(70, pos, 0, true), c.Decode()); err != nil {
+			t.Fatal(err)
+		}
+		tok, err := s.Sample(c, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf = m.AppendPiece(buf[:0], tok)
+		pos++
+	})
+	if perStep > 40 {
+		t.Errorf("%.0f allocations a step", perStep)
+	}
+	t.Logf("%.0f allocations a step, all in the binding", perStep)
+}
