@@ -1,0 +1,180 @@
+package config_test
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// load parses a command line and loads a config file of that content; none if empty.
+func load(t *testing.T, content string, env map[string]string, args ...string) (*config.Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.json")
+	if content != "" {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := config.ParseFlags(append([]string{"--config", path}, args...), func(k string) string { return env[k] }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Load(&f, paths.Default())
+}
+
+const two = `{"n_ctx":1000,"admission":{"queue_depth":3},"backends":[
+	{"kind":"llamacpp","name":"a","n_ctx":2000,"model":{"path":"m.gguf"}},
+	{"kind":"llamacpp","name":"b","n_slots":2,"model":{"builtin":"chain"}}]}`
+
+func TestPrecedence(t *testing.T) {
+	env := map[string]string{"INFERD_N_CTX": "3000", "INFERD_QUEUE_DEPTH": "5"}
+	for name, test := range map[string]struct {
+		env      map[string]string
+		args     []string
+		ctxA     int
+		ctxB     int
+		depth    int
+		backends int
+	}{
+		"the file":                             {nil, nil, 2000, 1000, 3, 2},
+		"a variable beats the file":            {env, nil, 3000, 3000, 5, 2},
+		"a flag beats the variable":            {env, []string{"--n-ctx", "4000", "--queue-depth", "0"}, 4000, 4000, 0, 2},
+		"a model on the line replaces entries": {nil, []string{"--model-path", "x.gguf"}, config.DefaultNCtx, 0, 3, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, two, test.env, test.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(c.Backends) != test.backends || c.QueueDepth != test.depth || c.Backends[0].NCtx != test.ctxA {
+				t.Errorf("got %+v", c)
+			}
+			if test.backends == 2 && (c.Backends[1].NCtx != test.ctxB || c.Backends[1].NSlots != 2 || c.Backends[0].NSlots != config.DefaultNSlots) {
+				t.Errorf("got %+v", c.Backends)
+			}
+		})
+	}
+}
+
+func TestModels(t *testing.T) {
+	digest := strings.Repeat("0a", 32)
+	for name, test := range map[string]struct {
+		args []string
+		want config.Model
+		err  string
+	}{
+		"a file":               {[]string{"--model-path", "m.gguf"}, config.Model{Path: "m.gguf"}, ""},
+		"with its digest":      {[]string{"--model-path", "m.gguf", "--model-sha256", digest}, config.Model{Path: "m.gguf", SHA256: digest}, ""},
+		"a built-in one":       {[]string{"--model-path", "builtin:loop"}, config.Model{Builtin: "loop"}, ""},
+		"one that is not":      {[]string{"--model-path", "builtin:gpt"}, config.Model{}, "gpt"},
+		"a digest of nothing":  {[]string{"--model-sha256", digest}, config.Model{}, "--model-path"},
+		"a digest in capitals": {[]string{"--model-path", "m", "--model-sha256", strings.ToUpper(digest)}, config.Model{}, "64 lower-case hex"},
+		"no model at all":      {nil, config.Model{}, "builtin:chain"},
+		"a kind without model": {[]string{"--backend", "llamacpp"}, config.Model{}, "--model-path"},
+		"an unknown kind":      {[]string{"--backend", "vllm"}, config.Model{}, "vllm"},
+		"too many slots":       {[]string{"--model-path", "m", "--n-slots", "1000"}, config.Model{}, "n_slots"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, "", nil, test.args...)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want something of %q", err, test.err)
+				}
+				return
+			}
+			if err != nil || c.Backends[0].Model != test.want {
+				t.Errorf("got %+v, %v", c, err)
+			}
+		})
+	}
+}
+
+func TestMockKnobs(t *testing.T) {
+	c, err := load(t, `{"backends":[{"kind":"mock","name":"m","tokens":[],"token_delay_ms":20,"pre_stream_error":"internal","mid_stream_drop_after":2,"fail_first":1,"n_slots":1}]}`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := c.Backends[0].Mock
+	if m.Tokens == nil || m.TokenDelay != 20*time.Millisecond || m.PreStream != "internal" || m.DropAfter != 2 || m.FailFirst != 1 || c.Backends[0].NSlots != 1 {
+		t.Errorf("got %+v", c.Backends[0])
+	}
+	if _, err := load(t, `{"backends":[{"kind":"mock","name":"m","pre_stream_error":"tired"}]}`, nil); err == nil || !strings.Contains(err.Error(), "tired") {
+		t.Errorf("an unknown failure: %v", err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	c, err := load(t, "{\n\"backend\": [],\n\"model\": {\"builtin\":\"chain\",\n\"colour\":1}}", map[string]string{"INFERD_EMBED": "true"}, "--tcp", "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{":2: unknown key backend", ":4: unknown key model.colour", "--tcp is not served", "--embed is not served"} {
+		if !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, want) }) {
+			t.Errorf("no warning %q in %q", want, c.Warnings)
+		}
+	}
+	if len(c.Warnings) != 4 {
+		t.Errorf("warnings %q", c.Warnings)
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for name, args := range map[string][]string{
+		"an unknown flag":    {"--nonsense"},
+		"an argument":        {"serve"},
+		"two transports":     {"--uds", "a", "--pipe", "b"},
+		"a negative time":    {"--drain-timeout-secs", "-1"},
+		"a word as a number": {"--n-ctx", "many"},
+	} {
+		if _, err := config.ParseFlags(args, func(string) string { return "" }, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := config.ParseFlags(nil, func(k string) string { return map[string]string{"INFERD_N_CTX": "x"}[k] }, io.Discard); err == nil || !strings.Contains(err.Error(), "INFERD_N_CTX") {
+		t.Errorf("a bad variable: %v", err)
+	}
+	var help strings.Builder
+	if _, err := config.ParseFlags([]string{"--help"}, func(string) string { return "" }, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "--model-path") {
+		t.Errorf("help: %v, %s", err, help.String())
+	}
+}
+
+func TestLocate(t *testing.T) {
+	run := paths.Default().RunDir()
+	for name, test := range map[string]struct {
+		args []string
+		want config.Sockets
+	}{
+		"nothing said": {nil, config.Sockets{
+			Lock: run + "/inferd.lock", Admin: run + "/admin.sock", Control: run + "/control.sock", V1: run + "/infer.sock",
+		}},
+		"the main socket": {[]string{"--uds", "/x/my.sock"}, config.Sockets{
+			Lock: "/x/inferd.lock", Admin: "/x/admin.sock", Control: "/x/control.sock", V1: "/x/my.sock",
+		}},
+		"the newest main socket": {[]string{"--uds", "/x/inferd.sock"}, config.Sockets{
+			Lock: "/x/inferd.lock", Admin: "/x/admin.sock", Control: "/x/control.sock", V1: "/x/infer.sock",
+		}},
+		"each by itself": {[]string{"--uds", "/x/a.sock", "--v1-addr", "/y/b", "--admin-addr", "/y/c", "--control-addr", "/y/d", "--lock", "/y/e"}, config.Sockets{
+			Lock: "/y/e", Admin: "/y/c", Control: "/y/d", V1: "/y/b",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := config.ParseFlags(test.args, func(string) string { return "" }, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := config.Locate(&f, paths.Default()); got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}

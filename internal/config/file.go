@@ -1,0 +1,196 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// file is the config file. A pointer tells what is missing from what is zero; rest
+// holds the keys that nobody knows.
+type file struct {
+	Model      *fileModel     `json:"model"`
+	Backends   *[]fileBackend `json:"backends"`
+	NCtx       *int           `json:"n_ctx"`
+	NGPULayers *int           `json:"n_gpu_layers"`
+	Engine     *fileEngine    `json:"engine"`
+	Admission  *fileAdmission `json:"admission"`
+	Surfaces   *fileSurfaces  `json:"surfaces"`
+
+	// Of the reference; nothing in this release asks for them.
+	AutoPull     jsontext.Value `json:"auto_pull"`
+	ModelsHome   jsontext.Value `json:"models_home"`
+	AdminAddr    jsontext.Value `json:"admin_addr"`
+	Listen       jsontext.Value `json:"listen"`
+	AutoSelect   jsontext.Value `json:"model_autoselect"`
+	AutoSelectGB jsontext.Value `json:"model_autoselect_min_vram_gib"`
+
+	Rest map[string]jsontext.Value `json:",embed"`
+}
+
+type fileEngine struct {
+	LibDir string                    `json:"lib_dir"`
+	Rest   map[string]jsontext.Value `json:",embed"`
+}
+
+type fileAdmission struct {
+	ActivePermits *int                      `json:"active_permits"`
+	QueueDepth    *int                      `json:"queue_depth"`
+	QueueTotal    jsontext.Value            `json:"queue_total"` // with fair admission
+	Rest          map[string]jsontext.Value `json:",embed"`
+}
+
+type fileSurfaces struct {
+	V1     *bool                     `json:"v1"`
+	V2     *bool                     `json:"v2"`
+	LP     *bool                     `json:"lp"`
+	Embed  *bool                     `json:"embed"`
+	Rerank *bool                     `json:"rerank"`
+	Rest   map[string]jsontext.Value `json:",embed"`
+}
+
+type fileBackend struct {
+	Kind       string     `json:"kind"`
+	Name       string     `json:"name"`
+	Aliases    []string   `json:"aliases"`
+	Model      *fileModel `json:"model"`
+	NCtx       *int       `json:"n_ctx"`
+	NSlots     *int       `json:"n_slots"`
+	Threads    *int       `json:"threads"`
+	NGPULayers *int       `json:"n_gpu_layers"`
+
+	// Of a mock.
+	Tokens         *[]string `json:"tokens"`
+	TokenDelayMS   int       `json:"token_delay_ms"`
+	PreStreamError string    `json:"pre_stream_error"`
+	DropAfter      int       `json:"mid_stream_drop_after"`
+	FailFirst      int       `json:"fail_first"`
+
+	Rest map[string]jsontext.Value `json:",embed"`
+}
+
+type fileModel struct {
+	Builtin   string `json:"builtin"`
+	Path      string `json:"path"`
+	SHA256    string `json:"sha256"`
+	Name      string `json:"name"`
+	SourceURL string `json:"source_url"`
+
+	SizeBytes jsontext.Value            `json:"size_bytes"`
+	License   jsontext.Value            `json:"license"`
+	Rest      map[string]jsontext.Value `json:",embed"`
+}
+
+// read returns the config file, or nil if there is none. Its errors name the file and
+// the line.
+func read(path string) (*file, []string, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err // names the file
+	}
+	var f file
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, nil, describe(path, data, err)
+	}
+	return &f, f.unknown(path, data), nil
+}
+
+// describe says where in the file the error lies.
+func describe(path string, data []byte, err error) error {
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		if e.JSONPointer != "" {
+			return fmt.Errorf("%s:%d: %s: %w", path, line(data, e.ByteOffset), key(e.JSONPointer), e.Err)
+		}
+		return fmt.Errorf("%s:%d: %w", path, line(data, e.ByteOffset), e.Err)
+	}
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		what := fmt.Sprintf("a JSON %s does not fit here", e.JSONKind)
+		if e.Err != nil {
+			what = e.Err.Error()
+		}
+		return fmt.Errorf("%s:%d: %s: %s", path, line(data, e.ByteOffset), key(e.JSONPointer), what)
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// line returns the number, from 1, of the line that holds the offset, or the next
+// thing behind it.
+func line(data []byte, offset int64) int {
+	rest := data[min(int(offset), len(data)):]
+	skip := len(rest) - len(strings.TrimLeft(string(rest), " \t\r\n,:"))
+	return 1 + strings.Count(string(data[:int(offset)+skip]), "\n")
+}
+
+// key spells a pointer as people write it: backends[0].model.
+func key(p jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range p.Tokens() {
+		if _, err := strconv.Atoi(token); err == nil {
+			b.WriteString("[" + token + "]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(token)
+	}
+	return b.String()
+}
+
+// unknown returns a warning for every key that has no meaning.
+func (f *file) unknown(path string, data []byte) []string {
+	strange := make(map[jsontext.Pointer]bool)
+	note := func(parent jsontext.Pointer, rest map[string]jsontext.Value) {
+		for name := range rest {
+			strange[parent.AppendToken(name)] = true
+		}
+	}
+	model := func(parent jsontext.Pointer, m *fileModel) {
+		if m != nil {
+			note(parent.AppendToken("model"), m.Rest)
+		}
+	}
+	note("", f.Rest)
+	model("", f.Model)
+	if f.Engine != nil {
+		note("/engine", f.Engine.Rest)
+	}
+	if f.Admission != nil {
+		note("/admission", f.Admission.Rest)
+	}
+	if f.Surfaces != nil {
+		note("/surfaces", f.Surfaces.Rest)
+	}
+	if f.Backends != nil {
+		for i, b := range *f.Backends {
+			at := jsontext.Pointer("/backends").AppendToken(strconv.Itoa(i))
+			note(at, b.Rest)
+			model(at, b.Model)
+		}
+	}
+	if len(strange) == 0 {
+		return nil
+	}
+
+	// A second walk finds the lines.
+	var warnings []string
+	dec := jsontext.NewDecoder(strings.NewReader(string(data)))
+	for {
+		if _, err := dec.ReadToken(); err != nil {
+			return warnings // the end: it has parsed before
+		}
+		if p := dec.StackPointer(); strange[p] {
+			delete(strange, p)
+			warnings = append(warnings, fmt.Sprintf("%s:%d: unknown key %s", path, line(data, dec.InputOffset()-1), key(p)))
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Flags is what the command line and the environment say. A flag beats its variable,
+// which beats the config file.
+type Flags struct {
+	ConfigFile string // empty is the default file, which need not exist
+	Lock       string
+	Group      string
+
+	UDS, V1Addr, AdminAddr, ControlAddr string
+	V1                                  bool
+
+	Engine, EngineLib string
+
+	Backend                string // "mock", "llamacpp", or empty: what the config file says
+	ModelPath, ModelSHA256 string
+
+	Entry // NCtx, NSlots, Threads, NGPULayers: for a model given by ModelPath, and defaults
+
+	ActivePermits, QueueDepth int
+
+	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
+
+	Version  bool
+	Warnings []string // about flags that do nothing yet
+
+	given map[string]bool // flags that were given, by themselves or by their variable
+}
+
+// Entry is how much of the machine a model gets. A zero stands for the default.
+type Entry struct {
+	NCtx       int // tokens of context, over all slots; default 8192
+	NSlots     int // sequences at once; default 4
+	Threads    int // compute threads; default: the cores, shared among the engines
+	NGPULayers int // layers on a GPU; default 0
+}
+
+// later are flags of the reference whose surfaces or backends are not there yet. They
+// are taken, so that its service files keep working, and answered with a warning.
+var later = struct{ bools, values []string }{
+	bools: []string{"v2", "lp", "embed", "rerank", "llamacpp-embed", "llamacpp-rerank", "tcp-no-auth"},
+	values: []string{
+		"tcp", "v2-tcp", "embed-tcp", "api-key", "v2-addr", "lp-addr", "embed-addr", "rerank-addr",
+		"llamacpp-embed-pooling", "llamacpp-embed-n-ctx", "llamacpp-rerank-n-ctx", "chat-template",
+		"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
+		"bedrock-region", "bedrock-model-id", "bedrock-bearer-token", "bedrock-endpoint", "bedrock-timeout-secs",
+	},
+}
+
+// ParseFlags reads the command line; getenv is os.Getenv. Its errors are about usage;
+// [flag.ErrHelp] means that the usage was asked for, and has been written to out.
+func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags, error) {
+	f := Flags{given: make(map[string]bool)}
+	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	var pipe string
+	var ready, write, drain int
+	fs.StringVar(&f.ConfigFile, "config", "", "config `file`; default ~/.inferd/config.json")
+	fs.StringVar(&f.Lock, "lock", "", "single-instance lock `file`; default inferd.lock beside the sockets")
+	fs.StringVar(&f.UDS, "uds", "", "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's")
+	fs.StringVar(&pipe, "pipe", "", "Windows: main named `pipe`")
+	fs.StringVar(&f.V1Addr, "v1-addr", "", "v1 generation socket `path`")
+	fs.StringVar(&f.AdminAddr, "admin-addr", "", "admin socket `path`")
+	fs.StringVar(&f.ControlAddr, "control-addr", "", "control socket `path`")
+	fs.BoolVar(&f.V1, "v1", true, "serve v1 generation")
+	fs.StringVar(&f.Group, "group", "", "`group` that may use the inference sockets")
+	fs.StringVar(&f.Engine, "engine", "", "inferd-engine `program`; default: the one beside inferd")
+	fs.StringVar(&f.EngineLib, "engine-lib", "", "`folder` with llama.cpp's libraries; default: what \"make engine\" made")
+	fs.StringVar(&f.Backend, "backend", "", "`kind` of backend: llamacpp (with --model-path) or mock; default: the config's")
+	fs.StringVar(&f.ModelPath, "model-path", "", "model to serve: a GGUF `file`, or builtin:NAME")
+	fs.StringVar(&f.ModelSHA256, "model-sha256", "", "SHA-256 that the model's file must have, in `hex`")
+	fs.IntVar(&f.NCtx, "n-ctx", 0, "`tokens` of context, shared by all slots (default 8192)")
+	fs.IntVar(&f.NSlots, "n-slots", 0, "`sequences` that run at once (default 4)")
+	fs.IntVar(&f.Threads, "threads", 0, "compute `threads` (default: the cores, shared among the engines)")
+	fs.IntVar(&f.NGPULayers, "n-gpu-layers", 0, "`layers` to compute on a GPU")
+	fs.IntVar(&f.ActivePermits, "active-permits", 0, "`requests` that run at once (default: the sum of the slots)")
+	fs.IntVar(&f.QueueDepth, "queue-depth", 10, "`requests` that may wait")
+	fs.IntVar(&ready, "ready-timeout-secs", 30, "`seconds` that an engine may load without progress")
+	fs.IntVar(&write, "write-timeout-secs", 60, "`seconds` that a client may take for a frame; 0 is no limit")
+	fs.IntVar(&drain, "drain-timeout-secs", 8, "`seconds` that running requests get when the daemon stops")
+	fs.BoolVar(&f.Version, "version", false, "print the version and exit")
+	for _, name := range later.bools {
+		fs.Bool(name, false, "not served by this release yet")
+	}
+	for _, name := range later.values {
+		fs.String(name, "", "not served by this release yet")
+	}
+
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			usage(fs, out)
+		}
+		return f, err
+	}
+	if fs.NArg() > 0 {
+		return f, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if err := f.merge(fs, getenv); err != nil {
+		return f, err
+	}
+	for name, n := range map[string]int{
+		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "queue-depth": f.QueueDepth,
+		"active-permits": f.ActivePermits, "ready-timeout-secs": ready, "write-timeout-secs": write, "drain-timeout-secs": drain,
+	} {
+		if n < 0 || n > 1<<30 {
+			return f, fmt.Errorf("--%s %d is out of range", name, n)
+		}
+	}
+	if f.UDS != "" && pipe != "" {
+		return f, errors.New("--uds and --pipe exclude each other")
+	}
+	if pipe != "" {
+		f.Warnings = append(f.Warnings, "--pipe is not served by this release yet")
+	}
+	f.ReadyTimeout = time.Duration(ready) * time.Second
+	f.WriteTimeout = time.Duration(write) * time.Second
+	f.DrainTimeout = time.Duration(drain) * time.Second
+	return f, nil
+}
+
+// merge sets the flags that were not given from their variables, and notes which were
+// given at all: --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
+func (f *Flags) merge(fs *flag.FlagSet, getenv func(string) string) error {
+	fs.Visit(func(fl *flag.Flag) { f.given[fl.Name] = true })
+	var failed error
+	fs.VisitAll(func(fl *flag.Flag) {
+		variable := "INFERD_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		value := getenv(variable)
+		if f.given[fl.Name] || value == "" || fl.Name == "version" {
+			return
+		}
+		if err := fs.Set(fl.Name, value); err != nil {
+			failed = fmt.Errorf("%s=%q: %w", variable, value, err)
+			return
+		}
+		f.given[fl.Name] = true
+	})
+	for _, name := range append(later.bools, later.values...) {
+		if value := fs.Lookup(name).Value.String(); value != "" && value != "false" {
+			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
+		}
+	}
+	return failed
+}
+
+func usage(fs *flag.FlagSet, out io.Writer) {
+	fmt.Fprint(out, `inferd: the one local inference daemon of a machine.
+
+Usage: inferd [flags]
+
+Each flag has a variable of the same name: --queue-depth is INFERD_QUEUE_DEPTH.
+INFERD_LOG sets the log level: debug, info, warn, error or off.
+
+`)
+	fs.VisitAll(func(fl *flag.Flag) {
+		if fl.Usage == "not served by this release yet" {
+			return
+		}
+		name, text := flag.UnquoteUsage(fl)
+		fmt.Fprintf(out, "  --%s %s\n        %s\n", fl.Name, name, text)
+	})
+}

@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/route"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/task"
+	"github.com/inferd-go/inferd/internal/worker"
+)
+
+// backends are the entries of the config, running.
+type backends struct {
+	log   *slog.Logger
+	board *status.Board
+
+	mu      sync.Mutex // guards the fields below
+	engines map[string]*worker.Supervisor
+	tasks   []*task.Task
+	targets []*route.Target // in config order
+	caps    map[string]status.Capabilities
+	serving bool // every socket accepts
+}
+
+// start starts every entry. They load at the same time.
+func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, flags *config.Flags, env paths.Env) error {
+	program, err := enginePath(flags.Engine)
+	if err != nil {
+		return err
+	}
+	engines := 0
+	for _, entry := range cfg.Backends {
+		if entry.Mock == nil {
+			engines++
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.engines = make(map[string]*worker.Supervisor)
+	b.caps = make(map[string]status.Capabilities)
+	for _, entry := range cfg.Backends {
+		target := &route.Target{Name: entry.Name, Aliases: entry.Aliases}
+		b.targets = append(b.targets, target)
+		b.caps[entry.Name] = status.Capabilities{Backend: entry.Name, Accelerator: "cpu", GPULayers: entry.NGPULayers}
+		if entry.Mock != nil {
+			b.board.Publish(status.Loading{Backend: entry.Name, Phase: status.CheckingLocal{Path: "(mock)"}})
+			target.Handler = entry.Mock
+			target.State = func() route.State { return route.Ready }
+			continue
+		}
+		if entry.Threads == 0 {
+			entry.Threads = max(1, runtime.NumCPU()/engines)
+		}
+		l := &launcher{program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir()}
+		sup := &worker.Supervisor{
+			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
+			Publish: b.board.Publish,
+			OnReady: func(r link.Report) { b.ready(entry.Name, r) },
+		}
+		target.Handler = sup
+		target.State = func() route.State { return routeState(sup.State()) }
+		b.engines[entry.Name] = sup
+		b.tasks = append(b.tasks, task.Go(ctx, fail, sup.Run))
+	}
+	return nil
+}
+
+func routeState(s worker.State) route.State {
+	switch s {
+	case worker.Ready:
+		return route.Ready
+	case worker.Loading:
+		return route.Waiting
+	default:
+		return route.Down
+	}
+}
+
+// stop ends the engines and waits for them.
+func (b *backends) stop() {
+	b.mu.Lock()
+	tasks := b.tasks
+	b.mu.Unlock()
+	var all sync.WaitGroup
+	for _, t := range tasks {
+		all.Go(t.Stop)
+	}
+	all.Wait()
+}
+
+// waitReady returns once every entry has been ready, or with the cause of ctx.
+func (b *backends) waitReady(ctx context.Context) error {
+	for _, sup := range b.supervisors() {
+		if err := sup.WaitReady(ctx); err != nil {
+			return fmt.Errorf("backend ready: %w", err)
+		}
+	}
+	return nil
+}
+
+func (b *backends) supervisors() []*worker.Supervisor {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Values(b.engines))
+}
+
+// ready is told whenever an engine has become ready. After the boot it makes the
+// daemon ready again, if no other entry is still away.
+func (b *backends) ready(name string, r link.Report) {
+	b.log.LogAttrs(context.Background(), slog.LevelInfo, "backend ready", slog.String("backend", name),
+		slog.String("model", r.Model), slog.String("device", r.Device), slog.Int("n_ctx", r.NCtx), slog.Int("n_slots", r.Slots))
+	sups := b.supervisors()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	caps := b.caps[name]
+	if r.Device != "" {
+		caps.Accelerator = r.Device
+	}
+	b.caps[name] = caps
+	if !b.serving {
+		return
+	}
+	b.publishLocked(sups)
+}
+
+// publishLocked says that the daemon is ready, if every entry is. If one has been given
+// up it says that once more, for what came since has covered it; if one is still
+// loading, its own phases say so.
+func (b *backends) publishLocked(sups []*worker.Supervisor) {
+	for _, sup := range sups {
+		if reason, ok := sup.WasGivenUp(); ok {
+			b.board.Publish(status.Restarting{Backend: sup.Name, Phase: status.GaveUp{Reason: reason}})
+			return
+		}
+	}
+	for _, sup := range sups {
+		if sup.State() != worker.Ready {
+			return
+		}
+	}
+	b.board.Publish(status.Ready{})
+}
+
+// announce publishes what the entries can do, and that the daemon is ready.
+func (b *backends) announce() {
+	sups := b.supervisors()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(b.caps)) {
+		b.board.Publish(b.caps[name])
+	}
+	b.serving = true
+	b.publishLocked(sups) // unless one has died again in between: ready comes with its next engine
+}
+
+// retry starts an engine again that has been given up.
+func (b *backends) retry(_ context.Context, name string) error {
+	b.mu.Lock()
+	sup := b.engines[name]
+	b.mu.Unlock()
+	if sup == nil {
+		return infer.Errorf(infer.Invalid, "invalid request: no engine is called %q", name)
+	}
+	return sup.Retry()
+}
+
+func (b *backends) router() *route.Router {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &route.Router{Targets: b.targets}
+}

@@ -1,0 +1,187 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/worker"
+)
+
+// engineName is the program beside inferd's own that runs a model.
+const engineName = "inferd-engine"
+
+// enginePath returns the engine program: the one that was named, or the one beside our
+// own executable. It is never looked for on PATH: what runs here reads everybody's
+// prompts.
+func enginePath(named string) (string, error) {
+	if named != "" {
+		return filepath.Abs(named)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find our own executable: %w", err)
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil {
+		return "", fmt.Errorf("find our own executable: %w", err)
+	}
+	name := engineName
+	if filepath.Ext(self) == ".exe" {
+		name += ".exe"
+	}
+	return filepath.Join(filepath.Dir(self), name), nil
+}
+
+// A launcher starts the engine of one entry.
+type launcher struct {
+	program    string
+	libDir     string
+	builtinDir string // where generated models lie
+	entry      config.Backend
+
+	verified os.FileInfo // of the model's file when its digest was right
+}
+
+// launch makes sure of everything that an engine needs, so that what is missing is said
+// with its mend, and starts one.
+func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
+	model, err := l.model(ctx, phase)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(l.program); err != nil {
+		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
+	}
+	if err := l.checkLibraries(); err != nil {
+		return nil, err
+	}
+	child, err := proc.Start(proc.Command{
+		Path: l.program,
+		Args: []string{
+			"--parent", strconv.Itoa(os.Getpid()),
+			"--lib", l.libDir,
+			"--model", model,
+			"--n-ctx", strconv.Itoa(l.entry.NCtx),
+			"--n-slots", strconv.Itoa(l.entry.NSlots),
+			"--threads", strconv.Itoa(l.entry.Threads),
+			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
+		},
+		Env: []string{
+			"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first
+			// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
+			"LD_LIBRARY_PATH=" + strings.TrimSuffix(l.libDir+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start engine: %w", err)
+	}
+	return engineChild{child}, nil
+}
+
+// checkLibraries says how to get the libraries if they are not there.
+func (l *launcher) checkLibraries() error {
+	names := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}
+	name := names[runtime.GOOS]
+	if _, err := os.Stat(filepath.Join(l.libDir, name)); err != nil {
+		return fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", name, l.libDir)
+	}
+	return nil
+}
+
+// model returns the path of the model's file, which is there and, if a digest is
+// known, is the right one.
+func (l *launcher) model(ctx context.Context, phase func(status.Phase)) (string, error) {
+	m := l.entry.Model
+	if m.Builtin != "" {
+		path, err := builtin.Ensure(l.builtinDir, m.Builtin)
+		if err != nil {
+			return "", fmt.Errorf("built-in model %s: %w", m.Builtin, err)
+		}
+		phase(status.CheckingLocal{Path: path})
+		return path, nil
+	}
+	path, err := filepath.Abs(m.Path)
+	if err != nil {
+		return "", fmt.Errorf("model %s: %w", m.Path, err)
+	}
+	phase(status.CheckingLocal{Path: path})
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("model: %w", err) // names the file
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("model %s is not a regular file", path)
+	}
+	if m.SHA256 == "" || l.isVerified(info) {
+		return path, nil
+	}
+	phase(status.Verify{Path: path})
+	actual, err := digest(ctx, path)
+	if err != nil {
+		return "", fmt.Errorf("verify model: %w", err)
+	}
+	if actual != m.SHA256 {
+		return "", fmt.Errorf("model %s has SHA-256 %s, but %s was expected", path, actual, m.SHA256)
+	}
+	l.verified = info
+	return path, nil
+}
+
+// isVerified reports whether the file is still the one whose digest was right: an
+// engine that is restarted should not wait for gigabytes to be read again.
+func (l *launcher) isVerified(info os.FileInfo) bool {
+	return l.verified != nil && os.SameFile(l.verified, info) &&
+		l.verified.Size() == info.Size() && l.verified.ModTime().Equal(info.ModTime())
+}
+
+func digest(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return f.Read(p)
+	})); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// engineChild is an engine process as its supervisor sees it.
+type engineChild struct{ *proc.Child }
+
+var _ worker.Child = engineChild{}
+
+// Wait returns how the engine ended.
+func (c engineChild) Wait() worker.Exit {
+	<-c.Done()
+	exit := c.Exit()
+	if strings.Contains(exit.Stderr, "libffi.so.8") {
+		return worker.Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
+	}
+	return worker.Exit{Reason: exit.String()}
+}
+
+// Conn is the daemon's end of the link.
+func (c engineChild) Conn() net.Conn { return c.Child.Conn() }
