@@ -1,0 +1,191 @@
+// Command inferdctl is the operator's command: it asks a running inferd how it is, talks
+// to it, and tells it what to do. It is a client like any other and uses only the
+// daemon's public sockets.
+//
+// Exit codes: 0 done; 1 the answer is no (see status and watch); 2 an error, told on
+// stderr; 130 interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// version is set by the linker in a release.
+var version = "0.1.0-dev"
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitNo          = 1
+	exitError       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// An exit is an error that says nothing but how the command ends.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// run does what args say and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := &command{stdin: stdin, stdout: stdout, stderr: stderr}
+	err := c.run(ctx, args)
+	if code, ok := errors.AsType[exit](err); ok {
+		return int(code)
+	}
+	switch {
+	case err == nil, errors.Is(err, errAnswered):
+		return exitOK
+	case ctx.Err() != nil: // whatever it was, it failed because it was told to stop
+		return exitInterrupted
+	}
+	if _, ok := errors.AsType[*infer.Error](err); ok { // the daemon said it
+		code, text := wire.Told(err)
+		err = fmt.Errorf("%s: %s", code, text)
+	}
+	fmt.Fprintln(stderr, "error:", err)
+	return exitError
+}
+
+// A command is one run of the program.
+type command struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	addr, adminAddr, controlAddr string // as given; see locate
+	showVersion                  bool
+}
+
+// A verb is the first argument.
+type verb struct {
+	name, usage, about string
+	run                func(*command, context.Context, []string) error
+}
+
+func verbs() []verb {
+	return []verb{
+		{"chat", "-m TEXT", "ask a question and stream the answer", (*command).chat},
+		{"status", "", "print what the daemon is doing; exit 0 if it is ready, 1 if not", (*command).status},
+		{"watch", "", "print every event of the daemon as a line of JSON", (*command).watch},
+		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
+	}
+}
+
+func (c *command) run(ctx context.Context, args []string) error {
+	fs := c.flags("")
+	if err := c.parse(fs, args); err != nil {
+		return err
+	}
+	name := fs.Arg(0)
+	switch name {
+	case "":
+		c.help(c.stderr)
+		return exit(exitError)
+	case "help":
+		c.help(c.stdout)
+		return nil
+	}
+	for _, v := range verbs() {
+		if v.name == name {
+			return v.run(c, ctx, fs.Args()[1:])
+		}
+	}
+	return fmt.Errorf("no command is called %q: try inferdctl --help", name)
+}
+
+// flags returns the flags of a verb, which begin with those of the program: they are
+// taken before and after the verb.
+func (c *command) flags(name string) *flag.FlagSet {
+	fs := flag.NewFlagSet(strings.TrimSpace("inferdctl "+name), flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; sockets that are not named lie beside it")
+	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
+	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
+	fs.String("config", "", "config `file`; no command of this release reads it")
+	fs.BoolVar(&c.showVersion, "version", c.showVersion, "print the version and exit")
+	fs.Usage = func() { c.help(c.stdout) }
+	return fs
+}
+
+// errAnswered says that a flag asked for something that has been printed.
+var errAnswered = errors.New("answered")
+
+// parse reads flags. Help is printed if it is asked for, not on every error.
+func (c *command) parse(fs *flag.FlagSet, args []string) error {
+	usage := fs.Usage
+	fs.Usage = func() {}
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage()
+		return errAnswered
+	case err == nil && c.showVersion:
+		fmt.Fprintln(c.stdout, "inferdctl", version)
+		return errAnswered
+	}
+	return err
+}
+
+// parseVerb reads what follows a verb: flags, and exactly as many arguments as names
+// says, in any order.
+func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([]string, error) {
+	name := strings.TrimPrefix(fs.Name(), "inferdctl ")
+	fs.Usage = func() {
+		fmt.Fprintf(c.stdout, "Usage: inferdctl %s [FLAGS]\n\n", strings.Join(append([]string{name}, names...), " "))
+		printFlags(c.stdout, fs)
+	}
+	var values []string
+	for {
+		if err := c.parse(fs, args); err != nil {
+			return nil, err
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		values = append(values, fs.Arg(0))
+		args = fs.Args()[1:]
+	}
+	switch {
+	case len(values) > len(names):
+		return nil, fmt.Errorf("%s does not take %q", name, values[len(names)])
+	case len(values) < len(names):
+		return nil, fmt.Errorf("%s needs %s", name, names[len(values)])
+	}
+	return values, nil
+}
+
+func (c *command) help(w io.Writer) {
+	fmt.Fprint(w, "inferdctl talks to a running inferd.\n\nUsage: inferdctl [FLAGS] COMMAND\n\nCommands:\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(w, "  %-16s %s\n", v.name+" "+v.usage, v.about)
+	}
+	fmt.Fprint(w, "\nFlags, before or after the command (inferdctl COMMAND --help shows those of its own):\n")
+	printFlags(w, c.flags(""))
+}
+
+func printFlags(w io.Writer, fs *flag.FlagSet) {
+	fs.VisitAll(func(f *flag.Flag) {
+		name, usage := flag.UnquoteUsage(f)
+		dashes := "--"
+		if len(f.Name) == 1 {
+			dashes = "-"
+		}
+		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace(dashes+f.Name+" "+name), usage)
+	})
+}
