@@ -1,0 +1,307 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func TestChain(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	for name, test := range map[string]struct {
+		text, more string
+		want       string
+		reason     string
+		in, out    int
+	}{
+		"the alphabet goes on behind a letter":  {"a", "", "bcdefghijklmnopqrstuvwxyz", "end", 1, 25},
+		"in capitals too":                       {"W", "", "XYZ", "end", 1, 3},
+		"after z comes the end at once":         {"z", "", "", "end", 1, 0},
+		"after any other byte it starts at a":   {"7", "", "abcdefghijklmnopqrstuvwxyz", "end", 1, 26},
+		"only the last letter counts":           {"hello", "", "pqrstuvwxyz", "end", 5, 11},
+		"a character of several bytes":          {"é", "", "abcdefghijklmnopqrstuvwxyz", "end", 2, 26},
+		"an empty message":                      {"", "", "abcdefghijklmnopqrstuvwxyz", "end", 1, 26},
+		"max_tokens":                            {"a", `,"max_tokens":3`, "bcd", "length", 1, 3},
+		"one token":                             {"a", `,"max_tokens":1`, "b", "length", 1, 1},
+		"greedy":                                {"w", `,"temperature":0`, "xyz", "end", 1, 3},
+		"a stop over several tokens":            {"a", `,"stop":["efg","zz"]`, "bcd", "end", 1, 6},
+		"no stop":                               {"w", `,"stop":[]`, "xyz", "end", 1, 3},
+		"a grammar":                             {"a", `,"grammar":"root ::= \"bc\" \"x\"","max_tokens":9`, "bcx", "end", 1, 3},
+		"a special token's spelling is text":    {"<|im_end|>w", "", "xyz", "end", 11, 3},
+		"at its end it is text as well":         {"a<|im_end|>", "", "abcdefghijklmnopqrstuvwxyz", "end", 11, 26},
+		"every additive member that is allowed": {"w", `,"seed":7,"min_p":0.1,"top_k":5,"top_p":0.5,"presence_penalty":0,"frequency_penalty":0,"repeat_penalty":1,"model":"llamacpp"`, "xyz", "end", 1, 3},
+		"members that nobody knows":             {"w", `,"future":{"a":[1]}`, "xyz", "end", 1, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, end := d.ask(test.text, test.more)
+			if text != test.want || end.Type != "done" {
+				t.Fatalf("got %q, %+v; want %q", text, end, test.want)
+			}
+			if end.Content != text || end.Reason != test.reason || end.ID != "q" || end.Backend != "llamacpp" {
+				t.Errorf("done is %+v", end)
+			}
+			if end.Usage.Prompt != test.in || end.Usage.Completion != test.out {
+				t.Errorf("usage %+v, want %d in, %d out", end.Usage, test.in, test.out)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
+	c := d.client()
+	for name, test := range map[string]struct {
+		line       string
+		code, says string
+	}{
+		"no messages":              {`{"id":"q","messages":[]}`, "invalid_request", "messages"},
+		"nothing to write":         {prompt("q", "a", `,"max_tokens":0`), "invalid_request", "max_tokens"},
+		"a prompt that is too big": {prompt("q", strings.Repeat("a", 600), ""), "invalid_request", "600 tokens, the context holds 512"},
+		"one token too many":       {prompt("q", strings.Repeat("a", 512), ""), "invalid_request", "512 tokens, the context holds 512"},
+		"a grammar that is none":   {prompt("q", "a", `,"grammar":"root ::= ("`), "invalid_request", "grammar"},
+		"a temperature below zero": {prompt("q", "a", `,"temperature":-1`), "invalid_request", "temperature"},
+		"an image budget":          {prompt("q", "a", `,"image_token_budget":999`), "invalid_request", "999"},
+		"a model that is not here": {prompt("q", "a", `,"model":"gpt"`), "invalid_request", "gpt"},
+		"a deadline":               {prompt("q", "a", `,"deadline_ms":5`), "invalid_request", "deadline_ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.send(test.line)
+			got := c.next()
+			if got.Type != "error" || got.Code != test.code || !strings.Contains(got.Message, test.says) || got.ID != "q" {
+				t.Errorf("got %+v, want %s with %q", got, test.code, test.says)
+			}
+		})
+	}
+	// The connection has stayed open through all of it.
+	c.send(prompt("q", "w", ""))
+	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
+		t.Errorf("then: %q, %+v", text, end)
+	}
+	// A prompt that just fits ends with length.
+	if text, end := d.ask(strings.Repeat("a", 511), ""); text != "b" || end.Reason != "length" {
+		t.Errorf("511 of 512: %q, %+v", text, end)
+	}
+}
+
+func TestTinyIsRandomButRepeatable(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny")
+	ask := func(more string) string {
+		text, end := d.ask("hello", `,"max_tokens":200`+more)
+		if end.Type != "done" || !utf8.ValidString(text) || end.Content != text {
+			t.Fatalf("%q, %+v", text, end)
+		}
+		return text
+	}
+	seven := ask(`,"seed":7`)
+	if again := ask(`,"seed":7`); again != seven {
+		t.Errorf("the same seed gave %q and %q", seven, again)
+	}
+	if other := ask(`,"seed":8`); other == seven {
+		t.Errorf("another seed gave the same %q", other)
+	}
+	if a, b := ask(""), ask(""); a == b {
+		t.Errorf("without a seed: twice %q", a)
+	}
+	if a, b := ask(`,"temperature":0`), ask(`,"temperature":0`); a != b {
+		t.Errorf("greedy gave %q and %q", a, b)
+	}
+}
+
+// Whatever bytes a random model writes, no frame splits a character.
+func TestFramesAreWholeCharacters(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny")
+	c := d.client()
+	c.send(prompt("q", "x", `,"max_tokens":2000,"seed":1,"temperature":1.5`))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	wide := 0
+	for {
+		line, err := c.r.ReadBytes('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !utf8.Valid(line) {
+			t.Fatalf("a frame that is not UTF-8: %q", line)
+		}
+		wide += len(line) - utf8.RuneCount(line)
+		var r reply
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.terminal() {
+			break
+		}
+	}
+	if wide == 0 {
+		t.Error("nothing but ASCII: this test has tested nothing")
+	}
+}
+
+func TestStreamFalse(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	c := d.client()
+	c.send(prompt("q", "w", `,"stream":false`))
+	if got := c.next(); got.Type != "done" || got.Content != "xyz" || got.Usage.Completion != 3 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	t.Run("pipelined requests are answered in order", func(t *testing.T) {
+		c := d.client()
+		c.send(prompt("1", "w", "") + "\n" + prompt("2", "x", "") + "\n" + prompt("3", "y", ""))
+		for i, want := range []string{"xyz", "yz", "z"} {
+			if text, end := c.answer(); text != want || end.ID != fmt.Sprint(i+1) {
+				t.Errorf("answer %d: %q, %+v", i+1, text, end)
+			}
+		}
+	})
+	t.Run("a half-closed client gets its whole answer", func(t *testing.T) {
+		c := d.client()
+		if _, err := c.Write([]byte(prompt("1", "a", ""))); err != nil { // not even a newline
+			t.Fatal(err)
+		}
+		_ = c.CloseWrite()
+		if text, end := c.answer(); text != "bcdefghijklmnopqrstuvwxyz" || end.Type != "done" {
+			t.Errorf("%q, %+v", text, end)
+		}
+		if got := c.next(); got.Type != "EOF" {
+			t.Errorf("then %+v", got)
+		}
+	})
+	t.Run("what is not JSON ends it with a word", func(t *testing.T) {
+		for _, line := range []string{"{not json}", "", "[]", `{"messages":5}`, `{"id":"x"}`, `{"messages":[{"role":"tool","content":""}]}`, "{\"id\":\"\xff\",\"messages\":[]}"} {
+			c := d.client()
+			c.send(line)
+			if got := c.next(); got.Type != "error" || got.Code != "invalid_request" || got.ID != "" {
+				t.Errorf("%q: %+v", line, got)
+			}
+			if got := c.next(); got.Type != "EOF" {
+				t.Errorf("%q: then %+v", line, got)
+			}
+		}
+	})
+	t.Run("a byte at a time", func(t *testing.T) {
+		c := d.client()
+		for _, b := range []byte(prompt("1", "é w", "") + "\r\n") {
+			if _, err := c.Write([]byte{b}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text, end := c.answer(); text != "xyz" || end.Type != "done" {
+			t.Errorf("%q, %+v", text, end)
+		}
+	})
+	d.works()
+}
+
+// Ten streams on four slots: four run, six wait; the fifteenth is refused at once.
+func TestFourRunTheOthersWait(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "4096")
+	var clients []*client
+	for i := range 14 {
+		c := d.client()
+		c.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":100000`))
+		clients = append(clients, c)
+		if i < 4 {
+			if r := c.next(); r.Type != "token" {
+				t.Fatalf("stream %d: %+v", i, r)
+			}
+		} else {
+			d.admitted(i)
+		}
+	}
+	_, end := d.ask("a", "")
+	if end.Code != "queue_full" || end.ID != "q" {
+		t.Errorf("the fifteenth got %+v", end)
+	}
+	for i, c := range clients[4:] {
+		if c.readable() {
+			t.Errorf("stream %d is answered while four others run", i+4)
+		}
+	}
+	// When one leaves, the one who has waited longest comes in.
+	_ = clients[0].Close()
+	if r := clients[4].next(); r.Type != "token" {
+		t.Errorf("stream 4: %+v", r)
+	}
+}
+
+// admitted waits until the daemon has read request i: nothing tells, so it asks the
+// daemon something that it answers behind it.
+func (d *daemon) admitted(int) {
+	c := d.client()
+	defer c.Close()
+	c.send(`{"id":"probe","messages":[]}`)
+	if r := c.next(); r.Code != "invalid_request" {
+		d.t.Fatalf("probe: %+v", r)
+	}
+}
+
+// readable reports whether something has come.
+func (c *client) readable() bool {
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	_, err := c.r.Peek(1)
+	return err == nil
+}
+
+// A client that hangs up frees its slot, whether it has seen a token or not.
+func TestHangUp(t *testing.T) {
+	for name, text := range map[string]string{
+		"in the middle of an answer": "a",
+		"before the first token":     strings.Repeat("a", 7000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := serve(t, "--model-path", "builtin:loop", "--queue-depth", "0", "--n-slots", "1")
+			for range 20 {
+				c := d.client()
+				c.send(prompt("q", text, `,"max_tokens":100000`))
+				if text == "a" {
+					if r := c.next(); r.Type == "EOF" {
+						t.Fatal("no answer")
+					}
+				}
+				_ = c.Close()
+				eventually(t, "the slot is free", func() bool {
+					_, end := d.ask("a", `,"max_tokens":1`)
+					return end.Type == "done"
+				})
+			}
+		})
+	}
+}
+
+// A client that waits in the queue and hangs up leaves the queue.
+func TestHangUpInTheQueue(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:loop", "--queue-depth", "1", "--n-slots", "1")
+	runs := d.client()
+	runs.send(prompt("1", "a", `,"max_tokens":100000`))
+	runs.next()
+	for range 5 {
+		waits := d.client()
+		eventually(t, "there is room in the queue", func() bool {
+			waits.send(prompt("2", "a", ""))
+			if waits.readable() {
+				return waits.next().Code != "queue_full"
+			}
+			return true
+		})
+		_ = waits.Close()
+	}
+}
+
+func TestMock(t *testing.T) {
+	d := serve(t, "--backend", "mock")
+	if text, end := d.ask("a", ""); text != "mock-response" || end.Backend != "mock" || end.Usage.Completion != 1 || end.Usage.Prompt != 0 {
+		t.Errorf("%q, %+v", text, end)
+	}
+	if pids := d.engines(); len(pids) != 0 {
+		t.Errorf("a mock needs no process, there are %v", pids)
+	}
+}
+
+var _ net.Conn = (*client)(nil)

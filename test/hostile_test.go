@@ -1,0 +1,234 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// peak returns the most memory that the daemon has had, in bytes.
+func (d *daemon) peak() int {
+	d.t.Helper()
+	return d.memory("VmHWM:")
+}
+
+func (d *daemon) memory(key string) int {
+	d.t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			kb, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			return kb << 10
+		}
+	}
+	d.t.Fatalf("no %s in %s", key, raw)
+	return 0
+}
+
+// descriptors counts the daemon's open files.
+func (d *daemon) descriptors() int {
+	d.t.Helper()
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return len(names)
+}
+
+func TestEndlessLine(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	c := d.client()
+	block := bytes.Repeat([]byte(" "), 1<<20)
+	for range 65 {
+		if _, err := c.Write(block); err != nil {
+			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatal(err)
+			}
+			break // it has said its word
+		}
+	}
+	if got := c.next(); got.Code != "frame_too_large" || got.ID != "" {
+		t.Errorf("got %+v", got)
+	}
+	if got := c.next(); got.Type != "EOF" {
+		t.Errorf("then %+v", got)
+	}
+	if got := d.peak(); got > 400<<20 {
+		t.Errorf("it took %d MiB", got>>20)
+	}
+	d.works()
+}
+
+// Exactly the limit is no offence.
+func TestLargestLine(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	c := d.client()
+	line := prompt("q", "w", "")
+	line += strings.Repeat(" ", 64<<20-len(line))
+	c.send(line)
+	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
+		t.Errorf("%q, %+v", text, end)
+	}
+	d.works()
+}
+
+func TestConnectAndClose(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	before := d.descriptors()
+	for range 200 {
+		nc, err := net.Dial("unix", d.socket("infer.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.Close()
+	}
+	for _, leaf := range []string{"admin.sock", "control.sock"} {
+		for range 50 {
+			nc, err := net.Dial("unix", d.socket(leaf))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = nc.Close()
+		}
+	}
+	d.works()
+	eventually(t, "no descriptor is left", func() bool { return d.descriptors() <= before })
+}
+
+func TestDeepAndDoubled(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	for name, line := range map[string]string{
+		"nested 10,000 deep":        `{"messages":` + strings.Repeat("[", 10_000),
+		"deep and whole":            `{"x":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `,"messages":[]}`,
+		"a member twice":            `{"id":"a","id":"b","messages":[]}`,
+		"an unknown member twice":   `{"x":1,"x":2,"messages":[]}`,
+		"a lone surrogate":          `{"id":"\ud800","messages":[]}`,
+		"a name in another case":    `{"Messages":[{"role":"user","content":"w"}]}`,
+		"null where it must not be": `{"messages":[{"role":"user","content":null}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := d.client()
+			c.send(line)
+			if got := c.next(); got.Code != "invalid_request" || got.ID != "" {
+				t.Errorf("got %+v", got)
+			}
+			if got := c.next(); got.Type != "EOF" {
+				t.Errorf("then %+v", got)
+			}
+		})
+	}
+	c := d.client()
+	c.send(fmt.Sprintf(`{"id":%q,"messages":[{"role":"user","content":"w"}]}`, strings.Repeat("i", 1025)))
+	if got := c.next(); got.Code != "invalid_request" || got.ID != "" {
+		t.Errorf("a long id: %+v", got)
+	}
+	c.send(`{"id":null,"temperature":null,"top_k":null,"stream":null,"messages":[{"role":"user","content":"w"}]}`)
+	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
+		t.Errorf("null where it may be: %q, %+v", text, end)
+	}
+	d.works()
+}
+
+// A client that never reads holds up nobody, and is cut off.
+func TestClientThatNeverReads(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "16384", "--write-timeout-secs", "1")
+	deaf := d.client()
+	for i := range 200 { // more answers than any socket buffer holds
+		deaf.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
+	}
+	for range 5 {
+		if text, end := d.ask("a", `,"max_tokens":3`); text != "bcd" || end.Type != "done" {
+			t.Errorf("%q, %+v", text, end)
+		}
+	}
+	eventually(t, "the deaf client is cut off", func() bool {
+		_, err := deaf.Write([]byte("\n"))
+		return err != nil
+	})
+	d.workOnLoop()
+}
+
+// A deaf client does not hold up a drain either.
+func TestDeafClientWhileDraining(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:loop", "--drain-timeout-secs", "1")
+	deaf := d.client()
+	for i := range 200 {
+		deaf.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
+	}
+	d.workOnLoop()
+	begin := time.Now()
+	d.signal(syscall.SIGTERM)
+	if code := d.exit(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if took := time.Since(begin); took > 30*time.Second { // of the 60 that a write may take
+		t.Errorf("it took %s", took)
+	}
+}
+
+func (d *daemon) workOnLoop() {
+	d.t.Helper()
+	if text, end := d.ask("a", `,"max_tokens":3`); text != "bcd" || end.Type != "done" {
+		d.t.Errorf("%q, %+v\n%s", text, end, d.stderr)
+	}
+}
+
+// Fifty clients at once, twenty that leave in the middle: every terminal is there, once,
+// and every answer is its own.
+func TestManyClients(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain", "--queue-depth", "100")
+	before := d.descriptors()
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() {
+			c := d.client()
+			defer c.Close()
+			for j := range 4 {
+				letter := 'a' + rune((i+j)%20)
+				c.send(prompt(fmt.Sprint(i, j), string(letter), ""))
+				if i < 20 && j == 3 {
+					return // without waiting for the answer
+				}
+				text, end := c.answer()
+				want := "abcdefghijklmnopqrstuvwxyz"[letter-'a'+1:]
+				if text != want || end.ID != fmt.Sprint(i, j) || end.Usage.Completion != len(want) {
+					t.Errorf("client %d got %q, %+v; want %q", i, text, end, want)
+				}
+			}
+		})
+	}
+	all.Wait()
+	d.works()
+	eventually(t, "no descriptor is left", func() bool { return d.descriptors() <= before })
+}
+
+// Admin clients that do not read, or send nonsense, disturb nobody.
+func TestHostileWatchers(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	deaf := d.watch()
+	defer deaf.Close()
+	loud := d.watch()
+	defer loud.Close()
+	loud.until("ready", "")
+	if _, err := loud.Write([]byte("{\"type\":\"shutdown\"}\n\x00\xff")); err != nil {
+		t.Error(err)
+	}
+	kill(t, d.engine(), syscall.SIGKILL)
+	loud.until("restarting", "")
+	loud.until("ready", "")
+	d.works()
+}
