@@ -1,0 +1,365 @@
+// Command bench measures what inferd promises in figures, on this machine and in one run,
+// and prints them beside what they should be. It judges by ratios wherever it can, because
+// machines differ and are noisy; it knows the daemon only by its programs and sockets.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/builtin"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "--parent" { // the daemon takes us for its engine
+		if err := pacedEngine(); err != nil {
+			fmt.Fprintln(os.Stderr, "paced engine:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := run(os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// A figure is a line of the report.
+type figure struct {
+	what, got, reach string
+}
+
+type bench struct {
+	out     io.Writer
+	bin     string // the programs
+	figures []figure
+}
+
+func (b *bench) report(what, reach, format string, args ...any) {
+	f := figure{what, fmt.Sprintf(format, args...), reach}
+	b.figures = append(b.figures, f)
+	fmt.Fprintf(b.out, "%-58s %-34s %s\n", f.what, f.got, f.reach)
+}
+
+func run(args []string, out io.Writer) error {
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	pairs := fs.Int("pairs", 11, "interleaved `pairs` of a bare loop and a stream through the socket")
+	tokens := fs.Int("tokens", 64, "`tokens` of each")
+	starts := fs.Int("starts", 11, "`times` to start the daemon")
+	paced := fs.Int("paced", 3000, "`tokens` of the paced source")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{out: out, bin: dir}
+	build := exec.Command("go", "build", "-trimpath", "-o", dir, "./cmd/inferd", "./cmd/inferd-engine", "./cmd/inferd-engine/bareloop", "./bench")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, text)
+	}
+	fmt.Fprintf(out, "%d cores, %s/%s, %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach")
+	if err := b.starts(*starts); err != nil {
+		return fmt.Errorf("starts: %w", err)
+	}
+	if err := b.relay("relay a token, paced source", "p99 <= 100 µs", *paced); err != nil {
+		return fmt.Errorf("relay: %w", err)
+	}
+	model, err := bigModel()
+	if err != nil {
+		return fmt.Errorf("big model: %w", err)
+	}
+	return b.stream(model, *pairs, *tokens, *paced)
+}
+
+// bigModel returns a generated model of some 300 million parameters, which is kept in the
+// user's cache.
+func bigModel() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, "inferd", "bench", "big-q8_0.gguf")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "big-")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(builtin.Big(f), f.Close()); err != nil {
+		return "", err
+	}
+	return path, os.Rename(f.Name(), path)
+}
+
+// A daemon is a running inferd.
+type daemon struct {
+	cmd *exec.Cmd
+	dir string
+}
+
+func (b *bench) start(args ...string) (*daemon, error) {
+	dir, err := os.MkdirTemp("", "if")
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{dir: dir}
+	d.cmd = exec.Command(filepath.Join(b.bin, "inferd"), append([]string{
+		"--uds", filepath.Join(dir, "infer.sock"), "--config", filepath.Join(dir, "none.json"),
+	}, args...)...)
+	d.cmd.Env = append(os.Environ(), "INFERD_LOG=error")
+	d.cmd.Stderr = os.Stderr
+	return d, d.cmd.Start()
+}
+
+func (d *daemon) stop() {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	_ = d.cmd.Wait()
+	_ = os.RemoveAll(d.dir)
+}
+
+// dial connects as soon as the socket is there.
+func (d *daemon) dial(leaf string) (net.Conn, error) {
+	for deadline := time.Now().Add(time.Minute); ; {
+		nc, err := net.Dial("unix", filepath.Join(d.dir, leaf))
+		if err == nil || time.Now().After(deadline) {
+			return nc, err
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+func (d *daemon) waitReady() error {
+	nc, err := d.dial("admin.sock")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	for lines := bufio.NewScanner(nc); lines.Scan(); {
+		if strings.Contains(lines.Text(), `"status":"ready"`) {
+			return nil
+		}
+	}
+	return errors.New("the daemon went before it was ready")
+}
+
+// memory returns the resident size of the daemon's own process, in bytes.
+func (d *daemon) memory() (int, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.Atoi(strings.Fields(rest)[0])
+			return kb << 10, err
+		}
+	}
+	return 0, errors.New("no VmRSS")
+}
+
+// starts measures how long it takes until somebody can watch, and until somebody can ask.
+func (b *bench) starts(n int) error {
+	var admin, ready []time.Duration
+	rss := 0
+	for i := range n + 1 {
+		begin := time.Now()
+		d, err := b.start("--model-path", "builtin:chain")
+		if err != nil {
+			return err
+		}
+		nc, err := d.dial("admin.sock")
+		if err != nil {
+			return err
+		}
+		_ = nc.Close()
+		accepts := time.Since(begin)
+		if err := d.waitReady(); err != nil {
+			return err
+		}
+		if i > 0 { // the first one warms the caches
+			admin, ready = append(admin, accepts), append(ready, time.Since(begin))
+		}
+		if i == n {
+			time.Sleep(2 * time.Second) // idle
+			if rss, err = d.memory(); err != nil {
+				return err
+			}
+		}
+		d.stop()
+	}
+	b.report("start to admin accepts", "<= 20 ms", "median %s, worst %s", median(admin), slices.Max(admin))
+	b.report("start to ready, builtin:chain, warm", "<= 300 ms", "median %s, worst %s", median(ready), slices.Max(ready))
+	b.report("memory of the idle daemon", "<= 20 MB", "%.1f MB", float64(rss)/1e6)
+	return nil
+}
+
+func median[T int | float64 | time.Duration](all []T) T {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
+}
+
+func percentile(all []time.Duration, p float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[min(len(sorted)-1, int(p/100*float64(len(sorted))))]
+}
+
+// stream measures one stream through the socket beside the bare loop of the same engine,
+// and the relay while the engine computes.
+func (b *bench) stream(model string, pairs, tokens, paced int) error {
+	d, err := b.start("--model-path", model)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	if err := d.waitReady(); err != nil {
+		return err
+	}
+	bare, err := b.bareLoop(model)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
+
+	var ratios, bareRates, rates []float64
+	for i := range pairs + 1 {
+		// Threads that have just computed spin for a while; let them come to rest.
+		time.Sleep(500 * time.Millisecond)
+		alone, err := bare.run(tokens)
+		if err != nil {
+			return err
+		}
+		time.Sleep(500 * time.Millisecond)
+		through, err := d.rate(tokens)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			ratios, bareRates, rates = append(ratios, through/alone), append(bareRates, alone), append(rates, through)
+		}
+	}
+	b.report(fmt.Sprintf("one stream through the socket / bare loop, %d pairs", pairs), ">= 0.93, aim 0.98", "median %.3f (%.3f to %.3f)",
+		median(ratios), slices.Min(ratios), slices.Max(ratios))
+	b.report("  through the socket, 300 M parameters in Q8_0", "", "median %.1f tokens/s", median(rates))
+	b.report("  bare loop", "", "median %.1f tokens/s", median(bareRates))
+
+	// Somebody computes all the time.
+	nc, err := d.dial("infer.sock")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := ask(nc, 8000); err != nil {
+		return err
+	}
+	return b.relay("relay a token, paced source, another model computing", "reported only", paced)
+}
+
+// A bareLoop is the engine's loop in a process of its own, with nothing around it.
+type bareLoop struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (b *bench) bareLoop(model string) (*bareLoop, error) {
+	l := &bareLoop{cmd: exec.Command(filepath.Join(b.bin, "bareloop"), "--model", model, "--threads", strconv.Itoa(runtime.NumCPU()))}
+	l.cmd.Stderr = os.Stderr
+	in, err := l.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := l.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	l.in, l.out = in, bufio.NewReader(out)
+	return l, l.cmd.Start()
+}
+
+// run writes n tokens and returns how many a second.
+func (l *bareLoop) run(n int) (float64, error) {
+	if _, err := fmt.Fprintln(l.in, n); err != nil {
+		return 0, err
+	}
+	line, err := l.out.ReadString('\n')
+	if err != nil {
+		return 0, fmt.Errorf("bare loop: %w", err)
+	}
+	return strconv.ParseFloat(strings.TrimSpace(line), 64)
+}
+
+func (l *bareLoop) stop() {
+	_ = l.in.Close()
+	_ = l.cmd.Wait()
+}
+
+func ask(nc net.Conn, tokens int) error {
+	_, err := fmt.Fprintf(nc, `{"id":"b","messages":[{"role":"user","content":"hello"}],"max_tokens":%d,"temperature":0}`+"\n", tokens)
+	return err
+}
+
+// rate asks for n tokens and returns how many came a second, from the first to the last.
+func (d *daemon) rate(n int) (float64, error) {
+	nc, err := d.dial("infer.sock")
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	if err := ask(nc, n); err != nil {
+		return 0, err
+	}
+	var first, last time.Time
+	r := bufio.NewReader(nc)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			return 0, err
+		}
+		var f struct {
+			Type, Message string
+			Usage         struct {
+				Completion int `json:"completion_tokens"`
+			}
+		}
+		if err := json.Unmarshal(line, &f); err != nil {
+			return 0, err
+		}
+		switch f.Type {
+		case "token":
+			if last = time.Now(); first.IsZero() {
+				first = last
+			}
+		case "done":
+			if f.Usage.Completion < 2 {
+				return 0, fmt.Errorf("only %d tokens came", f.Usage.Completion)
+			}
+			return float64(f.Usage.Completion-1) / time.Since(first).Seconds(), nil
+		default:
+			return 0, errors.New(f.Message)
+		}
+	}
+}
