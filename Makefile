@@ -1,0 +1,60 @@
+# make build   the programs, in bin/
+# make engine  llama.cpp's libraries, into the user's data folder
+# make demo    the programs, the libraries, a real model, a question and its answer
+# make test    all tests, with the real engine on the built-in models
+# make check   what a change has to pass
+# make bench   the figures that inferd promises, measured here
+# make cross   the programs for other platforms, built and vetted
+# make clean   removes bin/
+
+programs := inferd inferdctl inferd-engine
+tool     := go tool -modfile=tools/go.mod
+
+# Prints what a command prints, and fails if that is anything.
+silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
+
+.PHONY: build engine demo test check format lint bench cross clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
+
+engine:
+	@sh scripts/engine.sh
+
+demo: build
+	@sh scripts/demo.sh
+
+test: engine
+	go vet ./...
+	go test ./...
+
+check: format lint cross engine
+	go test -race -shuffle=on ./...
+	@$(call silent,$(tool) deadcode -test ./...)
+
+format:
+	$(tool) golangci-lint fmt --diff ./...
+	@$(call silent,go fix -diff ./...)
+
+lint:
+	$(tool) golangci-lint run ./...
+
+bench: build engine
+	go run ./bench $(ARGS)
+
+# The engine's process is for Linux so far; the others must build and vet everywhere.
+portable  := ./cmd/inferd ./cmd/inferdctl ./internal/...
+platforms := darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+cross: $(platforms:%=cross/%) cross/linux/amd64 cross/linux/arm64
+
+cross/linux/%:
+	GOOS=linux GOARCH=$* CGO_ENABLED=0 go build -o /dev/null $(programs:%=./cmd/%)
+	GOOS=linux GOARCH=$* CGO_ENABLED=0 go vet ./...
+
+cross/%:
+	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go build -o /dev/null ./cmd/inferd ./cmd/inferdctl
+	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go vet $(portable)
+
+clean:
+	rm -rf bin

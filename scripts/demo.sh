@@ -1,0 +1,77 @@
+#!/bin/sh
+# Shows inferd at work: a daemon of its own, a model, a question, an answer, a clean end.
+# make demo calls it once the programs are built.
+set -eu
+cd "$(dirname "$0")/.."
+
+sh scripts/engine.sh
+if model=$(sh scripts/model.sh); then
+	question="What is the capital of France?"
+else
+	echo "demo: no real model, so builtin:chain answers: it knows the alphabet and nothing else"
+	model=builtin:chain
+	question=a
+fi
+
+dir=$(mktemp -d)
+daemon=
+watch=
+stop() { # the daemon, and whoever waits for it; its exit status is ours
+	[ -z "$watch" ] || kill "$watch" 2>/dev/null || true
+	watch=
+	if [ -n "$daemon" ]; then
+		pid=$daemon
+		daemon=
+		kill -TERM "$pid" 2>/dev/null || true
+		wait "$pid"
+	fi
+}
+trap 'stop || true; rm -rf "$dir"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+fail() {
+	echo "demo: $*; the daemon's last words:" >&2
+	tail -n 20 "$dir/log" >&2
+	exit 1
+}
+
+echo
+echo "\$ inferd --model-path $model"
+bin/inferd --model-path "$model" --uds "$dir/infer.sock" --lock "$dir/inferd.lock" >"$dir/log" 2>&1 &
+daemon=$!
+
+# The admin socket is there within milliseconds, long before the model.
+until [ -S "$dir/admin.sock" ]; do
+	kill -0 "$daemon" 2>/dev/null || fail "inferd did not start"
+	sleep 0.02
+done
+echo "\$ inferdctl watch"
+mkfifo "$dir/events"
+bin/inferdctl --admin-addr "$dir/admin.sock" watch >"$dir/events" 2>>"$dir/log" &
+watch=$!
+ready=
+while read -r event; do
+	printf '%s\n' "$event"
+	case $event in
+	*'"status":"ready"'*)
+		ready=yes
+		break ;;
+	esac
+done <"$dir/events"
+[ -n "$ready" ] || fail "inferd did not become ready"
+kill "$watch" 2>/dev/null || true
+watch=
+
+echo
+# A model this small, not made for conversation, says its best first.
+echo "\$ inferdctl chat --temperature 0 --max-tokens 48 -m \"$question\""
+bin/inferdctl --admin-addr "$dir/admin.sock" --addr "$dir/infer.sock" \
+	chat --temperature 0 --max-tokens 48 -m "$question" || fail "no answer"
+
+echo
+echo "\$ kill -TERM inferd"
+status=0
+stop || status=$?
+echo "inferd ended with exit status $status"
+exit "$status"

