@@ -89,6 +89,16 @@ func reuse(buf []byte) []byte {
 	return buf[:0]
 }
 
+// grow makes room for n more bytes, at least twice what there was but not beyond most: a
+// message of 64 MiB leaves 64 MiB of garbage behind, not the four times that append does.
+func grow(buf []byte, n, most int) []byte {
+	need := len(buf) + n
+	if need <= cap(buf) {
+		return buf
+	}
+	return append(make([]byte, 0, max(need, min(2*need, most))), buf...)
+}
+
 type lines struct{}
 
 func (lines) NewReader(r io.Reader, limit int) Reader {
@@ -123,7 +133,7 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 		if len(r.buf)+len(line) > r.limit {
 			return 0, nil, &TooLongError{r.limit}
 		}
-		r.buf = append(r.buf, line...)
+		r.buf = append(grow(r.buf, len(line), r.limit), line...)
 		taken := len(line)
 		if ended {
 			taken++

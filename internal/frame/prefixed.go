@@ -72,12 +72,7 @@ func (r *prefixReader) readPayload(n int) error {
 	for len(r.buf) < n {
 		have := len(r.buf)
 		step := min(n-have, max(have, keep))
-		if cap(r.buf) < have+step {
-			grown := make([]byte, have, min(n, 2*(have+step)))
-			copy(grown, r.buf)
-			r.buf = grown
-		}
-		r.buf = r.buf[:have+step]
+		r.buf = grow(r.buf, step, n)[:have+step]
 		if _, err := io.ReadFull(r.r, r.buf[have:]); err != nil {
 			return torn(err, "mid-frame reading the payload")
 		}

@@ -53,7 +53,7 @@ func (c *Client) Run(report func(Report)) error {
 	defer c.end()
 	defer c.conn.Close()
 
-	r := frame.Prefixed.NewReader(c.conn, frame.Limit)
+	r := frame.Prefixed.NewReader(c.conn, limit)
 	for {
 		kind, msg, err := r.ReadFrame()
 		switch {

@@ -20,6 +20,7 @@ package link
 import (
 	"fmt"
 
+	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -46,6 +47,10 @@ const (
 	Ready   State = "ready"   // from here on the engine answers
 	Failed  State = "failed"  // it never will, and the same start would fail again
 )
+
+// limit is the most bytes of a message. A request has passed the limit of its surface; as
+// an order it is spelt a little differently, and must never break the link.
+const limit = 2 * frame.Limit
 
 // order is what the daemon sends: a request, or the end of one.
 type order struct {

@@ -19,23 +19,23 @@ import (
 )
 
 // join connects a client to a server with that handler, for the length of a test.
-func join(t testing.TB, srv *link.Server) *link.Client {
-	t.Helper()
+func join(tb testing.TB, srv *link.Server) *link.Client {
+	tb.Helper()
 	near, far := net.Pipe()
 	srv.Conn = far
 	client := link.NewClient(near)
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := client.Run(func(link.Report) {}); err != nil {
-			t.Errorf("client: %v", err)
+			tb.Errorf("client: %v", err)
 		}
 	})
 	running.Go(func() {
 		if err := srv.Serve(context.Background()); err != nil && !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("server: %v", err)
+			tb.Errorf("server: %v", err)
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		client.Close()
 		running.Wait()
 	})
@@ -292,7 +292,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 func FuzzClient(f *testing.F) {
 	f.Add(append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'))
 	f.Add([]byte{3, 2, 1, 'a', 'b'})
-	f.Fuzz(func(t *testing.T, stream []byte) {
+	f.Fuzz(func(_ *testing.T, stream []byte) {
 		near, far := net.Pipe()
 		client := link.NewClient(near)
 		go func() {

@@ -52,7 +52,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 
 	calls := callTable{cancel: make(map[uint64]context.CancelFunc)}
-	r := frame.Prefixed.NewReader(s.Conn, frame.Limit)
+	r := frame.Prefixed.NewReader(s.Conn, limit)
 	for {
 		kind, msg, err := r.ReadFrame()
 		switch {
