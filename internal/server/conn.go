@@ -121,11 +121,12 @@ func (srv *Server) begin(c *conn, cancel context.CancelCauseFunc) bool {
 }
 
 // rest reports whether c may read another request, after a terminal message has been
-// sent. If not, its request counts until leave.
-func (srv *Server) rest(c *conn) bool {
+// sent. If not, its request counts until leave. It asks ctx as well, because whoever
+// refuses requests once ctx has ended may have been quicker than drain.
+func (srv *Server) rest(ctx context.Context, c *conn) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.state != serving {
+	if srv.state != serving || ctx.Err() != nil {
 		return false
 	}
 	srv.finishLocked(c)

@@ -174,7 +174,7 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, s Surface) error 
 			return nil
 		case err != nil:
 			return err
-		case !srv.rest(c):
+		case !srv.rest(ctx, c):
 			c.linger(lingerDrain)
 			return nil
 		}

@@ -1,0 +1,63 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/server"
+)
+
+// A client that hangs up ends its request, whether anything is being written or not and
+// whatever it has sent ahead; one that half-closes does not.
+func TestHangUp(t *testing.T) {
+	ended := make(chan string, 100) // ids
+	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		err := words(ctx, req, emit)
+		if err != nil {
+			ended <- req.ID
+		}
+		return err
+	})})
+	for name, test := range map[string]struct{ text, ahead string }{
+		"before the first token":       {"wait", ""},
+		"in the middle, nothing comes": {"a b wait", ""},
+		"in the middle of a stream":    {"a forever wait", ""},
+		"with more asked for":          {"a wait", "wait"},
+		"in the middle of a request":   {"a wait", "{\"id\":"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := range 20 {
+				nc := h.dial()
+				r := bufio.NewReader(nc)
+				id := fmt.Sprint(name, i)
+				send(t, nc, id, test.text)
+				if test.ahead != "" {
+					send(t, nc, "ahead", test.ahead)
+				}
+				if test.text != "wait" {
+					if _, err := r.ReadSlice('\n'); err != nil {
+						t.Fatal(err)
+					}
+				}
+				left := time.Now()
+				_ = nc.Close()
+				select {
+				case got := <-ended:
+					if got != id {
+						t.Fatalf("%q has ended", got)
+					}
+					if took := time.Since(left); took > 5*time.Second { // 100 ms are promised, on a machine that has time
+						t.Errorf("it took %v", took)
+					}
+				case <-time.After(patience):
+					t.Fatal("the request goes on")
+				}
+			}
+		})
+	}
+	h.works()
+}

@@ -1,0 +1,621 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/server"
+)
+
+// A pipeListener is a listener without a network. What it accepts are connections of
+// [net.Pipe], or errors.
+type pipeListener struct {
+	next   chan any
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newListener() *pipeListener {
+	return &pipeListener{next: make(chan any), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case v := <-l.next:
+		if err, ok := v.(error); ok {
+			return nil, err
+		}
+		return v.(net.Conn), nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return nil }
+
+// give makes Accept return v; it reports false if nobody accepts any more.
+func (l *pipeListener) give(v any) bool {
+	select {
+	case l.next <- v:
+		return true
+	case <-l.closed:
+		return false
+	}
+}
+
+// A client is the near end of a connection. It notes what it gets, and when.
+type client struct {
+	net.Conn
+	lines []string
+	times []time.Duration // since the start of the test
+	done  chan struct{}   // closed at the end of the connection
+}
+
+// A room is a server in a bubble.
+type room struct {
+	t      *testing.T
+	ln     *pipeListener
+	cancel context.CancelFunc
+	served chan error
+	start  time.Time
+}
+
+// inBubble runs test with a server that serves.
+func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if srv.Log == nil {
+			srv.Log = slog.New(slog.DiscardHandler)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if gate, ok := srv.Handler.(*admit.Gate); ok {
+			context.AfterFunc(ctx, gate.Close)
+		}
+		r := &room{t: t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: time.Now()}
+		go func() { r.served <- srv.Serve(ctx, r.ln, surface) }()
+		test(r)
+	})
+}
+
+// dial returns a client that reads if it is not deaf.
+func (r *room) dial(deaf bool) *client {
+	near, far := net.Pipe()
+	c := &client{Conn: near, done: make(chan struct{})}
+	r.t.Cleanup(func() { _ = near.Close() })
+	if !r.ln.give(far) {
+		r.t.Fatal("nobody accepts")
+	}
+	if deaf {
+		return c
+	}
+	go func() {
+		defer close(c.done)
+		for s := bufio.NewScanner(near); s.Scan(); {
+			c.lines = append(c.lines, s.Text())
+			c.times = append(c.times, time.Since(r.start))
+		}
+	}()
+	return c
+}
+
+// end waits for the end of Serve and returns when it came.
+func (r *room) end() time.Duration {
+	r.t.Helper()
+	if err := <-r.served; err != nil {
+		r.t.Errorf("Serve: %v", err)
+	}
+	return time.Since(r.start)
+}
+
+// seconds answers after as many seconds as its prompt says, with one text at once.
+func seconds(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	d, err := time.ParseDuration(prompt(req))
+	if err != nil {
+		return infer.Errorf(infer.Invalid, "%w", err)
+	}
+	if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(d):
+		return emit(&infer.Done{Reason: infer.EndOfTurn, Out: 1, By: "clock"})
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func token(id, text string) string {
+	return fmt.Sprintf(`{"type":"token","id":%q,"content":%q}`, id, text)
+}
+
+func done(id string) string {
+	return fmt.Sprintf(`{"type":"done","id":%q,"content":"a","usage":{"prompt_tokens":0,"completion_tokens":1},"stop_reason":"end","backend":"clock"}`, id)
+}
+
+func failed(id, code, text string) string {
+	return fmt.Sprintf(`{"type":"error","id":%q,"code":%q,"message":%q}`, id, code, text)
+}
+
+func (c *client) want(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(c.lines, want) {
+		t.Errorf("\n got %s\nwant %s", strings.Join(c.lines, "\n     "), strings.Join(want, "\n     "))
+	}
+}
+
+// Ten requests on four slots, and the server is told to stop: the six that wait are
+// refused at once, two end in time, two are cut off when the grace is over.
+func TestDrain(t *testing.T) {
+	gate := &admit.Gate{Next: infer.HandlerFunc(seconds), Active: 4, Depth: 6}
+	inBubble(t, &server.Server{Handler: gate, Grace: 8 * time.Second}, func(r *room) {
+		idle := r.dial(false)
+		var clients []*client
+		for i, d := range []string{"3s", "7s", "100s", "200s", "1s", "1s", "1s", "1s", "1s", "1s"} {
+			c := r.dial(false)
+			send(t, c, fmt.Sprint(i), d)
+			synctest.Wait()
+			clients = append(clients, c)
+		}
+		r.cancel()
+		synctest.Wait()
+		for i, c := range clients[4:] {
+			<-c.done
+			c.want(t, failed(fmt.Sprint(i+4), "backend_unavailable", "admission closed"))
+		}
+		time.Sleep(time.Second)
+		// A new request, on an idle connection or on a new one, is refused by name.
+		late := r.dial(false)
+		for id, c := range map[string]*client{"idle": idle, "late": late} {
+			send(t, c, id, "1s")
+			<-c.done
+			c.want(t, failed(id, "backend_unavailable", "admission closed"))
+		}
+		silent := r.dial(false)
+		if at := r.end(); at != 8*time.Second {
+			t.Errorf("it ended after %v, want 8s", at)
+		}
+		for i, c := range clients[:2] {
+			<-c.done
+			c.want(t, token(fmt.Sprint(i), "a"), done(fmt.Sprint(i)))
+		}
+		for i, c := range clients[2:4] {
+			<-c.done
+			c.want(t, token(fmt.Sprint(i+2), "a"), failed(fmt.Sprint(i+2), "backend_unavailable", "daemon is shutting down"))
+		}
+		<-silent.done
+		silent.want(t)
+		if r.ln.give(nil) {
+			t.Error("somebody still accepts")
+		}
+	})
+}
+
+// The server does not wait longer than there is something to wait for.
+func TestDrainEndsWithTheLastRequest(t *testing.T) {
+	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}, func(r *room) {
+		idle, a, b := r.dial(false), r.dial(false), r.dial(false)
+		send(t, a, "a", "3s")
+		send(t, b, "b", "5s")
+		synctest.Wait()
+		r.cancel()
+		if at := r.end(); at != 5*time.Second {
+			t.Errorf("it ended after %v, want 5s", at)
+		}
+		<-idle.done
+		<-a.done
+		<-b.done
+		a.want(t, token("a", "a"), done("a"))
+		b.want(t, token("b", "a"), done("b"))
+		if a.times[1] != 3*time.Second {
+			t.Errorf("a had its answer after %v", a.times[1])
+		}
+	})
+}
+
+func TestDrainWithNothingToDo(t *testing.T) {
+	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}, func(r *room) {
+		c := r.dial(false)
+		half := r.dial(false)
+		_, _ = io.WriteString(half, `{"id":`)
+		r.cancel()
+		if at := r.end(); at != 0 {
+			t.Errorf("it ended after %v", at)
+		}
+		<-c.done
+		<-half.done
+	})
+}
+
+// Without grace, requests are told to end at once; a handler may still end its answer.
+func TestNoGrace(t *testing.T) {
+	h := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		<-ctx.Done()
+		switch prompt(req) {
+		case "done":
+			return emit(&infer.Done{Reason: infer.Canceled, By: "x"})
+		case "class":
+			return infer.Errorf(infer.Internal, "engine gone")
+		case "nothing":
+			return nil
+		default:
+			return ctx.Err()
+		}
+	})
+	inBubble(t, &server.Server{Handler: h}, func(r *room) {
+		clients := make(map[string]*client)
+		for _, kind := range []string{"done", "class", "nothing", "error"} {
+			clients[kind] = r.dial(false)
+			send(t, clients[kind], "1", kind)
+		}
+		synctest.Wait()
+		r.cancel()
+		if at := r.end(); at != 0 {
+			t.Errorf("it ended after %v", at)
+		}
+		for kind, c := range clients {
+			<-c.done
+			want := failed("1", "backend_unavailable", "daemon is shutting down")
+			if kind == "done" {
+				want = `{"type":"done","id":"1","content":"","usage":{"prompt_tokens":0,"completion_tokens":0},"stop_reason":"cancelled","backend":"x"}`
+			}
+			c.want(t, want)
+		}
+	})
+}
+
+// A client that does not read delays the end by a second at most.
+func TestDrainWithDeafClients(t *testing.T) {
+	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: 2 * time.Second, WriteTimeout: time.Minute}, func(r *room) {
+		inItsAnswer := r.dial(true)
+		send(t, inItsAnswer, "1", "1s")
+		atItsEnd := r.dial(true)
+		send(t, atItsEnd, "1", "100s")
+		if _, err := bufio.NewReader(atItsEnd).ReadSlice('\n'); err != nil {
+			t.Fatal(err)
+		}
+		refused := r.dial(true)
+		send(t, refused, "1", "no time at all")
+		broken := r.dial(true)
+		_, _ = io.WriteString(broken, "{\n")
+		synctest.Wait()
+		r.cancel()
+		if at := r.end(); at != 3*time.Second {
+			t.Errorf("it ended after %v, want 3s", at)
+		}
+	})
+}
+
+func TestWriteTimeout(t *testing.T) {
+	var told chan time.Duration
+	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		start := time.Now()
+		_ = emit(&infer.Text{Delta: []byte("a")})
+		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // what was lost stays lost
+			told <- time.Since(start)
+		}
+		return nil
+	})
+	inBubble(t, &server.Server{Handler: h, WriteTimeout: 10 * time.Second}, func(r *room) {
+		told = make(chan time.Duration, 1) // of this bubble
+		deaf := r.dial(true)
+		send(t, deaf, "1", "")
+		if at := <-told; at != 10*time.Second {
+			t.Errorf("the handler was told after %v, want 10s", at)
+		}
+		if got, err := io.ReadAll(deaf); err != nil || len(got) > 0 {
+			t.Errorf("the connection has %q, %v", got, err)
+		}
+		r.cancel()
+		r.end()
+	})
+}
+
+// A slow reader is not cut off as long as each message is taken in time.
+func TestSlowButSteady(t *testing.T) {
+	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		for range 5 {
+			if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
+				return err
+			}
+		}
+		return emit(&infer.Done{By: "x"})
+	})
+	inBubble(t, &server.Server{Handler: h, WriteTimeout: 10 * time.Second}, func(r *room) {
+		slow := r.dial(true)
+		send(t, slow, "1", "")
+		s := bufio.NewScanner(slow)
+		for i := range 6 {
+			time.Sleep(9 * time.Second)
+			if !s.Scan() {
+				t.Fatalf("message %d: %v", i, s.Err())
+			}
+		}
+		r.cancel()
+		r.end()
+	})
+}
+
+// A message must be whole within a minute of its first byte; between messages a client
+// may be silent for a day.
+func TestFrameTimeout(t *testing.T) {
+	slow := failed("", "invalid_request", "frame took too long to arrive")
+	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds)}, func(r *room) {
+		silent, torn, behind, dripping := r.dial(false), r.dial(false), r.dial(false), r.dial(false)
+		send(t, silent, "1", "0s")
+		_, _ = io.WriteString(torn, `{"id":`)
+		_, _ = io.WriteString(behind, `{"id":"1","messages":[{"role":"user","content":"30s"}]}`+"\n{")
+		go func() {
+			for range 100 {
+				if _, err := io.WriteString(dripping, " "); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		time.Sleep(24 * time.Hour)
+		for c, want := range map[*client]time.Duration{torn: time.Minute, dripping: time.Minute, behind: 90 * time.Second} {
+			<-c.done
+			if got := c.times[len(c.times)-1]; got != want || c.lines[len(c.lines)-1] != slow {
+				t.Errorf("after %v, want %v: %s", got, want, c.lines)
+			}
+		}
+		send(t, silent, "2", "0s")
+		synctest.Wait()
+		r.cancel()
+		r.end()
+		<-silent.done
+		silent.want(t, token("1", "a"), done("1"), token("2", "a"), done("2"))
+	})
+}
+
+// Exactly one terminal message, whatever a handler does, and the connection goes on.
+func TestOneTerminal(t *testing.T) {
+	var log bytes.Buffer
+	h := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+		text, end := &infer.Text{Delta: []byte("a")}, &infer.Done{Reason: infer.EndOfTurn, Out: 1, By: "clock"}
+		switch prompt(req) {
+		case "nothing":
+			return nil
+		case "text only":
+			return emit(text)
+		case "a class":
+			return fmt.Errorf("more words: %w", infer.Errorf(infer.Busy, "queue full"))
+		case "no class":
+			return errors.New("open /home/me/secret: permission denied")
+		case "ended for a reason of its own":
+			return context.Canceled
+		case "panic":
+			panic("a bug")
+		case "text, then panic":
+			_ = emit(text)
+			panic("a bug")
+		case "done, then panic":
+			_ = emit(text)
+			_ = emit(end)
+			panic("a bug")
+		case "done, then an error":
+			_ = emit(text)
+			_ = emit(end)
+			return infer.Errorf(infer.Unavailable, "too late")
+		case "done twice, and more":
+			_ = emit(text)
+			if err := errors.Join(emit(end), emit(end)); err == nil {
+				t.Error("the second end was taken")
+			}
+			if emit(text) == nil {
+				t.Error("text after the end was taken")
+			}
+			return nil
+		case "an event without a word":
+			return emit(nil)
+		}
+		return errors.New("what?")
+	})
+	inBubble(t, &server.Server{Handler: h, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(r *room) {
+		c := r.dial(false)
+		var want []string
+		for i, test := range []struct {
+			prompt string
+			want   func(id string) []string
+		}{
+			{"nothing", func(id string) []string {
+				return []string{failed(id, "backend_unavailable", "backend ended stream without terminal frame")}
+			}},
+			{"text only", func(id string) []string {
+				return []string{token(id, "a"), failed(id, "backend_unavailable", "backend ended stream without terminal frame")}
+			}},
+			{"a class", func(id string) []string { return []string{failed(id, "queue_full", "queue full")} }},
+			{"no class", func(id string) []string { return []string{failed(id, "internal", "internal error")} }},
+			{"ended for a reason of its own", func(id string) []string { return []string{failed(id, "internal", "internal error")} }},
+			{"panic", func(id string) []string { return []string{failed(id, "internal", "internal error")} }},
+			{"text, then panic", func(id string) []string {
+				return []string{token(id, "a"), failed(id, "internal", "internal error")}
+			}},
+			{"done, then panic", func(id string) []string { return []string{token(id, "a"), done(id)} }},
+			{"done, then an error", func(id string) []string { return []string{token(id, "a"), done(id)} }},
+			{"done twice, and more", func(id string) []string { return []string{token(id, "a"), done(id)} }},
+			{"an event without a word", func(id string) []string {
+				return []string{failed(id, "internal", "v1 has no word for a <nil>")}
+			}},
+		} {
+			id := fmt.Sprint(i)
+			send(t, c, id, test.prompt)
+			want = append(want, test.want(id)...)
+		}
+		synctest.Wait()
+		r.cancel()
+		r.end()
+		<-c.done
+		c.want(t, want...)
+	})
+	if got := strings.Count(log.String(), "handler panicked"); got != 3 || !strings.Contains(log.String(), "server_test.go") {
+		t.Errorf("%d panics were logged: %s", got, &log)
+	}
+	if !strings.Contains(log.String(), "permission denied") {
+		t.Errorf("what the client was not told is not in the log either: %s", &log)
+	}
+}
+
+// When the client hangs up, the request ends with a cause, nothing more is written, and
+// whoever watched has stopped before the connection is read again.
+func TestHangUpEndsTheContext(t *testing.T) {
+	var watching sync.Mutex // held by whoever watches
+	var hungUp chan struct{}
+	var causes chan error
+	srv := &server.Server{
+		AwaitHangUp: func(ctx context.Context, nc net.Conn) error {
+			if !watching.TryLock() {
+				t.Error("two watch the connection")
+			}
+			defer watching.Unlock()
+			if _, ok := nc.(frame.Watcher); ok {
+				t.Error("it is to watch the connection as it was accepted")
+			}
+			select {
+			case <-hungUp:
+				return nil
+			case <-ctx.Done():
+				time.Sleep(time.Second) // it may take its time: nobody reads meanwhile
+				return context.Cause(ctx)
+			}
+		},
+		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+			if prompt(req) == "quick" {
+				return emit(&infer.Done{By: "x"})
+			}
+			<-ctx.Done()
+			causes <- context.Cause(ctx)
+			return infer.Errorf(infer.Internal, "nobody hears this")
+		}),
+	}
+	inBubble(t, srv, func(r *room) {
+		hungUp, causes = make(chan struct{}), make(chan error, 1) // of this bubble
+		c := r.dial(false)
+		for range 3 {
+			send(t, c, "1", "quick")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !watching.TryLock() {
+			t.Fatal("somebody watches although no request runs")
+		}
+		watching.Unlock()
+		if len(c.lines) != 3 {
+			t.Errorf("got %q", c.lines)
+		}
+		send(t, c, "2", "long")
+		synctest.Wait()
+		close(hungUp)
+		if err := <-causes; err == nil || err.Error() != "the client hung up" {
+			t.Errorf("the cause is %v", err)
+		}
+		<-c.done
+		if len(c.lines) != 3 {
+			t.Errorf("then something was written: %q", c.lines)
+		}
+		r.cancel()
+		r.end()
+	})
+}
+
+// That a connection cannot be accepted passes, and is said once.
+func TestAcceptErrorsPass(t *testing.T) {
+	var log bytes.Buffer
+	srv := &server.Server{Handler: infer.HandlerFunc(seconds), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	inBubble(t, srv, func(r *room) {
+		for range 20 {
+			r.ln.give(&net.OpError{Op: "accept", Err: syscall.EMFILE})
+		}
+		c := r.dial(false)
+		send(t, c, "1", "0s")
+		synctest.Wait()
+		c.want(t, token("1", "a"), done("1"))
+		if got := strings.Count(log.String(), "\n"); got != 1 || !strings.Contains(log.String(), "too many open files") {
+			t.Errorf("logged %d lines: %s", got, &log)
+		}
+		r.cancel()
+		r.end()
+	})
+}
+
+// A listener that somebody else closes is the end of the server, in order.
+func TestLostListener(t *testing.T) {
+	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}, func(r *room) {
+		idle, busy := r.dial(false), r.dial(false)
+		send(t, busy, "1", "5s")
+		synctest.Wait()
+		_ = r.ln.Close()
+		if err := <-r.served; !errors.Is(err, net.ErrClosed) || time.Since(r.start) != 5*time.Second {
+			t.Errorf("Serve: %v after %v", err, time.Since(r.start))
+		}
+		<-idle.done
+		<-busy.done
+		busy.want(t, token("1", "a"), done("1"))
+	})
+}
+
+// Several surfaces end as one: none goes while a request of another runs.
+func TestSurfacesEndTogether(t *testing.T) {
+	srv := &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}
+	inBubble(t, srv, func(r *room) {
+		ctx, cancel := context.WithCancel(r.t.Context())
+		other := &room{t: r.t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: r.start}
+		go func() { other.served <- srv.Serve(ctx, other.ln, surface) }()
+		busy, idle := r.dial(false), other.dial(false)
+		send(t, busy, "1", "5s")
+		synctest.Wait()
+		cancel()
+		r.cancel()
+		time.Sleep(time.Second)
+		send(t, idle, "2", "1s")
+		if at := other.end(); at != 5*time.Second {
+			t.Errorf("the other surface ended after %v, want 5s", at)
+		}
+		r.end()
+		<-idle.done
+		idle.want(t, token("2", "a"), done("2"))
+
+		// And a server that has ended serves nobody.
+		late := newListener()
+		if err := srv.Serve(r.t.Context(), late, surface); err != nil || late.give(nil) {
+			t.Errorf("Serve after the end: %v", err)
+		}
+	})
+}
+
+// A surface may refuse a peer, without a word.
+func TestOpenRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		srv := &server.Server{Log: slog.New(slog.DiscardHandler)}
+		r := &room{t: t, ln: newListener(), served: make(chan error, 1), start: time.Now()}
+		go func() {
+			r.served <- srv.Serve(ctx, r.ln, server.Surface{Name: "closed", Open: func(net.Conn) (server.Codec, error) {
+				return nil, errors.New("not you")
+			}})
+		}()
+		c := r.dial(false)
+		<-c.done
+		c.want(t)
+		cancel()
+		r.end()
+	})
+}

@@ -1,0 +1,330 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/server"
+	v1 "github.com/inferd-go/inferd/internal/wire/v1"
+)
+
+// patience is how long a test waits for something that must happen; a healthy machine
+// needs a fraction of it.
+const patience = 30 * time.Second
+
+var surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, error) {
+	return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
+}}
+
+// A house is a server behind a Unix socket. It is gone when its test ends.
+type house struct {
+	t    *testing.T
+	path string
+	stop func() error // ends the server and returns what Serve did
+}
+
+func serveUnix(t *testing.T, srv *server.Server) *house {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "s") // names of sockets must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &house{t: t, path: filepath.Join(dir, "s")}
+	ln, err := net.Listen("unix", h.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if srv.Log == nil {
+		srv.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ctx, ln, surface) }()
+	h.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-served
+	})
+	t.Cleanup(func() {
+		if err := h.stop(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return h
+}
+
+func (h *house) dial() *net.UnixConn {
+	h.t.Helper()
+	nc, err := net.Dial("unix", h.path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = nc.Close() })
+	return nc.(*net.UnixConn)
+}
+
+// works checks that a new client is served.
+func (h *house) works() {
+	h.t.Helper()
+	nc := h.dial()
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	send(h.t, nc, "ok", "one")
+	if got, err := io.ReadAll(closeWrite(nc)); err != nil || !strings.Contains(string(got), `"type":"done","id":"ok"`) {
+		h.t.Errorf("a new client got %q, %v", got, err)
+	}
+}
+
+func closeWrite(nc *net.UnixConn) *net.UnixConn {
+	_ = nc.CloseWrite()
+	return nc
+}
+
+func send(t *testing.T, w io.Writer, id, text string) {
+	t.Helper()
+	if _, err := fmt.Fprintf(w, `{"id":%q,"messages":[{"role":"user","content":%q}]}`+"\n", id, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// prompt is the text of a request.
+func prompt(req *infer.Request) string { return req.Task.(*infer.Generate).Messages[0].Text }
+
+// words answers with the words of its prompt; "wait" waits for the context to end and
+// "forever" goes on until then.
+func words(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	n := 0
+	for word := range strings.FieldsSeq(prompt(req)) {
+		if word == "wait" {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		for again := true; again; again = word == "forever" && ctx.Err() == nil {
+			if err := emit(&infer.Text{Delta: []byte(word)}); err != nil {
+				return err
+			}
+			n++
+		}
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: n, By: "words"})
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// What is too long is refused while it is read, with bounded memory; the client sees the
+// word and a clean end although the rest of what it sent was never read.
+func TestEndlessLine(t *testing.T) {
+	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words)})
+	nc := h.dial()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	block := bytes.Repeat([]byte("a"), 1<<20)
+	for range 65 {
+		if _, err := nc.Write(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := io.ReadAll(nc)
+	want := `{"type":"error","id":"","code":"frame_too_large","message":"frame exceeds 67108864 byte cap"}` + "\n"
+	if err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %s", got, err, want)
+	}
+	runtime.ReadMemStats(&after)
+	if grown := after.Sys - before.Sys; grown > 300<<20 {
+		t.Errorf("it took %d MiB", grown>>20)
+	}
+	h.works()
+}
+
+// Exactly the limit is no offence.
+func TestLargestLine(t *testing.T) {
+	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words)})
+	nc := h.dial()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	request := `{"id":"1","messages":[{"role":"user","content":"a"}]`
+	line := request + strings.Repeat(" ", frame.Limit-len(request)-1) + "}\n"
+	if _, err := io.WriteString(nc, line); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(closeWrite(nc)); err != nil || !strings.Contains(string(got), `"type":"done"`) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestConnectAndClose(t *testing.T) {
+	var log bytes.Buffer
+	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	h.works()
+	before := runtime.NumGoroutine()
+	for range 200 {
+		_ = h.dial().Close()
+	}
+	h.works()
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	if err := h.stop(); err != nil {
+		t.Error(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("it was worth a word: %s", &log)
+	}
+}
+
+// A client that never reads is cut off, and nobody else notices.
+func TestClientThatNeverReads(t *testing.T) {
+	ended := make(chan error, 1)
+	h := serveUnix(t, &server.Server{
+		WriteTimeout: 50 * time.Millisecond,
+		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+			err := words(ctx, req, emit)
+			if req.ID == "deaf" {
+				ended <- err
+			}
+			return err
+		}),
+	})
+	deaf := h.dial()
+	send(t, deaf, "deaf", strings.Repeat("x", 1000)+" forever")
+	for range 5 {
+		h.works()
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("its handler was told %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it still has its slot")
+	}
+	eventually(t, "it is cut off", func() bool {
+		_, err := deaf.Write([]byte(" "))
+		return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+	})
+}
+
+// A client that never reads cannot hold up the end of the server either.
+func TestEndWithAClientThatNeverReads(t *testing.T) {
+	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words), Grace: 100 * time.Millisecond, WriteTimeout: time.Hour})
+	deaf := h.dial()
+	send(t, deaf, "1", "forever")
+	for i := range 100 {
+		send(t, deaf, fmt.Sprint(i), "forever")
+	}
+	h.works()
+	start := time.Now()
+	if err := h.stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 10*time.Second { // 1.1 s, on a machine that has time
+		t.Errorf("it took %v", took)
+	}
+}
+
+// A client that has more to ask when the server ends still sees its last answer and a
+// clean end.
+func TestPipelinedAtTheEnd(t *testing.T) {
+	started := make(chan struct{})
+	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		if req.ID == "1" {
+			close(started)
+		}
+		return words(ctx, req, emit)
+	})})
+	nc := h.dial()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	send(t, nc, "1", "a wait")
+	<-started
+	// More than the server reads ahead: it stays in the socket.
+	_, _ = io.WriteString(nc, strings.Repeat(" ", 64<<10))
+	if err := h.stop(); err != nil {
+		t.Error(err)
+	}
+	want := `{"type":"token","id":"1","content":"a"}
+{"type":"error","id":"1","code":"backend_unavailable","message":"daemon is shutting down"}
+`
+	if got, err := io.ReadAll(nc); err != nil || string(got) != want {
+		t.Errorf("\n got %q, %v\nwant %q", got, err, want)
+	}
+}
+
+// What the loop adds to a token costs no allocation, with every watch and limit on.
+func TestTokensDoNotAllocate(t *testing.T) {
+	allocs := make(chan float64, 1)
+	h := serveUnix(t, &server.Server{
+		WriteTimeout: time.Minute,
+		Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+			ev := &infer.Text{Delta: []byte(" token")}
+			for range 5000 { // the buffer of the whole answer grows
+				if err := emit(ev); err != nil {
+					return err
+				}
+			}
+			allocs <- testing.AllocsPerRun(1000, func() { _ = emit(ev) })
+			return nil
+		}),
+	})
+	nc := h.dial()
+	send(t, nc, "1", "x")
+	if _, err := io.Copy(io.Discard, closeWrite(nc)); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-allocs; n != 0 {
+		t.Errorf("%v allocations a token", n)
+	}
+}
+
+func BenchmarkToken(b *testing.B) {
+	dir := b.TempDir()
+	ln, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv := &server.Server{
+		WriteTimeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+		Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+			b.ReportAllocs()
+			ev := &infer.Text{Delta: []byte(" token")}
+			for b.Loop() {
+				if err := emit(ev); err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer cancel()
+	served.Go(func() { _ = srv.Serve(ctx, ln, surface) })
+	nc, err := net.Dial("unix", ln.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer nc.Close()
+	_, _ = io.WriteString(nc, `{"messages":[{"role":"user","content":""}]}`+"\n")
+	_, _ = io.Copy(io.Discard, closeWrite(nc.(*net.UnixConn)))
+}
