@@ -16,17 +16,17 @@ func TestPackagesAreDocumented(t *testing.T) {
 			continue // tests only
 		}
 		file := token.NewFileSet()
-		var doc string
+		var doc strings.Builder
 		for _, name := range p.GoFiles {
 			f, err := parser.ParseFile(file, filepath.Join(p.Dir, name), nil, parser.ParseComments|parser.PackageClauseOnly)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if f.Doc != nil {
-				doc += f.Doc.Text()
+				doc.WriteString(f.Doc.Text())
 			}
 		}
-		if sentences := strings.Count(strings.ReplaceAll(doc+" ", "\n", " "), ". "); sentences < 2 {
+		if sentences := strings.Count(strings.ReplaceAll(doc.String()+" ", "\n", " "), ". "); sentences < 2 {
 			t.Errorf("%s: its doc comment has %d sentences, want at least 2", p.ImportPath, sentences)
 		}
 	}

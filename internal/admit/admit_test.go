@@ -26,7 +26,7 @@ type scene struct {
 
 func newScene(active, depth int) *scene {
 	s := &scene{failed: make(map[string]infer.Code)}
-	s.gate = &admit.Gate{Active: active, Depth: depth, Next: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, _ infer.Sink) error {
+	s.gate = &admit.Gate{Active: active, Depth: depth, Next: infer.HandlerFunc(func(_ context.Context, req *infer.Request, _ infer.Sink) error {
 		s.mu.Lock()
 		s.served = append(s.served, req.ID)
 		s.now++

@@ -71,7 +71,7 @@ func accept(ctx context.Context, ln net.Listener, log *slog.Logger, serve func(n
 			pause = 0
 			serve(nc)
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // closed because it is over
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept: %w", err)
 		default: // no file descriptor is left, or the client has gone again: that passes
@@ -140,7 +140,7 @@ func tell(ctx context.Context, nc net.Conn, sub *status.Subscription) error {
 // has gone for good; one that has only closed its sending half is still told.
 func ignore(ctx context.Context, nc net.Conn) error {
 	if _, err := io.Copy(io.Discard, nc); err != nil {
-		return nil // the connection broke, or was closed on our side
+		return nil //nolint:nilerr // the connection broke, or was closed on our side: gone is gone
 	}
 	return listen.AwaitHangUp(ctx, nc)
 }

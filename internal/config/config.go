@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,7 +142,7 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 func (c *Config) fromFlags(f *Flags) error {
 	switch f.Backend {
 	case "mock":
-		c.Backends = []Backend{{Name: mock.Kind, Entry: f.Entry.or(Entry{}), Mock: &mock.Backend{}}}
+		c.Backends = []Backend{{Name: mock.Kind, Entry: f.or(Entry{}), Mock: &mock.Backend{}}}
 		return nil
 	case "", "llamacpp":
 	default:
@@ -163,7 +164,7 @@ func (c *Config) fromFlags(f *Flags) error {
 	if err := m.check(); err != nil {
 		return fmt.Errorf("--model-path: %w", err)
 	}
-	b := Backend{Name: "llamacpp", Entry: f.Entry.or(Entry{}), Model: m}
+	b := Backend{Name: "llamacpp", Entry: f.or(Entry{}), Model: m}
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -263,15 +264,13 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		}
 		*set.to = *set.from
 	}
-	b.Entry = f.Entry.or(own)
+	b.Entry = f.or(own)
 	if b.Name == "" {
 		return fmt.Errorf("%sname must not be empty", at)
 	}
 	for _, other := range c.Backends {
-		for _, name := range append([]string{other.Name}, other.Aliases...) {
-			if name == b.Name {
-				return fmt.Errorf("%sname %q is taken", at, b.Name)
-			}
+		if other.Name == b.Name || slices.Contains(other.Aliases, b.Name) {
+			return fmt.Errorf("%sname %q is taken", at, b.Name)
 		}
 	}
 	switch fb.Kind {

@@ -65,7 +65,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish,
-			OnReady: func(r link.Report) { b.ready(entry.Name, r) },
+			OnReady: func(r link.Report) { b.ready(ctx, entry.Name, r) },
 		}
 		target.Handler = sup
 		target.State = func() route.State { return routeState(sup.State()) }
@@ -116,8 +116,8 @@ func (b *backends) supervisors() []*worker.Supervisor {
 
 // ready is told whenever an engine has become ready. After the boot it makes the
 // daemon ready again, if no other entry is still away.
-func (b *backends) ready(name string, r link.Report) {
-	b.log.LogAttrs(context.Background(), slog.LevelInfo, "backend ready", slog.String("backend", name),
+func (b *backends) ready(ctx context.Context, name string, r link.Report) {
+	b.log.LogAttrs(ctx, slog.LevelInfo, "backend ready", slog.String("backend", name),
 		slog.String("model", r.Model), slog.String("device", r.Device), slog.Int("n_ctx", r.NCtx), slog.Int("n_slots", r.Slots))
 	sups := b.supervisors()
 	b.mu.Lock()

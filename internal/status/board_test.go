@@ -22,7 +22,7 @@ func TestPublishUpdatesTheSnapshotAndReachesEverybody(t *testing.T) {
 	subs := []*status.Subscription{b.Subscribe(), b.Subscribe()}
 	b.Publish(status.Ready{})
 	for i, s := range subs {
-		defer s.Close()
+		defer s.Close() //nolint:revive // all of them stay until the test ends
 		if got, want := <-s.Events(), status.Event(status.Ready{}); got != want {
 			t.Errorf("subscriber %d got %#v, want %#v", i, got, want)
 		}

@@ -111,7 +111,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	for {
 		end := s.live(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that is how it ends
 		}
 		pause, giveUp := deaths.died(time.Now(), end.ready)
 		if !s.hasServed() && (end.Final || giveUp) {
@@ -120,14 +120,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "engine ended", slog.String("backend", s.Name),
 			slog.String("reason", end.Reason), slog.Duration("restart_in", pause), slog.Bool("given_up", giveUp))
 		if giveUp {
-			if err := s.giveUp(ctx, end.Reason); err != nil {
+			if !s.giveUp(ctx, end.Reason) {
 				return nil
 			}
 			deaths.forgive()
 			continue
 		}
 		s.publish(status.EngineExited{Reason: end.Reason})
-		if err := sleep(ctx, pause); err != nil {
+		if !sleep(ctx, pause) {
 			return nil
 		}
 	}
@@ -233,8 +233,8 @@ func (s *Supervisor) hasServed() bool {
 	return s.served
 }
 
-// giveUp waits until Retry is called, or ctx ends.
-func (s *Supervisor) giveUp(ctx context.Context, reason string) error {
+// giveUp waits until Retry is called. It reports false if ctx ends first.
+func (s *Supervisor) giveUp(ctx context.Context, reason string) bool {
 	retry := make(chan struct{})
 	s.mu.Lock()
 	s.retry = retry
@@ -243,9 +243,9 @@ func (s *Supervisor) giveUp(ctx context.Context, reason string) error {
 	s.publish(status.GaveUp{Reason: reason})
 	select {
 	case <-retry:
-		return nil
+		return true
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	}
 }
 
@@ -328,13 +328,14 @@ func (s *Supervisor) await(ctx context.Context, dead *link.Client, timeout <-cha
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// sleep reports false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
+		return true
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	}
 }

@@ -111,6 +111,7 @@ func phaseOf(ev status.Event) string {
 		return fmt.Sprintf("%T%v", ev.Phase, ev.Phase)
 	case status.Restarting:
 		return fmt.Sprintf("%T%v", ev.Phase, ev.Phase)
+	case status.Starting, status.Ready, status.Draining, status.Capabilities:
 	}
 	return ""
 }
@@ -121,7 +122,7 @@ func (h *house) note(kind, what string) {
 	h.events = append(h.events, strings.TrimSpace(strings.ReplaceAll(kind+" "+what, "status.", "")))
 }
 
-func (h *house) launch(context.Context, func(status.Phase)) (worker.Child, error) {
+func (h *house) launch(ctx context.Context, _ func(status.Phase)) (worker.Child, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	live := h.lives[0]
@@ -132,7 +133,7 @@ func (h *house) launch(context.Context, func(status.Phase)) (worker.Child, error
 		return nil, errors.New("there is no such program")
 	}
 	near, far := net.Pipe()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	kill := func() { // a process that is killed says nothing more
 		_ = far.Close()
 		cancel()

@@ -142,7 +142,7 @@ func TestNeighboursDoNotShow(t *testing.T) {
 func TestAnyBytesInThePrompt(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Chunk: 32})
 	var all strings.Builder
-	for r := rune(0); r < 300; r++ {
+	for r := range rune(300) {
 		all.WriteRune(r)
 	}
 	if got, done := ask(t, e, user(all.String()+"w", 10)); got != "xyz" || done.In != len(all.String())+1 {
