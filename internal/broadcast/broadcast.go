@@ -48,7 +48,7 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, log *slog.
 
 	var conns sync.WaitGroup
 	defer conns.Wait()
-	return accept(ctx, ln, log, func(nc net.Conn) {
+	err := listen.Each(ctx, ln, "admin", log, func(nc net.Conn) {
 		sub := board.Subscribe()
 		conns.Go(func() {
 			defer sub.Close()
@@ -59,31 +59,10 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, log *slog.
 			}
 		})
 	})
-}
-
-// accept hands every connection to serve until ctx ends.
-func accept(ctx context.Context, ln net.Listener, log *slog.Logger, serve func(net.Conn)) error {
-	pause := time.Duration(0)
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			serve(nc)
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // closed because it is over
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
-		default: // no file descriptor is left, or the client has gone again: that passes
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			log.LogAttrs(ctx, slog.LevelWarn, "accept on the admin socket", slog.Any("err", err), slog.Duration("pause", pause))
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return nil
-			}
-		}
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // closed because it is over
 	}
+	return err
 }
 
 // tell writes what sub yields until the client has gone, lags, or ctx has ended and

@@ -15,6 +15,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
@@ -47,31 +48,17 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, log *slog.Logger) 
 	defer stop()
 	var conns sync.WaitGroup
 	defer conns.Wait()
-	pause := time.Duration(0)
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			conns.Go(func() {
-				if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
-					log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))
-				}
-			})
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
-		default: // no file descriptor is left, or the client has gone again: that passes
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			log.LogAttrs(ctx, slog.LevelWarn, "accept on the control socket", slog.Any("err", err), slog.Duration("pause", pause))
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return nil
+	err := listen.Each(ctx, ln, "control", log, func(nc net.Conn) {
+		conns.Go(func() {
+			if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
+				log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))
 			}
-		}
+		})
+	})
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // closed because it is over
 	}
+	return err
 }
 
 // serveConn answers one connection until its client leaves or ctx ends. It closes nc.

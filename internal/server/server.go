@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
@@ -93,7 +94,6 @@ const (
 	lingerFault         = time.Second // see conn.linger
 	lingerDrain         = 50 * time.Millisecond
 	lingerBytes         = 16 << 20
-	acceptPause         = 50 * time.Millisecond
 )
 
 var (
@@ -123,31 +123,18 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 		<-ctx.Done()
 		srv.drain()
 	})
-	for tired := false; ; {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			tired = false
-			all.Go(func() {
-				if err := srv.serveConn(ctx, nc, s); err != nil {
-					srv.Log.LogAttrs(ctx, slog.LevelDebug, "connection ended",
-						slog.String("surface", s.Name), slog.Any("err", err))
-				}
-			})
-		case errors.Is(err, net.ErrClosed):
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("accept on %s: %w", s.Name, err)
-		default: // no file descriptor is left, or the client has gone again: that passes
-			if !tired {
-				srv.Log.LogAttrs(ctx, slog.LevelWarn, "accept, trying on",
+	err := listen.Each(ctx, ln, s.Name, srv.Log, func(nc net.Conn) {
+		all.Go(func() {
+			if err := srv.serveConn(ctx, nc, s); err != nil {
+				srv.Log.LogAttrs(ctx, slog.LevelDebug, "connection ended",
 					slog.String("surface", s.Name), slog.Any("err", err))
 			}
-			tired = true
-			time.Sleep(acceptPause)
-		}
+		})
+	})
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // closed because it is over
 	}
+	return err
 }
 
 // serveConn answers one connection, a request at a time, and closes it.
