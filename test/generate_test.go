@@ -61,6 +61,7 @@ func TestRefusals(t *testing.T) {
 		"no messages":              {`{"id":"q","messages":[]}`, "invalid_request", "messages"},
 		"nothing to write":         {prompt("q", "a", `,"max_tokens":0`), "invalid_request", "max_tokens"},
 		"a prompt that is too big": {prompt("q", strings.Repeat("a", 600), ""), "invalid_request", "600 tokens, the context holds 512"},
+		"a megabyte":               {prompt("q", strings.Repeat("a", 1<<20), ""), "invalid_request", "the context holds 512"},
 		"one token too many":       {prompt("q", strings.Repeat("a", 512), ""), "invalid_request", "512 tokens, the context holds 512"},
 		"a grammar that is none":   {prompt("q", "a", `,"grammar":"root ::= ("`), "invalid_request", "grammar"},
 		"a temperature below zero": {prompt("q", "a", `,"temperature":-1`), "invalid_request", "temperature"},

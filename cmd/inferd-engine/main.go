@@ -118,7 +118,8 @@ func load(srv *link.Server, o options) (*engine.Engine, error) {
 	}
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
-	template, err := chat.New(model.ChatTemplate(), model.Specials(), model.Spelling(bos), model.Spelling(eos))
+	specials, longest := model.Spellings()
+	template, err := chat.New(model.ChatTemplate(), specials, model.Spelling(bos), model.Spelling(eos))
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", o.model, err)
 	}
@@ -133,7 +134,7 @@ func load(srv *link.Server, o options) (*engine.Engine, error) {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", o.nCtx, err)
 	}
 	return &engine.Engine{
-		Model: model, Context: lctx, Template: template,
+		Model: model, Context: lctx, Template: template, LongestToken: longest,
 		Loop: &batch.Loop{Model: lctx, Limits: limits},
 	}, nil
 }

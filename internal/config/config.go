@@ -62,13 +62,6 @@ type Model struct {
 	SHA256  string // of the file at Path, lower-case hex; empty trusts it
 }
 
-func (m Model) String() string {
-	if m.Builtin != "" {
-		return "builtin:" + m.Builtin
-	}
-	return m.Path
-}
-
 // Locate returns the places that the daemon binds, from the flags alone: they are
 // needed before the config is read.
 func Locate(f *Flags, env paths.Env) Sockets {

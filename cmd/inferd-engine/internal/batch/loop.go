@@ -20,7 +20,7 @@ type Token = int32
 // A Model is the context that a loop decodes on. All calls come from one OS thread.
 type Model interface {
 	// Add puts a token of a sequence at a position into the next batch. The entry has
-	// logits afterwards if it is asked for them.
+	// logits afterwards if it is asked for them. An error empties the batch.
 	Add(tok Token, pos, seq int, logits bool) error
 	// Decode computes the batch and empties it.
 	Decode() error

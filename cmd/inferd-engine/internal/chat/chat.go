@@ -6,6 +6,11 @@
 // special token in message text. After rendering the text is cut at the nonces. In the
 // segments between, all special tokens are the template's own. Text without such spellings
 // is rendered as if nothing had happened, in one segment.
+//
+// A spelling can also come together where two texts meet: of two messages, or of a message
+// and the template. A text that could be a part of one gets a nonce at that end, which cuts
+// only if it turns out to stand in a spelling. Templates that change the letters of a
+// message are beyond this.
 package chat
 
 import (
@@ -13,6 +18,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -48,12 +54,25 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 		source = transcript
 		t.stops = []string{"\nUser:"}
 	}
-	compiled, err := jinja.Compile(source)
+	err := guarded(func() (err error) {
+		t.compiled, err = jinja.Compile(source)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("chat template: %w", err)
 	}
-	t.compiled = compiled
 	return t, nil
+}
+
+// guarded turns a panic of the template engine into an error: templates are as hostile as
+// the files that they come with.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("it cannot be rendered")
+		}
+	}()
+	return f()
 }
 
 // Stops are stop sequences that belong to the template: a model that has none does not
@@ -77,51 +96,47 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 		d.AsDict().Set("content", jinja.NewString(t.specials.guard(m.Text, nonce)))
 		list[i] = d
 	}
-	text, err := t.render(map[string]jinja.Value{
-		"messages":              jinja.NewList(list),
-		"add_generation_prompt": jinja.NewBool(true),
-		"bos_token":             jinja.NewString(t.bos),
-		"eos_token":             jinja.NewString(t.eos),
+	var text string
+	err := guarded(func() (err error) {
+		text, err = t.compiled.RenderValues(map[string]jinja.Value{
+			"messages":              jinja.NewList(list),
+			"add_generation_prompt": jinja.NewBool(true),
+			"bos_token":             jinja.NewString(t.bos),
+			"eos_token":             jinja.NewString(t.eos),
+		})
+		return err
 	})
 	if err != nil {
 		return nil, infer.Errorf(infer.Invalid, "chat template: %s", nonce.strip(err.Error()))
 	}
-	return nonce.cut(text), nil
+	return t.specials.cut(text, nonce), nil
 }
 
-// render turns a panic of the template engine into an error: templates are as hostile as
-// the files that they come with.
-func (t *Template) render(data map[string]jinja.Value) (text string, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = errors.New("the template cannot be rendered")
-		}
-	}()
-	return t.compiled.RenderValues(data)
+// A nonce marks places in text, in three ways.
+type nonce struct {
+	inside  string // here text is cut
+	literal string // on both sides of text that is never to be parsed
+	edge    string // here text is cut if that is inside a spelling
 }
-
-// A nonce marks places in text. It comes in two kinds: inside marks a place between two
-// pieces of text; literal stands on both sides of text that is never to be parsed.
-type nonce struct{ inside, literal string }
 
 // newNonce returns a nonce that occurs in no message: some private-use characters, which
 // templates do not look at, drawn at random.
 func newNonce(messages []infer.Message) nonce {
 	for {
-		n := nonce{draw(), draw()}
-		taken := false
+		n := nonce{draw(), draw(), draw()}
+		taken := n.inside == n.literal || n.literal == n.edge || n.edge == n.inside
 		for _, m := range messages {
-			taken = taken || strings.Contains(m.Text, n.inside) || strings.Contains(m.Text, n.literal)
+			taken = taken || n.strip(m.Text) != m.Text
 		}
-		if !taken && n.inside != n.literal {
+		if !taken {
 			return n
 		}
 	}
 }
 
-// draw returns 96 random bits in private-use characters.
+// draw returns 120 random bits in private-use characters.
 func draw() string {
-	const first, count = 0xF0000, 1 << 15 // a plane that is all private use
+	const first, count = 0xF0000, 1 << 15 // half of a plane that is all private use
 	var raw [16]byte
 	_, _ = rand.Read(raw[:]) // it never fails
 	var b strings.Builder
@@ -131,92 +146,184 @@ func draw() string {
 	return b.String()
 }
 
+// strip returns text without marks.
 func (n nonce) strip(text string) string {
-	return strings.NewReplacer(n.inside, "", n.literal, "").Replace(text)
+	for _, mark := range []string{n.inside, n.literal, n.edge} {
+		text = strings.ReplaceAll(text, mark, "")
+	}
+	return text
 }
 
-// cut splits rendered text at the marks. Between two literal marks nothing is special.
-func (n nonce) cut(text string) []Segment {
+// specials are the spellings of special tokens.
+type specials struct {
+	forward  trie
+	backward trie   // every spelling from its end to its beginning
+	all      string // one after the other
+	longest  int    // bytes
+	first    [256]bool
+}
+
+func index(spellings []string) specials {
+	s := specials{forward: newTrie(), backward: newTrie(), all: strings.Join(spellings, "\x00")}
+	for _, text := range spellings {
+		if text == "" {
+			continue
+		}
+		s.forward.add(text)
+		s.backward.add(reversed(text))
+		s.longest = max(s.longest, len(text))
+		s.first[text[0]] = true
+	}
+	return s
+}
+
+// guard marks every spelling in text behind its first character, also those that overlap.
+// One of a single character has no inside: it is put between literal marks.
+func (s *specials) guard(text string, n nonce) string {
+	head, tail := s.edges(text)
+	var b strings.Builder
+	done := 0 // bytes of text that are in b
+	mark := func(i int, mark string) {
+		b.WriteString(text[done:i])
+		b.WriteString(mark)
+		done = i
+	}
+	for i := 0; i < len(text); i++ {
+		if i == head || i == tail {
+			mark(i, n.edge)
+		}
+		if !s.first[text[i]] || s.forward.match(text[i:]) == 0 {
+			continue
+		}
+		_, size := utf8.DecodeRuneInString(text[i:])
+		if s.forward.match(text[i:i+size]) == size {
+			mark(i, n.literal)
+			mark(i+size, n.literal)
+		} else {
+			mark(i+size, n.inside)
+		}
+		i += size - 1
+	}
+	if tail == len(text) {
+		mark(tail, n.edge)
+	}
+	if b.Len() == 0 {
+		return text
+	}
+	b.WriteString(text[done:])
+	return b.String()
+}
+
+// edges returns where text begins and ends, but for white space, which templates trim. -1
+// stands for an end where a spelling cannot go on in other text.
+func (s *specials) edges(text string) (head, tail int) {
+	head, tail = -1, -1
+	core := strings.TrimSpace(text)
+	if core == "" {
+		return head, tail
+	}
+	begin := strings.Index(text, core)
+	middle := len(core) < s.longest && strings.Contains(s.all, core)
+	if middle || s.backward.pending(reversed(core[:min(len(core), s.longest)])) {
+		head = begin
+	}
+	if s.forward.pending(core[max(0, len(core)-s.longest):]) {
+		tail = begin + len(core)
+	}
+	return head, tail
+}
+
+// cut splits rendered text at the marks. Between two literal ones nothing is special.
+func (s *specials) cut(text string, n nonce) []Segment {
 	var all []Segment
+	add := func(text string, special bool) {
+		if text != "" {
+			all = append(all, Segment{Text: text, Special: special})
+		}
+	}
 	for i, part := range strings.Split(text, n.literal) {
-		special := i%2 == 0
 		for piece := range strings.SplitSeq(part, n.inside) {
-			if piece != "" {
-				all = append(all, Segment{Text: piece, Special: special})
+			whole := strings.ReplaceAll(piece, n.edge, "")
+			done, at := 0, 0
+			for between := range strings.SplitSeq(piece, n.edge) {
+				if s.within(whole, at) {
+					add(whole[done:at], i%2 == 0)
+					done = at
+				}
+				at += len(between)
 			}
+			add(whole[done:], i%2 == 0)
 		}
 	}
 	return all
 }
 
-// specials finds the spellings of special tokens in text. It looks at each place once per
-// length that a spelling has, however many there are.
-type specials struct {
-	spelt   map[string]bool
-	lengths []int // that occur, shortest first
-	first   [256]bool
-}
-
-func index(spellings []string) specials {
-	s := specials{spelt: make(map[string]bool, len(spellings))}
-	seen := make(map[int]bool)
-	longest := 0
-	for _, text := range spellings {
-		if text == "" {
-			continue
-		}
-		s.spelt[text] = true
-		s.first[text[0]] = true
-		seen[len(text)] = true
-		longest = max(longest, len(text))
-	}
-	for n := 1; n <= longest; n++ {
-		if seen[n] {
-			s.lengths = append(s.lengths, n)
+// within reports whether text[at:] begins inside a spelling.
+func (s *specials) within(text string, at int) bool {
+	for i := max(0, at-s.longest+1); i < at; i++ {
+		if i+s.forward.match(text[i:]) > at {
+			return true
 		}
 	}
-	return s
+	return false
 }
 
-// at returns the length of the longest spelling that begins at text[i], 0 if there is none.
-func (s *specials) at(text string, i int) int {
-	longest := 0
-	for _, n := range s.lengths {
-		if i+n > len(text) {
+// A trie is a set of byte strings. The time to look for them in a text does not depend on
+// how many there are.
+type trie struct {
+	next map[int]int // by node<<8 | byte: the node behind it; node 0 is the root
+	ends []bool      // by node: a string ends there
+}
+
+func newTrie() trie { return trie{next: make(map[int]int), ends: make([]bool, 1)} }
+
+func (t *trie) add(text string) {
+	node := 0
+	for i := range len(text) {
+		key := node<<8 | int(text[i])
+		next, ok := t.next[key]
+		if !ok {
+			next = len(t.ends)
+			t.next[key] = next
+			t.ends = append(t.ends, false)
+		}
+		node = next
+	}
+	t.ends[node] = true
+}
+
+// match returns the length of the longest string that text begins with, 0 if none.
+func (t *trie) match(text string) int {
+	longest, node := 0, 0
+	for i := range len(text) {
+		next, ok := t.next[node<<8|int(text[i])]
+		if !ok {
 			break
 		}
-		if s.spelt[text[i:i+n]] {
-			longest = n
+		if node = next; t.ends[node] {
+			longest = i + 1
 		}
 	}
 	return longest
 }
 
-// guard puts a mark behind the first character of every spelling, also of those that
-// overlap. A spelling of one character has no inside: it is put between literal marks.
-func (s *specials) guard(text string, n nonce) string {
-	var b strings.Builder
-	done := 0 // bytes of text that are in b
-	for i := 0; i < len(text); i++ {
-		if !s.first[text[i]] {
-			continue
+// pending reports whether a string begins in text and is not at odds with what follows, up
+// to the end of text.
+func (t *trie) pending(text string) bool {
+	for begin := range len(text) {
+		node, ok := 0, true
+		for i := begin; i < len(text) && ok; i++ {
+			node, ok = t.next[node<<8|int(text[i])]
 		}
-		length := s.at(text, i)
-		if length == 0 {
-			continue
+		if ok {
+			return true
 		}
-		_, size := utf8.DecodeRuneInString(text[i:])
-		if s.spelt[text[i:i+size]] {
-			b.WriteString(text[done:i] + n.literal + text[i:i+size] + n.literal)
-		} else {
-			b.WriteString(text[done:i+size] + n.inside)
-		}
-		done = i + size
-		i += size - 1
 	}
-	if done == 0 {
-		return text
-	}
-	b.WriteString(text[done:])
-	return b.String()
+	return false
+}
+
+func reversed(text string) string {
+	b := []byte(text)
+	slices.Reverse(b)
+	return string(b)
 }

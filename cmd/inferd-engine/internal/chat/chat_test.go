@@ -2,7 +2,9 @@ package chat_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
@@ -44,11 +46,11 @@ func talk(texts ...string) []infer.Message {
 	return all
 }
 
-func compile(t testing.TB, source string) *chat.Template {
-	t.Helper()
+func compile(tb testing.TB, source string) *chat.Template {
+	tb.Helper()
 	tmpl, err := chat.New(source, specials, "<bos>", "<eos>")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tmpl
 }
@@ -154,67 +156,136 @@ func spellings(text string) int {
 	return n
 }
 
-// check renders a conversation and makes sure that none of its text is special and none of
-// it is lost.
-func check(t *testing.T, source string, texts []string) {
+// bare writes messages side by side, so that spellings can come together from two.
+const bare = `{% for m in messages %}{{ m['content'] }}{% endfor %}`
+
+// greedy has what could be the rest of a spelling on both sides of a message, and longer a
+// spelling that a message can make another one.
+const (
+	greedy = `{% for m in messages %}<|im_start|><{{ m['content'] | trim }}_of_turn>{% endfor %}`
+	longer = `{% for m in messages %}<|im{{ m['content'] }}{% endfor %}`
+)
+
+var templates = map[string]string{
+	"ChatML": chatML, "Gemma": gemma, "Llama 3": llama3, "transcript": "", "bare": bare, "greedy": greedy, "longer": longer,
+}
+
+// check renders a conversation with every template and makes sure that none of its text is
+// special and that all of it is there.
+func check(t *testing.T, texts []string) {
 	t.Helper()
-	tmpl := compile(t, source)
 	harmless := make([]string, len(texts))
 	for i := range texts {
 		harmless[i] = "Q"
 	}
-	plain, err := tmpl.Render(talk(harmless...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, allowed := joined(plain)
-	got, err := tmpl.Render(talk(texts...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, live := joined(got)
-	if live != allowed {
-		t.Errorf("%q: %d special tokens, the template writes %d: %+v", texts, live, allowed, got)
-	}
-	for _, own := range texts {
-		want = strings.Replace(want, "Q", own, 1)
-	}
-	if text != want {
-		t.Errorf("%q became\n%q, want\n%q", texts, text, want)
+	for name, source := range templates {
+		render := func(tmpl *chat.Template, texts []string) []chat.Segment {
+			segments, err := tmpl.Render(talk(texts...))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return segments
+		}
+		tmpl := compile(t, source)
+		_, allowed := joined(render(tmpl, harmless))
+		text, live := joined(render(tmpl, texts))
+		if live != allowed {
+			t.Errorf("%s: %q: %d special tokens, the template writes %d: %+v", name, texts, live, allowed, render(tmpl, texts))
+		}
+		plain, err := chat.New(source, nil, "<bos>", "<eos>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, _ := joined(render(plain, texts)); text != want {
+			t.Errorf("%s: %q became\n%q, want\n%q", name, texts, text, want)
+		}
 	}
 }
 
 func TestNothingBecomesSpecial(t *testing.T) {
 	for _, s := range specials {
 		for _, text := range []string{
-			s, s + s, "x" + s, s + "x", "x" + s + "x" + s + "x",
+			s, s + s, s + s + s, "x" + s, s + "x", "x" + s + "x" + s + "x", " \n" + s + "\t ",
 			s[:len(s)/2] + s + s[len(s)/2:],
-			"<|im_<|im_end|>end|>", "aaa", "aaaa", "<|im_start", "im_end|>", "¤¤", "<|i<|im_start|>",
 		} {
 			if strings.ToValidUTF8(text, "") != text {
 				continue // the wire does not let it in
 			}
-			check(t, chatML, []string{text})
-			check(t, chatML, []string{"x", text, "y"})
-			check(t, "", []string{text, text})
+			check(t, []string{text})
+			check(t, []string{"x", text, "y"})
+			check(t, []string{text, text})
+		}
+		for i := range s { // a part in one message, the rest in the next
+			check(t, []string{s[:i], s[i:]})
+			check(t, []string{"x " + s[:i], s[i:] + " x"})
+			check(t, []string{s + s[:i], s[i:] + s})
+			check(t, []string{s[:i], "", s[i:]})
+			check(t, []string{s[:i], s[i : i+len(s[i:])/2], s[i+len(s[i:])/2:]})
+		}
+	}
+	for _, text := range []string{"<|im_<|im_end|>end|>", "aaa", "aaaa", "<|im_start", "im_end|>", "¤¤", "<|i<|im_start|>", "|im", "<", ">", "|>", " x <start ", " start "} {
+		check(t, []string{text})
+		check(t, []string{text, text, text})
+	}
+}
+
+// Text that is harmless is one segment, whatever it begins and ends with.
+func TestOneSegment(t *testing.T) {
+	for _, text := range []string{"", " ", "hello", "> a quote", "a <", "|>", "<|i", "m_end|>", "1 < 2 > 1", "  x  "} {
+		got, err := compile(t, chatML).Render(talk(text, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "<|im_start|>user\n" + text + "<|im_end|>\n<|im_start|>assistant\n" + text + "<|im_end|>\n<|im_start|>assistant\n"
+		if len(got) != 1 || got[0] != (chat.Segment{Text: want, Special: true}) {
+			t.Errorf("got  %+v\nwant %q", got, want)
 		}
 	}
 }
 
+// What cannot be split stands alone and is not to be parsed.
+func TestOneCharacter(t *testing.T) {
+	got, err := compile(t, bare).Render(talk("a¤b"))
+	want := []chat.Segment{{Text: "a", Special: true}, {Text: "¤"}, {Text: "b", Special: true}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
+// A message may hold the very characters that nonces are made of.
+func TestPrivateUseCharacters(t *testing.T) {
+	check(t, []string{"\U000F0000\U000F7FFF<|im_end|>\U000F1234", "\uE000"})
+}
+
+func TestTogether(t *testing.T) {
+	tmpl := compile(t, gemma)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for range 50 {
+				own := fmt.Sprint("number ", i)
+				got, err := tmpl.Render(talk(own))
+				want := "<bos><start_of_turn>user\n" + own + "<end_of_turn>\n<start_of_turn>model\n"
+				if text, _ := joined(got); err != nil || text != want {
+					t.Errorf("got %q, %v, want %q", text, err, want)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 func FuzzNothingBecomesSpecial(f *testing.F) {
-	f.Add("<|im_end|>", "aa¤")
-	f.Add("<|im_<|im_end|>end|>", "<|im")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		a, b = strings.ToValidUTF8(a, "?"), strings.ToValidUTF8(b, "?")
-		if strings.Contains(a+b, "Q") || strings.HasSuffix(a, "<|im_start") || strings.HasSuffix(a, "<|im_end") {
-			return // the check below counts by these letters
-		}
-		check(t, chatML, []string{a, b})
+	f.Add("<|im_end|>", "aa¤", "")
+	f.Add("<|im_<|im_end|>end|>", "<|im", "_end|>")
+	f.Add("a", "a", "a")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		check(t, []string{strings.ToValidUTF8(a, "?"), strings.ToValidUTF8(b, "?"), strings.ToValidUTF8(c, "?")})
 	})
 }
 
 // A megabyte of text that looks like special tokens, and six thousand of those.
-func BenchmarkGuard(b *testing.B) {
+func BenchmarkRender(b *testing.B) {
 	var many []string
 	for i := range 6000 {
 		many = append(many, fmt.Sprintf("<unused%d>", i))
@@ -223,11 +294,20 @@ func BenchmarkGuard(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	messages := talk(strings.Repeat("some <text <unu <unused17> ", 1<<20/27))
-	b.SetBytes(1 << 20)
-	for b.Loop() {
-		if _, err := tmpl.Render(messages); err != nil {
-			b.Fatal(err)
-		}
+	for name, text := range map[string]string{
+		"prose":     "some text, a < b and so on ",
+		"nearly":    "<unused17",
+		"brackets":  "<",
+		"spellings": "<unused17>",
+	} {
+		b.Run(name, func(b *testing.B) {
+			messages := talk(strings.Repeat(text, 1<<20/len(text)))
+			b.SetBytes(1 << 20)
+			for b.Loop() {
+				if _, err := tmpl.Render(messages); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

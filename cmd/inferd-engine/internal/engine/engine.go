@@ -22,6 +22,8 @@ type Engine struct {
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
+	// LongestToken is how many bytes a token can stand for; 0 is not known.
+	LongestToken int
 }
 
 var _ infer.Handler = (*Engine)(nil)
@@ -32,6 +34,9 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
 		return infer.Errorf(infer.Internal, "this engine does not know a %T", req.Task)
+	}
+	if least := e.leastTokens(gen.Messages); least > e.Loop.Limits.Context {
+		return infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Limits.Context)
 	}
 	prompt, err := e.prompt(gen.Messages)
 	if err != nil {
@@ -90,6 +95,19 @@ func reason(end batch.End) infer.Reason {
 	default:
 		return infer.EndOfTurn
 	}
+}
+
+// leastTokens is how many tokens a conversation has at least. Counting them takes a second
+// per 100 KB of the worst text: what cannot fit is not even looked at.
+func (e *Engine) leastTokens(messages []infer.Message) int {
+	if e.LongestToken == 0 {
+		return 0
+	}
+	bytes := 0
+	for _, m := range messages {
+		bytes += len(m.Text)
+	}
+	return bytes / e.LongestToken
 }
 
 // prompt returns the tokens of a conversation. Special tokens are only those that the

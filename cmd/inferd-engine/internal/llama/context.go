@@ -30,8 +30,11 @@ type Context struct {
 	next   []bool // of the batch that is being built
 }
 
-// ErrNoRoom is returned by Decode when the cache is full.
-var ErrNoRoom = errors.New("the cache is full")
+// What Decode returns when it is not the batch that is wrong.
+var (
+	ErrNoRoom  = errors.New("the cache is full")
+	ErrAborted = errors.New("the computation was called off")
+)
 
 // NewContext makes a context and warms it up with one token.
 func NewContext(m *Model, opt ContextOptions) (*Context, error) {
@@ -51,6 +54,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
 	params.KVUnified = 1 // one cache for all: a sequence takes what it needs
 	params.NoPerf = 1
+	messages.forget()
 	handle, err := yzma.InitFromModel(m.handle, params)
 	if err != nil {
 		return nil, messages.drain(err.Error())
@@ -104,7 +108,21 @@ func (c *Context) Close() {
 
 // Add puts a token of a sequence into the batch, at its position in the sequence. With
 // logits a Sampler can choose the token behind it after Decode.
+// An error empties the batch.
 func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
+	if err := c.check(pos, seq); err != nil {
+		clear(c.next)
+		c.adding, c.batch.NTokens = 0, 0
+		return err
+	}
+	setBatch(&c.batch, tok, pos, seq, logits)
+	c.next[c.adding] = logits
+	c.adding++
+	return nil
+}
+
+// check refuses what llama.cpp would take and break by.
+func (c *Context) check(pos, seq int) error {
 	switch {
 	case seq < 0 || seq >= c.opt.NSeq: // a unified cache takes any number, and breaks
 		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
@@ -113,17 +131,16 @@ func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 	case c.adding == c.opt.NBatch:
 		return fmt.Errorf("a batch of more than %d", c.opt.NBatch)
 	}
-	setBatch(&c.batch, tok, pos, seq, logits)
-	c.next[c.adding] = logits
-	c.adding++
 	return nil
 }
 
-// Decode computes the batch and empties it. After an error nothing of it is in the cache.
+// Decode computes the batch and empties it. After [ErrNoRoom] nothing of it is in the cache;
+// after another error a part may be, and its sequences should be dropped.
 func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
 	}
+	messages.forget()
 	code, err := yzma.Decode(c.handle, c.batch)
 	c.logits, c.next = c.next, c.logits
 	clear(c.next)
@@ -134,12 +151,20 @@ func (c *Context) Decode() error {
 		return nil
 	case err == nil && code == 1:
 		err = ErrNoRoom
+	case err == nil && code == 2:
+		err = ErrAborted
 	case err == nil:
 		err = messages.drain(fmt.Sprintf("llama.cpp says %d", code))
 	}
 	clear(c.logits)
 	return err
 }
+
+// NCtx is how many tokens the cache holds: what was asked for, or some more.
+func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
+
+// ClearAll drops all sequences from the cache.
+func (c *Context) ClearAll() error { return yzma.MemoryClear(c.memory, false) }
 
 // ClearSeq drops a sequence from the cache.
 func (c *Context) ClearSeq(seq int) error {

@@ -33,6 +33,12 @@ var layouts = map[reflect.Type]struct {
 		136, 144, 152, // samplers, n_samplers, ctx_other
 	}},
 	reflect.TypeFor[yzma.BatchData](): {56, []uintptr{0, 8, 16, 24, 32, 40, 48}},
+	reflect.TypeFor[yzma.ModelQuantizeParams](): {64, []uintptr{
+		0, 4, 8, 12, // nthread … token_embedding_type
+		16, 17, 18, 19, 20, 21, // allow_requantize … dry_run
+		24, 32, 40, 48, 56, // imatrix … max_buf_size
+	}},
+	reflect.TypeFor[yzma.SamplerChainParams](): {1, []uintptr{0}},
 }
 
 func TestLayout(t *testing.T) {

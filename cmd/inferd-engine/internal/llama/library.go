@@ -12,6 +12,7 @@ package llama
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -29,9 +30,24 @@ var versions = []string{"0.5.0", "0.5.0-dev"}
 // mend is what an operator does about libraries that are not the right ones.
 const mend = `run "make engine", or name a folder that has those of llama.cpp 0.5.0 with --engine-lib`
 
+// noBacktrace is ggml's variable.
+const noBacktrace = "GGML_NO_BACKTRACE"
+
 // Open loads llama.cpp's libraries from a folder. It must be called once, before
-// anything else of this package.
+// anything else of this package. A library that is not there is an [os.ErrNotExist]; every
+// error says what to do about it.
 func Open(dir string) error {
+	for _, lib := range []string{"llama", "ggml", "ggml-base"} {
+		if _, err := os.Stat(loader.GetLibraryFilename(dir, lib)); err != nil {
+			return fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+		}
+	}
+	// Else a failed assertion waits for a debugger first. The libraries read it as they load.
+	if _, ok := os.LookupEnv(noBacktrace); !ok {
+		if err := os.Setenv(noBacktrace, "1"); err != nil {
+			return err
+		}
+	}
 	if err := checkVersion(loader.GetLibraryFilename(dir, "llama")); err != nil {
 		return err
 	}
@@ -78,7 +94,7 @@ func checkLayout() error {
 		c.TypeK != yzma.GGMLTypeF16 || c.TypeV != yzma.GGMLTypeF16 || c.Offload_kqv != 1 || c.NSamplers != 0 {
 		return fmt.Errorf("the libraries lay out a context's parameters differently than llama.cpp 0.5.0 does: %s", mend)
 	}
-	if m.UseExtraBufts != 1 || m.VocabOnly != 0 || m.ProgressCallback != 0 {
+	if m.NGpuLayers != -1 || m.UseExtraBufts != 1 || m.VocabOnly != 0 || m.ProgressCallback != 0 {
 		return fmt.Errorf("the libraries lay out a model's parameters differently than llama.cpp 0.5.0 does: %s", mend)
 	}
 	return nil
@@ -88,15 +104,17 @@ func checkLayout() error {
 var messages = &logbook{}
 
 // A logbook passes warnings and errors on to standard error, which the daemon keeps, and
-// remembers the errors since it was last asked.
+// remembers the last errors since it was last asked.
 type logbook struct {
 	mu     sync.Mutex // guards the fields below
 	level  int32      // of the message before, for those that continue it
-	errors []string
+	errors []string   // not more than keptErrors
 }
 
+const keptErrors = 8
+
 // take is llama.cpp's log callback.
-func (l *logbook) take(level int32, text uintptr, _ uintptr) uintptr {
+func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if yzma.LogLevel(level) == yzma.LogLevelContinue {
@@ -108,12 +126,20 @@ func (l *logbook) take(level int32, text uintptr, _ uintptr) uintptr {
 	}
 	line := goString(text)
 	_, _ = unix.Write(2, []byte(line)) // as llama.cpp itself would
-	if yzma.LogLevel(level) == yzma.LogLevelError && len(l.errors) < 8 {
-		if line = strings.TrimSpace(line); line != "" {
-			l.errors = append(l.errors, line)
+	if line = strings.TrimSpace(line); yzma.LogLevel(level) == yzma.LogLevelError && line != "" {
+		if len(l.errors) == keptErrors {
+			l.errors = slices.Delete(l.errors, 0, 1)
 		}
+		l.errors = append(l.errors, line)
 	}
 	return 0
+}
+
+// forget drops the errors of what went on before.
+func (l *logbook) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.errors = nil
 }
 
 // drain returns the errors since the last call as one, fallback if there were none.

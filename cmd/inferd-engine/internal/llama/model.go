@@ -1,10 +1,9 @@
 package llama
 
 import (
-	"fmt"
+	"errors"
 	"math"
 	"os"
-	"strings"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
@@ -19,9 +18,10 @@ type Options struct {
 
 // A Model is a model in memory. Its methods may be called from any goroutine.
 type Model struct {
-	handle yzma.Model
-	vocab  yzma.Vocab
-	size   int // tokens in the vocabulary
+	handle  yzma.Model
+	vocab   yzma.Vocab
+	size    int // tokens in the vocabulary
+	symbols symbols
 }
 
 // Load brings the model of a GGUF file into memory. Progress is called with a fraction
@@ -41,6 +41,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 			return 0
 		})
 	}
+	messages.forget()
 	handle, err := yzma.ModelLoadFromFile(path, params)
 	if err != nil {
 		return nil, messages.drain(err.Error())
@@ -49,7 +50,11 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
 		m.Close()
-		return nil, fmt.Errorf("the model has no vocabulary")
+		return nil, errors.New("the model has no vocabulary")
+	}
+	if m.symbols, err = findSymbols(); err != nil {
+		m.Close()
+		return nil, err
 	}
 	return m, nil
 }
@@ -59,11 +64,18 @@ func (m *Model) Close() { _ = yzma.ModelFree(m.handle) }
 
 // Name is what the model calls itself, or what llama.cpp calls its kind.
 func (m *Model) Name() string {
-	if name, ok := yzma.ModelMetaValStr(m.handle, "general.name"); ok && name != "" {
+	if name, ok := m.Metadata("general.name"); ok && name != "" {
 		return name
 	}
 	return yzma.ModelDesc(m.handle)
 }
+
+// Metadata returns a value of the GGUF file as text, and whether the key is there. Arrays
+// are not.
+func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
+
+// NTokens is how many tokens the vocabulary has.
+func (m *Model) NTokens() int { return m.size }
 
 // ContextTrained is how many tokens of context the model was made for.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
@@ -73,99 +85,81 @@ func (m *Model) Generates() bool {
 	if !yzma.ModelHasDecoder(m.handle) || yzma.ModelHasEncoder(m.handle) {
 		return false
 	}
-	causal, ok := yzma.ModelMetaValStr(m.handle, m.architecture()+".attention.causal")
+	architecture, _ := m.Metadata("general.architecture")
+	causal, ok := m.Metadata(architecture + ".attention.causal")
 	return !ok || causal != "false"
-}
-
-func (m *Model) architecture() string {
-	name, _ := yzma.ModelMetaValStr(m.handle, "general.architecture")
-	return name
 }
 
 // ChatTemplate is the Jinja source of the model's template, empty if it has none.
 func (m *Model) ChatTemplate() string { return yzma.ModelChatTemplate(m.handle, "") }
 
 // BOS is the token that a text begins with, if the model has one.
-func (m *Model) BOS() (Token, bool) { return m.has(yzma.VocabBOS(m.vocab)) }
+func (m *Model) BOS() (Token, bool) {
+	tok := Token(yzma.VocabBOS(m.vocab))
+	return tok, m.knows(tok)
+}
 
 // EOS is the token that a text ends with, if the model has one.
-func (m *Model) EOS() (Token, bool) { return m.has(yzma.VocabEOS(m.vocab)) }
-
-func (m *Model) has(tok yzma.Token) (Token, bool) {
-	return Token(tok), tok >= 0 && int(tok) < m.size
+func (m *Model) EOS() (Token, bool) {
+	tok := Token(yzma.VocabEOS(m.vocab))
+	return tok, m.knows(tok)
 }
+
+// knows reports whether a token is in the vocabulary: llama.cpp ends the process over one
+// that is not.
+func (m *Model) knows(tok Token) bool { return tok >= 0 && int(tok) < m.size }
 
 // AddBOS reports whether a prompt should begin with BOS.
 func (m *Model) AddBOS() bool { return yzma.VocabGetAddBOS(m.vocab) }
 
 // IsEOG reports whether a token ends an answer.
-func (m *Model) IsEOG(tok Token) bool { return yzma.VocabIsEOG(m.vocab, yzma.Token(tok)) }
+func (m *Model) IsEOG(tok Token) bool { return m.knows(tok) && m.isEOG(tok) }
+
+// IsControl reports whether a token is one that no text stands for.
+func (m *Model) IsControl(tok Token) bool {
+	return m.knows(tok) && m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown) != 0
+}
 
 // Spelling is how a token is written in the vocabulary, control tokens included.
 func (m *Model) Spelling(tok Token) string {
-	if _, ok := m.has(yzma.Token(tok)); !ok {
+	if !m.knows(tok) {
 		return ""
 	}
 	return yzma.VocabGetText(m.vocab, yzma.Token(tok))
 }
 
-// Specials are the spellings that [Model.Tokenize] turns into control tokens when it is
-// told to look for them.
-func (m *Model) Specials() []string {
-	var all []string
+// Spellings looks through the whole vocabulary. It returns the spellings that
+// [Model.Tokenize] turns into control tokens when it is told to look for them, and how many
+// bytes the longest token has: no text of n tokens is longer than n times that.
+func (m *Model) Spellings() (specials []string, longest int) {
 	for tok := range Token(m.size) {
-		control := yzma.VocabGetAttr(m.vocab, yzma.Token(tok))&(yzma.TokenAttrControl|yzma.TokenAttrUnknown) != 0
-		if control || m.IsEOG(tok) {
-			if text := m.Spelling(tok); text != "" {
-				all = append(all, text)
-			}
+		text := m.Spelling(tok)
+		longest = max(longest, len(text))
+		if text != "" && (m.IsControl(tok) || m.IsEOG(tok)) {
+			specials = append(specials, text)
 		}
 	}
-	return all
+	return specials, longest
 }
 
 // Tokenize cuts text into tokens. With special, spellings of control tokens become those;
 // without, they are text like any other. BOS is never added.
 func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
-	if text == "" {
-		return nil, nil
-	}
-	if len(text) > math.MaxInt32/2 {
-		return nil, fmt.Errorf("a text of %d bytes", len(text))
-	}
-	var tokens []Token
-	// The binding takes a C string: what follows a NUL would be lost.
-	for i, part := range strings.Split(text, "\x00") {
-		if i > 0 {
-			tokens = append(tokens, m.nul()...)
-		}
-		for _, tok := range yzma.Tokenize(m.vocab, part, false, special) {
-			tokens = append(tokens, Token(tok))
-		}
-	}
-	return tokens, nil
-}
-
-// nul returns the token of the byte 0, if the vocabulary has one.
-func (m *Model) nul() []Token {
-	var buf [8]byte
-	for tok := range Token(m.size) {
-		if n := yzma.TokenToPiece(m.vocab, yzma.Token(tok), buf[:], 0, false); n == 1 && buf[0] == 0 {
-			return []Token{tok}
-		}
-	}
-	return nil
+	return m.tokenize(text, special)
 }
 
 // AppendPiece appends the bytes that a token stands for: any bytes, not always whole
-// characters. Control tokens stand for none.
+// characters. Control tokens stand for none. dst grows only where it has no room.
 func (m *Model) AppendPiece(dst []byte, tok Token) []byte {
+	if !m.knows(tok) {
+		return dst
+	}
 	const most = 64 // bytes of nearly every token
 	for room := most; ; {
 		if cap(dst)-len(dst) < room {
 			dst = append(make([]byte, 0, len(dst)+2*room), dst...)
 		}
-		n := int(yzma.TokenToPiece(m.vocab, yzma.Token(tok), dst[len(dst):cap(dst)], 0, false))
+		n := m.piece(tok, dst[len(dst):cap(dst)])
 		if n >= 0 {
 			return dst[:len(dst)+n]
 		}

@@ -2,7 +2,8 @@ package llama
 
 import (
 	"errors"
-	"runtime"
+	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -12,7 +13,10 @@ import (
 
 // This file holds what the binding does not offer, and all of the unsafe.
 
-// call calls a C function of integers and pointers.
+// call calls a C function of integers and pointers. What its arguments point to is kept
+// alive and in its place until it returns, also while C calls Go.
+//
+//go:uintptrescapes
 func call(symbol uintptr, args ...uintptr) uintptr {
 	r, _, _ := purego.SyscallN(symbol, args...)
 	return r
@@ -31,6 +35,78 @@ func goString(p uintptr) string {
 	return string(unsafe.Slice(start, n))
 }
 
+// lookup finds a function of one of the libraries, which are loaded by then.
+func lookup(lib, name string) (uintptr, error) {
+	handle, err := purego.Dlopen(loader.GetLibraryFilename(yzma.LibPath(), lib), purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	if err != nil {
+		return 0, err
+	}
+	return purego.Dlsym(handle, name)
+}
+
+// symbols are functions that are called without the binding: its tokenize takes a C
+// string, which ends at a NUL, and the others are called for every token of a vocabulary
+// or of an answer, where the binding takes a microsecond and allocates.
+type symbols struct{ tokenize, piece, attr, isEOG uintptr }
+
+func findSymbols() (s symbols, err error) {
+	for name, at := range map[string]*uintptr{
+		"llama_tokenize":       &s.tokenize,
+		"llama_token_to_piece": &s.piece,
+		"llama_vocab_get_attr": &s.attr,
+		"llama_vocab_is_eog":   &s.isEOG,
+	} {
+		if *at, err = lookup("llama", name); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// attr is llama_vocab_get_attr. The token is in the vocabulary.
+func (m *Model) attr(tok Token) yzma.TokenAttr {
+	return yzma.TokenAttr(call(m.symbols.attr, uintptr(m.vocab), uintptr(tok)))
+}
+
+// isEOG is llama_vocab_is_eog.
+func (m *Model) isEOG(tok Token) bool {
+	return byte(call(m.symbols.isEOG, uintptr(m.vocab), uintptr(tok))) != 0 // a C bool is one byte
+}
+
+// piece is llama_token_to_piece: bytes written into buf, which is not empty, or less than 0
+// if there are more. The token is in the vocabulary.
+func (m *Model) piece(tok Token, buf []byte) int {
+	return int(int32(call(m.symbols.piece, uintptr(m.vocab), uintptr(tok),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)))
+}
+
+// tokenize is llama_tokenize.
+func (m *Model) tokenize(text string, special bool) ([]Token, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if len(text) > math.MaxInt32/2 {
+		return nil, fmt.Errorf("a text of %d bytes", len(text))
+	}
+	var flag uintptr
+	if special {
+		flag = 1
+	}
+	tokens := make([]Token, len(text)/2+16)
+	for {
+		n := int32(call(m.symbols.tokenize, uintptr(m.vocab),
+			uintptr(unsafe.Pointer(unsafe.StringData(text))), uintptr(len(text)),
+			uintptr(unsafe.Pointer(unsafe.SliceData(tokens))), uintptr(len(tokens)), 0, flag))
+		switch {
+		case n >= 0:
+			return tokens[:n], nil
+		case n == math.MinInt32 || -int(n) <= len(tokens):
+			return nil, fmt.Errorf("llama.cpp finds %d tokens in %d bytes", n, len(text))
+		}
+		tokens = make([]Token, -n)
+	}
+}
+
 // A threadpool is ggml's: threads that live as long as the context. Without one ggml
 // starts and joins its threads in every step.
 type threadpool struct {
@@ -43,15 +119,11 @@ type threadpool struct {
 type threadpoolParams [1024]byte
 
 func newThreadpool(threads int) (*threadpool, error) {
-	base, err := purego.Dlopen(loader.GetLibraryFilename(yzma.LibPath(), "ggml-base"), purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	init, err := lookup("ggml-base", "ggml_threadpool_params_init")
 	if err != nil {
 		return nil, err
 	}
-	init, err := purego.Dlsym(base, "ggml_threadpool_params_init")
-	if err != nil {
-		return nil, err
-	}
-	lookup, err := purego.Dlsym(base, "ggml_backend_reg_get_proc_address")
+	procAddress, err := lookup("ggml-base", "ggml_backend_reg_get_proc_address")
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +133,7 @@ func newThreadpool(threads int) (*threadpool, error) {
 	}
 	find := func(name string) uintptr {
 		text := append([]byte(name), 0)
-		defer runtime.KeepAlive(text)
-		return call(lookup, uintptr(cpu), uintptr(unsafe.Pointer(&text[0])))
+		return call(procAddress, uintptr(cpu), uintptr(unsafe.Pointer(&text[0])))
 	}
 	create, free := find("ggml_threadpool_new"), find("ggml_threadpool_free")
 	if create == 0 || free == 0 {
@@ -71,7 +142,6 @@ func newThreadpool(threads int) (*threadpool, error) {
 	params := new(threadpoolParams)
 	call(init, uintptr(unsafe.Pointer(params)), uintptr(threads))
 	handle := call(create, uintptr(unsafe.Pointer(params)))
-	runtime.KeepAlive(params)
 	if handle == 0 {
 		return nil, errors.New("no thread pool could be made")
 	}

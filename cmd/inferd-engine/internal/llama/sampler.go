@@ -1,7 +1,9 @@
 package llama
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
@@ -23,14 +25,15 @@ type SamplerOptions struct {
 type Sampler struct{ chain yzma.Sampler }
 
 // NewSampler makes a sampler: grammar, penalties, top-k, top-p, min-p, temperature, and a
-// draw, in this order. An error is about the grammar and says what llama.cpp says.
+// draw, in this order. An error is about the grammar; what is wrong with it llama.cpp
+// tells standard error only.
 func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	s := &Sampler{chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
 	if opt.Grammar != "" {
 		grammar := yzma.SamplerInitGrammar(m.vocab, opt.Grammar, "root")
 		if grammar == 0 {
 			s.Free()
-			return nil, fmt.Errorf("grammar: %w", messages.drain("it does not parse"))
+			return nil, errors.New("grammar: it does not parse")
 		}
 		yzma.SamplerChainAdd(s.chain, grammar)
 	}
@@ -55,9 +58,12 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	if opt.MinP > 0 {
 		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitMinP(float32(opt.MinP), 1))
 	}
-	seed := rand.Uint32()
+	seed := rand.Uint32() //nolint:gosec // a draw, not a secret
 	if opt.Seed != nil {
 		seed = *opt.Seed
+	}
+	if seed == math.MaxUint32 { // which llama.cpp takes for none
+		seed--
 	}
 	yzma.SamplerChainAdd(s.chain, yzma.SamplerInitTemp(float32(opt.Temperature)))
 	yzma.SamplerChainAdd(s.chain, yzma.SamplerInitDist(seed))
