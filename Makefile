@@ -24,11 +24,11 @@ engine:
 demo: build
 	@sh scripts/demo.sh
 
-test: engine
+test: engine cross
 	go vet ./...
 	go test ./...
 
-check: format lint cross engine
+check: format lint engine cross
 	go test -race -shuffle=on ./...
 	@$(call silent,$(tool) deadcode -test ./...)
 

@@ -66,50 +66,99 @@ func now() int64 {
 	return t.Nano()
 }
 
-// relay measures how long a token takes from the engine's process to a client's.
+// relay measures how long a token takes from the engine's process to a client's, through
+// the daemon. Beside it stands the same source read directly, so that what the machine
+// itself takes to wake a process is not laid to the daemon.
 func (b *bench) relay(what, reach string, tokens int) error {
-	d, err := b.start("--model-path", "builtin:chain", "--engine", filepath.Join(b.bin, "bench"))
+	direct, err := b.direct(tokens)
 	if err != nil {
 		return err
+	}
+	through, err := b.through(tokens)
+	if err != nil {
+		return err
+	}
+	for _, p := range []float64{50, 99} {
+		d, t := percentile(direct, p), percentile(through, p)
+		b.report(fmt.Sprintf("%s: p%.0f", what, p), reach, "%s (direct %s)", t.Round(100), d.Round(100))
+	}
+	return nil
+}
+
+// direct reads the paced source with nothing between.
+func (b *bench) direct(tokens int) ([]time.Duration, error) {
+	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench"), Args: []string{"--parent", "0"}})
+	if err != nil {
+		return nil, err
+	}
+	defer child.Kill()
+	client := link.NewClient(child.Conn())
+	defer client.Close()
+	go func() { _ = client.Run(func(link.Report) {}) }() // ends with the connection
+	var way []time.Duration
+	err = client.Handle(context.Background(), &infer.Request{Task: &infer.Generate{MaxTokens: tokens}}, func(ev infer.Event) error {
+		if text, ok := ev.(*infer.Text); ok {
+			way, err = appendWay(way, string(text.Delta), now())
+			return err
+		}
+		return nil
+	})
+	return warm(way), err
+}
+
+// appendWay adds how long each of the time stamps in text has been on its way.
+func appendWay(way []time.Duration, text string, arrived int64) ([]time.Duration, error) {
+	for stamp := range strings.FieldsSeq(text) { // those that came late come together
+		sent, err := strconv.ParseInt(stamp, 10, 64)
+		if err != nil {
+			return way, err
+		}
+		way = append(way, time.Duration(arrived-sent))
+	}
+	return way, nil
+}
+
+// warm leaves out the first ones.
+func warm(way []time.Duration) []time.Duration { return way[min(100, len(way)/10):] }
+
+// through reads the paced source as a client of a daemon.
+func (b *bench) through(tokens int) ([]time.Duration, error) {
+	d, err := b.start("--model-path", "builtin:chain", "--engine", filepath.Join(b.bin, "bench"))
+	if err != nil {
+		return nil, err
 	}
 	defer d.stop()
 	if err := d.waitReady(); err != nil {
-		return err
+		return nil, err
 	}
 	nc, err := d.dial("infer.sock")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer nc.Close()
 	if err := ask(nc, tokens); err != nil {
-		return err
+		return nil, err
 	}
 	var way []time.Duration
 	for r := bufio.NewReader(nc); ; {
 		line, err := r.ReadBytes('\n')
 		if err != nil {
-			return err
+			return nil, err
 		}
 		arrived := now()
 		var f struct{ Type, Content, Message string }
 		if err := json.Unmarshal(line, &f); err != nil {
-			return err
+			return nil, err
 		}
 		if f.Type != "token" {
 			if f.Type != "done" {
-				return fmt.Errorf("%s", f.Message)
+				return nil, fmt.Errorf("%s", f.Message)
 			}
 			break
 		}
-		for stamp := range strings.FieldsSeq(f.Content) { // those that came late come together
-			sent, err := strconv.ParseInt(stamp, 10, 64)
-			if err != nil {
-				return err
-			}
-			way = append(way, time.Duration(arrived-sent))
+		if way, err = appendWay(way, f.Content, arrived); err != nil {
+			return nil, err
 		}
 	}
-	way = way[min(100, len(way)/10):] // the first ones warm up
-	b.report(what, reach, "p50 %s, p99 %s", percentile(way, 50).Round(100), percentile(way, 99).Round(100))
-	return nil
+	return warm(way), nil
 }
