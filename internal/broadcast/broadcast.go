@@ -60,7 +60,7 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, log *slog.
 		})
 	})
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // closed because it is over
+		return nil // closed because it is over
 	}
 	return err
 }

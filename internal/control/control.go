@@ -56,7 +56,7 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, log *slog.Logger) 
 		})
 	})
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // closed because it is over
+		return nil // closed because it is over
 	}
 	return err
 }

@@ -132,7 +132,7 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 		})
 	})
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // closed because it is over
+		return nil // closed because it is over
 	}
 	return err
 }
