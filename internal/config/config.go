@@ -128,6 +128,9 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 	if len(c.Backends) == 0 {
 		return nil, ErrNoModel
 	}
+	if c.WriteTimeout == 0 {
+		c.Warnings = append(c.Warnings, "--write-timeout-secs 0: a client that does not read keeps its slot for ever")
+	}
 	return c, nil
 }
 
@@ -303,8 +306,11 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 }
 
 func (b *Backend) check() error {
-	if b.NSlots > maxNSlots {
+	switch {
+	case b.NSlots > maxNSlots:
 		return fmt.Errorf("n_slots %d is more than %d", b.NSlots, maxNSlots)
+	case b.NCtx < b.NSlots: // each slot holds one token at least
+		return fmt.Errorf("n_ctx %d is less than n_slots %d", b.NCtx, b.NSlots)
 	}
 	return nil
 }

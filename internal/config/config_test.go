@@ -81,6 +81,7 @@ func TestModels(t *testing.T) {
 		"no model at all":      {nil, config.Model{}, "builtin:chain"},
 		"a kind without model": {[]string{"--backend", "llamacpp"}, config.Model{}, "--model-path"},
 		"an unknown kind":      {[]string{"--backend", "vllm"}, config.Model{}, "vllm"},
+		"more slots than room": {[]string{"--model-path", "m", "--n-ctx", "3"}, config.Model{}, "n_ctx 3 is less than n_slots 4"},
 		"too many slots":       {[]string{"--model-path", "m", "--n-slots", "1000"}, config.Model{}, "n_slots"},
 	} {
 		t.Run(name, func(t *testing.T) {
