@@ -15,23 +15,25 @@ const module = "github.com/inferd-go/inferd/"
 // own floor, never one beside or above it. docs/ARCHITECTURE.md says what each is for.
 var floors = [][]string{
 	{ // words and rules: standard library only; they start nothing and open nothing
-		"internal/infer", "internal/frame", "internal/gguf",
+		"internal/infer", "internal/frame", "internal/gguf", "internal/sched",
 	},
+	{"internal/quota"}, // rules about callers
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin",
 	},
 	{ // dialects
-		"internal/wire/v1", "internal/wire/admin", "internal/wire/control", "internal/link",
+		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
 		"internal/broadcast", "internal/control",
 	},
-	{"internal/config"},
+	{"internal/config", "client"},
 	{"internal/daemon"},
 	{ // inside the engine's own house
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/batch",
+		"cmd/inferd-engine/internal/encode",
 	},
 	{"cmd/inferd-engine/internal/engine"},
 	{ // programs; nobody can import them
