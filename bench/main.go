@@ -60,6 +60,7 @@ func run(args []string, out io.Writer) error {
 	pairs := fs.Int("pairs", 11, "interleaved `pairs` of a bare loop and a stream through the socket")
 	tokens := fs.Int("tokens", 64, "`tokens` of each")
 	starts := fs.Int("starts", 11, "`times` to start the daemon")
+	only := fs.Bool("perimeter", false, "measure only what needs no engine")
 	paced := fs.Int("paced", 3000, "`tokens` of the paced source")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -77,6 +78,12 @@ func run(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d cores, %s/%s, %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach")
+	if err := b.perimeter(); err != nil {
+		return fmt.Errorf("perimeter: %w", err)
+	}
+	if *only {
+		return nil
+	}
 	if err := b.starts(*starts); err != nil {
 		return fmt.Errorf("starts: %w", err)
 	}
@@ -167,18 +174,23 @@ func (d *daemon) waitReady() error {
 }
 
 // memory returns the resident size of the daemon's own process, in bytes.
-func (d *daemon) memory() (int, error) {
+func (d *daemon) memory() (int, error) { return d.sizeOf("VmRSS:") }
+
+// peak returns the most that memory has been.
+func (d *daemon) peak() (int, error) { return d.sizeOf("VmHWM:") }
+
+func (d *daemon) sizeOf(key string) (int, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, key); ok {
 			kb, err := strconv.Atoi(strings.Fields(rest)[0])
 			return kb << 10, err
 		}
 	}
-	return 0, errors.New("no VmRSS")
+	return 0, errors.New("no " + key)
 }
 
 // starts measures how long it takes until somebody can watch, and until somebody can ask.

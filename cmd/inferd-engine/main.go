@@ -18,8 +18,10 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 )
@@ -40,6 +42,7 @@ type options struct {
 	lib, model       string
 	nCtx, nSlots     int
 	threads, nLayers int
+	task, pooling    string
 }
 
 func run(args []string, out io.Writer) error {
@@ -53,6 +56,8 @@ func run(args []string, out io.Writer) error {
 	fs.IntVar(&o.nSlots, "n-slots", 4, "`sequences` at once")
 	fs.IntVar(&o.threads, "threads", 1, "compute `threads`")
 	fs.IntVar(&o.nLayers, "n-gpu-layers", 0, "`layers` on a GPU")
+	fs.StringVar(&o.task, "task", taskAuto, "`what` for: auto (the model says), generate, embed or rerank")
+	fs.StringVar(&o.pooling, "pooling", "", "`how` vectors are pooled: mean, cls or last (default: the model says)")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -67,6 +72,21 @@ func run(args []string, out io.Writer) error {
 	return serve(srv, o)
 }
 
+// What an engine is for.
+const (
+	taskAuto     = "auto"
+	taskGenerate = "generate"
+	taskEmbed    = "embed"
+	taskRerank   = "rerank"
+)
+
+// An engineOf a model answers, as long as its loop runs.
+type engineOf struct {
+	infer.Handler
+	loop  func(context.Context) error
+	ready link.Report
+}
+
 // serve loads the model and answers until the daemon closes the link. A load that
 // fails is reported over the link: the same start would fail again, so it is no crash.
 func serve(srv *link.Server, o options) error {
@@ -75,16 +95,13 @@ func serve(srv *link.Server, o options) error {
 		return errors.Join(err, srv.Report(link.Report{State: link.Failed, Problem: err.Error()}))
 	}
 	srv.Handler = eng
-	eng.Loop.AfterStep = func() { _ = srv.Flush() } // a link that fails ends Serve
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
-	loop.Go(func() { _ = eng.Loop.Run(ctx) }) // it has no error of its own
+	loop.Go(func() { _ = eng.loop(ctx) }) // it has no error of its own
 	defer loop.Wait()
 	defer cancel()
-	if err := srv.Report(link.Report{
-		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: eng.Model.Name(), Device: "cpu",
-	}); err != nil {
+	if err := srv.Report(eng.ready); err != nil {
 		return err
 	}
 	return srv.Serve(ctx)
@@ -93,9 +110,10 @@ func serve(srv *link.Server, o options) error {
 const (
 	batchTokens = 512 // that one step decodes
 	chunkTokens = 128 // of prompts beside somebody who is writing
+	encodeTexts = 64  // that one batch of vectors or scores has
 )
 
-func load(srv *link.Server, o options) (*engine.Engine, error) {
+func load(srv *link.Server, o options) (*engineOf, error) {
 	if err := llama.Open(o.lib); err != nil {
 		return nil, err
 	}
@@ -113,28 +131,97 @@ func load(srv *link.Server, o options) (*engine.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", o.model, err)
 	}
+	if o.task == taskAuto {
+		o.task = taskOf(model)
+	}
+	if o.task != taskGenerate {
+		o.nCtx = min(o.nCtx, max(model.ContextTrained(), 1))
+	}
+	if err := srv.Report(link.Report{State: link.Caching, NCtx: o.nCtx}); err != nil {
+		return nil, err
+	}
+	build := map[string]func(*link.Server, *llama.Model, options) (*engineOf, error){
+		taskGenerate: writer, taskEmbed: encoder, taskRerank: encoder,
+	}[o.task]
+	if build == nil {
+		return nil, fmt.Errorf("task %q is not known", o.task)
+	}
+	eng, err := build(srv, model, o)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", o.model, err)
+	}
+	eng.ready = link.Report{
+		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: model.Name(), Device: "cpu",
+		Tasks: link.Tasks{Generate: o.task == taskGenerate, Embed: o.task == taskEmbed, Rerank: o.task == taskRerank},
+	}
+	return eng, nil
+}
+
+// taskOf is what a model was made for.
+func taskOf(m *llama.Model) string {
+	switch {
+	case m.Ranks():
+		return taskRerank
+	case !m.Generates():
+		return taskEmbed
+	default:
+		return taskGenerate
+	}
+}
+
+// writer makes an engine that generates.
+func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) {
 	if !model.Generates() {
-		return nil, fmt.Errorf("load %s: this model does not generate text", o.model)
+		return nil, errors.New("this model does not generate text")
 	}
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
 	specials, longest := model.Spellings()
 	template, err := chat.New(model.ChatTemplate(), specials, model.Spelling(bos), model.Spelling(eos))
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", o.model, err)
-	}
-	if err := srv.Report(link.Report{State: link.Caching, NCtx: o.nCtx}); err != nil {
 		return nil, err
 	}
-	limits := batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Chunk: chunkTokens}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
 		NCtx: o.nCtx, NBatch: batchTokens, NSeq: o.nSlots, Threads: o.threads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", o.nCtx, err)
 	}
-	return &engine.Engine{
-		Model: model, Context: lctx, Template: template, LongestToken: longest,
-		Loop: &batch.Loop{Model: lctx, Limits: limits},
+	loop := &batch.Loop{
+		Model:     lctx,
+		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Chunk: chunkTokens},
+		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
+	}
+	return &engineOf{
+		Handler: &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop},
+		loop:    loop.Run,
+	}, nil
+}
+
+// encoder makes an engine that embeds or reranks.
+func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
+	ranks := o.task == taskRerank
+	pooling := llama.Pooling(o.pooling)
+	if ranks {
+		pooling = llama.Rank
+	}
+	lctx, err := llama.NewContext(model, llama.ContextOptions{
+		NCtx: o.nCtx, NBatch: o.nCtx, NSeq: encodeTexts, Threads: o.threads, Encodes: true, Pooling: pooling,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a context of %d tokens: %w", o.nCtx, err)
+	}
+	width := model.Width()
+	switch is := lctx.Pools(); {
+	case ranks:
+		width = 1
+	case is == llama.NoPooling || is == llama.Rank:
+		return nil, fmt.Errorf("the model's vectors are pooled by %q: say --llamacpp-embed-pooling, or embed_pooling", is)
+	}
+	_, longest := model.Spellings()
+	loop := &encode.Loop{Model: lctx, Limits: encode.Limits{Tokens: o.nCtx, Sequences: encodeTexts}, Width: width}
+	return &engineOf{
+		Handler: &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
+		loop:    loop.Run,
 	}, nil
 }

@@ -51,9 +51,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "inferd: INFERD_LOG=%q is no level: debug, info, warn, error or off\n", os.Getenv("INFERD_LOG"))
 		return 2
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	threshold := new(slog.LevelVar)
+	threshold.Set(level)
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: threshold}))
 	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", version))
-	if err := daemon.Run(ctx, &flags, paths.Default(), log); err != nil {
+	program := daemon.Program{Version: version, Log: log, SetLogLevel: func(name string) {
+		if level, ok := logLevel(name); ok {
+			threshold.Set(level)
+		}
+	}}
+	if err := daemon.Run(ctx, &flags, paths.Default(), program); err != nil {
 		fmt.Fprintln(stderr, "Error:", err)
 		return 1
 	}

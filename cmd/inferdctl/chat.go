@@ -67,9 +67,9 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		*text = strings.TrimSuffix(string(all), "\n")
 	}
 	if system != nil {
-		question.Messages = append(question.Messages, infer.Message{Role: infer.System, Text: *system})
+		question.Messages = append(question.Messages, infer.TextMessage(infer.System, *system))
 	}
-	question.Messages = append(question.Messages, infer.Message{Role: infer.User, Text: *text})
+	question.Messages = append(question.Messages, infer.TextMessage(infer.User, *text))
 
 	nc, err := c.reach(ctx, &patience)
 	if err != nil {

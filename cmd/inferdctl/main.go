@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitInterrupted
 	}
 	if _, ok := errors.AsType[*infer.Error](err); ok { // the daemon said it
-		code, text := wire.Told(err)
+		code, text := wire.Common.Told(err)
 		err = fmt.Errorf("%s: %s", code, text)
 	}
 	fmt.Fprintln(stderr, "error:", err)

@@ -19,5 +19,6 @@ func (c *command) retry(ctx context.Context, args []string) error {
 		return err
 	}
 	defer nc.Close()
-	return control.Call(nc, frame.Lines.NewWriter(nc), control.Retry{Backend: names[0]})
+	_, err = control.Call(nc, frame.Lines.NewWriter(nc), control.Retry{Backend: names[0]})
+	return err
 }

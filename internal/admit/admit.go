@@ -1,63 +1,99 @@
-// Package admit is the one gate in front of the slots, for all surfaces: so many
-// requests may run, so many more may wait, the rest are refused at once. It does
-// not know what a request costs or who sent it; those that wait are let in in the
-// order in which they came.
+// Package admit is the one gate in front of the slots of all entries, for all surfaces:
+// so many requests run, so many more may wait, the rest are refused at once. Who waits is
+// served fairly, by who asks as the kernel says (see package sched) and by what a request
+// is likely to cost. The gate does not know what an entry is made of, nor how a request is
+// answered.
 package admit
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/quota"
+	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Gate stands before Next. It owns no goroutine: whoever leaves lets the next
-// one in.
+// A Place is where a request goes.
+type Place struct {
+	Name    string
+	Slots   int // requests that run there at once; less than 1 means 1
+	Handler infer.Handler
+}
+
+// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
+// whoever leaves lets the next one in.
 type Gate struct {
-	Next   infer.Handler
-	Active int // requests that run at once; less than 1 means 1
-	Depth  int // requests that may wait
+	// Choose says where a request goes now. It is asked when one comes, and again when it
+	// might run; its error is the answer. It is called with the gate locked and must not
+	// block.
+	Choose func(*infer.Request) (Place, error)
+	Active int // requests that run at once in all places together; 0 is as many as those have slots
+	Depth  int // requests of one caller that may wait
+	Total  int // requests that may wait in all; a user may have half of them, or Depth
 
 	mu      sync.Mutex // guards the fields below
-	running int
-	waiting []*ticket // oldest first
 	closed  bool
+	running int
+	waiting sched.Queue[*ticket]
+	places  map[string]*Usage
+	callers map[infer.Caller]*Caller
+	seen    uint64 // requests, roughly
+
+	once   sync.Once // makes queued
+	queued quota.Quota
 }
 
 var _ infer.Handler = (*Gate)(nil)
 
-// A ticket is a place in the queue. Its channel is closed when the wait is over.
+// A ticket is a request at the gate. Its channel is closed when the wait is over.
 type ticket struct {
-	turn    chan struct{}
-	refused error // set before turn is closed
+	req   *infer.Request
+	turn  chan struct{} // nil if it did not have to wait
+	entry *sched.Entry[*ticket]
+
+	over  bool // it has been let in or refused
+	place Place
+	err   error // why it is refused
 }
 
 // errClosed is told to those who come, or still wait, once the gate is closed.
 var errClosed = infer.Errorf(infer.Unavailable, "admission closed")
 
-// Handle passes req on when it is its turn. It refuses with [infer.Busy] at once if
-// the queue is full, and with [infer.Unavailable] once the gate is closed.
+// Handle passes req on when it is its turn. It refuses with [infer.Busy] at once if too
+// many wait already, and with [infer.Unavailable] once the gate is closed.
 func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	t, err := g.enter()
+	t, err := g.enter(req)
 	if err != nil {
 		return err
 	}
-	if t != nil {
+	if t.turn != nil {
 		select {
 		case <-t.turn:
-			if t.refused != nil {
-				return t.refused
-			}
 		case <-ctx.Done():
-			if !g.withdraw(t) {
-				g.leave() // its turn had just come
-			}
+			g.withdraw(t)
 			return context.Cause(ctx)
 		}
+		if t.err != nil {
+			return t.err
+		}
 	}
-	defer g.leave()
-	return g.Next.Handle(ctx, req, emit)
+	// The slot is free before the last message goes out: who has read that may ask again
+	// at once.
+	left := false
+	leave := func(in, out int) {
+		if !left {
+			left = true
+			g.leave(t, in, out)
+		}
+	}
+	defer func() { leave(0, 0) }()
+	return t.place.Handler.Handle(ctx, req, func(ev infer.Event) error {
+		if done, ok := ev.(*infer.Done); ok {
+			leave(done.In, done.Out)
+		}
+		return emit(ev)
+	})
 }
 
 // Close refuses everybody who waits, and everybody who comes from now on. Those who
@@ -66,51 +102,136 @@ func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
-	for _, t := range g.waiting {
-		t.refused = errClosed
-		close(t.turn)
+	for {
+		t, ok := g.waiting.Pop(func(*ticket) bool { return true })
+		if !ok {
+			return
+		}
+		g.waiting.Done(flowOf(t.req))
+		g.refuseLocked(t, errClosed)
 	}
-	g.waiting = nil
 }
 
-// enter takes a place: it returns nil to run at once, or a ticket to wait with.
-func (g *Gate) enter() (*ticket, error) {
+// enter takes a place in the queue, which may be over at once.
+func (g *Gate) enter(req *infer.Request) (*ticket, error) {
+	g.once.Do(func() {
+		g.queued.PerCaller, g.queued.Total = int64(g.Depth), int64(g.Total)
+	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.closed:
+	if g.closed {
 		return nil, errClosed
-	case g.running < max(g.Active, 1):
-		g.running++
-		return nil, nil
-	case len(g.waiting) >= g.Depth:
+	}
+	place, err := g.Choose(req)
+	if err != nil {
+		return nil, err
+	}
+	t := &ticket{req: req, place: place}
+	t.entry = g.waiting.Push(flowOf(req), cost(req.Task), t)
+	g.admitLocked()
+	switch {
+	case t.over && t.err != nil:
+		return nil, t.err
+	case t.over:
+		return t, nil
+	case !g.queued.Take(req.Peer.Caller(), 1):
+		g.waiting.Remove(t.entry)
+		g.callerLocked(req).Refused++
 		return nil, infer.Errorf(infer.Busy, "queue full")
 	}
-	t := &ticket{turn: make(chan struct{})}
-	g.waiting = append(g.waiting, t)
+	t.turn = make(chan struct{})
+	g.callerLocked(req).Waiting++
+	g.placeLocked(place.Name).Waiting++
 	return t, nil
 }
 
-// withdraw gives up waiting. It reports false if the wait was over already.
-func (g *Gate) withdraw(t *ticket) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	i := slices.Index(g.waiting, t)
-	if i < 0 {
-		return t.refused != nil // refused: there is no place to give back
+// admitLocked lets in whoever can be, in fair order.
+func (g *Gate) admitLocked() {
+	for {
+		t, ok := g.waiting.Pop(g.fitsLocked)
+		if !ok {
+			return
+		}
+		if t.err != nil {
+			g.waiting.Done(flowOf(t.req))
+			g.refuseLocked(t, t.err)
+			continue
+		}
+		g.endWaitLocked(t)
+		g.running++
+		g.callerLocked(t.req).Running++
+		g.placeLocked(t.place.Name).Running++
 	}
-	g.waiting = slices.Delete(g.waiting, i, i+1)
+}
+
+// fitsLocked reports whether t may leave the queue: to run, or because it cannot.
+func (g *Gate) fitsLocked(t *ticket) bool {
+	place, err := g.Choose(t.req)
+	if err != nil {
+		t.err = err
+		return true
+	}
+	if g.Active > 0 && g.running >= g.Active || g.placeLocked(place.Name).Running >= max(place.Slots, 1) {
+		return false
+	}
+	if t.turn != nil && place.Name != t.place.Name {
+		g.placeLocked(t.place.Name).Waiting--
+		g.placeLocked(place.Name).Waiting++
+	}
+	t.place = place
 	return true
 }
 
-// leave gives a running place to the one who has waited longest.
-func (g *Gate) leave() {
+// refuseLocked answers somebody who has been taken out of the queue.
+func (g *Gate) refuseLocked(t *ticket, err error) {
+	t.err = err
+	g.endWaitLocked(t)
+}
+
+// endWaitLocked tells a ticket that its wait is over.
+func (g *Gate) endWaitLocked(t *ticket) {
+	t.over = true
+	if t.turn == nil {
+		return // it has not begun to
+	}
+	g.queued.Give(t.req.Peer.Caller(), 1)
+	g.callerLocked(t.req).Waiting--
+	g.placeLocked(t.place.Name).Waiting--
+	close(t.turn)
+}
+
+// withdraw is the end of a request whose client has gone while it waited.
+func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.waiting) == 0 {
-		g.running--
+	if !t.over {
+		g.waiting.Remove(t.entry)
+		g.endWaitLocked(t)
+		g.mu.Unlock()
 		return
 	}
-	close(g.waiting[0].turn)
-	g.waiting = slices.Delete(g.waiting, 0, 1)
+	g.mu.Unlock()
+	if t.err == nil { // its turn had just come
+		g.leave(t, 0, 0)
+	}
+}
+
+// leave ends a request that ran, and lets the next one in.
+func (g *Gate) leave(t *ticket, in, out int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	g.waiting.Done(flowOf(t.req))
+	for _, c := range []*Counts{&g.callerLocked(t.req).Counts, &g.placeLocked(t.place.Name).Counts} {
+		c.Running--
+		c.Requests++
+		c.In += int64(in)
+		c.Out += int64(out)
+	}
+	g.admitLocked()
+}
+
+func flowOf(req *infer.Request) sched.Flow {
+	return sched.Flow{
+		Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client,
+	}
 }

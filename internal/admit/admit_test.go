@@ -3,11 +3,15 @@ package admit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -15,7 +19,9 @@ import (
 
 // A scene is a gate before a handler that takes a second for each request.
 type scene struct {
-	gate *admit.Gate
+	gate  *admit.Gate
+	place admit.Place
+	away  error // what Choose fails with
 
 	mu     sync.Mutex
 	served []string
@@ -24,9 +30,9 @@ type scene struct {
 	now    int
 }
 
-func newScene(active, depth int) *scene {
+func newScene(slots, depth int) *scene {
 	s := &scene{failed: make(map[string]infer.Code)}
-	s.gate = &admit.Gate{Active: active, Depth: depth, Next: infer.HandlerFunc(func(_ context.Context, req *infer.Request, _ infer.Sink) error {
+	s.place = admit.Place{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
 		s.mu.Lock()
 		s.served = append(s.served, req.ID)
 		s.now++
@@ -36,16 +42,41 @@ func newScene(active, depth int) *scene {
 		s.mu.Lock()
 		s.now--
 		s.mu.Unlock()
-		return nil
+		return emit(&infer.Done{In: 2, Out: 3})
 	})}
+	s.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.place, s.away
+	}}
 	return s
 }
 
-func (s *scene) ask(ctx context.Context, id string) {
-	if err := s.gate.Handle(ctx, &infer.Request{ID: id, Task: &infer.Generate{}}, nil); err != nil {
+func (s *scene) goAway(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = err
+}
+
+func drop(infer.Event) error { return nil }
+
+func request(id string) *infer.Request {
+	return &infer.Request{ID: id, Task: &infer.Generate{MaxTokens: 10}}
+}
+
+func from(user, program, id string) *infer.Request {
+	req := request(id)
+	req.Peer = infer.Peer{User: user, Program: program, Exe: "/bin/" + program}
+	return req
+}
+
+func (s *scene) ask(ctx context.Context, id string) { s.send(ctx, request(id)) }
+
+func (s *scene) send(ctx context.Context, req *infer.Request) {
+	if err := s.gate.Handle(ctx, req, drop); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.failed[id] = infer.CodeOf(err)
+		s.failed[req.ID] = infer.CodeOf(err)
 	}
 }
 
@@ -56,10 +87,10 @@ func TestGate(t *testing.T) {
 		most                  int
 		refused               []string
 	}{
-		"ten streams: four run, six wait":         {4, 10, 10, 4, nil},
-		"the fifteenth is refused":                {4, 10, 15, 4, []string{"15"}},
-		"nobody may wait":                         {1, 0, 2, 1, []string{"2"}},
-		"an active count of nought counts as one": {0, 1, 3, 1, []string{"3"}},
+		"ten streams: four run, six wait": {4, 10, 10, 4, nil},
+		"the fifteenth is refused":        {4, 10, 15, 4, []string{"15"}},
+		"nobody may wait":                 {1, 0, 2, 1, []string{"2"}},
+		"no slot counts as one":           {0, 1, 3, 1, []string{"3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -114,7 +145,7 @@ func TestWhoeverLeavesMakesRoom(t *testing.T) {
 		all.Go(func() { s.ask(t.Context(), "runs") })
 		synctest.Wait()
 		all.Go(func() {
-			if err := s.gate.Handle(ctx, &infer.Request{ID: "waits"}, nil); !errors.Is(err, gone) {
+			if err := s.gate.Handle(ctx, request("waits"), drop); !errors.Is(err, gone) {
 				t.Errorf("who left got %v", err)
 			}
 		})
@@ -151,10 +182,209 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// A crowd of one user holds up nobody else, however many programs it has.
+func TestFairness(t *testing.T) {
+	for name, program := range map[string]func(i int) string{
+		"of one program":     func(int) string { return "x" },
+		"of many programs":   func(i int) string { return fmt.Sprint(i) },
+		"of several clients": func(int) string { return "client" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(1, 100)
+				var all sync.WaitGroup
+				send := func(req *infer.Request) {
+					all.Go(func() { s.send(t.Context(), req) })
+					synctest.Wait() // so that they arrive in this order
+				}
+				for i := range 50 {
+					req := from("1000", program(i), fmt.Sprint("a", i))
+					req.Client = program(i)
+					send(req)
+				}
+				for i := range 3 {
+					send(from("1001", "y", fmt.Sprint("b", i)))
+				}
+				all.Wait()
+				at := func(id string) int { return slices.Index(s.served, id) }
+				for i, most := range []int{1, 3, 5} { // turn and turn about, behind the one that ran
+					if got := at(fmt.Sprint("b", i)); got > most || got < 0 {
+						t.Errorf("b%d was served as number %d of %v", i, got, s.served)
+					}
+				}
+				if len(s.served) != 53 {
+					t.Errorf("%d were served", len(s.served))
+				}
+			})
+		})
+	}
+}
+
+// What may wait is bounded for a program, for a user, and for all.
+func TestBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(1, 4)
+		s.gate.Total = 12
+		var all sync.WaitGroup
+		defer all.Wait()
+		fill := func(user, program string) (waiting int) {
+			for i := range 20 {
+				req := from(user, program, fmt.Sprint(user, program, i))
+				all.Go(func() { s.send(t.Context(), req) })
+				synctest.Wait()
+				s.mu.Lock()
+				if s.failed[req.ID] == "" {
+					waiting++
+				}
+				s.mu.Unlock()
+			}
+			return waiting
+		}
+		for _, step := range []struct {
+			user, program string
+			want          int
+		}{
+			{"1", "x", 5}, // one of them runs
+			{"1", "y", 2}, // half of 12, together
+			{"1", "z", 0},
+			{"2", "x", 4},
+			{"3", "x", 2}, // that is all
+			{"4", "x", 0},
+		} {
+			if got := fill(step.user, step.program); got != step.want {
+				t.Errorf("%s of %s: %d are in, want %d", step.program, step.user, got, step.want)
+			}
+		}
+	})
+}
+
+// A place that is full holds up no other, and the sum is bounded as well.
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(2, 100)
+		s.gate.Active = 3
+		s.gate.Choose = func(req *infer.Request) (admit.Place, error) {
+			p := s.place
+			p.Name = req.ID[:1]
+			return p, nil
+		}
+		var all sync.WaitGroup
+		for _, id := range []string{"a1", "a2", "a3", "a4", "b1", "b2"} {
+			all.Go(func() { s.ask(t.Context(), id) })
+			synctest.Wait()
+		}
+		if want := []string{"a1", "a2", "b1"}; !slices.Equal(s.served, want) {
+			t.Errorf("at first %v run, want %v", s.served, want)
+		}
+		stats := s.gate.Stats()
+		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Places) != 2 ||
+			stats.Places[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Places[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
+			t.Errorf("stats %+v", stats)
+		}
+		all.Wait()
+		if len(s.served) != 6 || s.most != 3 {
+			t.Errorf("served %v, %d at once", s.served, s.most)
+		}
+	})
+}
+
+// When a slot is free the choice is made anew.
+func TestChoosesAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(1, 10)
+		var all sync.WaitGroup
+		for _, id := range []string{"runs", "waits", "waits too"} {
+			all.Go(func() { s.ask(t.Context(), id) })
+			synctest.Wait()
+		}
+		s.goAway(infer.Errorf(infer.Unavailable, "no backend available"))
+		all.Wait()
+		s.ask(t.Context(), "comes")
+		if !slices.Equal(s.served, []string{"runs"}) {
+			t.Errorf("served %v", s.served)
+		}
+		for _, id := range []string{"waits", "waits too", "comes"} {
+			if s.failed[id] != infer.Unavailable {
+				t.Errorf("%s got %q", id, s.failed[id])
+			}
+		}
+		s.goAway(nil)
+		s.ask(t.Context(), "later")
+		if stats := s.gate.Stats(); !slices.Equal(s.served, []string{"runs", "later"}) || stats.Running+stats.Waiting != 0 {
+			t.Errorf("served %v, %+v", s.served, stats)
+		}
+	})
+}
+
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(1, 1)
+		var all sync.WaitGroup
+		for _, req := range []*infer.Request{from("2", "y", "1"), from("1", "x", "2"), from("1", "x", "3")} {
+			all.Go(func() { s.send(t.Context(), req) })
+			synctest.Wait()
+		}
+		want := admit.Stats{
+			Running: 1, Waiting: 1,
+			Callers: []admit.Caller{
+				{User: "1", Program: "x", Exe: "/bin/x", Counts: admit.Counts{Waiting: 1}, Refused: 1},
+				{User: "2", Program: "y", Exe: "/bin/y", Counts: admit.Counts{Running: 1}},
+			},
+			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
+		}
+		ignore := cmpopts.IgnoreUnexported(admit.Caller{})
+		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+		all.Wait()
+		one := admit.Counts{Requests: 1, In: 2, Out: 3}
+		want = admit.Stats{
+			Callers: []admit.Caller{
+				{User: "1", Program: "x", Exe: "/bin/x", Counts: one, Refused: 1},
+				{User: "2", Program: "y", Exe: "/bin/y", Counts: one},
+			},
+			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6}}},
+		}
+		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
+			t.Errorf("afterwards: -want +got\n%s", diff)
+		}
+	})
+}
+
+// Callers who are gone are remembered only so long.
+func TestCallersAreBounded(t *testing.T) {
+	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
+		return admit.Place{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}, nil
+	}}
+	for i := range 3000 {
+		if err := gate.Handle(t.Context(), from("1", fmt.Sprint(i), ""), drop); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(gate.Stats().Callers); n > 1024 {
+		t.Errorf("%d are remembered", n)
+	}
+}
+
+func BenchmarkHandle(b *testing.B) {
+	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
+		return admit.Place{Name: "x", Slots: 4, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+			return emit(&infer.Done{})
+		})}, nil
+	}}
+	req := from("1", "x", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := gate.Handle(b.Context(), req, drop); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // Places are neither lost nor made when requests leave at any time.
 func TestNoPlaceIsLost(t *testing.T) {
 	s := newScene(3, 20)
-	s.gate.Next = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+	s.place.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
 		s.mu.Lock()
 		s.now++
 		s.most = max(s.most, s.now)
@@ -184,7 +414,7 @@ func TestNoPlaceIsLost(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 3 { // all three places are there
-		if err := s.gate.Handle(ctx, &infer.Request{}, nil); err != nil {
+		if err := s.gate.Handle(ctx, request(""), drop); err != nil {
 			t.Error(err)
 		}
 	}

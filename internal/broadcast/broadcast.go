@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
@@ -35,8 +37,9 @@ var errLagged = errors.New("too many events behind")
 // Serve tells everybody who connects to ln what is on the board, until ctx ends.
 // What was published by then is still written to everybody who takes it within a
 // second; then all connections end, and Serve returns once they have. It closes ln.
-// It fails only if ln is closed by somebody else.
-func Serve(ctx context.Context, ln net.Listener, board *status.Board, log *slog.Logger) error {
+// It fails only if ln is closed by somebody else. A connection beyond conns, which may
+// be nil, is closed without a word.
+func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quota.Quota, log *slog.Logger) error {
 	soft := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer soft()
 
@@ -46,18 +49,15 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, log *slog.
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
 	defer stop()
 
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	err := listen.Each(ctx, ln, "admin", log, func(nc net.Conn) {
+	door := listen.Door{Surface: "admin", Conns: conns, Log: log}
+	err := door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
 		sub := board.Subscribe()
-		conns.Go(func() {
-			defer sub.Close()
-			end := context.AfterFunc(hard, func() { _ = nc.Close() })
-			defer end()
-			if err := tell(ctx, nc, sub); err != nil {
-				log.LogAttrs(ctx, slog.LevelDebug, "admin connection ended", slog.Any("err", err))
-			}
-		})
+		defer sub.Close()
+		end := context.AfterFunc(hard, func() { _ = nc.Close() })
+		defer end()
+		if err := tell(ctx, nc, sub); err != nil {
+			log.LogAttrs(ctx, slog.LevelDebug, "admin connection ended", slog.Any("err", err))
+		}
 	})
 	if ctx.Err() != nil {
 		return nil // closed because it is over

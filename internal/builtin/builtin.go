@@ -1,5 +1,6 @@
 // Package builtin makes the models that need no download: chain and loop, which
-// recite the alphabet, and tiny, which babbles at random. They are whole GGUF files
+// recite the alphabet, tiny, which babbles at random, embed and rerank, which know texts
+// by their words. They are whole GGUF files
 // that llama.cpp loads like any other, the same bytes on every platform, so that a
 // first try and a test of the real engine need no network. It knows how such files
 // are made and kept; it knows neither the engine nor the daemon that asks for them.
@@ -29,7 +30,9 @@ type model struct {
 
 var models = []model{
 	{"chain", "92625db9416ea141d62842a683c9e5db46ed0787bd6ce8a5b8c3c6663558085d", chain},
+	{"embed", "d7f25bbefb0c54929be109aef95367ce08f8f1c4d37dd56c52cf17b40d7551f1", embed},
 	{"loop", "cf5ed50c8273e1eddde6ba8adf2d7561ce2a6db336a4b135a6afd0654d0cca66", loop},
+	{"rerank", "ff19514ae1071939f975129c74188c0cd5d02b01af9ce464822c3d3a7d5a4fec", rerank},
 	{"tiny", "1743fb83a5268f96be930ca0e260b37257dc8f2cda28245e6361566d4e2c637c", tiny},
 }
 

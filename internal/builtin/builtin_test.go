@@ -27,8 +27,38 @@ func generate(t *testing.T, name string) []byte {
 	return b.Bytes()
 }
 
+// The models that read have a vocabulary for any ASCII text, and matrices that fit.
+func TestReaders(t *testing.T) {
+	for name, pooling := range map[string]uint32{"embed": 1, "rerank": 4} {
+		t.Run(name, func(t *testing.T) {
+			h := parse(t, generate(t, name))
+			for key, want := range map[string]any{
+				"general.name": "builtin-" + name, "general.architecture": "bert", "bert.pooling_type": pooling,
+				"bert.context_length": uint32(512), "tokenizer.ggml.model": "bert", "tokenizer.ggml.cls_token_id": uint32(1),
+				"tokenizer.ggml.seperator_token_id": uint32(2),
+			} {
+				if diff := cmp.Diff(want, h.meta[key]); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", key, diff)
+				}
+			}
+			tokens, _ := h.meta["tokenizer.ggml.tokens"].([]string)
+			for b := byte('!'); b <= '~'; b++ {
+				upper := b >= 'A' && b <= 'Z'
+				for _, piece := range []string{string(rune(b)), "\u2581" + string(rune(b))} {
+					if slices.Contains(tokens, piece) == upper {
+						t.Errorf("piece %q: %v", piece, !upper)
+					}
+				}
+			}
+			if seen := slices.Compact(slices.Sorted(slices.Values(tokens))); len(seen) != len(tokens) {
+				t.Errorf("%d pieces, %d of them different", len(tokens), len(seen))
+			}
+		})
+	}
+}
+
 func TestNames(t *testing.T) {
-	if diff := cmp.Diff([]string{"chain", "loop", "tiny"}, builtin.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"chain", "embed", "loop", "rerank", "tiny"}, builtin.Names()); diff != "" {
 		t.Errorf("Names (-want +got):\n%s", diff)
 	}
 	for _, name := range builtin.Names() {
@@ -42,7 +72,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestUnknownName(t *testing.T) {
-	const want = `no built-in model is called "train": there are chain, loop, tiny`
+	const want = `no built-in model is called "train": there are chain, embed, loop, rerank, tiny`
 	dir := filepath.Join(t.TempDir(), "models")
 	if _, err := builtin.Ensure(dir, "train"); err == nil || err.Error() != want {
 		t.Errorf("Ensure: %v, want %s", err, want)
@@ -79,8 +109,11 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// writers are the models that write.
+var writers = []string{"chain", "loop", "tiny"}
+
 func TestMetadata(t *testing.T) {
-	for _, name := range builtin.Names() {
+	for _, name := range writers {
 		t.Run(name, func(t *testing.T) {
 			h := parse(t, generate(t, name))
 			want := map[string]any{

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/paths"
@@ -19,26 +22,31 @@ import (
 
 // Defaults of an Entry.
 const (
-	DefaultNCtx   = 8192
-	DefaultNSlots = 4
-	maxNSlots     = 64
+	DefaultNCtx       = 8192
+	DefaultEncodeNCtx = 2048 // of a model that embeds or reranks
+	DefaultNSlots     = 4
+	maxNSlots         = 64
 )
 
-// Sockets are the places of everything that a daemon binds before its config is read.
+// Sockets are the places of everything that a daemon binds.
 type Sockets struct {
-	Lock, Admin, Control string // paths
-	V1                   string // of the v1 generation surface
+	Lock, Admin, Control      string // paths
+	V1, V2, LP, Embed, Rerank string // of the surfaces
 }
+
+// Surfaces are the ways in that are wanted.
+type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 
 // A Config is what the daemon does.
 type Config struct {
-	ServeV1 bool
-	Group   string
+	Surfaces Surfaces
+	Group    string
 
 	EngineLib string // folder with llama.cpp's libraries
 
 	ActivePermits int // requests that run at once; 0 is the sum of the slots
-	QueueDepth    int // requests that may wait
+	QueueDepth    int // requests of one caller that may wait
+	QueueTotal    int // requests that may wait in all
 
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
 
@@ -50,9 +58,38 @@ type Config struct {
 type Backend struct {
 	Name    string
 	Aliases []string
-	Entry                 // no field but Threads and NGPULayers is zero
-	Model   Model         // of an engine
-	Mock    *mock.Backend // nil for an engine
+	Entry          // no field but Threads and NGPULayers is zero
+	Model   Model  // of an engine
+	Task    Task   // of an engine
+	Pooling string // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
+	Mock    *Mock  // nil for an engine
+}
+
+// Kind is what the wire calls the entry's backend.
+func (b *Backend) Kind() string {
+	if b.Mock != nil {
+		return mock.Kind
+	}
+	return llamacppKind
+}
+
+const llamacppKind = "llamacpp"
+
+// Task is what an engine is for. The set is closed.
+type Task string
+
+// Tasks.
+const (
+	Auto   Task = "auto" // the model says
+	Embed  Task = "embed"
+	Rerank Task = "rerank"
+)
+
+// A Mock is a backend without a model, and what it says of itself.
+type Mock struct {
+	mock.Backend
+	ReadyAfter                              time.Duration
+	V2, Embed, Rerank, Vision, Audio, Tools bool
 }
 
 // A Model is where an engine's weights come from: one of Builtin and Path.
@@ -71,14 +108,25 @@ func Locate(f *Flags, env paths.Env) Sockets {
 		at = func(leaf string) string { return filepath.Join(filepath.Dir(f.UDS), leaf) }
 		s.Lock = at(paths.LockLeaf)
 	}
-	s.V1, s.Admin, s.Control = at(paths.V1Leaf), at(paths.AdminLeaf), at(paths.ControlLeaf)
+	s.Admin, s.Control = at(paths.AdminLeaf), at(paths.ControlLeaf)
+	s.V1, s.V2, s.LP = at(paths.V1Leaf), at(paths.V2Leaf), at(paths.LPLeaf)
+	s.Embed, s.Rerank = at(paths.EmbedLeaf), at(paths.RerankLeaf)
 	if f.UDS != "" && filepath.Base(f.UDS) != paths.LPLeaf {
 		s.V1 = f.UDS
 	}
 	for _, set := range []struct {
 		flag string
 		to   *string
-	}{{f.Lock, &s.Lock}, {f.V1Addr, &s.V1}, {f.AdminAddr, &s.Admin}, {f.ControlAddr, &s.Control}} {
+	}{
+		{f.Lock, &s.Lock},
+		{f.Addr.Admin, &s.Admin},
+		{f.Addr.Control, &s.Control},
+		{f.Addr.V1, &s.V1},
+		{f.Addr.V2, &s.V2},
+		{f.Addr.LP, &s.LP},
+		{f.Addr.Embed, &s.Embed},
+		{f.Addr.Rerank, &s.Rerank},
+	} {
 		if set.flag != "" {
 			*set.to = set.flag
 		}
@@ -96,8 +144,8 @@ var ErrNoModel = errors.New(`no model is configured. Name one in one of three wa
 // Load reads the config file and puts the flags over it.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{
-		ServeV1: f.V1, Group: f.Group,
-		ActivePermits: f.ActivePermits, QueueDepth: f.QueueDepth,
+		Surfaces: f.Surfaces, Group: f.Group,
+		ActivePermits: f.ActivePermits, QueueDepth: f.QueueDepth, QueueTotal: f.QueueTotal,
 		ReadyTimeout: f.ReadyTimeout, WriteTimeout: f.WriteTimeout, DrainTimeout: f.DrainTimeout,
 		Warnings: f.Warnings,
 	}
@@ -138,9 +186,11 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 func (c *Config) fromFlags(f *Flags) error {
 	switch f.Backend {
 	case "mock":
-		c.Backends = []Backend{{Name: mock.Kind, Entry: f.or(Entry{}), Mock: &mock.Backend{}}}
+		b := Backend{Name: mock.Kind, Entry: f.or(Entry{}), Mock: new(Mock)}
+		b.Mock.fill(&fileBackend{Name: mock.Kind})
+		c.Backends = []Backend{b}
 		return nil
-	case "", "llamacpp":
+	case "", llamacppKind:
 	default:
 		return fmt.Errorf("--backend %q is not known: llamacpp or mock", f.Backend)
 	}
@@ -160,7 +210,10 @@ func (c *Config) fromFlags(f *Flags) error {
 	if err := m.check(); err != nil {
 		return fmt.Errorf("--model-path: %w", err)
 	}
-	b := Backend{Name: "llamacpp", Entry: f.or(Entry{}), Model: m}
+	b := Backend{Name: llamacppKind, Entry: f.or(Entry{}), Model: m, Pooling: f.Pooling}
+	if err := b.serveAs(f.Embed, f.Rerank, f.EmbedNCtx, f.RerankNCtx); err != nil {
+		return fmt.Errorf("--model-path: %w", err)
+	}
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -199,8 +252,9 @@ func (c *Config) fromFile(file *file, f *Flags) error {
 		}{
 			{"active-permits", "admission.active_permits", a.ActivePermits, &c.ActivePermits},
 			{"queue-depth", "admission.queue_depth", a.QueueDepth, &c.QueueDepth},
+			{"queue-total", "admission.queue_total", a.QueueTotal, &c.QueueTotal},
 		} {
-			if set.from == nil || f.given[set.flag] {
+			if set.from == nil || f.Given(set.flag) {
 				continue
 			}
 			if *set.from < 0 {
@@ -209,14 +263,28 @@ func (c *Config) fromFile(file *file, f *Flags) error {
 			*set.to = *set.from
 		}
 	}
-	if s := file.Surfaces; s != nil && s.V1 != nil && !f.given["v1"] {
-		c.ServeV1 = *s.V1
+	if s := file.Surfaces; s != nil {
+		for _, set := range []struct {
+			flag string
+			from *bool
+			to   *bool
+		}{
+			{"v1", s.V1, &c.Surfaces.V1},
+			{"v2", s.V2, &c.Surfaces.V2},
+			{"lp", s.LP, &c.Surfaces.LP},
+			{"embed", s.Embed, &c.Surfaces.Embed},
+			{"rerank", s.Rerank, &c.Surfaces.Rerank},
+		} {
+			if set.from != nil && !f.Given(set.flag) {
+				*set.to = *set.from
+			}
+		}
 	}
 	switch {
 	case file.Model != nil && file.Backends != nil:
 		return errors.New("model and backends are mutually exclusive")
 	case file.Model != nil:
-		b := fileBackend{Kind: "llamacpp", Name: "llamacpp", Model: file.Model, NCtx: file.NCtx, NGPULayers: file.NGPULayers}
+		b := fileBackend{Kind: llamacppKind, Name: llamacppKind, Model: file.Model, NCtx: file.NCtx, NGPULayers: file.NGPULayers}
 		return c.add("", b, f)
 	case file.Backends == nil:
 		return nil
@@ -251,6 +319,8 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		{"n_slots", fb.NSlots, &own.NSlots, 1},
 		{"threads", fb.Threads, &own.Threads, 0},
 		{"n_gpu_layers", fb.NGPULayers, &own.NGPULayers, 0},
+		{"embed_n_ctx", fb.EmbedNCtx, new(int), 1},
+		{"rerank_n_ctx", fb.RerankNCtx, new(int), 1},
 	} {
 		if set.from == nil {
 			continue
@@ -270,7 +340,7 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		}
 	}
 	switch fb.Kind {
-	case "llamacpp":
+	case llamacppKind:
 		if fb.Model == nil {
 			return fmt.Errorf("%smodel is missing", at)
 		}
@@ -282,17 +352,22 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		if err := b.Model.check(); err != nil {
 			return fmt.Errorf("%smodel: %w", at, err)
 		}
+		b.Pooling = fb.Pooling
+		if err := b.serveAs(deref(fb.Embed), deref(fb.Rerank), deref(fb.EmbedNCtx), deref(fb.RerankNCtx)); err != nil {
+			return fmt.Errorf("%s%w", at, err)
+		}
+		c.warnUnused(at, fb)
 	case mock.Kind:
 		if !mock.KnowsFailure(fb.PreStreamError) {
 			return fmt.Errorf("%spre_stream_error %q is not known", at, fb.PreStreamError)
 		}
-		b.Mock = &mock.Backend{
-			TokenDelay: time.Duration(fb.TokenDelayMS) * time.Millisecond,
-			PreStream:  fb.PreStreamError, DropAfter: fb.DropAfter, FailFirst: fb.FailFirst,
+		for _, task := range fb.Unsupported {
+			if task != "embed" && task != "rerank" {
+				return fmt.Errorf("%sunsupported %q is not known: embed or rerank", at, task)
+			}
 		}
-		if fb.Tokens != nil {
-			b.Mock.Tokens = append([]string{}, *fb.Tokens...)
-		}
+		b.Mock = new(Mock)
+		b.Mock.fill(&fb)
 	case "":
 		return fmt.Errorf("%skind is missing", at)
 	default:
@@ -303,6 +378,67 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 	}
 	c.Backends = append(c.Backends, b)
 	return nil
+}
+
+// fill takes the knobs of an entry.
+func (m *Mock) fill(fb *fileBackend) {
+	yes := func(b *bool) bool { return b == nil || *b }
+	m.Backend.TokenDelay = time.Duration(fb.TokenDelayMS) * time.Millisecond
+	m.Backend.PreStream = fb.PreStreamError
+	m.Backend.DropAfter = fb.DropAfter
+	m.Backend.ToolUse = fb.EmitToolUse
+	m.Backend.FailFirst = fb.FailFirst
+	m.Backend.NotReadyAfter = fb.NotReadyAfter
+	m.Backend.Dimensions = fb.Dimensions
+	m.Backend.NoEmbed = slices.Contains(fb.Unsupported, "embed")
+	m.Backend.NoRerank = slices.Contains(fb.Unsupported, "rerank")
+	m.Backend.NoV2 = !yes(fb.V2)
+	m.Backend.Name = fb.Name
+	if fb.Tokens != nil {
+		m.Backend.Tokens = append([]string{}, *fb.Tokens...)
+	}
+	m.ReadyAfter = time.Duration(fb.ReadyAfterMS) * time.Millisecond
+	m.V2, m.Embed, m.Rerank = yes(fb.V2), yes(fb.Embed), yes(fb.Rerank)
+	m.Vision, m.Audio, m.Tools = fb.Vision, fb.Audio, fb.Tools
+}
+
+// serveAs says what an engine is for. One that embeds or reranks does only that, on a
+// context of its own size.
+func (b *Backend) serveAs(embed, rerank bool, embedNCtx, rerankNCtx int) error {
+	b.Task = Auto
+	switch {
+	case embed && rerank:
+		return errors.New("embed and rerank are mutually exclusive: give each its own entry")
+	case embed:
+		b.Task, b.NCtx = Embed, cmp.Or(embedNCtx, DefaultEncodeNCtx)
+	case rerank:
+		b.Task, b.NCtx = Rerank, cmp.Or(rerankNCtx, DefaultEncodeNCtx)
+	}
+	switch b.Pooling {
+	case "", "mean", "cls", "last":
+		return nil
+	}
+	return fmt.Errorf("embed_pooling %q is not known: mean, cls or last", b.Pooling)
+}
+
+// deref returns *p, or zero if there is none.
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// warnUnused names what an entry says and this release does not do yet.
+func (c *Config) warnUnused(at string, fb fileBackend) {
+	for _, key := range []struct {
+		name  string
+		value jsontext.Value
+	}{{"max_stall_ms", fb.MaxStallMS}, {"chat_template", fb.ChatTemplate}, {"mmproj", fb.MMProj}} {
+		if key.value != nil && key.value.Kind() != jsontext.KindNull {
+			c.Warnings = append(c.Warnings, at+key.name+" has no effect in this release")
+		}
+	}
 }
 
 func (b *Backend) check() error {

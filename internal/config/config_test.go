@@ -11,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/paths"
 )
@@ -100,25 +104,84 @@ func TestModels(t *testing.T) {
 }
 
 func TestMockKnobs(t *testing.T) {
-	c, err := load(t, `{"backends":[{"kind":"mock","name":"m","tokens":[],"token_delay_ms":20,"pre_stream_error":"internal","mid_stream_drop_after":2,"fail_first":1,"n_slots":1}]}`, nil)
+	c, err := load(t, `{"backends":[{"kind":"mock","name":"m","tokens":[],"token_delay_ms":20,"pre_stream_error":"internal","mid_stream_drop_after":2,
+		"emit_tool_use":"f","ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
+		"v2":false,"embed":false,"rerank":false,"vision":true,"audio":true,"tools":true,"unsupported":["embed","rerank"]},
+		{"kind":"mock","name":"plain"}]}`, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := c.Backends[0].Mock
-	if m.Tokens == nil || m.TokenDelay != 20*time.Millisecond || m.PreStream != "internal" || m.DropAfter != 2 || m.FailFirst != 1 || c.Backends[0].NSlots != 1 {
-		t.Errorf("got %+v", c.Backends[0])
+	want := []*config.Mock{{
+		Backend: mock.Backend{
+			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", NotReadyAfter: 3,
+			FailFirst: 1, Dimensions: 4, NoEmbed: true, NoRerank: true, NoV2: true, Name: "m",
+		},
+		ReadyAfter: 30 * time.Millisecond, Vision: true, Audio: true, Tools: true,
+	}, {Backend: mock.Backend{Name: "plain"}, V2: true, Embed: true, Rerank: true}}
+	for i, b := range c.Backends {
+		if diff := cmp.Diff(want[i], b.Mock, cmpopts.IgnoreUnexported(mock.Backend{})); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
 	}
-	if _, err := load(t, `{"backends":[{"kind":"mock","name":"m","pre_stream_error":"tired"}]}`, nil); err == nil || !strings.Contains(err.Error(), "tired") {
-		t.Errorf("an unknown failure: %v", err)
+	if len(c.Warnings) > 0 {
+		t.Errorf("warnings %q", c.Warnings)
+	}
+	for _, knob := range []string{`"pre_stream_error":"tired"`, `"unsupported":["tired"]`} {
+		if _, err := load(t, `{"backends":[{"kind":"mock","name":"m",`+knob+`}]}`, nil); err == nil || !strings.Contains(err.Error(), "tired") {
+			t.Errorf("%s: %v", knob, err)
+		}
+	}
+}
+
+func TestRoles(t *testing.T) {
+	entry := func(more string) string {
+		return `{"backends":[{"kind":"llamacpp","name":"e","n_ctx":9000,"model":{"path":"m"}` + more + `}]}`
+	}
+	for name, test := range map[string]struct {
+		file string
+		args []string
+		task config.Task
+		nCtx int
+		err  string
+	}{
+		"the model says":              {entry(""), nil, config.Auto, 9000, ""},
+		"one that embeds":             {entry(`,"embed":true,"embed_pooling":"cls"`), nil, config.Embed, 2048, ""},
+		"one that reranks":            {entry(`,"rerank":true,"rerank_n_ctx":512`), nil, config.Rerank, 512, ""},
+		"both":                        {entry(`,"embed":true,"rerank":true`), nil, "", 0, "mutually exclusive"},
+		"an unknown pooling":          {entry(`,"embed_pooling":"swimming"`), nil, "", 0, "swimming"},
+		"no context":                  {entry(`,"embed":true,"embed_n_ctx":0`), nil, "", 0, "embed_n_ctx must be at least 1"},
+		"one on the line that embeds": {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-embed-n-ctx", "1024", "--n-ctx", "50"}, config.Embed, 1024, ""},
+		"both on the line":            {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-rerank"}, "", 0, "mutually exclusive"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, test.file, nil, test.args...)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want something of %q", err, test.err)
+				}
+				return
+			}
+			if err != nil || c.Backends[0].Task != test.task || c.Backends[0].NCtx != test.nCtx {
+				t.Errorf("got %+v, %v", c, err)
+			}
+		})
+	}
+}
+
+func TestSurfaces(t *testing.T) {
+	const file = `{"surfaces":{"v1":false,"embed":false},"backends":[{"kind":"mock","name":"m"}]}`
+	c, err := load(t, file, nil, "--embed", "--rerank=false")
+	if want := (config.Surfaces{V2: true, LP: true, Embed: true}); err != nil || c.Surfaces != want {
+		t.Errorf("got %+v, %v, want %+v", c.Surfaces, err, want)
 	}
 }
 
 func TestWarnings(t *testing.T) {
-	c, err := load(t, "{\n\"backend\": [],\n\"model\": {\"builtin\":\"chain\",\n\"colour\":1}}", map[string]string{"INFERD_EMBED": "true"}, "--tcp", "127.0.0.1:1")
+	c, err := load(t, "{\n\"backend\": [],\n\"model\": {\"builtin\":\"chain\",\n\"colour\":1}}", map[string]string{"INFERD_API_KEY": "k"}, "--tcp", "127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{":2: unknown key backend", ":4: unknown key model.colour", "--tcp is not served", "--embed is not served"} {
+	for _, want := range []string{":2: unknown key backend", ":4: unknown key model.colour", "--tcp is not served", "--api-key is not served"} {
 		if !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, want) }) {
 			t.Errorf("no warning %q in %q", want, c.Warnings)
 		}
@@ -150,22 +213,27 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestLocate(t *testing.T) {
-	run := paths.Default().RunDir()
+	beside := func(dir string) config.Sockets {
+		return config.Sockets{
+			Lock: dir + "/inferd.lock", Admin: dir + "/admin.sock", Control: dir + "/control.sock",
+			V1: dir + "/infer.sock", V2: dir + "/infer.v2.sock", LP: dir + "/inferd.sock",
+			Embed: dir + "/infer.embed.sock", Rerank: dir + "/infer.rerank.sock",
+		}
+	}
+	mine := beside("/x")
+	mine.V1 = "/x/my.sock"
 	for name, test := range map[string]struct {
 		args []string
 		want config.Sockets
 	}{
-		"nothing said": {nil, config.Sockets{
-			Lock: run + "/inferd.lock", Admin: run + "/admin.sock", Control: run + "/control.sock", V1: run + "/infer.sock",
-		}},
-		"the main socket": {[]string{"--uds", "/x/my.sock"}, config.Sockets{
-			Lock: "/x/inferd.lock", Admin: "/x/admin.sock", Control: "/x/control.sock", V1: "/x/my.sock",
-		}},
-		"the newest main socket": {[]string{"--uds", "/x/inferd.sock"}, config.Sockets{
-			Lock: "/x/inferd.lock", Admin: "/x/admin.sock", Control: "/x/control.sock", V1: "/x/infer.sock",
-		}},
-		"each by itself": {[]string{"--uds", "/x/a.sock", "--v1-addr", "/y/b", "--admin-addr", "/y/c", "--control-addr", "/y/d", "--lock", "/y/e"}, config.Sockets{
-			Lock: "/y/e", Admin: "/y/c", Control: "/y/d", V1: "/y/b",
+		"nothing said":           {nil, beside(paths.Default().RunDir())},
+		"the main socket":        {[]string{"--uds", "/x/my.sock"}, mine},
+		"the newest main socket": {[]string{"--uds", "/x/inferd.sock"}, beside("/x")},
+		"each by itself": {[]string{
+			"--uds", "/x/a.sock", "--v1-addr", "/y/b", "--admin-addr", "/y/c", "--control-addr", "/y/d", "--lock", "/y/e",
+			"--v2-addr", "/y/f", "--lp-addr", "/y/g", "--embed-addr", "/y/h", "--rerank-addr", "/y/i",
+		}, config.Sockets{
+			V1: "/y/b", Admin: "/y/c", Control: "/y/d", Lock: "/y/e", V2: "/y/f", LP: "/y/g", Embed: "/y/h", Rerank: "/y/i",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,7 +42,7 @@ type fileEngine struct {
 type fileAdmission struct {
 	ActivePermits *int                      `json:"active_permits"`
 	QueueDepth    *int                      `json:"queue_depth"`
-	QueueTotal    jsontext.Value            `json:"queue_total"` // with fair admission
+	QueueTotal    *int                      `json:"queue_total"`
 	Rest          map[string]jsontext.Value `json:",embed"`
 }
 
@@ -65,12 +65,33 @@ type fileBackend struct {
 	Threads    *int       `json:"threads"`
 	NGPULayers *int       `json:"n_gpu_layers"`
 
+	// What an engine is for; of a mock, what it says that it can.
+	Embed  *bool `json:"embed"`
+	Rerank *bool `json:"rerank"`
+
+	// Of an engine.
+	Pooling      string         `json:"embed_pooling"`
+	EmbedNCtx    *int           `json:"embed_n_ctx"`
+	RerankNCtx   *int           `json:"rerank_n_ctx"`
+	MaxStallMS   jsontext.Value `json:"max_stall_ms"` // not kept yet
+	ChatTemplate jsontext.Value `json:"chat_template"`
+	MMProj       jsontext.Value `json:"mmproj"`
+
 	// Of a mock.
 	Tokens         *[]string `json:"tokens"`
 	TokenDelayMS   int       `json:"token_delay_ms"`
 	PreStreamError string    `json:"pre_stream_error"`
 	DropAfter      int       `json:"mid_stream_drop_after"`
+	EmitToolUse    string    `json:"emit_tool_use"`
+	ReadyAfterMS   int       `json:"ready_after_ms"`
+	NotReadyAfter  int       `json:"not_ready_after"`
 	FailFirst      int       `json:"fail_first"`
+	Dimensions     int       `json:"embed_dimensions"`
+	V2             *bool     `json:"v2"`
+	Vision         bool      `json:"vision"`
+	Audio          bool      `json:"audio"`
+	Tools          bool      `json:"tools"`
+	Unsupported    []string  `json:"unsupported"`
 
 	Rest map[string]jsontext.Value `json:",embed"`
 }

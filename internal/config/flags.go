@@ -16,8 +16,9 @@ type Flags struct {
 	Lock       string
 	Group      string
 
-	UDS, V1Addr, AdminAddr, ControlAddr string
-	V1                                  bool
+	UDS      string
+	Addr     Sockets // those that were named; Lock is not among them
+	Surfaces Surfaces
 
 	Engine, EngineLib string
 
@@ -26,7 +27,11 @@ type Flags struct {
 
 	Entry // NCtx, NSlots, Threads, NGPULayers: for a model given by ModelPath, and defaults
 
-	ActivePermits, QueueDepth int
+	Embed, Rerank         bool // what the model given by ModelPath is for; neither lets the engine see
+	Pooling               string
+	EmbedNCtx, RerankNCtx int // 0 is the default
+
+	ActivePermits, QueueDepth, QueueTotal int
 
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
 
@@ -47,10 +52,9 @@ type Entry struct {
 // later are flags of the reference whose surfaces or backends are not there yet. They
 // are taken, so that its service files keep working, and answered with a warning.
 var later = struct{ bools, values []string }{
-	bools: []string{"v2", "lp", "embed", "rerank", "llamacpp-embed", "llamacpp-rerank", "tcp-no-auth"},
+	bools: []string{"tcp-no-auth"},
 	values: []string{
-		"tcp", "v2-tcp", "embed-tcp", "api-key", "v2-addr", "lp-addr", "embed-addr", "rerank-addr",
-		"llamacpp-embed-pooling", "llamacpp-embed-n-ctx", "llamacpp-rerank-n-ctx", "chat-template",
+		"tcp", "v2-tcp", "embed-tcp", "api-key", "chat-template",
 		"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
 		"bedrock-region", "bedrock-model-id", "bedrock-bearer-token", "bedrock-endpoint", "bedrock-timeout-secs",
 	},
@@ -68,22 +72,36 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	fs.StringVar(&f.Lock, "lock", "", "single-instance lock `file`; default inferd.lock beside the sockets")
 	fs.StringVar(&f.UDS, "uds", "", "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's")
 	fs.StringVar(&pipe, "pipe", "", "Windows: main named `pipe`")
-	fs.StringVar(&f.V1Addr, "v1-addr", "", "v1 generation socket `path`")
-	fs.StringVar(&f.AdminAddr, "admin-addr", "", "admin socket `path`")
-	fs.StringVar(&f.ControlAddr, "control-addr", "", "control socket `path`")
-	fs.BoolVar(&f.V1, "v1", true, "serve v1 generation")
+	fs.StringVar(&f.Addr.V1, "v1-addr", "", "v1 generation socket `path`")
+	fs.StringVar(&f.Addr.V2, "v2-addr", "", "v2 generation socket `path`, lines of JSON")
+	fs.StringVar(&f.Addr.LP, "lp-addr", "", "v2 generation socket `path`, length-prefixed")
+	fs.StringVar(&f.Addr.Embed, "embed-addr", "", "embeddings socket `path`")
+	fs.StringVar(&f.Addr.Rerank, "rerank-addr", "", "rerank socket `path`")
+	fs.StringVar(&f.Addr.Admin, "admin-addr", "", "admin socket `path`")
+	fs.StringVar(&f.Addr.Control, "control-addr", "", "control socket `path`")
+	fs.BoolVar(&f.Surfaces.V1, "v1", true, "serve v1 generation")
+	fs.BoolVar(&f.Surfaces.V2, "v2", true, "serve v2 generation, lines of JSON")
+	fs.BoolVar(&f.Surfaces.LP, "lp", true, "serve v2 generation, length-prefixed")
+	fs.BoolVar(&f.Surfaces.Embed, "embed", true, "serve embeddings, if a model embeds")
+	fs.BoolVar(&f.Surfaces.Rerank, "rerank", true, "serve rerank, if a model reranks")
 	fs.StringVar(&f.Group, "group", "", "`group` that may use the inference sockets")
 	fs.StringVar(&f.Engine, "engine", "", "inferd-engine `program`; default: the one beside inferd")
 	fs.StringVar(&f.EngineLib, "engine-lib", "", "`folder` with llama.cpp's libraries; default: what \"make engine\" made")
 	fs.StringVar(&f.Backend, "backend", "", "`kind` of backend: llamacpp (with --model-path) or mock; default: the config's")
 	fs.StringVar(&f.ModelPath, "model-path", "", "model to serve: a GGUF `file`, or builtin:NAME")
 	fs.StringVar(&f.ModelSHA256, "model-sha256", "", "SHA-256 that the model's file must have, in `hex`")
+	fs.BoolVar(&f.Embed, "llamacpp-embed", false, "the model of --model-path is to embed (default: the model says)")
+	fs.StringVar(&f.Pooling, "llamacpp-embed-pooling", "", "`how` its vectors are pooled: mean, cls or last (default: the model says)")
+	fs.IntVar(&f.EmbedNCtx, "llamacpp-embed-n-ctx", 0, "`tokens` of context to embed with (default 2048)")
+	fs.BoolVar(&f.Rerank, "llamacpp-rerank", false, "the model of --model-path is to rerank (default: the model says)")
+	fs.IntVar(&f.RerankNCtx, "llamacpp-rerank-n-ctx", 0, "`tokens` of context to rerank with (default 2048)")
 	fs.IntVar(&f.NCtx, "n-ctx", 0, "`tokens` of context, shared by all slots (default 8192)")
 	fs.IntVar(&f.NSlots, "n-slots", 0, "`sequences` that run at once (default 4)")
 	fs.IntVar(&f.Threads, "threads", 0, "compute `threads` (default: the cores, shared among the engines)")
 	fs.IntVar(&f.NGPULayers, "n-gpu-layers", 0, "`layers` to compute on a GPU")
 	fs.IntVar(&f.ActivePermits, "active-permits", 0, "`requests` that run at once (default: the sum of the slots)")
-	fs.IntVar(&f.QueueDepth, "queue-depth", 10, "`requests` that may wait")
+	fs.IntVar(&f.QueueDepth, "queue-depth", 10, "`requests` of one caller that may wait")
+	fs.IntVar(&f.QueueTotal, "queue-total", 256, "`requests` that may wait in all")
 	fs.IntVar(&ready, "ready-timeout-secs", 30, "`seconds` that an engine may load without progress")
 	fs.IntVar(&write, "write-timeout-secs", 60, "`seconds` that a client may take for a frame; 0 is no limit")
 	fs.IntVar(&drain, "drain-timeout-secs", 8, "`seconds` that running requests get when the daemon stops")
@@ -108,7 +126,8 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 		return f, err
 	}
 	for name, n := range map[string]int{
-		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "queue-depth": f.QueueDepth,
+		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "queue-depth": f.QueueDepth, "queue-total": f.QueueTotal,
+		"llamacpp-embed-n-ctx": f.EmbedNCtx, "llamacpp-rerank-n-ctx": f.RerankNCtx,
 		"active-permits": f.ActivePermits, "ready-timeout-secs": ready, "write-timeout-secs": write, "drain-timeout-secs": drain,
 	} {
 		if n < 0 || n > 1<<30 {
@@ -126,6 +145,9 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	f.DrainTimeout = time.Duration(drain) * time.Second
 	return f, nil
 }
+
+// Given reports whether a flag was given, by itself or by its variable.
+func (f *Flags) Given(name string) bool { return f.given[name] }
 
 // merge sets the flags that were not given from their variables, and notes which were
 // given at all: --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.

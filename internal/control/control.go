@@ -10,12 +10,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
@@ -30,6 +30,10 @@ type Verbs struct {
 	// Retry starts the engine of an entry again. It fails with [infer.Invalid] if there
 	// is no such entry or it has not been given up.
 	Retry func(ctx context.Context, backend string) error
+	// Stats says how busy the daemon is.
+	Stats func() *control.Stats
+	// SetLogLevel logs from a level on: "debug", "info", "warn", "error" or "off".
+	SetLogLevel func(level string)
 }
 
 // A server is one call of Serve.
@@ -41,19 +45,16 @@ type server struct {
 // Serve answers everybody who connects to ln, one request after the other on each
 // connection, until ctx ends. A verb that runs then is still answered; idle connections
 // end at once, and Serve returns when all have. It closes ln, and fails only if
-// somebody else did.
-func Serve(ctx context.Context, ln net.Listener, verbs Verbs, log *slog.Logger) error {
+// somebody else did. A connection beyond conns, which may be nil, is closed.
+func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota, log *slog.Logger) error {
 	s := &server{verbs, log}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	err := listen.Each(ctx, ln, "control", log, func(nc net.Conn) {
-		conns.Go(func() {
-			if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
-				log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))
-			}
-		})
+	door := listen.Door{Surface: "control", Conns: conns, Log: log}
+	err := door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
+		if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
+			log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))
+		}
 	})
 	if ctx.Err() != nil {
 		return nil // closed because it is over
@@ -61,9 +62,8 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, log *slog.Logger) 
 	return err
 }
 
-// serveConn answers one connection until its client leaves or ctx ends. It closes nc.
+// serveConn answers one connection until its client leaves or ctx ends.
 func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
-	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	c := &control.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}
@@ -79,7 +79,7 @@ func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 		case !isTold:
 			return fmt.Errorf("read: %w", failure)
 		}
-		if err := answer(nc, c, failure); err != nil {
+		if err := s.answer(nc, c, verb, failure); err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
 		if isFatal {
@@ -96,6 +96,9 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 	switch verb := verb.(type) {
 	case control.Retry:
 		err = s.verbs.Retry(ctx, verb.Backend)
+	case control.SetLogLevel:
+		s.verbs.SetLogLevel(verb.Level)
+	case control.GetStats: // is told with the answer
 	}
 	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok {
 		s.log.LogAttrs(ctx, slog.LevelError, "control verb", slog.Any("verb", verb), slog.Any("err", err))
@@ -104,12 +107,17 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 }
 
 // answer tells how a request has ended.
-func answer(nc net.Conn, c *control.Codec, failure error) error {
+func (s *server) answer(nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
 	if err := nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	if failure != nil {
+	_, asksStats := verb.(control.GetStats)
+	switch {
+	case failure != nil:
 		return c.Fail(failure)
+	case asksStats:
+		return c.Tell(s.verbs.Stats())
+	default:
+		return c.Done()
 	}
-	return c.Done()
 }

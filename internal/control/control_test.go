@@ -39,7 +39,7 @@ func serve(t *testing.T, retry func(context.Context, string) error) (path string
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- control.Serve(ctx, ln, control.Verbs{Retry: retry}, slog.New(slog.DiscardHandler))
+		served <- control.Serve(ctx, ln, control.Verbs{Retry: retry}, nil, slog.New(slog.DiscardHandler))
 	}()
 	end = func() error {
 		cancel()
@@ -192,7 +192,7 @@ func TestTooLongARequestIsToldAndEnds(t *testing.T) {
 func TestIdleConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	path, end := serve(t, onlyGen)
 	idle, half := dial(t, path), dial(t, path)
-	if err := wire.Call(frame.Lines.NewReader(idle, frame.Limit), frame.Lines.NewWriter(idle), wire.Retry{Backend: "gen"}); err != nil {
+	if _, err := wire.Call(frame.Lines.NewReader(idle, frame.Limit), frame.Lines.NewWriter(idle), wire.Retry{Backend: "gen"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(half, `{"id":`); err != nil {
@@ -221,7 +221,7 @@ func TestVerbThatRunsAtTheEndIsAnswered(t *testing.T) {
 		<-started
 		ended <- end()
 	}()
-	err := wire.Call(frame.Lines.NewReader(nc, frame.Limit), frame.Lines.NewWriter(nc), wire.Retry{Backend: "gen"})
+	_, err := wire.Call(frame.Lines.NewReader(nc, frame.Limit), frame.Lines.NewWriter(nc), wire.Retry{Backend: "gen"})
 	if err == nil || err.Error() != "stopping" || infer.CodeOf(err) != infer.Unavailable {
 		t.Errorf("Call = %v, want what the verb said", err)
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,7 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
@@ -16,6 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/task"
+	"github.com/inferd-go/inferd/internal/wire/control"
 	"github.com/inferd-go/inferd/internal/worker"
 )
 
@@ -27,9 +31,11 @@ type backends struct {
 	mu      sync.Mutex // guards the fields below
 	engines map[string]*worker.Supervisor
 	tasks   []*task.Task
-	targets []*route.Target // in config order
+	entries []config.Backend // in config order
+	targets []*route.Target  // in config order
 	caps    map[string]status.Capabilities
-	serving bool // every socket accepts
+	slowest time.Duration // that a mock takes to be ready
+	serving bool          // every socket accepts
 }
 
 // start starts every entry. They load at the same time.
@@ -49,13 +55,25 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	b.engines = make(map[string]*worker.Supervisor)
 	b.caps = make(map[string]status.Capabilities)
 	for _, entry := range cfg.Backends {
-		target := &route.Target{Name: entry.Name, Aliases: entry.Aliases}
+		target := &route.Target{Name: entry.Name, Aliases: entry.Aliases, Slots: entry.NSlots}
+		b.entries = append(b.entries, entry)
 		b.targets = append(b.targets, target)
 		b.caps[entry.Name] = status.Capabilities{Backend: entry.Name, Accelerator: "cpu", GPULayers: entry.NGPULayers}
-		if entry.Mock != nil {
+		if m := entry.Mock; m != nil {
 			b.board.Publish(status.Loading{Backend: entry.Name, Phase: status.CheckingLocal{Path: "(mock)"}})
-			target.Handler = entry.Mock
-			target.State = func() route.State { return route.Ready }
+			caps := b.caps[entry.Name]
+			caps.V2, caps.Embed, caps.Rerank, caps.Thinking = m.V2, m.Embed, m.Rerank, true
+			caps.Vision, caps.Audio, caps.Tools = m.Vision, m.Audio, m.Tools
+			b.caps[entry.Name] = caps
+			target.Can = func() route.Abilities { return route.Abilities{Generate: true, Embed: m.Embed, Rerank: m.Rerank} }
+			target.Handler = m
+			target.State = func() route.State {
+				if m.Ready() {
+					return route.Ready
+				}
+				return route.Down
+			}
+			b.slowest = max(b.slowest, m.ReadyAfter)
 			continue
 		}
 		if entry.Threads == 0 {
@@ -68,6 +86,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			OnReady: func(r link.Report) { b.ready(ctx, entry.Name, r) },
 		}
 		target.Handler = sup
+		target.Can = func() route.Abilities { return route.Abilities(sup.LastReport().Tasks) }
 		target.State = func() route.State { return routeState(sup.State()) }
 		b.engines[entry.Name] = sup
 		b.tasks = append(b.tasks, task.Go(ctx, fail, sup.Run))
@@ -100,6 +119,11 @@ func (b *backends) stop() {
 
 // waitReady returns once every entry has been ready, or with the cause of ctx.
 func (b *backends) waitReady(ctx context.Context) error {
+	select {
+	case <-time.After(b.slowest):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	for _, sup := range b.supervisors() {
 		if err := sup.WaitReady(ctx); err != nil {
 			return fmt.Errorf("backend ready: %w", err)
@@ -122,11 +146,6 @@ func (b *backends) ready(ctx context.Context, name string, r link.Report) {
 	sups := b.supervisors()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	caps := b.caps[name]
-	if r.Device != "" {
-		caps.Accelerator = r.Device
-	}
-	b.caps[name] = caps
 	if !b.serving {
 		return
 	}
@@ -157,7 +176,13 @@ func (b *backends) announce() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(b.caps)) {
-		b.board.Publish(b.caps[name])
+		caps := b.caps[name]
+		if sup := b.engines[name]; sup != nil {
+			r := sup.LastReport()
+			caps.V2, caps.Embed, caps.Rerank = r.Tasks.Generate, r.Tasks.Embed, r.Tasks.Rerank
+			caps.Accelerator = cmp.Or(r.Device, caps.Accelerator)
+		}
+		b.board.Publish(caps)
 	}
 	b.serving = true
 	b.publishLocked(sups) // unless one has died again in between: ready comes with its next engine
@@ -174,8 +199,52 @@ func (b *backends) retry(_ context.Context, name string) error {
 	return sup.Retry()
 }
 
-func (b *backends) router() *route.Router {
+// any says what at least one entry can be asked for.
+func (b *backends) any() (all route.Abilities) {
+	b.mu.Lock()
+	targets := b.targets
+	b.mu.Unlock()
+	for _, t := range targets {
+		can := t.Can()
+		all.Generate = all.Generate || can.Generate
+		all.Embed = all.Embed || can.Embed
+		all.Rerank = all.Rerank || can.Rerank
+	}
+	return all
+}
+
+// gate puts the gate before the entries.
+func (b *backends) gate(cfg *config.Config) *admit.Gate {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return &route.Router{Targets: b.targets}
+	router := &route.Router{Targets: b.targets}
+	return &admit.Gate{
+		Choose: func(req *infer.Request) (admit.Place, error) {
+			t, err := router.Choose(req)
+			if err != nil {
+				return admit.Place{}, err
+			}
+			return admit.Place{Name: t.Name, Slots: t.Slots, Handler: t.Handler}, nil
+		},
+		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal,
+	}
+}
+
+// list says of every entry what it is and what it is doing.
+func (b *backends) list() []control.Backend {
+	b.mu.Lock()
+	entries, targets := b.entries, b.targets
+	b.mu.Unlock()
+	all := make([]control.Backend, len(entries))
+	for i, e := range entries {
+		all[i] = control.Backend{Name: e.Name, Kind: e.Kind(), State: "ready", Slots: e.NSlots}
+		switch targets[i].State() {
+		case route.Ready:
+		case route.Waiting:
+			all[i].State = "loading"
+		case route.Down:
+			all[i].State = "gave_up"
+		}
+	}
+	return all
 }

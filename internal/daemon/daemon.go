@@ -7,22 +7,28 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync"
+	"time"
 
-	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/broadcast"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/control"
 	"github.com/inferd-go/inferd/internal/filelock"
-	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/server"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/task"
-	v1 "github.com/inferd-go/inferd/internal/wire/v1"
+)
+
+// What callers may have of the daemon itself.
+const (
+	connsPerCaller  = 1024
+	connsTotal      = 4096
+	memoryPerCaller = 256 << 20 // bytes of large messages
+	memoryTotal     = 1 << 30
 )
 
 // Modes of the sockets.
@@ -31,10 +37,18 @@ const (
 	withGroup = 0o660
 )
 
+// A Program is what the daemon has of the program that runs it.
+type Program struct {
+	Version string
+	Log     *slog.Logger
+	// SetLogLevel logs from a level on: "debug", "info", "warn", "error" or "off".
+	SetLogLevel func(name string)
+}
+
 // Run serves until ctx ends, and then drains. It returns nil if that was the reason,
 // also when it came before there was anything to serve.
-func Run(ctx context.Context, flags *config.Flags, env paths.Env, log *slog.Logger) error {
-	err := run(ctx, flags, env, log)
+func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
+	err, log := run(ctx, flags, env, program), program.Log
 	if ctx.Err() != nil {
 		if err != nil {
 			log.LogAttrs(ctx, slog.LevelDebug, "stopped on the way up", slog.Any("err", err))
@@ -45,7 +59,8 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, log *slog.Logg
 	return err
 }
 
-func run(ctx context.Context, flags *config.Flags, env paths.Env, log *slog.Logger) error {
+func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
+	log := program.Log
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part dies
 	defer fail(nil)
 	places := config.Locate(flags, env)
@@ -64,18 +79,25 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, log *slog.Logg
 	if err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
-	admin := task.Go(ctx, fail, func(ctx context.Context) error { return broadcast.Serve(ctx, adminLn, board, log) })
+	conns := &quota.Quota{PerCaller: connsPerCaller, Total: connsTotal}
+	admin := task.Go(ctx, fail, func(ctx context.Context) error {
+		return broadcast.Serve(ctx, adminLn, board, conns, log)
+	})
 	defer admin.Stop()
 	drain := context.AfterFunc(ctx, func() { board.Publish(status.Draining{}) })
 	defer drain()
 
 	backends := &backends{log: log, board: board}
+	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
+	desk := &desk{version: program.Version, begin: time.Now(), conns: conns, memory: memory, backends: backends}
 	controlLn, err := listen.Local(places.Control, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	verbs := task.Go(ctx, fail, func(ctx context.Context) error {
-		return control.Serve(ctx, controlLn, control.Verbs{Retry: backends.retry}, log)
+		return control.Serve(ctx, controlLn, control.Verbs{
+			Retry: backends.retry, Stats: desk.stats, SetLogLevel: program.SetLogLevel,
+		}, conns, log)
 	})
 	defer verbs.Stop()
 
@@ -95,47 +117,43 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, log *slog.Logg
 		return err
 	}
 
-	gate := &admit.Gate{Next: backends.router(), Active: permits(cfg), Depth: cfg.QueueDepth}
+	gate := backends.gate(cfg)
+	desk.open(gate)
 	refuse := context.AfterFunc(ctx, gate.Close)
 	defer refuse()
-	srv := &server.Server{Handler: gate, Log: log, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout}
-	var surfaces sync.WaitGroup
+	srv := &server.Server{
+		Handler: gate, Log: log, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
+		Conns: conns, Memory: memory,
+	}
+	var serving sync.WaitGroup
 	defer func() { // they drain when ctx ends, for whatever reason
 		fail(nil)
-		surfaces.Wait()
+		serving.Wait()
 	}()
-	if cfg.ServeV1 { // 6. the sockets exist only now: no file means not ready
-		ln, err := listen.Local(places.V1, listen.Options{Mode: withGroup, Group: cfg.Group})
-		if err != nil {
-			return fmt.Errorf("v1 socket: %w", err)
+	for _, way := range ways(cfg, places, backends.any()) { // 6. the sockets exist only now: no file means not ready
+		if way.idle != "" {
+			level := slog.LevelInfo
+			if flags.Given(way.surface.Name) {
+				level = slog.LevelWarn
+			}
+			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
+			continue
 		}
-		surfaces.Go(func() {
-			if err := srv.Serve(ctx, ln, v1Surface); err != nil {
+		ln, err := listen.Local(way.path, listen.Options{Mode: withGroup, Group: cfg.Group})
+		if err != nil {
+			return fmt.Errorf("%s socket: %w", way.surface.Name, err)
+		}
+		log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", way.surface.Name), slog.String("path", way.path))
+		serving.Go(func() {
+			if err := srv.Serve(ctx, ln, way.surface); err != nil {
 				fail(err)
 			}
 		})
 	}
 	backends.announce() // 7. ready
-	log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("v1", places.V1), slog.String("admin", places.Admin))
+	log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", places.Admin))
 
 	<-ctx.Done()
 	log.LogAttrs(ctx, slog.LevelInfo, "draining")
 	return context.Cause(ctx)
 }
-
-// permits is how many requests run at once: never more than there are slots.
-func permits(cfg *config.Config) int {
-	slots := 0
-	for _, b := range cfg.Backends {
-		slots += b.NSlots
-	}
-	if cfg.ActivePermits > 0 {
-		return min(cfg.ActivePermits, slots)
-	}
-	return slots
-}
-
-// v1Surface is v1 generation: NDJSON.
-var v1Surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, error) {
-	return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
-}}

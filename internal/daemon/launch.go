@@ -77,6 +77,8 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 			"--n-slots", strconv.Itoa(l.entry.NSlots),
 			"--threads", strconv.Itoa(l.entry.Threads),
 			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
+			"--task", string(l.entry.Task),
+			"--pooling", l.entry.Pooling,
 		},
 		Env: []string{
 			"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first

@@ -37,31 +37,52 @@ type MalformedError struct{ What string }
 
 func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
-// A Reader yields one message at a time; the slice is valid until the next call.
-// A stream that ends between messages reads io.EOF.
+// A Reader yields one message at a time; the slice is valid until the next call,
+// and for good if Keep is called before that. A stream that ends between messages
+// reads io.EOF.
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
+	// Keep leaves the last message to the caller: its memory is not used again.
+	Keep()
 }
 
 // A Watcher is a stream that is told when a message is under way, so that it can put
-// a limit to how long one may take. A Reader tells the stream that it reads from, if
-// that is one: true once the first byte of a message is there, false once the message
-// is whole or has failed.
+// limits to how long one may take and how much memory all of them have. A Reader
+// tells the stream that it reads from, if that is one.
 type Watcher interface {
+	// InFrame is told true once the first byte of a message is there, and false once
+	// the message is whole or has failed.
 	InFrame(under bool)
+	// Hold is told before memory is taken for n more bytes of a message, beyond the
+	// first Small. It may wait; if it fails, so does the message.
+	Hold(n int) error
 }
 
-// watcher returns the InFrame of r, or a function that does nothing.
-func watcher(r io.Reader) func(bool) {
+// Small is how many bytes a message may have before a Watcher is asked for room.
+const Small = keep
+
+// watch returns r as a Watcher: itself, or one that lets everything pass.
+func watch(r io.Reader) Watcher {
 	if w, ok := r.(Watcher); ok {
-		return w.InFrame
+		return w
 	}
-	return func(bool) {}
+	return unwatched{}
 }
+
+type unwatched struct{}
+
+func (unwatched) InFrame(bool)   {}
+func (unwatched) Hold(int) error { return nil }
 
 // A Writer sends one JSON message per call, in one Write.
 type Writer interface {
 	WriteFrame(msg []byte) error
+}
+
+// A BlobWriter is a Writer that can send blobs as well: that of Prefixed.
+type BlobWriter interface {
+	Writer
+	WriteBlob(data []byte) error
 }
 
 // A Framing is a way to cut a stream: Lines or Prefixed.
@@ -89,20 +110,10 @@ func reuse(buf []byte) []byte {
 	return buf[:0]
 }
 
-// grow makes room for n more bytes, at least twice what there was but not beyond most: a
-// message of 64 MiB leaves 64 MiB of garbage behind, not the four times that append does.
-func grow(buf []byte, n, most int) []byte {
-	need := len(buf) + n
-	if need <= cap(buf) {
-		return buf
-	}
-	return append(make([]byte, 0, max(need, min(2*need, most))), buf...)
-}
-
 type lines struct{}
 
 func (lines) NewReader(r io.Reader, limit int) Reader {
-	return &lineReader{br: bufio.NewReader(r), limit: limit, inFrame: watcher(r)}
+	return &lineReader{br: bufio.NewReader(r), limit: limit, watcher: watch(r)}
 }
 
 func (lines) NewWriter(w io.Writer) Writer { return &lineWriter{w: w} }
@@ -111,16 +122,18 @@ type lineReader struct {
 	br      *bufio.Reader
 	buf     []byte
 	limit   int
-	inFrame func(bool)
+	watcher Watcher
 }
+
+func (r *lineReader) Keep() { r.buf = nil }
 
 func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 	r.buf = reuse(r.buf)
 	if _, err := r.br.Peek(1); err != nil {
 		return 0, nil, err
 	}
-	r.inFrame(true)
-	defer r.inFrame(false)
+	r.watcher.InFrame(true)
+	defer r.watcher.InFrame(false)
 	for {
 		if _, err := r.br.Peek(1); err != nil { // waits for whatever comes, not for a full buffer
 			if errors.Is(err, io.EOF) && len(r.buf) > 0 { // half-closed without a newline
@@ -133,7 +146,10 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 		if len(r.buf)+len(line) > r.limit {
 			return 0, nil, &TooLongError{r.limit}
 		}
-		r.buf = append(grow(r.buf, len(line), r.limit), line...)
+		if err := r.grow(len(line)); err != nil {
+			return 0, nil, err
+		}
+		r.buf = append(r.buf, line...)
 		taken := len(line)
 		if ended {
 			taken++
@@ -143,6 +159,26 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 			return JSON, r.buf, nil
 		}
 	}
+}
+
+// grow makes room for n more bytes. How long a line is nobody knows before its end, so
+// room comes in steps: at least twice what there was, but not beyond the limit. A message
+// of 64 MiB leaves 64 MiB of garbage behind, not the four times that append does.
+func (r *lineReader) grow(n int) error {
+	need := len(r.buf) + n
+	if need <= cap(r.buf) {
+		return nil
+	}
+	room := max(need, min(2*need, r.limit))
+	if need <= keep {
+		room = min(room, keep)
+	} else {
+		if err := r.watcher.Hold(room - max(cap(r.buf), keep)); err != nil {
+			return err
+		}
+	}
+	r.buf = append(make([]byte, 0, room), r.buf...)
+	return nil
 }
 
 var newline = []byte{'\n'}

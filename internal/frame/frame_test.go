@@ -192,6 +192,13 @@ func TestMemoryIsBounded(t *testing.T) {
 type watched struct {
 	io.Reader
 	told string
+	held []int
+	full error // what Hold returns
+}
+
+func (w *watched) Hold(n int) error {
+	w.held = append(w.held, n)
+	return w.full
 }
 
 func (w *watched) InFrame(under bool) {
@@ -230,6 +237,56 @@ func TestStreamIsToldWhenAMessageIsUnderWay(t *testing.T) {
 			_, _ = readAll(test.framing.NewReader(stream, limit))
 			if stream.told != test.want {
 				t.Errorf("told %s, want %s", stream.told, test.want)
+			}
+		})
+	}
+}
+
+// Memory is asked for before it is taken: what a prefixed message declares at once, what
+// a line grows to step by step. Small messages ask for nothing.
+func TestRoomIsAskedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		framing frame.Framing
+		size    int
+	}{
+		"a line":          {frame.Lines, 5 << 20},
+		"a small line":    {frame.Lines, frame.Small},
+		"prefixed":        {frame.Prefixed, 5 << 20},
+		"small, prefixed": {frame.Prefixed, frame.Small},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var wire bytes.Buffer
+			msg := bytes.Repeat([]byte("a"), test.size)
+			for range 2 {
+				if err := test.framing.NewWriter(&wire).WriteFrame(msg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := bytes.NewReader(wire.Bytes())
+			stream := &watched{Reader: &wire}
+			r := test.framing.NewReader(stream, frame.Limit)
+			_, first, err := r.ReadFrame()
+			if err != nil || len(first) != test.size {
+				t.Fatalf("%d bytes, %v", len(first), err)
+			}
+			sum := frame.Small
+			for _, n := range stream.held {
+				sum += n
+			}
+			if sum < cap(first) || test.size <= frame.Small && len(stream.held) > 0 || sum > 2*test.size && sum > frame.Small {
+				t.Errorf("asked for %v, and took %d", stream.held, cap(first))
+			}
+			// A message that is kept stays as it is.
+			r.Keep()
+			first[0] = 'b'
+			if _, second, err := r.ReadFrame(); err != nil || second[0] != 'a' || first[0] != 'b' {
+				t.Errorf("the next: %q, %v", second[:1], err)
+			}
+			full := errors.New("full")
+			stream = &watched{Reader: again, full: full}
+			_, _, err = test.framing.NewReader(stream, frame.Limit).ReadFrame()
+			if test.size > frame.Small && !errors.Is(err, full) || test.size <= frame.Small && err != nil {
+				t.Errorf("without room: %v", err)
 			}
 		})
 	}

@@ -26,7 +26,7 @@ func AppendHead(dst []byte, kind Kind, n int) []byte {
 }
 
 func (prefixed) NewReader(r io.Reader, limit int) Reader {
-	return &prefixReader{r: bufio.NewReader(r), limit: limit, inFrame: watcher(r)}
+	return &prefixReader{r: bufio.NewReader(r), limit: limit, watcher: watch(r)}
 }
 
 func (prefixed) NewWriter(w io.Writer) Writer { return &prefixWriter{w: w} }
@@ -35,15 +35,17 @@ type prefixReader struct {
 	r       *bufio.Reader
 	buf     []byte
 	limit   int
-	inFrame func(bool)
+	watcher Watcher
 }
+
+func (r *prefixReader) Keep() { r.buf = nil }
 
 func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	if _, err := r.r.Peek(1); err != nil {
 		return 0, nil, err
 	}
-	r.inFrame(true)
-	defer r.inFrame(false)
+	r.watcher.InFrame(true)
+	defer r.watcher.InFrame(false)
 	n, err := r.readLen()
 	if err != nil {
 		return 0, nil, err
@@ -65,14 +67,25 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	return kind, r.buf, nil
 }
 
-// readPayload fills r.buf with n bytes. It grows the buffer with what has really
-// arrived: a length alone makes nobody allocate 64 MiB.
+// readPayload fills r.buf with n bytes. A length alone makes nobody allocate 64 MiB:
+// memory for the whole is taken once a sixteenth of it has arrived, so that what is
+// copied on the way stays small beside it.
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
+	if n > keep {
+		if err := r.watcher.Hold(n - keep); err != nil {
+			return err
+		}
+	}
 	for len(r.buf) < n {
-		have := len(r.buf)
-		step := min(n-have, max(have, keep))
-		r.buf = grow(r.buf, step, n)[:have+step]
+		have, end := len(r.buf), n
+		if n > keep && have < n/16 {
+			end = min(n, max(keep, min(16*have, n/16+1)))
+		}
+		if end > cap(r.buf) {
+			r.buf = append(make([]byte, 0, end), r.buf...)
+		}
+		r.buf = r.buf[:end]
 		if _, err := io.ReadFull(r.r, r.buf[have:]); err != nil {
 			return torn(err, "mid-frame reading the payload")
 		}
@@ -112,5 +125,14 @@ type prefixWriter struct {
 func (w *prefixWriter) WriteFrame(msg []byte) error {
 	w.buf = append(AppendHead(reuse(w.buf), JSON, len(msg)), msg...)
 	_, err := w.w.Write(w.buf)
+	return err
+}
+
+// WriteBlob sends a blob. Its bytes are not copied.
+func (w *prefixWriter) WriteBlob(data []byte) error {
+	if _, err := w.w.Write(AppendHead(nil, Blob, len(data))); err != nil {
+		return err
+	}
+	_, err := w.w.Write(data)
 	return err
 }

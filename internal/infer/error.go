@@ -15,6 +15,8 @@ const (
 	Busy        Code = "busy"        // no room now; the client decides when to try again
 	Unavailable Code = "unavailable" // no backend can take it now
 	Internal    Code = "internal"    // a fault of ours
+	Unsupported Code = "unsupported" // the backend that was chosen cannot do that
+	Malformed   Code = "malformed"   // the model wrote a tool call that is none
 )
 
 // An Error is a failure with a class that a client may act on. Its text is told

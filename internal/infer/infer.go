@@ -7,12 +7,22 @@
 // "the sink failed".
 package infer
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // A Request is one unit of work: well formed, free of wire detail.
 type Request struct {
 	ID   string // the client's, echoed; may be empty, need not be unique
+	Peer Peer   // who is at the other end; the zero value if nobody knows
 	Task Task
+
+	// Client subdivides the share of the program that asks; at most 64 bytes. It is
+	// the client's own word and gains nobody anything.
+	Client string
+	// Background is for work that gets what others leave.
+	Background bool
 }
 
 // Task is what is asked for. The set is closed.
@@ -22,20 +32,81 @@ type Task interface{ task() }
 
 // Generate asks for the next message of a conversation.
 type Generate struct {
-	Model     string    // entry name or alias; empty leaves the choice to the daemon
-	Messages  []Message // at least one
-	MaxTokens int       // most tokens to write, at least 1; cut to what the context has room for
-	Stop      []string  // the answer ends before the first of these; they are never sent
-	Grammar   string    // GBNF with start symbol "root"; empty is no constraint
-	Sampling  Sampling
+	Model       string       // entry name or alias; empty leaves the choice to the daemon
+	Messages    []Message    // at least one
+	Attachments []Attachment // named by MediaParts; their ids are unique
+	Tools       []Tool       // that the model may call; their names are unique
+	Choice      ToolChoice
+	Format      Format
+	Typed       bool     // the client knows more than text: thinking and tool calls
+	MaxTokens   int      // most tokens to write, at least 1; cut to what the context has room for
+	Stop        []string // the answer ends before the first of these; they are never sent
+	Sampling    Sampling
+
+	Thinking       bool // let the model think aloud first
+	ThinkingBudget int  // most tokens of that; 0 is no limit
+	Logprobs       int  // alternatives to tell for every token, 0 to 20; 0 is none
+}
+
+// Embed asks for a vector for each of some texts.
+type Embed struct {
+	Inputs     []string // at least one, none empty
+	Dimensions int      // how many leading values of each vector are wanted; 0 is all
+	Purpose    Purpose
+}
+
+// Rerank asks how well each of some documents answers a query.
+type Rerank struct {
+	Query     string   // not empty
+	Documents []string // at least one, none empty
 }
 
 func (*Generate) task() {}
+func (*Embed) task()    {}
+func (*Rerank) task()   {}
+
+// Purpose is what vectors are for. Models that know put a prefix of theirs before the
+// text. The set is closed.
+type Purpose string
+
+// Purposes, as the wire spells them.
+const (
+	NoPurpose          Purpose = ""
+	RetrievalQuery     Purpose = "retrieval_query"
+	RetrievalDocument  Purpose = "retrieval_document"
+	Similarity         Purpose = "similarity"
+	Classification     Purpose = "classification"
+	Clustering         Purpose = "clustering"
+	QuestionAnswering  Purpose = "question_answering"
+	FactVerification   Purpose = "fact_verification"
+	CodeRetrievalQuery Purpose = "code_retrieval_query"
+)
 
 // A Message is one turn of a conversation.
 type Message struct {
-	Role Role
-	Text string
+	Role    Role
+	Content []Part // at least one
+}
+
+// TextMessage is a message that is one text.
+func TextMessage(role Role, text string) Message {
+	return Message{Role: role, Content: []Part{&TextPart{Text: text}}}
+}
+
+// Text returns the message's text, put together, without what is no text.
+func (m Message) Text() string {
+	if len(m.Content) == 1 {
+		if t, ok := m.Content[0].(*TextPart); ok {
+			return t.Text
+		}
+	}
+	var b strings.Builder
+	for _, part := range m.Content {
+		if t, ok := part.(*TextPart); ok {
+			b.WriteString(t.Text)
+		}
+	}
+	return b.String()
 }
 
 // Role is who speaks in a message. The set is closed.
@@ -48,16 +119,94 @@ const (
 	Assistant Role = "assistant"
 )
 
+// Part is a piece of a message. The set is closed.
+//
+//sumtype:decl
+type Part interface{ part() }
+
+// TextPart is text; it may be empty.
+type TextPart struct{ Text string }
+
+// MediaPart stands where an attachment belongs.
+type MediaPart struct{ Attachment string } // the id of one of Generate.Attachments
+
+// CallPart is a call of a tool that the model made earlier.
+type CallPart struct {
+	ID, Name string
+	Input    []byte // any JSON value
+}
+
+// ResultPart is what a tool answered.
+type ResultPart struct {
+	ID      string // of the call
+	Content []Part
+}
+
+func (*TextPart) part()   {}
+func (*MediaPart) part()  {}
+func (*CallPart) part()   {}
+func (*ResultPart) part() {}
+
+// An Attachment is media that has been decoded by the client.
+type Attachment struct {
+	ID            string // not empty
+	Kind          Media
+	Width, Height int    // of an image, in pixels
+	SampleRate    int    // of audio, a second
+	Data          []byte // image: RGB, 8 bits each; audio: mono little-endian float32 samples
+}
+
+// Media is a kind of attachment. The set is closed.
+type Media string
+
+// Kinds of attachments.
+const (
+	Image Media = "image"
+	Audio Media = "audio"
+	Video Media = "video"
+)
+
+// A Tool is something that the model may call.
+type Tool struct {
+	Name, Description string
+	Schema            []byte // JSON Schema of its input; nil is none
+}
+
+// ToolChoice says which tools must be called. The zero value leaves it to the model.
+type ToolChoice struct {
+	Mode ToolMode
+	Tool string // of ToolNamed
+}
+
+// ToolMode is how free the model is in calling tools. The set is closed.
+type ToolMode string
+
+// Modes.
+const (
+	ToolAuto     ToolMode = ""         // as it likes
+	ToolRequired ToolMode = "required" // at least one call
+	ToolNone     ToolMode = "none"     // no call
+	ToolNamed    ToolMode = "tool"     // a call of the one that is named
+)
+
+// Format constrains the answer. At most one field is set.
+type Format struct {
+	Grammar    string // GBNF with start symbol "root"
+	Schema     []byte // JSON Schema that the answer follows
+	JSONObject bool   // the answer is a JSON object
+}
+
 // Sampling is how the next token is chosen. The zero value is greedy.
 type Sampling struct {
-	Temperature      float64 // 0 is greedy
-	TopK             int     // 0 is no limit
-	TopP             float64 // 0 and 1 are no limit
-	MinP             float64 // 0 is no limit
-	RepeatPenalty    float64 // 0 and 1 are none
-	PresencePenalty  float64 // 0 is none
-	FrequencyPenalty float64 // 0 is none
-	Seed             *uint32 // nil is a random one
+	Temperature      float64         // 0 is greedy
+	TopK             int             // 0 is no limit
+	TopP             float64         // 0 and 1 are no limit
+	MinP             float64         // 0 is no limit
+	RepeatPenalty    float64         // 0 and 1 are none
+	PresencePenalty  float64         // 0 is none
+	FrequencyPenalty float64         // 0 is none
+	Seed             *uint32         // nil is a random one
+	LogitBias        map[int]float64 // by token, -100 to 100
 }
 
 // Event is what comes back, in order. A request that succeeds ends with exactly
@@ -72,16 +221,39 @@ type Event interface{ event() }
 // Text is the next piece of the answer: whole UTF-8 characters, never empty.
 type Text struct{ Delta []byte }
 
+// Thinking is the next piece of what the model thinks aloud: as Text.
+type Thinking struct{ Delta []byte }
+
+// ToolCall is a call that the model makes, whole.
+type ToolCall struct {
+	ID, Name string
+	Input    []byte // a JSON value
+}
+
+// Vectors are the answer to Embed, in the order of its inputs, all of one length.
+type Vectors struct{ Values [][]float32 }
+
+// Scores are the answer to Rerank, in the order of its documents. More is better;
+// they mean something only beside each other.
+type Scores struct{ Values []float64 }
+
 // Done ends the answer.
 type Done struct {
 	Reason Reason
-	In     int    // tokens of the prompt
+	In     int    // tokens of what was asked
 	Out    int    // tokens of the answer, without the one that ended it
 	By     string // kind of backend: "llamacpp", "mock"
+	Model  string // what the model calls itself; empty if it does not
+	// Unsatisfied says that no tool was called although one had to be.
+	Unsatisfied bool
 }
 
-func (*Text) event() {}
-func (*Done) event() {}
+func (*Text) event()     {}
+func (*Thinking) event() {}
+func (*ToolCall) event() {}
+func (*Vectors) event()  {}
+func (*Scores) event()   {}
+func (*Done) event()     {}
 
 // Reason is why an answer ended. The set is closed.
 type Reason string
@@ -91,6 +263,7 @@ const (
 	EndOfTurn    Reason = "end of turn"   // the model said so
 	StopSequence Reason = "stop sequence" // one of Generate.Stop came
 	Length       Reason = "length"        // MaxTokens or the context was reached
+	CalledTool   Reason = "called tool"   // the model ended after a call
 	Canceled     Reason = "canceled"      // cut short by the daemon
 )
 

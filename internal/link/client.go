@@ -127,18 +127,18 @@ func (c *Client) end() {
 
 // Handle sends req to the engine and passes its events on. It fails with ErrClosed
 // if the engine had gone before, and with ErrGone if it goes before its answer has
-// ended.
+// ended. What engines cannot do is refused by name.
 func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	gen, ok := req.Task.(*infer.Generate)
-	if !ok {
-		return infer.Errorf(infer.Internal, "engines do not know a %T", req.Task)
-	}
 	call, err := c.start()
 	if err != nil {
 		return err
 	}
 	defer c.forget(call)
-	if err := c.send(order{Call: call.number, Generate: gen}); err != nil {
+	o, err := orderOf(call.number, req)
+	if err != nil {
+		return err
+	}
+	if err := c.send(o); err != nil {
 		return err
 	}
 	err = call.relay(ctx, emit)
@@ -167,7 +167,7 @@ func (c *Client) forget(call *call) {
 }
 
 func (c *Client) send(o order) error {
-	msg, err := json.Marshal(&o)
+	msg, err := json.Marshal(&o, json.FormatNilMapAsNull(true))
 	if err != nil {
 		return infer.Errorf(infer.Internal, "encode request: %w", err)
 	}
@@ -248,9 +248,24 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 		case last.Fail != nil:
 			return last.Fail.err()
 		default:
-			return emit(last.Done)
+			return last.emit(emit)
 		}
 	}
+}
+
+// emit passes on what the last note says.
+func (n *note) emit(emit infer.Sink) error {
+	if n.Vectors != nil {
+		if err := emit(n.Vectors); err != nil {
+			return err
+		}
+	}
+	if n.Scores != nil {
+		if err := emit(n.Scores); err != nil {
+			return err
+		}
+	}
+	return emit(n.Done)
 }
 
 // An outbox holds what is to be written, so that an engine that does not read

@@ -8,7 +8,7 @@
 //
 // Both ends come from one build, so it has no version and may change freely.
 // Messages are cut by [frame.Prefixed]. The daemon sends JSON messages: an order to
-// generate, or to cancel, named by a call number that it never uses twice. The
+// do something, or to cancel, named by a call number that it never uses twice. The
 // engine sends JSON messages that report on loading, or end a call; the text of an
 // answer comes in between as blobs:
 //
@@ -34,8 +34,12 @@ type Report struct {
 	Slots    int     `json:",omitzero"` // of Ready: sequences that run at once
 	Model    string  `json:",omitzero"` // of Ready: what the model calls itself
 	Device   string  `json:",omitzero"` // of Ready: what computes, such as "cpu"
+	Tasks    Tasks   `json:",omitzero"` // of Ready: what it can be asked for
 	Problem  string  `json:",omitzero"` // of Failed: why
 }
+
+// Tasks are what an engine can be asked for.
+type Tasks struct{ Generate, Embed, Rerank bool }
 
 // State is a step on the way to answering. The set is closed.
 type State string
@@ -55,16 +59,21 @@ const limit = 2 * frame.Limit
 // order is what the daemon sends: a request, or the end of one.
 type order struct {
 	Call     uint64
-	Generate *infer.Generate `json:",omitzero"`
-	Cancel   bool            `json:",omitzero"`
+	Generate *generate     `json:",omitzero"`
+	Embed    *infer.Embed  `json:",omitzero"`
+	Rerank   *infer.Rerank `json:",omitzero"`
+	Cancel   bool          `json:",omitzero"`
 }
 
-// note is what the engine sends: the end of a call, or a report.
+// note is what the engine sends: the answer to a call in one piece, the end of one, or a
+// report.
 type note struct {
-	Call   uint64      `json:",omitzero"`
-	Done   *infer.Done `json:",omitzero"`
-	Fail   *failure    `json:",omitzero"`
-	Report *Report     `json:",omitzero"`
+	Call    uint64         `json:",omitzero"`
+	Vectors *infer.Vectors `json:",omitzero"`
+	Scores  *infer.Scores  `json:",omitzero"`
+	Done    *infer.Done    `json:",omitzero"`
+	Fail    *failure       `json:",omitzero"`
+	Report  *Report        `json:",omitzero"`
 }
 
 type failure struct {

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
@@ -46,7 +48,7 @@ func join(tb testing.TB, srv *link.Server) *link.Client {
 func words(_ context.Context, req *infer.Request, emit infer.Sink) error {
 	gen := req.Task.(*infer.Generate)
 	n := 0
-	for word := range strings.FieldsSeq(gen.Messages[len(gen.Messages)-1].Text) {
+	for word := range strings.FieldsSeq(gen.Messages[len(gen.Messages)-1].Text()) {
 		if err := emit(&infer.Text{Delta: []byte(word)}); err != nil {
 			return err
 		}
@@ -57,7 +59,7 @@ func words(_ context.Context, req *infer.Request, emit infer.Sink) error {
 
 func ask(text string) *infer.Request {
 	return &infer.Request{Task: &infer.Generate{
-		Messages: []infer.Message{{Role: infer.User, Text: text}}, MaxTokens: 7,
+		Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: 7,
 	}}
 }
 
@@ -128,7 +130,7 @@ func TestDeferredTextComesWithTheFlushOrTheEnd(t *testing.T) {
 
 func TestFailuresKeepTheirClass(t *testing.T) {
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, _ infer.Sink) error {
-		switch req.Task.(*infer.Generate).Messages[0].Text {
+		switch req.Task.(*infer.Generate).Messages[0].Text() {
 		case "invalid":
 			return infer.Errorf(infer.Invalid, "the prompt has 9 tokens")
 		case "nothing":
@@ -149,6 +151,90 @@ func TestFailuresKeepTheirClass(t *testing.T) {
 		if infer.CodeOf(err) != want.code || err == nil || err.Error() != want.text {
 			t.Errorf("%s: got %v (%s), want %q (%s)", text, err, infer.CodeOf(err), want.text, want.code)
 		}
+	}
+}
+
+// What engines cannot do is refused by name, before they hear of it.
+func TestRefusedByName(t *testing.T) {
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+		t.Error("it went through")
+		return nil
+	})})
+	call := infer.Message{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "1", Name: "f", Input: []byte("{}")}}}
+	result := infer.Message{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "1"}}}
+	media := infer.Message{Role: infer.User, Content: []infer.Part{&infer.TextPart{Text: "see"}, &infer.MediaPart{Attachment: "cat"}}}
+	for name, test := range map[string]struct {
+		task infer.Generate
+		code infer.Code
+		want string
+	}{
+		"an attachment":      {infer.Generate{Messages: []infer.Message{media}}, infer.Unsupported, `"cat"`},
+		"tools":              {infer.Generate{Tools: []infer.Tool{{Name: "f"}}}, infer.Invalid, "tools is not supported"},
+		"a tool_choice":      {infer.Generate{Choice: infer.ToolChoice{Mode: infer.ToolNone}}, infer.Invalid, "tool_choice is not supported"},
+		"a schema":           {infer.Generate{Format: infer.Format{Schema: []byte("{}")}}, infer.Invalid, "response_format json_schema is not supported"},
+		"thinking":           {infer.Generate{Thinking: true}, infer.Invalid, "thinking is not supported"},
+		"a thinking budget":  {infer.Generate{ThinkingBudget: 5}, infer.Invalid, "thinking_budget is not supported"},
+		"logprobs":           {infer.Generate{Logprobs: 1}, infer.Invalid, "logprobs is not supported"},
+		"a bias":             {infer.Generate{Sampling: infer.Sampling{LogitBias: map[int]float64{1: 1}}}, infer.Invalid, "logit_bias is not supported"},
+		"a call in the past": {infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a"), call}}, infer.Invalid, "messages[1]: tool calls"},
+		"a result of a call": {infer.Generate{Messages: []infer.Message{result}}, infer.Invalid, "messages[0]: tool calls"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := collect(t.Context(), client, &infer.Request{Task: &test.task})
+			if infer.CodeOf(err) != test.code || err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v (%s), want %q (%s)", err, infer.CodeOf(err), test.want, test.code)
+			}
+		})
+	}
+}
+
+// Both ends say the same, whatever is asked.
+func TestTasks(t *testing.T) {
+	seed := uint32(7)
+	gen := &infer.Generate{
+		Messages:  []infer.Message{infer.TextMessage(infer.System, "be"), infer.TextMessage(infer.User, "a\x00é")},
+		MaxTokens: 9, Stop: []string{"x"}, Format: infer.Format{Grammar: "root ::= \"a\""},
+		Sampling: infer.Sampling{Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, RepeatPenalty: 1.1, Seed: &seed},
+	}
+	var got infer.Task
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+		got = req.Task
+		switch req.Task.(type) {
+		case *infer.Embed:
+			_ = emit(&infer.Vectors{Values: [][]float32{{1, 0.1}, {-3e-38, 0}}})
+		case *infer.Rerank:
+			_ = emit(&infer.Scores{Values: []float64{1.5, -2}})
+		}
+		return emit(&infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"})
+	})})
+	for name, test := range map[string]struct {
+		task   infer.Task
+		events []infer.Event
+	}{
+		"to generate": {gen, []infer.Event{&infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"}}},
+		"to embed": {&infer.Embed{Inputs: []string{"a", "b"}, Dimensions: 2, Purpose: infer.Clustering}, []infer.Event{
+			&infer.Vectors{Values: [][]float32{{1, 0.1}, {-3e-38, 0}}}, &infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"},
+		}},
+		"to rerank": {&infer.Rerank{Query: "q", Documents: []string{"a", "b"}}, []infer.Event{
+			&infer.Scores{Values: []float64{1.5, -2}}, &infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var events []infer.Event
+			err := client.Handle(t.Context(), &infer.Request{Task: test.task}, func(ev infer.Event) error {
+				events = append(events, ev)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.task, got); diff != "" {
+				t.Errorf("asked: -want +got\n%s", diff)
+			}
+			if diff := cmp.Diff(test.events, events); diff != "" {
+				t.Errorf("answered: -want +got\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -70,37 +70,42 @@ func (s *Server) Serve(ctx context.Context) error {
 		switch {
 		case o.Cancel:
 			calls.end(o.Call)
-		case o.Generate != nil:
+		case o.task() == nil:
+			return protocolError("an order for nothing")
+		default:
 			ctx, done := calls.begin(ctx, o.Call)
 			running.Go(func() {
 				defer done()
-				s.answer(ctx, o)
+				s.answer(ctx, &o)
 			})
-		default:
-			return protocolError("an order for nothing")
 		}
 	}
 }
 
 // answer runs one call. A write that fails ends the connection, which Serve
 // notices; so there is nothing to return.
-func (s *Server) answer(ctx context.Context, o order) {
-	var done *infer.Done
-	err := s.Handler.Handle(ctx, &infer.Request{Task: o.Generate}, func(ev infer.Event) error {
+func (s *Server) answer(ctx context.Context, o *order) {
+	n := note{Call: o.Call}
+	err := s.Handler.Handle(ctx, &infer.Request{Task: o.task()}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			return s.text(o.Call, ev.Delta)
+		case *infer.Vectors:
+			n.Vectors = ev
+		case *infer.Scores:
+			n.Scores = ev
 		case *infer.Done:
-			done = ev
+			n.Done = ev
+		case *infer.Thinking, *infer.ToolCall:
+			return protocolError("no word for a %T", ev)
 		}
 		return nil
 	})
-	n := note{Call: o.Call, Done: done}
 	switch {
 	case err != nil:
-		n.Done, n.Fail = nil, &failure{Code: infer.CodeOf(err), Text: err.Error()}
-	case done == nil:
-		n.Fail = &failure{Code: infer.Internal, Text: "the engine ended without an answer"}
+		n = note{Call: o.Call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
+	case n.Done == nil:
+		n = note{Call: o.Call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}
 	_ = s.write(n)
 }

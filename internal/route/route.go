@@ -1,10 +1,10 @@
 // Package route chooses the entry that answers a request: the first in config order
-// that the request means and that is ready. It knows entries by name only, not what
-// they are made of, and it never tries a second one after a failure.
+// that can do what is asked, that the request means, and that is ready. It knows entries
+// by name only, not what they are made of, and it never chooses a second one after a
+// failure.
 package route
 
 import (
-	"context"
 	"slices"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -14,10 +14,16 @@ import (
 type Target struct {
 	Name    string
 	Aliases []string
+	Slots   int // requests that it runs at once
+	// Can says what the target can be asked for.
+	Can func() Abilities
 	// State says whether the target answers now.
 	State   func() State
 	Handler infer.Handler
 }
+
+// Abilities are the tasks that a target takes.
+type Abilities struct{ Generate, Embed, Rerank bool }
 
 func (t *Target) is(name string) bool {
 	return name == "" || name == t.Name || slices.Contains(t.Aliases, name)
@@ -33,23 +39,27 @@ const (
 	Down                 // it will not until somebody mends it
 )
 
-// A Router is a Handler over its targets.
+// A Router chooses among its targets.
 type Router struct {
 	Targets []*Target // in order of preference
 }
 
-var _ infer.Handler = (*Router)(nil)
-
-// Handle passes req to the first ready target that it means, or else to the first
-// that will be ready. A model that no target goes by is [infer.Invalid].
-func (r *Router) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+// Choose returns the first ready target that can do what req asks and that it means, or
+// else the first that will be ready. A model that no target goes by, or that cannot do
+// it, is [infer.Invalid]; if nobody can or is there it is [infer.Unavailable].
+func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	name := model(req.Task)
 	var (
 		chosen *Target
 		best   State
+		known  bool
 	)
 	for _, t := range r.Targets {
 		if !t.is(name) {
+			continue
+		}
+		known = true
+		if !t.Can().do(req.Task) {
 			continue
 		}
 		if s := t.State(); chosen == nil || s < best {
@@ -57,18 +67,57 @@ func (r *Router) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		}
 	}
 	switch {
+	case !known && name != "":
+		return nil, infer.Errorf(infer.Invalid, "invalid request: no model is called %q", name)
 	case chosen == nil && name != "":
-		return infer.Errorf(infer.Invalid, "invalid request: no model is called %q", name)
-	case chosen == nil, best == Down:
-		return infer.Errorf(infer.Unavailable, "no backend available")
+		return nil, infer.Errorf(infer.Invalid, "invalid request: the model %q does not %s", name, verb(req.Task))
+	case chosen == nil || best == Down:
+		return nil, infer.Errorf(infer.Unavailable, "%s", nobody(req.Task))
 	}
-	return chosen.Handler.Handle(ctx, req, emit)
+	return chosen, nil
+}
+
+func (a Abilities) do(t infer.Task) bool {
+	switch t.(type) {
+	case *infer.Generate:
+		return a.Generate
+	case *infer.Embed:
+		return a.Embed
+	case *infer.Rerank:
+		return a.Rerank
+	}
+	return false
 }
 
 func model(t infer.Task) string {
 	switch t := t.(type) {
 	case *infer.Generate:
 		return t.Model
+	case *infer.Embed, *infer.Rerank: // their wires have no word for it
 	}
 	return ""
+}
+
+func verb(t infer.Task) string {
+	switch t.(type) {
+	case *infer.Generate:
+		return "generate"
+	case *infer.Embed:
+		return "embed"
+	case *infer.Rerank:
+		return "rerank"
+	}
+	return ""
+}
+
+// nobody is told when there is no target for a task.
+func nobody(t infer.Task) string {
+	switch t.(type) {
+	case *infer.Embed:
+		return "no embed-capable backend available"
+	case *infer.Rerank:
+		return "no rerank-capable backend available"
+	case *infer.Generate:
+	}
+	return "no backend available"
 }

@@ -1,7 +1,6 @@
 package route_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -25,23 +24,50 @@ func TestRouter(t *testing.T) {
 		"a model that nobody knows":            {route.Ready, route.Ready, "c", "invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var got string
 			target := func(name string, s route.State, aliases ...string) *route.Target {
 				return &route.Target{
 					Name: name, Aliases: aliases, State: func() route.State { return s },
-					Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
-						got = name
-						return nil
-					}),
+					Can: func() route.Abilities { return route.Abilities{Generate: true} },
 				}
 			}
 			r := route.Router{Targets: []*route.Target{target("a", test.a), target("b", test.b, "small")}}
-			err := r.Handle(t.Context(), &infer.Request{Task: &infer.Generate{Model: test.model}}, nil)
-			if err != nil {
-				got = string(infer.CodeOf(err))
+			if got := choose(&r, &infer.Generate{Model: test.model}); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
 			}
-			if got != test.want {
-				t.Errorf("got %q (%v), want %q", got, err, test.want)
+		})
+	}
+}
+
+// choose returns the name of who is chosen, or the class of the failure.
+func choose(r *route.Router, task infer.Task) string {
+	t, err := r.Choose(&infer.Request{Task: task})
+	if err != nil {
+		return string(infer.CodeOf(err))
+	}
+	return t.Name
+}
+
+func TestOnlyWhoCanIsChosen(t *testing.T) {
+	target := func(name string, can route.Abilities, s route.State) *route.Target {
+		return &route.Target{Name: name, Can: func() route.Abilities { return can }, State: func() route.State { return s }}
+	}
+	r := route.Router{Targets: []*route.Target{
+		target("writer", route.Abilities{Generate: true}, route.Ready),
+		target("embedder", route.Abilities{Embed: true}, route.Ready),
+		target("broken", route.Abilities{Embed: true, Rerank: true}, route.Down),
+	}}
+	for name, test := range map[string]struct {
+		task infer.Task
+		want string
+	}{
+		"to generate":                        {&infer.Generate{}, "writer"},
+		"to embed":                           {&infer.Embed{}, "embedder"},
+		"to rerank, and it is down":          {&infer.Rerank{}, "unavailable"},
+		"to generate with one that does not": {&infer.Generate{Model: "embedder"}, "invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := choose(&r, test.task); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
 	}

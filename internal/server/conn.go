@@ -5,16 +5,25 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
 )
 
 // A conn is a connection with the server's time limits. Its codec reads and writes
 // through it.
 type conn struct {
 	net.Conn
-	srv *Server
+	srv  *Server
+	peer infer.Peer
+
+	life context.Context //nolint:containedctx // of the connection, for Hold, which its codec's reader calls
+	end  context.CancelCauseFunc
+	held int64 // bytes taken of Server.Memory; only the connection's goroutine knows
+
+	fresh time.Time // until then the write deadline is new enough; as held
 
 	// cancel ends the running request; nil while there is none. Guarded by Server.mu.
 	cancel context.CancelCauseFunc
@@ -24,7 +33,7 @@ var _ frame.Watcher = (*conn)(nil)
 
 // Write sends a message, or fails when the client takes too long for it.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.limitWrite(c.srv.WriteTimeout); err != nil {
+	if err := c.refresh(); err != nil {
 		return 0, err
 	}
 	// Looked up after the deadline has been set: either it is seen here, or closeLocked
@@ -37,11 +46,20 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// limitWrite gives the write that goes on, or the next, time d; 0 is no limit.
-func (c *conn) limitWrite(d time.Duration) error {
-	if d <= 0 {
+// refresh gives the next write its time. A deadline costs as much as a small write does,
+// so it is set with a little more than is due, and then serves for that little.
+func (c *conn) refresh() error {
+	now, due := time.Now(), c.srv.WriteTimeout
+	if due <= 0 || now.Before(c.fresh) {
 		return nil
 	}
+	more := due / 64
+	c.fresh = now.Add(more)
+	return c.SetWriteDeadline(now.Add(due + more))
+}
+
+// limitWrite gives the write that goes on, or the next, time d.
+func (c *conn) limitWrite(d time.Duration) error {
 	return c.SetWriteDeadline(time.Now().Add(d))
 }
 
@@ -52,6 +70,28 @@ func (c *conn) InFrame(under bool) {
 		end = time.Now().Add(cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout))
 	}
 	_ = c.SetReadDeadline(end) // fails if closed, which the next read tells
+}
+
+// Hold takes memory for a message. Nothing is read while there is none.
+func (c *conn) Hold(n int) error {
+	if c.srv.Memory == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(c.life, cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout), os.ErrDeadlineExceeded)
+	defer cancel()
+	if err := c.srv.Memory.Wait(ctx, c.peer.Caller(), int64(n)); err != nil {
+		return err
+	}
+	c.held += int64(n)
+	return nil
+}
+
+// letGo gives back what the last request held.
+func (c *conn) letGo() {
+	if c.held > 0 {
+		c.srv.Memory.Give(c.peer.Caller(), c.held)
+		c.held = 0
+	}
 }
 
 // linger says that nothing more comes, and takes what the client still sends for a
@@ -126,7 +166,7 @@ func (srv *Server) begin(c *conn, cancel context.CancelCauseFunc) bool {
 func (srv *Server) rest(ctx context.Context, c *conn) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.state != serving || ctx.Err() != nil {
+	if srv.state != open || ctx.Err() != nil {
 		return false
 	}
 	srv.finishLocked(c)
@@ -148,7 +188,7 @@ func (srv *Server) finishLocked(c *conn) {
 func (srv *Server) drain() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.state != serving {
+	if srv.state != open {
 		return
 	}
 	srv.state = draining
@@ -178,6 +218,7 @@ func (srv *Server) closeLocked() {
 	}
 	for c := range srv.conns {
 		if c.cancel == nil {
+			c.end(net.ErrClosed)
 			_ = c.Close()
 			continue
 		}

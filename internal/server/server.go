@@ -18,6 +18,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
@@ -58,6 +59,12 @@ type Server struct {
 	// FrameTimeout is how long a message may take to arrive, from its first byte; 0
 	// means 60 s. Between messages a client may be silent as long as it likes.
 	FrameTimeout time.Duration
+	// Conns bounds the connections; nil does not. Who is refused is told once.
+	Conns *quota.Quota
+	// Memory bounds the bytes of messages that are being read or held while they are
+	// answered, beyond [frame.Small] each; nil does not. Past it nothing more is read
+	// until there is room, for FrameTimeout at most.
+	Memory *quota.Quota
 	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does,
 	// which is what nil means.
 	AwaitHangUp func(ctx context.Context, nc net.Conn) error
@@ -74,7 +81,7 @@ type Server struct {
 
 // state is how far the server is on its way down.
 //
-//	serving ──drain──▶ draining ──no request runs, or the grace is over──▶ closed
+//	open ──drain──▶ draining ──no request runs, or the grace is over──▶ closed
 //
 // While draining everything goes on, but a connection closes after its next terminal
 // message. Whoever stands before the engine refuses what is new. When closed, listeners
@@ -82,7 +89,7 @@ type Server struct {
 type state int
 
 const (
-	serving state = iota
+	open state = iota
 	draining
 	closed
 )
@@ -97,6 +104,7 @@ const (
 )
 
 var (
+	errCrowded    = infer.Errorf(infer.Busy, "too many connections")
 	errStopping   = infer.Errorf(infer.Unavailable, "daemon is shutting down")
 	errNoTerminal = infer.Errorf(infer.Unavailable, "backend ended stream without terminal frame")
 	errHungUp     = errors.New("the client hung up")
@@ -113,23 +121,26 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 	defer ln.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
-	ctx, stop := context.WithCancel(ctx)
+	serving, stop := context.WithCancel(ctx)
 	defer stop()
 	if !srv.add(ln) {
 		return nil
 	}
 	defer srv.remove(ln)
 	all.Go(func() {
-		<-ctx.Done()
+		<-serving.Done()
 		srv.drain()
 	})
-	err := listen.Each(ctx, ln, s.Name, srv.Log, func(nc net.Conn) {
-		all.Go(func() {
-			if err := srv.serveConn(ctx, nc, s); err != nil {
-				srv.Log.LogAttrs(ctx, slog.LevelDebug, "connection ended",
-					slog.String("surface", s.Name), slog.Any("err", err))
-			}
-		})
+	door := listen.Door{
+		Surface: s.Name, Conns: srv.Conns, Log: srv.Log,
+		Refuse: func(nc net.Conn) { srv.refuseConn(nc, s) },
+		Closed: stop,
+	}
+	err := door.Each(serving, ln, func(nc net.Conn, peer infer.Peer) {
+		if err := srv.serveConn(serving, nc, peer, s); err != nil {
+			srv.Log.LogAttrs(serving, slog.LevelDebug, "connection ended",
+				slog.String("surface", s.Name), slog.Any("err", err))
+		}
 	})
 	if ctx.Err() != nil {
 		return nil // closed because it is over
@@ -137,21 +148,38 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 	return err
 }
 
-// serveConn answers one connection, a request at a time, and closes it.
-func (srv *Server) serveConn(ctx context.Context, nc net.Conn, s Surface) error {
-	defer nc.Close()
+// refuseConn tells a client that there are too many.
+func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 	c := &conn{Conn: nc, srv: srv}
+	codec, err := s.Open(c)
+	if err != nil || c.limitWrite(lastWrite) != nil {
+		return
+	}
+	if codec.Fail(errCrowded) == nil {
+		c.linger(lingerDrain)
+	}
+}
+
+// serveConn answers one connection, a request at a time.
+func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, s Surface) error {
+	// What is held ends with the connection, not with the order to stop.
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	c := &conn{Conn: nc, srv: srv, peer: peer, life: life, end: end}
 	if !srv.enter(c) {
 		return nil
 	}
 	defer srv.leave(c)
+	defer c.letGo()
 	codec, err := s.Open(c)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
 	for {
+		c.letGo()
 		req, err := codec.Read()
 		if err == nil {
+			req.Peer = peer
 			err = srv.answer(ctx, c, codec, req)
 		} else {
 			err = refuse(c, codec, err)

@@ -164,7 +164,9 @@ func (c *client) want(t *testing.T, want ...string) {
 // Ten requests on four slots, and the server is told to stop: the six that wait are
 // refused at once, two end in time, two are cut off when the grace is over.
 func TestDrain(t *testing.T) {
-	gate := &admit.Gate{Next: infer.HandlerFunc(seconds), Active: 4, Depth: 6}
+	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Place, error) {
+		return admit.Place{Slots: 4, Handler: infer.HandlerFunc(seconds)}, nil
+	}}
 	inBubble(t, &server.Server{Handler: gate, Grace: 8 * time.Second}, func(r *room) {
 		idle := r.dial(false)
 		var clients []*client
@@ -317,8 +319,8 @@ func TestWriteTimeout(t *testing.T) {
 		told = make(chan time.Duration, 1) // of this bubble
 		deaf := r.dial(true)
 		send(t, deaf, "1", "")
-		if at := <-told; at != 10*time.Second {
-			t.Errorf("the handler was told after %v, want 10s", at)
+		if at := <-told; at < 10*time.Second || at > 10200*time.Millisecond {
+			t.Errorf("the handler was told after %v, want 10s or a little more", at)
 		}
 		if got, err := io.ReadAll(deaf); err != nil || len(got) > 0 {
 			t.Errorf("the connection has %q, %v", got, err)

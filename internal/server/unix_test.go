@@ -103,7 +103,7 @@ func send(t *testing.T, w io.Writer, id, text string) {
 }
 
 // prompt is the text of a request.
-func prompt(req *infer.Request) string { return req.Task.(*infer.Generate).Messages[0].Text }
+func prompt(req *infer.Request) string { return req.Task.(*infer.Generate).Messages[0].Text() }
 
 // words answers with the words of its prompt; "wait" waits for the context to end and
 // "forever" goes on until then.

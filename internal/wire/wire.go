@@ -9,6 +9,7 @@ package wire
 
 import (
 	"errors"
+	"maps"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -50,24 +51,35 @@ func Missing(member string) error { return Decodef("%q is missing or null", memb
 // A member that is null reads as one that is missing. Where one must be there, v has a
 // pointer or a slice, and the caller looks; so it does with elements of an array.
 func ReadJSON(r frame.Reader, v any) error {
-	kind, msg, err := r.ReadFrame()
-	if err != nil {
-		return fault(err)
-	}
-	if kind != frame.JSON {
-		return fault(&frame.MalformedError{What: "expected a JSON control frame, got a BLOB frame"})
-	}
-	if tooDeep(msg) {
-		return Decodef("nested deeper than %d", maxDepth)
-	}
-	if err := json.Unmarshal(msg, v); err != nil {
-		return misfit(err)
-	}
-	return nil
+	_, err := ReadMessage(r, v)
+	return err
 }
 
-// fault gives what is wrong with a frame a class. Any other error is that of the stream.
-func fault(err error) error {
+// ReadMessage is ReadJSON for those who need the bytes of the message as well. They are
+// valid as long as those of r.ReadFrame.
+func ReadMessage(r frame.Reader, v any) ([]byte, error) {
+	kind, msg, err := r.ReadFrame()
+	if err != nil {
+		return nil, Fault(err)
+	}
+	if kind != frame.JSON {
+		return nil, Malformed("expected a JSON control frame, got a BLOB frame")
+	}
+	if tooDeep(msg) {
+		return nil, Decodef("nested deeper than %d", maxDepth)
+	}
+	if err := json.Unmarshal(msg, v); err != nil {
+		return nil, misfit(err)
+	}
+	return msg, nil
+}
+
+// Malformed makes the error of frames that do not come as the dialect asks for.
+func Malformed(what string) error { return Fault(&frame.MalformedError{What: what}) }
+
+// Fault gives what is wrong with a frame a class: it is a [FatalError] then. Any other
+// error is that of the stream, and comes back as it is.
+func Fault(err error) error {
 	if _, ok := errors.AsType[*frame.TooLongError](err); ok {
 		return &FatalError{infer.Errorf(infer.TooLarge, "%w", err)}
 	}
@@ -126,38 +138,56 @@ func tooDeep(msg []byte) bool {
 // empty id.
 func CheckID(id string) error {
 	if len(id) > MaxID {
-		return infer.Errorf(infer.Invalid, "invalid request: id has %d bytes, at most %d are allowed", len(id), MaxID)
+		return Invalid("id has %d bytes, at most %d are allowed", len(id), MaxID)
 	}
 	return nil
 }
 
-// codes are the classes of failure as all dialects spell them.
-var codes = map[infer.Code]string{
+// Codes are the classes of failure as a dialect spells them.
+type Codes map[infer.Code]string
+
+// Common are the codes that all dialects have. What only some can say becomes what comes
+// nearest.
+var Common = Codes{
 	infer.Invalid:     "invalid_request",
 	infer.TooLarge:    "frame_too_large",
 	infer.Busy:        "queue_full",
 	infer.Unavailable: "backend_unavailable",
 	infer.Internal:    "internal",
+	infer.Unsupported: "invalid_request",
+	infer.Malformed:   "backend_unavailable",
+}
+
+// With returns c with other words for some classes.
+func (c Codes) With(others Codes) Codes {
+	all := maps.Clone(c)
+	maps.Copy(all, others)
+	return all
 }
 
 // Told returns the code and the text with which a failure is told to a client. Only an
 // [infer.Error] speaks for itself: the text of any other is for our log.
-func Told(failure error) (code, text string) {
+func (c Codes) Told(failure error) (code, text string) {
 	if e, ok := errors.AsType[*infer.Error](failure); ok {
-		return codes[e.Code], e.Error()
+		return c[e.Code], e.Error()
 	}
-	return codes[infer.Internal], "internal error"
+	return c[infer.Internal], "internal error"
 }
 
 // Untold is the other way round, for clients. A code that it does not know, as a newer
 // daemon may have, is taken for a fault of the daemon.
-func Untold(code, text string) error {
-	for class, spelt := range codes {
-		if spelt == code {
+func (c Codes) Untold(code, text string) error {
+	for _, class := range classes {
+		if c[class] == code {
 			return infer.Errorf(class, "%s", text)
 		}
 	}
 	return infer.Errorf(infer.Internal, "%s: %s", code, text)
+}
+
+// classes are all classes. Where two have one word, the first is meant.
+var classes = []infer.Code{
+	infer.Invalid, infer.TooLarge, infer.Busy, infer.Unavailable, infer.Internal, infer.Unsupported, infer.Malformed,
 }
 
 // AppendString appends text as a JSON string. It does not allocate if dst has room.

@@ -99,7 +99,7 @@ func TestRefused(t *testing.T) {
 			if !strings.HasPrefix(err.Error(), test.want) || len(err.Error()) > 150 || strings.Contains(err.Error(), secret) {
 				t.Errorf("\n got %v\nwant %s", err, test.want)
 			}
-			code, text := wire.Told(err)
+			code, text := wire.Common.Told(err)
 			want := "invalid_request"
 			if strings.HasPrefix(test.want, "frame exceeds") {
 				want = "frame_too_large"
@@ -162,18 +162,18 @@ func TestTold(t *testing.T) {
 		"any other":           {errors.New("/home/me"), "internal", "internal error"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			code, text := wire.Told(test.err)
+			code, text := wire.Common.Told(test.err)
 			if code != test.code || text != test.text {
 				t.Errorf("%s: %s, want %s: %s", code, text, test.code, test.text)
 			}
 			// A client makes the same of it.
-			back := wire.Untold(code, text)
+			back := wire.Common.Untold(code, text)
 			if infer.CodeOf(back) != infer.CodeOf(test.err) || back.Error() != test.text {
 				t.Errorf("and back: %s: %v", infer.CodeOf(back), back)
 			}
 		})
 	}
-	if err := wire.Untold("new_code", "x"); infer.CodeOf(err) != infer.Internal || err.Error() != "new_code: x" {
+	if err := wire.Common.Untold("new_code", "x"); infer.CodeOf(err) != infer.Internal || err.Error() != "new_code: x" {
 		t.Errorf("a new code: %v", err)
 	}
 }

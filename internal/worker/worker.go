@@ -78,6 +78,7 @@ type Supervisor struct {
 	reason  string        // while GivenUp: why
 	changed chan struct{} // closed when state changes; nil if nobody waits
 	served  bool          // has been ready once
+	report  link.Report   // of the last engine that became ready
 	retry   chan struct{} // while GivenUp: closed by Retry
 }
 
@@ -95,6 +96,14 @@ func (s *Supervisor) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
+}
+
+// LastReport is what the engine said of itself when it became ready, or the one before it;
+// the zero Report if none ever was.
+func (s *Supervisor) LastReport() link.Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.report
 }
 
 // WasGivenUp reports whether the engine has been given up, and why.
@@ -206,9 +215,9 @@ func (s *Supervisor) live(ctx context.Context) death {
 
 func (s *Supervisor) becomeReady(client *link.Client, r link.Report) {
 	s.mu.Lock()
-	s.served = true
+	s.served, s.report = true, r
+	s.setLocked(Ready, client, "")
 	s.mu.Unlock()
-	s.set(Ready, client, "")
 	s.OnReady(r)
 }
 

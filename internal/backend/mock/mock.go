@@ -1,10 +1,12 @@
 // Package mock is a backend without a model, for tests of ours and of other
-// people's clients: it answers with a fixed list of tokens and fails on demand. It
-// reads nothing of a request.
+// people's clients: it answers with a fixed list of tokens and fails on demand. Of a
+// request it reads only what its answer must fit: the texts to embed, and the words of a
+// query; it takes every attachment, tool and constraint unread.
 package mock
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +23,19 @@ type Backend struct {
 	TokenDelay time.Duration // passes before every token
 	// PreStream fails every request before its first token: "not_ready",
 	// "invalid_request", "unavailable" or "internal"; empty does not.
-	PreStream string
-	DropAfter int // tokens after which the answer ends without a terminal event; 0 never
-	FailFirst int // that many first requests fail as unavailable
+	PreStream  string
+	DropAfter  int    // tokens after which the answer ends without a terminal event; 0 never
+	ToolUse    string // name of a tool that is called instead of any text, if the client takes calls; empty is none
+	FailFirst  int    // that many first requests fail as unavailable
+	Dimensions int    // of vectors; 0 means 8
+	// NotReadyAfter is how many requests it answers before it is not ready for ever; 0 is
+	// no end.
+	NotReadyAfter int
+	// NoEmbed and NoRerank refuse, whatever the entry says that it can do.
+	NoEmbed, NoRerank bool
+	// NoV2 refuses those who take more than text, in the name of the entry.
+	NoV2 bool
+	Name string
 
 	asked atomic.Int64
 }
@@ -44,13 +56,45 @@ func KnowsFailure(name string) bool {
 	return ok || name == ""
 }
 
+// Ready reports whether NotReadyAfter has not been reached.
+func (b *Backend) Ready() bool {
+	return b.NotReadyAfter == 0 || b.asked.Load() < int64(b.NotReadyAfter)
+}
+
 // Handle answers req.
-func (b *Backend) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
-	if b.asked.Add(1) <= int64(b.FailFirst) {
+func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	n := b.asked.Add(1)
+	switch {
+	case b.NotReadyAfter > 0 && n > int64(b.NotReadyAfter):
+		return failures["not_ready"]
+	case n <= int64(b.FailFirst):
 		return failures["unavailable"]
+	case b.PreStream != "":
+		return failures[b.PreStream]
 	}
-	if err := failures[b.PreStream]; err != nil {
-		return err
+	switch t := req.Task.(type) {
+	case *infer.Embed:
+		return b.embed(t, emit)
+	case *infer.Rerank:
+		return b.rerank(t, emit)
+	case *infer.Generate:
+		return b.generate(ctx, t, emit)
+	}
+	return infer.Errorf(infer.Internal, "the mock does not know a %T", req.Task)
+}
+
+func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Sink) error {
+	if b.NoV2 && t.Typed {
+		return infer.Errorf(infer.Internal, "backend %q does not advertise v2 capability", b.Name)
+	}
+	if b.ToolUse != "" && t.Typed {
+		if err := pause(ctx, b.TokenDelay); err != nil {
+			return err
+		}
+		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}")}); err != nil {
+			return err
+		}
+		return emit(&infer.Done{Reason: infer.CalledTool, Out: 1, By: Kind, Model: Kind})
 	}
 	tokens := b.Tokens
 	if tokens == nil {
@@ -76,7 +120,64 @@ func (b *Backend) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink)
 	if drops {
 		return nil
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: len(tokens), By: Kind})
+	must := t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
+	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: len(tokens), By: Kind, Model: Kind, Unsatisfied: must})
+}
+
+// embed makes vectors that depend on nothing but the length of the texts in bytes.
+func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
+	if b.NoEmbed {
+		return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
+	}
+	const defaultDimensions = 8
+	dimensions := defaultDimensions
+	if b.Dimensions > 0 {
+		dimensions = b.Dimensions
+	}
+	if t.Dimensions > 0 {
+		dimensions = min(t.Dimensions, maxDimensions)
+	}
+	ev := infer.Vectors{Values: make([][]float32, len(t.Inputs))}
+	total := 0
+	for i, input := range t.Inputs {
+		ev.Values[i] = make([]float32, dimensions)
+		for j := range ev.Values[i] {
+			ev.Values[i][j] = float32(j+1) / float32(len(input)+1)
+		}
+		total += len(input)
+	}
+	if err := emit(&ev); err != nil {
+		return err
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, By: Kind, Model: Kind})
+}
+
+// maxDimensions bounds what a client can make a mock allocate.
+const maxDimensions = 8192
+
+// rerank scores a document by the share of the query's words that it contains.
+func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
+	if b.NoRerank {
+		return infer.Errorf(infer.Unsupported, "rerank not supported by this backend")
+	}
+	words := strings.Fields(strings.ToLower(t.Query))
+	ev := infer.Scores{Values: make([]float64, len(t.Documents))}
+	total := 0
+	for i, doc := range t.Documents {
+		lower := strings.ToLower(doc)
+		found := 0
+		for _, w := range words {
+			if strings.Contains(lower, w) {
+				found++
+			}
+		}
+		ev.Values[i] = float64(found) / float64(max(len(words), 1))
+		total += len(t.Query) + len(doc)
+	}
+	if err := emit(&ev); err != nil {
+		return err
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, By: Kind, Model: Kind})
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -12,14 +12,28 @@ import (
 )
 
 // answer returns what a backend says, as one line.
-func answer(ctx context.Context, b *mock.Backend) string {
+func answer(ctx context.Context, b *mock.Backend) string { return answerTo(ctx, b, &infer.Generate{}) }
+
+func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {
 	var line string
-	err := b.Handle(ctx, &infer.Request{Task: &infer.Generate{}}, func(ev infer.Event) error {
+	err := b.Handle(ctx, &infer.Request{Task: task}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			line += string(ev.Delta) + " "
+		case *infer.ToolCall:
+			line += fmt.Sprintf("%s:%s(%s) ", ev.ID, ev.Name, ev.Input)
+		case *infer.Vectors:
+			line += fmt.Sprint(ev.Values, " ")
+		case *infer.Scores:
+			line += fmt.Sprint(ev.Values, " ")
 		case *infer.Done:
 			line += fmt.Sprintf("[%s %d]", ev.By, ev.Out)
+			if ev.In > 0 {
+				line += fmt.Sprintf(" of %d", ev.In)
+			}
+			if ev.Unsatisfied {
+				line += " unsatisfied"
+			}
 		}
 		return nil
 	})
@@ -51,6 +65,47 @@ func TestBackend(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTasks(t *testing.T) {
+	typed := &infer.Generate{Typed: true}
+	must := &infer.Generate{Typed: true, Choice: infer.ToolChoice{Mode: infer.ToolRequired}}
+	for name, test := range map[string]struct {
+		b    *mock.Backend
+		task infer.Task
+		want string
+	}{
+		"a tool is called":               {&mock.Backend{ToolUse: "f"}, typed, "mock-call-1:f({}) [mock 1]"},
+		"not for those who take text":    {&mock.Backend{ToolUse: "f"}, &infer.Generate{}, "mock-response [mock 1]"},
+		"one had to be, and was":         {&mock.Backend{ToolUse: "f"}, must, "mock-call-1:f({}) [mock 1]"},
+		"one had to be, and was not":     {&mock.Backend{}, must, "mock-response [mock 1] unsatisfied"},
+		"without v2":                     {&mock.Backend{NoV2: true, Name: "m"}, typed, `(internal: backend "m" does not advertise v2 capability)`},
+		"without v2, asked over v1":      {&mock.Backend{NoV2: true}, &infer.Generate{}, "mock-response [mock 1]"},
+		"vectors":                        {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc", "é"}, Dimensions: 2}, "[[0.25 0.5] [0.33333334 0.6666667]] [mock 0] of 5"},
+		"vectors of the usual length":    {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc"}}, "[[0.25 0.5 0.75 1 1.25 1.5 1.75 2]] [mock 0] of 3"},
+		"vectors of a length of its own": {&mock.Backend{Dimensions: 1}, &infer.Embed{Inputs: []string{"abc"}}, "[[0.25]] [mock 0] of 3"},
+		"vectors it cannot make":         {&mock.Backend{NoEmbed: true}, &infer.Embed{Inputs: []string{"a"}}, "(unsupported: embed not supported by this backend)"},
+		"scores":                         {&mock.Backend{}, &infer.Rerank{Query: "Alpha beta", Documents: []string{"x", "ALPHA", "alphabeta"}}, "[0 0.5 1] [mock 0] of 45"},
+		"scores it cannot give":          {&mock.Backend{NoRerank: true}, &infer.Rerank{Query: "a", Documents: []string{"x"}}, "(unsupported: rerank not supported by this backend)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := answerTo(t.Context(), test.b, test.task); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestGoesAway(t *testing.T) {
+	b := &mock.Backend{NotReadyAfter: 2}
+	for i, want := range []string{"mock-response [mock 1]", "mock-response [mock 1]", "(unavailable: backend not ready)"} {
+		if ready := b.Ready(); ready != (i < 2) {
+			t.Errorf("before request %d: Ready = %v", i, ready)
+		}
+		if got := answer(t.Context(), b); got != want {
+			t.Errorf("request %d: got %q, want %q", i, got, want)
+		}
 	}
 }
 

@@ -6,11 +6,13 @@ package control
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/frame"
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
@@ -22,7 +24,59 @@ type Verb interface{ verb() }
 // Retry asks to start the engine of an entry that was given up.
 type Retry struct{ Backend string } // never empty
 
-func (Retry) verb() {}
+// GetStats asks how busy the daemon is.
+type GetStats struct{}
+
+// SetLogLevel asks to log more or less from now on.
+type SetLogLevel struct{ Level string } // "debug", "info", "warn", "error" or "off"
+
+func (Retry) verb()       {}
+func (GetStats) verb()    {}
+func (SetLogLevel) verb() {}
+
+// levels are the values of SetLogLevel.Level.
+var levels = []string{"debug", "info", "warn", "error", "off"}
+
+// Stats says how busy the daemon is.
+type Stats struct {
+	UptimeMS    int64     `json:"uptime_ms"`
+	Version     string    `json:"version"`
+	Running     int       `json:"running"`     // requests
+	Waiting     int       `json:"waiting"`     // requests
+	Connections int64     `json:"connections"` // of all sockets
+	HeldBytes   int64     `json:"held_bytes"`  // of large messages that are read or answered
+	Goroutines  int       `json:"goroutines"`  // of the daemon
+	HeapBytes   uint64    `json:"heap_bytes"`  // that the daemon uses
+	Callers     []Caller  `json:"callers"`     // who runs, waits, or was here
+	Backends    []Backend `json:"backends"`    // in config order
+}
+
+// A Caller is a program of a user.
+type Caller struct {
+	User    string `json:"user"`    // uid; empty if unknown
+	Program string `json:"program"` // device and inode of its executable; empty if unknown
+	Exe     string `json:"exe"`     // its path; empty if unknown
+	Counts
+	Refused int64 `json:"refused"` // requests, because the queue was full
+}
+
+// A Backend is an entry of the config.
+type Backend struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`  // "llamacpp" or "mock"
+	State string `json:"state"` // "ready", "loading" or "gave_up"
+	Slots int    `json:"slots"` // requests that run at once
+	Counts
+}
+
+// Counts are what requests have come to.
+type Counts struct {
+	Running  int   `json:"running"`
+	Waiting  int   `json:"waiting"`
+	Requests int64 `json:"requests"`      // that have ended
+	In       int64 `json:"input_tokens"`  // of those
+	Out      int64 `json:"output_tokens"` // of those
+}
 
 // A Codec is the server half on one connection. Verbs are read and answered in turns.
 type Codec struct {
@@ -35,7 +89,8 @@ type Codec struct {
 type request struct {
 	ID      string  `json:"id"`
 	Type    *string `json:"type"` // required
-	Backend string  `json:"backend"`
+	Backend string  `json:"backend,omitzero"`
+	Level   string  `json:"level,omitzero"`
 }
 
 // Read returns the next verb. An [infer.Error] is to be told, and the connection goes
@@ -57,35 +112,53 @@ func (c *Codec) Read() (Verb, error) {
 	switch *m.Type {
 	case "retry":
 		if m.Backend == "" {
-			return nil, infer.Errorf(infer.Invalid, "invalid request: backend must not be empty")
+			return nil, wire.Invalid("backend must not be empty")
 		}
 		return Retry{Backend: m.Backend}, nil
+	case "stats":
+		return GetStats{}, nil
+	case "log_level":
+		if !slices.Contains(levels, m.Level) {
+			return nil, wire.Invalid("level must be one of: %s", strings.Join(levels, ", "))
+		}
+		return SetLogLevel{Level: m.Level}, nil
 	default:
-		return nil, infer.Errorf(infer.Invalid, "invalid request: unknown type %.64q", *m.Type)
+		return nil, wire.Invalid("unknown type %.64q", *m.Type)
 	}
 }
 
-// The two answers.
+// The answers.
 const (
 	done   = "done"
+	told   = "stats"
 	failed = "error"
 )
 
 // answer is a response, its type first.
 type answer struct {
-	Type    string `json:"type"`
-	ID      string `json:"id"`
-	Code    string `json:"code,omitzero"`
-	Message string `json:"message,omitzero"`
+	Type    string         `json:"type"`
+	ID      string         `json:"id"`
+	Stats   jsontext.Value `json:"stats,omitzero"`
+	Code    string         `json:"code,omitzero"`
+	Message string         `json:"message,omitzero"`
 }
 
 // Done answers that the verb read last has been carried out.
 func (c *Codec) Done() error { return c.send(answer{Type: done, ID: c.id}) }
 
+// Tell answers a GetStats.
+func (c *Codec) Tell(s *Stats) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode stats: %w", err)
+	}
+	return c.send(answer{Type: told, ID: c.id, Stats: b})
+}
+
 // Fail answers that the verb read last has not been carried out, or was no verb. Only
 // the text of an [infer.Error] is told.
 func (c *Codec) Fail(cause error) error {
-	code, text := wire.Told(cause)
+	code, text := wire.Common.Told(cause)
 	return c.send(answer{Type: failed, ID: c.id, Code: code, Message: text})
 }
 
@@ -97,40 +170,49 @@ func (c *Codec) send(a answer) error {
 	return c.W.WriteFrame(b)
 }
 
-// Call is the client half: it asks for v and waits for the answer. It returns nil if v
-// has been carried out, and an [infer.Error] if the daemon refused or failed. Any other
-// error means that there was no answer.
-func Call(r frame.Reader, w frame.Writer, v Verb) error {
-	var m any
-	switch v := v.(type) {
-	case Retry:
-		m = struct {
-			ID      string `json:"id"`
-			Type    string `json:"type"`
-			Backend string `json:"backend"`
-		}{ID: "1", Type: "retry", Backend: v.Backend}
-	}
-	b, err := json.Marshal(m)
+// Call is the client half: it asks for v and waits for the answer. It returns the stats,
+// as JSON, of a [GetStats], nothing once any other v has been carried out, and an
+// [infer.Error] if the daemon refused or failed. Any other error means that there was no
+// answer.
+func Call(r frame.Reader, w frame.Writer, v Verb) (jsontext.Value, error) {
+	b, err := json.Marshal(requestOf(v))
 	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
+		return nil, fmt.Errorf("encode request: %w", err)
 	}
 	if err := w.WriteFrame(b); err != nil {
-		return fmt.Errorf("ask: %w", err)
+		return nil, fmt.Errorf("ask: %w", err)
 	}
 	_, line, err := r.ReadFrame()
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	var a answer
 	if err := json.Unmarshal(line, &a); err != nil {
-		return fmt.Errorf("decode answer: %w", err)
+		return nil, fmt.Errorf("decode answer: %w", err)
 	}
 	switch a.Type {
 	case done:
-		return nil
+		return nil, nil
+	case told:
+		return a.Stats, nil
 	case failed:
-		return wire.Untold(a.Code, a.Message)
+		return nil, wire.Common.Untold(a.Code, a.Message)
 	default:
-		return errors.New("decode answer: it is neither done nor an error")
+		return nil, errors.New("decode answer: it is neither done nor an error")
 	}
+}
+
+func requestOf(v Verb) request {
+	m := request{ID: "1"}
+	var kind string
+	switch v := v.(type) {
+	case Retry:
+		kind, m.Backend = "retry", v.Backend
+	case GetStats:
+		kind = "stats"
+	case SetLogLevel:
+		kind, m.Level = "log_level", v.Level
+	}
+	m.Type = &kind
+	return m
 }

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
@@ -20,7 +23,7 @@ func codec(in string, out io.Writer) *control.Codec {
 func TestCallIsExactOnTheWire(t *testing.T) {
 	var asked bytes.Buffer
 	answer := frame.Lines.NewReader(strings.NewReader(`{"type":"done","id":"1","took":5}`), frame.Limit)
-	if err := control.Call(answer, frame.Lines.NewWriter(&asked), control.Retry{Backend: "gen"}); err != nil {
+	if _, err := control.Call(answer, frame.Lines.NewWriter(&asked), control.Retry{Backend: "gen"}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := asked.String(), `{"id":"1","type":"retry","backend":"gen"}`+"\n"; got != want {
@@ -33,9 +36,52 @@ func TestCallIsExactOnTheWire(t *testing.T) {
 	}
 }
 
+func TestEveryVerb(t *testing.T) {
+	for _, verb := range []control.Verb{control.Retry{Backend: "gen"}, control.GetStats{}, control.SetLogLevel{Level: "debug"}} {
+		var asked, answered bytes.Buffer
+		_, err := control.Call(frame.Lines.NewReader(&answered, frame.Limit), frame.Lines.NewWriter(&asked), verb)
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		if got, err := codec(asked.String(), io.Discard).Read(); err != nil || got != verb {
+			t.Errorf("%#v reads as %#v, %v", verb, got, err)
+		}
+	}
+	_, err := codec(`{"type":"log_level","level":"loud"}`, io.Discard).Read()
+	if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "debug, info, warn, error, off") {
+		t.Errorf("a level that is none: %v", err)
+	}
+}
+
+func TestStats(t *testing.T) {
+	var out bytes.Buffer
+	c := codec(`{"id":"s","type":"stats"}`, &out)
+	if _, err := c.Read(); err != nil {
+		t.Fatal(err)
+	}
+	want := &control.Stats{Running: 1, Callers: []control.Caller{{User: "7", Counts: control.Counts{In: 5}}}, Backends: []control.Backend{{Name: "gen"}}}
+	if err := c.Tell(want); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(out.String(), `{"type":"stats","id":"s","stats":{`) {
+		t.Errorf("wrote %s", &out)
+	}
+	raw, err := control.Call(frame.Lines.NewReader(&out, frame.Limit), frame.Lines.NewWriter(io.Discard), control.GetStats{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(control.Stats)
+	if err := json.Unmarshal(raw, got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestRefusalKeepsItsClass(t *testing.T) {
 	r := frame.Lines.NewReader(strings.NewReader(`{"type":"error","id":"1","code":"backend_unavailable","message":"no"}`), frame.Limit)
-	err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
+	_, err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
 	if got, want := infer.CodeOf(err), infer.Unavailable; got != want {
 		t.Errorf("code %q, want %q", got, want)
 	}
@@ -50,7 +96,7 @@ func TestCallFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := frame.Lines.NewReader(strings.NewReader(test.answer), frame.Limit)
-			err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
+			_, err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
 			if err == nil || test.want != "" && err.Error() != test.want {
 				t.Errorf("Call = %v, want %q", err, test.want)
 			}
@@ -86,7 +132,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(`{"type":"stats"}`)
 	f.Fuzz(func(t *testing.T, in string) {
 		verb, err := codec(in, io.Discard).Read()
-		if retry, ok := verb.(control.Retry); err == nil && (!ok || retry.Backend == "") {
+		if retry, ok := verb.(control.Retry); err == nil && (verb == nil || ok && retry.Backend == "") {
 			t.Errorf("Read(%q) = %#v", in, verb)
 		}
 	})

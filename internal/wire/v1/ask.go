@@ -1,11 +1,10 @@
 package v1
 
 import (
-	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -34,7 +33,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit i
 			return err
 		}
 		if a.Type == "error" {
-			return wire.Untold(a.Code, a.Message)
+			return wire.Common.Untold(a.Code, a.Message)
 		}
 		if a.Content != "" && (a.Type == "token" || a.Type == "done" && !told) {
 			told = true
@@ -56,32 +55,28 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("v1 has no word for a %T", req.Task)
 	}
-	var (
-		s         = gen.Sampling
-		topK      = uint32(s.TopK)
-		maxTokens = uint32(gen.MaxTokens)
-	)
-	if s.TopP == 0 {
-		s.TopP = 1 // no limit, in the words of the wire
-	}
 	m := request{
-		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Grammar, Model: gen.Model,
-		Temperature: &s.Temperature, TopP: &s.TopP, TopK: &topK, MaxTokens: &maxTokens, Stream: &stream,
-		Seed: s.Seed, MinP: s.MinP, RepeatPenalty: s.RepeatPenalty,
-		PresencePenalty: s.PresencePenalty, FrequencyPenalty: s.FrequencyPenalty,
+		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Format.Grammar,
+		Options: wire.OptionsOf(req, gen, stream),
 	}
 	for i, msg := range gen.Messages {
-		m.Messages[i] = message{Role: msg.Role, Content: &msg.Text}
-	}
-	for _, text := range gen.Stop {
-		m.Stop = append(m.Stop, &text)
+		var text strings.Builder
+		for _, part := range msg.Content {
+			t, ok := part.(*infer.TextPart)
+			if !ok {
+				return nil, fmt.Errorf("v1 has no word for a %T", part)
+			}
+			text.WriteString(t.Text)
+		}
+		content := text.String()
+		m.Messages[i] = message{Role: msg.Role, Content: &content}
 	}
 	return json.Marshal(&m)
 }
 
 // answer is any message of the daemon.
 type answer struct {
-	Type    string `json:"type"`
+	wire.Failure
 	Content string `json:"content"`
 	Usage   struct {
 		Prompt     int `json:"prompt_tokens"`
@@ -105,16 +100,9 @@ func (a *answer) reason() infer.Reason {
 }
 
 func readAnswer(r frame.Reader) (*answer, error) {
-	kind, msg, err := r.ReadFrame()
-	if err != nil {
-		return nil, fmt.Errorf("read answer: %w", err)
-	}
-	if kind != frame.JSON {
-		return nil, errors.New("read answer: it is not JSON")
-	}
 	var a answer
-	if err := json.Unmarshal(msg, &a, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
-		return nil, fmt.Errorf("decode answer: %w", err)
+	if err := wire.ReadAnswer(r, &a); err != nil {
+		return nil, err
 	}
 	return &a, nil
 }

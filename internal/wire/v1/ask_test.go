@@ -87,8 +87,8 @@ func FuzzBothHalves(f *testing.F) {
 			return // would be refused
 		}
 		want := &infer.Request{ID: id, Task: &infer.Generate{
-			Model: model, Messages: []infer.Message{{Role: infer.System, Text: system}, {Role: infer.User, Text: user}},
-			MaxTokens: int(maxTokens), Stop: []string{stop}, Grammar: grammar,
+			Model: model, Messages: []infer.Message{infer.TextMessage(infer.System, system), infer.TextMessage(infer.User, user)},
+			MaxTokens: int(maxTokens), Stop: []string{stop}, Format: infer.Format{Grammar: grammar},
 			Sampling: infer.Sampling{
 				Temperature: temperature, TopK: int(topK), TopP: topP, MinP: minP, Seed: &seed,
 				RepeatPenalty: math.Abs(penalty), PresencePenalty: penalty, FrequencyPenalty: -penalty,
@@ -129,3 +129,5 @@ func FuzzBothHalves(f *testing.F) {
 type readerFunc func() (frame.Kind, []byte, error)
 
 func (f readerFunc) ReadFrame() (frame.Kind, []byte, error) { return f() }
+
+func (f readerFunc) Keep() {}

@@ -26,7 +26,7 @@ func ask(more string) string { return `{"messages":[{"role":"user","content":"hi
 // asked is what ask("") means, changed.
 func asked(change func(*infer.Generate)) *infer.Request {
 	gen := &infer.Generate{
-		Messages:  []infer.Message{{Role: infer.User, Text: "hi"}},
+		Messages:  []infer.Message{infer.TextMessage(infer.User, "hi")},
 		MaxTokens: 1000,
 		Sampling:  infer.Sampling{Temperature: 1, TopK: 64, TopP: 0.95},
 	}
@@ -49,7 +49,7 @@ func TestRead(t *testing.T) {
 		"every member": {ask(`,"temperature":0.5,"top_p":0.25,"top_k":7,"max_tokens":9,"stream":false,"image_token_budget":70,
 			"grammar":"root ::= \"a\"","stop":["x","y"],"seed":4294967295,"min_p":0.125,"repeat_penalty":1.5,"presence_penalty":-1,
 			"frequency_penalty":2,"model":"gen"`), func(g *infer.Generate) {
-			g.MaxTokens, g.Grammar, g.Stop, g.Model = 9, `root ::= "a"`, []string{"x", "y"}, "gen"
+			g.MaxTokens, g.Format.Grammar, g.Stop, g.Model = 9, `root ::= "a"`, []string{"x", "y"}, "gen"
 			g.Sampling = infer.Sampling{
 				Temperature: 0.5, TopP: 0.25, TopK: 7, MinP: 0.125, RepeatPenalty: 1.5,
 				PresencePenalty: -1, FrequencyPenalty: 2, Seed: &seed,
@@ -58,7 +58,7 @@ func TestRead(t *testing.T) {
 		"a conversation": {
 			`{"messages":[{"role":"system","content":""},{"role":"user","content":"é"},{"role":"assistant","content":"\n"}]}`,
 			func(g *infer.Generate) {
-				g.Messages = []infer.Message{{Role: infer.System}, {Role: infer.User, Text: "é"}, {Role: infer.Assistant, Text: "\n"}}
+				g.Messages = []infer.Message{infer.TextMessage(infer.System, ""), infer.TextMessage(infer.User, "é"), infer.TextMessage(infer.Assistant, "\n")}
 			},
 		},
 		"greedy":                               {ask(`,"temperature":0,"top_k":0`), func(g *infer.Generate) { g.Sampling.Temperature, g.Sampling.TopK = 0, 0 }},
@@ -67,8 +67,8 @@ func TestRead(t *testing.T) {
 		"no stop":                              {ask(`,"stop":[]`), same},
 		"the most and the longest stops":       {ask(`,"stop":[` + list(16, strings.Repeat("é", 128)) + `]`), func(g *infer.Generate) { g.Stop = many(16, strings.Repeat("é", 128)) }},
 		"as many tokens as a number may":       {ask(`,"max_tokens":4294967295`), func(g *infer.Generate) { g.MaxTokens = 1<<32 - 1 }},
-		"the largest grammar":                  {ask(`,"grammar":"` + strings.Repeat("a", 64<<10) + `"`), func(g *infer.Generate) { g.Grammar = strings.Repeat("a", 64<<10) }},
-		"the most alternatives":                {ask(`,"grammar":"` + strings.Repeat("|", 4096) + `"`), func(g *infer.Generate) { g.Grammar = strings.Repeat("|", 4096) }},
+		"the largest grammar":                  {ask(`,"grammar":"` + strings.Repeat("a", 64<<10) + `"`), func(g *infer.Generate) { g.Format.Grammar = strings.Repeat("a", 64<<10) }},
+		"the most alternatives":                {ask(`,"grammar":"` + strings.Repeat("|", 4096) + `"`), func(g *infer.Generate) { g.Format.Grammar = strings.Repeat("|", 4096) }},
 		"a carriage return before the newline": {ask("") + "\r", same},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,8 +112,8 @@ func TestInvalid(t *testing.T) {
 		"too long a stop":             {ask(`,"id":"q","stop":["` + strings.Repeat("a", 257) + `"]`), "stop[0] has 257 bytes, it must have 1 to 256"},
 		"too large a grammar":         {ask(`,"id":"q","grammar":"` + strings.Repeat("a", 64<<10+1) + `"`), "grammar has 65537 bytes, at most 65536 are allowed"},
 		"too many alternatives":       {ask(`,"id":"q","grammar":"` + strings.Repeat("|", 4097) + `"`), "grammar has 4097 alternatives, at most 4096 are allowed"},
-		"a priority":                  {ask(`,"id":"q","priority":"background"`), "priority is not supported yet"},
-		"a client":                    {ask(`,"id":"q","client":"x"`), "client is not supported yet"},
+		"a priority that is none":     {ask(`,"id":"q","priority":"high"`), "priority must be one of: normal, background"},
+		"too long a client":           {ask(`,"id":"q","client":"` + strings.Repeat("c", 65) + `"`), "client has 65 bytes, at most 64 are allowed"},
 		"a deadline":                  {ask(`,"id":"q","deadline_ms":5`), "deadline_ms is not supported yet"},
 	} {
 		t.Run(name, func(t *testing.T) {

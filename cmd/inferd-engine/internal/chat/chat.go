@@ -93,7 +93,7 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	for i, m := range messages {
 		d := jinja.NewDict()
 		d.AsDict().Set("role", jinja.NewString(string(m.Role)))
-		d.AsDict().Set("content", jinja.NewString(t.specials.guard(m.Text, nonce)))
+		d.AsDict().Set("content", jinja.NewString(t.specials.guard(m.Text(), nonce)))
 		list[i] = d
 	}
 	var text string
@@ -126,7 +126,7 @@ func newNonce(messages []infer.Message) nonce {
 		n := nonce{draw(), draw(), draw()}
 		taken := n.inside == n.literal || n.literal == n.edge || n.edge == n.inside
 		for _, m := range messages {
-			taken = taken || n.strip(m.Text) != m.Text
+			taken = taken || n.strip(m.Text()) != m.Text()
 		}
 		if !taken {
 			return n

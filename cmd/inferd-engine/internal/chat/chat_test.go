@@ -41,7 +41,7 @@ func talk(texts ...string) []infer.Message {
 		if i%2 == 1 {
 			role = infer.Assistant
 		}
-		all = append(all, infer.Message{Role: role, Text: text})
+		all = append(all, infer.TextMessage(role, text))
 	}
 	return all
 }
@@ -70,11 +70,11 @@ func TestRender(t *testing.T) {
 			"<bos><start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n",
 		},
 		"Llama 3": {
-			llama3, append([]infer.Message{{Role: infer.System, Text: "be kind"}}, talk("hello")...),
+			llama3, append([]infer.Message{infer.TextMessage(infer.System, "be kind")}, talk("hello")...),
 			"<bos><|start_header_id|>system<|end_header_id|>\n\nbe kind<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nhello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 		},
 		"a model without a template": {
-			"", append([]infer.Message{{Role: infer.System, Text: "Be brief."}}, talk("hello", "hi", "bye")...),
+			"", append([]infer.Message{infer.TextMessage(infer.System, "Be brief.")}, talk("hello", "hi", "bye")...),
 			"Be brief.\n\nUser: hello\nAssistant: hi\nUser: bye\nAssistant:",
 		},
 	} {
@@ -105,9 +105,9 @@ func TestRefusals(t *testing.T) {
 		messages []infer.Message
 		want     string
 	}{
-		"a role it does not know": {gemma, []infer.Message{{Role: infer.System, Text: "x"}}, "System role not supported"},
+		"a role it does not know": {gemma, []infer.Message{infer.TextMessage(infer.System, "x")}, "System role not supported"},
 		"roles that do not alternate": {
-			gemma, []infer.Message{{Role: infer.User, Text: "a"}, {Role: infer.User, Text: "b"}}, "must alternate",
+			gemma, []infer.Message{infer.TextMessage(infer.User, "a"), infer.TextMessage(infer.User, "b")}, "must alternate",
 		},
 		"an index outside":  {`{{ messages[7]['content'] }}`, talk("x"), ""},
 		"a division by nil": {`{{ 1 / 0 }}`, talk("x"), ""},

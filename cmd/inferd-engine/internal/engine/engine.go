@@ -33,7 +33,7 @@ var _ infer.Handler = (*Engine)(nil)
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
-		return infer.Errorf(infer.Internal, "this engine does not know a %T", req.Task)
+		return infer.Errorf(infer.Unsupported, "this model only generates")
 	}
 	if least := e.leastTokens(gen.Messages); least > e.Loop.Limits.Context {
 		return infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Limits.Context)
@@ -46,7 +46,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if room < 1 {
 		return infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Limits.Context)
 	}
-	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: gen.Grammar})
+	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: gen.Format.Grammar})
 	if err != nil {
 		return infer.Errorf(infer.Invalid, "%w", err)
 	}
@@ -83,7 +83,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if lost != nil {
 		return lost
 	}
-	return emit(&infer.Done{Reason: reason(result.End), In: len(prompt), Out: result.Out, By: Kind})
+	return emit(&infer.Done{Reason: reason(result.End), In: len(prompt), Out: result.Out, By: Kind, Model: e.Model.Name()})
 }
 
 func reason(end batch.End) infer.Reason {
@@ -105,7 +105,7 @@ func (e *Engine) leastTokens(messages []infer.Message) int {
 	}
 	bytes := 0
 	for _, m := range messages {
-		bytes += len(m.Text)
+		bytes += len(m.Text())
 	}
 	return bytes / e.LongestToken
 }

@@ -13,6 +13,28 @@ type ContextOptions struct {
 	NBatch  int // tokens that one Decode may have
 	NSeq    int // sequences at once
 	Threads int // that compute, the calling one included
+	// Encodes is for a context that makes vectors or scores, not text: a batch is then
+	// read in one piece.
+	Encodes bool
+	Pooling Pooling // of a context that encodes
+}
+
+// Pooling is how the vectors of tokens become one. The set is closed.
+type Pooling string
+
+// Poolings.
+const (
+	OwnPooling Pooling = "" // the model says
+	Mean       Pooling = "mean"
+	First      Pooling = "cls"
+	Last       Pooling = "last"
+	Rank       Pooling = "rank" // into a score
+	NoPooling  Pooling = "none"
+)
+
+var poolings = map[Pooling]yzma.PoolingType{
+	OwnPooling: yzma.PoolingTypeUnspecified, Mean: yzma.PoolingTypeMean, First: yzma.PoolingTypeCLS, Last: yzma.PoolingTypeLast,
+	Rank: yzma.PoolingTypeRank, NoPooling: yzma.PoolingTypeNone,
 }
 
 // A Context is a model's cache and the batch that is decoded next. All its methods must be
@@ -52,6 +74,15 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	params.NThreads = int32(opt.Threads)
 	params.NThreadsBatch = int32(opt.Threads)
 	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
+	if opt.Encodes {
+		pooling, ok := poolings[opt.Pooling]
+		if !ok {
+			return nil, fmt.Errorf("pooling %q is not known", opt.Pooling)
+		}
+		params.Embeddings = 1
+		params.PoolingType = pooling
+		params.NUbatch = params.NBatch // attention goes both ways: all of a text at once
+	}
 	params.KVUnified = 1 // one cache for all: a sequence takes what it needs
 	params.NoPerf = 1
 	messages.forget()
@@ -89,7 +120,7 @@ func (c *Context) warmUp(m *Model) error {
 	if err := c.Decode(); err != nil {
 		return err
 	}
-	return c.ClearSeq(0)
+	return c.ClearAll()
 }
 
 // Close gives the context's memory back. It may be called on one that is half made.
@@ -163,8 +194,40 @@ func (c *Context) Decode() error {
 // NCtx is how many tokens the cache holds: what was asked for, or some more.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
 
-// ClearAll drops all sequences from the cache.
-func (c *Context) ClearAll() error { return yzma.MemoryClear(c.memory, false) }
+// ClearAll drops all sequences from the cache, if the model has one.
+func (c *Context) ClearAll() error {
+	if c.memory == 0 {
+		return nil
+	}
+	return yzma.MemoryClear(c.memory, false)
+}
+
+// Pools reports how the vectors of a context that encodes are pooled.
+func (c *Context) Pools() Pooling {
+	actual := yzma.GetPoolingType(c.handle)
+	for name, kind := range poolings {
+		if kind == actual {
+			return name
+		}
+	}
+	return NoPooling
+}
+
+// AppendVector appends the first n numbers that a sequence of the batch decoded last has
+// come to: n values of its vector, or the one of its score.
+func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
+	if !c.opt.Encodes || seq < 0 || seq >= c.opt.NSeq {
+		return nil, fmt.Errorf("the vector of sequence %d of %d", seq, c.opt.NSeq)
+	}
+	v, err := yzma.GetEmbeddingsSeq(c.handle, yzma.SeqId(seq), int32(n))
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, fmt.Errorf("sequence %d has no vector", seq)
+	}
+	return append(dst, v...), nil
+}
 
 // ClearSeq drops a sequence from the cache.
 func (c *Context) ClearSeq(seq int) error {

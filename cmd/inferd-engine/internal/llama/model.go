@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"os"
+	"path/filepath"
+	"strings"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
@@ -21,6 +23,7 @@ type Model struct {
 	handle  yzma.Model
 	vocab   yzma.Vocab
 	size    int // tokens in the vocabulary
+	stem    string
 	symbols symbols
 }
 
@@ -47,6 +50,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, messages.drain(err.Error())
 	}
 	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle)}
+	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
 		m.Close()
@@ -62,12 +66,12 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 // Close gives the model's memory back. Its contexts and samplers must be closed before.
 func (m *Model) Close() { _ = yzma.ModelFree(m.handle) }
 
-// Name is what the model calls itself, or what llama.cpp calls its kind.
+// Name is what the model calls itself, or else its file's name without extension.
 func (m *Model) Name() string {
 	if name, ok := m.Metadata("general.name"); ok && name != "" {
 		return name
 	}
-	return yzma.ModelDesc(m.handle)
+	return m.stem
 }
 
 // Metadata returns a value of the GGUF file as text, and whether the key is there. Arrays
@@ -145,8 +149,53 @@ func (m *Model) Spellings() (specials []string, longest int) {
 // Tokenize cuts text into tokens. With special, spellings of control tokens become those;
 // without, they are text like any other. BOS is never added.
 func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
-	return m.tokenize(text, special)
+	return m.tokenize(text, special, false)
 }
+
+// TokenizeWhole cuts a whole text into tokens, between those with which the model wants a
+// text to begin and to end. No spelling in it is a control token.
+func (m *Model) TokenizeWhole(text string) ([]Token, error) { return m.tokenize(text, false, true) }
+
+// TokenizePair cuts a query and a document into one sequence, as models that rank were
+// taught: each ends with what a text ends with.
+func (m *Model) TokenizePair(query, document string) ([]Token, error) {
+	var tokens []Token
+	add := func(tok yzma.Token, wanted bool) {
+		if wanted && m.knows(Token(tok)) {
+			tokens = append(tokens, Token(tok))
+		}
+	}
+	addEOS, addSEP := yzma.VocabGetAddEOS(m.vocab), yzma.VocabGetAddSEP(m.vocab)
+	eos := yzma.VocabEOS(m.vocab)
+	if !m.knows(Token(eos)) {
+		eos = yzma.VocabSEP(m.vocab)
+	}
+	add(yzma.VocabBOS(m.vocab), m.AddBOS())
+	for i, text := range []string{query, document} {
+		cut, err := m.tokenize(text, false, false)
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, cut...)
+		add(eos, addEOS)
+		// Those that have both mark the border twice, and the end once.
+		add(yzma.VocabSEP(m.vocab), addSEP && (i == 0 || !addEOS))
+	}
+	return tokens, nil
+}
+
+// Width is how many numbers a vector of the model has.
+func (m *Model) Width() int { return int(yzma.ModelNEmbdOut(m.handle)) }
+
+// Ranks reports whether the model was made to score pairs of texts.
+func (m *Model) Ranks() bool {
+	architecture, _ := m.Metadata("general.architecture")
+	pooling, _ := m.Metadata(architecture + ".pooling_type")
+	return pooling == rankPooling
+}
+
+// rankPooling is the value of pooling_type in files of models that rank.
+const rankPooling = "4"
 
 // AppendPiece appends the bytes that a token stands for: any bytes, not always whole
 // characters. Control tokens stand for none. dst grows only where it has no room.

@@ -81,22 +81,25 @@ func (m *Model) piece(tok Token, buf []byte) int {
 }
 
 // tokenize is llama_tokenize.
-func (m *Model) tokenize(text string, special bool) ([]Token, error) {
+func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 	if text == "" {
 		return nil, nil
 	}
 	if len(text) > math.MaxInt32/2 {
 		return nil, fmt.Errorf("a text of %d bytes", len(text))
 	}
-	var flag uintptr
+	var parse, add uintptr
 	if special {
-		flag = 1
+		parse = 1
+	}
+	if whole {
+		add = 1
 	}
 	tokens := make([]Token, len(text)/2+16)
 	for {
 		n := int32(call(m.symbols.tokenize, uintptr(m.vocab),
 			uintptr(unsafe.Pointer(unsafe.StringData(text))), uintptr(len(text)),
-			uintptr(unsafe.Pointer(unsafe.SliceData(tokens))), uintptr(len(tokens)), 0, flag))
+			uintptr(unsafe.Pointer(unsafe.SliceData(tokens))), uintptr(len(tokens)), add, parse))
 		switch {
 		case n >= 0:
 			return tokens[:n], nil

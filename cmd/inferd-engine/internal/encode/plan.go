@@ -1,0 +1,30 @@
+package encode
+
+// Limits is what one batch has room for.
+type Limits struct {
+	Tokens    int // over all sequences
+	Sequences int
+}
+
+// plan decides what goes into the next batch: how many of the sequences that each job
+// still has, given their lengths. Jobs take turns, beginning with job first, one sequence
+// at a time, so that a large job does not hold up a small one; within a job order is kept.
+// Every sequence is at most l.Tokens long.
+func plan(l Limits, jobs [][]int, first int) []int {
+	take := make([]int, len(jobs))
+	tokens, count := l.Tokens, l.Sequences
+	for moved := true; moved; {
+		moved = false
+		for n := range jobs {
+			i := (first + n) % len(jobs)
+			if take[i] == len(jobs[i]) || count == 0 || jobs[i][take[i]] > tokens {
+				continue
+			}
+			tokens -= jobs[i][take[i]]
+			count--
+			take[i]++
+			moved = true
+		}
+	}
+	return take
+}

@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// An Encoder is a Handler over one loaded model that reads: it embeds, or it reranks.
+type Encoder struct {
+	Model *llama.Model
+	Loop  *encode.Loop
+	Ranks bool // it reranks, and does not embed
+	// LongestToken is how many bytes a token can stand for; 0 is not known.
+	LongestToken int
+}
+
+var _ infer.Handler = (*Encoder)(nil)
+
+// Handle answers req. A request that the model cannot take is [infer.Invalid] and says
+// why; one for another kind of model is [infer.Unsupported].
+func (e *Encoder) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	switch t := req.Task.(type) {
+	case *infer.Embed:
+		if e.Ranks {
+			return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
+		}
+		return e.embed(ctx, t, emit)
+	case *infer.Rerank:
+		if !e.Ranks {
+			return infer.Errorf(infer.Unsupported, "rerank not supported by this backend")
+		}
+		return e.rerank(ctx, t, emit)
+	case *infer.Generate:
+		return infer.Errorf(infer.Unsupported, "generation not supported by this backend")
+	}
+	return infer.Errorf(infer.Internal, "this engine does not know a %T", req.Task)
+}
+
+func (e *Encoder) embed(ctx context.Context, t *infer.Embed, emit infer.Sink) error {
+	width := e.Loop.Width
+	if t.Dimensions > width {
+		return infer.Errorf(infer.Invalid, "dimensions %d exceeds model n_embd %d", t.Dimensions, width)
+	}
+	if t.Dimensions > 0 {
+		width = t.Dimensions
+	}
+	architecture, _ := e.Model.Metadata("general.architecture")
+	before := prefix(architecture, e.Model.Name(), t.Purpose)
+	vectors, count, err := e.encode(ctx, "input", len(t.Inputs), func(i int) (int, func() ([]encode.Token, error)) {
+		text := before + t.Inputs[i]
+		return len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) }
+	})
+	if err != nil {
+		return err
+	}
+	for i, v := range vectors {
+		if !normalize(v[:width]) {
+			return infer.Errorf(infer.Internal, "the vector of input[%d] is not a number", i)
+		}
+		vectors[i] = v[:width]
+	}
+	if err := emit(&infer.Vectors{Values: vectors}); err != nil {
+		return err
+	}
+	return e.done(count, emit)
+}
+
+func (e *Encoder) rerank(ctx context.Context, t *infer.Rerank, emit infer.Sink) error {
+	results, count, err := e.encode(ctx, "documents", len(t.Documents), func(i int) (int, func() ([]encode.Token, error)) {
+		return len(t.Query) + len(t.Documents[i]), func() ([]encode.Token, error) {
+			return e.Model.TokenizePair(t.Query, t.Documents[i])
+		}
+	})
+	if err != nil {
+		return err
+	}
+	scores := make([]float64, len(results))
+	for i, r := range results {
+		scores[i] = float64(r[0])
+		if math.IsNaN(scores[i]) || math.IsInf(scores[i], 0) {
+			return infer.Errorf(infer.Internal, "the score of documents[%d] is not a number", i)
+		}
+	}
+	if err := emit(&infer.Scores{Values: scores}); err != nil {
+		return err
+	}
+	return e.done(count, emit)
+}
+
+func (e *Encoder) done(count int, emit infer.Sink) error {
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, By: Kind, Model: e.Model.Name()})
+}
+
+// encode cuts n texts into tokens and computes their numbers. text tells of the i-th how
+// many bytes it has, and how it is cut. It also returns how many tokens there were.
+func (e *Encoder) encode(ctx context.Context, name string, n int, text func(i int) (int, func() ([]encode.Token, error))) ([][]float32, int, error) {
+	most := e.Loop.Limits.Tokens
+	inputs := make([][]encode.Token, n)
+	total := 0
+	for i := range n {
+		if ctx.Err() != nil {
+			return nil, 0, context.Cause(ctx)
+		}
+		bytes, cut := text(i)
+		// Counting takes a second per 100 KB of the worst text: what cannot fit is not looked at.
+		if e.LongestToken > 0 && bytes/e.LongestToken > most {
+			return nil, 0, infer.Errorf(infer.Invalid, "%s[%d] exceeds embed context: more than %d tokens > n_ubatch %d", name, i, bytes/e.LongestToken, most)
+		}
+		tokens, err := cut()
+		switch {
+		case err != nil:
+			return nil, 0, infer.Errorf(infer.Internal, "tokenize: %w", err)
+		case len(tokens) == 0:
+			return nil, 0, infer.Errorf(infer.Invalid, "%s[%d] produced zero tokens", name, i)
+		case len(tokens) > most:
+			return nil, 0, infer.Errorf(infer.Invalid, "%s[%d] exceeds embed context: %d tokens > n_ubatch %d", name, i, len(tokens), most)
+		}
+		inputs[i] = tokens
+		total += len(tokens)
+	}
+	results, err := e.Loop.Do(ctx, inputs)
+	return results, total, err
+}
+
+// normalize gives v the length 1; a vector of zeros stays as it is. It reports false if
+// there is something else in v than numbers.
+func normalize(v []float32) bool {
+	sum := 0.0
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	if math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return false
+	}
+	if sum > 0 {
+		scale := 1 / math.Sqrt(sum)
+		for i, x := range v {
+			v[i] = float32(float64(x) * scale)
+		}
+	}
+	return true
+}
+
+// prefixes are what models were taught to find before a text, by what its vector is for.
+// The sources are their model cards.
+var prefixes = []struct {
+	architecture, name string // the model has this architecture, or this in its name, in lower case
+	texts              map[infer.Purpose]string
+}{
+	{"gemma-embedding", "embeddinggemma", map[infer.Purpose]string{
+		infer.RetrievalQuery:     "task: search result | query: ",
+		infer.RetrievalDocument:  "title: none | text: ",
+		infer.Similarity:         "task: sentence similarity | query: ",
+		infer.Classification:     "task: classification | query: ",
+		infer.Clustering:         "task: clustering | query: ",
+		infer.QuestionAnswering:  "task: question answering | query: ",
+		infer.FactVerification:   "task: fact checking | query: ",
+		infer.CodeRetrievalQuery: "task: code retrieval | query: ",
+	}},
+	{"nomic-bert", "nomic-embed", map[infer.Purpose]string{
+		infer.RetrievalQuery:    "search_query: ",
+		infer.RetrievalDocument: "search_document: ",
+		infer.Classification:    "classification: ",
+		infer.Clustering:        "clustering: ",
+		infer.QuestionAnswering: "search_query: ",
+		infer.FactVerification:  "search_query: ",
+	}},
+	{"", "e5-", map[infer.Purpose]string{
+		infer.RetrievalQuery:    "query: ",
+		infer.RetrievalDocument: "passage: ",
+		infer.Similarity:        "query: ",
+		infer.Classification:    "query: ",
+		infer.Clustering:        "query: ",
+		infer.QuestionAnswering: "query: ",
+		infer.FactVerification:  "query: ",
+	}},
+}
+
+// prefix returns what to put before a text; nothing for a model that knows of none.
+func prefix(architecture, name string, p infer.Purpose) string {
+	name = strings.ToLower(name)
+	for _, m := range prefixes {
+		if m.architecture != "" && architecture == m.architecture || strings.Contains(name, m.name) {
+			return m.texts[p]
+		}
+	}
+	return ""
+}

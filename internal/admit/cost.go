@@ -1,0 +1,49 @@
+package admit
+
+import "github.com/inferd-go/inferd/internal/infer"
+
+// What a request is taken for before anybody has counted.
+const (
+	bytesPerToken   = 4
+	mediaTokens     = 256 // of an attachment
+	mostToBeWritten = 512 // of an answer: most end long before what they may have
+)
+
+// cost is how many tokens a request will probably need, at least 1.
+func cost(t infer.Task) int {
+	bytes, more := 0, 0
+	switch t := t.(type) {
+	case *infer.Generate:
+		for _, m := range t.Messages {
+			bytes += textBytes(m.Content)
+		}
+		for _, tool := range t.Tools {
+			bytes += len(tool.Description) + len(tool.Schema)
+		}
+		more = len(t.Attachments)*mediaTokens + min(t.MaxTokens, mostToBeWritten)
+	case *infer.Embed:
+		for _, text := range t.Inputs {
+			bytes += len(text)
+		}
+	case *infer.Rerank:
+		for _, text := range t.Documents {
+			bytes += len(t.Query) + len(text)
+		}
+	}
+	return 1 + bytes/bytesPerToken + more
+}
+
+func textBytes(parts []infer.Part) (n int) {
+	for _, part := range parts {
+		switch part := part.(type) {
+		case *infer.TextPart:
+			n += len(part.Text)
+		case *infer.CallPart:
+			n += len(part.Input)
+		case *infer.ResultPart:
+			n += textBytes(part.Content)
+		case *infer.MediaPart: // counted as an attachment
+		}
+	}
+	return n
+}

@@ -1,0 +1,104 @@
+package admit
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// maxIdle is how many callers are remembered that neither run nor wait.
+const maxIdle = 1024
+
+// Stats says who is at the gate, and what has gone through.
+type Stats struct {
+	Running, Waiting int      // requests
+	Callers          []Caller // by user and program
+	Places           []Usage  // by name; those that were ever chosen
+}
+
+// Counts are what requests have come to.
+type Counts struct {
+	Running, Waiting int
+	Requests         int64 // that have ended
+	In, Out          int64 // tokens of those
+}
+
+// A Caller is a program of a user.
+type Caller struct {
+	User, Program string
+	Exe           string // path of its executable, when it was last here
+	Counts
+	Refused int64 // requests, because the queue was full
+
+	last uint64 // number of its last request
+}
+
+// A Usage is what has gone to a place.
+type Usage struct {
+	Name string
+	Counts
+}
+
+// Stats returns a copy.
+func (g *Gate) Stats() Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := Stats{Running: g.running, Waiting: g.waiting.Len()}
+	for _, c := range g.callers {
+		s.Callers = append(s.Callers, *c)
+	}
+	for _, p := range g.places {
+		s.Places = append(s.Places, *p)
+	}
+	slices.SortFunc(s.Callers, func(a, b Caller) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Program, b.Program))
+	})
+	slices.SortFunc(s.Places, func(a, b Usage) int { return cmp.Compare(a.Name, b.Name) })
+	return s
+}
+
+func (g *Gate) placeLocked(name string) *Usage {
+	p := g.places[name]
+	if p == nil {
+		if g.places == nil {
+			g.places = make(map[string]*Usage)
+		}
+		p = &Usage{Name: name}
+		g.places[name] = p
+	}
+	return p
+}
+
+// callerLocked returns the account of who asks.
+func (g *Gate) callerLocked(req *infer.Request) *Caller {
+	key := req.Peer.Caller()
+	c := g.callers[key]
+	if c == nil {
+		if g.callers == nil {
+			g.callers = make(map[infer.Caller]*Caller)
+		}
+		if len(g.callers) >= maxIdle {
+			g.forgetLocked()
+		}
+		c = &Caller{User: key.User, Program: key.Program}
+		g.callers[key] = c
+	}
+	c.Exe = req.Peer.Exe
+	g.seen++
+	c.last = g.seen
+	return c
+}
+
+// forgetLocked drops the caller who was here longest ago and is not here now.
+func (g *Gate) forgetLocked() {
+	var oldest *Caller
+	for _, c := range g.callers {
+		if c.Running == 0 && c.Waiting == 0 && (oldest == nil || c.last < oldest.last) {
+			oldest = c
+		}
+	}
+	if oldest != nil {
+		delete(g.callers, infer.Caller{User: oldest.User, Program: oldest.Program})
+	}
+}

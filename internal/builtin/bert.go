@@ -1,0 +1,239 @@
+package builtin
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/inferd-go/inferd/internal/gguf"
+)
+
+// The models that read have a vocabulary of their own: pairs of letters, single letters
+// and digits, and what else ASCII prints, each at the start of a word and inside one. What
+// is not ASCII, once accents have been taken off, is [UNK].
+const (
+	unknownPiece = iota
+	classPiece   // [CLS], where a text begins
+	separatorPiece
+	paddingPiece
+	firstPiece // of those that stand for text
+)
+
+// Values of bert.pooling_type.
+const (
+	pooledMean uint32 = 1
+	pooledRank uint32 = 4
+)
+
+const (
+	readLength = 512 // tokens of context
+	readWidth  = 64  // length of a vector
+)
+
+// pieces returns the vocabulary. U+2581 marks the start of a word.
+func pieces() []string {
+	all := []string{"[UNK]", "[CLS]", "[SEP]", "[PAD]"}
+	for _, start := range []string{"\u2581", ""} {
+		for b := byte('!'); b <= '~'; b++ {
+			if b < 'A' || b > 'Z' { // text is put into lower case
+				all = append(all, start+string(rune(b)))
+			}
+		}
+		for a := 'a'; a <= 'z'; a++ {
+			for b := 'a'; b <= 'z'; b++ {
+				all = append(all, start+string(a)+string(b))
+			}
+		}
+	}
+	return all
+}
+
+// embed makes of a text the sum of random vectors, one for each piece of its words. Texts
+// that share words lie near each other, and strangers at right angles.
+func embed(name string) *gguf.File {
+	f := reader(name, pooledMean, 1)
+	r := rand.NewPCG(5, 6)
+	f.F32("token_embd.weight", func(row int, values []float32) {
+		if isText(row) { // the others add nothing
+			signs(r, values)
+		}
+	}, readWidth, uint64(len(pieces())))
+	addReading(f)
+	addLayer(f, 0, readerLayer{})
+	return f
+}
+
+// Dimensions of rerank that no piece of text has.
+const (
+	markClass    = readWidth - 4 // of [CLS] alone; at last, of how few pieces come twice
+	markSpecial  = readWidth - 3 // of [CLS] and [SEP]
+	balance      = readWidth - 2 // what their mean is brought to nought with
+	alone        = readWidth - 1 // how much a piece looks at [CLS], for want of its like
+	textual      = readWidth - 4 // dimensions that pieces have
+	bertEpsilon  = 1e-12
+	spike        = 4 // of [CLS] and [SEP] in their marks
+	likeStrength = 1.25
+	markStrength = 20
+)
+
+// rerank scores a document by how many of the pieces of query and document come more than
+// once in both together.
+//
+// In its first layer every piece looks at pieces that are like it, itself included, and
+// just as much at [CLS]: at a half if it is alone, at a third if there is another one. So
+// much of the mark of [CLS] it takes over. In its second layer [CLS] takes the mean of
+// that over all pieces, and the head turns it round.
+func rerank(name string) *gguf.File {
+	f := reader(name, pooledRank, 2)
+	r := rand.NewPCG(7, 8)
+	f.F32("token_embd.weight", func(row int, values []float32) {
+		switch {
+		case isText(row):
+			signs(r, values[:textual])
+		case row == classPiece:
+			values[markClass], values[markSpecial], values[balance] = spike, spike, -2*spike
+		case row == separatorPiece:
+			values[markSpecial], values[balance] = spike, -spike
+		}
+	}, readWidth, uint64(len(pieces())))
+	addReading(f)
+
+	same := func(row int, values []float32) { values[row] = 1 }
+	addLayer(f, 0, readerLayer{
+		query: func(row int, values []float32) {
+			if row < textual {
+				values[row] = likeStrength
+			}
+		},
+		queryBias: func(values []float32) { values[markClass] = markStrength },
+		key: func(row int, values []float32) {
+			if row <= markClass {
+				values[row] = 1
+			}
+		},
+		value: func(row int, values []float32) {
+			if row == alone {
+				values[markClass] = 1
+			}
+		},
+		output: same,
+	})
+	addLayer(f, 1, readerLayer{
+		queryBias: func(values []float32) { values[markSpecial] = -markStrength },
+		key: func(row int, values []float32) {
+			if row == markSpecial {
+				values[row] = 1
+			}
+		},
+		value: func(row int, values []float32) {
+			if row == markClass {
+				values[alone] = 1
+			}
+		},
+		output: same,
+	})
+	f.F32("cls.weight", func(row int, values []float32) {
+		if row == 0 {
+			values[markClass] = -8
+		}
+	}, readWidth, readWidth)
+	f.F32("cls.bias", func(_ int, values []float32) { values[0] = 26 }, readWidth) // half way
+	f.F32("cls.output.weight", func(_ int, values []float32) { values[0] = 8 }, readWidth, 1)
+	f.F32("cls.output.bias", nothing, 1)
+	return f
+}
+
+func nothing(int, []float32) {}
+
+// isText reports whether a piece stands for text.
+func isText(piece int) bool { return piece == unknownPiece || piece >= firstPiece }
+
+// signs fills values with as many 1 as -1, in random order.
+func signs(r *rand.PCG, values []float32) {
+	for i := range values {
+		values[i] = float32(i%2*2 - 1)
+	}
+	rand.New(r).Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
+}
+
+// reader begins a BERT.
+func reader(name string, pooling uint32, layers uint32) *gguf.File {
+	f := new(gguf.File)
+	f.String("general.architecture", "bert")
+	f.String("general.name", "builtin-"+name)
+	f.Uint32("general.file_type", allF32)
+	f.Uint32("bert.context_length", readLength)
+	f.Uint32("bert.embedding_length", readWidth)
+	f.Uint32("bert.block_count", layers)
+	f.Uint32("bert.feed_forward_length", readWidth)
+	f.Uint32("bert.attention.head_count", 1)
+	f.Float32("bert.attention.layer_norm_epsilon", bertEpsilon)
+	f.Bool("bert.attention.causal", false)
+	f.Uint32("bert.pooling_type", pooling)
+
+	words := pieces()
+	kinds := make([]int32, len(words))
+	for i := range kinds {
+		kinds[i] = normalToken
+		if i < firstPiece {
+			kinds[i] = controlToken
+		}
+	}
+	f.String("tokenizer.ggml.model", "bert")
+	f.String("tokenizer.ggml.pre", "jina-v2-en") // the usual cut into words
+	f.Strings("tokenizer.ggml.tokens", words)
+	f.Int32s("tokenizer.ggml.token_type", kinds)
+	f.Uint32("tokenizer.ggml.token_type_count", 1)
+	f.Uint32("tokenizer.ggml.unknown_token_id", unknownPiece)
+	f.Uint32("tokenizer.ggml.cls_token_id", classPiece)
+	f.Uint32("tokenizer.ggml.bos_token_id", classPiece)
+	f.Uint32("tokenizer.ggml.seperator_token_id", separatorPiece) // so it is spelt
+	f.Uint32("tokenizer.ggml.eos_token_id", separatorPiece)
+	f.Uint32("tokenizer.ggml.padding_token_id", paddingPiece)
+	return f
+}
+
+// addReading adds what stands between the pieces and the first layer.
+func addReading(f *gguf.File) {
+	f.F32("token_types.weight", nothing, readWidth, 1)
+	f.F32("position_embd.weight", nothing, readWidth, readLength)
+	addNorm(f, "token_embd_norm")
+}
+
+func addNorm(f *gguf.File, name string) {
+	f.F32(name+".weight", func(_ int, values []float32) {
+		for i := range values {
+			values[i] = 1
+		}
+	}, readWidth)
+	f.F32(name+".bias", nothing, readWidth)
+}
+
+// A readerLayer is the attention of a layer of a BERT: rows of matrices, nil for one that is
+// nought. Its feed-forward network writes nothing.
+type readerLayer struct {
+	query, key, value, output func(row int, values []float32)
+	queryBias                 func(values []float32)
+}
+
+func addLayer(f *gguf.File, n int, l readerLayer) {
+	block := fmt.Sprintf("blk.%d.", n)
+	matrix := func(name string, fill func(int, []float32)) {
+		if fill == nil {
+			fill = nothing
+		}
+		f.F32(block+name+".weight", fill, readWidth, readWidth)
+	}
+	matrix("attn_q", l.query)
+	matrix("attn_k", l.key)
+	matrix("attn_v", l.value)
+	if l.queryBias != nil {
+		f.F32(block+"attn_q.bias", func(_ int, values []float32) { l.queryBias(values) }, readWidth)
+		f.F32(block+"attn_k.bias", nothing, readWidth)
+		f.F32(block+"attn_v.bias", nothing, readWidth)
+	}
+	matrix("attn_output", l.output)
+	addNorm(f, block+"attn_output_norm")
+	matrix("ffn_up", nil)
+	matrix("ffn_down", nil)
+	addNorm(f, block+"layer_output_norm")
+}

@@ -1,0 +1,171 @@
+// Package corpus reads and plays transcripts: what a client sends to a daemon, and what it
+// must get. They lie in spec/corpus, whose README has the format; they are meant for any
+// implementation. The package knows how messages are cut, not what they mean, and no daemon:
+// somebody else connects.
+package corpus
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// prefixedLeaf is the socket whose messages are length-prefixed.
+const prefixedLeaf = "inferd.sock"
+
+// DefaultConfig is the config of a transcript that names none.
+const DefaultConfig = `{"backends":[{"kind":"mock","name":"mock"}]}`
+
+// A Transcript is one file.
+type Transcript struct {
+	Name   string // path below the folder, without extension
+	About  string // what it is about
+	Config string // of the daemon: the content of its config file
+	talks  []talk
+}
+
+// A talk is what happens on one connection.
+type talk struct {
+	leaf  string // name of the socket
+	lines []line
+}
+
+// A line is something to do, or something to expect.
+type line struct {
+	number   int // in the file
+	op, text string
+}
+
+var header = regexp.MustCompile(`^-- (\S+) --$`)
+
+// Parse reads a transcript. Its errors name the file and the line.
+func Parse(name string, data []byte) (*Transcript, error) {
+	t := &Transcript{Name: strings.TrimSuffix(name, path.Ext(name)), Config: DefaultConfig}
+	var (
+		about, config strings.Builder
+		section       string
+		n             int
+	)
+	for raw := range strings.Lines(string(data)) {
+		n++
+		raw = strings.TrimSuffix(raw, "\n")
+		if m := header.FindStringSubmatch(raw); m != nil {
+			if section = m[1]; section != "config" {
+				t.talks = append(t.talks, talk{leaf: section})
+			}
+			continue
+		}
+		switch section {
+		case "":
+			about.WriteString(raw + "\n")
+		case "config":
+			config.WriteString(raw + "\n")
+		default:
+			l, err := parseLine(raw)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+			}
+			if l.number = n; l.op != "#" {
+				last := &t.talks[len(t.talks)-1]
+				last.lines = append(last.lines, l)
+			}
+		}
+	}
+	if len(t.talks) == 0 {
+		return nil, fmt.Errorf("%s: nothing is said", name)
+	}
+	t.About = strings.TrimSpace(about.String())
+	if config.Len() > 0 {
+		t.Config = config.String()
+	}
+	return t, nil
+}
+
+// ops are what a line may begin with.
+var ops = map[string]bool{
+	"#": true, ">": true, ">>": true, "x": true, "blob": true, "blob-zeros": true, "half-close": true, "<": true, "EOF": true,
+}
+
+func parseLine(raw string) (line, error) {
+	op, text, _ := strings.Cut(raw, " ")
+	if op == "" && text == "" {
+		return line{op: "#"}, nil // a blank line
+	}
+	if !ops[op] {
+		return line{}, fmt.Errorf("what is %q?", raw)
+	}
+	return line{op: op, text: text}, nil
+}
+
+// Load reads all transcripts of a folder and those below it.
+func Load(dir fs.FS) ([]*Transcript, error) {
+	var all []*Transcript
+	err := fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || path.Ext(name) != ".txtar" {
+			return err
+		}
+		data, err := fs.ReadFile(dir, name)
+		if err != nil {
+			return err
+		}
+		t, err := Parse(name, data)
+		if err != nil {
+			return err
+		}
+		all = append(all, t)
+		return nil
+	})
+	if err == nil && len(all) == 0 {
+		err = errors.New("no transcripts")
+	}
+	return all, err
+}
+
+// Leaves are the sockets that the transcript needs.
+func (t *Transcript) Leaves() []string {
+	var all []string
+	for _, k := range t.talks {
+		all = append(all, k.leaf)
+	}
+	return all
+}
+
+// Play plays the transcript, one connection after the other. dial connects to a socket of
+// a daemon with the transcript's config; it should give a connection that can be
+// half-closed. What goes out between two expectations is written in pieces of at most step
+// bytes. An error says what was not as it should be, and where.
+func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) error {
+	for _, k := range t.talks {
+		nc, err := dial(k.leaf)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", t.Name, k.leaf, err)
+		}
+		err = k.play(nc, step)
+		_ = nc.Close()
+		if err != nil {
+			return fmt.Errorf("%s:%w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+// errHalf is for connections that cannot be half-closed.
+var errHalf = errors.New("this connection cannot be half-closed")
+
+func closeWrite(nc net.Conn) error {
+	half, ok := nc.(interface{ CloseWrite() error })
+	if !ok {
+		return errHalf
+	}
+	return half.CloseWrite()
+}
+
+// matches reports whether got is pattern, in which … stands for anything.
+func matches(pattern, got string) bool {
+	quoted := strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", ".*")
+	return regexp.MustCompile(`\A(?s:` + quoted + `)\z`).MatchString(got)
+}

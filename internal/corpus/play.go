@@ -1,0 +1,115 @@
+package corpus
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+)
+
+// patience is how long a message may take to come. It is no measurement.
+const patience = 20 * time.Second
+
+// play plays one connection.
+func (k *talk) play(nc net.Conn, step int) error {
+	framing := frame.Lines
+	if k.leaf == prefixedLeaf {
+		framing = frame.Prefixed
+	}
+	s := &sender{nc: nc, step: step}
+	r := framing.NewReader(nc, frame.Limit)
+	for _, l := range k.lines {
+		if err := k.step(l, s, r, nc); err != nil {
+			return fmt.Errorf("%d: %w", l.number, err)
+		}
+	}
+	return nil
+}
+
+// step does what a line says, or sees whether it is so.
+func (k *talk) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
+	switch l.op {
+	case ">":
+		if k.leaf == prefixedLeaf {
+			s.unsent = append(frame.AppendHead(s.unsent, frame.JSON, len(l.text)), l.text...)
+		} else {
+			s.unsent = append(append(s.unsent, l.text...), '\n')
+		}
+	case ">>":
+		s.unsent = append(s.unsent, l.text...)
+	case "blob":
+		s.unsent = append(frame.AppendHead(s.unsent, frame.Blob, len(l.text)), l.text...)
+	case "blob-zeros":
+		n, err := strconv.ParseUint(l.text, 10, 27)
+		if err != nil {
+			return err
+		}
+		s.unsent = append(frame.AppendHead(s.unsent, frame.Blob, int(n)), make([]byte, n)...)
+	case "x":
+		raw, err := hex.DecodeString(l.text)
+		if err != nil {
+			return err
+		}
+		s.unsent = append(s.unsent, raw...)
+	case "half-close":
+		s.flush()
+		return closeWrite(nc)
+	case "<":
+		return k.expect(l.text, s, r, nc)
+	case "EOF":
+		s.flush()
+		if err := nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		if kind, got, err := r.ReadFrame(); err == nil {
+			return fmt.Errorf("got a message of kind %d, %s, want the end", kind, got)
+		} else if err != io.EOF { //nolint:errorlint // a clean end, and nothing around it
+			return fmt.Errorf("got %w, want a clean end", err)
+		}
+	}
+	return nil
+}
+
+func (k *talk) expect(want string, s *sender, r frame.Reader, nc net.Conn) error {
+	s.flush()
+	if err := nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	kind, got, err := r.ReadFrame()
+	switch {
+	case err != nil && s.err != nil:
+		return fmt.Errorf("got %w (after %w), want %s", err, s.err, want)
+	case err != nil:
+		return fmt.Errorf("got %w, want %s", err, want)
+	case kind != frame.JSON:
+		return fmt.Errorf("got a blob, want %s", want)
+	case !matches(want, string(got)):
+		return fmt.Errorf("\n got %s\nwant %s", got, want)
+	}
+	return nil
+}
+
+// A sender gathers what is to be sent. A daemon may answer and hang up before it has read
+// all of it; so an error counts only if the answer is not as it should be.
+type sender struct {
+	nc     net.Conn
+	step   int
+	unsent []byte
+	err    error
+}
+
+func (s *sender) flush() {
+	for len(s.unsent) > 0 && s.err == nil {
+		if s.err = s.nc.SetWriteDeadline(time.Now().Add(patience)); s.err != nil {
+			return
+		}
+		n := min(s.step, len(s.unsent))
+		_, s.err = s.nc.Write(s.unsent[:n])
+		s.unsent = s.unsent[n:]
+	}
+	s.unsent = nil
+}

@@ -1,0 +1,96 @@
+package daemon_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/corpus"
+	"github.com/inferd-go/inferd/internal/daemon"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// TestCorpus plays every transcript of spec/corpus against a daemon in this process, each
+// as it is and a byte at a time.
+func TestCorpus(t *testing.T) {
+	all, err := corpus.Load(os.DirFS("../../spec/corpus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 100 {
+		t.Fatalf("only %d transcripts", len(all))
+	}
+	for _, script := range all {
+		t.Run(script.Name, func(t *testing.T) {
+			dial := serve(t, script.Config)
+			if err := script.Play(dial, 1<<30); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run(script.Name+", a byte at a time", func(t *testing.T) {
+			dial := serve(t, script.Config)
+			if err := script.Play(dial, 1); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// serve runs a daemon with that config until the test ends. It returns once it is ready.
+func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "d") // names of sockets must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	file := filepath.Join(dir, "config.json")
+	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags, err := config.ParseFlags([]string{"--config", file, "--uds", filepath.Join(dir, paths.V1Leaf)}, func(string) string { return "" }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	log := slog.New(onMessage{slog.DiscardHandler, "ready", ready})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- daemon.Run(ctx, &flags, paths.Default(), daemon.Program{Version: "test", Log: log, SetLogLevel: func(string) {}})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the daemon ended: %v", err)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the daemon ended before it was ready: %v", err)
+	}
+	return func(leaf string) (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, leaf)) }
+}
+
+// onMessage closes a channel when something is logged.
+type onMessage struct {
+	slog.Handler
+	message string
+	logged  chan struct{}
+}
+
+func (h onMessage) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h onMessage) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		close(h.logged)
+	}
+	return nil
+}

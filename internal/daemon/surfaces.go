@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"net"
+
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/route"
+	"github.com/inferd-go/inferd/internal/server"
+	"github.com/inferd-go/inferd/internal/wire/embed"
+	"github.com/inferd-go/inferd/internal/wire/rerank"
+	v1 "github.com/inferd-go/inferd/internal/wire/v1"
+	v2 "github.com/inferd-go/inferd/internal/wire/v2"
+)
+
+// A way is a surface and where it is bound.
+type way struct {
+	surface server.Surface
+	path    string
+	idle    string // why it is not bound; empty if it is
+}
+
+// ways returns the surfaces that are wanted.
+func ways(cfg *config.Config, at config.Sockets, can route.Abilities) []way {
+	all := []struct {
+		way
+		wanted, possible bool
+		need             string
+	}{
+		{way{surface: v1Surface, path: at.V1}, cfg.Surfaces.V1, can.Generate, "generates"},
+		{way{surface: v2Surface, path: at.V2}, cfg.Surfaces.V2, can.Generate, "generates"},
+		{way{surface: lpSurface, path: at.LP}, cfg.Surfaces.LP, can.Generate, "generates"},
+		{way{surface: embedSurface, path: at.Embed}, cfg.Surfaces.Embed, can.Embed, "embeds"},
+		{way{surface: rerankSurface, path: at.Rerank}, cfg.Surfaces.Rerank, can.Rerank, "reranks"},
+	}
+	var wanted []way
+	for _, w := range all {
+		if !w.wanted {
+			continue
+		}
+		if !w.possible {
+			w.idle = "no backend " + w.need
+		}
+		wanted = append(wanted, w.way)
+	}
+	return wanted
+}
+
+// The surfaces: a name, a framing and a dialect each.
+var (
+	v1Surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, error) {
+		return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
+	}}
+	v2Surface = server.Surface{Name: "v2", Open: func(nc net.Conn) (server.Codec, error) {
+		return &v2.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
+	}}
+	lpSurface = server.Surface{Name: "lp", Open: func(nc net.Conn) (server.Codec, error) {
+		return &v2.Codec{R: frame.Prefixed.NewReader(nc, frame.Limit), W: frame.Prefixed.NewWriter(nc), Blobs: true}, nil
+	}}
+	embedSurface = server.Surface{Name: "embed", Open: func(nc net.Conn) (server.Codec, error) {
+		return &embed.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
+	}}
+	rerankSurface = server.Surface{Name: "rerank", Open: func(nc net.Conn) (server.Codec, error) {
+		return &rerank.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
+	}}
+)

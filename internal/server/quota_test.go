@@ -1,0 +1,96 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/quota"
+	"github.com/inferd-go/inferd/internal/server"
+)
+
+// One connection too many is told so, once, and the others do not notice.
+func TestTooManyConnections(t *testing.T) {
+	srv := &server.Server{Handler: infer.HandlerFunc(words), Conns: &quota.Quota{PerCaller: 3, Total: 100}}
+	h := serveUnix(t, srv)
+	var open []*net.UnixConn
+	for range 3 {
+		nc := h.dial()
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		send(t, nc, "in", "one") // so that it certainly counts
+		if _, err := io.ReadFull(nc, make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, nc)
+	}
+	const want = `{"type":"error","id":"","code":"queue_full","message":"too many connections"}` + "\n"
+	for range 5 {
+		nc := h.dial()
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		if got, err := io.ReadAll(nc); err != nil || string(got) != want {
+			t.Errorf("the fourth got %q, %v", got, err)
+		}
+	}
+	open[0].Close()
+	eventually(t, "the place of one that left", func() bool { return srv.Conns.Taken() == 2 })
+	h.works()
+}
+
+// What a caller may hold of memory is bounded: past it nothing is read, until what was
+// asked before has been answered.
+func TestMemoryOfLargeRequests(t *testing.T) {
+	const size = 1 << 20
+	gate := make(chan struct{})
+	hold := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		if req.ID == "hold" {
+			<-gate
+		}
+		return emit(&infer.Done{By: "x"})
+	})
+	// A line grows in steps: it takes less than four times what it has.
+	srv := &server.Server{Handler: hold, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}
+	h := serveUnix(t, srv)
+	large := func(id string) *net.UnixConn {
+		nc := h.dial()
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		var line bytes.Buffer
+		send(t, &line, id, strings.Repeat("a", 2*size))
+		go func() { _, _ = nc.Write(line.Bytes()) }() // blocks while nothing is read
+		return nc
+	}
+	first := large("hold")
+	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.Small })
+	second := large("next")
+	h.works() // small ones pass
+	if srv.Memory.Taken() > 4*size {
+		t.Errorf("%d bytes are held", srv.Memory.Taken())
+	}
+	close(gate)
+	for _, nc := range []*net.UnixConn{first, second} {
+		if _, line, err := frame.Lines.NewReader(nc, frame.Limit).ReadFrame(); err != nil || !strings.Contains(string(line), `"done"`) {
+			t.Errorf("%s, %v", line, err)
+		}
+		nc.Close()
+	}
+	eventually(t, "all of it is given back", func() bool { return srv.Memory.Taken() == 0 })
+}
+
+// A message for which there is never room does not wait for ever, and tells why.
+func TestNoMemoryInTime(t *testing.T) {
+	srv := &server.Server{Handler: infer.HandlerFunc(words), Memory: &quota.Quota{PerCaller: 1, Total: 1}, FrameTimeout: 50 * time.Millisecond}
+	h := serveUnix(t, srv)
+	nc := h.dial()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	go func() { _, _ = nc.Write(bytes.Repeat([]byte("a"), 1<<20)) }()
+	got, err := io.ReadAll(nc)
+	if want := `{"type":"error","id":"","code":"invalid_request","message":"frame took too long to arrive"}` + "\n"; err != nil || string(got) != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+	h.works()
+}

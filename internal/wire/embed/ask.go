@@ -1,0 +1,50 @@
+package embed
+
+import (
+	"fmt"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// answer is any message of the daemon.
+type answer struct {
+	wire.Failure
+	Embeddings [][]float32 `json:"embeddings"`
+	Model      string      `json:"model"`
+	Usage      struct {
+		Input int `json:"input_tokens"`
+	} `json:"usage"`
+	Backend string `json:"backend"`
+}
+
+// Ask is the client half: it sends req, whose task must be an [infer.Embed], and gives the
+// [infer.Vectors] and the [infer.Done] of the answer to emit. It returns an [infer.Error]
+// if the daemon refused or failed; the connection may then be used again. Any other error
+// means that there was no answer.
+func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) error {
+	task, ok := req.Task.(*infer.Embed)
+	if !ok {
+		return fmt.Errorf("embed does not ask for a %T", req.Task)
+	}
+	m := request{ID: req.ID}
+	for _, text := range task.Inputs {
+		m.Input = append(m.Input, &text)
+	}
+	if task.Dimensions > 0 {
+		n := uint32(task.Dimensions)
+		m.Dimensions = &n
+	}
+	if task.Purpose != infer.NoPurpose {
+		m.Task = &task.Purpose
+	}
+	var a answer
+	if err := wire.Exchange(r, w, &m, "embeddings", &a, &a.Failure, codes); err != nil {
+		return err
+	}
+	if err := emit(&infer.Vectors{Values: a.Embeddings}); err != nil {
+		return err
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: a.Usage.Input, Model: a.Model, By: a.Backend})
+}

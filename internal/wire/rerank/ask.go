@@ -1,0 +1,44 @@
+package rerank
+
+import (
+	"fmt"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// answer is any message of the daemon.
+type answer struct {
+	wire.Failure
+	Results []Ranked `json:"results"`
+	Model   string   `json:"model"`
+	Usage   struct {
+		Input int `json:"input_tokens"`
+	} `json:"usage"`
+	Backend string `json:"backend"`
+}
+
+// Ask is the client half: it sends req, whose task must be an [infer.Rerank], and returns
+// the topN documents that answer the query best, the best first, and what it cost; a topN
+// of 0 is all of them. It returns an [infer.Error] if the daemon refused or failed; the
+// connection may then be used again. Any other error means that there was no answer.
+func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked, *infer.Done, error) {
+	task, ok := req.Task.(*infer.Rerank)
+	if !ok {
+		return nil, nil, fmt.Errorf("rerank does not ask for a %T", req.Task)
+	}
+	m := request{ID: req.ID, Query: &task.Query}
+	for _, text := range task.Documents {
+		m.Documents = append(m.Documents, &text)
+	}
+	if topN > 0 {
+		n := uint32(topN)
+		m.TopN = &n
+	}
+	var a answer
+	if err := wire.Exchange(r, w, &m, "rerank", &a, &a.Failure, codes); err != nil {
+		return nil, nil, err
+	}
+	return a.Results, &infer.Done{Reason: infer.EndOfTurn, In: a.Usage.Input, Model: a.Model, By: a.Backend}, nil
+}

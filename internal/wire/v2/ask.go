@@ -1,0 +1,267 @@
+package v2
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// Ask is the client half: it sends req, whose task must be an [infer.Generate], and
+// gives the events of the answer to emit. It returns nil after the [infer.Done], and an
+// [infer.Error] if the daemon refused or failed; unless that was about blobs or the wire's
+// version, the connection may then be used again. Any other error means that there was no
+// whole answer.
+//
+// With blobs, w must be a [frame.BlobWriter]. Without stream each kind of text comes as
+// one. Messages and members that Ask does not know are skipped, as they come from a newer
+// daemon.
+func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream bool, emit infer.Sink) error {
+	gen, ok := req.Task.(*infer.Generate)
+	if !ok {
+		return fmt.Errorf("v2 does not ask for a %T", req.Task)
+	}
+	if err := send(w, blobs, req, gen, stream); err != nil {
+		// It may have been refused before all of it was sent.
+		if refused := refusal(r); refused != nil {
+			return refused
+		}
+		return fmt.Errorf("ask: %w", err)
+	}
+	for {
+		a, err := readAnswer(r)
+		if err != nil {
+			return err
+		}
+		switch a.Type {
+		case "error":
+			return a.err()
+		case "done":
+			return emit(&infer.Done{
+				Reason: a.reason(), In: a.Usage.Input, Out: a.Usage.Output, By: a.Backend, Unsatisfied: a.Unsatisfied,
+			})
+		}
+		if ev := a.event(); ev != nil {
+			if err := emit(ev); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// refusal returns the error that the daemon has sent, or nil.
+func refusal(r frame.Reader) error {
+	if a, err := readAnswer(r); err == nil && a.Type == "error" {
+		return a.err()
+	}
+	return nil
+}
+
+func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, stream bool) error {
+	msg, err := encode(req, gen, blobs, stream)
+	if err != nil {
+		return err
+	}
+	if err := w.WriteFrame(msg); err != nil || !blobs {
+		return err
+	}
+	bw, ok := w.(frame.BlobWriter)
+	if !ok {
+		return errors.New("these frames have no blobs")
+	}
+	for _, a := range gen.Attachments {
+		size := uint64(len(a.Data))
+		head, err := json.Marshal(&descriptor{Type: "attachment_blob", AttachmentID: &a.ID, Len: &size})
+		if err != nil {
+			return err
+		}
+		if err := bw.WriteFrame(head); err != nil {
+			return err
+		}
+		if err := bw.WriteBlob(a.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func encode(req *infer.Request, gen *infer.Generate, blobs, stream bool) ([]byte, error) {
+	m := request{
+		ID: req.ID, Messages: make([]message, len(gen.Messages)),
+		Thinking: gen.Thinking, ThinkingBudget: uint32(gen.ThinkingBudget), Logprobs: uint32(gen.Logprobs),
+		Options: wire.OptionsOf(req, gen, stream),
+	}
+	if blobs {
+		m.WireVersion = wireVersion
+	}
+	kinds := make(map[string]infer.Media)
+	for _, a := range gen.Attachments {
+		kinds[a.ID] = a.Kind
+	}
+	for i, msg := range gen.Messages {
+		content, err := blocksOf(msg.Content, kinds)
+		if err != nil {
+			return nil, err
+		}
+		m.Messages[i] = message{Role: msg.Role, Content: content}
+	}
+	for _, t := range gen.Tools {
+		m.Tools = append(m.Tools, tool{Name: &t.Name, Description: t.Description, InputSchema: t.Schema})
+	}
+	for _, a := range gen.Attachments {
+		kind := string(a.Kind)
+		one := attachment{Kind: &kind, ID: a.ID, Width: uint32(a.Width), Height: uint32(a.Height), SampleRate: uint32(a.SampleRate)}
+		if !blobs {
+			one.Bytes = &span{data: a.Data}
+		}
+		m.Attachments = append(m.Attachments, one)
+	}
+	if gen.Choice.Mode != infer.ToolAuto {
+		m.ToolChoice = &toolChoice{word: string(gen.Choice.Mode)}
+		if gen.Choice.Mode == infer.ToolNamed {
+			m.ToolChoice = &toolChoice{name: &gen.Choice.Tool}
+		}
+	}
+	m.ResponseFormat = formatOf(gen.Format)
+	for token, bias := range gen.Sampling.LogitBias {
+		if m.LogitBias == nil {
+			m.LogitBias = make(map[string]float64)
+		}
+		m.LogitBias[fmt.Sprint(token)] = bias
+	}
+	return json.Marshal(&m)
+}
+
+func formatOf(f infer.Format) *responseFormat {
+	of := func(kind string) *responseFormat { return &responseFormat{Type: &kind} }
+	switch {
+	case f.Schema != nil:
+		r := of("json_schema")
+		r.Schema = f.Schema
+		return r
+	case f.JSONObject:
+		return of("json_object")
+	case f.Grammar != "":
+		r := of("grammar")
+		r.Grammar = &f.Grammar
+		return r
+	}
+	return nil
+}
+
+func blocksOf(parts []infer.Part, kinds map[string]infer.Media) ([]block, error) {
+	blocks := make([]block, len(parts))
+	for i, part := range parts {
+		var kind string
+		b := &blocks[i]
+		b.Type = &kind
+		switch part := part.(type) {
+		case *infer.TextPart:
+			kind, b.Text = textBlock, &part.Text
+		case *infer.MediaPart:
+			kind, b.AttachmentID = string(kinds[part.Attachment]), &part.Attachment
+		case *infer.CallPart:
+			kind, b.ToolCallID, b.Name, b.Input = useBlock, &part.ID, &part.Name, part.Input
+		case *infer.ResultPart:
+			content, err := blocksOf(part.Content, kinds)
+			if err != nil {
+				return nil, err
+			}
+			kind, b.ToolCallID, b.Content = resultBlock, &part.ID, &content
+		default:
+			return nil, fmt.Errorf("v2 has no word for a %T", part)
+		}
+	}
+	return blocks, nil
+}
+
+// MarshalJSONTo writes the word or the object.
+func (c *toolChoice) MarshalJSONTo(e *jsontext.Encoder) error {
+	if c.name == nil {
+		return e.WriteToken(jsontext.String(c.word))
+	}
+	return json.MarshalEncode(e, struct {
+		Type string `json:"type"`
+		Name string `json:"name"`
+	}{"tool", *c.name})
+}
+
+// MarshalJSONTo writes the data, as base64.
+func (s *span) MarshalJSONTo(e *jsontext.Encoder) error {
+	text := slices.Grow([]byte{'"'}, base64.StdEncoding.EncodedLen(len(s.data))+1)
+	text = base64.StdEncoding.AppendEncode(text, s.data)
+	return e.WriteValue(append(text, '"'))
+}
+
+// answer is any message of the daemon.
+type answer struct {
+	wire.Failure
+	Block struct {
+		Type       string         `json:"type"`
+		Delta      string         `json:"delta"`
+		ToolCallID string         `json:"tool_call_id"`
+		Name       string         `json:"name"`
+		Input      jsontext.Value `json:"input"`
+	} `json:"block"`
+	Usage struct {
+		Input  int `json:"input_tokens"`
+		Output int `json:"output_tokens"`
+	} `json:"usage"`
+	StopReason  string `json:"stop_reason"`
+	Backend     string `json:"backend"`
+	Unsatisfied bool   `json:"tool_choice_unsatisfied"`
+}
+
+// event returns what a frame says, nil if it says nothing that we know.
+func (a *answer) event() infer.Event {
+	if a.Type != "frame" {
+		return nil
+	}
+	switch a.Block.Type {
+	case textBlock:
+		if a.Block.Delta != "" {
+			return &infer.Text{Delta: []byte(a.Block.Delta)}
+		}
+	case thinkingBlock:
+		if a.Block.Delta != "" {
+			return &infer.Thinking{Delta: []byte(a.Block.Delta)}
+		}
+	case useBlock:
+		return &infer.ToolCall{ID: a.Block.ToolCallID, Name: a.Block.Name, Input: a.Block.Input}
+	}
+	return nil
+}
+
+func (a *answer) reason() infer.Reason {
+	for reason, spelt := range reasons {
+		if spelt == a.StopReason {
+			return reason
+		}
+	}
+	if a.StopReason == "error" {
+		return infer.Canceled
+	}
+	return infer.EndOfTurn // a newer daemon may have more words for an answer that is whole
+}
+
+func (a *answer) err() error {
+	if a.Code == versionCode {
+		return infer.Errorf(infer.Invalid, "%s", a.Message)
+	}
+	return codes.Untold(a.Code, a.Message)
+}
+
+func readAnswer(r frame.Reader) (*answer, error) {
+	var a answer
+	if err := wire.ReadAnswer(r, &a); err != nil {
+		return nil, err
+	}
+	return &a, nil
+}

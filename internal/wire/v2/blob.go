@@ -1,0 +1,140 @@
+package v2
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// Limits of attachments.
+const (
+	maxAttachments = 32
+	maxBlobs       = 128 << 20 // bytes of all blobs of a request
+)
+
+// descriptor is the message before each blob.
+type descriptor struct {
+	Type         string  `json:"type"`
+	AttachmentID *string `json:"attachment_id"` // must be there
+	Len          *uint64 `json:"len"`           // must be there
+}
+
+// readBlobs reads a blob for each attachment, in any order. Every failure is fatal: what
+// follows in the stream cannot be told apart any more.
+func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
+	if err := checkCount(len(declared)); err != nil {
+		return nil, &wire.FatalError{Err: err} // whatever blobs follow, nobody will read
+	}
+	missing := make(map[string]int, len(declared)) // by id; one that is declared twice comes twice
+	for _, a := range declared {
+		missing[a.ID]++
+	}
+	data := make(map[string][]byte, len(declared))
+	left := uint64(maxBlobs)
+	for range declared {
+		var d descriptor
+		if err := wire.ReadJSON(c.R, &d); err != nil {
+			return nil, torn(err, "descriptor")
+		}
+		switch {
+		case d.Type != "attachment_blob" || d.AttachmentID == nil || d.Len == nil:
+			return nil, wire.Malformed("expected an attachment_blob descriptor with attachment_id and len")
+		case *d.Len > frame.Limit:
+			return nil, wire.Fault(&frame.TooLongError{Limit: frame.Limit})
+		case *d.Len > left:
+			return nil, &wire.FatalError{Err: infer.Errorf(infer.TooLarge,
+				"attachments exceed %d bytes together", maxBlobs)}
+		}
+		left -= *d.Len
+		id := *d.AttachmentID
+		if missing[id] == 0 {
+			what := "unknown"
+			if _, known := missing[id]; known {
+				what = "already delivered"
+			}
+			return nil, wire.Malformed(fmt.Sprintf("attachment_id %.64q is %s", id, what))
+		}
+		missing[id]--
+		kind, blob, err := c.R.ReadFrame()
+		switch {
+		case err != nil:
+			return nil, torn(wire.Fault(err), "blob")
+		case kind != frame.Blob:
+			return nil, wire.Malformed("expected a BLOB frame, got a JSON control frame")
+		case uint64(len(blob)) != *d.Len:
+			return nil, wire.Malformed(fmt.Sprintf("blob of attachment %.64q has %d bytes, %d were announced", id, len(blob), *d.Len))
+		}
+		c.R.Keep()
+		data[id] = blob
+	}
+	return data, nil
+}
+
+// torn makes a clean end of the stream one that is not: blobs were still to come.
+func torn(err error, what string) error {
+	if errors.Is(err, io.EOF) {
+		return wire.Malformed("stream ended before a " + what)
+	}
+	return err
+}
+
+// span is a JSON string whose place in the message is all that is kept at first: what is
+// in it may be most of the message. For the client half it holds what is to be written.
+type span struct {
+	start, end int64
+	data       []byte
+}
+
+// UnmarshalJSONFrom notes the place.
+func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if kind := d.PeekKind(); kind != jsontext.KindString {
+		return errors.New("it is not a string")
+	}
+	v, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	s.end = d.InputOffset()
+	s.start = s.end - int64(len(v))
+	return nil
+}
+
+// decode decodes base64 in the message itself, and returns the part of it that holds the
+// result.
+func (s *span) decode(msg []byte) ([]byte, error) {
+	text := msg[s.start+1 : s.end-1]
+	if bytes.IndexByte(text, '\\') >= 0 { // some escape the slash
+		unquoted, err := jsontext.AppendUnquote(nil, msg[s.start:s.end])
+		if err != nil {
+			return nil, err
+		}
+		text = unquoted
+	}
+	if bytes.ContainsAny(text, "\r\n") { // the decoder would skip them
+		return nil, errors.New("line breaks in base64")
+	}
+	// A piece is copied before it is decoded: what is written lies behind what is read.
+	var piece [4 << 10]byte
+	done := 0
+	for rest := text; len(rest) > 0; {
+		n := copy(piece[:], rest)
+		rest = rest[n:]
+		if len(rest) > 0 && piece[n-1] == '=' {
+			return nil, base64.CorruptInputError(len(text) - len(rest)) // an end in the middle
+		}
+		size, err := base64.StdEncoding.Decode(text[done:], piece[:n])
+		if err != nil {
+			return nil, err
+		}
+		done += size
+	}
+	return text[:done:done], nil
+}

@@ -1,0 +1,387 @@
+package v2
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// wireVersion is the version of the length-prefixed wire.
+const wireVersion = 1
+
+// defaultMaxTokens is how many tokens a request gets that does not say.
+const defaultMaxTokens = 1024
+
+// Limits of a request.
+const (
+	maxLogprobs = 20
+	maxBias     = 100
+)
+
+// request is the message that asks. A member that is null reads as one that is missing.
+type request struct {
+	ID          string       `json:"id,omitzero"`
+	WireVersion uint32       `json:"wire_version,omitzero"`
+	Messages    []message    `json:"messages"` // must be there
+	Attachments []attachment `json:"attachments,omitzero"`
+	Tools       []tool       `json:"tools,omitzero"`
+
+	ToolChoice     *toolChoice     `json:"tool_choice,omitzero"`
+	ResponseFormat *responseFormat `json:"response_format,omitzero"`
+	Thinking       bool            `json:"thinking,omitzero"`
+
+	// Beyond the reference.
+	ThinkingBudget uint32             `json:"thinking_budget,omitzero"`
+	Logprobs       uint32             `json:"logprobs,omitzero"`
+	LogitBias      map[string]float64 `json:"logit_bias,omitzero"`
+
+	wire.Options
+}
+
+type message struct {
+	Role    infer.Role `json:"role"`    // must be there
+	Content []block    `json:"content"` // must be there
+}
+
+// block is a piece of a message: of all members those of its type.
+type block struct {
+	Type         *string        `json:"type"` // must be there
+	Text         *string        `json:"text,omitzero"`
+	AttachmentID *string        `json:"attachment_id,omitzero"`
+	ToolCallID   *string        `json:"tool_call_id,omitzero"`
+	Name         *string        `json:"name,omitzero"`
+	Input        jsontext.Value `json:"input,omitzero"`
+	Content      *[]block       `json:"content,omitzero"`
+}
+
+type attachment struct {
+	Kind       *string `json:"kind"` // must be there
+	ID         string  `json:"id"`
+	Width      uint32  `json:"width,omitzero"`
+	Height     uint32  `json:"height,omitzero"`
+	SampleRate uint32  `json:"sample_rate,omitzero"`
+	Bytes      *span   `json:"bytes,omitzero"` // must be there, unless it comes as a blob
+}
+
+type tool struct {
+	Name        *string        `json:"name"` // must be there
+	Description string         `json:"description"`
+	InputSchema jsontext.Value `json:"input_schema,omitzero"` // an object
+}
+
+// toolChoice is a word, or an object that names a tool.
+type toolChoice struct {
+	word string
+	name *string // of the object
+}
+
+// UnmarshalJSONFrom takes both.
+func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() == jsontext.KindString {
+		return json.UnmarshalDecode(d, &c.word)
+	}
+	var object struct {
+		Type *string `json:"type"`
+		Name *string `json:"name"`
+	}
+	if err := json.UnmarshalDecode(d, &object); err != nil {
+		return err
+	}
+	if object.Type == nil || *object.Type != "tool" || object.Name == nil {
+		return errors.New(`neither a word nor {"type":"tool","name":…}`)
+	}
+	c.name = object.Name
+	return nil
+}
+
+type responseFormat struct {
+	Type    *string        `json:"type"` // must be there
+	Schema  jsontext.Value `json:"schema,omitzero"`
+	Grammar *string        `json:"grammar,omitzero"`
+}
+
+// Types of blocks.
+const (
+	imageBlock  = "image"
+	audioBlock  = "audio"
+	videoBlock  = "video"
+	useBlock    = "tool_use"
+	resultBlock = "tool_result"
+)
+
+// media are the types of blocks that stand for an attachment, and its kinds.
+var media = map[string]infer.Media{imageBlock: infer.Image, audioBlock: infer.Audio, videoBlock: infer.Video}
+
+// shape reports what makes m no request at all: that ends the connection.
+func (m *request) shape(blobs bool) error {
+	if m.Messages == nil {
+		return wire.Missing("messages")
+	}
+	for i, msg := range m.Messages {
+		at := "messages[" + strconv.Itoa(i) + "]"
+		switch msg.Role {
+		case infer.System, infer.User, infer.Assistant:
+		default:
+			return wire.Decodef("%s.role is not one of system, user, assistant", at)
+		}
+		if msg.Content == nil {
+			return wire.Missing(at + ".content")
+		}
+		if err := shapeOf(msg.Content, at); err != nil {
+			return err
+		}
+	}
+	for i, a := range m.Attachments {
+		switch {
+		case a.Kind == nil:
+			return wire.Missing(fmt.Sprintf("attachments[%d].kind", i))
+		case a.Bytes == nil && !blobs && media[*a.Kind] != "":
+			return wire.Missing(fmt.Sprintf("attachments[%d].bytes", i))
+		}
+	}
+	for i, t := range m.Tools {
+		if t.Name == nil {
+			return wire.Missing(fmt.Sprintf("tools[%d].name", i))
+		}
+		if s := t.InputSchema; s != nil && s.Kind() != jsontext.KindBeginObject && s.Kind() != jsontext.KindNull {
+			return wire.Decodef("tools[%d].input_schema is not an object", i)
+		}
+	}
+	if f := m.ResponseFormat; f != nil {
+		switch {
+		case f.Type == nil:
+			return wire.Missing("response_format.type")
+		case *f.Type == "json_schema" && f.Schema.Kind() != jsontext.KindBeginObject:
+			return wire.Decodef("response_format.schema is not an object")
+		case *f.Type == "grammar" && f.Grammar == nil:
+			return wire.Missing("response_format.grammar")
+		}
+	}
+	return m.Shape()
+}
+
+// shapeOf reports which member a block lacks.
+func shapeOf(blocks []block, at string) error {
+	for j, b := range blocks {
+		at := at + ".content[" + strconv.Itoa(j) + "]"
+		if b.Type == nil {
+			return wire.Missing(at + ".type")
+		}
+		switch *b.Type {
+		case textBlock:
+			if b.Text == nil {
+				return wire.Missing(at + ".text")
+			}
+		case imageBlock, audioBlock, videoBlock:
+			if b.AttachmentID == nil {
+				return wire.Missing(at + ".attachment_id")
+			}
+		case useBlock:
+			switch {
+			case b.ToolCallID == nil:
+				return wire.Missing(at + ".tool_call_id")
+			case b.Name == nil:
+				return wire.Missing(at + ".name")
+			case b.Input == nil:
+				return wire.Missing(at + ".input")
+			}
+		case resultBlock:
+			switch {
+			case b.ToolCallID == nil:
+				return wire.Missing(at + ".tool_call_id")
+			case b.Content == nil:
+				return wire.Missing(at + ".content")
+			}
+			if err := shapeOf(*b.Content, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkCount(n int) error {
+	if n > maxAttachments {
+		return wire.Invalid("request declares %d attachments; at most %d allowed", n, maxAttachments)
+	}
+	return nil
+}
+
+// generate returns what m asks for, or why that cannot be, in the order of the spec.
+func (m *request) generate() (*infer.Generate, error) {
+	if len(m.Messages) == 0 {
+		return nil, wire.Invalid("messages must not be empty")
+	}
+	if err := checkCount(len(m.Attachments)); err != nil {
+		return nil, err
+	}
+	gen := &infer.Generate{Typed: true, Messages: make([]infer.Message, len(m.Messages))}
+	kinds, err := m.attachments(gen)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.tools(gen); err != nil {
+		return nil, err
+	}
+	if err := m.choice(gen); err != nil {
+		return nil, err
+	}
+	for i, msg := range m.Messages {
+		at := "messages[" + strconv.Itoa(i) + "]"
+		if len(msg.Content) == 0 {
+			return nil, wire.Invalid("%s.content must not be empty", at)
+		}
+		parts, err := partsOf(msg.Content, at, kinds)
+		if err != nil {
+			return nil, err
+		}
+		gen.Messages[i] = infer.Message{Role: msg.Role, Content: parts}
+	}
+	return gen, nil
+}
+
+// attachments adds what is declared, and returns the kind of each by its id.
+func (m *request) attachments(gen *infer.Generate) (map[string]infer.Media, error) {
+	kinds := make(map[string]infer.Media, len(m.Attachments))
+	for _, a := range m.Attachments {
+		if media[*a.Kind] == "" {
+			return nil, wire.Invalid("attachments contain an unknown kind")
+		}
+	}
+	for _, a := range m.Attachments {
+		if a.ID == "" {
+			return nil, wire.Invalid("attachments must have non-empty id")
+		}
+	}
+	for _, a := range m.Attachments {
+		if kinds[a.ID] != "" {
+			return nil, wire.Invalid("duplicate attachment id: %.64s", a.ID)
+		}
+		kinds[a.ID] = media[*a.Kind]
+		gen.Attachments = append(gen.Attachments, infer.Attachment{
+			ID: a.ID, Kind: kinds[a.ID], Width: int(a.Width), Height: int(a.Height), SampleRate: int(a.SampleRate),
+		})
+	}
+	return kinds, nil
+}
+
+func (m *request) tools(gen *infer.Generate) error {
+	seen := make(map[string]bool, len(m.Tools))
+	for _, t := range m.Tools {
+		if seen[*t.Name] {
+			return wire.Invalid("duplicate tool name: %.64s", *t.Name)
+		}
+		seen[*t.Name] = true
+		schema := []byte(t.InputSchema)
+		if t.InputSchema.Kind() == jsontext.KindNull {
+			schema = nil
+		}
+		gen.Tools = append(gen.Tools, infer.Tool{Name: *t.Name, Description: t.Description, Schema: schema})
+	}
+	return nil
+}
+
+// choices are the words of tool_choice.
+var choices = map[string]infer.ToolMode{"auto": infer.ToolAuto, "required": infer.ToolRequired, "none": infer.ToolNone}
+
+func (m *request) choice(gen *infer.Generate) error {
+	c := m.ToolChoice
+	if c == nil {
+		return nil
+	}
+	mode, ok := choices[c.word]
+	switch {
+	case c.name == nil && !ok:
+		return wire.Invalid("tool_choice must be one of: auto, required, none")
+	case len(gen.Tools) == 0:
+		return wire.Invalid("tool_choice requires a non-empty tools array")
+	case c.name == nil:
+		gen.Choice.Mode = mode
+		return nil
+	case !slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == *c.name }):
+		return wire.Invalid("tool_choice names %.64q, which is not among the tools", *c.name)
+	}
+	gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: *c.name}
+	return nil
+}
+
+// partsOf returns blocks as the model has them; at is where they stand.
+func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.Part, error) {
+	parts := make([]infer.Part, len(blocks))
+	for j, b := range blocks {
+		at := at + ".content[" + strconv.Itoa(j) + "]"
+		switch *b.Type {
+		case textBlock:
+			parts[j] = &infer.TextPart{Text: *b.Text}
+		case imageBlock, audioBlock, videoBlock:
+			id := *b.AttachmentID
+			switch kinds[id] {
+			case "":
+				return nil, wire.Invalid("%s references unknown attachment_id %.64q", at, id)
+			case media[*b.Type]:
+				parts[j] = &infer.MediaPart{Attachment: id}
+			default:
+				return nil, wire.Invalid("%s block expects %s attachment but %.64q is a different kind", at, *b.Type, id)
+			}
+		case useBlock:
+			parts[j] = &infer.CallPart{ID: *b.ToolCallID, Name: *b.Name, Input: b.Input}
+		case resultBlock:
+			content, err := partsOf(*b.Content, at, kinds)
+			if err != nil {
+				return nil, err
+			}
+			parts[j] = &infer.ResultPart{ID: *b.ToolCallID, Content: content}
+		default:
+			return nil, wire.Invalid("%s uses unknown content-block type", at)
+		}
+	}
+	return parts, nil
+}
+
+// apply adds how the answer is to be made.
+func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
+	if err := m.Apply(req, gen, defaultMaxTokens); err != nil {
+		return err
+	}
+	if f := m.ResponseFormat; f != nil {
+		switch *f.Type {
+		case "json_schema":
+			gen.Format.Schema = f.Schema
+		case "json_object":
+			gen.Format.JSONObject = true
+		case "grammar":
+			gen.Format.Grammar = *f.Grammar
+			if err := wire.CheckGrammar(*f.Grammar); err != nil {
+				return err
+			}
+		default:
+			return wire.Invalid("response_format.type must be one of: json_schema, json_object, grammar")
+		}
+	}
+	gen.Thinking, gen.ThinkingBudget = m.Thinking, int(m.ThinkingBudget)
+	if m.Logprobs > maxLogprobs {
+		return wire.Invalid("logprobs must be between 0 and %d", maxLogprobs)
+	}
+	gen.Logprobs = int(m.Logprobs)
+	for name, bias := range m.LogitBias {
+		token, err := strconv.ParseUint(name, 10, 31)
+		if err != nil {
+			return wire.Invalid("logit_bias: %.20q is no token id", name)
+		}
+		if bias < -maxBias || bias > maxBias {
+			return wire.Invalid("logit_bias[%d] must be between -%d and %d", token, maxBias, maxBias)
+		}
+		if gen.Sampling.LogitBias == nil {
+			gen.Sampling.LogitBias = make(map[int]float64, len(m.LogitBias))
+		}
+		gen.Sampling.LogitBias[int(token)] = bias
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+// Package v2 is the second dialect to generate: messages of typed blocks, attachments,
+// tools. It comes in two framings that differ in how attachments travel: as base64 inside
+// the request, or as blobs behind it. [Codec] is the server half and [Ask] the client half;
+// neither knows who is at the other end, or what computes an answer.
+package v2
+
+import (
+	"errors"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// codes are the classes of failure.
+var codes = wire.Common.With(wire.Codes{
+	infer.Unsupported: "attachment_unsupported",
+	infer.Malformed:   "tool_call_malformed",
+})
+
+// A versionError is the only failure with a code of v2's own.
+type versionError struct{ error }
+
+const versionCode = "wire_version_unsupported"
+
+// A Codec is the server half on one connection. Requests are read and answered in turns.
+type Codec struct {
+	R     frame.Reader
+	W     frame.Writer
+	Blobs bool // attachments come as blobs behind the request, which has a wire_version
+
+	reply    wire.Reply
+	withheld *held // of the request read last; nil if its answer comes in pieces
+}
+
+// held is an answer that is told in one piece, because stream:false was asked for.
+type held struct {
+	text, thinking []byte
+	calls          []infer.ToolCall
+	size           int // bytes of all of it
+}
+
+// Read returns the next request; its task is an [infer.Generate]. An [infer.Error] is to
+// be told, and the connection goes on; a [wire.FatalError] is to be told and ends it.
+// Any other error, [io.EOF] too, means that nobody is there.
+func (c *Codec) Read() (*infer.Request, error) {
+	c.reply.Forget()
+	c.withheld = nil
+	var m request
+	msg, err := wire.ReadMessage(c.R, &m)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.shape(c.Blobs); err != nil {
+		return nil, err
+	}
+	long := c.reply.About(m.ID)
+	if !m.Streams() {
+		c.withheld = new(held)
+	}
+	var data map[string][]byte
+	if c.Blobs {
+		if m.WireVersion != wireVersion {
+			return nil, &wire.FatalError{Err: versionError{infer.Errorf(infer.Invalid,
+				"unsupported wire_version %d: this daemon speaks wire_version %d", m.WireVersion, wireVersion)}}
+		}
+		// Blobs come even if the request will be refused.
+		if data, err = c.readBlobs(m.Attachments); err != nil {
+			return nil, err
+		}
+	}
+	if long != nil {
+		return nil, long
+	}
+	gen, err := m.generate()
+	if err != nil {
+		return nil, err
+	}
+	req := &infer.Request{ID: m.ID, Task: gen}
+	if err := m.apply(req, gen); err != nil {
+		return nil, err
+	}
+	for i := range gen.Attachments {
+		a := &gen.Attachments[i]
+		if c.Blobs {
+			a.Data = data[a.ID]
+		} else if a.Data, err = m.Attachments[i].Bytes.decode(msg); err != nil {
+			return nil, wire.Invalid("attachment %.64q: bytes is not base64", a.ID)
+		}
+	}
+	return req, nil
+}
+
+// reasons are why an answer ended, on the wire.
+var reasons = map[infer.Reason]string{
+	infer.EndOfTurn:    "end_turn",
+	infer.StopSequence: "stop_sequence",
+	infer.CalledTool:   "tool_use",
+	infer.Length:       "max_tokens",
+	infer.Canceled:     "cancelled",
+}
+
+// Kinds of blocks whose text comes in pieces.
+const (
+	textBlock     = "text"
+	thinkingBlock = "thinking"
+)
+
+// Write sends an event of the request read last. An [infer.Error] means that it cannot
+// be told in v2, and that nothing was sent; any other error is that of the connection.
+func (c *Codec) Write(ev infer.Event) error {
+	switch ev := ev.(type) {
+	case *infer.Text:
+		return c.delta(textBlock, ev.Delta)
+	case *infer.Thinking:
+		return c.delta(thinkingBlock, ev.Delta)
+	case *infer.ToolCall:
+		if c.withheld != nil {
+			return c.withheld.call(ev)
+		}
+		return c.call(ev)
+	case *infer.Done:
+		if h := c.withheld; h != nil {
+			if err := c.tell(h); err != nil {
+				return err
+			}
+		}
+		return c.done(ev)
+	default:
+		return infer.Errorf(infer.Internal, "v2 has no word for a %T", ev)
+	}
+}
+
+// delta sends or withholds a piece of text.
+func (c *Codec) delta(kind string, text []byte) error {
+	if c.withheld != nil {
+		return c.withheld.add(kind, text)
+	}
+	c.reply.Begin("frame")
+	c.reply.Raw(`,"block":{"type":"`)
+	c.reply.Raw(kind)
+	c.reply.Raw(`","delta":`)
+	c.reply.Bytes(text)
+	c.reply.Raw("}")
+	return c.reply.Send(c.W)
+}
+
+func (c *Codec) call(ev *infer.ToolCall) error {
+	c.reply.Begin("frame")
+	c.reply.Raw(`,"block":{"type":"tool_use","tool_call_id":`)
+	c.reply.String(ev.ID)
+	c.reply.Raw(`,"name":`)
+	c.reply.String(ev.Name)
+	c.reply.Raw(`,"input":`)
+	c.reply.Value(ev.Input)
+	c.reply.Raw("}")
+	return c.reply.Send(c.W)
+}
+
+func (c *Codec) done(ev *infer.Done) error {
+	c.reply.Begin("done")
+	c.reply.Raw(`,"usage":{"input_tokens":`)
+	c.reply.Int(ev.In)
+	c.reply.Raw(`,"output_tokens":`)
+	c.reply.Int(ev.Out)
+	c.reply.Raw(`},"stop_reason":"`)
+	c.reply.Raw(reasons[ev.Reason])
+	c.reply.Raw(`","backend":`)
+	c.reply.String(ev.By)
+	if ev.Unsatisfied {
+		c.reply.Raw(`,"tool_choice_unsatisfied":true`)
+	}
+	return c.reply.Send(c.W)
+}
+
+// add withholds text.
+func (h *held) add(kind string, text []byte) error {
+	if err := h.grow(len(text)); err != nil {
+		return err
+	}
+	if kind == thinkingBlock {
+		h.thinking = append(h.thinking, text...)
+	} else {
+		h.text = append(h.text, text...)
+	}
+	return nil
+}
+
+// call withholds a tool call.
+func (h *held) call(ev *infer.ToolCall) error {
+	if err := h.grow(len(ev.ID) + len(ev.Name) + len(ev.Input)); err != nil {
+		return err
+	}
+	h.calls = append(h.calls, infer.ToolCall{ID: ev.ID, Name: ev.Name, Input: append([]byte(nil), ev.Input...)})
+	return nil
+}
+
+func (h *held) grow(n int) error {
+	if h.size += n; h.size > frame.Limit {
+		return wire.TooLarge()
+	}
+	return nil
+}
+
+// tell sends what was withheld.
+func (c *Codec) tell(h *held) error {
+	c.withheld = nil
+	for _, part := range []struct {
+		kind string
+		text []byte
+	}{{thinkingBlock, h.thinking}, {textBlock, h.text}} {
+		if len(part.text) > 0 {
+			if err := c.delta(part.kind, part.text); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range h.calls {
+		if err := c.call(&h.calls[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fail ends the request read last, or one that could not be read.
+func (c *Codec) Fail(cause error) error {
+	code, text := codes.Told(cause)
+	if _, ok := errors.AsType[versionError](cause); ok {
+		code = versionCode
+	}
+	return c.reply.Fail(c.W, code, text)
+}
+
+// Unwrap returns the [infer.Error].
+func (e versionError) Unwrap() error { return e.error }

@@ -1,0 +1,538 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// frames is how many random messages TestRandomFrames sends.
+var frames = flag.Int("frames", 50_000, "random messages to send to a daemon")
+
+// mocked starts a daemon with that config and waits until it is ready.
+func mocked(t *testing.T, cfg string, args ...string) *daemon {
+	t.Helper()
+	dir := shortDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(cfg), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, dir, args...)
+	d.waitReady()
+	return d
+}
+
+const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"]}]}`
+
+// leaves are the sockets of the surfaces.
+var leaves = []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"}
+
+// good is a request that each surface answers.
+var good = map[string]string{
+	"infer.sock":        `{"id":"g","messages":[{"role":"user","content":"w"}]}`,
+	"infer.v2.sock":     `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]}`,
+	"inferd.sock":       `{"id":"g","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]}`,
+	"infer.embed.sock":  `{"id":"g","input":["w"]}`,
+	"infer.rerank.sock": `{"id":"g","query":"w","documents":["w"]}`,
+}
+
+// A peer is a connection to any surface, in its framing.
+type peer struct {
+	t *testing.T
+	*net.UnixConn
+	r    *bufio.Reader
+	lp   bool
+	leaf string
+}
+
+func (d *daemon) peer(leaf string) *peer {
+	d.t.Helper()
+	nc, err := net.Dial("unix", d.socket(leaf))
+	if err != nil {
+		d.t.Fatalf("%v\n%s", err, d.stderr)
+	}
+	d.t.Cleanup(func() { _ = nc.Close() })
+	return &peer{t: d.t, UnixConn: nc.(*net.UnixConn), r: bufio.NewReader(nc), lp: leaf == "inferd.sock", leaf: leaf}
+}
+
+// framed is msg as it goes over the wire.
+func (p *peer) framed(msg string) []byte { return framed(p.lp, msg) }
+
+func framed(lp bool, msg string) []byte {
+	if !lp {
+		return []byte(msg + "\n")
+	}
+	return append(append(binary.AppendUvarint(nil, uint64(len(msg))), 1), msg...)
+}
+
+// next returns the next message, or the error of the stream.
+func (p *peer) next() (map[string]any, error) {
+	_ = p.SetReadDeadline(time.Now().Add(patience))
+	var raw []byte
+	var err error
+	if p.lp {
+		var n uint64
+		if n, err = binary.ReadUvarint(p.r); err == nil {
+			raw = make([]byte, n+1)
+			_, err = io.ReadFull(p.r, raw)
+			raw = raw[1:]
+		}
+	} else {
+		raw, err = p.r.ReadBytes('\n')
+	}
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("%s: %q: %w", p.leaf, raw, err)
+	}
+	return m, nil
+}
+
+// terminal reads to the end of an answer.
+func (p *peer) terminal() (map[string]any, error) {
+	for {
+		m, err := p.next()
+		if err != nil {
+			return nil, err
+		}
+		if m["type"] != "token" && m["type"] != "frame" {
+			return m, nil
+		}
+	}
+}
+
+// serves checks that every surface serves a well-behaved client.
+func (d *daemon) serves() {
+	d.t.Helper()
+	for _, leaf := range leaves {
+		p := d.peer(leaf)
+		if _, err := p.Write(p.framed(good[leaf])); err != nil {
+			d.t.Fatal(err)
+		}
+		if m, err := p.terminal(); err != nil || m["type"] == "error" || m["id"] != "g" {
+			d.t.Errorf("%s: a well-behaved client got %v, %v\n%s", leaf, m, err, d.stderr)
+		}
+		_ = p.Close()
+	}
+}
+
+// stats asks the control socket.
+func (d *daemon) stats() (s struct {
+	Running, Waiting, Goroutines int
+	Connections                  int
+	HeldBytes                    int `json:"held_bytes"`
+}) {
+	d.t.Helper()
+	nc := d.dial("control.sock")
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintln(nc, `{"type":"stats"}`)
+	var answer struct{ Stats any }
+	answer.Stats = &s
+	if err := json.NewDecoder(nc).Decode(&answer); err != nil {
+		d.t.Fatal(err)
+	}
+	return s
+}
+
+// A trace is what a daemon holds while nobody asks for anything.
+type trace struct{ descriptors, goroutines int }
+
+func (d *daemon) trace() trace {
+	d.t.Helper()
+	d.serves() // whatever is made once is there
+	var last trace
+	eventually(d.t, "the daemon is at rest", func() bool {
+		s := d.stats()
+		now := trace{d.descriptors(), s.Goroutines}
+		rests := s.Running == 0 && s.Waiting == 0 && s.HeldBytes == 0 && s.Connections == 1 && now == last
+		last = now
+		return rests
+	})
+	return last
+}
+
+// recovers checks that everything is as it was: served, and nothing left behind.
+func (d *daemon) recovers(before trace) {
+	d.t.Helper()
+	d.serves()
+	var now trace
+	var s any
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		stats := d.stats()
+		now, s = trace{d.descriptors(), stats.Goroutines}, stats
+		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines && stats.HeldBytes == 0 && stats.Running == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("left behind: %+v, %+v before; %+v", now, before, s)
+		}
+	}
+}
+
+// TestRandomFrames sends messages that are nearly right, over 50 connections at once.
+// Every message that is one is answered, or the connection ends with a word.
+func TestRandomFrames(t *testing.T) {
+	d := mocked(t, oneMock, "--queue-depth", "64")
+	before := d.trace()
+	const conns = 50
+	var all sync.WaitGroup
+	for i := range conns {
+		leaf := leaves[i%len(leaves)]
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 7))
+			for left := *frames / conns; left > 0; {
+				left -= d.babble(leaf, r, left)
+			}
+		})
+	}
+	all.Wait()
+	d.recovers(before)
+	if peak := d.peak(); peak > 400<<20 {
+		t.Errorf("it took %d MiB", peak>>20)
+	}
+}
+
+// babble sends up to most mutants of a good request on one connection, until the daemon
+// ends it, and returns how many. What comes back must be whole messages.
+func (d *daemon) babble(leaf string, r *rand.Rand, most int) int {
+	p := d.peer(leaf)
+	defer p.Close()
+	sent := 0
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			m, err := p.next()
+			if _, torn := errors.AsType[*json.SyntaxError](err); torn {
+				d.t.Errorf("%s: %v", leaf, err)
+			}
+			if err != nil {
+				return
+			}
+			if kind, _ := m["type"].(string); kind == "" {
+				d.t.Errorf("%s: a message without type: %v", leaf, m)
+			}
+		}
+	}()
+	for sent < most {
+		var burst []byte
+		for range min(20, most-sent) {
+			burst = append(burst, mutant(r, p.lp, good[leaf])...)
+			sent++
+		}
+		_ = p.SetWriteDeadline(time.Now().Add(patience))
+		if _, err := p.Write(burst); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				d.t.Errorf("%s: the daemon does not read", leaf)
+			}
+			break // it has hung up on us
+		}
+	}
+	_ = p.CloseWrite()
+	<-over
+	return sent
+}
+
+// mutant is a request with something wrong with it, or not.
+func mutant(r *rand.Rand, lp bool, msg string) []byte {
+	b := []byte(msg)
+	switch r.IntN(12) {
+	case 0: // a byte that is another
+		b[r.IntN(len(b))] = byte(r.IntN(256))
+	case 1: // cut off
+		b = b[:r.IntN(len(b))]
+	case 2: // something of it twice
+		at, n := r.IntN(len(b)), r.IntN(8)
+		b = append(b[:at:at], append(bytes.Clone(b[at:min(len(b), at+n)]), b[at:]...)...)
+	case 3: // noise
+		b = make([]byte, r.IntN(64))
+		for i := range b {
+			b[i] = byte(r.IntN(256))
+		}
+	case 4, 5: // other values
+		for _, swap := range [][2]string{{`"g"`, `""`}, {`"w"`, `""`}, {`"user"`, `"nobody"`}, {`[`, `[[`}, {`"text"`, `"image"`}, {`1`, `99`}} {
+			if r.IntN(3) == 0 {
+				b = bytes.Replace(b, []byte(swap[0]), []byte(swap[1]), 1)
+			}
+		}
+	}
+	return framed(lp, string(b))
+}
+
+// TestCrowd opens one connection more than a caller may have.
+func TestCrowd(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	var open []*peer
+	for i := range 1024 {
+		p := d.peer(leaves[i%len(leaves)])
+		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := p.terminal(); err != nil || m["type"] == "error" { // so that it certainly is in
+			t.Fatalf("connection %d: %v, %v", i, m, err)
+		}
+		open = append(open, p)
+	}
+	for _, leaf := range leaves {
+		p := d.peer(leaf)
+		if m, err := p.next(); err != nil || m["code"] != "queue_full" || m["id"] != "" {
+			t.Errorf("%s: one too many got %v, %v", leaf, m, err)
+		}
+		if m, err := p.next(); err == nil {
+			t.Errorf("%s: and then %v", leaf, m)
+		}
+	}
+	nc := d.dial("admin.sock")
+	defer nc.Close()
+	if raw, err := io.ReadAll(nc); len(raw) > 0 && err == nil {
+		t.Errorf("admin told one too many %q", raw)
+	}
+	for _, p := range open {
+		_ = p.Close()
+	}
+	eventually(t, "there is room again", func() bool {
+		p := d.peer("infer.sock")
+		defer p.Close()
+		_, _ = p.Write(p.framed(good["infer.sock"]))
+		m, err := p.terminal()
+		return err == nil && m["type"] == "done"
+	})
+	d.recovers(before)
+}
+
+// TestChurn connects and closes at once, ten thousand times.
+func TestChurn(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	for i := range 10_000 {
+		nc, err := net.Dial("unix", d.socket(leaves[i%len(leaves)]))
+		if errors.Is(err, syscall.EAGAIN) { // the backlog is full: the daemon has not kept up for a moment
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.Close()
+	}
+	d.recovers(before)
+}
+
+// TestHalfFrames leaves in the middle of a message, and sends one a byte at a time.
+func TestHalfFrames(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	for _, leaf := range leaves {
+		slow := d.peer(leaf)
+		for _, b := range slow.framed(good[leaf]) {
+			if _, err := slow.Write([]byte{b}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if m, err := slow.terminal(); err != nil || m["type"] == "error" {
+			t.Errorf("%s, a byte at a time: %v, %v", leaf, m, err)
+		}
+		whole := slow.framed(good[leaf])
+		for cut := range whole {
+			p := d.peer(leaf)
+			if _, err := p.Write(whole[:cut]); err != nil {
+				t.Fatal(err)
+			}
+			if cut%2 == 0 {
+				_ = p.CloseWrite()
+				if m, err := p.next(); err == nil && m["code"] != "invalid_request" {
+					// All but the newline of a line is a request.
+					if cut != len(whole)-1 {
+						t.Errorf("%s, cut at %d: %v", leaf, cut, m)
+					}
+				}
+			}
+			_ = p.Close()
+		}
+		_ = slow.Close()
+	}
+	d.recovers(before)
+}
+
+// TestNeverReads asks for far more than a socket holds and does not take it.
+func TestNeverReads(t *testing.T) {
+	tokens := make([]string, 512)
+	for i := range tokens {
+		tokens[i] = strings.Repeat("t", 4096)
+	}
+	list, err := json.Marshal(tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":`+string(list)+`}]}`,
+		"--active-permits", "1", "--queue-depth", "0", "--write-timeout-secs", "1")
+	before := d.trace()
+	for _, leaf := range leaves[:3] {
+		silent := d.peer(leaf)
+		if _, err := silent.Write(silent.framed(good[leaf])); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it runs", func() bool { return d.stats().Running == 1 })
+		p := d.peer(leaf)
+		eventually(t, "its slot is free", func() bool {
+			if _, err := p.Write(p.framed(good[leaf])); err != nil {
+				t.Fatal(err)
+			}
+			m, err := p.terminal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m["type"] == "done"
+		})
+		if _, err := silent.terminal(); err == nil {
+			t.Errorf("%s: a client that did not read got its whole answer", leaf)
+		}
+		_ = p.Close()
+		_ = silent.Close()
+	}
+	d.recovers(before)
+}
+
+// TestSpaces sends a gigabyte of spaces, as far as it is taken, on every surface.
+func TestSpaces(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	block := bytes.Repeat([]byte(" "), 1<<20)
+	for _, leaf := range leaves {
+		p := d.peer(leaf)
+		taken := 0
+		for taken < 1<<30 {
+			n, err := p.Write(block)
+			taken += n
+			if err != nil {
+				break
+			}
+		}
+		if taken > 100<<20 {
+			t.Errorf("%s took %d MiB of a message", leaf, taken>>20)
+		}
+		if m, err := p.next(); err == nil && m["code"] != "frame_too_large" && m["code"] != "invalid_request" {
+			t.Errorf("%s: %v", leaf, m)
+		}
+		_ = p.Close()
+	}
+	d.recovers(before)
+	if peak := d.peak(); peak > 400<<20 {
+		t.Errorf("it took %d MiB", peak>>20)
+	}
+}
+
+// TestDeep nests ten thousand levels, on every surface.
+func TestDeep(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	for _, leaf := range leaves {
+		for _, msg := range []string{
+			strings.Repeat(`{"x":`, 10_000) + "1" + strings.Repeat("}", 10_000),
+			`{"messages":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}",
+		} {
+			p := d.peer(leaf)
+			if _, err := p.Write(p.framed(msg)); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := p.next(); err != nil || m["code"] != "invalid_request" || m["id"] != "" {
+				t.Errorf("%s: %v, %v", leaf, m, err)
+			}
+			if m, err := p.next(); err == nil {
+				t.Errorf("%s: and then %v", leaf, m)
+			}
+			_ = p.Close()
+		}
+	}
+	d.recovers(before)
+}
+
+// TestManyAtOnce is fifty clients, then twenty that leave in the middle of their answer,
+// then two hundred that come and go: every answer ends exactly once.
+func TestManyAtOnce(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":5}]}`, "--queue-depth", "64")
+	before := d.trace()
+	var all sync.WaitGroup
+	for i := range 50 {
+		leaf := leaves[i%3]
+		all.Go(func() {
+			p := d.peer(leaf)
+			defer p.Close()
+			for range 4 {
+				if _, err := p.Write(p.framed(good[leaf])); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			_ = p.CloseWrite()
+			for n := range 5 {
+				m, err := p.terminal()
+				if n < 4 && (err != nil || m["type"] != "done") || n == 4 && !errors.Is(err, io.EOF) {
+					t.Errorf("%s: answer %d: %v, %v", leaf, n, m, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	for i := range 20 {
+		p := d.peer(leaves[i%3])
+		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.next(); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.Close()
+	}
+	for range 200 {
+		_ = d.peer("infer.sock").Close()
+	}
+	d.recovers(before)
+}
+
+// TestDrainAnswersAll stops a daemon with fifty requests in flight: each gets exactly one
+// terminal frame, and the daemon is gone within its time.
+func TestDrainAnswersAll(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":60000}]}`,
+		"--queue-depth", "64", "--drain-timeout-secs", "1")
+	var peers []*peer
+	for i := range 50 {
+		p := d.peer(leaves[i%3])
+		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, p)
+	}
+	eventually(t, "all are in", func() bool { s := d.stats(); return s.Running+s.Waiting == 50 })
+	d.signal(syscall.SIGTERM)
+	for _, p := range peers {
+		m, err := p.terminal()
+		if err != nil || m["id"] != "g" || m["type"] != "done" && m["code"] != "backend_unavailable" {
+			t.Errorf("%s: %v, %v", p.leaf, m, err)
+		}
+		if m, err := p.next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: and then %v, %v", p.leaf, m, err)
+		}
+	}
+	if code := d.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
