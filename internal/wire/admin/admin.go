@@ -134,7 +134,9 @@ type Frame struct {
 	Phase   string // empty where there is none
 	Backend string // entry name; empty where none is meant
 	Reason  string // why an engine ended or was given up
-	Line    []byte // the frame, without a newline
+	// Progress is how far the phase is that has one, from 0 to 1.
+	Progress float64
+	Line     []byte // the frame, without a newline
 }
 
 // Decode reads a frame. It keeps a copy of line. What is not a JSON object, or lacks
@@ -145,6 +147,8 @@ func Decode(line []byte) (Frame, error) {
 		Phase   string `json:"phase"`
 		Backend string `json:"backend"`
 		Reason  string `json:"reason"`
+
+		Progress float64 `json:"progress"`
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return Frame{}, fmt.Errorf("decode admin frame: %w", err)
@@ -152,7 +156,7 @@ func Decode(line []byte) (Frame, error) {
 	if m.Status == "" {
 		return Frame{}, fmt.Errorf("decode admin frame: it has no status")
 	}
-	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Line: slices.Clone(line)}, nil
+	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}, nil
 }
 
 // Lifecycle reports whether the frame says what state the daemon is in. Capabilities

@@ -1,0 +1,400 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/daemon"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// patience is how long something that must happen may take on a busy machine.
+const patience = 30 * time.Second
+
+const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["a","b","c"]}]}`
+
+// start runs a real daemon with that config in dir. It returns what ends it.
+func start(dir, cfg string) (stop func() error, err error) {
+	file := filepath.Join(dir, "config.json")
+	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
+		return nil, err
+	}
+	flags, err := config.ParseFlags([]string{
+		"--config", file, "--uds", filepath.Join(dir, paths.V1Leaf), "--drain-timeout-secs", "0",
+	}, func(string) string { return "" }, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- daemon.Run(ctx, &flags, paths.Default(), daemon.Program{
+			Version: "test", Log: slog.New(slog.DiscardHandler), SetLogLevel: func(string) {},
+		})
+	}()
+	return func() error {
+		cancel()
+		return <-ended
+	}, nil
+}
+
+// folder is a temporary one whose name leaves room for a socket's.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// serve returns a client of a daemon that runs until the test ends.
+func serve(t *testing.T, cfg string) *client.Client {
+	t.Helper()
+	dir := folder(t)
+	stop, err := start(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the daemon: %v", err)
+		}
+	})
+	return &client.Client{Dir: dir, Wait: patience}
+}
+
+func TestGenerate(t *testing.T) {
+	c := serve(t, oneMock)
+	want := &client.Answer{Text: "abc", Done: client.Done{StopReason: client.EndTurn, OutputTokens: 3, Backend: "mock"}}
+	for name, events := range map[string]func(*client.Request) func(func(client.Event, error) bool){
+		"length-prefixed": func(r *client.Request) func(func(client.Event, error) bool) { return c.Generate(t.Context(), r) },
+		"v1":              func(r *client.Request) func(func(client.Event, error) bool) { return c.GenerateV1(t.Context(), r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var pieces []string
+			for ev, err := range events(client.Ask("hi")) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				pieces = append(pieces, ev.Text)
+			}
+			if !slices.Equal(pieces, []string{"a", "b", "c", ""}) {
+				t.Errorf("pieces %q", pieces)
+			}
+			got, err := client.Collect(events(&client.Request{Messages: client.Ask("hi").Messages, Whole: true, MaxTokens: 5, Stop: []string{"x"}}))
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%v, -want +got\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// All that can be said in v2 reaches the daemon, over both framings, and comes back.
+func TestEverythingOfV2(t *testing.T) {
+	c := serve(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look"}]}`)
+	req := &client.Request{
+		ID: "1", Model: "m",
+		Messages: []client.Message{
+			client.Text(client.System, "be"),
+			{Role: client.User, Blocks: []client.Block{{Text: "what"}, {Media: "cat"}, {Media: "purr"}}},
+			{Role: client.Assistant, Blocks: []client.Block{{Call: &client.ToolCall{ID: "c", Name: "look", Input: []byte(`{"at":"cat"}`)}}}},
+			{Role: client.User, Blocks: []client.Block{{Result: &client.ToolResult{ID: "c", Blocks: []client.Block{{Text: "a cat"}}}}}},
+		},
+		Attachments: []client.Attachment{
+			{ID: "cat", Kind: client.Image, Width: 1, Height: 1, Data: []byte{1, 2, 3}},
+			{ID: "purr", Kind: client.Audio, SampleRate: 16000, Data: make([]byte, 1<<20)},
+		},
+		Tools:      []client.Tool{{Name: "look", Description: "looks", InputSchema: []byte(`{"type":"object"}`)}},
+		ToolChoice: "look", Format: client.Format{JSONSchema: []byte(`{}`)}, Thinking: true,
+		LogitBias: map[int]float64{5: -1}, Background: true, Client: "test",
+	}
+	want := &client.Answer{
+		Calls: []client.ToolCall{{ID: "mock-call-1", Name: "look", Input: []byte("{}")}},
+		Done:  client.Done{StopReason: client.ToolUse, OutputTokens: 1, Backend: "mock"},
+	}
+	for _, s := range []client.Surface{client.LP, client.V2} {
+		conn, err := c.Dial(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // one connection, several requests
+			got, err := client.Collect(conn.Generate(t.Context(), req))
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%s: %v, -want +got\n%s", s, err, diff)
+			}
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestEmbedAndRerank(t *testing.T) {
+	c := serve(t, oneMock)
+	e, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"abc", "a"}, Dimensions: 2, Task: "similarity"})
+	if diff := cmp.Diff(&client.Embeddings{Vectors: [][]float32{{0.25, 0.5}, {0.5, 1}}, Model: "mock", InputTokens: 4, Backend: "mock"}, e); err != nil || diff != "" {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+	r, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "b", Documents: []string{"a", "b", "ab"}, TopN: 2})
+	want := &client.Ranking{Results: []client.Ranked{{Index: 1, Score: 1}, {Index: 2, Score: 1}}, Model: "mock", InputTokens: 7, Backend: "mock"}
+	if diff := cmp.Diff(want, r); err != nil || diff != "" {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+}
+
+// What the daemon refuses is told with its code, and the connection goes on.
+func TestErrors(t *testing.T) {
+	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
+	conn, err := c.Dial(t.Context(), client.LP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, want := range []client.Error{
+		{client.BackendUnavailable, "mock"},
+		{client.InvalidRequest, "invalid request: messages must not be empty"},
+	} {
+		req := client.Ask("hi")
+		if want.Code == client.InvalidRequest {
+			req.Messages = nil
+		}
+		_, err := client.Collect(conn.Generate(t.Context(), req))
+		if got, ok := errors.AsType[*client.Error](err); !ok || *got != want {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	if a, err := client.Collect(conn.Generate(t.Context(), client.Ask("hi"))); err != nil || a.Text != "mock-response" {
+		t.Errorf("afterwards: %+v, %v", a, err)
+	}
+	for code, ask := range map[client.Code]func() error{
+		client.EmbedUnsupported: func() error {
+			_, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"a"}})
+			return err
+		},
+		client.RerankUnsupported: func() error {
+			_, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "a", Documents: []string{"b"}})
+			return err
+		},
+		client.InvalidRequest: func() error { return c.Retry(t.Context(), "nobody") },
+	} {
+		if got, ok := errors.AsType[*client.Error](ask()); !ok || got.Code != code {
+			t.Errorf("got %v, want %s", got, code)
+		}
+	}
+	if _, err := conn.Embed(t.Context(), &client.EmbedRequest{}); err == nil || !strings.Contains(err.Error(), "does not embed") {
+		t.Errorf("to embed where one generates: %v", err)
+	}
+}
+
+// Cancelling and leaving the loop both hang up, and the daemon's slot is free.
+func TestCancel(t *testing.T) {
+	c := serve(t, `{"admission":{"active_permits":1,"queue_depth":0},"backends":[{"kind":"mock","name":"m","tokens":["a","b"],"token_delay_ms":200}]}`)
+	idle := func() {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			s, err := c.Stats(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Running == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("it still runs")
+			}
+		}
+	}
+	for ev, err := range c.Generate(t.Context(), client.Ask("hi")) {
+		if err != nil || ev.Text != "a" {
+			t.Fatalf("%+v, %v", ev, err)
+		}
+		break
+	}
+	idle()
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	_, err := client.Collect(func(yield func(client.Event, error) bool) {
+		for ev, err := range c.Generate(ctx, client.Ask("hi")) {
+			cancel(enough)
+			if !yield(ev, err) {
+				return
+			}
+		}
+	})
+	if !errors.Is(err, enough) {
+		t.Errorf("got %v, want %v", err, enough)
+	}
+	idle()
+	if _, err := c.Embed(ctx, &client.EmbedRequest{Inputs: []string{"a"}}); !errors.Is(err, enough) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+func TestDialErrors(t *testing.T) {
+	dir := folder(t)
+	c := &client.Client{Dir: dir}
+	_, err := c.Dial(t.Context(), client.LP)
+	absent, ok := errors.AsType[*client.DialError](err)
+	if !ok || !absent.Transient() || absent.Path != filepath.Join(dir, "inferd.sock") || !strings.Contains(err.Error(), "is inferd running?") {
+		t.Errorf("nobody there: %v", err)
+	}
+	// A daemon that was killed leaves its socket.
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "inferd.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	_ = ln.Close()
+	if _, err := c.Dial(t.Context(), client.LP); !errors.As(err, &absent) || !absent.Transient() {
+		t.Errorf("one that was killed: %v", err)
+	}
+	// What will not pass is told at once, however long one would wait.
+	c = &client.Client{Sockets: map[client.Surface]string{client.LP: filepath.Join(dir, strings.Repeat("x", 200))}, Wait: -1}
+	if _, err := c.Dial(t.Context(), client.LP); err == nil || strings.Contains(err.Error(), "is inferd running?") {
+		t.Errorf("an impossible path: %v", err)
+	}
+	begin := time.Now()
+	c = &client.Client{Dir: dir, Wait: 60 * time.Millisecond}
+	if _, err := c.Dial(t.Context(), client.V1); err == nil || !strings.HasSuffix(err.Error(), "(waited 60ms)") || time.Since(begin) < 60*time.Millisecond {
+		t.Errorf("after a wait: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	c.Wait = -1
+	if _, err := c.Dial(ctx, client.V1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a context that ends: %v", err)
+	}
+}
+
+// A client that waits is served once the daemon is ready, and says what it was doing if
+// that takes too long.
+func TestWaitsForReady(t *testing.T) {
+	dir := folder(t)
+	var pauses atomic.Int64
+	c := &client.Client{Dir: dir, Wait: patience}
+	answer := make(chan error, 1)
+	go func() {
+		pauses.Add(1)
+		a, err := client.Collect(c.Generate(t.Context(), client.Ask("hi")))
+		if err == nil && a.Text != "abc" {
+			err = fmt.Errorf("it said %q", a.Text)
+		}
+		answer <- err
+	}()
+	stop, err := start(dir, `{"backends":[{"kind":"mock","name":"m","tokens":["a","b","c"],"ready_after_ms":300}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stop() }()
+	hasty := &client.Client{Dir: dir, Wait: 50 * time.Millisecond}
+	for s, err := range c.Watch(t.Context()) { // it is there, and not ready
+		if err != nil || s.Ready() {
+			t.Fatalf("%v, %v", s, err)
+		}
+		break
+	}
+	if _, err := hasty.Dial(t.Context(), client.LP); err == nil || !strings.HasPrefix(err.Error(), "the daemon is not ready: ") {
+		t.Errorf("one in a hurry: %v", err)
+	}
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
+// A surface that the daemon does not have is not waited for, once it is ready.
+func TestSurfaceThatIsOff(t *testing.T) {
+	c := serve(t, `{"surfaces":{"rerank":false},"backends":[{"kind":"mock","name":"m"}]}`)
+	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait = -1
+	if _, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "q", Documents: []string{"d"}}); err == nil || !strings.Contains(err.Error(), "nobody answers") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	dir := folder(t)
+	stop, err := start(dir, oneMock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client.Client{Dir: dir, Wait: patience}
+	var states []string
+	for s, err := range c.Watch(t.Context()) {
+		if err != nil {
+			if !errors.Is(err, client.ErrGone) {
+				t.Errorf("it ended with %v", err)
+			}
+			break
+		}
+		if !bytes.Contains(s.Raw, []byte(`"status":"`+s.State+`"`)) {
+			t.Errorf("%+v of %s", s, s.Raw)
+		}
+		if states = append(states, s.State); s.Ready() {
+			go func() { _ = stop() }()
+		}
+	}
+	if n := len(states); n < 3 || !slices.Equal(states[n-2:], []string{"ready", "draining"}) || !slices.Contains(states, "capabilities") {
+		t.Errorf("states %q", states)
+	}
+}
+
+func TestStats(t *testing.T) {
+	c := serve(t, oneMock)
+	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Callers) != 1 || s.Callers[0].Exe != exe && s.Callers[0].Exe != "" || s.Callers[0].OutputTokens != 3 || s.Callers[0].Requests != 1 {
+		t.Errorf("callers %+v", s.Callers)
+	}
+	want := []client.BackendStats{{Name: "m", Kind: "mock", State: "ready", Slots: 4, Requests: 1, OutputTokens: 3}}
+	if diff := cmp.Diff(want, s.Backends); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if s.Version != "test" || !bytes.Contains(s.Raw, []byte(`"goroutines"`)) {
+		t.Errorf("stats %+v", s)
+	}
+	if err := c.SetLogLevel(t.Context(), "debug"); err != nil {
+		t.Error(err)
+	}
+	if err := c.SetLogLevel(t.Context(), "loud"); err == nil {
+		t.Error("a level that is none was set")
+	}
+}
+
+func TestTrace(t *testing.T) {
+	c := serve(t, oneMock)
+	var seen []string
+	c.Trace = func(m []byte) { seen = append(seen, string(m)) }
+	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 4 || !strings.HasPrefix(seen[3], `{"type":"done"`) {
+		t.Errorf("seen %q", seen)
+	}
+}

@@ -1,0 +1,87 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// infer returns r in the daemon's own words, as far as they can be said; whether they make
+// sense the daemon says.
+func (r *Request) infer() (*infer.Request, error) {
+	gen := &infer.Generate{
+		Model: r.Model, Typed: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens,
+		Format: infer.Format{Grammar: r.Format.Grammar, Schema: r.Format.JSONSchema, JSONObject: r.Format.JSONObject},
+		Sampling: infer.Sampling{
+			Temperature: value(r.Temperature, DefaultTemperature), TopP: value(r.TopP, DefaultTopP), TopK: value(r.TopK, DefaultTopK),
+			MinP: r.MinP, RepeatPenalty: r.RepeatPenalty, PresencePenalty: r.PresencePenalty, FrequencyPenalty: r.FrequencyPenalty,
+			Seed: r.Seed, LogitBias: r.LogitBias,
+		},
+	}
+	if r.MaxTokens != 0 {
+		gen.MaxTokens = r.MaxTokens
+	}
+	for _, n := range []int{gen.MaxTokens, gen.Sampling.TopK} {
+		if n < 0 || n > math.MaxUint32 {
+			return nil, fmt.Errorf("%d does not fit into 32 bits", n)
+		}
+	}
+	for _, m := range r.Messages {
+		parts, err := partsOf(m.Blocks)
+		if err != nil {
+			return nil, err
+		}
+		gen.Messages = append(gen.Messages, infer.Message{Role: infer.Role(m.Role), Content: parts})
+	}
+	for _, a := range r.Attachments {
+		gen.Attachments = append(gen.Attachments, infer.Attachment{
+			ID: a.ID, Kind: infer.Media(a.Kind), Width: a.Width, Height: a.Height, SampleRate: a.SampleRate, Data: a.Data,
+		})
+	}
+	for _, t := range r.Tools {
+		gen.Tools = append(gen.Tools, infer.Tool{Name: t.Name, Description: t.Description, Schema: t.InputSchema})
+	}
+	switch r.ToolChoice {
+	case "", "auto":
+	case "required":
+		gen.Choice.Mode = infer.ToolRequired
+	case "none":
+		gen.Choice.Mode = infer.ToolNone
+	default:
+		gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: string(r.ToolChoice)}
+	}
+	return &infer.Request{ID: r.ID, Task: gen, Client: r.Client, Background: r.Background}, nil
+}
+
+func partsOf(blocks []Block) ([]infer.Part, error) {
+	parts := make([]infer.Part, len(blocks))
+	for i, b := range blocks {
+		switch {
+		case b.Call != nil:
+			parts[i] = &infer.CallPart{ID: b.Call.ID, Name: b.Call.Name, Input: b.Call.Input}
+		case b.Result != nil:
+			content, err := partsOf(b.Result.Blocks)
+			if err != nil {
+				return nil, err
+			}
+			parts[i] = &infer.ResultPart{ID: b.Result.ID, Content: content}
+		case b.Media != "" && b.Text != "":
+			return nil, errors.New("a block is a text or stands for media, not both")
+		case b.Media != "":
+			parts[i] = &infer.MediaPart{Attachment: b.Media}
+		default:
+			parts[i] = &infer.TextPart{Text: b.Text}
+		}
+	}
+	return parts, nil
+}
+
+// value returns *p, or fallback if there is none.
+func value[T any](p *T, fallback T) T {
+	if p == nil {
+		return fallback
+	}
+	return *p
+}

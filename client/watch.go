@@ -1,0 +1,93 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/wire/admin"
+)
+
+// States that a daemon is in.
+const (
+	starting   = admin.Starting
+	loading    = admin.Loading
+	ready      = admin.Ready
+	restarting = admin.Restarting
+	draining   = admin.Draining
+)
+
+// A Status is something that the daemon tells those who watch: the words that programs act
+// on, and the message as it came, so that what a newer daemon says gets through.
+type Status struct {
+	// State is "starting", "loading_model", "ready", "restarting", "draining" or
+	// "capabilities"; a newer daemon may have more.
+	State    string
+	Phase    string  // of loading: "checking_local", "mmap", …; empty where there is none
+	Backend  string  // entry name; empty where none is meant
+	Reason   string  // why an engine ended or was given up
+	Progress float64 // of the phase "mmap": 0 to 1
+	Raw      []byte  // a JSON object
+}
+
+// Lifecycle reports whether s says what state the daemon is in. Capabilities do not, nor
+// does a state that this package does not know.
+func (s Status) Lifecycle() bool {
+	switch s.State {
+	case starting, loading, ready, restarting, draining:
+		return true
+	}
+	return false
+}
+
+// Ready reports whether every socket of the daemon accepts.
+func (s Status) Ready() bool { return s.State == ready }
+
+// String says it in a few words.
+func (s Status) String() string {
+	return strings.Join(strings.Fields(strings.Join([]string{s.State, s.Phase, s.Backend}, " ")), " ")
+}
+
+// ErrGone ends a Watch when the daemon has gone away.
+var ErrGone = errors.New("the daemon has gone away")
+
+// Watch yields what the daemon is doing: first the capabilities of every entry, then its
+// state, then whatever changes. It ends with an error: ErrGone, or the cause of ctx.
+func (c *Client) Watch(ctx context.Context) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		conn, err := c.Dial(ctx, Admin)
+		if err != nil {
+			yield(Status{}, err)
+			return
+		}
+		defer conn.Close()
+		for {
+			var s Status
+			err := conn.during(ctx, func() (err error) {
+				s, err = conn.next()
+				return err
+			})
+			if !yield(s, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (c *Conn) next() (Status, error) {
+	_, line, err := c.r.ReadFrame()
+	switch {
+	case errors.Is(err, io.EOF):
+		return Status{}, ErrGone
+	case err != nil:
+		return Status{}, fmt.Errorf("read status: %w", err)
+	}
+	f, err := admin.Decode(line)
+	if err != nil {
+		return Status{}, fmt.Errorf("read status: %w", err)
+	}
+	return Status{State: f.Status, Phase: f.Phase, Backend: f.Backend, Reason: f.Reason, Progress: f.Progress, Raw: f.Line}, nil
+}
