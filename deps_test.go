@@ -12,10 +12,10 @@ import (
 
 var update = flag.Bool("update", false, "write deps/*.txt anew")
 
-// dependencies returns everything that a program links, on Linux.
+// dependencies returns everything that a package links, on Linux.
 func dependencies(t *testing.T, program string) []string {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "./cmd/"+program)
+	cmd := exec.Command("go", "list", "-deps", "./"+program)
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
 	out, err := cmd.Output()
 	if err != nil {
@@ -31,24 +31,27 @@ var bans = []struct {
 	reason   string
 }{
 	{
-		[]string{"inferd", "inferdctl"},
+		[]string{"cmd/inferd", "cmd/inferdctl", "client"},
 		[]string{"github.com/ebitengine/purego", "github.com/jupiterrider/ffi", "github.com/hybridgroup/yzma", module + "cmd/inferd-engine/internal"},
 		"only the engine's process loads native code: a crash there must not be ours, and a machine without libffi must be told so",
 	},
 	{
-		[]string{"inferd", "inferdctl", "inferd-engine"},
+		[]string{"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "client"},
 		[]string{"testing"},
 		"test code does not ship",
 	},
 	{
-		[]string{"inferd-engine"},
+		[]string{"cmd/inferd-engine"},
 		[]string{"net/http"},
 		"the engine reads everybody's prompts and hostile models: it has no business with the network",
 	},
 	{
-		[]string{"inferdctl"},
-		[]string{module + "internal/daemon", module + "internal/server", module + "internal/worker", module + "internal/proc"},
-		"the operator's command is a client like any other",
+		[]string{"cmd/inferdctl", "client"},
+		[]string{
+			module + "internal/daemon", module + "internal/server", module + "internal/admit", module + "internal/route",
+			module + "internal/worker", module + "internal/broadcast", module + "internal/proc",
+		},
+		"a client knows the wire and nothing of what stands behind it; the operator's command is one like any other",
 	},
 }
 
@@ -81,7 +84,7 @@ func TestUnsafe(t *testing.T) {
 func TestDependencies(t *testing.T) {
 	for _, program := range []string{"inferd", "inferdctl", "inferd-engine"} {
 		var outside []string
-		for _, dep := range dependencies(t, program) {
+		for _, dep := range dependencies(t, "cmd/"+program) {
 			if strings.Contains(strings.Split(dep, "/")[0], ".") && !strings.HasPrefix(dep, module) {
 				outside = append(outside, dep)
 			}

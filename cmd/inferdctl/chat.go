@@ -1,98 +1,83 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
-	"time"
+	"sync"
 
-	"github.com/inferd-go/inferd/internal/frame"
-	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/wire/admin"
-	v1 "github.com/inferd-go/inferd/internal/wire/v1"
+	"github.com/inferd-go/inferd/client"
 )
 
-// What the wire says of a value that is not given.
-const (
-	defaultTemperature = 1
-	defaultTopP        = 0.95
-	defaultTopK        = 64
-	defaultMaxTokens   = 1000
-)
-
-// chat asks one question and streams the answer. If it is interrupted the connection
-// closes, and the daemon, which sees that, stops answering.
+// chat asks one question and streams the answer, or goes on and on with somebody at a
+// terminal. If it is interrupted the connection closes, and the daemon, which sees that,
+// stops answering.
 func (c *command) chat(ctx context.Context, args []string) error {
 	fs := c.flags("chat")
 	var (
-		question = &infer.Generate{
-			MaxTokens: defaultMaxTokens,
-			Sampling:  infer.Sampling{Temperature: defaultTemperature, TopK: defaultTopK, TopP: defaultTopP},
-		}
+		req          = &client.Request{ID: "1"}
 		text, system *string
 		asJSON       bool
 		patience     wait
 	)
 	fs.Func("m", "the question, as `text`; - reads it from stdin", func(s string) error { text = &s; return nil })
 	fs.Func("system", "what the model is told first, as `text`", func(s string) error { system = &s; return nil })
-	fs.Func("max-tokens", fmt.Sprintf("most `tokens` of the answer (default %d)", defaultMaxTokens), func(s string) error {
+	fs.Func("max-tokens", fmt.Sprintf("most `tokens` of the answer (default %d)", client.DefaultMaxTokens), func(s string) error {
 		n, err := number(s)
-		question.MaxTokens = int(n)
+		if err == nil && n == 0 {
+			err = errors.New("it must be at least 1")
+		}
+		req.MaxTokens = int(n)
 		return err
 	})
 	fs.Func("seed", "`number` that makes a random answer repeatable", func(s string) error {
 		n, err := number(s)
-		question.Sampling.Seed = &n
+		req.Seed = &n
 		return err
 	})
-	fs.Float64Var(&question.Sampling.Temperature, "temperature", defaultTemperature, "how random the answer is: a `number`, 0 for not at all (default 1)")
-	fs.StringVar(&question.Model, "model", "", "`name` of the model; default: the daemon's choice")
+	fs.Func("temperature", "how random the answer is: a `number`, 0 for not at all (default 1)", func(s string) error {
+		x, err := strconv.ParseFloat(s, 64)
+		req.Temperature = &x
+		return errors.Unwrap(err)
+	})
+	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.BoolVar(&asJSON, "json", false, "print the daemon's frames as they come")
 	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
-	if text == nil {
-		return errors.New("chat needs -m TEXT")
+	if system != nil {
+		req.Messages = append(req.Messages, client.Text(client.System, *system))
 	}
-	if *text == "-" {
+	cl := c.client(patience)
+	if asJSON {
+		cl.Trace = func(line []byte) { _ = c.printLine(line) } // a reader that has gone ends us by SIGPIPE
+	}
+	if text == nil && isTerminal(c.stdin) {
+		return c.converse(ctx, cl, req)
+	}
+	if text == nil || *text == "-" {
 		all, err := io.ReadAll(c.stdin)
 		if err != nil {
 			return fmt.Errorf("read the question: %w", err)
 		}
-		*text = strings.TrimSuffix(string(all), "\n")
-	}
-	if system != nil {
-		question.Messages = append(question.Messages, infer.TextMessage(infer.System, *system))
-	}
-	question.Messages = append(question.Messages, infer.TextMessage(infer.User, *text))
-
-	nc, err := c.reach(ctx, &patience)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	if asJSON {
-		return ask(rawReader{nc, c.printLine}, nc, question, func(infer.Event) error { return nil })
-	}
-	out := &textWriter{w: c.stdout}
-	note := ""
-	err = ask(nc, nc, question, func(ev infer.Event) error {
-		switch ev := ev.(type) {
-		case *infer.Text:
-			return out.write(ev.Delta)
-		case *infer.Done:
-			note = notes[ev.Reason]
+		question := strings.TrimSuffix(string(all), "\n")
+		if text == nil && question == "" {
+			return errors.New("chat needs -m TEXT, or a question on stdin")
 		}
-		return nil
-	})
-	err = errors.Join(err, out.end())
-	if note != "" {
-		fmt.Fprintln(c.stderr, "note:", note)
+		text = &question
+	}
+	req.Messages = append(req.Messages, client.Text(client.User, *text))
+	_, err := c.answer(c.generate(ctx, cl, req), asJSON)
+	if failed, ok := errors.AsType[*client.DialError](err); ok && failed.Status != "" && failed.Transient() && failed.Waited == 0 && failed.Status != "ready" {
+		err = fmt.Errorf("%w; try again later, or with --wait", err)
 	}
 	return err
 }
@@ -103,33 +88,47 @@ func number(s string) (uint32, error) {
 	return uint32(n), errors.Unwrap(err) // without the name of a Go function
 }
 
-func ask(r frame.Reader, w io.Writer, question *infer.Generate, emit infer.Sink) error {
-	err := v1.Ask(r, frame.Lines.NewWriter(w), &infer.Request{ID: "1", Task: question}, true, emit)
-	if errors.Is(err, io.EOF) {
-		return errors.New("the daemon went away before the end of the answer")
+// generate asks over the length-prefixed wire, or over v1 where the address says so.
+func (c *command) generate(ctx context.Context, cl *client.Client, req *client.Request) iter.Seq2[client.Event, error] {
+	if c.surface() == client.V1 {
+		return cl.GenerateV1(ctx, req)
 	}
-	return err
+	return cl.Generate(ctx, req)
 }
 
-// A rawReader shows each message before it is read.
-type rawReader struct {
-	frame.Reader
-	show func(line []byte) error
-}
-
-// ReadFrame reads and shows the next message.
-func (r rawReader) ReadFrame() (frame.Kind, []byte, error) {
-	kind, line, err := r.Reader.ReadFrame()
-	if err == nil {
-		err = r.show(line)
+// answer prints an answer as it comes, unless it is quiet, and returns its text: what had
+// come of it, if it fails.
+func (c *command) answer(events iter.Seq2[client.Event, error], quiet bool) (string, error) {
+	out := &textWriter{w: c.stdout}
+	if quiet {
+		out.w = io.Discard
 	}
-	return kind, line, err
+	var text strings.Builder
+	note := ""
+	var failed error
+	for ev, err := range events {
+		if failed = err; failed == nil && ev.Text != "" {
+			text.WriteString(ev.Text)
+			failed = out.write(ev.Text)
+		}
+		if failed != nil {
+			break
+		}
+		if ev.Done != nil {
+			note = notes[ev.Done.StopReason]
+		}
+	}
+	err := errors.Join(failed, out.end())
+	if note != "" && !quiet {
+		fmt.Fprintln(c.stderr, "note:", note)
+	}
+	return text.String(), err
 }
 
 // notes are told about an answer that is not whole.
-var notes = map[infer.Reason]string{
-	infer.Length:   "the answer was cut off: it reached --max-tokens, or the model's context was full",
-	infer.Canceled: "the answer was cut off: the daemon is stopping",
+var notes = map[client.StopReason]string{
+	client.MaxTokens: "the answer was cut off: it reached --max-tokens, or the model's context was full",
+	client.Cancelled: "the answer was cut off: the daemon is stopping",
 }
 
 // A textWriter writes an answer as it comes and ends it with a newline.
@@ -138,11 +137,11 @@ type textWriter struct {
 	midline bool
 }
 
-func (t *textWriter) write(p []byte) error {
-	if _, err := t.w.Write(p); err != nil {
+func (t *textWriter) write(text string) error {
+	if _, err := io.WriteString(t.w, text); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	t.midline = p[len(p)-1] != '\n' // text is never empty
+	t.midline = !strings.HasSuffix(text, "\n")
 	return nil
 }
 
@@ -150,61 +149,68 @@ func (t *textWriter) end() error {
 	if !t.midline {
 		return nil
 	}
-	return t.write([]byte("\n"))
+	return t.write("\n")
 }
 
-// Times that reach allows.
-const (
-	toldWithin  = 2 * time.Second // for the daemon to say what state it is in
-	boundWithin = time.Second     // between ready and a socket, which other releases bind after
-)
+var errInterrupted = errors.New("interrupted")
 
-// reach connects to the generation socket. That it is missing means "not ready": the
-// admin socket then says more, and is where a patient client waits.
-func (c *command) reach(ctx context.Context, patience *wait) (*conn, error) {
-	at := c.locate()
-	nc, err := dial(ctx, at.v1)
-	absent, ok := errors.AsType[*absentError](err)
-	if !ok {
-		return nc, err
-	}
-	told, err := patience.dial(ctx, at.admin)
-	if err != nil {
-		if _, ok := errors.AsType[*absentError](err); ok {
-			return nil, absent
+// converse asks what is typed, line by line, and remembers what was said. Ctrl-C ends an
+// answer, or at the prompt the conversation, as the end of the input does.
+func (c *command) converse(ctx context.Context, cl *client.Client, req *client.Request) error {
+	ctx = context.WithoutCancel(ctx) // which ends at the first Ctrl-C
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	lines := make(chan string)
+	go func() { // ends with the input, or with the program: a read cannot be called off
+		defer close(lines)
+		for in := bufio.NewScanner(c.stdin); in.Scan(); {
+			lines <- in.Text()
 		}
-		return nil, err
-	}
-	defer told.Close()
-	end := patience.end
-	if !patience.on {
-		end = time.Now().Add(toldWithin)
-	}
-	if err := told.SetReadDeadline(end); err != nil {
-		return nil, fmt.Errorf("read status: %w", err)
-	}
-	state := "it does not say what it is doing"
+	}()
 	for {
-		f, err := told.nextFrame()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && patience.on:
-			return nil, fmt.Errorf("the daemon is not ready: %s (waited %s)", state, patience.limit)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, fmt.Errorf("the daemon is not ready: %s", state)
-		case err != nil:
-			return nil, fmt.Errorf("the daemon went away before it was ready (%s): %w", state, err)
-		case !f.Lifecycle():
-			continue
-		case f.Status == admin.Ready:
-			nc, err := (&wait{on: true, end: time.Now().Add(boundWithin)}).dial(ctx, at.v1)
-			if _, ok := errors.AsType[*absentError](err); ok {
-				return nil, fmt.Errorf("the daemon is ready, but nobody answers at %s: is v1 switched off?", at.v1)
+		fmt.Fprint(c.stdout, "> ")
+		var line string
+		select {
+		case l, ok := <-lines:
+			if !ok {
+				fmt.Fprintln(c.stdout)
+				return nil
 			}
-			return nc, err
+			line = l
+		case <-interrupts:
+			fmt.Fprintln(c.stdout)
+			return exit(exitInterrupted)
 		}
-		state = strings.TrimSpace(strings.Join([]string{f.Status, f.Phase, f.Backend}, " "))
-		if !patience.on {
-			return nil, fmt.Errorf("the daemon is not ready: %s; try again later, or with --wait", state)
+		if strings.TrimSpace(line) == "" {
+			continue
 		}
+		before := req.Messages
+		req.Messages = append(req.Messages, client.Text(client.User, line))
+		text, err := c.interruptible(ctx, interrupts, func(ctx context.Context) (string, error) {
+			return c.answer(c.generate(ctx, cl, req), false)
+		})
+		if err != nil && !errors.Is(err, errInterrupted) {
+			fmt.Fprintln(c.stderr, "error:", err)
+			req.Messages = before // so that it can be asked again
+			continue
+		}
+		req.Messages = append(req.Messages, client.Text(client.Assistant, text))
 	}
+}
+
+// interruptible runs ask, whose context ends when somebody interrupts.
+func (c *command) interruptible(ctx context.Context, interrupts <-chan os.Signal, ask func(context.Context) (string, error)) (string, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	defer cancel(nil)
+	watcher.Go(func() {
+		select {
+		case <-interrupts:
+			cancel(errInterrupted)
+		case <-ctx.Done():
+		}
+	})
+	return ask(ctx)
 }

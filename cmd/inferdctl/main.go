@@ -14,10 +14,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
-	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/paths"
 )
 
 // version is set by the linker in a release.
@@ -55,10 +58,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case ctx.Err() != nil: // whatever it was, it failed because it was told to stop
 		return exitInterrupted
 	}
-	if _, ok := errors.AsType[*infer.Error](err); ok { // the daemon said it
-		code, text := wire.Common.Told(err)
-		err = fmt.Errorf("%s: %s", code, text)
-	}
 	fmt.Fprintln(stderr, "error:", err)
 	return exitError
 }
@@ -68,8 +67,59 @@ type command struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	addr, adminAddr, controlAddr string // as given; see locate
+	addr, adminAddr, controlAddr string // as given; see client
+	config                       string // file; empty is the default one
 	showVersion                  bool
+}
+
+// client returns a client of the daemon that the flags mean. As with the daemon's own --uds,
+// sockets that are not named lie beside the main one, which is v1's unless it is called as
+// the length-prefixed one is.
+func (c *command) client(patience wait) *client.Client {
+	cl := &client.Client{Sockets: make(map[client.Surface]string), Wait: patience.limit}
+	if c.addr != "" {
+		cl.Dir = filepath.Dir(c.addr)
+		cl.Sockets[c.surface()] = c.addr
+	}
+	cl.Sockets[client.Admin] = c.adminAddr
+	cl.Sockets[client.Control] = c.controlAddr
+	return cl
+}
+
+// surface is what is spoken to generate: v1 at an address that is not called otherwise.
+func (c *command) surface() client.Surface {
+	if c.addr != "" && filepath.Base(c.addr) != paths.LPLeaf {
+		return client.V1
+	}
+	return client.LP
+}
+
+// wait is the flag --wait[=DURATION]: be patient with a daemon that is not ready.
+type wait struct {
+	limit time.Duration // less than 0 is for ever
+}
+
+// String is what package flag takes for the default.
+func (w *wait) String() string { return strconv.FormatBool(w.limit != 0) }
+
+// IsBoolFlag makes the value optional.
+func (w *wait) IsBoolFlag() bool { return true }
+
+// Set takes a duration, or what a boolean flag takes.
+func (w *wait) Set(s string) error {
+	if on, err := strconv.ParseBool(s); err == nil {
+		w.limit = 0
+		if on {
+			w.limit = -1
+		}
+		return nil
+	}
+	limit, err := time.ParseDuration(s)
+	if err != nil || limit <= 0 {
+		return errors.New("want a duration such as 30s")
+	}
+	w.limit = limit
+	return nil
 }
 
 // A verb is the first argument.
@@ -80,10 +130,15 @@ type verb struct {
 
 func verbs() []verb {
 	return []verb{
-		{"chat", "-m TEXT", "ask a question and stream the answer", (*command).chat},
+		{"chat", "[-m TEXT]", "ask a question and stream the answer; on a terminal, without -m, a conversation", (*command).chat},
+		{"embed", "TEXT...", "print vectors of texts, or of the lines of stdin, as JSON", (*command).embed},
+		{"rerank", "--query Q DOC...", "print documents, or the lines of stdin, by how well they answer", (*command).rerank},
 		{"status", "", "print what the daemon is doing; exit 0 if it is ready, 1 if not", (*command).status},
-		{"watch", "", "print every event of the daemon as a line of JSON", (*command).watch},
+		{"watch", "", "show every event of the daemon: a progress bar on a terminal, else lines of JSON", (*command).watch},
+		{"stats", "", "show who runs and who waits: a table on a terminal, else JSON", (*command).stats},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
+		{"log-level", "LEVEL", "have the daemon log more or less: debug, info, warn, error or off", (*command).logLevel},
+		{"doctor", "", "check everything, a line each; exit 1 if anything is wrong", (*command).doctor},
 	}
 }
 
@@ -117,7 +172,7 @@ func (c *command) flags(name string) *flag.FlagSet {
 	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; sockets that are not named lie beside it")
 	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
 	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
-	fs.String("config", "", "config `file`; no command of this release reads it")
+	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor")
 	fs.BoolVar(&c.showVersion, "version", c.showVersion, "print the version and exit")
 	fs.Usage = func() { c.help(c.stdout) }
 	return fs
@@ -143,7 +198,7 @@ func (c *command) parse(fs *flag.FlagSet, args []string) error {
 }
 
 // parseVerb reads what follows a verb: flags, and exactly as many arguments as names
-// says, in any order.
+// says, in any order. A last name that ends in "..." stands for any number.
 func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([]string, error) {
 	name := strings.TrimPrefix(fs.Name(), "inferdctl ")
 	fs.Usage = func() {
@@ -162,6 +217,7 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 		args = fs.Args()[1:]
 	}
 	switch {
+	case len(names) > 0 && strings.HasSuffix(names[len(names)-1], "..."):
 	case len(values) > len(names):
 		return nil, fmt.Errorf("%s does not take %q", name, values[len(names)])
 	case len(values) < len(names):
@@ -173,7 +229,7 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 func (c *command) help(w io.Writer) {
 	fmt.Fprint(w, "inferdctl talks to a running inferd.\n\nUsage: inferdctl [FLAGS] COMMAND\n\nCommands:\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(w, "  %-16s %s\n", v.name+" "+v.usage, v.about)
+		fmt.Fprintf(w, "  %-24s %s\n", v.name+" "+v.usage, v.about)
 	}
 	fmt.Fprint(w, "\nFlags, before or after the command (inferdctl COMMAND --help shows those of its own):\n")
 	printFlags(w, c.flags(""))

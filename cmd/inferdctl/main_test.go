@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/broadcast"
 	"github.com/inferd-go/inferd/internal/control"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -140,7 +141,10 @@ func TestUsage(t *testing.T) {
 		"unknown flag":              {[]string{"status", "--loud"}, 2, "", "error: flag provided but not defined: -loud"},
 		"an argument too many":      {[]string{"status", "now"}, 2, "", `error: status does not take "now"`},
 		"an argument too few":       {[]string{"retry"}, 2, "", "error: retry needs NAME"},
-		"no question":               {[]string{"chat"}, 2, "", "error: chat needs -m TEXT"},
+		"no question":               {[]string{"chat"}, 2, "", "error: chat needs -m TEXT, or a question on stdin"},
+		"no tokens":                 {[]string{"chat", "-m", "x", "--max-tokens", "0"}, 2, "", "it must be at least 1"},
+		"nothing to embed":          {[]string{"embed"}, 2, "", "error: there is no text"},
+		"nothing to rank by":        {[]string{"rerank", "a"}, 2, "", "error: rerank needs --query TEXT"},
 		"a number that is none":     {[]string{"chat", "-m", "x", "--seed", "-1"}, 2, "", `error: invalid value "-1" for flag -seed`},
 		"a status that is none":     {[]string{"watch", "--until", "raedy"}, 2, "", `error: --until: no status is called "raedy"`},
 	} {
@@ -199,7 +203,6 @@ func TestNoDaemon(t *testing.T) {
 
 func TestSocketsAreFound(t *testing.T) {
 	f := newFake(t)
-	f.scripted("inferd.sock", false) // of the length-prefixed wire: must not be spoken to
 	f.scripted("infer.sock", true, `{"type":"done","id":"1","stop_reason":"end"}`)
 	f.scripted("other.sock", true, `{"type":"token","id":"1","content":"other"}`, `{"type":"done","id":"1","stop_reason":"end"}`)
 	f.admin(status.Ready{})
@@ -213,7 +216,7 @@ func TestSocketsAreFound(t *testing.T) {
 		"after the command":               {[]string{"status", "--addr", at("infer.sock")}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
 		"each by its name":                {[]string{"status", "--addr", "/nowhere/infer.sock", "--admin-addr", at("admin.sock")}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
 		"the last one given holds":        {[]string{"--addr", at("infer.sock"), "chat", "-m", "hi", "--addr", at("other.sock")}, 0, "other\n"},
-		"v1 beside the length-prefixed":   {[]string{"--addr", at("inferd.sock"), "chat", "-m", "hi"}, 0, ""},
+		"v1 at any other name":            {[]string{"--addr", at("other.sock"), "chat", "-m", "hi"}, 0, "other\n"},
 		"one that is not there is absent": {[]string{"--admin-addr", at("no.sock"), "status"}, 2, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -267,7 +270,7 @@ func TestStatus(t *testing.T) {
 		},
 		"a daemon that goes away": {
 			[]string{strange},
-			result{1, strange + "\n", "error: read status: EOF\n"},
+			result{1, strange + "\n", "error: the daemon has gone away\n"},
 		},
 		"somebody else's socket": {
 			[]string{"220 mail.example ESMTP"},
@@ -419,35 +422,35 @@ func TestChat(t *testing.T) {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("Hel"), token("lo"), end},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "Hello\n", ""},
 		},
 		"an answer that ends its line itself": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("a\n"), token("b\n"), end},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "a\nb\n", ""},
 		},
 		"an empty answer": {
 			[]string{"-m", ""},
 			"",
 			[]string{end},
-			`{"id":"1","messages":[{"role":"user","content":""}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":""}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "", ""},
 		},
 		"everything that can be asked, zeros too": {
-			[]string{"--system", "Be brief.", "--max-tokens", "0", "--temperature=0", "--seed", "0", "--model", "gen", "-m", "Hi"},
+			[]string{"--system", "Be brief.", "--max-tokens", "1", "--temperature=0", "--seed", "0", "--model", "gen", "-m", "Hi"},
 			"",
 			[]string{token("x"), end},
-			`{"id":"1","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"temperature":0,"top_p":0.95,"top_k":64,"max_tokens":0,"stream":true,"seed":0,"model":"gen"}`,
+			`{"id":"1","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"temperature":0,"top_p":0.95,"top_k":64,"max_tokens":1,"stream":true,"seed":0,"model":"gen"}`,
 			result{0, "x\n", ""},
 		},
 		"a question from stdin": {
 			[]string{"-m", "-"},
 			"first\nsecond\n",
 			[]string{token("x"), end},
-			`{"id":"1","messages":[{"role":"user","content":"first\nsecond"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"first\nsecond"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "x\n", ""},
 		},
 		"cut off by its length": {
@@ -455,41 +458,41 @@ func TestChat(t *testing.T) {
 			"",
 			[]string{token("Hel"), length},
 			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1,"stream":true}`,
-			result{0, "Hel\n", "note: " + notes[infer.Length] + "\n"},
+			result{0, "Hel\n", "note: " + notes[client.MaxTokens] + "\n"},
 		},
 		"cut off by the daemon": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("Hel"), cancelled},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
-			result{0, "Hel\n", "note: " + notes[infer.Canceled] + "\n"},
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
+			result{0, "Hel\n", "note: " + notes[client.Cancelled] + "\n"},
 		},
 		"refused": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{`{"type":"error","id":"1","code":"queue_full","message":"queue full"}`},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{2, "", "error: queue_full: queue full\n"},
 		},
 		"broken in the middle": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("Hel"), `{"type":"error","id":"1","code":"backend_unavailable","message":"gone"}`},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{2, "Hel\n", "error: backend_unavailable: gone\n"},
 		},
 		"a daemon that dies": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("Hel")},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{2, "Hel\n", "error: the daemon went away before the end of the answer\n"},
 		},
 		"raw frames, unknown ones too": {
 			[]string{"--json", "-m", "Hi"},
 			"",
 			[]string{token("Hel"), `{"type":"later","x":1.0}`, length},
-			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1000,"stream":true}`,
+			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, token("Hel") + "\n" + `{"type":"later","x":1.0}` + "\n" + length + "\n", ""},
 		},
 	} {
@@ -584,14 +587,9 @@ func TestChatWithADaemonThatIsNotReady(t *testing.T) {
 		f.admin(loading())
 		f.want(f.run("chat", "--wait=60ms", "-m", "Hi"), result{2, "", "error: the daemon is not ready: loading_model kv_cache gen (waited 60ms)\n"})
 	})
-	t.Run("learns that it went away", func(t *testing.T) {
-		f := newFake(t)
-		f.scripted("admin.sock", false, `{"status":"loading_model","phase":"verify"}`)
-		f.want(f.run("chat", "--wait", "-m", "Hi"), result{2, "", "error: the daemon went away before it was ready (loading_model verify): EOF\n"})
-	})
 	t.Run("learns that v1 is off", func(t *testing.T) {
 		f := newFake(t)
 		f.admin(status.Ready{})
-		f.want(f.run("chat", "-m", "Hi"), result{2, "", "error: the daemon is ready, but nobody answers at DIR/infer.sock: is v1 switched off?\n"})
+		f.want(f.run("chat", "-m", "Hi"), result{2, "", "error: the daemon is ready, but nobody answers at DIR/infer.sock: is this surface switched off, or is there no model for it?\n"})
 	})
 }

@@ -1,24 +1,21 @@
 package main
 
-import (
-	"context"
-
-	"github.com/inferd-go/inferd/internal/frame"
-	"github.com/inferd-go/inferd/internal/wire/control"
-)
+import "context"
 
 // retry starts the engine of an entry that was given up.
 func (c *command) retry(ctx context.Context, args []string) error {
-	fs := c.flags("retry")
-	names, err := c.parseVerb(fs, args, "NAME")
+	names, err := c.parseVerb(c.flags("retry"), args, "NAME")
 	if err != nil {
 		return err
 	}
-	nc, err := dial(ctx, c.locate().control)
+	return c.client(wait{}).Retry(ctx, names[0])
+}
+
+// logLevel has the daemon log more or less.
+func (c *command) logLevel(ctx context.Context, args []string) error {
+	levels, err := c.parseVerb(c.flags("log-level"), args, "LEVEL")
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	_, err = control.Call(nc, frame.Lines.NewWriter(nc), control.Retry{Backend: names[0]})
-	return err
+	return c.client(wait{}).SetLogLevel(ctx, levels[0])
 }

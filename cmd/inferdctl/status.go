@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/inferd-go/inferd/internal/wire/admin"
+	"github.com/inferd-go/inferd/client"
 )
 
 // How much status reads of a daemon that never says what state it is in.
@@ -16,37 +16,55 @@ const (
 	statusPause  = 500 * time.Millisecond // between two frames
 )
 
+var (
+	errSilent    = fmt.Errorf("timeout: it says nothing for %s", statusPause)
+	errPointless = errors.New("the daemon does not say what state it is in")
+)
+
 // status prints what a newcomer is told: the capabilities of every entry and then the
 // state, each as it came.
 func (c *command) status(ctx context.Context, args []string) error {
-	fs := c.flags("status")
-	if _, err := c.parseVerb(fs, args); err != nil {
+	if _, err := c.parseVerb(c.flags("status"), args); err != nil {
 		return err
 	}
-	nc, err := dial(ctx, c.locate().admin)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	for range statusFrames {
-		if err := nc.SetReadDeadline(time.Now().Add(statusPause)); err != nil {
-			return fmt.Errorf("read status: %w", err)
-		}
-		f, err := nc.nextFrame()
-		if err != nil {
-			return c.no(ctx, fmt.Errorf("read status: %w", err))
-		}
-		if err := c.printLine(f.Line); err != nil {
+	frames := 0
+	for s, err := range patient(ctx, c.client(wait{})) {
+		if _, absent := errors.AsType[*client.DialError](err); absent {
 			return err
 		}
-		if f.Status == admin.Ready {
+		if err != nil {
+			return c.no(ctx, err)
+		}
+		if err := c.printLine(s.Raw); err != nil {
+			return err
+		}
+		if s.Ready() {
 			return nil
 		}
-		if f.Lifecycle() {
+		if s.Lifecycle() {
 			return exit(exitNo)
 		}
+		if frames++; frames == statusFrames {
+			break
+		}
 	}
-	return c.no(ctx, errors.New("the daemon does not say what state it is in"))
+	return c.no(ctx, errPointless)
+}
+
+// patient is a Watch that ends with errSilent when nothing comes for a while.
+func patient(ctx context.Context, cl *client.Client) func(func(client.Status, error) bool) {
+	return func(yield func(client.Status, error) bool) {
+		ctx, give := context.WithCancelCause(ctx)
+		defer give(nil)
+		alarm := time.AfterFunc(statusPause, func() { give(errSilent) })
+		defer alarm.Stop()
+		for s, err := range cl.Watch(ctx) {
+			alarm.Reset(statusPause)
+			if !yield(s, err) {
+				return
+			}
+		}
+	}
 }
 
 // no ends the command with the answer no, and says why.

@@ -4,45 +4,79 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 
-	"github.com/inferd-go/inferd/internal/wire/admin"
+	"github.com/inferd-go/inferd/client"
 )
 
-// watch prints every frame of the admin socket as it came, for ever or until one has the
-// status that is waited for.
+// watch shows what the daemon is doing, for ever or until it has the status that is waited
+// for: on a terminal as a line that changes, else every frame as it came.
 func (c *command) watch(ctx context.Context, args []string) error {
 	fs := c.flags("watch")
 	until := fs.String("until", "", "end at this `status`, such as ready; exit 1 if the daemon goes away before")
+	asJSON := fs.Bool("json", false, "lines of JSON, on a terminal too")
 	var patience wait
 	fs.Var(&patience, "wait", "wait for a daemon that is not there yet, or at most so long (--wait=30s)")
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
-	if *until != "" && !(admin.Frame{Status: *until}).Lifecycle() {
+	if *until != "" && !(client.Status{State: *until}).Lifecycle() {
 		return fmt.Errorf("--until: no status is called %q", *until)
 	}
-	nc, err := patience.dial(ctx, c.locate().admin)
-	if err != nil {
-		return err
+	show := func(s client.Status) error { return c.printLine(s.Raw) }
+	if isTerminal(c.stdout) && !*asJSON {
+		show = c.progress
 	}
-	defer nc.Close()
-	for {
-		f, err := nc.nextFrame()
+	for s, err := range c.client(patience).Watch(ctx) {
 		switch {
-		case err == nil:
-		case !errors.Is(err, io.EOF):
-			return fmt.Errorf("watch: %w", err)
-		case *until != "":
+		case errors.Is(err, client.ErrGone) && *until != "":
 			return c.no(ctx, fmt.Errorf("the daemon went away before it was %s", *until))
-		default:
-			return errors.New("the daemon has gone away")
-		}
-		if err := c.printLine(f.Line); err != nil {
+		case err != nil:
 			return err
 		}
-		if f.Status == *until {
+		if err := show(s); err != nil {
+			return err
+		}
+		if s.State == *until {
 			return nil
 		}
 	}
+	return nil
+}
+
+// progress shows a status on a terminal. One that a later one replaces stays on its line.
+func (c *command) progress(s client.Status) error {
+	line := bar(s)
+	if line == "" {
+		return nil
+	}
+	const clear = "\r\x1b[K"
+	end := ""
+	if s.Phase == "" || s.Reason != "" {
+		end = "\n"
+	}
+	if _, err := fmt.Fprint(c.stdout, clear, line, end); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// barWidth is how many characters a whole bar has.
+const barWidth = 24
+
+// bar says in one line what a daemon is doing; nothing of what is no state.
+func bar(s client.Status) string {
+	if !s.Lifecycle() {
+		return ""
+	}
+	text := s.String()
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	if s.Phase != "mmap" {
+		return text
+	}
+	part := min(max(s.Progress, 0), 1)
+	done := int(part*barWidth + 0.5)
+	return fmt.Sprintf("%s [%s%s] %3.0f%%", text, strings.Repeat("#", done), strings.Repeat("-", barWidth-done), 100*part)
 }

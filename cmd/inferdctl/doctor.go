@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// A diagnosis gathers what the doctor finds.
+type diagnosis struct {
+	w    io.Writer
+	sick bool
+}
+
+func (d *diagnosis) ok(label, format string, args ...any) {
+	fmt.Fprintf(d.w, "[ ok ] %s: %s\n", label, fmt.Sprintf(format, args...))
+}
+
+func (d *diagnosis) fail(label, format string, args ...any) {
+	d.sick = true
+	fmt.Fprintf(d.w, "[FAIL] %s: %s\n", label, fmt.Sprintf(format, args...))
+}
+
+// doctor checks what a daemon needs and what a running one says, a line each. It works
+// without a daemon, which is then one of the things that are wrong.
+func (c *command) doctor(ctx context.Context, args []string) error {
+	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
+		return err
+	}
+	d := &diagnosis{w: c.stdout}
+	cl := c.client(wait{})
+	cfg := d.config(c.config)
+	if cfg != nil {
+		d.engine(cfg)
+		for _, b := range cfg.Backends {
+			d.model(b)
+		}
+	}
+	d.folder(filepath.Dir(cl.Path(client.Admin)))
+	backends := d.admin(ctx, cl)
+	if backends != nil {
+		d.surfaces(ctx, cl, backends)
+		d.control(ctx, cl)
+	}
+	if d.sick {
+		return exit(exitNo)
+	}
+	return nil
+}
+
+// config reads the daemon's config file. It returns nil if there is none to go by.
+func (d *diagnosis) config(file string) *config.Config {
+	const label = "config"
+	var args []string
+	if file != "" {
+		args = []string{"--config", file}
+	}
+	env := paths.Default()
+	if file == "" {
+		file = env.ConfigFile()
+	}
+	flags, err := config.ParseFlags(args, os.Getenv, io.Discard)
+	if err != nil {
+		d.fail(label, "%v", err)
+		return nil
+	}
+	cfg, err := config.Load(&flags, env)
+	switch {
+	case errors.Is(err, config.ErrNoModel):
+		d.ok(label, "%s names no model: the daemon's flags must", file)
+		return nil
+	case err != nil:
+		d.fail(label, "%v", err)
+		return nil
+	}
+	d.ok(label, "%s, %d backends", file, len(cfg.Backends))
+	for _, w := range cfg.Warnings {
+		d.ok(label, "warning: %s", w)
+	}
+	return cfg
+}
+
+// engine looks for what runs models, if the config has any.
+func (d *diagnosis) engine(cfg *config.Config) {
+	const label = "engine"
+	needed := false
+	for _, b := range cfg.Backends {
+		needed = needed || b.Mock == nil
+	}
+	if !needed {
+		return
+	}
+	name := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}[runtime.GOOS]
+	if _, err := os.Stat(filepath.Join(cfg.EngineLib, name)); err != nil {
+		d.fail(label, `there is no %s in %s: run "make engine", or name the folder with --engine-lib`, name, cfg.EngineLib)
+		return
+	}
+	d.ok(label, "llama.cpp's libraries are in %s", cfg.EngineLib)
+}
+
+func (d *diagnosis) model(b config.Backend) {
+	label := "model[" + b.Name + "]"
+	switch {
+	case b.Mock != nil:
+		d.ok(label, "a mock needs none")
+	case b.Model.Builtin != "":
+		d.ok(label, "built-in %s", b.Model.Builtin)
+	default:
+		info, err := os.Stat(b.Model.Path)
+		switch {
+		case err != nil:
+			d.fail(label, "%v", err)
+		case !info.Mode().IsRegular():
+			d.fail(label, "%s is not a regular file", b.Model.Path)
+		default:
+			d.ok(label, "%s, %.1f GB", b.Model.Path, float64(info.Size())/1e9)
+		}
+	}
+}
+
+// folder looks whether others could put sockets of theirs in the place of the daemon's.
+func (d *diagnosis) folder(dir string) {
+	const label = "sockets"
+	if runtime.GOOS == "windows" {
+		return // pipes have no folder
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		d.ok(label, "%s does not exist yet: the daemon makes it", dir)
+	case err != nil:
+		d.fail(label, "%v", err)
+	case info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0:
+		d.fail(label, "%s may be written to by everybody (mode %04o): chmod o-w it", dir, info.Mode().Perm())
+	default:
+		d.ok(label, "%s, mode %04o", dir, info.Mode().Perm())
+	}
+}
+
+// capabilities is what an entry says that it can do.
+type capabilities struct {
+	Accelerator string `json:"accelerator"`
+	GPULayers   int    `json:"gpu_layers"`
+	WireVersion int    `json:"wire_version"`
+	V2          bool   `json:"v2"`
+	Vision      bool   `json:"vision"`
+	Audio       bool   `json:"audio"`
+	Tools       bool   `json:"tools"`
+	Thinking    bool   `json:"thinking"`
+	Embed       bool   `json:"embed"`
+	Rerank      bool   `json:"rerank"`
+	Device      string `json:"device_name"`
+	VRAM        uint64 `json:"vram_total_bytes"`
+}
+
+// admin reads what a newcomer is told. It returns what the entries can do, nil if nobody
+// is there.
+func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []capabilities {
+	const label = "admin"
+	all := []capabilities{}
+	for s, err := range patient(ctx, cl) {
+		if err != nil {
+			d.fail(label, "%v", err)
+			return nil
+		}
+		if s.State == "capabilities" {
+			var caps capabilities
+			if err := json.Unmarshal(s.Raw, &caps); err != nil {
+				d.fail("backend", "%s: %v", s.Backend, err)
+				continue
+			}
+			all = append(all, caps)
+			d.ok("backend", "%s accelerator=%s gpu_layers=%d wire_version=%d v2=%t vision=%t audio=%t tools=%t thinking=%t embed=%t rerank=%t",
+				s.Backend, caps.Accelerator, caps.GPULayers, caps.WireVersion, caps.V2, caps.Vision, caps.Audio, caps.Tools, caps.Thinking, caps.Embed, caps.Rerank)
+			if caps.VRAM > 0 {
+				d.ok("device", "%s vram=%.1f GiB", caps.Device, float64(caps.VRAM)/(1<<30))
+			}
+			continue
+		}
+		if s.Ready() {
+			d.ok(label, "the daemon at %s is ready", cl.Path(client.Admin))
+			return all
+		}
+		if s.Lifecycle() {
+			d.fail(label, "%s", strings.TrimSpace("the daemon is not ready: "+s.String()+" "+s.Reason))
+			return nil
+		}
+	}
+	return all
+}
+
+// surfaces connects to every socket that the entries should have bound.
+func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []capabilities) {
+	var generates, embeds, reranks bool
+	for _, b := range backends {
+		generates = generates || b.V2
+		embeds = embeds || b.Embed
+		reranks = reranks || b.Rerank
+	}
+	for _, s := range []struct {
+		surface client.Surface
+		due     bool
+	}{{client.V1, generates}, {client.V2, generates}, {client.LP, generates}, {client.Embed, embeds}, {client.Rerank, reranks}} {
+		label := "surface[" + string(s.surface) + "]"
+		if _, err := os.Lstat(cl.Path(s.surface)); errors.Is(err, os.ErrNotExist) {
+			why := "no backend can do it"
+			if s.due {
+				why = "it is switched off"
+			}
+			d.ok(label, "not bound: %s", why)
+			continue
+		}
+		conn, err := cl.Dial(ctx, s.surface)
+		if err != nil {
+			d.fail(label, "%v", err)
+			continue
+		}
+		_ = conn.Close()
+		d.ok(label, "%s accepts", cl.Path(s.surface))
+	}
+}
+
+func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
+	const label = "control"
+	s, err := cl.Stats(ctx)
+	if err != nil {
+		d.fail(label, "%v", err)
+		return
+	}
+	d.ok(label, "inferd %s: %d running, %d waiting", s.Version, s.Running, s.Waiting)
+	for _, b := range s.Backends {
+		if b.State == "gave_up" {
+			d.fail("backend", "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/inferd-go/inferd/client"
+)
+
+// lines returns args, or the lines of stdin if there are none; blank ones do not count.
+func (c *command) lines(args []string) ([]string, error) {
+	if len(args) > 0 {
+		return args, nil
+	}
+	var all []string
+	in := bufio.NewScanner(c.stdin)
+	in.Buffer(nil, 16<<20)
+	for in.Scan() {
+		if in.Text() != "" {
+			all = append(all, in.Text())
+		}
+	}
+	if err := in.Err(); err != nil {
+		return nil, fmt.Errorf("read stdin: %w", err)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there is no text, neither as an argument nor on stdin")
+	}
+	return all, nil
+}
+
+// embed prints a line of JSON for each text: what it is, and its vector.
+func (c *command) embed(ctx context.Context, args []string) error {
+	fs := c.flags("embed")
+	req := &client.EmbedRequest{ID: "1"}
+	fs.IntVar(&req.Dimensions, "dimensions", 0, "how many `numbers` of each vector (default all)")
+	fs.StringVar(&req.Task, "task", "", "`what` for, such as retrieval_query or similarity")
+	var patience wait
+	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
+	texts, err := c.parseVerb(fs, args, "TEXT...")
+	if err != nil {
+		return err
+	}
+	if req.Inputs, err = c.lines(texts); err != nil {
+		return err
+	}
+	e, err := c.client(patience).Embed(ctx, req)
+	if err != nil {
+		return err
+	}
+	for i, v := range e.Vectors {
+		if err := c.printJSON(struct {
+			Text      string    `json:"text"`
+			Embedding []float32 `json:"embedding"`
+		}{req.Inputs[i], v}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rerank prints a line of JSON for each document, the best first.
+func (c *command) rerank(ctx context.Context, args []string) error {
+	fs := c.flags("rerank")
+	req := &client.RerankRequest{ID: "1"}
+	fs.StringVar(&req.Query, "query", "", "what the documents are to answer, as `text`")
+	fs.IntVar(&req.TopN, "top-n", 0, "how many of the best, a `number` (default all)")
+	var patience wait
+	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
+	texts, err := c.parseVerb(fs, args, "DOC...")
+	if err != nil {
+		return err
+	}
+	if req.Query == "" {
+		return errors.New("rerank needs --query TEXT")
+	}
+	if req.Documents, err = c.lines(texts); err != nil {
+		return err
+	}
+	r, err := c.client(patience).Rerank(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, x := range r.Results {
+		if x.Index < 0 || x.Index >= len(req.Documents) {
+			return fmt.Errorf("the daemon ranks document %d of %d", x.Index, len(req.Documents))
+		}
+		if err := c.printJSON(struct {
+			Score float64 `json:"score"`
+			Index int     `json:"index"`
+			Text  string  `json:"text"`
+		}{x.Score, x.Index, req.Documents[x.Index]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *command) printJSON(v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	return c.printLine(line)
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+func TestEmbed(t *testing.T) {
+	for name, test := range map[string]struct {
+		args    []string
+		stdin   string
+		answer  string
+		request string
+		want    result
+	}{
+		"arguments": {
+			[]string{"embed", "--dimensions", "2", "a", "b", "--task", "similarity"},
+			"",
+			`{"type":"embeddings","id":"1","embeddings":[[1,0.5],[0,-1]],"dimensions":2}`,
+			`{"id":"1","input":["a","b"],"dimensions":2,"task":"similarity"}`,
+			result{0, `{"text":"a","embedding":[1,0.5]}` + "\n" + `{"text":"b","embedding":[0,-1]}` + "\n", ""},
+		},
+		"lines": {
+			[]string{"embed"},
+			"first line\n\nsecond\n",
+			`{"type":"embeddings","embeddings":[[1],[2]]}`,
+			`{"id":"1","input":["first line","second"]}`,
+			result{0, `{"text":"first line","embedding":[1]}` + "\n" + `{"text":"second","embedding":[2]}` + "\n", ""},
+		},
+		"refused": {
+			[]string{"embed", "a"},
+			"",
+			`{"type":"error","code":"embed_unsupported","message":"no"}`,
+			`{"id":"1","input":["a"]}`,
+			result{2, "", "error: embed_unsupported: no\n"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			asked := f.scripted("infer.embed.sock", true, test.answer)
+			f.want(f.runWith(t.Context(), test.stdin, test.args...), test.want)
+			if got := <-asked; got != test.request+"\n" {
+				t.Errorf("asked %s, want %s", got, test.request)
+			}
+		})
+	}
+}
+
+func TestRerank(t *testing.T) {
+	f := newFake(t)
+	asked := f.scripted("infer.rerank.sock", true, `{"type":"rerank","id":"1","results":[{"index":1,"score":2.5},{"index":0,"score":-1}]}`)
+	f.want(f.run("rerank", "--query", "q", "--top-n", "2", "a", "b", "c"),
+		result{0, `{"score":2.5,"index":1,"text":"b"}` + "\n" + `{"score":-1,"index":0,"text":"a"}` + "\n", ""})
+	if got, want := <-asked, `{"id":"1","query":"q","documents":["a","b","c"],"top_n":2}`+"\n"; got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+	f = newFake(t)
+	f.scripted("infer.rerank.sock", true, `{"type":"rerank","results":[{"index":9,"score":1}]}`)
+	f.want(f.run("rerank", "--query", "q", "a"), result{2, "", "error: the daemon ranks document 9 of 1\n"})
+}
+
+const statsJSON = `{"uptime_ms":3723000,"version":"1.2","running":1,"waiting":2,"connections":3,"callers":[` +
+	`{"user":"1000","program":"8:1","exe":"/bin/editor","running":1,"waiting":2,"requests":7,"refused":4,"input_tokens":50,"output_tokens":60},{"user":"1001"}],` +
+	`"backends":[{"name":"gen","kind":"llamacpp","state":"ready","slots":4,"running":1,"waiting":2,"requests":7,"input_tokens":50,"output_tokens":60}],"later":1}`
+
+func TestStats(t *testing.T) {
+	f := newFake(t)
+	asked := f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
+	f.want(f.run("stats"), result{0, statsJSON + "\n", ""})
+	if got, want := <-asked, `{"id":"1","type":"stats"}`+"\n"; got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+	s, err := f.client().Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := table(&out, s); err != nil {
+		t.Fatal(err)
+	}
+	want := `inferd 1.2, up 1h2m3s: 1 running, 2 waiting, 3 connections
+
+BACKEND  KIND      STATE  SLOTS  RUNNING  WAITING  REQUESTS  TOKENS IN  OUT
+gen      llamacpp  ready  4      1        2        7         50         60
+
+USER  PROGRAM      RUNNING  WAITING  REQUESTS  REFUSED  TOKENS IN  OUT
+1000  /bin/editor  1        2        7         4        50         60
+1001  ?            0        0        0         0        0          0
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func (f *fake) client() *client.Client { return &client.Client{Dir: f.dir} }
+
+func TestLogLevel(t *testing.T) {
+	f := newFake(t)
+	asked := f.scripted("control.sock", true, `{"type":"done","id":"1"}`)
+	f.want(f.run("log-level", "debug"), result{0, "", ""})
+	if got, want := <-asked, `{"id":"1","type":"log_level","level":"debug"}`+"\n"; got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+}
+
+func TestBar(t *testing.T) {
+	for want, s := range map[string]client.Status{
+		"":                         {State: "capabilities", Backend: "gen"},
+		"starting":                 {State: "starting"},
+		"loading_model verify gen": {State: "loading_model", Phase: "verify", Backend: "gen"},
+		"loading_model mmap gen [############------------]  50%": {State: "loading_model", Phase: "mmap", Backend: "gen", Progress: 0.5},
+		"restarting mmap gen [########################] 100%":    {State: "restarting", Phase: "mmap", Backend: "gen", Progress: 1},
+		"restarting engine_exited gen: killed by SIGKILL":        {State: "restarting", Phase: "engine_exited", Backend: "gen", Reason: "killed by SIGKILL"},
+		"loading_model mmap gen [------------------------]   0%": {State: "loading_model", Phase: "mmap", Backend: "gen"},
+		"loading_model mmap gen [########################] 100%": {State: "loading_model", Phase: "mmap", Backend: "gen", Progress: 123},
+	} {
+		if got := bar(s); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
+
+// A conversation remembers what was said, goes on after a failure, and ends with its input.
+func TestConversation(t *testing.T) {
+	f := newFake(t)
+	answers := []string{
+		`{"type":"token","id":"1","content":"Hello"}` + "\n" + fmt.Sprintf(doneFrame, "end"),
+		`{"type":"error","id":"1","code":"queue_full","message":"queue full"}`,
+		`{"type":"token","id":"1","content":"Bye"}` + "\n" + fmt.Sprintf(doneFrame, "end"),
+	}
+	asked := make(chan string, len(answers))
+	f.serve("infer.sock", func(_ context.Context, ln net.Listener) error {
+		for _, a := range answers {
+			nc, err := ln.Accept()
+			if err != nil {
+				return err
+			}
+			buf := make([]byte, 4096)
+			n, _ := nc.Read(buf)
+			asked <- string(buf[:n])
+			fmt.Fprintln(nc, a)
+			_ = nc.Close()
+		}
+		return nil
+	})
+	var out, stderr bytes.Buffer
+	c := &command{stdin: strings.NewReader("hi\n\nlost\nbye\n"), stdout: &out, stderr: &stderr, addr: filepath.Join(f.dir, "infer.sock")}
+	if err := c.converse(t.Context(), c.client(wait{}), &client.Request{}); err != nil {
+		t.Error(err)
+	}
+	if want := "> Hello\n> > > Bye\n> \n"; out.String() != want || stderr.String() != "error: queue_full: queue full\n" {
+		t.Errorf("stdout %q, want %q; stderr %q", out.String(), want, stderr.String())
+	}
+	contents := regexp.MustCompile(`"content":"(\w*)"`)
+	for _, want := range []string{"hi", "hi Hello lost", "hi Hello bye"} {
+		var said []string
+		for _, m := range contents.FindAllStringSubmatch(<-asked, -1) {
+			said = append(said, m[1])
+		}
+		if got := strings.Join(said, " "); got != want {
+			t.Errorf("asked %q, want %q", got, want)
+		}
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	lib := t.TempDir()
+	for _, name := range []string{"libllama.so", "libllama.dylib"} {
+		if err := os.WriteFile(filepath.Join(lib, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configured := func(f *fake, content string) string {
+		path := filepath.Join(f.dir, "config.json")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	engine := `{"engine":{"lib_dir":"` + lib + `"},"backends":[{"kind":"llamacpp","name":"gen","model":{"path":"/nowhere/m.gguf"}},{"kind":"llamacpp","name":"e","model":{"builtin":"embed"}}]}`
+	t.Run("all is well", func(t *testing.T) {
+		f := newFake(t)
+		board, _ := f.admin(status.Starting{})
+		board.Publish(status.Capabilities{Backend: "m", V2: true, Accelerator: "cpu", Thinking: true})
+		board.Publish(status.Ready{})
+		f.scripted("infer.sock", false)
+		f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
+		got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
+		got.Out = strings.ReplaceAll(got.Out, f.dir, "DIR")
+		f.want(got, result{0, `[ ok ] config: DIR/config.json, 1 backends
+[ ok ] model[m]: a mock needs none
+[ ok ] sockets: DIR, mode 0700
+[ ok ] backend: m accelerator=cpu gpu_layers=0 wire_version=1 v2=true vision=false audio=false tools=false thinking=true embed=false rerank=false
+[ ok ] admin: the daemon at DIR/admin.sock is ready
+[ ok ] surface[v1]: DIR/infer.sock accepts
+[ ok ] surface[v2]: not bound: it is switched off
+[ ok ] surface[lp]: not bound: it is switched off
+[ ok ] surface[embed]: not bound: no backend can do it
+[ ok ] surface[rerank]: not bound: no backend can do it
+[ ok ] control: inferd 1.2: 1 running, 2 waiting
+`, ""})
+	})
+	t.Run("nothing is there", func(t *testing.T) {
+		f := newFake(t)
+		got := f.run("doctor", "--config", configured(f, engine))
+		got.Out = strings.ReplaceAll(strings.ReplaceAll(got.Out, f.dir, "DIR"), lib, "LIB")
+		f.want(got, result{1, `[ ok ] config: DIR/config.json, 2 backends
+[ ok ] engine: llama.cpp's libraries are in LIB
+[FAIL] model[gen]: stat /nowhere/m.gguf: no such file or directory
+[ ok ] model[e]: built-in embed
+[ ok ] sockets: DIR, mode 0700
+[FAIL] admin: no daemon at DIR/admin.sock: is inferd running?
+`, ""})
+	})
+	t.Run("a config that is broken, a daemon that loads", func(t *testing.T) {
+		f := newFake(t)
+		f.admin(loading())
+		got := f.run("doctor", "--config", configured(f, `{"backends":[]}`))
+		got.Out = strings.ReplaceAll(got.Out, f.dir, "DIR")
+		f.want(got, result{1, `[FAIL] config: DIR/config.json: backends must not be empty
+[ ok ] sockets: DIR, mode 0700
+[FAIL] admin: the daemon is not ready: loading_model kv_cache gen
+`, ""})
+	})
+	t.Run("a dead surface, an engine that was given up", func(t *testing.T) {
+		f := newFake(t)
+		board, _ := f.admin(status.Starting{})
+		board.Publish(status.Capabilities{Backend: "gen", V2: true})
+		board.Publish(status.Ready{})
+		f.scripted("control.sock", true, `{"type":"stats","stats":{"backends":[{"name":"gen","state":"gave_up"}]}}`)
+		if err := os.WriteFile(filepath.Join(f.dir, "inferd.sock"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
+		if got.Code != 1 || !strings.Contains(got.Out, "[FAIL] surface[lp]: ") || !strings.Contains(got.Out, "[FAIL] backend: gen was given up") {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
