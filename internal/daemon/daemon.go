@@ -84,8 +84,16 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		return broadcast.Serve(ctx, adminLn, board, conns, log)
 	})
 	defer admin.Stop()
-	drain := context.AfterFunc(ctx, func() { board.Publish(status.Draining{}) })
-	defer drain()
+	draining := make(chan struct{})
+	stay := context.AfterFunc(ctx, func() {
+		board.Publish(status.Draining{})
+		close(draining)
+	})
+	defer func() {
+		if !stay() {
+			<-draining // before the admin socket goes
+		}
+	}()
 
 	backends := &backends{log: log, board: board}
 	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
