@@ -68,7 +68,7 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 }
 
 // readPayload fills r.buf with n bytes. A length alone makes nobody allocate 64 MiB:
-// memory for the whole is taken once a sixteenth of it has arrived, so that what is
+// memory for the whole is taken once a thirty-second part has arrived, so that what is
 // copied on the way stays small beside it.
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
@@ -79,8 +79,8 @@ func (r *prefixReader) readPayload(n int) error {
 	}
 	for len(r.buf) < n {
 		have, end := len(r.buf), n
-		if n > keep && have < n/16 {
-			end = min(n, max(keep, min(16*have, n/16+1)))
+		if n > keep && have < n/32 {
+			end = min(n, max(keep, min(16*have, n/32+1)))
 		}
 		if end > cap(r.buf) {
 			r.buf = append(make([]byte, 0, end), r.buf...)
