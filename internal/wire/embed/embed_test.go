@@ -1,0 +1,160 @@
+package embed_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/embed"
+)
+
+// What is exact on the wire, message by message, is in spec/corpus/embed.
+
+func codec(in io.Reader, out io.Writer) *embed.Codec {
+	return &embed.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
+}
+
+// exchange asks, has a codec read that and answer with events, and returns what both made
+// of it.
+func exchange(t *testing.T, req *infer.Request, events []infer.Event) (*infer.Request, []infer.Event) {
+	t.Helper()
+	var question, answer bytes.Buffer
+	if err := embed.Ask(frame.Lines.NewReader(&answer, frame.Limit), frame.Lines.NewWriter(&question), req, nil); !errors.Is(err, io.EOF) {
+		t.Fatalf("Ask: %v", err)
+	}
+	c := codec(&question, &answer)
+	read, err := c.Read()
+	if err != nil {
+		t.Fatalf("Read: %v", err)
+	}
+	for _, ev := range events {
+		if err := c.Write(ev); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+	}
+	var got []infer.Event
+	if err := embed.Ask(frame.Lines.NewReader(&answer, frame.Limit), frame.Lines.NewWriter(io.Discard), req, func(ev infer.Event) error {
+		got = append(got, ev)
+		return nil
+	}); err != nil {
+		t.Fatalf("Ask: %v", err)
+	}
+	return read, got
+}
+
+func TestNumbers(t *testing.T) {
+	req := &infer.Request{ID: "1", Task: &infer.Embed{Inputs: []string{"a", "é"}, Dimensions: 3, Purpose: infer.Clustering}}
+	events := []infer.Event{
+		&infer.Vectors{Values: [][]float32{{0.1, -1e-30, 3e30}, {math.SmallestNonzeroFloat32, math.MaxFloat32, 0}}},
+		&infer.Done{Reason: infer.EndOfTurn, In: 9, Model: "m\"", By: "mock"},
+	}
+	read, got := exchange(t, req, events)
+	if diff := cmp.Diff(req, read); diff != "" {
+		t.Errorf("asked: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(events, got); diff != "" { // to the last bit
+		t.Errorf("answered: -want +got\n%s", diff)
+	}
+}
+
+func TestWhatCannotBeTold(t *testing.T) {
+	nan := float32(math.NaN())
+	huge := make([][]float32, 200)
+	for i := range huge {
+		huge[i] = make([]float32, 1<<16)
+		for j := range huge[i] {
+			huge[i][j] = 0.12345678
+		}
+	}
+	for name, test := range map[string]struct {
+		vectors [][]float32
+		want    infer.Code
+	}{
+		"what is no number": {[][]float32{{1, nan}}, infer.Internal},
+		"infinity":          {[][]float32{{float32(math.Inf(1))}}, infer.Internal},
+		"too much":          {huge, infer.TooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			c := codec(strings.NewReader(`{"id":"q","input":["a"]}`), &out)
+			if _, err := c.Read(); err != nil {
+				t.Fatal(err)
+			}
+			err := errors.Join(c.Write(&infer.Vectors{Values: test.vectors}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err = c.Write(&infer.Done{}); infer.CodeOf(err) != test.want || out.Len() > 0 {
+				t.Errorf("Write: %v, %d bytes sent", err, out.Len())
+			}
+			if err := c.Fail(err); err != nil || !strings.Contains(out.String(), `"id":"q","code":"`) {
+				t.Errorf("Fail: %v, %s", err, &out)
+			}
+		})
+	}
+	if err := codec(strings.NewReader(""), io.Discard).Write(&infer.Text{}); infer.CodeOf(err) != infer.Internal {
+		t.Errorf("text: %v", err)
+	}
+}
+
+// FuzzRead feeds the server half anything.
+func FuzzRead(f *testing.F) {
+	f.Add(`{"id":"1","input":["a"],"dimensions":2,"task":"similarity"}`)
+	f.Add(`{"input":"a"}`)
+	f.Fuzz(func(t *testing.T, in string) {
+		var out bytes.Buffer
+		c := codec(strings.NewReader(in), &out)
+		for {
+			req, err := c.Read()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err == nil {
+				if task := req.Task.(*infer.Embed); len(task.Inputs) == 0 || task.Dimensions < 0 {
+					t.Fatalf("took %+v", task)
+				}
+				continue
+			}
+			out.Reset()
+			if err := c.Fail(err); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
+				t.Fatalf("Fail: %v, %q", err, &out)
+			}
+			if _, fatal := errors.AsType[*wire.FatalError](err); fatal {
+				return
+			}
+		}
+	})
+}
+
+// FuzzBothHalves: what one half says is what the other understands.
+func FuzzBothHalves(f *testing.F) {
+	f.Add("1", "a", uint16(2), float32(0.5), "m")
+	f.Fuzz(func(t *testing.T, id, input string, dimensions uint16, x float32, model string) {
+		for _, s := range []string{id, input, model} {
+			if !utf8.ValidString(s) {
+				return
+			}
+		}
+		if f64 := float64(x); input == "" || len(id) > wire.MaxID || math.IsNaN(f64) || math.IsInf(f64, 0) {
+			return
+		}
+		req := &infer.Request{ID: id, Task: &infer.Embed{Inputs: []string{input, "b"}, Dimensions: int(dimensions)}}
+		events := []infer.Event{&infer.Vectors{Values: [][]float32{{x, 1}, {-x, 0}}}, &infer.Done{Reason: infer.EndOfTurn, In: int(dimensions), Model: model, By: id}}
+		read, got := exchange(t, req, events)
+		if diff := cmp.Diff(req, read); diff != "" {
+			t.Errorf("asked: -want +got\n%s", diff)
+		}
+		if diff := cmp.Diff(events, got); diff != "" {
+			t.Errorf("answered: -want +got\n%s", diff)
+		}
+	})
+}

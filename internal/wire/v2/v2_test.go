@@ -1,0 +1,357 @@
+package v2_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	v2 "github.com/inferd-go/inferd/internal/wire/v2"
+)
+
+// What is exact on the wire, message by message, is in spec/corpus/v2 and spec/corpus/lp.
+
+func framing(blobs bool) frame.Framing {
+	if blobs {
+		return frame.Prefixed
+	}
+	return frame.Lines
+}
+
+func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
+	f := framing(blobs)
+	return &v2.Codec{R: f.NewReader(in, frame.Limit), W: f.NewWriter(out), Blobs: blobs}
+}
+
+// asked is a request with everything in it.
+func asked() *infer.Request {
+	seed := uint32(7)
+	return &infer.Request{ID: "é", Client: "me", Background: true, Task: &infer.Generate{
+		Typed: true, Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: true, ThinkingBudget: 5, Logprobs: 3,
+		Messages: []infer.Message{
+			infer.TextMessage(infer.System, ""),
+			{Role: infer.User, Content: []infer.Part{&infer.TextPart{Text: "see"}, &infer.MediaPart{Attachment: "a"}, &infer.MediaPart{Attachment: "b"}}},
+			{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "c", Name: "f", Input: []byte(`{"x":[1,null]}`)}}},
+			{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "c", Content: []infer.Part{&infer.TextPart{Text: "r"}, &infer.MediaPart{Attachment: "a"}}}}},
+		},
+		Attachments: []infer.Attachment{
+			{ID: "a", Kind: infer.Image, Width: 2, Height: 1, Data: []byte{1, 2, 3, 4, 5, 6}},
+			{ID: "b", Kind: infer.Audio, SampleRate: 16000, Data: bytes.Repeat([]byte{0xff, 0}, 5000)},
+			{ID: "c", Kind: infer.Video, Data: []byte{}},
+		},
+		Tools:  []infer.Tool{{Name: "f", Description: "d", Schema: []byte(`{"type":"object"}`)}, {Name: "g"}},
+		Choice: infer.ToolChoice{Mode: infer.ToolNamed, Tool: "f"},
+		Format: infer.Format{Grammar: "root ::= \"a\""},
+		Sampling: infer.Sampling{
+			Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, RepeatPenalty: 1.1, PresencePenalty: -1, FrequencyPenalty: 1, Seed: &seed,
+			LogitBias: map[int]float64{5: -100, 6: 0.5},
+		},
+	}}
+}
+
+// exchange asks, has a codec read that, answers with events, and returns what both made of
+// it.
+func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []infer.Event, failure error) (*infer.Request, []infer.Event, error) {
+	t.Helper()
+	var question, answer bytes.Buffer
+	f := framing(blobs)
+	err := v2.Ask(f.NewReader(&answer, frame.Limit), f.NewWriter(&question), blobs, req, stream, nil)
+	if !errors.Is(err, io.EOF) {
+		t.Fatalf("Ask: %v", err)
+	}
+	c := codec(blobs, bytes.NewReader(question.Bytes()), &answer)
+	read, err := c.Read()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, ev := range events {
+		if err := c.Write(ev); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+	}
+	if failure != nil {
+		if err := c.Fail(failure); err != nil {
+			t.Fatalf("Fail: %v", err)
+		}
+	}
+	var got []infer.Event
+	err = v2.Ask(f.NewReader(&answer, frame.Limit), f.NewWriter(io.Discard), blobs, req, stream, func(ev infer.Event) error {
+		got = append(got, ev)
+		return nil
+	})
+	return read, got, err
+}
+
+func answers() []infer.Event {
+	return []infer.Event{
+		&infer.Thinking{Delta: []byte("hm")},
+		&infer.Text{Delta: []byte("<é")},
+		&infer.Text{Delta: []byte("\n\"")},
+		&infer.ToolCall{ID: "tc-1", Name: "f", Input: []byte(`{"x":1}`)},
+		&infer.Done{Reason: infer.CalledTool, In: 5, Out: 7, By: "mock"},
+	}
+}
+
+func TestBothHalves(t *testing.T) {
+	for _, blobs := range []bool{false, true} {
+		for _, stream := range []bool{false, true} {
+			t.Run(fmt.Sprintf("blobs %v, stream %v", blobs, stream), func(t *testing.T) {
+				want := answers()
+				if !stream {
+					want = []infer.Event{want[0], &infer.Text{Delta: []byte("<é\n\"")}, want[3], want[4]}
+				}
+				read, got, err := exchange(t, blobs, stream, asked(), answers(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(asked(), read); diff != "" {
+					t.Errorf("asked: -want +got\n%s", diff)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("answered: -want +got\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestFailuresKeepTheirClass(t *testing.T) {
+	for _, code := range []infer.Code{infer.Invalid, infer.TooLarge, infer.Busy, infer.Unavailable, infer.Internal, infer.Unsupported, infer.Malformed} {
+		_, _, err := exchange(t, true, true, asked(), answers()[:2], infer.Errorf(code, "why"))
+		if infer.CodeOf(err) != code || err.Error() != "why" {
+			t.Errorf("%s came as %v (%s)", code, err, infer.CodeOf(err))
+		}
+	}
+}
+
+func TestEventsItHasNoWordFor(t *testing.T) {
+	for _, ev := range []infer.Event{&infer.Vectors{}, &infer.Scores{}} {
+		if err := codec(false, strings.NewReader(""), io.Discard).Write(ev); infer.CodeOf(err) != infer.Internal {
+			t.Errorf("%T: %v", ev, err)
+		}
+	}
+}
+
+// Attachments cost their size and little more: a blob once, base64 a line of it.
+func TestMemoryOfAttachments(t *testing.T) {
+	const mib = 1 << 20
+	allocated := func(read func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		read()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	const ask = `{"wire_version":1,"messages":[{"role":"user","content":[{"type":"image","attachment_id":"i"}]}],"attachments":[{"kind":"image","id":"i"%s}]}`
+	for name, test := range map[string]struct {
+		blobs bool
+		size  int
+		most  float64 // of the size
+	}{"a blob": {true, 24 * mib, 1.1}, "a line": {false, 15 * mib, 5}} {
+		t.Run(name, func(t *testing.T) {
+			var in bytes.Buffer
+			data := bytes.Repeat([]byte("0123456789abcdef"), test.size/16)
+			if test.blobs {
+				for _, msg := range []string{fmt.Sprintf(ask, ""), fmt.Sprintf(`{"type":"attachment_blob","attachment_id":"i","len":%d}`, test.size)} {
+					in.Write(frame.AppendHead(nil, frame.JSON, len(msg)))
+					in.WriteString(msg)
+				}
+				in.Write(frame.AppendHead(nil, frame.Blob, test.size))
+				in.Write(data)
+			} else {
+				fmt.Fprintf(&in, ask, `,"bytes":"`+base64.StdEncoding.EncodeToString(data)+`"`)
+			}
+			c := codec(test.blobs, &in, io.Discard)
+			var req *infer.Request
+			var err error
+			n := allocated(func() { req, err = c.Read() })
+			if err != nil || !bytes.Equal(req.Task.(*infer.Generate).Attachments[0].Data, data) {
+				t.Fatalf("Read: %v", err)
+			}
+			if ratio := float64(n) / float64(test.size); ratio > test.most {
+				t.Errorf("%.2f times its size was allocated", ratio)
+			}
+		})
+	}
+}
+
+// 128 MiB of blobs together pass, and not a byte more, which is refused when announced.
+func TestBlobsTogether(t *testing.T) {
+	declare := func(n int) string {
+		var ids []string
+		for i := range n {
+			ids = append(ids, fmt.Sprintf(`{"kind":"image","id":"%d"}`, i))
+		}
+		return `{"id":"q","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"attachments":[` + strings.Join(ids, ",") + `]}`
+	}
+	head := func(msg string) io.Reader {
+		return io.MultiReader(bytes.NewReader(frame.AppendHead(nil, frame.JSON, len(msg))), strings.NewReader(msg))
+	}
+	blob := func(id, size int) io.Reader {
+		return io.MultiReader(head(fmt.Sprintf(`{"type":"attachment_blob","attachment_id":"%d","len":%d}`, id, size)),
+			bytes.NewReader(frame.AppendHead(nil, frame.Blob, size)), io.LimitReader(zeros{}, int64(size)))
+	}
+	const half = 64 << 20
+	var out bytes.Buffer
+	c := codec(true, io.MultiReader(head(declare(3)), blob(0, half), blob(1, half), blob(2, 1)), &out)
+	_, err := c.Read()
+	if _, fatal := errors.AsType[*wire.FatalError](err); !fatal || infer.CodeOf(err) != infer.TooLarge {
+		t.Fatalf("one byte more: %v", err)
+	}
+	if err := c.Fail(err); err != nil || !strings.Contains(out.String(), `"id":"q","code":"frame_too_large"`) {
+		t.Errorf("told %q, %v", &out, err)
+	}
+	c = codec(true, io.MultiReader(head(declare(3)), blob(0, half), blob(1, half), blob(2, 0)), &out)
+	if req, err := c.Read(); err != nil || len(req.Task.(*infer.Generate).Attachments[1].Data) != half {
+		t.Errorf("all that is allowed: %v", err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// An answer in one piece is bounded, and refused before anything of it is sent.
+func TestTooLargeAnAnswer(t *testing.T) {
+	var out bytes.Buffer
+	c := codec(false, strings.NewReader(`{"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"stream":false}`), &out)
+	if _, err := c.Read(); err != nil {
+		t.Fatal(err)
+	}
+	piece := &infer.Text{Delta: bytes.Repeat([]byte("a"), 32<<20)}
+	err := errors.Join(c.Write(piece), c.Write(&infer.ToolCall{ID: "1", Name: "f", Input: []byte("{}")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Write(piece); infer.CodeOf(err) != infer.TooLarge || out.Len() > 0 {
+		t.Errorf("Write: %v, %d bytes sent", err, out.Len())
+	}
+}
+
+func TestTokensDoNotAllocate(t *testing.T) {
+	for _, blobs := range []bool{false, true} {
+		const ask = `{"id":"a long enough id","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}]}`
+		in := []byte(ask + "\n")
+		if blobs {
+			in = append(frame.AppendHead(nil, frame.JSON, len(ask)), ask...)
+		}
+		c := codec(blobs, bytes.NewReader(in), io.Discard)
+		if _, err := c.Read(); err != nil {
+			t.Fatal(err)
+		}
+		ev := &infer.Text{Delta: []byte("a \"token\"\n")}
+		if n := testing.AllocsPerRun(1000, func() {
+			if err := c.Write(ev); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("%v allocations a token", n)
+		}
+	}
+}
+
+// FuzzRead feeds the server half anything, in both framings. Every failure is one message,
+// and what is read costs no more memory than was sent.
+func FuzzRead(f *testing.F) {
+	const ask = `{"id":"1","wire_version":1,"messages":[{"role":"user","content":[{"type":"image","attachment_id":"a"},{"type":"tool_result","tool_call_id":"c","content":[]}]}],` +
+		`"attachments":[{"kind":"image","id":"a","bytes":"AA\/="}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"tool","name":"f"},"logit_bias":{"1":1}}`
+	f.Add([]byte(ask+"\n"), false)
+	prefixed := append(frame.AppendHead(nil, frame.JSON, len(ask)), ask...)
+	const blob = `{"type":"attachment_blob","attachment_id":"a","len":3}`
+	prefixed = append(append(frame.AppendHead(prefixed, frame.JSON, len(blob)), blob...), "\x03\x02abc"...)
+	f.Add(prefixed, true)
+	f.Add([]byte{0x80, 0x80, 0x80, 0x20, 1}, true)
+	f.Fuzz(func(t *testing.T, in []byte, blobs bool) {
+		var out bytes.Buffer
+		c := codec(blobs, bytes.NewReader(in), &out)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for {
+			req, err := c.Read()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err == nil {
+				gen := req.Task.(*infer.Generate)
+				if len(gen.Messages) == 0 || gen.MaxTokens < 1 || len(gen.Attachments) > 32 || len(req.ID) > wire.MaxID {
+					t.Fatalf("took %+v", gen)
+				}
+				continue
+			}
+			out.Reset()
+			if err := c.Fail(err); err != nil {
+				t.Fatalf("Fail: %v", err)
+			}
+			r := framing(blobs).NewReader(&out, frame.Limit)
+			if _, _, err := r.ReadFrame(); err != nil || out.Len() > 0 {
+				t.Fatalf("told %v and %d bytes", err, out.Len())
+			}
+			if _, fatal := errors.AsType[*wire.FatalError](err); fatal {
+				break
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20+200*uint64(len(in)) {
+			t.Fatalf("%d bytes cost %d", len(in), n)
+		}
+	})
+}
+
+// FuzzBothHalves: what the client half asks is what the server half reads, and what the
+// server half writes is what the client half emits.
+func FuzzBothHalves(f *testing.F) {
+	f.Add("1", "hi", "a", []byte{1, 2, 3}, "f", `{"x":1}`, uint32(9), 0.5, true, true)
+	f.Add("", "\x00", "", []byte{}, "", "null", uint32(1), 0.0, false, false)
+	f.Fuzz(func(t *testing.T, id, text, attachment string, data []byte, tool, input string, maxTokens uint32, temperature float64, blobs, stream bool) {
+		for _, s := range []string{id, text, attachment, tool} {
+			if !utf8.ValidString(s) {
+				return // cannot be said in JSON
+			}
+		}
+		if len(id) > wire.MaxID || attachment == "" || maxTokens == 0 || !(temperature >= 0 && temperature <= 1e6) || math.IsNaN(temperature) {
+			return // would be refused
+		}
+		number := strconv.Quote(input) // any JSON value
+		if !utf8.ValidString(input) || strings.ContainsFunc(input, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+			number = "1"
+		}
+		req := &infer.Request{ID: id, Task: &infer.Generate{
+			Typed: true, MaxTokens: int(maxTokens), Sampling: infer.Sampling{Temperature: temperature, TopP: 0.5},
+			Messages: []infer.Message{{Role: infer.User, Content: []infer.Part{
+				&infer.TextPart{Text: text}, &infer.MediaPart{Attachment: attachment},
+				&infer.CallPart{ID: text, Name: tool, Input: []byte(number)},
+			}}},
+			Attachments: []infer.Attachment{{ID: attachment, Kind: infer.Image, Data: append([]byte{}, data...)}},
+			Tools:       []infer.Tool{{Name: tool}},
+		}}
+		events := []infer.Event{&infer.ToolCall{ID: id, Name: tool, Input: []byte(number)}, &infer.Done{Reason: infer.Length, In: 1, Out: int(maxTokens), By: text}}
+		if text != "" {
+			events = append([]infer.Event{&infer.Text{Delta: []byte(text)}}, events...)
+		}
+		read, got, err := exchange(t, blobs, stream, req, events, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(req, read); diff != "" {
+			t.Errorf("asked: -want +got\n%s", diff)
+		}
+		if diff := cmp.Diff(events, got); diff != "" {
+			t.Errorf("answered: -want +got\n%s", diff)
+		}
+	})
+}
