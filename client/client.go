@@ -166,7 +166,7 @@ func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 		if c.Wait > 0 {
 			pause = min(pause, max(c.Wait-time.Since(begin), time.Millisecond))
 		}
-		if !sleep(ctx, pause/2+rand.N(pause/2+1)) {
+		if !sleep(ctx, pause/2+rand.N(pause/2+1)) { //nolint:gosec // it keeps clients apart, and hides nothing
 			return nil, context.Cause(ctx)
 		}
 	}

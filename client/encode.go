@@ -52,6 +52,7 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 				e.Vectors = ev.Values
 			case *infer.Done:
 				e.Model, e.InputTokens, e.Backend = ev.Model, ev.In, ev.By
+			default: // the embed surface says nothing else
 			}
 			return nil
 		})

@@ -136,7 +136,8 @@ func (d *daemon) stats() (s struct {
 	Running, Waiting, Goroutines int
 	Connections                  int
 	HeldBytes                    int `json:"held_bytes"`
-}) {
+},
+) {
 	d.t.Helper()
 	nc := d.dial("control.sock")
 	defer nc.Close()

@@ -50,12 +50,12 @@ func (c *command) progress(s client.Status) error {
 	if line == "" {
 		return nil
 	}
-	const clear = "\r\x1b[K"
+	const wipe = "\r\x1b[K"
 	end := ""
 	if s.Phase == "" || s.Reason != "" {
 		end = "\n"
 	}
-	if _, err := fmt.Fprint(c.stdout, clear, line, end); err != nil {
+	if _, err := fmt.Fprint(c.stdout, wipe, line, end); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	return nil

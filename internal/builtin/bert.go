@@ -152,11 +152,12 @@ func signs(r *rand.PCG, values []float32) {
 	for i := range values {
 		values[i] = float32(i%2*2 - 1)
 	}
+	//nolint:gosec // a model that is the same every time
 	rand.New(r).Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
 }
 
 // reader begins a BERT.
-func reader(name string, pooling uint32, layers uint32) *gguf.File {
+func reader(name string, pooling, layers uint32) *gguf.File {
 	f := new(gguf.File)
 	f.String("general.architecture", "bert")
 	f.String("general.name", "builtin-"+name)

@@ -383,19 +383,19 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 // fill takes the knobs of an entry.
 func (m *Mock) fill(fb *fileBackend) {
 	yes := func(b *bool) bool { return b == nil || *b }
-	m.Backend.TokenDelay = time.Duration(fb.TokenDelayMS) * time.Millisecond
-	m.Backend.PreStream = fb.PreStreamError
-	m.Backend.DropAfter = fb.DropAfter
-	m.Backend.ToolUse = fb.EmitToolUse
-	m.Backend.FailFirst = fb.FailFirst
-	m.Backend.NotReadyAfter = fb.NotReadyAfter
-	m.Backend.Dimensions = fb.Dimensions
-	m.Backend.NoEmbed = slices.Contains(fb.Unsupported, "embed")
-	m.Backend.NoRerank = slices.Contains(fb.Unsupported, "rerank")
-	m.Backend.NoV2 = !yes(fb.V2)
-	m.Backend.Name = fb.Name
+	m.TokenDelay = time.Duration(fb.TokenDelayMS) * time.Millisecond
+	m.PreStream = fb.PreStreamError
+	m.DropAfter = fb.DropAfter
+	m.ToolUse = fb.EmitToolUse
+	m.FailFirst = fb.FailFirst
+	m.NotReadyAfter = fb.NotReadyAfter
+	m.Dimensions = fb.Dimensions
+	m.NoEmbed = slices.Contains(fb.Unsupported, "embed")
+	m.NoRerank = slices.Contains(fb.Unsupported, "rerank")
+	m.NoV2 = !yes(fb.V2)
+	m.Name = fb.Name
 	if fb.Tokens != nil {
-		m.Backend.Tokens = append([]string{}, *fb.Tokens...)
+		m.Tokens = append([]string{}, *fb.Tokens...)
 	}
 	m.ReadyAfter = time.Duration(fb.ReadyAfterMS) * time.Millisecond
 	m.V2, m.Embed, m.Rerank = yes(fb.V2), yes(fb.Embed), yes(fb.Rerank)

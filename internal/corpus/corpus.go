@@ -125,15 +125,6 @@ func Load(dir fs.FS) ([]*Transcript, error) {
 	return all, err
 }
 
-// Leaves are the sockets that the transcript needs.
-func (t *Transcript) Leaves() []string {
-	var all []string
-	for _, k := range t.talks {
-		all = append(all, k.leaf)
-	}
-	return all
-}
-
 // Play plays the transcript, one connection after the other. dial connects to a socket of
 // a daemon with the transcript's config; it should give a connection that can be
 // half-closed. What goes out between two expectations is written in pieces of at most step

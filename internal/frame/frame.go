@@ -103,6 +103,10 @@ var Prefixed Framing = prefixed{}
 // whole life.
 const keep = 64 << 10
 
+// ahead is how much a reader reads ahead of what is asked for. Most connections of a
+// daemon are idle, and each has one.
+const ahead = 2 << 10
+
 func reuse(buf []byte) []byte {
 	if cap(buf) > keep {
 		return nil
@@ -113,7 +117,7 @@ func reuse(buf []byte) []byte {
 type lines struct{}
 
 func (lines) NewReader(r io.Reader, limit int) Reader {
-	return &lineReader{br: bufio.NewReader(r), limit: limit, watcher: watch(r)}
+	return &lineReader{br: bufio.NewReaderSize(r, ahead), limit: limit, watcher: watch(r)}
 }
 
 func (lines) NewWriter(w io.Writer) Writer { return &lineWriter{w: w} }
@@ -162,17 +166,22 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 }
 
 // grow makes room for n more bytes. How long a line is nobody knows before its end, so
-// room comes in steps: at least twice what there was, but not beyond the limit. A message
-// of 64 MiB leaves 64 MiB of garbage behind, not the four times that append does.
+// room comes in steps: at least twice what there was, and for more than a quarter of the
+// limit all of it, so that a message of 64 MiB leaves 32 MiB of garbage behind, not the
+// four times of itself that append does.
 func (r *lineReader) grow(n int) error {
 	need := len(r.buf) + n
 	if need <= cap(r.buf) {
 		return nil
 	}
-	room := max(need, min(2*need, r.limit))
-	if need <= keep {
+	room := 2 * need
+	switch {
+	case need <= keep:
 		room = min(room, keep)
-	} else {
+	case room > r.limit/2:
+		room = r.limit
+	}
+	if room > keep {
 		if err := r.watcher.Hold(room - max(cap(r.buf), keep)); err != nil {
 			return err
 		}

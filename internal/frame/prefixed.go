@@ -26,7 +26,7 @@ func AppendHead(dst []byte, kind Kind, n int) []byte {
 }
 
 func (prefixed) NewReader(r io.Reader, limit int) Reader {
-	return &prefixReader{r: bufio.NewReader(r), limit: limit, watcher: watch(r)}
+	return &prefixReader{r: bufio.NewReaderSize(r, ahead), limit: limit, watcher: watch(r)}
 }
 
 func (prefixed) NewWriter(w io.Writer) Writer { return &prefixWriter{w: w} }

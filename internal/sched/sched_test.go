@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-func any(string) bool { return true }
+func whoever(string) bool { return true }
 
 func user(name string) sched.Flow { return sched.Flow{User: name} }
 
@@ -18,7 +18,7 @@ func user(name string) sched.Flow { return sched.Flow{User: name} }
 func order(q *sched.Queue[string], flows map[string]sched.Flow) string {
 	var all []string
 	for {
-		item, ok := q.Pop(any)
+		item, ok := q.Pop(whoever)
 		if !ok {
 			return strings.Join(all, " ")
 		}
@@ -101,7 +101,7 @@ func TestWhoCannotGo(t *testing.T) {
 	if got, ok := q.Pop(notFull); ok || q.Len() != 1 {
 		t.Errorf("got %q of %d", got, q.Len())
 	}
-	if got, _ := q.Pop(any); got != "full" {
+	if got, _ := q.Pop(whoever); got != "full" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -110,9 +110,9 @@ func TestWhoCannotGo(t *testing.T) {
 func TestDebts(t *testing.T) {
 	var q sched.Queue[string]
 	q.Push(user("a"), 100, "long")
-	q.Pop(any) // it runs on
+	q.Pop(whoever) // it runs on
 	q.Push(user("b"), 1, "b0")
-	q.Pop(any)
+	q.Pop(whoever)
 	q.Done(user("b")) // b has had 1, a 100
 	for i := range 3 {
 		q.Push(user("a"), 1, fmt.Sprint("a", i))
@@ -244,10 +244,10 @@ func TestTwoUsersAreEqual(t *testing.T) {
 func TestNoCredit(t *testing.T) {
 	var q sched.Queue[string]
 	q.Push(user("a"), 1, "runs")
-	q.Pop(any)
+	q.Pop(whoever)
 	for range 1000 {
 		q.Push(user("a"), 1, "a")
-		q.Pop(any)
+		q.Pop(whoever)
 		q.Done(user("a"))
 	}
 	flows := make(map[string]sched.Flow)

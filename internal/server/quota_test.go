@@ -47,7 +47,7 @@ func TestTooManyConnections(t *testing.T) {
 func TestMemoryOfLargeRequests(t *testing.T) {
 	const size = 1 << 20
 	gate := make(chan struct{})
-	hold := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	hold := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
 		if req.ID == "hold" {
 			<-gate
 		}

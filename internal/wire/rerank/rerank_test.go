@@ -65,8 +65,8 @@ func TestSorted(t *testing.T) {
 }
 
 func TestTooManyBytes(t *testing.T) {
-	ask := func(bytes int) string {
-		return fmt.Sprintf(`{"id":"q","query":"q","documents":["%s"]}`, strings.Repeat("a", bytes-1))
+	ask := func(size int) string {
+		return fmt.Sprintf(`{"id":"q","query":"q","documents":["%s"]}`, strings.Repeat("a", size-1))
 	}
 	if _, err := codec(strings.NewReader(ask(8<<20)), io.Discard).Read(); err != nil {
 		t.Errorf("8 MiB: %v", err)

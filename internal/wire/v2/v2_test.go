@@ -159,7 +159,7 @@ func TestMemoryOfAttachments(t *testing.T) {
 		blobs bool
 		size  int
 		most  float64 // of the size
-	}{"a blob": {true, 24 * mib, 1.1}, "a line": {false, 15 * mib, 5}} {
+	}{"a blob": {true, 48 * mib, 1.1}, "a line": {false, 40 * mib, 2.5}} {
 		t.Run(name, func(t *testing.T) {
 			var in bytes.Buffer
 			data := bytes.Repeat([]byte("0123456789abcdef"), test.size/16)
