@@ -30,6 +30,9 @@ var bin string
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asUser) != "" { // as another user, who may build nothing
+		os.Exit(m.Run())
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "inferd-test-")
 		if err != nil {

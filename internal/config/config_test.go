@@ -176,6 +176,29 @@ func TestSurfaces(t *testing.T) {
 	}
 }
 
+// The flag's 0 is 1, as in the reference; the config's and the default are the sum of the slots.
+func TestActivePermits(t *testing.T) {
+	for name, test := range map[string]struct {
+		config string
+		env    map[string]string
+		args   []string
+		want   int
+	}{
+		"default":          {`{"backends":[{"kind":"mock","name":"m"}]}`, nil, nil, 0},
+		"config":           {`{"admission":{"active_permits":3},"backends":[{"kind":"mock","name":"m"}]}`, nil, nil, 3},
+		"config's 0":       {`{"admission":{"active_permits":0},"backends":[{"kind":"mock","name":"m"}]}`, nil, nil, 0},
+		"flag":             {`{"admission":{"active_permits":3},"backends":[{"kind":"mock","name":"m"}]}`, nil, []string{"--active-permits", "2"}, 2},
+		"flag's 0":         {`{"admission":{"active_permits":3},"backends":[{"kind":"mock","name":"m"}]}`, nil, []string{"--active-permits", "0"}, 1},
+		"the variable's 0": {`{"backends":[{"kind":"mock","name":"m"}]}`, map[string]string{"INFERD_ACTIVE_PERMITS": "0"}, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c, err := load(t, test.config, test.env, test.args...); err != nil || c.ActivePermits != test.want {
+				t.Errorf("got %+v, %v, want %d", c, err, test.want)
+			}
+		})
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	c, err := load(t, "{\n\"backend\": [],\n\"model\": {\"builtin\":\"chain\",\n\"colour\":1}}", map[string]string{"INFERD_API_KEY": "k"}, "--tcp", "127.0.0.1:1")
 	if err != nil {

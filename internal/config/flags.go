@@ -99,7 +99,7 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	fs.IntVar(&f.NSlots, "n-slots", 0, "`sequences` that run at once (default 4)")
 	fs.IntVar(&f.Threads, "threads", 0, "compute `threads` (default: the cores, shared among the engines)")
 	fs.IntVar(&f.NGPULayers, "n-gpu-layers", 0, "`layers` to compute on a GPU")
-	fs.IntVar(&f.ActivePermits, "active-permits", 0, "`requests` that run at once (default: the sum of the slots)")
+	fs.IntVar(&f.ActivePermits, "active-permits", 0, "`requests` that run at once; 0 is 1 (default: the sum of the slots)")
 	fs.IntVar(&f.QueueDepth, "queue-depth", 10, "`requests` of one caller that may wait")
 	fs.IntVar(&f.QueueTotal, "queue-total", 256, "`requests` that may wait in all")
 	fs.IntVar(&ready, "ready-timeout-secs", 30, "`seconds` that an engine may load without progress")
@@ -133,6 +133,9 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 		if n < 0 || n > 1<<30 {
 			return f, fmt.Errorf("--%s %d is out of range", name, n)
 		}
+	}
+	if f.ActivePermits == 0 && f.Given("active-permits") {
+		f.ActivePermits = 1 // as in the reference; the config's 0 is the sum of the slots
 	}
 	if f.UDS != "" && pipe != "" {
 		return f, errors.New("--uds and --pipe exclude each other")
