@@ -5,12 +5,14 @@
 package corpus
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -38,6 +40,8 @@ type talk struct {
 type line struct {
 	number   int // in the file
 	op, text string
+	raw      []byte // of "x": the bytes
+	zeros    int    // of "blob-zeros": how many
 }
 
 var header = regexp.MustCompile(`^-- (\S+) --$`)
@@ -85,20 +89,30 @@ func Parse(name string, data []byte) (*Transcript, error) {
 	return t, nil
 }
 
-// ops are what a line may begin with.
-var ops = map[string]bool{
-	"#": true, ">": true, ">>": true, "x": true, "blob": true, "blob-zeros": true, "half-close": true, "<": true, "EOF": true,
-}
-
 func parseLine(raw string) (line, error) {
 	op, text, _ := strings.Cut(raw, " ")
-	if op == "" && text == "" {
-		return line{op: "#"}, nil // a blank line
+	l := line{op: op, text: text}
+	var err error
+	switch op {
+	case "#", ">", ">>", "<", "blob":
+	case "x":
+		l.raw, err = hex.DecodeString(text)
+	case "blob-zeros":
+		var n uint64
+		n, err = strconv.ParseUint(text, 10, 28)
+		l.zeros = int(n)
+	case "half-close", "EOF":
+		if text != "" {
+			err = fmt.Errorf("%s stands alone", op)
+		}
+	case "":
+		if l.op = "#"; text != "" {
+			err = fmt.Errorf("what is %q?", raw)
+		}
+	default:
+		err = fmt.Errorf("what is %q?", raw)
 	}
-	if !ops[op] {
-		return line{}, fmt.Errorf("what is %q?", raw)
-	}
-	return line{op: op, text: text}, nil
+	return l, err
 }
 
 // Load reads all transcripts of a folder and those below it.

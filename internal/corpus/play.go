@@ -1,11 +1,9 @@
 package corpus
 
 import (
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
@@ -44,17 +42,9 @@ func (k *talk) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
 	case "blob":
 		s.unsent = append(frame.AppendHead(s.unsent, frame.Blob, len(l.text)), l.text...)
 	case "blob-zeros":
-		n, err := strconv.ParseUint(l.text, 10, 27)
-		if err != nil {
-			return err
-		}
-		s.unsent = append(frame.AppendHead(s.unsent, frame.Blob, int(n)), make([]byte, n)...)
+		s.unsent = append(frame.AppendHead(s.unsent, frame.Blob, l.zeros), make([]byte, l.zeros)...)
 	case "x":
-		raw, err := hex.DecodeString(l.text)
-		if err != nil {
-			return err
-		}
-		s.unsent = append(s.unsent, raw...)
+		s.unsent = append(s.unsent, l.raw...)
 	case "half-close":
 		s.flush()
 		return closeWrite(nc)

@@ -1,0 +1,184 @@
+package corpus_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/inferd-go/inferd/internal/corpus"
+	"github.com/inferd-go/inferd/internal/frame"
+)
+
+func TestParseErrors(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"nothing":                  {"", "a/b.txtar: nothing is said"},
+		"a config only":            {"About.\n-- config --\n{}\n", "a/b.txtar: nothing is said"},
+		"an unknown word":          {"About.\n-- infer.sock --\n> {}\nsend {}\n", `a/b.txtar:4: what is "send {}"?`},
+		"a space at the beginning": {"-- infer.sock --\n > {}\n", `a/b.txtar:2: what is " > {}"?`},
+		"bytes that are none":      {"-- infer.sock --\nx 0g\n", "a/b.txtar:2: "},
+		"half a byte":              {"-- infer.sock --\nx 000\n", "a/b.txtar:2: "},
+		"a length that is none":    {"-- inferd.sock --\n\nblob-zeros many\n", "a/b.txtar:3: "},
+		"a length below zero":      {"-- inferd.sock --\nblob-zeros -1\n", "a/b.txtar:2: "},
+		"too many zeros":           {"-- inferd.sock --\nblob-zeros 99999999999\n", "a/b.txtar:2: "},
+		"an end with words":        {"-- infer.sock --\nEOF now\n", "a/b.txtar:2: EOF stands alone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			script, err := corpus.Parse("a/b.txtar", []byte(test.text))
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("got %+v, %v, want %s", script, err, test.want)
+			}
+		})
+	}
+}
+
+func TestParse(t *testing.T) {
+	script, err := corpus.Parse("a/b.txtar", []byte("What it\nis about.\n\n-- config --\n{\"x\":\n1}\n-- infer.sock --\n# a comment\n\n> {}"))
+	if err != nil || script.Name != "a/b" || script.About != "What it\nis about." || script.Config != "{\"x\":\n1}\n" {
+		t.Errorf("got %+v, %v", script, err)
+	}
+	script, err = corpus.Parse("c.txtar", []byte("-- infer.sock --\n> {}\n"))
+	if err != nil || script.Config != corpus.DefaultConfig {
+		t.Errorf("without a config: %+v, %v", script, err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	good := &fstest.MapFile{Data: []byte("-- infer.sock --\n> {}\n")}
+	all, err := corpus.Load(fstest.MapFS{"v1/a.txtar": good, "b.txtar": good, "README.md": &fstest.MapFile{Data: []byte("-- x --\nno\n")}})
+	if err != nil || len(all) != 2 || all[0].Name != "b" || all[1].Name != "v1/a" {
+		t.Errorf("got %v, %v", all, err)
+	}
+	if _, err := corpus.Load(fstest.MapFS{"README.md": good}); err == nil {
+		t.Error("a folder without transcripts is no error")
+	}
+	if _, err := corpus.Load(fstest.MapFS{"v1/bad.txtar": &fstest.MapFile{Data: []byte("-- x --\nno\n")}}); err == nil || !strings.HasPrefix(err.Error(), "v1/bad.txtar:2: ") {
+		t.Errorf("a bad one: %v", err)
+	}
+}
+
+// A transcript that is not as it is told must fail, and say where and how.
+func TestPlay(t *testing.T) {
+	head := func(kind frame.Kind, text string) string {
+		return string(frame.AppendHead(nil, kind, len(text))) + text
+	}
+	for name, test := range map[string]struct {
+		script string
+		sends  string // what must reach the daemon
+		says   string // what the daemon answers, once all of it has
+		want   string // of the error; "" is none
+	}{
+		"as it should be": {"-- infer.sock --\n> {\"a\":1}\n< {\"b\":2}\nEOF", "{\"a\":1}\n", "{\"b\":2}\n", ""},
+		"anything within": {"-- infer.sock --\n> a\n< {\"b\":\"…\",\"c\":…}\nEOF", "a\n", "{\"b\":\"x.y\",\"c\":[]}\n", ""},
+		"all that is sent": {
+			"-- inferd.sock --\n> {}\n>> ab\nblob cd\nblob-zeros 3\nx 00fF\n< {}\nEOF",
+			head(frame.JSON, "{}") + "ab" + head(frame.Blob, "cd") + head(frame.Blob, "\x00\x00\x00") + "\x00\xff", head(frame.JSON, "{}"), "",
+		},
+		"another answer":            {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":3}\n", "t:3: \n got {\"b\":3}\nwant {\"b\":2}"},
+		"more in the answer":        {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":2} \n", "t:3: "},
+		"a dot is a dot":            {"-- infer.sock --\n> a\n< 1.5", "a\n", "1x5\n", "t:3: "},
+		"only a part of the answer": {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\"", "t:3: "},
+		"no answer":                 {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "", "t:3: got EOF, want {\"b\":2}"},
+		"one answer too many":       {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2\n", "t:4: got a message of kind"},
+		"no clean end":              {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2", "t:4: got "},
+		"a blob, not JSON":          {"-- inferd.sock --\n> a\n< b", head(frame.JSON, "a"), head(frame.Blob, "b"), "t:3: got a blob, want b"},
+	} {
+		for _, step := range []int{1, 1 << 20} {
+			t.Run(name, func(t *testing.T) {
+				script, err := corpus.Parse("t.txtar", []byte(test.script))
+				if err != nil {
+					t.Fatal(err)
+				}
+				dial, got := daemon(t, len(test.sends), test.says)
+				err = script.Play(dial, step)
+				if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) {
+					t.Errorf("step %d: %v, want %q", step, err, test.want)
+				}
+				if sent := <-got; sent != test.sends {
+					t.Errorf("step %d: sent %q, want %q", step, sent, test.sends)
+				}
+			})
+		}
+	}
+}
+
+// A half-close reaches the daemon, which may still answer.
+func TestHalfClose(t *testing.T) {
+	script, err := corpus.Parse("t.txtar", []byte("-- infer.sock --\n>> a\nhalf-close\n< 1\nEOF"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial, got := daemon(t, -1, "1\n")
+	if err := script.Play(dial, 1); err != nil {
+		t.Error(err)
+	}
+	if sent := <-got; sent != "a" {
+		t.Errorf("sent %q", sent)
+	}
+	pipe := func(string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, there) }()
+		return here, nil
+	}
+	if err := script.Play(pipe, 1); err == nil || !strings.HasPrefix(err.Error(), "t:3: this connection cannot be half-closed") {
+		t.Errorf("on a pipe: %v", err)
+	}
+}
+
+func TestPlayWithoutDaemon(t *testing.T) {
+	script, err := corpus.Parse("t.txtar", []byte("-- infer.sock --\n> a\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := errors.New("nobody is there")
+	if err := script.Play(func(string) (net.Conn, error) { return nil, nobody }, 1); !errors.Is(err, nobody) || !strings.HasPrefix(err.Error(), "t: infer.sock: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// daemon is one that reads n bytes, or to the end if n is below zero, says its part and
+// hangs up. got yields what it has read.
+func daemon(t *testing.T, n int, says string) (dial func(string) (net.Conn, error), got <-chan string) {
+	t.Helper()
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	all := make(chan string, 1)
+	go func() {
+		nc, err := ln.Accept()
+		if err != nil {
+			all <- err.Error()
+			return
+		}
+		defer nc.Close()
+		var buf []byte
+		if n < 0 {
+			buf, _ = io.ReadAll(nc)
+		} else {
+			buf = make([]byte, n)
+			_, _ = io.ReadFull(nc, buf)
+		}
+		_, _ = io.WriteString(nc, says)
+		all <- string(buf)
+	}()
+	return func(string) (net.Conn, error) { return net.Dial("unix", ln.Addr().String()) }, all
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("About.\n-- config --\n{}\n-- infer.sock --\n> {}\n< …\nEOF\n")
+	f.Add("-- inferd.sock --\nblob x\nblob-zeros 3\nx 00ff\n>> a\nhalf-close\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		script, err := corpus.Parse("t.txtar", []byte(text))
+		if (script == nil) == (err == nil) {
+			t.Errorf("got %v and %v", script, err)
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "t.txtar:") {
+			t.Errorf("the error does not say where: %v", err)
+		}
+	})
+}
