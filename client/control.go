@@ -40,8 +40,9 @@ type CallerStats struct {
 type BackendStats struct {
 	Name         string `json:"name"`
 	Kind         string `json:"kind"`
-	State        string `json:"state"` // "ready", "loading" or "gave_up"
-	Slots        int    `json:"slots"` // requests that run at once
+	State        string `json:"state"`   // "ready", "loading" or "gave_up"
+	Breaker      string `json:"breaker"` // "closed", "open" or "half_open"
+	Slots        int    `json:"slots"`   // requests that run at once
 	Running      int    `json:"running"`
 	Waiting      int    `json:"waiting"`
 	Requests     int64  `json:"requests"` // that have ended

@@ -23,8 +23,8 @@ const (
 // A Status is something that the daemon tells those who watch: the words that programs act
 // on, and the message as it came, so that what a newer daemon says gets through.
 type Status struct {
-	// State is "starting", "loading_model", "ready", "restarting", "draining" or
-	// "capabilities"; a newer daemon may have more.
+	// State is "starting", "loading_model", "ready", "restarting", "draining",
+	// "capabilities" or "backend_state"; a newer daemon may have more.
 	State    string
 	Phase    string  // of loading: "checking_local", "mmap", …; empty where there is none
 	Backend  string  // entry name; empty where none is meant
@@ -33,8 +33,8 @@ type Status struct {
 	Raw      []byte  // a JSON object
 }
 
-// Lifecycle reports whether s says what state the daemon is in. Capabilities do not, nor
-// does a state that this package does not know.
+// Lifecycle reports whether s says what state the daemon is in. Capabilities and
+// the state of a breaker do not, nor does a state that this package does not know.
 func (s Status) Lifecycle() bool {
 	switch s.State {
 	case starting, loading, ready, restarting, draining:

@@ -243,5 +243,8 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 		if b.State == "gave_up" {
 			d.fail("backend", "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)
 		}
+		if b.Breaker == "open" || b.Breaker == "half_open" {
+			d.fail("backend", "%s keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails", b.Name)
+		}
 	}
 }

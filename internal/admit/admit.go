@@ -6,7 +6,9 @@
 package admit
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -19,6 +21,11 @@ type Place struct {
 	Name    string
 	Slots   int // requests that run there at once; less than 1 means 1
 	Handler infer.Handler
+	// Begin, if not nil, is called when a request gets a slot, and end when it gives that
+	// back: with nil if it was answered to the end, with an [infer.Error] that says how the
+	// handler failed, or with another error if nobody waited for an answer any more. Both are
+	// called with the gate locked and must not block.
+	Begin func() (end func(error))
 }
 
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
@@ -54,7 +61,8 @@ type ticket struct {
 
 	over  bool // it has been let in or refused
 	place Place
-	err   error // why it is refused
+	end   func(error) // what place.Begin has returned
+	err   error       // why it is refused
 }
 
 // errClosed is told to those who come, or still wait, once the gate is closed.
@@ -81,20 +89,41 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	// The slot is free before the last message goes out: who has read that may ask again
 	// at once.
 	left := false
-	leave := func(in, out int) {
+	leave := func(in, out int, why error) {
 		if !left {
 			left = true
-			g.leave(t, in, out)
+			g.leave(t, in, out, why)
 		}
 	}
-	defer func() { leave(0, 0) }()
-	return t.place.Handler.Handle(ctx, req, func(ev infer.Event) error {
+	why := errNoEnd // unless it is known better; so it is after a panic
+	defer func() { leave(0, 0, why) }()
+	var lost error // of the way to the client
+	err = t.place.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		if done, ok := ev.(*infer.Done); ok {
-			leave(done.In, done.Out)
+			leave(done.In, done.Out, nil)
 		}
-		return emit(ev)
+		err := emit(ev)
+		if err != nil && lost == nil {
+			lost = err
+		}
+		return err
 	})
+	switch _, told := errors.AsType[*infer.Error](cmp.Or(lost, err)); {
+	case ctx.Err() != nil:
+		why = errGone
+	case lost != nil && !told:
+		why = errGone
+	case told:
+		why = cmp.Or(lost, err)
+	}
+	return err
 }
+
+// Why a request that ran was not answered to the end.
+var (
+	errGone        = errors.New("nobody waits for the answer")
+	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
+)
 
 // Close refuses everybody who waits, and everybody who comes from now on. Those who
 // run may finish.
@@ -159,6 +188,9 @@ func (g *Gate) admitLocked() {
 		}
 		g.endWaitLocked(t)
 		g.running++
+		if t.place.Begin != nil {
+			t.end = t.place.Begin()
+		}
 		g.callerLocked(t.req).Running++
 		g.placeLocked(t.place.Name).Running++
 	}
@@ -211,14 +243,18 @@ func (g *Gate) withdraw(t *ticket) {
 	}
 	g.mu.Unlock()
 	if t.err == nil { // its turn had just come
-		g.leave(t, 0, 0)
+		g.leave(t, 0, 0, errGone)
 	}
 }
 
-// leave ends a request that ran, and lets the next one in.
-func (g *Gate) leave(t *ticket, in, out int) {
+// leave ends a request that ran, and lets the next one in. The error says why it was not
+// answered to the end.
+func (g *Gate) leave(t *ticket, in, out int, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if t.end != nil {
+		t.end(why)
+	}
 	g.running--
 	g.waiting.Done(flowOf(t.req))
 	for _, c := range []*Counts{&g.callerLocked(t.req).Counts, &g.placeLocked(t.place.Name).Counts} {

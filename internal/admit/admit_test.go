@@ -419,3 +419,79 @@ func TestNoPlaceIsLost(t *testing.T) {
 		}
 	}
 }
+
+// A place is told what became of each of its requests, once, and before the next one is let
+// in: an answer, a failure of its own, or that nobody waited any more.
+func TestPlaceIsToldTheOutcome(t *testing.T) {
+	type handle = func(context.Context, infer.Sink) error
+	lost := errors.New("broken pipe")
+	failed := infer.Errorf(infer.Internal, "failed")
+	for name, test := range map[string]struct {
+		handle handle
+		emit   infer.Sink
+		want   string
+	}{
+		"answered":        {func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) }, drop, "answered"},
+		"failed":          {func(context.Context, infer.Sink) error { return failed }, drop, "failed"},
+		"no end":          {func(context.Context, infer.Sink) error { return nil }, drop, "an answer without an end"},
+		"another failure": {func(context.Context, infer.Sink) error { return errors.New("what?") }, drop, "an answer without an end"},
+		"the client is lost": {
+			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
+			func(infer.Event) error { return lost }, "nobody waits for the answer",
+		},
+		"the client is lost at the end": {
+			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) },
+			func(infer.Event) error { return lost }, "answered",
+		},
+		"an event that cannot be told": {
+			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
+			func(infer.Event) error { return failed }, "failed",
+		},
+		"canceled": {
+			func(ctx context.Context, _ infer.Sink) error { <-ctx.Done(); return failed }, drop, "nobody waits for the answer",
+		},
+		"a panic": {func(context.Context, infer.Sink) error { panic("x") }, drop, "an answer without an end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var told []string
+				gate := &admit.Gate{Depth: 1, Total: 1, Choose: func(*infer.Request) (admit.Place, error) {
+					return admit.Place{
+						Slots: 1,
+						Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+							return test.handle(ctx, emit)
+						}),
+						Begin: func() func(error) {
+							told = append(told, "begins")
+							return func(err error) {
+								said := "answered"
+								if err != nil {
+									said = err.Error()
+								}
+								told = append(told, said)
+							}
+						},
+					}, nil
+				}}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				var both sync.WaitGroup
+				times := 2
+				if name == "canceled" { // the second one might never get a slot
+					times = 1
+				}
+				for range times {
+					both.Go(func() {
+						defer func() { _ = recover() }()
+						_ = gate.Handle(ctx, request("1"), test.emit)
+					})
+					synctest.Wait()
+				}
+				both.Wait()
+				if want := slices.Repeat([]string{"begins", test.want}, times); !slices.Equal(told, want) {
+					t.Errorf("told %q, want %q", told, want)
+				}
+			})
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
@@ -33,6 +34,7 @@ type backends struct {
 	tasks   []*task.Task
 	entries []config.Backend // in config order
 	targets []*route.Target  // in config order
+	router  *route.Router    // among them, once they are ready
 	caps    map[string]status.Capabilities
 	slowest time.Duration // that a mock takes to be ready
 	serving bool          // every socket accepts
@@ -56,6 +58,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	b.caps = make(map[string]status.Capabilities)
 	for _, entry := range cfg.Backends {
 		target := &route.Target{Name: entry.Name, Aliases: entry.Aliases, Slots: entry.NSlots}
+		target.Changed = func(s breaker.State) { b.breakerChanged(ctx, entry.Name, s) }
 		b.entries = append(b.entries, entry)
 		b.targets = append(b.targets, target)
 		b.caps[entry.Name] = status.Capabilities{Backend: entry.Name, Accelerator: "cpu", GPULayers: entry.NGPULayers}
@@ -67,6 +70,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			b.caps[entry.Name] = caps
 			target.Can = func() route.Abilities { return route.Abilities{Generate: true, Embed: m.Embed, Rerank: m.Rerank} }
 			target.Handler = m
+			target.Faults = []infer.Code{infer.Unavailable, infer.Internal}
 			target.State = func() route.State {
 				if m.Ready() {
 					return route.Ready
@@ -86,6 +90,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			OnReady: func(r link.Report) { b.ready(ctx, entry.Name, r) },
 		}
 		target.Handler = sup
+		target.Faults = []infer.Code{infer.Internal} // one that died or loads is the supervisor's business
 		target.Can = func() route.Abilities { return route.Abilities(sup.LastReport().Tasks) }
 		target.State = func() route.State { return routeState(sup.State()) }
 		b.engines[entry.Name] = sup
@@ -170,6 +175,17 @@ func (b *backends) publishLocked(sups []*worker.Supervisor) {
 	b.board.Publish(status.Ready{})
 }
 
+// breakerChanged is told when requests go no more to an entry that fails, and when they do
+// again.
+func (b *backends) breakerChanged(ctx context.Context, name string, s breaker.State) {
+	level := slog.LevelInfo
+	if s == breaker.Open {
+		level = slog.LevelWarn
+	}
+	b.log.LogAttrs(ctx, level, "backend state", slog.String("backend", name), slog.String("breaker", string(s)))
+	b.board.Publish(status.BackendState{Backend: name, State: string(s)})
+}
+
 // announce publishes what the entries can do, and that the daemon is ready.
 func (b *backends) announce() {
 	sups := b.supervisors()
@@ -217,14 +233,22 @@ func (b *backends) any() (all route.Abilities) {
 func (b *backends) gate(cfg *config.Config) *admit.Gate {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	router := &route.Router{Targets: b.targets}
+	b.router = &route.Router{Targets: b.targets}
+	router := b.router
+	places := make(map[*route.Target]admit.Place)
+	for _, t := range b.targets {
+		places[t] = admit.Place{
+			Name: t.Name, Slots: t.Slots, Handler: t.Handler,
+			Begin: func() func(error) { return router.Begin(t) },
+		}
+	}
 	return &admit.Gate{
 		Choose: func(req *infer.Request) (admit.Place, error) {
 			t, err := router.Choose(req)
 			if err != nil {
 				return admit.Place{}, err
 			}
-			return admit.Place{Name: t.Name, Slots: t.Slots, Handler: t.Handler}, nil
+			return places[t], nil
 		},
 		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal,
 	}
@@ -233,7 +257,7 @@ func (b *backends) gate(cfg *config.Config) *admit.Gate {
 // list says of every entry what it is and what it is doing.
 func (b *backends) list() []control.Backend {
 	b.mu.Lock()
-	entries, targets := b.entries, b.targets
+	entries, targets, router := b.entries, b.targets, b.router
 	b.mu.Unlock()
 	all := make([]control.Backend, len(entries))
 	for i, e := range entries {
@@ -244,6 +268,9 @@ func (b *backends) list() []control.Backend {
 			all[i].State = "loading"
 		case route.Down:
 			all[i].State = "gave_up"
+		}
+		if router != nil {
+			all[i].Breaker = string(router.Breaker(targets[i]))
 		}
 	}
 	return all

@@ -1,12 +1,16 @@
 // Package route chooses the entry that answers a request: the first in config order
-// that can do what is asked, that the request means, and that is ready. It knows entries
-// by name only, not what they are made of, and it never chooses a second one after a
-// failure.
+// that can do what is asked, that the request means, that is ready, and that has not failed
+// too often of late. It knows entries by name only, not what they are made of, and it never
+// chooses a second one after a failure.
 package route
 
 import (
+	"errors"
 	"slices"
+	"sync"
+	"time"
 
+	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -20,6 +24,12 @@ type Target struct {
 	// State says whether the target answers now.
 	State   func() State
 	Handler infer.Handler
+	// Faults are the codes of failures that are the target's own: those open its breaker.
+	Faults []infer.Code
+	// Changed, if not nil, is told the new state of the target's breaker. It must not block.
+	Changed func(breaker.State)
+
+	breaker breaker.Breaker // guarded by the router's lock
 }
 
 // Abilities are the tasks that a target takes.
@@ -41,14 +51,20 @@ const (
 
 // A Router chooses among its targets.
 type Router struct {
-	Targets []*Target // in order of preference
+	Targets []*Target        // in order of preference
+	Now     func() time.Time // the clock; nil is time.Now
+
+	mu sync.Mutex // guards the breakers
 }
 
 // Choose returns the first ready target that can do what req asks and that it means, or
-// else the first that will be ready. A model that no target goes by, or that cannot do
+// else the first that will be ready; one whose breaker lets nobody pass is as good as down. A model that no target goes by, or that cannot do
 // it, is [infer.Invalid]; if nobody can or is there it is [infer.Unavailable].
 func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	name := model(req.Task)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.now()
 	var (
 		chosen *Target
 		best   State
@@ -62,7 +78,11 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 		if !t.Can().do(req.Task) {
 			continue
 		}
-		if s := t.State(); chosen == nil || s < best {
+		s := t.State()
+		if !t.breaker.Lets(at) {
+			s = Down
+		}
+		if chosen == nil || s < best {
 			chosen, best = t, s
 		}
 	}
@@ -75,6 +95,56 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 		return nil, infer.Errorf(infer.Unavailable, "%s", nobody(req.Task))
 	}
 	return chosen, nil
+}
+
+// Begin is called when a request goes to the target that was chosen for it; end is called
+// when that is over, with nil if it was answered to the end, else with why not.
+func (r *Router) Begin(t *Target) (end func(error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var pass breaker.Pass
+	t.noticeLocked(func() { pass = t.breaker.Begin() })
+	return func(err error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		t.noticeLocked(func() { t.breaker.End(pass, r.now(), t.outcome(err)) })
+	}
+}
+
+func (r *Router) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}
+
+// Breaker returns the state of a target's breaker.
+func (r *Router) Breaker(t *Target) breaker.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return t.breaker.State()
+}
+
+// noticeLocked tells if what happens changes the state of the breaker.
+func (t *Target) noticeLocked(happens func()) {
+	before := t.breaker.State()
+	happens()
+	if after := t.breaker.State(); after != before && t.Changed != nil {
+		t.Changed(after)
+	}
+}
+
+// outcome says whose fault err is: only what the target itself says of itself counts.
+func (t *Target) outcome(err error) breaker.Outcome {
+	failure, ok := errors.AsType[*infer.Error](err)
+	switch {
+	case err == nil:
+		return breaker.Success
+	case ok && slices.Contains(t.Faults, failure.Code):
+		return breaker.Failure
+	default:
+		return breaker.Neither
+	}
 }
 
 func (a Abilities) do(t infer.Task) bool {

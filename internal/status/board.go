@@ -14,8 +14,9 @@ const Room = 256
 // notice. The zero value is not usable, see [NewBoard].
 type Board struct {
 	mu       sync.Mutex // guards the fields below
-	snapshot Event      // the latest that is not Capabilities
+	snapshot Event      // the latest of the lifecycle
 	caps     map[string]Capabilities
+	unwell   map[string]BackendState // those that are not healthy
 	subs     map[*Subscription]struct{}
 }
 
@@ -24,6 +25,7 @@ func NewBoard(initial Event) *Board {
 	return &Board{
 		snapshot: initial,
 		caps:     make(map[string]Capabilities),
+		unwell:   make(map[string]BackendState),
 		subs:     make(map[*Subscription]struct{}),
 	}
 }
@@ -32,9 +34,16 @@ func NewBoard(initial Event) *Board {
 func (b *Board) Publish(ev Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if caps, ok := ev.(Capabilities); ok {
-		b.caps[caps.Backend] = caps
-	} else {
+	switch ev := ev.(type) {
+	case Capabilities:
+		b.caps[ev.Backend] = ev
+	case BackendState:
+		if ev.State == healthy {
+			delete(b.unwell, ev.Backend)
+		} else {
+			b.unwell[ev.Backend] = ev
+		}
+	case Starting, Loading, Ready, Restarting, Draining:
 		b.snapshot = ev
 	}
 	for s := range b.subs {
@@ -62,6 +71,9 @@ func (b *Board) Subscribe() *Subscription {
 	for _, name := range slices.Sorted(maps.Keys(b.caps)) {
 		s.Backlog = append(s.Backlog, b.caps[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(b.unwell)) {
+		s.Backlog = append(s.Backlog, b.unwell[name])
+	}
 	s.Backlog = append(s.Backlog, b.snapshot)
 	b.subs[s] = struct{}{}
 	return s
@@ -77,7 +89,8 @@ func (b *Board) dropLocked(s *Subscription) {
 // A Subscription is one watcher's view of a board.
 type Subscription struct {
 	// Backlog is what a newcomer is told first: the capabilities of every entry,
-	// sorted by name, then the latest lifecycle event.
+	// sorted by name, then the state of those to which requests do not go, then the latest
+	// lifecycle event.
 	Backlog []Event
 
 	board  *Board

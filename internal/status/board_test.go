@@ -150,3 +150,30 @@ func number(ev status.Event) int {
 	}
 	return -1
 }
+
+// The state of a breaker covers nothing, and a newcomer is told of it while it lasts.
+func TestBackendStateIsKeptApart(t *testing.T) {
+	b := status.NewBoard(status.Starting{})
+	b.Publish(status.Ready{})
+	b.Publish(status.Capabilities{Backend: "a"})
+	b.Publish(status.BackendState{Backend: "b", State: "open"})
+	b.Publish(status.BackendState{Backend: "a", State: "open"})
+	if got := b.Snapshot(); got != (status.Ready{}) {
+		t.Errorf("the state is %#v", got)
+	}
+	s := b.Subscribe()
+	defer s.Close()
+	want := []status.Event{status.Capabilities{Backend: "a"}, status.BackendState{Backend: "a", State: "open"}, status.BackendState{Backend: "b", State: "open"}, status.Ready{}}
+	if diff := cmp.Diff(want, s.Backlog); diff != "" {
+		t.Error(diff)
+	}
+	b.Publish(status.BackendState{Backend: "a", State: "closed"})
+	if got := <-s.Events(); got != (status.BackendState{Backend: "a", State: "closed"}) {
+		t.Errorf("got %#v", got)
+	}
+	later := b.Subscribe()
+	defer later.Close()
+	if got := later.Backlog[1]; got != (status.BackendState{Backend: "b", State: "open"}) {
+		t.Errorf("a newcomer is told %#v", later.Backlog)
+	}
+}

@@ -49,12 +49,23 @@ type Capabilities struct {
 	AudioRate   int    // samples a second; 0 without audio
 }
 
+// BackendState says that requests go to an entry, or do not, because it has failed too
+// often of late. Like Capabilities it is kept apart from the lifecycle.
+type BackendState struct {
+	Backend string // entry name
+	State   string // of its breaker: "closed", "open" or "half_open"
+}
+
+// healthy is the state that nobody has to be told of.
+const healthy = "closed"
+
 func (Starting) event()     {}
 func (Loading) event()      {}
 func (Ready) event()        {}
 func (Restarting) event()   {}
 func (Draining) event()     {}
 func (Capabilities) event() {}
+func (BackendState) event() {}
 
 // Phase is a step of loading a model. The set is closed.
 //

@@ -22,6 +22,7 @@ const (
 	Restarting   = "restarting"
 	Draining     = "draining"
 	Capabilities = "capabilities"
+	BackendState = "backend_state"
 )
 
 // wireVersion is what capabilities say of the length-prefixed generation wire.
@@ -49,6 +50,10 @@ func Encode(ev status.Event) []byte {
 	case status.Capabilities:
 		m["status"] = Capabilities
 		m.capabilities(ev)
+	case status.BackendState:
+		m["status"] = BackendState
+		m["backend"] = ev.Backend
+		m["state"] = ev.State
 	}
 	// A path may hold any byte; what is not UTF-8 in it is shown as U+FFFD.
 	b, err := json.Marshal(m, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))

@@ -67,6 +67,11 @@ var goldens = map[string]struct {
 		`{"accelerator":"cuda","audio":true,"audio_sample_rate":16000,"backend":"gen","device_name":"Some GPU","embed":true,"gpu_layers":99,"id":"admin","rerank":true,"status":"capabilities","thinking":true,"tools":true,"type":"status","v2":true,"vision":true,"vram_total_bytes":17179869184,"wire_version":1}`,
 	},
 
+	"added: an entry that fails": {
+		status.BackendState{Backend: "gen", State: "half_open"},
+		`{"backend":"gen","id":"admin","state":"half_open","status":"backend_state","type":"status"}`,
+	},
+
 	"added: whose model is loaded, and how far": {
 		status.Loading{Backend: "gen", Phase: status.Mmap{Path: "/m/data", Progress: 0.25}},
 		`{"backend":"gen","id":"admin","path":"/m/data","phase":"mmap","progress":0.25,"status":"loading_model","type":"status"}`,
@@ -161,12 +166,17 @@ func TestDecodeRefuses(t *testing.T) {
 // Only what says the daemon's state ends the reading of "inferdctl status".
 func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
-		_, capabilities := test.ev.(status.Capabilities)
+		apart := false
+		switch test.ev.(type) {
+		case status.Capabilities, status.BackendState:
+			apart = true
+		case status.Starting, status.Loading, status.Ready, status.Restarting, status.Draining:
+		}
 		frame, err := admin.Decode([]byte(test.want))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if got, want := frame.Lifecycle(), !capabilities; got != want {
+		if got, want := frame.Lifecycle(), !apart; got != want {
 			t.Errorf("%s: Lifecycle = %v, want %v", name, got, want)
 		}
 	}

@@ -66,6 +66,9 @@ type Backend struct {
 	Kind  string `json:"kind"`  // "llamacpp" or "mock"
 	State string `json:"state"` // "ready", "loading" or "gave_up"
 	Slots int    `json:"slots"` // requests that run at once
+	// Breaker is "closed", or "open" while no requests go there because it failed too often
+	// of late, or "half_open" while one tries.
+	Breaker string `json:"breaker,omitempty"`
 	Counts
 }
 
