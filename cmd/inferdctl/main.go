@@ -138,6 +138,7 @@ func verbs() []verb {
 		{"stats", "", "show who runs and who waits: a table on a terminal, else JSON", (*command).stats},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "have the daemon log more or less: debug, info, warn, error or off", (*command).logLevel},
+		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},
 		{"doctor", "", "check everything, a line each; exit 1 if anything is wrong", (*command).doctor},
 	}
 }
@@ -172,7 +173,7 @@ func (c *command) flags(name string) *flag.FlagSet {
 	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; sockets that are not named lie beside it")
 	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
 	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
-	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor")
+	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor and conform")
 	fs.BoolVar(&c.showVersion, "version", c.showVersion, "print the version and exit")
 	fs.Usage = func() { c.help(c.stdout) }
 	return fs

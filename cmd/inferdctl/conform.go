@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/corpus"
+	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// conform plays the transcripts of a folder against a daemon, whoever has written that.
+// Those that need another config, or a socket that is not there, are skipped and counted.
+func (c *command) conform(ctx context.Context, args []string) error {
+	set := c.flags("conform")
+	verbose := set.Bool("v", false, "a line for each transcript")
+	bytewise := set.Bool("bytewise", false, "send a byte at a time")
+	values, err := c.parseVerb(set, args, "DIR")
+	if err != nil {
+		return err
+	}
+	all, err := corpus.Load(os.DirFS(values[0]))
+	if err != nil {
+		return fmt.Errorf("%s: %w", values[0], err)
+	}
+	cfg, err := canonicalConfig(c.config)
+	if err != nil {
+		return err
+	}
+	step := 1 << 30
+	if *bytewise {
+		step = 1
+	}
+	t := trial{cl: c.client(wait{}), config: cfg, step: step, byFolder: make(map[string]*tally)}
+	for _, script := range all {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		word, why := t.play(ctx, script)
+		if *verbose || word == failed {
+			fmt.Fprintf(c.stdout, "%-4s  %s  %s\n", word, script.Name, why)
+		}
+	}
+	t.print(c.stdout)
+	switch {
+	case t.sum.passed+t.sum.failed == 0:
+		return errors.New("nothing was played: is a daemon running, with a config that the transcripts name (--config FILE)?")
+	case t.sum.failed > 0:
+		return exit(exitNo)
+	}
+	return nil
+}
+
+// What becomes of a transcript.
+const (
+	passed  = "ok"
+	failed  = "FAIL"
+	skipped = "skip"
+)
+
+// A tally counts transcripts.
+type tally struct{ passed, failed, config, socket int }
+
+func (t *tally) add(other *tally) {
+	t.passed += other.passed
+	t.failed += other.failed
+	t.config += other.config
+	t.socket += other.socket
+}
+
+// A trial is one run over the transcripts.
+type trial struct {
+	cl       *client.Client
+	config   string // canonical; of the daemon
+	step     int    // bytes that are sent at once
+	byFolder map[string]*tally
+	folders  []string // in order
+	sum      tally
+}
+
+// play plays a transcript if it can be, and says what became of it and why.
+func (t *trial) play(ctx context.Context, script *corpus.Transcript) (word, why string) {
+	var n tally
+	defer func() {
+		folder := path.Dir(script.Name)
+		if t.byFolder[folder] == nil {
+			t.byFolder[folder] = new(tally)
+			t.folders = append(t.folders, folder)
+		}
+		t.byFolder[folder].add(&n)
+		t.sum.add(&n)
+	}()
+	if needs, err := canonical(script.Config); err != nil || needs != t.config {
+		n.config++
+		return skipped, "needs " + strings.TrimSpace(script.Config)
+	}
+	absent := ""
+	err := script.Play(func(leaf string) (net.Conn, error) {
+		surface, known := surfaces[leaf]
+		if !known {
+			return nil, fmt.Errorf("no surface has a socket %q", leaf)
+		}
+		nc, err := listen.Dial(ctx, t.cl.Path(surface))
+		if errors.Is(err, fs.ErrNotExist) {
+			absent = t.cl.Path(surface)
+		}
+		return nc, err
+	}, t.step)
+	switch {
+	case absent != "":
+		n.socket++
+		return skipped, "there is no " + absent
+	case err != nil:
+		n.failed++
+		return failed, err.Error()
+	}
+	n.passed++
+	return passed, script.About
+}
+
+// print prints what came out.
+func (t *trial) print(w io.Writer) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(table, "transcripts\tok\tFAIL\tanother config\tno socket\t\n")
+	row := func(name string, n *tally) {
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t\n", name, n.passed, n.failed, n.config, n.socket)
+	}
+	for _, folder := range t.folders {
+		row(folder, t.byFolder[folder])
+	}
+	row("all", &t.sum)
+	_ = table.Flush()
+}
+
+// surfaces are those that transcripts name by their sockets.
+var surfaces = map[string]client.Surface{
+	paths.V1Leaf: client.V1, paths.V2Leaf: client.V2, paths.LPLeaf: client.LP, paths.EmbedLeaf: client.Embed,
+	paths.RerankLeaf: client.Rerank, paths.AdminLeaf: client.Admin, paths.ControlLeaf: client.Control,
+}
+
+// canonicalConfig returns the daemon's config: that of a file, or the one of transcripts that
+// name none.
+func canonicalConfig(file string) (string, error) {
+	if file == "" {
+		return canonical(corpus.DefaultConfig)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	text, err := canonical(string(raw))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	return text, nil
+}
+
+// canonical returns JSON in the one way to write it.
+func canonical(text string) (string, error) {
+	v := jsontext.Value(text)
+	if err := v.Canonicalize(); err != nil {
+		return "", err
+	}
+	return string(v), nil
+}
