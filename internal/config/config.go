@@ -40,6 +40,7 @@ type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 // A Config is what the daemon does.
 type Config struct {
 	Surfaces Surfaces
+	TCP      TCP
 	Group    string
 
 	EngineLib string // folder with llama.cpp's libraries
@@ -162,10 +163,15 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 		c.Warnings = append(c.Warnings, path+" does not exist: going on without a config file")
 	}
 	c.EngineLib = env.EngineDir()
+	var said *fileListen
 	if file != nil {
 		if err := c.fromFile(file, f); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+		said = file.Listen
+	}
+	if err := c.tcp(said, f, env.Getenv); err != nil {
+		return nil, err
 	}
 	if f.EngineLib != "" {
 		c.EngineLib = f.EngineLib

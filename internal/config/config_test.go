@@ -4,8 +4,10 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -200,11 +202,11 @@ func TestActivePermits(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	c, err := load(t, "{\n\"backend\": [],\n\"model\": {\"builtin\":\"chain\",\n\"colour\":1}}", map[string]string{"INFERD_API_KEY": "k"}, "--tcp", "127.0.0.1:1")
+	c, err := load(t, "{\n\"backend\": [],\n\"model\": {\"builtin\":\"chain\",\n\"colour\":1}}", map[string]string{"INFERD_OPENAI_API_KEY": "k"}, "--chat-template", "x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{":2: unknown key backend", ":4: unknown key model.colour", "--tcp is not served", "--api-key is not served"} {
+	for _, want := range []string{":2: unknown key backend", ":4: unknown key model.colour", "--chat-template is not served", "--openai-api-key is not served"} {
 		if !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, want) }) {
 			t.Errorf("no warning %q in %q", want, c.Warnings)
 		}
@@ -266,6 +268,65 @@ func TestLocate(t *testing.T) {
 			}
 			if got := config.Locate(&f, paths.Default()); got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTCP(t *testing.T) {
+	const (
+		rest  = `"backends":[{"kind":"mock","name":"m"}]}`
+		plain = "{" + rest
+		addr  = "127.0.0.1:4000"
+	)
+	key := map[string]string{"INFERD_API_KEY": "k", "OTHER": "o", "INFERD_V2_TCP": ""}
+	for name, test := range map[string]struct {
+		config string
+		env    map[string]string
+		args   []string
+		want   config.TCP // without KeyVariables
+		fails  string
+		warns  int
+	}{
+		"none":                   {plain, nil, nil, config.TCP{}, "", 0},
+		"a key alone":            {plain, key, nil, config.TCP{Key: "k"}, "", 0},
+		"a flag":                 {plain, key, []string{"--tcp", addr}, config.TCP{V1: netip.MustParseAddrPort(addr), Key: "k"}, "", 0},
+		"all of them":            {plain, key, []string{"--tcp", addr, "--v2-tcp", "[::1]:1", "--embed-tcp", "127.8.8.8:2"}, config.TCP{V1: netip.MustParseAddrPort(addr), V2: netip.MustParseAddrPort("[::1]:1"), Embed: netip.MustParseAddrPort("127.8.8.8:2"), Key: "k"}, "", 0},
+		"the config":             {`{"listen":{"tcp":"127.0.0.1:1","tcp_v2":"127.0.0.1:2","tcp_embed":"127.0.0.1:3","api_key_env":"OTHER"},` + rest, map[string]string{"OTHER": "o"}, nil, config.TCP{V1: netip.MustParseAddrPort("127.0.0.1:1"), V2: netip.MustParseAddrPort("127.0.0.1:2"), Embed: netip.MustParseAddrPort("127.0.0.1:3"), Key: "o"}, "", 0},
+		"flags beat the config":  {`{"listen":{"tcp":"127.0.0.1:1","api_key_env":"OTHER"},` + rest, key, []string{"--tcp", addr}, config.TCP{V1: netip.MustParseAddrPort(addr), Key: "k"}, "", 0},
+		"a key as a flag":        {plain, nil, []string{"--tcp", addr, "--api-key", "f"}, config.TCP{V1: netip.MustParseAddrPort(addr), Key: "f"}, "", 1},
+		"an empty key":           {plain, map[string]string{"INFERD_API_KEY": ""}, []string{"--tcp", addr}, config.TCP{}, "INFERD_API_KEY", 0},
+		"no key":                 {plain, nil, []string{"--tcp", addr}, config.TCP{}, "--tcp-no-auth", 0},
+		"no key, on purpose":     {plain, nil, []string{"--tcp", addr, "--tcp-no-auth"}, config.TCP{V1: netip.MustParseAddrPort(addr)}, "", 1},
+		"not a loopback address": {plain, key, []string{"--tcp", "0.0.0.0:1"}, config.TCP{}, "not a loopback address", 0},
+		"a name":                 {plain, key, []string{"--v2-tcp", "localhost:1"}, config.TCP{}, "bad tcp addr: --v2-tcp", 0},
+		"no port":                {plain, key, []string{"--embed-tcp", "127.0.0.1"}, config.TCP{}, "bad tcp addr: --embed-tcp", 0},
+		"a bad one in the file":  {`{"listen":{"tcp_v2":"x"},` + rest, key, nil, config.TCP{}, "bad tcp addr: listen.tcp_v2", 0},
+		"switched off":           {plain, key, []string{"--tcp", addr, "--v1=false"}, config.TCP{}, "switched off", 0},
+		"an unknown member":      {`{"listen":{"udp":"x"},` + rest, nil, nil, config.TCP{}, "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "config.json")
+			if err := os.WriteFile(path, []byte(test.config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			getenv := func(k string) string { return test.env[k] }
+			f, err := config.ParseFlags(append([]string{"--config", path}, test.args...), getenv, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := config.Load(&f, paths.Env{GOOS: "linux", Getenv: getenv})
+			if test.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fails) {
+					t.Errorf("got %v, want an error with %q", err, test.fails)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.TCP.KeyVariables = nil; !reflect.DeepEqual(c.TCP, test.want) || len(c.Warnings) != test.warns {
+				t.Errorf("got %+v, warnings %q, want %+v", c.TCP, c.Warnings, test.want)
 			}
 		})
 	}

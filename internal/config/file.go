@@ -22,12 +22,12 @@ type file struct {
 	Engine     *fileEngine    `json:"engine"`
 	Admission  *fileAdmission `json:"admission"`
 	Surfaces   *fileSurfaces  `json:"surfaces"`
+	Listen     *fileListen    `json:"listen"`
 
 	// Of the reference; nothing in this release asks for them.
 	AutoPull     jsontext.Value `json:"auto_pull"`
 	ModelsHome   jsontext.Value `json:"models_home"`
 	AdminAddr    jsontext.Value `json:"admin_addr"`
-	Listen       jsontext.Value `json:"listen"`
 	AutoSelect   jsontext.Value `json:"model_autoselect"`
 	AutoSelectGB jsontext.Value `json:"model_autoselect_min_vram_gib"`
 
@@ -53,6 +53,14 @@ type fileSurfaces struct {
 	Embed  *bool                     `json:"embed"`
 	Rerank *bool                     `json:"rerank"`
 	Rest   map[string]jsontext.Value `json:",embed"`
+}
+
+type fileListen struct {
+	TCP       string                    `json:"tcp"`
+	TCPV2     string                    `json:"tcp_v2"`
+	TCPEmbed  string                    `json:"tcp_embed"`
+	APIKeyEnv string                    `json:"api_key_env"`
+	Rest      map[string]jsontext.Value `json:",embed"`
 }
 
 type fileBackend struct {
@@ -190,6 +198,9 @@ func (f *file) unknown(path string, data []byte) []string {
 	}
 	if f.Surfaces != nil {
 		note("/surfaces", f.Surfaces.Rest)
+	}
+	if f.Listen != nil {
+		note("/listen", f.Listen.Rest)
 	}
 	if f.Backends != nil {
 		for i, b := range *f.Backends {

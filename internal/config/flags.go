@@ -20,6 +20,10 @@ type Flags struct {
 	Addr     Sockets // those that were named; Lock is not among them
 	Surfaces Surfaces
 
+	TCPAddr, V2TCPAddr, EmbedTCPAddr string // empty is none
+	APIKey                           string
+	TCPNoAuth                        bool
+
 	Engine, EngineLib string
 
 	Backend                string // "mock", "llamacpp", or empty: what the config file says
@@ -51,13 +55,10 @@ type Entry struct {
 
 // later are flags of the reference whose surfaces or backends are not there yet. They
 // are taken, so that its service files keep working, and answered with a warning.
-var later = struct{ bools, values []string }{
-	bools: []string{"tcp-no-auth"},
-	values: []string{
-		"tcp", "v2-tcp", "embed-tcp", "api-key", "chat-template",
-		"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
-		"bedrock-region", "bedrock-model-id", "bedrock-bearer-token", "bedrock-endpoint", "bedrock-timeout-secs",
-	},
+var later = []string{
+	"chat-template",
+	"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
+	"bedrock-region", "bedrock-model-id", "bedrock-bearer-token", "bedrock-endpoint", "bedrock-timeout-secs",
 }
 
 // ParseFlags reads the command line; getenv is os.Getenv. Its errors are about usage;
@@ -79,6 +80,11 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	fs.StringVar(&f.Addr.Rerank, "rerank-addr", "", "rerank socket `path`")
 	fs.StringVar(&f.Addr.Admin, "admin-addr", "", "admin socket `path`")
 	fs.StringVar(&f.Addr.Control, "control-addr", "", "control socket `path`")
+	fs.StringVar(&f.TCPAddr, "tcp", "", "loopback `address` of v1 generation, besides its socket: 127.0.0.1:47321")
+	fs.StringVar(&f.V2TCPAddr, "v2-tcp", "", "loopback `address` of v2 generation, lines of JSON")
+	fs.StringVar(&f.EmbedTCPAddr, "embed-tcp", "", "loopback `address` of embeddings")
+	fs.StringVar(&f.APIKey, "api-key", "", "`key` that TCP clients show first; better in INFERD_API_KEY")
+	fs.BoolVar(&f.TCPNoAuth, "tcp-no-auth", false, "let every user of this machine in by TCP, without a key")
 	fs.BoolVar(&f.Surfaces.V1, "v1", true, "serve v1 generation")
 	fs.BoolVar(&f.Surfaces.V2, "v2", true, "serve v2 generation, lines of JSON")
 	fs.BoolVar(&f.Surfaces.LP, "lp", true, "serve v2 generation, length-prefixed")
@@ -106,10 +112,7 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	fs.IntVar(&write, "write-timeout-secs", 60, "`seconds` that a client may take for a frame; 0 is no limit")
 	fs.IntVar(&drain, "drain-timeout-secs", 8, "`seconds` that running requests get when the daemon stops")
 	fs.BoolVar(&f.Version, "version", false, "print the version and exit")
-	for _, name := range later.bools {
-		fs.Bool(name, false, "not served by this release yet")
-	}
-	for _, name := range later.values {
+	for _, name := range later {
 		fs.String(name, "", "not served by this release yet")
 	}
 
@@ -169,7 +172,7 @@ func (f *Flags) merge(fs *flag.FlagSet, getenv func(string) string) error {
 		}
 		f.given[fl.Name] = true
 	})
-	for _, name := range append(later.bools, later.values...) {
+	for _, name := range later {
 		if value := fs.Lookup(name).Value.String(); value != "" && value != "false" {
 			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
 		}

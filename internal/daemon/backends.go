@@ -83,7 +83,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		if entry.Threads == 0 {
 			entry.Threads = max(1, runtime.NumCPU()/engines)
 		}
-		l := &launcher{program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir()}
+		l := &launcher{program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir(), secrets: cfg.TCP.KeyVariables}
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish,

@@ -147,16 +147,18 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
 			continue
 		}
-		ln, err := listen.Local(way.path, listen.Options{Mode: withGroup, Group: cfg.Group})
+		all, err := way.open(cfg, log)
 		if err != nil {
-			return fmt.Errorf("%s socket: %w", way.surface.Name, err)
+			return err
 		}
-		log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", way.surface.Name), slog.String("path", way.path))
-		serving.Go(func() {
-			if err := srv.Serve(ctx, ln, way.surface); err != nil {
-				fail(err)
-			}
-		})
+		for _, ln := range all {
+			log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", way.surface.Name), slog.String("path", ln.Addr().String()))
+			serving.Go(func() {
+				if err := srv.Serve(ctx, ln, way.surface); err != nil {
+					fail(err)
+				}
+			})
+		}
 	}
 	backends.announce() // 7. ready
 	log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", places.Admin))

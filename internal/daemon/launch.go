@@ -50,6 +50,7 @@ type launcher struct {
 	libDir     string
 	builtinDir string // where generated models lie
 	entry      config.Backend
+	secrets    []string // variables of the environment that are not the engine's business
 
 	verified os.FileInfo // of the model's file when its digest was right
 }
@@ -67,6 +68,14 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	if err := l.checkLibraries(); err != nil {
 		return nil, err
 	}
+	env := []string{
+		"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first
+		// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
+		"LD_LIBRARY_PATH=" + strings.TrimSuffix(l.libDir+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
+	}
+	for _, name := range l.secrets {
+		env = append(env, name+"=")
+	}
 	child, err := proc.Start(proc.Command{
 		Path: l.program,
 		Args: []string{
@@ -80,11 +89,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 			"--task", string(l.entry.Task),
 			"--pooling", l.entry.Pooling,
 		},
-		Env: []string{
-			"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first
-			// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
-			"LD_LIBRARY_PATH=" + strings.TrimSuffix(l.libDir+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
-		},
+		Env: env,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
 
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/server"
 	"github.com/inferd-go/inferd/internal/wire/embed"
@@ -13,11 +17,34 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// A way is a surface and where it is bound.
+// A way is a surface and where it listens.
 type way struct {
 	surface server.Surface
 	path    string
-	idle    string // why it is not bound; empty if it is
+	tcp     netip.AddrPort // loopback; not valid if none
+	idle    string         // why it is not bound; empty if it is
+}
+
+// open listens.
+func (w way) open(cfg *config.Config, log *slog.Logger) (all []net.Listener, err error) {
+	ln, err := listen.Local(w.path, listen.Options{Mode: withGroup, Group: cfg.Group})
+	if err != nil {
+		return nil, fmt.Errorf("%s socket: %w", w.surface.Name, err)
+	}
+	all = append(all, ln)
+	if w.tcp.IsValid() {
+		event := "tcp_auth_rejected"
+		if w.surface.Name != v1Surface.Name {
+			event = w.surface.Name + "_" + event
+		}
+		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, log, event)
+		if err != nil {
+			_ = all[0].Close()
+			return nil, fmt.Errorf("%s over TCP: %w", w.surface.Name, err)
+		}
+		all = append(all, ln)
+	}
+	return all, nil
 }
 
 // ways returns the surfaces that are wanted.
@@ -27,10 +54,10 @@ func ways(cfg *config.Config, at config.Sockets, can route.Abilities) []way {
 		wanted, possible bool
 		need             string
 	}{
-		{way{surface: v1Surface, path: at.V1}, cfg.Surfaces.V1, can.Generate, "generates"},
-		{way{surface: v2Surface, path: at.V2}, cfg.Surfaces.V2, can.Generate, "generates"},
+		{way{surface: v1Surface, path: at.V1, tcp: cfg.TCP.V1}, cfg.Surfaces.V1, can.Generate, "generates"},
+		{way{surface: v2Surface, path: at.V2, tcp: cfg.TCP.V2}, cfg.Surfaces.V2, can.Generate, "generates"},
 		{way{surface: lpSurface, path: at.LP}, cfg.Surfaces.LP, can.Generate, "generates"},
-		{way{surface: embedSurface, path: at.Embed}, cfg.Surfaces.Embed, can.Embed, "embeds"},
+		{way{surface: embedSurface, path: at.Embed, tcp: cfg.TCP.Embed}, cfg.Surfaces.Embed, can.Embed, "embeds"},
 		{way{surface: rerankSurface, path: at.Rerank}, cfg.Surfaces.Rerank, can.Rerank, "reranks"},
 	}
 	var wanted []way

@@ -6,21 +6,27 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 func awaitHangUp(ctx context.Context, nc net.Conn) error {
-	uc, ok := nc.(*net.UnixConn)
+	switch nc.(type) {
+	case *net.UnixConn, *net.TCPConn:
+	default:
+		return errors.ErrUnsupported
+	}
+	conn, ok := nc.(syscall.Conn)
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	raw, err := uc.SyscallConn()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("await hang-up: %w", err)
 	}
-	w := &watch{conn: uc, interrupted: make(chan struct{})}
+	w := &watch{conn: nc, interrupted: make(chan struct{})}
 	if err := w.conn.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("await hang-up: %w", err)
 	}
@@ -44,7 +50,7 @@ func awaitHangUp(ctx context.Context, nc net.Conn) error {
 
 // A watch is one call of AwaitHangUp.
 type watch struct {
-	conn        *net.UnixConn
+	conn        net.Conn
 	interrupted chan struct{} // closed once interrupt has set the deadline
 	fds         [1]unix.PollFd
 	err         error // of poll

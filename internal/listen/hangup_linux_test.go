@@ -235,21 +235,61 @@ func TestConnectionsThatCannotTell(t *testing.T) {
 	p, q := net.Pipe()
 	defer p.Close()
 	defer q.Close()
+	if err := listen.AwaitHangUp(t.Context(), p); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%T: %v", p, err)
+	}
+}
+
+// Over TCP a close looks like a half-close, until something is written; a reset does not.
+func TestTCPHangUp(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	tcp, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tcp.Close()
-	for _, nc := range []net.Conn{p, tcp} {
-		if err := listen.AwaitHangUp(t.Context(), nc); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%T: %v", nc, err)
+	call := func() (server, client *net.TCPConn) {
+		t.Helper()
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
 		}
+		accepted, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = nc.Close(), accepted.Close() })
+		return accepted.(*net.TCPConn), nc.(*net.TCPConn)
 	}
+	t.Run("half-close", func(t *testing.T) {
+		server, client := call()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := await(ctx, server)
+		_ = client.CloseWrite()
+		send(t, server, "answer\n")
+		receive(t, client, "answer\n")
+		asleep(t)
+		unmoved(t, done, cancel)
+	})
+	t.Run("close, and a write", func(t *testing.T) {
+		server, client := call()
+		done := await(t.Context(), server)
+		_ = client.Close()
+		send(t, server, "answer\n")
+		if err := result(t, done); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("reset", func(t *testing.T) {
+		server, client := call()
+		done := await(t.Context(), server)
+		if err := client.SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		_ = client.Close()
+		if err := result(t, done); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestKilledClient(t *testing.T) {

@@ -1,6 +1,7 @@
-// Package listen opens the local sockets that clients connect to, connects to them, and
-// tells when a client has hung up. It knows folders, modes and groups; it does not know
-// what is spoken on a connection, nor which socket is whose default (see package paths).
+// Package listen opens the local sockets that clients connect to, and loopback addresses
+// with a key before them, connects to sockets, and tells when a client has hung up. It knows
+// folders, modes, groups and who has the key; it does not know what is spoken on a connection
+// then, nor which socket is whose default (see package paths).
 package listen
 
 import (
@@ -50,6 +51,7 @@ func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx,
 // is consumed, and when AwaitHangUp has returned, nc can be read as before and has no
 // read deadline.
 //
-// Where the two kinds of closing cannot be told apart it returns [errors.ErrUnsupported]
-// at once: on everything but Unix sockets, and anywhere but on Linux.
+// Over TCP the two kinds of closing look the same at first: a peer that is gone shows when
+// it refuses what is written to it. Where they cannot be told apart at all AwaitHangUp
+// returns [errors.ErrUnsupported] at once: on other connections, and anywhere but on Linux.
 func AwaitHangUp(ctx context.Context, nc net.Conn) error { return awaitHangUp(ctx, nc) }

@@ -11,7 +11,8 @@ import (
 //
 //   - Linux: user, group, pid, and the executable, if it may be looked at.
 //   - macOS: user, group and pid.
-//   - elsewhere, and of a TCP connection: the transport.
+//   - elsewhere: the transport.
+//   - of a TCP connection: the transport; whoever comes that way is one caller.
 //
 // The executable is that of the process that connected, even if its pid is another's by
 // now: then it is empty.
@@ -24,7 +25,7 @@ func PeerOf(nc net.Conn) infer.Peer {
 		}
 		return peer
 	case *net.TCPConn:
-		return infer.Peer{Transport: infer.TCP}
+		return infer.Peer{Transport: infer.TCP, Program: "tcp"}
 	}
 	return infer.Peer{}
 }

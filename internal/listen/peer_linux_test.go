@@ -141,7 +141,7 @@ func TestPeerOverOtherConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	if got, want := listen.PeerOf(server), (infer.Peer{Transport: infer.TCP}); got != want {
+	if got, want := listen.PeerOf(server), (infer.Peer{Transport: infer.TCP, Program: "tcp"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	p, q := net.Pipe()

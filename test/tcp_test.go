@@ -1,0 +1,143 @@
+package test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tcpAddr waits for the address of a surface in the daemon's log: the tests ask for any port.
+func (d *daemon) tcpAddr(surface string) string {
+	d.t.Helper()
+	bound := regexp.MustCompile(`surface=` + surface + ` path=(127\.0\.0\.1:\d+)`)
+	m := bound.FindStringSubmatch(d.stderr.String())
+	if m == nil {
+		d.t.Fatalf("%s does not listen on TCP:\n%s", surface, d.stderr)
+	}
+	return m[1]
+}
+
+// overTCP says something to a surface and returns all that comes back until the daemon
+// closes, for the client has closed its sending half.
+func (d *daemon) overTCP(surface, text string) string {
+	d.t.Helper()
+	nc, err := net.Dial("tcp", d.tcpAddr(surface))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer nc.Close()
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := io.WriteString(nc, text); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		d.t.Fatal(err)
+	}
+	said, err := io.ReadAll(nc)
+	if err != nil {
+		d.t.Errorf("%s: %v after %q", surface, err, said)
+	}
+	return string(said)
+}
+
+// The surfaces that can be had over TCP, and where the same is a socket.
+var overTCP = map[string]string{"v1": "infer.sock", "v2": "infer.v2.sock", "embed": "infer.embed.sock"}
+
+var tcpFlags = []string{"--tcp", "127.0.0.1:0", "--v2-tcp", "127.0.0.1:0", "--embed-tcp", "127.0.0.1:0"}
+
+// Over TCP the key comes first; who does not have it hears nothing, and who comes over a
+// socket needs none.
+func TestTCP(t *testing.T) {
+	const key = "correct horse"
+	t.Setenv("INFERD_API_KEY", key)
+	d := mocked(t, oneMock, tcpFlags...)
+	before := d.trace()
+	for surface, leaf := range overTCP {
+		request := good[leaf] + "\n"
+		last := regexp.MustCompile(`"type":"(done|embeddings)"[^\n]*\n$`)
+		answer := d.overTCP(surface, `{"type":"auth","key":"`+key+`"}`+"\n"+request)
+		if !last.MatchString(answer) || !strings.HasPrefix(answer, `{"type":"`) {
+			t.Errorf("%s: %q", surface, answer)
+		}
+		if twice := d.overTCP(surface, `{"type":"auth","key":"`+key+`"}`+"\n"+request+request); twice != answer+answer {
+			t.Errorf("%s, two requests: %q", surface, twice)
+		}
+		for _, wrong := range []string{`{"type":"auth","key":"wrong horse"}` + "\n" + request, request, "nonsense\n", ""} {
+			if said := d.overTCP(surface, wrong); said != "" {
+				t.Errorf("%s: who sends %q is told %q", surface, wrong, said)
+			}
+		}
+		event := "tcp_auth_rejected"
+		if surface != "v1" {
+			event = surface + "_" + event
+		}
+		eventually(t, "four refusals are in the log", func() bool {
+			return strings.Count(d.stderr.String(), "msg="+event+" peer=127.0.0.1:") == 4
+		})
+		d.served(leaf)
+	}
+	if strings.Contains(d.stderr.String(), "horse") {
+		t.Errorf("the log has keys:\n%s", d.stderr)
+	}
+	d.recovers(before)
+}
+
+// The engine is not told the key.
+func TestEngineHasNoKey(t *testing.T) {
+	t.Setenv("INFERD_API_KEY", "correct horse")
+	t.Setenv("MY_KEY", "battery staple")
+	d := mocked(t, `{"listen":{"tcp":"127.0.0.1:0","api_key_env":"MY_KEY"},"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`)
+	for _, pid := range d.engines() {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(env), "horse") || strings.Contains(string(env), "staple") {
+			t.Error("the engine's environment has the key")
+		}
+	}
+	if said := d.overTCP("v1", `{"type":"auth","key":"correct horse"}`+"\n"+good["infer.sock"]+"\n"); !strings.Contains(said, `"type":"done"`) {
+		t.Errorf("%q", said)
+	}
+}
+
+// Without a key somebody has to say so.
+func TestTCPWithoutKey(t *testing.T) {
+	d := mocked(t, oneMock, append([]string{"--tcp-no-auth"}, tcpFlags...)...)
+	for surface, leaf := range overTCP {
+		if said := d.overTCP(surface, good[leaf]+"\n"); !strings.HasPrefix(said, `{"type":"`) || strings.Contains(said, `"type":"error"`) {
+			t.Errorf("%s: %q", surface, said)
+		}
+	}
+	if said := d.overTCP("v1", `{"type":"auth","key":"x"}`+"\n"); !strings.Contains(said, `"id":""`) || !strings.Contains(said, "invalid_request") {
+		t.Errorf("an auth line where none is expected: %q", said)
+	}
+	if !strings.Contains(d.stderr.String(), "every user of this machine may come in") {
+		t.Errorf("no warning:\n%s", d.stderr)
+	}
+	for name, test := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no key":        {[]string{"--tcp", "127.0.0.1:0"}, "TCP needs a key"},
+		"not loopback":  {[]string{"--tcp", "0.0.0.0:0", "--api-key", "k"}, "is not a loopback address"},
+		"a port in use": {[]string{"--tcp", d.tcpAddr("v1"), "--api-key", "k"}, "v1 over TCP: listen tcp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := shortDir(t)
+			write(t, filepath.Join(dir, "config.json"), oneMock)
+			d := start(t, dir, test.args...)
+			if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), test.says) {
+				t.Errorf("exit %d, want %q:\n%s", code, test.says, d.stderr)
+			}
+		})
+	}
+}
