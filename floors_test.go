@@ -15,7 +15,7 @@ const module = "github.com/inferd-go/inferd/"
 // own floor, never one beside or above it. docs/ARCHITECTURE.md says what each is for.
 var floors = [][]string{
 	{ // words and rules: standard library only; they start nothing and open nothing
-		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker",
+		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact",
 	},
 	{"internal/quota"}, // rules about callers
 	{ // the ground
@@ -27,7 +27,7 @@ var floors = [][]string{
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
-		"internal/broadcast", "internal/control",
+		"internal/broadcast", "internal/control", "internal/activity",
 	},
 	{"internal/config", "client"},
 	{"internal/daemon"},

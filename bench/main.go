@@ -137,7 +137,7 @@ func (b *bench) start(args ...string) (*daemon, error) {
 	d.cmd = exec.Command(filepath.Join(b.bin, "inferd"), append([]string{
 		"--uds", filepath.Join(dir, "infer.sock"), "--config", filepath.Join(dir, "none.json"),
 	}, args...)...)
-	d.cmd.Env = append(os.Environ(), "INFERD_LOG=error")
+	d.cmd.Env = append(os.Environ(), "INFERD_LOG=error", "INFERD_LOG_DIR="+filepath.Join(dir, "logs"))
 	d.cmd.Stderr = os.Stderr
 	return d, d.cmd.Start()
 }

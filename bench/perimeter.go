@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/frame"
@@ -53,6 +54,7 @@ func (b *bench) perimeter() error {
 		{"attachments", b.attachments},
 		{"admission", b.admission},
 		{"routing", b.routing},
+		{"activity log", b.recording},
 	} {
 		if err := step.run(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
@@ -522,5 +524,48 @@ func (b *bench) routing() error {
 		took[i] = time.Since(begin)
 	}
 	b.report("routing among 8 entries, with the breaker", "p99 <= 10 µs", "p50 %s, p99 %s", median(took), percentile(took, 99))
+	return nil
+}
+
+// recording measures a line of the activity log, with and without something in it that may be
+// a secret, beside the bare write of as many bytes.
+func (b *bench) recording() error {
+	dir, err := os.MkdirTemp("", "if")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	record, err := activity.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	bare, err := os.Create(filepath.Join(dir, "bare"))
+	if err != nil {
+		return err
+	}
+	defer bare.Close()
+	log := slog.New(record.Handler("activity"))
+	line := bytes.Repeat([]byte("x"), 330)
+	const times = 50_000
+	var took [3][]time.Duration
+	for range times {
+		for i, id := range []string{"5f2b8a", "5f2b8a token=swordfish"} {
+			begin := time.Now()
+			log.Info("request_done", slog.String("req_id", id), slog.String("backend", "llamacpp"), slog.String("stop_reason", "End"),
+				slog.Int("prompt_tokens", 12), slog.Int("completion_tokens", 34), slog.Duration("queue_ms", 0),
+				slog.Duration("prefill_ms", 5*time.Millisecond), slog.Duration("decode_ms", 7*time.Millisecond),
+				slog.Int("peer_uid", 1000), slog.Int("peer_pid", 4242), slog.String("peer_exe", "/usr/bin/python3.11"))
+			took[i] = append(took[i], time.Since(begin))
+		}
+		begin := time.Now()
+		if _, err := bare.Write(line); err != nil {
+			return err
+		}
+		took[2] = append(took[2], time.Since(begin))
+	}
+	b.report("activity log, a request, no rule can match", "<= 5 µs", "p50 %s, p99 %s", median(took[0]), percentile(took[0], 99))
+	b.report("activity log, a request with a secret in it", "<= 25 µs", "p50 %s, p99 %s", median(took[1]), percentile(took[1], 99))
+	b.report("  the write alone", "", "p50 %s, p99 %s", median(took[2]), percentile(took[2], 99))
 	return nil
 }

@@ -18,6 +18,7 @@ type Stats struct {
 	Waiting     int            `json:"waiting"` // requests
 	Connections int            `json:"connections"`
 	HeldBytes   int64          `json:"held_bytes"` // of large messages that are read or answered
+	LogLost     int64          `json:"log_lost"`   // lines of the activity log that could not be written
 	Callers     []CallerStats  `json:"callers"`
 	Backends    []BackendStats `json:"backends"`
 	Raw         []byte         `json:"-"` // a JSON object, with what this package does not know

@@ -68,6 +68,9 @@ type daemon struct {
 	code   int // once exited
 }
 
+// logDir is where its activity log is.
+func (d *daemon) logDir() string { return d.dir + ".logs" }
+
 // output collects what a program writes.
 type output struct {
 	mu  sync.Mutex
@@ -101,6 +104,7 @@ func startProgram(t *testing.T, program, dir string, args ...string) *daemon {
 	all := append([]string{"--uds", d.socket("infer.sock"), "--config", filepath.Join(dir, "config.json")}, args...)
 	d.cmd = exec.Command(program, all...)
 	d.cmd.Stderr = d.stderr
+	d.cmd.Env = append(os.Environ(), "INFERD_LOG_DIR="+d.logDir())
 	d.cmd.WaitDelay = 5 * time.Second
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -113,6 +117,7 @@ func startProgram(t *testing.T, program, dir string, args ...string) *daemon {
 	t.Cleanup(func() {
 		_ = d.cmd.Process.Kill()
 		<-d.exited
+		_ = os.RemoveAll(d.logDir())
 		if t.Failed() {
 			t.Logf("inferd %s said:\n%s", strings.Join(args, " "), d.stderr)
 		}

@@ -136,6 +136,7 @@ func (d *daemon) stats() (s struct {
 	Running, Waiting, Goroutines int
 	Connections                  int
 	HeldBytes                    int `json:"held_bytes"`
+	LogLost                      int `json:"log_lost"`
 },
 ) {
 	d.t.Helper()

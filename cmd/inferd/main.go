@@ -21,6 +21,7 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/daemon"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/redact"
 )
 
 // version is set by the linker in a release.
@@ -31,7 +32,7 @@ func main() {
 	// signal ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, &redact.Writer{W: os.Stderr}))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -54,7 +55,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	threshold := new(slog.LevelVar)
 	threshold.Set(level)
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: threshold}))
-	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", version))
 	program := daemon.Program{Version: version, Log: log, SetLogLevel: func(name string) {
 		if level, ok := logLevel(name); ok {
 			threshold.Set(level)

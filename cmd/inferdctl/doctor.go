@@ -239,6 +239,9 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 		return
 	}
 	d.ok(label, "inferd %s: %d running, %d waiting", s.Version, s.Running, s.Waiting)
+	if s.LogLost > 0 {
+		d.fail("activity log", "%d lines could not be written: is the disk full, or the folder gone?", s.LogLost)
+	}
 	for _, b := range s.Backends {
 		if b.State == "gave_up" {
 			d.fail("backend", "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
@@ -76,8 +77,10 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 		return err
 	}
 	if t.turn != nil {
+		came := time.Now()
 		select {
 		case <-t.turn:
+			req.Queued = time.Since(came)
 		case <-ctx.Done():
 			g.withdraw(t)
 			return context.Cause(ctx)
@@ -86,6 +89,7 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 			return t.err
 		}
 	}
+	req.Admitted = true
 	// The slot is free before the last message goes out: who has read that may ask again
 	// at once.
 	left := false

@@ -49,6 +49,7 @@ func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Setenv("INFERD_LOG_DIR", filepath.Join(dir, "logs"))
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)

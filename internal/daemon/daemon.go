@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/broadcast"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/control"
@@ -59,6 +60,22 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	return err
 }
 
+// journals opens the activity log: what log is told goes there as well, and the journal is
+// told what callers do. Without a home there is none of it.
+func journals(log *slog.Logger, env paths.Env) (both, journal *slog.Logger, record *activity.Log, err error) {
+	dir := env.LogDir()
+	if dir == "" {
+		log.Warn("no activity log: there is neither a home nor INFERD_LOG_DIR")
+		return log, slog.New(slog.DiscardHandler), nil, nil
+	}
+	record, err = activity.Open(dir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	both = slog.New(slog.NewMultiHandler(log.Handler(), record.Handler("daemon")))
+	return both, slog.New(record.Handler("activity")), record, nil
+}
+
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
 	log := program.Log
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part dies
@@ -73,6 +90,13 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		return fmt.Errorf("lock acquire failed: %w", err)
 	}
 	defer lock.Release()
+
+	log, journal, record, err := journals(log, env)
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", program.Version))
 
 	board := status.NewBoard(status.Starting{})
 	adminLn, err := listen.Local(places.Admin, listen.Options{Mode: ownerOnly}) // 2. from here on a client can watch
@@ -97,7 +121,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 
 	backends := &backends{log: log, board: board}
 	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
-	desk := &desk{version: program.Version, begin: time.Now(), conns: conns, memory: memory, backends: backends}
+	desk := &desk{version: program.Version, begin: time.Now(), conns: conns, memory: memory, backends: backends, lost: record.Lost}
 	controlLn, err := listen.Local(places.Control, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -130,7 +154,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	refuse := context.AfterFunc(ctx, gate.Close)
 	defer refuse()
 	srv := &server.Server{
-		Handler: gate, Log: log, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
+		Handler: gate, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
 		Conns: conns, Memory: memory,
 	}
 	var serving sync.WaitGroup
@@ -147,7 +171,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
 			continue
 		}
-		all, err := way.open(cfg, log)
+		all, err := way.open(cfg, log, journal)
 		if err != nil {
 			return err
 		}

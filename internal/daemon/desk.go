@@ -18,6 +18,7 @@ type desk struct {
 	begin         time.Time
 	conns, memory *quota.Quota
 	backends      *backends
+	lost          func() int64               // lines of the activity log
 	gate          atomic.Pointer[admit.Gate] // nil until requests are let in
 }
 
@@ -28,7 +29,7 @@ func (d *desk) stats() *control.Stats {
 	s := &control.Stats{
 		UptimeMS: time.Since(d.begin).Milliseconds(), Version: d.version,
 		Connections: d.conns.Taken(), HeldBytes: d.memory.Taken(),
-		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(),
+		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(), LogLost: d.lost(),
 		Callers: []control.Caller{}, Backends: d.backends.list(),
 	}
 	gate := d.gate.Load()

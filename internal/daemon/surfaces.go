@@ -26,7 +26,7 @@ type way struct {
 }
 
 // open listens.
-func (w way) open(cfg *config.Config, log *slog.Logger) (all []net.Listener, err error) {
+func (w way) open(cfg *config.Config, log, journal *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(w.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
 		return nil, fmt.Errorf("%s socket: %w", w.surface.Name, err)
@@ -37,7 +37,11 @@ func (w way) open(cfg *config.Config, log *slog.Logger) (all []net.Listener, err
 		if w.surface.Name != v1Surface.Name {
 			event = w.surface.Name + "_" + event
 		}
-		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, log, event)
+		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, func(peer string) {
+			for _, l := range []*slog.Logger{log, journal} {
+				l.Warn(event, slog.String("peer", peer)) //nolint:sloglint // one of three constants
+			}
+		})
 		if err != nil {
 			_ = all[0].Close()
 			return nil, fmt.Errorf("%s over TCP: %w", w.surface.Name, err)
@@ -75,19 +79,19 @@ func ways(cfg *config.Config, at config.Sockets, can route.Abilities) []way {
 
 // The surfaces: a name, a framing and a dialect each.
 var (
-	v1Surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, error) {
+	v1Surface = server.Surface{Name: "v1", Dialect: server.V1, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
-	v2Surface = server.Surface{Name: "v2", Open: func(nc net.Conn) (server.Codec, error) {
+	v2Surface = server.Surface{Name: "v2", Dialect: server.V2, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v2.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
-	lpSurface = server.Surface{Name: "lp", Open: func(nc net.Conn) (server.Codec, error) {
+	lpSurface = server.Surface{Name: "lp", Dialect: server.V2, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v2.Codec{R: frame.Prefixed.NewReader(nc, frame.Limit), W: frame.Prefixed.NewWriter(nc), Blobs: true}, nil
 	}}
-	embedSurface = server.Surface{Name: "embed", Open: func(nc net.Conn) (server.Codec, error) {
+	embedSurface = server.Surface{Name: "embed", Dialect: server.Embed, Open: func(nc net.Conn) (server.Codec, error) {
 		return &embed.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
-	rerankSurface = server.Surface{Name: "rerank", Open: func(nc net.Conn) (server.Codec, error) {
+	rerankSurface = server.Surface{Name: "rerank", Dialect: server.Rerank, Open: func(nc net.Conn) (server.Codec, error) {
 		return &rerank.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
 )

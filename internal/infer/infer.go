@@ -10,6 +10,7 @@ package infer
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // A Request is one unit of work: well formed, free of wire detail.
@@ -23,6 +24,10 @@ type Request struct {
 	Client string
 	// Background is for work that gets what others leave.
 	Background bool
+
+	// The gate says here that it has let the request in, and how long that had to wait.
+	Admitted bool
+	Queued   time.Duration
 }
 
 // Task is what is asked for. The set is closed.
@@ -59,6 +64,7 @@ type Embed struct {
 type Rerank struct {
 	Query     string   // not empty
 	Documents []string // at least one, none empty
+	TopN      int      // how many of the best are told; 0 is all
 }
 
 func (*Generate) task() {}
@@ -232,6 +238,14 @@ type ToolCall struct {
 
 // Vectors are the answer to Embed, in the order of its inputs, all of one length.
 type Vectors struct{ Values [][]float32 }
+
+// Dimensions is how many values a vector has.
+func (v *Vectors) Dimensions() int {
+	if len(v.Values) == 0 {
+		return 0
+	}
+	return len(v.Values[0])
+}
 
 // Scores are the answer to Rerank, in the order of its documents. More is better;
 // they mean something only beside each other.

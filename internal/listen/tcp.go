@@ -1,13 +1,11 @@
 package listen
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -31,9 +29,9 @@ const (
 //	{"type":"auth","key":"<key>"}
 //
 // Nothing is answered to that. Whoever sends something else, or takes too long, is closed
-// without a word, and the log gets a warning event with the address, never with the key.
+// without a word, and refused, which is not nil, is told the address.
 // The listener's connections are *net.TCPConn; nothing behind that line has been read.
-func Loopback(addr netip.AddrPort, key string, log *slog.Logger, event string) (net.Listener, error) {
+func Loopback(addr netip.AddrPort, key string, refused func(peer string)) (net.Listener, error) {
 	if !addr.Addr().Unmap().IsLoopback() {
 		return nil, fmt.Errorf("%s is not a loopback address", addr)
 	}
@@ -45,7 +43,7 @@ func Loopback(addr netip.AddrPort, key string, log *slog.Logger, event string) (
 		return ln, nil
 	}
 	g := &guard{
-		TCPListener: ln, key: sha256.Sum256([]byte(key)), log: log, event: event,
+		TCPListener: ln, key: sha256.Sum256([]byte(key)), refused: refused,
 		in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{}),
 	}
 	g.all.Go(g.run)
@@ -55,9 +53,9 @@ func Loopback(addr netip.AddrPort, key string, log *slog.Logger, event string) (
 // A guard lets those in who have the key.
 type guard struct {
 	*net.TCPListener
-	key   [sha256.Size]byte // its hash: comparing takes as long whatever is sent
-	log   *slog.Logger
-	event string
+	key [sha256.Size]byte // its hash: comparing takes as long whatever is sent
+
+	refused func(peer string)
 
 	in     chan accepted
 	closed chan struct{}
@@ -158,7 +156,7 @@ func (g *guard) greet(nc halfCloser) {
 	}
 	defer g.leave(nc)
 	defer nc.Close()
-	g.log.LogAttrs(context.Background(), slog.LevelWarn, g.event, slog.String("peer", nc.RemoteAddr().String())) //nolint:sloglint // a constant of the caller's
+	g.refused(nc.RemoteAddr().String())
 	_ = nc.CloseWrite()
 	_ = nc.SetReadDeadline(time.Now().Add(lingerTime))
 	_, _ = io.CopyN(io.Discard, nc, lingerBytes)

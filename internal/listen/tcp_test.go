@@ -3,8 +3,8 @@ package listen
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -40,7 +40,7 @@ func (l *lockedLog) String() string {
 func guarded(t *testing.T) (net.Listener, *lockedLog) {
 	t.Helper()
 	log := new(lockedLog)
-	ln, err := Loopback(anyPort, testKey, slog.New(slog.NewTextHandler(log, nil)), "tcp_auth_rejected")
+	ln, err := Loopback(anyPort, testKey, func(peer string) { fmt.Fprintf(log, "refused %s\n", peer) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestWithoutKey(t *testing.T) {
 			t.Errorf("the log has keys: %s", log)
 		}
 	}
-	if strings.Count(log.String(), "level=WARN msg=tcp_auth_rejected peer=127.0.0.1:") != strings.Count(log.String(), "\n") {
+	if strings.Count(log.String(), "refused 127.0.0.1:") != strings.Count(log.String(), "\n") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -186,7 +186,7 @@ func TestStrangers(t *testing.T) {
 // A stranger has ten seconds, however busy they are.
 func TestSlowStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &guard{log: slog.New(slog.DiscardHandler), in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{})}
+		g := &guard{refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{})}
 		here, there := net.Pipe()
 		begin := time.Now()
 		var writer sync.WaitGroup
@@ -212,7 +212,7 @@ func (half) CloseWrite() error { return nil }
 
 func TestNotLoopback(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:0.0.0.0]:0"} {
-		if ln, err := Loopback(netip.MustParseAddrPort(addr), testKey, slog.New(slog.DiscardHandler), "x"); err == nil {
+		if ln, err := Loopback(netip.MustParseAddrPort(addr), testKey, func(string) {}); err == nil {
 			_ = ln.Close()
 			t.Errorf("listens on %s", addr)
 		}

@@ -97,6 +97,21 @@ func (e Env) ModelsDir() string {
 	return e.join(e.data(), "models")
 }
 
+// LogDir is the folder of the activity log; empty if nothing says where that may be.
+func (e Env) LogDir() string {
+	if dir := e.Getenv("INFERD_LOG_DIR"); dir != "" {
+		return dir
+	}
+	home := "HOME"
+	if e.GOOS == "windows" {
+		home = "USERPROFILE"
+	}
+	if e.Getenv(home) == "" {
+		return ""
+	}
+	return e.join(e.home(), ".inferd", "logs")
+}
+
 // BuiltinDir is the folder of the models that inferd generates. They can be made again
 // at any time, so it is in the user's cache.
 func (e Env) BuiltinDir() string {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
@@ -15,7 +16,7 @@ import (
 
 // answer runs one request and sends exactly one terminal message, unless the client has
 // gone. It returns the error that ends the connection.
-func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.Request) error {
+func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.Request, j *journal) error {
 	// What runs outlives the order to stop; close ends it.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -24,11 +25,12 @@ func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.
 	}
 	var watcher sync.WaitGroup
 	watcher.Go(func() { srv.watch(ctx, c.Conn, cancel) })
-	a := answer{codec: codec}
+	a := answer{codec: codec, begin: time.Now()}
 	err := srv.handle(ctx, req, a.emit)
 	cause := context.Cause(ctx)
 	cancel(nil)
 	watcher.Wait() // nothing else may read the connection before
+	defer func() { j.ended(ctx, req, &a, err, errors.Is(cause, errHungUp)) }()
 
 	switch {
 	case a.lost != nil:
@@ -87,6 +89,10 @@ type answer struct {
 	lost    error // of the connection: nobody hears anything more
 	refused error // of an event that cannot be told
 	done    bool  // the last event has been sent
+
+	begin, first time.Time // when it was asked for, and the first event came
+	last         infer.Done
+	size         int // of vectors, or how many scores
 }
 
 // emit sends an event. What went wrong once is remembered: a handler that goes on all
@@ -108,6 +114,17 @@ func (a *answer) emit(ev infer.Event) error {
 		}
 		return err
 	}
-	_, a.done = ev.(*infer.Done)
+	if a.first.IsZero() {
+		a.first = time.Now()
+	}
+	switch ev := ev.(type) {
+	case *infer.Done:
+		a.done, a.last = true, *ev
+	case *infer.Vectors:
+		a.size = ev.Dimensions()
+	case *infer.Scores:
+		a.size = len(ev.Values)
+	case *infer.Text, *infer.Thinking, *infer.ToolCall:
+	}
 	return nil
 }

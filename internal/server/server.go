@@ -38,7 +38,8 @@ type Codec interface {
 
 // A Surface is one way in.
 type Surface struct {
-	Name string
+	Name    string
+	Dialect Dialect
 	// Open binds a codec to a new connection. The codec reads and writes through nc,
 	// which carries the server's time limits. It refuses the peer by failing, without
 	// a word.
@@ -50,6 +51,9 @@ type Surface struct {
 type Server struct {
 	Handler infer.Handler
 	Log     *slog.Logger
+	// Journal is told who comes and what becomes of every request: never what was asked,
+	// nor what was answered. Nil is told nothing.
+	Journal *slog.Logger
 	// Grace is how long running requests may go on once the server has been told to
 	// stop; 0 is not at all.
 	Grace time.Duration
@@ -169,6 +173,8 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 	if !srv.enter(c) {
 		return nil
 	}
+	j := &journal{log: srv.Journal, dialect: s.Dialect, peer: peer}
+	j.accepted(ctx, nc)
 	defer srv.leave(c)
 	defer c.letGo()
 	codec, err := s.Open(c)
@@ -180,8 +186,9 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 		req, err := codec.Read()
 		if err == nil {
 			req.Peer = peer
-			err = srv.answer(ctx, c, codec, req)
+			err = srv.answer(ctx, c, codec, req, j)
 		} else {
+			j.unreadable(ctx, err)
 			err = refuse(c, codec, err)
 		}
 		switch {

@@ -47,6 +47,7 @@ type Stats struct {
 	HeldBytes   int64     `json:"held_bytes"`  // of large messages that are read or answered
 	Goroutines  int       `json:"goroutines"`  // of the daemon
 	HeapBytes   uint64    `json:"heap_bytes"`  // that the daemon uses
+	LogLost     int64     `json:"log_lost"`    // lines of the activity log that could not be written
 	Callers     []Caller  `json:"callers"`     // who runs, waits, or was here
 	Backends    []Backend `json:"backends"`    // in config order
 }

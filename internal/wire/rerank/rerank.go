@@ -69,6 +69,7 @@ func (m *request) infer() (*infer.Request, error) {
 	if m.TopN != nil && *m.TopN == 0 {
 		return nil, wire.Invalid("top_n must be greater than zero when set")
 	}
+	task.TopN = int(wire.Or(m.TopN, 0))
 	return &infer.Request{ID: m.ID, Task: task}, nil
 }
 

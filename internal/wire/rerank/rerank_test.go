@@ -51,6 +51,7 @@ func TestSorted(t *testing.T) {
 	done := &infer.Done{Reason: infer.EndOfTurn, In: 9, Model: "m", By: "mock"}
 	all := []rerank.Ranked{{Index: 2, Score: 0.1}, {Index: 1, Score: 1e-300}, {Index: 3, Score: 1e-300}, {Index: 0, Score: -1.5}}
 	for topN, want := range map[int][]rerank.Ranked{0: all, 1: all[:1], 4: all, 1000: all} {
+		req.Task.(*infer.Rerank).TopN = topN
 		read, got, told := exchange(t, req, topN, scores, done)
 		if diff := cmp.Diff(req, read); diff != "" {
 			t.Errorf("asked: -want +got\n%s", diff)

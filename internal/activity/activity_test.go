@@ -1,0 +1,239 @@
+package activity
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// opened returns a log in a folder of its own.
+func opened(t *testing.T, dir string, limit int64) *Log {
+	t.Helper()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.limit = limit
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// lines returns the lines of all files, oldest first.
+func lines(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	for _, name := range []string{File + ".3", File + ".2", File + ".1", File} {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+func TestRecord(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "logs")
+	log := slog.New(opened(t, dir, Limit).Handler("activity")).With(slog.Int("z", 1)).WithGroup("g")
+	log.Debug("not this")
+	log.Warn("request_done", slog.String("req_id", "a\"é\x00\xff"), slog.Duration("queue_ms", 1500*time.Microsecond), slog.Bool("b", true),
+		slog.Any("err", fmt.Errorf("no: password=hunter2")), slog.Uint64("prompt_tokens", 12345), slog.Float64("f", 0.5))
+	all := lines(t, dir)
+	if len(all) != 1 {
+		t.Fatalf("%q", all)
+	}
+	var m map[string]any
+	if err := json.Unmarshal([]byte(all[0]), &m); err != nil {
+		t.Fatal(err)
+	}
+	when, err := time.Parse(time.RFC3339, m["t"].(string))
+	if err != nil || time.Since(when) > time.Hour || !strings.HasSuffix(m["t"].(string), "+00:00") {
+		t.Errorf("t is %v, %v", m["t"], err)
+	}
+	delete(m, "t")
+	want := `map[component:activity g.b:true g.err:no: password=[REDACTED:secret-kv] g.f:0.5 g.prompt_tokens:12345 g.queue_ms:1.5 g.req_id:a"é` + "\x00\ufffd" + ` level:warn msg:request_done z:1]`
+	if got := fmt.Sprint(m); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if !strings.HasPrefix(all[0], `{"component":"activity","g.b":true,"g.err":`) {
+		t.Errorf("not sorted: %s", all[0])
+	}
+	info, err := os.Stat(filepath.Join(dir, File))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// Eight writers and many rotations: no line is lost among the files that are kept, none is
+// torn, and each writer's are in order.
+func TestRotation(t *testing.T) {
+	dir := t.TempDir()
+	l := opened(t, dir, 10_000)
+	const writers, each = 8, 500
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			log := slog.New(l.Handler("activity"))
+			for i := range each {
+				log.Info("x", slog.Int("writer", w), slog.Int("n", i))
+			}
+		})
+	}
+	all.Wait()
+	if l.Lost() != 0 {
+		t.Errorf("%d lost", l.Lost())
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(names) != 4 {
+		t.Errorf("%d files: %q", len(names), names)
+	}
+	for _, name := range names {
+		if info, err := os.Stat(name); err != nil || info.Size() > 10_000 || info.Size() == 0 {
+			t.Errorf("%s: %d bytes, %v", name, info.Size(), err)
+		}
+	}
+	next := make(map[int]int)
+	for i, line := range slices.Backward(lines(t, dir)) {
+		var m struct{ Writer, N int }
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("line %d: %v: %q", i, err, line)
+		}
+		if want, seen := next[m.Writer]; seen && m.N != want {
+			t.Fatalf("writer %d: %d, want %d", m.Writer, m.N, want)
+		} else if !seen && m.N != each-1 {
+			t.Fatalf("writer %d: the last one is %d", m.Writer, m.N)
+		}
+		next[m.Writer] = m.N - 1
+	}
+}
+
+// The size of a file that was there counts; a line that a crash has torn is ended.
+func TestReopened(t *testing.T) {
+	dir := t.TempDir()
+	for range 20 {
+		l := opened(t, dir, 50)
+		slog.New(l.Handler("x")).Info("a line of more than fifty bytes")
+		_ = l.Close()
+	}
+	if all := lines(t, dir); len(all) != 4 {
+		t.Errorf("%d lines: %q", len(all), all)
+	}
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, File), []byte("{\"a\":1}\n{\"b\":"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	slog.New(opened(t, dir, Limit).Handler("x")).Info("new")
+	all := lines(t, dir)
+	if len(all) != 3 || all[1] != "{\"b\":\n" || !strings.Contains(all[2], `"new"`) {
+		t.Errorf("%q", all)
+	}
+}
+
+// Whatever happens to the folder while the daemon runs, the log goes on where it can.
+func TestFolderIsTakenAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	l := opened(t, dir, Limit)
+	log := slog.New(l.Handler("x"))
+	log.Info("one")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("two")
+	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "two") {
+		t.Errorf("%q", all)
+	}
+	if err := os.Rename(filepath.Join(dir, File), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("three")
+	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "three") {
+		t.Errorf("%q", all)
+	}
+	// Now a file stands where the folder was.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("four")
+	log.Info("five")
+	if l.Lost() != 2 {
+		t.Errorf("%d lost", l.Lost())
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("a log opens in a file")
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("six")
+	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "six") {
+		t.Errorf("%q", all)
+	}
+}
+
+// A part of a line that a full disk has taken does not stay.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	dir := t.TempDir()
+	if err := mountSmall(dir); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	defer func() { _ = unmount(dir) }()
+	l := opened(t, dir, Limit)
+	log := slog.New(l.Handler("x"))
+	for l.Lost() == 0 {
+		log.Info("fill", slog.String("x", strings.Repeat("y", 1000)))
+	}
+	full := lines(t, dir)
+	if err := os.Truncate(filepath.Join(dir, File), int64(len(full[0]))); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.size = int64(len(full[0]))
+	l.mu.Unlock()
+	log.Info("room again")
+	for i, line := range lines(t, dir) {
+		if !json.Valid([]byte(line)) || !bytes.HasSuffix([]byte(line), []byte("\n")) {
+			t.Errorf("line %d is torn: %q", i, line)
+		}
+	}
+	for i, line := range full {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("on the full disk line %d is torn: %q", i, line)
+		}
+	}
+	if all := lines(t, dir); !strings.Contains(all[len(all)-1], "room again") {
+		t.Errorf("%q", all)
+	}
+}
+
+func BenchmarkRequestDone(b *testing.B) {
+	l, err := Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	log := slog.New(l.Handler("activity"))
+	for b.Loop() {
+		log.Info("request_done", slog.String("req_id", "5f2b8a"), slog.String("backend", "llamacpp"), slog.String("stop_reason", "End"),
+			slog.Int("prompt_tokens", 12), slog.Int("completion_tokens", 34), slog.Duration("queue_ms", 0), slog.Duration("prefill_ms", 5e6),
+			slog.Duration("decode_ms", 7e6), slog.Int("peer_uid", 1000), slog.Int("peer_pid", 4242), slog.String("peer_exe", "/usr/bin/python3.11"))
+	}
+}

@@ -1,0 +1,8 @@
+package activity
+
+import "golang.org/x/sys/unix"
+
+// mountSmall puts a disk of 64 KiB at dir.
+func mountSmall(dir string) error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k") }
+
+func unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }

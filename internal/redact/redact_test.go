@@ -1,0 +1,130 @@
+package redact_test
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/redact"
+)
+
+// secrets are spellings, with the part that must not be seen between « and ».
+var secrets = []string{
+	"Authorization: Bearer «abcdefgh1234»", "authorization=Basic «dXNlcjpwYXNz»", "AUTHORIZATION: token «abcdefgh.ijkl»",
+	`"Authorization":"Bearer «abcdefgh1234»"`, `{"authorization" : "Basic «dXNlcjpwYXNz»"}`, "authorization:\tBearer\t«abcdefgh-_~»",
+	"Bearer «abcdefgh»", "bearer  «ABCDEFGH/+=»", "id is Bearer «abcdefghijkl» and more",
+	"password=«hunter2»", "password: «hunter2»", "PASSWORD = «hunter2»", "passwd:«hunter2»", "pwd=«hunter2»", `pwd="«hunter two»"`,
+	"api_key=«abcd»", "api-key: «abcd1234»", "apikey=«abcd1234»", "API_KEY=«abcd1234»", "secret=«abcd»", "token=«abcd1234»", "Token : «abcd1234»",
+	`"secret":"«x»"`, `"password": "«hunter2»"`, `{"token":"«a b c»","n":1}`, `{"api_key" : "«abc,def}»"}`, `'secret':'«it is»'`,
+	`{"secret":"«a\"b»"}`, `{"secret":"«unfinished»`, "client_secret=«abcd1234»", "access_token=«abcd1234»", "my_api_key: «abcd1234»",
+	"url?token=«abcd1234»&x=1", "a,password=«hunter2»,b", "secret=«abc\\def»",
+	"eyJ«hbGciOiJIUzI1NiJ9».eyJ«zdWIiOiIxIn0».«c2lnbmF0dXJl»",
+	"sk-«abcdefghijklmnop»", "sk-proj-«abcdefghijklmnop_1234»", "key sk-«ABCDEFGHIJKLMNOP1234»,", "_sk-«abcdefghijklmnop»",
+	"xoxb-«1234567890-abc»", "xoxp-«1234567890»", "xoxa-«1234567890»", "xoxs-«1234567890»",
+	"ghp_«abcdefghijklmnopqrst»", "gho_«abcdefghijklmnopqrst»", "ghs_«abcdefghijklmnopqrst»", "ghu_«abcdefghijklmnopqrst»",
+	"pat-«abcdefghijklmnop»", "thingspat_«abcdefghijklmnop»", "AKIA«ABCDEFGHIJKLMNOP»", "ASIA«ABCDEFGHIJKLMNOP»",
+	"x=1 secret=«abcd» password=«efgh» Bearer «ijklmnop»",
+}
+
+// cut returns a spelling without its marks, and its secret parts.
+func cut(marked string) (text string, parts []string) {
+	for piece := range strings.SplitSeq(marked, "«") {
+		if part, _, ok := strings.Cut(piece, "»"); ok {
+			parts = append(parts, part)
+		}
+	}
+	return strings.NewReplacer("«", "", "»", "").Replace(marked), parts
+}
+
+// Every spelling, plain and inside of JSON, quoted once and twice, alone and within a text.
+func TestSecrets(t *testing.T) {
+	if len(secrets) < 40 {
+		t.Fatalf("only %d spellings", len(secrets))
+	}
+	inJSON := func(s string) string {
+		b, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, marked := range secrets {
+		text, parts := cut(marked)
+		for how, form := range map[string]string{
+			"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
+			"a value": `{"id":` + inJSON(text) + `,"type":"x"}`,
+		} {
+			got := redact.Text(form)
+			for _, part := range parts {
+				if len(part) > 2 && strings.Contains(got, part) || len(part) > 4 && strings.Contains(got, part[1:]) {
+					t.Errorf("%s %s: %s", marked, how, got)
+				}
+			}
+			if !strings.Contains(got, "[REDACTED:") {
+				t.Errorf("%s %s: no marker in %s", marked, how, got)
+			}
+		}
+	}
+}
+
+// A line may come in two pieces, cut anywhere.
+func TestWriter(t *testing.T) {
+	for _, marked := range secrets {
+		text, parts := cut(marked)
+		line := "level=INFO msg=" + strconv.Quote(text) + "\n"
+		for i := range len(line) + 1 {
+			var out strings.Builder
+			w := redact.Writer{W: &out}
+			for _, piece := range []string{"first line\n" + line[:i], line[i:] + "and a rest"} {
+				if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			got := out.String()
+			for _, part := range parts {
+				if len(part) > 4 && strings.Contains(got, part[1:]) {
+					t.Fatalf("%s, cut at %d: %s", marked, i, got)
+				}
+			}
+			if !strings.HasPrefix(got, "first line\nlevel=INFO msg=") || !strings.HasSuffix(got, "\n") || strings.Count(got, "\n") != 2 {
+				t.Fatalf("%s, cut at %d: %q", marked, i, got)
+			}
+		}
+	}
+}
+
+// What is no secret stays as it is.
+func TestHarmless(t *testing.T) {
+	for _, text := range []string{
+		"", "hello", `{"prompt_tokens":12345,"completion_tokens":6789}`, "input_tokens=12345 output_tokens=12345", "max_tokens: 100000",
+		"task-550e8400-e29b-41d4-a716-446655440000", "a token of thanks", "the bearer of news", "token=abc", "tokenizer: something",
+		"secretary: somebody", "sk-short", "AKIAshort", "ghp_short", "eyJ.x", "Asia and Akia", "risk-abcdefghijklmnopqrstuvw",
+	} {
+		if got := redact.Text(text); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+// A second time changes nothing, whatever the text; a text without signs is the same one.
+func FuzzText(f *testing.F) {
+	for _, marked := range secrets {
+		text, _ := cut(marked)
+		f.Add(text)
+		f.Add(strconv.Quote(text))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		once := redact.Text(text)
+		if twice := redact.Text(once); twice != once {
+			t.Errorf("%q became %q, then %q", text, once, twice)
+		}
+	})
+}
+
+func BenchmarkHarmless(b *testing.B) {
+	line := strings.Repeat(`{"backend":"llamacpp","completion_tokens":12,"component":"activity"}`, 5)
+	for b.Loop() {
+		redact.Text(strings.ReplaceAll(line, "token", "taken"))
+	}
+}

@@ -1,0 +1,196 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/redact"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// Dialect is how the journal calls what is spoken on a surface. The set is closed.
+type Dialect string
+
+// Dialects.
+const (
+	V1     Dialect = "v1"
+	V2     Dialect = "v2"
+	Embed  Dialect = "embed"
+	Rerank Dialect = "rerank"
+)
+
+// A journal writes down what happens on one connection.
+type journal struct {
+	log     *slog.Logger // may be nil
+	dialect Dialect
+	peer    infer.Peer
+}
+
+// event is the name of an event: v1's have no prefix.
+func (j *journal) event(name string) string {
+	if j.dialect == V1 || j.dialect == "" {
+		return name
+	}
+	return string(j.dialect) + "_" + name
+}
+
+func (j *journal) write(ctx context.Context, level slog.Level, event string, attrs ...slog.Attr) {
+	j.log.LogAttrs(ctx, level, j.event(event), append(attrs, j.who()...)...) //nolint:sloglint // a constant with a prefix
+}
+
+// who says who is at the other end, as far as that is known.
+func (j *journal) who() []slog.Attr {
+	var attrs []slog.Attr
+	if j.peer.User != "" {
+		name := "peer_uid"
+		value := slog.StringValue(j.peer.User)
+		if uid, err := strconv.ParseUint(j.peer.User, 10, 32); err == nil {
+			value = slog.Uint64Value(uid)
+		} else {
+			name = "peer_sid"
+		}
+		attrs = append(attrs, slog.Attr{Key: name, Value: value})
+	}
+	if j.peer.PID != 0 {
+		attrs = append(attrs, slog.Int("peer_pid", j.peer.PID))
+	}
+	if j.peer.Exe != "" {
+		attrs = append(attrs, slog.String("peer_exe", j.peer.Exe))
+	}
+	return attrs
+}
+
+// wire says which dialect an event is of; v1's do not.
+func (j *journal) wire() []slog.Attr {
+	if j.dialect == V1 || j.dialect == "" {
+		return nil
+	}
+	return []slog.Attr{slog.String("wire_version", string(j.dialect))}
+}
+
+func (j *journal) accepted(ctx context.Context, nc net.Conn) {
+	if j.log == nil {
+		return
+	}
+	attrs := append(j.wire(), slog.String("transport", string(j.peer.Transport)))
+	if j.peer.Transport == infer.TCP {
+		attrs = append(attrs, slog.String("peer", nc.RemoteAddr().String()))
+	}
+	j.write(ctx, slog.LevelInfo, "connection_accepted", attrs...)
+}
+
+// unreadable is a message that was no request.
+func (j *journal) unreadable(ctx context.Context, err error) {
+	if j.log == nil || errors.Is(err, io.EOF) {
+		return
+	}
+	fatal, isFatal := errors.AsType[*wire.FatalError](err)
+	if isFatal {
+		err = fatal.Err
+	}
+	if _, ok := errors.AsType[*infer.Error](err); ok || isFatal {
+		j.write(ctx, slog.LevelWarn, "request_refused", slog.String("code", codeOf(err)))
+	}
+}
+
+// codeOf is the word of the wire for a failure.
+func codeOf(err error) string {
+	code, _ := wire.Common.Told(err)
+	return code
+}
+
+// maxID is how many bytes of a request's id are written down.
+const maxID = 128
+
+// ended is told how a request ended.
+func (j *journal) ended(ctx context.Context, req *infer.Request, a *answer, err error, hungUp bool) {
+	if j.log == nil {
+		return
+	}
+	attrs := []slog.Attr{slog.String("req_id", shortID(req.ID))}
+	end := time.Now()
+	attrs = append(attrs, slog.Duration("queue_ms", req.Queued))
+	if a.first.IsZero() {
+		attrs = append(attrs, slog.Duration("prefill_ms", end.Sub(a.begin)-req.Queued))
+	} else {
+		attrs = append(attrs, slog.Duration("prefill_ms", a.first.Sub(a.begin)-req.Queued), slog.Duration("decode_ms", end.Sub(a.first)))
+	}
+	if a.last.By != "" {
+		attrs = append(attrs, slog.String("backend", a.last.By))
+	}
+	if a.last.Model != "" {
+		attrs = append(attrs, slog.String("model", a.last.Model))
+	}
+	switch {
+	case a.done:
+		j.write(ctx, slog.LevelInfo, "request_done", append(attrs, j.figures(req, a)...)...)
+	case a.lost != nil || hungUp:
+		stage := "decode"
+		switch {
+		case a.first.IsZero() && !req.Admitted:
+			stage = "queue"
+		case a.first.IsZero():
+			stage = "prefill"
+		}
+		j.write(ctx, slog.LevelInfo, "request_gone", append(attrs, slog.String("stage", stage))...)
+	case a.first.IsZero():
+		j.write(ctx, slog.LevelWarn, "request_refused", append(attrs, slog.String("code", codeOf(err)))...)
+	default:
+		j.write(ctx, slog.LevelWarn, "request_error_mid_stream", append(attrs, slog.String("code", codeOf(err)))...)
+	}
+}
+
+// The words of the journal for why an answer ended: those of the wire, in camel case.
+var reasons = map[Dialect]map[infer.Reason]string{
+	V1: {
+		infer.EndOfTurn: "End", infer.StopSequence: "End", infer.CalledTool: "End",
+		infer.Length: "Length", infer.Canceled: "Cancelled",
+	},
+	V2: {
+		infer.EndOfTurn: "EndTurn", infer.StopSequence: "StopSequence", infer.CalledTool: "ToolUse",
+		infer.Length: "MaxTokens", infer.Canceled: "Cancelled",
+	},
+}
+
+// figures are those of a request that was answered.
+func (j *journal) figures(req *infer.Request, a *answer) []slog.Attr {
+	attrs := j.wire()
+	switch task := req.Task.(type) {
+	case *infer.Generate:
+		if j.dialect == V1 {
+			return append(attrs, slog.String("stop_reason", reasons[V1][a.last.Reason]),
+				slog.Int("prompt_tokens", a.last.In), slog.Int("completion_tokens", a.last.Out))
+		}
+		if a.last.Unsatisfied {
+			attrs = append(attrs, slog.Bool("tool_choice_unsatisfied", true))
+		}
+		return append(attrs, slog.String("stop_reason", reasons[V2][a.last.Reason]),
+			slog.Int("input_tokens", a.last.In), slog.Int("output_tokens", a.last.Out),
+			slog.Int("n_attachments", len(task.Attachments)), slog.Int("n_tools", len(task.Tools)))
+	case *infer.Embed:
+		return append(attrs, slog.Int("n_inputs", len(task.Inputs)), slog.Int("input_tokens", a.last.In), slog.Int("dimensions", a.size))
+	case *infer.Rerank:
+		results := a.size
+		if task.TopN > 0 {
+			results = min(results, task.TopN)
+		}
+		return append(attrs, slog.Int("n_documents", len(task.Documents)), slog.Int("n_results", results), slog.Int("input_tokens", a.last.In))
+	}
+	return attrs
+}
+
+// shortID is the beginning of an id, without secrets: those go before it is cut.
+func shortID(id string) string {
+	id = redact.Text(id)
+	if len(id) <= maxID {
+		return id
+	}
+	return strings.ToValidUTF8(id[:maxID], "")
+}
