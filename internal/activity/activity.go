@@ -1,10 +1,12 @@
 // Package activity keeps the record of what the daemon has done: lines of JSON in a file
 // that is rotated. It is a [slog.Handler], so that whoever logs does not know it. Secrets are
-// taken out of every text before it is written; prompts and answers are never given to it. A
-// failing disk loses lines, which are counted, and never a request.
+// taken out of every text before it is written; prompts and answers are never given to it.
+// Who logs hands a record over and goes on: one goroutine writes, many lines at a time when
+// there are many. A failing disk loses lines, which are counted, and never a request.
 package activity
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -33,28 +36,53 @@ const Limit = 16 << 20
 
 const older = 3 // files beside the newest one
 
+// How much may be under way to the disk.
+const (
+	queueRecords = 4096
+	batchBytes   = 64 << 10               // that are written at once, roughly
+	patience     = 100 * time.Millisecond // of who logs with a disk that does not keep up
+)
+
 // A Log writes to one folder. It is used by any number of goroutines.
 type Log struct {
-	dir   string
-	limit int64
+	dir    string
+	limit  int64
+	queue  chan entry
+	closed chan struct{} // no entry is taken any more
+	ended  chan struct{} // all that were taken are written
+	once   sync.Once     // closes closed
+	stuck  atomic.Bool   // somebody has waited in vain, and nothing was written since
+	lost   atomic.Int64  // lines
 
-	mu   sync.Mutex // guards the fields below
-	file *os.File   // nil if it could not be opened
+	// Of the goroutine that writes.
+	file *os.File // nil if it could not be opened
 	info fs.FileInfo
 	size int64
 	torn bool // the file may not end in a newline
-	lost int64
+}
+
+// An entry is a record on its way, or somebody who waits for those before it.
+type entry struct {
+	handler *handler
+	record  slog.Record
+	written chan<- struct{}
 }
 
 // Open opens the log of a folder, and makes that if it is not there: 0700. A last line that
 // was torn by a crash is ended first.
 func Open(dir string) (*Log, error) {
-	l := &Log{dir: dir, limit: Limit}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.openLocked(); err != nil {
+	return open(dir, Limit)
+}
+
+func open(dir string, limit int64) (*Log, error) {
+	l := &Log{
+		dir: dir, limit: limit,
+		queue: make(chan entry, queueRecords), closed: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("activity log: %w", err)
 	}
+	go l.run() // ends with Close, which waits for it
 	return l, nil
 }
 
@@ -63,24 +91,110 @@ func (l *Log) Lost() int64 {
 	if l == nil {
 		return 0
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lost
+	return l.lost.Load()
 }
 
-// Close closes the file; what is logged after opens it again. A nil log has none.
+// Flush returns once everything that was logged before is written, or lost.
+func (l *Log) Flush() {
+	written := make(chan struct{})
+	select {
+	case l.queue <- entry{written: written}:
+		select {
+		case <-written:
+		case <-l.ended:
+		}
+	case <-l.closed:
+	}
+}
+
+// Close writes what was logged before and closes the file; what is logged after is lost. A
+// nil log has none.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
+	l.once.Do(func() { close(l.closed) })
+	<-l.ended
+	return nil
+}
+
+// hand hands an entry over. It waits for a disk that does not keep up, but not for long, and
+// not again before that has moved.
+func (l *Log) hand(e entry) {
+	select {
+	case <-l.closed:
+		l.lost.Add(1)
+		return
+	default:
 	}
-	err := l.file.Close()
-	l.file = nil
-	return err
+	select {
+	case l.queue <- e:
+		return
+	default:
+	}
+	if l.stuck.Load() {
+		l.lost.Add(1)
+		return
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case l.queue <- e:
+	case <-timer.C:
+		l.stuck.Store(true)
+		l.lost.Add(1)
+	case <-l.closed:
+		l.lost.Add(1)
+	}
+}
+
+// run writes until the log is closed, and then what is still there.
+func (l *Log) run() {
+	defer close(l.ended)
+	defer func() {
+		if l.file != nil {
+			_ = l.file.Close() // every write has been told already
+		}
+	}()
+	var batch []byte
+	for {
+		select {
+		case e := <-l.queue:
+			batch = l.take(e, batch[:0])
+		case <-l.closed:
+			for {
+				select {
+				case e := <-l.queue:
+					batch = l.take(e, batch[:0])
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// take writes an entry together with those that are there already.
+func (l *Log) take(e entry, batch []byte) []byte {
+	for {
+		if e.written != nil {
+			l.write(batch)
+			batch = batch[:0]
+			close(e.written)
+		} else {
+			batch = e.handler.appendLine(batch, e.record)
+		}
+		if len(batch) < batchBytes {
+			select {
+			case e = <-l.queue:
+				continue
+			default:
+			}
+		}
+		l.write(batch)
+		l.stuck.Store(false)
+		return batch
+	}
 }
 
 // Handler returns a slog.Handler whose records say that component has written them. It
@@ -89,7 +203,7 @@ func (l *Log) Handler(component string) slog.Handler { return &handler{log: l, c
 
 func (l *Log) path() string { return filepath.Join(l.dir, File) }
 
-func (l *Log) openLocked() error {
+func (l *Log) open() error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
@@ -110,28 +224,47 @@ func (l *Log) openLocked() error {
 	return nil
 }
 
-// write appends a line, which ends in a newline.
-func (l *Log) write(line []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.writeLocked(line); err != nil {
-		l.lost++
+// write appends lines, each of which ends in a newline.
+func (l *Log) write(lines []byte) {
+	for len(lines) > 0 {
+		n := l.fits(lines)
+		if err := l.append(lines[:n]); err != nil {
+			l.lost.Add(int64(bytes.Count(lines[:n], []byte("\n"))))
+		}
+		lines = lines[n:]
 	}
 }
 
-func (l *Log) writeLocked(line []byte) error {
-	if err := l.followLocked(); err != nil {
+// fits returns the length of as many of the lines as go into the file before it is rotated:
+// one at least, which may need a rotation itself.
+func (l *Log) fits(lines []byte) int {
+	if l.size+int64(len(lines)) <= l.limit {
+		return len(lines)
+	}
+	n := bytes.IndexByte(lines, '\n') + 1
+	for n < len(lines) {
+		next := bytes.IndexByte(lines[n:], '\n') + 1
+		if l.size+int64(n+next) > l.limit {
+			break
+		}
+		n += next
+	}
+	return n
+}
+
+func (l *Log) append(lines []byte) error {
+	if err := l.follow(); err != nil {
 		return err
 	}
-	if l.size > 0 && l.size+int64(len(line)) > l.limit {
-		if err := l.rotateLocked(); err != nil {
+	if l.size > 0 && l.size+int64(len(lines)) > l.limit {
+		if err := l.rotate(); err != nil {
 			return err
 		}
 	}
 	if l.torn {
-		line = append([]byte("\n"), line...)
+		lines = append([]byte("\n"), lines...)
 	}
-	n, err := l.file.Write(line)
+	n, err := l.file.Write(lines)
 	if err != nil {
 		// A full disk takes a part: it goes again, so that the next line begins at its place.
 		if n > 0 && l.file.Truncate(l.size) != nil {
@@ -143,8 +276,8 @@ func (l *Log) writeLocked(line []byte) error {
 	return nil
 }
 
-// followLocked opens the file again if it, or its folder, has been taken away.
-func (l *Log) followLocked() error {
+// follow opens the file again if it, or its folder, has been taken away.
+func (l *Log) follow() error {
 	if l.file != nil {
 		info, err := os.Lstat(l.path())
 		if err == nil && os.SameFile(info, l.info) {
@@ -153,11 +286,11 @@ func (l *Log) followLocked() error {
 		_ = l.file.Close()
 		l.file = nil
 	}
-	return l.openLocked()
+	return l.open()
 }
 
-// rotateLocked begins a new file. It loses none but the oldest.
-func (l *Log) rotateLocked() error {
+// rotate begins a new file. It loses none but the oldest.
+func (l *Log) rotate() error {
 	for i := older; i > 0; i-- {
 		from := l.path()
 		if i > 1 {
@@ -169,7 +302,7 @@ func (l *Log) rotateLocked() error {
 	}
 	_ = l.file.Close()
 	l.file = nil
-	return l.openLocked()
+	return l.open()
 }
 
 func (l *Log) older(i int) string { return l.path() + "." + strconv.Itoa(i) }
@@ -185,8 +318,14 @@ type handler struct {
 // Enabled takes everything from info on.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
-// Handle writes a record. It never fails: what cannot be written is counted.
+// Handle hands a record over. It never fails: what cannot be written is counted.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	h.log.hand(entry{handler: h, record: r.Clone()})
+	return nil
+}
+
+// appendLine appends a record as a line.
+func (h *handler) appendLine(line []byte, r slog.Record) []byte {
 	members := make([]slog.Attr, 0, 4+len(h.attrs)+r.NumAttrs())
 	members = append(members,
 		slog.String("t", r.Time.UTC().Format("2006-01-02T15:04:05.000000-07:00")),
@@ -200,19 +339,19 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	slices.SortStableFunc(members, func(a, b slog.Attr) int { return strings.Compare(a.Key, b.Key) })
-	line := []byte{'{'}
+	line = append(line, '{')
+	begin := len(line)
 	for i, m := range members {
 		if i+1 < len(members) && members[i+1].Key == m.Key {
 			continue // the last one holds
 		}
-		if len(line) > 1 {
+		if len(line) > begin {
 			line = append(line, ',')
 		}
 		line = append(appendText(line, m.Key), ':')
 		line = appendValue(line, m.Value)
 	}
-	h.log.write(append(line, '}', '\n'))
-	return nil
+	return append(line, '}', '\n')
 }
 
 // WithAttrs returns a handler whose records have more members.

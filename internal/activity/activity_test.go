@@ -11,17 +11,17 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 // opened returns a log in a folder of its own.
 func opened(t *testing.T, dir string, limit int64) *Log {
 	t.Helper()
-	l, err := Open(dir)
+	l, err := open(dir, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.limit = limit
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -47,10 +47,12 @@ func lines(t *testing.T, dir string) []string {
 
 func TestRecord(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "logs")
-	log := slog.New(opened(t, dir, Limit).Handler("activity")).With(slog.Int("z", 1)).WithGroup("g")
+	l := opened(t, dir, Limit)
+	log := slog.New(l.Handler("activity")).With(slog.Int("z", 1)).WithGroup("g")
 	log.Debug("not this")
 	log.Warn("request_done", slog.String("req_id", "a\"é\x00\xff"), slog.Duration("queue_ms", 1500*time.Microsecond), slog.Bool("b", true),
 		slog.Any("err", fmt.Errorf("no: password=hunter2")), slog.Uint64("prompt_tokens", 12345), slog.Float64("f", 0.5))
+	l.Flush()
 	all := lines(t, dir)
 	if len(all) != 1 {
 		t.Fatalf("%q", all)
@@ -93,6 +95,7 @@ func TestRotation(t *testing.T) {
 		})
 	}
 	all.Wait()
+	l.Flush()
 	if l.Lost() != 0 {
 		t.Errorf("%d lost", l.Lost())
 	}
@@ -135,7 +138,9 @@ func TestReopened(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, File), []byte("{\"a\":1}\n{\"b\":"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	slog.New(opened(t, dir, Limit).Handler("x")).Info("new")
+	l := opened(t, dir, Limit)
+	slog.New(l.Handler("x")).Info("new")
+	l.Flush()
 	all := lines(t, dir)
 	if len(all) != 3 || all[1] != "{\"b\":\n" || !strings.Contains(all[2], `"new"`) {
 		t.Errorf("%q", all)
@@ -148,10 +153,12 @@ func TestFolderIsTakenAway(t *testing.T) {
 	l := opened(t, dir, Limit)
 	log := slog.New(l.Handler("x"))
 	log.Info("one")
+	l.Flush()
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	log.Info("two")
+	l.Flush()
 	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "two") {
 		t.Errorf("%q", all)
 	}
@@ -159,6 +166,7 @@ func TestFolderIsTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Info("three")
+	l.Flush()
 	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "three") {
 		t.Errorf("%q", all)
 	}
@@ -171,6 +179,7 @@ func TestFolderIsTakenAway(t *testing.T) {
 	}
 	log.Info("four")
 	log.Info("five")
+	l.Flush()
 	if l.Lost() != 2 {
 		t.Errorf("%d lost", l.Lost())
 	}
@@ -181,6 +190,7 @@ func TestFolderIsTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Info("six")
+	l.Flush()
 	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "six") {
 		t.Errorf("%q", all)
 	}
@@ -200,15 +210,15 @@ func TestFullDisk(t *testing.T) {
 	log := slog.New(l.Handler("x"))
 	for l.Lost() == 0 {
 		log.Info("fill", slog.String("x", strings.Repeat("y", 1000)))
+		l.Flush()
 	}
 	full := lines(t, dir)
 	if err := os.Truncate(filepath.Join(dir, File), int64(len(full[0]))); err != nil {
 		t.Fatal(err)
 	}
-	l.mu.Lock()
-	l.size = int64(len(full[0]))
-	l.mu.Unlock()
+	l.size = int64(len(full[0])) // nobody writes now
 	log.Info("room again")
+	l.Flush()
 	for i, line := range lines(t, dir) {
 		if !json.Valid([]byte(line)) || !bytes.HasSuffix([]byte(line), []byte("\n")) {
 			t.Errorf("line %d is torn: %q", i, line)
@@ -222,6 +232,45 @@ func TestFullDisk(t *testing.T) {
 	if all := lines(t, dir); !strings.Contains(all[len(all)-1], "room again") {
 		t.Errorf("%q", all)
 	}
+}
+
+// What was logged before Close is written, and after it is lost; many writers may be at it.
+func TestClose(t *testing.T) {
+	dir := t.TempDir()
+	l := opened(t, dir, Limit)
+	log := slog.New(l.Handler("x"))
+	for range 3000 {
+		log.Info("before")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(lines(t, dir)); n != 3000 || l.Lost() != 0 {
+		t.Errorf("%d lines, %d lost", n, l.Lost())
+	}
+	log.Info("after")
+	l.Flush()
+	if n := len(lines(t, dir)); n != 3000 || l.Lost() != 1 {
+		t.Errorf("then %d lines, %d lost", n, l.Lost())
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// With a disk that hangs who logs waits once, and what they say is counted.
+func TestDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &Log{queue: make(chan entry, 2), closed: make(chan struct{}), ended: make(chan struct{})}
+		log := slog.New(l.Handler("x"))
+		begin := time.Now()
+		for range 10 {
+			log.Info("x")
+		}
+		if took := time.Since(begin); took != patience || l.Lost() != 8 {
+			t.Errorf("it took %s, and %d are lost", took, l.Lost())
+		}
+	})
 }
 
 func BenchmarkRequestDone(b *testing.B) {
