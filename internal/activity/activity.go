@@ -41,6 +41,7 @@ const (
 	queueRecords = 4096
 	batchBytes   = 64 << 10               // that are written at once, roughly
 	patience     = 100 * time.Millisecond // of who logs with a disk that does not keep up
+	gather       = 2 * time.Millisecond   // for more to come, before anything is written
 )
 
 // A Log writes to one folder. It is used by any number of goroutines.
@@ -63,9 +64,12 @@ type Log struct {
 
 // An entry is a record on its way, or somebody who waits for those before it.
 type entry struct {
-	handler *handler
-	record  slog.Record
-	written chan<- struct{}
+	at        time.Time
+	level     slog.Level
+	component string
+	msg       string
+	attrs     []slog.Attr
+	written   chan<- struct{}
 }
 
 // Open opens the log of a folder, and makes that if it is not there: 0700. A last line that
@@ -92,6 +96,12 @@ func (l *Log) Lost() int64 {
 		return 0
 	}
 	return l.lost.Load()
+}
+
+// Record takes an event of the component "activity". The attributes are the log's from then
+// on.
+func (l *Log) Record(level slog.Level, event string, attrs []slog.Attr) {
+	l.hand(entry{at: time.Now(), level: level, component: "activity", msg: event, attrs: attrs})
 }
 
 // Flush returns once everything that was logged before is written, or lost.
@@ -160,6 +170,9 @@ func (l *Log) run() {
 	for {
 		select {
 		case e := <-l.queue:
+			if e.written == nil {
+				time.Sleep(gather) // waking up for each record would cost more than writing it
+			}
 			batch = l.take(e, batch[:0])
 		case <-l.closed:
 			for {
@@ -182,7 +195,7 @@ func (l *Log) take(e entry, batch []byte) []byte {
 			batch = batch[:0]
 			close(e.written)
 		} else {
-			batch = e.handler.appendLine(batch, e.record)
+			batch = e.appendLine(batch)
 		}
 		if len(batch) < batchBytes {
 			select {
@@ -320,24 +333,27 @@ func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 // Handle hands a record over. It never fails: what cannot be written is counted.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
-	h.log.hand(entry{handler: h, record: r.Clone()})
+	attrs := make([]slog.Attr, 0, len(h.attrs)+r.NumAttrs()+ownMembers)
+	attrs = append(attrs, h.attrs...)
+	r.Attrs(func(a slog.Attr) bool {
+		a.Key = h.group + a.Key
+		attrs = append(attrs, a)
+		return true
+	})
+	h.log.hand(entry{at: r.Time, level: r.Level, component: h.component, msg: r.Message, attrs: attrs})
 	return nil
 }
 
-// appendLine appends a record as a line.
-func (h *handler) appendLine(line []byte, r slog.Record) []byte {
-	members := make([]slog.Attr, 0, 4+len(h.attrs)+r.NumAttrs())
-	members = append(members,
-		slog.String("t", r.Time.UTC().Format("2006-01-02T15:04:05.000000-07:00")),
-		slog.String("level", strings.ToLower(r.Level.String())),
-		slog.String("component", h.component),
-		slog.String("msg", r.Message))
-	members = append(members, h.attrs...)
-	r.Attrs(func(a slog.Attr) bool {
-		a.Key = h.group + a.Key
-		members = append(members, a)
-		return true
-	})
+// ownMembers is how many members every line has.
+const ownMembers = 4
+
+// appendLine appends an entry as a line.
+func (e *entry) appendLine(line []byte) []byte {
+	members := append(e.attrs,
+		slog.String("t", e.at.UTC().Format("2006-01-02T15:04:05.000000-07:00")),
+		slog.String("level", strings.ToLower(e.level.String())),
+		slog.String("component", e.component),
+		slog.String("msg", e.msg))
 	slices.SortStableFunc(members, func(a, b slog.Attr) int { return strings.Compare(a.Key, b.Key) })
 	line = append(line, '{')
 	begin := len(line)

@@ -62,18 +62,18 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 
 // journals opens the activity log: what log is told goes there as well, and the journal is
 // told what callers do. Without a home there is none of it.
-func journals(log *slog.Logger, env paths.Env) (both, journal *slog.Logger, record *activity.Log, err error) {
+func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal server.Journal, record *activity.Log, err error) {
 	dir := env.LogDir()
 	if dir == "" {
 		log.Warn("no activity log: there is neither a home nor INFERD_LOG_DIR")
-		return log, slog.New(slog.DiscardHandler), nil, nil
+		return log, nil, nil, nil
 	}
 	record, err = activity.Open(dir)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	both = slog.New(slog.NewMultiHandler(log.Handler(), record.Handler("daemon")))
-	return both, slog.New(record.Handler("activity")), record, nil
+	return both, record, record, nil
 }
 
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
@@ -171,7 +171,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
 			continue
 		}
-		all, err := way.open(cfg, log, journal)
+		all, err := way.open(cfg, log)
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ type way struct {
 }
 
 // open listens.
-func (w way) open(cfg *config.Config, log, journal *slog.Logger) (all []net.Listener, err error) {
+func (w way) open(cfg *config.Config, log *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(w.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
 		return nil, fmt.Errorf("%s socket: %w", w.surface.Name, err)
@@ -38,9 +38,7 @@ func (w way) open(cfg *config.Config, log, journal *slog.Logger) (all []net.List
 			event = w.surface.Name + "_" + event
 		}
 		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, func(peer string) {
-			for _, l := range []*slog.Logger{log, journal} {
-				l.Warn(event, slog.String("peer", peer)) //nolint:sloglint // one of three constants
-			}
+			log.Warn(event, slog.String("peer", peer)) //nolint:sloglint // one of three constants
 		})
 		if err != nil {
 			_ = all[0].Close()

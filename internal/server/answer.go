@@ -30,7 +30,7 @@ func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.
 	cause := context.Cause(ctx)
 	cancel(nil)
 	watcher.Wait() // nothing else may read the connection before
-	defer func() { j.ended(ctx, req, &a, err, errors.Is(cause, errHungUp)) }()
+	defer func() { j.ended(req, &a, err, errors.Is(cause, errHungUp)) }()
 
 	switch {
 	case a.lost != nil:

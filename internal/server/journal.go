@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -26,12 +25,24 @@ const (
 	Rerank Dialect = "rerank"
 )
 
+// A Journal writes events down. The attributes are the journal's from then on. It must not
+// block for long.
+type Journal interface {
+	Record(level slog.Level, event string, attrs []slog.Attr)
+}
+
 // A journal writes down what happens on one connection.
 type journal struct {
-	log     *slog.Logger // may be nil
+	log     Journal // may be nil
 	dialect Dialect
-	peer    infer.Peer
+	peer    *infer.Peer
 }
+
+// How many attributes an event has, with those that every line has.
+const (
+	fewAttrs  = 9
+	mostAttrs = 20
+)
 
 // event is the name of an event: v1's have no prefix.
 func (j *journal) event(name string) string {
@@ -41,13 +52,10 @@ func (j *journal) event(name string) string {
 	return string(j.dialect) + "_" + name
 }
 
-func (j *journal) write(ctx context.Context, level slog.Level, event string, attrs ...slog.Attr) {
-	j.log.LogAttrs(ctx, level, j.event(event), append(attrs, j.who()...)...) //nolint:sloglint // a constant with a prefix
-}
-
-// who says who is at the other end, as far as that is known.
-func (j *journal) who() []slog.Attr {
-	var attrs []slog.Attr
+// begin returns room for the attributes of an event, with who is at the other end, as far as
+// that is known.
+func (j *journal) begin(room int) []slog.Attr {
+	attrs := make([]slog.Attr, 0, room)
 	if j.peer.User != "" {
 		name := "peer_uid"
 		value := slog.StringValue(j.peer.User)
@@ -68,26 +76,26 @@ func (j *journal) who() []slog.Attr {
 }
 
 // wire says which dialect an event is of; v1's do not.
-func (j *journal) wire() []slog.Attr {
+func (j *journal) wire(attrs []slog.Attr) []slog.Attr {
 	if j.dialect == V1 || j.dialect == "" {
-		return nil
+		return attrs
 	}
-	return []slog.Attr{slog.String("wire_version", string(j.dialect))}
+	return append(attrs, slog.String("wire_version", string(j.dialect)))
 }
 
-func (j *journal) accepted(ctx context.Context, nc net.Conn) {
+func (j *journal) accepted(nc net.Conn) {
 	if j.log == nil {
 		return
 	}
-	attrs := append(j.wire(), slog.String("transport", string(j.peer.Transport)))
+	attrs := append(j.wire(j.begin(fewAttrs)), slog.String("transport", string(j.peer.Transport)))
 	if j.peer.Transport == infer.TCP {
 		attrs = append(attrs, slog.String("peer", nc.RemoteAddr().String()))
 	}
-	j.write(ctx, slog.LevelInfo, "connection_accepted", attrs...)
+	j.log.Record(slog.LevelInfo, j.event("connection_accepted"), attrs)
 }
 
 // unreadable is a message that was no request.
-func (j *journal) unreadable(ctx context.Context, err error) {
+func (j *journal) unreadable(err error) {
 	if j.log == nil || errors.Is(err, io.EOF) {
 		return
 	}
@@ -96,7 +104,7 @@ func (j *journal) unreadable(ctx context.Context, err error) {
 		err = fatal.Err
 	}
 	if _, ok := errors.AsType[*infer.Error](err); ok || isFatal {
-		j.write(ctx, slog.LevelWarn, "request_refused", slog.String("code", codeOf(err)))
+		j.log.Record(slog.LevelWarn, j.event("request_refused"), append(j.begin(fewAttrs), slog.String("code", codeOf(err))))
 	}
 }
 
@@ -110,13 +118,12 @@ func codeOf(err error) string {
 const maxID = 128
 
 // ended is told how a request ended.
-func (j *journal) ended(ctx context.Context, req *infer.Request, a *answer, err error, hungUp bool) {
+func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 	if j.log == nil {
 		return
 	}
-	attrs := []slog.Attr{slog.String("req_id", shortID(req.ID))}
 	end := time.Now()
-	attrs = append(attrs, slog.Duration("queue_ms", req.Queued))
+	attrs := append(j.begin(mostAttrs), slog.String("req_id", shortID(req.ID)), slog.Duration("queue_ms", req.Queued))
 	if a.first.IsZero() {
 		attrs = append(attrs, slog.Duration("prefill_ms", end.Sub(a.begin)-req.Queued))
 	} else {
@@ -130,7 +137,7 @@ func (j *journal) ended(ctx context.Context, req *infer.Request, a *answer, err 
 	}
 	switch {
 	case a.done:
-		j.write(ctx, slog.LevelInfo, "request_done", append(attrs, j.figures(req, a)...)...)
+		j.log.Record(slog.LevelInfo, j.event("request_done"), j.figures(attrs, req, a))
 	case a.lost != nil || hungUp:
 		stage := "decode"
 		switch {
@@ -139,11 +146,11 @@ func (j *journal) ended(ctx context.Context, req *infer.Request, a *answer, err 
 		case a.first.IsZero():
 			stage = "prefill"
 		}
-		j.write(ctx, slog.LevelInfo, "request_gone", append(attrs, slog.String("stage", stage))...)
+		j.log.Record(slog.LevelInfo, j.event("request_gone"), append(attrs, slog.String("stage", stage)))
 	case a.first.IsZero():
-		j.write(ctx, slog.LevelWarn, "request_refused", append(attrs, slog.String("code", codeOf(err)))...)
+		j.log.Record(slog.LevelWarn, j.event("request_refused"), append(attrs, slog.String("code", codeOf(err))))
 	default:
-		j.write(ctx, slog.LevelWarn, "request_error_mid_stream", append(attrs, slog.String("code", codeOf(err)))...)
+		j.log.Record(slog.LevelWarn, j.event("request_error_mid_stream"), append(attrs, slog.String("code", codeOf(err))))
 	}
 }
 
@@ -160,8 +167,8 @@ var reasons = map[Dialect]map[infer.Reason]string{
 }
 
 // figures are those of a request that was answered.
-func (j *journal) figures(req *infer.Request, a *answer) []slog.Attr {
-	attrs := j.wire()
+func (j *journal) figures(attrs []slog.Attr, req *infer.Request, a *answer) []slog.Attr {
+	attrs = j.wire(attrs)
 	switch task := req.Task.(type) {
 	case *infer.Generate:
 		if j.dialect == V1 {

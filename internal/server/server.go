@@ -53,7 +53,7 @@ type Server struct {
 	Log     *slog.Logger
 	// Journal is told who comes and what becomes of every request: never what was asked,
 	// nor what was answered. Nil is told nothing.
-	Journal *slog.Logger
+	Journal Journal
 	// Grace is how long running requests may go on once the server has been told to
 	// stop; 0 is not at all.
 	Grace time.Duration
@@ -173,8 +173,8 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 	if !srv.enter(c) {
 		return nil
 	}
-	j := &journal{log: srv.Journal, dialect: s.Dialect, peer: peer}
-	j.accepted(ctx, nc)
+	j := &journal{log: srv.Journal, dialect: s.Dialect, peer: &c.peer}
+	j.accepted(nc)
 	defer srv.leave(c)
 	defer c.letGo()
 	codec, err := s.Open(c)
@@ -188,7 +188,7 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 			req.Peer = peer
 			err = srv.answer(ctx, c, codec, req, j)
 		} else {
-			j.unreadable(ctx, err)
+			j.unreadable(err)
 			err = refuse(c, codec, err)
 		}
 		switch {
