@@ -24,6 +24,10 @@ type Request struct {
 	Client string
 	// Background is for work that gets what others leave.
 	Background bool
+	// Deadline is when the answer is of no use any more; zero is never.
+	Deadline time.Time
+	// Hold is how whoever let the request in has it pause; nil is not at all.
+	Hold *Hold
 
 	// The gate says here that it has let the request in, and how long that had to wait.
 	Admitted bool
@@ -225,7 +229,10 @@ type Sampling struct {
 type Event interface{ event() }
 
 // Text is the next piece of the answer: whole UTF-8 characters, never empty.
-type Text struct{ Delta []byte }
+type Text struct {
+	Delta  []byte
+	Tokens int // that were written for it: since the last piece, for text may be held back
+}
 
 // Thinking is the next piece of what the model thinks aloud: as Text.
 type Thinking struct{ Delta []byte }
@@ -255,11 +262,20 @@ type Scores struct{ Values []float64 }
 type Done struct {
 	Reason Reason
 	In     int    // tokens of what was asked
+	Cached int    // of those, how many were known from what the same user had asked before
 	Out    int    // tokens of the answer, without the one that ended it
 	By     string // kind of backend: "llamacpp", "mock"
 	Model  string // what the model calls itself; empty if it does not
 	// Unsatisfied says that no tool was called although one had to be.
 	Unsatisfied bool
+	Timings     Timings
+}
+
+// Timings are what an answer's time went into; zero if nobody has measured.
+type Timings struct {
+	Queue   time.Duration // until it was let in
+	Prefill time.Duration // from there to the first event
+	Decode  time.Duration // from there to the end
 }
 
 func (*Text) event()     {}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"net"
 	"sync"
 
@@ -61,11 +62,12 @@ func (c *Client) Run(report func(Report)) error {
 			return nonsense(err)
 		case kind == frame.Blob:
 			n, size := binary.Uvarint(msg)
-			if size <= 0 {
-				return protocolError("text without a call")
+			tokens, more := binary.Uvarint(msg[max(size, 0):])
+			if size <= 0 || more <= 0 || tokens > math.MaxInt32 {
+				return protocolError("text without a call, or without tokens")
 			}
 			if call := c.call(n); call != nil {
-				call.add(msg[size:])
+				call.add(msg[size+more:], int(tokens))
 			}
 		default:
 			if err := c.take(msg, report); err != nil {
@@ -141,7 +143,7 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if err := c.send(o); err != nil {
 		return err
 	}
-	err = call.relay(ctx, emit)
+	err = c.relay(ctx, call, req.Hold, emit)
 	if !call.ended() {
 		_ = c.send(order{Call: call.number, Cancel: true}) // encoding this cannot fail
 	}
@@ -183,15 +185,17 @@ type call struct {
 	number uint64
 	wake   chan struct{} // has room for one: something below has changed
 
-	mu   sync.Mutex // guards the fields below
-	text []byte     // arrived, not yet taken
-	over bool
-	last *note // how it ended; nil if the connection did
+	mu     sync.Mutex // guards the fields below
+	text   []byte     // arrived, not yet taken
+	tokens int        // of text
+	over   bool
+	last   *note // how it ended; nil if the connection did
 }
 
-func (c *call) add(text []byte) {
+func (c *call) add(text []byte, tokens int) {
 	c.mu.Lock()
 	c.text = append(c.text, text...)
+	c.tokens += tokens
 	c.mu.Unlock()
 	c.signal()
 }
@@ -218,25 +222,37 @@ func (c *call) signal() {
 	}
 }
 
-// relay passes on what arrives until the call ends, ctx does, or emit fails.
-func (c *call) relay(ctx context.Context, emit infer.Sink) error {
+// relay passes on what arrives, and what becomes of hold, until the call ends, ctx does, or
+// emit fails.
+func (c *Client) relay(ctx context.Context, call *call, hold *infer.Hold, emit infer.Sink) error {
 	var (
 		ev    infer.Text
-		spare []byte // the buffer that is not c.text
+		spare []byte // the buffer that is not call.text
+		told  bool   // whether the engine holds the call
 	)
+	held, changed := hold.Watch()
 	for {
+		if held != told {
+			told = held
+			if err := c.send(order{Call: call.number, Hold: held, GoOn: !held}); err != nil {
+				return err
+			}
+		}
 		select {
-		case <-c.wake:
+		case <-call.wake:
+		case <-changed:
+			held, changed = hold.Watch()
+			continue
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		c.mu.Lock()
-		text, over, last := c.text, c.over, c.last
-		c.text, spare = spare[:0], text
-		c.mu.Unlock()
+		call.mu.Lock()
+		text, tokens, over, last := call.text, call.tokens, call.over, call.last
+		call.text, spare, call.tokens = spare[:0], text, 0
+		call.mu.Unlock()
 
 		if len(text) > 0 {
-			ev.Delta = text
+			ev.Delta, ev.Tokens = text, tokens
 			if err := emit(&ev); err != nil {
 				return err
 			}
@@ -265,7 +281,7 @@ func (n *note) emit(emit infer.Sink) error {
 			return err
 		}
 	}
-	return emit(n.Done)
+	return emit(n.Done.event())
 }
 
 // An outbox holds what is to be written, so that an engine that does not read

@@ -12,13 +12,14 @@
 // engine sends JSON messages that report on loading, or end a call; the text of an
 // answer comes in between as blobs:
 //
-//	uvarint(call) utf8[…]
+//	uvarint(call) uvarint(tokens) utf8[…]
 //
 // because it is what happens once a token and must not cost an allocation.
 package link
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -56,13 +57,17 @@ const (
 // an order it is spelt a little differently, and must never break the link.
 const limit = 2 * frame.Limit
 
-// order is what the daemon sends: a request, or the end of one.
+// order is what the daemon sends: a request, or what is to become of one.
 type order struct {
 	Call     uint64
 	Generate *generate     `json:",omitzero"`
 	Embed    *infer.Embed  `json:",omitzero"`
 	Rerank   *infer.Rerank `json:",omitzero"`
+	User     string        `json:",omitzero"` // who asks, as the kernel says: what they share is nobody else's
+	Deadline time.Time     `json:",omitzero"`
 	Cancel   bool          `json:",omitzero"`
+	Hold     bool          `json:",omitzero"` // pause; the call goes on when it is told to
+	GoOn     bool          `json:",omitzero"`
 }
 
 // note is what the engine sends: the answer to a call in one piece, the end of one, or a
@@ -71,9 +76,32 @@ type note struct {
 	Call    uint64         `json:",omitzero"`
 	Vectors *infer.Vectors `json:",omitzero"`
 	Scores  *infer.Scores  `json:",omitzero"`
-	Done    *infer.Done    `json:",omitzero"`
+	Done    *done          `json:",omitzero"`
 	Fail    *failure       `json:",omitzero"`
 	Report  *Report        `json:",omitzero"`
+}
+
+// done is an [infer.Done] as engines know it: they do not measure what a client waits for.
+type done struct {
+	Reason      infer.Reason
+	In, Out     int
+	Cached      int `json:",omitzero"`
+	By, Model   string
+	Unsatisfied bool `json:",omitzero"`
+}
+
+func doneOf(ev *infer.Done) *done {
+	return &done{
+		Reason: ev.Reason, In: ev.In, Out: ev.Out, Cached: ev.Cached,
+		By: ev.By, Model: ev.Model, Unsatisfied: ev.Unsatisfied,
+	}
+}
+
+func (d *done) event() *infer.Done {
+	return &infer.Done{
+		Reason: d.Reason, In: d.In, Out: d.Out, Cached: d.Cached,
+		By: d.By, Model: d.Model, Unsatisfied: d.Unsatisfied,
+	}
 }
 
 type failure struct {

@@ -101,6 +101,58 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
+// Who asks, until when, and how many tokens a text has get across; so does a pause and its
+// end.
+func TestOrdersAndTokens(t *testing.T) {
+	deadline := time.Now().Add(time.Hour)
+	states := make(chan bool, 2)
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		if req.Peer.User != "1000" || !req.Deadline.Equal(deadline) {
+			return infer.Errorf(infer.Internal, "asked by %q, until %v", req.Peer.User, req.Deadline)
+		}
+		held, changed := req.Hold.Watch() // before anybody can change it
+		if err := emit(&infer.Text{Delta: []byte("x"), Tokens: 3}); err != nil {
+			return err
+		}
+		for range 2 {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			held, changed = req.Hold.Watch()
+			states <- held
+		}
+		if held {
+			return infer.Errorf(infer.Internal, "it is still held")
+		}
+		return emit(&infer.Done{In: 9, Cached: 4, Unsatisfied: true})
+	})})
+	req := ask("x")
+	req.Peer.User, req.Deadline, req.Hold = "1000", deadline, new(infer.Hold)
+	tokens := 0
+	var done infer.Done
+	err := client.Handle(t.Context(), req, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			tokens += ev.Tokens
+			req.Hold.Set(true)
+			go func() {
+				if held := <-states; !held {
+					t.Error("it was not held")
+				}
+				req.Hold.Set(false)
+			}()
+		case *infer.Done:
+			done = *ev
+		}
+		return nil
+	})
+	if want := (infer.Done{In: 9, Cached: 4, Unsatisfied: true}); err != nil || tokens != 3 || done != want {
+		t.Errorf("%d tokens, %+v, %v", tokens, done, err)
+	}
+}
+
 func TestDeferredTextComesWithTheFlushOrTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &link.Server{Deferred: true}
@@ -300,6 +352,7 @@ func TestNonsenseEndsTheLink(t *testing.T) {
 		"not JSON":            append(frame.AppendHead(nil, frame.JSON, 1), '{'),
 		"a note of nothing":   append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'),
 		"text without a call": frame.AppendHead(nil, frame.Blob, 0),
+		"text of no tokens":   append(frame.AppendHead(nil, frame.Blob, 1), 1),
 		"half a frame":        append(frame.AppendHead(nil, frame.Blob, 9), 'x'),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -321,7 +374,7 @@ func TestTextOfUnknownCallsIsDropped(t *testing.T) {
 	client := link.NewClient(near)
 	var reports []link.Report
 	go func() {
-		text := binary.AppendUvarint(nil, 99)
+		text := append(binary.AppendUvarint(nil, 99), 1, 'x')
 		_, _ = far.Write(append(frame.AppendHead(nil, frame.Blob, len(text)), text...))
 		srv := &link.Server{Conn: far}
 		_ = srv.Report(link.Report{State: link.Ready, Slots: 4})

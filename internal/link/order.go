@@ -20,7 +20,7 @@ type message struct {
 // by name, before anything is sent: attachments with [infer.Unsupported], all else with
 // [infer.Invalid].
 func orderOf(call uint64, req *infer.Request) (order, error) {
-	o := order{Call: call}
+	o := order{Call: call, User: req.Peer.User, Deadline: req.Deadline}
 	switch t := req.Task.(type) {
 	case *infer.Embed:
 		o.Embed = t

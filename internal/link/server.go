@@ -45,13 +45,13 @@ func (s *Server) Flush() error {
 // still running then, and waits for it.
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
+	var answers sync.WaitGroup
+	defer answers.Wait()
 	defer cancel(ErrGone)
 	stop := context.AfterFunc(ctx, func() { _ = s.Conn.Close() })
 	defer stop()
 
-	calls := callTable{cancel: make(map[uint64]context.CancelFunc)}
+	calls := callTable{running: make(map[uint64]running)}
 	r := frame.Prefixed.NewReader(s.Conn, limit)
 	for {
 		kind, msg, err := r.ReadFrame()
@@ -70,13 +70,15 @@ func (s *Server) Serve(ctx context.Context) error {
 		switch {
 		case o.Cancel:
 			calls.end(o.Call)
+		case o.Hold, o.GoOn:
+			calls.hold(o.Call, o.Hold)
 		case o.task() == nil:
 			return protocolError("an order for nothing")
 		default:
-			ctx, done := calls.begin(ctx, o.Call)
-			running.Go(func() {
+			ctx, hold, done := calls.begin(ctx, o.Call)
+			answers.Go(func() {
 				defer done()
-				s.answer(ctx, &o)
+				s.answer(ctx, &o, hold)
 			})
 		}
 	}
@@ -84,18 +86,19 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // answer runs one call. A write that fails ends the connection, which Serve
 // notices; so there is nothing to return.
-func (s *Server) answer(ctx context.Context, o *order) {
+func (s *Server) answer(ctx context.Context, o *order, hold *infer.Hold) {
 	n := note{Call: o.Call}
-	err := s.Handler.Handle(ctx, &infer.Request{Task: o.task()}, func(ev infer.Event) error {
+	req := &infer.Request{Task: o.task(), Peer: infer.Peer{User: o.User}, Deadline: o.Deadline, Hold: hold}
+	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
-			return s.text(o.Call, ev.Delta)
+			return s.text(o.Call, ev)
 		case *infer.Vectors:
 			n.Vectors = ev
 		case *infer.Scores:
 			n.Scores = ev
 		case *infer.Done:
-			n.Done = ev
+			n.Done = doneOf(ev)
 		case *infer.Thinking, *infer.ToolCall:
 			return protocolError("no word for a %T", ev)
 		}
@@ -110,13 +113,14 @@ func (s *Server) answer(ctx context.Context, o *order) {
 	_ = s.write(n)
 }
 
-func (s *Server) text(call uint64, delta []byte) error {
-	var number [binary.MaxVarintLen64]byte
-	head := binary.PutUvarint(number[:], call)
+func (s *Server) text(call uint64, ev *infer.Text) error {
+	var numbers [2 * binary.MaxVarintLen64]byte
+	head := binary.PutUvarint(numbers[:], call)
+	head += binary.PutUvarint(numbers[head:], uint64(max(ev.Tokens, 0)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buf = frame.AppendHead(s.buf, frame.Blob, head+len(delta))
-	s.buf = append(append(s.buf, number[:head]...), delta...)
+	s.buf = frame.AppendHead(s.buf, frame.Blob, head+len(ev.Delta))
+	s.buf = append(append(s.buf, numbers[:head]...), ev.Delta...)
 	if s.Deferred {
 		return s.err
 	}
@@ -144,23 +148,30 @@ func (s *Server) flushLocked() error {
 	return s.err
 }
 
-// callTable remembers how to cancel the calls that run.
+// callTable remembers how to reach the calls that run.
 type callTable struct {
-	mu     sync.Mutex // guards cancel
-	cancel map[uint64]context.CancelFunc
+	mu      sync.Mutex // guards running
+	running map[uint64]running
 }
 
-// begin notes a call and returns its context, and what to do when it has ended.
-func (t *callTable) begin(ctx context.Context, call uint64) (context.Context, func()) {
+type running struct {
+	cancel context.CancelFunc
+	hold   *infer.Hold
+}
+
+// begin notes a call and returns its context, how it is held, and what to do when it has
+// ended.
+func (t *callTable) begin(ctx context.Context, call uint64) (context.Context, *infer.Hold, func()) {
 	ctx, cancel := context.WithCancel(ctx)
+	hold := new(infer.Hold)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.cancel[call] = cancel
-	return ctx, func() {
+	t.running[call] = running{cancel, hold}
+	return ctx, hold, func() {
 		cancel()
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		delete(t.cancel, call)
+		delete(t.running, call)
 	}
 }
 
@@ -168,7 +179,16 @@ func (t *callTable) begin(ctx context.Context, call uint64) (context.Context, fu
 func (t *callTable) end(call uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if cancel, ok := t.cancel[call]; ok {
-		cancel()
+	if r, ok := t.running[call]; ok {
+		r.cancel()
+	}
+}
+
+// hold has a call pause or go on, if it is still running.
+func (t *callTable) hold(call uint64, held bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.running[call]; ok {
+		r.hold.Set(held)
 	}
 }

@@ -25,7 +25,7 @@ func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.
 	}
 	var watcher sync.WaitGroup
 	watcher.Go(func() { srv.watch(ctx, c.Conn, cancel) })
-	a := answer{codec: codec, begin: time.Now()}
+	a := answer{codec: codec, req: req, begin: time.Now()}
 	err := srv.handle(ctx, req, a.emit)
 	cause := context.Cause(ctx)
 	cancel(nil)
@@ -86,6 +86,7 @@ func (srv *Server) handle(ctx context.Context, req *infer.Request, emit infer.Si
 // An answer is what has become of the events of one request.
 type answer struct {
 	codec   Codec
+	req     *infer.Request
 	lost    error // of the connection: nobody hears anything more
 	refused error // of an event that cannot be told
 	done    bool  // the last event has been sent
@@ -105,6 +106,11 @@ func (a *answer) emit(ev infer.Event) error {
 		return a.refused
 	case a.done:
 		return errOver
+	}
+	if done, ok := ev.(*infer.Done); ok {
+		whole := *done
+		whole.Timings = a.timings(time.Now())
+		ev = &whole
 	}
 	if err := a.codec.Write(ev); err != nil {
 		if refused, ok := errors.AsType[*infer.Error](err); ok {
@@ -127,4 +133,16 @@ func (a *answer) emit(ev infer.Event) error {
 	case *infer.Text, *infer.Thinking, *infer.ToolCall:
 	}
 	return nil
+}
+
+// timings are those of an answer that has come that far.
+func (a *answer) timings(now time.Time) infer.Timings {
+	t := infer.Timings{Queue: a.req.Queued}
+	if a.first.IsZero() {
+		t.Prefill = now.Sub(a.begin) - t.Queue
+		return t
+	}
+	t.Prefill = a.first.Sub(a.begin) - t.Queue
+	t.Decode = now.Sub(a.first)
+	return t
 }

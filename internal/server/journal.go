@@ -122,12 +122,11 @@ func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 	if j.log == nil {
 		return
 	}
-	end := time.Now()
-	attrs := append(j.begin(mostAttrs), slog.String("req_id", shortID(req.ID)), slog.Duration("queue_ms", req.Queued))
-	if a.first.IsZero() {
-		attrs = append(attrs, slog.Duration("prefill_ms", end.Sub(a.begin)-req.Queued))
-	} else {
-		attrs = append(attrs, slog.Duration("prefill_ms", a.first.Sub(a.begin)-req.Queued), slog.Duration("decode_ms", end.Sub(a.first)))
+	t := a.timings(time.Now())
+	attrs := append(j.begin(mostAttrs), slog.String("req_id", shortID(req.ID)),
+		slog.Duration("queue_ms", t.Queue), slog.Duration("prefill_ms", t.Prefill))
+	if !a.first.IsZero() {
+		attrs = append(attrs, slog.Duration("decode_ms", t.Decode))
 	}
 	if a.last.By != "" {
 		attrs = append(attrs, slog.String("backend", a.last.By))

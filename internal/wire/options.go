@@ -1,10 +1,10 @@
 package wire
 
 import (
+	"math"
 	"slices"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -52,10 +52,7 @@ type Options struct {
 	Model            string    `json:"model,omitzero"`
 	Priority         string    `json:"priority,omitzero"`
 	Client           string    `json:"client,omitzero"`
-
-	// Known, and refused by name until it is kept: to ignore it would break a promise
-	// that nobody notices.
-	DeadlineMS jsontext.Value `json:"deadline_ms,omitzero"`
+	DeadlineMS       *uint32   `json:"deadline_ms,omitzero"` // from the arrival of the request
 }
 
 // Shape reports what makes a request with these members no request at all: that ends
@@ -88,6 +85,9 @@ func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens uint3
 	}
 	req.Client = o.Client
 	req.Background = priorities[o.Priority]
+	if o.DeadlineMS != nil {
+		req.Deadline = time.Now().Add(time.Duration(*o.DeadlineMS) * time.Millisecond)
+	}
 	return o.check(gen)
 }
 
@@ -125,8 +125,8 @@ func (o *Options) check(gen *infer.Generate) error {
 	if len(o.Client) > maxClient {
 		return Invalid("client has %d bytes, at most %d are allowed", len(o.Client), maxClient)
 	}
-	if o.DeadlineMS != nil && o.DeadlineMS.Kind() != jsontext.KindNull {
-		return Invalid("deadline_ms is not supported yet")
+	if o.DeadlineMS != nil && *o.DeadlineMS == 0 {
+		return Invalid("deadline_ms must be at least 1")
 	}
 	return nil
 }
@@ -150,6 +150,10 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	}
 	if req.Background {
 		o.Priority = "background"
+	}
+	if !req.Deadline.IsZero() {
+		left := uint32(min(max(time.Until(req.Deadline).Milliseconds(), 1), math.MaxUint32))
+		o.DeadlineMS = &left
 	}
 	for _, text := range gen.Stop {
 		o.Stop = append(o.Stop, &text)

@@ -104,7 +104,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	if drops {
 		tokens = tokens[:b.DropAfter]
 	}
-	var ev infer.Text
+	ev := infer.Text{Tokens: 1}
 	for _, token := range tokens {
 		if err := pause(ctx, b.TokenDelay); err != nil {
 			return err

@@ -114,7 +114,7 @@ func TestInvalid(t *testing.T) {
 		"too many alternatives":       {ask(`,"id":"q","grammar":"` + strings.Repeat("|", 4097) + `"`), "grammar has 4097 alternatives, at most 4096 are allowed"},
 		"a priority that is none":     {ask(`,"id":"q","priority":"high"`), "priority must be one of: normal, background"},
 		"too long a client":           {ask(`,"id":"q","client":"` + strings.Repeat("c", 65) + `"`), "client has 65 bytes, at most 64 are allowed"},
-		"a deadline":                  {ask(`,"id":"q","deadline_ms":5`), "deadline_ms is not supported yet"},
+		"a deadline":                  {ask(`,"id":"q","deadline_ms":0`), "deadline_ms must be at least 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -45,7 +46,8 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 			return a.err()
 		case "done":
 			return emit(&infer.Done{
-				Reason: a.reason(), In: a.Usage.Input, Out: a.Usage.Output, By: a.Backend, Unsatisfied: a.Unsatisfied,
+				Reason: a.reason(), In: a.Usage.Input, Cached: a.Usage.Cached, Out: a.Usage.Output, By: a.Backend,
+				Unsatisfied: a.Unsatisfied, Timings: a.Timings.infer(),
 			})
 		}
 		if ev := a.event(); ev != nil {
@@ -213,10 +215,24 @@ type answer struct {
 	Usage struct {
 		Input  int `json:"input_tokens"`
 		Output int `json:"output_tokens"`
+		Cached int `json:"cached_tokens"`
 	} `json:"usage"`
-	StopReason  string `json:"stop_reason"`
-	Backend     string `json:"backend"`
-	Unsatisfied bool   `json:"tool_choice_unsatisfied"`
+	Timings     timings `json:"timings"`
+	StopReason  string  `json:"stop_reason"`
+	Backend     string  `json:"backend"`
+	Unsatisfied bool    `json:"tool_choice_unsatisfied"`
+}
+
+// timings are in milliseconds.
+type timings struct {
+	Queue   float64 `json:"queue_ms"`
+	Prefill float64 `json:"prefill_ms"`
+	Decode  float64 `json:"decode_ms"`
+}
+
+func (t timings) infer() infer.Timings {
+	ms := func(x float64) time.Duration { return time.Duration(x * float64(time.Millisecond)) }
+	return infer.Timings{Queue: ms(t.Queue), Prefill: ms(t.Prefill), Decode: ms(t.Decode)}
 }
 
 // event returns what a frame says, nil if it says nothing that we know.

@@ -6,6 +6,7 @@ package v2
 
 import (
 	"errors"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -163,6 +164,10 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Int(ev.In)
 	c.reply.Raw(`,"output_tokens":`)
 	c.reply.Int(ev.Out)
+	if ev.Cached > 0 {
+		c.reply.Raw(`,"cached_tokens":`)
+		c.reply.Int(ev.Cached)
+	}
 	c.reply.Raw(`},"stop_reason":"`)
 	c.reply.Raw(reasons[ev.Reason])
 	c.reply.Raw(`","backend":`)
@@ -170,8 +175,20 @@ func (c *Codec) done(ev *infer.Done) error {
 	if ev.Unsatisfied {
 		c.reply.Raw(`,"tool_choice_unsatisfied":true`)
 	}
+	if t := ev.Timings; t != (infer.Timings{}) {
+		c.reply.Raw(`,"timings":{"queue_ms":`)
+		c.reply.Float(milliseconds(t.Queue), 64)
+		c.reply.Raw(`,"prefill_ms":`)
+		c.reply.Float(milliseconds(t.Prefill), 64)
+		c.reply.Raw(`,"decode_ms":`)
+		c.reply.Float(milliseconds(t.Decode), 64)
+		c.reply.Raw(`}`)
+	}
 	return c.reply.Send(c.W)
 }
+
+// milliseconds is d as the wire has it: to the microsecond.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // add withholds text.
 func (h *held) add(kind string, text []byte) error {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,7 +101,10 @@ func answers() []infer.Event {
 		&infer.Text{Delta: []byte("<é")},
 		&infer.Text{Delta: []byte("\n\"")},
 		&infer.ToolCall{ID: "tc-1", Name: "f", Input: []byte(`{"x":1}`)},
-		&infer.Done{Reason: infer.CalledTool, In: 5, Out: 7, By: "mock"},
+		&infer.Done{
+			Reason: infer.CalledTool, In: 5, Cached: 4, Out: 7, By: "mock",
+			Timings: infer.Timings{Queue: 0, Prefill: 1500 * time.Microsecond, Decode: 2 * time.Second},
+		},
 	}
 }
 

@@ -62,6 +62,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		if len(delta) > 0 && lost == nil {
 			ev.Delta = delta
 			lost = emit(&ev)
+			ev.Tokens = 0
 		}
 	}
 	result, err := e.Loop.Do(ctx, batch.Sequence{
@@ -70,6 +71,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		Sample: func(i int) (batch.Token, error) { return sampler.Sample(e.Context, i) },
 		Ends:   e.Model.IsEOG,
 		Emit: func(tok batch.Token) bool {
+			ev.Tokens++
 			piece = e.Model.AppendPiece(piece[:0], tok)
 			delta, stopped := text.add(piece)
 			send(delta)
