@@ -61,8 +61,12 @@ func follower(token int, afterZ func(letter int) int) int {
 // and it goes on for ever, for all practical purposes.
 func tiny(name string) *gguf.File {
 	s := shape{embd: 64, layers: 3, ff: 128, heads: 4, kvHeads: 2, context: contextLength, fileType: allF32}
-	r := rand.NewPCG(1, 2)
-	return s.file(name, chatML, nil, weights{
+	return s.file(name, chatML, nil, babble(rand.NewPCG(1, 2)))
+}
+
+// babble returns random weights by which every byte is about as likely as any other.
+func babble(r *rand.PCG) weights {
+	return weights{
 		embedding: f32(func(_ int, values []float32) {
 			fillF32(r, values, 1)
 			values[quiet] = 4
@@ -80,7 +84,7 @@ func tiny(name string) *gguf.File {
 				fillF32(r, values, 1.0/8)
 			}
 		}),
-	})
+	}
 }
 
 // Big writes a model for measuring: a llama with 348 million random weights in
@@ -180,29 +184,33 @@ func (s shape) file(name, template string, words []string, w weights) *gguf.File
 	f.Float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
 	addVocabulary(f, template, words)
 
-	one := func(_ int, values []float32) {
-		for i := range values {
-			values[i] = 1
-		}
-	}
 	tokens := uint64(vocabulary + len(words))
 	kv := s.embd / s.heads * s.kvHeads
 	w.embedding(f, "token_embd.weight", s.embd, tokens)
 	for l := range s.layers {
 		block := fmt.Sprintf("blk.%d.", l)
-		f.F32(block+"attn_norm.weight", one, s.embd)
+		f.F32(block+"attn_norm.weight", always(1), s.embd)
 		w.read(f, block+"attn_q.weight", s.embd, s.embd)
 		w.read(f, block+"attn_k.weight", s.embd, kv)
 		w.read(f, block+"attn_v.weight", s.embd, kv)
 		w.write(f, block+"attn_output.weight", s.embd, s.embd)
-		f.F32(block+"ffn_norm.weight", one, s.embd)
+		f.F32(block+"ffn_norm.weight", always(1), s.embd)
 		w.read(f, block+"ffn_gate.weight", s.embd, s.ff)
 		w.read(f, block+"ffn_up.weight", s.embd, s.ff)
 		w.write(f, block+"ffn_down.weight", s.ff, s.embd)
 	}
-	f.F32("output_norm.weight", one, s.embd)
+	f.F32("output_norm.weight", always(1), s.embd)
 	w.output(f, "output.weight", s.embd, tokens)
 	return f
+}
+
+// always fills rows with one number.
+func always(value float32) func(row int, values []float32) {
+	return func(_ int, values []float32) {
+		for i := range values {
+			values[i] = value
+		}
+	}
 }
 
 // fillF32 fills values with scale, a power of two, times numbers that are nearly

@@ -11,7 +11,7 @@ import (
 type ContextOptions struct {
 	NCtx    int // tokens in the cache, over all sequences
 	NBatch  int // tokens that one Decode may have
-	NSeq    int // sequences at once
+	NSeq    int // sequences at once; a recurrent model keeps a state for each, used or not
 	Threads int // that compute, the calling one included
 	// Encodes is for a context that makes vectors or scores, not text: a batch is then
 	// read in one piece.
@@ -44,8 +44,11 @@ type Context struct {
 	handle yzma.Context
 	memory yzma.Memory
 	pool   *threadpool
+	abort  *abortFlag
 	batch  yzma.Batch
 	opt    ContextOptions
+	cuts   bool // whether a sequence can lose its end
+	window int  // how many of the last tokens some layers see; 0 is all
 
 	adding int    // entries of the batch that is being built
 	logits []bool // of the batch decoded last: which entries have them
@@ -57,6 +60,10 @@ var (
 	ErrNoRoom  = errors.New("the cache is full")
 	ErrAborted = errors.New("the computation was called off")
 )
+
+// ErrNoCut is what [Context.CopySeq] and [Context.CutSeq] return when the cache does not
+// hold what a sequence that ends there would need. It can be read anew instead.
+var ErrNoCut = errors.New("the cache cannot be cut there")
 
 // NewContext makes a context and warms it up with one token.
 func NewContext(m *Model, opt ContextOptions) (*Context, error) {
@@ -84,13 +91,25 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 		params.NUbatch = params.NBatch // attention goes both ways: all of a text at once
 	}
 	params.KVUnified = 1 // one cache for all: a sequence takes what it needs
+	// Layers that see a few tokens only could do with a smaller cache, but then nearly no
+	// sequence could be cut: what the window has left behind is overwritten at once.
+	params.SwaFull = 1
 	params.NoPerf = 1
+	abort, err := newAbortFlag()
+	if err != nil {
+		return nil, fmt.Errorf("abort flag: %w", err)
+	}
+	params.AbortCallback, params.AbortCallbackData = abort.callback()
 	messages.forget()
 	handle, err := yzma.InitFromModel(m.handle, params)
 	if err != nil {
+		abort.close()
 		return nil, messages.drain(err.Error())
 	}
-	c := &Context{handle: handle, opt: opt, next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch)}
+	c := &Context{
+		handle: handle, abort: abort, opt: opt, cuts: m.Cuts(), window: int(yzma.ModelNSWA(m.handle)),
+		next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
+	}
 	if c.memory, err = yzma.GetMemory(handle); err != nil {
 		c.Close()
 		return nil, err
@@ -129,6 +148,7 @@ func (c *Context) Close() {
 		yzma.DetachThreadpool(c.handle)
 	}
 	_ = yzma.Free(c.handle)
+	c.abort.close()
 	if c.pool != nil {
 		c.pool.close()
 	}
@@ -165,14 +185,19 @@ func (c *Context) check(pos, seq int) error {
 	return nil
 }
 
-// Decode computes the batch and empties it. After [ErrNoRoom] nothing of it is in the cache;
-// after another error a part may be, and its sequences should be dropped.
+// Decode computes the batch and empties it. After [ErrNoRoom] nothing of it is in the cache.
+// After [ErrAborted] a part may be: [Context.CutSeq] takes each of its sequences back to
+// where it was, and one that cannot be cut must be cleared, for what it knew is lost. After
+// another error they should all be dropped.
 func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
 	}
-	messages.forget()
+	messages.begin(c.abort)
+	c.abort.begin()
 	code, err := yzma.Decode(c.handle, c.batch)
+	c.abort.end()
+	messages.end()
 	c.logits, c.next = c.next, c.logits
 	clear(c.next)
 	clear(c.logits[c.adding:])
@@ -190,6 +215,11 @@ func (c *Context) Decode() error {
 	clear(c.logits)
 	return err
 }
+
+// Abort makes the Decode that is under way return [ErrAborted] soon, within the time of one
+// operation on one layer. If none is, nothing happens: no later one is meant. Unlike all
+// other methods it may be called from any goroutine, until Close is.
+func (c *Context) Abort() { c.abort.raise() }
 
 // NCtx is how many tokens the cache holds: what was asked for, or some more.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
@@ -231,10 +261,93 @@ func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 
 // ClearSeq drops a sequence from the cache.
 func (c *Context) ClearSeq(seq int) error {
+	if err := c.checkSeq(seq); err != nil {
+		return err
+	}
+	return c.remove(seq, -1)
+}
+
+// CutSeq drops the tokens of a sequence from position n on. One that is no longer than n
+// stays as it is. After an error the sequence must be cleared.
+func (c *Context) CutSeq(seq, n int) error {
+	if err := c.checkSeq(seq); err != nil {
+		return err
+	}
+	length, err := c.lengthOf(seq)
+	switch {
+	case err != nil:
+		return err
+	case n < 0:
+		return fmt.Errorf("a sequence of %d tokens", n)
+	case n == 0:
+		return c.remove(seq, -1)
+	case n >= length:
+		return nil
+	case !c.mayEnd(seq, n):
+		return ErrNoCut
+	}
+	return c.remove(seq, n)
+}
+
+// CopySeq makes the first n tokens of sequence src those of dst, which loses what it had.
+// Both share their place in the cache. After an error dst is empty.
+func (c *Context) CopySeq(src, dst, n int) error {
+	if err := errors.Join(c.checkSeq(src), c.checkSeq(dst)); err != nil {
+		return err
+	}
+	length, err := c.lengthOf(src)
+	switch {
+	case err != nil:
+		return err
+	case src == dst:
+		return fmt.Errorf("a copy of sequence %d into itself", src)
+	case n < 0 || n > length:
+		return fmt.Errorf("%d tokens of a sequence of %d", n, length)
+	}
+	if err := c.remove(dst, -1); err != nil {
+		return err
+	}
+	switch {
+	case n == 0:
+		return nil
+	case n == length:
+		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), -1, -1)
+	case !c.mayEnd(src, n):
+		return ErrNoCut
+	default:
+		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), 0, yzma.Pos(n))
+	}
+}
+
+func (c *Context) checkSeq(seq int) error {
 	if seq < 0 || seq >= c.opt.NSeq {
 		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
 	}
-	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), -1, -1)
+	return nil
+}
+
+// lengthOf is how many tokens of a sequence are in the cache.
+func (c *Context) lengthOf(seq int) (int, error) {
+	last, err := yzma.MemorySeqPosMax(c.memory, yzma.SeqId(seq))
+	return int(last) + 1, err
+}
+
+// mayEnd reports whether the first n tokens of a sequence can be gone on from. Those that
+// the window has left behind may have been overwritten; n tokens need the window before n.
+func (c *Context) mayEnd(seq, n int) bool {
+	if !c.cuts {
+		return false
+	}
+	if c.window == 0 {
+		return true
+	}
+	first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq))
+	return err == nil && int(first) <= max(0, n-c.window)
+}
+
+// remove drops the tokens of a sequence from position from on; -1 is all.
+func (c *Context) remove(seq, from int) error {
+	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), yzma.Pos(from), -1)
 	if err == nil && !ok {
 		err = fmt.Errorf("sequence %d cannot be dropped", seq)
 	}

@@ -106,9 +106,10 @@ var messages = &logbook{}
 // A logbook passes warnings and errors on to standard error, which the daemon keeps, and
 // remembers the last errors since it was last asked.
 type logbook struct {
-	mu     sync.Mutex // guards the fields below
-	level  int32      // of the message before, for those that continue it
-	errors []string   // not more than keptErrors
+	mu      sync.Mutex // guards the fields below
+	level   int32      // of the message before, for those that continue it
+	errors  []string   // not more than keptErrors
+	running *abortFlag // of the computation that is under way, nil if none
 }
 
 const keptErrors = 8
@@ -122,6 +123,9 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 	}
 	l.level = level
 	if level := yzma.LogLevel(level); level != yzma.LogLevelWarn && level != yzma.LogLevelError {
+		return 0
+	}
+	if l.running != nil && l.running.raised() { // it complains of what we wanted
 		return 0
 	}
 	line := goString(text)
@@ -140,6 +144,19 @@ func (l *logbook) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.errors = nil
+}
+
+// begin is forget before a computation, which end ends.
+func (l *logbook) begin(f *abortFlag) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.errors, l.running = nil, f
+}
+
+func (l *logbook) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = nil
 }
 
 // drain returns the errors since the last call as one, fallback if there were none.

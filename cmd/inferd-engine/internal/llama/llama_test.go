@@ -111,12 +111,18 @@ func TestOpenFailures(t *testing.T) {
 // load returns a built-in model and a context of it. The test keeps its OS thread.
 func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
 	t.Helper()
-	runtime.LockOSThread()
-	t.Cleanup(runtime.UnlockOSThread)
 	path, err := builtin.Ensure(t.TempDir(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+}
+
+// loadFile is load for any file and context.
+func loadFile(t *testing.T, path string, opt llama.ContextOptions) (*llama.Model, *llama.Context) {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
 	var seen []float64
 	m, err := llama.Load(path, llama.Options{}, func(f float64) bool { seen = append(seen, f); return true })
 	if err != nil {
@@ -125,7 +131,7 @@ func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
 	if len(seen) == 0 || seen[len(seen)-1] != 1 || !slices.IsSorted(seen) {
 		t.Errorf("progress %v", seen)
 	}
-	c, err := llama.NewContext(m, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+	c, err := llama.NewContext(m, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,6 +352,12 @@ func TestMisuse(t *testing.T) {
 		"a position outside":         c.Add(1, 512, 0, false),
 		"an empty batch":             c.Decode(),
 		"a sequence to clear":        c.ClearSeq(3),
+		"a sequence to cut":          c.CutSeq(3, 1),
+		"a cut before the start":     c.CutSeq(0, -1),
+		"a copy from nowhere":        c.CopySeq(3, 0, 0),
+		"a copy to nowhere":          c.CopySeq(0, 3, 0),
+		"a copy into itself":         c.CopySeq(0, 0, 0),
+		"a copy of more than it has": c.CopySeq(0, 1, 1),
 		"a context of no threads":    second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1})),
 		"more sequences than it can": second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1 << 20, Threads: 1})),
 	} {

@@ -94,6 +94,18 @@ func (m *Model) Generates() bool {
 	return !ok || causal != "false"
 }
 
+// Cuts reports whether a sequence in the cache can lose its end, or be copied in part. One
+// of a model that is recurrent, wholly or in some layers, is a state that has no earlier one
+// in it; it can only be copied whole or dropped.
+func (m *Model) Cuts() bool {
+	architecture, _ := m.Metadata("general.architecture")
+	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != compressing
+}
+
+// compressing is the architecture whose cache holds sums over several tokens: llama.cpp ends
+// the process when a sequence of it is to be copied in part.
+const compressing = "deepseek4"
+
 // ChatTemplate is the Jinja source of the model's template, empty if it has none.
 func (m *Model) ChatTemplate() string { return yzma.ModelChatTemplate(m.handle, "") }
 

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 	"github.com/hybridgroup/yzma/pkg/loader"
+	"golang.org/x/sys/unix"
 )
 
 // This file holds what the binding does not offer, and all of the unsafe.
@@ -152,6 +154,47 @@ func newThreadpool(threads int) (*threadpool, error) {
 }
 
 func (p *threadpool) close() { call(p.free, p.handle) }
+
+// An abortFlag is how a computation is called off from another thread. ggml asks after every
+// operation, several hundred times a token, whether it should go on; to ask Go there costs
+// an eighth of the speed. So it asks C's strlen: the flag is a string, empty or of one byte,
+// and its length is the answer.
+type abortFlag struct {
+	page []byte         // not on Go's heap, where C must not keep a pointer to
+	word *atomic.Uint32 // its lowest byte is the string, the next one its end
+	len  uintptr        // strlen
+}
+
+// What an abortFlag says. That a computation runs stands where strlen does not look, so that
+// one comparison decides whether it is this one that is called off.
+const (
+	nothingRuns uint32 = 0
+	runs        uint32 = 1 << 16
+	calledOff   uint32 = runs | 1
+)
+
+func newAbortFlag() (*abortFlag, error) {
+	strlen, err := purego.Dlsym(purego.RTLD_DEFAULT, "strlen")
+	if err != nil {
+		return nil, err
+	}
+	page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, err
+	}
+	return &abortFlag{page: page, word: (*atomic.Uint32)(unsafe.Pointer(&page[0])), len: strlen}, nil
+}
+
+// callback returns the function and its argument for a context's parameters.
+func (f *abortFlag) callback() (function, data uintptr) {
+	return f.len, uintptr(unsafe.Pointer(&f.page[0]))
+}
+
+func (f *abortFlag) begin()       { f.word.Store(runs) }
+func (f *abortFlag) end()         { f.word.Store(nothingRuns) }
+func (f *abortFlag) raise()       { f.word.CompareAndSwap(runs, calledOff) }
+func (f *abortFlag) raised() bool { return f.word.Load() == calledOff }
+func (f *abortFlag) close()       { _ = unix.Munmap(f.page) }
 
 // setBatch writes an entry of a batch. The caller has checked that it fits.
 func setBatch(b *yzma.Batch, tok Token, pos, seq int, logits bool) {

@@ -1,0 +1,329 @@
+package llama_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/builtin"
+)
+
+// The three ways in which models remember: all of a text, its last tokens, one state.
+var memories = map[string]struct {
+	write func(io.Writer) error
+	cuts  bool
+}{
+	"whole":     {func(w io.Writer) error { return builtin.Write("tiny", w) }, true},
+	"sliding":   {builtin.Sliding, true},
+	"recurrent": {builtin.Recurrent, false},
+}
+
+// file writes a model to a file for the length of a test.
+func file(t *testing.T, write func(io.Writer) error) string {
+	t.Helper()
+	var content bytes.Buffer
+	if err := write(&content); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(path, content.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// text returns n tokens that are never the same for two seeds.
+func text(seed, n int) []llama.Token {
+	tokens := make([]llama.Token, n)
+	x := uint32(seed)*2654435761 + 1
+	for i := range tokens {
+		x = x*1664525 + 1013904223
+		tokens[i] = llama.Token(x >> 24)
+	}
+	return tokens
+}
+
+// read decodes tokens of a sequence from position pos on, and returns the entry that has
+// the logits of the last.
+func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
+	for {
+		n := min(len(tokens), 32)
+		for i, tok := range tokens[:n] {
+			if err := c.Add(tok, pos+i, seq, i == len(tokens)-1); err != nil {
+				return 0, err
+			}
+		}
+		if err := c.Decode(); err != nil {
+			return 0, err
+		}
+		if tokens, pos = tokens[n:], pos+n; len(tokens) == 0 {
+			return n - 1, nil
+		}
+	}
+}
+
+// goOn reads tokens and returns the 24 that greedily follow, which are decoded as well.
+func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens []llama.Token) string {
+	t.Helper()
+	s, err := llama.NewSampler(m, llama.SamplerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Free()
+	var out []byte
+	for range 24 {
+		entry, err := read(c, seq, pos, tokens)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := s.Sample(c, entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = m.AppendPiece(out, tok)
+		pos += len(tokens)
+		tokens = []llama.Token{tok}
+	}
+	return string(out)
+}
+
+// fresh is what follows tokens for somebody who has the cache for himself.
+func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
+	t.Helper()
+	if err := c.ClearAll(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.ClearAll(); err != nil {
+			t.Error(err)
+		}
+	}()
+	return goOn(t, m, c, 0, 0, tokens)
+}
+
+// A sequence that has been cut, or copied in part, goes on as one that was read up to there.
+func TestCut(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
+			if m.Cuts() != memory.cuts {
+				t.Errorf("Cuts = %v", m.Cuts())
+			}
+			prompt, other := text(1, 300), text(2, 90)
+			for _, n := range []int{20, 200, 299} {
+				again := append(append([]llama.Token{}, prompt[:n]...), other...)
+				want, long := fresh(t, m, c, again), fresh(t, m, c, prompt)
+				if want == long {
+					t.Fatal("the model does not tell its prompts apart")
+				}
+				if _, err := read(c, 0, 0, prompt); err != nil {
+					t.Fatal(err)
+				}
+				copied, cut := c.CopySeq(0, 1, n), c.CutSeq(0, n)
+				if !memory.cuts {
+					if !errors.Is(copied, llama.ErrNoCut) || !errors.Is(cut, llama.ErrNoCut) {
+						t.Errorf("%d of 300 tokens: copied %v, cut %v", n, copied, cut)
+					}
+					continue
+				}
+				if copied != nil || cut != nil {
+					t.Fatal(copied, cut)
+				}
+				if got := goOn(t, m, c, 0, n, other); got != want {
+					t.Errorf("cut to %d: %q, want %q", n, got, want)
+				}
+				if got := goOn(t, m, c, 1, n, other); got != want {
+					t.Errorf("a copy of %d: %q, want %q", n, got, want)
+				}
+			}
+		})
+	}
+}
+
+// A whole sequence can be copied, whatever the model; the two do not disturb each other.
+func TestCopy(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
+			prompt, left, right := text(1, 200), text(2, 30), text(3, 30)
+			join := func(tail []llama.Token) []llama.Token { return append(prompt[:200:200], tail...) }
+			wantLeft, wantRight := fresh(t, m, c, join(left)), fresh(t, m, c, join(right))
+			_, err := read(c, 3, 0, text(4, 50)) // what it had is lost
+			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.CopySeq(2, 3, 200), c.CopySeq(2, 0, 200)) != nil {
+				t.Fatal(err, more)
+			}
+			if got := goOn(t, m, c, 3, 200, left); got != wantLeft {
+				t.Errorf("the copy: %q, want %q", got, wantLeft)
+			}
+			if got := goOn(t, m, c, 2, 200, right); got != wantRight {
+				t.Errorf("the original: %q, want %q", got, wantRight)
+			}
+			if err := c.ClearSeq(2); err != nil {
+				t.Fatal(err)
+			}
+			if got := goOn(t, m, c, 0, 200, left); got != wantLeft {
+				t.Errorf("a copy whose original is gone: %q, want %q", got, wantLeft)
+			}
+			if err := errors.Join(c.CutSeq(0, 1000), c.CutSeq(1, 1000), c.CutSeq(0, 0), c.CopySeq(0, 3, 0)); err != nil {
+				t.Error(err)
+			}
+			if got := goOn(t, m, c, 0, 0, join(left)); got != wantLeft {
+				t.Errorf("after a cut to nothing: %q, want %q", got, wantLeft)
+			}
+			if got := goOn(t, m, c, 3, 0, join(left)); got != wantLeft {
+				t.Errorf("after a copy of nothing: %q, want %q", got, wantLeft)
+			}
+		})
+	}
+}
+
+// What a window has left behind may be overwritten by others. Then a cut is refused, and
+// what is not refused is right.
+func TestCutBehindTheWindow(t *testing.T) {
+	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
+	const room = 30 // tokens in front of the sequence, whose place is free again
+	prompt, other := text(1, 300), text(2, 30)
+	refused, granted := 0, 0
+	for _, others := range []int{room, 2 * room, 5 * room} {
+		for _, n := range []int{299, 270, 150, 20} {
+			want := fresh(t, m, c, append(prompt[:n:n], other...))
+			_, before := read(c, 1, 0, text(3, room))
+			_, own := read(c, 0, 0, prompt)
+			cleared := c.ClearSeq(1)
+			_, after := read(c, 1, 0, text(4, others))
+			if err := errors.Join(before, own, cleared, after); err != nil {
+				t.Fatal(err)
+			}
+			err := c.CutSeq(0, n)
+			switch {
+			case err == nil:
+				granted++
+			case errors.Is(err, llama.ErrNoCut):
+				refused++
+				if copied := c.CopySeq(0, 1, n); !errors.Is(copied, llama.ErrNoCut) {
+					t.Errorf("it cannot be cut, but is copied: %v", copied)
+				}
+				err := c.ClearSeq(0)
+				if _, again := read(c, 0, 0, prompt[:n]); errors.Join(err, again) != nil {
+					t.Fatal(err, again)
+				}
+			default:
+				t.Fatal(err)
+			}
+			if got := goOn(t, m, c, 0, n, other); got != want {
+				t.Errorf("cut to %d beside %d: %q, want %q", n, others, got, want)
+			}
+		}
+	}
+	if refused == 0 || granted == 0 {
+		t.Errorf("%d cuts granted, %d refused: the test has not met both", granted, refused)
+	}
+}
+
+// A long computation can be called off. Afterwards the sequence, and those beside it, can be
+// taken back to where they were or read anew.
+func TestAbort(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			const most = 2048
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 8192, NBatch: most, NSeq: 2, Threads: 1})
+			prompt, beside := text(1, most-1), text(2, 40)
+			wantPrompt, wantBeside := fresh(t, m, c, prompt), fresh(t, m, c, beside)
+
+			last := len(beside) - 1
+			if _, err := read(c, 1, 0, beside[:last]); err != nil {
+				t.Fatal(err)
+			}
+			c.Abort() // nothing runs: the next one is not meant
+			calledOff := false
+			for try := 0; !calledOff; try++ {
+				if try == 1000 {
+					t.Fatal("no computation was called off")
+				}
+				if err := c.Add(beside[last], last, 1, true); err != nil {
+					t.Fatal(err)
+				}
+				for i, tok := range prompt {
+					if err := c.Add(tok, i, 0, i == len(prompt)-1); err != nil {
+						t.Fatal(err)
+					}
+				}
+				computing := make(chan struct{})
+				var caller sync.WaitGroup
+				caller.Go(func() {
+					for {
+						select {
+						case <-computing:
+							return
+						default:
+							c.Abort()
+							runtime.Gosched()
+						}
+					}
+				})
+				err := c.Decode()
+				close(computing)
+				caller.Wait()
+				if err != nil && !errors.Is(err, llama.ErrAborted) {
+					t.Fatal(err)
+				}
+				calledOff = err != nil
+				if err := errors.Join(c.ClearSeq(0), again(c, 1, beside[:last])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := goOn(t, m, c, 1, last, beside[last:]); got != wantBeside {
+				t.Errorf("the sequence beside: %q, want %q", got, wantBeside)
+			}
+			if got := goOn(t, m, c, 0, 0, prompt); got != wantPrompt {
+				t.Errorf("read anew: %q, want %q", got, wantPrompt)
+			}
+		})
+	}
+}
+
+// again takes a sequence back to tokens, by a cut or by reading them anew.
+func again(c *llama.Context, seq int, tokens []llama.Token) error {
+	err := c.CutSeq(seq, len(tokens))
+	if errors.Is(err, llama.ErrNoCut) {
+		if err = c.ClearSeq(seq); err == nil {
+			_, err = read(c, seq, 0, tokens)
+		}
+	}
+	return err
+}
+
+// Calling off what does not run harms nothing that comes later.
+func TestAbortBetween(t *testing.T) {
+	m, c := load(t, "tiny")
+	prompt := text(1, 100)
+	want := fresh(t, m, c, prompt)
+	stop := make(chan struct{})
+	var caller sync.WaitGroup
+	caller.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				c.Abort()
+				runtime.Gosched()
+			}
+		}
+	})
+	_, err := read(c, 0, 0, prompt)
+	close(stop)
+	caller.Wait()
+	if err != nil && !errors.Is(err, llama.ErrAborted) {
+		t.Fatal(err)
+	}
+	if got := fresh(t, m, c, prompt); got != want {
+		t.Errorf("afterwards: %q, want %q", got, want)
+	}
+}
