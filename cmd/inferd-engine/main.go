@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
@@ -43,7 +45,13 @@ type options struct {
 	nCtx, nSlots     int
 	threads, nLayers int
 	task, pooling    string
+	maxStall         time.Duration
+	shared           []string // texts that conversations begin with, of the operator
 }
+
+// sharedEnv is the variable that has a JSON array of [options.shared]: a command line can be
+// read by everybody.
+const sharedEnv = "INFERD_ENGINE_SHARED"
 
 func run(args []string, out io.Writer) error {
 	var o options
@@ -58,8 +66,14 @@ func run(args []string, out io.Writer) error {
 	fs.IntVar(&o.nLayers, "n-gpu-layers", 0, "`layers` on a GPU")
 	fs.StringVar(&o.task, "task", taskAuto, "`what` for: auto (the model says), generate, embed or rerank")
 	fs.StringVar(&o.pooling, "pooling", "", "`how` vectors are pooled: mean, cls or last (default: the model says)")
+	fs.DurationVar(&o.maxStall, "max-stall", 0, "`time` between two tokens of a stream while prompts are read beside it (default 100ms, or 4 steps)")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if texts := os.Getenv(sharedEnv); texts != "" {
+		if err := json.Unmarshal([]byte(texts), &o.shared); err != nil {
+			return fmt.Errorf("%s: %w", sharedEnv, err)
+		}
 	}
 	conn, err := proc.InheritedConn()
 	if err != nil {
@@ -84,6 +98,7 @@ const (
 type engineOf struct {
 	infer.Handler
 	loop  func(context.Context) error
+	share func(context.Context, string) error // nil if it has nothing to share
 	ready link.Report
 }
 
@@ -101,6 +116,18 @@ func serve(srv *link.Server, o options) error {
 	loop.Go(func() { _ = eng.loop(ctx) }) // it has no error of its own
 	defer loop.Wait()
 	defer cancel()
+	for i, text := range o.shared {
+		if eng.share == nil {
+			break
+		}
+		if err := eng.share(ctx, text); err != nil {
+			err = fmt.Errorf("shared prefix %d: %w", i, err)
+			return errors.Join(err, srv.Report(link.Report{State: link.Failed, Problem: err.Error()}))
+		}
+		if err := srv.Report(link.Report{State: link.Caching, NCtx: eng.ready.NCtx}); err != nil { // a sign of life
+			return err
+		}
+	}
 	if err := srv.Report(eng.ready); err != nil {
 		return err
 	}
@@ -109,8 +136,12 @@ func serve(srv *link.Server, o options) error {
 
 const (
 	batchTokens = 512 // that one step decodes
-	chunkTokens = 128 // of prompts beside somebody who is writing
 	encodeTexts = 64  // that one batch of vectors or scores has
+
+	// Sequences that are in the cache and do not run: paused, or kept for whoever asks again.
+	// A model that cannot be cut has room for a whole state in each.
+	keptSequences      = 60
+	keptWholeSequences = 4
 )
 
 func load(srv *link.Server, o options) (*engineOf, error) {
@@ -181,21 +212,24 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 	if err != nil {
 		return nil, err
 	}
+	kept := keptSequences
+	if !model.Cuts() {
+		kept = keptWholeSequences
+	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: o.nCtx, NBatch: batchTokens, NSeq: o.nSlots, Threads: o.threads,
+		NCtx: o.nCtx, NBatch: batchTokens, NSeq: o.nSlots + kept, Threads: o.threads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", o.nCtx, err)
 	}
 	loop := &batch.Loop{
 		Model:     lctx,
-		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Chunk: chunkTokens},
+		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Kept: kept},
+		Stall:     o.maxStall,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
 	}
-	return &engineOf{
-		Handler: &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop},
-		loop:    loop.Run,
-	}, nil
+	eng := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop}
+	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share}, nil
 }
 
 // encoder makes an engine that embeds or reranks.

@@ -2,8 +2,10 @@
 // tokens, not text: what a prompt says, how a token is chosen and who wants to hear of
 // it come with each [Sequence].
 //
-// What a step does is decided by a pure function (plan.go); the [Loop] carries it out
-// on one OS thread, which is the only one that touches the context.
+// What a step does is decided by values: what each sequence gets and who makes room
+// (plan.go), how much of prompts may be read beside streams (pace.go), and which cells of the
+// cache are whose (cells.go). The [Loop] carries it out on one OS thread, which is the only
+// one that touches the context; cache.go is what it remembers of sequences that have ended.
 package batch
 
 import (
@@ -11,27 +13,43 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// A Model is the context that a loop decodes on. All calls come from one OS thread.
+// A Model is the context that a loop decodes on. All calls come from one OS thread, but
+// for Abort.
 type Model interface {
 	// Add puts a token of a sequence at a position into the next batch. The entry has
 	// logits afterwards if it is asked for them. An error empties the batch.
 	Add(tok Token, pos, seq int, logits bool) error
 	// Decode computes the batch and empties it.
 	Decode() error
+	// Abort has a Decode that is under way fail soon. It may be called from anywhere.
+	Abort()
 	// Clear drops a sequence from the cache.
 	Clear(seq int) error
+	// Copy has a sequence that is not in the cache begin with the first n tokens of
+	// another one. If it cannot, nothing has changed.
+	Copy(src, dst, n int) error
+	// Cut leaves a sequence its first n tokens. If it cannot, the sequence must be dropped.
+	Cut(seq, n int) error
+	// Cuts reports whether sequences can be cut. Those that cannot are copied whole only.
+	Cuts() bool
 }
 
 // A Sequence is a prompt to be continued. Its functions are called on the loop's
 // thread, one at a time; every microsecond they take is one in which nobody's token is
 // computed.
 type Sequence struct {
+	// Owner is whose it is: what one owner's sequences have in common is read once. Empty
+	// is nobody's, who shares nothing.
+	Owner  string
 	Prompt []Token // at least one, at most the context less one
 	Max    int     // tokens to write, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
@@ -40,6 +58,11 @@ type Sequence struct {
 	Emit func(tok Token) bool
 	// Ends reports whether a token ends the answer. It is not emitted.
 	Ends func(tok Token) bool
+	// Held reports whether the sequence is to pause. May be nil. Whoever changes its
+	// mind calls [Loop.Wake].
+	Held func() bool
+	// ForAll keeps the prompt for good, and lets every owner's begin with it.
+	ForAll bool
 }
 
 // End is why a sequence ended. The set is closed.
@@ -54,8 +77,9 @@ const (
 
 // A Result is what became of a sequence.
 type Result struct {
-	End End
-	Out int // tokens written, without the one that ended it
+	End    End
+	Out    int // tokens written, without the one that ended it
+	Cached int // tokens of the prompt that were known already
 }
 
 // ErrStopped is what a sequence fails with when the loop ends before it does.
@@ -65,14 +89,28 @@ var ErrStopped = errors.New("the engine is stopping")
 type Loop struct {
 	Model  Model
 	Limits Limits
+	// Stall is the longest that a step should take while somebody is writing; 0 is 100 ms,
+	// or four steps without prompts if that is longer.
+	Stall time.Duration
 	// AfterStep is called on the loop's thread when a step's tokens have been emitted.
 	// May be nil.
 	AfterStep func()
+
+	forAll atomic.Int64 // tokens that are kept for all
 
 	mu      sync.Mutex // guards the fields below
 	arrived []*run
 	stopped bool
 	wake    chan struct{} // has room for one; made on first use
+	reading []*run        // those whose prompts are in the step that is being decoded
+	aborted bool          // the step that is being decoded is not wanted any more
+	stats   Stats
+
+	// Of the thread of Run.
+	cache    *cache
+	pace     pace
+	cachedOf map[string]int64 // by owner: tokens of prompts that were known already
+	counted  time.Time        // when the stats last told of the cache
 }
 
 // A run is a sequence on its way through the loop. Only the loop touches it after it
@@ -84,9 +122,11 @@ type run struct {
 	result Result
 	err    error
 
+	held   bool    // it is paused, for this step
 	slot   int     // its number in the cache; -1 while it has none
 	tokens []Token // prompt and answer
 	cached int     // of tokens
+	read   int     // length of tokens when they had last been read from the beginning
 	logits int     // index in the batch of its last token; -1 if it is not there
 }
 
@@ -94,18 +134,43 @@ type run struct {
 // been written so far counts in the result.
 func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	switch {
-	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Limits.Context:
-		return Result{}, fmt.Errorf("a sequence of %d+%d tokens in a context of %d", len(seq.Prompt), seq.Max, l.Limits.Context)
+	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
+		return Result{}, fmt.Errorf("a sequence of %d+%d tokens in a context of %d", len(seq.Prompt), seq.Max, l.Room())
 	}
 	r := &run{Sequence: seq, ctx: ctx, done: make(chan struct{}), slot: -1}
 	r.tokens = append(make([]Token, 0, len(seq.Prompt)+min(seq.Max, 4096)), seq.Prompt...)
 	if !l.submit(r) {
 		return Result{}, ErrStopped
 	}
+	stop := context.AfterFunc(ctx, func() { l.leaves(r) })
+	defer stop()
 	// When ctx ends the loop sees it before its next step: waiting for that keeps the
 	// sequence's functions from being called after Do has returned.
 	<-r.done
 	return r.result, r.err
+}
+
+// Room is how many tokens a sequence may have: what the context holds, less what is kept
+// for all.
+func (l *Loop) Room() int { return l.Limits.Context - int(l.forAll.Load()) }
+
+// Wake has the loop ask who is to pause, and who not any more.
+func (l *Loop) Wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signalLocked()
+}
+
+// leaves is told that nobody waits for r any more. If a long prompt of its is being read,
+// that is called off: the others of the step go through it again.
+func (l *Loop) leaves(r *run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signalLocked()
+	if slices.Contains(l.reading, r) && !l.aborted {
+		l.aborted = true
+		l.Model.Abort()
+	}
 }
 
 func (l *Loop) submit(r *run) bool {
@@ -142,9 +207,12 @@ func (l *Loop) Run(ctx context.Context) error {
 	})
 	defer stop()
 
+	l.cache = newCache(l.Model, l.Limits)
+	l.pace.stall = l.Stall
+	defer l.clear()
 	var runs []*run // oldest first
 	for {
-		arrived, err := l.next(ctx, len(runs) == 0)
+		arrived, err := l.next(ctx, !slices.ContainsFunc(runs, (*run).goesOn))
 		runs = append(runs, arrived...)
 		if err != nil {
 			for _, r := range runs {
@@ -152,20 +220,36 @@ func (l *Loop) Run(ctx context.Context) error {
 			}
 			return nil
 		}
-		if runs = l.leave(runs); len(runs) == 0 {
+		runs = l.leave(runs)
+		for _, r := range runs {
+			r.held = r.Held != nil && r.Held()
+		}
+		if !slices.ContainsFunc(runs, (*run).goesOn) {
+			l.count(runs)
 			continue
 		}
 		l.step(runs)
 		runs = l.leave(runs)
+		l.count(runs)
 		if l.AfterStep != nil {
 			l.AfterStep()
 		}
 	}
 }
 
-// next returns what has been submitted; it waits for something if idle.
+// clear empties the cache when the loop ends.
+func (l *Loop) clear() {
+	for _, e := range slices.Clone(l.cache.kept) {
+		_ = l.cache.forget(e) // nobody is there any more whom it could concern
+	}
+}
+
+func (r *run) goesOn() bool { return !r.held }
+
+// next returns what has been submitted; if idle it waits until there is something, or
+// something else has changed.
 func (l *Loop) next(ctx context.Context, idle bool) ([]*run, error) {
-	for {
+	for woken := false; ; {
 		l.mu.Lock()
 		if l.wake == nil {
 			l.wake = make(chan struct{}, 1)
@@ -179,10 +263,11 @@ func (l *Loop) next(ctx context.Context, idle bool) ([]*run, error) {
 		if ctx.Err() != nil {
 			return arrived, context.Cause(ctx)
 		}
-		if len(arrived) > 0 || !idle {
+		if len(arrived) > 0 || !idle || woken {
 			return arrived, nil
 		}
 		<-l.wake
+		woken = true
 	}
 }
 
@@ -211,48 +296,80 @@ func (r *run) finished() bool {
 	}
 }
 
-// finish ends a run and frees its cache.
+// finish ends a run. What it has read and written is kept, for its owner.
 func (l *Loop) finish(r *run, err error) {
 	if r.finished() {
 		return
 	}
-	r.err = errors.Join(err, l.park(r))
+	if r.slot >= 0 {
+		e := &entry{seq: r.slot, owner: r.Owner, tokens: r.tokens[:r.cached], forAll: r.ForAll}
+		r.slot = -1
+		if (r.Owner != "" || r.ForAll) && l.Limits.Kept > 0 && r.cached > 0 {
+			err = errors.Join(err, l.cache.keep(e))
+			if e.forAll {
+				l.forAll.Add(int64(len(e.tokens)))
+			}
+		} else {
+			err = errors.Join(err, l.cache.drop(e.seq))
+		}
+	}
+	r.err = err
 	close(r.done)
 }
 
-// park takes a run's cache away. It must read its tokens again to go on.
-func (l *Loop) park(r *run) error {
+// drop takes a run's cache away. It must read its tokens again to go on.
+func (l *Loop) drop(r *run) error {
 	if r.slot < 0 {
 		return nil
 	}
 	slot := r.slot
 	r.slot, r.cached = -1, 0
-	if err := l.Model.Clear(slot); err != nil {
-		return fmt.Errorf("clear sequence %d: %w", slot, err)
-	}
-	return nil
+	return l.cache.drop(slot)
 }
 
 // step decodes once, and deals with what came out.
 func (l *Loop) step(runs []*run) {
+	begin := time.Now()
 	views := make([]view, len(runs))
+	writers := 0
 	for i, r := range runs {
-		views[i] = view{cached: r.cached, known: len(r.tokens)}
-	}
-	s := plan(l.Limits, views)
-	for _, i := range s.park {
-		if err := l.park(runs[i]); err != nil {
-			l.finish(runs[i], err)
+		views[i] = l.view(r, runs)
+		if views[i].writes() {
+			writers++
 		}
+	}
+	sequences, tokens := l.cache.forAll()
+	limits := l.Limits
+	limits.Kept -= sequences
+	limits.Context -= tokens
+	s := plan(limits, views, l.cache.cells.needed-tokens, l.pace.chunk(writers))
+	for _, i := range s.drop {
+		l.tally(func(st *Stats) { st.Dropped++ })
+		if err := l.drop(runs[i]); err != nil {
+			l.finish(runs[i], err)
+			s.feed[i] = 0
+		}
+	}
+	l.start(runs, s.feed)
+	writers, prompt := 0, 0
+	for i, r := range runs {
+		switch {
+		case s.feed[i] == 0:
+		case views[i].writes():
+			writers++
+		default:
+			s.feed[i] = min(s.feed[i], len(r.tokens)-r.cached)
+			prompt += s.feed[i]
+		}
+	}
+	if writers+prompt == 0 { // cannot be, and must not be for ever
+		for _, r := range runs {
+			l.finish(r, errors.New("internal error: a step of nothing"))
+		}
+		return
 	}
 	if err := l.decode(runs, s.feed); err != nil {
-		// The step is undone for all of its sequences; which of them is to blame cannot
-		// be told.
-		for i, r := range runs {
-			if s.feed[i] > 0 {
-				l.finish(r, fmt.Errorf("decode: %w", err))
-			}
-		}
+		l.undo(runs, s.feed, err)
 		return
 	}
 	for i, r := range runs {
@@ -261,18 +378,88 @@ func (l *Loop) step(runs []*run) {
 			l.write(r)
 		}
 	}
+	took := time.Since(begin)
+	l.pace.observe(writers, prompt, took)
+	l.tally(func(st *Stats) {
+		st.Steps++
+		st.Prefill += int64(prompt)
+		st.Decode += int64(writers)
+		if writers > 0 && took > l.pace.most(writers) {
+			st.Stalls++
+		}
+		if writers > 0 && prompt == 0 {
+			st.Step = took
+		}
+	})
+}
+
+// ripeAfter says when a run has written so much since its tokens were read that reading
+// them again costs no more than a part of that.
+const (
+	ripeAfter = 32
+	ripeShare = 16
+)
+
+func (l *Loop) view(r *run, runs []*run) view {
+	v := view{owner: r.Owner, cached: r.cached, known: len(r.tokens), held: r.held}
+	if r.slot < 0 {
+		from := l.cache.find(r.Owner, r.tokens, runs)
+		v.prefix = from.n
+		if from.entry == nil || from.entry.forAll {
+			v.shared = from.n
+		}
+		return v
+	}
+	v.own = l.cache.cells.own(r.slot)
+	v.ripe = len(r.tokens)-r.read >= max(ripeAfter, r.cached/ripeShare)
+	return v
+}
+
+// start gives those a place in the cache that the plan has begin. Those begin with what is
+// known already.
+func (l *Loop) start(runs []*run, feed []int) {
+	for i, r := range runs {
+		if feed[i] == 0 || r.slot >= 0 {
+			continue
+		}
+		first := r.read == 0
+		// Asked again, for somebody may just have lost what was found before.
+		slot, n, err := l.cache.take(l.cache.find(r.Owner, r.tokens, runs))
+		if err != nil {
+			l.finish(r, err)
+			feed[i] = 0
+			continue
+		}
+		r.slot, r.cached, r.read = slot, n, len(r.tokens)
+		if first {
+			r.result.Cached = n
+			l.tally(func(st *Stats) { st.Cached += int64(n) })
+			if l.cachedOf == nil {
+				l.cachedOf = make(map[string]int64)
+			}
+			l.cachedOf[r.Owner] += int64(n)
+		}
+	}
 }
 
 // decode feeds every run as many of its pending tokens as the plan says.
 func (l *Loop) decode(runs []*run, feed []int) error {
-	entry := 0
+	total := 0
+	for _, n := range feed {
+		total += n
+	}
+	if err := l.cache.room(total); err != nil {
+		return err
+	}
+	var reading []*run
+	at := 0
 	for i, r := range runs {
 		r.logits = -1
 		if feed[i] == 0 {
 			continue
 		}
-		if r.slot < 0 {
-			r.slot = freeSlot(runs)
+		if feed[i] >= worthAborting && l.Model.Cuts() {
+			reading = append(reading, r)
 		}
 		for j, tok := range r.tokens[r.cached : r.cached+feed[i]] {
 			pos := r.cached + j
@@ -281,24 +468,61 @@ func (l *Loop) decode(runs []*run, feed []int) error {
 				return err
 			}
 			if last {
-				r.logits = entry
+				r.logits = at
 			}
-			entry++
+			at++
 		}
 	}
-	return l.Model.Decode()
+	l.begins(reading)
+	err := l.Model.Decode()
+	l.ends()
+	if err != nil {
+		return err
+	}
+	for i, r := range runs {
+		if feed[i] > 0 {
+			l.cache.cells.grow(r.slot, feed[i])
+		}
+	}
+	return nil
 }
 
-// freeSlot returns the lowest number that no run has. The plan lets in no more runs
-// than there are.
-func freeSlot(runs []*run) int {
-	for slot := 0; ; slot++ {
-		taken := false
-		for _, r := range runs {
-			taken = taken || r.slot == slot
-		}
-		if !taken {
-			return slot
+// worthAborting is how many tokens of a prompt a step must read to be called off when
+// nobody wants them: the others lose what the step has cost so far.
+const worthAborting = 32
+
+// begins says whose prompts are read by the step that follows.
+func (l *Loop) begins(reading []*run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reading, l.aborted = reading, false
+}
+
+func (l *Loop) ends() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reading = nil
+}
+
+// undo deals with a step that has failed: it is undone for all of its sequences. If it was
+// called off they go through it again, but for those that nobody waits for; else which of
+// them is to blame cannot be told, and all fail.
+func (l *Loop) undo(runs []*run, feed []int, err error) {
+	l.mu.Lock()
+	aborted := l.aborted
+	if aborted {
+		l.stats.Aborted++
+	}
+	l.mu.Unlock()
+	for i, r := range runs {
+		switch {
+		case feed[i] == 0:
+		case !aborted:
+			l.finish(r, errors.Join(fmt.Errorf("decode: %w", err), l.drop(r)))
+		case r.cached == 0 || l.Model.Cut(r.slot, r.cached) != nil:
+			if err := l.drop(r); err != nil { // else it is read anew
+				l.finish(r, err)
+			}
 		}
 	}
 }

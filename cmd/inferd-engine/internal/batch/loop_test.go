@@ -4,31 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
 // toy is a Model that checks what llama.cpp would crash on, and whose answer to a token
-// is the next number. The real one is in package llama, and passes these rules by being
-// run with the loop in package engine.
+// is the next number, if the sequence is what it should be. The real one is in package
+// llama, and passes these rules by being run with the loop in package engine.
 type toy struct {
 	t       testing.TB
 	context int
-	fail    error // of the next Decode
+	fail    error         // of the next Decode
+	whole   bool          // sequences cannot be cut
+	slow    func()        // called in every Decode
+	abort   chan struct{} // Abort sends here; nil if it is not expected
 
-	cells   map[int]int // tokens in the cache per sequence
+	cells   map[int][]int // tokens in the cache by sequence
 	pending []entry
 	last    []entry
 	steps   [][]int // sequences of each step, with repeats
+	read    int     // tokens that were decoded
 }
 
 type entry struct {
 	tok, pos, seq int
 	logits        bool
+}
+
+func newToy(t testing.TB, context int) *toy {
+	return &toy{t: t, context: context, cells: make(map[int][]int)}
 }
 
 func (m *toy) Add(tok batch.Token, pos, seq int, logits bool) error {
@@ -38,6 +49,9 @@ func (m *toy) Add(tok batch.Token, pos, seq int, logits bool) error {
 
 func (m *toy) Decode() error {
 	m.last, m.pending = m.pending, nil
+	if m.slow != nil {
+		m.slow()
+	}
 	if m.fail != nil {
 		err := m.fail
 		m.fail = nil
@@ -45,27 +59,43 @@ func (m *toy) Decode() error {
 	}
 	var seqs []int
 	for _, e := range m.last {
-		if e.pos != m.cells[e.seq] {
-			m.t.Errorf("sequence %d goes on at %d, it has %d", e.seq, e.pos, m.cells[e.seq])
+		if e.pos != len(m.cells[e.seq]) {
+			m.t.Errorf("sequence %d goes on at %d, it has %d", e.seq, e.pos, len(m.cells[e.seq]))
 		}
-		m.cells[e.seq]++
+		m.cells[e.seq] = append(slices.Clip(m.cells[e.seq]), e.tok)
 		seqs = append(seqs, e.seq)
 	}
-	total := 0
-	for _, n := range m.cells {
-		total += n
-	}
-	if total > m.context {
-		m.t.Errorf("%d tokens in a context of %d", total, m.context)
-	}
+	m.read += len(m.last)
 	m.steps = append(m.steps, seqs)
 	return nil
 }
+
+func (m *toy) Abort() { m.abort <- struct{}{} }
 
 func (m *toy) Clear(seq int) error {
 	delete(m.cells, seq)
 	return nil
 }
+
+func (m *toy) Copy(src, dst, n int) error {
+	have := m.cells[src]
+	if n < 1 || n > len(have) || len(m.cells[dst]) > 0 || m.whole && n < len(have) {
+		m.t.Errorf("copies %d of %d to a sequence of %d", n, len(have), len(m.cells[dst]))
+	}
+	m.cells[dst] = have[:n:n]
+	return nil
+}
+
+func (m *toy) Cut(seq, n int) error {
+	have := m.cells[seq]
+	if n < 1 || n > len(have) || m.whole && n < len(have) {
+		m.t.Errorf("cuts a sequence of %d to %d", len(have), n)
+	}
+	m.cells[seq] = have[:n:n]
+	return nil
+}
+
+func (m *toy) Cuts() bool { return !m.whole }
 
 func (m *toy) sample(i int) (batch.Token, error) {
 	if !m.last[i].logits {
@@ -77,8 +107,14 @@ func (m *toy) sample(i int) (batch.Token, error) {
 // start runs a loop for the length of a test.
 func start(t *testing.T, l batch.Limits) (*batch.Loop, *toy) {
 	t.Helper()
-	m := &toy{t: t, context: l.Context, cells: make(map[int]int)}
+	m := newToy(t, l.Context)
 	loop := &batch.Loop{Model: m, Limits: l}
+	run(t, loop, m)
+	return loop, m
+}
+
+func run(t *testing.T, loop *batch.Loop, m *toy) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = loop.Run(ctx) })
@@ -89,7 +125,6 @@ func start(t *testing.T, l batch.Limits) (*batch.Loop, *toy) {
 			t.Errorf("left in the cache: %v", m.cells)
 		}
 	})
-	return loop, m
 }
 
 func (m *toy) sequence(first, prompt, most int, out *[]batch.Token) batch.Sequence {
@@ -116,7 +151,7 @@ func TestLoop(t *testing.T) {
 		"a prompt of many batches": {0, 90, 2, batch.Result{End: batch.Reached, Out: 2}, 91},
 	} {
 		t.Run(name, func(t *testing.T) {
-			loop, m := start(t, batch.Limits{Context: 256, Batch: 16, Sequences: 2, Chunk: 4})
+			loop, m := start(t, batch.Limits{Context: 256, Batch: 16, Sequences: 2})
 			var out []batch.Token
 			got, err := loop.Do(t.Context(), m.sequence(test.first, test.prompt, test.most, &out))
 			if err != nil || got != test.want {
@@ -134,7 +169,7 @@ func TestLoop(t *testing.T) {
 func TestLoopKeepsSequencesApart(t *testing.T) {
 	for _, size := range []int{4096, 300, 130} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
-			loop, m := start(t, batch.Limits{Context: size, Batch: 16, Sequences: 4, Chunk: 4})
+			loop, m := start(t, batch.Limits{Context: size, Batch: 16, Sequences: 4})
 			var all sync.WaitGroup
 			for i := range 10 {
 				all.Go(func() {
@@ -158,8 +193,8 @@ func TestLoopKeepsSequencesApart(t *testing.T) {
 
 func TestLoopDecodesSequencesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &toy{t: t, context: 4096, cells: make(map[int]int)}
-		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4, Chunk: 16}}
+		m := newToy(t, 4096)
+		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 		var all sync.WaitGroup
 		for i := range 4 { // all submitted before the loop begins
 			all.Go(func() {
@@ -181,7 +216,7 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 }
 
 func TestLoopCancel(t *testing.T) {
-	loop, m := start(t, batch.Limits{Context: 4096, Batch: 16, Sequences: 1, Chunk: 4})
+	loop, m := start(t, batch.Limits{Context: 4096, Batch: 16, Sequences: 1})
 	gone := errors.New("the client hung up")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var out []batch.Token
@@ -202,7 +237,7 @@ func TestLoopCancel(t *testing.T) {
 }
 
 func TestLoopFailsOnlyThoseOfTheStep(t *testing.T) {
-	loop, m := start(t, batch.Limits{Context: 64, Batch: 16, Sequences: 2, Chunk: 4})
+	loop, m := start(t, batch.Limits{Context: 64, Batch: 16, Sequences: 2})
 	broken := errors.New("code -1")
 	m.fail = broken
 	var out []batch.Token
@@ -215,7 +250,7 @@ func TestLoopFailsOnlyThoseOfTheStep(t *testing.T) {
 }
 
 func TestLoopRefusesWhatCannotFit(t *testing.T) {
-	loop, m := start(t, batch.Limits{Context: 64, Batch: 16, Sequences: 2, Chunk: 4})
+	loop, m := start(t, batch.Limits{Context: 64, Batch: 16, Sequences: 2})
 	var out []batch.Token
 	for name, seq := range map[string]batch.Sequence{
 		"no prompt":        m.sequence(0, 0, 5, &out),
@@ -229,8 +264,8 @@ func TestLoopRefusesWhatCannotFit(t *testing.T) {
 }
 
 func TestLoopStops(t *testing.T) {
-	m := &toy{t: t, context: 4096, cells: make(map[int]int)}
-	loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4, Chunk: 16}}
+	m := newToy(t, 4096)
+	loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = loop.Run(ctx) })
@@ -243,5 +278,252 @@ func TestLoopStops(t *testing.T) {
 	running.Wait()
 	if _, err := loop.Do(t.Context(), seq); !errors.Is(err, batch.ErrStopped) {
 		t.Errorf("after the end: Do = %v, want %v", err, batch.ErrStopped)
+	}
+}
+
+// of returns a sequence of an owner whose answer counts on from first+prompt.
+func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
+	s := m.sequence(first, prompt, most, out)
+	s.Owner = owner
+	return s
+}
+
+// What an owner has asked before is not read again, whether it goes on from there or turns
+// off; what another owner has asked is.
+func TestLoopReusesWhatAnOwnerHasRead(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
+			m := newToy(t, 1000)
+			m.whole = whole
+			loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 2, Kept: 4}}
+			run(t, loop, m)
+			for _, step := range []struct {
+				what          string
+				owner         string
+				first, prompt int
+				cached, whole int // tokens that are known, and if sequences cannot be cut
+			}{
+				{"the first time", "a", 0, 100, 0, 0},
+				{"the same again", "a", 0, 100, 99, 0},
+				{"the conversation goes on", "a", 0, 200, 109, 109},
+				{"from another owner", "b", 0, 100, 0, 0},
+				{"from nobody", "", 0, 100, 0, 0},
+				{"from nobody again", "", 0, 100, 0, 0},
+				{"something else", "a", 500, 50, 0, 0},
+				{"the other owner goes on", "b", 0, 300, 109, 109},
+			} {
+				before := m.read
+				var out []batch.Token
+				got, err := loop.Do(t.Context(), m.of(step.owner, step.first, step.prompt, 10, &out))
+				want := step.cached
+				if whole {
+					want = step.whole
+				}
+				if err != nil || got.Out != 10 || out[9] != batch.Token(step.first+step.prompt+9) {
+					t.Fatalf("%s: %+v, %v, %v", step.what, got, out, err)
+				}
+				if read := m.read - before; got.Cached != want || read != step.prompt+9-want {
+					t.Errorf("%s: %d were known and %d were read, want %d known", step.what, got.Cached, read, want)
+				}
+			}
+			if st := loop.Stats(); st.Owners["b"].Cached != 109 || st.Owners["a"].Kept == 0 {
+				t.Errorf("stats %+v", st)
+			}
+		})
+	}
+}
+
+// A prompt that is kept for all is known to everybody, also to nobody, and never goes; what
+// is left is the room that there is.
+func TestLoopKeepsForAll(t *testing.T) {
+	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Kept: 3})
+	var out []batch.Token
+	pin := m.of("", 0, 100, 1, &out)
+	pin.ForAll, pin.Ends = true, func(batch.Token) bool { return true }
+	if _, err := loop.Do(t.Context(), pin); err != nil {
+		t.Fatal(err)
+	}
+	if loop.Room() != 300 {
+		t.Errorf("there is room for %d", loop.Room())
+	}
+	for i := range 20 { // more than can be kept
+		for _, owner := range []string{"a", "b", ""} {
+			out = nil
+			got, err := loop.Do(t.Context(), m.of(owner, 0, 101+i, 50, &out))
+			if err != nil || got.Cached < 100 || len(out) != 50 {
+				t.Fatalf("%q: %+v, %v", owner, got, err)
+			}
+			if got.Cached > 100 && owner == "" {
+				t.Errorf("nobody was known for %d", got.Cached)
+			}
+			if _, err := loop.Do(t.Context(), m.of(owner, 5000+i*100, 60, 30, &out)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := loop.Do(t.Context(), m.of("a", 0, 290, 11, &out)); err == nil {
+		t.Error("one that cannot fit was taken")
+	}
+}
+
+// A sequence that is paused gives its place to another one, keeps its text and what it has
+// read, and goes on where it was.
+func TestLoopHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Kept: 2})
+		var held atomic.Bool
+		var out, other []batch.Token
+		seq := m.of("a", 0, 100, 50, &out)
+		seq.Held = held.Load
+		seq.Emit = func(tok batch.Token) bool {
+			if out = append(out, tok); len(out) == 10 {
+				held.Store(true)
+			}
+			return true
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 50 {
+				t.Errorf("Do = %+v, %v", got, err)
+			}
+		})
+		synctest.Wait()
+		if len(out) != 10 {
+			t.Errorf("it has written %d", len(out))
+		}
+		if got, err := loop.Do(t.Context(), m.of("b", 500, 100, 20, &other)); err != nil || got.Out != 20 {
+			t.Errorf("the other one: %+v, %v", got, err)
+		}
+		if st := loop.Stats(); st.Held != 1 || st.Running != 0 || st.Owners["a"].Used != 109 {
+			t.Errorf("stats %+v", st)
+		}
+		held.Store(false)
+		loop.Wake()
+		all.Wait()
+		if out[49] != 149 {
+			t.Errorf("it wrote %v", out)
+		}
+		if read := m.read; read != 149+119 {
+			t.Errorf("%d tokens were read", read)
+		}
+	})
+}
+
+// One that is paused can leave.
+func TestLoopHeldCanLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Kept: 2})
+		var out []batch.Token
+		seq := m.of("a", 0, 10, 50, &out)
+		seq.Held = func() bool { return len(out) == 3 }
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := loop.Do(ctx, seq); !errors.Is(err, context.Canceled) || got.Out != 3 {
+				t.Errorf("Do = %+v, %v", got, err)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		all.Wait()
+	})
+}
+
+// When one whose long prompt is being read leaves, the step is called off, and the others of
+// the step lose nothing by it.
+func TestLoopCallsOffAStep(t *testing.T) {
+	m := newToy(t, 4000)
+	m.abort = make(chan struct{}, 1)
+	gone := errors.New("the client hung up")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	m.slow = func() {
+		reads := 0
+		for _, e := range m.last {
+			if e.tok < 2000 {
+				reads++
+			}
+		}
+		if reads > 100 && ctx.Err() == nil {
+			cancel(gone)
+			<-m.abort
+			m.fail = errors.New("called off")
+		}
+	}
+	loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Kept: 2}}
+	var long, other []batch.Token
+	var all sync.WaitGroup
+	all.Go(func() {
+		if _, err := loop.Do(ctx, m.of("a", 0, 2000, 10, &long)); !errors.Is(err, gone) {
+			t.Errorf("Do = %v", err)
+		}
+	})
+	all.Go(func() {
+		if got, err := loop.Do(t.Context(), m.of("b", 3000, 300, 10, &other)); err != nil || got.Out != 10 || other[9] != 3309 {
+			t.Errorf("the other one: %+v, %v, %v", got, err, other)
+		}
+	})
+	run(t, loop, m)
+	all.Wait()
+	if st := loop.Stats(); st.Aborted != 1 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// Random lives of several owners, who come with what they have asked before or with
+// something new, pause and leave: each gets its own answer, and nothing of another's.
+func TestLoopLives(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		for _, size := range []int{700, 200} {
+			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
+				m := newToy(t, size)
+				m.whole = whole
+				loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: size, Batch: 32, Sequences: 3, Kept: 5}}
+				run(t, loop, m)
+				var all sync.WaitGroup
+				for who := range 6 {
+					all.Go(func() {
+						r := rand.New(rand.NewPCG(uint64(who), 7))
+						owner := string(rune('a' + who%3))
+						for range 25 {
+							first := 1000 * r.IntN(3)
+							prompt := 1 + r.IntN(size/2)
+							most := 1 + r.IntN(size/3)
+							var out []batch.Token
+							ctx, cancel := context.WithCancel(t.Context())
+							seq := m.of(owner, first, prompt, most, &out)
+							leave := r.IntN(4*most + 1)
+							seq.Emit = func(tok batch.Token) bool {
+								if out = append(out, tok); len(out) == leave {
+									cancel()
+								}
+								return true
+							}
+							seq.Ends = func(batch.Token) bool { return false }
+							seq.Held = func() bool { return (len(out)+who)%11 == 5 && time.Now().UnixMicro()%3 > 0 }
+							go func() {
+								for ctx.Err() == nil {
+									loop.Wake()
+									time.Sleep(100 * time.Microsecond)
+								}
+							}()
+							got, err := loop.Do(ctx, seq)
+							cancel()
+							if err != nil && !errors.Is(err, context.Canceled) {
+								t.Errorf("Do = %v", err)
+							}
+							if err == nil && got.Out != most || got.Out != len(out) {
+								t.Errorf("%+v of %d, %d came", got, most, len(out))
+							}
+							for i, tok := range out {
+								if tok != batch.Token(first+prompt+i) {
+									t.Fatalf("token %d of %d+%d is %d", i, first, prompt, tok)
+								}
+							}
+						}
+					})
+				}
+				all.Wait()
+			})
+		}
 	}
 }

@@ -183,7 +183,7 @@ func TestRerank(t *testing.T) {
 
 func TestEncoderRefuses(t *testing.T) {
 	embed, rerank := loadEncoder(t, "embed", 32), loadEncoder(t, "rerank", 32)
-	writer := load(t, "chain", batch.Limits{Context: 64, Batch: 16, Sequences: 1, Chunk: 8})
+	writer := load(t, "chain", batch.Limits{Context: 64, Batch: 16, Sequences: 1})
 	long := strings.Repeat("a ", 31)
 	for name, test := range map[string]struct {
 		handler infer.Handler

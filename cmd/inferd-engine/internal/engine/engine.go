@@ -5,7 +5,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
@@ -35,16 +38,16 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if !ok {
 		return infer.Errorf(infer.Unsupported, "this model only generates")
 	}
-	if least := e.leastTokens(gen.Messages); least > e.Loop.Limits.Context {
-		return infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Limits.Context)
+	if least := e.leastTokens(gen.Messages); least > e.Loop.Room() {
+		return infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
 	}
 	prompt, err := e.prompt(gen.Messages)
 	if err != nil {
 		return err
 	}
-	room := e.Loop.Limits.Context - len(prompt)
+	room := e.Loop.Room() - len(prompt)
 	if room < 1 {
-		return infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Limits.Context)
+		return infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
 	}
 	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: gen.Format.Grammar})
 	if err != nil {
@@ -65,7 +68,16 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			ev.Tokens = 0
 		}
 	}
+	if !req.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
+		defer cancel()
+	}
+	held := e.follow(req.Hold)
+	defer held.stop()
 	result, err := e.Loop.Do(ctx, batch.Sequence{
+		Owner:  req.Peer.User,
+		Held:   held.now,
 		Prompt: prompt,
 		Max:    min(gen.MaxTokens, room),
 		Sample: func(i int) (batch.Token, error) { return sampler.Sample(e.Context, i) },
@@ -78,14 +90,89 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			return !stopped && lost == nil
 		},
 	})
-	if err != nil {
+	done := infer.Done{Reason: reason(result.End), In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
+	switch {
+	case errors.Is(err, errLate):
+		done.Reason = infer.Canceled
+	case err != nil:
 		return err
 	}
 	send(text.end())
 	if lost != nil {
 		return lost
 	}
-	return emit(&infer.Done{Reason: reason(result.End), In: len(prompt), Out: result.Out, By: Kind, Model: e.Model.Name()})
+	return emit(&done)
+}
+
+// errLate ends a sequence whose deadline has come.
+var errLate = errors.New("the deadline has passed")
+
+// A follower knows whether a request is to pause.
+type follower struct {
+	held atomic.Bool
+	stop func() // ends it
+}
+
+func (f *follower) now() bool { return f.held.Load() }
+
+// follow has the loop look again whenever h changes, until it is stopped.
+func (e *Engine) follow(h *infer.Hold) *follower {
+	f := &follower{stop: func() {}}
+	held, changed := h.Watch()
+	f.held.Store(held)
+	if changed == nil {
+		return f
+	}
+	over := make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() {
+		for {
+			select {
+			case <-changed:
+			case <-over:
+				return
+			}
+			held, changed = h.Watch()
+			f.held.Store(held)
+			e.Loop.Wake()
+		}
+	})
+	f.stop = func() {
+		close(over)
+		following.Wait()
+	}
+	return f
+}
+
+// Share reads the beginning of all conversations that begin with a system message of that
+// text, and keeps it for everybody.
+func (e *Engine) Share(ctx context.Context, text string) error {
+	// What is behind the text depends on what follows it: the prefix is what two
+	// conversations have in common.
+	var prompts [2][]batch.Token
+	for i, next := range []string{"a", "b"} {
+		var err error
+		prompts[i], err = e.prompt([]infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)})
+		if err != nil {
+			return err
+		}
+	}
+	n := 0
+	for n < min(len(prompts[0]), len(prompts[1])) && prompts[0][n] == prompts[1][n] {
+		n++
+	}
+	if n == 0 {
+		return infer.Errorf(infer.Invalid, "the model's template does not begin with it")
+	}
+	if n > e.Loop.Room()/2 {
+		return infer.Errorf(infer.Invalid, "it has %d tokens, which is more than half of the context's %d", n, e.Loop.Room())
+	}
+	_, err := e.Loop.Do(ctx, batch.Sequence{
+		Prompt: prompts[0][:n], Max: 1, ForAll: true,
+		Sample: func(int) (batch.Token, error) { return 0, nil },
+		Ends:   func(batch.Token) bool { return true },
+	})
+	return err
 }
 
 func reason(end batch.End) infer.Reason {

@@ -48,7 +48,7 @@ func load(t *testing.T, name string, limits batch.Limits) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: limits.Context, NBatch: limits.Batch, NSeq: limits.Sequences, Threads: 1})
+	lctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: limits.Context, NBatch: limits.Batch, NSeq: limits.Sequences + limits.Kept, Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func user(text string, most int) *infer.Generate {
 func TestParkedSequencesKeepTheirText(t *testing.T) {
 	for _, size := range []int{4096, 512, 256} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
-			e := load(t, "loop", batch.Limits{Context: size, Batch: 64, Sequences: 4, Chunk: 16})
+			e := load(t, "loop", batch.Limits{Context: size, Batch: 64, Sequences: 4})
 			var all sync.WaitGroup
 			for i := range 6 {
 				all.Go(func() {
@@ -116,7 +116,7 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 
 // Greedy text is the same whoever else is running.
 func TestNeighboursDoNotShow(t *testing.T) {
-	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 8, Chunk: 32})
+	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 8})
 	greedy := func(i int) *infer.Generate {
 		g := user(fmt.Sprintf("question %d", i), 60)
 		g.Sampling = infer.Sampling{}
@@ -141,7 +141,7 @@ func TestNeighboursDoNotShow(t *testing.T) {
 
 // A thousand bytes of anything go in as text and come to no harm.
 func TestAnyBytesInThePrompt(t *testing.T) {
-	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Chunk: 32})
+	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	var all strings.Builder
 	for r := range rune(300) {
 		all.WriteRune(r)
@@ -152,7 +152,7 @@ func TestAnyBytesInThePrompt(t *testing.T) {
 }
 
 func TestSpecialSpellingsStayText(t *testing.T) {
-	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Chunk: 32})
+	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	_, plain := ask(t, e, user("", 1))
 	specials, _ := e.Model.Spellings()
 	for _, special := range specials {
@@ -167,7 +167,7 @@ func TestSpecialSpellingsStayText(t *testing.T) {
 }
 
 func TestCancelFreesTheSlot(t *testing.T) {
-	e := load(t, "loop", batch.Limits{Context: 4096, Batch: 256, Sequences: 1, Chunk: 32})
+	e := load(t, "loop", batch.Limits{Context: 4096, Batch: 256, Sequences: 1})
 	ctx, cancel := context.WithCancel(t.Context())
 	err := e.Handle(ctx, &infer.Request{Task: user("a", 4000)}, func(infer.Event) error {
 		cancel()

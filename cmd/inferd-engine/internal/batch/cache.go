@@ -1,0 +1,161 @@
+package batch
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A cache is what the model remembers of sequences: of those that run, of those that are
+// paused, and of those that have ended, as long as there is room. Whoever asks again for
+// what the same owner has asked before begins where that is known. Owners never share.
+type cache struct {
+	model Model
+	cells *cells
+	taken []bool   // by number of a sequence: whether somebody has it
+	kept  []*entry // who was asked for longest ago first
+}
+
+// An entry is a sequence that has ended.
+type entry struct {
+	seq    int
+	owner  string
+	tokens []Token
+	forAll bool // of the operator: every owner may begin with it, and it never goes
+}
+
+func newCache(m Model, l Limits) *cache {
+	n := l.Sequences + l.Kept
+	return &cache{model: m, cells: newCells(l.Context, n), taken: make([]bool, n)}
+}
+
+// A source is where the beginning of a prompt is known from.
+type source struct {
+	seq, n int    // a sequence, and how many of its tokens
+	entry  *entry // that it is; nil if it runs
+}
+
+// find returns what is known of tokens, of which the last must be read in any case, from
+// what is kept for an owner and from the runs of the same.
+func (c *cache) find(owner string, tokens []Token, runs []*run) (best source) {
+	take := func(seq int, have []Token, e *entry) {
+		n := common(have, tokens[:len(tokens)-1])
+		if n < len(have) && !c.model.Cuts() {
+			return // it is had whole or not at all
+		}
+		if n > best.n {
+			best = source{seq, n, e}
+		}
+	}
+	for _, e := range c.kept {
+		if e.forAll || owner != "" && e.owner == owner {
+			take(e.seq, e.tokens, e)
+		}
+	}
+	for _, r := range runs {
+		if owner != "" && r.Owner == owner && r.cached > 0 {
+			take(r.slot, r.tokens[:r.cached], nil)
+		}
+	}
+	return best
+}
+
+func common(a, b []Token) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// take gives out the number of a sequence that begins with what from says, and returns how
+// many tokens it has of that.
+func (c *cache) take(from source) (seq, n int, err error) {
+	if from.entry != nil { // so that it is not the one that goes
+		c.kept = append(slices.DeleteFunc(c.kept, func(e *entry) bool { return e == from.entry }), from.entry)
+	}
+	for seq = slices.Index(c.taken, false); seq < 0; seq = slices.Index(c.taken, false) {
+		gone, err := c.evict()
+		switch {
+		case err != nil:
+			return 0, 0, err
+		case gone == nil:
+			return 0, 0, fmt.Errorf("no sequence is left of %d", len(c.taken))
+		case gone == from.entry:
+			from = source{}
+		}
+	}
+	c.taken[seq] = true
+	if from.n == 0 || c.model.Copy(from.seq, seq, from.n) != nil {
+		return seq, 0, nil // it is read anew
+	}
+	c.cells.copy(from.seq, seq, from.n)
+	return seq, from.n, nil
+}
+
+// room makes sure that n cells are free.
+func (c *cache) room(n int) error {
+	for len(c.cells.free) < n {
+		gone, err := c.evict()
+		if err != nil {
+			return err
+		}
+		if gone == nil {
+			return fmt.Errorf("%d cells are free, %d are needed", len(c.cells.free), n)
+		}
+	}
+	return nil
+}
+
+// forAll is how many sequences are kept for all, and how many tokens they have.
+func (c *cache) forAll() (sequences, tokens int) {
+	for _, e := range c.kept {
+		if e.forAll {
+			sequences++
+			tokens += len(e.tokens)
+		}
+	}
+	return sequences, tokens
+}
+
+// evict drops what has not been asked for longest. It returns nil if there is nothing.
+func (c *cache) evict() (*entry, error) {
+	i := slices.IndexFunc(c.kept, func(e *entry) bool { return !e.forAll })
+	if i < 0 {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	e := c.kept[i]
+	return e, c.forget(e)
+}
+
+func (c *cache) forget(e *entry) error {
+	c.kept = slices.DeleteFunc(c.kept, func(k *entry) bool { return k == e })
+	return c.drop(e.seq)
+}
+
+// drop gives a sequence back.
+func (c *cache) drop(seq int) error {
+	c.taken[seq] = false
+	c.cells.cut(seq, 0)
+	if err := c.model.Clear(seq); err != nil {
+		return fmt.Errorf("clear sequence %d: %w", seq, err)
+	}
+	return nil
+}
+
+// keep keeps a sequence that has ended. What it covers of what was kept before goes.
+func (c *cache) keep(e *entry) error {
+	for _, old := range slices.Clone(c.kept) {
+		if old.owner == e.owner && !old.forAll && common(old.tokens, e.tokens) == len(old.tokens) {
+			if err := c.forget(old); err != nil {
+				return err
+			}
+		}
+	}
+	if !e.forAll {
+		c.cells.keep(e.seq)
+	}
+	c.kept = append(c.kept, e)
+	return nil
+}

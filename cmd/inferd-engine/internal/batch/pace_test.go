@@ -1,0 +1,74 @@
+package batch
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// A machine takes that long for a step: what the writers' tokens take, and what the
+// prompts' do, give or take a tenth.
+func machine(r *rand.Rand, writers, prompt int) time.Duration {
+	ms := 14 + 4*float64(writers) + 4*float64(prompt)
+	return time.Duration(ms * (0.95 + 0.1*r.Float64()) * float64(time.Millisecond))
+}
+
+// However slow the machine is and whatever it is told, a step stays within what it may take,
+// and uses most of it.
+func TestPace(t *testing.T) {
+	for name, test := range map[string]struct {
+		stall   time.Duration
+		writers int
+		want    time.Duration
+	}{
+		"by default 100 ms":                   {0, 1, 100 * time.Millisecond},
+		"by default four steps, if those are": {0, 6, 152 * time.Millisecond},
+		"as told":                             {600 * time.Millisecond, 1, 600 * time.Millisecond},
+		"less than is had":                    {10 * time.Millisecond, 1, 22 * time.Millisecond * 11 / 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			p := &pace{stall: test.stall}
+			for range 20 {
+				p.observe(test.writers, 0, machine(r, test.writers, 0))
+			}
+			var worst, sum time.Duration
+			const steps = 1000
+			for i := range steps {
+				n := p.chunk(test.writers)
+				if n < 1 {
+					t.Fatalf("a chunk of %d", n)
+				}
+				took := machine(r, test.writers, n)
+				p.observe(test.writers, n, took)
+				if i > 50 { // it has learnt
+					worst = max(worst, took)
+				}
+				sum += took
+			}
+			if mean := sum / steps; worst > test.want*103/100 || mean < test.want*6/10 {
+				t.Errorf("steps take %v, at worst %v, want most of %v", mean, worst, test.want)
+			}
+		})
+	}
+}
+
+// Before it knows anything, and when the machine becomes ten times slower, it is careful.
+func TestPaceIsCareful(t *testing.T) {
+	p := &pace{}
+	if n := p.chunk(1); n != firstChunk {
+		t.Errorf("the first chunk is %d", n)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		p.observe(1, p.chunk(1), machine(r, 1, p.chunk(1)))
+	}
+	before := p.chunk(1)
+	for range 20 {
+		n := p.chunk(1)
+		p.observe(1, n, 10*machine(r, 1, n))
+	}
+	if after := p.chunk(1); after > before/4 {
+		t.Errorf("chunks of %d became %d", before, after)
+	}
+}

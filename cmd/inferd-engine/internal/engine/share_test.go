@@ -1,0 +1,178 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// answer has an engine answer a request; each piece of text is shown to seen, if there is one.
+func answer(ctx context.Context, e *engine.Engine, req *infer.Request, seen func(string)) (string, infer.Done, error) {
+	var text strings.Builder
+	var done infer.Done
+	err := e.Handle(ctx, req, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			text.Write(ev.Delta)
+			if seen != nil {
+				seen(text.String())
+			}
+		case *infer.Done:
+			done = *ev
+		}
+		return nil
+	})
+	return text.String(), done, err
+}
+
+func greedily(who string, most int, turns ...string) *infer.Request {
+	gen := &infer.Generate{MaxTokens: most}
+	for i, text := range turns {
+		role := infer.User
+		if i%2 == 1 {
+			role = infer.Assistant
+		}
+		gen.Messages = append(gen.Messages, infer.TextMessage(role, text))
+	}
+	return &infer.Request{Peer: infer.Peer{User: who}, Task: gen}
+}
+
+var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Kept: 8}
+
+// A conversation that goes on begins where it was, and says the same as one that is read
+// anew; what one user has asked is not known to another, nor to nobody.
+func TestConversationsGoOn(t *testing.T) {
+	e := load(t, "tiny", roomy)
+	question := strings.Repeat("A question of many words. ", 20)
+	first, done, err := answer(t.Context(), e, greedily("1000", 40, question), nil)
+	if err != nil || done.Cached != 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	for _, who := range []string{"1001", ""} {
+		text, done, err := answer(t.Context(), e, greedily(who, 40, question), nil)
+		if err != nil || done.Cached != 0 || text != first {
+			t.Errorf("%q: %+v, %v; %q, want %q", who, done, err, text, first)
+		}
+	}
+	text, again, err := answer(t.Context(), e, greedily("1000", 40, question), nil)
+	if err != nil || again.Cached != again.In-1 || text != first {
+		t.Errorf("again: %+v, %v; %q, want %q", again, err, text, first)
+	}
+	goesOn := greedily("1000", 40, question, first, "And then?")
+	second, on, err := answer(t.Context(), e, goesOn, nil)
+	if err != nil || on.Cached < done.In-20 || on.Cached >= on.In {
+		t.Errorf("it goes on: %+v, %v", on, err)
+	}
+	goesOn.Peer.User = ""
+	if anew, done, err := answer(t.Context(), e, goesOn, nil); err != nil || done.Cached != 0 || anew != second {
+		t.Errorf("anew: %+v, %v; %q, want %q", done, err, anew, second)
+	}
+}
+
+// A request that is held writes nothing until it goes on, and then what it would have
+// written; the slot is another's meanwhile.
+func TestHold(t *testing.T) {
+	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Kept: 4})
+	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := greedily("1000", 100, "a")
+	req.Hold = new(infer.Hold)
+	var once sync.Once
+	paused := make(chan struct{})
+	var held sync.WaitGroup
+	held.Go(func() {
+		text, done, err := answer(t.Context(), e, req, func(text string) {
+			if len(text) >= 10 {
+				once.Do(func() {
+					req.Hold.Set(true)
+					close(paused)
+				})
+			}
+		})
+		if err != nil || text != want || done.Out != 100 {
+			t.Errorf("%q, %+v, %v; want %q", text, done, err, want)
+		}
+	})
+	<-paused
+	for i := range 5 { // there is one slot only
+		if text, _, err := answer(t.Context(), e, greedily("1001", 20, "k"), nil); err != nil || text != "lmnopqrstuvwxyzabcde" {
+			t.Errorf("%d: %q, %v", i, text, err)
+		}
+	}
+	req.Hold.Set(false)
+	held.Wait()
+}
+
+// What the operator shares is known to everybody, from the first request on.
+func TestShare(t *testing.T) {
+	e := load(t, "tiny", roomy)
+	system := strings.Repeat("You are a helpful assistant. ", 10)
+	ask := func(who, question string) *infer.Request {
+		req := greedily(who, 20, question)
+		gen := req.Task.(*infer.Generate)
+		gen.Messages = append([]infer.Message{infer.TextMessage(infer.System, system)}, gen.Messages...)
+		return req
+	}
+	want, _, err := answer(t.Context(), e, ask("", "Hello?"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Share(t.Context(), system); err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"1000", "1001", ""} {
+		text, done, err := answer(t.Context(), e, ask(who, "Hello?"), nil)
+		if err != nil || done.Cached < len(system) || text != want { // a byte a token
+			t.Errorf("%q: %+v, %v; %q, want %q", who, done, err, text, want)
+		}
+	}
+	if err := e.Share(t.Context(), strings.Repeat("x", 3000)); infer.CodeOf(err) != infer.Invalid {
+		t.Errorf("more than half of the context: %v", err)
+	}
+}
+
+// An answer whose deadline comes ends with what it has; one whose deadline has passed has
+// nothing.
+func TestDeadline(t *testing.T) {
+	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
+	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
+		req := greedily("1000", 65000, "a")
+		req.Deadline = time.Now().Add(left)
+		text, done, err := answer(t.Context(), e, req, nil)
+		if err != nil || done.Reason != infer.Canceled || done.Out != len(text) || done.Out == 65000 {
+			t.Errorf("%s: %d bytes, %+v, %v", name, len(text), done, err)
+		}
+	}
+}
+
+// Many users at once, with prompts that begin alike: each gets what it would get alone.
+func TestManyWithMuchInCommon(t *testing.T) {
+	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Kept: 6})
+	question := func(i int) string { return strings.Repeat("the same ", 20) + fmt.Sprint(i) }
+	var want [6]string
+	for i := range want {
+		want[i], _, _ = answer(t.Context(), e, greedily("", 30, question(i)), nil)
+	}
+	var all sync.WaitGroup
+	for n := range 12 {
+		all.Go(func() {
+			for i := range want {
+				i = (i + n) % len(want)
+				text, _, err := answer(t.Context(), e, greedily(fmt.Sprint(n%3), 30, question(i)), nil)
+				if err != nil || text != want[i] {
+					t.Errorf("%d: %q, %v; want %q", i, text, err, want[i])
+				}
+			}
+		})
+	}
+	all.Wait()
+}
