@@ -473,6 +473,40 @@ func TestDeep(t *testing.T) {
 	d.recovers(before)
 }
 
+// TestManyValues sends messages that are small beside what they are once decoded, many at once:
+// of the shortest values, as many as there is room for, and as many as may be.
+func TestManyValues(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	const tooMany, most = 64<<20/3 - 100, 1<<18 - 100
+	for leaf, parts := range map[string][2]string{
+		"infer.sock":        {`{"id":"g","messages":[`, `{},`},
+		"infer.v2.sock":     {`{"id":"g","messages":[{"role":"user","content":[`, `{},`},
+		"inferd.sock":       {`{"id":"g","wire_version":1,"messages":[],"attachments":[`, `{},`},
+		"infer.embed.sock":  {`{"id":"g","input":[`, `"",`},
+		"infer.rerank.sock": {`{"id":"g","query":"w","documents":[`, `"",`},
+	} {
+		for _, n := range []int{tooMany, most, most, most, most, most, most} {
+			p := d.peer(leaf)
+			// Nothing closes the brackets: the values are decoded before that is seen.
+			if _, err := p.Write(p.framed(parts[0] + strings.Repeat(parts[1], n))); err != nil && !errors.Is(err, syscall.EPIPE) {
+				t.Fatal(err)
+			}
+		}
+		p := d.peer(leaf)
+		if _, err := p.Write(p.framed(parts[0] + strings.Repeat(parts[1], tooMany))); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := p.next(); err != nil || m["code"] != "invalid_request" || m["id"] != "" || !strings.Contains(fmt.Sprint(m["message"]), "values") {
+			t.Errorf("%s: %v, %v", leaf, m, err)
+		}
+		d.recovers(before)
+	}
+	if peak := d.peak(); peak > 1<<30 {
+		t.Errorf("it took %d MiB", peak>>20)
+	}
+}
+
 // TestManyAtOnce is fifty clients, then twenty that leave in the middle of their answer,
 // then two hundred that come and go: every answer ends exactly once.
 func TestManyAtOnce(t *testing.T) {

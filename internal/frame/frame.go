@@ -44,6 +44,9 @@ type Reader interface {
 	ReadFrame() (Kind, []byte, error)
 	// Keep leaves the last message to the caller: its memory is not used again.
 	Keep()
+	// Hold is to be told before n bytes are taken for what is made of the last message,
+	// and asks the stream for room, if that is a Watcher.
+	Hold(n int) error
 }
 
 // A Watcher is a stream that is told when a message is under way, so that it can put
@@ -54,7 +57,8 @@ type Watcher interface {
 	// the message is whole or has failed.
 	InFrame(under bool)
 	// Hold is told before memory is taken for n more bytes of a message, beyond the
-	// first Small. It may wait; if it fails, so does the message.
+	// first Small, or of what is made of it. It may wait; if it fails, so does the
+	// message.
 	Hold(n int) error
 }
 
@@ -130,6 +134,8 @@ type lineReader struct {
 }
 
 func (r *lineReader) Keep() { r.buf = nil }
+
+func (r *lineReader) Hold(n int) error { return r.watcher.Hold(n) }
 
 func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 	r.buf = reuse(r.buf)

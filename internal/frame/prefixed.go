@@ -40,6 +40,8 @@ type prefixReader struct {
 
 func (r *prefixReader) Keep() { r.buf = nil }
 
+func (r *prefixReader) Hold(n int) error { return r.watcher.Hold(n) }
+
 func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	if _, err := r.r.Peek(1); err != nil {
 		return 0, nil, err

@@ -3,8 +3,8 @@
 // says.
 //
 // JSON is read strictly: names are case-sensitive; a member twice, invalid UTF-8, a lone
-// surrogate and deep nesting are errors; members that nobody asked for are ignored, but
-// checked like the others.
+// surrogate, deep nesting and a great many values are errors; members that nobody asked for
+// are ignored, but checked like the others.
 package wire
 
 import (
@@ -20,9 +20,15 @@ import (
 
 // Limits of a message.
 const (
-	MaxID    = 1024 // bytes of a request's id
-	maxDepth = 128  // arrays and objects inside each other
+	MaxID     = 1024    // bytes of a request's id
+	maxDepth  = 128     // arrays and objects inside each other
+	maxValues = 1 << 18 // arrays, objects, and what is in them
 )
+
+// valueSize is how many bytes a value may take once it has been decoded, beside those that
+// it has in the message. The shortest are the worst: 3 bytes of message, {} and a comma,
+// become a struct of a dozen words in a slice that has grown.
+const valueSize = 256
 
 // A FatalError ends its connection: what follows in the stream cannot be trusted. The
 // peer is told first.
@@ -65,8 +71,17 @@ func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	if kind != frame.JSON {
 		return nil, Malformed("expected a JSON control frame, got a BLOB frame")
 	}
-	if tooDeep(msg) {
+	values, depth := weigh(msg)
+	switch {
+	case depth > maxDepth:
 		return nil, Decodef("nested deeper than %d", maxDepth)
+	case values > maxValues:
+		return nil, Decodef("more than %d values", maxValues)
+	}
+	if n := values * valueSize; n > frame.Small {
+		if err := r.Hold(n); err != nil {
+			return nil, err
+		}
 	}
 	if err := json.Unmarshal(msg, v); err != nil {
 		return nil, misfit(err)
@@ -111,10 +126,10 @@ func misfit(err error) error {
 	return Decodef("not JSON")
 }
 
-// tooDeep reports whether msg nests deeper than maxDepth. It looks before the decoder
-// does, which would follow ten thousand levels down.
-func tooDeep(msg []byte) bool {
-	depth := 0
+// weigh returns about how many values msg has, and how deep they lie, as soon as it is
+// sure that either is too much. It looks before the decoder does, which would follow ten
+// thousand levels down, and make gigabytes of one message of nothing but brackets.
+func weigh(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {
 		case '"':
@@ -123,15 +138,19 @@ func tooDeep(msg []byte) bool {
 					i++
 				}
 			}
+		case ',':
+			values++
 		case '{', '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
+			values++
+			depth++
 		case '}', ']':
 			depth--
 		}
+		if depth > maxDepth || values > maxValues {
+			break
+		}
 	}
-	return false
+	return values, depth
 }
 
 // CheckID refuses an id that is too long to be echoed. The refusal is then told with an

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -44,6 +47,8 @@ func TestAccepted(t *testing.T) {
 		"as deep as is allowed":           nested(128),
 		"brackets in strings nest nothin": `{"id":"ok","list":["` + strings.Repeat(`[{\"`, 1000) + `"]}`,
 		"brackets beside each other":      `{"id":"ok","x":[` + strings.Repeat("[],{},", 1000) + `0]}`,
+		"as many values as are allowed":   `{"id":"ok","x":[` + strings.Repeat("[],", 1<<17-2) + `0]}`,
+		"commas in strings are no values": `{"id":"ok","x":"` + strings.Repeat(",", 1<<18) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if m, err := read(in); err != nil || m.ID != "ok" {
@@ -85,6 +90,8 @@ func TestRefused(t *testing.T) {
 		"one level too deep":           {`{"x":` + strings.Repeat("[", 128) + strings.Repeat("]", 128) + "}", "decode: nested deeper than 128"},
 		"ten thousand levels":          {strings.Repeat(`{"x":`, 10_000), "decode: nested deeper than 128"},
 		"ten million levels":           {strings.Repeat("[", 10_000_000), "decode: nested deeper than 128"},
+		"too many values":              {`{"x":[` + strings.Repeat("{},", 1<<17) + `0]}`, "decode: more than 262144 values"},
+		"far too many":                 {`{"x":[` + strings.Repeat("[[]],", 8<<20) + `0]}`, "decode: more than 262144 values"},
 		"too long a line":              {strings.Repeat(" ", frame.Limit+1), "frame exceeds 67108864 byte cap"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,6 +113,65 @@ func TestRefused(t *testing.T) {
 			}
 			if code != want || text != err.Error() {
 				t.Errorf("told as %s: %s", code, text)
+			}
+		})
+	}
+}
+
+// holder is a stream that notes how much room is asked for.
+type holder struct {
+	io.Reader
+	held int
+	full error // what Hold returns
+}
+
+func (*holder) InFrame(bool) {}
+
+func (h *holder) Hold(n int) error {
+	h.held += n
+	return h.full
+}
+
+// Room is asked for before a message is decoded, as its values will take: no message may
+// take more memory than that, whatever the shape of what it is decoded into.
+func TestRoomForValues(t *testing.T) {
+	type wide struct { // the largest that a dialect has
+		Text    *string        `json:"text"`
+		List    []*string      `json:"list"`
+		Raw     jsontext.Value `json:"raw"`
+		Strings [3]string      `json:"-"`
+	}
+	for name, test := range map[string]struct {
+		in   string
+		most int // values, and what cannot be told apart
+	}{
+		"small":   {`{"list":[{},{}]}`, 0},
+		"objects": {`{"list":[` + strings.Repeat("{},", 50_000) + `{}]}`, 100_010},
+		"strings": {`{"list":[{"list":[` + strings.Repeat(`"",`, 100_000) + `""]}]}`, 100_010},
+		"members": {`{"list":[` + strings.Repeat(`{"text":""},`, 50_000) + `{}]}`, 100_010},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stream := &holder{Reader: strings.NewReader(test.in)}
+			r := frame.Lines.NewReader(stream, len(test.in))
+			var m struct {
+				List []wide `json:"list"`
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := wire.ReadJSON(r, &m)
+			runtime.ReadMemStats(&after)
+			if err != nil || len(m.List) == 0 {
+				t.Fatalf("%d elements, %v", len(m.List), err)
+			}
+			room, took := stream.held+frame.Small, int(after.TotalAlloc-before.TotalAlloc)
+			if stream.held > test.most*256+2*len(test.in) || took > 2*room {
+				t.Errorf("asked for %d bytes, and took %d", stream.held, took)
+			}
+			full := errors.New("full")
+			stream = &holder{Reader: strings.NewReader(test.in), full: full}
+			err = wire.ReadJSON(frame.Lines.NewReader(stream, len(test.in)), &m)
+			if test.most > 0 && !errors.Is(err, full) || test.most == 0 && err != nil {
+				t.Errorf("without room: %v", err)
 			}
 		})
 	}

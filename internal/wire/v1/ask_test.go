@@ -131,3 +131,5 @@ type readerFunc func() (frame.Kind, []byte, error)
 func (f readerFunc) ReadFrame() (frame.Kind, []byte, error) { return f() }
 
 func (f readerFunc) Keep() {}
+
+func (f readerFunc) Hold(int) error { return nil }
