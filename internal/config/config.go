@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ const (
 	DefaultEncodeNCtx = 2048 // of a model that embeds or reranks
 	DefaultNSlots     = 4
 	maxNSlots         = 64
+	maxMockMS         = 24 * 60 * 60 * 1000 // of a mock's delays: a day
 )
 
 // Sockets are the places of everything that a daemon binds.
@@ -345,6 +347,14 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 			return fmt.Errorf("%sname %q is taken", at, b.Name)
 		}
 	}
+	for i, alias := range b.Aliases { // entries may share one: the first that is ready answers to it
+		if alias == "" {
+			return fmt.Errorf("%saliases[%d] must not be empty", at, i)
+		}
+		if slices.ContainsFunc(c.Backends, func(other Backend) bool { return other.Name == alias }) {
+			return fmt.Errorf("%saliases[%d] %q is the name of another", at, i, alias)
+		}
+	}
 	switch fb.Kind {
 	case llamacppKind:
 		if fb.Model == nil {
@@ -370,6 +380,21 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		for _, task := range fb.Unsupported {
 			if task != "embed" && task != "rerank" {
 				return fmt.Errorf("%sunsupported %q is not known: embed or rerank", at, task)
+			}
+		}
+		for _, knob := range []struct {
+			key         string
+			value, most int
+		}{
+			{"token_delay_ms", fb.TokenDelayMS, maxMockMS},
+			{"ready_after_ms", fb.ReadyAfterMS, maxMockMS},
+			{"mid_stream_drop_after", fb.DropAfter, math.MaxInt},
+			{"not_ready_after", fb.NotReadyAfter, math.MaxInt},
+			{"fail_first", fb.FailFirst, math.MaxInt},
+			{"embed_dimensions", fb.Dimensions, mock.MaxDimensions},
+		} {
+			if knob.value < 0 || knob.value > knob.most {
+				return fmt.Errorf("%s%s must be between 0 and %d", at, knob.key, knob.most)
 			}
 		}
 		b.Mock = new(Mock)

@@ -3,7 +3,9 @@ package config_test
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -133,6 +135,80 @@ func TestMockKnobs(t *testing.T) {
 			t.Errorf("%s: %v", knob, err)
 		}
 	}
+	for knob, value := range map[string]int{
+		"token_delay_ms": -1, "ready_after_ms": math.MaxInt64, "mid_stream_drop_after": -1, "not_ready_after": -1, "fail_first": -1, "embed_dimensions": 8193,
+	} {
+		_, err := load(t, fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m",%q:%d}]}`, knob, value), nil)
+		if err == nil || !strings.Contains(err.Error(), "backends[0]."+knob+" must be between 0 and ") {
+			t.Errorf("%s %d: %v", knob, value, err)
+		}
+	}
+}
+
+// A name or alias leads to one entry, or to several that agreed to it by sharing an alias.
+func TestAliases(t *testing.T) {
+	for name, test := range map[string]struct{ a, b, want string }{
+		"of their own":              {`"name":"a","aliases":["x"]`, `"name":"b","aliases":["y"]`, ""},
+		"a shared one":              {`"name":"a","aliases":["x"]`, `"name":"b","aliases":["x"]`, ""},
+		"that of the entry itself":  {`"name":"a","aliases":["a"]`, `"name":"b"`, ""},
+		"the name of an earlier":    {`"name":"a"`, `"name":"b","aliases":["x","a"]`, `backends[1].aliases[1] "a" is the name of another`},
+		"the name of a later entry": {`"name":"a","aliases":["b"]`, `"name":"b"`, `backends[1].name "b" is taken`},
+		"nothing":                   {`"name":"a","aliases":[""]`, `"name":"b"`, "backends[0].aliases[0] must not be empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, `{"backends":[{"kind":"mock",`+test.a+`},{"kind":"mock",`+test.b+`}]}`, nil)
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// FuzzLoad reads any config file: it is refused with a word that names it, or what is read
+// makes sense.
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(two))
+	f.Add([]byte(`{"model":{"builtin":"chain"},"n_gpu_layers":0,"engine":{"lib_dir":"x"},"colour":{"a":[1]}}`))
+	f.Add([]byte(`{"surfaces":{"v1":false},"admission":{"active_permits":1,"queue_depth":2,"queue_total":3},"listen":{"tcp":"127.0.0.1:1","api_key_env":"K"},
+		"backends":[{"kind":"mock","name":"m","aliases":["x"],"tokens":["a"],"token_delay_ms":1,"embed_dimensions":2,"unsupported":["embed"]}]}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		path := filepath.Join(t.TempDir(), "config.json")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		flags, err := config.ParseFlags([]string{"--config", path, "--tcp-no-auth"}, func(string) string { return "" }, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(&flags, paths.Default())
+		if err != nil {
+			if c != nil || !errors.Is(err, config.ErrNoModel) && !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), "tcp") && !strings.Contains(err.Error(), "TCP") {
+				t.Fatalf("%v, which does not say where", err)
+			}
+			return
+		}
+		names := make(map[string]bool)
+		for _, b := range c.Backends {
+			if b.Name == "" || names[b.Name] || slices.Contains(b.Aliases, "") {
+				t.Errorf("an entry called %q, %q", b.Name, b.Aliases)
+			}
+			names[b.Name] = true
+			if b.NCtx < b.NSlots || b.NSlots < 1 || b.Threads < 0 || b.NGPULayers < 0 || (b.Mock == nil) == (b.Model == config.Model{}) {
+				t.Errorf("%+v", b)
+			}
+			if m := b.Mock; m != nil && (m.TokenDelay < 0 || m.ReadyAfter < 0 || m.DropAfter < 0 || m.Dimensions < 0) {
+				t.Errorf("%+v", m)
+			}
+		}
+		if len(names) == 0 || c.ActivePermits < 0 || c.QueueDepth < 0 || c.QueueTotal < 0 {
+			t.Errorf("%+v", c)
+		}
+		for _, w := range c.Warnings {
+			if len(w) > 1000+len(content)+len(path) {
+				t.Errorf("a warning of %d bytes", len(w))
+			}
+		}
+	})
 }
 
 func TestRoles(t *testing.T) {

@@ -2,6 +2,8 @@ package listen
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -217,4 +219,28 @@ func TestNotLoopback(t *testing.T) {
 			t.Errorf("listens on %s", addr)
 		}
 	}
+}
+
+// FuzzGreeting shows any bytes as the first line: not one more is read, and only the key
+// opens.
+func FuzzGreeting(f *testing.F) {
+	f.Add([]byte(`{"type":"auth","key":"a secret key"}` + "\nrequest\n"))
+	f.Add([]byte(`{"key":"\u0061 secret key","x":[{}],"type":"auth"}` + "\r\n"))
+	f.Add([]byte("\n"))
+	g := &guard{key: sha256.Sum256([]byte(testKey))}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		r := bytes.NewReader(sent)
+		line, err := readLine(r)
+		first, _, whole := bytes.Cut(sent[:min(len(sent), greetBytes)], []byte("\n"))
+		if (err == nil) != whole || err == nil && (!bytes.Equal(line, first) || r.Len() != len(sent)-len(first)-1) {
+			t.Fatalf("read %q, %v; %d bytes are left", line, err, r.Len())
+		}
+		if err != nil || !g.opens(line) {
+			return
+		}
+		var m map[string]any
+		if err := json.Unmarshal(line, &m); err != nil || m["type"] != "auth" || m["key"] != testKey {
+			t.Errorf("%q opens: %v", line, err)
+		}
+	})
 }

@@ -135,7 +135,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 		dimensions = b.Dimensions
 	}
 	if t.Dimensions > 0 {
-		dimensions = min(t.Dimensions, maxDimensions)
+		dimensions = min(t.Dimensions, MaxDimensions)
 	}
 	ev := infer.Vectors{Values: make([][]float32, len(t.Inputs))}
 	total := 0
@@ -152,8 +152,8 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, By: Kind, Model: Kind})
 }
 
-// maxDimensions bounds what a client can make a mock allocate.
-const maxDimensions = 8192
+// MaxDimensions bounds what a client, or a config, can make a mock allocate for a text.
+const MaxDimensions = 8192
 
 // rerank scores a document by the share of the query's words that it contains.
 func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
