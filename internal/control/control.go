@@ -24,6 +24,10 @@ import (
 // sockets hold hundreds: a client that needs longer has stopped.
 const writeTimeout = time.Second
 
+// maxLine is how many bytes a request may have. It needs a fraction of that, and a program
+// with a thousand connections must not be able to fill the memory by way of this socket.
+const maxLine = frame.Small
+
 // Verbs are what an operator may ask for. An error that is an [infer.Error] is told
 // with its class, any other as a fault of ours.
 type Verbs struct {
@@ -66,7 +70,7 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota
 func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	c := &control.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}
+	c := &control.Codec{R: frame.Lines.NewReader(nc, maxLine), W: frame.Lines.NewWriter(nc)}
 	for ctx.Err() == nil {
 		verb, failure := c.Read()
 		_, isTold := errors.AsType[*infer.Error](failure) // also within a FatalError

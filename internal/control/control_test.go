@@ -181,9 +181,9 @@ func TestBrokenRequestsEndTheConnection(t *testing.T) {
 func TestTooLongARequestIsToldAndEnds(t *testing.T) {
 	path, _ := serve(t, onlyGen)
 	nc := dial(t, path)
-	go func() { _, _ = nc.Write(make([]byte, frame.Limit+1<<20)) }() // fails when the server has had enough
+	go func() { _, _ = nc.Write(make([]byte, 1<<20)) }() // fails when the server has had enough
 	line, err := bufio.NewReader(nc).ReadString('\n')
-	want := `{"type":"error","id":"","code":"frame_too_large","message":"frame exceeds 67108864 byte cap"}` + "\n"
+	want := `{"type":"error","id":"","code":"frame_too_large","message":"frame exceeds 65536 byte cap"}` + "\n"
 	if err != nil || line != want {
 		t.Errorf("got %q, %v, want %q", line, err, want)
 	}

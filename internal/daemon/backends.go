@@ -210,7 +210,7 @@ func (b *backends) retry(_ context.Context, name string) error {
 	sup := b.engines[name]
 	b.mu.Unlock()
 	if sup == nil {
-		return infer.Errorf(infer.Invalid, "invalid request: no engine is called %q", name)
+		return infer.Errorf(infer.Invalid, "invalid request: no engine is called %.64q", name)
 	}
 	return sup.Retry()
 }

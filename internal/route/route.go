@@ -88,9 +88,9 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	}
 	switch {
 	case !known && name != "":
-		return nil, infer.Errorf(infer.Invalid, "invalid request: no model is called %q", name)
+		return nil, infer.Errorf(infer.Invalid, "invalid request: no model is called %.64q", name)
 	case chosen == nil && name != "":
-		return nil, infer.Errorf(infer.Invalid, "invalid request: the model %q does not %s", name, verb(req.Task))
+		return nil, infer.Errorf(infer.Invalid, "invalid request: the model %.64q does not %s", name, verb(req.Task))
 	case chosen == nil || best == Down:
 		return nil, infer.Errorf(infer.Unavailable, "%s", nobody(req.Task))
 	}

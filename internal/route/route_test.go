@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -35,6 +36,20 @@ func TestRouter(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// A name that is not known is told, but not megabytes of it.
+func TestUnknownNameIsToldInShort(t *testing.T) {
+	r := route.Router{Targets: []*route.Target{{
+		Name: "a", State: func() route.State { return route.Ready },
+		Can: func() route.Abilities { return route.Abilities{Generate: true} },
+	}}}
+	for _, name := range []string{"b", strings.Repeat("b", 1<<20)} {
+		_, err := r.Choose(&infer.Request{Task: &infer.Generate{Model: name}})
+		if err == nil || !strings.Contains(err.Error(), `called "b`) || len(err.Error()) > 150 {
+			t.Errorf("a name of %d bytes: %v", len(name), err)
+		}
 	}
 }
 
