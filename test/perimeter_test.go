@@ -602,6 +602,37 @@ func TestManyValues(t *testing.T) {
 	}
 }
 
+// TestLargeRequestsAtOnce sends, over several connections at once, attachments that are too
+// much for the memory of their caller together: they wait for each other, and all are served.
+func TestLargeRequestsAtOnce(t *testing.T) {
+	d := mocked(t, oneMock)
+	before := d.trace()
+	request := strings.Replace(good["inferd.sock"], "{", `{"attachments":[{"kind":"image","id":"a"},{"kind":"image","id":"b"},{"kind":"image","id":"c"}],`, 1)
+	const size = 40 << 20 // three times
+	blob := append(binary.AppendUvarint(nil, size), append([]byte{2}, make([]byte, size)...)...)
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() {
+			p := d.peer("inferd.sock")
+			defer p.Close()
+			parts := [][]byte{p.framed(request)}
+			for _, id := range []string{"a", "b", "c"} {
+				parts = append(parts, p.framed(fmt.Sprintf(`{"type":"attachment_blob","attachment_id":%q,"len":%d}`, id, size)), blob)
+			}
+			for _, part := range parts {
+				if _, err := p.Write(part); err != nil {
+					t.Error(err)
+				}
+			}
+			if m, err := p.terminal(); err != nil || m["type"] != "done" {
+				t.Errorf("%v, %v", m, err)
+			}
+		})
+	}
+	all.Wait()
+	d.recovers(before)
+}
+
 // TestManyAtOnce is fifty clients, then twenty that leave in the middle of their answer,
 // then two hundred that come and go: every answer ends exactly once.
 func TestManyAtOnce(t *testing.T) {

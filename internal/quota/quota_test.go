@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -48,7 +51,7 @@ func TestWait(t *testing.T) {
 		c := caller("1", "a")
 		q.Take(c, 8)
 		got := make(chan error)
-		go func() { got <- q.Wait(t.Context(), c, 5) }()
+		go func() { got <- q.Wait(t.Context(), c, 5, 0) }()
 		synctest.Wait()
 		q.Give(c, 2)
 		synctest.Wait()
@@ -63,7 +66,7 @@ func TestWait(t *testing.T) {
 		}
 		enough := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() { got <- q.Wait(ctx, c, 5) }()
+		go func() { got <- q.Wait(ctx, c, 5, 0) }()
 		synctest.Wait()
 		cancel(enough)
 		if err := <-got; !errors.Is(err, enough) {
@@ -73,6 +76,57 @@ func TestWait(t *testing.T) {
 			t.Errorf("%d are taken, want 10", q.Taken())
 		}
 	})
+}
+
+// Some who hold everything and wait for more do not wait for each other: one after the
+// other goes on, whichever bound it is that they stand at. One alone waits in vain.
+func TestNobodyWaitsForThoseWhoWait(t *testing.T) {
+	for name, q := range map[string]*quota.Quota{
+		"of the caller":  {PerCaller: 10, Total: 100},
+		"of all of them": {PerCaller: 10, Total: 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := caller("1", "a")
+				var over atomic.Int32
+				var all sync.WaitGroup
+				q.Take(c, 9) // 3 of which each has
+				for range 3 {
+					all.Go(func() {
+						for has := int64(3); has < 9; has += 3 {
+							if err := q.Wait(t.Context(), c, 3, has); err != nil {
+								t.Error(err)
+							}
+							if n := q.Taken(); n > 2*q.PerCaller {
+								t.Errorf("%d are taken", n)
+							}
+						}
+						over.Add(1)
+						q.Give(c, 9)
+					})
+				}
+				all.Wait()
+				if over.Load() != 3 || q.Taken() != 0 {
+					t.Errorf("%d are over, %d are taken", over.Load(), q.Taken())
+				}
+				q.Take(c, 8)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				if err := q.Wait(ctx, c, 3, 8); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("one alone: %v", err)
+				}
+				other := caller("2", "b")
+				if q.Take(other, 2) {
+					go func() { _ = q.Wait(ctx, other, 9, 2) }() // more than anybody may have
+					synctest.Wait()
+					if q.Taken() != 10 {
+						t.Errorf("%d are taken", q.Taken())
+					}
+					cancel()
+				}
+			})
+		})
+	}
 }
 
 // Whatever is taken and given back, no bound is passed and nothing is lost.

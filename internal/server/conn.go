@@ -79,7 +79,7 @@ func (c *conn) Hold(n int) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(c.life, cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout), os.ErrDeadlineExceeded)
 	defer cancel()
-	if err := c.srv.Memory.Wait(ctx, c.peer.Caller(), int64(n)); err != nil {
+	if err := c.srv.Memory.Wait(ctx, c.peer.Caller(), int64(n), c.held); err != nil {
 		return err
 	}
 	c.held += int64(n)
