@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -302,6 +304,31 @@ func TestMock(t *testing.T) {
 	}
 	if pids := d.engines(); len(pids) != 0 {
 		t.Errorf("a mock needs no process, there are %v", pids)
+	}
+}
+
+// A mock that takes its time delays the boot like an engine, and ends it like one that
+// does not get ready.
+func TestMockThatIsSlow(t *testing.T) {
+	config := func(ms int) string {
+		return fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m"},{"kind":"mock","name":"slow","ready_after_ms":%d}]}`, ms)
+	}
+	begin := time.Now()
+	d := mocked(t, config(300))
+	if took := time.Since(begin); took < 300*time.Millisecond {
+		t.Errorf("ready after %s", took)
+	}
+	d.served("infer.sock")
+	dir := shortDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config(60_000_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	late := start(t, dir, "--ready-timeout-secs", "1")
+	if code := late.exit(); code != 1 || !strings.Contains(late.stderr.String(), "backend ready: mock of slow: backend not ready within 1s") {
+		t.Errorf("exit %d, said %s", code, late.stderr)
+	}
+	if bound := late.bound(); len(bound) > 0 {
+		t.Errorf("bound %q", bound)
 	}
 }
 

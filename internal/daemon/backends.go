@@ -36,7 +36,8 @@ type backends struct {
 	targets []*route.Target  // in config order
 	router  *route.Router    // among them, once they are ready
 	caps    map[string]status.Capabilities
-	slowest time.Duration // that a mock takes to be ready
+	slowest time.Duration // that a mock takes to be ready, or to be too late
+	late    error         // of a mock that takes too long
 	serving bool          // every socket accepts
 }
 
@@ -77,7 +78,11 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 				}
 				return route.Down
 			}
-			b.slowest = max(b.slowest, m.ReadyAfter)
+			patience := cmp.Or(cfg.ReadyTimeout, worker.DefaultPatience)
+			if m.ReadyAfter > patience { // it has no progress to report
+				b.late = fmt.Errorf("mock of %s: backend not ready within %s", entry.Name, patience)
+			}
+			b.slowest = max(b.slowest, min(m.ReadyAfter, patience))
 			continue
 		}
 		if entry.Threads == 0 {
@@ -128,6 +133,9 @@ func (b *backends) waitReady(ctx context.Context) error {
 	case <-time.After(b.slowest):
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+	if b.late != nil {
+		return fmt.Errorf("backend ready: %w", b.late)
 	}
 	for _, sup := range b.supervisors() {
 		if err := sup.WaitReady(ctx); err != nil {
