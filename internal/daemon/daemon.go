@@ -157,6 +157,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		Handler: gate, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
 		Conns: conns, Memory: memory,
 	}
+	var strangers listen.Strangers
 	var serving sync.WaitGroup
 	defer func() { // they drain when ctx ends, for whatever reason
 		fail(nil)
@@ -171,7 +172,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
 			continue
 		}
-		all, err := way.open(cfg, log)
+		all, err := way.open(cfg, &strangers, log)
 		if err != nil {
 			return err
 		}

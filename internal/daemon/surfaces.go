@@ -25,8 +25,8 @@ type way struct {
 	idle    string         // why it is not bound; empty if it is
 }
 
-// open listens.
-func (w way) open(cfg *config.Config, log *slog.Logger) (all []net.Listener, err error) {
+// open listens. The strangers are those of all surfaces.
+func (w way) open(cfg *config.Config, strangers *listen.Strangers, log *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(w.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
 		return nil, fmt.Errorf("%s socket: %w", w.surface.Name, err)
@@ -37,7 +37,7 @@ func (w way) open(cfg *config.Config, log *slog.Logger) (all []net.Listener, err
 		if w.surface.Name != v1Surface.Name {
 			event = w.surface.Name + "_" + event
 		}
-		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, func(peer string) {
+		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, strangers, func(peer string) {
 			log.Warn(event, slog.String("peer", peer)) //nolint:sloglint // one of three constants
 		})
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -16,11 +17,11 @@ import (
 
 // What somebody may do who has not shown the key yet.
 const (
-	strangers   = 64 // at once; the next is closed without a word
-	greetWithin = 10 * time.Second
-	greetBytes  = 4096
-	lingerBytes = 64 << 10 // that are read from one who is refused, so that the end is a clean one
-	lingerTime  = time.Second
+	maxStrangers = 64 // at once; the next is closed without a word
+	greetWithin  = 10 * time.Second
+	greetBytes   = 4096
+	lingerBytes  = 64 << 10 // that are read from one who is refused, so that the end is a clean one
+	lingerTime   = time.Second
 )
 
 // Loopback listens on a TCP address, which must be a loopback one. If key is not empty a
@@ -29,9 +30,10 @@ const (
 //	{"type":"auth","key":"<key>"}
 //
 // Nothing is answered to that. Whoever sends something else, or takes too long, is closed
-// without a word, and refused, which is not nil, is told the address.
+// without a word, and refused, which is not nil, is told the address. While there are too
+// many strangers the next is closed at once.
 // The listener's connections are *net.TCPConn; nothing behind that line has been read.
-func Loopback(addr netip.AddrPort, key string, refused func(peer string)) (net.Listener, error) {
+func Loopback(addr netip.AddrPort, key string, strangers *Strangers, refused func(peer string)) (net.Listener, error) {
 	if !addr.Addr().Unmap().IsLoopback() {
 		return nil, fmt.Errorf("%s is not a loopback address", addr)
 	}
@@ -43,19 +45,34 @@ func Loopback(addr netip.AddrPort, key string, refused func(peer string)) (net.L
 		return ln, nil
 	}
 	g := &guard{
-		TCPListener: ln, key: sha256.Sum256([]byte(key)), refused: refused,
+		TCPListener: ln, key: sha256.Sum256([]byte(key)), strangers: strangers, refused: refused,
 		in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{}),
 	}
 	g.all.Go(g.run)
 	return g, nil
 }
 
+// Strangers counts those who have not shown the key yet, over all listeners that share it.
+type Strangers struct{ n atomic.Int64 }
+
+// enter reports whether there is room for one more.
+func (s *Strangers) enter() bool {
+	if s.n.Add(1) > maxStrangers {
+		s.leave()
+		return false
+	}
+	return true
+}
+
+func (s *Strangers) leave() { s.n.Add(-1) }
+
 // A guard lets those in who have the key.
 type guard struct {
 	*net.TCPListener
 	key [sha256.Size]byte // its hash: comparing takes as long whatever is sent
 
-	refused func(peer string)
+	strangers *Strangers
+	refused   func(peer string)
 
 	in     chan accepted
 	closed chan struct{}
@@ -128,7 +145,7 @@ type halfCloser interface {
 func (g *guard) enter(nc net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.over || len(g.greeting) >= strangers {
+	if g.over || !g.strangers.enter() {
 		return false
 	}
 	g.greeting[nc] = struct{}{}
@@ -139,6 +156,7 @@ func (g *guard) leave(nc net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.greeting, nc)
+	g.strangers.leave()
 }
 
 // greet reads the first line, and passes the connection on if it has the key.

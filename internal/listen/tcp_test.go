@@ -39,10 +39,12 @@ func (l *lockedLog) String() string {
 }
 
 // guarded returns a listener that wants the key, and its log.
-func guarded(t *testing.T) (net.Listener, *lockedLog) {
+func guarded(t *testing.T) (net.Listener, *lockedLog) { return guardedFrom(t, new(Strangers)) }
+
+func guardedFrom(t *testing.T, strangers *Strangers) (net.Listener, *lockedLog) {
 	t.Helper()
 	log := new(lockedLog)
-	ln, err := Loopback(anyPort, testKey, func(peer string) { fmt.Fprintf(log, "refused %s\n", peer) })
+	ln, err := Loopback(anyPort, testKey, strangers, func(peer string) { fmt.Fprintf(log, "refused %s\n", peer) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,20 +152,20 @@ func TestWithoutKey(t *testing.T) {
 // So many may stand before the door; the next one is closed, and whoever has the key comes
 // in once there is room.
 func TestStrangers(t *testing.T) {
-	ln, _ := guarded(t)
-	var all []net.Conn
-	for range strangers {
-		all = append(all, call(t, ln))
+	var strangers Strangers
+	ln, _ := guardedFrom(t, &strangers)
+	other, _ := guardedFrom(t, &strangers)
+	all := []net.Conn{call(t, ln)}
+	for len(all) < maxStrangers {
+		all = append(all, call(t, []net.Listener{ln, other}[len(all)%2]))
 	}
-	g := ln.(*guard)
-	for waiting := 0; waiting < strangers; {
+	for strangers.n.Load() < maxStrangers {
 		time.Sleep(time.Millisecond)
-		g.mu.Lock()
-		waiting = len(g.greeting)
-		g.mu.Unlock()
 	}
-	if said, err := io.ReadAll(call(t, ln)); err != nil || len(said) != 0 {
-		t.Errorf("one too many was told %q, %v", said, err)
+	for _, ln := range []net.Listener{ln, other} {
+		if said, err := io.ReadAll(call(t, ln)); err != nil || len(said) != 0 {
+			t.Errorf("one too many was told %q, %v", said, err)
+		}
 	}
 	if _, err := io.WriteString(all[0], `{"type":"auth","key":"a secret key"}`+"\n"); err != nil {
 		t.Fatal(err)
@@ -173,6 +175,12 @@ func TestStrangers(t *testing.T) {
 	}
 	if err := ln.Close(); err != nil {
 		t.Error(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := strangers.n.Load(); n != 0 {
+		t.Errorf("%d strangers are left", n)
 	}
 	if said, err := io.ReadAll(all[1]); len(said) != 0 {
 		t.Errorf("one who waited was told %q, %v", said, err)
@@ -188,7 +196,7 @@ func TestStrangers(t *testing.T) {
 // A stranger has ten seconds, however busy they are.
 func TestSlowStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &guard{refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{})}
+		g := &guard{strangers: new(Strangers), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{})}
 		here, there := net.Pipe()
 		begin := time.Now()
 		var writer sync.WaitGroup
@@ -214,7 +222,7 @@ func (half) CloseWrite() error { return nil }
 
 func TestNotLoopback(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:0.0.0.0]:0"} {
-		if ln, err := Loopback(netip.MustParseAddrPort(addr), testKey, func(string) {}); err == nil {
+		if ln, err := Loopback(netip.MustParseAddrPort(addr), testKey, new(Strangers), func(string) {}); err == nil {
 			_ = ln.Close()
 			t.Errorf("listens on %s", addr)
 		}
