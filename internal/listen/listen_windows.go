@@ -3,15 +3,283 @@ package listen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/windows"
 )
 
-// The wire's names on Windows are those of pipes, so Unix sockets, which newer Windows
-// has, would reach no client.
-var errPipes = errors.New("local sockets are named pipes on Windows, and those come with a later release")
+// Local sockets are named pipes: those are the wire's names on Windows, so the Unix
+// sockets that newer Windows has would reach no client. Reading, writing and deadlines
+// are those of an os.File, which does overlapped I/O on the runtime's poller.
 
-func local(string, Options) (net.Listener, error) { return nil, errPipes }
+const (
+	pipePrefix = `\\.\pipe\`
+	pipeBuffer = 64 << 10 // bytes, each way: a message that fits is written without its reader
+)
+
+func local(name string, opt Options) (net.Listener, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if opt.Group != "" {
+		return nil, fmt.Errorf("group %s: pipes are for one user alone", opt.Group)
+	}
+	ln, err := listenPipe(name)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", name, err)
+	}
+	return ln, nil
+}
 
 func folder(string, string) error { return nil }
 
-func dial(context.Context, string) (net.Conn, error) { return nil, errPipes }
+// checkName refuses what is no name of a pipe of this machine.
+func checkName(name string) error {
+	if len(name) <= len(pipePrefix) || !strings.EqualFold(name[:len(pipePrefix)], pipePrefix) || strings.Contains(name[len(pipePrefix):], `\`) {
+		return fmt.Errorf(`%q is no name of a pipe: those are \\.\pipe\NAME`, name)
+	}
+	return nil
+}
+
+// A pipeListener always keeps an instance of its pipe that a client can take. So the name
+// stays ours between two clients.
+type pipeListener struct {
+	name string
+	only *windows.SecurityAttributes // who may connect
+
+	over   atomic.Bool
+	closed windows.Handle // an event: over was set
+
+	mu   sync.Mutex // guards the fields below; Accept waits with it held
+	came windows.Handle // an event: free has a client
+	free windows.Handle
+}
+
+func listenPipe(name string) (_ *pipeListener, err error) {
+	l := &pipeListener{name: name}
+	if l.only, err = onlyUs(); err != nil {
+		return nil, err
+	}
+	if l.closed, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
+		return nil, fmt.Errorf("create an event: %w", err)
+	}
+	if l.came, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
+		_ = windows.CloseHandle(l.closed)
+		return nil, fmt.Errorf("create an event: %w", err)
+	}
+	// If the name is somebody's already, we must not become one more instance of his.
+	if l.free, err = l.instance(windows.FILE_FLAG_FIRST_PIPE_INSTANCE); err != nil {
+		_ = windows.CloseHandle(l.closed)
+		_ = windows.CloseHandle(l.came)
+		return nil, err
+	}
+	return l, nil
+}
+
+// onlyUs admits this user and nobody else, whatever the pipe would inherit. That the user
+// and not a group owns it is what clients look at, see [checkOwner].
+func onlyUs() (*windows.SecurityAttributes, error) {
+	us, err := self()
+	if err != nil {
+		return nil, err
+	}
+	sd, err := windows.SecurityDescriptorFromString(fmt.Sprintf("O:%[1]sD:P(A;;GA;;;%[1]s)", us))
+	if err != nil {
+		return nil, fmt.Errorf("describe who may connect: %w", err)
+	}
+	size := reflect.TypeFor[windows.SecurityAttributes]().Size()
+	return &windows.SecurityAttributes{Length: uint32(size), SecurityDescriptor: sd}, nil
+}
+
+// self is the SID of the user of this process.
+func self() (*windows.SID, error) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return nil, fmt.Errorf("ask who we are: %w", err)
+	}
+	return user.User.Sid, nil
+}
+
+func (l *pipeListener) instance(flags uint32) (windows.Handle, error) {
+	name, err := windows.UTF16PtrFromString(l.name)
+	if err != nil {
+		return 0, err
+	}
+	return windows.CreateNamedPipe(name,
+		windows.PIPE_ACCESS_DUPLEX|windows.FILE_FLAG_OVERLAPPED|flags,
+		windows.PIPE_TYPE_BYTE|windows.PIPE_READMODE_BYTE|windows.PIPE_REJECT_REMOTE_CLIENTS,
+		windows.PIPE_UNLIMITED_INSTANCES, pipeBuffer, pipeBuffer, 0, l.only)
+}
+
+// Accept waits for the next client.
+func (l *pipeListener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.await(); err != nil {
+		return nil, fmt.Errorf("accept on %s: %w", l.name, err)
+	}
+	next, err := l.instance(0) // before this one is handed over
+	if err != nil {
+		_ = windows.DisconnectNamedPipe(l.free) // its client has to come again
+		return nil, fmt.Errorf("accept on %s: %w", l.name, err)
+	}
+	nc := newPipe(l.free, l.name)
+	l.free = next
+	return nc, nil
+}
+
+// await returns nil once free has a client.
+func (l *pipeListener) await() error {
+	for !l.over.Load() {
+		if err := windows.ResetEvent(l.came); err != nil {
+			return err
+		}
+		wait := &windows.Overlapped{HEvent: l.came}
+		err := windows.ConnectNamedPipe(l.free, wait)
+		if errors.Is(err, windows.ERROR_IO_PENDING) {
+			which, waitErr := windows.WaitForMultipleObjects([]windows.Handle{l.came, l.closed}, false, windows.INFINITE)
+			if waitErr != nil || which != windows.WAIT_OBJECT_0 {
+				_ = windows.CancelIoEx(l.free, wait) // fails if it has just ended
+			}
+			err = windows.GetOverlappedResult(l.free, wait, new(uint32), true) // until then wait is the system's
+		}
+		if err == nil || errors.Is(err, windows.ERROR_PIPE_CONNECTED) {
+			return nil
+		}
+		_ = windows.DisconnectNamedPipe(l.free) // makes it free again, whatever it was
+		if !errors.Is(err, windows.ERROR_NO_DATA) && !l.over.Load() {
+			return err // else a client came and went
+		}
+	}
+	return net.ErrClosed
+}
+
+// Close ends Accept. Connections stay.
+func (l *pipeListener) Close() error {
+	if l.over.Swap(true) {
+		return fmt.Errorf("close %s: %w", l.name, net.ErrClosed)
+	}
+	err := windows.SetEvent(l.closed)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(err, windows.CloseHandle(l.free), windows.CloseHandle(l.came), windows.CloseHandle(l.closed))
+}
+
+// Addr is the name of the pipe.
+func (l *pipeListener) Addr() net.Addr { return pipeAddr(l.name) }
+
+type pipeAddr string
+
+// Network is what kind of address it is.
+func (a pipeAddr) Network() string { return "pipe" }
+
+// String is the name of the pipe.
+func (a pipeAddr) String() string { return string(a) }
+
+// A pipe is one end of a connection. It cannot be half-closed.
+type pipe struct {
+	*os.File
+	addr pipeAddr
+}
+
+var (
+	_ net.Conn     = (*pipe)(nil)
+	_ syscall.Conn = (*pipe)(nil)
+)
+
+func newPipe(h windows.Handle, name string) *pipe {
+	return &pipe{os.NewFile(uintptr(h), name), pipeAddr(name)}
+}
+
+// LocalAddr is the name of the pipe.
+func (p *pipe) LocalAddr() net.Addr { return p.addr }
+
+// RemoteAddr is the name of the pipe: clients have none.
+func (p *pipe) RemoteAddr() net.Addr { return p.addr }
+
+// control calls f with the pipe's handle, which stays open meanwhile. It fails only if the
+// pipe has been closed on our side.
+func (p *pipe) control(f func(windows.Handle)) error {
+	raw, err := p.SyscallConn()
+	if err != nil {
+		return net.ErrClosed
+	}
+	if raw.Control(func(fd uintptr) { f(windows.Handle(fd)) }) != nil {
+		return net.ErrClosed // what an os.File says of itself is none that errors.Is knows
+	}
+	return nil
+}
+
+// A pipe has no backlog: clients that come at once find it busy for a moment.
+const (
+	busyPause = 5 * time.Millisecond
+	busyLimit = time.Second
+)
+
+func dial(ctx context.Context, name string) (net.Conn, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	for begin := time.Now(); ; {
+		nc, err := open(name)
+		if !errors.Is(err, windows.ERROR_PIPE_BUSY) {
+			return nc, err
+		}
+		if time.Since(begin) > busyLimit {
+			return nil, fmt.Errorf("%w: %w", err, syscall.EAGAIN) // as a Unix socket's full backlog
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(busyPause):
+		}
+	}
+}
+
+func open(name string) (net.Conn, error) {
+	failed := func(err error) error { return &os.PathError{Op: "open", Path: name, Err: err} }
+	name16, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return nil, failed(err)
+	}
+	// Whoever listens must not act in our name.
+	h, err := windows.CreateFile(name16, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_EXISTING,
+		windows.FILE_FLAG_OVERLAPPED|windows.SECURITY_SQOS_PRESENT|windows.SECURITY_ANONYMOUS, 0)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if err := checkOwner(h); err != nil {
+		_ = windows.CloseHandle(h)
+		return nil, failed(err)
+	}
+	return newPipe(h, name), nil
+}
+
+// checkOwner refuses the pipe of a stranger who has taken the name before our daemon did.
+// Administrators can do as they like with our files anyway.
+func checkOwner(pipe windows.Handle) error {
+	us, err := self()
+	if err != nil {
+		return err
+	}
+	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return fmt.Errorf("ask whose it is: %w", err)
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return fmt.Errorf("ask whose it is: %w", err)
+	}
+	if owner.Equals(us) || owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) || owner.IsWellKnown(windows.WinLocalSystemSid) {
+		return nil
+	}
+	return fmt.Errorf("it belongs to another user (%s): refused", owner)
+}

@@ -11,6 +11,7 @@ import (
 //
 //   - Linux: user, group, pid, and the executable, if it may be looked at.
 //   - macOS: user, group and pid.
+//   - Windows: user, pid and executable, as far as they may be looked at.
 //   - elsewhere: the transport.
 //   - of a TCP connection: the transport; whoever comes that way is one caller.
 //
@@ -24,6 +25,8 @@ func PeerOf(nc net.Conn) infer.Peer {
 			_ = raw.Control(func(fd uintptr) { identify(int(fd), &peer) }) // fails if closed, and nobody is there
 		}
 		return peer
+	case interface{ peer() infer.Peer }: // a pipe
+		return nc.peer()
 	case *net.TCPConn:
 		return infer.Peer{Transport: infer.TCP, Program: "tcp"}
 	}

@@ -1,9 +1,8 @@
-//go:build !linux && !darwin
+//go:build !linux && !darwin && !windows
 
 package listen
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// identify knows of no way here. On Windows clients come over named pipes, which a later
-// release has, and which tell their user and pid in another way.
+// identify knows of no way here.
 func identify(int, *infer.Peer) {}
