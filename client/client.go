@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -34,7 +33,7 @@ import (
 // goroutines at once.
 type Client struct {
 	// Dir is the folder of the daemon's sockets; empty is where the daemon of this user
-	// has them.
+	// has them. On Windows it is what the names of its pipes begin with: \\.\pipe\inferd.
 	Dir string
 	// Sockets are those that lie elsewhere, or are called otherwise.
 	Sockets map[Surface]string
@@ -70,10 +69,7 @@ func (c *Client) Path(s Surface) string {
 	if path := c.Sockets[s]; path != "" {
 		return path
 	}
-	if c.Dir != "" {
-		return filepath.Join(c.Dir, leaves[s])
-	}
-	return paths.Default().Socket(leaves[s])
+	return paths.Default().Socket(c.Dir, leaves[s])
 }
 
 // A DialError says that a socket could not be reached.

@@ -257,7 +257,7 @@ func TestUsage(t *testing.T) {
 	}{
 		"an unknown flag":     {[]string{"--nonsense"}, 2},
 		"an argument":         {[]string{"serve"}, 2},
-		"uds and pipe":        {[]string{"--pipe", "x"}, 2},
+		"uds and pipe":        {[]string{"--pipe", "x"}, 2}, // start gives --uds
 		"a negative depth":    {[]string{"--queue-depth", "-1"}, 2},
 		"a word for a number": {[]string{"--n-ctx", "many"}, 2},
 		"help":                {[]string{"--help"}, 0},

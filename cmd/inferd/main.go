@@ -36,7 +36,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags, err := config.ParseFlags(args, os.Getenv, stdout)
+	flags, err := config.ParseFlags(args, paths.Default(), stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0

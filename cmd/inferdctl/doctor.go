@@ -70,7 +70,7 @@ func (d *diagnosis) config(file string) *config.Config {
 	if file == "" {
 		file = env.ConfigFile()
 	}
-	flags, err := config.ParseFlags(args, os.Getenv, io.Discard)
+	flags, err := config.ParseFlags(args, env, io.Discard)
 	if err != nil {
 		d.fail(label, "%v", err)
 		return nil

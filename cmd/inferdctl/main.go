@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -78,7 +77,7 @@ type command struct {
 func (c *command) client(patience wait) *client.Client {
 	cl := &client.Client{Sockets: make(map[client.Surface]string), Wait: patience.limit}
 	if c.addr != "" {
-		cl.Dir = filepath.Dir(c.addr)
+		cl.Dir, _ = paths.Default().Beside(c.addr)
 		cl.Sockets[c.surface()] = c.addr
 	}
 	cl.Sockets[client.Admin] = c.adminAddr
@@ -88,8 +87,10 @@ func (c *command) client(patience wait) *client.Client {
 
 // surface is what is spoken to generate: v1 at an address that is not called otherwise.
 func (c *command) surface() client.Surface {
-	if c.addr != "" && filepath.Base(c.addr) != paths.LPLeaf {
-		return client.V1
+	if c.addr != "" {
+		if _, leaf := paths.Default().Beside(c.addr); leaf == paths.V1Leaf {
+			return client.V1
+		}
 	}
 	return client.LP
 }

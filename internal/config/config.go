@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -105,17 +104,18 @@ type Model struct {
 // Locate returns the places that the daemon binds, from the flags alone: they are
 // needed before the config is read.
 func Locate(f *Flags, env paths.Env) Sockets {
-	at := env.Socket
-	s := Sockets{Lock: env.Lock()}
-	if f.UDS != "" {
-		at = func(leaf string) string { return filepath.Join(filepath.Dir(f.UDS), leaf) }
-		s.Lock = at(paths.LockLeaf)
+	var dir, main string
+	if f.Main != "" {
+		dir, main = env.Beside(f.Main)
 	}
-	s.Admin, s.Control = at(paths.AdminLeaf), at(paths.ControlLeaf)
-	s.V1, s.V2, s.LP = at(paths.V1Leaf), at(paths.V2Leaf), at(paths.LPLeaf)
-	s.Embed, s.Rerank = at(paths.EmbedLeaf), at(paths.RerankLeaf)
-	if f.UDS != "" && filepath.Base(f.UDS) != paths.LPLeaf {
-		s.V1 = f.UDS
+	at := func(leaf string) string { return env.Socket(dir, leaf) }
+	s := Sockets{
+		Lock: env.Lock(dir), Admin: at(paths.AdminLeaf), Control: at(paths.ControlLeaf),
+		V1: at(paths.V1Leaf), V2: at(paths.V2Leaf), LP: at(paths.LPLeaf),
+		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf),
+	}
+	if main == paths.V1Leaf {
+		s.V1 = f.Main
 	}
 	for _, set := range []struct {
 		flag string

@@ -23,6 +23,11 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
+// environment is that of a Linux machine with those variables.
+func environment(vars map[string]string) paths.Env {
+	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, UID: 1000}
+}
+
 // load parses a command line and loads a config file of that content; none if empty.
 func load(t *testing.T, content string, env map[string]string, args ...string) (*config.Config, error) {
 	t.Helper()
@@ -32,7 +37,7 @@ func load(t *testing.T, content string, env map[string]string, args ...string) (
 			t.Fatal(err)
 		}
 	}
-	f, err := config.ParseFlags(append([]string{"--config", path}, args...), func(k string) string { return env[k] }, io.Discard)
+	f, err := config.ParseFlags(append([]string{"--config", path}, args...), environment(env), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,18 +302,19 @@ func TestUsageErrors(t *testing.T) {
 		"an unknown flag":    {"--nonsense"},
 		"an argument":        {"serve"},
 		"two transports":     {"--uds", "a", "--pipe", "b"},
+		"a pipe on Linux":    {"--pipe", `\\.\pipe\inferd`},
 		"a negative time":    {"--drain-timeout-secs", "-1"},
 		"a word as a number": {"--n-ctx", "many"},
 	} {
-		if _, err := config.ParseFlags(args, func(string) string { return "" }, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
+		if _, err := config.ParseFlags(args, environment(nil), io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := config.ParseFlags(nil, func(k string) string { return map[string]string{"INFERD_N_CTX": "x"}[k] }, io.Discard); err == nil || !strings.Contains(err.Error(), "INFERD_N_CTX") {
+	if _, err := config.ParseFlags(nil, environment(map[string]string{"INFERD_N_CTX": "x"}), io.Discard); err == nil || !strings.Contains(err.Error(), "INFERD_N_CTX") {
 		t.Errorf("a bad variable: %v", err)
 	}
 	var help strings.Builder
-	if _, err := config.ParseFlags([]string{"--help"}, func(string) string { return "" }, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "--model-path") {
+	if _, err := config.ParseFlags([]string{"--help"}, environment(nil), &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "--model-path") {
 		t.Errorf("help: %v, %s", err, help.String())
 	}
 }
@@ -323,26 +329,39 @@ func TestLocate(t *testing.T) {
 	}
 	mine := beside("/x")
 	mine.V1 = "/x/my.sock"
+	linux := environment(map[string]string{"HOME": "/home/u"})
+	windows := paths.Env{GOOS: "windows", Getenv: func(name string) string { return map[string]string{"LOCALAPPDATA": `C:\L`}[name] }}
+	pipes := func(base string) config.Sockets {
+		at := `\\.\pipe\` + base
+		return config.Sockets{
+			Lock: `C:\L\inferd\` + base + ".lock", Admin: at + "-admin", Control: at + "-control",
+			V1: at + "-infer", V2: at + "-infer-v2", LP: at, Embed: at + "-infer-embed", Rerank: at + "-infer-rerank",
+		}
+	}
 	for name, test := range map[string]struct {
+		env  paths.Env
 		args []string
 		want config.Sockets
 	}{
-		"nothing said":           {nil, beside(paths.Default().RunDir())},
-		"the main socket":        {[]string{"--uds", "/x/my.sock"}, mine},
-		"the newest main socket": {[]string{"--uds", "/x/inferd.sock"}, beside("/x")},
-		"each by itself": {[]string{
+		"nothing said":           {linux, nil, beside("/home/u/.inferd/run")},
+		"the main socket":        {linux, []string{"--uds", "/x/my.sock"}, mine},
+		"the newest main socket": {linux, []string{"--uds", "/x/inferd.sock"}, beside("/x")},
+		"each by itself": {linux, []string{
 			"--uds", "/x/a.sock", "--v1-addr", "/y/b", "--admin-addr", "/y/c", "--control-addr", "/y/d", "--lock", "/y/e",
 			"--v2-addr", "/y/f", "--lp-addr", "/y/g", "--embed-addr", "/y/h", "--rerank-addr", "/y/i",
 		}, config.Sockets{
 			V1: "/y/b", Admin: "/y/c", Control: "/y/d", Lock: "/y/e", V2: "/y/f", LP: "/y/g", Embed: "/y/h", Rerank: "/y/i",
 		}},
+		"pipes":                {windows, nil, pipes("inferd")},
+		"the main pipe":        {windows, []string{"--pipe", `\\.\pipe\mine`}, pipes("mine")},
+		"the main pipe of old": {windows, []string{"--pipe", `\\.\pipe\mine-infer`}, pipes("mine")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, err := config.ParseFlags(test.args, func(string) string { return "" }, io.Discard)
+			f, err := config.ParseFlags(test.args, test.env, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := config.Locate(&f, paths.Default()); got != test.want {
+			if got := config.Locate(&f, test.env); got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
@@ -386,12 +405,12 @@ func TestTCP(t *testing.T) {
 			if err := os.WriteFile(path, []byte(test.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			getenv := func(k string) string { return test.env[k] }
-			f, err := config.ParseFlags(append([]string{"--config", path}, test.args...), getenv, io.Discard)
+			env := environment(test.env)
+			f, err := config.ParseFlags(append([]string{"--config", path}, test.args...), env, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := config.Load(&f, paths.Env{GOOS: "linux", Getenv: getenv})
+			c, err := config.Load(&f, env)
 			if test.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fails) {
 					t.Errorf("got %v, want an error with %q", err, test.fails)

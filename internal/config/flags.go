@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/paths"
 )
 
 // Flags is what the command line and the environment say. A flag beats its variable,
@@ -16,7 +18,7 @@ type Flags struct {
 	Lock       string
 	Group      string
 
-	UDS      string
+	Main     string  // address of the main socket: --uds or, on Windows, --pipe
 	Addr     Sockets // those that were named; Lock is not among them
 	Surfaces Surfaces
 
@@ -61,18 +63,18 @@ var later = []string{
 	"bedrock-region", "bedrock-model-id", "bedrock-bearer-token", "bedrock-endpoint", "bedrock-timeout-secs",
 }
 
-// ParseFlags reads the command line; getenv is os.Getenv. Its errors are about usage;
+// ParseFlags reads the command line and the variables of env. Its errors are about usage;
 // [flag.ErrHelp] means that the usage was asked for, and has been written to out.
-func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags, error) {
+func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 	f := Flags{given: make(map[string]bool)}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	var pipe string
+	var uds, pipe string
 	var ready, write, drain int
 	fs.StringVar(&f.ConfigFile, "config", "", "config `file`; default ~/.inferd/config.json")
 	fs.StringVar(&f.Lock, "lock", "", "single-instance lock `file`; default inferd.lock beside the sockets")
-	fs.StringVar(&f.UDS, "uds", "", "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's")
-	fs.StringVar(&pipe, "pipe", "", "Windows: main named `pipe`")
+	fs.StringVar(&uds, "uds", "", "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's")
+	fs.StringVar(&pipe, "pipe", "", "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the others begin alike")
 	fs.StringVar(&f.Addr.V1, "v1-addr", "", "v1 generation socket `path`")
 	fs.StringVar(&f.Addr.V2, "v2-addr", "", "v2 generation socket `path`, lines of JSON")
 	fs.StringVar(&f.Addr.LP, "lp-addr", "", "v2 generation socket `path`, length-prefixed")
@@ -125,7 +127,7 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	if fs.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if err := f.merge(fs, getenv); err != nil {
+	if err := f.merge(fs, env.Getenv); err != nil {
 		return f, err
 	}
 	for name, n := range map[string]int{
@@ -140,12 +142,15 @@ func ParseFlags(args []string, getenv func(string) string, out io.Writer) (Flags
 	if f.ActivePermits == 0 && f.Given("active-permits") {
 		f.ActivePermits = 1 // as in the reference; the config's 0 is the sum of the slots
 	}
-	if f.UDS != "" && pipe != "" {
+	switch windows := env.GOOS == "windows"; {
+	case uds != "" && pipe != "":
 		return f, errors.New("--uds and --pipe exclude each other")
+	case uds != "" && windows:
+		return f, errors.New("--uds: sockets are pipes on Windows: use --pipe")
+	case pipe != "" && !windows:
+		return f, errors.New("--pipe is for Windows: use --uds")
 	}
-	if pipe != "" {
-		f.Warnings = append(f.Warnings, "--pipe is not served by this release yet")
-	}
+	f.Main = uds + pipe
 	f.ReadyTimeout = time.Duration(ready) * time.Second
 	f.WriteTimeout = time.Duration(write) * time.Second
 	f.DrainTimeout = time.Duration(drain) * time.Second

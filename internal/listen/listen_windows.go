@@ -58,7 +58,7 @@ type pipeListener struct {
 	over   atomic.Bool
 	closed windows.Handle // an event: over was set
 
-	mu   sync.Mutex // guards the fields below; Accept waits with it held
+	mu   sync.Mutex     // guards the fields below; Accept waits with it held
 	came windows.Handle // an event: free has a client
 	free windows.Handle
 }

@@ -5,6 +5,7 @@
 package paths
 
 import (
+	"cmp"
 	"os"
 	"path"
 	"runtime"
@@ -64,21 +65,53 @@ func (e Env) RunDir() string {
 	return "/tmp/inferd-" + strconv.Itoa(e.UID)
 }
 
-// Socket is the default address of the surface with that leaf: a path, or on Windows
-// the name of a pipe.
-func (e Env) Socket(leaf string) string {
-	if e.GOOS != "windows" {
-		return e.join(e.RunDir(), leaf)
+// Socket is the address of the surface with that leaf: a path in the folder dir. On Windows
+// it is the name of a pipe: those lie in no folder, and dir is what the names begin with. An
+// empty dir is the default one.
+func (e Env) Socket(dir, leaf string) string {
+	dir = cmp.Or(dir, e.socketDir())
+	switch {
+	case e.GOOS != "windows":
+		return e.join(dir, leaf)
+	case leaf == LPLeaf:
+		return dir
 	}
-	name := strings.ReplaceAll(strings.TrimSuffix(leaf, ".sock"), ".", "-")
-	if leaf != LPLeaf {
-		name = "inferd-" + name
-	}
-	return `\\.\pipe\` + name
+	return dir + "-" + strings.ReplaceAll(strings.TrimSuffix(leaf, ".sock"), ".", "-")
 }
 
-// Lock is the file that one daemon at a time holds.
-func (e Env) Lock() string { return e.join(e.RunDir(), LockLeaf) }
+func (e Env) socketDir() string {
+	if e.GOOS == "windows" {
+		return `\\.\pipe\inferd`
+	}
+	return e.RunDir()
+}
+
+// Beside tells what the address of a generation socket says of the others: the dir that
+// they lie in, as [Env.Socket] takes it, and the leaf whose surface is spoken at that address. That is v1 at a path
+// that is not called as the length-prefixed socket; at a pipe it is length-prefixed, unless
+// its name ends as that of v1's.
+func (e Env) Beside(socket string) (dir, leaf string) {
+	if e.GOOS == "windows" {
+		if dir, ok := strings.CutSuffix(socket, "-infer"); ok {
+			return dir, V1Leaf
+		}
+		return socket, LPLeaf
+	}
+	if dir, leaf = path.Split(socket); leaf != LPLeaf {
+		leaf = V1Leaf
+	}
+	return path.Clean(dir), leaf
+}
+
+// Lock is the file that one daemon with sockets in dir holds at a time; dir is as that of
+// [Env.Socket]. On Windows only the file's name is of dir.
+func (e Env) Lock(dir string) string {
+	dir = cmp.Or(dir, e.socketDir())
+	if e.GOOS != "windows" {
+		return e.join(dir, LockLeaf)
+	}
+	return e.join(e.RunDir(), dir[strings.LastIndexByte(dir, '\\')+1:]+".lock")
+}
 
 // ConfigFile is where the config is looked for.
 func (e Env) ConfigFile() string { return e.join(e.home(), ".inferd", "config.json") }

@@ -57,12 +57,40 @@ func TestSocket(t *testing.T) {
 		paths.AdminLeaf:   `\\.\pipe\inferd-admin`,
 		paths.ControlLeaf: `\\.\pipe\inferd-control`,
 	} {
-		if got, want := unix.Socket(leaf), "/run/user/1000/inferd/"+leaf; got != want {
+		if got, want := unix.Socket("", leaf), "/run/user/1000/inferd/"+leaf; got != want {
 			t.Errorf("Socket(%q) = %q, want %q", leaf, got, want)
 		}
-		if got := windows.Socket(leaf); got != pipe {
+		if got := windows.Socket("", leaf); got != pipe {
 			t.Errorf("Socket(%q) on Windows = %q, want %q", leaf, got, pipe)
 		}
+	}
+}
+
+func TestBeside(t *testing.T) {
+	type beside struct{ Dir, Leaf, Embed, Lock string }
+	for name, test := range map[string]struct {
+		goos, socket string
+		want         beside
+	}{
+		"v1's":              {"linux", "/x/infer.sock", beside{"/x", paths.V1Leaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
+		"of any other name": {"darwin", "/x/my.sock", beside{"/x", paths.V1Leaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
+		"length-prefixed":   {"linux", "/x/inferd.sock", beside{"/x", paths.LPLeaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
+		"relative":          {"linux", "my.sock", beside{".", paths.V1Leaf, "infer.embed.sock", "inferd.lock"}},
+		"a pipe":            {"windows", `\\.\pipe\mine`, beside{`\\.\pipe\mine`, paths.LPLeaf, `\\.\pipe\mine-infer-embed`, `C:\L\inferd\mine.lock`}},
+		"v1's pipe":         {"windows", `\\.\pipe\mine-infer`, beside{`\\.\pipe\mine`, paths.V1Leaf, `\\.\pipe\mine-infer-embed`, `C:\L\inferd\mine.lock`}},
+		"the default pipe":  {"windows", `\\.\pipe\inferd`, beside{`\\.\pipe\inferd`, paths.LPLeaf, `\\.\pipe\inferd-infer-embed`, `C:\L\inferd\inferd.lock`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := env(test.goos, map[string]string{"LOCALAPPDATA": `C:\L`})
+			dir, leaf := e.Beside(test.socket)
+			got := beside{dir, leaf, e.Socket(dir, paths.EmbedLeaf), e.Lock(dir)}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("beside %s (-want +got):\n%s", test.socket, diff)
+			}
+			if leaf == paths.LPLeaf && e.Socket(dir, leaf) != test.socket {
+				t.Errorf("the socket itself is %s", e.Socket(dir, leaf))
+			}
+		})
 	}
 }
 
@@ -119,7 +147,7 @@ func TestPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := test.env
-			got := places{e.Lock(), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir()}
+			got := places{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir()}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("places (-want +got):\n%s", diff)
 			}
