@@ -70,13 +70,14 @@ const (
 )
 
 // A tally counts transcripts.
-type tally struct{ passed, failed, config, socket int }
+type tally struct{ passed, failed, config, socket, half int }
 
 func (t *tally) add(other *tally) {
 	t.passed += other.passed
 	t.failed += other.failed
 	t.config += other.config
 	t.socket += other.socket
+	t.half += other.half
 }
 
 // A trial is one run over the transcripts.
@@ -121,6 +122,9 @@ func (t *trial) play(ctx context.Context, script *corpus.Transcript) (word, why 
 	case absent != "":
 		n.socket++
 		return skipped, "there is no " + absent
+	case errors.Is(err, corpus.ErrHalfClose): // a pipe
+		n.half++
+		return skipped, err.Error()
 	case err != nil:
 		n.failed++
 		return failed, err.Error()
@@ -132,9 +136,9 @@ func (t *trial) play(ctx context.Context, script *corpus.Transcript) (word, why 
 // print prints what came out.
 func (t *trial) print(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(table, "transcripts\tok\tFAIL\tanother config\tno socket\t\n")
+	fmt.Fprint(table, "transcripts\tok\tFAIL\tanother config\tno socket\tno half-close\t\n")
 	row := func(name string, n *tally) {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t\n", name, n.passed, n.failed, n.config, n.socket)
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t\n", name, n.passed, n.failed, n.config, n.socket, n.half)
 	}
 	for _, folder := range t.folders {
 		row(folder, t.byFolder[folder])

@@ -141,8 +141,8 @@ func Load(dir fs.FS) ([]*Transcript, error) {
 
 // Play plays the transcript, one connection after the other. dial connects to a socket of
 // a daemon with the transcript's config; it should give a connection that can be
-// half-closed. What goes out between two expectations is written in pieces of at most step
-// bytes. An error says what was not as it should be, and where.
+// half-closed, see [ErrHalfClose]. What goes out between two expectations is written in
+// pieces of at most step bytes. An error says what was not as it should be, and where.
 func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) error {
 	for _, k := range t.talks {
 		nc, err := dial(k.leaf)
@@ -158,13 +158,13 @@ func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) er
 	return nil
 }
 
-// errHalf is for connections that cannot be half-closed.
-var errHalf = errors.New("this connection cannot be half-closed")
+// ErrHalfClose is how a transcript ends whose connection cannot be half-closed, and had to.
+var ErrHalfClose = errors.New("this connection cannot be half-closed")
 
 func closeWrite(nc net.Conn) error {
 	half, ok := nc.(interface{ CloseWrite() error })
 	if !ok {
-		return errHalf
+		return ErrHalfClose
 	}
 	return half.CloseWrite()
 }
