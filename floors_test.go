@@ -20,7 +20,7 @@ var floors = [][]string{
 	{"internal/quota"}, // rules about callers
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
-		"internal/filelock", "internal/paths", "internal/builtin",
+		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
 	},
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",

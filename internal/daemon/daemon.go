@@ -19,6 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/quota"
+	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/server"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/task"
@@ -108,9 +109,16 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		return broadcast.Serve(ctx, adminLn, board, conns, log)
 	})
 	defer admin.Stop()
+	manager := func(assignments ...string) { // a manager that cannot be told is no reason to stop
+		if err := sdnotify.Tell(env.Getenv(sdnotify.Variable), assignments...); err != nil {
+			log.LogAttrs(ctx, slog.LevelWarn, "service manager", slog.Any("err", err))
+		}
+	}
+	manager(sdnotify.Status("loading"))
 	draining := make(chan struct{})
 	stay := context.AfterFunc(ctx, func() {
 		board.Publish(status.Draining{})
+		manager(sdnotify.Stopping, sdnotify.Status("draining"))
 		close(draining)
 	})
 	defer func() {
@@ -186,6 +194,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		}
 	}
 	backends.announce() // 7. ready
+	manager(sdnotify.Ready, sdnotify.Status("ready"))
 	log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", places.Admin))
 
 	<-ctx.Done()

@@ -16,6 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/worker"
 )
@@ -70,6 +71,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	}
 	env := []string{
 		"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first
+		sdnotify.Variable + "=",
 		// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
 		"LD_LIBRARY_PATH=" + strings.TrimSuffix(l.libDir+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
 	}

@@ -1,0 +1,48 @@
+//go:build unix
+
+package sdnotify_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/sdnotify"
+)
+
+func TestTell(t *testing.T) {
+	dir, err := os.MkdirTemp("", "n") // names of sockets must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	names := map[string]string{"a path": filepath.Join(dir, "notify")}
+	if runtime.GOOS == "linux" {
+		names["an abstract name"] = "@" + filepath.Join(dir, "notify")
+	}
+	for name, socket := range names {
+		t.Run(name, func(t *testing.T) {
+			manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer manager.Close()
+			if err := sdnotify.Tell(socket, sdnotify.Ready, sdnotify.Status("it is")); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 100)
+			n, err := manager.Read(got)
+			if want := "READY=1\nSTATUS=it is"; err != nil || string(got[:n]) != want {
+				t.Errorf("it was told %q, %v, want %q", got[:n], err, want)
+			}
+		})
+	}
+	if err := sdnotify.Tell("", sdnotify.Ready); err != nil {
+		t.Errorf("without a manager: %v", err)
+	}
+	if err := sdnotify.Tell(filepath.Join(dir, "nobody"), sdnotify.Ready); err == nil {
+		t.Error("a manager that is not there was told")
+	}
+}
