@@ -5,6 +5,7 @@
 # make check   what a change has to pass
 # make bench   the figures that inferd promises, measured here
 # make cross   the programs for other platforms, built and vetted
+# make wine    the tests of what is Windows' own, where there is a wine
 # make clean   removes bin/
 
 programs := inferd inferdctl inferd-engine
@@ -13,7 +14,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints what a command prints, and fails if that is anything.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo test check format lint bench cross clean
+.PHONY: build engine demo test check format lint bench cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -43,7 +44,7 @@ bench: build engine
 	go run ./bench $(ARGS)
 
 # The engine's process is for Linux so far; the others must build and vet everywhere.
-portable  := ./cmd/inferd ./cmd/inferdctl ./internal/...
+portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...
 platforms := darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 cross: $(platforms:%=cross/%) cross/linux/amd64 cross/linux/arm64
@@ -55,6 +56,9 @@ cross/linux/%:
 cross/%:
 	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go build -o /dev/null ./cmd/inferd ./cmd/inferdctl
 	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go vet $(portable)
+
+wine:
+	@sh scripts/wine.sh
 
 clean:
 	rm -rf bin

@@ -8,7 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// identify leaves the executable out: macOS names it by a call that needs cgo.
+// identify leaves the executable out. The call that names it, proc_pidpath, needs cgo or
+// unsafe code, and what sysctl has instead (kern.procargs2) a process may write itself.
 func identify(fd int, peer *infer.Peer) {
 	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {

@@ -52,6 +52,7 @@ func underWine() bool {
 }
 
 func pipeName(t *testing.T) string {
+	t.Helper()
 	return fmt.Sprintf(`\\.\pipe\inferd-test-%d-%s`, os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-"))
 }
 

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs the tests of what is Windows' own under wine (Debian: apt-get install wine64), in a
+# prefix of their own.
+set -eu
+
+fail() { echo "wine: $*" >&2; exit 1; }
+
+command -v wine >/dev/null || fail "there is none on this machine: apt-get install wine64"
+dir=${XDG_CACHE_HOME:-$HOME/.cache}/inferd/wine
+mkdir -p "$dir"
+export WINEPREFIX="$dir/prefix" WINEDEBUG=-all
+wine cmd /c exit
+
+# Go asks bcryptprimitives.dll for random bytes. Where wine has none (8 has not), one that
+# passes the call on to an older function does.
+system32=$WINEPREFIX/drive_c/windows/system32
+if [ ! -e "$system32/bcryptprimitives.dll" ]; then
+	command -v x86_64-w64-mingw32-dlltool >/dev/null || fail "it is an old one: apt-get install binutils-mingw-w64-x86-64"
+	(
+		cd "$dir"
+		printf 'LIBRARY bcryptprimitives.dll\nEXPORTS\nProcessPrng = advapi32.SystemFunction036\n' >prng.def
+		x86_64-w64-mingw32-dlltool -d prng.def -e prng.exp --dllname bcryptprimitives.dll
+		x86_64-w64-mingw32-ld -shared -o "$system32/bcryptprimitives.dll" prng.exp
+	)
+fi
+
+GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -exec wine ./internal/listen ./cmd/inferd
