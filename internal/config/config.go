@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/backend/mock"
@@ -60,11 +61,12 @@ type Config struct {
 type Backend struct {
 	Name    string
 	Aliases []string
-	Entry          // no field but Threads and NGPULayers is zero
-	Model   Model  // of an engine
-	Task    Task   // of an engine
-	Pooling string // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
-	Mock    *Mock  // nil for an engine
+	Entry            // no field but Threads, NGPULayers and MaxStallMS is zero
+	Model   Model    // of an engine
+	Task    Task     // of an engine
+	Shared  []string // of an engine that generates: system messages whose beginning is kept for everybody
+	Pooling string   // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
+	Mock    *Mock    // nil for an engine
 }
 
 // Kind is what the wire calls the entry's backend.
@@ -181,6 +183,11 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 	if err := c.fromFlags(f); err != nil {
 		return nil, err
 	}
+	if file != nil {
+		if err := c.share(file.Shared); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
 	if len(c.Backends) == 0 {
 		return nil, ErrNoModel
 	}
@@ -244,6 +251,7 @@ func (e Entry) or(other Entry) Entry {
 		NSlots:     first(e.NSlots, other.NSlots, DefaultNSlots),
 		Threads:    first(e.Threads, other.Threads),
 		NGPULayers: first(e.NGPULayers, other.NGPULayers),
+		MaxStallMS: first(e.MaxStallMS, other.MaxStallMS),
 	}
 }
 
@@ -326,6 +334,7 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		{"n_ctx", fb.NCtx, &own.NCtx, 1},
 		{"n_slots", fb.NSlots, &own.NSlots, 1},
 		{"threads", fb.Threads, &own.Threads, 0},
+		{"max_stall_ms", fb.MaxStallMS, &own.MaxStallMS, 0},
 		{"n_gpu_layers", fb.NGPULayers, &own.NGPULayers, 0},
 		{"embed_n_ctx", fb.EmbedNCtx, new(int), 1},
 		{"rerank_n_ctx", fb.RerankNCtx, new(int), 1},
@@ -411,6 +420,41 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 	return nil
 }
 
+// maxShared is how many bytes the shared prefixes of an entry may have together, as JSON: they
+// travel in a variable of the engine's, of which Linux takes 128 KiB.
+const maxShared = 96 << 10
+
+// share gives the shared prefixes to the entries that they are for. The model may be left
+// out where only one entry can be meant.
+func (c *Config) share(all []fileShared) error {
+	for i, p := range all {
+		at := fmt.Sprintf("shared_prefixes[%d]", i)
+		if p.Text == "" {
+			return fmt.Errorf("%s.text must not be empty", at)
+		}
+		var meant []*Backend
+		for j := range c.Backends {
+			b := &c.Backends[j]
+			if p.Model == "" && b.Mock == nil && b.Task == Auto || p.Model != "" && (b.Name == p.Model || slices.Contains(b.Aliases, p.Model)) {
+				meant = append(meant, b)
+			}
+		}
+		switch {
+		case len(meant) == 0:
+			return fmt.Errorf("%s.model: no entry is called %q", at, p.Model)
+		case len(meant) > 1:
+			return fmt.Errorf("%s.model must say which entry is meant", at)
+		case meant[0].Mock != nil || meant[0].Task != Auto:
+			return fmt.Errorf("%s.model: %q does not generate with an engine", at, p.Model)
+		}
+		meant[0].Shared = append(meant[0].Shared, p.Text)
+		if data, err := json.Marshal(meant[0].Shared); err != nil || len(data) > maxShared {
+			return fmt.Errorf("%s: %q has more than %d bytes of shared prefixes", at, meant[0].Name, maxShared)
+		}
+	}
+	return nil
+}
+
 // fill takes the knobs of an entry.
 func (m *Mock) fill(fb *fileBackend) {
 	yes := func(b *bool) bool { return b == nil || *b }
@@ -465,7 +509,7 @@ func (c *Config) warnUnused(at string, fb fileBackend) {
 	for _, key := range []struct {
 		name  string
 		value jsontext.Value
-	}{{"max_stall_ms", fb.MaxStallMS}, {"chat_template", fb.ChatTemplate}, {"mmproj", fb.MMProj}} {
+	}{{"chat_template", fb.ChatTemplate}, {"mmproj", fb.MMProj}} {
 		if key.value != nil && key.value.Kind() != jsontext.KindNull {
 			c.Warnings = append(c.Warnings, at+key.name+" has no effect in this release")
 		}

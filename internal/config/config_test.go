@@ -169,6 +169,38 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+func TestShared(t *testing.T) {
+	engines := `"backends":[{"kind":"llamacpp","name":"a","aliases":["x"],"max_stall_ms":250,"model":{"builtin":"chain"}},{"kind":"mock","name":"m"},
+		{"kind":"llamacpp","name":"e","embed":true,"model":{"builtin":"embed"}}`
+	for name, test := range map[string]struct {
+		shared, more string
+		want         string // of the error, or else the texts of the first entry
+	}{
+		"the only one that can be meant": {`[{"text":"one"},{"text":"two"}]`, "", `["one" "two"]`},
+		"by its name":                    {`[{"model":"a","text":"one"}]`, "", `["one"]`},
+		"by its alias":                   {`[{"model":"x","text":"one"}]`, "", `["one"]`},
+		"no text":                        {`[{"model":"a"}]`, "", "shared_prefixes[0].text must not be empty"},
+		"nobody":                         {`[{"model":"b","text":"one"}]`, "", `no entry is called "b"`},
+		"one of several":                 {`[{"text":"one"}]`, `,{"kind":"llamacpp","name":"b","model":{"builtin":"loop"}}`, "must say which entry"},
+		"a mock":                         {`[{"model":"m","text":"one"}]`, "", "does not generate"},
+		"one that embeds":                {`[{"model":"e","text":"one"}]`, "", "does not generate"},
+		"too much":                       {`[{"text":"` + strings.Repeat("x", 100_000) + `"}]`, "", "more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, `{"shared_prefixes":`+test.shared+`,`+engines+test.more+`]}`, nil)
+			switch {
+			case err != nil && !strings.Contains(err.Error(), test.want):
+				t.Errorf("%v, want %q", err, test.want)
+			case err == nil && (fmt.Sprintf("%q", c.Backends[0].Shared) != test.want || c.Backends[0].MaxStallMS != 250 || len(c.Warnings) > 0):
+				t.Errorf("%q, %d ms, warnings %q", c.Backends[0].Shared, c.Backends[0].MaxStallMS, c.Warnings)
+			}
+		})
+	}
+	if c, err := load(t, `{`+engines+`]}`, nil, "--max-stall-ms", "70"); err != nil || c.Backends[0].MaxStallMS != 70 || c.Backends[2].MaxStallMS != 70 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // FuzzLoad reads any config file: it is refused with a word that names it, or what is read
 // makes sense.
 func FuzzLoad(f *testing.F) {
@@ -181,7 +213,7 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		flags, err := config.ParseFlags([]string{"--config", path, "--tcp-no-auth"}, func(string) string { return "" }, io.Discard)
+		flags, err := config.ParseFlags([]string{"--config", path, "--tcp-no-auth"}, environment(nil), io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ type file struct {
 	Admission  *fileAdmission `json:"admission"`
 	Surfaces   *fileSurfaces  `json:"surfaces"`
 	Listen     *fileListen    `json:"listen"`
+	Shared     []fileShared   `json:"shared_prefixes"`
 
 	// Of the reference; nothing in this release asks for them.
 	AutoPull     jsontext.Value `json:"auto_pull"`
@@ -63,6 +64,12 @@ type fileListen struct {
 	Rest      map[string]jsontext.Value `json:",embed"`
 }
 
+type fileShared struct {
+	Model string                    `json:"model"`
+	Text  string                    `json:"text"`
+	Rest  map[string]jsontext.Value `json:",embed"`
+}
+
 type fileBackend struct {
 	Kind       string     `json:"kind"`
 	Name       string     `json:"name"`
@@ -81,7 +88,7 @@ type fileBackend struct {
 	Pooling      string         `json:"embed_pooling"`
 	EmbedNCtx    *int           `json:"embed_n_ctx"`
 	RerankNCtx   *int           `json:"rerank_n_ctx"`
-	MaxStallMS   jsontext.Value `json:"max_stall_ms"` // not kept yet
+	MaxStallMS   *int           `json:"max_stall_ms"`
 	ChatTemplate jsontext.Value `json:"chat_template"`
 	MMProj       jsontext.Value `json:"mmproj"`
 
@@ -201,6 +208,9 @@ func (f *file) unknown(path string, data []byte) []string {
 	}
 	if f.Listen != nil {
 		note("/listen", f.Listen.Rest)
+	}
+	for i, p := range f.Shared {
+		note(jsontext.Pointer("/shared_prefixes").AppendToken(strconv.Itoa(i)), p.Rest)
 	}
 	if f.Backends != nil {
 		for i, b := range *f.Backends {

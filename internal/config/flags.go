@@ -31,7 +31,7 @@ type Flags struct {
 	Backend                string // "mock", "llamacpp", or empty: what the config file says
 	ModelPath, ModelSHA256 string
 
-	Entry // NCtx, NSlots, Threads, NGPULayers: for a model given by ModelPath, and defaults
+	Entry // for a model given by ModelPath, and defaults
 
 	Embed, Rerank         bool // what the model given by ModelPath is for; neither lets the engine see
 	Pooling               string
@@ -53,6 +53,7 @@ type Entry struct {
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: the cores, shared among the engines
 	NGPULayers int // layers on a GPU; default 0
+	MaxStallMS int // between two tokens of a stream while prompts are read; default 100, or 4 steps
 }
 
 // later are flags of the reference whose surfaces or backends are not there yet. They
@@ -107,6 +108,7 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 	fs.IntVar(&f.NSlots, "n-slots", 0, "`sequences` that run at once (default 4)")
 	fs.IntVar(&f.Threads, "threads", 0, "compute `threads` (default: the cores, shared among the engines)")
 	fs.IntVar(&f.NGPULayers, "n-gpu-layers", 0, "`layers` to compute on a GPU")
+	fs.IntVar(&f.MaxStallMS, "max-stall-ms", 0, "`milliseconds` between two tokens of a stream while prompts are read beside it (default 100, or 4 steps if that is longer)")
 	fs.IntVar(&f.ActivePermits, "active-permits", 0, "`requests` that run at once; 0 is 1 (default: the sum of the slots)")
 	fs.IntVar(&f.QueueDepth, "queue-depth", 10, "`requests` of one caller that may wait")
 	fs.IntVar(&f.QueueTotal, "queue-total", 256, "`requests` that may wait in all")
@@ -131,7 +133,7 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 		return f, err
 	}
 	for name, n := range map[string]int{
-		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "queue-depth": f.QueueDepth, "queue-total": f.QueueTotal,
+		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "max-stall-ms": f.MaxStallMS, "queue-depth": f.QueueDepth, "queue-total": f.QueueTotal,
 		"llamacpp-embed-n-ctx": f.EmbedNCtx, "llamacpp-rerank-n-ctx": f.RerankNCtx,
 		"active-permits": f.ActivePermits, "ready-timeout-secs": ready, "write-timeout-secs": write, "drain-timeout-secs": drain,
 	} {

@@ -12,6 +12,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/config"
@@ -20,6 +23,10 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/worker"
 )
+
+// sharedEnv is the variable that tells an engine the shared prefixes, as a JSON array of texts:
+// a command line can be read by everybody.
+const sharedEnv = "INFERD_ENGINE_SHARED"
 
 // engineName is the program beside inferd's own that runs a model.
 const engineName = "inferd-engine"
@@ -78,6 +85,11 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	for _, name := range l.secrets {
 		env = append(env, name+"=")
 	}
+	shared, err := json.Marshal(l.entry.Shared)
+	if err != nil {
+		return nil, fmt.Errorf("shared prefixes: %w", err)
+	}
+	env = append(env, sharedEnv+"="+string(shared))
 	child, err := proc.Start(proc.Command{
 		Path: l.program,
 		Args: []string{
@@ -90,6 +102,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
 			"--task", string(l.entry.Task),
 			"--pooling", l.entry.Pooling,
+			"--max-stall", (time.Duration(l.entry.MaxStallMS) * time.Millisecond).String(),
 		},
 		Env: env,
 	})
