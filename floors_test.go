@@ -33,7 +33,7 @@ var floors = [][]string{
 	{"internal/daemon"},
 	{ // inside the engine's own house
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/batch",
-		"cmd/inferd-engine/internal/encode",
+		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",
 	},
 	{"cmd/inferd-engine/internal/engine"},
 	{ // programs; nobody can import them

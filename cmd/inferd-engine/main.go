@@ -23,6 +23,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
@@ -46,6 +47,8 @@ type options struct {
 	threads, nLayers int
 	task, pooling    string
 	maxStall         time.Duration
+	turns            string // file; empty if no other engine computes here
+	turn             *turn.Turn
 	shared           []string // texts that conversations begin with, of the operator
 }
 
@@ -66,6 +69,7 @@ func run(args []string, out io.Writer) error {
 	fs.IntVar(&o.nLayers, "n-gpu-layers", 0, "`layers` on a GPU")
 	fs.StringVar(&o.task, "task", taskAuto, "`what` for: auto (the model says), generate, embed or rerank")
 	fs.StringVar(&o.pooling, "pooling", "", "`how` vectors are pooled: mean, cls or last (default: the model says)")
+	fs.StringVar(&o.turns, "turns", "", "`file` that engines lock which compute on the same cores")
 	fs.DurationVar(&o.maxStall, "max-stall", 0, "`time` between two tokens of a stream while prompts are read beside it (default 100ms, or 4 steps)")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -165,6 +169,11 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	if o.task == taskAuto {
 		o.task = taskOf(model)
 	}
+	if o.turns != "" {
+		if o.turn, err = turn.Open(o.turns); err != nil {
+			return nil, err
+		}
+	}
 	if o.task != taskGenerate {
 		o.nCtx = min(o.nCtx, max(model.ContextTrained(), 1))
 	}
@@ -226,6 +235,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		Model:     lctx,
 		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Kept: kept},
 		Stall:     o.maxStall,
+		Turn:      o.turn.Do,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
 	}
 	eng := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop}
@@ -253,7 +263,10 @@ func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
 		return nil, fmt.Errorf("the model's vectors are pooled by %q: say --llamacpp-embed-pooling, or embed_pooling", is)
 	}
 	_, longest := model.Spellings()
-	loop := &encode.Loop{Model: lctx, Limits: encode.Limits{Tokens: o.nCtx, Sequences: encodeTexts}, Width: width}
+	loop := &encode.Loop{
+		Model: lctx, Limits: encode.Limits{Tokens: o.nCtx, Batch: batchTokens, Sequences: encodeTexts}, Width: width,
+		Turn: o.turn.Do,
+	}
 	return &engineOf{
 		Handler: &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
 		loop:    loop.Run,

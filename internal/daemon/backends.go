@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -39,19 +41,18 @@ type backends struct {
 	slowest time.Duration // that a mock takes to be ready, or to be too late
 	late    error         // of a mock that takes too long
 	serving bool          // every socket accepts
+	turns   string        // file by which the engines take turns; empty if they need not
 }
 
 // start starts every entry. They load at the same time.
-func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, flags *config.Flags, env paths.Env) error {
+func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, flags *config.Flags, env paths.Env, dir string) error {
 	program, err := enginePath(flags.Engine)
 	if err != nil {
 		return err
 	}
-	engines := 0
-	for _, entry := range cfg.Backends {
-		if entry.Mock == nil {
-			engines++
-		}
+	turns, err := b.takeTurns(cfg, dir)
+	if err != nil {
+		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -85,10 +86,11 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			b.slowest = max(b.slowest, min(m.ReadyAfter, patience))
 			continue
 		}
-		if entry.Threads == 0 {
-			entry.Threads = max(1, runtime.NumCPU()/engines)
+		entry.Threads = cmp.Or(entry.Threads, runtime.NumCPU())
+		l := &launcher{
+			program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir(),
+			turns: turns, secrets: cfg.TCP.KeyVariables,
 		}
-		l := &launcher{program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir(), secrets: cfg.TCP.KeyVariables}
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish,
@@ -104,6 +106,37 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	return nil
 }
 
+// takeTurns makes the file by which engines take turns, if they would use more threads than
+// there are cores. It is empty if they need not.
+func (b *backends) takeTurns(cfg *config.Config, dir string) (string, error) {
+	engines, threads := 0, 0
+	for _, entry := range cfg.Backends {
+		if entry.Mock == nil {
+			engines++
+			threads += cmp.Or(entry.Threads, runtime.NumCPU())
+		}
+	}
+	if engines < 2 || threads <= runtime.NumCPU() {
+		return "", nil
+	}
+	path := filepath.Join(dir, turnsFile)
+	_ = os.Remove(path)                                                     // of one that was killed
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, ownerOnly) // through no link
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return "", fmt.Errorf("turns of the engines: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.turns = path
+	return path, nil
+}
+
+// turnsFile is beside the lock.
+const turnsFile = "compute.lock"
+
 func routeState(s worker.State) route.State {
 	switch s {
 	case worker.Ready:
@@ -118,13 +151,16 @@ func routeState(s worker.State) route.State {
 // stop ends the engines and waits for them.
 func (b *backends) stop() {
 	b.mu.Lock()
-	tasks := b.tasks
+	tasks, turns := b.tasks, b.turns
 	b.mu.Unlock()
 	var all sync.WaitGroup
 	for _, t := range tasks {
 		all.Go(t.Stop)
 	}
 	all.Wait()
+	if turns != "" {
+		_ = os.Remove(turns) // the next one makes its own
+	}
 }
 
 // waitReady returns once every entry has been ready, or with the cause of ctx.

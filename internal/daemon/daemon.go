@@ -150,7 +150,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	}
 
 	defer backends.stop()
-	if err := backends.start(ctx, fail, cfg, flags, env); err != nil { // 4. the engines
+	if err := backends.start(ctx, fail, cfg, flags, env, filepath.Dir(places.Lock)); err != nil { // 4. the engines
 		return err
 	}
 	if err := backends.waitReady(ctx); err != nil { // 5. every entry, or none

@@ -58,6 +58,7 @@ type launcher struct {
 	libDir     string
 	builtinDir string // where generated models lie
 	entry      config.Backend
+	turns      string   // file that engines lock which compute on the same cores; empty if there is one
 	secrets    []string // variables of the environment that are not the engine's business
 
 	verified os.FileInfo // of the model's file when its digest was right
@@ -102,6 +103,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
 			"--task", string(l.entry.Task),
 			"--pooling", l.entry.Pooling,
+			"--turns", l.turns,
 			"--max-stall", (time.Duration(l.entry.MaxStallMS) * time.Millisecond).String(),
 		},
 		Env: env,

@@ -92,6 +92,8 @@ type Loop struct {
 	// Stall is the longest that a step should take while somebody is writing; 0 is 100 ms,
 	// or four steps without prompts if that is longer.
 	Stall time.Duration
+	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
+	Turn func(compute func())
 	// AfterStep is called on the loop's thread when a step's tokens have been emitted.
 	// May be nil.
 	AfterStep func()
@@ -474,7 +476,12 @@ func (l *Loop) decode(runs []*run, feed []int) error {
 		}
 	}
 	l.begins(reading)
-	err := l.Model.Decode()
+	var err error
+	if l.Turn != nil {
+		l.Turn(func() { err = l.Model.Decode() })
+	} else {
+		err = l.Model.Decode()
+	}
 	l.ends()
 	if err != nil {
 		return err

@@ -37,6 +37,9 @@ type Loop struct {
 	Limits Limits
 	Width  int // numbers that a sequence comes to
 
+	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
+	Turn func(compute func())
+
 	mu      sync.Mutex // guards the fields below
 	arrived []*job
 	stopped bool
@@ -204,7 +207,13 @@ func (l *Loop) compute(jobs []*job, take []int) error {
 			seq++
 		}
 	}
-	if err := l.Model.Decode(); err != nil {
+	var err error
+	if l.Turn != nil {
+		l.Turn(func() { err = l.Model.Decode() })
+	} else {
+		err = l.Model.Decode()
+	}
+	if err != nil {
 		return err
 	}
 	seq = 0

@@ -114,6 +114,31 @@ func TestTogether(t *testing.T) {
 	})
 }
 
+// A batch has no more tokens than it should, but for one sequence that alone has more; each is
+// computed when it is our turn.
+func TestBatchAndTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &toy{tokens: 10, sequences: 4}
+		turns := 0
+		l := &encode.Loop{
+			Model: m, Limits: encode.Limits{Tokens: 10, Batch: 4, Sequences: 4}, Width: 1,
+			Turn: func(compute func()) { turns++; compute() },
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = l.Run(ctx) })
+		got, err := l.Do(t.Context(), append(inputs(1, 3, 2), append(inputs(4, 1, 9), inputs(5, 1, 1)...)...))
+		if want := [][]float32{{1}, {2}, {3}, {4}, {5}}; err != nil || !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("got %v, %v", got, err)
+		}
+		if want := []string{"1 2", "3", "4", "5"}; !slices.Equal(m.log, want) || turns != 4 {
+			t.Errorf("batches %q in %d turns, want %q", m.log, turns, want)
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
 // A large job does not hold up a small one.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,7 +2,8 @@ package encode
 
 // Limits is what one batch has room for.
 type Limits struct {
-	Tokens    int // over all sequences
+	Tokens    int // that a sequence may have
+	Batch     int // over all sequences, unless one alone has more; 0 is Tokens
 	Sequences int
 }
 
@@ -13,11 +14,14 @@ type Limits struct {
 func plan(l Limits, jobs [][]int, first int) []int {
 	take := make([]int, len(jobs))
 	tokens, count := l.Tokens, l.Sequences
+	if l.Batch > 0 {
+		tokens = min(tokens, l.Batch)
+	}
 	for moved := true; moved; {
 		moved = false
 		for n := range jobs {
 			i := (first + n) % len(jobs)
-			if take[i] == len(jobs[i]) || count == 0 || jobs[i][take[i]] > tokens {
+			if take[i] == len(jobs[i]) || count == 0 || jobs[i][take[i]] > tokens && count < l.Sequences {
 				continue
 			}
 			tokens -= jobs[i][take[i]]

@@ -1,0 +1,174 @@
+package turn_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
+)
+
+// TestMain is also the neighbour: a process that takes a turn, says so, and keeps it until
+// it is told to go on.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("TURN"); path != "" {
+		t, err := turn.Open(path)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		t.Do(func() {
+			fmt.Println("computing")
+			_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+		})
+		fmt.Println("done")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func file(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "turns")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func open(t *testing.T, path string) *turn.Turn {
+	t.Helper()
+	mine, err := turn.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mine
+}
+
+// neighbour starts a process that computes, and returns how to write to it and read from it.
+func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "TURN="+path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	r := bufio.NewReader(out)
+	if line, err := r.ReadString('\n'); line != "computing\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return cmd, in, r
+}
+
+// One at a time computes, and everybody gets to, whoever else wants to all the time.
+func TestOneAtATime(t *testing.T) {
+	path := file(t)
+	var computing atomic.Int32
+	var all sync.WaitGroup
+	for range 4 {
+		mine := open(t, path)
+		all.Go(func() {
+			for range 300 {
+				mine.Do(func() {
+					if n := computing.Add(1); n != 1 {
+						t.Errorf("%d compute at once", n)
+					}
+					computing.Add(-1)
+				})
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Who waits comes when the other process has had its turn, or has died.
+func TestAnotherProcess(t *testing.T) {
+	for name, end := range map[string]func(*exec.Cmd, io.WriteCloser){
+		"goes on": func(_ *exec.Cmd, in io.WriteCloser) { _, _ = io.WriteString(in, "\n") },
+		"dies":    func(cmd *exec.Cmd, _ io.WriteCloser) { _ = cmd.Process.Signal(syscall.SIGKILL) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := file(t)
+			cmd, in, _ := neighbour(t, path)
+			mine := open(t, path)
+			var ended atomic.Bool
+			go func() {
+				ended.Store(true)
+				end(cmd, in)
+			}()
+			mine.Do(func() {
+				if !ended.Load() {
+					t.Error("both compute")
+				}
+			})
+		})
+	}
+}
+
+// A neighbour that hangs with the turn is waited for once, and not again until it is back.
+func TestNeighbourHangs(t *testing.T) {
+	path := file(t)
+	_, in, out := neighbour(t, path)
+	mine := open(t, path)
+	ran := 0
+	for range 50 {
+		mine.Do(func() { ran++ })
+	}
+	if ran != 50 {
+		t.Errorf("%d steps", ran)
+	}
+	_, _ = io.WriteString(in, "\n")
+	if line, err := out.ReadString('\n'); line != "done\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	for range 50 { // the turn that came late is given back as well
+		mine.Do(func() { ran++ })
+	}
+	open(t, path).Do(func() { ran++ })
+}
+
+func TestAlone(t *testing.T) {
+	ran := 0
+	(*turn.Turn)(nil).Do(func() { ran++ })
+	new(turn.Turn).Do(func() { ran++ })
+	if ran != 2 {
+		t.Errorf("ran %d times", ran)
+	}
+	if _, err := turn.Open(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a file that is not there was opened")
+	}
+}
+
+func BenchmarkAlone(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "turns")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	mine, err := turn.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		mine.Do(func() {})
+	}
+}
