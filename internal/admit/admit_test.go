@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -332,21 +333,28 @@ func TestStats(t *testing.T) {
 			},
 			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
 		}
-		ignore := cmpopts.IgnoreUnexported(admit.Caller{})
+		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.Usage{}), cmpopts.EquateApprox(0, 1e-9)}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
 		all.Wait()
-		one := admit.Counts{Requests: 1, In: 2, Out: 3}
+		// Three tokens each, one second ago and now: the rate forgets them within seconds.
+		one, before := admit.Counts{Requests: 1, In: 2, Out: 3, Rate: 3.0 / 5}, 3.0/5*math.Exp(-1.0/5)
+		first := one
+		first.Rate = before
 		want = admit.Stats{
 			Callers: []admit.Caller{
 				{User: "1", Program: "x", Exe: "/bin/x", Counts: one, Refused: 1},
-				{User: "2", Program: "y", Exe: "/bin/y", Counts: one},
+				{User: "2", Program: "y", Exe: "/bin/y", Counts: first},
 			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6}}},
+			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
 		}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("afterwards: -want +got\n%s", diff)
+		}
+		time.Sleep(time.Minute)
+		if r := s.gate.Stats().Places[0].Rate; r > 0.001 {
+			t.Errorf("a minute later %v tokens are written a second", r)
 		}
 	})
 }

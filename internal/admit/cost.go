@@ -4,13 +4,12 @@ import "github.com/inferd-go/inferd/internal/infer"
 
 // What a request is taken for before anybody has counted.
 const (
-	bytesPerToken   = 4
-	mediaTokens     = 256 // of an attachment
-	mostToBeWritten = 512 // of an answer: most end long before what they may have
+	bytesPerToken = 4
+	mediaTokens   = 256 // of an attachment
 )
 
-// cost is how many tokens a request will probably need, at least 1.
-func cost(t infer.Task) int {
+// promptTokens is how many tokens will probably have to be read, at least 1.
+func promptTokens(t infer.Task) int {
 	bytes, more := 0, 0
 	switch t := t.(type) {
 	case *infer.Generate:
@@ -20,7 +19,7 @@ func cost(t infer.Task) int {
 		for _, tool := range t.Tools {
 			bytes += len(tool.Description) + len(tool.Schema)
 		}
-		more = len(t.Attachments)*mediaTokens + min(t.MaxTokens, mostToBeWritten)
+		more = len(t.Attachments) * mediaTokens
 	case *infer.Embed:
 		for _, text := range t.Inputs {
 			bytes += len(text)

@@ -3,6 +3,7 @@ package admit
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -13,6 +14,7 @@ const maxIdle = 1024
 // Stats says who is at the gate, and what has gone through.
 type Stats struct {
 	Running, Waiting int      // requests
+	Parked           int      // of those that wait: they have begun, and go on when it is their turn
 	Callers          []Caller // by user and program
 	Places           []Usage  // by name; those that were ever chosen
 }
@@ -20,8 +22,10 @@ type Stats struct {
 // Counts are what requests have come to.
 type Counts struct {
 	Running, Waiting int
-	Requests         int64 // that have ended
-	In, Out          int64 // tokens of those
+	Parked           int     // of those that wait
+	Requests         int64   // that have ended
+	In, Cached, Out  int64   // tokens of those; of what went in, how much was known
+	Rate             float64 // tokens a second that are being written
 }
 
 // A Caller is a program of a user.
@@ -31,31 +35,44 @@ type Caller struct {
 	Counts
 	Refused int64 // requests, because the queue was full
 
-	last uint64 // number of its last request
+	last    uint64 // number of its last request
+	written rate
 }
 
 // A Usage is what has gone to a place.
 type Usage struct {
 	Name string
 	Counts
+
+	written rate
 }
 
 // Stats returns a copy.
 func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Stats{Running: g.running, Waiting: g.waiting.Len()}
+	g.settleLocked()
+	now := time.Now()
+	s := Stats{Running: len(g.running), Waiting: g.queue.Len()}
 	for _, c := range g.callers {
 		s.Callers = append(s.Callers, *c)
+		s.Callers[len(s.Callers)-1].Rate = c.written.at(now)
+		s.Parked += c.Parked
 	}
 	for _, p := range g.places {
 		s.Places = append(s.Places, *p)
+		s.Places[len(s.Places)-1].Rate = p.written.at(now)
 	}
 	slices.SortFunc(s.Callers, func(a, b Caller) int {
 		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Program, b.Program))
 	})
 	slices.SortFunc(s.Places, func(a, b Usage) int { return cmp.Compare(a.Name, b.Name) })
 	return s
+}
+
+// countsLocked are the accounts that t is counted in.
+func (g *Gate) countsLocked(t *ticket) [2]*Counts {
+	return [...]*Counts{&t.caller.Counts, &g.placeLocked(t.place.Name).Counts}
 }
 
 func (g *Gate) placeLocked(name string) *Usage {

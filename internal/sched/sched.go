@@ -1,8 +1,8 @@
-// Package sched decides whose turn it is. It holds what waits in a tree of flows: the
-// normal and the background, in them users, in those their programs, in those what the
-// programs call their clients. On each level turns are given by start-time fair queueing
-// over the cost of what was let through, so what one does costs its own level and nobody
-// beside it.
+// Package sched decides whose turn it is. It holds what waits and what runs in a tree of
+// flows: the normal and the background, in them users, in those their programs, in those
+// what the programs call their clients. On each level turns go to who has been served least:
+// what runs is charged as it goes on, so what one does costs its own level and nobody beside
+// it, however long it takes and however many pieces it is cut into.
 //
 // It is pure: it reads no clock, takes no lock and does not know what waits, or what a
 // unit of cost is.
@@ -10,6 +10,7 @@ package sched
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -23,230 +24,177 @@ type Flow struct {
 // normal gets that many times as much.
 const backgroundPrice = 15
 
-// maxIdle is how many flows of a level are remembered that neither wait nor run, but have
-// had more than their share of late.
-const maxIdle = 1024
+// Quantum is how many units somebody gets before the next has a turn, as far as that is in
+// our hands: it is what two flows that want all they can get differ by for each of their
+// slots, and what bounds how often they change places.
+const Quantum = 32
 
-// A Queue holds what waits. The zero value is empty. It is used by one at a time.
+// A Queue holds what waits and what runs. The zero value is empty. It is used by one at a
+// time.
 type Queue[T any] struct {
-	root  node[T]
-	count uint64
+	root   node[T]
+	pushed uint64 // entries
+	starts uint64
 }
 
-// An Entry is a place in a queue.
+// An Entry is something that waits, runs, waits again and ends:
+//
+//	Push ─▶ waits ── Pop, Take ─▶ runs
+//	          │  ◀──── Park ─────  │ Charge
+//	          └────────┬───────────┘
+//	                  Done
 type Entry[T any] struct {
 	Item T
 
-	leaf *node[T] // nil once it does not wait any more
-	cost float64
-	nth  uint64
+	leaf    *node[T] // nil once it is done
+	running bool
+	nth     uint64 // of those that were pushed
+	newcome int    // level from which on nothing of its flow was there when it was pushed
+
+	charged, used float64
+	started       uint64  // number of its last start; 0 if it has never run
+	before        float64 // what it had used then
 }
 
-// A node is a flow, or a level of them. Its tags are in units of cost times price, on the
-// clock of its parent.
-type node[T any] struct {
-	parent   *node[T]
-	key      string
-	price    float64
-	children map[string]*node[T]
-	entries  []*Entry[T] // of a leaf, oldest first
-
-	waiting, running int     // here and below
-	now              float64 // the clock of the children: the start of who was served last
-	start            float64 // tag of what waits first
-	finish           float64 // tag of what was served last
-}
-
-// The keys of the bands.
-const (
-	normal     = "normal"
-	background = "background"
-)
-
-// path are the keys from the root to a leaf.
-func (f Flow) path() [4]string {
-	band := normal
-	if f.Background {
-		band = background
-	}
-	return [4]string{band, f.User, f.Program, f.Client}
-}
+// Parked reports whether it waits after it has run.
+func (e *Entry[T]) Parked() bool { return e.started > 0 && !e.running }
 
 // Len is how many wait.
 func (q *Queue[T]) Len() int { return q.root.waiting }
 
-// Push puts item at the end of its flow. Its cost is at least 1.
+// Push puts item at the end of its flow. The cost is what it takes to begin, and is charged
+// when it does.
 func (q *Queue[T]) Push(f Flow, cost int, item T) *Entry[T] {
+	q.pushed++
+	e := &Entry[T]{Item: item, nth: q.pushed, used: float64(cost), newcome: levels}
 	n := &q.root
-	n.waiting++
 	for level, key := range f.path() {
 		n = n.child(key, level)
-		if n.waiting++; n.waiting == 1 {
-			n.start = max(n.parent.now, n.finish)
+		if n.idle() {
+			e.newcome = min(e.newcome, level)
+		}
+		if n.waiting == 0 {
+			n.join()
 		}
 	}
-	q.count++
-	e := &Entry[T]{Item: item, leaf: n, cost: float64(max(cost, 1)), nth: q.count}
+	e.leaf = n
 	n.entries = append(n.entries, e)
+	for ; n != nil; n = n.parent {
+		n.waiting++
+	}
 	return e
 }
 
-// child returns the node of that key, new or old.
-func (n *node[T]) child(key string, level int) *node[T] {
-	if c := n.children[key]; c != nil {
-		return c
-	}
-	if n.children == nil {
-		n.children = make(map[string]*node[T])
-	}
-	if len(n.children) >= maxIdle {
-		n.forget()
-	}
-	c := &node[T]{parent: n, key: key, price: 1}
-	if level == 0 && key == background {
-		c.price = backgroundPrice
-	}
-	n.children[key] = c
-	return c
-}
-
-// Pop takes out the first entry, in fair order, whose item is eligible, and counts it as
-// running until Done. Those that are not keep their turn.
-func (q *Queue[T]) Pop(eligible func(T) bool) (item T, ok bool) {
-	e := q.root.first(eligible)
-	if e == nil {
-		return item, false
-	}
-	n := e.leaf
-	e.detach()
-	for ; n.parent != nil; n = n.parent {
-		n.running++
-		n.parent.now = max(n.parent.now, n.start)
-		n.finish = n.start + e.cost*n.price
-		n.start = n.finish
-	}
-	n.running++
-	return e.Item, true
-}
-
-// first returns the first entry that is eligible: of the child whose turn it is, or else
-// of the next.
-func (n *node[T]) first(eligible func(T) bool) *Entry[T] {
-	for _, e := range n.entries {
+// Pop lets the first entry run, in fair order, whose item is eligible. Those that are not
+// keep their turn. It returns nil if there is none.
+func (q *Queue[T]) Pop(eligible func(T) bool) *Entry[T] {
+	for e := range q.Waiting() {
 		if eligible(e.Item) {
-			return e
-		}
-	}
-	for _, c := range n.turns() {
-		if e := c.first(eligible); e != nil {
+			q.Take(e)
 			return e
 		}
 	}
 	return nil
 }
 
-// turns returns the children that wait, by start; if that is equal, by who came first.
-func (n *node[T]) turns() []*node[T] {
-	var all []*node[T]
-	for _, c := range n.children {
-		if c.waiting > 0 {
-			all = append(all, c)
+// Waiting yields what waits, in fair order. It must not be changed meanwhile.
+func (q *Queue[T]) Waiting() iter.Seq[*Entry[T]] {
+	return func(yield func(*Entry[T]) bool) { q.root.each(yield) }
+}
+
+// Heads yields, in fair order, what waits, but of each flow only the first of a kind: whom the
+// others of it do not overtake. It must not be changed meanwhile.
+func (q *Queue[T]) Heads(kind func(T) string) iter.Seq[*Entry[T]] {
+	return func(yield func(*Entry[T]) bool) {
+		var leaf *node[T]
+		var seen []string
+		for e := range q.Waiting() {
+			if e.leaf != leaf {
+				leaf, seen = e.leaf, seen[:0]
+			}
+			k := kind(e.Item)
+			if slices.Contains(seen, k) {
+				continue
+			}
+			seen = append(seen, k)
+			if !yield(e) {
+				return
+			}
 		}
 	}
-	slices.SortFunc(all, func(a, b *node[T]) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.oldest(), b.oldest()))
-	})
-	return all
 }
 
-// oldest is the number of the entry that waits longest.
-func (n *node[T]) oldest() uint64 {
-	if len(n.entries) > 0 {
-		return n.entries[0].nth
+// Take lets an entry run that waits.
+func (q *Queue[T]) Take(e *Entry[T]) {
+	q.starts++
+	e.started, e.before = q.starts, e.used
+	for n := e.leaf; n.parent != nil; n = n.parent {
+		n.parent.now = max(n.parent.now, n.parent.least())
 	}
-	least := ^uint64(0)
-	for _, c := range n.children {
-		if c.waiting > 0 {
-			least = min(least, c.oldest())
+	e.leave()
+	e.running = true
+	for n := e.leaf; n != nil; n = n.parent {
+		n.running++
+	}
+	e.charge(e.used)
+}
+
+// Charge says that an entry that runs has used that much since it was pushed, its first cost
+// included.
+func (q *Queue[T]) Charge(e *Entry[T], used int) {
+	e.used = max(e.used, float64(used))
+	e.charge(e.used)
+}
+
+// Park has an entry that runs wait again, before all of its flow that came after it.
+func (q *Queue[T]) Park(e *Entry[T]) {
+	e.running = false
+	at, _ := slices.BinarySearchFunc(e.leaf.entries, e.nth, func(other *Entry[T], nth uint64) int { return cmp.Compare(other.nth, nth) })
+	e.leaf.entries = slices.Insert(e.leaf.entries, at, e)
+	for n := e.leaf; n != nil; n = n.parent {
+		n.running--
+		n.waiting++
+	}
+}
+
+// Done takes an entry out, whether it waits or runs. In the end it has used that much, which
+// may be less than what it was charged; if it has never run, nothing. What a flow has had is
+// remembered as long as anything waits or runs: else whoever has just had a long answer would
+// be first again.
+func (q *Queue[T]) Done(e *Entry[T], used int) {
+	if e.started > 0 {
+		e.charge(float64(used))
+	}
+	if e.running {
+		for n := e.leaf; n != nil; n = n.parent {
+			n.running--
 		}
+	} else {
+		e.leave()
 	}
-	return least
+	e.leaf.tidy()
+	e.leaf = nil
 }
 
-// Remove takes an entry out that nobody waits for any more. It reports false if it had
-// been taken out before.
-func (q *Queue[T]) Remove(e *Entry[T]) bool {
-	if e.leaf == nil {
-		return false
+// charge brings what all levels are charged for e to that much.
+func (e *Entry[T]) charge(total float64) {
+	if total == e.charged {
+		return
 	}
-	n := e.leaf
-	e.detach()
-	n.tidy()
-	return true
+	for n := e.leaf; n.parent != nil; n = n.parent {
+		n.served += (total - e.charged) * n.price
+	}
+	e.charged = total
 }
 
-// detach takes an entry out of its flow.
-func (e *Entry[T]) detach() {
+// leave takes an entry out of what waits.
+func (e *Entry[T]) leave() {
 	i := slices.Index(e.leaf.entries, e)
 	e.leaf.entries = slices.Delete(e.leaf.entries, i, i+1)
 	for n := e.leaf; n != nil; n = n.parent {
 		n.waiting--
 	}
-	e.leaf = nil
 }
-
-// Done says that something of a flow that Pop had let through has ended. What it has cost
-// is remembered as long as anything waits or runs: else whoever has just had a long answer
-// would be first again.
-func (q *Queue[T]) Done(f Flow) {
-	n := &q.root
-	n.running--
-	for _, key := range f.path() {
-		n = n.children[key]
-		n.running--
-	}
-	n.tidy()
-}
-
-// tidy drops what need not be remembered, from a leaf upwards.
-func (n *node[T]) tidy() {
-	for ; n.parent != nil; n = n.parent {
-		if n.idle() && n.finish <= n.parent.now {
-			delete(n.parent.children, n.key)
-		}
-	}
-	if n.idle() {
-		*n = node[T]{}
-	}
-}
-
-func (n *node[T]) idle() bool { return n.waiting == 0 && n.running == 0 }
 
 // Remembered is how many flows, on all levels, the queue knows of.
 func (q *Queue[T]) Remembered() int { return q.root.size() - 1 }
-
-func (n *node[T]) size() int {
-	size := 1
-	for _, c := range n.children {
-		size += c.size()
-	}
-	return size
-}
-
-// forget makes room for another child: it drops those whose time is over, and else the one
-// that owes least.
-func (n *node[T]) forget() {
-	var least *node[T]
-	for key, c := range n.children {
-		switch {
-		case !c.idle():
-		case c.finish <= n.now:
-			delete(n.children, key)
-		case least == nil || c.finish < least.finish:
-			least = c
-		}
-	}
-	if len(n.children) >= maxIdle && least != nil {
-		delete(n.children, least.key)
-	}
-}

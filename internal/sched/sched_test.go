@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,16 +15,16 @@ func whoever(string) bool { return true }
 
 func user(name string) sched.Flow { return sched.Flow{User: name} }
 
-// order pops everything, one after the other, each ending before the next begins.
-func order(q *sched.Queue[string], flows map[string]sched.Flow) string {
+// order lets everything run, one after the other, each ending before the next begins.
+func order(q *sched.Queue[string], costs map[string]int) string {
 	var all []string
 	for {
-		item, ok := q.Pop(whoever)
-		if !ok {
+		e := q.Pop(whoever)
+		if e == nil {
 			return strings.Join(all, " ")
 		}
-		all = append(all, item)
-		q.Done(flows[item])
+		all = append(all, e.Item)
+		q.Done(e, max(costs[e.Item], 1))
 	}
 }
 
@@ -74,12 +75,12 @@ func TestOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var q sched.Queue[string]
-			flows := make(map[string]sched.Flow)
+			costs := make(map[string]int)
 			for i, x := range test.arrivals {
-				flows[fmt.Sprint(i)] = x.flow
+				costs[fmt.Sprint(i)] = x.cost
 				q.Push(x.flow, x.cost, fmt.Sprint(i))
 			}
-			if got := order(&q, flows); got != test.want {
+			if got := order(&q, costs); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
@@ -93,40 +94,148 @@ func TestWhoCannotGo(t *testing.T) {
 	q.Push(user("a"), 1, "free")
 	q.Push(user("b"), 1, "free too")
 	notFull := func(item string) bool { return item != "full" }
-	for _, want := range []string{"free", "free too"} {
-		if got, ok := q.Pop(notFull); got != want || !ok {
-			t.Errorf("got %q, want %q", got, want)
+	for range 2 {
+		e := q.Pop(notFull)
+		if e == nil {
+			t.Fatal("nobody goes")
 		}
+		q.Done(e, 1)
 	}
-	if got, ok := q.Pop(notFull); ok || q.Len() != 1 {
-		t.Errorf("got %q of %d", got, q.Len())
+	if e := q.Pop(notFull); e != nil || q.Len() != 1 {
+		t.Errorf("got %v of %d", e, q.Len())
 	}
-	if got, _ := q.Pop(whoever); got != "full" {
-		t.Errorf("got %q", got)
+	if e := q.Pop(whoever); e == nil || e.Item != "full" {
+		t.Errorf("got %v", e)
 	}
 }
 
-// A debt is remembered while anybody waits or runs, and forgotten after.
+// What somebody has had while others waited is remembered while anybody waits or runs, and
+// forgotten after.
 func TestDebts(t *testing.T) {
 	var q sched.Queue[string]
-	q.Push(user("a"), 100, "long")
-	q.Pop(whoever) // it runs on
-	q.Push(user("b"), 1, "b0")
-	q.Pop(whoever)
-	q.Done(user("b")) // b has had 1, a 100
-	for i := range 3 {
-		q.Push(user("a"), 1, fmt.Sprint("a", i))
-		q.Push(user("b"), 1, fmt.Sprint("b", i+1))
+	three := func() {
+		for i := range 3 {
+			q.Push(user("a"), 1, fmt.Sprint("a", i))
+			q.Push(user("b"), 1, fmt.Sprint("b", i))
+		}
 	}
-	flows := map[string]sched.Flow{"a0": user("a"), "a1": user("a"), "a2": user("a"), "b1": user("b"), "b2": user("b"), "b3": user("b")}
-	if got, want := order(&q, flows), "b1 b2 b3 a0 a1 a2"; got != want {
-		t.Errorf("while it runs: %s, want %s", got, want)
+	held := q.Push(user("c"), 1, "never goes")
+	long := q.Push(user("a"), 100, "long")
+	q.Take(long)
+	q.Done(long, 100)
+	three()
+	withoutC := func(item string) bool { return item != "never goes" }
+	var all []string
+	for e := q.Pop(withoutC); e != nil; e = q.Pop(withoutC) {
+		all = append(all, e.Item)
+		q.Done(e, 1)
 	}
-	q.Done(user("a")) // now nobody is there
-	q.Push(user("a"), 1, "a0")
-	q.Push(user("b"), 1, "b1")
-	if got, want := order(&q, flows), "a0 b1"; got != want {
+	if got, want := strings.Join(all, " "), "b0 b1 b2 a0 a1 a2"; got != want {
+		t.Errorf("while somebody waits: %s, want %s", got, want)
+	}
+	q.Done(held, 0) // now nobody is there
+	if n := q.Remembered(); n != 0 {
+		t.Errorf("%d flows are remembered", n)
+	}
+	three()
+	if got, want := order(&q, nil), "a0 b0 a1 b1 a2 b2"; got != want {
 		t.Errorf("afterwards: %s, want %s", got, want)
+	}
+}
+
+// What was used while nobody else wanted anything is no debt, and who was away has no credit.
+func TestAlone(t *testing.T) {
+	var q sched.Queue[string]
+	e := q.Push(user("a"), 1, "runs")
+	q.Take(e)
+	q.Charge(e, 100_000)
+	for range 1000 {
+		e := q.Push(user("a"), 1, "a")
+		q.Take(e)
+		q.Done(e, 1)
+	}
+	var parts [2]int
+	for i := range 200 {
+		q.Push(user(fmt.Sprint(i%2)), 1, fmt.Sprint(i%2))
+		q.Push(user("a"), 1, "2")
+	}
+	for range 150 {
+		e := q.Pop(whoever)
+		if e.Item != "2" {
+			parts[e.Item[0]-'0']++
+		}
+		q.Done(e, 1)
+	}
+	if parts[0] < 50 || parts[0] > 50+sched.Quantum || parts[1] < 50 || parts[1] > 50+sched.Quantum {
+		t.Errorf("of 150 they have had %v", parts)
+	}
+}
+
+// Who is parked for whom, scene by scene. What runs has been there for a while unless it is
+// said to be new, in this order.
+func TestVictim(t *testing.T) {
+	type start struct {
+		flow sched.Flow
+		used int
+	}
+	program := func(user, program string) sched.Flow { return sched.Flow{User: user, Program: program} }
+	a, b, c := user("a"), user("b"), user("c")
+	background := sched.Flow{Background: true, User: "z"}
+	for name, test := range map[string]struct {
+		runs []start // then the one who waits is pushed
+		w    sched.Flow
+		used int // by the one who waits, before it was parked; 0 is that it has just come
+		want int // number of who is parked; -1 is nobody
+	}{
+		"nobody runs":                            {nil, a, 0, -1},
+		"one caller has all":                     {[]start{{a, 500}, {a, 500}, {a, 500}}, b, 0, 2},
+		"who comes has a place at once":          {[]start{{a, 1}, {a, 1}}, b, 0, 1},
+		"also of who has only that one":          {[]start{{a, 500}}, b, 0, 0},
+		"of the one who runs most":               {[]start{{a, 1}, {b, 500}, {a, 1}}, c, 0, 2},
+		"of the one who has had most":            {[]start{{a, 50}, {b, 500}}, c, 0, 1},
+		"not of itself":                          {[]start{{a, 500}, {a, 500}}, a, 0, -1},
+		"of another program of one's own":        {[]start{{program("a", "x"), 500}, {program("a", "x"), 500}}, program("a", "y"), 0, 1},
+		"a second place is a matter of turns":    {[]start{{a, 40}, {a, 40}, {b, 40}}, b, 0, 1},
+		"and of their length":                    {[]start{{a, 20}, {a, 20}, {b, 40}}, b, 0, -1},
+		"who was parked waits for its turn":      {[]start{{a, 20}}, b, 40, -1},
+		"and then it has one":                    {[]start{{a, 200}}, b, 40, 0},
+		"who was parked and has none":            {[]start{{a, 33}, {a, 33}}, b, 40, 1},
+		"normal work has the background's place": {[]start{{background, 1}}, a, 0, 0},
+		"and all of them in time":                {[]start{{a, 40}, {background, 40}, {background, 40}}, a, 0, 2},
+		"the background takes no place at once":  {[]start{{a, 20}, {a, 20}}, background, 0, -1},
+		"but it has its turn":                    {[]start{{a, 400}, {a, 400}}, background, 40, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var q sched.Queue[int]
+			var running []*sched.Entry[int]
+			var w *sched.Entry[int]
+			if test.used > 0 {
+				w = q.Push(test.w, 0, -1)
+				q.Take(w)
+			}
+			for i, x := range test.runs {
+				e := q.Push(x.flow, 0, i)
+				q.Take(e)
+				running = append(running, e)
+			}
+			if w != nil {
+				q.Charge(w, test.used)
+				q.Park(w)
+			}
+			for i, x := range test.runs {
+				q.Charge(running[i], x.used)
+			}
+			if w == nil {
+				w = q.Push(test.w, 0, -1)
+			}
+			got := -1
+			if v := q.Victim(w, running); v != nil {
+				got = v.Item
+			}
+			if got != test.want {
+				t.Errorf("parked is %d, want %d", got, test.want)
+			}
+		})
 	}
 }
 
@@ -139,141 +248,140 @@ type life struct {
 
 type work struct {
 	flow  sched.Flow
-	cost  int
 	nth   int
+	used  int
 	entry *sched.Entry[*work]
 }
 
-// Whatever comes, goes, is withdrawn and ends: nothing is lost or doubled, work is never
-// held back, and a flow keeps its order.
+func anyone(*work) bool { return true }
+
+// Whatever comes, goes, is parked, withdrawn and ends: nothing is lost or doubled, work is
+// never held back, a flow keeps its order, and in the end nothing is left.
 func TestAnyLife(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := new(life)
-		last := make(map[sched.Flow]int)
-		for n := range rapid.IntRange(1, 120).Draw(t, "steps") {
-			switch rapid.IntRange(0, 3).Draw(t, "what") {
+		for n := range rapid.IntRange(1, 200).Draw(t, "steps") {
+			switch rapid.IntRange(0, 6).Draw(t, "what") {
 			case 0, 1:
-				w := &work{nth: n, cost: rapid.IntRange(0, 50).Draw(t, "cost"), flow: sched.Flow{
+				w := &work{nth: n, flow: sched.Flow{
 					Background: rapid.IntRange(0, 4).Draw(t, "band") == 0,
 					User:       rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "user"),
 					Program:    rapid.SampledFrom([]string{"x", "y"}).Draw(t, "program"),
 					Client:     rapid.SampledFrom([]string{"", "c"}).Draw(t, "client"),
 				}}
-				w.entry = l.q.Push(w.flow, w.cost, w)
+				w.used = rapid.IntRange(0, 50).Draw(t, "cost")
+				w.entry = l.q.Push(w.flow, w.used, w)
 				l.waiting = append(l.waiting, w)
 			case 2:
-				w, ok := l.q.Pop(func(*work) bool { return true })
-				if ok != (len(l.waiting) > 0) {
-					t.Fatalf("Pop = %v with %d waiting", ok, len(l.waiting))
+				e := l.q.Pop(anyone)
+				if (e != nil) != (len(l.waiting) > 0) {
+					t.Fatalf("Pop = %v with %d waiting", e, len(l.waiting))
 				}
-				if ok {
-					l.take(t, w)
-					if w.nth < last[w.flow] {
-						t.Fatalf("%d after %d in one flow", w.nth, last[w.flow])
-					}
-					last[w.flow] = w.nth
-					l.running = append(l.running, w)
+				if e != nil {
+					l.begins(t, e.Item)
 				}
 			case 3:
-				if len(l.waiting) > 0 && rapid.Bool().Draw(t, "withdraw") {
-					w := l.waiting[rapid.IntRange(0, len(l.waiting)-1).Draw(t, "which")]
-					if !l.q.Remove(w.entry) || l.q.Remove(w.entry) {
-						t.Fatal("Remove")
+				for _, w := range some(t, l.running) {
+					w.used += rapid.IntRange(0, 100).Draw(t, "used")
+					l.q.Charge(w.entry, w.used)
+				}
+			case 4:
+				for _, w := range some(t, l.running) {
+					l.parks(w)
+				}
+			case 5:
+				for e := range l.q.Heads(func(w *work) string { return fmt.Sprint(w.nth % 2) }) {
+					var running []*sched.Entry[*work]
+					for _, w := range l.running {
+						running = append(running, w.entry)
 					}
-					l.take(t, w)
-				} else if len(l.running) > 0 {
-					i := rapid.IntRange(0, len(l.running)-1).Draw(t, "which")
-					l.q.Done(l.running[i].flow)
-					l.running = append(l.running[:i:i], l.running[i+1:]...)
+					if v := l.q.Victim(e, running); v != nil {
+						if v.Item.flow == e.Item.flow {
+							t.Fatalf("%+v is parked for its own flow", v.Item)
+						}
+						l.parks(v.Item)
+						l.q.Take(e)
+						l.begins(t, e.Item)
+						break
+					}
+				}
+			case 6:
+				both := &l.waiting
+				if rapid.Bool().Draw(t, "runs") {
+					both = &l.running
+				}
+				for _, w := range some(t, *both) {
+					l.q.Done(w.entry, rapid.IntRange(0, w.used).Draw(t, "used"))
+					*both = without(*both, w)
 				}
 			}
-			if l.q.Len() != len(l.waiting) {
-				t.Fatalf("Len = %d, want %d", l.q.Len(), len(l.waiting))
-			}
+			l.check(t)
+		}
+		for _, w := range append(l.waiting, l.running...) {
+			l.q.Done(w.entry, w.used)
+		}
+		if n := l.q.Remembered(); n != 0 || l.q.Len() != 0 {
+			t.Fatalf("%d flows are left, %d wait", n, l.q.Len())
 		}
 	})
 }
 
-// take removes w from what the model has waiting.
-func (l *life) take(t *rapid.T, w *work) {
-	for i, other := range l.waiting {
-		if other == w {
-			l.waiting = append(l.waiting[:i:i], l.waiting[i+1:]...)
-			return
+func (l *life) begins(t *rapid.T, w *work) {
+	for _, other := range l.waiting {
+		if other.flow == w.flow && other.nth < w.nth {
+			t.Fatalf("%d before %d of one flow", w.nth, other.nth)
 		}
 	}
-	t.Fatalf("%+v does not wait", w)
+	l.waiting = without(l.waiting, w)
+	l.running = append(l.running, w)
 }
 
-// While two users wait, what they have been given differs by no more than the dearest
-// thing each has: whatever their programs are, and however many.
-func TestTwoUsersAreEqual(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var q sched.Queue[*work]
-		most := rapid.IntRange(1, 64).Draw(t, "most")
-		push := func(who string, i int) {
-			f := sched.Flow{User: who, Program: fmt.Sprint(i % rapid.IntRange(1, 200).Draw(t, "programs"))}
-			w := &work{flow: f, cost: rapid.IntRange(1, most).Draw(t, "cost")}
-			q.Push(f, w.cost, w)
-		}
-		left := map[string]int{"a": 0, "b": 0}
-		for i := range 40 {
-			push("a", i)
-			left["a"]++
-			if i < 10 {
-				push("b", i)
-				left["b"]++
-			}
-		}
-		given := make(map[string]int)
-		for left["a"] > 0 && left["b"] > 0 {
-			w, _ := q.Pop(func(*work) bool { return true })
-			given[w.flow.User] += w.cost
-			left[w.flow.User]--
-			if d := given["a"] - given["b"]; d > 2*most || d < -2*most {
-				t.Fatalf("given %v, costs up to %d", given, most)
-			}
-			if rapid.Bool().Draw(t, "ends") {
-				q.Done(w.flow)
-			}
-		}
-	})
+func (l *life) parks(w *work) {
+	l.q.Park(w.entry)
+	l.running = without(l.running, w)
+	l.waiting = append(l.waiting, w)
 }
 
-// Who was away has no credit: the first turn is its own, the others are shared.
-func TestNoCredit(t *testing.T) {
-	var q sched.Queue[string]
-	q.Push(user("a"), 1, "runs")
-	q.Pop(whoever)
-	for range 1000 {
-		q.Push(user("a"), 1, "a")
-		q.Pop(whoever)
-		q.Done(user("a"))
+// check compares what waits.
+func (l *life) check(t *rapid.T) {
+	seen := make(map[*work]bool)
+	last := make(map[sched.Flow]int)
+	for e := range l.q.Waiting() {
+		if seen[e.Item] || e.Item.nth < last[e.Item.flow] {
+			t.Fatalf("%+v waits twice, or behind one who came later", e.Item)
+		}
+		seen[e.Item], last[e.Item.flow] = true, e.Item.nth
 	}
-	flows := make(map[string]sched.Flow)
-	for i := range 3 {
-		for _, who := range []string{"a", "b"} {
-			name := fmt.Sprint(who, i)
-			flows[name] = user(who)
-			q.Push(user(who), 1, name)
+	for _, w := range l.waiting {
+		if !seen[w] {
+			t.Fatalf("%+v is lost", w)
 		}
 	}
-	got := order(&q, flows)
-	if got != "b0 a0 b1 a1 b2 a2" && got != "b0 b1 a0 b2 a1 a2" && got != "a0 b0 a1 b1 a2 b2" {
-		t.Errorf("order %s", got)
+	if len(seen) != len(l.waiting) || l.q.Len() != len(l.waiting) {
+		t.Fatalf("%d wait, Len = %d, want %d", len(seen), l.q.Len(), len(l.waiting))
 	}
+}
+
+// some is one of all, if there is one.
+func some(t *rapid.T, all []*work) []*work {
+	if len(all) == 0 {
+		return nil
+	}
+	return []*work{all[rapid.IntRange(0, len(all)-1).Draw(t, "which")]}
+}
+
+func without(all []*work, w *work) []*work {
+	return slices.DeleteFunc(slices.Clone(all), func(x *work) bool { return x == w })
 }
 
 // Countless programs that come once each do not fill the memory.
 func TestMemoryIsBounded(t *testing.T) {
 	var q sched.Queue[int]
-	q.Push(user("somebody else"), 1, 0)
-	q.Pop(func(int) bool { return true }) // so that nobody is ever alone
+	q.Push(user("somebody else"), 1, 0) // waits for ever, so that nobody is ever alone
 	for i := range 50_000 {
-		f := sched.Flow{User: "a", Program: fmt.Sprint(i)}
-		q.Push(f, 1000, i)
-		q.Pop(func(int) bool { return true })
-		q.Done(f)
+		e := q.Push(sched.Flow{User: "a", Program: fmt.Sprint(i)}, 1000, i)
+		q.Take(e)
+		q.Done(e, 1000)
 	}
 	if n := q.Remembered(); n > 2100 { // a program and its client each
 		t.Errorf("%d flows are remembered", n)
@@ -288,9 +396,24 @@ func BenchmarkPushPop(b *testing.B) {
 	f := sched.Flow{User: "1", Program: "1"}
 	b.ReportAllocs()
 	for b.Loop() {
-		q.Push(f, 10, 1)
-		item, _ := q.Pop(func(i int) bool { return i == 1 })
-		q.Done(f)
-		_ = item
+		q.Push(f, 10, -1)
+		q.Done(q.Pop(func(i int) bool { return i == -1 }), 10)
+	}
+}
+
+func BenchmarkVictim(b *testing.B) {
+	var q sched.Queue[int]
+	var running []*sched.Entry[int]
+	for i := range 8 {
+		e := q.Push(sched.Flow{User: fmt.Sprint(i)}, 10, i)
+		q.Take(e)
+		running = append(running, e)
+	}
+	w := q.Push(user("w"), 10, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if q.Victim(w, running) == nil {
+			b.Fatal("nobody")
+		}
 	}
 }
