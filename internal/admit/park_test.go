@@ -1,0 +1,452 @@
+package admit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/sched"
+)
+
+// tick is what a writer takes for a token.
+const tick = 10 * time.Millisecond
+
+// A desk is a gate before a handler that writes MaxTokens tokens, and pauses while it is held.
+type desk struct {
+	t     *testing.T
+	gate  *admit.Gate
+	place admit.Place
+	all   sync.WaitGroup
+
+	mu      sync.Mutex
+	begun   []string
+	written map[string]int
+	ended   map[string]string // how: "done", or an error
+	busy    int               // that are writing, and are not held
+	most    int
+}
+
+func newDesk(t *testing.T, slots, depth int) *desk {
+	d := &desk{t: t, written: make(map[string]int), ended: make(map[string]string)}
+	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
+	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
+	return d
+}
+
+func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	d.mu.Lock()
+	d.begun = append(d.begun, req.ID)
+	d.mu.Unlock()
+	n := req.Task.(*infer.Generate).MaxTokens
+	for range n {
+		if err := d.token(ctx, req.Hold); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.written[req.ID]++
+		d.mu.Unlock()
+		if err := emit(&infer.Text{Delta: []byte("x"), Tokens: 1}); err != nil {
+			return err
+		}
+	}
+	return emit(&infer.Done{In: 1, Out: n})
+}
+
+// token takes the time of a token.
+func (d *desk) token(ctx context.Context, hold *infer.Hold) error {
+	for {
+		held, changed := hold.Watch()
+		if !held {
+			d.busyBy(1)
+			select {
+			case <-time.After(tick):
+				d.busyBy(-1)
+				return nil
+			case <-changed:
+			case <-ctx.Done():
+			}
+			d.busyBy(-1)
+		} else {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (d *desk) busyBy(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy += n
+}
+
+// send asks for so many tokens, and returns when that has gone as far as it does at once.
+func (d *desk) send(ctx context.Context, user, id string, tokens int) {
+	d.sendTo(ctx, from(user, "x", id), tokens)
+}
+
+func (d *desk) sendTo(ctx context.Context, req *infer.Request, tokens int) {
+	req.Task = &infer.Generate{MaxTokens: tokens}
+	d.all.Go(func() {
+		how := "done"
+		if err := d.gate.Handle(ctx, req, drop); err != nil {
+			how = err.Error()
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.ended[req.ID] = how
+	})
+	synctest.Wait()
+	d.rests()
+}
+
+// rests checks that no more are at work than there are slots, and that the gate says so.
+func (d *desk) rests() {
+	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.gate.Stats()
+	if d.busy != s.Running || d.busy > d.place.Slots {
+		d.t.Errorf("%d are at work on %d slots, %d run", d.busy, d.place.Slots, s.Running)
+	}
+}
+
+// after lets some time pass, and checks in between.
+func (d *desk) after(pause time.Duration) {
+	d.t.Helper()
+	for end := time.Now().Add(pause); time.Now().Before(end); {
+		time.Sleep(tick / 2)
+		synctest.Wait()
+		d.rests()
+	}
+}
+
+func (d *desk) has(id string) (begun bool, written int, ended string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Contains(d.begun, id), d.written[id], d.ended[id]
+}
+
+func (d *desk) counts(want admit.Counts) {
+	d.t.Helper()
+	s := d.gate.Stats()
+	if s.Running != want.Running || s.Waiting != want.Waiting || s.Parked != want.Parked {
+		d.t.Errorf("%d run, %d wait, %d of them parked; want %+v", s.Running, s.Waiting, s.Parked, want)
+	}
+	if p := s.Places[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked {
+		d.t.Errorf("at the place %+v", p)
+	}
+}
+
+// bubble runs a test with a desk, which is empty at the end.
+func bubble(t *testing.T, slots, depth int, f func(*testing.T, *desk)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, slots, depth)
+		f(t, d)
+		d.all.Wait()
+		d.counts(admit.Counts{})
+		for _, c := range d.gate.Stats().Callers {
+			if c.Running != 0 || c.Waiting != 0 || c.Parked != 0 {
+				t.Errorf("left behind: %+v", c)
+			}
+		}
+	})
+}
+
+// One caller has all slots and a deep queue; another one does not wait, and nothing of what
+// was begun is lost.
+func TestParks(t *testing.T) {
+	bubble(t, 2, 20, func(t *testing.T, d *desk) {
+		for i := range 10 {
+			d.send(t.Context(), "1", fmt.Sprint("a", i), 1000)
+		}
+		d.after(time.Second)
+		d.send(t.Context(), "2", "b", 5)
+		if begun, _, _ := d.has("b"); !begun {
+			t.Fatal("b waits")
+		}
+		d.counts(admit.Counts{Running: 2, Waiting: 9, Parked: 1})
+		d.after(6 * tick)
+		if _, _, ended := d.has("b"); ended != "done" {
+			t.Errorf("b: %q", ended)
+		}
+		d.counts(admit.Counts{Running: 2, Waiting: 8})
+		_, before, _ := d.has("a1") // was parked, and goes on
+		d.after(10 * tick)
+		if _, now, _ := d.has("a1"); now != before+10 {
+			t.Errorf("a1 has written %d, and %d before", now, before)
+		}
+		d.all.Wait()
+		if len(d.begun) != 11 {
+			t.Errorf("begun: %v", d.begun)
+		}
+		for id, how := range d.ended {
+			if want := 1000; how != "done" || id != "b" && d.written[id] != want {
+				t.Errorf("%s: %s, %d tokens", id, how, d.written[id])
+			}
+		}
+	})
+}
+
+// Two who both want everything take turns on one slot.
+func TestTurns(t *testing.T) {
+	bubble(t, 1, 20, func(t *testing.T, d *desk) {
+		ctx, stop := context.WithCancel(t.Context())
+		for i := range 3 {
+			d.send(ctx, "1", fmt.Sprint("a", i), 100_000)
+			d.send(ctx, "2", fmt.Sprint("b", i), 100_000)
+		}
+		d.after(1000 * tick)
+		_, a, _ := d.has("a0")
+		_, b, _ := d.has("b0")
+		if a+b < 999 || a-b > 3*sched.Quantum || b-a > 3*sched.Quantum {
+			t.Errorf("a has written %d, b %d", a, b)
+		}
+		stop()
+	})
+}
+
+// A parked request ends like any other: its client may hang up, its handler fail.
+func TestEndsWhileParked(t *testing.T) {
+	hangUp := errors.New("hung up")
+	for name, test := range map[string]struct {
+		end  func(cancel context.CancelCauseFunc, fail func(error))
+		want string
+	}{
+		"hung up": {func(cancel context.CancelCauseFunc, _ func(error)) { cancel(hangUp) }, "hung up"},
+		"failed":  {func(_ context.CancelCauseFunc, fail func(error)) { fail(errors.New("died")) }, "died"},
+		"done":    {func(_ context.CancelCauseFunc, fail func(error)) { fail(nil) }, "done"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, 20, func(t *testing.T, d *desk) {
+				ends := make(chan error, 1)
+				d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+					if req.ID != "a" {
+						return d.write(ctx, req, emit)
+					}
+					d.busyBy(1) // until it is held
+					held, changed := req.Hold.Watch()
+					for ; !held; held, changed = req.Hold.Watch() {
+						<-changed
+					}
+					d.busyBy(-1)
+					select {
+					case err := <-ends:
+						if err != nil {
+							return err
+						}
+						return emit(&infer.Done{In: 7, Cached: 3, Out: 5})
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+				})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				d.send(ctx, "1", "a", 1000)
+				d.send(t.Context(), "2", "b", 20)
+				d.counts(admit.Counts{Running: 1, Waiting: 1, Parked: 1})
+				test.end(cancel, func(err error) { ends <- err })
+				synctest.Wait()
+				d.counts(admit.Counts{Running: 1})
+				if _, _, ended := d.has("a"); ended != test.want {
+					t.Errorf("ended with %q", ended)
+				}
+				if c := d.gate.Stats().Callers[0]; name == "done" && (c.In != 7 || c.Cached != 3 || c.Out != 5) {
+					t.Errorf("counted %+v", c)
+				}
+			})
+		})
+	}
+}
+
+// Who has begun is in, and has no place in the queue: when the gate closes it finishes.
+func TestParkedIsIn(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, d *desk) {
+		d.send(t.Context(), "1", "a", 50)
+		d.send(t.Context(), "2", "b", 50)
+		d.counts(admit.Counts{Running: 1, Waiting: 1, Parked: 1})
+		for _, id := range []string{"a waits", "b waits"} { // the one that may
+			d.send(t.Context(), map[byte]string{'a': "1", 'b': "2"}[id[0]], id, 50)
+		}
+		d.send(t.Context(), "1", "too many", 50)
+		d.counts(admit.Counts{Running: 1, Waiting: 3, Parked: 1})
+		d.gate.Close()
+		d.send(t.Context(), "1", "late", 50)
+		d.after(120 * tick)
+		for id, want := range map[string]string{
+			"a": "done", "b": "done", "too many": "queue full",
+			"a waits": "admission closed", "b waits": "admission closed", "late": "admission closed",
+		} {
+			if _, _, ended := d.has(id); ended != want {
+				t.Errorf("%s: %q, want %q", id, ended, want)
+			}
+		}
+	})
+}
+
+// When the sum of all places is what is full, a place that parks makes way for one that does
+// not.
+func TestParksForAnotherPlace(t *testing.T) {
+	bubble(t, 2, 10, func(t *testing.T, d *desk) {
+		d.gate.Active = 2
+		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
+			p := d.place
+			if req.ID[0] == 'e' {
+				p.Name, p.Parks = "embed", false
+			}
+			return p, nil
+		}
+		d.send(t.Context(), "1", "a", 100)
+		d.send(t.Context(), "1", "b", 100)
+		d.send(t.Context(), "2", "e1", 5)
+		if begun, _, _ := d.has("e1"); !begun {
+			t.Error("e1 waits")
+		}
+		d.send(t.Context(), "3", "e2", 5)
+		d.send(t.Context(), "4", "e3", 5) // now nobody can make way
+		for id, want := range map[string]bool{"e2": true, "e3": false} {
+			if begun, _, _ := d.has(id); begun != want {
+				t.Errorf("%s has begun: %v", id, begun)
+			}
+		}
+		d.after(20 * tick)
+		if _, _, ended := d.has("e3"); ended != "done" {
+			t.Errorf("e3: %q", ended)
+		}
+	})
+}
+
+// A place that does not park is left alone, and so is a caller by itself.
+func TestDoesNotPark(t *testing.T) {
+	bubble(t, 1, 10, func(t *testing.T, d *desk) {
+		d.send(t.Context(), "1", "a", 100)
+		d.send(t.Context(), "1", "a too", 100)
+		d.after(100 * tick)
+		if begun, _, _ := d.has("a too"); !begun {
+			t.Error("a's second does not follow the first")
+		}
+		if _, _, ended := d.has("a"); ended != "done" {
+			t.Errorf("a: %q", ended)
+		}
+	})
+	bubble(t, 1, 10, func(t *testing.T, d *desk) {
+		d.place.Parks = false
+		d.send(t.Context(), "1", "a", 100)
+		d.send(t.Context(), "2", "b", 1)
+		d.after(99 * tick)
+		if begun, _, _ := d.has("b"); begun {
+			t.Error("b has begun beside a")
+		}
+	})
+}
+
+// A request whose deadline passes while it waits is refused; one that is being answered is its
+// handler's, unless that forgets it.
+func TestDeadline(t *testing.T) {
+	bubble(t, 1, 10, func(t *testing.T, d *desk) {
+		due := func(id string, in time.Duration) *infer.Request {
+			req := from("1", "x", id)
+			req.Deadline = time.Now().Add(in)
+			return req
+		}
+		begin := time.Now()
+		d.sendTo(t.Context(), due("runs", 30*tick), 1_000)
+		d.sendTo(t.Context(), due("waits", 20*tick), 10)
+		d.sendTo(t.Context(), due("has time", time.Hour), 10)
+		d.after(21 * tick)
+		if _, _, ended := d.has("waits"); ended != "queue full: the deadline passed while the request waited" {
+			t.Errorf("who waits: %q", ended)
+		}
+		d.all.Wait()
+		if _, n, ended := d.has("runs"); ended != "queue full: the deadline passed before the answer was there" || n > 130 {
+			t.Errorf("who runs: %q after %d tokens", ended, n)
+		}
+		if _, _, ended := d.has("has time"); ended != "done" || time.Since(begin) > 3*time.Second {
+			t.Errorf("who has time: %q", ended)
+		}
+	})
+}
+
+// Whatever callers do, nothing is lost: every answer is whole or refused or given up, and at
+// the end nobody is there.
+func TestParkingLife(t *testing.T) {
+	for seed := range uint64(8) {
+		bubble(t, 3, 5, func(t *testing.T, d *desk) {
+			r := rand.New(rand.NewPCG(seed, 2))
+			d.gate.Active = 2 + r.IntN(3)
+			sizes := make(map[string]int)
+			for i := range 100 {
+				id, tokens := fmt.Sprint(i), 1+r.IntN(120)
+				sizes[id] = tokens
+				ctx, cancel := context.WithCancel(t.Context())
+				if r.IntN(4) == 0 {
+					time.AfterFunc(time.Duration(r.IntN(200))*tick, cancel)
+				}
+				req := from(fmt.Sprint(r.IntN(4)), fmt.Sprint(r.IntN(2)), id)
+				req.Background = r.IntN(5) == 0
+				d.sendTo(ctx, req, tokens)
+				d.after(time.Duration(r.IntN(30)) * tick)
+				defer cancel()
+			}
+			d.all.Wait()
+			for id, n := range sizes {
+				_, written, ended := d.has(id)
+				switch {
+				case ended == "done" && written != n, ended == "queue full" && written != 0, ended == "":
+					t.Errorf("%s: %q, %d tokens of %d", id, ended, written, n)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkToken is what the gate costs a token of an answer while others wait.
+func BenchmarkToken(b *testing.B) {
+	var (
+		gate   *admit.Gate
+		others sync.WaitGroup
+		ev     = infer.Text{Delta: []byte("x"), Tokens: 1}
+	)
+	handle := func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		if req.ID != "measured" {
+			return emit(&infer.Done{})
+		}
+		for i := range 10 {
+			others.Go(func() {
+				if err := gate.Handle(ctx, from("1", "x", fmt.Sprint(i)), drop); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		for gate.Stats().Waiting < 10 {
+			runtime.Gosched()
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := emit(&ev); err != nil {
+				return err
+			}
+		}
+		return emit(&infer.Done{})
+	}
+	gate = &admit.Gate{Depth: 10, Total: 20, Choose: func(*infer.Request) (admit.Place, error) {
+		return admit.Place{Name: "gen", Slots: 1, Parks: true, Handler: infer.HandlerFunc(handle)}, nil
+	}}
+	if err := gate.Handle(b.Context(), from("1", "x", "measured"), drop); err != nil {
+		b.Fatal(err)
+	}
+	others.Wait()
+}
