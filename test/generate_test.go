@@ -297,6 +297,25 @@ func TestHangUpInTheQueue(t *testing.T) {
 	}
 }
 
+// A deadline that passes in the queue is a full queue; one that passes in an answer ends it.
+func TestDeadline(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":600000,"n_slots":1}]}`)
+	runs := d.client()
+	runs.send(prompt("runs", "a", ""))
+	eventually(t, "it runs", func() bool { return d.stats().Running == 1 })
+	waits := d.client()
+	waits.send(prompt("waits", "a", `,"deadline_ms":50`))
+	if _, end := waits.answer(); end.Code != "queue_full" || end.ID != "waits" {
+		t.Errorf("who waits got %+v", end)
+	}
+	_ = runs.Close()
+	eventually(t, "the slot is free", func() bool { return d.stats().Running == 0 })
+	waits.send(prompt("is cut", "a", `,"deadline_ms":50`))
+	if text, end := waits.answer(); end.Type != "done" || end.Reason != "cancelled" || text != "" || end.Usage.Completion != 0 {
+		t.Errorf("who runs got %q, %+v", text, end)
+	}
+}
+
 func TestMock(t *testing.T) {
 	d := serve(t, "--backend", "mock")
 	if text, end := d.ask("a", ""); text != "mock-response" || end.Backend != "mock" || end.Usage.Completion != 1 || end.Usage.Prompt != 0 {

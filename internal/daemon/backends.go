@@ -284,6 +284,8 @@ func (b *backends) gate(cfg *config.Config) *admit.Gate {
 		places[t] = admit.Place{
 			Name: t.Name, Slots: t.Slots, Handler: t.Handler,
 			Begin: func() func(error) { return router.Begin(t) },
+			// An engine that writes can pause an answer; nobody else can.
+			Parks: b.engines[t.Name] != nil && t.Can().Generate,
 		}
 	}
 	return &admit.Gate{

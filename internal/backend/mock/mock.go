@@ -6,6 +6,7 @@ package mock
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -78,6 +79,11 @@ func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 	case *infer.Rerank:
 		return b.rerank(t, emit)
 	case *infer.Generate:
+		if !req.Deadline.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
+			defer cancel()
+		}
 		return b.generate(ctx, t, emit)
 	}
 	return infer.Errorf(infer.Internal, "the mock does not know a %T", req.Task)
@@ -89,7 +95,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	}
 	if b.ToolUse != "" && t.Typed {
 		if err := pause(ctx, b.TokenDelay); err != nil {
-			return err
+			return cut(err, 0, emit)
 		}
 		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}")}); err != nil {
 			return err
@@ -105,9 +111,9 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		tokens = tokens[:b.DropAfter]
 	}
 	ev := infer.Text{Tokens: 1}
-	for _, token := range tokens {
+	for i, token := range tokens {
 		if err := pause(ctx, b.TokenDelay); err != nil {
-			return err
+			return cut(err, i, emit)
 		}
 		ev.Delta = append(ev.Delta[:0], token...)
 		if len(token) == 0 {
@@ -122,6 +128,17 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	}
 	must := t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
 	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: len(tokens), By: Kind, Model: Kind, Unsatisfied: must})
+}
+
+// errLate is why a context ends at the deadline of a request.
+var errLate = errors.New("the deadline has passed")
+
+// cut ends an answer after n tokens: with a last word if it is late, else with err.
+func cut(err error, n int, emit infer.Sink) error {
+	if !errors.Is(err, errLate) {
+		return err
+	}
+	return emit(&infer.Done{Reason: infer.Canceled, Out: n, By: Kind, Model: Kind})
 }
 
 // embed makes vectors that depend on nothing but the length of the texts in bytes.
@@ -182,7 +199,7 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
-		return nil
+		return context.Cause(ctx)
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()

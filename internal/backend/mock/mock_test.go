@@ -124,3 +124,34 @@ func TestDelay(t *testing.T) {
 		}
 	})
 }
+
+func TestDeadline(t *testing.T) {
+	for name, test := range map[string]struct {
+		b    *mock.Backend
+		task *infer.Generate
+		want string
+	}{
+		"in the middle":      {&mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: time.Second}, &infer.Generate{}, "a canceled 1"},
+		"before a tool":      {&mock.Backend{ToolUse: "f", TokenDelay: time.Minute}, &infer.Generate{Typed: true}, " canceled 0"},
+		"long enough for it": {&mock.Backend{TokenDelay: time.Millisecond}, &infer.Generate{}, "mock-response end of turn 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got string
+				req := &infer.Request{Task: test.task, Deadline: time.Now().Add(1500 * time.Millisecond)}
+				err := test.b.Handle(t.Context(), req, func(ev infer.Event) error {
+					switch ev := ev.(type) {
+					case *infer.Text:
+						got += string(ev.Delta)
+					case *infer.Done:
+						got += fmt.Sprintf(" %s %d", ev.Reason, ev.Out)
+					}
+					return nil
+				})
+				if got != test.want || err != nil {
+					t.Errorf("got %q, %v, want %q", got, err, test.want)
+				}
+			})
+		})
+	}
+}
