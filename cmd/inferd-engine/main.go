@@ -103,6 +103,7 @@ type engineOf struct {
 	infer.Handler
 	loop  func(context.Context) error
 	share func(context.Context, string) error // nil if it has nothing to share
+	stats func() link.Stats // may be nil
 	ready link.Report
 }
 
@@ -113,7 +114,7 @@ func serve(srv *link.Server, o options) error {
 	if err != nil {
 		return errors.Join(err, srv.Report(link.Report{State: link.Failed, Problem: err.Error()}))
 	}
-	srv.Handler = eng
+	srv.Handler, srv.Stats = eng, eng.stats
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
@@ -239,7 +240,25 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
 	}
 	eng := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop}
-	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share}, nil
+	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share, stats: func() link.Stats {
+		return statsOf(loop.Stats(), o.nCtx)
+	}}, nil
+}
+
+// statsOf says in the words of the link how a loop is.
+func statsOf(s batch.Stats, nCtx int) link.Stats {
+	all := link.Stats{
+		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Kept, Sequences: s.Running + s.Held, Parked: s.Held,
+		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
+		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Dropped, Aborted: s.Aborted,
+		Users: make(map[string]link.UserStats),
+	}
+	for user, o := range s.Owners {
+		if user != "" {
+			all.Users[user] = link.UserStats{KV: o.Used + o.Kept, CachedTokens: o.Cached}
+		}
+	}
+	return all
 }
 
 // encoder makes an engine that embeds or reranks.
@@ -270,5 +289,11 @@ func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
 	return &engineOf{
 		Handler: &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
 		loop:    loop.Run,
+		stats: func() link.Stats {
+			s := loop.Stats()
+			return link.Stats{
+				Sequences: s.Sequences, Steps: s.Steps, PrefillTokens: s.Tokens, StepMS: float64(s.Step) / float64(time.Millisecond),
+			}
+		},
 	}, nil
 }

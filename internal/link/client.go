@@ -30,6 +30,7 @@ type Client struct {
 	mu    sync.Mutex // guards the fields below
 	calls map[uint64]*call
 	last  uint64
+	asked *question // that the engine has not answered
 	gone  bool
 
 	out outbox
@@ -101,6 +102,9 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 		report(*n.Report)
 		return nil
 	}
+	if n.Stats != nil {
+		return c.told(n.Stats)
+	}
 	if n.Done == nil && n.Fail == nil {
 		return protocolError("a note that says nothing")
 	}
@@ -125,6 +129,63 @@ func (c *Client) end() {
 	for _, call := range c.calls {
 		call.finish(nil)
 	}
+	if c.asked != nil {
+		close(c.asked.over)
+	}
+}
+
+// A question is how the engine is. Whoever asks while one is open waits for its answer: an
+// engine that is stopped, and is asked every second, is asked once.
+type question struct {
+	over   chan struct{}
+	answer *Stats // once over; nil if the connection ended
+}
+
+// Stats asks the engine how it is. It fails with ErrClosed or ErrGone if nobody is there
+// to answer, and with the cause of ctx if that ends first.
+func (c *Client) Stats(ctx context.Context) (*Stats, error) {
+	q, err := c.ask()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-q.over:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if q.answer == nil {
+		return nil, ErrGone
+	}
+	return q.answer, nil
+}
+
+func (c *Client) ask() (*question, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+		return nil, ErrClosed
+	case c.asked != nil:
+		return c.asked, nil
+	}
+	if err := c.send(order{Stats: true}); err != nil {
+		return nil, err
+	}
+	c.asked = &question{over: make(chan struct{})}
+	return c.asked, nil
+}
+
+// told takes the answer to the question.
+func (c *Client) told(s *Stats) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked == nil {
+		return protocolError("an answer to no question")
+	}
+	c.asked.answer = s
+	close(c.asked.over)
+	c.asked = nil
+	return nil
 }
 
 // Handle sends req to the engine and passes its events on. It fails with ErrClosed

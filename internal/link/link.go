@@ -8,9 +8,9 @@
 //
 // Both ends come from one build, so it has no version and may change freely.
 // Messages are cut by [frame.Prefixed]. The daemon sends JSON messages: an order to
-// do something, or to cancel, named by a call number that it never uses twice. The
-// engine sends JSON messages that report on loading, or end a call; the text of an
-// answer comes in between as blobs:
+// do something, or to cancel, named by a call number that it never uses twice, or asks
+// how the engine is. The engine sends JSON messages that report on loading, end a call,
+// or say how it is; the text of an answer comes in between as blobs:
 //
 //	uvarint(call) uvarint(tokens) utf8[…]
 //
@@ -53,11 +53,39 @@ const (
 	Failed  State = "failed"  // it never will, and the same start would fail again
 )
 
+// Stats is what an engine has to do and has done since it became ready. An engine that
+// only reads has no cache and writes nothing: what says so of it stays 0.
+type Stats struct {
+	KVSize    int `json:",omitzero"` // tokens that the cache holds at most
+	KVUsed    int `json:",omitzero"` // tokens in it, of sequences that run or are parked
+	KVKept    int `json:",omitzero"` // tokens in it, of finished sequences, kept for those to come
+	Sequences int `json:",omitzero"` // that have not ended
+	Parked    int `json:",omitzero"` // of those, such as wait for a turn or for room
+
+	Steps         int64   `json:",omitzero"`
+	Stalls        int64   `json:",omitzero"` // steps that held up somebody's next token for too long
+	StepMS        float64 `json:",omitzero"` // of late
+	PrefillTokens int64   `json:",omitzero"` // of prompts, computed
+	DecodeTokens  int64   `json:",omitzero"` // of answers, computed
+	CachedTokens  int64   `json:",omitzero"` // of prompts, found in the cache and not computed
+	Dropped       int64   `json:",omitzero"` // times that a sequence lost its place in the cache for want of room
+	Aborted       int64   `json:",omitzero"` // times that a step was broken off
+
+	Users map[string]UserStats `json:",omitzero"` // by [infer.Peer.User]
+}
+
+// UserStats is what an engine has for a user.
+type UserStats struct {
+	KV           int   `json:",omitzero"` // tokens in the cache
+	CachedTokens int64 `json:",omitzero"` // of prompts, found in the cache
+}
+
 // limit is the most bytes of a message. A request has passed the limit of its surface; as
 // an order it is spelt a little differently, and must never break the link.
 const limit = 2 * frame.Limit
 
-// order is what the daemon sends: a request, or what is to become of one.
+// order is what the daemon sends: a request, what is to become of one, or the question how
+// the engine is, which is no call and has the number 0. Of those one is open at a time.
 type order struct {
 	Call     uint64
 	Generate *generate     `json:",omitzero"`
@@ -68,10 +96,11 @@ type order struct {
 	Cancel   bool          `json:",omitzero"`
 	Hold     bool          `json:",omitzero"` // pause; the call goes on when it is told to
 	GoOn     bool          `json:",omitzero"`
+	Stats    bool          `json:",omitzero"`
 }
 
-// note is what the engine sends: the answer to a call in one piece, the end of one, or a
-// report.
+// note is what the engine sends: the answer to a call in one piece, the end of one, a
+// report, or how it is.
 type note struct {
 	Call    uint64         `json:",omitzero"`
 	Vectors *infer.Vectors `json:",omitzero"`
@@ -79,6 +108,7 @@ type note struct {
 	Done    *done          `json:",omitzero"`
 	Fail    *failure       `json:",omitzero"`
 	Report  *Report        `json:",omitzero"`
+	Stats   *Stats         `json:",omitzero"`
 }
 
 // done is an [infer.Done] as engines know it: they do not measure what a client waits for.

@@ -351,6 +351,7 @@ func TestNonsenseEndsTheLink(t *testing.T) {
 		"not a frame":         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 		"not JSON":            append(frame.AppendHead(nil, frame.JSON, 1), '{'),
 		"a note of nothing":   append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'),
+		"how it is, unasked":  append(frame.AppendHead(nil, frame.JSON, 12), `{"Stats":{}}`...),
 		"text without a call": frame.AppendHead(nil, frame.Blob, 0),
 		"text of no tokens":   append(frame.AppendHead(nil, frame.Blob, 1), 1),
 		"half a frame":        append(frame.AppendHead(nil, frame.Blob, 9), 'x'),
@@ -402,6 +403,107 @@ func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	}
 	client.Close()
 	running.Wait()
+}
+
+// An engine says how it is also while it answers.
+func TestStats(t *testing.T) {
+	want := link.Stats{
+		KVSize: 1, KVUsed: 2, KVKept: 3, Sequences: 4, Parked: 5, Steps: 6, Stalls: 7, StepMS: 8.5,
+		PrefillTokens: 9, DecodeTokens: 10, CachedTokens: 11, Dropped: 12, Aborted: 13,
+		Users: map[string]link.UserStats{"1000": {KV: 14, CachedTokens: 15}, "": {KV: 16}},
+	}
+	client := join(t, &link.Server{
+		Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+			_ = emit(&infer.Text{Delta: []byte("a")})
+			<-ctx.Done()
+			return ctx.Err()
+		}),
+		Stats: func() link.Stats { return want },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	_ = client.Handle(ctx, ask("x"), func(infer.Event) error {
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				got, err := client.Stats(t.Context())
+				if err != nil {
+					t.Error(err)
+				} else if diff := cmp.Diff(want, *got); diff != "" {
+					t.Errorf("-want +got\n%s", diff)
+				}
+			})
+		}
+		all.Wait()
+		cancel()
+		return nil
+	})
+}
+
+func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
+	client := join(t, &link.Server{})
+	if got, err := client.Stats(t.Context()); err != nil || cmp.Diff(link.Stats{}, *got) != "" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// An engine that is stopped holds nobody up, and is asked once however often it is asked.
+// It may answer late.
+func TestStatsOfAStoppedEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		client := link.NewClient(near)
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := client.Run(func(link.Report) {}); err != nil {
+				t.Error(err)
+			}
+		})
+		late := errors.New("no patience")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(late)
+		for range 1000 {
+			if _, err := client.Stats(ctx); !errors.Is(err, late) {
+				t.Fatalf("Stats = %v, want %v", err, late)
+			}
+		}
+		_, _ = collect(ctx, client, ask("x"))
+		r := frame.Prefixed.NewReader(far, frame.Limit)
+		for _, want := range []string{`"Stats":true`, `"Generate":{`} {
+			if _, order, err := r.ReadFrame(); err != nil || !strings.Contains(string(order), want) {
+				t.Fatalf("it was sent %s, %v, want %s", order, err, want)
+			}
+		}
+		running.Go(func() { _, _ = io.Copy(io.Discard, far) })
+		running.Go(func() {
+			if got, err := client.Stats(t.Context()); err != nil || got.Steps != 7 {
+				t.Errorf("late: %+v, %v", got, err)
+			}
+		})
+		synctest.Wait()
+		answer := `{"Stats":{"Steps":7}}`
+		_, _ = far.Write(append(frame.AppendHead(nil, frame.JSON, len(answer)), answer...))
+		synctest.Wait()
+		client.Close()
+		running.Wait()
+	})
+}
+
+func TestEngineDiesInsteadOfSayingHowItIs(t *testing.T) {
+	near, far := net.Pipe()
+	client := link.NewClient(near)
+	go func() {
+		_, _ = far.Read(make([]byte, 1)) // the question
+		_ = far.Close()
+	}()
+	var running sync.WaitGroup
+	running.Go(func() { _ = client.Run(func(link.Report) {}) })
+	if _, err := client.Stats(t.Context()); !errors.Is(err, link.ErrGone) {
+		t.Errorf("Stats = %v, want %v", err, link.ErrGone)
+	}
+	running.Wait()
+	if _, err := client.Stats(t.Context()); !errors.Is(err, link.ErrClosed) {
+		t.Errorf("afterwards: %v, want %v", err, link.ErrClosed)
+	}
 }
 
 // The daemon relays a token without allocating.

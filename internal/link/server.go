@@ -23,6 +23,9 @@ type Server struct {
 	// wrote a token for several sequences costs one write and wakes the daemon
 	// once. The end of a call is always written at once.
 	Deferred bool
+	// Stats says how the engine is. It is called from any goroutine, and must not wait for
+	// what computes. May be nil, which says nothing of it.
+	Stats func() Stats
 
 	mu  sync.Mutex // guards the fields below, and writing to Conn
 	buf []byte     // frames not yet written
@@ -68,6 +71,8 @@ func (s *Server) Serve(ctx context.Context) error {
 			return protocolError("%w", err)
 		}
 		switch {
+		case o.Stats:
+			answers.Go(s.tell)
 		case o.Cancel:
 			calls.end(o.Call)
 		case o.Hold, o.GoOn:
@@ -111,6 +116,15 @@ func (s *Server) answer(ctx context.Context, o *order, hold *infer.Hold) {
 		n = note{Call: o.Call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}
 	_ = s.write(n)
+}
+
+// tell says how the engine is.
+func (s *Server) tell() {
+	var now Stats
+	if s.Stats != nil {
+		now = s.Stats()
+	}
+	_ = s.write(note{Stats: &now}) // as in answer
 }
 
 func (s *Server) text(call uint64, ev *infer.Text) error {

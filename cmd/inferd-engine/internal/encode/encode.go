@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // Token is an index into a model's vocabulary.
@@ -44,6 +45,22 @@ type Loop struct {
 	arrived []*job
 	stopped bool
 	wake    chan struct{} // has room for one; made on first use
+	stats   Stats
+}
+
+// Stats is what a loop has to do and has done.
+type Stats struct {
+	Sequences int // of calls of Do that have not returned
+	Steps     int64
+	Tokens    int64         // of all steps
+	Step      time.Duration // that one takes of late
+}
+
+// Stats returns a copy.
+func (l *Loop) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stats
 }
 
 // A job is a call of Do on its way through the loop. Only the loop touches it after it has
@@ -74,6 +91,9 @@ func (l *Loop) Do(ctx context.Context, inputs [][]Token) ([][]float32, error) {
 		return nil, ErrStopped
 	}
 	<-j.done // when ctx ends the loop sees it before its next batch
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.Sequences -= len(inputs)
 	return j.results, j.err
 }
 
@@ -84,6 +104,7 @@ func (l *Loop) submit(j *job) bool {
 		return false
 	}
 	l.arrived = append(l.arrived, j)
+	l.stats.Sequences += len(j.inputs)
 	l.signalLocked()
 	return true
 }
@@ -182,7 +203,10 @@ func (l *Loop) step(jobs []*job, first int) {
 		left[i] = j.lengths[len(j.results):]
 	}
 	take := plan(l.Limits, left, first%len(jobs))
-	if err := l.compute(jobs, take); err != nil {
+	begin := time.Now()
+	err := l.compute(jobs, take)
+	l.count(left, take, time.Since(begin))
+	if err != nil {
 		// Which of them is to blame cannot be told.
 		for i, j := range jobs {
 			if take[i] > 0 {
@@ -191,6 +215,25 @@ func (l *Loop) step(jobs []*job, first int) {
 		}
 	}
 }
+
+// count notes a step, before anybody is told of its results.
+func (l *Loop) count(left [][]int, take []int, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.Steps++
+	if l.stats.Step == 0 {
+		l.stats.Step = took
+	}
+	l.stats.Step += (took - l.stats.Step) / recent
+	for i, lengths := range left {
+		for _, n := range lengths[:take[i]] {
+			l.stats.Tokens += int64(n)
+		}
+	}
+}
+
+// recent is how many steps Stats.Step looks back, roughly.
+const recent = 8
 
 func (l *Loop) compute(jobs []*job, take []int) error {
 	if err := l.Model.ClearAll(); err != nil {

@@ -139,6 +139,27 @@ func TestBatchAndTurn(t *testing.T) {
 	})
 }
 
+// Everything that was computed counts, also what nobody waits for any more.
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
+		ctx, cancel := context.WithCancel(t.Context())
+		var asking sync.WaitGroup
+		asking.Go(func() { _, _ = l.Do(ctx, inputs(1, 7, 3)) })
+		synctest.Wait()
+		time.Sleep(1500 * time.Millisecond)
+		if want, got := (encode.Stats{Sequences: 7, Steps: 1, Tokens: 9, Step: time.Second}), l.Stats(); got != want {
+			t.Errorf("in the middle: %+v, want %+v", got, want)
+		}
+		cancel()
+		asking.Wait()
+		_, _ = l.Do(t.Context(), inputs(1, 1, 2)) // fails
+		if want, got := (encode.Stats{Steps: 3, Tokens: 20, Step: time.Second}), l.Stats(); got != want {
+			t.Errorf("at the end: %+v, want %+v", got, want)
+		}
+	})
+}
+
 // A large job does not hold up a small one.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
