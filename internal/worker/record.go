@@ -44,5 +44,29 @@ func (r *record) died(now time.Time, ready bool) (pause time.Duration, giveUp bo
 	return r.pause, false
 }
 
+// starts remembers when engines were started. It reads no clock.
+type starts struct {
+	all    int
+	recent []time.Time // the restarts of the last hour or more; the pauses bound how many
+}
+
+// note notes a start.
+func (s *starts) note(now time.Time) {
+	if s.all++; s.all == 1 {
+		return
+	}
+	s.recent = append(slices.DeleteFunc(s.recent, func(t time.Time) bool { return now.Sub(t) >= time.Hour }), now)
+}
+
+// again says how many starts were restarts, and how many of those were within an hour.
+func (s *starts) again(now time.Time) (all, hour int) {
+	for _, t := range s.recent {
+		if now.Sub(t) < time.Hour {
+			hour++
+		}
+	}
+	return max(s.all-1, 0), hour
+}
+
 // forgive forgets the deaths during load: somebody says that they are mended.
 func (r *record) forgive() { r.loads = 0 }

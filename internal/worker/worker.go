@@ -36,6 +36,8 @@ type Child interface {
 	Conn() net.Conn
 	// Kill ends it at once, also while it is stopped. It may be called at any time.
 	Kill()
+	// PID is its number.
+	PID() int
 	// Wait returns once it has gone.
 	Wait() Exit
 }
@@ -78,6 +80,8 @@ type Supervisor struct {
 	reason  string        // while GivenUp: why
 	changed chan struct{} // closed when state changes; nil if nobody waits
 	served  bool          // has been ready once
+	pid     int           // of the engine that loads or is ready
+	starts  starts
 	report  link.Report   // of the last engine that became ready
 	retry   chan struct{} // while GivenUp: closed by Retry
 }
@@ -104,6 +108,39 @@ func (s *Supervisor) LastReport() link.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.report
+}
+
+// A Life says how an engine lives.
+type Life struct {
+	State        State
+	PID          int // of the engine; 0 while there is none
+	Restarts     int // since Run was called
+	RestartsHour int // of those, within the last hour
+}
+
+// Life returns how the engine lives.
+func (s *Supervisor) Life() Life {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := Life{State: s.state, PID: s.pid}
+	l.Restarts, l.RestartsHour = s.starts.again(time.Now())
+	return l
+}
+
+// Stats asks the engine how it is. It fails with [infer.Unavailable] if there is none that
+// is ready, and with the cause of ctx if that ends before the engine has answered.
+func (s *Supervisor) Stats(ctx context.Context) (*link.Stats, error) {
+	s.mu.Lock()
+	client := s.client
+	s.mu.Unlock()
+	if client == nil {
+		return nil, infer.Errorf(infer.Unavailable, "backend not ready")
+	}
+	stats, err := client.Stats(ctx)
+	if errors.Is(err, link.ErrClosed) || errors.Is(err, link.ErrGone) {
+		return nil, infer.Errorf(infer.Unavailable, "the engine of %q stopped", s.Name)
+	}
+	return stats, err
 }
 
 // WasGivenUp reports whether the engine has been given up, and why.
@@ -165,6 +202,8 @@ func (s *Supervisor) live(ctx context.Context) death {
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	defer stop()
+	s.born(child.PID())
+	defer s.born(0)
 
 	var (
 		end     death
@@ -211,6 +250,16 @@ func (s *Supervisor) live(ctx context.Context) death {
 		end.Reason = fmt.Sprintf("%v (%s)", linkErr, exit.Reason)
 	}
 	return end
+}
+
+// born notes that there is an engine, or none any more.
+func (s *Supervisor) born(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pid = pid
+	if pid != 0 {
+		s.starts.note(time.Now())
+	}
 }
 
 func (s *Supervisor) becomeReady(client *link.Client, r link.Report) {

@@ -63,6 +63,7 @@ func slow(ctx context.Context, srv *link.Server) string {
 
 // A child is an engine in memory.
 type child struct {
+	pid    int
 	conn   net.Conn
 	cancel context.CancelFunc
 	exit   chan string
@@ -70,6 +71,7 @@ type child struct {
 
 func (c *child) Conn() net.Conn { return c.conn }
 func (c *child) Kill()          { c.cancel() }
+func (c *child) PID() int       { return c.pid }
 func (c *child) Wait() worker.Exit {
 	return worker.Exit{Reason: <-c.exit}
 }
@@ -138,7 +140,7 @@ func (h *house) launch(ctx context.Context, _ func(status.Phase)) (worker.Child,
 		_ = far.Close()
 		cancel()
 	}
-	c := &child{conn: near, cancel: kill, exit: make(chan string, 1)}
+	c := &child{pid: 100 + len(h.alive), conn: near, cancel: kill, exit: make(chan string, 1)}
 	h.alive = append(h.alive, c)
 	go func() {
 		reason := live(ctx, &link.Server{Conn: far})
@@ -303,6 +305,60 @@ func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
 		}
 		if err := h.ask(1); err != nil {
 			t.Errorf("after the retry: %v", err)
+		}
+	})
+}
+
+func TestLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, serves, serves, crashes, crashes, failsCleanly, serves)
+		defer h.close()
+		want := func(what string, want worker.Life) {
+			t.Helper()
+			if got := h.Life(); got != want {
+				t.Errorf("%s: %+v, want %+v", what, got, want)
+			}
+		}
+		synctest.Wait()
+		want("it loads", worker.Life{State: worker.Loading, PID: 100})
+		_ = h.WaitReady(t.Context())
+		want("it is ready", worker.Life{State: worker.Ready, PID: 100})
+		h.kill()
+		synctest.Wait()
+		_ = h.WaitReady(t.Context())
+		want("it was replaced", worker.Life{State: worker.Ready, PID: 101, Restarts: 1, RestartsHour: 1})
+		time.Sleep(50 * time.Minute)
+		h.kill()
+		synctest.Wait()
+		want("it was given up", worker.Life{State: worker.GivenUp, Restarts: 4, RestartsHour: 4})
+		time.Sleep(10 * time.Minute)
+		want("an hour later", worker.Life{State: worker.GivenUp, Restarts: 4, RestartsHour: 3})
+		if err := h.Retry(); err != nil {
+			t.Error(err)
+		}
+		_ = h.WaitReady(t.Context())
+		want("it was tried again", worker.Life{State: worker.Ready, PID: 105, Restarts: 5, RestartsHour: 4})
+	})
+}
+
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counts := func(ctx context.Context, srv *link.Server) string {
+			srv.Stats = func() link.Stats { return link.Stats{Steps: 7} }
+			return serves(ctx, srv)
+		}
+		h := build(t, counts, slow)
+		defer h.close()
+		if _, err := h.Stats(t.Context()); infer.CodeOf(err) != infer.Unavailable {
+			t.Errorf("while it loads: %v", err)
+		}
+		_ = h.WaitReady(t.Context())
+		if got, err := h.Stats(t.Context()); err != nil || got.Steps != 7 {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		h.kill()
+		if _, err := h.Stats(t.Context()); infer.CodeOf(err) != infer.Unavailable {
+			t.Errorf("when it is dead: %v", err)
 		}
 	})
 }
