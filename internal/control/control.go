@@ -34,8 +34,8 @@ type Verbs struct {
 	// Retry starts the engine of an entry again. It fails with [infer.Invalid] if there
 	// is no such entry or it has not been given up.
 	Retry func(ctx context.Context, backend string) error
-	// Stats says how busy the daemon is.
-	Stats func() *control.Stats
+	// Stats says how busy the daemon is. It returns soon.
+	Stats func(context.Context) *control.Stats
 	// SetLogLevel logs from a level on: "debug", "info", "warn", "error" or "off".
 	SetLogLevel func(level string)
 }
@@ -83,7 +83,7 @@ func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 		case !isTold:
 			return fmt.Errorf("read: %w", failure)
 		}
-		if err := s.answer(nc, c, verb, failure); err != nil {
+		if err := s.answer(ctx, nc, c, verb, failure); err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
 		if isFatal {
@@ -111,16 +111,19 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 }
 
 // answer tells how a request has ended.
-func (s *server) answer(nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
+func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
+	var stats *control.Stats
+	if _, ok := verb.(control.GetStats); ok && failure == nil {
+		stats = s.verbs.Stats(ctx)
+	}
 	if err := nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	_, asksStats := verb.(control.GetStats)
 	switch {
 	case failure != nil:
 		return c.Fail(failure)
-	case asksStats:
-		return c.Tell(s.verbs.Stats())
+	case stats != nil:
+		return c.Tell(stats)
 	default:
 		return c.Done()
 	}

@@ -300,12 +300,15 @@ func (b *backends) gate(cfg *config.Config) *admit.Gate {
 	}
 }
 
-// list says of every entry what it is and what it is doing.
-func (b *backends) list() []control.Backend {
+// list says of every entry what it is and what it is doing, and what its engine says until
+// ctx ends.
+func (b *backends) list(ctx context.Context) []control.Backend {
 	b.mu.Lock()
-	entries, targets, router := b.entries, b.targets, b.router
+	entries, targets, router, engines := b.entries, b.targets, b.router, b.engines
 	b.mu.Unlock()
 	all := make([]control.Backend, len(entries))
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	for i, e := range entries {
 		all[i] = control.Backend{Name: e.Name, Kind: e.Kind(), State: "ready", Slots: e.NSlots}
 		switch targets[i].State() {
@@ -318,6 +321,24 @@ func (b *backends) list() []control.Backend {
 		if router != nil {
 			all[i].Breaker = string(router.Breaker(targets[i]))
 		}
+		if sup := engines[e.Name]; sup != nil {
+			asking.Go(func() { ask(ctx, sup, &all[i]) })
+		}
 	}
 	return all
+}
+
+// ask writes down how an engine lives, and what it says of itself.
+func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
+	life, report := sup.Life(), sup.LastReport()
+	b.Model, b.Device, b.NCtx = report.Model, report.Device, report.NCtx
+	b.PID, b.Restarts, b.RestartsHour = life.PID, life.Restarts, life.RestartsHour
+	b.Reason, _ = sup.WasGivenUp()
+	stats, err := sup.Stats(ctx)
+	switch {
+	case err == nil:
+		b.Engine = engineOf(stats)
+	case life.State == worker.Ready && ctx.Err() != nil:
+		b.Silent = true
+	}
 }

@@ -1,12 +1,16 @@
 package daemon
 
 import (
+	"context"
+	"maps"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
@@ -25,13 +29,20 @@ type desk struct {
 // open makes the gate known.
 func (d *desk) open(g *admit.Gate) { d.gate.Store(g) }
 
-func (d *desk) stats() *control.Stats {
+// engineTimeout is how long an engine may take to say how it is. It takes a millisecond,
+// or is stopped.
+const engineTimeout = 500 * time.Millisecond
+
+func (d *desk) stats(ctx context.Context) *control.Stats {
 	s := &control.Stats{
 		UptimeMS: time.Since(d.begin).Milliseconds(), Version: d.version,
 		Connections: d.conns.Taken(), HeldBytes: d.memory.Taken(),
 		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(), LogLost: d.lost(),
-		Callers: []control.Caller{}, Backends: d.backends.list(),
+		Callers: []control.Caller{},
 	}
+	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	s.Backends = d.backends.list(ctx)
 	gate := d.gate.Load()
 	if gate == nil {
 		return s
@@ -39,19 +50,58 @@ func (d *desk) stats() *control.Stats {
 	seen := gate.Stats()
 	s.Running, s.Waiting = seen.Running, seen.Waiting
 	for _, c := range seen.Callers {
+		counts := countsOf(c.Counts)
+		s.Parked += counts.Parked
 		s.Callers = append(s.Callers, control.Caller{
 			User: c.User, Program: c.Program, Exe: c.Exe, Refused: c.Refused,
-			Counts: control.Counts{Running: c.Running, Waiting: c.Waiting, Requests: c.Requests, In: c.In, Out: c.Out},
+			Counts: counts, KVTokens: kvOf(c.User, s.Backends),
 		})
 	}
 	for _, p := range seen.Places {
 		for i := range s.Backends {
 			if b := &s.Backends[i]; b.Name == p.Name {
-				b.Counts = control.Counts{Running: p.Running, Waiting: p.Waiting, Requests: p.Requests, In: p.In, Out: p.Out}
+				b.Counts = countsOf(p.Counts)
 			}
 		}
 	}
 	return s
+}
+
+func countsOf(c admit.Counts) control.Counts {
+	return control.Counts{
+		Running: c.Running, Waiting: c.Waiting,
+		Requests: c.Requests, In: c.In, Out: c.Out,
+	}
+}
+
+// kvOf is how many tokens all engines hold for a user: they do not know programs.
+func kvOf(user string, backends []control.Backend) (tokens int) {
+	for _, b := range backends {
+		if b.Engine == nil {
+			continue
+		}
+		for _, u := range b.Engine.Users {
+			if u.User == user {
+				tokens += u.KVTokens
+			}
+		}
+	}
+	return tokens
+}
+
+// engineOf says in the words of the control socket how an engine is.
+func engineOf(s *link.Stats) *control.Engine {
+	e := &control.Engine{
+		KVSize: s.KVSize, KVUsed: s.KVUsed, KVKept: s.KVKept, Sequences: s.Sequences, Parked: s.Parked,
+		Steps: s.Steps, StepMS: s.StepMS, Stalls: s.Stalls,
+		PrefillTokens: s.PrefillTokens, DecodeTokens: s.DecodeTokens, CachedTokens: s.CachedTokens,
+		Dropped: s.Dropped, Aborted: s.Aborted,
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Users)) {
+		u := s.Users[name]
+		e.Users = append(e.Users, control.EngineUser{User: name, KVTokens: u.KV, CachedTokens: u.CachedTokens})
+	}
+	return e
 }
 
 // heap is how many bytes live objects, and those not yet swept, have.

@@ -43,6 +43,7 @@ type Stats struct {
 	Version     string    `json:"version"`
 	Running     int       `json:"running"`     // requests
 	Waiting     int       `json:"waiting"`     // requests
+	Parked      int       `json:"parked"`      // requests
 	Connections int64     `json:"connections"` // of all sockets
 	HeldBytes   int64     `json:"held_bytes"`  // of large messages that are read or answered
 	Goroutines  int       `json:"goroutines"`  // of the daemon
@@ -58,7 +59,8 @@ type Caller struct {
 	Program string `json:"program"` // device and inode of its executable; empty if unknown
 	Exe     string `json:"exe"`     // its path; empty if unknown
 	Counts
-	Refused int64 `json:"refused"` // requests, because the queue was full
+	Refused  int64 `json:"refused"`   // requests, because the queue was full
+	KVTokens int   `json:"kv_tokens"` // that engines hold in their caches for the user
 }
 
 // A Backend is an entry of the config.
@@ -71,15 +73,55 @@ type Backend struct {
 	// of late, or "half_open" while one tries.
 	Breaker string `json:"breaker,omitempty"`
 	Counts
+
+	// What follows is of entries that have an engine.
+	Reason       string  `json:"reason,omitempty"` // why it was given up
+	Model        string  `json:"model,omitempty"`  // what the model calls itself
+	Device       string  `json:"device,omitempty"` // that computes, such as "cpu"
+	NCtx         int     `json:"n_ctx,omitempty"`  // tokens that the context holds
+	PID          int     `json:"pid,omitempty"`    // of the engine
+	Restarts     int     `json:"restarts"`         // of the engine
+	RestartsHour int     `json:"restarts_hour"`    // of those, within the last hour
+	Silent       bool    `json:"silent,omitempty"` // it is ready, but did not say how it is
+	Engine       *Engine `json:"engine,omitempty"` // what it said; nil if it said nothing
+}
+
+// An Engine is what an engine says of itself. It counts from its start.
+type Engine struct {
+	KVSize        int          `json:"kv_size_tokens"`  // that the cache holds at most
+	KVUsed        int          `json:"kv_used_tokens"`  // in it, of sequences that have not ended
+	KVKept        int          `json:"kv_kept_tokens"`  // in it, of sequences that have ended
+	Sequences     int          `json:"sequences"`       // that have not ended
+	Parked        int          `json:"parked"`          // of those
+	Steps         int64        `json:"steps"`           //
+	StepMS        float64      `json:"step_ms"`         // milliseconds that a step takes of late
+	Stalls        int64        `json:"stalls"`          // steps that held up somebody's next token for too long
+	PrefillTokens int64        `json:"prefill_tokens"`  // of prompts, computed
+	DecodeTokens  int64        `json:"decode_tokens"`   // of answers, computed
+	CachedTokens  int64        `json:"cached_tokens"`   // of prompts, found in the cache
+	Dropped       int64        `json:"dropped"`         // times that a sequence lost its cache for want of room
+	Aborted       int64        `json:"aborted"`         // steps that were broken off
+	Users         []EngineUser `json:"users,omitempty"` // whom it has something for
+}
+
+// An EngineUser is what an engine has for a user.
+type EngineUser struct {
+	User         string `json:"user"`          // uid; empty if unknown
+	KVTokens     int    `json:"kv_tokens"`     // in the cache
+	CachedTokens int64  `json:"cached_tokens"` // of prompts, found in the cache
 }
 
 // Counts are what requests have come to.
 type Counts struct {
 	Running  int   `json:"running"`
 	Waiting  int   `json:"waiting"`
+	Parked   int   `json:"parked"`        // run, but pause so that others can
 	Requests int64 `json:"requests"`      // that have ended
 	In       int64 `json:"input_tokens"`  // of those
 	Out      int64 `json:"output_tokens"` // of those
+	Cached   int64 `json:"cached_tokens"` // of In, found in a cache
+	// Rate is how many tokens a second are written.
+	Rate float64 `json:"tokens_per_s"`
 }
 
 // A Codec is the server half on one connection. Verbs are read and answered in turns.

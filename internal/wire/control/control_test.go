@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -59,7 +61,9 @@ func TestStats(t *testing.T) {
 	if _, err := c.Read(); err != nil {
 		t.Fatal(err)
 	}
-	want := &control.Stats{Running: 1, Callers: []control.Caller{{User: "7", Counts: control.Counts{In: 5}}}, Backends: []control.Backend{{Name: "gen"}}}
+	want := &control.Stats{Running: 1, Callers: []control.Caller{{User: "7", Counts: control.Counts{In: 5}}}, Backends: []control.Backend{
+		{Name: "gen", Engine: &control.Engine{StepMS: 1.5, Users: []control.EngineUser{{User: "7", KVTokens: 3}}}},
+	}}
 	if err := c.Tell(want); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +80,39 @@ func TestStats(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// Whatever stats have is in the specification.
+func TestEveryMemberIsDocumented(t *testing.T) {
+	spec, err := os.ReadFile("../../../spec/control.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	var look func(reflect.Type)
+	look = func(typ reflect.Type) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct {
+			return
+		}
+		for i := range typ.NumField() {
+			field := typ.Field(i)
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name != "" {
+				seen++
+				if !strings.Contains(string(spec), "`"+name+"`") {
+					t.Errorf("spec/control.md does not know %q of %s", name, typ)
+				}
+			}
+			look(field.Type)
+		}
+	}
+	look(reflect.TypeFor[control.Stats]())
+	if seen < 50 {
+		t.Errorf("looked at %d members only", seen)
 	}
 }
 
