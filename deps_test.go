@@ -46,6 +46,11 @@ var bans = []struct {
 		"the engine reads everybody's prompts and hostile models: it has no business with the network",
 	},
 	{
+		[]string{"cmd/inferd", "cmd/inferd-engine", "client"},
+		[]string{"charm.land", "github.com/charmbracelet"},
+		"only the operator's command draws on a terminal (docs/adr/0010)",
+	},
+	{
 		[]string{"cmd/inferdctl", "client"},
 		[]string{
 			module + "internal/daemon", module + "internal/server", module + "internal/admit", module + "internal/route",

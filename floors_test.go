@@ -36,6 +36,7 @@ var floors = [][]string{
 		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",
 	},
 	{"cmd/inferd-engine/internal/engine"},
+	{"cmd/inferdctl/internal/top"}, // inside the operator's command
 	{ // programs; nobody can import them
 		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
 	},

@@ -103,7 +103,7 @@ type engineOf struct {
 	infer.Handler
 	loop  func(context.Context) error
 	share func(context.Context, string) error // nil if it has nothing to share
-	stats func() link.Stats // may be nil
+	stats func() link.Stats                   // may be nil
 	ready link.Report
 }
 

@@ -137,6 +137,7 @@ func verbs() []verb {
 		{"status", "", "print what the daemon is doing; exit 0 if it is ready, 1 if not", (*command).status},
 		{"watch", "", "show every event of the daemon: a progress bar on a terminal, else lines of JSON", (*command).watch},
 		{"stats", "", "show who runs and who waits: a table on a terminal, else JSON", (*command).stats},
+		{"top", "", "the same, always of now, until q; where there is no terminal: the table, once", (*command).top},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "have the daemon log more or less: debug, info, warn, error or off", (*command).logLevel},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},

@@ -179,6 +179,8 @@ func TestNoDaemon(t *testing.T) {
 		"status": {[]string{"status"}, "admin.sock"},
 		"watch":  {[]string{"watch"}, "admin.sock"},
 		"retry":  {[]string{"retry", "gen"}, "control.sock"},
+		"stats":  {[]string{"stats"}, "control.sock"},
+		"top":    {[]string{"top"}, "control.sock"},
 		"chat":   {[]string{"chat", "-m", "hi"}, "infer.sock"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
+	"os/user"
 	"time"
 
+	tea "charm.land/bubbletea/v2"
+
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/cmd/inferdctl/internal/top"
 )
 
 // stats shows how busy the daemon is.
@@ -24,27 +27,82 @@ func (c *command) stats(ctx context.Context, args []string) error {
 	if *asJSON || !isTerminal(c.stdout) {
 		return c.printLine(s.Raw)
 	}
-	return table(c.stdout, s)
+	return c.table(s)
 }
 
 // table writes stats for people.
-func table(w io.Writer, s *client.Stats) error {
-	fmt.Fprintf(w, "inferd %s, up %s: %d running, %d waiting, %d connections\n\n",
-		s.Version, (time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Connections)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BACKEND\tKIND\tSTATE\tSLOTS\tRUNNING\tWAITING\tREQUESTS\tTOKENS IN\tOUT")
-	for _, b := range s.Backends {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n",
-			b.Name, b.Kind, b.State, b.Slots, b.Running, b.Waiting, b.Requests, b.InputTokens, b.OutputTokens)
+func (c *command) table(s *client.Stats) error {
+	make(userNames).put(s)
+	if _, err := fmt.Fprint(c.stdout, top.Table(s, widthOf(c.stdout))); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
-	fmt.Fprintln(t, "\nUSER\tPROGRAM\tRUNNING\tWAITING\tREQUESTS\tREFUSED\tTOKENS IN\tOUT")
-	for _, x := range s.Callers {
-		program := x.Exe
-		if program == "" {
-			program = "?"
+	return nil
+}
+
+// shortestInterval keeps top from being what makes the daemon busy.
+const shortestInterval = 100 * time.Millisecond
+
+// top shows how busy the daemon is for as long as it is looked at, whether or not a daemon
+// is there. To whom it cannot, because there is no terminal, it shows it once.
+func (c *command) top(ctx context.Context, args []string) error {
+	fs := c.flags("top")
+	interval := fs.Duration("interval", time.Second, "`time` between two looks, at least 100ms")
+	once := fs.Bool("once", false, "show it once, as plain text; so it is where there is no terminal")
+	if _, err := c.parseVerb(fs, args); err != nil {
+		return err
+	}
+	if *interval < shortestInterval {
+		return fmt.Errorf("--interval: %s is too short, it must be at least %s", *interval, shortestInterval)
+	}
+	cl := c.client(wait{})
+	if *once || !isTerminal(c.stdout) || !isTerminal(c.stdin) {
+		s, err := cl.Stats(ctx)
+		if err != nil {
+			return err
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n",
-			x.User, program, x.Running, x.Waiting, x.Requests, x.Refused, x.InputTokens, x.OutputTokens)
+		return c.table(s)
 	}
-	return t.Flush()
+	users := make(userNames)
+	ask := func() (*client.Stats, error) { // once at a time
+		ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errors.New("it says nothing for "+askTimeout.String()))
+		defer cancel()
+		s, err := cl.Stats(ctx)
+		if err != nil {
+			return nil, err
+		}
+		users.put(s)
+		return s, nil
+	}
+	model := top.Model{Ask: ask, Interval: *interval}
+	_, err := tea.NewProgram(model, tea.WithContext(ctx), tea.WithInput(c.stdin), tea.WithOutput(c.stdout)).Run()
+	switch {
+	case errors.Is(err, tea.ErrInterrupted):
+		return exit(exitInterrupted)
+	case err != nil:
+		return fmt.Errorf("show: %w", err)
+	}
+	return nil
+}
+
+// askTimeout is how long top waits for an answer. A daemon needs half a second if an
+// engine is stopped.
+const askTimeout = 5 * time.Second
+
+// userNames remembers what users are called.
+type userNames map[string]string
+
+// put puts names where numbers are.
+func (names userNames) put(s *client.Stats) {
+	for i := range s.Callers {
+		id := s.Callers[i].User
+		name, ok := names[id]
+		if !ok {
+			name = id
+			if u, err := user.LookupId(id); err == nil {
+				name = u.Username
+			}
+			names[id] = name
+		}
+		s.Callers[i].User = name
+	}
 }

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/status"
 )
@@ -72,8 +70,10 @@ func TestRerank(t *testing.T) {
 }
 
 const statsJSON = `{"uptime_ms":3723000,"version":"1.2","running":1,"waiting":2,"connections":3,"callers":[` +
-	`{"user":"1000","program":"8:1","exe":"/bin/editor","running":1,"waiting":2,"requests":7,"refused":4,"input_tokens":50,"output_tokens":60},{"user":"1001"}],` +
-	`"backends":[{"name":"gen","kind":"llamacpp","state":"ready","slots":4,"running":1,"waiting":2,"requests":7,"input_tokens":50,"output_tokens":60}],"later":1}`
+	`{"user":"4242","program":"8:1","exe":"/bin/editor","running":1,"waiting":2,"requests":7,"refused":4,"input_tokens":50,"output_tokens":60,` +
+	`"cached_tokens":20,"tokens_per_s":12.34,"kv_tokens":10},{"user":""}],` +
+	`"backends":[{"name":"gen","kind":"llamacpp","state":"ready","slots":4,"running":1,"waiting":2,"requests":7,"input_tokens":50,"output_tokens":60,` +
+	`"tokens_per_s":12.34}],"later":1}`
 
 func TestStats(t *testing.T) {
 	f := newFake(t)
@@ -82,29 +82,25 @@ func TestStats(t *testing.T) {
 	if got, want := <-asked, `{"id":"1","type":"stats"}`+"\n"; got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}
-	s, err := f.client().Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if err := table(&out, s); err != nil {
-		t.Fatal(err)
-	}
-	want := `inferd 1.2, up 1h2m3s: 1 running, 2 waiting, 3 connections
-
-BACKEND  KIND      STATE  SLOTS  RUNNING  WAITING  REQUESTS  TOKENS IN  OUT
-gen      llamacpp  ready  4      1        2        7         50         60
-
-USER  PROGRAM      RUNNING  WAITING  REQUESTS  REFUSED  TOKENS IN  OUT
-1000  /bin/editor  1        2        7         4        50         60
-1001  ?            0        0        0         0        0          0
-`
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
 }
 
-func (f *fake) client() *client.Client { return &client.Client{Dir: f.dir} }
+// Where there is no terminal, top is a table, once.
+func TestTopWithoutATerminal(t *testing.T) {
+	f := newFake(t)
+	f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
+	want := result{0, `inferd 1.2, up 1h2m3s: 1 running, 2 waiting, 0 parked, 12.3 tok/s, 3 connections
+
+ENTRY  STATE  RUN  WAIT  PARK  TOK/S  KV  KEPT  HIT  STEP MS  STALLS  STEPS  DROP  REQS  IN  OUT  RESTARTS  CTX  PID  MODEL
+gen    ready  1/4     2     0   12.3   -     -    -        -       -      -     -     7  50   60         -    -    -  llamacpp
+
+USER  PROGRAM  RUN  WAIT  PARK  TOK/S  KV  HIT  REQS  REFUSED  IN  OUT
+4242  editor     1     2     0   12.3  10  40%     7        4  50   60
+-     -          0     0     0      0   0    -     0        0   0    0
+`, ""}
+	f.want(f.run("top"), want)
+	f.want(f.run("top", "--once"), want)
+	f.want(f.run("top", "--interval", "1ms"), result{2, "", "error: --interval: 1ms is too short, it must be at least 100ms\n"})
+}
 
 func TestLogLevel(t *testing.T) {
 	f := newFake(t)
