@@ -243,11 +243,29 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 		d.fail("activity log", "%d lines could not be written: is the disk full, or the folder gone?", s.LogLost)
 	}
 	for _, b := range s.Backends {
-		if b.State == "gave_up" {
-			d.fail("backend", "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)
-		}
-		if b.Breaker == "open" || b.Breaker == "half_open" {
-			d.fail("backend", "%s keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails", b.Name)
-		}
+		d.entry(b)
+	}
+}
+
+// manyRestarts within an hour are more than bad luck.
+const manyRestarts = 3
+
+// entry says what is wrong with an entry, if anything.
+func (d *diagnosis) entry(b client.BackendStats) {
+	const label = "backend"
+	if b.State == "gave_up" {
+		d.fail(label, "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)
+	}
+	if b.Breaker == "open" || b.Breaker == "half_open" {
+		d.fail(label, "%s keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails", b.Name)
+	}
+	if b.RestartsHour >= manyRestarts {
+		d.fail(label, "%s was restarted %d times within an hour: the daemon's log says how its engine ended", b.Name, b.RestartsHour)
+	}
+	if b.Silent {
+		d.fail(label, "%s does not say how it is: its engine (process %d) is stopped, or the machine is too busy", b.Name, b.PID)
+	}
+	if e := b.Engine; e != nil && e.KVSize > 0 && e.KVUsed >= e.KVSize-e.KVSize/20 {
+		d.ok(label, "warning: the cache of %s is full, %d of %d tokens: requests take turns; a larger n_ctx lets more run at once", b.Name, e.KVUsed, e.KVSize)
 	}
 }

@@ -244,4 +244,33 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+	t.Run("entries that want somebody to look at them", func(t *testing.T) {
+		for name, test := range map[string]struct {
+			entry string
+			code  int
+			want  string
+		}{
+			"well":            {`"state":"ready","breaker":"closed","pid":7,"restarts":9,"restarts_hour":2,"engine":{"kv_size_tokens":1000,"kv_used_tokens":949}`, 0, ""},
+			"given up":        {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: mend it, then inferdctl retry gen\n"},
+			"breaker open":    {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails\n"},
+			"dies often":      {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log says how its engine ended\n"},
+			"silent":          {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not say how it is: its engine (process 7) is stopped, or the machine is too busy\n"},
+			"a full cache":    {`"engine":{"kv_size_tokens":1000,"kv_used_tokens":950}`, 0, "[ ok ] backend: warning: the cache of gen is full, 950 of 1000 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
+			"has no cache":    {`"engine":{"steps":1}`, 0, ""},
+			"a small cache":   {`"engine":{"kv_size_tokens":8,"kv_used_tokens":7}`, 0, ""},
+			"a small, fuller": {`"engine":{"kv_size_tokens":8,"kv_used_tokens":8}`, 0, "[ ok ] backend: warning: the cache of gen is full, 8 of 8 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				f := newFake(t)
+				board, _ := f.admin(status.Starting{})
+				board.Publish(status.Ready{})
+				f.scripted("control.sock", true, `{"type":"stats","stats":{"backends":[{"name":"gen",`+test.entry+`}]}}`)
+				got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
+				_, found, _ := strings.Cut(got.Out, "0 running, 0 waiting\n")
+				if got.Code != test.code || found != test.want {
+					t.Errorf("exit code %d, found %q, want %d, %q", got.Code, found, test.code, test.want)
+				}
+			})
+		}
+	})
 }
