@@ -1,0 +1,277 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An entry is what stats say of one.
+type entry struct {
+	Name, Kind, State, Model, Device string
+	PID                              int
+	Restarts                         int
+	NCtx                             int `json:"n_ctx"`
+	Silent                           bool
+	Engine                           *struct {
+		Steps   int64
+		Prefill int64 `json:"prefill_tokens"`
+	}
+}
+
+// entries are what stats say, by name.
+func (d *daemon) entries() map[string]entry {
+	d.t.Helper()
+	out, errs, code := d.ctl("stats")
+	var s struct{ Backends []entry }
+	if err := json.Unmarshal([]byte(out), &s); err != nil || code != 0 {
+		d.t.Fatalf("stats: exit code %d, %v\n%s%s", code, err, out, errs)
+	}
+	all := make(map[string]entry)
+	for _, e := range s.Backends {
+		all[e.Name] = e
+	}
+	return all
+}
+
+// Stats tell of an engine what it is and does, that it was replaced, and that it does not
+// answer, without waiting for it.
+func TestStatsOfEngines(t *testing.T) {
+	d := mocked(t, `{"backends":[
+		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"},"n_ctx":256},
+		{"kind":"llamacpp","name":"vec","model":{"builtin":"embed"},"embed":true,"embed_n_ctx":128},
+		{"kind":"mock","name":"fake"}]}`)
+	p := d.peer("infer.embed.sock")
+	fmt.Fprintln(p, `{"id":"1","input":["one","two"]}`)
+	if m, err := p.terminal(); err != nil || m["type"] != "embeddings" {
+		t.Fatalf("%v, %v", m, err)
+	}
+	before := d.entries()
+	gen, vec, fake := before["gen"], before["vec"], before["fake"]
+	if gen.State != "ready" || gen.NCtx != 256 || gen.Model == "" || gen.Device != "cpu" || gen.Restarts != 0 || gen.Engine == nil {
+		t.Errorf("gen: %+v", gen)
+	}
+	if vec.NCtx != 128 || vec.Engine == nil || vec.Engine.Steps != 1 || vec.Engine.Prefill < 2 {
+		t.Errorf("vec: %+v, %+v", vec, vec.Engine)
+	}
+	if fake.Kind != "mock" || fake.PID != 0 || fake.Engine != nil {
+		t.Errorf("fake: %+v", fake)
+	}
+	engines := d.engines()
+	if len(engines) != 2 || gen.PID+vec.PID != engines[0]+engines[1] || gen.PID == vec.PID {
+		t.Errorf("processes %d and %d, there are %d", gen.PID, vec.PID, engines)
+	}
+
+	kill(t, gen.PID, syscall.SIGSTOP)
+	eventually(t, "gen is silent, and vec is not", func() bool {
+		now := d.entries()
+		return now["gen"].Silent && now["gen"].Engine == nil && !now["vec"].Silent && now["vec"].Engine != nil
+	})
+	if out, _, code := d.ctl("doctor"); code != 1 || !strings.Contains(out, "[FAIL] backend: gen does not say how it is") {
+		t.Errorf("doctor: exit code %d\n%s", code, out)
+	}
+	kill(t, gen.PID, syscall.SIGCONT)
+	eventually(t, "gen answers again", func() bool { e := d.entries()["gen"]; return !e.Silent && e.Engine != nil })
+
+	kill(t, gen.PID, syscall.SIGKILL)
+	eventually(t, "gen is replaced", func() bool {
+		e := d.entries()["gen"]
+		return e.State == "ready" && e.Restarts == 1 && e.PID != gen.PID && e.PID != 0
+	})
+}
+
+// A screen is a program on a terminal, and what it wrote there.
+type screen struct {
+	t      *testing.T
+	master *os.File
+	out    *output
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	wide   bool
+}
+
+// onTerminal runs a program on a terminal of its own.
+func onTerminal(t *testing.T, cmd *exec.Cmd) *screen {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	s := &screen{t: t, master: master, out: &output{}, cmd: cmd, ended: make(chan struct{})}
+	s.resize()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			_, _ = s.out.Write(buf[:n])
+			if err != nil { // the program has gone
+				close(s.ended)
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-s.ended
+		_ = cmd.Wait() // again, where the test has
+		_ = master.Close()
+	})
+	return s
+}
+
+// resize gives the terminal another width, which has the program draw everything anew.
+func (s *screen) resize() {
+	s.t.Helper()
+	s.wide = !s.wide
+	size := &unix.Winsize{Row: 30, Col: 100}
+	if s.wide {
+		size.Col = 160
+	}
+	if err := unix.IoctlSetWinsize(int(s.master.Fd()), unix.TIOCSWINSZ, size); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+var escapes = regexp.MustCompile(`\x1b(\[[0-9;?<=>]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()].|[=>78])`)
+
+// shows waits until the program draws something that matches, between two sizes of its
+// terminal: what it changes only in part cannot be read.
+func (s *screen) shows(pattern string) {
+	s.t.Helper()
+	re := regexp.MustCompile(pattern)
+	mark := len(s.out.String())
+	var last time.Time
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the terminal got %q", s.out.String()[mark:])
+		}
+	}()
+	eventually(s.t, "the terminal shows "+pattern, func() bool {
+		if time.Since(last) > 200*time.Millisecond {
+			last = time.Now()
+			s.resize()
+		}
+		return re.MatchString(escapes.ReplaceAllString(s.out.String()[mark:], " "))
+	})
+}
+
+func (s *screen) press(keys string) {
+	s.t.Helper()
+	if _, err := s.master.WriteString(keys); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// top runs inferdctl top on a terminal.
+func (d *daemon) top(env ...string) *screen {
+	d.t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "inferdctl"), "--control-addr", d.socket("control.sock"), "top", "--interval", "100ms")
+	cmd.Env = append(append(os.Environ(), "TERM=xterm-256color", "COLORTERM=truecolor"), env...)
+	return onTerminal(d.t, cmd)
+}
+
+// exit waits for the program and returns its exit code.
+func (s *screen) exit() int {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		s.t.Fatal("it does not end")
+	}
+	_ = s.cmd.Wait()
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// top looks at a real daemon on a real terminal, also when that goes and another one comes.
+func TestTop(t *testing.T) {
+	dir := shortDir(t)
+	write(t, filepath.Join(dir, "config.json"), `{"backends":[
+		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
+		{"kind":"mock","name":"fake"}]}`)
+	d := start(t, dir)
+	d.waitReady()
+	d.works()
+
+	s := d.top()
+	s.shows(`(?s)ENTRY.*gen\s+ready\s+0/4.*fake\s+ready.*USER.*PROGRAM`)
+	s.press("s")
+	s.shows(`sort: running`)
+	s.press("p")
+	s.shows(`PAUSED`)
+	s.press("p")
+
+	d.signal(syscall.SIGTERM)
+	if code := d.exit(); code != 0 {
+		t.Errorf("the daemon's exit code is %d", code)
+	}
+	s.shows(`(?s)inferd\s+is\s+not\s+running.*asking\s+again`)
+	d = start(t, dir)
+	d.waitReady()
+	s.shows(`(?s)ENTRY.*gen\s+ready`)
+
+	s.press("q")
+	if code := s.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	const leavesAltScreen, showsCursor = "\x1b[?1049l", "\x1b[?25h"
+	if all := s.out.String(); !strings.Contains(all, leavesAltScreen) || strings.LastIndex(all, showsCursor) < strings.LastIndex(all, "\x1b[?25l") {
+		t.Errorf("the terminal is left as %q", all[max(len(all)-200, 0):])
+	}
+}
+
+var colours = regexp.MustCompile(`\x1b\[([0-9;]*;)?(3[0-8]|9[0-7])(;[0-9;]*)?m`)
+
+// What is wrong is red, unless nobody wants colours. SIGTERM leaves a terminal in order.
+func TestTopColours(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"fails","mid_stream_drop_after":1},{"kind":"mock","name":"fake"}]}`)
+	for range 3 {
+		d.ask("x", `,"model":"fails"`)
+	}
+	for _, test := range []struct {
+		env  []string
+		want bool
+	}{{nil, true}, {[]string{"NO_COLOR=1"}, false}} {
+		s := d.top(test.env...)
+		s.shows(`fails\s+resting`)
+		if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if code := s.exit(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		all := []byte(s.out.String())
+		if got := colours.Match(all); got != test.want {
+			t.Errorf("with %q: colours %t, want %t", test.env, got, test.want)
+		}
+		if !bytes.Contains(all, []byte("\x1b[?1049l")) {
+			t.Errorf("with %q the terminal is left as %q", test.env, all[max(len(all)-200, 0):])
+		}
+	}
+}
