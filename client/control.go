@@ -29,7 +29,7 @@ type Stats struct {
 type Counts struct {
 	Running      int     `json:"running"`
 	Waiting      int     `json:"waiting"`
-	Parked       int     `json:"parked"`        // run, but pause so that others can
+	Parked       int     `json:"parked"`        // of those that wait: they have begun, and go on when it is their turn
 	Requests     int64   `json:"requests"`      // that have ended
 	InputTokens  int64   `json:"input_tokens"`  // of those
 	OutputTokens int64   `json:"output_tokens"` // of those

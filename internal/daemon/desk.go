@@ -48,13 +48,11 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 		return s
 	}
 	seen := gate.Stats()
-	s.Running, s.Waiting = seen.Running, seen.Waiting
+	s.Running, s.Waiting, s.Parked = seen.Running, seen.Waiting, seen.Parked
 	for _, c := range seen.Callers {
-		counts := countsOf(c.Counts)
-		s.Parked += counts.Parked
 		s.Callers = append(s.Callers, control.Caller{
 			User: c.User, Program: c.Program, Exe: c.Exe, Refused: c.Refused,
-			Counts: counts, KVTokens: kvOf(c.User, s.Backends),
+			Counts: countsOf(c.Counts), KVTokens: kvOf(c.User, s.Backends),
 		})
 	}
 	for _, p := range seen.Places {
@@ -69,8 +67,8 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 
 func countsOf(c admit.Counts) control.Counts {
 	return control.Counts{
-		Running: c.Running, Waiting: c.Waiting,
-		Requests: c.Requests, In: c.In, Out: c.Out,
+		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked,
+		Requests: c.Requests, In: c.In, Out: c.Out, Cached: c.Cached, Rate: c.Rate,
 	}
 }
 
