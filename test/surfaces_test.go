@@ -3,10 +3,8 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -407,56 +405,12 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// asUser is set for the process that TestFairBetweenUsers starts as another user: the
-// socket that it asks, one request after the other, until its stdin ends.
-const asUser = "INFERD_TEST_ASK"
-
-// TestAskAsUser is no test: it is the other user of TestFairBetweenUsers.
-func TestAskAsUser(t *testing.T) {
-	path := os.Getenv(asUser)
-	if path == "" {
-		t.Skip("started by TestFairBetweenUsers")
-	}
-	d := &daemon{t: t, dir: filepath.Dir(path), stderr: &output{}}
-	for {
-		p := d.peer(filepath.Base(path))
-		p.ask("other")
-		m, err := p.terminal()
-		if err != nil || m["type"] != "done" {
-			t.Fatalf("%v, %v", m, err)
-		}
-		if _, err := os.Stdout.WriteString("answered\n"); err != nil {
-			return
-		}
-		if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
-			return // told to stop
-		}
-		_ = p.Close()
-	}
-}
-
 // Another user comes in next, however many requests wait before theirs: who asks is
 // known from the kernel. Needs root, to be two users.
 func TestFairBetweenUsers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can be two users")
-	}
+	asRoot(t)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":50,"n_slots":1}]}`, "--queue-depth", "64")
-	// The test's own doing: a stranger may come in.
-	for path, mode := range map[string]os.FileMode{d.dir: 0o755, d.socket("infer.sock"): 0o666} {
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	program := filepath.Join(d.dir, "other")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	copyFile(t, self, program)
-	if err := os.Chmod(program, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	stranger := d.stranger("infer.sock", 65534)
 	var flood []*peer
 	const waiting = 60
 	for i := range waiting {
@@ -465,26 +419,12 @@ func TestFairBetweenUsers(t *testing.T) {
 		flood = append(flood, p)
 	}
 	eventually(t, "they are in", func() bool { s := d.stats(); return s.Running+s.Waiting == waiting })
-	other := exec.Command(program, "-test.run", "^TestAskAsUser$", "-test.timeout", "1m")
-	other.Env = append(os.Environ(), asUser+"="+d.socket("infer.sock"))
-	other.Dir = "/"
-	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	stdin, err := other.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
+	stranger.send(`{"id":"other","messages":[{"role":"user","content":"x"}]}`)
+	if m := stranger.terminal(); m["type"] != "done" {
+		t.Errorf("the other user: %v", m)
 	}
-	out := &output{}
-	other.Stdout, other.Stderr = out, out
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the other user is answered", func() bool { return strings.Contains(out.String(), "answered") })
 	s := d.stats()
-	_ = stdin.Close()
-	if err := other.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	// A process takes a while to start, and each request 50 ms; but not all sixty passed before.
+	// Each request takes 50 ms; but not all sixty passed before.
 	if s.Waiting == 0 {
 		t.Errorf("nobody waits any more: %+v", s)
 	}

@@ -1,0 +1,185 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// asUser is set for a process that a test starts as another user: the socket that it asks.
+const asUser = "INFERD_TEST_ASK"
+
+// asRoot skips a test that must be several users.
+func asRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+}
+
+// TestAskAsUser is no test: it is a [stranger]. It asks what comes on its stdin, a line a
+// request, one after the other, and passes the last message of each answer on.
+func TestAskAsUser(t *testing.T) {
+	path := os.Getenv(asUser)
+	if path == "" {
+		t.Skip("started by other tests")
+	}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		nc, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nc.Write(append(lines.Bytes(), '\n')); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(nc)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatalf("%q, %v", line, err)
+			}
+			if !strings.HasPrefix(line, `{"type":"token"`) && !strings.HasPrefix(line, `{"type":"frame"`) {
+				if _, err := os.Stdout.WriteString(line); err != nil {
+					return
+				}
+				break
+			}
+		}
+		_ = nc.Close()
+	}
+}
+
+// A stranger is a process of another user that asks at a socket.
+type stranger struct {
+	t   *testing.T
+	in  io.Writer
+	out *bufio.Reader
+}
+
+// stranger starts one. The test must run as root.
+func (d *daemon) stranger(leaf string, uid uint32) *stranger {
+	d.t.Helper()
+	// The test's own doing: a stranger may come in.
+	for path, mode := range map[string]os.FileMode{d.dir: 0o755, d.socket(leaf): 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	program := filepath.Join(d.dir, "stranger")
+	if _, err := os.Stat(program); err != nil {
+		copyFile(d.t, self, program)
+		if err := os.Chmod(program, 0o755); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program, "-test.run", "^TestAskAsUser$", "-test.timeout", "5m")
+	cmd.Env = append(os.Environ(), asUser+"="+d.socket(leaf))
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	errs := &output{}
+	cmd.Stderr = errs
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	s := &stranger{t: d.t, in: in, out: bufio.NewReader(out)}
+	d.t.Cleanup(func() {
+		_ = in.Close()
+		_, _ = io.Copy(io.Discard, s.out)
+		if err := cmd.Wait(); err != nil {
+			d.t.Errorf("stranger: %v\n%s", err, errs)
+		}
+	})
+	return s
+}
+
+func (s *stranger) send(line string) {
+	s.t.Helper()
+	if _, err := fmt.Fprintln(s.in, line); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// terminal returns the last message of the next answer.
+func (s *stranger) terminal() (m map[string]any) {
+	s.t.Helper()
+	line, err := s.out.ReadBytes('\n')
+	if err != nil {
+		s.t.Fatalf("stranger: %q, %v", line, err)
+	}
+	if err := json.Unmarshal(line, &m); err != nil {
+		s.t.Fatalf("stranger: %q, %v", line, err)
+	}
+	return m
+}
+
+// What a user has asked is known when the same user asks again, with another program too, and
+// never when another one does, whichever surface it comes by.
+func TestUsersDoNotShare(t *testing.T) {
+	asRoot(t)
+	d := serve(t, "--model-path", "builtin:tiny")
+	ask := func(text string) string {
+		return fmt.Sprintf(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":%q}]}],"max_tokens":3,"temperature":0}`, text)
+	}
+	cached := func(m map[string]any) int {
+		t.Helper()
+		usage, ok := m["usage"].(map[string]any)
+		if !ok {
+			t.Fatalf("%v", m)
+		}
+		n, _ := usage["cached_tokens"].(float64)
+		return int(n)
+	}
+	mine := d.peer("infer.v2.sock")
+	own := func(text string) int {
+		t.Helper()
+		if _, err := mine.Write([]byte(ask(text) + "\n")); err != nil {
+			t.Fatal(err)
+		}
+		m, err := mine.terminal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cached(m)
+	}
+	one, two := d.stranger("infer.v2.sock", 65534), d.stranger("infer.v2.sock", 65533)
+	for i := range 8 {
+		// Each asks what nobody has asked before, first of all the one, and then the others the
+		// same. What all questions have in common, the template's own words, each has from
+		// itself after its first time.
+		text := fmt.Sprint(i, " is the number of this question, which is rather long")
+		own(text)
+		for who, s := range map[string]*stranger{"one": one, "two": two} {
+			s.send(ask(text))
+			if n := cached(s.terminal()); n > 0 && i == 0 || n > len(text)/2 {
+				t.Errorf("%d: user %s was known for %d tokens", i, who, n)
+			}
+			s.send(ask(text))
+			if n := cached(s.terminal()); n < len(text) {
+				t.Errorf("%d: user %s was known for %d tokens of what it has asked itself", i, who, n)
+			}
+		}
+		if n := own(text); n < len(text) {
+			t.Errorf("%d: we were known for %d tokens", i, n)
+		}
+	}
+}
