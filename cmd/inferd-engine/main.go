@@ -140,8 +140,9 @@ func serve(srv *link.Server, o options) error {
 }
 
 const (
-	batchTokens = 512 // that one step decodes
-	encodeTexts = 64  // that one batch of vectors or scores has
+	batchTokens = 512                   // that one step decodes
+	encodeTexts = 64                    // that one batch of vectors or scores has
+	othersWait  = 50 * time.Millisecond // for a batch of those, roughly, if they compute on the same cores
 
 	// Sequences that are in the cache and do not run: paused, or kept for whoever asks again.
 	// A model that cannot be cut has room for a whole state in each.
@@ -285,6 +286,9 @@ func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
 	loop := &encode.Loop{
 		Model: lctx, Limits: encode.Limits{Tokens: o.nCtx, Batch: batchTokens, Sequences: encodeTexts}, Width: width,
 		Turn: o.turn.Do,
+	}
+	if o.turn != nil {
+		loop.Longest = othersWait
 	}
 	return &engineOf{
 		Handler: &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},

@@ -370,7 +370,8 @@ func (l *Loop) step(runs []*run) {
 		}
 		return
 	}
-	if err := l.decode(runs, s.feed); err != nil {
+	waited, err := l.decode(runs, s.feed)
+	if err != nil {
 		l.undo(runs, s.feed, err)
 		return
 	}
@@ -381,7 +382,7 @@ func (l *Loop) step(runs []*run) {
 		}
 	}
 	took := time.Since(begin)
-	l.pace.observe(writers, prompt, took)
+	l.pace.observe(writers, prompt, took-waited) // for others is not for prompts
 	l.tally(func(st *Stats) {
 		st.Steps++
 		st.Prefill += int64(prompt)
@@ -444,14 +445,15 @@ func (l *Loop) start(runs []*run, feed []int) {
 	}
 }
 
-// decode feeds every run as many of its pending tokens as the plan says.
-func (l *Loop) decode(runs []*run, feed []int) error {
+// decode feeds every run as many of its pending tokens as the plan says. It returns how long
+// it has waited for its turn.
+func (l *Loop) decode(runs []*run, feed []int) (waited time.Duration, err error) {
 	total := 0
 	for _, n := range feed {
 		total += n
 	}
 	if err := l.cache.room(total); err != nil {
-		return err
+		return 0, err
 	}
 	var reading []*run
 	at := 0
@@ -467,7 +469,7 @@ func (l *Loop) decode(runs []*run, feed []int) error {
 			pos := r.cached + j
 			last := pos == len(r.tokens)-1
 			if err := l.Model.Add(tok, pos, r.slot, last); err != nil {
-				return err
+				return 0, err
 			}
 			if last {
 				r.logits = at
@@ -476,22 +478,25 @@ func (l *Loop) decode(runs []*run, feed []int) error {
 		}
 	}
 	l.begins(reading)
-	var err error
 	if l.Turn != nil {
-		l.Turn(func() { err = l.Model.Decode() })
+		came := time.Now()
+		l.Turn(func() {
+			waited = time.Since(came)
+			err = l.Model.Decode()
+		})
 	} else {
 		err = l.Model.Decode()
 	}
 	l.ends()
 	if err != nil {
-		return err
+		return waited, err
 	}
 	for i, r := range runs {
 		if feed[i] > 0 {
 			l.cache.cells.grow(r.slot, feed[i])
 		}
 	}
-	return nil
+	return waited, nil
 }
 
 // worthAborting is how many tokens of a prompt a step must read to be called off when

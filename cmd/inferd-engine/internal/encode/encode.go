@@ -6,6 +6,7 @@
 package encode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,11 @@ type Loop struct {
 
 	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
 	Turn func(compute func())
+	// Longest is how long a batch of several sequences should take, so that whoever else wants a
+	// turn gets one soon; 0 is as long as it may.
+	Longest time.Duration
+
+	token float64 // seconds that a token takes, of late; of the thread of Run
 
 	mu      sync.Mutex // guards the fields below
 	arrived []*job
@@ -202,10 +208,9 @@ func (l *Loop) step(jobs []*job, first int) {
 	for i, j := range jobs {
 		left[i] = j.lengths[len(j.results):]
 	}
-	take := plan(l.Limits, left, first%len(jobs))
-	begin := time.Now()
-	err := l.compute(jobs, take)
-	l.count(left, take, time.Since(begin))
+	take := plan(l.limits(), left, first%len(jobs))
+	took, err := l.compute(jobs, take)
+	l.count(left, take, took)
 	if err != nil {
 		// Which of them is to blame cannot be told.
 		for i, j := range jobs {
@@ -216,8 +221,29 @@ func (l *Loop) step(jobs []*job, first int) {
 	}
 }
 
+// limits are those of the next batch.
+func (l *Loop) limits() Limits {
+	limits := l.Limits
+	if l.Longest > 0 && l.token > 0 {
+		most := max(1, int(l.Longest.Seconds()/l.token))
+		limits.Batch = min(cmp.Or(limits.Batch, limits.Tokens), most)
+	}
+	return limits
+}
+
 // count notes a step, before anybody is told of its results.
 func (l *Loop) count(left [][]int, take []int, took time.Duration) {
+	total := 0
+	for i, lengths := range left {
+		for _, n := range lengths[:take[i]] {
+			total += n
+		}
+	}
+	each := took.Seconds() / float64(max(total, 1))
+	if l.token == 0 {
+		l.token = each
+	}
+	l.token += (each - l.token) / recent
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Steps++
@@ -225,50 +251,51 @@ func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 		l.stats.Step = took
 	}
 	l.stats.Step += (took - l.stats.Step) / recent
-	for i, lengths := range left {
-		for _, n := range lengths[:take[i]] {
-			l.stats.Tokens += int64(n)
-		}
-	}
+	l.stats.Tokens += int64(total)
 }
 
-// recent is how many steps Stats.Step looks back, roughly.
+// recent is how many steps are looked back at for what one takes, roughly.
 const recent = 8
 
-func (l *Loop) compute(jobs []*job, take []int) error {
+// compute returns how long it has computed.
+func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) {
 	if err := l.Model.ClearAll(); err != nil {
-		return err
+		return 0, err
 	}
 	seq := 0
 	for i, j := range jobs {
 		for _, tokens := range j.inputs[len(j.results):][:take[i]] {
 			for pos, tok := range tokens {
 				if err := l.Model.Add(tok, pos, seq, true); err != nil {
-					return err
+					return 0, err
 				}
 			}
 			seq++
 		}
 	}
-	var err error
-	if l.Turn != nil {
-		l.Turn(func() { err = l.Model.Decode() })
-	} else {
+	decode := func() {
+		begin := time.Now()
 		err = l.Model.Decode()
+		took = time.Since(begin)
+	}
+	if l.Turn != nil {
+		l.Turn(decode)
+	} else {
+		decode()
 	}
 	if err != nil {
-		return err
+		return took, err
 	}
 	seq = 0
 	for i, j := range jobs {
 		for range take[i] {
 			v, err := l.Model.AppendVector(make([]float32, 0, l.Width), seq, l.Width)
 			if err != nil {
-				return err
+				return took, err
 			}
 			j.results = append(j.results, v)
 			seq++
 		}
 	}
-	return nil
+	return took, nil
 }

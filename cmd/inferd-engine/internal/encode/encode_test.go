@@ -160,6 +160,25 @@ func TestStats(t *testing.T) {
 	})
 }
 
+// A batch takes no longer than it should, as far as is known of the last ones.
+func TestLongest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &toy{tokens: 8, sequences: 8} // a second each, whatever is in it
+		l := &encode.Loop{Model: m, Limits: encode.Limits{Tokens: 8, Sequences: 8}, Width: 1, Longest: 500 * time.Millisecond}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = l.Run(ctx) })
+		if _, err := l.Do(t.Context(), inputs(1, 16, 1)); err != nil {
+			t.Error(err)
+		}
+		if want := "1 2 3 4 5 6 7 8|9 10 11 12|13 14 15|16"; strings.Join(m.log, "|") != want {
+			t.Errorf("batches %q, want %s", m.log, want)
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
 // A large job does not hold up a small one.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
