@@ -159,7 +159,12 @@ func (d *daemon) stats() (s struct {
 }
 
 // A trace is what a daemon holds while nobody asks for anything.
-type trace struct{ descriptors, goroutines int }
+type trace struct {
+	descriptors, goroutines int
+	memory                  int // bytes in the machine's memory; they may become somewhat more
+}
+
+const somewhat = 48 << 20
 
 func (d *daemon) trace() trace {
 	d.t.Helper()
@@ -167,11 +172,12 @@ func (d *daemon) trace() trace {
 	var last trace
 	eventually(d.t, "the daemon is at rest", func() bool {
 		s := d.stats()
-		now := trace{d.descriptors(), s.Goroutines}
+		now := trace{descriptors: d.descriptors(), goroutines: s.Goroutines}
 		rests := s.Running == 0 && s.Waiting == 0 && s.HeldBytes == 0 && s.Connections == 1 && now == last
 		last = now
 		return rests
 	})
+	last.memory = d.memory("VmRSS:")
 	return last
 }
 
@@ -183,8 +189,9 @@ func (d *daemon) recovers(before trace) {
 	var s any
 	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		stats := d.stats()
-		now, s = trace{d.descriptors(), stats.Goroutines}, stats
-		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines && stats.HeldBytes == 0 && stats.Running == 0 {
+		now, s = trace{d.descriptors(), stats.Goroutines, d.memory("VmRSS:")}, stats
+		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines && now.memory <= before.memory+somewhat &&
+			stats.HeldBytes == 0 && stats.Running == 0 {
 			return
 		}
 		if time.Now().After(deadline) {

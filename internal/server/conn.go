@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
@@ -90,7 +91,21 @@ func (c *conn) Hold(n int) error {
 func (c *conn) letGo() {
 	if c.held > 0 {
 		c.srv.Memory.Give(c.peer.Caller(), c.held)
+		if c.held >= large {
+			c.srv.trimSoon()
+		}
 		c.held = 0
+	}
+}
+
+// trimSoon returns what large messages have taken to the system, a moment after the last
+// use of it: the garbage collector would keep it for minutes if nobody asks for anything.
+func (srv *Server) trimSoon() {
+	if srv.trimming.CompareAndSwap(false, true) {
+		time.AfterFunc(trimAfter, func() {
+			srv.trimming.Store(false)
+			debug.FreeOSMemory()
+		})
 	}
 }
 

@@ -73,7 +73,8 @@ type Server struct {
 	// which is what nil means.
 	AwaitHangUp func(ctx context.Context, nc net.Conn) error
 
-	hurry atomic.Bool // the server is closed: a message has lastWrite to be taken
+	hurry    atomic.Bool // the server is closed: a message has lastWrite to be taken
+	trimming atomic.Bool // see trimSoon
 
 	mu        sync.Mutex // guards the fields below
 	state     state
@@ -105,6 +106,12 @@ const (
 	lingerFault         = time.Second // see conn.linger
 	lingerDrain         = 50 * time.Millisecond
 	lingerBytes         = 16 << 20
+)
+
+// A request that held as much as large leaves something to give back to the system.
+const (
+	large     = 1 << 20
+	trimAfter = time.Second
 )
 
 var (
