@@ -66,6 +66,7 @@ func TestRefusals(t *testing.T) {
 		"a megabyte":               {prompt("q", strings.Repeat("a", 1<<20), ""), "invalid_request", "the context holds 512"},
 		"one token too many":       {prompt("q", strings.Repeat("a", 512), ""), "invalid_request", "512 tokens, the context holds 512"},
 		"a grammar that is none":   {prompt("q", "a", `,"grammar":"root ::= ("`), "invalid_request", "grammar"},
+		"a grammar with a NUL":     {prompt("q", "a", `,"grammar":"\u0000root ::= \"x\""`), "invalid_request", "grammar has a NUL"},
 		"a temperature below zero": {prompt("q", "a", `,"temperature":-1`), "invalid_request", "temperature"},
 		"an image budget":          {prompt("q", "a", `,"image_token_budget":999`), "invalid_request", "999"},
 		"a model that is not here": {prompt("q", "a", `,"model":"gpt"`), "invalid_request", "gpt"},

@@ -161,10 +161,14 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	return o
 }
 
-// CheckGrammar refuses a GBNF grammar that is too large.
+// CheckGrammar refuses a GBNF grammar that is too large, or would be cut short where it is
+// parsed.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)
+	}
+	if i := strings.IndexByte(grammar, 0); i >= 0 {
+		return Invalid("grammar has a NUL at byte %d", i)
 	}
 	if n := strings.Count(grammar, "|"); n > maxAlternatives {
 		return Invalid("grammar has %d alternatives, at most %d are allowed", n, maxAlternatives)

@@ -111,6 +111,7 @@ func TestInvalid(t *testing.T) {
 		"an empty stop":               {ask(`,"id":"q","stop":["a",""]`), "stop[1] has 0 bytes, it must have 1 to 256"},
 		"too long a stop":             {ask(`,"id":"q","stop":["` + strings.Repeat("a", 257) + `"]`), "stop[0] has 257 bytes, it must have 1 to 256"},
 		"too large a grammar":         {ask(`,"id":"q","grammar":"` + strings.Repeat("a", 64<<10+1) + `"`), "grammar has 65537 bytes, at most 65536 are allowed"},
+		"a grammar with a NUL":        {ask(`,"id":"q","grammar":"root ::= \"x\"\u0000"`), "grammar has a NUL at byte 12"},
 		"too many alternatives":       {ask(`,"id":"q","grammar":"` + strings.Repeat("|", 4097) + `"`), "grammar has 4097 alternatives, at most 4096 are allowed"},
 		"a priority that is none":     {ask(`,"id":"q","priority":"high"`), "priority must be one of: normal, background"},
 		"too long a client":           {ask(`,"id":"q","client":"` + strings.Repeat("c", 65) + `"`), "client has 65 bytes, at most 64 are allowed"},
