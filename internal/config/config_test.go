@@ -208,8 +208,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(`{"model":{"builtin":"chain"},"n_gpu_layers":0,"engine":{"lib_dir":"x"},"colour":{"a":[1]}}`))
 	f.Add([]byte(`{"surfaces":{"v1":false},"admission":{"active_permits":1,"queue_depth":2,"queue_total":3},"listen":{"tcp":"127.0.0.1:1","api_key_env":"K"},
 		"backends":[{"kind":"mock","name":"m","aliases":["x"],"tokens":["a"],"token_delay_ms":1,"embed_dimensions":2,"unsupported":["embed"]}]}`))
+	path := filepath.Join(f.TempDir(), "config.json")
 	f.Fuzz(func(t *testing.T, content []byte) {
-		path := filepath.Join(t.TempDir(), "config.json")
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
