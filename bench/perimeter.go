@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -246,56 +247,58 @@ func (b *bench) shortRequests() error {
 		return err
 	}
 	defer p.stop()
-	if took, err = openLoop(p.dial, 1000, 5*time.Second); err != nil {
+	if took, err = openLoop(func() (net.Conn, error) { return p.dial(v1Leaf) }, 1000, 5*time.Second); err != nil {
 		return err
 	}
-	b.report("  the same from a goroutine that does nothing else", "what this machine takes now", "p50 %s, p99 %s", median(took), percentile(took, 99))
+	b.report("  the same from a process that does nothing else", "what this machine takes now", "p50 %s, p99 %s", median(took), percentile(took, 99))
 	return nil
 }
 
-// A parrot says the same to everybody: what is left of a request without a daemon.
-type parrot struct {
-	net.Listener
-	dir string
-}
+// parrotFlag makes this program a parrot, at the socket that follows: it says the same to
+// everybody, which is what is left of a request without a daemon.
+const parrotFlag = "--parrot"
 
-func newParrot() (*parrot, error) {
+func newParrot() (*daemon, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "p")
 	if err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
+	p := &daemon{cmd: exec.Command(self, parrotFlag, filepath.Join(dir, v1Leaf)), dir: dir}
+	if err := p.cmd.Start(); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	go func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return // it has been stopped
-			}
-			go func() {
-				defer nc.Close()
-				for r := bufio.NewReader(nc); err == nil; {
-					if _, err = r.ReadSlice('\n'); err == nil {
-						_, err = io.WriteString(nc, `{"type":"token"}`+"\n")
-					}
-					if err == nil {
-						_, err = io.WriteString(nc, `{"type":"done"}`+"\n")
-					}
-				}
-			}()
-		}
-	}()
-	return &parrot{ln, dir}, nil
+	return p, nil
 }
 
-func (p *parrot) dial() (net.Conn, error) { return net.Dial("unix", p.Addr().String()) }
-
-func (p *parrot) stop() {
-	_ = p.Close()
-	_ = os.RemoveAll(p.dir)
+// parrotMain is that process.
+func parrotMain(path string) error {
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer nc.Close()
+			var err error
+			for r := bufio.NewReader(nc); err == nil; {
+				if _, err = r.ReadSlice('\n'); err == nil {
+					_, err = io.WriteString(nc, `{"type":"token"}`+"\n")
+				}
+				if err == nil {
+					_, err = io.WriteString(nc, `{"type":"done"}`+"\n")
+				}
+			}
+		}()
+	}
 }
 
 // askMany asks n times on one connection, one after the other.
