@@ -33,11 +33,8 @@ func main() {
 		return
 	}
 	if len(os.Args) == 3 && os.Args[1] == parrotFlag {
-		if err := parrotMain(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "parrot:", err)
-			os.Exit(1)
-		}
-		return
+		fmt.Fprintln(os.Stderr, "parrot:", parrotMain(os.Args[2]))
+		os.Exit(1)
 	}
 	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

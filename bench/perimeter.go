@@ -275,7 +275,7 @@ func newParrot() (*daemon, error) {
 	return p, nil
 }
 
-// parrotMain is that process.
+// parrotMain is that process. It returns why it could not go on.
 func parrotMain(path string) error {
 	ln, err := net.Listen("unix", path)
 	if err != nil {
