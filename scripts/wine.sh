@@ -24,4 +24,6 @@ if [ ! -e "$system32/bcryptprimitives.dll" ]; then
 	)
 fi
 
-GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -exec wine ./internal/listen ./cmd/inferd
+export GOOS=windows GOARCH=amd64 CGO_ENABLED=0
+go test -exec wine ./internal/listen ./cmd/inferd
+go test -exec wine -run OverAPipe ./internal/server # the others use Unix sockets
