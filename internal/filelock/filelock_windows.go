@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Windows has no flag that refuses links when opening; only the look before holds.
-const noFollow = 0
+// A link is opened as itself, and is then no regular file.
+const noFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
 
 func lock(file *os.File) error {
 	raw, err := file.SyscallConn()
