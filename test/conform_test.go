@@ -14,7 +14,7 @@ func TestConform(t *testing.T) {
 	for _, args := range [][]string{{"conform", corpusDir}, {"conform", "--bytewise", corpusDir}} {
 		out, errs, code := d.ctl(args...)
 		all := strings.Fields(lastLine(out))
-		if code != 0 || errs != "" || len(all) != 5 || all[0] != "all" || all[2] != "0" || len(all[1]) < 3 || all[3] == "0" || all[4] != "0" {
+		if code != 0 || errs != "" || len(all) != 6 || all[0] != "all" || all[2] != "0" || len(all[1]) < 3 || all[3] == "0" || all[4] != "0" || all[5] != "0" {
 			t.Errorf("%q: exit %d, %s\n%s", args, code, errs, out)
 		}
 	}
@@ -25,21 +25,21 @@ func TestConform(t *testing.T) {
 		write(t, filepath.Join(dir, "other.txtar"), "-- config --\n{}\n-- infer.sock --\n")
 		out, _, code := d.ctl("conform", "-v", dir)
 		if code != 1 || !strings.Contains(out, "FAIL  wrong  wrong:4: \n got {") || !strings.Contains(out, "ok    right  Right.\n") ||
-			!strings.Contains(out, "skip  other  needs {}\n") || !strings.HasSuffix(strings.Join(strings.Fields(lastLine(out)), " "), "all 1 1 1 0") {
+			!strings.Contains(out, "skip  other  needs {}\n") || !strings.HasSuffix(strings.Join(strings.Fields(lastLine(out)), " "), "all 1 1 1 0 0") {
 			t.Errorf("exit %d\n%s", code, out)
 		}
 	})
 	t.Run("another config", func(t *testing.T) {
 		other := mocked(t, `{"backends": [{"name":"mock", "kind":"mock", "tokens":["a","b","c"]}]}`)
 		out, errs, code := other.ctl("--config", filepath.Join(other.dir, "config.json"), "conform", corpusDir)
-		if all := strings.Fields(lastLine(out)); code != 0 || len(all) != 5 || all[1] == "0" || all[2] != "0" {
+		if all := strings.Fields(lastLine(out)); code != 0 || len(all) != 6 || all[1] == "0" || all[2] != "0" {
 			t.Errorf("exit %d, %s\n%s", code, errs, out)
 		}
 	})
 	t.Run("a socket that is not there", func(t *testing.T) {
 		other := mocked(t, `{"backends":[{"kind":"mock","name":"mock"}]}`, "--lp=false", "--embed=false")
 		out, errs, code := other.ctl("conform", corpusDir)
-		if all := strings.Fields(lastLine(out)); code != 0 || len(all) != 5 || all[2] != "0" || all[4] == "0" {
+		if all := strings.Fields(lastLine(out)); code != 0 || len(all) != 6 || all[2] != "0" || all[4] == "0" {
 			t.Errorf("exit %d, %s\n%s", code, errs, out)
 		}
 	})
