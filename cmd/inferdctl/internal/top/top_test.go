@@ -82,7 +82,7 @@ func shown(width, height int, s *client.Stats) Model {
 func told(m Model, msgs ...tea.Msg) Model {
 	for _, msg := range msgs {
 		next, _ := m.Update(msg)
-		m = next.(Model) //nolint:errcheck // Update returns nothing else
+		m = next.(Model)
 	}
 	return m
 }
@@ -258,7 +258,7 @@ func TestDaemonGoesAndComes(t *testing.T) {
 		if cmd == nil {
 			t.Fatal("it does not ask again")
 		}
-		m = next.(Model) //nolint:errcheck // as above
+		m = next.(Model)
 		got := ansi.Strip(m.View().Content)
 		for _, want := range test.wants {
 			if !strings.Contains(got, want) {
@@ -284,7 +284,7 @@ func TestAsking(t *testing.T) {
 	msg := m.Init()()
 	for range 3 {
 		next, cmd := m.Update(msg)
-		m = next.(Model) //nolint:errcheck // as above
+		m = next.(Model)
 		if msg = cmd(); msg != (due{}) {
 			t.Fatalf("after the answer comes a %T", msg)
 		}
