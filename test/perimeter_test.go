@@ -143,6 +143,10 @@ func (d *daemon) stats() (s struct {
 	Connections                  int
 	HeldBytes                    int `json:"held_bytes"`
 	LogLost                      int `json:"log_lost"`
+	Backends                     []struct {
+		In  int64 `json:"input_tokens"`
+		Out int64 `json:"output_tokens"`
+	}
 },
 ) {
 	d.t.Helper()

@@ -1,8 +1,8 @@
 // Command bareloop decodes and samples with nothing around it: the figure that a stream
 // through the daemon is compared with in "make bench". It is not part of an installation.
 //
-// It reads numbers from standard input, a line each, writes that many tokens, and prints
-// how many it wrote a second.
+// It reads lines of two numbers from standard input, writes so many tokens of so many
+// sequences together, and prints how many it wrote a second.
 package main
 
 import (
@@ -12,14 +12,15 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/paths"
 )
+
+// most is how many sequences it writes at once.
+const most = 8
 
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
@@ -47,16 +48,16 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	runtime.LockOSThread() // as the engine's loop does
-	ctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: 8192, NBatch: 512, NSeq: 4, Threads: *threads})
+	ctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: 16384, NBatch: 512, NSeq: most, Threads: *threads})
 	if err != nil {
 		return err
 	}
 	for lines := bufio.NewScanner(in); lines.Scan(); {
-		n, err := strconv.Atoi(strings.TrimSpace(lines.Text()))
-		if err != nil {
-			return err
+		var n, sequences int
+		if _, err := fmt.Sscan(lines.Text(), &n, &sequences); err != nil || n < 2 || sequences < 1 || sequences > most {
+			return fmt.Errorf("%q is not how many tokens, two or more, of how many sequences, up to %d", lines.Text(), most)
 		}
-		rate, err := decode(model, ctx, n)
+		rate, err := decode(model, ctx, n, sequences)
 		if err != nil {
 			return err
 		}
@@ -65,47 +66,62 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// decode writes n tokens behind a short prompt. It counts from the first to the last.
-func decode(model *llama.Model, ctx *llama.Context, n int) (float64, error) {
-	if err := ctx.ClearSeq(0); err != nil {
-		return 0, err
-	}
-	sampler, err := llama.NewSampler(model, llama.SamplerOptions{Sampling: infer.Sampling{}})
-	if err != nil {
-		return 0, err
-	}
-	defer sampler.Free()
+// decode writes n tokens of each sequence behind a short prompt. It counts from the first
+// to the last.
+func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, error) {
 	prompt, err := model.Tokenize("User: hello\nAssistant:", true)
 	if err != nil {
 		return 0, err
 	}
-	for i, tok := range prompt {
-		if err := ctx.Add(tok, i, 0, i == len(prompt)-1); err != nil {
+	samplers := make([]*llama.Sampler, sequences)
+	entries := make([]int, sequences) // of the batch, that have the logits
+	for seq := range sequences {
+		if err := ctx.ClearSeq(seq); err != nil {
 			return 0, err
 		}
+		if samplers[seq], err = llama.NewSampler(model, llama.SamplerOptions{Sampling: infer.Sampling{}}); err != nil {
+			return 0, err
+		}
+		defer samplers[seq].Free() //nolint:revive // until the function ends is right
+		for i, tok := range prompt {
+			if err := ctx.Add(tok, i, seq, i == len(prompt)-1); err != nil {
+				return 0, err
+			}
+		}
+		entries[seq] = (seq+1)*len(prompt) - 1
 	}
 	var (
 		piece []byte
 		begin time.Time
-		last  = len(prompt) - 1
 	)
 	for i := range n {
 		if err := ctx.Decode(); err != nil {
 			return 0, err
 		}
-		tok, err := sampler.Sample(ctx, last)
-		if err != nil {
-			return 0, err
+		for seq := range sequences {
+			tok, err := samplers[seq].Sample(ctx, entries[seq])
+			if err != nil {
+				return 0, err
+			}
+			piece = model.AppendPiece(piece[:0], tok)
+			// The batch is empty since it was decoded; its logits stay until the next.
+			entries[seq] = seq
+			if err := ctx.Add(tok, len(prompt)+i, seq, true); err != nil {
+				return 0, err
+			}
 		}
-		piece = model.AppendPiece(piece[:0], tok)
 		if i == 0 {
 			begin = time.Now()
 		}
-		last = 0
-		if err := ctx.Add(tok, len(prompt)+i, 0, true); err != nil {
+	}
+	took := time.Since(begin)
+	if err := ctx.Decode(); err != nil { // the tokens that are still in the batch
+		return 0, err
+	}
+	for seq := range sequences {
+		if err := ctx.ClearSeq(seq); err != nil { // others must not attend to nothing
 			return 0, err
 		}
 	}
-	took := time.Since(begin)
-	return float64(n-1) / took.Seconds(), ctx.Decode() // the token that is still in the batch
+	return float64((n-1)*sequences) / took.Seconds(), nil
 }

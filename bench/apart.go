@@ -1,0 +1,355 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/bench/load"
+	"github.com/inferd-go/inferd/internal/builtin"
+)
+
+// secondTurn measures what the second turn of a long conversation costs, beside the first.
+func (p *peers) secondTurn() error {
+	tokens := p.size(2000, 600)
+	for _, kind := range []struct {
+		start func() (*side, error)
+		reach string
+	}{
+		{func() (*side, error) { return p.inferd(inferdOptions{}) }, "<= 0.05"},
+		{func() (*side, error) { return p.llamaServer(p.model, true) }, ""},
+	} {
+		s, err := kind.start()
+		if err != nil {
+			return err
+		}
+		who, err := p.caller(0, 0)
+		if err != nil {
+			return err
+		}
+		var cold, warm, ratio []float64
+		cached := 0
+		for range p.size(5, 2) {
+			p.rest()
+			r := prompt(tokens, 16)
+			a, err := p.ask(who, load.Shot{Target: s.target, Request: r, Keep: true})
+			if err != nil {
+				return fmt.Errorf("%s: first turn: %w", s.name, err)
+			}
+			r.Turns = append(r.Turns, a.Text, text(20))
+			b, err := p.ask(who, load.Shot{Target: s.target, Request: r})
+			if err != nil {
+				return fmt.Errorf("%s: second turn: %w", s.name, err)
+			}
+			cached = b.Cached
+			cold, warm = append(cold, a.TTFT().Seconds()*1000), append(warm, b.TTFT().Seconds()*1000)
+			ratio = append(ratio, b.TTFT().Seconds()/a.TTFT().Seconds())
+		}
+		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", s.name, tokens), kind.reach, "%.3f (%.0f ms / %.0f ms, cached %d)", median(ratio), median(warm), median(cold), cached)
+		p.stop(s)
+	}
+	return nil
+}
+
+// probe has one user ask something with a long beginning, and another ask with that
+// beginning or with one that nobody has used, and tries to tell which it was, from what the
+// answer says was cached, and from how long the first token took.
+func (p *peers) probe() error {
+	s, err := p.inferd(inferdOptions{backends: `{"kind":"llamacpp","name":"gen","n_slots":4,"threads":` + strconv.Itoa(p.threads) + `,"model":{"builtin":"tiny"}}`})
+	if err != nil {
+		return err
+	}
+	found, err := p.probeOf(s, p.probes, false)
+	if err != nil {
+		return err
+	}
+	of := fmt.Sprintf("same beginning as a stranger's, %d tries", p.probes)
+	p.report(of+": cached tokens", "0 beyond the template", "%d", found.cached)
+	p.report("  timing AUC", "0.5 ± 0.02", "%.3f ± %.3f", found.auc, found.doubt)
+	own, err := p.probeOf(s, min(p.probes, 1000), true)
+	if err != nil {
+		return err
+	}
+	p.report("  the same beginning as one's own: cached, AUC", "what can be had", "%d, %.3f ± %.3f", own.cached, own.auc, own.doubt)
+	p.stop(s)
+
+	model, err := builtin.Ensure(p.bin, "tiny")
+	if err != nil {
+		return err
+	}
+	theirs, err := p.llamaServer(model, true)
+	if err != nil {
+		return err
+	}
+	n := min(p.probes, 400)
+	if found, err = p.probeOf(theirs, n, false); err != nil {
+		return err
+	}
+	p.report(fmt.Sprintf("  llama-server, %d tries: cached tokens, AUC", n), "", "%d, %.3f ± %.3f", found.cached, found.auc, found.doubt)
+	return nil
+}
+
+// A found is what probes have brought to light.
+type found struct {
+	cached     int // the most tokens, beyond what all prompts begin with
+	auc, doubt float64
+}
+
+// probeOf tries n times: somebody asks, and then we do, with the same beginning or another
+// one. Somebody is another user, unless we try ourselves.
+func (p *peers) probeOf(s *side, n int, own bool) (*found, error) {
+	const beginning = 400
+	victim, err := p.caller(0, 0)
+	if err != nil {
+		return nil, err
+	}
+	prober, err := p.caller(1, 0)
+	if err != nil {
+		return nil, err
+	}
+	if own {
+		victim = prober
+	}
+	var all found
+	var same, unknown []time.Duration
+	for i := range n {
+		theirs := text(beginning)
+		if _, err := p.ask(victim, load.Shot{Target: s.target, Request: load.Request{Turns: []string{theirs + text(20)}, MaxTokens: 2}}); err != nil {
+			return nil, err
+		}
+		known := rand.IntN(2) == 0
+		begin := theirs
+		if !known {
+			begin = text(beginning)
+		}
+		o, err := p.ask(prober, load.Shot{Target: s.target, Request: load.Request{Turns: []string{begin + text(20)}, MaxTokens: 2}})
+		if err != nil {
+			return nil, err
+		}
+		// What all prompts begin with, and by chance a few letters, tells nothing.
+		if more := o.Cached - load.TemplateTokens; known && more > 0 {
+			all.cached = max(all.cached, more)
+		}
+		if i < n/50 { // warm
+			continue
+		}
+		if known {
+			same = append(same, o.TTFT())
+		} else {
+			unknown = append(unknown, o.TTFT())
+		}
+	}
+	all.auc, all.doubt = auc(same, unknown)
+	return &all, nil
+}
+
+// auc is how likely one of a was faster than one of b, and two standard errors of that if
+// there is no difference.
+func auc(a, b []time.Duration) (p, doubt float64) {
+	type timed struct {
+		d    time.Duration
+		from int
+	}
+	var all []timed
+	for _, d := range a {
+		all = append(all, timed{d, 0})
+	}
+	for _, d := range b {
+		all = append(all, timed{d, 1})
+	}
+	slices.SortFunc(all, func(x, y timed) int { return cmp.Compare(x.d, y.d) })
+	ranks := 0.0 // of a; who is alike shares them
+	for i := 0; i < len(all); {
+		j := i
+		for j < len(all) && all[j].d == all[i].d {
+			j++
+		}
+		for _, t := range all[i:j] {
+			if t.from == 0 {
+				ranks += float64(i+j+1) / 2
+			}
+		}
+		i = j
+	}
+	m, n := float64(len(a)), float64(len(b))
+	return 1 - (ranks-m*(m+1)/2)/(m*n), 2 * math.Sqrt((m+n+1)/(12*m*n))
+}
+
+// hangUps measures how long after its client has gone a slot is free: as the server counts,
+// and as the next one feels it, who asks at that moment.
+func (p *peers) hangUps() error {
+	for _, kind := range []struct {
+		start func() (*side, error)
+		reach string
+	}{
+		{func() (*side, error) { return p.inferd(inferdOptions{}) }, "<= 100 ms, or a step"},
+		{func() (*side, error) { return p.llamaServer(p.model, true) }, ""},
+	} {
+		s, err := kind.start()
+		if err != nil {
+			return err
+		}
+		who, err := p.caller(0, 0)
+		if err != nil {
+			return err
+		}
+		var idle []time.Duration
+		for range p.size(10, 3) {
+			p.rest()
+			o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 1)})
+			if err != nil {
+				return err
+			}
+			idle = append(idle, o.TTFT())
+		}
+		for _, stage := range []struct {
+			name string
+			shot load.Shot
+		}{
+			{"prefill", load.Shot{Request: prompt(6000, 1), LeaveWithin: time.Second}},
+			{"decode", load.Shot{Request: prompt(32, 2000), LeaveAfter: 10}},
+		} {
+			var free, next []time.Duration
+			for range p.size(20, 4) {
+				stage.shot.Target = s.target
+				f, n, err := p.hangUp(s, stage.shot)
+				if err != nil {
+					return fmt.Errorf("%s, in %s: %w", s.name, stage.name, err)
+				}
+				free, next = append(free, f), append(next, n)
+			}
+			p.report(fmt.Sprintf("%s: slot free after a hang-up in %s", s.name, stage.name), kind.reach, "median %s, worst %s", ms(median(free)), ms(slices.Max(free)))
+			p.report("  TTFT of who asks at that moment, idle", "", "median %s, worst %s, idle %s", ms(median(next)), ms(slices.Max(next)), ms(median(idle)))
+		}
+		p.stop(s)
+	}
+	return nil
+}
+
+// hangUp fires a shot that leaves, and returns how long it took until nothing ran any
+// more. Then it does so again, and returns when the first token came to somebody who asked
+// as it left.
+func (p *peers) hangUp(s *side, leaves load.Shot) (free, next time.Duration, err error) {
+	who, err := p.caller(0, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	other, err := p.caller(1, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	p.rest()
+	leave := func() (load.Outcome, error) {
+		o := who.Ask(p.ctx, leaves, nil)
+		if !o.Gone {
+			return o, errors.Join(o.Err(), errors.New("it was answered before it could leave"))
+		}
+		return o, nil
+	}
+	o, err := leave()
+	if err != nil {
+		return 0, 0, err
+	}
+	for n := 1; n > 0; {
+		if n, err = s.running(); err != nil {
+			return 0, 0, err
+		}
+		free = load.Now().Sub(o.End)
+		sleepFor(p.ctx, time.Millisecond)
+	}
+	p.rest()
+	if _, err = leave(); err != nil {
+		return 0, 0, err
+	}
+	o, err = p.ask(other, load.Shot{Target: s.target, Request: prompt(32, 1)})
+	return free, o.TTFT(), err
+}
+
+// mixed lets sixteen callers ask for all sorts of things and hang up at random, and looks
+// at every answer.
+func (p *peers) mixed() error {
+	s, err := p.inferd(inferdOptions{backends: load.MixedBackends, queueDepth: 64})
+	if err != nil {
+		return err
+	}
+	m := load.Mixed{Requests: (p.requests + load.MixedCallers - 1) / load.MixedCallers, Streams: 4, Seed: rand.Uint64()}
+	m.Targets = []load.Target{
+		{Dialect: load.V1, Path: filepath.Join(s.daemon.dir, v1Leaf)},
+		{Dialect: load.V2, Path: filepath.Join(s.daemon.dir, v2Leaf)},
+		{Dialect: load.LP, Path: filepath.Join(s.daemon.dir, lpLeaf)},
+	}
+	tallies := make([]load.Tally, load.MixedCallers)
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	var all sync.WaitGroup
+	begin := time.Now()
+	for i := range tallies {
+		who, err := p.caller(i/4, i%4)
+		if err != nil {
+			return err
+		}
+		some := m
+		some.Leave = i%2 == 1 // of every second caller nobody leaves: what they used is known
+		all.Go(func() { tallies[i] = some.Run(ctx, who, i) })
+	}
+	all.Wait()
+	took := time.Since(begin)
+	if err := p.idle(s); err != nil {
+		return err
+	}
+	stats, err := s.daemon.stats()
+	if err != nil {
+		return err
+	}
+	var sum load.Tally
+	wrong := 0
+	for i := range tallies {
+		sum.Add(&tallies[i])
+		var in, out int64
+		for _, c := range stats.Callers {
+			if c.Exe == p.program(i/4, i%4) {
+				in, out = in+c.In, out+c.Out
+			}
+		}
+		if err := tallies[i].Agrees(in, out); err != nil {
+			wrong++
+			fmt.Fprintf(p.out, "   caller %d: %v\n", i, err)
+		}
+	}
+	var in, out int64
+	for _, b := range stats.Backends {
+		in, out = in+b.In, out+b.Out
+	}
+	agrees := "agree"
+	if err := sum.Agrees(in, out); err != nil || wrong > 0 {
+		agrees = "DIFFER"
+	}
+	for _, fault := range sum.Faults[:min(5, len(sum.Faults))] {
+		fmt.Fprintf(p.out, "   %s\n", fault)
+	}
+	p.report(fmt.Sprintf("%d requests of %d callers: faults", m.Requests*load.MixedCallers, load.MixedCallers), "0", "%d (%d answered, %d refused, %d left)", len(sum.Faults), sum.Answered, sum.Refused, sum.Left)
+	p.report("  usage in the answers, and what the daemon counted", "agree", "%s (%d + %d tokens, %s)", agrees, in, out, took.Round(time.Second))
+	return nil
+}
+
+// idle waits until nothing runs.
+func (p *peers) idle(s *side) error {
+	for {
+		n, err := s.running()
+		if err != nil || n == 0 {
+			return err
+		}
+		sleepFor(p.ctx, 10*time.Millisecond)
+		if p.ctx.Err() != nil {
+			return fmt.Errorf("%d requests run on", n)
+		}
+	}
+}

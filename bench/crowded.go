@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/bench/load"
+)
+
+// flood measures the first token of a short request while another caller has sixty
+// waiting, beside that of an idle server.
+func (p *peers) flood() error {
+	ours, err := p.inferd(inferdOptions{queueDepth: 64})
+	if err != nil {
+		return err
+	}
+	n := p.size(100, 20)
+	idle, err := p.shortOnes(ours, n)
+	if err != nil {
+		return err
+	}
+	busy, step, err := p.flooded(ours, n)
+	if err != nil {
+		return err
+	}
+	bound := 3*percentile(idle, 99)/2 + step
+	p.report("TTFT, 60 waiting", "<= "+ms(bound), "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
+	p.report("  idle, and a step beside the flood", "", "p50 %s, p99 %s, step %s", ms(median(idle)), ms(percentile(idle, 99)), ms(step))
+	p.stop(ours)
+
+	theirs, err := p.llamaServer(p.model, false)
+	if err != nil {
+		return err
+	}
+	if idle, err = p.shortOnes(theirs, n); err != nil {
+		return err
+	}
+	// They wait for so long there that few must do.
+	if busy, _, err = p.flooded(theirs, p.size(6, 2)); err != nil {
+		return err
+	}
+	p.report("  llama-server: TTFT, 60 waiting", "", "median %s, worst %s", ms(median(busy)), ms(slices.Max(busy)))
+	p.report("  llama-server: idle", "", "p50 %s, p99 %s", ms(median(idle)), ms(percentile(idle, 99)))
+	return nil
+}
+
+// shortOnes asks for a little twice a second, whether or not it has been answered, and
+// returns when the first tokens came.
+func (p *peers) shortOnes(s *side, n int) ([]time.Duration, error) {
+	who, err := p.caller(1, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8)}); err != nil { // warms
+		return nil, err
+	}
+	p.rest()
+	took := make([]time.Duration, n)
+	var all sync.WaitGroup
+	var failed settled
+	begin := load.Now().After(100 * time.Millisecond)
+	for i := range n {
+		due := begin.After(time.Duration(i) * 500 * time.Millisecond)
+		all.Go(func() {
+			o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8), Due: due})
+			took[i] = o.TTFT()
+			failed.add(err)
+		})
+	}
+	all.Wait()
+	return took, failed.err()
+}
+
+// flooded does the same while another caller keeps all slots running and sixty waiting.
+// It also returns how long a step takes meanwhile.
+func (p *peers) flooded(s *side, n int) ([]time.Duration, time.Duration, error) {
+	who, err := p.caller(0, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	ctx, leave := context.WithCancel(p.ctx)
+	defer leave()
+	var (
+		gaps   []time.Duration
+		failed settled
+	)
+	wait := again(ctx, who, peerSlots+60, func() load.Shot {
+		return load.Shot{Target: s.target, Request: prompt(64, 32), Trace: true}
+	}, func(o *load.Outcome) {
+		if !o.Gone {
+			failed.add(o.Err())
+		}
+		for i := 1; i < len(o.Arrivals); i++ {
+			gaps = append(gaps, o.Arrivals[i].Sub(o.Arrivals[i-1]))
+		}
+	})
+	sleepFor(ctx, 3*time.Second)
+	took, err := p.shortOnes(s, n)
+	leave()
+	wait()
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case failed.err() != nil:
+		return nil, 0, fmt.Errorf("the flood: %w", failed.err())
+	case len(gaps) == 0:
+		return nil, 0, errors.New("the flood was not answered")
+	}
+	return took, median(gaps), nil
+}
+
+// shares measures what callers get who all want more than there is.
+func (p *peers) shares() error {
+	s, err := p.inferd(inferdOptions{queueDepth: 64})
+	if err != nil {
+		return err
+	}
+	sizes := []int{1, 4, 16, 64}
+	crowd := make([]asking, len(sizes))
+	for i, size := range sizes {
+		who, err := p.caller(i, 0)
+		if err != nil {
+			return err
+		}
+		crowd[i] = asking{[]load.Doer{who}, peerSlots, load.TemplateTokens + 2*size, 2 * size}
+	}
+	got, err := p.compete(s, crowd)
+	if err != nil {
+		return err
+	}
+	p.report("tokens of four callers, requests of 1 : 4 : 16 : 64", "Jain >= 0.95, aim 0.99", "Jain %.3f (%s tokens/s)", jain(got), perSecond(got, p.backlog))
+	if !p.root {
+		p.report("200 connections, 200 programs, of one user beside another", "", "not measured: only root can be two users")
+		return nil
+	}
+
+	one, err := p.caller(1, 0)
+	if err != nil {
+		return err
+	}
+	other := asking{[]load.Doer{one}, peerSlots, 32, 16}
+	many, err := p.caller(0, 0)
+	if err != nil {
+		return err
+	}
+	n := p.size(200, 40)
+	if got, err = p.compete(s, []asking{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
+		return err
+	}
+	p.report(fmt.Sprintf("%d connections beside another user's %d: that one's share", n, peerSlots), ">= 0.48", "%.3f (%s tokens/s)", share(got), perSecond(got, p.backlog))
+	copies := asking{connections: 1, in: 32, out: 16}
+	for i := range n {
+		who, err := p.caller(0, i)
+		if err != nil {
+			return err
+		}
+		copies.who = append(copies.who, who)
+	}
+	if got, err = p.compete(s, []asking{copies, other}); err != nil {
+		return err
+	}
+	p.report(fmt.Sprintf("%d copies of a program beside another user: that one's share", n), ">= 0.48", "%.3f (%s tokens/s)", share(got), perSecond(got, p.backlog))
+	return nil
+}
+
+// An asking is somebody who always asks for more.
+type asking struct {
+	who         []load.Doer
+	connections int // of each of them
+	in, out     int // tokens of a request
+}
+
+// compete lets them ask at once and returns how many tokens each got while it watched.
+func (p *peers) compete(s *side, crowd []asking) ([]float64, error) {
+	ctx, leave := context.WithCancel(p.ctx)
+	defer leave()
+	from := load.Now().After(3 * time.Second) // when all are under way
+	to := from.After(p.backlog)
+	got := make([]float64, len(crowd))
+	var (
+		failed settled
+		waits  []func()
+		mu     sync.Mutex // guards got
+	)
+	for i, a := range crowd {
+		for _, who := range a.who {
+			waits = append(waits, again(ctx, who, a.connections, func() load.Shot {
+				return load.Shot{Target: s.target, Request: prompt(a.in, a.out), Trace: true}
+			}, func(o *load.Outcome) {
+				if !o.Gone && o.Code != "queue_full" { // who asks too much may be told so
+					failed.add(o.Err())
+				}
+				tokens := served(o, from, to)
+				if o.First > from && o.First <= to {
+					tokens += float64(a.in)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				got[i] += tokens
+			}))
+		}
+	}
+	sleepFor(ctx, to.Sub(load.Now()))
+	leave()
+	for _, wait := range waits {
+		wait()
+	}
+	for i := range got {
+		if got[i] == 0 && failed.err() == nil {
+			failed.add(fmt.Errorf("caller %d of %d got nothing", i, len(crowd)))
+		}
+	}
+	return got, failed.err()
+}
+
+// jain is 1 if all have the same, and 1/n if one has everything.
+func jain(all []float64) float64 {
+	sum, squares := 0.0, 0.0
+	for _, x := range all {
+		sum += x
+		squares += x * x
+	}
+	return sum * sum / (float64(len(all)) * squares)
+}
+
+// share is what the second of two has of both.
+func share(got []float64) float64 { return got[1] / (got[0] + got[1]) }
+
+func perSecond(got []float64, in time.Duration) string {
+	text := ""
+	for i, x := range got {
+		if i > 0 {
+			text += " : "
+		}
+		text += fmt.Sprintf("%.1f", x/in.Seconds())
+	}
+	return text
+}

@@ -1,0 +1,189 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// MixedBackends are the entries of a config that [Mixed] asks: one that recites the
+// alphabet and one that babbles.
+const MixedBackends = `{"kind":"llamacpp","name":"recites","n_slots":4,"threads":1,"model":{"builtin":"loop"}},
+	{"kind":"llamacpp","name":"babbles","n_slots":4,"threads":1,"model":{"builtin":"tiny"}}`
+
+// A Mixed is a crowd's requests of all kinds, each of which is marked: what may stand in
+// its answer is known, and may not stand in the answer to another caller. A token that
+// went astray shows, and so does one that was left out.
+type Mixed struct {
+	Targets  []Target // sockets of one inferd that has [MixedBackends]
+	Requests int      // of a caller
+	Streams  int      // of a caller at once
+	Leave    bool     // a third of them leave at a random moment
+	Seed     uint64
+}
+
+// A Tally is what became of a caller's requests.
+type Tally struct {
+	Answered, Refused, Left int
+	In, Out                 int      // tokens of those that were answered
+	LeftIn, LeftOut         int      // the most that those may have used that left
+	Faults                  []string // each a request that was not dealt with as it should
+}
+
+// Add adds what became of another caller's.
+func (t *Tally) Add(u *Tally) {
+	t.Answered += u.Answered
+	t.Refused += u.Refused
+	t.Left += u.Left
+	t.In += u.In
+	t.Out += u.Out
+	t.LeftIn += u.LeftIn
+	t.LeftOut += u.LeftOut
+	t.Faults = append(t.Faults, u.Faults...)
+}
+
+// Agrees returns an error unless a server that counted those tokens can have given these
+// answers. What it counts of requests that left is its own affair, within bounds.
+func (t *Tally) Agrees(in, out int64) error {
+	between := func(what string, counted int64, least, more int) error {
+		if counted < int64(least) || counted > int64(least+more) {
+			return fmt.Errorf("%d %s tokens were counted, the answers have %d, and those that left %d at most", counted, what, least, more)
+		}
+		return nil
+	}
+	if err := between("input", in, t.In, t.LeftIn); err != nil {
+		return err
+	}
+	return between("output", out, t.Out, t.LeftOut)
+}
+
+// MixedCallers is how many callers can be told from each other.
+const MixedCallers = len(letters) / marks
+
+const (
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	marks   = 3 // letters of a caller
+)
+
+// TemplateTokens is how many tokens the template of builtin:tiny and the big model puts
+// around what a user says in one turn: control tokens, written as S and E, and bytes.
+const TemplateTokens = len("Suser\nE\nSassistant\n")
+
+// Run fires the requests of the caller with that number, less than [MixedCallers].
+func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
+	var (
+		all   sync.WaitGroup
+		mu    sync.Mutex // guards tally
+		tally Tally
+	)
+	for stream := range m.Streams {
+		all.Go(func() {
+			//nolint:gosec // the same crowd every time
+			r := rand.New(rand.NewPCG(m.Seed, uint64(caller*m.Streams+stream)))
+			for i := stream; i < m.Requests && ctx.Err() == nil; i += m.Streams {
+				one := m.draw(r, caller)
+				o := who.Ask(ctx, one.shot, nil)
+				mu.Lock()
+				one.settle(&o, &tally)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		tally.Faults = append(tally.Faults, fmt.Sprintf("it was not over in time: %v", err))
+	}
+	return tally
+}
+
+// A marked is a shot whose answer is known.
+type marked struct {
+	shot    Shot
+	in      int    // tokens of the prompt
+	exactly string // the answer; empty if it is only known
+	of      string // which letters it is made of
+}
+
+// draw makes up a request.
+func (m *Mixed) draw(r *rand.Rand, caller int) marked {
+	const digits = "0123456789 "
+	said := make([]byte, 1+r.IntN(300))
+	for i := range said {
+		said[i] = digits[r.IntN(len(digits))]
+	}
+	s := Shot{
+		Target:  m.Targets[r.IntN(len(m.Targets))],
+		Request: Request{MaxTokens: 1 + r.IntN(60)},
+		Keep:    true,
+	}
+	var one marked
+	if r.IntN(2) == 0 {
+		first := r.IntN(26)
+		said[len(said)-1] = 'a' + byte(first)
+		var rest strings.Builder
+		for i := range s.Request.MaxTokens {
+			rest.WriteByte('a' + byte((first+1+i)%26))
+		}
+		s.Request.Model = "recites"
+		one.exactly, one.in = rest.String(), len(said)
+	} else {
+		one.of = letters[caller*marks:][:marks]
+		one.in = len(said) + TemplateTokens
+		s.Request.Model, s.Request.Temperature, s.Request.Grammar = "babbles", 1, "root ::= ["+one.of+"]+"
+	}
+	s.Request.Turns = []string{string(said)}
+	if r.IntN(20) == 0 {
+		s.Request.MaxTokens = 0 // which is refused
+	}
+	if m.Leave {
+		switch r.IntN(6) {
+		case 0:
+			s.LeaveAfter = 1 + r.IntN(60)
+		case 1:
+			s.LeaveWithin = time.Duration(1 + r.IntN(int(50*time.Millisecond)))
+		}
+	}
+	one.shot = s
+	return one
+}
+
+// settle adds what became of it to the tally.
+func (one *marked) settle(o *Outcome, t *Tally) {
+	fault := func(format string, args ...any) {
+		t.Faults = append(t.Faults, fmt.Sprintf("%s, %s, %d tokens: ", one.shot.Target.Dialect, one.shot.Request.Model, one.shot.Request.MaxTokens)+fmt.Sprintf(format, args...))
+	}
+	n := one.shot.Request.MaxTokens
+	switch {
+	case o.Fault != "":
+		fault("%s", o.Fault)
+	case o.Gone:
+		t.Left++
+		t.LeftIn += one.in
+		t.LeftOut += n
+	case o.Code != "":
+		t.Refused++
+		if (o.Code == "invalid_request") != (n == 0) || n != 0 && o.Code != "queue_full" {
+			fault("refused with %s", o.Code)
+		}
+		return
+	default:
+		t.Answered++
+		t.In += o.In
+		t.Out += o.Out
+		if o.In != one.in || o.Out != n {
+			fault("%d tokens in and %d out, want %d and %d", o.In, o.Out, one.in, n)
+		}
+		if one.exactly != "" && o.Text != one.exactly || len(o.Text) != n {
+			fault("answered %q, want %q or %d of %q", o.Text, one.exactly, n, one.of)
+		}
+	}
+	switch strange := strings.Trim(o.Text, one.of); {
+	case one.exactly != "" && !strings.HasPrefix(one.exactly, o.Text):
+		fault("answered %q, which does not begin %q", o.Text, one.exactly)
+	case one.exactly == "" && strange != "":
+		fault("answered %q, where %q is not its own", o.Text, strange)
+	}
+}

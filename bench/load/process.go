@@ -1,0 +1,180 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
+)
+
+// An order is what a process is told: to fire a shot, or to leave one.
+type order struct {
+	Call  int
+	Shot  *Shot `json:",omitempty"`
+	Leave bool  `json:",omitempty"`
+}
+
+// News is what a process has to tell of a shot: that its first text came, or its outcome.
+type news struct {
+	Call    int
+	First   bool     `json:",omitempty"`
+	Outcome *Outcome `json:",omitempty"`
+}
+
+// Serve fires the shots that in orders, and tells out what becomes of them, until in
+// ends and all are over. It is the whole of a process that a [Caller] starts.
+func Serve(in io.Reader, out io.Writer) error {
+	var (
+		asker  Asker
+		all    sync.WaitGroup
+		mu     sync.Mutex // guards those below, and the order on out
+		leave  = make(map[int]context.CancelFunc)
+		enc    = json.NewEncoder(out)
+		failed error
+	)
+	tell := func(n news) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n.Outcome != nil {
+			delete(leave, n.Call)
+		}
+		failed = errors.Join(failed, enc.Encode(n))
+	}
+	for dec := json.NewDecoder(bufio.NewReader(in)); ; {
+		var o order
+		if err := dec.Decode(&o); err != nil {
+			all.Wait()
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return errors.Join(err, failed, asker.Close())
+		}
+		if o.Leave {
+			mu.Lock()
+			cancel := leave[o.Call]
+			mu.Unlock()
+			if cancel != nil {
+				cancel()
+			}
+			continue
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		mu.Lock()
+		leave[o.Call] = cancel
+		mu.Unlock()
+		all.Go(func() {
+			defer cancel()
+			outcome := asker.Ask(ctx, *o.Shot, func() { tell(news{Call: o.Call, First: true}) })
+			tell(news{Call: o.Call, Outcome: &outcome})
+		})
+	}
+}
+
+// A Caller fires shots from a process of its own, which runs [Serve] on its standard
+// input and output.
+type Caller struct {
+	cmd  *exec.Cmd
+	over chan struct{} // closed when the process has nothing more to say
+
+	mu    sync.Mutex // guards the fields below, and the order on the process's input
+	in    io.WriteCloser
+	enc   *json.Encoder
+	next  int
+	calls map[int]*call
+	err   error // why there is no more news
+}
+
+var _ Doer = (*Caller)(nil)
+
+type call struct {
+	first func()
+	done  chan Outcome // has room for one
+}
+
+// Start starts cmd, whose standard input and output must be nil.
+func Start(cmd *exec.Cmd) (*Caller, error) {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start a caller: %w", err)
+	}
+	c := &Caller{cmd: cmd, over: make(chan struct{}), in: in, enc: json.NewEncoder(in), calls: make(map[int]*call)}
+	go c.listen(out) // ends with the process
+	return c, nil
+}
+
+func (c *Caller) listen(out io.Reader) {
+	defer close(c.over)
+	for dec := json.NewDecoder(bufio.NewReader(out)); ; {
+		var n news
+		if err := dec.Decode(&n); err != nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.err = fmt.Errorf("the caller's process: %w", err)
+			for _, one := range c.calls {
+				one.done <- Outcome{Fault: c.err.Error()}
+			}
+			c.calls = nil
+			return
+		}
+		c.mu.Lock()
+		one := c.calls[n.Call]
+		if n.Outcome != nil {
+			delete(c.calls, n.Call)
+		}
+		c.mu.Unlock()
+		switch {
+		case n.Outcome != nil:
+			one.done <- *n.Outcome
+		case one.first != nil:
+			one.first()
+		}
+	}
+}
+
+// Ask has the process fire s and waits for what becomes of it. It may be called by many
+// at once.
+func (c *Caller) Ask(ctx context.Context, s Shot, first func()) Outcome {
+	one := &call{first: first, done: make(chan Outcome, 1)}
+	c.mu.Lock()
+	n := c.next
+	c.next++
+	err := c.err
+	if err == nil {
+		c.calls[n] = one
+		err = c.enc.Encode(order{Call: n, Shot: &s})
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return Outcome{Fault: err.Error()}
+	}
+	select {
+	case o := <-one.done:
+		return o
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	_ = c.enc.Encode(order{Call: n, Leave: true}) // or the process is over, and says so
+	c.mu.Unlock()
+	return <-one.done
+}
+
+// Close lets the process end and waits for it. Its error is also that of a server that
+// said something after the end of an answer.
+func (c *Caller) Close() error {
+	c.mu.Lock()
+	err := c.in.Close()
+	c.mu.Unlock()
+	<-c.over
+	return errors.Join(err, c.cmd.Wait())
+}

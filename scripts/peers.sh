@@ -1,0 +1,67 @@
+#!/bin/sh
+# Builds the programs of llama.cpp that "make bench-peers" measures inferd beside, into the
+# user's cache, from the source of the very version that inferd-engine loads. The folder
+# comes out on stdout; what happens, and why not, on stderr. The first time takes 10 to 20
+# minutes; one that was interrupted goes on where it was.
+set -eu
+name=peers
+# shellcheck source=scripts/npm.sh
+. "$(dirname "$0")/npm.sh"
+
+version=0.5.0     # of llama.cpp, and the folder's name
+commit=de3ff815ea7d559ee917f063901b8986f038abc6
+package=3.22.1    # of the npm package that carries its repository
+integrity=sha512-bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==
+programs="llama-bench llama-batched-bench llama-server llama-quantize"
+
+# As Go reads it: a relative XDG_CACHE_HOME does not count.
+case "${XDG_CACHE_HOME:-}" in
+/*) cache=$XDG_CACHE_HOME ;;
+*) cache=${HOME:?peers: HOME is not set}/.cache ;;
+esac
+parent=$cache/inferd/peers
+dest=$parent/$version
+work=$parent/.$version
+
+# The folder gets its name when it is complete.
+finish() {
+	echo "$dest"
+	exit
+}
+[ ! -d "$dest" ] || finish
+
+for tool in git cmake ninja c++ flock; do
+	command -v "$tool" >/dev/null || fail "$tool is missing (apt-get install git cmake ninja-build g++ util-linux)"
+done
+mkdir -p "$work" 2>/dev/null || fail "cannot make $work"
+cd "$work"
+exec 9>lock
+flock 9 # whoever else builds it
+[ ! -d "$dest" ] || finish
+
+if [ "$(git -C src rev-parse HEAD 2>/dev/null)" != "$commit" ]; then
+	echo "peers: getting the source of llama.cpp $version (about 35 MB)" >&2
+	rm -rf carried package src build
+	carry node-llama-cpp "$package" "$integrity"
+	git clone --quiet --config advice.detachedHead=false package/llama/gitRelease.bundle cloned || fail "cannot read the repository in the package"
+	[ "$(git -C cloned rev-parse HEAD)" = "$commit" ] || fail "the package does not hold llama.cpp $version"
+	mv cloned src
+	rm -rf package
+fi
+
+# All CPU variants, chosen among at start, as in the libraries that inferd-engine loads.
+echo "peers: building $programs" >&2
+cmake -S src -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON \
+	-DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF -DGGML_CCACHE=OFF \
+	-DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_IS_DEV=OFF \
+	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >cmake.log 2>&1 </dev/null || fail "cmake: $(tail -n 5 cmake.log)"
+# ggml's variants are loaded by name, so no program depends on them.
+variants=$(ninja -C build -t targets all | sed -n 's/^\(ggml-cpu[a-z0-9_-]*\): phony$/\1/p')
+# shellcheck disable=SC2086 # words are meant
+nice -n 10 ninja -C build ${PEERS_JOBS:+-j "$PEERS_JOBS"} $variants $programs >ninja.log 2>&1 </dev/null ||
+	fail "build: $(grep -m 3 -e FAILED -e error: ninja.log); $work/ninja.log has the rest"
+
+cp src/LICENSE build/bin/
+mv -T build/bin "$dest" || fail "cannot make $dest"
+rm -rf src build ./*.log
+finish

@@ -1,0 +1,75 @@
+package test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/bench/load"
+)
+
+// mixed is how many requests TestMixed sends; make bench-peers sends 10,000.
+var mixed = flag.Int("mixed", 600, "requests to send in each case of TestMixed")
+
+// Sixteen callers ask for all sorts of things on all sockets of generation. Each answer
+// ends once, nothing of one is in another, and what the daemon has counted is what the
+// answers say.
+func TestMixed(t *testing.T) {
+	for name, leave := range map[string]bool{"everybody stays": false, "a third leaves": true} {
+		t.Run(name, func(t *testing.T) {
+			d := mocked(t, fmt.Sprintf(`{"backends":[%s]}`, load.MixedBackends), "--queue-depth", "256", "--queue-total", "512")
+			m := load.Mixed{
+				Targets: []load.Target{
+					{Dialect: load.V1, Path: d.socket("infer.sock")},
+					{Dialect: load.V2, Path: d.socket("infer.v2.sock")},
+					{Dialect: load.LP, Path: d.socket("inferd.sock")},
+				},
+				Requests: max(*mixed/load.MixedCallers, 1), Streams: 2, Leave: leave, Seed: 1,
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(*mixed)*100*time.Millisecond)
+			defer cancel()
+			var (
+				asker load.Asker
+				all   sync.WaitGroup
+				mu    sync.Mutex
+				sum   load.Tally
+			)
+			for caller := range load.MixedCallers {
+				all.Go(func() {
+					tally := m.Run(ctx, &asker, caller)
+					mu.Lock()
+					defer mu.Unlock()
+					sum.Add(&tally)
+				})
+			}
+			all.Wait()
+			if err := asker.Close(); err != nil {
+				t.Error(err)
+			}
+			if len(sum.Faults) > 0 {
+				t.Errorf("%d faults:\n%s", len(sum.Faults), strings.Join(sum.Faults[:min(10, len(sum.Faults))], "\n"))
+			}
+			if sum.Answered == 0 || sum.Refused == 0 || (sum.Left > 0) != leave {
+				t.Errorf("%+v", sum)
+			}
+			eventually(t, "everybody is out", func() bool { s := d.stats(); return s.Running == 0 && s.Waiting == 0 })
+			if err := sum.Agrees(d.counted()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// counted is how many tokens all entries have read and written.
+func (d *daemon) counted() (in, out int64) {
+	d.t.Helper()
+	for _, b := range d.stats().Backends {
+		in += b.In
+		out += b.Out
+	}
+	return in, out
+}
