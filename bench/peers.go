@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,13 +36,14 @@ const (
 // one is measured.
 type peers struct {
 	*bench
-	ctx     context.Context //nolint:containedctx // of the row that is being measured
-	quick   bool
-	threads int
-	model   string // GGUF file that all sides load
-	llama   string // folder of llama.cpp's programs
-	root    bool
-	uid     int // of the first user
+	ctx      context.Context //nolint:containedctx // of the row that is being measured
+	quick    bool
+	patience float64
+	threads  int
+	model    string // GGUF file that all sides load
+	llama    string // folder of llama.cpp's programs
+	root     bool
+	uid      int // of the first user
 
 	probes, requests int
 	backlog          time.Duration
@@ -58,15 +60,15 @@ type row struct {
 }
 
 var table = []row{
-	{"a", "decode, 1, 4 and 8 streams", 15 * time.Minute, 3 * time.Minute, (*peers).decode},
-	{"b", "prefill of 512 tokens", 5 * time.Minute, time.Minute, (*peers).prefill},
-	{"c", "gaps of running streams while a stranger's prompt is read", 45 * time.Minute, 4 * time.Minute, (*peers).stall},
-	{"d", "a short request while a stranger has 60 waiting", 15 * time.Minute, 3 * time.Minute, (*peers).flood},
-	{"e", "shares of backlogged callers", 10 * time.Minute, 3 * time.Minute, (*peers).shares},
-	{"f", "second turn of a conversation", 10 * time.Minute, time.Minute, (*peers).secondTurn},
-	{"g", "what a stranger's prompt can be probed for", 15 * time.Minute, time.Minute, (*peers).probe},
-	{"h", "a slot after its client has hung up", 10 * time.Minute, 2 * time.Minute, (*peers).hangUps},
-	{"i", "mixed requests of 16 callers", 20 * time.Minute, 2 * time.Minute, (*peers).mixed},
+	{"a", "decode, 1, 4 and 8 streams", 20 * time.Minute, 6 * time.Minute, (*peers).decode},
+	{"b", "prefill of 512 tokens", 8 * time.Minute, 4 * time.Minute, (*peers).prefill},
+	{"c", "gaps of running streams while a stranger's prompt is read", 60 * time.Minute, 8 * time.Minute, (*peers).stall},
+	{"d", "a short request while a stranger has 60 waiting", 20 * time.Minute, 6 * time.Minute, (*peers).flood},
+	{"e", "shares of backlogged callers", 15 * time.Minute, 5 * time.Minute, (*peers).shares},
+	{"f", "second turn of a conversation", 15 * time.Minute, 4 * time.Minute, (*peers).secondTurn},
+	{"g", "what a stranger's prompt can be probed for", 20 * time.Minute, 4 * time.Minute, (*peers).probe},
+	{"h", "a slot after its client has hung up", 20 * time.Minute, 6 * time.Minute, (*peers).hangUps},
+	{"i", "mixed requests of 16 callers", 20 * time.Minute, 5 * time.Minute, (*peers).mixed},
 }
 
 func runPeers(args []string, out io.Writer) error {
@@ -83,6 +85,7 @@ func runPeers(args []string, out io.Writer) error {
 	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
 	quant := fs.String("quant", "q8_0", "weights of the model: q8_0 or q4_k_m")
 	fs.BoolVar(&p.quick, "quick", false, "a first look, in about four minutes")
+	fs.Float64Var(&p.patience, "patience", 1, "`times` as long as usual until a row is given up")
 	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
 	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of those that ask, if we are root")
 	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
@@ -176,11 +179,16 @@ func (p *peers) row(r row) (err error) {
 	if p.quick {
 		limit = r.quick
 	}
+	limit = time.Duration(float64(limit) * p.patience)
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("not done in %s", limit))
 	defer cancel()
 	p.ctx = ctx
 	begin := time.Now()
 	fmt.Fprintf(p.out, "%s  %s\n", r.key, r.what)
+	others, err := p.others()
+	if err != nil {
+		return err
+	}
 	defer func() {
 		for _, c := range p.callers {
 			err = errors.Join(err, c.Close())
@@ -190,12 +198,42 @@ func (p *peers) row(r row) (err error) {
 			s.stop()
 		}
 		p.servers = nil
-		if ctx.Err() != nil {
-			err = errors.Join(context.Cause(ctx), err)
+		if ctx.Err() != nil && err != nil {
+			err = context.Cause(ctx) // what it led to says less
 		}
-		fmt.Fprintf(p.out, "   (%s)\n", time.Since(begin).Round(time.Second))
+		fmt.Fprintf(p.out, "   (%s; before it, others had %.0f %% of the cores)\n", time.Since(begin).Round(time.Second), 100*others)
 	}()
 	return r.measure(p)
+}
+
+// others is how much of the cores is taken while nothing of ours runs: two threads that
+// wait for each other suffer more from a third than it takes.
+func (p *peers) others() (float64, error) {
+	sample := func() (busy, all float64, err error) {
+		raw, err := os.ReadFile("/proc/stat")
+		if err != nil {
+			return 0, 0, err
+		}
+		first, _, _ := strings.Cut(string(raw), "\n")
+		// user nice system idle iowait irq softirq steal; guests are in user.
+		for i, field := range strings.Fields(strings.TrimPrefix(first, "cpu"))[:8] {
+			n, err := strconv.ParseFloat(field, 64)
+			if err != nil {
+				return 0, 0, fmt.Errorf("/proc/stat: %w", err)
+			}
+			if all += n; i != 3 && i != 4 {
+				busy += n
+			}
+		}
+		return busy, all, nil
+	}
+	busy, all, err := sample()
+	if err != nil {
+		return 0, err
+	}
+	sleepFor(p.ctx, time.Second)
+	busy2, all2, err := sample()
+	return (busy2 - busy) / max(all2-all, 1), err
 }
 
 // A side of a comparison is a server.

@@ -244,12 +244,12 @@ func (p *peers) stall() error {
 			if err != nil {
 				return err
 			}
-			p.rest()
-			alone, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
-			if err != nil {
-				return err
-			}
 			for _, n := range []int{1, 4} {
+				p.rest()
+				alone, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
+				if err != nil {
+					return err
+				}
 				st, err := p.beside(s, n, tokens)
 				if err != nil {
 					return fmt.Errorf("%s, %d streams, %d tokens: %w", kind.stall, n, tokens, err)

@@ -60,12 +60,12 @@ func (t *Tally) Agrees(in, out int64) error {
 	return between("output", out, t.Out, t.LeftOut)
 }
 
-// MixedCallers is how many callers can be told from each other.
-const MixedCallers = len(letters) / marks
+// MixedCallers is how many callers a crowd has.
+const MixedCallers = 16
 
 const (
 	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	marks   = 3 // letters of a caller
+	marks   = len(letters) / MixedCallers // letters of a caller
 )
 
 // TemplateTokens is how many tokens the template of builtin:tiny and the big model puts
