@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,11 +20,15 @@ func (p *peers) flood() error {
 		return err
 	}
 	n := p.size(100, 20)
-	idle, err := p.shortOnes(ours, n)
+	every, err := p.pause(ours)
 	if err != nil {
 		return err
 	}
-	busy, step, err := p.flooded(ours, n)
+	idle, err := p.shortOnes(ours, n, every)
+	if err != nil {
+		return err
+	}
+	busy, step, err := p.flooded(ours, n, every)
 	if err != nil {
 		return err
 	}
@@ -36,11 +41,14 @@ func (p *peers) flood() error {
 	if err != nil {
 		return err
 	}
-	if idle, err = p.shortOnes(theirs, n); err != nil {
+	if every, err = p.pause(theirs); err != nil {
+		return err
+	}
+	if idle, err = p.shortOnes(theirs, n, every); err != nil {
 		return err
 	}
 	// They wait for so long there that few must do.
-	if busy, _, err = p.flooded(theirs, p.size(6, 2)); err != nil {
+	if busy, _, err = p.flooded(theirs, p.size(6, 2), every); err != nil {
 		return err
 	}
 	p.report("  llama-server: TTFT, 60 waiting", "", "median %s, worst %s", ms(median(busy)), ms(slices.Max(busy)))
@@ -48,23 +56,38 @@ func (p *peers) flood() error {
 	return nil
 }
 
-// shortOnes asks for a little twice a second, whether or not it has been answered, and
+// pause returns how much time to leave between short requests, so that they do not meet on
+// an idle server.
+func (p *peers) pause(s *side) (time.Duration, error) {
+	who, err := p.caller(1, 0)
+	if err != nil {
+		return 0, err
+	}
+	var took []time.Duration
+	for range 3 {
+		p.rest()
+		o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8)})
+		if err != nil {
+			return 0, err
+		}
+		took = append(took, o.End.Sub(o.Due))
+	}
+	return max(500*time.Millisecond, 3*median(took)), nil
+}
+
+// shortOnes asks for a little at every such time, whether or not it has been answered, and
 // returns when the first tokens came.
-func (p *peers) shortOnes(s *side, n int) ([]time.Duration, error) {
+func (p *peers) shortOnes(s *side, n int, every time.Duration) ([]time.Duration, error) {
 	who, err := p.caller(1, 0)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8)}); err != nil { // warms
-		return nil, err
-	}
-	p.rest()
 	took := make([]time.Duration, n)
 	var all sync.WaitGroup
 	var failed settled
 	begin := load.Now().After(100 * time.Millisecond)
 	for i := range n {
-		due := begin.After(time.Duration(i) * 500 * time.Millisecond)
+		due := begin.After(time.Duration(i) * every)
 		all.Go(func() {
 			o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8), Due: due})
 			took[i] = o.TTFT()
@@ -77,7 +100,7 @@ func (p *peers) shortOnes(s *side, n int) ([]time.Duration, error) {
 
 // flooded does the same while another caller keeps all slots running and sixty waiting.
 // It also returns how long a step takes meanwhile.
-func (p *peers) flooded(s *side, n int) ([]time.Duration, time.Duration, error) {
+func (p *peers) flooded(s *side, n int, every time.Duration) ([]time.Duration, time.Duration, error) {
 	who, err := p.caller(0, 0)
 	if err != nil {
 		return nil, 0, err
@@ -100,7 +123,7 @@ func (p *peers) flooded(s *side, n int) ([]time.Duration, time.Duration, error) 
 		}
 	})
 	sleepFor(ctx, 3*time.Second)
-	took, err := p.shortOnes(s, n)
+	took, err := p.shortOnes(s, n, every)
 	leave()
 	wait()
 	switch {
@@ -184,13 +207,12 @@ func (p *peers) compete(s *side, crowd []asking) ([]float64, error) {
 	var (
 		failed   settled
 		waits    []func()
-		underWay sync.WaitGroup
 		mu       sync.Mutex // guards those below
 		answers  = make([][]load.Outcome, len(crowd))
 		answered = make([]int, len(crowd))
+		underWay = make(chan struct{}, len(crowd))
 	)
 	for i, a := range crowd {
-		underWay.Add(1)
 		for _, who := range a.who {
 			waits = append(waits, again(ctx, who, a.connections, func() load.Shot {
 				return load.Shot{Target: s.target, Request: prompt(a.in, a.out), Trace: true}
@@ -201,22 +223,19 @@ func (p *peers) compete(s *side, crowd []asking) ([]float64, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				answers[i] = append(answers[i], *o)
-				if o.Err() == nil || ctx.Err() != nil {
+				if o.Err() == nil {
 					if answered[i]++; answered[i] == 2 {
-						underWay.Done()
+						underWay <- struct{}{}
 					}
 				}
 			}))
 		}
 	}
-	started := make(chan struct{})
-	go func() { // ends when the row does at the latest: everybody is answered or leaves then
-		underWay.Wait()
-		close(started)
-	}()
-	select {
-	case <-started:
-	case <-ctx.Done():
+	for range crowd {
+		select {
+		case <-underWay:
+		case <-ctx.Done():
+		}
 	}
 	from := load.Now()
 	sleepFor(ctx, p.backlog)
@@ -254,12 +273,9 @@ func jain(all []float64) float64 {
 func share(got []float64) float64 { return got[1] / (got[0] + got[1]) }
 
 func perSecond(got []float64, in time.Duration) string {
-	text := ""
+	each := make([]string, len(got))
 	for i, x := range got {
-		if i > 0 {
-			text += " : "
-		}
-		text += fmt.Sprintf("%.1f", x/in.Seconds())
+		each[i] = fmt.Sprintf("%.1f", x/in.Seconds())
 	}
-	return text
+	return strings.Join(each, " : ")
 }

@@ -142,7 +142,7 @@ func (c *inferdConn) done() bool { return c.stop() }
 func (c *inferdConn) rest() error {
 	defer c.nc.Close()
 	if err := c.nc.CloseWrite(); err != nil {
-		return nil //nolint:nilerr // the server has closed it
+		return nil // the server has closed it
 	}
 	if err := c.nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err

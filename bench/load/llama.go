@@ -53,7 +53,7 @@ func (c *completion) ask(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.client.Do(req)
+	resp, err := c.client.Do(req) //nolint:bodyclose // done closes it
 	if err != nil {
 		return err
 	}

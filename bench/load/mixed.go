@@ -81,7 +81,6 @@ func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
 	)
 	for stream := range m.Streams {
 		all.Go(func() {
-			//nolint:gosec // the same crowd every time
 			r := rand.New(rand.NewPCG(m.Seed, uint64(caller*m.Streams+stream)))
 			for i := stream; i < m.Requests && ctx.Err() == nil; i += m.Streams {
 				one := m.draw(r, caller)

@@ -118,13 +118,7 @@ func (c *Caller) listen(out io.Reader) {
 	for dec := json.NewDecoder(bufio.NewReader(out)); ; {
 		var n news
 		if err := dec.Decode(&n); err != nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.err = fmt.Errorf("the caller's process: %w", err)
-			for _, one := range c.calls {
-				one.done <- Outcome{Fault: c.err.Error()}
-			}
-			c.calls = nil
+			c.fail(fmt.Errorf("the caller's process: %w", err))
 			return
 		}
 		c.mu.Lock()
@@ -140,6 +134,17 @@ func (c *Caller) listen(out io.Reader) {
 			one.first()
 		}
 	}
+}
+
+// fail ends all that is under way.
+func (c *Caller) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+	for _, one := range c.calls {
+		one.done <- Outcome{Fault: err.Error()}
+	}
+	c.calls = nil
 }
 
 // Ask has the process fire s and waits for what becomes of it. It may be called by many
