@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -126,12 +127,17 @@ func runPeers(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d cores, %s; %d threads, %d slots, %d tokens of context, %s; asked %s\n\n", runtime.NumCPU(), runtime.GOARCH,
 		p.threads, peerSlots, peerContext, filepath.Base(p.model), who)
-	b := p.bench
 	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach, aim")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var failed []string
 	for _, r := range chosen {
-		if err := p.row(r); err != nil {
-			fmt.Fprintf(b.out, "%s  NOT MEASURED: %v\n", r.key, err)
+		err := p.row(ctx, r)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			fmt.Fprintf(p.out, "%s  NOT MEASURED: %v\n", r.key, err)
 			failed = append(failed, r.key)
 		}
 	}
@@ -174,13 +180,13 @@ func (p *peers) size(full, quick int) int {
 }
 
 // row measures one, and ends whatever it has started.
-func (p *peers) row(r row) (err error) {
+func (p *peers) row(ctx context.Context, r row) (err error) {
 	limit := r.full
 	if p.quick {
 		limit = r.quick
 	}
 	limit = time.Duration(float64(limit) * p.patience)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("not done in %s", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done in %s", limit))
 	defer cancel()
 	p.ctx = ctx
 	begin := time.Now()
