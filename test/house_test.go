@@ -49,6 +49,8 @@ func TestMain(m *testing.M) {
 		}
 		// Models are generated once for all tests, not in the user's cache.
 		_ = os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager has started what we start
+		_ = os.Unsetenv("INVOCATION_ID")
 		for _, name := range os.Environ() { // nobody's settings but the tests'
 			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" {
 				_ = os.Unsetenv(key)

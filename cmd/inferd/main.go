@@ -32,16 +32,17 @@ func main() {
 	// signal ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, &redact.Writer{W: os.Stderr}))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	say := &redact.Writer{W: stderr}
 	flags, err := config.ParseFlags(args, paths.Default(), stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
-		fmt.Fprintf(stderr, "inferd: %v\nTry 'inferd --help'.\n", err)
+		fmt.Fprintf(say, "inferd: %v\nTry 'inferd --help'.\n", err)
 		return 2
 	case flags.Version:
 		fmt.Fprintln(stdout, "inferd", version)
@@ -49,22 +50,50 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	level, ok := logLevel(os.Getenv("INFERD_LOG"))
 	if !ok {
-		fmt.Fprintf(stderr, "inferd: INFERD_LOG=%q is no level: debug, info, warn, error or off\n", os.Getenv("INFERD_LOG"))
+		fmt.Fprintf(say, "inferd: INFERD_LOG=%q is no level: debug, info, warn, error or off\n", os.Getenv("INFERD_LOG"))
 		return 2
 	}
 	threshold := new(slog.LevelVar)
 	threshold.Set(level)
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: threshold}))
+	log := slog.New(handler(stderr, threshold, logsJSON(flags.LogFormat, os.Getenv, isDevice(os.Stderr))))
 	program := daemon.Program{Version: version, Log: log, SetLogLevel: func(name string) {
 		if level, ok := logLevel(name); ok {
 			threshold.Set(level)
 		}
 	}}
 	if err := daemon.Run(ctx, &flags, paths.Default(), program); err != nil {
-		fmt.Fprintln(stderr, "Error:", err)
+		fmt.Fprintln(say, "Error:", err)
 		return 1
 	}
 	return 0
+}
+
+// handler writes to people: text, or JSON for who collects lines of many programs. Secrets
+// are taken out of both.
+func handler(w io.Writer, level slog.Leveler, asJSON bool) slog.Handler {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact.Attr}
+	if asJSON {
+		return slog.NewJSONHandler(w, opts)
+	}
+	return slog.NewTextHandler(w, opts)
+}
+
+// logsJSON decides by --log-format; "auto" is JSON where a service manager has started us and
+// nobody sits at stderr. systemd sets the first two variables, launchd the last, which it
+// sets to 0 for what it has not started itself.
+func logsJSON(format string, getenv func(string) string, device bool) bool {
+	if format != config.LogAuto {
+		return format == config.LogJSON
+	}
+	launchd := getenv("XPC_SERVICE_NAME")
+	managed := getenv("JOURNAL_STREAM") != "" || getenv("INVOCATION_ID") != "" || launchd != "" && launchd != "0"
+	return managed && !device // a terminal's programs inherit the variables of its own service
+}
+
+// isDevice reports whether f is a terminal, or /dev/null, where it makes no difference.
+func isDevice(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // off is above every level that is used.

@@ -332,6 +332,7 @@ func TestWarnings(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	for name, args := range map[string][]string{
 		"an unknown flag":    {"--nonsense"},
+		"a log format":       {"--log-format", "xml"},
 		"an argument":        {"serve"},
 		"two transports":     {"--uds", "a", "--pipe", "b"},
 		"a pipe on Linux":    {"--pipe", `\\.\pipe\inferd`},

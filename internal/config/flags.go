@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,11 +42,20 @@ type Flags struct {
 
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
 
+	LogFormat string // one of the constants below
+
 	Version  bool
 	Warnings []string // about flags that do nothing yet
 
 	given map[string]bool // flags that were given, by themselves or by their variable
 }
+
+// How the daemon logs to people.
+const (
+	LogAuto = "auto" // JSON under a service manager, else text
+	LogText = "text"
+	LogJSON = "json"
+)
 
 // Entry is how much of the machine a model gets. A zero stands for the default.
 type Entry struct {
@@ -115,6 +125,7 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 	fs.IntVar(&ready, "ready-timeout-secs", 30, "`seconds` that an engine may load without progress")
 	fs.IntVar(&write, "write-timeout-secs", 60, "`seconds` that a client may take for a frame; 0 is no limit")
 	fs.IntVar(&drain, "drain-timeout-secs", 8, "`seconds` that running requests get when the daemon stops")
+	fs.StringVar(&f.LogFormat, "log-format", LogAuto, "`how` to log on stderr: text, json, or auto: JSON under a service manager")
 	fs.BoolVar(&f.Version, "version", false, "print the version and exit")
 	for _, name := range later {
 		fs.String(name, "", "not served by this release yet")
@@ -131,6 +142,9 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 	}
 	if err := f.merge(fs, env.Getenv); err != nil {
 		return f, err
+	}
+	if !slices.Contains([]string{LogAuto, LogText, LogJSON}, f.LogFormat) {
+		return f, fmt.Errorf("--log-format %q: want auto, text or json", f.LogFormat)
 	}
 	for name, n := range map[string]int{
 		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "max-stall-ms": f.MaxStallMS, "queue-depth": f.QueueDepth, "queue-total": f.QueueTotal,

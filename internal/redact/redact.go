@@ -24,26 +24,36 @@ const space = `(?:\s|\\+[tnr]|\\+u00(?:20|09|0a|0d))`
 // A quote may be any of three, escaped any number of times.
 const quote = "\\\\*[\"'`]"
 
+// An escape may have come to stand before a word, and its last letter must not hide that:
+// a line break before a password is \n, which makes it look like "npassword".
+const escape = `\\(?:[abfnrtv]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})`
+
+// Where the name of a secret begins, and a key that has no name.
+const (
+	word  = `(?:\b|_|` + escape + `)`
+	apart = `(^|[^A-Za-z0-9]|` + escape + `)`
+)
+
 var (
 	// "authorization: bearer …" and whatever else is a scheme and its token.
 	header = regexp.MustCompile(`(?i)(authorization(?:` + quote + `)?` + space + `*[:=]` + space + `*(?:` + quote + `)?)(?:bearer|basic|token)` + space + `+[\w.~+/=%-]{8,}`)
-	bearer = regexp.MustCompile(`(?i)\bbearer` + space + `+[\w.~+/=%-]{8,}`)
+	bearer = regexp.MustCompile(`(?i)(` + word + `)bearer` + space + `+[\w.~+/=%-]{8,}`)
 
 	// The name of a secret, what stands between, and the quote that opens its value, if any.
-	named = regexp.MustCompile(`(?i)(?:\b|_)(?:password|passwd|pwd|api[_-]?key|secret|token)(?:` + quote + `)?` + space + `*[:=]` + space + `*(` + quote + `)?`)
+	named = regexp.MustCompile(`(?i)` + word + `(?:password|passwd|pwd|api[_-]?key|secret|token)(?:` + quote + `)?` + space + `*[:=]` + space + `*(` + quote + `)?`)
 
 	marked = []struct {
 		rule   *regexp.Regexp
 		marker string
 	}{
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])eyJ[\w-]+\.[\w-]+\.[\w-]*`), jwt},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])sk-[\w-]{16,}`), apiKey},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])xox[baps]-[\w-]{10,}`), apiKey},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])gh[posu]_\w{20,}`), apiKey},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])pat-[\w-]{16,}`), apiKey},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])thingspat_[\w-]{16,}`), apiKey},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])AKIA[A-Z0-9]{16}`), awsAccess},
-		{regexp.MustCompile(`(^|[^A-Za-z0-9])ASIA[A-Z0-9]{16}`), awsSession},
+		{regexp.MustCompile(apart + `eyJ[\w-]+\.[\w-]+\.[\w-]*`), jwt},
+		{regexp.MustCompile(apart + `sk-[\w-]{16,}`), apiKey},
+		{regexp.MustCompile(apart + `xox[baps]-[\w-]{10,}`), apiKey},
+		{regexp.MustCompile(apart + `gh[posu]_\w{20,}`), apiKey},
+		{regexp.MustCompile(apart + `pat-[\w-]{16,}`), apiKey},
+		{regexp.MustCompile(apart + `thingspat_[\w-]{16,}`), apiKey},
+		{regexp.MustCompile(apart + `AKIA[A-Z0-9]{16}`), awsAccess},
+		{regexp.MustCompile(apart + `ASIA[A-Z0-9]{16}`), awsSession},
 	}
 )
 
@@ -77,7 +87,7 @@ func Text(text string) string {
 		return text
 	}
 	text = header.ReplaceAllString(text, "${1}"+authHeader)
-	text = bearer.ReplaceAllString(text, authHeader)
+	text = bearer.ReplaceAllString(text, "${1}"+authHeader)
 	text = values(text)
 	for _, m := range marked {
 		text = m.rule.ReplaceAllString(text, "${1}"+m.marker)

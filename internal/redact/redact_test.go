@@ -2,6 +2,8 @@ package redact_test
 
 import (
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,7 +55,8 @@ func TestSecrets(t *testing.T) {
 		text, parts := cut(marked)
 		for how, form := range map[string]string{
 			"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
-			"a value": `{"id":` + inJSON(text) + `,"type":"x"}`,
+			"a value": `{"id":` + inJSON(text) + `,"type":"x"}`, "after a line break": inJSON("x\r\n" + text), "after a tab": strconv.Quote("\t" + text),
+			"after a control character": inJSON("\x1b" + text), "after one in Go": strconv.Quote("\x07\x1b" + text), "after a tag": inJSON("<" + text),
 		} {
 			got := redact.Text(form)
 			for _, part := range parts {
@@ -103,6 +106,27 @@ func TestHarmless(t *testing.T) {
 	} {
 		if got := redact.Text(text); got != text {
 			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+// What is logged is redacted before it is quoted: a line of JSON stays one, whatever is in it.
+func TestAttr(t *testing.T) {
+	for _, marked := range secrets {
+		text, parts := cut(marked)
+		for _, value := range []any{text, "x\r\n" + text, text + `\`, errors.New("no: " + text), []string{text}, struct{ A string }{text}} {
+			var asJSON, asText strings.Builder
+			opts := &slog.HandlerOptions{ReplaceAttr: redact.Attr}
+			log := slog.New(slog.NewMultiHandler(slog.NewJSONHandler(&asJSON, opts), slog.NewTextHandler(&asText, opts)))
+			log.Warn("it failed", slog.Any("err", value), slog.Group("g", slog.Any("x", value)), slog.Int("token", 12345)) //nolint:sloglint // any value
+			if !json.Valid([]byte(asJSON.String())) || !strings.Contains(asJSON.String(), `"token":12345`) {
+				t.Errorf("%v: no JSON: %s", value, &asJSON)
+			}
+			for _, part := range parts {
+				if len(part) > 4 && strings.Contains(asJSON.String()+asText.String(), part[1:]) {
+					t.Errorf("%v: %s%s", value, &asJSON, &asText)
+				}
+			}
 		}
 	}
 }

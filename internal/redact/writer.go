@@ -3,8 +3,22 @@ package redact
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"sync"
 )
+
+// Attr takes secrets out of what is logged, before it is quoted: it is meant for
+// [slog.HandlerOptions]. Numbers, times and the like stay what they are.
+func Attr(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Resolve(); v.Kind() {
+	case slog.KindString, slog.KindAny:
+		if _, ok := v.Any().(slog.Level); !ok { // the record's own
+			a.Value = slog.StringValue(Text(v.String()))
+		}
+	default:
+	}
+	return a
+}
 
 // A Writer passes whole lines on without their secrets, wherever a line is cut when it comes.
 // What is not ended by a newline waits for that.
