@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/paths"
 )
@@ -48,6 +49,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 		}
 	}
 	d.folder(filepath.Dir(cl.Path(client.Admin)))
+	d.record(c.logFolder())
 	backends := d.admin(ctx, cl)
 	if backends != nil {
 		d.surfaces(ctx, cl, backends)
@@ -148,6 +150,46 @@ func (d *diagnosis) folder(dir string) {
 	}
 }
 
+const recordLabel = "activity log"
+
+// record looks whether the activity log can be written. It tries, because a disk may be full,
+// and leaves nothing behind.
+func (d *diagnosis) record(dir string) {
+	if dir == "" {
+		d.ok(recordLabel, "warning: there is none without INFERD_LOG_DIR or a home")
+		return
+	}
+	switch _, err := os.Stat(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		d.ok(recordLabel, "%s does not exist yet: the daemon makes it", dir)
+		return
+	case err != nil:
+		d.fail(recordLabel, "%v", err)
+		return
+	}
+	if err := tryWriting(dir); err != nil {
+		d.fail(recordLabel, "lines are lost: %v", err)
+		return
+	}
+	files, size := 0, int64(0)
+	for _, name := range activity.Files(dir) {
+		if info, err := os.Stat(name); err == nil {
+			files, size = files+1, size+info.Size()
+		}
+	}
+	d.ok(recordLabel, "%s can be written to; %d files, %.1f MB", dir, files, float64(size)/1e6)
+}
+
+// tryWriting makes a file, and removes it.
+func tryWriting(dir string) error {
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("\n")
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
 // capabilities is what an entry says that it can do.
 type capabilities struct {
 	Accelerator string `json:"accelerator"`
@@ -240,7 +282,9 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 	}
 	d.ok(label, "inferd %s: %d running, %d waiting", s.Version, s.Running, s.Waiting)
 	if s.LogLost > 0 {
-		d.fail("activity log", "%d lines could not be written: is the disk full, or the folder gone?", s.LogLost)
+		d.fail(recordLabel, "the daemon has lost %d lines: was the disk full, or the folder gone?", s.LogLost)
+	} else {
+		d.ok(recordLabel, "the daemon has lost no line")
 	}
 	for _, b := range s.Backends {
 		d.entry(b)

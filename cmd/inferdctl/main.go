@@ -68,6 +68,7 @@ type command struct {
 
 	addr, adminAddr, controlAddr string // as given; see client
 	config                       string // file; empty is the default one
+	logDir                       string // as given; see logFolder
 	showVersion                  bool
 }
 
@@ -138,6 +139,8 @@ func verbs() []verb {
 		{"watch", "", "show every event of the daemon: a progress bar on a terminal, else lines of JSON", (*command).watch},
 		{"stats", "", "show who runs and who waits: a table on a terminal, else JSON", (*command).stats},
 		{"top", "", "the same, always of now, until q; where there is no terminal: the table, once", (*command).top},
+		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
+		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "have the daemon log more or less: debug, info, warn, error or off", (*command).logLevel},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},
@@ -176,6 +179,7 @@ func (c *command) flags(name string) *flag.FlagSet {
 	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
 	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
 	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor and conform")
+	fs.StringVar(&c.logDir, "log-dir", c.logDir, "`folder` of the activity log, for log, usage and doctor")
 	fs.BoolVar(&c.showVersion, "version", c.showVersion, "print the version and exit")
 	fs.Usage = func() { c.help(c.stdout) }
 	return fs

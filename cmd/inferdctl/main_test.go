@@ -112,7 +112,7 @@ func (f *fake) runWith(ctx context.Context, stdin string, args ...string) result
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out, stderr bytes.Buffer
-	all := append([]string{"--addr", filepath.Join(f.dir, "infer.sock")}, args...)
+	all := append([]string{"--addr", filepath.Join(f.dir, "infer.sock"), "--log-dir", filepath.Join(f.dir, "logs")}, args...)
 	code := run(ctx, all, strings.NewReader(stdin), &out, &stderr)
 	return result{code, out.String(), strings.ReplaceAll(stderr.String(), f.dir, "DIR")}
 }
@@ -146,6 +146,12 @@ func TestUsage(t *testing.T) {
 		"nothing to embed":          {[]string{"embed"}, 2, "", "error: there is no text"},
 		"nothing to rank by":        {[]string{"rerank", "a"}, 2, "", "error: rerank needs --query TEXT"},
 		"a number that is none":     {[]string{"chat", "-m", "x", "--seed", "-1"}, 2, "", `error: invalid value "-1" for flag -seed`},
+		"a time that is none":       {[]string{"log", "--since", "yesterday"}, 2, "", `error: invalid value "yesterday" for flag -since: want how long ago`},
+		"a time to come":            {[]string{"usage", "--since", "-10m"}, 2, "", `error: invalid value "-10m" for flag -since: want how long ago`},
+		"no log":                    {[]string{"log"}, 2, "", "error: activity log: stat "},
+		"no usage":                  {[]string{"usage"}, 2, "", "error: activity log: stat "},
+		"an empty folder for a log": {[]string{"log", "--log-dir", "."}, 2, "", "error: there is no activity log in .: is that"},
+		"a folder that is none":     {[]string{"usage", "--log-dir", "main.go"}, 2, "", "not a directory"},
 		"a status that is none":     {[]string{"watch", "--until", "raedy"}, 2, "", `error: --until: no status is called "raedy"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -198,6 +198,7 @@ func TestDoctor(t *testing.T) {
 		f.want(got, result{0, `[ ok ] config: DIR/config.json, 1 backends
 [ ok ] model[m]: a mock needs none
 [ ok ] sockets: DIR, mode 0700
+[ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
 [ ok ] backend: m accelerator=cpu gpu_layers=0 wire_version=1 v2=true vision=false audio=false tools=false thinking=true embed=false rerank=false
 [ ok ] admin: the daemon at DIR/admin.sock is ready
 [ ok ] surface[v1]: DIR/infer.sock accepts
@@ -206,6 +207,7 @@ func TestDoctor(t *testing.T) {
 [ ok ] surface[embed]: not bound: no backend can do it
 [ ok ] surface[rerank]: not bound: no backend can do it
 [ ok ] control: inferd 1.2: 1 running, 2 waiting
+[ ok ] activity log: the daemon has lost no line
 `, ""})
 	})
 	t.Run("nothing is there", func(t *testing.T) {
@@ -217,6 +219,7 @@ func TestDoctor(t *testing.T) {
 [FAIL] model[gen]: stat /nowhere/m.gguf: no such file or directory
 [ ok ] model[e]: built-in embed
 [ ok ] sockets: DIR, mode 0700
+[ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
 [FAIL] admin: no daemon at DIR/admin.sock: is inferd running?
 `, ""})
 	})
@@ -227,6 +230,7 @@ func TestDoctor(t *testing.T) {
 		got.Out = strings.ReplaceAll(got.Out, f.dir, "DIR")
 		f.want(got, result{1, `[FAIL] config: DIR/config.json: backends must not be empty
 [ ok ] sockets: DIR, mode 0700
+[ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
 [FAIL] admin: the daemon is not ready: loading_model kv_cache gen
 `, ""})
 	})
@@ -235,12 +239,16 @@ func TestDoctor(t *testing.T) {
 		board, _ := f.admin(status.Starting{})
 		board.Publish(status.Capabilities{Backend: "gen", V2: true})
 		board.Publish(status.Ready{})
-		f.scripted("control.sock", true, `{"type":"stats","stats":{"backends":[{"name":"gen","state":"gave_up"}]}}`)
+		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"backends":[{"name":"gen","state":"gave_up"}]}}`)
+		if err := os.WriteFile(filepath.Join(f.dir, "logs"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(f.dir, "inferd.sock"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
-		if got.Code != 1 || !strings.Contains(got.Out, "[FAIL] surface[lp]: ") || !strings.Contains(got.Out, "[FAIL] backend: gen was given up") {
+		if got.Code != 1 || !strings.Contains(got.Out, "[FAIL] surface[lp]: ") || !strings.Contains(got.Out, "[FAIL] backend: gen was given up") ||
+			!strings.Contains(got.Out, "[FAIL] activity log: the daemon has lost 7 lines") || !strings.Contains(got.Out, "[FAIL] activity log: lines are lost: ") {
 			t.Errorf("got %+v", got)
 		}
 	})

@@ -36,6 +36,16 @@ const Limit = 16 << 20
 
 const older = 3 // files beside the newest one
 
+// Files are the names of a log's files, the newest first. Not all need be there.
+func Files(dir string) []string {
+	newest := filepath.Join(dir, File)
+	names := []string{newest}
+	for i := range older {
+		names = append(names, newest+"."+strconv.Itoa(i+1))
+	}
+	return names
+}
+
 // How much may be under way to the disk.
 const (
 	queueRecords = 4096
@@ -304,12 +314,9 @@ func (l *Log) follow() error {
 
 // rotate begins a new file. It loses none but the oldest.
 func (l *Log) rotate() error {
+	names := Files(l.dir)
 	for i := older; i > 0; i-- {
-		from := l.path()
-		if i > 1 {
-			from = l.older(i - 1)
-		}
-		if err := os.Rename(from, l.older(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(names[i-1], names[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -317,8 +324,6 @@ func (l *Log) rotate() error {
 	l.file = nil
 	return l.open()
 }
-
-func (l *Log) older(i int) string { return l.path() + "." + strconv.Itoa(i) }
 
 // A handler makes lines of records.
 type handler struct {

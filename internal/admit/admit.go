@@ -23,11 +23,14 @@ import (
 // A Place is where a request goes.
 type Place struct {
 	Name    string
-	Slots   int // requests that run there at once; less than 1 means 1
+	Kind    string // of backend, as [infer.Done] says it
+	Slots   int    // requests that run there at once; less than 1 means 1
 	Handler infer.Handler
 	// Parks says that the handler minds [infer.Request.Hold]: a request that runs there can be
 	// parked, so that another one has its slot, and go on later.
 	Parks bool
+	// Model, if not nil, is asked what the model there calls itself.
+	Model func() string
 	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
 	// it is over: with nil if it was answered to the end, with an [infer.Error] that says how the
 	// handler failed, or with another error if nobody waited for an answer any more. Both are
@@ -101,7 +104,10 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 			return err
 		}
 	}
-	req.Admitted = true
+	req.Admitted, req.Entry, req.By = true, t.place.Name, t.place.Kind
+	if t.place.Model != nil {
+		req.Model = t.place.Model()
+	}
 	return g.serve(ctx, t, emit)
 }
 

@@ -280,13 +280,17 @@ func (b *backends) gate(cfg *config.Config) *admit.Gate {
 	b.router = &route.Router{Targets: b.targets}
 	router := b.router
 	places := make(map[*route.Target]admit.Place)
-	for _, t := range b.targets {
-		places[t] = admit.Place{
-			Name: t.Name, Slots: t.Slots, Handler: t.Handler,
+	for i, t := range b.targets {
+		place := admit.Place{
+			Name: t.Name, Kind: b.entries[i].Kind(), Slots: t.Slots, Handler: t.Handler,
 			Begin: func() func(error) { return router.Begin(t) },
 			// An engine that writes can pause an answer; nobody else can.
 			Parks: b.engines[t.Name] != nil && t.Can().Generate,
 		}
+		if sup := b.engines[t.Name]; sup != nil {
+			place.Model = func() string { return sup.LastReport().Model }
+		}
+		places[t] = place
 	}
 	return &admit.Gate{
 		Choose: func(req *infer.Request) (admit.Place, error) {

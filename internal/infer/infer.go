@@ -29,9 +29,11 @@ type Request struct {
 	// Hold is how whoever let the request in has it pause; nil is not at all.
 	Hold *Hold
 
-	// The gate says here that it has let the request in, and how long that had to wait.
-	Admitted bool
-	Queued   time.Duration
+	// The gate says here that it has let the request in, how long that had to wait, and
+	// where it went: to which entry of the config, of what kind, with what model.
+	Admitted         bool
+	Queued           time.Duration
+	Entry, By, Model string
 }
 
 // Task is what is asked for. The set is closed.

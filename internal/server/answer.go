@@ -91,14 +91,17 @@ type answer struct {
 	refused error // of an event that cannot be told
 	done    bool  // the last event has been sent
 
-	begin, first time.Time // when it was asked for, and the first event came
-	last         infer.Done
-	size         int // of vectors, or how many scores
+	begin, first time.Time   // when it was asked for, and the first event came
+	last         *infer.Done // the first there was, whether it could be sent or not
+	size         int         // of vectors, or how many scores
 }
 
 // emit sends an event. What went wrong once is remembered: a handler that goes on all
 // the same must not be heard.
 func (a *answer) emit(ev infer.Event) error {
+	if done, ok := ev.(*infer.Done); ok && a.last == nil {
+		a.last = new(*done) // the work is done and counts, whoever hears of it
+	}
 	switch {
 	case a.lost != nil:
 		return a.lost
@@ -125,7 +128,7 @@ func (a *answer) emit(ev infer.Event) error {
 	}
 	switch ev := ev.(type) {
 	case *infer.Done:
-		a.done, a.last = true, *ev
+		a.done = true
 	case *infer.Vectors:
 		a.size = ev.Dimensions()
 	case *infer.Scores:

@@ -41,7 +41,7 @@ type journal struct {
 // How many attributes an event has, with those that every line has.
 const (
 	fewAttrs  = 9
-	mostAttrs = 20
+	mostAttrs = 21
 )
 
 // event is the name of an event: v1's have no prefix.
@@ -128,11 +128,14 @@ func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 	if !a.first.IsZero() {
 		attrs = append(attrs, slog.Duration("decode_ms", t.Decode))
 	}
-	if a.last.By != "" {
-		attrs = append(attrs, slog.String("backend", a.last.By))
+	if req.Entry != "" {
+		attrs = append(attrs, slog.String("entry", req.Entry), slog.String("backend", req.By))
 	}
-	if a.last.Model != "" {
-		attrs = append(attrs, slog.String("model", a.last.Model))
+	if req.Model != "" {
+		attrs = append(attrs, slog.String("model", req.Model))
+	}
+	if a.last != nil {
+		attrs = j.tokens(attrs, req, a.last)
 	}
 	switch {
 	case a.done:
@@ -165,29 +168,38 @@ var reasons = map[Dialect]map[infer.Reason]string{
 	},
 }
 
+// tokens are what an answer came to. The gate counts the same.
+func (j *journal) tokens(attrs []slog.Attr, req *infer.Request, last *infer.Done) []slog.Attr {
+	switch _, generates := req.Task.(*infer.Generate); {
+	case generates && j.dialect == V1:
+		return append(attrs, slog.Int("prompt_tokens", last.In), slog.Int("completion_tokens", last.Out))
+	case generates:
+		return append(attrs, slog.Int("input_tokens", last.In), slog.Int("output_tokens", last.Out))
+	}
+	return append(attrs, slog.Int("input_tokens", last.In))
+}
+
 // figures are those of a request that was answered.
 func (j *journal) figures(attrs []slog.Attr, req *infer.Request, a *answer) []slog.Attr {
 	attrs = j.wire(attrs)
 	switch task := req.Task.(type) {
 	case *infer.Generate:
 		if j.dialect == V1 {
-			return append(attrs, slog.String("stop_reason", reasons[V1][a.last.Reason]),
-				slog.Int("prompt_tokens", a.last.In), slog.Int("completion_tokens", a.last.Out))
+			return append(attrs, slog.String("stop_reason", reasons[V1][a.last.Reason]))
 		}
 		if a.last.Unsatisfied {
 			attrs = append(attrs, slog.Bool("tool_choice_unsatisfied", true))
 		}
 		return append(attrs, slog.String("stop_reason", reasons[V2][a.last.Reason]),
-			slog.Int("input_tokens", a.last.In), slog.Int("output_tokens", a.last.Out),
 			slog.Int("n_attachments", len(task.Attachments)), slog.Int("n_tools", len(task.Tools)))
 	case *infer.Embed:
-		return append(attrs, slog.Int("n_inputs", len(task.Inputs)), slog.Int("input_tokens", a.last.In), slog.Int("dimensions", a.size))
+		return append(attrs, slog.Int("n_inputs", len(task.Inputs)), slog.Int("dimensions", a.size))
 	case *infer.Rerank:
 		results := a.size
 		if task.TopN > 0 {
 			results = min(results, task.TopN)
 		}
-		return append(attrs, slog.Int("n_documents", len(task.Documents)), slog.Int("n_results", results), slog.Int("input_tokens", a.last.In))
+		return append(attrs, slog.Int("n_documents", len(task.Documents)), slog.Int("n_results", results))
 	}
 	return attrs
 }

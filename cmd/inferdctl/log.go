@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/activity"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// since is the flag --since TIME.
+type since struct{ time.Time }
+
+// String is what package flag takes for the default.
+func (s *since) String() string { return "" }
+
+// Set takes how long ago, or when.
+func (s *since) Set(text string) error {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		s.Time = time.Now().Add(-ago)
+		return nil
+	}
+	when, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return errors.New("want how long ago, such as 10m or 2h, or a time such as 2026-01-31T17:00:00+01:00")
+	}
+	s.Time = when
+	return nil
+}
+
+const sinceUsage = "only what came `since`: 10m or 2h ago, or a time such as 2026-01-31T17:00:00Z"
+
+// logFolder is where the daemon keeps its activity log.
+func (c *command) logFolder() string { return cmp.Or(c.logDir, paths.Default().LogDir()) }
+
+// record opens the activity log.
+func (c *command) record(from since) (*activity.Reader, error) {
+	dir := c.logFolder()
+	if dir == "" {
+		return nil, errors.New("where is the activity log? there is neither --log-dir, INFERD_LOG_DIR nor a home")
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("activity log: %w", err)
+	}
+	return &activity.Reader{Dir: dir, Since: from.Time}, nil
+}
+
+// followPause is how often a log is looked at for more.
+const followPause = 100 * time.Millisecond
+
+// log shows the records of the activity log, and with -f those that come.
+func (c *command) log(ctx context.Context, args []string) error {
+	fs := c.flags("log")
+	follow := fs.Bool("f", false, "go on with what comes, until Ctrl-C")
+	asJSON := fs.Bool("json", false, "lines of JSON, on a terminal too")
+	bad := fs.Bool("errors", false, "only warnings, errors, and requests that were refused, failed, or whose client hung up")
+	caller := fs.String("caller", "", "only of `who`: uid, user name, pid, or program, whole path or its last part")
+	var from since
+	fs.Var(&from, "since", sinceUsage)
+	if _, err := c.parseVerb(fs, args); err != nil {
+		return err
+	}
+	r, err := c.record(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer c.tellTorn(r)
+	who := namesOf(*caller)
+	out := bufio.NewWriter(c.stdout)
+	show := func(rec *activity.Record) { fmt.Fprintf(out, "%s\n", rec.Line) }
+	if isTerminal(c.stdout) && !*asJSON {
+		show = func(rec *activity.Record) { fmt.Fprintln(out, readable(rec)) }
+	}
+	for {
+		rec, err := r.Next()
+		switch {
+		case err == nil:
+			if (!*bad || rec.Bad()) && (who == nil || isOf(rec, who)) {
+				show(rec)
+			}
+			continue
+		case !errors.Is(err, io.EOF):
+			return errors.Join(err, out.Flush())
+		}
+		if err := out.Flush(); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		if !*follow {
+			return found(r)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(followPause):
+		}
+	}
+}
+
+// found fails if there was nothing to read.
+func found(r *activity.Reader) error {
+	if !r.Found() {
+		return fmt.Errorf("there is no activity log in %s: is that the daemon's INFERD_LOG_DIR?", r.Dir)
+	}
+	return nil
+}
+
+// tellTorn says what has been left out.
+func (c *command) tellTorn(r *activity.Reader) {
+	if n := r.Torn(); n > 0 {
+		fmt.Fprintf(c.stderr, "inferdctl: torn lines left out: %d (the daemon was killed while it wrote, or is writing)\n", n)
+	}
+}
+
+// namesOf returns what a record may say of a caller: what was given, and the uid of the user
+// who is called so. Nil is everybody.
+func namesOf(caller string) []string {
+	if caller == "" {
+		return nil
+	}
+	names := []string{caller}
+	if u, err := user.Lookup(caller); err == nil {
+		names = append(names, u.Uid)
+	}
+	return names
+}
+
+func isOf(rec *activity.Record, names []string) bool {
+	for _, name := range names {
+		if rec.IsOf(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// readable is a record in one line for people: when, how bad, what, and then its members.
+func readable(rec *activity.Record) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %-5s %s", rec.Time.Local().Format("2006-01-02 15:04:05.000"), plain(rec.Level), plain(rec.Event))
+	in := jsontext.NewDecoder(bytes.NewReader(rec.Line))
+	_, _ = in.ReadToken() // a record is an object, and whole
+	for in.PeekKind() == '"' {
+		name, err := in.ReadToken()
+		if err != nil {
+			break
+		}
+		key := name.String()
+		value, err := in.ReadValue()
+		if err != nil {
+			break
+		}
+		switch key {
+		case "t", "level", "msg":
+			continue
+		case "component":
+			if rec.Component == "activity" {
+				continue
+			}
+		}
+		text := string(value)
+		if value.Kind() == '"' {
+			raw, _ := jsontext.AppendUnquote(nil, value) // it is valid
+			text = string(raw)
+		}
+		fmt.Fprintf(&b, "  %s=%s", plain(key), plain(text))
+	}
+	return b.String()
+}
+
+// plain quotes what is not one word. A terminal obeys what it reads, and an id is a client's.
+func plain(text string) string {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r == '"' || r == ' ' || !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// usage sums up the activity log.
+func (c *command) usage(_ context.Context, args []string) error {
+	fs := c.flags("usage")
+	asJSON := fs.Bool("json", false, "JSON, on a terminal too")
+	var from since
+	fs.Var(&from, "since", sinceUsage)
+	if _, err := c.parseVerb(fs, args); err != nil {
+		return err
+	}
+	r, err := c.record(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var sum activity.Usage
+	for {
+		rec, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		sum.Add(rec)
+	}
+	c.tellTorn(r)
+	if err := found(r); err != nil {
+		return err
+	}
+	if *asJSON || !isTerminal(c.stdout) {
+		return c.printJSON(struct {
+			From  time.Time       `json:"from,omitzero"`
+			To    time.Time       `json:"to,omitzero"`
+			Usage []*activity.Sum `json:"usage"`
+		}{sum.From, sum.To, sum.Sums()})
+	}
+	return usageTable(c.stdout, &sum)
+}
+
+// usageTable writes a usage for people.
+func usageTable(w io.Writer, sum *activity.Usage) error {
+	all := sum.Sums()
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(w, "no requests")
+		return err
+	}
+	const when = "2006-01-02 15:04"
+	fmt.Fprintf(w, "requests from %s to %s\n\n", sum.From.Local().Format(when), sum.To.Local().Format(when))
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "USER\tPROGRAM\tENTRY\tMODEL\tREQUESTS\tTOKENS IN\tOUT\tERRORS\tGONE")
+	for _, s := range all {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", plain(cmp.Or(s.User, "?")), plain(cmp.Or(s.Exe, "?")),
+			plain(cmp.Or(s.Entry, "-")), plain(cmp.Or(s.Model, "-")), s.Requests, s.In, s.Out, s.Errors, s.Gone)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,205 @@
+package activity
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+)
+
+// A Reader reads the records of a log, oldest first, while a daemon may be writing and
+// rotating it: it neither loses a line nor reads one twice, unless it is slower than all the
+// files together. It is used by one goroutine.
+type Reader struct {
+	Dir   string
+	Since time.Time // older records are passed over
+
+	queue []*os.File // not begun, oldest first
+	file  *os.File   // that is being read; nil before the first
+	info  fs.FileInfo
+	buf   []byte // read and not yet returned
+	at    int64  // where in the file buf begins
+	over  bool   // what comes is the rest of a line that was too long
+	torn  int
+	rest  bool // at the end there was a line without an end
+}
+
+// maxLine bounds a line, in bytes; the daemon's are far shorter.
+const maxLine = 1 << 20
+
+const chunk = 64 << 10 // that is read at once, in bytes
+
+// Found reports whether there has been any file so far.
+func (r *Reader) Found() bool { return r.file != nil }
+
+// Torn returns how many lines have been passed over because they are no records. A daemon
+// that is killed while it writes leaves one; the line at the very end may also be one that is
+// being written.
+func (r *Reader) Torn() int {
+	if r.rest {
+		return r.torn + 1
+	}
+	return r.torn
+}
+
+// Next returns the next record, or [io.EOF] if there is none so far: then there may be one later.
+func (r *Reader) Next() (*Record, error) {
+	for {
+		line, err := r.line()
+		if err != nil {
+			return nil, err
+		}
+		if rec := parse(line); rec == nil {
+			r.torn++
+		} else if !rec.Time.Before(r.Since) {
+			return rec, nil
+		}
+	}
+}
+
+// Close closes the files.
+func (r *Reader) Close() error {
+	var errs []error
+	for _, f := range append(r.queue, r.file) {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// line returns the next line that has an end, without that.
+func (r *Reader) line() ([]byte, error) {
+	for {
+		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
+			line := r.buf[:i]
+			r.buf, r.at = r.buf[i+1:], r.at+int64(i)+1
+			if r.over {
+				r.over = false
+				continue
+			}
+			return line, nil
+		}
+		if len(r.buf) > maxLine {
+			if !r.over {
+				r.torn++
+			}
+			r.buf, r.at, r.over = nil, r.at+int64(len(r.buf)), true
+		}
+		more, err := r.fill()
+		if err != nil {
+			return nil, fmt.Errorf("read activity log: %w", err)
+		}
+		if more {
+			continue
+		}
+		if more, err = r.advance(); err != nil {
+			return nil, fmt.Errorf("read activity log: %w", err)
+		}
+		if !more {
+			return nil, io.EOF
+		}
+	}
+}
+
+// fill reads more of the file. It reports false at its end.
+func (r *Reader) fill() (bool, error) {
+	if r.file == nil {
+		return false, nil
+	}
+	have := len(r.buf)
+	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // records keep theirs
+	n, err := r.file.ReadAt(r.buf[have:cap(r.buf)], r.at+int64(have))
+	r.buf = r.buf[:have+n]
+	if n > 0 || err == nil || errors.Is(err, io.EOF) {
+		return n > 0, nil
+	}
+	return false, err
+}
+
+// advance goes on with the next newer file at the end of one. It reports false if there is
+// nothing more to read so far.
+func (r *Reader) advance() (bool, error) {
+	if len(r.queue) > 0 {
+		return true, r.begin()
+	}
+	newer, err := r.newer()
+	if err != nil {
+		return false, err
+	}
+	if len(newer) > 0 {
+		// The file has been moved on. The daemon may have written to it after its end was
+		// seen, but not since: it is looked at once more.
+		r.queue = newer
+		return true, nil
+	}
+	// Half a line is read again from its beginning: a daemon whose disk is full takes it back.
+	r.rest = len(r.buf) > 0
+	r.buf = nil
+	if r.file != nil {
+		if info, err := r.file.Stat(); err == nil && info.Size() < r.at {
+			r.at = 0 // somebody has emptied it
+		}
+	}
+	return false, nil
+}
+
+// begin begins with the first file of the queue.
+func (r *Reader) begin() error {
+	if len(r.buf) > 0 && !r.over {
+		r.torn++
+	}
+	if r.file != nil {
+		_ = r.file.Close() // only read
+	}
+	r.file, r.queue = r.queue[0], r.queue[1:]
+	r.buf, r.at, r.over, r.rest = nil, 0, false, false
+	var err error
+	r.info, err = r.file.Stat()
+	return err
+}
+
+// newer opens the files that are newer than the one that is being read, all of them before
+// the first, oldest first. Rotation moves a file only to higher numbers: who goes that way
+// as well meets each, some twice.
+func (r *Reader) newer() (all []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range all {
+				_ = f.Close()
+			}
+			all = nil
+		}
+	}()
+	var infos []fs.FileInfo
+	for i, name := range Files(r.Dir) {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return all, err
+		}
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+			return append(all, f), err
+		case r.info != nil && os.SameFile(info, r.info):
+			slices.Reverse(all)
+			return all, f.Close()
+		case r.file == nil && i > 0 && info.ModTime().Before(r.Since),
+			slices.ContainsFunc(infos, func(other fs.FileInfo) bool { return os.SameFile(info, other) }):
+			_ = f.Close()
+		default:
+			all, infos = append(all, f), append(infos, info)
+		}
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+var _ io.Closer = (*Reader)(nil)

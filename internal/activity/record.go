@@ -1,0 +1,173 @@
+package activity
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// A Record is a line of the log, as far as it has what these members say; others may be in
+// the line as well.
+type Record struct {
+	Line []byte `json:"-"` // as it is, without its end
+
+	Time      time.Time `json:"t"`
+	Level     string    `json:"level"`
+	Component string    `json:"component"`
+	Event     string    `json:"msg"`
+
+	UID *uint32 `json:"peer_uid"`
+	SID string  `json:"peer_sid"`
+	PID int     `json:"peer_pid"`
+	Exe string  `json:"peer_exe"`
+
+	Entry      string `json:"entry"`
+	Model      string `json:"model"`
+	Prompt     int64  `json:"prompt_tokens"` // of v1; elsewhere Input and Output
+	Completion int64  `json:"completion_tokens"`
+	Input      int64  `json:"input_tokens"`
+	Output     int64  `json:"output_tokens"`
+}
+
+// parse reads a line. It returns nil if that is no record.
+func parse(line []byte) *Record {
+	rec := &Record{Line: line}
+	if json.Unmarshal(line, rec) == nil {
+		return rec.valid()
+	}
+	// Others may use the names for something else.
+	var head struct {
+		Time      time.Time `json:"t"`
+		Level     string    `json:"level"`
+		Component string    `json:"component"`
+		Event     string    `json:"msg"`
+	}
+	if json.Unmarshal(line, &head) != nil {
+		return nil
+	}
+	rec = &Record{Line: line, Time: head.Time, Level: head.Level, Component: head.Component, Event: head.Event}
+	return rec.valid()
+}
+
+func (r *Record) valid() *Record {
+	if r.Time.IsZero() || r.Event == "" {
+		return nil
+	}
+	return r
+}
+
+// An outcome is what became of a request. The set is closed.
+type outcome string
+
+// Outcomes are the ends of events' names.
+const (
+	done     outcome = "request_done"
+	gone     outcome = "request_gone"
+	refused  outcome = "request_refused"
+	midDrops outcome = "request_error_mid_stream"
+)
+
+// outcome is empty if the record is not of a request.
+func (r *Record) outcome() outcome {
+	for _, o := range []outcome{done, gone, refused, midDrops} {
+		if strings.HasSuffix(r.Event, string(o)) && r.Component == "activity" {
+			return o
+		}
+	}
+	return ""
+}
+
+// Bad reports whether something did not go as it should: a warning, an error, or a request
+// whose client did not wait for the end.
+func (r *Record) Bad() bool {
+	return r.Level == "warn" || r.Level == "error" || r.outcome() == gone
+}
+
+// User is who asked: a uid or a SID, empty if nobody knows.
+func (r *Record) User() string {
+	if r.UID != nil {
+		return strconv.FormatUint(uint64(*r.UID), 10)
+	}
+	return r.SID
+}
+
+// IsOf reports whether a record is about somebody: by uid or SID, pid, or executable, whole
+// or its last part. What is empty is nobody.
+func (r *Record) IsOf(who string) bool {
+	if who == "" {
+		return false
+	}
+	exe := strings.ReplaceAll(r.Exe, `\`, "/")
+	return who == r.User() || r.PID != 0 && who == strconv.Itoa(r.PID) || who == r.Exe || r.Exe != "" && who == path.Base(exe)
+}
+
+// A Usage sums up what callers have had of models.
+type Usage struct {
+	From, To time.Time // of the first and the last request
+
+	sums map[account]*Sum
+}
+
+type account struct{ user, exe, entry, model string }
+
+// A Sum is what a caller has had of the model of an entry. Refused requests, and those who
+// left the queue, may have got to none.
+type Sum struct {
+	User     string `json:"user"`  // uid or SID; empty if unknown
+	Exe      string `json:"exe"`   // empty if unknown
+	Entry    string `json:"entry"` // of the config; empty for none
+	Model    string `json:"model"` // what it calls itself, if it does
+	Requests int64  `json:"requests"`
+	In       int64  `json:"input_tokens"`
+	Out      int64  `json:"output_tokens"`
+	Errors   int64  `json:"errors"` // requests that were refused, or failed in the middle
+	Gone     int64  `json:"gone"`   // requests whose client hung up
+}
+
+// Add counts a record. Those that are not of requests count for nothing.
+func (u *Usage) Add(r *Record) {
+	what := r.outcome()
+	if what == "" {
+		return
+	}
+	if u.From.IsZero() {
+		u.From = r.Time
+	}
+	u.To = r.Time
+	key := account{r.User(), r.Exe, r.Entry, r.Model}
+	s := u.sums[key]
+	if s == nil {
+		if u.sums == nil {
+			u.sums = make(map[account]*Sum)
+		}
+		s = &Sum{User: key.user, Exe: key.exe, Entry: key.entry, Model: key.model}
+		u.sums[key] = s
+	}
+	s.Requests++
+	s.In += r.Prompt + r.Input
+	s.Out += r.Completion + r.Output
+	switch what {
+	case done:
+	case gone:
+		s.Gone++
+	case refused, midDrops:
+		s.Errors++
+	}
+}
+
+// Sums returns all sums, by user, executable and entry.
+func (u *Usage) Sums() []*Sum {
+	all := make([]*Sum, 0, len(u.sums))
+	for _, s := range u.sums {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *Sum) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Exe, b.Exe), cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.Model, b.Model))
+	})
+	return all
+}
