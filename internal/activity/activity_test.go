@@ -234,6 +234,79 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A folder that may only be read any more loses lines, and takes them again when it may be
+// written to. Root may write to any but that of another kind of disk.
+func TestReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	shut, open := func() error { return os.Chmod(dir, 0o500) }, func() error { return os.Chmod(dir, 0o700) }
+	if os.Geteuid() == 0 {
+		if err := mountSmall(dir); err != nil {
+			t.Skipf("mount: %v", err)
+		}
+		defer func() { _ = unmount(dir) }()
+		shut, open = func() error { return mountReadOnly(dir) }, func() error {
+			if err := unmount(dir); err != nil {
+				return err
+			}
+			return mountSmall(dir)
+		}
+	}
+	l := opened(t, dir, 1) // a file for each line
+	log := slog.New(l.Handler("x"))
+	log.Info("before")
+	l.Flush()
+	_ = l.file.Close() // a disk that is written to is not made read-only; nobody writes now
+	if err := shut(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(filepath.Join(dir, "below")); err == nil {
+		t.Error("a log opens below a folder that may only be read")
+	}
+	log.Info("one")
+	log.Info("two")
+	l.Flush()
+	if l.Lost() != 2 {
+		t.Errorf("%d lost", l.Lost())
+	}
+	if err := open(); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("after")
+	l.Flush()
+	if all := lines(t, dir); l.Lost() != 2 || !strings.Contains(all[len(all)-1], "after") {
+		t.Errorf("%q, %d lost", all, l.Lost())
+	}
+}
+
+// A device that is full for ever fails every write, for everybody: nothing waits for it.
+func TestFullDevice(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("there is no /dev/full here")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, File)
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	l := opened(t, dir, Limit)
+	log := slog.New(l.Handler("x"))
+	for range 100 {
+		log.Info("x")
+	}
+	l.Flush()
+	if l.Lost() != 100 {
+		t.Errorf("%d lost", l.Lost())
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	log.Info("room again")
+	l.Flush()
+	if all := lines(t, dir); len(all) != 1 || l.Lost() != 100 {
+		t.Errorf("%q, %d lost", all, l.Lost())
+	}
+}
+
 // What was logged before Close is written, and after it is lost; many writers may be at it.
 func TestClose(t *testing.T) {
 	dir := t.TempDir()

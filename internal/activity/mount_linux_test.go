@@ -6,3 +6,8 @@ import "golang.org/x/sys/unix"
 func mountSmall(dir string) error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k") }
 
 func unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }
+
+// mountReadOnly lets nothing more be written to the disk that mountSmall put at dir.
+func mountReadOnly(dir string) error {
+	return unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,22 +14,13 @@ import (
 )
 
 // secrets are spellings, with the part that must not be seen between « and ».
-var secrets = []string{
-	"Authorization: Bearer «abcdefgh1234»", "authorization=Basic «dXNlcjpwYXNz»", "AUTHORIZATION: token «abcdefgh.ijkl»",
-	`"Authorization":"Bearer «abcdefgh1234»"`, `{"authorization" : "Basic «dXNlcjpwYXNz»"}`, "authorization:\tBearer\t«abcdefgh-_~»",
-	"Bearer «abcdefgh»", "bearer  «ABCDEFGH/+=»", "id is Bearer «abcdefghijkl» and more",
-	"password=«hunter2»", "password: «hunter2»", "PASSWORD = «hunter2»", "passwd:«hunter2»", "pwd=«hunter2»", `pwd="«hunter two»"`,
-	"api_key=«abcd»", "api-key: «abcd1234»", "apikey=«abcd1234»", "API_KEY=«abcd1234»", "secret=«abcd»", "token=«abcd1234»", "Token : «abcd1234»",
-	`"secret":"«x»"`, `"password": "«hunter2»"`, `{"token":"«a b c»","n":1}`, `{"api_key" : "«abc,def}»"}`, `'secret':'«it is»'`,
-	`{"secret":"«a\"b»"}`, `{"secret":"«unfinished»`, "client_secret=«abcd1234»", "access_token=«abcd1234»", "my_api_key: «abcd1234»",
-	"url?token=«abcd1234»&x=1", "a,password=«hunter2»,b", "secret=«abc\\def»",
-	"eyJ«hbGciOiJIUzI1NiJ9».eyJ«zdWIiOiIxIn0».«c2lnbmF0dXJl»",
-	"sk-«abcdefghijklmnop»", "sk-proj-«abcdefghijklmnop_1234»", "key sk-«ABCDEFGHIJKLMNOP1234»,", "_sk-«abcdefghijklmnop»",
-	"xoxb-«1234567890-abc»", "xoxp-«1234567890»", "xoxa-«1234567890»", "xoxs-«1234567890»",
-	"ghp_«abcdefghijklmnopqrst»", "gho_«abcdefghijklmnopqrst»", "ghs_«abcdefghijklmnopqrst»", "ghu_«abcdefghijklmnopqrst»",
-	"pat-«abcdefghijklmnop»", "thingspat_«abcdefghijklmnop»", "AKIA«ABCDEFGHIJKLMNOP»", "ASIA«ABCDEFGHIJKLMNOP»",
-	"x=1 secret=«abcd» password=«efgh» Bearer «ijklmnop»",
-}
+var secrets = func() []string {
+	raw, err := os.ReadFile(filepath.Join("testdata", "secrets.txt"))
+	if err != nil {
+		panic(err)
+	}
+	return strings.Split(strings.TrimSpace(string(raw)), "\n")
+}()
 
 // cut returns a spelling without its marks, and its secret parts.
 func cut(marked string) (text string, parts []string) {
@@ -39,25 +32,32 @@ func cut(marked string) (text string, parts []string) {
 	return strings.NewReplacer("«", "", "»", "").Replace(marked), parts
 }
 
+func inJSON(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// forms are the ways in which a text may come: as it is, inside of another, quoted.
+func forms(text string) map[string]string {
+	return map[string]string{
+		"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
+		"a value": `{"id":` + inJSON(text) + `,"type":"x"}`, "after a line break": inJSON("x\r\n" + text), "after a tab": strconv.Quote("\t" + text),
+		"after a control character": inJSON("\x1b" + text), "after one in Go": strconv.Quote("\x07\x1b" + text), "after a tag": inJSON("<" + text),
+		"a text log": "level=INFO msg=" + strconv.Quote(text), "a model": `model=` + strconv.Quote(text+".gguf"),
+	}
+}
+
 // Every spelling, plain and inside of JSON, quoted once and twice, alone and within a text.
 func TestSecrets(t *testing.T) {
 	if len(secrets) < 40 {
 		t.Fatalf("only %d spellings", len(secrets))
 	}
-	inJSON := func(s string) string {
-		b, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
 	for _, marked := range secrets {
 		text, parts := cut(marked)
-		for how, form := range map[string]string{
-			"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
-			"a value": `{"id":` + inJSON(text) + `,"type":"x"}`, "after a line break": inJSON("x\r\n" + text), "after a tab": strconv.Quote("\t" + text),
-			"after a control character": inJSON("\x1b" + text), "after one in Go": strconv.Quote("\x07\x1b" + text), "after a tag": inJSON("<" + text),
-		} {
+		for how, form := range forms(text) {
 			got := redact.Text(form)
 			for _, part := range parts {
 				if len(part) > 2 && strings.Contains(got, part) || len(part) > 4 && strings.Contains(got, part[1:]) {
@@ -75,23 +75,25 @@ func TestSecrets(t *testing.T) {
 func TestWriter(t *testing.T) {
 	for _, marked := range secrets {
 		text, parts := cut(marked)
-		line := "level=INFO msg=" + strconv.Quote(text) + "\n"
-		for i := range len(line) + 1 {
-			var out strings.Builder
-			w := redact.Writer{W: &out}
-			for _, piece := range []string{"first line\n" + line[:i], line[i:] + "and a rest"} {
-				if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
-					t.Fatal(n, err)
+		for how, line := range forms(text) {
+			line += "\n"
+			for i := range len(line) + 1 {
+				var out strings.Builder
+				w := redact.Writer{W: &out}
+				for _, piece := range []string{"first line\n" + line[:i], line[i:] + "and a rest"} {
+					if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
+						t.Fatal(n, err)
+					}
 				}
-			}
-			got := out.String()
-			for _, part := range parts {
-				if len(part) > 4 && strings.Contains(got, part[1:]) {
-					t.Fatalf("%s, cut at %d: %s", marked, i, got)
+				got := out.String()
+				for _, part := range parts {
+					if len(part) > 4 && strings.Contains(got, part[1:]) {
+						t.Fatalf("%s %s, cut at %d: %s", marked, how, i, got)
+					}
 				}
-			}
-			if !strings.HasPrefix(got, "first line\nlevel=INFO msg=") || !strings.HasSuffix(got, "\n") || strings.Count(got, "\n") != 2 {
-				t.Fatalf("%s, cut at %d: %q", marked, i, got)
+				if !strings.HasPrefix(got, "first line\n") || !strings.HasSuffix(got, "\n") || strings.Count(got, "\n") != 2 {
+					t.Fatalf("%s %s, cut at %d: %q", marked, how, i, got)
+				}
 			}
 		}
 	}

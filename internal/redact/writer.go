@@ -40,7 +40,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	var lines []byte
 	for line := range bytes.Lines(w.rest[:end]) {
-		lines = append(lines, Text(string(line))...)
+		lines = append(append(lines, Text(string(line[:len(line)-1]))...), '\n') // a value without an end must not take it
 	}
 	w.rest = append(w.rest[:0], w.rest[end:]...)
 	_, err := w.W.Write(lines)
