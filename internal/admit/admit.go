@@ -79,6 +79,14 @@ type ticket struct {
 	counted int64       // of tokens, those that have been accounted for
 }
 
+// admitted says in the request that it has been let in, and where.
+func (t *ticket) admitted() {
+	t.req.Admitted, t.req.Entry, t.req.By = true, t.place.Name, t.place.Kind
+	if t.place.Model != nil {
+		t.req.Model = t.place.Model()
+	}
+}
+
 // errClosed is told to those who come, or still wait, once the gate is closed.
 var errClosed = infer.Errorf(infer.Unavailable, "admission closed")
 
@@ -104,10 +112,7 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 			return err
 		}
 	}
-	req.Admitted, req.Entry, req.By = true, t.place.Name, t.place.Kind
-	if t.place.Model != nil {
-		req.Model = t.place.Model()
-	}
+	t.admitted()
 	return g.serve(ctx, t, emit)
 }
 
@@ -412,6 +417,7 @@ func (g *Gate) withdraw(t *ticket) {
 	}
 	g.mu.Unlock()
 	if t.err == nil { // its turn had just come
+		t.admitted()
 		g.leave(t, nil, errGone)
 	}
 }

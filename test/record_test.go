@@ -1,0 +1,408 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A sum is what the daemon's counters, or the activity log, say of somebody.
+type sum struct {
+	Requests int
+	In       int `json:"input_tokens"`
+	Out      int `json:"output_tokens"`
+}
+
+func (s sum) plus(other sum) sum {
+	return sum{s.Requests + other.Requests, s.In + other.In, s.Out + other.Out}
+}
+
+// counted is what the daemon has counted, by caller (its executable's name) and by entry.
+func (d *daemon) counted() (all map[string]sum, busy bool) {
+	d.t.Helper()
+	out, errs, code := d.ctl("stats")
+	var stats struct {
+		Running, Waiting int
+		Callers          []struct {
+			User, Exe string
+			sum
+		}
+		Backends []struct {
+			Name string
+			sum
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &stats); err != nil || code != 0 {
+		d.t.Fatalf("stats: %v, exit %d, %s%s", err, code, out, errs)
+	}
+	all = make(map[string]sum)
+	for _, c := range stats.Callers {
+		name := "caller " + c.User + filepath.Base(c.Exe)
+		all[name] = all[name].plus(c.sum)
+	}
+	for _, b := range stats.Backends {
+		all["entry "+b.Name] = b.sum
+	}
+	return all, stats.Running+stats.Waiting > 0
+}
+
+// recordedUsage is the same by inferdctl usage. What never got to an entry is counted apart.
+func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
+	d.t.Helper()
+	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")
+	var usage struct {
+		Usage []struct {
+			User, Exe, Entry, Model string
+			Errors, Gone            int
+			sum
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &usage); err != nil || code != 0 || errs != "" {
+		d.t.Fatalf("usage: %v, exit %d, %s%s", err, code, out, errs)
+	}
+	all = make(map[string]sum)
+	for _, u := range usage.Usage {
+		errors, gone = errors+u.Errors, gone+u.Gone
+		if u.Entry == "" {
+			nowhere += u.Requests
+			if u.In+u.Out > 0 {
+				d.t.Errorf("tokens of no entry: %+v", u)
+			}
+			continue
+		}
+		if u.Model == "" {
+			d.t.Errorf("no model: %+v", u)
+		}
+		for _, name := range []string{"caller " + u.User + filepath.Base(u.Exe), "entry " + u.Entry} {
+			all[name] = all[name].plus(u.sum)
+		}
+	}
+	return all, errors, gone, nowhere
+}
+
+// What the activity log comes to is what the daemon has counted, to the token, whatever
+// became of the requests: answered, refused, cut off while they waited, were read or written.
+func TestUsageIsWhatWasCounted(t *testing.T) {
+	d := mocked(t, threeModels, "--queue-depth", "3")
+	requests := map[string][]string{
+		"infer.sock": {
+			`{"id":"%d","messages":[{"role":"user","content":"a"}]}`, `{"id":"%d","messages":[{"role":"user","content":"w"}],"max_tokens":2}`,
+			`{"id":"%d","messages":[{"role":"user","content":"w"}],"model":"nobody"}`,
+		},
+		"infer.v2.sock":     {`{"id":"%d","messages":[{"role":"user","content":[{"type":"text","text":"abc"}]}]}`, `{"id":"%d","messages":[]}`},
+		"inferd.sock":       {`{"id":"%d","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"m"}]}]}`},
+		"infer.embed.sock":  {`{"id":"%d","input":["a red apple","b"]}`, `{"id":"%d","input":["x"],"dimensions":100000}`},
+		"infer.rerank.sock": {`{"id":"%d","query":"red","documents":["a red apple","a fast car"],"top_n":1}`},
+	}
+	var n, hungUp atomic.Int64
+	var all sync.WaitGroup
+	for worker := range uint64(8) {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(worker, 7)) //nolint:gosec // a test
+			for range 30 {
+				leaf := leaves[random.IntN(len(leaves))]
+				p := d.peer(leaf)
+				kind := requests[leaf][random.IntN(len(requests[leaf]))]
+				if _, err := p.Write(p.framed(fmt.Sprintf(kind, n.Add(1)))); err != nil {
+					t.Error(err)
+					return
+				}
+				hangsUp := random.IntN(3) == 0
+				for read := random.IntN(4); !hangsUp || read > 0; read-- {
+					if m, err := p.next(); err != nil || m["type"] != "token" && m["type"] != "frame" {
+						break
+					}
+				}
+				if hangsUp {
+					hungUp.Add(1)
+				}
+				_ = p.Close()
+			}
+		})
+	}
+	all.Wait()
+	if out, errs, code := d.ctl("chat", "-m", "w"); code != 0 {
+		t.Fatalf("chat: exit %d, %s%s", code, out, errs)
+	}
+	want := make(map[string]sum)
+	eventually(t, "the daemon is at rest", func() bool {
+		var busy bool
+		want, busy = d.counted()
+		return !busy
+	})
+	var got map[string]sum
+	var failed, gone, nowhere int
+	total := func() int {
+		return got["entry gen"].Requests + got["entry emb"].Requests + got["entry rank"].Requests + nowhere
+	}
+	eventually(t, "all requests are recorded", func() bool {
+		got, failed, gone, nowhere = d.recordedUsage()
+		return total() > int(n.Load())
+	})
+	if !maps.Equal(got, want) {
+		t.Errorf("recorded %v\n counted %v", got, want)
+	}
+	for name, s := range want {
+		if s.In == 0 || s.Requests == 0 {
+			t.Errorf("%s has had nothing: %v", name, s)
+		}
+	}
+	if total() != int(n.Load())+1 || failed == 0 || gone == 0 || nowhere == 0 || gone > int(hungUp.Load()) {
+		t.Errorf("%d of %d requests: %d failed, %d gone of %d, %d nowhere", total(), n.Load()+1, failed, gone, hungUp.Load(), nowhere)
+	}
+	if len(want) != 5 { // two programs, three entries
+		t.Errorf("%v", want)
+	}
+}
+
+// fill puts a log of nearly the size at which it is rotated into the folder of a daemon that
+// is to be started.
+func fill(t *testing.T, dir string, room int) {
+	t.Helper()
+	if err := os.Mkdir(dir+".logs", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const line = `{"component":"daemon","level":"info","msg":"old","t":"2026-01-02T03:04:05.000000+00:00"}` + "\n"
+	write(t, filepath.Join(dir+".logs", "inferd.ndjson"), strings.Repeat(line, (16<<20-room)/len(line)))
+}
+
+// inferdctl log -f shows every request once and in its order while the daemon rotates.
+func TestLogIsFollowed(t *testing.T) {
+	dir := shortDir(t)
+	write(t, filepath.Join(dir, "config.json"), oneMock)
+	fill(t, dir, 100_000)
+	d := start(t, dir)
+	d.waitReady()
+	cmd := exec.Command(filepath.Join(bin, "inferdctl"), "log", "-f", "--log-dir", d.logDir(), "--since", "2h", "--caller", fmt.Sprint(os.Getpid()))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer watchdog.Stop()
+	const asked = 800 // of some 300 bytes
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		c := d.client()
+		for i := range asked {
+			c.send(prompt(fmt.Sprint("r", i), "w", ""))
+			if _, end := c.answer(); end.Type != "done" {
+				t.Errorf("%d: %+v", i, end)
+				return
+			}
+		}
+	})
+	in := bufio.NewScanner(out)
+	for next := 0; next < asked && in.Scan(); {
+		var m struct {
+			Msg string
+			ID  string `json:"req_id"`
+		}
+		if err := json.Unmarshal(in.Bytes(), &m); err != nil {
+			t.Fatalf("%v: %s", err, in.Text())
+		}
+		if m.Msg != "request_done" {
+			continue
+		}
+		if m.ID != fmt.Sprint("r", next) {
+			t.Errorf("%s comes, want r%d", m.ID, next)
+			break
+		}
+		next++
+	}
+	asking.Wait()
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 || stderr.Len() > 0 {
+		t.Errorf("exit %d, %s", code, &stderr)
+	}
+	if _, err := os.Stat(filepath.Join(d.logDir(), "inferd.ndjson.1")); err != nil {
+		t.Errorf("it was not rotated: %v", err)
+	}
+}
+
+// A daemon that is killed while it writes leaves at most one torn line, which its successor
+// ends and the reader leaves out. The load is real, and so are the kills.
+func TestKilledWhileItWrites(t *testing.T) {
+	dir := shortDir(t)
+	write(t, filepath.Join(dir, "config.json"), oneMock)
+	const kills = 6
+	for kill := range kills {
+		d := start(t, dir)
+		d.waitReady()
+		var asking sync.WaitGroup
+		var answered atomic.Int64
+		for range 8 {
+			c := d.client()
+			asking.Go(func() {
+				for {
+					if _, err := c.Write([]byte(prompt("k", "w", "") + "\n")); err != nil {
+						return
+					}
+					if _, end := c.answer(); end.Type != "done" {
+						return
+					}
+					answered.Add(1)
+				}
+			})
+		}
+		eventually(t, "there is load", func() bool { return answered.Load() > int64(200+kill*37) })
+		d.signal(syscall.SIGKILL)
+		<-d.exited
+		asking.Wait()
+		out, errs, code := d.ctl("--log-dir", d.logDir(), "log")
+		if code != 0 || errs != "" && !strings.Contains(errs, "torn lines left out: ") {
+			t.Fatalf("log: exit %d, %s", code, errs)
+		}
+		raw, err := os.ReadFile(filepath.Join(d.logDir(), "inferd.ndjson"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		torn := 0
+		for line := range strings.Lines(string(raw)) {
+			if !json.Valid([]byte(line)) || !strings.HasSuffix(line, "\n") {
+				torn++
+			} else if !strings.Contains(out, line) {
+				t.Fatalf("inferdctl log leaves out %s", line)
+			}
+		}
+		if torn > kill+1 || torn > 0 && !strings.Contains(errs, fmt.Sprintf("left out: %d ", torn)) {
+			t.Errorf("%d torn lines after %d kills; inferdctl: %s", torn, kill+1, errs)
+		}
+	}
+}
+
+// A disk that takes nothing fails no request, and the doctor says what is lost.
+func TestLogOnAFullDisk(t *testing.T) {
+	dir := shortDir(t)
+	write(t, filepath.Join(dir, "config.json"), oneMock)
+	if err := os.Mkdir(dir+".logs", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir+".logs", "inferd.ndjson")
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, dir)
+	d.waitReady()
+	d.serves()
+	eventually(t, "lines are counted as lost", func() bool { return d.stats().LogLost >= 10 })
+	out, _, code := d.ctl("--config", filepath.Join(dir, "config.json"), "--log-dir", d.logDir(), "doctor")
+	if code != 1 || !strings.Contains(out, "[FAIL] activity log: the daemon has lost ") || !strings.Contains(out, "[ ok ] activity log: "+d.logDir()+" can be written to") {
+		t.Errorf("doctor: exit %d\n%s", code, out)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	d.serves()
+	d.recorded("request_done", 1)
+}
+
+// No spelling of a secret is in anything that the daemon writes: not in its log, not on
+// stderr, not in any file of its folders, whether it comes in an id that is cut at any place,
+// as the name of a model, or as what is no request at all.
+func TestNoSecretIsLeft(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "internal", "redact", "testdata", "secrets.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spellings := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	tmp := shortDir(t)
+	for _, format := range []string{"text", "json"} {
+		t.Setenv("TMPDIR", tmp)
+		t.Setenv("INFERD_LOG", "debug")
+		t.Setenv("INFERD_LOG_FORMAT", format)
+		d := mocked(t, `{"backends":[{"kind":"mock","name":"m","aliases":["password=swordfish"],"tokens":["x"],"embed":true,"rerank":true}]}`)
+		var parts []string
+		asked := 0
+		ask := func(leaf, msg string) {
+			t.Helper()
+			p := d.peer(leaf)
+			defer p.Close()
+			if _, err := p.Write(p.framed(msg)); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := p.terminal(); err != nil {
+				t.Fatalf("%s: %v, %v", msg, m, err)
+			}
+			asked++
+		}
+		for i, marked := range spellings {
+			text := strings.NewReplacer("«", "", "»", "").Replace(marked)
+			for piece := range strings.SplitSeq(marked, "«") {
+				if part, _, ok := strings.Cut(piece, "»"); ok && len(part) > 4 {
+					parts = append(parts, part[1:])
+				}
+			}
+			q := func(s string) string {
+				b, err := json.Marshal(s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(b)
+			}
+			before := max(0, 128-i*7%(len(text)+1)) // so that the cut of the id goes through the secret
+			id := q(strings.Repeat("-", before) + text)
+			leaf := leaves[i%len(leaves)]
+			ask(leaf, strings.Replace(good[leaf], `"g"`, id, 1))
+			ask("infer.sock", `{"id":`+q(q(text))+`,"client":"c","messages":[{"role":"user","content":"w"}],"model":`+q(text)+`}`)
+			ask("infer.v2.sock", `{"id":`+q("x\n"+text)+`,"messages":[{"role":"user","content":[{"type":"text","text":`+q(text)+`}]}],"`+"unheard\":"+q(text)+`}`)
+			ask("infer.sock", `{"id":`+id+`,"messages":[{"role":`+q(text)+`,"content":"w"}]}`)
+			ask("infer.sock", text)
+		}
+		eventually(t, "all is recorded", func() bool {
+			return len(d.records("request_done"))+len(d.records("v2_request_done"))+len(d.records("embed_request_done"))+len(d.records("rerank_request_done"))+
+				len(d.records("request_refused"))+len(d.records("v2_request_refused"))+len(d.records("embed_request_refused"))+len(d.records("rerank_request_refused")) >= asked
+		})
+		d.signal(syscall.SIGTERM)
+		d.exit()
+		found := map[string]string{"stderr": d.stderr.String()}
+		for _, root := range []string{d.logDir(), tmp} {
+			err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+				if err != nil || !entry.Type().IsRegular() || entry.Name() == "config.json" {
+					return err
+				}
+				content, err := os.ReadFile(path)
+				found[path] = string(content)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(found) < 2 || found[filepath.Join(d.logDir(), "inferd.ndjson")] == "" {
+			t.Errorf("nothing to search: %q", slices.Collect(maps.Keys(found)))
+		}
+		for where, content := range found {
+			for _, part := range append(parts, "wordfish") {
+				if at := strings.Index(content, part); at >= 0 {
+					t.Errorf("%s log: %q is in %s: %.200q", format, part, where, content[max(0, at-60):])
+				}
+			}
+		}
+		for line := range strings.Lines(d.stderr.String()) {
+			if json.Valid([]byte(line)) != (format == "json") {
+				t.Errorf("a %s log says %s", format, line)
+			}
+		}
+	}
+}
