@@ -359,11 +359,17 @@ func (e *entry) appendLine(line []byte) []byte {
 		slog.String("level", strings.ToLower(e.level.String())),
 		slog.String("component", e.component),
 		slog.String("msg", e.msg))
-	slices.SortStableFunc(members, func(a, b slog.Attr) int { return strings.Compare(a.Key, b.Key) })
+	var room [32]int // moving numbers about is far cheaper than moving members
+	order := room[:0]
+	for i := range members {
+		order = append(order, i)
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return strings.Compare(members[a].Key, members[b].Key) })
 	line = append(line, '{')
 	begin := len(line)
-	for i, m := range members {
-		if i+1 < len(members) && members[i+1].Key == m.Key {
+	for i, at := range order {
+		m := &members[at]
+		if i+1 < len(order) && members[order[i+1]].Key == m.Key {
 			continue // the last one holds
 		}
 		if len(line) > begin {
