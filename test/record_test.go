@@ -169,6 +169,28 @@ func TestUsageIsWhatWasCounted(t *testing.T) {
 	}
 }
 
+// The log has a line for each connection and each request, and none for a token.
+func TestLogHasNothingOfTokens(t *testing.T) {
+	tokens := strings.TrimSuffix(strings.Repeat(`"x",`, 1000), ",")
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":[`+tokens+`]}]}`)
+	c := d.client()
+	for range 3 {
+		c.send(prompt("q", "w", ""))
+		if text, end := c.answer(); len(text) != 1000 || end.Type != "done" {
+			t.Fatalf("%d tokens, %+v", len(text), end)
+		}
+	}
+	d.recorded("request_done", 3)
+	raw, err := os.ReadFile(filepath.Join(d.logDir(), "inferd.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(raw), `"msg":"ready"`)
+	if got := strings.Count(after, "\n"); got != 1+1+3 { // the rest of that line, the connection, the requests
+		t.Errorf("%d lines:\n%s", got, after)
+	}
+}
+
 // fill puts a log of nearly the size at which it is rotated into the folder of a daemon that
 // is to be started.
 func fill(t *testing.T, dir string, room int) {
