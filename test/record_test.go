@@ -112,7 +112,7 @@ func TestUsageIsWhatWasCounted(t *testing.T) {
 	var all sync.WaitGroup
 	for worker := range uint64(8) {
 		all.Go(func() {
-			random := rand.New(rand.NewPCG(worker, 7)) //nolint:gosec // a test
+			random := rand.New(rand.NewPCG(worker, 7))
 			for range 30 {
 				leaf := leaves[random.IntN(len(leaves))]
 				p := d.peer(leaf)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -90,7 +91,7 @@ func (c *command) log(ctx context.Context, args []string) error {
 		rec, err := r.Next()
 		switch {
 		case err == nil:
-			if (!*bad || rec.Bad()) && (who == nil || isOf(rec, who)) {
+			if (!*bad || rec.Bad()) && (who == nil || slices.ContainsFunc(who, rec.IsOf)) {
 				show(rec)
 			}
 			continue
@@ -137,15 +138,6 @@ func namesOf(caller string) []string {
 		names = append(names, u.Uid)
 	}
 	return names
-}
-
-func isOf(rec *activity.Record, names []string) bool {
-	for _, name := range names {
-		if rec.IsOf(name) {
-			return true
-		}
-	}
-	return false
 }
 
 // readable is a record in one line for people: when, how bad, what, and then its members.
