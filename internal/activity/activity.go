@@ -314,14 +314,14 @@ func (l *Log) follow() error {
 
 // rotate begins a new file. It loses none but the oldest.
 func (l *Log) rotate() error {
+	_ = l.file.Close() // first: on Windows an open file is not renamed
+	l.file = nil
 	names := Files(l.dir)
 	for i := older; i > 0; i-- {
 		if err := os.Rename(names[i-1], names[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	_ = l.file.Close()
-	l.file = nil
 	return l.open()
 }
 

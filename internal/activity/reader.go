@@ -177,7 +177,7 @@ func (r *Reader) newer() (all []*os.File, err error) {
 	}()
 	var infos []fs.FileInfo
 	for i, name := range Files(r.Dir) {
-		f, err := os.Open(name)
+		f, err := openShared(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
