@@ -90,6 +90,8 @@ func (c *command) log(ctx context.Context, args []string) error {
 	for {
 		rec, err := r.Next()
 		switch {
+		case ctx.Err() != nil:
+			return errors.Join(context.Cause(ctx), out.Flush())
 		case err == nil:
 			if (!*bad || rec.Bad()) && (who == nil || slices.ContainsFunc(who, rec.IsOf)) {
 				show(rec)
@@ -183,7 +185,7 @@ func plain(text string) string {
 }
 
 // usage sums up the activity log.
-func (c *command) usage(_ context.Context, args []string) error {
+func (c *command) usage(ctx context.Context, args []string) error {
 	fs := c.flags("usage")
 	asJSON := fs.Bool("json", false, "JSON, on a terminal too")
 	var from since
@@ -202,7 +204,7 @@ func (c *command) usage(_ context.Context, args []string) error {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
+		if err := cmp.Or(context.Cause(ctx), err); err != nil {
 			return err
 		}
 		sum.Add(rec)

@@ -99,6 +99,12 @@ USER  PROGRAM  RUN  WAIT  PARK  TOK/S  KV  HIT  REQS  REFUSED  IN  OUT
 `, ""}
 	f.want(f.run("top"), want)
 	f.want(f.run("top", "--once"), want)
+	lost := strings.Replace(statsJSON, `"version"`, `"log_lost":3,"version"`, 1)
+	g := newFake(t)
+	g.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+lost+`}`)
+	if got := g.run("top"); !strings.Contains(got.Out, "\n3 lines of the activity log are lost: inferdctl doctor\n") {
+		t.Errorf("with lost lines: %+v", got)
+	}
 	f.want(f.run("top", "--interval", "1ms"), result{2, "", "error: --interval: 1ms is too short, it must be at least 100ms\n"})
 }
 
@@ -274,7 +280,7 @@ func TestDoctor(t *testing.T) {
 				board.Publish(status.Ready{})
 				f.scripted("control.sock", true, `{"type":"stats","stats":{"backends":[{"name":"gen",`+test.entry+`}]}}`)
 				got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
-				_, found, _ := strings.Cut(got.Out, "0 running, 0 waiting\n")
+				_, found, _ := strings.Cut(got.Out, "the daemon has lost no line\n")
 				if got.Code != test.code || found != test.want {
 					t.Errorf("exit code %d, found %q, want %d, %q", got.Code, found, test.code, test.want)
 				}

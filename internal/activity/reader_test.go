@@ -101,7 +101,7 @@ func TestReaderAcrossRotations(t *testing.T) {
 
 // The same while somebody else writes, who gets no further ahead than the files reach.
 func TestReaderBesideWriters(t *testing.T) {
-	const lines, ahead = 20_000, 60
+	const lines, ahead = 8_000, 60
 	dir := t.TempDir()
 	l := opened(t, dir, 4000)
 	var seen atomic.Int64

@@ -66,15 +66,15 @@ type outcome string
 
 // Outcomes are the ends of events' names.
 const (
-	done     outcome = "request_done"
-	gone     outcome = "request_gone"
-	refused  outcome = "request_refused"
-	midDrops outcome = "request_error_mid_stream"
+	done    outcome = "request_done"
+	gone    outcome = "request_gone"
+	refused outcome = "request_refused"
+	failed  outcome = "request_error_mid_stream"
 )
 
 // outcome is empty if the record is not of a request.
 func (r *Record) outcome() outcome {
-	for _, o := range []outcome{done, gone, refused, midDrops} {
+	for _, o := range []outcome{done, gone, refused, failed} {
 		if strings.HasSuffix(r.Event, string(o)) && r.Component == "activity" {
 			return o
 		}
@@ -155,7 +155,7 @@ func (u *Usage) Add(r *Record) {
 	case done:
 	case gone:
 		s.Gone++
-	case refused, midDrops:
+	case refused, failed:
 		s.Errors++
 	}
 }

@@ -143,8 +143,11 @@ func summary(s *client.Stats) string {
 		(time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Parked, decimal(rate), s.Connections)
 }
 
-// reasons says why entries have been given up, a line each.
+// reasons says why entries have been given up, and what else is wrong, a line each.
 func reasons(s *client.Stats, l look) (lines []string) {
+	if s.LogLost > 0 {
+		lines = append(lines, l.bad.Render(fmt.Sprintf("%d lines of the activity log are lost: inferdctl doctor", s.LogLost)))
+	}
 	for _, b := range s.Backends {
 		if b.Reason != "" {
 			lines = append(lines, l.bad.Render(clean(b.Name+": "+b.Reason)))
