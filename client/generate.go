@@ -43,6 +43,7 @@ type Request struct {
 	FrequencyPenalty float64
 	Seed             *uint32         // nil is a random one
 	LogitBias        map[int]float64 // by token, -100 to 100
+	Logprobs         int             // alternatives to tell for every token, at most 20; 0 is none at all
 
 	Background bool   // this can wait for what others leave
 	Client     string // subdivides this program's share; at most 64 bytes
@@ -132,12 +133,28 @@ type Format struct {
 	JSONObject bool   // the answer is a JSON object
 }
 
-// An Event is what comes of an answer, in order. One of its fields is set.
+// An Event is what comes of an answer, in order. One of its fields is set, but for
+// Logprobs, which come with Text.
 type Event struct {
 	Text     string
+	Logprobs []Logprob // of the tokens that Text was made of, if they were asked for
 	Thinking string    // what the model thinks aloud
 	Call     *ToolCall // whole
 	Done     *Done     // the last event
+}
+
+// A Logprob says how likely the model held a token that it wrote, and what it held for the
+// likeliest in its place.
+type Logprob struct {
+	Candidate
+	Top []Candidate // the likeliest first; the token itself may be among them
+}
+
+// A Candidate is a token that could stand at a place of an answer.
+type Candidate struct {
+	ID      int
+	Bytes   []byte  // that it stands for: not always whole characters, and for some tokens none
+	Logprob float64 // natural, before anything that a request says of sampling; -9999 is impossible
 }
 
 // Done is how an answer ended.
@@ -241,7 +258,7 @@ func (c *Conn) ask(req *Request, emit infer.Sink) error {
 func eventOf(ev infer.Event) (Event, bool) {
 	switch ev := ev.(type) {
 	case *infer.Text:
-		return Event{Text: string(ev.Delta)}, true
+		return Event{Text: string(ev.Delta), Logprobs: logprobsOf(ev.Logprobs)}, true
 	case *infer.Thinking:
 		return Event{Thinking: string(ev.Delta)}, true
 	case *infer.ToolCall:
@@ -255,9 +272,23 @@ func eventOf(ev infer.Event) (Event, bool) {
 	}
 }
 
+func logprobsOf(list []infer.Logprob) []Logprob {
+	var all []Logprob
+	of := func(c infer.Candidate) Candidate { return Candidate{ID: c.ID, Bytes: c.Piece, Logprob: c.Logprob} }
+	for _, l := range list {
+		one := Logprob{Candidate: of(l.Candidate)}
+		for _, c := range l.Top {
+			one.Top = append(one.Top, of(c))
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
 // An Answer is a whole one.
 type Answer struct {
 	Text, Thinking string
+	Logprobs       []Logprob
 	Calls          []ToolCall
 	Done
 }
@@ -271,6 +302,7 @@ func Collect(events iter.Seq2[Event, error]) (*Answer, error) {
 			return nil, err
 		}
 		text.WriteString(ev.Text)
+		a.Logprobs = append(a.Logprobs, ev.Logprobs...)
 		thinking.WriteString(ev.Thinking)
 		if ev.Call != nil {
 			a.Calls = append(a.Calls, *ev.Call)

@@ -12,7 +12,7 @@ import (
 // sense the daemon says.
 func (r *Request) infer() (*infer.Request, error) {
 	gen := &infer.Generate{
-		Model: r.Model, Typed: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens,
+		Model: r.Model, Typed: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens, Logprobs: r.Logprobs,
 		Format: infer.Format{Grammar: r.Format.Grammar, Schema: r.Format.JSONSchema, JSONObject: r.Format.JSONObject},
 		Sampling: infer.Sampling{
 			Temperature: value(r.Temperature, DefaultTemperature), TopP: value(r.TopP, DefaultTopP), TopK: value(r.TopK, DefaultTopK),
@@ -23,7 +23,7 @@ func (r *Request) infer() (*infer.Request, error) {
 	if r.MaxTokens != 0 {
 		gen.MaxTokens = r.MaxTokens
 	}
-	for _, n := range []int{gen.MaxTokens, gen.Sampling.TopK} {
+	for _, n := range []int{gen.MaxTokens, gen.Sampling.TopK, gen.Logprobs} {
 		if n < 0 || n > math.MaxUint32 {
 			return nil, fmt.Errorf("%d does not fit into 32 bits", n)
 		}

@@ -232,9 +232,30 @@ type Event interface{ event() }
 
 // Text is the next piece of the answer: whole UTF-8 characters, never empty.
 type Text struct {
-	Delta  []byte
-	Tokens int // that were written for it: since the last piece, for text may be held back
+	Delta    []byte
+	Tokens   int       // that were written for it: since the last piece, for text may be held back
+	Logprobs []Logprob // of those tokens, one each, if Generate.Logprobs asks for them
 }
+
+// A Logprob says how likely the model held a token that was written, and what it held for
+// the likeliest in its place.
+type Logprob struct {
+	Candidate
+	Top []Candidate // the likeliest first; the token itself may be among them
+}
+
+// A Candidate is a token that could stand at a place of the answer.
+type Candidate struct {
+	ID    int
+	Piece []byte // what it stands for: any bytes, or none
+	// Logprob is the natural logarithm of its probability as the model has it: at
+	// temperature 1, before bias, penalties, limits and constraints. It is at least
+	// LeastLogprob.
+	Logprob float64
+}
+
+// LeastLogprob stands for all that is less likely, the impossible included.
+const LeastLogprob = -9999
 
 // Thinking is the next piece of what the model thinks aloud: as Text.
 type Thinking struct{ Delta []byte }

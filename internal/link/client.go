@@ -68,7 +68,7 @@ func (c *Client) Run(report func(Report)) error {
 				return protocolError("text without a call, or without tokens")
 			}
 			if call := c.call(n); call != nil {
-				call.add(msg[size+more:], int(tokens))
+				call.add(&infer.Text{Delta: msg[size+more:], Tokens: int(tokens)})
 			}
 		default:
 			if err := c.take(msg, report); err != nil {
@@ -105,10 +105,15 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	if n.Stats != nil {
 		return c.told(n.Stats)
 	}
-	if n.Done == nil && n.Fail == nil {
+	if n.Text == nil && n.Done == nil && n.Fail == nil {
 		return protocolError("a note that says nothing")
 	}
-	if call := c.call(n.Call); call != nil {
+	call := c.call(n.Call)
+	switch {
+	case call == nil:
+	case n.Text != nil:
+		call.add(n.Text)
+	default:
 		call.finish(&n)
 	}
 	return nil
@@ -246,17 +251,18 @@ type call struct {
 	number uint64
 	wake   chan struct{} // has room for one: something below has changed
 
-	mu     sync.Mutex // guards the fields below
-	text   []byte     // arrived, not yet taken
-	tokens int        // of text
-	over   bool
-	last   *note // how it ended; nil if the connection did
+	mu   sync.Mutex // guards the fields below
+	text infer.Text // arrived, not yet taken
+	over bool
+	last *note // how it ended; nil if the connection did
 }
 
-func (c *call) add(text []byte, tokens int) {
+// add joins ev to what has arrived. Its bytes are copied, its logprobs kept.
+func (c *call) add(ev *infer.Text) {
 	c.mu.Lock()
-	c.text = append(c.text, text...)
-	c.tokens += tokens
+	c.text.Delta = append(c.text.Delta, ev.Delta...)
+	c.text.Tokens += ev.Tokens
+	c.text.Logprobs = append(c.text.Logprobs, ev.Logprobs...)
 	c.mu.Unlock()
 	c.signal()
 }
@@ -288,7 +294,7 @@ func (c *call) signal() {
 func (c *Client) relay(ctx context.Context, call *call, hold *infer.Hold, emit infer.Sink) error {
 	var (
 		ev    infer.Text
-		spare []byte // the buffer that is not call.text
+		spare []byte // the buffer that is not call.text's
 		told  bool   // whether the engine holds the call
 	)
 	held, changed := hold.Watch()
@@ -308,12 +314,12 @@ func (c *Client) relay(ctx context.Context, call *call, hold *infer.Hold, emit i
 			return context.Cause(ctx)
 		}
 		call.mu.Lock()
-		text, tokens, over, last := call.text, call.tokens, call.over, call.last
-		call.text, spare, call.tokens = spare[:0], text, 0
+		over, last := call.over, call.last
+		ev = call.text
+		call.text, spare = infer.Text{Delta: spare[:0]}, ev.Delta
 		call.mu.Unlock()
 
-		if len(text) > 0 {
-			ev.Delta, ev.Tokens = text, tokens
+		if len(ev.Delta) > 0 {
 			if err := emit(&ev); err != nil {
 				return err
 			}

@@ -14,7 +14,8 @@
 //
 //	uvarint(call) uvarint(tokens) utf8[…]
 //
-// because it is what happens once a token and must not cost an allocation.
+// because it is what happens once a token and must not cost an allocation. Only text that
+// comes with logprobs, which were asked for, is a JSON message.
 package link
 
 import (
@@ -99,10 +100,11 @@ type order struct {
 	Stats    bool          `json:",omitzero"`
 }
 
-// note is what the engine sends: the answer to a call in one piece, the end of one, a
-// report, or how it is.
+// note is what the engine sends: a piece of the answer to a call that is no mere text, the
+// end of one, a report, or how it is.
 type note struct {
 	Call    uint64         `json:",omitzero"`
+	Text    *infer.Text    `json:",omitzero"`
 	Vectors *infer.Vectors `json:",omitzero"`
 	Scores  *infer.Scores  `json:",omitzero"`
 	Done    *done          `json:",omitzero"`

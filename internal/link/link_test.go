@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -180,6 +181,58 @@ func TestDeferredTextComesWithTheFlushOrTheEnd(t *testing.T) {
 	})
 }
 
+// Text with logprobs and text without come in order, however they are joined on the way,
+// and no logprob is lost or doubled.
+func TestLogprobs(t *testing.T) {
+	one := func(i int) infer.Logprob {
+		c := infer.Candidate{ID: i, Piece: []byte{byte(i), 0xff}, Logprob: -0.5 * float64(i)}
+		return infer.Logprob{Candidate: c, Top: []infer.Candidate{c, {ID: 7}}}
+	}
+	const n = 200
+	for _, deferred := range []bool{false, true} {
+		srv := &link.Server{Deferred: deferred}
+		srv.Handler = infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+			for i := range n {
+				ev := &infer.Text{Delta: fmt.Appendf(nil, "%d,", i), Tokens: 1}
+				if i%3 > 0 {
+					ev.Logprobs = []infer.Logprob{one(2 * i), one(2*i + 1)}
+				}
+				if err := emit(ev); err != nil {
+					return err
+				}
+				if i%7 == 0 {
+					_ = srv.Flush()
+				}
+			}
+			return emit(&infer.Done{})
+		})
+		client := join(t, srv)
+		var text, wantText []byte
+		var likely, want []infer.Logprob
+		tokens := 0
+		err := client.Handle(t.Context(), ask("x"), func(ev infer.Event) error {
+			if ev, ok := ev.(*infer.Text); ok {
+				text = append(text, ev.Delta...)
+				likely = append(likely, ev.Logprobs...)
+				tokens += ev.Tokens
+			}
+			return nil
+		})
+		for i := range n {
+			wantText = fmt.Appendf(wantText, "%d,", i)
+			if i%3 > 0 {
+				want = append(want, one(2*i), one(2*i+1))
+			}
+		}
+		if err != nil || string(text) != string(wantText) || tokens != n {
+			t.Errorf("deferred %v: %d tokens, %q, %v", deferred, tokens, text, err)
+		}
+		if diff := cmp.Diff(want, likely, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("deferred %v: -want +got\n%s", deferred, diff)
+		}
+	}
+}
+
 func TestFailuresKeepTheirClass(t *testing.T) {
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, _ infer.Sink) error {
 		switch req.Task.(*infer.Generate).Messages[0].Text() {
@@ -226,8 +279,6 @@ func TestRefusedByName(t *testing.T) {
 		"a schema":           {infer.Generate{Format: infer.Format{Schema: []byte("{}")}}, infer.Invalid, "response_format json_schema is not supported"},
 		"thinking":           {infer.Generate{Thinking: true}, infer.Invalid, "thinking is not supported"},
 		"a thinking budget":  {infer.Generate{ThinkingBudget: 5}, infer.Invalid, "thinking_budget is not supported"},
-		"logprobs":           {infer.Generate{Logprobs: 1}, infer.Invalid, "logprobs is not supported"},
-		"a bias":             {infer.Generate{Sampling: infer.Sampling{LogitBias: map[int]float64{1: 1}}}, infer.Invalid, "logit_bias is not supported"},
 		"a call in the past": {infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a"), call}}, infer.Invalid, "messages[1]: tool calls"},
 		"a result of a call": {infer.Generate{Messages: []infer.Message{result}}, infer.Invalid, "messages[0]: tool calls"},
 	} {
@@ -245,8 +296,11 @@ func TestTasks(t *testing.T) {
 	seed := uint32(7)
 	gen := &infer.Generate{
 		Messages:  []infer.Message{infer.TextMessage(infer.System, "be"), infer.TextMessage(infer.User, "a\x00é")},
-		MaxTokens: 9, Stop: []string{"x"}, Format: infer.Format{Grammar: "root ::= \"a\""},
-		Sampling: infer.Sampling{Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, RepeatPenalty: 1.1, Seed: &seed},
+		MaxTokens: 9, Stop: []string{"x"}, Format: infer.Format{Grammar: "root ::= \"a\""}, Logprobs: 20,
+		Sampling: infer.Sampling{
+			Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, RepeatPenalty: 1.1, PresencePenalty: -1, FrequencyPenalty: 2, Seed: &seed,
+			LogitBias: map[int]float64{0: -100, 70000: 0.5},
+		},
 	}
 	var got infer.Task
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {

@@ -8,6 +8,7 @@ type generate struct {
 	MaxTokens int
 	Stop      []string `json:",omitzero"`
 	Grammar   string   `json:",omitzero"`
+	Logprobs  int      `json:",omitzero"`
 	Sampling  infer.Sampling
 }
 
@@ -60,8 +61,6 @@ func generateOf(t *infer.Generate) (*generate, error) {
 		{t.Format.Schema != nil, "response_format json_schema"},
 		{t.Thinking, "thinking"},
 		{t.ThinkingBudget > 0, "thinking_budget"},
-		{t.Logprobs > 0, "logprobs"},
-		{len(t.Sampling.LogitBias) > 0, "logit_bias"},
 	} {
 		if refused.is {
 			return nil, infer.Errorf(infer.Invalid, "invalid request: %s is not supported by this model", refused.what)
@@ -69,7 +68,7 @@ func generateOf(t *infer.Generate) (*generate, error) {
 	}
 	g := &generate{
 		Messages: make([]message, len(t.Messages)), MaxTokens: t.MaxTokens,
-		Stop: t.Stop, Grammar: t.Format.Grammar, Sampling: t.Sampling,
+		Stop: t.Stop, Grammar: t.Format.Grammar, Logprobs: t.Logprobs, Sampling: t.Sampling,
 	}
 	if t.Format.JSONObject {
 		g.Grammar = jsonObject
@@ -102,7 +101,7 @@ func (o *order) task() infer.Task {
 	g := o.Generate
 	t := &infer.Generate{
 		Messages: make([]infer.Message, len(g.Messages)), MaxTokens: g.MaxTokens, Stop: g.Stop,
-		Format: infer.Format{Grammar: g.Grammar}, Sampling: g.Sampling,
+		Format: infer.Format{Grammar: g.Grammar}, Sampling: g.Sampling, Logprobs: g.Logprobs,
 	}
 	for i, m := range g.Messages {
 		t.Messages[i] = infer.TextMessage(m.Role, m.Text)

@@ -128,6 +128,9 @@ func (s *Server) tell() {
 }
 
 func (s *Server) text(call uint64, ev *infer.Text) error {
+	if len(ev.Logprobs) > 0 {
+		return s.put(note{Call: call, Text: ev}, !s.Deferred)
+	}
 	var numbers [2 * binary.MaxVarintLen64]byte
 	head := binary.PutUvarint(numbers[:], call)
 	head += binary.PutUvarint(numbers[head:], uint64(max(ev.Tokens, 0)))
@@ -141,7 +144,11 @@ func (s *Server) text(call uint64, ev *infer.Text) error {
 	return s.flushLocked()
 }
 
-func (s *Server) write(n note) error {
+// write sends a note at once.
+func (s *Server) write(n note) error { return s.put(n, true) }
+
+// put appends a note to what is waiting, and sends all of it if that is to be now.
+func (s *Server) put(n note, now bool) error {
 	msg, err := json.Marshal(&n)
 	if err != nil {
 		return protocolError("%w", err)
@@ -149,6 +156,9 @@ func (s *Server) write(n note) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.buf = append(frame.AppendHead(s.buf, frame.JSON, len(msg)), msg...)
+	if !now {
+		return s.err
+	}
 	return s.flushLocked()
 }
 

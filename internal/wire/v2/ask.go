@@ -212,7 +212,8 @@ type answer struct {
 		Name       string         `json:"name"`
 		Input      jsontext.Value `json:"input"`
 	} `json:"block"`
-	Usage struct {
+	Logprobs []logprob `json:"logprobs"`
+	Usage    struct {
 		Input  int `json:"input_tokens"`
 		Output int `json:"output_tokens"`
 		Cached int `json:"cached_tokens"`
@@ -243,7 +244,7 @@ func (a *answer) event() infer.Event {
 	switch a.Block.Type {
 	case textBlock:
 		if a.Block.Delta != "" {
-			return &infer.Text{Delta: []byte(a.Block.Delta)}
+			return &infer.Text{Delta: []byte(a.Block.Delta), Logprobs: logprobsOf(a.Logprobs)}
 		}
 	case thinkingBlock:
 		if a.Block.Delta != "" {

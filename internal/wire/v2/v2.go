@@ -31,12 +31,14 @@ type Codec struct {
 	Blobs bool // attachments come as blobs behind the request, which has a wire_version
 
 	reply    wire.Reply
-	withheld *held // of the request read last; nil if its answer comes in pieces
+	withheld *held  // of the request read last; nil if its answer comes in pieces
+	logprobs []byte // room for those of a frame
 }
 
 // held is an answer that is told in one piece, because stream:false was asked for.
 type held struct {
 	text, thinking []byte
+	logprobs       []byte // as JSON
 	calls          []infer.ToolCall
 	size           int // bytes of all of it
 }
@@ -46,7 +48,7 @@ type held struct {
 // Any other error, [io.EOF] too, means that nobody is there.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Forget()
-	c.withheld = nil
+	c.withheld, c.logprobs = nil, nil
 	var m request
 	msg, err := wire.ReadMessage(c.R, &m)
 	if err != nil {
@@ -112,9 +114,10 @@ const (
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Text:
-		return c.delta(textBlock, ev.Delta)
+		c.logprobs = appendLogprobs(c.logprobs[:0], ev.Logprobs)
+		return c.delta(textBlock, ev.Delta, c.logprobs)
 	case *infer.Thinking:
-		return c.delta(thinkingBlock, ev.Delta)
+		return c.delta(thinkingBlock, ev.Delta, nil)
 	case *infer.ToolCall:
 		if c.withheld != nil {
 			return c.withheld.call(ev)
@@ -132,10 +135,10 @@ func (c *Codec) Write(ev infer.Event) error {
 	}
 }
 
-// delta sends or withholds a piece of text.
-func (c *Codec) delta(kind string, text []byte) error {
+// delta sends or withholds a piece of text, and the logprobs of its tokens.
+func (c *Codec) delta(kind string, text, logprobs []byte) error {
 	if c.withheld != nil {
-		return c.withheld.add(kind, text)
+		return c.withheld.add(kind, text, logprobs)
 	}
 	c.reply.Begin("frame")
 	c.reply.Raw(`,"block":{"type":"`)
@@ -143,6 +146,11 @@ func (c *Codec) delta(kind string, text []byte) error {
 	c.reply.Raw(`","delta":`)
 	c.reply.Bytes(text)
 	c.reply.Raw("}")
+	if len(logprobs) > 0 {
+		c.reply.Raw(`,"logprobs":[`)
+		c.reply.Value(logprobs)
+		c.reply.Raw("]")
+	}
 	return c.reply.Send(c.W)
 }
 
@@ -191,10 +199,14 @@ func (c *Codec) done(ev *infer.Done) error {
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // add withholds text.
-func (h *held) add(kind string, text []byte) error {
-	if err := h.grow(len(text)); err != nil {
+func (h *held) add(kind string, text, logprobs []byte) error {
+	if err := h.grow(len(text) + len(logprobs)); err != nil {
 		return err
 	}
+	if len(h.logprobs) > 0 && len(logprobs) > 0 {
+		h.logprobs = append(h.logprobs, ',')
+	}
+	h.logprobs = append(h.logprobs, logprobs...)
 	if kind == thinkingBlock {
 		h.thinking = append(h.thinking, text...)
 	} else {
@@ -223,11 +235,11 @@ func (h *held) grow(n int) error {
 func (c *Codec) tell(h *held) error {
 	c.withheld = nil
 	for _, part := range []struct {
-		kind string
-		text []byte
-	}{{thinkingBlock, h.thinking}, {textBlock, h.text}} {
+		kind           string
+		text, logprobs []byte
+	}{{thinkingBlock, h.thinking, nil}, {textBlock, h.text, h.logprobs}} {
 		if len(part.text) > 0 {
-			if err := c.delta(part.kind, part.text); err != nil {
+			if err := c.delta(part.kind, part.text, part.logprobs); err != nil {
 				return err
 			}
 		}

@@ -95,11 +95,21 @@ func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []inf
 	return read, got, err
 }
 
+// likely are logprobs of tokens that are characters, parts of one, and nothing.
+func likely() []infer.Logprob {
+	half, rest := infer.Candidate{ID: 195, Piece: []byte{0xc3}, Logprob: -0.125}, infer.Candidate{ID: 169, Piece: []byte{0xa9}}
+	return []infer.Logprob{
+		{Candidate: infer.Candidate{ID: 7, Piece: []byte("<"), Logprob: -1.5}, Top: []infer.Candidate{half, {ID: 7, Piece: []byte("<"), Logprob: -1.5}}},
+		{Candidate: half},
+		{Candidate: rest, Top: []infer.Candidate{rest, {ID: 300, Piece: []byte{}, Logprob: infer.LeastLogprob}}},
+	}
+}
+
 func answers() []infer.Event {
 	return []infer.Event{
 		&infer.Thinking{Delta: []byte("hm")},
-		&infer.Text{Delta: []byte("<é")},
-		&infer.Text{Delta: []byte("\n\"")},
+		&infer.Text{Delta: []byte("<é"), Logprobs: likely()[:2]},
+		&infer.Text{Delta: []byte("\n\""), Logprobs: likely()[2:]},
 		&infer.ToolCall{ID: "tc-1", Name: "f", Input: []byte(`{"x":1}`)},
 		&infer.Done{
 			Reason: infer.CalledTool, In: 5, Cached: 4, Out: 7, By: "mock",
@@ -114,7 +124,7 @@ func TestBothHalves(t *testing.T) {
 			t.Run(fmt.Sprintf("blobs %v, stream %v", blobs, stream), func(t *testing.T) {
 				want := answers()
 				if !stream {
-					want = []infer.Event{want[0], &infer.Text{Delta: []byte("<é\n\"")}, want[3], want[4]}
+					want = []infer.Event{want[0], &infer.Text{Delta: []byte("<é\n\""), Logprobs: likely()}, want[3], want[4]}
 				}
 				read, got, err := exchange(t, blobs, stream, asked(), answers(), nil)
 				if err != nil {
@@ -244,6 +254,25 @@ func TestTooLargeAnAnswer(t *testing.T) {
 	}
 	if err := c.Write(piece); infer.CodeOf(err) != infer.TooLarge || out.Len() > 0 {
 		t.Errorf("Write: %v, %d bytes sent", err, out.Len())
+	}
+}
+
+// What logprobs look like, and that a piece of a character says which.
+func TestLogprobs(t *testing.T) {
+	var out bytes.Buffer
+	c := codec(false, strings.NewReader(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"logprobs":2}`), &out)
+	req, err := c.Read()
+	if err != nil || req.Task.(*infer.Generate).Logprobs != 2 {
+		t.Fatal(req, err)
+	}
+	if err := c.Write(&infer.Text{Delta: []byte("<"), Logprobs: likely()[:2]}); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"type":"frame","id":"1","block":{"type":"text","delta":"<"},"logprobs":[` +
+		`{"token":"<","id":7,"logprob":-1.5,"top":[{"token":"` + "\ufffd" + `","bytes":[195],"id":195,"logprob":-0.125},{"token":"<","id":7,"logprob":-1.5}]},` +
+		`{"token":"` + "\ufffd" + `","bytes":[195],"id":195,"logprob":-0.125,"top":[]}]}` + "\n"
+	if got := out.String(); got != want {
+		t.Errorf("got  %swant %s", got, want)
 	}
 }
 

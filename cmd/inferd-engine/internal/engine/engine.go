@@ -57,15 +57,16 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 
 	text := answer{stops: append(e.Template.Stops(), gen.Stop...)}
 	var (
-		ev    infer.Text
-		piece []byte
-		lost  error // of the first emit that failed
+		ev     infer.Text
+		piece  []byte
+		likely infer.Logprob // of the token that was chosen last, if that is to be told
+		lost   error         // of the first emit that failed
 	)
 	send := func(delta []byte) {
 		if len(delta) > 0 && lost == nil {
 			ev.Delta = delta
 			lost = emit(&ev)
-			ev.Tokens = 0
+			ev.Tokens, ev.Logprobs = 0, ev.Logprobs[:0]
 		}
 	}
 	if !req.Deadline.IsZero() {
@@ -80,10 +81,19 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		Held:   held.now,
 		Prompt: prompt,
 		Max:    min(gen.MaxTokens, room),
-		Sample: func(i int) (batch.Token, error) { return sampler.Sample(e.Context, i) },
-		Ends:   e.Model.IsEOG,
+		Sample: func(i int) (batch.Token, error) {
+			tok, err := sampler.Sample(e.Context, i)
+			if err == nil && gen.Logprobs > 0 {
+				likely, err = e.Model.Logprobs(e.Context, i, tok, gen.Logprobs)
+			}
+			return tok, err
+		},
+		Ends: e.Model.IsEOG,
 		Emit: func(tok batch.Token) bool {
 			ev.Tokens++
+			if gen.Logprobs > 0 {
+				ev.Logprobs = append(ev.Logprobs, likely)
+			}
 			piece = e.Model.AppendPiece(piece[:0], tok)
 			delta, stopped := text.add(piece)
 			send(delta)

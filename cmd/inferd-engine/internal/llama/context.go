@@ -50,9 +50,10 @@ type Context struct {
 	cuts   bool // whether a sequence can lose its end
 	window int  // how many of the last tokens some layers see; 0 is all
 
-	adding int    // entries of the batch that is being built
-	logits []bool // of the batch decoded last: which entries have them
-	next   []bool // of the batch that is being built
+	adding int              // entries of the batch that is being built
+	logits []bool           // of the batch decoded last: which entries have them
+	next   []bool           // of the batch that is being built
+	choice []yzma.TokenData // room for samplers, which take turns
 }
 
 // What Decode returns when it is not the batch that is wrong.
@@ -214,6 +215,15 @@ func (c *Context) Decode() error {
 	}
 	clear(c.logits)
 	return err
+}
+
+// checkLogits refuses an entry of the batch decoded last that was not asked for logits:
+// llama.cpp ends the process over one.
+func (c *Context) checkLogits(i int) error {
+	if i < 0 || i >= len(c.logits) || !c.logits[i] {
+		return fmt.Errorf("entry %d of the batch has no logits", i)
+	}
+	return nil
 }
 
 // Abort makes the Decode that is under way return [ErrAborted] soon, within the time of one

@@ -231,7 +231,7 @@ func TestCutBehindTheWindow(t *testing.T) {
 func TestAbort(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
-			const most = 2048
+			const most = 1024
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 8192, NBatch: most, NSeq: 2, Threads: 1})
 			prompt, beside := text(1, most-1), text(2, 40)
 			wantPrompt, wantBeside := fresh(t, m, c, prompt), fresh(t, m, c, beside)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
@@ -25,6 +26,7 @@ type Model struct {
 	size    int // tokens in the vocabulary
 	stem    string
 	symbols symbols
+	texts   func() []uint8 // see textual; made when it is first needed
 }
 
 // Load brings the model of a GGUF file into memory. Progress is called with a fraction
@@ -50,6 +52,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, messages.drain(err.Error())
 	}
 	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle)}
+	m.texts = sync.OnceValue(m.textual)
 	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {

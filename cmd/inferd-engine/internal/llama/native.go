@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -208,6 +209,18 @@ func setBatch(b *yzma.Batch, tok Token, pos, seq int, logits bool) {
 		*at(b.Logits, i) = 1
 	}
 	b.NTokens++
+}
+
+// apply has a sampler work on tokens, which it may put into another order, and returns the
+// one that it has chosen, if it chooses.
+func apply(s yzma.Sampler, tokens []yzma.TokenData) (Token, bool) {
+	array := yzma.TokenDataArray{Data: unsafe.SliceData(tokens), Size: uint64(len(tokens)), Selected: -1}
+	yzma.SamplerApply(s, &array)
+	runtime.KeepAlive(tokens)
+	if array.Selected < 0 || array.Selected >= int64(array.Size) {
+		return 0, false
+	}
+	return Token(at(array.Data, uintptr(array.Selected)).Id), true
 }
 
 func at[T any](first *T, i uintptr) *T {

@@ -3,8 +3,10 @@ package llama
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
@@ -22,20 +24,34 @@ type SamplerOptions struct {
 
 // A Sampler chooses the tokens of one sequence. It remembers what it has chosen. It may be
 // made on any thread, and is used on the context's.
-type Sampler struct{ chain yzma.Sampler }
+type Sampler struct {
+	model   *Model
+	chain   yzma.Sampler
+	grammar yzma.Sampler // 0 is none
+	state   textState    // with a grammar: of the text so far
+}
 
-// NewSampler makes a sampler: grammar, penalties, top-k, top-p, min-p, temperature, and a
-// draw, in this order. An error is about the grammar; what is wrong with it llama.cpp
-// tells standard error only.
+// ErrNothingFits is what Sample returns when the grammar allows no token of the vocabulary.
+var ErrNothingFits = errors.New("the grammar cannot go on: no token of the model's vocabulary fits here")
+
+// NewSampler makes a sampler: bias, penalties, top-k, top-p, min-p, temperature, and a draw,
+// in this order, of the tokens that the grammar allows. An error is about the grammar or the
+// bias; what is wrong with a grammar llama.cpp tells standard error only.
 func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
-	s := &Sampler{chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
+	bias, err := m.biases(opt.LogitBias)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sampler{model: m, chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
 	if opt.Grammar != "" {
-		grammar := yzma.SamplerInitGrammar(m.vocab, opt.Grammar, "root")
-		if grammar == 0 {
+		if s.grammar = yzma.SamplerInitGrammar(m.vocab, opt.Grammar, "root"); s.grammar == 0 {
 			s.Free()
 			return nil, errors.New("grammar: it does not parse")
 		}
-		yzma.SamplerChainAdd(s.chain, grammar)
+		m.texts()
+	}
+	if len(bias) > 0 {
+		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitLogitBias(int32(m.size), int32(len(bias)), &bias[0]))
 	}
 	repeat := opt.RepeatPenalty
 	if repeat == 0 {
@@ -70,14 +86,91 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	return s, nil
 }
 
+// biases returns bias as llama.cpp has it. It copies them.
+func (m *Model) biases(bias map[int]float64) ([]yzma.LogitBias, error) {
+	all := make([]yzma.LogitBias, 0, len(bias))
+	for _, id := range slices.Sorted(maps.Keys(bias)) {
+		if id < 0 || id >= m.size {
+			return nil, fmt.Errorf("logit_bias: token %d is not in the model's vocabulary of %d", id, m.size)
+		}
+		all = append(all, yzma.LogitBias{Token: yzma.Token(id), Bias: float32(bias[id])})
+	}
+	return all, nil
+}
+
 // Sample chooses the token behind entry i of the batch that was decoded last, which must
 // have been asked for its logits.
 func (s *Sampler) Sample(c *Context, i int) (Token, error) {
-	if i < 0 || i >= len(c.logits) || !c.logits[i] {
-		return 0, fmt.Errorf("entry %d of the batch has no logits", i)
+	if err := c.checkLogits(i); err != nil {
+		return 0, err
 	}
-	return Token(yzma.SamplerSample(s.chain, c.handle, int32(i))), nil
+	if s.grammar == 0 {
+		return Token(yzma.SamplerSample(s.chain, c.handle, int32(i))), nil
+	}
+	logits, err := s.model.logits(c, i)
+	if err != nil {
+		return 0, err
+	}
+	// Which of all tokens the grammar allows takes milliseconds to say, of one it takes
+	// none: so the choice is made first. If it is not allowed, a second one among those that
+	// are comes out as likely as if it had been the only one.
+	tok, err := s.choose(s.open(c, logits))
+	if err != nil {
+		return 0, err
+	}
+	if !s.allows(tok) {
+		open := s.open(c, logits)
+		apply(s.grammar, open)
+		if tok, err = s.choose(open); err != nil {
+			return 0, err
+		}
+	}
+	s.state, _ = s.state.afterAll(s.model.AppendPiece(nil, tok))
+	yzma.SamplerAccept(s.grammar, yzma.Token(tok))
+	yzma.SamplerAccept(s.chain, yzma.Token(tok))
+	return tok, nil
+}
+
+// open returns all tokens with their logits, but for those that would make the text no
+// UTF-8: llama.cpp's grammar does not look at single bytes.
+func (s *Sampler) open(c *Context, logits []float32) []yzma.TokenData {
+	table := s.model.texts()
+	if c.choice == nil {
+		c.choice = make([]yzma.TokenData, len(logits))
+	}
+	for tok, logit := range logits {
+		if table[tok]&(1<<s.state) == 0 {
+			logit = never
+		}
+		c.choice[tok] = yzma.TokenData{Id: yzma.Token(tok), Logit: logit}
+	}
+	return c.choice
+}
+
+var never = float32(math.Inf(-1))
+
+// choose has the chain choose among tokens.
+func (s *Sampler) choose(tokens []yzma.TokenData) (Token, error) {
+	if !slices.ContainsFunc(tokens, func(t yzma.TokenData) bool { return t.Logit > never }) {
+		return 0, ErrNothingFits
+	}
+	tok, ok := apply(s.chain, tokens)
+	if !ok {
+		return 0, errors.New("llama.cpp has chosen no token")
+	}
+	return tok, nil
+}
+
+// allows reports whether the grammar allows a token next. llama.cpp ends the process if it
+// is made to accept one that it does not.
+func (s *Sampler) allows(tok Token) bool {
+	single := []yzma.TokenData{{Id: yzma.Token(tok)}}
+	apply(s.grammar, single)
+	return single[0].Logit > never
 }
 
 // Free gives the sampler's memory back.
-func (s *Sampler) Free() { yzma.SamplerFree(s.chain) }
+func (s *Sampler) Free() {
+	yzma.SamplerFree(s.chain)
+	yzma.SamplerFree(s.grammar) // if there is one
+}

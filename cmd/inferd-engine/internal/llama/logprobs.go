@@ -1,0 +1,72 @@
+package llama
+
+import (
+	"fmt"
+	"math"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// Logprobs says how likely the model holds tok behind entry i of the batch that was decoded
+// last, and the n tokens that it holds for the likeliest: what comes of its own numbers,
+// whatever a Sampler makes of them. It looks at the whole vocabulary: a millisecond for a
+// large one.
+func (m *Model) Logprobs(c *Context, i int, tok Token, n int) (infer.Logprob, error) {
+	logits, err := m.logits(c, i)
+	if err != nil {
+		return infer.Logprob{}, err
+	}
+	if !m.knows(tok) {
+		return infer.Logprob{}, fmt.Errorf("token %d of %d", tok, m.size)
+	}
+	top := make([]Token, 0, min(n, m.size)+1) // the likeliest first; one more while it is made
+	most := float32(math.Inf(-1))
+	for tok, x := range logits {
+		most = max(most, x)
+		if len(top) == cap(top)-1 && (len(top) == 0 || x <= logits[top[len(top)-1]]) {
+			continue
+		}
+		at := len(top)
+		for at > 0 && x > logits[top[at-1]] {
+			at--
+		}
+		top = append(top, 0)
+		copy(top[at+1:], top[at:])
+		top[at] = Token(tok)
+		top = top[:min(len(top), cap(top)-1)]
+	}
+	sum := 0.0
+	for _, x := range logits {
+		if d := x - most; d > -40 { // the others, all together, do not show
+			sum += math.Exp(float64(d))
+		}
+	}
+	whole := float64(most) + math.Log(sum)
+	of := func(tok Token) infer.Candidate {
+		p := float64(logits[tok]) - whole
+		if !(p > infer.LeastLogprob) { // also if it is no number
+			p = infer.LeastLogprob
+		}
+		return infer.Candidate{ID: int(tok), Piece: m.AppendPiece(nil, tok), Logprob: p}
+	}
+	out := infer.Logprob{Candidate: of(tok), Top: make([]infer.Candidate, len(top))}
+	for i, tok := range top {
+		out.Top[i] = of(tok)
+	}
+	return out, nil
+}
+
+// logits returns the model's numbers behind entry i of the batch that was decoded last, one
+// a token. They are C's, and gone with the next batch.
+func (m *Model) logits(c *Context, i int) ([]float32, error) {
+	if err := c.checkLogits(i); err != nil {
+		return nil, err
+	}
+	logits, err := yzma.GetLogitsIth(c.handle, int32(i), m.size)
+	if err == nil && logits == nil {
+		err = fmt.Errorf("entry %d of the batch has no logits", i)
+	}
+	return logits, err
+}

@@ -1,0 +1,196 @@
+package llama_test
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// hello decodes a prompt and returns the entry of its last token, from which any number of
+// samplers may draw.
+func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
+	t.Helper()
+	tokens, err := m.Tokenize("hello", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := read(c, 0, 0, tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entry
+}
+
+// draw returns what a sampler writes until it ends, as if the model always said the same.
+func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt llama.SamplerOptions) (string, error) {
+	t.Helper()
+	s, err := llama.NewSampler(m, opt)
+	if err != nil {
+		return "", err
+	}
+	defer s.Free()
+	var out []byte
+	for range 100 {
+		tok, err := s.Sample(c, entry)
+		if err != nil || m.IsEOG(tok) {
+			return string(out), err
+		}
+		out = m.AppendPiece(out, tok)
+	}
+	return string(out), nil
+}
+
+// Over a vocabulary of bytes that are all as likely, a grammar of characters comes out as
+// characters. llama.cpp alone gets every second wrong.
+func TestGrammarsWriteCharacters(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	for name, test := range map[string]struct {
+		grammar string
+		fits    func(rune) bool
+	}{
+		"any":            {`root ::= char{0,8}` + "\n" + `char ::= [^\n]`, func(r rune) bool { return r != '\n' }},
+		"all but quotes": {`root ::= [^"]{8}`, func(r rune) bool { return r != '"' }},
+		"far away":       {`root ::= [\U0001F600-\U0001F64F]{1,8}`, func(r rune) bool { return r >= 0x1f600 && r <= 0x1f64f }},
+		"to the end":     {`root ::= [\U00010000-\U0010FFFF]{1,8}`, func(r rune) bool { return r >= 0x10000 }},
+		"short and long": {`root ::= [a-é]{1,8}`, func(r rune) bool { return r >= 'a' && r <= 'é' }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			longest := 0
+			for seed := range uint32(600) {
+				got, err := draw(t, m, c, entry, llama.SamplerOptions{Sampling: infer.Sampling{Temperature: 1, Seed: &seed}, Grammar: test.grammar})
+				switch n := utf8.RuneCountInString(got); {
+				case err != nil:
+					t.Fatalf("seed %d: %q, %v", seed, got, err)
+				case !utf8.ValidString(got) || n > 8 || strings.ContainsFunc(got, func(r rune) bool { return !test.fits(r) }):
+					t.Errorf("seed %d: %q", seed, got)
+				default:
+					longest = max(longest, n)
+				}
+			}
+			if longest != 8 {
+				t.Errorf("the longest of 600 has %d characters", longest)
+			}
+		})
+	}
+}
+
+// A grammar that cannot go on says so, and nothing else is disturbed.
+func TestNothingFits(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	for name, test := range map[string]struct{ grammar, before string }{
+		"a surrogate":                {`root ::= "ab" [\uD800-\uDFFF]`, "ab\xed"},
+		"beyond the last":            {`root ::= [\U00110000-\U00110010]`, "\xf4"},
+		"a NUL":                      {`root ::= "a" [\x00]`, "a"},
+		"the spelling of a token":    {`root ::= <[256]>`, ""},
+		"nothing but a dead end":     {`root ::= "a" root`, strings.Repeat("a", 100)},
+		"what is fine comes through": {`root ::= "fine"`, "fine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fine := test.before == "fine" || len(test.before) == 100
+			got, err := draw(t, m, c, entry, llama.SamplerOptions{Grammar: test.grammar})
+			if fine && err != nil || !fine && !errors.Is(err, llama.ErrNothingFits) || got != test.before {
+				t.Errorf("%q, %v; want %q", got, err, test.before)
+			}
+		})
+	}
+}
+
+func TestBias(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	text := func(opt llama.SamplerOptions) string {
+		t.Helper()
+		got, err := draw(t, m, c, entry, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got[:1]
+	}
+	with := func(bias map[int]float64) llama.SamplerOptions {
+		return llama.SamplerOptions{Sampling: infer.Sampling{LogitBias: bias}}
+	}
+	plain := text(with(nil))
+	all := make(map[int]float64)
+	for tok := range m.NTokens() {
+		all[tok] = -100
+	}
+	if got := text(with(all)); got != plain {
+		t.Errorf("all disliked alike: %q, else %q", got, plain)
+	}
+	if got := text(with(map[int]float64{'x': 100})); got != "x" {
+		t.Errorf("x liked: %q", got)
+	}
+	if got := text(with(map[int]float64{int(plain[0]): -100})); got == plain {
+		t.Errorf("%q disliked, and chosen", plain)
+	}
+	bound := with(map[int]float64{'y': 100, 'x': 100})
+	bound.Grammar = `root ::= [a-x]`
+	if got := text(bound); got != "x" {
+		t.Errorf("x and y liked, up to x allowed: %q", got)
+	}
+	for id, want := range map[int]string{m.NTokens(): "token 260 ", -1: "token -1 ", 1 << 40: "token 1099511627776 "} {
+		if _, err := draw(t, m, c, entry, with(map[int]float64{id: 1, 5: 1})); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("token %d: %v", id, err)
+		}
+	}
+}
+
+// Logprobs are the model's own: they add up to certainty, are in order, and no sampler
+// changes them.
+func TestLogprobs(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	greedy, err := llama.NewSampler(m, llama.SamplerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer greedy.Free()
+	likeliest, err := greedy.Sample(c, entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.Logprobs(c, entry, likeliest, m.NTokens()+5)
+	if err != nil || len(all.Top) != m.NTokens() {
+		t.Fatalf("%d tokens, %v", len(all.Top), err)
+	}
+	sum := 0.0
+	for i, cand := range all.Top {
+		if i > 0 && cand.Logprob > all.Top[i-1].Logprob {
+			t.Errorf("%+v stands behind %+v", cand, all.Top[i-1])
+		}
+		sum += math.Exp(cand.Logprob)
+	}
+	if math.Abs(sum-1) > 1e-6 {
+		t.Errorf("together %v", sum)
+	}
+	if got := all.Candidate; got.ID != int(likeliest) || got.Logprob != all.Top[0].Logprob || string(got.Piece) != string([]byte{byte(likeliest)}) {
+		t.Errorf("%+v, likeliest is %d: %+v", got, likeliest, all.Top[0])
+	}
+	biased := llama.SamplerOptions{Sampling: infer.Sampling{LogitBias: map[int]float64{int(likeliest): -100}}, Grammar: `root ::= [a-c]`}
+	if _, err := draw(t, m, c, entry, biased); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, 3} {
+		got, err := m.Logprobs(c, entry, 'a', n)
+		if err != nil || got.ID != 'a' || len(got.Top) != n {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		for i, cand := range got.Top {
+			if cand.ID != all.Top[i].ID || cand.Logprob != all.Top[i].Logprob {
+				t.Errorf("%+v, at first %+v", cand, all.Top[i])
+			}
+		}
+	}
+	_, entryErr := m.Logprobs(c, entry+1, 'a', 1)
+	_, tokenErr := m.Logprobs(c, entry, -1, 1)
+	if entryErr == nil || tokenErr == nil {
+		t.Errorf("no logits: %v, no token: %v", entryErr, tokenErr)
+	}
+}
