@@ -31,7 +31,8 @@ var floors = [][]string{
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
-	{ // inside the engine's own house
+	{"cmd/inferd-engine/internal/gbnf"}, // words and rules again, of the engine's own house
+	{ // inside it
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/batch",
 		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",
 	},

@@ -286,10 +286,19 @@ func TestSamplers(t *testing.T) {
 	if got := text(llama.SamplerOptions{Sampling: infer.Sampling{RepeatPenalty: 100}}); repeats(got) && repeats(greedy) {
 		t.Errorf("a penalty on repeats: %q", got)
 	}
-	for _, grammar := range []string{`root ::= (`, `start ::= "a"`, `root ::= undefined`} {
-		if s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar}); err == nil {
+	for grammar, want := range map[string]string{
+		"root ::= \"a\"\n  (":      "line 2, column 3",
+		`start ::= "a"`:            "root",
+		`root ::= undefined`:       "undefined",
+		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would go on until memory is gone
+		`root ::= <no-such-token>`: "llama.cpp does not take it",
+	} {
+		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar})
+		if err == nil {
 			s.Free()
-			t.Errorf("%q parses", grammar)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", grammar, err, want)
 		}
 	}
 }

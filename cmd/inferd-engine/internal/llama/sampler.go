@@ -10,6 +10,7 @@ import (
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/gbnf"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -36,7 +37,7 @@ var ErrNothingFits = errors.New("the grammar cannot go on: no token of the model
 
 // NewSampler makes a sampler: bias, penalties, top-k, top-p, min-p, temperature, and a draw,
 // in this order, of the tokens that the grammar allows. An error is about the grammar or the
-// bias; what is wrong with a grammar llama.cpp tells standard error only.
+// bias.
 func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	bias, err := m.biases(opt.LogitBias)
 	if err != nil {
@@ -44,9 +45,13 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	}
 	s := &Sampler{model: m, chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
 	if opt.Grammar != "" {
+		if err := gbnf.Check(opt.Grammar); err != nil {
+			s.Free()
+			return nil, fmt.Errorf("grammar: %w", err)
+		}
 		if s.grammar = yzma.SamplerInitGrammar(m.vocab, opt.Grammar, "root"); s.grammar == 0 {
 			s.Free()
-			return nil, errors.New("grammar: it does not parse")
+			return nil, errors.New("grammar: llama.cpp does not take it") // such as for a <token> that is none
 		}
 		m.texts()
 	}

@@ -1,0 +1,404 @@
+// Package gbnf checks grammars in llama.cpp's notation before llama.cpp sees them. What is
+// wrong with one it tells standard error only, the grammar included; some end its process,
+// and others make it think about a single token for minutes. This package says where a
+// grammar is wrong, and refuses those that are too much. It knows nothing of vocabularies,
+// and makes nothing of a grammar that it takes.
+package gbnf
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits of a grammar.
+const (
+	maxDepth       = 100     // of parentheses in each other
+	maxRepetitions = 2000    // beyond that llama.cpp takes a number for no limit
+	maxElements    = 1 << 17 // when repetitions are written out
+	maxWays        = 4096    // in which a text can go on at any place
+	maxWork        = 1 << 14 // ways that the next character of all those leads to
+	maxOpen        = 128     // ways that are open together, in rules that stand in each other
+)
+
+// An Error says where a grammar is wrong.
+type Error struct {
+	Line, Column int // from 1; in bytes
+	Problem      string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Problem)
+}
+
+// Check reports what is wrong with a grammar whose start symbol is root. The error is an
+// [*Error].
+func Check(source string) error {
+	p := &parser{source: source, rules: make(map[string]*rule)}
+	if err := p.parse(); err != nil {
+		return err
+	}
+	return p.weigh()
+}
+
+// A rule is what a name stands for.
+type rule struct {
+	at    int // its last definition; or where it is first named
+	known bool
+	body  []sequence
+
+	state state
+	beginning
+	weighed bool
+	weight
+	open float64 // ways that stay open at its end
+}
+
+type sequence []element
+
+// An element is a piece of a sequence, repeated as its last lines say.
+type element struct {
+	at    int
+	chars int        // of a literal or class: how many characters it consumes
+	rule  string     // that it refers to
+	group []sequence // in parentheses
+
+	optional bool // it is a repetition that may be none
+	several  bool // it is a repetition that may be more than one
+	never    bool // it is a repetition of none at all
+}
+
+// parser reads a grammar. Positions are bytes of source.
+type parser struct {
+	source   string
+	pos      int
+	depth    int
+	elements int
+	rules    map[string]*rule
+	defined  []*rule // in their order
+}
+
+func (p *parser) errorf(at int, format string, args ...any) error {
+	before := p.source[:at]
+	line := strings.Count(before, "\n") + 1
+	return &Error{Line: line, Column: at - strings.LastIndexByte(before, '\n'), Problem: fmt.Sprintf(format, args...)}
+}
+
+// next returns the byte that is to be read; 0 is the end.
+func (p *parser) next() byte {
+	if p.pos == len(p.source) {
+		return 0
+	}
+	return p.source[p.pos]
+}
+
+// skip passes over spaces and comments.
+func (p *parser) skip(newlines bool) {
+	for {
+		switch b := p.next(); {
+		case b == ' ', b == '\t', newlines && (b == '\r' || b == '\n'):
+			p.pos++
+		case b == '#':
+			for b := p.next(); b != 0 && b != '\r' && b != '\n'; b = p.next() {
+				p.pos++
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) parse() error {
+	if i := strings.IndexByte(p.source, 0); i >= 0 {
+		return p.errorf(i, "a NUL")
+	}
+	for i, r := range p.source {
+		if _, size := utf8.DecodeRuneInString(p.source[i:]); r == utf8.RuneError && size == 1 {
+			return p.errorf(i, "no UTF-8")
+		}
+	}
+	for p.skip(true); p.next() != 0; p.skip(true) {
+		if err := p.rule(); err != nil {
+			return err
+		}
+	}
+	if r := p.rules["root"]; r == nil || !r.known {
+		return p.errorf(len(p.source), `no rule is called "root"`)
+	}
+	first, missing := len(p.source), ""
+	for name, r := range p.rules {
+		if !r.known && r.at <= first {
+			first, missing = r.at, name
+		}
+	}
+	if missing != "" {
+		return p.errorf(first, "no rule is called %q", missing)
+	}
+	return nil
+}
+
+func (p *parser) rule() error {
+	at := p.pos
+	name, err := p.name()
+	if err != nil {
+		return err
+	}
+	p.skip(false)
+	if !strings.HasPrefix(p.source[p.pos:], "::=") {
+		return p.errorf(p.pos, `"::=" is missing behind the name of a rule`)
+	}
+	p.pos += len("::=")
+	p.skip(true)
+	body, err := p.alternatives(false)
+	if err != nil {
+		return err
+	}
+	if b := p.next(); b != 0 && b != '\r' && b != '\n' {
+		return p.errorf(p.pos, "%q does not belong here", b)
+	}
+	r := p.named(name, at)
+	if !r.known {
+		p.defined = append(p.defined, r)
+	}
+	r.known, r.at, r.body = true, at, body
+	return nil
+}
+
+func (p *parser) named(name string, at int) *rule {
+	r := p.rules[name]
+	if r == nil {
+		r = &rule{at: at}
+		p.rules[name] = r
+	}
+	return r
+}
+
+func isDigit(b byte) bool { return b >= '0' && b <= '9' }
+
+func isName(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b == '-' || isDigit(b)
+}
+
+func (p *parser) name() (string, error) {
+	begin := p.pos
+	for isName(p.next()) {
+		p.pos++
+	}
+	if p.pos == begin {
+		return "", p.errorf(begin, "the name of a rule is missing: letters, digits and -")
+	}
+	return p.source[begin:p.pos], nil
+}
+
+func (p *parser) number() (int, error) {
+	begin := p.pos
+	for isDigit(p.next()) {
+		p.pos++
+	}
+	n, err := strconv.Atoi(p.source[begin:p.pos])
+	if err != nil {
+		return 0, p.errorf(begin, "a number is missing, or too large")
+	}
+	return n, nil
+}
+
+func (p *parser) alternatives(nested bool) ([]sequence, error) {
+	var all []sequence
+	for {
+		one, err := p.sequence(nested)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+		if p.next() != '|' {
+			return all, nil
+		}
+		p.pos++
+		p.skip(true)
+	}
+}
+
+func (p *parser) sequence(nested bool) (sequence, error) {
+	var s sequence
+	size := 0 // elements that the last one is written out to
+	for {
+		at := p.pos
+		b := p.next()
+		switch {
+		case b == '*' || b == '+' || b == '?' || b == '{':
+			least, most, err := p.repetition(nested)
+			switch {
+			case err != nil:
+				return nil, err
+			case size == 0:
+				return nil, p.errorf(at, "there is nothing before %q to be repeated", b)
+			}
+			last := &s[len(s)-1]
+			last.optional = last.optional || least == 0
+			last.several = last.several || most > 1
+			last.never = last.never || most == 0
+			optional := most - least
+			if most == math.MaxInt {
+				optional = 1
+			}
+			p.elements += size*max(least-1, 0) + (size+2)*optional
+			if size = size * least; optional > 0 {
+				size++
+			}
+			size = max(size, 1)
+			if p.elements > maxElements {
+				return nil, p.errorf(at, "the grammar is too large once its repetitions are written out")
+			}
+			continue
+		case b == '"' || b == '[' || b == '.' || b == '<' || b == '!' || b == '(' || isName(b):
+		default:
+			return s, nil
+		}
+		e, n, err := p.element()
+		if err != nil {
+			return nil, err
+		}
+		p.skip(nested)
+		size = n
+		p.elements += n
+		if n > 0 {
+			s = append(s, e)
+		}
+	}
+}
+
+// repetition reads what says how often, from least to most; math.MaxInt is no limit.
+func (p *parser) repetition(nested bool) (least, most int, err error) {
+	kind, at := p.next(), p.pos
+	p.pos++
+	p.skip(nested)
+	switch kind {
+	case '*':
+		return 0, math.MaxInt, nil
+	case '+':
+		return 1, math.MaxInt, nil
+	case '?':
+		return 0, 1, nil
+	}
+	if least, err = p.number(); err != nil {
+		return 0, 0, err
+	}
+	most = least
+	if p.skip(nested); p.next() == ',' {
+		p.pos++
+		p.skip(nested)
+		if most = math.MaxInt; isDigit(p.next()) {
+			if most, err = p.number(); err != nil {
+				return 0, 0, err
+			}
+			p.skip(nested)
+		}
+	}
+	switch {
+	case p.next() != '}':
+		return 0, 0, p.errorf(p.pos, `"}" is missing`)
+	case least > maxRepetitions || most > maxRepetitions && most != math.MaxInt:
+		return 0, 0, p.errorf(at, "more than %d repetitions", maxRepetitions)
+	case least > most:
+		return 0, 0, p.errorf(at, "at least %d and at most %d repetitions", least, most)
+	}
+	p.pos++
+	p.skip(nested)
+	return least, most, nil
+}
+
+// element reads one, and returns of how many llama.cpp makes it.
+func (p *parser) element() (e element, size int, err error) {
+	e.at = p.pos
+	b := p.next()
+	p.pos++
+	switch b {
+	case '"':
+		size, err = p.characters('"')
+		e.chars = size
+	case '[':
+		if p.next() == '^' {
+			p.pos++
+		}
+		size, err = p.characters(']')
+		e.chars = 1
+	case '.':
+		e.chars, size = 1, 1
+	case '<', '!':
+		if b == '!' {
+			if p.next() != '<' {
+				return e, 0, p.errorf(p.pos, `"<" is missing behind "!"`)
+			}
+			p.pos++
+		}
+		end := strings.IndexByte(p.source[p.pos:], '>')
+		if end < 0 {
+			return e, 0, p.errorf(e.at, `">" is missing`)
+		}
+		p.pos += end + 1
+		e.chars, size = 1, 1
+	case '(':
+		if p.depth++; p.depth > maxDepth {
+			return e, 0, p.errorf(e.at, "more than %d parentheses in each other", maxDepth)
+		}
+		p.skip(true)
+		if e.group, err = p.alternatives(true); err != nil {
+			return e, 0, err
+		}
+		if p.next() != ')' {
+			return e, 0, p.errorf(p.pos, `")" is missing`)
+		}
+		p.pos++
+		p.depth--
+		size = 1
+	default:
+		p.pos--
+		e.rule, err = p.name()
+		p.named(e.rule, e.at)
+		size = 1
+	}
+	return e, size, err
+}
+
+// characters reads those of a literal or a class, up to end, and counts them.
+func (p *parser) characters(end byte) (n int, err error) {
+	begin := p.pos - 1
+	for ; p.next() != end; n++ {
+		if err := p.character(begin); err != nil {
+			return 0, err
+		}
+	}
+	p.pos++
+	return n, nil
+}
+
+// escapes are how many hexadecimal digits follow a letter behind a backslash.
+var escapes = map[byte]int{'x': 2, 'u': 4, 'U': 8, 't': 0, 'r': 0, 'n': 0, '\\': 0, '"': 0, '[': 0, ']': 0, '-': 0}
+
+func (p *parser) character(begin int) error {
+	b := p.next()
+	switch {
+	case b == 0:
+		return p.errorf(begin, "%q has no end", p.source[begin])
+	case b != '\\':
+		_, size := utf8.DecodeRuneInString(p.source[p.pos:])
+		p.pos += size
+		return nil
+	}
+	at := p.pos
+	p.pos++
+	digits, ok := escapes[p.next()]
+	if !ok {
+		return p.errorf(at, "an unknown escape")
+	}
+	p.pos++
+	for range digits {
+		if b := p.next() | 0x20; !isDigit(p.next()) && (b < 'a' || b > 'f') {
+			return p.errorf(at, "%d hexadecimal digits are missing", digits)
+		}
+		p.pos++
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package gbnf_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/gbnf"
+)
+
+func TestCheck(t *testing.T) {
+	deep := func(n int) string { return "root ::= " + strings.Repeat("(", n) + `"a"` + strings.Repeat(")", n) }
+	for name, test := range map[string]struct{ grammar, want string }{
+		"empty":                       {"", `line 1, column 1: no rule is called "root"`},
+		"another start":               {`start ::= "a"`, `line 1, column 14: no rule is called "root"`},
+		"an open parenthesis":         {"root ::= (\n \"a\"", `line 2, column 5: ")" is missing`},
+		"a closed one":                {`root ::= "a" )`, `line 1, column 14: ')' does not belong here`},
+		"a rule that is missing":      {"root ::= a b\na ::= \"a\"", `line 1, column 12: no rule is called "b"`},
+		"no name":                     {"\n\"a\"", "line 2, column 1: the name of a rule is missing"},
+		"an underscore":               {`root_a ::= "a"`, `line 1, column 5: "::=" is missing`},
+		"an open literal":             {"root ::= \"a\\n\n", `line 1, column 10: '"' has no end`},
+		"an open class":               {"root ::= [a-", `line 1, column 10: '[' has no end`},
+		"an unknown escape":           {`root ::= "\q"`, "line 1, column 11: an unknown escape"},
+		"too few digits":              {`root ::= "\x1"`, "line 1, column 11: 2 hexadecimal digits are missing"},
+		"an escape of nothing":        {`root ::= "\`, "line 1, column 11: an unknown escape"},
+		"nothing to be repeated":      {`root ::= * "a"`, `line 1, column 10: there is nothing before '*' to be repeated`},
+		"an empty literal repeated":   {`root ::= ""?`, `line 1, column 12: there is nothing`},
+		"from more to less":           {`root ::= "a"{5,2}`, "line 1, column 13: at least 5 and at most 2"},
+		"a negative number":           {`root ::= "a"{-1}`, "line 1, column 14: a number is missing"},
+		"a huge number":               {`root ::= "a"{99999999999999999999}`, "line 1, column 14: a number is missing, or too large"},
+		"many repetitions":            {`root ::= "a"{0,2001}`, "line 1, column 13: more than 2000 repetitions"},
+		"repetitions of repetitions":  {`root ::= "a"{1000}{1000}`, "line 1, column 19: the grammar is too large"},
+		"a long text many times":      {`root ::= "` + strings.Repeat("a", 1000) + `"{2000}`, "the grammar is too large"},
+		"a NUL":                       {"root ::= \"a\"\x00", "line 1, column 13: a NUL"},
+		"parentheses":                 {deep(101), "line 1, column 110: more than 100 parentheses"},
+		"many parentheses":            {deep(30000), "more than 100 parentheses"},
+		"it begins with itself":       {`root ::= root "a" | "b"`, "line 1, column 10: a rule begins with itself"},
+		"through something optional":  {"root ::= x root \"a\" | \"b\"\nx ::= \"a\"?", "line 1, column 12: a rule begins with itself"},
+		"through another":             {"root ::= (\"x\"* a)\na ::= \"\" root", "begins with itself"},
+		"a chain of optional ones":    {"root ::= " + strings.Repeat(`"a"? `, 5000), "too many ways"},
+		"many ways to many":           {"root ::= x*\nx ::= " + strings.Repeat(`"a" x | `, 4000) + `"b"`, "too many ways"},
+		"many ways to many, far away": {"root ::= x*\nx ::= " + strings.Repeat(`"é" x | `, 4000) + `"b"`, "too many ways"},
+		"open ends in each other":     {"root ::= " + strings.Repeat(`("x" `, 50) + strings.Repeat(strings.Repeat(`"b"? `, 100)+")", 50), "line 1, column 1: a text could go on in too many ways within this rule"},
+		"open ends behind itself":     {`root ::= "a" root "b"? | "c"`, "line 1, column 1: a text could go on in too many ways within this rule"},
+		"a tree without ends":         {"root ::= x\nx ::= \"a\" x*", "too many ways within this rule"},
+		"no UTF-8":                    {"root ::= \"\xf0\"", "line 1, column 11: no UTF-8"},
+		"a token without an end":      {`root ::= <think`, `line 1, column 10: ">" is missing`},
+		"no token":                    {`root ::= !"a"`, `line 1, column 11: "<" is missing`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := gbnf.Check(test.grammar)
+			if _, ok := errors.AsType[*gbnf.Error](err); !ok || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+	names := make([]string, 4000)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"name-%d"`, i)
+	}
+	for name, grammar := range map[string]string{
+		"nothing":               "root ::= ",
+		"every notation":        "# a comment\nroot ::= a | \"\\x41\\u00e9\\U0001F600\\\"\\n\" [^a-z\\]-] . <think> !<[5]> (\n a |\r\n b) # end\r\na ::= \"a\"* [0-9]+ \"é\"? \"x\"{2} \"x\"{2,} \"x\"{0,5} \"x\" {0}\nb ::= [] \"\"\n",
+		"a rule said twice":     "root ::= a\na ::= a\na ::= \"a\"",
+		"it ends with itself":   `root ::= "a" root | "b"`,
+		"a tree with ends":      "root ::= \"(\" root* \")\" \" \"*",
+		"sums":                  "root ::= sum\nsum ::= product (\"+\" product)*\nproduct ::= factor (\"*\" factor)*\nfactor ::= [0-9]+ | \"(\" sum \")\"",
+		"stars of stars":        `root ::= (("a"*)*)*`,
+		"many words":            "root ::= \"[\" word (\",\" word)* \"]\"\nword ::= " + strings.Join(names, " | "),
+		"many optional members": "root ::= " + strings.Repeat(`("\"name\":" [0-9]+)? `, 100),
+		"long white space":      "root ::= (\"a\" ws){0,100}\nws ::= (\" \" | \"\\n\" | \"\\t\"){0,20}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := gbnf.Check(grammar); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func FuzzCheck(f *testing.F) {
+	f.Add("root ::= (\"a\" | [^b-c]){2,3} . <x> !<[1]> rest?\nrest ::= \"\\u00e9\"* # end")
+	f.Fuzz(func(t *testing.T, grammar string) {
+		if err := gbnf.Check(grammar); err != nil {
+			e, ok := errors.AsType[*gbnf.Error](err)
+			if !ok || e.Line < 1 || e.Column < 1 || e.Line > strings.Count(grammar, "\n")+1 || e.Column > len(grammar)+1 {
+				t.Errorf("%v", err)
+			}
+		}
+	})
+}
