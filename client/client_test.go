@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -284,6 +285,43 @@ func TestDialErrors(t *testing.T) {
 
 // A client that waits is served once the daemon is ready, and says what it was doing if
 // that takes too long.
+// A daemon that refuses a request before it has read all of it, and closes, is understood.
+func TestRefusedWhileSending(t *testing.T) {
+	dir := folder(t)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "infer.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for name, word := range map[string]string{
+		"with a word": `{"type":"error","id":"","code":"queue_full","message":"too many connections"}` + "\n",
+		"without one": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var daemon sync.WaitGroup
+			defer daemon.Wait()
+			daemon.Go(func() {
+				nc, err := ln.Accept()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(nc, word)
+				_ = nc.Close()
+			})
+			c := &client.Client{Dir: dir}
+			_, err := client.Collect(c.GenerateV1(t.Context(), client.Ask(strings.Repeat("a lot ", 1<<20))))
+			refused, ok := errors.AsType[*client.Error](err)
+			switch {
+			case err == nil, ok != (word != ""):
+				t.Errorf("GenerateV1: %v", err)
+			case ok && refused.Code != client.QueueFull:
+				t.Errorf("refused with %v", refused)
+			}
+		})
+	}
+}
+
 func TestWaitsForReady(t *testing.T) {
 	dir := folder(t)
 	var pauses atomic.Int64

@@ -25,13 +25,39 @@ type Conn struct {
 
 func (c *Client) newConn(ctx context.Context, nc net.Conn, s Surface) *Conn {
 	conn := &Conn{surface: s, nc: nc, close: sync.OnceValue(nc.Close)}
-	conn.r = s.framing().NewReader(nc, frame.Limit)
-	conn.w = s.framing().NewWriter(nc)
+	stream := &stream{Conn: nc}
+	conn.r = s.framing().NewReader(stream, frame.Limit)
+	conn.w = s.framing().NewWriter(stream)
 	if c.Trace != nil {
 		conn.r = traced{conn.r, c.Trace}
 	}
 	conn.release = context.AfterFunc(ctx, func() { _ = conn.close() })
 	return conn
+}
+
+// A stream is a connection whose other end may have closed it before it has read all that
+// we send: a daemon that refuses does. Why it did can still be read, so a write that fails
+// is told only when there is nothing more.
+type stream struct {
+	net.Conn
+	failed error // of a write
+}
+
+// Write sends p, or forgets it if the other end takes nothing any more.
+func (s *stream) Write(p []byte) (int, error) {
+	if s.failed == nil {
+		_, s.failed = s.Conn.Write(p)
+	}
+	return len(p), nil
+}
+
+// Read reads what the other end has sent.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil && s.failed != nil {
+		err = s.failed
+	}
+	return n, err
 }
 
 // Close hangs up. An answer that is under way ends in the daemon as well.

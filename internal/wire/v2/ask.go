@@ -30,10 +30,6 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 		return fmt.Errorf("v2 does not ask for a %T", req.Task)
 	}
 	if err := send(w, blobs, req, gen, stream); err != nil {
-		// It may have been refused before all of it was sent.
-		if refused := refusal(r); refused != nil {
-			return refused
-		}
 		return fmt.Errorf("ask: %w", err)
 	}
 	for {
@@ -56,14 +52,6 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 			}
 		}
 	}
-}
-
-// refusal returns the error that the daemon has sent, or nil.
-func refusal(r frame.Reader) error {
-	if a, err := readAnswer(r); err == nil && a.Type == "error" {
-		return a.err()
-	}
-	return nil
 }
 
 func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, stream bool) error {
