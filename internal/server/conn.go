@@ -111,18 +111,13 @@ func (srv *Server) trimSoon() {
 
 // linger says that nothing more comes, and takes what the client still sends for a
 // while. Without it the client might lose the last message, or not see a clean end,
-// because a connection that is closed with something unread is reset. A pipe cannot say
-// it: there the client has a moment to finish what it sends, instead of failing over it,
-// and sees the end then.
+// because a connection that is closed with something unread is reset.
 func (c *conn) linger(d time.Duration) {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok {
-		d = min(d, lingerDrain)
-	} else if half.CloseWrite() != nil {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(d)) != nil {
 		return
 	}
-	if c.SetReadDeadline(time.Now().Add(d)) == nil {
-		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, that was it
-	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, that was it
 }
 
 // add makes ln known; it reports false if the server is closed.

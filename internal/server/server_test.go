@@ -116,14 +116,13 @@ func (r *room) dial(deaf bool) *client {
 	return c
 }
 
-// end waits for the end of Serve and returns when it came, in whole seconds: a pipe that is
-// busy to the end lingers for a moment.
+// end waits for the end of Serve and returns when it came.
 func (r *room) end() time.Duration {
 	r.t.Helper()
 	if err := <-r.served; err != nil {
 		r.t.Errorf("Serve: %v", err)
 	}
-	return time.Since(r.start).Truncate(time.Second)
+	return time.Since(r.start)
 }
 
 // seconds answers after as many seconds as its prompt says, with one text at once.
@@ -566,7 +565,7 @@ func TestLostListener(t *testing.T) {
 		send(t, busy, "1", "5s")
 		synctest.Wait()
 		_ = r.ln.Close()
-		if err := <-r.served; !errors.Is(err, net.ErrClosed) || time.Since(r.start).Truncate(time.Second) != 5*time.Second {
+		if err := <-r.served; !errors.Is(err, net.ErrClosed) || time.Since(r.start) != 5*time.Second {
 			t.Errorf("Serve: %v after %v", err, time.Since(r.start))
 		}
 		<-idle.done
