@@ -39,7 +39,10 @@ func (l *lockedLog) String() string {
 }
 
 // guarded returns a listener that wants the key, and its log.
-func guarded(t *testing.T) (net.Listener, *lockedLog) { return guardedFrom(t, new(Strangers)) }
+func guarded(t *testing.T) (net.Listener, *lockedLog) {
+	t.Helper()
+	return guardedFrom(t, new(Strangers))
+}
 
 func guardedFrom(t *testing.T, strangers *Strangers) (net.Listener, *lockedLog) {
 	t.Helper()
