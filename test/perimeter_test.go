@@ -144,8 +144,9 @@ func (d *daemon) stats() (s struct {
 	HeldBytes                    int `json:"held_bytes"`
 	LogLost                      int `json:"log_lost"`
 	Backends                     []struct {
-		In  int64 `json:"input_tokens"`
-		Out int64 `json:"output_tokens"`
+		Requests int
+		In       int64 `json:"input_tokens"`
+		Out      int64 `json:"output_tokens"`
 	}
 },
 ) {
