@@ -210,16 +210,24 @@ func (p *peers) hangUps() error {
 			}
 			idle = append(idle, o.TTFT())
 		}
+		long := p.size(6000, 2000)
+		whole, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(long, 1)})
+		if err != nil {
+			return err
+		}
 		for _, stage := range []struct {
 			name string
-			shot load.Shot
+			shot func() load.Shot
 		}{
-			{"prefill", load.Shot{Request: prompt(6000, 1), LeaveWithin: time.Second}},
-			{"decode", load.Shot{Request: prompt(32, 2000), LeaveAfter: 10}},
+			{"prefill", func() load.Shot {
+				return load.Shot{Target: s.target, Request: prompt(long, 1), LeaveWithin: whole.TTFT() / 4}
+			}},
+			{"decode", func() load.Shot {
+				return load.Shot{Target: s.target, Request: prompt(32, 2000), LeaveAfter: 10}
+			}},
 		} {
 			var free, next []time.Duration
 			for range p.size(20, 4) {
-				stage.shot.Target = s.target
 				f, n, err := p.hangUp(s, stage.shot)
 				if err != nil {
 					return fmt.Errorf("%s, in %s: %w", s.name, stage.name, err)
@@ -237,7 +245,7 @@ func (p *peers) hangUps() error {
 // hangUp fires a shot that leaves, and returns how long it took until nothing ran any
 // more. Then it does so again, and returns when the first token came to somebody who asked
 // as it left.
-func (p *peers) hangUp(s *side, leaves load.Shot) (free, next time.Duration, err error) {
+func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Duration, err error) {
 	who, err := p.caller(0, 0)
 	if err != nil {
 		return 0, 0, err
@@ -248,7 +256,7 @@ func (p *peers) hangUp(s *side, leaves load.Shot) (free, next time.Duration, err
 	}
 	p.rest()
 	leave := func() (load.Outcome, error) {
-		o := who.Ask(p.ctx, leaves, nil)
+		o := who.Ask(p.ctx, leaves(), nil)
 		if !o.Gone {
 			return o, errors.Join(o.Err(), errors.New("it was answered before it could leave"))
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/bench/load"
+	"github.com/inferd-go/inferd/internal/builtin"
 )
 
 // llamaPrograms returns the folder of llama.cpp's programs, which it builds the first time.
@@ -31,16 +32,21 @@ func llamaPrograms() (string, error) {
 	return strings.TrimSpace(string(dir)), nil
 }
 
-// quantised returns the big model with such weights, which are kept beside it.
-func (p *peers) quantised(quant string) (string, error) {
+// ggufOf returns the file of a model. The big one is kept in the user's cache with each
+// kind of weights.
+func (p *peers) ggufOf(name string) (string, error) {
+	switch name {
+	case "tiny":
+		return builtin.Ensure(p.bin, "tiny")
+	case "big-q8_0", "big-q4_k_m":
+	default:
+		return "", fmt.Errorf("none is called %q", name)
+	}
 	big, err := bigModel()
-	if err != nil || quant == "q8_0" {
+	if err != nil || name == "big-q8_0" {
 		return big, err
 	}
-	if quant != "q4_k_m" {
-		return "", fmt.Errorf("%q are neither q8_0 nor q4_k_m", quant)
-	}
-	path := filepath.Join(filepath.Dir(big), "big-q4_k_m.gguf")
+	path := filepath.Join(filepath.Dir(big), name+".gguf")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}

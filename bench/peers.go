@@ -84,7 +84,7 @@ func runPeers(args []string, out io.Writer) error {
 	}
 	p := &peers{callers: make(map[[2]int]*load.Caller)}
 	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
-	quant := fs.String("quant", "q8_0", "weights of the model: q8_0 or q4_k_m")
+	model := fs.String("model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, with which this program can be tried out")
 	fs.BoolVar(&p.quick, "quick", false, "a first look, in about four minutes")
 	fs.Float64Var(&p.patience, "patience", 1, "`times` as long as usual until a row is given up")
 	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
@@ -118,7 +118,7 @@ func runPeers(args []string, out io.Writer) error {
 	if p.bench, err = newBench(dir, out); err != nil {
 		return err
 	}
-	if p.model, err = p.quantised(*quant); err != nil {
+	if p.model, err = p.ggufOf(*model); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
 	who := "as programs of one user: run it as root to see other users"

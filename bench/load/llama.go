@@ -53,6 +53,10 @@ func (c *completion) ask(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
+	// The server closes a connection after so many requests. One that it closed as this one
+	// was on its way is sent again, on another: so http.Transport wants it said, and sends
+	// nothing of it.
+	req.Header["X-Idempotency-Key"] = nil
 	resp, err := c.client.Do(req) //nolint:bodyclose // done closes it
 	if err != nil {
 		return err
