@@ -57,15 +57,15 @@ func TestMixed(t *testing.T) {
 				t.Errorf("%+v", sum)
 			}
 			eventually(t, "everybody is out", func() bool { s := d.stats(); return s.Running == 0 && s.Waiting == 0 })
-			if err := sum.Agrees(d.counted()); err != nil {
+			if err := sum.Agrees(d.tokens()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// counted is how many tokens all entries have read and written.
-func (d *daemon) counted() (in, out int64) {
+// tokens is how many tokens all entries have read and written.
+func (d *daemon) tokens() (in, out int64) {
 	d.t.Helper()
 	for _, b := range d.stats().Backends {
 		in += b.In
