@@ -597,3 +597,31 @@ func FuzzClient(f *testing.F) {
 		_ = client.Run(func(link.Report) {})
 	})
 }
+
+// FuzzServer has an engine read anything as orders: it ends, with every call.
+func FuzzServer(f *testing.F) {
+	order := func(text string) []byte {
+		return append(frame.AppendHead(nil, frame.JSON, len(text)), text...)
+	}
+	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Text":"a b"}],"MaxTokens":3,"Sampling":{}},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))
+	f.Add(append(order(`{"Call":1,"Embed":{"Inputs":["a"]}}`), order(`{"Call":1,"Hold":true}`)...))
+	f.Add(append(order(`{"Call":1,"Rerank":{"Query":"a","Documents":["b"]}}`), order(`{"Call":1,"Cancel":true}`)...))
+	f.Add(order(`{"Call":0,"Stats":true}`))
+	f.Fuzz(func(_ *testing.T, stream []byte) {
+		near, far := net.Pipe()
+		srv := &link.Server{Conn: near, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+			if gen, ok := req.Task.(*infer.Generate); ok && len(gen.Messages) > 0 {
+				if err := emit(&infer.Text{Delta: []byte("x"), Tokens: gen.MaxTokens}); err != nil {
+					return err
+				}
+			}
+			return emit(&infer.Done{})
+		})}
+		go func() {
+			_, _ = far.Write(stream)
+			_ = far.Close()
+		}()
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		_ = srv.Serve(context.Background())
+	})
+}
