@@ -246,6 +246,17 @@ func TestTop(t *testing.T) {
 	}
 }
 
+// Stats are a table for people, as wide as their terminal, and JSON if they say so.
+func TestStatsOnATerminal(t *testing.T) {
+	d := mocked(t, oneMock)
+	for _, test := range []struct{ flag, begins string }{{"--json=false", "inferd "}, {"--json", `{"uptime_ms"`}} {
+		s := onTerminal(t, exec.Command(filepath.Join(bin, "inferdctl"), "--control-addr", d.socket("control.sock"), "stats", test.flag))
+		if code, got := s.exit(), s.out.String(); code != 0 || !strings.HasPrefix(got, test.begins) {
+			t.Errorf("%s: exit code %d\n%s", test.flag, code, got)
+		}
+	}
+}
+
 var colours = regexp.MustCompile(`\x1b\[([0-9;]*;)?(3[0-8]|9[0-7])(;[0-9;]*)?m`)
 
 // What is wrong is red, unless nobody wants colours. SIGTERM leaves a terminal in order.

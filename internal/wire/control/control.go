@@ -75,15 +75,15 @@ type Backend struct {
 	Counts
 
 	// What follows is of entries that have an engine.
-	Reason       string  `json:"reason,omitempty"` // why it was given up
-	Model        string  `json:"model,omitempty"`  // what the model calls itself
-	Device       string  `json:"device,omitempty"` // that computes, such as "cpu"
-	NCtx         int     `json:"n_ctx,omitempty"`  // tokens that the context holds
-	PID          int     `json:"pid,omitempty"`    // of the engine
-	Restarts     int     `json:"restarts"`         // of the engine
-	RestartsHour int     `json:"restarts_hour"`    // of those, within the last hour
-	Silent       bool    `json:"silent,omitempty"` // it is ready, but did not say how it is
-	Engine       *Engine `json:"engine,omitempty"` // what it said; nil if it said nothing
+	Reason       string  `json:"reason,omitzero"`        // why it was given up
+	Model        string  `json:"model,omitzero"`         // what the model calls itself
+	Device       string  `json:"device,omitzero"`        // that computes, such as "cpu"
+	NCtx         int     `json:"n_ctx,omitzero"`         // tokens that the context holds
+	PID          int     `json:"pid,omitzero"`           // of the engine
+	Restarts     int     `json:"restarts,omitzero"`      // of the engine
+	RestartsHour int     `json:"restarts_hour,omitzero"` // of those, within the last hour
+	Silent       bool    `json:"silent,omitzero"`        // it is ready, but did not say how it is
+	Engine       *Engine `json:"engine,omitzero"`        // what it said; nil if it said nothing
 }
 
 // An Engine is what an engine says of itself. It counts from its start.
