@@ -55,7 +55,7 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 		t.stops = []string{"\nUser:"}
 	}
 	err := guarded(func() (err error) {
-		t.compiled, err = jinja.Compile(source)
+		t.compiled, err = jinja.Compile(bounded(source))
 		return err
 	})
 	if err != nil {
@@ -86,7 +86,7 @@ type Segment struct {
 }
 
 // Render renders a conversation, up to where the model's answer begins. What the template
-// refuses is [infer.Invalid].
+// refuses is [infer.Invalid]; so is a conversation that it cannot get to the end of.
 func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	nonce := newNonce(messages)
 	list := make([]jinja.Value, len(messages))
@@ -98,12 +98,12 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	}
 	var text string
 	err := guarded(func() (err error) {
-		text, err = t.compiled.RenderValues(map[string]jinja.Value{
-			"messages":              jinja.NewList(list),
-			"add_generation_prompt": jinja.NewBool(true),
-			"bos_token":             jinja.NewString(t.bos),
-			"eos_token":             jinja.NewString(t.eos),
-		})
+		values := bounds()
+		values["messages"] = jinja.NewList(list)
+		values["add_generation_prompt"] = jinja.NewBool(true)
+		values["bos_token"] = jinja.NewString(t.bos)
+		values["eos_token"] = jinja.NewString(t.eos)
+		text, err = t.compiled.RenderValues(values)
 		return err
 	})
 	if err != nil {
