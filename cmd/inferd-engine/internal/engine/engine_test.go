@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,6 +204,44 @@ func TestModelsThatAreNone(t *testing.T) {
 			t.Errorf("%s: it loads", name)
 		} else if len(err.Error()) < 10 {
 			t.Errorf("%s: %v says nothing", name, err)
+		}
+	}
+}
+
+// Logprobs come with the text that their tokens were written for, held back or not, and are
+// not asked for in vain.
+func TestLogprobsComeWithTheirText(t *testing.T) {
+	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Chunk: 32})
+	for name, test := range map[string]struct {
+		stop []string
+		want []string // of each text: itself, and its tokens
+	}{
+		"a token a text":     {nil, []string{"v v", "w w", "x x"}},
+		"text is held back":  {[]string{"vwy", "yy"}, []string{"vwx v w x"}},
+		"and never sent":     {[]string{"wx"}, []string{"v v"}},
+		"the end of a token": {[]string{"x"}, []string{"v v", "w w"}},
+	} {
+		gen := user("u", 3)
+		gen.Sampling, gen.Stop, gen.Logprobs = infer.Sampling{}, test.stop, 2
+		var got []string
+		err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(ev infer.Event) error {
+			if ev, ok := ev.(*infer.Text); ok {
+				one := string(ev.Delta)
+				for _, l := range ev.Logprobs {
+					one += " " + string(l.Piece)
+					if len(l.Top) != 2 || l.Top[0].ID != l.ID || l.Logprob > 0 || l.Logprob < -1e-9 { // it is certain
+						t.Errorf("%s: %+v", name, l)
+					}
+				}
+				if len(ev.Logprobs) != ev.Tokens {
+					t.Errorf("%s: %d logprobs of %d tokens", name, len(ev.Logprobs), ev.Tokens)
+				}
+				got = append(got, one)
+			}
+			return nil
+		})
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, test.want)
 		}
 	}
 }

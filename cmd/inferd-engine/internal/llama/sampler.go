@@ -33,7 +33,7 @@ type Sampler struct {
 }
 
 // ErrNothingFits is what Sample returns when the grammar allows no token of the vocabulary.
-var ErrNothingFits = errors.New("the grammar cannot go on: no token of the model's vocabulary fits here")
+var ErrNothingFits = infer.Errorf(infer.Invalid, "the grammar cannot go on: no token of the model's vocabulary fits here")
 
 // NewSampler makes a sampler: bias, penalties, top-k, top-p, min-p, temperature, and a draw,
 // in this order, of the tokens that the grammar allows. An error is about the grammar or the

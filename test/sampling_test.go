@@ -1,0 +1,270 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/builtin"
+)
+
+// asked asks over v2 and returns the frames of the answer, the terminal one included.
+func (p *peer) asked(text, more string) []map[string]any {
+	p.t.Helper()
+	content, err := json.Marshal(text)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	msg := fmt.Sprintf(`{"id":"q","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":%s}]}]%s}`, content, more)
+	if _, err := p.Write(p.framed(msg)); err != nil {
+		p.t.Fatal(err)
+	}
+	var all []map[string]any
+	for {
+		f, err := p.next()
+		if err != nil {
+			p.t.Fatalf("after %v: %v", all, err)
+		}
+		all = append(all, f)
+		if f["type"] != "frame" {
+			return all
+		}
+	}
+}
+
+// said is the text of an answer.
+func said(frames []map[string]any) string {
+	var text strings.Builder
+	for _, f := range frames {
+		if block, ok := f["block"].(map[string]any); ok {
+			delta, _ := block["delta"].(string)
+			text.WriteString(delta)
+		}
+	}
+	return text.String()
+}
+
+// Logprobs come all the way, in both framings, in pieces and in one: one for every token,
+// whose bytes together are the text.
+func TestLogprobs(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny")
+	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
+		for _, stream := range []bool{true, false} {
+			p := d.peer(leaf)
+			frames := p.asked("hello", fmt.Sprintf(`,"max_tokens":40,"seed":5,"logprobs":3,"stream":%v,"response_format":{"type":"grammar","grammar":"root ::= [a-é]*"}`, stream))
+			if !stream && len(frames) != 2 {
+				t.Errorf("%s: %d frames", leaf, len(frames))
+			}
+			var spelt []byte
+			tokens := 0
+			for _, f := range frames {
+				list, _ := f["logprobs"].([]any)
+				for _, l := range list {
+					token := l.(map[string]any)
+					tokens++
+					spelt = append(spelt, bytesOf(token)...)
+					top := token["top"].([]any)
+					last := 0.0
+					for i, c := range top {
+						p := c.(map[string]any)["logprob"].(float64)
+						if p > 0 || i > 0 && p > last || p < -8 { // every byte is about as likely
+							t.Errorf("%s: %v", leaf, token)
+						}
+						last = p
+					}
+					if p := token["logprob"].(float64); len(top) != 3 || p > 0 || p < -8 {
+						t.Errorf("%s: %v", leaf, token)
+					}
+				}
+			}
+			usage := frames[len(frames)-1]["usage"].(map[string]any)
+			if got := said(frames); got == "" || string(spelt) != got || float64(tokens) != usage["output_tokens"] {
+				t.Errorf("%s, stream %v: %d tokens that spell %q; it said %q, %v", leaf, stream, tokens, spelt, got, usage)
+			}
+			for _, f := range p.asked("hello", `,"max_tokens":3`) {
+				if f["logprobs"] != nil {
+					t.Errorf("%s: nobody asked for %v", leaf, f)
+				}
+			}
+		}
+	}
+}
+
+// bytesOf are the bytes of a token.
+func bytesOf(token map[string]any) []byte {
+	list, ok := token["bytes"].([]any)
+	if !ok {
+		return []byte(token["token"].(string))
+	}
+	var all []byte
+	for _, b := range list {
+		all = append(all, byte(b.(float64)))
+	}
+	return all
+}
+
+// Whatever is asked for is answered or refused by name, and the engine lives on.
+func TestBadSampling(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
+	engine := d.engine()
+	every := make(map[string]int)
+	for tok := range 260 {
+		every[fmt.Sprint(tok)] = -100
+	}
+	all, err := json.Marshal(every)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grammar := func(source string) string {
+		quoted, _ := json.Marshal(source) // a string can be encoded
+		return `,"response_format":{"type":"grammar","grammar":` + string(quoted) + `}`
+	}
+	for name, test := range map[string]struct{ more, says string }{
+		"an empty stop list":          {`,"stop":[]`, "xyz"},
+		"many stops":                  {`,"stop":[` + strings.Repeat(`"a",`, 99999) + `"b"]`, "stop has 100000 strings"},
+		"an empty stop":               {`,"stop":[""]`, "stop[0] has 0 bytes"},
+		"a huge stop":                 {`,"stop":["` + strings.Repeat("a", 1<<20) + `"]`, "stop[0] has 1048576 bytes"},
+		"no tokens":                   {`,"max_tokens":0`, "max_tokens"},
+		"2^31 tokens":                 {`,"max_tokens":2147483648`, "xyz"},
+		"2^32-1 tokens":               {fmt.Sprintf(`,"max_tokens":%d`, math.MaxUint32), "xyz"},
+		"a negative temperature":      {`,"temperature":-0.1`, "temperature must be between"},
+		"a huge temperature":          {`,"temperature":1e308`, "temperature must be between"},
+		"a tiny temperature":          {`,"temperature":5e-324`, "xyz"},
+		"a minute top_p":              {`,"top_p":0,"top_k":0,"temperature":1e6`, "xyz"},
+		"penalties without measure":   {`,"presence_penalty":-1e6,"frequency_penalty":1e6,"repeat_penalty":1e6,"max_tokens":2`, ""},
+		"everything disliked":         {`,"logit_bias":` + string(all), "xyz"},
+		"a token liked":               {`,"logit_bias":{"113":100},"max_tokens":3`, "qqq"},
+		"a token that is none":        {`,"logit_bias":{"113":1,"260":1}`, "token 260 is not in the model's vocabulary of 260"},
+		"no token id":                 {`,"logit_bias":{"q":1}`, `"q" is no token id`},
+		"too much of a bias":          {`,"logit_bias":{"113":101}`, "logit_bias[113]"},
+		"too many logprobs":           {`,"logprobs":21`, "logprobs must be between 0 and 20"},
+		"a grammar that is none":      {grammar("root ::= a\nb ::= ("), "line 2, column 8"},
+		"a grammar without bounds":    {grammar(`root ::= "x"{5,2}`), "at least 5 and at most 2"},
+		"a grammar too deep":          {grammar("root ::= " + strings.Repeat("(", 60000)), "100 parentheses"},
+		"a grammar of a NUL":          {grammar("root ::= \"a\"\x00"), "NUL"},
+		"a grammar that ends nowhere": {grammar(`root ::= "xy" [\uD800-\uDBFF]`), "the grammar cannot go on"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := d.peer("infer.v2.sock")
+			frames := p.asked("w", test.more)
+			end := frames[len(frames)-1]
+			if end["type"] == "done" {
+				if got := said(frames); got != test.says && test.says != "" {
+					t.Errorf("got %q, want %q", got, test.says)
+				}
+				return
+			}
+			if message, _ := end["message"].(string); end["code"] != "invalid_request" || end["id"] != "q" || test.says == "" || !strings.Contains(message, test.says) {
+				t.Errorf("got %v, want %q", end, test.says)
+			}
+			if got := said(p.asked("w", "")); got != "xyz" { // the connection is as good as before
+				t.Errorf("then: %q", got)
+			}
+		})
+	}
+	for _, more := range []string{`,"temperature":NaN`, `,"temperature":"NaN"`, `,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"stop":[null]`} {
+		c := d.client()
+		c.send(prompt("q", "w", more))
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "" { // it is no request
+			t.Errorf("%s: %+v", more, got)
+		}
+		_ = c.Close()
+	}
+	d.works()
+	if now := d.engine(); now != engine {
+		t.Errorf("engine %d was replaced by %d\n%s", engine, now, d.stderr)
+	}
+}
+
+// A model whose template does not come to an end refuses, and does not die.
+func TestEndlessTemplate(t *testing.T) {
+	var model bytes.Buffer
+	if err := builtin.Write("tiny", &model); err != nil {
+		t.Fatal(err)
+	}
+	begin := bytes.Index(model.Bytes(), []byte("{%- if tools %}"))
+	end := bytes.LastIndex(model.Bytes(), []byte("{%- endif -%}")) + len("{%- endif -%}")
+	if begin < 0 || end < begin {
+		t.Fatal("the model has another template")
+	}
+	const endless = `{% macro f() %}{{ f() }}{% endmacro %}{{ messages[0]['content'] }}{% if messages[0]['content'] != 'w' %}{{ f() }}{% endif %}`
+	copy(model.Bytes()[begin:end], endless+strings.Repeat(" ", end-begin-len(endless)))
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(path, model.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := serve(t, "--model-path", path)
+	engine := d.engine()
+	for range 3 {
+		if _, end := d.ask("x", ""); end.Code != "invalid_request" || !strings.Contains(end.Message, "chat template: it does not come to an end") {
+			t.Errorf("%+v", end)
+		}
+		if _, end := d.ask("w", `,"max_tokens":3`); end.Type != "done" || end.Usage.Completion != 3 {
+			t.Errorf("%+v", end)
+		}
+	}
+	if now := d.engine(); now != engine {
+		t.Errorf("engine %d was replaced by %d\n%s", engine, now, d.stderr)
+	}
+}
+
+// Ten thousand requests of a token each are answered, each once.
+func TestTinyRequests(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	engine := d.engine()
+	const clients, each = 8, 1250
+	var all sync.WaitGroup
+	for i := range clients {
+		c := d.client()
+		all.Go(func() {
+			for j := range each {
+				id := fmt.Sprint(i, "-", j)
+				letter := string(rune('a' + (i+j)%25))
+				c.send(prompt(id, letter, `,"max_tokens":1`))
+				text, end := c.answer()
+				if want := string(rune(letter[0] + 1)); text != want || end.Type != "done" || end.ID != id || end.Usage.Completion != 1 {
+					t.Errorf("%s: %q, %+v", id, text, end)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	d.works()
+	if now := d.engine(); now != engine {
+		t.Errorf("engine %d was replaced by %d\n%s", engine, now, d.stderr)
+	}
+}
+
+// Greedy text is the same whoever else is running.
+func TestGreedyBesideOthers(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny", "--n-slots", "8", "--queue-depth", "20")
+	ask := func(i int) string {
+		text, end := d.ask(fmt.Sprintf("question %d", i), `,"temperature":0,"max_tokens":60`)
+		if end.Type != "done" {
+			t.Errorf("%+v", end)
+		}
+		return text
+	}
+	alone := make([]string, 9)
+	for i := range alone {
+		alone[i] = ask(i)
+	}
+	for _, neighbours := range []int{1, 4, 8} {
+		var all sync.WaitGroup
+		for i := range neighbours + 1 {
+			all.Go(func() {
+				if got := ask(i); got != alone[i] {
+					t.Errorf("beside %d others %d was told %q; alone %q", neighbours, i, got, alone[i])
+				}
+			})
+		}
+		all.Wait()
+	}
+}
