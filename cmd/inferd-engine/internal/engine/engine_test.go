@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -226,9 +227,9 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 		var got []string
 		err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(ev infer.Event) error {
 			if ev, ok := ev.(*infer.Text); ok {
-				one := string(ev.Delta)
+				one := bytes.Clone(ev.Delta)
 				for _, l := range ev.Logprobs {
-					one += " " + string(l.Piece)
+					one = append(append(one, ' '), l.Piece...)
 					if len(l.Top) != 2 || l.Top[0].ID != l.ID || l.Logprob > 0 || l.Logprob < -1e-9 { // it is certain
 						t.Errorf("%s: %+v", name, l)
 					}
@@ -236,7 +237,7 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 				if len(ev.Logprobs) != ev.Tokens {
 					t.Errorf("%s: %d logprobs of %d tokens", name, len(ev.Logprobs), ev.Tokens)
 				}
-				got = append(got, one)
+				got = append(got, string(one))
 			}
 			return nil
 		})

@@ -93,6 +93,7 @@ func (p *parser) open(body []sequence) (last, most float64) {
 // ever deeper one begins with itself.
 func (p *parser) begin(r *rule, at int) (err error) {
 	switch r.state {
+	case unseen:
 	case seen:
 		return nil
 	case underWay:

@@ -16,13 +16,13 @@ const (
 	afterED // as two, but no surrogate
 	afterF0 // as three, but no character that fits into less
 	afterF4 // as three, but none beyond the last
-	textStates
 )
 
 // after returns the state behind a byte, and whether UTF-8 has such a byte there.
 func (s textState) after(b byte) (textState, bool) {
 	between := func(first, last byte, then textState) (textState, bool) { return then, b >= first && b <= last }
 	switch s {
+	case whole: // below
 	case one:
 		return between(0x80, 0xbf, whole)
 	case two:
@@ -87,7 +87,7 @@ func (m *Model) textual() []uint8 {
 		if len(piece) == 0 || slices.Contains(piece, 0) {
 			continue
 		}
-		for s := range textStates {
+		for s := range afterF4 + 1 {
 			if _, ok := s.afterAll(piece); ok {
 				table[tok] |= 1 << s
 			}
