@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	inferd "github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
@@ -92,6 +93,31 @@ func TestLogprobs(t *testing.T) {
 					t.Errorf("%s: nobody asked for %v", leaf, f)
 				}
 			}
+		}
+	}
+}
+
+// The Go client has them as well.
+func TestLogprobsInGo(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny")
+	c := inferd.Client{Dir: d.dir}
+	for _, whole := range []bool{false, true} {
+		req := inferd.Ask("hello")
+		req.MaxTokens, req.Logprobs, req.Whole = 30, 2, whole
+		req.Format.Grammar = `root ::= [à-ÿ]*`
+		got, err := inferd.Collect(c.Generate(t.Context(), req))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var spelt []byte
+		for _, l := range got.Logprobs {
+			spelt = append(spelt, l.Bytes...)
+			if len(l.Top) != 2 || len(l.Bytes) != 1 || l.ID != int(l.Bytes[0]) || l.Logprob > l.Top[0].Logprob {
+				t.Errorf("%+v", l)
+			}
+		}
+		if string(spelt) != got.Text || len(got.Logprobs) != got.OutputTokens || got.Text == "" {
+			t.Errorf("%d tokens spell %q: %+v", len(got.Logprobs), spelt, got)
 		}
 	}
 }
