@@ -32,10 +32,10 @@ type desk struct {
 	written map[string]int
 	ended   map[string]string // how: "done", or an error
 	busy    int               // that are writing, and are not held
-	most    int
 }
 
 func newDesk(t *testing.T, slots, depth int) *desk {
+	t.Helper()
 	d := &desk{t: t, written: make(map[string]int), ended: make(map[string]string)}
 	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
@@ -152,16 +152,16 @@ func (d *desk) counts(want admit.Counts) {
 }
 
 // bubble runs a test with a desk, which is empty at the end.
-func bubble(t *testing.T, slots, depth int, f func(*testing.T, *desk)) {
+func bubble(t *testing.T, slots, depth int, f func(*desk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, slots, depth)
-		f(t, d)
+		f(d)
 		d.all.Wait()
 		d.counts(admit.Counts{})
 		for _, c := range d.gate.Stats().Callers {
 			if c.Running != 0 || c.Waiting != 0 || c.Parked != 0 {
-				t.Errorf("left behind: %+v", c)
+				d.t.Errorf("left behind: %+v", c)
 			}
 		}
 	})
@@ -170,33 +170,33 @@ func bubble(t *testing.T, slots, depth int, f func(*testing.T, *desk)) {
 // One caller has all slots and a deep queue; another one does not wait, and nothing of what
 // was begun is lost.
 func TestParks(t *testing.T) {
-	bubble(t, 2, 20, func(t *testing.T, d *desk) {
+	bubble(t, 2, 20, func(d *desk) {
 		for i := range 10 {
-			d.send(t.Context(), "1", fmt.Sprint("a", i), 1000)
+			d.send(d.t.Context(), "1", fmt.Sprint("a", i), 1000)
 		}
 		d.after(time.Second)
-		d.send(t.Context(), "2", "b", 5)
+		d.send(d.t.Context(), "2", "b", 5)
 		if begun, _, _ := d.has("b"); !begun {
-			t.Fatal("b waits")
+			d.t.Fatal("b waits")
 		}
 		d.counts(admit.Counts{Running: 2, Waiting: 9, Parked: 1})
 		d.after(6 * tick)
 		if _, _, ended := d.has("b"); ended != "done" {
-			t.Errorf("b: %q", ended)
+			d.t.Errorf("b: %q", ended)
 		}
 		d.counts(admit.Counts{Running: 2, Waiting: 8})
 		_, before, _ := d.has("a1") // was parked, and goes on
 		d.after(10 * tick)
 		if _, now, _ := d.has("a1"); now != before+10 {
-			t.Errorf("a1 has written %d, and %d before", now, before)
+			d.t.Errorf("a1 has written %d, and %d before", now, before)
 		}
 		d.all.Wait()
 		if len(d.begun) != 11 {
-			t.Errorf("begun: %v", d.begun)
+			d.t.Errorf("begun: %v", d.begun)
 		}
 		for id, how := range d.ended {
 			if want := 1000; how != "done" || id != "b" && d.written[id] != want {
-				t.Errorf("%s: %s, %d tokens", id, how, d.written[id])
+				d.t.Errorf("%s: %s, %d tokens", id, how, d.written[id])
 			}
 		}
 	})
@@ -204,8 +204,8 @@ func TestParks(t *testing.T) {
 
 // Two who both want everything take turns on one slot.
 func TestTurns(t *testing.T) {
-	bubble(t, 1, 20, func(t *testing.T, d *desk) {
-		ctx, stop := context.WithCancel(t.Context())
+	bubble(t, 1, 20, func(d *desk) {
+		ctx, stop := context.WithCancel(d.t.Context())
 		for i := range 3 {
 			d.send(ctx, "1", fmt.Sprint("a", i), 100_000)
 			d.send(ctx, "2", fmt.Sprint("b", i), 100_000)
@@ -214,7 +214,7 @@ func TestTurns(t *testing.T) {
 		_, a, _ := d.has("a0")
 		_, b, _ := d.has("b0")
 		if a+b < 999 || a-b > 3*sched.Quantum || b-a > 3*sched.Quantum {
-			t.Errorf("a has written %d, b %d", a, b)
+			d.t.Errorf("a has written %d, b %d", a, b)
 		}
 		stop()
 	})
@@ -232,7 +232,7 @@ func TestEndsWhileParked(t *testing.T) {
 		"done":    {func(_ context.CancelCauseFunc, fail func(error)) { fail(nil) }, "done"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, 1, 20, func(t *testing.T, d *desk) {
+			bubble(t, 1, 20, func(d *desk) {
 				ends := make(chan error, 1)
 				d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 					if req.ID != "a" {
@@ -254,18 +254,18 @@ func TestEndsWhileParked(t *testing.T) {
 						return context.Cause(ctx)
 					}
 				})
-				ctx, cancel := context.WithCancelCause(t.Context())
+				ctx, cancel := context.WithCancelCause(d.t.Context())
 				d.send(ctx, "1", "a", 1000)
-				d.send(t.Context(), "2", "b", 20)
+				d.send(d.t.Context(), "2", "b", 20)
 				d.counts(admit.Counts{Running: 1, Waiting: 1, Parked: 1})
 				test.end(cancel, func(err error) { ends <- err })
 				synctest.Wait()
 				d.counts(admit.Counts{Running: 1})
 				if _, _, ended := d.has("a"); ended != test.want {
-					t.Errorf("ended with %q", ended)
+					d.t.Errorf("ended with %q", ended)
 				}
 				if c := d.gate.Stats().Callers[0]; name == "done" && (c.In != 7 || c.Cached != 3 || c.Out != 5) {
-					t.Errorf("counted %+v", c)
+					d.t.Errorf("counted %+v", c)
 				}
 			})
 		})
@@ -274,24 +274,24 @@ func TestEndsWhileParked(t *testing.T) {
 
 // Who has begun is in, and has no place in the queue: when the gate closes it finishes.
 func TestParkedIsIn(t *testing.T) {
-	bubble(t, 1, 1, func(t *testing.T, d *desk) {
-		d.send(t.Context(), "1", "a", 50)
-		d.send(t.Context(), "2", "b", 50)
+	bubble(t, 1, 1, func(d *desk) {
+		d.send(d.t.Context(), "1", "a", 50)
+		d.send(d.t.Context(), "2", "b", 50)
 		d.counts(admit.Counts{Running: 1, Waiting: 1, Parked: 1})
 		for _, id := range []string{"a waits", "b waits"} { // the one that may
-			d.send(t.Context(), map[byte]string{'a': "1", 'b': "2"}[id[0]], id, 50)
+			d.send(d.t.Context(), map[byte]string{'a': "1", 'b': "2"}[id[0]], id, 50)
 		}
-		d.send(t.Context(), "1", "too many", 50)
+		d.send(d.t.Context(), "1", "too many", 50)
 		d.counts(admit.Counts{Running: 1, Waiting: 3, Parked: 1})
 		d.gate.Close()
-		d.send(t.Context(), "1", "late", 50)
+		d.send(d.t.Context(), "1", "late", 50)
 		d.after(120 * tick)
 		for id, want := range map[string]string{
 			"a": "done", "b": "done", "too many": "queue full",
 			"a waits": "admission closed", "b waits": "admission closed", "late": "admission closed",
 		} {
 			if _, _, ended := d.has(id); ended != want {
-				t.Errorf("%s: %q, want %q", id, ended, want)
+				d.t.Errorf("%s: %q, want %q", id, ended, want)
 			}
 		}
 	})
@@ -300,7 +300,7 @@ func TestParkedIsIn(t *testing.T) {
 // When the sum of all places is what is full, a place that parks makes way for one that does
 // not.
 func TestParksForAnotherPlace(t *testing.T) {
-	bubble(t, 2, 10, func(t *testing.T, d *desk) {
+	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
@@ -309,46 +309,46 @@ func TestParksForAnotherPlace(t *testing.T) {
 			}
 			return p, nil
 		}
-		d.send(t.Context(), "1", "a", 100)
-		d.send(t.Context(), "1", "b", 100)
-		d.send(t.Context(), "2", "e1", 5)
+		d.send(d.t.Context(), "1", "a", 100)
+		d.send(d.t.Context(), "1", "b", 100)
+		d.send(d.t.Context(), "2", "e1", 5)
 		if begun, _, _ := d.has("e1"); !begun {
-			t.Error("e1 waits")
+			d.t.Error("e1 waits")
 		}
-		d.send(t.Context(), "3", "e2", 5)
-		d.send(t.Context(), "4", "e3", 5) // now nobody can make way
+		d.send(d.t.Context(), "3", "e2", 5)
+		d.send(d.t.Context(), "4", "e3", 5) // now nobody can make way
 		for id, want := range map[string]bool{"e2": true, "e3": false} {
 			if begun, _, _ := d.has(id); begun != want {
-				t.Errorf("%s has begun: %v", id, begun)
+				d.t.Errorf("%s has begun: %v", id, begun)
 			}
 		}
 		d.after(20 * tick)
 		if _, _, ended := d.has("e3"); ended != "done" {
-			t.Errorf("e3: %q", ended)
+			d.t.Errorf("e3: %q", ended)
 		}
 	})
 }
 
 // A place that does not park is left alone, and so is a caller by itself.
 func TestDoesNotPark(t *testing.T) {
-	bubble(t, 1, 10, func(t *testing.T, d *desk) {
-		d.send(t.Context(), "1", "a", 100)
-		d.send(t.Context(), "1", "a too", 100)
+	bubble(t, 1, 10, func(d *desk) {
+		d.send(d.t.Context(), "1", "a", 100)
+		d.send(d.t.Context(), "1", "a too", 100)
 		d.after(100 * tick)
 		if begun, _, _ := d.has("a too"); !begun {
-			t.Error("a's second does not follow the first")
+			d.t.Error("a's second does not follow the first")
 		}
 		if _, _, ended := d.has("a"); ended != "done" {
-			t.Errorf("a: %q", ended)
+			d.t.Errorf("a: %q", ended)
 		}
 	})
-	bubble(t, 1, 10, func(t *testing.T, d *desk) {
+	bubble(t, 1, 10, func(d *desk) {
 		d.place.Parks = false
-		d.send(t.Context(), "1", "a", 100)
-		d.send(t.Context(), "2", "b", 1)
+		d.send(d.t.Context(), "1", "a", 100)
+		d.send(d.t.Context(), "2", "b", 1)
 		d.after(99 * tick)
 		if begun, _, _ := d.has("b"); begun {
-			t.Error("b has begun beside a")
+			d.t.Error("b has begun beside a")
 		}
 	})
 }
@@ -356,26 +356,26 @@ func TestDoesNotPark(t *testing.T) {
 // A request whose deadline passes while it waits is refused; one that is being answered is its
 // handler's, unless that forgets it.
 func TestDeadline(t *testing.T) {
-	bubble(t, 1, 10, func(t *testing.T, d *desk) {
+	bubble(t, 1, 10, func(d *desk) {
 		due := func(id string, in time.Duration) *infer.Request {
 			req := from("1", "x", id)
 			req.Deadline = time.Now().Add(in)
 			return req
 		}
 		begin := time.Now()
-		d.sendTo(t.Context(), due("runs", 30*tick), 1_000)
-		d.sendTo(t.Context(), due("waits", 20*tick), 10)
-		d.sendTo(t.Context(), due("has time", time.Hour), 10)
+		d.sendTo(d.t.Context(), due("runs", 30*tick), 1_000)
+		d.sendTo(d.t.Context(), due("waits", 20*tick), 10)
+		d.sendTo(d.t.Context(), due("has time", time.Hour), 10)
 		d.after(21 * tick)
 		if _, _, ended := d.has("waits"); ended != "queue full: the deadline passed while the request waited" {
-			t.Errorf("who waits: %q", ended)
+			d.t.Errorf("who waits: %q", ended)
 		}
 		d.all.Wait()
 		if _, n, ended := d.has("runs"); ended != "queue full: the deadline passed before the answer was there" || n > 130 {
-			t.Errorf("who runs: %q after %d tokens", ended, n)
+			d.t.Errorf("who runs: %q after %d tokens", ended, n)
 		}
 		if _, _, ended := d.has("has time"); ended != "done" || time.Since(begin) > 3*time.Second {
-			t.Errorf("who has time: %q", ended)
+			d.t.Errorf("who has time: %q", ended)
 		}
 	})
 }
@@ -384,14 +384,14 @@ func TestDeadline(t *testing.T) {
 // the end nobody is there.
 func TestParkingLife(t *testing.T) {
 	for seed := range uint64(8) {
-		bubble(t, 3, 5, func(t *testing.T, d *desk) {
+		bubble(t, 3, 5, func(d *desk) {
 			r := rand.New(rand.NewPCG(seed, 2))
 			d.gate.Active = 2 + r.IntN(3)
 			sizes := make(map[string]int)
 			for i := range 100 {
 				id, tokens := fmt.Sprint(i), 1+r.IntN(120)
 				sizes[id] = tokens
-				ctx, cancel := context.WithCancel(t.Context())
+				ctx, cancel := context.WithCancel(d.t.Context())
 				if r.IntN(4) == 0 {
 					time.AfterFunc(time.Duration(r.IntN(200))*tick, cancel)
 				}
@@ -406,7 +406,7 @@ func TestParkingLife(t *testing.T) {
 				_, written, ended := d.has(id)
 				switch {
 				case ended == "done" && written != n, ended == "queue full" && written != 0, ended == "":
-					t.Errorf("%s: %q, %d tokens of %d", id, ended, written, n)
+					d.t.Errorf("%s: %q, %d tokens of %d", id, ended, written, n)
 				}
 			}
 		})

@@ -72,6 +72,7 @@ func (q *Queue[T]) Push(f Flow, cost int, item T) *Entry[T] {
 		n = n.child(key, level)
 		if n.idle() {
 			e.newcome = min(e.newcome, level)
+			n.parent.active = append(n.parent.active, n)
 		}
 		if n.waiting == 0 {
 			n.join()

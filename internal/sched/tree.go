@@ -20,6 +20,7 @@ type node[T any] struct {
 	level    int
 	price    float64
 	children map[string]*node[T]
+	active   []*node[T]  // the children that wait or run, in no order
 	entries  []*Entry[T] // of a leaf: those that wait, oldest first
 
 	waiting, running int     // here and below
@@ -83,7 +84,7 @@ func (n *node[T]) join() {
 	p := n.parent
 	waits := math.Inf(1)
 	var busiest *node[T]
-	for _, c := range p.children {
+	for _, c := range p.active {
 		if c == n {
 			continue
 		}
@@ -97,7 +98,7 @@ func (n *node[T]) join() {
 	alone := math.IsInf(waits, 1)
 	switch {
 	case alone:
-		for _, c := range p.children {
+		for _, c := range p.active {
 			if c.running > 0 {
 				p.now = max(p.now, c.begun())
 			}
@@ -107,7 +108,7 @@ func (n *node[T]) join() {
 	default:
 		p.now = max(p.now, waits)
 	}
-	for _, c := range p.children {
+	for _, c := range p.active {
 		if c == n || alone && c.running > 0 {
 			c.served = max(c.served, p.now)
 		}
@@ -117,7 +118,7 @@ func (n *node[T]) join() {
 // least is what has been served of the child that waits and has had least.
 func (n *node[T]) least() float64 {
 	least := math.Inf(1)
-	for _, c := range n.children {
+	for _, c := range n.active {
 		if c.waiting > 0 {
 			least = min(least, c.served)
 		}
@@ -144,7 +145,7 @@ func (n *node[T]) each(yield func(*Entry[T]) bool) bool {
 // came first.
 func (n *node[T]) turns() []*node[T] {
 	var all []*node[T]
-	for _, c := range n.children {
+	for _, c := range n.active {
 		if c.waiting > 0 {
 			all = append(all, c)
 		}
@@ -163,7 +164,7 @@ func (n *node[T]) oldest() uint64 {
 		return n.entries[0].nth
 	}
 	least := ^uint64(0)
-	for _, c := range n.children {
+	for _, c := range n.active {
 		if c.waiting > 0 {
 			least = min(least, c.oldest())
 		}
@@ -171,10 +172,15 @@ func (n *node[T]) oldest() uint64 {
 	return least
 }
 
-// tidy drops what need not be remembered, from a leaf upwards.
+// tidy drops what need not be remembered, from a leaf upwards of which something has gone.
 func (n *node[T]) tidy() {
 	for ; n.parent != nil; n = n.parent {
-		if n.idle() && n.served <= n.parent.now {
+		if !n.idle() {
+			continue
+		}
+		i := slices.Index(n.parent.active, n)
+		n.parent.active = slices.Delete(n.parent.active, i, i+1)
+		if n.served <= n.parent.now {
 			delete(n.parent.children, n.key)
 		}
 	}
