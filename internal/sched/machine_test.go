@@ -112,8 +112,8 @@ func TestSharesAreEqual(t *testing.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		for u := range rapid.IntRange(2, 6).Draw(t, "users") {
 			most := rapid.SampledFrom([]int{8, 32, 128, 512, 100_000}).Draw(t, "size")
-			programs, clients := rapid.IntRange(1, 30).Draw(t, "programs"), rapid.IntRange(1, 2).Draw(t, "clients")
-			for range rapid.IntRange(m.slots+1, m.slots+20).Draw(t, "connections") {
+			programs, clients := rapid.IntRange(1, 12).Draw(t, "programs"), rapid.IntRange(1, 2).Draw(t, "clients")
+			for range rapid.IntRange(m.slots+1, m.slots+8).Draw(t, "connections") {
 				m.push(&source{
 					flow: sched.Flow{User: fmt.Sprint(u), Program: fmt.Sprint(r.IntN(programs)), Client: fmt.Sprint(r.IntN(clients))},
 					size: func() int { return most/2 + r.IntN(most/2) },
