@@ -53,6 +53,7 @@ type Gate struct {
 	closed  bool
 	queue   sched.Queue[*ticket]
 	running []*ticket
+	parked  map[string]int // by user
 	places  map[string]*Usage
 	callers map[infer.Caller]*Caller
 	seen    uint64 // requests, roughly
@@ -292,6 +293,9 @@ func (g *Gate) rotateLocked() bool {
 		return false
 	}
 	for e := range g.queue.Heads(func(t *ticket) string { return t.place.Name }) {
+		if !e.Parked() && g.crowdsLocked(e.Item) {
+			continue
+		}
 		victim := g.queue.Victim(e, g.rivalsLocked(e.Item))
 		if victim == nil {
 			continue
@@ -313,6 +317,14 @@ func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Entry[*ticket]) {
 		}
 	}
 	return all
+}
+
+// crowdsLocked reports whether so much of who asks is parked that nothing more of it begins in
+// another one's place: else each of its clients, or programs, would get past the queue, and what
+// has begun takes room in an engine.
+func (g *Gate) crowdsLocked(t *ticket) bool {
+	most := max(g.Depth, t.place.Slots)
+	return t.caller.Parked >= most || g.parked[t.req.Peer.User] >= max(most, g.Total/2)
 }
 
 func (g *Gate) fullLocked(p Place) bool {
@@ -345,15 +357,11 @@ func (g *Gate) roomLocked(p Place) bool {
 // runLocked has t run, which has been taken out of the queue: it begins, or goes on.
 func (g *Gate) runLocked(t *ticket) {
 	g.running = append(g.running, t)
-	counts := g.countsLocked(t)
-	for _, c := range counts {
+	for _, c := range g.countsLocked(t) {
 		c.Running++
 	}
 	if t.over { // it was parked
-		for _, c := range counts {
-			c.Waiting--
-			c.Parked--
-		}
+		g.unparkedLocked(t)
 		t.req.Hold.Set(false)
 		return
 	}
@@ -374,7 +382,22 @@ func (g *Gate) parkLocked(t *ticket) {
 		c.Waiting++
 		c.Parked++
 	}
+	if g.parked == nil {
+		g.parked = make(map[string]int)
+	}
+	g.parked[t.req.Peer.User]++
 	t.req.Hold.Set(true)
+}
+
+// unparkedLocked counts t no more among those who are parked.
+func (g *Gate) unparkedLocked(t *ticket) {
+	for _, c := range g.countsLocked(t) {
+		c.Waiting--
+		c.Parked--
+	}
+	if g.parked[t.req.Peer.User]--; g.parked[t.req.Peer.User] == 0 {
+		delete(g.parked, t.req.Peer.User)
+	}
 }
 
 // stopLocked takes t out of those who run.
@@ -441,10 +464,7 @@ func (g *Gate) leave(t *ticket, done *infer.Done, why error) {
 	}
 	g.writtenLocked(t, time.Now(), written)
 	if t.entry.Parked() {
-		for _, c := range g.countsLocked(t) {
-			c.Waiting--
-			c.Parked--
-		}
+		g.unparkedLocked(t)
 	} else {
 		g.stopLocked(t)
 	}

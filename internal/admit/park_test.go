@@ -297,6 +297,45 @@ func TestParkedIsIn(t *testing.T) {
 	})
 }
 
+// Nobody gets past the queue by calling itself by many names: what is parked of one caller, or of
+// one user, is bounded; and it still makes way for others.
+func TestParkedIsBounded(t *testing.T) {
+	for name, test := range map[string]struct {
+		total int
+		as    func(i int) *infer.Request
+		want  admit.Counts
+	}{
+		"clients": {100, func(i int) *infer.Request {
+			req := from("1", "x", fmt.Sprint(i))
+			req.Client = req.ID
+			return req
+		}, admit.Counts{Running: 1, Waiting: 3 + 3, Parked: 3}},
+		"programs": {10, func(i int) *infer.Request {
+			return from("1", fmt.Sprint(i), fmt.Sprint(i))
+		}, admit.Counts{Running: 1, Waiting: 5 + 5, Parked: 5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, 3, func(d *desk) {
+				d.gate.Total = test.total
+				ctx, cancel := context.WithCancel(d.t.Context())
+				for i := range 40 {
+					d.sendTo(ctx, test.as(i), 100_000)
+				}
+				d.counts(test.want)
+				d.send(d.t.Context(), "2", "other", 5)
+				if begun, _, _ := d.has("other"); !begun {
+					d.t.Error("another one waits")
+				}
+				d.after(200 * tick)
+				if s := d.gate.Stats(); s.Parked > test.want.Parked+1 {
+					d.t.Errorf("%d are parked", s.Parked)
+				}
+				cancel()
+			})
+		})
+	}
+}
+
 // When the sum of all places is what is full, a place that parks makes way for one that does
 // not.
 func TestParksForAnotherPlace(t *testing.T) {
