@@ -267,30 +267,3 @@ func TestTinyRequests(t *testing.T) {
 		t.Errorf("engine %d was replaced by %d\n%s", engine, now, d.stderr)
 	}
 }
-
-// Greedy text is the same whoever else is running.
-func TestGreedyBesideOthers(t *testing.T) {
-	d := serve(t, "--model-path", "builtin:tiny", "--n-slots", "8", "--queue-depth", "20")
-	ask := func(i int) string {
-		text, end := d.ask(fmt.Sprintf("question %d", i), `,"temperature":0,"max_tokens":60`)
-		if end.Type != "done" {
-			t.Errorf("%+v", end)
-		}
-		return text
-	}
-	alone := make([]string, 9)
-	for i := range alone {
-		alone[i] = ask(i)
-	}
-	for _, neighbours := range []int{1, 4, 8} {
-		var all sync.WaitGroup
-		for i := range neighbours + 1 {
-			all.Go(func() {
-				if got := ask(i); got != alone[i] {
-					t.Errorf("beside %d others %d was told %q; alone %q", neighbours, i, got, alone[i])
-				}
-			})
-		}
-		all.Wait()
-	}
-}
