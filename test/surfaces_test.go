@@ -285,9 +285,9 @@ func TestEnginesRefuseByName(t *testing.T) {
 		`,"tools":[{"name":"t","description":"","input_schema":{}}]`: {"invalid_request", "tools"},
 		`,"thinking":true`: {"invalid_request", "thinking"},
 		`,"response_format":{"type":"json_schema","schema":{"type":"object"}}`: {"invalid_request", "json_schema"},
-		`,"logprobs":3`:           {"invalid_request", "logprobs"},
-		`,"logit_bias":{"5":1}`:   {"invalid_request", "logit_bias"},
-		`,"deadline_ms":100`:      {"invalid_request", "deadline_ms"},
+		`,"logprobs":21`:          {"invalid_request", "logprobs"},
+		`,"logit_bias":{"999":1}`: {"invalid_request", "logit_bias"},
+		`,"deadline_ms":0`:        {"invalid_request", "deadline_ms"},
 		`,"model":"other"`:        {"invalid_request", "other"},
 		`,"response_format":null`: {},
 	} {
