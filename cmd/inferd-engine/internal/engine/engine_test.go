@@ -119,12 +119,12 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 // Greedy text is the same whoever else is running, as long as no tie decides.
 func TestNeighboursDoNotShow(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Kept: 20})
-	asked, want := questions(t, e, 9, 60, func(i int) string { return fmt.Sprintf("question %d", i) })
+	asked, want := questions(t, e, 9, 20, func(i int) string { return fmt.Sprintf("question %d", i) })
 	for _, neighbours := range []int{0, 1, 4, 8} {
 		var all sync.WaitGroup
 		for i := range neighbours + 1 {
 			all.Go(func() {
-				if got, _, err := answer(t.Context(), e, greedily("1000", 60, asked[i]), nil); err != nil || got != want[i] {
+				if got, _, err := answer(t.Context(), e, greedily("1000", 20, asked[i]), nil); err != nil || got != want[i] {
 					t.Errorf("beside %d others, %d wrote %q, %v; alone %q", neighbours, i, got, err, want[i])
 				}
 			})

@@ -14,8 +14,9 @@ import (
 )
 
 // tie is how little more likely one token may be than the next that the last bits of the sums
-// decide between them: these depend on how many tokens a step computes.
-const tie = 1e-4
+// decide between them: these depend on the pieces in which a prompt was read, and the cache
+// keeps 16 bits of each number. 0.019 was seen.
+const tie = 0.025
 
 // untied has an engine answer a request greedily. It reports whether no tie has decided: then
 // the answer is the same whenever it is asked for.
@@ -42,7 +43,7 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
-		if i == 100 {
+		if i == 500 {
 			t.Fatal("every answer hangs on a tie")
 		}
 		if text, ok := untied(t, e, greedily("", most, question(i))); ok {
@@ -89,29 +90,29 @@ var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Kept: 8}
 // anew; what one user has asked is not known to another, nor to nobody.
 func TestConversationsGoOn(t *testing.T) {
 	e := load(t, "tiny", roomy)
-	asked, _ := questions(t, e, 1, 40, func(i int) string { return fmt.Sprint(strings.Repeat("A question of many words. ", 20), i) })
+	asked, _ := questions(t, e, 1, 20, func(i int) string { return fmt.Sprint(strings.Repeat("A question of many words. ", 20), i) })
 	question := asked[0]
-	first, done, err := answer(t.Context(), e, greedily("1000", 40, question), nil)
+	first, done, err := answer(t.Context(), e, greedily("1000", 20, question), nil)
 	if err != nil || done.Cached != 0 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	for _, who := range []string{"1001", ""} {
-		text, done, err := answer(t.Context(), e, greedily(who, 40, question), nil)
+		text, done, err := answer(t.Context(), e, greedily(who, 20, question), nil)
 		if err != nil || done.Cached != 0 || text != first {
 			t.Errorf("%q: %+v, %v; %q, want %q", who, done, err, text, first)
 		}
 	}
-	text, again, err := answer(t.Context(), e, greedily("1000", 40, question), nil)
+	text, again, err := answer(t.Context(), e, greedily("1000", 20, question), nil)
 	if err != nil || again.Cached != again.In-1 || text != first {
 		t.Errorf("again: %+v, %v; %q, want %q", again, err, text, first)
 	}
-	for i := range 10 {
+	for i := range 100 {
 		then := fmt.Sprint("And then? ", i)
-		anew, ok := untied(t, e, greedily("", 40, question, first, then))
+		anew, ok := untied(t, e, greedily("", 20, question, first, then))
 		if !ok {
 			continue
 		}
-		second, on, err := answer(t.Context(), e, greedily("1000", 40, question, first, then), nil)
+		second, on, err := answer(t.Context(), e, greedily("1000", 20, question, first, then), nil)
 		if err != nil || on.Cached < done.In-20 || on.Cached >= on.In || second != anew {
 			t.Errorf("it goes on: %+v, %v; %q, anew %q", on, err, second, anew)
 		}
@@ -161,20 +162,24 @@ func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
 	system := strings.Repeat("You are a helpful assistant. ", 10)
 	ask := func(who, question string) *infer.Request {
-		req := greedily(who, 20, question)
+		req := greedily(who, 10, question)
 		gen := req.Task.(*infer.Generate)
 		gen.Messages = append([]infer.Message{infer.TextMessage(infer.System, system)}, gen.Messages...)
 		return req
 	}
-	want, ok := untied(t, e, ask("", "Hello?"))
-	if !ok {
-		t.Fatal("the answer hangs on a tie: ask something else")
+	var question, want string
+	for i, ok := 0, false; !ok; i++ {
+		if i == 100 {
+			t.Fatal("every answer hangs on a tie")
+		}
+		question = fmt.Sprint("Hello? ", i)
+		want, ok = untied(t, e, ask("", question))
 	}
 	if err := e.Share(t.Context(), system); err != nil {
 		t.Fatal(err)
 	}
 	for _, who := range []string{"1000", "1001", ""} {
-		text, done, err := answer(t.Context(), e, ask(who, "Hello?"), nil)
+		text, done, err := answer(t.Context(), e, ask(who, question), nil)
 		if err != nil || done.Cached < len(system) || text != want { // a byte a token
 			t.Errorf("%q: %+v, %v; %q, want %q", who, done, err, text, want)
 		}
@@ -201,13 +206,13 @@ func TestDeadline(t *testing.T) {
 // Many users at once, with prompts that begin alike: each gets what it would get alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Kept: 6})
-	asked, want := questions(t, e, 6, 30, func(i int) string { return strings.Repeat("the same ", 20) + fmt.Sprint(i) })
+	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 20) + fmt.Sprint(i) })
 	var all sync.WaitGroup
 	for n := range 6 {
 		all.Go(func() {
 			for i := range want {
 				i = (i + n) % len(want)
-				text, _, err := answer(t.Context(), e, greedily(fmt.Sprint(n%3), 30, asked[i]), nil)
+				text, _, err := answer(t.Context(), e, greedily(fmt.Sprint(n%3), 20, asked[i]), nil)
 				if err != nil || text != want[i] {
 					t.Errorf("%d: %q, %v; want %q", i, text, err, want[i])
 				}
