@@ -9,7 +9,7 @@ type pace struct {
 	stall time.Duration // the most that a step may take; 0 is what patience says
 
 	alone  []estimate // seconds of a step without prompts, by how many write
-	token  estimate   // seconds of a token of a prompt beside those
+	token  estimate   // seconds that a step with prompts takes for each of its tokens, at the width that it has of late
 	widest int        // tokens of prompts of the last step that had some beside writers
 }
 
@@ -27,7 +27,7 @@ const (
 )
 
 // An estimate follows a quantity and how far it strays, as TCP does round-trip times
-// (RFC 6298).
+// (RFC 6298), only sooner.
 type estimate struct{ mean, stray float64 }
 
 func (e *estimate) add(x float64) {
@@ -36,7 +36,7 @@ func (e *estimate) add(x float64) {
 		return
 	}
 	off := x - e.mean
-	e.mean += off / 8
+	e.mean += off / 4
 	e.stray += (max(off, -off) - e.stray) / 4
 }
 
@@ -54,7 +54,7 @@ func (p *pace) observe(writers, prompt int, took time.Duration) {
 		return
 	}
 	p.widest = prompt
-	p.token.add(max(took.Seconds()-p.base(writers).mean, 1e-9) / float64(prompt))
+	p.token.add(took.Seconds() / float64(writers+prompt))
 }
 
 // base is what a step takes without prompts; zero if there never was one.
@@ -77,14 +77,21 @@ func (p *pace) most(writers int) time.Duration {
 }
 
 // chunk is how many tokens of prompts the next step may read: at least one, so that
-// everybody gets on.
+// everybody gets on. A wide step takes less for each of its tokens than a narrow one does; so
+// what one took of late is a safe guess for a wider one, and the width grows to what fits.
 func (p *pace) chunk(writers int) int {
-	if p.token.mean == 0 {
+	each := p.token.mean + p.token.stray
+	if each == 0 { // no prompt takes more than what is written
+		each = p.base(writers).mean / float64(max(writers, 1))
+	}
+	if each == 0 {
 		return firstChunk
 	}
-	base := p.base(writers)
-	left := p.most(writers).Seconds()*margin - base.mean - base.stray
-	n := int(left / (p.token.mean + p.token.stray))
-	// What a wide step takes cannot be told from a narrow one: widen it by and by.
-	return max(1, min(n, 2*p.widest+firstChunk))
+	n := int(p.most(writers).Seconds() * margin / each)
+	n = min(n, writers+2*p.widest+firstChunk)
+	return max(1, n/rows*rows-writers)
 }
+
+// rows is how many tokens the kernels for processors take at a time; what is left over they
+// take one by one, and each costs nearly as much as those together.
+const rows = 4

@@ -9,7 +9,10 @@ import (
 // A machine takes that long for a step: what the writers' tokens take, and what the
 // prompts' do, give or take a tenth.
 func machine(r *rand.Rand, writers, prompt int) time.Duration {
-	ms := 14 + 4*float64(writers) + 4*float64(prompt)
+	ms := 12.5 * float64(writers) // the weights are read once for each
+	if n := float64(writers + prompt); prompt > 0 || writers > 2 {
+		ms = 20 + 2.6*n
+	}
 	return time.Duration(ms * (0.95 + 0.1*r.Float64()) * float64(time.Millisecond))
 }
 
@@ -22,9 +25,9 @@ func TestPace(t *testing.T) {
 		want    time.Duration
 	}{
 		"by default 100 ms":                   {0, 1, 100 * time.Millisecond},
-		"by default four steps, if those are": {0, 6, 152 * time.Millisecond},
+		"by default four steps, if those are": {0, 6, 142 * time.Millisecond},
 		"as told":                             {600 * time.Millisecond, 1, 600 * time.Millisecond},
-		"less than is had":                    {10 * time.Millisecond, 1, 22 * time.Millisecond * 11 / 10},
+		"less than is had":                    {10 * time.Millisecond, 1, 27 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
@@ -46,7 +49,7 @@ func TestPace(t *testing.T) {
 				}
 				sum += took
 			}
-			if mean := sum / steps; worst > test.want*103/100 || mean < test.want*6/10 {
+			if mean := sum / steps; worst > test.want*103/100 || mean < test.want*7/10 {
 				t.Errorf("steps take %v, at worst %v, want most of %v", mean, worst, test.want)
 			}
 		})
@@ -58,6 +61,10 @@ func TestPaceIsCareful(t *testing.T) {
 	p := &pace{}
 	if n := p.chunk(1); n != firstChunk {
 		t.Errorf("the first chunk is %d", n)
+	}
+	p.observe(1, 0, 12500*time.Microsecond)
+	if n := p.chunk(1); n > 7 { // of 12.5 ms each, if it is as slow as what is written
+		t.Errorf("after the first token a chunk is %d", n)
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
