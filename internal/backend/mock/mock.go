@@ -198,8 +198,11 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 }
 
 func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if d <= 0 {
+		return nil
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
