@@ -235,7 +235,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 	}
 	loop := &batch.Loop{
 		Model:     lctx,
-		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Kept: kept},
+		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Kept: kept, Stored: o.nCtx},
 		Stall:     o.maxStall,
 		Turn:      o.turn.Do,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve

@@ -8,24 +8,34 @@ import (
 // A cache is what the model remembers of sequences: of those that run, of those that are
 // paused, and of those that have ended, as long as there is room. Whoever asks again for
 // what the same owner has asked before begins where that is known. Owners never share.
+//
+// What has ended makes every step slower while it is in the model's cache, for that is
+// looked through from end to end. So what is not asked for again soon is moved out of it,
+// into memory, from where it comes back in a fraction of the time that reading takes.
 type cache struct {
-	model Model
-	cells *cells
-	taken []bool   // by number of a sequence: whether somebody has it
-	kept  []*entry // who was asked for longest ago first
+	model  Model
+	cells  *cells
+	taken  []bool   // by number of a sequence: whether somebody has it
+	kept   []*entry // who was asked for longest ago first
+	stored int      // tokens that are in memory
+	most   int      // of stored
 }
 
 // An entry is a sequence that has ended.
 type entry struct {
-	seq    int
+	seq    int // in the model's cache, unless there is a state
+	state  []byte
 	owner  string
 	tokens []Token
 	forAll bool // of the operator: every owner may begin with it, and it never goes
 }
 
+// moves reports whether an entry is in the model's cache, and may leave it.
+func (e *entry) moves() bool { return e.state == nil && !e.forAll }
+
 func newCache(m Model, l Limits) *cache {
 	n := l.Sequences + l.Kept
-	return &cache{model: m, cells: newCells(l.Context, n), taken: make([]bool, n)}
+	return &cache{model: m, cells: newCells(l.Context, n), taken: make([]bool, n), most: l.Stored}
 }
 
 // A source is where the beginning of a prompt is known from.
@@ -33,6 +43,9 @@ type source struct {
 	seq, n int    // a sequence, and how many of its tokens
 	entry  *entry // that it is; nil if it runs
 }
+
+// worthMoving is how much of a state must be wanted that it is brought back: a part of it.
+const worthMoving = 4
 
 // find returns what is known of tokens, of which the last must be read in any case, from
 // what is kept for an owner and from the runs of the same.
@@ -47,6 +60,9 @@ func (c *cache) find(owner string, tokens []Token, runs []*run) (best source) {
 		}
 	}
 	for _, e := range c.kept {
+		if e.state != nil && common(e.tokens, tokens)*worthMoving < len(e.tokens) {
+			continue
+		}
 		if e.forAll || owner != "" && e.owner == owner {
 			take(e.seq, e.tokens, e)
 		}
@@ -87,11 +103,63 @@ func (c *cache) take(from source) (seq, n int, err error) {
 		}
 	}
 	c.taken[seq] = true
-	if from.n == 0 || c.model.Copy(from.seq, seq, from.n) != nil {
-		return seq, 0, nil // it is read anew
+	switch {
+	case from.n == 0:
+	case from.entry != nil && from.entry.state != nil:
+		if c.load(seq, from.entry, from.n) {
+			return seq, from.n, nil
+		}
+	case c.model.Copy(from.seq, seq, from.n) == nil:
+		c.cells.copy(from.seq, seq, from.n)
+		return seq, from.n, nil
 	}
-	c.cells.copy(from.seq, seq, from.n)
-	return seq, from.n, nil
+	return seq, 0, nil // it is read anew
+}
+
+// load has a sequence begin with the first n tokens of a state. It reports false if it cannot;
+// then the sequence is empty.
+func (c *cache) load(seq int, e *entry, n int) bool {
+	if c.room(len(e.tokens)) != nil {
+		return false
+	}
+	if c.model.Load(seq, e.state) == nil && (n == len(e.tokens) || c.model.Cut(seq, n) == nil) {
+		c.cells.grow(seq, len(e.tokens))
+		c.cells.cut(seq, n)
+		return true
+	}
+	_ = c.model.Clear(seq) // of what there may be of it
+	return false
+}
+
+// stores reports whether more than warm cells are in use for nobody, and can be moved.
+func (c *cache) stores(warm int) bool {
+	return c.most > 0 && c.cells.used()-c.cells.needed > warm && slices.ContainsFunc(c.kept, (*entry).moves)
+}
+
+// store moves what was asked for longest ago into memory, if it has no more than that many
+// tokens and more than warm of them are in the model's cache for nobody. It reports whether
+// anything was moved.
+func (c *cache) store(warm, most int) bool {
+	if !c.stores(warm) {
+		return false
+	}
+	i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.moves() && len(e.tokens) <= most })
+	if i < 0 {
+		return false
+	}
+	e := c.kept[i]
+	state, err := c.model.Save(e.seq)
+	if err != nil || c.drop(e.seq) != nil {
+		_ = c.forget(e) // it must be read anew
+		return true
+	}
+	e.seq, e.state = -1, state
+	c.stored += len(e.tokens)
+	for c.stored > c.most {
+		i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.state != nil })
+		_ = c.forget(c.kept[i]) // cannot fail: it has no sequence
+	}
+	return true
 }
 
 // room makes sure that n cells are free.
@@ -119,9 +187,10 @@ func (c *cache) forAll() (sequences, tokens int) {
 	return sequences, tokens
 }
 
-// evict drops what has not been asked for longest. It returns nil if there is nothing.
+// evict drops what is in the model's cache and has not been asked for longest. It returns nil
+// if there is nothing.
 func (c *cache) evict() (*entry, error) {
-	i := slices.IndexFunc(c.kept, func(e *entry) bool { return !e.forAll })
+	i := slices.IndexFunc(c.kept, (*entry).moves)
 	if i < 0 {
 		return nil, nil //nolint:nilnil // there is none
 	}
@@ -131,6 +200,10 @@ func (c *cache) evict() (*entry, error) {
 
 func (c *cache) forget(e *entry) error {
 	c.kept = slices.DeleteFunc(c.kept, func(k *entry) bool { return k == e })
+	if e.state != nil {
+		c.stored -= len(e.tokens)
+		return nil
+	}
 	return c.drop(e.seq)
 }
 

@@ -39,6 +39,10 @@ type Model interface {
 	Copy(src, dst, n int) error
 	// Cut leaves a sequence its first n tokens. If it cannot, the sequence must be dropped.
 	Cut(seq, n int) error
+	// Save returns what the cache holds of a sequence, and Load gives it to a sequence that is
+	// not in the cache.
+	Save(seq int) ([]byte, error)
+	Load(seq int, state []byte) error
 	// Cuts reports whether sequences can be cut. Those that cannot are copied whole only.
 	Cuts() bool
 }
@@ -113,6 +117,7 @@ type Loop struct {
 	pace     pace
 	cachedOf map[string]int64 // by owner: tokens of prompts that were known already
 	counted  time.Time        // when the stats last told of the cache
+	moved    bool             // while it rests: something has been moved out of the cache
 }
 
 // A run is a sequence on its way through the loop. Only the loop touches it after it
@@ -232,6 +237,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		l.step(runs)
 		runs = l.leave(runs)
+		l.cache.store(l.warm(), storedBeside)
 		l.count(runs)
 		if l.AfterStep != nil {
 			l.AfterStep()
@@ -268,8 +274,40 @@ func (l *Loop) next(ctx context.Context, idle bool) ([]*run, error) {
 		if len(arrived) > 0 || !idle || woken {
 			return arrived, nil
 		}
+		woken = l.rest()
+	}
+}
+
+// When sequences that have ended are moved out of the cache.
+const (
+	warmCells    = 512                    // that may stay: those who ask again at once find them there
+	storedBeside = 256                    // tokens of one that is moved between two steps
+	atRest       = 250 * time.Millisecond // before the others are
+)
+
+func (l *Loop) warm() int { return min(warmCells, l.Limits.Context/4) }
+
+// rest waits until something has changed; meanwhile it moves out of the cache what is not
+// asked for. It reports false if it has moved something, after which there is another look.
+func (l *Loop) rest() (woken bool) {
+	if !l.cache.stores(l.warm()) {
 		<-l.wake
-		woken = true
+		return true
+	}
+	wait := atRest
+	if l.moved {
+		wait = 0
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-l.wake:
+		l.moved = false
+		return true
+	case <-timer.C:
+		l.moved = l.cache.store(l.warm(), l.Limits.Context)
+		l.countCells()
+		return false
 	}
 }
 

@@ -2,6 +2,7 @@ package batch_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -31,6 +32,8 @@ type toy struct {
 	last    []entry
 	steps   [][]int // sequences of each step, with repeats
 	read    int     // tokens that were decoded
+
+	saves, loads int
 }
 
 type entry struct {
@@ -96,6 +99,26 @@ func (m *toy) Cut(seq, n int) error {
 }
 
 func (m *toy) Cuts() bool { return !m.whole }
+
+func (m *toy) Save(seq int) ([]byte, error) {
+	if m.saves++; m.saves%7 == 0 {
+		return nil, errors.New("no memory")
+	}
+	return json.Marshal(m.cells[seq])
+}
+
+func (m *toy) Load(seq int, state []byte) error {
+	if len(m.cells[seq]) > 0 {
+		m.t.Errorf("loads into a sequence of %d", len(m.cells[seq]))
+	}
+	if m.loads++; m.loads%7 == 0 {
+		return errors.New("no cells")
+	}
+	var tokens []int
+	err := json.Unmarshal(state, &tokens)
+	m.cells[seq] = tokens
+	return err
+}
 
 func (m *toy) sample(i int) (batch.Token, error) {
 	if !m.last[i].logits {
@@ -477,7 +500,7 @@ func TestLoopLives(t *testing.T) {
 			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
 				m := newToy(t, size)
 				m.whole = whole
-				loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: size, Batch: 32, Sequences: 3, Kept: 5}}
+				loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: size, Batch: 32, Sequences: 3, Kept: 5, Stored: 2 * size}}
 				run(t, loop, m)
 				var all sync.WaitGroup
 				for who := range 6 {
@@ -526,4 +549,50 @@ func TestLoopLives(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What has ended leaves the cache when the loop rests, and comes back from memory when it is
+// asked for again; of that there is only so much.
+func TestLoopStores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newToy(t, 4000)
+		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Kept: 8, Stored: 2500}}
+		run(t, loop, m)
+		ask := func(owner string, first, prompt int) batch.Result {
+			t.Helper()
+			var out []batch.Token
+			got, err := loop.Do(t.Context(), m.of(owner, first, prompt, 10, &out))
+			if err != nil || out[9] != batch.Token(first+prompt+9) {
+				t.Fatalf("%+v, %v, %v", got, out, err)
+			}
+			synctest.Wait()
+			return got
+		}
+		ask("a", 0, 400) // small enough to stay
+		time.Sleep(time.Second)
+		if st := loop.Stats(); st.Stored != 0 || st.Kept != 409 {
+			t.Errorf("a short one: %+v", st)
+		}
+		ask("b", 0, 980)
+		ask("a", 5000, 980)
+		time.Sleep(time.Second)
+		st := loop.Stats()
+		if st.Stored < 1398 || st.Stored > 2500 || st.Kept > 512 || len(m.cells) > 1 {
+			t.Errorf("at rest: %+v, %d in the cache", st, len(m.cells))
+		}
+		before := m.read
+		if got := ask("b", 0, 1500); got.Cached != 989 || m.read-before != 520 {
+			t.Errorf("back from memory: %+v, %d were read", got, m.read-before)
+		}
+		if got := ask("c", 0, 1500); got.Cached != 0 {
+			t.Errorf("another owner: %+v", got)
+		}
+		for i := range 5 {
+			ask("d", 5000+i, 900)
+			time.Sleep(time.Second)
+		}
+		if st := loop.Stats(); st.Stored > 2500 || st.Stored == 0 {
+			t.Errorf("in the end: %+v", st)
+		}
+	})
 }

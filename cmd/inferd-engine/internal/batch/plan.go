@@ -13,6 +13,9 @@ type Limits struct {
 	// Kept is how many sequences more may be in the cache: those that are paused, and
 	// those that have ended and whose beginning may be asked for again.
 	Kept int
+	// Stored is how many tokens of sequences that have ended may be moved out of the cache,
+	// into memory; 0 moves none.
+	Stored int
 }
 
 // headroom is how much of the context must stay free after a sequence is taken in

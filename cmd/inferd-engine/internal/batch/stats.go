@@ -19,6 +19,7 @@ type Stats struct {
 	Running, Held int // sequences
 	Used          int // cells that those need
 	Kept          int // cells that only sequences that have ended stand on
+	Stored        int // tokens of such that are in memory
 	Owners        map[string]Owned
 }
 
@@ -73,9 +74,13 @@ func (l *Loop) count(runs []*run) {
 		o.Kept += len(e.tokens)
 		owners[e.owner] = o
 	}
+	l.tally(func(st *Stats) { st.Running, st.Held, st.Owners = running, held, owners })
+	l.countCells()
+}
+
+func (l *Loop) countCells() {
 	cells := l.cache.cells
 	l.tally(func(st *Stats) {
-		st.Running, st.Held, st.Owners = running, held, owners
-		st.Used, st.Kept = cells.needed, cells.used()-cells.needed
+		st.Used, st.Kept, st.Stored = cells.needed, cells.used()-cells.needed, l.cache.stored
 	})
 }

@@ -329,6 +329,33 @@ func (c *Context) CopySeq(src, dst, n int) error {
 	}
 }
 
+// SaveSeq returns what the cache holds of a sequence.
+func (c *Context) SaveSeq(seq int) ([]byte, error) {
+	if err := c.checkSeq(seq); err != nil {
+		return nil, err
+	}
+	state := make([]byte, yzma.StateSeqGetSize(c.handle, yzma.SeqId(seq)))
+	if len(state) == 0 {
+		return nil, fmt.Errorf("sequence %d has no state", seq)
+	}
+	if n := yzma.StateSeqGetData(c.handle, state, yzma.SeqId(seq)); n != uint64(len(state)) {
+		return nil, fmt.Errorf("sequence %d has a state of %d bytes, %d came", seq, len(state), n)
+	}
+	return state, nil
+}
+
+// LoadSeq gives a sequence what [Context.SaveSeq] has returned of another one, and takes what
+// it had. After an error it is empty.
+func (c *Context) LoadSeq(seq int, state []byte) error {
+	if err := c.ClearSeq(seq); err != nil {
+		return err
+	}
+	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
+		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.ClearSeq(seq))
+	}
+	return nil
+}
+
 func (c *Context) checkSeq(seq int) error {
 	if seq < 0 || seq >= c.opt.NSeq {
 		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)

@@ -183,6 +183,47 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// What was saved goes on as it would have, in another sequence, after its own is gone and the
+// cache has been used for others.
+func TestSaveAndLoad(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+			tokens := text(1, 100)
+			if _, err := read(c, 0, 0, tokens); err != nil {
+				t.Fatal(err)
+			}
+			state, err := c.SaveSeq(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := goOn(t, m, c, 0, len(tokens), text(2, 3))
+			if err := c.ClearSeq(0); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := read(c, 2, 0, text(3, 200)); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // also over what is there
+				if err := c.LoadSeq(1, state); err != nil {
+					t.Fatal(err)
+				}
+				if got := goOn(t, m, c, 1, len(tokens), text(2, 3)); got != want {
+					t.Errorf("it went on with %q, want %q", got, want)
+				}
+			}
+			for what, bad := range map[string][]byte{"nothing": nil, "a part": state[:len(state)/2], "rubbish": bytes.Repeat([]byte{1}, 64)} {
+				if err := c.LoadSeq(1, bad); err == nil {
+					t.Errorf("%s was taken", what)
+				}
+				if got := goOn(t, m, c, 1, 0, tokens[:5]); got == "" {
+					t.Errorf("after %s the sequence is not empty", what)
+				}
+			}
+		})
+	}
+}
+
 // What a window has left behind may be overwritten by others. Then a cut is refused, and
 // what is not refused is right.
 func TestCutBehindTheWindow(t *testing.T) {
