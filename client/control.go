@@ -70,11 +70,12 @@ type BackendStats struct {
 
 // EngineStats is what an engine says of itself. It counts from its start.
 type EngineStats struct {
-	KVSize        int     `json:"kv_size_tokens"` // that the cache holds at most
-	KVUsed        int     `json:"kv_used_tokens"` // in it, of sequences that have not ended
-	KVKept        int     `json:"kv_kept_tokens"` // in it, of sequences that have ended, kept for those to come
-	Sequences     int     `json:"sequences"`      // that have not ended
-	Parked        int     `json:"parked"`         // of those
+	KVSize        int     `json:"kv_size_tokens"`   // that the cache holds at most
+	KVUsed        int     `json:"kv_used_tokens"`   // in it, of sequences that have not ended
+	KVKept        int     `json:"kv_kept_tokens"`   // in it, of sequences that have ended, kept for those to come
+	KVStored      int     `json:"kv_stored_tokens"` // of such, moved out of it into memory
+	Sequences     int     `json:"sequences"`        // that have not ended
+	Parked        int     `json:"parked"`           // of those
 	Steps         int64   `json:"steps"`
 	StepMS        float64 `json:"step_ms"`        // milliseconds that a step takes of late
 	Stalls        int64   `json:"stalls"`         // steps that held up somebody's next token for too long

@@ -249,7 +249,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 // statsOf says in the words of the link how a loop is.
 func statsOf(s batch.Stats, nCtx int) link.Stats {
 	all := link.Stats{
-		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Kept, Sequences: s.Running + s.Held, Parked: s.Held,
+		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Kept, KVStored: s.Stored, Sequences: s.Running + s.Held, Parked: s.Held,
 		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
 		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Dropped, Aborted: s.Aborted,
 		Users: make(map[string]link.UserStats),

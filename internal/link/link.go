@@ -60,6 +60,7 @@ type Stats struct {
 	KVSize    int `json:",omitzero"` // tokens that the cache holds at most
 	KVUsed    int `json:",omitzero"` // tokens in it, of sequences that run or are parked
 	KVKept    int `json:",omitzero"` // tokens in it, of finished sequences, kept for those to come
+	KVStored  int `json:",omitzero"` // tokens of such that were moved out of it, into memory
 	Sequences int `json:",omitzero"` // that have not ended
 	Parked    int `json:",omitzero"` // of those, such as wait for a turn or for room
 

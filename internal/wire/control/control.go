@@ -88,20 +88,21 @@ type Backend struct {
 
 // An Engine is what an engine says of itself. It counts from its start.
 type Engine struct {
-	KVSize        int          `json:"kv_size_tokens"`  // that the cache holds at most
-	KVUsed        int          `json:"kv_used_tokens"`  // in it, of sequences that have not ended
-	KVKept        int          `json:"kv_kept_tokens"`  // in it, of sequences that have ended
-	Sequences     int          `json:"sequences"`       // that have not ended
-	Parked        int          `json:"parked"`          // of those
-	Steps         int64        `json:"steps"`           //
-	StepMS        float64      `json:"step_ms"`         // milliseconds that a step takes of late
-	Stalls        int64        `json:"stalls"`          // steps that held up somebody's next token for too long
-	PrefillTokens int64        `json:"prefill_tokens"`  // of prompts, computed
-	DecodeTokens  int64        `json:"decode_tokens"`   // of answers, computed
-	CachedTokens  int64        `json:"cached_tokens"`   // of prompts, found in the cache
-	Dropped       int64        `json:"dropped"`         // times that a sequence lost its cache for want of room
-	Aborted       int64        `json:"aborted"`         // steps that were broken off
-	Users         []EngineUser `json:"users,omitempty"` // whom it has something for
+	KVSize        int          `json:"kv_size_tokens"`   // that the cache holds at most
+	KVUsed        int          `json:"kv_used_tokens"`   // in it, of sequences that have not ended
+	KVKept        int          `json:"kv_kept_tokens"`   // in it, of sequences that have ended
+	KVStored      int          `json:"kv_stored_tokens"` // of such, moved out of it into memory
+	Sequences     int          `json:"sequences"`        // that have not ended
+	Parked        int          `json:"parked"`           // of those
+	Steps         int64        `json:"steps"`            //
+	StepMS        float64      `json:"step_ms"`          // milliseconds that a step takes of late
+	Stalls        int64        `json:"stalls"`           // steps that held up somebody's next token for too long
+	PrefillTokens int64        `json:"prefill_tokens"`   // of prompts, computed
+	DecodeTokens  int64        `json:"decode_tokens"`    // of answers, computed
+	CachedTokens  int64        `json:"cached_tokens"`    // of prompts, found in the cache
+	Dropped       int64        `json:"dropped"`          // times that a sequence lost its cache for want of room
+	Aborted       int64        `json:"aborted"`          // steps that were broken off
+	Users         []EngineUser `json:"users,omitempty"`  // whom it has something for
 }
 
 // An EngineUser is what an engine has for a user.

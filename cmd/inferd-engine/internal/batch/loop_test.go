@@ -20,12 +20,11 @@ import (
 // is the next number, if the sequence is what it should be. The real one is in package
 // llama, and passes these rules by being run with the loop in package engine.
 type toy struct {
-	t       testing.TB
-	context int
-	fail    error         // of the next Decode
-	whole   bool          // sequences cannot be cut
-	slow    func()        // called in every Decode
-	abort   chan struct{} // Abort sends here; nil if it is not expected
+	t     testing.TB
+	fail  error         // of the next Decode
+	whole bool          // sequences cannot be cut
+	slow  func()        // called in every Decode
+	abort chan struct{} // Abort sends here; nil if it is not expected
 
 	cells   map[int][]int // tokens in the cache by sequence
 	pending []entry
@@ -41,8 +40,8 @@ type entry struct {
 	logits        bool
 }
 
-func newToy(t testing.TB, context int) *toy {
-	return &toy{t: t, context: context, cells: make(map[int][]int)}
+func newToy(t testing.TB) *toy {
+	return &toy{t: t, cells: make(map[int][]int)}
 }
 
 func (m *toy) Add(tok batch.Token, pos, seq int, logits bool) error {
@@ -130,7 +129,7 @@ func (m *toy) sample(i int) (batch.Token, error) {
 // start runs a loop for the length of a test.
 func start(t *testing.T, l batch.Limits) (*batch.Loop, *toy) {
 	t.Helper()
-	m := newToy(t, l.Context)
+	m := newToy(t)
 	loop := &batch.Loop{Model: m, Limits: l}
 	run(t, loop, m)
 	return loop, m
@@ -216,7 +215,7 @@ func TestLoopKeepsSequencesApart(t *testing.T) {
 
 func TestLoopDecodesSequencesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newToy(t, 4096)
+		m := newToy(t)
 		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 		var all sync.WaitGroup
 		for i := range 4 { // all submitted before the loop begins
@@ -287,7 +286,7 @@ func TestLoopRefusesWhatCannotFit(t *testing.T) {
 }
 
 func TestLoopStops(t *testing.T) {
-	m := newToy(t, 4096)
+	m := newToy(t)
 	loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -316,7 +315,7 @@ func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batc
 func TestLoopReusesWhatAnOwnerHasRead(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
-			m := newToy(t, 1000)
+			m := newToy(t)
 			m.whole = whole
 			loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 2, Kept: 4}}
 			run(t, loop, m)
@@ -455,7 +454,7 @@ func TestLoopHeldCanLeave(t *testing.T) {
 // When one whose long prompt is being read leaves, the step is called off, and the others of
 // the step lose nothing by it.
 func TestLoopCallsOffAStep(t *testing.T) {
-	m := newToy(t, 4000)
+	m := newToy(t)
 	m.abort = make(chan struct{}, 1)
 	gone := errors.New("the client hung up")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -498,7 +497,7 @@ func TestLoopLives(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {
 			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
-				m := newToy(t, size)
+				m := newToy(t)
 				m.whole = whole
 				loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: size, Batch: 32, Sequences: 3, Kept: 5, Stored: 2 * size}}
 				run(t, loop, m)
@@ -555,7 +554,7 @@ func TestLoopLives(t *testing.T) {
 // asked for again; of that there is only so much.
 func TestLoopStores(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newToy(t, 4000)
+		m := newToy(t)
 		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Kept: 8, Stored: 2500}}
 		run(t, loop, m)
 		ask := func(owner string, first, prompt int) batch.Result {

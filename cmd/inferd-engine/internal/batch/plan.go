@@ -109,8 +109,8 @@ func (p *planner) shrink() {
 
 // youngest returns the last sequence in the cache of which is holds, or -1.
 func (p *planner) youngest(is func(view) bool) int {
-	for i := len(p.seqs) - 1; i >= 0; i-- {
-		if p.seqs[i].cached > 0 && !slices.Contains(p.drop, i) && is(p.seqs[i]) {
+	for i, v := range slices.Backward(p.seqs) {
+		if v.cached > 0 && !slices.Contains(p.drop, i) && is(v) {
 			return i
 		}
 	}

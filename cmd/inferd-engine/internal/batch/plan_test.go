@@ -95,7 +95,8 @@ func TestPlan(t *testing.T) {
 		},
 		"a paused one too many loses its cache": {
 			[]view{in("a", 9, 10).paused(), in("a", 9, 10).paused(), in("a", 9, 10).paused(), in("b", 9, 10), in("b", 9, 10), in("b", 9, 10), out("c", 5)},
-			[]int{2}, []int{0, 0, 0, 1, 1, 1, 5},
+			[]int{2},
+			[]int{0, 0, 0, 1, 1, 1, 5},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

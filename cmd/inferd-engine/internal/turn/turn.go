@@ -92,7 +92,7 @@ func (t *Turn) take() bool {
 func (t *Turn) lock(at int64, how int) bool {
 	for {
 		err := unix.FcntlFlock(t.file.Fd(), how, &unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
-		if err != unix.EINTR { //nolint:errorlint // it is a number
+		if err != unix.EINTR {
 			return err == nil
 		}
 	}
