@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -91,20 +92,21 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A seed repeats what was drawn. Two daemons are asked, for the last bits of a probability
-// depend on what is in the cache beside, and tiny is full of ties.
+// A seed repeats what was drawn, and without temperature nothing is. Each is asked of a new
+// daemon, for the last bits of a probability depend on what is in the cache beside, and tiny is
+// full of ties.
 func TestTinyIsRandomButRepeatable(t *testing.T) {
-	var d *daemon
 	ask := func(more string) string {
+		d := serve(t, "--model-path", "builtin:tiny")
 		text, end := d.ask("hello", `,"max_tokens":200`+more)
 		if end.Type != "done" || !utf8.ValidString(text) || end.Content != text {
 			t.Fatalf("%q, %+v", text, end)
 		}
+		d.signal(syscall.SIGTERM)
+		d.exit()
 		return text
 	}
-	d = serve(t, "--model-path", "builtin:tiny")
 	seven := ask(`,"seed":7`)
-	d = serve(t, "--model-path", "builtin:tiny")
 	if again := ask(`,"seed":7`); again != seven {
 		t.Errorf("the same seed gave %q and %q", seven, again)
 	}
