@@ -61,9 +61,14 @@ type planner struct {
 	drop    []int
 }
 
+// A width is how many tokens of prompts a step may read.
+type width struct {
+	beside int // sequences that are writing
+	alone  int // if none is
+}
+
 // plan decides a step. The sequences stand in the order in which they came; used is how
-// many cells are theirs, together; a step may read chunk tokens of prompts while somebody is
-// writing.
+// many cells are theirs, together.
 //
 // The cache is given out by need: every sequence that runs counts with all tokens that it
 // is known to have, so that what has been begun can always be read to its end. When answers
@@ -74,9 +79,8 @@ type planner struct {
 // one with whom most runs.
 //
 // In a step each sequence that is writing decodes its one token; prompts share what is left,
-// up to chunk tokens beside somebody who is writing, up to Batch alone. The shortest is
-// read first, but all get something.
-func plan(l Limits, seqs []view, used, chunk int) step {
+// up to the width. The shortest is read first, but all get something.
+func plan(l Limits, seqs []view, used int, w width) step {
 	p := &planner{Limits: l, seqs: seqs, in: make([]bool, len(seqs)), need: used}
 	for i, v := range seqs {
 		if v.cached > 0 {
@@ -90,7 +94,7 @@ func plan(l Limits, seqs []view, used, chunk int) step {
 	}
 	p.shrink()
 	p.begin()
-	return step{drop: p.drop, feed: p.feed(chunk)}
+	return step{drop: p.drop, feed: p.feed(w)}
 }
 
 // shrink drops the youngest until the rest has room.
@@ -213,7 +217,7 @@ func (p *planner) richest(asks string) int {
 }
 
 // feed gives out the tokens of the step.
-func (p *planner) feed(chunk int) []int {
+func (p *planner) feed(w width) []int {
 	feed := make([]int, len(p.seqs))
 	left := p.Batch
 	var prompts []int
@@ -228,7 +232,9 @@ func (p *planner) feed(chunk int) []int {
 		}
 	}
 	if left < p.Batch {
-		left = min(left, max(chunk, 1))
+		left = min(left, max(w.beside, 1))
+	} else {
+		left = min(left, max(w.alone, 1))
 	}
 	slices.SortStableFunc(prompts, func(a, b int) int {
 		return cmp.Compare(p.seqs[a].pending(), p.seqs[b].pending())
