@@ -236,8 +236,15 @@ func (p *planner) feed(w width) []int {
 	} else {
 		left = min(left, max(w.alone, 1))
 	}
+	runs := make(map[string]int) // by owner
+	for i, v := range p.seqs {
+		if p.in[i] {
+			runs[v.owner]++
+		}
+	}
 	slices.SortStableFunc(prompts, func(a, b int) int {
-		return cmp.Compare(p.seqs[a].pending(), p.seqs[b].pending())
+		v, w := p.seqs[a], p.seqs[b]
+		return cmp.Or(cmp.Compare(runs[v.owner], runs[w.owner]), cmp.Compare(v.pending(), w.pending()))
 	})
 	// Each leaves the others an eighth of what there is, so that the longest gets on too.
 	least := max(1, left/(8*max(len(prompts), 1)))

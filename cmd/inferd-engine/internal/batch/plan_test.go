@@ -41,7 +41,8 @@ func TestPlan(t *testing.T) {
 		"a prompt of one token":                            {[]view{out("a", 1)}, nil, []int{1}},
 		"what is known is not read":                        {[]view{spared("a", 50, 40, false)}, nil, []int{10}},
 		"two prompts share, and the shorter is read first": {[]view{out("a", 90), out("a", 40)}, nil, []int{24, 40}},
-		"the longest of three gets on too":                 {[]view{out("a", 90), out("a", 80), out("b", 70)}, nil, []int{2, 2, 60}},
+		"the longest of three gets on too":                 {[]view{out("a", 90), out("a", 80), out("a", 70)}, nil, []int{2, 2, 60}},
+		"who has least running is read first":              {[]view{out("a", 20), out("a", 30), out("b", 70)}, nil, []int{2, 2, 60}},
 		"more prompts than tokens": {
 			[]view{in("a", 9, 10), in("a", 9, 12), in("a", 9, 12)}, nil, []int{1, 3, 3},
 		},
