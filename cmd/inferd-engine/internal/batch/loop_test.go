@@ -40,8 +40,9 @@ type entry struct {
 	logits        bool
 }
 
-func newToy(t testing.TB) *toy {
-	return &toy{t: t, cells: make(map[int][]int)}
+func newToy(tb testing.TB) *toy {
+	tb.Helper()
+	return &toy{t: tb, cells: make(map[int][]int)}
 }
 
 func (m *toy) Add(tok batch.Token, pos, seq int, logits bool) error {
