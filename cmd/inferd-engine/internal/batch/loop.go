@@ -382,7 +382,7 @@ func (l *Loop) step(runs []*run) {
 	limits := l.Limits
 	limits.Kept -= sequences
 	limits.Context -= tokens
-	s := plan(limits, views, l.cache.cells.needed-tokens, width{l.pace.chunk(writers), l.pace.wide()})
+	s := plan(limits, views, l.cache.cells.needed-tokens, l.pace.chunk(writers))
 	for _, i := range s.drop {
 		l.tally(func(st *Stats) { st.Dropped++ })
 		if err := l.drop(runs[i]); err != nil {

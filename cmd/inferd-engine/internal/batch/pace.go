@@ -2,17 +2,15 @@ package batch
 
 import "time"
 
-// A pace says how many tokens of prompts a step may read: beside sequences that are writing,
-// so that none of these waits longer for its next token than it should, and without, so that
-// who comes meanwhile is soon read as well. It learns from the steps that there have been,
-// and reads no clock.
+// A pace says how many tokens of prompts a step may read beside sequences that are writing,
+// so that none of these waits longer for its next token than it should. It learns from the
+// steps that there have been, and reads no clock.
 type pace struct {
 	stall time.Duration // the most that a step may take; 0 is what patience says
 
 	alone  []estimate // seconds of a step without prompts, by how many write
 	token  estimate   // seconds that a step with prompts takes for each of its tokens, at the width that it has of late
 	widest int        // tokens of prompts of the last step that had some beside writers
-	lone   estimate   // seconds of a token of a prompt in a step in which nobody writes
 }
 
 // patience is how long a step may take if nobody has said: as long as is hardly seen, or
@@ -46,7 +44,6 @@ func (e *estimate) add(x float64) {
 // read, and how long it took.
 func (p *pace) observe(writers, prompt int, took time.Duration) {
 	if writers == 0 {
-		p.lone.add(took.Seconds() / float64(max(prompt, 1)))
 		return
 	}
 	for len(p.alone) <= writers {
@@ -93,22 +90,6 @@ func (p *pace) chunk(writers int) int {
 	n := int(p.most(writers).Seconds() * margin / each)
 	n = min(n, writers+2*p.widest+firstChunk)
 	return max(1, n/rows*rows-writers)
-}
-
-// What a step reads in which nobody writes: as much as is read nearly as fast as can be, but
-// no more than somebody can wait who comes meanwhile.
-const (
-	loneStep = 300 * time.Millisecond
-	loneMin  = 32 // tokens
-)
-
-// wide is how many tokens of prompts a step may read if nobody is writing.
-func (p *pace) wide() int {
-	each := p.lone.mean
-	if each == 0 {
-		return 2 * loneMin
-	}
-	return max(loneMin, int(loneStep.Seconds()/each)/rows*rows)
 }
 
 // rows is how many tokens the kernels for processors take at a time; what is left over they

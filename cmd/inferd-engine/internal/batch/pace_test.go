@@ -79,24 +79,3 @@ func TestPaceIsCareful(t *testing.T) {
 		t.Errorf("chunks of %d became %d", before, after)
 	}
 }
-
-// Where nobody writes a step takes as long as who comes may wait, whatever the machine.
-func TestPaceAlone(t *testing.T) {
-	for name, test := range map[string]struct {
-		each time.Duration // of a token
-		want int
-	}{
-		"a small model":          {3 * time.Millisecond, 100},
-		"a large one":            {60 * time.Millisecond, loneMin},
-		"one that takes no time": {30 * time.Microsecond, 10_000},
-	} {
-		p := &pace{}
-		for range 50 {
-			n := p.wide()
-			p.observe(0, n, time.Duration(n)*test.each)
-		}
-		if n := p.wide(); n != test.want {
-			t.Errorf("%s: %d tokens, want %d", name, n, test.want)
-		}
-	}
-}

@@ -61,14 +61,9 @@ type planner struct {
 	drop    []int
 }
 
-// A width is how many tokens of prompts a step may read.
-type width struct {
-	beside int // sequences that are writing
-	alone  int // if none is
-}
-
 // plan decides a step. The sequences stand in the order in which they came; used is how
-// many cells are theirs, together.
+// many cells are theirs, together; a step may read chunk tokens of prompts while somebody is
+// writing.
 //
 // The cache is given out by need: every sequence that runs counts with all tokens that it
 // is known to have, so that what has been begun can always be read to its end. When answers
@@ -79,8 +74,9 @@ type width struct {
 // one with whom most runs.
 //
 // In a step each sequence that is writing decodes its one token; prompts share what is left,
-// up to the width. The shortest is read first, but all get something.
-func plan(l Limits, seqs []view, used int, w width) step {
+// up to chunk tokens beside somebody who is writing, up to Batch alone. Prompts of owners with
+// whom least runs are read first, of these the shortest, but all get something.
+func plan(l Limits, seqs []view, used, chunk int) step {
 	p := &planner{Limits: l, seqs: seqs, in: make([]bool, len(seqs)), need: used}
 	for i, v := range seqs {
 		if v.cached > 0 {
@@ -94,7 +90,7 @@ func plan(l Limits, seqs []view, used int, w width) step {
 	}
 	p.shrink()
 	p.begin()
-	return step{drop: p.drop, feed: p.feed(w)}
+	return step{drop: p.drop, feed: p.feed(chunk)}
 }
 
 // shrink drops the youngest until the rest has room.
@@ -195,15 +191,21 @@ func (p *planner) fits(v view) bool {
 	return v.known-v.shared <= room && p.present < p.Sequences+p.Kept
 }
 
-// richest returns the youngest sequence that may go of the owner with whom most runs, if
-// nothing runs of that owner's who asks; or -1.
-func (p *planner) richest(asks string) int {
+// runsByOwner is how many sequences of each owner run.
+func (p *planner) runsByOwner() map[string]int {
 	count := make(map[string]int)
 	for i, v := range p.seqs {
 		if p.in[i] {
 			count[v.owner]++
 		}
 	}
+	return count
+}
+
+// richest returns the youngest sequence that may go of the owner with whom most runs, if
+// nothing runs of that owner's who asks; or -1.
+func (p *planner) richest(asks string) int {
+	count := p.runsByOwner()
 	if count[asks] > 0 {
 		return -1
 	}
@@ -217,7 +219,7 @@ func (p *planner) richest(asks string) int {
 }
 
 // feed gives out the tokens of the step.
-func (p *planner) feed(w width) []int {
+func (p *planner) feed(chunk int) []int {
 	feed := make([]int, len(p.seqs))
 	left := p.Batch
 	var prompts []int
@@ -232,16 +234,9 @@ func (p *planner) feed(w width) []int {
 		}
 	}
 	if left < p.Batch {
-		left = min(left, max(w.beside, 1))
-	} else {
-		left = min(left, max(w.alone, 1))
+		left = min(left, max(chunk, 1))
 	}
-	runs := make(map[string]int) // by owner
-	for i, v := range p.seqs {
-		if p.in[i] {
-			runs[v.owner]++
-		}
-	}
+	runs := p.runsByOwner()
 	slices.SortStableFunc(prompts, func(a, b int) int {
 		v, w := p.seqs[a], p.seqs[b]
 		return cmp.Or(cmp.Compare(runs[v.owner], runs[w.owner]), cmp.Compare(v.pending(), w.pending()))

@@ -27,7 +27,7 @@ func spared(owner string, known, n int, used bool) view {
 }
 
 func TestPlan(t *testing.T) {
-	w := width{beside: 16, alone: 64}
+	const chunk = 16
 	limits := Limits{Context: 800, Batch: 64, Sequences: 4, Kept: 2} // headroom 100
 	for name, test := range map[string]struct {
 		seqs []view
@@ -105,7 +105,7 @@ func TestPlan(t *testing.T) {
 			for _, v := range test.seqs {
 				used += v.own
 			}
-			got := plan(limits, test.seqs, used, w)
+			got := plan(limits, test.seqs, used, chunk)
 			if !slices.Equal(got.drop, test.drop) || !slices.Equal(got.feed, test.feed) {
 				t.Errorf("drops %v, feeds %v; want %v, %v", got.drop, got.feed, test.drop, test.feed)
 			}
@@ -124,7 +124,7 @@ func TestPlanProperties(t *testing.T) {
 			Kept:      rapid.IntRange(0, 5).Draw(t, "kept"),
 		}
 		l.Batch = rapid.IntRange(2*l.Sequences, 64).Draw(t, "batch")
-		chunk, wide := rapid.IntRange(l.Sequences, 20).Draw(t, "chunk"), rapid.IntRange(l.Sequences, 80).Draw(t, "wide")
+		chunk := rapid.IntRange(l.Sequences, 20).Draw(t, "chunk")
 		type life struct{ prompt, answer, read int }
 		var (
 			seqs  []view
@@ -156,7 +156,7 @@ func TestPlanProperties(t *testing.T) {
 				seqs[i].ripe = seqs[i].known-lives[i].read >= 32
 				used += seqs[i].cached
 			}
-			s := plan(l, seqs, used, width{chunk, wide})
+			s := plan(l, seqs, used, chunk)
 			for _, i := range s.drop {
 				if s.feed[i] != 0 || seqs[i].cached == 0 {
 					t.Fatalf("%d is dropped and fed, or has nothing", i)
@@ -187,7 +187,7 @@ func TestPlanProperties(t *testing.T) {
 				}
 			}
 			switch {
-			case total > l.Batch, writing && total > l.Sequences+chunk, !writing && total > wide:
+			case total > l.Batch, writing && total > l.Sequences+chunk:
 				t.Fatalf("a step of %d tokens", total)
 			case total == 0 && waiting > 0:
 				t.Fatalf("a step of nothing for %v", seqs)
@@ -213,7 +213,7 @@ func TestPlanProperties(t *testing.T) {
 func ExampleLimits() {
 	// One stream writes while a prompt of 50 tokens is read beside it, 16 at a time.
 	l := Limits{Context: 1024, Batch: 64, Sequences: 2}
-	fmt.Println(plan(l, []view{in("a", 10, 11), out("b", 50)}, 10, width{beside: 16, alone: 64}).feed)
+	fmt.Println(plan(l, []view{in("a", 10, 11), out("b", 50)}, 10, 16).feed)
 	// Output: [1 16]
 }
 
