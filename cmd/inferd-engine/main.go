@@ -148,6 +148,8 @@ const (
 	// A model that cannot be cut has room for a whole state in each.
 	keptSequences      = 60
 	keptWholeSequences = 4
+
+	laneShare = 2 // of the context: so much more cache there is, for prompts that are read beside streams
 )
 
 func load(srv *link.Server, o options) (*engineOf, error) {
@@ -239,6 +241,16 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		Stall:     o.maxStall,
 		Turn:      o.turn.Do,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
+	}
+	if o.nSlots > 1 && model.Cuts() && o.nLayers == 0 { // somebody may be disturbed, and what is read can be handed over
+		loop.Lane, err = batch.OpenLane(o.nCtx/laneShare, o.nSlots, func() (batch.LaneModel, error) {
+			return llama.NewContext(model, llama.ContextOptions{
+				NCtx: o.nCtx / laneShare, NBatch: batch.LaneBatch, NSeq: o.nSlots, Threads: o.threads, GivesWay: true,
+			})
+		})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "prompts are not read beside streams, but between their tokens:", err)
+		}
 	}
 	eng := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop}
 	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share, stats: func() link.Stats {

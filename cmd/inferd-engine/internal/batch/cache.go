@@ -148,7 +148,7 @@ func (c *cache) store(warm, most int) bool {
 		return false
 	}
 	e := c.kept[i]
-	state, err := c.model.Save(e.seq)
+	state, err := c.model.Save(e.seq, 0, len(e.tokens))
 	if err != nil || c.drop(e.seq) != nil {
 		_ = c.forget(e) // it must be read anew
 		return true

@@ -6,6 +6,7 @@
 // (plan.go), how much of prompts may be read beside streams (pace.go), and which cells of the
 // cache are whose (cells.go). The [Loop] carries it out on one OS thread, which is the only
 // one that touches the context; cache.go is what it remembers of sequences that have ended.
+// Long prompts are read beside the steps, on a second context (lane.go).
 package batch
 
 import (
@@ -39,11 +40,13 @@ type Model interface {
 	Copy(src, dst, n int) error
 	// Cut leaves a sequence its first n tokens. If it cannot, the sequence must be dropped.
 	Cut(seq, n int) error
-	// Save returns what the cache holds of a sequence, and Load gives it to a sequence that is
-	// not in the cache.
-	Save(seq int) ([]byte, error)
+	// Save returns what the cache holds of a sequence from one position up to another, and Load
+	// adds it to a sequence of this model, or of another context of it, that ends where it begins.
+	// If it cannot, nothing has changed.
+	Save(seq, from, to int) ([]byte, error)
 	Load(seq int, state []byte) error
-	// Cuts reports whether sequences can be cut. Those that cannot are copied whole only.
+	// Cuts reports whether sequences can be cut. Those that cannot are copied and saved whole
+	// only.
 	Cuts() bool
 }
 
@@ -98,6 +101,8 @@ type Loop struct {
 	Stall time.Duration
 	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
 	Turn func(compute func())
+	// Lane reads prompts beside streams. Nil is none: then steps do.
+	Lane *Lane
 	// AfterStep is called on the loop's thread when a step's tokens have been emitted.
 	// May be nil.
 	AfterStep func()
@@ -115,6 +120,7 @@ type Loop struct {
 	// Of the thread of Run.
 	cache    *cache
 	pace     pace
+	last     time.Time        // when the last step ended in which somebody was writing; zero if nobody was in the one after it
 	cachedOf map[string]int64 // by owner: tokens of prompts that were known already
 	counted  time.Time        // when the stats last told of the cache
 	moved    bool             // while it rests: something has been moved out of the cache
@@ -135,6 +141,11 @@ type run struct {
 	cached int     // of tokens
 	read   int     // length of tokens when they had last been read from the beginning
 	logits int     // index in the batch of its last token; -1 if it is not there
+
+	lane  int  // its number in the lane; -1 while it has none
+	there int  // tokens that the lane has of it
+	away  bool // the lane has a part of it
+	stays bool // the lane has failed at it
 }
 
 // Do decodes seq until it ends or ctx does. It returns the cause of ctx then; what has
@@ -144,7 +155,7 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
 		return Result{}, fmt.Errorf("a sequence of %d+%d tokens in a context of %d", len(seq.Prompt), seq.Max, l.Room())
 	}
-	r := &run{Sequence: seq, ctx: ctx, done: make(chan struct{}), slot: -1}
+	r := &run{Sequence: seq, ctx: ctx, done: make(chan struct{}), slot: -1, lane: -1}
 	r.tokens = append(make([]Token, 0, len(seq.Prompt)+min(seq.Max, 4096)), seq.Prompt...)
 	if !l.submit(r) {
 		return Result{}, ErrStopped
@@ -174,6 +185,9 @@ func (l *Loop) leaves(r *run) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.signalLocked()
+	if l.Lane != nil {
+		l.Lane.leaves(r)
+	}
 	if slices.Contains(l.reading, r) && !l.aborted {
 		l.aborted = true
 		l.Model.Abort()
@@ -217,6 +231,10 @@ func (l *Loop) Run(ctx context.Context) error {
 	l.cache = newCache(l.Model, l.Limits)
 	l.pace.stall = l.Stall
 	defer l.clear()
+	if l.Lane != nil {
+		l.Lane.begin(l.Wake)
+		defer l.Lane.stop()
+	}
 	var runs []*run // oldest first
 	for {
 		arrived, err := l.next(ctx, !slices.ContainsFunc(runs, (*run).goesOn))
@@ -227,11 +245,15 @@ func (l *Loop) Run(ctx context.Context) error {
 			}
 			return nil
 		}
+		l.land()
 		runs = l.leave(runs)
 		for _, r := range runs {
-			r.held = r.Held != nil && r.Held()
+			if r.held = r.Held != nil && r.Held(); r.held {
+				l.stay(r)
+			}
 		}
 		if !slices.ContainsFunc(runs, (*run).goesOn) {
+			l.last = time.Time{}
 			l.count(runs)
 			continue
 		}
@@ -341,6 +363,7 @@ func (l *Loop) finish(r *run, err error) {
 	if r.finished() {
 		return
 	}
+	l.stay(r)
 	if r.slot >= 0 {
 		e := &entry{seq: r.slot, owner: r.Owner, tokens: r.tokens[:r.cached], forAll: r.ForAll}
 		r.slot = -1
@@ -359,6 +382,7 @@ func (l *Loop) finish(r *run, err error) {
 
 // drop takes a run's cache away. It must read its tokens again to go on.
 func (l *Loop) drop(r *run) error {
+	l.stay(r)
 	if r.slot < 0 {
 		return nil
 	}
@@ -367,7 +391,8 @@ func (l *Loop) drop(r *run) error {
 	return l.cache.drop(slot)
 }
 
-// step decodes once, and deals with what came out.
+// step decodes once, and deals with what came out. It may also find that it is too early for
+// that, for what is read aside has the processors, and return when something has changed.
 func (l *Loop) step(runs []*run) {
 	begin := time.Now()
 	views := make([]view, len(runs))
@@ -382,31 +407,43 @@ func (l *Loop) step(runs []*run) {
 	limits := l.Limits
 	limits.Kept -= sequences
 	limits.Context -= tokens
-	s := plan(limits, views, l.cache.cells.needed-tokens, l.pace.chunk(writers))
+	s := plan(limits, views, l.cache.cells.needed-tokens, l.rooms(writers, begin))
 	for _, i := range s.drop {
 		l.tally(func(st *Stats) { st.Dropped++ })
 		if err := l.drop(runs[i]); err != nil {
 			l.finish(runs[i], err)
-			s.feed[i] = 0
+			s.feed[i], s.aside[i] = 0, 0
 		}
 	}
-	l.start(runs, s.feed)
-	writers, prompt := 0, 0
+	l.start(runs, s)
+	l.send(runs, s)
+	writers, prompt, first := 0, 0, false
 	for i, r := range runs {
 		switch {
 		case s.feed[i] == 0:
 		case views[i].writes():
 			writers++
+			first = first || r.result.Out == 0
 		default:
 			s.feed[i] = min(s.feed[i], len(r.tokens)-r.cached)
 			prompt += s.feed[i]
 		}
 	}
-	if writers+prompt == 0 { // cannot be, and must not be for ever
+	aside := l.Lane.flight()
+	switch {
+	case writers+prompt == 0 && aside:
+		l.pause(l.overdue())
+		return
+	case writers+prompt == 0: // cannot be, and must not be for ever
 		for _, r := range runs {
 			l.finish(r, errors.New("internal error: a step of nothing"))
 		}
 		return
+	case aside && prompt == 0 && !first && !s.hurry && !l.last.IsZero() && !l.pause(l.pace.due(writers, l.last, l.Lane.urgent)):
+		return
+	}
+	if aside && prompt == 0 {
+		begin = time.Now()
 	}
 	waited, err := l.decode(runs, s.feed)
 	if err != nil {
@@ -419,19 +456,171 @@ func (l *Loop) step(runs []*run) {
 			l.write(r)
 		}
 	}
-	took := time.Since(begin)
-	l.pace.observe(writers, prompt, took-waited) // for others is not for prompts
+	now := time.Now()
+	took := now.Sub(begin)
+	l.pace.observe(writers, prompt, aside, took-waited) // for others is not for prompts
+	gap := took
+	if !l.last.IsZero() {
+		gap = now.Sub(l.last)
+	}
+	l.last = time.Time{}
+	if writers > 0 {
+		l.last = now
+	}
 	l.tally(func(st *Stats) {
 		st.Steps++
 		st.Prefill += int64(prompt)
 		st.Decode += int64(writers)
-		if writers > 0 && took > l.pace.most(writers) {
+		if writers > 0 && gap > l.pace.most(writers) {
 			st.Stalls++
 		}
 		if writers > 0 && prompt == 0 {
 			st.Step = took
 		}
 	})
+}
+
+// rooms is what a step may read that begins now.
+func (l *Loop) rooms(writers int, now time.Time) rooms {
+	var waited time.Duration
+	if !l.last.IsZero() {
+		waited = now.Sub(l.last)
+	}
+	r := rooms{chunk: l.pace.chunk(writers, 0), now: l.pace.chunk(writers, waited), busy: l.Lane.flight()}
+	if l.Lane != nil && l.pace.lanes(writers) {
+		r.lane = l.Lane.room
+	}
+	return r
+}
+
+// pause waits until then, and returns true, or until something has changed.
+func (l *Loop) pause(until time.Time) bool {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-l.wake:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// overdue is when the lane should have been back.
+func (l *Loop) overdue() time.Time {
+	return l.Lane.since.Add(l.pace.overdue(l.Lane.job.tokens()))
+}
+
+// send gives the lane what the plan has for it, and takes out of the lane who has nothing there
+// to do any more.
+func (l *Loop) send(runs []*run, s step) {
+	if !l.Lane.free() {
+		return
+	}
+	var parts []*part
+	lacks := laneKnown
+	for i, r := range runs {
+		switch {
+		case s.aside[i] == 0 || r.finished() || r.slot < 0:
+			l.stay(r)
+		case l.Lane.enter(r):
+			if p := l.partOf(r, s.aside[i], &lacks); p != nil {
+				parts = append(parts, p)
+			}
+		}
+	}
+	if len(parts) > 0 {
+		l.Lane.give(parts, s.urgent)
+	}
+}
+
+// partOf is what the lane is to do of r: first it gets what it lacks, up to lacks tokens of all,
+// then it reads n more. Nil is nothing, this time.
+func (l *Loop) partOf(r *run, n int, lacks *int) *part {
+	p := &part{run: r, seq: r.lane, to: min(r.cached, r.there+*lacks)}
+	if p.to > r.there {
+		var err error
+		if p.known, err = l.Model.Save(r.slot, r.there, p.to); err != nil {
+			l.stay(r)
+			r.stays = true
+			return nil
+		}
+		*lacks -= p.to - r.there
+	}
+	if p.to == r.cached {
+		p.tokens = r.tokens[r.cached:min(r.cached+n, len(r.tokens)-1)]
+	}
+	if p.known == nil && len(p.tokens) == 0 {
+		return nil
+	}
+	r.away = true
+	return p
+}
+
+// land takes over what the lane has read. If it should have been back long ago, it is not waited
+// for any more.
+func (l *Loop) land() {
+	if !l.Lane.flight() {
+		return
+	}
+	took := time.Since(l.Lane.since)
+	j := l.Lane.back()
+	switch late := j == nil && !time.Now().Before(l.overdue()); {
+	case late:
+		l.abandon(l.Lane.job, took)
+		return
+	case j == nil:
+		return
+	case j.aborted:
+		l.tally(func(st *Stats) { st.Aborted++ })
+	case j.err == nil:
+		l.pace.landed(j.tokens(), took)
+	}
+	for _, p := range j.parts {
+		r := p.run
+		if !r.away || r.lane != p.seq { // it has left
+			continue
+		}
+		r.away = false
+		if j.err != nil || !l.take(r, p) {
+			l.stay(r)
+			r.stays = !j.aborted
+		}
+	}
+}
+
+// abandon has what a job was to read be read in steps.
+func (l *Loop) abandon(j *job, took time.Duration) {
+	l.pace.landed(max(j.tokens(), LaneBatch/2), took)
+	l.Lane.abort()
+	for _, p := range j.parts {
+		if p.run.away && p.run.lane == p.seq {
+			l.stay(p.run)
+		}
+	}
+}
+
+// take has a run go on behind a part that was read for it. It reports false if it cannot.
+func (l *Loop) take(r *run, p *part) bool {
+	if n := len(p.tokens); n > 0 {
+		if r.cached != p.to || l.cache.room(n) != nil || l.Model.Load(r.slot, p.piece) != nil {
+			return false
+		}
+		l.cache.cells.grow(r.slot, n)
+		r.cached += n
+		l.tally(func(st *Stats) {
+			st.Prefill += int64(n)
+			st.Lane += int64(n)
+		})
+	}
+	r.there = p.to + len(p.tokens)
+	return true
+}
+
+// stay takes a run out of the lane, if it is there.
+func (l *Loop) stay(r *run) {
+	if l.Lane != nil {
+		l.Lane.leave(r)
+	}
 }
 
 // ripeAfter says when a run has written so much since its tokens were read that reading
@@ -442,7 +631,10 @@ const (
 )
 
 func (l *Loop) view(r *run, runs []*run) view {
-	v := view{owner: r.Owner, cached: r.cached, known: len(r.tokens), held: r.held}
+	v := view{
+		owner: r.Owner, cached: r.cached, known: len(r.tokens),
+		held: r.held, away: r.away, lane: r.lane >= 0, stays: r.stays,
+	}
 	if r.slot < 0 {
 		from := l.cache.find(r.Owner, r.tokens, runs)
 		v.prefix = from.n
@@ -458,9 +650,9 @@ func (l *Loop) view(r *run, runs []*run) view {
 
 // start gives those a place in the cache that the plan has begin. Those begin with what is
 // known already.
-func (l *Loop) start(runs []*run, feed []int) {
+func (l *Loop) start(runs []*run, s step) {
 	for i, r := range runs {
-		if feed[i] == 0 || r.slot >= 0 {
+		if s.feed[i]+s.aside[i] == 0 || r.slot >= 0 {
 			continue
 		}
 		first := r.read == 0
@@ -468,7 +660,7 @@ func (l *Loop) start(runs []*run, feed []int) {
 		slot, n, err := l.cache.take(l.cache.find(r.Owner, r.tokens, runs))
 		if err != nil {
 			l.finish(r, err)
-			feed[i] = 0
+			s.feed[i], s.aside[i] = 0, 0
 			continue
 		}
 		r.slot, r.cached, r.read = slot, n, len(r.tokens)

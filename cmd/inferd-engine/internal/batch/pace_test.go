@@ -33,17 +33,17 @@ func TestPace(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			p := &pace{stall: test.stall}
 			for range 20 {
-				p.observe(test.writers, 0, machine(r, test.writers, 0))
+				p.observe(test.writers, 0, false, machine(r, test.writers, 0))
 			}
 			var worst, sum time.Duration
 			const steps = 1000
 			for i := range steps {
-				n := p.chunk(test.writers)
+				n := p.chunk(test.writers, 0)
 				if n < 1 {
 					t.Fatalf("a chunk of %d", n)
 				}
 				took := machine(r, test.writers, n)
-				p.observe(test.writers, n, took)
+				p.observe(test.writers, n, false, took)
 				if i > 50 { // it has learnt
 					worst = max(worst, took)
 				}
@@ -59,23 +59,23 @@ func TestPace(t *testing.T) {
 // Before it knows anything, and when the machine becomes ten times slower, it is careful.
 func TestPaceIsCareful(t *testing.T) {
 	p := &pace{}
-	if n := p.chunk(1); n != firstChunk {
+	if n := p.chunk(1, 0); n != firstChunk {
 		t.Errorf("the first chunk is %d", n)
 	}
-	p.observe(1, 0, 12500*time.Microsecond)
-	if n := p.chunk(1); n > 7 { // of 12.5 ms each, if it is as slow as what is written
+	p.observe(1, 0, false, 12500*time.Microsecond)
+	if n := p.chunk(1, 0); n > 7 { // of 12.5 ms each, if it is as slow as what is written
 		t.Errorf("after the first token a chunk is %d", n)
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
-		p.observe(1, p.chunk(1), machine(r, 1, p.chunk(1)))
+		p.observe(1, p.chunk(1, 0), false, machine(r, 1, p.chunk(1, 0)))
 	}
-	before := p.chunk(1)
+	before := p.chunk(1, 0)
 	for range 20 {
-		n := p.chunk(1)
-		p.observe(1, n, 10*machine(r, 1, n))
+		n := p.chunk(1, 0)
+		p.observe(1, n, false, 10*machine(r, 1, n))
 	}
-	if after := p.chunk(1); after > before/4 {
+	if after := p.chunk(1, 0); after > before/4 {
 		t.Errorf("chunks of %d became %d", before, after)
 	}
 }

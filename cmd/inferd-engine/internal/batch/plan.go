@@ -31,6 +31,9 @@ type view struct {
 	prefix int    // while nothing is in the cache: tokens that another sequence's cells spare it
 	shared int    // of prefix, those that stand on cells that count as used already
 	held   bool   // it is paused: it keeps its cache while there is room
+	away   bool   // the lane reads of it now, so nobody else may
+	lane   bool   // it has room in the lane
+	stays  bool   // it cannot be read in the lane
 	// ripe says that it has written enough since its tokens were read that it may lose
 	// its cache to somebody who has none.
 	ripe bool
@@ -46,8 +49,20 @@ func (v view) writes() bool { return v.runs() && v.pending() == 1 }
 
 // A step is what is to be done next.
 type step struct {
-	drop []int // indices of sequences that give up their cache
-	feed []int // for every sequence, how many of its pending tokens to decode
+	drop  []int // indices of sequences that give up their cache
+	feed  []int // for every sequence, how many of its pending tokens to decode
+	aside []int // for every sequence, how many the lane is to read meanwhile
+	// urgent says that something of that is of an owner of whom little else runs, or that nobody
+	// else is there; hurry that some prompt is only waiting for this step to be over.
+	urgent, hurry bool
+}
+
+// What a step may read of prompts beside somebody who is writing, and a lane.
+type rooms struct {
+	chunk int  // tokens of a step
+	now   int  // of this step: there is less time if those who write have been waiting
+	lane  int  // tokens of all sequences that are in the lane together; 0 if there is none, or none is wanted
+	busy  bool // the lane has something to do
 }
 
 // A planner works out a step.
@@ -62,8 +77,7 @@ type planner struct {
 }
 
 // plan decides a step. The sequences stand in the order in which they came; used is how
-// many cells are theirs, together; a step may read chunk tokens of prompts while somebody is
-// writing.
+// many cells are theirs, together.
 //
 // The cache is given out by need: every sequence that runs counts with all tokens that it
 // is known to have, so that what has been begun can always be read to its end. When answers
@@ -73,10 +87,12 @@ type planner struct {
 // no room takes it from those that are paused, and, if nothing of its owner runs, from the
 // one with whom most runs.
 //
-// In a step each sequence that is writing decodes its one token; prompts share what is left,
-// up to chunk tokens beside somebody who is writing, up to Batch alone. Prompts of owners with
+// In a step each sequence that is writing decodes its one token. While nobody is, prompts
+// share the batch. Beside somebody who is writing prompts are read in the lane, but for the
+// short ones of owners of whom little else runs, which come into the step; and if there is no
+// lane, or no room in it, prompts share the chunk of the step. Prompts of owners with
 // whom least runs are read first, of these the shortest, but all get something.
-func plan(l Limits, seqs []view, used, chunk int) step {
+func plan(l Limits, seqs []view, used int, r rooms) step {
 	p := &planner{Limits: l, seqs: seqs, in: make([]bool, len(seqs)), need: used}
 	for i, v := range seqs {
 		if v.cached > 0 {
@@ -90,7 +106,9 @@ func plan(l Limits, seqs []view, used, chunk int) step {
 	}
 	p.shrink()
 	p.begin()
-	return step{drop: p.drop, feed: p.feed(chunk)}
+	s := step{drop: p.drop, feed: make([]int, len(seqs)), aside: make([]int, len(seqs))}
+	p.feed(&s, r)
+	return s
 }
 
 // shrink drops the youngest until the rest has room.
@@ -218,35 +236,88 @@ func (p *planner) richest(asks string) int {
 	return best
 }
 
-// feed gives out the tokens of the step.
-func (p *planner) feed(chunk int) []int {
-	feed := make([]int, len(p.seqs))
+// feed gives out the tokens of the step, and those of the lane.
+func (p *planner) feed(s *step, r rooms) {
 	left := p.Batch
-	var prompts []int
+	var prompts, lane []int
 	for i, v := range p.seqs {
 		switch {
-		case !p.in[i]:
+		case !p.in[i] || v.away:
 		case v.writes():
-			feed[i] = 1
+			s.feed[i] = 1
 			left--
 		default:
 			prompts = append(prompts, i)
 		}
-	}
-	if left < p.Batch {
-		left = min(left, max(chunk, 1))
 	}
 	runs := p.runsByOwner()
 	slices.SortStableFunc(prompts, func(a, b int) int {
 		v, w := p.seqs[a], p.seqs[b]
 		return cmp.Or(cmp.Compare(runs[v.owner], runs[w.owner]), cmp.Compare(v.pending(), w.pending()))
 	})
+	if left < p.Batch || r.busy { // beside somebody
+		chunk := min(left, max(r.chunk, 1))
+		prompts, lane = p.split(prompts, chunk, runs, r.lane)
+		if left = min(chunk, max(r.now, 1)); left < chunk/2 && len(prompts) > 0 {
+			left, s.hurry = 0, true
+		}
+	}
+	p.share(prompts, left, 0, s.feed)
+	if !r.busy {
+		p.share(lane, LaneBatch, 1, s.aside) // the last one belongs into a step: it is what is written behind
+		s.urgent = len(lane) > 0 && len(runs) == 1 || slices.ContainsFunc(lane, func(i int) bool { return p.modest(runs, p.seqs[i].owner) })
+	}
+}
+
+// What a step does not leave to the lane.
+const (
+	fewTokens = 8 // of whomever
+	fewSteps  = 2 // of who is modest
+)
+
+// modest reports whether an owner has nothing else running, or less than others have.
+func (p *planner) modest(runs map[string]int, owner string) bool {
+	return runs[owner] == 1 || runs[owner]*len(runs) < p.running
+}
+
+// split says which prompts are read in steps of left tokens, and which in the lane, which has
+// room for so many.
+func (p *planner) split(prompts []int, left int, runs map[string]int, room int) (step, lane []int) {
+	if room == 0 {
+		return prompts, nil
+	}
+	for _, v := range p.seqs {
+		if v.lane {
+			room -= v.known
+		}
+	}
+	short := fewSteps * left
+	for _, i := range prompts {
+		v := p.seqs[i]
+		n := v.pending()
+		switch {
+		case n <= fewTokens, n <= short && p.modest(runs, v.owner):
+			short -= n
+			step = append(step, i)
+		case v.lane:
+			lane = append(lane, i)
+		case v.known <= room && !v.stays:
+			room -= v.known
+			lane = append(lane, i)
+		default:
+			step = append(step, i)
+		}
+	}
+	return step, lane
+}
+
+// share gives out left tokens to prompts, but for the last rest of each.
+func (p *planner) share(prompts []int, left, rest int, feed []int) {
 	// Each leaves the others an eighth of what there is, so that the longest gets on too.
 	least := max(1, left/(8*max(len(prompts), 1)))
 	for n, i := range prompts {
 		others := len(prompts) - n - 1
-		feed[i] = min(p.seqs[i].pending(), max(left-others*least, min(left, 1)))
+		feed[i] = min(p.seqs[i].pending()-rest, max(left-others*least, min(left, 1)))
 		left -= feed[i]
 	}
-	return feed
 }

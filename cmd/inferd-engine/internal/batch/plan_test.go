@@ -105,9 +105,69 @@ func TestPlan(t *testing.T) {
 			for _, v := range test.seqs {
 				used += v.own
 			}
-			got := plan(limits, test.seqs, used, chunk)
+			got := plan(limits, test.seqs, used, rooms{chunk: chunk, now: chunk})
 			if !slices.Equal(got.drop, test.drop) || !slices.Equal(got.feed, test.feed) {
 				t.Errorf("drops %v, feeds %v; want %v, %v", got.drop, got.feed, test.drop, test.feed)
+			}
+		})
+	}
+}
+
+func (v view) flying() view   { v.away, v.lane = true, true; return v }
+func (v view) resident() view { v.lane = true; return v }
+func (v view) staying() view  { v.stays = true; return v }
+
+// Beside somebody who writes the lane reads, and steps only what is short and of who has little.
+func TestPlanLane(t *testing.T) {
+	limits := Limits{Context: 4000, Batch: 512, Sequences: 4, Kept: 2}
+	idle := rooms{chunk: 16, now: 16, lane: 1000}
+	busy, late, none := idle, idle, idle
+	busy.busy, late.now, none.lane = true, 4, 0
+	writer := in("a", 100, 101)
+	for name, test := range map[string]struct {
+		rooms  rooms
+		seqs   []view
+		feed   []int
+		aside  []int
+		urgent bool
+		hurry  bool
+	}{
+		"nobody writes":           {idle, []view{out("a", 300)}, []int{300}, []int{0}, false, false},
+		"a long prompt":           {idle, []view{writer, out("b", 300)}, []int{1, 0}, []int{0, 128}, true, false},
+		"but for its last token":  {idle, []view{writer, in("b", 200, 251).resident()}, []int{1, 0}, []int{0, 50}, true, false},
+		"which is a step's":       {idle, []view{writer, in("b", 250, 251).resident()}, []int{1, 1}, []int{0, 0}, false, false},
+		"a short one":             {idle, []view{writer, out("b", 16)}, []int{1, 16}, []int{0, 0}, false, false},
+		"one of two steps":        {idle, []view{writer, out("b", 32)}, []int{1, 16}, []int{0, 0}, false, false},
+		"one of who has enough":   {idle, []view{writer, out("a", 16)}, []int{1, 0}, []int{0, 15}, true, false},
+		"one of who has less":     {idle, []view{writer, writer, in("b", 9, 10), out("b", 16)}, []int{1, 1, 1, 0}, []int{0, 0, 0, 15}, false, false},
+		"a few tokens of anybody": {idle, []view{writer, out("a", 8)}, []int{1, 8}, []int{0, 0}, false, false},
+		"two in the lane": {
+			idle, []view{writer, out("b", 300), out("c", 100)}, []int{1, 0, 0}, []int{0, 29, 99}, true, false,
+		},
+		"the lane has no room": {
+			idle, []view{writer, in("b", 100, 900).resident(), out("c", 200)}, []int{1, 0, 16}, []int{0, 128, 0}, true, false,
+		},
+		"the lane has failed at it": {idle, []view{writer, out("b", 300).staying()}, []int{1, 16}, []int{0, 0}, false, false},
+		"the lane is busy":          {busy, []view{writer, in("b", 100, 300).flying(), out("c", 300)}, []int{1, 0, 0}, []int{0, 0, 0}, false, false},
+		"the lane is busy, and a short one comes": {
+			busy, []view{writer, in("b", 100, 300).flying(), out("c", 10)}, []int{1, 0, 10}, []int{0, 0, 0}, false, false,
+		},
+		"the lane is busy, and nobody writes": {busy, []view{in("b", 100, 300).flying(), out("c", 300)}, []int{0, 0}, []int{0, 0}, false, false},
+		"nobody writes any more":              {idle, []view{in("b", 100, 300).resident()}, []int{200}, []int{0}, false, false},
+		"those who write have waited":         {late, []view{writer, out("b", 16)}, []int{1, 0}, []int{0, 0}, false, true},
+		"there is none":                       {none, []view{writer, out("b", 300)}, []int{1, 16}, []int{0, 0}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			used := 0
+			for _, v := range test.seqs {
+				used += v.own
+			}
+			got := plan(limits, test.seqs, used, test.rooms)
+			if !slices.Equal(got.feed, test.feed) || !slices.Equal(got.aside, test.aside) {
+				t.Errorf("feeds %v, aside %v; want %v, %v", got.feed, got.aside, test.feed, test.aside)
+			}
+			if got.urgent != test.urgent || got.hurry != test.hurry {
+				t.Errorf("urgent %v, hurry %v; want %v, %v", got.urgent, got.hurry, test.urgent, test.hurry)
 			}
 		})
 	}
@@ -156,7 +216,7 @@ func TestPlanProperties(t *testing.T) {
 				seqs[i].ripe = seqs[i].known-lives[i].read >= 32
 				used += seqs[i].cached
 			}
-			s := plan(l, seqs, used, chunk)
+			s := plan(l, seqs, used, rooms{chunk: chunk, now: chunk})
 			for _, i := range s.drop {
 				if s.feed[i] != 0 || seqs[i].cached == 0 {
 					t.Fatalf("%d is dropped and fed, or has nothing", i)
@@ -213,7 +273,7 @@ func TestPlanProperties(t *testing.T) {
 func ExampleLimits() {
 	// One stream writes while a prompt of 50 tokens is read beside it, 16 at a time.
 	l := Limits{Context: 1024, Batch: 64, Sequences: 2}
-	fmt.Println(plan(l, []view{in("a", 10, 11), out("b", 50)}, 10, 16).feed)
+	fmt.Println(plan(l, []view{in("a", 10, 11), out("b", 50)}, 10, rooms{chunk: 16, now: 16}).feed)
 	// Output: [1 16]
 }
 

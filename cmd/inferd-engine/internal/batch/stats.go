@@ -8,8 +8,9 @@ import (
 // Stats are what a loop has done, and what is in its cache.
 type Stats struct {
 	Steps   int64
-	Stalls  int64         // steps that took longer than they should while somebody was writing
+	Stalls  int64         // steps that held up somebody's next token for longer than they may
 	Prefill int64         // tokens of prompts that were read
+	Lane    int64         // of those, by the lane
 	Decode  int64         // tokens that were written, those that ended an answer included
 	Cached  int64         // tokens of prompts that were known already
 	Dropped int64         // times that a sequence lost its cache

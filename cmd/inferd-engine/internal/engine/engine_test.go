@@ -35,6 +35,12 @@ func TestMain(m *testing.M) {
 // load runs an engine with a built-in model for the length of a test.
 func load(t *testing.T, name string, limits batch.Limits) *engine.Engine {
 	t.Helper()
+	return loadWith(t, name, limits, func(*batch.Loop, *llama.Model) {})
+}
+
+// loadWith does it with a loop that is changed before it runs.
+func loadWith(t *testing.T, name string, limits batch.Limits, change func(*batch.Loop, *llama.Model)) *engine.Engine {
+	t.Helper()
 	path, err := builtin.Ensure(t.TempDir(), name)
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +61,7 @@ func load(t *testing.T, name string, limits batch.Limits) *engine.Engine {
 		t.Fatal(err)
 	}
 	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: &batch.Loop{Model: lctx, Limits: limits}}
+	change(e.Loop, model)
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
 	loop.Go(func() { _ = e.Loop.Run(ctx) })

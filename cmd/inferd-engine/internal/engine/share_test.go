@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -119,6 +120,43 @@ func TestConversationsGoOn(t *testing.T) {
 		return
 	}
 	t.Fatal("every answer hangs on a tie")
+}
+
+// What the lane reads beside a stream goes on as if it had been read alone, also behind what is
+// known already.
+func TestLane(t *testing.T) {
+	e := loadWith(t, "tiny", roomy, func(l *batch.Loop, m *llama.Model) {
+		l.Stall = time.Millisecond // steps have no time for prompts
+		var err error
+		l.Lane, err = batch.OpenLane(roomy.Context/2, roomy.Sequences, func() (batch.LaneModel, error) {
+			return llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: batch.LaneBatch, NSeq: roomy.Sequences, Threads: 1, GivesWay: true})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	same := strings.Repeat("What everybody begins with. ", 12)
+	asked, want := questions(t, e, 4, 20, func(i int) string { return fmt.Sprint(same, strings.Repeat(fmt.Sprint(i, " and so on. "), 20)) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var stream sync.WaitGroup
+	begun := make(chan struct{})
+	var once sync.Once
+	stream.Go(func() {
+		_, _, _ = answer(ctx, e, greedily("1000", 3000, "a"), func(string) { once.Do(func() { close(begun) }) })
+	})
+	<-begun
+	for i, question := range asked {
+		before := e.Loop.Stats().Lane
+		text, done, err := answer(t.Context(), e, greedily("1001", 20, question), nil)
+		if err != nil || text != want[i] {
+			t.Errorf("%+v, %v; %q, want %q", done, err, text, want[i])
+		}
+		if read := e.Loop.Stats().Lane - before; read < int64(done.In-done.Cached)/2 || i > 0 && done.Cached < len(same) {
+			t.Errorf("the lane read %d of %d, %d were known", read, done.In, done.Cached)
+		}
+	}
+	cancel()
+	stream.Wait()
 }
 
 // A request that is held writes nothing until it goes on, and then what it would have

@@ -17,6 +17,9 @@ type ContextOptions struct {
 	// read in one piece.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
+	// GivesWay has the context compute when nobody else wants the processors. Its threads, and
+	// from then on the one that calls, are the system's last.
+	GivesWay bool
 }
 
 // Pooling is how the vectors of tokens become one. The set is closed.
@@ -62,7 +65,7 @@ var (
 	ErrAborted = errors.New("the computation was called off")
 )
 
-// ErrNoCut is what [Context.CopySeq] and [Context.CutSeq] return when the cache does not
+// ErrNoCut is what [Context.Copy] and [Context.Cut] return when the cache does not
 // hold what a sequence that ends there would need. It can be read anew instead.
 var ErrNoCut = errors.New("the cache cannot be cut there")
 
@@ -71,7 +74,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	if opt.NCtx < 1 || opt.NBatch < 1 || opt.NSeq < 1 || opt.Threads < 1 {
 		return nil, fmt.Errorf("a context of %+v", opt)
 	}
-	if most := int(yzma.MaxParallelSequences()); opt.NSeq > most {
+	if most := int(yzma.MaxParallelSequences()) - 1; opt.NSeq > most {
 		return nil, fmt.Errorf("%d sequences at once: llama.cpp has room for %d", opt.NSeq, most)
 	}
 	params := yzma.ContextDefaultParams()
@@ -79,6 +82,9 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	params.NBatch = uint32(opt.NBatch)
 	params.NUbatch = uint32(min(opt.NBatch, 512))
 	params.NSeqMax = uint32(opt.NSeq)
+	if m.Cuts() && !opt.Encodes {
+		params.NSeqMax++ // the spare one
+	}
 	params.NThreads = int32(opt.Threads)
 	params.NThreadsBatch = int32(opt.Threads)
 	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
@@ -110,6 +116,12 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	c := &Context{
 		handle: handle, abort: abort, opt: opt, cuts: m.Cuts(), window: int(yzma.ModelNSWA(m.handle)),
 		next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
+	}
+	if opt.GivesWay { // before its threads are made: they have the priority of who makes them
+		if err := giveWay(); err != nil {
+			c.Close()
+			return nil, err
+		}
 	}
 	if c.memory, err = yzma.GetMemory(handle); err != nil {
 		c.Close()
@@ -187,7 +199,7 @@ func (c *Context) check(pos, seq int) error {
 }
 
 // Decode computes the batch and empties it. After [ErrNoRoom] nothing of it is in the cache.
-// After [ErrAborted] a part may be: [Context.CutSeq] takes each of its sequences back to
+// After [ErrAborted] a part may be: [Context.Cut] takes each of its sequences back to
 // where it was, and one that cannot be cut must be cleared, for what it knew is lost. After
 // another error they should all be dropped.
 func (c *Context) Decode() error {
@@ -197,8 +209,8 @@ func (c *Context) Decode() error {
 	messages.begin(c.abort)
 	c.abort.begin()
 	code, err := yzma.Decode(c.handle, c.batch)
+	messages.end(c.abort)
 	c.abort.end()
-	messages.end()
 	c.logits, c.next = c.next, c.logits
 	clear(c.next)
 	clear(c.logits[c.adding:])
@@ -233,6 +245,10 @@ func (c *Context) Abort() { c.abort.raise() }
 
 // NCtx is how many tokens the cache holds: what was asked for, or some more.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
+
+// Cuts reports whether sequences can be cut, as the context's model has it. Others are copied,
+// saved and loaded whole.
+func (c *Context) Cuts() bool { return c.cuts }
 
 // ClearAll drops all sequences from the cache, if the model has one.
 func (c *Context) ClearAll() error {
@@ -269,17 +285,17 @@ func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	return append(dst, v...), nil
 }
 
-// ClearSeq drops a sequence from the cache.
-func (c *Context) ClearSeq(seq int) error {
+// Clear drops a sequence from the cache.
+func (c *Context) Clear(seq int) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
 	}
 	return c.remove(seq, -1)
 }
 
-// CutSeq drops the tokens of a sequence from position n on. One that is no longer than n
+// Cut drops the tokens of a sequence from position n on. One that is no longer than n
 // stays as it is. After an error the sequence must be cleared.
-func (c *Context) CutSeq(seq, n int) error {
+func (c *Context) Cut(seq, n int) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
 	}
@@ -299,9 +315,9 @@ func (c *Context) CutSeq(seq, n int) error {
 	return c.remove(seq, n)
 }
 
-// CopySeq makes the first n tokens of sequence src those of dst, which loses what it had.
+// Copy makes the first n tokens of sequence src those of dst, which loses what it had.
 // Both share their place in the cache. After an error dst is empty.
-func (c *Context) CopySeq(src, dst, n int) error {
+func (c *Context) Copy(src, dst, n int) error {
 	if err := errors.Join(c.checkSeq(src), c.checkSeq(dst)); err != nil {
 		return err
 	}
@@ -329,11 +345,31 @@ func (c *Context) CopySeq(src, dst, n int) error {
 	}
 }
 
-// SaveSeq returns what the cache holds of a sequence.
-func (c *Context) SaveSeq(seq int) ([]byte, error) {
+// Save returns what the cache holds of a sequence from position from up to to. Of one that
+// cannot be cut it returns all or nothing.
+func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	if err := c.checkSeq(seq); err != nil {
 		return nil, err
 	}
+	length, err := c.lengthOf(seq)
+	switch {
+	case err != nil:
+		return nil, err
+	case from < 0 || from >= to || to > length:
+		return nil, fmt.Errorf("tokens %d to %d of a sequence of %d", from, to, length)
+	case from == 0 && to == length:
+		return c.stateOf(seq)
+	case !c.cuts:
+		return nil, ErrNoCut
+	}
+	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spare(), yzma.Pos(from), yzma.Pos(to)); err != nil {
+		return nil, err
+	}
+	state, err := c.stateOf(int(c.spare()))
+	return state, errors.Join(err, c.remove(int(c.spare()), -1))
+}
+
+func (c *Context) stateOf(seq int) ([]byte, error) {
 	state := make([]byte, yzma.StateSeqGetSize(c.handle, yzma.SeqId(seq)))
 	if len(state) == 0 {
 		return nil, fmt.Errorf("sequence %d has no state", seq)
@@ -344,17 +380,45 @@ func (c *Context) SaveSeq(seq int) ([]byte, error) {
 	return state, nil
 }
 
-// LoadSeq gives a sequence what [Context.SaveSeq] has returned of another one, and takes what
-// it had. After an error it is empty.
-func (c *Context) LoadSeq(seq int, state []byte) error {
-	if err := c.ClearSeq(seq); err != nil {
+// Load adds to a sequence what [Context.Save] has returned, of this context or another one of
+// the same model, of the tokens behind those that it has. After an error it has those.
+func (c *Context) Load(seq int, state []byte) error {
+	if err := c.checkSeq(seq); err != nil {
 		return err
 	}
+	length, err := c.lengthOf(seq)
+	switch {
+	case err != nil:
+		return err
+	case length == 0:
+		return c.load(seq, 0, state)
+	case !c.cuts:
+		return ErrNoCut
+	}
+	spare := int(c.spare())
+	if err := c.load(spare, length, state); err != nil {
+		return err
+	}
+	return errors.Join(yzma.MemorySeqCp(c.memory, c.spare(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
+}
+
+// load gives a sequence that is empty a state, which must begin at position from.
+func (c *Context) load(seq, from int, state []byte) error {
 	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
-		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.ClearSeq(seq))
+		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
+	}
+	if !c.cuts || c.window > 0 { // such a state does not say where it begins, or not of all layers
+		return nil
+	}
+	if first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq)); err != nil || int(first) != from {
+		return errors.Join(fmt.Errorf("a state that begins at %d, not at %d", first, from), err, c.remove(seq, -1))
 	}
 	return nil
 }
+
+// spare is the number of a sequence that is empty between two calls. Only a context whose
+// sequences can be cut has it.
+func (c *Context) spare() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
 
 func (c *Context) checkSeq(seq int) error {
 	if seq < 0 || seq >= c.opt.NSeq {
@@ -390,6 +454,3 @@ func (c *Context) remove(seq, from int) error {
 	}
 	return err
 }
-
-// Clear is ClearSeq, by the name that package batch has for it.
-func (c *Context) Clear(seq int) error { return c.ClearSeq(seq) }

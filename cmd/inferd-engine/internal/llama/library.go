@@ -106,10 +106,10 @@ var messages = &logbook{}
 // A logbook passes warnings and errors on to standard error, which the daemon keeps, and
 // remembers the last errors since it was last asked.
 type logbook struct {
-	mu      sync.Mutex // guards the fields below
-	level   int32      // of the message before, for those that continue it
-	errors  []string   // not more than keptErrors
-	running *abortFlag // of the computation that is under way, nil if none
+	mu      sync.Mutex   // guards the fields below
+	level   int32        // of the message before, for those that continue it
+	errors  []string     // not more than keptErrors
+	running []*abortFlag // of the computations that are under way
 }
 
 const keptErrors = 8
@@ -125,7 +125,7 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 	if level := yzma.LogLevel(level); level != yzma.LogLevelWarn && level != yzma.LogLevelError {
 		return 0
 	}
-	if l.running != nil && l.running.raised() { // it complains of what we wanted
+	if slices.ContainsFunc(l.running, (*abortFlag).raised) { // it complains of what we wanted
 		return 0
 	}
 	line := goString(text)
@@ -146,17 +146,21 @@ func (l *logbook) forget() {
 	l.errors = nil
 }
 
-// begin is forget before a computation, which end ends.
+// begin is forget before a computation, which end ends. Of two at once neither can be told
+// what was its own.
 func (l *logbook) begin(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.errors, l.running = nil, f
+	if len(l.running) == 0 {
+		l.errors = nil
+	}
+	l.running = append(l.running, f)
 }
 
-func (l *logbook) end() {
+func (l *logbook) end(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.running = nil
+	l.running = slices.DeleteFunc(l.running, func(r *abortFlag) bool { return r == f })
 }
 
 // drain returns the errors since the last call as one, fallback if there were none.

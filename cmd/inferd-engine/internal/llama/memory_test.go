@@ -125,7 +125,7 @@ func TestCut(t *testing.T) {
 				if _, err := read(c, 0, 0, prompt); err != nil {
 					t.Fatal(err)
 				}
-				copied, cut := c.CopySeq(0, 1, n), c.CutSeq(0, n)
+				copied, cut := c.Copy(0, 1, n), c.Cut(0, n)
 				if !memory.cuts {
 					if !errors.Is(copied, llama.ErrNoCut) || !errors.Is(cut, llama.ErrNoCut) {
 						t.Errorf("%d of 300 tokens: copied %v, cut %v", n, copied, cut)
@@ -155,7 +155,7 @@ func TestCopy(t *testing.T) {
 			join := func(tail []llama.Token) []llama.Token { return append(prompt[:200:200], tail...) }
 			wantLeft, wantRight := fresh(t, m, c, join(left)), fresh(t, m, c, join(right))
 			_, err := read(c, 3, 0, text(4, 50)) // what it had is lost
-			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.CopySeq(2, 3, 200), c.CopySeq(2, 0, 200)) != nil {
+			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.Copy(2, 3, 200), c.Copy(2, 0, 200)) != nil {
 				t.Fatal(err, more)
 			}
 			if got := goOn(t, m, c, 3, 200, left); got != wantLeft {
@@ -164,13 +164,13 @@ func TestCopy(t *testing.T) {
 			if got := goOn(t, m, c, 2, 200, right); got != wantRight {
 				t.Errorf("the original: %q, want %q", got, wantRight)
 			}
-			if err := c.ClearSeq(2); err != nil {
+			if err := c.Clear(2); err != nil {
 				t.Fatal(err)
 			}
 			if got := goOn(t, m, c, 0, 200, left); got != wantLeft {
 				t.Errorf("a copy whose original is gone: %q, want %q", got, wantLeft)
 			}
-			if err := errors.Join(c.CutSeq(0, 1000), c.CutSeq(1, 1000), c.CutSeq(0, 0), c.CopySeq(0, 3, 0)); err != nil {
+			if err := errors.Join(c.Cut(0, 1000), c.Cut(1, 1000), c.Cut(0, 0), c.Copy(0, 3, 0)); err != nil {
 				t.Error(err)
 			}
 			if got := goOn(t, m, c, 0, 0, join(left)); got != wantLeft {
@@ -193,19 +193,19 @@ func TestSaveAndLoad(t *testing.T) {
 			if _, err := read(c, 0, 0, tokens); err != nil {
 				t.Fatal(err)
 			}
-			state, err := c.SaveSeq(0)
+			state, err := c.Save(0, 0, len(tokens))
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := goOn(t, m, c, 0, len(tokens), text(2, 3))
-			if err := c.ClearSeq(0); err != nil {
+			if err := c.Clear(0); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := read(c, 2, 0, text(3, 200)); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // also over what is there
-				if err := c.LoadSeq(1, state); err != nil {
+			for range 2 {
+				if err := errors.Join(c.Clear(1), c.Load(1, state)); err != nil {
 					t.Fatal(err)
 				}
 				if got := goOn(t, m, c, 1, len(tokens), text(2, 3)); got != want {
@@ -213,7 +213,10 @@ func TestSaveAndLoad(t *testing.T) {
 				}
 			}
 			for what, bad := range map[string][]byte{"nothing": nil, "a part": state[:len(state)/2], "rubbish": bytes.Repeat([]byte{1}, 64)} {
-				if err := c.LoadSeq(1, bad); err == nil {
+				if err := c.Clear(1); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Load(1, bad); err == nil {
 					t.Errorf("%s was taken", what)
 				}
 				if got := goOn(t, m, c, 1, 0, tokens[:5]); got == "" {
@@ -222,6 +225,76 @@ func TestSaveAndLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What one context has read goes on in another one, piece by piece as it is read.
+func TestPieces(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+			tokens, more := text(1, 100), text(2, 3)
+			want := fresh(t, m, c, append(tokens[:100:100], more...))
+			pieces, err := piecesOf(m, tokens, 10, 50, 100)
+			if !memory.cuts {
+				if !errors.Is(err, llama.ErrNoCut) {
+					t.Fatalf("a piece of what cannot be cut: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = read(c, 0, 0, text(3, 50)) // somebody else is there
+			if err := errors.Join(err, c.Load(1, pieces[0]), c.Load(1, pieces[1])); err != nil {
+				t.Fatal(err)
+			}
+			for what, bad := range map[string][]byte{"nothing": nil, "a part": pieces[2][:len(pieces[2])/2]} {
+				if err := c.Load(1, bad); err == nil {
+					t.Errorf("%s was taken", what)
+				}
+			}
+			if name == "whole" && c.Load(1, pieces[1]) == nil {
+				t.Error("a piece that is there already was taken")
+			}
+			if err := errors.Join(c.Copy(1, 2, 50), c.Load(2, pieces[2])); err != nil {
+				t.Fatal(err)
+			}
+			if got := goOn(t, m, c, 2, 100, more); got != want {
+				t.Errorf("it went on with %q, want %q", got, want)
+			}
+			if got := goOn(t, m, c, 1, 50, append(tokens[50:100:100], more...)); got != want {
+				t.Errorf("what had a piece less went on with %q, want %q", got, want)
+			}
+			if _, err := c.Save(1, 30, 20); err == nil {
+				t.Error("a piece of less than nothing was saved")
+			}
+		})
+	}
+}
+
+// piecesOf reads tokens in a context that gives way, on a thread of its own, and saves them from
+// each of some positions to the next.
+func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byte, err error) {
+	var other sync.WaitGroup
+	other.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var c *llama.Context
+		if c, err = llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: 2, GivesWay: true}); err != nil {
+			return
+		}
+		defer c.Close()
+		if _, err = read(c, 0, 0, tokens); err != nil {
+			return
+		}
+		for from := 0; len(ends) > 0 && err == nil; from, ends = ends[0], ends[1:] {
+			var state []byte
+			state, err = c.Save(0, from, ends[0])
+			pieces = append(pieces, state)
+		}
+	})
+	other.Wait()
+	return pieces, err
 }
 
 // What a window has left behind may be overwritten by others. Then a cut is refused, and
@@ -236,21 +309,21 @@ func TestCutBehindTheWindow(t *testing.T) {
 			want := fresh(t, m, c, append(prompt[:n:n], other...))
 			_, before := read(c, 1, 0, text(3, room))
 			_, own := read(c, 0, 0, prompt)
-			cleared := c.ClearSeq(1)
+			cleared := c.Clear(1)
 			_, after := read(c, 1, 0, text(4, others))
 			if err := errors.Join(before, own, cleared, after); err != nil {
 				t.Fatal(err)
 			}
-			err := c.CutSeq(0, n)
+			err := c.Cut(0, n)
 			switch {
 			case err == nil:
 				granted++
 			case errors.Is(err, llama.ErrNoCut):
 				refused++
-				if copied := c.CopySeq(0, 1, n); !errors.Is(copied, llama.ErrNoCut) {
+				if copied := c.Copy(0, 1, n); !errors.Is(copied, llama.ErrNoCut) {
 					t.Errorf("it cannot be cut, but is copied: %v", copied)
 				}
-				err := c.ClearSeq(0)
+				err := c.Clear(0)
 				if _, again := read(c, 0, 0, prompt[:n]); errors.Join(err, again) != nil {
 					t.Fatal(err, again)
 				}
@@ -315,7 +388,7 @@ func TestAbort(t *testing.T) {
 					t.Fatal(err)
 				}
 				calledOff = err != nil
-				if err := errors.Join(c.ClearSeq(0), again(c, 1, beside[:last])); err != nil {
+				if err := errors.Join(c.Clear(0), again(c, 1, beside[:last])); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -331,9 +404,9 @@ func TestAbort(t *testing.T) {
 
 // again takes a sequence back to tokens, by a cut or by reading them anew.
 func again(c *llama.Context, seq int, tokens []llama.Token) error {
-	err := c.CutSeq(seq, len(tokens))
+	err := c.Cut(seq, len(tokens))
 	if errors.Is(err, llama.ErrNoCut) {
-		if err = c.ClearSeq(seq); err == nil {
+		if err = c.Clear(seq); err == nil {
 			_, err = read(c, seq, 0, tokens)
 		}
 	}

@@ -120,9 +120,30 @@ type threadpool struct {
 	free   uintptr // ggml_threadpool_free
 }
 
-// threadpoolParams is larger than struct ggml_threadpool_params (512 flags and five small
-// fields), which ggml itself fills in.
+// threadpoolParams is larger than struct ggml_threadpool_params: 512 flags, the number of
+// threads, their priority, how long they spin, and two flags, which ggml itself fills in.
 type threadpoolParams [1024]byte
+
+// How long a thread that has nothing to do spins before it sleeps: in the unit that ggml has for
+// it, some 2 ms, which is more than what comes between two steps. Of its own accord ggml takes
+// fifty times that, and keeps a core from whoever else could use it.
+const (
+	spinAt   = 512 + 4 + 4 // in the parameters
+	spinGGML = 50
+	spin     = 1
+)
+
+// giveWay has the calling thread, and those that it makes from now on, run when nobody else wants
+// to. Low priorities of the other kind (nice) are not enough: a step beside such threads takes
+// two to four times as long now and then, for the kernel lets them finish what they have begun,
+// and puts the threads of the step on one processor. There is no way back without privileges.
+func giveWay() error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		return fmt.Errorf("lower the priority of a thread: %w", err)
+	}
+	return nil
+}
 
 func newThreadpool(threads int) (*threadpool, error) {
 	init, err := lookup("ggml-base", "ggml_threadpool_params_init")
@@ -147,6 +168,11 @@ func newThreadpool(threads int) (*threadpool, error) {
 	}
 	params := new(threadpoolParams)
 	call(init, uintptr(unsafe.Pointer(params)), uintptr(threads))
+	if poll := (*uint32)(unsafe.Pointer(&params[spinAt])); *poll == spinGGML {
+		*poll = spin
+	} else {
+		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does")
+	}
 	handle := call(create, uintptr(unsafe.Pointer(params)))
 	if handle == 0 {
 		return nil, errors.New("no thread pool could be made")

@@ -1,0 +1,215 @@
+package batch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+)
+
+// withLane runs a loop with a lane of so many tokens for the length of a test.
+func withLane(t *testing.T, l batch.Limits, tokens int) (loop *batch.Loop, m, n *toy) {
+	t.Helper()
+	m, n = newToy(t), newToy(t)
+	m.slow = func() { time.Sleep(time.Duration(len(m.last)) * 50 * time.Microsecond) } // else steps would be faster
+	lane, err := batch.OpenLane(tokens, l.Sequences, func() (batch.LaneModel, error) { return n, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop = &batch.Loop{Model: m, Limits: l, Lane: lane, Stall: 2 * time.Millisecond}
+	t.Cleanup(func() {
+		if n.closed != 1 {
+			t.Errorf("the lane's context was closed %d times", n.closed)
+		}
+		for _, step := range n.steps {
+			if len(step) > batch.LaneBatch {
+				t.Errorf("the lane read %d tokens at once", len(step))
+			}
+		}
+	})
+	run(t, loop, m) // ends before that
+	return loop, m, n
+}
+
+// streaming has an owner's sequence written until the test ends or the function that comes back
+// is called; count is how much it has written.
+func streaming(t *testing.T, loop *batch.Loop, m *toy, count *atomic.Int64) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var out []batch.Token
+	begun := make(chan struct{})
+	seq := m.of("writer", 1_000_000, 5, loop.Room()/2, &out)
+	seq.Ends = func(batch.Token) bool { return false }
+	seq.Emit = func(batch.Token) bool {
+		if count.Add(1) == 3 {
+			close(begun)
+		}
+		return true
+	}
+	all.Go(func() {
+		if _, err := loop.Do(ctx, seq); !errors.Is(err, context.Canceled) {
+			t.Errorf("the stream ended: %v", err)
+		}
+	})
+	<-begun
+	return func() { cancel(); all.Wait() }
+}
+
+// A long prompt beside a stream is read in the lane, while the stream flows, and goes on right.
+func TestLane(t *testing.T) {
+	loop, m, n := withLane(t, batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, 2000)
+	var written atomic.Int64
+	n.slow = func() { // a batch there takes as long as some tokens of the stream
+		for from := written.Load(); written.Load() < from+5; {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+	stop := streaming(t, loop, m, &written)
+	var out []batch.Token
+	got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out))
+	if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
+		t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
+	}
+	// What has been read is known, whoever has read it.
+	out = nil
+	got, err = loop.Do(t.Context(), m.of("reader", 0, 950, 3, &out))
+	if err != nil || got.Cached < 900 || !slices.Equal(out, []batch.Token{950, 951, 952}) {
+		t.Errorf("the next one: %+v, %v, wrote %v", got, err, out)
+	}
+	stop()
+	if n.read < 899 || written.Load() < 30 {
+		t.Errorf("the lane read %d tokens, the stream wrote %d", n.read, written.Load())
+	}
+}
+
+// Whatever comes, pauses and goes, and whatever fails, each sequence gets its own answer.
+func TestLaneLife(t *testing.T) {
+	for _, size := range []int{8000, 900, 500} {
+		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
+			loop, m, n := withLane(t, batch.Limits{Context: size, Batch: 64, Sequences: 4, Kept: 4, Stored: size}, 400)
+			decoded := 0
+			n.slow = func() {
+				if decoded++; decoded%9 == 0 {
+					n.fail = errors.New("it fails now and then")
+				}
+			}
+			n.abort, m.abort = make(chan struct{}, 1000), make(chan struct{}, 1000)
+			var all sync.WaitGroup
+			for i := range 16 {
+				all.Go(func() {
+					r := rand.New(rand.NewPCG(1, uint64(i)))
+					for round := range 12 {
+						first, prompt, most := 100_000*i+1000*round, 1+r.IntN(200), 1+r.IntN(60)
+						var out []batch.Token
+						seq := m.of(fmt.Sprint(i%3), first, prompt, most, &out)
+						seq.Ends = func(batch.Token) bool { return false }
+						var held atomic.Bool
+						seq.Held = held.Load
+						ctx, cancel := context.WithCancel(t.Context())
+						leaves := r.IntN(4) == 0
+						timer := time.AfterFunc(time.Duration(r.IntN(3000))*time.Microsecond, func() {
+							if leaves {
+								cancel()
+							}
+							held.Store(true)
+							loop.Wake()
+							time.Sleep(time.Millisecond)
+							held.Store(false)
+							loop.Wake()
+						})
+						got, err := loop.Do(ctx, seq)
+						timer.Stop()
+						cancel()
+						if left := leaves && errors.Is(err, context.Canceled); !left && (err != nil || got.Out != most) {
+							t.Errorf("%d.%d: %+v, %v", i, round, got, err)
+						}
+						for j, tok := range out {
+							if tok%1000 != 777 && tok != batch.Token(first+prompt+j) {
+								t.Errorf("%d.%d wrote %v", i, round, out)
+								break
+							}
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
+
+// Who hangs up while his prompt is read there calls that off, and nobody else notices.
+func TestLaneHangUp(t *testing.T) {
+	loop, m, n := withLane(t, batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, 2000)
+	reading := make(chan struct{})
+	n.abort = make(chan struct{}, 1)
+	n.slow = func() {
+		close(reading)
+		<-n.abort
+		n.fail, n.slow = errors.New("called off"), nil
+	}
+	var written atomic.Int64
+	stop := streaming(t, loop, m, &written)
+	defer stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-reading
+		cancel()
+	}()
+	var out []batch.Token
+	if _, err := loop.Do(ctx, m.of("reader", 0, 900, 3, &out)); !errors.Is(err, context.Canceled) {
+		t.Errorf("Do = %v", err)
+	}
+	if got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out)); err != nil || got.Out != 3 {
+		t.Errorf("the next one: %+v, %v", got, err)
+	}
+}
+
+// A lane that does not get on is not waited for.
+func TestLaneOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, n := newToy(t), newToy(t)
+		stuck := make(chan struct{})
+		n.abort = make(chan struct{}, 1)
+		n.slow = func() { <-stuck }
+		m.slow = func() { time.Sleep(10 * time.Millisecond) }
+		lane, err := batch.OpenLane(2000, 4, func() (batch.LaneModel, error) { return n, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, Lane: lane}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = loop.Run(ctx) })
+		var written atomic.Int64
+		stop := streaming(t, loop, m, &written)
+		begin := time.Now()
+		var out []batch.Token
+		got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out))
+		if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
+			t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
+		}
+		if took := time.Since(begin); took > 30*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		stop()
+		close(stuck)
+		cancel()
+		running.Wait()
+	})
+}
+
+func TestNoLane(t *testing.T) {
+	broken := errors.New("no memory")
+	if lane, err := batch.OpenLane(100, 1, func() (batch.LaneModel, error) { return nil, broken }); lane != nil || !errors.Is(err, broken) {
+		t.Errorf("OpenLane = %v, %v", lane, err)
+	}
+}
