@@ -40,7 +40,7 @@ func (e *Entry[T]) yields(w *Entry[T]) bool {
 		lead  = r.served - n.served
 		rests = e.used-e.before >= Quantum             // it has had a quantum since it began to run
 		comes = w.started == 0 && n.level >= w.newcome // nothing of its flow was there before
-		none  = n.here == 0
+		few   = n.here == 0 || n.here+1 < r.here
 	)
 	switch {
 	case lead >= Quantum && rests:
@@ -49,10 +49,10 @@ func (e *Entry[T]) yields(w *Entry[T]) bool {
 		return false
 	case n.price < r.price && lead >= Quantum*r.price: // it has had what it is due, and more
 		return true
-	case none && r.here > 1:
-		return lead >= -Quantum && (comes || rests)
+	case few && r.here > 1:
+		return lead >= -Quantum && (comes || rests || n.here > 0)
 	default:
-		return none && comes && lead >= 0
+		return n.here == 0 && comes && lead >= 0
 	}
 }
 
