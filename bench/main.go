@@ -251,7 +251,7 @@ func (b *bench) starts(n int) error {
 
 func median[T int | float64 | time.Duration](all []T) T {
 	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
 func percentile(all []time.Duration, p float64) time.Duration {
