@@ -196,6 +196,8 @@ func TestVictim(t *testing.T) {
 		"not of itself":                          {[]start{{a, 500}, {a, 500}}, a, 0, -1},
 		"of another program of one's own":        {[]start{{program("a", "x"), 500}, {program("a", "x"), 500}}, program("a", "y"), 0, 1},
 		"a second place is a matter of turns":    {[]start{{a, 40}, {a, 40}, {b, 40}}, b, 0, 1},
+		"unless another has two more":            {[]start{{a, 20}, {a, 20}, {a, 20}, {b, 40}}, b, 0, 2},
+		"and has been served no less":            {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, -1},
 		"and of their length":                    {[]start{{a, 20}, {a, 20}, {b, 40}}, b, 0, -1},
 		"who was parked waits for its turn":      {[]start{{a, 20}}, b, 40, -1},
 		"and then it has one":                    {[]start{{a, 200}}, b, 40, 0},

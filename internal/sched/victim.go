@@ -7,7 +7,8 @@ import "cmp"
 //
 // Two entries are compared where their paths through the tree part. Who has nothing running
 // there does not wait for somebody else's answer to end: one who has just come gets a place at
-// once, from the flow that runs most. All others take turns, a quantum each.
+// once, from the flow that runs most; so does one who has fewer places than that, and has not
+// been served more. All others take turns, a quantum each.
 func (q *Queue[T]) Victim(w *Entry[T], running []*Entry[T]) *Entry[T] {
 	for _, r := range running {
 		r.count(1)
@@ -40,7 +41,6 @@ func (e *Entry[T]) yields(w *Entry[T]) bool {
 		lead  = r.served - n.served
 		rests = e.used-e.before >= Quantum             // it has had a quantum since it began to run
 		comes = w.started == 0 && n.level >= w.newcome // nothing of its flow was there before
-		few   = n.here == 0 || n.here+1 < r.here
 	)
 	switch {
 	case lead >= Quantum && rests:
@@ -49,10 +49,12 @@ func (e *Entry[T]) yields(w *Entry[T]) bool {
 		return false
 	case n.price < r.price && lead >= Quantum*r.price: // it has had what it is due, and more
 		return true
-	case few && r.here > 1:
-		return lead >= -Quantum && (comes || rests || n.here > 0)
+	case n.here > 0:
+		return n.here+1 < r.here && lead >= 0
+	case r.here > 1:
+		return lead >= -Quantum && (comes || rests)
 	default:
-		return n.here == 0 && comes && lead >= 0
+		return comes && lead >= 0
 	}
 }
 
