@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -254,9 +255,10 @@ func median[T int | float64 | time.Duration](all []T) T {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
+// percentile is the least of all that p of a hundred of them do not exceed.
 func percentile(all []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
-	return sorted[min(len(sorted)-1, int(p/100*float64(len(sorted))))]
+	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
 }
 
 // stream measures one stream through the socket beside the bare loop of the same engine,

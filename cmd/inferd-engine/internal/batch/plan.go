@@ -88,7 +88,7 @@ type planner struct {
 // one with whom most runs.
 //
 // In a step each sequence that is writing decodes its one token. While nobody is, prompts
-// share the batch. Beside somebody who is writing prompts are read in the lane, but for the
+// share the batch, or 128 tokens if short ones are among several. Beside somebody who is writing prompts are read in the lane, but for the
 // short ones of owners of whom little else runs, which come into the step; and if there is no
 // lane, or no room in it, prompts share the chunk of the step. Prompts of owners with
 // whom least runs are read first, of these the shortest, but all get something.
@@ -255,12 +255,15 @@ func (p *planner) feed(s *step, r rooms) {
 		v, w := p.seqs[a], p.seqs[b]
 		return cmp.Or(cmp.Compare(runs[v.owner], runs[w.owner]), cmp.Compare(v.pending(), w.pending()))
 	})
-	if left < p.Batch || r.busy { // beside somebody
+	switch {
+	case left < p.Batch || r.busy: // beside somebody
 		chunk := min(left, max(r.chunk, 1))
 		prompts, lane = p.split(prompts, chunk, runs, r.lane)
 		if left = min(chunk, max(r.now, 1)); left < chunk/2 && len(prompts) > 0 {
 			left, s.hurry = 0, true
 		}
+	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= LaneBatch:
+		left = min(left, LaneBatch) // the short ones are soon done, and so is the step
 	}
 	p.share(prompts, left, 0, s.feed)
 	if !r.busy {
