@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +34,10 @@ func main() {
 	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a
 	// service manager's SIGTERM goes to every process: the daemon drains, we go on.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// What computes are C's threads. With more than one of its own processors, Go's monitor
+	// wakes every few microseconds of a step to see whether the one that waits for it can be
+	// had back, and takes a core from those threads each time.
+	runtime.GOMAXPROCS(1)
 	if err := run(os.Args[1:], os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "inferd-engine:", err)
 		os.Exit(1)
