@@ -207,6 +207,52 @@ func TestLaneOverdue(t *testing.T) {
 	})
 }
 
+// Where nobody writes, a short prompt does not wait for what the lane reads.
+func TestShortBesideLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, n := newToy(t), newToy(t)
+		reading, release := make(chan struct{}), make(chan struct{})
+		n.slow = func() {
+			n.slow = nil
+			close(reading)
+			<-release
+		}
+		m.slow = func() { time.Sleep(10 * time.Millisecond) }
+		lane, err := batch.OpenLane(2000, 4, func() (batch.LaneModel, error) { return n, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, Lane: lane}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = loop.Run(ctx) })
+		var written atomic.Int64
+		stop := streaming(t, loop, m, &written)
+		var long sync.WaitGroup
+		long.Go(func() {
+			var out []batch.Token
+			if got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out)); err != nil || got.Out != 3 {
+				t.Errorf("the long one: %+v, %v", got, err)
+			}
+		})
+		<-reading
+		stop()
+		time.Sleep(300 * time.Millisecond)
+		begin := time.Now()
+		var out []batch.Token
+		if got, err := loop.Do(t.Context(), m.of("other", 5000, 5, 3, &out)); err != nil || got.Out != 3 {
+			t.Errorf("the short one: %+v, %v", got, err)
+		}
+		if took := time.Since(begin); took > 500*time.Millisecond {
+			t.Errorf("the short one took %v", took)
+		}
+		close(release)
+		long.Wait()
+		cancel()
+		running.Wait()
+	})
+}
+
 func TestNoLane(t *testing.T) {
 	broken := errors.New("no memory")
 	if lane, err := batch.OpenLane(100, 1, func() (batch.LaneModel, error) { return nil, broken }); lane != nil || !errors.Is(err, broken) {

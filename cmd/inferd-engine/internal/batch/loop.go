@@ -120,7 +120,7 @@ type Loop struct {
 	// Of the thread of Run.
 	cache    *cache
 	pace     pace
-	last     time.Time        // when the last step ended in which somebody was writing; zero if nobody was in the one after it
+	last     time.Time        // when the last step ended, if somebody was writing in it
 	cachedOf map[string]int64 // by owner: tokens of prompts that were known already
 	counted  time.Time        // when the stats last told of the cache
 	moved    bool             // while it rests: something has been moved out of the cache
@@ -483,7 +483,7 @@ func (l *Loop) step(runs []*run) {
 // rooms is what a step may read that begins now.
 func (l *Loop) rooms(writers int, now time.Time) rooms {
 	var waited time.Duration
-	if !l.last.IsZero() {
+	if writers > 0 && !l.last.IsZero() {
 		waited = now.Sub(l.last)
 	}
 	r := rooms{chunk: l.pace.chunk(writers, 0), now: l.pace.chunk(writers, waited), busy: l.Lane.flight()}

@@ -27,9 +27,8 @@ const (
 
 const (
 	firstChunk = 8   // tokens, before anything is known
-	margin     = 0.9 // of the time that there is, if a step reads prompts: none is quite like the last
+	margin     = 0.9 // of the time that there is: no step is quite like the last
 
-	wait    = 0.93 // of the time that there is, if a step only writes
 	much    = 4    // times as slow as it should be
 	slower  = 1.15 // times as long as alone, beside the lane, while one of both is not known
 	forgets = 0.98 // of what is known of the lane, in a step without it
@@ -138,7 +137,7 @@ func (p *pace) overdue(tokens int) time.Duration {
 // lane has all processors. That is as late as may be if what is read there is urgent, else as
 // long as such a step takes.
 func (p *pace) due(writers int, last time.Time, urgent bool) time.Time {
-	most, takes := p.most(writers).Seconds()*wait, known(p.beside, writers)
+	most, takes := p.most(writers).Seconds()*margin, known(p.beside, writers)
 	if takes.mean == 0 {
 		takes = p.base(writers).times(slower)
 	}

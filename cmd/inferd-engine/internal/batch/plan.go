@@ -274,8 +274,9 @@ func (p *planner) feed(s *step, r rooms) {
 
 // What a step does not leave to the lane.
 const (
-	fewTokens = 8 // of whomever
-	fewSteps  = 2 // of who is modest
+	fewTokens = 8   // of whomever
+	fewSteps  = 2   // of who is modest
+	nearby    = 512 // tokens that such a prompt has at most: each makes those that are read cost more
 )
 
 // modest reports whether an owner has nothing else running, or less than others have.
@@ -299,11 +300,13 @@ func (p *planner) split(prompts []int, left int, runs map[string]int, room int) 
 		v := p.seqs[i]
 		n := v.pending()
 		switch {
-		case n <= fewTokens, n <= short && p.modest(runs, v.owner):
-			short -= n
+		case n == 1:
 			step = append(step, i)
 		case v.lane:
 			lane = append(lane, i)
+		case v.known <= nearby && (n <= fewTokens || n <= short && p.modest(runs, v.owner)):
+			short -= n
+			step = append(step, i)
 		case v.known <= room && !v.stays:
 			room -= v.known
 			lane = append(lane, i)

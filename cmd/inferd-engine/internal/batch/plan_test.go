@@ -143,6 +143,9 @@ func TestPlanLane(t *testing.T) {
 		"one of who has enough":   {idle, []view{writer, out("a", 16)}, []int{1, 0}, []int{0, 15}, true, false},
 		"one of who has less":     {idle, []view{writer, writer, in("b", 9, 10), out("b", 16)}, []int{1, 1, 1, 0}, []int{0, 0, 0, 15}, false, false},
 		"a few tokens of anybody": {idle, []view{writer, out("a", 8)}, []int{1, 8}, []int{0, 0}, false, false},
+		"or of a long context":    {idle, []view{writer, spared("a", 600, 592, true)}, []int{1, 0}, []int{0, 7}, true, false},
+		"short, behind much":      {idle, []view{writer, spared("b", 600, 584, true)}, []int{1, 0}, []int{0, 15}, true, false},
+		"all of it is known":      {idle, []view{writer, spared("b", 600, 599, true)}, []int{1, 1}, []int{0, 0}, false, false},
 		"two in the lane": {
 			idle, []view{writer, out("b", 300), out("c", 100)}, []int{1, 0, 0}, []int{0, 29, 99}, true, false,
 		},
