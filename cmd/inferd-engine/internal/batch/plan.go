@@ -53,7 +53,8 @@ type step struct {
 	feed  []int // for every sequence, how many of its pending tokens to decode
 	aside []int // for every sequence, how many the lane is to read meanwhile
 	// urgent says that something of that is of an owner of whom little else runs, or that nobody
-	// else is there; hurry that some prompt is only waiting for this step to be over.
+	// else is there, or that most wait for it; hurry that some prompt is only waiting for this
+	// step to be over.
 	urgent, hurry bool
 }
 
@@ -88,7 +89,7 @@ type planner struct {
 // one with whom most runs.
 //
 // In a step each sequence that is writing decodes its one token. While nobody is, prompts
-// share the batch, or 128 tokens if short ones are among several. Beside somebody who is writing prompts are read in the lane, but for the
+// share the batch, or 64 tokens if short ones are among several. Beside somebody who is writing prompts are read in the lane, but for the
 // short ones of owners of whom little else runs, which come into the step; and if there is no
 // lane, or no room in it, prompts share the chunk of the step. Prompts of owners with
 // whom least runs are read first, of these the shortest, but all get something.
@@ -262,13 +263,14 @@ func (p *planner) feed(s *step, r rooms) {
 		if left = min(chunk, max(r.now, 1)); left < chunk/2 && len(prompts) > 0 {
 			left, s.hurry = 0, true
 		}
-	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= LaneBatch:
-		left = min(left, LaneBatch) // the short ones are soon done, and so is the step
+	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
+		left = min(left, shortStep) // who is short is soon done, and so is the step
 	}
 	p.share(prompts, left, 0, s.feed)
 	if !r.busy {
 		p.share(lane, LaneBatch, 1, s.aside) // the last one belongs into a step: it is what is written behind
-		s.urgent = len(lane) > 0 && len(runs) == 1 || slices.ContainsFunc(lane, func(i int) bool { return p.modest(runs, p.seqs[i].owner) })
+		s.urgent = len(lane) > 0 && len(runs) == 1 || len(lane) > p.running-len(lane) ||
+			slices.ContainsFunc(lane, func(i int) bool { return p.modest(runs, p.seqs[i].owner) })
 	}
 }
 
@@ -276,6 +278,7 @@ func (p *planner) feed(s *step, r rooms) {
 const (
 	fewTokens = 8   // of whomever
 	fewSteps  = 2   // of who is modest
+	shortStep = 64  // tokens of a step in which nobody writes, if a prompt of no more is among several
 	nearby    = 512 // tokens that such a prompt has at most: each makes those that are read cost more
 )
 

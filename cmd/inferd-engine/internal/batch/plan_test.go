@@ -134,7 +134,7 @@ func TestPlanLane(t *testing.T) {
 	}{
 		"nobody writes":           {idle, []view{out("a", 300)}, []int{300}, []int{0}, false, false},
 		"nobody writes, two":      {idle, []view{out("a", 300), out("b", 400)}, []int{300, 212}, []int{0, 0}, false, false},
-		"one of them short":       {idle, []view{out("a", 300), out("b", 20)}, []int{108, 20}, []int{0, 0}, false, false},
+		"one of them short":       {idle, []view{out("a", 300), out("b", 20)}, []int{44, 20}, []int{0, 0}, false, false},
 		"a long prompt":           {idle, []view{writer, out("b", 300)}, []int{1, 0}, []int{0, 128}, true, false},
 		"but for its last token":  {idle, []view{writer, in("b", 200, 251).resident()}, []int{1, 0}, []int{0, 50}, true, false},
 		"which is a step's":       {idle, []view{writer, in("b", 250, 251).resident()}, []int{1, 1}, []int{0, 0}, false, false},
