@@ -47,6 +47,7 @@ const (
 	// LaneBatch is how many tokens a lane reads at once: enough for all kernels, and soon done.
 	LaneBatch = 128
 	laneKnown = 256 // tokens of what the lane lacks that are handed to it in a job
+	laneEnds  = time.Second
 )
 
 // A job is what a lane is to do next.
@@ -244,9 +245,13 @@ func (n *Lane) begin(wake func()) {
 	n.wake = wake
 }
 
-// stop ends the lane.
+// stop ends the lane. It is not waited for long: where other programs want all processors, its
+// thread takes its time to give the context up.
 func (n *Lane) stop() {
 	n.abort()
 	close(n.jobs)
-	<-n.over
+	select {
+	case <-n.over:
+	case <-time.After(laneEnds):
+	}
 }

@@ -69,7 +69,7 @@ var (
 // hold what a sequence that ends there would need. It can be read anew instead.
 var ErrNoCut = errors.New("the cache cannot be cut there")
 
-// NewContext makes a context and warms it up with one token.
+// NewContext makes a context and warms it up with one token, unless it gives way.
 func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	if opt.NCtx < 1 || opt.NBatch < 1 || opt.NSeq < 1 || opt.Threads < 1 {
 		return nil, fmt.Errorf("a context of %+v", opt)
@@ -133,6 +133,9 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	}
 	yzma.AttachThreadpool(handle, c.pool.handle, c.pool.handle)
 	c.batch = yzma.BatchInit(int32(opt.NBatch), 0, 1)
+	if opt.GivesWay { // that could take long, while others want the processors
+		return c, nil
+	}
 	if err := c.warmUp(m); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("warm up: %w", err)
