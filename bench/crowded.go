@@ -200,8 +200,9 @@ type asking struct {
 }
 
 // compete lets them ask at once and returns how many tokens each got while it watched: those
-// that were read and written for it, and with those that the cache knew. It watches from when all have been answered twice: who came first has had the slots that
-// were free, and keeps them until it is answered.
+// that were read and written for it, and with those that the cache knew. It watches from when
+// all have been answered twice: who came first has had the slots that were free, and keeps them
+// until it is answered.
 func (p *peers) compete(s *side, crowd []asking) (got, all []float64, err error) {
 	ctx, leave := context.WithCancel(p.ctx)
 	defer leave()

@@ -15,8 +15,11 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
+// wide is room for whatever a test has.
+var wide = batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}
+
 // withLane runs a loop with a lane of so many tokens for the length of a test.
-func withLane(t *testing.T, l batch.Limits, tokens int) (loop *batch.Loop, m, n *toy) {
+func withLane(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (loop *batch.Loop, m, n *toy) {
 	t.Helper()
 	m, n = newToy(t), newToy(t)
 	m.slow = func() { time.Sleep(time.Duration(len(m.last)) * 50 * time.Microsecond) } // else steps would be faster
@@ -24,7 +27,7 @@ func withLane(t *testing.T, l batch.Limits, tokens int) (loop *batch.Loop, m, n 
 	if err != nil {
 		t.Fatal(err)
 	}
-	loop = &batch.Loop{Model: m, Limits: l, Lane: lane, Stall: 2 * time.Millisecond}
+	loop = &batch.Loop{Model: m, Limits: l, Lane: lane, Stall: stall}
 	t.Cleanup(func() {
 		if n.closed != 1 {
 			t.Errorf("the lane's context was closed %d times", n.closed)
@@ -66,7 +69,7 @@ func streaming(t *testing.T, loop *batch.Loop, m *toy, count *atomic.Int64) (sto
 
 // A long prompt beside a stream is read in the lane, while the stream flows, and goes on right.
 func TestLane(t *testing.T) {
-	loop, m, n := withLane(t, batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, 2000)
+	loop, m, n := withLane(t, wide, 2000, 2*time.Millisecond)
 	var written atomic.Int64
 	n.slow = func() { // a batch there takes as long as some tokens of the stream
 		for from := written.Load(); written.Load() < from+5; {
@@ -95,7 +98,7 @@ func TestLane(t *testing.T) {
 func TestLaneLife(t *testing.T) {
 	for _, size := range []int{8000, 900, 500} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
-			loop, m, n := withLane(t, batch.Limits{Context: size, Batch: 64, Sequences: 4, Kept: 4, Stored: size}, 400)
+			loop, m, n := withLane(t, batch.Limits{Context: size, Batch: 64, Sequences: 4, Kept: 4, Stored: size}, 400, 2*time.Millisecond)
 			decoded := 0
 			n.slow = func() {
 				if decoded++; decoded%9 == 0 {
@@ -148,7 +151,7 @@ func TestLaneLife(t *testing.T) {
 
 // Who hangs up while his prompt is read there calls that off, and nobody else notices.
 func TestLaneHangUp(t *testing.T) {
-	loop, m, n := withLane(t, batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, 2000)
+	loop, m, n := withLane(t, wide, 2000, 2*time.Millisecond)
 	reading := make(chan struct{})
 	n.abort = make(chan struct{}, 1)
 	n.slow = func() {
@@ -176,19 +179,11 @@ func TestLaneHangUp(t *testing.T) {
 // A lane that does not get on is not waited for.
 func TestLaneOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, n := newToy(t), newToy(t)
+		loop, m, n := withLane(t, wide, 2000, 0)
 		stuck := make(chan struct{})
 		n.abort = make(chan struct{}, 1)
 		n.slow = func() { <-stuck }
 		m.slow = func() { time.Sleep(10 * time.Millisecond) }
-		lane, err := batch.OpenLane(2000, 4, func() (batch.LaneModel, error) { return n, nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, Lane: lane}
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { _ = loop.Run(ctx) })
 		var written atomic.Int64
 		stop := streaming(t, loop, m, &written)
 		begin := time.Now()
@@ -202,15 +197,13 @@ func TestLaneOverdue(t *testing.T) {
 		}
 		stop()
 		close(stuck)
-		cancel()
-		running.Wait()
 	})
 }
 
 // Where nobody writes, a short prompt does not wait for what the lane reads.
 func TestShortBesideLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, n := newToy(t), newToy(t)
+		loop, m, n := withLane(t, wide, 2000, 0)
 		reading, release := make(chan struct{}), make(chan struct{})
 		n.slow = func() {
 			n.slow = nil
@@ -218,14 +211,6 @@ func TestShortBesideLane(t *testing.T) {
 			<-release
 		}
 		m.slow = func() { time.Sleep(10 * time.Millisecond) }
-		lane, err := batch.OpenLane(2000, 4, func() (batch.LaneModel, error) { return n, nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Kept: 4}, Lane: lane}
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { _ = loop.Run(ctx) })
 		var written atomic.Int64
 		stop := streaming(t, loop, m, &written)
 		var long sync.WaitGroup
@@ -248,8 +233,6 @@ func TestShortBesideLane(t *testing.T) {
 		}
 		close(release)
 		long.Wait()
-		cancel()
-		running.Wait()
 	})
 }
 

@@ -482,12 +482,12 @@ func (l *Loop) step(runs []*run) {
 
 // rooms is what a step may read that begins now.
 func (l *Loop) rooms(writers int, now time.Time) rooms {
-	var waited time.Duration
+	chunk := l.pace.chunk(writers, 0)
+	r := rooms{chunk: chunk, now: chunk, busy: l.Lane.flight()}
 	if writers > 0 && !l.last.IsZero() {
-		waited = now.Sub(l.last)
+		r.now = l.pace.chunk(writers, now.Sub(l.last))
 	}
-	r := rooms{chunk: l.pace.chunk(writers, 0), now: l.pace.chunk(writers, waited), busy: l.Lane.flight()}
-	if l.Lane != nil && l.pace.lanes(writers) {
+	if l.Lane != nil && l.pace.lanes(writers, chunk) {
 		r.lane = l.Lane.room
 	}
 	return r

@@ -115,9 +115,10 @@ func (p *pace) landed(tokens int, took time.Duration) {
 }
 
 // lanes reports whether prompts are to be read in the lane. They are not when it is much slower
-// than steps would be: it gives way to other programs too. Then it is tried again after a while.
-func (p *pace) lanes(writers int) bool {
-	if writers == 0 || p.lane.mean*float64(p.chunk(writers, 0)) <= much*p.most(writers).Seconds() {
+// than steps would be, which may read so many tokens: it gives way to other programs too. Then it
+// is tried again after a while.
+func (p *pace) lanes(writers, chunk int) bool {
+	if writers == 0 || p.lane.mean*float64(chunk) <= much*p.most(writers).Seconds() {
 		return true
 	}
 	p.lane.mean *= forgets

@@ -89,10 +89,11 @@ type planner struct {
 // one with whom most runs.
 //
 // In a step each sequence that is writing decodes its one token. While nobody is, prompts
-// share the batch, or 64 tokens if short ones are among several. Beside somebody who is writing prompts are read in the lane, but for the
-// short ones of owners of whom little else runs, which come into the step; and if there is no
-// lane, or no room in it, prompts share the chunk of the step. Prompts of owners with
-// whom least runs are read first, of these the shortest, but all get something.
+// share the batch, or 64 tokens if short ones are among several. Beside somebody who is writing
+// prompts are read in the lane, but for the short ones of owners of whom little else runs, which
+// come into the step; and if there is no lane, or no room in it, prompts share the chunk of the
+// step. Prompts of owners with whom least runs are read first, of these the shortest, but all get
+// something.
 func plan(l Limits, seqs []view, used int, r rooms) step {
 	p := &planner{Limits: l, seqs: seqs, in: make([]bool, len(seqs)), need: used}
 	for i, v := range seqs {

@@ -168,11 +168,11 @@ func newThreadpool(threads int) (*threadpool, error) {
 	}
 	params := new(threadpoolParams)
 	call(init, uintptr(unsafe.Pointer(params)), uintptr(threads))
-	if poll := (*uint32)(unsafe.Pointer(&params[spinAt])); *poll == spinGGML {
-		*poll = spin
-	} else {
+	poll := (*uint32)(unsafe.Pointer(&params[spinAt]))
+	if *poll != spinGGML {
 		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does")
 	}
+	*poll = spin
 	handle := call(create, uintptr(unsafe.Pointer(params)))
 	if handle == 0 {
 		return nil, errors.New("no thread pool could be made")
