@@ -123,7 +123,6 @@ type Loop struct {
 	last     time.Time        // when the last step ended, if somebody was writing in it
 	cachedOf map[string]int64 // by owner: tokens of prompts that were known already
 	counted  time.Time        // when the stats last told of the cache
-	moved    bool             // while it rests: something has been moved out of the cache
 }
 
 // A run is a sequence on its way through the loop. Only the loop touches it after it
@@ -172,7 +171,7 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 // for all.
 func (l *Loop) Room() int { return l.Limits.Context - int(l.forAll.Load()) }
 
-// Wake has the loop ask who is to pause, and who not any more.
+// Wake has the loop look whether something has changed: who is to pause, and who not any more.
 func (l *Loop) Wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -221,11 +220,8 @@ func (l *Loop) signalLocked() {
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	stop := context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.signalLocked()
-	})
+	l.Wake() // from here on there is something to wait for
+	stop := context.AfterFunc(ctx, l.Wake)
 	defer stop()
 
 	l.cache = newCache(l.Model, l.Limits)
@@ -279,25 +275,24 @@ func (r *run) goesOn() bool { return !r.held }
 // next returns what has been submitted; if idle it waits until there is something, or
 // something else has changed.
 func (l *Loop) next(ctx context.Context, idle bool) ([]*run, error) {
-	for woken := false; ; {
-		l.mu.Lock()
-		if l.wake == nil {
-			l.wake = make(chan struct{}, 1)
-		}
-		arrived := l.arrived
-		l.arrived = nil
-		if ctx.Err() != nil {
-			l.stopped = true
-		}
-		l.mu.Unlock()
-		if ctx.Err() != nil {
-			return arrived, context.Cause(ctx)
-		}
-		if len(arrived) > 0 || !idle || woken {
-			return arrived, nil
-		}
-		woken = l.rest()
+	arrived, err := l.arrivals(ctx)
+	if err == nil && len(arrived) == 0 && idle {
+		l.rest()
+		return l.arrivals(ctx)
 	}
+	return arrived, err
+}
+
+func (l *Loop) arrivals(ctx context.Context) ([]*run, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	arrived := l.arrived
+	l.arrived = nil
+	if ctx.Err() != nil {
+		l.stopped = true
+		return arrived, context.Cause(ctx)
+	}
+	return arrived, nil
 }
 
 // When sequences that have ended are moved out of the cache.
@@ -305,32 +300,24 @@ const (
 	warmCells    = 512                    // that may stay: those who ask again at once find them there
 	storedBeside = 256                    // tokens of one that is moved between two steps
 	atRest       = 250 * time.Millisecond // before the others are
+	between      = time.Millisecond       // in which it is seen whether somebody has come
 )
 
 func (l *Loop) warm() int { return min(warmCells, l.Limits.Context/4) }
 
 // rest waits until something has changed; meanwhile it moves out of the cache what is not
-// asked for. It reports false if it has moved something, after which there is another look.
-func (l *Loop) rest() (woken bool) {
-	if !l.cache.stores(l.warm()) {
-		<-l.wake
-		return true
-	}
-	wait := atRest
-	if l.moved {
-		wait = 0
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-l.wake:
-		l.moved = false
-		return true
-	case <-timer.C:
-		l.moved = l.cache.store(l.warm(), l.Limits.Context)
+// asked for.
+func (l *Loop) rest() {
+	for wait := atRest; l.cache.stores(l.warm()); wait = between {
+		if !l.pause(time.Now().Add(wait)) {
+			return
+		}
+		if !l.cache.store(l.warm(), l.Limits.Context) {
+			break
+		}
 		l.countCells()
-		return false
 	}
+	<-l.wake
 }
 
 // leave lets those go that have ended, or that nobody waits for any more.

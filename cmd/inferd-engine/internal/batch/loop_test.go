@@ -601,6 +601,10 @@ func TestLoopStores(t *testing.T) {
 		if got := ask("b", 0, 1500); got.Cached != 989 || m.read-before != 520 {
 			t.Errorf("back from memory: %+v, %d were read", got, m.read-before)
 		}
+		time.Sleep(100 * time.Millisecond)
+		if st := loop.Stats(); st.Kept < 1509 {
+			t.Errorf("what may be asked for again at once has left the cache: %+v", st)
+		}
 		if got := ask("c", 0, 1500); got.Cached != 0 {
 			t.Errorf("another owner: %+v", got)
 		}
