@@ -53,10 +53,12 @@ type Context struct {
 	cuts   bool // whether a sequence can lose its end
 	window int  // how many of the last tokens some layers see; 0 is all
 
-	adding int              // entries of the batch that is being built
-	logits []bool           // of the batch decoded last: which entries have them
-	next   []bool           // of the batch that is being built
-	choice []yzma.TokenData // room for samplers, which take turns
+	adding  int              // entries of the batch that is being built
+	deepest int              // position of these
+	fills   int              // numbers that the model has for each token, see fill; 0 fills no batch
+	logits  []bool           // of the batch decoded last: which entries have them
+	next    []bool           // of the batch that is being built
+	choice  []yzma.TokenData // room for samplers, which take turns
 }
 
 // What Decode returns when it is not the batch that is wrong.
@@ -82,8 +84,12 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	params.NBatch = uint32(opt.NBatch)
 	params.NUbatch = uint32(min(opt.NBatch, 512))
 	params.NSeqMax = uint32(opt.NSeq)
+	fills := 0
 	if m.Cuts() && !opt.Encodes {
 		params.NSeqMax++ // the spare one
+		if opt.NBatch >= tile && !m.onGPU {
+			fills = int(yzma.ModelNEmbd(m.handle))
+		}
 	}
 	params.NThreads = int32(opt.Threads)
 	params.NThreadsBatch = int32(opt.Threads)
@@ -115,7 +121,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	}
 	c := &Context{
 		handle: handle, abort: abort, opt: opt, cuts: m.Cuts(), window: int(yzma.ModelNSWA(m.handle)),
-		next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
+		fills: fills, next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
 	}
 	if opt.GivesWay { // before its threads are made: they have the priority of who makes them
 		if err := giveWay(); err != nil {
@@ -179,14 +185,17 @@ func (c *Context) Close() {
 func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 	if err := c.check(pos, seq); err != nil {
 		clear(c.next)
-		c.adding, c.batch.NTokens = 0, 0
+		c.empty()
 		return err
 	}
 	setBatch(&c.batch, tok, pos, seq, logits)
+	c.deepest = max(c.deepest, pos)
 	c.next[c.adding] = logits
 	c.adding++
 	return nil
 }
+
+func (c *Context) empty() { c.adding, c.deepest, c.batch.NTokens = 0, 0, 0 }
 
 // check refuses what llama.cpp would take and break by.
 func (c *Context) check(pos, seq int) error {
@@ -209,19 +218,18 @@ func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
 	}
-	messages.begin(c.abort)
-	c.abort.begin()
-	code, err := yzma.Decode(c.handle, c.batch)
-	messages.end(c.abort)
-	c.abort.end()
+	code, err := c.compute(c.fill())
+	if code == noRoom { // for what it was filled with, perhaps
+		code, err = c.compute(0)
+	}
 	c.logits, c.next = c.next, c.logits
 	clear(c.next)
 	clear(c.logits[c.adding:])
-	c.adding, c.batch.NTokens = 0, 0
+	c.empty()
 	switch {
 	case err == nil && code == 0:
 		return nil
-	case err == nil && code == 1:
+	case err == nil && code == noRoom:
 		err = ErrNoRoom
 	case err == nil && code == 2:
 		err = ErrAborted
@@ -230,6 +238,25 @@ func (c *Context) Decode() error {
 	}
 	clear(c.logits)
 	return err
+}
+
+const noRoom = 1 // what llama_decode says then
+
+// compute has llama.cpp decode the batch, and with it so many tokens that belong to nobody.
+func (c *Context) compute(filling int) (code int32, err error) {
+	c.batch.NTokens = int32(c.adding)
+	for pos := range filling {
+		setBatch(&c.batch, 0, pos, int(c.spare()), false)
+	}
+	messages.begin(c.abort)
+	c.abort.begin()
+	code, err = yzma.Decode(c.handle, c.batch)
+	messages.end(c.abort)
+	c.abort.end()
+	if filling > 0 {
+		err = errors.Join(err, c.remove(int(c.spare()), -1))
+	}
+	return code, err
 }
 
 // checkLogits refuses an entry of the batch decoded last that was not asked for logits:

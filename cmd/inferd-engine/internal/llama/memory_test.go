@@ -146,6 +146,33 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// A batch that is filled up to a tile says what it would say otherwise, and takes nothing from the
+// cache: all of that can be used, to the last token.
+func TestFill(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			path := file(t, memory.write)
+			_, plain := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
+			m, c := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 64, NSeq: 2, Threads: 1})
+			tokens := text(1, 400)
+			want := fresh(t, m, plain, tokens)
+			if got := fresh(t, m, c, tokens); got != want {
+				t.Errorf("filled: %q, want %q", got, want)
+			}
+			all := text(2, c.NCtx())
+			if _, err := read(c, 1, 0, all); err != nil {
+				t.Fatalf("%d tokens, all that there is room for: %v", len(all), err)
+			}
+			if !memory.cuts {
+				return // it needs no room for them
+			}
+			if _, err := read(c, 0, 0, all[:1]); !errors.Is(err, llama.ErrNoRoom) {
+				t.Errorf("one more: %v", err)
+			}
+		})
+	}
+}
+
 // A whole sequence can be copied, whatever the model; the two do not disturb each other.
 func TestCopy(t *testing.T) {
 	for name, memory := range memories {

@@ -23,7 +23,8 @@ type Options struct {
 type Model struct {
 	handle  yzma.Model
 	vocab   yzma.Vocab
-	size    int // tokens in the vocabulary
+	size    int  // tokens in the vocabulary
+	onGPU   bool // some of it, if there is one
 	stem    string
 	symbols symbols
 	texts   func() []uint8 // see textual; made when it is first needed
@@ -51,7 +52,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	if err != nil {
 		return nil, messages.drain(err.Error())
 	}
-	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle)}
+	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), onGPU: opt.GPULayers > 0}
 	m.texts = sync.OnceValue(m.textual)
 	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	m.size = int(yzma.VocabNTokens(m.vocab))
