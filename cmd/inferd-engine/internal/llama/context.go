@@ -54,7 +54,7 @@ type Context struct {
 	window int  // how many of the last tokens some layers see; 0 is all
 
 	adding  int              // entries of the batch that is being built
-	deepest int              // position of these
+	deepest int              // the furthest of their positions
 	fills   int              // numbers that the model has for each token, see fill; 0 fills no batch
 	logits  []bool           // of the batch decoded last: which entries have them
 	next    []bool           // of the batch that is being built
@@ -218,8 +218,9 @@ func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
 	}
-	code, err := c.compute(c.fill())
-	if code == noRoom { // for what it was filled with, perhaps
+	filling := c.fill()
+	code, err := c.compute(filling)
+	if code == noRoom && filling > 0 { // for that, perhaps
 		code, err = c.compute(0)
 	}
 	c.logits, c.next = c.next, c.logits
