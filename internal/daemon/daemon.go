@@ -115,8 +115,12 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		}
 	}
 	manager(sdnotify.Status("loading"))
+	backends := &backends{log: log, board: board}
+	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
+	desk := &desk{version: program.Version, begin: time.Now(), conns: conns, memory: memory, backends: backends, lost: record.Lost}
 	draining := make(chan struct{})
 	stay := context.AfterFunc(ctx, func() {
+		desk.close() // first: who reads that it drains is refused from then on
 		board.Publish(status.Draining{})
 		manager(sdnotify.Stopping, sdnotify.Status("draining"))
 		close(draining)
@@ -127,9 +131,6 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		}
 	}()
 
-	backends := &backends{log: log, board: board}
-	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
-	desk := &desk{version: program.Version, begin: time.Now(), conns: conns, memory: memory, backends: backends, lost: record.Lost}
 	controlLn, err := listen.Local(places.Control, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -159,8 +160,9 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 
 	gate := backends.gate(cfg)
 	desk.open(gate)
-	refuse := context.AfterFunc(ctx, gate.Close)
-	defer refuse()
+	if ctx.Err() != nil {
+		desk.close() // it may have drained before there was a gate
+	}
 	srv := &server.Server{
 		Handler: gate, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
 		Conns: conns, Memory: memory,

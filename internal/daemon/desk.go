@@ -29,6 +29,13 @@ type desk struct {
 // open makes the gate known.
 func (d *desk) open(g *admit.Gate) { d.gate.Store(g) }
 
+// close closes the gate, if there is one: nobody new is let in.
+func (d *desk) close() {
+	if g := d.gate.Load(); g != nil {
+		g.Close()
+	}
+}
+
 // engineTimeout is how long an engine may take to say how it is. It takes a millisecond,
 // or is stopped.
 const engineTimeout = 500 * time.Millisecond
