@@ -129,7 +129,8 @@ func TestLane(t *testing.T) {
 		l.Stall = time.Millisecond // steps have no time for prompts
 		var err error
 		l.Lane, err = batch.OpenLane(roomy.Context/2, roomy.Sequences, func() (batch.LaneModel, error) {
-			return llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: batch.LaneBatch, NSeq: roomy.Sequences, Threads: 1, GivesWay: true})
+			// It does not give way: where other programs want the processors it would be given up.
+			return llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: batch.LaneBatch, NSeq: roomy.Sequences, Threads: 1})
 		})
 		if err != nil {
 			t.Fatal(err)
