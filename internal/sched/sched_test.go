@@ -186,26 +186,30 @@ func TestVictim(t *testing.T) {
 		w    sched.Flow
 		used int // by the one who waits, before it was parked; 0 is that it has just come
 		want int // number of who is parked; -1 is nobody
+
+		waits []sched.Flow // others
 	}{
-		"nobody runs":                            {nil, a, 0, -1},
-		"one caller has all":                     {[]start{{a, 500}, {a, 500}, {a, 500}}, b, 0, 2},
-		"who comes has a place at once":          {[]start{{a, 1}, {a, 1}}, b, 0, 1},
-		"also of who has only that one":          {[]start{{a, 500}}, b, 0, 0},
-		"of the one who runs most":               {[]start{{a, 1}, {b, 500}, {a, 1}}, c, 0, 2},
-		"of the one who has had most":            {[]start{{a, 50}, {b, 500}}, c, 0, 1},
-		"not of itself":                          {[]start{{a, 500}, {a, 500}}, a, 0, -1},
-		"of another program of one's own":        {[]start{{program("a", "x"), 500}, {program("a", "x"), 500}}, program("a", "y"), 0, 1},
-		"a second place is a matter of turns":    {[]start{{a, 40}, {a, 40}, {b, 40}}, b, 0, 1},
-		"unless another has two more":            {[]start{{a, 20}, {a, 20}, {a, 20}, {b, 40}}, b, 0, 2},
-		"and has been served no less":            {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, -1},
-		"and of their length":                    {[]start{{a, 20}, {a, 20}, {b, 40}}, b, 0, -1},
-		"who was parked waits for its turn":      {[]start{{a, 20}}, b, 40, -1},
-		"and then it has one":                    {[]start{{a, 200}}, b, 40, 0},
-		"who was parked and has none":            {[]start{{a, 33}, {a, 33}}, b, 40, 1},
-		"normal work has the background's place": {[]start{{background, 1}}, a, 0, 0},
-		"and all of them in time":                {[]start{{a, 40}, {background, 40}, {background, 40}}, a, 0, 2},
-		"the background takes no place at once":  {[]start{{a, 20}, {a, 20}}, background, 0, -1},
-		"but it has its turn":                    {[]start{{a, 400}, {a, 400}}, background, 40, 1},
+		"nobody runs":                            {nil, a, 0, -1, nil},
+		"one caller has all":                     {[]start{{a, 500}, {a, 500}, {a, 500}}, b, 0, 2, nil},
+		"who comes has a place at once":          {[]start{{a, 1}, {a, 1}}, b, 0, 1, nil},
+		"also of who has only that one":          {[]start{{a, 500}}, b, 0, 0, nil},
+		"of the one who runs most":               {[]start{{a, 1}, {b, 500}, {a, 1}}, c, 0, 2, nil},
+		"of the one who has had most":            {[]start{{a, 50}, {b, 500}}, c, 0, 1, nil},
+		"not of itself":                          {[]start{{a, 500}, {a, 500}}, a, 0, -1, nil},
+		"of another program of one's own":        {[]start{{program("a", "x"), 500}, {program("a", "x"), 500}}, program("a", "y"), 0, 1, nil},
+		"a second place is a matter of turns":    {[]start{{a, 40}, {a, 40}, {b, 40}}, b, 0, 1, nil},
+		"unless another has two more":            {[]start{{a, 20}, {a, 20}, {a, 20}, {b, 40}}, b, 0, 2, nil},
+		"or has hardly been served less":         {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, 2, nil},
+		"but not for one of many":                {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, -1, []sched.Flow{b}},
+		"nor of who has been served much less":   {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 70}}, b, 0, -1, []sched.Flow{a}},
+		"and of their length":                    {[]start{{a, 20}, {a, 20}, {b, 40}}, b, 0, -1, nil},
+		"who was parked waits for its turn":      {[]start{{a, 20}}, b, 40, -1, nil},
+		"and then it has one":                    {[]start{{a, 200}}, b, 40, 0, nil},
+		"who was parked and has none":            {[]start{{a, 33}, {a, 33}}, b, 40, 1, nil},
+		"normal work has the background's place": {[]start{{background, 1}}, a, 0, 0, nil},
+		"and all of them in time":                {[]start{{a, 40}, {background, 40}, {background, 40}}, a, 0, 2, nil},
+		"the background takes no place at once":  {[]start{{a, 20}, {a, 20}}, background, 0, -1, nil},
+		"but it has its turn":                    {[]start{{a, 400}, {a, 400}}, background, 40, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var q sched.Queue[int]
@@ -223,6 +227,9 @@ func TestVictim(t *testing.T) {
 			if w != nil {
 				q.Charge(w, test.used)
 				q.Park(w)
+			}
+			for _, f := range test.waits {
+				q.Push(f, 0, -1)
 			}
 			for i, x := range test.runs {
 				q.Charge(running[i], x.used)

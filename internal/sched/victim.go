@@ -8,7 +8,8 @@ import "cmp"
 // Two entries are compared where their paths through the tree part. Who has nothing running
 // there does not wait for somebody else's answer to end: one who has just come gets a place at
 // once, from the flow that runs most; so does one who has fewer places than that, and has not
-// been served more. All others take turns, a quantum each.
+// been served more, or hardly more if that is all it asks for: costs are known exactly only in
+// the end. All others take turns, a quantum each.
 func (q *Queue[T]) Victim(w *Entry[T], running []*Entry[T]) *Entry[T] {
 	for _, r := range running {
 		r.count(1)
@@ -50,7 +51,7 @@ func (e *Entry[T]) yields(w *Entry[T]) bool {
 	case n.price < r.price && lead >= Quantum*r.price: // it has had what it is due, and more
 		return true
 	case n.here > 0:
-		return n.here+1 < r.here && lead >= 0
+		return n.here+1 < r.here && (lead >= 0 || n.waiting == 1 && lead >= -Quantum)
 	case r.here > 1:
 		return lead >= -Quantum && (comes || rests)
 	default:
