@@ -10,8 +10,9 @@ import (
 // what the same owner has asked before begins where that is known. Owners never share.
 //
 // What has ended makes every step slower while it is in the model's cache, for that is
-// looked through from end to end. So what is not asked for again soon is moved out of it,
-// into memory, from where it comes back in a fraction of the time that reading takes.
+// looked through from end to end. So what is not asked for again soon, or is short and in the
+// way of somebody else, is moved out of it, into memory, from where it comes back in a fraction
+// of the time that reading takes.
 type cache struct {
 	model  Model
 	cells  *cells
@@ -131,27 +132,26 @@ func (c *cache) load(seq int, e *entry, n int) bool {
 	return false
 }
 
-// stores reports whether more than warm cells are in use for nobody, and can be moved.
-func (c *cache) stores(warm int) bool {
-	return c.most > 0 && c.cells.used()-c.cells.needed > warm && slices.ContainsFunc(c.kept, (*entry).moves)
+// stores reports whether there are cells in use for nobody, and can be moved.
+func (c *cache) stores() bool {
+	return c.most > 0 && c.cells.used() > c.cells.needed && slices.ContainsFunc(c.kept, (*entry).moves)
 }
 
-// store moves what was asked for longest ago into memory, if it has no more than that many
-// tokens and more than warm of them are in the model's cache for nobody. It reports whether
-// anything was moved.
-func (c *cache) store(warm, most int) bool {
-	if !c.stores(warm) {
-		return false
+// store moves what was asked for longest ago, of those that have no more than that many tokens,
+// into memory. If nothing stores, it does nothing.
+func (c *cache) store(most int) {
+	if !c.stores() {
+		return
 	}
 	i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.moves() && len(e.tokens) <= most })
 	if i < 0 {
-		return false
+		return
 	}
 	e := c.kept[i]
 	state, err := c.model.Save(e.seq, 0, len(e.tokens))
 	if err != nil || c.drop(e.seq) != nil {
 		_ = c.forget(e) // it must be read anew
-		return true
+		return
 	}
 	e.seq, e.state = -1, state
 	c.stored += len(e.tokens)
@@ -159,7 +159,6 @@ func (c *cache) store(warm, most int) bool {
 		i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.state != nil })
 		_ = c.forget(c.kept[i]) // cannot fail: it has no sequence
 	}
-	return true
 }
 
 // room makes sure that n cells are free.

@@ -256,7 +256,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		l.step(runs)
 		runs = l.leave(runs)
-		l.cache.store(l.warm(), storedBeside)
+		if len(runs) > 0 { // else it makes nobody slower: rest has time
+			l.cache.store(storedBeside)
+		}
 		l.count(runs)
 		if l.AfterStep != nil {
 			l.AfterStep()
@@ -298,24 +300,19 @@ func (l *Loop) arrivals(ctx context.Context) ([]*run, error) {
 
 // When sequences that have ended are moved out of the cache.
 const (
-	warmCells    = 512                    // that may stay: those who ask again at once find them there
 	storedBeside = 256                    // tokens of one that is moved between two steps
-	atRest       = 250 * time.Millisecond // before the others are
+	atRest       = 250 * time.Millisecond // before the others are: whoever asks again at once finds them there
 	between      = time.Millisecond       // in which it is seen whether somebody has come
 )
-
-func (l *Loop) warm() int { return min(warmCells, l.Limits.Context/4) }
 
 // rest waits until something has changed; meanwhile it moves out of the cache what is not
 // asked for.
 func (l *Loop) rest() {
-	for wait := atRest; l.cache.stores(l.warm()); wait = between {
+	for wait := atRest; l.cache.stores(); wait = between {
 		if !l.pause(time.Now().Add(wait)) {
 			return
 		}
-		if !l.cache.store(l.warm(), l.Limits.Context) {
-			break
-		}
+		l.cache.store(l.Limits.Context)
 		l.countCells()
 	}
 	<-l.wake
