@@ -10,9 +10,9 @@ import (
 // what the same owner has asked before begins where that is known. Owners never share.
 //
 // What has ended makes every step slower while it is in the model's cache, for that is
-// looked through from end to end. So what is not asked for again soon, or is short and in the
-// way of somebody else, is moved out of it, into memory, from where it comes back in a fraction
-// of the time that reading takes.
+// looked through from end to end. So it is moved out of it, into memory, from where it comes back
+// in a fraction of the time that reading takes: piece by piece from its end, as what has to do
+// with it must not take long either.
 type cache struct {
 	model  Model
 	cells  *cells
@@ -24,15 +24,25 @@ type cache struct {
 
 // An entry is a sequence that has ended.
 type entry struct {
-	seq    int // in the model's cache, unless there is a state
-	state  []byte
+	seq    int     // in the model's cache, if anything is there
+	there  int     // tokens that are there
+	pieces []piece // of the others, in order
 	owner  string
 	tokens []Token
 	forAll bool // of the operator: every owner may begin with it, and it never goes
 }
 
+// A piece is what the model's cache held of some tokens.
+type piece struct {
+	state  []byte
+	tokens int
+}
+
+// pieceTokens is how many a piece has, if sequences can be cut: some milliseconds of copying.
+const pieceTokens = 128
+
 // moves reports whether an entry is in the model's cache, and may leave it.
-func (e *entry) moves() bool { return e.state == nil && !e.forAll }
+func (e *entry) moves() bool { return e.there > 0 && !e.forAll }
 
 func newCache(m Model, l Limits) *cache {
 	n := l.Sequences + l.Kept
@@ -45,11 +55,8 @@ type source struct {
 	entry  *entry // that it is; nil if it runs
 }
 
-// worthMoving is how much of a state must be wanted that it is brought back: a part of it.
-const worthMoving = 4
-
-// find returns what is known of tokens, of which the last must be read in any case, from
-// what is kept for an owner and from the runs of the same.
+// find returns what is known of tokens, of which the last must be read in any case, from the
+// runs of an owner and from what is kept for the same.
 func (c *cache) find(owner string, tokens []Token, runs []*run) (best source) {
 	take := func(seq int, have []Token, e *entry) {
 		n := common(have, tokens[:len(tokens)-1])
@@ -60,17 +67,14 @@ func (c *cache) find(owner string, tokens []Token, runs []*run) (best source) {
 			best = source{seq, n, e}
 		}
 	}
-	for _, e := range c.kept {
-		if e.state != nil && common(e.tokens, tokens)*worthMoving < len(e.tokens) {
-			continue
-		}
-		if e.forAll || owner != "" && e.owner == owner {
-			take(e.seq, e.tokens, e)
-		}
-	}
 	for _, r := range runs {
 		if owner != "" && r.Owner == owner && r.cached > 0 {
 			take(r.slot, r.tokens[:r.cached], nil)
+		}
+	}
+	for _, e := range c.kept {
+		if e.forAll || owner != "" && e.owner == owner {
+			take(e.seq, e.tokens, e)
 		}
 	}
 	return best
@@ -104,32 +108,45 @@ func (c *cache) take(from source) (seq, n int, err error) {
 		}
 	}
 	c.taken[seq] = true
-	switch {
-	case from.n == 0:
-	case from.entry != nil && from.entry.state != nil:
-		if c.load(seq, from.entry, from.n) {
-			return seq, from.n, nil
-		}
-	case c.model.Copy(from.seq, seq, from.n) == nil:
-		c.cells.copy(from.seq, seq, from.n)
-		return seq, from.n, nil
+	if from.entry != nil {
+		return seq, c.load(seq, from.entry, from.n), nil
 	}
-	return seq, 0, nil // it is read anew
+	return seq, c.copy(from.seq, seq, from.n), nil
 }
 
-// load has a sequence begin with the first n tokens of a state. It reports false if it cannot;
-// then the sequence is empty.
-func (c *cache) load(seq int, e *entry, n int) bool {
-	if c.room(len(e.tokens)) != nil {
-		return false
+// copy has an empty sequence begin with the first n tokens of another, and returns how many it
+// has then. If they cannot be had, they are read anew.
+func (c *cache) copy(src, dst, n int) int {
+	if n == 0 || c.model.Copy(src, dst, n) != nil {
+		return 0
 	}
-	if c.model.Load(seq, e.state) == nil && (n == len(e.tokens) || c.model.Cut(seq, n) == nil) {
-		c.cells.grow(seq, len(e.tokens))
-		c.cells.cut(seq, n)
-		return true
+	c.cells.copy(src, dst, n)
+	return n
+}
+
+// load has an empty sequence begin with the first n tokens of an entry, and returns how many it
+// has then.
+func (c *cache) load(seq int, e *entry, n int) int {
+	has := c.copy(e.seq, seq, min(n, e.there))
+	if has < min(n, e.there) {
+		return has
 	}
-	_ = c.model.Clear(seq) // of what there may be of it
-	return false
+	for _, p := range e.pieces {
+		if has >= n || c.room(p.tokens) != nil || c.model.Load(seq, p.state) != nil {
+			break
+		}
+		c.cells.grow(seq, p.tokens)
+		has += p.tokens
+	}
+	if has > n {
+		has = n
+		if c.model.Cut(seq, n) != nil {
+			_ = c.model.Clear(seq)
+			has = 0
+		}
+		c.cells.cut(seq, has)
+	}
+	return has
 }
 
 // stores reports whether there are cells in use for nobody, and can be moved.
@@ -137,28 +154,43 @@ func (c *cache) stores() bool {
 	return c.most > 0 && c.cells.used() > c.cells.needed && slices.ContainsFunc(c.kept, (*entry).moves)
 }
 
-// store moves what was asked for longest ago, of those that have no more than that many tokens,
-// into memory. If nothing stores, it does nothing.
-func (c *cache) store(most int) {
+// store moves a piece of what was asked for longest ago into memory, if anything stores. What
+// cannot be cut is one piece; unless the loop rests, only if it is small.
+func (c *cache) store(rests bool) {
 	if !c.stores() {
 		return
 	}
-	i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.moves() && len(e.tokens) <= most })
+	cuts := c.model.Cuts()
+	i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.moves() && (cuts || rests || e.there <= pieceTokens) })
 	if i < 0 {
 		return
 	}
 	e := c.kept[i]
-	state, err := c.model.Save(e.seq, 0, len(e.tokens))
-	if err != nil || c.drop(e.seq) != nil {
+	n := e.there
+	if cuts {
+		n = min(n, pieceTokens)
+	}
+	state, err := c.model.Save(e.seq, e.there-n, e.there)
+	if err != nil || c.cut(e.seq, e.there-n) != nil {
 		_ = c.forget(e) // it must be read anew
 		return
 	}
-	e.seq, e.state = -1, state
-	c.stored += len(e.tokens)
+	e.there -= n
+	e.pieces = slices.Insert(e.pieces, 0, piece{state, n})
+	c.stored += n
 	for c.stored > c.most {
-		i := slices.IndexFunc(c.kept, func(e *entry) bool { return e.state != nil })
-		_ = c.forget(c.kept[i]) // cannot fail: it has no sequence
+		i := slices.IndexFunc(c.kept, func(e *entry) bool { return len(e.pieces) > 0 })
+		_ = c.forget(c.kept[i]) // whatever it had, it is not found any more
 	}
+}
+
+// cut leaves a sequence n tokens; with none it is given back.
+func (c *cache) cut(seq, n int) error {
+	if n == 0 {
+		return c.drop(seq)
+	}
+	c.cells.cut(seq, n)
+	return c.model.Cut(seq, n)
 }
 
 // room makes sure that n cells are free.
@@ -199,8 +231,8 @@ func (c *cache) evict() (*entry, error) {
 
 func (c *cache) forget(e *entry) error {
 	c.kept = slices.DeleteFunc(c.kept, func(k *entry) bool { return k == e })
-	if e.state != nil {
-		c.stored -= len(e.tokens)
+	c.stored -= len(e.tokens) - e.there
+	if e.there == 0 {
 		return nil
 	}
 	return c.drop(e.seq)

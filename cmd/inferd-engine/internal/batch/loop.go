@@ -257,7 +257,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.step(runs)
 		runs = l.leave(runs)
 		if len(runs) > 0 { // else it makes nobody slower: rest has time
-			l.cache.store(storedBeside)
+			l.cache.store(false)
 		}
 		l.count(runs)
 		if l.AfterStep != nil {
@@ -298,11 +298,10 @@ func (l *Loop) arrivals(ctx context.Context) ([]*run, error) {
 	return arrived, nil
 }
 
-// When sequences that have ended are moved out of the cache.
+// When sequences that have ended are moved out of the cache, if nobody runs.
 const (
-	storedBeside = 256                    // tokens of one that is moved between two steps
-	atRest       = 250 * time.Millisecond // before the others are: whoever asks again at once finds them there
-	between      = time.Millisecond       // in which it is seen whether somebody has come
+	atRest  = 250 * time.Millisecond // for whoever asks again at once finds them there
+	between = time.Millisecond       // in which it is seen whether somebody has come
 )
 
 // rest waits until something has changed; meanwhile it moves out of the cache what is not
@@ -312,7 +311,7 @@ func (l *Loop) rest() {
 		if !l.pause(time.Now().Add(wait)) {
 			return
 		}
-		l.cache.store(l.Limits.Context)
+		l.cache.store(true)
 		l.countCells()
 	}
 	<-l.wake
@@ -350,7 +349,7 @@ func (l *Loop) finish(r *run, err error) {
 	}
 	l.stay(r)
 	if r.slot >= 0 {
-		e := &entry{seq: r.slot, owner: r.Owner, tokens: r.tokens[:r.cached], forAll: r.ForAll}
+		e := &entry{seq: r.slot, there: r.cached, owner: r.Owner, tokens: r.tokens[:r.cached], forAll: r.ForAll}
 		r.slot = -1
 		if (r.Owner != "" || r.ForAll) && l.Limits.Kept > 0 && r.cached > 0 {
 			err = errors.Join(err, l.cache.keep(e))

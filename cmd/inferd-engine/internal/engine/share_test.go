@@ -90,22 +90,39 @@ var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Kept: 8}
 // A conversation that goes on begins where it was, and says the same as one that is read
 // anew; what one user has asked is not known to another, nor to nobody.
 func TestConversationsGoOn(t *testing.T) {
-	e := load(t, "tiny", roomy)
-	asked, _ := questions(t, e, 1, 20, func(i int) string { return fmt.Sprint(strings.Repeat("A question of many words. ", 3), i) })
+	moved := roomy
+	moved.Stored = roomy.Context
+	for name, limits := range map[string]batch.Limits{"in the cache": roomy, "in memory": moved} {
+		t.Run(name, func(t *testing.T) { conversationsGoOn(t, limits) })
+	}
+}
+
+func conversationsGoOn(t *testing.T, limits batch.Limits) {
+	e := load(t, "tiny", limits)
+	ask := func(who string, n int, turns ...string) (string, infer.Done) {
+		t.Helper()
+		text, done, err := answer(t.Context(), e, greedily(who, n, turns...), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for limits.Stored > 0 && e.Loop.Stats().Kept > 0 { // until it is in memory
+			time.Sleep(10 * time.Millisecond)
+		}
+		return text, done
+	}
+	asked, _ := questions(t, e, 1, 20, func(i int) string { return fmt.Sprint(strings.Repeat("A question of many words. ", 12), i) })
 	question := asked[0]
-	first, done, err := answer(t.Context(), e, greedily("1000", 20, question), nil)
-	if err != nil || done.Cached != 0 {
-		t.Fatalf("%+v, %v", done, err)
+	first, done := ask("1000", 20, question)
+	if done.Cached != 0 {
+		t.Fatalf("%+v", done)
 	}
 	for _, who := range []string{"1001", ""} {
-		text, done, err := answer(t.Context(), e, greedily(who, 20, question), nil)
-		if err != nil || done.Cached != 0 || text != first {
-			t.Errorf("%q: %+v, %v; %q, want %q", who, done, err, text, first)
+		if text, done := ask(who, 20, question); done.Cached != 0 || text != first {
+			t.Errorf("%q: %+v; %q, want %q", who, done, text, first)
 		}
 	}
-	text, again, err := answer(t.Context(), e, greedily("1000", 20, question), nil)
-	if err != nil || again.Cached != again.In-1 || text != first {
-		t.Errorf("again: %+v, %v; %q, want %q", again, err, text, first)
+	if text, again := ask("1000", 20, question); again.Cached != again.In-1 || text != first {
+		t.Errorf("again: %+v; %q, want %q", again, text, first)
 	}
 	for i := range 100 {
 		then := fmt.Sprint("And then? ", i)
@@ -113,9 +130,8 @@ func TestConversationsGoOn(t *testing.T) {
 		if !ok {
 			continue
 		}
-		second, on, err := answer(t.Context(), e, greedily("1000", 20, question, first, then), nil)
-		if err != nil || on.Cached < done.In-20 || on.Cached >= on.In || second != anew {
-			t.Errorf("it goes on: %+v, %v; %q, anew %q", on, err, second, anew)
+		if second, on := ask("1000", 20, question, first, then); on.Cached < done.In-20 || on.Cached >= on.In || second != anew {
+			t.Errorf("it goes on: %+v; %q, anew %q", on, second, anew)
 		}
 		return
 	}
