@@ -401,13 +401,12 @@ func (l *Loop) step(runs []*run) {
 	}
 	l.start(runs, s)
 	l.send(runs, s)
-	writers, prompt, first := 0, 0, false
+	writers, prompt := 0, 0
 	for i, r := range runs {
 		switch {
 		case s.feed[i] == 0:
 		case views[i].writes():
 			writers++
-			first = first || r.result.Out == 0
 		default:
 			s.feed[i] = min(s.feed[i], len(r.tokens)-r.cached)
 			prompt += s.feed[i]
@@ -423,7 +422,7 @@ func (l *Loop) step(runs []*run) {
 			l.finish(r, errors.New("internal error: a step of nothing"))
 		}
 		return
-	case aside && prompt == 0 && !first && !s.hurry && !l.last.IsZero() && !l.pause(l.pace.due(writers, l.last, l.Lane.urgent)):
+	case aside && prompt == 0 && !s.hurry && !l.last.IsZero() && !l.pause(l.pace.due(writers, l.last, l.Lane.urgent)):
 		return
 	}
 	if aside && prompt == 0 {
@@ -498,7 +497,7 @@ const (
 
 func (l *Loop) view(r *run, runs []*run) view {
 	v := view{
-		owner: r.Owner, cached: r.cached, known: len(r.tokens),
+		owner: r.Owner, cached: r.cached, known: len(r.tokens), wrote: r.result.Out > 0,
 		held: r.held, away: r.away, lane: r.lane >= 0, stays: r.stays,
 	}
 	if r.slot < 0 {

@@ -30,6 +30,7 @@ type view struct {
 	own    int    // of those in the cache, the cells that it shares with no other sequence
 	prefix int    // while nothing is in the cache: tokens that another sequence's cells spare it
 	shared int    // of prefix, those that stand on cells that count as used already
+	wrote  bool   // it has begun to write: its next token is waited for
 	held   bool   // it is paused: it keeps its cache while there is room
 	away   bool   // the lane reads of it now, so nobody else may
 	lane   bool   // it has room in the lane
@@ -44,8 +45,9 @@ func (v view) pending() int { return v.known - v.cached - v.prefix }
 // runs reports whether a sequence is in the cache and not paused.
 func (v view) runs() bool { return v.cached > 0 && !v.held }
 
-// writes reports whether all that a sequence lacks is its next token.
-func (v view) writes() bool { return v.runs() && v.pending() == 1 }
+// writes reports whether all that a sequence lacks is its next token. What is last of a prompt
+// may wait for a step that has more time.
+func (v view) writes() bool { return v.runs() && v.wrote && v.pending() == 1 }
 
 // A step is what is to be done next.
 type step struct {

@@ -8,9 +8,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in is a sequence in the cache, on cells of its own; out is one that waits.
+// in is a sequence in the cache, on cells of its own, that has written; out is one that waits.
 func in(owner string, cached, known int) view {
-	return view{owner: owner, cached: cached, known: known, own: cached}
+	return view{owner: owner, cached: cached, known: known, own: cached, wrote: true}
 }
 func out(owner string, known int) view { return view{owner: owner, known: known} }
 
@@ -115,6 +115,7 @@ func TestPlan(t *testing.T) {
 
 func (v view) flying() view   { v.away, v.lane = true, true; return v }
 func (v view) resident() view { v.lane = true; return v }
+func (v view) fresh() view    { v.wrote = false; return v }
 func (v view) staying() view  { v.stays = true; return v }
 
 // Beside somebody who writes the lane reads, and steps only what is short and of who has little.
@@ -137,7 +138,8 @@ func TestPlanLane(t *testing.T) {
 		"one of them short":       {idle, []view{out("a", 300), out("b", 20)}, []int{44, 20}, []int{0, 0}, false, false},
 		"a long prompt":           {idle, []view{writer, out("b", 300)}, []int{1, 0}, []int{0, 128}, true, false},
 		"but for its last token":  {idle, []view{writer, in("b", 200, 251).resident()}, []int{1, 0}, []int{0, 50}, true, false},
-		"which is a step's":       {idle, []view{writer, in("b", 250, 251).resident()}, []int{1, 1}, []int{0, 0}, false, false},
+		"which is a step's":       {idle, []view{writer, in("b", 250, 251).resident().fresh()}, []int{1, 1}, []int{0, 0}, false, false},
+		"that has time for it":    {late, []view{writer, in("b", 250, 251).resident().fresh()}, []int{1, 0}, []int{0, 0}, false, true},
 		"a short one":             {idle, []view{writer, out("b", 16)}, []int{1, 16}, []int{0, 0}, false, false},
 		"one of two steps":        {idle, []view{writer, out("b", 32)}, []int{1, 16}, []int{0, 0}, false, false},
 		"one of who has enough":   {idle, []view{writer, out("a", 16)}, []int{1, 0}, []int{0, 15}, true, false},
@@ -219,6 +221,7 @@ func TestPlanProperties(t *testing.T) {
 			for i := range seqs {
 				seqs[i].own = seqs[i].cached
 				seqs[i].ripe = seqs[i].known-lives[i].read >= 32
+				seqs[i].wrote = seqs[i].known > lives[i].prompt
 				used += seqs[i].cached
 			}
 			s := plan(l, seqs, used, rooms{chunk: chunk, now: chunk})

@@ -98,6 +98,7 @@ func TestConversationsGoOn(t *testing.T) {
 }
 
 func conversationsGoOn(t *testing.T, limits batch.Limits) {
+	t.Helper()
 	e := load(t, "tiny", limits)
 	ask := func(who string, n int, turns ...string) (string, infer.Done) {
 		t.Helper()
