@@ -118,6 +118,9 @@ func run(args []string, out io.Writer) error {
 	return b.stream(model, *pairs, *tokens, *paced)
 }
 
+// bigEdition is the folder of what [builtin.Big] writes now; it changes when that does.
+const bigEdition = "2"
+
 // bigModel returns a generated model of some 300 million parameters, which is kept in the
 // user's cache.
 func bigModel() (string, error) {
@@ -125,7 +128,7 @@ func bigModel() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(cache, "inferd", "bench", "big-q8_0.gguf")
+	path := filepath.Join(cache, "inferd", "bench", bigEdition, "big-q8_0.gguf")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}

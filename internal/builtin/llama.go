@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"unicode/utf8"
 
 	"github.com/inferd-go/inferd/internal/gguf"
 )
@@ -89,7 +90,8 @@ func babble(r *rand.PCG) weights {
 
 // Big writes a model for measuring: a llama with 348 million random weights in
 // Q8_0 (316 million of which take part in every token), 370 MB. It has 32,000 tokens
-// of up to five characters, and it goes on for ever, as tiny does.
+// of up to five characters, and it goes on for ever, as tiny does. It writes no bytes that are
+// a part of a character: each of its tokens is a text, which nobody has to hold back.
 func Big(w io.Writer) error {
 	const tokens = 32000
 	words := make([]string, tokens-vocabulary)
@@ -111,7 +113,7 @@ func Big(w io.Writer) error {
 			blocks[0].Q[quiet] = 127
 		}),
 		output: q8(func(row int, blocks []gguf.Block) {
-			if isControl(row) {
+			if isControl(row) || row >= utf8.RuneSelf && row < beginning {
 				blocks[0].Scale = two2
 				blocks[0].Q[quiet] = -127
 				return
