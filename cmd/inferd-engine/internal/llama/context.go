@@ -133,7 +133,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 		c.Close()
 		return nil, err
 	}
-	if c.pool, err = newThreadpool(opt.Threads); err != nil {
+	if c.pool, err = newThreadpool(opt.Threads, !opt.GivesWay); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("thread pool: %w", err)
 	}

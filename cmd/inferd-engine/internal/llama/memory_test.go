@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/builtin"
@@ -467,4 +470,54 @@ func TestAbortBetween(t *testing.T) {
 	if got := fresh(t, m, c, prompt); got != want {
 		t.Errorf("afterwards: %q, want %q", got, want)
 	}
+}
+
+// Threads that compute stay where they are put, if there is a processor for each. Those of a
+// context that gives way go where there is time for them, and so does whoever makes a context.
+func TestThreadsStay(t *testing.T) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	threads := all.Count()
+	if threads < 2 {
+		t.Skip("there is one processor only")
+	}
+	before := bound(t, threads)
+	m, _ := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: threads})
+	if got := bound(t, threads) - before; got != threads-1 {
+		t.Errorf("%d of %d threads stay", got, threads)
+	}
+	var other sync.WaitGroup
+	other.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		c, err := llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: threads, GivesWay: true})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		if got := bound(t, threads) - before; got != threads-1 {
+			t.Errorf("beside one that gives way %d of %d threads stay", got, threads)
+		}
+	})
+	other.Wait()
+}
+
+// bound is how many threads of this process may not have all processors.
+func bound(t *testing.T, processors int) (n int) {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Error(err)
+	}
+	for _, task := range tasks {
+		id, _ := strconv.Atoi(task.Name()) // it is a number
+		var set unix.CPUSet
+		if unix.SchedGetaffinity(id, &set) == nil && set.Count() < processors { // else it has ended
+			n++
+		}
+	}
+	return n
 }

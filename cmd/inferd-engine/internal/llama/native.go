@@ -124,11 +124,17 @@ type threadpool struct {
 // threads, their priority, how long they spin, and two flags, which ggml itself fills in.
 type threadpoolParams [1024]byte
 
+// Where things are in the parameters.
+const (
+	flags    = 512           // one for each processor that threads may have
+	spinAt   = flags + 4 + 4 // how long a thread spins
+	strictAt = spinAt + 4    // the flag that each thread has one processor, in turn
+)
+
 // How long a thread that has nothing to do spins before it sleeps: in the unit that ggml has for
 // it, some 2 ms, which is more than what comes between two steps. Of its own accord ggml takes
 // fifty times that, and keeps a core from whoever else could use it.
 const (
-	spinAt   = 512 + 4 + 4 // in the parameters
 	spinGGML = 50
 	spin     = 1
 )
@@ -145,7 +151,13 @@ func giveWay() error {
 	return nil
 }
 
-func newThreadpool(threads int) (*threadpool, error) {
+// newThreadpool makes threads, but for the first, which is whoever computes. If there are as many
+// as processors and they are to stay, each of those that are made has one of its own. Left alone,
+// the kernel now and then puts two on one: then each waits for the other at every operation, for
+// 50 ms beside threads that give way, and all the time beside a program that never rests.
+func newThreadpool(threads int, stay bool) (*threadpool, error) {
+	runtime.LockOSThread() // for its processors
+	defer runtime.UnlockOSThread()
 	init, err := lookup("ggml-base", "ggml_threadpool_params_init")
 	if err != nil {
 		return nil, err
@@ -173,7 +185,23 @@ func newThreadpool(threads int) (*threadpool, error) {
 		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does")
 	}
 	*poll = spin
+	var processors unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &processors); err != nil {
+		return nil, fmt.Errorf("the processors of a thread: %w", err)
+	}
+	if stay && processors.Count() == threads && threads > 1 {
+		for i := range flags {
+			if processors.IsSet(i) {
+				params[i] = 1
+			}
+		}
+		params[strictAt] = 1
+	}
 	handle := call(create, uintptr(unsafe.Pointer(params)))
+	// ggml gives one to the calling thread too, and whatever that makes would inherit it.
+	if err := unix.SchedSetaffinity(0, &processors); err != nil {
+		return nil, fmt.Errorf("the processors of a thread: %w", err)
+	}
 	if handle == 0 {
 		return nil, errors.New("no thread pool could be made")
 	}
