@@ -47,6 +47,7 @@ type Context struct {
 	handle yzma.Context
 	memory yzma.Memory
 	pool   *threadpool
+	enters bool // the next to decode is the thread that will, which need not be the one that made this
 	abort  *abortFlag
 	batch  yzma.Batch
 	opt    ContextOptions
@@ -146,6 +147,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 		c.Close()
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
+	c.enters = true
 	return c, nil
 }
 
@@ -168,6 +170,7 @@ func (c *Context) warmUp(m *Model) error {
 func (c *Context) Close() {
 	if c.pool != nil {
 		yzma.DetachThreadpool(c.handle)
+		c.pool.leave()
 	}
 	_ = yzma.Free(c.handle)
 	c.abort.close()
@@ -248,6 +251,10 @@ func (c *Context) compute(filling int) (code int32, err error) {
 	c.batch.NTokens = int32(c.adding)
 	for pos := range filling {
 		setBatch(&c.batch, 0, pos, int(c.spare()), false)
+	}
+	if c.enters {
+		c.enters = false
+		c.pool.enter()
 	}
 	messages.begin(c.abort)
 	c.abort.begin()

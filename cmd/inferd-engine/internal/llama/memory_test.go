@@ -472,8 +472,9 @@ func TestAbortBetween(t *testing.T) {
 	}
 }
 
-// Threads that compute stay where they are put, if there is a processor for each. Those of a
-// context that gives way go where there is time for them, and so does whoever makes a context.
+// Threads that compute stay where they are put, if there is a processor for each: those that a
+// context makes, and the one that decodes. Those of a context that gives way go where there is
+// time for them.
 func TestThreadsStay(t *testing.T) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -484,8 +485,14 @@ func TestThreadsStay(t *testing.T) {
 		t.Skip("there is one processor only")
 	}
 	before := bound(t, threads)
-	m, _ := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: threads})
+	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: threads})
 	if got := bound(t, threads) - before; got != threads-1 {
+		t.Errorf("before the first batch %d of %d threads stay", got, threads)
+	}
+	if _, err := read(c, 0, 0, text(1, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if got := bound(t, threads) - before; got != threads {
 		t.Errorf("%d of %d threads stay", got, threads)
 	}
 	var other sync.WaitGroup
@@ -498,7 +505,7 @@ func TestThreadsStay(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		if got := bound(t, threads) - before; got != threads-1 {
+		if got := bound(t, threads) - before; got != threads {
 			t.Errorf("beside one that gives way %d of %d threads stay", got, threads)
 		}
 	})

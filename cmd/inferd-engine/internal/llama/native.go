@@ -118,6 +118,9 @@ func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 type threadpool struct {
 	handle uintptr
 	free   uintptr // ggml_threadpool_free
+
+	all  unix.CPUSet // processors that threads may have
+	home unix.CPUSet // that of the first thread, which ggml does not make; all if none has its own
 }
 
 // threadpoolParams is larger than struct ggml_threadpool_params: 512 flags, the number of
@@ -152,9 +155,9 @@ func giveWay() error {
 }
 
 // newThreadpool makes threads, but for the first, which is whoever computes. If there are as many
-// as processors and they are to stay, each of those that are made has one of its own. Left alone,
-// the kernel now and then puts two on one: then each waits for the other at every operation, for
-// 50 ms beside threads that give way, and all the time beside a program that never rests.
+// as processors and they are to stay, each has one of its own. Left alone, the kernel now and
+// then puts two on one: then each waits for the other at every operation, for 50 ms beside threads
+// that give way, and all the time beside a program that never rests.
 func newThreadpool(threads int, stay bool) (*threadpool, error) {
 	runtime.LockOSThread() // for its processors
 	defer runtime.UnlockOSThread()
@@ -185,28 +188,35 @@ func newThreadpool(threads int, stay bool) (*threadpool, error) {
 		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does")
 	}
 	*poll = spin
-	var processors unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &processors); err != nil {
+	p := &threadpool{free: free}
+	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
 		return nil, fmt.Errorf("the processors of a thread: %w", err)
 	}
-	if stay && processors.Count() == threads && threads > 1 {
+	if stay && p.all.Count() == threads {
 		for i := range flags {
-			if processors.IsSet(i) {
+			if p.all.IsSet(i) {
 				params[i] = 1
 			}
 		}
 		params[strictAt] = 1
 	}
-	handle := call(create, uintptr(unsafe.Pointer(params)))
-	// ggml gives one to the calling thread too, and whatever that makes would inherit it.
-	if err := unix.SchedSetaffinity(0, &processors); err != nil {
-		return nil, fmt.Errorf("the processors of a thread: %w", err)
-	}
-	if handle == 0 {
+	p.handle = call(create, uintptr(unsafe.Pointer(params)))
+	if p.handle == 0 {
 		return nil, errors.New("no thread pool could be made")
 	}
-	return &threadpool{handle: handle, free: free}, nil
+	// ggml has bound the calling thread, which need not be the one that is to compute, and what
+	// that makes would be bound as well.
+	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
+		p.close()
+		return nil, fmt.Errorf("the processors of a thread: %w", err)
+	}
+	return p, nil
 }
+
+// enter makes the calling thread the first, and leave ends that. A processor that it may not have
+// any more is no reason to fail.
+func (p *threadpool) enter() { _ = unix.SchedSetaffinity(0, &p.home) }
+func (p *threadpool) leave() { _ = unix.SchedSetaffinity(0, &p.all) }
 
 func (p *threadpool) close() { call(p.free, p.handle) }
 
