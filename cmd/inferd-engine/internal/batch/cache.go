@@ -165,32 +165,35 @@ func (c *cache) store(rests bool) {
 	if i < 0 {
 		return
 	}
-	e := c.kept[i]
-	n := e.there
+	e, from := c.kept[i], 0
 	if cuts {
-		n = min(n, pieceTokens)
+		from = max(0, e.there-pieceTokens)
 	}
-	state, err := c.model.Save(e.seq, e.there-n, e.there)
-	if err != nil || c.cut(e.seq, e.there-n) != nil {
+	state, err := c.model.Save(e.seq, from, e.there)
+	if err == nil && from > 0 && c.model.Cut(e.seq, from) != nil { // by a window: then all of it goes at once
+		from = 0
+		state, err = c.model.Save(e.seq, from, e.there)
+	}
+	if err != nil || c.cut(e.seq, from) != nil {
 		_ = c.forget(e) // it must be read anew
 		return
 	}
-	e.there -= n
-	e.pieces = slices.Insert(e.pieces, 0, piece{state, n})
-	c.stored += n
+	e.pieces = slices.Insert(e.pieces, 0, piece{state, e.there - from})
+	c.stored += e.there - from
+	e.there = from
 	for c.stored > c.most {
 		i := slices.IndexFunc(c.kept, func(e *entry) bool { return len(e.pieces) > 0 })
 		_ = c.forget(c.kept[i]) // whatever it had, it is not found any more
 	}
 }
 
-// cut leaves a sequence n tokens; with none it is given back.
+// cut books that the model has left a sequence n tokens; with none it is given back.
 func (c *cache) cut(seq, n int) error {
 	if n == 0 {
 		return c.drop(seq)
 	}
 	c.cells.cut(seq, n)
-	return c.model.Cut(seq, n)
+	return nil
 }
 
 // room makes sure that n cells are free.

@@ -39,7 +39,7 @@ type Model interface {
 	// Copy has a sequence that is not in the cache begin with the first n tokens of
 	// another one. If it cannot, nothing has changed.
 	Copy(src, dst, n int) error
-	// Cut leaves a sequence its first n tokens. If it cannot, the sequence must be dropped.
+	// Cut leaves a sequence its first n tokens. If it cannot, nothing has changed.
 	Cut(seq, n int) error
 	// Save returns what the cache holds of a sequence from one position up to another, and Load
 	// adds it to a sequence of this model, or of another context of it, that ends where it begins.

@@ -332,7 +332,7 @@ func (c *Context) Clear(seq int) error {
 }
 
 // Cut drops the tokens of a sequence from position n on. One that is no longer than n
-// stays as it is. After an error the sequence must be cleared.
+// stays as it is, and so does one that cannot be cut.
 func (c *Context) Cut(seq, n int) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
