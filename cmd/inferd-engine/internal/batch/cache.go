@@ -38,8 +38,9 @@ type piece struct {
 	tokens int
 }
 
-// pieceTokens is how many a piece has, if sequences can be cut: some milliseconds of copying.
-const pieceTokens = 128
+// pieceTokens is how many a piece has, if sequences can be cut: some milliseconds of copying. It
+// is less than the windows that models have: pieces as long as those have not all of their tokens.
+const pieceTokens = 96
 
 // moves reports whether an entry is in the model's cache, and may leave it.
 func (e *entry) moves() bool { return e.there > 0 && !e.forAll }
@@ -170,7 +171,7 @@ func (c *cache) store(rests bool) {
 		from = max(0, e.there-pieceTokens)
 	}
 	state, err := c.model.Save(e.seq, from, e.there)
-	if err == nil && from > 0 && c.model.Cut(e.seq, from) != nil { // by a window: then all of it goes at once
+	if from > 0 && (err != nil || c.model.Cut(e.seq, from) != nil) { // for a window, say: then all of it goes at once
 		from = 0
 		state, err = c.model.Save(e.seq, from, e.there)
 	}

@@ -45,6 +45,11 @@ func loadWith(t *testing.T, name string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
+	return loadFile(t, path, limits, change)
+}
+
+func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch.Loop, *llama.Model)) *engine.Engine {
+	t.Helper()
 	model, err := llama.Load(path, llama.Options{}, nil)
 	if err != nil {
 		t.Fatal(err)

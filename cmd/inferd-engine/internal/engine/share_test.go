@@ -2,7 +2,10 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -93,13 +97,24 @@ func TestConversationsGoOn(t *testing.T) {
 	moved := roomy
 	moved.Stored = roomy.Context
 	for name, limits := range map[string]batch.Limits{"in the cache": roomy, "in memory": moved} {
-		t.Run(name, func(t *testing.T) { conversationsGoOn(t, limits) })
+		t.Run(name, func(t *testing.T) { conversationsGoOn(t, load(t, "tiny", limits), limits, true) })
 	}
+	t.Run("through a window", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sliding.gguf")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(builtin.Sliding(f), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		// Its window is shorter than a piece, so what ends elsewhere is read anew.
+		conversationsGoOn(t, loadFile(t, path, moved, func(*batch.Loop, *llama.Model) {}), moved, false)
+	})
 }
 
-func conversationsGoOn(t *testing.T, limits batch.Limits) {
+func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, known bool) {
 	t.Helper()
-	e := load(t, "tiny", limits)
 	ask := func(who string, n int, turns ...string) (string, infer.Done) {
 		t.Helper()
 		text, done, err := answer(t.Context(), e, greedily(who, n, turns...), nil)
@@ -122,7 +137,7 @@ func conversationsGoOn(t *testing.T, limits batch.Limits) {
 			t.Errorf("%q: %+v; %q, want %q", who, done, text, first)
 		}
 	}
-	if text, again := ask("1000", 20, question); again.Cached != again.In-1 || text != first {
+	if text, again := ask("1000", 20, question); known && again.Cached != again.In-1 || text != first {
 		t.Errorf("again: %+v; %q, want %q", again, text, first)
 	}
 	for i := range 100 {
@@ -131,7 +146,7 @@ func conversationsGoOn(t *testing.T, limits batch.Limits) {
 		if !ok {
 			continue
 		}
-		if second, on := ask("1000", 20, question, first, then); on.Cached < done.In-20 || on.Cached >= on.In || second != anew {
+		if second, on := ask("1000", 20, question, first, then); known && on.Cached < done.In-20 || on.Cached >= on.In || second != anew {
 			t.Errorf("it goes on: %+v; %q, anew %q", on, second, anew)
 		}
 		return

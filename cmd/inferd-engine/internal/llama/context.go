@@ -384,7 +384,7 @@ func (c *Context) Copy(src, dst, n int) error {
 }
 
 // Save returns what the cache holds of a sequence from position from up to to. Of one that
-// cannot be cut it returns all or nothing.
+// cannot be cut it returns all or nothing, and behind a window only what is shorter than that.
 func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	if err := c.checkSeq(seq); err != nil {
 		return nil, err
@@ -397,7 +397,7 @@ func (c *Context) Save(seq, from, to int) ([]byte, error) {
 		return nil, fmt.Errorf("tokens %d to %d of a sequence of %d", from, to, length)
 	case from == 0 && to == length:
 		return c.stateOf(seq)
-	case !c.cuts:
+	case !c.cuts, c.window > 0 && to-from >= c.window: // a state has no more than the window before its end
 		return nil, ErrNoCut
 	}
 	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spare(), yzma.Pos(from), yzma.Pos(to)); err != nil {
