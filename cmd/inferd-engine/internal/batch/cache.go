@@ -141,11 +141,11 @@ func (c *cache) load(seq int, e *entry, n int) int {
 	}
 	if has > n {
 		has = n
-		if c.model.Cut(seq, n) != nil {
+		if c.cut(seq, n) != nil {
 			_ = c.model.Clear(seq)
+			c.cells.cut(seq, 0)
 			has = 0
 		}
-		c.cells.cut(seq, has)
 	}
 	return has
 }
@@ -171,11 +171,11 @@ func (c *cache) store(rests bool) {
 		from = max(0, e.there-pieceTokens)
 	}
 	state, err := c.model.Save(e.seq, from, e.there)
-	if from > 0 && (err != nil || c.model.Cut(e.seq, from) != nil) { // for a window, say: then all of it goes at once
+	if from > 0 && (err != nil || c.cut(e.seq, from) != nil) { // for a window, say: then all of it goes at once
 		from = 0
 		state, err = c.model.Save(e.seq, from, e.there)
 	}
-	if err != nil || c.cut(e.seq, from) != nil {
+	if err != nil || from == 0 && c.drop(e.seq) != nil {
 		_ = c.forget(e) // it must be read anew
 		return
 	}
@@ -188,10 +188,10 @@ func (c *cache) store(rests bool) {
 	}
 }
 
-// cut books that the model has left a sequence n tokens; with none it is given back.
+// cut leaves a sequence its first n tokens. If it cannot, nothing has changed.
 func (c *cache) cut(seq, n int) error {
-	if n == 0 {
-		return c.drop(seq)
+	if err := c.model.Cut(seq, n); err != nil {
+		return err
 	}
 	c.cells.cut(seq, n)
 	return nil
