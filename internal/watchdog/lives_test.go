@@ -1,0 +1,144 @@
+package watchdog_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/watchdog"
+)
+
+// A life is a State and the facts of the samples that led to it, counted without its help.
+type life struct {
+	s        watchdog.State
+	standing int // samples in a row with active calls and without progress, at most 3
+	stopped  int // samples in a row in state T, at most 3
+	calm     int // samples since the last jump, debugger or freeze, at most 3
+	dry      int // samples in a row without a wait for the disk, at most 3
+}
+
+// next returns the life after x.
+func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
+	var a watchdog.Action
+	l.s, a = l.s.Next(x)
+	count := func(n *int, is bool) {
+		if *n = min(*n+1, 3); !is {
+			*n = 0
+		}
+	}
+	jump := x.Elapsed > 3*time.Second || x.Suspended || x.Frozen || x.Traced
+	count(&l.calm, !jump)
+	count(&l.standing, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
+	count(&l.stopped, !jump && x.Process == watchdog.Stopped)
+	count(&l.dry, x.Process != watchdog.Disk)
+	return l, a
+}
+
+// alphabet returns every sample of the exhaustive test.
+func alphabet() (all []watchdog.Sample) {
+	for _, progress := range []bool{true, false} {
+		for _, cpu := range []time.Duration{0, 100 * time.Millisecond, 20 * time.Second} {
+			for _, process := range []watchdog.Process{watchdog.Running, watchdog.Sleeping, watchdog.Disk, watchdog.Stopped} {
+				for _, beat := range []bool{true, false} {
+					all = append(all, sample(func(x *watchdog.Sample) {
+						x.Moved, x.CPU, x.Process, x.Beat = progress, cpu, process, beat
+					}))
+				}
+			}
+		}
+	}
+	return append(all,
+		sample(traced), sample(halted, traced), sample(spins, traced), sample(frozen), sample(late), sample(suspended), sample(spins, late),
+		sample(free), sample(free, spins), sample(free, halted), sample(locked))
+}
+
+// Every sequence of samples, up to a depth, from a first engine and from one that replaces
+// a killed one. A kill never lacks evidence, and a wedged engine never lives on: whatever
+// came before, the samples of a true spin, deadlock or stop end it within a bound.
+func TestEveryLife(t *testing.T) {
+	depth := 10
+	if testing.Short() {
+		depth = 6
+	}
+	letters := alphabet()
+	seen := map[life]bool{{}: true, {s: watchdog.Replaced()}: true}
+	layer := []life{{}, {s: watchdog.Replaced()}}
+	kills := make(map[string]int)
+	ends := make(map[watchdog.State]bool) // states from which wedges are known to end
+	for range depth {
+		var next []life
+		for _, l := range layer {
+			for i := range letters {
+				x := letters[i]
+				after, a := l.next(x)
+				switch a.Verb {
+				case watchdog.Kill:
+					kills[a.Reason]++
+					if why := wrong(after, &x); why != "" {
+						t.Fatalf("killed (%s), but %s: %+v after %+v", a.Reason, why, x, l)
+					}
+					continue
+				case watchdog.Resume:
+					if x.Process != watchdog.Stopped || x.Traced {
+						t.Fatalf("SIGCONT for a process that is not stopped: %+v", x)
+					}
+				case watchdog.Canary:
+					if x.Active > 0 {
+						t.Fatalf("a canary beside calls: %+v", x)
+					}
+				case watchdog.Nothing:
+				}
+				if !seen[after] {
+					seen[after] = true
+					next = append(next, after)
+				}
+			}
+		}
+		layer = next
+	}
+	for l := range seen {
+		if ends[l.s] {
+			continue
+		}
+		ends[l.s] = true
+		for name, wedge := range map[string]watchdog.Sample{
+			"spin": sample(spins), "deadlock": sample(), "deadlock without beats": sample(mute), "spin without beats": sample(mute, spins), "stop": sample(halted),
+		} {
+			const bound = 32 // 30 s of cooldown, else 12
+			if !dies(l.s, wedge, bound) {
+				t.Fatalf("%s: not killed within %d samples after %+v", name, bound, l)
+			}
+		}
+	}
+	t.Logf("%d lives, %d states, %d kinds of kills", len(seen), len(ends), len(kills))
+	if len(kills) == 0 {
+		t.Error("nothing was ever killed")
+	}
+}
+
+// wrong says why a kill is wrong, or nothing.
+func wrong(l life, x *watchdog.Sample) string {
+	switch {
+	case x.Traced:
+		return "a debugger is attached"
+	case x.Moved && x.Process != watchdog.Stopped:
+		return "its steps move"
+	case x.Process == watchdog.Disk || x.Process != watchdog.Stopped && l.dry < 3:
+		return "it waits for its disk"
+	case l.calm < 3:
+		return fmt.Sprintf("only %d samples came since a jump", l.calm)
+	case l.standing < 3 && l.stopped < 3:
+		return fmt.Sprintf("there are %d and %d samples of evidence", l.standing, l.stopped)
+	}
+	return ""
+}
+
+func dies(s watchdog.State, x watchdog.Sample, bound int) bool {
+	for range bound {
+		var a watchdog.Action
+		if s, a = s.Next(x); a.Verb == watchdog.Kill {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,399 @@
+// Package watchdog decides whether an engine process is wedged, and what to do about it.
+// It is pure: it reads no clock and no file, and it knows neither how a sample is taken
+// nor how an action is carried out.
+//
+// The caller takes a [Sample] of the engine every [State.Interval] and passes it to
+// [State.Next]. The bounds are in CPU time, not in wall time: an engine that gets no CPU
+// has used none of its budget, so a busy machine is no evidence against it.
+//
+//	            steps or frames move, or no call is active
+//	   ┌────────────────────────────────────────────────────────┐
+//	   ▼                                                        │
+//	Healthy ──active calls, no step for quiet──▶ Standing ──────┤
+//	 │  │ ▲                                        │            │
+//	 │  │ └──────runs again──┐                     ├ CPU over the budget ─▶ Kill "spin"
+//	 │  └──state T──▶ Stopped┤                     └ idle for 5 s, twice ─▶ Kill "deadlock"
+//	 │                       ├ 5 s ─▶ Resume (SIGCONT), once
+//	 │                       └ 10 s, or 5 s within 60 s of a SIGCONT ─▶ Kill "stopped"
+//	 └──no call, CPU > 50 % for 60 s──▶ Canary ──▶ Healthy or Standing, by its answer
+//
+// In every state a debugger, a frozen cgroup, a late sample or a suspended machine
+// discards the evidence: all windows start again.
+package watchdog
+
+import (
+	"fmt"
+	"time"
+)
+
+// The rules.
+const (
+	activeInterval = 1 * time.Second // between samples
+	idleInterval   = 5 * time.Second
+	lateFactor     = 3 // intervals after which a sample is late
+
+	leastEvidence = 3 // samples before a kill
+
+	leastQuiet  = 2 * time.Second // without a step, before a kill
+	quietSteps  = 20              // the same, in planned wall times of the step
+	leastBudget = 10 * time.Second
+	budgetSteps = 10              // the CPU budget, in planned CPU times of the step
+	unknownStep = 5 * time.Minute // quiet and budget of a step whose cost is unknown
+
+	stillWindow  = 5 * time.Second
+	stillWindows = 2  // in a row
+	stillCPU     = 1  // percent of a window that a deadlocked engine computes at most
+	stillWait    = 10 // percent of a window that it waits for a CPU at most
+
+	missedBeats = 5
+	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
+
+	stopSilent  = 2 * time.Second
+	stopResume  = 5 * time.Second
+	stopKill    = 10 * time.Second
+	stopAgain   = 5 * time.Second // of an engine that is stopped again
+	probation   = 60 * time.Second
+	standSilent = 5 * time.Second  // without a step, before the engine is published as silent
+	firstSilent = 30 * time.Second // the same, if the step's cost is unknown
+
+	overrunCPU = 5 * time.Second
+
+	spinIdle    = 60 * time.Second
+	spinPercent = 50
+	canaryPause = time.Minute
+
+	cooldown = 30 * time.Second
+)
+
+// A Process is the scheduling state of a process with all its threads. The set is closed.
+type Process int
+
+// Processes.
+const (
+	Other    Process = iota // none of the below, for example a zombie
+	Running                 // a thread runs or waits for a CPU
+	Sleeping                // every thread sleeps
+	Disk                    // a thread is in uninterruptible sleep (D)
+	Stopped                 // stopped by a signal (T)
+)
+
+// A Sample is one observation of an engine. Durations and counts without another note
+// cover the time since the sample before.
+type Sample struct {
+	Elapsed   time.Duration // since the sample before
+	Planned   time.Duration // the interval that was planned; 0 means 1 s
+	Suspended bool          // the machine was suspended in between
+
+	Active   int  // calls that the engine owes progress: sent, not ended, not paused
+	Answered bool // the engine has answered a call in its life
+	Moved    bool // it reported a step, or sent a frame other than a beat
+	Locked   bool // it waits for another engine that computes on the same cores
+	Beat     bool // a beat has arrived
+
+	// StepCPU is the planned CPU time, over all threads, of the step under way, and
+	// StepWall its planned wall time. 0 is unknown.
+	StepCPU, StepWall time.Duration
+	// Overrun is the CPU time that a phase ("sample" or "render") has used since the
+	// engine failed the call that it belongs to. 0 means that no such phase runs.
+	Overrun      time.Duration
+	OverrunPhase string
+
+	// Known reports whether the platform reports the fields below. Without them nothing is
+	// killed.
+	Known   bool
+	Process Process
+	Traced  bool          // a debugger is attached
+	Frozen  bool          // its cgroup is frozen
+	CPU     time.Duration // used, over all threads
+	Wait    time.Duration // spent waiting for a CPU, over all threads
+	Faults  int64         // major page faults
+}
+
+// late reports whether the sampling itself was held up, for example because the daemon
+// was stopped.
+func (x *Sample) late() bool {
+	planned := x.Planned
+	if planned <= 0 {
+		planned = activeInterval
+	}
+	return x.Elapsed > lateFactor*planned
+}
+
+// disk reports whether the engine waits for a disk or for swap.
+func (x *Sample) disk() bool { return x.Process == Disk || x.Faults > 0 }
+
+// A Verb is an action for the caller to carry out. The set is closed.
+type Verb int
+
+// Verbs.
+const (
+	Nothing Verb = iota
+	Resume       // send SIGCONT
+	Canary       // send a tiny request
+	Kill         // replace the engine
+)
+
+// An Action is a verb and, for Kill, its reason: the name of the rule and figures.
+type Action struct {
+	Verb   Verb
+	Reason string
+}
+
+// State is the watchdog's memory of one engine process. The zero State is that of a first
+// engine; [Replaced] returns that of an engine that replaces a killed one. States are
+// comparable.
+type State struct {
+	cooldown time.Duration // left; no kill meanwhile, unless answered
+	answered bool
+	canary   time.Duration // left until the next canary may be sent
+	resumed  time.Duration // left of the probation after a SIGCONT
+
+	stop  stop
+	stand stand
+	idle  idle
+	over  int // samples in a row that reported an overrun
+}
+
+// stop is the time in state T.
+type stop struct {
+	samples int
+	dur     time.Duration
+	resumed bool // SIGCONT was sent
+	again   bool // it began within the probation of an earlier SIGCONT
+}
+
+// stand is the time that active calls have gone without progress.
+type stand struct {
+	open   bool // active calls were seen; the fields below count from then on
+	dur    time.Duration
+	missed int           // beats in a row, at most missedBeats
+	beat   bool          // the last sample brought a beat
+	step   time.Duration // planned CPU time of the step; 0 is unknown
+	wall   time.Duration // planned wall time of the step
+	cpu    time.Duration // used; of an engine that waited for its disk, since then
+	counts int           // samples that cpu covers
+	still  still
+}
+
+// still is the search for windows without any activity.
+type still struct {
+	windows        int // in a row
+	dur, cpu, wait time.Duration
+}
+
+// idle is the time that an engine without calls has computed.
+type idle struct {
+	samples  int
+	dur, cpu time.Duration
+}
+
+// Replaced returns the State of an engine that replaces a killed one: it is not killed
+// within 30 s, unless it has answered a call.
+func Replaced() State { return State{cooldown: cooldown} }
+
+// Interval returns the planned time until the next sample, while calls are active or not.
+func (s State) Interval(active bool) time.Duration {
+	if active || s.stand.open || s.stop.samples > 0 || s.over > 0 {
+		return activeInterval
+	}
+	return idleInterval
+}
+
+// Suspicious reports whether the next sample needs every field. While it is false,
+// Frozen may be left out.
+func (s State) Suspicious() bool {
+	return s.stand.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
+}
+
+// A Silence is why an engine is published as silent. The set is closed.
+type Silence string
+
+// Silences.
+const (
+	Responding Silence = ""
+	Halted     Silence = "its process is stopped"
+	Unheard    Silence = "it reports nothing"
+	Stuck      Silence = "its steps do not move"
+)
+
+// Silence returns why the engine is published as silent, or Responding.
+func (s State) Silence() Silence {
+	switch {
+	case s.stop.dur >= stopSilent:
+		return Halted
+	case s.stand.missed >= missedBeats:
+		return Unheard
+	case s.stand.step > 0 && s.stand.dur >= max(standSilent, s.stand.quiet()), s.stand.dur >= firstSilent && s.stand.step <= 0:
+		return Stuck
+	}
+	return Responding
+}
+
+// Next adds a sample.
+func (s State) Next(x Sample) (State, Action) {
+	s.cooldown = max(0, s.cooldown-x.Elapsed)
+	s.canary = max(0, s.canary-x.Elapsed)
+	s.resumed = max(0, s.resumed-x.Elapsed)
+	s.answered = s.answered || x.Answered
+	if x.late() || x.Suspended || x.Frozen || x.Traced {
+		s.stop, s.stand, s.idle, s.over = stop{}, stand{}, idle{}, 0
+		return s, Action{}
+	}
+	if s.overran(&x) {
+		return s.kill("%s does not end: %s of CPU since its call failed", x.OverrunPhase, round(x.Overrun))
+	}
+	if x.Known && x.Process == Stopped {
+		s.stand, s.idle = stand{}, idle{}
+		return s.stopped(&x)
+	}
+	s.stop = stop{}
+	if x.Active == 0 {
+		s.stand = stand{}
+		return s.idles(&x)
+	}
+	s.idle = idle{}
+	if x.Moved || x.Locked || !s.stand.open { // the interval of the first sample may have begun without calls
+		s.stand = stand{open: true}
+		return s, Action{}
+	}
+	return s.stands(&x)
+}
+
+// kill returns the action that replaces the engine, unless it is too young.
+func (s State) kill(format string, args ...any) (State, Action) {
+	if s.cooldown > 0 && !s.answered {
+		return s, Action{}
+	}
+	return s, Action{Verb: Kill, Reason: fmt.Sprintf(format, args...)}
+}
+
+// overran counts samples with an overrun and reports whether that is enough for a kill. A
+// sample without a beat repeats an old figure and says nothing.
+func (s *State) overran(x *Sample) bool {
+	switch {
+	case x.Beat && x.Overrun > 0:
+		s.over = min(s.over+1, leastEvidence)
+	case x.Beat:
+		s.over = 0
+	}
+	return x.Known && x.Beat && x.Overrun >= overrunCPU && s.over >= leastEvidence
+}
+
+// stopped adds a sample of a stopped process.
+func (s State) stopped(x *Sample) (State, Action) {
+	if s.stop.samples == 0 { // it stopped at some time of the interval
+		s.stop = stop{samples: 1, again: s.resumed > 0}
+		return s, Action{}
+	}
+	s.stop.samples = min(s.stop.samples+1, leastEvidence)
+	s.stop.dur += x.Elapsed
+	switch {
+	case s.stop.samples < leastEvidence:
+	case s.stop.again && s.stop.dur >= stopAgain:
+		return s.kill("stopped again within %s of a SIGCONT, for %s", probation, round(s.stop.dur))
+	case s.stop.resumed && s.stop.dur >= stopKill:
+		return s.kill("stopped for %s, also after a SIGCONT", round(s.stop.dur))
+	case !s.stop.resumed && !s.stop.again && s.stop.dur >= stopResume:
+		s.stop.resumed, s.resumed = true, probation
+		return s, Action{Verb: Resume}
+	}
+	return s, Action{}
+}
+
+// idles adds a sample without calls.
+func (s State) idles(x *Sample) (State, Action) {
+	if !x.Known || percent(x.CPU, x.Elapsed) <= spinPercent {
+		s.idle = idle{}
+		return s, Action{}
+	}
+	s.idle.samples = min(s.idle.samples+1, leastEvidence)
+	s.idle.dur += x.Elapsed
+	s.idle.cpu += x.CPU
+	if s.idle.samples < leastEvidence || s.idle.dur < spinIdle || s.canary > 0 {
+		return s, Action{}
+	}
+	s.canary = canaryPause
+	return s, Action{Verb: Canary}
+}
+
+// stands adds a sample of active calls without progress.
+func (s State) stands(x *Sample) (State, Action) {
+	t := &s.stand
+	t.dur += x.Elapsed
+	t.beat = x.Beat
+	if x.Beat {
+		t.missed = 0
+	} else {
+		t.missed = min(t.missed+1, missedBeats)
+	}
+	t.step = max(t.step, x.StepCPU)
+	t.wall = max(t.wall, x.StepWall)
+	t.cpu += x.CPU
+	t.counts = min(t.counts+1, leastEvidence)
+	if x.disk() && t.dur < diskGrace {
+		t.cpu, t.counts = 0, 0
+	}
+	t.still.add(x)
+	if !x.Known || !t.beat && t.missed < missedBeats { // the steps may have moved unseen
+		return s, Action{}
+	}
+	what := "no step"
+	if t.missed >= missedBeats {
+		what = "no beat"
+	}
+	switch {
+	case t.counts < leastEvidence || t.dur < t.quiet():
+	case t.cpu >= t.budget():
+		return s.kill("spin: %s for %s with %d calls open, %s of CPU", what, round(t.dur), x.Active, round(t.cpu))
+	case t.still.windows >= stillWindows:
+		return s.kill("deadlock: %s for %s with %d calls open, no CPU for %s", what, round(t.dur), x.Active, stillWindows*stillWindow)
+	}
+	return s, Action{}
+}
+
+// quiet is how long steps must stand before they count as standing.
+func (t *stand) quiet() time.Duration {
+	if t.step <= 0 {
+		return leastQuiet
+	}
+	return max(leastQuiet, quietSteps*max(t.wall, 0))
+}
+
+// budget is the CPU time that an engine may use without a step.
+func (t *stand) budget() time.Duration {
+	if t.step <= 0 {
+		return unknownStep
+	}
+	return max(leastBudget, budgetSteps*t.step)
+}
+
+// add adds a sample. A sample with a runnable thread, a wait for a disk or a page fault
+// starts the search again.
+func (w *still) add(x *Sample) {
+	if x.disk() || x.Process == Running {
+		*w = still{}
+		return
+	}
+	w.dur += x.Elapsed
+	w.cpu += x.CPU
+	w.wait += x.Wait
+	if w.dur < stillWindow {
+		return
+	}
+	// The thread that writes beats waits for a CPU, too, but not for long.
+	windows := 0
+	if percent(w.cpu, w.dur) < stillCPU && percent(w.wait, w.dur) < stillWait {
+		windows = min(w.windows+1, stillWindows)
+	}
+	*w = still{windows: windows}
+}
+
+// percent returns part in percent of whole, 0 if whole is not positive.
+func percent(part, whole time.Duration) float64 {
+	if whole <= 0 {
+		return 0
+	}
+	return 100 * float64(part) / float64(whole)
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }

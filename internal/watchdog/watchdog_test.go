@@ -1,0 +1,215 @@
+package watchdog_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/watchdog"
+)
+
+// sample returns a second of an engine with a call open whose steps stand.
+func sample(changes ...func(*watchdog.Sample)) watchdog.Sample {
+	x := watchdog.Sample{
+		Elapsed: time.Second, Active: 1, Beat: true, Known: true, Process: watchdog.Sleeping,
+		StepCPU: 100 * time.Millisecond, StepWall: 50 * time.Millisecond,
+	}
+	for _, change := range changes {
+		change(&x)
+	}
+	return x
+}
+
+// The ways in which a sample differs from an engine that sleeps.
+func moved(x *watchdog.Sample)     { x.Moved = true }
+func mute(x *watchdog.Sample)      { x.Beat = false }
+func free(x *watchdog.Sample)      { x.Active = 0 }
+func halted(x *watchdog.Sample)    { x.Process = watchdog.Stopped }
+func swaps(x *watchdog.Sample)     { x.Process = watchdog.Disk }
+func faults(x *watchdog.Sample)    { x.Faults = 1 }
+func traced(x *watchdog.Sample)    { x.Traced = true }
+func frozen(x *watchdog.Sample)    { x.Frozen = true }
+func suspended(x *watchdog.Sample) { x.Suspended = true }
+func late(x *watchdog.Sample)      { x.Elapsed = 4 * time.Second }
+func blind(x *watchdog.Sample)     { x.Known, x.Process = false, watchdog.Other }
+func locked(x *watchdog.Sample)    { x.Locked = true }
+func answered(x *watchdog.Sample)  { x.Answered = true }
+func unplanned(x *watchdog.Sample) { x.StepCPU, x.StepWall = 0, 0 }
+
+// spins uses two processors for all of the second.
+func spins(x *watchdog.Sample) {
+	x.Process, x.CPU = watchdog.Running, 2*time.Second
+}
+
+// starves gets 1 % of a processor and waits for the rest.
+func starves(x *watchdog.Sample) {
+	x.Process, x.CPU, x.Wait = watchdog.Running, 10*time.Millisecond, 990*time.Millisecond
+}
+
+// nudged computes a little, as the writer of beats does.
+func nudged(x *watchdog.Sample) { x.CPU, x.Wait = time.Millisecond, 20*time.Millisecond }
+
+// overruns returns a sample whose failed phase has used d of CPU since.
+func overruns(d time.Duration) watchdog.Sample {
+	return sample(free, func(x *watchdog.Sample) { x.Overrun, x.OverrunPhase = d, "sample" })
+}
+
+func planned(cpu, wall time.Duration) func(*watchdog.Sample) {
+	return func(x *watchdog.Sample) { x.StepCPU, x.StepWall = cpu, wall }
+}
+
+// times repeats a sample.
+func times(n int, x watchdog.Sample) []watchdog.Sample { return slices.Repeat([]watchdog.Sample{x}, n) }
+
+func join(parts ...[]watchdog.Sample) []watchdog.Sample { return slices.Concat(parts...) }
+
+// play returns the actions other than Nothing, each after the number of its sample, from 1.
+func play(s watchdog.State, samples []watchdog.Sample) (actions []string, end watchdog.State) {
+	for i, x := range samples {
+		var a watchdog.Action
+		s, a = s.Next(x)
+		switch a.Verb {
+		case watchdog.Nothing:
+		case watchdog.Resume:
+			actions = append(actions, fmt.Sprintf("%d resume", i+1))
+		case watchdog.Canary:
+			actions = append(actions, fmt.Sprintf("%d canary", i+1))
+		case watchdog.Kill:
+			rule, _, _ := strings.Cut(a.Reason, ":")
+			return append(actions, fmt.Sprintf("%d kill %s", i+1, rule)), s
+		}
+	}
+	return actions, s
+}
+
+func TestRules(t *testing.T) {
+	for name, test := range map[string]struct {
+		begin   watchdog.State
+		samples []watchdog.Sample
+		want    []string
+	}{
+		"an engine without calls rests":                        {samples: times(300, sample(free))},
+		"an engine whose steps move may compute all day":       {samples: times(300, sample(moved, spins))},
+		"it spins: 10 s of CPU without a step":                 {samples: times(9, sample(spins)), want: []string{"6 kill spin"}},
+		"a busy machine is no spin":                            {samples: times(300, sample(starves))},
+		"nor a deadlock, though the thread has not run yet":    {samples: times(300, sample(func(x *watchdog.Sample) { x.Process = watchdog.Running }))},
+		"a long step has a larger budget":                      {samples: times(90, sample(spins, planned(10*time.Second, time.Second))), want: []string{"51 kill spin"}},
+		"and may stand for longer":                             {samples: times(300, sample(spins, planned(10*time.Second, 10*time.Second))), want: []string{"201 kill spin"}},
+		"a step of unknown cost has 5 minutes of CPU":          {samples: times(300, sample(spins, unplanned)), want: []string{"151 kill spin"}},
+		"one step 100 times as long as planned":                {samples: join(times(5, sample(spins)), times(1, sample(moved)))},
+		"a deadlock: nothing runs for 5 s, twice":              {samples: times(20, sample()), want: []string{"11 kill deadlock"}},
+		"beats are no sign of life":                            {samples: times(20, sample(nudged)), want: []string{"11 kill deadlock"}},
+		"a deadlock that computed before":                      {samples: join(times(5, sample(spins)), times(20, sample())), want: []string{"15 kill deadlock"}},
+		"an engine that waits for another one's step":          {samples: times(300, sample(locked))},
+		"a missing beat alone is no evidence":                  {samples: join(times(3, sample(moved)), times(4, sample(mute)), times(3, sample(moved)))},
+		"five missing beats and no CPU":                        {samples: times(20, sample(mute)), want: []string{"11 kill deadlock"}},
+		"five missing beats and all CPU":                       {samples: times(20, sample(mute, spins)), want: []string{"6 kill spin"}},
+		"missing beats while text comes":                       {samples: times(300, sample(mute, moved))},
+		"stopped: SIGCONT after 5 s, killed after 10":          {samples: times(20, sample(halted)), want: []string{"6 resume", "11 kill stopped for 10s, also after a SIGCONT"}},
+		"also without calls":                                   {samples: times(20, sample(halted, free)), want: []string{"6 resume", "11 kill stopped for 10s, also after a SIGCONT"}},
+		"stopped once":                                         {samples: join(times(6, sample(halted)), times(60, sample(moved))), want: []string{"6 resume"}},
+		"stopped for 4 s, again and again":                     {samples: slices.Repeat(join(times(5, sample(halted)), times(1, sample(moved))), 20)},
+		"stopped again within 60 s":                            {samples: join(times(6, sample(halted)), times(50, sample(moved)), times(9, sample(halted))), want: []string{"6 resume", "62 kill stopped again within 1m0s of a SIGCONT, for 5s"}},
+		"stopped again later":                                  {samples: join(times(6, sample(halted)), times(60, sample(moved)), times(6, sample(halted)), times(60, sample(moved))), want: []string{"6 resume", "72 resume"}},
+		"a debugger stops it":                                  {samples: times(300, sample(halted, traced))},
+		"a debugger watches it":                                {samples: times(300, sample(spins, traced))},
+		"a debugger that leaves":                               {samples: join(times(30, sample(traced)), times(20, sample())), want: []string{"41 kill deadlock"}},
+		"its disk is slow":                                     {samples: times(119, sample(swaps))},
+		"its disk is slow, and it computes":                    {samples: times(200, sample(swaps, spins, swaps)), want: []string{"125 kill spin"}},
+		"it swaps":                                             {samples: times(119, sample(faults, spins))},
+		"it swaps, then spins":                                 {samples: join(times(60, sample(faults)), times(20, sample(spins))), want: []string{"65 kill spin"}},
+		"a template of a failed call does not end":             {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), overruns(5e9)}, want: []string{"5 kill sample does not end"}},
+		"one overrun is no evidence":                           {samples: []watchdog.Sample{overruns(9e9), sample(free), overruns(9e9), overruns(9e9), sample(free)}},
+		"an overrun that ends":                                 {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), sample(free)}},
+		"a frozen cgroup":                                      {samples: times(300, sample(frozen))},
+		"a cgroup frozen for a while":                          {samples: join(times(9, sample()), times(60, sample(frozen)), times(10, sample()))},
+		"the daemon was stopped":                               {samples: join(times(9, sample()), times(1, sample(late)), times(10, sample()))},
+		"the machine was suspended":                            {samples: join(times(9, sample()), times(1, sample(suspended)), times(10, sample()))},
+		"a platform that tells nothing":                        {samples: times(300, sample(blind, mute))},
+		"it spins without calls: asked once a minute":          {samples: times(125, sample(free, spins)), want: []string{"60 canary", "120 canary"}},
+		"half a processor without calls":                       {samples: times(125, sample(free, func(x *watchdog.Sample) { x.CPU = 500 * time.Millisecond }))},
+		"the canary is not answered":                           {samples: join(times(60, sample(free, spins)), times(20, sample(spins))), want: []string{"60 canary", "66 kill spin"}},
+		"a new engine is not killed within 30 s":               {begin: watchdog.Replaced(), samples: times(29, sample(spins))},
+		"but then":                                             {begin: watchdog.Replaced(), samples: times(40, sample(spins)), want: []string{"30 kill spin"}},
+		"or once it has answered":                              {begin: watchdog.Replaced(), samples: times(40, sample(spins, answered)), want: []string{"6 kill spin"}},
+		"a new engine that is stopped is resumed all the same": {begin: watchdog.Replaced(), samples: times(40, sample(halted)), want: []string{"6 resume", "30 kill stopped for 29s, also after a SIGCONT"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, _ := play(test.begin, test.samples); !slices.Equal(got, test.want) {
+				t.Errorf("got  %q\nwant %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSilence(t *testing.T) {
+	for name, test := range map[string]struct {
+		samples []watchdog.Sample
+		want    watchdog.Silence
+	}{
+		"it answers":                            {times(3, sample(moved)), watchdog.Responding},
+		"it is stopped for a second":            {times(2, sample(halted)), watchdog.Responding},
+		"it is stopped for two seconds":         {times(3, sample(halted)), watchdog.Halted},
+		"it goes on":                            {join(times(3, sample(halted)), times(1, sample(moved))), watchdog.Responding},
+		"four beats are missing":                {times(5, sample(mute)), watchdog.Responding},
+		"five beats are missing":                {times(6, sample(mute, unplanned)), watchdog.Unheard},
+		"where the platform tells nothing, too": {times(6, sample(mute, blind)), watchdog.Unheard},
+		"its steps stand":                       {times(6, sample()), watchdog.Stuck},
+		"its disk is slow":                      {times(6, sample(swaps)), watchdog.Stuck},
+		"its step is long":                      {times(6, sample(planned(time.Second, time.Second))), watchdog.Responding},
+		"its step is of unknown length":         {times(30, sample(unplanned, starves)), watchdog.Responding},
+		"it has no calls":                       {times(30, sample(free, mute)), watchdog.Responding},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, s := play(watchdog.State{}, test.samples)
+			if got := s.Silence(); got != test.want {
+				t.Errorf("Silence = %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestInterval(t *testing.T) {
+	_, stopped := play(watchdog.State{}, times(1, sample(halted, free)))
+	for name, test := range map[string]struct {
+		s      watchdog.State
+		active bool
+		want   time.Duration
+	}{
+		"without calls":                {watchdog.State{}, false, 5 * time.Second},
+		"with calls":                   {watchdog.State{}, true, time.Second},
+		"a stopped engine is urgent":   {stopped, false, time.Second},
+		"so is a call that just ended": {func() watchdog.State { _, s := play(watchdog.State{}, times(2, sample())); return s }(), false, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := test.s.Interval(test.active); got != test.want {
+				t.Errorf("Interval = %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestReasons(t *testing.T) {
+	for want, samples := range map[string][]watchdog.Sample{
+		"spin: no step for 5s with 1 calls open, 10s of CPU":          times(20, sample(spins)),
+		"spin: no beat for 5s with 1 calls open, 10s of CPU":          times(20, sample(spins, mute)),
+		"deadlock: no step for 10s with 1 calls open, no CPU for 10s": times(20, sample()),
+		"stopped for 10s, also after a SIGCONT":                       times(20, sample(halted)),
+		"sample does not end: 5s of CPU since its call failed":        times(3, overruns(5*time.Second)),
+	} {
+		var (
+			s watchdog.State
+			a watchdog.Action
+		)
+		for _, x := range samples {
+			if s, a = s.Next(x); a.Verb == watchdog.Kill {
+				break
+			}
+		}
+		if a.Reason != want {
+			t.Errorf("got  %q\nwant %q", a.Reason, want)
+		}
+	}
+}
