@@ -26,8 +26,8 @@ type Place struct {
 	Kind    string // of backend, as [infer.Done] says it
 	Slots   int    // requests that run there at once; less than 1 means 1
 	Handler infer.Handler
-	// Parks says that the handler minds [infer.Request.Hold]: a request that runs there can be
-	// parked, so that another one has its slot, and go on later.
+	// Parks says that the handler obeys [infer.Request.Pause]: a request that runs there can be
+	// preempted, so that another one has its slot, and resume later.
 	Parks bool
 	// Model, if not nil, is asked what the model there calls itself.
 	Model func() string
@@ -362,11 +362,8 @@ func (g *Gate) runLocked(t *ticket) {
 	}
 	if t.over { // it was parked
 		g.unparkedLocked(t)
-		t.req.Hold.Set(false)
+		t.req.Pause.Preempted.Set(false)
 		return
-	}
-	if t.place.Parks {
-		t.req.Hold = new(infer.Hold)
 	}
 	if t.place.Begin != nil {
 		t.end = t.place.Begin()
@@ -386,7 +383,7 @@ func (g *Gate) parkLocked(t *ticket) {
 		g.parked = make(map[string]int)
 	}
 	g.parked[t.req.Peer.User]++
-	t.req.Hold.Set(true)
+	t.req.Pause.Preempted.Set(true)
 }
 
 // unparkedLocked counts t no more among those who are parked.

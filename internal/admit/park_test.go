@@ -48,7 +48,7 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 	d.mu.Unlock()
 	n := req.Task.(*infer.Generate).MaxTokens
 	for range n {
-		if err := d.token(ctx, req.Hold); err != nil {
+		if err := d.token(ctx, &req.Pause.Preempted); err != nil {
 			return err
 		}
 		d.mu.Lock()
@@ -62,28 +62,34 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 }
 
 // token takes the time of a token.
-func (d *desk) token(ctx context.Context, hold *infer.Hold) error {
-	for {
-		held, changed := hold.Watch()
-		if !held {
+func (d *desk) token(ctx context.Context, pause *infer.Switch) error {
+	changes := make(chan bool, 1000)
+	defer pause.OnChange(func(on bool) { changes <- on })()
+	for paused := <-changes; ; {
+		var written <-chan time.Time
+		if !paused {
+			written = time.After(tick)
 			d.busyBy(1)
-			select {
-			case <-time.After(tick):
+		}
+		done := false
+		select {
+		case <-written:
+			done = true
+		case on := <-changes:
+			if !paused {
 				d.busyBy(-1)
-				return nil
-			case <-changed:
-			case <-ctx.Done():
 			}
+			paused = on
+			continue
+		case <-ctx.Done():
+		}
+		if !paused {
 			d.busyBy(-1)
-		} else {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if done {
+			return nil
 		}
+		return context.Cause(ctx)
 	}
 }
 
@@ -238,11 +244,14 @@ func TestEndsWhileParked(t *testing.T) {
 					if req.ID != "a" {
 						return d.write(ctx, req, emit)
 					}
-					d.busyBy(1) // until it is held
-					held, changed := req.Hold.Watch()
-					for ; !held; held, changed = req.Hold.Watch() {
-						<-changed
-					}
+					d.busyBy(1) // until it is preempted
+					preempted := make(chan struct{})
+					defer req.Pause.Preempted.OnChange(func(on bool) {
+						if on {
+							close(preempted)
+						}
+					})()
+					<-preempted
 					d.busyBy(-1)
 					select {
 					case err := <-ends:

@@ -26,8 +26,8 @@ type Request struct {
 	Background bool
 	// Deadline is when the answer is of no use any more; zero is never.
 	Deadline time.Time
-	// Hold is how whoever let the request in has it pause; nil is not at all.
-	Hold *Hold
+	// Pause stops the request for a while once it has been admitted.
+	Pause Pause
 
 	// The gate says here that it has let the request in, how long that had to wait, and
 	// where it went: to which entry of the config, of what kind, with what model.
@@ -235,6 +235,9 @@ type Text struct {
 	Delta    []byte
 	Tokens   int       // that were written for it: since the last piece, for text may be held back
 	Logprobs []Logprob // of those tokens, one each, if Generate.Logprobs asks for them
+	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
+	// of a step that decodes one. Admission charges it, usage does not count it.
+	Cost int
 }
 
 // A Logprob says how likely the model held a token that was written, and what it held for

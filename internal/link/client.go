@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-json-experiment/json"
 
@@ -18,9 +19,22 @@ var (
 	// ErrClosed is what a call fails with when the connection had ended before it was
 	// sent: the engine has seen nothing of it.
 	ErrClosed = errors.New("the link is closed")
-	// ErrGone is what a call fails with when the connection ended before its answer.
+	// ErrGone is what a call fails with when the connection ended before its answer: it
+	// comes as a [GoneError].
 	ErrGone = errors.New("the engine is gone")
 )
+
+// A GoneError is an [ErrGone] with what is known of the call.
+type GoneError struct {
+	Call    uint64 // its number, as in [Beat.Calls]
+	Emitted bool   // a part of the answer was passed on
+}
+
+// Error says that the engine is gone.
+func (e *GoneError) Error() string { return ErrGone.Error() }
+
+// Is reports whether target is ErrGone.
+func (e *GoneError) Is(target error) bool { return target == ErrGone }
 
 // A Client is the daemon's end of a link. [Client.Run] must be running for calls
 // to be answered.
@@ -32,15 +46,24 @@ type Client struct {
 	last  uint64
 	asked *question // that the engine has not answered
 	gone  bool
+	beat  Beat // the last that came
+	beats uint64
+	due   bool // a beat was asked for and has not come
 
-	out outbox
+	frames   atomic.Uint64 // received, without beats and stats
+	answered atomic.Bool   // a call has been answered to its end
+	idle     atomic.Bool   // the last Pulse saw no active call, and none has become so since
+	opened   chan struct{} // has room for one, see Opened
+	out      outbox
 }
 
 var _ infer.Handler = (*Client)(nil)
 
 // NewClient returns the daemon's end of the link over conn. Run closes conn.
 func NewClient(conn net.Conn) *Client {
-	return &Client{conn: conn, calls: make(map[uint64]*call), out: outbox{wake: make(chan struct{}, 1)}}
+	return &Client{
+		conn: conn, calls: make(map[uint64]*call), opened: make(chan struct{}, 1), out: outbox{wake: make(chan struct{}, 1)},
+	}
 }
 
 // Run reads what the engine sends until the connection ends, and hands its reports
@@ -62,13 +85,17 @@ func (c *Client) Run(report func(Report)) error {
 		case err != nil:
 			return nonsense(err)
 		case kind == frame.Blob:
-			n, size := binary.Uvarint(msg)
-			tokens, more := binary.Uvarint(msg[max(size, 0):])
-			if size <= 0 || more <= 0 || tokens > math.MaxInt32 {
-				return protocolError("text without a call, or without tokens")
+			c.frames.Add(1)
+			var head [3]uint64 // call, tokens, cost
+			for i := range head {
+				n, size := binary.Uvarint(msg)
+				if size <= 0 || i > 0 && n > math.MaxInt32 {
+					return protocolError("text without a call, or without tokens")
+				}
+				head[i], msg = n, msg[size:]
 			}
-			if call := c.call(n); call != nil {
-				call.add(&infer.Text{Delta: msg[size+more:], Tokens: int(tokens)})
+			if call := c.call(head[0]); call != nil {
+				call.add(&infer.Text{Delta: msg, Tokens: int(head[1]), Cost: int(head[2])})
 			}
 		default:
 			if err := c.take(msg, report); err != nil {
@@ -105,6 +132,14 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	if n.Stats != nil {
 		return c.told(n.Stats)
 	}
+	if n.Beat != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.beat, c.due = *n.Beat, false
+		c.beats++
+		return nil
+	}
+	c.frames.Add(1)
 	if n.Text == nil && n.Done == nil && n.Fail == nil {
 		return protocolError("a note that says nothing")
 	}
@@ -114,6 +149,9 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	case n.Text != nil:
 		call.add(n.Text)
 	default:
+		if n.Done != nil {
+			c.answered.Store(true)
+		}
 		call.finish(&n)
 	}
 	return nil
@@ -173,9 +211,7 @@ func (c *Client) ask() (*question, error) {
 	case c.asked != nil:
 		return c.asked, nil
 	}
-	if err := c.send(order{Stats: true}); err != nil {
-		return nil, err
-	}
+	c.send(order{Stats: true})
 	c.asked = &question{over: make(chan struct{})}
 	return c.asked, nil
 }
@@ -193,11 +229,65 @@ func (c *Client) told(s *Stats) error {
 	return nil
 }
 
+// A Pulse is the engine's progress as the daemon's end of the link sees it.
+type Pulse struct {
+	Beat     Beat   // the last that came
+	Beats    uint64 // received so far
+	Frames   uint64 // received so far, without beats and stats
+	Active   int    // calls that have neither ended nor paused: the engine owes them progress
+	Answered bool   // a call has been answered to its end
+}
+
+// AskBeat asks the engine for a [Beat], unless one is outstanding. It does not block.
+func (c *Client) AskBeat() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone || c.due {
+		return
+	}
+	c.due = true
+	c.send(order{Beat: true})
+}
+
+// Pulse returns the engine's progress.
+func (c *Client) Pulse() Pulse {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := Pulse{Beat: c.beat, Beats: c.beats, Frames: c.frames.Load(), Answered: c.answered.Load()}
+	c.idle.Store(true) // before the look, so that no call becomes active unnoticed
+	for _, call := range c.calls {
+		if call.active() {
+			p.Active++
+		}
+	}
+	if p.Active > 0 {
+		c.idle.Store(false)
+	}
+	return p
+}
+
+// Opened receives when a call becomes active after a [Client.Pulse] that saw none.
+func (c *Client) Opened() <-chan struct{} { return c.opened }
+
+// open says that a call has become active.
+func (c *Client) open() {
+	if c.idle.CompareAndSwap(true, false) {
+		select {
+		case c.opened <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // Handle sends req to the engine and passes its events on. It fails with ErrClosed
-// if the engine had gone before, and with ErrGone if it goes before its answer has
+// if the engine had gone before, and with a [GoneError] if it goes before its answer has
 // ended. What engines cannot do is refused by name.
+//
+// The engine pauses the call while req.Pause says so. Handle itself sets req.Pause.Stalled
+// while the client does not take the text: when [infer.MaxUntaken] bytes wait, or the
+// oldest has waited for [StallAfter], until all are taken.
 func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	call, err := c.start()
+	call, err := c.start(&req.Pause)
 	if err != nil {
 		return err
 	}
@@ -206,25 +296,33 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if err != nil {
 		return err
 	}
-	if err := c.send(o); err != nil {
+	msg, err := encode(o)
+	if err != nil {
 		return err
 	}
-	err = c.relay(ctx, call, req.Hold, emit)
-	if !call.ended() {
-		_ = c.send(order{Call: call.number, Cancel: true}) // encoding this cannot fail
-	}
+	c.out.put(msg)
+	// From here on nothing waits for the goroutine of the client, which may stand in emit.
+	stopCancel := context.AfterFunc(ctx, call.cancel)
+	defer stopCancel()
+	stopPause := req.Pause.Preempted.OnChange(call.preempt)
+	defer stopPause()
+	call.watch()
+	defer call.close()
+	err = call.relay(ctx, emit)
+	call.cancel()
 	return err
 }
 
-func (c *Client) start() (*call, error) {
+func (c *Client) start(pause *infer.Pause) (*call, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
 		return nil, ErrClosed
 	}
 	c.last++
-	call := &call{number: c.last, wake: make(chan struct{}, 1)}
+	call := &call{client: c, number: c.last, pause: pause, wake: make(chan struct{}, 1)}
 	c.calls[call.number] = call
+	c.open()
 	return call, nil
 }
 
@@ -234,121 +332,20 @@ func (c *Client) forget(call *call) {
 	delete(c.calls, call.number)
 }
 
-func (c *Client) send(o order) error {
+// send sends an order that has no task: encoding such cannot fail.
+func (c *Client) send(o order) {
+	if msg, err := encode(o); err == nil {
+		c.out.put(msg)
+	}
+}
+
+// encode returns the frame of an order.
+func encode(o order) ([]byte, error) {
 	msg, err := json.Marshal(&o, json.FormatNilMapAsNull(true))
 	if err != nil {
-		return infer.Errorf(infer.Internal, "encode request: %w", err)
+		return nil, infer.Errorf(infer.Internal, "encode request: %w", err)
 	}
-	c.out.put(append(frame.AppendHead(make([]byte, 0, len(msg)+8), frame.JSON, len(msg)), msg...))
-	return nil
-}
-
-// A call is one request on its way. Between the reader of the connection and the
-// goroutine that answers the client stands a buffer that joins adjacent text, so
-// that a client that reads slowly holds up nobody else. What it can grow to is
-// bounded by the request: MaxTokens.
-type call struct {
-	number uint64
-	wake   chan struct{} // has room for one: something below has changed
-
-	mu   sync.Mutex // guards the fields below
-	text infer.Text // arrived, not yet taken
-	over bool
-	last *note // how it ended; nil if the connection did
-}
-
-// add joins ev to what has arrived. Its bytes are copied, its logprobs kept.
-func (c *call) add(ev *infer.Text) {
-	c.mu.Lock()
-	c.text.Delta = append(c.text.Delta, ev.Delta...)
-	c.text.Tokens += ev.Tokens
-	c.text.Logprobs = append(c.text.Logprobs, ev.Logprobs...)
-	c.mu.Unlock()
-	c.signal()
-}
-
-func (c *call) finish(last *note) {
-	c.mu.Lock()
-	if !c.over {
-		c.over, c.last = true, last
-	}
-	c.mu.Unlock()
-	c.signal()
-}
-
-func (c *call) ended() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.over
-}
-
-func (c *call) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
-// relay passes on what arrives, and what becomes of hold, until the call ends, ctx does, or
-// emit fails.
-func (c *Client) relay(ctx context.Context, call *call, hold *infer.Hold, emit infer.Sink) error {
-	var (
-		ev    infer.Text
-		spare []byte // the buffer that is not call.text's
-		told  bool   // whether the engine holds the call
-	)
-	held, changed := hold.Watch()
-	for {
-		if held != told {
-			told = held
-			if err := c.send(order{Call: call.number, Hold: held, GoOn: !held}); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-call.wake:
-		case <-changed:
-			held, changed = hold.Watch()
-			continue
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		call.mu.Lock()
-		over, last := call.over, call.last
-		ev = call.text
-		call.text, spare = infer.Text{Delta: spare[:0]}, ev.Delta
-		call.mu.Unlock()
-
-		if len(ev.Delta) > 0 {
-			if err := emit(&ev); err != nil {
-				return err
-			}
-		}
-		switch {
-		case !over:
-		case last == nil:
-			return ErrGone
-		case last.Fail != nil:
-			return last.Fail.err()
-		default:
-			return last.emit(emit)
-		}
-	}
-}
-
-// emit passes on what the last note says.
-func (n *note) emit(emit infer.Sink) error {
-	if n.Vectors != nil {
-		if err := emit(n.Vectors); err != nil {
-			return err
-		}
-	}
-	if n.Scores != nil {
-		if err := emit(n.Scores); err != nil {
-			return err
-		}
-	}
-	return emit(n.Done.event())
+	return append(frame.AppendHead(make([]byte, 0, len(msg)+8), frame.JSON, len(msg)), msg...), nil
 }
 
 // An outbox holds what is to be written, so that an engine that does not read

@@ -12,7 +12,7 @@
 // how the engine is. The engine sends JSON messages that report on loading, end a call,
 // or say how it is; the text of an answer comes in between as blobs:
 //
-//	uvarint(call) uvarint(tokens) utf8[…]
+//	uvarint(call) uvarint(tokens) uvarint(cost) utf8[…]
 //
 // because it is what happens once a token and must not cost an allocation. Only text that
 // comes with logprobs, which were asked for, is a JSON message.
@@ -82,6 +82,23 @@ type UserStats struct {
 	CachedTokens int64 `json:",omitzero"` // of prompts, found in the cache
 }
 
+// A Beat says how far an engine has come. It is answered by a goroutine that does not
+// compute, so it comes while a step is stuck.
+type Beat struct {
+	// Steps counts finished units of work: steps, prefill jobs, samples, encode batches.
+	Steps   uint64   `json:",omitzero"`
+	Phase   string   `json:",omitzero"` // of the loop: "idle", "plan", "lock", "decode" or "sample"
+	SinceMS int64    `json:",omitzero"` // milliseconds that the phase has lasted
+	Calls   []uint64 `json:",omitzero"` // numbers of the calls in the step under way
+	// StepCPUMS is the CPU time, in milliseconds over all threads, that the step under way
+	// should take; 0 is not known.
+	StepCPUMS int64 `json:",omitzero"`
+	// Overrun names the phase, "sample" or "render", of a call that was failed for its CPU
+	// time and whose thread still runs, and OverrunCPUMS the CPU time of that thread since.
+	Overrun      string `json:",omitzero"`
+	OverrunCPUMS int64  `json:",omitzero"`
+}
+
 // limit is the most bytes of a message. A request has passed the limit of its surface; as
 // an order it is spelt a little differently, and must never break the link.
 const limit = 2 * frame.Limit
@@ -96,9 +113,10 @@ type order struct {
 	User     string        `json:",omitzero"` // who asks, as the kernel says: what they share is nobody else's
 	Deadline time.Time     `json:",omitzero"`
 	Cancel   bool          `json:",omitzero"`
-	Hold     bool          `json:",omitzero"` // pause; the call goes on when it is told to
-	GoOn     bool          `json:",omitzero"`
+	Pause    bool          `json:",omitzero"` // until Resume
+	Resume   bool          `json:",omitzero"`
 	Stats    bool          `json:",omitzero"`
+	Beat     bool          `json:",omitzero"` // asks for a Beat; as Stats it is no call
 }
 
 // note is what the engine sends: a piece of the answer to a call that is no mere text, the
@@ -112,6 +130,7 @@ type note struct {
 	Fail    *failure       `json:",omitzero"`
 	Report  *Report        `json:",omitzero"`
 	Stats   *Stats         `json:",omitzero"`
+	Beat    *Beat          `json:",omitzero"`
 }
 
 // done is an [infer.Done] as engines know it: they do not measure what a client waits for.

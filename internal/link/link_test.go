@@ -111,17 +111,18 @@ func TestOrdersAndTokens(t *testing.T) {
 		if req.Peer.User != "1000" || !req.Deadline.Equal(deadline) {
 			return infer.Errorf(infer.Internal, "asked by %q, until %v", req.Peer.User, req.Deadline)
 		}
-		held, changed := req.Hold.Watch() // before anybody can change it
+		changed := make(chan bool, 3)
+		defer req.Pause.Preempted.OnChange(func(on bool) { changed <- on })()
+		held := <-changed // the present state, before anything can change it
 		if err := emit(&infer.Text{Delta: []byte("x"), Tokens: 3}); err != nil {
 			return err
 		}
 		for range 2 {
 			select {
-			case <-changed:
+			case held = <-changed:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			held, changed = req.Hold.Watch()
 			states <- held
 		}
 		if held {
@@ -130,19 +131,19 @@ func TestOrdersAndTokens(t *testing.T) {
 		return emit(&infer.Done{In: 9, Cached: 4, Unsatisfied: true})
 	})})
 	req := ask("x")
-	req.Peer.User, req.Deadline, req.Hold = "1000", deadline, new(infer.Hold)
+	req.Peer.User, req.Deadline = "1000", deadline
 	tokens := 0
 	var done infer.Done
 	err := client.Handle(t.Context(), req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			tokens += ev.Tokens
-			req.Hold.Set(true)
+			req.Pause.Preempted.Set(true)
 			go func() {
 				if held := <-states; !held {
 					t.Error("it was not held")
 				}
-				req.Hold.Set(false)
+				req.Pause.Preempted.Set(false)
 			}()
 		case *infer.Done:
 			done = *ev
@@ -604,7 +605,7 @@ func FuzzServer(f *testing.F) {
 		return append(frame.AppendHead(nil, frame.JSON, len(text)), text...)
 	}
 	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Text":"a b"}],"MaxTokens":3,"Sampling":{}},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))
-	f.Add(append(order(`{"Call":1,"Embed":{"Inputs":["a"]}}`), order(`{"Call":1,"Hold":true}`)...))
+	f.Add(append(order(`{"Call":1,"Embed":{"Inputs":["a"]}}`), order(`{"Call":1,"Pause":true}`)...))
 	f.Add(append(order(`{"Call":1,"Rerank":{"Query":"a","Documents":["b"]}}`), order(`{"Call":1,"Cancel":true}`)...))
 	f.Add(order(`{"Call":0,"Stats":true}`))
 	f.Fuzz(func(_ *testing.T, stream []byte) {

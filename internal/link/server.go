@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"sync"
 
 	"github.com/go-json-experiment/json"
@@ -26,6 +27,8 @@ type Server struct {
 	// Stats says how the engine is. It is called from any goroutine, and must not wait for
 	// what computes. May be nil, which says nothing of it.
 	Stats func() Stats
+	// Beat says how far the engine has come, under the same rules.
+	Beat func() Beat
 
 	mu  sync.Mutex // guards the fields below, and writing to Conn
 	buf []byte     // frames not yet written
@@ -73,17 +76,22 @@ func (s *Server) Serve(ctx context.Context) error {
 		switch {
 		case o.Stats:
 			answers.Go(s.tell)
+		case o.Beat:
+			answers.Go(s.beat)
 		case o.Cancel:
 			calls.end(o.Call)
-		case o.Hold, o.GoOn:
-			calls.hold(o.Call, o.Hold)
+		case o.Pause, o.Resume:
+			calls.pause(o.Call, o.Pause)
 		case o.task() == nil:
 			return protocolError("an order for nothing")
 		default:
-			ctx, hold, done := calls.begin(ctx, o.Call)
+			req := &infer.Request{
+				ID: strconv.FormatUint(o.Call, 10), Task: o.task(), Peer: infer.Peer{User: o.User}, Deadline: o.Deadline,
+			}
+			ctx, done := calls.begin(ctx, o.Call, &req.Pause)
 			answers.Go(func() {
 				defer done()
-				s.answer(ctx, &o, hold)
+				s.answer(ctx, o.Call, req)
 			})
 		}
 	}
@@ -91,13 +99,12 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // answer runs one call. A write that fails ends the connection, which Serve
 // notices; so there is nothing to return.
-func (s *Server) answer(ctx context.Context, o *order, hold *infer.Hold) {
-	n := note{Call: o.Call}
-	req := &infer.Request{Task: o.task(), Peer: infer.Peer{User: o.User}, Deadline: o.Deadline, Hold: hold}
+func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
+	n := note{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
-			return s.text(o.Call, ev)
+			return s.text(call, ev)
 		case *infer.Vectors:
 			n.Vectors = ev
 		case *infer.Scores:
@@ -111,9 +118,9 @@ func (s *Server) answer(ctx context.Context, o *order, hold *infer.Hold) {
 	})
 	switch {
 	case err != nil:
-		n = note{Call: o.Call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
+		n = note{Call: call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
 	case n.Done == nil:
-		n = note{Call: o.Call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
+		n = note{Call: call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}
 	_ = s.write(n)
 }
@@ -127,13 +134,23 @@ func (s *Server) tell() {
 	_ = s.write(note{Stats: &now}) // as in answer
 }
 
+// beat says how far the engine has come.
+func (s *Server) beat() {
+	var now Beat
+	if s.Beat != nil {
+		now = s.Beat()
+	}
+	_ = s.write(note{Beat: &now}) // as in answer
+}
+
 func (s *Server) text(call uint64, ev *infer.Text) error {
 	if len(ev.Logprobs) > 0 {
 		return s.put(note{Call: call, Text: ev}, !s.Deferred)
 	}
-	var numbers [2 * binary.MaxVarintLen64]byte
+	var numbers [3 * binary.MaxVarintLen64]byte
 	head := binary.PutUvarint(numbers[:], call)
 	head += binary.PutUvarint(numbers[head:], uint64(max(ev.Tokens, 0)))
+	head += binary.PutUvarint(numbers[head:], uint64(max(ev.Cost, 0)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.buf = frame.AppendHead(s.buf, frame.Blob, head+len(ev.Delta))
@@ -172,7 +189,7 @@ func (s *Server) flushLocked() error {
 	return s.err
 }
 
-// callTable remembers how to reach the calls that run.
+// callTable finds the calls that run by their numbers.
 type callTable struct {
 	mu      sync.Mutex // guards running
 	running map[uint64]running
@@ -180,18 +197,16 @@ type callTable struct {
 
 type running struct {
 	cancel context.CancelFunc
-	hold   *infer.Hold
+	pause  *infer.Pause
 }
 
-// begin notes a call and returns its context, how it is held, and what to do when it has
-// ended.
-func (t *callTable) begin(ctx context.Context, call uint64) (context.Context, *infer.Hold, func()) {
+// begin enters a call and returns its context, and the function that takes it out again.
+func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	hold := new(infer.Hold)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.running[call] = running{cancel, hold}
-	return ctx, hold, func() {
+	t.running[call] = running{cancel, pause}
+	return ctx, func() {
 		cancel()
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -208,11 +223,12 @@ func (t *callTable) end(call uint64) {
 	}
 }
 
-// hold has a call pause or go on, if it is still running.
-func (t *callTable) hold(call uint64, held bool) {
+// pause pauses or resumes a call, if it is still running. The daemon has merged the
+// reasons; here one switch stands for both.
+func (t *callTable) pause(call uint64, on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r, ok := t.running[call]; ok {
-		r.hold.Set(held)
+		r.pause.Preempted.Set(on)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
@@ -74,11 +73,15 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	held := e.follow(req.Hold)
-	defer held.stop()
+	var paused atomic.Bool
+	stop := req.Pause.Preempted.OnChange(func(on bool) {
+		paused.Store(on)
+		e.Loop.Wake()
+	})
+	defer stop()
 	result, err := e.Loop.Do(ctx, batch.Sequence{
 		Owner:  req.Peer.User,
-		Held:   held.now,
+		Held:   paused.Load,
 		Prompt: prompt,
 		Max:    min(gen.MaxTokens, room),
 		Sample: func(i int) (batch.Token, error) {
@@ -116,43 +119,6 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 
 // errLate ends a sequence whose deadline has come.
 var errLate = errors.New("the deadline has passed")
-
-// A follower knows whether a request is to pause.
-type follower struct {
-	held atomic.Bool
-	stop func() // ends it
-}
-
-func (f *follower) now() bool { return f.held.Load() }
-
-// follow has the loop look again whenever h changes, until it is stopped.
-func (e *Engine) follow(h *infer.Hold) *follower {
-	f := &follower{stop: func() {}}
-	held, changed := h.Watch()
-	f.held.Store(held)
-	if changed == nil {
-		return f
-	}
-	over := make(chan struct{})
-	var following sync.WaitGroup
-	following.Go(func() {
-		for {
-			select {
-			case <-changed:
-			case <-over:
-				return
-			}
-			held, changed = h.Watch()
-			f.held.Store(held)
-			e.Loop.Wake()
-		}
-	})
-	f.stop = func() {
-		close(over)
-		following.Wait()
-	}
-	return f
-}
 
 // Share reads the beginning of all conversations that begin with a system message of that
 // text, and keeps it for everybody.

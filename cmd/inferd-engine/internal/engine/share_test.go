@@ -194,14 +194,13 @@ func TestLane(t *testing.T) {
 
 // A request that is held writes nothing until it goes on, and then what it would have
 // written; the slot is another's meanwhile.
-func TestHold(t *testing.T) {
+func TestPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Kept: 4})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req := greedily("1000", 100, "a")
-	req.Hold = new(infer.Hold)
 	var once sync.Once
 	paused := make(chan struct{})
 	var held sync.WaitGroup
@@ -209,7 +208,7 @@ func TestHold(t *testing.T) {
 		text, done, err := answer(t.Context(), e, req, func(text string) {
 			if len(text) >= 10 {
 				once.Do(func() {
-					req.Hold.Set(true)
+					req.Pause.Preempted.Set(true)
 					close(paused)
 				})
 			}
@@ -224,7 +223,7 @@ func TestHold(t *testing.T) {
 			t.Errorf("%d: %q, %v", i, text, err)
 		}
 	}
-	req.Hold.Set(false)
+	req.Pause.Preempted.Set(false)
 	held.Wait()
 }
 

@@ -1,0 +1,262 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/link"
+)
+
+// A writer is an engine that writes a token of size bytes each millisecond, and pauses
+// when it is told to.
+type writer struct {
+	size   int
+	paused atomic.Bool
+	tokens atomic.Int64
+	ended  atomic.Bool
+}
+
+func (w *writer) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	defer w.ended.Store(true)
+	defer req.Pause.Preempted.OnChange(w.paused.Store)()
+	token := []byte(strings.Repeat("x", w.size))
+	max := req.Task.(*infer.Generate).MaxTokens
+	for int(w.tokens.Load()) < max {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if w.paused.Load() {
+			continue
+		}
+		w.tokens.Add(1)
+		if err := emit(&infer.Text{Delta: token, Tokens: 1, Cost: 2}); err != nil {
+			return err
+		}
+	}
+	return emit(&infer.Done{Out: max})
+}
+
+// A reader is a client that takes a piece of text when it is let.
+type reader struct {
+	take         chan struct{}
+	tokens, cost atomic.Int64
+}
+
+func (r *reader) emit(ev infer.Event) error {
+	if text, ok := ev.(*infer.Text); ok {
+		<-r.take
+		r.tokens.Add(int64(text.Tokens))
+		r.cost.Add(int64(text.Cost))
+	}
+	return nil
+}
+
+// A scene is one call of a writer by a reader, in a bubble.
+type scene struct {
+	writer
+	reader
+	client  *link.Client
+	req     *infer.Request
+	cancel  context.CancelCauseFunc
+	stalled atomic.Bool
+	err     error
+	call    sync.WaitGroup
+}
+
+func play(t *testing.T, size, tokens int, act func(t *testing.T, s *scene)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{writer: writer{size: size}, reader: reader{take: make(chan struct{})}}
+		s.client = join(t, &link.Server{Handler: &s.writer})
+		s.req = &infer.Request{Task: &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a")}, MaxTokens: tokens}}
+		defer s.req.Pause.Stalled.OnChange(s.stalled.Store)()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		s.cancel = cancel
+		s.call.Go(func() { s.err = s.client.Handle(ctx, s.req, s.emit) })
+		act(t, s)
+	})
+}
+
+// after lets time pass, and all that follows from it happen.
+func (s *scene) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// The engine is told to pause, to resume and to stop while the client's write is blocked.
+func TestOrdersPassABlockedWrite(t *testing.T) {
+	play(t, 1, 1_000_000, func(t *testing.T, s *scene) {
+		s.after(100 * time.Millisecond)
+		if s.paused.Load() || s.tokens() == 0 {
+			t.Fatal("it does not write")
+		}
+		for _, on := range []bool{true, false, true} {
+			s.req.Pause.Preempted.Set(on)
+			s.after(time.Millisecond)
+			if s.paused.Load() != on {
+				t.Errorf("paused is %v, want %v", !on, on)
+			}
+		}
+		s.cancel(errors.New("hung up"))
+		s.after(time.Millisecond)
+		if !s.ended.Load() {
+			t.Error("the engine goes on")
+		}
+		close(s.take)
+		s.call.Wait()
+		if s.err == nil || s.err.Error() != "hung up" {
+			t.Errorf("it ended with %v", s.err)
+		}
+	})
+}
+
+func (s *scene) tokens() int64 { return s.writer.tokens.Load() }
+
+// A call stalls when its text is not taken for a second, or when there is too much of it;
+// it flows again once all is taken, and nothing is lost.
+func TestStall(t *testing.T) {
+	for name, test := range map[string]struct {
+		size   int
+		before time.Duration // while it still flows
+		stalls time.Duration // after which it has stalled
+	}{
+		"untaken for long": {1, link.StallAfter - 50*time.Millisecond, 100 * time.Millisecond},
+		"much untaken":     {infer.MaxUntaken / 64, 50 * time.Millisecond, 20 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const tokens = 3000
+			play(t, test.size, tokens, func(t *testing.T, s *scene) {
+				s.after(test.before)
+				if s.stalled.Load() || s.paused.Load() {
+					t.Error("it stalls too soon")
+				}
+				s.after(test.stalls)
+				if !s.stalled.Load() || !s.paused.Load() {
+					t.Fatal("it does not stall")
+				}
+				written := s.tokens()
+				s.after(time.Minute)
+				if now := s.tokens(); now > written {
+					t.Errorf("%d tokens more", now-written)
+				}
+				if p := s.client.Pulse(); p.Active != 0 {
+					t.Errorf("%d calls count as active", p.Active)
+				}
+				s.take <- struct{}{} // one piece is not all
+				s.after(0)
+				if !s.stalled.Load() {
+					t.Error("one piece was enough")
+				}
+				s.take <- struct{}{}
+				s.after(10 * time.Millisecond)
+				if s.stalled.Load() || s.paused.Load() || s.tokens() == written {
+					t.Error("it does not flow again")
+				}
+				select {
+				case <-s.client.Opened():
+				default:
+					t.Error("that a call became active was not said")
+				}
+				close(s.take)
+				s.call.Wait()
+				if s.err != nil || s.reader.tokens.Load() != tokens || s.cost.Load() != 2*tokens {
+					t.Errorf("%d tokens of cost %d came, %v", s.reader.tokens.Load(), s.cost.Load(), s.err)
+				}
+			})
+		})
+	}
+}
+
+// A call that is preempted as well resumes when both reasons have gone, in either order.
+func TestTwoReasons(t *testing.T) {
+	for _, clientFirst := range []bool{true, false} {
+		play(t, 1, 1_000_000, func(t *testing.T, s *scene) {
+			s.after(2 * link.StallAfter)
+			s.req.Pause.Preempted.Set(true)
+			read := func() {
+				s.take <- struct{}{}
+				s.take <- struct{}{}
+			}
+			resume := func() { s.req.Pause.Preempted.Set(false) }
+			first, second := resume, read
+			if clientFirst {
+				first, second = read, resume
+			}
+			first()
+			s.after(10 * time.Millisecond)
+			if !s.paused.Load() {
+				t.Error("one reason less, and it resumes")
+			}
+			second()
+			s.after(10 * time.Millisecond)
+			if s.paused.Load() {
+				t.Error("it does not resume")
+			}
+			s.cancel(nil)
+			close(s.take)
+			s.call.Wait()
+		})
+	}
+}
+
+// An engine whose answer is complete has stalled all the same if its client does not read:
+// its slot is free.
+func TestStallAfterTheEnd(t *testing.T) {
+	play(t, 1, 10, func(t *testing.T, s *scene) {
+		s.after(2 * link.StallAfter)
+		if !s.ended.Load() || !s.stalled.Load() {
+			t.Errorf("ended %v, stalled %v", s.ended.Load(), s.stalled.Load())
+		}
+		close(s.take)
+		s.call.Wait()
+		if s.err != nil || s.stalled.Load() {
+			t.Errorf("stalled %v, %v", s.stalled.Load(), s.err)
+		}
+	})
+}
+
+// A beat is asked for once until it comes, and shows what the engine says.
+func TestBeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan struct{})
+		srv := &link.Server{
+			Handler: infer.HandlerFunc(words),
+			Beat: func() link.Beat {
+				<-answer
+				return link.Beat{Steps: 7, Phase: "decode", SinceMS: 30, Calls: []uint64{3}, StepCPUMS: 9}
+			},
+		}
+		client := join(t, srv)
+		for range 3 {
+			client.AskBeat()
+		}
+		synctest.Wait()
+		if p := client.Pulse(); p.Beats != 0 {
+			t.Errorf("%d beats", p.Beats)
+		}
+		close(answer)
+		synctest.Wait()
+		p := client.Pulse()
+		if p.Beats != 1 || p.Beat.Steps != 7 || p.Beat.Phase != "decode" || len(p.Beat.Calls) != 1 || p.Frames != 0 || p.Answered {
+			t.Errorf("%+v", p)
+		}
+		if _, err := collect(t.Context(), client, ask("a b")); err != nil {
+			t.Error(err)
+		}
+		client.AskBeat()
+		synctest.Wait()
+		if p := client.Pulse(); p.Beats != 2 || p.Frames != 3 || !p.Answered {
+			t.Errorf("%+v", p)
+		}
+	})
+}
