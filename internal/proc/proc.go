@@ -34,6 +34,8 @@ type Child struct {
 	out  output
 	done chan struct{}
 	exit Exit // written before done is closed
+
+	meter meter
 }
 
 // Start starts cmd. On Windows it fails.
@@ -50,6 +52,15 @@ func (c *Child) PID() int { return c.cmd.Process.Pid }
 // and more than once; a process that has ended, or another one that has got its number,
 // is not touched.
 func (c *Child) Kill() { _ = c.cmd.Process.Kill() } // fails only if it has ended
+
+// Resume continues a stopped process (SIGCONT). As with Kill, no other process is touched.
+// On Windows it does nothing.
+func (c *Child) Resume() { resume(c.cmd.Process) }
+
+// Dump makes the process end with the stacks of its goroutines in its output (SIGQUIT), if
+// it is a Go program whose runtime still works. As with Kill, no other process is touched.
+// On Windows it does nothing.
+func (c *Child) Dump() { dump(c.cmd.Process) }
 
 // Done is closed when the process has ended and its output is complete. If it left
 // processes of its own behind that hold its output, they are not waited for.

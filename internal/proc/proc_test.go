@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,6 +97,20 @@ var roles = map[string]func(args []string) int{
 		signal.Ignore(syscall.SIGHUP)
 		io.WriteString(os.NewFile(3, "connection"), "ready\n")
 		select {}
+	},
+	// burn computes on threads that end after a moment, until it is killed.
+	"burn": func([]string) int {
+		for {
+			var threads sync.WaitGroup
+			for range 4 {
+				threads.Go(func() {
+					runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+					for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; {
+					}
+				})
+			}
+			threads.Wait()
+		}
 	},
 	"middle": middle,
 }

@@ -65,6 +65,12 @@ func (c *Child) run(started chan<- error) {
 	close(c.done)
 }
 
+// A signal fails only if the process has ended.
+
+func resume(p *os.Process) { _ = p.Signal(syscall.SIGCONT) }
+
+func dump(p *os.Process) { _ = p.Signal(syscall.SIGQUIT) }
+
 func signalName(s syscall.Signal) string {
 	if name := unix.SignalName(s); name != "" {
 		return name

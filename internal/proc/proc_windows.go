@@ -3,6 +3,7 @@ package proc
 import (
 	"errors"
 	"net"
+	"os"
 )
 
 var errMissing = errors.New("starting an engine is missing on Windows: it needs a job object and an inherited pipe")
@@ -10,3 +11,7 @@ var errMissing = errors.New("starting an engine is missing on Windows: it needs 
 func start(Command) (*Child, error) { return nil, errMissing }
 
 func inheritedConn() (net.Conn, error) { return nil, errMissing }
+
+func resume(*os.Process) {}
+
+func dump(*os.Process) {}

@@ -1,0 +1,175 @@
+package proc_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/proc"
+)
+
+// usage reads c, which must be alive.
+func usage(t *testing.T, c *proc.Child) proc.Usage {
+	t.Helper()
+	u, ok := c.Usage()
+	if !ok {
+		t.Fatal("the usage is not known")
+	}
+	return u
+}
+
+// until waits for a condition of the kernel, which does not announce it.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+func TestUsageOfASleeper(t *testing.T) {
+	c := start(t, "echo")
+	echo(t, c.Conn(), "x")
+	until(t, "it sleeps", func() bool { return usage(t, c).State == 'S' })
+	before := usage(t, c)
+	echo(t, c.Conn(), "y")
+	if after := usage(t, c); after.CPU <= before.CPU || after.CPU-before.CPU > 5*time.Second || after.Tracer != 0 {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+}
+
+// The figures of threads that have ended stay in the sum.
+func TestUsageNeverFalls(t *testing.T) {
+	c := start(t, "burn")
+	var last proc.Usage
+	rounds := 0
+	until(t, "it has used two seconds of CPU", func() bool {
+		u := usage(t, c)
+		if u.CPU < last.CPU || u.Wait < last.Wait || u.Faults < last.Faults {
+			t.Errorf("%+v, before %+v", u, last)
+		}
+		last = u
+		rounds++
+		return u.CPU > 2*time.Second
+	})
+	if last.State != 'R' {
+		t.Errorf("it is in state %c after %d readings", last.State, rounds)
+	}
+}
+
+func TestStopResumeAndEnd(t *testing.T) {
+	c := start(t, "echo")
+	echo(t, c.Conn(), "x")
+	if err := syscall.Kill(c.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is stopped", func() bool { return usage(t, c).State == 'T' })
+	c.Resume()
+	echo(t, c.Conn(), "y")
+	if u := usage(t, c); u.State == 'T' {
+		t.Errorf("it is still stopped: %+v", u)
+	}
+	c.Kill()
+	wait(t, c)
+	if u, ok := c.Usage(); ok {
+		t.Errorf("after its end: %+v", u)
+	}
+	if frozen, known := c.Frozen(); frozen || known {
+		t.Errorf("after its end: frozen %t, known %t", frozen, known)
+	}
+	c.Resume() // no process is left that it could reach
+	c.Dump()
+}
+
+func TestDump(t *testing.T) {
+	c := start(t, "echo")
+	echo(t, c.Conn(), "x")
+	c.Dump()
+	got := wait(t, c)
+	if !strings.Contains(got.Stderr, "goroutine ") || !strings.HasPrefix(got.Crash, "SIGQUIT: ") {
+		t.Errorf("ended: %s, said %q", got, got.Stderr)
+	}
+}
+
+// A parent without descriptors learns nothing. It must not take that for a sign.
+func TestUsageWithoutDescriptors(t *testing.T) {
+	c := start(t, "echo")
+	echo(t, c.Conn(), "x")
+	usage(t, c)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	u, ok := c.Usage()
+	_, known := c.Frozen()
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if ok || known {
+		t.Errorf("without a descriptor: %+v, %t, %t", u, ok, known)
+	}
+	usage(t, c)
+}
+
+func TestFrozen(t *testing.T) {
+	group := cgroup(t) // removed after the child has ended
+	c := start(t, "echo")
+	echo(t, c.Conn(), "x")
+	if frozen, known := c.Frozen(); frozen || !known {
+		t.Errorf("frozen %t, known %t", frozen, known)
+	}
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(c.PID())), 0o600); err != nil {
+		t.Skipf("cgroups cannot be used: %v", err)
+	}
+	freeze := func(value string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(group, "cgroup.freeze"), []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	freeze("1")
+	until(t, "it is frozen", func() bool { frozen, known := c.Frozen(); return frozen && known })
+	freeze("0")
+	echo(t, c.Conn(), "y")
+	until(t, "it runs again", func() bool { frozen, known := c.Frozen(); return !frozen && known })
+}
+
+// cgroup makes a cgroup of version 2 for the test, or skips it.
+func cgroup(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+			continue
+		}
+		group := filepath.Join(root, "inferd-test-"+strconv.Itoa(os.Getpid()))
+		if err := os.Mkdir(group, 0o700); err != nil {
+			t.Skipf("cgroups cannot be used: %v", err)
+		}
+		t.Cleanup(func() {
+			until(t, "the cgroup is empty", func() bool { return os.Remove(group) == nil })
+		})
+		return group
+	}
+	t.Skip("there are no cgroups of version 2")
+	return ""
+}
+
+func TestSuspendedTime(t *testing.T) {
+	before := proc.SuspendedTime()
+	if after := proc.SuspendedTime(); before < 0 || (after-before).Abs() > time.Second {
+		t.Errorf("%s, then %s", before, after)
+	}
+	if !proc.UsageKnown() {
+		t.Error("the usage is not known here")
+	}
+}
