@@ -64,6 +64,8 @@ type BackendStats struct {
 	PID          int          `json:"pid"`    // of the engine; 0 while there is none
 	Restarts     int          `json:"restarts"`
 	RestartsHour int          `json:"restarts_hour"` // of those, within the last hour
+	WedgedKills  int          `json:"wedged_kills"`  // engines that the watchdog killed
+	LastKill     string       `json:"last_kill"`     // reason and time of the last of them
 	Silent       bool         `json:"silent"`        // the engine is ready, but did not say how it is: it is stopped, or very slow
 	Engine       *EngineStats `json:"engine"`        // nil if there is none that says how it is
 }

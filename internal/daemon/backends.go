@@ -93,7 +93,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		}
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
-			Publish: b.board.Publish,
+			Publish: b.board.Publish, Threads: entry.Threads,
 			OnReady: func(r link.Report) { b.ready(ctx, entry.Name, r) },
 		}
 		target.Handler = sup
@@ -337,6 +337,7 @@ func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
 	life, report := sup.Life(), sup.LastReport()
 	b.Model, b.Device, b.NCtx = report.Model, report.Device, report.NCtx
 	b.PID, b.Restarts, b.RestartsHour = life.PID, life.Restarts, life.RestartsHour
+	b.WedgedKills, b.LastKill = life.WedgedKills, life.LastKill
 	b.Reason, _ = sup.WasGivenUp()
 	stats, err := sup.Stats(ctx)
 	switch {

@@ -195,7 +195,11 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // engineChild is an engine process as its supervisor sees it.
 type engineChild struct{ *proc.Child }
 
-var _ worker.Child = engineChild{}
+var (
+	_ worker.Child    = engineChild{}
+	_ worker.Observed = engineChild{}
+	_ worker.Signaled = engineChild{}
+)
 
 // Wait returns how the engine ended.
 func (c engineChild) Wait() worker.Exit {
@@ -204,7 +208,7 @@ func (c engineChild) Wait() worker.Exit {
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
 		return worker.Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
-	return worker.Exit{Reason: exit.String()}
+	return worker.Exit{Reason: exit.String(), Output: exit.Stderr}
 }
 
 // Conn is the daemon's end of the link.

@@ -1,6 +1,8 @@
 package proc
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"time"
@@ -48,32 +50,49 @@ func (m *meter) add(u Usage, threads map[int]threadUsage) Usage {
 	return m.total
 }
 
-// Usage reads the child's resources. It reports false if they are unknown: the process has
-// ended, the platform does not report them, or a file cannot be read, for example because
-// the parent has no descriptor left.
-func (c *Child) Usage() (Usage, bool) {
+// Usage reads the child's resources. It fails with [errors.ErrUnsupported] if the platform
+// does not report them. Any other error says nothing about the child but that it may have
+// ended: the parent may have no descriptor left to read a file.
+func (c *Child) Usage() (Usage, error) {
 	u, threads, err := usageOf(c.PID())
-	if err != nil || !c.ours() {
-		return Usage{}, false
+	if err == nil {
+		err = c.unreaped()
 	}
-	return c.meter.add(u, threads), true
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage of a child: %w", err)
+	}
+	return c.meter.add(u, threads), nil
 }
 
-// Frozen reports whether the child's cgroup is frozen. It reports false for known if that
-// cannot be read. A platform without cgroups has no frozen processes.
-func (c *Child) Frozen() (frozen, known bool) {
+// Frozen reports whether the child's cgroup is frozen. A platform without cgroups has no
+// frozen processes. Errors are as those of Usage.
+func (c *Child) Frozen() (bool, error) {
 	frozen, err := frozenOf(c.PID())
-	return frozen, err == nil && c.ours()
+	if err == nil {
+		err = c.unreaped()
+	}
+	if err != nil {
+		return false, fmt.Errorf("cgroup of a child: %w", err)
+	}
+	return frozen, nil
 }
 
-// ours reports whether the process has not been reaped yet, so that its number is not
-// another one's. Asked after a reading, it vouches for the reading.
-func (c *Child) ours() bool { return c.cmd.Process.Signal(syscall.Signal(0)) == nil }
+// unreaped fails if the process has been reaped, so that its number may be another one's.
+// Called after a reading, it vouches for the reading.
+func (c *Child) unreaped() error { return c.cmd.Process.Signal(syscall.Signal(0)) }
 
-// UsageKnown reports whether the platform reports the resources of a child.
-func UsageKnown() bool { return usageKnown }
+// OutOfResources reports whether an error means that the system lacks descriptors,
+// processes or memory just now.
+func OutOfResources(err error) bool {
+	for _, scarce := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM} {
+		if errors.Is(err, scarce) {
+			return true
+		}
+	}
+	return false
+}
 
 // SuspendedTime returns how long the machine has been suspended since its start: the boot
-// clock minus the monotone clock, which are read one after the other: two readings without a
-// suspend in between differ by as much as the reader was held up. It is 0 where the platform does not report it.
+// clock minus the monotone clock. The clocks are read one after the other, so that it is too
+// long by the time that the reader was held up in between. It is 0 where the platform does not report it.
 func SuspendedTime() time.Duration { return suspendedTime() }

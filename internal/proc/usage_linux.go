@@ -14,8 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const usageKnown = true
-
 // usageOf reads a process and each of its threads. /proc/PID/schedstat is of the main
 // thread alone, and so is the state in /proc/PID/stat.
 func usageOf(pid int) (Usage, map[int]threadUsage, error) {

@@ -15,9 +15,9 @@ import (
 // usage reads c, which must be alive.
 func usage(t *testing.T, c *proc.Child) proc.Usage {
 	t.Helper()
-	u, ok := c.Usage()
-	if !ok {
-		t.Fatal("the usage is not known")
+	u, err := c.Usage()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return u
 }
@@ -76,11 +76,11 @@ func TestStopResumeAndEnd(t *testing.T) {
 	}
 	c.Kill()
 	wait(t, c)
-	if u, ok := c.Usage(); ok {
-		t.Errorf("after its end: %+v", u)
+	if u, err := c.Usage(); err == nil || proc.OutOfResources(err) {
+		t.Errorf("after its end: %+v, %v", u, err)
 	}
-	if frozen, known := c.Frozen(); frozen || known {
-		t.Errorf("after its end: frozen %t, known %t", frozen, known)
+	if frozen, err := c.Frozen(); err == nil {
+		t.Errorf("after its end: frozen %t", frozen)
 	}
 	c.Resume() // no process is left that it could reach
 	c.Dump()
@@ -110,13 +110,16 @@ func TestUsageWithoutDescriptors(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	u, ok := c.Usage()
-	_, known := c.Frozen()
+	_, errUsage := c.Usage()
+	_, errFrozen := c.Frozen()
+	_, errStart := proc.Start(command(t, "echo"))
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if ok || known {
-		t.Errorf("without a descriptor: %+v, %t, %t", u, ok, known)
+	for what, err := range map[string]error{"usage": errUsage, "frozen": errFrozen, "start": errStart} {
+		if !proc.OutOfResources(err) {
+			t.Errorf("%s without a descriptor: %v", what, err)
+		}
 	}
 	usage(t, c)
 }
@@ -125,8 +128,8 @@ func TestFrozen(t *testing.T) {
 	group := cgroup(t) // removed after the child has ended
 	c := start(t, "echo")
 	echo(t, c.Conn(), "x")
-	if frozen, known := c.Frozen(); frozen || !known {
-		t.Errorf("frozen %t, known %t", frozen, known)
+	if frozen, err := c.Frozen(); frozen || err != nil {
+		t.Errorf("frozen %t, %v", frozen, err)
 	}
 	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(c.PID())), 0o600); err != nil {
 		t.Skipf("cgroups cannot be used: %v", err)
@@ -138,10 +141,10 @@ func TestFrozen(t *testing.T) {
 		}
 	}
 	freeze("1")
-	until(t, "it is frozen", func() bool { frozen, known := c.Frozen(); return frozen && known })
+	until(t, "it is frozen", func() bool { frozen, err := c.Frozen(); return frozen && err == nil })
 	freeze("0")
 	echo(t, c.Conn(), "y")
-	until(t, "it runs again", func() bool { frozen, known := c.Frozen(); return !frozen && known })
+	until(t, "it runs again", func() bool { frozen, err := c.Frozen(); return !frozen && err == nil })
 }
 
 // cgroup makes a cgroup of version 2 for the test, or skips it.
@@ -168,8 +171,5 @@ func TestSuspendedTime(t *testing.T) {
 	before := proc.SuspendedTime()
 	if after := proc.SuspendedTime(); before < 0 || (after-before).Abs() > time.Second {
 		t.Errorf("%s, then %s", before, after)
-	}
-	if !proc.UsageKnown() {
-		t.Error("the usage is not known here")
 	}
 }

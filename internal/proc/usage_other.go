@@ -7,11 +7,7 @@ import (
 	"time"
 )
 
-const usageKnown = false
-
-var errUsageUnknown = errors.New("this platform does not report the resources of a child")
-
-func usageOf(int) (Usage, map[int]threadUsage, error) { return Usage{}, nil, errUsageUnknown }
+func usageOf(int) (Usage, map[int]threadUsage, error) { return Usage{}, nil, errors.ErrUnsupported }
 
 func frozenOf(int) (bool, error) { return false, nil }
 

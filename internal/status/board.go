@@ -17,6 +17,7 @@ type Board struct {
 	snapshot Event      // the latest of the lifecycle
 	caps     map[string]Capabilities
 	unwell   map[string]BackendState // those that are not healthy
+	silent   map[string]Liveness     // of silent engines
 	subs     map[*Subscription]struct{}
 }
 
@@ -26,6 +27,7 @@ func NewBoard(initial Event) *Board {
 		snapshot: initial,
 		caps:     make(map[string]Capabilities),
 		unwell:   make(map[string]BackendState),
+		silent:   make(map[string]Liveness),
 		subs:     make(map[*Subscription]struct{}),
 	}
 }
@@ -42,6 +44,12 @@ func (b *Board) Publish(ev Event) {
 			delete(b.unwell, ev.Backend)
 		} else {
 			b.unwell[ev.Backend] = ev
+		}
+	case Liveness:
+		if ev.Silent {
+			b.silent[ev.Backend] = ev
+		} else {
+			delete(b.silent, ev.Backend)
 		}
 	case Starting, Loading, Ready, Restarting, Draining:
 		b.snapshot = ev
@@ -74,6 +82,9 @@ func (b *Board) Subscribe() *Subscription {
 	for _, name := range slices.Sorted(maps.Keys(b.unwell)) {
 		s.Backlog = append(s.Backlog, b.unwell[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(b.silent)) {
+		s.Backlog = append(s.Backlog, b.silent[name])
+	}
 	s.Backlog = append(s.Backlog, b.snapshot)
 	b.subs[s] = struct{}{}
 	return s
@@ -89,8 +100,8 @@ func (b *Board) dropLocked(s *Subscription) {
 // A Subscription is one watcher's view of a board.
 type Subscription struct {
 	// Backlog is what a newcomer is told first: the capabilities of every entry,
-	// sorted by name, then the state of those to which requests do not go, then the latest
-	// lifecycle event.
+	// sorted by name, then the state of those to which requests do not go, then the silent
+	// engines, then the latest lifecycle event.
 	Backlog []Event
 
 	board  *Board

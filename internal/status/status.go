@@ -56,6 +56,14 @@ type BackendState struct {
 	State   string // of its breaker: "closed", "open" or "half_open"
 }
 
+// Liveness says that an entry's engine is silent, or that it responds again. It is kept
+// apart from the lifecycle and from the state of the breaker.
+type Liveness struct {
+	Backend string // entry name
+	Silent  bool
+	Reason  string // why it is silent
+}
+
 // healthy is the state that nobody has to be told of.
 const healthy = "closed"
 
@@ -66,6 +74,7 @@ func (Restarting) event()   {}
 func (Draining) event()     {}
 func (Capabilities) event() {}
 func (BackendState) event() {}
+func (Liveness) event()     {}
 
 // Phase is a step of loading a model. The set is closed.
 //
@@ -100,6 +109,10 @@ type Mmap struct {
 // KVCache makes room for the context.
 type KVCache struct{ NCtx int }
 
+// Waiting means that an engine cannot be started for want of descriptors, processes or
+// memory, and that it is tried again.
+type Waiting struct{ Reason string }
+
 // EngineExited says that an entry's engine is gone and will be started again.
 type EngineExited struct{ Reason string }
 
@@ -113,5 +126,6 @@ func (Verify) phase()        {}
 func (Quarantine) phase()    {}
 func (Mmap) phase()          {}
 func (KVCache) phase()       {}
+func (Waiting) phase()       {}
 func (EngineExited) phase()  {}
 func (GaveUp) phase()        {}

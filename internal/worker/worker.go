@@ -24,7 +24,9 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
 // DefaultPatience is how long an engine may load without a sign of progress.
@@ -46,6 +48,7 @@ type Child interface {
 type Exit struct {
 	Reason string // for an operator: "killed by SIGKILL"
 	Final  bool   // the next start would end the same way
+	Output string // the end of its output; it may be empty
 }
 
 // State is what a supervisor's engine is doing. The set is closed.
@@ -68,8 +71,12 @@ type Supervisor struct {
 	// Patience is how long a load may go on without a report, and how long a request
 	// waits for a new engine. 0 means DefaultPatience.
 	Patience time.Duration
-	// Publish is told the phases of loading and restarting.
+	// Publish receives the phases of loading and restarting, and whether the engine is
+	// silent. It is called from several goroutines.
 	Publish func(status.Event)
+	// Threads is how many threads compute a step; 0 means 1. The watchdog derives the wall
+	// time of a step from it.
+	Threads int
 	// OnReady is called whenever an engine has become ready, with what it reported.
 	OnReady func(link.Report)
 	Log     *slog.Logger
@@ -84,6 +91,11 @@ type Supervisor struct {
 	starts  starts
 	report  link.Report   // of the last engine that became ready
 	retry   chan struct{} // while GivenUp: closed by Retry
+
+	verdict  *verdict         // of the last engine that the watchdog killed
+	kills    int              // by the watchdog
+	lastKill string           // reason and time; empty if there was none
+	silence  watchdog.Silence // as published last
 }
 
 var _ infer.Handler = (*Supervisor)(nil)
@@ -113,16 +125,18 @@ func (s *Supervisor) LastReport() link.Report {
 // A Life says how an engine lives.
 type Life struct {
 	State        State
-	PID          int // of the engine; 0 while there is none
-	Restarts     int // since Run was called
-	RestartsHour int // of those, within the last hour
+	PID          int    // of the engine; 0 while there is none
+	Restarts     int    // since Run was called
+	RestartsHour int    // of those, within the last hour
+	WedgedKills  int    // engines that the watchdog killed
+	LastKill     string // reason and time of the last of them; empty if there was none
 }
 
 // Life returns how the engine lives.
 func (s *Supervisor) Life() Life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := Life{State: s.state, PID: s.pid}
+	l := Life{State: s.state, PID: s.pid, WedgedKills: s.kills, LastKill: s.lastKill}
 	l.Restarts, l.RestartsHour = s.starts.again(time.Now())
 	return l
 }
@@ -153,9 +167,16 @@ func (s *Supervisor) WasGivenUp() (reason string, ok bool) {
 // Run starts the engine and keeps it running until ctx ends; the engine has gone when
 // it returns. It returns an error only if the engine never became ready.
 func (s *Supervisor) Run(ctx context.Context) error {
-	var deaths record
+	var (
+		deaths record
+		watch  watchdog.State // of the next engine
+	)
 	for {
-		end := s.live(ctx)
+		end := s.live(ctx, watch)
+		watch = watchdog.State{}
+		if end.wedged {
+			watch = watchdog.Replaced()
+		}
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // that is how it ends
 		}
@@ -191,12 +212,39 @@ func (s *Supervisor) publish(phase status.Phase) {
 // A death is how a life ended.
 type death struct {
 	Exit
-	ready bool // it had been ready
+	ready  bool // it had been ready
+	wedged bool // the watchdog killed it
 }
 
-// live is one life of an engine, from its start to its end.
-func (s *Supervisor) live(ctx context.Context) death {
+// resourceWait is how long to wait before a launch that lacked a resource is tried again.
+const resourceWait = 250 * time.Millisecond
+
+// launch starts an engine. A lack of descriptors, processes or memory is no fault of the
+// engine: it waits until there are some again, or ctx ends.
+func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 	child, err := s.Launch(ctx, s.publish)
+	if err == nil || !proc.OutOfResources(err) {
+		return child, err
+	}
+	s.Log.LogAttrs(ctx, slog.LevelWarn, "engine not started yet", slog.String("backend", s.Name), slog.Any("err", err))
+	s.publish(status.Waiting{Reason: err.Error()})
+	for proc.OutOfResources(err) {
+		if !sleep(ctx, resourceWait) {
+			return nil, context.Cause(ctx)
+		}
+		child, err = s.Launch(ctx, func(p status.Phase) {
+			if _, first := p.(status.CheckingLocal); !first { // that comes with every try
+				s.publish(p)
+			}
+		})
+	}
+	return child, err
+}
+
+// live is one life of an engine, from its start to its end. Once it is ready, the watchdog
+// begins with the state watching.
+func (s *Supervisor) live(ctx context.Context, watching watchdog.State) death {
+	child, err := s.launch(ctx)
 	if err != nil {
 		return death{Exit: Exit{Reason: err.Error(), Final: true}}
 	}
@@ -209,33 +257,46 @@ func (s *Supervisor) live(ctx context.Context) death {
 		end     death
 		stalled = make(chan struct{})
 		client  = link.NewClient(child.Conn())
+		watcher sync.WaitGroup
+		wedged  *verdict // written by watcher
 	)
-	watchdog := time.AfterFunc(s.patience(), func() {
+	watchCtx, stopWatch := context.WithCancel(ctx)
+	defer stopWatch()
+	patience := time.AfterFunc(s.patience(), func() {
 		close(stalled)
 		child.Kill()
 	})
 	linkErr := client.Run(func(r link.Report) {
 		switch r.State {
 		case link.Ready:
-			if watchdog.Stop() {
+			if patience.Stop() {
 				end.ready = true
-				s.becomeReady(client, r)
+				s.becomeReady(ctx, client, r)
+				w := &watch{sup: s, child: child, client: client, state: watching}
+				watcher.Go(func() { wedged = w.run(watchCtx) })
 			}
 		case link.Failed:
 			end.Reason, end.Final = r.Problem, true
 			child.Kill()
 		case link.Mapping:
-			watchdog.Reset(s.patience())
+			patience.Reset(s.patience())
 			s.publish(status.Mmap{Path: r.Path, Progress: r.Progress})
 		case link.Caching:
-			watchdog.Reset(s.patience())
+			patience.Reset(s.patience())
 			s.publish(status.KVCache{NCtx: r.NCtx})
 		}
 	})
-	watchdog.Stop()
+	patience.Stop()
 	s.set(Loading, nil, "")
+	stopWatch()
+	watcher.Wait()
 	child.Kill()
 	exit := child.Wait()
+	if wedged != nil {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "wedged engine ended", slog.String("backend", s.Name),
+			slog.String("exit", exit.Reason), slog.String("output", exit.Output))
+		return death{Exit: Exit{Reason: "wedged: " + wedged.reason}, ready: true, wedged: true}
+	}
 	select {
 	case <-stalled:
 		end.Reason = fmt.Sprintf("backend not ready within %s", s.patience())
@@ -262,11 +323,12 @@ func (s *Supervisor) born(pid int) {
 	}
 }
 
-func (s *Supervisor) becomeReady(client *link.Client, r link.Report) {
+func (s *Supervisor) becomeReady(ctx context.Context, client *link.Client, r link.Report) {
 	s.mu.Lock()
 	s.served, s.report = true, r
 	s.setLocked(Ready, client, "")
 	s.mu.Unlock()
+	s.setSilence(ctx, watchdog.Responding)
 	s.OnReady(r)
 }
 
@@ -329,17 +391,22 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 
 // Handle answers req with the engine. While the engine is being replaced the request
 // waits, up to Patience; it fails with [infer.Unavailable] then, and also if the engine
-// dies while it answers.
+// dies while it answers. If the watchdog killed the engine, a request whose answer had not
+// begun and that is not to blame is sent to the next engine, once.
 func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	var client *link.Client
-	for {
+	for resent := false; ; {
 		var err error
 		if client, err = s.ready(ctx, client); err != nil {
 			return err
 		}
 		err = client.Handle(ctx, req, emit)
+		gone, isGone := errors.AsType[*link.GoneError](err)
 		switch {
 		case errors.Is(err, link.ErrClosed): // it never got there
+			continue
+		case isGone && !resent && s.spares(client, gone):
+			resent = true
 			continue
 		case errors.Is(err, link.ErrGone):
 			return infer.Errorf(infer.Unavailable, "backend ended stream without terminal frame: the engine of %q stopped", s.Name)

@@ -113,7 +113,9 @@ func phaseOf(ev status.Event) string {
 		return fmt.Sprintf("%T%v", ev.Phase, ev.Phase)
 	case status.Restarting:
 		return fmt.Sprintf("%T%v", ev.Phase, ev.Phase)
-	case status.Starting, status.Ready, status.Draining, status.Capabilities:
+	case status.Liveness:
+		return strings.TrimSpace(fmt.Sprint(ev.Silent, " ", ev.Reason))
+	case status.Starting, status.Ready, status.Draining, status.Capabilities, status.BackendState:
 	}
 	return ""
 }

@@ -25,6 +25,12 @@ const (
 	BackendState = "backend_state"
 )
 
+// Values of the member "state" of [BackendState], beside those of the breaker.
+const (
+	Silent     = "silent"
+	Responding = "responding"
+)
+
 // wireVersion is what capabilities say of the length-prefixed generation wire.
 const wireVersion = 1
 
@@ -54,6 +60,14 @@ func Encode(ev status.Event) []byte {
 		m["status"] = BackendState
 		m["backend"] = ev.Backend
 		m["state"] = ev.State
+	case status.Liveness:
+		m["status"] = BackendState
+		m["backend"] = ev.Backend
+		m["state"] = Responding
+		if ev.Silent {
+			m["state"] = Silent
+			m["reason"] = ev.Reason
+		}
 	}
 	// A path may hold any byte; what is not UTF-8 in it is shown as U+FFFD.
 	b, err := json.Marshal(m, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
@@ -98,6 +112,9 @@ func (m members) phase(backend string, p status.Phase) {
 	case status.KVCache:
 		m["phase"] = "kv_cache"
 		m["n_ctx"] = p.NCtx
+	case status.Waiting:
+		m["phase"] = "waiting"
+		m["reason"] = p.Reason
 	case status.EngineExited:
 		m["phase"] = "engine_exited"
 		m["reason"] = p.Reason

@@ -82,6 +82,8 @@ type Backend struct {
 	PID          int     `json:"pid,omitzero"`           // of the engine
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
 	RestartsHour int     `json:"restarts_hour,omitzero"` // of those, within the last hour
+	WedgedKills  int     `json:"wedged_kills,omitzero"`  // engines that the watchdog killed
+	LastKill     string  `json:"last_kill,omitzero"`     // reason and time of the last of them
 	Silent       bool    `json:"silent,omitzero"`        // it is ready, but did not say how it is
 	Engine       *Engine `json:"engine,omitzero"`        // what it said; nil if it said nothing
 }
