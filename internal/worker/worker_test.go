@@ -92,19 +92,30 @@ type house struct {
 
 func build(t *testing.T, lives ...life) *house {
 	t.Helper()
+	h := furnish(t, lives...)
+	h.open()
+	return h
+}
+
+// furnish makes a house whose supervisor does not run yet.
+func furnish(t *testing.T, lives ...life) *house {
+	t.Helper()
 	h := &house{t: t, lives: lives, over: make(chan struct{})}
 	h.Supervisor = &worker.Supervisor{
 		Name: "gen", Launch: h.launch, Log: slog.New(slog.DiscardHandler),
 		Publish: func(ev status.Event) { h.note(fmt.Sprintf("%T", ev), phaseOf(ev)) },
 		OnReady: func(link.Report) { h.note("ready", "") },
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	return h
+}
+
+func (h *house) open() {
+	ctx, cancel := context.WithCancel(h.t.Context())
 	h.stop = cancel
 	go func() {
 		defer close(h.over)
 		h.err = h.Run(ctx)
 	}()
-	return h
 }
 
 func phaseOf(ev status.Event) string {
