@@ -71,7 +71,7 @@ func (f *fake) serve(leaf string, fn func(context.Context, net.Listener) error) 
 func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
 	board = status.NewBoard(initial)
 	return board, f.serve("admin.sock", func(ctx context.Context, ln net.Listener) error {
-		return broadcast.Serve(ctx, ln, board, nil, slog.New(slog.DiscardHandler))
+		return broadcast.Serve(ctx, ln, board, nil, nil, slog.New(slog.DiscardHandler))
 	})
 }
 
@@ -408,7 +408,7 @@ func TestRetry(t *testing.T) {
 				return nil
 			}
 			return infer.Errorf(infer.Invalid, "invalid request: no engine is called %q", name)
-		}}, nil, slog.New(slog.DiscardHandler))
+		}}, nil, nil, slog.New(slog.DiscardHandler))
 	})
 	f.want(f.run("retry", "gen"), result{0, "", ""})
 	f.want(f.run("retry", "ghost"), result{2, "", "error: invalid_request: invalid request: no engine is called \"ghost\"\n"})

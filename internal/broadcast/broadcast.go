@@ -38,8 +38,8 @@ var errLagged = errors.New("too many events behind")
 // What was published by then is still written to everybody who takes it within a
 // second; then all connections end, and Serve returns once they have. It closes ln.
 // It fails only if ln is closed by somebody else. A connection beyond conns, which may
-// be nil, is closed without a word.
-func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quota.Quota, log *slog.Logger) error {
+// be nil, is closed without a word; slots, which may be nil, bound the descriptors.
+func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quota.Quota, slots *listen.Slots, log *slog.Logger) error {
 	soft := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer soft()
 
@@ -49,7 +49,7 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quo
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
 	defer stop()
 
-	door := listen.Door{Surface: "admin", Conns: conns, Log: log}
+	door := listen.Door{Surface: "admin", Conns: conns, Slots: slots, Log: log}
 	err := door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
 		sub := board.Subscribe()
 		defer sub.Close()

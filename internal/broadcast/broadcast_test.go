@@ -51,7 +51,7 @@ func open(t *testing.T, initial status.Event) *house {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- broadcast.Serve(ctx, ln, h.Board, nil, slog.New(slog.DiscardHandler))
+		served <- broadcast.Serve(ctx, ln, h.Board, nil, nil, slog.New(slog.DiscardHandler))
 	}()
 	h.end = sync.OnceValue(func() error {
 		cancel()
@@ -349,7 +349,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() {
-			served <- broadcast.Serve(ctx, ln, status.NewBoard(status.Ready{}), nil, slog.New(slog.DiscardHandler))
+			served <- broadcast.Serve(ctx, ln, status.NewBoard(status.Ready{}), nil, nil, slog.New(slog.DiscardHandler))
 		}()
 		start := time.Now()
 		line, err := bufio.NewReader(here).ReadString('\n')
@@ -371,7 +371,7 @@ func TestListenerThatIsClosedByOthersIsAnError(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	err := broadcast.Serve(t.Context(), ln, status.NewBoard(status.Ready{}), nil, slog.New(slog.DiscardHandler))
+	err := broadcast.Serve(t.Context(), ln, status.NewBoard(status.Ready{}), nil, nil, slog.New(slog.DiscardHandler))
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve = %v, want %v", err, net.ErrClosed)
 	}
@@ -395,7 +395,7 @@ func TestClientThatNeverReadsIsLetGo(t *testing.T) {
 				defer cancel()
 				served := make(chan error, 1)
 				go func() {
-					served <- broadcast.Serve(ctx, ln, status.NewBoard(status.Ready{}), nil, slog.New(slog.DiscardHandler))
+					served <- broadcast.Serve(ctx, ln, status.NewBoard(status.Ready{}), nil, nil, slog.New(slog.DiscardHandler))
 				}()
 				synctest.Wait()
 				start := time.Now()

@@ -49,12 +49,13 @@ type server struct {
 // Serve answers everybody who connects to ln, one request after the other on each
 // connection, until ctx ends. A verb that runs then is still answered; idle connections
 // end at once, and Serve returns when all have. It closes ln, and fails only if
-// somebody else did. A connection beyond conns, which may be nil, is closed.
-func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota, log *slog.Logger) error {
+// somebody else did. A connection beyond conns, which may be nil, is closed; slots, which may
+// be nil, bound the descriptors.
+func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota, slots *listen.Slots, log *slog.Logger) error {
 	s := &server{verbs, log}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
-	door := listen.Door{Surface: "control", Conns: conns, Log: log}
+	door := listen.Door{Surface: "control", Conns: conns, Slots: slots, Log: log}
 	err := door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
 		if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
 			log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))

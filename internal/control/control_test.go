@@ -39,7 +39,7 @@ func serve(t *testing.T, retry func(context.Context, string) error) (path string
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- control.Serve(ctx, ln, control.Verbs{Retry: retry}, nil, slog.New(slog.DiscardHandler))
+		served <- control.Serve(ctx, ln, control.Verbs{Retry: retry}, nil, nil, slog.New(slog.DiscardHandler))
 	}()
 	end = func() error {
 		cancel()

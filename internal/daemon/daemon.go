@@ -33,6 +33,28 @@ const (
 	memoryTotal     = 1 << 30
 )
 
+const (
+	// spareFiles is how many descriptors are left for everything but connections: engines,
+	// listeners, the log, files of /proc.
+	spareFiles = 48
+	// refusals is how many clients at once, of those that are refused, hold a descriptor.
+	refusals       = 4
+	strangersTotal = 64 // TCP clients at once that have not shown the key yet
+)
+
+// connections returns the bounds of the connections of a process that may open files, where
+// 0 means any number.
+func connections(files int64) (*quota.Quota, *listen.Slots, error) {
+	total := int64(connsTotal)
+	if files > 0 {
+		total = min(total, files-spareFiles)
+	}
+	if total < 1 {
+		return nil, nil, fmt.Errorf("too few descriptors: the limit is %d, and %d are needed for anything but connections; raise it (ulimit -n, LimitNOFILE)", files, spareFiles)
+	}
+	return &quota.Quota{PerCaller: min(connsPerCaller, total), Total: total}, listen.NewSlots(int(total) + refusals), nil
+}
+
 // Modes of the sockets.
 const (
 	ownerOnly = 0o600
@@ -82,6 +104,10 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part dies
 	defer fail(nil)
 	places := config.Locate(flags, env)
+	conns, slots, err := connections(descriptorLimit())
+	if err != nil {
+		return err
+	}
 
 	if err := listen.Folder(filepath.Dir(places.V1), flags.Group); err != nil { // before the lock makes it for us alone
 		return fmt.Errorf("folder of the sockets: %w", err)
@@ -104,9 +130,8 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
-	conns := &quota.Quota{PerCaller: connsPerCaller, Total: connsTotal}
 	admin := task.Go(ctx, fail, func(ctx context.Context) error {
-		return broadcast.Serve(ctx, adminLn, board, conns, log)
+		return broadcast.Serve(ctx, adminLn, board, conns, slots, log)
 	})
 	defer admin.Stop()
 	manager := func(assignments ...string) { // a manager that cannot be told is no reason to stop
@@ -138,7 +163,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	verbs := task.Go(ctx, fail, func(ctx context.Context) error {
 		return control.Serve(ctx, controlLn, control.Verbs{
 			Retry: backends.retry, Stats: desk.stats, SetLogLevel: program.SetLogLevel,
-		}, conns, log)
+		}, conns, slots, log)
 	})
 	defer verbs.Stop()
 
@@ -165,9 +190,9 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	}
 	srv := &server.Server{
 		Handler: gate, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
-		Conns: conns, Memory: memory,
+		Conns: conns, Slots: slots, Memory: memory,
 	}
-	var strangers listen.Strangers
+	strangers := listen.Strangers{Max: min(strangersTotal, max(1, conns.Total/4)), Slots: slots}
 	var serving sync.WaitGroup
 	defer func() { // they drain when ctx ends, for whatever reason
 		fail(nil)

@@ -16,9 +16,66 @@ import (
 // acceptPause is how long a Door waits before it tries again.
 const acceptPause = 50 * time.Millisecond
 
+// Slots bound the accepted connections of several doors, refused ones included, so that
+// the process keeps descriptors for other purposes: a refused client holds one until it has
+// been told. Use [NewSlots].
+type Slots struct {
+	free     chan struct{} // has room for the connections
+	identify chan struct{} // has room for one: identifying a peer takes another descriptor
+}
+
+// NewSlots returns n slots.
+func NewSlots(n int) *Slots {
+	return &Slots{free: make(chan struct{}, n), identify: make(chan struct{}, 1)}
+}
+
+// take waits for a slot. It reports false if ctx ends first. A nil Slots has no bound.
+func (s *Slots) take(ctx context.Context) bool {
+	if s == nil {
+		return true
+	}
+	select {
+	case s.free <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// tryTake takes a slot if one is free.
+func (s *Slots) tryTake() bool {
+	if s == nil {
+		return true
+	}
+	select {
+	case s.free <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Slots) give() {
+	if s != nil {
+		<-s.free
+	}
+}
+
+// peerOf identifies one peer at a time.
+func (s *Slots) peerOf(nc net.Conn) infer.Peer {
+	if s != nil {
+		s.identify <- struct{}{}
+		defer func() { <-s.identify }()
+	}
+	return PeerOf(nc)
+}
+
 // A Door lets connections in.
 type Door struct {
 	Surface string // for the log
+	// Slots bound the descriptors of all doors that share them. While none is free, a door
+	// accepts nothing more than the connection that waits for one. Nil is no bound.
+	Slots *Slots
 	// Conns bounds the connections of all doors that share it; nil bounds none.
 	Conns *quota.Quota
 	// Refuse takes a connection for which there is no room, and must not block for
@@ -43,7 +100,14 @@ func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, i
 		switch {
 		case err == nil:
 			tired = false
-			conns.Go(func() { d.admit(nc, serve) })
+			if !d.Slots.take(ctx) {
+				_ = nc.Close()
+				continue
+			}
+			conns.Go(func() {
+				defer d.Slots.give()
+				d.admit(nc, serve)
+			})
 		case errors.Is(err, net.ErrClosed):
 			if d.Closed != nil {
 				d.Closed()
@@ -61,7 +125,7 @@ func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, i
 
 func (d *Door) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
 	defer nc.Close()
-	peer := PeerOf(nc)
+	peer := d.Slots.peerOf(nc)
 	if d.Conns != nil {
 		if !d.Conns.Take(peer.Caller(), 1) {
 			if d.Refuse != nil {

@@ -25,6 +25,9 @@ func identify(fd int, peer *infer.Peer) {
 	peer.PID = int(cred.Pid)
 
 	process, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return // the kernel would have told: without that the pid is no proof
+	}
 	if err != nil {
 		// Before Linux 6.5 nothing tells whether the pid has been given to another process
 		// since. Only one of the same machine that connected and died at once could be

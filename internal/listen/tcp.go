@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -52,19 +53,28 @@ func Loopback(addr netip.AddrPort, key string, strangers *Strangers, refused fun
 	return g, nil
 }
 
-// Strangers counts those who have not shown the key yet, over all listeners that share it.
-type Strangers struct{ n atomic.Int64 }
+// Strangers counts the connections that have not shown the key yet, over all listeners that
+// share it.
+type Strangers struct {
+	Max   int64  // at once; 0 means 64
+	Slots *Slots // of which each takes one; nil is no bound
+
+	n atomic.Int64
+}
 
 // enter reports whether there is room for one more.
 func (s *Strangers) enter() bool {
-	if s.n.Add(1) > maxStrangers {
-		s.leave()
+	if s.n.Add(1) > cmp.Or(s.Max, maxStrangers) || !s.Slots.tryTake() {
+		s.n.Add(-1)
 		return false
 	}
 	return true
 }
 
-func (s *Strangers) leave() { s.n.Add(-1) }
+func (s *Strangers) leave() {
+	s.Slots.give()
+	s.n.Add(-1)
+}
 
 // A guard lets those in who have the key.
 type guard struct {

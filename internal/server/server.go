@@ -65,6 +65,8 @@ type Server struct {
 	FrameTimeout time.Duration
 	// Conns bounds the connections; nil does not. Who is refused is told once.
 	Conns *quota.Quota
+	// Slots bound the descriptors of connections; nil does not. See [listen.Slots].
+	Slots *listen.Slots
 	// Memory bounds the bytes of messages that are being read or held while they are
 	// answered, beyond [frame.Small] each; nil does not. Past it nothing more is read
 	// until there is room, for FrameTimeout at most.
@@ -143,7 +145,7 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 		srv.drain()
 	})
 	door := listen.Door{
-		Surface: s.Name, Conns: srv.Conns, Log: srv.Log,
+		Surface: s.Name, Conns: srv.Conns, Slots: srv.Slots, Log: srv.Log,
 		Refuse: func(nc net.Conn) { srv.refuseConn(nc, s) },
 		Closed: stop,
 	}

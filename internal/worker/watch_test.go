@@ -67,6 +67,13 @@ func (b *body) Frozen() (bool, error) {
 func (b *body) Resume() { b.is(func(b *body) { b.state, b.resumes = 'S', b.resumes+1 }) }
 func (b *body) Dump()   { b.is(func(b *body) { b.dumps++ }) }
 
+// signals returns how many of each it got.
+func (b *body) signals() (conts, quits int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.resumes, b.dumps
+}
+
 func (b *body) pulse() link.Beat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -195,8 +202,8 @@ func TestStopped(t *testing.T) {
 			t.Errorf("after 3 s: %q", got)
 		}
 		time.Sleep(4 * time.Second)
-		if b.is(func(b *body) {}); b.resumes != 1 || b.state != 'S' {
-			t.Errorf("after %s: %d SIGCONT", time.Since(stopped), b.resumes)
+		if conts, _ := b.signals(); conts != 1 {
+			t.Errorf("after %s: %d SIGCONT", time.Since(stopped), conts)
 		}
 		if got := ended(first); got != "open" {
 			t.Errorf("the call ended: %s", got)
@@ -216,8 +223,8 @@ func TestStopped(t *testing.T) {
 			t.Errorf("after %s", got)
 		}
 		synctest.Wait()
-		if b.is(func(b *body) {}); b.dumps > 0 || b.resumes != 1 {
-			t.Errorf("a stopped process got %d SIGQUIT and %d SIGCONT", b.dumps, b.resumes-1)
+		if conts, quits := b.signals(); quits > 0 || conts != 1 {
+			t.Errorf("a stopped process got %d SIGQUIT and %d SIGCONT", quits, conts-1)
 		}
 		time.Sleep(2 * time.Second)
 		if got := ended(second); got != "done" {

@@ -1,0 +1,15 @@
+//go:build unix
+
+package daemon
+
+import "syscall"
+
+// descriptorLimit is how many descriptors the process may have; 0 is unknown. Go has raised
+// the limit to the hard one.
+func descriptorLimit() int64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return int64(min(limit.Cur, 1<<31)) // infinity is larger than an int64
+}
