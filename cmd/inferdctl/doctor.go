@@ -54,6 +54,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 	if backends != nil {
 		d.surfaces(ctx, cl, backends)
 		d.control(ctx, cl)
+		d.watchdog()
 	}
 	if d.sick {
 		return exit(exitNo)
@@ -230,6 +231,10 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []capabilities
 			}
 			continue
 		}
+		if s.State == "backend_state" {
+			d.liveness(s)
+			continue
+		}
 		if s.Ready() {
 			d.ok(label, "the daemon at %s is ready", cl.Path(client.Admin))
 			return all
@@ -240,6 +245,23 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []capabilities
 		}
 	}
 	return all
+}
+
+// liveness reports an engine that is published as silent.
+func (d *diagnosis) liveness(s client.Status) {
+	var frame struct {
+		State string `json:"state"`
+	}
+	if err := json.Unmarshal(s.Raw, &frame); err == nil && frame.State == "silent" {
+		d.fail("backend", "the engine of %s is silent: %s", s.Backend, s.Reason)
+	}
+}
+
+// watchdog warns where wedged engines are not replaced.
+func (d *diagnosis) watchdog() {
+	if runtime.GOOS != "linux" {
+		d.ok("watchdog", "warning: on this system a wedged engine is reported as silent and not killed: end it yourself")
+	}
 }
 
 // surfaces connects to every socket that the entries should have bound.
@@ -305,6 +327,9 @@ func (d *diagnosis) entry(b client.BackendStats) {
 	}
 	if b.RestartsHour >= manyRestarts {
 		d.fail(label, "%s was restarted %d times within an hour: the daemon's log says how its engine ended", b.Name, b.RestartsHour)
+	}
+	if b.WedgedKills > 0 {
+		d.ok(label, "warning: of %s the watchdog killed %d wedged engines, the last one because of: %s; the daemon's log has its stacks", b.Name, b.WedgedKills, b.LastKill)
 	}
 	if b.Silent {
 		d.fail(label, "%s does not say how it is: its engine (process %d) is stopped, or the machine is too busy", b.Name, b.PID)

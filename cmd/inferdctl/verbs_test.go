@@ -244,6 +244,7 @@ func TestDoctor(t *testing.T) {
 		f := newFake(t)
 		board, _ := f.admin(status.Starting{})
 		board.Publish(status.Capabilities{Backend: "gen", V2: true})
+		board.Publish(status.Liveness{Backend: "gen", Silent: true, Reason: "its process is stopped"})
 		board.Publish(status.Ready{})
 		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"backends":[{"name":"gen","state":"gave_up"}]}}`)
 		if err := os.WriteFile(filepath.Join(f.dir, "logs"), nil, 0o600); err != nil {
@@ -254,6 +255,7 @@ func TestDoctor(t *testing.T) {
 		}
 		got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
 		if got.Code != 1 || !strings.Contains(got.Out, "[FAIL] surface[lp]: ") || !strings.Contains(got.Out, "[FAIL] backend: gen was given up") ||
+			!strings.Contains(got.Out, "[FAIL] backend: the engine of gen is silent: its process is stopped\n") ||
 			!strings.Contains(got.Out, "[FAIL] activity log: the daemon has lost 7 lines") || !strings.Contains(got.Out, "[FAIL] activity log: lines are lost: ") {
 			t.Errorf("got %+v", got)
 		}
@@ -268,6 +270,7 @@ func TestDoctor(t *testing.T) {
 			"given up":        {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: mend it, then inferdctl retry gen\n"},
 			"breaker open":    {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails\n"},
 			"dies often":      {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log says how its engine ended\n"},
+			"was wedged":      {`"wedged_kills":2,"last_kill":"spin, at noon"`, 0, "[ ok ] backend: warning: of gen the watchdog killed 2 wedged engines, the last one because of: spin, at noon; the daemon's log has its stacks\n"},
 			"silent":          {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not say how it is: its engine (process 7) is stopped, or the machine is too busy\n"},
 			"a full cache":    {`"engine":{"kv_size_tokens":1000,"kv_used_tokens":950}`, 0, "[ ok ] backend: warning: the cache of gen is full, 950 of 1000 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
 			"has no cache":    {`"engine":{"steps":1}`, 0, ""},

@@ -177,3 +177,20 @@ func TestBackendStateIsKeptApart(t *testing.T) {
 		t.Errorf("a newcomer is told %#v", later.Backlog)
 	}
 }
+
+// Silence hides neither the state of the breaker nor the lifecycle, and a newcomer learns of
+// it while it lasts.
+func TestSilenceIsKeptApart(t *testing.T) {
+	b := status.NewBoard(status.Ready{})
+	open := status.BackendState{Backend: "a", State: "open"}
+	silent := status.Liveness{Backend: "a", Silent: true, Reason: "its process is stopped"}
+	b.Publish(silent)
+	b.Publish(open)
+	if diff := cmp.Diff([]status.Event{open, silent, status.Ready{}}, subscribed(b)); diff != "" {
+		t.Errorf("while it is silent (-want +got):\n%s", diff)
+	}
+	b.Publish(status.Liveness{Backend: "a"})
+	if diff := cmp.Diff([]status.Event{open, status.Ready{}}, subscribed(b)); diff != "" {
+		t.Errorf("when it responds (-want +got):\n%s", diff)
+	}
+}

@@ -72,6 +72,18 @@ var goldens = map[string]struct {
 		`{"backend":"gen","id":"admin","state":"half_open","status":"backend_state","type":"status"}`,
 	},
 
+	"added: an engine that is silent": {
+		status.Liveness{Backend: "gen", Silent: true, Reason: "its process is stopped"},
+		`{"backend":"gen","id":"admin","reason":"its process is stopped","state":"silent","status":"backend_state","type":"status"}`,
+	},
+	"added: an engine that responds again": {
+		status.Liveness{Backend: "gen"},
+		`{"backend":"gen","id":"admin","state":"responding","status":"backend_state","type":"status"}`,
+	},
+	"added: an engine that lacks a resource": {
+		status.Restarting{Backend: "gen", Phase: status.Waiting{Reason: "too many open files"}},
+		`{"backend":"gen","id":"admin","phase":"waiting","reason":"too many open files","status":"restarting","type":"status"}`,
+	},
 	"added: whose model is loaded, and how far": {
 		status.Loading{Backend: "gen", Phase: status.Mmap{Path: "/m/data", Progress: 0.25}},
 		`{"backend":"gen","id":"admin","path":"/m/data","phase":"mmap","progress":0.25,"status":"loading_model","type":"status"}`,
@@ -168,7 +180,7 @@ func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
 		apart := false
 		switch test.ev.(type) {
-		case status.Capabilities, status.BackendState:
+		case status.Capabilities, status.BackendState, status.Liveness:
 			apart = true
 		case status.Starting, status.Loading, status.Ready, status.Restarting, status.Draining:
 		}

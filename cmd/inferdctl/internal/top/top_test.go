@@ -55,7 +55,7 @@ func busy() *client.Stats {
 					PrefillTokens: 2_500_000, CachedTokens: 1_700_000, DecodeTokens: 987_654, Dropped: 2,
 				},
 			},
-			{Name: "vectors", Kind: "llamacpp", State: "ready", Slots: 4, Model: "nomic-embed", NCtx: 2048, PID: 4712, Silent: true, Restarts: 7},
+			{Name: "vectors", Kind: "llamacpp", State: "ready", Slots: 4, Model: "nomic-embed", NCtx: 2048, PID: 4712, Silent: true, Restarts: 7, WedgedKills: 2},
 			{
 				Name: "rank", Kind: "llamacpp", State: "gave_up", Slots: 4, Model: "bge\x1b[2J", NCtx: 2048, Restarts: 3,
 				Reason: "exit code 1: ggml.c:123: GGML_ASSERT(a > b) failed, and more than any terminal is wide, which has to be cut somewhere",

@@ -202,6 +202,9 @@ func entries(s *client.Stats) *table {
 		}
 		if b.PID > 0 || b.Restarts > 0 { // it has an engine, or had one
 			restarts = fmt.Sprint(b.Restarts)
+			if b.WedgedKills > 0 {
+				restarts = fmt.Sprintf("%d (%d wedged)", b.Restarts, b.WedgedKills)
+			}
 		}
 		t.rows = append(t.rows, row{bad: bad, cells: []string{
 			clean(b.Name), state, fmt.Sprintf("%d/%d", b.Running, b.Slots), fmt.Sprint(b.Waiting), fmt.Sprint(b.Parked),
