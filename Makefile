@@ -3,6 +3,7 @@
 # make demo    the programs, the libraries, a real model, a question and its answer
 # make test    all tests, with the real engine on the built-in models
 # make check   what a change has to pass
+# make soak    an engine under each disturbance that must not kill it, 2 minutes each; SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
 # make cross   the programs for other platforms, built and vetted
@@ -15,7 +16,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints what a command prints, and fails if that is anything.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo test check format lint bench bench-peers cross wine clean
+.PHONY: build engine demo test check soak format lint bench bench-peers cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -33,6 +34,11 @@ test: engine cross
 check: format lint engine cross
 	go test -race -shuffle=on ./...
 	@$(call silent,$(tool) deadcode -test ./...)
+
+SOAK := 2m
+
+soak: engine
+	INFERD_TEST_SOAK=$(SOAK) go test -count=1 -timeout 12h -v -run 'TestWatchdogSpares|TestEngineStops|TestEngineWedges' ./test
 
 format:
 	$(tool) golangci-lint fmt --diff ./...

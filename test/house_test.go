@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager has started what we start
 		_ = os.Unsetenv("INVOCATION_ID")
 		for _, name := range os.Environ() { // nobody's settings but the tests'
-			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" {
+			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && key != soakVariable {
 				_ = os.Unsetenv(key)
 			}
 		}
