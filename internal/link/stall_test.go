@@ -112,6 +112,7 @@ func TestOrdersPassABlockedWrite(t *testing.T) {
 		if !s.ended.Load() {
 			t.Error("the engine goes on")
 		}
+		s.after(time.Millisecond) // the engine has answered the cancel before the client reads
 		close(s.take)
 		s.call.Wait()
 		if s.err == nil || s.err.Error() != "hung up" {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
