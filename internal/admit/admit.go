@@ -189,7 +189,8 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)
 		t.cancel = cancel
-		defer t.req.Pause.Stalled.OnChange(func(on bool) { g.stall(t, on) })()
+		stop := t.req.Pause.Stalled.OnChange(func(on bool) { g.stall(t, on) })
+		defer stop()
 	}
 	var (
 		lost   error       // of the way to the client

@@ -67,8 +67,10 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
 	var preempted, stalled bool
 	changes := make(chan func(), 1000)
-	defer pause.Preempted.OnChange(func(on bool) { changes <- func() { preempted = on } })()
-	defer pause.Stalled.OnChange(func(on bool) { changes <- func() { stalled = on } })()
+	stopPreempted := pause.Preempted.OnChange(func(on bool) { changes <- func() { preempted = on } })
+	defer stopPreempted()
+	stopStalled := pause.Stalled.OnChange(func(on bool) { changes <- func() { stalled = on } })
+	defer stopStalled()
 	(<-changes)()
 	(<-changes)()
 	for {
@@ -469,15 +471,15 @@ func TestParkingLife(t *testing.T) {
 				req := from(fmt.Sprint(r.IntN(4)), fmt.Sprint(r.IntN(2)), id)
 				req.Background = r.IntN(5) == 0
 				d.sendTo(ctx, req, tokens)
-				if any := fmt.Sprint(r.IntN(i + 1)); d.hasBegun(any) {
-					d.stall(any, r.IntN(2) == 0)
+				if one := fmt.Sprint(r.IntN(i + 1)); d.hasBegun(one) {
+					d.stall(one, r.IntN(2) == 0)
 				}
 				d.after(time.Duration(r.IntN(30)) * tick)
 				defer cancel()
 			}
 			for i := range 100 { // all clients read on
-				if any := fmt.Sprint(i); d.hasBegun(any) {
-					d.stall(any, false)
+				if one := fmt.Sprint(i); d.hasBegun(one) {
+					d.stall(one, false)
 				}
 			}
 			d.all.Wait()

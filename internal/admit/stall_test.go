@@ -132,9 +132,9 @@ func TestStalledIsBounded(t *testing.T) {
 func TestStalledEnds(t *testing.T) {
 	hangUp := errors.New("hung up")
 	bubble(t, 1, 1, func(d *desk) {
-		ctx, cancel := context.WithCancelCause(d.t.Context())
 		for i := range 3 {
 			id := fmt.Sprint(i)
+			ctx, cancel := context.WithCancelCause(d.t.Context())
 			d.send(ctx, "1", id, 100)
 			d.stall(id, true)
 			d.counts(admit.Counts{Stalled: 1})
@@ -144,9 +144,7 @@ func TestStalledEnds(t *testing.T) {
 			if _, _, ended := d.has(id); ended != "hung up" {
 				d.t.Errorf("ended with %q", ended)
 			}
-			ctx, cancel = context.WithCancelCause(d.t.Context())
 		}
-		cancel(nil)
 	})
 }
 
