@@ -17,6 +17,7 @@ type Stats struct {
 	Running     int            `json:"running"` // requests
 	Waiting     int            `json:"waiting"` // requests
 	Parked      int            `json:"parked"`  // requests
+	Stalled     int            `json:"stalled"` // requests
 	Connections int            `json:"connections"`
 	HeldBytes   int64          `json:"held_bytes"` // of large messages that are read or answered
 	LogLost     int64          `json:"log_lost"`   // lines of the activity log that could not be written
@@ -29,7 +30,8 @@ type Stats struct {
 type Counts struct {
 	Running      int     `json:"running"`
 	Waiting      int     `json:"waiting"`
-	Parked       int     `json:"parked"`        // of those that wait: they have begun, and go on when it is their turn
+	Parked       int     `json:"parked"`        // of the waiting: they have begun, and wait for a slot
+	Stalled      int     `json:"stalled"`       // begun, and neither running nor waiting: the client does not read
 	Requests     int64   `json:"requests"`      // that have ended
 	InputTokens  int64   `json:"input_tokens"`  // of those
 	OutputTokens int64   `json:"output_tokens"` // of those

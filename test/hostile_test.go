@@ -162,6 +162,77 @@ func TestClientThatNeverReads(t *testing.T) {
 	d.workOnLoop()
 }
 
+// unread asks for a long answer on a connection of its own and reads nothing of it.
+func (d *daemon) unread(id string, tokens int) *client {
+	d.t.Helper()
+	c := d.client()
+	c.send(prompt(id, "a", fmt.Sprintf(`,"max_tokens":%d`, tokens)))
+	return c
+}
+
+// As many clients as there are slots do not read: the next request of the same caller has a
+// slot soon, and another user's at once, though a write may take ten minutes. When they read,
+// their answers are whole.
+func TestClientsThatNeverRead(t *testing.T) {
+	const tokens = 1000 // more messages than the buffers of a socket hold
+	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")
+	var deaf []*client
+	for i := range 8 {
+		deaf = append(deaf, d.unread(fmt.Sprint(i), tokens))
+	}
+	d.workOnLoop()
+	eventually(t, "all are stalled", func() bool {
+		s := d.stats()
+		return s.Stalled == 8 && s.Running == 0
+	})
+	if os.Geteuid() == 0 {
+		other := d.stranger("infer.sock", 61234)
+		other.send(prompt("o", "a", `,"max_tokens":3`))
+		if end := other.terminal(); end["content"] != "bcd" {
+			t.Errorf("another user got %v", end)
+		}
+	}
+	var want strings.Builder
+	for i := range tokens {
+		want.WriteByte("bcdefghijklmnopqrstuvwxyza"[i%26])
+	}
+	for i, c := range deaf[1:] {
+		if text, end := c.answer(); text != want.String() || end.Type != "done" || end.Usage.Completion != tokens {
+			t.Errorf("%d: %d bytes, %+v", i, len(text), end)
+		}
+	}
+	_ = deaf[0].Close()
+	has(t, d.recorded("request_gone", 1), map[string]any{"req_id": "0", "stage": "unread"})
+	eventually(t, "nothing is stalled", func() bool { return d.stats().Stalled == 0 })
+}
+
+// Beyond its queue depth a caller's unread answers end, and its slots are free.
+func TestTooManyClientsThatNeverRead(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600", "--queue-depth", "2")
+	var deaf []*client
+	for i := range 4 {
+		deaf = append(deaf, d.unread(fmt.Sprint(i), 1000))
+	}
+	d.workOnLoop()
+	eventually(t, "two are stalled and two have ended", func() bool {
+		s := d.stats()
+		return s.Stalled == 2 && s.Running == 0 && s.Waiting == 0
+	})
+	full := 0
+	for _, c := range deaf {
+		switch _, end := c.answer(); {
+		case end.Code == "queue_full":
+			full++
+		case end.Type != "done":
+			t.Errorf("%+v", end)
+		}
+	}
+	if full != 2 {
+		t.Errorf("%d ended with queue_full", full)
+	}
+	d.workOnLoop()
+}
+
 // A deaf client does not hold up a drain either.
 func TestDeafClientWhileDraining(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--drain-timeout-secs", "1")

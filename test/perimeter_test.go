@@ -148,11 +148,11 @@ func (d *daemon) answers(leaf string) error {
 
 // stats asks the control socket.
 func (d *daemon) stats() (s struct {
-	Running, Waiting, Goroutines int
-	Connections                  int
-	HeldBytes                    int `json:"held_bytes"`
-	LogLost                      int `json:"log_lost"`
-	Backends                     []struct {
+	Running, Waiting, Stalled int
+	Goroutines, Connections   int
+	HeldBytes                 int `json:"held_bytes"`
+	LogLost                   int `json:"log_lost"`
+	Backends                  []struct {
 		Requests int
 		In       int64 `json:"input_tokens"`
 		Out      int64 `json:"output_tokens"`

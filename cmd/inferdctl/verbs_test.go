@@ -90,12 +90,12 @@ func TestTopWithoutATerminal(t *testing.T) {
 	f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
 	want := result{0, `inferd 1.2, up 1h2m3s: 1 running, 2 waiting, 0 parked, 12.3 tok/s, 3 connections
 
-ENTRY  STATE  RUN  WAIT  PARK  TOK/S  KV  KEPT  HIT  STEP MS  STALLS  STEPS  DROP  REQS  IN  OUT  RESTARTS  CTX  PID  MODEL
-gen    ready  1/4     2     0   12.3   -     -    -        -       -      -     -     7  50   60         -    -    -  llamacpp
+ENTRY  STATE  RUN  WAIT  PARK  UNREAD  TOK/S  KV  KEPT  HIT  STEP MS  STALLS  STEPS  DROP  REQS  IN  OUT  RESTARTS  CTX  PID  MODEL
+gen    ready  1/4     2     0       0   12.3   -     -    -        -       -      -     -     7  50   60         -    -    -  llamacpp
 
-USER  PROGRAM  RUN  WAIT  PARK  TOK/S  KV  HIT  REQS  REFUSED  IN  OUT
-4242  editor     1     2     0   12.3  10  40%     7        4  50   60
--     -          0     0     0      0   0    -     0        0   0    0
+USER  PROGRAM  RUN  WAIT  PARK  UNREAD  TOK/S  KV  HIT  REQS  REFUSED  IN  OUT
+4242  editor     1     2     0       0   12.3  10  40%     7        4  50   60
+-     -          0     0     0       0      0   0    -     0        0   0    0
 `, ""}
 	f.want(f.run("top"), want)
 	f.want(f.run("top", "--once"), want)

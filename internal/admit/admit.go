@@ -48,12 +48,14 @@ type Gate struct {
 	Active int // requests that run at once in all places together; 0 is as many as those have slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
+	// Memory bounds the text kept for clients that do not read; nil does not.
+	Memory *quota.Quota
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
 	queue   sched.Queue[*ticket]
 	running []*ticket
-	parked  map[string]int // by user
+	begun   map[string]int // by user: requests that are parked or stalled
 	places  map[string]*Usage
 	callers map[infer.Caller]*Caller
 	seen    uint64 // requests, roughly
@@ -72,13 +74,41 @@ type ticket struct {
 	caller *Caller
 	prompt int          // tokens, estimated
 	tokens atomic.Int64 // that have been written
+	cost   atomic.Int64 // of sampling, in tokens
 
-	over    bool // it has been let in or refused
+	state   state
 	place   Place
-	end     func(error) // what place.Begin has returned
-	err     error       // why it is refused
-	counted int64       // of tokens, those that have been accounted for
+	end     func(error)             // what place.Begin has returned
+	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
+	err     error                   // why it is refused
+	counted int64                   // of tokens, those that have been accounted for
+	charged int64                   // of tokens and cost, those that the queue knows
 }
+
+// state is what a request at the gate is doing. [Gate.setLocked] changes it.
+//
+//	new ─▶ waiting ─▶ running ◀─▶ parked
+//	 │        │         │ ▲          │
+//	 └────────┼─────────┘ │ resumed: parked first
+//	          │         stalled ◀────┘
+//	          ▼           │
+//	        ended ◀───────┘ (from every state)
+//
+// A parked request has begun and waits for a slot. A stalled one has begun and waits for
+// its client to read: it has no slot and wants none.
+type state int
+
+const (
+	fresh state = iota
+	waiting
+	running
+	parked
+	stalled
+	ended
+)
+
+// over reports whether the wait to begin is over.
+func (t *ticket) over() bool { return t.state > waiting }
 
 // admitted says in the request that it has been let in, and where.
 func (t *ticket) admitted() {
@@ -96,6 +126,9 @@ var (
 	errLate    = infer.Errorf(infer.Busy, "queue full: the deadline passed while the request waited")
 	errTooLate = infer.Errorf(infer.Busy, "queue full: the deadline passed before the answer was there")
 )
+
+// errUnread ends a request whose client does not read, if the client has no room to wait.
+var errUnread = infer.Errorf(infer.Busy, "queue full: the answer is not read, and too many requests wait already")
 
 // lateness is what an answer whose deadline has passed may take to end by itself.
 const lateness = time.Second
@@ -147,36 +180,55 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		ctx, cancel = context.WithDeadlineCause(ctx, at.Add(lateness), errTooLate)
 		defer cancel()
 	}
-	// The slot is free before the last message goes out: who has read that may ask again
-	// at once.
-	left := false
-	leave := func(done *infer.Done, why error) {
-		if !left {
-			left = true
-			g.leave(t, done, why)
-		}
-	}
+	// The slot is free before the last message goes out: a client that has read that may
+	// ask again at once.
 	why := errNoEnd // unless it is known better; so it is after a panic
-	defer func() { leave(nil, why) }()
-	var lost error // of the way to the client
-	fresh := 0     // tokens since the gate has looked
-	err := t.place.Handler.Handle(ctx, t.req, func(ev infer.Event) error {
-		switch ev := ev.(type) {
-		case *infer.Text:
-			t.tokens.Add(int64(ev.Tokens))
-			if fresh += ev.Tokens; fresh >= sched.Quantum && t.place.Parks {
-				fresh = 0
-				g.settle()
-			}
-		case *infer.Done:
-			leave(ev, nil)
-		case *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
-		}
+	defer func() { g.leave(t, nil, why) }()
+	if t.place.Parks {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		t.cancel = cancel
+		stop := t.req.Pause.Stalled.OnChange(func(on bool) { g.stall(t, on) })
+		defer stop()
+	}
+	var (
+		lost   error       // of the way to the client
+		fresh  int         // tokens and cost since the gate has looked
+		result infer.Event // whole, of a request that is computed but not yet counted
+	)
+	send := func(ev infer.Event) error {
 		err := emit(ev)
 		if err != nil && lost == nil {
 			lost = err
 		}
 		return err
+	}
+	err := t.place.Handler.Handle(ctx, t.req, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			t.tokens.Add(int64(ev.Tokens))
+			t.cost.Add(int64(ev.Cost))
+			if fresh += ev.Tokens + ev.Cost; fresh >= sched.Quantum && t.place.Parks {
+				fresh = 0
+				g.settle()
+			}
+		case *infer.Vectors:
+			result = &infer.Vectors{Values: ev.Values}
+			return nil // Done follows; until then a client that reads slowly would keep the slot
+		case *infer.Scores:
+			result = &infer.Scores{Values: ev.Values}
+			return nil
+		case *infer.Done:
+			g.leave(t, ev, nil)
+			if result != nil {
+				if err := send(result); err != nil {
+					return err
+				}
+			}
+		case *infer.Thinking, *infer.ToolCall:
+		}
+		return send(ev)
 	})
 	switch _, told := errors.AsType[*infer.Error](cmp.Or(lost, err)); {
 	case client.Err() != nil:
@@ -202,7 +254,7 @@ func (g *Gate) Close() {
 	defer g.mu.Unlock()
 	g.closed = true
 	for _, e := range slices.Collect(g.queue.Waiting()) {
-		if !e.Parked() {
+		if e.Item.state != parked {
 			g.refuseLocked(e.Item, errClosed)
 		}
 	}
@@ -227,9 +279,9 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	t.entry = g.queue.Push(flowOf(req), t.prompt, t)
 	g.admitLocked()
 	switch {
-	case t.over && t.err != nil:
+	case t.err != nil:
 		return nil, t.err
-	case t.over:
+	case t.over():
 		return t, nil
 	case !g.queued.Take(req.Peer.Caller(), 1):
 		g.queue.Done(t.entry, 0)
@@ -237,13 +289,11 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 		return nil, infer.Errorf(infer.Busy, "queue full")
 	}
 	t.turn = make(chan struct{})
-	for _, c := range g.countsLocked(t) {
-		c.Waiting++
-	}
+	g.setLocked(t, waiting)
 	return t, nil
 }
 
-// settle charges those who run for what they have written, and looks whose turn it is.
+// settle charges the running requests for what they have used, and lets in the next.
 func (g *Gate) settle() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -254,18 +304,28 @@ func (g *Gate) settle() {
 func (g *Gate) settleLocked() {
 	now := time.Now()
 	for _, t := range g.running {
-		written := t.tokens.Load()
-		if written == t.counted {
-			continue
-		}
-		g.writtenLocked(t, now, written)
-		g.queue.Charge(t.entry, t.prompt+int(written))
+		g.chargeLocked(t, now)
 	}
+}
+
+// chargeLocked charges a request for the tokens it has written and the cost of sampling.
+func (g *Gate) chargeLocked(t *ticket, now time.Time) {
+	written := t.tokens.Load()
+	used := written + t.cost.Load()
+	if used == t.charged {
+		return
+	}
+	g.writtenLocked(t, now, written)
+	t.charged = used
+	g.queue.Charge(t.entry, t.prompt+int(used))
 }
 
 // writtenLocked notes how many tokens t has written in all.
 func (g *Gate) writtenLocked(t *ticket, now time.Time, written int64) {
 	n := float64(written - t.counted)
+	if n == 0 {
+		return
+	}
 	t.counted = written
 	t.caller.written.add(now, n)
 	g.placeLocked(t.place.Name).written.add(now, n)
@@ -293,7 +353,7 @@ func (g *Gate) rotateLocked() bool {
 		return false
 	}
 	for e := range g.queue.Heads(func(t *ticket) string { return t.place.Name }) {
-		if !e.Parked() && g.crowdsLocked(e.Item) {
+		if e.Item.state != parked && g.crowdsLocked(e.Item) {
 			continue
 		}
 		victim := g.queue.Victim(e, g.rivalsLocked(e.Item))
@@ -319,12 +379,13 @@ func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Entry[*ticket]) {
 	return all
 }
 
-// crowdsLocked reports whether so much of who asks is parked that nothing more of it begins in
-// another one's place: else each of its clients, or programs, would get past the queue, and what
-// has begun takes room in an engine.
+// crowdsLocked reports whether a caller or its user has so many parked and stalled requests
+// that a new one must not preempt another. Otherwise a caller could bypass its queue limit
+// by posing as many clients or programs, and every request that has begun takes room in an
+// engine.
 func (g *Gate) crowdsLocked(t *ticket) bool {
 	most := max(g.Depth, t.place.Slots)
-	return t.caller.Parked >= most || g.parked[t.req.Peer.User] >= max(most, g.Total/2)
+	return t.caller.Parked+t.caller.Stalled >= most || g.begun[t.req.Peer.User] >= max(most, g.Total/2)
 }
 
 func (g *Gate) fullLocked(p Place) bool {
@@ -334,7 +395,7 @@ func (g *Gate) fullLocked(p Place) bool {
 // fitsLocked reports whether t may leave the queue: to run, or because it cannot. One that is
 // parked belongs where it has begun.
 func (g *Gate) fitsLocked(t *ticket) bool {
-	if t.entry.Parked() {
+	if t.state == parked {
 		return g.roomLocked(t.place)
 	}
 	place, err := g.Choose(t.req)
@@ -342,9 +403,9 @@ func (g *Gate) fitsLocked(t *ticket) bool {
 		t.err = err
 		return true
 	}
-	if t.turn != nil && place.Name != t.place.Name {
-		g.placeLocked(t.place.Name).Waiting--
-		g.placeLocked(place.Name).Waiting++
+	if place.Name != t.place.Name {
+		g.placeLocked(t.place.Name).count(t.state, -1)
+		g.placeLocked(place.Name).count(t.state, 1)
 	}
 	t.place = place
 	return g.roomLocked(place)
@@ -354,118 +415,157 @@ func (g *Gate) roomLocked(p Place) bool {
 	return !g.fullLocked(p) && (g.Active <= 0 || len(g.running) < g.Active)
 }
 
-// runLocked has t run, which has been taken out of the queue: it begins, or goes on.
-func (g *Gate) runLocked(t *ticket) {
-	g.running = append(g.running, t)
+// setLocked is the one place where the state of a request changes, and all counts with it.
+func (g *Gate) setLocked(t *ticket, s state) {
 	for _, c := range g.countsLocked(t) {
-		c.Running++
+		c.count(t.state, -1)
+		c.count(s, 1)
 	}
-	if t.over { // it was parked
-		g.unparkedLocked(t)
+	idle := func(s state) bool { return s == parked || s == stalled }
+	user := t.req.Peer.User
+	if idle(t.state) {
+		if g.begun[user]--; g.begun[user] == 0 {
+			delete(g.begun, user)
+		}
+	}
+	if idle(s) {
+		if g.begun == nil {
+			g.begun = make(map[string]int)
+		}
+		g.begun[user]++
+	}
+	if t.state == running {
+		i := slices.Index(g.running, t)
+		g.running = slices.Delete(g.running, i, i+1)
+	}
+	if s == running {
+		g.running = append(g.running, t)
+	}
+	if t.state == waiting {
+		g.queued.Give(t.req.Peer.Caller(), 1)
+	}
+	if t.state == stalled {
+		g.queued.Give(t.req.Peer.Caller(), 1)
+		if g.Memory != nil {
+			g.Memory.Give(t.req.Peer.Caller(), infer.MaxUntaken)
+		}
+	}
+	t.state = s
+}
+
+// runLocked has t run, which the queue has released: it begins, or resumes.
+func (g *Gate) runLocked(t *ticket) {
+	begins := t.state != parked
+	g.setLocked(t, running)
+	if !begins {
 		t.req.Pause.Preempted.Set(false)
 		return
 	}
 	if t.place.Begin != nil {
 		t.end = t.place.Begin()
 	}
-	g.endWaitLocked(t)
+	t.endWait()
 }
 
-// parkLocked has t wait again, which runs.
+// parkLocked has a running request wait again.
 func (g *Gate) parkLocked(t *ticket) {
-	g.stopLocked(t)
 	g.queue.Park(t.entry)
-	for _, c := range g.countsLocked(t) {
-		c.Waiting++
-		c.Parked++
-	}
-	if g.parked == nil {
-		g.parked = make(map[string]int)
-	}
-	g.parked[t.req.Peer.User]++
+	g.setLocked(t, parked)
 	t.req.Pause.Preempted.Set(true)
 }
 
-// unparkedLocked counts t no more among those who are parked.
-func (g *Gate) unparkedLocked(t *ticket) {
-	for _, c := range g.countsLocked(t) {
-		c.Waiting--
-		c.Parked--
-	}
-	if g.parked[t.req.Peer.User]--; g.parked[t.req.Peer.User] == 0 {
-		delete(g.parked, t.req.Peer.User)
+// stall takes a request that has begun out of the running while its client does not read,
+// and parks it when the client reads again. Meanwhile it takes a place in its caller's queue
+// and memory for its text; without room for either it ends.
+func (g *Gate) stall(t *ticket, on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case t.state == ended || (t.state == stalled) == on:
+	case !on:
+		g.queue.Resume(t.entry)
+		g.setLocked(t, parked)
+		g.admitLocked()
+	case !g.roomToStallLocked(t):
+		t.cancel(errUnread)
+		g.leaveLocked(t, nil, errGone)
+	default:
+		g.chargeLocked(t, time.Now())
+		g.queue.Suspend(t.entry)
+		g.setLocked(t, stalled)
+		t.req.Pause.Preempted.Set(true) // until it has a slot again
+		g.admitLocked()
 	}
 }
 
-// stopLocked takes t out of those who run.
-func (g *Gate) stopLocked(t *ticket) {
-	i := slices.Index(g.running, t)
-	g.running = slices.Delete(g.running, i, i+1)
-	for _, c := range g.countsLocked(t) {
-		c.Running--
+// roomToStallLocked takes what a stalled request holds, see setLocked, or reports false.
+func (g *Gate) roomToStallLocked(t *ticket) bool {
+	caller := t.req.Peer.Caller()
+	if !g.queued.Take(caller, 1) {
+		return false
 	}
+	if g.Memory != nil && !g.Memory.Take(caller, infer.MaxUntaken) {
+		g.queued.Give(caller, 1)
+		return false
+	}
+	return true
 }
 
-// refuseLocked answers somebody who has not begun.
+// refuseLocked answers a request that has not begun.
 func (g *Gate) refuseLocked(t *ticket, err error) {
 	t.err = err
 	g.queue.Done(t.entry, 0)
-	g.endWaitLocked(t)
+	g.setLocked(t, ended)
+	t.endWait()
 }
 
-// endWaitLocked tells a ticket that its wait is over.
-func (g *Gate) endWaitLocked(t *ticket) {
-	t.over = true
-	if t.turn == nil {
-		return // it has not begun to
+// endWait tells a ticket that its wait is over.
+func (t *ticket) endWait() {
+	if t.turn != nil {
+		close(t.turn)
 	}
-	g.queued.Give(t.req.Peer.Caller(), 1)
-	for _, c := range g.countsLocked(t) {
-		c.Waiting--
-	}
-	close(t.turn)
 }
 
 // withdraw is the end of a request that is not to wait any longer.
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
-	if !t.over {
+	defer g.mu.Unlock()
+	switch {
+	case !t.over():
 		g.queue.Done(t.entry, 0)
-		g.endWaitLocked(t)
-		g.mu.Unlock()
-		return
-	}
-	g.mu.Unlock()
-	if t.err == nil { // its turn had just come
+		g.setLocked(t, ended)
+	case t.err == nil: // its turn had just come
 		t.admitted()
-		g.leave(t, nil, errGone)
+		g.leaveLocked(t, nil, errGone)
 	}
 }
 
-// leave ends a request that has begun, and lets the next one in. If it was not answered to the
-// end, done is nil, and the error says why.
+// leave ends a request that has begun, unless that has happened, and lets the next one in. If
+// it was not answered to the end, done is nil, and the error says why.
 func (g *Gate) leave(t *ticket, done *infer.Done, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if t.state != ended {
+		g.leaveLocked(t, done, why)
+	}
+}
+
+func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	if t.end != nil {
 		t.end(why)
 	}
 	g.settleLocked()
-	written := t.tokens.Load()
-	used := t.prompt + int(written)
+	written, cost := t.tokens.Load(), int(t.cost.Load())
+	used := t.prompt + int(written) + cost
 	if done == nil {
 		done = &infer.Done{}
 	} else {
 		written = max(written, int64(done.Out))
-		used = done.In - done.Cached + done.Out
+		used = done.In - done.Cached + done.Out + cost
 	}
 	g.writtenLocked(t, time.Now(), written)
-	if t.entry.Parked() {
-		g.unparkedLocked(t)
-	} else {
-		g.stopLocked(t)
-	}
-	g.queue.Done(t.entry, max(used, 1)) // nothing is free, or who asks for nothing would always be first
+	g.setLocked(t, ended)
+	g.queue.Done(t.entry, max(used, 1)) // nothing is free, or a flow that asks for nothing would always be first
 	for _, c := range g.countsLocked(t) {
 		c.Requests++
 		c.In += int64(done.In)

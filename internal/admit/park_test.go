@@ -29,6 +29,7 @@ type desk struct {
 
 	mu      sync.Mutex
 	begun   []string
+	asked   map[string]*infer.Request // that have begun
 	written map[string]int
 	ended   map[string]string // how: "done", or an error
 	busy    int               // that are writing, and are not held
@@ -36,7 +37,7 @@ type desk struct {
 
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
-	d := &desk{t: t, written: make(map[string]int), ended: make(map[string]string)}
+	d := &desk{t: t, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
 	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
 	return d
@@ -45,10 +46,11 @@ func newDesk(t *testing.T, slots, depth int) *desk {
 func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d.mu.Lock()
 	d.begun = append(d.begun, req.ID)
+	d.asked[req.ID] = req
 	d.mu.Unlock()
 	n := req.Task.(*infer.Generate).MaxTokens
 	for range n {
-		if err := d.token(ctx, &req.Pause.Preempted); err != nil {
+		if err := d.token(ctx, &req.Pause); err != nil {
 			return err
 		}
 		d.mu.Lock()
@@ -61,36 +63,54 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 	return emit(&infer.Done{In: 1, Out: n})
 }
 
-// token takes the time of a token.
-func (d *desk) token(ctx context.Context, pause *infer.Switch) error {
-	changes := make(chan bool, 1000)
-	defer pause.OnChange(func(on bool) { changes <- on })()
-	for paused := <-changes; ; {
+// token takes the time of a token, during which the request must not pause.
+func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
+	var preempted, stalled bool
+	changes := make(chan func(), 1000)
+	stopPreempted := pause.Preempted.OnChange(func(on bool) { changes <- func() { preempted = on } })
+	defer stopPreempted()
+	stopStalled := pause.Stalled.OnChange(func(on bool) { changes <- func() { stalled = on } })
+	defer stopStalled()
+	(<-changes)()
+	(<-changes)()
+	for {
 		var written <-chan time.Time
-		if !paused {
+		works := !preempted && !stalled
+		if works {
 			written = time.After(tick)
 			d.busyBy(1)
 		}
-		done := false
+		done, change := false, func() {}
 		select {
 		case <-written:
 			done = true
-		case on := <-changes:
-			if !paused {
-				d.busyBy(-1)
-			}
-			paused = on
-			continue
+		case change = <-changes:
 		case <-ctx.Done():
 		}
-		if !paused {
+		if works {
 			d.busyBy(-1)
 		}
-		if done {
+		change()
+		switch {
+		case done:
 			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		}
-		return context.Cause(ctx)
 	}
+}
+
+// stall has the client of a request that has begun not read, or read again.
+func (d *desk) stall(id string, on bool) {
+	d.mu.Lock()
+	req := d.asked[id]
+	d.mu.Unlock()
+	if req == nil {
+		d.t.Fatalf("%s has not begun", id)
+	}
+	req.Pause.Stalled.Set(on)
+	synctest.Wait()
+	d.rests()
 }
 
 func (d *desk) busyBy(n int) {
@@ -146,13 +166,18 @@ func (d *desk) has(id string) (begun bool, written int, ended string) {
 	return slices.Contains(d.begun, id), d.written[id], d.ended[id]
 }
 
+func (d *desk) hasBegun(id string) bool {
+	begun, _, _ := d.has(id)
+	return begun
+}
+
 func (d *desk) counts(want admit.Counts) {
 	d.t.Helper()
 	s := d.gate.Stats()
-	if s.Running != want.Running || s.Waiting != want.Waiting || s.Parked != want.Parked {
-		d.t.Errorf("%d run, %d wait, %d of them parked; want %+v", s.Running, s.Waiting, s.Parked, want)
+	if s.Running != want.Running || s.Waiting != want.Waiting || s.Parked != want.Parked || s.Stalled != want.Stalled {
+		d.t.Errorf("%d run, %d wait, %d of them parked, %d are stalled; want %+v", s.Running, s.Waiting, s.Parked, s.Stalled, want)
 	}
-	if p := s.Places[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked {
+	if p := s.Places[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
 		d.t.Errorf("at the place %+v", p)
 	}
 }
@@ -446,8 +471,16 @@ func TestParkingLife(t *testing.T) {
 				req := from(fmt.Sprint(r.IntN(4)), fmt.Sprint(r.IntN(2)), id)
 				req.Background = r.IntN(5) == 0
 				d.sendTo(ctx, req, tokens)
+				if one := fmt.Sprint(r.IntN(i + 1)); d.hasBegun(one) {
+					d.stall(one, r.IntN(2) == 0)
+				}
 				d.after(time.Duration(r.IntN(30)) * tick)
 				defer cancel()
+			}
+			for i := range 100 { // all clients read on
+				if one := fmt.Sprint(i); d.hasBegun(one) {
+					d.stall(one, false)
+				}
 			}
 			d.all.Wait()
 			for id, n := range sizes {

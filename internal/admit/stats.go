@@ -14,7 +14,8 @@ const maxIdle = 1024
 // Stats says who is at the gate, and what has gone through.
 type Stats struct {
 	Running, Waiting int      // requests
-	Parked           int      // of those that wait: they have begun, and go on when it is their turn
+	Parked           int      // of the waiting: they have begun, and wait for a slot
+	Stalled          int      // they have begun, and wait for their client to read
 	Callers          []Caller // by user and program
 	Places           []Usage  // by name; those that were ever chosen
 }
@@ -22,7 +23,8 @@ type Stats struct {
 // Counts are what requests have come to.
 type Counts struct {
 	Running, Waiting int
-	Parked           int     // of those that wait
+	Parked           int     // of the waiting
+	Stalled          int     // begun, and neither running nor waiting: the client does not read
 	Requests         int64   // that have ended
 	In, Cached, Out  int64   // tokens of those; of what went in, how much was known
 	Rate             float64 // tokens a second that are being written
@@ -47,6 +49,22 @@ type Usage struct {
 	written rate
 }
 
+// count counts a request in a state.
+func (c *Counts) count(s state, by int) {
+	switch s {
+	case waiting:
+		c.Waiting += by
+	case running:
+		c.Running += by
+	case parked:
+		c.Waiting += by
+		c.Parked += by
+	case stalled:
+		c.Stalled += by
+	case fresh, ended:
+	}
+}
+
 // Stats returns a copy.
 func (g *Gate) Stats() Stats {
 	g.mu.Lock()
@@ -58,6 +76,7 @@ func (g *Gate) Stats() Stats {
 		s.Callers = append(s.Callers, *c)
 		s.Callers[len(s.Callers)-1].Rate = c.written.at(now)
 		s.Parked += c.Parked
+		s.Stalled += c.Stalled
 	}
 	for _, p := range g.places {
 		s.Places = append(s.Places, *p)
@@ -111,7 +130,7 @@ func (g *Gate) callerLocked(req *infer.Request) *Caller {
 func (g *Gate) forgetLocked() {
 	var oldest *Caller
 	for _, c := range g.callers {
-		if c.Running == 0 && c.Waiting == 0 && (oldest == nil || c.last < oldest.last) {
+		if c.Running == 0 && c.Waiting == 0 && c.Stalled == 0 && (oldest == nil || c.last < oldest.last) {
 			oldest = c
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/task"
@@ -274,7 +275,7 @@ func (b *backends) any() (all route.Abilities) {
 }
 
 // gate puts the gate before the entries.
-func (b *backends) gate(cfg *config.Config) *admit.Gate {
+func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.router = &route.Router{Targets: b.targets}
@@ -300,7 +301,7 @@ func (b *backends) gate(cfg *config.Config) *admit.Gate {
 			}
 			return places[t], nil
 		},
-		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal,
+		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal, Memory: memory,
 	}
 }
 

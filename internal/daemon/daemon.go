@@ -183,7 +183,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		return err
 	}
 
-	gate := backends.gate(cfg)
+	gate := backends.gate(cfg, memory)
 	desk.open(gate)
 	if ctx.Err() != nil {
 		desk.close() // it may have drained before there was a gate

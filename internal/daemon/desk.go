@@ -55,7 +55,7 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 		return s
 	}
 	seen := gate.Stats()
-	s.Running, s.Waiting, s.Parked = seen.Running, seen.Waiting, seen.Parked
+	s.Running, s.Waiting, s.Parked, s.Stalled = seen.Running, seen.Waiting, seen.Parked, seen.Stalled
 	for _, c := range seen.Callers {
 		s.Callers = append(s.Callers, control.Caller{
 			User: c.User, Program: c.Program, Exe: c.Exe, Refused: c.Refused,
@@ -74,7 +74,7 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 
 func countsOf(c admit.Counts) control.Counts {
 	return control.Counts{
-		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked,
+		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked, Stalled: c.Stalled,
 		Requests: c.Requests, In: c.In, Out: c.Out, Cached: c.Cached, Rate: c.Rate,
 	}
 }

@@ -30,6 +30,13 @@ type Switch struct {
 // Set turns the switch on or off. When it returns, all callbacks have run.
 func (s *Switch) Set(on bool) { s.Follow(func() bool { return on }) }
 
+// On reports whether the switch is on.
+func (s *Switch) On() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.on
+}
+
 // Follow sets the switch to the value of state, which is read under the switch's lock. A
 // state that several goroutines change needs it: each calls Follow after its change, and
 // the last call sees the last state.

@@ -26,12 +26,12 @@ type call struct {
 	number uint64
 	pause  *infer.Pause
 	wake   chan struct{} // has room for one: something below has changed
-	timer  *time.Timer   // looks for a stall; only set before relay
 
-	mu        sync.Mutex // guards the fields below
-	text      infer.Text // arrived, not yet taken
-	untaken   int        // bytes: of text, and of the text in the emit under way
-	since     time.Time  // start of the emit under way; zero if there is none
+	mu        sync.Mutex  // guards the fields below
+	timer     *time.Timer // looks for a stall
+	text      infer.Text  // arrived, not yet taken
+	untaken   int         // bytes: of text, and of the text in the emit under way
+	since     time.Time   // start of the emit under way; zero if there is none
 	stalled   bool
 	preempted bool
 	paused    bool // what the engine was told last
@@ -141,12 +141,16 @@ func (c *call) tellStalled() {
 }
 
 // watch begins to look for a stall, and close ends it.
-func (c *call) watch() { c.timer = time.AfterFunc(StallAfter, c.look) }
+func (c *call) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(StallAfter, c.look)
+}
 
 func (c *call) close() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closed = true
-	c.mu.Unlock()
 	c.timer.Stop()
 }
 
@@ -201,6 +205,8 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 		case !over:
 		case last == nil:
 			return &GoneError{Call: c.number, Emitted: emitted}
+		case last.Fail != nil && ctx.Err() != nil: // most likely of the cancel
+			return context.Cause(ctx)
 		case last.Fail != nil:
 			return last.Fail.err()
 		default:

@@ -25,10 +25,11 @@ type writer struct {
 
 func (w *writer) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	defer w.ended.Store(true)
-	defer req.Pause.Preempted.OnChange(w.paused.Store)()
+	stop := req.Pause.Preempted.OnChange(w.paused.Store)
+	defer stop()
 	token := []byte(strings.Repeat("x", w.size))
-	max := req.Task.(*infer.Generate).MaxTokens
-	for int(w.tokens.Load()) < max {
+	most := req.Task.(*infer.Generate).MaxTokens
+	for int(w.tokens.Load()) < most {
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
@@ -42,7 +43,7 @@ func (w *writer) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			return err
 		}
 	}
-	return emit(&infer.Done{Out: max})
+	return emit(&infer.Done{Out: most})
 }
 
 // A reader is a client that takes a piece of text when it is let.
@@ -64,6 +65,7 @@ func (r *reader) emit(ev infer.Event) error {
 type scene struct {
 	writer
 	reader
+	t       *testing.T
 	client  *link.Client
 	req     *infer.Request
 	cancel  context.CancelCauseFunc
@@ -72,18 +74,19 @@ type scene struct {
 	call    sync.WaitGroup
 }
 
-func play(t *testing.T, size, tokens int, act func(t *testing.T, s *scene)) {
+func play(t *testing.T, size, tokens int, act func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{writer: writer{size: size}, reader: reader{take: make(chan struct{})}}
+		s := &scene{t: t, writer: writer{size: size}, reader: reader{take: make(chan struct{})}}
 		s.client = join(t, &link.Server{Handler: &s.writer})
 		s.req = &infer.Request{Task: &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a")}, MaxTokens: tokens}}
-		defer s.req.Pause.Stalled.OnChange(s.stalled.Store)()
+		stop := s.req.Pause.Stalled.OnChange(s.stalled.Store)
+		defer stop()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		s.cancel = cancel
 		s.call.Go(func() { s.err = s.client.Handle(ctx, s.req, s.emit) })
-		act(t, s)
+		act(s)
 	})
 }
 
@@ -95,27 +98,28 @@ func (s *scene) after(d time.Duration) {
 
 // The engine is told to pause, to resume and to stop while the client's write is blocked.
 func TestOrdersPassABlockedWrite(t *testing.T) {
-	play(t, 1, 1_000_000, func(t *testing.T, s *scene) {
+	play(t, 1, 1_000_000, func(s *scene) {
 		s.after(100 * time.Millisecond)
 		if s.paused.Load() || s.tokens() == 0 {
-			t.Fatal("it does not write")
+			s.t.Fatal("it does not write")
 		}
 		for _, on := range []bool{true, false, true} {
 			s.req.Pause.Preempted.Set(on)
 			s.after(time.Millisecond)
 			if s.paused.Load() != on {
-				t.Errorf("paused is %v, want %v", !on, on)
+				s.t.Errorf("paused is %v, want %v", !on, on)
 			}
 		}
 		s.cancel(errors.New("hung up"))
 		s.after(time.Millisecond)
 		if !s.ended.Load() {
-			t.Error("the engine goes on")
+			s.t.Error("the engine goes on")
 		}
+		s.after(time.Millisecond) // the engine has answered the cancel before the client reads
 		close(s.take)
 		s.call.Wait()
 		if s.err == nil || s.err.Error() != "hung up" {
-			t.Errorf("it ended with %v", s.err)
+			s.t.Errorf("it ended with %v", s.err)
 		}
 	})
 }
@@ -135,42 +139,42 @@ func TestStall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const tokens = 3000
-			play(t, test.size, tokens, func(t *testing.T, s *scene) {
+			play(t, test.size, tokens, func(s *scene) {
 				s.after(test.before)
 				if s.stalled.Load() || s.paused.Load() {
-					t.Error("it stalls too soon")
+					s.t.Error("it stalls too soon")
 				}
 				s.after(test.stalls)
 				if !s.stalled.Load() || !s.paused.Load() {
-					t.Fatal("it does not stall")
+					s.t.Fatal("it does not stall")
 				}
 				written := s.tokens()
 				s.after(time.Minute)
 				if now := s.tokens(); now > written {
-					t.Errorf("%d tokens more", now-written)
+					s.t.Errorf("%d tokens more", now-written)
 				}
 				if p := s.client.Pulse(); p.Active != 0 {
-					t.Errorf("%d calls count as active", p.Active)
+					s.t.Errorf("%d calls count as active", p.Active)
 				}
 				s.take <- struct{}{} // one piece is not all
 				s.after(0)
 				if !s.stalled.Load() {
-					t.Error("one piece was enough")
+					s.t.Error("one piece was enough")
 				}
 				s.take <- struct{}{}
 				s.after(10 * time.Millisecond)
 				if s.stalled.Load() || s.paused.Load() || s.tokens() == written {
-					t.Error("it does not flow again")
+					s.t.Error("it does not flow again")
 				}
 				select {
 				case <-s.client.Opened():
 				default:
-					t.Error("that a call became active was not said")
+					s.t.Error("that a call became active was not said")
 				}
 				close(s.take)
 				s.call.Wait()
 				if s.err != nil || s.reader.tokens.Load() != tokens || s.cost.Load() != 2*tokens {
-					t.Errorf("%d tokens of cost %d came, %v", s.reader.tokens.Load(), s.cost.Load(), s.err)
+					s.t.Errorf("%d tokens of cost %d came, %v", s.reader.tokens.Load(), s.cost.Load(), s.err)
 				}
 			})
 		})
@@ -180,7 +184,7 @@ func TestStall(t *testing.T) {
 // A call that is preempted as well resumes when both reasons have gone, in either order.
 func TestTwoReasons(t *testing.T) {
 	for _, clientFirst := range []bool{true, false} {
-		play(t, 1, 1_000_000, func(t *testing.T, s *scene) {
+		play(t, 1, 1_000_000, func(s *scene) {
 			s.after(2 * link.StallAfter)
 			s.req.Pause.Preempted.Set(true)
 			read := func() {
@@ -195,12 +199,12 @@ func TestTwoReasons(t *testing.T) {
 			first()
 			s.after(10 * time.Millisecond)
 			if !s.paused.Load() {
-				t.Error("one reason less, and it resumes")
+				s.t.Error("one reason less, and it resumes")
 			}
 			second()
 			s.after(10 * time.Millisecond)
 			if s.paused.Load() {
-				t.Error("it does not resume")
+				s.t.Error("it does not resume")
 			}
 			s.cancel(nil)
 			close(s.take)
@@ -212,15 +216,15 @@ func TestTwoReasons(t *testing.T) {
 // An engine whose answer is complete has stalled all the same if its client does not read:
 // its slot is free.
 func TestStallAfterTheEnd(t *testing.T) {
-	play(t, 1, 10, func(t *testing.T, s *scene) {
+	play(t, 1, 10, func(s *scene) {
 		s.after(2 * link.StallAfter)
 		if !s.ended.Load() || !s.stalled.Load() {
-			t.Errorf("ended %v, stalled %v", s.ended.Load(), s.stalled.Load())
+			s.t.Errorf("ended %v, stalled %v", s.ended.Load(), s.stalled.Load())
 		}
 		close(s.take)
 		s.call.Wait()
 		if s.err != nil || s.stalled.Load() {
-			t.Errorf("stalled %v, %v", s.stalled.Load(), s.err)
+			s.t.Errorf("stalled %v, %v", s.stalled.Load(), s.err)
 		}
 	})
 }

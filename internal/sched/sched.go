@@ -40,24 +40,31 @@ type Queue[T any] struct {
 // An Entry is something that waits, runs, waits again and ends:
 //
 //	Push ─▶ waits ── Pop, Take ─▶ runs
-//	          │  ◀──── Park ─────  │ Charge
-//	          └────────┬───────────┘
-//	                  Done
+//	        ▲ │  ◀──── Park ─────  │ Charge
+//	 Resume │ ├── Suspend ─────────┤
+//	        │ ▼                    │
+//	    suspended ──── Done ───────┘
+//
+// Done ends an entry in any state. A suspended entry neither waits nor runs: its flow
+// counts as idle without it.
 type Entry[T any] struct {
 	Item T
 
-	leaf    *node[T] // nil once it is done
+	flow    Flow
+	leaf    *node[T] // nil while suspended, and once it is done
+	last    *node[T] // the leaf before it was suspended
 	running bool
 	nth     uint64 // of those that were pushed
 	newcome int    // level from which on nothing of its flow was there when it was pushed
 
 	charged, used float64
+	floor         float64 // least that is charged: the rest was charged to nodes that are gone
 	started       uint64  // number of its last start; 0 if it has never run
 	before        float64 // what it had used then
 }
 
 // Parked reports whether it waits after it has run.
-func (e *Entry[T]) Parked() bool { return e.started > 0 && !e.running }
+func (e *Entry[T]) Parked() bool { return e.started > 0 && !e.running && e.leaf != nil }
 
 // Len is how many wait.
 func (q *Queue[T]) Len() int { return q.root.waiting }
@@ -66,12 +73,20 @@ func (q *Queue[T]) Len() int { return q.root.waiting }
 // when it does.
 func (q *Queue[T]) Push(f Flow, cost int, item T) *Entry[T] {
 	q.pushed++
-	e := &Entry[T]{Item: item, nth: q.pushed, used: float64(cost), newcome: levels}
+	e := &Entry[T]{Item: item, flow: f, nth: q.pushed, used: float64(cost), newcome: levels}
+	e.newcome = q.enter(e)
+	return e
+}
+
+// enter has an entry wait in its flow, and returns the first level on which nothing of the
+// flow was there before.
+func (q *Queue[T]) enter(e *Entry[T]) (newcome int) {
+	newcome = levels
 	n := &q.root
-	for level, key := range f.path() {
+	for level, key := range e.flow.path() {
 		n = n.child(key, level)
 		if n.idle() {
-			e.newcome = min(e.newcome, level)
+			newcome = min(newcome, level)
 			n.parent.active = append(n.parent.active, n)
 		}
 		if n.waiting == 0 {
@@ -79,11 +94,17 @@ func (q *Queue[T]) Push(f Flow, cost int, item T) *Entry[T] {
 		}
 	}
 	e.leaf = n
-	n.entries = append(n.entries, e)
+	e.insert()
 	for ; n != nil; n = n.parent {
 		n.waiting++
 	}
-	return e
+	return newcome
+}
+
+// insert puts an entry among those of its leaf, in the order in which they were pushed.
+func (e *Entry[T]) insert() {
+	at, _ := slices.BinarySearchFunc(e.leaf.entries, e.nth, func(other *Entry[T], nth uint64) int { return cmp.Compare(other.nth, nth) })
+	e.leaf.entries = slices.Insert(e.leaf.entries, at, e)
 }
 
 // Pop lets the first entry run, in fair order, whose item is eligible. Those that are not
@@ -150,23 +171,50 @@ func (q *Queue[T]) Charge(e *Entry[T], used int) {
 // Park has an entry that runs wait again, before all of its flow that came after it.
 func (q *Queue[T]) Park(e *Entry[T]) {
 	e.running = false
-	at, _ := slices.BinarySearchFunc(e.leaf.entries, e.nth, func(other *Entry[T], nth uint64) int { return cmp.Compare(other.nth, nth) })
-	e.leaf.entries = slices.Insert(e.leaf.entries, at, e)
+	e.insert()
 	for n := e.leaf; n != nil; n = n.parent {
 		n.running--
 		n.waiting++
 	}
 }
 
-// Done takes an entry out, whether it waits or runs. In the end it has used that much, which
-// may be less than what it was charged; if it has never run, nothing. What a flow has had is
-// remembered as long as anything waits or runs: else whoever has just had a long answer would
-// be first again.
+// Suspend takes an entry that waits or runs out of the tree until [Queue.Resume].
+func (q *Queue[T]) Suspend(e *Entry[T]) {
+	e.last = e.leaf
+	e.exit()
+}
+
+// Resume has a suspended entry wait again, before all of its flow that came after it.
+func (q *Queue[T]) Resume(e *Entry[T]) {
+	q.enter(e)
+	if e.leaf != e.last { // the tree has forgotten the flow, and what it was charged
+		e.floor = e.charged
+	}
+}
+
+// Done takes an entry out, in whatever state it is. In the end it has used that much, which
+// may be less than what it was charged; if it has never run, nothing. A flow's usage is kept
+// as long as anything waits or runs: otherwise a flow that just had a long answer would be
+// first again.
 func (q *Queue[T]) Done(e *Entry[T], used int) {
+	if e.leaf == nil { // suspended
+		if e.last.attached() {
+			e.leaf = e.last
+			e.charge(float64(used))
+			e.leaf = nil
+		}
+		return
+	}
 	if e.started > 0 {
 		e.charge(float64(used))
 	}
+	e.exit()
+}
+
+// exit takes an entry out of the tree.
+func (e *Entry[T]) exit() {
 	if e.running {
+		e.running = false
 		for n := e.leaf; n != nil; n = n.parent {
 			n.running--
 		}
@@ -179,6 +227,7 @@ func (q *Queue[T]) Done(e *Entry[T], used int) {
 
 // charge brings what all levels are charged for e to that much.
 func (e *Entry[T]) charge(total float64) {
+	total = max(total, e.floor)
 	if total == e.charged {
 		return
 	}

@@ -253,6 +253,7 @@ type life struct {
 	q       sched.Queue[*work]
 	waiting []*work
 	running []*work
+	away    []*work // suspended
 }
 
 type work struct {
@@ -270,7 +271,7 @@ func TestAnyLife(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := new(life)
 		for n := range rapid.IntRange(1, 200).Draw(t, "steps") {
-			switch rapid.IntRange(0, 6).Draw(t, "what") {
+			switch rapid.IntRange(0, 8).Draw(t, "what") {
 			case 0, 1:
 				w := &work{nth: n, flow: sched.Flow{
 					Background: rapid.IntRange(0, 4).Draw(t, "band") == 0,
@@ -299,7 +300,7 @@ func TestAnyLife(t *testing.T) {
 					l.parks(w)
 				}
 			case 5:
-				for e := range l.q.Heads(func(w *work) string { return fmt.Sprint(w.nth % 2) }) {
+				for e := range l.q.Heads(func(w *work) string { return fmt.Sprint(w.kind()) }) {
 					var running []*sched.Entry[*work]
 					for _, w := range l.running {
 						running = append(running, w.entry)
@@ -310,23 +311,30 @@ func TestAnyLife(t *testing.T) {
 						}
 						l.parks(v.Item)
 						l.q.Take(e)
-						l.begins(t, e.Item)
+						l.begins(t, e.Item, e.Item.kind())
 						break
 					}
 				}
 			case 6:
-				both := &l.waiting
-				if rapid.Bool().Draw(t, "runs") {
-					both = &l.running
-				}
-				for _, w := range some(t, *both) {
+				from := l.state(t, "ends")
+				for _, w := range some(t, *from) {
 					l.q.Done(w.entry, rapid.IntRange(0, w.used).Draw(t, "used"))
-					*both = without(*both, w)
+					*from = without(*from, w)
+				}
+			case 7:
+				for _, w := range some(t, l.running) {
+					l.q.Suspend(w.entry)
+					l.running, l.away = without(l.running, w), append(l.away, w)
+				}
+			case 8:
+				for _, w := range some(t, l.away) {
+					l.q.Resume(w.entry)
+					l.away, l.waiting = without(l.away, w), append(l.waiting, w)
 				}
 			}
 			l.check(t)
 		}
-		for _, w := range append(l.waiting, l.running...) {
+		for _, w := range slices.Concat(l.waiting, l.running, l.away) {
 			l.q.Done(w.entry, w.used)
 		}
 		if n := l.q.Remembered(); n != 0 || l.q.Len() != 0 {
@@ -335,9 +343,17 @@ func TestAnyLife(t *testing.T) {
 	})
 }
 
-func (l *life) begins(t *rapid.T, w *work) {
+// state is one of the states' lists.
+func (l *life) state(t *rapid.T, label string) *[]*work {
+	return rapid.SampledFrom([]*[]*work{&l.waiting, &l.running, &l.away}).Draw(t, label)
+}
+
+func (w *work) kind() int { return w.nth % 2 }
+
+// begins checks that w overtakes nothing of its flow; if kinds are given, only of these.
+func (l *life) begins(t *rapid.T, w *work, kinds ...int) {
 	for _, other := range l.waiting {
-		if other.flow == w.flow && other.nth < w.nth {
+		if other.flow == w.flow && other.nth < w.nth && (len(kinds) == 0 || slices.Contains(kinds, other.kind())) {
 			t.Fatalf("%d before %d of one flow", w.nth, other.nth)
 		}
 	}
@@ -381,6 +397,74 @@ func some(t *rapid.T, all []*work) []*work {
 
 func without(all []*work, w *work) []*work {
 	return slices.DeleteFunc(slices.Clone(all), func(x *work) bool { return x == w })
+}
+
+// A flow whose entries are all suspended is idle: it neither holds back the clock of the
+// others nor earns credit, and a resumed entry goes before the later ones of its flow.
+func TestSuspended(t *testing.T) {
+	var q sched.Queue[string]
+	slow := q.Push(user("a"), 10, "slow")
+	q.Take(slow)
+	q.Suspend(slow)
+	for i := range 200 { // others are served
+		e := q.Push(user(fmt.Sprint("b", i%2)), 100, "b")
+		q.Take(e)
+		q.Push(user(fmt.Sprint("b", (i+1)%2)), 0, "rest")
+		q.Done(e, 100)
+	}
+	q.Push(user("a"), 10, "later")
+	q.Resume(slow)
+	var first []string
+	for e := range q.Waiting() {
+		if e.Item == "slow" || e.Item == "later" {
+			first = append(first, e.Item)
+		}
+	}
+	if got := strings.Join(first, " "); got != "slow later" {
+		t.Errorf("in the order %s", got)
+	}
+	if !slow.Parked() {
+		t.Error("a resumed entry counts as new")
+	}
+	turns := 0
+	for e := q.Pop(whoever); e.Item != "rest"; e = q.Pop(whoever) {
+		q.Done(e, 10)
+		turns++
+	}
+	if turns > 2 {
+		t.Errorf("%d turns before the others have one", turns)
+	}
+}
+
+// An entry that is resumed after its flow was forgotten gives the flow no credit when it
+// ends below its estimate.
+func TestSuspendedAndForgotten(t *testing.T) {
+	var q sched.Queue[string]
+	slow := q.Push(user("a"), 100_000, "slow") // estimated
+	q.Take(slow)
+	q.Suspend(slow)
+	if n := q.Remembered(); n != 0 {
+		t.Fatalf("%d flows are remembered", n)
+	}
+	other := q.Push(user("b"), 1, "b")
+	q.Resume(slow)
+	q.Take(slow)
+	for i := range 10 {
+		q.Push(user("a"), 10, fmt.Sprint("a", i))
+		q.Push(user("b"), 10, fmt.Sprint("b", i))
+	}
+	q.Done(slow, 10)
+	q.Take(other)
+	q.Done(other, 1)
+	var turns [2]int
+	for range 10 {
+		e := q.Pop(whoever)
+		turns[e.Item[0]-'a']++
+		q.Done(e, 10)
+	}
+	if turns[0] > 7 {
+		t.Errorf("turns: %v", turns)
+	}
 }
 
 // Countless programs that come once each do not fill the memory.

@@ -189,6 +189,16 @@ func (n *node[T]) tidy() {
 	}
 }
 
+// attached reports whether the tree still has n.
+func (n *node[T]) attached() bool {
+	for ; n.parent != nil; n = n.parent {
+		if n.parent.children[n.key] != n {
+			return false
+		}
+	}
+	return true
+}
+
 func (n *node[T]) size() int {
 	size := 1
 	for _, c := range n.children {

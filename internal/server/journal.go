@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -143,6 +144,8 @@ func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 	case a.lost != nil || hungUp:
 		stage := "decode"
 		switch {
+		case req.Pause.Stalled.On() || errors.Is(a.lost, os.ErrDeadlineExceeded):
+			stage = "unread"
 		case a.first.IsZero() && !req.Admitted:
 			stage = "queue"
 		case a.first.IsZero():

@@ -45,11 +45,11 @@ func golden(t *testing.T, name, got string) {
 // busy is a daemon where much goes on, and much is wrong.
 func busy() *client.Stats {
 	return &client.Stats{
-		UptimeMS: 93_784_000, Version: "1.2.3", Running: 4, Waiting: 61, Parked: 1, Connections: 71,
+		UptimeMS: 93_784_000, Version: "1.2.3", Running: 4, Waiting: 61, Parked: 1, Stalled: 2, Connections: 71,
 		Backends: []client.BackendStats{
 			{
 				Name: "gen", Kind: "llamacpp", State: "ready", Breaker: "closed", Slots: 4, Model: "Qwen3 4B Instruct", NCtx: 16384, PID: 4711,
-				Counts: client.Counts{Running: 4, Waiting: 61, Parked: 1, Requests: 12_345, InputTokens: 4_200_000, OutputTokens: 987_654, Rate: 83.25},
+				Counts: client.Counts{Running: 4, Waiting: 61, Parked: 1, Stalled: 2, Requests: 12_345, InputTokens: 4_200_000, OutputTokens: 987_654, Rate: 83.25},
 				Engine: &client.EngineStats{
 					KVSize: 16384, KVUsed: 6217, KVKept: 2048, Sequences: 5, Parked: 1, Steps: 1_234_567, StepMS: 12.345, Stalls: 3,
 					PrefillTokens: 2_500_000, CachedTokens: 1_700_000, DecodeTokens: 987_654, Dropped: 2,
@@ -66,7 +66,7 @@ func busy() *client.Stats {
 		Callers: []client.CallerStats{
 			{User: "ada", Program: "8:1", Exe: "/usr/bin/editor", Counts: client.Counts{Running: 1, Requests: 12, InputTokens: 4000, CachedTokens: 3900, OutputTokens: 600, Rate: 20.5}, KVTokens: 4100},
 			{User: "ada", Program: "8:2", Exe: `C:\Program Files\a program whose name is longer than it ought to be.exe`, Counts: client.Counts{Waiting: 1}, KVTokens: 4100},
-			{User: "grace", Program: "8:3", Exe: "/home/grace/\x1b]0;owned\x07\u202eflood", Counts: client.Counts{Running: 3, Waiting: 60, Requests: 12_000, Rate: 62.75}, Refused: 1_000_000, KVTokens: 1100},
+			{User: "grace", Program: "8:3", Exe: "/home/grace/\x1b]0;owned\x07\u202eflood", Counts: client.Counts{Running: 3, Waiting: 60, Stalled: 2, Requests: 12_000, Rate: 62.75}, Refused: 1_000_000, KVTokens: 1100},
 			{Exe: "/opt/日本語のプログラム"},
 		},
 	}

@@ -139,8 +139,12 @@ func summary(s *client.Stats) string {
 	for _, b := range s.Backends {
 		rate += b.Rate
 	}
-	return fmt.Sprintf("inferd %s, up %s: %d running, %d waiting, %d parked, %s tok/s, %d connections", clean(s.Version),
-		(time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Parked, decimal(rate), s.Connections)
+	unread := ""
+	if s.Stalled > 0 {
+		unread = fmt.Sprintf("%d unread, ", s.Stalled)
+	}
+	return fmt.Sprintf("inferd %s, up %s: %d running, %d waiting, %d parked, %s%s tok/s, %d connections", clean(s.Version),
+		(time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Parked, unread, decimal(rate), s.Connections)
 }
 
 // reasons says why entries have been given up, and what else is wrong, a line each.
@@ -163,6 +167,7 @@ func entries(s *client.Stats) *table {
 		{title: "RUN", right: true, rank: 1},
 		{title: "WAIT", right: true, rank: 3},
 		{title: "PARK", right: true, rank: 6},
+		{title: "UNREAD", right: true, rank: 9},
 		{title: "TOK/S", right: true, rank: 2},
 		{title: "KV", right: true, rank: 4},
 		{title: "KEPT", right: true, rank: 9},
@@ -207,7 +212,7 @@ func entries(s *client.Stats) *table {
 			}
 		}
 		t.rows = append(t.rows, row{bad: bad, cells: []string{
-			clean(b.Name), state, fmt.Sprintf("%d/%d", b.Running, b.Slots), fmt.Sprint(b.Waiting), fmt.Sprint(b.Parked),
+			clean(b.Name), state, fmt.Sprintf("%d/%d", b.Running, b.Slots), fmt.Sprint(b.Waiting), fmt.Sprint(b.Parked), fmt.Sprint(b.Stalled),
 			decimal(b.Rate), kv, kept, hit, step, stalls, steps, drop,
 			number(b.Requests), number(b.InputTokens), number(b.OutputTokens), restarts, ctx, pid, clean(cmp.Or(b.Model, b.Kind)),
 		}})
@@ -238,6 +243,7 @@ func callers(all []client.CallerStats) *table {
 		{title: "RUN", right: true, rank: 1},
 		{title: "WAIT", right: true, rank: 3},
 		{title: "PARK", right: true, rank: 6},
+		{title: "UNREAD", right: true, rank: 9},
 		{title: "TOK/S", right: true, rank: 2},
 		{title: "KV", right: true, rank: 4},
 		{title: "HIT", right: true, rank: 5},
@@ -248,7 +254,7 @@ func callers(all []client.CallerStats) *table {
 	}}
 	for _, c := range all {
 		t.rows = append(t.rows, row{cells: []string{
-			cmp.Or(clean(c.User), none), program(c), fmt.Sprint(c.Running), fmt.Sprint(c.Waiting), fmt.Sprint(c.Parked),
+			cmp.Or(clean(c.User), none), program(c), fmt.Sprint(c.Running), fmt.Sprint(c.Waiting), fmt.Sprint(c.Parked), fmt.Sprint(c.Stalled),
 			decimal(c.Rate), number(int64(c.KVTokens)), percent(c.CachedTokens, c.InputTokens),
 			number(c.Requests), number(c.Refused), number(c.InputTokens), number(c.OutputTokens),
 		}})
