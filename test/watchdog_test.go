@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,16 +141,24 @@ func TestEngineStops(t *testing.T) {
 	}
 }
 
+// buildWedge builds the engine with the tag wedge, once.
+var buildWedge = sync.OnceValues(func() (engine string, err error) {
+	engine = filepath.Join(bin, "wedge", "inferd-engine")
+	build := exec.Command("go", "build", "-tags", "wedge", "-o", engine, "../cmd/inferd-engine")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return engine, nil
+})
+
 // wedgeable returns an engine program that wedges on request, and the file that requests
 // it. It skips the test if the engine cannot.
 func wedgeable(t *testing.T) (engine, file string) {
 	t.Helper()
-	dir := shortDir(t)
-	engine, file = filepath.Join(dir, "inferd-engine"), filepath.Join(dir, "wedge")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "wedge", "-o", engine, "../cmd/inferd-engine")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	engine, err := buildWedge()
+	if err != nil {
+		t.Fatal(err)
 	}
 	program, err := os.ReadFile(engine)
 	if err != nil {
@@ -157,6 +167,7 @@ func wedgeable(t *testing.T) (engine, file string) {
 	if !bytes.Contains(program, []byte(wedgeVariable)) {
 		t.Skip("the engine has no tag wedge")
 	}
+	file = filepath.Join(shortDir(t), "wedge")
 	t.Setenv(wedgeVariable, file)
 	return engine, file
 }
@@ -259,14 +270,19 @@ func TestWatchdogSpares(t *testing.T) {
 			defer freeze("0")
 			last()
 		},
-		"a stopped daemon": func(t *testing.T, d *daemon) {
+		"a stopped daemon": func(_ *testing.T, d *daemon) {
 			d.signal(syscall.SIGSTOP)
 			defer d.signal(syscall.SIGCONT)
 			last()
 		},
 		"long prompts": func(t *testing.T, d *daemon) {
 			for begin := time.Now(); time.Since(begin) < duration; {
-				if _, end := d.ask(strings.Repeat("ab", 3500), `,"max_tokens":1`); end.Type != "done" {
+				// On a busy machine 1,000 tokens take seconds. A soak has time for 7,000.
+				pairs := 500
+				if duration > time.Minute {
+					pairs = 3500
+				}
+				if _, end := d.ask(strings.Repeat("ab", pairs), `,"max_tokens":1`); end.Type != "done" {
 					t.Fatalf("%+v", end)
 				}
 			}
@@ -298,8 +314,13 @@ func TestWatchdogSpares(t *testing.T) {
 		engine, file := wedgeable(t)
 		d := serve(t, "--model-path", "builtin:loop", "--n-slots", "4", "--engine", engine)
 		spared(t, d, func(t *testing.T, _ *daemon) {
-			for begin := time.Now(); time.Since(begin) < duration; time.Sleep(time.Second) {
+			for begin := time.Now(); time.Since(begin) < duration; {
 				wedge(t, file, "slow")
+				eventually(t, "the step begins", func() bool {
+					_, err := os.Stat(file)
+					return errors.Is(err, os.ErrNotExist)
+				})
+				time.Sleep(5 * time.Second) // the step takes 3 s; the next one is compared with those after it
 			}
 		})
 	})
@@ -437,26 +458,52 @@ func TestFewDescriptors(t *testing.T) {
 	defer w.Close()
 	w.until("ready", "")
 	d.works()
-	var flood []*client
-	for range 300 {
-		flood = append(flood, d.client())
+	// Clients that are refused come again at once, others send nothing and stay.
+	var flood sync.WaitGroup
+	over := make(chan struct{})
+	for range 64 {
+		flood.Go(func() {
+			for {
+				nc, err := net.Dial("unix", d.socket("infer.sock"))
+				if err != nil {
+					continue // it waits in a full line
+				}
+				gone := make(chan struct{})
+				go func() {
+					defer close(gone)
+					_, _ = io.Copy(io.Discard, nc)
+				}()
+				select {
+				case <-gone:
+					_ = nc.Close()
+				case <-over:
+					_ = nc.Close()
+					<-gone
+					return
+				}
+			}
+		})
 	}
-	kill(t, d.engine(), syscall.SIGKILL)
-	w.until("restarting", "engine_exited")
-	w.until("ready", "") // in the flood
-	for _, c := range flood {
-		_ = c.Close()
+	for range 5 {
+		kill(t, d.engine(), syscall.SIGKILL)
+		w.until("restarting", "engine_exited")
+		w.until("ready", "") // in the flood
 	}
-	over := time.Now()
+	close(over)
+	flood.Wait()
+	ended := time.Now()
 	eventually(t, "a client is served", func() bool {
 		text, _ := d.ask("w", "")
 		return text == "xyz"
 	})
-	if took := time.Since(over); took > 5*time.Second {
+	if took := time.Since(ended); took > 5*time.Second {
 		t.Errorf("a client is served %s after the flood", took)
 	}
 	if s := d.stats(); s.LogLost > 0 {
 		t.Errorf("%d lines of the log are lost", s.LogLost)
+	}
+	if strings.Contains(d.stderr.String(), "too many open files") {
+		t.Errorf("there was a time without descriptors:\n%s", d.stderr)
 	}
 }
 

@@ -1,0 +1,87 @@
+//go:build unix
+
+package listen
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/quota"
+)
+
+// Connections beyond the slots wait, refused ones included, and the end of the context ends
+// the wait.
+func TestSlots(t *testing.T) {
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	release := make(chan struct{})
+	door := Door{
+		Surface: "test", Log: slog.New(slog.DiscardHandler), Slots: NewSlots(2), Conns: &quota.Quota{PerCaller: 1, Total: 1},
+		Refuse: func(nc net.Conn) {
+			_, _ = io.WriteString(nc, "refused")
+			<-release
+		},
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
+			_, _ = io.WriteString(nc, "served!")
+			_, _ = io.Copy(io.Discard, nc)
+		})
+	}()
+	dial := func() net.Conn {
+		t.Helper()
+		nc, err := net.Dial("unix", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		return nc
+	}
+	expect := func(nc net.Conn, want string) {
+		t.Helper()
+		got := make([]byte, len(want))
+		_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.ReadFull(nc, got); err != nil || string(got) != want {
+			t.Errorf("received %q, %v, want %q", got, err, want)
+		}
+	}
+	first, second := dial(), dial()
+	expect(first, "served!")
+	expect(second, "refused")
+	third, fourth := dial(), dial()
+	_ = third.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := third.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Errorf("a connection without a slot: %v", err)
+	}
+	close(release) // the second gives its slot back, the third is refused, then the fourth
+	expect(third, "refused")
+	expect(fourth, "refused")
+	_ = first.Close()
+	cancel()
+	_ = ln.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Each = %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Each does not return")
+	}
+}
+
+func isTimeout(err error) bool {
+	ne, ok := errors.AsType[net.Error](err)
+	return ok && ne.Timeout()
+}
