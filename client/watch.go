@@ -28,7 +28,7 @@ type Status struct {
 	State    string
 	Phase    string  // of loading: "checking_local", "mmap", …; empty where there is none
 	Backend  string  // entry name; empty where none is meant
-	Reason   string  // why an engine ended or was given up
+	Reason   string  // why an engine ended, was given up, or is silent
 	Progress float64 // of the phase "mmap": 0 to 1
 	Raw      []byte  // a JSON object
 }

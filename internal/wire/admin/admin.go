@@ -155,7 +155,7 @@ type Frame struct {
 	Status  string // may be a word that this package does not know
 	Phase   string // empty where there is none
 	Backend string // entry name; empty where none is meant
-	Reason  string // why an engine ended or was given up
+	Reason  string // why an engine ended, was given up, or is silent
 	// Progress is how far the phase is that has one, from 0 to 1.
 	Progress float64
 	Line     []byte // the frame, without a newline
