@@ -335,6 +335,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 	var reading sync.WaitGroup
 	stop := make(chan struct{})
 	for i, c := range running {
+		_ = c.SetReadDeadline(time.Time{})
 		reading.Go(func() {
 			for {
 				line, err := c.r.ReadBytes('\n')
