@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
@@ -151,7 +153,8 @@ func TestFrozen(t *testing.T) {
 func cgroup(t *testing.T) string {
 	t.Helper()
 	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(root, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
 			continue
 		}
 		group := filepath.Join(root, "inferd-test-"+strconv.Itoa(os.Getpid()))
