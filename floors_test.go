@@ -31,7 +31,9 @@ var floors = [][]string{
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
-	{"cmd/inferd-engine/internal/gbnf"}, // words and rules again, of the engine's own house
+	{ // words and rules again, of the engine's own house
+		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
+	},
 	{ // inside it
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/batch",
 		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",

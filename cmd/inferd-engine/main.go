@@ -20,10 +20,12 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
@@ -109,6 +111,7 @@ type engineOf struct {
 	loop  func(context.Context) error
 	share func(context.Context, string) error // nil if it has nothing to share
 	stats func() link.Stats                   // may be nil
+	beat  func() link.Beat
 	ready link.Report
 }
 
@@ -119,7 +122,7 @@ func serve(srv *link.Server, o options) error {
 	if err != nil {
 		return errors.Join(err, srv.Report(link.Report{State: link.Failed, Problem: err.Error()}))
 	}
-	srv.Handler, srv.Stats = eng, eng.stats
+	srv.Handler, srv.Stats, srv.Beat = eng, eng.stats, eng.beat
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
@@ -246,6 +249,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		Stall:     o.maxStall,
 		Turn:      o.turn.Do,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
+		Samples:   new(budget.CPU), Threads: o.threads, FirstToken: lctx.FirstToken(),
 	}
 	if o.nSlots > 1 && model.Cuts() && o.nLayers == 0 { // somebody may be disturbed, and what is read can be handed over
 		loop.Lane, err = batch.OpenLane(o.nCtx/laneShare, o.nSlots, func() (batch.LaneModel, error) {
@@ -257,10 +261,33 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 			fmt.Fprintln(os.Stderr, "prompts are not read beside streams, but between their tokens:", err)
 		}
 	}
-	eng := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop}
+	eng := &engine.Engine{
+		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
+	}
 	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share, stats: func() link.Stats {
 		return statsOf(loop.Stats(), o.nCtx)
+	}, beat: func() link.Beat {
+		b := beatOf(loop.Progress.Report())
+		addOverrun(&b, "sample", loop.Samples)
+		addOverrun(&b, "render", eng.Rendering)
+		return b
 	}}, nil
+}
+
+// beatOf says in the words of the link how far a loop is.
+func beatOf(r progress.Report) link.Beat {
+	return link.Beat{
+		Steps: r.Units, Phase: r.Phase.String(), SinceMS: r.Since.Milliseconds(),
+		Calls: r.Calls, StepCPUMS: int64(math.Ceil(float64(r.CPU) / float64(time.Millisecond))),
+	}
+}
+
+// addOverrun adds a call over its budget that still runs. Of several, a beat names the one
+// that has used the most CPU time since.
+func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
+	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
+		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()
+	}
 }
 
 // statsOf says in the words of the link how a loop is.
@@ -302,7 +329,7 @@ func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
 	_, longest := model.Spellings()
 	loop := &encode.Loop{
 		Model: lctx, Limits: encode.Limits{Tokens: o.nCtx, Batch: batchTokens, Sequences: encodeTexts}, Width: width,
-		Turn: o.turn.Do,
+		Turn: o.turn.Do, Threads: o.threads, FirstToken: lctx.FirstToken(),
 	}
 	if o.turn != nil {
 		loop.Longest = othersWait
@@ -316,5 +343,6 @@ func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
 				Sequences: s.Sequences, Steps: s.Steps, PrefillTokens: s.Tokens, StepMS: float64(s.Step) / float64(time.Millisecond),
 			}
 		},
+		beat: func() link.Beat { return beatOf(loop.Progress.Report()) },
 	}, nil
 }

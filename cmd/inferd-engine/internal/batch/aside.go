@@ -55,23 +55,27 @@ func (l *Loop) partOf(r *run, n int, lacks *int) *part {
 	return p
 }
 
-// land takes over what the lane has read. If it should have been back long ago, it is not waited
-// for any more.
+// land takes over the job that has come back from the lane, if one has. An overdue job is
+// abandoned, once.
 func (l *Loop) land() {
-	if !l.Lane.flight() {
+	if l.Lane == nil || l.Lane.job == nil {
 		return
 	}
 	took := time.Since(l.Lane.since)
+	lost := l.Lane.lost
 	j := l.Lane.back()
-	switch late := j == nil && !time.Now().Before(l.overdue()); {
-	case late:
+	switch {
+	case j == nil && !lost && !time.Now().Before(l.overdue()):
 		l.abandon(l.Lane.job, took)
 		return
 	case j == nil:
 		return
+	}
+	l.Progress.Finish(1)
+	switch {
 	case j.aborted:
 		l.tally(func(st *Stats) { st.Aborted++ })
-	case j.err == nil:
+	case j.err == nil && !lost:
 		l.pace.landed(j.tokens(), took)
 	}
 	for _, p := range j.parts {
@@ -87,9 +91,11 @@ func (l *Loop) land() {
 	}
 }
 
-// abandon has what a job was to read be read in steps.
+// abandon takes the prompts of an overdue job into the steps. It calls the job off, but the
+// lane may not answer: until it does, the loop goes on as if there were none.
 func (l *Loop) abandon(j *job, took time.Duration) {
 	l.pace.landed(max(j.tokens(), LaneBatch/2), took)
+	l.Lane.lost = true
 	l.Lane.abort()
 	for _, p := range j.parts {
 		if p.run.away && p.run.lane == p.seq {

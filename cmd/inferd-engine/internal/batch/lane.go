@@ -33,6 +33,7 @@ type Lane struct {
 	job    *job      // that has not come back; nil if there is none
 	since  time.Time // when it was given
 	urgent bool      // so that those who write wait as long as they may
+	lost   bool      // the job is overdue and was abandoned: until it comes back there is no lane
 	taken  []bool    // by number of a sequence in the lane: whether somebody has it
 	drops  []int     // numbers of those that are to be cleared
 }
@@ -195,8 +196,11 @@ func (n *Lane) abortLocked() {
 // free reports whether a job can be given.
 func (n *Lane) free() bool { return n != nil && n.job == nil }
 
-// flight reports whether one is being done.
-func (n *Lane) flight() bool { return n != nil && n.job != nil }
+// flight reports whether a job is being done, and waited for.
+func (n *Lane) flight() bool { return n != nil && n.job != nil && !n.lost }
+
+// works reports whether there is a lane: it may hang.
+func (n *Lane) works() bool { return n != nil && !n.lost }
 
 // give hands a job over.
 func (n *Lane) give(parts []*part, urgent bool) {
@@ -209,7 +213,7 @@ func (n *Lane) give(parts []*part, urgent bool) {
 func (n *Lane) back() *job {
 	select {
 	case j := <-n.done:
-		n.job = nil
+		n.job, n.lost = nil, false
 		return j
 	default:
 		return nil

@@ -52,7 +52,7 @@ func streaming(t *testing.T, loop *batch.Loop, m *toy, count *atomic.Int64) (sto
 	begun := make(chan struct{})
 	seq := m.of("writer", 1_000_000, 5, loop.Room()/2, &out)
 	seq.Ends = func(batch.Token) bool { return false }
-	seq.Emit = func(batch.Token) bool {
+	seq.Emit = func(batch.Token, int) bool {
 		if count.Add(1) == 3 {
 			close(begun)
 		}

@@ -7,18 +7,22 @@
 // cache are whose (cells.go). The [Loop] carries it out on one OS thread, which is the only
 // one that touches the context; cache.go is what it remembers of sequences that have ended.
 // Long prompts are read beside the steps, on a second context (lane.go), with which the loop
-// deals in aside.go.
+// deals in aside.go. Costly samples are made beside the steps, too (choices.go, detach.go).
 package batch
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
 // Token is an index into a model's vocabulary.
@@ -52,9 +56,10 @@ type Model interface {
 }
 
 // A Sequence is a prompt to be continued. Its functions are called on the loop's
-// thread, one at a time; every microsecond they take is one in which nobody's token is
-// computed.
+// thread, one at a time; every microsecond they take delays the tokens of all sequences.
 type Sequence struct {
+	// Call is the number of the call, for [progress.Progress]; 0 is none.
+	Call uint64
 	// Owner is whose it is: what one owner's sequences have in common is read once. Empty
 	// is nobody's, who shares nothing.
 	Owner  string
@@ -62,8 +67,14 @@ type Sequence struct {
 	Max    int     // tokens to write, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Emit takes a token that was written. It reports false to end the sequence.
-	Emit func(tok Token) bool
+	// Detach takes the place of Sample in a sequence whose samples may be slow. It copies
+	// entry i; choose then makes the choice on another thread, beside the steps, and may
+	// still run when Do has returned. An error that is no [budget.ErrExceeded] is choose's.
+	Detach func(i int) (choose func() (Token, error), err error)
+	// Emit takes a token that was written, and the time spent on choosing it: in units of
+	// the mean step of one token, whole ones, the rest is carried over. It reports false to
+	// end the sequence.
+	Emit func(tok Token, cost int) bool
 	// Ends reports whether a token ends the answer. It is not emitted.
 	Ends func(tok Token) bool
 	// Held reports whether the sequence is to pause. May be nil. Whoever changes its
@@ -104,9 +115,17 @@ type Loop struct {
 	Turn func(compute func())
 	// Lane reads prompts beside streams. Nil is none: then steps do.
 	Lane *Lane
-	// AfterStep is called on the loop's thread when a step's tokens have been emitted.
-	// May be nil.
+	// AfterStep is called on the loop's thread when a step's tokens have been emitted, and
+	// those chosen beside it. May be nil.
 	AfterStep func()
+	// Samples bounds the CPU time of each sample beside the steps. Nil is the usual budget.
+	Samples *budget.CPU
+	// Threads that compute; 0 is 1. FirstToken is the time of a step of one token as long as
+	// none is known; 0 is not known. Both only say how much CPU time a step should take.
+	Threads    int
+	FirstToken time.Duration
+	// Progress says how far the loop is, to any goroutine.
+	Progress progress.Progress
 
 	forAll atomic.Int64 // tokens that are kept for all
 
@@ -121,7 +140,9 @@ type Loop struct {
 	// Of the thread of Run.
 	cache    *cache
 	pace     pace
+	chooser  chooser
 	last     time.Time        // when the last step ended, if somebody was writing in it
+	calls    []uint64         // of the step that is being decoded
 	cachedOf map[string]int64 // by owner: tokens of prompts that were known already
 	counted  time.Time        // when the stats last told of the cache
 }
@@ -146,10 +167,14 @@ type run struct {
 	there int  // tokens that the lane has of it
 	away  bool // the lane has a part of it
 	stays bool // the lane has failed at it
+
+	choice  *choice       // of its next token, beside the steps; nil if there is none
+	chooses estimate      // seconds that its choices take
+	owed    time.Duration // of sampling, not yet reported as cost
 }
 
-// Do decodes seq until it ends or ctx does. It returns the cause of ctx then; what has
-// been written so far counts in the result.
+// Do decodes seq until it ends or ctx does. It returns the cause of ctx then; the tokens
+// written so far count in the result.
 func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	switch {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
@@ -227,6 +252,11 @@ func (l *Loop) Run(ctx context.Context) error {
 
 	l.cache = newCache(l.Model, l.Limits)
 	l.pace.stall = l.Stall
+	l.chooser.budget, l.chooser.wake = l.Samples, l.Wake
+	if l.Samples == nil {
+		l.chooser.budget = new(budget.CPU)
+	}
+	defer l.chooser.stop()
 	defer l.clear()
 	if l.Lane != nil {
 		l.Lane.begin(l.Wake)
@@ -243,6 +273,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		}
 		l.land()
+		l.collect()
 		runs = l.leave(runs)
 		for _, r := range runs {
 			if r.held = r.Held != nil && r.Held(); r.held {
@@ -254,8 +285,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.count(runs)
 			continue
 		}
-		l.step(runs)
-		runs = l.leave(runs)
+		l.await(runs)
+		if runs = l.leave(runs); slices.ContainsFunc(runs, (*run).goesOn) {
+			l.step(runs)
+			l.Progress.Enter(progress.Plan)
+			runs = l.leave(runs)
+		}
 		if len(runs) > 0 { // else it makes nobody slower: rest has time
 			l.cache.store(false)
 		}
@@ -280,7 +315,9 @@ func (r *run) goesOn() bool { return !r.held }
 func (l *Loop) next(ctx context.Context, idle bool) ([]*run, error) {
 	arrived, err := l.arrivals(ctx)
 	if err == nil && len(arrived) == 0 && idle {
+		l.Progress.Enter(progress.Idle)
 		l.rest()
+		l.Progress.Enter(progress.Plan)
 		return l.arrivals(ctx)
 	}
 	return arrived, err
@@ -348,6 +385,10 @@ func (l *Loop) finish(r *run, err error) {
 		return
 	}
 	l.stay(r)
+	if r.choice != nil {
+		l.chooser.drop(r.choice)
+		r.choice = nil
+	}
 	if r.slot >= 0 {
 		e := &entry{seq: r.slot, there: r.cached, owner: r.Owner, tokens: r.tokens[:r.cached], forAll: r.ForAll}
 		r.slot = -1
@@ -361,6 +402,7 @@ func (l *Loop) finish(r *run, err error) {
 		}
 	}
 	r.err = err
+	l.Progress.Finish(1)
 	close(r.done)
 }
 
@@ -380,10 +422,13 @@ func (l *Loop) drop(r *run) error {
 func (l *Loop) step(runs []*run) {
 	begin := time.Now()
 	views := make([]view, len(runs))
-	writers := 0
+	writers, choices := 0, 0
 	for i, r := range runs {
 		views[i] = l.view(r, runs)
-		if views[i].writes() {
+		switch {
+		case r.choice != nil:
+			choices++
+		case views[i].writes():
 			writers++
 		}
 	}
@@ -391,7 +436,7 @@ func (l *Loop) step(runs []*run) {
 	limits := l.Limits
 	limits.Kept -= sequences
 	limits.Context -= tokens
-	s := plan(limits, views, l.cache.cells.needed-tokens, l.rooms(writers, begin))
+	s := plan(limits, views, l.cache.cells.needed-tokens, l.rooms(writers+choices, begin))
 	for _, i := range s.drop {
 		l.tally(func(st *Stats) { st.Dropped++ })
 		if err := l.drop(runs[i]); err != nil {
@@ -401,7 +446,8 @@ func (l *Loop) step(runs []*run) {
 	}
 	l.start(runs, s)
 	l.send(runs, s)
-	writers, prompt := 0, 0
+	var prompt int
+	writers = 0
 	for i, r := range runs {
 		switch {
 		case s.feed[i] == 0:
@@ -415,7 +461,12 @@ func (l *Loop) step(runs []*run) {
 	aside := l.Lane.flight()
 	switch {
 	case writers+prompt == 0 && aside:
+		l.Progress.Enter(progress.Idle)
 		l.pause(l.overdue())
+		return
+	case writers+prompt == 0 && choices > 0:
+		l.Progress.Enter(progress.Sample)
+		<-l.wake
 		return
 	case writers+prompt == 0: // cannot be, and must not be for ever
 		for _, r := range runs {
@@ -433,6 +484,7 @@ func (l *Loop) step(runs []*run) {
 		l.undo(runs, s.feed, err)
 		return
 	}
+	l.Progress.Enter(progress.Sample)
 	for i, r := range runs {
 		r.cached += s.feed[i]
 		if r.logits >= 0 {
@@ -470,7 +522,7 @@ func (l *Loop) rooms(writers int, now time.Time) rooms {
 	if writers > 0 && !l.last.IsZero() {
 		r.now = l.pace.chunk(writers, now.Sub(l.last))
 	}
-	if l.Lane != nil && l.pace.lanes(writers, chunk) {
+	if l.Lane.works() && l.pace.lanes(writers, chunk) {
 		r.lane = l.Lane.room
 	}
 	return r
@@ -499,6 +551,13 @@ func (l *Loop) view(r *run, runs []*run) view {
 	v := view{
 		owner: r.Owner, cached: r.cached, known: len(r.tokens), wrote: r.result.Out > 0,
 		held: r.held, away: r.away, lane: r.lane >= 0, stays: r.stays,
+	}
+	if r.choice != nil {
+		v.chooses = true
+		v.known++ // it needs a cell for that token
+	}
+	if r.slot < 0 && v.chooses {
+		return v
 	}
 	if r.slot < 0 {
 		from := l.cache.find(r.Owner, r.tokens, runs)
@@ -551,12 +610,14 @@ func (l *Loop) decode(runs []*run, feed []int) (waited time.Duration, err error)
 		return 0, err
 	}
 	var reading []*run
+	l.calls = l.calls[:0]
 	at := 0
 	for i, r := range runs {
 		r.logits = -1
 		if feed[i] == 0 {
 			continue
 		}
+		l.calls = append(l.calls, r.Call)
 		if feed[i] >= worthAborting && l.Model.Cuts() {
 			reading = append(reading, r)
 		}
@@ -573,15 +634,20 @@ func (l *Loop) decode(runs []*run, feed []int) (waited time.Duration, err error)
 		}
 	}
 	l.begins(reading)
+	l.Progress.Begin(l.calls, l.expected(total))
 	if l.Turn != nil {
 		came := time.Now()
+		l.Progress.Enter(progress.Lock)
 		l.Turn(func() {
 			waited = time.Since(came)
+			l.Progress.Enter(progress.Decode)
 			err = l.Model.Decode()
 		})
 	} else {
+		l.Progress.Enter(progress.Decode)
 		err = l.Model.Decode()
 	}
+	l.Progress.End()
 	l.ends()
 	if err != nil {
 		return waited, err
@@ -592,6 +658,16 @@ func (l *Loop) decode(runs []*run, feed []int) (waited time.Duration, err error)
 		}
 	}
 	return waited, nil
+}
+
+// expected is the CPU time that a step of so many tokens should take; 0 is not known. It is
+// in whole milliseconds: a stream's steps should be alike.
+func (l *Loop) expected(tokens int) time.Duration {
+	takes := l.pace.steps.at(tokens)
+	if takes == 0 {
+		takes = l.FirstToken.Seconds() * float64(tokens)
+	}
+	return time.Duration(math.Ceil(takes*float64(max(l.Threads, 1))*1000)) * time.Millisecond
 }
 
 // worthAborting is how many tokens of a prompt a step must read to be called off when
@@ -634,9 +710,19 @@ func (l *Loop) undo(runs []*run, feed []int, err error) {
 	}
 }
 
-// write chooses a run's next token and hands it on.
+// write chooses a run's next token and hands it on, or has it chosen beside the steps.
 func (l *Loop) write(r *run) {
+	if r.Detach != nil {
+		l.detach(r)
+		return
+	}
+	began := time.Now()
 	tok, err := r.Sample(r.logits)
+	l.accept(r, tok, err, time.Since(began))
+}
+
+// accept takes a token that was chosen for a run, or the failure of that.
+func (l *Loop) accept(r *run, tok Token, err error, took time.Duration) {
 	switch {
 	case err != nil:
 		l.finish(r, fmt.Errorf("sample: %w", err))
@@ -647,7 +733,7 @@ func (l *Loop) write(r *run) {
 		r.tokens = append(r.tokens, tok)
 		r.result.Out++
 		switch {
-		case !r.Emit(tok):
+		case !r.Emit(tok, l.cost(r, took)):
 			r.result.End = Stopped
 			l.finish(r, nil)
 		case r.result.Out == r.Max:

@@ -171,7 +171,7 @@ func (m *toy) sequence(first, prompt, most int, out *[]batch.Token) batch.Sequen
 	return batch.Sequence{
 		Prompt: p, Max: most, Sample: m.sample,
 		Ends: func(tok batch.Token) bool { return tok%1000 == 999 },
-		Emit: func(tok batch.Token) bool { *out = append(*out, tok); return tok%1000 != 777 },
+		Emit: func(tok batch.Token, _ int) bool { *out = append(*out, tok); return tok%1000 != 777 },
 	}
 }
 
@@ -257,7 +257,7 @@ func TestLoopCancel(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var out []batch.Token
 	seq := m.sequence(0, 3, 4000, &out)
-	seq.Emit = func(tok batch.Token) bool {
+	seq.Emit = func(tok batch.Token, _ int) bool {
 		if out = append(out, tok); len(out) == 5 {
 			cancel(gone)
 		}
@@ -307,7 +307,7 @@ func TestLoopStops(t *testing.T) {
 	running.Go(func() { _ = loop.Run(ctx) })
 	var out []batch.Token
 	seq := m.sequence(0, 3, 4000, &out)
-	seq.Emit = func(batch.Token) bool { cancel(); return true }
+	seq.Emit = func(batch.Token, int) bool { cancel(); return true }
 	if _, err := loop.Do(t.Context(), seq); !errors.Is(err, batch.ErrStopped) {
 		t.Errorf("Do = %v, want %v", err, batch.ErrStopped)
 	}
@@ -416,7 +416,7 @@ func TestLoopHold(t *testing.T) {
 		var out, other []batch.Token
 		seq := m.of("a", 0, 100, 50, &out)
 		seq.Held = held.Load
-		seq.Emit = func(tok batch.Token) bool {
+		seq.Emit = func(tok batch.Token, _ int) bool {
 			if out = append(out, tok); len(out) == 10 {
 				held.Store(true)
 			}
@@ -533,7 +533,7 @@ func TestLoopLives(t *testing.T) {
 							ctx, cancel := context.WithCancel(t.Context())
 							seq := m.of(owner, first, prompt, most, &out)
 							leave := r.IntN(4*most + 1)
-							seq.Emit = func(tok batch.Token) bool {
+							seq.Emit = func(tok batch.Token, _ int) bool {
 								if out = append(out, tok); len(out) == leave {
 									cancel()
 								}

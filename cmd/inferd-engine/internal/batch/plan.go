@@ -35,6 +35,9 @@ type view struct {
 	away   bool   // the lane reads of it now, so nobody else may
 	lane   bool   // it has room in the lane
 	stays  bool   // it cannot be read in the lane
+	// chooses says that its next token, which counts as known, is being chosen beside the
+	// steps. It is not fed until then.
+	chooses bool
 	// ripe says that it has written enough since its tokens were read that it may lose
 	// its cache to somebody who has none.
 	ripe bool
@@ -47,7 +50,7 @@ func (v view) runs() bool { return v.cached > 0 && !v.held }
 
 // writes reports whether all that a sequence lacks is its next token. What is last of a prompt
 // may wait for a step that has more time.
-func (v view) writes() bool { return v.runs() && v.wrote && v.pending() == 1 }
+func (v view) writes() bool { return v.runs() && v.wrote && !v.chooses && v.pending() == 1 }
 
 // A step is what is to be done next.
 type step struct {
@@ -90,8 +93,9 @@ type planner struct {
 // no room takes it from those that are paused, and, if nothing of its owner runs, from the
 // one with whom most runs.
 //
-// In a step each sequence that is writing decodes its one token. While nobody is, prompts
-// share the batch, or 64 tokens if short ones are among several. Beside somebody who is writing
+// In a step each sequence that is writing decodes its one token, unless that is still being
+// chosen; such a sequence counts as a stream all the same. While there is no stream, prompts
+// share the batch, or 64 tokens if short ones are among several. Beside a stream
 // prompts are read in the lane, but for the short ones of owners of whom little else runs, which
 // come into the step; and if there is no lane, or no room in it, prompts share the chunk of the
 // step. Prompts of owners with whom least runs are read first, of these the shortest, but all get
@@ -162,7 +166,7 @@ func (p *planner) begin() {
 	}
 	begun := 0
 	for i, v := range p.seqs {
-		if v.held || v.cached > 0 {
+		if v.held || v.chooses || v.cached > 0 {
 			continue
 		}
 		switch {
@@ -243,13 +247,17 @@ func (p *planner) richest(asks string) int {
 // feed gives out the tokens of the step, and those of the lane.
 func (p *planner) feed(s *step, r rooms) {
 	left := p.Batch
+	beside := r.busy // a stream, or the lane's work
 	var prompts, lane []int
 	for i, v := range p.seqs {
 		switch {
 		case !p.in[i] || v.away:
+		case v.chooses: // it is a stream, whose token comes soon
+			beside = true
 		case v.writes():
 			s.feed[i] = 1
 			left--
+			beside = true
 		default:
 			prompts = append(prompts, i)
 		}
@@ -260,7 +268,7 @@ func (p *planner) feed(s *step, r rooms) {
 		return cmp.Or(cmp.Compare(runs[v.owner], runs[w.owner]), cmp.Compare(v.pending(), w.pending()))
 	})
 	switch {
-	case left < p.Batch || r.busy: // beside somebody
+	case beside:
 		chunk := min(left, max(r.chunk, 1))
 		prompts, lane = p.split(prompts, chunk, runs, r.lane)
 		if left = min(chunk, max(r.now, 1)); left < chunk/2 && len(prompts) > 0 {

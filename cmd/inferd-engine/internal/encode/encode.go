@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
 // Token is an index into a model's vocabulary.
@@ -41,11 +43,19 @@ type Loop struct {
 
 	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
 	Turn func(compute func())
+	// Threads that compute; 0 is 1. FirstToken is the time of a batch of one token as long as
+	// none is known; 0 is not known. Both only say how much CPU time a batch should take.
+	Threads    int
+	FirstToken time.Duration
+	// Progress says how far the loop is, to any goroutine.
+	Progress progress.Progress
 	// Longest is how long a batch of several sequences should take, so that whoever else wants a
 	// turn gets one soon; 0 is as long as it may.
 	Longest time.Duration
 
-	token float64 // seconds that a token takes, of late; of the thread of Run
+	// Of the thread of Run.
+	token float64  // seconds that a token takes, on average of the last batches
+	calls []uint64 // of the batch that is being computed
 
 	mu      sync.Mutex // guards the fields below
 	arrived []*job
@@ -72,6 +82,7 @@ func (l *Loop) Stats() Stats {
 // A job is a call of Do on its way through the loop. Only the loop touches it after it has
 // been submitted.
 type job struct {
+	call    uint64
 	ctx     context.Context //nolint:containedctx // a job is a call in flight, not a part of the loop
 	inputs  [][]Token
 	lengths []int
@@ -80,10 +91,11 @@ type job struct {
 	done    chan struct{} // closed when results and err are final
 }
 
-// Do computes the numbers of every sequence, in their order. Each must have 1 to
+// Do computes the numbers of every sequence of a call, in their order. Call 0 has no number. Each
+// sequence must have 1 to
 // Limits.Tokens tokens. It returns the cause of ctx if that ends first.
-func (l *Loop) Do(ctx context.Context, inputs [][]Token) ([][]float32, error) {
-	j := &job{ctx: ctx, inputs: inputs, done: make(chan struct{})}
+func (l *Loop) Do(ctx context.Context, call uint64, inputs [][]Token) ([][]float32, error) {
+	j := &job{call: call, ctx: ctx, inputs: inputs, done: make(chan struct{})}
 	for i, tokens := range inputs {
 		if len(tokens) == 0 || len(tokens) > l.Limits.Tokens {
 			return nil, fmt.Errorf("sequence %d has %d tokens, it must have 1 to %d", i, len(tokens), l.Limits.Tokens)
@@ -172,7 +184,9 @@ func (l *Loop) next(ctx context.Context, idle bool) ([]*job, error) {
 		if len(arrived) > 0 || !idle {
 			return arrived, nil
 		}
+		l.Progress.Enter(progress.Idle)
 		<-l.wake
+		l.Progress.Enter(progress.Plan)
 	}
 }
 
@@ -257,13 +271,23 @@ func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 // recent is how many steps are looked back at for what one takes, roughly.
 const recent = 8
 
+// expected is the CPU time that a batch of so many tokens should take; 0 is not known.
+func (l *Loop) expected(tokens int) time.Duration {
+	token := cmp.Or(l.token, l.FirstToken.Seconds())
+	return time.Duration(token * float64(tokens*max(l.Threads, 1)) * float64(time.Second))
+}
+
 // compute returns how long it has computed.
 func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) {
 	if err := l.Model.ClearAll(); err != nil {
 		return 0, err
 	}
-	seq := 0
+	seq, total := 0, 0
+	l.calls = l.calls[:0]
 	for i, j := range jobs {
+		if take[i] > 0 {
+			l.calls = append(l.calls, j.call)
+		}
 		for _, tokens := range j.inputs[len(j.results):][:take[i]] {
 			for pos, tok := range tokens {
 				if err := l.Model.Add(tok, pos, seq, true); err != nil {
@@ -271,18 +295,24 @@ func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) 
 				}
 			}
 			seq++
+			total += len(tokens)
 		}
 	}
 	decode := func() {
 		begin := time.Now()
+		l.Progress.Enter(progress.Decode)
 		err = l.Model.Decode()
 		took = time.Since(begin)
 	}
+	l.Progress.Begin(l.calls, l.expected(total))
 	if l.Turn != nil {
+		l.Progress.Enter(progress.Lock)
 		l.Turn(decode)
 	} else {
 		decode()
 	}
+	l.Progress.End()
+	l.Progress.Enter(progress.Plan)
 	if err != nil {
 		return took, err
 	}

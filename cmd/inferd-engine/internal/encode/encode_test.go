@@ -103,7 +103,7 @@ func TestTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 10, sequences: 4}
 		l := run(t, m)
-		got, err := l.Do(t.Context(), inputs(1, 7, 3))
+		got, err := l.Do(t.Context(), 0, inputs(1, 7, 3))
 		want := [][]float32{{1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}}
 		if err != nil || !slices.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("got %v, %v", got, err)
@@ -127,7 +127,7 @@ func TestBatchAndTurn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = l.Run(ctx) })
-		got, err := l.Do(t.Context(), append(inputs(1, 3, 2), append(inputs(4, 1, 9), inputs(5, 1, 1)...)...))
+		got, err := l.Do(t.Context(), 0, append(inputs(1, 3, 2), append(inputs(4, 1, 9), inputs(5, 1, 1)...)...))
 		if want := [][]float32{{1}, {2}, {3}, {4}, {5}}; err != nil || !slices.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("got %v, %v", got, err)
 		}
@@ -145,7 +145,7 @@ func TestStats(t *testing.T) {
 		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
 		ctx, cancel := context.WithCancel(t.Context())
 		var asking sync.WaitGroup
-		asking.Go(func() { _, _ = l.Do(ctx, inputs(1, 7, 3)) })
+		asking.Go(func() { _, _ = l.Do(ctx, 0, inputs(1, 7, 3)) })
 		synctest.Wait()
 		time.Sleep(1500 * time.Millisecond)
 		if want, got := (encode.Stats{Sequences: 7, Steps: 1, Tokens: 9, Step: time.Second}), l.Stats(); got != want {
@@ -153,7 +153,7 @@ func TestStats(t *testing.T) {
 		}
 		cancel()
 		asking.Wait()
-		_, _ = l.Do(t.Context(), inputs(1, 1, 2)) // fails
+		_, _ = l.Do(t.Context(), 0, inputs(1, 1, 2)) // fails
 		if want, got := (encode.Stats{Steps: 3, Tokens: 20, Step: time.Second}), l.Stats(); got != want {
 			t.Errorf("at the end: %+v, want %+v", got, want)
 		}
@@ -168,7 +168,7 @@ func TestLongest(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = l.Run(ctx) })
-		if _, err := l.Do(t.Context(), inputs(1, 16, 1)); err != nil {
+		if _, err := l.Do(t.Context(), 0, inputs(1, 16, 1)); err != nil {
 			t.Error(err)
 		}
 		if want := "1 2 3 4 5 6 7 8|9 10 11 12|13 14 15|16"; strings.Join(m.log, "|") != want {
@@ -190,7 +190,7 @@ func TestTurns(t *testing.T) {
 		var mu sync.Mutex
 		do := func(name string, in [][]encode.Token) {
 			all.Go(func() {
-				if _, err := l.Do(t.Context(), in); err != nil {
+				if _, err := l.Do(t.Context(), 0, in); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
@@ -215,7 +215,7 @@ func TestCancel(t *testing.T) {
 		gone := errors.New("gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(1500*time.Millisecond, func() { cancel(gone) })
-		if _, err := l.Do(ctx, inputs(1, 100, 2)); !errors.Is(err, gone) {
+		if _, err := l.Do(ctx, 0, inputs(1, 100, 2)); !errors.Is(err, gone) {
 			t.Errorf("got %v", err)
 		}
 		if len(m.log) != 2 {
@@ -228,18 +228,18 @@ func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 4, sequences: 4, fail: 1}
 		l := run(t, m)
-		if got, err := l.Do(t.Context(), inputs(1, 1, 2)); err == nil || err.Error() != "encode: out of cheese" || got != nil {
+		if got, err := l.Do(t.Context(), 0, inputs(1, 1, 2)); err == nil || err.Error() != "encode: out of cheese" || got != nil {
 			t.Errorf("got %v, %v", got, err)
 		}
-		if got, err := l.Do(t.Context(), inputs(1, 1, 2)); err != nil || got[0][0] != 1 {
+		if got, err := l.Do(t.Context(), 0, inputs(1, 1, 2)); err != nil || got[0][0] != 1 {
 			t.Errorf("the next got %v, %v", got, err)
 		}
 		for name, in := range map[string][][]encode.Token{"too long": inputs(1, 1, 5), "empty": {{}}} {
-			if _, err := l.Do(t.Context(), in); err == nil {
+			if _, err := l.Do(t.Context(), 0, in); err == nil {
 				t.Errorf("%s: no error", name)
 			}
 		}
-		if got, err := l.Do(t.Context(), nil); err != nil || got != nil {
+		if got, err := l.Do(t.Context(), 0, nil); err != nil || got != nil {
 			t.Errorf("nothing: %v, %v", got, err)
 		}
 	})
@@ -252,14 +252,14 @@ func TestLoopEnds(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() { _ = l.Run(ctx) })
 		running.Go(func() {
-			if _, err := l.Do(t.Context(), inputs(1, 50, 4)); !errors.Is(err, encode.ErrStopped) {
+			if _, err := l.Do(t.Context(), 0, inputs(1, 50, 4)); !errors.Is(err, encode.ErrStopped) {
 				t.Errorf("who was there got %v", err)
 			}
 		})
 		synctest.Wait()
 		cancel()
 		running.Wait()
-		if _, err := l.Do(t.Context(), inputs(1, 1, 1)); !errors.Is(err, encode.ErrStopped) {
+		if _, err := l.Do(t.Context(), 0, inputs(1, 1, 1)); !errors.Is(err, encode.ErrStopped) {
 			t.Errorf("who comes gets %v", err)
 		}
 	})
@@ -280,7 +280,7 @@ func TestAnyJobs(t *testing.T) {
 				in[k] = append(in[k], make([]encode.Token, rapid.IntRange(0, m.tokens-1).Draw(t, "more"))...)
 			}
 			asking.Go(func() {
-				got, err := l.Do(ctx, in)
+				got, err := l.Do(ctx, 0, in)
 				for k, v := range got {
 					if v[0] != float32(1000*j+k) {
 						err = fmt.Errorf("input %d of job %d came to %v", k, j, v)

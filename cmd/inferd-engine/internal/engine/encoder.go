@@ -29,19 +29,19 @@ func (e *Encoder) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 		if e.Ranks {
 			return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
 		}
-		return e.embed(ctx, t, emit)
+		return e.embed(ctx, callOf(req), t, emit)
 	case *infer.Rerank:
 		if !e.Ranks {
 			return infer.Errorf(infer.Unsupported, "rerank not supported by this backend")
 		}
-		return e.rerank(ctx, t, emit)
+		return e.rerank(ctx, callOf(req), t, emit)
 	case *infer.Generate:
 		return infer.Errorf(infer.Unsupported, "generation not supported by this backend")
 	}
 	return infer.Errorf(infer.Internal, "this engine does not know a %T", req.Task)
 }
 
-func (e *Encoder) embed(ctx context.Context, t *infer.Embed, emit infer.Sink) error {
+func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit infer.Sink) error {
 	width := e.Loop.Width
 	if t.Dimensions > width {
 		return infer.Errorf(infer.Invalid, "dimensions %d exceeds model n_embd %d", t.Dimensions, width)
@@ -51,7 +51,7 @@ func (e *Encoder) embed(ctx context.Context, t *infer.Embed, emit infer.Sink) er
 	}
 	architecture, _ := e.Model.Metadata("general.architecture")
 	before := prefix(architecture, e.Model.Name(), t.Purpose)
-	vectors, count, err := e.encode(ctx, "input", len(t.Inputs), func(i int) (int, func() ([]encode.Token, error)) {
+	vectors, count, err := e.encode(ctx, call, "input", len(t.Inputs), func(i int) (int, func() ([]encode.Token, error)) {
 		text := before + t.Inputs[i]
 		return len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) }
 	})
@@ -70,8 +70,8 @@ func (e *Encoder) embed(ctx context.Context, t *infer.Embed, emit infer.Sink) er
 	return e.done(count, emit)
 }
 
-func (e *Encoder) rerank(ctx context.Context, t *infer.Rerank, emit infer.Sink) error {
-	results, count, err := e.encode(ctx, "documents", len(t.Documents), func(i int) (int, func() ([]encode.Token, error)) {
+func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit infer.Sink) error {
+	results, count, err := e.encode(ctx, call, "documents", len(t.Documents), func(i int) (int, func() ([]encode.Token, error)) {
 		return len(t.Query) + len(t.Documents[i]), func() ([]encode.Token, error) {
 			return e.Model.TokenizePair(t.Query, t.Documents[i])
 		}
@@ -98,7 +98,7 @@ func (e *Encoder) done(count int, emit infer.Sink) error {
 
 // encode cuts n texts into tokens and computes their numbers. text tells of the i-th how
 // many bytes it has, and how it is cut. It also returns how many tokens there were.
-func (e *Encoder) encode(ctx context.Context, name string, n int, text func(i int) (int, func() ([]encode.Token, error))) ([][]float32, int, error) {
+func (e *Encoder) encode(ctx context.Context, call uint64, name string, n int, text func(i int) (int, func() ([]encode.Token, error))) ([][]float32, int, error) {
 	most := e.Loop.Limits.Tokens
 	inputs := make([][]encode.Token, n)
 	total := 0
@@ -123,7 +123,7 @@ func (e *Encoder) encode(ctx context.Context, name string, n int, text func(i in
 		inputs[i] = tokens
 		total += len(tokens)
 	}
-	results, err := e.Loop.Do(ctx, inputs)
+	results, err := e.Loop.Do(ctx, call, inputs)
 	return results, total, err
 }
 

@@ -6,10 +6,12 @@ package engine
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -26,6 +28,9 @@ type Engine struct {
 	Loop     *batch.Loop // decodes on Context
 	// LongestToken is how many bytes a token can stand for; 0 is not known.
 	LongestToken int
+	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
+	// program. Nil is no bound.
+	Rendering *budget.CPU
 }
 
 var _ infer.Handler = (*Engine)(nil)
@@ -65,7 +70,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		if len(delta) > 0 && lost == nil {
 			ev.Delta = delta
 			lost = emit(&ev)
-			ev.Tokens, ev.Logprobs = 0, ev.Logprobs[:0]
+			ev.Tokens, ev.Cost, ev.Logprobs = 0, 0, ev.Logprobs[:0]
 		}
 	}
 	if !req.Deadline.IsZero() {
@@ -79,7 +84,8 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		e.Loop.Wake()
 	})
 	defer stop()
-	result, err := e.Loop.Do(ctx, batch.Sequence{
+	seq := batch.Sequence{
+		Call:   callOf(req),
 		Owner:  req.Peer.User,
 		Held:   paused.Load,
 		Prompt: prompt,
@@ -92,8 +98,9 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			return tok, err
 		},
 		Ends: e.Model.IsEOG,
-		Emit: func(tok batch.Token) bool {
+		Emit: func(tok batch.Token, cost int) bool {
 			ev.Tokens++
+			ev.Cost += cost
 			if gen.Logprobs > 0 {
 				ev.Logprobs = append(ev.Logprobs, likely)
 			}
@@ -102,11 +109,25 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			send(delta)
 			return !stopped && lost == nil
 		},
-	})
+	}
+	if gen.Format.Grammar != "" { // which may take longer than a step
+		seq.Detach = func(i int) (func() (batch.Token, error), error) {
+			return func() (batch.Token, error) {
+				tok, err := sampler.Choose()
+				if err == nil && gen.Logprobs > 0 {
+					likely, err = sampler.Logprobs(tok, gen.Logprobs)
+				}
+				return tok, err
+			}, sampler.Detach(e.Context, i)
+		}
+	}
+	result, err := e.Loop.Do(ctx, seq)
 	done := infer.Done{Reason: reason(result.End), In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
 	switch {
 	case errors.Is(err, errLate):
 		done.Reason = infer.Canceled
+	case errors.Is(err, budget.ErrExceeded):
+		return errSlowGrammar
 	case err != nil:
 		return err
 	}
@@ -119,6 +140,18 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 
 // errLate ends a sequence whose deadline has come.
 var errLate = errors.New("the deadline has passed")
+
+// Failures of calls over their budget of CPU time.
+var (
+	errSlowGrammar  = infer.Errorf(infer.Invalid, "the grammar takes too long: one token took more than 5 s of CPU time")
+	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
+)
+
+// callOf is the number of a call, which the link gives it as its ID; 0 is none.
+func callOf(req *infer.Request) uint64 {
+	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
+	return call
+}
 
 // Share reads the beginning of all conversations that begin with a system message of that
 // text, and keeps it for everybody.
@@ -175,10 +208,25 @@ func (e *Engine) leastTokens(messages []infer.Message) int {
 	return bytes / e.LongestToken
 }
 
+// render renders a conversation within the budget for that.
+func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
+	if e.Rendering == nil {
+		return e.Template.Render(messages)
+	}
+	var out struct { // apart from the results: an abandoned rendering may still write to it
+		segments []chat.Segment
+		err      error
+	}
+	if e.Rendering.Do(func() { out.segments, out.err = e.Template.Render(messages) }) != nil {
+		return nil, errSlowTemplate
+	}
+	return out.segments, out.err
+}
+
 // prompt returns the tokens of a conversation. Special tokens are only those that the
 // template wrote.
 func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
-	segments, err := e.Template.Render(messages)
+	segments, err := e.render(messages)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package llama
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
@@ -54,12 +55,13 @@ type Context struct {
 	cuts   bool // whether a sequence can lose its end
 	window int  // how many of the last tokens some layers see; 0 is all
 
-	adding  int              // entries of the batch that is being built
-	deepest int              // the furthest of their positions
-	fills   int              // numbers that the model has for each token, see fill; 0 fills no batch
-	logits  []bool           // of the batch decoded last: which entries have them
-	next    []bool           // of the batch that is being built
-	choice  []yzma.TokenData // room for samplers, which take turns
+	adding  int    // entries of the batch that is being built
+	deepest int    // the furthest of their positions
+	fills   int    // numbers that the model has for each token, see fill; 0 fills no batch
+	logits  []bool // of the batch decoded last: which entries have them
+	next    []bool // of the batch that is being built
+	model   *Model
+	first   time.Duration // taken by the first token, see [Context.FirstToken]
 }
 
 // What Decode returns when it is not the batch that is wrong.
@@ -122,7 +124,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	}
 	c := &Context{
 		handle: handle, abort: abort, opt: opt, cuts: m.Cuts(), window: int(yzma.ModelNSWA(m.handle)),
-		fills: fills, next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
+		fills: fills, model: m, next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
 	}
 	if opt.GivesWay { // before its threads are made: they have the priority of who makes them
 		if err := giveWay(); err != nil {
@@ -160,11 +162,17 @@ func (c *Context) warmUp(m *Model) error {
 	if err := c.Add(tok, 0, 0, true); err != nil {
 		return err
 	}
+	began := time.Now()
 	if err := c.Decode(); err != nil {
 		return err
 	}
+	c.first = time.Since(began)
 	return c.ClearAll()
 }
+
+// FirstToken is the time that the warm-up took for its one token: more than later ones take,
+// for it also reads the weights. It is 0 for a context that gives way, which is not warmed up.
+func (c *Context) FirstToken() time.Duration { return c.first }
 
 // Close gives the context's memory back. It may be called on one that is half made.
 func (c *Context) Close() {
@@ -221,6 +229,7 @@ func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
 	}
+	c.model.wedge.decode(c)
 	filling := c.fill()
 	code, err := c.compute(filling)
 	if code == noRoom && filling > 0 { // for that, perhaps

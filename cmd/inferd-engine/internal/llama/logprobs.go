@@ -18,6 +18,10 @@ func (m *Model) Logprobs(c *Context, i int, tok Token, n int) (infer.Logprob, er
 	if err != nil {
 		return infer.Logprob{}, err
 	}
+	return m.logprobs(logits, tok, n)
+}
+
+func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, error) {
 	if !m.knows(tok) {
 		return infer.Logprob{}, fmt.Errorf("token %d of %d", tok, m.size)
 	}

@@ -28,6 +28,8 @@ type Model struct {
 	stem    string
 	symbols symbols
 	texts   func() []uint8 // see textual; made when it is first needed
+	scratch sync.Pool      // of *[]yzma.TokenData, one entry a token: one for each thread that samples
+	wedge   wedge          // faults on demand; empty but for the tag wedge
 }
 
 // Load brings the model of a GGUF file into memory. Progress is called with a fraction
@@ -59,6 +61,10 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	if m.size == 0 {
 		m.Close()
 		return nil, errors.New("the model has no vocabulary")
+	}
+	m.scratch.New = func() any {
+		all := make([]yzma.TokenData, m.size)
+		return &all
 	}
 	if m.symbols, err = findSymbols(); err != nil {
 		m.Close()

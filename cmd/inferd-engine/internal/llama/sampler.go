@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
@@ -23,13 +24,20 @@ type SamplerOptions struct {
 	Grammar string // GBNF with start symbol "root"; empty is none
 }
 
-// A Sampler chooses the tokens of one sequence. It remembers what it has chosen. It may be
-// made on any thread, and is used on the context's.
+// A Sampler chooses the tokens of one sequence, and remembers them. It may be made on any
+// thread. Sample and Detach belong to the context's thread. Choose may run on another one:
+// a grammar can take longer than the step. It works on the copy that Detach has made, so
+// the context may decode meanwhile. One method runs at a time, but for Free.
 type Sampler struct {
 	model   *Model
 	chain   yzma.Sampler
 	grammar yzma.Sampler // 0 is none
 	state   textState    // with a grammar: of the text so far
+	row     []float32    // logits, copied by Detach
+
+	mu    sync.Mutex // guards the fields below
+	busy  bool       // Choose runs
+	freed bool       // Free has been called; the memory goes when Choose has returned
 }
 
 // ErrNothingFits is what Sample returns when the grammar allows no token of the vocabulary.
@@ -116,15 +124,71 @@ func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 	if err != nil {
 		return 0, err
 	}
+	return s.sample(logits)
+}
+
+// Detach copies the logits of entry i of the batch that was decoded last, for Choose.
+func (s *Sampler) Detach(c *Context, i int) error {
+	logits, err := s.model.logits(c, i)
+	if err != nil {
+		return err
+	}
+	s.row = append(s.row[:0], logits...)
+	return nil
+}
+
+// Choose chooses the token behind the entry that Detach has copied. It fails once Free has
+// been called.
+func (s *Sampler) Choose() (Token, error) {
+	if !s.begin() {
+		return 0, errors.New("internal error: the sampler has been freed")
+	}
+	defer s.end()
+	s.model.wedge.choose()
+	return s.sample(s.row)
+}
+
+// Logprobs is [Model.Logprobs] of the entry that Detach has copied.
+func (s *Sampler) Logprobs(tok Token, n int) (infer.Logprob, error) {
+	return s.model.logprobs(s.row, tok, n)
+}
+
+func (s *Sampler) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = !s.freed
+	return s.busy
+}
+
+func (s *Sampler) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = false
+	if s.freed {
+		s.free()
+	}
+}
+
+// sample chooses the token behind logits, of which there is one for each token.
+func (s *Sampler) sample(logits []float32) (Token, error) {
+	scratch := s.model.scratch.Get().(*[]yzma.TokenData) //nolint:errcheck,forcetypeassert // the pool has no other
+	defer s.model.scratch.Put(scratch)
+	if s.grammar == 0 {
+		tok, err := s.choose(s.open(*scratch, logits))
+		if err == nil {
+			yzma.SamplerAccept(s.chain, yzma.Token(tok))
+		}
+		return tok, err
+	}
 	// Which of all tokens the grammar allows takes milliseconds to say, of one it takes
 	// none: so the choice is made first. If it is not allowed, a second one among those that
 	// are comes out as likely as if it had been the only one.
-	tok, err := s.choose(s.open(c, logits))
+	tok, err := s.choose(s.open(*scratch, logits))
 	if err != nil {
 		return 0, err
 	}
 	if !s.allows(tok) {
-		open := s.open(c, logits)
+		open := s.open(*scratch, logits)
 		apply(s.grammar, open)
 		if tok, err = s.choose(open); err != nil {
 			return 0, err
@@ -136,20 +200,20 @@ func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 	return tok, nil
 }
 
-// open returns all tokens with their logits, but for those that would make the text no
+// open fills dst with all tokens and their logits, but for tokens that would make the text no
 // UTF-8: llama.cpp's grammar does not look at single bytes.
-func (s *Sampler) open(c *Context, logits []float32) []yzma.TokenData {
-	table := s.model.texts()
-	if c.choice == nil {
-		c.choice = make([]yzma.TokenData, len(logits))
+func (s *Sampler) open(dst []yzma.TokenData, logits []float32) []yzma.TokenData {
+	var table []uint8 // nil allows all
+	if s.grammar != 0 {
+		table = s.model.texts()
 	}
 	for tok, logit := range logits {
-		if table[tok]&(1<<s.state) == 0 {
+		if table != nil && table[tok]&(1<<s.state) == 0 {
 			logit = never
 		}
-		c.choice[tok] = yzma.TokenData{Id: yzma.Token(tok), Logit: logit}
+		dst[tok] = yzma.TokenData{Id: yzma.Token(tok), Logit: logit}
 	}
-	return c.choice
+	return dst
 }
 
 var never = float32(math.Inf(-1))
@@ -174,8 +238,18 @@ func (s *Sampler) allows(tok Token) bool {
 	return single[0].Logit > never
 }
 
-// Free gives the sampler's memory back.
+// Free gives the sampler's memory back, at once or when the Choose under way returns. It may
+// be called from any goroutine.
 func (s *Sampler) Free() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.freed = true
+	if !s.busy {
+		s.free()
+	}
+}
+
+func (s *Sampler) free() {
 	yzma.SamplerFree(s.chain)
 	yzma.SamplerFree(s.grammar) // if there is one
 }

@@ -1,0 +1,228 @@
+package batch
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
+)
+
+// A choice is a sample beside the step: the next token of one sequence.
+type choice struct {
+	run    *run
+	choose func() (Token, error)
+	expect time.Duration // what it should take; 0 is not known
+
+	began time.Time // guarded by chooser.mu; zero while it waits
+
+	// Final once the choice is done.
+	tok  Token
+	err  error
+	took time.Duration
+	cpu  time.Duration
+}
+
+// A queue holds the choices that wait. Owners take turns, one choice each: an owner with many
+// slow choices delays another owner by one. The owner whose choice is being made comes last.
+type queue struct {
+	owners  []string // with something waiting, in the order of their turns
+	waiting map[string][]*choice
+}
+
+func (q *queue) add(c *choice) {
+	owner := c.run.Owner
+	if q.waiting == nil {
+		q.waiting = make(map[string][]*choice)
+	}
+	q.waiting[owner] = append(q.waiting[owner], c)
+	if !slices.Contains(q.owners, owner) {
+		q.owners = append(q.owners, owner)
+	}
+}
+
+// next returns the choice that comes next, nil if none waits.
+func (q *queue) next() *choice {
+	if len(q.owners) == 0 {
+		return nil
+	}
+	return q.waiting[q.owners[0]][0]
+}
+
+// begin moves the owner of a choice that begins behind all others.
+func (q *queue) begin(c *choice) {
+	q.remove(c)
+	owner := c.run.Owner
+	if i := slices.Index(q.owners, owner); i >= 0 {
+		q.owners = append(slices.Delete(q.owners, i, i+1), owner)
+	}
+}
+
+// end does it again when that choice ends, for owners that have come meanwhile.
+func (q *queue) end(owner string) {
+	if i := slices.Index(q.owners, owner); i >= 0 {
+		q.owners = append(slices.Delete(q.owners, i, i+1), owner)
+	}
+}
+
+// remove takes a choice out, if it is there.
+func (q *queue) remove(c *choice) {
+	owner := c.run.Owner
+	rest := slices.DeleteFunc(q.waiting[owner], func(w *choice) bool { return w == c })
+	if len(rest) > 0 {
+		q.waiting[owner] = rest
+		return
+	}
+	delete(q.waiting, owner)
+	q.owners = slices.DeleteFunc(q.owners, func(o string) bool { return o == owner })
+}
+
+// A chooser makes choices on an OS thread of its own, one at a time. A choice over its budget
+// of CPU time fails; its thread is abandoned, and another one goes on.
+type chooser struct {
+	budget *budget.CPU
+	wake   func() // has the loop look
+
+	mu      sync.Mutex // guards the fields below
+	queue   queue
+	current *choice
+	done    []*choice     // not yet taken by the loop
+	work    chan struct{} // has room for one: something below or in the queue has changed
+	closed  bool
+	over    chan struct{} // closed when the thread has ended; nil before the first choice
+}
+
+// add has a choice made. The first one starts the thread.
+func (c *chooser) add(ch *choice) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.add(ch)
+	if c.over == nil {
+		c.work = make(chan struct{}, 1)
+		c.startLocked()
+	}
+	select {
+	case c.work <- struct{}{}:
+	default:
+	}
+}
+
+func (c *chooser) startLocked() {
+	over := make(chan struct{})
+	c.over = over
+	go c.run(over) // ends when the loop does, or after a choice over its budget
+}
+
+func (c *chooser) run(over chan<- struct{}) {
+	defer close(over)
+	runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
+	for {
+		ch, ok := c.begin()
+		switch {
+		case !ok:
+			return
+		case ch == nil:
+			<-c.work
+		case !c.make(ch):
+			return
+		}
+	}
+}
+
+// begin returns the next choice, nil if none waits. It reports false when the loop has ended.
+func (c *chooser) begin() (*choice, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, false
+	}
+	ch := c.queue.next()
+	if ch != nil {
+		c.queue.begin(ch)
+		c.current, ch.began = ch, time.Now()
+	}
+	return ch, true
+}
+
+// make makes a choice. It reports false if another thread has taken over meanwhile.
+func (c *chooser) make(ch *choice) bool {
+	w := c.budget.Begin(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.doneLocked(ch, 0, budget.ErrExceeded, 0)
+		if !c.closed {
+			c.startLocked()
+		}
+	})
+	tok, err := ch.choose()
+	cpu, exceeded := w.End()
+	if exceeded {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doneLocked(ch, tok, err, cpu)
+	return true
+}
+
+func (c *chooser) doneLocked(ch *choice, tok Token, err error, cpu time.Duration) {
+	ch.tok, ch.err, ch.cpu, ch.took = tok, err, cpu, time.Since(ch.began)
+	c.current = nil
+	c.queue.end(ch.run.Owner)
+	c.done = append(c.done, ch)
+	c.wake()
+}
+
+// take returns the choices that have been made since the last call.
+func (c *chooser) take() []*choice {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	done := c.done
+	c.done = nil
+	return done
+}
+
+// drop gives up a choice. One that is being made goes on, and is made in vain.
+func (c *chooser) drop(ch *choice) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.remove(ch)
+}
+
+// due is when the next choice should be there, as far as is known. It reports false if none
+// is outstanding.
+func (c *chooser) due(now time.Time) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch next := c.queue.next(); {
+	case len(c.done) > 0:
+		return now, true
+	case c.current != nil:
+		return c.current.began.Add(c.current.expect), true
+	case next != nil:
+		return now.Add(next.expect), true
+	}
+	return time.Time{}, false
+}
+
+// stop ends the thread. It is not waited for long: a choice may hang.
+func (c *chooser) stop() {
+	c.mu.Lock()
+	c.closed, c.queue = true, queue{}
+	over := c.over
+	if over != nil {
+		select {
+		case c.work <- struct{}{}:
+		default:
+		}
+	}
+	c.mu.Unlock()
+	if over == nil {
+		return
+	}
+	select {
+	case <-over:
+	case <-time.After(laneEnds):
+	}
+}

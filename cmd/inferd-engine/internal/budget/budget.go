@@ -1,0 +1,152 @@
+// Package budget bounds the CPU time of single calls of foreign code, such as a grammar or a
+// template, which may never return. It measures the CPU clock of the thread that runs the
+// call, not wall time: on a busy machine a call may have waited for most of that. A thread
+// cannot be stopped from outside. So a call over its budget is reported, its caller goes on
+// without it, and its thread ends when the call returns.
+//
+// The package does not know what the calls do.
+package budget
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrExceeded is the failure of a call over its budget.
+var ErrExceeded = errors.New("the call has used up its CPU time")
+
+// A CPU is the budget of each call of one kind. The zero value works.
+type CPU struct {
+	Limit time.Duration                  // of CPU time; 0 means 5 s
+	Clock func(thread int) time.Duration // CPU time of an OS thread; nil means the kernel's
+
+	mu   sync.Mutex // guards over
+	over []*Watch   // calls over their budget that have not returned
+}
+
+const (
+	defaultLimit = 5 * time.Second
+	leastPause   = 50 * time.Millisecond // between two looks at a clock
+)
+
+func (c *CPU) limit() time.Duration {
+	if c.Limit > 0 {
+		return c.Limit
+	}
+	return defaultLimit
+}
+
+func (c *CPU) clock(thread int) time.Duration {
+	if c.Clock != nil {
+		return c.Clock(thread)
+	}
+	return threadTime(thread)
+}
+
+// threadTime is the CPU time of an OS thread; 0 if the thread has ended. The clock's number
+// is that of CLOCK_THREAD_CPUTIME_ID for another thread than the calling one, as
+// pthread_getcpuclockid has it.
+func threadTime(thread int) time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^thread<<3|6), &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// Overrun reports whether a call over its budget still runs, and the CPU time of such a call
+// since then: the longest, if there are several.
+func (c *CPU) Overrun() (since time.Duration, running bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.over {
+		since = max(since, c.clock(w.thread)-w.exceeded)
+	}
+	return since, len(c.over) > 0
+}
+
+// Do runs f on an OS thread of its own. It returns ErrExceeded when f is over its budget; f
+// goes on then.
+func (c *CPU) Do(f func()) error {
+	done := make(chan error, 2)
+	go func() { // ends when f returns
+		runtime.LockOSThread() // for good after an overrun: f may have left the thread in any state
+		w := c.Begin(func() { done <- ErrExceeded })
+		f()
+		if _, exceeded := w.End(); !exceeded {
+			runtime.UnlockOSThread()
+			done <- nil
+		}
+	}()
+	return <-done
+}
+
+// A Watch measures one call.
+type Watch struct {
+	cpu    *CPU
+	thread int
+	begun  time.Duration // on the thread's clock
+	exceed func()
+	timer  *time.Timer
+
+	// Guarded by cpu.mu.
+	ended    bool
+	over     bool
+	exceeded time.Duration // on the thread's clock; of the overrun
+}
+
+// Begin starts to measure a call that the calling goroutine makes next, which must be locked
+// to its OS thread. Overrun is called, once and on another goroutine, if the call is over its
+// budget before End.
+func (c *CPU) Begin(overrun func()) *Watch {
+	w := &Watch{cpu: c, thread: unix.Gettid(), exceed: overrun}
+	w.begun = c.clock(w.thread)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// No call uses more CPU time than wall time.
+	w.timer = time.AfterFunc(c.limit(), w.look)
+	return w
+}
+
+// look compares the call's CPU time with the budget. If some is left, it looks again when
+// that can be gone at the earliest.
+func (w *Watch) look() {
+	if w.exceeds() {
+		w.exceed()
+	}
+}
+
+func (w *Watch) exceeds() bool {
+	c := w.cpu
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w.ended {
+		return false
+	}
+	now := c.clock(w.thread)
+	if left := c.limit() - (now - w.begun); left > 0 {
+		w.timer.Reset(max(left, leastPause))
+		return false
+	}
+	w.over, w.exceeded = true, now
+	c.over = append(c.over, w)
+	return true
+}
+
+// End says that the call has returned. It reports the CPU time of the call, and whether
+// overrun is called or has been.
+func (w *Watch) End() (used time.Duration, exceeded bool) {
+	c := w.cpu
+	used = c.clock(w.thread) - w.begun
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.ended = true
+	w.timer.Stop()
+	c.over = slices.DeleteFunc(c.over, func(o *Watch) bool { return o == w })
+	return used, w.over
+}

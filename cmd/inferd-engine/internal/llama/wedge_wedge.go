@@ -1,0 +1,137 @@
+//go:build wedge
+
+package llama
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+	"golang.org/x/sys/unix"
+)
+
+// wedgeEnv names the file that asks for a fault. Its content is the mode. It is looked for
+// before every Decode of the main context, and removed, so that the fault happens once.
+//
+//	spin     the step never ends; all compute threads burn CPU
+//	sleep    the step never begins; no thread runs
+//	block    the step never ends; one compute thread sleeps, the others burn CPU
+//	slow     the step takes 100 times the last one, but at least 3 s, of CPU time
+//	grammar  the next Choose never returns, and burns CPU
+//	lane     the next Decode of a context that gives way never returns, and sleeps
+const wedgeEnv = "INFERD_ENGINE_WEDGE"
+
+// A wedge makes an engine stop working on demand, for tests of the daemon's watchdog.
+type wedge struct {
+	grammar, lane atomic.Bool // the fault is due
+
+	last atomic.Int64 // nanoseconds between the last two steps
+	at   atomic.Int64 // when the last one began
+
+	once sync.Once // guards the making of lock
+	lock uintptr   // a spinlock that is never released
+}
+
+// slowest is the least time of a slow step.
+const slowest = 3 * time.Second
+
+func (w *wedge) decode(c *Context) {
+	if c.opt.GivesWay {
+		if w.lane.CompareAndSwap(true, false) {
+			w.sleep()
+		}
+		return
+	}
+	now := time.Now().UnixNano()
+	if at := w.at.Swap(now); at > 0 {
+		w.last.Store(now - at)
+	}
+	path := os.Getenv(wedgeEnv)
+	if path == "" {
+		return
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || os.Remove(path) != nil {
+		return
+	}
+	mode := strings.TrimSpace(string(text))
+	fmt.Fprintln(os.Stderr, "wedge:", mode)
+	switch mode {
+	case "spin":
+		w.callback(c, symbol("pthread_spin_lock"), w.locked())
+	case "block":
+		w.callback(c, symbol("pause"), 0)
+	case "sleep":
+		w.sleep()
+	case "slow":
+		w.burn(max(slowest, 100*time.Duration(w.last.Load())))
+	case "grammar":
+		w.grammar.Store(true)
+	case "lane":
+		w.lane.Store(true)
+	default:
+		fmt.Fprintf(os.Stderr, "wedge: the mode %q is not known\n", mode)
+	}
+}
+
+func (w *wedge) choose() {
+	if w.grammar.CompareAndSwap(true, false) {
+		call(symbol("pthread_spin_lock"), w.locked())
+	}
+}
+
+// callback has ggml call a function of C with one argument after every operation, on the
+// first of its threads, while the others wait.
+func (w *wedge) callback(c *Context, function, argument uintptr) {
+	set, err := lookup("llama", "llama_set_abort_callback")
+	if err != nil {
+		panic(err)
+	}
+	call(set, uintptr(c.handle), function, argument)
+}
+
+func (w *wedge) sleep() {
+	for {
+		call(symbol("pause")) // a signal, such as Go's for preemption, ends it
+	}
+}
+
+// burn uses CPU time in C.
+func (w *wedge) burn(d time.Duration) {
+	text := make([]byte, 1<<20)
+	for i := range len(text) - 1 {
+		text[i] = 'x'
+	}
+	length := symbol("strlen")
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		call(length, uintptr(unsafe.Pointer(unsafe.SliceData(text))))
+	}
+}
+
+// locked returns the address of a spinlock that is locked, outside of Go's heap.
+func (w *wedge) locked() uintptr {
+	w.once.Do(func() {
+		page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			panic(err)
+		}
+		w.lock = uintptr(unsafe.Pointer(&page[0]))
+		call(symbol("pthread_spin_init"), w.lock, 0)
+		call(symbol("pthread_spin_lock"), w.lock)
+	})
+	return w.lock
+}
+
+// symbol finds a function of C's library.
+func symbol(name string) uintptr {
+	f, err := purego.Dlsym(purego.RTLD_DEFAULT, name)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}

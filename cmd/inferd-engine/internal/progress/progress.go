@@ -1,0 +1,102 @@
+// Package progress says how far a computing loop has come. The loop writes, any goroutine
+// reads; neither waits for the other, so the answer comes while a step hangs. It does not
+// know what is computed, nor how long that may take.
+package progress
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Phase is the present occupation of a loop. The set is closed.
+//
+//	Idle ─▶ Plan ─▶ Lock ─▶ Decode ─▶ Sample ─▶ Idle, or Plan again
+//
+// A loop may leave out any of them.
+type Phase uint8
+
+// Phases.
+const (
+	Idle   Phase = iota // it waits for work, or for a prefill job
+	Plan                // it decides on the next step
+	Lock                // it waits for the compute lock
+	Decode              // the model computes
+	Sample              // it chooses tokens, or waits for tokens that are chosen beside the step
+)
+
+var names = [...]string{Idle: "idle", Plan: "plan", Lock: "lock", Decode: "decode", Sample: "sample"}
+
+func (p Phase) String() string { return names[p] }
+
+const phaseBits = 3
+
+// A Progress is that of one loop. The zero value is idle.
+type Progress struct {
+	units atomic.Uint64
+	now   atomic.Uint64 // nanoseconds since epoch << phaseBits | phase
+	step  atomic.Pointer[step]
+
+	once  sync.Once // guards the making of epoch
+	epoch time.Time
+
+	last *step // of the loop's thread: the last one that began, for many have the same calls
+}
+
+// A step is the one under way. It does not change.
+type step struct {
+	calls []uint64
+	cpu   time.Duration
+}
+
+// A Report is a Progress at one time.
+type Report struct {
+	Units uint64 // of work that have been finished, such as steps
+	Phase Phase
+	Since time.Duration // that the phase has lasted
+	Calls []uint64      // in the step under way
+	CPU   time.Duration // that the step under way should take, over all threads; 0 is not known
+}
+
+func (p *Progress) clock() uint64 {
+	p.once.Do(func() { p.epoch = time.Now() })
+	return uint64(time.Since(p.epoch))
+}
+
+// Enter says that a phase begins. Only the loop calls it.
+func (p *Progress) Enter(phase Phase) { p.now.Store(p.clock()<<phaseBits | uint64(phase)) }
+
+// Finish counts n finished units of work. Any goroutine may call it.
+func (p *Progress) Finish(n int) { p.units.Add(uint64(n)) }
+
+// Begin says which calls have tokens in the step that begins, and how much CPU time that
+// should take. Call 0 is none. Only the loop calls it; calls may change afterwards.
+func (p *Progress) Begin(calls []uint64, cpu time.Duration) {
+	if p.last == nil || p.last.cpu != cpu || !slices.Equal(p.last.calls, calls) {
+		p.last = &step{calls: slices.Clone(calls), cpu: cpu}
+	}
+	p.step.Store(p.last)
+}
+
+// End says that no step is under way, and counts the one that was. Only the loop calls it.
+func (p *Progress) End() {
+	p.step.Store(nil)
+	p.Finish(1)
+}
+
+// Report returns the present state.
+func (p *Progress) Report() Report {
+	now, at := p.now.Load(), p.clock()
+	r := Report{Units: p.units.Load(), Phase: Phase(now & (1<<phaseBits - 1))}
+	r.Since = time.Duration(at - min(at, now>>phaseBits))
+	if s := p.step.Load(); s != nil {
+		r.CPU = s.cpu
+		for _, call := range s.calls {
+			if call != 0 {
+				r.Calls = append(r.Calls, call)
+			}
+		}
+	}
+	return r
+}
