@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -231,20 +230,28 @@ func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	return r.Rate, nil
 }
 
-// tool runs a program of llama.cpp and returns the objects that it prints, a line each.
+// tool runs a program of llama.cpp and returns the objects that it prints, a line each. Its
+// logger sometimes loses all output as the program ends; it is run again then.
 func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
-	cmd := exec.CommandContext(p.ctx, filepath.Join(p.llama, name), args...)
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", name, err, tail(text))
-	}
-	var objects []json.RawMessage
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		if json.Valid(lines.Bytes()) && bytes.HasPrefix(lines.Bytes(), []byte("{")) {
-			objects = append(objects, bytes.Clone(lines.Bytes()))
+	for range 5 {
+		cmd := exec.CommandContext(p.ctx, filepath.Join(p.llama, name), args...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		text, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w\n%s", name, err, tail(said.Bytes()))
+		}
+		var objects []json.RawMessage
+		for line := range bytes.Lines(text) {
+			if json.Valid(line) && bytes.HasPrefix(line, []byte("{")) {
+				objects = append(objects, bytes.TrimSpace(line))
+			}
+		}
+		if objects != nil {
+			return objects, nil
 		}
 	}
-	return objects, nil
+	return nil, fmt.Errorf("%s printed nothing, five times", name)
 }
 
 func tail(text []byte) []byte { return text[max(0, len(text)-1000):] }
