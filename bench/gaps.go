@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -201,16 +200,17 @@ const costly = "root ::= ([a-z]? [a-z]? [a-z]?){0,60}"
 // grammars measures the gaps of two streams beside another user's requests with a grammar.
 // The cost of a mask grows with the vocabulary: that of the big model is the larger one.
 func (p *peers) grammars() error {
-	models := []string{p.model}
-	if p.tiny {
+	type named struct{ name, file string }
+	models := []named{{p.name, p.model}}
+	if p.name == "tiny" {
 		big, err := bigModel()
 		if err != nil {
 			return err
 		}
-		models = append(models, big)
+		models = append(models, named{"big-q8_0", big})
 	}
 	for _, model := range models {
-		sides, err := p.sides(inferdOptions{model: model})
+		sides, err := p.sides(inferdOptions{model: model.file})
 		if err != nil {
 			return err
 		}
@@ -225,11 +225,11 @@ func (p *peers) grammars() error {
 			return m, nil
 		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(model), err)
+			return fmt.Errorf("%s: %w", model.name, err)
 		}
 		measured := true
 		for i, s := range sides {
-			measured = reportMasked(p, fmt.Sprintf("%s, %s", s.name, filepath.Base(model)), results[i], i == 0) && measured
+			measured = reportMasked(p, s.name+", "+model.name, results[i], i == 0) && measured
 		}
 		if measured {
 			reportVersus(p, results, figure[*masked]{"gap p99.9 beside grammars", true, func(m *masked) float64 { return percentile(m.beside, 99.9).Seconds() * 1000 }},

@@ -42,7 +42,7 @@ type peers struct {
 	patience float64
 	threads  int
 	model    string    // GGUF file that all sides load
-	tiny     bool      // the model is builtin:tiny
+	name     string    // of the model
 	builds   []build   // of inferd: the present one, and perhaps an older one
 	llama    string    // folder of llama.cpp's programs; empty without peers
 	errors   io.Writer // for the errors of processes
@@ -90,7 +90,7 @@ func runPeers(args []string, out io.Writer) error {
 	}
 	p := &peers{callers: make(map[[2]int]*load.Caller), errors: os.Stderr}
 	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
-	model := fs.String("model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, with which this program can be tried out")
+	fs.StringVar(&p.name, "model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, with which this program can be tried out")
 	before := fs.String("before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f, j and k measure it in turns with the present one")
 	withLlama := fs.Bool("peers", true, "measure llama.cpp's programs too")
 	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
@@ -141,8 +141,7 @@ func runPeers(args []string, out io.Writer) error {
 			return fmt.Errorf("%w; --peers=false measures without them", err)
 		}
 	}
-	p.tiny = *model == "tiny"
-	if p.model, err = p.ggufOf(*model, built); err != nil {
+	if p.model, err = p.ggufOf(p.name, built); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
 	callers := "programs of one user (root has several users)"
@@ -150,7 +149,7 @@ func runPeers(args []string, out io.Writer) error {
 		callers = "several users"
 	}
 	fmt.Fprintf(out, "%d cores, %s; %d threads, %d slots, %d tokens of context, %s; callers are %s\n", runtime.NumCPU(), runtime.GOARCH,
-		p.threads, peerSlots, peerContext, filepath.Base(p.model), callers)
+		p.threads, peerSlots, peerContext, p.name, callers)
 	if *withLlama {
 		if p.llama, err = p.workingLlama(built); err != nil {
 			return err

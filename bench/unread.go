@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	unreadSlots  = 4 // the default of the daemon
+	unreadSlots  = 4   // the default of the daemon
+	unreadQueue  = 128 // requests of one caller
 	unreadTokens = 8000
 	unreadEvery  = 500 * time.Millisecond
 	unreadLimit  = 5 * time.Second // for the first token of a short request
@@ -55,7 +56,7 @@ func (p *peers) unread() error {
 			r, err := p.besideUnread(b, model, c)
 			switch {
 			case err == nil:
-				p.reportUnread(fmt.Sprintf("%s, %s", b.name, c), r, i == 0)
+				p.reportUnread(b, c, r)
 			case i > 0 && p.ctx.Err() == nil: // the older build may fail here
 				p.report(fmt.Sprintf("%s, %s", b.name, c), "", "NOT MEASURED: %v", err)
 			default:
@@ -73,10 +74,12 @@ func (p *peers) unread() error {
 type unreadResult struct {
 	idle, beside [2]*shorts // of another user; of a user and program in the crowd
 	asked        int        // requests of the crowd
+
+	running, waiting int // requests of the crowd, before the short ones
 }
 
 func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, err error) {
-	s, err := p.startBuild(b, inferdOptions{model: model, slots: unreadSlots, queueDepth: 64})
+	s, err := p.startBuild(b, inferdOptions{model: model, slots: unreadSlots, queueDepth: unreadQueue})
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +93,12 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 		return nil, err
 	}
 	sleepFor(p.ctx, 3*time.Second)
+	stats, err := s.daemon.stats()
+	if err != nil {
+		_, err2 := stop()
+		return nil, errors.Join(err, err2)
+	}
+	r.running, r.waiting = stats.Running, stats.Waiting
 	r.beside, err = p.twoUsers(s)
 	asked, err2 := stop()
 	r.asked = asked
@@ -157,17 +166,21 @@ func (p *peers) startUnread(s *side, c crowd) (stop func() (int, error), err err
 }
 
 // reportUnread prints the first tokens of both users.
-func (p *peers) reportUnread(what string, r *unreadResult, reaches bool) {
+func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	idle := percentile(r.idle[0].ttft, 99)
 	step := median(r.idle[0].gaps)
 	reach := [2]string{"p99 <= " + ms(3*idle/2+step), "p99 <= 1.5 s"}
-	for i, name := range []string{what + ": TTFT, another user", "  the same user and program"} {
-		if !reaches {
+	if c.each > unreadQueue {
+		reach[1] = "queue_full" // its own queue is full
+	}
+	for i, name := range []string{fmt.Sprintf("%s, %s: TTFT, another user", b.name, c), "  TTFT, the same user and program"} {
+		if b != p.builds[0] {
 			reach[i] = ""
 		}
-		p.report(name, reach[i], "%s; idle %s", r.beside[i], r.idle[i])
+		p.report(name, reach[i], "%s", r.beside[i])
+		p.report("    idle", "", "%s", r.idle[i])
 	}
-	p.report("  requests of the never-readers", "", "%d", r.asked)
+	p.report("  requests of the never-readers", "", "%d (at first %d running, %d waiting)", r.asked, r.running, r.waiting)
 }
 
 // Shorts are short requests, sent at fixed times.
@@ -181,7 +194,7 @@ type shorts struct {
 func (s *shorts) String() string {
 	text := fmt.Sprintf("p50 %s, p99 %s", ms(median(s.ttft)), ms(percentile(s.ttft, 99)))
 	if s.missed > 0 {
-		text += fmt.Sprintf(" (%d of %d without a token: %s)", s.missed, len(s.ttft), s.why)
+		text += fmt.Sprintf(" (%d of %d: %s)", s.missed, len(s.ttft), s.why)
 	}
 	return text
 }
@@ -193,7 +206,7 @@ func (s *shorts) add(o *load.Outcome, limit time.Duration) {
 		s.ttft = append(s.ttft, limit)
 		switch {
 		case o.Gone:
-			s.why = "none in " + limit.String()
+			s.why = "no token in " + limit.String()
 		case o.Err() != nil:
 			s.why = o.Err().Error()
 		default:
