@@ -19,7 +19,7 @@ func (p *peers) flood() error {
 	if err != nil {
 		return err
 	}
-	rounds := p.rounds(3, 3)
+	rounds := p.rounds()
 	results, err := inTurns(p, ours, 0, rounds, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(100, 20)/rounds+1) })
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (p *peers) shares() error {
 
 // competeInTurns lets the callers compete for each server in turns.
 func (p *peers) competeInTurns(sides []*side, callers []asking) ([][]*got, error) {
-	return inTurns(p, sides, 0, p.rounds(3, 2), func(s *side) (*got, error) {
+	return inTurns(p, sides, 0, p.rounds(), func(s *side) (*got, error) {
 		g, err := p.compete(s, callers)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)

@@ -32,10 +32,10 @@ func (p *peers) stall() error {
 	}{
 		{inferd(0), "", func(streams int, step time.Duration) (string, string) {
 			return "<= " + ms(defaultStall(step)), map[int]string{1: ">= 0.70", 4: ">= 0.55"}[streams]
-		}, p.rounds(3, 3)},
+		}, p.rounds()},
 		{inferd(600), ", max_stall_ms 600", func(int, time.Duration) (string, string) {
 			return "<= " + ms(600*time.Millisecond), ">= 0.85"
-		}, p.rounds(3, 3)},
+		}, p.rounds()},
 		{func() ([]*side, error) { return p.llamaServers(true) }, "", func(int, time.Duration) (string, string) { return "", "" }, 1},
 	} {
 		sides, err := kind.start()
@@ -214,7 +214,7 @@ func (p *peers) grammars() error {
 		if err != nil {
 			return err
 		}
-		results, err := inTurns(p, sides, 0, p.rounds(3, 2), func(s *side) (*masked, error) {
+		results, err := inTurns(p, sides, 0, p.rounds(), func(s *side) (*masked, error) {
 			m, err := p.besideGrammars(s)
 			if err != nil && s == sides[0] {
 				return nil, err

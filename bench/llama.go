@@ -135,7 +135,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, text, 0o755) //nolint:gosec // other users run programs too
+	return os.WriteFile(to, text, 0o755) // other users run programs too
 }
 
 // ggufOf returns the file of a model. The big one is kept in the user's cache with each

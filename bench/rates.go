@@ -26,7 +26,7 @@ func (p *peers) decode() error {
 	}
 	defer bare.stop()
 	for i, n := range []int{1, 4, 8} {
-		tokens := p.size(128, 32)
+		tokens := p.size(128, 64)
 		all := make([]runner, 0, 6)
 		add := func(name, reach string, rate func() (float64, error)) {
 			all = append(all, runner{name, reach, rate})
@@ -48,7 +48,7 @@ func (p *peers) decode() error {
 			modes = append(modes, len(all))
 			add(s.name, "", streams(s))
 		}
-		rates, err := p.compareRates(all, p.size(7, 3))
+		rates, err := p.compareRates(all, p.repeats())
 		if err != nil {
 			return fmt.Errorf("%d streams: %w", n, err)
 		}
@@ -202,7 +202,7 @@ func (p *peers) prefill() error {
 		all = append(all, runner{"llama-bench", ">= 0.95, aim 0.98", func() (float64, error) { return p.llamaBench(tokens, 2) }},
 			runner{s.name, "", through(s)})
 	}
-	rates, err := p.compareRates(all, p.size(7, 3))
+	rates, err := p.compareRates(all, p.repeats())
 	if err != nil {
 		return err
 	}

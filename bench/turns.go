@@ -43,11 +43,20 @@ func (p *peers) sides(o inferdOptions) ([]*side, error) {
 
 // rounds returns the number of measurements of each build in a row that needs one for its
 // own figures and several for the ratios of two builds.
-func (p *peers) rounds(full, quick int) int {
+func (p *peers) rounds() int {
 	if len(p.builds) == 1 {
 		return 1
 	}
-	return p.size(full, quick)
+	return 3
+}
+
+// repeats returns the number of short measurements in a row: more for the ratios of two
+// builds.
+func (p *peers) repeats() int {
+	if len(p.builds) == 1 {
+		return p.size(7, 3)
+	}
+	return p.size(15, 7)
 }
 
 // inTurns measures each of all warm+n times, in turns; the order rotates from round to
