@@ -25,35 +25,21 @@ const letters = "root ::= [a-z]+"
 // that of the first turn.
 func (p *peers) secondTurn() error {
 	tokens := p.size(2000, 600)
-	ours, err := p.sides(inferdOptions{})
-	if err != nil {
-		return err
-	}
-	theirs, err := p.llamaServers(true)
-	if err != nil {
-		return err
-	}
-	sides := slices.Concat(ours, theirs)
-	results, err := inTurns(p, sides, 0, p.size(5, 3), func(s *side) (*turns, error) {
-		t, err := p.twoTurns(s, tokens)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-		return t, nil
-	})
+	all := slices.Concat(p.inferds(inferdOptions{}), p.llamaServers(true))
+	results, err := serveInTurns(p, all, p.size(5, 3), func(s *side) (*turns, error) { return p.twoTurns(s, tokens) })
 	if err != nil {
 		return err
 	}
 	ratio := figure[*turns]{"second turn / cold", true, func(t *turns) float64 { return t.second / t.first }}
 	first := figure[*turns]{"TTFT of the first turn", true, func(t *turns) float64 { return t.first }}
 	second := figure[*turns]{"TTFT of the second turn", true, func(t *turns) float64 { return t.second }}
-	for i, s := range sides {
+	for i, c := range all {
 		reach := ""
 		if i == 0 {
 			reach = "<= 0.05"
 		}
 		last := results[i][len(results[i])-1]
-		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", s.name, tokens), reach, "%.3f (%.0f ms / %.0f ms; %d tokens cached, %d new)",
+		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", c.name, tokens), reach, "%.3f (%.0f ms / %.0f ms; %d tokens cached, %d new)",
 			median(ratio.each(results[i])), median(second.each(results[i])), median(first.each(results[i])), last.cached, last.fresh)
 	}
 	reportVersus(p, results, first, second)
@@ -215,24 +201,15 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 // hangUps measures how long after its client has gone a slot is free: as the server counts,
 // and as the next one feels it, who asks at that moment.
 func (p *peers) hangUps() error {
-	s, err := p.inferd(inferdOptions{})
-	if err != nil {
-		return err
-	}
-	if err := p.hangUpsOf(s, "<= 100 ms, or a step"); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
-	}
-	p.stop(s)
-	theirs, err := p.llamaServers(true)
-	if err != nil {
-		return err
-	}
-	for _, s := range theirs {
-		if err := p.hangUpsOf(s, ""); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+	all := slices.Concat(p.inferds(inferdOptions{})[:1], p.llamaServers(true))
+	_, err := serveInTurns(p, all, 1, func(s *side) (struct{}, error) {
+		reach := ""
+		if s.daemon != nil {
+			reach = "<= 100 ms, or a step"
 		}
-	}
-	return nil
+		return struct{}{}, p.hangUpsOf(s, reach)
+	})
+	return err
 }
 
 func (p *peers) hangUpsOf(s *side, reach string) error {

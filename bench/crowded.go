@@ -15,16 +15,13 @@ import (
 // flood measures the first token of a short request beside sixty waiting requests of
 // another caller, and on an idle server.
 func (p *peers) flood() error {
-	ours, err := p.sides(inferdOptions{queueDepth: 64})
-	if err != nil {
-		return err
-	}
+	ours := p.inferds(inferdOptions{queueDepth: 64})
 	rounds := p.rounds()
-	results, err := inTurns(p, ours, 0, rounds, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(100, 20)/rounds+1) })
+	results, err := serveInTurns(p, ours, rounds, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(100, 20)/rounds+1) })
 	if err != nil {
 		return err
 	}
-	for i, s := range ours {
+	for i, c := range ours {
 		idle := pooled(results[i], func(f *flooded) []time.Duration { return f.idle })
 		busy := pooled(results[i], func(f *flooded) []time.Duration { return f.busy })
 		step := time.Duration(medianOf(results[i], func(f *flooded) int { return int(f.step) }))
@@ -32,7 +29,7 @@ func (p *peers) flood() error {
 		if i == 0 {
 			reach = "<= " + ms(3*percentile(idle, 99)/2+step)
 		}
-		p.report(s.name+": TTFT, 60 waiting", reach, "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
+		p.report(c.name+": TTFT, 60 waiting", reach, "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
 		p.report("  idle, and a step beside the flood", "", "p50 %s, p99 %s, step %s", ms(median(idle)), ms(percentile(idle, 99)), ms(step))
 	}
 	reportVersus(p, results,
@@ -40,22 +37,14 @@ func (p *peers) flood() error {
 		figure[*flooded]{"TTFT p99, 60 waiting", true, func(f *flooded) float64 { return percentile(f.busy, 99).Seconds() * 1000 }},
 		figure[*flooded]{"TTFT p50, idle", true, func(f *flooded) float64 { return median(f.idle).Seconds() * 1000 }},
 		figure[*flooded]{"step", true, func(f *flooded) float64 { return f.step.Seconds() * 1000 }})
-	for _, s := range ours {
-		p.stop(s)
-	}
-
-	theirs, err := p.llamaServers(false)
-	if err != nil {
-		return err
-	}
-	for _, s := range theirs {
+	for _, c := range p.llamaServers(false) {
 		// A request takes so long there that only a few are measured.
-		f, err := p.besideFlood(s, p.size(6, 2))
+		f, err := serve(p, c, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(6, 2)) })
 		if err != nil {
 			return err
 		}
-		p.report("  "+s.name+": TTFT, 60 waiting", "", "median %s, worst %s", ms(median(f.busy)), ms(slices.Max(f.busy)))
-		p.report("  "+s.name+": idle", "", "median %s, worst %s", ms(median(f.idle)), ms(slices.Max(f.idle)))
+		p.report("  "+c.name+": TTFT, 60 waiting", "", "median %s, worst %s", ms(median(f.busy)), ms(slices.Max(f.busy)))
+		p.report("  "+c.name+": idle", "", "median %s, worst %s", ms(median(f.idle)), ms(slices.Max(f.idle)))
 	}
 	return nil
 }
@@ -128,15 +117,12 @@ func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 	case len(gaps) == 0:
 		return nil, errors.New("the flood was not answered")
 	}
-	return &flooded{idle: idle.ttft, busy: busy.ttft, step: median(gaps)}, p.idle(s)
+	return &flooded{idle: idle.ttft, busy: busy.ttft, step: median(gaps)}, nil
 }
 
 // shares measures the shares of backlogged callers.
 func (p *peers) shares() error {
-	sides, err := p.sides(inferdOptions{queueDepth: 64})
-	if err != nil {
-		return err
-	}
+	servers := p.inferds(inferdOptions{queueDepth: 64})
 	sizes := []int{1, 4, 16, 64}
 	callers := make([]asking, len(sizes))
 	for i, size := range sizes {
@@ -146,14 +132,14 @@ func (p *peers) shares() error {
 		}
 		callers[i] = asking{[]load.Doer{client}, peerSlots, load.TemplateTokens + 2*size, 2 * size}
 	}
-	results, err := p.competeInTurns(sides, callers)
+	results, err := p.competeInTurns(servers, callers)
 	if err != nil {
 		return err
 	}
-	p.reportShares(sides, results, "tokens of four callers, requests of 1 : 4 : 16 : 64", "Jain >= 0.95, aim 0.99", "Jain", jain)
-	for i, s := range sides {
+	p.reportShares(servers, results, "tokens of four callers, requests of 1 : 4 : 16 : 64", "Jain >= 0.95, aim 0.99", "Jain", jain)
+	for i, c := range servers {
 		all := summed(results[i], func(g *got) []float64 { return g.all })
-		p.report("  with cached tokens, "+s.name, "", "Jain %.3f (%s tokens/s)", jain(all), perSecond(all, p.watched(results[i])))
+		p.report("  with cached tokens, "+c.name, "", "Jain %.3f (%s tokens/s)", jain(all), perSecond(all, p.watched(results[i])))
 	}
 	if !p.root {
 		p.report("200 connections, 200 programs, of one user beside another", "", "not measured: only root can be two users")
@@ -170,10 +156,10 @@ func (p *peers) shares() error {
 		return err
 	}
 	n := p.size(200, 40)
-	if results, err = p.competeInTurns(sides, []asking{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
+	if results, err = p.competeInTurns(servers, []asking{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
 		return err
 	}
-	p.reportShares(sides, results, fmt.Sprintf("%d connections beside another user's %d", n, peerSlots), ">= 0.48", "share of the other", share)
+	p.reportShares(servers, results, fmt.Sprintf("%d connections beside another user's %d", n, peerSlots), ">= 0.48", "share of the other", share)
 	copies := asking{connections: 1, in: 32, out: 16}
 	for i := range n {
 		client, err := p.caller(0, i)
@@ -182,29 +168,23 @@ func (p *peers) shares() error {
 		}
 		copies.clients = append(copies.clients, client)
 	}
-	if results, err = p.competeInTurns(sides, []asking{copies, other}); err != nil {
+	if results, err = p.competeInTurns(servers, []asking{copies, other}); err != nil {
 		return err
 	}
-	p.reportShares(sides, results, fmt.Sprintf("%d copies of a program beside another user", n), ">= 0.48", "share of the other", share)
+	p.reportShares(servers, results, fmt.Sprintf("%d copies of a program beside another user", n), ">= 0.48", "share of the other", share)
 	return nil
 }
 
 // competeInTurns lets the callers compete for each server in turns.
-func (p *peers) competeInTurns(sides []*side, callers []asking) ([][]*got, error) {
-	return inTurns(p, sides, 0, p.rounds(), func(s *side) (*got, error) {
-		g, err := p.compete(s, callers)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-		return g, p.idle(s)
-	})
+func (p *peers) competeInTurns(servers []contender, callers []asking) ([][]*got, error) {
+	return serveInTurns(p, servers, p.rounds(), func(s *side) (*got, error) { return p.compete(s, callers) })
 }
 
 // reportShares prints a measure of the shares of each server.
-func (p *peers) reportShares(sides []*side, results [][]*got, what, reach, measure string, of func([]float64) float64) {
-	for i, s := range sides {
+func (p *peers) reportShares(servers []contender, results [][]*got, what, reach, measure string, of func([]float64) float64) {
+	for i, c := range servers {
 		if i > 0 {
-			what, reach = "  "+s.name, ""
+			what, reach = "  "+c.name, ""
 		}
 		fresh := summed(results[i], func(g *got) []float64 { return g.fresh })
 		p.report(what, reach, "%s %.3f (%s tokens/s)", measure, of(fresh), perSecond(fresh, p.watched(results[i])))

@@ -20,49 +20,37 @@ func (p *peers) stall() error {
 	if p.quick {
 		prompts = []int{600}
 	}
-	inferd := func(maxStall int) func() ([]*side, error) {
-		return func() ([]*side, error) { return p.sides(inferdOptions{maxStall: maxStall}) }
-	}
 	for _, kind := range []struct {
-		start func() ([]*side, error)
-		note  string
+		servers []contender
+		note    string
 		// reach returns the reach of the gap and of the prefill.
 		reach func(streams int, step time.Duration) (gap, prefill string)
 		n     int
 	}{
-		{inferd(0), "", func(streams int, step time.Duration) (string, string) {
+		{p.inferds(inferdOptions{}), "", func(streams int, step time.Duration) (string, string) {
 			return "<= " + ms(defaultStall(step)), map[int]string{1: ">= 0.70", 4: ">= 0.55"}[streams]
 		}, p.rounds()},
-		{inferd(600), ", max_stall_ms 600", func(int, time.Duration) (string, string) {
+		{p.inferds(inferdOptions{maxStall: 600}), ", max_stall_ms 600", func(int, time.Duration) (string, string) {
 			return "<= " + ms(600*time.Millisecond), ">= 0.85"
 		}, p.rounds()},
-		{func() ([]*side, error) { return p.llamaServers(true) }, "", func(int, time.Duration) (string, string) { return "", "" }, 1},
+		{p.llamaServers(true), "", func(int, time.Duration) (string, string) { return "", "" }, 1},
 	} {
-		sides, err := kind.start()
-		if err != nil {
-			return err
-		}
 		for _, tokens := range prompts {
 			for _, streams := range []int{1, 4} {
-				results, err := inTurns(p, sides, 0, kind.n, func(s *side) (*stalled, error) {
-					st, err := p.besidePrefill(s, streams, tokens)
-					if err != nil {
-						err = fmt.Errorf("%s%s, %d streams, %d tokens: %w", s.name, kind.note, streams, tokens, err)
-					}
-					return st, err
-				})
+				of := fmt.Sprintf("%s: %d streams, prompt of %d", kind.note, streams, tokens)
+				results, err := serveInTurns(p, kind.servers, kind.n, func(s *side) (*stalled, error) { return p.besidePrefill(s, streams, tokens) })
 				if err != nil {
-					return err
+					return fmt.Errorf("%s: %w", of, err)
 				}
-				for i, s := range sides {
-					reportStalled(p, fmt.Sprintf("%s%s: %d streams, prompt of %d", s.name, kind.note, streams, tokens), results[i], func(step time.Duration) (string, string) {
+				for i, c := range kind.servers {
+					reportStalled(p, c.name+of, results[i], func(step time.Duration) (string, string) {
 						if i > 0 {
 							return "", ""
 						}
 						return kind.reach(streams, step)
 					})
 				}
-				if len(sides) > 1 {
+				if len(results) > 1 {
 					reportVersus(p, results,
 						figure[*stalled]{"gap p99.9", true, func(st *stalled) float64 { return percentile(st.gaps, 99.9).Seconds() * 1000 }},
 						figure[*stalled]{"gap p50", true, func(st *stalled) float64 { return median(st.gaps).Seconds() * 1000 }},
@@ -71,9 +59,6 @@ func (p *peers) stall() error {
 					)
 				}
 			}
-		}
-		for _, s := range sides {
-			p.stop(s)
 		}
 	}
 	return nil
@@ -210,33 +195,24 @@ func (p *peers) grammars() error {
 		models = append(models, named{"big-q8_0", big})
 	}
 	for _, model := range models {
-		sides, err := p.sides(inferdOptions{model: model.file})
-		if err != nil {
-			return err
-		}
-		results, err := inTurns(p, sides, 0, p.rounds(), func(s *side) (*masked, error) {
-			m, err := p.besideGrammars(s)
-			if err != nil && s == sides[0] {
-				return nil, err
+		servers := p.inferds(inferdOptions{model: model.file})
+		results, err := inTurns(servers, p.rounds(), func(c contender) (*masked, error) {
+			m, err := serve(p, c, p.besideGrammars)
+			if err != nil && c.name != p.builds[0].name && p.ctx.Err() == nil {
+				return &masked{err: err}, nil // the older build may fail here
 			}
-			if err != nil { // the older build may fail here
-				m = &masked{err: err}
-			}
-			return m, nil
+			return m, err
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", model.name, err)
 		}
 		measured := true
-		for i, s := range sides {
-			measured = reportMasked(p, s.name+", "+model.name, results[i], i == 0) && measured
+		for i, c := range servers {
+			measured = reportMasked(p, c.name+", "+model.name, results[i], i == 0) && measured
 		}
 		if measured {
 			reportVersus(p, results, figure[*masked]{"gap p99.9 beside grammars", true, func(m *masked) float64 { return percentile(m.beside, 99.9).Seconds() * 1000 }},
 				figure[*masked]{"gap p50 beside grammars", true, func(m *masked) float64 { return median(m.beside).Seconds() * 1000 }})
-		}
-		for _, s := range sides {
-			p.stop(s)
 		}
 	}
 	return nil

@@ -256,20 +256,24 @@ func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
 
 func tail(text []byte) []byte { return text[max(0, len(text)-1000):] }
 
-// llamaServers starts llama-server in each of these modes. It starts none without peers.
-func (p *peers) llamaServers(unified ...bool) ([]*side, error) {
+// llamaServers returns llama-server in each of these modes, or none without peers.
+func (p *peers) llamaServers(unified ...bool) []contender {
 	if p.llama == "" {
-		return nil, nil
+		return nil
 	}
-	var all []*side
-	for _, mode := range unified {
-		s, err := p.llamaServer(p.model, mode)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, s)
+	all := make([]contender, len(unified))
+	for i, mode := range unified {
+		all[i] = contender{llamaName(mode), func() (*side, error) { return p.llamaServer(p.model, mode) }}
 	}
-	return all, nil
+	return all
+}
+
+// llamaName returns the name of llama-server in a mode.
+func llamaName(unified bool) string {
+	if unified {
+		return "llama-server --kv-unified"
+	}
+	return "llama-server"
 }
 
 // llamaServer starts llama-server with eight slots: each with its part of the context, or
@@ -279,9 +283,9 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, kv := "llama-server", "-no-kvu"
+	kv := "-no-kvu"
 	if unified {
-		name, kv = "llama-server --kv-unified", "-kvu"
+		kv = "-kvu"
 	}
 	path := filepath.Join(dir, "s.sock")
 	cmd := exec.Command(filepath.Join(p.llama, "llama-server"), "-m", model, "-c", fmt.Sprint(peerContext), "-np", fmt.Sprint(peerSlots), kv,
@@ -297,7 +301,7 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 		_ = cmd.Wait()
 		close(over)
 	}()
-	s := &side{name: name, target: load.Target{Dialect: load.Llama, Path: path}}
+	s := &side{name: llamaName(unified), target: load.Target{Dialect: load.Llama, Path: path}}
 	s.stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"math"
@@ -141,11 +140,8 @@ func TestVersus(t *testing.T) {
 }
 
 func TestInTurns(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // no rests
-	p := &peers{ctx: ctx}
 	var order []string
-	results, err := inTurns(p, []string{"a", "b"}, 1, 2, func(s string) (int, error) {
+	results, err := inTurns([]string{"a", "b"}, 3, func(s string) (int, error) {
 		order = append(order, s)
 		return len(order), nil
 	})
@@ -155,13 +151,13 @@ func TestInTurns(t *testing.T) {
 	if got, want := strings.Join(order, " "), "a b b a a b"; got != want {
 		t.Errorf("order %s, want %s", got, want)
 	}
-	for i, want := range [][]int{{4, 5}, {3, 6}} {
+	for i, want := range [][]int{{1, 4, 5}, {2, 3, 6}} {
 		if !slices.Equal(results[i], want) {
 			t.Errorf("results of %d: %v, want %v", i, results[i], want)
 		}
 	}
 	broken := errors.New("broken")
-	if _, err := inTurns(p, []int{1}, 0, 1, func(int) (int, error) { return 0, broken }); !errors.Is(err, broken) {
+	if _, err := inTurns([]int{1}, 1, func(int) (int, error) { return 0, broken }); !errors.Is(err, broken) {
 		t.Errorf("error %v, want %v", err, broken)
 	}
 }

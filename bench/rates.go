@@ -12,52 +12,72 @@ import (
 // decode measures the rate of one, four and eight streams: of inferd, of the bare loops,
 // which have no socket, and of both modes of llama-server.
 func (p *peers) decode() error {
-	ours, err := p.sides(inferdOptions{})
-	if err != nil {
-		return err
+	streams := []int{1, 4, 8}
+	tokens := slices.Repeat([]int{p.size(128, 64)}, len(streams))
+	// of returns a measurement of each number of streams.
+	of := func(rate func(i int) (float64, error)) ([]float64, error) {
+		rates := make([]float64, len(streams))
+		for i := range streams {
+			p.rest()
+			var err error
+			if rates[i], err = rate(i); err != nil {
+				return nil, fmt.Errorf("%d streams: %w", streams[i], err)
+			}
+		}
+		return rates, nil
 	}
-	theirs, err := p.llamaServers(false, true)
-	if err != nil {
-		return err
+	through := func(s *side) ([]float64, error) {
+		return of(func(i int) (float64, error) { return p.streams(s, streams[i], &tokens[i]) })
 	}
-	bare, err := p.bareLoop(p.model, p.threads)
-	if err != nil {
-		return err
+	none := make([]string, len(streams))
+	loops := []string{">= 0.93, aim 0.98", ">= 0.95, aim 0.98", ">= 0.95, aim 0.98"}
+	var all []runner
+	for i, c := range p.inferds(inferdOptions{}) {
+		all = append(all, p.runner(c, slices.Repeat([]string{[]string{"", olderReach}[i]}, len(streams)), through))
 	}
-	defer bare.stop()
-	for i, n := range []int{1, 4, 8} {
-		tokens := p.size(128, 64)
-		all := make([]runner, 0, 6)
-		add := func(name, reach string, rate func() (float64, error)) {
-			all = append(all, runner{name, reach, rate})
-		}
-		streams := func(s *side) func() (float64, error) {
-			return func() (float64, error) { return p.streams(s, n, &tokens) }
-		}
-		add(ours[0].name, "", streams(ours[0]))
-		for _, s := range ours[1:] {
-			add(s.name, olderReach, streams(s))
-		}
-		reach := fmt.Sprintf(">= %.2f, aim 0.98", []float64{0.93, 0.95, 0.95}[i])
-		if p.llama != "" {
-			add("llama-batched-bench", reach, func() (float64, error) { return p.batchedBench(p.model, tokens, n) })
-		}
-		add("our bare loop", reach, func() (float64, error) { return bare.run(tokens, n) })
-		var modes []int
-		for _, s := range theirs {
-			modes = append(modes, len(all))
-			add(s.name, "", streams(s))
-		}
-		rates, err := p.compareRates(all, p.repeats())
+	if p.llama != "" {
+		all = append(all, runner{"llama-batched-bench", loops, func() ([]float64, error) {
+			return of(func(i int) (float64, error) { return p.batchedBench(p.model, tokens[i], streams[i]) })
+		}})
+	}
+	all = append(all, runner{"our bare loop", loops, func() ([]float64, error) {
+		bare, err := p.bareLoop(p.model, p.threads)
 		if err != nil {
-			return fmt.Errorf("%d streams: %w", n, err)
+			return nil, err
 		}
-		if best := fastest(rates, modes...); best >= 0 {
-			all[best].reach = fmt.Sprintf(">= %.2f, aim 1.00 (its better mode)", []float64{0.95, 0.92, 0.95}[i])
+		defer bare.stop()
+		if _, err := bare.run(8, 1); err != nil { // warm
+			return nil, err
 		}
-		p.reportRates(fmt.Sprintf("%d streams through the socket", n), all, rates)
+		return of(func(i int) (float64, error) { return bare.run(tokens[i], streams[i]) })
+	}})
+	modes := len(all) // and those behind it are the modes of llama-server
+	for _, c := range p.llamaServers(false, true) {
+		all = append(all, p.runner(c, none, through))
+	}
+	rates, err := compareRates(all, p.repeats(), len(streams))
+	if err != nil {
+		return err
+	}
+	for i, n := range streams {
+		printed := slices.Clone(all)
+		if best := fastest(rates, modes, i); best < len(all) {
+			printed[best].reach = slices.Repeat([]string{fmt.Sprintf(">= %.2f, aim 1.00 (its better mode)", []float64{0.95, 0.92, 0.95}[i])}, len(streams))
+		}
+		p.reportRates(fmt.Sprintf("%d streams through the socket", n), printed, rates, i)
 	}
 	return nil
+}
+
+// fastest returns the runner with the highest median rate of a kind, from the given one on.
+func fastest(rates [][][]float64, from, kind int) int {
+	best := from
+	for i := from + 1; i < len(rates); i++ {
+		if median(rates[i][kind]) > median(rates[best][kind]) {
+			best = i
+		}
+	}
+	return best
 }
 
 // rest waits until idle compute threads no longer spin.
@@ -177,35 +197,27 @@ func (p *peers) prefill() error {
 	if err != nil {
 		return err
 	}
-	through := func(s *side) func() (float64, error) {
-		return func() (float64, error) {
-			o, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
-			if err == nil && o.In != tokens {
-				err = fmt.Errorf("prefill of %d tokens, not %d", o.In, tokens)
-			}
-			return tokens / o.TTFT().Seconds(), err
+	through := func(s *side) ([]float64, error) {
+		o, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
+		if err == nil && o.In != tokens {
+			err = fmt.Errorf("prefill of %d tokens, not %d", o.In, tokens)
 		}
-	}
-	sides, err := p.sides(inferdOptions{})
-	if err != nil {
-		return err
+		return []float64{tokens / o.TTFT().Seconds()}, err
 	}
 	var all []runner
-	for i, s := range sides {
-		all = append(all, runner{s.name, []string{"", olderReach}[i], through(s)})
+	for i, c := range p.inferds(inferdOptions{}) {
+		all = append(all, p.runner(c, []string{[]string{"", olderReach}[i]}, through))
 	}
-	theirs, err := p.llamaServers(false)
+	for _, c := range p.llamaServers(false) {
+		all = append(all, runner{"llama-bench", []string{">= 0.95, aim 0.98"}, func() ([]float64, error) {
+			rate, err := p.llamaBench(tokens, 2)
+			return []float64{rate}, err
+		}}, p.runner(c, []string{""}, through))
+	}
+	rates, err := compareRates(all, p.repeats(), 1)
 	if err != nil {
 		return err
 	}
-	for _, s := range theirs {
-		all = append(all, runner{"llama-bench", ">= 0.95, aim 0.98", func() (float64, error) { return p.llamaBench(tokens, 2) }},
-			runner{s.name, "", through(s)})
-	}
-	rates, err := p.compareRates(all, p.repeats())
-	if err != nil {
-		return err
-	}
-	p.reportRates("prefill of 512 tokens through the socket", all, rates)
+	p.reportRates("prefill of 512 tokens through the socket", all, rates, 0)
 	return nil
 }

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+
+	"github.com/inferd-go/inferd/bench/load"
 )
 
 // A build is a folder with the programs inferd and inferd-engine.
@@ -28,17 +28,19 @@ func olderBuild(dir string) (build, error) {
 	return build{name: "the older build", dir: dir}, nil
 }
 
-// sides starts a server of each build. The present build is the first.
-func (p *peers) sides(o inferdOptions) ([]*side, error) {
-	all := make([]*side, len(p.builds))
+// A contender is a server that is started for each measurement.
+type contender struct {
+	name  string
+	start func() (*side, error)
+}
+
+// inferds returns a contender of each build. The present build is the first.
+func (p *peers) inferds(o inferdOptions) []contender {
+	all := make([]contender, len(p.builds))
 	for i, b := range p.builds {
-		s, err := p.startBuild(b, o)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", b.name, err)
-		}
-		all[i] = s
+		all[i] = contender{b.name, func() (*side, error) { return p.startBuild(b, o) }}
 	}
-	return all, nil
+	return all
 }
 
 // rounds returns the number of measurements of each build in a row that needs one for its
@@ -56,27 +58,53 @@ func (p *peers) repeats() int {
 	if len(p.builds) == 1 {
 		return p.size(7, 3)
 	}
-	return p.size(15, 7)
+	return p.size(15, 5)
 }
 
-// inTurns measures each of all warm+n times, in turns; the order rotates from round to
-// round. The results of the first warm rounds are dropped. results[i] are those of all[i].
-func inTurns[T, R any](p *peers, all []T, warm, n int, measure func(T) (R, error)) (results [][]R, err error) {
+// inTurns measures each of all n times, in turns; the order rotates from round to round.
+// results[i] are those of all[i].
+func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]R, err error) {
 	results = make([][]R, len(all))
-	for round := range warm + n {
+	for round := range n {
 		for i := range all {
 			k := (i + round) % len(all)
-			p.rest()
 			r, err := measure(all[k])
 			if err != nil {
 				return nil, err
 			}
-			if round >= warm {
-				results[k] = append(results[k], r)
-			}
+			results[k] = append(results[k], r)
 		}
 	}
 	return results, nil
+}
+
+// serveInTurns measures servers in turns. Each runs alone: of two equal servers that are up
+// side by side, the one started first was up to 10 % slower, for as long as it ran.
+func serveInTurns[R any](p *peers, all []contender, n int, measure func(*side) (R, error)) ([][]R, error) {
+	return inTurns(all, n, func(c contender) (R, error) { return serve(p, c, measure) })
+}
+
+// serve starts a server, warms it, measures it and stops it.
+func serve[R any](p *peers, c contender, measure func(*side) (R, error)) (r R, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", c.name, err)
+		}
+	}()
+	s, err := c.start()
+	if err != nil {
+		return r, err
+	}
+	defer p.stop(s)
+	client, err := p.caller(0, 0)
+	if err != nil {
+		return r, err
+	}
+	if _, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(64, 8)}); err != nil {
+		return r, err
+	}
+	p.rest()
+	return measure(s)
 }
 
 // A figure is a number derived from the result of a round.
@@ -137,36 +165,40 @@ func medianOf[R any, V int | float64](results []R, of func(R) V) V {
 	return median(all)
 }
 
-// A runner measures a rate of tokens, of a server or of a program without one.
+// A runner measures rates of tokens, of a server or of a program without one.
 type runner struct {
-	name, reach string
-	rate        func() (float64, error)
+	name  string
+	reach []string // of each rate
+	rates func() ([]float64, error)
 }
 
-// compareRates measures all runners in turns, after a round that warms them.
-func (p *peers) compareRates(all []runner, n int) ([][]float64, error) {
-	return inTurns(p, all, 1, n, func(r runner) (float64, error) {
-		rate, err := r.rate()
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", r.name, err)
+// runner returns the runner of a server.
+func (p *peers) runner(c contender, reach []string, rates func(*side) ([]float64, error)) runner {
+	return runner{c.name, reach, func() ([]float64, error) { return serve(p, c, rates) }}
+}
+
+// compareRates measures all runners in turns. rates[r][i] are those of runner r, of kind i.
+func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
+	results, err := inTurns(all, n, func(r runner) ([]float64, error) { return r.rates() })
+	if err != nil {
+		return nil, err
+	}
+	rates := make([][][]float64, len(all))
+	for r := range all {
+		for i := range kinds {
+			rates[r] = append(rates[r], figure[[]float64]{of: func(each []float64) float64 { return each[i] }}.each(results[r]))
 		}
-		return rate, nil
-	})
+	}
+	return rates, nil
 }
 
-// reportRates prints the rates of the first runner, and their ratios to those of the others.
-func (p *peers) reportRates(what string, all []runner, rates [][]float64) {
-	p.report(what, "", "%s tokens/s", spread(rates[0]))
+// reportRates prints the rates of the first runner, of one kind, and their ratios to those
+// of the others.
+func (p *peers) reportRates(what string, all []runner, rates [][][]float64, kind int) {
+	ours := rates[0][kind]
+	p.report(what, "", "%s tokens/s", spread(ours))
 	for i, r := range all[1:] {
-		p.report("  of "+r.name, r.reach, "%s (%s)", spread(ratios(rates[0], rates[i+1])), spread(rates[i+1]))
+		theirs := rates[i+1][kind]
+		p.report("  of "+r.name, r.reach[kind], "%s (%s)", spread(ratios(ours, theirs)), spread(theirs))
 	}
-}
-
-// fastest returns the index of the runner with the highest median rate among those chosen,
-// or -1 without one.
-func fastest(rates [][]float64, chosen ...int) int {
-	if len(chosen) == 0 {
-		return -1
-	}
-	return slices.MaxFunc(chosen, func(a, b int) int { return cmp.Compare(median(rates[a]), median(rates[b])) })
 }
