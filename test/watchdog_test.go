@@ -275,7 +275,7 @@ func TestWatchdogSpares(t *testing.T) {
 			defer d.signal(syscall.SIGCONT)
 			last()
 		},
-		"long prompts": func(t *testing.T, d *daemon) {
+		"long prompts": func(_ *testing.T, d *daemon) {
 			for begin := time.Now(); time.Since(begin) < duration; {
 				// On a busy machine 1,000 tokens take seconds. A soak has time for 7,000.
 				pairs := 500
