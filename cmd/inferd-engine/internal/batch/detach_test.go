@@ -66,7 +66,7 @@ func TestDetachedLife(t *testing.T) {
 				for i := range 10 {
 					all.Go(func() {
 						r := rand.New(rand.NewPCG(1, uint64(i)))
-						for round := range 10 {
+						for round := range 6 {
 							detachedLife(t, loop, m, i, round, r)
 						}
 					})
