@@ -111,12 +111,15 @@ func (c *chooser) add(ch *choice) {
 func (c *chooser) startLocked() {
 	over := make(chan struct{})
 	c.over = over
-	go c.run(over) // ends when the loop does, or after a choice over its budget
+	go c.run(over) // ends when the loop does, or when a choice over its budget returns
 }
 
 func (c *chooser) run(over chan<- struct{}) {
 	defer close(over)
-	runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
+	runtime.LockOSThread()
+	// Unlocked, so that the thread does not end: one that does crashes the process (seen
+	// with purego 0.10.0).
+	defer runtime.UnlockOSThread()
 	for {
 		ch, ok := c.begin()
 		switch {
