@@ -61,6 +61,7 @@ func TestDetachedLife(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, limits, func(t *testing.T, loop *batch.Loop, m *toy) {
+				t.Helper()
 				m.abort = make(chan struct{}, 1000) // which no step minds
 				var all sync.WaitGroup
 				for i := range 10 {
@@ -120,6 +121,7 @@ func detachedLife(t *testing.T, loop *batch.Loop, m *toy, i, round int, r *rand.
 // Slow samples delay no stream; their own sequences get on.
 func TestSlowSamplesDelayNoStream(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		var last time.Time
 		var longest time.Duration
 		var out []batch.Token
@@ -163,6 +165,7 @@ var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Kept: 4}
 // A sequence whose samples are fast takes part in every step.
 func TestFastSamplesJoinEveryStep(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		m.slow = func() { time.Sleep(10 * time.Millisecond) }
 		var out, other []batch.Token
 		ctx, cancel := context.WithCancel(t.Context())
@@ -189,6 +192,7 @@ func TestFastSamplesJoinEveryStep(t *testing.T) {
 // Do returns at once when a sequence ends, although its sample goes on.
 func TestDetachedHangUp(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		var out []batch.Token
 		seq, count := m.detached("a", 0, 5, 10, &out, time.Second)
@@ -213,6 +217,7 @@ func TestDetachedHangUp(t *testing.T) {
 // A sample over its budget fails its call alone; another thread goes on with the others.
 func TestSampleOverBudget(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		var all sync.WaitGroup
 		all.Go(func() {
 			seq, _ := m.detached("endless", 0, 5, 10, &[]batch.Token{}, time.Minute)
@@ -244,6 +249,7 @@ func TestSampleOverBudget(t *testing.T) {
 // An owner with many slow samples delays another owner's sample by one at most.
 func TestOwnersTakeTurns(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		var slow sync.WaitGroup
 		for i := range 6 {
@@ -270,6 +276,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 // The time of samples is told in units of the step of one token, of which nothing is lost.
 func TestCost(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		for name, test := range map[string]struct {
 			takes  time.Duration
 			inside bool // Sample, not Detach
@@ -323,6 +330,7 @@ func TestDetachedStop(t *testing.T) {
 // A report comes from a step that hangs, and names its calls.
 func TestProgress(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
 		out := []batch.Token{}
 		seq := m.of("a", 0, 5, 40, &out)
 		seq.Call = 7
