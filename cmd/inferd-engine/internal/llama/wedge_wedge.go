@@ -55,7 +55,7 @@ func (w *wedge) decode(c *Context) {
 	if path == "" {
 		return
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the tester names the file
+	text, err := os.ReadFile(path)            //nolint:gosec // the tester names the file
 	if err != nil || os.Remove(path) != nil { //nolint:gosec // as above
 		return
 	}
