@@ -13,7 +13,7 @@ import (
 type choice struct {
 	run    *run
 	choose func() (Token, error)
-	expect time.Duration // what it should take; 0 is not known
+	expect time.Duration // mean of the sequence's choices; 0 is not known
 
 	began time.Time // guarded by chooser.mu; zero while it waits
 
@@ -186,7 +186,7 @@ func (c *chooser) take() []*choice {
 	return done
 }
 
-// drop gives up a choice. One that is being made goes on, and is made in vain.
+// drop gives up a choice. If it is under way it goes on, and its result is dropped.
 func (c *chooser) drop(ch *choice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -92,9 +92,9 @@ func (l *Loop) cost(r *run, took time.Duration) int {
 	if unit <= 0 {
 		return 0
 	}
-	n := int(r.owed / unit)
+	n := r.owed / unit
 	r.owed %= unit
-	return n
+	return int(n)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

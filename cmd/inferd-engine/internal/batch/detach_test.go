@@ -73,6 +73,7 @@ func TestDetachedLife(t *testing.T) {
 					})
 				}
 				all.Wait()
+				time.Sleep(time.Second) // the last timers end
 			})
 		})
 	}

@@ -4,7 +4,7 @@
 // cannot be stopped from outside. So a call over its budget is reported, its caller goes on
 // without it, and its thread is free again when the call returns.
 //
-// The package does not know what the calls do.
+// The package does not know the work of the calls.
 package budget
 
 import (
