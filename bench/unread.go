@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,7 +117,10 @@ func (r *unreadResult) settle(p *peers, s *side) error {
 			return err
 		}
 		r.settled, r.running, r.waiting = time.Since(begin), stats.Running, stats.Waiting
-		if r.running+r.waiting == 0 && r.settled >= 3*time.Second || r.settled >= unreadSettle || p.ctx.Err() != nil {
+		switch {
+		case p.ctx.Err() != nil:
+			return context.Cause(p.ctx)
+		case r.running+r.waiting == 0 && r.settled >= 3*time.Second, r.settled >= unreadSettle:
 			return nil
 		}
 	}
