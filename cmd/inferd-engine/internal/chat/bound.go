@@ -8,7 +8,7 @@ import (
 	"runtime/metrics"
 	"strings"
 
-	"github.com/ardanlabs/jinja"
+	"github.com/inferd-go/inferd/internal/jinja"
 )
 
 // Bounds of one rendering. A conversation of thousands of messages takes some of each.

@@ -22,9 +22,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/ardanlabs/jinja"
-
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/jinja"
 )
 
 // transcript is the template of models that have none: plain text that they can go on
