@@ -1,13 +1,15 @@
+// Copied from github.com/ardanlabs/jinja v1.5.0 and changed; README.md names the changes.
+
 package jinja
 
 // node is the interface for all AST nodes.
 type node interface {
-	nodeType() string
+	node()
 }
 
 // expr is the interface for expression nodes (evaluable).
 type expr interface {
-	node
+	nodeType() string
 	exprNode()
 }
 
@@ -20,14 +22,14 @@ type textNode struct {
 	text string
 }
 
-func (n *textNode) nodeType() string { return "text" }
+func (n *textNode) node() {}
 
 // outputNode represents {{ expression }} output.
 type outputNode struct {
 	expression expr
 }
 
-func (n *outputNode) nodeType() string { return "output" }
+func (n *outputNode) node() {}
 
 // condBranch holds one branch of an if/elif/else chain.
 // condition is nil for the else branch.
@@ -41,7 +43,7 @@ type ifNode struct {
 	branches []condBranch
 }
 
-func (n *ifNode) nodeType() string { return "if" }
+func (n *ifNode) node() {}
 
 // forNode represents a for loop.
 type forNode struct {
@@ -54,7 +56,7 @@ type forNode struct {
 	recursive  bool
 }
 
-func (n *forNode) nodeType() string { return "for" }
+func (n *forNode) node() {}
 
 // setNode represents variable assignment.
 type setNode struct {
@@ -63,7 +65,7 @@ type setNode struct {
 	value     expr
 }
 
-func (n *setNode) nodeType() string { return "set" }
+func (n *setNode) node() {}
 
 // setBlockNode represents a block set assignment: {% set var %}body{% endset %}.
 type setBlockNode struct {
@@ -71,7 +73,7 @@ type setBlockNode struct {
 	body   []node
 }
 
-func (n *setBlockNode) nodeType() string { return "setBlock" }
+func (n *setBlockNode) node() {}
 
 // macroParam holds a single macro parameter definition.
 type macroParam struct {
@@ -86,7 +88,7 @@ type macroNode struct {
 	body   []node
 }
 
-func (n *macroNode) nodeType() string { return "macro" }
+func (n *macroNode) node() {}
 
 // callNode represents {% call(args) macro_expr %} body {% endcall %}.
 type callNode struct {
@@ -95,7 +97,7 @@ type callNode struct {
 	body       []node
 }
 
-func (n *callNode) nodeType() string { return "call" }
+func (n *callNode) node() {}
 
 // filterBlockNode represents {% filter filterexpr %} body {% endfilter %}.
 type filterBlockNode struct {
@@ -103,7 +105,7 @@ type filterBlockNode struct {
 	body   []node
 }
 
-func (n *filterBlockNode) nodeType() string { return "filterBlock" }
+func (n *filterBlockNode) node() {}
 
 // =========================================================================
 // Expression nodes

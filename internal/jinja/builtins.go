@@ -1,3 +1,5 @@
+// Copied from github.com/ardanlabs/jinja v1.5.0 and changed; README.md names the changes.
+
 package jinja
 
 import (
@@ -5,11 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // cachedBuiltins is a read-only scope populated once with all built-in
@@ -29,46 +33,46 @@ var cachedBuiltins = func() *scope {
 // =============================================================================
 
 func registerGlobals(s *scope) {
-	s.set("namespace", NewCallable("namespace", builtinNamespace))
-	s.set("raise_exception", NewCallable("raise_exception", builtinRaiseException))
-	s.set("range", NewCallable("range", builtinRange))
-	s.set("joiner", NewCallable("joiner", builtinJoiner))
-	s.set("dict", NewCallable("dict", builtinDict))
-	s.set("cycler", NewCallable("cycler", builtinCycler))
-	s.set("strftime_now", NewCallable("strftime_now", builtinStrftimeNow))
+	s.set("namespace", newCallable("namespace", builtinNamespace))
+	s.set("raise_exception", newCallable("raise_exception", builtinRaiseException))
+	s.set("range", newCallable("range", builtinRange))
+	s.set("joiner", newCallable("joiner", builtinJoiner))
+	s.set("dict", newCallable("dict", builtinDict))
+	s.set("cycler", newCallable("cycler", builtinCycler))
+	s.set("strftime_now", newCallable("strftime_now", builtinStrftimeNow))
 }
 
-func builtinNamespace(args []Value, kwargs map[string]Value) (Value, error) {
-	d := NewDict()
+func builtinNamespace(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+	d := m.dict()
 	dict := d.AsDict()
 	for k, v := range kwargs {
-		dict.Set(k, v)
+		m.set(dict, k, v)
 	}
 	return d, nil
 }
 
-func builtinRaiseException(args []Value, kwargs map[string]Value) (Value, error) {
+func builtinRaiseException(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return Undefined(), fmt.Errorf("raise_exception: missing message")
 	}
-	return Undefined(), fmt.Errorf("%s", printValue(args[0]))
+	return Undefined(), fmt.Errorf("%s", shown(m.text(args[0])))
 }
 
-func builtinRange(args []Value, kwargs map[string]Value) (Value, error) {
+func builtinRange(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	var start, stop, step int64
 	switch len(args) {
 	case 1:
 		start = 0
-		stop = toInt64(args[0])
+		stop = m.toInt64(args[0])
 		step = 1
 	case 2:
-		start = toInt64(args[0])
-		stop = toInt64(args[1])
+		start = m.toInt64(args[0])
+		stop = m.toInt64(args[1])
 		step = 1
 	case 3:
-		start = toInt64(args[0])
-		stop = toInt64(args[1])
-		step = toInt64(args[2])
+		start = m.toInt64(args[0])
+		stop = m.toInt64(args[1])
+		step = m.toInt64(args[2])
 	default:
 		return Undefined(), fmt.Errorf("range: expected 1-3 arguments, got %d", len(args))
 	}
@@ -77,28 +81,30 @@ func builtinRange(args []Value, kwargs map[string]Value) (Value, error) {
 		return Undefined(), fmt.Errorf("range: step must not be zero")
 	}
 
-	var items []Value
-	if step > 0 {
-		for i := start; i < stop; i += step {
-			items = append(items, NewInt(i))
-		}
-	} else {
-		for i := start; i > stop; i += step {
-			items = append(items, NewInt(i))
-		}
+	// The distance is unsigned: it may exceed the largest integer.
+	var count uint64
+	if step > 0 && start < stop {
+		count = (uint64(stop)-uint64(start)-1)/uint64(step) + 1
+	} else if step < 0 && start > stop {
+		count = (uint64(start)-uint64(stop)-1)/-uint64(step) + 1
+	}
+	n := int(min(count, maxBytes))
+	items := m.items(n)
+	for i := range n {
+		items = append(items, NewInt(start+int64(i)*step))
 	}
 
 	return NewList(items), nil
 }
 
-func builtinJoiner(args []Value, kwargs map[string]Value) (Value, error) {
+func builtinJoiner(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	sep := ""
 	if len(args) > 0 {
-		sep = printValue(args[0])
+		sep = m.text(args[0])
 	}
 
 	first := true
-	return NewCallable("joiner", func(args []Value, kwargs map[string]Value) (Value, error) {
+	return m.closure("joiner", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 		if first {
 			first = false
 			return NewString(""), nil
@@ -107,67 +113,69 @@ func builtinJoiner(args []Value, kwargs map[string]Value) (Value, error) {
 	}), nil
 }
 
-func builtinDict(args []Value, kwargs map[string]Value) (Value, error) {
-	d := NewDict()
+func builtinDict(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+	d := m.dict()
 	dict := d.AsDict()
 	for k, v := range kwargs {
-		dict.Set(k, v)
+		m.set(dict, k, v)
 	}
 	return d, nil
 }
 
-func builtinStrftimeNow(args []Value, kwargs map[string]Value) (Value, error) {
+func builtinStrftimeNow(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	format := "%Y-%m-%d"
 	if len(args) > 0 {
-		format = printValue(args[0])
+		format = m.text(args[0])
 	}
 
 	// Convert Python strftime format to Go time format.
 	now := time.Now()
+	m.step(8 + len(format)>>2)
+	m.grow(times(len(format), 8))
 	goFmt := strftimeToGo(format)
 	return NewString(now.Format(goFmt)), nil
 }
 
 // strftimeToGo converts a Python strftime format string to a Go time format.
 func strftimeToGo(format string) string {
-	r := strings.NewReplacer(
-		"%Y", "2006",
-		"%m", "01",
-		"%d", "02",
-		"%H", "15",
-		"%M", "04",
-		"%S", "05",
-		"%B", "January",
-		"%b", "Jan",
-		"%A", "Monday",
-		"%a", "Mon",
-		"%p", "PM",
-		"%I", "03",
-		"%Z", "MST",
-		"%%", "%",
-	)
-	return r.Replace(format)
+	return strftime.Replace(format)
 }
 
-func builtinCycler(args []Value, kwargs map[string]Value) (Value, error) {
+var strftime = strings.NewReplacer(
+	"%Y", "2006",
+	"%m", "01",
+	"%d", "02",
+	"%H", "15",
+	"%M", "04",
+	"%S", "05",
+	"%B", "January",
+	"%b", "Jan",
+	"%A", "Monday",
+	"%a", "Mon",
+	"%p", "PM",
+	"%I", "03",
+	"%Z", "MST",
+	"%%", "%",
+)
+
+func builtinCycler(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return Undefined(), fmt.Errorf("cycler: expected at least one argument")
 	}
 
 	idx := 0
-	items := make([]Value, len(args))
-	copy(items, args)
+	items := append(m.copies(len(args)), args...)
 
-	d := NewDict()
+	d := m.dict()
 	dict := d.AsDict()
 	dict.Set("current", items[0])
-	dict.Set("next", NewCallable("cycler.next", func(a []Value, kw map[string]Value) (Value, error) {
+	dict.Set("next", m.closure("cycler.next", func(m *meter, a []Value, kw map[string]Value) (Value, error) {
 		v := items[idx]
 		idx = (idx + 1) % len(items)
 		dict.Set("current", items[idx])
 		return v, nil
 	}))
-	dict.Set("reset", NewCallable("cycler.reset", func(a []Value, kw map[string]Value) (Value, error) {
+	dict.Set("reset", m.closure("cycler.reset", func(m *meter, a []Value, kw map[string]Value) (Value, error) {
 		idx = 0
 		dict.Set("current", items[0])
 		return None(), nil
@@ -181,7 +189,7 @@ func builtinCycler(args []Value, kwargs map[string]Value) (Value, error) {
 // =============================================================================
 
 func registerFilters(s *scope) {
-	filters := map[string]func([]Value, map[string]Value) (Value, error){
+	filters := map[string]builtin{
 		"tojson":     filterTojson,
 		"from_json":  filterFromjson,
 		"fromjson":   filterFromjson,
@@ -226,20 +234,21 @@ func registerFilters(s *scope) {
 	}
 
 	for name, fn := range filters {
-		s.set("__filter_"+name, NewCallable(name, fn))
+		s.set("__filter_"+name, newCallable(name, fn))
 	}
 }
 
-// lookupFilter retrieves a filter callable from the scope chain.
+// lookupFilter retrieves a filter callable from the scope of builtins.
 func lookupFilter(s *scope, name string) (Value, bool) {
-	return s.get("__filter_" + name)
+	v, ok := s.vars["__filter_"+name]
+	return v, ok
 }
 
 // =============================================================================
 // Test evaluation
 // =============================================================================
 
-func evalTest(name string, val Value, args []Value) (bool, error) {
+func (m *meter) evalTest(name string, val Value, args []Value) (bool, error) {
 	switch name {
 	case "defined":
 		return !val.IsUndefined(), nil
@@ -273,37 +282,37 @@ func evalTest(name string, val Value, args []Value) (bool, error) {
 		if len(args) < 1 {
 			return false, fmt.Errorf("test %q requires an argument", name)
 		}
-		return val.Equals(args[0]), nil
+		return m.equals(val, args[0], 1), nil
 	case "ne", "!=":
 		if len(args) < 1 {
 			return false, fmt.Errorf("test %q requires an argument", name)
 		}
-		return !val.Equals(args[0]), nil
+		return !m.equals(val, args[0], 1), nil
 	case "gt", "greaterthan", ">":
 		if len(args) < 1 {
 			return false, nil
 		}
-		return compareValues(val, args[0]) > 0, nil
+		return m.compareValues(val, args[0]) > 0, nil
 	case "ge", ">=":
 		if len(args) < 1 {
 			return false, nil
 		}
-		return compareValues(val, args[0]) >= 0, nil
+		return m.compareValues(val, args[0]) >= 0, nil
 	case "lt", "lessthan", "<":
 		if len(args) < 1 {
 			return false, nil
 		}
-		return compareValues(val, args[0]) < 0, nil
+		return m.compareValues(val, args[0]) < 0, nil
 	case "le", "<=":
 		if len(args) < 1 {
 			return false, nil
 		}
-		return compareValues(val, args[0]) <= 0, nil
+		return m.compareValues(val, args[0]) <= 0, nil
 	case "in":
 		if len(args) < 1 {
 			return false, nil
 		}
-		return containsValue(args[0], val), nil
+		return m.containsValue(args[0], val), nil
 	case "odd":
 		if val.IsInt() {
 			return val.AsInt()%2 != 0, nil
@@ -317,30 +326,30 @@ func evalTest(name string, val Value, args []Value) (bool, error) {
 	case "upper":
 		if val.IsString() {
 			s := val.AsString()
-			return s == strings.ToUpper(s), nil
+			return m.same(s, m.upper(s)), nil
 		}
 		return false, nil
 	case "lower":
 		if val.IsString() {
 			s := val.AsString()
-			return s == strings.ToLower(s), nil
+			return m.same(s, m.lower(s)), nil
 		}
 		return false, nil
 	case "sameas":
 		if len(args) < 1 {
 			return false, nil
 		}
-		return val.Equals(args[0]), nil
+		return m.equals(val, args[0], 1), nil
 	}
 
-	return false, fmt.Errorf("unknown test %q", name)
+	return false, fmt.Errorf("unknown test %q", shown(name))
 }
 
 // =============================================================================
 // Filter implementations
 // =============================================================================
 
-func filterTojson(args []Value, kwargs map[string]Value) (Value, error) {
+func filterTojson(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
@@ -349,8 +358,9 @@ func filterTojson(args []Value, kwargs map[string]Value) (Value, error) {
 	// the reflection-based encoder for correctness instead of duplicating
 	// indent state in the direct encoder.
 	if indent, ok := kwargs["indent"]; ok && !indent.IsNone() && !indent.IsUndefined() {
-		n := int(toInt64(indent))
-		data, err := json.MarshalIndent(valueToGo(args[0]), "", strings.Repeat(" ", n))
+		pad := m.repeat(" ", m.toInt64(indent))
+		m.measureJSON(args[0], len(pad), 1)
+		data, err := json.MarshalIndent(valueToGo(args[0]), "", pad)
 		if err != nil {
 			return NewString(""), nil
 		}
@@ -363,7 +373,7 @@ func filterTojson(args []Value, kwargs map[string]Value) (Value, error) {
 	// + reflect) to a handful (one strings.Builder grow + one Marshal
 	// per leaf string for escaping).
 	var sb strings.Builder
-	if err := encodeValueJSON(&sb, args[0]); err != nil {
+	if err := m.encodeValueJSON(&sb, args[0], 1); err != nil {
 		return NewString(""), nil
 	}
 	return NewString(sb.String()), nil
@@ -383,7 +393,9 @@ func filterTojson(args []Value, kwargs map[string]Value) (Value, error) {
 //
 // Both differences would otherwise change the tokenization of every tool
 // definition that ends up in a chat prompt.
-func encodeValueJSON(sb *strings.Builder, v Value) error {
+func (m *meter) encodeValueJSON(sb *strings.Builder, v Value, depth int) error {
+	m.level(depth)
+	m.grow(8) // of the brackets, separators and short values
 	switch v.kind {
 	case KindUndefined, KindNone, KindCallable:
 		sb.WriteString("null")
@@ -398,11 +410,13 @@ func encodeValueJSON(sb *strings.Builder, v Value) error {
 		return nil
 
 	case KindInt:
+		m.grow(20)
 		var buf [20]byte
 		sb.Write(strconv.AppendInt(buf[:0], v.AsInt(), 10))
 		return nil
 
 	case KindFloat:
+		m.grow(24)
 		f := v.AsFloat()
 		if math.IsInf(f, 0) || math.IsNaN(f) {
 			return fmt.Errorf("tojson: cannot encode %v", f)
@@ -412,7 +426,7 @@ func encodeValueJSON(sb *strings.Builder, v Value) error {
 		return nil
 
 	case KindString:
-		return encodeJSONString(sb, v.AsString())
+		return m.encodeJSONString(sb, v.AsString())
 
 	case KindList:
 		sb.WriteByte('[')
@@ -420,7 +434,7 @@ func encodeValueJSON(sb *strings.Builder, v Value) error {
 			if i > 0 {
 				sb.WriteString(", ")
 			}
-			if err := encodeValueJSON(sb, item); err != nil {
+			if err := m.encodeValueJSON(sb, item, depth+1); err != nil {
 				return err
 			}
 		}
@@ -434,11 +448,12 @@ func encodeValueJSON(sb *strings.Builder, v Value) error {
 			if i > 0 {
 				sb.WriteString(", ")
 			}
-			if err := encodeJSONString(sb, key); err != nil {
+			if err := m.encodeJSONString(sb, key); err != nil {
 				return err
 			}
 			sb.WriteString(": ")
-			if err := encodeValueJSON(sb, d.Data[key]); err != nil {
+			value, _ := m.get(d, key)
+			if err := m.encodeValueJSON(sb, value, depth+1); err != nil {
 				return err
 			}
 		}
@@ -452,7 +467,8 @@ func encodeValueJSON(sb *strings.Builder, v Value) error {
 
 // encodeJSONString writes the JSON encoding of s without HTML-escaping (no
 // \u0026 / \u003c / \u003e), matching Python json.dumps's default behaviour.
-func encodeJSONString(sb *strings.Builder, s string) error {
+func (m *meter) encodeJSONString(sb *strings.Builder, s string) error {
+	m.grow(m.quoted(s))
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
@@ -468,11 +484,52 @@ func encodeJSONString(sb *strings.Builder, s string) error {
 	return nil
 }
 
-func filterFromjson(args []Value, kwargs map[string]Value) (Value, error) {
+// quoted returns the most bytes that s can have as a JSON string.
+func (m *meter) quoted(s string) int {
+	m.step(2 + len(s)>>4)
+	n := len(s) + 2
+	for _, r := range s {
+		switch {
+		case r < ' ', r == '"', r == '\\', r == '<', r == '>', r == '&', r == '\u2028', r == '\u2029', r == utf8.RuneError:
+			n += 5
+		}
+	}
+	return n
+}
+
+// measureJSON counts the bytes of the indented JSON text of a value, and of the copy of the
+// value that is made for it.
+func (m *meter) measureJSON(v Value, pad, depth int) {
+	m.level(depth)
+	m.step(2)
+	m.grow(times(pad, depth) + itemBytes)
+	switch v.kind {
+	case KindInt, KindFloat:
+		m.grow(48)
+	case KindString:
+		m.grow(2 * m.quoted(v.AsString()))
+	case KindList:
+		m.grow(listBytes + times(pad, depth))
+		for _, item := range v.AsList().Items {
+			m.measureJSON(item, pad, depth+1)
+		}
+	case KindDict:
+		m.grow(dictBytes + times(pad, depth))
+		d := v.AsDict()
+		for _, key := range d.Keys {
+			m.grow(entryBytes + 2*m.quoted(key))
+			value, _ := m.get(d, key)
+			m.measureJSON(value, pad, depth+1)
+		}
+	}
+}
+
+func filterFromjson(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsString() {
 		return Undefined(), nil
 	}
 
+	m.measureGo(args[0].AsString())
 	var result any
 	if err := json.Unmarshal([]byte(args[0].AsString()), &result); err != nil {
 		return Undefined(), fmt.Errorf("fromjson: %w", err)
@@ -481,7 +538,31 @@ func filterFromjson(args []Value, kwargs map[string]Value) (Value, error) {
 	return FromGoValue(result), nil
 }
 
-func filterItems(args []Value, kwargs map[string]Value) (Value, error) {
+// measureGo counts the bytes of the value of a JSON text, from its punctuation: of two
+// copies, because the decoder makes one of its own.
+func (m *meter) measureGo(text string) {
+	m.walk(len(text))
+	m.step(4)
+	size := 3 * len(text)
+	for i := range len(text) {
+		switch text[i] {
+		case '{':
+			size += 2 * dictBytes
+		case '[':
+			size += 2 * listBytes
+		case ',':
+			size += 2 * itemBytes
+		case ':':
+			size += 2 * entryBytes
+		case '"':
+			m.step(1)
+		}
+	}
+	m.step(size >> 6)
+	m.grow(size)
+}
+
+func filterItems(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || args[0].IsUndefined() {
 		return NewList(nil), nil
 	}
@@ -499,53 +580,52 @@ func filterItems(args []Value, kwargs map[string]Value) (Value, error) {
 	}
 
 	d := args[0].AsDict()
-	items := make([]Value, 0, d.Len())
-	for _, key := range d.Keys {
-		pair := NewList([]Value{NewString(key), d.Data[key]})
-		items = append(items, pair)
-	}
-
-	return NewList(items), nil
+	return m.pairs(d, d.Keys), nil
 }
 
-func filterJoin(args []Value, kwargs map[string]Value) (Value, error) {
+func filterJoin(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
 
 	if !args[0].IsList() {
-		return NewString(printValue(args[0])), nil
+		return NewString(m.text(args[0])), nil
 	}
 
 	sep := ""
 	if len(args) > 1 {
-		sep = printValue(args[1])
+		sep = m.text(args[1])
 	}
 	if s, ok := kwargs["d"]; ok {
-		sep = printValue(s)
+		sep = m.text(s)
 	}
 
 	attr := ""
 	if a, ok := kwargs["attribute"]; ok {
-		attr = printValue(a)
+		attr = m.text(a)
 	}
 
 	list := args[0].AsList()
+	m.grow(times(list.Len(), 16))
 	parts := make([]string, list.Len())
+	size := times(max(list.Len()-1, 0), len(sep))
 	for i, item := range list.Items {
+		m.step(1)
 		if attr != "" && item.IsDict() {
-			v, ok := item.AsDict().Get(attr)
+			v, ok := m.get(item.AsDict(), attr)
 			if ok {
 				item = v
 			}
 		}
-		parts[i] = printValue(item)
+		parts[i] = m.text(item)
+		size += len(parts[i])
 	}
+	m.grow(size)
 
 	return NewString(strings.Join(parts, sep)), nil
 }
 
-func filterDefault(args []Value, kwargs map[string]Value) (Value, error) {
+func filterDefault(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return Undefined(), nil
 	}
@@ -572,41 +652,39 @@ func filterDefault(args []Value, kwargs map[string]Value) (Value, error) {
 	return val, nil
 }
 
-func filterTrim(args []Value, kwargs map[string]Value) (Value, error) {
+func filterTrim(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
-	s := printValue(args[0])
+	s := m.text(args[0])
 	if len(args) > 1 {
-		chars := printValue(args[1])
-		s = strings.Trim(s, chars)
-	} else {
-		s = strings.TrimSpace(s)
+		return m.trimmed(s, strings.TrimFunc(s, m.inSet(m.text(args[1])))), nil
 	}
-	return NewString(s), nil
+	return m.trimmed(s, strings.TrimSpace(s)), nil
 }
 
-func filterLower(args []Value, kwargs map[string]Value) (Value, error) {
+func filterLower(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
-	return NewString(strings.ToLower(printValue(args[0]))), nil
+	return NewString(m.lower(m.text(args[0]))), nil
 }
 
-func filterUpper(args []Value, kwargs map[string]Value) (Value, error) {
+func filterUpper(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
-	return NewString(strings.ToUpper(printValue(args[0]))), nil
+	return NewString(m.upper(m.text(args[0]))), nil
 }
 
-func filterTitle(args []Value, kwargs map[string]Value) (Value, error) {
+func filterTitle(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
 
-	s := printValue(args[0])
-	runes := []rune(s)
+	s := m.text(args[0])
+	runes := m.runes(s)
+	m.step(len(runes) >> 3)
 	inWord := false
 	for i, r := range runes {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) {
@@ -620,26 +698,27 @@ func filterTitle(args []Value, kwargs map[string]Value) (Value, error) {
 			inWord = false
 		}
 	}
-	return NewString(string(runes)), nil
+	return m.fromRunes(runes), nil
 }
 
-func filterCapitalize(args []Value, kwargs map[string]Value) (Value, error) {
+func filterCapitalize(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
-	s := printValue(args[0])
+	s := m.text(args[0])
 	if len(s) == 0 {
 		return NewString(""), nil
 	}
-	runes := []rune(s)
+	runes := m.runes(s)
+	m.step(len(runes) >> 3)
 	runes[0] = unicode.ToUpper(runes[0])
 	for i := 1; i < len(runes); i++ {
 		runes[i] = unicode.ToLower(runes[i])
 	}
-	return NewString(string(runes)), nil
+	return m.fromRunes(runes), nil
 }
 
-func filterFirst(args []Value, kwargs map[string]Value) (Value, error) {
+func filterFirst(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return Undefined(), nil
 	}
@@ -650,7 +729,7 @@ func filterFirst(args []Value, kwargs map[string]Value) (Value, error) {
 	return l.Get(0), nil
 }
 
-func filterLast(args []Value, kwargs map[string]Value) (Value, error) {
+func filterLast(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return Undefined(), nil
 	}
@@ -661,7 +740,7 @@ func filterLast(args []Value, kwargs map[string]Value) (Value, error) {
 	return l.Get(l.Len() - 1), nil
 }
 
-func filterLength(args []Value, kwargs map[string]Value) (Value, error) {
+func filterLength(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewInt(0), nil
 	}
@@ -673,29 +752,30 @@ func filterLength(args []Value, kwargs map[string]Value) (Value, error) {
 	case v.IsDict():
 		return NewInt(int64(v.AsDict().Len())), nil
 	case v.IsString():
-		return NewInt(int64(len([]rune(v.AsString())))), nil
+		m.walk(len(v.AsString()))
+		return NewInt(int64(utf8.RuneCountInString(v.AsString()))), nil
 	}
 
 	return NewInt(0), nil
 }
 
-func filterReverse(args []Value, kwargs map[string]Value) (Value, error) {
+func filterReverse(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewList(nil), nil
 	}
 
 	v := args[0]
 	if v.IsString() {
-		runes := []rune(v.AsString())
+		runes := m.runes(v.AsString())
 		for i, j := 0, len(runes)-1; i < j; i, j = i+1, j-1 {
 			runes[i], runes[j] = runes[j], runes[i]
 		}
-		return NewString(string(runes)), nil
+		return m.fromRunes(runes), nil
 	}
 
 	if v.IsList() {
 		src := v.AsList().Items
-		items := make([]Value, len(src))
+		items := m.copies(len(src))[:len(src)]
 		for i, item := range src {
 			items[len(src)-1-i] = item
 		}
@@ -705,14 +785,13 @@ func filterReverse(args []Value, kwargs map[string]Value) (Value, error) {
 	return v, nil
 }
 
-func filterSort(args []Value, kwargs map[string]Value) (Value, error) {
+func filterSort(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
 
 	src := args[0].AsList().Items
-	items := make([]Value, len(src))
-	copy(items, src)
+	items := append(m.copies(len(src)), src...)
 
 	reverse := false
 	if r, ok := kwargs["reverse"]; ok && r.IsBool() {
@@ -720,7 +799,8 @@ func filterSort(args []Value, kwargs map[string]Value) (Value, error) {
 	}
 
 	sort.SliceStable(items, func(i, j int) bool {
-		cmp := compareValues(items[i], items[j])
+		m.sort()
+		cmp := m.compareValues(items[i], items[j])
 		if reverse {
 			return cmp > 0
 		}
@@ -730,17 +810,20 @@ func filterSort(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(items), nil
 }
 
-func filterUnique(args []Value, kwargs map[string]Value) (Value, error) {
+func filterUnique(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
 
 	src := args[0].AsList().Items
 	seen := make(map[string]bool)
-	var items []Value
+	items := m.items(0)
 	for _, item := range src {
-		key := printValue(item)
+		key := m.text(item)
+		m.step(2)
+		m.scan(len(key))
 		if !seen[key] {
+			m.grow(itemBytes + entryBytes)
 			seen[key] = true
 			items = append(items, item)
 		}
@@ -749,7 +832,7 @@ func filterUnique(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(items), nil
 }
 
-func filterList(args []Value, kwargs map[string]Value) (Value, error) {
+func filterList(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewList(nil), nil
 	}
@@ -759,78 +842,73 @@ func filterList(args []Value, kwargs map[string]Value) (Value, error) {
 		return v, nil
 	}
 	if v.IsString() {
-		runes := []rune(v.AsString())
-		items := make([]Value, len(runes))
-		for i, r := range runes {
-			items[i] = NewString(string(r))
-		}
-		return NewList(items), nil
+		return NewList(m.letters(v.AsString())), nil
 	}
 
 	return NewList([]Value{v}), nil
 }
 
-func filterInt(args []Value, kwargs map[string]Value) (Value, error) {
+func filterInt(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewInt(0), nil
 	}
-	return NewInt(toInt64(args[0])), nil
+	return NewInt(m.toInt64(args[0])), nil
 }
 
-func filterFloatConv(args []Value, kwargs map[string]Value) (Value, error) {
+func filterFloatConv(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewFloat(0), nil
 	}
-	return NewFloat(toFloat64(args[0])), nil
+	return NewFloat(m.toFloat64(args[0])), nil
 }
 
-func filterString(args []Value, kwargs map[string]Value) (Value, error) {
+func filterString(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
-	return NewString(printValue(args[0])), nil
+	return NewString(m.text(args[0])), nil
 }
 
-func filterSafe(args []Value, kwargs map[string]Value) (Value, error) {
+func filterSafe(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
 	return args[0], nil
 }
 
-func filterReplace(args []Value, kwargs map[string]Value) (Value, error) {
+func filterReplace(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) < 3 {
 		return NewString(""), fmt.Errorf("replace: expected at least 3 arguments")
 	}
-	s := printValue(args[0])
-	old := printValue(args[1])
-	newStr := printValue(args[2])
+	s := m.text(args[0])
+	old := m.text(args[1])
+	newStr := m.text(args[2])
 
 	count := -1
 	if len(args) > 3 {
-		count = int(toInt64(args[3]))
+		count = int(m.toInt64(args[3]))
 	}
 	if c, ok := kwargs["count"]; ok {
-		count = int(toInt64(c))
+		count = int(m.toInt64(c))
 	}
 
-	return NewString(strings.Replace(s, old, newStr, count)), nil
+	return NewString(m.replace(s, old, newStr, count)), nil
 }
 
-func filterRound(args []Value, kwargs map[string]Value) (Value, error) {
+func filterRound(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewFloat(0), nil
 	}
 
 	precision := int64(0)
 	if len(args) > 1 {
-		precision = toInt64(args[1])
+		precision = m.toInt64(args[1])
 	}
 	if p, ok := kwargs["precision"]; ok {
-		precision = toInt64(p)
+		precision = m.toInt64(p)
 	}
 
-	f := toFloat64(args[0])
+	f := m.toFloat64(args[0])
 	pow := math.Pow(10, float64(precision))
 	rounded := math.Round(f*pow) / pow
 
@@ -840,7 +918,7 @@ func filterRound(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewFloat(rounded), nil
 }
 
-func filterAbs(args []Value, kwargs map[string]Value) (Value, error) {
+func filterAbs(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewInt(0), nil
 	}
@@ -860,7 +938,7 @@ func filterAbs(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewInt(0), nil
 }
 
-func filterMap(args []Value, kwargs map[string]Value) (Value, error) {
+func filterMap(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
@@ -869,16 +947,17 @@ func filterMap(args []Value, kwargs map[string]Value) (Value, error) {
 
 	// map(attribute="name") form
 	if attr, ok := kwargs["attribute"]; ok {
-		attrName := printValue(attr)
+		attrName := m.text(attr)
 		defVal := Undefined()
 		if d, ok := kwargs["default"]; ok {
 			defVal = d
 		}
 
-		items := make([]Value, list.Len())
+		items := m.copies(list.Len())[:list.Len()]
 		for i, item := range list.Items {
+			m.step(1)
 			if item.IsDict() {
-				v, found := item.AsDict().Get(attrName)
+				v, found := m.get(item.AsDict(), attrName)
 				if found {
 					items[i] = v
 				} else {
@@ -894,7 +973,7 @@ func filterMap(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(list.Items), nil
 }
 
-func filterSelect(args []Value, kwargs map[string]Value) (Value, error) {
+func filterSelect(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
@@ -905,16 +984,17 @@ func filterSelect(args []Value, kwargs map[string]Value) (Value, error) {
 		testName = args[1].AsString()
 	}
 
-	testArgs := args[2:]
+	testArgs := args[min(2, len(args)):]
 
-	var items []Value
+	items := m.copies(list.Len())
 	for _, item := range list.Items {
+		m.step(1)
 		if testName == "" {
 			if item.IsTruthy() {
 				items = append(items, item)
 			}
 		} else {
-			result, err := evalTest(testName, item, testArgs)
+			result, err := m.evalTest(testName, item, testArgs)
 			if err != nil {
 				return Undefined(), err
 			}
@@ -927,7 +1007,7 @@ func filterSelect(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(items), nil
 }
 
-func filterReject(args []Value, kwargs map[string]Value) (Value, error) {
+func filterReject(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
@@ -938,16 +1018,17 @@ func filterReject(args []Value, kwargs map[string]Value) (Value, error) {
 		testName = args[1].AsString()
 	}
 
-	testArgs := args[2:]
+	testArgs := args[min(2, len(args)):]
 
-	var items []Value
+	items := m.copies(list.Len())
 	for _, item := range list.Items {
+		m.step(1)
 		if testName == "" {
 			if !item.IsTruthy() {
 				items = append(items, item)
 			}
 		} else {
-			result, err := evalTest(testName, item, testArgs)
+			result, err := m.evalTest(testName, item, testArgs)
 			if err != nil {
 				return Undefined(), err
 			}
@@ -960,25 +1041,26 @@ func filterReject(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(items), nil
 }
 
-func filterSelectattr(args []Value, kwargs map[string]Value) (Value, error) {
+func filterSelectattr(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) < 2 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
 
 	list := args[0].AsList()
-	attrName := printValue(args[1])
+	attrName := m.text(args[1])
 	testName := "truthy"
 	if len(args) > 2 {
-		testName = printValue(args[2])
+		testName = m.text(args[2])
 	}
 
-	testArgs := args[3:]
+	testArgs := args[min(3, len(args)):]
 
-	var items []Value
+	items := m.copies(list.Len())
 	for _, item := range list.Items {
+		m.step(1)
 		attrVal := Undefined()
 		if item.IsDict() {
-			if v, ok := item.AsDict().Get(attrName); ok {
+			if v, ok := m.get(item.AsDict(), attrName); ok {
 				attrVal = v
 			}
 		}
@@ -988,7 +1070,7 @@ func filterSelectattr(args []Value, kwargs map[string]Value) (Value, error) {
 				items = append(items, item)
 			}
 		} else {
-			result, err := evalTest(testName, attrVal, testArgs)
+			result, err := m.evalTest(testName, attrVal, testArgs)
 			if err != nil {
 				return Undefined(), err
 			}
@@ -1001,25 +1083,26 @@ func filterSelectattr(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(items), nil
 }
 
-func filterRejectattr(args []Value, kwargs map[string]Value) (Value, error) {
+func filterRejectattr(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) < 2 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
 
 	list := args[0].AsList()
-	attrName := printValue(args[1])
+	attrName := m.text(args[1])
 	testName := "truthy"
 	if len(args) > 2 {
-		testName = printValue(args[2])
+		testName = m.text(args[2])
 	}
 
-	testArgs := args[3:]
+	testArgs := args[min(3, len(args)):]
 
-	var items []Value
+	items := m.copies(list.Len())
 	for _, item := range list.Items {
+		m.step(1)
 		attrVal := Undefined()
 		if item.IsDict() {
-			if v, ok := item.AsDict().Get(attrName); ok {
+			if v, ok := m.get(item.AsDict(), attrName); ok {
 				attrVal = v
 			}
 		}
@@ -1029,7 +1112,7 @@ func filterRejectattr(args []Value, kwargs map[string]Value) (Value, error) {
 				items = append(items, item)
 			}
 		} else {
-			result, err := evalTest(testName, attrVal, testArgs)
+			result, err := m.evalTest(testName, attrVal, testArgs)
 			if err != nil {
 				return Undefined(), err
 			}
@@ -1042,18 +1125,18 @@ func filterRejectattr(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewList(items), nil
 }
 
-func filterIndent(args []Value, kwargs map[string]Value) (Value, error) {
+func filterIndent(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
 
-	s := printValue(args[0])
-	width := 4
+	s := m.text(args[0])
+	width := int64(4)
 	if len(args) > 1 {
-		width = int(toInt64(args[1]))
+		width = m.toInt64(args[1])
 	}
 	if w, ok := kwargs["width"]; ok {
-		width = int(toInt64(w))
+		width = m.toInt64(w)
 	}
 
 	indentFirst := false
@@ -1064,8 +1147,9 @@ func filterIndent(args []Value, kwargs map[string]Value) (Value, error) {
 		indentFirst = f.IsTruthy()
 	}
 
-	pad := strings.Repeat(" ", width)
-	lines := strings.Split(s, "\n")
+	pad := m.repeat(" ", width)
+	lines := m.split(s, "\n")
+	m.grow(2 * (len(s) + times(len(lines), len(pad))))
 	for i, line := range lines {
 		if i == 0 && !indentFirst {
 			continue
@@ -1078,28 +1162,23 @@ func filterIndent(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewString(strings.Join(lines, "\n")), nil
 }
 
-func filterWordcount(args []Value, kwargs map[string]Value) (Value, error) {
+func filterWordcount(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewInt(0), nil
 	}
-	words := strings.Fields(printValue(args[0]))
+	words := m.fields(m.text(args[0]))
 	return NewInt(int64(len(words))), nil
 }
 
-func filterEscape(args []Value, kwargs map[string]Value) (Value, error) {
+func filterEscape(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 {
 		return NewString(""), nil
 	}
-	s := printValue(args[0])
-	s = strings.ReplaceAll(s, "&", "&amp;")
-	s = strings.ReplaceAll(s, "<", "&lt;")
-	s = strings.ReplaceAll(s, ">", "&gt;")
-	s = strings.ReplaceAll(s, `"`, "&quot;")
-	s = strings.ReplaceAll(s, "'", "&#39;")
-	return NewString(s), nil
+	s := m.text(args[0])
+	return NewString(m.escape(s)), nil
 }
 
-func filterDictsort(args []Value, kwargs map[string]Value) (Value, error) {
+func filterDictsort(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsDict() {
 		return NewList(nil), nil
 	}
@@ -1110,25 +1189,22 @@ func filterDictsort(args []Value, kwargs map[string]Value) (Value, error) {
 		reverse = r.AsBool()
 	}
 
-	keys := make([]string, len(d.Keys))
-	copy(keys, d.Keys)
+	m.grow(times(len(d.Keys), 16))
+	keys := slices.Clone(d.Keys)
 
 	sort.SliceStable(keys, func(i, j int) bool {
+		m.sort()
+		m.scan(min(len(keys[i]), len(keys[j])))
 		if reverse {
 			return keys[i] > keys[j]
 		}
 		return keys[i] < keys[j]
 	})
 
-	items := make([]Value, len(keys))
-	for i, key := range keys {
-		items[i] = NewList([]Value{NewString(key), d.Data[key]})
-	}
-
-	return NewList(items), nil
+	return m.pairs(d, keys), nil
 }
 
-func filterMax(args []Value, kwargs map[string]Value) (Value, error) {
+func filterMax(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return Undefined(), nil
 	}
@@ -1140,7 +1216,7 @@ func filterMax(args []Value, kwargs map[string]Value) (Value, error) {
 
 	maxVal := list.Items[0]
 	for _, item := range list.Items[1:] {
-		if compareValues(item, maxVal) > 0 {
+		if m.compareValues(item, maxVal) > 0 {
 			maxVal = item
 		}
 	}
@@ -1148,7 +1224,7 @@ func filterMax(args []Value, kwargs map[string]Value) (Value, error) {
 	return maxVal, nil
 }
 
-func filterMin(args []Value, kwargs map[string]Value) (Value, error) {
+func filterMin(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return Undefined(), nil
 	}
@@ -1160,7 +1236,7 @@ func filterMin(args []Value, kwargs map[string]Value) (Value, error) {
 
 	minVal := list.Items[0]
 	for _, item := range list.Items[1:] {
-		if compareValues(item, minVal) < 0 {
+		if m.compareValues(item, minVal) < 0 {
 			minVal = item
 		}
 	}
@@ -1168,7 +1244,7 @@ func filterMin(args []Value, kwargs map[string]Value) (Value, error) {
 	return minVal, nil
 }
 
-func filterSum(args []Value, kwargs map[string]Value) (Value, error) {
+func filterSum(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) == 0 || !args[0].IsList() {
 		return NewInt(0), nil
 	}
@@ -1177,6 +1253,7 @@ func filterSum(args []Value, kwargs map[string]Value) (Value, error) {
 	var sumF float64
 	isFloat := false
 
+	m.step(list.Len() >> 2)
 	for _, item := range list.Items {
 		if item.IsFloat() {
 			isFloat = true
@@ -1192,22 +1269,23 @@ func filterSum(args []Value, kwargs map[string]Value) (Value, error) {
 	return NewInt(int64(sumF)), nil
 }
 
-func filterBatch(args []Value, kwargs map[string]Value) (Value, error) {
+func filterBatch(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	if len(args) < 2 || !args[0].IsList() {
 		return NewList(nil), nil
 	}
 
 	list := args[0].AsList()
-	linecount := int(toInt64(args[1]))
+	linecount := int(min(m.toInt64(args[1]), math.MaxInt32))
 	if linecount <= 0 {
 		return NewList(nil), nil
 	}
 
-	var batches []Value
+	batches := m.items(0)
 	for i := 0; i < list.Len(); i += linecount {
 		end := min(i+linecount, list.Len())
-		batch := make([]Value, end-i)
-		copy(batch, list.Items[i:end])
+		batch := append(m.copies(end-i), list.Items[i:end]...)
+		m.step(1)
+		m.grow(itemBytes)
 		batches = append(batches, NewList(batch))
 	}
 
@@ -1218,49 +1296,10 @@ func filterBatch(args []Value, kwargs map[string]Value) (Value, error) {
 // Helpers
 // =============================================================================
 
-func toInt64(v Value) int64 {
-	switch {
-	case v.IsInt():
-		return v.AsInt()
-	case v.IsFloat():
-		return int64(v.AsFloat())
-	case v.IsBool():
-		if v.AsBool() {
-			return 1
-		}
-		return 0
-	case v.IsString():
-		s := v.AsString()
-		var n int64
-		fmt.Sscanf(s, "%d", &n)
-		return n
-	}
-	return 0
-}
-
-func toFloat64(v Value) float64 {
-	switch {
-	case v.IsFloat():
-		return v.AsFloat()
-	case v.IsInt():
-		return float64(v.AsInt())
-	case v.IsBool():
-		if v.AsBool() {
-			return 1
-		}
-		return 0
-	case v.IsString():
-		s := v.AsString()
-		var f float64
-		fmt.Sscanf(s, "%f", &f)
-		return f
-	}
-	return 0
-}
-
-func compareValues(a, b Value) int {
-	af := toFloat64(a)
-	bf := toFloat64(b)
+func (m *meter) compareValues(a, b Value) int {
+	m.step(1)
+	af := m.toFloat64(a)
+	bf := m.toFloat64(b)
 	if af < bf {
 		return -1
 	}
@@ -1268,24 +1307,27 @@ func compareValues(a, b Value) int {
 		return 1
 	}
 	if a.IsString() && b.IsString() {
+		m.scan(min(len(a.AsString()), len(b.AsString())))
 		return strings.Compare(a.AsString(), b.AsString())
 	}
 	return 0
 }
 
-func containsValue(container, item Value) bool {
+func (m *meter) containsValue(container, item Value) bool {
 	if container.IsList() {
 		for _, v := range container.AsList().Items {
-			if v.Equals(item) {
+			if m.equals(v, item, 1) {
 				return true
 			}
 		}
 		return false
 	}
 	if container.IsDict() && item.IsString() {
-		return container.AsDict().Has(item.AsString())
+		_, ok := m.get(container.AsDict(), item.AsString())
+		return ok
 	}
 	if container.IsString() && item.IsString() {
+		m.search(container.AsString(), item.AsString())
 		return strings.Contains(container.AsString(), item.AsString())
 	}
 	return false
@@ -1323,37 +1365,4 @@ func valueToGo(v Value) any {
 		return nil
 	}
 	return nil
-}
-
-// printValue converts a Value to its template output string. Unlike
-// String() which returns a Python-style repr, printValue returns the
-// raw text for template rendering (no quotes around strings, empty
-// string for None/Undefined).
-func printValue(v Value) string {
-	switch v.kind {
-	case KindUndefined:
-		return ""
-	case KindNone:
-		return ""
-	case KindBool:
-		if v.AsBool() {
-			return "True"
-		}
-		return "False"
-	case KindInt:
-		return fmt.Sprintf("%d", v.AsInt())
-	case KindFloat:
-		f := v.AsFloat()
-		s := fmt.Sprintf("%g", f)
-		return s
-	case KindString:
-		return v.AsString()
-	case KindList:
-		return v.String()
-	case KindDict:
-		return v.String()
-	case KindCallable:
-		return ""
-	}
-	return ""
 }

@@ -1,10 +1,14 @@
+// Copied from github.com/ardanlabs/jinja v1.5.0 and changed; README.md names the changes.
+
 package jinja
 
 import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
@@ -19,20 +23,15 @@ var (
 type scope struct {
 	vars   map[string]Value
 	parent *scope
+	depth  int // scopes above it
 }
 
 func newScope(parent *scope) *scope {
-	return &scope{vars: make(map[string]Value, 4), parent: parent}
-}
-
-func (s *scope) get(name string) (Value, bool) {
-	if v, ok := s.vars[name]; ok {
-		return v, true
+	s := &scope{vars: make(map[string]Value, 4), parent: parent}
+	if parent != nil {
+		s.depth = parent.depth + 1
 	}
-	if s.parent != nil {
-		return s.parent.get(name)
-	}
-	return Undefined(), false
+	return s
 }
 
 func (s *scope) set(name string, val Value) {
@@ -47,6 +46,12 @@ type evaluator struct {
 	scope    *scope
 	builtins *scope
 	output   strings.Builder
+	m        *meter // shared by all evaluators of a rendering
+}
+
+// write appends to the output.
+func (e *evaluator) write(text string) {
+	e.m.write(&e.output, text)
 }
 
 func (e *evaluator) execNodes(nodes []node) error {
@@ -59,9 +64,16 @@ func (e *evaluator) execNodes(nodes []node) error {
 }
 
 func (e *evaluator) execNode(n node) error {
+	e.m.enter()
+	err := e.exec(n)
+	e.m.frames--
+	return err
+}
+
+func (e *evaluator) exec(n node) error {
 	switch nd := n.(type) {
 	case *textNode:
-		e.output.WriteString(nd.text)
+		e.write(nd.text)
 		return nil
 
 	case *outputNode:
@@ -69,7 +81,7 @@ func (e *evaluator) execNode(n node) error {
 		if err != nil {
 			return err
 		}
-		e.output.WriteString(printValue(val))
+		e.write(e.m.text(val))
 		return nil
 
 	case *ifNode:
@@ -132,23 +144,19 @@ func (e *evaluator) execFor(n *forNode) error {
 	case iterVal.IsList():
 		items = iterVal.AsList().Items
 	case iterVal.IsDict():
-		d := iterVal.AsDict()
-		for _, key := range d.Keys {
-			items = append(items, NewString(key))
-		}
+		items = e.m.strings(iterVal.AsDict().Keys).AsList().Items
 	case iterVal.IsString():
-		for _, r := range iterVal.AsString() {
-			items = append(items, NewString(string(r)))
-		}
+		items = e.m.letters(iterVal.AsString())
 	default:
 		// Empty iteration.
 	}
 
 	// Apply filter if present.
 	if n.filterExpr != nil {
-		var filtered []Value
+		filtered := e.m.copies(0)
+		// An expression cannot keep a scope: one is enough.
+		child := e.m.scope(e.scope)
 		for _, item := range items {
-			child := newScope(e.scope)
 			child.set(n.valVar, item)
 			old := e.scope
 			e.scope = child
@@ -158,6 +166,7 @@ func (e *evaluator) execFor(n *forNode) error {
 				return err
 			}
 			if fv.IsTruthy() {
+				e.m.grow(valueBytes)
 				filtered = append(filtered, item)
 			}
 		}
@@ -175,14 +184,25 @@ func (e *evaluator) execFor(n *forNode) error {
 
 	// Pre-allocate the loop dict and child scope once, then reuse them
 	// across iterations to avoid per-iteration allocations.
-	loop := NewDict()
+	loop := e.m.dict()
 	ld := loop.AsDict()
 	ld.Set("length", NewInt(total))
 
-	child := newScope(e.scope)
+	child := e.m.scope(e.scope)
 	child.set("loop", loop)
 
+	// One function for the whole loop, as in Python.
+	cycleIdx := 0
+	ld.Data["cycle"] = e.m.closure("loop.cycle", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+		if len(args) == 0 {
+			return Undefined(), nil
+		}
+		return args[cycleIdx%len(args)], nil
+	})
+
 	for i, item := range items {
+		e.m.step(2)
+
 		// Set loop variable(s).
 		if n.keyVar != "" {
 			// Destructuring: for key, val in items
@@ -198,6 +218,7 @@ func (e *evaluator) execFor(n *forNode) error {
 		}
 
 		// Update loop object for this iteration.
+		cycleIdx = i
 		idx := int64(i)
 		ld.Data["index"] = NewInt(idx + 1)
 		ld.Data["index0"] = NewInt(idx)
@@ -216,15 +237,6 @@ func (e *evaluator) execFor(n *forNode) error {
 		} else {
 			ld.Data["nextitem"] = Undefined()
 		}
-
-		// cycle function — capture idx by value for closure correctness.
-		cycleIdx := idx
-		ld.Data["cycle"] = NewCallable("loop.cycle", func(args []Value, kwargs map[string]Value) (Value, error) {
-			if len(args) == 0 {
-				return Undefined(), nil
-			}
-			return args[int(cycleIdx)%len(args)], nil
-		})
 
 		old := e.scope
 		e.scope = child
@@ -253,15 +265,15 @@ func (e *evaluator) execSet(n *setNode) error {
 	}
 
 	if n.namespace != "" {
-		nsVal, ok := e.scope.get(n.namespace)
+		nsVal, ok := e.m.lookup(e.scope, n.namespace)
 		if !ok || !nsVal.IsDict() {
 			return fmt.Errorf("set: namespace %q not found or not a dict", n.namespace)
 		}
-		nsVal.AsDict().Set(n.target, val)
+		e.m.set(nsVal.AsDict(), n.target, val)
 		return nil
 	}
 
-	e.scope.set(n.target, val)
+	e.m.bind(e.scope, n.target, val)
 	return nil
 }
 
@@ -269,11 +281,12 @@ func (e *evaluator) execSetBlock(n *setBlockNode) error {
 	bodyEval := evaluator{
 		scope:    e.scope,
 		builtins: e.builtins,
+		m:        e.m,
 	}
 	if err := bodyEval.execNodes(n.body); err != nil {
 		return err
 	}
-	e.scope.set(n.target, NewString(bodyEval.output.String()))
+	e.m.bind(e.scope, n.target, NewString(bodyEval.output.String()))
 	return nil
 }
 
@@ -283,8 +296,11 @@ func (e *evaluator) execMacro(n *macroNode) error {
 	body := n.body
 	parentScope := e.scope
 
-	fn := NewCallable(n.name, func(args []Value, kwargs map[string]Value) (Value, error) {
-		child := newScope(parentScope)
+	fn := e.m.closure(n.name, func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+		m.call()
+		defer func() { m.calls-- }()
+		child := m.scope(parentScope)
+		m.arguments(len(params))
 
 		// Bind positional args.
 		for i, param := range params {
@@ -293,7 +309,7 @@ func (e *evaluator) execMacro(n *macroNode) error {
 			} else if v, ok := kwargs[param.name]; ok {
 				child.set(param.name, v)
 			} else if param.defaultVal != nil {
-				defEval := evaluator{scope: child, builtins: e.builtins}
+				defEval := evaluator{scope: child, builtins: e.builtins, m: m}
 				defVal, err := defEval.evalExpr(param.defaultVal)
 				if err != nil {
 					return Undefined(), err
@@ -312,6 +328,7 @@ func (e *evaluator) execMacro(n *macroNode) error {
 		macroEval := evaluator{
 			scope:    child,
 			builtins: e.builtins,
+			m:        m,
 		}
 
 		if err := macroEval.execNodes(body); err != nil {
@@ -321,7 +338,7 @@ func (e *evaluator) execMacro(n *macroNode) error {
 		return NewString(macroEval.output.String()), nil
 	})
 
-	e.scope.set(n.name, fn)
+	e.m.bind(e.scope, n.name, fn)
 	return nil
 }
 
@@ -331,8 +348,11 @@ func (e *evaluator) execCall(n *callNode) error {
 	body := n.body
 	parentScope := e.scope
 
-	caller := NewCallable("caller", func(args []Value, kwargs map[string]Value) (Value, error) {
-		child := newScope(parentScope)
+	caller := e.m.closure("caller", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+		m.call()
+		defer func() { m.calls-- }()
+		child := m.scope(parentScope)
+		m.arguments(len(callerArgs))
 		for i, argName := range callerArgs {
 			if i < len(args) {
 				child.set(argName, args[i])
@@ -342,6 +362,7 @@ func (e *evaluator) execCall(n *callNode) error {
 		callerEval := evaluator{
 			scope:    child,
 			builtins: e.builtins,
+			m:        m,
 		}
 		if err := callerEval.execNodes(body); err != nil {
 			return Undefined(), err
@@ -360,6 +381,7 @@ func (e *evaluator) execCall(n *callNode) error {
 			return fmt.Errorf("call: expression is not callable")
 		}
 
+		e.m.arguments(len(callEx.args) + len(callEx.kwargs))
 		var args []Value
 		for _, a := range callEx.args {
 			av, err := e.evalExpr(a)
@@ -378,11 +400,11 @@ func (e *evaluator) execCall(n *callNode) error {
 			kwargs[kw.name] = v
 		}
 
-		result, err := fn.AsCallable().Fn(args, kwargs)
+		result, err := fn.AsCallable().Fn(e.m, args, kwargs)
 		if err != nil {
 			return err
 		}
-		e.output.WriteString(printValue(result))
+		e.write(e.m.text(result))
 		return nil
 	}
 
@@ -395,11 +417,11 @@ func (e *evaluator) execCall(n *callNode) error {
 		return fmt.Errorf("call: expression is not callable")
 	}
 
-	result, err := fn.AsCallable().Fn(nil, map[string]Value{"caller": caller})
+	result, err := fn.AsCallable().Fn(e.m, nil, map[string]Value{"caller": caller})
 	if err != nil {
 		return err
 	}
-	e.output.WriteString(printValue(result))
+	e.write(e.m.text(result))
 	return nil
 }
 
@@ -408,6 +430,7 @@ func (e *evaluator) execFilterBlock(n *filterBlockNode) error {
 	bodyEval := evaluator{
 		scope:    e.scope,
 		builtins: e.builtins,
+		m:        e.m,
 	}
 	if err := bodyEval.execNodes(n.body); err != nil {
 		return err
@@ -420,16 +443,16 @@ func (e *evaluator) execFilterBlock(n *filterBlockNode) error {
 		if !ok {
 			return fmt.Errorf("unknown filter %q", fe.name)
 		}
-		result, err := filterVal.AsCallable().Fn([]Value{NewString(bodyStr)}, nil)
+		result, err := filterVal.AsCallable().Fn(e.m, []Value{NewString(bodyStr)}, nil)
 		if err != nil {
 			return err
 		}
-		e.output.WriteString(printValue(result))
+		e.write(e.m.text(result))
 		return nil
 	}
 
 	// For more complex filter expressions, just output the body.
-	e.output.WriteString(bodyStr)
+	e.write(bodyStr)
 	return nil
 }
 
@@ -443,9 +466,17 @@ func (e *evaluator) evalExpr(ex expr) (Value, error) {
 		return n.val, nil
 
 	case *nameExpr:
-		v, _ := e.scope.get(n.name)
+		v, _ := e.m.lookup(e.scope, n.name)
 		return v, nil
+	}
+	e.m.enter()
+	v, err := e.eval(ex)
+	e.m.frames--
+	return v, err
+}
 
+func (e *evaluator) eval(ex expr) (Value, error) {
+	switch n := ex.(type) {
 	case *attrExpr:
 		return e.evalAttr(n)
 
@@ -474,7 +505,7 @@ func (e *evaluator) evalExpr(ex expr) (Value, error) {
 		return e.evalTestExpr(n)
 
 	case *listExpr:
-		items := make([]Value, len(n.items))
+		items := e.m.items(len(n.items))[:len(n.items)]
 		for i, item := range n.items {
 			v, err := e.evalExpr(item)
 			if err != nil {
@@ -485,8 +516,9 @@ func (e *evaluator) evalExpr(ex expr) (Value, error) {
 		return NewList(items), nil
 
 	case *dictExpr:
-		d := NewDict()
+		d := e.m.dict()
 		dict := d.AsDict()
+		e.m.step(len(n.pairs))
 		for _, pair := range n.pairs {
 			key, err := e.evalExpr(pair.key)
 			if err != nil {
@@ -496,7 +528,7 @@ func (e *evaluator) evalExpr(ex expr) (Value, error) {
 			if err != nil {
 				return Undefined(), err
 			}
-			dict.Set(printValue(key), val)
+			e.m.set(dict, e.m.text(key), val)
 		}
 		return d, nil
 
@@ -546,7 +578,7 @@ func (e *evaluator) evalItem(n *itemExpr) (Value, error) {
 	}
 
 	if obj.IsList() {
-		idx := int(toInt64(key))
+		idx := int(e.m.toInt64(key))
 		list := obj.AsList()
 		if idx < 0 {
 			idx += list.Len()
@@ -558,24 +590,33 @@ func (e *evaluator) evalItem(n *itemExpr) (Value, error) {
 	}
 
 	if obj.IsDict() {
-		k := printValue(key)
-		if v, ok := obj.AsDict().Get(k); ok {
+		k := e.m.text(key)
+		if v, ok := e.m.get(obj.AsDict(), k); ok {
 			return v, nil
 		}
 		return Undefined(), nil
 	}
 
 	if obj.IsString() {
-		idx := int(toInt64(key))
+		idx := int(e.m.toInt64(key))
 		s := obj.AsString()
-		runes := []rune(s)
+		e.m.walk(len(s))
+		length := utf8.RuneCountInString(s)
 		if idx < 0 {
-			idx += len(runes)
+			idx += length
 		}
-		if idx < 0 || idx >= len(runes) {
+		if idx < 0 || idx >= length {
 			return Undefined(), nil
 		}
-		return NewString(string(runes[idx])), nil
+		if length == len(s) && s[idx] < utf8.RuneSelf {
+			return NewString(string(rune(s[idx]))), nil
+		}
+		for _, r := range s {
+			if idx == 0 {
+				return NewString(string(r)), nil
+			}
+			idx--
+		}
 	}
 
 	return Undefined(), nil
@@ -589,58 +630,18 @@ func (e *evaluator) evalSlice(n *sliceExpr) (Value, error) {
 
 	if obj.IsList() {
 		list := obj.AsList()
-		length := list.Len()
-		start, stop, step := resolveSlice(n, e, length)
+		start, step, count := resolveSlice(n, e, list.Len())
 
-		// Fast path for the overwhelmingly common step==1 case
-		// (e.g. messages[1:] in chat templates). A single allocation
-		// of the exact size avoids the geometric growth of append.
-		// Aliasing the source slice would be unsafe because List.Append
-		// could later mutate beyond Len() into the backing array.
-		if step == 1 {
-			if start < 0 {
-				start = 0
-			}
-			if stop > length {
-				stop = length
-			}
-			if start >= stop {
-				return NewList(nil), nil
-			}
-			items := make([]Value, stop-start)
-			copy(items, list.Items[start:stop])
-			return NewList(items), nil
-		}
-
-		var items []Value
-		if step > 0 {
-			// Pre-size to the maximum possible iteration count to
-			// avoid append's geometric growth allocations.
-			count := (stop - start + step - 1) / step
-			if count > 0 {
-				items = make([]Value, 0, count)
-			}
-			for i := start; i < stop; i += step {
-				if i >= 0 && i < length {
-					items = append(items, list.Items[i])
-				}
-			}
-		} else if step < 0 {
-			count := (start - stop - step - 1) / -step
-			if count > 0 {
-				items = make([]Value, 0, count)
-			}
-			for i := start; i > stop; i += step {
-				if i >= 0 && i < length {
-					items = append(items, list.Items[i])
-				}
-			}
+		items := e.m.copies(count)
+		for k := range count {
+			items = append(items, list.Items[start+k*step])
 		}
 		return NewList(items), nil
 	}
 
 	if obj.IsString() {
 		s := obj.AsString()
+		e.m.scan(len(s))
 
 		// ASCII fast path. Most chat-template string slicing operates
 		// on tag/role names or message content that is ASCII; for those
@@ -648,59 +649,30 @@ func (e *evaluator) evalSlice(n *sliceExpr) (Value, error) {
 		// This is the dominant cost in the kronk dense profile because
 		// the system prompt can be tens of thousands of bytes.
 		if isASCII(s) {
-			length := len(s)
-			start, stop, step := resolveSlice(n, e, length)
-
+			start, step, count := resolveSlice(n, e, len(s))
 			if step == 1 {
-				if start < 0 {
-					start = 0
-				}
-				if stop > length {
-					stop = length
-				}
-				if start >= stop {
-					return NewString(""), nil
-				}
-				return NewString(s[start:stop]), nil
+				return NewString(s[start : start+count]), nil
 			}
-
-			if step == -1 {
-				if start >= length {
-					start = length - 1
-				}
-				if stop < -1 {
-					stop = -1
-				}
-				if start <= stop {
-					return NewString(""), nil
-				}
-				buf := make([]byte, 0, start-stop)
-				for i := start; i > stop; i-- {
-					buf = append(buf, s[i])
-				}
-				return NewString(string(buf)), nil
+			e.m.step(count >> 4)
+			e.m.grow(2 * count)
+			buf := make([]byte, count)
+			for k := range buf {
+				buf[k] = s[start+k*step]
 			}
-			// Fall through to the general path for unusual steps.
+			return NewString(string(buf)), nil
 		}
 
-		runes := []rune(s)
-		length := len(runes)
-		start, stop, step := resolveSlice(n, e, length)
-		var result []rune
-		if step > 0 {
-			for i := start; i < stop; i += step {
-				if i >= 0 && i < length {
-					result = append(result, runes[i])
-				}
-			}
-		} else if step < 0 {
-			for i := start; i > stop; i += step {
-				if i >= 0 && i < length {
-					result = append(result, runes[i])
-				}
-			}
+		runes := e.m.runes(s)
+		start, step, count := resolveSlice(n, e, len(runes))
+		if step == 1 {
+			return e.m.fromRunes(runes[start : start+count]), nil
 		}
-		return NewString(string(result)), nil
+		e.m.grow(times(count, 4))
+		result := make([]rune, count)
+		for k := range result {
+			result[k] = runes[start+k*step]
+		}
+		return e.m.fromRunes(result), nil
 	}
 
 	return Undefined(), nil
@@ -718,43 +690,43 @@ func isASCII(s string) bool {
 	return true
 }
 
-func resolveSlice(n *sliceExpr, e *evaluator, length int) (int, int, int) {
-	step := 1
+// resolveSlice returns the items that a slice of a sequence takes: count of them, from
+// start on, step apart. Bounds beyond the sequence are cut to it, as in Python.
+func resolveSlice(n *sliceExpr, e *evaluator, length int) (start, step, count int) {
+	bound := func(ex expr, without int) int {
+		if ex == nil {
+			return without
+		}
+		v, _ := e.evalExpr(ex)
+		at := int(e.m.toInt64(v))
+		if at < 0 {
+			at += length
+		}
+		if step > 0 {
+			return min(max(at, 0), length)
+		}
+		return min(max(at, -1), length-1)
+	}
+
+	step = 1
 	if n.step != nil {
 		v, _ := e.evalExpr(n.step)
-		step = int(toInt64(v))
+		step = int(e.m.toInt64(v))
 		if step == 0 {
 			step = 1
 		}
+		// One item at most is left by a longer step. Limits keep the sums below in range.
+		step = min(max(step, -length-1), length+1)
 	}
-
-	var start, stop int
 
 	if step > 0 {
-		start = 0
-		stop = length
-	} else {
-		start = length - 1
-		stop = -length - 1
+		start = bound(n.start, 0)
+		stop := bound(n.stop, length)
+		return start, step, (max(stop-start, 0) + step - 1) / step
 	}
-
-	if n.start != nil {
-		v, _ := e.evalExpr(n.start)
-		start = int(toInt64(v))
-		if start < 0 {
-			start += length
-		}
-	}
-
-	if n.stop != nil {
-		v, _ := e.evalExpr(n.stop)
-		stop = int(toInt64(v))
-		if stop < 0 {
-			stop += length
-		}
-	}
-
-	return start, stop, step
+	start = bound(n.start, length-1)
+	stop := bound(n.stop, -1)
+	return start, step, (max(start-stop, 0) - step - 1) / -step
 }
 
 func (e *evaluator) evalUnary(n *unaryExpr) (Value, error) {
@@ -817,37 +789,37 @@ func (e *evaluator) evalBinary(n *binExpr) (Value, error) {
 
 	switch n.op {
 	case "+":
-		return addValues(left, right), nil
+		return e.m.addValues(left, right), nil
 	case "-":
-		return subValues(left, right), nil
+		return e.m.subValues(left, right), nil
 	case "*":
-		return mulValues(left, right), nil
+		return e.m.mulValues(left, right), nil
 	case "/":
-		return divValues(left, right), nil
+		return e.m.divValues(left, right), nil
 	case "//":
-		return floorDivValues(left, right), nil
+		return e.m.floorDivValues(left, right), nil
 	case "%":
-		return modValues(left, right), nil
+		return e.m.modValues(left, right), nil
 	case "**":
-		return powValues(left, right), nil
+		return e.m.powValues(left, right), nil
 	case "~":
-		return NewString(printValue(left) + printValue(right)), nil
+		return NewString(e.m.concat(e.m.text(left), e.m.text(right))), nil
 	case "==":
-		return NewBool(valuesEqual(left, right)), nil
+		return NewBool(e.m.valuesEqual(left, right)), nil
 	case "!=":
-		return NewBool(!valuesEqual(left, right)), nil
+		return NewBool(!e.m.valuesEqual(left, right)), nil
 	case "<":
-		return NewBool(compareValues(left, right) < 0), nil
+		return NewBool(e.m.compareValues(left, right) < 0), nil
 	case ">":
-		return NewBool(compareValues(left, right) > 0), nil
+		return NewBool(e.m.compareValues(left, right) > 0), nil
 	case "<=":
-		return NewBool(compareValues(left, right) <= 0), nil
+		return NewBool(e.m.compareValues(left, right) <= 0), nil
 	case ">=":
-		return NewBool(compareValues(left, right) >= 0), nil
+		return NewBool(e.m.compareValues(left, right) >= 0), nil
 	case "in":
-		return NewBool(containsValue(right, left)), nil
+		return NewBool(e.m.containsValue(right, left)), nil
 	case "not in":
-		return NewBool(!containsValue(right, left)), nil
+		return NewBool(!e.m.containsValue(right, left)), nil
 	}
 
 	return Undefined(), fmt.Errorf("unknown binary operator %q", n.op)
@@ -877,9 +849,12 @@ func (e *evaluator) evalCallExpr(n *callExpr) (Value, error) {
 	}
 
 	if !fn.IsCallable() {
-		return Undefined(), fmt.Errorf("%s is not callable: %s", callableName(n.fn), fn.String())
+		var repr strings.Builder
+		e.m.repr(&repr, fn, 1)
+		return Undefined(), fmt.Errorf("%s is not callable: %s", shown(callableName(n.fn)), shown(repr.String()))
 	}
 
+	e.m.arguments(len(n.args) + len(n.kwargs))
 	args := make([]Value, len(n.args))
 	for i, a := range n.args {
 		v, err := e.evalExpr(a)
@@ -901,22 +876,31 @@ func (e *evaluator) evalCallExpr(n *callExpr) (Value, error) {
 		}
 	}
 
-	return fn.AsCallable().Fn(args, kwargs)
+	return fn.AsCallable().Fn(e.m, args, kwargs)
 }
 
 func callableName(ex expr) string {
-	switch n := ex.(type) {
-	case *nameExpr:
-		return n.name
+	var parts []string // from the end
+	for {
+		switch n := ex.(type) {
+		case *nameExpr:
+			parts = append(parts, n.name)
 
-	case *attrExpr:
-		return callableName(n.obj) + "." + n.attr
+		case *attrExpr:
+			parts = append(parts, "."+n.attr)
+			ex = n.obj
+			continue
 
-	case *itemExpr:
-		return callableName(n.obj) + "[item]"
+		case *itemExpr:
+			parts = append(parts, "[item]")
+			ex = n.obj
+			continue
 
-	default:
-		return ex.nodeType()
+		default:
+			parts = append(parts, ex.nodeType())
+		}
+		slices.Reverse(parts)
+		return strings.Join(parts, "")
 	}
 }
 
@@ -930,7 +914,7 @@ func (e *evaluator) evalFilter(n *filterExpr) (Value, error) {
 	filterVal, ok := lookupFilter(e.builtins, n.name)
 	if !ok {
 		// Also check scope for user-defined filters.
-		filterVal, ok = e.scope.get(n.name)
+		filterVal, ok = e.m.lookup(e.scope, n.name)
 		if !ok {
 			return Undefined(), fmt.Errorf("unknown filter %q", n.name)
 		}
@@ -941,6 +925,7 @@ func (e *evaluator) evalFilter(n *filterExpr) (Value, error) {
 	}
 
 	// Build args: input as first, then additional args.
+	e.m.arguments(len(n.args) + len(n.kwargs))
 	args := make([]Value, 1+len(n.args))
 	args[0] = input
 	for i, a := range n.args {
@@ -963,7 +948,7 @@ func (e *evaluator) evalFilter(n *filterExpr) (Value, error) {
 		}
 	}
 
-	return filterVal.AsCallable().Fn(args, kwargs)
+	return filterVal.AsCallable().Fn(e.m, args, kwargs)
 }
 
 func (e *evaluator) evalTestExpr(n *testExpr) (Value, error) {
@@ -981,7 +966,7 @@ func (e *evaluator) evalTestExpr(n *testExpr) (Value, error) {
 		testArgs = append(testArgs, v)
 	}
 
-	result, err := evalTest(n.name, val, testArgs)
+	result, err := e.m.evalTest(n.name, val, testArgs)
 	if err != nil {
 		return Undefined(), err
 	}
@@ -1002,96 +987,91 @@ func (e *evaluator) stringMethod(obj Value, method string) (Value, error) {
 
 	switch method {
 	case "strip":
-		return e.makeStringFunc("strip", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("strip", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) > 0 {
-				return NewString(strings.Trim(s, printValue(args[0]))), nil
+				return m.trimmed(s, strings.TrimFunc(s, m.inSet(m.text(args[0])))), nil
 			}
-			return NewString(strings.TrimSpace(s)), nil
+			return m.trimmed(s, strings.TrimSpace(s)), nil
 		}), nil
 
 	case "lstrip":
-		return e.makeStringFunc("lstrip", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("lstrip", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) > 0 {
-				return NewString(strings.TrimLeft(s, printValue(args[0]))), nil
+				return m.trimmed(s, strings.TrimLeftFunc(s, m.inSet(m.text(args[0])))), nil
 			}
-			return NewString(strings.TrimLeftFunc(s, func(r rune) bool {
+			return m.trimmed(s, strings.TrimLeftFunc(s, func(r rune) bool {
 				return r == ' ' || r == '\t' || r == '\n' || r == '\r'
 			})), nil
 		}), nil
 
 	case "rstrip":
-		return e.makeStringFunc("rstrip", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("rstrip", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) > 0 {
-				return NewString(strings.TrimRight(s, printValue(args[0]))), nil
+				return m.trimmed(s, strings.TrimRightFunc(s, m.inSet(m.text(args[0])))), nil
 			}
-			return NewString(strings.TrimRightFunc(s, func(r rune) bool {
+			return m.trimmed(s, strings.TrimRightFunc(s, func(r rune) bool {
 				return r == ' ' || r == '\t' || r == '\n' || r == '\r'
 			})), nil
 		}), nil
 
 	case "split":
-		return e.makeStringFunc("split", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("split", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
-				parts := strings.Fields(s)
-				items := make([]Value, len(parts))
-				for i, p := range parts {
-					items[i] = NewString(p)
-				}
-				return NewList(items), nil
+				return m.strings(m.fields(s)), nil
 			}
-			sep := printValue(args[0])
-			parts := strings.Split(s, sep)
-			items := make([]Value, len(parts))
-			for i, p := range parts {
-				items[i] = NewString(p)
-			}
-			return NewList(items), nil
+			sep := m.text(args[0])
+			return m.strings(m.split(s, sep)), nil
 		}), nil
 
 	case "startswith":
-		return e.makeStringFunc("startswith", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("startswith", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
 				return NewBool(false), nil
 			}
-			return NewBool(strings.HasPrefix(s, printValue(args[0]))), nil
+			prefix := m.text(args[0])
+			m.scan(len(prefix))
+			return NewBool(strings.HasPrefix(s, prefix)), nil
 		}), nil
 
 	case "endswith":
-		return e.makeStringFunc("endswith", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("endswith", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
 				return NewBool(false), nil
 			}
-			return NewBool(strings.HasSuffix(s, printValue(args[0]))), nil
+			suffix := m.text(args[0])
+			m.scan(len(suffix))
+			return NewBool(strings.HasSuffix(s, suffix)), nil
 		}), nil
 
 	case "replace":
-		return e.makeStringFunc("replace", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("replace", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) < 2 {
 				return NewString(s), nil
 			}
-			old := printValue(args[0])
-			newStr := printValue(args[1])
+			old := m.text(args[0])
+			newStr := m.text(args[1])
 			count := -1
 			if len(args) > 2 {
-				count = int(toInt64(args[2]))
+				count = int(m.toInt64(args[2]))
 			}
-			return NewString(strings.Replace(s, old, newStr, count)), nil
+			return NewString(m.replace(s, old, newStr, count)), nil
 		}), nil
 
 	case "upper":
-		return e.makeStringFunc("upper", func(args []Value, kwargs map[string]Value) (Value, error) {
-			return NewString(strings.ToUpper(s)), nil
+		return e.makeStringFunc("upper", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+			return NewString(m.upper(s)), nil
 		}), nil
 
 	case "lower":
-		return e.makeStringFunc("lower", func(args []Value, kwargs map[string]Value) (Value, error) {
-			return NewString(strings.ToLower(s)), nil
+		return e.makeStringFunc("lower", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+			return NewString(m.lower(s)), nil
 		}), nil
 
 	case "title":
-		return e.makeStringFunc("title", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("title", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			// Simple title case: capitalize first letter of each word.
-			runes := []rune(s)
+			runes := m.runes(s)
+			m.step(len(runes) >> 2)
 			inWord := false
 			for i, r := range runes {
 				if r == ' ' || r == '\t' || r == '\n' {
@@ -1101,42 +1081,46 @@ func (e *evaluator) stringMethod(obj Value, method string) (Value, error) {
 					inWord = true
 				}
 			}
-			return NewString(string(runes)), nil
+			return m.fromRunes(runes), nil
 		}), nil
 
 	case "capitalize":
-		return e.makeStringFunc("capitalize", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("capitalize", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(s) == 0 {
 				return NewString(""), nil
 			}
-			runes := []rune(s)
+			runes := m.runes(s)
 			runes[0] = []rune(strings.ToUpper(string(runes[0])))[0]
-			return NewString(string(runes)), nil
+			return m.fromRunes(runes), nil
 		}), nil
 
 	case "count":
-		return e.makeStringFunc("count", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("count", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
 				return NewInt(0), nil
 			}
-			return NewInt(int64(strings.Count(s, printValue(args[0])))), nil
+			text := m.text(args[0])
+			m.search(s, text)
+			return NewInt(int64(strings.Count(s, text))), nil
 		}), nil
 
 	case "find":
-		return e.makeStringFunc("find", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("find", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
 				return NewInt(-1), nil
 			}
-			return NewInt(int64(strings.Index(s, printValue(args[0])))), nil
+			text := m.text(args[0])
+			m.search(s, text)
+			return NewInt(int64(strings.Index(s, text))), nil
 		}), nil
 
 	case "format":
-		return e.makeStringFunc("format", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.makeStringFunc("format", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			result := s
 			for i, arg := range args {
 				placeholder := fmt.Sprintf("{%d}", i)
-				result = strings.ReplaceAll(result, placeholder, printValue(arg))
-				result = strings.Replace(result, "{}", printValue(arg), 1)
+				result = m.replace(result, placeholder, m.text(arg), -1)
+				result = m.replace(result, "{}", m.text(arg), 1)
 			}
 			return NewString(result), nil
 		}), nil
@@ -1145,8 +1129,8 @@ func (e *evaluator) stringMethod(obj Value, method string) (Value, error) {
 	return Undefined(), nil
 }
 
-func (e *evaluator) makeStringFunc(name string, fn func([]Value, map[string]Value) (Value, error)) Value {
-	return NewCallable("str."+name, fn)
+func (e *evaluator) makeStringFunc(name string, fn builtin) Value {
+	return e.m.closure("str."+name, fn)
 }
 
 // =============================================================================
@@ -1158,21 +1142,21 @@ func (e *evaluator) listMethod(obj Value, method string) (Value, error) {
 
 	switch method {
 	case "append":
-		return NewCallable("list.append", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.m.closure("list.append", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) > 0 {
-				list.Append(args[0])
+				m.append(list, args[0])
 			}
 			return None(), nil
 		}), nil
 
 	case "pop":
-		return NewCallable("list.pop", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.m.closure("list.pop", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if list.Len() == 0 {
 				return Undefined(), fmt.Errorf("pop from empty list")
 			}
 			idx := list.Len() - 1
 			if len(args) > 0 {
-				idx = int(toInt64(args[0]))
+				idx = int(m.toInt64(args[0]))
 				if idx < 0 {
 					idx += list.Len()
 				}
@@ -1180,18 +1164,20 @@ func (e *evaluator) listMethod(obj Value, method string) (Value, error) {
 			if idx < 0 || idx >= list.Len() {
 				return Undefined(), fmt.Errorf("pop index out of range")
 			}
+			m.step((list.Len() - idx) >> 4)
 			val := list.Items[idx]
 			list.Items = append(list.Items[:idx], list.Items[idx+1:]...)
 			return val, nil
 		}), nil
 
 	case "insert":
-		return NewCallable("list.insert", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.m.closure("list.insert", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) < 2 {
 				return None(), nil
 			}
-			idx := min(max(int(toInt64(args[0])), 0), list.Len())
-			list.Items = append(list.Items, Undefined())
+			idx := min(max(int(m.toInt64(args[0])), 0), list.Len())
+			m.step((list.Len() - idx) >> 4)
+			m.append(list, Undefined())
 			copy(list.Items[idx+1:], list.Items[idx:])
 			list.Items[idx] = args[1]
 			return None(), nil
@@ -1210,27 +1196,18 @@ func (e *evaluator) dictMethod(obj Value, method string) (Value, error) {
 
 	switch method {
 	case "items":
-		return NewCallable("dict.items", func(args []Value, kwargs map[string]Value) (Value, error) {
-			items := make([]Value, 0, d.Len())
-			for _, key := range d.Keys {
-				pair := NewList([]Value{NewString(key), d.Data[key]})
-				items = append(items, pair)
-			}
-			return NewList(items), nil
+		return e.m.closure("dict.items", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+			return m.pairs(d, d.Keys), nil
 		}), nil
 
 	case "keys":
-		return NewCallable("dict.keys", func(args []Value, kwargs map[string]Value) (Value, error) {
-			items := make([]Value, 0, d.Len())
-			for _, key := range d.Keys {
-				items = append(items, NewString(key))
-			}
-			return NewList(items), nil
+		return e.m.closure("dict.keys", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+			return m.strings(d.Keys), nil
 		}), nil
 
 	case "values":
-		return NewCallable("dict.values", func(args []Value, kwargs map[string]Value) (Value, error) {
-			items := make([]Value, 0, d.Len())
+		return e.m.closure("dict.values", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
+			items := m.copies(d.Len())
 			for _, key := range d.Keys {
 				items = append(items, d.Data[key])
 			}
@@ -1238,12 +1215,12 @@ func (e *evaluator) dictMethod(obj Value, method string) (Value, error) {
 		}), nil
 
 	case "get":
-		return NewCallable("dict.get", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.m.closure("dict.get", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
 				return Undefined(), nil
 			}
-			key := printValue(args[0])
-			if v, ok := d.Get(key); ok {
+			key := m.text(args[0])
+			if v, ok := m.get(d, key); ok {
 				return v, nil
 			}
 			if len(args) > 1 {
@@ -1253,13 +1230,15 @@ func (e *evaluator) dictMethod(obj Value, method string) (Value, error) {
 		}), nil
 
 	case "pop":
-		return NewCallable("dict.pop", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.m.closure("dict.pop", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) == 0 {
 				return Undefined(), nil
 			}
-			key := printValue(args[0])
-			v, ok := d.Get(key)
+			key := m.text(args[0])
+			v, ok := m.get(d, key)
 			if ok {
+				m.step(times(len(d.Keys), 1+len(key)>>6) >> 3)
+				m.grow(times(len(d.Keys), 16))
 				delete(d.Data, key)
 				newKeys := make([]string, 0, len(d.Keys)-1)
 				for _, k := range d.Keys {
@@ -1277,11 +1256,12 @@ func (e *evaluator) dictMethod(obj Value, method string) (Value, error) {
 		}), nil
 
 	case "update":
-		return NewCallable("dict.update", func(args []Value, kwargs map[string]Value) (Value, error) {
+		return e.m.closure("dict.update", func(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 			if len(args) > 0 && args[0].IsDict() {
 				other := args[0].AsDict()
 				for _, key := range other.Keys {
-					d.Set(key, other.Data[key])
+					m.step(2)
+					m.set(d, key, other.Data[key])
 				}
 			}
 			return None(), nil
@@ -1295,75 +1275,75 @@ func (e *evaluator) dictMethod(obj Value, method string) (Value, error) {
 // Arithmetic helpers
 // =============================================================================
 
-func addValues(a, b Value) Value {
+func (m *meter) addValues(a, b Value) Value {
 	if a.IsString() || b.IsString() {
-		return NewString(printValue(a) + printValue(b))
+		return NewString(m.concat(m.text(a), m.text(b)))
 	}
 	if a.IsList() && b.IsList() {
-		items := make([]Value, 0, a.AsList().Len()+b.AsList().Len())
+		items := m.copies(a.AsList().Len() + b.AsList().Len())
 		items = append(items, a.AsList().Items...)
 		items = append(items, b.AsList().Items...)
 		return NewList(items)
 	}
 	if a.IsFloat() || b.IsFloat() {
-		return NewFloat(toFloat64(a) + toFloat64(b))
+		return NewFloat(m.toFloat64(a) + m.toFloat64(b))
 	}
-	return NewInt(toInt64(a) + toInt64(b))
+	return NewInt(m.toInt64(a) + m.toInt64(b))
 }
 
-func subValues(a, b Value) Value {
+func (m *meter) subValues(a, b Value) Value {
 	if a.IsFloat() || b.IsFloat() {
-		return NewFloat(toFloat64(a) - toFloat64(b))
+		return NewFloat(m.toFloat64(a) - m.toFloat64(b))
 	}
-	return NewInt(toInt64(a) - toInt64(b))
+	return NewInt(m.toInt64(a) - m.toInt64(b))
 }
 
-func mulValues(a, b Value) Value {
+func (m *meter) mulValues(a, b Value) Value {
 	if a.IsString() && b.IsInt() {
-		return NewString(strings.Repeat(a.AsString(), int(b.AsInt())))
+		return NewString(m.repeat(a.AsString(), b.AsInt()))
 	}
 	if a.IsFloat() || b.IsFloat() {
-		return NewFloat(toFloat64(a) * toFloat64(b))
+		return NewFloat(m.toFloat64(a) * m.toFloat64(b))
 	}
-	return NewInt(toInt64(a) * toInt64(b))
+	return NewInt(m.toInt64(a) * m.toInt64(b))
 }
 
-func divValues(a, b Value) Value {
-	bf := toFloat64(b)
+func (m *meter) divValues(a, b Value) Value {
+	bf := m.toFloat64(b)
 	if bf == 0 {
 		return NewFloat(0)
 	}
-	return NewFloat(toFloat64(a) / bf)
+	return NewFloat(m.toFloat64(a) / bf)
 }
 
-func floorDivValues(a, b Value) Value {
-	bi := toInt64(b)
+func (m *meter) floorDivValues(a, b Value) Value {
+	bi := m.toInt64(b)
 	if bi == 0 {
 		return NewInt(0)
 	}
-	return NewInt(toInt64(a) / bi)
+	return NewInt(m.toInt64(a) / bi)
 }
 
-func modValues(a, b Value) Value {
-	bi := toInt64(b)
+func (m *meter) modValues(a, b Value) Value {
+	bi := m.toInt64(b)
 	if bi == 0 {
 		return NewInt(0)
 	}
-	return NewInt(toInt64(a) % bi)
+	return NewInt(m.toInt64(a) % bi)
 }
 
-func powValues(a, b Value) Value {
-	return NewFloat(math.Pow(toFloat64(a), toFloat64(b)))
+func (m *meter) powValues(a, b Value) Value {
+	return NewFloat(math.Pow(m.toFloat64(a), m.toFloat64(b)))
 }
 
-func valuesEqual(a, b Value) bool {
+func (m *meter) valuesEqual(a, b Value) bool {
 	// Cross-type numeric comparison.
 	if a.IsNumber() && b.IsNumber() {
-		return toFloat64(a) == toFloat64(b)
+		return m.toFloat64(a) == m.toFloat64(b)
 	}
 	// None == None.
 	if a.IsNone() && b.IsNone() {
 		return true
 	}
-	return a.Equals(b)
+	return m.equals(a, b, 1)
 }

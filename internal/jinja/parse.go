@@ -1,3 +1,5 @@
+// Copied from github.com/ardanlabs/jinja v1.5.0 and changed; README.md names the changes.
+
 package jinja
 
 import (
@@ -123,7 +125,7 @@ func tokenizeExpr(s string) []tok {
 			for i < len(s) && (s[i] == '_' || (s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') || (s[i] >= '0' && s[i] <= '9')) {
 				i++
 			}
-			tokens = append(tokens, tok{kind: tokName, val: s[start:i]})
+			tokens = append(tokens, tok{kind: tokName, val: name(s[start:i])})
 			continue
 		}
 
@@ -191,6 +193,29 @@ func tokenizeExpr(s string) []tok {
 type exprParser struct {
 	tokens []tok
 	pos    int
+	depth  int // of expressions in each other
+}
+
+// enter counts an expression inside another one. It ends with p.depth--.
+func (p *exprParser) enter() {
+	if p.depth++; p.depth > maxDepth {
+		panic(tooDeep())
+	}
+}
+
+// link counts one more operator in a row: the expressions before it nest in it.
+func link(n *int) {
+	if *n++; *n > maxChain {
+		panic(bound(fmt.Sprintf("it has more than %d operators in a row", maxChain)))
+	}
+}
+
+// name returns the name s, if it is not too long to be looked up at every step.
+func name(s string) string {
+	if len(s) > maxName {
+		panic(bound(fmt.Sprintf("it has a name longer than %d bytes", maxName)))
+	}
+	return s
 }
 
 func newExprParser(tokens []tok) *exprParser {
@@ -213,10 +238,10 @@ func (p *exprParser) advance() tok {
 func (p *exprParser) expect(kind tokKind, val string) (tok, error) {
 	t := p.advance()
 	if t.kind != kind {
-		return t, fmt.Errorf("expected %q but got %q", val, t.val)
+		return t, fmt.Errorf("expected %q but got %q", val, shown(t.val))
 	}
 	if val != "" && t.val != val {
-		return t, fmt.Errorf("expected %q but got %q", val, t.val)
+		return t, fmt.Errorf("expected %q but got %q", val, shown(t.val))
 	}
 	return t, nil
 }
@@ -244,7 +269,7 @@ func parseExpr(s string) (expr, error) {
 	}
 
 	if p.peek().kind != tokEOF {
-		return nil, fmt.Errorf("unexpected token %q after expression", p.peek().val)
+		return nil, fmt.Errorf("unexpected token %q after expression", shown(p.peek().val))
 	}
 
 	return e, nil
@@ -252,6 +277,9 @@ func parseExpr(s string) (expr, error) {
 
 // parseExpression handles the lowest precedence: inline if/else.
 func (p *exprParser) parseExpression() (expr, error) {
+	p.enter()
+	defer func() { p.depth-- }()
+
 	e, err := p.parseOr()
 	if err != nil {
 		return nil, err
@@ -289,7 +317,9 @@ func (p *exprParser) parseOr() (expr, error) {
 		return nil, err
 	}
 
+	links := 0
 	for p.peek().kind == tokName && p.peek().val == "or" {
+		link(&links)
 		p.advance()
 		right, err := p.parseAnd()
 		if err != nil {
@@ -307,7 +337,9 @@ func (p *exprParser) parseAnd() (expr, error) {
 		return nil, err
 	}
 
+	links := 0
 	for p.peek().kind == tokName && p.peek().val == "and" {
+		link(&links)
 		p.advance()
 		right, err := p.parseNot()
 		if err != nil {
@@ -322,7 +354,9 @@ func (p *exprParser) parseAnd() (expr, error) {
 func (p *exprParser) parseNot() (expr, error) {
 	if p.peek().kind == tokName && p.peek().val == "not" {
 		p.advance()
+		p.enter()
 		operand, err := p.parseNot()
+		p.depth--
 		if err != nil {
 			return nil, err
 		}
@@ -338,7 +372,8 @@ func (p *exprParser) parseComparison() (expr, error) {
 		return nil, err
 	}
 
-	for {
+	for links := 0; ; {
+		link(&links)
 		t := p.peek()
 
 		// Standard comparison operators.
@@ -431,7 +466,9 @@ func (p *exprParser) parseConcat() (expr, error) {
 		return nil, err
 	}
 
+	links := 0
 	for p.peek().kind == tokTilde {
+		link(&links)
 		p.advance()
 		right, err := p.parseAddSub()
 		if err != nil {
@@ -449,7 +486,9 @@ func (p *exprParser) parseAddSub() (expr, error) {
 		return nil, err
 	}
 
+	links := 0
 	for p.peek().kind == tokOp && (p.peek().val == "+" || p.peek().val == "-") {
+		link(&links)
 		op := p.advance().val
 		right, err := p.parseMulDiv()
 		if err != nil {
@@ -467,7 +506,8 @@ func (p *exprParser) parseMulDiv() (expr, error) {
 		return nil, err
 	}
 
-	for {
+	for links := 0; ; {
+		link(&links)
 		t := p.peek()
 		if t.kind == tokOp && (t.val == "*" || t.val == "/" || t.val == "%") {
 			op := p.advance().val
@@ -514,7 +554,9 @@ func (p *exprParser) parsePower() (expr, error) {
 func (p *exprParser) parseUnary() (expr, error) {
 	if p.peek().kind == tokOp && (p.peek().val == "-" || p.peek().val == "+") {
 		op := p.advance().val
+		p.enter()
 		operand, err := p.parseUnary()
+		p.depth--
 		if err != nil {
 			return nil, err
 		}
@@ -530,7 +572,8 @@ func (p *exprParser) parsePostfix() (expr, error) {
 		return nil, err
 	}
 
-	for {
+	for links := 0; ; {
+		link(&links)
 		t := p.peek()
 
 		// Attribute access: e.attr
@@ -538,7 +581,7 @@ func (p *exprParser) parsePostfix() (expr, error) {
 			p.advance()
 			attrTok := p.advance()
 			if attrTok.kind != tokName && attrTok.kind != tokInt {
-				return nil, fmt.Errorf("expected attribute name after '.', got %q", attrTok.val)
+				return nil, fmt.Errorf("expected attribute name after '.', got %q", shown(attrTok.val))
 			}
 
 			// Check if this is a method call: e.method(args)
@@ -627,7 +670,7 @@ func (p *exprParser) parsePostfix() (expr, error) {
 			p.advance()
 			filterTok := p.advance()
 			if filterTok.kind != tokName {
-				return nil, fmt.Errorf("expected filter name after '|', got %q", filterTok.val)
+				return nil, fmt.Errorf("expected filter name after '|', got %q", shown(filterTok.val))
 			}
 
 			var filterArgs []expr
@@ -790,14 +833,16 @@ func (p *exprParser) parseAtom() (expr, error) {
 	// Negative number: handle case where we get here with "-" as op token.
 	if t.kind == tokOp && t.val == "-" {
 		p.advance()
+		p.enter()
 		operand, err := p.parseAtom()
+		p.depth--
 		if err != nil {
 			return nil, err
 		}
 		return &unaryExpr{op: "-", operand: operand}, nil
 	}
 
-	return nil, fmt.Errorf("unexpected token %q (kind=%d)", t.val, t.kind)
+	return nil, fmt.Errorf("unexpected token %q (kind=%d)", shown(t.val), t.kind)
 }
 
 func (p *exprParser) parseCallArgs() ([]expr, []kwarg, error) {
@@ -807,13 +852,13 @@ func (p *exprParser) parseCallArgs() ([]expr, []kwarg, error) {
 	for p.peek().kind != tokRParen && p.peek().kind != tokEOF {
 		// Check for kwarg: name=value
 		if p.peek().kind == tokName && p.pos+1 < len(p.tokens) && p.tokens[p.pos+1].kind == tokOp && p.tokens[p.pos+1].val == "=" {
-			name := p.advance().val
+			argName := p.advance().val
 			p.advance() // skip =
 			val, err := p.parseExpression()
 			if err != nil {
 				return nil, nil, err
 			}
-			kwargs = append(kwargs, kwarg{name: name, value: val})
+			kwargs = append(kwargs, kwarg{name: argName, value: val})
 		} else {
 			arg, err := p.parseExpression()
 			if err != nil {
@@ -884,61 +929,46 @@ func applyTrimming(segs []segment) {
 	// the same effect by handling every tag's LEFT side first, then
 	// every tag's RIGHT side.
 
-	// Pass 1: left side of every tag.
+	// Pass 1: left side of every tag. Of several tags behind one text the
+	// first lstrips it; for the others nothing is left to be stripped.
+	text, texts, stripped := -1, 0, -1
 	for i := range segs {
 		seg := &segs[i]
 		applyDefaults := seg.kind == segStmt || seg.kind == segComment
 
 		switch {
+		case seg.kind == segText:
+			text = i
+			texts++
+		case text < 0:
 		case seg.trimLeft:
-			for j := i - 1; j >= 0; j-- {
-				if segs[j].kind == segText {
-					segs[j].text = trimTrailingWhitespace(segs[j].text)
-					break
-				}
-			}
-		case applyDefaults:
-			for j := i - 1; j >= 0; j-- {
-				if segs[j].kind == segText {
-					// Treat the very first text segment in the
-					// template as if it were preceded by a newline
-					// (start of file == start of line) so that a
-					// template that opens with `   {% if %}...`
-					// strips the indentation, matching Jinja2.
-					isFirstText := true
-					for k := j - 1; k >= 0; k-- {
-						if segs[k].kind == segText {
-							isFirstText = false
-							break
-						}
-					}
-					segs[j].text = lstripBlock(segs[j].text, isFirstText)
-					break
-				}
-			}
+			segs[text].text = trimTrailingWhitespace(segs[text].text)
+		case applyDefaults && text != stripped:
+			// Treat the very first text segment in the
+			// template as if it were preceded by a newline
+			// (start of file == start of line) so that a
+			// template that opens with `   {% if %}...`
+			// strips the indentation, matching Jinja2.
+			segs[text].text = lstripBlock(segs[text].text, texts == 1)
+			stripped = text
 		}
 	}
 
 	// Pass 2: right side of every tag.
+	text = 0
 	for i := range segs {
 		seg := &segs[i]
 		applyDefaults := seg.kind == segStmt || seg.kind == segComment
 
+		for text < len(segs) && (text <= i || segs[text].kind != segText) {
+			text++
+		}
 		switch {
+		case text == len(segs):
 		case seg.trimRight:
-			for j := i + 1; j < len(segs); j++ {
-				if segs[j].kind == segText {
-					segs[j].text = trimLeadingWhitespace(segs[j].text)
-					break
-				}
-			}
+			segs[text].text = trimLeadingWhitespace(segs[text].text)
 		case applyDefaults:
-			for j := i + 1; j < len(segs); j++ {
-				if segs[j].kind == segText {
-					segs[j].text = trimBlockNewline(segs[j].text)
-					break
-				}
-			}
+			segs[text].text = trimBlockNewline(segs[text].text)
 		}
 	}
 }
@@ -991,8 +1021,9 @@ func trimBlockNewline(s string) string {
 }
 
 type templateParser struct {
-	segs []segment
-	pos  int
+	segs  []segment
+	pos   int
+	depth int // of blocks in each other
 }
 
 func (p *templateParser) done() bool {
@@ -1016,6 +1047,11 @@ func (p *templateParser) advance() *segment {
 // stop keywords (e.g., "endif", "endfor", "elif", "else"). Returns the nodes
 // collected so far. The stop keyword segment is NOT consumed.
 func (p *templateParser) parseUntil(stopKeywords ...string) ([]node, error) {
+	if p.depth++; p.depth > maxDepth {
+		panic(tooDeep())
+	}
+	defer func() { p.depth-- }()
+
 	var nodes []node
 
 	for !p.done() {
@@ -1119,7 +1155,7 @@ func (p *templateParser) parseUntil(stopKeywords ...string) ([]node, error) {
 				nodes = append(nodes, body...)
 
 			default:
-				return nil, fmt.Errorf("line %d: unknown statement %q", seg.line, keyword)
+				return nil, fmt.Errorf("line %d: unknown statement %q", seg.line, shown(keyword))
 			}
 
 		default:
@@ -1209,12 +1245,12 @@ func (p *templateParser) parseFor() (*forNode, error) {
 	vars := splitVars(varPart)
 	switch len(vars) {
 	case 1:
-		n.valVar = vars[0]
+		n.valVar = name(vars[0])
 	case 2:
-		n.keyVar = vars[0]
-		n.valVar = vars[1]
+		n.keyVar = name(vars[0])
+		n.valVar = name(vars[1])
 	default:
-		return nil, fmt.Errorf("line %d: invalid for loop variables: %q", seg.line, varPart)
+		return nil, fmt.Errorf("line %d: invalid for loop variables: %q", seg.line, shown(varPart))
 	}
 
 	// Check for "if" filter clause and "recursive" keyword at the end.
@@ -1275,7 +1311,7 @@ func (p *templateParser) parseSet() (node, error) {
 
 	// Block set assignment: {% set var %}body{% endset %}
 	if !strings.Contains(setExpr, "=") {
-		target := strings.TrimSpace(setExpr)
+		target := name(strings.TrimSpace(setExpr))
 		body, err := p.parseUntil("endset")
 		if err != nil {
 			return nil, err
@@ -1293,7 +1329,7 @@ func (p *templateParser) parseSet() (node, error) {
 		return nil, fmt.Errorf("line %d: set statement missing '='", seg.line)
 	}
 
-	target := strings.TrimSpace(before)
+	target := name(strings.TrimSpace(before))
 	valueStr := strings.TrimSpace(after)
 
 	val, err := parseExpr(valueStr)
@@ -1324,7 +1360,7 @@ func (p *templateParser) parseMacro() (*macroNode, error) {
 		return nil, fmt.Errorf("line %d: macro missing parameter list", seg.line)
 	}
 
-	name := strings.TrimSpace(before)
+	macroName := name(strings.TrimSpace(before))
 	paramStr := after
 	paramStr = strings.TrimSuffix(paramStr, ")")
 
@@ -1333,7 +1369,7 @@ func (p *templateParser) parseMacro() (*macroNode, error) {
 		for part := range strings.SplitSeq(paramStr, ",") {
 			part = strings.TrimSpace(part)
 			if before, after, ok := strings.Cut(part, "="); ok {
-				pName := strings.TrimSpace(before)
+				pName := name(strings.TrimSpace(before))
 				defStr := strings.TrimSpace(after)
 				defVal, err := parseExpr(defStr)
 				if err != nil {
@@ -1341,7 +1377,7 @@ func (p *templateParser) parseMacro() (*macroNode, error) {
 				}
 				params = append(params, macroParam{name: pName, defaultVal: defVal})
 			} else {
-				params = append(params, macroParam{name: part})
+				params = append(params, macroParam{name: name(part)})
 			}
 		}
 	}
@@ -1356,7 +1392,7 @@ func (p *templateParser) parseMacro() (*macroNode, error) {
 	}
 	p.advance()
 
-	return &macroNode{name: name, params: params, body: body}, nil
+	return &macroNode{name: macroName, params: params, body: body}, nil
 }
 
 func (p *templateParser) parseCall() (*callNode, error) {
@@ -1376,7 +1412,7 @@ func (p *templateParser) parseCall() (*callNode, error) {
 		for a := range strings.SplitSeq(argStr, ",") {
 			a = strings.TrimSpace(a)
 			if a != "" {
-				n.callerArgs = append(n.callerArgs, a)
+				n.callerArgs = append(n.callerArgs, name(a))
 			}
 		}
 		callStr = strings.TrimSpace(callStr[closeIdx+1:])
@@ -1465,11 +1501,11 @@ func (p *templateParser) parseRaw() (*textNode, error) {
 // breakNode and continueNode for loop control.
 type breakNode struct{}
 
-func (n *breakNode) nodeType() string { return "break" }
+func (n *breakNode) node() {}
 
 type continueNode struct{}
 
-func (n *continueNode) nodeType() string { return "continue" }
+func (n *continueNode) node() {}
 
 // stmtKeyword extracts the first word from a statement segment text.
 func stmtKeyword(text string) string {

@@ -1,4 +1,5 @@
-// Package jinja implements a Jinja2-compatible template engine.
+// Copied from github.com/ardanlabs/jinja v1.5.0; README.md names the changes to other files.
+
 package jinja
 
 import "fmt"

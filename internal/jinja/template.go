@@ -1,3 +1,5 @@
+// Copied from github.com/ardanlabs/jinja v1.5.0 and changed; README.md names the changes.
+
 package jinja
 
 import (
@@ -13,7 +15,11 @@ type Template struct {
 
 // Compile parses a Jinja template source string and returns a compiled
 // template that can be rendered multiple times with different data.
-func Compile(source string) (*Template, error) {
+func Compile(source string) (t *Template, err error) {
+	defer catch(&err)
+	if len(source) > maxSource {
+		return nil, bound(fmt.Sprintf("it is longer than %d bytes", maxSource))
+	}
 	segs, err := scan(source)
 	if err != nil {
 		return nil, fmt.Errorf("jinja scan: %w", err)
@@ -48,9 +54,11 @@ func (t *Template) RenderValues(data map[string]Value) (string, error) {
 // =============================================================================
 
 // render executes the AST with the given data and returns the result.
-func render(nodes []node, data map[string]Value) (string, error) {
+func render(nodes []node, data map[string]Value) (text string, err error) {
+	defer catch(&err)
 	e := evaluator{
 		output: strings.Builder{},
+		m:      &meter{},
 	}
 
 	// Use the cached builtins scope directly. The scope is initialized

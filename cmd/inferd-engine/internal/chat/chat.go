@@ -54,7 +54,7 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 		t.stops = []string{"\nUser:"}
 	}
 	err := guarded(func() (err error) {
-		t.compiled, err = jinja.Compile(bounded(source))
+		t.compiled, err = jinja.Compile(source)
 		return err
 	})
 	if err != nil {
@@ -97,12 +97,12 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	}
 	var text string
 	err := guarded(func() (err error) {
-		values := bounds()
-		values["messages"] = jinja.NewList(list)
-		values["add_generation_prompt"] = jinja.NewBool(true)
-		values["bos_token"] = jinja.NewString(t.bos)
-		values["eos_token"] = jinja.NewString(t.eos)
-		text, err = t.compiled.RenderValues(values)
+		text, err = t.compiled.RenderValues(map[string]jinja.Value{
+			"messages":              jinja.NewList(list),
+			"add_generation_prompt": jinja.NewBool(true),
+			"bos_token":             jinja.NewString(t.bos),
+			"eos_token":             jinja.NewString(t.eos),
+		})
 		return err
 	})
 	if err != nil {
