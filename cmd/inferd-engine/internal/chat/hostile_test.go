@@ -353,6 +353,9 @@ func cpu() time.Duration {
 
 // Hostile templates are answered or refused, and the process lives.
 func TestHostileTemplates(t *testing.T) {
+	if racing || testing.Short() {
+		t.Skip("it measures CPU time, of which the race detector takes ten times as much")
+	}
 	for name, test := range hostiles {
 		t.Run(name, func(t *testing.T) {
 			began := cpu()
@@ -394,5 +397,37 @@ func TestAfterABound(t *testing.T) {
 		if got, err := tmpl.Render(talk("fine")); err != nil || len(got) != 1 || got[0].Text != "fine" {
 			t.Errorf("then: %+v, %v", got, err)
 		}
+	}
+}
+
+// A model's file holds the spellings of special tokens, too.
+func TestHostileSpellings(t *testing.T) {
+	if racing {
+		t.Skip("it measures CPU time, of which the race detector takes ten times as much")
+	}
+	const often = `{% for i in range(300000) %}{{ messages[0]['content'] }}{% endfor %}`
+	for name, test := range map[string]struct{ spelling, source, text string }{
+		"a long spelling, and its first letter":   {"<" + strings.Repeat("x", 100_000), often, "<"},
+		"a long spelling of one letter":           {strings.Repeat("<", 100_000) + ">", often, "<"},
+		"a long spelling in text of the template": {strings.Repeat("<", 5_000) + ">", `{% for i in range(300000) %}<<<<<<<<<{{ messages[0]['content'] }}{% endfor %}`, "<"},
+		"many literal characters":                 {"\u00a4", often, "\u00a4"},
+		"many spellings":                          {"<|im_end|>", often, "<|im_end|>"},
+		"text of the template alone":              {"<|im_end|>", `{{ '<|im_end|>' * 2000000 }}{{ messages[0]['content'] }}`, "<"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmpl, err := chat.New(test.source, []string{test.spelling}, "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := cpu()
+			segments, err := tmpl.Render(talk(test.text))
+			if took := cpu() - began; took > maxTime {
+				t.Errorf("it took %v", took)
+			}
+			t.Logf("%v, %d segments, %v", cpu()-began, len(segments), err)
+			if err != nil && infer.CodeOf(err) != infer.Invalid {
+				t.Errorf("code of %v", err)
+			}
+		})
 	}
 }
