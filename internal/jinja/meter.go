@@ -17,8 +17,9 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of one rendering. A conversation of a thousand messages takes a hundredth of the
-// steps and of the bytes.
+// Bounds of one rendering. With most templates a conversation of a thousand messages takes a
+// tenth of them at most; a template that looks through the whole conversation for each
+// message exceeds the steps there.
 const (
 	maxSteps  = 5_000_000 // a step is a node of the template, or a unit of a longer operation: at most 0.4 µs of CPU
 	maxBytes  = 64 << 20  // of all strings, lists and dicts that are made, garbage included
