@@ -6,6 +6,7 @@
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
+#              and beside an older build of it: ARGS="--before DIR", without llama.cpp --peers=false
 # make cross   the programs for other platforms, built and vetted
 # make wine    the tests of what is Windows' own, where there is a wine
 # make clean   removes bin/
@@ -29,6 +30,7 @@ demo: build
 
 test: engine cross
 	go vet ./...
+	go vet -tags wedge ./cmd/inferd-engine/...
 	go test ./...
 
 check: format lint engine cross
@@ -46,6 +48,7 @@ format:
 
 lint:
 	$(tool) golangci-lint run ./...
+	go vet -tags wedge ./cmd/inferd-engine/...
 
 bench: build engine
 	go run ./bench $(ARGS)

@@ -21,47 +21,54 @@ import (
 // it writes freely, words of five letters, it has no merges: each would be read as five tokens.
 const letters = "root ::= [a-z]+"
 
-// secondTurn measures what the second turn of a long conversation costs, beside the first.
+// secondTurn measures the first token of the second turn of a long conversation, beside
+// that of the first turn.
 func (p *peers) secondTurn() error {
 	tokens := p.size(2000, 600)
-	for _, kind := range []struct {
-		start func() (*side, error)
-		reach string
-	}{
-		{func() (*side, error) { return p.inferd(inferdOptions{}) }, "<= 0.05"},
-		{func() (*side, error) { return p.llamaServer(p.model, true) }, ""},
-	} {
-		s, err := kind.start()
-		if err != nil {
-			return err
-		}
-		who, err := p.caller(0, 0)
-		if err != nil {
-			return err
-		}
-		var cold, warm, ratio []float64
-		cached, fresh := 0, 0
-		for range p.size(5, 2) {
-			p.rest()
-			r := prompt(tokens, 16)
-			r.Grammar = letters
-			a, err := p.ask(who, load.Shot{Target: s.target, Request: r, Keep: true})
-			if err != nil {
-				return fmt.Errorf("%s: first turn: %w", s.name, err)
-			}
-			r.Turns = append(r.Turns, a.Text, text(20))
-			b, err := p.ask(who, load.Shot{Target: s.target, Request: r})
-			if err != nil {
-				return fmt.Errorf("%s: second turn: %w", s.name, err)
-			}
-			cached, fresh = b.Cached, b.In-b.Cached
-			cold, warm = append(cold, a.TTFT().Seconds()*1000), append(warm, b.TTFT().Seconds()*1000)
-			ratio = append(ratio, b.TTFT().Seconds()/a.TTFT().Seconds())
-		}
-		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", s.name, tokens), kind.reach, "%.3f (%.0f ms / %.0f ms; %d tokens known, %d new)", median(ratio), median(warm), median(cold), cached, fresh)
-		p.stop(s)
+	all := slices.Concat(p.inferds(inferdOptions{}), p.llamaServers(true))
+	results, err := serveInTurns(p, all, p.size(5, 3), func(s *side) (*turns, error) { return p.twoTurns(s, tokens) })
+	if err != nil {
+		return err
 	}
+	ratio := figure[*turns]{"second turn / cold", true, func(t *turns) float64 { return t.second / t.first }}
+	first := figure[*turns]{"TTFT of the first turn", true, func(t *turns) float64 { return t.first }}
+	second := figure[*turns]{"TTFT of the second turn", true, func(t *turns) float64 { return t.second }}
+	for i, c := range all {
+		reach := ""
+		if i == 0 {
+			reach = "<= 0.05"
+		}
+		last := results[i][len(results[i])-1]
+		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", c.name, tokens), reach, "%.3f (%.0f ms / %.0f ms; %d tokens cached, %d new)",
+			median(ratio.each(results[i])), median(second.each(results[i])), median(first.each(results[i])), last.cached, last.fresh)
+	}
+	reportVersus(p, results, first, second)
 	return nil
+}
+
+// A turns is a conversation of two turns.
+type turns struct {
+	first, second float64 // TTFT, ms
+	cached, fresh int     // tokens of the second prompt
+}
+
+func (p *peers) twoTurns(s *side, tokens int) (*turns, error) {
+	client, err := p.caller(0, 0)
+	if err != nil {
+		return nil, err
+	}
+	r := prompt(tokens, 16)
+	r.Grammar = letters
+	a, err := p.ask(client, load.Shot{Target: s.target, Request: r, Keep: true})
+	if err != nil {
+		return nil, fmt.Errorf("first turn: %w", err)
+	}
+	r.Turns = append(r.Turns, a.Text, text(20))
+	b, err := p.ask(client, load.Shot{Target: s.target, Request: r})
+	if err != nil {
+		return nil, fmt.Errorf("second turn: %w", err)
+	}
+	return &turns{a.TTFT().Seconds() * 1000, b.TTFT().Seconds() * 1000, b.Cached, b.In - b.Cached}, nil
 }
 
 // probe has one user ask something with a long beginning, and another ask with that
@@ -89,6 +96,9 @@ func (p *peers) probe() error {
 	model, err := builtin.Ensure(p.bin, "tiny")
 	if err != nil {
 		return err
+	}
+	if p.llama == "" {
+		return nil
 	}
 	theirs, err := p.llamaServer(model, true)
 	if err != nil {
@@ -191,58 +201,57 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 // hangUps measures how long after its client has gone a slot is free: as the server counts,
 // and as the next one feels it, who asks at that moment.
 func (p *peers) hangUps() error {
-	for _, kind := range []struct {
-		start func() (*side, error)
-		reach string
+	all := slices.Concat(p.inferds(inferdOptions{})[:1], p.llamaServers(true))
+	_, err := serveInTurns(p, all, 1, func(s *side) (struct{}, error) {
+		reach := ""
+		if s.daemon != nil {
+			reach = "<= 100 ms, or a step"
+		}
+		return struct{}{}, p.hangUpsOf(s, reach)
+	})
+	return err
+}
+
+func (p *peers) hangUpsOf(s *side, reach string) error {
+	client, err := p.caller(0, 0)
+	if err != nil {
+		return err
+	}
+	var idle []time.Duration
+	for range p.size(10, 3) {
+		p.rest()
+		o, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(32, 1)})
+		if err != nil {
+			return err
+		}
+		idle = append(idle, o.TTFT())
+	}
+	long := p.size(6000, 2000)
+	whole, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(long, 1)})
+	if err != nil {
+		return err
+	}
+	for _, stage := range []struct {
+		name string
+		shot func() load.Shot
 	}{
-		{func() (*side, error) { return p.inferd(inferdOptions{}) }, "<= 100 ms, or a step"},
-		{func() (*side, error) { return p.llamaServer(p.model, true) }, ""},
+		{"prefill", func() load.Shot {
+			return load.Shot{Target: s.target, Request: prompt(long, 1), LeaveWithin: whole.TTFT() / 4}
+		}},
+		{"decode", func() load.Shot {
+			return load.Shot{Target: s.target, Request: prompt(32, 2000), LeaveAfter: 10}
+		}},
 	} {
-		s, err := kind.start()
-		if err != nil {
-			return err
-		}
-		who, err := p.caller(0, 0)
-		if err != nil {
-			return err
-		}
-		var idle []time.Duration
-		for range p.size(10, 3) {
-			p.rest()
-			o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 1)})
+		var free, next []time.Duration
+		for range p.size(20, 4) {
+			f, n, err := p.hangUp(s, stage.shot)
 			if err != nil {
-				return err
+				return fmt.Errorf("in %s: %w", stage.name, err)
 			}
-			idle = append(idle, o.TTFT())
+			free, next = append(free, f), append(next, n)
 		}
-		long := p.size(6000, 2000)
-		whole, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(long, 1)})
-		if err != nil {
-			return err
-		}
-		for _, stage := range []struct {
-			name string
-			shot func() load.Shot
-		}{
-			{"prefill", func() load.Shot {
-				return load.Shot{Target: s.target, Request: prompt(long, 1), LeaveWithin: whole.TTFT() / 4}
-			}},
-			{"decode", func() load.Shot {
-				return load.Shot{Target: s.target, Request: prompt(32, 2000), LeaveAfter: 10}
-			}},
-		} {
-			var free, next []time.Duration
-			for range p.size(20, 4) {
-				f, n, err := p.hangUp(s, stage.shot)
-				if err != nil {
-					return fmt.Errorf("%s, in %s: %w", s.name, stage.name, err)
-				}
-				free, next = append(free, f), append(next, n)
-			}
-			p.report(fmt.Sprintf("%s: slot free after a hang-up in %s", s.name, stage.name), kind.reach, "median %s, worst %s", ms(median(free)), ms(slices.Max(free)))
-			p.report("  TTFT of who asks at that moment, idle", "", "median %s, worst %s, idle %s", ms(median(next)), ms(slices.Max(next)), ms(median(idle)))
-		}
-		p.stop(s)
+		p.report(fmt.Sprintf("%s: slot free after a hang-up in %s", s.name, stage.name), reach, "median %s, worst %s", ms(median(free)), ms(slices.Max(free)))
+		p.report("  TTFT of a request at that moment, idle", "", "median %s, worst %s, idle %s", ms(median(next)), ms(slices.Max(next)), ms(median(idle)))
 	}
 	return nil
 }

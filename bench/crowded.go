@@ -12,61 +12,55 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// flood measures the first token of a short request while another caller has sixty
-// waiting, beside that of an idle server.
+// flood measures the first token of a short request beside sixty waiting requests of
+// another caller, and on an idle server.
 func (p *peers) flood() error {
-	ours, err := p.inferd(inferdOptions{queueDepth: 64})
+	ours := p.inferds(inferdOptions{queueDepth: 64})
+	rounds := p.rounds()
+	results, err := serveInTurns(p, ours, rounds, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(100, 20)/rounds+1) })
 	if err != nil {
 		return err
 	}
-	n := p.size(100, 20)
-	every, err := p.pause(ours)
-	if err != nil {
-		return err
+	for i, c := range ours {
+		idle := pooled(results[i], func(f *flooded) []time.Duration { return f.idle })
+		busy := pooled(results[i], func(f *flooded) []time.Duration { return f.busy })
+		step := time.Duration(medianOf(results[i], func(f *flooded) int { return int(f.step) }))
+		reach := ""
+		if i == 0 {
+			reach = "<= " + ms(3*percentile(idle, 99)/2+step)
+		}
+		p.report(c.name+": TTFT, 60 waiting", reach, "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
+		p.report("  idle, and a step beside the flood", "", "p50 %s, p99 %s, step %s", ms(median(idle)), ms(percentile(idle, 99)), ms(step))
 	}
-	idle, err := p.shortOnes(ours, n, every)
-	if err != nil {
-		return err
+	reportVersus(p, results,
+		figure[*flooded]{"TTFT p50, 60 waiting", true, func(f *flooded) float64 { return median(f.busy).Seconds() * 1000 }},
+		figure[*flooded]{"TTFT p99, 60 waiting", true, func(f *flooded) float64 { return percentile(f.busy, 99).Seconds() * 1000 }},
+		figure[*flooded]{"TTFT p50, idle", true, func(f *flooded) float64 { return median(f.idle).Seconds() * 1000 }},
+		figure[*flooded]{"step", true, func(f *flooded) float64 { return f.step.Seconds() * 1000 }})
+	for _, c := range p.llamaServers(false) {
+		// A request takes so long there that only a few are measured.
+		f, err := serve(p, c, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(6, 2)) })
+		if err != nil {
+			return err
+		}
+		p.report("  "+c.name+": TTFT, 60 waiting", "", "median %s, worst %s", ms(median(f.busy)), ms(slices.Max(f.busy)))
+		p.report("  "+c.name+": idle", "", "median %s, worst %s", ms(median(f.idle)), ms(slices.Max(f.idle)))
 	}
-	busy, step, err := p.flooded(ours, n, every)
-	if err != nil {
-		return err
-	}
-	bound := 3*percentile(idle, 99)/2 + step
-	p.report("TTFT, 60 waiting", "<= "+ms(bound), "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
-	p.report("  idle, and a step beside the flood", "", "p50 %s, p99 %s, step %s", ms(median(idle)), ms(percentile(idle, 99)), ms(step))
-	p.stop(ours)
-
-	theirs, err := p.llamaServer(p.model, false)
-	if err != nil {
-		return err
-	}
-	if every, err = p.pause(theirs); err != nil {
-		return err
-	}
-	if idle, err = p.shortOnes(theirs, n, every); err != nil {
-		return err
-	}
-	// They wait for so long there that few must do.
-	if busy, _, err = p.flooded(theirs, p.size(6, 2), every); err != nil {
-		return err
-	}
-	p.report("  llama-server: TTFT, 60 waiting", "", "median %s, worst %s", ms(median(busy)), ms(slices.Max(busy)))
-	p.report("  llama-server: idle", "", "p50 %s, p99 %s", ms(median(idle)), ms(percentile(idle, 99)))
 	return nil
 }
 
-// pause returns how much time to leave between short requests, so that they do not meet on
-// an idle server.
-func (p *peers) pause(s *side) (time.Duration, error) {
-	who, err := p.caller(1, 0)
-	if err != nil {
-		return 0, err
-	}
+// A flooded holds the first tokens of short requests, and a step, of one server.
+type flooded struct {
+	idle, busy []time.Duration
+	step       time.Duration // beside the flood
+}
+
+// pause returns the time between two short requests that do not meet on an idle server.
+func (p *peers) pause(s *side, client load.Doer) (time.Duration, error) {
 	var took []time.Duration
 	for range 3 {
 		p.rest()
-		o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8)})
+		o, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(32, 8)})
 		if err != nil {
 			return 0, err
 		}
@@ -75,35 +69,24 @@ func (p *peers) pause(s *side) (time.Duration, error) {
 	return max(500*time.Millisecond, 3*median(took)), nil
 }
 
-// shortOnes asks for a little at every such time, whether or not it has been answered, and
-// returns when the first tokens came.
-func (p *peers) shortOnes(s *side, n int, every time.Duration) ([]time.Duration, error) {
-	who, err := p.caller(1, 0)
+// besideFlood sends n short requests on an idle server, and n while another caller keeps
+// all slots running and sixty requests waiting.
+func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
+	short, err := p.caller(1, 0)
 	if err != nil {
 		return nil, err
 	}
-	took := make([]time.Duration, n)
-	var all sync.WaitGroup
-	var failed settled
-	begin := load.Now().After(100 * time.Millisecond)
-	for i := range n {
-		due := begin.After(time.Duration(i) * every)
-		all.Go(func() {
-			o, err := p.ask(who, load.Shot{Target: s.target, Request: prompt(32, 8), Due: due})
-			took[i] = o.TTFT()
-			failed.add(err)
-		})
-	}
-	all.Wait()
-	return took, failed.err()
-}
-
-// flooded does the same while another caller keeps all slots running and sixty waiting.
-// It also returns how long a step takes meanwhile.
-func (p *peers) flooded(s *side, n int, every time.Duration) ([]time.Duration, time.Duration, error) {
-	who, err := p.caller(0, 0)
+	every, err := p.pause(s, short)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
+	}
+	idle, err := p.shortOnes(s, short, n, every, 0)
+	if err != nil {
+		return nil, err
+	}
+	client, err := p.caller(0, 0)
+	if err != nil {
+		return nil, err
 	}
 	ctx, leave := context.WithCancel(p.ctx)
 	defer leave()
@@ -111,10 +94,10 @@ func (p *peers) flooded(s *side, n int, every time.Duration) ([]time.Duration, t
 		gaps   []time.Duration
 		failed settled
 	)
-	wait := again(ctx, who, peerSlots+60, func() load.Shot {
+	wait := again(ctx, client, peerSlots+60, func() load.Shot {
 		return load.Shot{Target: s.target, Request: prompt(64, 32), Trace: true}
 	}, func(o *load.Outcome) {
-		// While short ones run, a few more of the flood may wait than it is allowed.
+		// While short requests run, a few more of the flood wait than its queue holds.
 		if !o.Gone && o.Code != "queue_full" {
 			failed.add(o.Err())
 		}
@@ -123,41 +106,41 @@ func (p *peers) flooded(s *side, n int, every time.Duration) ([]time.Duration, t
 		}
 	})
 	sleepFor(ctx, 3*time.Second)
-	took, err := p.shortOnes(s, n, every)
+	busy, err := p.shortOnes(s, short, n, every, 0)
 	leave()
 	wait()
 	switch {
 	case err != nil:
-		return nil, 0, err
+		return nil, err
 	case failed.err() != nil:
-		return nil, 0, fmt.Errorf("the flood: %w", failed.err())
+		return nil, fmt.Errorf("the flood: %w", failed.err())
 	case len(gaps) == 0:
-		return nil, 0, errors.New("the flood was not answered")
+		return nil, errors.New("the flood was not answered")
 	}
-	return took, median(gaps), nil
+	return &flooded{idle: idle.ttft, busy: busy.ttft, step: median(gaps)}, nil
 }
 
-// shares measures what callers get who all want more than there is.
+// shares measures the shares of backlogged callers.
 func (p *peers) shares() error {
-	s, err := p.inferd(inferdOptions{queueDepth: 64})
-	if err != nil {
-		return err
-	}
+	servers := p.inferds(inferdOptions{queueDepth: 64})
 	sizes := []int{1, 4, 16, 64}
-	crowd := make([]asking, len(sizes))
+	callers := make([]asking, len(sizes))
 	for i, size := range sizes {
-		who, err := p.caller(i, 0)
+		client, err := p.caller(i, 0)
 		if err != nil {
 			return err
 		}
-		crowd[i] = asking{[]load.Doer{who}, peerSlots, load.TemplateTokens + 2*size, 2 * size}
+		callers[i] = asking{[]load.Doer{client}, peerSlots, load.TemplateTokens + 2*size, 2 * size}
 	}
-	got, all, err := p.compete(s, crowd)
+	results, err := p.competeInTurns(servers, callers)
 	if err != nil {
 		return err
 	}
-	p.report("tokens of four callers, requests of 1 : 4 : 16 : 64", "Jain >= 0.95, aim 0.99", "Jain %.3f (%s tokens/s)", jain(got), perSecond(got, p.backlog))
-	p.report("  with tokens that were known", "", "Jain %.3f (%s tokens/s)", jain(all), perSecond(all, p.backlog))
+	p.reportShares(servers, results, "tokens of four callers, requests of 1 : 4 : 16 : 64", "Jain >= 0.95, aim 0.99", "Jain", jain)
+	for i, c := range servers {
+		all := summed(results[i], func(g *got) []float64 { return g.all })
+		p.report("  with cached tokens, "+c.name, "", "Jain %.3f (%s tokens/s)", jain(all), perSecond(all, p.watched(results[i])))
+	}
 	if !p.root {
 		p.report("200 connections, 200 programs, of one user beside another", "", "not measured: only root can be two users")
 		return nil
@@ -173,53 +156,100 @@ func (p *peers) shares() error {
 		return err
 	}
 	n := p.size(200, 40)
-	if got, _, err = p.compete(s, []asking{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
+	if results, err = p.competeInTurns(servers, []asking{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
 		return err
 	}
-	p.report(fmt.Sprintf("%d connections beside another user's %d: that one's share", n, peerSlots), ">= 0.48", "%.3f (%s tokens/s)", share(got), perSecond(got, p.backlog))
+	p.reportShares(servers, results, fmt.Sprintf("%d connections beside another user's %d", n, peerSlots), ">= 0.48", "share of the other", share)
 	copies := asking{connections: 1, in: 32, out: 16}
 	for i := range n {
-		who, err := p.caller(0, i)
+		client, err := p.caller(0, i)
 		if err != nil {
 			return err
 		}
-		copies.who = append(copies.who, who)
+		copies.clients = append(copies.clients, client)
 	}
-	if got, _, err = p.compete(s, []asking{copies, other}); err != nil {
+	if results, err = p.competeInTurns(servers, []asking{copies, other}); err != nil {
 		return err
 	}
-	p.report(fmt.Sprintf("%d copies of a program beside another user: that one's share", n), ">= 0.48", "%.3f (%s tokens/s)", share(got), perSecond(got, p.backlog))
+	p.reportShares(servers, results, fmt.Sprintf("%d copies of a program beside another user", n), ">= 0.48", "share of the other", share)
 	return nil
 }
 
-// An asking is somebody who always asks for more.
+// competeInTurns lets the callers compete for each server in turns.
+func (p *peers) competeInTurns(servers []contender, callers []asking) ([][]*got, error) {
+	return serveInTurns(p, servers, p.rounds(), func(s *side) (*got, error) { return p.compete(s, callers) })
+}
+
+// reportShares prints a measure of the shares of each server.
+func (p *peers) reportShares(servers []contender, results [][]*got, what, reach, measure string, of func([]float64) float64) {
+	for i, c := range servers {
+		if i > 0 {
+			what, reach = "  "+c.name, ""
+		}
+		fresh := summed(results[i], func(g *got) []float64 { return g.fresh })
+		p.report(what, reach, "%s %.3f (%s tokens/s)", measure, of(fresh), perSecond(fresh, p.watched(results[i])))
+	}
+	reportVersus(p, results, figure[*got]{measure, false, func(g *got) float64 { return of(g.fresh) }},
+		figure[*got]{"tokens/s of all", false, func(g *got) float64 { return sum(g.fresh) / p.backlog.Seconds() }})
+}
+
+// watched is the time that results cover.
+func (p *peers) watched(results []*got) time.Duration {
+	return time.Duration(len(results)) * p.backlog
+}
+
+// A got holds the tokens of each caller within one watch.
+type got struct {
+	fresh []float64 // computed for it
+	all   []float64 // with those that the cache had
+}
+
+// summed adds up the tokens of each caller over all rounds.
+func summed(results []*got, of func(*got) []float64) []float64 {
+	total := slices.Clone(of(results[0]))
+	for _, g := range results[1:] {
+		for i, tokens := range of(g) {
+			total[i] += tokens
+		}
+	}
+	return total
+}
+
+func sum(all []float64) float64 {
+	total := 0.0
+	for _, x := range all {
+		total += x
+	}
+	return total
+}
+
+// An asking is a backlogged caller: each of its connections always has a request.
 type asking struct {
-	who         []load.Doer
-	connections int // of each of them
+	clients     []load.Doer
+	connections int // of each client
 	in, out     int // tokens of a request
 }
 
-// compete lets them ask at once and returns how many tokens each got while it watched: those
-// that were read and written for it, and with those that the cache knew. It watches from when
-// all have been answered twice: who came first has had the slots that were free, and keeps them
-// until it is answered.
-func (p *peers) compete(s *side, crowd []asking) (got, all []float64, err error) {
+// compete lets callers ask at once and returns the tokens of each during the watch. The
+// watch begins when each caller has two answers: the first requests take the free slots,
+// whatever their share, and hold them until they are answered.
+func (p *peers) compete(s *side, callers []asking) (*got, error) {
 	ctx, leave := context.WithCancel(p.ctx)
 	defer leave()
 	var (
 		failed   settled
 		waits    []func()
-		mu       sync.Mutex // guards those below
-		answers  = make([][]load.Outcome, len(crowd))
-		answered = make([]int, len(crowd))
-		underWay = make(chan struct{}, len(crowd))
+		mu       sync.Mutex // guards the fields below
+		answers  = make([][]load.Outcome, len(callers))
+		answered = make([]int, len(callers))
+		underWay = make(chan struct{}, len(callers))
 	)
-	for i, a := range crowd {
-		for _, who := range a.who {
-			waits = append(waits, again(ctx, who, a.connections, func() load.Shot {
+	for i, a := range callers {
+		for _, client := range a.clients {
+			waits = append(waits, again(ctx, client, a.connections, func() load.Shot {
 				return load.Shot{Target: s.target, Request: prompt(a.in, a.out), Trace: true}
 			}, func(o *load.Outcome) {
-				if !o.Gone && o.Code != "queue_full" { // who asks too much may be told so
+				if !o.Gone && o.Code != "queue_full" { // more than its queue holds
 					failed.add(o.Err())
 				}
 				mu.Lock()
@@ -233,7 +263,7 @@ func (p *peers) compete(s *side, crowd []asking) (got, all []float64, err error)
 			}))
 		}
 	}
-	for range crowd {
+	for range callers {
 		select {
 		case <-underWay:
 		case <-ctx.Done():
@@ -246,34 +276,33 @@ func (p *peers) compete(s *side, crowd []asking) (got, all []float64, err error)
 	for _, wait := range waits {
 		wait()
 	}
-	got, all = make([]float64, len(crowd)), make([]float64, len(crowd))
-	for i, a := range crowd {
+	g := &got{make([]float64, len(callers)), make([]float64, len(callers))}
+	for i, a := range callers {
 		for _, o := range answers[i] {
 			written := served(&o, from, to)
-			got[i], all[i] = got[i]+written, all[i]+written
+			g.fresh[i], g.all[i] = g.fresh[i]+written, g.all[i]+written
 			if o.First > from && o.First <= to {
-				got[i] += float64(a.in - o.Cached)
-				all[i] += float64(a.in)
+				g.fresh[i] += float64(a.in - o.Cached)
+				g.all[i] += float64(a.in)
 			}
 		}
-		if got[i] == 0 {
-			failed.add(fmt.Errorf("caller %d of %d got nothing", i+1, len(crowd)))
+		if g.fresh[i] == 0 {
+			failed.add(fmt.Errorf("caller %d of %d got nothing", i+1, len(callers)))
 		}
 	}
-	return got, all, failed.err()
+	return g, failed.err()
 }
 
-// jain is 1 if all have the same, and 1/n if one has everything.
+// jain is 1 for equal shares, and 1/n for one share of all.
 func jain(all []float64) float64 {
-	sum, squares := 0.0, 0.0
+	squares := 0.0
 	for _, x := range all {
-		sum += x
 		squares += x * x
 	}
-	return sum * sum / (float64(len(all)) * squares)
+	return sum(all) * sum(all) / (float64(len(all)) * squares)
 }
 
-// share is what the second of two has of both.
+// share is the second of two shares.
 func share(got []float64) float64 { return got[1] / (got[0] + got[1]) }
 
 func perSecond(got []float64, in time.Duration) string {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -13,17 +12,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/inferd-go/inferd/bench/load"
 	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// llamaPrograms returns the folder of llama.cpp's programs, which it builds the first time.
-func llamaPrograms() (string, error) {
-	build := exec.Command("sh", "scripts/peers.sh")
+// buildLlama returns the folder of llama.cpp's programs, built the first time. The kind is
+// empty for a build with all CPU variants, or native.
+func buildLlama(kind string) (string, error) {
+	build := exec.Command("sh", "scripts/peers.sh", kind)
 	build.Stderr = os.Stderr
 	dir, err := build.Output()
 	if err != nil {
@@ -32,9 +34,113 @@ func llamaPrograms() (string, error) {
 	return strings.TrimSpace(string(dir)), nil
 }
 
+// A variant is a way to get programs of llama.cpp that run on this machine.
+type variant struct {
+	name string
+	get  func() (dir string, err error)
+}
+
+// workingLlama returns a folder of llama.cpp's programs that run on this machine, and
+// prints which it is. The programs in built may die of an illegal instruction, depending
+// on the compiler and the CPU variant that they choose.
+func (p *peers) workingLlama(built string) (string, error) {
+	return firstWorking(p.out, []variant{
+		{"its own CPU variants", func() (string, error) { return built, nil }},
+		{"the CPU variants that inferd-engine loads", func() (string, error) {
+			dir := filepath.Join(p.bin, "llama")
+			return dir, joinLlama(dir, built, paths.Default().EngineDir())
+		}},
+		{"a native build", func() (string, error) { return buildLlama("native") }},
+	}, p.tryLlama)
+}
+
+// firstWorking returns the folder of the first variant that try accepts, and prints its
+// name and why the variants before it were not taken.
+func firstWorking(out io.Writer, variants []variant, try func(dir string) error) (string, error) {
+	var errs []error
+	for _, v := range variants {
+		dir, err := v.get()
+		if err == nil {
+			err = try(dir)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", v.name, err))
+			continue
+		}
+		why := ""
+		if errs != nil {
+			why = "; " + strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; ")
+		}
+		fmt.Fprintf(out, "llama.cpp's programs run with %s%s\n", v.name, why)
+		return dir, nil
+	}
+	return "", fmt.Errorf("llama.cpp's programs do not run here; --peers=false measures without them: %w", errors.Join(errs...))
+}
+
+// tryLlama runs a short prefill and decode with the programs in dir: of the model, since
+// each kind of weights has its own code, and of builtin:tiny.
+func (p *peers) tryLlama(dir string) error {
+	tiny, err := builtin.Ensure(p.bin, "tiny")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Minute)
+	defer cancel()
+	for _, model := range []string{tiny, p.model} {
+		cmd := exec.CommandContext(ctx, filepath.Join(dir, "llama-batched-bench"), "-m", model, "-c", "1024", "-npp", "64", "-ntg", "4", "-npl", "1,4", "-t", fmt.Sprint(p.threads))
+		cmd.Dir = dir
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s of %s: %w", filepath.Base(cmd.Path), filepath.Base(model), err)
+		}
+	}
+	return nil
+}
+
+// joinLlama makes a folder of the programs in built with the CPU variants in libraries. The
+// programs are copied: they look for the variants beside themselves, through links too.
+func joinLlama(dir, built, libraries string) error {
+	variants, err := filepath.Glob(filepath.Join(libraries, "libggml-cpu-*.so"))
+	if err != nil {
+		return err
+	}
+	if len(variants) == 0 {
+		return fmt.Errorf("there are no CPU variants in %s", libraries)
+	}
+	all, err := filepath.Glob(filepath.Join(built, "*"))
+	if err != nil {
+		return err
+	}
+	own := func(file string) bool { return strings.HasPrefix(filepath.Base(file), "libggml-cpu") }
+	all = append(slices.DeleteFunc(all, own), variants...)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for _, file := range all {
+		to := filepath.Join(dir, filepath.Base(file))
+		if !strings.HasPrefix(filepath.Base(file), "llama-") {
+			err = os.Symlink(file, to)
+		} else {
+			err = copyFile(file, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFile copies a program.
+func copyFile(from, to string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, text, 0o755) // other users run programs too
+}
+
 // ggufOf returns the file of a model. The big one is kept in the user's cache with each
-// kind of weights.
-func (p *peers) ggufOf(name string) (string, error) {
+// kind of weights; llama-quantize in the folder built makes them.
+func (p *peers) ggufOf(name, built string) (string, error) {
 	switch name {
 	case "tiny":
 		return builtin.Ensure(p.bin, "tiny")
@@ -50,9 +156,12 @@ func (p *peers) ggufOf(name string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
+	if built == "" {
+		return "", fmt.Errorf("%s has to be made by llama-quantize, which --peers=false leaves out", name)
+	}
 	temp := filepath.Join(p.bin, "quantised.gguf")
 	defer os.Remove(temp)
-	if text, err := exec.Command(filepath.Join(p.llama, "llama-quantize"), "--allow-requantize", big, temp, "q4_k_m").CombinedOutput(); err != nil {
+	if text, err := exec.Command(filepath.Join(built, "llama-quantize"), "--allow-requantize", big, temp, "q4_k_m").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("llama-quantize: %w\n%s", err, text)
 	}
 	return path, moveFile(temp, path)
@@ -80,32 +189,26 @@ func moveFile(from, to string) error {
 	return os.Rename(half.Name(), to)
 }
 
-// batchedBench returns how many tokens a second llama-batched-bench decodes with so many
-// sequences.
-func (p *peers) batchedBench(tokens int, sequences []int) (map[int]float64, error) {
-	out, err := p.tool("llama-batched-bench", "-m", p.model, "-c", fmt.Sprint(peerContext), "-npp", "32", "-ntg", fmt.Sprint(tokens),
-		"-npl", strings.Trim(strings.ReplaceAll(fmt.Sprint(sequences), " ", ","), "[]"), "-kvu",
-		"-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--output-format", "jsonl")
+// batchedBench returns the rate at which llama-batched-bench decodes so many sequences.
+func (p *peers) batchedBench(model string, tokens, sequences int) (float64, error) {
+	out, err := p.tool("llama-batched-bench", "-m", model, "-c", fmt.Sprint(peerContext), "-npp", "32", "-ntg", fmt.Sprint(tokens),
+		"-npl", fmt.Sprint(sequences), "-kvu", "-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--output-format", "jsonl")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	rates := make(map[int]float64)
 	for _, o := range out {
 		var r struct {
 			PL    int
 			Speed float64 `json:"speed_tg"`
 		}
 		if err := json.Unmarshal(o, &r); err != nil {
-			return nil, fmt.Errorf("llama-batched-bench: %w", err)
+			return 0, fmt.Errorf("llama-batched-bench: %w", err)
 		}
-		rates[r.PL] = r.Speed
-	}
-	for _, n := range sequences {
-		if rates[n] == 0 {
-			return nil, fmt.Errorf("llama-batched-bench says nothing of %d sequences", n)
+		if r.PL == sequences && r.Speed > 0 {
+			return r.Speed, nil
 		}
 	}
-	return rates, nil
+	return 0, fmt.Errorf("llama-batched-bench printed no rate of %d sequences", sequences)
 }
 
 // llamaBench returns how many tokens of a prompt llama-bench reads a second.
@@ -127,23 +230,51 @@ func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	return r.Rate, nil
 }
 
-// tool runs a program of llama.cpp and returns the objects that it prints, a line each.
+// tool runs a program of llama.cpp and returns the objects that it prints, a line each. Its
+// logger sometimes loses all output as the program ends; it is run again then.
 func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
-	cmd := exec.CommandContext(p.ctx, filepath.Join(p.llama, name), args...)
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", name, err, tail(text))
-	}
-	var objects []json.RawMessage
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		if json.Valid(lines.Bytes()) && bytes.HasPrefix(lines.Bytes(), []byte("{")) {
-			objects = append(objects, bytes.Clone(lines.Bytes()))
+	for range 5 {
+		cmd := exec.CommandContext(p.ctx, filepath.Join(p.llama, name), args...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		text, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w\n%s", name, err, tail(said.Bytes()))
+		}
+		var objects []json.RawMessage
+		for line := range bytes.Lines(text) {
+			if json.Valid(line) && bytes.HasPrefix(line, []byte("{")) {
+				objects = append(objects, bytes.TrimSpace(line))
+			}
+		}
+		if objects != nil {
+			return objects, nil
 		}
 	}
-	return objects, nil
+	return nil, fmt.Errorf("%s printed nothing, five times", name)
 }
 
 func tail(text []byte) []byte { return text[max(0, len(text)-1000):] }
+
+// llamaServers returns llama-server in each of these modes, or none without peers.
+func (p *peers) llamaServers(unified ...bool) []contender {
+	if p.llama == "" {
+		return nil
+	}
+	all := make([]contender, len(unified))
+	for i, mode := range unified {
+		all[i] = contender{llamaName(mode), func() (*side, error) { return p.llamaServer(p.model, mode) }}
+	}
+	return all
+}
+
+// llamaName returns the name of llama-server in a mode.
+func llamaName(unified bool) string {
+	if unified {
+		return "llama-server --kv-unified"
+	}
+	return "llama-server"
+}
 
 // llamaServer starts llama-server with eight slots: each with its part of the context, or
 // all with one.
@@ -152,9 +283,9 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, kv := "llama-server", "-no-kvu"
+	kv := "-no-kvu"
 	if unified {
-		name, kv = "llama-server --kv-unified", "-kvu"
+		kv = "-kvu"
 	}
 	path := filepath.Join(dir, "s.sock")
 	cmd := exec.Command(filepath.Join(p.llama, "llama-server"), "-m", model, "-c", fmt.Sprint(peerContext), "-np", fmt.Sprint(peerSlots), kv,
@@ -170,7 +301,7 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 		_ = cmd.Wait()
 		close(over)
 	}()
-	s := &side{name: name, target: load.Target{Dialect: load.Llama, Path: path}}
+	s := &side{name: llamaName(unified), target: load.Target{Dialect: load.Llama, Path: path}}
 	s.stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {

@@ -51,8 +51,10 @@ func dispatch(args []string, out io.Writer) error {
 		switch args[0] {
 		case "peers":
 			return runPeers(args[1:], out)
-		case "load": // one of those that ask, see package load
+		case "load": // a caller's process, see package load
 			return load.Serve(os.Stdin, out)
+		case "never-read": // the process of clients that never read, see package load
+			return load.NeverRead(os.Stdin, out)
 		}
 	}
 	return run(args, out)
@@ -152,13 +154,17 @@ type daemon struct {
 	dir string
 }
 
-func (b *bench) start(args ...string) (*daemon, error) {
+// start starts a daemon of the programs that newBench has built.
+func (b *bench) start(args ...string) (*daemon, error) { return startFrom(b.bin, args...) }
+
+// startFrom starts a daemon of the programs in bin.
+func startFrom(bin string, args ...string) (*daemon, error) {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
 		return nil, err
 	}
 	d := &daemon{dir: dir}
-	d.cmd = exec.Command(filepath.Join(b.bin, "inferd"), append([]string{
+	d.cmd = exec.Command(filepath.Join(bin, "inferd"), append([]string{
 		"--uds", filepath.Join(dir, "infer.sock"), "--config", filepath.Join(dir, "none.json"),
 	}, args...)...)
 	d.cmd.Env = append(os.Environ(), "INFERD_LOG=error", "INFERD_LOG_DIR="+filepath.Join(dir, "logs"))
@@ -166,9 +172,14 @@ func (b *bench) start(args ...string) (*daemon, error) {
 	return d, d.cmd.Start()
 }
 
+// stopLimit is the time that a daemon gets to stop; an older build may hang.
+const stopLimit = 20 * time.Second
+
 func (d *daemon) stop() {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(stopLimit, func() { _ = d.cmd.Process.Kill() })
 	_ = d.cmd.Wait()
+	kill.Stop()
 	_ = os.RemoveAll(d.dir)
 }
 

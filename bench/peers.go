@@ -30,24 +30,28 @@ const (
 	peerContext = 16384
 )
 
-// peers measures inferd beside the programs of llama.cpp, of the same version, on the same
-// model, with the same threads, in turns: "bench peers", or make bench-peers. What is
-// asked is asked by processes of their own (package load), as different users if we are
-// root, else as different programs. A row of the table that fails says why, and the next
-// one is measured.
+// peers measures inferd beside an older build of it and beside the programs of llama.cpp,
+// of the same version, on the same model, with the same threads, in turns: "bench peers",
+// or make bench-peers. Requests come from processes of their own (package load), of
+// different users if the bench is root, else of different programs. A row of the table
+// that fails says why, and the next row is measured.
 type peers struct {
 	*bench
 	ctx      context.Context //nolint:containedctx // of the row that is being measured
 	quick    bool
 	patience float64
 	threads  int
-	model    string // GGUF file that all sides load
-	llama    string // folder of llama.cpp's programs
+	model    string    // GGUF file that all sides load
+	name     string    // of the model
+	builds   []build   // of inferd: the present one, and perhaps an older one
+	llama    string    // folder of llama.cpp's programs; empty without peers
+	errors   io.Writer // for the errors of processes
 	root     bool
 	uid      int // of the first user
 
 	probes, requests int
 	backlog          time.Duration
+	crowd            bool
 
 	callers map[[2]int]*load.Caller
 	servers []*side
@@ -56,7 +60,7 @@ type peers struct {
 // A row is a part of the table.
 type row struct {
 	key, what   string
-	full, quick time.Duration // after which it is given up
+	full, quick time.Duration // limit; a second build doubles it twice, for it takes rounds
 	measure     func(*peers) error
 }
 
@@ -70,6 +74,8 @@ var table = []row{
 	{"g", "what a stranger's prompt can be probed for", 20 * time.Minute, 4 * time.Minute, (*peers).probe},
 	{"h", "a slot after its client has hung up", 20 * time.Minute, 6 * time.Minute, (*peers).hangUps},
 	{"i", "mixed requests of 16 callers", 20 * time.Minute, 5 * time.Minute, (*peers).mixed},
+	{"j", "first token beside clients that never read", 25 * time.Minute, 8 * time.Minute, (*peers).unread},
+	{"k", "gaps of running streams beside costly grammars", 10 * time.Minute, 4 * time.Minute, (*peers).grammars},
 }
 
 func runPeers(args []string, out io.Writer) error {
@@ -82,10 +88,13 @@ func runPeers(args []string, out io.Writer) error {
 		fmt.Fprintln(fs.Output())
 		fs.PrintDefaults()
 	}
-	p := &peers{callers: make(map[[2]int]*load.Caller)}
+	p := &peers{callers: make(map[[2]int]*load.Caller), errors: os.Stderr}
 	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
-	model := fs.String("model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, with which this program can be tried out")
-	fs.BoolVar(&p.quick, "quick", false, "a first look, in about four minutes")
+	fs.StringVar(&p.name, "model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, with which this program can be tried out")
+	before := fs.String("before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f, j and k measure it in turns with the present one")
+	withLlama := fs.Bool("peers", true, "measure llama.cpp's programs too")
+	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
+	fs.BoolVar(&p.crowd, "crowd", false, "row j: 4 users of 1,000 connections too")
 	fs.Float64Var(&p.patience, "patience", 1, "`times` as long as usual until a row is given up")
 	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
 	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of those that ask, if we are root")
@@ -104,9 +113,9 @@ func runPeers(args []string, out io.Writer) error {
 	p.backlog = orElse(p.backlog, time.Duration(p.size(60, 12))*time.Second)
 	p.root = os.Geteuid() == 0
 
-	if p.llama, err = llamaPrograms(); err != nil {
-		return err
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	p.ctx = ctx
 	dir, err := os.MkdirTemp("", "peers")
 	if err != nil {
 		return err
@@ -118,18 +127,36 @@ func runPeers(args []string, out io.Writer) error {
 	if p.bench, err = newBench(dir, out); err != nil {
 		return err
 	}
-	if p.model, err = p.ggufOf(*model); err != nil {
+	p.builds = []build{{"inferd", dir}}
+	if *before != "" {
+		older, err := olderBuild(*before)
+		if err != nil {
+			return err
+		}
+		p.builds = append(p.builds, older)
+	}
+	var built string
+	if *withLlama {
+		if built, err = buildLlama(""); err != nil {
+			return fmt.Errorf("%w; --peers=false measures without them", err)
+		}
+	}
+	if p.model, err = p.ggufOf(p.name, built); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
-	who := "as programs of one user: run it as root to see other users"
+	callers := "programs of one user (root has several users)"
 	if p.root {
-		who = "as users of their own"
+		callers = "several users"
 	}
-	fmt.Fprintf(out, "%d cores, %s; %d threads, %d slots, %d tokens of context, %s; asked %s\n\n", runtime.NumCPU(), runtime.GOARCH,
-		p.threads, peerSlots, peerContext, filepath.Base(p.model), who)
+	fmt.Fprintf(out, "%d cores, %s; %d threads, %d slots, %d tokens of context, %s; callers are %s\n", runtime.NumCPU(), runtime.GOARCH,
+		p.threads, peerSlots, peerContext, p.name, callers)
+	if *withLlama {
+		if p.llama, err = p.workingLlama(built); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(out)
 	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach, aim")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var failed []string
 	for _, r := range chosen {
 		err := p.row(ctx, r)
@@ -184,6 +211,9 @@ func (p *peers) row(ctx context.Context, r row) (err error) {
 	limit := r.full
 	if p.quick {
 		limit = r.quick
+	}
+	if len(p.builds) > 1 {
+		limit *= 4
 	}
 	limit = time.Duration(float64(limit) * p.patience)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done in %s", limit))
@@ -252,22 +282,27 @@ type side struct {
 	daemon  *daemon // nil if it is a peer
 }
 
-// Inferd is how an inferd is to be.
+// Options are the settings of a server.
 type inferdOptions struct {
 	backends   string // JSON; empty is one of the model
+	model      string // file; empty is the model of the comparison
+	slots      int    // 0 is peerSlots
 	maxStall   int    // ms; 0 is the default
 	queueDepth int    // 0 is the default
 }
 
-// inferd starts one and lets other users in, as an operator would.
-func (p *peers) inferd(o inferdOptions) (*side, error) {
+// inferd starts a server of the present build.
+func (p *peers) inferd(o inferdOptions) (*side, error) { return p.startBuild(p.builds[0], o) }
+
+// startBuild starts a server of a build and lets other users connect to it.
+func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	if o.backends == "" {
 		stall := ""
 		if o.maxStall > 0 {
 			stall = fmt.Sprintf(`,"max_stall_ms":%d`, o.maxStall)
 		}
 		o.backends = fmt.Sprintf(`{"kind":"llamacpp","name":"gen","n_ctx":%d,"n_slots":%d,"threads":%d,"model":{"path":%q}%s}`,
-			peerContext, peerSlots, p.threads, p.model, stall)
+			peerContext, orElse(o.slots, peerSlots), p.threads, orElse(o.model, p.model), stall)
 	}
 	config := filepath.Join(p.bin, "config.json")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `{"backends":[%s]}`, o.backends), 0o600); err != nil {
@@ -277,11 +312,11 @@ func (p *peers) inferd(o inferdOptions) (*side, error) {
 	if o.queueDepth > 0 {
 		args = append(args, "--queue-depth", fmt.Sprint(o.queueDepth), "--queue-total", fmt.Sprint(4*o.queueDepth))
 	}
-	d, err := p.start(args...)
+	d, err := startFrom(b.dir, args...)
 	if err != nil {
 		return nil, err
 	}
-	s := &side{name: "inferd", target: load.Target{Dialect: load.V2, Path: filepath.Join(d.dir, v2Leaf)}, stop: d.stop, daemon: d}
+	s := &side{name: b.name, target: load.Target{Dialect: load.V2, Path: filepath.Join(d.dir, v2Leaf)}, stop: d.stop, daemon: d}
 	s.running = func() (int, error) {
 		stats, err := d.stats()
 		return stats.Running, err
@@ -298,7 +333,7 @@ func (p *peers) inferd(o inferdOptions) (*side, error) {
 	return s, nil
 }
 
-// stop ends a server before its row is over.
+// stop ends a server before the end of its row.
 func (p *peers) stop(s *side) {
 	s.stop()
 	p.servers = slices.DeleteFunc(p.servers, func(o *side) bool { return o == s })
@@ -335,8 +370,8 @@ func (d *daemon) stats() (s daemonStats, err error) {
 	return s, json.NewDecoder(nc).Decode(&answer)
 }
 
-// caller returns who asks: a user, counted from 0, and a program of theirs. If we are not
-// root all users are one, and only the programs differ.
+// caller returns the process of a user, counted from 0, and of one of that user's programs.
+// Without root all users are one, and only the programs differ.
 func (p *peers) caller(user, program int) (*load.Caller, error) {
 	key := [2]int{user, program}
 	if c := p.callers[key]; c != nil {
@@ -344,17 +379,13 @@ func (p *peers) caller(user, program int) (*load.Caller, error) {
 	}
 	path := p.program(user, program)
 	if _, err := os.Stat(path); err != nil {
-		// A program is a file: a link would be the same one.
-		text, err := os.ReadFile(filepath.Join(p.bin, "bench"))
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(path, text, 0o755); err != nil {
+		// Callers differ by the program's file; a link would be the same one.
+		if err := copyFile(filepath.Join(p.bin, "bench"), path); err != nil {
 			return nil, err
 		}
 	}
 	cmd := exec.Command(path, "load")
-	cmd.Dir, cmd.Stderr = "/", os.Stderr
+	cmd.Dir, cmd.Stderr = "/", p.errors
 	cmd.Env = []string{"GOMAXPROCS=1"} // the cores are the engine's
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if p.root {

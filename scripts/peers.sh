@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the programs of llama.cpp that "make bench-peers" measures inferd beside, into the
 # user's cache, from the source of the very version that inferd-engine loads. The folder
-# comes out on stdout; what happens, and why not, on stderr. The first time takes 10 to 20
-# minutes; one that was interrupted goes on where it was.
+# comes out on stdout; progress and errors on stderr. The first time takes 10 to 20
+# minutes; an interrupted build goes on where it was. "peers.sh native" builds for this
+# machine only, for a machine on which the CPU variants do not run.
 set -eu
 name=peers
 # shellcheck source=scripts/npm.sh
@@ -20,8 +21,18 @@ case "${XDG_CACHE_HOME:-}" in
 *) cache=${HOME:?peers: HOME is not set}/.cache ;;
 esac
 parent=$cache/inferd/peers
-dest=$parent/$version
-work=$parent/.$version
+case "${1:-}" in
+"")
+	# All CPU variants, chosen among at start, as in the libraries that inferd-engine loads.
+	leaf=$version
+	kind="-DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF" ;;
+native)
+	leaf=$version-native
+	kind="-DGGML_BACKEND_DL=OFF -DGGML_CPU_ALL_VARIANTS=OFF -DGGML_NATIVE=ON" ;;
+*) fail "no build is called $1" ;;
+esac
+dest=$parent/$leaf
+work=$parent/.$leaf
 
 # The folder gets its name when it is complete.
 finish() {
@@ -49,13 +60,13 @@ if [ "$(git -C src rev-parse HEAD 2>/dev/null)" != "$commit" ]; then
 	rm -rf package
 fi
 
-# All CPU variants, chosen among at start, as in the libraries that inferd-engine loads.
-echo "peers: building $programs" >&2
+echo "peers: building $programs${1:+, $1}" >&2
+# shellcheck disable=SC2086 # words are meant
 cmake -S src -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON \
-	-DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF -DGGML_CCACHE=OFF \
+	$kind -DGGML_CCACHE=OFF \
 	-DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_IS_DEV=OFF \
 	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >cmake.log 2>&1 </dev/null || fail "cmake: $(tail -n 5 cmake.log)"
-# ggml's variants are loaded by name, so no program depends on them.
+# ggml's variants are loaded by name, so no program depends on them. A native build has none.
 variants=$(ninja -C build -t targets all | sed -n 's/^\(ggml-cpu[a-z0-9_-]*\): phony$/\1/p')
 # shellcheck disable=SC2086 # words are meant
 nice -n 10 ninja -C build ${PEERS_JOBS:+-j "$PEERS_JOBS"} $variants $programs >ninja.log 2>&1 </dev/null ||

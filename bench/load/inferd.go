@@ -72,28 +72,33 @@ type textBlock struct {
 
 func (c *inferdConn) ask(ctx context.Context, r *Request) error {
 	c.id = strconv.FormatInt(ids.Add(1), 36)
-	q := question{ID: c.id, MaxTokens: r.MaxTokens, Temperature: r.Temperature, Model: r.Model}
-	if c.dialect == V1 {
-		q.Grammar = r.Grammar
-	} else if r.Grammar != "" {
-		q.Format = map[string]any{"type": "grammar", "grammar": r.Grammar}
-	}
-	if c.dialect == LP {
-		q.WireVersion = 1
-	}
-	for i, turn := range r.Turns {
-		m := message{Role: [...]string{"user", "assistant"}[i%2], Content: turn}
-		if c.dialect != V1 {
-			m.Content = []textBlock{{"text", turn}}
-		}
-		q.Messages = append(q.Messages, m)
-	}
-	text, err := json.Marshal(q)
+	text, err := newQuestion(c.dialect, c.id, r)
 	if err != nil {
 		return err
 	}
 	c.stop = context.AfterFunc(ctx, func() { _ = c.nc.Close() })
 	return c.w.WriteFrame(text)
+}
+
+// newQuestion returns a request as JSON.
+func newQuestion(d Dialect, id string, r *Request) ([]byte, error) {
+	q := question{ID: id, MaxTokens: r.MaxTokens, Temperature: r.Temperature, Model: r.Model}
+	if d == V1 {
+		q.Grammar = r.Grammar
+	} else if r.Grammar != "" {
+		q.Format = map[string]any{"type": "grammar", "grammar": r.Grammar}
+	}
+	if d == LP {
+		q.WireVersion = 1
+	}
+	for i, turn := range r.Turns {
+		m := message{Role: [...]string{"user", "assistant"}[i%2], Content: turn}
+		if d != V1 {
+			m.Content = []textBlock{{"text", turn}}
+		}
+		q.Messages = append(q.Messages, m)
+	}
+	return json.Marshal(q)
 }
 
 func (c *inferdConn) next() (event, error) {

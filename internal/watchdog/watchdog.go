@@ -44,6 +44,7 @@ const (
 	stillWindows = 2  // in a row
 	stillCPU     = 1  // percent of a window that a deadlocked engine computes at most
 	stillWait    = 10 // percent of a window that it waits for a CPU at most
+	stillRunning = 4  // one sample in so many may find a runnable thread
 
 	missedBeats = 5
 	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
@@ -177,8 +178,9 @@ type stand struct {
 
 // still is the search for windows without any activity.
 type still struct {
-	windows        int // in a row
-	dur, cpu, wait time.Duration
+	windows          int // in a row
+	samples, running int // of the present window: all, and those with a runnable thread
+	dur, cpu, wait   time.Duration
 }
 
 // idle is the time that an engine without calls has computed.
@@ -367,12 +369,19 @@ func (t *stand) budget() time.Duration {
 	return max(leastBudget, budgetSteps*t.step)
 }
 
-// add adds a sample. A sample with a runnable thread, a wait for a disk or a page fault
-// starts the search again.
+// add adds a sample. One with a wait for a disk or a page fault starts the search again.
+//
+// The thread that writes beats runs, too, and on a busy machine it waits for a CPU, but
+// seldom and not for long. A thread that is kept from computing is runnable in every sample;
+// the kernel counts its wait only when it runs.
 func (w *still) add(x *Sample) {
-	if x.disk() || x.Process == Running {
+	if x.disk() {
 		*w = still{}
 		return
+	}
+	w.samples++
+	if x.Process == Running {
+		w.running++
 	}
 	w.dur += x.Elapsed
 	w.cpu += x.CPU
@@ -380,9 +389,8 @@ func (w *still) add(x *Sample) {
 	if w.dur < stillWindow {
 		return
 	}
-	// The thread that writes beats waits for a CPU, too, but not for long.
 	windows := 0
-	if percent(w.cpu, w.dur) < stillCPU && percent(w.wait, w.dur) < stillWait {
+	if percent(w.cpu, w.dur) < stillCPU && percent(w.wait, w.dur) < stillWait && w.running*stillRunning <= w.samples {
 		windows = min(w.windows+1, stillWindows)
 	}
 	*w = still{windows: windows}

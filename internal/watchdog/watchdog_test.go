@@ -43,6 +43,9 @@ func spins(x *watchdog.Sample) {
 	x.Process, x.CPU = watchdog.Running, 2*time.Second
 }
 
+// runs has a runnable thread that has not run.
+func runs(x *watchdog.Sample) { x.Process = watchdog.Running }
+
 // starves gets 1 % of a processor and waits for the rest.
 func starves(x *watchdog.Sample) {
 	x.Process, x.CPU, x.Wait = watchdog.Running, 10*time.Millisecond, 990*time.Millisecond
@@ -94,14 +97,16 @@ func TestRules(t *testing.T) {
 		"an engine whose steps move may compute all day":       {samples: times(300, sample(moved, spins))},
 		"it spins: 10 s of CPU without a step":                 {samples: times(9, sample(spins)), want: []string{"6 kill spin"}},
 		"a busy machine is no spin":                            {samples: times(300, sample(starves))},
-		"nor a deadlock, though the thread has not run yet":    {samples: times(300, sample(func(x *watchdog.Sample) { x.Process = watchdog.Running }))},
+		"nor a deadlock, though the thread has not run yet":    {samples: times(300, sample(runs))},
 		"a long step has a larger budget":                      {samples: times(90, sample(spins, planned(10*time.Second, time.Second))), want: []string{"51 kill spin"}},
 		"and may stand for longer":                             {samples: times(300, sample(spins, planned(10*time.Second, 10*time.Second))), want: []string{"201 kill spin"}},
 		"a step of unknown cost has 5 minutes of CPU":          {samples: times(300, sample(spins, unplanned)), want: []string{"151 kill spin"}},
 		"one step 100 times as long as planned":                {samples: join(times(5, sample(spins)), times(1, sample(moved)))},
 		"a deadlock: nothing runs for 5 s, twice":              {samples: times(20, sample()), want: []string{"11 kill deadlock"}},
 		"beats are no sign of life":                            {samples: times(20, sample(nudged)), want: []string{"11 kill deadlock"}},
-		"a deadlock that computed before":                      {samples: join(times(5, sample(spins)), times(20, sample())), want: []string{"15 kill deadlock"}},
+		"a runnable thread now and then":                       {samples: slices.Repeat(join(times(4, sample()), times(1, sample(runs))), 4), want: []string{"11 kill deadlock"}},
+		"a runnable thread often":                              {samples: slices.Repeat(join(times(3, sample()), times(2, sample(runs))), 60)},
+		"a deadlock that computed before":                      {samples: join(times(5, sample(spins)), times(20, sample())), want: []string{"16 kill deadlock"}},
 		"an engine that waits for another one's step":          {samples: times(300, sample(locked))},
 		"a missing beat alone is no evidence":                  {samples: join(times(3, sample(moved)), times(4, sample(mute)), times(3, sample(moved)))},
 		"five missing beats and no CPU":                        {samples: times(20, sample(mute)), want: []string{"11 kill deadlock"}},

@@ -1,0 +1,133 @@
+package load
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unread is an order for connections that send a request and never read.
+type Unread struct {
+	Target  Target // v1 or v2
+	Request Request
+	First   int // uid of the first user; -1 is the uid of the process, of all users
+	Users   int
+	Each    int // connections of a user
+}
+
+// UnreadState is the state of these connections.
+type UnreadState struct {
+	Asked int // requests so far
+}
+
+// NeverRead opens the connections that in orders, and prints their state on out once all
+// have asked, and again when in ends. A connection that the server ends is opened again.
+//
+// All users are one process: the kernel takes the uid of a Unix socket's peer from the
+// thread that connects, and root may change that of a thread.
+func NeverRead(in io.Reader, out io.Writer) error {
+	dec := json.NewDecoder(in)
+	var u Unread
+	if err := dec.Decode(&u); err != nil {
+		return err
+	}
+	over := make(chan struct{})
+	go func() { // ends with the input
+		defer close(over)
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	conns := make([]unix.PollFd, u.Users*u.Each)
+	asked := 0
+	open := func(i int) error {
+		fd, err := u.open(i / u.Each)
+		if err != nil {
+			return err
+		}
+		conns[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+		asked++
+		return nil
+	}
+	for i := range conns {
+		if err := open(i); err != nil {
+			return fmt.Errorf("connection %d: %w", i, err)
+		}
+	}
+	enc := json.NewEncoder(out)
+	if err := enc.Encode(UnreadState{asked}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-over:
+			return enc.Encode(UnreadState{asked})
+		case <-time.After(100 * time.Millisecond):
+		}
+		if _, err := unix.Poll(conns, 0); err != nil {
+			continue // interrupted
+		}
+		for i := range conns {
+			if conns[i].Revents == 0 {
+				continue
+			}
+			if conns[i].Fd >= 0 {
+				_ = unix.Close(int(conns[i].Fd))
+			}
+			if err := open(i); err != nil {
+				conns[i] = unix.PollFd{Fd: -1} // the server refuses it, or has ended
+			}
+		}
+	}
+}
+
+// open connects as a user and sends the request.
+func (u *Unread) open(user int) (int, error) {
+	question, err := newQuestion(u.Target.Dialect, "unread", &u.Request)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	err = u.as(user, func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: u.Target.Path}) })
+	if err == nil {
+		_, err = unix.Write(fd, append(question, '\n'))
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// as calls do with the effective uid of a user.
+func (u *Unread) as(user int, do func() error) error {
+	if u.First < 0 {
+		return do()
+	}
+	runtime.LockOSThread()
+	if err := setThreadUID(u.First + user); err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	err := do()
+	if err := setThreadUID(0); err != nil {
+		return err // the thread is never unlocked: no other goroutine may get it
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// setThreadUID sets the effective uid of this thread only. [unix.Setresuid] would set that
+// of all threads.
+func setThreadUID(uid int) error {
+	const unchanged = ^uintptr(0)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(uid), unchanged); errno != 0 {
+		return fmt.Errorf("become user %d: %w", uid, errno)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/inferd-go/inferd/bench/load"
+)
+
+// A build is a folder with the programs inferd and inferd-engine.
+type build struct {
+	name string
+	dir  string
+}
+
+// olderBuild returns the build in dir, the programs of an older commit.
+func olderBuild(dir string) (build, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return build{}, err
+	}
+	for _, program := range []string{"inferd", "inferd-engine"} {
+		if _, err := os.Stat(filepath.Join(dir, program)); err != nil {
+			return build{}, fmt.Errorf("older build: %w", err)
+		}
+	}
+	return build{name: "the older build", dir: dir}, nil
+}
+
+// A contender is a server that is started for each measurement.
+type contender struct {
+	name  string
+	start func() (*side, error)
+}
+
+// inferds returns a contender of each build. The present build is the first.
+func (p *peers) inferds(o inferdOptions) []contender {
+	all := make([]contender, len(p.builds))
+	for i, b := range p.builds {
+		all[i] = contender{b.name, func() (*side, error) { return p.startBuild(b, o) }}
+	}
+	return all
+}
+
+// rounds returns the number of measurements of each build in a row that needs one for its
+// own figures and several for the ratios of two builds.
+func (p *peers) rounds() int {
+	if len(p.builds) == 1 {
+		return 1
+	}
+	return 3
+}
+
+// repeats returns the number of short measurements in a row: more for the ratios of two
+// builds.
+func (p *peers) repeats() int {
+	if len(p.builds) == 1 {
+		return p.size(7, 3)
+	}
+	return p.size(15, 5)
+}
+
+// inTurns measures each of all n times, in turns; the order rotates from round to round.
+// results[i] are those of all[i].
+func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]R, err error) {
+	results = make([][]R, len(all))
+	for round := range n {
+		for i := range all {
+			k := (i + round) % len(all)
+			r, err := measure(all[k])
+			if err != nil {
+				return nil, err
+			}
+			results[k] = append(results[k], r)
+		}
+	}
+	return results, nil
+}
+
+// serveInTurns measures servers in turns. Each runs alone: of two equal servers that are up
+// side by side, the one started first was up to 10 % slower, for as long as it ran.
+func serveInTurns[R any](p *peers, all []contender, n int, measure func(*side) (R, error)) ([][]R, error) {
+	return inTurns(all, n, func(c contender) (R, error) { return serve(p, c, measure) })
+}
+
+// serve starts a server, warms it, measures it and stops it.
+func serve[R any](p *peers, c contender, measure func(*side) (R, error)) (r R, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", c.name, err)
+		}
+	}()
+	s, err := c.start()
+	if err != nil {
+		return r, err
+	}
+	defer p.stop(s)
+	client, err := p.caller(0, 0)
+	if err != nil {
+		return r, err
+	}
+	if _, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(64, 8)}); err != nil {
+		return r, err
+	}
+	p.rest()
+	return measure(s)
+}
+
+// A figure is a number derived from the result of a round.
+type figure[R any] struct {
+	name  string
+	lower bool // lower values are better
+	of    func(R) float64
+}
+
+// each returns the figure of every round.
+func (f figure[R]) each(results []R) []float64 {
+	all := make([]float64, len(results))
+	for i, r := range results {
+		all[i] = f.of(r)
+	}
+	return all
+}
+
+// versus divides the figures of two builds round by round. A ratio of 1 or more means that
+// the present build is as good or better.
+func (f figure[R]) versus(present, older []R) []float64 {
+	a, b := f.each(present), f.each(older)
+	if f.lower {
+		a, b = b, a
+	}
+	return ratios(a, b)
+}
+
+// olderReach is the reach of every ratio of the present build to an older one.
+const olderReach = ">= 0.97, aim 1.00"
+
+// reportVersus prints ratios of the present build, results[0], to the older one, results[1].
+// It prints nothing if there is no older one.
+func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
+	if len(p.builds) == 1 {
+		return
+	}
+	for _, f := range figures {
+		p.report("  of "+p.builds[1].name+": "+f.name, olderReach, "%s (%s)", spread(f.versus(results[0], results[1])), spread(f.each(results[1])))
+	}
+}
+
+// pooled joins the results of all rounds.
+func pooled[R, V any](results []R, of func(R) []V) []V {
+	var all []V
+	for _, r := range results {
+		all = append(all, of(r)...)
+	}
+	return all
+}
+
+// medianOf returns the median of a figure over all rounds.
+func medianOf[R any, V int | float64](results []R, of func(R) V) V {
+	all := make([]V, len(results))
+	for i, r := range results {
+		all[i] = of(r)
+	}
+	return median(all)
+}
+
+// A runner measures rates of tokens, of a server or of a program without one.
+type runner struct {
+	name  string
+	reach []string // of each rate
+	rates func() ([]float64, error)
+}
+
+// runner returns the runner of a server.
+func (p *peers) runner(c contender, reach []string, rates func(*side) ([]float64, error)) runner {
+	return runner{c.name, reach, func() ([]float64, error) { return serve(p, c, rates) }}
+}
+
+// compareRates measures all runners in turns. rates[r][i] are those of runner r, of kind i.
+func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
+	results, err := inTurns(all, n, func(r runner) ([]float64, error) { return r.rates() })
+	if err != nil {
+		return nil, err
+	}
+	rates := make([][][]float64, len(all))
+	for r := range all {
+		for i := range kinds {
+			rates[r] = append(rates[r], figure[[]float64]{of: func(each []float64) float64 { return each[i] }}.each(results[r]))
+		}
+	}
+	return rates, nil
+}
+
+// reportRates prints the rates of the first runner, of one kind, and their ratios to those
+// of the others.
+func (p *peers) reportRates(what string, all []runner, rates [][][]float64, kind int) {
+	ours := rates[0][kind]
+	p.report(what, "", "%s tokens/s", spread(ours))
+	for i, r := range all[1:] {
+		theirs := rates[i+1][kind]
+		p.report("  of "+r.name, r.reach[kind], "%s (%s)", spread(ratios(ours, theirs)), spread(theirs))
+	}
+}
