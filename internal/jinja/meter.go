@@ -129,7 +129,7 @@ func (m *meter) enter() {
 	m.step(1)
 }
 
-// level fails if values are nested too deep, as those are that contain themselves.
+// level fails if values are nested too deep. The nesting of a value in itself has no end.
 func (m *meter) level(depth int) {
 	if depth > maxDepth {
 		panic(tooDeep())
@@ -530,7 +530,7 @@ func (m *meter) same(a, b string) bool {
 }
 
 // number returns the number at the beginning of s, as fmt.Sscanf reads it with a verb for
-// integers or floating-point numbers: characters are those that such a number may have.
+// integers or floating-point numbers. characters are all the characters of such numbers.
 func (m *meter) number(s, characters string) string {
 	m.step(1)
 	space := 0
