@@ -37,6 +37,7 @@ func (c *command) lines(args []string) ([]string, error) {
 func (c *command) embed(ctx context.Context, args []string) error {
 	fs := c.flags("embed")
 	req := &client.EmbedRequest{ID: "1"}
+	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.IntVar(&req.Dimensions, "dimensions", 0, "how many `numbers` of each vector (default all)")
 	fs.StringVar(&req.Task, "task", "", "`what` for, such as retrieval_query or similarity")
 	var patience wait
@@ -67,6 +68,7 @@ func (c *command) embed(ctx context.Context, args []string) error {
 func (c *command) rerank(ctx context.Context, args []string) error {
 	fs := c.flags("rerank")
 	req := &client.RerankRequest{ID: "1"}
+	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.StringVar(&req.Query, "query", "", "what the documents are to answer, as `text`")
 	fs.IntVar(&req.TopN, "top-n", 0, "how many of the best, a `number` (default all)")
 	var patience wait

@@ -356,7 +356,7 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 			return fmt.Errorf("%sname %q is taken", at, b.Name)
 		}
 	}
-	for i, alias := range b.Aliases { // entries may share one: the first that is ready answers to it
+	for i, alias := range b.Aliases { // entries may share one
 		if alias == "" {
 			return fmt.Errorf("%saliases[%d] must not be empty", at, i)
 		}

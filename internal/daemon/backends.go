@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -73,6 +75,9 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			b.caps[entry.Name] = caps
 			target.Can = func() route.Abilities { return route.Abilities{Generate: true, Embed: m.Embed, Rerank: m.Rerank} }
 			target.Handler = m
+			target.Origin = func() route.Origin {
+				return route.Origin{Digest: mock.Kind, Settings: strconv.Itoa(cmp.Or(m.Dimensions, mock.DefaultDimensions))}
+			}
 			target.Faults = []infer.Code{infer.Unavailable, infer.Internal}
 			target.State = func() route.State {
 				if m.Ready() {
@@ -98,6 +103,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			OnReady: func(r link.Report) { b.ready(ctx, entry.Name, r) },
 		}
 		target.Handler = sup
+		target.Origin = l.lastOrigin
 		target.Faults = []infer.Code{infer.Internal} // one that died or loads is the supervisor's business
 		target.Can = func() route.Abilities { return route.Abilities(sup.LastReport().Tasks) }
 		target.State = func() route.State { return routeState(sup.State()) }

@@ -28,7 +28,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) er
 	if !ok {
 		return fmt.Errorf("embed does not ask for a %T", req.Task)
 	}
-	m := request{ID: req.ID}
+	m := request{ID: req.ID, Model: task.Model}
 	for _, text := range task.Inputs {
 		m.Input = append(m.Input, &text)
 	}

@@ -27,6 +27,9 @@ type request struct {
 	Input      []*string      `json:"input"` // must be there; elements must not be null
 	Dimensions *uint32        `json:"dimensions,omitzero"`
 	Task       *infer.Purpose `json:"task,omitzero"`
+
+	// Beyond the reference.
+	Model string `json:"model,omitzero"`
 }
 
 // shape reports what makes m no request at all: that ends the connection.
@@ -45,7 +48,10 @@ func (m *request) infer() (*infer.Request, error) {
 	if len(m.Input) == 0 {
 		return nil, wire.Invalid("input must not be empty")
 	}
-	task := &infer.Embed{Inputs: make([]string, len(m.Input)), Dimensions: int(wire.Or(m.Dimensions, 0)), Purpose: wire.Or(m.Task, infer.NoPurpose)}
+	task := &infer.Embed{
+		Model: m.Model, Inputs: make([]string, len(m.Input)),
+		Dimensions: int(wire.Or(m.Dimensions, 0)), Purpose: wire.Or(m.Task, infer.NoPurpose),
+	}
 	for i, text := range m.Input {
 		if *text == "" {
 			return nil, wire.Invalid("input[%d] must not be empty", i)

@@ -28,7 +28,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked
 	if !ok {
 		return nil, nil, fmt.Errorf("rerank does not ask for a %T", req.Task)
 	}
-	m := request{ID: req.ID, Query: &task.Query}
+	m := request{ID: req.ID, Query: &task.Query, Model: task.Model}
 	for _, text := range task.Documents {
 		m.Documents = append(m.Documents, &text)
 	}

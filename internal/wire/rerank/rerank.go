@@ -28,6 +28,9 @@ type request struct {
 	Query     *string   `json:"query"`     // must be there
 	Documents []*string `json:"documents"` // must be there; elements must not be null
 	TopN      *uint32   `json:"top_n,omitzero"`
+
+	// Beyond the reference.
+	Model string `json:"model,omitzero"`
 }
 
 // shape reports what makes m no request at all: that ends the connection.
@@ -54,7 +57,7 @@ func (m *request) infer() (*infer.Request, error) {
 	case n > maxDocuments:
 		return nil, wire.Invalid("request carries %d documents; at most %d allowed", n, maxDocuments)
 	}
-	task := &infer.Rerank{Query: *m.Query, Documents: make([]string, len(m.Documents))}
+	task := &infer.Rerank{Model: m.Model, Query: *m.Query, Documents: make([]string, len(m.Documents))}
 	bytes := len(*m.Query)
 	for i, text := range m.Documents {
 		if *text == "" {
