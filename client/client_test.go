@@ -159,6 +159,19 @@ func TestEmbedAndRerank(t *testing.T) {
 	}
 }
 
+// A model is named as on generation.
+func TestEmbedAndRerankNameAModel(t *testing.T) {
+	c := serve(t, `{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"b","embed_dimensions":1,"unsupported":["rerank"]}]}`)
+	e, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"abc"}, Model: "b"})
+	if err != nil || len(e.Vectors[0]) != 1 {
+		t.Errorf("embed: %+v, %v", e, err)
+	}
+	_, err = c.Rerank(t.Context(), &client.RerankRequest{Query: "b", Documents: []string{"a"}, Model: "b"})
+	if err == nil || !strings.Contains(err.Error(), "rerank not supported") {
+		t.Errorf("rerank: %v", err)
+	}
+}
+
 // What the daemon refuses is told with its code, and the connection goes on.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)

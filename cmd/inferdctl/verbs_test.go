@@ -24,10 +24,10 @@ func TestEmbed(t *testing.T) {
 		want    result
 	}{
 		"arguments": {
-			[]string{"embed", "--dimensions", "2", "a", "b", "--task", "similarity"},
+			[]string{"embed", "--dimensions", "2", "a", "b", "--task", "similarity", "--model", "m"},
 			"",
 			`{"type":"embeddings","id":"1","embeddings":[[1,0.5],[0,-1]],"dimensions":2}`,
-			`{"id":"1","input":["a","b"],"dimensions":2,"task":"similarity"}`,
+			`{"id":"1","input":["a","b"],"dimensions":2,"task":"similarity","model":"m"}`,
 			result{0, `{"text":"a","embedding":[1,0.5]}` + "\n" + `{"text":"b","embedding":[0,-1]}` + "\n", ""},
 		},
 		"lines": {
