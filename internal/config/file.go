@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/backend/mock"
 )
 
 // file is the config file. A pointer tells what is missing from what is zero; rest
@@ -85,12 +87,13 @@ type fileBackend struct {
 	Rerank *bool `json:"rerank"`
 
 	// Of an engine.
-	Pooling      string         `json:"embed_pooling"`
+	Pooling      poolingWord    `json:"embed_pooling"`
 	EmbedNCtx    *int           `json:"embed_n_ctx"`
 	RerankNCtx   *int           `json:"rerank_n_ctx"`
 	MaxStallMS   *int           `json:"max_stall_ms"`
 	ChatTemplate jsontext.Value `json:"chat_template"`
 	MMProj       jsontext.Value `json:"mmproj"`
+	MMProjTokens jsontext.Value `json:"mmproj_image_max_tokens"`
 
 	// Of a mock.
 	Tokens         *[]string `json:"tokens"`
@@ -135,9 +138,67 @@ func read(path string) (*file, []string, error) {
 	}
 	var f file
 	if err := json.Unmarshal(data, &f); err != nil {
+		if unknown := unknownKind(data); unknown != nil { // the better reason why its members do not fit
+			return nil, nil, fmt.Errorf("%s: %w", path, unknown)
+		}
 		return nil, nil, describe(path, data, err)
 	}
 	return &f, f.unknown(path, data), nil
+}
+
+// unknownKind names the first entry of a kind that is not known. Members of one name have
+// other types in other kinds, so an error of the decoder would blame those.
+func unknownKind(data []byte) error {
+	var f struct {
+		Backends []struct {
+			Kind string `json:"kind"`
+		} `json:"backends"`
+	}
+	if json.Unmarshal(data, &f) != nil {
+		return nil
+	}
+	for i, b := range f.Backends {
+		if err := checkKind(b.Kind); err != nil {
+			return fmt.Errorf("backends[%d].%w", i, err)
+		}
+	}
+	return nil
+}
+
+// checkKind refuses the kind of an entry that is not known.
+func checkKind(kind string) error {
+	switch kind {
+	case llamacppKind, mock.Kind:
+		return nil
+	case "":
+		return errors.New("kind is missing")
+	case "openai-compat", "bedrock-invoke":
+		return fmt.Errorf("kind %q is not served by this release yet: llamacpp or mock", kind)
+	default:
+		return fmt.Errorf("kind %.64q is not known: llamacpp or mock", kind)
+	}
+}
+
+// poolingWord is the value of embed_pooling as it stands in the file: a word, or a number of
+// the reference.
+type poolingWord string
+
+// UnmarshalJSONFrom takes both.
+func (p *poolingWord) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	switch value.Kind() {
+	case jsontext.KindNull:
+	case jsontext.KindNumber:
+		*p = poolingWord(value)
+	case jsontext.KindString:
+		return json.Unmarshal(value, (*string)(p))
+	default:
+		return errors.New("it must be a word or a number")
+	}
+	return nil
 }
 
 // describe says where in the file the error lies.
@@ -186,8 +247,10 @@ func key(p jsontext.Pointer) string {
 func (f *file) unknown(path string, data []byte) []string {
 	strange := make(map[jsontext.Pointer]bool)
 	note := func(parent jsontext.Pointer, rest map[string]jsontext.Value) {
-		for name := range rest {
-			strange[parent.AppendToken(name)] = true
+		for name, value := range rest {
+			if value.Kind() != jsontext.KindNull { // as good as absent
+				strange[parent.AppendToken(name)] = true
+			}
 		}
 	}
 	model := func(parent jsontext.Pointer, m *fileModel) {
