@@ -38,7 +38,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		return err
 	})
 	fs.Func("seed", "`number` that makes a random answer repeatable", func(s string) error {
-		n, err := number(s)
+		n, err := seed(s)
 		req.Seed = &n
 		return err
 	})
@@ -80,6 +80,17 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		err = fmt.Errorf("%w; try again later, or with --wait", err)
 	}
 	return err
+}
+
+// seed reads one of 64 bits, with or without a sign.
+func seed(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		if bits, err := strconv.ParseUint(s, 10, 64); err == nil {
+			return int64(bits), nil
+		}
+	}
+	return n, errors.Unwrap(err) // without the name of a Go function
 }
 
 // number reads one of 32 bits.

@@ -145,7 +145,7 @@ func TestUsage(t *testing.T) {
 		"no tokens":                 {[]string{"chat", "-m", "x", "--max-tokens", "0"}, 2, "", "it must be at least 1"},
 		"nothing to embed":          {[]string{"embed"}, 2, "", "error: there is no text"},
 		"nothing to rank by":        {[]string{"rerank", "a"}, 2, "", "error: rerank needs --query TEXT"},
-		"a number that is none":     {[]string{"chat", "-m", "x", "--seed", "-1"}, 2, "", `error: invalid value "-1" for flag -seed`},
+		"a number that is none":     {[]string{"chat", "-m", "x", "--seed", "1.5"}, 2, "", `error: invalid value "1.5" for flag -seed`},
 		"a time that is none":       {[]string{"log", "--since", "yesterday"}, 2, "", `error: invalid value "yesterday" for flag -since: want how long ago`},
 		"a time to come":            {[]string{"usage", "--since", "-10m"}, 2, "", `error: invalid value "-10m" for flag -since: want how long ago`},
 		"no log":                    {[]string{"log"}, 2, "", "error: activity log: stat "},

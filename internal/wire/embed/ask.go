@@ -33,7 +33,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) er
 		m.Input = append(m.Input, &text)
 	}
 	if task.Dimensions > 0 {
-		n := uint32(task.Dimensions)
+		n := wire.IntegerOf(task.Dimensions)
 		m.Dimensions = &n
 	}
 	if task.Purpose != infer.NoPurpose {

@@ -6,6 +6,7 @@ package embed
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -21,11 +22,20 @@ var purposes = []infer.Purpose{
 	infer.QuestionAnswering, infer.FactVerification, infer.CodeRetrievalQuery,
 }
 
+// join lists purposes as the wire spells them.
+func join(all []infer.Purpose) string {
+	words := make([]string, len(all))
+	for i, p := range all {
+		words[i] = string(p)
+	}
+	return strings.Join(words, ", ")
+}
+
 // request is the message that asks. A member that is null reads as one that is missing.
 type request struct {
 	ID         string         `json:"id,omitzero"`
 	Input      []*string      `json:"input"` // must be there; elements must not be null
-	Dimensions *uint32        `json:"dimensions,omitzero"`
+	Dimensions *wire.Integer  `json:"dimensions,omitzero"`
 	Task       *infer.Purpose `json:"task,omitzero"`
 
 	// Beyond the reference.
@@ -50,7 +60,7 @@ func (m *request) infer() (*infer.Request, error) {
 	}
 	task := &infer.Embed{
 		Model: m.Model, Inputs: make([]string, len(m.Input)),
-		Dimensions: int(wire.Or(m.Dimensions, 0)), Purpose: wire.Or(m.Task, infer.NoPurpose),
+		Purpose: wire.Or(m.Task, infer.NoPurpose),
 	}
 	for i, text := range m.Input {
 		if *text == "" {
@@ -59,10 +69,13 @@ func (m *request) infer() (*infer.Request, error) {
 		task.Inputs[i] = *text
 	}
 	if m.Task != nil && !slices.Contains(purposes, *m.Task) {
-		return nil, wire.Invalid("task uses an unknown variant")
+		return nil, wire.Invalid("task uses an unknown variant: want one of %s", join(purposes))
 	}
-	if m.Dimensions != nil && *m.Dimensions == 0 {
-		return nil, wire.Invalid("dimensions must be at least 1")
+	if m.Dimensions != nil {
+		var err error
+		if task.Dimensions, err = m.Dimensions.Within("dimensions", 1); err != nil {
+			return nil, err
+		}
 	}
 	return &infer.Request{ID: m.ID, Task: task}, nil
 }

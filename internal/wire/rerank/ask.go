@@ -33,7 +33,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked
 		m.Documents = append(m.Documents, &text)
 	}
 	if topN > 0 {
-		n := uint32(topN)
+		n := wire.IntegerOf(topN)
 		m.TopN = &n
 	}
 	var a answer
