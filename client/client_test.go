@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -282,6 +283,10 @@ func TestDialErrors(t *testing.T) {
 	c = &client.Client{Sockets: map[client.Surface]string{client.LP: filepath.Join(dir, strings.Repeat("x", 200))}, Wait: -1}
 	if _, err := c.Dial(t.Context(), client.LP); err == nil || strings.Contains(err.Error(), "is inferd running?") {
 		t.Errorf("an impossible path: %v", err)
+	}
+	refused := &client.DialError{Path: "/x", Err: fs.ErrPermission}
+	if !strings.Contains(refused.Error(), "--group") || refused.Transient() {
+		t.Errorf("a socket of another user: %v", refused)
 	}
 	begin := time.Now()
 	c = &client.Client{Dir: dir, Wait: 60 * time.Millisecond}

@@ -50,7 +50,11 @@ func (c *command) chat(ctx context.Context, args []string) error {
 	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.BoolVar(&asJSON, "json", false, "print the daemon's frames as they come")
 	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
-	if _, err := c.parseVerb(fs, args); err != nil {
+	_, err := c.parseVerb(fs, args)
+	if extra, ok := errors.AsType[*extraArgument](err); ok {
+		return fmt.Errorf("%w: a question follows -m, as in inferdctl chat -m %q", err, extra.value)
+	}
+	if err != nil {
 		return err
 	}
 	if system != nil {
@@ -68,6 +72,9 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		if err != nil {
 			return fmt.Errorf("read the question: %w", err)
 		}
+		if err := checkText(all); err != nil {
+			return err
+		}
 		question := strings.TrimSuffix(string(all), "\n")
 		if text == nil && question == "" {
 			return errors.New("chat needs -m TEXT, or a question on stdin")
@@ -75,7 +82,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		text = &question
 	}
 	req.Messages = append(req.Messages, client.Text(client.User, *text))
-	_, err := c.answer(c.generate(ctx, cl, req), asJSON)
+	_, err = c.answer(c.generate(ctx, cl, req), asJSON)
 	if failed, ok := errors.AsType[*client.DialError](err); ok && failed.Status != "" && failed.Transient() && failed.Waited == 0 && failed.Status != "ready" {
 		err = fmt.Errorf("%w; try again later, or with --wait", err)
 	}

@@ -148,21 +148,30 @@ var ErrNoModel = errors.New(`no model is configured. Name one in one of three wa
   a config file, ~/.inferd/config.json or --config FILE, such as
     {"backends":[{"kind":"llamacpp","name":"gen","model":{"path":"/models/model.gguf"}}]}`)
 
-// Load reads the config file and puts the flags over it.
+// Load reads the config file and puts the flags over it. If that fails, the config has
+// nothing but the warnings up to there.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{
 		Surfaces: f.Surfaces, Group: f.Group,
 		ActivePermits: f.ActivePermits, QueueDepth: f.QueueDepth, QueueTotal: f.QueueTotal,
 		ReadyTimeout: f.ReadyTimeout, WriteTimeout: f.WriteTimeout, DrainTimeout: f.DrainTimeout,
-		Warnings: f.Warnings,
+		Warnings: append(env.Warnings(), f.Warnings...),
 	}
+	if err := c.load(f, env); err != nil {
+		return &Config{Warnings: c.Warnings}, err
+	}
+	return c, nil
+}
+
+func (c *Config) load(f *Flags, env paths.Env) error {
 	path := f.ConfigFile
 	if path == "" {
 		path = env.ConfigFile()
 	}
 	file, warnings, err := read(path)
+	c.Warnings = append(c.Warnings, f.warnUnknown(file.keyVariables())...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.Warnings = append(c.Warnings, warnings...)
 	if file == nil && f.ConfigFile != "" {
@@ -172,31 +181,31 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 	var said *fileListen
 	if file != nil {
 		if err := c.fromFile(file, f); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 		said = file.Listen
 	}
 	if err := c.tcp(said, f, env.Getenv); err != nil {
-		return nil, err
+		return err
 	}
 	if f.EngineLib != "" {
 		c.EngineLib = f.EngineLib
 	}
 	if err := c.fromFlags(f); err != nil {
-		return nil, err
+		return err
 	}
 	if file != nil {
 		if err := c.share(file.Shared); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	if len(c.Backends) == 0 {
-		return nil, ErrNoModel
+		return ErrNoModel
 	}
 	if c.WriteTimeout == 0 {
 		c.Warnings = append(c.Warnings, "--write-timeout-secs 0: a client that does not read keeps its slot for ever")
 	}
-	return c, nil
+	return nil
 }
 
 // fromFlags replaces the entries if the flags name one.

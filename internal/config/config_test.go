@@ -25,7 +25,12 @@ import (
 
 // environment is that of a Linux machine with those variables.
 func environment(vars map[string]string) paths.Env {
-	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, UID: 1000}
+	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, Environ: func() (all []string) {
+		for name, value := range vars {
+			all = append(all, name+"="+value)
+		}
+		return all
+	}, UID: 1000}
 }
 
 // load parses a command line and loads a config file of that content; none if empty.
@@ -433,7 +438,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := config.Load(&flags, paths.Default())
 		if err != nil {
-			if c != nil || !errors.Is(err, config.ErrNoModel) && !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), "tcp") && !strings.Contains(err.Error(), "TCP") {
+			if len(c.Backends) > 0 || !errors.Is(err, config.ErrNoModel) && !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), "tcp") && !strings.Contains(err.Error(), "TCP") {
 				t.Fatalf("%v, which does not say where", err)
 			}
 			return
@@ -540,6 +545,95 @@ func TestWarnings(t *testing.T) {
 	}
 	if len(c.Warnings) != 4 {
 		t.Errorf("warnings %q", c.Warnings)
+	}
+}
+
+// A file that holds something else is refused in words.
+func TestFilesOfNothing(t *testing.T) {
+	for content, want := range map[string]string{
+		"[]":                "config.json:1: the file must hold a JSON object, this is an array",
+		"\n\n7":             "config.json:3: the file must hold a JSON object, this is a number",
+		" \n":               "config.json is empty: it must hold a JSON object",
+		"{":                 "config.json:1: unexpected EOF",
+		`{"backends":7}`:    "config.json:1: backends: a number does not fit here",
+		`{"backends":[[]]}`: "config.json:1: backends[0]: an array does not fit here",
+	} {
+		if _, err := load(t, content, nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", content, err, want)
+		}
+	}
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	large, full := filepath.Join(dir, "large"), filepath.Join(dir, "full")
+	const mocked = `{"backends":[{"kind":"mock","name":"m"}]}`
+	for name, size := range map[string]int{large: 1<<20 + 1, full: 1 << 20} {
+		if err := os.WriteFile(name, []byte(mocked+strings.Repeat(" ", size-len(mocked))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		dir:   "is not a regular file",
+		large: "has more than 1048576 bytes",
+		full:  "",
+	} {
+		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = config.Load(&f, environment(nil))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), path+" "+want)) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+}
+
+// What is ignored is said, also if the start fails for another reason.
+func TestWarningsOfAFailure(t *testing.T) {
+	for name, test := range map[string]struct{ file, err, warning string }{
+		"an unknown key":     {`{"colour":1,"backends":[]}`, "must not be empty", "unknown key colour"},
+		"an unknown key too": {`{"admission":{"queue_dept":1}}`, "no model is configured", "unknown key admission.queue_dept"},
+		"no file":            {"", "no model is configured", "does not exist: going on without a config file"},
+		"a flag":             {"{", "config.json:1:", "--chat-template is not served"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, test.file, nil, "--chat-template", "x")
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("error %v, want %q", err, test.err)
+			}
+			if !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, test.warning) }) {
+				t.Errorf("no warning %q in %q", test.warning, c.Warnings)
+			}
+		})
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	env := map[string]string{
+		"INFERD_QUEUE_DETPH": "3", "INFERD_COLOUR": "red", "INFERD_MY_KEY": "k", "INFERD_OTHER_KEY": "k", // not known, but for the last two
+		"INFERD_LOG": "info", "INFERD_LOG_DIR": "/x", "INFERD_LOG_FORMAT": "text", "INFERD_ENGINE_SHARED": "[]", "INFERD_ENGINE_LIB": "/x",
+		"INFERD_FORCE_BACKEND": "cpu", "INFERD_CLI_LOG": "x", "INFERD_HTTP_LOG": "x", "INFERD_API_KEY": "k", "INFERD_N_GPU_LAYERS": "-1", "HOME": "/home/u",
+	}
+	path := filepath.Join(t.TempDir(), "config.json")
+	const file = `{"listen":{"api_key_env":"INFERD_MY_KEY"},"backends":[{"kind":"mock","name":"m","api_key_env":"INFERD_OTHER_KEY"}]}`
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.ParseFlags([]string{"--config", path}, environment(env), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(&f, environment(env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"the variable INFERD_COLOUR has no meaning",
+		"the variable INFERD_QUEUE_DETPH has no meaning: did you mean INFERD_QUEUE_DEPTH?",
+	}
+	if diff := cmp.Diff(want, c.Warnings); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

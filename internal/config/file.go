@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -82,6 +83,9 @@ type fileBackend struct {
 	Threads    *int       `json:"threads"`
 	NGPULayers *int       `json:"n_gpu_layers"`
 
+	// Of a kind that this release does not serve.
+	APIKeyEnv string `json:"api_key_env"`
+
 	// What an engine is for; of a mock, what it says that it can.
 	Embed  *bool `json:"embed"`
 	Rerank *bool `json:"rerank"`
@@ -126,10 +130,38 @@ type fileModel struct {
 	Rest      map[string]jsontext.Value `json:",embed"`
 }
 
+// maxFile is how many bytes a config file may have.
+const maxFile = 1 << 20
+
+// readFile returns the content of a regular file that is not too large. A named pipe or a
+// device is refused before anything is read: it might never end.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxFile:
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return data, nil
+}
+
 // read returns the config file, or nil if there is none. Its errors name the file and
 // the line.
 func read(path string) (*file, []string, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -201,8 +233,17 @@ func (p *poolingWord) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
+// kinds are what JSON values are called.
+var kinds = map[jsontext.Kind]string{
+	jsontext.KindNull: "null", jsontext.KindFalse: "a boolean", jsontext.KindTrue: "a boolean", jsontext.KindString: "a string",
+	jsontext.KindNumber: "a number", jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
+}
+
 // describe says where in the file the error lies.
 func describe(path string, data []byte, err error) error {
+	if strings.TrimSpace(string(data)) == "" {
+		return fmt.Errorf("%s is empty: it must hold a JSON object", path)
+	}
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if e.JSONPointer != "" {
 			return fmt.Errorf("%s:%d: %s: %w", path, line(data, e.ByteOffset), key(e.JSONPointer), e.Err)
@@ -210,11 +251,15 @@ func describe(path string, data []byte, err error) error {
 		return fmt.Errorf("%s:%d: %w", path, line(data, e.ByteOffset), e.Err)
 	}
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
-		what := fmt.Sprintf("a JSON %s does not fit here", e.JSONKind)
+		place := key(e.JSONPointer)
+		if place == "" {
+			return fmt.Errorf("%s:%d: the file must hold a JSON object, this is %s", path, line(data, e.ByteOffset), kinds[e.JSONKind])
+		}
+		what := kinds[e.JSONKind] + " does not fit here"
 		if e.Err != nil {
 			what = e.Err.Error()
 		}
-		return fmt.Errorf("%s:%d: %s: %s", path, line(data, e.ByteOffset), key(e.JSONPointer), what)
+		return fmt.Errorf("%s:%d: %s: %s", path, line(data, e.ByteOffset), place, what)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }
@@ -241,6 +286,22 @@ func key(p jsontext.Pointer) string {
 		b.WriteString(token)
 	}
 	return b.String()
+}
+
+// keyVariables are the names of variables that hold keys, of which nothing else is known.
+func (f *file) keyVariables() (names []string) {
+	if f == nil {
+		return nil
+	}
+	if f.Listen != nil {
+		names = append(names, f.Listen.APIKeyEnv)
+	}
+	if f.Backends != nil {
+		for _, b := range *f.Backends {
+			names = append(names, b.APIKeyEnv)
+		}
+	}
+	return names
 }
 
 // unknown returns a warning for every key that has no meaning.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/usage"
 )
 
 // Flags is what the command line and the environment say. A flag beats its variable,
@@ -46,6 +47,8 @@ type Flags struct {
 
 	Version  bool
 	Warnings []string // about flags that do nothing yet
+
+	unknown []variable // of the environment: they look like ours
 
 	given map[string]bool // flags that were given, by themselves or by their variable
 }
@@ -133,14 +136,14 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			usage(fs, out)
+			printUsage(fs, out)
 		}
-		return f, err
+		return f, usage.Explain(fs, err)
 	}
 	if fs.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if err := f.merge(fs, env.Getenv); err != nil {
+	if err := f.merge(fs, env); err != nil {
 		return f, err
 	}
 	if !slices.Contains([]string{LogAuto, LogText, LogJSON}, f.LogFormat) {
@@ -181,11 +184,16 @@ func (f *Flags) Given(name string) bool { return f.given[name] }
 
 // merge sets the flags that were not given from their variables, and notes which were
 // given at all: --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
-func (f *Flags) merge(fs *flag.FlagSet, getenv func(string) string) error {
+func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
+	getenv := env.Getenv
 	fs.Visit(func(fl *flag.Flag) { f.given[fl.Name] = true })
-	var failed error
+	var (
+		failed error
+		known  []string
+	)
 	fs.VisitAll(func(fl *flag.Flag) {
-		variable := "INFERD_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		variable := variablePrefix + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		known = append(known, variable)
 		value := getenv(variable)
 		if f.given[fl.Name] || value == "" || fl.Name == "version" {
 			return
@@ -201,10 +209,11 @@ func (f *Flags) merge(fs *flag.FlagSet, getenv func(string) string) error {
 			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
 		}
 	}
+	f.unknown = unknownVariables(env, known)
 	return failed
 }
 
-func usage(fs *flag.FlagSet, out io.Writer) {
+func printUsage(fs *flag.FlagSet, out io.Writer) {
 	fmt.Fprint(out, `inferd: the one local inference daemon of a machine.
 
 Usage: inferd [flags]
