@@ -24,6 +24,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 // A Report says how far an engine is on its way to answering. An engine sends
@@ -152,7 +153,7 @@ func doneOf(ev *infer.Done) *done {
 func (d *done) event() *infer.Done {
 	return &infer.Done{
 		Reason: d.Reason, In: d.In, Out: d.Out, Cached: d.Cached,
-		By: d.By, Model: d.Model, Unsatisfied: d.Unsatisfied,
+		By: d.By, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied,
 	}
 }
 
@@ -161,7 +162,9 @@ type failure struct {
 	Text string
 }
 
-func (f *failure) err() error { return infer.Errorf(f.Code, "%s", f.Text) }
+// err returns the failure as the client is told of it. An engine repeats what its model and
+// the client say.
+func (f *failure) err() error { return infer.Errorf(f.Code, "%s", printable.Text(f.Text)) }
 
 // protocolError is returned when the other end sends what it never should.
 func protocolError(format string, args ...any) error {
