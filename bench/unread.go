@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ const (
 	unreadTokens = 8000
 	unreadEvery  = 500 * time.Millisecond
 	unreadLimit  = 5 * time.Second // for the first token of a short request
+	unreadSettle = time.Minute     // at most, until the crowd's requests neither run nor wait
 	bystander    = 1000            // the user without connections that never read
 )
 
@@ -75,7 +77,8 @@ type unreadResult struct {
 	idle, beside [2]*shorts // of another user; of a user and program in the crowd
 	asked        int        // requests of the crowd
 
-	running, waiting int // requests of the crowd, before the short ones
+	settled          time.Duration // until the crowd's requests neither ran nor waited
+	running, waiting int           // requests of the crowd after that; not 0 if it took too long
 }
 
 func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, err error) {
@@ -92,17 +95,35 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 	if err != nil {
 		return nil, err
 	}
-	sleepFor(p.ctx, 3*time.Second)
-	stats, err := s.daemon.stats()
-	if err != nil {
+	if err := r.settle(p, s); err != nil {
 		_, err2 := stop()
 		return nil, errors.Join(err, err2)
 	}
-	r.running, r.waiting = stats.Running, stats.Waiting
 	r.beside, err = p.twoUsers(s)
 	asked, err2 := stop()
 	r.asked = asked
 	return r, errors.Join(err, err2, p.ctx.Err())
+}
+
+// settle waits until all requests of the crowd stand in a write that blocks. Before that they
+// are readers to the daemon: the buffers of their sockets take hundreds of tokens each, and
+// other users get their share beside them, no more.
+func (r *unreadResult) settle(p *peers, s *side) error {
+	begin := time.Now()
+	for {
+		sleepFor(p.ctx, 100*time.Millisecond)
+		stats, err := s.daemon.stats()
+		if err != nil {
+			return err
+		}
+		r.settled, r.running, r.waiting = time.Since(begin), stats.Running, stats.Waiting
+		switch {
+		case p.ctx.Err() != nil:
+			return context.Cause(p.ctx)
+		case r.running+r.waiting == 0 && r.settled >= 3*time.Second, r.settled >= unreadSettle:
+			return nil
+		}
+	}
 }
 
 // twoUsers sends short requests of the bystander and of the crowd's first user and program.
@@ -180,7 +201,7 @@ func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 		p.report(name, reach[i], "%s", r.beside[i])
 		p.report("    idle", "", "%s", r.idle[i])
 	}
-	p.report("  requests of the never-readers", "", "%d (at first %d running, %d waiting)", r.asked, r.running, r.waiting)
+	p.report("  requests of the never-readers", "", "%d (settled after %.1f s; then %d running, %d waiting)", r.asked, r.settled.Seconds(), r.running, r.waiting)
 }
 
 // Shorts are short requests, sent at fixed times.

@@ -166,15 +166,15 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	}
 	// llama.cpp tells of every tensor: more than a watcher of the daemon has room for.
 	told, at := -1.0, time.Now()
-	progress := func(fraction float64) bool {
+	mapped := func(fraction float64) bool {
 		if fraction < told+0.05 && fraction < 1 && time.Since(at) < time.Second || fraction == told {
 			return true
 		}
 		told, at = fraction, time.Now()
 		return srv.Report(link.Report{State: link.Mapping, Path: o.model, Progress: math.Round(100*fraction) / 100}) == nil
 	}
-	progress(0)
-	model, err := llama.Load(o.model, llama.Options{GPULayers: o.nLayers}, progress)
+	mapped(0)
+	model, err := llama.Load(o.model, llama.Options{GPULayers: o.nLayers}, mapped)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", o.model, err)
 	}

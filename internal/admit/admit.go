@@ -1,9 +1,9 @@
 // Package admit is the one gate in front of the slots of all entries, for all surfaces:
-// so many requests run, so many more may wait, the rest are refused at once. Who waits is
-// served fairly, by who asks as the kernel says (see package sched) and by what the answers
-// really cost, while they are written: where an entry can pause an answer, somebody else may
-// have its slot for a while. The gate does not know what an entry is made of, nor how a
-// request is answered.
+// some requests run, some more may wait, the rest are refused at once. Waiting requests are
+// served fairly between callers, which the kernel identifies (see package sched), and by the
+// real cost of the answers, which is charged while they are written: where an entry can pause
+// an answer, another request may have its slot for a while. The gate knows neither what an
+// entry is made of nor how a request is answered.
 package admit
 
 import (
@@ -33,19 +33,19 @@ type Place struct {
 	Model func() string
 	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
 	// it is over: with nil if it was answered to the end, with an [infer.Error] that says how the
-	// handler failed, or with another error if nobody waited for an answer any more. Both are
-	// called with the gate locked and must not block.
+	// handler failed, or with another error if the client left. Both are called with the gate
+	// locked and must not block.
 	Begin func() (end func(error))
 }
 
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
-// whoever comes, leaves, or has written a while lets the next one in.
+// a request that arrives, leaves, or has written a quantum lets the next one in.
 type Gate struct {
 	// Choose says where a request goes now. It is asked when one comes, and again when it
 	// might run; its error is the answer. It is called with the gate locked and must not
 	// block.
 	Choose func(*infer.Request) (Place, error)
-	Active int // requests that run at once in all places together; 0 is as many as those have slots
+	Active int // requests that run at once in all places together; 0 is the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
 	// Memory bounds the text kept for clients that do not read; nil does not.
@@ -81,8 +81,8 @@ type ticket struct {
 	end     func(error)             // what place.Begin has returned
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
 	err     error                   // why it is refused
-	counted int64                   // of tokens, those that have been accounted for
-	charged int64                   // of tokens and cost, those that the queue knows
+	counted int64                   // the part of tokens that is in the rates
+	charged int64                   // the part of tokens and cost that the queue was charged
 }
 
 // state is what a request at the gate is doing. [Gate.setLocked] changes it.
@@ -118,7 +118,7 @@ func (t *ticket) admitted() {
 	}
 }
 
-// errClosed is told to those who come, or still wait, once the gate is closed.
+// errClosed refuses requests that arrive or still wait once the gate is closed.
 var errClosed = infer.Errorf(infer.Unavailable, "admission closed")
 
 // Why a request with a deadline is refused.
@@ -130,7 +130,7 @@ var (
 // errUnread ends a request whose client does not read, if the client has no room to wait.
 var errUnread = infer.Errorf(infer.Busy, "queue full: the answer is not read, and too many requests wait already")
 
-// lateness is what an answer whose deadline has passed may take to end by itself.
+// lateness is how long an answer whose deadline has passed may take to end by itself.
 const lateness = time.Second
 
 // Handle passes req on when it is its turn. It refuses with [infer.Busy] at once if too
@@ -150,7 +150,7 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	return g.serve(ctx, t, emit)
 }
 
-// wait returns nil when t has been let in.
+// wait returns nil when t has been admitted.
 func (g *Gate) wait(ctx context.Context, t *ticket) error {
 	came := time.Now()
 	var late <-chan time.Time
@@ -172,7 +172,7 @@ func (g *Gate) wait(ctx context.Context, t *ticket) error {
 	}
 }
 
-// serve has t answered, which has been let in.
+// serve passes on t, which has been admitted.
 func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 	client := ctx
 	if at := t.req.Deadline; !at.IsZero() {
@@ -194,8 +194,8 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 	}
 	var (
 		lost   error       // of the way to the client
-		fresh  int         // tokens and cost since the gate has looked
-		result infer.Event // whole, of a request that is computed but not yet counted
+		fresh  int         // tokens and cost since the last look for the next request
+		result infer.Event // complete vectors or scores, before their Done
 	)
 	send := func(ev infer.Event) error {
 		err := emit(ev)
@@ -247,8 +247,8 @@ var (
 	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
 )
 
-// Close refuses everybody who waits to begin, and everybody who comes from now on. Those who
-// have begun may finish, and those of them who are parked go on when there is room.
+// Close refuses all requests that wait to begin or arrive from now on. Requests that have
+// begun may finish; parked ones resume when there is room.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -331,7 +331,7 @@ func (g *Gate) writtenLocked(t *ticket, now time.Time, written int64) {
 	g.placeLocked(t.place.Name).written.add(now, n)
 }
 
-// admitLocked lets in whoever can be, in fair order.
+// admitLocked lets in all requests that have room, in fair order.
 func (g *Gate) admitLocked() {
 	for {
 		e := g.queue.Pop(g.fitsLocked)
@@ -347,7 +347,7 @@ func (g *Gate) admitLocked() {
 	}
 }
 
-// rotateLocked lets somebody in whose turn it is, in the place of somebody who runs.
+// rotateLocked preempts a running request in favour of one whose turn it is.
 func (g *Gate) rotateLocked() bool {
 	if g.queue.Len() == 0 || !slices.ContainsFunc(g.running, func(t *ticket) bool { return t.place.Parks }) {
 		return false
@@ -368,7 +368,7 @@ func (g *Gate) rotateLocked() bool {
 	return false
 }
 
-// rivalsLocked are those who run and whose slot t could have.
+// rivalsLocked returns the running requests whose slot t could have.
 func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Entry[*ticket]) {
 	full := g.fullLocked(t.place)
 	for _, r := range g.running {
@@ -392,8 +392,8 @@ func (g *Gate) fullLocked(p Place) bool {
 	return g.placeLocked(p.Name).Running >= max(p.Slots, 1)
 }
 
-// fitsLocked reports whether t may leave the queue: to run, or because it cannot. One that is
-// parked belongs where it has begun.
+// fitsLocked reports whether t may leave the queue: to run, or to be refused. A parked request
+// stays at the place where it began.
 func (g *Gate) fitsLocked(t *ticket) bool {
 	if t.state == parked {
 		return g.roomLocked(t.place)

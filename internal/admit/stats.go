@@ -11,13 +11,13 @@ import (
 // maxIdle is how many callers are remembered that neither run nor wait.
 const maxIdle = 1024
 
-// Stats says who is at the gate, and what has gone through.
+// Stats counts the requests at the gate, and those that have passed.
 type Stats struct {
 	Running, Waiting int      // requests
 	Parked           int      // of the waiting: they have begun, and wait for a slot
 	Stalled          int      // they have begun, and wait for their client to read
 	Callers          []Caller // by user and program
-	Places           []Usage  // by name; those that were ever chosen
+	Places           []Usage  // by name; without places that were never chosen
 }
 
 // Counts are what requests have come to.
@@ -41,7 +41,7 @@ type Caller struct {
 	written rate
 }
 
-// A Usage is what has gone to a place.
+// A Usage counts the requests of a place.
 type Usage struct {
 	Name string
 	Counts
@@ -106,7 +106,7 @@ func (g *Gate) placeLocked(name string) *Usage {
 	return p
 }
 
-// callerLocked returns the account of who asks.
+// callerLocked returns the account of the caller of req.
 func (g *Gate) callerLocked(req *infer.Request) *Caller {
 	key := req.Peer.Caller()
 	c := g.callers[key]
@@ -126,7 +126,7 @@ func (g *Gate) callerLocked(req *infer.Request) *Caller {
 	return c
 }
 
-// forgetLocked drops the caller who was here longest ago and is not here now.
+// forgetLocked drops the idle caller with the oldest last request.
 func (g *Gate) forgetLocked() {
 	var oldest *Caller
 	for _, c := range g.callers {

@@ -25,7 +25,7 @@ var (
 	ErrGone = errors.New("the engine is gone")
 )
 
-// A GoneError is an [ErrGone] with what is known of the call.
+// A GoneError is an [ErrGone] with details of the call.
 type GoneError struct {
 	Call    uint64 // its number, as in [Beat.Calls]
 	Emitted bool   // a part of the answer was passed on
@@ -160,14 +160,14 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	return nil
 }
 
-// call returns the call of that number, nil once nobody waits for it any more.
+// call returns the call of that number, nil after its Handle has returned.
 func (c *Client) call(n uint64) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[n]
 }
 
-// end fails every call: there is nobody left to answer them.
+// end fails every call: the engine is gone.
 func (c *Client) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 type choice struct {
 	run    *run
 	choose func() (Token, error)
-	expect time.Duration // what it should take; 0 is not known
+	expect time.Duration // mean of the sequence's choices; 0 is not known
 
 	began time.Time // guarded by chooser.mu; zero while it waits
 
@@ -111,12 +111,15 @@ func (c *chooser) add(ch *choice) {
 func (c *chooser) startLocked() {
 	over := make(chan struct{})
 	c.over = over
-	go c.run(over) // ends when the loop does, or after a choice over its budget
+	go c.run(over) // ends when the loop does, or when a choice over its budget returns
 }
 
 func (c *chooser) run(over chan<- struct{}) {
 	defer close(over)
-	runtime.LockOSThread() // never unlocked: the thread ends with its goroutine
+	runtime.LockOSThread()
+	// Unlocked, so that the thread does not end: one that does crashes the process (seen
+	// with purego 0.10.0).
+	defer runtime.UnlockOSThread()
 	for {
 		ch, ok := c.begin()
 		switch {
@@ -183,7 +186,7 @@ func (c *chooser) take() []*choice {
 	return done
 }
 
-// drop gives up a choice. One that is being made goes on, and is made in vain.
+// drop gives up a choice. If it is under way it goes on, and its result is dropped.
 func (c *chooser) drop(ch *choice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

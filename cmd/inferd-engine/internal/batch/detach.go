@@ -93,7 +93,7 @@ func (l *Loop) cost(r *run, took time.Duration) int {
 		return 0
 	}
 	n := r.owed / unit
-	r.owed -= n * unit
+	r.owed %= unit
 	return int(n)
 }
 

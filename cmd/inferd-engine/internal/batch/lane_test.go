@@ -242,3 +242,59 @@ func TestNoLane(t *testing.T) {
 		t.Errorf("OpenLane = %v, %v", lane, err)
 	}
 }
+
+// While a lane hangs there is none: prompts are read in the steps, and the loop rests between
+// them. When its job comes back, it is used again.
+func TestLaneHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop, m, n := withLane(t, wide, 4000, 0)
+		var rounds atomic.Int64 // of the loop: it asks in each
+		stuck := make(chan struct{})
+		n.abort = make(chan struct{}, 1) // it does not answer
+		n.slow = func() { n.slow = nil; <-stuck }
+		m.slow = func() { time.Sleep(10 * time.Millisecond) }
+		var written atomic.Int64
+		stop := streaming(t, loop, m, &written)
+		ask := func(first int) time.Duration {
+			began := time.Now()
+			var out []batch.Token
+			seq := m.of("reader", first, 900, 3, &out)
+			seq.Held = func() bool { rounds.Add(1); return false }
+			got, err := loop.Do(t.Context(), seq)
+			if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{batch.Token(first + 900), batch.Token(first + 901), batch.Token(first + 902)}) {
+				t.Errorf("%d: Do = %+v, %v, wrote %v", first, got, err, out)
+			}
+			return time.Since(began)
+		}
+		ask(0)
+		for i := range 5 {
+			if took := ask(10_000 * (i + 1)); took > 10*time.Second {
+				t.Errorf("prompt %d beside a lane that hangs took %v", i, took)
+			}
+		}
+		if read := loop.Stats().Lane; read > 0 {
+			t.Errorf("the lane has read %d tokens", read)
+		}
+		stop()
+		began, before := time.Now(), rounds.Load()
+		if took := ask(70_000); took > 10*time.Second { // nothing else runs
+			t.Errorf("alone it took %v", took)
+		}
+		if most := int64(time.Since(began)/(10*time.Millisecond)) + 2; rounds.Load()-before > most {
+			t.Errorf("the loop went round %d times in %v", rounds.Load()-before, time.Since(began))
+		}
+		close(stuck)
+		time.Sleep(10 * time.Second)
+		stop = streaming(t, loop, m, new(atomic.Int64))
+		for i := range 200 { // it was slow, and is tried again after a while
+			ask(100_000 + 10_000*i)
+			if loop.Stats().Lane > 0 {
+				break
+			}
+		}
+		if loop.Stats().Lane == 0 {
+			t.Error("the lane is not used again")
+		}
+		stop()
+	})
+}

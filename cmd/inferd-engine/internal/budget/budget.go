@@ -2,9 +2,9 @@
 // template, which may never return. It measures the CPU clock of the thread that runs the
 // call, not wall time: on a busy machine a call may have waited for most of that. A thread
 // cannot be stopped from outside. So a call over its budget is reported, its caller goes on
-// without it, and its thread ends when the call returns.
+// without it, and its thread is free again when the call returns.
 //
-// The package does not know what the calls do.
+// The package does not know the work of the calls.
 package budget
 
 import (
@@ -75,11 +75,13 @@ func (c *CPU) Overrun() (since time.Duration, running bool) {
 func (c *CPU) Do(f func()) error {
 	done := make(chan error, 2)
 	go func() { // ends when f returns
-		runtime.LockOSThread() // for good after an overrun: f may have left the thread in any state
+		runtime.LockOSThread()
+		// Unlocked, so that the thread does not end: one that does crashes the process (seen
+		// with purego 0.10.0).
+		defer runtime.UnlockOSThread()
 		w := c.Begin(func() { done <- ErrExceeded })
 		f()
 		if _, exceeded := w.End(); !exceeded {
-			runtime.UnlockOSThread()
 			done <- nil
 		}
 	}()

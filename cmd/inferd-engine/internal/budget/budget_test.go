@@ -3,6 +3,7 @@ package budget_test
 import (
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,14 +80,9 @@ func TestClock(t *testing.T) {
 // A thread over its budget is the one that is measured, from outside.
 func TestOverrun(t *testing.T) {
 	c := &budget.CPU{Limit: 20 * time.Millisecond}
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	if err := c.Do(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
+		for !stop.Load() {
 		}
 	}); !errors.Is(err, budget.ErrExceeded) {
 		t.Fatalf("Do = %v", err)
@@ -101,7 +97,7 @@ func TestOverrun(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	close(stop)
+	stop.Store(true)
 	for _, running := c.Overrun(); running; _, running = c.Overrun() {
 		runtime.Gosched()
 	}

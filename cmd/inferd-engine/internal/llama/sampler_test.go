@@ -3,7 +3,9 @@ package llama_test
 import (
 	"errors"
 	"math"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -192,5 +194,94 @@ func TestLogprobs(t *testing.T) {
 	_, tokenErr := m.Logprobs(c, entry, -1, 1)
 	if entryErr == nil || tokenErr == nil {
 		t.Errorf("no logits: %v, no token: %v", entryErr, tokenErr)
+	}
+}
+
+// A choice from a copied row is the one that Sample makes, although the context has decoded
+// something else since, and another sampler chooses at the same time.
+func TestDetachedChoices(t *testing.T) {
+	m, c := load(t, "tiny")
+	seed := uint32(7)
+	for name, opt := range map[string]llama.SamplerOptions{
+		"a grammar":          {Sampling: infer.Sampling{Temperature: 1, Seed: &seed}, Grammar: `root ::= ("a" | "b" | [0-9]){40}`},
+		"a greedy grammar":   {Grammar: `root ::= ([a-z]? [a-z]?){10}`},
+		"none":               {Sampling: infer.Sampling{Temperature: 1, TopK: 40, Seed: &seed}},
+		"none, with a limit": {Sampling: infer.Sampling{Temperature: 1, TopP: 0.9, MinP: 0.01, RepeatPenalty: 1.2, Seed: &seed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entry := hello(t, m, c)
+			inside, err := llama.NewSampler(m, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer inside.Free()
+			var want []llama.Token
+			for range 20 {
+				tok, err := inside.Sample(c, entry)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, tok)
+			}
+			likely, err := m.Logprobs(c, entry, want[0], 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all sync.WaitGroup
+			defer all.Wait()
+			for range 2 {
+				s, err := llama.NewSampler(m, opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Detach(c, entry); err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					defer s.Free()
+					for i := range 20 { // of the same row each time
+						if got, err := s.Choose(); err != nil || got != want[i] {
+							t.Errorf("choice %d: %d, %v, want %d", i, got, err, want[i])
+						}
+					}
+					if got, err := s.Logprobs(want[0], 3); err != nil || !reflect.DeepEqual(got, likely) {
+						t.Errorf("Logprobs = %+v, %v, want %+v", got, err, likely)
+					}
+				})
+			}
+			if err := c.Clear(0); err != nil {
+				t.Fatal(err)
+			}
+			hello(t, m, c)
+			if err := c.Clear(0); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A sampler may be freed at any time: the memory goes when its choice is over.
+func TestFreeDuringChoice(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	var all sync.WaitGroup
+	defer all.Wait()
+	for range 20 {
+		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: `root ::= ([a-z]? [a-z]? [a-z]?){0,20}`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Detach(c, entry); err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			for err == nil {
+				_, err = s.Choose()
+			}
+		})
+		s.Free()
+	}
+	if err := c.Clear(0); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,6 +1,6 @@
 // Package progress says how far a computing loop has come. The loop writes, any goroutine
-// reads; neither waits for the other, so the answer comes while a step hangs. It does not
-// know what is computed, nor how long that may take.
+// reads; neither waits for the other, so the answer comes while a step hangs. It knows
+// neither the computation nor its limits.
 package progress
 
 import (
@@ -79,7 +79,7 @@ func (p *Progress) Begin(calls []uint64, cpu time.Duration) {
 	p.step.Store(p.last)
 }
 
-// End says that no step is under way, and counts the one that was. Only the loop calls it.
+// End says that the step under way is over, and counts it. Only the loop calls it.
 func (p *Progress) End() {
 	p.step.Store(nil)
 	p.Finish(1)

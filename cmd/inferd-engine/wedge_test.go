@@ -1,0 +1,262 @@
+//go:build wedge && linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/proc"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "--parent" { // the test has started us as an engine
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// patience is how long a test waits for an event that must come.
+const patience = 60 * time.Second
+
+// An engineProcess is an engine with a call that streams.
+type engineProcess struct {
+	t      *testing.T
+	child  *proc.Child
+	client *link.Client
+	file   string // that asks for a fault
+}
+
+func startEngine(t *testing.T) *engineProcess {
+	t.Helper()
+	model, err := builtin.Ensure(t.TempDir(), "tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib := os.Getenv("INFERD_ENGINE_LIB")
+	if lib == "" {
+		lib = paths.Default().EngineDir()
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engineProcess{t: t, file: filepath.Join(t.TempDir(), "wedge")}
+	e.child, err = proc.Start(proc.Command{
+		Path: exe,
+		Args: []string{"--parent", strconv.Itoa(os.Getpid()), "--lib", lib, "--model", model, "--n-ctx", "4096", "--n-slots", "4", "--threads", "2"},
+		Env:  []string{"INFERD_ENGINE_WEDGE=" + e.file, "LD_LIBRARY_PATH=" + lib},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.client = link.NewClient(e.child.Conn())
+	ready := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = e.client.Run(func(r link.Report) {
+			if r.State == link.Ready {
+				close(ready)
+			}
+		})
+	})
+	t.Cleanup(func() {
+		e.child.Kill()
+		running.Wait()
+		<-e.child.Done()
+	})
+	select {
+	case <-ready:
+	case <-time.After(patience):
+		t.Fatal("the engine is not ready")
+	}
+	return e
+}
+
+func (e *engineProcess) generate(ctx context.Context, gen infer.Generate, text string, emit infer.Sink) error {
+	gen.Messages = []infer.Message{infer.TextMessage(infer.User, text)}
+	gen.Sampling = infer.Sampling{Temperature: 1}
+	return e.client.Handle(ctx, &infer.Request{Task: &gen}, emit)
+}
+
+// stream writes until the test ends. It returns once text comes.
+func (e *engineProcess) stream() {
+	e.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	e.t.Cleanup(func() { cancel(); all.Wait() })
+	flows := make(chan struct{})
+	var once sync.Once
+	all.Go(func() {
+		for ctx.Err() == nil {
+			err := e.generate(ctx, infer.Generate{MaxTokens: 2000}, "hello", func(infer.Event) error {
+				once.Do(func() { close(flows) })
+				return nil
+			})
+			if err != nil {
+				return
+			}
+		}
+	})
+	select {
+	case <-flows:
+	case <-time.After(patience):
+		e.t.Fatal("nothing flows")
+	}
+}
+
+// wedge asks for a fault, and returns once it has come.
+func (e *engineProcess) wedge(mode string) {
+	e.t.Helper()
+	temp := e.file + ".new"
+	if err := errors.Join(os.WriteFile(temp, []byte(mode+"\n"), 0o600), os.Rename(temp, e.file)); err != nil {
+		e.t.Fatal(err)
+	}
+	e.wait("the engine takes notice", func(link.Beat) bool {
+		_, err := os.Stat(e.file)
+		return errors.Is(err, os.ErrNotExist)
+	})
+}
+
+// wait asks for beats until one is as it should be.
+func (e *engineProcess) wait(what string, is func(link.Beat) bool) link.Beat {
+	e.t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if b := e.beat(); is(b) {
+			return b
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	e.t.Fatalf("%s: not within %v", what, patience)
+	return link.Beat{}
+}
+
+func (e *engineProcess) beat() link.Beat {
+	e.t.Helper()
+	before := e.client.Pulse().Beats
+	e.client.AskBeat()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if p := e.client.Pulse(); p.Beats > before {
+			return p.Beat
+		}
+		time.Sleep(time.Millisecond)
+	}
+	e.t.Fatal("no beat")
+	return link.Beat{}
+}
+
+// cpu is the CPU time of each thread, and of all the time that they have waited for a processor.
+func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Duration) {
+	e.t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", e.child.PID()))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	used = make(map[string]time.Duration)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread has ended
+		}
+		fields := bytes.Fields(text)
+		run, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+		wait, _ := strconv.ParseInt(string(fields[1]), 10, 64)
+		used[f] = time.Duration(run)
+		waited += time.Duration(wait)
+	}
+	return used, waited
+}
+
+// busy is how many threads have used CPU time, and a little more, since the first look.
+func busy(before, after map[string]time.Duration) int {
+	n := 0
+	for thread, used := range after {
+		if used-before[thread] > 100*time.Millisecond {
+			n++
+		}
+	}
+	return n
+}
+
+func TestStepsThatHang(t *testing.T) {
+	for mode, threads := range map[string]int{"spin": 2, "block": 1, "sleep": 0} {
+		t.Run(mode, func(t *testing.T) {
+			e := startEngine(t)
+			e.stream()
+			e.wedge(mode)
+			stands := e.wait("it stands", func(b link.Beat) bool { return b.SinceMS > 1000 })
+			if stands.Phase != "decode" || !slices.Equal(stands.Calls, []uint64{1}) || stands.StepCPUMS < 1 {
+				t.Errorf("it stands with %+v", stands)
+			}
+			before, waitedBefore := e.cpu()
+			n := 0
+			for begun := time.Now(); n < threads && time.Since(begun) < patience || time.Since(begun) < time.Second; time.Sleep(100 * time.Millisecond) {
+				after, _ := e.cpu()
+				n = busy(before, after)
+			}
+			if n != threads {
+				t.Errorf("%d threads use CPU time, want %d", n, threads)
+			}
+			after, waited := e.cpu()
+			var sum time.Duration
+			for thread, used := range after {
+				sum += used - before[thread]
+			}
+			if sum += waited - waitedBefore; threads == 0 && sum > 200*time.Millisecond {
+				t.Errorf("its threads wanted %v of CPU time", sum)
+			}
+			if b := e.beat(); b.Steps != stands.Steps {
+				t.Errorf("steps went from %d to %d", stands.Steps, b.Steps)
+			}
+		})
+	}
+}
+
+func TestSlowStep(t *testing.T) {
+	e := startEngine(t)
+	e.stream()
+	e.wedge("slow")
+	stands := e.wait("it stands", func(b link.Beat) bool { return b.SinceMS > 2000 })
+	e.wait("it goes on", func(b link.Beat) bool { return b.Steps > stands.Steps+10 })
+}
+
+func TestGrammarThatHangs(t *testing.T) {
+	e := startEngine(t)
+	e.stream()
+	e.wedge("grammar")
+	err := e.generate(t.Context(), infer.Generate{MaxTokens: 10, Format: infer.Format{Grammar: "root ::= [a-z]+"}}, "hello", func(infer.Event) error { return nil })
+	if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "the grammar takes too long") {
+		t.Errorf("the call ended with %v", err)
+	}
+	over := e.wait("it is reported", func(b link.Beat) bool { return b.Overrun == "sample" && b.OverrunCPUMS > 100 })
+	e.wait("streams go on", func(b link.Beat) bool { return b.Steps > over.Steps+10 && b.OverrunCPUMS > over.OverrunCPUMS })
+	if err := e.generate(t.Context(), infer.Generate{MaxTokens: 10, Format: infer.Format{Grammar: "root ::= [a-z]+"}}, "hello", func(infer.Event) error { return nil }); err != nil {
+		t.Errorf("another grammar: %v", err)
+	}
+}
+
+func TestLaneThatHangs(t *testing.T) {
+	e := startEngine(t)
+	e.stream()
+	e.wedge("lane")
+	for i := range 3 {
+		if err := e.generate(t.Context(), infer.Generate{MaxTokens: 5}, strings.Repeat(strconv.Itoa(i)+" word", 200), func(infer.Event) error { return nil }); err != nil {
+			t.Errorf("prompt %d: %v", i, err)
+		}
+	}
+}
