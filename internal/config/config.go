@@ -66,9 +66,10 @@ type Backend struct {
 	Task    Task     // of an engine
 	Shared  []string // of an engine that generates: system messages whose beginning is kept for everybody
 	Pooling string   // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
-	// GenerateNCtx is the context of an engine whose model generates instead of Task.
-	GenerateNCtx int
-	Mock         *Mock // nil for an engine
+	// Context of an engine by its task, which may turn out when the model is loaded; NCtx is
+	// that of Task.
+	GenerateNCtx, EmbedNCtx, RerankNCtx int
+	Mock                                *Mock // nil for an engine
 }
 
 // Kind is what the wire calls the entry's backend.
@@ -504,13 +505,16 @@ func (m *Mock) fill(fb *fileBackend) {
 // context of its own size.
 func (b *Backend) serveAs(embed, rerank bool, embedNCtx, rerankNCtx int) error {
 	b.Task, b.GenerateNCtx = Auto, b.NCtx
+	b.EmbedNCtx, b.RerankNCtx = cmp.Or(embedNCtx, b.NCtx), cmp.Or(rerankNCtx, b.NCtx)
 	switch {
 	case embed && rerank:
 		return errors.New("embed and rerank are mutually exclusive: give each its own entry")
 	case embed:
-		b.Task, b.NCtx = Embed, cmp.Or(embedNCtx, DefaultEncodeNCtx)
+		b.EmbedNCtx = cmp.Or(embedNCtx, DefaultEncodeNCtx)
+		b.Task, b.NCtx = Embed, b.EmbedNCtx
 	case rerank:
-		b.Task, b.NCtx = Rerank, cmp.Or(rerankNCtx, DefaultEncodeNCtx)
+		b.RerankNCtx = cmp.Or(rerankNCtx, DefaultEncodeNCtx)
+		b.Task, b.NCtx = Rerank, b.RerankNCtx
 	}
 	return nil
 }

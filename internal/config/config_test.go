@@ -241,8 +241,8 @@ func TestFirstBootFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []config.Backend{
-		{Name: "gemma-4-e4b", Entry: config.Entry{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, Task: config.Auto, GenerateNCtx: 8192},
-		{Name: "embeddinggemma-300m", Entry: config.Entry{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Task: config.Embed, GenerateNCtx: 2048},
+		{Name: "gemma-4-e4b", Entry: config.Entry{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, Task: config.Auto, GenerateNCtx: 8192, EmbedNCtx: 2048, RerankNCtx: 2048},
+		{Name: "embeddinggemma-300m", Entry: config.Entry{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Task: config.Embed, GenerateNCtx: 2048, EmbedNCtx: 2048, RerankNCtx: 2048},
 	}
 	if diff := cmp.Diff(want, c.Backends); diff != "" || len(c.Warnings) > 0 {
 		t.Errorf("-want +got\n%s\nwarnings %q", diff, c.Warnings)

@@ -77,7 +77,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	}
 	l.origin.Store(&route.Origin{
 		File: info, Digest: l.entry.Model.SHA256,
-		Settings: fmt.Sprintf("pooling %q, n_ctx %d", l.entry.Pooling, l.entry.NCtx),
+		Settings: fmt.Sprintf("pooling %q, embed_n_ctx %d, rerank_n_ctx %d", l.entry.Pooling, l.entry.EmbedNCtx, l.entry.RerankNCtx),
 	})
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
@@ -105,7 +105,9 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 			"--parent", strconv.Itoa(os.Getpid()),
 			"--lib", l.libDir,
 			"--model", model,
-			"--n-ctx", strconv.Itoa(l.entry.NCtx),
+			"--n-ctx", strconv.Itoa(l.entry.GenerateNCtx),
+			"--embed-n-ctx", strconv.Itoa(l.entry.EmbedNCtx),
+			"--rerank-n-ctx", strconv.Itoa(l.entry.RerankNCtx),
 			"--n-slots", strconv.Itoa(l.entry.NSlots),
 			"--threads", strconv.Itoa(l.entry.Threads),
 			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),

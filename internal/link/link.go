@@ -38,7 +38,11 @@ type Report struct {
 	Model    string  `json:",omitzero"` // of Ready: what the model calls itself
 	Device   string  `json:",omitzero"` // of Ready: what computes, such as "cpu"
 	Tasks    Tasks   `json:",omitzero"` // of Ready: what it can be asked for
-	Problem  string  `json:",omitzero"` // of Failed: why
+	// GPULayers, of Ready, is how many layers a device beside the processor computes.
+	GPULayers int `json:",omitzero"`
+	// Generates, of Ready, says that the model can generate, whatever its tasks are.
+	Generates bool   `json:",omitzero"`
+	Problem   string `json:",omitzero"` // of Failed: why
 }
 
 // Tasks are what an engine can be asked for.
