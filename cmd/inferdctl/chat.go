@@ -51,7 +51,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 	fs.BoolVar(&asJSON, "json", false, "print the daemon's frames as they come")
 	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
 	_, err := c.parseVerb(fs, args)
-	if extra, ok := errors.AsType[*extraArgument](err); ok {
+	if extra, ok := errors.AsType[*extraArgumentError](err); ok {
 		return fmt.Errorf("%w: a question follows -m, as in inferdctl chat -m %q", err, extra.value)
 	}
 	if err != nil {

@@ -252,17 +252,17 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 	switch {
 	case len(names) > 0 && strings.HasSuffix(names[len(names)-1], "..."):
 	case len(values) > len(names):
-		return nil, &extraArgument{name, values[len(names)]}
+		return nil, &extraArgumentError{name, values[len(names)]}
 	case len(values) < len(names):
 		return nil, fmt.Errorf("%s needs %s", name, names[len(values)])
 	}
 	return values, nil
 }
 
-// An extraArgument is one more than a verb takes.
-type extraArgument struct{ verb, value string }
+// An extraArgumentError names one more than a verb takes.
+type extraArgumentError struct{ verb, value string }
 
-func (e *extraArgument) Error() string { return fmt.Sprintf("%s does not take %q", e.verb, e.value) }
+func (e *extraArgumentError) Error() string { return fmt.Sprintf("%s does not take %q", e.verb, e.value) }
 
 func (c *command) help(w io.Writer) {
 	fmt.Fprint(w, "inferdctl talks to a running inferd.\n\nUsage: inferdctl [FLAGS] COMMAND\n\nCommands:\n")

@@ -186,8 +186,8 @@ func unknownKind(data []byte) error {
 			Kind string `json:"kind"`
 		} `json:"backends"`
 	}
-	if json.Unmarshal(data, &f) != nil {
-		return nil
+	if fits := json.Unmarshal(data, &f) == nil; !fits {
+		return nil // kinds are not to blame
 	}
 	for i, b := range f.Backends {
 		if err := checkKind(b.Kind); err != nil {
