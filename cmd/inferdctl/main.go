@@ -262,7 +262,9 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 // An extraArgumentError names one more than a verb takes.
 type extraArgumentError struct{ verb, value string }
 
-func (e *extraArgumentError) Error() string { return fmt.Sprintf("%s does not take %q", e.verb, e.value) }
+func (e *extraArgumentError) Error() string {
+	return fmt.Sprintf("%s does not take %q", e.verb, e.value)
+}
 
 func (c *command) help(w io.Writer) {
 	fmt.Fprint(w, "inferdctl talks to a running inferd.\n\nUsage: inferdctl [FLAGS] COMMAND\n\nCommands:\n")
