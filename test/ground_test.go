@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// What is ignored is said also when the start fails.
+// Ignored settings are named also when the start fails.
 func TestWarningsOfAFailedStart(t *testing.T) {
 	t.Setenv("INFERD_QUEUE_DETPH", "3")
 	for name, test := range map[string]struct {
@@ -87,7 +87,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	select {
 	case <-d.exited:
 		t.Errorf("it ended with %d", d.code)
-	case <-time.After(100 * time.Millisecond): // what does not happen cannot be waited for
+	case <-time.After(100 * time.Millisecond): // there is no event for an end that does not come
 	}
 	d.works()
 	d.signal(syscall.SIGTERM)
@@ -123,8 +123,7 @@ func TestLayersWithoutAGPU(t *testing.T) {
 	}
 }
 
-// An entry that is told to embed and whose model only generates goes on generating, with the
-// context of one, and a warning.
+// An entry with embed: true and a generative model has one task, and a warning names it.
 func TestEmbedOnAModelThatGenerates(t *testing.T) {
 	for name, test := range map[string]struct {
 		entry, want string

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// checkText refuses what is no text.
+// checkText refuses input that is not UTF-8.
 func checkText(stdin []byte) error {
 	for at := 0; at < len(stdin); {
 		r, size := utf8.DecodeRune(stdin[at:])

@@ -64,7 +64,7 @@ func TestEmbed(t *testing.T) {
 	}
 }
 
-// What is no text is refused in plain words, before anything is sent.
+// Input that is not UTF-8 is refused in plain words, before anything is sent.
 func TestStdinThatIsNotText(t *testing.T) {
 	for name, test := range map[string]struct {
 		stdin string

@@ -252,7 +252,7 @@ func (c *Config) fromFlags(f *Flags) error {
 	return nil
 }
 
-// over puts the flags over what an entry says, and fills in the defaults.
+// over returns an entry's limits with the given flags in their place, and with the defaults.
 func (f *Flags) over(e Entry) Entry {
 	for _, set := range []struct {
 		flag string
@@ -524,8 +524,8 @@ var poolings = map[string]string{
 	"": "", "mean": "mean", "cls": "cls", "last": "last", "1": "mean", "2": "cls", "3": "last",
 }
 
-// pooling returns what a value of embed_pooling means. The error goes on from the setting's
-// name.
+// pooling returns our word for a value of embed_pooling. The error follows the name of the
+// setting.
 func pooling(value string) (string, error) {
 	word, ok := poolings[value]
 	switch {

@@ -589,7 +589,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 }
 
-// What is ignored is said, also if the start fails for another reason.
+// Ignored settings are named, also if the start fails for another reason.
 func TestWarningsOfAFailure(t *testing.T) {
 	for name, test := range map[string]struct{ file, err, warning string }{
 		"an unknown key":     {`{"colour":1,"backends":[]}`, "must not be empty", "unknown key colour"},

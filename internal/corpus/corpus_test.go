@@ -214,7 +214,7 @@ func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	}
 }
 
-// lacks names what a daemon of the reference would miss in a request.
+// lacks names a member that the reference requires and a request does not have.
 func lacks(m map[string]any) string {
 	for _, name := range []string{"id", "grammar", "tools", "attachments"} {
 		if value, ok := m[name]; ok && value == nil {

@@ -103,7 +103,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			OnReady: func(r link.Report) { b.ready(ctx, entry, r) },
 		}
 		target.Handler = sup
-		target.Origin = l.lastOrigin
+		target.Origin = func() route.Origin { return l.originOf(sup.LastReport()) }
 		target.Faults = []infer.Code{infer.Internal} // one that died or loads is the supervisor's business
 		target.Can = func() route.Abilities { return route.Abilities(sup.LastReport().Tasks) }
 		target.State = func() route.State { return routeState(sup.State()) }
@@ -211,7 +211,8 @@ func (b *backends) ready(ctx context.Context, entry config.Backend, r link.Repor
 	b.publishLocked(sups)
 }
 
-// oneTask returns a warning about an entry that is told to embed and whose model can generate: an entry has one task in this release.
+// oneTask returns a warning about an entry with embed: true and a model that can generate:
+// an entry has one task in this release.
 func oneTask(entry config.Backend, r link.Report) string {
 	switch {
 	case !r.Generates || entry.Task != config.Embed:

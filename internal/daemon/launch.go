@@ -19,6 +19,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/sdnotify"
@@ -65,7 +66,7 @@ type launcher struct {
 
 	verified os.FileInfo // of the model's file when its digest was right
 
-	origin atomic.Pointer[route.Origin] // of the engine that was started last
+	origin atomic.Pointer[route.Origin] // of the engine that was started last, without settings
 }
 
 // launch makes sure of everything that an engine needs, so that what is missing is said
@@ -75,10 +76,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	if err != nil {
 		return nil, err
 	}
-	l.origin.Store(&route.Origin{
-		File: info, Digest: l.entry.Model.SHA256,
-		Settings: fmt.Sprintf("pooling %q, embed_n_ctx %d, rerank_n_ctx %d", l.entry.Pooling, l.entry.EmbedNCtx, l.entry.RerankNCtx),
-	})
+	l.origin.Store(&route.Origin{File: info, Digest: l.entry.Model.SHA256})
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
 	}
@@ -134,13 +132,15 @@ func (l *launcher) checkLibraries() error {
 	return nil
 }
 
-// lastOrigin returns what the engine's vectors and scores come from: the model's file as it was
-// when the engine was started last.
-func (l *launcher) lastOrigin() route.Origin {
-	if o := l.origin.Load(); o != nil {
-		return *o
+// originOf returns what the engine's vectors and scores come from: the model's file as it was
+// when the engine was started last, the pooling, and the context that it reported.
+func (l *launcher) originOf(r link.Report) route.Origin {
+	var o route.Origin
+	if last := l.origin.Load(); last != nil {
+		o = *last
 	}
-	return route.Origin{}
+	o.Settings = fmt.Sprintf("pooling %q, context %d", l.entry.Pooling, r.NCtx)
+	return o
 }
 
 // model returns the path of the model's file, which is there and, if a digest is

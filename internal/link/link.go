@@ -40,7 +40,7 @@ type Report struct {
 	Tasks    Tasks   `json:",omitzero"` // of Ready: what it can be asked for
 	// GPULayers, of Ready, is how many layers a device beside the processor computes.
 	GPULayers int `json:",omitzero"`
-	// Generates, of Ready, says that the model can generate, whatever its tasks are.
+	// Generates, of Ready, says that the model can generate, also if its task is another.
 	Generates bool   `json:",omitzero"`
 	Problem   string `json:",omitzero"` // of Failed: why
 }
@@ -166,8 +166,8 @@ type failure struct {
 	Text string
 }
 
-// err returns the failure as the client is told of it. An engine repeats what its model and
-// the client say.
+// err returns the failure with its text cut: an engine's messages quote the model and the
+// request.
 func (f *failure) err() error { return infer.Errorf(f.Code, "%s", printable.Text(f.Text)) }
 
 // protocolError is returned when the other end sends what it never should.

@@ -444,7 +444,7 @@ func TestTextOfUnknownCallsIsDropped(t *testing.T) {
 	}
 }
 
-// What an engine and its model say of themselves is one short line of printable characters.
+// Texts of an engine and its model become one short line of printable characters.
 func TestForeignTextIsCut(t *testing.T) {
 	near, far := net.Pipe()
 	client := link.NewClient(near)

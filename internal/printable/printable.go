@@ -12,10 +12,10 @@ import (
 // Max is how many bytes of a text are kept.
 const Max = 256
 
-// Text returns the beginning of a text, in whole characters. What is not printable becomes a
-// space, what is not UTF-8 becomes U+FFFD; spaces around it go.
+// Text returns the beginning of a text, in whole characters. Unprintable characters become
+// spaces, invalid UTF-8 becomes U+FFFD; surrounding spaces are cut.
 func Text(text string) string {
-	text = text[:min(len(text), 16*Max)] // the rest cannot be kept and is not looked at
+	text = text[:min(len(text), 16*Max)] // bounds the work on a long text
 	text = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '

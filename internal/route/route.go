@@ -2,8 +2,8 @@
 // goes by the model that the request names, can do the task, is ready, and has not failed
 // too often of late. Vectors and scores mean something only beside others of the same model,
 // so a request for them goes to the first entry that can do it, or to one of the same
-// [Origin]. The package does not know what an entry is made of, and it never chooses a second
-// one after a failure.
+// [Origin]. The package knows no engine and no model, and it never chooses a second
+// entry after a failure.
 package route
 
 import (

@@ -1,5 +1,5 @@
-// Package usage words what is wrong with a command line or with the name of a setting: flags
-// with two dashes, and the nearest name of those that exist. It does not know any flag or
+// Package usage explains mistakes in a command line or in the name of a setting: it writes
+// flags with two dashes, and suggests the nearest existing name. It does not know any flag or
 // setting, and prints nothing.
 package usage
 

@@ -8,13 +8,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Integer is a member that is a whole number, of any size: one that is out of range is
-// well formed, so it is refused by name and with the request's id. A fraction, and an
-// exponent, is an error of the decoder.
+// An Integer is the value of a whole-number member. It holds a number of any size, so that a
+// number out of range is refused by name and with the request's id. Fractions and exponents
+// are decode errors.
 type Integer struct {
 	negative  bool
 	magnitude uint64 // MaxUint64 if there are more than 64 bits
-	large     bool   // there are
+	large     bool   // the number has more than 64 bits
 }
 
 // IntegerOf returns n as a member.
@@ -97,8 +97,8 @@ func (i Integer) Seed() (uint32, error) {
 // FoldSeed makes a seed of 32 bits from one of 64.
 func FoldSeed(seed uint64) uint32 { return uint32(seed>>32) ^ uint32(seed) }
 
-// A Number is a member that is any number. One that is too large for 64 bits is infinite,
-// so that it is refused by name and with the request's id.
+// A Number is the value of a member with a fraction. A number too large for 64 bits becomes
+// infinite, so that it is refused by name and with the request's id.
 type Number float64
 
 // UnmarshalJSONFrom takes a number, and null for 0.
