@@ -85,6 +85,8 @@ type DialError struct {
 func (e *DialError) Error() string {
 	var text string
 	switch {
+	case errors.Is(e.Err, fs.ErrPermission):
+		text = fmt.Sprintf("connect: %v: the daemon runs as another user, who can let a group in with --group", e.Err)
 	case !e.Transient():
 		text = fmt.Sprintf("connect: %v", e.Err) // names the path
 	case e.Status == ready:

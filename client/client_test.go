@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -159,6 +160,19 @@ func TestEmbedAndRerank(t *testing.T) {
 	}
 }
 
+// A model is named as on generation.
+func TestEmbedAndRerankNameAModel(t *testing.T) {
+	c := serve(t, `{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"b","embed_dimensions":1,"unsupported":["rerank"]}]}`)
+	e, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"abc"}, Model: "b"})
+	if err != nil || len(e.Vectors[0]) != 1 {
+		t.Errorf("embed: %+v, %v", e, err)
+	}
+	_, err = c.Rerank(t.Context(), &client.RerankRequest{Query: "b", Documents: []string{"a"}, Model: "b"})
+	if err == nil || !strings.Contains(err.Error(), "rerank not supported") {
+		t.Errorf("rerank: %v", err)
+	}
+}
+
 // What the daemon refuses is told with its code, and the connection goes on.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
@@ -269,6 +283,10 @@ func TestDialErrors(t *testing.T) {
 	c = &client.Client{Sockets: map[client.Surface]string{client.LP: filepath.Join(dir, strings.Repeat("x", 200))}, Wait: -1}
 	if _, err := c.Dial(t.Context(), client.LP); err == nil || strings.Contains(err.Error(), "is inferd running?") {
 		t.Errorf("an impossible path: %v", err)
+	}
+	refused := &client.DialError{Path: "/x", Err: fs.ErrPermission}
+	if !strings.Contains(refused.Error(), "--group") || refused.Transient() {
+		t.Errorf("a socket of another user: %v", refused)
 	}
 	begin := time.Now()
 	c = &client.Client{Dir: dir, Wait: 60 * time.Millisecond}

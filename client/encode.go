@@ -11,6 +11,7 @@ import (
 // An EmbedRequest asks for vectors.
 type EmbedRequest struct {
 	ID     string
+	Model  string   // name or alias of an entry; empty leaves the choice to the daemon
 	Inputs []string // at least one, none empty
 	// Dimensions is how many leading values of each vector are wanted; 0 is all.
 	Dimensions int
@@ -44,7 +45,9 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 		return nil, c.wrong("embed")
 	}
 	var e Embeddings
-	asked := &infer.Request{ID: req.ID, Task: &infer.Embed{Inputs: req.Inputs, Dimensions: req.Dimensions, Purpose: infer.Purpose(req.Task)}}
+	asked := &infer.Request{ID: req.ID, Task: &infer.Embed{
+		Model: req.Model, Inputs: req.Inputs, Dimensions: req.Dimensions, Purpose: infer.Purpose(req.Task),
+	}}
 	err := c.during(ctx, func() error {
 		return embed.Ask(c.r, c.w, asked, func(ev infer.Event) error {
 			switch ev := ev.(type) {
@@ -66,6 +69,7 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 // A RerankRequest asks which documents answer a query best.
 type RerankRequest struct {
 	ID        string
+	Model     string   // name or alias of an entry; empty leaves the choice to the daemon
 	Query     string   // not empty
 	Documents []string // 1 to 256, none empty; with the query 8 MiB at most
 	TopN      int      // how many of the best are wanted; 0 is all
@@ -101,7 +105,7 @@ func (c *Conn) Rerank(ctx context.Context, req *RerankRequest) (*Ranking, error)
 		return nil, c.wrong("rerank")
 	}
 	var r Ranking
-	asked := &infer.Request{ID: req.ID, Task: &infer.Rerank{Query: req.Query, Documents: req.Documents}}
+	asked := &infer.Request{ID: req.ID, Task: &infer.Rerank{Model: req.Model, Query: req.Query, Documents: req.Documents}}
 	err := c.during(ctx, func() error {
 		ranked, done, err := rerank.Ask(c.r, c.w, asked, req.TopN)
 		if err != nil {

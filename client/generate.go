@@ -41,7 +41,7 @@ type Request struct {
 	RepeatPenalty    float64 // 0 and 1 are none
 	PresencePenalty  float64
 	FrequencyPenalty float64
-	Seed             *uint32         // nil is a random one
+	Seed             *int64          // nil is a random one
 	LogitBias        map[int]float64 // by token, -100 to 100
 	Logprobs         int             // alternatives to tell for every token, at most 20; 0 is none at all
 

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
 )
 
 // infer returns r in the daemon's own words, as far as they can be said; whether they make
@@ -17,8 +18,12 @@ func (r *Request) infer() (*infer.Request, error) {
 		Sampling: infer.Sampling{
 			Temperature: value(r.Temperature, DefaultTemperature), TopP: value(r.TopP, DefaultTopP), TopK: value(r.TopK, DefaultTopK),
 			MinP: r.MinP, RepeatPenalty: r.RepeatPenalty, PresencePenalty: r.PresencePenalty, FrequencyPenalty: r.FrequencyPenalty,
-			Seed: r.Seed, LogitBias: r.LogitBias,
+			LogitBias: r.LogitBias,
 		},
+	}
+	if r.Seed != nil {
+		seed := wire.FoldSeed(uint64(*r.Seed)) // as the daemon does; older ones take 32 bits only
+		gen.Sampling.Seed = &seed
 	}
 	if r.MaxTokens != 0 {
 		gen.MaxTokens = r.MaxTokens

@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,7 +87,8 @@ func TestDefaults(t *testing.T) {
 func TestSecondDaemon(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	second := start(t, d.dir, "--model-path", "builtin:chain")
-	if code := second.exit(); code != 1 || !strings.Contains(second.stderr.String(), "already holds the lock at "+d.socket("inferd.lock")) {
+	want := fmt.Sprintf("another inferd-daemon (pid %d) already holds the lock at %s", d.cmd.Process.Pid, d.socket("inferd.lock"))
+	if code := second.exit(); code != 1 || !strings.Contains(second.stderr.String(), want) {
 		t.Errorf("exit %d, said %s", code, second.stderr)
 	}
 	d.works()

@@ -110,6 +110,12 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 	if again := ask(`,"seed":7`); again != seven {
 		t.Errorf("the same seed gave %q and %q", seven, again)
 	}
+	// 64 bits are folded: here the upper half is 7, 6 and all ones.
+	for _, seed := range []string{"30064771072", "25769803777", "-8"} {
+		if got := ask(`,"seed":` + seed); got != seven {
+			t.Errorf("seed %s gave %q, want that of 7, %q", seed, got, seven)
+		}
+	}
 	if other := ask(`,"seed":8`); other == seven {
 		t.Errorf("another seed gave the same %q", other)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/builtin"
 )
 
 // bound returns which surfaces have a socket.
@@ -160,6 +162,48 @@ func TestOneGate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Vectors come from one model: another entry answers only if it has the same file.
+func TestVectorsStayWithTheirModel(t *testing.T) {
+	model, err := builtin.Ensure(shortDir(t), "embed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := shortDir(t)
+	first, linked, copied := filepath.Join(dir, "first"), filepath.Join(dir, "linked"), filepath.Join(dir, "copied")
+	copyFile(t, model, first)
+	copyFile(t, model, copied)
+	if err := os.Link(first, linked); err != nil {
+		t.Fatal(err)
+	}
+	d := mocked(t, fmt.Sprintf(`{"backends":[
+		{"kind":"llamacpp","name":"first","aliases":["twins","others"],"model":{"path":%q}},
+		{"kind":"llamacpp","name":"copied","aliases":["others"],"model":{"path":%q}},
+		{"kind":"llamacpp","name":"linked","aliases":["twins"],"model":{"path":%q}}]}`, first, copied, linked))
+	embeds := func(model, want string) {
+		t.Helper()
+		if _, errs, code := d.ctl("embed", "--model", model, "x"); code != 0 && want == "" || !strings.Contains(errs, want) {
+			t.Errorf("embed with %q: exit %d, %q, want %q", model, code, errs, want)
+		}
+	}
+	for _, name := range []string{"", "first", "copied", "linked", "twins", "others"} {
+		embeds(name, "")
+	}
+	// The first entry cannot be loaded again.
+	if err := os.Remove(first); err != nil {
+		t.Fatal(err)
+	}
+	w := d.watch()
+	defer w.Close()
+	w.until("ready", "")
+	kill(t, d.entries()["first"].PID, syscall.SIGKILL)
+	w.until("restarting", "gave_up")
+	embeds("", "")
+	embeds("twins", "")
+	embeds("others", "backend_unavailable")
+	embeds("first", "backend_unavailable")
+	embeds("copied", "")
 }
 
 const threeModels = `{"backends":[

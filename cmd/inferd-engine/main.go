@@ -30,6 +30,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/usage"
 )
 
 func main() {
@@ -40,7 +41,9 @@ func main() {
 	// wakes every few microseconds of a step to see whether the one that waits for it can be
 	// had back, and takes a core from those threads each time.
 	runtime.GOMAXPROCS(1)
-	if err := run(os.Args[1:], os.Stderr); err != nil {
+	switch err := run(os.Args[1:], os.Stderr); {
+	case errors.Is(err, flag.ErrHelp): // it has been printed
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "inferd-engine:", err)
 		os.Exit(1)
 	}
@@ -51,6 +54,8 @@ type options struct {
 	parent           int
 	lib, model       string
 	nCtx, nSlots     int
+	embedNCtx        int
+	rerankNCtx       int
 	threads, nLayers int
 	task, pooling    string
 	maxStall         time.Duration
@@ -70,16 +75,18 @@ func run(args []string, out io.Writer) error {
 	fs.IntVar(&o.parent, "parent", 0, "`pid` of the daemon")
 	fs.StringVar(&o.lib, "lib", "", "`folder` with llama.cpp's libraries")
 	fs.StringVar(&o.model, "model", "", "GGUF `file`")
-	fs.IntVar(&o.nCtx, "n-ctx", 8192, "`tokens` of context")
+	fs.IntVar(&o.nCtx, "n-ctx", 8192, "`tokens` of context of a model that generates")
 	fs.IntVar(&o.nSlots, "n-slots", 4, "`sequences` at once")
 	fs.IntVar(&o.threads, "threads", 1, "compute `threads`")
-	fs.IntVar(&o.nLayers, "n-gpu-layers", 0, "`layers` on a GPU")
+	fs.IntVar(&o.embedNCtx, "embed-n-ctx", 2048, "`tokens` of context of a model that embeds")
+	fs.IntVar(&o.rerankNCtx, "rerank-n-ctx", 2048, "`tokens` of context of a model that reranks")
+	fs.IntVar(&o.nLayers, "n-gpu-layers", 0, "`layers` on a GPU, if there is one; negative is all")
 	fs.StringVar(&o.task, "task", taskAuto, "`what` for: auto (the model says), generate, embed or rerank")
 	fs.StringVar(&o.pooling, "pooling", "", "`how` vectors are pooled: mean, cls or last (default: the model says)")
 	fs.StringVar(&o.turns, "turns", "", "`file` that engines lock which compute on the same cores")
 	fs.DurationVar(&o.maxStall, "max-stall", 0, "`time` between two tokens of a stream while prompts are read beside it (default 100ms, or 4 steps)")
 	if err := fs.Parse(args); err != nil {
-		return err
+		return usage.Explain(fs, err)
 	}
 	if texts := os.Getenv(sharedEnv); texts != "" {
 		if err := json.Unmarshal([]byte(texts), &o.shared); err != nil {
@@ -178,8 +185,17 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", o.model, err)
 	}
-	if o.task == taskAuto {
+	switch {
+	case o.task == taskAuto:
 		o.task = taskOf(model)
+	case o.task == taskEmbed && model.Generates() && o.pooling == "" && !model.HasPooling():
+		o.task = taskGenerate // the daemon says so
+	}
+	switch o.task {
+	case taskEmbed:
+		o.nCtx = o.embedNCtx
+	case taskRerank:
+		o.nCtx = o.rerankNCtx
 	}
 	if o.turns != "" {
 		if o.turn, err = turn.Open(o.turns); err != nil {
@@ -204,6 +220,7 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	}
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: model.Name(), Device: "cpu",
+		GPULayers: model.GPULayers(), Generates: model.Generates(),
 		Tasks: link.Tasks{Generate: o.task == taskGenerate, Embed: o.task == taskEmbed, Rerank: o.task == taskRerank},
 	}
 	return eng, nil
@@ -251,7 +268,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: o.threads, FirstToken: lctx.FirstToken(),
 	}
-	if o.nSlots > 1 && model.Cuts() && o.nLayers == 0 { // somebody may be disturbed, and what is read can be handed over
+	if o.nSlots > 1 && model.Cuts() && model.GPULayers() == 0 { // somebody may be disturbed, and what is read can be handed over
 		loop.Lane, err = batch.OpenLane(o.nCtx/laneShare, o.nSlots, func() (batch.LaneModel, error) {
 			return llama.NewContext(model, llama.ContextOptions{
 				NCtx: o.nCtx / laneShare, NBatch: batch.LaneBatch, NSeq: o.nSlots, Threads: o.threads, GivesWay: true,

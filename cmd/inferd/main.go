@@ -29,8 +29,13 @@ var version = "0.1.0-dev"
 
 func main() {
 	// Before anything else, so that a model load can be interrupted too. A second
-	// signal ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// signal ends the process at once. SIGHUP comes when a terminal goes, unless nohup has
+	// the daemon outlive that.
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -38,7 +38,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		return err
 	})
 	fs.Func("seed", "`number` that makes a random answer repeatable", func(s string) error {
-		n, err := number(s)
+		n, err := seed(s)
 		req.Seed = &n
 		return err
 	})
@@ -50,7 +50,11 @@ func (c *command) chat(ctx context.Context, args []string) error {
 	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.BoolVar(&asJSON, "json", false, "print the daemon's frames as they come")
 	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
-	if _, err := c.parseVerb(fs, args); err != nil {
+	_, err := c.parseVerb(fs, args)
+	if extra, ok := errors.AsType[*extraArgumentError](err); ok {
+		return fmt.Errorf("%w: a question follows -m, as in inferdctl chat -m %q", err, extra.value)
+	}
+	if err != nil {
 		return err
 	}
 	if system != nil {
@@ -68,6 +72,9 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		if err != nil {
 			return fmt.Errorf("read the question: %w", err)
 		}
+		if err := checkText(all); err != nil {
+			return err
+		}
 		question := strings.TrimSuffix(string(all), "\n")
 		if text == nil && question == "" {
 			return errors.New("chat needs -m TEXT, or a question on stdin")
@@ -75,11 +82,22 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		text = &question
 	}
 	req.Messages = append(req.Messages, client.Text(client.User, *text))
-	_, err := c.answer(c.generate(ctx, cl, req), asJSON)
+	_, err = c.answer(c.generate(ctx, cl, req), asJSON)
 	if failed, ok := errors.AsType[*client.DialError](err); ok && failed.Status != "" && failed.Transient() && failed.Waited == 0 && failed.Status != "ready" {
 		err = fmt.Errorf("%w; try again later, or with --wait", err)
 	}
 	return err
+}
+
+// seed reads one of 64 bits, with or without a sign.
+func seed(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		if bits, err := strconv.ParseUint(s, 10, 64); err == nil {
+			return int64(bits), nil
+		}
+	}
+	return n, errors.Unwrap(err) // without the name of a Go function
 }
 
 // number reads one of 32 bits.

@@ -79,6 +79,11 @@ func (d *diagnosis) config(file string) *config.Config {
 		return nil
 	}
 	cfg, err := config.Load(&flags, env)
+	defer func() {
+		for _, w := range cfg.Warnings {
+			d.ok(label, "warning: %s", w)
+		}
+	}()
 	switch {
 	case errors.Is(err, config.ErrNoModel):
 		d.ok(label, "%s names no model: the daemon's flags must", file)
@@ -88,9 +93,6 @@ func (d *diagnosis) config(file string) *config.Config {
 		return nil
 	}
 	d.ok(label, "%s, %d backends", file, len(cfg.Backends))
-	for _, w := range cfg.Warnings {
-		d.ok(label, "warning: %s", w)
-	}
 	return cfg
 }
 

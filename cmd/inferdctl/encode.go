@@ -5,11 +5,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/client"
 )
+
+// checkText refuses input that is not UTF-8.
+func checkText(stdin []byte) error {
+	for at := 0; at < len(stdin); {
+		r, size := utf8.DecodeRune(stdin[at:])
+		if r == utf8.RuneError && size == 1 {
+			return fmt.Errorf("stdin is not UTF-8 text (byte %d is 0x%02x): convert it first, for example with iconv -f latin1 -t utf-8", at+1, stdin[at])
+		}
+		at += size
+	}
+	return nil
+}
 
 // lines returns args, or the lines of stdin if there are none; blank ones do not count.
 func (c *command) lines(args []string) ([]string, error) {
@@ -19,7 +32,10 @@ func (c *command) lines(args []string) ([]string, error) {
 	var all []string
 	in := bufio.NewScanner(c.stdin)
 	in.Buffer(nil, 16<<20)
-	for in.Scan() {
+	for n := 1; in.Scan(); n++ {
+		if err := checkText(in.Bytes()); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
 		if in.Text() != "" {
 			all = append(all, in.Text())
 		}
@@ -37,6 +53,7 @@ func (c *command) lines(args []string) ([]string, error) {
 func (c *command) embed(ctx context.Context, args []string) error {
 	fs := c.flags("embed")
 	req := &client.EmbedRequest{ID: "1"}
+	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.IntVar(&req.Dimensions, "dimensions", 0, "how many `numbers` of each vector (default all)")
 	fs.StringVar(&req.Task, "task", "", "`what` for, such as retrieval_query or similarity")
 	var patience wait
@@ -67,6 +84,7 @@ func (c *command) embed(ctx context.Context, args []string) error {
 func (c *command) rerank(ctx context.Context, args []string) error {
 	fs := c.flags("rerank")
 	req := &client.RerankRequest{ID: "1"}
+	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.StringVar(&req.Query, "query", "", "what the documents are to answer, as `text`")
 	fs.IntVar(&req.TopN, "top-n", 0, "how many of the best, a `number` (default all)")
 	var patience wait

@@ -20,6 +20,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/usage"
 )
 
 // version is set by the linker in a release.
@@ -159,15 +160,40 @@ func (c *command) run(ctx context.Context, args []string) error {
 		c.help(c.stderr)
 		return exit(exitError)
 	case "help":
-		c.help(c.stdout)
-		return nil
-	}
-	for _, v := range verbs() {
-		if v.name == name {
-			return v.run(c, ctx, fs.Args()[1:])
+		if fs.NArg() == 1 {
+			c.help(c.stdout)
+			return nil
 		}
+		v, err := verbOf(fs.Arg(1))
+		if err != nil {
+			return err
+		}
+		return v.run(c, ctx, []string{"--help"})
 	}
-	return fmt.Errorf("no command is called %q: try inferdctl --help", name)
+	v, err := verbOf(name)
+	if err != nil {
+		return err
+	}
+	for _, w := range paths.Default().Warnings() {
+		fmt.Fprintln(c.stderr, "warning:", w)
+	}
+	return v.run(c, ctx, fs.Args()[1:])
+}
+
+// verbOf returns the command of that name.
+func verbOf(name string) (verb, error) {
+	all := verbs()
+	names := make([]string, len(all))
+	for i, v := range all {
+		if v.name == name {
+			return v, nil
+		}
+		names[i] = v.name
+	}
+	if near := usage.Nearest(name, names); near != "" {
+		return verb{}, fmt.Errorf("no command is called %q: did you mean %s?", name, near)
+	}
+	return verb{}, fmt.Errorf("no command is called %q: try inferdctl --help", name)
 }
 
 // flags returns the flags of a verb, which begin with those of the program: they are
@@ -190,18 +216,18 @@ var errAnswered = errors.New("answered")
 
 // parse reads flags. Help is printed if it is asked for, not on every error.
 func (c *command) parse(fs *flag.FlagSet, args []string) error {
-	usage := fs.Usage
+	help := fs.Usage
 	fs.Usage = func() {}
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		usage()
+		help()
 		return errAnswered
 	case err == nil && c.showVersion:
 		fmt.Fprintln(c.stdout, "inferdctl", version)
 		return errAnswered
 	}
-	return err
+	return usage.Explain(fs, err)
 }
 
 // parseVerb reads what follows a verb: flags, and exactly as many arguments as names
@@ -226,11 +252,18 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 	switch {
 	case len(names) > 0 && strings.HasSuffix(names[len(names)-1], "..."):
 	case len(values) > len(names):
-		return nil, fmt.Errorf("%s does not take %q", name, values[len(names)])
+		return nil, &extraArgumentError{name, values[len(names)]}
 	case len(values) < len(names):
 		return nil, fmt.Errorf("%s needs %s", name, names[len(values)])
 	}
 	return values, nil
+}
+
+// An extraArgumentError names one more than a verb takes.
+type extraArgumentError struct{ verb, value string }
+
+func (e *extraArgumentError) Error() string {
+	return fmt.Sprintf("%s does not take %q", e.verb, e.value)
 }
 
 func (c *command) help(w io.Writer) {
@@ -238,17 +271,13 @@ func (c *command) help(w io.Writer) {
 	for _, v := range verbs() {
 		fmt.Fprintf(w, "  %-24s %s\n", v.name+" "+v.usage, v.about)
 	}
-	fmt.Fprint(w, "\nFlags, before or after the command (inferdctl COMMAND --help shows those of its own):\n")
+	fmt.Fprint(w, "\nFlags, before or after the command (inferdctl help COMMAND shows those of its own):\n")
 	printFlags(w, c.flags(""))
 }
 
 func printFlags(w io.Writer, fs *flag.FlagSet) {
 	fs.VisitAll(func(f *flag.Flag) {
-		name, usage := flag.UnquoteUsage(f)
-		dashes := "--"
-		if len(f.Name) == 1 {
-			dashes = "-"
-		}
-		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace(dashes+f.Name+" "+name), usage)
+		name, about := flag.UnquoteUsage(f)
+		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace(usage.Dashed(f.Name)+" "+name), about)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"time"
 
@@ -55,7 +56,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 		return fmt.Errorf("--interval: %s is too short, it must be at least %s", *interval, shortestInterval)
 	}
 	cl := c.client(wait{})
-	if *once || !isTerminal(c.stdout) || !isTerminal(c.stdin) {
+	if *once || !isTerminal(c.stdout) || !isTerminal(c.stdin) || os.Getenv("TERM") == "dumb" {
 		s, err := cl.Stats(ctx)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -24,10 +25,10 @@ func TestEmbed(t *testing.T) {
 		want    result
 	}{
 		"arguments": {
-			[]string{"embed", "--dimensions", "2", "a", "b", "--task", "similarity"},
+			[]string{"embed", "--dimensions", "2", "a", "b", "--task", "similarity", "--model", "m"},
 			"",
 			`{"type":"embeddings","id":"1","embeddings":[[1,0.5],[0,-1]],"dimensions":2}`,
-			`{"id":"1","input":["a","b"],"dimensions":2,"task":"similarity"}`,
+			`{"id":"1","input":["a","b"],"dimensions":2,"task":"similarity","model":"m"}`,
 			result{0, `{"text":"a","embedding":[1,0.5]}` + "\n" + `{"text":"b","embedding":[0,-1]}` + "\n", ""},
 		},
 		"lines": {
@@ -36,6 +37,13 @@ func TestEmbed(t *testing.T) {
 			`{"type":"embeddings","embeddings":[[1],[2]]}`,
 			`{"id":"1","input":["first line","second"]}`,
 			result{0, `{"text":"first line","embedding":[1]}` + "\n" + `{"text":"second","embedding":[2]}` + "\n", ""},
+		},
+		"a model": {
+			[]string{"embed", "--model", "m", "a"},
+			"",
+			`{"type":"embeddings","embeddings":[[1]]}`,
+			`{"id":"1","input":["a"],"model":"m"}`,
+			result{0, `{"text":"a","embedding":[1]}` + "\n", ""},
 		},
 		"refused": {
 			[]string{"embed", "a"},
@@ -53,6 +61,36 @@ func TestEmbed(t *testing.T) {
 				t.Errorf("asked %s, want %s", got, test.request)
 			}
 		})
+	}
+}
+
+// Input that is not UTF-8 is refused in plain words, before anything is sent.
+func TestStdinThatIsNotText(t *testing.T) {
+	for name, test := range map[string]struct {
+		stdin string
+		args  []string
+		want  string
+	}{
+		"a question":       {"caf\xe9", []string{"chat"}, "error: stdin is not UTF-8 text (byte 4 is 0xe9): convert it first, for example with iconv -f latin1 -t utf-8\n"},
+		"a question by -m": {"\xff", []string{"chat", "-m", "-"}, "error: stdin is not UTF-8 text (byte 1 is 0xff): convert it first, for example with iconv -f latin1 -t utf-8\n"},
+		"texts":            {"good\nb\xe9d\n", []string{"embed"}, "error: line 2: stdin is not UTF-8 text (byte 2 is 0xe9): convert it first, for example with iconv -f latin1 -t utf-8\n"},
+		"documents":        {"\xc3\n", []string{"rerank", "--query", "q"}, "error: line 1: stdin is not UTF-8 text (byte 1 is 0xc3): convert it first, for example with iconv -f latin1 -t utf-8\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			f.want(f.runWith(t.Context(), test.stdin, test.args...), result{2, "", test.want})
+		})
+	}
+}
+
+// A folder of the session that is not absolute would be another one for each program.
+func TestRelativeRuntimeFolder(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "run")
+	t.Setenv("HOME", t.TempDir())
+	var out, stderr bytes.Buffer
+	run(t.Context(), []string{"status"}, strings.NewReader(""), &out, &stderr)
+	if want := "warning: XDG_RUNTIME_DIR is ignored: it is not an absolute path\n"; runtime.GOOS == "linux" && !strings.HasPrefix(stderr.String(), want) {
+		t.Errorf("stderr %q, want %q first", stderr.String(), want)
 	}
 }
 

@@ -66,7 +66,10 @@ type Backend struct {
 	Task    Task     // of an engine
 	Shared  []string // of an engine that generates: system messages whose beginning is kept for everybody
 	Pooling string   // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
-	Mock    *Mock    // nil for an engine
+	// Context of an engine by its task, which may turn out when the model is loaded; NCtx is
+	// that of Task.
+	GenerateNCtx, EmbedNCtx, RerankNCtx int
+	Mock                                *Mock // nil for an engine
 }
 
 // Kind is what the wire calls the entry's backend.
@@ -146,21 +149,30 @@ var ErrNoModel = errors.New(`no model is configured. Name one in one of three wa
   a config file, ~/.inferd/config.json or --config FILE, such as
     {"backends":[{"kind":"llamacpp","name":"gen","model":{"path":"/models/model.gguf"}}]}`)
 
-// Load reads the config file and puts the flags over it.
+// Load reads the config file and puts the flags over it. If that fails, the config has
+// nothing but the warnings up to there.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{
 		Surfaces: f.Surfaces, Group: f.Group,
 		ActivePermits: f.ActivePermits, QueueDepth: f.QueueDepth, QueueTotal: f.QueueTotal,
 		ReadyTimeout: f.ReadyTimeout, WriteTimeout: f.WriteTimeout, DrainTimeout: f.DrainTimeout,
-		Warnings: f.Warnings,
+		Warnings: append(env.Warnings(), f.Warnings...),
 	}
+	if err := c.load(f, env); err != nil {
+		return &Config{Warnings: c.Warnings}, err
+	}
+	return c, nil
+}
+
+func (c *Config) load(f *Flags, env paths.Env) error {
 	path := f.ConfigFile
 	if path == "" {
 		path = env.ConfigFile()
 	}
 	file, warnings, err := read(path)
+	c.Warnings = append(c.Warnings, f.warnUnknown(file.keyVariables())...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.Warnings = append(c.Warnings, warnings...)
 	if file == nil && f.ConfigFile != "" {
@@ -170,38 +182,38 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 	var said *fileListen
 	if file != nil {
 		if err := c.fromFile(file, f); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 		said = file.Listen
 	}
 	if err := c.tcp(said, f, env.Getenv); err != nil {
-		return nil, err
+		return err
 	}
 	if f.EngineLib != "" {
 		c.EngineLib = f.EngineLib
 	}
 	if err := c.fromFlags(f); err != nil {
-		return nil, err
+		return err
 	}
 	if file != nil {
 		if err := c.share(file.Shared); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	if len(c.Backends) == 0 {
-		return nil, ErrNoModel
+		return ErrNoModel
 	}
 	if c.WriteTimeout == 0 {
 		c.Warnings = append(c.Warnings, "--write-timeout-secs 0: a client that does not read keeps its slot for ever")
 	}
-	return c, nil
+	return nil
 }
 
 // fromFlags replaces the entries if the flags name one.
 func (c *Config) fromFlags(f *Flags) error {
 	switch f.Backend {
 	case "mock":
-		b := Backend{Name: mock.Kind, Entry: f.or(Entry{}), Mock: new(Mock)}
+		b := Backend{Name: mock.Kind, Entry: f.over(Entry{}), Mock: new(Mock)}
 		b.Mock.fill(&fileBackend{Name: mock.Kind})
 		c.Backends = []Backend{b}
 		return nil
@@ -225,9 +237,13 @@ func (c *Config) fromFlags(f *Flags) error {
 	if err := m.check(); err != nil {
 		return fmt.Errorf("--model-path: %w", err)
 	}
-	b := Backend{Name: llamacppKind, Entry: f.or(Entry{}), Model: m, Pooling: f.Pooling}
+	b := Backend{Name: llamacppKind, Entry: f.over(Entry{}), Model: m}
 	if err := b.serveAs(f.Embed, f.Rerank, f.EmbedNCtx, f.RerankNCtx); err != nil {
 		return fmt.Errorf("--model-path: %w", err)
+	}
+	var err error
+	if b.Pooling, err = pooling(f.Pooling); err != nil {
+		return fmt.Errorf("--llamacpp-embed-pooling %w", err)
 	}
 	if err := b.check(); err != nil {
 		return err
@@ -236,23 +252,26 @@ func (c *Config) fromFlags(f *Flags) error {
 	return nil
 }
 
-// or fills what e leaves open, from other and then from the defaults.
-func (e Entry) or(other Entry) Entry {
-	first := func(values ...int) int {
-		for _, v := range values {
-			if v != 0 {
-				return v
-			}
+// over returns an entry's limits with the given flags in their place, and with the defaults.
+func (f *Flags) over(e Entry) Entry {
+	for _, set := range []struct {
+		flag string
+		from int
+		to   *int
+	}{
+		{"n-ctx", f.NCtx, &e.NCtx},
+		{"n-slots", f.NSlots, &e.NSlots},
+		{"threads", f.Threads, &e.Threads},
+		{"n-gpu-layers", f.NGPULayers, &e.NGPULayers},
+		{"max-stall-ms", f.MaxStallMS, &e.MaxStallMS},
+	} {
+		if f.Given(set.flag) {
+			*set.to = set.from
 		}
-		return 0
 	}
-	return Entry{
-		NCtx:       first(e.NCtx, other.NCtx, DefaultNCtx),
-		NSlots:     first(e.NSlots, other.NSlots, DefaultNSlots),
-		Threads:    first(e.Threads, other.Threads),
-		NGPULayers: first(e.NGPULayers, other.NGPULayers),
-		MaxStallMS: first(e.MaxStallMS, other.MaxStallMS),
-	}
+	e.NCtx = cmp.Or(e.NCtx, DefaultNCtx)
+	e.NSlots = cmp.Or(e.NSlots, DefaultNSlots)
+	return e
 }
 
 func (c *Config) fromFile(file *file, f *Flags) error {
@@ -323,6 +342,9 @@ func (c *Config) fromFile(file *file, f *Flags) error {
 
 // add validates an entry of the file; at is how its keys begin.
 func (c *Config) add(at string, fb fileBackend, f *Flags) error {
+	if err := checkKind(fb.Kind); err != nil {
+		return fmt.Errorf("%s%w", at, err)
+	}
 	b := Backend{Name: fb.Name, Aliases: fb.Aliases}
 	own := Entry{}
 	for _, set := range []struct {
@@ -335,7 +357,7 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		{"n_slots", fb.NSlots, &own.NSlots, 1},
 		{"threads", fb.Threads, &own.Threads, 0},
 		{"max_stall_ms", fb.MaxStallMS, &own.MaxStallMS, 0},
-		{"n_gpu_layers", fb.NGPULayers, &own.NGPULayers, 0},
+		{"n_gpu_layers", fb.NGPULayers, &own.NGPULayers, math.MinInt32}, // negative is all
 		{"embed_n_ctx", fb.EmbedNCtx, new(int), 1},
 		{"rerank_n_ctx", fb.RerankNCtx, new(int), 1},
 	} {
@@ -345,9 +367,12 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		if *set.from < set.min {
 			return fmt.Errorf("%s%s must be at least %d", at, set.key, set.min)
 		}
+		if *set.from > math.MaxInt32 {
+			return fmt.Errorf("%s%s must be at most %d", at, set.key, math.MaxInt32)
+		}
 		*set.to = *set.from
 	}
-	b.Entry = f.or(own)
+	b.Entry = f.over(own)
 	if b.Name == "" {
 		return fmt.Errorf("%sname must not be empty", at)
 	}
@@ -356,7 +381,7 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 			return fmt.Errorf("%sname %q is taken", at, b.Name)
 		}
 	}
-	for i, alias := range b.Aliases { // entries may share one: the first that is ready answers to it
+	for i, alias := range b.Aliases { // entries may share one
 		if alias == "" {
 			return fmt.Errorf("%saliases[%d] must not be empty", at, i)
 		}
@@ -377,9 +402,12 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		if err := b.Model.check(); err != nil {
 			return fmt.Errorf("%smodel: %w", at, err)
 		}
-		b.Pooling = fb.Pooling
 		if err := b.serveAs(deref(fb.Embed), deref(fb.Rerank), deref(fb.EmbedNCtx), deref(fb.RerankNCtx)); err != nil {
 			return fmt.Errorf("%s%w", at, err)
+		}
+		var err error
+		if b.Pooling, err = pooling(string(fb.Pooling)); err != nil {
+			return fmt.Errorf("%sembed_pooling %w", at, err)
 		}
 		c.warnUnused(at, fb)
 	case mock.Kind:
@@ -408,10 +436,6 @@ func (c *Config) add(at string, fb fileBackend, f *Flags) error {
 		}
 		b.Mock = new(Mock)
 		b.Mock.fill(&fb)
-	case "":
-		return fmt.Errorf("%skind is missing", at)
-	default:
-		return fmt.Errorf("%skind %q is not known: llamacpp or mock", at, fb.Kind)
 	}
 	if err := b.check(); err != nil {
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(at, "."), err)
@@ -480,20 +504,37 @@ func (m *Mock) fill(fb *fileBackend) {
 // serveAs says what an engine is for. One that embeds or reranks does only that, on a
 // context of its own size.
 func (b *Backend) serveAs(embed, rerank bool, embedNCtx, rerankNCtx int) error {
-	b.Task = Auto
+	b.Task, b.GenerateNCtx = Auto, b.NCtx
+	b.EmbedNCtx, b.RerankNCtx = cmp.Or(embedNCtx, b.NCtx), cmp.Or(rerankNCtx, b.NCtx)
 	switch {
 	case embed && rerank:
 		return errors.New("embed and rerank are mutually exclusive: give each its own entry")
 	case embed:
-		b.Task, b.NCtx = Embed, cmp.Or(embedNCtx, DefaultEncodeNCtx)
+		b.EmbedNCtx = cmp.Or(embedNCtx, DefaultEncodeNCtx)
+		b.Task, b.NCtx = Embed, b.EmbedNCtx
 	case rerank:
-		b.Task, b.NCtx = Rerank, cmp.Or(rerankNCtx, DefaultEncodeNCtx)
+		b.RerankNCtx = cmp.Or(rerankNCtx, DefaultEncodeNCtx)
+		b.Task, b.NCtx = Rerank, b.RerankNCtx
 	}
-	switch b.Pooling {
-	case "", "mean", "cls", "last":
-		return nil
+	return nil
+}
+
+// poolings are the values of embed_pooling, by our words and by the reference's numbers.
+var poolings = map[string]string{
+	"": "", "mean": "mean", "cls": "cls", "last": "last", "1": "mean", "2": "cls", "3": "last",
+}
+
+// pooling returns our word for a value of embed_pooling. The error follows the name of the
+// setting.
+func pooling(value string) (string, error) {
+	word, ok := poolings[value]
+	switch {
+	case value == "0" || value == "none":
+		return "", fmt.Errorf("%s is no pooling, which would give a vector for each token: want mean (1), cls (2) or last (3)", value)
+	case !ok:
+		return "", fmt.Errorf("%.64q is not known: want mean (1), cls (2) or last (3)", value)
 	}
-	return fmt.Errorf("embed_pooling %q is not known: mean, cls or last", b.Pooling)
+	return word, nil
 }
 
 // deref returns *p, or zero if there is none.
@@ -509,7 +550,7 @@ func (c *Config) warnUnused(at string, fb fileBackend) {
 	for _, key := range []struct {
 		name  string
 		value jsontext.Value
-	}{{"chat_template", fb.ChatTemplate}, {"mmproj", fb.MMProj}} {
+	}{{"chat_template", fb.ChatTemplate}, {"mmproj", fb.MMProj}, {"mmproj_image_max_tokens", fb.MMProjTokens}} {
 		if key.value != nil && key.value.Kind() != jsontext.KindNull {
 			c.Warnings = append(c.Warnings, at+key.name+" has no effect in this release")
 		}

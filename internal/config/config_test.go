@@ -25,7 +25,12 @@ import (
 
 // environment is that of a Linux machine with those variables.
 func environment(vars map[string]string) paths.Env {
-	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, UID: 1000}
+	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, Environ: func() (all []string) {
+		for name, value := range vars {
+			all = append(all, name+"="+value)
+		}
+		return all
+	}, UID: 1000}
 }
 
 // load parses a command line and loads a config file of that content; none if empty.
@@ -73,6 +78,220 @@ func TestPrecedence(t *testing.T) {
 			}
 			if test.backends == 2 && (c.Backends[1].NCtx != test.ctxB || c.Backends[1].NSlots != 2 || c.Backends[0].NSlots != config.DefaultNSlots) {
 				t.Errorf("got %+v", c.Backends)
+			}
+		})
+	}
+}
+
+// An explicit zero on the line beats the file, as every other value does.
+func TestZeroFlagsBeatTheFile(t *testing.T) {
+	const file = `{"backends":[{"kind":"llamacpp","name":"a","threads":2,"max_stall_ms":50,"n_gpu_layers":-1,"model":{"builtin":"chain"}}]}`
+	c, err := load(t, file, nil, "--threads", "0", "--max-stall-ms", "0", "--n-gpu-layers", "0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := c.Backends[0]; b.Threads != 0 || b.MaxStallMS != 0 || b.NGPULayers != 0 {
+		t.Errorf("got %+v", b.Entry)
+	}
+}
+
+func TestGPULayers(t *testing.T) {
+	entries := `"backends":[{"kind":"llamacpp","name":"a","model":{"path":"m"}},{"kind":"llamacpp","name":"b","n_gpu_layers":%s,"model":{"path":"m"}}]`
+	for name, test := range map[string]struct {
+		top, entry string
+		args       []string
+		a, b       int
+		err        string
+	}{
+		"nothing said":             {"null", "null", nil, 0, 0, ""},
+		"all, for every entry":     {"-1", "null", nil, -1, -1, ""},
+		"all, but none of one":     {"-1", "0", nil, -1, 0, ""},
+		"some, and all of one":     {"3", "-1", nil, 3, -1, ""},
+		"the flag for all":         {"3", "5", []string{"--n-gpu-layers", "-1"}, -1, -1, ""},
+		"the flag for none":        {"3", "5", []string{"--n-gpu-layers=0"}, 0, 0, ""},
+		"more than a model has":    {"99999", "null", nil, 99999, 99999, ""},
+		"more than 32 bits":        {"0", "2147483648", nil, 0, 0, "backends[1].n_gpu_layers must be at most 2147483647"},
+		"far less than 32 bits":    {"0", "-2147483649", nil, 0, 0, "backends[1].n_gpu_layers must be at least -2147483648"},
+		"a fraction":               {"0", "0.5", nil, 0, 0, "backends[1].n_gpu_layers"},
+		"more than 32 bits, above": {"2147483648", "0", nil, 0, 0, "n_gpu_layers must be at most"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, `{"n_gpu_layers":`+test.top+`,`+fmt.Sprintf(entries, test.entry)+`}`, nil, test.args...)
+			switch {
+			case test.err != "":
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+			case err != nil:
+				t.Error(err)
+			case c.Backends[0].NGPULayers != test.a || c.Backends[1].NGPULayers != test.b:
+				t.Errorf("got %d and %d, want %d and %d", c.Backends[0].NGPULayers, c.Backends[1].NGPULayers, test.a, test.b)
+			}
+		})
+	}
+	for _, value := range []string{"2147483648", "-2147483649", "all"} {
+		if _, err := config.ParseFlags([]string{"--n-gpu-layers", value}, environment(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "n-gpu-layers") {
+			t.Errorf("--n-gpu-layers %s: %v", value, err)
+		}
+	}
+}
+
+func TestPooling(t *testing.T) {
+	for value, test := range map[string]struct{ want, err string }{
+		`null`:   {"", ""},
+		`""`:     {"", ""},
+		`"mean"`: {"mean", ""},
+		`1`:      {"mean", ""},
+		`2`:      {"cls", ""},
+		`3`:      {"last", ""},
+		`"last"`: {"last", ""},
+		`0`:      {"", `backends[0].embed_pooling 0 is no pooling`},
+		`"none"`: {"", `backends[0].embed_pooling none is no pooling`},
+		`4`:      {"", `backends[0].embed_pooling "4" is not known`},
+		`-1`:     {"", `backends[0].embed_pooling "-1" is not known`},
+		`"swim"`: {"", `backends[0].embed_pooling "swim" is not known`},
+		`true`:   {"", `backends[0].embed_pooling`},
+	} {
+		t.Run(value, func(t *testing.T) {
+			c, err := load(t, `{"backends":[{"kind":"llamacpp","name":"e","embed":true,"embed_pooling":`+value+`,"model":{"path":"m"}}]}`, nil)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+			} else if err != nil || c.Backends[0].Pooling != test.want {
+				t.Errorf("got %+v, %v, want %q", c, err, test.want)
+			}
+			word := strings.Trim(value, `"`)
+			if word == "null" || word == "true" {
+				return
+			}
+			c, err = load(t, "", nil, "--model-path", "m", "--llamacpp-embed", "--llamacpp-embed-pooling", word)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), "--llamacpp-embed-pooling") {
+					t.Errorf("as a flag: error %v", err)
+				}
+			} else if err != nil || c.Backends[0].Pooling != test.want {
+				t.Errorf("as a flag: got %+v, %v, want %q", c, err, test.want)
+			}
+		})
+	}
+}
+
+// The config that a release build of the reference writes at its first boot: models by name
+// are all that this release cannot serve.
+func TestFirstBootFile(t *testing.T) {
+	const (
+		top = `{
+  "auto_pull": true,
+  "models_home": null,
+  "model": null,
+  "backends": [`
+		rest = `
+  ],
+  "n_ctx": 8192,
+  "n_gpu_layers": -1,
+  "admin_addr": null,
+  "listen": null,
+  "model_autoselect": "off",
+  "model_autoselect_min_vram_gib": 20
+}`
+		writer = `
+    {
+      "kind": "llamacpp",
+      "name": "gemma-4-e4b",
+      "model": %s,
+      "mmproj": %s,
+      "mmproj_image_max_tokens": null,
+      "n_ctx": 8192,
+      "n_gpu_layers": -1,
+      "embed": false,
+      "embed_pooling": null,
+      "embed_n_ctx": 2048,
+      "rerank": false,
+      "rerank_n_ctx": 2048,
+      "chat_template": null
+    },`
+		embedder = `
+    {
+      "kind": "llamacpp",
+      "name": "embeddinggemma-300m",
+      "model": %s,
+      "mmproj": null,
+      "n_ctx": 2048,
+      "n_gpu_layers": -1,
+      "embed": true,
+      "embed_pooling": null,
+      "embed_n_ctx": 2048,
+      "rerank": false,
+      "rerank_n_ctx": 2048,
+      "chat_template": null
+    }`
+	)
+	model := func(name string) string {
+		return `{"name": "` + name + `", "sha256": "` + strings.Repeat("0a", 32) + `", "size_bytes": 5126304928, "source_url": "https://example.com/` + name + `.gguf", "license": "gemma"}`
+	}
+	_, err := load(t, top+fmt.Sprintf(writer, model("gemma-4-e4b"), model("gemma-4-e4b-mmproj"))+fmt.Sprintf(embedder, model("embeddinggemma-300m"))+rest, nil)
+	if err == nil || !strings.Contains(err.Error(), "backends[0].model: models by name need the model store") || strings.Contains(err.Error(), "gpu") {
+		t.Errorf("as it is written: %v", err)
+	}
+
+	// With files in place of names it is served.
+	c, err := load(t, top+fmt.Sprintf(writer, `{"path":"gen.gguf"}`, "null")+fmt.Sprintf(embedder, `{"path":"vec.gguf"}`)+rest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []config.Backend{
+		{Name: "gemma-4-e4b", Entry: config.Entry{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, Task: config.Auto, GenerateNCtx: 8192, EmbedNCtx: 2048, RerankNCtx: 2048},
+		{Name: "embeddinggemma-300m", Entry: config.Entry{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Task: config.Embed, GenerateNCtx: 2048, EmbedNCtx: 2048, RerankNCtx: 2048},
+	}
+	if diff := cmp.Diff(want, c.Backends); diff != "" || len(c.Warnings) > 0 {
+		t.Errorf("-want +got\n%s\nwarnings %q", diff, c.Warnings)
+	}
+}
+
+// Members that are null count as absent, on every level and of every kind.
+func TestNullMembers(t *testing.T) {
+	c, err := load(t, `{"model":null,"n_ctx":null,"n_gpu_layers":null,"engine":null,"admission":null,"surfaces":null,"listen":null,"shared_prefixes":null,
+		"auto_pull":null,"models_home":null,"admin_addr":null,"model_autoselect":null,"model_autoselect_min_vram_gib":null,"colour":null,"backends":[
+		{"kind":"llamacpp","name":"a","aliases":null,"model":{"path":"m","builtin":null,"sha256":null,"name":null,"size_bytes":null,"source_url":null,"license":null},
+			"mmproj":null,"n_ctx":null,"n_slots":null,"threads":null,"n_gpu_layers":null,"embed":null,"rerank":null,"embed_pooling":null,"embed_n_ctx":null,
+			"rerank_n_ctx":null,"max_stall_ms":null,"chat_template":null,"colour":null},
+		{"kind":"mock","name":"b","tokens":null,"token_delay_ms":null,"pre_stream_error":null,"mid_stream_drop_after":null,"emit_tool_use":null,
+			"ready_after_ms":null,"not_ready_after":null,"fail_first":null,"embed_dimensions":null,"v2":null,"vision":null,"audio":null,"tools":null,"unsupported":null}]}`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := load(t, `{"backends":[{"kind":"llamacpp","name":"a","model":{"path":"m"}},{"kind":"mock","name":"b"}]}`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(plain, c, cmpopts.IgnoreUnexported(mock.Backend{}), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("-absent +null\n%s", diff)
+	}
+	for name, file := range map[string]string{
+		"an entry":       `{"backends":[null]}`,
+		"all entries":    `{"backends":null}`,
+		"an entry's own": `{"backends":[{"kind":null,"name":"a"}]}`,
+	} {
+		if _, err := load(t, file, nil); err == nil || !strings.Contains(err.Error(), "kind is missing") && !errors.Is(err, config.ErrNoModel) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A kind that is not known is named, whatever the types of its members.
+func TestUnknownKind(t *testing.T) {
+	for name, test := range map[string]struct{ entry, want string }{
+		"of nobody":                        {`{"kind":"vllm","name":"a"}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
+		"with members of other types":      {`{"kind":"vllm","name":"a","model":"gpt","tokens":7}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
+		"of the reference":                 {`{"kind":"openai-compat","name":"a","base_url":"https://example.com","model":"gpt","timeout_secs":300}`, `backends[1].kind "openai-compat" is not served by this release yet`},
+		"of the reference, for the cloud":  {`{"kind":"bedrock-invoke","name":"a","region":"r","model_id":"m"}`, `backends[1].kind "bedrock-invoke" is not served by this release yet`},
+		"none":                             {`{"name":"a","model":"x"}`, `backends[1].kind is missing`},
+		"one that is, with a wrong member": {`{"kind":"llamacpp","name":"a","model":"x"}`, `backends[1].model`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := load(t, `{"backends":[{"kind":"mock","name":"m"},`+test.entry+`]}`, nil); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q", err, test.want)
 			}
 		})
 	}
@@ -219,7 +438,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := config.Load(&flags, paths.Default())
 		if err != nil {
-			if c != nil || !errors.Is(err, config.ErrNoModel) && !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), "tcp") && !strings.Contains(err.Error(), "TCP") {
+			if len(c.Backends) > 0 || !errors.Is(err, config.ErrNoModel) && !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), "tcp") && !strings.Contains(err.Error(), "TCP") {
 				t.Fatalf("%v, which does not say where", err)
 			}
 			return
@@ -230,7 +449,7 @@ func FuzzLoad(f *testing.F) {
 				t.Errorf("an entry called %q, %q", b.Name, b.Aliases)
 			}
 			names[b.Name] = true
-			if b.NCtx < b.NSlots || b.NSlots < 1 || b.Threads < 0 || b.NGPULayers < 0 || (b.Mock == nil) == (b.Model == config.Model{}) {
+			if b.NCtx < b.NSlots || b.NSlots < 1 || b.Threads < 0 || (b.Mock == nil) == (b.Model == config.Model{}) {
 				t.Errorf("%+v", b)
 			}
 			if m := b.Mock; m != nil && (m.TokenDelay < 0 || m.ReadyAfter < 0 || m.DropAfter < 0 || m.Dimensions < 0) {
@@ -326,6 +545,95 @@ func TestWarnings(t *testing.T) {
 	}
 	if len(c.Warnings) != 4 {
 		t.Errorf("warnings %q", c.Warnings)
+	}
+}
+
+// A file that holds something else is refused in words.
+func TestFilesOfNothing(t *testing.T) {
+	for content, want := range map[string]string{
+		"[]":                "config.json:1: the file must hold a JSON object, this is an array",
+		"\n\n7":             "config.json:3: the file must hold a JSON object, this is a number",
+		" \n":               "config.json is empty: it must hold a JSON object",
+		"{":                 "config.json:1: unexpected EOF",
+		`{"backends":7}`:    "config.json:1: backends: a number does not fit here",
+		`{"backends":[[]]}`: "config.json:1: backends[0]: an array does not fit here",
+	} {
+		if _, err := load(t, content, nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", content, err, want)
+		}
+	}
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	large, full := filepath.Join(dir, "large"), filepath.Join(dir, "full")
+	const mocked = `{"backends":[{"kind":"mock","name":"m"}]}`
+	for name, size := range map[string]int{large: 1<<20 + 1, full: 1 << 20} {
+		if err := os.WriteFile(name, []byte(mocked+strings.Repeat(" ", size-len(mocked))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		dir:   "is not a regular file",
+		large: "has more than 1048576 bytes",
+		full:  "",
+	} {
+		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = config.Load(&f, environment(nil))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), path+" "+want)) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+}
+
+// Ignored settings are named, also if the start fails for another reason.
+func TestWarningsOfAFailure(t *testing.T) {
+	for name, test := range map[string]struct{ file, err, warning string }{
+		"an unknown key":     {`{"colour":1,"backends":[]}`, "must not be empty", "unknown key colour"},
+		"an unknown key too": {`{"admission":{"queue_dept":1}}`, "no model is configured", "unknown key admission.queue_dept"},
+		"no file":            {"", "no model is configured", "does not exist: going on without a config file"},
+		"a flag":             {"{", "config.json:1:", "--chat-template is not served"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, test.file, nil, "--chat-template", "x")
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("error %v, want %q", err, test.err)
+			}
+			if !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, test.warning) }) {
+				t.Errorf("no warning %q in %q", test.warning, c.Warnings)
+			}
+		})
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	env := map[string]string{
+		"INFERD_QUEUE_DETPH": "3", "INFERD_COLOUR": "red", "INFERD_MY_KEY": "k", "INFERD_OTHER_KEY": "k", // not known, but for the last two
+		"INFERD_LOG": "info", "INFERD_LOG_DIR": "/x", "INFERD_LOG_FORMAT": "text", "INFERD_ENGINE_SHARED": "[]", "INFERD_ENGINE_LIB": "/x",
+		"INFERD_FORCE_BACKEND": "cpu", "INFERD_CLI_LOG": "x", "INFERD_HTTP_LOG": "x", "INFERD_API_KEY": "k", "INFERD_N_GPU_LAYERS": "-1", "HOME": "/home/u",
+	}
+	path := filepath.Join(t.TempDir(), "config.json")
+	const file = `{"listen":{"api_key_env":"INFERD_MY_KEY"},"backends":[{"kind":"mock","name":"m","api_key_env":"INFERD_OTHER_KEY"}]}`
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.ParseFlags([]string{"--config", path}, environment(env), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(&f, environment(env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"the variable INFERD_COLOUR has no meaning",
+		"the variable INFERD_QUEUE_DETPH has no meaning: did you mean INFERD_QUEUE_DEPTH?",
+	}
+	if diff := cmp.Diff(want, c.Warnings); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/backend/mock"
 )
 
 // file is the config file. A pointer tells what is missing from what is zero; rest
@@ -80,17 +83,21 @@ type fileBackend struct {
 	Threads    *int       `json:"threads"`
 	NGPULayers *int       `json:"n_gpu_layers"`
 
+	// Of a kind that this release does not serve.
+	APIKeyEnv string `json:"api_key_env"`
+
 	// What an engine is for; of a mock, what it says that it can.
 	Embed  *bool `json:"embed"`
 	Rerank *bool `json:"rerank"`
 
 	// Of an engine.
-	Pooling      string         `json:"embed_pooling"`
+	Pooling      poolingWord    `json:"embed_pooling"`
 	EmbedNCtx    *int           `json:"embed_n_ctx"`
 	RerankNCtx   *int           `json:"rerank_n_ctx"`
 	MaxStallMS   *int           `json:"max_stall_ms"`
 	ChatTemplate jsontext.Value `json:"chat_template"`
 	MMProj       jsontext.Value `json:"mmproj"`
+	MMProjTokens jsontext.Value `json:"mmproj_image_max_tokens"`
 
 	// Of a mock.
 	Tokens         *[]string `json:"tokens"`
@@ -123,10 +130,38 @@ type fileModel struct {
 	Rest      map[string]jsontext.Value `json:",embed"`
 }
 
+// maxFile is how many bytes a config file may have.
+const maxFile = 1 << 20
+
+// readFile returns the content of a regular file that is not too large. A named pipe or a
+// device is refused before anything is read: it might never end.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxFile:
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return data, nil
+}
+
 // read returns the config file, or nil if there is none. Its errors name the file and
 // the line.
 func read(path string) (*file, []string, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -135,13 +170,80 @@ func read(path string) (*file, []string, error) {
 	}
 	var f file
 	if err := json.Unmarshal(data, &f); err != nil {
+		if unknown := unknownKind(data); unknown != nil { // the better reason why its members do not fit
+			return nil, nil, fmt.Errorf("%s: %w", path, unknown)
+		}
 		return nil, nil, describe(path, data, err)
 	}
 	return &f, f.unknown(path, data), nil
 }
 
+// unknownKind names the first entry of a kind that is not known. Members of one name have
+// other types in other kinds, so an error of the decoder would blame those.
+func unknownKind(data []byte) error {
+	var f struct {
+		Backends []struct {
+			Kind string `json:"kind"`
+		} `json:"backends"`
+	}
+	if fits := json.Unmarshal(data, &f) == nil; !fits {
+		return nil // kinds are not to blame
+	}
+	for i, b := range f.Backends {
+		if err := checkKind(b.Kind); err != nil {
+			return fmt.Errorf("backends[%d].%w", i, err)
+		}
+	}
+	return nil
+}
+
+// checkKind refuses the kind of an entry that is not known.
+func checkKind(kind string) error {
+	switch kind {
+	case llamacppKind, mock.Kind:
+		return nil
+	case "":
+		return errors.New("kind is missing")
+	case "openai-compat", "bedrock-invoke":
+		return fmt.Errorf("kind %q is not served by this release yet: llamacpp or mock", kind)
+	default:
+		return fmt.Errorf("kind %.64q is not known: llamacpp or mock", kind)
+	}
+}
+
+// poolingWord is the value of embed_pooling as it stands in the file: a word, or a number of
+// the reference.
+type poolingWord string
+
+// UnmarshalJSONFrom takes both.
+func (p *poolingWord) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	switch value.Kind() {
+	case jsontext.KindNull:
+	case jsontext.KindNumber:
+		*p = poolingWord(value)
+	case jsontext.KindString:
+		return json.Unmarshal(value, (*string)(p))
+	default:
+		return errors.New("it must be a word or a number")
+	}
+	return nil
+}
+
+// kinds are what JSON values are called.
+var kinds = map[jsontext.Kind]string{
+	jsontext.KindNull: "null", jsontext.KindFalse: "a boolean", jsontext.KindTrue: "a boolean", jsontext.KindString: "a string",
+	jsontext.KindNumber: "a number", jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
+}
+
 // describe says where in the file the error lies.
 func describe(path string, data []byte, err error) error {
+	if strings.TrimSpace(string(data)) == "" {
+		return fmt.Errorf("%s is empty: it must hold a JSON object", path)
+	}
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if e.JSONPointer != "" {
 			return fmt.Errorf("%s:%d: %s: %w", path, line(data, e.ByteOffset), key(e.JSONPointer), e.Err)
@@ -149,11 +251,15 @@ func describe(path string, data []byte, err error) error {
 		return fmt.Errorf("%s:%d: %w", path, line(data, e.ByteOffset), e.Err)
 	}
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
-		what := fmt.Sprintf("a JSON %s does not fit here", e.JSONKind)
+		place := key(e.JSONPointer)
+		if place == "" {
+			return fmt.Errorf("%s:%d: the file must hold a JSON object, this is %s", path, line(data, e.ByteOffset), kinds[e.JSONKind])
+		}
+		what := kinds[e.JSONKind] + " does not fit here"
 		if e.Err != nil {
 			what = e.Err.Error()
 		}
-		return fmt.Errorf("%s:%d: %s: %s", path, line(data, e.ByteOffset), key(e.JSONPointer), what)
+		return fmt.Errorf("%s:%d: %s: %s", path, line(data, e.ByteOffset), place, what)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }
@@ -182,12 +288,30 @@ func key(p jsontext.Pointer) string {
 	return b.String()
 }
 
+// keyVariables are the names of variables that hold keys, of which nothing else is known.
+func (f *file) keyVariables() (names []string) {
+	if f == nil {
+		return nil
+	}
+	if f.Listen != nil {
+		names = append(names, f.Listen.APIKeyEnv)
+	}
+	if f.Backends != nil {
+		for _, b := range *f.Backends {
+			names = append(names, b.APIKeyEnv)
+		}
+	}
+	return names
+}
+
 // unknown returns a warning for every key that has no meaning.
 func (f *file) unknown(path string, data []byte) []string {
 	strange := make(map[jsontext.Pointer]bool)
 	note := func(parent jsontext.Pointer, rest map[string]jsontext.Value) {
-		for name := range rest {
-			strange[parent.AppendToken(name)] = true
+		for name, value := range rest {
+			if value.Kind() != jsontext.KindNull { // as good as absent
+				strange[parent.AppendToken(name)] = true
+			}
 		}
 	}
 	model := func(parent jsontext.Pointer, m *fileModel) {

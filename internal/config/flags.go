@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/usage"
 )
 
 // Flags is what the command line and the environment say. A flag beats its variable,
@@ -47,6 +48,8 @@ type Flags struct {
 	Version  bool
 	Warnings []string // about flags that do nothing yet
 
+	unknown []variable // of the environment: they look like ours
+
 	given map[string]bool // flags that were given, by themselves or by their variable
 }
 
@@ -62,7 +65,7 @@ type Entry struct {
 	NCtx       int // tokens of context, over all slots; default 8192
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: the cores, shared among the engines
-	NGPULayers int // layers on a GPU; default 0
+	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
 	MaxStallMS int // between two tokens of a stream while prompts are read; default 100, or 4 steps
 }
 
@@ -110,14 +113,14 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 	fs.StringVar(&f.ModelPath, "model-path", "", "model to serve: a GGUF `file`, or builtin:NAME")
 	fs.StringVar(&f.ModelSHA256, "model-sha256", "", "SHA-256 that the model's file must have, in `hex`")
 	fs.BoolVar(&f.Embed, "llamacpp-embed", false, "the model of --model-path is to embed (default: the model says)")
-	fs.StringVar(&f.Pooling, "llamacpp-embed-pooling", "", "`how` its vectors are pooled: mean, cls or last (default: the model says)")
+	fs.StringVar(&f.Pooling, "llamacpp-embed-pooling", "", "`how` its vectors are pooled: mean (1), cls (2) or last (3) (default: the model says)")
 	fs.IntVar(&f.EmbedNCtx, "llamacpp-embed-n-ctx", 0, "`tokens` of context to embed with (default 2048)")
 	fs.BoolVar(&f.Rerank, "llamacpp-rerank", false, "the model of --model-path is to rerank (default: the model says)")
 	fs.IntVar(&f.RerankNCtx, "llamacpp-rerank-n-ctx", 0, "`tokens` of context to rerank with (default 2048)")
 	fs.IntVar(&f.NCtx, "n-ctx", 0, "`tokens` of context, shared by all slots (default 8192)")
 	fs.IntVar(&f.NSlots, "n-slots", 0, "`sequences` that run at once (default 4)")
 	fs.IntVar(&f.Threads, "threads", 0, "compute `threads` (default: the cores, shared among the engines)")
-	fs.IntVar(&f.NGPULayers, "n-gpu-layers", 0, "`layers` to compute on a GPU")
+	fs.IntVar(&f.NGPULayers, "n-gpu-layers", 0, "`layers` to compute on a GPU, if there is one; -1 is all of them")
 	fs.IntVar(&f.MaxStallMS, "max-stall-ms", 0, "`milliseconds` between two tokens of a stream while prompts are read beside it (default 100, or 4 steps if that is longer)")
 	fs.IntVar(&f.ActivePermits, "active-permits", 0, "`requests` that run at once; 0 is 1 (default: the sum of the slots)")
 	fs.IntVar(&f.QueueDepth, "queue-depth", 10, "`requests` of one caller that may wait")
@@ -133,27 +136,30 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			usage(fs, out)
+			printUsage(fs, out)
 		}
-		return f, err
+		return f, usage.Explain(fs, err)
 	}
 	if fs.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if err := f.merge(fs, env.Getenv); err != nil {
+	if err := f.merge(fs, env); err != nil {
 		return f, err
 	}
 	if !slices.Contains([]string{LogAuto, LogText, LogJSON}, f.LogFormat) {
 		return f, fmt.Errorf("--log-format %q: want auto, text or json", f.LogFormat)
 	}
 	for name, n := range map[string]int{
-		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "n-gpu-layers": f.NGPULayers, "max-stall-ms": f.MaxStallMS, "queue-depth": f.QueueDepth, "queue-total": f.QueueTotal,
+		"n-ctx": f.NCtx, "n-slots": f.NSlots, "threads": f.Threads, "max-stall-ms": f.MaxStallMS, "queue-depth": f.QueueDepth, "queue-total": f.QueueTotal,
 		"llamacpp-embed-n-ctx": f.EmbedNCtx, "llamacpp-rerank-n-ctx": f.RerankNCtx,
 		"active-permits": f.ActivePermits, "ready-timeout-secs": ready, "write-timeout-secs": write, "drain-timeout-secs": drain,
 	} {
 		if n < 0 || n > 1<<30 {
 			return f, fmt.Errorf("--%s %d is out of range", name, n)
 		}
+	}
+	if f.NGPULayers != int(int32(f.NGPULayers)) {
+		return f, fmt.Errorf("--n-gpu-layers %d is out of range", f.NGPULayers)
 	}
 	if f.ActivePermits == 0 && f.Given("active-permits") {
 		f.ActivePermits = 1 // as in the reference; the config's 0 is the sum of the slots
@@ -178,11 +184,16 @@ func (f *Flags) Given(name string) bool { return f.given[name] }
 
 // merge sets the flags that were not given from their variables, and notes which were
 // given at all: --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
-func (f *Flags) merge(fs *flag.FlagSet, getenv func(string) string) error {
+func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
+	getenv := env.Getenv
 	fs.Visit(func(fl *flag.Flag) { f.given[fl.Name] = true })
-	var failed error
+	var (
+		failed error
+		known  []string
+	)
 	fs.VisitAll(func(fl *flag.Flag) {
-		variable := "INFERD_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		variable := variablePrefix + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		known = append(known, variable)
 		value := getenv(variable)
 		if f.given[fl.Name] || value == "" || fl.Name == "version" {
 			return
@@ -198,10 +209,11 @@ func (f *Flags) merge(fs *flag.FlagSet, getenv func(string) string) error {
 			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
 		}
 	}
+	f.unknown = unknownVariables(env, known)
 	return failed
 }
 
-func usage(fs *flag.FlagSet, out io.Writer) {
+func printUsage(fs *flag.FlagSet, out io.Writer) {
 	fmt.Fprint(out, `inferd: the one local inference daemon of a machine.
 
 Usage: inferd [flags]

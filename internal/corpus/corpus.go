@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"path"
 	"regexp"
@@ -169,8 +170,45 @@ func closeWrite(nc net.Conn) error {
 	return half.CloseWrite()
 }
 
-// matches reports whether got is pattern, in which … stands for anything.
+// matches reports whether got is pattern, in which … stands for anything. Numbers may be
+// written in another way: 1 is 1.0 and 1e0.
 func matches(pattern, got string) bool {
-	quoted := strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", ".*")
-	return regexp.MustCompile(`\A(?s:` + quoted + `)\z`).MatchString(got)
+	pattern = regexp.QuoteMeta(pattern)
+	anything := func(expr string) string { return strings.ReplaceAll(expr, "…", ".*") }
+	if regexp.MustCompile(`\A(?s:` + anything(pattern) + `)\z`).MatchString(got) {
+		return true
+	}
+	var want []string
+	numbers := token.ReplaceAllStringFunc(pattern, func(t string) string {
+		if t[0] == '"' {
+			return t
+		}
+		want = append(want, strings.ReplaceAll(t, `\`, ""))
+		return "(" + number + ")"
+	})
+	found := regexp.MustCompile(`\A(?s:` + anything(numbers) + `)\z`).FindStringSubmatch(got)
+	if found == nil {
+		return false
+	}
+	for i, n := range want {
+		if !sameNumber(n, found[i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+const number = `-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?`
+
+// token is a string or a number of JSON in which regexp's own characters are quoted.
+var token = regexp.MustCompile(`"(?:[^"\\]|\\\\(?:\\?.)|\\[^\\])*"|-?[0-9]+(?:\\\.[0-9]+)?(?:[eE](?:-|\\\+)?[0-9]+)?`)
+
+// sameNumber compares values. A fraction may have been computed in single precision.
+func sameNumber(a, b string) bool {
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	if errX != nil || errY != nil {
+		return false
+	}
+	return x == y || x != math.Trunc(x) && float32(x) == float32(y)
 }

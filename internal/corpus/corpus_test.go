@@ -1,9 +1,11 @@
 package corpus_test
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,14 +79,18 @@ func TestPlay(t *testing.T) {
 			"-- inferd.sock --\n> {}\n>> ab\nblob cd\nblob-zeros 3\nx 00fF\n< {}\nEOF",
 			head(frame.JSON, "{}") + "ab" + head(frame.Blob, "cd") + head(frame.Blob, "\x00\x00\x00") + "\x00\xff", head(frame.JSON, "{}"), "",
 		},
-		"another answer":            {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":3}\n", "t:3: \n got {\"b\":3}\nwant {\"b\":2}"},
-		"more in the answer":        {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":2} \n", "t:3: "},
-		"a dot is a dot":            {"-- infer.sock --\n> a\n< 1.5", "a\n", "1x5\n", "t:3: "},
-		"only a part of the answer": {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\"", "t:3: "},
-		"no answer":                 {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "", "t:3: got EOF, want {\"b\":2}"},
-		"one answer too many":       {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2\n", "t:4: got a message of kind"},
-		"no clean end":              {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2", "t:4: got "},
-		"a blob, not JSON":          {"-- inferd.sock --\n> a\n< b", head(frame.JSON, "a"), head(frame.Blob, "b"), "t:3: got a blob, want b"},
+		"a number written otherwise": {"-- infer.sock --\n> a\n< {\"b\":[1,0.33333334,-2],\"c\":\"…\"}\nEOF", "a\n", "{\"b\":[1.0,0.3333333432674408,-2e0],\"c\":\"7\"}\n", ""},
+		"another number":             {"-- infer.sock --\n> a\n< {\"b\":[1,0.5]}", "a\n", "{\"b\":[1.0,0.25]}\n", "t:3: "},
+		"a number in a string":       {"-- infer.sock --\n> a\n< {\"b\":\"say \\\"1\\\" 1\"}", "a\n", "{\"b\":\"say \\\"1\\\" 1.0\"}\n", "t:3: "},
+		"another large number":       {"-- infer.sock --\n> a\n< {\"b\":4294967296}", "a\n", "{\"b\":4294967297}\n", "t:3: "},
+		"another answer":             {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":3}\n", "t:3: \n got {\"b\":3}\nwant {\"b\":2}"},
+		"more in the answer":         {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":2} \n", "t:3: "},
+		"a dot is a dot":             {"-- infer.sock --\n> a\n< 1.5", "a\n", "1x5\n", "t:3: "},
+		"only a part of the answer":  {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\"", "t:3: "},
+		"no answer":                  {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "", "t:3: got EOF, want {\"b\":2}"},
+		"one answer too many":        {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2\n", "t:4: got a message of kind"},
+		"no clean end":               {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2", "t:4: got "},
+		"a blob, not JSON":           {"-- inferd.sock --\n> a\n< b", head(frame.JSON, "a"), head(frame.Blob, "b"), "t:3: got a blob, want b"},
 	} {
 		for _, step := range []int{1, 1 << 20} {
 			t.Run(name, func(t *testing.T) {
@@ -181,4 +187,86 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("the error does not say where: %v", err)
 		}
 	})
+}
+
+// The reference's typed clients always send some members, and never null for some; a daemon
+// may insist on that.
+func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
+	all, err := filepath.Glob("../../spec/corpus/*/*.txtar")
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, path := range all {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			text, ok := strings.CutPrefix(line, "> ")
+			var m map[string]any
+			if !ok || json.Unmarshal([]byte(text), &m) != nil {
+				continue
+			}
+			if lack := lacks(m); lack != "" && !strings.Contains(path, "missing-") && !strings.Contains(path, "not-a-request") {
+				t.Errorf("%s: %s: %s", path, lack, text)
+			}
+		}
+	}
+}
+
+// lacks names a member that the reference requires and a request does not have.
+func lacks(m map[string]any) string {
+	for _, name := range []string{"id", "grammar", "tools", "attachments"} {
+		if value, ok := m[name]; ok && value == nil {
+			return name + " is null"
+		}
+	}
+	needs := map[string][]string{"image": {"width", "height"}, "audio": {"sample_rate"}}
+	attachments, _ := m["attachments"].([]any)
+	for _, a := range attachments {
+		a, _ := a.(map[string]any)
+		kind, _ := a["kind"].(string)
+		for _, name := range needs[kind] {
+			if a[name] == nil {
+				return "an attachment without " + name
+			}
+		}
+	}
+	tools, _ := m["tools"].([]any)
+	for _, tool := range tools {
+		tool, _ := tool.(map[string]any)
+		for _, name := range []string{"description", "input_schema"} {
+			if tool[name] == nil {
+				return "a tool without " + name
+			}
+		}
+	}
+	return ""
+}
+
+// A daemon may read a blob before it looks at the id of its descriptor: with nothing behind
+// the descriptor it would wait, and the transcript with it.
+func TestCorpusSendsABlobBehindADescriptor(t *testing.T) {
+	all, err := filepath.Glob("../../spec/corpus/lp/*.txtar")
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, path := range all {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits := ""
+		for line := range strings.Lines(string(data)) {
+			announced, isLength := strings.CutPrefix(line, `> {"type":"attachment_blob"`)
+			if waits != "" && strings.HasPrefix(line, "<") {
+				t.Errorf("%s: an answer is expected before the blob of %s", path, waits)
+			}
+			inPlace := waits != "" // of a blob: that is the fault
+			waits = ""
+			if isLength && !inPlace && !strings.Contains(announced, `"len":-`) && !strings.Contains(announced, `"len":67108865`) && !strings.Contains(announced, `"len":9223372036854775808`) {
+				waits = line // those are refused for their length
+			}
+		}
+	}
 }

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -64,7 +66,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		target.Changed = func(s breaker.State) { b.breakerChanged(ctx, entry.Name, s) }
 		b.entries = append(b.entries, entry)
 		b.targets = append(b.targets, target)
-		b.caps[entry.Name] = status.Capabilities{Backend: entry.Name, Accelerator: "cpu", GPULayers: entry.NGPULayers}
+		b.caps[entry.Name] = status.Capabilities{Backend: entry.Name, Accelerator: "cpu"}
 		if m := entry.Mock; m != nil {
 			b.board.Publish(status.Loading{Backend: entry.Name, Phase: status.CheckingLocal{Path: "(mock)"}})
 			caps := b.caps[entry.Name]
@@ -73,6 +75,9 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			b.caps[entry.Name] = caps
 			target.Can = func() route.Abilities { return route.Abilities{Generate: true, Embed: m.Embed, Rerank: m.Rerank} }
 			target.Handler = m
+			target.Origin = func() route.Origin {
+				return route.Origin{Digest: mock.Kind, Settings: strconv.Itoa(cmp.Or(m.Dimensions, mock.DefaultDimensions))}
+			}
 			target.Faults = []infer.Code{infer.Unavailable, infer.Internal}
 			target.State = func() route.State {
 				if m.Ready() {
@@ -95,9 +100,10 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish, Threads: entry.Threads,
-			OnReady: func(r link.Report) { b.ready(ctx, entry.Name, r) },
+			OnReady: func(r link.Report) { b.ready(ctx, entry, r) },
 		}
 		target.Handler = sup
+		target.Origin = func() route.Origin { return l.originOf(sup.LastReport()) }
 		target.Faults = []infer.Code{infer.Internal} // one that died or loads is the supervisor's business
 		target.Can = func() route.Abilities { return route.Abilities(sup.LastReport().Tasks) }
 		target.State = func() route.State { return routeState(sup.State()) }
@@ -190,16 +196,32 @@ func (b *backends) supervisors() []*worker.Supervisor {
 
 // ready is told whenever an engine has become ready. After the boot it makes the
 // daemon ready again, if no other entry is still away.
-func (b *backends) ready(ctx context.Context, name string, r link.Report) {
-	b.log.LogAttrs(ctx, slog.LevelInfo, "backend ready", slog.String("backend", name),
+func (b *backends) ready(ctx context.Context, entry config.Backend, r link.Report) {
+	b.log.LogAttrs(ctx, slog.LevelInfo, "backend ready", slog.String("backend", entry.Name),
 		slog.String("model", r.Model), slog.String("device", r.Device), slog.Int("n_ctx", r.NCtx), slog.Int("n_slots", r.Slots))
 	sups := b.supervisors()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.serving {
+		if w := oneTask(entry, r); w != "" {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
+		}
 		return
 	}
 	b.publishLocked(sups)
+}
+
+// oneTask returns a warning about an entry with embed: true and a model that can generate:
+// an entry has one task in this release.
+func oneTask(entry config.Backend, r link.Report) string {
+	switch {
+	case !r.Generates || entry.Task != config.Embed:
+		return ""
+	case r.Tasks.Generate:
+		return fmt.Sprintf("%s: embed has no effect yet: the model generates, and its file does not say how to pool vectors (embed_pooling does)", entry.Name)
+	default:
+		return fmt.Sprintf("%s: embed takes the place of generating: an entry has one task in this release", entry.Name)
+	}
 }
 
 // publishLocked says that the daemon is ready, if every entry is. If one has been given
@@ -241,7 +263,7 @@ func (b *backends) announce() {
 		if sup := b.engines[name]; sup != nil {
 			r := sup.LastReport()
 			caps.V2, caps.Embed, caps.Rerank = r.Tasks.Generate, r.Tasks.Embed, r.Tasks.Rerank
-			caps.Accelerator = cmp.Or(r.Device, caps.Accelerator)
+			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
 		}
 		b.board.Publish(caps)
 	}

@@ -168,11 +168,11 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	defer verbs.Stop()
 
 	cfg, err := config.Load(flags, env) // 3. what to serve
+	for _, w := range cfg.Warnings {    // of a start that fails, too: they may say why it does
+		log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
+	}
 	if err != nil {
 		return fmt.Errorf("config: %w", err)
-	}
-	for _, w := range cfg.Warnings {
-		log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
 	}
 
 	defer backends.stop()

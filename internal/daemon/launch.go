@@ -12,13 +12,16 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/worker"
@@ -62,15 +65,18 @@ type launcher struct {
 	secrets    []string // variables of the environment that are not the engine's business
 
 	verified os.FileInfo // of the model's file when its digest was right
+
+	origin atomic.Pointer[route.Origin] // of the engine that was started last, without settings
 }
 
 // launch makes sure of everything that an engine needs, so that what is missing is said
 // with its mend, and starts one.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
-	model, err := l.model(ctx, phase)
+	model, info, err := l.model(ctx, phase)
 	if err != nil {
 		return nil, err
 	}
+	l.origin.Store(&route.Origin{File: info, Digest: l.entry.Model.SHA256})
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
 	}
@@ -97,7 +103,9 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 			"--parent", strconv.Itoa(os.Getpid()),
 			"--lib", l.libDir,
 			"--model", model,
-			"--n-ctx", strconv.Itoa(l.entry.NCtx),
+			"--n-ctx", strconv.Itoa(l.entry.GenerateNCtx),
+			"--embed-n-ctx", strconv.Itoa(l.entry.EmbedNCtx),
+			"--rerank-n-ctx", strconv.Itoa(l.entry.RerankNCtx),
 			"--n-slots", strconv.Itoa(l.entry.NSlots),
 			"--threads", strconv.Itoa(l.entry.Threads),
 			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
@@ -124,43 +132,58 @@ func (l *launcher) checkLibraries() error {
 	return nil
 }
 
+// originOf returns what the engine's vectors and scores come from: the model's file as it was
+// when the engine was started last, the pooling, and the context that it reported.
+func (l *launcher) originOf(r link.Report) route.Origin {
+	var o route.Origin
+	if last := l.origin.Load(); last != nil {
+		o = *last
+	}
+	o.Settings = fmt.Sprintf("pooling %q, context %d", l.entry.Pooling, r.NCtx)
+	return o
+}
+
 // model returns the path of the model's file, which is there and, if a digest is
-// known, is the right one.
-func (l *launcher) model(ctx context.Context, phase func(status.Phase)) (string, error) {
+// known, is the right one, and what the file system says of it.
+func (l *launcher) model(ctx context.Context, phase func(status.Phase)) (string, os.FileInfo, error) {
 	m := l.entry.Model
 	if m.Builtin != "" {
 		path, err := builtin.Ensure(l.builtinDir, m.Builtin)
 		if err != nil {
-			return "", fmt.Errorf("built-in model %s: %w", m.Builtin, err)
+			return "", nil, fmt.Errorf("built-in model %s: %w", m.Builtin, err)
 		}
 		phase(status.CheckingLocal{Path: path})
-		return path, nil
+		info, err := os.Stat(path)
+		if err != nil {
+			return "", nil, fmt.Errorf("built-in model: %w", err) // names the file
+		}
+		return path, info, nil
 	}
 	path, err := filepath.Abs(m.Path)
 	if err != nil {
-		return "", fmt.Errorf("model %s: %w", m.Path, err)
+		return "", nil, fmt.Errorf("model %s: %w", m.Path, err)
 	}
 	phase(status.CheckingLocal{Path: path})
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("model: %w", err) // names the file
+		return "", nil, fmt.Errorf("model: %w", err) // names the file
 	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("model %s is not a regular file", path)
+		return "", nil, fmt.Errorf("model %s is not a regular file", path)
 	}
 	if m.SHA256 == "" || l.isVerified(info) {
-		return path, nil
+		return path, info, nil
 	}
 	phase(status.Verify{Path: path})
 	actual, err := digest(ctx, path)
 	if err != nil {
-		return "", fmt.Errorf("verify model: %w", err)
+		return "", nil, fmt.Errorf("verify model: %w", err)
 	}
 	if actual != m.SHA256 {
-		return "", fmt.Errorf("model %s has SHA-256 %s, but %s was expected", path, actual, m.SHA256)
+		return "", nil, fmt.Errorf("model %s has SHA-256 %s, but %s was expected", path, actual, m.SHA256)
 	}
 	l.verified = info
-	return path, nil
+	return path, info, nil
 }
 
 // isVerified reports whether the file is still the one whose digest was right: an

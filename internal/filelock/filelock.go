@@ -42,11 +42,15 @@ func Acquire(path string) (*Lock, error) {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
 	if err := take(file); err != nil {
-		file.Close()
-		if errors.Is(err, errHeld) {
-			return nil, fmt.Errorf("another inferd-daemon already holds the lock at %s", path)
+		defer file.Close()
+		if !errors.Is(err, errHeld) {
+			return nil, err
 		}
-		return nil, err
+		by := ""
+		if pid := holder(file); pid > 0 {
+			by = fmt.Sprintf(" (pid %d)", pid)
+		}
+		return nil, fmt.Errorf("another inferd-daemon%s already holds the lock at %s", by, path)
 	}
 	return &Lock{file: file}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/filelock"
@@ -79,7 +80,11 @@ func acquire(t *testing.T, path string) {
 func TestHeldByAnotherProcess(t *testing.T) {
 	path := filepath.Join(tempDir(t), "inferd.lock")
 	cmd := holder(t, path)
-	want := "another inferd-daemon already holds the lock at " + path
+	by := ""
+	if runtime.GOOS == "linux" {
+		by = fmt.Sprintf(" (pid %d)", cmd.Process.Pid)
+	}
+	want := "another inferd-daemon" + by + " already holds the lock at " + path
 	if _, err := filelock.Acquire(path); err == nil || err.Error() != want {
 		t.Errorf("Acquire: %v, want %q", err, want)
 	}

@@ -64,6 +64,7 @@ type Generate struct {
 
 // Embed asks for a vector for each of some texts.
 type Embed struct {
+	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
 	Dimensions int      // how many leading values of each vector are wanted; 0 is all
 	Purpose    Purpose
@@ -71,6 +72,7 @@ type Embed struct {
 
 // Rerank asks how well each of some documents answers a query.
 type Rerank struct {
+	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty
 	Documents []string // at least one, none empty
 	TopN      int      // how many of the best are told; 0 is all

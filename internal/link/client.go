@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 var (
@@ -126,6 +127,8 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 		return protocolError("%w", err)
 	}
 	if n.Report != nil {
+		n.Report.Model, n.Report.Device = printable.Text(n.Report.Model), printable.Text(n.Report.Device)
+		n.Report.Problem = printable.Text(n.Report.Problem)
 		report(*n.Report)
 		return nil
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 // A Report says how far an engine is on its way to answering. An engine sends
@@ -37,7 +38,11 @@ type Report struct {
 	Model    string  `json:",omitzero"` // of Ready: what the model calls itself
 	Device   string  `json:",omitzero"` // of Ready: what computes, such as "cpu"
 	Tasks    Tasks   `json:",omitzero"` // of Ready: what it can be asked for
-	Problem  string  `json:",omitzero"` // of Failed: why
+	// GPULayers, of Ready, is how many layers a device beside the processor computes.
+	GPULayers int `json:",omitzero"`
+	// Generates, of Ready, says that the model can generate, also if its task is another.
+	Generates bool   `json:",omitzero"`
+	Problem   string `json:",omitzero"` // of Failed: why
 }
 
 // Tasks are what an engine can be asked for.
@@ -152,7 +157,7 @@ func doneOf(ev *infer.Done) *done {
 func (d *done) event() *infer.Done {
 	return &infer.Done{
 		Reason: d.Reason, In: d.In, Out: d.Out, Cached: d.Cached,
-		By: d.By, Model: d.Model, Unsatisfied: d.Unsatisfied,
+		By: d.By, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied,
 	}
 }
 
@@ -161,7 +166,9 @@ type failure struct {
 	Text string
 }
 
-func (f *failure) err() error { return infer.Errorf(f.Code, "%s", f.Text) }
+// err returns the failure with its text cut: an engine's messages quote the model and the
+// request.
+func (f *failure) err() error { return infer.Errorf(f.Code, "%s", printable.Text(f.Text)) }
 
 // protocolError is returned when the other end sends what it never should.
 func protocolError(format string, args ...any) error {

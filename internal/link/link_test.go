@@ -444,6 +444,34 @@ func TestTextOfUnknownCallsIsDropped(t *testing.T) {
 	}
 }
 
+// Texts of an engine and its model become one short line of printable characters.
+func TestForeignTextIsCut(t *testing.T) {
+	near, far := net.Pipe()
+	client := link.NewClient(near)
+	var got link.Report
+	go func() {
+		long := "\x1b[2J" + strings.Repeat("m\n", 1000)
+		_ = (&link.Server{Conn: far}).Report(link.Report{State: link.Failed, Model: long, Device: long, Problem: long})
+		_ = far.Close()
+	}()
+	if err := client.Run(func(r link.Report) { got = r }); err != nil {
+		t.Error(err)
+	}
+	for name, text := range map[string]string{"model": got.Model, "device": got.Device, "problem": got.Problem} {
+		if !strings.HasPrefix(text, "[2Jm m") || len(text) > 256 {
+			t.Errorf("%s: %d bytes, %.20q", name, len(text), text)
+		}
+	}
+
+	loud := join(t, &link.Server{Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+		return infer.Errorf(infer.Invalid, "bad\x07 %s", strings.Repeat("x", 1000))
+	})})
+	_, err := collect(t.Context(), loud, ask("a"))
+	if infer.CodeOf(err) != infer.Invalid || !strings.HasPrefix(err.Error(), "bad  x") || len(err.Error()) > 256 {
+		t.Errorf("a failure: %v", err)
+	}
+}
+
 // An engine that does not read must not hold up those who want to leave.
 func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	near, far := net.Pipe() // nobody reads from far

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 func identify(fd int, peer *infer.Peer) {
@@ -39,7 +40,7 @@ func identify(fd int, peer *infer.Peer) {
 	exe, program := executable(peer.PID)
 	// Looked at after: what lives now lived when its executable was read.
 	if process < 0 || lives(process) {
-		peer.Exe, peer.Program = exe, program
+		peer.Exe, peer.Program = printable.Text(exe), program
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 // identify knows of no way to ask a Unix socket, which nobody listens on here.
@@ -36,7 +37,7 @@ func identifyPipe(pipe windows.Handle, peer *infer.Peer) {
 	// no other process's. (It may have left that end to a child and gone; it gains no more
 	// by that than its own user has.)
 	if there, err := connected(pipe); err == nil && there {
-		peer.User, peer.Exe, peer.Program = user, exe, program
+		peer.User, peer.Exe, peer.Program = user, printable.Text(exe), program
 	}
 }
 

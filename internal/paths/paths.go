@@ -34,16 +34,19 @@ const EngineVersion = "0.5.0"
 type Env struct {
 	GOOS   string // as runtime.GOOS
 	Getenv func(string) string
-	UID    int // of the user; unused on Windows
+	// Environ lists all variables, as os.Environ; nil lists none.
+	Environ func() []string
+	UID     int // of the user; unused on Windows
 }
 
 // Default is the environment of this process.
 func Default() Env {
-	return Env{GOOS: runtime.GOOS, Getenv: os.Getenv, UID: os.Getuid()}
+	return Env{GOOS: runtime.GOOS, Getenv: os.Getenv, Environ: os.Environ, UID: os.Getuid()}
 }
 
 // RunDir is the folder of the lock and, where they are files, the sockets. Clients of
-// every release compute the same one, so nothing may be added to its rules.
+// every release compute the same one, so nothing may be added to its rules, but that a
+// relative XDG_RUNTIME_DIR counts as none: it would mean another folder to each program.
 func (e Env) RunDir() string {
 	switch e.GOOS {
 	case "windows":
@@ -53,7 +56,7 @@ func (e Env) RunDir() string {
 			return e.join(dir, "inferd")
 		}
 	case "linux":
-		if dir := e.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		if dir := e.Getenv("XDG_RUNTIME_DIR"); path.IsAbs(dir) {
 			return e.join(dir, "inferd")
 		}
 		if home := e.Getenv("HOME"); home != "" {
@@ -63,6 +66,14 @@ func (e Env) RunDir() string {
 	// Where everybody may create, the name is ours alone; whoever uses the folder has
 	// to see that it is ours, too.
 	return "/tmp/inferd-" + strconv.Itoa(e.UID)
+}
+
+// Warnings names variables that are set and have no effect, and says why.
+func (e Env) Warnings() []string {
+	if dir := e.Getenv("XDG_RUNTIME_DIR"); e.GOOS == "linux" && dir != "" && !path.IsAbs(dir) {
+		return []string{"XDG_RUNTIME_DIR is ignored: it is not an absolute path"}
+	}
+	return nil
 }
 
 // Socket is the address of the surface with that leaf: a path in the folder dir. On Windows

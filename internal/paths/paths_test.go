@@ -27,6 +27,9 @@ func TestRunDir(t *testing.T) {
 		"linux: an empty variable counts as unset": {
 			env("linux", map[string]string{"XDG_RUNTIME_DIR": "", "HOME": "/home/u"}), "/home/u/.inferd/run",
 		},
+		"linux: a relative variable counts as unset": {
+			env("linux", map[string]string{"XDG_RUNTIME_DIR": "run", "HOME": "/home/u"}), "/home/u/.inferd/run",
+		},
 		"linux: without a home": {env("linux", nil), "/tmp/inferd-1000"},
 		"mac: the temporary folder of the user, which ends in a slash": {
 			env("darwin", map[string]string{"TMPDIR": "/var/folders/ab/T/", "HOME": "/Users/u"}), "/var/folders/ab/T/inferd",
@@ -40,6 +43,25 @@ func TestRunDir(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := test.env.RunDir(); got != test.want {
 				t.Errorf("RunDir = %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for name, test := range map[string]struct {
+		env  paths.Env
+		want int
+	}{
+		"none":                 {env("linux", nil), 0},
+		"an absolute folder":   {env("linux", map[string]string{"XDG_RUNTIME_DIR": "/run"}), 0},
+		"a relative folder":    {env("linux", map[string]string{"XDG_RUNTIME_DIR": "run"}), 1},
+		"of another system":    {env("darwin", map[string]string{"XDG_RUNTIME_DIR": "run"}), 0},
+		"empty, which is none": {env("linux", map[string]string{"XDG_RUNTIME_DIR": ""}), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := test.env.Warnings(); len(got) != test.want {
+				t.Errorf("got %q", got)
 			}
 		})
 	}

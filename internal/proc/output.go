@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 // maxOutput is how much of a process's output is kept.
@@ -19,7 +21,7 @@ var crashLine = regexp.MustCompile(`GGML_ASSERT\(|` + // llama.cpp, also without
 // An output keeps the end of what is written to it and the first crash line of all.
 type output struct {
 	tail  []byte // its last maxOutput bytes count
-	line  []byte // the line that is being written, cut at maxLine
+	line  []byte // the line that is being written, cut at printable.Max
 	crash string
 }
 
@@ -28,7 +30,7 @@ func (o *output) Write(p []byte) (int, error) {
 	for rest, ended := p, true; ended && o.crash == ""; {
 		var part []byte
 		part, rest, ended = bytes.Cut(rest, []byte("\n"))
-		o.line = append(o.line, part[:min(len(part), maxLine-len(o.line))]...)
+		o.line = append(o.line, part[:min(len(part), printable.Max-len(o.line))]...)
 		if ended {
 			o.endLine()
 		}
@@ -42,7 +44,7 @@ func (o *output) Write(p []byte) (int, error) {
 
 func (o *output) endLine() {
 	if crashLine.Match(o.line) {
-		o.crash = printable(string(o.line))
+		o.crash = printable.Text(string(o.line))
 	}
 	o.line = o.line[:0]
 }

@@ -11,8 +11,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/inferd-go/inferd/internal/printable"
 )
 
 // A Command is a program to start. Its standard input is empty, and what it writes to
@@ -79,7 +79,7 @@ type Exit struct {
 	// Crash is the line that says why it crashed: the first of its output, from the
 	// start, that looks as a failed assertion of native code ("ggml.c:123: …"), an
 	// uncaught C++ exception, or the head of a Go panic, fatal error or signal. It is
-	// empty if there is none. At most 300 bytes, printable.
+	// empty if there is none. It is printable.
 	Crash string
 	// Stderr is the last 16 KiB of its standard error and standard output.
 	Stderr string
@@ -87,8 +87,7 @@ type Exit struct {
 
 // String is for an operator: "killed by SIGKILL", or "exit code 2: why". Why is Crash
 // or, if there is none and it exited with another code than 0, the last line of Stderr
-// that is not blank: a program says what ended it before it goes. At most 300 bytes of
-// it, printable.
+// that is not blank: a program says what ended it before it goes. It is printable.
 func (e Exit) String() string {
 	why := e.Crash
 	how := fmt.Sprintf("exit code %d", e.Code)
@@ -106,28 +105,7 @@ func (e Exit) String() string {
 
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)
-	return printable(text[strings.LastIndexByte(text, '\n')+1:])
-}
-
-// maxLine is how many bytes of a line are looked at and shown.
-const maxLine = 300
-
-// printable makes one short line of what may be anything.
-func printable(line string) string {
-	line = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(line, "\uFFFD")))
-	if len(line) <= maxLine {
-		return line
-	}
-	end := maxLine
-	for !utf8.RuneStart(line[end]) {
-		end--
-	}
-	return line[:end]
+	return printable.Text(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
 // InheritedConn is the child's end of the connection, which is its descriptor 3. It may

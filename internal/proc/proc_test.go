@@ -245,7 +245,7 @@ func TestExit(t *testing.T) {
 		"with blank lines":         {"say", []string{"1", "no model\n \n\n"}, 1, "", "exit code 1: no model"},
 		"after its log":            {"say", []string{"1", "failed to find rpc\n", "loading\n", "no model\n"}, 1, "", "exit code 1: no model"},
 		"with unprintable things":  {"say", []string{"1", "\x1b[31mno\tmodel\xff\r\n"}, 1, "", "exit code 1: [31mno model\uFFFD"},
-		"with a line that is long": {"say", []string{"1", long}, 1, "", "exit code 1: " + long[:300]},
+		"with a line that is long": {"say", []string{"1", long}, 1, "", "exit code 1: " + long[:256]},
 		"by an assertion, before Go's own words": {
 			"die",
 			[]string{"load: ok\n/src/ggml.c:123: GGML_ASSERT(n > 0) failed\nlast\n", "6"},
@@ -303,7 +303,7 @@ func TestOutputKeepsItsEnd(t *testing.T) {
 
 func TestOutputIsText(t *testing.T) {
 	got := wait(t, start(t, "say", "1", "panic: \xff\x01\x07"+strings.Repeat("€", 200)))
-	if !utf8.ValidString(got.Stderr) || len(got.Crash) > 300 ||
+	if !utf8.ValidString(got.Stderr) || len(got.Crash) > 256 ||
 		strings.ContainsFunc(got.Crash, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Errorf("Crash = %q (%d bytes)", got.Crash, len(got.Crash))
 	}

@@ -1,7 +1,9 @@
-// Package route chooses the entry that answers a request: the first in config order
-// that can do what is asked, that the request means, that is ready, and that has not failed
-// too often of late. It knows entries by name only, not what they are made of, and it never
-// chooses a second one after a failure.
+// Package route chooses the entry that answers a request: the first in config order that
+// goes by the model that the request names, can do the task, is ready, and has not failed
+// too often of late. Vectors and scores mean something only beside others of the same model,
+// so a request for them goes to the first entry that can do it, or to one of the same
+// [Origin]. The package knows no engine and no model, and it never chooses a second
+// entry after a failure.
 package route
 
 import (
@@ -21,6 +23,8 @@ type Target struct {
 	Slots   int // requests that it runs at once
 	// Can says what the target can be asked for.
 	Can func() Abilities
+	// Origin says what the target's vectors and scores come from; nil is not known.
+	Origin func() Origin
 	// State says whether the target answers now.
 	State   func() State
 	Handler infer.Handler
@@ -57,27 +61,21 @@ type Router struct {
 	mu sync.Mutex // guards the breakers
 }
 
-// Choose returns the first ready target that can do what req asks and that it means, or
-// else the first that will be ready; one whose breaker lets nobody pass is as good as down. A model that no target goes by, or that cannot do
-// it, is [infer.Invalid]; if nobody can or is there it is [infer.Unavailable].
+// Choose returns the first ready candidate for req, or else the first that will be ready; a
+// target with an open breaker counts as down. A model that no target goes by, or that cannot
+// do the task, is [infer.Invalid]; without a candidate that is up, the error is
+// [infer.Unavailable].
 func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	name := model(req.Task)
+	able, known := r.candidates(name, req.Task)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := r.now()
 	var (
 		chosen *Target
 		best   State
-		known  bool
 	)
-	for _, t := range r.Targets {
-		if !t.is(name) {
-			continue
-		}
-		known = true
-		if !t.Can().do(req.Task) {
-			continue
-		}
+	for _, t := range able {
 		s := t.State()
 		if !t.breaker.Lets(at) {
 			s = Down
@@ -95,6 +93,33 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 		return nil, infer.Errorf(infer.Unavailable, "%s", nobody(req.Task))
 	}
 	return chosen, nil
+}
+
+// candidates returns the targets that go by name and can do the task, in order of preference,
+// and whether any target goes by name. Of targets that embed or rerank these are the first,
+// and those of the same origin.
+func (r *Router) candidates(name string, task infer.Task) (able []*Target, known bool) {
+	for _, t := range r.Targets {
+		if !t.is(name) {
+			continue
+		}
+		known = true
+		if t.Can().do(task) && (len(able) == 0 || !compared(task) || able[0].origin().Same(t.origin())) {
+			able = append(able, t)
+		}
+	}
+	return able, known
+}
+
+// compared reports whether answers to a task are compared with each other, so that all must
+// come from one model.
+func compared(t infer.Task) bool {
+	switch t.(type) {
+	case *infer.Embed, *infer.Rerank:
+		return true
+	case *infer.Generate:
+	}
+	return false
 }
 
 // Begin is called when a request goes to the target that was chosen for it; end is called
@@ -163,7 +188,10 @@ func model(t infer.Task) string {
 	switch t := t.(type) {
 	case *infer.Generate:
 		return t.Model
-	case *infer.Embed, *infer.Rerank: // their wires have no word for it
+	case *infer.Embed:
+		return t.Model
+	case *infer.Rerank:
+		return t.Model
 	}
 	return ""
 }

@@ -1,6 +1,8 @@
 package route_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,6 +38,97 @@ func TestRouter(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// fileInfo returns what the file system says of a new file, or of a new link to one.
+func fileInfo(t *testing.T, linkTo string) (string, os.FileInfo) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "model")
+	var err error
+	if linkTo == "" {
+		err = os.WriteFile(path, []byte("weights"), 0o600)
+	} else {
+		err = os.Link(linkTo, path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, info
+}
+
+// Vectors and scores come from one model: fail-over needs the same origin, generation does
+// not.
+func TestVectorsStayWithTheirModel(t *testing.T) {
+	path, file := fileInfo(t, "")
+	_, link := fileInfo(t, path)
+	_, other := fileInfo(t, "")
+	for name, test := range map[string]struct {
+		a, b   route.Origin
+		stateA route.State
+		model  string
+		want   string // of embed and rerank
+	}{
+		"the first, though another one is like it": {route.Origin{File: file}, route.Origin{File: file}, route.Ready, "", "a"},
+		"the same file":                               {route.Origin{File: file}, route.Origin{File: file}, route.Down, "", "b"},
+		"the same file under another name":            {route.Origin{File: file}, route.Origin{File: link}, route.Down, "", "b"},
+		"the same file while the first loads":         {route.Origin{File: file}, route.Origin{File: file}, route.Waiting, "", "b"},
+		"another file":                                {route.Origin{File: file}, route.Origin{File: other}, route.Down, "", "unavailable"},
+		"another file while the first loads":          {route.Origin{File: file}, route.Origin{File: other}, route.Waiting, "", "a"},
+		"another file of the same digest":             {route.Origin{File: file, Digest: "d"}, route.Origin{File: other, Digest: "d"}, route.Down, "", "b"},
+		"another digest":                              {route.Origin{File: file, Digest: "d"}, route.Origin{File: other, Digest: "e"}, route.Down, "", "unavailable"},
+		"the same file, other settings":               {route.Origin{File: file, Settings: "mean 512"}, route.Origin{File: file, Settings: "cls 512"}, route.Down, "", "unavailable"},
+		"origins that are not known":                  {route.Origin{}, route.Origin{}, route.Down, "", "unavailable"},
+		"a shared alias means its first entry":        {route.Origin{File: file}, route.Origin{File: other}, route.Down, "both", "unavailable"},
+		"a shared alias of one file":                  {route.Origin{File: file}, route.Origin{File: file}, route.Down, "both", "b"},
+		"a name means that entry":                     {route.Origin{File: file}, route.Origin{File: other}, route.Ready, "b", "b"},
+		"a name means no other, the same file or not": {route.Origin{File: file}, route.Origin{File: file}, route.Down, "a", "unavailable"},
+		"a name that no entry has":                    {route.Origin{File: file}, route.Origin{File: file}, route.Ready, "c", "invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := func(name string, o route.Origin, s route.State) *route.Target {
+				return &route.Target{
+					Name: name, Aliases: []string{"both"}, State: func() route.State { return s }, Origin: func() route.Origin { return o },
+					Can: func() route.Abilities { return route.Abilities{Generate: true, Embed: true, Rerank: true} },
+				}
+			}
+			r := route.Router{Targets: []*route.Target{target("a", test.a, test.stateA), target("b", test.b, route.Ready)}}
+			if got := choose(&r, &infer.Embed{Model: test.model}); got != test.want {
+				t.Errorf("embed: got %q, want %q", got, test.want)
+			}
+			if got := choose(&r, &infer.Rerank{Model: test.model}); got != test.want {
+				t.Errorf("rerank: got %q, want %q", got, test.want)
+			}
+			want := test.want
+			if test.model == "" || test.model == "both" {
+				want = "b"
+				if test.stateA == route.Ready {
+					want = "a"
+				}
+			}
+			if got := choose(&r, &infer.Generate{Model: test.model}); got != want {
+				t.Errorf("generate: got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A file that has been written to since is another model.
+func TestOriginOfAChangedFile(t *testing.T) {
+	path, before := fileInfo(t, "")
+	if err := os.WriteFile(path, []byte("other weights"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (route.Origin{File: before}).Same(route.Origin{File: after}) {
+		t.Error("it counts as the same model")
 	}
 }
 
@@ -79,6 +172,8 @@ func TestOnlyWhoCanIsChosen(t *testing.T) {
 		"to embed":                           {&infer.Embed{}, "embedder"},
 		"to rerank, and it is down":          {&infer.Rerank{}, "unavailable"},
 		"to generate with one that does not": {&infer.Generate{Model: "embedder"}, "invalid"},
+		"to embed with one that does not":    {&infer.Embed{Model: "writer"}, "invalid"},
+		"to rerank with one that is down":    {&infer.Rerank{Model: "broken"}, "unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := choose(&r, test.task); got != test.want {

@@ -25,9 +25,9 @@ const leastTopP = 1e-6
 
 // Defaults of a request to generate.
 const (
-	defaultTemperature = 1.0
-	defaultTopP        = 0.95
-	defaultTopK        = 64
+	defaultTemperature Number = 1.0
+	defaultTopP        Number = 0.95
+	defaultTopK               = 64
 )
 
 // priorities are the values of priority: whether they mean the background.
@@ -36,23 +36,23 @@ var priorities = map[string]bool{"normal": false, "background": true}
 // Options are the members that both generations of the wire have when they ask to
 // generate. A dialect embeds them in its request.
 type Options struct {
-	Temperature *float64 `json:"temperature,omitzero"`
-	TopP        *float64 `json:"top_p,omitzero"`
-	TopK        *uint32  `json:"top_k,omitzero"`
-	MaxTokens   *uint32  `json:"max_tokens,omitzero"`
+	Temperature *Number  `json:"temperature,omitzero"`
+	TopP        *Number  `json:"top_p,omitzero"`
+	TopK        *Integer `json:"top_k,omitzero"`
+	MaxTokens   *Integer `json:"max_tokens,omitzero"`
 	Stream      *bool    `json:"stream,omitzero"`
 
 	// Beyond the reference.
 	Stop             []*string `json:"stop,omitzero"` // elements must not be null
-	Seed             *uint32   `json:"seed,omitzero"`
-	MinP             float64   `json:"min_p,omitzero"`
-	RepeatPenalty    float64   `json:"repeat_penalty,omitzero"`
-	PresencePenalty  float64   `json:"presence_penalty,omitzero"`
-	FrequencyPenalty float64   `json:"frequency_penalty,omitzero"`
+	Seed             *Integer  `json:"seed,omitzero"`
+	MinP             Number    `json:"min_p,omitzero"`
+	RepeatPenalty    Number    `json:"repeat_penalty,omitzero"`
+	PresencePenalty  Number    `json:"presence_penalty,omitzero"`
+	FrequencyPenalty Number    `json:"frequency_penalty,omitzero"`
 	Model            string    `json:"model,omitzero"`
 	Priority         string    `json:"priority,omitzero"`
 	Client           string    `json:"client,omitzero"`
-	DeadlineMS       *uint32   `json:"deadline_ms,omitzero"` // from the arrival of the request
+	DeadlineMS       *Integer  `json:"deadline_ms,omitzero"` // from the arrival of the request
 }
 
 // Shape reports what makes a request with these members no request at all: that ends
@@ -69,48 +69,73 @@ func (o *Options) Streams() bool { return Or(o.Stream, true) }
 
 // Apply puts the members into req and gen, its task, or says why they cannot be. A
 // request that does not say how many tokens it wants gets maxTokens.
-func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens uint32) error {
+func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) error {
 	gen.Model = o.Model
-	gen.MaxTokens = int(Or(o.MaxTokens, maxTokens))
-	gen.Sampling.Temperature = Or(o.Temperature, defaultTemperature)
-	gen.Sampling.TopK = int(Or(o.TopK, defaultTopK))
-	gen.Sampling.TopP = max(Or(o.TopP, defaultTopP), leastTopP)
-	gen.Sampling.MinP = o.MinP
-	gen.Sampling.RepeatPenalty = o.RepeatPenalty
-	gen.Sampling.PresencePenalty = o.PresencePenalty
-	gen.Sampling.FrequencyPenalty = o.FrequencyPenalty
-	gen.Sampling.Seed = o.Seed
 	for _, s := range o.Stop {
 		gen.Stop = append(gen.Stop, *s)
 	}
 	req.Client = o.Client
 	req.Background = priorities[o.Priority]
-	if o.DeadlineMS != nil {
-		req.Deadline = time.Now().Add(time.Duration(*o.DeadlineMS) * time.Millisecond)
+	if err := o.integers(req, gen, maxTokens); err != nil {
+		return err
+	}
+	if err := o.numbers(&gen.Sampling); err != nil {
+		return err
 	}
 	return o.check(gen)
 }
 
-func (o *Options) check(gen *infer.Generate) error {
-	if gen.MaxTokens < 1 {
-		return Invalid("max_tokens must be at least 1")
+// integers puts the members that are whole numbers into req and gen.
+func (o *Options) integers(req *infer.Request, gen *infer.Generate, maxTokens int) (err error) {
+	if gen.MaxTokens, err = Or(o.MaxTokens, IntegerOf(maxTokens)).Within("max_tokens", 1); err != nil {
+		return err
 	}
+	if gen.Sampling.TopK, err = Or(o.TopK, IntegerOf(defaultTopK)).Within("top_k", 0); err != nil {
+		return err
+	}
+	if o.Seed != nil {
+		seed, err := o.Seed.Seed()
+		if err != nil {
+			return err
+		}
+		gen.Sampling.Seed = &seed
+	}
+	if o.DeadlineMS != nil {
+		ms, err := o.DeadlineMS.Within("deadline_ms", 1)
+		if err != nil {
+			return err
+		}
+		req.Deadline = time.Now().Add(time.Duration(ms) * time.Millisecond)
+	}
+	return nil
+}
+
+// numbers puts the others into s.
+func (o *Options) numbers(s *infer.Sampling) error {
 	for _, number := range []struct {
 		name          string
-		value         float64
+		value         Number
 		least, utmost float64
+		to            *float64
 	}{
-		{"temperature", Or(o.Temperature, 0), 0, maxNumber},
-		{"top_p", Or(o.TopP, 0), 0, maxNumber}, // over 1 is no limit either, and was never refused
-		{"min_p", o.MinP, 0, 1},
-		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber},
-		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber},
-		{"frequency_penalty", o.FrequencyPenalty, -maxNumber, maxNumber},
+		{"temperature", Or(o.Temperature, defaultTemperature), 0, maxNumber, &s.Temperature},
+		{"top_p", Or(o.TopP, defaultTopP), 0, maxNumber, &s.TopP}, // over 1 is no limit either, and was never refused
+		{"min_p", o.MinP, 0, 1, &s.MinP},
+		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
+		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},
+		{"frequency_penalty", o.FrequencyPenalty, -maxNumber, maxNumber, &s.FrequencyPenalty},
 	} {
-		if number.value < number.least || number.value > number.utmost {
+		value := float64(number.value)
+		if value < number.least || value > number.utmost {
 			return Invalid("%s must be between %.0f and %.0f", number.name, number.least, number.utmost)
 		}
+		*number.to = value
 	}
+	s.TopP = max(s.TopP, leastTopP)
+	return nil
+}
+
+func (o *Options) check(gen *infer.Generate) error {
 	if len(gen.Stop) > maxStops {
 		return Invalid("stop has %d strings, at most %d are allowed", len(gen.Stop), maxStops)
 	}
@@ -125,9 +150,6 @@ func (o *Options) check(gen *infer.Generate) error {
 	if len(o.Client) > maxClient {
 		return Invalid("client has %d bytes, at most %d are allowed", len(o.Client), maxClient)
 	}
-	if o.DeadlineMS != nil && *o.DeadlineMS == 0 {
-		return Invalid("deadline_ms must be at least 1")
-	}
 	return nil
 }
 
@@ -135,24 +157,30 @@ func (o *Options) check(gen *infer.Generate) error {
 // request and task again.
 func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	var (
-		s         = gen.Sampling
-		topK      = uint32(s.TopK)
-		maxTokens = uint32(gen.MaxTokens)
+		s           = gen.Sampling
+		temperature = Number(s.Temperature)
+		topP        = Number(s.TopP)
+		topK        = IntegerOf(s.TopK)
+		maxTokens   = IntegerOf(gen.MaxTokens)
 	)
-	if s.TopP == 0 {
-		s.TopP = 1 // no limit, in the words of the wire
+	if topP == 0 {
+		topP = 1 // no limit, in the words of the wire
 	}
 	o := Options{
-		Temperature: &s.Temperature, TopP: &s.TopP, TopK: &topK, MaxTokens: &maxTokens, Stream: &stream,
-		Seed: s.Seed, MinP: s.MinP, RepeatPenalty: s.RepeatPenalty,
-		PresencePenalty: s.PresencePenalty, FrequencyPenalty: s.FrequencyPenalty,
+		Temperature: &temperature, TopP: &topP, TopK: &topK, MaxTokens: &maxTokens, Stream: &stream,
+		MinP: Number(s.MinP), RepeatPenalty: Number(s.RepeatPenalty),
+		PresencePenalty: Number(s.PresencePenalty), FrequencyPenalty: Number(s.FrequencyPenalty),
 		Model: gen.Model, Client: req.Client,
+	}
+	if s.Seed != nil {
+		seed := IntegerOf(int(*s.Seed))
+		o.Seed = &seed
 	}
 	if req.Background {
 		o.Priority = "background"
 	}
 	if !req.Deadline.IsZero() {
-		left := uint32(min(max(time.Until(req.Deadline).Milliseconds(), 1), math.MaxUint32))
+		left := IntegerOf(int(min(max(time.Until(req.Deadline).Milliseconds(), 1), math.MaxUint32)))
 		o.DeadlineMS = &left
 	}
 	for _, text := range gen.Stop {

@@ -5,6 +5,7 @@
 package mock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -28,7 +29,7 @@ type Backend struct {
 	DropAfter  int    // tokens after which the answer ends without a terminal event; 0 never
 	ToolUse    string // name of a tool that is called instead of any text, if the client takes calls; empty is none
 	FailFirst  int    // that many first requests fail as unavailable
-	Dimensions int    // of vectors; 0 means 8
+	Dimensions int    // of vectors; 0 means DefaultDimensions
 	// NotReadyAfter is how many requests it answers before it is not ready for ever; 0 is
 	// no end.
 	NotReadyAfter int
@@ -146,11 +147,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if b.NoEmbed {
 		return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
 	}
-	const defaultDimensions = 8
-	dimensions := defaultDimensions
-	if b.Dimensions > 0 {
-		dimensions = b.Dimensions
-	}
+	dimensions := cmp.Or(b.Dimensions, DefaultDimensions)
 	if t.Dimensions > 0 {
 		dimensions = min(t.Dimensions, MaxDimensions)
 	}
@@ -168,6 +165,9 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	}
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, By: Kind, Model: Kind})
 }
+
+// DefaultDimensions is how many values a vector has.
+const DefaultDimensions = 8
 
 // MaxDimensions bounds what a client, or a config, can make a mock allocate for a text.
 const MaxDimensions = 8192

@@ -28,12 +28,12 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) er
 	if !ok {
 		return fmt.Errorf("embed does not ask for a %T", req.Task)
 	}
-	m := request{ID: req.ID}
+	m := request{ID: req.ID, Model: task.Model}
 	for _, text := range task.Inputs {
 		m.Input = append(m.Input, &text)
 	}
 	if task.Dimensions > 0 {
-		n := uint32(task.Dimensions)
+		n := wire.IntegerOf(task.Dimensions)
 		m.Dimensions = &n
 	}
 	if task.Purpose != infer.NoPurpose {

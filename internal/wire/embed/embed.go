@@ -6,6 +6,7 @@ package embed
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -21,12 +22,24 @@ var purposes = []infer.Purpose{
 	infer.QuestionAnswering, infer.FactVerification, infer.CodeRetrievalQuery,
 }
 
+// join lists purposes as the wire spells them.
+func join(all []infer.Purpose) string {
+	words := make([]string, len(all))
+	for i, p := range all {
+		words[i] = string(p)
+	}
+	return strings.Join(words, ", ")
+}
+
 // request is the message that asks. A member that is null reads as one that is missing.
 type request struct {
 	ID         string         `json:"id,omitzero"`
 	Input      []*string      `json:"input"` // must be there; elements must not be null
-	Dimensions *uint32        `json:"dimensions,omitzero"`
+	Dimensions *wire.Integer  `json:"dimensions,omitzero"`
 	Task       *infer.Purpose `json:"task,omitzero"`
+
+	// Beyond the reference.
+	Model string `json:"model,omitzero"`
 }
 
 // shape reports what makes m no request at all: that ends the connection.
@@ -45,7 +58,10 @@ func (m *request) infer() (*infer.Request, error) {
 	if len(m.Input) == 0 {
 		return nil, wire.Invalid("input must not be empty")
 	}
-	task := &infer.Embed{Inputs: make([]string, len(m.Input)), Dimensions: int(wire.Or(m.Dimensions, 0)), Purpose: wire.Or(m.Task, infer.NoPurpose)}
+	task := &infer.Embed{
+		Model: m.Model, Inputs: make([]string, len(m.Input)),
+		Purpose: wire.Or(m.Task, infer.NoPurpose),
+	}
 	for i, text := range m.Input {
 		if *text == "" {
 			return nil, wire.Invalid("input[%d] must not be empty", i)
@@ -53,10 +69,13 @@ func (m *request) infer() (*infer.Request, error) {
 		task.Inputs[i] = *text
 	}
 	if m.Task != nil && !slices.Contains(purposes, *m.Task) {
-		return nil, wire.Invalid("task uses an unknown variant")
+		return nil, wire.Invalid("task uses an unknown variant: want one of %s", join(purposes))
 	}
-	if m.Dimensions != nil && *m.Dimensions == 0 {
-		return nil, wire.Invalid("dimensions must be at least 1")
+	if m.Dimensions != nil {
+		var err error
+		if task.Dimensions, err = m.Dimensions.Within("dimensions", 1); err != nil {
+			return nil, err
+		}
 	}
 	return &infer.Request{ID: m.ID, Task: task}, nil
 }

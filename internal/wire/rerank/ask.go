@@ -28,12 +28,12 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked
 	if !ok {
 		return nil, nil, fmt.Errorf("rerank does not ask for a %T", req.Task)
 	}
-	m := request{ID: req.ID, Query: &task.Query}
+	m := request{ID: req.ID, Query: &task.Query, Model: task.Model}
 	for _, text := range task.Documents {
 		m.Documents = append(m.Documents, &text)
 	}
 	if topN > 0 {
-		n := uint32(topN)
+		n := wire.IntegerOf(topN)
 		m.TopN = &n
 	}
 	var a answer

@@ -24,10 +24,13 @@ var codes = wire.Common.With(wire.Codes{infer.Unsupported: "rerank_unsupported"}
 
 // request is the message that asks. A member that is null reads as one that is missing.
 type request struct {
-	ID        string    `json:"id,omitzero"`
-	Query     *string   `json:"query"`     // must be there
-	Documents []*string `json:"documents"` // must be there; elements must not be null
-	TopN      *uint32   `json:"top_n,omitzero"`
+	ID        string        `json:"id,omitzero"`
+	Query     *string       `json:"query"`     // must be there
+	Documents []*string     `json:"documents"` // must be there; elements must not be null
+	TopN      *wire.Integer `json:"top_n,omitzero"`
+
+	// Beyond the reference.
+	Model string `json:"model,omitzero"`
 }
 
 // shape reports what makes m no request at all: that ends the connection.
@@ -45,32 +48,37 @@ func (m *request) shape() error {
 }
 
 // infer returns what m asks for, or why that cannot be, in the order of the spec.
-func (m *request) infer() (*infer.Request, error) {
+func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	switch n := len(m.Documents); {
 	case *m.Query == "":
-		return nil, wire.Invalid("query must not be empty")
+		return nil, nil, wire.Invalid("query must not be empty")
 	case n == 0:
-		return nil, wire.Invalid("documents must not be empty")
+		return nil, nil, wire.Invalid("documents must not be empty")
 	case n > maxDocuments:
-		return nil, wire.Invalid("request carries %d documents; at most %d allowed", n, maxDocuments)
+		return nil, nil, wire.Invalid("request carries %d documents; at most %d allowed", n, maxDocuments)
 	}
-	task := &infer.Rerank{Query: *m.Query, Documents: make([]string, len(m.Documents))}
+	task := &infer.Rerank{Model: m.Model, Query: *m.Query, Documents: make([]string, len(m.Documents))}
 	bytes := len(*m.Query)
 	for i, text := range m.Documents {
 		if *text == "" {
-			return nil, wire.Invalid("documents[%d] must not be empty", i)
+			return nil, nil, wire.Invalid("documents[%d] must not be empty", i)
 		}
 		bytes += len(*text)
 		task.Documents[i] = *text
 	}
 	if bytes > maxBytes {
-		return nil, wire.Invalid("request carries %d bytes of query + documents; at most %d allowed", bytes, maxBytes)
+		return nil, nil, wire.Invalid("request carries %d bytes of query + documents; at most %d allowed", bytes, maxBytes)
 	}
-	if m.TopN != nil && *m.TopN == 0 {
-		return nil, wire.Invalid("top_n must be greater than zero when set")
+	if m.TopN != nil {
+		if m.TopN.Is(0) {
+			return nil, nil, wire.Invalid("top_n must be greater than zero when set")
+		}
+		var err error
+		if task.TopN, err = m.TopN.Within("top_n", 1); err != nil {
+			return nil, nil, err
+		}
 	}
-	task.TopN = int(wire.Or(m.TopN, 0))
-	return &infer.Request{ID: m.ID, Task: task}, nil
+	return &infer.Request{ID: m.ID, Task: task}, task, nil
 }
 
 // A Codec is the server half on one connection. Requests are read and answered in turns.
@@ -107,8 +115,12 @@ func (c *Codec) Read() (*infer.Request, error) {
 	if err := c.reply.About(m.ID); err != nil {
 		return nil, err
 	}
-	c.topN = int(wire.Or(m.TopN, maxDocuments))
-	return m.infer()
+	req, task, err := m.infer()
+	if err != nil {
+		return nil, err
+	}
+	c.topN = cmp.Or(task.TopN, maxDocuments)
+	return req, nil
 }
 
 // Write sends an event of the request read last; the scores go, sorted and cut, with the

@@ -21,10 +21,10 @@ var budgets = []uint32{70, 140, 280, 560, 1120}
 
 // request is the message that asks. A member that is null reads as one that is missing.
 type request struct {
-	ID               string    `json:"id,omitzero"`
-	Messages         []message `json:"messages"` // must be there
-	ImageTokenBudget *uint32   `json:"image_token_budget,omitzero"`
-	Grammar          string    `json:"grammar,omitzero"`
+	ID               string        `json:"id,omitzero"`
+	Messages         []message     `json:"messages"` // must be there
+	ImageTokenBudget *wire.Integer `json:"image_token_budget,omitzero"`
+	Grammar          string        `json:"grammar,omitzero"`
 	wire.Options
 }
 
@@ -56,8 +56,8 @@ func (m *request) infer() (*infer.Request, error) {
 	if len(m.Messages) == 0 {
 		return nil, wire.Invalid("messages must not be empty")
 	}
-	if b := m.ImageTokenBudget; b != nil && !slices.Contains(budgets, *b) {
-		return nil, wire.Invalid("image_token_budget %d not in [70, 140, 280, 560, 1120]", *b)
+	if b := m.ImageTokenBudget; b != nil && !slices.ContainsFunc(budgets, b.Is) {
+		return nil, wire.Invalid("image_token_budget %v not in [70, 140, 280, 560, 1120]", *b)
 	}
 	gen := &infer.Generate{
 		Messages: make([]infer.Message, len(m.Messages)),

@@ -156,7 +156,9 @@ func TestMalformed(t *testing.T) {
 		"content in blocks":    {`{"id":"q","messages":[{"role":"user","content":[]}]}`, `"/messages/0/content" at byte 47 has the wrong type or is out of range`},
 		"a stop of null":       {ask(`,"id":"q","stop":["a",null]`), "stop[1] is null"},
 		"a stop that is none":  {ask(`,"id":"q","stop":"a"`), `"/stop" at byte 61 has the wrong type or is out of range`},
-		"a negative top_k":     {ask(`,"id":"q","top_k":-1`), `"/top_k" at byte 62 has the wrong type or is out of range`},
+		"a top_k that is none": {ask(`,"id":"q","top_k":"1"`), `"/top_k" at byte 62 has the wrong type or is out of range`},
+		"an exponent":          {ask(`,"id":"q","top_k":1e1`), `"/top_k" at byte 62 has the wrong type or is out of range`},
+		"a fractional seed":    {ask(`,"id":"q","seed":7.5`), `"/seed" at byte 61 has the wrong type or is out of range`},
 		"a fraction of tokens": {ask(`,"id":"q","max_tokens":1.5`), `"/max_tokens" at byte 67 has the wrong type or is out of range`},
 		"an id that is none":   {ask(`,"id":5`), `"/id" at byte 50 has the wrong type or is out of range`},
 	} {

@@ -85,11 +85,11 @@ func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, s
 func encode(req *infer.Request, gen *infer.Generate, blobs, stream bool) ([]byte, error) {
 	m := request{
 		ID: req.ID, Messages: make([]message, len(gen.Messages)),
-		Thinking: gen.Thinking, ThinkingBudget: uint32(gen.ThinkingBudget), Logprobs: uint32(gen.Logprobs),
+		Thinking: gen.Thinking, ThinkingBudget: wire.IntegerOf(gen.ThinkingBudget), Logprobs: wire.IntegerOf(gen.Logprobs),
 		Options: wire.OptionsOf(req, gen, stream),
 	}
 	if blobs {
-		m.WireVersion = wireVersion
+		m.WireVersion = wire.IntegerOf(wireVersion)
 	}
 	kinds := make(map[string]infer.Media)
 	for _, a := range gen.Attachments {
@@ -107,7 +107,7 @@ func encode(req *infer.Request, gen *infer.Generate, blobs, stream bool) ([]byte
 	}
 	for _, a := range gen.Attachments {
 		kind := string(a.Kind)
-		one := attachment{Kind: &kind, ID: a.ID, Width: uint32(a.Width), Height: uint32(a.Height), SampleRate: uint32(a.SampleRate)}
+		one := attachment{Kind: &kind, ID: a.ID, Width: wire.IntegerOf(a.Width), Height: wire.IntegerOf(a.Height), SampleRate: wire.IntegerOf(a.SampleRate)}
 		if !blobs {
 			one.Bytes = &span{data: a.Data}
 		}
@@ -122,9 +122,9 @@ func encode(req *infer.Request, gen *infer.Generate, blobs, stream bool) ([]byte
 	m.ResponseFormat = formatOf(gen.Format)
 	for token, bias := range gen.Sampling.LogitBias {
 		if m.LogitBias == nil {
-			m.LogitBias = make(map[string]float64)
+			m.LogitBias = make(map[string]wire.Number)
 		}
-		m.LogitBias[fmt.Sprint(token)] = bias
+		m.LogitBias[fmt.Sprint(token)] = wire.Number(bias)
 	}
 	return json.Marshal(&m)
 }

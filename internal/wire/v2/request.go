@@ -28,7 +28,7 @@ const (
 // request is the message that asks. A member that is null reads as one that is missing.
 type request struct {
 	ID          string       `json:"id,omitzero"`
-	WireVersion uint32       `json:"wire_version,omitzero"`
+	WireVersion wire.Integer `json:"wire_version,omitzero"`
 	Messages    []message    `json:"messages"` // must be there
 	Attachments []attachment `json:"attachments,omitzero"`
 	Tools       []tool       `json:"tools,omitzero"`
@@ -38,9 +38,9 @@ type request struct {
 	Thinking       bool            `json:"thinking,omitzero"`
 
 	// Beyond the reference.
-	ThinkingBudget uint32             `json:"thinking_budget,omitzero"`
-	Logprobs       uint32             `json:"logprobs,omitzero"`
-	LogitBias      map[string]float64 `json:"logit_bias,omitzero"`
+	ThinkingBudget wire.Integer           `json:"thinking_budget,omitzero"`
+	Logprobs       wire.Integer           `json:"logprobs,omitzero"`
+	LogitBias      map[string]wire.Number `json:"logit_bias,omitzero"`
 
 	wire.Options
 }
@@ -62,12 +62,12 @@ type block struct {
 }
 
 type attachment struct {
-	Kind       *string `json:"kind"` // must be there
-	ID         string  `json:"id"`
-	Width      uint32  `json:"width,omitzero"`
-	Height     uint32  `json:"height,omitzero"`
-	SampleRate uint32  `json:"sample_rate,omitzero"`
-	Bytes      *span   `json:"bytes,omitzero"` // must be there, unless it comes as a blob
+	Kind       *string      `json:"kind"` // must be there
+	ID         string       `json:"id"`
+	Width      wire.Integer `json:"width,omitzero"`
+	Height     wire.Integer `json:"height,omitzero"`
+	SampleRate wire.Integer `json:"sample_rate,omitzero"`
+	Bytes      *span        `json:"bytes,omitzero"` // must be there, unless it comes as a blob
 }
 
 type tool struct {
@@ -265,9 +265,20 @@ func (m *request) attachments(gen *infer.Generate) (map[string]infer.Media, erro
 			return nil, wire.Invalid("duplicate attachment id: %.64s", a.ID)
 		}
 		kinds[a.ID] = media[*a.Kind]
-		gen.Attachments = append(gen.Attachments, infer.Attachment{
-			ID: a.ID, Kind: kinds[a.ID], Width: int(a.Width), Height: int(a.Height), SampleRate: int(a.SampleRate),
-		})
+	}
+	for i, a := range m.Attachments {
+		decoded := infer.Attachment{ID: a.ID, Kind: kinds[a.ID]}
+		for _, number := range []struct {
+			name string
+			from wire.Integer
+			to   *int
+		}{{"width", a.Width, &decoded.Width}, {"height", a.Height, &decoded.Height}, {"sample_rate", a.SampleRate, &decoded.SampleRate}} {
+			var err error
+			if *number.to, err = number.from.Within(fmt.Sprintf("attachments[%d].%s", i, number.name), 0); err != nil {
+				return nil, err
+			}
+		}
+		gen.Attachments = append(gen.Attachments, decoded)
 	}
 	return kinds, nil
 }
@@ -365,11 +376,14 @@ func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 			return wire.Invalid("response_format.type must be one of: json_schema, json_object, grammar")
 		}
 	}
-	gen.Thinking, gen.ThinkingBudget = m.Thinking, int(m.ThinkingBudget)
-	if m.Logprobs > maxLogprobs {
+	var err error
+	gen.Thinking = m.Thinking
+	if gen.ThinkingBudget, err = m.ThinkingBudget.Within("thinking_budget", 0); err != nil {
+		return err
+	}
+	if gen.Logprobs, err = m.Logprobs.Within("logprobs", 0); err != nil || gen.Logprobs > maxLogprobs {
 		return wire.Invalid("logprobs must be between 0 and %d", maxLogprobs)
 	}
-	gen.Logprobs = int(m.Logprobs)
 	for name, bias := range m.LogitBias {
 		token, err := strconv.ParseUint(name, 10, 31)
 		if err != nil {
@@ -381,7 +395,7 @@ func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 		if gen.Sampling.LogitBias == nil {
 			gen.Sampling.LogitBias = make(map[int]float64, len(m.LogitBias))
 		}
-		gen.Sampling.LogitBias[int(token)] = bias
+		gen.Sampling.LogitBias[int(token)] = float64(bias)
 	}
 	return nil
 }

@@ -63,9 +63,9 @@ func (c *Codec) Read() (*infer.Request, error) {
 	}
 	var data map[string][]byte
 	if c.Blobs {
-		if m.WireVersion != wireVersion {
+		if !m.WireVersion.Is(wireVersion) {
 			return nil, &wire.FatalError{Err: versionError{infer.Errorf(infer.Invalid,
-				"unsupported wire_version %d: this daemon speaks wire_version %d", m.WireVersion, wireVersion)}}
+				"unsupported wire_version %v: this daemon speaks wire_version %d", m.WireVersion, wireVersion)}}
 		}
 		// Blobs come even if the request will be refused.
 		if data, err = c.readBlobs(m.Attachments); err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 
@@ -51,9 +52,9 @@ func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit i
 	}
 	architecture, _ := e.Model.Metadata("general.architecture")
 	before := prefix(architecture, e.Model.Name(), t.Purpose)
-	vectors, count, err := e.encode(ctx, call, "input", len(t.Inputs), func(i int) (int, func() ([]encode.Token, error)) {
+	vectors, count, err := e.encode(ctx, call, len(t.Inputs), func(i int) ([]encode.Token, error) {
 		text := before + t.Inputs[i]
-		return len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) }
+		return e.cut(fmt.Sprintf("input[%d]", i), "embed_n_ctx", len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) })
 	})
 	if err != nil {
 		return err
@@ -71,10 +72,19 @@ func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit i
 }
 
 func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit infer.Sink) error {
-	results, count, err := e.encode(ctx, call, "documents", len(t.Documents), func(i int) (int, func() ([]encode.Token, error)) {
-		return len(t.Query) + len(t.Documents[i]), func() ([]encode.Token, error) {
-			return e.Model.TokenizePair(t.Query, t.Documents[i])
-		}
+	const setting = "rerank_n_ctx"
+	pair := func(name, document string) ([]encode.Token, error) {
+		return e.cut(name, setting, len(t.Query)+len(document), func() ([]encode.Token, error) { return e.Model.TokenizePair(t.Query, document) })
+	}
+	alone, err := pair("query", "")                                     // the error, too, is the query's
+	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // with a document, however short, it does not fit
+		err = infer.Errorf(infer.Invalid, "query has %d tokens without any document, %s allows %d for both", len(alone), setting, most)
+	}
+	if err != nil {
+		return err
+	}
+	results, count, err := e.encode(ctx, call, len(t.Documents), func(i int) ([]encode.Token, error) {
+		return pair(fmt.Sprintf("documents[%d] with the query", i), t.Documents[i])
 	})
 	if err != nil {
 		return err
@@ -96,35 +106,44 @@ func (e *Encoder) done(count int, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, By: Kind, Model: e.Model.Name()})
 }
 
-// encode cuts n texts into tokens and computes their numbers. text tells of the i-th how
-// many bytes it has, and how it is cut. It also returns how many tokens there were.
-func (e *Encoder) encode(ctx context.Context, call uint64, name string, n int, text func(i int) (int, func() ([]encode.Token, error))) ([][]float32, int, error) {
-	most := e.Loop.Limits.Tokens
+// encode computes the numbers of n texts, the i-th of which cut makes tokens of. It also
+// returns how many tokens there were.
+func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
 	inputs := make([][]encode.Token, n)
 	total := 0
 	for i := range n {
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
 		}
-		bytes, cut := text(i)
-		// Counting takes a second per 100 KB of the worst text: what cannot fit is not looked at.
-		if e.LongestToken > 0 && bytes/e.LongestToken > most {
-			return nil, 0, infer.Errorf(infer.Invalid, "%s[%d] exceeds embed context: more than %d tokens > n_ubatch %d", name, i, bytes/e.LongestToken, most)
-		}
-		tokens, err := cut()
-		switch {
-		case err != nil:
-			return nil, 0, infer.Errorf(infer.Internal, "tokenize: %w", err)
-		case len(tokens) == 0:
-			return nil, 0, infer.Errorf(infer.Invalid, "%s[%d] produced zero tokens", name, i)
-		case len(tokens) > most:
-			return nil, 0, infer.Errorf(infer.Invalid, "%s[%d] exceeds embed context: %d tokens > n_ubatch %d", name, i, len(tokens), most)
+		tokens, err := cut(i)
+		if err != nil {
+			return nil, 0, err
 		}
 		inputs[i] = tokens
 		total += len(tokens)
 	}
 	results, err := e.Loop.Do(ctx, call, inputs)
 	return results, total, err
+}
+
+// cut returns the tokens of a text of so many bytes, or why it cannot be: it is called name,
+// and setting bounds its tokens.
+func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
+	most := e.Loop.Limits.Tokens
+	// Counting takes a second per 100 KB of the worst text: what cannot fit is not looked at.
+	if e.LongestToken > 0 && bytes/e.LongestToken > most {
+		return nil, infer.Errorf(infer.Invalid, "%s has more than %d tokens, %s allows %d", name, bytes/e.LongestToken, setting, most)
+	}
+	tokens, err := tokenize()
+	switch {
+	case err != nil:
+		return nil, infer.Errorf(infer.Internal, "tokenize: %w", err)
+	case len(tokens) == 0:
+		return nil, infer.Errorf(infer.Invalid, "%s produced zero tokens", name)
+	case len(tokens) > most:
+		return nil, infer.Errorf(infer.Invalid, "%s has %d tokens, %s allows %d", name, len(tokens), setting, most)
+	}
+	return tokens, nil
 }
 
 // normalize gives v the length 1; a vector of zeros stays as it is. It reports false if

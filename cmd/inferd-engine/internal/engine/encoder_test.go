@@ -191,9 +191,11 @@ func TestEncoderRefuses(t *testing.T) {
 		code    infer.Code
 		want    string
 	}{
-		"an input that is too long":    {embed, &infer.Embed{Inputs: []string{"a", long}}, infer.Invalid, "input[1] exceeds embed context: 33 tokens > n_ubatch 32"},
-		"one that is far too long":     {embed, &infer.Embed{Inputs: []string{strings.Repeat("ab", 1<<20)}}, infer.Invalid, "input[0] exceeds embed context: more than"},
-		"a document that is too long":  {rerank, &infer.Rerank{Query: "q", Documents: []string{long}}, infer.Invalid, "documents[0] exceeds embed context: 35 tokens > n_ubatch 32"},
+		"an input that is too long":    {embed, &infer.Embed{Inputs: []string{"a", long}}, infer.Invalid, "input[1] has 33 tokens, embed_n_ctx allows 32"},
+		"one that is far too long":     {embed, &infer.Embed{Inputs: []string{strings.Repeat("ab", 1<<20)}}, infer.Invalid, "input[0] has more than"},
+		"a document that is too long":  {rerank, &infer.Rerank{Query: "q", Documents: []string{long}}, infer.Invalid, "documents[0] with the query has 35 tokens, rerank_n_ctx allows 32"},
+		"a query that is too long":     {rerank, &infer.Rerank{Query: long, Documents: []string{"d"}}, infer.Invalid, "query has 3"},
+		"a query that is far too long": {rerank, &infer.Rerank{Query: strings.Repeat("ab", 1<<20), Documents: []string{"d"}}, infer.Invalid, "query has more than"},
 		"too many dimensions":          {embed, &infer.Embed{Inputs: []string{"a"}, Dimensions: 65}, infer.Invalid, "dimensions 65 exceeds model n_embd 64"},
 		"to rerank with an embedder":   {embed, &infer.Rerank{Query: "q", Documents: []string{"d"}}, infer.Unsupported, "rerank not supported by this backend"},
 		"to embed with a reranker":     {rerank, &infer.Embed{Inputs: []string{"a"}}, infer.Unsupported, "embed not supported by this backend"},

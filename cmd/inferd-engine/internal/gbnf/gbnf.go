@@ -17,6 +17,7 @@ import (
 const (
 	maxDepth       = 100     // of parentheses in each other
 	maxRepetitions = 2000    // beyond that llama.cpp takes a number for no limit
+	maxRules       = 2000    // that a repetition is written out to: so many llama.cpp takes
 	maxElements    = 1 << 17 // when repetitions are written out
 	maxWays        = 4096    // in which a text can go on at any place
 	maxWork        = 1 << 14 // ways that the next character of all those leads to
@@ -76,6 +77,7 @@ type parser struct {
 	pos      int
 	depth    int
 	elements int
+	symbols  int // rules that llama.cpp makes: those with names, of groups, and of repetitions
 	rules    map[string]*rule
 	defined  []*rule // in their order
 }
@@ -145,6 +147,7 @@ func (p *parser) rule() error {
 	if err != nil {
 		return err
 	}
+	r := p.named(name, at)
 	p.skip(false)
 	if !strings.HasPrefix(p.source[p.pos:], "::=") {
 		return p.errorf(p.pos, `"::=" is missing behind the name of a rule`)
@@ -158,7 +161,6 @@ func (p *parser) rule() error {
 	if b := p.next(); b != 0 && b != '\r' && b != '\n' {
 		return p.errorf(p.pos, "%q does not belong here", b)
 	}
-	r := p.named(name, at)
 	if !r.known {
 		p.defined = append(p.defined, r)
 	}
@@ -171,6 +173,7 @@ func (p *parser) named(name string, at int) *rule {
 	if r == nil {
 		r = &rule{at: at}
 		p.rules[name] = r
+		p.symbols++
 	}
 	return r
 }
@@ -222,7 +225,8 @@ func (p *parser) alternatives(nested bool) ([]sequence, error) {
 
 func (p *parser) sequence(nested bool) (sequence, error) {
 	var s sequence
-	size := 0 // elements that the last one is written out to
+	size := 0  // elements that the last one is written out to
+	rules := 1 // that it is made of
 	for {
 		at := p.pos
 		b := p.next()
@@ -236,6 +240,12 @@ func (p *parser) sequence(nested bool) (sequence, error) {
 				return nil, p.errorf(at, "there is nothing before %q to be repeated", b)
 			}
 			last := &s[len(s)-1]
+			if last.optional && most == math.MaxInt {
+				return nil, p.errorf(at, "%q repeats without end what may be empty", b)
+			}
+			if rules *= repeats(least, most); rules > maxRules {
+				return nil, p.errorf(at, "repetitions of repetitions make more than %d rules", maxRules)
+			}
 			last.optional = last.optional || least == 0
 			last.several = last.several || most > 1
 			last.never = last.never || most == 0
@@ -243,6 +253,7 @@ func (p *parser) sequence(nested bool) (sequence, error) {
 			if most == math.MaxInt {
 				optional = 1
 			}
+			p.symbols += optional
 			p.elements += size*max(least-1, 0) + (size+2)*optional
 			if size = size * least; optional > 0 {
 				size++
@@ -256,9 +267,13 @@ func (p *parser) sequence(nested bool) (sequence, error) {
 		default:
 			return s, nil
 		}
+		before := p.symbols
 		e, n, err := p.element()
 		if err != nil {
 			return nil, err
+		}
+		if rules = 1; e.group != nil {
+			rules = p.symbols - before
 		}
 		p.skip(nested)
 		size = n
@@ -267,6 +282,14 @@ func (p *parser) sequence(nested bool) (sequence, error) {
 			s = append(s, e)
 		}
 	}
+}
+
+// repeats is how often llama.cpp counts the rules of a repeated element.
+func repeats(least, most int) int {
+	if most == math.MaxInt {
+		most = least
+	}
+	return max(most, 1)
 }
 
 // repetition reads what says how often, from least to most; math.MaxInt is no limit.
@@ -322,7 +345,7 @@ func (p *parser) element() (e element, size int, err error) {
 		if p.next() == '^' {
 			p.pos++
 		}
-		size, err = p.characters(']')
+		size, err = p.class()
 		e.chars = 1
 	case '.':
 		e.chars, size = 1, 1
@@ -344,6 +367,7 @@ func (p *parser) element() (e element, size int, err error) {
 			return e, 0, p.errorf(e.at, "more than %d parentheses in each other", maxDepth)
 		}
 		p.skip(true)
+		p.symbols++
 		if e.group, err = p.alternatives(true); err != nil {
 			return e, 0, err
 		}
@@ -362,12 +386,38 @@ func (p *parser) element() (e element, size int, err error) {
 	return e, size, err
 }
 
-// characters reads those of a literal or a class, up to end, and counts them.
+// characters reads those of a literal, up to end, and counts them.
 func (p *parser) characters(end byte) (n int, err error) {
 	begin := p.pos - 1
 	for ; p.next() != end; n++ {
-		if err := p.character(begin); err != nil {
+		if _, err := p.character(begin); err != nil {
 			return 0, err
+		}
+	}
+	p.pos++
+	return n, nil
+}
+
+// class reads the characters and ranges of a class, and counts both ends of a range.
+func (p *parser) class() (n int, err error) {
+	begin := p.pos - 1
+	for ; p.next() != ']'; n++ {
+		at := p.pos
+		least, err := p.character(begin)
+		if err != nil {
+			return 0, err
+		}
+		if p.next() != '-' || strings.HasPrefix(p.source[p.pos:], "-]") {
+			continue
+		}
+		p.pos++
+		n++
+		most, err := p.character(begin)
+		switch {
+		case err != nil:
+			return 0, err
+		case most < least:
+			return 0, p.errorf(at, "the range %q is empty: its first character comes after its last", p.source[at:p.pos])
 		}
 	}
 	p.pos++
@@ -377,28 +427,39 @@ func (p *parser) characters(end byte) (n int, err error) {
 // escapes are how many hexadecimal digits follow a letter behind a backslash.
 var escapes = map[byte]int{'x': 2, 'u': 4, 'U': 8, 't': 0, 'r': 0, 'n': 0, '\\': 0, '"': 0, '[': 0, ']': 0, '-': 0}
 
-func (p *parser) character(begin int) error {
+// controls are the escapes that do not stand for themselves.
+var controls = map[byte]uint64{'t': '\t', 'r': '\r', 'n': '\n'}
+
+// character reads one and returns its code point.
+func (p *parser) character(begin int) (uint64, error) {
 	b := p.next()
 	switch {
 	case b == 0:
-		return p.errorf(begin, "%q has no end", p.source[begin])
+		return 0, p.errorf(begin, "%q has no end", p.source[begin])
 	case b != '\\':
-		_, size := utf8.DecodeRuneInString(p.source[p.pos:])
+		r, size := utf8.DecodeRuneInString(p.source[p.pos:])
 		p.pos += size
-		return nil
+		return uint64(r), nil
 	}
 	at := p.pos
 	p.pos++
-	digits, ok := escapes[p.next()]
+	b = p.next()
+	digits, ok := escapes[b]
 	if !ok {
-		return p.errorf(at, "an unknown escape")
+		return 0, p.errorf(at, "an unknown escape")
 	}
 	p.pos++
-	for range digits {
-		if b := p.next() | 0x20; !isDigit(p.next()) && (b < 'a' || b > 'f') {
-			return p.errorf(at, "%d hexadecimal digits are missing", digits)
-		}
-		p.pos++
+	if code, ok := controls[b]; ok {
+		return code, nil
 	}
-	return nil
+	if digits == 0 {
+		return uint64(b), nil
+	}
+	end := min(p.pos+digits, len(p.source))
+	code, err := strconv.ParseUint(p.source[p.pos:end], 16, 64)
+	if err != nil || end < p.pos+digits {
+		return 0, p.errorf(at, "%d hexadecimal digits are missing", digits)
+	}
+	p.pos = end
+	return code, nil
 }

@@ -90,7 +90,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	fills := 0
 	if m.Cuts() && !opt.Encodes {
 		params.NSeqMax++ // the spare one
-		if opt.NBatch >= tile && !m.onGPU {
+		if opt.NBatch >= tile && m.layers == 0 {
 			fills = int(yzma.ModelNEmbd(m.handle))
 		}
 	}

@@ -16,15 +16,15 @@ type Token = int32
 
 // Options say how a model is loaded.
 type Options struct {
-	GPULayers int // layers to compute on a GPU, if there is one
+	GPULayers int // layers to compute on a GPU, if there is one; negative is all
 }
 
 // A Model is a model in memory. Its methods may be called from any goroutine.
 type Model struct {
 	handle  yzma.Model
 	vocab   yzma.Vocab
-	size    int  // tokens in the vocabulary
-	onGPU   bool // some of it, if there is one
+	size    int // tokens in the vocabulary
+	layers  int // that a device beside the processor computes
 	stem    string
 	symbols symbols
 	texts   func() []uint8 // see textual; made when it is first needed
@@ -40,7 +40,10 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, err
 	}
 	params := yzma.ModelDefaultParams()
-	params.NGpuLayers = int32(min(max(opt.GPULayers, 0), math.MaxInt32))
+	params.NGpuLayers = int32(min(opt.GPULayers, math.MaxInt32))
+	if opt.GPULayers < 0 {
+		params.NGpuLayers = math.MaxInt32
+	}
 	if progress != nil {
 		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {
 			if progress(float64(fraction)) {
@@ -54,7 +57,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	if err != nil {
 		return nil, messages.drain(err.Error())
 	}
-	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), onGPU: opt.GPULayers > 0}
+	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers)}
 	m.texts = sync.OnceValue(m.textual)
 	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	m.size = int(yzma.VocabNTokens(m.vocab))
@@ -71,6 +74,29 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, err
 	}
 	return m, nil
+}
+
+// offloaded returns how many of a model's layers are on a device beside the processor if
+// wanted layers were asked for.
+func offloaded(handle yzma.Model, wanted int) int {
+	if !yzma.SupportsGpuOffload() { // there is no such device
+		return 0
+	}
+	all := int(yzma.ModelNLayer(handle)) + 1 // the output layer
+	if wanted < 0 {
+		return all
+	}
+	return min(wanted, all)
+}
+
+// GPULayers is how many layers a device beside the processor computes; 0 without one.
+func (m *Model) GPULayers() int { return m.layers }
+
+// HasPooling reports whether the file says how vectors of the model are pooled.
+func (m *Model) HasPooling() bool {
+	architecture, _ := m.Metadata("general.architecture")
+	kind, ok := m.Metadata(architecture + ".pooling_type")
+	return ok && kind != "0"
 }
 
 // Close gives the model's memory back. Its contexts and samplers must be closed before.

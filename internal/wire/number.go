@@ -1,0 +1,123 @@
+package wire
+
+import (
+	"errors"
+	"math"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// An Integer is the value of a whole-number member. It holds a number of any size, so that a
+// number out of range is refused by name and with the request's id. Fractions and exponents
+// are decode errors.
+type Integer struct {
+	negative  bool
+	magnitude uint64 // MaxUint64 if there are more than 64 bits
+	large     bool   // the number has more than 64 bits
+}
+
+// IntegerOf returns n as a member.
+func IntegerOf(n int) Integer {
+	if n < 0 {
+		return Integer{negative: true, magnitude: -uint64(n)}
+	}
+	return Integer{magnitude: uint64(n)}
+}
+
+var errNotInteger = errors.New("not a whole number")
+
+// UnmarshalJSONFrom takes a number without fraction and exponent, and null for 0.
+func (i *Integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	*i = Integer{}
+	if value.Kind() == jsontext.KindNull {
+		return nil
+	}
+	if value.Kind() != jsontext.KindNumber {
+		return errNotInteger
+	}
+	digits := []byte(value)
+	if digits[0] == '-' {
+		i.negative, digits = true, digits[1:]
+	}
+	i.magnitude, err = strconv.ParseUint(string(digits), 10, 64)
+	if i.large = errors.Is(err, strconv.ErrRange); err != nil && !i.large {
+		return errNotInteger
+	}
+	i.negative = i.negative && i.magnitude > 0
+	return nil
+}
+
+// MarshalJSONTo writes the number.
+func (i Integer) MarshalJSONTo(e *jsontext.Encoder) error {
+	return e.WriteValue(jsontext.Value(i.String()))
+}
+
+// String returns the number, or the nearest of 64 bits.
+func (i Integer) String() string {
+	text := strconv.FormatUint(i.magnitude, 10)
+	if i.negative {
+		return "-" + text
+	}
+	return text
+}
+
+// Within returns the number if it is at least least, and has 32 bits at most. Otherwise it
+// is [infer.Invalid]; the error begins with the member's name.
+func (i Integer) Within(name string, least uint32) (int, error) {
+	switch {
+	case i.negative || i.magnitude < uint64(least):
+		return 0, Invalid("%s must be at least %d", name, least)
+	case i.magnitude > math.MaxUint32:
+		return 0, Invalid("%s must be at most %d", name, uint32(math.MaxUint32))
+	}
+	return int(i.magnitude), nil
+}
+
+// Is reports whether the number is n.
+func (i Integer) Is(n uint32) bool { return !i.negative && i.magnitude == uint64(n) }
+
+// Seed returns the number as a seed. A number of 32 bits is one as it is; of others, the
+// negative ones as their two's complement, the upper half is folded into the lower.
+func (i Integer) Seed() (uint32, error) {
+	bits := i.magnitude
+	if i.large || i.negative && bits > 1<<63 {
+		return 0, Invalid("seed must have 64 bits at most")
+	}
+	if i.negative {
+		bits = -bits
+	}
+	return FoldSeed(bits), nil
+}
+
+// FoldSeed makes a seed of 32 bits from one of 64.
+func FoldSeed(seed uint64) uint32 { return uint32(seed>>32) ^ uint32(seed) }
+
+// A Number is the value of a member with a fraction. A number too large for 64 bits becomes
+// infinite, so that it is refused by name and with the request's id.
+type Number float64
+
+// UnmarshalJSONFrom takes a number, and null for 0.
+func (n *Number) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	*n = 0
+	if value.Kind() == jsontext.KindNull {
+		return nil
+	}
+	if value.Kind() != jsontext.KindNumber {
+		return errors.New("not a number")
+	}
+	x, err := strconv.ParseFloat(string(value), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return err
+	}
+	*n = Number(x)
+	return nil
+}

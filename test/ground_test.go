@@ -1,0 +1,178 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Ignored settings are named also when the start fails.
+func TestWarningsOfAFailedStart(t *testing.T) {
+	t.Setenv("INFERD_QUEUE_DETPH", "3")
+	for name, test := range map[string]struct {
+		config string // "" is no file
+		want   []string
+	}{
+		"no file": {"", []string{
+			"config.json does not exist: going on without a config file", "INFERD_QUEUE_DETPH has no meaning: did you mean INFERD_QUEUE_DEPTH?", "no model is configured",
+		}},
+		"an unknown key": {`{"backend":[]}`, []string{"config.json:1: unknown key backend", "no model is configured"}},
+		"an array":       {`[]`, []string{"config.json:1: the file must hold a JSON object, this is an array"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := shortDir(t)
+			if test.config != "" {
+				write(t, filepath.Join(dir, "config.json"), test.config)
+			}
+			d := start(t, dir)
+			if code := d.exit(); code != 1 {
+				t.Errorf("exit %d", code)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(d.stderr.String(), want) {
+					t.Errorf("it does not say %q", want)
+				}
+			}
+		})
+	}
+}
+
+// A config that might never end is refused at once.
+func TestConfigIsAPipe(t *testing.T) {
+	dir := shortDir(t)
+	if err := syscall.Mkfifo(filepath.Join(dir, "config.json"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, dir)
+	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "config.json is not a regular file") {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// SIGHUP drains as SIGTERM does: the answer that is being written is finished.
+func TestHangUpOfTheTerminal(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":100}]}`)
+	c := d.client()
+	c.send(prompt("q", "w", ""))
+	if r := c.next(); r.Content != "x" {
+		t.Fatalf("first %+v", r)
+	}
+	d.signal(syscall.SIGHUP)
+	if text, end := c.answer(); text != "yz" || end.Type != "done" {
+		t.Errorf("after SIGHUP: %q, %+v", text, end)
+	}
+	if code := d.exit(); code != 0 || !strings.Contains(d.stderr.String(), "shutdown complete") {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// A daemon that was started with SIGHUP ignored, as nohup does, goes on.
+func TestHangUpIsIgnored(t *testing.T) {
+	dir := shortDir(t)
+	write(t, filepath.Join(dir, "config.json"), oneMock)
+	program := filepath.Join(shortDir(t), "inferd")
+	write(t, program, fmt.Sprintf("#!/bin/sh\ntrap '' HUP\nexec %s \"$@\"\n", filepath.Join(bin, "inferd")))
+	if err := os.Chmod(program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := startProgram(t, program, dir)
+	d.waitReady()
+	d.signal(syscall.SIGHUP)
+	d.works()
+	select {
+	case <-d.exited:
+		t.Errorf("it ended with %d", d.code)
+	case <-time.After(100 * time.Millisecond): // there is no event for an end that does not come
+	}
+	d.works()
+	d.signal(syscall.SIGTERM)
+	if code := d.exit(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// Layers for a GPU do no harm without one, and capabilities say where they really are.
+func TestLayersWithoutAGPU(t *testing.T) {
+	d := mocked(t, `{"n_gpu_layers":-1,"backends":[
+		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
+		{"kind":"llamacpp","name":"vec","n_gpu_layers":7,"embed":true,"embed_pooling":1,"model":{"builtin":"embed"}}]}`)
+	d.works()
+	w := d.watch()
+	defer w.Close()
+	seen := 0
+	for _, frame := range w.until("ready", "") {
+		if frame["status"] != "capabilities" {
+			continue
+		}
+		seen++
+		if frame["accelerator"] == "cpu" && frame["gpu_layers"] != 0.0 {
+			t.Errorf("capabilities %v", frame)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d capabilities", seen)
+	}
+	// The lane for long prompts depends on the device, not on the number.
+	if out := d.stderr.String(); strings.Contains(out, "prompts are not read beside streams") {
+		t.Error(out)
+	}
+}
+
+// An entry with embed: true and a generative model has one task, and a warning names it.
+func TestEmbedOnAModelThatGenerates(t *testing.T) {
+	for name, test := range map[string]struct {
+		entry, want string
+		bound       []string
+		nCtx        int
+	}{
+		"without pooling":    {`"embed":true,"n_ctx":512`, "gen: embed has no effect yet: the model generates", leaves[:3], 512},
+		"with pooling":       {`"embed":true,"embed_pooling":"mean","embed_n_ctx":64`, "gen: embed takes the place of generating", leaves[3:4], 64},
+		"not told to at all": {`"embed":false,"n_ctx":512`, "", leaves[:3], 512},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen",`+test.entry+`,"model":{"builtin":"chain"}}]}`)
+			if got := d.bound(); strings.Join(got, " ") != strings.Join(test.bound, " ") {
+				t.Errorf("bound %q, want %q", got, test.bound)
+			}
+			for _, leaf := range test.bound {
+				d.served(leaf)
+			}
+			if got := d.entries()["gen"].NCtx; got != test.nCtx {
+				t.Errorf("context of %d, want %d", got, test.nCtx)
+			}
+			log := d.stderr.String()
+			if warned := strings.Contains(log, "level=WARN"); warned != (test.want != "") || !strings.Contains(log, test.want) {
+				t.Errorf("want the warning %q:\n%s", test.want, log)
+			}
+		})
+	}
+}
+
+// Help is an answer, not a failure.
+func TestEngineHelp(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "inferd-engine"), "--help").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "-n-gpu-layers") || strings.Contains(string(out), "help requested") {
+		t.Errorf("%v, %s", err, out)
+	}
+	out, err = exec.CommandContext(t.Context(), filepath.Join(bin, "inferd-engine"), "--n-gpu-layer", "1").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "no flag is called --n-gpu-layer: did you mean --n-gpu-layers?") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
+// On a terminal that cannot place text the table is printed once.
+func TestTopOnADumbTerminal(t *testing.T) {
+	d := mocked(t, oneMock)
+	s := d.top("TERM=dumb")
+	if code := s.exit(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if out := s.out.String(); strings.Count(out, "ENTRY") != 1 || strings.Contains(out, "\x1b") {
+		t.Errorf("the terminal got %q", out)
+	}
+}
