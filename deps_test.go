@@ -36,6 +36,11 @@ var bans = []struct {
 		"only the engine's process loads native code: a crash there must not be ours, and a machine without libffi must be told so",
 	},
 	{
+		[]string{"cmd/inferd", "cmd/inferdctl", "client"},
+		[]string{module + "internal/jinja"},
+		"templates come from strangers: only the engine's process renders them",
+	},
+	{
 		[]string{"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "client"},
 		[]string{"testing"},
 		"test code does not ship",

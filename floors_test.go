@@ -15,7 +15,8 @@ const module = "github.com/inferd-go/inferd/"
 // own floor, never one beside or above it. docs/ARCHITECTURE.md says what each is for.
 var floors = [][]string{
 	{ // words and rules: standard library only; they start nothing and open nothing
-		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/watchdog", "internal/usage", "internal/printable",
+		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog",
+		"internal/usage", "internal/printable",
 	},
 	{"internal/quota"}, // rules about callers
 	{ // the ground

@@ -252,7 +252,7 @@ func (d *daemon) admitted(i int) {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("request %d is in", i), func() bool {
 		s := d.stats()
-		n := s.Running + s.Waiting
+		n := s.Running + s.Waiting + s.Stalled
 		for _, b := range s.Backends {
 			n += b.Requests
 		}

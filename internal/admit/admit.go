@@ -72,9 +72,10 @@ type ticket struct {
 	turn   chan struct{} // nil if it did not have to wait
 	entry  *sched.Entry[*ticket]
 	caller *Caller
-	prompt int          // tokens, estimated
-	tokens atomic.Int64 // that have been written
-	cost   atomic.Int64 // of sampling, in tokens
+	prompt int // tokens, estimated
+	// The text so far, as the handler reported it when it was written, and as the client has
+	// taken it. A handler that does not report leaves the first at zero.
+	reported, taken usage
 
 	state   state
 	place   Place
@@ -106,6 +107,19 @@ const (
 	stalled
 	ended
 )
+
+// A usage counts tokens of text, and the cost of sampling them, in tokens.
+type usage struct{ tokens, cost atomic.Int64 }
+
+func (u *usage) add(tokens, cost int) {
+	u.tokens.Add(int64(tokens))
+	u.cost.Add(int64(cost))
+}
+
+// written returns the tokens that have been written, and the cost of sampling them.
+func (t *ticket) written() (tokens, cost int64) {
+	return max(t.reported.tokens.Load(), t.taken.tokens.Load()), max(t.reported.cost.Load(), t.taken.cost.Load())
+}
 
 // over reports whether the wait to begin is over.
 func (t *ticket) over() bool { return t.state > waiting }
@@ -191,12 +205,16 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		t.cancel = cancel
 		stop := t.req.Pause.Stalled.OnChange(func(on bool) { g.stall(t, on) })
 		defer stop()
+		t.req.Written = g.charger(t.reported.add)
 	}
 	var (
 		lost   error       // of the way to the client
-		fresh  int         // tokens and cost since the last look for the next request
 		result infer.Event // complete vectors or scores, before their Done
 	)
+	take := t.taken.add
+	if t.place.Parks {
+		take = g.charger(take)
+	}
 	send := func(ev infer.Event) error {
 		err := emit(ev)
 		if err != nil && lost == nil {
@@ -207,12 +225,7 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 	err := t.place.Handler.Handle(ctx, t.req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
-			t.tokens.Add(int64(ev.Tokens))
-			t.cost.Add(int64(ev.Cost))
-			if fresh += ev.Tokens + ev.Cost; fresh >= sched.Quantum && t.place.Parks {
-				fresh = 0
-				g.settle()
-			}
+			take(ev.Tokens, ev.Cost)
 		case *infer.Vectors:
 			result = &infer.Vectors{Values: ev.Values}
 			return nil // Done follows; until then a client that reads slowly would keep the slot
@@ -293,6 +306,19 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	return t, nil
 }
 
+// charger returns a function that adds text with add, and settles after each quantum. It is
+// used by one goroutine at a time.
+func (g *Gate) charger(add func(tokens, cost int)) func(tokens, cost int) {
+	fresh := 0
+	return func(tokens, cost int) {
+		add(tokens, cost)
+		if fresh += tokens + cost; fresh >= sched.Quantum {
+			fresh = 0
+			g.settle()
+		}
+	}
+}
+
 // settle charges the running requests for what they have used, and lets in the next.
 func (g *Gate) settle() {
 	g.mu.Lock()
@@ -310,8 +336,8 @@ func (g *Gate) settleLocked() {
 
 // chargeLocked charges a request for the tokens it has written and the cost of sampling.
 func (g *Gate) chargeLocked(t *ticket, now time.Time) {
-	written := t.tokens.Load()
-	used := written + t.cost.Load()
+	written, cost := t.written()
+	used := written + cost
 	if used == t.charged {
 		return
 	}
@@ -555,13 +581,13 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 		t.end(why)
 	}
 	g.settleLocked()
-	written, cost := t.tokens.Load(), int(t.cost.Load())
-	used := t.prompt + int(written) + cost
+	written, cost := t.written()
+	used := t.prompt + int(written+cost)
 	if done == nil {
 		done = &infer.Done{}
 	} else {
 		written = max(written, int64(done.Out))
-		used = done.In - done.Cached + done.Out + cost
+		used = done.In - done.Cached + done.Out + int(cost)
 	}
 	g.writtenLocked(t, time.Now(), written)
 	g.setLocked(t, ended)

@@ -223,6 +223,35 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	}
 }
 
+// A request takes turns by the text that is written for it, though its client takes none.
+func TestTurnsByWrittenText(t *testing.T) {
+	bubble(t, 1, 10, func(d *desk) {
+		write := d.write
+		d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+			if req.ID != "unread" {
+				return write(ctx, req, emit)
+			}
+			return write(ctx, req, func(ev infer.Event) error {
+				if text, ok := ev.(*infer.Text); ok {
+					req.Written(text.Tokens, text.Cost)
+				}
+				return nil
+			})
+		})
+		ctx, cancel := context.WithCancel(d.t.Context())
+		defer cancel()
+		d.send(ctx, "1", "unread", 100_000)
+		d.send(d.t.Context(), "2", "b", 4*sched.Quantum)
+		d.after(9 * sched.Quantum * tick)
+		if _, written, ended := d.has("b"); ended != "done" {
+			d.t.Errorf("b: %d tokens, %q", written, ended)
+		}
+		if _, written, _ := d.has("unread"); written < 3*sched.Quantum {
+			d.t.Errorf("the other one has only %d tokens", written)
+		}
+	})
+}
+
 // The cost of sampling is charged as tokens are, while the answer is written and at its end,
 // and counted nowhere.
 func TestCostIsCharged(t *testing.T) {

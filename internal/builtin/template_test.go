@@ -4,8 +4,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/ardanlabs/jinja"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/jinja"
 )
 
 func dict(pairs ...any) jinja.Value {

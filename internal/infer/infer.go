@@ -28,6 +28,9 @@ type Request struct {
 	Deadline time.Time
 	// Pause stops the request for a while once it has been admitted.
 	Pause Pause
+	// Written, if not nil, receives the tokens and the cost of text when it is written, which
+	// may be long before the client takes it. A Handler need not call it.
+	Written func(tokens, cost int)
 
 	// The gate says here that it has let the request in, how long that had to wait, and
 	// where it went: to which entry of the config, of what kind, with what model.

@@ -24,7 +24,7 @@ const StallAfter = time.Second
 type call struct {
 	client *Client
 	number uint64
-	pause  *infer.Pause
+	req    *infer.Request
 	wake   chan struct{} // has room for one: something below has changed
 
 	mu        sync.Mutex  // guards the fields below
@@ -64,6 +64,9 @@ func (c *call) add(ev *infer.Text) {
 	c.mu.Unlock()
 	if stalls {
 		c.tellStalled()
+	}
+	if c.req.Written != nil {
+		c.req.Written(ev.Tokens, ev.Cost)
 	}
 	c.signal()
 }
@@ -133,7 +136,7 @@ func (c *call) stallLocked(on bool) bool {
 
 // tellStalled tells the gate.
 func (c *call) tellStalled() {
-	c.pause.Stalled.Follow(func() bool {
+	c.req.Pause.Stalled.Follow(func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.stalled

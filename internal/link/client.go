@@ -290,7 +290,7 @@ func (c *Client) open() {
 // while the client does not take the text: when [infer.MaxUntaken] bytes wait, or the
 // oldest has waited for [StallAfter], until all are taken.
 func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	call, err := c.start(&req.Pause)
+	call, err := c.start(req)
 	if err != nil {
 		return err
 	}
@@ -316,14 +316,14 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	return err
 }
 
-func (c *Client) start(pause *infer.Pause) (*call, error) {
+func (c *Client) start(req *infer.Request) (*call, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
 		return nil, ErrClosed
 	}
 	c.last++
-	call := &call{client: c, number: c.last, pause: pause, wake: make(chan struct{}, 1)}
+	call := &call{client: c, number: c.last, req: req, wake: make(chan struct{}, 1)}
 	c.calls[call.number] = call
 	c.open()
 	return call, nil

@@ -123,8 +123,16 @@ func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, i
 	}
 }
 
+// writeBuffer is the send buffer of a Unix socket, in bytes. The kernel doubles it and counts
+// three quarters of a KiB for each short message, so it takes some 80 of those: enough for a
+// client that is busy for a moment, and soon full for one that does not read.
+const writeBuffer = 32 << 10
+
 func (d *Door) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
 	defer nc.Close()
+	if local, ok := nc.(*net.UnixConn); ok {
+		_ = local.SetWriteBuffer(writeBuffer) // without it the buffer is only larger
+	}
 	peer := d.Slots.peerOf(nc)
 	if d.Conns != nil {
 		if !d.Conns.Take(peer.Caller(), 1) {

@@ -156,12 +156,13 @@ type run struct {
 	result Result
 	err    error
 
-	held   bool    // it is paused, for this step
-	slot   int     // its number in the cache; -1 while it has none
-	tokens []Token // prompt and answer
-	cached int     // of tokens
-	read   int     // length of tokens when they had last been read from the beginning
-	logits int     // index in the batch of its last token; -1 if it is not there
+	held   bool      // it is paused, for this step
+	paused time.Time // since when; zero while it is not
+	slot   int       // its number in the cache; -1 while it has none
+	tokens []Token   // prompt and answer
+	cached int       // of tokens
+	read   int       // length of tokens when they had last been read from the beginning
+	logits int       // index in the batch of its last token; -1 if it is not there
 
 	lane  int  // its number in the lane; -1 while it has none
 	there int  // tokens that the lane has of it
@@ -264,7 +265,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	var runs []*run // oldest first
 	for {
-		arrived, err := l.next(ctx, !slices.ContainsFunc(runs, (*run).goesOn))
+		arrived, err := l.next(ctx, runs)
 		runs = append(runs, arrived...)
 		if err != nil {
 			for _, r := range runs {
@@ -276,15 +277,14 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.collect()
 		runs = l.leave(runs)
 		for _, r := range runs {
-			if r.held = r.Held != nil && r.Held(); r.held {
-				l.stay(r)
-			}
+			l.pauseOrResume(r)
 		}
 		if !slices.ContainsFunc(runs, (*run).goesOn) {
 			l.last = time.Time{}
 			l.count(runs)
 			continue
 		}
+		l.retire(runs)
 		l.await(runs)
 		if runs = l.leave(runs); slices.ContainsFunc(runs, (*run).goesOn) {
 			l.step(runs)
@@ -310,13 +310,13 @@ func (l *Loop) clear() {
 
 func (r *run) goesOn() bool { return !r.held }
 
-// next returns what has been submitted; if idle it waits until there is something, or
-// something else has changed.
-func (l *Loop) next(ctx context.Context, idle bool) ([]*run, error) {
+// next returns the submitted runs; if no run can go on it waits for one, or for another
+// change.
+func (l *Loop) next(ctx context.Context, runs []*run) ([]*run, error) {
 	arrived, err := l.arrivals(ctx)
-	if err == nil && len(arrived) == 0 && idle {
+	if err == nil && len(arrived) == 0 && !slices.ContainsFunc(runs, (*run).goesOn) {
 		l.Progress.Enter(progress.Idle)
-		l.rest()
+		l.rest(runs)
 		l.Progress.Enter(progress.Plan)
 		return l.arrivals(ctx)
 	}
@@ -343,15 +343,61 @@ const (
 
 // rest waits until something has changed; meanwhile it moves out of the cache what is not
 // asked for.
-func (l *Loop) rest() {
-	for wait := atRest; l.cache.stores(); wait = between {
-		if !l.pause(time.Now().Add(wait)) {
+func (l *Loop) rest(runs []*run) {
+	for wait := atRest; ; wait = between {
+		due := l.retire(runs)
+		switch {
+		case l.cache.stores():
+			due = time.Now().Add(wait)
+		case due.IsZero():
+			<-l.wake
+			return
+		}
+		if !l.pause(due) {
 			return
 		}
 		l.cache.store(true)
 		l.countCells()
 	}
-	<-l.wake
+}
+
+// pauseOrResume notes whether a run is paused, for the step that follows.
+func (l *Loop) pauseOrResume(r *run) {
+	r.held = r.Held != nil && r.Held()
+	switch {
+	case !r.held:
+		r.paused = time.Time{}
+		return
+	case r.paused.IsZero():
+		r.paused = time.Now()
+	}
+	l.stay(r)
+}
+
+// longPause is after how long a paused sequence counts as retained: a preempted one mostly
+// resumes before, one whose client does not read mostly does not.
+const longPause = time.Second
+
+// retire gives the cells of long paused runs to the retained sequences, which leave the cache
+// when they make others slower, and are found again when the run resumes. It returns when the
+// next run is due, zero if none is.
+func (l *Loop) retire(runs []*run) (next time.Time) {
+	for _, r := range runs {
+		if !r.held || r.slot < 0 || r.cached == 0 || r.choice != nil {
+			continue
+		}
+		due := r.paused.Add(longPause)
+		if time.Now().Before(due) {
+			if next.IsZero() || due.Before(next) {
+				next = due
+			}
+			continue
+		}
+		if err := l.retain(r, false); err != nil {
+			l.finish(r, err)
+		}
+	}
+	return next
 }
 
 // leave lets those go that have ended, or that nobody waits for any more.
@@ -389,21 +435,25 @@ func (l *Loop) finish(r *run, err error) {
 		l.chooser.drop(r.choice)
 		r.choice = nil
 	}
-	if r.slot >= 0 {
-		e := &entry{seq: r.slot, there: r.cached, owner: r.Owner, tokens: r.tokens[:r.cached], forAll: r.ForAll}
-		r.slot = -1
-		if (r.Owner != "" || r.ForAll) && l.Limits.Kept > 0 && r.cached > 0 {
-			err = errors.Join(err, l.cache.keep(e))
-			if e.forAll {
-				l.forAll.Add(int64(len(e.tokens)))
-			}
-		} else {
-			err = errors.Join(err, l.cache.drop(e.seq))
-		}
-	}
-	r.err = err
+	r.err = errors.Join(err, l.retain(r, r.ForAll))
 	l.Progress.Finish(1)
 	close(r.done)
+}
+
+// retain makes a retained sequence of a run's cells, or frees them if nothing could share it.
+func (l *Loop) retain(r *run, forAll bool) error {
+	if r.slot < 0 {
+		return nil
+	}
+	e := &entry{seq: r.slot, there: r.cached, owner: r.Owner, tokens: r.tokens[:r.cached:r.cached], forAll: forAll}
+	r.slot, r.cached = -1, 0
+	if (e.owner == "" && !forAll) || l.Limits.Kept == 0 || len(e.tokens) == 0 {
+		return l.cache.drop(e.seq)
+	}
+	if forAll {
+		l.forAll.Add(int64(len(e.tokens)))
+	}
+	return l.cache.keep(e)
 }
 
 // drop takes a run's cache away. It must read its tokens again to go on.

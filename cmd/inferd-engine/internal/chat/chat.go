@@ -22,9 +22,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/ardanlabs/jinja"
-
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/jinja"
 )
 
 // transcript is the template of models that have none: plain text that they can go on
@@ -55,7 +54,7 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 		t.stops = []string{"\nUser:"}
 	}
 	err := guarded(func() (err error) {
-		t.compiled, err = jinja.Compile(bounded(source))
+		t.compiled, err = jinja.Compile(source)
 		return err
 	})
 	if err != nil {
@@ -75,6 +74,9 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
+// maxText is the most bytes of a prompt: more than fit into any context. Marks are a part of them.
+const maxText = 32 << 20
+
 // Stops are stop sequences that belong to the template: a model that has none does not
 // know when its turn has ended.
 func (t *Template) Stops() []string { return t.stops }
@@ -86,7 +88,7 @@ type Segment struct {
 }
 
 // Render renders a conversation, up to where the model's answer begins. What the template
-// refuses is [infer.Invalid]; so is a conversation that it cannot get to the end of.
+// refuses is [infer.Invalid]; so is a conversation with which it exceeds a bound.
 func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	nonce := newNonce(messages)
 	list := make([]jinja.Value, len(messages))
@@ -98,14 +100,17 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	}
 	var text string
 	err := guarded(func() (err error) {
-		values := bounds()
-		values["messages"] = jinja.NewList(list)
-		values["add_generation_prompt"] = jinja.NewBool(true)
-		values["bos_token"] = jinja.NewString(t.bos)
-		values["eos_token"] = jinja.NewString(t.eos)
-		text, err = t.compiled.RenderValues(values)
+		text, err = t.compiled.RenderValues(map[string]jinja.Value{
+			"messages":              jinja.NewList(list),
+			"add_generation_prompt": jinja.NewBool(true),
+			"bos_token":             jinja.NewString(t.bos),
+			"eos_token":             jinja.NewString(t.eos),
+		})
 		return err
 	})
+	if err == nil && len(text) > maxText {
+		err = fmt.Errorf("its text has more than %d bytes", maxText)
+	}
 	if err != nil {
 		return nil, infer.Errorf(infer.Invalid, "chat template: %s", nonce.strip(err.Error()))
 	}
@@ -241,12 +246,14 @@ func (s *specials) cut(text string, n nonce) []Segment {
 			all = append(all, Segment{Text: text, Special: special})
 		}
 	}
+	work := maxSweep
 	for i, part := range strings.Split(text, n.literal) {
 		for piece := range strings.SplitSeq(part, n.inside) {
 			whole := strings.ReplaceAll(piece, n.edge, "")
+			spans := sweep{specials: s, text: whole, work: &work}
 			done, at := 0, 0
 			for between := range strings.SplitSeq(piece, n.edge) {
-				if s.within(whole, at) {
+				if spans.within(at) {
 					add(whole[done:at], i%2 == 0)
 					done = at
 				}
@@ -258,14 +265,34 @@ func (s *specials) cut(text string, n nonce) []Segment {
 	return all
 }
 
-// within reports whether text[at:] begins inside a spelling.
-func (s *specials) within(text string, at int) bool {
-	for i := max(0, at-s.longest+1); i < at; i++ {
-		if i+s.forward.match(text[i:]) > at {
+// maxSweep bounds the bytes that are compared with spellings in one prompt: half a second's
+// worth. Spellings may be long, and a template may repeat a message millions of times.
+const maxSweep = 10_000_000
+
+// A sweep goes through a text from its beginning to its end and finds the spellings in it.
+type sweep struct {
+	specials *specials
+	text     string
+	next     int  // where the next spelling may begin
+	reach    int  // the end of the spellings that begin before next
+	work     *int // bytes that may still be compared
+}
+
+// within reports whether text[at:] begins inside a spelling. The calls are in the order of
+// at. Beyond the bound the answer is yes: a cut too many does no harm.
+func (w *sweep) within(at int) bool {
+	for w.next = max(w.next, at-w.specials.longest+1); w.next < at; w.next++ {
+		if !w.specials.first[w.text[w.next]] {
+			continue
+		}
+		if *w.work <= 0 {
 			return true
 		}
+		length, compared := w.specials.forward.walk(w.text[w.next:])
+		*w.work -= compared + 1
+		w.reach = max(w.reach, w.next+length)
 	}
-	return false
+	return w.reach > at
 }
 
 // A trie is a set of byte strings. The time to look for them in a text does not depend on
@@ -294,17 +321,24 @@ func (t *trie) add(text string) {
 
 // match returns the length of the longest string that text begins with, 0 if none.
 func (t *trie) match(text string) int {
-	longest, node := 0, 0
-	for i := range len(text) {
-		next, ok := t.next[node<<8|int(text[i])]
+	longest, _ := t.walk(text)
+	return longest
+}
+
+// walk is match, and returns also how many bytes it has compared.
+func (t *trie) walk(text string) (longest, compared int) {
+	node := 0
+	for compared < len(text) {
+		next, ok := t.next[node<<8|int(text[compared])]
 		if !ok {
 			break
 		}
+		compared++
 		if node = next; t.ends[node] {
-			longest = i + 1
+			longest = compared
 		}
 	}
-	return longest
+	return longest, compared
 }
 
 // pending reports whether a string begins in text and is not at odds with what follows, up

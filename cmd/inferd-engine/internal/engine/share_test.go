@@ -227,6 +227,45 @@ func TestPause(t *testing.T) {
 	held.Wait()
 }
 
+// A request that is paused for long leaves the cache, and resumes with the same text.
+func TestLongPause(t *testing.T) {
+	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Kept: 4, Stored: 2048})
+	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := greedily("1000", 100, "a")
+	var once sync.Once
+	paused := make(chan struct{})
+	var held sync.WaitGroup
+	held.Go(func() {
+		text, done, err := answer(t.Context(), e, req, func(text string) {
+			if len(text) >= 50 {
+				once.Do(func() {
+					req.Pause.Preempted.Set(true)
+					close(paused)
+				})
+			}
+		})
+		if err != nil || text != want || done.Out != 100 || done.Cached != 0 {
+			t.Errorf("%q, %+v, %v; want %q", text, done, err, want)
+		}
+	})
+	<-paused
+	deadline := time.Now().Add(time.Minute)
+	for s := e.Loop.Stats(); s.Used > 0 || s.Kept > 0 || s.Stored < 50; s = e.Loop.Stats() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it stays in the cache: %+v", s)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	req.Pause.Preempted.Set(false)
+	held.Wait()
+	if s := e.Loop.Stats(); s.Cached < 50 && s.Prefill > 60 {
+		t.Errorf("it was read again: %+v", s)
+	}
+}
+
 // What the operator shares is known to everybody, from the first request on.
 func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
