@@ -409,7 +409,7 @@ func TestHalfFrames(t *testing.T) {
 
 // TestNeverReads asks for far more than a socket holds and does not take it.
 func TestNeverReads(t *testing.T) {
-	tokens := make([]string, 512)
+	tokens := make([]string, 240) // a config has 1 MiB at most
 	for i := range tokens {
 		tokens[i] = strings.Repeat("t", 4096)
 	}

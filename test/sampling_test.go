@@ -194,11 +194,23 @@ func TestBadSampling(t *testing.T) {
 			}
 		})
 	}
-	for _, more := range []string{`,"temperature":NaN`, `,"temperature":"NaN"`, `,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"stop":[null]`} {
+	for _, more := range []string{`,"temperature":NaN`, `,"temperature":"NaN"`, `,"max_tokens":1.5`, `,"seed":0.5`, `,"stop":[null]`} {
 		c := d.client()
 		c.send(prompt("q", "w", more))
 		if got := c.next(); got.Code != "invalid_request" || got.ID != "" { // it is no request
 			t.Errorf("%s: %+v", more, got)
+		}
+		_ = c.Close()
+	}
+	for _, more := range []string{`,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"top_k":-1`, `,"seed":18446744073709551616`} {
+		c := d.client()
+		c.send(prompt("q", "w", more))
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // it is a request, of no use
+			t.Errorf("%s: %+v", more, got)
+		}
+		c.send(prompt("r", "w", "")) // the connection is as good as before
+		if text, end := c.answer(); text != "xyz" || end.ID != "r" {
+			t.Errorf("behind %s: %q, %+v", more, text, end)
 		}
 		_ = c.Close()
 	}
@@ -262,6 +274,18 @@ func TestTinyRequests(t *testing.T) {
 		})
 	}
 	all.Wait()
+	for _, more := range []string{`,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"top_k":-1`, `,"seed":18446744073709551616`} {
+		c := d.client()
+		c.send(prompt("q", "w", more))
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // it is a request, of no use
+			t.Errorf("%s: %+v", more, got)
+		}
+		c.send(prompt("r", "w", "")) // the connection is as good as before
+		if text, end := c.answer(); text != "xyz" || end.ID != "r" {
+			t.Errorf("behind %s: %q, %+v", more, text, end)
+		}
+		_ = c.Close()
+	}
 	d.works()
 	if now := d.engine(); now != engine {
 		t.Errorf("engine %d was replaced by %d\n%s", engine, now, d.stderr)
