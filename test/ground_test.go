@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -56,6 +57,9 @@ func TestConfigIsAPipe(t *testing.T) {
 
 // SIGHUP drains as SIGTERM does: the answer that is being written is finished.
 func TestHangUpOfTheTerminal(t *testing.T) {
+	hangUps := make(chan os.Signal, 1) // where the test itself ignores SIGHUP, the daemon would, too
+	signal.Notify(hangUps, syscall.SIGHUP)
+	defer signal.Stop(hangUps)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":100}]}`)
 	c := d.client()
 	c.send(prompt("q", "w", ""))

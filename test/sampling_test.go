@@ -240,7 +240,7 @@ func TestEndlessTemplate(t *testing.T) {
 	d := serve(t, "--model-path", path)
 	engine := d.engine()
 	for range 3 {
-		if _, end := d.ask("x", ""); end.Code != "invalid_request" || !strings.Contains(end.Message, "chat template: it does not come to an end") {
+		if _, end := d.ask("x", ""); end.Code != "invalid_request" || !strings.Contains(end.Message, "chat template: it nests deeper than 200 levels") {
 			t.Errorf("%+v", end)
 		}
 		if _, end := d.ask("w", `,"max_tokens":3`); end.Type != "done" || end.Usage.Completion != 3 {
