@@ -29,9 +29,10 @@ func NewSlots(n int) *Slots {
 	return &Slots{free: make(chan struct{}, n), identify: make(chan struct{}, 1)}
 }
 
-// take waits for a slot. It reports false if ctx ends first. A nil Slots has no bound.
+// take waits for a slot. It reports false if ctx ends first; a slot that is free is taken
+// even then, for clients that connect during a drain are told of it. A nil Slots has no bound.
 func (s *Slots) take(ctx context.Context) bool {
-	if s == nil {
+	if s.tryTake() {
 		return true
 	}
 	select {

@@ -81,6 +81,21 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// A slot that is free is taken after the end of the context, too: the drain answers.
+func TestSlotsWhileDraining(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	slots := NewSlots(100)
+	for i := range 100 {
+		if !slots.take(ended) {
+			t.Fatalf("slot %d is not given", i)
+		}
+	}
+	if slots.take(ended) {
+		t.Error("one slot too many")
+	}
+}
+
 func isTimeout(err error) bool {
 	ne, ok := errors.AsType[net.Error](err)
 	return ok && ne.Timeout()
