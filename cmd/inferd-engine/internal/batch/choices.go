@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 )
 
@@ -91,6 +93,7 @@ type chooser struct {
 	work    chan struct{} // has room for one: something below or in the queue has changed
 	closed  bool
 	over    chan struct{} // closed when the thread has ended; nil before the first choice
+	ended   chan struct{} // closed when the loop has
 }
 
 // add has a choice made. The first one starts the thread.
@@ -99,7 +102,7 @@ func (c *chooser) add(ch *choice) {
 	defer c.mu.Unlock()
 	c.queue.add(ch)
 	if c.over == nil {
-		c.work = make(chan struct{}, 1)
+		c.work, c.ended = make(chan struct{}, 1), make(chan struct{})
 		c.startLocked()
 	}
 	select {
@@ -107,6 +110,13 @@ func (c *chooser) add(ch *choice) {
 	default:
 	}
 }
+
+// niceness of the sampling thread: it has a tenth of a processor beside a thread of the step.
+// The loop waits for fast choices before a step, with the processors idle.
+const niceness = 10
+
+// setNice sets the niceness of an OS thread, if that is allowed.
+func setNice(thread, nice int) { _ = unix.Setpriority(unix.PRIO_PROCESS, thread, nice) }
 
 func (c *chooser) startLocked() {
 	over := make(chan struct{})
@@ -120,6 +130,9 @@ func (c *chooser) run(over chan<- struct{}) {
 	// Unlocked, so that the thread does not end: one that does crashes the process (seen
 	// with purego 0.10.0).
 	defer runtime.UnlockOSThread()
+	thread := unix.Gettid()
+	setNice(thread, niceness)
+	defer setNice(thread, 0) // in vain without privileges; then the loop has ended, and the process soon
 	for {
 		ch, ok := c.begin()
 		switch {
@@ -128,6 +141,7 @@ func (c *chooser) run(over chan<- struct{}) {
 		case ch == nil:
 			<-c.work
 		case !c.make(ch):
+			<-c.ended // no other goroutine may run on a thread of low priority
 			return
 		}
 	}
@@ -215,6 +229,7 @@ func (c *chooser) stop() {
 	c.closed, c.queue = true, queue{}
 	over := c.over
 	if over != nil {
+		close(c.ended)
 		select {
 		case c.work <- struct{}{}:
 		default:
