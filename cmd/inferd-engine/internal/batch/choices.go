@@ -52,16 +52,14 @@ func (q *queue) next() *choice {
 	return q.waiting[q.owners[0]][0]
 }
 
-// begin moves the owner of a choice that begins behind all others.
+// begin takes out a choice that begins. Its owner comes last.
 func (q *queue) begin(c *choice) {
 	q.remove(c)
-	owner := c.run.Owner
-	if i := slices.Index(q.owners, owner); i >= 0 {
-		q.owners = append(slices.Delete(q.owners, i, i+1), owner)
-	}
+	q.end(c.run.Owner)
 }
 
-// end does it again when that choice ends, for owners that have come meanwhile.
+// end moves an owner behind all others, also when its choice ends, for owners that have come
+// meanwhile.
 func (q *queue) end(owner string) {
 	if i := slices.Index(q.owners, owner); i >= 0 {
 		q.owners = append(slices.Delete(q.owners, i, i+1), owner)
