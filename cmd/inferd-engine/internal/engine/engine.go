@@ -59,7 +59,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	}
 	defer sampler.Free()
 
-	text := answer{stops: append(e.Template.Stops(), gen.Stop...)}
+	text := e.answer(gen)
 	var (
 		ev     infer.Text
 		piece  []byte
@@ -67,10 +67,16 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		lost   error         // of the first emit that failed
 	)
 	send := func(delta []byte) {
-		if len(delta) > 0 && lost == nil {
+		ev.Logprobs = text.withoutTrimmed(ev.Logprobs)
+		switch {
+		case lost != nil:
+		case len(delta) > 0:
 			ev.Delta = delta
 			lost = emit(&ev)
 			ev.Tokens, ev.Cost, ev.Logprobs = 0, 0, ev.Logprobs[:0]
+		case ev.Tokens >= maxUnreported:
+			lost = emit(&infer.Text{Tokens: ev.Tokens, Cost: ev.Cost})
+			ev.Tokens, ev.Cost = 0, 0
 		}
 	}
 	if !req.Deadline.IsZero() {
@@ -122,10 +128,10 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		}
 	}
 	result, err := e.Loop.Do(ctx, seq)
-	done := infer.Done{Reason: reason(result.End), In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
+	done := infer.Done{In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
+	late := errors.Is(err, errLate)
 	switch {
-	case errors.Is(err, errLate):
-		done.Reason = infer.Canceled
+	case late:
 	case errors.Is(err, budget.ErrExceeded):
 		return errSlowGrammar
 	case err != nil:
@@ -135,7 +141,37 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if lost != nil {
 		return lost
 	}
+	switch {
+	case late:
+		done.Reason = infer.Canceled
+	case text.stopped:
+		done.Reason = text.reason
+	case result.End == batch.Reached:
+		done.Reason = infer.Length
+	default:
+		done.Reason = infer.EndOfTurn
+	}
 	return emit(&done)
+}
+
+// maxUnreported is the number of tokens after which they are reported even if their text is
+// held back or dropped, so that admission charges them.
+const maxUnreported = 32
+
+// answer returns an empty answer to gen. A grammar defines the whole text: then nothing is
+// trimmed, and markers of turns are text like any other.
+func (e *Engine) answer(gen *infer.Generate) answer {
+	var a answer
+	for _, text := range gen.Stop {
+		a.stops = append(a.stops, stop{text, infer.StopSequence})
+	}
+	if gen.Format.Grammar == "" {
+		for _, text := range e.Template.Stops() {
+			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
+		}
+		a.trim = e.Template.Transcript()
+	}
+	return a
 }
 
 // errLate ends a sequence whose deadline has come.
@@ -182,17 +218,6 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 		Ends:   func(batch.Token) bool { return true },
 	})
 	return err
-}
-
-func reason(end batch.End) infer.Reason {
-	switch end {
-	case batch.Reached:
-		return infer.Length
-	case batch.Stopped:
-		return infer.StopSequence
-	default:
-		return infer.EndOfTurn
-	}
 }
 
 // leastTokens is how many tokens a conversation has at least. Counting them takes a second
