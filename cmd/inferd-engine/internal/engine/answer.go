@@ -9,8 +9,8 @@ import (
 )
 
 // An answer turns the pieces of tokens into text that may be sent. It holds back
-// undecided text: the first bytes of a character whose rest comes with the next token, and
-// text that may turn out to be the beginning of a stop.
+// undecided text: the first bytes of a character until the next token completes it, and text
+// that may turn out to be the beginning of a stop.
 //
 // The answer ends at the first byte at which a stop is complete. The text before that stop
 // is sent; of several stops that are complete there, the longest counts. If one of these is
@@ -123,8 +123,8 @@ func (a *answer) trimLeading(text []byte) []byte {
 	return rest
 }
 
-// withoutTrimmed removes the logprobs of tokens whose text was trimmed. list has all tokens
-// of the answer that no text was sent for and that no earlier call removed.
+// withoutTrimmed removes the logprobs of tokens that consist of trimmed text. list has the
+// tokens since the text that was sent last, without those that an earlier call removed.
 func (a *answer) withoutTrimmed(list []infer.Logprob) []infer.Logprob {
 	n := 0
 	for n < len(list) && a.trimmed > 0 && len(list[n].Piece) <= a.trimmed {

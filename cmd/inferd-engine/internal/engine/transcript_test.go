@@ -105,7 +105,7 @@ func TestTranscriptWithGrammar(t *testing.T) {
 	}
 }
 
-// Logprobs are told of the tokens whose text is sent, in whole or in part.
+// Logprobs come with the tokens of the text that is sent, in whole or in part.
 func TestTranscriptLogprobs(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
