@@ -37,7 +37,7 @@ func TestScript(t *testing.T) {
 			t.Errorf("%d is followed by %d, want %d", token, got, want)
 		}
 	}
-	if want := (h.tensors["token_embd.weight"].dims[1]); want != 262 || width%32 != 0 {
+	if want := h.tensors["token_embd.weight"].dims[1]; want != 262 || width%32 != 0 {
 		t.Errorf("%d embeddings, %d wide", want, width)
 	}
 }

@@ -166,8 +166,15 @@ func TestAnswerDoesNotDependOnTokens(t *testing.T) {
 		alphabet := rapid.SampledFrom([]string{"a", "b", "ab", "é", "\xff", "\xe2\x82", "😀", "€", " ", "\n"})
 		whole := strings.Join(rapid.SliceOfN(alphabet, 0, 20).Draw(t, "text"), "")
 		kinds := rapid.SampledFrom([]stop{
-			{"ab", infer.StopSequence}, {"aab", infer.EndOfTurn}, {"a", infer.EndOfTurn}, {"é", infer.StopSequence}, {"b€", infer.EndOfTurn},
-			{"\uFFFDa", infer.StopSequence}, {"aabab", infer.StopSequence}, {" ", infer.StopSequence}, {"\na", infer.EndOfTurn},
+			{"ab", infer.StopSequence},
+			{"aab", infer.EndOfTurn},
+			{"a", infer.EndOfTurn},
+			{"é", infer.StopSequence},
+			{"b€", infer.EndOfTurn},
+			{"\uFFFDa", infer.StopSequence},
+			{"aabab", infer.StopSequence},
+			{" ", infer.StopSequence},
+			{"\na", infer.EndOfTurn},
 		})
 		stops := rapid.SliceOfN(kinds, 0, 3).Draw(t, "stops")
 		trim := rapid.Bool().Draw(t, "trim")

@@ -125,11 +125,11 @@ func TestTranscriptLogprobs(t *testing.T) {
 			var got []string
 			err := e.Handle(t.Context(), req, func(ev infer.Event) error {
 				if ev, ok := ev.(*infer.Text); ok {
-					one := string(ev.Delta)
+					one := []string{string(ev.Delta)}
 					for _, l := range ev.Logprobs {
-						one += "|" + string(l.Piece)
+						one = append(one, string(l.Piece))
 					}
-					got = append(got, one)
+					got = append(got, strings.Join(one, "|"))
 				}
 				return nil
 			})
