@@ -207,6 +207,7 @@ type capabilities struct {
 	Rerank      bool   `json:"rerank"`
 	Device      string `json:"device_name"`
 	VRAM        uint64 `json:"vram_total_bytes"`
+	Template    string `json:"chat_template"`
 }
 
 // admin reads what a newcomer is told. It returns what the entries can do, nil if nobody
@@ -228,6 +229,9 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []capabilities
 			all = append(all, caps)
 			d.ok("backend", "%s accelerator=%s gpu_layers=%d wire_version=%d v2=%t vision=%t audio=%t tools=%t thinking=%t embed=%t rerank=%t",
 				s.Backend, caps.Accelerator, caps.GPULayers, caps.WireVersion, caps.V2, caps.Vision, caps.Audio, caps.Tools, caps.Thinking, caps.Embed, caps.Rerank)
+			if caps.Template == "none" {
+				d.ok("backend", "warning: the model of %s has no chat template: conversations are written as plain text, and answers may be poor; use an instruction-tuned model", s.Backend)
+			}
 			if caps.VRAM > 0 {
 				d.ok("device", "%s vram=%.1f GiB", caps.Device, float64(caps.VRAM)/(1<<30))
 			}

@@ -235,7 +235,8 @@ type Sampling struct {
 //sumtype:decl
 type Event interface{ event() }
 
-// Text is the next piece of the answer: whole UTF-8 characters, never empty.
+// Text is the next piece of the answer: whole UTF-8 characters. It is empty only from an
+// engine to its link, to report tokens without text, or with text that is held back.
 type Text struct {
 	Delta    []byte
 	Tokens   int       // that were written for it: since the last piece, for text may be held back

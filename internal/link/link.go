@@ -41,8 +41,11 @@ type Report struct {
 	// GPULayers, of Ready, is how many layers a device beside the processor computes.
 	GPULayers int `json:",omitzero"`
 	// Generates, of Ready, says that the model can generate, also if its task is another.
-	Generates bool   `json:",omitzero"`
-	Problem   string `json:",omitzero"` // of Failed: why
+	Generates bool `json:",omitzero"`
+	// NoTemplate, of Ready, says that the engine generates with a model without a chat
+	// template: conversations are rendered as plain text.
+	NoTemplate bool   `json:",omitzero"`
+	Problem    string `json:",omitzero"` // of Failed: why
 }
 
 // Tasks are what an engine can be asked for.

@@ -1,6 +1,6 @@
-// Package engine answers requests with a model: it renders a conversation, turns it
-// into tokens, has them continued by a batch loop, and turns what comes back into text.
-// It knows nothing of the daemon that asks, nor of other requests that run beside one.
+// Package engine answers requests with a model: it renders a conversation, tokenizes the
+// prompt, submits it to a batch loop and turns the generated tokens into text. It does not
+// know the daemon, nor other requests.
 package engine
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is what an engine calls itself in its answers.
+// Kind is the kind of backend in an engine's answers.
 const Kind = "llamacpp"
 
 // An Engine is a Handler over one loaded model.
@@ -26,17 +26,17 @@ type Engine struct {
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
-	// LongestToken is how many bytes a token can stand for; 0 is not known.
+	// LongestToken is the maximum length of a token in bytes; 0 is unknown.
 	LongestToken int
-	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
-	// program. Nil is no bound.
+	// Rendering limits the CPU time of rendering one conversation: a model's template is a
+	// program. Nil means no limit.
 	Rendering *budget.CPU
 }
 
 var _ infer.Handler = (*Engine)(nil)
 
-// Handle answers req, which must be to generate. A request that the model cannot take
-// is [infer.Invalid] and says why.
+// Handle answers req, which must be an [infer.Generate]. It returns [infer.Invalid] with the
+// reason if the model cannot answer it.
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
@@ -59,18 +59,24 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	}
 	defer sampler.Free()
 
-	text := answer{stops: append(e.Template.Stops(), gen.Stop...)}
+	text := e.answer(gen)
 	var (
 		ev     infer.Text
 		piece  []byte
-		likely infer.Logprob // of the token that was chosen last, if that is to be told
-		lost   error         // of the first emit that failed
+		likely infer.Logprob // of the last token, if logprobs are requested
+		lost   error         // of the first failed emit
 	)
 	send := func(delta []byte) {
-		if len(delta) > 0 && lost == nil {
+		ev.Logprobs = text.withoutTrimmed(ev.Logprobs)
+		switch {
+		case lost != nil:
+		case len(delta) > 0:
 			ev.Delta = delta
 			lost = emit(&ev)
 			ev.Tokens, ev.Cost, ev.Logprobs = 0, 0, ev.Logprobs[:0]
+		case ev.Tokens >= maxUnreported:
+			lost = emit(&infer.Text{Tokens: ev.Tokens, Cost: ev.Cost})
+			ev.Tokens, ev.Cost = 0, 0
 		}
 	}
 	if !req.Deadline.IsZero() {
@@ -110,7 +116,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			return !stopped && lost == nil
 		},
 	}
-	if gen.Format.Grammar != "" { // which may take longer than a step
+	if gen.Format.Grammar != "" { // sampling may take longer than a step
 		seq.Detach = func(i int) (func() (batch.Token, error), error) {
 			return func() (batch.Token, error) {
 				tok, err := sampler.Choose()
@@ -122,10 +128,10 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		}
 	}
 	result, err := e.Loop.Do(ctx, seq)
-	done := infer.Done{Reason: reason(result.End), In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
+	done := infer.Done{In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
+	late := errors.Is(err, errLate)
 	switch {
-	case errors.Is(err, errLate):
-		done.Reason = infer.Canceled
+	case late:
 	case errors.Is(err, budget.ErrExceeded):
 		return errSlowGrammar
 	case err != nil:
@@ -135,29 +141,59 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	if lost != nil {
 		return lost
 	}
+	switch {
+	case late:
+		done.Reason = infer.Canceled
+	case text.stopped:
+		done.Reason = text.reason
+	case result.End == batch.Reached:
+		done.Reason = infer.Length
+	default:
+		done.Reason = infer.EndOfTurn
+	}
 	return emit(&done)
 }
 
-// errLate ends a sequence whose deadline has come.
+// maxUnreported is the number of tokens without text after which they are reported alone, so
+// that admission charges them.
+const maxUnreported = 32
+
+// answer returns an empty answer to gen. A grammar defines the whole text: then nothing is
+// trimmed, and markers of turns are text like any other.
+func (e *Engine) answer(gen *infer.Generate) answer {
+	var a answer
+	for _, text := range gen.Stop {
+		a.stops = append(a.stops, stop{text, infer.StopSequence})
+	}
+	if gen.Format.Grammar == "" {
+		for _, text := range e.Template.Stops() {
+			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
+		}
+		a.trim = e.Template.Transcript()
+	}
+	return a
+}
+
+// errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
-// Failures of calls over their budget of CPU time.
+// Failures of calls that exceed their CPU time.
 var (
 	errSlowGrammar  = infer.Errorf(infer.Invalid, "the grammar takes too long: one token took more than 5 s of CPU time")
 	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 )
 
-// callOf is the number of a call, which the link gives it as its ID; 0 is none.
+// callOf returns the number of the call, which is the ID that the link assigns; 0 is none.
 func callOf(req *infer.Request) uint64 {
-	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
+	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for any other ID
 	return call
 }
 
-// Share reads the beginning of all conversations that begin with a system message of that
-// text, and keeps it for everybody.
+// Share prefills the common prefix of all conversations with the given system message and
+// pins it in the cache, for all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
-	// What is behind the text depends on what follows it: the prefix is what two
-	// conversations have in common.
+	// The tokens at the end of the text depend on the text after it: the prefix is the part
+	// that two conversations have in common.
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		var err error
@@ -184,19 +220,8 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	return err
 }
 
-func reason(end batch.End) infer.Reason {
-	switch end {
-	case batch.Reached:
-		return infer.Length
-	case batch.Stopped:
-		return infer.StopSequence
-	default:
-		return infer.EndOfTurn
-	}
-}
-
-// leastTokens is how many tokens a conversation has at least. Counting them takes a second
-// per 100 KB of the worst text: what cannot fit is not even looked at.
+// leastTokens is a lower bound on the number of tokens of a conversation. Tokenizing takes a
+// second per 100 KB of the worst text, so a prompt that cannot fit is not tokenized.
 func (e *Engine) leastTokens(messages []infer.Message) int {
 	if e.LongestToken == 0 {
 		return 0
@@ -208,12 +233,12 @@ func (e *Engine) leastTokens(messages []infer.Message) int {
 	return bytes / e.LongestToken
 }
 
-// render renders a conversation within the budget for that.
+// render renders a conversation within its limit of CPU time.
 func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Render(messages)
 	}
-	var out struct { // apart from the results: an abandoned rendering may still write to it
+	var out struct { // not the results: an abandoned rendering may still write to it
 		segments []chat.Segment
 		err      error
 	}
@@ -223,8 +248,7 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// prompt returns the tokens of a conversation. Special tokens are only those that the
-// template wrote.
+// prompt returns the tokens of a conversation. The only special tokens are the template's.
 func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	segments, err := e.render(messages)
 	if err != nil {
@@ -232,7 +256,7 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
-		// Most templates write it themselves.
+		// Most templates write the token themselves.
 		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.Spelling(bos)) {
 			tokens = append(tokens, bos)
 		}
@@ -244,7 +268,7 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 		}
 		tokens = append(tokens, more...)
 	}
-	if len(tokens) == 0 { // an empty prompt: the model still needs something to go on from
+	if len(tokens) == 0 { // an empty prompt: the model still needs one token
 		bos, ok := e.Model.BOS()
 		if !ok {
 			return nil, infer.Errorf(infer.Invalid, "the prompt has no tokens")
