@@ -126,7 +126,7 @@ func (t *ticket) over() bool { return t.state > waiting }
 
 // admitted says in the request that it has been let in, and where.
 func (t *ticket) admitted() {
-	t.req.Admitted, t.req.Entry, t.req.By = true, t.place.Name, t.place.Kind
+	t.req.Admitted, t.req.Entry, t.req.Backend = true, t.place.Name, t.place.Kind
 	if t.place.Model != nil {
 		t.req.Model = t.place.Model()
 	}
@@ -226,6 +226,10 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			take(ev.Tokens, ev.Cost)
+		case *infer.Thinking:
+			take(ev.Tokens, ev.Cost)
+		case *infer.ToolCall:
+			take(ev.Tokens, ev.Cost)
 		case *infer.Vectors:
 			result = &infer.Vectors{Values: ev.Values}
 			return nil // Done follows; until then a client that reads slowly would keep the slot
@@ -239,7 +243,6 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 					return err
 				}
 			}
-		case *infer.Thinking, *infer.ToolCall:
 		}
 		return send(ev)
 	})

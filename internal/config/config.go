@@ -486,6 +486,7 @@ func (m *Mock) fill(fb *fileBackend) {
 	m.PreStream = fb.PreStreamError
 	m.DropAfter = fb.DropAfter
 	m.ToolUse = fb.EmitToolUse
+	m.Thoughts = fb.Thoughts
 	m.FailFirst = fb.FailFirst
 	m.NotReadyAfter = fb.NotReadyAfter
 	m.Dimensions = fb.Dimensions

@@ -105,6 +105,7 @@ type fileBackend struct {
 	PreStreamError string    `json:"pre_stream_error"`
 	DropAfter      int       `json:"mid_stream_drop_after"`
 	EmitToolUse    string    `json:"emit_tool_use"`
+	Thoughts       []string  `json:"thinking_tokens"`
 	ReadyAfterMS   int       `json:"ready_after_ms"`
 	NotReadyAfter  int       `json:"not_ready_after"`
 	FailFirst      int       `json:"fail_first"`

@@ -24,7 +24,7 @@ var faults = []infer.Code{infer.Unavailable, infer.Internal}
 func failing(name string, state func() route.State) *route.Target {
 	return &route.Target{
 		Name: name, State: state, Faults: faults,
-		Can: func() route.Abilities { return route.Abilities{Generate: true} },
+		Can: able(infer.Abilities{Generate: true}),
 	}
 }
 

@@ -252,7 +252,7 @@ func (w *watch) kill(ctx context.Context, reason string, x *watchdog.Sample) *ve
 // it is answered, so the watchdog's ordinary rules decide.
 func (w *watch) sendCanary(ctx context.Context) {
 	var task infer.Task
-	switch can := w.sup.LastReport().Tasks; {
+	switch can := w.sup.LastReport().Abilities; {
 	case can.Generate:
 		task = &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a")}, MaxTokens: 1}
 	case can.Embed:

@@ -151,7 +151,7 @@ func (w *ward) live(ctx context.Context, srv *link.Server) string {
 		}
 		return emit(&infer.Done{})
 	})
-	_ = srv.Report(link.Report{State: link.Ready, Tasks: link.Tasks{Generate: true}})
+	_ = srv.Report(link.Report{State: link.Ready, Abilities: infer.Abilities{Generate: true}})
 	_ = srv.Serve(ctx)
 	return "killed by SIGKILL"
 }
@@ -237,7 +237,7 @@ func TestStopped(t *testing.T) {
 		if got := w.seen(); !slices.Equal(got, want) {
 			t.Errorf("events %q\nwant %q", got, want)
 		}
-		if l := w.Life(); l.WedgedKills != 1 || l.Restarts != 1 || !strings.HasPrefix(l.LastKill, "stopped again within 1m0s of a SIGCONT, for 5s, at 2000-01-01T00:00:") {
+		if l := w.Status(); l.WedgedKills != 1 || l.Restarts != 1 || !strings.HasPrefix(l.LastKill, "stopped again within 1m0s of a SIGCONT, for 5s, at 2000-01-01T00:00:") {
 			t.Errorf("%+v", l)
 		}
 	})
@@ -281,7 +281,7 @@ func TestWedged(t *testing.T) {
 				if got := strings.Join(got, " "); got != test.want {
 					t.Errorf("calls: %s, want %s", got, test.want)
 				}
-				life := w.Life()
+				life := w.Status()
 				if reason, _, _ := strings.Cut(life.LastKill, ", at "); reason != test.reason || life.WedgedKills != min(1, len(test.reason)) {
 					t.Errorf("%+v, want %q", life, test.reason)
 				}
@@ -320,7 +320,7 @@ func TestCanary(t *testing.T) {
 		if out := w.log.String(); strings.Count(out, "engine computes without a request") != 1 {
 			t.Errorf("log: %s", out)
 		}
-		if l := w.Life(); l.WedgedKills > 0 {
+		if l := w.Status(); l.WedgedKills > 0 {
 			t.Errorf("%+v", l)
 		}
 	})
@@ -351,7 +351,7 @@ func TestLaunchWithoutResources(t *testing.T) {
 		if got := h.seen(); !slices.Equal(got, want) {
 			t.Errorf("events %q, want %q", got, want)
 		}
-		if l := h.Life(); l.Restarts > 0 || strings.Count(log.String(), "\n") != 1 {
+		if l := h.Status(); l.Restarts > 0 || strings.Count(log.String(), "\n") != 1 {
 			t.Errorf("%+v, log: %s", l, log.String())
 		}
 	})
