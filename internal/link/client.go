@@ -21,7 +21,7 @@ var (
 	// ErrClosed is the failure of a call that began after the end of the connection: the
 	// engine has seen nothing of it.
 	ErrClosed = errors.New("the link is closed")
-	// ErrGone is the failure of a call whose connection ended before its answer. It
+	// ErrGone is the failure of a call on a connection that ended before the answer. It
 	// comes as a [GoneError].
 	ErrGone = errors.New("the engine is gone")
 )

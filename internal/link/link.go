@@ -98,8 +98,8 @@ type Beat struct {
 	// StepCPUMS is the expected CPU time of the present step, in milliseconds over all
 	// threads; 0 is unknown.
 	StepCPUMS int64
-	// Overrun names the phase, "sample" or "render", of a call that was failed for its CPU
-	// time and whose thread still runs, and OverrunCPUMS the CPU time of that thread since.
+	// Overrun names the phase, "sample" or "render", of a call that failed for its CPU time
+	// while its thread still runs; OverrunCPUMS is the CPU time of that thread since.
 	Overrun      string
 	OverrunCPUMS int64
 }

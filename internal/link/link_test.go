@@ -101,9 +101,8 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// Who asks, until when, and how many tokens a text has get across; so does a pause and its
-// end.
-func TestOrdersAndTokens(t *testing.T) {
+// The user, the deadline and the tokens of text cross the link; so do a pause and its end.
+func TestPauseAndTokens(t *testing.T) {
 	deadline := time.Now().Add(time.Hour)
 	states := make(chan bool, 2)
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -396,7 +395,7 @@ func TestForeignTextIsCut(t *testing.T) {
 	}
 }
 
-// An engine that does not read must not hold up those who want to leave.
+// An engine that does not read must not delay a cancel.
 func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	near, far := net.Pipe() // nobody reads from far
 	defer far.Close()
@@ -412,7 +411,7 @@ func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	running.Wait()
 }
 
-// An engine says how it is also while it answers.
+// Statistics are answered also during a call.
 func TestStats(t *testing.T) {
 	want := link.Stats{
 		KVSize: 1, KVUsed: 2, KVKept: 3, Sequences: 4, Parked: 5, Steps: 6, Stalls: 7, StepMS: 8.5,
@@ -453,8 +452,8 @@ func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
 	}
 }
 
-// An engine that is stopped holds nobody up, and is asked once however often it is asked.
-// It may answer late.
+// A stopped engine delays no caller of Stats, and gets one query for all of them, which it
+// may answer late. A request that is canceled meanwhile is never sent.
 func TestStatsOfAStoppedEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -211,7 +211,7 @@ func (m *message) add(kind frame.Kind, data []byte) {
 	m.size += len(data) + head
 }
 
-// detach returns the attachments of g, and a copy of g whose attachments have no data.
+// detach returns the attachments of g, and a copy of g with attachments without data.
 func detach(g *infer.Generate) ([]infer.Attachment, *infer.Generate) {
 	bare := *g
 	bare.Attachments = make([]infer.Attachment, len(g.Attachments))

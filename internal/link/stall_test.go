@@ -263,8 +263,8 @@ func TestTwoReasons(t *testing.T) {
 	}
 }
 
-// An engine whose answer is complete has stalled all the same if its client does not read:
-// its slot is free.
+// A call stalls also after the end of its answer, if the client does not read: its slot is
+// free.
 func TestStallAfterTheEnd(t *testing.T) {
 	play(t, 1, 10, func(s *scene) {
 		s.after(2 * link.StallAfter)

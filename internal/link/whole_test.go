@@ -262,7 +262,7 @@ func TestAttachments(t *testing.T) {
 	}
 }
 
-// A tool call whose input is not JSON fails its call, and no other.
+// A tool call with an input that is not JSON fails its call, and no other.
 func TestMalformedToolCall(t *testing.T) {
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.ToolCall{Name: "f", Input: []byte(`{"a":`)}); err != nil {

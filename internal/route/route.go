@@ -64,7 +64,7 @@ type Router struct {
 // target with an open breaker counts as down. The name of no target, or of a model that
 // cannot do the task, is [infer.Invalid]; without a candidate that is up, the error is
 // [infer.Unavailable]. A feature beyond the candidate's abilities is the error of
-// [infer.Abilities.Check]. A target whose abilities are unknown counts as able: requests
+// [infer.Abilities.Check]. A target of unknown abilities counts as able: requests
 // wait for it.
 func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	name := model(req.Task)

@@ -17,8 +17,8 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 
 // Handle answers req with the engine. While the engine is being replaced the request
 // waits, up to LoadTimeout; it fails with [infer.Unavailable] then, and also if the engine
-// dies while it answers. If the watchdog killed the engine, a request whose answer had not
-// begun and that is not to blame is sent to the next engine, once.
+// dies during the answer. If the watchdog killed the engine, a request without an event so
+// far that is not to blame is sent to the next engine, once.
 func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	var client *link.Client
 	for resent := false; ; {

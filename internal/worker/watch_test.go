@@ -86,7 +86,7 @@ type observedChild struct {
 	*body
 }
 
-// A logBuffer keeps what is logged.
+// A logBuffer keeps the log.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -104,7 +104,7 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A ward is a house whose engines have bodies. The first engine answers a request for one
+// A ward is a house of engines with bodies. The first engine answers a request for one
 // token, emits a token of a longer one, and nothing if the request is for none. A later
 // engine answers all.
 type ward struct {
@@ -184,7 +184,7 @@ func ended(call <-chan error) string {
 	}
 }
 
-// Figures of the calls: one that has begun to answer, and one that has not.
+// Numbers of the calls: with the beginning of an answer, and without.
 const begun, quiet = 2, 0
 
 // A stopped engine is resumed once. Stopped again it is replaced: calls that had begun

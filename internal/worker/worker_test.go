@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/worker"
 )
 
-// A life is what an engine in memory does after it was started.
+// A life is the behaviour of an engine in memory after its start.
 type life func(ctx context.Context, srv *link.Server) string // returns its exit reason
 
 // serves becomes ready after a second, and answers until it is killed.
@@ -97,7 +97,7 @@ func build(t *testing.T, lives ...life) *house {
 	return h
 }
 
-// furnish makes a house whose supervisor does not run yet.
+// furnish makes a house; its supervisor does not run yet.
 func furnish(t *testing.T, lives ...life) *house {
 	t.Helper()
 	h := &house{t: t, lives: lives, over: make(chan struct{})}
@@ -351,6 +351,34 @@ func TestStatus(t *testing.T) {
 		}
 		_ = h.WaitReady(t.Context())
 		want("it was tried again", worker.Status{State: worker.Ready, PID: 105, Restarts: 5, RestartsHour: 4})
+	})
+}
+
+// The abilities of the last engine hold while the next one loads.
+func TestAbilities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		can := infer.Abilities{Generate: true, Tools: true}
+		able := func(ctx context.Context, srv *link.Server) string {
+			_ = srv.Report(link.Report{State: link.Ready, Abilities: can})
+			_ = srv.Serve(ctx)
+			return "killed"
+		}
+		h := build(t, able, hangs)
+		defer h.close()
+		if _, known := h.Abilities(); known {
+			t.Error("they are known before the first report")
+		}
+		_ = h.WaitReady(t.Context())
+		for range 2 {
+			if got, known := h.Abilities(); !known || got != can {
+				t.Errorf("got %+v, %v", got, known)
+			}
+			h.kill()
+			synctest.Wait()
+		}
+		if h.State() != worker.Loading {
+			t.Errorf("state %v", h.State())
+		}
 	})
 }
 

@@ -99,7 +99,7 @@ func callOf(req *infer.Request) uint64 {
 	return call
 }
 
-// Share prefills the common beginning of all conversations whose system message has that
+// Share prefills the common beginning of all conversations with a system message of that
 // text, and keeps it for the prompts of all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
 	// The tokens at the end of the text depend on the next message: the prefix is the common
