@@ -61,8 +61,8 @@ func (g *generator) fill(v reflect.Value) {
 			}
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			g.fill(v.Field(i))
+		for _, field := range v.Fields() {
+			g.fill(field)
 		}
 	case reflect.Interface:
 		v.Set(reflect.ValueOf(g.part()))
