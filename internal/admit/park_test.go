@@ -521,13 +521,13 @@ func BenchmarkToken(b *testing.B) {
 		others sync.WaitGroup
 		ev     = infer.Text{Delta: []byte("x"), Tokens: 1}
 	)
-	handle := func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+	handle := func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		if req.ID != "measured" {
 			return emit(&infer.Done{})
 		}
 		for i := range 10 {
 			others.Go(func() {
-				if err := gate.Handle(b.Context(), from("1", "x", fmt.Sprint(i)), drop); err != nil {
+				if err := gate.Handle(context.WithoutCancel(ctx), from("1", "x", fmt.Sprint(i)), drop); err != nil {
 					b.Error(err)
 				}
 			})

@@ -53,7 +53,7 @@ type Generate struct {
 	Tools       []Tool       // that the model may call; their names are unique
 	Choice      ToolChoice
 	Format      Format
-	Blocks      bool     // the client takes blocks of thinking and tool calls, not only text
+	Blocks      bool     // the client takes Thinking and ToolCall; without it only Text may be emitted
 	MaxTokens   int      // most tokens to write, at least 1; cut to what the context has room for
 	Stop        []string // the answer ends before the first of these; they are never sent
 	Sampling    Sampling

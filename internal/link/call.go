@@ -129,7 +129,7 @@ func (c *call) preempt(on bool) {
 
 // sendPauseLocked sends a pause or a resume to the engine, if that has changed.
 func (c *call) sendPauseLocked() {
-	if pause := c.preempted || c.stalled; pause != c.paused {
+	if pause := c.preempted || c.stalled; pause != c.paused && !c.canceled {
 		c.paused = pause
 		c.client.send(request{Call: c.number, Pause: pause, Resume: !pause})
 		if !pause {

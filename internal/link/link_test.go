@@ -411,6 +411,50 @@ func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	running.Wait()
 }
 
+// Requests that are canceled while the engine does not read leave nothing behind: of many,
+// the engine gets the first, which was being written, and its cancel.
+func TestCanceledRequestsAreNotQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		client := link.NewClient(near)
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := client.Run(func(link.Report) {}); err != nil {
+				t.Error(err)
+			}
+		})
+		hangUp := errors.New("hung up")
+		for range 50 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			var call sync.WaitGroup
+			call.Go(func() {
+				req := ask("x")
+				if _, err := collect(ctx, client, req); !errors.Is(err, hangUp) {
+					t.Errorf("Handle = %v", err)
+				}
+				req.Pause.Preempted.Set(true)
+			})
+			synctest.Wait()
+			cancel(hangUp)
+			call.Wait()
+		}
+		running.Go(func() {
+			if _, err := collect(t.Context(), client, ask("y")); !errors.Is(err, link.ErrGone) {
+				t.Errorf("the last call: %v", err)
+			}
+		})
+		synctest.Wait()
+		r := frame.Prefixed.NewReader(far, frame.Limit)
+		for _, want := range []string{`{"Call":1,"Generate":`, `{"Call":1,"Cancel":true}`, `{"Call":51,"Generate":`} {
+			if _, msg, err := r.ReadFrame(); err != nil || !strings.HasPrefix(string(msg), want) {
+				t.Errorf("the engine reads %s, %v, want %s", msg, err, want)
+			}
+		}
+		client.Close()
+		running.Wait()
+	})
+}
+
 // Statistics are answered also during a call.
 func TestStats(t *testing.T) {
 	want := link.Stats{

@@ -61,7 +61,7 @@ type reader struct {
 }
 
 func (r *reader) emit(ev infer.Event) error {
-	tokens, cost := 0, 0
+	var tokens, cost int
 	switch ev := ev.(type) {
 	case *infer.Text:
 		tokens, cost = ev.Tokens, ev.Cost
