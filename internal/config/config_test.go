@@ -333,7 +333,7 @@ func TestModels(t *testing.T) {
 
 func TestMockKnobs(t *testing.T) {
 	c, err := load(t, `{"backends":[{"kind":"mock","name":"m","tokens":[],"token_delay_ms":20,"pre_stream_error":"internal","mid_stream_drop_after":2,
-		"emit_tool_use":"f","ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
+		"emit_tool_use":"f","thinking_tokens":["hm"],"ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
 		"v2":false,"embed":false,"rerank":false,"vision":true,"audio":true,"tools":true,"unsupported":["embed","rerank"]},
 		{"kind":"mock","name":"plain"}]}`, nil)
 	if err != nil {
@@ -341,7 +341,7 @@ func TestMockKnobs(t *testing.T) {
 	}
 	want := []*config.Mock{{
 		Backend: mock.Backend{
-			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", NotReadyAfter: 3,
+			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", Thoughts: []string{"hm"}, NotReadyAfter: 3,
 			FailFirst: 1, Dimensions: 4, NoEmbed: true, NoRerank: true, NoV2: true, Name: "m",
 		},
 		ReadyAfter: 30 * time.Millisecond, Vision: true, Audio: true, Tools: true,

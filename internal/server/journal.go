@@ -130,7 +130,7 @@ func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 		attrs = append(attrs, slog.Duration("decode_ms", t.Decode))
 	}
 	if req.Entry != "" {
-		attrs = append(attrs, slog.String("entry", req.Entry), slog.String("backend", req.By))
+		attrs = append(attrs, slog.String("entry", req.Entry), slog.String("backend", req.Backend))
 	}
 	if req.Model != "" {
 		attrs = append(attrs, slog.String("model", req.Model))

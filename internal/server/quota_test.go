@@ -51,7 +51,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		if req.ID == "hold" {
 			<-gate
 		}
-		return emit(&infer.Done{By: "x"})
+		return emit(&infer.Done{Backend: "x"})
 	})
 	// A line grows in steps: it takes less than four times what it has.
 	srv := &server.Server{Handler: hold, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}

@@ -136,7 +136,7 @@ func seconds(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	}
 	select {
 	case <-time.After(d):
-		return emit(&infer.Done{Reason: infer.EndOfTurn, Out: 1, By: "clock"})
+		return emit(&infer.Done{Reason: infer.EndOfTurn, Out: 1, Backend: "clock"})
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -252,7 +252,7 @@ func TestNoGrace(t *testing.T) {
 		<-ctx.Done()
 		switch prompt(req) {
 		case "done":
-			return emit(&infer.Done{Reason: infer.Canceled, By: "x"})
+			return emit(&infer.Done{Reason: infer.Canceled, Backend: "x"})
 		case "class":
 			return infer.Errorf(infer.Internal, "engine gone")
 		case "nothing":
@@ -338,7 +338,7 @@ func TestSlowButSteady(t *testing.T) {
 				return err
 			}
 		}
-		return emit(&infer.Done{By: "x"})
+		return emit(&infer.Done{Backend: "x"})
 	})
 	inBubble(t, &server.Server{Handler: h, WriteTimeout: 10 * time.Second}, func(r *room) {
 		slow := r.dial(true)
@@ -392,7 +392,7 @@ func TestFrameTimeout(t *testing.T) {
 func TestOneTerminal(t *testing.T) {
 	var log bytes.Buffer
 	h := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
-		text, end := &infer.Text{Delta: []byte("a")}, &infer.Done{Reason: infer.EndOfTurn, Out: 1, By: "clock"}
+		text, end := &infer.Text{Delta: []byte("a")}, &infer.Done{Reason: infer.EndOfTurn, Out: 1, Backend: "clock"}
 		switch prompt(req) {
 		case "nothing":
 			return nil
@@ -501,7 +501,7 @@ func TestHangUpEndsTheContext(t *testing.T) {
 		},
 		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 			if prompt(req) == "quick" {
-				return emit(&infer.Done{By: "x"})
+				return emit(&infer.Done{Backend: "x"})
 			}
 			<-ctx.Done()
 			causes <- context.Cause(ctx)

@@ -121,7 +121,7 @@ func words(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 			n++
 		}
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: n, By: "words"})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: n, Backend: "words"})
 }
 
 // eventually waits for a condition.
