@@ -23,6 +23,7 @@ var floors = [][]string{
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
 	},
+	{"internal/store"}, // models
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
 	},

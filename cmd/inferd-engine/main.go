@@ -34,6 +34,11 @@ import (
 )
 
 func main() {
+	// First of all: what follows reads prompts of all users.
+	if err := proc.ForbidDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "inferd-engine:", err)
+		os.Exit(1)
+	}
 	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a
 	// service manager's SIGTERM goes to every process: the daemon drains, we go on.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -52,7 +57,9 @@ func main() {
 // options is what the daemon says on the command line.
 type options struct {
 	parent           int
-	lib, model       string
+	lib              string
+	files            []string // of the model, in order
+	name             string   // the model's path, as people know it
 	nCtx, nSlots     int
 	embedNCtx        int
 	rerankNCtx       int
@@ -74,7 +81,11 @@ func run(args []string, out io.Writer) error {
 	fs.SetOutput(out)
 	fs.IntVar(&o.parent, "parent", 0, "`pid` of the daemon")
 	fs.StringVar(&o.lib, "lib", "", "`folder` with llama.cpp's libraries")
-	fs.StringVar(&o.model, "model", "", "GGUF `file`")
+	fs.Func("model", "GGUF `file`; repeated for each part of a split model, in order", func(path string) error {
+		o.files = append(o.files, path)
+		return nil
+	})
+	fs.StringVar(&o.name, "name", "", "`path` of the model in reports and errors")
 	fs.IntVar(&o.nCtx, "n-ctx", 8192, "`tokens` of context of a model that generates")
 	fs.IntVar(&o.nSlots, "n-slots", 4, "`sequences` at once")
 	fs.IntVar(&o.threads, "threads", 1, "compute `threads`")
@@ -178,12 +189,12 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 			return true
 		}
 		told, at = fraction, time.Now()
-		return srv.Report(link.Report{State: link.Mapping, Path: o.model, Progress: math.Round(100*fraction) / 100}) == nil
+		return srv.Report(link.Report{State: link.Mapping, Path: o.name, Progress: math.Round(100*fraction) / 100}) == nil
 	}
 	mapped(0)
-	model, err := llama.Load(o.model, llama.Options{GPULayers: o.nLayers}, mapped)
+	model, err := llama.Load(o.name, llama.Options{Files: o.files, GPULayers: o.nLayers}, mapped)
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", o.model, err)
+		return nil, fmt.Errorf("load %s: %w", o.name, err)
 	}
 	switch {
 	case o.task == taskAuto:
@@ -216,7 +227,7 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	}
 	eng, err := build(srv, model, o)
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", o.model, err)
+		return nil, fmt.Errorf("load %s: %w", o.name, err)
 	}
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: model.Name(), Device: "cpu",

@@ -59,7 +59,7 @@ func startEngine(t *testing.T) *engineProcess {
 	e := &engineProcess{t: t, file: filepath.Join(t.TempDir(), "wedge")}
 	e.child, err = proc.Start(proc.Command{
 		Path: exe,
-		Args: []string{"--parent", strconv.Itoa(os.Getpid()), "--lib", lib, "--model", model, "--n-ctx", "4096", "--n-slots", "4", "--threads", "2"},
+		Args: []string{"--parent", strconv.Itoa(os.Getpid()), "--lib", lib, "--model", model, "--name", model, "--n-ctx", "4096", "--n-slots", "4", "--threads", "2"},
 		Env:  []string{"INFERD_ENGINE_WEDGE=" + e.file, "LD_LIBRARY_PATH=" + lib},
 	})
 	if err != nil {

@@ -51,6 +51,13 @@ func Has(name string) bool {
 	return err == nil
 }
 
+// Digest returns the SHA-256 of a model's file, in hex. The error for an unknown name lists
+// the known ones.
+func Digest(name string) (string, error) {
+	m, err := find(name)
+	return m.digest, err
+}
+
 // Write writes the file of a model, 0.5 to 2 MB. The error for a name that is
 // unknown lists those that are known.
 func Write(name string, w io.Writer) error {

@@ -1,6 +1,6 @@
 // Package proc runs a program as a child that talks over an inherited connection, and
 // that does not outlive its parent. It has both halves: [Start] for the parent,
-// [InheritedConn] and [ParentGone] for the child. It does not know what is said over
+// [InheritedConn] and [ParentGone] for the child, and [ForbidDumps] for both. It does not know what is said over
 // the connection, nor whether a child that ended should be started again.
 package proc
 
@@ -15,14 +15,19 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// A Command is a program to start. Its standard input is empty, and what it writes to
-// its standard output and standard error is kept, see [Exit].
+// A Command is a program to start. Its standard input is empty, and its standard output and
+// standard error are kept, see [Exit]. On Linux it inherits no other descriptor of the parent.
 type Command struct {
 	// Path of the program. It is not looked for anywhere else.
-	Path string
-	Args []string // without the program's name
-	Env  []string // "NAME=value", put over the parent's own
+	Path  string
+	Args  []string   // without the program's name
+	Env   []string   // the whole environment, as "NAME=value"; nothing is inherited
+	Dir   string     // working folder; empty: the parent's
+	Files []*os.File // the child's descriptors from FirstFile on; the caller closes its own
 }
+
+// FirstFile is the child's descriptor of the first of [Command.Files].
+const FirstFile = 4
 
 // A Child is a process that was started. It has a process group of its own, so that
 // Ctrl-C on a terminal reaches only the parent. When the parent ends, however it does,
@@ -111,6 +116,17 @@ func lastLine(text string) string {
 // InheritedConn is the child's end of the connection, which is its descriptor 3. It may
 // be called once. It fails in a process that was not started by [Start].
 func InheritedConn() (net.Conn, error) { return inheritedConn() }
+
+// ForbidDumps keeps the memory of this process private. No core file is written of it or of
+// its children. On Linux no other process of the same user may trace it or read its memory,
+// and /proc/PID/exe, cwd, fd, maps and environ are root's; stat, status and task stay
+// readable. An execve allows that again, so each program calls it first of all.
+func ForbidDumps() error {
+	if err := forbidDumps(); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	return nil
+}
 
 // ParentGone reports whether the process with the number ppid is no longer our parent.
 // A child must ask after its start: a parent that dies before the child is under way is
