@@ -8,14 +8,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/route"
@@ -23,10 +20,6 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/worker"
 )
-
-// sharedEnv is the variable that tells an engine the shared prefixes, as a JSON array of texts:
-// a command line can be read by everybody.
-const sharedEnv = "INFERD_ENGINE_SHARED"
 
 // engineName is the program beside inferd's own that runs a model.
 const engineName = "inferd-engine"
@@ -87,40 +80,19 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	if err := l.checkLibraries(); err != nil {
 		return nil, err
 	}
-	shared, err := json.Marshal(l.entry.Shared)
-	if err != nil {
-		return nil, fmt.Errorf("shared prefixes: %w", err)
-	}
-	args := []string{
-		"--parent", strconv.Itoa(os.Getpid()),
-		"--lib", l.libDir,
-		"--name", model.Path,
-		"--n-ctx", strconv.Itoa(l.entry.GenerateNCtx),
-		"--embed-n-ctx", strconv.Itoa(l.entry.EmbedNCtx),
-		"--rerank-n-ctx", strconv.Itoa(l.entry.RerankNCtx),
-		"--n-slots", strconv.Itoa(l.entry.NSlots),
-		"--threads", strconv.Itoa(l.entry.Threads),
-		"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
-		"--task", string(l.entry.Task),
-		"--pooling", l.entry.Pooling,
-		"--turns", l.turns,
-		"--max-stall", (time.Duration(l.entry.MaxStallMS) * time.Millisecond).String(),
-	}
-	for i, f := range model.Files {
-		args = append(args, "--model", inherited(f, proc.FirstFile+i))
-	}
-	child, err := proc.Start(proc.Command{
-		Path: l.program, Args: args, Files: model.Files,
-		Env: append(l.environment(os.LookupEnv), sharedEnv+"="+string(shared)),
-		Dir: string(filepath.Separator), // the libraries' search path names the working folder
-	})
+	child, err := launch.Start(l.program, launch.Contract{
+		LibDir: l.libDir, Model: launch.Model{Path: model.Path}, Task: launch.Task(l.entry.Task),
+		NCtx: l.entry.GenerateNCtx, EmbedNCtx: l.entry.EmbedNCtx, RerankNCtx: l.entry.RerankNCtx,
+		Slots: l.entry.NSlots, Threads: l.entry.Threads, GPULayers: l.entry.NGPULayers,
+		Pooling: l.entry.Pooling, MaxStallMS: l.entry.MaxStallMS, ComputeLock: l.turns, SharedPrefixes: l.entry.Shared,
+	}, model.Files, l.environment(os.LookupEnv))
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	return engineChild{child}, nil
 }
 
-// environment returns all variables of an engine but the shared prefixes.
+// environment returns the whole environment of an engine.
 func (l *launcher) environment(lookup func(string) (string, bool)) []string {
 	env := []string{"GGML_NO_BACKTRACE=1"} // else a failed assertion starts a debugger first
 	for _, name := range passed {

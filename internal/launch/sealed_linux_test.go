@@ -1,0 +1,4 @@
+package launch_test
+
+// sealed says that nobody can change a contract.
+const sealed = true
