@@ -26,7 +26,7 @@ const pace = time.Millisecond
 // daemon and the client's socket.
 func pacedEngine(conn net.Conn) error {
 	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(pacedTokens)}
-	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu"}); err != nil {
+	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu", Tasks: link.Tasks{Generate: true}}); err != nil {
 		return err
 	}
 	return srv.Serve(context.Background())

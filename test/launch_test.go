@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// spied returns an engine program that writes down how it was started, runs a line of shell,
-// and becomes the real engine; and a function that returns what it wrote down last: "environ"
-// or "cwd". Unlike the files in /proc, every user may read that.
+// spied returns an engine program that notes how it was started, runs a line of shell, and
+// becomes the real engine; and a function that returns its last note: "environ" or "cwd".
+// Unlike the files in /proc, every user may read the notes.
 func spied(t *testing.T, line string) (engine string, seen func(what string) string) {
 	t.Helper()
 	dir := shortDir(t)
@@ -42,7 +42,7 @@ exec %[3]s "$@"
 }
 
 // An engine has the variables that it needs, and no others: none that load code, and no
-// secrets. It works in /, where nobody but root can put a library.
+// secrets. It works in /, where only root can put a library.
 func TestEnvironmentOfAnEngine(t *testing.T) {
 	for name, value := range map[string]string{
 		"LD_PRELOAD": "/nonexistent/evil.so", "LD_LIBRARY_PATH": "/nonexistent", "LD_AUDIT": "/nonexistent/evil.so",
@@ -98,8 +98,8 @@ func TestNoDumps(t *testing.T) {
 	}
 }
 
-// What is in the daemon's working folder is not taken by the engine, and paths that are
-// relative to it are found.
+// The engine loads no library from the daemon's working folder, and paths relative to that
+// folder are found.
 func TestRelativePaths(t *testing.T) {
 	_, content := modelFile(t)
 	dir := shortDir(t)
@@ -177,7 +177,7 @@ func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 	}
 }
 
-// A named pipe in place of a model is refused, and nobody waits for a writer.
+// A named pipe in place of a model is refused; the start does not wait for a writer.
 func TestModelIsAPipe(t *testing.T) {
 	path := filepath.Join(shortDir(t), "model.gguf")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

@@ -20,7 +20,7 @@ import (
 // version is set by the linker in a release.
 var version = "0.1.0-dev"
 
-// about is the answer to everybody but inferd.
+// about is the answer to any start by hand.
 const about = "this program is started by inferd, over an inherited socket and file; there is nothing to run by hand, see 'inferd --help'"
 
 func main() {

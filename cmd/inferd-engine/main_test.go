@@ -82,7 +82,7 @@ func TestStartedByInferd(t *testing.T) {
 	}
 }
 
-// A daemon is told what is wrong with its contract.
+// An error in the contract is reported to the daemon.
 func TestContractThatIsNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "contract")
 	if err := os.WriteFile(path, []byte(`{"task":"dance"}`), 0o600); err != nil {

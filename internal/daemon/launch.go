@@ -24,9 +24,8 @@ import (
 // engineName is the program beside inferd's own that runs a model.
 const engineName = "inferd-engine"
 
-// enginePath returns the engine program: the one that was named, or the one beside our
-// own executable. It is never looked for on PATH: what runs here reads everybody's
-// prompts.
+// enginePath returns the engine program: named, or the file beside our own executable. PATH
+// is never searched: the program reads the prompts of all users.
 func enginePath(named string) (string, error) {
 	if named != "" {
 		return filepath.Abs(named)
@@ -64,8 +63,8 @@ type launcher struct {
 	origin atomic.Pointer[route.Origin] // of the engine that was started last, without settings
 }
 
-// launch makes sure of everything that an engine needs, so that what is missing is said
-// with its mend, and starts one.
+// launch checks all that an engine needs, so that an error names the missing part and its
+// remedy, and starts an engine.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
 	m := l.entry.Model
 	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
@@ -107,7 +106,7 @@ func (l *launcher) environment(lookup func(string) (string, bool)) []string {
 	return env
 }
 
-// checkLibraries says how to get the libraries if they are not there.
+// checkLibraries fails, with the remedy, if the libraries are not there.
 func (l *launcher) checkLibraries() error {
 	names := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}
 	name := names[runtime.GOOS]
@@ -117,8 +116,8 @@ func (l *launcher) checkLibraries() error {
 	return nil
 }
 
-// originOf returns what the engine's vectors and scores come from: the model's file as it was
-// when the engine was started last, the pooling, and the context that it reported.
+// originOf returns the origin of the engine's vectors and scores: the model's file at the
+// last start of the engine, the pooling, and the reported context.
 func (l *launcher) originOf(r link.Report) route.Origin {
 	var o route.Origin
 	if last := l.origin.Load(); last != nil {

@@ -11,8 +11,7 @@ import (
 // inherited is the path by which an engine opens a file that it has as descriptor fd.
 func inherited(_ *os.File, fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// fileOf returns a file without a name in memory that has the content, and that nobody can
-// change.
+// fileOf returns a nameless file in memory with that content, sealed against every change.
 func fileOf(content []byte) (*os.File, error) {
 	const name, flags = "inferd-launch", unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)

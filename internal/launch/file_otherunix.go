@@ -11,7 +11,7 @@ import (
 // that is replaced between its check and its load is not noticed here.
 func inherited(f *os.File, _ int) string { return f.Name() }
 
-// fileOf returns a file without a name that has the content.
+// fileOf returns a nameless file with that content.
 func fileOf(content []byte) (*os.File, error) {
 	f, err := os.CreateTemp("", "inferd-launch-")
 	if err != nil {

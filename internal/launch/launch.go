@@ -1,8 +1,8 @@
 // Package launch is the contract between inferd and an engine process at its start: one
 // struct, [Contract], that the daemon writes and the engine reads. It travels as a file that
 // the engine inherits, so that other users cannot see it, unlike a command line, and so that a
-// program that executes itself again can read it again. The package does not know what the
-// values mean to llama.cpp, nor what is said over the link afterwards.
+// program that executes itself again can read it again. The package does not know the
+// meaning of the values to llama.cpp, nor the protocol of the link.
 package launch
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// Task is what an engine is for. The set is closed.
+// Task is the purpose of an engine. The set is closed.
 type Task string
 
 // Tasks.
@@ -29,7 +29,7 @@ const (
 	Rerank   Task = "rerank"
 )
 
-// A Contract is everything that an engine is told at its start. Paths are absolute: an engine
+// A Contract is all an engine needs to know at its start. Paths are absolute: an engine
 // does not work in the daemon's folder.
 type Contract struct {
 	Parent int    `json:"parent"`  // process number of the daemon
@@ -37,7 +37,7 @@ type Contract struct {
 	Model  Model  `json:"model"`
 	Task   Task   `json:"task"`
 
-	// Tokens of context, by what the model turns out to do.
+	// Tokens of context, by the task that is chosen.
 	NCtx       int `json:"n_ctx"`
 	EmbedNCtx  int `json:"embed_n_ctx"`
 	RerankNCtx int `json:"rerank_n_ctx"`
@@ -113,8 +113,8 @@ func (c *Contract) check() error {
 }
 
 // Start starts an engine program in / with env as its whole environment. It fills in
-// c.Parent, and c.Model.Files so that they are the open files model, whatever is at their
-// paths by then; on systems other than Linux they are the paths. The caller closes its files.
+// c.Parent and c.Model.Files. On Linux these name the open files in model, even if others
+// have replaced them at their paths; elsewhere they are the paths. The caller closes its files.
 func Start(program string, c Contract, model []*os.File, env []string) (*proc.Child, error) {
 	c.Parent = os.Getpid()
 	c.Model.Files = nil

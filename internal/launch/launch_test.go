@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A reception is what the engine of these tests says of its start.
+// A reception is the report of a test engine on its start.
 type reception struct {
 	Contract *launch.Contract
 	Err      string
@@ -94,7 +94,7 @@ func file(t *testing.T, text string) *os.File {
 	return f
 }
 
-// receive returns what a child says of its start.
+// receive returns the report of a child.
 func receive(t *testing.T, child *proc.Child) (r reception) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -142,7 +142,7 @@ func TestContractArrives(t *testing.T) {
 	}
 }
 
-// A daemon of another build is told so, and values that make no sense are named.
+// Contracts of another build are refused, and senseless values are named.
 func TestContractThatIsNone(t *testing.T) {
 	whole, err := json.Marshal(contract())
 	if err != nil {
@@ -194,7 +194,7 @@ func TestContractThatIsNone(t *testing.T) {
 	})
 }
 
-// What no engine would take is not started.
+// A contract that every engine would refuse is not sent.
 func TestStartRefuses(t *testing.T) {
 	c := contract()
 	c.Slots = 0

@@ -2,5 +2,5 @@
 
 package launch_test
 
-// sealed says that nobody can change a contract.
+// sealed reports whether an engine cannot change its contract.
 const sealed = false

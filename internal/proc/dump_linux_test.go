@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is so on this platform.
+// The behaviour of this platform.
 const (
 	inheritsAll   = false // descriptors that a program left open in us
 	dumpableAfter = "0"

@@ -2,7 +2,7 @@
 
 package proc_test
 
-// What is so on this platform.
+// The behaviour of this platform.
 const (
 	inheritsAll   = true // descriptors that a program left open in us
 	dumpableAfter = "unknown"

@@ -20,6 +20,6 @@ func forbidDumps() error {
 	return noCoreFiles()
 }
 
-// keepDescriptors makes a child inherit none of our descriptors but those that it is given:
-// our own parent may have left some open in us. A kernel before 5.11 cannot do it.
+// keepDescriptors keeps the descriptors of this process out of its children, except for
+// [Command.Files]: our own parent may have left some open. Kernels before 5.11 cannot do it.
 func keepDescriptors() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }

@@ -36,7 +36,7 @@ const noPause = "GORACE=atexit_sleep_ms=0"
 
 // roles are the programs that the test binary can be. They return an exit code.
 var roles = map[string]func(args []string) int{
-	// echo sends back what it receives, until the end.
+	// echo returns its input, until the end.
 	"echo": func([]string) int {
 		conn, err := proc.InheritedConn()
 		if err != nil {
@@ -128,7 +128,7 @@ var roles = map[string]func(args []string) int{
 		}
 		return 0
 	},
-	// private forbids dumps and says what else it may do.
+	// private forbids dumps and prints the limits that follow.
 	"private": func([]string) int {
 		err := proc.ForbidDumps()
 		var core unix.Rlimit
@@ -139,7 +139,7 @@ var roles = map[string]func(args []string) int{
 }
 
 // middle ROLE is a parent: it starts a child of that role, says the child's number, and stays. At Ctrl-C
-// it says what its child answers.
+// it prints the answer of its child.
 func middle(args []string) int {
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
@@ -375,7 +375,7 @@ func TestEnvironmentFolderAndInput(t *testing.T) {
 	}
 }
 
-// A child has the files that it was given, and not those that were left open in its parent.
+// A child inherits its files, and no other open descriptor of its parent.
 func TestFiles(t *testing.T) {
 	cmd := command(t, "files", "a", "b")
 	for _, text := range cmd.Args {
@@ -429,7 +429,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// What the child has started does not keep us waiting.
+// A process left behind by the child does not delay its end.
 func TestProcessThatLeavesAnotherBehind(t *testing.T) {
 	c := start(t, "leave")
 	got := wait(t, c)

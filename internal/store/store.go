@@ -24,8 +24,7 @@ type Ref struct {
 	SHA256  string // expected digest of the file at Path, in lower-case hex; empty: unknown
 }
 
-// A Model is a model whose files exist, are open for reading, and have been checked. The
-// caller closes it.
+// A Model is a model with open, checked files. The caller closes it.
 type Model struct {
 	Path   string      // absolute path of the first file, for reports and errors
 	Info   os.FileInfo // of the first file when it was opened

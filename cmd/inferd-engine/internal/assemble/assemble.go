@@ -1,6 +1,7 @@
 // Package assemble builds the engine that a launch contract describes: it loads the libraries
-// and the model, makes contexts and loops, and connects them to the link. It knows what the
-// parts of an engine need of each other, and not how they work or how the process was started.
+// and the model, makes contexts and loops, and connects them to the link. It knows how the
+// parts of an engine depend on each other; it does not know how they work, nor how the process
+// was started.
 package assemble
 
 import (
@@ -72,7 +73,7 @@ type assembly struct {
 	ready   link.Report
 }
 
-// A builder has everything that an engine is built of.
+// A builder has the inputs of an engine.
 type builder struct {
 	srv      *link.Server
 	contract *launch.Contract
@@ -131,7 +132,7 @@ func mapping(srv *link.Server, path string) func(fraction float64) bool {
 	return report
 }
 
-// choose returns what a model is for, and the tokens of its context.
+// choose returns the task of a model and the tokens of its context.
 func choose(c *launch.Contract, model *llama.Model) (task launch.Task, nCtx int) {
 	task = c.Task
 	switch {

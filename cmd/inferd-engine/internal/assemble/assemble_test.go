@@ -48,7 +48,7 @@ func libraries() string {
 	return paths.Default().EngineDir()
 }
 
-// An engine is a started process and what it reported.
+// An engine is a started process with its reports.
 type engine struct {
 	*proc.Child
 	client  *link.Client
@@ -212,7 +212,7 @@ func TestFailed(t *testing.T) {
 	}
 }
 
-// An engine answers, says how it is, and ends at the end of its link.
+// An engine answers, reports statistics, and ends at the end of its link.
 func TestLife(t *testing.T) {
 	e := start(t, store.Ref{Builtin: "chain"}, nil)
 	if r, _ := e.outcome(t); r.State != link.Ready {

@@ -18,8 +18,8 @@ func beatOf(r progress.Report) link.Beat {
 	}
 }
 
-// addOverrun adds a running call that is over its budget. Of several, a beat names the one
-// that has used the most CPU time since.
+// addOverrun adds a running call that is over its budget. Of several, a beat names the call
+// with the most CPU time since.
 func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()

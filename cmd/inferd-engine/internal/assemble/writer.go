@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// Sequences in the cache that do not run: paused, or retained for the next request. A model
-	// whose sequences cannot be cut needs a whole state for each.
+	// Sequences in the cache that do not run: paused, or retained for the next request. A recurrent
+	// model needs a whole state for each.
 	keptSequences      = 60
 	keptWholeSequences = 4
 
