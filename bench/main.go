@@ -27,15 +27,19 @@ import (
 
 	"github.com/inferd-go/inferd/bench/load"
 	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/launch"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "--parent" { // the daemon takes us for its engine
-		if err := pacedEngine(); err != nil {
-			fmt.Fprintln(os.Stderr, "paced engine:", err)
-			os.Exit(1)
+	if len(os.Args) == 1 {
+		// A connection means that a daemon has started us as its engine, whatever its contract.
+		if conn, _, err := launch.Receive(); !errors.Is(err, launch.ErrByHand) {
+			if err := pacedEngine(conn); err != nil {
+				fmt.Fprintln(os.Stderr, "paced engine:", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	if len(os.Args) == 3 && os.Args[1] == parrotFlag {
 		fmt.Fprintln(os.Stderr, "parrot:", parrotMain(os.Args[2]))

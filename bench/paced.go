@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,13 +24,9 @@ const pace = time.Millisecond
 // pacedEngine is an engine without a model: each of its tokens is the time at which it was
 // written, so that whoever reads it knows how long it was on its way: through the link, the
 // daemon and the client's socket.
-func pacedEngine() error {
-	conn, err := proc.InheritedConn()
-	if err != nil {
-		return err
-	}
+func pacedEngine(conn net.Conn) error {
 	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(pacedTokens)}
-	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu"}); err != nil {
+	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu", Abilities: infer.Abilities{Generate: true}}); err != nil {
 		return err
 	}
 	return srv.Serve(context.Background())
@@ -87,7 +84,7 @@ func (b *bench) relay(what, reach string, tokens int) error {
 
 // direct reads the paced source with nothing between.
 func (b *bench) direct(tokens int) ([]time.Duration, error) {
-	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench"), Args: []string{"--parent", "0"}})
+	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench")})
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,13 @@ func Has(name string) bool {
 	return err == nil
 }
 
+// Digest returns the SHA-256 of a model's file, in hex. The error for an unknown name lists
+// the known ones.
+func Digest(name string) (string, error) {
+	m, err := find(name)
+	return m.digest, err
+}
+
 // Write writes the file of a model, 0.5 to 2 MB. The error for an unknown name lists the
 // known names.
 func Write(name string, w io.Writer) error {

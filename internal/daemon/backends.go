@@ -24,6 +24,7 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/task"
 	"github.com/inferd-go/inferd/internal/wire/control"
 	"github.com/inferd-go/inferd/internal/worker"
@@ -54,10 +55,19 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	if err != nil {
 		return err
 	}
+	// Engines do not start in our working folder.
+	libDir, err := filepath.Abs(cfg.EngineLib)
+	if err != nil {
+		return fmt.Errorf("folder of llama.cpp's libraries: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("folder of the lock: %w", err)
+	}
 	turns, err := b.takeTurns(cfg, dir)
 	if err != nil {
 		return err
 	}
+	models := &store.Store{BuiltinDir: env.BuiltinDir()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.engines = make(map[string]*worker.Supervisor)
@@ -100,7 +110,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		}
 		entry.Threads = cmp.Or(entry.Threads, runtime.NumCPU())
 		l := &launcher{
-			program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir(),
+			program: program, libDir: libDir, entry: entry, models: models,
 			turns: turns, secrets: cfg.TCP.KeyVariables,
 		}
 		sup := &worker.Supervisor{

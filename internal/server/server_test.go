@@ -559,7 +559,7 @@ func TestWatchBegins(t *testing.T) {
 			} else {
 				return seconds(ctx, req, emit)
 			}
-			return emit(&infer.Done{By: "x"})
+			return emit(&infer.Done{Backend: "x"})
 		}),
 	}
 	inBubble(t, srv, func(r *room) {
