@@ -22,11 +22,11 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
@@ -60,7 +60,7 @@ type options struct {
 	task, pooling    string
 	maxStall         time.Duration
 	turns            string // file; empty if no other engine computes here
-	turn             *turn.Turn
+	turn             *computelock.Lock
 	shared           []string // texts that conversations begin with, of the operator
 }
 
@@ -198,7 +198,7 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 		o.nCtx = o.rerankNCtx
 	}
 	if o.turns != "" {
-		if o.turn, err = turn.Open(o.turns); err != nil {
+		if o.turn, err = computelock.Open(o.turns); err != nil {
 			return nil, err
 		}
 	}
@@ -264,7 +264,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		Model:     lctx,
 		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Kept: kept, Stored: o.nCtx},
 		Stall:     o.maxStall,
-		Turn:      o.turn.Do,
+		Exclusive:      o.turn.Do,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: o.threads, FirstToken: lctx.FirstToken(),
 	}
@@ -346,7 +346,7 @@ func encoder(_ *link.Server, model *llama.Model, o options) (*engineOf, error) {
 	_, longest := model.Spellings()
 	loop := &encode.Loop{
 		Model: lctx, Limits: encode.Limits{Tokens: o.nCtx, Batch: batchTokens, Sequences: encodeTexts}, Width: width,
-		Turn: o.turn.Do, Threads: o.threads, FirstToken: lctx.FirstToken(),
+		Exclusive: o.turn.Do, Threads: o.threads, FirstToken: lctx.FirstToken(),
 	}
 	if o.turn != nil {
 		loop.Longest = othersWait

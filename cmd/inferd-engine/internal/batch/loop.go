@@ -111,8 +111,8 @@ type Loop struct {
 	// Stall is the longest that a step should take while somebody is writing; 0 is 100 ms,
 	// or four steps without prompts if that is longer.
 	Stall time.Duration
-	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
-	Turn func(compute func())
+	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
+	Exclusive func(compute func())
 	// Lane reads prompts beside streams. Nil is none: then steps do.
 	Lane *Lane
 	// AfterStep is called on the loop's thread when a step's tokens have been emitted, and
@@ -685,10 +685,10 @@ func (l *Loop) decode(runs []*run, feed []int) (waited time.Duration, err error)
 	}
 	l.begins(reading)
 	l.Progress.Begin(l.calls, l.expected(total))
-	if l.Turn != nil {
+	if l.Exclusive != nil {
 		came := time.Now()
 		l.Progress.Enter(progress.Lock)
-		l.Turn(func() {
+		l.Exclusive(func() {
 			waited = time.Since(came)
 			l.Progress.Enter(progress.Decode)
 			err = l.Model.Decode()
