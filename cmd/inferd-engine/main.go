@@ -26,7 +26,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
@@ -251,7 +253,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		return nil, err
 	}
 	kept := keptSequences
-	if !model.Cuts() {
+	if !model.CanTruncate() {
 		kept = keptWholeSequences
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
@@ -261,18 +263,19 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 		return nil, fmt.Errorf("make a context of %d tokens: %w", o.nCtx, err)
 	}
 	loop := &batch.Loop{
-		Model:     lctx,
-		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Kept: kept, Stored: o.nCtx},
+		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(),
+		Limits:    batch.Limits{Context: o.nCtx, Batch: batchTokens, Sequences: o.nSlots, Retained: kept, Offloaded: o.nCtx},
 		Stall:     o.maxStall,
-		Exclusive:      o.turn.Do,
+		Exclusive: o.turn.Do,
 		AfterStep: func() { _ = srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: o.threads, FirstToken: lctx.FirstToken(),
 	}
-	if o.nSlots > 1 && model.Cuts() && model.GPULayers() == 0 { // somebody may be disturbed, and what is read can be handed over
-		loop.Lane, err = batch.OpenLane(o.nCtx/laneShare, o.nSlots, func() (batch.LaneModel, error) {
-			return llama.NewContext(model, llama.ContextOptions{
-				NCtx: o.nCtx / laneShare, NBatch: batch.LaneBatch, NSeq: o.nSlots, Threads: o.threads, GivesWay: true,
+	if o.nSlots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // somebody may be disturbed, and what is read can be handed over
+		loop.Prefill, err = prefill.Start(o.nCtx/laneShare, o.nSlots, func() (prefill.Context, error) {
+			c, err := llama.NewContext(model, llama.ContextOptions{
+				NCtx: o.nCtx / laneShare, NBatch: schedule.ChunkTokens, NSeq: o.nSlots, Threads: o.threads, IdlePriority: true,
 			})
+			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
 		})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "prompts are not read beside streams, but between their tokens:", err)
@@ -310,14 +313,14 @@ func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 // statsOf says in the words of the link how a loop is.
 func statsOf(s batch.Stats, nCtx int) link.Stats {
 	all := link.Stats{
-		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Kept, KVStored: s.Stored, Sequences: s.Running + s.Held, Parked: s.Held,
+		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Retained, KVStored: s.Offloaded, Sequences: s.Running + s.Paused, Parked: s.Paused,
 		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
-		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Dropped, Aborted: s.Aborted,
+		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
 		Users: make(map[string]link.UserStats),
 	}
 	for user, o := range s.Owners {
 		if user != "" {
-			all.Users[user] = link.UserStats{KV: o.Used + o.Kept, CachedTokens: o.Cached}
+			all.Users[user] = link.UserStats{KV: o.Used + o.Retained, CachedTokens: o.Cached}
 		}
 	}
 	return all

@@ -76,7 +76,7 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 	samplers := make([]*llama.Sampler, sequences)
 	entries := make([]int, sequences) // of the batch, that have the logits
 	for seq := range sequences {
-		if err := ctx.Clear(seq); err != nil {
+		if err := ctx.Truncate(seq, 0); err != nil {
 			return 0, err
 		}
 		if samplers[seq], err = llama.NewSampler(model, llama.SamplerOptions{Sampling: infer.Sampling{}}); err != nil {
@@ -119,7 +119,7 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 		return 0, err
 	}
 	for seq := range sequences {
-		if err := ctx.Clear(seq); err != nil { // others must not attend to nothing
+		if err := ctx.Truncate(seq, 0); err != nil { // others must not attend to nothing
 			return 0, err
 		}
 	}

@@ -87,7 +87,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	seq := batch.Sequence{
 		Call:   callOf(req),
 		Owner:  req.Peer.User,
-		Held:   paused.Load,
+		Paused: paused.Load,
 		Prompt: prompt,
 		Max:    min(gen.MaxTokens, room),
 		Sample: func(i int) (batch.Token, error) {
@@ -177,7 +177,7 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 		return infer.Errorf(infer.Invalid, "it has %d tokens, which is more than half of the context's %d", n, e.Loop.Room())
 	}
 	_, err := e.Loop.Do(ctx, batch.Sequence{
-		Prompt: prompts[0][:n], Max: 1, ForAll: true,
+		Prompt: prompts[0][:n], Max: 1, Pinned: true,
 		Sample: func(int) (batch.Token, error) { return 0, nil },
 		Ends:   func(batch.Token) bool { return true },
 	})

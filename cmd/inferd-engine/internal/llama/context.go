@@ -18,9 +18,9 @@ type ContextOptions struct {
 	// read in one piece.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
-	// GivesWay has the context compute when nobody else wants the processors. Its threads, and
+	// IdlePriority has the context compute when nobody else wants the processors. Its threads, and
 	// from then on the one that calls, are the system's last.
-	GivesWay bool
+	IdlePriority bool
 }
 
 // Pooling is how the vectors of tokens become one. The set is closed.
@@ -66,13 +66,13 @@ type Context struct {
 
 // What Decode returns when it is not the batch that is wrong.
 var (
-	ErrNoRoom  = errors.New("the cache is full")
-	ErrAborted = errors.New("the computation was called off")
+	ErrCacheFull = errors.New("the cache is full")
+	ErrAborted   = errors.New("the computation was called off")
 )
 
-// ErrNoCut is what [Context.Copy] and [Context.Cut] return when the cache does not
+// ErrCannotTruncate is what [Context.Copy] and [Context.Truncate] return when the cache does not
 // hold what a sequence that ends there would need. It can be read anew instead.
-var ErrNoCut = errors.New("the cache cannot be cut there")
+var ErrCannotTruncate = errors.New("the cache cannot be cut there")
 
 // NewContext makes a context and warms it up with one token, unless it gives way.
 func NewContext(m *Model, opt ContextOptions) (*Context, error) {
@@ -88,7 +88,7 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	params.NUbatch = uint32(min(opt.NBatch, 512))
 	params.NSeqMax = uint32(opt.NSeq)
 	fills := 0
-	if m.Cuts() && !opt.Encodes {
+	if m.CanTruncate() && !opt.Encodes {
 		params.NSeqMax++ // the spare one
 		if opt.NBatch >= tile && m.layers == 0 {
 			fills = int(yzma.ModelNEmbd(m.handle))
@@ -123,11 +123,11 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 		return nil, messages.drain(err.Error())
 	}
 	c := &Context{
-		handle: handle, abort: abort, opt: opt, cuts: m.Cuts(), window: int(yzma.ModelNSWA(m.handle)),
+		handle: handle, abort: abort, opt: opt, cuts: m.CanTruncate(), window: int(yzma.ModelNSWA(m.handle)),
 		fills: fills, model: m, next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch),
 	}
-	if opt.GivesWay { // before its threads are made: they have the priority of who makes them
-		if err := giveWay(); err != nil {
+	if opt.IdlePriority { // before its threads are made: they have the priority of who makes them
+		if err := setIdlePriority(); err != nil {
 			c.Close()
 			return nil, err
 		}
@@ -136,13 +136,13 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 		c.Close()
 		return nil, err
 	}
-	if c.pool, err = newThreadpool(opt.Threads, !opt.GivesWay); err != nil {
+	if c.pool, err = newThreadpool(opt.Threads, !opt.IdlePriority); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("thread pool: %w", err)
 	}
 	yzma.AttachThreadpool(handle, c.pool.handle, c.pool.handle)
 	c.batch = yzma.BatchInit(int32(opt.NBatch), 0, 1)
-	if opt.GivesWay { // that could take long, while others want the processors
+	if opt.IdlePriority { // that could take long, while others want the processors
 		return c, nil
 	}
 	if err := c.warmUp(m); err != nil {
@@ -221,8 +221,8 @@ func (c *Context) check(pos, seq int) error {
 	return nil
 }
 
-// Decode computes the batch and empties it. After [ErrNoRoom] nothing of it is in the cache.
-// After [ErrAborted] a part may be: [Context.Cut] takes each of its sequences back to
+// Decode computes the batch and empties it. After [ErrCacheFull] nothing of it is in the cache.
+// After [ErrAborted] a part may be: [Context.Truncate] takes each of its sequences back to
 // where it was, and one that cannot be cut must be cleared, for what it knew is lost. After
 // another error they should all be dropped.
 func (c *Context) Decode() error {
@@ -243,7 +243,7 @@ func (c *Context) Decode() error {
 	case err == nil && code == 0:
 		return nil
 	case err == nil && code == noRoom:
-		err = ErrNoRoom
+		err = ErrCacheFull
 	case err == nil && code == 2:
 		err = ErrAborted
 	case err == nil:
@@ -293,9 +293,9 @@ func (c *Context) Abort() { c.abort.raise() }
 // NCtx is how many tokens the cache holds: what was asked for, or some more.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
 
-// Cuts reports whether sequences can be cut, as the context's model has it. Others are copied,
+// CanTruncate reports whether sequences can be truncated, as the context's model has it. Others are copied,
 // saved and loaded whole.
-func (c *Context) Cuts() bool { return c.cuts }
+func (c *Context) CanTruncate() bool { return c.cuts }
 
 // ClearAll drops all sequences from the cache, if the model has one.
 func (c *Context) ClearAll() error {
@@ -332,17 +332,9 @@ func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	return append(dst, v...), nil
 }
 
-// Clear drops a sequence from the cache.
-func (c *Context) Clear(seq int) error {
-	if err := c.checkSeq(seq); err != nil {
-		return err
-	}
-	return c.remove(seq, -1)
-}
-
-// Cut drops the tokens of a sequence from position n on. One that is no longer than n
+// Truncate drops the tokens of a sequence from position n on. One that is no longer than n
 // stays as it is, and so does one that cannot be cut.
-func (c *Context) Cut(seq, n int) error {
+func (c *Context) Truncate(seq, n int) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
 	}
@@ -357,7 +349,7 @@ func (c *Context) Cut(seq, n int) error {
 	case n >= length:
 		return nil
 	case !c.mayEnd(seq, n):
-		return ErrNoCut
+		return ErrCannotTruncate
 	}
 	return c.remove(seq, n)
 }
@@ -386,7 +378,7 @@ func (c *Context) Copy(src, dst, n int) error {
 	case n == length:
 		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), -1, -1)
 	case !c.mayEnd(src, n):
-		return ErrNoCut
+		return ErrCannotTruncate
 	default:
 		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), 0, yzma.Pos(n))
 	}
@@ -407,7 +399,7 @@ func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	case from == 0 && to == length:
 		return c.stateOf(seq)
 	case !c.cuts, c.window > 0 && to-from >= c.window: // a state has no more than the window before its end
-		return nil, ErrNoCut
+		return nil, ErrCannotTruncate
 	}
 	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spare(), yzma.Pos(from), yzma.Pos(to)); err != nil {
 		return nil, err
@@ -440,7 +432,7 @@ func (c *Context) Load(seq int, state []byte) error {
 	case length == 0:
 		return c.load(seq, 0, state)
 	case !c.cuts:
-		return ErrNoCut
+		return ErrCannotTruncate
 	}
 	spare := int(c.spare())
 	if err := c.load(spare, length, state); err != nil {

@@ -253,7 +253,7 @@ func run(t *testing.T, m *llama.Model, c *llama.Context, seq int, prompt string,
 	if err := c.Decode(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Clear(seq); err != nil {
+	if err := c.Truncate(seq, 0); err != nil {
 		t.Fatal(err)
 	}
 	return string(out)
@@ -360,9 +360,9 @@ func TestMisuse(t *testing.T) {
 		"a sequence below nought":    c.Add(1, 0, -1, false),
 		"a position outside":         c.Add(1, 512, 0, false),
 		"an empty batch":             c.Decode(),
-		"a sequence to clear":        c.Clear(3),
-		"a sequence to cut":          c.Cut(3, 1),
-		"a cut before the start":     c.Cut(0, -1),
+		"a sequence to clear":        c.Truncate(3, 0),
+		"a sequence to cut":          c.Truncate(3, 1),
+		"a cut before the start":     c.Truncate(0, -1),
 		"a copy from nowhere":        c.Copy(3, 0, 0),
 		"a copy to nowhere":          c.Copy(0, 3, 0),
 		"a copy into itself":         c.Copy(0, 0, 0),
@@ -420,7 +420,7 @@ func TestNoRoom(t *testing.T) {
 			pos[seq]++
 		}
 	}
-	if !errors.Is(err, llama.ErrNoRoom) || pos[0]+pos[1]+pos[2] != c.NCtx() {
+	if !errors.Is(err, llama.ErrCacheFull) || pos[0]+pos[1]+pos[2] != c.NCtx() {
 		t.Errorf("after %v tokens: %v", pos, err)
 	}
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
@@ -431,7 +431,7 @@ func TestNoRoom(t *testing.T) {
 	if _, err := s.Sample(c, 0); err == nil {
 		t.Error("a decode that failed has logits")
 	}
-	if err := errors.Join(c.Clear(1), c.Add(70, pos[0], 0, true), c.Decode()); err != nil {
+	if err := errors.Join(c.Truncate(1, 0), c.Add(70, pos[0], 0, true), c.Decode()); err != nil {
 		t.Errorf("with one sequence cleared: %v", err)
 	}
 	if err := errors.Join(c.ClearAll(), c.Add(70, 0, 2, true), c.Decode()); err != nil {

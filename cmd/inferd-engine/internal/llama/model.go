@@ -130,10 +130,10 @@ func (m *Model) Generates() bool {
 	return !ok || causal != "false"
 }
 
-// Cuts reports whether a sequence in the cache can lose its end, or be copied in part. One
+// CanTruncate reports whether a sequence in the cache can lose its end, or be copied in part. One
 // of a model that is recurrent, wholly or in some layers, is a state that has no earlier one
 // in it; it can only be copied whole or dropped.
-func (m *Model) Cuts() bool {
+func (m *Model) CanTruncate() bool {
 	architecture, _ := m.Metadata("general.architecture")
 	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != compressing
 }

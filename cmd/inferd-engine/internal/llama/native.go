@@ -142,11 +142,11 @@ const (
 	spin     = 1
 )
 
-// giveWay has the calling thread, and those that it makes from now on, run when nobody else wants
+// setIdlePriority has the calling thread, and those that it makes from now on, run when nobody else wants
 // to. Low priorities of the other kind (nice) are not enough: a step beside such threads takes
 // two to four times as long now and then, for the kernel lets them finish what they have begun,
 // and puts the threads of the step on one processor. There is no way back without privileges.
-func giveWay() error {
+func setIdlePriority() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
 		return fmt.Errorf("lower the priority of a thread: %w", err)

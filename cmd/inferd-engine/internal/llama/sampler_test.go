@@ -249,11 +249,11 @@ func TestDetachedChoices(t *testing.T) {
 					}
 				})
 			}
-			if err := c.Clear(0); err != nil {
+			if err := c.Truncate(0, 0); err != nil {
 				t.Fatal(err)
 			}
 			hello(t, m, c)
-			if err := c.Clear(0); err != nil {
+			if err := c.Truncate(0, 0); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -281,7 +281,7 @@ func TestFreeDuringChoice(t *testing.T) {
 		})
 		s.Free()
 	}
-	if err := c.Clear(0); err != nil {
+	if err := c.Truncate(0, 0); err != nil {
 		t.Fatal(err)
 	}
 }

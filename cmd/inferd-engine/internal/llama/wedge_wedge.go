@@ -41,7 +41,7 @@ type wedge struct {
 const slowest = 3 * time.Second
 
 func (w *wedge) decode(c *Context) {
-	if c.opt.GivesWay {
+	if c.opt.IdlePriority {
 		if w.lane.CompareAndSwap(true, false) {
 			w.sleep()
 		}
