@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
-// detached is a sequence whose samples are made beside the steps, and take that long each. It
-// counts them.
+// detached returns a sequence with samples beside the steps, each of which takes so long, and
+// their number.
 func (m *toy) detached(owner string, first, prompt, most int, out *[]batch.Token, takes time.Duration) (batch.Sequence, *atomic.Int64) {
 	var count atomic.Int64
 	seq := m.of(owner, first, prompt, most, out)
@@ -163,7 +163,7 @@ func TestSlowSamplesDelayNoStream(t *testing.T) {
 
 var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Retained: 4}
 
-// A sequence whose samples are fast takes part in every step.
+// A sequence with fast samples takes part in every step.
 func TestFastSamplesJoinEveryStep(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()

@@ -125,7 +125,7 @@ func (c *chooser) startLocked() {
 func (c *chooser) run(over chan<- struct{}) {
 	defer close(over)
 	runtime.LockOSThread()
-	// Unlocked, so that the thread does not end: one that does crashes the process (seen
+	// Unlocked, so that the thread does not end: the end of a thread crashes the process (seen
 	// with purego 0.10.0).
 	defer runtime.UnlockOSThread()
 	thread := unix.Gettid()

@@ -2,9 +2,8 @@
 // text: the prompt, the choice of each token and the receiver of the answer come with each
 // [Sequence].
 //
-// The [Loop] repeats one step (step.go) on one OS thread, the only one that touches the context:
-// it takes a snapshot of the sequences, package schedule plans, and the loop applies the plan,
-// decodes and settles. Package kv keeps the books of the cache. A sequence has one state, which
+// The [Loop] repeats one step (step.go) on one OS thread; no other touches the context. It takes
+// a snapshot of the sequences, has package schedule plan, applies the plan, decodes and settles. Package kv keeps the books of the cache. A sequence has one state, which
 // one function changes (sequence.go). Long prompts are handed to a prefill worker (handoff.go),
 // and costly samples to a thread of their own (chooser.go, choices.go).
 package batch
@@ -26,7 +25,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 )
 
-// A Decoder decodes batches. All calls come from one OS thread, but for Abort.
+// A Decoder decodes batches on the context of a loop. All calls come from one OS thread, but
+// for Abort.
 type Decoder interface {
 	// Add puts a token of a sequence at a position into the next batch. With logits the entry
 	// has logits after Decode. An error empties the batch.
@@ -306,7 +306,7 @@ func (l *stepper) pauseAndResume() {
 }
 
 // longPause is after how long a pause a sequence is suspended: a preempted one usually resumes
-// before, one whose client stalls usually does not.
+// before, a stalled one usually does not.
 const longPause = time.Second
 
 // suspend retains the cells of sequences that have been paused for long: retained sequences

@@ -314,7 +314,7 @@ func TestLoopStops(t *testing.T) {
 	}
 }
 
-// of returns a sequence of an owner whose answer counts on from first+prompt.
+// of is sequence with an owner; the answer counts on from first+prompt.
 func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
 	s := m.sequence(first, prompt, most, out)
 	s.Owner = owner
@@ -467,7 +467,7 @@ func TestLoopPausedCancel(t *testing.T) {
 	})
 }
 
-// When a sequence is canceled whose long prompt is being decoded, the step is called off, and
+// When a sequence is canceled while a step decodes its long prompt, the step is called off, and
 // the others of the step lose nothing.
 func TestLoopAbortsAStep(t *testing.T) {
 	m := newToy(t)

@@ -24,7 +24,7 @@ type Sequence struct {
 	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Detach takes the place of Sample in a sequence whose samples may be slow. It copies
+	// Detach takes the place of Sample in a sequence with possibly slow samples. It copies
 	// entry i; choose then makes the choice on another thread, beside the steps, and may
 	// still run when Do has returned. An error other than [budget.ErrExceeded] is choose's.
 	Detach func(i int) (choose func() (Token, error), err error)
@@ -241,7 +241,7 @@ func (l *stepper) finish(s *sequence) {
 	close(s.done)
 }
 
-// settle ends the sequences whose end has been decided, or whose call has been canceled.
+// settle ends the sequences that are to end, and those of canceled calls.
 func (l *stepper) settle() {
 	goesOn := l.live[:0]
 	for _, s := range l.live {

@@ -212,8 +212,8 @@ func (l *stepper) expected(tokens int) time.Duration {
 	return time.Duration(math.Ceil(ms)) * time.Millisecond
 }
 
-// rollback undoes a failed step for all of its sequences. If it was called off, those that are
-// not canceled are decoded again; else all fail, because the decoder does not say which of
+// rollback undoes a failed step for all of its sequences. If it was called off, the
+// sequences that are not canceled are decoded again; else all fail, because the decoder does not say which of
 // them is to blame.
 func (l *stepper) rollback(err error) {
 	aborted := l.decoding.end()

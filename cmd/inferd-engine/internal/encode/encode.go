@@ -3,7 +3,7 @@
 // numbers.
 //
 // A pure function decides on each batch (plan.go); the [Loop] carries it out on one OS
-// thread, the only one that touches the context.
+// thread. No other touches the context.
 package encode
 
 import (
@@ -247,24 +247,9 @@ func (l *Loop) expected(tokens int) time.Duration {
 
 // compute decodes a batch and appends the results. It returns the time of the decoding alone.
 func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) {
-	if err := l.Model.ClearAll(); err != nil {
+	total, err := l.addBatch(jobs, take)
+	if err != nil {
 		return 0, err
-	}
-	seq, total := 0, 0
-	l.calls = l.calls[:0]
-	for i, j := range jobs {
-		if take[i] > 0 {
-			l.calls = append(l.calls, j.call)
-		}
-		for _, tokens := range j.inputs[len(j.results):][:take[i]] {
-			for pos, tok := range tokens {
-				if err := l.Model.Add(tok, pos, seq, true); err != nil {
-					return 0, err
-				}
-			}
-			seq++
-			total += len(tokens)
-		}
 	}
 	decode := func() {
 		begin := time.Now()
@@ -284,7 +269,7 @@ func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) 
 	if err != nil {
 		return took, err
 	}
-	seq = 0
+	seq := 0
 	for i, j := range jobs {
 		for range take[i] {
 			v, err := l.Model.AppendVector(make([]float32, 0, l.Width), seq, l.Width)
@@ -296,4 +281,28 @@ func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) 
 		}
 	}
 	return took, nil
+}
+
+// addBatch hands the next batch to the model, and returns its tokens.
+func (l *Loop) addBatch(jobs []*job, take []int) (total int, err error) {
+	if err := l.Model.ClearAll(); err != nil {
+		return 0, err
+	}
+	seq := 0
+	l.calls = l.calls[:0]
+	for i, j := range jobs {
+		if take[i] > 0 {
+			l.calls = append(l.calls, j.call)
+		}
+		for _, tokens := range j.inputs[len(j.results):][:take[i]] {
+			for pos, tok := range tokens {
+				if err := l.Model.Add(tok, pos, seq, true); err != nil {
+					return 0, err
+				}
+			}
+			seq++
+			total += len(tokens)
+		}
+	}
+	return total, nil
 }

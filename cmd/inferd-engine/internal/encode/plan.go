@@ -7,7 +7,7 @@ type Limits struct {
 	Sequences int
 }
 
-// plan returns for each job how many of its remaining sequences, whose lengths are given, go
+// plan returns for each job how many of its remaining sequences, given by their lengths, go
 // into the next batch. Jobs take turns, beginning with job first, one sequence at a time, so
 // that a large job does not hold up a small one; within a job the order is kept. Every
 // sequence is at most l.Tokens long.

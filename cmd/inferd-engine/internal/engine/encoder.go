@@ -165,8 +165,8 @@ func normalize(v []float32) bool {
 	return true
 }
 
-// prefixes are what models were taught to find before a text, by what its vector is for.
-// The sources are their model cards.
+// prefixes are the texts before an input that models were trained with, by the purpose of its
+// vector. The sources are their model cards.
 var prefixes = []struct {
 	architecture, name string // the model has this architecture, or this in its name, in lower case
 	texts              map[infer.Purpose]string
@@ -200,7 +200,7 @@ var prefixes = []struct {
 	}},
 }
 
-// prefix returns what to put before a text; nothing for a model that knows of none.
+// prefix returns the text to put before an input; empty for a model without prefixes.
 func prefix(architecture, name string, p infer.Purpose) string {
 	name = strings.ToLower(name)
 	for _, m := range prefixes {

@@ -130,7 +130,7 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 	}
 }
 
-// Greedy text is the same whoever else is running, as long as no tie decides.
+// Greedy text is the same beside other requests, as long as no tie decides.
 func TestNeighboursDoNotShow(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Retained: 20})
 	asked, want := questions(t, e, 9, 20, func(i int) string { return fmt.Sprintf("question %d", i) })

@@ -46,7 +46,7 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 	return text, ok
 }
 
-// questions returns n questions whose answers do not hang on a tie, and those.
+// questions returns n questions with answers that no tie decides, and those answers.
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
@@ -93,8 +93,8 @@ func greedily(who string, most int, turns ...string) *infer.Request {
 
 var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Retained: 8}
 
-// A conversation that goes on begins where it was, and says the same as one that is read
-// anew; what one user has asked is not known to another, nor to nobody.
+// A continued conversation starts from its cached prefix and has the same answer as without it.
+// A prefix of one user is not found for another, nor without a user.
 func TestConversationsGoOn(t *testing.T) {
 	moved := roomy
 	moved.Offloaded = roomy.Context
@@ -110,7 +110,7 @@ func TestConversationsGoOn(t *testing.T) {
 		if err := errors.Join(builtin.Sliding(f), f.Close()); err != nil {
 			t.Fatal(err)
 		}
-		// Its window is shorter than a piece, so what ends elsewhere is read anew.
+		// Its window is shorter than a piece, so a prompt that turns off elsewhere is prefilled again.
 		conversationsGoOn(t, loadFile(t, path, moved, func(*batch.Loop, *llama.Model) {}), moved, false)
 	})
 }
@@ -195,8 +195,8 @@ func TestOffload(t *testing.T) {
 	stream.Wait()
 }
 
-// A request that is held writes nothing until it goes on, and then what it would have
-// written; the slot is another's meanwhile.
+// A paused request emits nothing until it resumes, and then the same text as without a pause;
+// meanwhile another request has the slot.
 func TestPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Retained: 4})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
@@ -269,7 +269,7 @@ func TestLongPause(t *testing.T) {
 	}
 }
 
-// What the operator shares is known to everybody, from the first request on.
+// A shared prefix of the operator is cached for all users, from the first request on.
 func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
 	system := strings.Repeat("You are a helpful assistant. ", 3)
@@ -301,8 +301,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// An answer whose deadline comes ends with what it has; one whose deadline has passed has
-// nothing.
+// At its deadline an answer ends with its text so far; after a deadline in the past it has
+// none.
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
@@ -315,7 +315,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Many users at once, with prompts that begin alike: each gets what it would get alone.
+// Many users at once, with prompts that begin alike: each gets the same answer as alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Retained: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })

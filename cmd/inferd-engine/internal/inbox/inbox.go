@@ -1,4 +1,4 @@
-// Package inbox hands values from any goroutine to the one that runs a loop, and wakes it. It
+// Package inbox hands values from any goroutine to the goroutine of a loop, and wakes it. It
 // does not know the values, nor the work of the loop.
 package inbox
 

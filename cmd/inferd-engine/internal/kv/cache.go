@@ -1,6 +1,6 @@
 // Package kv keeps the books of a model's KV cache: which sequence has which cells (cells.go),
 // which cached prefix a new sequence may begin with, and which retained sequences are moved to
-// memory (offload.go). Owners share no prefixes, except those that are pinned for all. The
+// memory (offload.go). Owners share no prefixes but the pinned ones. The
 // package knows tokens and owners; it does not know requests, steps or llama.cpp.
 package kv
 
@@ -79,7 +79,7 @@ type Prefix struct {
 }
 
 // Lookup returns the longest prefix of tokens that an owner may use, in an active sequence
-// or in a retained one. It leaves the last token, whose logits are needed in any case.
+// or in a retained one. It leaves the last token, because its logits are needed in any case.
 func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 	for _, s := range c.sequences {
 		if s != nil && !s.retained && s.owner == owner && owner != "" {

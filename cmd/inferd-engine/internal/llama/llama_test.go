@@ -59,8 +59,8 @@ func libraries(t *testing.T, target string) string {
 	return dir
 }
 
-// What is wrong with libraries is said before they are used. Each case is a process of its
-// own: see TestMain.
+// Wrong libraries are reported before they are used. Each case is a process of its own: see
+// TestMain.
 func TestOpenFailures(t *testing.T) {
 	missing := libraries(t, "")
 	if err := llama.Open(missing); !errors.Is(err, os.ErrNotExist) {
@@ -204,7 +204,7 @@ func TestNoSuchToken(t *testing.T) {
 	}
 }
 
-// The cost of a text is that of its length, whatever it says.
+// The cost of a text depends on its length, not on its content.
 func TestManyNULs(t *testing.T) {
 	m, _ := load(t, "chain")
 	const n = 1 << 18
@@ -291,7 +291,7 @@ func TestSamplers(t *testing.T) {
 		`start ::= "a"`:            "root",
 		`root ::= undefined`:       "undefined",
 		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would go on until memory is gone
-		`root ::= <no-such-token>`: "llama.cpp does not take it",
+		`root ::= <no-such-token>`: "rejected by llama.cpp",
 	} {
 		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar})
 		if err == nil {
@@ -352,7 +352,7 @@ func TestSequencesTogether(t *testing.T) {
 	}
 }
 
-// What would end the process is an error instead.
+// Misuse that would end the process is an error instead.
 func TestMisuse(t *testing.T) {
 	m, c := load(t, "chain")
 	for name, err := range map[string]error{
@@ -403,8 +403,8 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// A cache that is full says so, keeps what it has, and has room again once it is cleared.
-func TestNoRoom(t *testing.T) {
+// A full cache fails with ErrCacheFull, keeps its sequences, and has room again once one is dropped.
+func TestCacheFull(t *testing.T) {
 	m, c := load(t, "chain")
 	var err error
 	pos := make([]int, 3)

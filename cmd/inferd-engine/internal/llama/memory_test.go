@@ -96,7 +96,7 @@ func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens [
 	return string(out)
 }
 
-// fresh is what follows tokens for somebody who has the cache for himself.
+// fresh returns the continuation of tokens in an empty cache.
 func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
 	t.Helper()
 	if err := c.ClearAll(); err != nil {
@@ -110,8 +110,8 @@ func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token)
 	return goOn(t, m, c, 0, 0, tokens)
 }
 
-// A sequence that has been cut, or copied in part, goes on as one that was read up to there.
-func TestCut(t *testing.T) {
+// A truncated sequence, or a copy in part, continues as a sequence of the same tokens does.
+func TestTruncate(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
@@ -149,9 +149,9 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// A batch that is filled up to a tile says what it would say otherwise, and takes nothing from the
-// cache: all of that can be used, to the last token.
-func TestFill(t *testing.T) {
+// A padded batch has the same results, and leaves no padding in the cache: all of its cells can
+// be used.
+func TestPad(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
@@ -213,8 +213,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// What was saved goes on as it would have, in another sequence, after its own is gone and the
-// cache has been used for others.
+// A saved sequence continues in another one as before, after its own was dropped and the cache
+// was used for others.
 func TestSaveAndLoad(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestPieces(t *testing.T) {
 			pieces, err := piecesOf(m, tokens, 10, 50, 100)
 			if !memory.cuts {
 				if !errors.Is(err, llama.ErrCannotTruncate) {
-					t.Fatalf("a piece of what cannot be cut: %v", err)
+					t.Fatalf("a piece of a sequence that cannot be truncated: %v", err)
 				}
 				return
 			}
@@ -302,8 +302,8 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// piecesOf reads tokens in a context that gives way, on a thread of its own, and saves them from
-// each of some positions to the next.
+// piecesOf decodes tokens in a context of idle priority, on a thread of its own, and saves them
+// from each of some positions to the next.
 func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byte, err error) {
 	var other sync.WaitGroup
 	other.Go(func() {
@@ -327,9 +327,9 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 	return pieces, err
 }
 
-// What a window has left behind may be overwritten by others. Then a cut is refused, and
-// what is not refused is right.
-func TestCutBehindTheWindow(t *testing.T) {
+// Tokens behind an attention window may be overwritten by others. Then a truncation is refused;
+// one that is accepted has the right continuation.
+func TestTruncateBehindTheWindow(t *testing.T) {
 	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
 	const room = 30 // tokens in front of the sequence, whose place is free again
 	prompt, other := text(1, 300), text(2, 30)
@@ -351,7 +351,7 @@ func TestCutBehindTheWindow(t *testing.T) {
 			case errors.Is(err, llama.ErrCannotTruncate):
 				refused++
 				if copied := c.Copy(0, 1, n); !errors.Is(copied, llama.ErrCannotTruncate) {
-					t.Errorf("it cannot be cut, but is copied: %v", copied)
+					t.Errorf("it cannot be truncated, but is copied: %v", copied)
 				}
 				err := c.Truncate(0, 0)
 				if _, again := read(c, 0, 0, prompt[:n]); errors.Join(err, again) != nil {
@@ -443,7 +443,7 @@ func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	return err
 }
 
-// Calling off what does not run harms nothing that comes later.
+// An abort without a computation does not concern later ones.
 func TestAbortBetween(t *testing.T) {
 	m, c := load(t, "tiny")
 	prompt := text(1, 100)
@@ -472,9 +472,8 @@ func TestAbortBetween(t *testing.T) {
 	}
 }
 
-// Threads that compute stay where they are put, if there is a processor for each: those that a
-// context makes, and the one that decodes. Those of a context that gives way go where there is
-// time for them.
+// Compute threads stay bound, if there is a processor for each: the threads of a context, and its
+// decoding thread. Threads of idle priority are not bound.
 func TestThreadsStay(t *testing.T) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -506,7 +505,7 @@ func TestThreadsStay(t *testing.T) {
 		}
 		defer c.Close()
 		if got := bound(t, threads) - before; got != threads {
-			t.Errorf("beside one that gives way %d of %d threads stay", got, threads)
+			t.Errorf("beside one of idle priority %d of %d threads stay", got, threads)
 		}
 	})
 	other.Wait()

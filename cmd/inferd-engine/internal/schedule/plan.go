@@ -12,8 +12,8 @@ import (
 // far, so that each prompt that has been started can be finished. When answers have outgrown
 // the context, the youngest sequence is evicted, paused ones first: it keeps its text, and is
 // prefilled again once there is room. The oldest running sequence is never evicted, so all
-// progress. Waiting sequences start in their order. One that finds no room takes that of
-// paused sequences and, if its owner has no running sequence, of the owner with the most.
+// progress. Waiting sequences start in their order. If one finds no room, it takes that
+// of paused sequences and, if its owner has no running sequence, of the owner with the most.
 //
 // In a step each decoding sequence decodes its one token. A sequence that is choosing counts
 // as a stream all the same. Without streams, prompts share the batch, or [shortStep] tokens if

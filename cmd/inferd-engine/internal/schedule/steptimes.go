@@ -143,7 +143,7 @@ func (t *StepTimes) PrefillTimeout(tokens int) time.Duration {
 	return max(time.Second, seconds(overdueFactor*takes))
 }
 
-// DecodeDeadline is when a step without prompts should begin after one that ended at last:
+// DecodeDeadline is when a step without prompts should begin if the last step ended at last:
 // until then the prefill worker has all processors. If its job is urgent that is as late as
 // the stall budget allows, else as long as such a step takes.
 func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) time.Time {
