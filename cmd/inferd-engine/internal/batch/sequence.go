@@ -138,44 +138,35 @@ func (s *sequence) evictable() bool {
 	return len(s.tokens)-s.prefillLen >= max(evictableAfter, s.cached()/evictableShare)
 }
 
-// transition is the one place that changes the state of a sequence. It allocates cells to a
-// state with cells, and takes them away: entering Waiting or Evicted frees them, entering
-// Suspended or Done retains them for the owner. It reserves a place at the prefill worker, and
-// releases it. If cells cannot be allocated, or are not freed, the sequence is to end; if the
-// worker has no place, nothing changes.
-//
-// The states and their order are those of [schedule.State].
+// transition is the one function that changes the state of a sequence; [schedule.State] has the
+// diagram. It allocates cells to a state that has them, and takes them away: Waiting and Evicted
+// free them, Suspended and Done retain them for the owner. It reserves a place at the prefill
+// worker, and releases it. If cells are not to be had, or not freed, the sequence is to end; if
+// the worker has no place, the state stays.
 func (l *stepper) transition(s *sequence, to schedule.State) {
 	from := s.state
-	var err error
-	switch {
-	case from.HasCells() == to.HasCells():
-	case to.HasCells():
-		err = l.allocate(s)
-	case to == schedule.Waiting, to == schedule.Evicted:
-		err = l.free(s)
-	default:
-		err = l.retain(s, to == schedule.Done)
+	if to.HasCells() && !from.HasCells() {
+		if err := l.allocate(s); err != nil {
+			s.end(err)
+			return
+		}
 	}
-	switch {
-	case err != nil && s.cells == nil && to.HasCells():
-		s.end(err)
-		return
-	case err != nil:
-		s.err, s.ending = errors.Join(s.err, err), true
-	}
-	switch {
-	case from.AtWorker() == to.AtWorker():
-	case to.AtWorker():
+	if to.AtWorker() && !from.AtWorker() {
 		seq, ok := l.Prefill.Reserve()
 		if !ok {
 			return
 		}
 		s.workerSeq, s.workerLen = seq, 0
-	default:
-		l.Prefill.Release(s.workerSeq)
 	}
 	s.state = to
+	if from.AtWorker() && !to.AtWorker() {
+		l.Prefill.Release(s.workerSeq)
+	}
+	if from.HasCells() && !to.HasCells() {
+		if err := l.giveUp(s); err != nil {
+			s.err, s.ending = errors.Join(s.err, err), true
+		}
+	}
 }
 
 // allocate gives a sequence cells, with the longest prefix of its tokens in the cache.
@@ -196,24 +187,24 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// free takes the cells away.
-func (l *stepper) free(s *sequence) error {
-	if !s.ending && s.cached() > 0 {
-		l.addStats(func(st *Stats) { st.Evicted++ })
+// giveUp takes the cells away from a sequence, as its state says.
+func (l *stepper) giveUp(s *sequence) error {
+	cells := s.cells
+	s.cells = nil
+	switch s.state {
+	case schedule.Suspended:
+		return l.cache.Retain(cells, false)
+	case schedule.Done:
+		err := l.cache.Retain(cells, s.Pinned)
+		_, pinned := l.cache.Pinned()
+		l.pinned.Store(int64(pinned))
+		return err
+	default: // evicted
+		if !s.ending && cells.Len() > 0 {
+			l.addStats(func(st *Stats) { st.Evicted++ })
+		}
+		return l.cache.Free(cells)
 	}
-	cells := s.cells
-	s.cells = nil
-	return l.cache.Free(cells)
-}
-
-// retain hands the cells over to the retained sequences, pinned ones at the end.
-func (l *stepper) retain(s *sequence, ends bool) error {
-	cells := s.cells
-	s.cells = nil
-	err := l.cache.Retain(cells, ends && s.Pinned)
-	_, pinned := l.cache.Pinned()
-	l.pinned.Store(int64(pinned))
-	return err
 }
 
 // evict takes the cells away from a sequence that goes on. It is prefilled again later, with
