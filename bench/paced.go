@@ -54,7 +54,7 @@ func pacedTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error
 			return err
 		}
 	}
-	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, By: "paced"})
+	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, Backend: "paced"})
 }
 
 // now is a clock that all processes of a machine share, in nanoseconds.

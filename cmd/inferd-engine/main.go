@@ -27,7 +27,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/usage"
@@ -114,7 +113,7 @@ const (
 
 // An engineOf a model answers, as long as its loop runs.
 type engineOf struct {
-	infer.Handler
+	engine.Handler
 	loop  func(context.Context) error
 	share func(context.Context, string) error // nil if it has nothing to share
 	stats func() link.Stats                   // may be nil
@@ -222,7 +221,7 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: model.Name(), Device: "cpu",
 		GPULayers: model.GPULayers(), Generates: model.Generates(), NoTemplate: eng.plain,
-		Tasks: link.Tasks{Generate: o.task == taskGenerate, Embed: o.task == taskEmbed, Rerank: o.task == taskRerank},
+		Abilities: eng.Abilities(),
 	}
 	return eng, nil
 }

@@ -1,6 +1,7 @@
-// Package engine answers requests with a model: it renders a conversation, tokenizes the
-// prompt, submits it to a batch loop and turns the generated tokens into text. It does not
-// know the daemon, nor other requests.
+// Package engine answers requests with a model. For text it renders a conversation,
+// turns it into tokens, lets a batch loop continue them, and turns the new tokens into
+// text; for vectors and scores it tokenises and hands the texts to an encode loop. It
+// knows neither the daemon nor the other requests that run beside one.
 package engine
 
 import (
@@ -8,7 +9,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
@@ -17,155 +17,81 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is the kind of backend in an engine's answers.
+// Kind is the kind of backend in the answers of an engine.
 const Kind = "llamacpp"
 
-// An Engine is a Handler over one loaded model.
+// A Handler answers the requests within its abilities.
+type Handler interface {
+	infer.Handler
+	Abilities() infer.Abilities
+}
+
+// An Engine is a Handler over one loaded model that generates.
 type Engine struct {
 	Model    *llama.Model
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
-	// LongestToken is the maximum length of a token in bytes; 0 is unknown.
+	// LongestToken is the most bytes that a token can stand for; 0 is unknown.
 	LongestToken int
-	// Rendering limits the CPU time of rendering one conversation: a model's template is a
-	// program. Nil means no limit.
+	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
+	// program. Nil is no bound.
 	Rendering *budget.CPU
 }
 
-var _ infer.Handler = (*Engine)(nil)
+var _ Handler = (*Engine)(nil)
 
-// Handle answers req, which must be an [infer.Generate]. It returns [infer.Invalid] with the
-// reason if the model cannot answer it.
+// Abilities are those of this package: no model adds any.
+func (*Engine) Abilities() infer.Abilities {
+	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, Logprobs: true}
+}
+
+// Handle answers req, which must be to generate. A request that the model cannot take
+// is [infer.Invalid] and says why; so is one beyond [Engine.Abilities].
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
 		return infer.Errorf(infer.Unsupported, "this model only generates")
 	}
-	if least := e.leastTokens(gen.Messages); least > e.Loop.Room() {
-		return infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
+	if err := e.Abilities().Check(gen); err != nil {
+		return err
 	}
-	prompt, err := e.prompt(gen.Messages)
+	prompt, err := e.fit(gen.Messages)
 	if err != nil {
 		return err
 	}
-	room := e.Loop.Room() - len(prompt)
-	if room < 1 {
-		return infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
-	}
-	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: gen.Format.Grammar})
+	grammar := grammarOf(gen.Format)
+	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: grammar})
 	if err != nil {
 		return infer.Errorf(infer.Invalid, "%w", err)
 	}
 	defer sampler.Free()
-
-	text := e.answer(gen)
-	var (
-		ev     infer.Text
-		piece  []byte
-		likely infer.Logprob // of the last token, if logprobs are requested
-		lost   error         // of the first failed emit
-	)
-	send := func(delta []byte) {
-		ev.Logprobs = text.withoutTrimmed(ev.Logprobs)
-		switch {
-		case lost != nil:
-		case len(delta) > 0:
-			ev.Delta = delta
-			lost = emit(&ev)
-			ev.Tokens, ev.Cost, ev.Logprobs = 0, 0, ev.Logprobs[:0]
-		case ev.Tokens >= maxUnreported:
-			lost = emit(&infer.Text{Tokens: ev.Tokens, Cost: ev.Cost})
-			ev.Tokens, ev.Cost = 0, 0
-		}
-	}
 	if !req.Deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	var paused atomic.Bool
-	stop := req.Pause.Preempted.OnChange(func(on bool) {
-		paused.Store(on)
-		e.Loop.Wake()
-	})
+	g := &generation{
+		engine: e, gen: gen, sampler: sampler, emit: emit,
+		text: e.answer(gen, grammar),
+	}
+	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
-	seq := batch.Sequence{
-		Call:   callOf(req),
-		Owner:  req.Peer.User,
-		Held:   paused.Load,
-		Prompt: prompt,
-		Max:    min(gen.MaxTokens, room),
-		Sample: func(i int) (batch.Token, error) {
-			tok, err := sampler.Sample(e.Context, i)
-			if err == nil && gen.Logprobs > 0 {
-				likely, err = e.Model.Logprobs(e.Context, i, tok, gen.Logprobs)
-			}
-			return tok, err
-		},
-		Ends: e.Model.IsEOG,
-		Emit: func(tok batch.Token, cost int) bool {
-			ev.Tokens++
-			ev.Cost += cost
-			if gen.Logprobs > 0 {
-				ev.Logprobs = append(ev.Logprobs, likely)
-			}
-			piece = e.Model.AppendPiece(piece[:0], tok)
-			delta, stopped := text.add(piece)
-			send(delta)
-			return !stopped && lost == nil
-		},
-	}
-	if gen.Format.Grammar != "" { // sampling may take longer than a step
-		seq.Detach = func(i int) (func() (batch.Token, error), error) {
-			return func() (batch.Token, error) {
-				tok, err := sampler.Choose()
-				if err == nil && gen.Logprobs > 0 {
-					likely, err = sampler.Logprobs(tok, gen.Logprobs)
-				}
-				return tok, err
-			}, sampler.Detach(e.Context, i)
-		}
-	}
+	seq := g.sequence(grammar != "")
+	seq.Call, seq.Owner, seq.Prompt = callOf(req), req.Peer.User, prompt
+	seq.Max = min(gen.MaxTokens, e.Loop.Room()-len(prompt))
 	result, err := e.Loop.Do(ctx, seq)
-	done := infer.Done{In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
-	late := errors.Is(err, errLate)
-	switch {
-	case late:
-	case errors.Is(err, budget.ErrExceeded):
-		return errSlowGrammar
-	case err != nil:
-		return err
-	}
-	send(text.end())
-	if lost != nil {
-		return lost
-	}
-	switch {
-	case late:
-		done.Reason = infer.Canceled
-	case text.stopped:
-		done.Reason = text.reason
-	case result.End == batch.Reached:
-		done.Reason = infer.Length
-	default:
-		done.Reason = infer.EndOfTurn
-	}
-	return emit(&done)
+	return g.finish(result, len(prompt), err)
 }
-
-// maxUnreported is the number of tokens without text after which they are reported alone, so
-// that admission charges them.
-const maxUnreported = 32
 
 // answer returns an empty answer to gen. A grammar defines the whole text: then nothing is
 // trimmed, and markers of turns are text like any other.
-func (e *Engine) answer(gen *infer.Generate) answer {
+func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
 	var a answer
 	for _, text := range gen.Stop {
 		a.stops = append(a.stops, stop{text, infer.StopSequence})
 	}
-	if gen.Format.Grammar == "" {
+	if grammar == "" {
 		for _, text := range e.Template.Stops() {
 			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
 		}
@@ -177,23 +103,23 @@ func (e *Engine) answer(gen *infer.Generate) answer {
 // errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
-// Failures of calls that exceed their CPU time.
+// Failures of calls over their budget of CPU time.
 var (
 	errSlowGrammar  = infer.Errorf(infer.Invalid, "the grammar takes too long: one token took more than 5 s of CPU time")
 	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 )
 
-// callOf returns the number of the call, which is the ID that the link assigns; 0 is none.
+// callOf is the number of a call, which the link gives it as its ID; 0 is none.
 func callOf(req *infer.Request) uint64 {
-	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for any other ID
+	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
 	return call
 }
 
-// Share prefills the common prefix of all conversations with the given system message and
-// pins it in the cache, for all users.
+// Share prefills the common beginning of all conversations with a system message of that
+// text, and keeps it for the prompts of all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
-	// The tokens at the end of the text depend on the text after it: the prefix is the part
-	// that two conversations have in common.
+	// The tokens at the end of the text depend on the next message: the prefix is the common
+	// part of two conversations.
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		var err error
@@ -220,8 +146,24 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	return err
 }
 
-// leastTokens is a lower bound on the number of tokens of a conversation. Tokenizing takes a
-// second per 100 KB of the worst text, so a prompt that cannot fit is not tokenized.
+// fit returns the tokens of a conversation that leaves room for an answer.
+func (e *Engine) fit(messages []infer.Message) ([]batch.Token, error) {
+	if least := e.leastTokens(messages); least > e.Loop.Room() {
+		return nil, infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
+	}
+	prompt, err := e.prompt(messages)
+	if err != nil {
+		return nil, err
+	}
+	if len(prompt) >= e.Loop.Room() {
+		return nil, infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
+	}
+	return prompt, nil
+}
+
+// leastTokens is a lower bound of the tokens of a conversation. Exact counting takes a
+// second per 100 KB of the worst text, which is not spent on a conversation that cannot
+// fit.
 func (e *Engine) leastTokens(messages []infer.Message) int {
 	if e.LongestToken == 0 {
 		return 0
@@ -233,12 +175,12 @@ func (e *Engine) leastTokens(messages []infer.Message) int {
 	return bytes / e.LongestToken
 }
 
-// render renders a conversation within its limit of CPU time.
+// render renders a conversation within the budget for that.
 func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Render(messages)
 	}
-	var out struct { // not the results: an abandoned rendering may still write to it
+	var out struct { // no result variables: an abandoned rendering may still write here
 		segments []chat.Segment
 		err      error
 	}
@@ -248,7 +190,8 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// prompt returns the tokens of a conversation. The only special tokens are the template's.
+// prompt returns the tokens of a conversation. Only text of the template becomes special
+// tokens.
 func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	segments, err := e.render(messages)
 	if err != nil {
@@ -256,7 +199,7 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
-		// Most templates write the token themselves.
+		// Most templates already begin with it.
 		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.Spelling(bos)) {
 			tokens = append(tokens, bos)
 		}
@@ -268,7 +211,7 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 		}
 		tokens = append(tokens, more...)
 	}
-	if len(tokens) == 0 { // an empty prompt: the model still needs one token
+	if len(tokens) == 0 { // an empty prompt: decoding needs at least one token
 		bos, ok := e.Model.BOS()
 		if !ok {
 			return nil, infer.Errorf(infer.Invalid, "the prompt has no tokens")
