@@ -119,6 +119,7 @@ type engineOf struct {
 	stats func() link.Stats                   // may be nil
 	beat  func() link.Beat
 	ready link.Report
+	plain bool // it renders conversations as plain text, for want of a template
 }
 
 // serve loads the model and answers until the daemon closes the link. A load that
@@ -219,7 +220,7 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	}
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: model.Name(), Device: "cpu",
-		GPULayers: model.GPULayers(), Generates: model.Generates(),
+		GPULayers: model.GPULayers(), Generates: model.Generates(), NoTemplate: eng.plain,
 		Abilities: eng.Abilities(),
 	}
 	return eng, nil
@@ -280,7 +281,7 @@ func writer(srv *link.Server, model *llama.Model, o options) (*engineOf, error) 
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
 	}
-	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share, stats: func() link.Stats {
+	return &engineOf{Handler: eng, loop: loop.Run, share: eng.Share, plain: template.Transcript(), stats: func() link.Stats {
 		return statsOf(loop.Stats(), o.nCtx)
 	}, beat: func() link.Beat {
 		b := beatOf(loop.Progress.Report())

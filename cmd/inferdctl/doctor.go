@@ -215,6 +215,9 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilit
 			all = append(all, can)
 			d.ok("backend", "%s accelerator=%s gpu_layers=%d wire_version=%d v2=%t vision=%t audio=%t tools=%t thinking=%t embed=%t rerank=%t",
 				s.Backend, caps.Accelerator, caps.GPULayers, version, can.Generate, can.Vision, can.Audio, can.Tools, can.Thinking, can.Embed, can.Rerank)
+			if caps.NoTemplate {
+				d.ok("backend", "warning: the model of %s has no chat template: conversations are written as plain text, and answers may be poor; use an instruction-tuned model", s.Backend)
+			}
 			if caps.VRAMBytes > 0 {
 				d.ok("device", "%s vram=%.1f GiB", caps.DeviceName, float64(caps.VRAMBytes)/(1<<30))
 			}

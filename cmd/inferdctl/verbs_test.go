@@ -273,7 +273,7 @@ func TestDoctor(t *testing.T) {
 		f.admin(loading())
 		got := f.run("doctor", "--config", configured(f, `{"backends":[]}`))
 		got.Out = strings.ReplaceAll(got.Out, f.dir, "DIR")
-		f.want(got, result{1, `[FAIL] config: DIR/config.json: backends must not be empty
+		f.want(got, result{1, `[FAIL] config: DIR/config.json:1: backends must not be empty
 [ ok ] sockets: DIR, mode 0700
 [ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
 [FAIL] admin: the daemon is not ready: loading_model kv_cache gen

@@ -41,10 +41,11 @@ type backends struct {
 	targets []*route.Target  // in config order
 	router  *route.Router    // among them, once they are ready
 	caps    map[string]status.Capabilities
-	slowest time.Duration // that a mock takes to be ready, or to be too late
-	late    error         // of a mock that takes too long
-	serving bool          // every socket accepts
-	turns   string        // file by which the engines take turns; empty if they need not
+	known   map[string]bool // entries that have been ready once
+	slowest time.Duration   // that a mock takes to be ready, or to be too late
+	late    error           // of a mock that takes too long
+	serving bool            // every socket accepts
+	turns   string          // file by which the engines take turns; empty if they need not
 }
 
 // start starts every entry. They load at the same time.
@@ -61,6 +62,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	defer b.mu.Unlock()
 	b.engines = make(map[string]*worker.Supervisor)
 	b.caps = make(map[string]status.Capabilities)
+	b.known = make(map[string]bool)
 	for _, entry := range cfg.Backends {
 		target := &route.Target{Name: entry.Name, Aliases: entry.Aliases, Slots: entry.NSlots}
 		target.Changed = func(s breaker.State) { b.breakerChanged(ctx, entry.Name, s) }
@@ -206,13 +208,19 @@ func (b *backends) ready(ctx context.Context, entry config.Backend, r link.Repor
 	sups := b.supervisors()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.serving {
+	if !b.known[entry.Name] {
+		b.known[entry.Name] = true
 		if w := oneTask(entry, r); w != "" {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
 		}
-		return
+		if r.NoTemplate {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "model without a chat template", slog.String("backend", entry.Name),
+				slog.String("model", r.Model), slog.String("advice", "answers may be poor: conversations are written as plain text; use an instruction-tuned model"))
+		}
 	}
-	b.publishLocked(sups)
+	if b.serving {
+		b.publishLocked(sups)
+	}
 }
 
 // oneTask returns a warning about an entry with embed: true and a model that can generate:
@@ -268,6 +276,7 @@ func (b *backends) announce() {
 			r := sup.LastReport()
 			caps.Abilities = r.Abilities
 			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
+			caps.NoTemplate = r.NoTemplate
 		}
 		b.board.Publish(caps)
 	}

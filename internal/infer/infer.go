@@ -241,7 +241,8 @@ type Sampling struct {
 //sumtype:decl
 type Event interface{ event() }
 
-// Text is the next piece of the answer: whole UTF-8 characters, never empty.
+// Text is the next piece of the answer: whole UTF-8 characters. It is empty only from an
+// engine to its link, to report tokens without text, or with text that is held back.
 type Text struct {
 	Delta []byte
 	// Tokens is how many tokens the model wrote since the last event. A piece may hold the

@@ -45,7 +45,10 @@ type Report struct {
 	GPULayers int
 	// Generates, of Ready, reports that the model can generate, also if its task is another.
 	Generates bool
-	Problem   string // of Failed: the cause
+	// NoTemplate, of Ready, reports that the engine generates with a model without a chat
+	// template: conversations are rendered as plain text.
+	NoTemplate bool
+	Problem    string // of Failed: the cause
 }
 
 // State is a step of loading. The set is closed.

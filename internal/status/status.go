@@ -43,6 +43,7 @@ type Capabilities struct {
 	DeviceName  string // empty if unknown
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
+	NoTemplate  bool   // it generates, and its model has no chat template
 }
 
 // BackendState says that requests go to an entry, or do not, because it has failed too

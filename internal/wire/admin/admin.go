@@ -35,6 +35,9 @@ const (
 // wireVersion is what capabilities say of the length-prefixed generation wire.
 const wireVersion = 1
 
+// noTemplate is the value of "chat_template" for a model without one.
+const noTemplate = "none"
+
 // members are those of a frame. A frame is flat, and its keys come sorted.
 type members map[string]any
 
@@ -149,6 +152,9 @@ func (m members) capabilities(c status.Capabilities) {
 	if c.AudioRate > 0 {
 		m["audio_sample_rate"] = c.AudioRate
 	}
+	if c.NoTemplate {
+		m["chat_template"] = noTemplate
+	}
 }
 
 // DecodeCapabilities reads a frame of [Capabilities], and the version of the
@@ -169,6 +175,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		DeviceName  string `json:"device_name"`
 		VRAMBytes   uint64 `json:"vram_total_bytes"`
 		AudioRate   int    `json:"audio_sample_rate"`
+		Template    string `json:"chat_template"`
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return status.Capabilities{}, 0, fmt.Errorf("decode capabilities: %w", err)
@@ -181,6 +188,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
+		NoTemplate: m.Template == noTemplate,
 	}, m.Version, nil
 }
 

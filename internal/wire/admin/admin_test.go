@@ -60,6 +60,10 @@ var goldens = map[string]struct {
 		status.Capabilities{Backend: "mock", Abilities: infer.Abilities{Generate: true, Thinking: true, Embed: true}, Accelerator: "cpu"},
 		`{"accelerator":"cpu","audio":false,"backend":"mock","embed":true,"gpu_layers":0,"id":"admin","status":"capabilities","thinking":true,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
 	},
+	"capabilities of a model without a chat template": {
+		status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}, Accelerator: "cpu", NoTemplate: true},
+		`{"accelerator":"cpu","audio":false,"backend":"gen","chat_template":"none","embed":false,"gpu_layers":0,"id":"admin","status":"capabilities","thinking":false,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
+	},
 	"capabilities with everything": {
 		status.Capabilities{
 			Backend: "gen", Abilities: infer.Abilities{Generate: true, Vision: true, Audio: true, Tools: true, Thinking: true, Embed: true, Rerank: true},

@@ -73,7 +73,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	}
 	g := &generation{
 		engine: e, gen: gen, sampler: sampler, emit: emit,
-		text: answer{stops: append(e.Template.Stops(), gen.Stop...)},
+		text: e.answer(gen),
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
@@ -82,6 +82,22 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	seq.Max = min(gen.MaxTokens, e.Loop.Room()-len(prompt))
 	result, err := e.Loop.Do(ctx, seq)
 	return g.finish(result, len(prompt), err)
+}
+
+// answer returns an empty answer to gen. A grammar defines the whole text: then nothing is
+// trimmed, and markers of turns are text like any other.
+func (e *Engine) answer(gen *infer.Generate) answer {
+	var a answer
+	for _, text := range gen.Stop {
+		a.stops = append(a.stops, stop{text, infer.StopSequence})
+	}
+	if grammarOf(gen.Format) == "" {
+		for _, text := range e.Template.Stops() {
+			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
+		}
+		a.trim = e.Template.Transcript()
+	}
+	return a
 }
 
 // errLate ends a sequence at its deadline.

@@ -83,24 +83,31 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	return !stopped && g.lost == nil
 }
 
+// maxUnreported is the number of tokens without text after which they are reported alone, so
+// that admission charges them.
+const maxUnreported = 32
+
 // send emits text, and with it the tokens since the last event.
 func (g *generation) send(delta []byte) {
-	if len(delta) > 0 && g.lost == nil {
+	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
+	switch {
+	case g.lost != nil:
+	case len(delta) > 0:
 		g.ev.Delta = delta
 		g.lost = g.emit(&g.ev)
 		g.ev.Tokens, g.ev.Cost, g.ev.Logprobs = 0, 0, g.ev.Logprobs[:0]
+	case g.ev.Tokens >= maxUnreported:
+		g.lost = g.emit(&infer.Text{Tokens: g.ev.Tokens, Cost: g.ev.Cost})
+		g.ev.Tokens, g.ev.Cost = 0, 0
 	}
 }
 
 // finish ends the answer, or returns the failure of its sequence.
 func (g *generation) finish(result batch.Result, prompt int, err error) error {
-	done := infer.Done{
-		Reason: reason(result.End), In: prompt, Cached: result.Cached, Out: result.Out,
-		Backend: Kind, Model: g.engine.Model.Name(),
-	}
+	done := infer.Done{In: prompt, Cached: result.Cached, Out: result.Out, Backend: Kind, Model: g.engine.Model.Name()}
+	late := errors.Is(err, errLate)
 	switch {
-	case errors.Is(err, errLate):
-		done.Reason = infer.Canceled
+	case late:
 	case errors.Is(err, budget.ErrExceeded):
 		return errSlowGrammar
 	case err != nil:
@@ -110,16 +117,15 @@ func (g *generation) finish(result batch.Result, prompt int, err error) error {
 	if g.lost != nil {
 		return g.lost
 	}
-	return g.emit(&done)
-}
-
-func reason(end batch.End) infer.Reason {
-	switch end {
-	case batch.Reached:
-		return infer.Length
-	case batch.Stopped:
-		return infer.StopSequence
+	switch {
+	case late:
+		done.Reason = infer.Canceled
+	case g.text.stopped:
+		done.Reason = g.text.reason
+	case result.End == batch.Reached:
+		done.Reason = infer.Length
 	default:
-		return infer.EndOfTurn
+		done.Reason = infer.EndOfTurn
 	}
+	return g.emit(&done)
 }
