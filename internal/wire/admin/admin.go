@@ -35,6 +35,9 @@ const (
 // wireVersion is what capabilities say of the length-prefixed generation wire.
 const wireVersion = 1
 
+// noTemplate is the value of "chat_template" for a model without one.
+const noTemplate = "none"
+
 // members are those of a frame. A frame is flat, and its keys come sorted.
 type members map[string]any
 
@@ -150,7 +153,7 @@ func (m members) capabilities(c status.Capabilities) {
 		m["audio_sample_rate"] = c.AudioRate
 	}
 	if c.NoTemplate {
-		m["chat_template"] = "none"
+		m["chat_template"] = noTemplate
 	}
 }
 
@@ -185,7 +188,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
-		NoTemplate: m.Template == "none",
+		NoTemplate: m.Template == noTemplate,
 	}, m.Version, nil
 }
 
