@@ -26,7 +26,7 @@ const pace = time.Millisecond
 // daemon and the client's socket.
 func pacedEngine(conn net.Conn) error {
 	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(pacedTokens)}
-	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu", Tasks: link.Tasks{Generate: true}}); err != nil {
+	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu", Abilities: infer.Abilities{Generate: true}}); err != nil {
 		return err
 	}
 	return srv.Serve(context.Background())
@@ -51,7 +51,7 @@ func pacedTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error
 			return err
 		}
 	}
-	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, By: "paced"})
+	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, Backend: "paced"})
 }
 
 // now is a clock that all processes of a machine share, in nanoseconds.

@@ -73,7 +73,7 @@ func TestStartedByInferd(t *testing.T) {
 			client.Close()
 		}
 	})
-	if last.State != link.Ready || last.Slots != 4 || last.NCtx != 4096 || !last.Tasks.Generate {
+	if last.State != link.Ready || last.Slots != 4 || last.NCtx != 4096 || !last.Abilities.Generate {
 		t.Errorf("reported %+v, then %v", last, err)
 	}
 	<-child.Done()

@@ -4,6 +4,8 @@
 // business of wire/admin, and who listens that of broadcast.
 package status
 
+import "github.com/inferd-go/inferd/internal/infer"
+
 // Event is something that a watcher of the daemon is told. The set is closed.
 //
 //sumtype:decl
@@ -31,22 +33,17 @@ type Restarting struct {
 // finish, no new one is taken.
 type Draining struct{}
 
-// Capabilities says what an entry can do. It is kept apart from the lifecycle:
-// it never replaces the state that a newcomer is told.
+// Capabilities are the abilities and the device of an entry. They are kept apart from the
+// lifecycle: they never replace the state that a new subscriber receives.
 type Capabilities struct {
 	Backend     string // entry name
-	V2          bool
-	Vision      bool
-	Audio       bool
-	Tools       bool
-	Thinking    bool
-	Embed       bool
-	Rerank      bool
+	Abilities   infer.Abilities
 	Accelerator string // "cpu", "cuda", "metal", "vulkan" or "rocm"
 	GPULayers   int
 	DeviceName  string // empty if unknown
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
+	NoTemplate  bool   // it generates, and its model has no chat template
 }
 
 // BackendState says that requests go to an entry, or do not, because it has failed too

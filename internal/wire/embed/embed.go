@@ -16,14 +16,14 @@ import (
 // codes are the classes of failure.
 var codes = wire.Common.With(wire.Codes{infer.Unsupported: "embed_unsupported"})
 
-// purposes are the values of task.
-var purposes = []infer.Purpose{
+// embedTasks are the values of task.
+var embedTasks = []infer.EmbedTask{
 	infer.RetrievalQuery, infer.RetrievalDocument, infer.Similarity, infer.Classification, infer.Clustering,
 	infer.QuestionAnswering, infer.FactVerification, infer.CodeRetrievalQuery,
 }
 
-// join lists purposes as the wire spells them.
-func join(all []infer.Purpose) string {
+// join lists embedTasks as the wire spells them.
+func join(all []infer.EmbedTask) string {
 	words := make([]string, len(all))
 	for i, p := range all {
 		words[i] = string(p)
@@ -33,10 +33,10 @@ func join(all []infer.Purpose) string {
 
 // request is the message that asks. A member that is null reads as one that is missing.
 type request struct {
-	ID         string         `json:"id,omitzero"`
-	Input      []*string      `json:"input"` // must be there; elements must not be null
-	Dimensions *wire.Integer  `json:"dimensions,omitzero"`
-	Task       *infer.Purpose `json:"task,omitzero"`
+	ID         string           `json:"id,omitzero"`
+	Input      []*string        `json:"input"` // must be there; elements must not be null
+	Dimensions *wire.Integer    `json:"dimensions,omitzero"`
+	Task       *infer.EmbedTask `json:"task,omitzero"`
 
 	// Beyond the reference.
 	Model string `json:"model,omitzero"`
@@ -60,7 +60,7 @@ func (m *request) infer() (*infer.Request, error) {
 	}
 	task := &infer.Embed{
 		Model: m.Model, Inputs: make([]string, len(m.Input)),
-		Purpose: wire.Or(m.Task, infer.NoPurpose),
+		Task: wire.Or(m.Task, infer.NoEmbedTask),
 	}
 	for i, text := range m.Input {
 		if *text == "" {
@@ -68,8 +68,8 @@ func (m *request) infer() (*infer.Request, error) {
 		}
 		task.Inputs[i] = *text
 	}
-	if m.Task != nil && !slices.Contains(purposes, *m.Task) {
-		return nil, wire.Invalid("task uses an unknown variant: want one of %s", join(purposes))
+	if m.Task != nil && !slices.Contains(embedTasks, *m.Task) {
+		return nil, wire.Invalid("task uses an unknown variant: want one of %s", join(embedTasks))
 	}
 	if m.Dimensions != nil {
 		var err error
@@ -143,7 +143,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Raw(`,"usage":{"input_tokens":`)
 	c.reply.Int(ev.In)
 	c.reply.Raw(`},"backend":`)
-	c.reply.String(ev.By)
+	c.reply.String(ev.Backend)
 	return c.reply.Send(c.W)
 }
 

@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 )
@@ -65,12 +65,13 @@ func refuse(srv *link.Server, reason error) error {
 
 // An assembly is a loaded engine. It answers while its loop runs.
 type assembly struct {
-	handler infer.Handler
+	handler engine.Handler
 	loop    func(context.Context) error
 	share   func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
 	stats   func() link.Stats
 	beat    func() link.Beat
 	ready   link.Report
+	plain   bool // conversations are rendered as plain text: the model has no template
 }
 
 // A builder has the inputs of an engine.
@@ -111,8 +112,8 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	}
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: b.nCtx, Slots: c.Slots, Model: model.Name(), Device: "cpu",
-		GPULayers: model.GPULayers(), Generates: model.Generates(),
-		Tasks: link.Tasks{Generate: b.task == launch.Generate, Embed: b.task == launch.Embed, Rerank: b.task == launch.Rerank},
+		GPULayers: model.GPULayers(), Generates: model.Generates(), NoTemplate: eng.plain,
+		Abilities: eng.handler.Abilities(),
 	}
 	return eng, nil
 }

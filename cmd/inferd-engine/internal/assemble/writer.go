@@ -69,7 +69,7 @@ func (b *builder) writer() (*assembly, error) {
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
 	}
 	return &assembly{
-		handler: eng, loop: loop.Run, share: eng.Share,
+		handler: eng, loop: loop.Run, share: eng.Share, plain: template.Transcript(),
 		stats: func() link.Stats { return statsOf(loop.Stats(), b.nCtx) },
 		beat: func() link.Beat {
 			b := beatOf(loop.Progress.Report())

@@ -158,8 +158,14 @@ func (m *Model) Cuts() bool {
 // the process when a sequence of it is to be copied in part.
 const compressing = "deepseek4"
 
-// ChatTemplate is the Jinja source of the model's template, empty if it has none.
-func (m *Model) ChatTemplate() string { return yzma.ModelChatTemplate(m.handle, "") }
+// ChatTemplate is the Jinja source of the template in the model's file, empty if there is
+// none. For some models without one llama.cpp would return the name of a template of its own.
+func (m *Model) ChatTemplate() string {
+	if _, ok := m.Metadata("tokenizer.chat_template"); !ok {
+		return ""
+	}
+	return yzma.ModelChatTemplate(m.handle, "")
+}
 
 // BOS is the token that a text begins with, if the model has one.
 func (m *Model) BOS() (Token, bool) {
