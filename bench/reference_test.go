@@ -23,7 +23,7 @@ func TestRival(t *testing.T) {
 	if text, err := exec.Command("go", "build", "-o", dir, "../cmd/inferd").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, text)
 	}
-	l, err := rival{"inferd", dir + "/inferd"}.measure(t.Context(), 200*time.Millisecond)
+	l, err := rival{"inferd", dir + "/inferd"}.measure(t.Context(), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

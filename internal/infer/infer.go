@@ -252,6 +252,9 @@ type Text struct {
 	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
 	// of a step that decodes one. Admission charges it, usage does not count it.
 	Cost int
+	// More says that the next event follows at once: both may be sent together. The answer
+	// may also fail instead.
+	More bool
 }
 
 // A Logprob is the probability of a written token, and of the likeliest alternatives.
@@ -347,7 +350,9 @@ const (
 // error.
 type Sink = func(Event) error
 
-// A Handler answers one request: it emits events until it returns.
+// A Handler answers one request: it emits events until it returns. Its context ends when the
+// answer is not wanted any more; a Handler that waits for anything waits for that too, by
+// Done. A Handler that never asks for Done learns it from emit.
 type Handler interface {
 	Handle(ctx context.Context, req *Request, emit Sink) error
 }

@@ -223,6 +223,7 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 
 		for i := range ready {
 			emitted = true
+			ready[i].text.More = i+1 == len(ready) && over && last != nil && last.Fail == nil
 			if err := emit(ready[i].event()); err != nil {
 				return err
 			}

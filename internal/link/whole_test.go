@@ -237,7 +237,7 @@ func TestLinkIsLossless(t *testing.T) {
 			if diff := cmp.Diff(task, <-tasks); diff != "" {
 				t.Errorf("task: -want +got\n%s", diff)
 			}
-			if diff := cmp.Diff(joined(carried(events)), got, cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(joined(carried(events)), got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(infer.Text{}, "More")); diff != "" {
 				t.Errorf("answer: -want +got\n%s", diff)
 			}
 			for _, ev := range events {
