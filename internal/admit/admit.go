@@ -70,7 +70,7 @@ var _ infer.Handler = (*Gate)(nil)
 type ticket struct {
 	req    *infer.Request
 	turn   chan struct{} // nil if it did not have to wait
-	entry  *sched.Entry[*ticket]
+	entry  *sched.Job[*ticket]
 	caller *Caller
 	prompt int // tokens, estimated
 	// The text so far, as the handler reported it when it was written, and as the client has
@@ -387,7 +387,7 @@ func (g *Gate) rotateLocked() bool {
 			continue
 		}
 		g.parkLocked(victim.Item)
-		g.queue.Take(e)
+		g.queue.Start(e)
 		g.runLocked(e.Item)
 		return true
 	}
@@ -395,7 +395,7 @@ func (g *Gate) rotateLocked() bool {
 }
 
 // rivalsLocked returns the running requests whose slot t could have.
-func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Entry[*ticket]) {
+func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Job[*ticket]) {
 	full := g.fullLocked(t.place)
 	for _, r := range g.running {
 		if r.place.Parks && (!full || r.place.Name == t.place.Name) {
@@ -495,7 +495,7 @@ func (g *Gate) runLocked(t *ticket) {
 
 // parkLocked has a running request wait again.
 func (g *Gate) parkLocked(t *ticket) {
-	g.queue.Park(t.entry)
+	g.queue.Preempt(t.entry)
 	g.setLocked(t, parked)
 	t.req.Pause.Preempted.Set(true)
 }
@@ -601,8 +601,8 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	g.admitLocked()
 }
 
-func flowOf(req *infer.Request) sched.Flow {
-	return sched.Flow{
+func flowOf(req *infer.Request) sched.Path {
+	return sched.Path{
 		Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client,
 	}
 }
