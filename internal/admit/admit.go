@@ -296,7 +296,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 		return nil, t.err
 	case t.over():
 		return t, nil
-	case !g.queued.Take(req.Peer.Caller(), 1):
+	case !g.queued.TryAcquire(req.Peer.Caller(), 1):
 		g.queue.Done(t.entry, 0)
 		t.caller.Refused++
 		return nil, infer.Errorf(infer.Busy, "queue full")
@@ -468,12 +468,12 @@ func (g *Gate) setLocked(t *ticket, s state) {
 		g.running = append(g.running, t)
 	}
 	if t.state == waiting {
-		g.queued.Give(t.req.Peer.Caller(), 1)
+		g.queued.Release(t.req.Peer.Caller(), 1)
 	}
 	if t.state == stalled {
-		g.queued.Give(t.req.Peer.Caller(), 1)
+		g.queued.Release(t.req.Peer.Caller(), 1)
 		if g.Memory != nil {
-			g.Memory.Give(t.req.Peer.Caller(), infer.MaxUntaken)
+			g.Memory.Release(t.req.Peer.Caller(), infer.MaxUntaken)
 		}
 	}
 	t.state = s
@@ -527,11 +527,11 @@ func (g *Gate) stall(t *ticket, on bool) {
 // roomToStallLocked takes what a stalled request holds, see setLocked, or reports false.
 func (g *Gate) roomToStallLocked(t *ticket) bool {
 	caller := t.req.Peer.Caller()
-	if !g.queued.Take(caller, 1) {
+	if !g.queued.TryAcquire(caller, 1) {
 		return false
 	}
-	if g.Memory != nil && !g.Memory.Take(caller, infer.MaxUntaken) {
-		g.queued.Give(caller, 1)
+	if g.Memory != nil && !g.Memory.TryAcquire(caller, infer.MaxUntaken) {
+		g.queued.Release(caller, 1)
 		return false
 	}
 	return true
