@@ -113,7 +113,7 @@ func (c *Conn) told(err error) error {
 	if !ok {
 		return err
 	}
-	code, text := wire.Common.Told(e)
+	code, text := wire.Common.Encode(e)
 	switch e.Code {
 	case infer.Unsupported:
 		if special, ok := unsupported[c.surface]; ok {

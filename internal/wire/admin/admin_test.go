@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// goldens are frames byte for byte. Those of the contract have no backend: clients of
-// the reference never saw one.
+// goldens are exact frames. The frames of the contract have no backend, since the reference
+// does not send one.
 var goldens = map[string]struct {
 	ev   status.Event
 	want string
@@ -137,7 +137,7 @@ func TestDecode(t *testing.T) {
 			`{"backend":"gen","id":"admin","phase":"gave_up","reason":"why","status":"restarting","type":"status"}`,
 			admin.Frame{Status: admin.Restarting, Phase: "gave_up", Backend: "gen", Reason: "why"},
 		},
-		"members and words that nobody knows": {
+		"unknown members and values": {
 			` {"status":"dreaming", "phase":"rem","of":{"sheep":[1,2.50]}}` + "\r",
 			admin.Frame{Status: "dreaming", Phase: "rem"},
 		},
@@ -148,7 +148,7 @@ func TestDecode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			clear(line) // the reader uses it again
+			clear(line) // as a reader reuses it
 			test.want.Line = []byte(test.line)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("frame (-want +got):\n%s", diff)
@@ -159,13 +159,13 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for name, line := range map[string]string{
-		"nothing":           "",
-		"broken JSON":       `{"status":"ready"`,
-		"an array":          `["ready"]`,
-		"a frame of no use": `{"id":"admin","type":"status"}`,
-		"a wrong type":      `{"status":5}`,
-		"two at once":       `{"status":"ready"}{"status":"ready"}`,
-		"a doubled member":  `{"status":"ready","status":"draining"}`,
+		"nothing":            "",
+		"broken JSON":        `{"status":"ready"`,
+		"an array":           `["ready"]`,
+		"no status":          `{"id":"admin","type":"status"}`,
+		"a wrong type":       `{"status":5}`,
+		"two at once":        `{"status":"ready"}{"status":"ready"}`,
+		"a duplicate member": `{"status":"ready","status":"draining"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := admin.Decode([]byte(line)); err == nil {
@@ -175,7 +175,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// Only what says the daemon's state ends the reading of "inferdctl status".
+// "inferdctl status" ends at the first lifecycle frame.
 func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
 		apart := false
