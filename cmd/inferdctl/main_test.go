@@ -604,6 +604,6 @@ func TestChatWithADaemonThatIsNotReady(t *testing.T) {
 	t.Run("learns that v1 is off", func(t *testing.T) {
 		f := newFake(t)
 		f.admin(status.Ready{})
-		f.want(f.run("chat", "-m", "Hi"), result{2, "", "error: the daemon is ready, but nobody answers at DIR/infer.sock: is this surface switched off, or is there no model for it?\n"})
+		f.want(f.run("chat", "-m", "Hi"), result{2, "", "error: the daemon is ready, but nothing listens at DIR/infer.sock: is this surface switched off, or is there no model for it?\n"})
 	})
 }
