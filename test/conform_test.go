@@ -62,7 +62,7 @@ func TestConform(t *testing.T) {
 	}
 	t.Run("no daemon", func(t *testing.T) {
 		nobody := &daemon{t: t, dir: shortDir(t), stderr: &output{}}
-		if _, errs, code := nobody.ctl("conform", corpusDir); code != 2 || !strings.Contains(errs, "nothing was played") {
+		if _, errs, code := nobody.ctl("conform", corpusDir); code != 2 || !strings.Contains(errs, "no transcript was played") {
 			t.Errorf("exit %d, %q", code, errs)
 		}
 	})

@@ -18,10 +18,10 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// A diagnosis gathers what the doctor finds.
+// A diagnosis prints findings and notes failures.
 type diagnosis struct {
-	w    io.Writer
-	sick bool
+	w      io.Writer
+	failed bool
 }
 
 func (d *diagnosis) ok(label, format string, args ...any) {
@@ -29,12 +29,12 @@ func (d *diagnosis) ok(label, format string, args ...any) {
 }
 
 func (d *diagnosis) fail(label, format string, args ...any) {
-	d.sick = true
+	d.failed = true
 	fmt.Fprintf(d.w, "[FAIL] %s: %s\n", label, fmt.Sprintf(format, args...))
 }
 
-// doctor checks what a daemon needs and what a running one says, a line each. It works
-// without a daemon, which is then one of the things that are wrong.
+// doctor checks the requirements of a daemon and the reports of the running one, with one line
+// each. Without a running daemon it makes the other checks, and reports that as a failure.
 func (c *command) doctor(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
 		return err
@@ -56,13 +56,13 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 		d.control(ctx, cl)
 		d.watchdog()
 	}
-	if d.sick {
+	if d.failed {
 		return exit(exitNo)
 	}
 	return nil
 }
 
-// config reads the daemon's config file. It returns nil if there is none to go by.
+// config reads the daemon's config file. It returns nil if the other checks cannot use it.
 func (d *diagnosis) config(file string) *config.Config {
 	const label = "config"
 	var args []string
@@ -96,7 +96,7 @@ func (d *diagnosis) config(file string) *config.Config {
 	return cfg
 }
 
-// engine looks for what runs models, if the config has any.
+// engine looks for the libraries of the engine, if an entry needs an engine.
 func (d *diagnosis) engine(cfg *config.Config) {
 	const label = "engine"
 	needed := false
@@ -134,7 +134,7 @@ func (d *diagnosis) model(b config.Backend) {
 	}
 }
 
-// folder looks whether others could put sockets of theirs in the place of the daemon's.
+// folder checks that other users cannot replace the daemon's sockets.
 func (d *diagnosis) folder(dir string) {
 	const label = "sockets"
 	if runtime.GOOS == "windows" {
@@ -155,8 +155,8 @@ func (d *diagnosis) folder(dir string) {
 
 const recordLabel = "activity log"
 
-// record looks whether the activity log can be written. It tries, because a disk may be full,
-// and leaves nothing behind.
+// record checks that the activity log can be written, by writing a file and removing it: the disk
+// may be full.
 func (d *diagnosis) record(dir string) {
 	if dir == "" {
 		d.ok(recordLabel, "warning: there is none without INFERD_LOG_DIR or a home")
@@ -183,7 +183,7 @@ func (d *diagnosis) record(dir string) {
 	d.ok(recordLabel, "%s can be written to; %d files, %.1f MB", dir, files, float64(size)/1e6)
 }
 
-// tryWriting makes a file, and removes it.
+// tryWriting writes a file and removes it.
 func tryWriting(dir string) error {
 	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {
@@ -193,7 +193,7 @@ func tryWriting(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// capabilities is what an entry says that it can do.
+// capabilities are the abilities of an entry, as published on the admin socket.
 type capabilities struct {
 	Accelerator string `json:"accelerator"`
 	GPULayers   int    `json:"gpu_layers"`
@@ -209,12 +209,12 @@ type capabilities struct {
 	VRAM        uint64 `json:"vram_total_bytes"`
 }
 
-// admin reads what a newcomer is told. It returns what the entries can do, nil if nobody
-// is there.
+// admin reads the backlog of the admin socket. It returns the capabilities of the entries, or nil
+// without a daemon.
 func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []capabilities {
 	const label = "admin"
 	all := []capabilities{}
-	for s, err := range patient(ctx, cl) {
+	for s, err := range watchUntilSilent(ctx, cl) {
 		if err != nil {
 			d.fail(label, "%v", err)
 			return nil
@@ -259,14 +259,14 @@ func (d *diagnosis) liveness(s client.Status) {
 	}
 }
 
-// watchdog warns where wedged engines are not replaced.
+// watchdog warns on systems without replacement of wedged engines.
 func (d *diagnosis) watchdog() {
 	if runtime.GOOS != "linux" {
 		d.ok("watchdog", "warning: on this system a wedged engine is reported as silent and not killed: end it yourself")
 	}
 }
 
-// surfaces connects to every socket that the entries should have bound.
+// surfaces connects to every socket that the entries should have.
 func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []capabilities) {
 	var generates, embeds, reranks bool
 	for _, b := range backends {
@@ -315,10 +315,10 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 	}
 }
 
-// manyRestarts within an hour are more than bad luck.
+// manyRestarts is the number of restarts within an hour that counts as a failure.
 const manyRestarts = 3
 
-// entry says what is wrong with an entry, if anything.
+// entry reports the faults of an entry.
 func (d *diagnosis) entry(b client.BackendStats) {
 	const label = "backend"
 	if b.State == "gave_up" {
