@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// asCaller is set for the process that a Caller starts.
+// asCaller is set in the process of a Caller.
 const asCaller = "INFERD_TEST_CALLER"
 
 func TestMain(m *testing.M) {
@@ -33,10 +33,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A script says what a server answers, a line each; ID stands for the request's own.
+// A script has the lines of a server's answer; ID stands for the request's id.
 type script func(question map[string]any) string
 
-// serve answers on a socket of v1 until the test is over.
+// serve answers on a v1 socket until the test ends.
 func serve(t *testing.T, answer script) load.Target {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "load")
@@ -115,7 +115,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// Whoever leaves has left, by whichever way, and others are not held up.
+// A hang-up of either kind ends the request, and does not delay others.
 func TestLeaving(t *testing.T) {
 	talks := serve(t, func(map[string]any) string { return strings.Repeat(tokenA, 3) })
 	silent := serve(t, func(map[string]any) string { return "" })
@@ -147,7 +147,7 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// caller starts one.
+// caller starts a Caller.
 func caller(t *testing.T) *load.Caller {
 	t.Helper()
 	self, err := os.Executable()
@@ -185,7 +185,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// What a crowd may not see is seen: each of these servers does one thing wrong.
+// Mixed detects faults: each of these servers makes one.
 func TestMixedFinds(t *testing.T) {
 	recite := func(q map[string]any, n int) string {
 		var text strings.Builder
