@@ -75,7 +75,7 @@ func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
 	})
 }
 
-// scripted serves a socket: on each connection it reads one line if asks is set, writes lines,
+// scripted serves a socket: on each connection it reads one line if reads is set, writes lines,
 // and closes the connection. The returned channel yields the lines that it read.
 func (f *fake) scripted(leaf string, reads bool, lines ...string) <-chan string {
 	asked := make(chan string, 16)
