@@ -77,7 +77,7 @@ func TestStatsOfEngines(t *testing.T) {
 		now := d.entries()
 		return now["gen"].Silent && now["gen"].Engine == nil && !now["vec"].Silent && now["vec"].Engine != nil
 	})
-	if out, _, code := d.ctl("doctor"); code != 1 || !strings.Contains(out, "[FAIL] backend: gen does not say how it is") {
+	if out, _, code := d.ctl("doctor"); code != 1 || !strings.Contains(out, "[FAIL] backend: gen does not report") {
 		t.Errorf("doctor: exit code %d\n%s", code, out)
 	}
 	kill(t, gen.PID, syscall.SIGCONT)

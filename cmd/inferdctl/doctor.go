@@ -147,7 +147,7 @@ func (d *diagnosis) folder(dir string) {
 	case err != nil:
 		d.fail(label, "%v", err)
 	case info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0:
-		d.fail(label, "%s may be written to by everybody (mode %04o): chmod o-w it", dir, info.Mode().Perm())
+		d.fail(label, "%s is writable for all users (mode %04o): chmod o-w it", dir, info.Mode().Perm())
 	default:
 		d.ok(label, "%s, mode %04o", dir, info.Mode().Perm())
 	}
@@ -280,7 +280,7 @@ func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []
 	}{{client.V1, generates}, {client.V2, generates}, {client.LP, generates}, {client.Embed, embeds}, {client.Rerank, reranks}} {
 		label := "surface[" + string(s.surface) + "]"
 		if _, err := os.Lstat(cl.Path(s.surface)); errors.Is(err, os.ErrNotExist) {
-			why := "no backend can do it"
+			why := "no entry can serve it"
 			if s.due {
 				why = "it is switched off"
 			}
@@ -322,19 +322,19 @@ const manyRestarts = 3
 func (d *diagnosis) entry(b client.BackendStats) {
 	const label = "backend"
 	if b.State == "gave_up" {
-		d.fail(label, "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)
+		d.fail(label, "%s was given up: fix the cause, then run inferdctl retry %s", b.Name, b.Name)
 	}
 	if b.Breaker == "open" || b.Breaker == "half_open" {
-		d.fail(label, "%s keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails", b.Name)
+		d.fail(label, "%s keeps failing: it gets one request every 30 s as a trial; the daemon's log has the errors", b.Name)
 	}
 	if b.RestartsHour >= manyRestarts {
-		d.fail(label, "%s was restarted %d times within an hour: the daemon's log says how its engine ended", b.Name, b.RestartsHour)
+		d.fail(label, "%s was restarted %d times within an hour: the daemon's log has the reasons", b.Name, b.RestartsHour)
 	}
 	if b.WedgedKills > 0 {
-		d.ok(label, "warning: of %s the watchdog killed %d wedged engines, the last one because of: %s; the daemon's log has its stacks", b.Name, b.WedgedKills, b.LastKill)
+		d.ok(label, "warning: %s: the watchdog killed %d wedged engines, the last one for: %s; the daemon's log has its stacks", b.Name, b.WedgedKills, b.LastKill)
 	}
 	if b.Silent {
-		d.fail(label, "%s does not say how it is: its engine (process %d) is stopped, or the machine is too busy", b.Name, b.PID)
+		d.fail(label, "%s does not report: its engine (process %d) is stopped, or the machine is too busy", b.Name, b.PID)
 	}
 	if e := b.Engine; e != nil && e.KVSize > 0 && e.KVUsed >= e.KVSize-e.KVSize/20 {
 		d.ok(label, "warning: the cache of %s is full, %d of %d tokens: requests take turns; a larger n_ctx lets more run at once", b.Name, e.KVUsed, e.KVSize)

@@ -248,8 +248,8 @@ func TestDoctor(t *testing.T) {
 [ ok ] surface[v1]: DIR/infer.sock accepts
 [ ok ] surface[v2]: not bound: it is switched off
 [ ok ] surface[lp]: not bound: it is switched off
-[ ok ] surface[embed]: not bound: no backend can do it
-[ ok ] surface[rerank]: not bound: no backend can do it
+[ ok ] surface[embed]: not bound: no entry can serve it
+[ ok ] surface[rerank]: not bound: no entry can serve it
 [ ok ] control: inferd 1.2: 1 running, 2 waiting
 [ ok ] activity log: the daemon has lost no line
 `, ""})
@@ -298,18 +298,18 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
-	t.Run("entries that want somebody to look at them", func(t *testing.T) {
+	t.Run("entries that need attention", func(t *testing.T) {
 		for name, test := range map[string]struct {
 			entry string
 			code  int
 			want  string
 		}{
 			"no fault":         {`"state":"ready","breaker":"closed","pid":7,"restarts":9,"restarts_hour":2,"engine":{"kv_size_tokens":1000,"kv_used_tokens":949}`, 0, ""},
-			"given up":         {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: mend it, then inferdctl retry gen\n"},
-			"breaker open":     {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails\n"},
-			"dies often":       {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log says how its engine ended\n"},
-			"was wedged":       {`"wedged_kills":2,"last_kill":"spin, at noon"`, 0, "[ ok ] backend: warning: of gen the watchdog killed 2 wedged engines, the last one because of: spin, at noon; the daemon's log has its stacks\n"},
-			"silent":           {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not say how it is: its engine (process 7) is stopped, or the machine is too busy\n"},
+			"given up":         {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: fix the cause, then run inferdctl retry gen\n"},
+			"breaker open":     {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: it gets one request every 30 s as a trial; the daemon's log has the errors\n"},
+			"dies often":       {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log has the reasons\n"},
+			"was wedged":       {`"wedged_kills":2,"last_kill":"spin, at noon"`, 0, "[ ok ] backend: warning: gen: the watchdog killed 2 wedged engines, the last one for: spin, at noon; the daemon's log has its stacks\n"},
+			"silent":           {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not report: its engine (process 7) is stopped, or the machine is too busy\n"},
 			"a full cache":     {`"engine":{"kv_size_tokens":1000,"kv_used_tokens":950}`, 0, "[ ok ] backend: warning: the cache of gen is full, 950 of 1000 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
 			"has no cache":     {`"engine":{"steps":1}`, 0, ""},
 			"a small cache":    {`"engine":{"kv_size_tokens":8,"kv_used_tokens":7}`, 0, ""},
