@@ -86,7 +86,7 @@ func (e *DialError) Error() string {
 	var text string
 	switch {
 	case errors.Is(e.Err, fs.ErrPermission):
-		text = fmt.Sprintf("connect: %v: the daemon runs as another user, who can let a group in with --group", e.Err)
+		text = fmt.Sprintf("connect: %v: the daemon runs as another user: start it with --group to admit a group", e.Err)
 	case !e.Transient():
 		text = fmt.Sprintf("connect: %v", e.Err) // contains the path
 	case e.Status == ready:

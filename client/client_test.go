@@ -206,7 +206,7 @@ func TestErrors(t *testing.T) {
 			_, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "a", Documents: []string{"b"}})
 			return err
 		},
-		client.InvalidRequest: func() error { return c.Retry(t.Context(), "nobody") },
+		client.InvalidRequest: func() error { return c.Retry(t.Context(), "unknown") },
 	} {
 		if got, ok := errors.AsType[*client.Error](ask()); !ok || got.Code != code {
 			t.Errorf("got %v, want %s", got, code)
