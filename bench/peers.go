@@ -436,20 +436,20 @@ func text(n int) string {
 }
 
 // ask sends one request. It fails unless the request is answered.
-func (p *peers) ask(who load.Doer, s load.Shot) (load.Outcome, error) {
-	o := who.Ask(p.ctx, s, nil)
+func (p *peers) ask(client load.Doer, s load.Shot) (load.Outcome, error) {
+	o := client.Ask(p.ctx, s, nil)
 	return o, o.Err()
 }
 
 // again sends requests on n connections, one after the other on each, until ctx ends. Outcomes go
 // to settle, one at a time. The returned function waits for the end.
-func again(ctx context.Context, who load.Doer, n int, shot func() load.Shot, settle func(*load.Outcome)) (wait func()) {
+func again(ctx context.Context, client load.Doer, n int, shot func() load.Shot, settle func(*load.Outcome)) (wait func()) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	for range n {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				o := who.Ask(ctx, shot(), nil)
+				o := client.Ask(ctx, shot(), nil)
 				mu.Lock()
 				settle(&o)
 				mu.Unlock()

@@ -93,9 +93,9 @@ func TestOutcomes(t *testing.T) {
 		"an answer":                   {tokenA + doneA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, ""},
 		"a refusal":                   {`{"type":"error","id":"ID","code":"queue_full"}` + "\n", load.Outcome{Code: "queue_full"}, "queue_full"},
 		"refused before it is read":   {`{"type":"error","id":"","code":"queue_full"}` + "\n", load.Outcome{Code: "queue_full"}, "queue_full"},
-		"somebody else's token":       {`{"type":"token","id":"other","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of "other"`},
+		"a token of another request":  {`{"type":"token","id":"other","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of "other"`},
 		"no id":                       {`{"type":"token","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of ""`},
-		"a frame that nobody knows":   {`{"type":"tokens","id":"ID"}` + "\n", load.Outcome{}, `a frame of type "tokens"`},
+		"an unknown frame":            {`{"type":"tokens","id":"ID"}` + "\n", load.Outcome{}, `a frame of type "tokens"`},
 		"an error without a code":     {`{"type":"error","id":"ID"}` + "\n", load.Outcome{}, "without a code"},
 		"no JSON":                     {"{\n", load.Outcome{}, "a frame that is none"},
 		"two ends":                    {tokenA + doneA + doneA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, "after the end"},
@@ -217,7 +217,7 @@ func TestMixedFinds(t *testing.T) {
 		"nothing is wrong":               {right, false},
 		"a token too few":                {func(q map[string]any) string { return recite(q, max(0, asked(q)-1)) }, true},
 		"what cannot be is answered":     {func(q map[string]any) string { return recite(q, asked(q)) }, true},
-		"everybody is refused":           {func(map[string]any) string { return refused }, true},
+		"every request is refused":       {func(map[string]any) string { return refused }, true},
 		"the letters of the next caller": {func(q map[string]any) string { return strings.ReplaceAll(right(q), `"content":"a`, `"content":"d`) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

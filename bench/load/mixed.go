@@ -73,7 +73,7 @@ const (
 const TemplateTokens = len("Suser\nE\nSassistant\n")
 
 // Run sends the requests of the caller with that number, which is less than [MixedCallers].
-func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
+func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	var (
 		all   sync.WaitGroup
 		mu    sync.Mutex // guards tally
@@ -84,7 +84,7 @@ func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
 			r := rand.New(rand.NewPCG(m.Seed, uint64(caller*m.Streams+stream)))
 			for i := stream; i < m.Requests && ctx.Err() == nil; i += m.Streams {
 				one := m.draw(r, caller)
-				o := who.Ask(ctx, one.shot, nil)
+				o := client.Ask(ctx, one.shot, nil)
 				mu.Lock()
 				one.settle(&o, &tally)
 				mu.Unlock()
