@@ -420,7 +420,7 @@ func (d *daemon) ctl(args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// engineLib returns the folder of llama.cpp's libraries.
+// engineLib is the folder of llama.cpp's libraries.
 var engineLib = func() string {
 	if dir := os.Getenv("INFERD_ENGINE_LIB"); dir != "" {
 		return dir

@@ -170,7 +170,7 @@ func closeWrite(nc net.Conn) error {
 	return half.CloseWrite()
 }
 
-// matches reports whether got matches pattern, in which … stands for any text. Numbers are
+// matches compares got with pattern, in which … stands for any text. Numbers are
 // compared by value: 1 matches 1.0 and 1e0.
 func matches(pattern, got string) bool {
 	pattern = regexp.QuoteMeta(pattern)

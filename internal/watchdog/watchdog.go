@@ -26,7 +26,7 @@ import (
 	"time"
 )
 
-// The rules.
+// Thresholds of the rules.
 const (
 	activeInterval = 1 * time.Second // between samples
 	idleInterval   = 5 * time.Second

@@ -32,7 +32,7 @@ var goldens = map[string]struct {
 		status.Loading{Phase: status.Download{Done: 33554432, Total: 5126304928, URL: "https://models.example/x.gguf?a=1&b=<2>"}},
 		`{"downloaded_bytes":33554432,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf?a=1&b=<2>","status":"loading_model","total_bytes":5126304928,"type":"status"}`,
 	},
-	"downloads, nobody knows how much": {
+	"a download of unknown size": {
 		status.Loading{Phase: status.Download{URL: "https://models.example/x.gguf"}},
 		`{"downloaded_bytes":0,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf","status":"loading_model","total_bytes":null,"type":"status"}`,
 	},
