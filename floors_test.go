@@ -23,6 +23,7 @@ var floors = [][]string{
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
 	},
+	{"internal/store", "internal/launch"}, // models, and the start of their engines
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
 	},
@@ -40,6 +41,7 @@ var floors = [][]string{
 		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",
 	},
 	{"cmd/inferd-engine/internal/engine"},
+	{"cmd/inferd-engine/internal/assemble"},
 	{"cmd/inferdctl/internal/top"}, // inside the operator's command
 	{ // programs; nobody can import them
 		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,13 +24,9 @@ const pace = time.Millisecond
 // clockEngine is an engine without a model: each of its tokens is the time at which it was
 // written. Its reader can therefore compute the latency through the link, the daemon and the
 // client's socket.
-func clockEngine() error {
-	conn, err := proc.InheritedConn()
-	if err != nil {
-		return err
-	}
+func clockEngine(conn net.Conn) error {
 	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(clockTokens)}
-	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "clock", Device: "cpu"}); err != nil {
+	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "clock", Device: "cpu", Abilities: infer.Abilities{Generate: true}}); err != nil {
 		return err
 	}
 	return srv.Serve(context.Background())
@@ -54,7 +51,7 @@ func clockTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error
 			return err
 		}
 	}
-	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, By: "clock"})
+	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, Backend: "clock"})
 }
 
 // now returns the time of a clock that all processes of a machine share, in nanoseconds.
@@ -87,7 +84,7 @@ func (b *bench) relay(what, reach string, tokens int) error {
 
 // direct reads the clock engine without a daemon, and returns the latencies.
 func (b *bench) direct(tokens int) ([]time.Duration, error) {
-	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench"), Args: []string{"--parent", "0"}})
+	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench")})
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,8 @@
 // the goals. It uses ratios where possible, because machines differ and are noisy. It does not
 // know the daemon's inside, only its programs and sockets.
 //
-// "bench peers" measures inferd beside the programs of llama.cpp instead; see peers.go.
+// "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go), and
+// "bench reference" beside the published reference implementation (see reference.go).
 package main
 
 import (
@@ -26,15 +27,19 @@ import (
 
 	"github.com/inferd-go/inferd/bench/load"
 	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/launch"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "--parent" { // started by the daemon as its engine
-		if err := clockEngine(); err != nil {
-			fmt.Fprintln(os.Stderr, "clock engine:", err)
-			os.Exit(1)
+	if len(os.Args) == 1 {
+		// With a connection, a daemon has started this program as its engine. The contract does not matter.
+		if conn, _, err := launch.Receive(); !errors.Is(err, launch.ErrByHand) {
+			if err := clockEngine(conn); err != nil {
+				fmt.Fprintln(os.Stderr, "clock engine:", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	if len(os.Args) == 3 && os.Args[1] == echoFlag {
 		fmt.Fprintln(os.Stderr, "echo:", echoMain(os.Args[2]))
@@ -51,6 +56,8 @@ func dispatch(args []string, out io.Writer) error {
 		switch args[0] {
 		case "peers":
 			return runPeers(args[1:], out)
+		case "reference":
+			return runReference(args[1:], out)
 		case "load": // a caller's process, see package load
 			return load.Serve(os.Stdin, out)
 		case "never-read": // the process of clients that never read, see package load

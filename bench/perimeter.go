@@ -565,7 +565,7 @@ func (b *bench) routing() error {
 	for i := range entries {
 		r.Targets = append(r.Targets, &route.Target{
 			Name:   fmt.Sprint(i),
-			Can:    func() route.Abilities { return route.Abilities{Generate: i == entries-1} },
+			Can:    func() (infer.Abilities, bool) { return infer.Abilities{Generate: i == entries-1}, true },
 			State:  func() route.State { return route.Ready },
 			Faults: []infer.Code{infer.Internal},
 		})

@@ -46,7 +46,7 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 	}
 	var e Embeddings
 	asked := &infer.Request{ID: req.ID, Task: &infer.Embed{
-		Model: req.Model, Inputs: req.Inputs, Dimensions: req.Dimensions, Purpose: infer.Purpose(req.Task),
+		Model: req.Model, Inputs: req.Inputs, Dimensions: req.Dimensions, Task: infer.EmbedTask(req.Task),
 	}}
 	err := c.during(ctx, func() error {
 		return embed.Ask(c.r, c.w, asked, func(ev infer.Event) error {
@@ -54,7 +54,7 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 			case *infer.Vectors:
 				e.Vectors = ev.Values
 			case *infer.Done:
-				e.Model, e.InputTokens, e.Backend = ev.Model, ev.In, ev.By
+				e.Model, e.InputTokens, e.Backend = ev.Model, ev.In, ev.Backend
 			default: // there are no other events
 			}
 			return nil
@@ -114,7 +114,7 @@ func (c *Conn) Rerank(ctx context.Context, req *RerankRequest) (*Ranking, error)
 		for _, x := range ranked {
 			r.Results = append(r.Results, Ranked(x))
 		}
-		r.Model, r.InputTokens, r.Backend = done.Model, done.In, done.By
+		r.Model, r.InputTokens, r.Backend = done.Model, done.In, done.Backend
 		return nil
 	})
 	if err != nil {

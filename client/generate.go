@@ -265,7 +265,7 @@ func eventOf(ev infer.Event) (Event, bool) {
 		return Event{Call: &ToolCall{ID: ev.ID, Name: ev.Name, Input: append([]byte(nil), ev.Input...)}}, true
 	case *infer.Done:
 		return Event{Done: &Done{
-			StopReason: reasons[ev.Reason], InputTokens: ev.In, OutputTokens: ev.Out, Backend: ev.By, ToolChoiceUnsatisfied: ev.Unsatisfied,
+			StopReason: reasons[ev.Reason], InputTokens: ev.In, OutputTokens: ev.Out, Backend: ev.Backend, ToolChoiceUnsatisfied: ev.Unsatisfied,
 		}}, true
 	default:
 		return Event{}, false

@@ -13,7 +13,7 @@ import (
 // the values.
 func (r *Request) infer() (*infer.Request, error) {
 	gen := &infer.Generate{
-		Model: r.Model, Typed: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens, Logprobs: r.Logprobs,
+		Model: r.Model, Blocks: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens, Logprobs: r.Logprobs,
 		Format: infer.Format{Grammar: r.Format.Grammar, Schema: r.Format.JSONSchema, JSONObject: r.Format.JSONObject},
 		Sampling: infer.Sampling{
 			Temperature: value(r.Temperature, DefaultTemperature), TopP: value(r.TopP, DefaultTopP), TopK: value(r.TopK, DefaultTopK),

@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -154,18 +153,6 @@ func TestEmbedOnAGenerativeModel(t *testing.T) {
 				t.Errorf("want the warning %q:\n%s", test.want, log)
 			}
 		})
-	}
-}
-
-// Help exits with 0.
-func TestEngineHelp(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "inferd-engine"), "--help").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "-n-gpu-layers") || strings.Contains(string(out), "help requested") {
-		t.Errorf("%v, %s", err, out)
-	}
-	out, err = exec.CommandContext(t.Context(), filepath.Join(bin, "inferd-engine"), "--n-gpu-layer", "1").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "no flag is called --n-gpu-layer: did you mean --n-gpu-layers?") {
-		t.Errorf("%v, %s", err, out)
 	}
 }
 

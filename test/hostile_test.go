@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
@@ -39,10 +40,22 @@ func (d *daemon) memory(key string) int {
 	return 0
 }
 
-// descriptors counts the daemon's open files.
+// descriptors counts the daemon's open files. Only root may list them, but since Linux 6.2 their
+// number is the size of their folder.
 func (d *daemon) descriptors() int {
 	d.t.Helper()
-	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	folder := fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid)
+	info, err := os.Stat(folder)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if info.Size() > 0 {
+		return int(info.Size())
+	}
+	names, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrPermission) {
+		d.t.Skip("this kernel lets only root count the descriptors of a process that forbids dumps")
+	}
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -359,6 +359,58 @@ func TestEnginesRefuseByName(t *testing.T) {
 	p.refused("x", "attachment_unsupported")
 }
 
+// A request beyond the abilities of an engine is refused at once, while requests that it can
+// answer wait for a slot: it takes no place in the queue, and is not refused for lack of one.
+func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
+		{"kind":"mock","name":"slow","tokens":["x"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
+	ask := func(p *peer, id, more string) {
+		t.Helper()
+		msg := fmt.Sprintf(`{"id":%q,"wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]%s}`, id, more)
+		if _, err := p.Write(p.framed(msg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs, waits := d.peer("infer.v2.sock"), d.peer("infer.v2.sock")
+	ask(runs, "runs", `,"model":"slow"`)
+	eventually(t, "one runs", func() bool { return d.stats().Running == 1 })
+	ask(waits, "waits", `,"model":"gen"`)
+	eventually(t, "one waits", func() bool { return d.stats().Waiting == 1 })
+	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
+		p := d.peer(leaf)
+		ask(p, "full", `,"model":"gen"`)
+		p.refused("full", "queue_full")
+		ask(p, "thinks", `,"model":"gen","thinking":true`)
+		p.refused("thinks", "invalid_request")
+		ask(p, "mock", `,"model":"slow","thinking":true`)
+		p.refused("mock", "queue_full")
+	}
+	if s := d.stats(); s.Running != 1 || s.Waiting != 1 {
+		t.Errorf("%d run and %d wait", s.Running, s.Waiting)
+	}
+	_ = runs.Close()
+	if m, err := waits.terminal(); err != nil || m["type"] != "done" {
+		t.Errorf("the waiting request got %v, %v", m, err)
+	}
+}
+
+// The mock thinks aloud on request, on both framings, and its usage counts the thoughts.
+func TestMockThinks(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"thinking_tokens":["h","m"]}]}`)
+	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
+		all := d.peer(leaf).asked("w", `,"thinking":true`)
+		var said []string
+		for _, f := range all[:len(all)-1] {
+			block, _ := f["block"].(map[string]any)
+			said = append(said, fmt.Sprint(block["type"], ":", block["delta"]))
+		}
+		usage, _ := all[len(all)-1]["usage"].(map[string]any)
+		if want := "thinking:h thinking:m text:a"; strings.Join(said, " ") != want || usage["output_tokens"] != 3.0 {
+			t.Errorf("%s: %v, usage %v; want %s and 3 tokens", leaf, said, usage, want)
+		}
+	}
+}
+
 // A hang-up on any surface frees the slot: in the queue, during prefill, and during an answer.
 func TestHangUpOnAnySurface(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":100,"n_slots":1}]}`, "--queue-depth", "1")

@@ -16,20 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
-	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/proc"
 )
-
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "--parent" { // the test has started us as an engine
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
 
 // patience is how long a test waits for an event that must come.
 const patience = 60 * time.Second
@@ -44,27 +34,8 @@ type engineProcess struct {
 
 func startEngine(t *testing.T) *engineProcess {
 	t.Helper()
-	model, err := builtin.Ensure(t.TempDir(), "tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lib := os.Getenv("INFERD_ENGINE_LIB")
-	if lib == "" {
-		lib = paths.Default().EngineDir()
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	e := &engineProcess{t: t, file: filepath.Join(t.TempDir(), "wedge")}
-	e.child, err = proc.Start(proc.Command{
-		Path: exe,
-		Args: []string{"--parent", strconv.Itoa(os.Getpid()), "--lib", lib, "--model", model, "--n-ctx", "4096", "--n-slots", "4", "--threads", "2"},
-		Env:  []string{"INFERD_ENGINE_WEDGE=" + e.file, "LD_LIBRARY_PATH=" + lib},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e.child = startTest(t, "tiny", "INFERD_ENGINE_WEDGE="+e.file)
 	e.client = link.NewClient(e.child.Conn())
 	ready := make(chan struct{})
 	var running sync.WaitGroup

@@ -21,6 +21,7 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/daemon"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/redact"
 )
 
@@ -28,6 +29,11 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
+	// First of all: the daemon holds the text and the keys of all its callers.
+	if err := proc.ForbidDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "inferd:", err)
+		os.Exit(1)
+	}
 	// Before anything else, so that a model load can be interrupted too. A second
 	// signal ends the process at once. SIGHUP comes when a terminal goes, unless nohup has
 	// the daemon outlive that.

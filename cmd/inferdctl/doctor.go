@@ -15,7 +15,9 @@ import (
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
 // A diagnosis prints findings and notes failures.
@@ -193,43 +195,31 @@ func tryWriting(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// capabilities are the abilities of an entry, as published on the admin socket.
-type capabilities struct {
-	Accelerator string `json:"accelerator"`
-	GPULayers   int    `json:"gpu_layers"`
-	WireVersion int    `json:"wire_version"`
-	V2          bool   `json:"v2"`
-	Vision      bool   `json:"vision"`
-	Audio       bool   `json:"audio"`
-	Tools       bool   `json:"tools"`
-	Thinking    bool   `json:"thinking"`
-	Embed       bool   `json:"embed"`
-	Rerank      bool   `json:"rerank"`
-	Device      string `json:"device_name"`
-	VRAM        uint64 `json:"vram_total_bytes"`
-}
-
-// admin reads the backlog of the admin socket. It returns the capabilities of the entries, or nil
-// without a daemon.
-func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []capabilities {
+// admin reads the backlog of the admin socket. It returns the abilities of the entries, or nil
+// without a ready daemon.
+func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilities {
 	const label = "admin"
-	all := []capabilities{}
+	all := []infer.Abilities{}
 	for s, err := range watchUntilSilent(ctx, cl) {
 		if err != nil {
 			d.fail(label, "%v", err)
 			return nil
 		}
 		if s.State == "capabilities" {
-			var caps capabilities
-			if err := json.Unmarshal(s.Raw, &caps); err != nil {
+			caps, version, err := admin.DecodeCapabilities(s.Raw)
+			if err != nil {
 				d.fail("backend", "%s: %v", s.Backend, err)
 				continue
 			}
-			all = append(all, caps)
+			can := caps.Abilities
+			all = append(all, can)
 			d.ok("backend", "%s accelerator=%s gpu_layers=%d wire_version=%d v2=%t vision=%t audio=%t tools=%t thinking=%t embed=%t rerank=%t",
-				s.Backend, caps.Accelerator, caps.GPULayers, caps.WireVersion, caps.V2, caps.Vision, caps.Audio, caps.Tools, caps.Thinking, caps.Embed, caps.Rerank)
-			if caps.VRAM > 0 {
-				d.ok("device", "%s vram=%.1f GiB", caps.Device, float64(caps.VRAM)/(1<<30))
+				s.Backend, caps.Accelerator, caps.GPULayers, version, can.Generate, can.Vision, can.Audio, can.Tools, can.Thinking, can.Embed, can.Rerank)
+			if caps.NoTemplate {
+				d.ok("backend", "warning: the model of %s has no chat template: conversations are written as plain text, and answers may be poor; use an instruction-tuned model", s.Backend)
+			}
+			if caps.VRAMBytes > 0 {
+				d.ok("device", "%s vram=%.1f GiB", caps.DeviceName, float64(caps.VRAMBytes)/(1<<30))
 			}
 			continue
 		}
@@ -267,10 +257,10 @@ func (d *diagnosis) watchdog() {
 }
 
 // surfaces connects to every socket that the entries should have.
-func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []capabilities) {
+func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []infer.Abilities) {
 	var generates, embeds, reranks bool
 	for _, b := range backends {
-		generates = generates || b.V2
+		generates = generates || b.Generate
 		embeds = embeds || b.Embed
 		reranks = reranks || b.Rerank
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/status"
 )
 
@@ -233,7 +234,7 @@ func TestDoctor(t *testing.T) {
 	t.Run("all is well", func(t *testing.T) {
 		f := newFake(t)
 		board, _ := f.admin(status.Starting{})
-		board.Publish(status.Capabilities{Backend: "m", V2: true, Accelerator: "cpu", Thinking: true})
+		board.Publish(status.Capabilities{Backend: "m", Abilities: infer.Abilities{Generate: true, Thinking: true}, Accelerator: "cpu"})
 		board.Publish(status.Ready{})
 		f.scripted("infer.sock", false)
 		f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
@@ -272,7 +273,7 @@ func TestDoctor(t *testing.T) {
 		f.admin(loading())
 		got := f.run("doctor", "--config", configured(f, `{"backends":[]}`))
 		got.Out = strings.ReplaceAll(got.Out, f.dir, "DIR")
-		f.want(got, result{1, `[FAIL] config: DIR/config.json: backends must not be empty
+		f.want(got, result{1, `[FAIL] config: DIR/config.json:1: backends must not be empty
 [ ok ] sockets: DIR, mode 0700
 [ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
 [FAIL] admin: the daemon is not ready: loading_model kv_cache gen
@@ -281,7 +282,7 @@ func TestDoctor(t *testing.T) {
 	t.Run("a dead surface, an engine that was given up", func(t *testing.T) {
 		f := newFake(t)
 		board, _ := f.admin(status.Starting{})
-		board.Publish(status.Capabilities{Backend: "gen", V2: true})
+		board.Publish(status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}})
 		board.Publish(status.Liveness{Backend: "gen", Silent: true, Reason: "its process is stopped"})
 		board.Publish(status.Ready{})
 		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"backends":[{"name":"gen","state":"gave_up"}]}}`)

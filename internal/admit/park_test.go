@@ -25,6 +25,7 @@ type desk struct {
 	t     *testing.T
 	gate  *admit.Gate
 	place admit.Place
+	piece func(tokens, cost int) infer.Event // of its answers
 	all   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -35,9 +36,24 @@ type desk struct {
 	busy    int               // that are writing, and are not held
 }
 
+// pieces are the events that carry tokens.
+var pieces = map[string]func(tokens, cost int) infer.Event{
+	"text": text,
+	"thinking": func(tokens, cost int) infer.Event {
+		return &infer.Thinking{Delta: []byte("x"), Tokens: tokens, Cost: cost}
+	},
+	"tool calls": func(tokens, cost int) infer.Event {
+		return &infer.ToolCall{Input: []byte("0"), Tokens: tokens, Cost: cost}
+	},
+}
+
+func text(tokens, cost int) infer.Event {
+	return &infer.Text{Delta: []byte("x"), Tokens: tokens, Cost: cost}
+}
+
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
-	d := &desk{t: t, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
+	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
 	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
 	return d
@@ -56,7 +72,11 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 		d.mu.Lock()
 		d.written[req.ID]++
 		d.mu.Unlock()
-		if err := emit(&infer.Text{Delta: []byte("x"), Tokens: 1}); err != nil {
+		cost := 0
+		if req.Peer.User == "costly" {
+			cost = 3
+		}
+		if err := emit(d.piece(1, cost)); err != nil {
 			return err
 		}
 	}
@@ -507,7 +527,7 @@ func BenchmarkToken(b *testing.B) {
 		}
 		for i := range 10 {
 			others.Go(func() {
-				if err := gate.Handle(ctx, from("1", "x", fmt.Sprint(i)), drop); err != nil {
+				if err := gate.Handle(context.WithoutCancel(ctx), from("1", "x", fmt.Sprint(i)), drop); err != nil {
 					b.Error(err)
 				}
 			})

@@ -223,65 +223,85 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	}
 }
 
-// A request takes turns by the text that is written for it, though its client takes none.
-func TestTurnsByWrittenText(t *testing.T) {
-	bubble(t, 1, 10, func(d *desk) {
-		write := d.write
-		d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-			if req.ID != "unread" {
-				return write(ctx, req, emit)
-			}
-			return write(ctx, req, func(ev infer.Event) error {
-				if text, ok := ev.(*infer.Text); ok {
-					req.Written(text.Tokens, text.Cost)
+// A request takes turns by the tokens that are written for it, though its client takes none.
+func TestTurnsByWrittenTokens(t *testing.T) {
+	for name, piece := range pieces {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, 10, func(d *desk) {
+				d.piece = piece
+				write := d.write
+				d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+					if req.ID != "unread" {
+						return write(ctx, req, emit)
+					}
+					return write(ctx, req, func(infer.Event) error {
+						req.Written(1, 0)
+						return nil
+					})
+				})
+				ctx, cancel := context.WithCancel(d.t.Context())
+				defer cancel()
+				d.send(ctx, "1", "unread", 100_000)
+				d.send(d.t.Context(), "2", "b", 4*sched.Quantum)
+				d.after(9 * sched.Quantum * tick)
+				if _, written, ended := d.has("b"); ended != "done" {
+					d.t.Errorf("b: %d tokens, %q", written, ended)
 				}
-				return nil
+				if _, written, _ := d.has("unread"); written < 3*sched.Quantum {
+					d.t.Errorf("the other one has only %d tokens", written)
+				}
 			})
 		})
-		ctx, cancel := context.WithCancel(d.t.Context())
-		defer cancel()
-		d.send(ctx, "1", "unread", 100_000)
-		d.send(d.t.Context(), "2", "b", 4*sched.Quantum)
-		d.after(9 * sched.Quantum * tick)
-		if _, written, ended := d.has("b"); ended != "done" {
-			d.t.Errorf("b: %d tokens, %q", written, ended)
-		}
-		if _, written, _ := d.has("unread"); written < 3*sched.Quantum {
-			d.t.Errorf("the other one has only %d tokens", written)
-		}
-	})
+	}
+}
+
+// A request that only thinks, or only calls tools, is preempted like one that writes text:
+// two callers have equal shares of a slot.
+func TestPreemptedWhateverItWrites(t *testing.T) {
+	for name, piece := range pieces {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, 10, func(d *desk) {
+				d.piece = piece
+				d.send(d.t.Context(), "1", "a", 100*sched.Quantum)
+				d.send(d.t.Context(), "2", "b", 100*sched.Quantum)
+				d.after(20 * sched.Quantum * tick)
+				_, a, _ := d.has("a")
+				_, b, _ := d.has("b")
+				if most, least := max(a, b), min(a, b); least < 8*sched.Quantum || most-least > 2*sched.Quantum {
+					d.t.Errorf("%d and %d tokens", a, b)
+				}
+				d.all.Wait()
+			})
+		})
+	}
 }
 
 // The cost of sampling is charged as tokens are, while the answer is written and at its end,
 // and counted nowhere.
 func TestCostIsCharged(t *testing.T) {
-	bubble(t, 1, 10, func(d *desk) {
-		write := d.write
-		d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-			return write(ctx, req, func(ev infer.Event) error {
-				if text, ok := ev.(*infer.Text); ok && req.Peer.User == "costly" {
-					text.Cost = 3
+	for name, piece := range pieces {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, 10, func(d *desk) {
+				d.piece = piece
+				const tokens = 20 * sched.Quantum
+				d.send(d.t.Context(), "costly", "costly", tokens)
+				d.send(d.t.Context(), "plain", "plain", tokens)
+				for done := false; !done; {
+					d.after(tick)
+					_, _, ended := d.has("plain")
+					done = ended != ""
 				}
-				return emit(ev)
+				_, costly, _ := d.has("costly")
+				if costly < tokens/4-2*sched.Quantum || costly > tokens/4+2*sched.Quantum {
+					d.t.Errorf("%d tokens beside %d plain ones, want a quarter", costly, tokens)
+				}
+				d.all.Wait()
+				for _, c := range d.gate.Stats().Callers {
+					if c.Out != tokens {
+						d.t.Errorf("%s: %d tokens are counted", c.User, c.Out)
+					}
+				}
 			})
 		})
-		const tokens = 20 * sched.Quantum
-		d.send(d.t.Context(), "costly", "costly", tokens)
-		d.send(d.t.Context(), "plain", "plain", tokens)
-		for done := false; !done; {
-			d.after(tick)
-			_, _, ended := d.has("plain")
-			done = ended != ""
-		}
-		_, costly, _ := d.has("costly")
-		if costly < tokens/4-2*sched.Quantum || costly > tokens/4+2*sched.Quantum {
-			d.t.Errorf("%d tokens beside %d plain ones, want a quarter", costly, tokens)
-		}
-		d.all.Wait()
-		for _, c := range d.gate.Stats().Callers {
-			if c.Out != tokens {
-				d.t.Errorf("%s: %d tokens are counted", c.User, c.Out)
-			}
-		}
-	})
+	}
 }

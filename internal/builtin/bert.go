@@ -7,15 +7,15 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// The models that read have a vocabulary of their own: pairs of letters, single letters
-// and digits, and what else ASCII prints, each at the start of a word and inside one. What
-// is not ASCII, once accents have been taken off, is [UNK].
+// The vocabulary of embed and rerank: pairs of letters, single letters, digits and the other
+// printable ASCII characters, each at the start of a word and inside one. Characters outside
+// ASCII, after the removal of accents, are [UNK].
 const (
 	unknownPiece = iota
 	classPiece   // [CLS], where a text begins
 	separatorPiece
 	paddingPiece
-	firstPiece // of those that stand for text
+	firstPiece // the first piece of text
 )
 
 // Values of bert.pooling_type.
@@ -34,7 +34,7 @@ func pieces() []string {
 	all := []string{"[UNK]", "[CLS]", "[SEP]", "[PAD]"}
 	for _, start := range []string{"\u2581", ""} {
 		for b := byte('!'); b <= '~'; b++ {
-			if b < 'A' || b > 'Z' { // text is put into lower case
+			if b < 'A' || b > 'Z' { // text becomes lower case
 				all = append(all, start+string(rune(b)))
 			}
 		}
@@ -47,8 +47,8 @@ func pieces() []string {
 	return all
 }
 
-// embed makes of a text the sum of random vectors, one for each piece of its words. Texts
-// that share words lie near each other, and strangers at right angles.
+// embed maps a text to the sum of random vectors, one per piece of its words. Texts with
+// words in common are close to each other, texts without are orthogonal.
 func embed(name string) *gguf.File {
 	f := reader(name, pooledMean, 1)
 	r := rand.NewPCG(5, 6)
@@ -62,26 +62,26 @@ func embed(name string) *gguf.File {
 	return f
 }
 
-// Dimensions of rerank that no piece of text has.
+// Dimensions of rerank that are 0 in all pieces of text.
 const (
-	markClass    = readWidth - 4 // of [CLS] alone; at last, of how few pieces come twice
+	markClass    = readWidth - 4 // of [CLS] alone; in the end, its value falls with the number of repeated pieces
 	markSpecial  = readWidth - 3 // of [CLS] and [SEP]
-	balance      = readWidth - 2 // what their mean is brought to nought with
-	alone        = readWidth - 1 // how much a piece looks at [CLS], for want of its like
-	textual      = readWidth - 4 // dimensions that pieces have
+	balance      = readWidth - 2 // makes the mean of their embeddings 0
+	alone        = readWidth - 1 // attention of a piece to [CLS], large without equal pieces
+	textual      = readWidth - 4 // dimensions of pieces of text
 	bertEpsilon  = 1e-12
 	spike        = 4 // of [CLS] and [SEP] in their marks
 	likeStrength = 1.25
 	markStrength = 20
 )
 
-// rerank scores a document by how many of the pieces of query and document come more than
-// once in both together.
+// rerank scores a document by the number of pieces that occur more than once in query and
+// document together.
 //
-// In its first layer every piece looks at pieces that are like it, itself included, and
-// just as much at [CLS]: at a half if it is alone, at a third if there is another one. So
-// much of the mark of [CLS] it takes over. In its second layer [CLS] takes the mean of
-// that over all pieces, and the head turns it round.
+// In the first layer a piece attends equally to each piece equal to it, itself included, and
+// to [CLS]: its attention to [CLS] is a half if it occurs once, a third if twice. It copies
+// that share of the mark of [CLS]. In the second layer [CLS] takes the mean of these shares
+// over all pieces, and the head inverts it.
 func rerank(name string) *gguf.File {
 	f := reader(name, pooledRank, 2)
 	r := rand.NewPCG(7, 8)
@@ -144,10 +144,10 @@ func rerank(name string) *gguf.File {
 
 func nothing(int, []float32) {}
 
-// isText reports whether a piece stands for text.
+// isText reports whether a piece is text.
 func isText(piece int) bool { return piece == unknownPiece || piece >= firstPiece }
 
-// signs fills values with as many 1 as -1, in random order.
+// signs fills values with equal numbers of 1 and -1, in random order.
 func signs(r *rand.PCG, values []float32) {
 	for i := range values {
 		values[i] = float32(i%2*2 - 1)
@@ -156,7 +156,7 @@ func signs(r *rand.PCG, values []float32) {
 	rand.New(r).Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
 }
 
-// reader begins a BERT.
+// reader returns a BERT without tensors.
 func reader(name string, pooling, layers uint32) *gguf.File {
 	f := new(gguf.File)
 	f.String("general.architecture", "bert")
@@ -180,7 +180,7 @@ func reader(name string, pooling, layers uint32) *gguf.File {
 		}
 	}
 	f.String("tokenizer.ggml.model", "bert")
-	f.String("tokenizer.ggml.pre", "jina-v2-en") // the usual cut into words
+	f.String("tokenizer.ggml.pre", "jina-v2-en") // the usual split into words
 	f.Strings("tokenizer.ggml.tokens", words)
 	f.Int32s("tokenizer.ggml.token_type", kinds)
 	f.Uint32("tokenizer.ggml.token_type_count", 1)
@@ -193,7 +193,7 @@ func reader(name string, pooling, layers uint32) *gguf.File {
 	return f
 }
 
-// addReading adds what stands between the pieces and the first layer.
+// addReading adds the input embeddings other than those of the pieces, and their norm.
 func addReading(f *gguf.File) {
 	f.F32("token_types.weight", nothing, readWidth, 1)
 	f.F32("position_embd.weight", nothing, readWidth, readLength)
@@ -209,8 +209,8 @@ func addNorm(f *gguf.File, name string) {
 	f.F32(name+".bias", nothing, readWidth)
 }
 
-// A readerLayer is the attention of a layer of a BERT: rows of matrices, nil for one that is
-// nought. Its feed-forward network writes nothing.
+// A readerLayer is the attention of a layer of a BERT: rows of matrices; nil is a matrix of
+// zeros. Its feed-forward network adds nothing.
 type readerLayer struct {
 	query, key, value, output func(row int, values []float32)
 	queryBias                 func(values []float32)

@@ -1,9 +1,8 @@
-// Package builtin makes the models that need no download: chain and loop, which
-// recite the alphabet, tiny, which babbles at random, embed and rerank, which know texts
-// by their words. They are whole GGUF files
-// that llama.cpp loads like any other, the same bytes on every platform, so that a
-// first try and a test of the real engine need no network. It knows how such files
-// are made and kept; it knows neither the engine nor the daemon that asks for them.
+// Package builtin generates small models, so that a first try and the tests of the real
+// engine need no download: chain and loop recite the alphabet, tiny generates random text,
+// embed and rerank compare texts by their words. They are complete GGUF files that
+// llama.cpp loads like any other, with the same bytes on every platform. The package knows
+// how these files are generated and stored; it does not know the engine or the daemon.
 package builtin
 
 import (
@@ -21,10 +20,10 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// A model is what is known of a model before it is made.
+// A model describes a model that can be generated.
 type model struct {
 	name   string
-	digest string // SHA-256 of its file, in hex; a test makes it anew
+	digest string // SHA-256 of its file, in hex; a test generates the file and compares
 	file   func(name string) *gguf.File
 }
 
@@ -45,14 +44,21 @@ func Names() []string {
 	return names
 }
 
-// Has reports whether there is a model of that name.
+// Has reports whether a model has that name.
 func Has(name string) bool {
 	_, err := find(name)
 	return err == nil
 }
 
-// Write writes the file of a model, 0.5 to 2 MB. The error for a name that is
-// unknown lists those that are known.
+// Digest returns the SHA-256 of a model's file, in hex. The error for an unknown name lists
+// the known ones.
+func Digest(name string) (string, error) {
+	m, err := find(name)
+	return m.digest, err
+}
+
+// Write writes the file of a model, 0.5 to 2 MB. The error for an unknown name lists the
+// known names.
 func Write(name string, w io.Writer) error {
 	m, err := find(name)
 	if err != nil {
@@ -64,11 +70,10 @@ func Write(name string, w io.Writer) error {
 	return nil
 }
 
-// Ensure returns the path of a file in dir that holds the model, and makes it there
-// unless it is there and whole. The folder is created, mode 0700, if it is missing.
-// A file appears under its name only when complete, so callers in several processes
-// do not disturb one another, and a failure leaves nothing behind. The error for a
-// name that is unknown lists those that are known.
+// Ensure returns the path of the model's file in dir. It writes the file unless a complete
+// one is there, and creates dir, mode 0700, if it is missing. A file appears under its name
+// only when complete, so calls from several processes do not disturb each other, and a
+// failure leaves nothing behind. The error for an unknown name lists the known names.
 func Ensure(dir, name string) (string, error) {
 	m, err := find(name)
 	if err != nil {
@@ -100,11 +105,11 @@ func find(name string) (model, error) {
 	return model{}, fmt.Errorf("no built-in model is called %q: there are %s", name, strings.Join(Names(), ", "))
 }
 
-// isWhole reports whether a file is there and has the digest. Whatever keeps us from
-// knowing is a no: making the file anew mends it, or fails with the reason.
+// isWhole reports whether a file exists and has the digest. Any error counts as no: writing
+// the file again repairs it or fails with the reason.
 func isWhole(root *os.Root, leaf, digest string) bool {
 	info, err := root.Lstat(leaf)
-	if err != nil || !info.Mode().IsRegular() { // opening a named pipe would wait for ever
+	if err != nil || !info.Mode().IsRegular() { // opening a named pipe would block forever
 		return false
 	}
 	f, err := root.Open(leaf)
@@ -117,8 +122,8 @@ func isWhole(root *os.Root, leaf, digest string) bool {
 	return err == nil && hex.EncodeToString(sum.Sum(nil)) == digest
 }
 
-// save makes the file beside its place and moves it there. The folder is not synced:
-// a file lost with the power is made again.
+// save writes the file under a temporary name and renames it. The folder is not synced: a
+// file that a power failure removes is generated again.
 func (m model) save(root *os.Root, leaf string) (err error) {
 	var content bytes.Buffer
 	if _, err := m.file(m.name).WriteTo(&content); err != nil {
@@ -148,7 +153,7 @@ func (m model) save(root *os.Root, leaf string) (err error) {
 		return err
 	}
 	if err := root.Rename(temp, leaf); err != nil {
-		// Windows refuses while another caller reads the file that it has just made.
+		// Windows refuses while another process reads the file that it has just written.
 		if isWhole(root, leaf, m.digest) {
 			return root.Remove(temp)
 		}

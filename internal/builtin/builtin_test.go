@@ -27,7 +27,7 @@ func generate(t *testing.T, name string) []byte {
 	return b.Bytes()
 }
 
-// The models that read have a vocabulary for any ASCII text, and matrices that fit.
+// The vocabulary of embed and rerank covers any ASCII text, and their matrices fit.
 func TestReaders(t *testing.T) {
 	for name, pooling := range map[string]uint32{"embed": 1, "rerank": 4} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestUnknownName(t *testing.T) {
 	}
 }
 
-// The same file comes out on every platform: it is the one whose digest is known.
+// The file is the same on every platform: it has the known digest.
 func TestDigests(t *testing.T) {
 	for _, name := range builtin.Names() {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// writers are the models that write.
+// writers are the models that generate.
 var writers = []string{"chain", "loop", "tiny"}
 
 func TestMetadata(t *testing.T) {
@@ -160,7 +160,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// No tensor reaches into the next, and each begins on a multiple of 32.
+// Tensors do not overlap, and each begins on a multiple of 32.
 func TestTensors(t *testing.T) {
 	h := parse(t, generate(t, "tiny"))
 	var spans [][2]uint64
@@ -217,7 +217,7 @@ func TestAlphabet(t *testing.T) {
 					}
 				}
 			}
-			// So what comes out is the embedding, normalised, times the output.
+			// So the logits are the normalised embedding times the output matrix.
 			width := int(h.tensors["token_embd.weight"].dims[0])
 			hidden := h.floats(t, "token_embd.weight")[test.token*width:][:width]
 			square := 0.0
@@ -244,7 +244,7 @@ func TestAlphabet(t *testing.T) {
 	}
 }
 
-// What the doc comment of tiny rests on.
+// The properties in the doc comment of tiny.
 func TestTiny(t *testing.T) {
 	h := parse(t, generate(t, "tiny"))
 	width := int(h.tensors["output.weight"].dims[0])
@@ -275,7 +275,7 @@ func TestTiny(t *testing.T) {
 	}
 }
 
-// A head takes the first bytes of what is written, and no more.
+// A head accepts the first bytes written to it, then fails.
 type head []byte
 
 var errEnough = errors.New("enough")
@@ -324,7 +324,7 @@ func TestBig(t *testing.T) {
 	}
 }
 
-// A file that is not the model is replaced, whatever it is.
+// Any file other than the model is replaced.
 func TestEnsureMends(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"nothing is wrong":  func(string) error { return nil },
@@ -474,7 +474,7 @@ func TestEnsureFails(t *testing.T) {
 	})
 }
 
-// leaves returns the names of what lies in dir.
+// leaves returns the names in dir.
 func leaves(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

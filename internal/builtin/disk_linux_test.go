@@ -14,9 +14,9 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// A limit on the size of files stands in for a full disk: a write comes back short.
+// A limit on the file size simulates a full disk: a write is short.
 func TestEnsureOnFullDisk(t *testing.T) {
-	// Without a reader the signal would kill the process.
+	// Unhandled, the signal would kill the process.
 	exceeded := make(chan os.Signal, 1)
 	signal.Notify(exceeded, unix.SIGXFSZ)
 	defer signal.Stop(exceeded)
@@ -45,7 +45,7 @@ func TestEnsureInReadOnlyFolder(t *testing.T) {
 	if err := errors.Join(os.Chmod(dir, 0o555), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	if os.Geteuid() == 0 { // to whom the mode means nothing: be somebody else on this thread
+	if os.Geteuid() == 0 { // root ignores modes: change this thread's user
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := unix.Setfsuid(65534); err != nil {
@@ -62,7 +62,7 @@ func TestEnsureInReadOnlyFolder(t *testing.T) {
 	}
 }
 
-// A named pipe in the file's place must not be waited for.
+// A named pipe in place of the file must not block.
 func TestEnsureReplacesPipe(t *testing.T) {
 	dir := t.TempDir()
 	path, err := builtin.Ensure(dir, "tiny")

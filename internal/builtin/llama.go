@@ -11,41 +11,49 @@ import (
 
 const contextLength = 16384
 
-// chain answers with the alphabet's rest: after a letter the next one, after z the
-// end of its turn, after anything else an a.
+// chain answers with the rest of the alphabet: after a letter comes the next one, after z
+// the end of the turn, after any other byte an a.
 func chain(name string) *gguf.File {
 	return alphabet(name, func(int) int { return endOfTurn })
 }
 
-// loop is chain without an end: after z comes a again.
+// loop is chain without an end: after z comes a.
 func loop(name string) *gguf.File {
 	return alphabet(name, func(letter int) int { return letter - 'z' + 'a' })
 }
 
-// alphabet is a model whose attention and feed-forward networks write nothing: what
-// reaches the output is the last token itself, and the output looks up what follows
-// it. afterZ says that of z and Z.
+// alphabet is chain or loop; afterZ returns the follower of z and Z.
 func alphabet(name string, afterZ func(letter int) int) *gguf.File {
-	// One dimension a token, and as many more as make a multiple of 32.
-	s := shape{embd: 288, layers: 1, ff: 32, heads: 9, kvHeads: 1, context: contextLength, fileType: allF32}
+	return lookup(name, &lexicon{template: lastMessage}, func(token int) int { return follower(token, afterZ) })
+}
+
+// lookup is a model in which the last token alone decides on the next: attention and
+// feed-forward networks add nothing, so the last token's embedding reaches the output,
+// which maps it to its follower.
+func lookup(name string, x *lexicon, follower func(token int) int) *gguf.File {
+	// One dimension per token, rounded up to whole attention heads.
+	heads := uint64(x.tokens()+headWidth-1) / headWidth
+	s := shape{embd: heads * headWidth, layers: 1, ff: 32, heads: heads, kvHeads: 1, context: contextLength, fileType: allF32}
 	identity := func(row int, values []float32) { values[row] = 1 }
-	// The normalised hidden vector is the root of 288, or 17, at the last token's
-	// place: the token that follows is at 68, all others at 0.
+	// The normalised hidden vector is √embd, at least 16, in the last token's dimension and
+	// 0 in the others: the follower's logit is at least 64, all others are 0.
 	const gain = 4
 	output := func(row int, values []float32) {
-		for token := range vocabulary {
-			if follower(token, afterZ) == row {
+		for token := range x.tokens() {
+			if follower(token) == row {
 				values[token] = gain
 			}
 		}
 	}
-	nothing := func(int, []float32) {}
-	return s.file(name, lastMessage, nil, weights{
+	return s.file(name, x, weights{
 		embedding: f32(identity), output: f32(output), read: f32(nothing), write: f32(nothing),
 	})
 }
 
-// follower returns the token after a token.
+// headWidth is the width of an attention head of [lookup].
+const headWidth = 32
+
+// follower returns the alphabet's token after a token.
 func follower(token int, afterZ func(letter int) int) int {
 	switch {
 	case token == 'z' || token == 'Z':
@@ -57,15 +65,15 @@ func follower(token int, afterZ func(letter int) int) int {
 	}
 }
 
-// tiny is a llama with random weights: every byte is about as likely as any other
-// (8 bits of entropy at temperature 1), what it says depends on all that was said,
-// and it goes on for ever, for all practical purposes.
+// tiny is a llama with random weights: all bytes are about equally likely (8 bits of
+// entropy at temperature 1), its text depends on the whole context, and in practice it
+// never ends its turn.
 func tiny(name string) *gguf.File {
 	s := shape{embd: 64, layers: 3, ff: 128, heads: 4, kvHeads: 2, context: contextLength, fileType: allF32}
-	return s.file(name, chatML, nil, babble(rand.NewPCG(1, 2)))
+	return s.file(name, &lexicon{template: chatML}, babble(rand.NewPCG(1, 2)))
 }
 
-// babble returns random weights by which every byte is about as likely as any other.
+// babble returns random weights that make all bytes about equally likely.
 func babble(r *rand.PCG) weights {
 	return weights{
 		embedding: f32(func(_ int, values []float32) {
@@ -77,7 +85,7 @@ func babble(r *rand.PCG) weights {
 				values[quiet] = -16
 				return
 			}
-			fillF32(r, values, 1.0/64) // so that σ is 0.018
+			fillF32(r, values, 1.0/64) // σ is 0.018
 		}),
 		read: f32(func(_ int, values []float32) { fillF32(r, values, 1.0/8) }),
 		write: f32(func(row int, values []float32) {
@@ -88,10 +96,10 @@ func babble(r *rand.PCG) weights {
 	}
 }
 
-// Big writes a model for measuring: a llama with 348 million random weights in
-// Q8_0 (316 million of which take part in every token), 370 MB. It has 32,000 tokens
-// of up to five characters, and it goes on for ever, as tiny does. It writes no bytes that are
-// a part of a character: each of its tokens is a text, which nobody has to hold back.
+// Big writes a model for benchmarks: a llama with 348 million random weights in Q8_0 (316
+// million of which take part in every token), 370 MB. It has 32,000 tokens of up to five
+// characters and, like tiny, never ends its turn. It never generates a part of a character:
+// each token is text that can be sent at once.
 func Big(w io.Writer) error {
 	const tokens = 32000
 	words := make([]string, tokens-vocabulary)
@@ -101,13 +109,13 @@ func Big(w io.Writer) error {
 	}
 	s := shape{embd: 1024, layers: 24, ff: 2816, heads: 16, kvHeads: 8, context: contextLength, fileType: mostlyQ8}
 	r := rand.NewPCG(3, 4)
-	// Scales that are powers of two, as halves. The numbers they scale have a σ of 52.
+	// Scales: powers of two, as 16-bit floats. The scaled numbers have a σ of 52.
 	const (
 		two2  uint16 = (15 - 2) << 10  // 2^-2
 		two6  uint16 = (15 - 6) << 10  // 2^-6
 		two11 uint16 = (15 - 11) << 10 // 2^-11
 	)
-	f := s.file("big", chatML, words, weights{
+	f := s.file("big", &lexicon{template: chatML, words: words}, weights{
 		embedding: q8(func(_ int, blocks []gguf.Block) {
 			fillQ8(r, blocks, two6)
 			blocks[0].Q[quiet] = 127
@@ -133,26 +141,26 @@ func Big(w io.Writer) error {
 	return nil
 }
 
-// quiet is the dimension that every token's embedding sets alike and no layer writes.
-// By it the output knows, whatever was said, how to make a token unlikely.
+// quiet is a dimension that has the same value in every token's embedding and that no layer
+// writes. The output weights on it make a token unlikely in any context.
 const quiet = 0
 
 func isControl(token int) bool { return token >= beginning && token < vocabulary }
 
-// A shape is the dimensions of a llama.
+// A shape has the dimensions of a llama.
 type shape struct {
 	embd, layers, ff, heads, kvHeads uint64
 	context                          uint32
 	fileType                         uint32
 }
 
-// What a file's tensors are for the most part.
+// Values of general.file_type: the type of most tensors.
 const (
 	allF32   uint32 = 0
 	mostlyQ8 uint32 = 7
 )
 
-// A matrix adds a tensor of so many rows, each of length width.
+// A matrix adds a tensor of rows of length width.
 type matrix func(f *gguf.File, name string, width, rows uint64)
 
 func f32(fill func(row int, values []float32)) matrix {
@@ -163,15 +171,16 @@ func q8(fill func(row int, blocks []gguf.Block)) matrix {
 	return func(f *gguf.File, name string, width, rows uint64) { f.Q8(name, fill, width, rows) }
 }
 
-// The weights of a llama, apart from its norms, which are all one.
+// The weights of a llama, except its norms, which are all 1.
 type weights struct {
 	embedding, output matrix
-	read              matrix // those that read the residual stream: q, k, v, gate, up
-	write             matrix // those that write to it: attention's output and down
+	read              matrix // q, k, v, gate and up: their input is the residual stream
+	write             matrix // attention's output and down: they add to it
 }
 
-// file returns a whole llama. A fill that keeps state allows it to be written once.
-func (s shape) file(name, template string, words []string, w weights) *gguf.File {
+// file returns a complete llama. If a fill function has state, the file can be written
+// only once.
+func (s shape) file(name string, x *lexicon, w weights) *gguf.File {
 	f := new(gguf.File)
 	f.String("general.architecture", "llama")
 	f.String("general.name", "builtin-"+name)
@@ -184,9 +193,9 @@ func (s shape) file(name, template string, words []string, w weights) *gguf.File
 	f.Uint32("llama.attention.head_count", uint32(s.heads))
 	f.Uint32("llama.attention.head_count_kv", uint32(s.kvHeads))
 	f.Float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-	addVocabulary(f, template, words)
+	x.add(f)
 
-	tokens := uint64(vocabulary + len(words))
+	tokens := uint64(x.tokens())
 	kv := s.embd / s.heads * s.kvHeads
 	w.embedding(f, "token_embd.weight", s.embd, tokens)
 	for l := range s.layers {
@@ -206,7 +215,7 @@ func (s shape) file(name, template string, words []string, w weights) *gguf.File
 	return f
 }
 
-// always fills rows with one number.
+// always fills rows with a constant.
 func always(value float32) func(row int, values []float32) {
 	return func(_ int, values []float32) {
 		for i := range values {
@@ -215,9 +224,8 @@ func always(value float32) func(row int, values []float32) {
 	}
 }
 
-// fillF32 fills values with scale, a power of two, times numbers that are nearly
-// normal with a σ of 1.15: four integers added up. There is nothing to round, so that
-// every platform comes to the same bits.
+// fillF32 fills values with scale, a power of two, times nearly normal numbers with a σ of
+// 1.15: sums of four integers. Nothing is rounded, so every platform gets the same bits.
 func fillF32(r *rand.PCG, values []float32, scale float32) {
 	for i := range values {
 		u := r.Uint64()
@@ -226,8 +234,8 @@ func fillF32(r *rand.PCG, values []float32, scale float32) {
 	}
 }
 
-// fillQ8 fills blocks with numbers from -127 to 127 that have a σ of 52: the mean
-// of two bytes, which is fast to make. Zero comes out most often.
+// fillQ8 fills blocks with numbers from -127 to 127 with a σ of 52: means of two bytes,
+// which are cheap. Zero is the most frequent.
 func fillQ8(r *rand.PCG, blocks []gguf.Block, scale uint16) {
 	for i := range blocks {
 		b := &blocks[i]

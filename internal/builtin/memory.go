@@ -8,14 +8,14 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// Models for tests of what remembers otherwise than a llama does. They are small, their
-// weights are random, and what they say depends on all that they can still see.
+// Models for tests of other kinds of KV cache than a llama's. They are small, their weights
+// are random, and their text depends on the whole context that they still have.
 
-// Window is how many of the last tokens most layers of [Sliding] see.
+// Window is the sliding window of most layers of [Sliding], in tokens.
 const Window = 64
 
-// Recurrent writes a mamba: all that it knows of a text is a state of one size, which
-// can be copied but not be taken back to an earlier place.
+// Recurrent writes a mamba: its memory of a text is one state of fixed size, which can be
+// copied but not rewound.
 func Recurrent(w io.Writer) error {
 	const embd, layers, inner, state, kernel, rank = 64, 2, 2 * 64, 16, 4, 4
 	random := babble(rand.NewPCG(5, 6))
@@ -32,7 +32,7 @@ func Recurrent(w io.Writer) error {
 	f.Uint32("mamba.ssm.inner_size", inner)
 	f.Uint32("mamba.ssm.state_size", state)
 	f.Uint32("mamba.ssm.time_step_rank", rank)
-	addVocabulary(f, chatML, nil)
+	(&lexicon{template: chatML}).add(f)
 
 	random.embedding(f, "token_embd.weight", embd, vocabulary)
 	for l := range layers {
@@ -43,7 +43,7 @@ func Recurrent(w io.Writer) error {
 		f.F32(block+"ssm_conv1d.bias", always(0), inner)
 		random.read(f, block+"ssm_x.weight", inner, rank+2*state)
 		random.read(f, block+"ssm_dt.weight", rank, inner)
-		f.F32(block+"ssm_dt.bias", always(-4), inner) // small steps: it forgets slowly
+		f.F32(block+"ssm_dt.bias", always(-4), inner) // small steps: slow decay
 		f.F32(block+"ssm_a", always(-1), state, inner)
 		f.F32(block+"ssm_d", always(1), inner)
 		random.write(f, block+"ssm_out.weight", inner, embd)
@@ -56,8 +56,8 @@ func Recurrent(w io.Writer) error {
 	return nil
 }
 
-// Sliding writes a gemma of which every second layer sees the last [Window] tokens only,
-// so that llama.cpp keeps two caches for it.
+// Sliding writes a gemma in which every second layer attends to the last [Window] tokens
+// only, so that llama.cpp keeps two caches for it.
 func Sliding(w io.Writer) error {
 	const embd, layers, ff, heads, kvHeads = 64, 3, 128, 4, 2
 	const head, kv = embd / heads, embd / heads * kvHeads
@@ -76,7 +76,7 @@ func Sliding(w io.Writer) error {
 	f.Float32("gemma3.attention.layer_norm_rms_epsilon", 1e-5)
 	f.Uint32("gemma3.attention.sliding_window", Window)
 	f.Uint32("gemma3.attention.sliding_window_pattern", 2)
-	addVocabulary(f, chatML, nil)
+	(&lexicon{template: chatML}).add(f)
 
 	random.embedding(f, "token_embd.weight", embd, vocabulary)
 	for l := range layers {
@@ -85,7 +85,7 @@ func Sliding(w io.Writer) error {
 		random.read(f, block+"attn_q.weight", embd, embd)
 		random.read(f, block+"attn_k.weight", embd, kv)
 		random.read(f, block+"attn_v.weight", embd, kv)
-		f.F32(block+"attn_q_norm.weight", always(2), head) // so that it looks at some more than at others
+		f.F32(block+"attn_q_norm.weight", always(2), head) // for uneven attention
 		f.F32(block+"attn_k_norm.weight", always(2), head)
 		random.write(f, block+"attn_output.weight", embd, embd)
 		f.F32(block+"post_attention_norm.weight", always(8), embd)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A header is what stands before the tensors of a GGUF file.
+// A header is the part of a GGUF file before its tensors.
 type header struct {
 	meta    map[string]any // uint32, float32, bool, string, []string, []int32
 	tensors map[string]tensor
@@ -21,7 +21,7 @@ type tensor struct {
 	offset uint64
 }
 
-// parse reads a file by the specification, knowing nothing of the writer.
+// parse reads a file by the specification, without code of the writer.
 func parse(t *testing.T, file []byte) header {
 	t.Helper()
 	p := &parser{t: t, rest: file}

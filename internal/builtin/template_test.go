@@ -23,7 +23,7 @@ func dict(pairs ...any) jinja.Value {
 
 func list(items ...jinja.Value) jinja.Value { return jinja.NewList(items) }
 
-// Templates are rendered by the library that the engine renders them with.
+// The templates are rendered with the engine's own renderer.
 func TestTemplates(t *testing.T) {
 	system := dict("role", "system", "content", "Be brief.")
 	hello := dict("role", "user", "content", "Hello")

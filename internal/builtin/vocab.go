@@ -2,14 +2,14 @@ package builtin
 
 import "github.com/inferd-go/inferd/internal/gguf"
 
-// The vocabulary of every model here: one token a byte, whose id is the byte, and
-// behind them the control tokens.
+// The vocabulary of every model that generates: one token per byte, with the byte as its id,
+// then the control tokens, then the words of its [lexicon].
 const (
 	beginning = 256 + iota // of a text; never put in by itself
 	startOfTurn
 	endOfTurn
 	padding
-	vocabulary // how many tokens there are
+	vocabulary // number of tokens before the words
 )
 
 // Kinds of tokens.
@@ -18,8 +18,7 @@ const (
 	controlToken int32 = 3
 )
 
-// lastMessage is a chat template that puts nothing before, behind or around what was
-// said last.
+// lastMessage is a chat template whose prompt is the last message and nothing else.
 const lastMessage = `{{ messages[-1]['content'] }}`
 
 // chatML is a chat template that knows tools the way the Hermes models do.
@@ -62,8 +61,18 @@ const chatML = `{%- if tools %}
     {{- '<|im_start|>assistant\n' }}
 {%- endif -%}`
 
-// addVocabulary adds the tokens and, behind them, words that no text is cut into.
-func addVocabulary(f *gguf.File, template string, words []string) {
+// A lexicon is the part of a vocabulary that differs between models.
+type lexicon struct {
+	template string   // Jinja source; empty: the file has none
+	words    []string // tokens after the control tokens, in [byteRunes]
+	merges   []string // the tokenizer's, best first; without them it never yields a word
+}
+
+// tokens is the size of the vocabulary.
+func (x *lexicon) tokens() int { return vocabulary + len(x.words) }
+
+// add writes the vocabulary to f.
+func (x *lexicon) add(f *gguf.File) {
 	var tokens []string
 	var kinds []int32
 	for _, r := range byteRunes() {
@@ -74,7 +83,7 @@ func addVocabulary(f *gguf.File, template string, words []string) {
 		tokens = append(tokens, t)
 		kinds = append(kinds, controlToken)
 	}
-	for _, w := range words {
+	for _, w := range x.words {
 		tokens = append(tokens, w)
 		kinds = append(kinds, normalToken)
 	}
@@ -82,18 +91,19 @@ func addVocabulary(f *gguf.File, template string, words []string) {
 	f.String("tokenizer.ggml.pre", "gpt-2")
 	f.Strings("tokenizer.ggml.tokens", tokens)
 	f.Int32s("tokenizer.ggml.token_type", kinds)
-	f.Strings("tokenizer.ggml.merges", nil) // the loader wants the key, and takes none
+	f.Strings("tokenizer.ggml.merges", x.merges) // the loader requires the key; the list may be empty
 	f.Uint32("tokenizer.ggml.bos_token_id", beginning)
 	f.Uint32("tokenizer.ggml.eos_token_id", endOfTurn)
 	f.Uint32("tokenizer.ggml.eot_token_id", endOfTurn)
 	f.Uint32("tokenizer.ggml.padding_token_id", padding)
 	f.Bool("tokenizer.ggml.add_bos_token", false)
-	f.String("tokenizer.chat_template", template)
+	if x.template != "" {
+		f.String("tokenizer.chat_template", x.template)
+	}
 }
 
-// byteRunes returns the character that stands for each byte in a vocabulary of the
-// GPT-2 kind: the printable characters of Latin-1 for themselves, and for the other
-// bytes, in order, those from U+0100 on.
+// byteRunes maps each byte to its character in a GPT-2 vocabulary: printable Latin-1
+// characters map to themselves, the other bytes, in order, to U+0100 and up.
 func byteRunes() [256]rune {
 	var runes [256]rune
 	next := rune(256)

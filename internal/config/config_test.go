@@ -23,7 +23,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// environment is that of a Linux machine with those variables.
+// environment is a Linux machine with the given variables.
 func environment(vars map[string]string) paths.Env {
 	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, Environ: func() (all []string) {
 		for name, value := range vars {
@@ -91,7 +91,7 @@ func TestZeroFlagsBeatTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b := c.Backends[0]; b.Threads != 0 || b.MaxStallMS != 0 || b.NGPULayers != 0 {
-		t.Errorf("got %+v", b.Entry)
+		t.Errorf("got %+v", b.Limits)
 	}
 }
 
@@ -241,8 +241,8 @@ func TestFirstBootFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []config.Backend{
-		{Name: "gemma-4-e4b", Entry: config.Entry{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, Task: config.Auto, GenerateNCtx: 8192, EmbedNCtx: 2048, RerankNCtx: 2048},
-		{Name: "embeddinggemma-300m", Entry: config.Entry{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Task: config.Embed, GenerateNCtx: 2048, EmbedNCtx: 2048, RerankNCtx: 2048},
+		{Name: "gemma-4-e4b", Limits: config.Limits{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, Task: config.Auto, GenerateNCtx: 8192, EmbedNCtx: 2048, RerankNCtx: 2048},
+		{Name: "embeddinggemma-300m", Limits: config.Limits{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Task: config.Embed, GenerateNCtx: 2048, EmbedNCtx: 2048, RerankNCtx: 2048},
 	}
 	if diff := cmp.Diff(want, c.Backends); diff != "" || len(c.Warnings) > 0 {
 		t.Errorf("-want +got\n%s\nwarnings %q", diff, c.Warnings)
@@ -333,7 +333,7 @@ func TestModels(t *testing.T) {
 
 func TestMockKnobs(t *testing.T) {
 	c, err := load(t, `{"backends":[{"kind":"mock","name":"m","tokens":[],"token_delay_ms":20,"pre_stream_error":"internal","mid_stream_drop_after":2,
-		"emit_tool_use":"f","ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
+		"emit_tool_use":"f","thinking_tokens":["hm"],"ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
 		"v2":false,"embed":false,"rerank":false,"vision":true,"audio":true,"tools":true,"unsupported":["embed","rerank"]},
 		{"kind":"mock","name":"plain"}]}`, nil)
 	if err != nil {
@@ -341,7 +341,7 @@ func TestMockKnobs(t *testing.T) {
 	}
 	want := []*config.Mock{{
 		Backend: mock.Backend{
-			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", NotReadyAfter: 3,
+			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", Thoughts: []string{"hm"}, NotReadyAfter: 3,
 			FailFirst: 1, Dimensions: 4, NoEmbed: true, NoRerank: true, NoV2: true, Name: "m",
 		},
 		ReadyAfter: 30 * time.Millisecond, Vision: true, Audio: true, Tools: true,
@@ -363,7 +363,7 @@ func TestMockKnobs(t *testing.T) {
 		"token_delay_ms": -1, "ready_after_ms": math.MaxInt64, "mid_stream_drop_after": -1, "not_ready_after": -1, "fail_first": -1, "embed_dimensions": 8193,
 	} {
 		_, err := load(t, fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m",%q:%d}]}`, knob, value), nil)
-		if err == nil || !strings.Contains(err.Error(), "backends[0]."+knob+" must be between 0 and ") {
+		if err == nil || !strings.Contains(err.Error(), "backends[0]."+knob+" must be at ") {
 			t.Errorf("%s %d: %v", knob, value, err)
 		}
 	}
@@ -420,7 +420,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// FuzzLoad reads any config file: it is refused with a word that names it, or what is read
+// FuzzLoad reads any config file: it is refused with an error that names it, or its content
 // makes sense.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(two))

@@ -26,7 +26,7 @@ func unknownVariables(env paths.Env, known []string) (unknown []variable) {
 	if env.Environ == nil {
 		return nil
 	}
-	own := make([]string, len(known)) // without what all begin with, which would make all alike
+	own := make([]string, len(known)) // without the common prefix, which would make all alike
 	for i, name := range known {
 		own[i] = strings.TrimPrefix(name, variablePrefix)
 	}

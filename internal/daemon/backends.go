@@ -24,6 +24,7 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/task"
 	"github.com/inferd-go/inferd/internal/wire/control"
 	"github.com/inferd-go/inferd/internal/worker"
@@ -41,10 +42,11 @@ type backends struct {
 	targets []*route.Target  // in config order
 	router  *route.Router    // among them, once they are ready
 	caps    map[string]status.Capabilities
-	slowest time.Duration // that a mock takes to be ready, or to be too late
-	late    error         // of a mock that takes too long
-	serving bool          // every socket accepts
-	turns   string        // file by which the engines take turns; empty if they need not
+	known   map[string]bool // entries that have been ready once
+	slowest time.Duration   // that a mock takes to be ready, or to be too late
+	late    error           // of a mock that takes too long
+	serving bool            // every socket accepts
+	turns   string          // file by which the engines take turns; empty if they need not
 }
 
 // start starts every entry. They load at the same time.
@@ -53,14 +55,24 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	if err != nil {
 		return err
 	}
+	// Engines do not start in our working folder.
+	libDir, err := filepath.Abs(cfg.EngineLib)
+	if err != nil {
+		return fmt.Errorf("folder of llama.cpp's libraries: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("folder of the lock: %w", err)
+	}
 	turns, err := b.takeTurns(cfg, dir)
 	if err != nil {
 		return err
 	}
+	models := &store.Store{BuiltinDir: env.BuiltinDir()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.engines = make(map[string]*worker.Supervisor)
 	b.caps = make(map[string]status.Capabilities)
+	b.known = make(map[string]bool)
 	for _, entry := range cfg.Backends {
 		target := &route.Target{Name: entry.Name, Aliases: entry.Aliases, Slots: entry.NSlots}
 		target.Changed = func(s breaker.State) { b.breakerChanged(ctx, entry.Name, s) }
@@ -70,10 +82,14 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		if m := entry.Mock; m != nil {
 			b.board.Publish(status.Loading{Backend: entry.Name, Phase: status.CheckingLocal{Path: "(mock)"}})
 			caps := b.caps[entry.Name]
-			caps.V2, caps.Embed, caps.Rerank, caps.Thinking = m.V2, m.Embed, m.Rerank, true
-			caps.Vision, caps.Audio, caps.Tools = m.Vision, m.Audio, m.Tools
+			caps.Abilities = infer.Abilities{
+				Generate: m.V2, Embed: m.Embed, Rerank: m.Rerank,
+				Thinking: true, Vision: m.Vision, Audio: m.Audio, Tools: m.Tools,
+			}
 			b.caps[entry.Name] = caps
-			target.Can = func() route.Abilities { return route.Abilities{Generate: true, Embed: m.Embed, Rerank: m.Rerank} }
+			can := infer.AllAbilities() // it takes every feature unread
+			can.Embed, can.Rerank = m.Embed, m.Rerank
+			target.Can = func() (infer.Abilities, bool) { return can, true }
 			target.Handler = m
 			target.Origin = func() route.Origin {
 				return route.Origin{Digest: mock.Kind, Settings: strconv.Itoa(cmp.Or(m.Dimensions, mock.DefaultDimensions))}
@@ -85,27 +101,27 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 				}
 				return route.Down
 			}
-			patience := cmp.Or(cfg.ReadyTimeout, worker.DefaultPatience)
-			if m.ReadyAfter > patience { // it has no progress to report
-				b.late = fmt.Errorf("mock of %s: backend not ready within %s", entry.Name, patience)
+			timeout := cmp.Or(cfg.ReadyTimeout, worker.DefaultLoadTimeout)
+			if m.ReadyAfter > timeout { // it has no progress to report
+				b.late = fmt.Errorf("mock of %s: backend not ready within %s", entry.Name, timeout)
 			}
-			b.slowest = max(b.slowest, min(m.ReadyAfter, patience))
+			b.slowest = max(b.slowest, min(m.ReadyAfter, timeout))
 			continue
 		}
 		entry.Threads = cmp.Or(entry.Threads, runtime.NumCPU())
 		l := &launcher{
-			program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir(),
+			program: program, libDir: libDir, entry: entry, models: models,
 			turns: turns, secrets: cfg.TCP.KeyVariables,
 		}
 		sup := &worker.Supervisor{
-			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
+			Name: entry.Name, Launch: l.launch, LoadTimeout: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish, Threads: entry.Threads,
 			OnReady: func(r link.Report) { b.ready(ctx, entry, r) },
 		}
 		target.Handler = sup
 		target.Origin = func() route.Origin { return l.originOf(sup.LastReport()) }
 		target.Faults = []infer.Code{infer.Internal} // one that died or loads is the supervisor's business
-		target.Can = func() route.Abilities { return route.Abilities(sup.LastReport().Tasks) }
+		target.Can = sup.Abilities
 		target.State = func() route.State { return routeState(sup.State()) }
 		b.engines[entry.Name] = sup
 		b.tasks = append(b.tasks, task.Go(ctx, fail, sup.Run))
@@ -202,13 +218,19 @@ func (b *backends) ready(ctx context.Context, entry config.Backend, r link.Repor
 	sups := b.supervisors()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.serving {
+	if !b.known[entry.Name] {
+		b.known[entry.Name] = true
 		if w := oneTask(entry, r); w != "" {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
 		}
-		return
+		if r.NoTemplate {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "model without a chat template", slog.String("backend", entry.Name),
+				slog.String("model", r.Model), slog.String("advice", "answers may be poor: conversations are written as plain text; use an instruction-tuned model"))
+		}
 	}
-	b.publishLocked(sups)
+	if b.serving {
+		b.publishLocked(sups)
+	}
 }
 
 // oneTask returns a warning about an entry with embed: true and a model that can generate:
@@ -217,7 +239,7 @@ func oneTask(entry config.Backend, r link.Report) string {
 	switch {
 	case !r.Generates || entry.Task != config.Embed:
 		return ""
-	case r.Tasks.Generate:
+	case r.Abilities.Generate:
 		return fmt.Sprintf("%s: embed has no effect yet: the model generates, and its file does not say how to pool vectors (embed_pooling does)", entry.Name)
 	default:
 		return fmt.Sprintf("%s: embed takes the place of generating: an entry has one task in this release", entry.Name)
@@ -262,8 +284,9 @@ func (b *backends) announce() {
 		caps := b.caps[name]
 		if sup := b.engines[name]; sup != nil {
 			r := sup.LastReport()
-			caps.V2, caps.Embed, caps.Rerank = r.Tasks.Generate, r.Tasks.Embed, r.Tasks.Rerank
+			caps.Abilities = r.Abilities
 			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
+			caps.NoTemplate = r.NoTemplate
 		}
 		b.board.Publish(caps)
 	}
@@ -282,13 +305,13 @@ func (b *backends) retry(_ context.Context, name string) error {
 	return sup.Retry()
 }
 
-// any says what at least one entry can be asked for.
-func (b *backends) any() (all route.Abilities) {
+// any returns the tasks that at least one entry takes.
+func (b *backends) any() (all infer.Abilities) {
 	b.mu.Lock()
 	targets := b.targets
 	b.mu.Unlock()
 	for _, t := range targets {
-		can := t.Can()
+		can, _ := t.Can()
 		all.Generate = all.Generate || can.Generate
 		all.Embed = all.Embed || can.Embed
 		all.Rerank = all.Rerank || can.Rerank
@@ -304,11 +327,12 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 	router := b.router
 	places := make(map[*route.Target]admit.Place)
 	for i, t := range b.targets {
+		can, _ := t.Can()
 		place := admit.Place{
 			Name: t.Name, Kind: b.entries[i].Kind(), Slots: t.Slots, Handler: t.Handler,
 			Begin: func() func(error) { return router.Begin(t) },
 			// An engine that writes can pause an answer; nobody else can.
-			Parks: b.engines[t.Name] != nil && t.Can().Generate,
+			Parks: b.engines[t.Name] != nil && can.Generate,
 		}
 		if sup := b.engines[t.Name]; sup != nil {
 			place.Model = func() string { return sup.LastReport().Model }
@@ -357,16 +381,16 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 
 // ask writes down how an engine lives, and what it says of itself.
 func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
-	life, report := sup.Life(), sup.LastReport()
+	now, report := sup.Status(), sup.LastReport()
 	b.Model, b.Device, b.NCtx = report.Model, report.Device, report.NCtx
-	b.PID, b.Restarts, b.RestartsHour = life.PID, life.Restarts, life.RestartsHour
-	b.WedgedKills, b.LastKill = life.WedgedKills, life.LastKill
+	b.PID, b.Restarts, b.RestartsHour = now.PID, now.Restarts, now.RestartsHour
+	b.WedgedKills, b.LastKill = now.WedgedKills, now.LastKill
 	b.Reason, _ = sup.WasGivenUp()
 	stats, err := sup.Stats(ctx)
 	switch {
 	case err == nil:
 		b.Engine = engineOf(stats)
-	case life.State == worker.Ready && ctx.Err() != nil:
+	case now.State == worker.Ready && ctx.Err() != nil:
 		b.Silent = true
 	}
 }

@@ -201,7 +201,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	for _, way := range ways(cfg, places, backends.any()) { // 6. the sockets exist only now: no file means not ready
 		if way.idle != "" {
 			level := slog.LevelInfo
-			if flags.Given(way.surface.Name) {
+			if flags.IsSet(way.surface.Name) {
 				level = slog.LevelWarn
 			}
 			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))

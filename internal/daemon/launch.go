@@ -2,41 +2,30 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
-	"github.com/go-json-experiment/json"
-
-	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/route"
-	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/worker"
 )
-
-// sharedEnv is the variable that tells an engine the shared prefixes, as a JSON array of texts:
-// a command line can be read by everybody.
-const sharedEnv = "INFERD_ENGINE_SHARED"
 
 // engineName is the program beside inferd's own that runs a model.
 const engineName = "inferd-engine"
 
-// enginePath returns the engine program: the one that was named, or the one beside our
-// own executable. It is never looked for on PATH: what runs here reads everybody's
-// prompts.
+// enginePath returns the engine program: named, or the file beside our own executable. PATH
+// is never searched: the program reads the prompts of all users.
 func enginePath(named string) (string, error) {
 	if named != "" {
 		return filepath.Abs(named)
@@ -55,74 +44,69 @@ func enginePath(named string) (string, error) {
 	return filepath.Join(filepath.Dir(self), name), nil
 }
 
+// passed names the variables of the daemon's environment that an engine gets, too. The engine
+// parses files and text of strangers, so it gets nothing that loads code, changes a library or
+// is a secret. INFERD_ENGINE_WEDGE has an effect only in an engine built for tests.
+var passed = []string{
+	"LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "INFERD_ENGINE_WEDGE",
+}
+
 // A launcher starts the engine of one entry.
 type launcher struct {
-	program    string
-	libDir     string
-	builtinDir string // where generated models lie
-	entry      config.Backend
-	turns      string   // file that engines lock which compute on the same cores; empty if there is one
-	secrets    []string // variables of the environment that are not the engine's business
-
-	verified os.FileInfo // of the model's file when its digest was right
+	program string
+	libDir  string // absolute
+	models  *store.Store
+	entry   config.Backend
+	turns   string   // file that engines lock which compute on the same cores; empty if there is one
+	secrets []string // variables that hold keys: they are never passed
 
 	origin atomic.Pointer[route.Origin] // of the engine that was started last, without settings
 }
 
-// launch makes sure of everything that an engine needs, so that what is missing is said
-// with its mend, and starts one.
+// launch checks all that an engine needs, so that an error names the missing part and its
+// remedy, and starts an engine.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
-	model, info, err := l.model(ctx, phase)
+	m := l.entry.Model
+	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
 	if err != nil {
 		return nil, err
 	}
-	l.origin.Store(&route.Origin{File: info, Digest: l.entry.Model.SHA256})
+	defer model.Close()
+	l.origin.Store(&route.Origin{File: model.Info, Digest: model.Digest})
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
 	}
 	if err := l.checkLibraries(); err != nil {
 		return nil, err
 	}
-	env := []string{
-		"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first
-		sdnotify.Variable + "=",
-		// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
-		"LD_LIBRARY_PATH=" + strings.TrimSuffix(l.libDir+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
-	}
-	for _, name := range l.secrets {
-		env = append(env, name+"=")
-	}
-	shared, err := json.Marshal(l.entry.Shared)
-	if err != nil {
-		return nil, fmt.Errorf("shared prefixes: %w", err)
-	}
-	env = append(env, sharedEnv+"="+string(shared))
-	child, err := proc.Start(proc.Command{
-		Path: l.program,
-		Args: []string{
-			"--parent", strconv.Itoa(os.Getpid()),
-			"--lib", l.libDir,
-			"--model", model,
-			"--n-ctx", strconv.Itoa(l.entry.GenerateNCtx),
-			"--embed-n-ctx", strconv.Itoa(l.entry.EmbedNCtx),
-			"--rerank-n-ctx", strconv.Itoa(l.entry.RerankNCtx),
-			"--n-slots", strconv.Itoa(l.entry.NSlots),
-			"--threads", strconv.Itoa(l.entry.Threads),
-			"--n-gpu-layers", strconv.Itoa(l.entry.NGPULayers),
-			"--task", string(l.entry.Task),
-			"--pooling", l.entry.Pooling,
-			"--turns", l.turns,
-			"--max-stall", (time.Duration(l.entry.MaxStallMS) * time.Millisecond).String(),
-		},
-		Env: env,
-	})
+	child, err := launch.Start(l.program, launch.Contract{
+		LibDir: l.libDir, Model: launch.Model{Path: model.Path}, Task: launch.Task(l.entry.Task),
+		NCtx: l.entry.GenerateNCtx, EmbedNCtx: l.entry.EmbedNCtx, RerankNCtx: l.entry.RerankNCtx,
+		Slots: l.entry.NSlots, Threads: l.entry.Threads, GPULayers: l.entry.NGPULayers,
+		Pooling: l.entry.Pooling, MaxStallMS: l.entry.MaxStallMS, ComputeLock: l.turns, SharedPrefixes: l.entry.Shared,
+	}, model.Files, l.environment(os.LookupEnv))
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	return engineChild{child}, nil
 }
 
-// checkLibraries says how to get the libraries if they are not there.
+// environment returns the whole environment of an engine.
+func (l *launcher) environment(lookup func(string) (string, bool)) []string {
+	env := []string{"GGML_NO_BACKTRACE=1"} // else a failed assertion starts a debugger first
+	for _, name := range passed {
+		if value, ok := lookup(name); ok && !slices.Contains(l.secrets, name) {
+			env = append(env, name+"="+value)
+		}
+	}
+	// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
+	if info, err := os.Stat(filepath.Join(l.libDir, "libffi.so.8")); err == nil && info.Mode().IsRegular() {
+		env = append(env, "LD_LIBRARY_PATH="+l.libDir)
+	}
+	return env
+}
+
+// checkLibraries fails, with the remedy, if the libraries are not there.
 func (l *launcher) checkLibraries() error {
 	names := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}
 	name := names[runtime.GOOS]
@@ -132,8 +116,8 @@ func (l *launcher) checkLibraries() error {
 	return nil
 }
 
-// originOf returns what the engine's vectors and scores come from: the model's file as it was
-// when the engine was started last, the pooling, and the context that it reported.
+// originOf returns the origin of the engine's vectors and scores: the model's file at the
+// last start of the engine, the pooling, and the reported context.
 func (l *launcher) originOf(r link.Report) route.Origin {
 	var o route.Origin
 	if last := l.origin.Load(); last != nil {
@@ -142,78 +126,6 @@ func (l *launcher) originOf(r link.Report) route.Origin {
 	o.Settings = fmt.Sprintf("pooling %q, context %d", l.entry.Pooling, r.NCtx)
 	return o
 }
-
-// model returns the path of the model's file, which is there and, if a digest is
-// known, is the right one, and what the file system says of it.
-func (l *launcher) model(ctx context.Context, phase func(status.Phase)) (string, os.FileInfo, error) {
-	m := l.entry.Model
-	if m.Builtin != "" {
-		path, err := builtin.Ensure(l.builtinDir, m.Builtin)
-		if err != nil {
-			return "", nil, fmt.Errorf("built-in model %s: %w", m.Builtin, err)
-		}
-		phase(status.CheckingLocal{Path: path})
-		info, err := os.Stat(path)
-		if err != nil {
-			return "", nil, fmt.Errorf("built-in model: %w", err) // names the file
-		}
-		return path, info, nil
-	}
-	path, err := filepath.Abs(m.Path)
-	if err != nil {
-		return "", nil, fmt.Errorf("model %s: %w", m.Path, err)
-	}
-	phase(status.CheckingLocal{Path: path})
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return "", nil, fmt.Errorf("model: %w", err) // names the file
-	case !info.Mode().IsRegular():
-		return "", nil, fmt.Errorf("model %s is not a regular file", path)
-	}
-	if m.SHA256 == "" || l.isVerified(info) {
-		return path, info, nil
-	}
-	phase(status.Verify{Path: path})
-	actual, err := digest(ctx, path)
-	if err != nil {
-		return "", nil, fmt.Errorf("verify model: %w", err)
-	}
-	if actual != m.SHA256 {
-		return "", nil, fmt.Errorf("model %s has SHA-256 %s, but %s was expected", path, actual, m.SHA256)
-	}
-	l.verified = info
-	return path, info, nil
-}
-
-// isVerified reports whether the file is still the one whose digest was right: an
-// engine that is restarted should not wait for gigabytes to be read again.
-func (l *launcher) isVerified(info os.FileInfo) bool {
-	return l.verified != nil && os.SameFile(l.verified, info) &&
-		l.verified.Size() == info.Size() && l.verified.ModTime().Equal(info.ModTime())
-}
-
-func digest(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
-		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
-		}
-		return f.Read(p)
-	})); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // engineChild is an engine process as its supervisor sees it.
 type engineChild struct{ *proc.Child }

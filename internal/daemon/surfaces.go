@@ -8,8 +8,8 @@ import (
 
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
-	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/server"
 	"github.com/inferd-go/inferd/internal/wire/embed"
 	"github.com/inferd-go/inferd/internal/wire/rerank"
@@ -50,7 +50,7 @@ func (w way) open(cfg *config.Config, strangers *listen.Strangers, log *slog.Log
 }
 
 // ways returns the surfaces that are wanted.
-func ways(cfg *config.Config, at config.Sockets, can route.Abilities) []way {
+func ways(cfg *config.Config, at config.Sockets, can infer.Abilities) []way {
 	all := []struct {
 		way
 		wanted, possible bool

@@ -14,13 +14,13 @@ const (
 	TooLarge    Code = "too large"   // over a limit of the surface
 	Busy        Code = "busy"        // no room now; the client decides when to try again
 	Unavailable Code = "unavailable" // no backend can take it now
-	Internal    Code = "internal"    // a fault of ours
-	Unsupported Code = "unsupported" // the backend that was chosen cannot do that
-	Malformed   Code = "malformed"   // the model wrote a tool call that is none
+	Internal    Code = "internal"    // a fault of the daemon, the engine or the model
+	Unsupported Code = "unsupported" // the chosen backend lacks the ability
+	Malformed   Code = "malformed"   // the model wrote an invalid tool call
 )
 
-// An Error is a failure with a class that a client may act on. Its text is told
-// to the client.
+// An Error is a failure with a class that a client may act on. Its text goes to the
+// client.
 type Error struct {
 	Code Code
 	Err  error // never nil

@@ -16,30 +16,31 @@ import (
 // A Request is one unit of work: well formed, free of wire detail.
 type Request struct {
 	ID   string // the client's, echoed; may be empty, need not be unique
-	Peer Peer   // who is at the other end; the zero value if nobody knows
+	Peer Peer   // the process at the other end; zero if unknown
 	Task Task
 
-	// Client subdivides the share of the program that asks; at most 64 bytes. It is
-	// the client's own word and gains nobody anything.
+	// Client subdivides the share of the calling program; at most 64 bytes. The client
+	// chooses it freely, so it cannot enlarge the share.
 	Client string
-	// Background is for work that gets what others leave.
+	// Background lowers the priority: the request runs on the capacity that others leave.
 	Background bool
-	// Deadline is when the answer is of no use any more; zero is never.
+	// Deadline is the time after which the answer is useless; zero is never.
 	Deadline time.Time
 	// Pause stops the request for a while once it has been admitted.
 	Pause Pause
-	// Written, if not nil, receives the tokens and the cost of text when it is written, which
-	// may be long before the client takes it. A Handler need not call it.
+	// Written, if not nil, receives the tokens and the cost of an event ([Text], [Thinking]
+	// or [ToolCall]) when the backend emits it, which may be long before the client takes
+	// it. A Handler need not call it.
 	Written func(tokens, cost int)
 
-	// The gate says here that it has let the request in, how long that had to wait, and
-	// where it went: to which entry of the config, of what kind, with what model.
-	Admitted         bool
-	Queued           time.Duration
-	Entry, By, Model string
+	// Set by the gate: whether the request was admitted, the time it was queued, and its
+	// destination: the config entry, the kind of backend and the model's own name.
+	Admitted              bool
+	Queued                time.Duration
+	Entry, Backend, Model string
 }
 
-// Task is what is asked for. The set is closed.
+// Task is the work of a request. The set is closed.
 //
 //sumtype:decl
 type Task interface{ task() }
@@ -52,14 +53,14 @@ type Generate struct {
 	Tools       []Tool       // that the model may call; their names are unique
 	Choice      ToolChoice
 	Format      Format
-	Typed       bool     // the client knows more than text: thinking and tool calls
+	Blocks      bool     // the client takes Thinking and ToolCall; without it only Text may be emitted
 	MaxTokens   int      // most tokens to write, at least 1; cut to what the context has room for
 	Stop        []string // the answer ends before the first of these; they are never sent
 	Sampling    Sampling
 
 	Thinking       bool // let the model think aloud first
 	ThinkingBudget int  // most tokens of that; 0 is no limit
-	Logprobs       int  // alternatives to tell for every token, 0 to 20; 0 is none
+	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 is none
 }
 
 // Embed asks for a vector for each of some texts.
@@ -67,7 +68,7 @@ type Embed struct {
 	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
 	Dimensions int      // how many leading values of each vector are wanted; 0 is all
-	Purpose    Purpose
+	Task       EmbedTask
 }
 
 // Rerank asks how well each of some documents answers a query.
@@ -75,28 +76,28 @@ type Rerank struct {
 	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty
 	Documents []string // at least one, none empty
-	TopN      int      // how many of the best are told; 0 is all
+	TopN      int      // how many of the best are returned; 0 is all
 }
 
 func (*Generate) task() {}
 func (*Embed) task()    {}
 func (*Rerank) task()   {}
 
-// Purpose is what vectors are for. Models that know put a prefix of theirs before the
-// text. The set is closed.
-type Purpose string
+// EmbedTask is the intended use of vectors. Models trained with prefixes put the one for
+// the task before the text. The set is closed.
+type EmbedTask string
 
-// Purposes, as the wire spells them.
+// Tasks of vectors, as the wire spells them.
 const (
-	NoPurpose          Purpose = ""
-	RetrievalQuery     Purpose = "retrieval_query"
-	RetrievalDocument  Purpose = "retrieval_document"
-	Similarity         Purpose = "similarity"
-	Classification     Purpose = "classification"
-	Clustering         Purpose = "clustering"
-	QuestionAnswering  Purpose = "question_answering"
-	FactVerification   Purpose = "fact_verification"
-	CodeRetrievalQuery Purpose = "code_retrieval_query"
+	NoEmbedTask        EmbedTask = ""
+	RetrievalQuery     EmbedTask = "retrieval_query"
+	RetrievalDocument  EmbedTask = "retrieval_document"
+	Similarity         EmbedTask = "similarity"
+	Classification     EmbedTask = "classification"
+	Clustering         EmbedTask = "clustering"
+	QuestionAnswering  EmbedTask = "question_answering"
+	FactVerification   EmbedTask = "fact_verification"
+	CodeRetrievalQuery EmbedTask = "code_retrieval_query"
 )
 
 // A Message is one turn of a conversation.
@@ -110,7 +111,7 @@ func TextMessage(role Role, text string) Message {
 	return Message{Role: role, Content: []Part{&TextPart{Text: text}}}
 }
 
-// Text returns the message's text, put together, without what is no text.
+// Text returns the text parts of the message, joined.
 func (m Message) Text() string {
 	if len(m.Content) == 1 {
 		if t, ok := m.Content[0].(*TextPart); ok {
@@ -126,7 +127,7 @@ func (m Message) Text() string {
 	return b.String()
 }
 
-// Role is who speaks in a message. The set is closed.
+// Role is the speaker of a message. The set is closed.
 type Role string
 
 // Roles.
@@ -153,7 +154,7 @@ type CallPart struct {
 	Input    []byte // any JSON value
 }
 
-// ResultPart is what a tool answered.
+// ResultPart is the answer of a tool.
 type ResultPart struct {
 	ID      string // of the call
 	Content []Part
@@ -169,7 +170,7 @@ type Attachment struct {
 	ID            string // not empty
 	Kind          Media
 	Width, Height int    // of an image, in pixels
-	SampleRate    int    // of audio, a second
+	SampleRate    int    // of audio, in samples a second
 	Data          []byte // image: RGB, 8 bits each; audio: mono little-endian float32 samples
 }
 
@@ -183,7 +184,7 @@ const (
 	Video Media = "video"
 )
 
-// A Tool is something that the model may call.
+// A Tool is a function that the model may call.
 type Tool struct {
 	Name, Description string
 	Schema            []byte // JSON Schema of its input; nil is none
@@ -195,7 +196,7 @@ type ToolChoice struct {
 	Tool string // of ToolNamed
 }
 
-// ToolMode is how free the model is in calling tools. The set is closed.
+// ToolMode is the model's freedom in calling tools. The set is closed.
 type ToolMode string
 
 // Modes.
@@ -203,7 +204,7 @@ const (
 	ToolAuto     ToolMode = ""         // as it likes
 	ToolRequired ToolMode = "required" // at least one call
 	ToolNone     ToolMode = "none"     // no call
-	ToolNamed    ToolMode = "tool"     // a call of the one that is named
+	ToolNamed    ToolMode = "tool"     // a call of the named tool
 )
 
 // Format constrains the answer. At most one field is set.
@@ -213,7 +214,7 @@ type Format struct {
 	JSONObject bool   // the answer is a JSON object
 }
 
-// Sampling is how the next token is chosen. The zero value is greedy.
+// Sampling holds the parameters for choosing the next token. The zero value is greedy.
 type Sampling struct {
 	Temperature      float64         // 0 is greedy
 	TopK             int             // 0 is no limit
@@ -226,27 +227,30 @@ type Sampling struct {
 	LogitBias        map[int]float64 // by token, -100 to 100
 }
 
-// Event is what comes back, in order. A request that succeeds ends with exactly
-// one Done; one that fails ends with the error of its Handler. The set is closed.
+// Event is a piece of an answer; events come in order. A request that succeeds ends with
+// exactly one Done; a request that fails ends with the error of its Handler. The set is
+// closed.
 //
 // Events are passed as pointers that the sender may use again: a Sink that keeps
-// one, or the bytes in it, must copy.
+// an event, or the bytes in it, must copy.
 //
 //sumtype:decl
 type Event interface{ event() }
 
-// Text is the next piece of the answer: whole UTF-8 characters, never empty.
+// Text is the next piece of the answer: whole UTF-8 characters. It is empty only from an
+// engine to its link, to report tokens without text, or with text that is held back.
 type Text struct {
-	Delta    []byte
-	Tokens   int       // that were written for it: since the last piece, for text may be held back
+	Delta []byte
+	// Tokens is how many tokens the model wrote since the last event. A piece may hold the
+	// text of several, because text can be held back.
+	Tokens   int
 	Logprobs []Logprob // of those tokens, one each, if Generate.Logprobs asks for them
 	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
 	// of a step that decodes one. Admission charges it, usage does not count it.
 	Cost int
 }
 
-// A Logprob says how likely the model held a token that was written, and what it held for
-// the likeliest in its place.
+// A Logprob is the probability of a written token, and of the likeliest alternatives.
 type Logprob struct {
 	Candidate
 	Top []Candidate // the likeliest first; the token itself may be among them
@@ -255,23 +259,27 @@ type Logprob struct {
 // A Candidate is a token that could stand at a place of the answer.
 type Candidate struct {
 	ID    int
-	Piece []byte // what it stands for: any bytes, or none
+	Piece []byte // its text: any bytes, or none
 	// Logprob is the natural logarithm of its probability as the model has it: at
 	// temperature 1, before bias, penalties, limits and constraints. It is at least
 	// LeastLogprob.
 	Logprob float64
 }
 
-// LeastLogprob stands for all that is less likely, the impossible included.
+// LeastLogprob stands for every lower value, impossible tokens included.
 const LeastLogprob = -9999
 
-// Thinking is the next piece of what the model thinks aloud: as Text.
-type Thinking struct{ Delta []byte }
+// Thinking is the next piece of the model's thinking: whole UTF-8 characters, never empty.
+type Thinking struct {
+	Delta        []byte
+	Tokens, Cost int // as in Text
+}
 
-// ToolCall is a call that the model makes, whole.
+// ToolCall is a complete call of a tool by the model.
 type ToolCall struct {
-	ID, Name string
-	Input    []byte // a JSON value
+	ID, Name     string
+	Input        []byte // a JSON value
+	Tokens, Cost int    // as in Text
 }
 
 // Vectors are the answer to Embed, in the order of its inputs, all of one length.
@@ -292,19 +300,21 @@ type Scores struct{ Values []float64 }
 // Done ends the answer.
 type Done struct {
 	Reason Reason
-	In     int    // tokens of what was asked
-	Cached int    // of those, how many were known from what the same user had asked before
-	Out    int    // tokens of the answer, without the one that ended it
-	By     string // kind of backend: "llamacpp", "mock"
-	Model  string // what the model calls itself; empty if it does not
-	// Unsatisfied says that no tool was called although one had to be.
+	In     int // tokens of the prompt
+	Cached int // of those, how many an earlier request of the same user left in the cache
+	// Out counts the tokens of the answer, thinking and tool calls included, without the
+	// end-of-turn token.
+	Out     int
+	Backend string // its kind: "llamacpp", "mock"
+	Model   string // the model's own name; may be empty
+	// Unsatisfied reports that the model called no tool although the request demanded it.
 	Unsatisfied bool
 	Timings     Timings
 }
 
-// Timings are what an answer's time went into; zero if nobody has measured.
+// Timings divide the time of an answer; zero if not measured.
 type Timings struct {
-	Queue   time.Duration // until it was let in
+	Queue   time.Duration // until admission
 	Prefill time.Duration // from there to the first event
 	Decode  time.Duration // from there to the end
 }
@@ -316,7 +326,7 @@ func (*Vectors) event()  {}
 func (*Scores) event()   {}
 func (*Done) event()     {}
 
-// Reason is why an answer ended. The set is closed.
+// Reason is the cause of an answer's end. The set is closed.
 type Reason string
 
 // Reasons.
@@ -325,7 +335,7 @@ const (
 	StopSequence Reason = "stop sequence" // one of Generate.Stop came
 	Length       Reason = "length"        // MaxTokens or the context was reached
 	CalledTool   Reason = "called tool"   // the model ended after a call
-	Canceled     Reason = "canceled"      // cut short by the daemon
+	Canceled     Reason = "canceled"      // the daemon cut it short
 )
 
 // A Sink takes the events of one request, one at a time. It blocks while the

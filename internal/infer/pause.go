@@ -13,11 +13,11 @@ import (
 // Preempted, never the other way round.
 type Pause struct {
 	Preempted Switch // by the gate: another request has the slot
-	Stalled   Switch // by the Handler: the client does not take its text
+	Stalled   Switch // by the Handler: the client does not take its events
 }
 
-// MaxUntaken is the most bytes of text that a Handler keeps for a client that does not
-// read, apart from the text of the step under way: past it the request is stalled.
+// MaxUntaken is the most bytes of events that a Handler keeps for a client that does not
+// read, apart from the events of the present step: past it the request is stalled.
 const MaxUntaken = 256 << 10
 
 // A Switch is on or off, and reports every change in order. The zero value is off.

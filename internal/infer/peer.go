@@ -1,7 +1,7 @@
 package infer
 
-// A Peer is the process at the other end of a connection, as the kernel tells: nothing
-// in it is the client's own word. It serves fairness and the record; it grants nothing.
+// A Peer is the process at the other end of a connection, as the kernel reports it: no
+// field comes from the client. It serves fairness and the log; it grants nothing.
 type Peer struct {
 	Transport Transport
 	User      string // decimal uid, or SID; empty is unknown
@@ -11,7 +11,7 @@ type Peer struct {
 	Program   string // the executable, by device and inode; empty is unknown
 }
 
-// Transport is how a peer came in. The set is closed.
+// Transport is a kind of connection. The set is closed.
 type Transport string
 
 // Transports.
@@ -21,9 +21,9 @@ const (
 	TCP  Transport = "tcp"
 )
 
-// A Caller is who shares are given to: a program of a user. Connections of one caller
-// never add up.
+// A Caller is the unit of shares and limits: a program of a user. All connections of a
+// caller have one share together.
 type Caller struct{ User, Program string }
 
-// Caller returns who p is when it comes to shares and limits.
+// Caller returns the unit of shares and limits that p belongs to.
 func (p Peer) Caller() Caller { return Caller{User: p.User, Program: p.Program} }

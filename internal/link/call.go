@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// StallAfter is how long text may wait for its client until the call counts as stalled.
+// StallAfter is how long an event may wait for its client until the call counts as stalled.
 const StallAfter = time.Second
 
 // A call is one request under way. Between the reader of the connection and the
@@ -16,62 +16,73 @@ const StallAfter = time.Second
 // that a client that reads slowly delays no other. A client that does not read stalls
 // its call, which bounds the buffer: the engine pauses.
 //
-//	         text untaken for StallAfter,
-//	         or MaxUntaken bytes of it
+//	         events untaken for StallAfter,
+//	         or MaxUntaken bytes of them
 //	flowing ───────────────────────────▶ stalled
 //	        ◀───────────────────────────
-//	               all text taken
+//	               all events taken
 type call struct {
 	client *Client
 	number uint64
 	req    *infer.Request
-	wake   chan struct{} // has room for one: something below has changed
+	wake   chan struct{} // has room for one: a field below has changed
 
 	mu        sync.Mutex  // guards the fields below
-	timer     *time.Timer // looks for a stall
-	text      infer.Text  // arrived, not yet taken
-	untaken   int         // bytes: of text, and of the text in the emit under way
-	since     time.Time   // start of the emit under way; zero if there is none
+	timer     *time.Timer // checks for a stall
+	pending   pieces      // received, not yet taken
+	untaken   int         // bytes: of pending, and of the events that relay is emitting
+	since     time.Time   // start of the present emit; zero if there is none
 	stalled   bool
 	preempted bool
-	paused    bool // what the engine was told last
-	canceled  bool // the engine was told so
+	paused    bool // the last state sent to the engine
+	canceled  bool // the engine knows, or never gets the request
 	closed    bool // relay has returned
 	over      bool
-	last      *note // how it ended; nil if the connection did
+	last      *response // the end of the call; nil if the connection ended first
 }
 
-// logprobBytes is what the logprobs of a token take, roughly, for each alternative.
-const logprobBytes = 64
-
-func sizeOf(ev *infer.Text) int {
-	n := len(ev.Delta)
-	for i := range ev.Logprobs {
-		n += logprobBytes * (1 + len(ev.Logprobs[i].Top))
-	}
-	return n
-}
-
-// add joins ev to what has arrived. Its bytes are copied, its logprobs kept.
-func (c *call) add(ev *infer.Text) {
+func (c *call) addText(ev *infer.Text) {
 	c.mu.Lock()
-	c.text.Delta = append(c.text.Delta, ev.Delta...)
-	c.text.Tokens += ev.Tokens
-	c.text.Cost += ev.Cost
-	c.text.Logprobs = append(c.text.Logprobs, ev.Logprobs...)
-	c.untaken += sizeOf(ev)
-	stalls := c.untaken >= infer.MaxUntaken && c.stallLocked(true)
+	c.pending.addText(ev)
+	stalls := c.growLocked(sizeOfText(ev))
 	c.mu.Unlock()
+	c.added(stalls, ev.Tokens, ev.Cost)
+}
+
+func (c *call) addThinking(ev *infer.Thinking) {
+	c.mu.Lock()
+	c.pending.addThinking(ev)
+	stalls := c.growLocked(len(ev.Delta))
+	c.mu.Unlock()
+	c.added(stalls, ev.Tokens, ev.Cost)
+}
+
+func (c *call) addTool(ev *infer.ToolCall) {
+	c.mu.Lock()
+	c.pending.addTool(ev)
+	stalls := c.growLocked(sizeOfTool(ev))
+	c.mu.Unlock()
+	c.added(stalls, ev.Tokens, ev.Cost)
+}
+
+// growLocked counts bytes of a new event. If it reports true, the call has stalled.
+func (c *call) growLocked(bytes int) (stalls bool) {
+	c.untaken += bytes
+	return c.untaken >= infer.MaxUntaken && c.stallLocked(true)
+}
+
+// added reports a new event to the gate and to relay.
+func (c *call) added(stalls bool, tokens, cost int) {
 	if stalls {
-		c.tellStalled()
+		c.publishStalled()
 	}
 	if c.req.Written != nil {
-		c.req.Written(ev.Tokens, ev.Cost)
+		c.req.Written(tokens, cost)
 	}
 	c.signal()
 }
 
-func (c *call) finish(last *note) {
+func (c *call) finish(last *response) {
 	c.mu.Lock()
 	if !c.over {
 		c.over, c.last = true, last
@@ -90,17 +101,21 @@ func (c *call) active() bool {
 func (c *call) signal() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // relay wakes anyway
 	}
 }
 
-// cancel has the engine drop the call, unless it has ended.
+// cancel ends the call in the engine, or takes its request out of the send queue, unless
+// the call has ended.
 func (c *call) cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.over && !c.canceled {
-		c.canceled = true
-		c.client.send(order{Call: c.number, Cancel: true})
+	if c.over || c.canceled {
+		return
+	}
+	c.canceled = true
+	if !c.client.out.drop(c.number) {
+		c.client.send(request{Call: c.number, Cancel: true})
 	}
 }
 
@@ -109,33 +124,33 @@ func (c *call) preempt(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.preempted = on
-	c.orderLocked()
+	c.sendPauseLocked()
 }
 
-// orderLocked tells the engine to pause or to resume, if that has changed.
-func (c *call) orderLocked() {
-	if pause := c.preempted || c.stalled; pause != c.paused {
+// sendPauseLocked sends a pause or a resume to the engine, if that has changed.
+func (c *call) sendPauseLocked() {
+	if pause := c.preempted || c.stalled; pause != c.paused && !c.canceled {
 		c.paused = pause
-		c.client.send(order{Call: c.number, Pause: pause, Resume: !pause})
+		c.client.send(request{Call: c.number, Pause: pause, Resume: !pause})
 		if !pause {
 			c.client.open()
 		}
 	}
 }
 
-// stallLocked changes whether the call is stalled. If it reports true, tellStalled must
+// stallLocked changes whether the call is stalled. If it reports true, publishStalled must
 // follow without the lock.
 func (c *call) stallLocked(on bool) bool {
 	if c.stalled == on || c.closed {
 		return false
 	}
 	c.stalled = on
-	c.orderLocked()
+	c.sendPauseLocked()
 	return true
 }
 
-// tellStalled tells the gate.
-func (c *call) tellStalled() {
+// publishStalled passes the state on to the gate.
+func (c *call) publishStalled() {
 	c.req.Pause.Stalled.Follow(func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -143,11 +158,11 @@ func (c *call) tellStalled() {
 	})
 }
 
-// watch begins to look for a stall, and close ends it.
+// watch begins to check for a stall, and close ends it.
 func (c *call) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.timer = time.AfterFunc(StallAfter, c.look)
+	c.timer = time.AfterFunc(StallAfter, c.check)
 }
 
 func (c *call) close() {
@@ -157,8 +172,9 @@ func (c *call) close() {
 	c.timer.Stop()
 }
 
-// look finds a client that does not read, and comes again when one could next be found.
-func (c *call) look() {
+// check finds a client that does not read, and runs again at the next time when it could
+// find one.
+func (c *call) check() {
 	c.mu.Lock()
 	wait, stalls := StallAfter, false
 	if !c.since.IsZero() {
@@ -171,17 +187,14 @@ func (c *call) look() {
 	}
 	c.mu.Unlock()
 	if stalls {
-		c.tellStalled()
+		c.publishStalled()
 	}
 }
 
-// relay passes on what arrives until the call ends, ctx does, or emit fails.
+// relay emits the events of the call until it ends, ctx does, or emit fails.
 func (c *call) relay(ctx context.Context, emit infer.Sink) error {
-	var (
-		ev      infer.Text
-		spare   []byte // the buffer that is not c.text's
-		emitted bool
-	)
+	var ready, spare pieces // taken from pending, and free for it
+	emitted := false
 	for {
 		select {
 		case <-c.wake:
@@ -190,25 +203,25 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 		}
 		c.mu.Lock()
 		over, last := c.over, c.last
-		ev = c.text
-		c.text, spare = infer.Text{Delta: spare[:0]}, ev.Delta
-		if len(ev.Delta) > 0 {
+		ready, c.pending = c.pending, spare
+		if len(ready) > 0 {
 			c.since = time.Now()
 		}
 		c.mu.Unlock()
 
-		if len(ev.Delta) > 0 {
+		for i := range ready {
 			emitted = true
-			if err := emit(&ev); err != nil {
+			if err := emit(ready[i].event()); err != nil {
 				return err
 			}
-			c.taken(&ev)
+			c.taken(ready[i].size(), i+1 < len(ready))
 		}
+		spare = ready.reset()
 		switch {
 		case !over:
 		case last == nil:
 			return &GoneError{Call: c.number, Emitted: emitted}
-		case last.Fail != nil && ctx.Err() != nil: // most likely of the cancel
+		case last.Fail != nil && ctx.Err() != nil: // most likely caused by the cancel
 			return context.Cause(ctx)
 		case last.Fail != nil:
 			return last.Fail.err()
@@ -218,29 +231,32 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	}
 }
 
-// taken says that the client has taken ev.
-func (c *call) taken(ev *infer.Text) {
+// taken notes that the client has taken an event, and whether another emit follows.
+func (c *call) taken(bytes int, more bool) {
 	c.mu.Lock()
-	c.untaken -= sizeOf(ev)
+	c.untaken -= bytes
 	c.since = time.Time{}
+	if more {
+		c.since = time.Now()
+	}
 	flows := c.untaken == 0 && c.stallLocked(false)
 	c.mu.Unlock()
 	if flows {
-		c.tellStalled()
+		c.publishStalled()
 	}
 }
 
-// emit passes on what the last note says.
-func (n *note) emit(emit infer.Sink) error {
-	if n.Vectors != nil {
-		if err := emit(n.Vectors); err != nil {
+// emit passes on the events of the end of a call.
+func (r *response) emit(emit infer.Sink) error {
+	if r.Vectors != nil {
+		if err := emit(r.Vectors); err != nil {
 			return err
 		}
 	}
-	if n.Scores != nil {
-		if err := emit(n.Scores); err != nil {
+	if r.Scores != nil {
+		if err := emit(r.Scores); err != nil {
 			return err
 		}
 	}
-	return emit(n.Done.event())
+	return emit(r.Done.event())
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -17,10 +18,10 @@ import (
 )
 
 var (
-	// ErrClosed is what a call fails with when the connection had ended before it was
-	// sent: the engine has seen nothing of it.
+	// ErrClosed is the failure of a call that began after the end of the connection: the
+	// engine has seen nothing of it.
 	ErrClosed = errors.New("the link is closed")
-	// ErrGone is what a call fails with when the connection ended before its answer: it
+	// ErrGone is the failure of a call on a connection that ended before the answer. It
 	// comes as a [GoneError].
 	ErrGone = errors.New("the engine is gone")
 )
@@ -45,17 +46,17 @@ type Client struct {
 	mu    sync.Mutex // guards the fields below
 	calls map[uint64]*call
 	last  uint64
-	asked *question // that the engine has not answered
+	query *statsCall // open; nil if there is none
 	gone  bool
-	beat  Beat // the last that came
+	beat  Beat // the last one received
 	beats uint64
-	due   bool // a beat was asked for and has not come
+	due   bool // a beat was requested and has not been received
 
 	frames   atomic.Uint64 // received, without beats and stats
 	answered atomic.Bool   // a call has been answered to its end
-	idle     atomic.Bool   // the last Pulse saw no active call, and none has become so since
+	idle     atomic.Bool   // the last Pulse saw no active call, and none has become active since
 	opened   chan struct{} // has room for one, see Opened
-	out      outbox
+	out      sendQueue
 }
 
 var _ infer.Handler = (*Client)(nil)
@@ -63,14 +64,13 @@ var _ infer.Handler = (*Client)(nil)
 // NewClient returns the daemon's end of the link over conn. Run closes conn.
 func NewClient(conn net.Conn) *Client {
 	return &Client{
-		conn: conn, calls: make(map[uint64]*call), opened: make(chan struct{}, 1), out: outbox{wake: make(chan struct{}, 1)},
+		conn: conn, calls: make(map[uint64]*call), opened: make(chan struct{}, 1), out: sendQueue{wake: make(chan struct{}, 1)},
 	}
 }
 
-// Run reads what the engine sends until the connection ends, and hands its reports
+// Run reads the engine's messages until the connection ends, and hands its reports
 // to report. When it returns, every call has failed or ended, and no later one
-// succeeds. It returns an error only
-// if the engine sent what it never should.
+// succeeds. It returns an error only if the engine violated the protocol.
 func (c *Client) Run(report func(Report)) error {
 	var writer sync.WaitGroup
 	writer.Go(func() { c.out.writeTo(c.conn) })
@@ -84,31 +84,21 @@ func (c *Client) Run(report func(Report)) error {
 		kind, msg, err := r.ReadFrame()
 		switch {
 		case err != nil:
-			return nonsense(err)
+			return protocolFault(err)
 		case kind == frame.Blob:
-			c.frames.Add(1)
-			var head [3]uint64 // call, tokens, cost
-			for i := range head {
-				n, size := binary.Uvarint(msg)
-				if size <= 0 || i > 0 && n > math.MaxInt32 {
-					return protocolError("text without a call, or without tokens")
-				}
-				head[i], msg = n, msg[size:]
-			}
-			if call := c.call(head[0]); call != nil {
-				call.add(&infer.Text{Delta: msg, Tokens: int(head[1]), Cost: int(head[2])})
-			}
+			err = c.takeBlob(msg)
 		default:
-			if err := c.take(msg, report); err != nil {
-				return err
-			}
+			err = c.take(msg, report)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// nonsense returns err if the engine has sent what it never should, and nil if the
-// connection has just ended: how a dead engine's connection ends says little.
-func nonsense(err error) error {
+// protocolFault returns err if the engine sent bytes that are no messages, and nil if the
+// connection just ended: the way in which a dead engine's connection ends says little.
+func protocolFault(err error) error {
 	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
 		return err
 	}
@@ -121,41 +111,85 @@ func nonsense(err error) error {
 // Close ends the connection, and with it Run.
 func (c *Client) Close() { _ = c.conn.Close() }
 
+// takeBlob takes text or thinking.
+func (c *Client) takeBlob(msg []byte) error {
+	c.frames.Add(1)
+	if len(msg) == 0 || msg[0] > thinkingBlob {
+		return protocolError("a blob of no kind")
+	}
+	kind := msg[0]
+	msg = msg[1:]
+	var head [3]uint64 // call, tokens, cost
+	for i := range head {
+		n, size := binary.Uvarint(msg)
+		if size <= 0 || i > 0 && n > math.MaxInt32 {
+			return protocolError("a blob without a call, or without tokens")
+		}
+		head[i], msg = n, msg[size:]
+	}
+	if len(msg) == 0 {
+		return protocolError("a blob without text")
+	}
+	call := c.call(head[0])
+	switch {
+	case call == nil:
+	case kind == thinkingBlob:
+		call.addThinking(&infer.Thinking{Delta: msg, Tokens: int(head[1]), Cost: int(head[2])})
+	default:
+		call.addText(&infer.Text{Delta: msg, Tokens: int(head[1]), Cost: int(head[2])})
+	}
+	return nil
+}
+
+// take takes a JSON message.
 func (c *Client) take(msg []byte, report func(Report)) error {
-	var n note
-	if err := json.Unmarshal(msg, &n); err != nil {
+	var r response
+	if err := json.Unmarshal(msg, &r); err != nil {
 		return protocolError("%w", err)
 	}
-	if n.Report != nil {
-		n.Report.Model, n.Report.Device = printable.Text(n.Report.Model), printable.Text(n.Report.Device)
-		n.Report.Problem = printable.Text(n.Report.Problem)
-		report(*n.Report)
+	switch {
+	case r.Report != nil:
+		r.Report.Model, r.Report.Device = printable.Text(r.Report.Model), printable.Text(r.Report.Device)
+		r.Report.Problem = printable.Text(r.Report.Problem)
+		report(*r.Report)
 		return nil
-	}
-	if n.Stats != nil {
-		return c.told(n.Stats)
-	}
-	if n.Beat != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.beat, c.due = *n.Beat, false
-		c.beats++
+	case r.Stats != nil:
+		return c.onStats(r.Stats)
+	case r.Beat != nil:
+		c.onBeat(r.Beat)
 		return nil
 	}
 	c.frames.Add(1)
-	if n.Text == nil && n.Done == nil && n.Fail == nil {
-		return protocolError("a note that says nothing")
-	}
-	call := c.call(n.Call)
+	return c.takeEvent(&r)
+}
+
+// takeEvent takes an event or the end of a call.
+func (c *Client) takeEvent(r *response) error {
+	call := c.call(r.Call)
 	switch {
-	case call == nil:
-	case n.Text != nil:
-		call.add(n.Text)
+	case r.Text != nil:
+		if len(r.Text.Delta) == 0 {
+			return protocolError("a message without text")
+		}
+		if call != nil {
+			call.addText(r.Text)
+		}
+	case r.ToolCall != nil:
+		if !jsontext.Value(r.ToolCall.Input).IsValid() {
+			return protocolError("a tool call whose input is not JSON")
+		}
+		if call != nil {
+			call.addTool(r.ToolCall)
+		}
+	case r.Done == nil && r.Fail == nil:
+		return protocolError("an empty message")
 	default:
-		if n.Done != nil {
+		if call != nil && r.Done != nil {
 			c.answered.Store(true)
 		}
-		call.finish(&n)
+		if call != nil {
+			call.finish(r)
+		}
 	}
 	return nil
 }
@@ -175,119 +209,17 @@ func (c *Client) end() {
 	for _, call := range c.calls {
 		call.finish(nil)
 	}
-	if c.asked != nil {
-		close(c.asked.over)
-	}
-}
-
-// A question is how the engine is. Whoever asks while one is open waits for its answer: an
-// engine that is stopped, and is asked every second, is asked once.
-type question struct {
-	over   chan struct{}
-	answer *Stats // once over; nil if the connection ended
-}
-
-// Stats asks the engine how it is. It fails with ErrClosed or ErrGone if nobody is there
-// to answer, and with the cause of ctx if that ends first.
-func (c *Client) Stats(ctx context.Context) (*Stats, error) {
-	q, err := c.ask()
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-q.over:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	if q.answer == nil {
-		return nil, ErrGone
-	}
-	return q.answer, nil
-}
-
-func (c *Client) ask() (*question, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.gone:
-		return nil, ErrClosed
-	case c.asked != nil:
-		return c.asked, nil
-	}
-	c.send(order{Stats: true})
-	c.asked = &question{over: make(chan struct{})}
-	return c.asked, nil
-}
-
-// told takes the answer to the question.
-func (c *Client) told(s *Stats) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.asked == nil {
-		return protocolError("an answer to no question")
-	}
-	c.asked.answer = s
-	close(c.asked.over)
-	c.asked = nil
-	return nil
-}
-
-// A Pulse is the engine's progress as the daemon's end of the link sees it.
-type Pulse struct {
-	Beat     Beat   // the last that came
-	Beats    uint64 // received so far
-	Frames   uint64 // received so far, without beats and stats
-	Active   int    // calls that have neither ended nor paused: the engine owes them progress
-	Answered bool   // a call has been answered to its end
-}
-
-// AskBeat asks the engine for a [Beat], unless one is outstanding. It does not block.
-func (c *Client) AskBeat() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone || c.due {
-		return
-	}
-	c.due = true
-	c.send(order{Beat: true})
-}
-
-// Pulse returns the engine's progress.
-func (c *Client) Pulse() Pulse {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := Pulse{Beat: c.beat, Beats: c.beats, Frames: c.frames.Load(), Answered: c.answered.Load()}
-	c.idle.Store(true) // before the look, so that no call becomes active unnoticed
-	for _, call := range c.calls {
-		if call.active() {
-			p.Active++
-		}
-	}
-	if p.Active > 0 {
-		c.idle.Store(false)
-	}
-	return p
-}
-
-// Opened receives when a call becomes active after a [Client.Pulse] that saw none.
-func (c *Client) Opened() <-chan struct{} { return c.opened }
-
-// open says that a call has become active.
-func (c *Client) open() {
-	if c.idle.CompareAndSwap(true, false) {
-		select {
-		case c.opened <- struct{}{}:
-		default:
-		}
+	if c.query != nil {
+		close(c.query.over)
 	}
 }
 
 // Handle sends req to the engine and passes its events on. It fails with ErrClosed
 // if the engine had gone before, and with a [GoneError] if it goes before its answer has
-// ended. What engines cannot do is refused by name.
+// ended.
 //
 // The engine pauses the call while req.Pause says so. Handle itself sets req.Pause.Stalled
-// while the client does not take the text: when [infer.MaxUntaken] bytes wait, or the
+// while the client does not take the events: when [infer.MaxUntaken] bytes wait, or the
 // oldest has waited for [StallAfter], until all are taken.
 func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	call, err := c.start(req)
@@ -295,16 +227,12 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		return err
 	}
 	defer c.forget(call)
-	o, err := orderOf(call.number, req)
-	if err != nil {
-		return err
-	}
-	msg, err := encode(o)
+	msg, err := messageOf(requestOf(call.number, req))
 	if err != nil {
 		return err
 	}
 	c.out.put(msg)
-	// From here on nothing waits for the goroutine of the client, which may stand in emit.
+	// From here on nothing waits for the client's goroutine, which may block in emit.
 	stopCancel := context.AfterFunc(ctx, call.cancel)
 	defer stopCancel()
 	stopPause := req.Pause.Preempted.OnChange(call.preempt)
@@ -329,73 +257,29 @@ func (c *Client) start(req *infer.Request) (*call, error) {
 	return call, nil
 }
 
+// requestOf returns the message that begins a call.
+func requestOf(call uint64, req *infer.Request) *request {
+	r := &request{Call: call, User: req.Peer.User, Deadline: req.Deadline}
+	switch t := req.Task.(type) {
+	case *infer.Generate:
+		r.Generate = t
+	case *infer.Embed:
+		r.Embed = t
+	case *infer.Rerank:
+		r.Rerank = t
+	}
+	return r
+}
+
 func (c *Client) forget(call *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.calls, call.number)
 }
 
-// send sends an order that has no task: encoding such cannot fail.
-func (c *Client) send(o order) {
-	if msg, err := encode(o); err == nil {
+// send sends a request without a task, which can always be encoded.
+func (c *Client) send(r request) {
+	if msg, err := messageOf(&r); err == nil {
 		c.out.put(msg)
-	}
-}
-
-// encode returns the frame of an order.
-func encode(o order) ([]byte, error) {
-	msg, err := json.Marshal(&o, json.FormatNilMapAsNull(true))
-	if err != nil {
-		return nil, infer.Errorf(infer.Internal, "encode request: %w", err)
-	}
-	return append(frame.AppendHead(make([]byte, 0, len(msg)+8), frame.JSON, len(msg)), msg...), nil
-}
-
-// An outbox holds what is to be written, so that an engine that does not read
-// cannot block a call past its context. It is bounded by what has been admitted.
-type outbox struct {
-	wake chan struct{} // has room for one
-
-	mu     sync.Mutex // guards the fields below
-	frames net.Buffers
-	closed bool
-}
-
-func (o *outbox) put(f []byte) {
-	o.mu.Lock()
-	o.frames = append(o.frames, f)
-	o.mu.Unlock()
-	o.signal()
-}
-
-func (o *outbox) close() {
-	o.mu.Lock()
-	o.closed = true
-	o.mu.Unlock()
-	o.signal()
-}
-
-func (o *outbox) signal() {
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-}
-
-// writeTo writes until the box is closed or the connection fails; the reader of
-// the connection sees that as well and ends the link.
-func (o *outbox) writeTo(conn net.Conn) {
-	for range o.wake {
-		o.mu.Lock()
-		frames, closed := o.frames, o.closed
-		o.frames = nil
-		o.mu.Unlock()
-		if closed {
-			return
-		}
-		if _, err := frames.WriteTo(conn); err != nil {
-			_ = conn.Close()
-			return
-		}
 	}
 }

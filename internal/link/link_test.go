@@ -2,7 +2,6 @@ package link_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +54,7 @@ func words(_ context.Context, req *infer.Request, emit infer.Sink) error {
 		}
 		n++
 	}
-	return emit(&infer.Done{Reason: infer.Length, In: gen.MaxTokens, Out: n, By: "words"})
+	return emit(&infer.Done{Reason: infer.Length, In: gen.MaxTokens, Out: n, Backend: "words"})
 }
 
 func ask(text string) *infer.Request {
@@ -72,7 +71,7 @@ func collect(ctx context.Context, h infer.Handler, req *infer.Request) (string, 
 		case *infer.Text:
 			b.Write(ev.Delta)
 		case *infer.Done:
-			fmt.Fprintf(&b, " [%s %d %d %s]", ev.Reason, ev.In, ev.Out, ev.By)
+			fmt.Fprintf(&b, " [%s %d %d %s]", ev.Reason, ev.In, ev.Out, ev.Backend)
 		}
 		return nil
 	})
@@ -102,9 +101,8 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// Who asks, until when, and how many tokens a text has get across; so does a pause and its
-// end.
-func TestOrdersAndTokens(t *testing.T) {
+// The user, the deadline and the tokens of text cross the link; so do a pause and its end.
+func TestPauseAndTokens(t *testing.T) {
 	deadline := time.Now().Add(time.Hour)
 	states := make(chan bool, 2)
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -260,91 +258,6 @@ func TestFailuresKeepTheirClass(t *testing.T) {
 	}
 }
 
-// What engines cannot do is refused by name, before they hear of it.
-func TestRefusedByName(t *testing.T) {
-	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
-		t.Error("it went through")
-		return nil
-	})})
-	call := infer.Message{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "1", Name: "f", Input: []byte("{}")}}}
-	result := infer.Message{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "1"}}}
-	media := infer.Message{Role: infer.User, Content: []infer.Part{&infer.TextPart{Text: "see"}, &infer.MediaPart{Attachment: "cat"}}}
-	for name, test := range map[string]struct {
-		task infer.Generate
-		code infer.Code
-		want string
-	}{
-		"an attachment":      {infer.Generate{Messages: []infer.Message{media}}, infer.Unsupported, `"cat"`},
-		"tools":              {infer.Generate{Tools: []infer.Tool{{Name: "f"}}}, infer.Invalid, "tools is not supported"},
-		"a tool_choice":      {infer.Generate{Choice: infer.ToolChoice{Mode: infer.ToolNone}}, infer.Invalid, "tool_choice is not supported"},
-		"a schema":           {infer.Generate{Format: infer.Format{Schema: []byte("{}")}}, infer.Invalid, "response_format json_schema is not supported"},
-		"thinking":           {infer.Generate{Thinking: true}, infer.Invalid, "thinking is not supported"},
-		"a thinking budget":  {infer.Generate{ThinkingBudget: 5}, infer.Invalid, "thinking_budget is not supported"},
-		"a call in the past": {infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a"), call}}, infer.Invalid, "messages[1]: tool calls"},
-		"a result of a call": {infer.Generate{Messages: []infer.Message{result}}, infer.Invalid, "messages[0]: tool calls"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := collect(t.Context(), client, &infer.Request{Task: &test.task})
-			if infer.CodeOf(err) != test.code || err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v (%s), want %q (%s)", err, infer.CodeOf(err), test.want, test.code)
-			}
-		})
-	}
-}
-
-// Both ends say the same, whatever is asked.
-func TestTasks(t *testing.T) {
-	seed := uint32(7)
-	gen := &infer.Generate{
-		Messages:  []infer.Message{infer.TextMessage(infer.System, "be"), infer.TextMessage(infer.User, "a\x00é")},
-		MaxTokens: 9, Stop: []string{"x"}, Format: infer.Format{Grammar: "root ::= \"a\""}, Logprobs: 20,
-		Sampling: infer.Sampling{
-			Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, RepeatPenalty: 1.1, PresencePenalty: -1, FrequencyPenalty: 2, Seed: &seed,
-			LogitBias: map[int]float64{0: -100, 70000: 0.5},
-		},
-	}
-	var got infer.Task
-	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
-		got = req.Task
-		switch req.Task.(type) {
-		case *infer.Embed:
-			_ = emit(&infer.Vectors{Values: [][]float32{{1, 0.1}, {-3e-38, 0}}})
-		case *infer.Rerank:
-			_ = emit(&infer.Scores{Values: []float64{1.5, -2}})
-		}
-		return emit(&infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"})
-	})})
-	for name, test := range map[string]struct {
-		task   infer.Task
-		events []infer.Event
-	}{
-		"to generate": {gen, []infer.Event{&infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"}}},
-		"to embed": {&infer.Embed{Inputs: []string{"a", "b"}, Dimensions: 2, Purpose: infer.Clustering}, []infer.Event{
-			&infer.Vectors{Values: [][]float32{{1, 0.1}, {-3e-38, 0}}}, &infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"},
-		}},
-		"to rerank": {&infer.Rerank{Query: "q", Documents: []string{"a", "b"}}, []infer.Event{
-			&infer.Scores{Values: []float64{1.5, -2}}, &infer.Done{Reason: infer.EndOfTurn, In: 3, Model: "m", By: "x"},
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var events []infer.Event
-			err := client.Handle(t.Context(), &infer.Request{Task: test.task}, func(ev infer.Event) error {
-				events = append(events, ev)
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.task, got); diff != "" {
-				t.Errorf("asked: -want +got\n%s", diff)
-			}
-			if diff := cmp.Diff(test.events, events); diff != "" {
-				t.Errorf("answered: -want +got\n%s", diff)
-			}
-		})
-	}
-}
-
 // A call ends in the engine as well when its context does, or when its client is gone.
 func TestCancel(t *testing.T) {
 	gone := errors.New("the client hung up")
@@ -400,15 +313,25 @@ func TestEngineDies(t *testing.T) {
 	}
 }
 
-// An engine that has gone mad is told from one that has gone.
-func TestNonsenseEndsTheLink(t *testing.T) {
+// blob is a frame with that payload.
+func blob(kind frame.Kind, payload string) []byte {
+	return append(frame.AppendHead(nil, kind, len(payload)), payload...)
+}
+
+// A violation of the protocol is an error, unlike the end of the connection.
+func TestProtocolFaultEndsTheLink(t *testing.T) {
 	for name, bytes := range map[string][]byte{
 		"not a frame":         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-		"not JSON":            append(frame.AppendHead(nil, frame.JSON, 1), '{'),
-		"a note of nothing":   append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'),
-		"how it is, unasked":  append(frame.AppendHead(nil, frame.JSON, 12), `{"Stats":{}}`...),
-		"text without a call": frame.AppendHead(nil, frame.Blob, 0),
-		"text of no tokens":   append(frame.AppendHead(nil, frame.Blob, 1), 1),
+		"not JSON":            blob(frame.JSON, "{"),
+		"an empty message":    blob(frame.JSON, "{}"),
+		"unasked statistics":  blob(frame.JSON, `{"Stats":{}}`),
+		"a call without JSON": blob(frame.JSON, `{"ToolCall":{"Input":"eA=="}}`),
+		"no text, logprobs":   blob(frame.JSON, `{"Text":{"Tokens":1}}`),
+		"an empty blob":       blob(frame.Blob, ""),
+		"an unknown kind":     blob(frame.Blob, "\x02\x01\x01\x01x"),
+		"text without a call": blob(frame.Blob, "\x00"),
+		"text of no tokens":   blob(frame.Blob, "\x00\x01"),
+		"no text":             blob(frame.Blob, "\x00\x01\x01\x01"),
 		"half a frame":        append(frame.AppendHead(nil, frame.Blob, 9), 'x'),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -430,8 +353,8 @@ func TestTextOfUnknownCallsIsDropped(t *testing.T) {
 	client := link.NewClient(near)
 	var reports []link.Report
 	go func() {
-		text := append(binary.AppendUvarint(nil, 99), 1, 'x')
-		_, _ = far.Write(append(frame.AppendHead(nil, frame.Blob, len(text)), text...))
+		_, _ = far.Write(blob(frame.Blob, "\x00\x63\x01\x01x")) // of call 99
+		_, _ = far.Write(blob(frame.JSON, `{"Call":99,"ToolCall":{"Input":"e30="}}`))
 		srv := &link.Server{Conn: far}
 		_ = srv.Report(link.Report{State: link.Ready, Slots: 4})
 		_ = far.Close()
@@ -472,7 +395,7 @@ func TestForeignTextIsCut(t *testing.T) {
 	}
 }
 
-// An engine that does not read must not hold up those who want to leave.
+// An engine that does not read must not delay a cancel.
 func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	near, far := net.Pipe() // nobody reads from far
 	defer far.Close()
@@ -488,7 +411,51 @@ func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	running.Wait()
 }
 
-// An engine says how it is also while it answers.
+// Requests that are canceled while the engine does not read leave nothing behind: of many,
+// the engine gets the first, which was being written, and its cancel.
+func TestCanceledRequestsAreNotQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		client := link.NewClient(near)
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := client.Run(func(link.Report) {}); err != nil {
+				t.Error(err)
+			}
+		})
+		hangUp := errors.New("hung up")
+		for range 50 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			var call sync.WaitGroup
+			call.Go(func() {
+				req := ask("x")
+				if _, err := collect(ctx, client, req); !errors.Is(err, hangUp) {
+					t.Errorf("Handle = %v", err)
+				}
+				req.Pause.Preempted.Set(true)
+			})
+			synctest.Wait()
+			cancel(hangUp)
+			call.Wait()
+		}
+		running.Go(func() {
+			if _, err := collect(t.Context(), client, ask("y")); !errors.Is(err, link.ErrGone) {
+				t.Errorf("the last call: %v", err)
+			}
+		})
+		synctest.Wait()
+		r := frame.Prefixed.NewReader(far, frame.Limit)
+		for _, want := range []string{`{"Call":1,"Generate":`, `{"Call":1,"Cancel":true}`, `{"Call":51,"Generate":`} {
+			if _, msg, err := r.ReadFrame(); err != nil || !strings.HasPrefix(string(msg), want) {
+				t.Errorf("the engine reads %s, %v, want %s", msg, err, want)
+			}
+		}
+		client.Close()
+		running.Wait()
+	})
+}
+
+// Statistics are answered also during a call.
 func TestStats(t *testing.T) {
 	want := link.Stats{
 		KVSize: 1, KVUsed: 2, KVKept: 3, Sequences: 4, Parked: 5, Steps: 6, Stalls: 7, StepMS: 8.5,
@@ -529,8 +496,8 @@ func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
 	}
 }
 
-// An engine that is stopped holds nobody up, and is asked once however often it is asked.
-// It may answer late.
+// A stopped engine delays no caller of Stats, and gets one query for all of them, which it
+// may answer late. A request that is canceled meanwhile is never sent.
 func TestStatsOfAStoppedEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -549,12 +516,12 @@ func TestStatsOfAStoppedEngine(t *testing.T) {
 				t.Fatalf("Stats = %v, want %v", err, late)
 			}
 		}
-		_, _ = collect(ctx, client, ask("x"))
+		if _, err := collect(ctx, client, ask("x")); !errors.Is(err, late) {
+			t.Fatalf("Handle = %v, want %v", err, late)
+		}
 		r := frame.Prefixed.NewReader(far, frame.Limit)
-		for _, want := range []string{`"Stats":true`, `"Generate":{`} {
-			if _, order, err := r.ReadFrame(); err != nil || !strings.Contains(string(order), want) {
-				t.Fatalf("it was sent %s, %v, want %s", order, err, want)
-			}
+		if _, query, err := r.ReadFrame(); err != nil || !strings.Contains(string(query), `"Stats":true`) {
+			t.Fatalf("it was sent %s, %v, want a query", query, err)
 		}
 		running.Go(func() { _, _ = io.Copy(io.Discard, far) })
 		running.Go(func() {
@@ -615,7 +582,9 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 
 func FuzzClient(f *testing.F) {
 	f.Add(append(frame.AppendHead(nil, frame.JSON, 2), '{', '}'))
-	f.Add([]byte{3, 2, 1, 'a', 'b'})
+	f.Add(blob(frame.Blob, "\x00\x01\x01\x01ab"))
+	f.Add(blob(frame.Blob, "\x01\x01\x01\x01ab"))
+	f.Add(blob(frame.JSON, `{"Call":1,"ToolCall":{"Name":"f","Input":"e30=","Tokens":3}}`))
 	f.Fuzz(func(_ *testing.T, stream []byte) {
 		near, far := net.Pipe()
 		client := link.NewClient(near)
@@ -627,15 +596,14 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// FuzzServer has an engine read anything as orders: it ends, with every call.
+// FuzzServer feeds an engine anything as requests: it ends, with every call.
 func FuzzServer(f *testing.F) {
-	order := func(text string) []byte {
-		return append(frame.AppendHead(nil, frame.JSON, len(text)), text...)
-	}
-	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Text":"a b"}],"MaxTokens":3,"Sampling":{}},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))
+	order := func(text string) []byte { return blob(frame.JSON, text) }
+	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Content":[{"Text":{"Text":"a b"}}]}],"MaxTokens":3},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))
 	f.Add(append(order(`{"Call":1,"Embed":{"Inputs":["a"]}}`), order(`{"Call":1,"Pause":true}`)...))
 	f.Add(append(order(`{"Call":1,"Rerank":{"Query":"a","Documents":["b"]}}`), order(`{"Call":1,"Cancel":true}`)...))
 	f.Add(order(`{"Call":0,"Stats":true}`))
+	f.Add(append(order(`{"Call":1,"Generate":{"Attachments":[{"ID":"a","Kind":"image"}]}}`), blob(frame.Blob, "rgb")...))
 	f.Fuzz(func(_ *testing.T, stream []byte) {
 		near, far := net.Pipe()
 		srv := &link.Server{Conn: near, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {

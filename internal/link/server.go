@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -20,14 +21,14 @@ type Server struct {
 	Conn net.Conn
 	// Handler answers the calls, each in a goroutine of its own.
 	Handler infer.Handler
-	// Deferred keeps text in a buffer until Flush is called, so that a step that
-	// wrote a token for several sequences costs one write and wakes the daemon
+	// Deferred keeps events in a buffer until Flush is called, so that a step that
+	// decoded a token of several sequences costs one write and wakes the daemon
 	// once. The end of a call is always written at once.
 	Deferred bool
-	// Stats says how the engine is. It is called from any goroutine, and must not wait for
-	// what computes. May be nil, which says nothing of it.
+	// Stats returns the engine's statistics. It is called from any goroutine, and must not
+	// wait for the computing loop. Nil sends zeros.
 	Stats func() Stats
-	// Beat says how far the engine has come, under the same rules.
+	// Beat returns the engine's progress, under the same rules.
 	Beat func() Beat
 
 	mu  sync.Mutex // guards the fields below, and writing to Conn
@@ -35,20 +36,20 @@ type Server struct {
 	err error      // of the first write that failed
 }
 
-// Report tells the daemon how far the engine is.
+// Report sends r to the daemon.
 func (s *Server) Report(r Report) error {
-	return s.write(note{Report: &r})
+	return s.put(response{Report: &r}, true)
 }
 
-// Flush writes the text that is waiting, if any.
+// Flush writes the buffered events, if any.
 func (s *Server) Flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flushLocked()
 }
 
-// Serve answers calls until the connection ends or ctx does. It cancels what is
-// still running then, and waits for it.
+// Serve answers calls until the connection ends or ctx does. Then it cancels the running
+// calls, and waits for them.
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var answers sync.WaitGroup
@@ -60,113 +61,132 @@ func (s *Server) Serve(ctx context.Context) error {
 	calls := callTable{running: make(map[uint64]running)}
 	r := frame.Prefixed.NewReader(s.Conn, limit)
 	for {
-		kind, msg, err := r.ReadFrame()
+		req, err := readRequest(r)
 		switch {
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err
-		case kind != frame.JSON:
-			return protocolError("a blob where an order belongs")
-		}
-		var o order
-		if err := json.Unmarshal(msg, &o); err != nil {
-			return protocolError("%w", err)
-		}
-		switch {
-		case o.Stats:
-			answers.Go(s.tell)
-		case o.Beat:
-			answers.Go(s.beat)
-		case o.Cancel:
-			calls.end(o.Call)
-		case o.Pause, o.Resume:
-			calls.pause(o.Call, o.Pause)
-		case o.task() == nil:
-			return protocolError("an order for nothing")
+		case req.Stats:
+			answers.Go(s.sendStats)
+		case req.Beat:
+			answers.Go(s.sendBeat)
+		case req.Cancel:
+			calls.end(req.Call)
+		case req.Pause, req.Resume:
+			calls.pause(req.Call, req.Pause)
+		case req.task() == nil:
+			return protocolError("an empty request")
 		default:
-			req := &infer.Request{
-				ID: strconv.FormatUint(o.Call, 10), Task: o.task(), Peer: infer.Peer{User: o.User}, Deadline: o.Deadline,
+			work := &infer.Request{
+				ID: strconv.FormatUint(req.Call, 10), Task: req.task(), Peer: infer.Peer{User: req.User}, Deadline: req.Deadline,
 			}
-			ctx, done := calls.begin(ctx, o.Call, &req.Pause)
+			ctx, done := calls.begin(ctx, req.Call, &work.Pause)
 			answers.Go(func() {
 				defer done()
-				s.answer(ctx, o.Call, req)
+				s.answer(ctx, req.Call, work)
 			})
 		}
 	}
 }
 
+// readRequest reads the next message, and the attachments after it.
+func readRequest(r frame.Reader) (*request, error) {
+	kind, msg, err := r.ReadFrame()
+	switch {
+	case err != nil:
+		return nil, err
+	case kind != frame.JSON:
+		return nil, protocolError("a blob instead of a request")
+	}
+	var req request
+	if err := json.Unmarshal(msg, &req, reading); err != nil {
+		return nil, protocolError("%w", err)
+	}
+	if req.Generate == nil {
+		return &req, nil
+	}
+	if err := attach(req.Generate, r); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = protocolError("the end of the stream instead of attachments")
+		}
+		return nil, err
+	}
+	return &req, nil
+}
+
 // answer runs one call. A write that fails ends the connection, which Serve
 // notices; so there is nothing to return.
 func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
-	n := note{Call: call}
+	end := response{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
-			return s.text(call, ev)
+			if len(ev.Logprobs) > 0 {
+				return s.put(response{Call: call, Text: ev}, !s.Deferred)
+			}
+			return s.blob(textBlob, call, ev.Delta, ev.Tokens, ev.Cost)
+		case *infer.Thinking:
+			return s.blob(thinkingBlob, call, ev.Delta, ev.Tokens, ev.Cost)
+		case *infer.ToolCall:
+			if !jsontext.Value(ev.Input).IsValid() {
+				return infer.Errorf(infer.Malformed, "the input of a tool call is not JSON")
+			}
+			return s.put(response{Call: call, ToolCall: ev}, !s.Deferred)
 		case *infer.Vectors:
-			n.Vectors = ev
+			end.Vectors = ev
 		case *infer.Scores:
-			n.Scores = ev
+			end.Scores = ev
 		case *infer.Done:
-			n.Done = doneOf(ev)
-		case *infer.Thinking, *infer.ToolCall:
-			return protocolError("no word for a %T", ev)
+			end.Done = doneOf(ev)
 		}
 		return nil
 	})
 	switch {
 	case err != nil:
-		n = note{Call: call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
-	case n.Done == nil:
-		n = note{Call: call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
+		end = response{Call: call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
+	case end.Done == nil:
+		end = response{Call: call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}
-	_ = s.write(n)
+	_ = s.put(end, true)
 }
 
-// tell says how the engine is.
-func (s *Server) tell() {
+func (s *Server) sendStats() {
 	var now Stats
 	if s.Stats != nil {
 		now = s.Stats()
 	}
-	_ = s.write(note{Stats: &now}) // as in answer
+	_ = s.put(response{Stats: &now}, true) // as in answer
 }
 
-// beat says how far the engine has come.
-func (s *Server) beat() {
+func (s *Server) sendBeat() {
 	var now Beat
 	if s.Beat != nil {
 		now = s.Beat()
 	}
-	_ = s.write(note{Beat: &now}) // as in answer
+	_ = s.put(response{Beat: &now}, true) // as in answer
 }
 
-func (s *Server) text(call uint64, ev *infer.Text) error {
-	if len(ev.Logprobs) > 0 {
-		return s.put(note{Call: call, Text: ev}, !s.Deferred)
-	}
-	var numbers [3 * binary.MaxVarintLen64]byte
-	head := binary.PutUvarint(numbers[:], call)
-	head += binary.PutUvarint(numbers[head:], uint64(max(ev.Tokens, 0)))
-	head += binary.PutUvarint(numbers[head:], uint64(max(ev.Cost, 0)))
+// blob sends text or thinking.
+func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) error {
+	var head [1 + 3*binary.MaxVarintLen64]byte
+	head[0] = kind
+	n := 1 + binary.PutUvarint(head[1:], call)
+	n += binary.PutUvarint(head[n:], uint64(max(tokens, 0)))
+	n += binary.PutUvarint(head[n:], uint64(max(cost, 0)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buf = frame.AppendHead(s.buf, frame.Blob, head+len(ev.Delta))
-	s.buf = append(append(s.buf, numbers[:head]...), ev.Delta...)
+	s.buf = frame.AppendHead(s.buf, frame.Blob, n+len(delta))
+	s.buf = append(append(s.buf, head[:n]...), delta...)
 	if s.Deferred {
 		return s.err
 	}
 	return s.flushLocked()
 }
 
-// write sends a note at once.
-func (s *Server) write(n note) error { return s.put(n, true) }
-
-// put appends a note to what is waiting, and sends all of it if that is to be now.
-func (s *Server) put(n note, now bool) error {
-	msg, err := json.Marshal(&n)
+// put appends a message to the buffer, and with now sends all of it.
+func (s *Server) put(r response, now bool) error {
+	msg, err := json.Marshal(&r, spelling)
 	if err != nil {
 		return protocolError("%w", err)
 	}
@@ -189,7 +209,7 @@ func (s *Server) flushLocked() error {
 	return s.err
 }
 
-// callTable finds the calls that run by their numbers.
+// A callTable finds the running calls by their numbers.
 type callTable struct {
 	mu      sync.Mutex // guards running
 	running map[uint64]running
@@ -200,7 +220,7 @@ type running struct {
 	pause  *infer.Pause
 }
 
-// begin enters a call and returns its context, and the function that takes it out again.
+// begin enters a call and returns its context, and the function that removes it.
 func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	t.mu.Lock()
@@ -214,7 +234,7 @@ func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) 
 	}
 }
 
-// end cancels a call, if it is still running.
+// end cancels a call, if it still runs.
 func (t *callTable) end(call uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -223,7 +243,7 @@ func (t *callTable) end(call uint64) {
 	}
 }
 
-// pause pauses or resumes a call, if it is still running. The daemon has merged the
+// pause pauses or resumes a call, if it still runs. The daemon has merged the
 // reasons; here one switch stands for both.
 func (t *callTable) pause(call uint64, on bool) {
 	t.mu.Lock()

@@ -14,10 +14,11 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// A writer is an engine that writes a token of size bytes each millisecond, and pauses
-// when it is told to.
+// A writer is an engine that writes a token of size bytes each millisecond, and obeys
+// pauses.
 type writer struct {
 	size   int
+	piece  func(token []byte) infer.Event // nil is text
 	paused atomic.Bool
 	tokens atomic.Int64
 	ended  atomic.Bool
@@ -39,25 +40,41 @@ func (w *writer) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 			continue
 		}
 		w.tokens.Add(1)
-		if err := emit(&infer.Text{Delta: token, Tokens: 1, Cost: 2}); err != nil {
+		if err := emit(w.event(token)); err != nil {
 			return err
 		}
 	}
 	return emit(&infer.Done{Out: most})
 }
 
-// A reader is a client that takes a piece of text when it is let.
+func (w *writer) event(token []byte) infer.Event {
+	if w.piece != nil {
+		return w.piece(token)
+	}
+	return &infer.Text{Delta: token, Tokens: 1, Cost: 2}
+}
+
+// A reader is a client that takes an event for each value of take.
 type reader struct {
 	take         chan struct{}
 	tokens, cost atomic.Int64
 }
 
 func (r *reader) emit(ev infer.Event) error {
-	if text, ok := ev.(*infer.Text); ok {
-		<-r.take
-		r.tokens.Add(int64(text.Tokens))
-		r.cost.Add(int64(text.Cost))
+	var tokens, cost int
+	switch ev := ev.(type) {
+	case *infer.Text:
+		tokens, cost = ev.Tokens, ev.Cost
+	case *infer.Thinking:
+		tokens, cost = ev.Tokens, ev.Cost
+	case *infer.ToolCall:
+		tokens, cost = ev.Tokens, ev.Cost
+	default:
+		return nil
 	}
+	<-r.take
+	r.tokens.Add(int64(tokens))
+	r.cost.Add(int64(cost))
 	return nil
 }
 
@@ -76,8 +93,14 @@ type scene struct {
 
 func play(t *testing.T, size, tokens int, act func(s *scene)) {
 	t.Helper()
+	playPieces(t, nil, size, tokens, act)
+}
+
+// playPieces does it with events of another kind than text.
+func playPieces(t *testing.T, piece func(token []byte) infer.Event, size, tokens int, act func(s *scene)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{t: t, writer: writer{size: size}, reader: reader{take: make(chan struct{})}}
+		s := &scene{t: t, writer: writer{size: size, piece: piece}, reader: reader{take: make(chan struct{})}}
 		s.client = join(t, &link.Server{Handler: &s.writer})
 		s.req = &infer.Request{Task: &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a")}, MaxTokens: tokens}}
 		stop := s.req.Pause.Stalled.OnChange(s.stalled.Store)
@@ -126,20 +149,28 @@ func TestOrdersPassABlockedWrite(t *testing.T) {
 
 func (s *scene) tokens() int64 { return s.writer.tokens.Load() }
 
-// A call stalls when its text is not taken for a second, or when there is too much of it;
+// thought is a token of thinking.
+func thought(token []byte) infer.Event {
+	return &infer.Thinking{Delta: token, Tokens: 1, Cost: 2}
+}
+
+// A call stalls when its events are not taken for a second, or when there are too many;
 // it flows again once all is taken, and nothing is lost.
 func TestStall(t *testing.T) {
 	for name, test := range map[string]struct {
+		piece  func(token []byte) infer.Event
 		size   int
 		before time.Duration // while it still flows
 		stalls time.Duration // after which it has stalled
 	}{
-		"untaken for long": {1, link.StallAfter - 50*time.Millisecond, 100 * time.Millisecond},
-		"much untaken":     {infer.MaxUntaken / 64, 50 * time.Millisecond, 20 * time.Millisecond},
+		"text untaken for long":     {nil, 1, link.StallAfter - 50*time.Millisecond, 100 * time.Millisecond},
+		"much text untaken":         {nil, infer.MaxUntaken / 64, 50 * time.Millisecond, 20 * time.Millisecond},
+		"thinking untaken for long": {thought, 1, link.StallAfter - 50*time.Millisecond, 100 * time.Millisecond},
+		"much thinking untaken":     {thought, infer.MaxUntaken / 64, 50 * time.Millisecond, 20 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const tokens = 3000
-			play(t, test.size, tokens, func(s *scene) {
+			playPieces(t, test.piece, test.size, tokens, func(s *scene) {
 				s.after(test.before)
 				if s.stalled.Load() || s.paused.Load() {
 					s.t.Error("it stalls too soon")
@@ -181,6 +212,25 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// Tool calls stall their call too: each is an event of its own, taken one by one.
+func TestStallOfToolCalls(t *testing.T) {
+	const tokens = 70
+	call := func(token []byte) infer.Event {
+		return &infer.ToolCall{Input: append(append([]byte{'"'}, token...), '"'), Tokens: 1, Cost: 2}
+	}
+	playPieces(t, call, infer.MaxUntaken/64, tokens, func(s *scene) {
+		s.after(100 * time.Millisecond)
+		if !s.stalled.Load() || !s.paused.Load() || s.tokens() >= tokens {
+			s.t.Fatal("it does not stall")
+		}
+		close(s.take)
+		s.call.Wait()
+		if s.err != nil || s.reader.tokens.Load() != tokens || s.cost.Load() != 2*tokens || s.stalled.Load() {
+			s.t.Errorf("%d tokens of cost %d came, stalled %v, %v", s.reader.tokens.Load(), s.cost.Load(), s.stalled.Load(), s.err)
+		}
+	})
+}
+
 // A call that is preempted as well resumes when both reasons have gone, in either order.
 func TestTwoReasons(t *testing.T) {
 	for _, clientFirst := range []bool{true, false} {
@@ -213,8 +263,8 @@ func TestTwoReasons(t *testing.T) {
 	}
 }
 
-// An engine whose answer is complete has stalled all the same if its client does not read:
-// its slot is free.
+// A call stalls also after the end of its answer, if the client does not read: its slot is
+// free.
 func TestStallAfterTheEnd(t *testing.T) {
 	play(t, 1, 10, func(s *scene) {
 		s.after(2 * link.StallAfter)

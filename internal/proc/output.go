@@ -11,17 +11,17 @@ import (
 // maxOutput is how much of a process's output is kept.
 const maxOutput = 16 << 10
 
-// crashLine is what a process says first when it crashes. Not "error" or "failed":
-// native libraries log such words about what they can do without.
+// crashLine matches the first line of a process that crashes. "error" and "failed" do not
+// count: native libraries log them about optional features.
 var crashLine = regexp.MustCompile(`GGML_ASSERT\(|` + // llama.cpp, also without a file
 	`^\S+\.(?:c|cc|cpp|cu|h|hpp|m|mm):\d+: |` + // assert and abort of native code
 	`^terminate called |` + // C++
 	`^(?:panic|fatal error|SIG[A-Z]+): `) // Go
 
-// An output keeps the end of what is written to it and the first crash line of all.
+// An output keeps the end of a stream and its first crash line.
 type output struct {
 	tail  []byte // its last maxOutput bytes count
-	line  []byte // the line that is being written, cut at printable.Max
+	line  []byte // the current, incomplete line, cut at printable.Max
 	crash string
 }
 
@@ -36,7 +36,7 @@ func (o *output) Write(p []byte) (int, error) {
 		}
 	}
 	o.tail = append(o.tail, p[max(0, len(p)-maxOutput):]...)
-	if len(o.tail) > 2*maxOutput { // now and then, so that a byte is moved once
+	if len(o.tail) > 2*maxOutput { // rarely, so that a byte is moved once
 		o.tail = append(o.tail[:0], o.kept()...)
 	}
 	return n, nil

@@ -1,7 +1,7 @@
 // Package proc runs a program as a child that talks over an inherited connection, and
 // that does not outlive its parent. It has both halves: [Start] for the parent,
-// [InheritedConn] and [ParentGone] for the child. It does not know what is said over
-// the connection, nor whether a child that ended should be started again.
+// [InheritedConn] and [ParentGone] for the child, and [ForbidDumps] for both. It does not
+// know the protocol on the connection, nor whether an ended child should be started again.
 package proc
 
 import (
@@ -15,14 +15,19 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// A Command is a program to start. Its standard input is empty, and what it writes to
-// its standard output and standard error is kept, see [Exit].
+// A Command is a program to start. Its standard input is empty, and its standard output and
+// standard error are kept, see [Exit]. On Linux it inherits no other descriptor of the parent.
 type Command struct {
 	// Path of the program. It is not looked for anywhere else.
-	Path string
-	Args []string // without the program's name
-	Env  []string // "NAME=value", put over the parent's own
+	Path  string
+	Args  []string   // without the program's name
+	Env   []string   // the whole environment, as "NAME=value"; nothing is inherited
+	Dir   string     // working folder; empty: the parent's
+	Files []*os.File // the child's descriptors from FirstFile on; the caller closes its own
 }
+
+// FirstFile is the child's descriptor of the first of [Command.Files].
+const FirstFile = 4
 
 // A Child is a process that was started. It has a process group of its own, so that
 // Ctrl-C on a terminal reaches only the parent. When the parent ends, however it does,
@@ -41,16 +46,15 @@ type Child struct {
 // Start starts cmd. On Windows it fails.
 func Start(cmd Command) (*Child, error) { return start(cmd) }
 
-// Conn is the parent's end of the connection. The caller closes it; until then what the
-// child has said last can still be read, even if it has ended.
+// Conn is the parent's end of the connection. The caller closes it; until then the last
+// bytes of the child can be read, even if it has ended.
 func (c *Child) Conn() net.Conn { return c.conn }
 
 // PID is the number of the process.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Kill ends the process at once, also while it is stopped. It may be called at any time
-// and more than once; a process that has ended, or another one that has got its number,
-// is not touched.
+// and more than once; an ended process is not touched, nor is a new one with its number.
 func (c *Child) Kill() { _ = c.cmd.Process.Kill() } // fails only if it has ended
 
 // Resume continues a stopped process (SIGCONT). As with Kill, no other process is touched.
@@ -72,22 +76,22 @@ func (c *Child) Exit() Exit { return c.exit }
 // outputDelay is how long the output of a process that has ended may stay open.
 const outputDelay = 250 * time.Millisecond
 
-// An Exit is how a process ended, and what it had to say.
+// An Exit is how a process ended, with the end of its output.
 type Exit struct {
 	Code   int    // -1 if a signal ended it
 	Signal string // such as "SIGKILL"; empty if it exited
-	// Crash is the line that says why it crashed: the first of its output, from the
-	// start, that looks as a failed assertion of native code ("ggml.c:123: …"), an
-	// uncaught C++ exception, or the head of a Go panic, fatal error or signal. It is
-	// empty if there is none. It is printable.
+	// Crash is the line with the reason of a crash: the first line of its output that looks
+	// like a failed assertion of native code ("ggml.c:123: …"), an uncaught C++ exception, or
+	// the head of a Go panic, fatal error or signal. It is empty if there is none. It is
+	// printable.
 	Crash string
 	// Stderr is the last 16 KiB of its standard error and standard output.
 	Stderr string
 }
 
-// String is for an operator: "killed by SIGKILL", or "exit code 2: why". Why is Crash
-// or, if there is none and it exited with another code than 0, the last line of Stderr
-// that is not blank: a program says what ended it before it goes. It is printable.
+// String is for an operator: "killed by SIGKILL", or "exit code 2: reason". The reason is
+// Crash or, if there is none and the code is not 0, the last line of Stderr that is not blank:
+// programs print their reason last. It is printable.
 func (e Exit) String() string {
 	why := e.Crash
 	how := fmt.Sprintf("exit code %d", e.Code)
@@ -111,6 +115,17 @@ func lastLine(text string) string {
 // InheritedConn is the child's end of the connection, which is its descriptor 3. It may
 // be called once. It fails in a process that was not started by [Start].
 func InheritedConn() (net.Conn, error) { return inheritedConn() }
+
+// ForbidDumps keeps the memory of this process private. No core file is written of it or of
+// its children. On Linux no other process of the same user may trace it or read its memory,
+// and /proc/PID/exe, cwd, fd, maps and environ are root's; stat, status and task stay
+// readable. An execve allows that again, so each program calls it first of all.
+func ForbidDumps() error {
+	if err := forbidDumps(); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	return nil
+}
 
 // ParentGone reports whether the process with the number ppid is no longer our parent.
 // A child must ask after its start: a parent that dies before the child is under way is

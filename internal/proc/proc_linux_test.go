@@ -19,7 +19,7 @@ import (
 )
 
 // family starts a middle process in a group of its own, as a shell does, and returns it
-// with what it says and a handle of its child.
+// with its output and a handle of its child.
 func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, child, childFD int) {
 	t.Helper()
 	plain := command(t, "middle")
@@ -48,8 +48,8 @@ func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, ch
 	return parent, says, child, childFD
 }
 
-// ended reports whether a process ends within that time. Its handle knows even if
-// nobody reaps it.
+// ended reports whether a process ends within that time. Its handle reports the end even of
+// a process that is not reaped.
 func ended(t *testing.T, pidfd int, within time.Duration) bool {
 	t.Helper()
 	for {

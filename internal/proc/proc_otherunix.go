@@ -7,3 +7,11 @@ import "syscall"
 // attributes puts the child into a group of its own. There is no Pdeathsig here: the
 // end of its connection is all that tells the child that we have gone.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// forbidDumps bounds core files. There is no PR_SET_DUMPABLE here: another process of the
+// same user may still trace this one.
+func forbidDumps() error { return noCoreFiles() }
+
+// keepDescriptors does nothing: descriptors that our own parent left open in us are inherited
+// by our children, too.
+func keepDescriptors() {}

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ const noPause = "GORACE=atexit_sleep_ms=0"
 
 // roles are the programs that the test binary can be. They return an exit code.
 var roles = map[string]func(args []string) int{
-	// echo sends back what it receives, until the end.
+	// echo returns its input, until the end.
 	"echo": func([]string) int {
 		conn, err := proc.InheritedConn()
 		if err != nil {
@@ -82,11 +83,13 @@ var roles = map[string]func(args []string) int{
 		fmt.Println(proc.ParentGone(pid))
 		return 0
 	},
-	// env NAME… prints variables and whether there is any standard input.
-	"env": func(args []string) int {
-		for _, name := range args {
-			fmt.Println(os.Getenv(name))
+	// env prints its variables, its working folder, and whether there is any standard input.
+	"env": func([]string) int {
+		for _, line := range slices.Sorted(slices.Values(os.Environ())) {
+			fmt.Println(line)
 		}
+		dir, err := os.Getwd()
+		fmt.Println(dir, err)
 		n, err := os.Stdin.Read(make([]byte, 1))
 		fmt.Println(n, err)
 		return 0
@@ -112,11 +115,31 @@ var roles = map[string]func(args []string) int{
 			threads.Wait()
 		}
 	},
+	// files prints the content of its files and which of its descriptors are open.
+	"files": func(args []string) int {
+		for i := range args {
+			text, err := io.ReadAll(os.NewFile(uintptr(proc.FirstFile+i), "file"))
+			fmt.Printf("%s %v\n", text, err)
+		}
+		for fd := range 1000 {
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+				fmt.Print(fd, " ")
+			}
+		}
+		return 0
+	},
+	// private forbids dumps and prints the limits that follow.
+	"private": func([]string) int {
+		err := proc.ForbidDumps()
+		var core unix.Rlimit
+		fmt.Println(err, unix.Getrlimit(unix.RLIMIT_CORE, &core), core, dumpable())
+		return 0
+	},
 	"middle": middle,
 }
 
 // middle ROLE is a parent: it starts a child of that role, says the child's number, and stays. At Ctrl-C
-// it says what its child answers.
+// it prints the answer of its child.
 func middle(args []string) int {
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
@@ -157,7 +180,7 @@ func command(t *testing.T, role string, args ...string) proc.Command {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return proc.Command{Path: exe, Args: args, Env: []string{roleEnv + "=" + role, noPause}}
+	return proc.Command{Path: exe, Args: args, Env: []string{roleEnv + "=" + role, noPause, "PATH=" + os.Getenv("PATH")}}
 }
 
 func start(t *testing.T, role string, args ...string) *proc.Child {
@@ -337,17 +360,62 @@ func TestKill(t *testing.T) {
 	}
 }
 
-func TestEnvironmentAndInput(t *testing.T) {
-	t.Setenv("PROC_TEST_KEPT", "kept")
-	t.Setenv("PROC_TEST_OTHER", "old")
-	cmd := command(t, "env", "PROC_TEST_KEPT", "PROC_TEST_OTHER")
-	cmd.Env = append(cmd.Env, "PROC_TEST_OTHER=new")
+func TestEnvironmentFolderAndInput(t *testing.T) {
+	t.Setenv("PROC_TEST_OURS", "ours")
+	cmd := command(t, "env")
+	cmd.Env = []string{roleEnv + "=env", "PROC_TEST_GIVEN=given"}
+	cmd.Dir = "/"
 	c, err := proc.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Conn().Close()
-	if got, want := wait(t, c).Stderr, "kept\nnew\n0 EOF\n"; got != want {
+	if got, want := wait(t, c).Stderr, "PROC_TEST_GIVEN=given\n"+roleEnv+"=env\n/ <nil>\n0 EOF\n"; got != want {
+		t.Errorf("the child says %q, want %q", got, want)
+	}
+}
+
+// A child inherits its files, and no other open descriptor of its parent.
+func TestFiles(t *testing.T) {
+	cmd := command(t, "files", "a", "b")
+	for _, text := range cmd.Args {
+		path := filepath.Join(t.TempDir(), text)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close() //nolint:revive // until the function ends is right
+		cmd.Files = append(cmd.Files, f)
+	}
+	left, err := unix.FcntlInt(cmd.Files[0].Fd(), unix.F_DUPFD, 500) // as by a program that started us
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(left)
+	c, err := proc.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Conn().Close()
+	got := wait(t, c).Stderr
+	if want := "a <nil>\nb <nil>\n0 1 2 3 "; !strings.HasPrefix(got, want) {
+		t.Errorf("the child says %q, want %q", got, want)
+	}
+	if inherits := strings.Contains(got, " 500 "); inherits != inheritsAll {
+		t.Errorf("it has %q: inherited %v, want %v", got, inherits, inheritsAll)
+	}
+	for _, f := range cmd.Files {
+		if _, err := f.Stat(); err != nil {
+			t.Errorf("the parent's own file: %v", err)
+		}
+	}
+}
+
+func TestForbidDumps(t *testing.T) {
+	if got, want := wait(t, start(t, "private")).Stderr, "<nil> <nil> {0 0} "+dumpableAfter+"\n"; got != want {
 		t.Errorf("the child says %q, want %q", got, want)
 	}
 }
@@ -361,7 +429,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// What the child has started does not keep us waiting.
+// A process left behind by the child does not delay its end.
 func TestProcessThatLeavesAnotherBehind(t *testing.T) {
 	c := start(t, "leave")
 	got := wait(t, c)

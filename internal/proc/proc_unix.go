@@ -25,14 +25,16 @@ func start(cmd Command) (*Child, error) {
 	defer theirs.Close() // only the child may have it, else we would never see its end
 	c := &Child{
 		cmd: exec.Cmd{
-			Path: cmd.Path, Args: append([]string{cmd.Path}, cmd.Args...),
-			Env: append(os.Environ(), cmd.Env...), ExtraFiles: []*os.File{theirs},
+			Path: cmd.Path, Args: append([]string{cmd.Path}, cmd.Args...), Dir: cmd.Dir,
+			Env:         append([]string{}, cmd.Env...), // not nil, which would be the parent's
+			ExtraFiles:  append([]*os.File{theirs}, cmd.Files...),
 			SysProcAttr: attributes(), WaitDelay: outputDelay,
 		},
 		conn: ours,
 		done: make(chan struct{}),
 	}
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
+	keepDescriptors()
 	started := make(chan error)
 	go c.run(started)
 	if err := <-started; err != nil {
@@ -63,6 +65,12 @@ func (c *Child) run(started chan<- error) {
 	}
 	c.exit.Crash, c.exit.Stderr = c.out.end()
 	close(c.done)
+}
+
+// noCoreFiles bounds core files to 0 bytes. A kernel that pipes cores to a program does not
+// ask; see forbidDumps.
+func noCoreFiles() error {
+	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 }
 
 // A signal fails only if the process has ended.

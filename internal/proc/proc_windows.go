@@ -15,3 +15,7 @@ func inheritedConn() (net.Conn, error) { return nil, errMissing }
 func resume(*os.Process) {}
 
 func dump(*os.Process) {}
+
+// forbidDumps does nothing: Windows writes no core files, and crash reports are the
+// machine's setting.
+func forbidDumps() error { return nil }

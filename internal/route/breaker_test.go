@@ -24,13 +24,13 @@ var faults = []infer.Code{infer.Unavailable, infer.Internal}
 func failing(name string, state func() route.State) *route.Target {
 	return &route.Target{
 		Name: name, State: state, Faults: faults,
-		Can: func() route.Abilities { return route.Abilities{Generate: true} },
+		Can: able(infer.Abilities{Generate: true}),
 	}
 }
 
 func ready() route.State { return route.Ready }
 
-// What is the target's own fault opens its breaker, in the end; nothing else does.
+// Faults of the target itself open its breaker, in the end; nothing else does.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
@@ -65,7 +65,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An entry that fails is left alone for a while, and whoever watches is told.
+// An entry that fails gets no requests for a while, and the change is published.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
@@ -111,9 +111,9 @@ func TestFailsAndComesBack(t *testing.T) {
 	})
 }
 
-// Whatever the states of entries and breakers: the first that is as good as any is chosen,
-// none whose breaker is open, one at a time of those that are tried again, and what is not
-// an entry's fault opens nothing.
+// For all states of entries and breakers: the first of the best entries is chosen, never an
+// entry with an open breaker, and one request at a time goes to a half-open entry. Failures
+// for other reasons than a fault of the entry open no breaker.
 func TestOrderIsKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const entries = 4

@@ -1,9 +1,10 @@
 // Package route chooses the entry that answers a request: the first in config order that
-// goes by the model that the request names, can do the task, is ready, and has not failed
-// too often of late. Vectors and scores mean something only beside others of the same model,
-// so a request for them goes to the first entry that can do it, or to one of the same
-// [Origin]. The package knows no engine and no model, and it never chooses a second
-// entry after a failure.
+// has the requested name, can do the task, is ready, and has not failed too often in the
+// last minute. It refuses a request that uses a feature beyond the abilities of that entry.
+// Vectors and scores mean something only beside others of the same model, so a request for
+// them goes to the first entry that can do it, or to another of the same [Origin]. The
+// package knows no engine and no model, and it never chooses a second entry after a
+// failure.
 package route
 
 import (
@@ -21,36 +22,34 @@ type Target struct {
 	Name    string
 	Aliases []string
 	Slots   int // requests that it runs at once
-	// Can says what the target can be asked for.
-	Can func() Abilities
-	// Origin says what the target's vectors and scores come from; nil is not known.
+	// Can returns the abilities of the target; known is false before the first report of an
+	// engine.
+	Can func() (can infer.Abilities, known bool)
+	// Origin returns the source of the target's vectors and scores; nil is unknown.
 	Origin func() Origin
-	// State says whether the target answers now.
+	// State returns whether the target answers now.
 	State   func() State
 	Handler infer.Handler
 	// Faults are the codes of failures that are the target's own: those open its breaker.
 	Faults []infer.Code
-	// Changed, if not nil, is told the new state of the target's breaker. It must not block.
+	// Changed, if not nil, receives the new state of the target's breaker. It must not block.
 	Changed func(breaker.State)
 
 	breaker breaker.Breaker // guarded by the router's lock
 }
 
-// Abilities are the tasks that a target takes.
-type Abilities struct{ Generate, Embed, Rerank bool }
-
 func (t *Target) is(name string) bool {
 	return name == "" || name == t.Name || slices.Contains(t.Aliases, name)
 }
 
-// State says whether a target answers. The order is that of preference.
+// State is the readiness of a target, in order of preference.
 type State int
 
 // States.
 const (
 	Ready   State = iota // it answers
 	Waiting              // it will: requests may wait for it
-	Down                 // it will not until somebody mends it
+	Down                 // it will not until an operator repairs it
 )
 
 // A Router chooses among its targets.
@@ -62,12 +61,14 @@ type Router struct {
 }
 
 // Choose returns the first ready candidate for req, or else the first that will be ready; a
-// target with an open breaker counts as down. A model that no target goes by, or that cannot
-// do the task, is [infer.Invalid]; without a candidate that is up, the error is
-// [infer.Unavailable].
+// target with an open breaker counts as down. The name of no target, or of a model that
+// cannot do the task, is [infer.Invalid]; without a candidate that is up, the error is
+// [infer.Unavailable]. A feature beyond the candidate's abilities is the error of
+// [infer.Abilities.Check]. A target of unknown abilities counts as able: requests
+// wait for it.
 func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	name := model(req.Task)
-	able, known := r.candidates(name, req.Task)
+	able, named := r.candidates(name, req.Task)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := r.now()
@@ -85,30 +86,47 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 		}
 	}
 	switch {
-	case !known && name != "":
+	case !named && name != "":
 		return nil, infer.Errorf(infer.Invalid, "invalid request: no model is called %.64q", name)
 	case chosen == nil && name != "":
 		return nil, infer.Errorf(infer.Invalid, "invalid request: the model %.64q does not %s", name, verb(req.Task))
 	case chosen == nil || best == Down:
-		return nil, infer.Errorf(infer.Unavailable, "%s", nobody(req.Task))
+		return nil, infer.Errorf(infer.Unavailable, "%s", noTarget(req.Task))
+	}
+	if can, reported := chosen.Can(); reported {
+		if err := can.Check(req.Task); err != nil {
+			return nil, err
+		}
 	}
 	return chosen, nil
 }
 
-// candidates returns the targets that go by name and can do the task, in order of preference,
-// and whether any target goes by name. Of targets that embed or rerank these are the first,
-// and those of the same origin.
-func (r *Router) candidates(name string, task infer.Task) (able []*Target, known bool) {
+// candidates returns the targets of that name that can do the task, in order of preference,
+// and whether any target has the name. Of targets that embed or rerank these are the first,
+// and those of the same origin. Targets of unknown abilities come last; none of them
+// embeds or reranks in place of a target that is known to.
+func (r *Router) candidates(name string, task infer.Task) (able []*Target, named bool) {
+	var unknown []*Target
 	for _, t := range r.Targets {
 		if !t.is(name) {
 			continue
 		}
-		known = true
-		if t.Can().do(task) && (len(able) == 0 || !compared(task) || able[0].origin().Same(t.origin())) {
+		named = true
+		can, known := t.Can()
+		switch {
+		case !known:
+			unknown = append(unknown, t)
+		case can.Do(task) && (len(able) == 0 || !compared(task) || able[0].origin().Same(t.origin())):
 			able = append(able, t)
 		}
 	}
-	return able, known
+	switch {
+	case !compared(task):
+		able = append(able, unknown...)
+	case len(able) == 0 && len(unknown) > 0:
+		able = unknown[:1]
+	}
+	return able, named
 }
 
 // compared reports whether answers to a task are compared with each other, so that all must
@@ -122,8 +140,8 @@ func compared(t infer.Task) bool {
 	return false
 }
 
-// Begin is called when a request goes to the target that was chosen for it; end is called
-// when that is over, with nil if it was answered to the end, else with why not.
+// Begin notes the start of a request at its target. The end of the request must call end:
+// with nil after a complete answer, else with the error.
 func (r *Router) Begin(t *Target) (end func(error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -150,16 +168,16 @@ func (r *Router) Breaker(t *Target) breaker.State {
 	return t.breaker.State()
 }
 
-// noticeLocked tells if what happens changes the state of the breaker.
-func (t *Target) noticeLocked(happens func()) {
+// noticeLocked runs event, and reports a change of the breaker's state.
+func (t *Target) noticeLocked(event func()) {
 	before := t.breaker.State()
-	happens()
+	event()
 	if after := t.breaker.State(); after != before && t.Changed != nil {
 		t.Changed(after)
 	}
 }
 
-// outcome says whose fault err is: only what the target itself says of itself counts.
+// outcome classifies err: only faults of the target itself count as failures.
 func (t *Target) outcome(err error) breaker.Outcome {
 	failure, ok := errors.AsType[*infer.Error](err)
 	switch {
@@ -170,18 +188,6 @@ func (t *Target) outcome(err error) breaker.Outcome {
 	default:
 		return breaker.Ignored
 	}
-}
-
-func (a Abilities) do(t infer.Task) bool {
-	switch t.(type) {
-	case *infer.Generate:
-		return a.Generate
-	case *infer.Embed:
-		return a.Embed
-	case *infer.Rerank:
-		return a.Rerank
-	}
-	return false
 }
 
 func model(t infer.Task) string {
@@ -208,8 +214,8 @@ func verb(t infer.Task) string {
 	return ""
 }
 
-// nobody is told when there is no target for a task.
-func nobody(t infer.Task) string {
+// noTarget is the message if no target is up for a task.
+func noTarget(t infer.Task) string {
 	switch t.(type) {
 	case *infer.Embed:
 		return "no embed-capable backend available"

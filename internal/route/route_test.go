@@ -30,7 +30,7 @@ func TestRouter(t *testing.T) {
 			target := func(name string, s route.State, aliases ...string) *route.Target {
 				return &route.Target{
 					Name: name, Aliases: aliases, State: func() route.State { return s },
-					Can: func() route.Abilities { return route.Abilities{Generate: true} },
+					Can: able(infer.Abilities{Generate: true}),
 				}
 			}
 			r := route.Router{Targets: []*route.Target{target("a", test.a), target("b", test.b, "small")}}
@@ -93,7 +93,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 			target := func(name string, o route.Origin, s route.State) *route.Target {
 				return &route.Target{
 					Name: name, Aliases: []string{"both"}, State: func() route.State { return s }, Origin: func() route.Origin { return o },
-					Can: func() route.Abilities { return route.Abilities{Generate: true, Embed: true, Rerank: true} },
+					Can: able(infer.Abilities{Generate: true, Embed: true, Rerank: true}),
 				}
 			}
 			r := route.Router{Targets: []*route.Target{target("a", test.a, test.stateA), target("b", test.b, route.Ready)}}
@@ -136,7 +136,7 @@ func TestOriginOfAChangedFile(t *testing.T) {
 func TestUnknownNameIsToldInShort(t *testing.T) {
 	r := route.Router{Targets: []*route.Target{{
 		Name: "a", State: func() route.State { return route.Ready },
-		Can: func() route.Abilities { return route.Abilities{Generate: true} },
+		Can: able(infer.Abilities{Generate: true}),
 	}}}
 	for _, name := range []string{"b", strings.Repeat("b", 1<<20)} {
 		_, err := r.Choose(&infer.Request{Task: &infer.Generate{Model: name}})
@@ -146,7 +146,12 @@ func TestUnknownNameIsToldInShort(t *testing.T) {
 	}
 }
 
-// choose returns the name of who is chosen, or the class of the failure.
+// able returns a report of those abilities.
+func able(can infer.Abilities) func() (infer.Abilities, bool) {
+	return func() (infer.Abilities, bool) { return can, true }
+}
+
+// choose returns the name of the chosen target, or the class of the failure.
 func choose(r *route.Router, task infer.Task) string {
 	t, err := r.Choose(&infer.Request{Task: task})
 	if err != nil {
@@ -156,13 +161,13 @@ func choose(r *route.Router, task infer.Task) string {
 }
 
 func TestOnlyWhoCanIsChosen(t *testing.T) {
-	target := func(name string, can route.Abilities, s route.State) *route.Target {
-		return &route.Target{Name: name, Can: func() route.Abilities { return can }, State: func() route.State { return s }}
+	target := func(name string, can infer.Abilities, s route.State) *route.Target {
+		return &route.Target{Name: name, Can: able(can), State: func() route.State { return s }}
 	}
 	r := route.Router{Targets: []*route.Target{
-		target("writer", route.Abilities{Generate: true}, route.Ready),
-		target("embedder", route.Abilities{Embed: true}, route.Ready),
-		target("broken", route.Abilities{Embed: true, Rerank: true}, route.Down),
+		target("writer", infer.Abilities{Generate: true}, route.Ready),
+		target("embedder", infer.Abilities{Embed: true}, route.Ready),
+		target("broken", infer.Abilities{Embed: true, Rerank: true}, route.Down),
 	}}
 	for name, test := range map[string]struct {
 		task infer.Task
@@ -181,4 +186,41 @@ func TestOnlyWhoCanIsChosen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request for a feature beyond the abilities of its target is refused; another target is
+// not tried. A target that has not reported yet refuses nothing.
+func TestFeaturesBeyondTheAbilities(t *testing.T) {
+	var (
+		plain    = &route.Target{Name: "plain", Can: able(infer.Abilities{Generate: true})}
+		whole    = &route.Target{Name: "whole", Can: able(infer.AllAbilities())}
+		reported = infer.Abilities{}
+		known    = false
+		loading  = &route.Target{Name: "loading", Can: func() (infer.Abilities, bool) { return reported, known }}
+		r        = route.Router{Targets: []*route.Target{plain, whole, loading}}
+		thinking = func(model string) infer.Task { return &infer.Generate{Model: model, Thinking: true} }
+		want     = func(task infer.Task, want string) {
+			t.Helper()
+			if got := choose(&r, task); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+	)
+	plain.State = func() route.State { return route.Ready }
+	whole.State = plain.State
+	loading.State = func() route.State { return route.Waiting }
+	want(&infer.Generate{}, "plain")
+	want(thinking(""), "invalid")
+	want(thinking("whole"), "whole")
+	want(thinking("loading"), "loading")
+	want(&infer.Embed{}, "whole")
+	want(&infer.Embed{Model: "loading"}, "loading")
+	known = true
+	want(thinking("loading"), "invalid")
+	reported = infer.Abilities{Generate: true, Thinking: true}
+	want(thinking("loading"), "loading")
+	want(&infer.Embed{Model: "loading"}, "invalid")
+	plain.State = func() route.State { return route.Down }
+	want(thinking(""), "whole")
+	want(thinking("plain"), "unavailable")
 }

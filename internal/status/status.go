@@ -3,6 +3,8 @@
 // does not know their wire form, which is in wire/admin, nor the clients of broadcast.
 package status
 
+import "github.com/inferd-go/inferd/internal/infer"
+
 // Event is a change of state that subscribers learn of. The set is closed.
 //
 //sumtype:decl
@@ -30,22 +32,17 @@ type Restarting struct {
 // refused.
 type Draining struct{}
 
-// Capabilities are the abilities of an entry. They are no lifecycle event: they never replace
-// the latest lifecycle event in a backlog.
+// Capabilities are the abilities and the device of an entry. They are no lifecycle event: they
+// never replace the latest lifecycle event in a backlog.
 type Capabilities struct {
 	Backend     string // entry name
-	V2          bool
-	Vision      bool
-	Audio       bool
-	Tools       bool
-	Thinking    bool
-	Embed       bool
-	Rerank      bool
+	Abilities   infer.Abilities
 	Accelerator string // "cpu", "cuda", "metal", "vulkan" or "rocm"
 	GPULayers   int
 	DeviceName  string // empty if unknown
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
+	NoTemplate  bool   // it generates, and its model has no chat template
 }
 
 // BackendState is the state of an entry's breaker: whether requests go to the entry. Like

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// An Observed is a [Child] whose process can be observed, as [proc.Child] documents. The
+// An Observed is a [Child] with an observable process, as [proc.Child] documents. The
 // engine of another Child is never killed by the watchdog.
 type Observed interface {
 	Usage() (proc.Usage, error)
@@ -36,7 +36,7 @@ const (
 	activeInterval = time.Second // between two samples, at least
 	dumpTime       = time.Second // from SIGQUIT to SIGKILL
 	keptSamples    = 10          // for the log
-	leastSuspend   = time.Second // of the machine; less is an error of measurement
+	leastSuspend   = time.Second // of the machine; a shorter one is measurement error
 )
 
 // A watch feeds the watchdog with samples of one ready engine and carries out its actions.
@@ -48,24 +48,24 @@ type watch struct {
 	state  watchdog.State
 
 	last     look
-	standing *link.Beat // the last beat since steps or frames moved; nil if none came
+	standing *link.Beat // the last beat since steps or frames moved; nil if there was none
 	samples  []string   // the last ones, for the log
 
 	canaries sync.WaitGroup
 	canary   atomic.Bool // one is open
 }
 
-// A look is everything that is read for a sample. Counts are totals.
+// A look holds the values for a sample. Counts are totals.
 type look struct {
 	at        time.Time
 	suspended time.Duration
 	pulse     link.Pulse
-	known     bool // whether usage and frozen are
+	known     bool // usage and frozen are valid
 	usage     proc.Usage
 	frozen    bool
 }
 
-// A verdict is why an engine was killed, and which of its calls are spared.
+// A verdict is the reason for killing an engine, and the calls that are to blame.
 type verdict struct {
 	client   *link.Client
 	reason   string
@@ -73,13 +73,14 @@ type verdict struct {
 	suspects []uint64 // calls in the step that stood; empty if unknown
 }
 
-// spares reports whether a call whose answer had not begun may be sent to the next engine.
+// spares reports whether a call, of which no event was emitted, may be sent to the next
+// engine.
 func (v *verdict) spares(call uint64) bool {
 	return v.stopped || len(v.suspects) > 0 && !slices.Contains(v.suspects, call)
 }
 
-// run watches until ctx ends, or until it has killed the engine, and returns its verdict
-// then. Its canaries have ended when it returns.
+// run samples until ctx ends, or until it has killed the engine, and then returns its
+// verdict. Its canaries have ended when it returns.
 func (w *watch) run(ctx context.Context) *verdict {
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.canaries.Wait()
@@ -103,7 +104,7 @@ func (w *watch) run(ctx context.Context) *verdict {
 			return nil
 		}
 		if err != nil {
-			continue // nothing is known, and in the end the next sample counts as late
+			continue // the next sample covers this interval as well, and counts as late
 		}
 		x := w.sample(now, planned)
 		var action watchdog.Action
@@ -144,7 +145,7 @@ func (w *watch) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// look reads what a sample needs. It fails if that cannot be read.
+// look reads the values for a sample. It fails if one cannot be read.
 func (w *watch) look(ctx context.Context) (look, error) {
 	l := look{at: time.Now(), suspended: proc.SuspendedTime(), pulse: w.client.Pulse()}
 	child, ok := w.child.(Observed)
@@ -252,7 +253,7 @@ func (w *watch) kill(ctx context.Context, reason string, x *watchdog.Sample) *ve
 // it is answered, so the watchdog's ordinary rules decide.
 func (w *watch) sendCanary(ctx context.Context) {
 	var task infer.Task
-	switch can := w.sup.LastReport().Tasks; {
+	switch can := w.sup.LastReport().Abilities; {
 	case can.Generate:
 		task = &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a")}, MaxTokens: 1}
 	case can.Embed:
@@ -271,7 +272,7 @@ func (w *watch) sendCanary(ctx context.Context) {
 	})
 }
 
-// condemn notes a verdict. From here on requests wait for the next engine.
+// condemn records a verdict. From here on requests wait for the next engine.
 func (s *Supervisor) condemn(v *verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,14 +282,14 @@ func (s *Supervisor) condemn(v *verdict) {
 	s.setLocked(Loading, nil, "")
 }
 
-// spares reports whether a call of an engine that is gone may be sent to the next one.
+// spares reports whether a call of a dead engine may be sent to the next one.
 func (s *Supervisor) spares(client *link.Client, gone *link.GoneError) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !gone.Emitted && s.verdict != nil && s.verdict.client == client && s.verdict.spares(gone.Call)
 }
 
-// setSilence publishes that the engine falls silent, or that it responds again.
+// setSilence publishes a change of the engine's liveness.
 func (s *Supervisor) setSilence(ctx context.Context, why watchdog.Silence) {
 	s.mu.Lock()
 	changed := s.silence != why

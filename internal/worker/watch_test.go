@@ -86,7 +86,7 @@ type observedChild struct {
 	*body
 }
 
-// A logBuffer keeps what is logged.
+// A logBuffer keeps the log.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -104,7 +104,7 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A ward is a house whose engines have bodies. The first engine answers a request for one
+// A ward is a house of engines with bodies. The first engine answers a request for one
 // token, emits a token of a longer one, and nothing if the request is for none. A later
 // engine answers all.
 type ward struct {
@@ -151,7 +151,7 @@ func (w *ward) live(ctx context.Context, srv *link.Server) string {
 		}
 		return emit(&infer.Done{})
 	})
-	_ = srv.Report(link.Report{State: link.Ready, Tasks: link.Tasks{Generate: true}})
+	_ = srv.Report(link.Report{State: link.Ready, Abilities: infer.Abilities{Generate: true}})
 	_ = srv.Serve(ctx)
 	return "killed by SIGKILL"
 }
@@ -184,7 +184,7 @@ func ended(call <-chan error) string {
 	}
 }
 
-// Figures of the calls: one that has begun to answer, and one that has not.
+// Numbers of the calls: with the beginning of an answer, and without.
 const begun, quiet = 2, 0
 
 // A stopped engine is resumed once. Stopped again it is replaced: calls that had begun
@@ -237,7 +237,7 @@ func TestStopped(t *testing.T) {
 		if got := w.seen(); !slices.Equal(got, want) {
 			t.Errorf("events %q\nwant %q", got, want)
 		}
-		if l := w.Life(); l.WedgedKills != 1 || l.Restarts != 1 || !strings.HasPrefix(l.LastKill, "stopped again within 1m0s of a SIGCONT, for 5s, at 2000-01-01T00:00:") {
+		if l := w.Status(); l.WedgedKills != 1 || l.Restarts != 1 || !strings.HasPrefix(l.LastKill, "stopped again within 1m0s of a SIGCONT, for 5s, at 2000-01-01T00:00:") {
 			t.Errorf("%+v", l)
 		}
 	})
@@ -281,7 +281,7 @@ func TestWedged(t *testing.T) {
 				if got := strings.Join(got, " "); got != test.want {
 					t.Errorf("calls: %s, want %s", got, test.want)
 				}
-				life := w.Life()
+				life := w.Status()
 				if reason, _, _ := strings.Cut(life.LastKill, ", at "); reason != test.reason || life.WedgedKills != min(1, len(test.reason)) {
 					t.Errorf("%+v, want %q", life, test.reason)
 				}
@@ -320,7 +320,7 @@ func TestCanary(t *testing.T) {
 		if out := w.log.String(); strings.Count(out, "engine computes without a request") != 1 {
 			t.Errorf("log: %s", out)
 		}
-		if l := w.Life(); l.WedgedKills > 0 {
+		if l := w.Status(); l.WedgedKills > 0 {
 			t.Errorf("%+v", l)
 		}
 	})
@@ -351,7 +351,7 @@ func TestLaunchWithoutResources(t *testing.T) {
 		if got := h.seen(); !slices.Equal(got, want) {
 			t.Errorf("events %q, want %q", got, want)
 		}
-		if l := h.Life(); l.Restarts > 0 || strings.Count(log.String(), "\n") != 1 {
+		if l := h.Status(); l.Restarts > 0 || strings.Count(log.String(), "\n") != 1 {
 			t.Errorf("%+v, log: %s", l, log.String())
 		}
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/worker"
 )
 
-// A life is what an engine in memory does after it was started.
+// A life is the behaviour of an engine in memory after its start.
 type life func(ctx context.Context, srv *link.Server) string // returns its exit reason
 
 // serves becomes ready after a second, and answers until it is killed.
@@ -97,7 +97,7 @@ func build(t *testing.T, lives ...life) *house {
 	return h
 }
 
-// furnish makes a house whose supervisor does not run yet.
+// furnish makes a house; its supervisor does not run yet.
 func furnish(t *testing.T, lives ...life) *house {
 	t.Helper()
 	h := &house{t: t, lives: lives, over: make(chan struct{})}
@@ -218,7 +218,7 @@ func TestBootFailures(t *testing.T) {
 		"a clean load error ends it at once":      {[]life{failsCleanly}, 1, "not a GGUF", 0},
 		"a crash is tried three times":            {[]life{crashes}, 3, "SIGSEGV", 0},
 		"a program that cannot be started":        {[]life{nil}, 0, "no such program", 0},
-		"no progress for longer than patience":    {[]life{hangs}, 1, "not ready within 30s", 30 * time.Second},
+		"no progress for longer than the timeout": {[]life{hangs}, 1, "not ready within 30s", 30 * time.Second},
 		"a crash that turns into a clean failure": {[]life{crashes, failsCleanly}, 2, "not a GGUF", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,9 +240,9 @@ func TestBootFailures(t *testing.T) {
 	}
 }
 
-func TestPatienceCountsFromTheLastReport(t *testing.T) {
+func TestLoadTimeoutCountsFromTheLastReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, slow) // 101 seconds, patience is 30
+		h := build(t, slow) // 101 seconds, the timeout is 30
 		defer h.close()
 		if err := h.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
@@ -288,7 +288,7 @@ func TestRequestsDoNotWaitForEver(t *testing.T) {
 		if err := h.ask(1); infer.CodeOf(err) != infer.Unavailable || err.Error() != "backend not ready" {
 			t.Errorf("got %v", err)
 		}
-		if got := time.Since(begin); got != worker.DefaultPatience {
+		if got := time.Since(begin); got != worker.DefaultLoadTimeout {
 			t.Errorf("after %s", got)
 		}
 	})
@@ -322,35 +322,63 @@ func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
 	})
 }
 
-func TestLife(t *testing.T) {
+func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, serves, serves, crashes, crashes, failsCleanly, serves)
 		defer h.close()
-		want := func(what string, want worker.Life) {
+		want := func(what string, want worker.Status) {
 			t.Helper()
-			if got := h.Life(); got != want {
+			if got := h.Status(); got != want {
 				t.Errorf("%s: %+v, want %+v", what, got, want)
 			}
 		}
 		synctest.Wait()
-		want("it loads", worker.Life{State: worker.Loading, PID: 100})
+		want("it loads", worker.Status{State: worker.Loading, PID: 100})
 		_ = h.WaitReady(t.Context())
-		want("it is ready", worker.Life{State: worker.Ready, PID: 100})
+		want("it is ready", worker.Status{State: worker.Ready, PID: 100})
 		h.kill()
 		synctest.Wait()
 		_ = h.WaitReady(t.Context())
-		want("it was replaced", worker.Life{State: worker.Ready, PID: 101, Restarts: 1, RestartsHour: 1})
+		want("it was replaced", worker.Status{State: worker.Ready, PID: 101, Restarts: 1, RestartsHour: 1})
 		time.Sleep(50 * time.Minute)
 		h.kill()
 		synctest.Wait()
-		want("it was given up", worker.Life{State: worker.GivenUp, Restarts: 4, RestartsHour: 4})
+		want("it was given up", worker.Status{State: worker.GivenUp, Restarts: 4, RestartsHour: 4})
 		time.Sleep(10 * time.Minute)
-		want("an hour later", worker.Life{State: worker.GivenUp, Restarts: 4, RestartsHour: 3})
+		want("an hour later", worker.Status{State: worker.GivenUp, Restarts: 4, RestartsHour: 3})
 		if err := h.Retry(); err != nil {
 			t.Error(err)
 		}
 		_ = h.WaitReady(t.Context())
-		want("it was tried again", worker.Life{State: worker.Ready, PID: 105, Restarts: 5, RestartsHour: 4})
+		want("it was tried again", worker.Status{State: worker.Ready, PID: 105, Restarts: 5, RestartsHour: 4})
+	})
+}
+
+// The abilities of the last engine hold while the next one loads.
+func TestAbilities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		can := infer.Abilities{Generate: true, Tools: true}
+		able := func(ctx context.Context, srv *link.Server) string {
+			_ = srv.Report(link.Report{State: link.Ready, Abilities: can})
+			_ = srv.Serve(ctx)
+			return "killed"
+		}
+		h := build(t, able, hangs)
+		defer h.close()
+		if _, known := h.Abilities(); known {
+			t.Error("they are known before the first report")
+		}
+		_ = h.WaitReady(t.Context())
+		for range 2 {
+			if got, known := h.Abilities(); !known || got != can {
+				t.Errorf("got %+v, %v", got, known)
+			}
+			h.kill()
+			synctest.Wait()
+		}
+		if h.State() != worker.Loading {
+			t.Errorf("state %v", h.State())
+		}
 	})
 }
 

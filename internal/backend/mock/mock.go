@@ -25,17 +25,20 @@ type Backend struct {
 	TokenDelay time.Duration // passes before every token
 	// PreStream fails every request before its first token: "not_ready",
 	// "invalid_request", "unavailable" or "internal"; empty does not.
-	PreStream  string
-	DropAfter  int    // tokens after which the answer ends without a terminal event; 0 never
-	ToolUse    string // name of a tool that is called instead of any text, if the client takes calls; empty is none
-	FailFirst  int    // that many first requests fail as unavailable
-	Dimensions int    // of vectors; 0 means DefaultDimensions
+	PreStream string
+	DropAfter int    // tokens after which the answer ends without a terminal event; 0 never
+	ToolUse   string // name of a tool that is called instead of any text, if the client takes calls; empty is none
+	// Thoughts are tokens of thinking before the answer, if the request asks for thinking and
+	// the client takes it.
+	Thoughts   []string
+	FailFirst  int // that many first requests fail as unavailable
+	Dimensions int // of vectors; 0 means DefaultDimensions
 	// NotReadyAfter is how many requests it answers before it is not ready for ever; 0 is
 	// no end.
 	NotReadyAfter int
 	// NoEmbed and NoRerank refuse, whatever the entry says that it can do.
 	NoEmbed, NoRerank bool
-	// NoV2 refuses those who take more than text, in the name of the entry.
+	// NoV2 refuses clients that take more than text, in the name of the entry.
 	NoV2 bool
 	Name string
 
@@ -91,17 +94,24 @@ func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 }
 
 func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Sink) error {
-	if b.NoV2 && t.Typed {
+	if b.NoV2 && t.Blocks {
 		return infer.Errorf(infer.Internal, "backend %q does not advertise v2 capability", b.Name)
 	}
-	if b.ToolUse != "" && t.Typed {
-		if err := pause(ctx, b.TokenDelay); err != nil {
-			return cut(err, 0, emit)
+	thought := 0
+	if t.Thinking && t.Blocks {
+		var err error
+		if thought, err = b.think(ctx, emit); err != nil {
+			return cut(err, thought, emit)
 		}
-		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}")}); err != nil {
+	}
+	if b.ToolUse != "" && t.Blocks {
+		if err := pause(ctx, b.TokenDelay); err != nil {
+			return cut(err, thought, emit)
+		}
+		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}"), Tokens: 1}); err != nil {
 			return err
 		}
-		return emit(&infer.Done{Reason: infer.CalledTool, Out: 1, By: Kind, Model: Kind})
+		return emit(&infer.Done{Reason: infer.CalledTool, Out: thought + 1, Backend: Kind, Model: Kind})
 	}
 	tokens := b.Tokens
 	if tokens == nil {
@@ -114,7 +124,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	ev := infer.Text{Tokens: 1}
 	for i, token := range tokens {
 		if err := pause(ctx, b.TokenDelay); err != nil {
-			return cut(err, i, emit)
+			return cut(err, thought+i, emit)
 		}
 		ev.Delta = append(ev.Delta[:0], token...)
 		if len(token) == 0 {
@@ -128,7 +138,26 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		return nil
 	}
 	must := t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
-	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: len(tokens), By: Kind, Model: Kind, Unsatisfied: must})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: Kind, Model: Kind, Unsatisfied: must})
+}
+
+// think emits the thoughts, and returns how many tokens they were.
+func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err error) {
+	ev := infer.Thinking{Tokens: 1}
+	for _, token := range b.Thoughts {
+		if err := pause(ctx, b.TokenDelay); err != nil {
+			return tokens, err
+		}
+		tokens++
+		ev.Delta = append(ev.Delta[:0], token...)
+		if len(token) == 0 {
+			continue // an event has text
+		}
+		if err := emit(&ev); err != nil {
+			return tokens, err
+		}
+	}
+	return tokens, nil
 }
 
 // errLate is why a context ends at the deadline of a request.
@@ -139,7 +168,7 @@ func cut(err error, n int, emit infer.Sink) error {
 	if !errors.Is(err, errLate) {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.Canceled, Out: n, By: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: Kind, Model: Kind})
 }
 
 // embed makes vectors that depend on nothing but the length of the texts in bytes.
@@ -163,7 +192,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, By: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
 }
 
 // DefaultDimensions is how many values a vector has.
@@ -194,7 +223,7 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, By: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
 }
 
 func pause(ctx context.Context, d time.Duration) error {

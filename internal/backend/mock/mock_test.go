@@ -20,6 +20,8 @@ func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			line += string(ev.Delta) + " "
+		case *infer.Thinking:
+			line += fmt.Sprintf("<%s>", ev.Delta)
 		case *infer.ToolCall:
 			line += fmt.Sprintf("%s:%s(%s) ", ev.ID, ev.Name, ev.Input)
 		case *infer.Vectors:
@@ -27,7 +29,7 @@ func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {
 		case *infer.Scores:
 			line += fmt.Sprint(ev.Values, " ")
 		case *infer.Done:
-			line += fmt.Sprintf("[%s %d]", ev.By, ev.Out)
+			line += fmt.Sprintf("[%s %d]", ev.Backend, ev.Out)
 			if ev.In > 0 {
 				line += fmt.Sprintf(" of %d", ev.In)
 			}
@@ -69,8 +71,8 @@ func TestBackend(t *testing.T) {
 }
 
 func TestTasks(t *testing.T) {
-	typed := &infer.Generate{Typed: true}
-	must := &infer.Generate{Typed: true, Choice: infer.ToolChoice{Mode: infer.ToolRequired}}
+	typed := &infer.Generate{Blocks: true}
+	must := &infer.Generate{Blocks: true, Choice: infer.ToolChoice{Mode: infer.ToolRequired}}
 	for name, test := range map[string]struct {
 		b    *mock.Backend
 		task infer.Task
@@ -80,6 +82,10 @@ func TestTasks(t *testing.T) {
 		"not for those who take text":    {&mock.Backend{ToolUse: "f"}, &infer.Generate{}, "mock-response [mock 1]"},
 		"one had to be, and was":         {&mock.Backend{ToolUse: "f"}, must, "mock-call-1:f({}) [mock 1]"},
 		"one had to be, and was not":     {&mock.Backend{}, must, "mock-response [mock 1] unsatisfied"},
+		"it thinks":                      {&mock.Backend{Thoughts: []string{"h", "", "m"}}, &infer.Generate{Blocks: true, Thinking: true}, "<h><m>mock-response [mock 4]"},
+		"it thinks before a call":        {&mock.Backend{Thoughts: []string{"hm"}, ToolUse: "f"}, &infer.Generate{Blocks: true, Thinking: true}, "<hm>mock-call-1:f({}) [mock 2]"},
+		"it does not think unasked":      {&mock.Backend{Thoughts: []string{"hm"}}, typed, "mock-response [mock 1]"},
+		"nor for those who take text":    {&mock.Backend{Thoughts: []string{"hm"}}, &infer.Generate{Thinking: true}, "mock-response [mock 1]"},
 		"without v2":                     {&mock.Backend{NoV2: true, Name: "m"}, typed, `(internal: backend "m" does not advertise v2 capability)`},
 		"without v2, asked over v1":      {&mock.Backend{NoV2: true}, &infer.Generate{}, "mock-response [mock 1]"},
 		"vectors":                        {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc", "é"}, Dimensions: 2}, "[[0.25 0.5] [0.33333334 0.6666667]] [mock 0] of 5"},
@@ -132,7 +138,7 @@ func TestDeadline(t *testing.T) {
 		want string
 	}{
 		"in the middle":      {&mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: time.Second}, &infer.Generate{}, "a canceled 1"},
-		"before a tool":      {&mock.Backend{ToolUse: "f", TokenDelay: time.Minute}, &infer.Generate{Typed: true}, " canceled 0"},
+		"before a tool":      {&mock.Backend{ToolUse: "f", TokenDelay: time.Minute}, &infer.Generate{Blocks: true}, " canceled 0"},
 		"long enough for it": {&mock.Backend{TokenDelay: time.Millisecond}, &infer.Generate{}, "mock-response end of turn 1"},
 	} {
 		t.Run(name, func(t *testing.T) {

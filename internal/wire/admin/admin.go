@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/status"
 )
 
@@ -125,16 +126,17 @@ func (m members) phase(backend string, p status.Phase) {
 
 func (m members) capabilities(c status.Capabilities) {
 	m["backend"] = c.Backend
-	m["v2"] = c.V2
-	m["vision"] = c.Vision
-	m["audio"] = c.Audio
-	m["tools"] = c.Tools
-	m["thinking"] = c.Thinking
-	m["embed"] = c.Embed
+	can := c.Abilities
+	m["v2"] = can.Generate
+	m["vision"] = can.Vision
+	m["audio"] = can.Audio
+	m["tools"] = can.Tools
+	m["thinking"] = can.Thinking
+	m["embed"] = can.Embed
 	m["accelerator"] = c.Accelerator
 	m["gpu_layers"] = c.GPULayers
 	m["wire_version"] = wireVersion
-	if c.Rerank {
+	if can.Rerank {
 		m["rerank"] = true
 	}
 	if c.DeviceName != "" {
@@ -146,6 +148,44 @@ func (m members) capabilities(c status.Capabilities) {
 	if c.AudioRate > 0 {
 		m["audio_sample_rate"] = c.AudioRate
 	}
+	if c.NoTemplate {
+		m["chat_template"] = "none"
+	}
+}
+
+// DecodeCapabilities reads a frame of [Capabilities], and the version of the
+// length-prefixed generation wire. Missing members read as zero.
+func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err error) {
+	var m struct {
+		Backend     string `json:"backend"`
+		V2          bool   `json:"v2"`
+		Vision      bool   `json:"vision"`
+		Audio       bool   `json:"audio"`
+		Tools       bool   `json:"tools"`
+		Thinking    bool   `json:"thinking"`
+		Embed       bool   `json:"embed"`
+		Rerank      bool   `json:"rerank"`
+		Accelerator string `json:"accelerator"`
+		GPULayers   int    `json:"gpu_layers"`
+		Version     int    `json:"wire_version"`
+		DeviceName  string `json:"device_name"`
+		VRAMBytes   uint64 `json:"vram_total_bytes"`
+		AudioRate   int    `json:"audio_sample_rate"`
+		Template    string `json:"chat_template"`
+	}
+	if err := json.Unmarshal(line, &m); err != nil {
+		return status.Capabilities{}, 0, fmt.Errorf("decode capabilities: %w", err)
+	}
+	return status.Capabilities{
+		Backend: m.Backend,
+		Abilities: infer.Abilities{
+			Generate: m.V2, Embed: m.Embed, Rerank: m.Rerank,
+			Vision: m.Vision, Audio: m.Audio, Tools: m.Tools, Thinking: m.Thinking,
+		},
+		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
+		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
+		NoTemplate: m.Template == "none",
+	}, m.Version, nil
 }
 
 // A Frame is a frame for clients: the members that they act on, and the whole line, which may

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
@@ -56,12 +57,16 @@ var goldens = map[string]struct {
 	"draining": {status.Draining{}, `{"id":"admin","status":"draining","type":"status"}`},
 
 	"capabilities without anything unknown": {
-		status.Capabilities{Backend: "mock", V2: true, Thinking: true, Embed: true, Accelerator: "cpu"},
+		status.Capabilities{Backend: "mock", Abilities: infer.Abilities{Generate: true, Thinking: true, Embed: true}, Accelerator: "cpu"},
 		`{"accelerator":"cpu","audio":false,"backend":"mock","embed":true,"gpu_layers":0,"id":"admin","status":"capabilities","thinking":true,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
+	},
+	"capabilities of a model without a chat template": {
+		status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}, Accelerator: "cpu", NoTemplate: true},
+		`{"accelerator":"cpu","audio":false,"backend":"gen","chat_template":"none","embed":false,"gpu_layers":0,"id":"admin","status":"capabilities","thinking":false,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
 	},
 	"capabilities with everything": {
 		status.Capabilities{
-			Backend: "gen", V2: true, Vision: true, Audio: true, Tools: true, Thinking: true, Embed: true, Rerank: true,
+			Backend: "gen", Abilities: infer.Abilities{Generate: true, Vision: true, Audio: true, Tools: true, Thinking: true, Embed: true, Rerank: true},
 			Accelerator: "cuda", GPULayers: 99, DeviceName: "Some GPU", VRAMBytes: 17179869184, AudioRate: 16000,
 		},
 		`{"accelerator":"cuda","audio":true,"audio_sample_rate":16000,"backend":"gen","device_name":"Some GPU","embed":true,"gpu_layers":99,"id":"admin","rerank":true,"status":"capabilities","thinking":true,"tools":true,"type":"status","v2":true,"vision":true,"vram_total_bytes":17179869184,"wire_version":1}`,
@@ -121,6 +126,27 @@ func TestEncode(t *testing.T) {
 				t.Errorf("frame (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestCapabilitiesRoundTrip(t *testing.T) {
+	for name, test := range goldens {
+		want, ok := test.ev.(status.Capabilities)
+		if !ok {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			got, version, err := admin.DecodeCapabilities([]byte(test.want))
+			if err != nil || version != 1 {
+				t.Errorf("version %d, %v", version, err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+	if _, _, err := admin.DecodeCapabilities([]byte(`{"v2":1}`)); err == nil {
+		t.Error("a number was taken for a bool")
 	}
 }
 

@@ -36,8 +36,8 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) er
 		n := wire.IntegerOf(task.Dimensions)
 		m.Dimensions = &n
 	}
-	if task.Purpose != infer.NoPurpose {
-		m.Task = &task.Purpose
+	if task.Task != infer.NoEmbedTask {
+		m.Task = &task.Task
 	}
 	var a answer
 	if err := wire.Exchange(r, w, &m, "embeddings", &a, &a.Failure, codes); err != nil {
@@ -46,5 +46,5 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) er
 	if err := emit(&infer.Vectors{Values: a.Embeddings}); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: a.Usage.Input, Model: a.Model, By: a.Backend})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: a.Usage.Input, Model: a.Model, Backend: a.Backend})
 }

@@ -15,14 +15,14 @@ import (
 // codes are the error codes of embed.
 var codes = wire.Common.With(wire.Codes{infer.Unsupported: "embed_unsupported"})
 
-// purposes are the values of the member task.
-var purposes = []infer.Purpose{
+// embedTasks are the values of the member task.
+var embedTasks = []infer.EmbedTask{
 	infer.RetrievalQuery, infer.RetrievalDocument, infer.Similarity, infer.Classification, infer.Clustering,
 	infer.QuestionAnswering, infer.FactVerification, infer.CodeRetrievalQuery,
 }
 
-// join returns the list of purposes for an error.
-func join(all []infer.Purpose) string {
+// join returns the list of tasks for an error.
+func join(all []infer.EmbedTask) string {
 	words := make([]string, len(all))
 	for i, p := range all {
 		words[i] = string(p)
@@ -32,10 +32,10 @@ func join(all []infer.Purpose) string {
 
 // request is the client's message. A null member reads like a missing one.
 type request struct {
-	ID         string         `json:"id,omitzero"`
-	Input      []*string      `json:"input"` // required; elements must not be null
-	Dimensions *wire.Integer  `json:"dimensions,omitzero"`
-	Task       *infer.Purpose `json:"task,omitzero"`
+	ID         string           `json:"id,omitzero"`
+	Input      []*string        `json:"input"` // required; elements must not be null
+	Dimensions *wire.Integer    `json:"dimensions,omitzero"`
+	Task       *infer.EmbedTask `json:"task,omitzero"`
 
 	// Extensions of the reference.
 	Model string `json:"model,omitzero"`
@@ -59,7 +59,7 @@ func (m *request) infer() (*infer.Request, error) {
 	}
 	task := &infer.Embed{
 		Model: m.Model, Inputs: make([]string, len(m.Input)),
-		Purpose: wire.ValueOr(m.Task, infer.NoPurpose),
+		Task: wire.ValueOr(m.Task, infer.NoEmbedTask),
 	}
 	for i, text := range m.Input {
 		if *text == "" {
@@ -67,8 +67,8 @@ func (m *request) infer() (*infer.Request, error) {
 		}
 		task.Inputs[i] = *text
 	}
-	if m.Task != nil && !slices.Contains(purposes, *m.Task) {
-		return nil, wire.Invalid("task uses an unknown variant: want one of %s", join(purposes))
+	if m.Task != nil && !slices.Contains(embedTasks, *m.Task) {
+		return nil, wire.Invalid("task uses an unknown variant: want one of %s", join(embedTasks))
 	}
 	if m.Dimensions != nil {
 		var err error
@@ -144,7 +144,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Raw(`,"usage":{"input_tokens":`)
 	c.reply.Int(ev.In)
 	c.reply.Raw(`},"backend":`)
-	c.reply.String(ev.By)
+	c.reply.String(ev.Backend)
 	return c.reply.Send(c.W)
 }
 

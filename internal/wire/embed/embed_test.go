@@ -53,10 +53,10 @@ func exchange(t *testing.T, req *infer.Request, events []infer.Event) (*infer.Re
 }
 
 func TestNumbers(t *testing.T) {
-	req := &infer.Request{ID: "1", Task: &infer.Embed{Inputs: []string{"a", "é"}, Dimensions: 3, Purpose: infer.Clustering}}
+	req := &infer.Request{ID: "1", Task: &infer.Embed{Inputs: []string{"a", "é"}, Dimensions: 3, Task: infer.Clustering}}
 	events := []infer.Event{
 		&infer.Vectors{Values: [][]float32{{0.1, -1e-30, 3e30}, {math.SmallestNonzeroFloat32, math.MaxFloat32, 0}}},
-		&infer.Done{Reason: infer.EndOfTurn, In: 9, Model: "m\"", By: "mock"},
+		&infer.Done{Reason: infer.EndOfTurn, In: 9, Model: "m\"", Backend: "mock"},
 	}
 	read, got := exchange(t, req, events)
 	if diff := cmp.Diff(req, read, cmpopts.IgnoreTypes(infer.Pause{})); diff != "" {
@@ -149,7 +149,7 @@ func FuzzBothHalves(f *testing.F) {
 			return
 		}
 		req := &infer.Request{ID: id, Task: &infer.Embed{Inputs: []string{input, "b"}, Dimensions: int(dimensions)}}
-		events := []infer.Event{&infer.Vectors{Values: [][]float32{{x, 1}, {-x, 0}}}, &infer.Done{Reason: infer.EndOfTurn, In: int(dimensions), Model: model, By: id}}
+		events := []infer.Event{&infer.Vectors{Values: [][]float32{{x, 1}, {-x, 0}}}, &infer.Done{Reason: infer.EndOfTurn, In: int(dimensions), Model: model, Backend: id}}
 		read, got := exchange(t, req, events)
 		if diff := cmp.Diff(req, read, cmpopts.IgnoreTypes(infer.Pause{})); diff != "" {
 			t.Errorf("asked: -want +got\n%s", diff)

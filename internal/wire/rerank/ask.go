@@ -40,5 +40,5 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked
 	if err := wire.Exchange(r, w, &m, "rerank", &a, &a.Failure, codes); err != nil {
 		return nil, nil, err
 	}
-	return a.Results, &infer.Done{Reason: infer.EndOfTurn, In: a.Usage.Input, Model: a.Model, By: a.Backend}, nil
+	return a.Results, &infer.Done{Reason: infer.EndOfTurn, In: a.Usage.Input, Model: a.Model, Backend: a.Backend}, nil
 }

@@ -171,7 +171,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Raw(`,"usage":{"input_tokens":`)
 	c.reply.Int(ev.In)
 	c.reply.Raw(`},"backend":`)
-	c.reply.String(ev.By)
+	c.reply.String(ev.Backend)
 	return c.reply.Send(c.W)
 }
 

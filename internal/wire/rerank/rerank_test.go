@@ -49,7 +49,7 @@ func exchange(t *testing.T, req *infer.Request, topN int, scores []float64, done
 func TestSorted(t *testing.T) {
 	req := &infer.Request{ID: "1", Task: &infer.Rerank{Query: "q", Documents: []string{"a", "b", "c", "d"}}}
 	scores := []float64{-1.5, 1e-300, 0.1, 1e-300}
-	done := &infer.Done{Reason: infer.EndOfTurn, In: 9, Model: "m", By: "mock"}
+	done := &infer.Done{Reason: infer.EndOfTurn, In: 9, Model: "m", Backend: "mock"}
 	all := []rerank.Ranked{{Index: 2, Score: 0.1}, {Index: 1, Score: 1e-300}, {Index: 3, Score: 1e-300}, {Index: 0, Score: -1.5}}
 	for topN, want := range map[int][]rerank.Ranked{0: all, 1: all[:1], 4: all, 1000: all} {
 		req.Task.(*infer.Rerank).TopN = topN

@@ -44,7 +44,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit i
 		}
 		if a.Type == "done" {
 			return emit(&infer.Done{
-				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, By: a.Backend,
+				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, Backend: a.Backend,
 			})
 		}
 	}

@@ -30,7 +30,7 @@ func collect(to *[]infer.Event) infer.Sink {
 }
 
 func TestAskReads(t *testing.T) {
-	end := &infer.Done{Reason: infer.EndOfTurn, In: 1, Out: 2, By: "mock"}
+	end := &infer.Done{Reason: infer.EndOfTurn, In: 1, Out: 2, Backend: "mock"}
 	const done = `{"type":"done","id":"1","content":"ab","usage":{"prompt_tokens":1,"completion_tokens":2},"stop_reason":"end","backend":"mock"}`
 	for name, test := range map[string]struct {
 		answer string
@@ -95,7 +95,7 @@ func FuzzBothHalves(f *testing.F) {
 				RepeatPenalty: math.Abs(penalty), PresencePenalty: penalty, FrequencyPenalty: -penalty,
 			},
 		}}
-		events := []infer.Event{text("<" + user), text(grammar + "é"), &infer.Done{Reason: infer.Length, In: int(topK), Out: int(seed), By: stop}}
+		events := []infer.Event{text("<" + user), text(grammar + "é"), &infer.Done{Reason: infer.Length, In: int(topK), Out: int(seed), Backend: stop}}
 		streamed := events
 		if !stream {
 			streamed = []infer.Event{text("<" + user + grammar + "é"), events[2]}

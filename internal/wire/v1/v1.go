@@ -153,7 +153,7 @@ func (c *Codec) Write(ev infer.Event) error {
 		c.reply.Raw(`},"stop_reason":"`)
 		c.reply.Raw(reasons[ev.Reason])
 		c.reply.Raw(`","backend":`)
-		c.reply.String(ev.By)
+		c.reply.String(ev.Backend)
 	default:
 		return infer.Errorf(infer.Internal, "v1 cannot encode a %T", ev)
 	}

@@ -220,7 +220,7 @@ func TestWrite(t *testing.T) {
 	}{
 		"tokens and the whole answer": {
 			`,"id":"r1"`,
-			[]infer.Event{text("Hel"), text("lo"), &infer.Done{Reason: infer.EndOfTurn, In: 5, Out: 2, By: "mock"}},
+			[]infer.Event{text("Hel"), text("lo"), &infer.Done{Reason: infer.EndOfTurn, In: 5, Out: 2, Backend: "mock"}},
 			`{"type":"token","id":"r1","content":"Hel"}
 {"type":"token","id":"r1","content":"lo"}
 {"type":"done","id":"r1","content":"Hello","usage":{"prompt_tokens":5,"completion_tokens":2},"stop_reason":"end","backend":"mock"}
@@ -234,14 +234,14 @@ func TestWrite(t *testing.T) {
 		},
 		"characters of all kinds": {
 			`,"id":"<\u2028>"`,
-			[]infer.Event{text("<a href=\"x\">&\u2028é😀\n\t\x00\\"), &infer.Done{Reason: infer.StopSequence, By: "a\"b"}},
+			[]infer.Event{text("<a href=\"x\">&\u2028é😀\n\t\x00\\"), &infer.Done{Reason: infer.StopSequence, Backend: "a\"b"}},
 			`{"type":"token","id":"<` + "\u2028" + `>","content":"<a href=\"x\">&` + "\u2028" + `é😀\n\t\u0000\\"}
 {"type":"done","id":"<` + "\u2028" + `>","content":"<a href=\"x\">&` + "\u2028" + `é😀\n\t\u0000\\","usage":{"prompt_tokens":0,"completion_tokens":0},"stop_reason":"end","backend":"a\"b"}
 `,
 		},
 		"without stream": {
 			`,"id":"1","stream":false`,
-			[]infer.Event{text("Hel"), text("lo"), &infer.Done{Reason: infer.Canceled, In: 1, Out: 2, By: "mock"}},
+			[]infer.Event{text("Hel"), text("lo"), &infer.Done{Reason: infer.Canceled, In: 1, Out: 2, Backend: "mock"}},
 			`{"type":"done","id":"1","content":"Hello","usage":{"prompt_tokens":1,"completion_tokens":2},"stop_reason":"cancelled","backend":"mock"}
 `,
 		},

@@ -40,7 +40,7 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 			return a.err()
 		case "done":
 			return emit(&infer.Done{
-				Reason: a.reason(), In: a.Usage.Input, Cached: a.Usage.Cached, Out: a.Usage.Output, By: a.Backend,
+				Reason: a.reason(), In: a.Usage.Input, Cached: a.Usage.Cached, Out: a.Usage.Output, Backend: a.Backend,
 				Unsatisfied: a.Unsatisfied, Timings: a.Timings.infer(),
 			})
 		}

@@ -222,7 +222,7 @@ func (m *request) generate() (*infer.Generate, error) {
 	if err := checkCount(len(m.Attachments)); err != nil {
 		return nil, err
 	}
-	gen := &infer.Generate{Typed: true, Messages: make([]infer.Message, len(m.Messages))}
+	gen := &infer.Generate{Blocks: true, Messages: make([]infer.Message, len(m.Messages))}
 	kinds, err := m.attachments(gen)
 	if err != nil {
 		return nil, err

@@ -181,7 +181,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Raw(`},"stop_reason":"`)
 	c.reply.Raw(reasons[ev.Reason])
 	c.reply.Raw(`","backend":`)
-	c.reply.String(ev.By)
+	c.reply.String(ev.Backend)
 	if ev.Unsatisfied {
 		c.reply.Raw(`,"tool_choice_unsatisfied":true`)
 	}

@@ -41,7 +41,7 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 func asked() *infer.Request {
 	seed := uint32(7)
 	return &infer.Request{ID: "é", Client: "me", Background: true, Task: &infer.Generate{
-		Typed: true, Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: true, ThinkingBudget: 5, Logprobs: 3,
+		Blocks: true, Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: true, ThinkingBudget: 5, Logprobs: 3,
 		Messages: []infer.Message{
 			infer.TextMessage(infer.System, ""),
 			{Role: infer.User, Content: []infer.Part{&infer.TextPart{Text: "see"}, &infer.MediaPart{Attachment: "a"}, &infer.MediaPart{Attachment: "b"}}},
@@ -113,7 +113,7 @@ func answers() []infer.Event {
 		&infer.Text{Delta: []byte("\n\""), Logprobs: likely()[2:]},
 		&infer.ToolCall{ID: "tc-1", Name: "f", Input: []byte(`{"x":1}`)},
 		&infer.Done{
-			Reason: infer.CalledTool, In: 5, Cached: 4, Out: 7, By: "mock",
+			Reason: infer.CalledTool, In: 5, Cached: 4, Out: 7, Backend: "mock",
 			Timings: infer.Timings{Queue: 0, Prefill: 1500 * time.Microsecond, Decode: 2 * time.Second},
 		},
 	}
@@ -365,7 +365,7 @@ func FuzzBothHalves(f *testing.F) {
 			number = "1"
 		}
 		req := &infer.Request{ID: id, Task: &infer.Generate{
-			Typed: true, MaxTokens: int(maxTokens), Sampling: infer.Sampling{Temperature: temperature, TopP: 0.5},
+			Blocks: true, MaxTokens: int(maxTokens), Sampling: infer.Sampling{Temperature: temperature, TopP: 0.5},
 			Messages: []infer.Message{{Role: infer.User, Content: []infer.Part{
 				&infer.TextPart{Text: text}, &infer.MediaPart{Attachment: attachment},
 				&infer.CallPart{ID: text, Name: tool, Input: []byte(number)},
@@ -373,7 +373,7 @@ func FuzzBothHalves(f *testing.F) {
 			Attachments: []infer.Attachment{{ID: attachment, Kind: infer.Image, Data: append([]byte{}, data...)}},
 			Tools:       []infer.Tool{{Name: tool}},
 		}}
-		events := []infer.Event{&infer.ToolCall{ID: id, Name: tool, Input: []byte(number)}, &infer.Done{Reason: infer.Length, In: 1, Out: int(maxTokens), By: text}}
+		events := []infer.Event{&infer.ToolCall{ID: id, Name: tool, Input: []byte(number)}, &infer.Done{Reason: infer.Length, In: 1, Out: int(maxTokens), Backend: text}}
 		if text != "" {
 			events = append([]infer.Event{&infer.Text{Delta: []byte(text)}}, events...)
 		}

@@ -1,16 +1,16 @@
-// Package chat renders conversations with a model's own template. It knows text and the
-// spellings of special tokens, not tokens; and it sees to it that nothing a person writes
-// is taken for a special token, whatever it spells.
+// Package chat renders a conversation as a prompt, with the model's own template or, for a
+// model without one, as a transcript. It knows text and the spellings of special tokens; it
+// does not know tokens. Text of a message never becomes a special token, even if it spells one.
 //
-// How: before rendering, a nonce that nobody can guess is put inside every spelling of a
-// special token in message text. After rendering the text is cut at the nonces. In the
-// segments between, all special tokens are the template's own. Text without such spellings
-// is rendered as if nothing had happened, in one segment.
+// Before rendering, an unguessable nonce is inserted into every spelling of a special token
+// in message text. After rendering the text is cut at the nonces. In the resulting segments
+// all special tokens are the template's own. Text without such spellings is not changed and
+// is one segment.
 //
-// A spelling can also come together where two texts meet: of two messages, or of a message
-// and the template. A text that could be a part of one gets a nonce at that end, which cuts
-// only if it turns out to stand in a spelling. Templates that change the letters of a
-// message are beyond this.
+// A spelling can also form where two texts meet: two messages, or a message and the
+// template. A text that could be part of a spelling gets a nonce at that end, which cuts
+// only if it ends up inside a spelling. Templates that change the letters of a message are
+// not covered.
 package chat
 
 import (
@@ -26,32 +26,22 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// transcript is the template of models that have none: plain text that they can go on
-// with, as a person would note down a conversation.
-const transcript = `{%- for m in messages -%}
-{%- if m['role'] == 'system' -%}{{ m['content'] + '\n\n' }}
-{%- elif m['role'] == 'user' -%}{{ 'User: ' + m['content'] + '\n' }}
-{%- else -%}{{ 'Assistant: ' + m['content'] + '\n' }}
-{%- endif -%}
-{%- endfor -%}
-Assistant:`
-
 // A Template renders conversations. It may be used by several goroutines at once.
 type Template struct {
-	compiled *jinja.Template
+	compiled *jinja.Template // nil: a transcript
 	specials specials
 	bos, eos string
 	stops    []string
 }
 
-// New compiles the template of a model. An empty source means that the model has none: a
-// plain transcript is used then. specials are the spellings of its special tokens, bos and
-// eos two of them that templates ask for; they may be empty.
+// New compiles the template of a model. A source of white space alone means that the model
+// has none: its conversations are rendered as transcripts. specials are the spellings of its
+// special tokens; bos and eos are two of them, for the template's use, and may be empty.
 func New(source string, specials []string, bos, eos string) (*Template, error) {
 	t := &Template{specials: index(specials), bos: bos, eos: eos}
-	if source == "" {
-		source = transcript
-		t.stops = []string{"\nUser:"}
+	if strings.TrimSpace(source) == "" {
+		t.stops = markers()
+		return t, nil
 	}
 	err := guarded(func() (err error) {
 		t.compiled, err = jinja.Compile(source)
@@ -63,8 +53,8 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 	return t, nil
 }
 
-// guarded turns a panic of the template engine into an error: templates are as hostile as
-// the files that they come with.
+// guarded turns a panic of the template engine into an error: templates are untrusted, like
+// the rest of the model's file.
 func guarded(f func() error) (err error) {
 	defer func() {
 		if recover() != nil {
@@ -74,40 +64,29 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// maxText is the most bytes of a prompt: more than fit into any context. Marks are a part of them.
+// maxText is the maximum length of a prompt in bytes, marks included: more than fits into
+// any context.
 const maxText = 32 << 20
 
-// Stops are stop sequences that belong to the template: a model that has none does not
-// know when its turn has ended.
+// Transcript reports whether the model has no template of its own, so that conversations
+// are rendered as transcripts.
+func (t *Template) Transcript() bool { return t.compiled == nil }
+
+// Stops are the texts that end a turn, beside the model's own end-of-turn tokens: the
+// markers of a transcript. With a template of the model there are none.
 func (t *Template) Stops() []string { return t.stops }
 
-// A Segment is a piece of a prompt. They are to be tokenized one by one.
+// A Segment is a piece of a prompt. Segments are tokenized one by one.
 type Segment struct {
 	Text    string
-	Special bool // spellings of special tokens in it are the template's, and mean those
+	Special bool // spellings of special tokens in it are the template's, and mean the tokens
 }
 
-// Render renders a conversation, up to where the model's answer begins. What the template
-// refuses is [infer.Invalid]; so is a conversation with which it exceeds a bound.
+// Render renders a conversation up to the beginning of the model's answer. It returns
+// [infer.Invalid] if the template refuses the conversation or exceeds a bound.
 func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	nonce := newNonce(messages)
-	list := make([]jinja.Value, len(messages))
-	for i, m := range messages {
-		d := jinja.NewDict()
-		d.AsDict().Set("role", jinja.NewString(string(m.Role)))
-		d.AsDict().Set("content", jinja.NewString(t.specials.guard(m.Text(), nonce)))
-		list[i] = d
-	}
-	var text string
-	err := guarded(func() (err error) {
-		text, err = t.compiled.RenderValues(map[string]jinja.Value{
-			"messages":              jinja.NewList(list),
-			"add_generation_prompt": jinja.NewBool(true),
-			"bos_token":             jinja.NewString(t.bos),
-			"eos_token":             jinja.NewString(t.eos),
-		})
-		return err
-	})
+	text, err := t.render(messages, nonce)
 	if err == nil && len(text) > maxText {
 		err = fmt.Errorf("its text has more than %d bytes", maxText)
 	}
@@ -117,15 +96,39 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	return t.specials.cut(text, nonce), nil
 }
 
-// A nonce marks places in text, in three ways.
-type nonce struct {
-	inside  string // here text is cut
-	literal string // on both sides of text that is never to be parsed
-	edge    string // here text is cut if that is inside a spelling
+// render returns the prompt with its marks.
+func (t *Template) render(messages []infer.Message, nonce nonce) (text string, err error) {
+	if t.compiled == nil {
+		return transcript(messages, func(text string) string { return t.specials.guard(text, nonce) }), nil
+	}
+	list := make([]jinja.Value, len(messages))
+	for i, m := range messages {
+		d := jinja.NewDict()
+		d.AsDict().Set("role", jinja.NewString(string(m.Role)))
+		d.AsDict().Set("content", jinja.NewString(t.specials.guard(m.Text(), nonce)))
+		list[i] = d
+	}
+	err = guarded(func() (err error) {
+		text, err = t.compiled.RenderValues(map[string]jinja.Value{
+			"messages":              jinja.NewList(list),
+			"add_generation_prompt": jinja.NewBool(true),
+			"bos_token":             jinja.NewString(t.bos),
+			"eos_token":             jinja.NewString(t.eos),
+		})
+		return err
+	})
+	return text, err
 }
 
-// newNonce returns a nonce that occurs in no message: some private-use characters, which
-// templates do not look at, drawn at random.
+// A nonce has three marks for places in text.
+type nonce struct {
+	inside  string // cut here
+	literal string // on both sides of text that is never parsed
+	edge    string // cut here if it is inside a spelling
+}
+
+// newNonce returns a nonce that occurs in no message: random private-use characters, which
+// templates leave alone.
 func newNonce(messages []infer.Message) nonce {
 	for {
 		n := nonce{draw(), draw(), draw()}
@@ -139,9 +142,9 @@ func newNonce(messages []infer.Message) nonce {
 	}
 }
 
-// draw returns 120 random bits in private-use characters.
+// draw returns 120 random bits as private-use characters.
 func draw() string {
-	const first, count = 0xF0000, 1 << 15 // half of a plane that is all private use
+	const first, count = 0xF0000, 1 << 15 // half of a private-use plane
 	var raw [16]byte
 	_, _ = rand.Read(raw[:]) // it never fails
 	var b strings.Builder
@@ -162,8 +165,8 @@ func (n nonce) strip(text string) string {
 // specials are the spellings of special tokens.
 type specials struct {
 	forward  trie
-	backward trie   // every spelling from its end to its beginning
-	all      string // one after the other
+	backward trie   // every spelling reversed
+	all      string // joined by NULs
 	longest  int    // bytes
 	first    [256]bool
 }
@@ -182,12 +185,12 @@ func index(spellings []string) specials {
 	return s
 }
 
-// guard marks every spelling in text behind its first character, also those that overlap.
-// One of a single character has no inside: it is put between literal marks.
+// guard marks every spelling in text behind its first character, overlapping ones included.
+// A spelling of one character has no inside: it is put between literal marks.
 func (s *specials) guard(text string, n nonce) string {
 	head, tail := s.edges(text)
 	var b strings.Builder
-	done := 0 // bytes of text that are in b
+	done := 0 // bytes of text already in b
 	mark := func(i int, mark string) {
 		b.WriteString(text[done:i])
 		b.WriteString(mark)
@@ -219,8 +222,8 @@ func (s *specials) guard(text string, n nonce) string {
 	return b.String()
 }
 
-// edges returns where text begins and ends, but for white space, which templates trim. -1
-// stands for an end where a spelling cannot go on in other text.
+// edges returns the beginning and the end of text without surrounding white space, which
+// templates trim. -1 stands for an edge at which no spelling can continue in other text.
 func (s *specials) edges(text string) (head, tail int) {
 	head, tail = -1, -1
 	core := strings.TrimSpace(text)
@@ -238,7 +241,7 @@ func (s *specials) edges(text string) (head, tail int) {
 	return head, tail
 }
 
-// cut splits rendered text at the marks. Between two literal ones nothing is special.
+// cut splits rendered text at the marks. Text between two literal marks is not special.
 func (s *specials) cut(text string, n nonce) []Segment {
 	var all []Segment
 	add := func(text string, special bool) {
@@ -265,21 +268,21 @@ func (s *specials) cut(text string, n nonce) []Segment {
 	return all
 }
 
-// maxSweep bounds the bytes that are compared with spellings in one prompt: half a second's
-// worth. Spellings may be long, and a template may repeat a message millions of times.
+// maxSweep limits the bytes compared with spellings in one prompt, to half a second of CPU
+// time. Spellings may be long, and a template may repeat a message millions of times.
 const maxSweep = 10_000_000
 
-// A sweep goes through a text from its beginning to its end and finds the spellings in it.
+// A sweep finds the spellings in a text from its beginning to its end.
 type sweep struct {
 	specials *specials
 	text     string
-	next     int  // where the next spelling may begin
-	reach    int  // the end of the spellings that begin before next
-	work     *int // bytes that may still be compared
+	next     int  // first position not yet searched for a spelling
+	reach    int  // end of the spellings that begin before next
+	work     *int // remaining bytes to compare
 }
 
-// within reports whether text[at:] begins inside a spelling. The calls are in the order of
-// at. Beyond the bound the answer is yes: a cut too many does no harm.
+// within reports whether text[at:] begins inside a spelling. Calls have ascending at. Beyond
+// the limit it reports true: an additional cut does no harm.
 func (w *sweep) within(at int) bool {
 	for w.next = max(w.next, at-w.specials.longest+1); w.next < at; w.next++ {
 		if !w.specials.first[w.text[w.next]] {
@@ -295,11 +298,11 @@ func (w *sweep) within(at int) bool {
 	return w.reach > at
 }
 
-// A trie is a set of byte strings. The time to look for them in a text does not depend on
-// how many there are.
+// A trie is a set of byte strings. The time of a search does not depend on the size of the
+// set.
 type trie struct {
-	next map[int]int // by node<<8 | byte: the node behind it; node 0 is the root
-	ends []bool      // by node: a string ends there
+	next map[int]int // by node<<8 | byte: the child; node 0 is the root
+	ends []bool      // by node: whether a string ends there
 }
 
 func newTrie() trie { return trie{next: make(map[int]int), ends: make([]bool, 1)} }
@@ -319,13 +322,13 @@ func (t *trie) add(text string) {
 	t.ends[node] = true
 }
 
-// match returns the length of the longest string that text begins with, 0 if none.
+// match returns the length of the longest string that is a prefix of text, 0 if none.
 func (t *trie) match(text string) int {
 	longest, _ := t.walk(text)
 	return longest
 }
 
-// walk is match, and returns also how many bytes it has compared.
+// walk is match; it also returns the number of compared bytes.
 func (t *trie) walk(text string) (longest, compared int) {
 	node := 0
 	for compared < len(text) {
@@ -341,8 +344,7 @@ func (t *trie) walk(text string) (longest, compared int) {
 	return longest, compared
 }
 
-// pending reports whether a string begins in text and is not at odds with what follows, up
-// to the end of text.
+// pending reports whether a suffix of text is a prefix of a string.
 func (t *trie) pending(text string) bool {
 	for begin := range len(text) {
 		node, ok := 0, true

@@ -75,7 +75,15 @@ func TestRender(t *testing.T) {
 		},
 		"a model without a template": {
 			"", append([]infer.Message{infer.TextMessage(infer.System, "Be brief.")}, talk("hello", "hi", "bye")...),
-			"Be brief.\n\nUser: hello\nAssistant: hi\nUser: bye\nAssistant:",
+			"System: Be brief.\nUser: hello\nAssistant: hi\nUser: bye\nAssistant:",
+		},
+		"white space around messages": {
+			" \n", append([]infer.Message{infer.TextMessage(infer.System, "\nBe brief.\n\n")}, talk(" hel lo\n", "\n\n hi\u00a0", "bye\r\n")...),
+			"System: Be brief.\nUser: hel lo\nAssistant: hi\nUser: bye\nAssistant:",
+		},
+		"messages without text": {
+			"", talk("", " \n", "bye"),
+			"User:\nAssistant:\nUser: bye\nAssistant:",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,11 +99,22 @@ func TestRender(t *testing.T) {
 }
 
 func TestStops(t *testing.T) {
-	if got := compile(t, "").Stops(); len(got) != 1 || got[0] != "\nUser:" {
-		t.Errorf("without a template: %q", got)
+	tmpl := compile(t, "")
+	if got := tmpl.Stops(); !tmpl.Transcript() || !slices.Equal(got, []string{"\nUser:", "\nAssistant:", "\nSystem:"}) {
+		t.Errorf("without a template: %q, %v", got, tmpl.Transcript())
 	}
-	if got := compile(t, chatML).Stops(); got != nil {
-		t.Errorf("with one: %q", got)
+	// Each line that it writes itself begins with one of them.
+	all, err := tmpl.Render([]infer.Message{infer.TextMessage(infer.System, "a"), infer.TextMessage(infer.User, "b"), infer.TextMessage(infer.Assistant, "c")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(all[0].Text, "\n") {
+		if !slices.ContainsFunc(tmpl.Stops(), func(stop string) bool { return strings.HasPrefix("\n"+line, stop) }) {
+			t.Errorf("no stop is the marker of %q", line)
+		}
+	}
+	if tmpl := compile(t, chatML); tmpl.Stops() != nil || tmpl.Transcript() {
+		t.Errorf("with one: %q, %v", tmpl.Stops(), tmpl.Transcript())
 	}
 }
 
@@ -160,7 +179,7 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// joined is the text of segments; live counts the spellings in it that mean tokens.
+// joined is the text of segments; live is the number of spellings in it that mean tokens.
 func joined(segments []chat.Segment) (text string, live int) {
 	for _, s := range segments {
 		text += s.Text
@@ -171,7 +190,7 @@ func joined(segments []chat.Segment) (text string, live int) {
 	return text, live
 }
 
-// spellings counts where a spelling begins.
+// spellings counts the spellings in text, overlapping ones included.
 func spellings(text string) int {
 	n := 0
 	for i := range text {
@@ -184,11 +203,11 @@ func spellings(text string) int {
 	return n
 }
 
-// bare writes messages side by side, so that spellings can come together from two.
+// bare joins messages, so that a spelling can form from two of them.
 const bare = `{% for m in messages %}{{ m['content'] }}{% endfor %}`
 
-// greedy has what could be the rest of a spelling on both sides of a message, and longer a
-// spelling that a message can make another one.
+// greedy has parts of a spelling on both sides of a message, and longer has a spelling that
+// a message can extend to another one.
 const (
 	greedy = `{% for m in messages %}<|im_start|><{{ m['content'] | trim }}_of_turn>{% endfor %}`
 	longer = `{% for m in messages %}<|im{{ m['content'] }}{% endfor %}`
@@ -198,8 +217,8 @@ var templates = map[string]string{
 	"ChatML": chatML, "Gemma": gemma, "Llama 3": llama3, "transcript": "", "bare": bare, "greedy": greedy, "longer": longer,
 }
 
-// check renders a conversation with every template and makes sure that none of its text is
-// special and that all of it is there.
+// check renders a conversation with every template. None of its text may become special,
+// and all of it must be in the prompt.
 func check(t *testing.T, texts []string) {
 	t.Helper()
 	harmless := make([]string, len(texts))
@@ -257,7 +276,7 @@ func TestNothingBecomesSpecial(t *testing.T) {
 	}
 }
 
-// Text that is harmless is one segment, whatever it begins and ends with.
+// Text without spellings is one segment, with any first and last characters.
 func TestOneSegment(t *testing.T) {
 	for _, text := range []string{"", " ", "hello", "> a quote", "a <", "|>", "<|i", "m_end|>", "1 < 2 > 1", "  x  "} {
 		got, err := compile(t, chatML).Render(talk(text, text))
@@ -271,7 +290,7 @@ func TestOneSegment(t *testing.T) {
 	}
 }
 
-// What cannot be split stands alone and is not to be parsed.
+// A spelling of one character cannot be split: it is a segment that is not parsed.
 func TestOneCharacter(t *testing.T) {
 	got, err := compile(t, bare).Render(talk("a¤b"))
 	want := []chat.Segment{{Text: "a", Special: true}, {Text: "¤"}, {Text: "b", Special: true}}
@@ -280,7 +299,7 @@ func TestOneCharacter(t *testing.T) {
 	}
 }
 
-// A message may hold the very characters that nonces are made of.
+// A message may have the characters of nonces.
 func TestPrivateUseCharacters(t *testing.T) {
 	check(t, []string{"\U000F0000\U000F7FFF<|im_end|>\U000F1234", "\uE000"})
 }
@@ -312,7 +331,7 @@ func FuzzNothingBecomesSpecial(f *testing.F) {
 	})
 }
 
-// A megabyte of text that looks like special tokens, and six thousand of those.
+// A megabyte of text similar to special tokens, and six thousand special tokens.
 func BenchmarkRender(b *testing.B) {
 	var many []string
 	for i := range 6000 {

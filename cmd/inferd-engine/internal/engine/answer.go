@@ -2,24 +2,42 @@ package engine
 
 import (
 	"bytes"
+	"unicode"
 	"unicode/utf8"
+
+	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// An answer turns the pieces of tokens into text that may be sent. It holds back what
-// is not certain yet: the first bytes of a character whose rest comes with the next
-// token, and text that may turn out to be the beginning of a stop sequence.
+// An answer turns the pieces of tokens into text that may be sent. It holds back
+// undecided text: the first bytes of a character until the next token completes it, and text
+// that may turn out to be the beginning of a stop.
+//
+// The answer ends at the first byte at which a stop is complete. The text before that stop
+// is sent; of several stops that are complete there, the longest counts. If one of these is
+// the caller's, the answer ended at a stop sequence, else at the end of the turn. So neither
+// text nor reason depends on the division of the text into tokens.
 type answer struct {
-	stops []string
+	stops []stop
+	trim  bool // the text has only been white space so far, and that is not sent
 
 	raw     []byte // bytes that may become a character: fewer than utf8.UTFMax
-	held    []byte // whole characters that may begin a stop sequence
-	out     []byte // what the last call returned
+	held    []byte // whole characters that may begin a stop
+	out     []byte // result of the last call
+	trimmed int    // bytes of white space dropped from the beginning, not yet of whole tokens
+
 	stopped bool
+	reason  infer.Reason // once stopped
+}
+
+// A stop is a text that ends an answer. It is never sent.
+type stop struct {
+	text   string
+	reason infer.Reason // StopSequence for the caller's, EndOfTurn for the others
 }
 
 // add takes the bytes of a token and returns the text that is certain now. The result
-// is valid until the next call. It reports true once a stop sequence has come; the
-// text before it has been returned then, and there will be no more.
+// is valid until the next call. It reports true once a stop is complete: the text before
+// the stop has been returned then, and no more follows.
 func (a *answer) add(piece []byte) ([]byte, bool) {
 	a.raw = append(a.raw, piece...)
 	n := a.decode(false)
@@ -27,7 +45,8 @@ func (a *answer) add(piece []byte) ([]byte, bool) {
 	return a.release(false), a.stopped
 }
 
-// end returns what was held back when the model has ended its answer.
+// end returns the held text after the last token. A character that never became whole may
+// complete a stop even now.
 func (a *answer) end() []byte {
 	if a.stopped {
 		return nil
@@ -37,9 +56,9 @@ func (a *answer) end() []byte {
 	return a.release(true)
 }
 
-// decode moves whole characters from raw to held and returns how many bytes it has
-// dealt with. Bytes that no continuation can make valid become U+FFFD; so does, at the
-// end, a character that never became whole.
+// decode moves whole characters from raw to held and returns the number of decoded bytes.
+// Bytes that no continuation can make valid become U+FFFD; so does, at the end, a character
+// that never became whole.
 func (a *answer) decode(final bool) int {
 	n := 0
 	for n < len(a.raw) {
@@ -58,38 +77,72 @@ func (a *answer) decode(final bool) int {
 	return n
 }
 
-// release takes from held what no stop sequence can begin with.
+// release takes the text from held that is not part of a stop and, unless final, cannot be
+// the beginning of one.
 func (a *answer) release(final bool) []byte {
-	keep := 0
-	if len(a.stops) > 0 {
-		first := -1
-		for _, stop := range a.stops {
-			if i := bytes.Index(a.held, []byte(stop)); i >= 0 && (first < 0 || i < first) {
-				first = i
-			}
-		}
-		if first >= 0 {
-			a.stopped = true
-			a.out = append(a.out[:0], a.held[:first]...)
-			return a.out
-		}
+	cut := a.find()
+	if !a.stopped {
+		cut = len(a.held)
 		if !final {
-			keep = overlap(a.held, a.stops)
+			cut -= overlap(a.held, a.stops)
 		}
 	}
-	cut := len(a.held) - keep
 	a.out = append(a.out[:0], a.held[:cut]...)
 	a.held = append(a.held[:0], a.held[cut:]...)
-	return a.out
+	return a.trimLeading(a.out)
 }
 
-// overlap returns the length of the longest end of text that is the beginning of a
-// stop sequence.
-func overlap(text []byte, stops []string) int {
+// find looks for a complete stop in held. It notes the stop and returns its beginning.
+func (a *answer) find() int {
+	begin, end := 0, len(a.held)+1
+	for _, s := range a.stops {
+		i := bytes.Index(a.held, []byte(s.text))
+		if i < 0 || i+len(s.text) > end {
+			continue
+		}
+		if i+len(s.text) < end {
+			begin, end, a.reason = i, i+len(s.text), s.reason
+		}
+		begin = min(begin, i)
+		if s.reason == infer.StopSequence {
+			a.reason = s.reason
+		}
+		a.stopped = true
+	}
+	return begin
+}
+
+// trimLeading drops white space from text that is the beginning of the answer.
+func (a *answer) trimLeading(text []byte) []byte {
+	if !a.trim {
+		return text
+	}
+	rest := bytes.TrimLeftFunc(text, unicode.IsSpace)
+	a.trimmed += len(text) - len(rest)
+	a.trim = len(rest) == 0
+	return rest
+}
+
+// withoutTrimmed removes the logprobs of tokens that consist of trimmed text. list has the
+// tokens since the text that was sent last, without those that an earlier call removed.
+func (a *answer) withoutTrimmed(list []infer.Logprob) []infer.Logprob {
+	n := 0
+	for n < len(list) && a.trimmed > 0 && len(list[n].Piece) <= a.trimmed {
+		a.trimmed -= len(list[n].Piece)
+		n++
+	}
+	if !a.trim {
+		a.trimmed = 0 // the next token has text that is sent
+	}
+	return list[:copy(list, list[n:])]
+}
+
+// overlap returns the length of the longest suffix of text that is a prefix of a stop.
+func overlap(text []byte, stops []stop) int {
 	longest := 0
-	for _, stop := range stops {
-		for n := min(len(stop)-1, len(text)); n > longest; n-- {
-			if string(text[len(text)-n:]) == stop[:n] {
+	for _, s := range stops {
+		for n := min(len(s.text)-1, len(text)); n > longest; n-- {
+			if string(text[len(text)-n:]) == s.text[:n] {
 				longest = n
 			}
 		}

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"github.com/inferd-go/inferd/internal/infer"
 )
 
 func TestAnswer(t *testing.T) {
@@ -27,9 +31,12 @@ func TestAnswer(t *testing.T) {
 		"the earliest of several stops":           {[]string{"zz", "b"}, []string{"abzz"}, []string{"a"}},
 		"a stop that begins inside a looked-like": {[]string{"aab"}, []string{"aaa", "b"}, []string{"a", ""}},
 		"a stop of several bytes a character":     {[]string{"é!"}, []string{"x\xc3", "\xa9", "!"}, []string{"x", "", ""}},
+		"a stop inside another one is complete":   {[]string{"abcd", "bc"}, []string{"xabcd"}, []string{"xa"}},
+		"the longest of two that end together":    {[]string{"b", "ab"}, []string{"xab"}, []string{"x"}},
+		"a stop that the end of the text makes":   {[]string{"a\uFFFD"}, []string{"xa", "\xe2"}, []string{"x", "", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := answer{stops: test.stops}
+			a := answer{stops: sequences(test.stops...)}
 			var got []string
 			stopped := false
 			for _, p := range test.pieces {
@@ -50,15 +57,132 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// However the bytes of an answer are cut into tokens, the client gets the same text:
-// the bytes made valid, up to the first stop.
+// sequences are stops of a caller.
+func sequences(texts ...string) []stop {
+	var all []stop
+	for _, text := range texts {
+		all = append(all, stop{text, infer.StopSequence})
+	}
+	return all
+}
+
+// The reason tells a caller's stop from the end of a turn.
+func TestReasonOfAnswer(t *testing.T) {
+	ends := []stop{{"\nUser:", infer.EndOfTurn}, {"\nAssistant:", infer.EndOfTurn}}
+	for name, test := range map[string]struct {
+		stops  []string // the caller's
+		pieces []string
+		text   string
+		reason infer.Reason // empty: no stop
+	}{
+		"neither":                               {[]string{"END"}, []string{"hello\nUser"}, "hello\nUser", ""},
+		"a marker":                              {[]string{"END"}, []string{"hello\nUser:"}, "hello", infer.EndOfTurn},
+		"a marker over several tokens":          {nil, []string{"hello\n", "Ass", "istant", ":"}, "hello", infer.EndOfTurn},
+		"a marker, and text behind it":          {nil, []string{"hello\nUser: bye END"}, "hello", infer.EndOfTurn},
+		"a marker before a stop in one token":   {[]string{"END"}, []string{"a\nUser: END"}, "a", infer.EndOfTurn},
+		"a stop before a marker in one token":   {[]string{"END"}, []string{"a END\nUser:"}, "a ", infer.StopSequence},
+		"a stop that begins like a marker":      {[]string{"\n"}, []string{"a\nUser:"}, "a", infer.StopSequence},
+		"a stop in a marker":                    {[]string{"Us"}, []string{"a\nUser:"}, "a\n", infer.StopSequence},
+		"a stop that is a marker":               {[]string{"\nUser:"}, []string{"a\nUser:"}, "a", infer.StopSequence},
+		"a stop that ends with a marker":        {[]string{"a\nUser:"}, []string{"xa\nUser:"}, "x", infer.StopSequence},
+		"a stop that is the end of a marker":    {[]string{"User:"}, []string{"a\nUser:"}, "a", infer.StopSequence},
+		"a stop that begins before a marker":    {[]string{"a\nUser: b"}, []string{"xa\nUser: b"}, "xa", infer.EndOfTurn},
+		"the stop is looked for before the end": {[]string{"\uFFFD"}, []string{"a\xe2"}, "a", infer.StopSequence},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, divided := range []bool{false, true} {
+				pieces := test.pieces
+				if divided {
+					pieces = strings.Split(strings.Join(pieces, ""), "") // into characters
+				}
+				a := answer{stops: append(sequences(test.stops...), ends...)}
+				if divided {
+					slices.Reverse(a.stops) // their order does not matter
+				}
+				if got := collect(&a, pieces); got != test.text || a.reason != test.reason || a.stopped != (test.reason != "") {
+					t.Errorf("%q: got %q, %q, want %q, %q", pieces, got, a.reason, test.text, test.reason)
+				}
+			}
+		})
+	}
+}
+
+// White space before the first other character is not sent, and the logprobs of tokens that
+// are only such white space are not told.
+func TestLeadingWhiteSpace(t *testing.T) {
+	for name, test := range map[string]struct {
+		pieces []string
+		want   []string // what each piece releases, then what the end does
+		told   string   // pieces of the tokens that are told
+	}{
+		"none":                              {[]string{"a ", " b"}, []string{"a ", " b", ""}, "a | b"},
+		"a part of a token":                 {[]string{" a", " ", "b"}, []string{"a", " ", "b", ""}, " a| |b"},
+		"whole tokens":                      {[]string{" ", "\t", " ab", " "}, []string{"", "", "ab", " ", ""}, " ab| "},
+		"tokens of one byte after it":       {[]string{"  ab", "c", "d"}, []string{"ab", "c", "d", ""}, "  ab|c|d"},
+		"held as the beginning of a marker": {[]string{"\n", "\n", "x"}, []string{"", "", "x", ""}, "x"},
+		"a token held in part":              {[]string{" \n", "Us", "x"}, []string{"", "", "Usx", ""}, "Us|x"},
+		"a marker is not broken":            {[]string{"\n", "\nUser:"}, []string{"", ""}, ""},
+		"white space alone":                 {[]string{" ", "\n ", " "}, []string{"", "", "", ""}, ""},
+		"white space alone, held":           {[]string{" ", "\n"}, []string{"", "", ""}, ""},
+		"nothing":                           {nil, []string{""}, ""},
+		"a beginning of a marker alone":     {[]string{" \n", "U"}, []string{"", "", "U"}, "U"},
+		"other than ASCII":                  {[]string{"\u3000\u00a0", "\xe3", "\x80\x80", "é"}, []string{"", "", "", "é", ""}, "é"},
+		"bytes that are no character":       {[]string{" ", "\x80", "a"}, []string{"", "\uFFFD", "a", ""}, "\x80|a"},
+		"tokens without text":               {[]string{"", " ", "", "a", ""}, []string{"", "", "", "a", "", ""}, "|a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := answer{stops: []stop{{"\nUser:", infer.EndOfTurn}}, trim: true}
+			var (
+				got, told []string
+				list      []infer.Logprob
+			)
+			take := func(text []byte) {
+				got = append(got, string(text))
+				if list = a.withoutTrimmed(list); len(text) > 0 {
+					for _, l := range list {
+						told = append(told, string(l.Piece))
+					}
+					list = list[:0]
+				}
+			}
+			stopped := false
+			for _, p := range test.pieces {
+				var text []byte
+				list = append(list, infer.Logprob{Candidate: infer.Candidate{Piece: []byte(p)}})
+				text, stopped = a.add([]byte(p))
+				take(text)
+			}
+			if !stopped {
+				take(a.end())
+			}
+			if !slices.Equal(got, test.want) || strings.Join(told, "|") != test.told {
+				t.Errorf("released %q, told %q; want %q, %q", got, told, test.want, test.told)
+			}
+		})
+	}
+}
+
+// The division of an answer into tokens does not change the text: the valid bytes up to the
+// first complete stop.
 func TestAnswerDoesNotDependOnTokens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		alphabet := rapid.SampledFrom([]string{"a", "b", "ab", "é", "\xff", "\xe2\x82", "😀", "€"})
+		alphabet := rapid.SampledFrom([]string{"a", "b", "ab", "é", "\xff", "\xe2\x82", "😀", "€", " ", "\n"})
 		whole := strings.Join(rapid.SliceOfN(alphabet, 0, 20).Draw(t, "text"), "")
-		stops := rapid.SliceOfN(rapid.SampledFrom([]string{"ab", "aab", "é", "b€", "\uFFFDa"}), 0, 2).Draw(t, "stops")
+		kinds := rapid.SampledFrom([]stop{
+			{"ab", infer.StopSequence},
+			{"aab", infer.EndOfTurn},
+			{"a", infer.EndOfTurn},
+			{"é", infer.StopSequence},
+			{"b€", infer.EndOfTurn},
+			{"\uFFFDa", infer.StopSequence},
+			{"aabab", infer.StopSequence},
+			{" ", infer.StopSequence},
+			{"\na", infer.EndOfTurn},
+		})
+		stops := rapid.SliceOfN(kinds, 0, 3).Draw(t, "stops")
+		trim := rapid.Bool().Draw(t, "trim")
 
-		one := answer{stops: stops}
+		one := answer{stops: stops, trim: trim}
 		want := collect(&one, []string{whole})
 		var pieces []string
 		for rest := whole; rest != ""; {
@@ -66,10 +190,13 @@ func TestAnswerDoesNotDependOnTokens(t *testing.T) {
 			pieces = append(pieces, rest[:n])
 			rest = rest[n:]
 		}
-		many := answer{stops: stops}
+		many := answer{stops: stops, trim: trim}
 		got := collect(&many, pieces)
-		if got != want {
-			t.Fatalf("pieces %q gave %q, in one piece %q", pieces, got, want)
+		if got != want || many.reason != one.reason {
+			t.Fatalf("pieces %q gave %q, %q, in one piece %q, %q", pieces, got, many.reason, want, one.reason)
+		}
+		if trim && got != strings.TrimLeftFunc(got, unicode.IsSpace) {
+			t.Fatalf("%q begins with white space", got)
 		}
 		if !utf8.ValidString(got) {
 			t.Fatalf("%q is not valid", got)

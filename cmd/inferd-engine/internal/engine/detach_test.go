@@ -18,7 +18,7 @@ import (
 // costly is a grammar that costs up to 80 ms a token.
 const costly = `root ::= ([a-z]? [a-z]? [a-z]?){0,60}`
 
-// Costly grammars beside streams: each answer follows its grammar, and says what it cost; a
+// Costly grammars beside streams: each answer follows its grammar, and reports its cost; a
 // client may hang up in the middle of a choice.
 func TestCostlyGrammars(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 8})

@@ -11,19 +11,24 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// An Encoder is a Handler over one loaded model that reads: it embeds, or it reranks.
+// An Encoder is a Handler over one loaded model that embeds or reranks.
 type Encoder struct {
 	Model *llama.Model
 	Loop  *encode.Loop
 	Ranks bool // it reranks, and does not embed
-	// LongestToken is how many bytes a token can stand for; 0 is not known.
+	// LongestToken is the most bytes that a token can stand for; 0 is unknown.
 	LongestToken int
 }
 
-var _ infer.Handler = (*Encoder)(nil)
+var _ Handler = (*Encoder)(nil)
+
+// Abilities are one task.
+func (e *Encoder) Abilities() infer.Abilities {
+	return infer.Abilities{Embed: !e.Ranks, Rerank: e.Ranks}
+}
 
 // Handle answers req. A request that the model cannot take is [infer.Invalid] and says
-// why; one for another kind of model is [infer.Unsupported].
+// why; a task beyond [Encoder.Abilities] is [infer.Unsupported].
 func (e *Encoder) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	switch t := req.Task.(type) {
 	case *infer.Embed:
@@ -51,7 +56,7 @@ func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit i
 		width = t.Dimensions
 	}
 	architecture, _ := e.Model.Metadata("general.architecture")
-	before := prefix(architecture, e.Model.Name(), t.Purpose)
+	before := prefix(architecture, e.Model.Name(), t.Task)
 	vectors, count, err := e.encode(ctx, call, len(t.Inputs), func(i int) ([]encode.Token, error) {
 		text := before + t.Inputs[i]
 		return e.cut(fmt.Sprintf("input[%d]", i), "embed_n_ctx", len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) })
@@ -76,7 +81,7 @@ func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit
 	pair := func(name, document string) ([]encode.Token, error) {
 		return e.cut(name, setting, len(t.Query)+len(document), func() ([]encode.Token, error) { return e.Model.TokenizePair(t.Query, document) })
 	}
-	alone, err := pair("query", "")                                     // the error, too, is the query's
+	alone, err := pair("query", "")                                     // an error names the query
 	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // with a document, however short, it does not fit
 		err = infer.Errorf(infer.Invalid, "query has %d tokens without any document, %s allows %d for both", len(alone), setting, most)
 	}
@@ -103,11 +108,11 @@ func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit
 }
 
 func (e *Encoder) done(count int, emit infer.Sink) error {
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, By: Kind, Model: e.Model.Name()})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, Backend: Kind, Model: e.Model.Name()})
 }
 
-// encode computes the numbers of n texts, the i-th of which cut makes tokens of. It also
-// returns how many tokens there were.
+// encode computes the numbers of n texts; cut returns the tokens of the i-th. It also
+// returns the number of tokens.
 func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
 	inputs := make([][]encode.Token, n)
 	total := 0
@@ -126,11 +131,12 @@ func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int
 	return results, total, err
 }
 
-// cut returns the tokens of a text of so many bytes, or why it cannot be: it is called name,
-// and setting bounds its tokens.
+// cut returns the tokens of a text. An error names the text by name, and the setting that
+// bounds its tokens; bytes is the length of the text.
 func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
-	// Counting takes a second per 100 KB of the worst text: what cannot fit is not looked at.
+	// Counting takes a second per 100 KB of the worst text, which is not spent on a text that
+	// cannot fit.
 	if e.LongestToken > 0 && bytes/e.LongestToken > most {
 		return nil, infer.Errorf(infer.Invalid, "%s has more than %d tokens, %s allows %d", name, bytes/e.LongestToken, setting, most)
 	}
@@ -147,7 +153,7 @@ func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode
 }
 
 // normalize gives v the length 1; a vector of zeros stays as it is. It reports false if
-// there is something else in v than numbers.
+// a value of v is not finite.
 func normalize(v []float32) bool {
 	sum := 0.0
 	for _, x := range v {
@@ -165,13 +171,13 @@ func normalize(v []float32) bool {
 	return true
 }
 
-// prefixes are what models were taught to find before a text, by what its vector is for.
-// The sources are their model cards.
+// prefixes are the texts that models were trained to find before an input, by the task of
+// its vector. The sources are their model cards.
 var prefixes = []struct {
 	architecture, name string // the model has this architecture, or this in its name, in lower case
-	texts              map[infer.Purpose]string
+	texts              map[infer.EmbedTask]string
 }{
-	{"gemma-embedding", "embeddinggemma", map[infer.Purpose]string{
+	{"gemma-embedding", "embeddinggemma", map[infer.EmbedTask]string{
 		infer.RetrievalQuery:     "task: search result | query: ",
 		infer.RetrievalDocument:  "title: none | text: ",
 		infer.Similarity:         "task: sentence similarity | query: ",
@@ -181,7 +187,7 @@ var prefixes = []struct {
 		infer.FactVerification:   "task: fact checking | query: ",
 		infer.CodeRetrievalQuery: "task: code retrieval | query: ",
 	}},
-	{"nomic-bert", "nomic-embed", map[infer.Purpose]string{
+	{"nomic-bert", "nomic-embed", map[infer.EmbedTask]string{
 		infer.RetrievalQuery:    "search_query: ",
 		infer.RetrievalDocument: "search_document: ",
 		infer.Classification:    "classification: ",
@@ -189,7 +195,7 @@ var prefixes = []struct {
 		infer.QuestionAnswering: "search_query: ",
 		infer.FactVerification:  "search_query: ",
 	}},
-	{"", "e5-", map[infer.Purpose]string{
+	{"", "e5-", map[infer.EmbedTask]string{
 		infer.RetrievalQuery:    "query: ",
 		infer.RetrievalDocument: "passage: ",
 		infer.Similarity:        "query: ",
@@ -200,8 +206,8 @@ var prefixes = []struct {
 	}},
 }
 
-// prefix returns what to put before a text; nothing for a model that knows of none.
-func prefix(architecture, name string, p infer.Purpose) string {
+// prefix returns the text to put before an input; empty for a model without prefixes.
+func prefix(architecture, name string, p infer.EmbedTask) string {
 	name = strings.ToLower(name)
 	for _, m := range prefixes {
 		if m.architecture != "" && architecture == m.architecture || strings.Contains(name, m.name) {

@@ -100,7 +100,7 @@ func TestEmbed(t *testing.T) {
 	e := loadEncoder(t, "embed", 512)
 	inputs := []string{"red apple", "green apple", "fast car"}
 	got, done := vectors(t, e, &infer.Embed{Inputs: inputs})
-	if len(got) != 3 || len(got[0]) != 64 || done.In != 7+8+6 || done.By != "llamacpp" || done.Model != "builtin-embed" {
+	if len(got) != 3 || len(got[0]) != 64 || done.In != 7+8+6 || done.Backend != "llamacpp" || done.Model != "builtin-embed" {
 		t.Fatalf("%d vectors of %d, %+v", len(got), len(got[0]), done)
 	}
 	for i, v := range got {

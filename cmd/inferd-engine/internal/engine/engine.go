@@ -1,6 +1,7 @@
-// Package engine answers requests with a model: it renders a conversation, turns it
-// into tokens, has them continued by a batch loop, and turns what comes back into text.
-// It knows nothing of the daemon that asks, nor of other requests that run beside one.
+// Package engine answers requests with a model. For text it renders a conversation,
+// turns it into tokens, lets a batch loop continue them, and turns the new tokens into
+// text; for vectors and scores it tokenises and hands the texts to an encode loop. It
+// knows neither the daemon nor the other requests that run beside one.
 package engine
 
 import (
@@ -8,7 +9,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
@@ -17,128 +17,90 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is what an engine calls itself in its answers.
+// Kind is the kind of backend in the answers of an engine.
 const Kind = "llamacpp"
 
-// An Engine is a Handler over one loaded model.
+// A Handler answers the requests within its abilities.
+type Handler interface {
+	infer.Handler
+	Abilities() infer.Abilities
+}
+
+// An Engine is a Handler over one loaded model that generates.
 type Engine struct {
 	Model    *llama.Model
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
-	// LongestToken is how many bytes a token can stand for; 0 is not known.
+	// LongestToken is the most bytes that a token can stand for; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
 	// program. Nil is no bound.
 	Rendering *budget.CPU
 }
 
-var _ infer.Handler = (*Engine)(nil)
+var _ Handler = (*Engine)(nil)
+
+// Abilities are those of this package: no model adds any.
+func (*Engine) Abilities() infer.Abilities {
+	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, Logprobs: true}
+}
 
 // Handle answers req, which must be to generate. A request that the model cannot take
-// is [infer.Invalid] and says why.
+// is [infer.Invalid] and says why; so is one beyond [Engine.Abilities].
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
 		return infer.Errorf(infer.Unsupported, "this model only generates")
 	}
-	if least := e.leastTokens(gen.Messages); least > e.Loop.Room() {
-		return infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
+	if err := e.Abilities().Check(gen); err != nil {
+		return err
 	}
-	prompt, err := e.prompt(gen.Messages)
+	prompt, err := e.fit(gen.Messages)
 	if err != nil {
 		return err
 	}
-	room := e.Loop.Room() - len(prompt)
-	if room < 1 {
-		return infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
-	}
-	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: gen.Format.Grammar})
+	grammar := grammarOf(gen.Format)
+	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: grammar})
 	if err != nil {
 		return infer.Errorf(infer.Invalid, "%w", err)
 	}
 	defer sampler.Free()
-
-	text := answer{stops: append(e.Template.Stops(), gen.Stop...)}
-	var (
-		ev     infer.Text
-		piece  []byte
-		likely infer.Logprob // of the token that was chosen last, if that is to be told
-		lost   error         // of the first emit that failed
-	)
-	send := func(delta []byte) {
-		if len(delta) > 0 && lost == nil {
-			ev.Delta = delta
-			lost = emit(&ev)
-			ev.Tokens, ev.Cost, ev.Logprobs = 0, 0, ev.Logprobs[:0]
-		}
-	}
 	if !req.Deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	var paused atomic.Bool
-	stop := req.Pause.Preempted.OnChange(func(on bool) {
-		paused.Store(on)
-		e.Loop.Wake()
-	})
+	g := &generation{
+		engine: e, gen: gen, sampler: sampler, emit: emit,
+		text: e.answer(gen, grammar),
+	}
+	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
-	seq := batch.Sequence{
-		Call:   callOf(req),
-		Owner:  req.Peer.User,
-		Held:   paused.Load,
-		Prompt: prompt,
-		Max:    min(gen.MaxTokens, room),
-		Sample: func(i int) (batch.Token, error) {
-			tok, err := sampler.Sample(e.Context, i)
-			if err == nil && gen.Logprobs > 0 {
-				likely, err = e.Model.Logprobs(e.Context, i, tok, gen.Logprobs)
-			}
-			return tok, err
-		},
-		Ends: e.Model.IsEOG,
-		Emit: func(tok batch.Token, cost int) bool {
-			ev.Tokens++
-			ev.Cost += cost
-			if gen.Logprobs > 0 {
-				ev.Logprobs = append(ev.Logprobs, likely)
-			}
-			piece = e.Model.AppendPiece(piece[:0], tok)
-			delta, stopped := text.add(piece)
-			send(delta)
-			return !stopped && lost == nil
-		},
-	}
-	if gen.Format.Grammar != "" { // which may take longer than a step
-		seq.Detach = func(i int) (func() (batch.Token, error), error) {
-			return func() (batch.Token, error) {
-				tok, err := sampler.Choose()
-				if err == nil && gen.Logprobs > 0 {
-					likely, err = sampler.Logprobs(tok, gen.Logprobs)
-				}
-				return tok, err
-			}, sampler.Detach(e.Context, i)
-		}
-	}
+	seq := g.sequence(grammar != "")
+	seq.Call, seq.Owner, seq.Prompt = callOf(req), req.Peer.User, prompt
+	seq.Max = min(gen.MaxTokens, e.Loop.Room()-len(prompt))
 	result, err := e.Loop.Do(ctx, seq)
-	done := infer.Done{Reason: reason(result.End), In: len(prompt), Cached: result.Cached, Out: result.Out, By: Kind, Model: e.Model.Name()}
-	switch {
-	case errors.Is(err, errLate):
-		done.Reason = infer.Canceled
-	case errors.Is(err, budget.ErrExceeded):
-		return errSlowGrammar
-	case err != nil:
-		return err
-	}
-	send(text.end())
-	if lost != nil {
-		return lost
-	}
-	return emit(&done)
+	return g.finish(result, len(prompt), err)
 }
 
-// errLate ends a sequence whose deadline has come.
+// answer returns an empty answer to gen. A grammar defines the whole text: then nothing is
+// trimmed, and markers of turns are text like any other.
+func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
+	var a answer
+	for _, text := range gen.Stop {
+		a.stops = append(a.stops, stop{text, infer.StopSequence})
+	}
+	if grammar == "" {
+		for _, text := range e.Template.Stops() {
+			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
+		}
+		a.trim = e.Template.Transcript()
+	}
+	return a
+}
+
+// errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
 // Failures of calls over their budget of CPU time.
@@ -153,11 +115,11 @@ func callOf(req *infer.Request) uint64 {
 	return call
 }
 
-// Share reads the beginning of all conversations that begin with a system message of that
-// text, and keeps it for everybody.
+// Share prefills the common beginning of all conversations with a system message of that
+// text, and keeps it for the prompts of all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
-	// What is behind the text depends on what follows it: the prefix is what two
-	// conversations have in common.
+	// The tokens at the end of the text depend on the next message: the prefix is the common
+	// part of two conversations.
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		var err error
@@ -184,19 +146,24 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	return err
 }
 
-func reason(end batch.End) infer.Reason {
-	switch end {
-	case batch.Reached:
-		return infer.Length
-	case batch.Stopped:
-		return infer.StopSequence
-	default:
-		return infer.EndOfTurn
+// fit returns the tokens of a conversation that leaves room for an answer.
+func (e *Engine) fit(messages []infer.Message) ([]batch.Token, error) {
+	if least := e.leastTokens(messages); least > e.Loop.Room() {
+		return nil, infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
 	}
+	prompt, err := e.prompt(messages)
+	if err != nil {
+		return nil, err
+	}
+	if len(prompt) >= e.Loop.Room() {
+		return nil, infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
+	}
+	return prompt, nil
 }
 
-// leastTokens is how many tokens a conversation has at least. Counting them takes a second
-// per 100 KB of the worst text: what cannot fit is not even looked at.
+// leastTokens is a lower bound of the tokens of a conversation. Exact counting takes a
+// second per 100 KB of the worst text, which is not spent on a conversation that cannot
+// fit.
 func (e *Engine) leastTokens(messages []infer.Message) int {
 	if e.LongestToken == 0 {
 		return 0
@@ -213,7 +180,7 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Render(messages)
 	}
-	var out struct { // apart from the results: an abandoned rendering may still write to it
+	var out struct { // no result variables: an abandoned rendering may still write here
 		segments []chat.Segment
 		err      error
 	}
@@ -223,8 +190,8 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// prompt returns the tokens of a conversation. Special tokens are only those that the
-// template wrote.
+// prompt returns the tokens of a conversation. Only text of the template becomes special
+// tokens.
 func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	segments, err := e.render(messages)
 	if err != nil {
@@ -232,7 +199,7 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
-		// Most templates write it themselves.
+		// Most templates already begin with it.
 		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.Spelling(bos)) {
 			tokens = append(tokens, bos)
 		}
@@ -244,7 +211,7 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 		}
 		tokens = append(tokens, more...)
 	}
-	if len(tokens) == 0 { // an empty prompt: the model still needs something to go on from
+	if len(tokens) == 0 { // an empty prompt: decoding needs at least one token
 		bos, ok := e.Model.BOS()
 		if !ok {
 			return nil, infer.Errorf(infer.Invalid, "the prompt has no tokens")

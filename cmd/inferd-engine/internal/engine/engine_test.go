@@ -128,7 +128,7 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 	}
 }
 
-// Greedy text is the same whoever else is running, as long as no tie decides.
+// Greedy text does not depend on the other sequences, as long as no tie decides.
 func TestNeighboursDoNotShow(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Kept: 20})
 	asked, want := questions(t, e, 9, 20, func(i int) string { return fmt.Sprintf("question %d", i) })
@@ -247,6 +247,33 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 		})
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, test.want)
+		}
+	}
+}
+
+// A request beyond the abilities is refused before its prompt is rendered, and the formats
+// within them constrain the answer.
+func TestAbilities(t *testing.T) {
+	e := load(t, "chain", batch.Limits{Context: 512, Batch: 64, Sequences: 1})
+	drop := func(infer.Event) error { return nil }
+	gen := user("a", 5)
+	gen.Thinking = true
+	if err := e.Handle(t.Context(), &infer.Request{Task: gen}, drop); infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "thinking is not supported") {
+		t.Errorf("thinking: %v", err)
+	}
+	for _, task := range []infer.Task{&infer.Embed{Inputs: []string{"a"}}, &infer.Rerank{Query: "a", Documents: []string{"a"}}} {
+		if e.Abilities().Do(task) {
+			t.Errorf("it can do a %T", task)
+		}
+		if err := e.Handle(t.Context(), &infer.Request{Task: task}, drop); infer.CodeOf(err) != infer.Unsupported {
+			t.Errorf("%T: %v", task, err)
+		}
+	}
+	for name, format := range map[string]infer.Format{"{": {JSONObject: true}, "xyz": {Grammar: `root ::= "xyz"`}} {
+		gen := user("a", 3)
+		gen.Format = format
+		if text, _ := ask(t, e, gen); !strings.HasPrefix(text, name) {
+			t.Errorf("got %q, want %q", text, name)
 		}
 	}
 }

@@ -11,13 +11,13 @@ import (
 func TestPrefix(t *testing.T) {
 	for name, test := range map[string]struct {
 		architecture, name string
-		purpose            infer.Purpose
+		purpose            infer.EmbedTask
 		want               string
 	}{
 		"a model nobody knows":  {"bert", "builtin-embed", infer.RetrievalQuery, ""},
 		"by its architecture":   {"gemma-embedding", "x", infer.RetrievalDocument, "title: none | text: "},
 		"by its name":           {"gemma3", "EmbeddingGemma 300m", infer.Similarity, "task: sentence similarity | query: "},
-		"no purpose":            {"gemma-embedding", "x", infer.NoPurpose, ""},
+		"no purpose":            {"gemma-embedding", "x", infer.NoEmbedTask, ""},
 		"one it was not taught": {"nomic-bert", "x", infer.CodeRetrievalQuery, ""},
 		"a multilingual one":    {"bert", "multilingual-E5-small", infer.RetrievalDocument, "passage: "},
 	} {

@@ -44,7 +44,7 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 	return text, ok
 }
 
-// questions returns n questions whose answers do not hang on a tie, and those.
+// questions returns n questions with answers that no tie decides, and these answers.
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
@@ -91,8 +91,8 @@ func greedily(who string, most int, turns ...string) *infer.Request {
 
 var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Kept: 8}
 
-// A conversation that goes on begins where it was, and says the same as one that is read
-// anew; what one user has asked is not known to another, nor to nobody.
+// A continued conversation reuses the cached prompt, and has the same answer as after a
+// whole prefill. Cached prompts of a user are not reused for another, nor without a user.
 func TestConversationsGoOn(t *testing.T) {
 	moved := roomy
 	moved.Stored = roomy.Context
@@ -108,7 +108,7 @@ func TestConversationsGoOn(t *testing.T) {
 		if err := errors.Join(builtin.Sliding(f), f.Close()); err != nil {
 			t.Fatal(err)
 		}
-		// Its window is shorter than a piece, so what ends elsewhere is read anew.
+		// Its window is shorter than a piece, so a different end means a whole prefill.
 		conversationsGoOn(t, loadFile(t, path, moved, func(*batch.Loop, *llama.Model) {}), moved, false)
 	})
 }
@@ -154,8 +154,8 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 	t.Fatal("every answer hangs on a tie")
 }
 
-// What the lane reads beside a stream goes on as if it had been read alone, also behind what is
-// known already.
+// A prompt that the lane prefilled beside a stream has the same answer as alone, also behind
+// a cached prefix.
 func TestLane(t *testing.T) {
 	e := loadWith(t, "tiny", roomy, func(l *batch.Loop, m *llama.Model) {
 		l.Stall = time.Millisecond // steps have no time for prompts
@@ -192,8 +192,8 @@ func TestLane(t *testing.T) {
 	stream.Wait()
 }
 
-// A request that is held writes nothing until it goes on, and then what it would have
-// written; the slot is another's meanwhile.
+// A paused request writes nothing until it resumes, and then the same text; another request
+// uses its slot meanwhile.
 func TestPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Kept: 4})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
@@ -266,7 +266,7 @@ func TestLongPause(t *testing.T) {
 	}
 }
 
-// What the operator shares is known to everybody, from the first request on.
+// The operator's shared prefix is cached for all users, from the first request on.
 func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
 	system := strings.Repeat("You are a helpful assistant. ", 3)
@@ -298,8 +298,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// An answer whose deadline comes ends with what it has; one whose deadline has passed has
-// nothing.
+// An answer ends at its deadline with the text so far. After the deadline it is empty.
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
@@ -312,7 +311,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Many users at once, with prompts that begin alike: each gets what it would get alone.
+// Many users at once, with prompts that begin alike: each answer is the same as alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Kept: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })

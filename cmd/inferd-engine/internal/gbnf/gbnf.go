@@ -1,8 +1,8 @@
-// Package gbnf checks grammars in llama.cpp's notation before llama.cpp sees them. What is
-// wrong with one it tells standard error only, the grammar included; some end its process,
-// and others make it think about a single token for minutes. This package says where a
-// grammar is wrong, and refuses those that are too much. It knows nothing of vocabularies,
-// and makes nothing of a grammar that it takes.
+// Package gbnf validates grammars in llama.cpp's notation before llama.cpp parses them.
+// llama.cpp reports errors to standard error only, with the whole grammar; some grammars
+// crash its process, and others take minutes of CPU time per token. This package reports the
+// place of an error and refuses grammars that are too large or too ambiguous. It does not
+// know vocabularies, and it does not compile grammars.
 package gbnf
 
 import (
@@ -15,16 +15,16 @@ import (
 
 // Limits of a grammar.
 const (
-	maxDepth       = 100     // of parentheses in each other
-	maxRepetitions = 2000    // beyond that llama.cpp takes a number for no limit
-	maxRules       = 2000    // that a repetition is written out to: so many llama.cpp takes
-	maxElements    = 1 << 17 // when repetitions are written out
-	maxWays        = 4096    // in which a text can go on at any place
-	maxWork        = 1 << 14 // ways that the next character of all those leads to
-	maxOpen        = 128     // ways that are open together, in rules that stand in each other
+	maxDepth       = 100     // of nested parentheses
+	maxRepetitions = 2000    // llama.cpp treats larger numbers as no limit
+	maxRules       = 2000    // from the expansion of one repetition: llama.cpp's own limit
+	maxElements    = 1 << 17 // after the expansion of repetitions
+	maxWays        = 4096    // alternatives for the next character at any place
+	maxWork        = 1 << 14 // alternatives after the next character, over all of those
+	maxOpen        = 128     // alternatives that are open at once in nested rules
 )
 
-// An Error says where a grammar is wrong.
+// An Error is an error in a grammar, with its place.
 type Error struct {
 	Line, Column int // from 1; in bytes
 	Problem      string
@@ -34,7 +34,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Problem)
 }
 
-// Check reports what is wrong with a grammar whose start symbol is root. The error is an
+// Check reports the first error in a grammar with the start symbol root. The error is an
 // [*Error].
 func Check(source string) error {
 	p := &parser{source: source, rules: make(map[string]*rule)}
@@ -44,9 +44,9 @@ func Check(source string) error {
 	return p.weigh()
 }
 
-// A rule is what a name stands for.
+// A rule is the definition of a name.
 type rule struct {
-	at    int // its last definition; or where it is first named
+	at    int // position of its last definition, or of its first use
 	known bool
 	body  []sequence
 
@@ -54,32 +54,32 @@ type rule struct {
 	beginning
 	weighed bool
 	weight
-	open float64 // ways that stay open at its end
+	open float64 // alternatives that stay open at its end
 }
 
 type sequence []element
 
-// An element is a piece of a sequence, repeated as its last lines say.
+// An element is a part of a sequence, with the repetitions in its last three fields.
 type element struct {
 	at    int
-	chars int        // of a literal or class: how many characters it consumes
-	rule  string     // that it refers to
+	chars int        // number of characters that a literal or class consumes
+	rule  string     // name of the rule that it refers to
 	group []sequence // in parentheses
 
-	optional bool // it is a repetition that may be none
-	several  bool // it is a repetition that may be more than one
-	never    bool // it is a repetition of none at all
+	optional bool // repeated, with a minimum of 0
+	several  bool // repeated, with a maximum of more than 1
+	never    bool // repeated 0 times
 }
 
-// parser reads a grammar. Positions are bytes of source.
+// parser parses a grammar. Positions are byte offsets in source.
 type parser struct {
 	source   string
 	pos      int
 	depth    int
 	elements int
-	symbols  int // rules that llama.cpp makes: those with names, of groups, and of repetitions
+	symbols  int // rules in llama.cpp's form: of names, groups and repetitions
 	rules    map[string]*rule
-	defined  []*rule // in their order
+	defined  []*rule // in source order
 }
 
 func (p *parser) errorf(at int, format string, args ...any) error {
@@ -88,7 +88,7 @@ func (p *parser) errorf(at int, format string, args ...any) error {
 	return &Error{Line: line, Column: at - strings.LastIndexByte(before, '\n'), Problem: fmt.Sprintf(format, args...)}
 }
 
-// next returns the byte that is to be read; 0 is the end.
+// next returns the byte at pos; 0 at the end.
 func (p *parser) next() byte {
 	if p.pos == len(p.source) {
 		return 0
@@ -225,8 +225,8 @@ func (p *parser) alternatives(nested bool) ([]sequence, error) {
 
 func (p *parser) sequence(nested bool) (sequence, error) {
 	var s sequence
-	size := 0  // elements that the last one is written out to
-	rules := 1 // that it is made of
+	size := 0  // expanded elements of the last element
+	rules := 1 // expanded rules of the last element
 	for {
 		at := p.pos
 		b := p.next()
@@ -284,7 +284,7 @@ func (p *parser) sequence(nested bool) (sequence, error) {
 	}
 }
 
-// repeats is how often llama.cpp counts the rules of a repeated element.
+// repeats is the factor by which llama.cpp counts the rules of a repeated element.
 func repeats(least, most int) int {
 	if most == math.MaxInt {
 		most = least
@@ -292,7 +292,8 @@ func repeats(least, most int) int {
 	return max(most, 1)
 }
 
-// repetition reads what says how often, from least to most; math.MaxInt is no limit.
+// repetition parses a repetition operator into its minimum and maximum; math.MaxInt is no
+// limit.
 func (p *parser) repetition(nested bool) (least, most int, err error) {
 	kind, at := p.next(), p.pos
 	p.pos++
@@ -332,7 +333,7 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	return least, most, nil
 }
 
-// element reads one, and returns of how many llama.cpp makes it.
+// element parses an element; size is the number of llama.cpp's elements for it.
 func (p *parser) element() (e element, size int, err error) {
 	e.at = p.pos
 	b := p.next()
@@ -386,7 +387,7 @@ func (p *parser) element() (e element, size int, err error) {
 	return e, size, err
 }
 
-// characters reads those of a literal, up to end, and counts them.
+// characters parses the rest of a literal, up to end, and counts its characters.
 func (p *parser) characters(end byte) (n int, err error) {
 	begin := p.pos - 1
 	for ; p.next() != end; n++ {
@@ -398,7 +399,7 @@ func (p *parser) characters(end byte) (n int, err error) {
 	return n, nil
 }
 
-// class reads the characters and ranges of a class, and counts both ends of a range.
+// class parses the characters and ranges of a class. A range counts as two.
 func (p *parser) class() (n int, err error) {
 	begin := p.pos - 1
 	for ; p.next() != ']'; n++ {
@@ -424,13 +425,13 @@ func (p *parser) class() (n int, err error) {
 	return n, nil
 }
 
-// escapes are how many hexadecimal digits follow a letter behind a backslash.
+// escapes has the number of hexadecimal digits after each escape letter.
 var escapes = map[byte]int{'x': 2, 'u': 4, 'U': 8, 't': 0, 'r': 0, 'n': 0, '\\': 0, '"': 0, '[': 0, ']': 0, '-': 0}
 
-// controls are the escapes that do not stand for themselves.
+// controls has the escapes for control characters.
 var controls = map[byte]uint64{'t': '\t', 'r': '\r', 'n': '\n'}
 
-// character reads one and returns its code point.
+// character parses a character and returns its code point.
 func (p *parser) character(begin int) (uint64, error) {
 	b := p.next()
 	switch {

@@ -2,17 +2,18 @@ package gbnf
 
 import "slices"
 
-// A beginning is how a piece of a grammar begins.
+// A beginning describes how a part of a grammar begins.
 type beginning struct {
-	nullable bool    // it may be nothing
-	ways     float64 // in which a text can go on where it stands
+	nullable bool    // it matches the empty text
+	ways     float64 // alternatives for the first character
 }
 
-// A weight is how many ways are open behind the first character of a piece, over all the
-// ways in which it begins: a number, and as many times those of what follows the piece.
+// A weight is the number of alternatives after the first character of a part, over all
+// alternatives for that character: work, plus perNext times the alternatives of the part
+// that follows.
 type weight struct{ work, perNext float64 }
 
-// state is how far the look at a rule is.
+// state is the progress of the analysis of a rule.
 type state int
 
 const (
@@ -21,9 +22,9 @@ const (
 	seen
 )
 
-// weigh refuses a grammar that llama.cpp cannot follow: one whose rules begin with
-// themselves, which it does not always notice, or one with too many ways to go on, for it
-// keeps them in a list and compares each new one with all others.
+// weigh refuses grammars beyond llama.cpp: left-recursive rules, which it does not always
+// detect, and too many alternatives at a place, because it keeps them in a list and compares
+// each new one with all others.
 func (p *parser) weigh() error {
 	for _, r := range p.defined {
 		if err := p.begin(r, r.at); err != nil {
@@ -38,10 +39,10 @@ func (p *parser) weigh() error {
 	return p.settle()
 }
 
-// settle finds out how many ways stay open at the end of every rule. In one that refers to
-// itself, with something optional behind, they grow with the text.
+// settle computes the number of alternatives that stay open at the end of every rule. In a
+// rule that refers to itself, followed by something optional, it grows with the text.
 func (p *parser) settle() error {
-	for changed := true; changed; slices.Reverse(p.defined) { // so that a chain of rules is done soon
+	for changed := true; changed; slices.Reverse(p.defined) { // a chain of rules then needs few rounds
 		changed = false
 		for _, r := range p.defined {
 			open, most := p.open(r.body)
@@ -56,8 +57,8 @@ func (p *parser) settle() error {
 	return nil
 }
 
-// open returns in how many ways a text can go on within a body when all that must come has
-// come, and the most of that of the body and the groups in it.
+// open returns the number of alternatives within a body after its required part, and the
+// maximum of that over the body and its groups.
 func (p *parser) open(body []sequence) (last, most float64) {
 	for _, s := range body {
 		rest := beginning{nullable: true}
@@ -89,8 +90,8 @@ func (p *parser) open(body []sequence) (last, most float64) {
 	return last, max(last, most)
 }
 
-// begin finds out how a rule begins. It follows the rules that the rule may begin with: an
-// ever deeper one begins with itself.
+// begin computes the beginning of a rule, after those of the rules that it may begin with. A
+// rule met again on this way is left-recursive.
 func (p *parser) begin(r *rule, at int) (err error) {
 	switch r.state {
 	case unseen:
@@ -140,7 +141,7 @@ func (p *parser) beginOne(e *element) (b beginning, err error) {
 	return b, err
 }
 
-// check looks at every place where a text may stand. By now it is known how all rules begin.
+// check applies the limits to every place in a body. All beginnings must be known.
 func (p *parser) check(body []sequence, at int) error {
 	all, _ := p.beginAny(body)
 	if w := p.weighAny(body); all.ways > maxWays || w.work+w.perNext > maxWork {
@@ -165,14 +166,14 @@ func (p *parser) check(body []sequence, at int) error {
 	return nil
 }
 
-// rest is what is left of a sequence.
+// rest describes the end of a sequence, from an element on.
 type rest struct {
 	beginning
 	weight
 }
 
-// before puts an element in front of the rest of its sequence; last is that there is none.
-// Without weighed the rest counts only as what follows e.
+// before prepends an element to the rest of its sequence; last says that the rest is empty.
+// Without weighed, the weight of the element itself is left out.
 func (p *parser) before(r rest, last bool, e *element, weighed bool) rest {
 	if last {
 		r = rest{beginning: beginning{nullable: true}}
@@ -194,10 +195,10 @@ func (p *parser) before(r rest, last bool, e *element, weighed bool) rest {
 	return rest{b, weight{w.work + r.work, w.perNext + r.perNext}}
 }
 
-// weighAny adds up alternatives.
+// weighAny returns the sum of the weights of the sequences.
 func (p *parser) weighAny(body []sequence) (sum weight) {
 	for _, s := range body {
-		first := 0 // behind it no text begins
+		first := 0 // the last element that a text can begin with
 		for first < len(s)-1 {
 			if b, _ := p.beginOne(&s[first]); !b.nullable {
 				break
@@ -220,7 +221,7 @@ func (p *parser) weighOne(e *element) (w weight) {
 		return weight{}
 	case e.rule != "":
 		r := p.rules[e.rule]
-		if !r.weighed { // it begins with no rule that is being weighed: see begin
+		if !r.weighed { // no recursion: begin has refused it
 			r.weight, r.weighed = p.weighAny(r.body), true
 		}
 		w = r.weight
@@ -234,7 +235,7 @@ func (p *parser) weighOne(e *element) (w weight) {
 	return p.again(e, w)
 }
 
-// again adds the ways into the next repetition.
+// again adds the alternatives of the next repetition.
 func (p *parser) again(e *element, w weight) weight {
 	if e.several {
 		b, _ := p.beginOne(e)

@@ -110,6 +110,7 @@ type logbook struct {
 	level   int32        // of the message before, for those that continue it
 	errors  []string     // not more than keptErrors
 	running []*abortFlag // of the computations that are under way
+	names   *strings.Replacer
 }
 
 const keptErrors = 8
@@ -129,6 +130,9 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 		return 0
 	}
 	line := goString(text)
+	if l.names != nil {
+		line = l.names.Replace(line)
+	}
 	_, _ = unix.Write(2, []byte(line)) // as llama.cpp itself would
 	if line = strings.TrimSpace(line); yzma.LogLevel(level) == yzma.LogLevelError && line != "" {
 		if len(l.errors) == keptErrors {
@@ -144,6 +148,21 @@ func (l *logbook) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.errors = nil
+}
+
+// name puts the model's path in place of the files that it is read from.
+func (l *logbook) name(path string, files []string) {
+	var pairs []string
+	for i, f := range slices.Backward(files) { // of /proc/self/fd/4 and /proc/self/fd/40 the longer one is tried first
+		shown := path
+		if i > 0 {
+			shown = fmt.Sprintf("%s (part %d)", path, i+1)
+		}
+		pairs = append(pairs, f, shown)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.names = strings.NewReplacer(pairs...)
 }
 
 // begin is forget before a computation, which end ends. Of two at once neither can be told

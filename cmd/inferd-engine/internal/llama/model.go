@@ -17,6 +17,9 @@ type Token = int32
 // Options say how a model is loaded.
 type Options struct {
 	GPULayers int // layers to compute on a GPU, if there is one; negative is all
+	// Files are the files to read, one for each part of the model, in order. If there are
+	// none, it is the file at the path, and the parts that llama.cpp finds by its name.
+	Files []string
 }
 
 // A Model is a model in memory. Its methods may be called from any goroutine.
@@ -32,12 +35,18 @@ type Model struct {
 	wedge   wedge          // faults on demand; empty but for the tag wedge
 }
 
-// Load brings the model of a GGUF file into memory. Progress is called with a fraction
-// from 0 to 1 as it goes; false ends the load. It may be nil. The error says what
-// llama.cpp says.
+// Load loads the model of the GGUF file at path into memory. If opt names Files, path only
+// names the model. Progress is called with a fraction from 0 to 1; false ends the load. It may
+// be nil. Errors have llama.cpp's words, with path in place of the names of Files.
 func Load(path string, opt Options, progress func(fraction float64) bool) (*Model, error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, err
+	files := opt.Files
+	if len(files) == 0 {
+		files = []string{path}
+	}
+	for _, f := range files {
+		if _, err := os.Stat(f); err != nil {
+			return nil, err
+		}
 	}
 	params := yzma.ModelDefaultParams()
 	params.NGpuLayers = int32(min(opt.GPULayers, math.MaxInt32))
@@ -53,7 +62,14 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		})
 	}
 	messages.forget()
-	handle, err := yzma.ModelLoadFromFile(path, params)
+	messages.name(path, opt.Files)
+	var handle yzma.Model
+	var err error
+	if len(opt.Files) == 0 {
+		handle, err = yzma.ModelLoadFromFile(path, params)
+	} else {
+		handle, err = yzma.ModelLoadFromSplits(opt.Files, params)
+	}
 	if err != nil {
 		return nil, messages.drain(err.Error())
 	}
@@ -142,8 +158,14 @@ func (m *Model) Cuts() bool {
 // the process when a sequence of it is to be copied in part.
 const compressing = "deepseek4"
 
-// ChatTemplate is the Jinja source of the model's template, empty if it has none.
-func (m *Model) ChatTemplate() string { return yzma.ModelChatTemplate(m.handle, "") }
+// ChatTemplate is the Jinja source of the template in the model's file, empty if there is
+// none. For some models without one llama.cpp would return the name of a template of its own.
+func (m *Model) ChatTemplate() string {
+	if _, ok := m.Metadata("tokenizer.chat_template"); !ok {
+		return ""
+	}
+	return yzma.ModelChatTemplate(m.handle, "")
+}
 
 // BOS is the token that a text begins with, if the model has one.
 func (m *Model) BOS() (Token, bool) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestRecord(t *testing.T) {
+func TestRestartPolicy(t *testing.T) {
 	type at struct {
 		after time.Duration // since the death before
 		ready bool
@@ -47,12 +47,12 @@ func TestRecord(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r record
+			var r restartPolicy
 			now := time.Unix(0, 0)
 			var got []time.Duration
 			for _, d := range test.deaths {
 				now = now.Add(d.after)
-				pause, giveUp := r.died(now, d.ready)
+				pause, giveUp := r.next(now, d.ready)
 				if giveUp {
 					pause = -1
 				}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What a record decides by, see [record.died].
+// The parameters of [restartPolicy.next].
 const (
 	loadDeaths    = 3                      // in a row: more is hopeless
 	freeRestarts  = 10                     // within restartWindow: at once
@@ -14,21 +14,21 @@ const (
 	longestPause  = 30 * time.Second
 )
 
-// A record remembers how an engine has died, and decides what follows. It reads no
-// clock.
-type record struct {
+// A restartPolicy counts the deaths of an engine, and decides about its restarts. It reads
+// no clock.
+type restartPolicy struct {
 	loads  int           // deaths during load since the engine was last ready
 	deaths []time.Time   // of a ready engine, within restartWindow
 	pause  time.Duration // before the last restart that had to wait
 }
 
-// died notes a death and says how long to wait before the next start, or that there
-// is to be none.
+// next notes a death. It returns the pause before the next start, or giveUp if there is to
+// be none.
 //
 // A ready engine that dies is replaced at once, up to ten times a minute, then after
 // a pause of 0.1 s that doubles up to 30 s. An engine that dies three times in a row
 // while it loads is given up.
-func (r *record) died(now time.Time, ready bool) (pause time.Duration, giveUp bool) {
+func (r *restartPolicy) next(now time.Time, ready bool) (pause time.Duration, giveUp bool) {
 	if !ready {
 		r.loads++
 		return 0, r.loads >= loadDeaths
@@ -44,7 +44,7 @@ func (r *record) died(now time.Time, ready bool) (pause time.Duration, giveUp bo
 	return r.pause, false
 }
 
-// starts remembers when engines were started. It reads no clock.
+// starts are the times of recent starts. It reads no clock.
 type starts struct {
 	all    int
 	recent []time.Time // the restarts of the last hour or more; the pauses bound how many
@@ -58,8 +58,8 @@ func (s *starts) note(now time.Time) {
 	s.recent = append(slices.DeleteFunc(s.recent, func(t time.Time) bool { return now.Sub(t) >= time.Hour }), now)
 }
 
-// again says how many starts were restarts, and how many of those were within an hour.
-func (s *starts) again(now time.Time) (all, hour int) {
+// restarts counts the restarts, and those within the last hour.
+func (s *starts) restarts(now time.Time) (all, hour int) {
 	for _, t := range s.recent {
 		if now.Sub(t) < time.Hour {
 			hour++
@@ -68,5 +68,5 @@ func (s *starts) again(now time.Time) (all, hour int) {
 	return max(s.all-1, 0), hour
 }
 
-// forgive forgets the deaths during load: somebody says that they are mended.
-func (r *record) forgive() { r.loads = 0 }
+// reset forgets the deaths during load: an operator asked for a retry.
+func (r *restartPolicy) reset() { r.loads = 0 }

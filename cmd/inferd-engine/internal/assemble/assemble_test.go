@@ -1,0 +1,247 @@
+//go:build linux
+
+package assemble_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/assemble"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/launch"
+	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+const asEngine = "ASSEMBLE_TEST_ENGINE"
+
+// patience is how long a test waits for an event that must come.
+const patience = time.Minute
+
+// llama.cpp can be loaded once in a process, so each engine of these tests is a process: this
+// binary again.
+func TestMain(m *testing.M) {
+	if os.Getenv(asEngine) == "" {
+		os.Exit(m.Run())
+	}
+	conn, c, err := launch.Receive()
+	if err == nil {
+		err = assemble.Run(conn, c)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func libraries() string {
+	if dir := os.Getenv("INFERD_ENGINE_LIB"); dir != "" {
+		return dir
+	}
+	return paths.Default().EngineDir()
+}
+
+// An engine is a started process with its reports.
+type engine struct {
+	*proc.Child
+	client  *link.Client
+	reports chan link.Report
+}
+
+// start starts an engine of a model with a contract that edit has changed.
+func start(t *testing.T, ref store.Ref, edit func(*launch.Contract)) *engine {
+	t.Helper()
+	models := store.Store{BuiltinDir: t.TempDir()}
+	m, err := models.Ensure(t.Context(), ref, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	c := launch.Contract{
+		LibDir: libraries(), Model: launch.Model{Path: m.Path}, Task: launch.Auto,
+		NCtx: 1024, EmbedNCtx: 1 << 20, RerankNCtx: 1 << 20, Slots: 3, Threads: 1,
+	}
+	if edit != nil {
+		edit(&c)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := launch.Start(exe, c, m.Files, []string{asEngine + "=1", "LD_LIBRARY_PATH=" + libraries()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{Child: child, client: link.NewClient(child.Conn()), reports: make(chan link.Report, 1000)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(e.reports)
+		_ = e.client.Run(func(r link.Report) { e.reports <- r })
+	}()
+	t.Cleanup(func() {
+		child.Kill()
+		<-child.Done()
+		e.client.Close()
+		<-ended
+	})
+	return e
+}
+
+// outcome returns the last report of a start, and the states until then.
+func (e *engine) outcome(t *testing.T) (last link.Report, states string) {
+	t.Helper()
+	for deadline := time.After(patience); ; {
+		select {
+		case r, ok := <-e.reports:
+			if !ok {
+				<-e.Done()
+				t.Fatalf("the engine ended: %v\n%s", e.Exit(), e.Exit().Stderr)
+			}
+			if !strings.HasSuffix(states, string(r.State)) {
+				states += " " + string(r.State)
+			}
+			if r.State == link.Ready || r.State == link.Failed {
+				return r, states[1:]
+			}
+		case <-deadline:
+			t.Fatal("the engine is neither ready nor failed")
+		}
+	}
+}
+
+func TestReady(t *testing.T) {
+	for name, test := range map[string]struct {
+		model string
+		edit  func(*launch.Contract)
+		task  string
+		nCtx  int
+	}{
+		"a model that generates":       {"chain", nil, "generate", 1024},
+		"with one slot, and no lane":   {"chain", func(c *launch.Contract) { c.Slots = 1 }, "generate", 1024},
+		"a model that embeds":          {"embed", nil, "embed", 0},
+		"a model that reranks":         {"rerank", nil, "rerank", 0},
+		"embedding with a small bound": {"embed", func(c *launch.Contract) { c.Task, c.EmbedNCtx = launch.Embed, 64 }, "embed", 64},
+		"a generating model, asked to embed, of which no pooling is known": {
+			"chain", func(c *launch.Contract) { c.Task = launch.Embed }, "generate", 1024,
+		},
+		"a generating model that embeds": {
+			"chain", func(c *launch.Contract) { c.Task, c.Pooling, c.EmbedNCtx = launch.Embed, "mean", 128 }, "embed", 128,
+		},
+		"shared prefixes": {
+			"tiny", func(c *launch.Contract) { c.SharedPrefixes = []string{"You are brief.", "You are not."} }, "generate", 1024,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, states := start(t, store.Ref{Builtin: test.model}, test.edit).outcome(t)
+			if r.State != link.Ready {
+				t.Fatalf("%+v", r)
+			}
+			if states != "mapping caching ready" {
+				t.Errorf("states: %s", states)
+			}
+			can := r.Abilities
+			if task := map[[3]bool]string{{true, false, false}: "generate", {false, true, false}: "embed", {false, false, true}: "rerank"}[[3]bool{can.Generate, can.Embed, can.Rerank}]; task != test.task || test.nCtx > 0 && r.NCtx != test.nCtx || r.NCtx < 1 || r.NCtx >= 1<<20 || r.Slots < 1 {
+				t.Errorf("%+v, want to %s with %d tokens", r, test.task, test.nCtx)
+			}
+		})
+	}
+}
+
+func TestFailed(t *testing.T) {
+	garbage := filepath.Join(t.TempDir(), "garbage.gguf")
+	if err := os.WriteFile(garbage, []byte("no model"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		ref  store.Ref
+		edit func(*launch.Contract)
+		want []string
+	}{
+		"no libraries": {
+			store.Ref{Builtin: "chain"},
+			func(c *launch.Contract) { c.LibDir = "/nonexistent" },
+			[]string{"llama.cpp's libraries", "/nonexistent", "make engine"},
+		},
+		"no model": {store.Ref{Path: garbage}, nil, []string{"load " + garbage + ": ", "magic"}},
+		"a model that does not generate": {
+			store.Ref{Builtin: "embed"},
+			func(c *launch.Contract) { c.Task = launch.Generate },
+			[]string{"this model does not generate text"},
+		},
+		"no compute lock": {
+			store.Ref{Builtin: "chain"},
+			func(c *launch.Contract) { c.ComputeLock = "/nonexistent/compute.lock" },
+			[]string{"/nonexistent/compute.lock"},
+		},
+		"a shared prefix beyond the context": {
+			store.Ref{Builtin: "tiny"},
+			func(c *launch.Contract) { c.SharedPrefixes = []string{"short", strings.Repeat("long ", 1000)} },
+			[]string{"shared prefix 1: "},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, test.ref, test.edit)
+			r, _ := e.outcome(t)
+			if r.State != link.Failed {
+				t.Fatalf("%+v", r)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(r.Problem, want) {
+					t.Errorf("no %q in %q", want, r.Problem)
+				}
+			}
+			if strings.Contains(r.Problem, "/proc/self") {
+				t.Errorf("the problem names a descriptor: %s", r.Problem)
+			}
+			select {
+			case <-e.Done():
+				if exit := e.Exit(); exit.Code != 1 {
+					t.Errorf("ended with %v", exit)
+				}
+			case <-time.After(patience):
+				t.Error("the engine stays")
+			}
+		})
+	}
+}
+
+// An engine answers, reports statistics, and ends at the end of its link.
+func TestLife(t *testing.T) {
+	e := start(t, store.Ref{Builtin: "chain"}, nil)
+	if r, _ := e.outcome(t); r.State != link.Ready {
+		t.Fatalf("%+v", r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var text strings.Builder
+	task := infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "w")}, MaxTokens: 10}
+	if err := e.client.Handle(ctx, &infer.Request{Task: &task}, func(ev infer.Event) error {
+		if piece, ok := ev.(*infer.Text); ok {
+			text.Write(piece.Delta)
+		}
+		return nil
+	}); err != nil || text.String() != "xyz" {
+		t.Errorf("%q, %v", text.String(), err)
+	}
+	stats, err := e.client.Stats(ctx)
+	if err != nil || stats.KVSize != 1024 || stats.Steps < 3 || stats.DecodeTokens < 3 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	e.client.Close()
+	select {
+	case <-e.Done():
+		if exit := e.Exit(); exit.Code != 0 {
+			t.Errorf("ended with %v\n%s", exit, exit.Stderr)
+		}
+	case <-time.After(patience):
+		t.Error("the engine stays")
+	}
+}

@@ -1,0 +1,60 @@
+package chat
+
+import (
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// The transcript is the built-in template, for models without one:
+//
+//	System: Be brief.
+//	User: Hello
+//	Assistant: Hi
+//	User: Bye
+//	Assistant:
+//
+// The prompt ends without a space because most tokenizers attach a space to the word behind
+// it. The model's answer then begins with the token " Hi", which is also a token of the next
+// prompt, so that the KV cache of this answer serves the next one. White space around a
+// message is removed for the same reason: an answer of " Hi\n" comes back as "Hi".
+//
+// A transcript has no control tokens. A message with a line that begins like a marker looks
+// to the model like several messages.
+
+// marker returns the beginning of a message in a transcript.
+func marker(role infer.Role) string {
+	switch role {
+	case infer.System:
+		return "System:"
+	case infer.Assistant:
+		return "Assistant:"
+	default:
+		return "User:"
+	}
+}
+
+// markers are the stops of a transcript: a model without a template does not end its turn,
+// it goes on with the next message.
+func markers() []string {
+	var all []string
+	for _, role := range []infer.Role{infer.User, infer.Assistant, infer.System} {
+		all = append(all, "\n"+marker(role))
+	}
+	return all
+}
+
+// transcript renders messages; mark marks the text of a message.
+func transcript(messages []infer.Message, mark func(text string) string) string {
+	var b strings.Builder
+	for _, m := range messages {
+		b.WriteString(marker(m.Role))
+		if text := strings.TrimSpace(m.Text()); text != "" {
+			b.WriteByte(' ')
+			b.WriteString(mark(text))
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString(marker(infer.Assistant))
+	return b.String()
+}

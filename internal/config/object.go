@@ -1,0 +1,353 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxFile is how many bytes a config file may have.
+const maxFile = 1 << 20
+
+// readFile returns the content of a regular file that is not too large. A named pipe or a
+// device is refused before anything is read: it might never end.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxFile:
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return data, nil
+}
+
+// A document is a config file that is being read. It keeps the first error, so the reading
+// goes on to the end and finds every unknown member.
+type document struct {
+	path string
+	data []byte
+	root *object
+	err  error                      // the first one; names the file and the line
+	at   map[jsontext.Pointer]int64 // offsets of the values; nil until they are needed
+}
+
+// parse checks the syntax of a config file.
+func parse(path string, data []byte) (*document, error) {
+	d := &document{path: path, data: data}
+	if strings.TrimSpace(string(data)) == "" {
+		return nil, fmt.Errorf("%s is empty: it must hold a JSON object", path)
+	}
+	var value jsontext.Value
+	if err := json.Unmarshal(data, &value); err != nil {
+		e, ok := errors.AsType[*jsontext.SyntacticError](err)
+		switch {
+		case ok && e.JSONPointer != "":
+			return nil, fmt.Errorf("%s:%d: %s: %w", path, d.lineAt(e.ByteOffset), key(e.JSONPointer), e.Err)
+		case ok:
+			return nil, fmt.Errorf("%s:%d: %w", path, d.lineAt(e.ByteOffset), e.Err)
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if value.Kind() != jsontext.KindBeginObject {
+		return nil, fmt.Errorf("%s:%d: the file must hold a JSON object, this is %s", path, d.lineAt(0), kindNames[value.Kind()])
+	}
+	d.root = d.object("", value)
+	return d, nil
+}
+
+// failf keeps the first error: of the value at that place.
+func (d *document) failf(at jsontext.Pointer, format string, args ...any) {
+	if d.err != nil {
+		return
+	}
+	place := key(at)
+	if place != "" && !strings.HasPrefix(format, ":") {
+		place += " "
+	}
+	d.err = fmt.Errorf("%s:%d: %s%w", d.path, d.line(at), place, fmt.Errorf(format, args...))
+}
+
+// line returns the number, from 1, of the line that holds the value or, if it is missing, the
+// nearest object around it.
+func (d *document) line(at jsontext.Pointer) int {
+	if d.at == nil {
+		d.at = make(map[jsontext.Pointer]int64)
+		dec := jsontext.NewDecoder(strings.NewReader(string(d.data)))
+		for {
+			if _, err := dec.ReadToken(); err != nil { // the end: the syntax is right
+				break
+			}
+			if p := dec.StackPointer(); d.at[p] == 0 {
+				d.at[p] = dec.InputOffset() - 1
+			}
+		}
+	}
+	for ; at != ""; at = at.Parent() {
+		if offset, ok := d.at[at]; ok {
+			return d.lineAt(offset)
+		}
+	}
+	return d.lineAt(0)
+}
+
+// lineAt returns the number, from 1, of the line that holds the offset, or the next value
+// after it.
+func (d *document) lineAt(offset int64) int {
+	rest := d.data[min(int(offset), len(d.data)):]
+	skip := len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:"))
+	return 1 + bytes.Count(d.data[:int(offset)+skip], []byte("\n"))
+}
+
+// unknown returns a warning for every member that no reader has asked for, in order.
+func (d *document) unknown() (warnings []string) {
+	var at []jsontext.Pointer
+	d.root.unknown(&at)
+	for _, p := range at {
+		warnings = append(warnings, fmt.Sprintf("%s:%d: unknown key %s", d.path, d.line(p), key(p)))
+	}
+	return warnings
+}
+
+// An object is one JSON object of the document. A member is taken by its name, once; a member
+// that is null counts as absent.
+type object struct {
+	doc     *document
+	at      jsontext.Pointer
+	names   []string                  // of all members, in order
+	members map[string]jsontext.Value // not taken yet
+	inner   map[string]*object        // members that are objects, and have been asked for
+	list    []*object                 // elements of members that are arrays of objects
+	foreign bool                      // of an unknown kind: its members are not checked
+}
+
+// object returns the object that is written there.
+func (d *document) object(at jsontext.Pointer, value jsontext.Value) *object {
+	o := &object{doc: d, at: at, members: make(map[string]jsontext.Value), inner: make(map[string]*object)}
+	if err := json.Unmarshal(value, &o.members); err != nil {
+		d.failf(at, ": %w", err) // cannot happen: the syntax is right
+	}
+	dec := jsontext.NewDecoder(bytes.NewReader(value))
+	for {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return o
+		}
+		if dec.StackDepth() != 1 {
+			continue
+		}
+		if _, count := dec.StackIndex(1); count%2 == 1 { // a name: each member counts twice
+			o.names = append(o.names, token.String())
+		}
+	}
+}
+
+// failf keeps the error, of the member of that name.
+func (o *object) failf(name, format string, args ...any) {
+	o.doc.failf(o.at.AppendToken(name), format, args...)
+}
+
+// take returns a member, or nil if there is none or it is null.
+func (o *object) take(name string) jsontext.Value {
+	value := o.members[name]
+	delete(o.members, name)
+	if value.Kind() == jsontext.KindNull {
+		return nil
+	}
+	return value
+}
+
+// mismatch refuses a value of the wrong kind.
+func (o *object) mismatch(name string, value jsontext.Value) {
+	o.failf(name, ": %s does not fit here", kindNames[value.Kind()])
+}
+
+// text reads a string.
+func (o *object) text(name string, to *string) {
+	switch value := o.take(name); {
+	case value == nil:
+	case value.Kind() != jsontext.KindString:
+		o.mismatch(name, value)
+	default:
+		*to = unquote(value)
+	}
+}
+
+// boolean reads true or false.
+func (o *object) boolean(name string, to *bool) {
+	switch value := o.take(name); {
+	case value == nil:
+	case value.Kind() != jsontext.KindTrue && value.Kind() != jsontext.KindFalse:
+		o.mismatch(name, value)
+	default:
+		*to = value.Kind() == jsontext.KindTrue
+	}
+}
+
+// number reads a whole number within bounds.
+func (o *object) number(name string, to *int, least, most int) {
+	value := o.take(name)
+	if value == nil {
+		return
+	}
+	if value.Kind() != jsontext.KindNumber {
+		o.mismatch(name, value)
+		return
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64) // at a range error, n is the nearest bound
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		o.failf(name, "must be a whole number, not %.64s", string(value))
+	case n < int64(least):
+		o.failf(name, "must be at least %d", least)
+	case n > int64(most):
+		o.failf(name, "must be at most %d", most)
+	default:
+		*to = int(n)
+	}
+}
+
+// texts reads an array of strings; nil means absent.
+func (o *object) texts(name string) (all []string) {
+	value := o.take(name)
+	if value == nil {
+		return nil
+	}
+	all = []string{}
+	for i, element := range o.elements(name, value) {
+		if element.Kind() != jsontext.KindString {
+			o.doc.failf(o.at.AppendToken(name).AppendToken(strconv.Itoa(i)), ": %s does not fit here", kindNames[element.Kind()])
+			continue
+		}
+		all = append(all, unquote(element))
+	}
+	return all
+}
+
+// child reads a member that is an object; absent, it is one without members.
+func (o *object) child(name string) *object {
+	if o.inner[name] == nil {
+		value := o.take(name)
+		if value != nil && value.Kind() != jsontext.KindBeginObject {
+			o.mismatch(name, value)
+			value = nil
+		}
+		if value == nil {
+			value = jsontext.Value("{}")
+		}
+		o.inner[name] = o.doc.object(o.at.AppendToken(name), value)
+	}
+	return o.inner[name]
+}
+
+// children reads an array of objects; an element that is null counts as one without members.
+func (o *object) children(name string) (all []*object) {
+	value := o.take(name)
+	if value == nil {
+		return nil
+	}
+	for i, element := range o.elements(name, value) {
+		at := o.at.AppendToken(name).AppendToken(strconv.Itoa(i))
+		switch element.Kind() {
+		case jsontext.KindBeginObject:
+		case jsontext.KindNull:
+			element = jsontext.Value("{}")
+		default:
+			o.doc.failf(at, ": %s does not fit here", kindNames[element.Kind()])
+			continue
+		}
+		all = append(all, o.doc.object(at, element))
+	}
+	o.list = append(o.list, all...)
+	return all
+}
+
+// elements splits an array.
+func (o *object) elements(name string, value jsontext.Value) (all []jsontext.Value) {
+	if value.Kind() != jsontext.KindBeginArray {
+		o.mismatch(name, value)
+		return nil
+	}
+	if err := json.Unmarshal(value, &all); err != nil {
+		o.failf(name, ": %w", err) // cannot happen: the syntax is right
+	}
+	return all
+}
+
+// has reports whether a member is there and not null. It does not take it.
+func (o *object) has(name string) bool {
+	value, there := o.members[name]
+	return there && value.Kind() != jsontext.KindNull
+}
+
+// unknown appends the members that no reader has taken, in the order of the file, those of inner
+// objects among them. A null is as good as absent.
+func (o *object) unknown(all *[]jsontext.Pointer) {
+	if o.foreign {
+		return
+	}
+	for _, name := range o.names {
+		switch {
+		case o.inner[name] != nil:
+			o.inner[name].unknown(all)
+		case o.has(name):
+			*all = append(*all, o.at.AppendToken(name))
+		default:
+			for _, element := range o.list {
+				if element.at.Parent() == o.at.AppendToken(name) {
+					element.unknown(all)
+				}
+			}
+		}
+	}
+}
+
+// unquote returns the text of a JSON string whose syntax is right.
+func unquote(value jsontext.Value) string {
+	text, err := jsontext.AppendUnquote(nil, value)
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return string(text)
+}
+
+// kindNames name the kinds of JSON values in messages.
+var kindNames = map[jsontext.Kind]string{
+	jsontext.KindNull: "null", jsontext.KindFalse: "a boolean", jsontext.KindTrue: "a boolean", jsontext.KindString: "a string",
+	jsontext.KindNumber: "a number", jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
+}
+
+// key spells a pointer as people write it: backends[0].model.
+func key(p jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range p.Tokens() {
+		if _, err := strconv.Atoi(token); err == nil {
+			b.WriteString("[" + token + "]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(token)
+	}
+	return b.String()
+}

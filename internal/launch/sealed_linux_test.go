@@ -1,0 +1,4 @@
+package launch_test
+
+// sealed reports whether an engine cannot change its contract.
+const sealed = true

@@ -1,0 +1,246 @@
+package link
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/printable"
+)
+
+// limit is the most bytes of a message, and of the attachments of a request together. A
+// request has passed the limits of its surface; the link spells it a little differently,
+// in at most twice the bytes.
+const limit = 2 * frame.Limit
+
+// A request is a message of the daemon: a task, a change of a call, or a query. Queries
+// belong to no call and have the number 0; at most one of each kind is open.
+type request struct {
+	Call     uint64
+	Generate *infer.Generate // its attachments come without their data
+	Embed    *infer.Embed
+	Rerank   *infer.Rerank
+	User     string // of the caller, as the kernel reports it: cached prompts belong to a user
+	Deadline time.Time
+	Cancel   bool
+	Pause    bool // until Resume
+	Resume   bool
+	Stats    bool // asks for [Stats]
+	Beat     bool // asks for a [Beat]
+}
+
+// task returns the task of r, nil if it has none.
+func (r *request) task() infer.Task {
+	switch {
+	case r.Generate != nil:
+		return r.Generate
+	case r.Embed != nil:
+		return r.Embed
+	case r.Rerank != nil:
+		return r.Rerank
+	}
+	return nil
+}
+
+// A response is a message of the engine: an event of a call, its end, a report, or the
+// answer to a query.
+type response struct {
+	Call     uint64
+	Text     *infer.Text // with logprobs
+	ToolCall *infer.ToolCall
+	Vectors  *infer.Vectors
+	Scores   *infer.Scores
+	Done     *done
+	Fail     *failure
+	Report   *Report
+	Stats    *Stats
+	Beat     *Beat
+}
+
+// A done is an [infer.Done] without timings: the daemon measures those.
+type done struct {
+	Reason         infer.Reason
+	In, Cached     int
+	Out            int
+	Backend, Model string
+	Unsatisfied    bool
+}
+
+func doneOf(ev *infer.Done) *done {
+	return &done{
+		Reason: ev.Reason, In: ev.In, Cached: ev.Cached, Out: ev.Out,
+		Backend: ev.Backend, Model: ev.Model, Unsatisfied: ev.Unsatisfied,
+	}
+}
+
+func (d *done) event() *infer.Done {
+	return &infer.Done{
+		Reason: d.Reason, In: d.In, Cached: d.Cached, Out: d.Out,
+		Backend: d.Backend, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied,
+	}
+}
+
+type failure struct {
+	Code infer.Code
+	Text string
+}
+
+// err returns the failure with its text cut: an engine's messages quote the model and the
+// request.
+func (f *failure) err() error { return infer.Errorf(f.Code, "%s", printable.Text(f.Text)) }
+
+// Kinds of blobs of the engine.
+const (
+	textBlob     = 0
+	thinkingBlob = 1
+)
+
+// A part is an [infer.Part] as JSON: one member is set. Its members have no methods, so
+// that [marshalPart] does not take them for parts.
+type part struct {
+	Text   *textPart
+	Media  *mediaPart
+	Call   *callPart
+	Result *resultPart
+}
+
+type (
+	textPart   infer.TextPart
+	mediaPart  infer.MediaPart
+	callPart   infer.CallPart
+	resultPart infer.ResultPart
+)
+
+func marshalPart(e *jsontext.Encoder, p infer.Part) error {
+	var one part
+	switch p := p.(type) {
+	case *infer.TextPart:
+		one.Text = (*textPart)(p)
+	case *infer.MediaPart:
+		one.Media = (*mediaPart)(p)
+	case *infer.CallPart:
+		one.Call = (*callPart)(p)
+	case *infer.ResultPart:
+		one.Result = (*resultPart)(p)
+	}
+	return json.MarshalEncode(e, &one)
+}
+
+func unmarshalPart(d *jsontext.Decoder, p *infer.Part) error {
+	var one part
+	if err := json.UnmarshalDecode(d, &one); err != nil {
+		return err
+	}
+	switch {
+	case one.Text != nil:
+		*p = (*infer.TextPart)(one.Text)
+	case one.Media != nil:
+		*p = (*infer.MediaPart)(one.Media)
+	case one.Call != nil:
+		*p = (*infer.CallPart)(one.Call)
+	case one.Result != nil:
+		*p = (*infer.ResultPart)(one.Result)
+	default:
+		return errors.New("a part of no kind")
+	}
+	return nil
+}
+
+// spelling and reading keep the difference between nil and empty, and leave out zeros.
+var (
+	spelling = json.JoinOptions(
+		json.OmitZeroStructFields(true), json.FormatNilSliceAsNull(true), json.FormatNilMapAsNull(true),
+		json.WithMarshalers(json.MarshalToFunc(marshalPart)),
+	)
+	reading = json.WithUnmarshalers(json.UnmarshalFromFunc(unmarshalPart))
+)
+
+// A message is a request in frames.
+type message struct {
+	call   uint64 // 0 for a query
+	task   bool   // it begins the call
+	frames net.Buffers
+	size   int // bytes of frames
+}
+
+// messageOf encodes r. The data of attachments is not copied. It fails with
+// [infer.TooLarge] if r is over the limit, and with [infer.Internal] if it cannot be
+// encoded; a request without a task always can.
+func messageOf(r *request) (message, error) {
+	var blobs []infer.Attachment
+	if g := r.Generate; g != nil && len(g.Attachments) > 0 {
+		whole := *r
+		blobs, whole.Generate = detach(g)
+		r = &whole
+	}
+	text, err := json.Marshal(r, spelling)
+	if err != nil {
+		return message{}, infer.Errorf(infer.Internal, "encode request: %w", err)
+	}
+	data := 0
+	for i := range blobs {
+		data += len(blobs[i].Data)
+	}
+	if len(text) > limit || data > limit {
+		return message{}, infer.Errorf(infer.TooLarge, "the request has more than %d bytes", limit)
+	}
+	m := message{call: r.Call, task: r.task() != nil}
+	m.add(frame.JSON, text)
+	for i := range blobs {
+		m.add(frame.Blob, blobs[i].Data)
+	}
+	return m, nil
+}
+
+// inline is how many bytes of a frame are copied behind its head; more are sent from the
+// place where they are.
+const inline = 16 << 10
+
+func (m *message) add(kind frame.Kind, data []byte) {
+	const head = 8 // bytes, at most
+	if len(data) <= inline {
+		m.frames = append(m.frames, append(frame.AppendHead(make([]byte, 0, len(data)+head), kind, len(data)), data...))
+	} else {
+		m.frames = append(m.frames, frame.AppendHead(make([]byte, 0, head), kind, len(data)), data)
+	}
+	m.size += len(data) + head
+}
+
+// detach returns the attachments of g, and a copy of g with attachments without data.
+func detach(g *infer.Generate) ([]infer.Attachment, *infer.Generate) {
+	bare := *g
+	bare.Attachments = make([]infer.Attachment, len(g.Attachments))
+	for i, a := range g.Attachments {
+		a.Data = nil
+		bare.Attachments[i] = a
+	}
+	return g.Attachments, &bare
+}
+
+// attach reads the data of g's attachments, which comes after their request.
+func attach(g *infer.Generate, r frame.Reader) error {
+	left := limit
+	for i := range g.Attachments {
+		kind, data, err := r.ReadFrame()
+		switch {
+		case err != nil:
+			return err
+		case kind != frame.Blob:
+			return protocolError("a message before the data of all attachments")
+		case len(data) > left:
+			return protocolError("attachments of more than %d bytes", limit)
+		}
+		left -= len(data)
+		r.Keep()
+		if data == nil {
+			data = []byte{}
+		}
+		g.Attachments[i].Data = data
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package link
+
+import "github.com/inferd-go/inferd/internal/infer"
+
+// A piece is an event of an answer that is not its end. One field is in use.
+type piece struct {
+	kind     pieceKind
+	text     infer.Text
+	thinking infer.Thinking
+	tool     *infer.ToolCall
+}
+
+type pieceKind int
+
+const (
+	textPiece pieceKind = iota
+	thinkingPiece
+	toolPiece
+)
+
+// event returns the event, which is valid as long as the piece.
+func (p *piece) event() infer.Event {
+	switch p.kind {
+	case thinkingPiece:
+		return &p.thinking
+	case toolPiece:
+		return p.tool
+	default:
+		return &p.text
+	}
+}
+
+// logprobBytes is roughly the size of a token's logprobs, for each alternative.
+const logprobBytes = 64
+
+// size is roughly the memory of the piece, in bytes.
+func (p *piece) size() int {
+	switch p.kind {
+	case thinkingPiece:
+		return len(p.thinking.Delta)
+	case toolPiece:
+		return sizeOfTool(p.tool)
+	default:
+		return sizeOfText(&p.text)
+	}
+}
+
+func sizeOfText(ev *infer.Text) int {
+	n := len(ev.Delta)
+	for i := range ev.Logprobs {
+		n += logprobBytes * (1 + len(ev.Logprobs[i].Top))
+	}
+	return n
+}
+
+func sizeOfTool(ev *infer.ToolCall) int { return len(ev.ID) + len(ev.Name) + len(ev.Input) }
+
+// pieces are events in order. Adjacent text is joined, and so is adjacent thinking.
+type pieces []piece
+
+// end returns the piece that an event of kind k is joined to: the last one or a new one.
+func (ps *pieces) end(k pieceKind) *piece {
+	n := len(*ps)
+	if n > 0 && (*ps)[n-1].kind == k && k != toolPiece {
+		return &(*ps)[n-1]
+	}
+	if n < cap(*ps) {
+		*ps = (*ps)[:n+1]
+	} else {
+		*ps = append(*ps, piece{})
+	}
+	p := &(*ps)[n]
+	*p = piece{kind: k, text: infer.Text{Delta: p.text.Delta[:0]}, thinking: infer.Thinking{Delta: p.thinking.Delta[:0]}}
+	return p
+}
+
+// addText copies the bytes of ev, and keeps its logprobs.
+func (ps *pieces) addText(ev *infer.Text) {
+	t := &ps.end(textPiece).text
+	t.Delta = append(t.Delta, ev.Delta...)
+	t.Tokens += ev.Tokens
+	t.Cost += ev.Cost
+	t.Logprobs = append(t.Logprobs, ev.Logprobs...)
+}
+
+// addThinking copies the bytes of ev.
+func (ps *pieces) addThinking(ev *infer.Thinking) {
+	t := &ps.end(thinkingPiece).thinking
+	t.Delta = append(t.Delta, ev.Delta...)
+	t.Tokens += ev.Tokens
+	t.Cost += ev.Cost
+}
+
+// addTool keeps ev.
+func (ps *pieces) addTool(ev *infer.ToolCall) { ps.end(toolPiece).tool = ev }
+
+// reset returns no pieces, with the memory of the first: a stream of one kind needs no
+// more, and the memory of many small ones is not kept.
+func (ps pieces) reset() pieces {
+	if len(ps) > 1 {
+		clear(ps[1:])
+	}
+	return ps[:0]
+}

@@ -1,0 +1,113 @@
+package link
+
+import "context"
+
+// A statsCall is an open query for the engine's statistics. Further callers of Stats wait
+// for the same answer, so that a stopped engine that is polled every second gets one query.
+type statsCall struct {
+	over   chan struct{}
+	answer *Stats // once over; nil if the connection ended
+}
+
+// Stats returns the engine's statistics. It fails with ErrClosed or ErrGone if the
+// connection has ended or ends, and with the cause of ctx if that ends first.
+func (c *Client) Stats(ctx context.Context) (*Stats, error) {
+	q, err := c.openStats()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-q.over:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if q.answer == nil {
+		return nil, ErrGone
+	}
+	return q.answer, nil
+}
+
+// openStats returns the open query, or a new one.
+func (c *Client) openStats() (*statsCall, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+		return nil, ErrClosed
+	case c.query != nil:
+		return c.query, nil
+	}
+	c.send(request{Stats: true})
+	c.query = &statsCall{over: make(chan struct{})}
+	return c.query, nil
+}
+
+// onStats takes the answer to the open query.
+func (c *Client) onStats(s *Stats) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.query == nil {
+		return protocolError("statistics without a query")
+	}
+	c.query.answer = s
+	close(c.query.over)
+	c.query = nil
+	return nil
+}
+
+// A Pulse is the engine's progress as seen by the daemon's end of the link.
+type Pulse struct {
+	Beat     Beat   // the last one received
+	Beats    uint64 // received so far
+	Frames   uint64 // received so far, without beats and stats
+	Active   int    // calls that have neither ended nor paused: the engine owes them progress
+	Answered bool   // a call has been answered to its end
+}
+
+// AskBeat asks the engine for a [Beat], unless one is outstanding. It does not block.
+func (c *Client) AskBeat() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone || c.due {
+		return
+	}
+	c.due = true
+	c.send(request{Beat: true})
+}
+
+func (c *Client) onBeat(b *Beat) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beat, c.due = *b, false
+	c.beats++
+}
+
+// Pulse returns the engine's progress.
+func (c *Client) Pulse() Pulse {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := Pulse{Beat: c.beat, Beats: c.beats, Frames: c.frames.Load(), Answered: c.answered.Load()}
+	c.idle.Store(true) // before the count, so that no call becomes active unnoticed
+	for _, call := range c.calls {
+		if call.active() {
+			p.Active++
+		}
+	}
+	if p.Active > 0 {
+		c.idle.Store(false)
+	}
+	return p
+}
+
+// Opened receives when a call becomes active after a [Client.Pulse] that saw none.
+func (c *Client) Opened() <-chan struct{} { return c.opened }
+
+// open notes that a call has become active.
+func (c *Client) open() {
+	if c.idle.CompareAndSwap(true, false) {
+		select {
+		case c.opened <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package link
+
+import (
+	"net"
+	"slices"
+	"sync"
+)
+
+// writeBytes is how many bytes of messages go into one write, roughly. An engine that does
+// not read blocks one write; the rest stays in the queue and can be dropped.
+const writeBytes = 64 << 10
+
+// A sendQueue holds messages for the engine, so that an engine that does not read
+// blocks no call past its context. Admission bounds the requests in it: a call that ends
+// while its request is queued takes it out.
+type sendQueue struct {
+	wake chan struct{} // has room for one
+
+	mu       sync.Mutex // guards the fields below
+	messages []message
+	closed   bool
+}
+
+func (q *sendQueue) put(m message) {
+	q.mu.Lock()
+	q.messages = append(q.messages, m)
+	q.mu.Unlock()
+	q.signal()
+}
+
+// drop removes all messages of a call. It reports false, and does nothing, if the first
+// of them is no longer queued.
+func (q *sendQueue) drop(call uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !slices.ContainsFunc(q.messages, func(m message) bool { return m.call == call && m.task }) {
+		return false
+	}
+	q.messages = slices.DeleteFunc(q.messages, func(m message) bool { return m.call == call })
+	return true
+}
+
+func (q *sendQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *sendQueue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// writeTo writes until the queue is closed or the connection fails; the reader of
+// the connection sees that as well and ends the link.
+func (q *sendQueue) writeTo(conn net.Conn) {
+	for range q.wake {
+		for {
+			frames, closed := q.take()
+			if closed {
+				return
+			}
+			if len(frames) == 0 {
+				break
+			}
+			if _, err := frames.WriteTo(conn); err != nil {
+				_ = conn.Close()
+				return
+			}
+		}
+	}
+}
+
+// take removes the frames of the next write.
+func (q *sendQueue) take() (frames net.Buffers, closed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for size := 0; n < len(q.messages) && (n == 0 || size+q.messages[n].size <= writeBytes); n++ {
+		size += q.messages[n].size
+		frames = append(frames, q.messages[n].frames...)
+	}
+	q.messages = slices.Delete(q.messages, 0, n)
+	if len(q.messages) == 0 {
+		q.messages = nil
+	}
+	return frames, q.closed
+}

@@ -1,0 +1,21 @@
+package proc_test
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// The behaviour of this platform.
+const (
+	inheritsAll   = false // descriptors that a program left open in us
+	dumpableAfter = "0"
+)
+
+func dumpable() string {
+	n, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(n)
+}

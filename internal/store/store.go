@@ -1,0 +1,226 @@
+// Package store finds model files and checks them. It returns a model as open files, so that
+// an engine loads the checked files even if others have replaced them at their paths. It knows
+// files that an operator names and built-in models; it does not know what loads them.
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// A Ref names a model: by Path or by Builtin.
+type Ref struct {
+	Path    string // GGUF file; for a split model, its first part
+	Builtin string // a model of package builtin
+	SHA256  string // expected digest of the file at Path, in lower-case hex; empty: unknown
+}
+
+// A Model is a model with open, checked files. The caller closes it.
+type Model struct {
+	Path   string      // absolute path of the first file, for reports and errors
+	Info   os.FileInfo // of the first file when it was opened
+	Digest string      // SHA-256 of the content, in hex; empty: unknown, or split into several files
+	Files  []*os.File  // the parts in order; one if the model is not split
+}
+
+// Close closes the files.
+func (m *Model) Close() {
+	for _, f := range m.Files {
+		_ = f.Close() // only read
+	}
+}
+
+// A Store hands out models. The zero value has no folder for built-in models. Its methods may
+// be called from any goroutine.
+type Store struct {
+	// BuiltinDir is the folder where built-in models are generated.
+	BuiltinDir string
+
+	mu       sync.Mutex         // guards the field below
+	verified map[string]version // by path: the file whose digest was right last
+}
+
+// A version is a state of a file's content, as far as the file system reports it.
+type version struct {
+	info   os.FileInfo
+	digest string
+}
+
+// Ensure opens the model of ref, and fails unless it is there and has the expected digest.
+// Symbolic links are followed, as caches of models use them; each file is opened once and
+// judged by its descriptor. A verified file that is unchanged (inode, size, times) is not
+// read again. Phases are reported to phase, which may be nil.
+func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
+	if phase == nil {
+		phase = func(status.Phase) {}
+	}
+	if ref.Builtin != "" {
+		return s.builtin(ctx, ref.Builtin, phase)
+	}
+	path, err := filepath.Abs(ref.Path)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", ref.Path, err)
+	}
+	phase(status.CheckingLocal{Path: path})
+	m, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err) // names the file
+	}
+	if ref.SHA256 != "" {
+		if err := s.verify(ctx, m, ref.SHA256, phase); err != nil {
+			m.Close()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// builtin generates a model if it is not there. It checks the open file again: the folder
+// belongs to the user, and the file may have been replaced since it was generated.
+func (s *Store) builtin(ctx context.Context, name string, phase func(status.Phase)) (*Model, error) {
+	path, digest, err := s.generate(name)
+	if err != nil {
+		return nil, fmt.Errorf("built-in model %s: %w", name, err)
+	}
+	phase(status.CheckingLocal{Path: path})
+	m, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("built-in model: %w", err) // names the file
+	}
+	if err := s.verify(ctx, m, digest, func(status.Phase) {}); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("built-in model %s: %w", name, err)
+	}
+	return m, nil
+}
+
+func (s *Store) generate(name string) (path, digest string, err error) {
+	if path, err = builtin.Ensure(s.BuiltinDir, name); err != nil {
+		return "", "", err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", "", err
+	}
+	digest, err = builtin.Digest(name)
+	return path, digest, err
+}
+
+// open opens all files of a model. Only the first one is checked against a digest.
+func open(path string) (*Model, error) {
+	m := &Model{Path: path}
+	parts := partsOf(path)
+	if len(parts) > maxParts {
+		return nil, fmt.Errorf("%s has %d parts: at most %d can be loaded", path, len(parts), maxParts)
+	}
+	for i, part := range parts {
+		f, info, err := openRegular(part)
+		if err != nil {
+			m.Close()
+			if i > 0 {
+				err = fmt.Errorf("part %d of %d: %w", i+1, len(parts), err)
+			}
+			return nil, err
+		}
+		m.Files = append(m.Files, f)
+		if i == 0 {
+			m.Info = info
+		}
+	}
+	return m, nil
+}
+
+// openRegular opens a regular file. The first look keeps it from touching a device; the
+// second one, at the descriptor, decides.
+func openRegular(path string) (*os.File, os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	f, err := openNonblocking(path) // it may be a named pipe by now
+	if err != nil {
+		return nil, nil, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		_ = f.Close() // only read
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// verify compares the first file with its digest, unless it did so before.
+func (s *Store) verify(ctx context.Context, m *Model, want string, phase func(status.Phase)) error {
+	if len(m.Files) == 1 {
+		m.Digest = want
+	}
+	if s.isVerified(m, want) {
+		return nil
+	}
+	phase(status.Verify{Path: m.Path})
+	got, err := digest(ctx, m.Files[0], m.Info.Size())
+	if err != nil {
+		return fmt.Errorf("verify model: %w", err)
+	}
+	now, err := m.Files[0].Stat()
+	switch {
+	case err != nil:
+		return fmt.Errorf("verify model: %w", err)
+	case !unchanged(m.Info, now):
+		return fmt.Errorf("model %s was changed while its SHA-256 was computed", m.Path)
+	case got != want:
+		return fmt.Errorf("model %s has SHA-256 %s, but %s was expected", m.Path, got, want)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.verified == nil {
+		s.verified = make(map[string]version)
+	}
+	s.verified[m.Path] = version{m.Info, want}
+	return nil
+}
+
+// isVerified reports whether the file had that digest before and is unchanged: the restart of
+// an engine should not wait for gigabytes to be read again.
+func (s *Store) isVerified(m *Model, want string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, ok := s.verified[m.Path]
+	return ok && last.digest == want && unchanged(last.info, m.Info)
+}
+
+func unchanged(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changeTime(a).Equal(changeTime(b))
+}
+
+// digest reads size bytes of a file, without moving its offset.
+func digest(ctx context.Context, f *os.File, size int64) (string, error) {
+	h := sha256.New()
+	content := io.NewSectionReader(f, 0, size)
+	if _, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return content.Read(p)
+	})); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
