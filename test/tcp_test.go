@@ -114,14 +114,14 @@ func TestTCPWithoutKey(t *testing.T) {
 	if said := d.overTCP("v1", `{"type":"auth","key":"x"}`+"\n"); !strings.Contains(said, `"id":""`) || !strings.Contains(said, "invalid_request") {
 		t.Errorf("an auth line where none is expected: %q", said)
 	}
-	if !strings.Contains(d.stderr.String(), "every user of this machine may come in") {
+	if !strings.Contains(d.stderr.String(), "every user of this machine is accepted") {
 		t.Errorf("no warning:\n%s", d.stderr)
 	}
 	for name, test := range map[string]struct {
 		args []string
 		says string
 	}{
-		"no key":        {[]string{"--tcp", "127.0.0.1:0"}, "TCP needs a key"},
+		"no key":        {[]string{"--tcp", "127.0.0.1:0"}, "TCP requires a key"},
 		"not loopback":  {[]string{"--tcp", "0.0.0.0:0", "--api-key", "k"}, "is not a loopback address"},
 		"a port in use": {[]string{"--tcp", d.tcpAddr("v1"), "--api-key", "k"}, "v1 over TCP: listen tcp"},
 	} {
