@@ -23,7 +23,7 @@ func (p *peers) stall() error {
 	for _, kind := range []struct {
 		servers []contender
 		note    string
-		// reach returns the reach of the gap and of the prefill.
+		// reach returns the goals for the gap and for the prefill.
 		reach func(streams int, step time.Duration) (gap, prefill string)
 		n     int
 	}{
@@ -80,7 +80,7 @@ func reportStalled(p *peers, what string, results []*stalled, reach func(step ti
 // defaultStall is the default of max_stall_ms for streams with that step.
 func defaultStall(step time.Duration) time.Duration { return max(100*time.Millisecond, 4*step) }
 
-// A stalled is the outcome of streams beside a prefill.
+// stalled has the figures of streams beside a prefill.
 type stalled struct {
 	step  time.Duration   // between two tokens, before the prefill
 	gaps  []time.Duration // during the prefill
@@ -105,21 +105,21 @@ func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
 	}
 	sleepFor(p.ctx, 2*time.Second)
 	o, err := p.ask(other, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
-	sleepFor(p.ctx, time.Second) // until the last gap has ended
+	sleepFor(p.ctx, time.Second) // so that the last gap ends
 	answers, err2 := end()
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
 	before, beside := gapsWithin(answers, 0, o.Due), gapsWithin(answers, o.Due, o.First)
 	if len(before) == 0 || len(beside) == 0 {
-		return nil, errors.New("no tokens came before or during the prefill")
+		return nil, errors.New("no tokens before or during the prefill")
 	}
 	return &stalled{step: median(before), gaps: beside, took: o.TTFT(), alone: alone.TTFT()}, nil
 }
 
-// startStreams runs n streams of the first caller and returns when each has its first
-// token. A stream that ends is asked for again, so that a fast server has n streams too.
-// end hangs up and returns all answers.
+// startStreams runs n streams of the first caller and returns when each has its first token. A
+// stream that ends is started again, so that a fast server also has n streams. end hangs up and
+// returns all answers.
 func (p *peers) startStreams(s *side, n, tokens int) (end func() ([]load.Outcome, error), err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -164,8 +164,8 @@ func (p *peers) startStreams(s *side, n, tokens int) (end func() ([]load.Outcome
 	return end, nil
 }
 
-// gapsWithin returns the gaps between two tokens of an answer that overlap the time from
-// one moment to another.
+// gapsWithin returns the gaps between two tokens of an answer that overlap the interval from from
+// to to.
 func gapsWithin(answers []load.Outcome, from, to load.Stamp) []time.Duration {
 	var gaps []time.Duration
 	for i := range answers {
@@ -182,8 +182,8 @@ func gapsWithin(answers []load.Outcome, from, to load.Stamp) []time.Duration {
 // costly is a grammar with many parses of one text, so that its mask takes long.
 const costly = "root ::= ([a-z]? [a-z]? [a-z]?){0,60}"
 
-// grammars measures the gaps of two streams beside another user's requests with a grammar.
-// The cost of a mask grows with the vocabulary: that of the big model is the larger one.
+// grammars measures the gaps of two streams beside another user's requests with a grammar. The
+// cost of a mask grows with the vocabulary, and the big model has the larger one.
 func (p *peers) grammars() error {
 	type named struct{ name, file string }
 	models := []named{{p.name, p.model}}
@@ -218,11 +218,11 @@ func (p *peers) grammars() error {
 	return nil
 }
 
-// A masked is the outcome of streams beside requests with a grammar.
+// masked has the figures of streams beside requests with a grammar.
 type masked struct {
-	alone, beside []time.Duration // gaps without and with them
+	alone, beside []time.Duration // gaps without and with these requests
 	requests      map[string]int  // requests with a grammar, by code
-	err           error           // why nothing was measured
+	err           error           // the reason why nothing was measured
 }
 
 // besideGrammars runs two streams, first alone and then beside six requests with a grammar.
@@ -262,16 +262,16 @@ func (p *peers) besideGrammars(s *side) (*masked, error) {
 	until := load.Now()
 	leave()
 	wait()
-	sleepFor(p.ctx, time.Second) // until the last gap has ended
+	sleepFor(p.ctx, time.Second) // so that the last gap ends
 	answers, err := end()
 	m.alone, m.beside = gapsWithin(answers, begin, middle), gapsWithin(answers, middle, until)
 	if err == nil && (len(m.alone) == 0 || len(m.beside) == 0) {
-		err = errors.New("no tokens came without or beside the grammars")
+		err = errors.New("no tokens without or beside the grammars")
 	}
 	return m, err
 }
 
-// reportMasked prints the gaps of one server. It reports whether there are any.
+// reportMasked prints the gaps of one server. It reports whether the server was measured.
 func reportMasked(p *peers, what string, results []*masked, reaches bool) bool {
 	requests := make(map[string]int)
 	for _, m := range results {

@@ -22,8 +22,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// buildLlama returns the folder of llama.cpp's programs, built the first time. The kind is
-// empty for a build with all CPU variants, or native.
+// buildLlama returns the folder of llama.cpp's programs, and builds them at the first time. kind is
+// empty for a build with all CPU variants, or "native".
 func buildLlama(kind string) (string, error) {
 	build := exec.Command("sh", "scripts/peers.sh", kind)
 	build.Stderr = os.Stderr
@@ -34,15 +34,15 @@ func buildLlama(kind string) (string, error) {
 	return strings.TrimSpace(string(dir)), nil
 }
 
-// A variant is a way to get programs of llama.cpp that run on this machine.
+// A variant is a folder of llama.cpp's programs that may run on this machine.
 type variant struct {
 	name string
 	get  func() (dir string, err error)
 }
 
-// workingLlama returns a folder of llama.cpp's programs that run on this machine, and
-// prints which it is. The programs in built may die of an illegal instruction, depending
-// on the compiler and the CPU variant that they choose.
+// workingLlama returns a folder of llama.cpp's programs that run on this machine, and prints its
+// name. The programs in built may die of an illegal instruction, depending on the compiler and the
+// CPU variant that they choose.
 func (p *peers) workingLlama(built string) (string, error) {
 	return firstWorking(p.out, []variant{
 		{"its own CPU variants", func() (string, error) { return built, nil }},
@@ -54,8 +54,8 @@ func (p *peers) workingLlama(built string) (string, error) {
 	}, p.tryLlama)
 }
 
-// firstWorking returns the folder of the first variant that try accepts, and prints its
-// name and why the variants before it were not taken.
+// firstWorking returns the folder of the first variant that try accepts, and prints its name and
+// the errors of the variants before it.
 func firstWorking(out io.Writer, variants []variant, try func(dir string) error) (string, error) {
 	var errs []error
 	for _, v := range variants {
@@ -77,8 +77,8 @@ func firstWorking(out io.Writer, variants []variant, try func(dir string) error)
 	return "", fmt.Errorf("llama.cpp's programs do not run here; --peers=false measures without them: %w", errors.Join(errs...))
 }
 
-// tryLlama runs a short prefill and decode with the programs in dir: of the model, since
-// each kind of weights has its own code, and of builtin:tiny.
+// tryLlama runs a short prefill and decode with the programs in dir, with two models: each type of
+// weights has its own code, so the model itself is needed beside builtin:tiny.
 func (p *peers) tryLlama(dir string) error {
 	tiny, err := builtin.Ensure(p.bin, "tiny")
 	if err != nil {
@@ -96,8 +96,9 @@ func (p *peers) tryLlama(dir string) error {
 	return nil
 }
 
-// joinLlama makes a folder of the programs in built with the CPU variants in libraries. The
-// programs are copied: they look for the variants beside themselves, through links too.
+// joinLlama makes a folder with the programs in built and the CPU variants in libraries. The
+// programs are copied, because they look for the variants in their real folder, even if they are
+// started through a link.
 func joinLlama(dir, built, libraries string) error {
 	variants, err := filepath.Glob(filepath.Join(libraries, "libggml-cpu-*.so"))
 	if err != nil {
@@ -135,11 +136,11 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, text, 0o755) // other users run programs too
+	return os.WriteFile(to, text, 0o755) // other users run the programs
 }
 
-// ggufOf returns the file of a model. The big one is kept in the user's cache with each
-// kind of weights; llama-quantize in the folder built makes them.
+// ggufOf returns the file of a model. The big model is cached for each type of weights;
+// llama-quantize in the folder built converts it.
 func (p *peers) ggufOf(name, built string) (string, error) {
 	switch name {
 	case "tiny":
@@ -167,8 +168,8 @@ func (p *peers) ggufOf(name, built string) (string, error) {
 	return path, moveFile(temp, path)
 }
 
-// moveFile moves a file, to another file system too. It appears under its name when it is
-// complete.
+// moveFile moves a file, also to another file system. The file appears under its new name when it
+// is complete.
 func moveFile(from, to string) error {
 	f, err := os.Open(from)
 	if err != nil {
@@ -189,7 +190,7 @@ func moveFile(from, to string) error {
 	return os.Rename(half.Name(), to)
 }
 
-// batchedBench returns the rate at which llama-batched-bench decodes so many sequences.
+// batchedBench returns the rate at which llama-batched-bench decodes a number of sequences.
 func (p *peers) batchedBench(model string, tokens, sequences int) (float64, error) {
 	out, err := p.tool("llama-batched-bench", "-m", model, "-c", fmt.Sprint(peerContext), "-npp", "32", "-ntg", fmt.Sprint(tokens),
 		"-npl", fmt.Sprint(sequences), "-kvu", "-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--output-format", "jsonl")
@@ -211,7 +212,7 @@ func (p *peers) batchedBench(model string, tokens, sequences int) (float64, erro
 	return 0, fmt.Errorf("llama-batched-bench printed no rate of %d sequences", sequences)
 }
 
-// llamaBench returns how many tokens of a prompt llama-bench reads a second.
+// llamaBench returns llama-bench's rate of prefill, in tokens per second.
 func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	out, err := p.tool("llama-bench", "-m", p.model, "-p", fmt.Sprint(tokens), "-n", "0", "-r", fmt.Sprint(times),
 		"-t", fmt.Sprint(p.threads), "-o", "jsonl")
@@ -230,8 +231,8 @@ func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	return r.Rate, nil
 }
 
-// tool runs a program of llama.cpp and returns the objects that it prints, a line each. Its
-// logger sometimes loses all output as the program ends; it is run again then.
+// tool runs a program of llama.cpp and returns the JSON objects that it prints, one per line. The
+// program's logger sometimes loses all output at the end; then tool runs the program again.
 func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
 	for range 5 {
 		cmd := exec.CommandContext(p.ctx, filepath.Join(p.llama, name), args...)
@@ -256,7 +257,7 @@ func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
 
 func tail(text []byte) []byte { return text[max(0, len(text)-1000):] }
 
-// llamaServers returns llama-server in each of these modes, or none without peers.
+// llamaServers returns a contender for each of these modes of llama-server, or none without peers.
 func (p *peers) llamaServers(unified ...bool) []contender {
 	if p.llama == "" {
 		return nil
@@ -276,8 +277,8 @@ func llamaName(unified bool) string {
 	return "llama-server"
 }
 
-// llamaServer starts llama-server with eight slots: each with its part of the context, or
-// all with one.
+// llamaServer starts llama-server with eight slots. With unified they share one cache, otherwise
+// each has its part of the context.
 func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	dir, err := os.MkdirTemp("", "ls")
 	if err != nil {
@@ -291,69 +292,67 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	cmd := exec.Command(filepath.Join(p.llama, "llama-server"), "-m", model, "-c", fmt.Sprint(peerContext), "-np", fmt.Sprint(peerSlots), kv,
 		"-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--host", path, "--no-ui", "--slots")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var said bytes.Buffer // read only once it has ended
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer // read only after the program has ended
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	over := make(chan struct{})
+	ended := make(chan struct{})
 	go func() { // ends with the program
 		_ = cmd.Wait()
-		close(over)
+		close(ended)
 	}()
+	get := httpGet(path)
 	s := &side{name: llamaName(unified), target: load.Target{Dialect: load.Llama, Path: path}}
+	s.running = func() (int, error) { return llamaRunning(p.ctx, get) }
 	s.stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-over:
+		case <-ended:
 		case <-time.After(5 * time.Second):
 			_ = cmd.Process.Kill()
-			<-over
+			<-ended
 		}
 		_ = os.RemoveAll(dir)
 	}
 	p.servers = append(p.servers, s)
-	get := httpGet(path)
-	s.running = func() (int, error) {
-		var slots []struct {
-			Busy bool `json:"is_processing"`
-		}
-		text, err := get(p.ctx, "/slots")
-		if err != nil {
-			return 0, err
-		}
-		if err := json.Unmarshal(text, &slots); err != nil {
-			return 0, fmt.Errorf("llama-server's slots: %w", err)
-		}
-		n := 0
-		for _, slot := range slots {
-			if slot.Busy {
-				n++
-			}
-		}
-		return n, nil
-	}
 	for {
 		if _, err := get(p.ctx, "/health"); err == nil {
 			break
 		}
 		select {
-		case <-over:
-			return nil, fmt.Errorf("llama-server ended:\n%s", tail(said.Bytes()))
+		case <-ended:
+			return nil, fmt.Errorf("llama-server ended:\n%s", tail(output.Bytes()))
 		case <-p.ctx.Done():
 			return nil, errors.New("llama-server did not become ready")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	for path, mode := range map[string]os.FileMode{dir: 0o755, path: 0o777} { // so that other users come in
-		if err := os.Chmod(path, mode); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	return s, errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o777)) // so that other users can connect
 }
 
-// httpGet returns a function that gets what lies under a path of the server at a socket.
+// llamaRunning returns the number of requests that llama-server runs.
+func llamaRunning(ctx context.Context, get func(ctx context.Context, path string) ([]byte, error)) (int, error) {
+	text, err := get(ctx, "/slots")
+	if err != nil {
+		return 0, err
+	}
+	var slots []struct {
+		Busy bool `json:"is_processing"`
+	}
+	if err := json.Unmarshal(text, &slots); err != nil {
+		return 0, fmt.Errorf("llama-server's slots: %w", err)
+	}
+	n := 0
+	for _, slot := range slots {
+		if slot.Busy {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// httpGet returns a function that gets a path from the HTTP server at a socket.
 func httpGet(socket string) func(ctx context.Context, path string) ([]byte, error) {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -1,6 +1,6 @@
-// Command bench measures what inferd promises in figures, on this machine and in one run,
-// and prints them beside what they should be. It judges by ratios wherever it can, because
-// machines differ and are noisy; it knows the daemon only by its programs and sockets.
+// Command bench measures inferd's performance goals on this machine, and prints the figures beside
+// the goals. It uses ratios where possible, because machines differ and are noisy. It does not
+// know the daemon's inside, only its programs and sockets.
 //
 // "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go), and
 // "bench reference" beside the published reference implementation (see reference.go).
@@ -32,17 +32,17 @@ import (
 
 func main() {
 	if len(os.Args) == 1 {
-		// A connection means that a daemon has started us as its engine, whatever its contract.
+		// With a connection, a daemon has started this program as its engine. The contract does not matter.
 		if conn, _, err := launch.Receive(); !errors.Is(err, launch.ErrByHand) {
-			if err := pacedEngine(conn); err != nil {
-				fmt.Fprintln(os.Stderr, "paced engine:", err)
+			if err := clockEngine(conn); err != nil {
+				fmt.Fprintln(os.Stderr, "clock engine:", err)
 				os.Exit(1)
 			}
 			return
 		}
 	}
-	if len(os.Args) == 3 && os.Args[1] == parrotFlag {
-		fmt.Fprintln(os.Stderr, "parrot:", parrotMain(os.Args[2]))
+	if len(os.Args) == 3 && os.Args[1] == echoFlag {
+		fmt.Fprintln(os.Stderr, "echo:", echoMain(os.Args[2]))
 		os.Exit(1)
 	}
 	if err := dispatch(os.Args[1:], os.Stdout); err != nil {
@@ -90,10 +90,10 @@ func (b *bench) report(what, reach, format string, args ...any) {
 func run(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	pairs := fs.Int("pairs", 11, "interleaved `pairs` of a bare loop and a stream through the socket")
-	tokens := fs.Int("tokens", 64, "`tokens` of each")
+	tokens := fs.Int("tokens", 64, "`tokens` of each stream")
 	starts := fs.Int("starts", 11, "`times` to start the daemon")
-	only := fs.Bool("perimeter", false, "measure only what needs no engine")
-	paced := fs.Int("paced", 3000, "`tokens` of the paced source")
+	only := fs.Bool("perimeter", false, "measure only figures without an engine")
+	paced := fs.Int("paced", 3000, "`tokens` of the clock engine")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func run(args []string, out io.Writer) error {
 	if err := b.starts(*starts); err != nil {
 		return fmt.Errorf("starts: %w", err)
 	}
-	if err := b.relay("relay a token, paced source", "p99 <= 100 µs", *paced); err != nil {
+	if err := b.relay("relay a token, clock engine", "p99 <= 100 µs", *paced); err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
 	model, err := bigModel()
@@ -127,11 +127,12 @@ func run(args []string, out io.Writer) error {
 	return b.stream(model, *pairs, *tokens, *paced)
 }
 
-// bigEdition is the folder of what [builtin.Big] writes now; it changes when that does.
+// bigEdition is the folder of the cached model. It changes whenever the output of [builtin.Big]
+// does.
 const bigEdition = "2"
 
-// bigModel returns a generated model of some 300 million parameters, which is kept in the
-// user's cache.
+// bigModel returns the file of a generated model of some 300 million parameters, from the user's
+// cache.
 func bigModel() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -161,10 +162,10 @@ type daemon struct {
 	dir string
 }
 
-// start starts a daemon of the programs that newBench has built.
+// start starts a daemon with the programs of newBench.
 func (b *bench) start(args ...string) (*daemon, error) { return startFrom(b.bin, args...) }
 
-// startFrom starts a daemon of the programs in bin.
+// startFrom starts a daemon with the programs in bin.
 func startFrom(bin string, args ...string) (*daemon, error) {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -179,7 +180,7 @@ func startFrom(bin string, args ...string) (*daemon, error) {
 	return d, d.cmd.Start()
 }
 
-// stopLimit is the time that a daemon gets to stop; an older build may hang.
+// stopLimit bounds the stop of a daemon; older builds may hang.
 const stopLimit = 20 * time.Second
 
 func (d *daemon) stop() {
@@ -190,7 +191,7 @@ func (d *daemon) stop() {
 	_ = os.RemoveAll(d.dir)
 }
 
-// dial connects as soon as the socket is there.
+// dial connects as soon as the socket exists.
 func (d *daemon) dial(leaf string) (net.Conn, error) {
 	for deadline := time.Now().Add(time.Minute); ; {
 		nc, err := net.Dial("unix", filepath.Join(d.dir, leaf))
@@ -212,13 +213,13 @@ func (d *daemon) waitReady() error {
 			return nil
 		}
 	}
-	return errors.New("the daemon went before it was ready")
+	return errors.New("the daemon ended before it was ready")
 }
 
 // memory returns the resident size of the daemon's own process, in bytes.
 func (d *daemon) memory() (int, error) { return d.sizeOf("VmRSS:") }
 
-// peak returns the most that memory has been.
+// peak returns the maximum of memory so far.
 func (d *daemon) peak() (int, error) { return d.sizeOf("VmHWM:") }
 
 func (d *daemon) sizeOf(key string) (int, error) {
@@ -235,7 +236,7 @@ func (d *daemon) sizeOf(key string) (int, error) {
 	return 0, errors.New("no " + key)
 }
 
-// starts measures how long it takes until somebody can watch, and until somebody can ask.
+// starts measures the time from the start to the admin socket and to ready.
 func (b *bench) starts(n int) error {
 	var admin, ready []time.Duration
 	rss := 0
@@ -254,7 +255,7 @@ func (b *bench) starts(n int) error {
 		if err := d.waitReady(); err != nil {
 			return err
 		}
-		if i > 0 { // the first one warms the caches
+		if i > 0 { // the first start fills caches
 			admin, ready = append(admin, accepts), append(ready, time.Since(begin))
 		}
 		if i == n {
@@ -276,14 +277,14 @@ func median[T int | float64 | time.Duration](all []T) T {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// percentile is the least of all that p of a hundred of them do not exceed.
+// percentile returns the p-th percentile, by the nearest-rank method.
 func percentile(all []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
 }
 
-// stream measures one stream through the socket beside the bare loop of the same engine,
-// and the relay while the engine computes.
+// stream compares one stream through the socket with the bare loop of the same engine, and
+// measures the relay while the engine computes.
 func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	d, err := b.start("--model-path", model)
 	if err != nil {
@@ -293,7 +294,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	if err := d.waitReady(); err != nil {
 		return err
 	}
-	bare, err := b.bareLoop(model, runtime.NumCPU())
+	bare, err := b.baseline(model, runtime.NumCPU())
 	if err != nil {
 		return err
 	}
@@ -301,7 +302,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 
 	var ratios, bareRates, rates []float64
 	for i := range pairs + 1 {
-		// Threads that have just computed spin for a while; let them come to rest.
+		// Threads of a finished computation spin for a while; wait until they sleep.
 		time.Sleep(500 * time.Millisecond)
 		alone, err := bare.run(tokens, 1)
 		if err != nil {
@@ -321,7 +322,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	b.report("  through the socket, 300 M parameters in Q8_0", "", "median %.1f tokens/s", median(rates))
 	b.report("  bare loop", "", "median %.1f tokens/s", median(bareRates))
 
-	// Somebody computes all the time.
+	// Keep the engine computing.
 	nc, err := d.dial("infer.sock")
 	if err != nil {
 		return err
@@ -330,18 +331,18 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	if err := ask(nc, 8000); err != nil {
 		return err
 	}
-	return b.relay("relay a token, paced source, another model computing", "reported only", paced)
+	return b.relay("relay a token, clock engine, another model computing", "reported only", paced)
 }
 
-// A bareLoop is the engine's loop in a process of its own, with nothing around it.
-type bareLoop struct {
+// A baseline is the engine's loop in its own process, without a daemon, a link or a scheduler.
+type baseline struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
-func (b *bench) bareLoop(model string, threads int) (*bareLoop, error) {
-	l := &bareLoop{cmd: exec.Command(filepath.Join(b.bin, "bareloop"), "--model", model, "--threads", strconv.Itoa(threads))}
+func (b *bench) baseline(model string, threads int) (*baseline, error) {
+	l := &baseline{cmd: exec.Command(filepath.Join(b.bin, "bareloop"), "--model", model, "--threads", strconv.Itoa(threads))}
 	l.cmd.Stderr = os.Stderr
 	in, err := l.cmd.StdinPipe()
 	if err != nil {
@@ -355,8 +356,8 @@ func (b *bench) bareLoop(model string, threads int) (*bareLoop, error) {
 	return l, l.cmd.Start()
 }
 
-// run writes n tokens of each sequence and returns how many a second they came to together.
-func (l *bareLoop) run(n, sequences int) (float64, error) {
+// run decodes n tokens of each sequence and returns the total rate in tokens per second.
+func (l *baseline) run(n, sequences int) (float64, error) {
 	if _, err := fmt.Fprintln(l.in, n, sequences); err != nil {
 		return 0, err
 	}
@@ -367,7 +368,7 @@ func (l *bareLoop) run(n, sequences int) (float64, error) {
 	return strconv.ParseFloat(strings.TrimSpace(line), 64)
 }
 
-func (l *bareLoop) stop() {
+func (l *baseline) stop() {
 	_ = l.in.Close()
 	_ = l.cmd.Wait()
 }
@@ -377,7 +378,7 @@ func ask(nc net.Conn, tokens int) error {
 	return err
 }
 
-// rate asks for n tokens and returns how many came a second, from the first to the last.
+// rate requests n tokens and returns the rate from the first to the last, in tokens per second.
 func (d *daemon) rate(n int) (float64, error) {
 	nc, err := d.dial("infer.sock")
 	if err != nil {
@@ -410,7 +411,7 @@ func (d *daemon) rate(n int) (float64, error) {
 			}
 		case "done":
 			if f.Usage.Completion < 2 {
-				return 0, fmt.Errorf("only %d tokens came", f.Usage.Completion)
+				return 0, fmt.Errorf("an answer of only %d tokens", f.Usage.Completion)
 			}
 			return float64(f.Usage.Completion-1) / time.Since(first).Seconds(), nil
 		default:

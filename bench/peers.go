@@ -24,28 +24,28 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// What every server of a comparison has.
+// Settings of every server of a comparison.
 const (
 	peerSlots   = 8
 	peerContext = 16384
 )
 
-// peers measures inferd beside an older build of it and beside the programs of llama.cpp,
-// of the same version, on the same model, with the same threads, in turns: "bench peers",
-// or make bench-peers. Requests come from processes of their own (package load), of
-// different users if the bench is root, else of different programs. A row of the table
-// that fails says why, and the next row is measured.
+// peers compares inferd with an older build and with the programs of llama.cpp, of the same version,
+// on the same model, with the same number of threads, in turns: "bench peers", or make
+// bench-peers. Separate processes send the requests (package load): of different users as root,
+// otherwise of different programs. If a row of the table fails, its error is printed and the next
+// row is measured.
 type peers struct {
 	*bench
-	ctx      context.Context //nolint:containedctx // of the row that is being measured
+	ctx      context.Context //nolint:containedctx // of the current row
 	quick    bool
 	patience float64
 	threads  int
-	model    string    // GGUF file that all sides load
+	model    string    // GGUF file of all sides
 	name     string    // of the model
-	builds   []build   // of inferd: the present one, and perhaps an older one
+	builds   []build   // of inferd: the present one, and an older one if there is one
 	llama    string    // folder of llama.cpp's programs; empty without peers
-	errors   io.Writer // for the errors of processes
+	errors   io.Writer // for stderr of processes
 	root     bool
 	uid      int // of the first user
 
@@ -60,18 +60,18 @@ type peers struct {
 // A row is a part of the table.
 type row struct {
 	key, what   string
-	full, quick time.Duration // limit; a second build doubles it twice, for it takes rounds
+	full, quick time.Duration // time limit; four times as long for two builds, which are measured in rounds
 	measure     func(*peers) error
 }
 
 var table = []row{
 	{"a", "decode, 1, 4 and 8 streams", 20 * time.Minute, 6 * time.Minute, (*peers).decode},
 	{"b", "prefill of 512 tokens", 8 * time.Minute, 4 * time.Minute, (*peers).prefill},
-	{"c", "gaps of running streams while a stranger's prompt is read", 60 * time.Minute, 8 * time.Minute, (*peers).stall},
-	{"d", "a short request while a stranger has 60 waiting", 20 * time.Minute, 6 * time.Minute, (*peers).flood},
+	{"c", "gaps of running streams during another user's prefill", 60 * time.Minute, 8 * time.Minute, (*peers).stall},
+	{"d", "a short request beside 60 waiting ones of another user", 20 * time.Minute, 6 * time.Minute, (*peers).flood},
 	{"e", "shares of backlogged callers", 15 * time.Minute, 5 * time.Minute, (*peers).shares},
 	{"f", "second turn of a conversation", 15 * time.Minute, 4 * time.Minute, (*peers).secondTurn},
-	{"g", "what a stranger's prompt can be probed for", 20 * time.Minute, 4 * time.Minute, (*peers).probe},
+	{"g", "probing for another user's prompts", 20 * time.Minute, 4 * time.Minute, (*peers).probe},
 	{"h", "a slot after its client has hung up", 20 * time.Minute, 6 * time.Minute, (*peers).hangUps},
 	{"i", "mixed requests of 16 callers", 20 * time.Minute, 5 * time.Minute, (*peers).mixed},
 	{"j", "first token beside clients that never read", 25 * time.Minute, 8 * time.Minute, (*peers).unread},
@@ -79,40 +79,11 @@ var table = []row{
 }
 
 func runPeers(args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("bench peers", flag.ContinueOnError)
-	fs.Usage = func() {
-		fmt.Fprintf(fs.Output(), "Usage: bench peers [flags]\n\nRows:\n")
-		for _, r := range table {
-			fmt.Fprintf(fs.Output(), "  %s  %s\n", r.key, r.what)
-		}
-		fmt.Fprintln(fs.Output())
-		fs.PrintDefaults()
-	}
 	p := &peers{callers: make(map[[2]int]*load.Caller), errors: os.Stderr}
-	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
-	fs.StringVar(&p.name, "model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, with which this program can be tried out")
-	before := fs.String("before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f, j and k measure it in turns with the present one")
-	withLlama := fs.Bool("peers", true, "measure llama.cpp's programs too")
-	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
-	fs.BoolVar(&p.crowd, "crowd", false, "row j: 4 users of 1,000 connections too")
-	fs.Float64Var(&p.patience, "patience", 1, "`times` as long as usual until a row is given up")
-	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
-	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of those that ask, if we are root")
-	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
-	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 is 10,000, quick 600")
-	fs.DurationVar(&p.backlog, "backlog", 0, "`time` that row e watches; 0 is 60s, quick 12s")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	chosen, err := choose(*keys)
+	chosen, before, withLlama, err := p.parse(args)
 	if err != nil {
 		return err
 	}
-	p.probes = orElse(p.probes, p.size(10_000, 400))
-	p.requests = orElse(p.requests, p.size(10_000, 600))
-	p.backlog = orElse(p.backlog, time.Duration(p.size(60, 12))*time.Second)
-	p.root = os.Geteuid() == 0
-
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	p.ctx = ctx
@@ -124,19 +95,62 @@ func runPeers(args []string, out io.Writer) error {
 	if err := os.Chmod(dir, 0o755); err != nil { // other users run programs from here
 		return err
 	}
+	if err := p.prepare(dir, out, before, withLlama); err != nil {
+		return err
+	}
+	return p.measure(ctx, chosen)
+}
+
+// parse reads the flags into p. It returns the rows to measure, the folder of the older build, and
+// whether llama.cpp is measured.
+func (p *peers) parse(args []string) (chosen []row, before string, withLlama bool, err error) {
+	fs := flag.NewFlagSet("bench peers", flag.ContinueOnError)
+	fs.Usage = func() {
+		fmt.Fprintf(fs.Output(), "Usage: bench peers [flags]\n\nRows:\n")
+		for _, r := range table {
+			fmt.Fprintf(fs.Output(), "  %s  %s\n", r.key, r.what)
+		}
+		fmt.Fprintln(fs.Output())
+		fs.PrintDefaults()
+	}
+	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
+	fs.StringVar(&p.name, "model", "big-q8_0", "big-q8_0, big-q4_k_m, or tiny, for a trial of this program")
+	fs.StringVar(&before, "before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f, j and k measure it in turns with the present one")
+	fs.BoolVar(&withLlama, "peers", true, "also measure llama.cpp's programs")
+	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
+	fs.BoolVar(&p.crowd, "crowd", false, "row j: also 4 users of 1,000 connections")
+	fs.Float64Var(&p.patience, "patience", 1, "`factor` of the time limits of rows")
+	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
+	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of the callers, as root")
+	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
+	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 is 10,000, quick 600")
+	fs.DurationVar(&p.backlog, "backlog", 0, "measured `time` of row e; 0 is 60s, quick 12s")
+	if err := fs.Parse(args); err != nil {
+		return nil, "", false, err
+	}
+	p.probes = orElse(p.probes, p.size(10_000, 400))
+	p.requests = orElse(p.requests, p.size(10_000, 600))
+	p.backlog = orElse(p.backlog, time.Duration(p.size(60, 12))*time.Second)
+	p.root = os.Geteuid() == 0
+	chosen, err = choose(*keys)
+	return chosen, before, withLlama, err
+}
+
+// prepare builds the programs into dir, makes the model, and prints the settings.
+func (p *peers) prepare(dir string, out io.Writer, before string, withLlama bool) (err error) {
 	if p.bench, err = newBench(dir, out); err != nil {
 		return err
 	}
 	p.builds = []build{{"inferd", dir}}
-	if *before != "" {
-		older, err := olderBuild(*before)
+	if before != "" {
+		older, err := olderBuild(before)
 		if err != nil {
 			return err
 		}
 		p.builds = append(p.builds, older)
 	}
 	var built string
-	if *withLlama {
+	if withLlama {
 		if built, err = buildLlama(""); err != nil {
 			return fmt.Errorf("%w; --peers=false measures without them", err)
 		}
@@ -150,13 +164,17 @@ func runPeers(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d cores, %s; %d threads, %d slots, %d tokens of context, %s; callers are %s\n", runtime.NumCPU(), runtime.GOARCH,
 		p.threads, peerSlots, peerContext, p.name, callers)
-	if *withLlama {
+	if withLlama {
 		if p.llama, err = p.workingLlama(built); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintln(out)
-	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach, aim")
+	return nil
+}
+
+// measure prints the table of the chosen rows.
+func (p *peers) measure(ctx context.Context, chosen []row) error {
+	fmt.Fprintf(p.out, "\n%-58s %-34s %s\n", "figure", "here", "reach, aim")
 	var failed []string
 	for _, r := range chosen {
 		err := p.row(ctx, r)
@@ -174,7 +192,7 @@ func runPeers(args []string, out io.Writer) error {
 	return nil
 }
 
-// choose returns the rows with those keys, all without any.
+// choose returns the rows with those keys, or all rows without keys.
 func choose(keys string) ([]row, error) {
 	if keys == "" {
 		return table, nil
@@ -183,7 +201,7 @@ func choose(keys string) ([]row, error) {
 	for key := range strings.SplitSeq(keys, ",") {
 		i := slices.IndexFunc(table, func(r row) bool { return r.key == key })
 		if i < 0 {
-			return nil, fmt.Errorf("there is no row %q", key)
+			return nil, fmt.Errorf("no row %q", key)
 		}
 		chosen = append(chosen, table[i])
 	}
@@ -198,7 +216,7 @@ func orElse[T comparable](v, other T) T {
 	return v
 }
 
-// size is how many of something there are to be.
+// size returns full, or quick with --quick.
 func (p *peers) size(full, quick int) int {
 	if p.quick {
 		return quick
@@ -206,7 +224,7 @@ func (p *peers) size(full, quick int) int {
 	return full
 }
 
-// row measures one, and ends whatever it has started.
+// row measures one row, and then ends all processes that it has started.
 func (p *peers) row(ctx context.Context, r row) (err error) {
 	limit := r.full
 	if p.quick {
@@ -235,15 +253,15 @@ func (p *peers) row(ctx context.Context, r row) (err error) {
 		}
 		p.servers = nil
 		if ctx.Err() != nil && err != nil {
-			err = context.Cause(ctx) // what it led to says less
+			err = context.Cause(ctx) // the other errors are consequences
 		}
 		fmt.Fprintf(p.out, "   (%s; before it, others had %.0f %% of the cores)\n", time.Since(begin).Round(time.Second), 100*others)
 	}()
 	return r.measure(p)
 }
 
-// others is how much of the cores is taken while nothing of ours runs: two threads that
-// wait for each other suffer more from a third than it takes.
+// others returns the part of the cores that other programs use. Two threads that wait for each
+// other lose more by a third thread than its share of the cores.
 func (p *peers) others() (float64, error) {
 	sample := func() (busy, all float64, err error) {
 		raw, err := os.ReadFile("/proc/stat")
@@ -277,18 +295,18 @@ type side struct {
 	name   string
 	target load.Target
 	stop   func()
-	// running is how many requests it says that it runs.
+	// running returns the number of running requests, by the server's own report.
 	running func() (int, error)
 	daemon  *daemon // nil if it is a peer
 }
 
-// Options are the settings of a server.
+// inferdOptions are the settings of an inferd.
 type inferdOptions struct {
-	backends   string // JSON; empty is one of the model
-	model      string // file; empty is the model of the comparison
-	slots      int    // 0 is peerSlots
-	maxStall   int    // ms; 0 is the default
-	queueDepth int    // 0 is the default
+	backends   string // JSON; empty means one entry with the model
+	model      string // file; empty means the model of the comparison
+	slots      int    // 0 means peerSlots
+	maxStall   int    // ms; 0 means the default
+	queueDepth int    // 0 means the default
 }
 
 // inferd starts a server of the present build.
@@ -333,13 +351,13 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	return s, nil
 }
 
-// stop ends a server before the end of its row.
+// stop stops a server before the end of its row.
 func (p *peers) stop(s *side) {
 	s.stop()
 	p.servers = slices.DeleteFunc(p.servers, func(o *side) bool { return o == s })
 }
 
-// Stats are what control.sock says of a daemon.
+// daemonStats are stats from control.sock.
 type daemonStats struct {
 	Running, Waiting int
 	Callers          []struct {
@@ -370,8 +388,8 @@ func (d *daemon) stats() (s daemonStats, err error) {
 	return s, json.NewDecoder(nc).Decode(&answer)
 }
 
-// caller returns the process of a user, counted from 0, and of one of that user's programs.
-// Without root all users are one, and only the programs differ.
+// caller returns the process of a user and program, both counted from 0. Without root, all users
+// are the same, and only the programs differ.
 func (p *peers) caller(user, program int) (*load.Caller, error) {
 	key := [2]int{user, program}
 	if c := p.callers[key]; c != nil {
@@ -379,14 +397,14 @@ func (p *peers) caller(user, program int) (*load.Caller, error) {
 	}
 	path := p.program(user, program)
 	if _, err := os.Stat(path); err != nil {
-		// Callers differ by the program's file; a link would be the same one.
+		// Callers differ by the inode of the program, so it is copied and not linked.
 		if err := copyFile(filepath.Join(p.bin, "bench"), path); err != nil {
 			return nil, err
 		}
 	}
 	cmd := exec.Command(path, "load")
 	cmd.Dir, cmd.Stderr = "/", p.errors
-	cmd.Env = []string{"GOMAXPROCS=1"} // the cores are the engine's
+	cmd.Env = []string{"GOMAXPROCS=1"} // leave the cores to the engine
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if p.root {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.uid + user), Gid: uint32(p.uid + user)}
@@ -403,13 +421,12 @@ func (p *peers) program(user, program int) string {
 	return filepath.Join(p.bin, fmt.Sprintf("program-%d-%d", user, program))
 }
 
-// prompt is a request whose prompt has so many tokens, none of which anybody has asked
-// before.
+// prompt returns a request with a new random prompt of that many tokens.
 func prompt(tokens, maxTokens int) load.Request {
 	return load.Request{Turns: []string{text(tokens - load.TemplateTokens)}, MaxTokens: maxTokens}
 }
 
-// text returns so many letters that nobody has seen.
+// text returns n random letters.
 func text(n int) string {
 	var b bytes.Buffer
 	for range n {
@@ -418,25 +435,25 @@ func text(n int) string {
 	return b.String()
 }
 
-// ask fires one shot and wants an answer.
-func (p *peers) ask(who load.Doer, s load.Shot) (load.Outcome, error) {
-	o := who.Ask(p.ctx, s, nil)
+// ask sends one request. It fails unless the request is answered.
+func (p *peers) ask(client load.Doer, s load.Shot) (load.Outcome, error) {
+	o := client.Ask(p.ctx, s, nil)
 	return o, o.Err()
 }
 
-// again asks on n connections, one request after the other on each, until ctx ends. Each
-// outcome goes to settle, one at a time. The function that comes back waits for the end.
-func again(ctx context.Context, who load.Doer, n int, shot func() load.Shot, settle func(*load.Outcome)) (wait func()) {
+// again sends requests on n connections, one after the other on each, until ctx ends. Outcomes go
+// to settle, one at a time. The returned function waits for the end.
+func again(ctx context.Context, client load.Doer, n int, shot func() load.Shot, settle func(*load.Outcome)) (wait func()) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	for range n {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				o := who.Ask(ctx, shot(), nil)
+				o := client.Ask(ctx, shot(), nil)
 				mu.Lock()
 				settle(&o)
 				mu.Unlock()
-				if o.Code != "" || o.Fault != "" { // refused: not at once again
+				if o.Code != "" || o.Fault != "" { // pause after a refusal
 					sleepFor(ctx, 100*time.Millisecond)
 				}
 			}
@@ -452,7 +469,7 @@ func sleepFor(ctx context.Context, d time.Duration) {
 	}
 }
 
-// settled gathers the errors of outcomes that were to be answers.
+// settled collects the errors of requests that should have been answered.
 type settled struct {
 	mu   sync.Mutex
 	errs []error
@@ -466,7 +483,7 @@ func (s *settled) add(err error) {
 	}
 }
 
-// err is the first error, and how many there were.
+// err returns the first error, with the number of errors.
 func (s *settled) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -38,13 +38,13 @@ const (
 	lpLeaf = "inferd.sock"
 )
 
-// questions are a short request of each dialect.
+// questions has a short request of each dialect.
 var questions = map[string]string{
 	v1Leaf: `{"id":"b","messages":[{"role":"user","content":"hello"}]}` + "\n",
 	v2Leaf: `{"id":"b","messages":[{"role":"user","content":[{"type":"text","text":"hello"}]}]}` + "\n",
 }
 
-// perimeter measures what lies between a client and a backend that takes no time.
+// perimeter measures the daemon's own cost, with a backend that takes no time.
 func (b *bench) perimeter() error {
 	for _, step := range []struct {
 		name string
@@ -66,13 +66,13 @@ func (b *bench) perimeter() error {
 	return nil
 }
 
-// mocked starts a daemon with a mock of those knobs.
-func (b *bench) mocked(knobs string, args ...string) (*daemon, error) {
+// mocked starts a daemon with a mock with those settings.
+func (b *bench) mocked(settings string, args ...string) (*daemon, error) {
 	f, err := os.CreateTemp(b.bin, "config-*.json")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := fmt.Fprintf(f, `{"backends":[{"kind":"mock","name":"m",%s}]}`, knobs); err != nil {
+	if _, err := fmt.Fprintf(f, `{"backends":[{"kind":"mock","name":"m",%s}]}`, settings); err != nil {
 		return nil, err
 	}
 	if err := f.Close(); err != nil {
@@ -85,8 +85,8 @@ func (b *bench) mocked(knobs string, args ...string) (*daemon, error) {
 	return d, d.waitReady()
 }
 
-// crowd sees whether every answer ends exactly once: fifty clients at once, twenty that
-// leave in the middle, two hundred that come and go.
+// crowd checks that every answer ends exactly once, with fifty clients at once, twenty that hang up
+// during an answer, and two hundred that only connect.
 func (b *bench) crowd() error {
 	d, err := b.mocked(`"tokens":["a","b","c","d"],"token_delay_ms":2`, "--queue-depth", "64")
 	if err != nil {
@@ -133,7 +133,7 @@ func (b *bench) crowd() error {
 	return nil
 }
 
-// exchange asks on a v1 connection of its own and returns all that comes.
+// exchange sends a request on a new v1 connection and returns the whole answer.
 func (d *daemon) exchange(question string) ([]byte, error) {
 	nc, err := d.dial(v1Leaf)
 	if err != nil {
@@ -184,7 +184,7 @@ func (b *bench) tokenFrames() error {
 	return nil
 }
 
-// countLines asks a question n times and counts the lines that come.
+// countLines sends a question n times and counts the lines of the answers.
 func (d *daemon) countLines(leaf string, n int) (int64, error) {
 	nc, err := d.dial(leaf)
 	if err != nil {
@@ -212,8 +212,8 @@ func (d *daemon) countLines(leaf string, n int) (int64, error) {
 	return lines, nil
 }
 
-// shortRequests measures how many requests of one token are answered a second, and how
-// long one takes when a thousand come in a second, whether or not the last was answered.
+// shortRequests measures the rate of requests of one token, and their latency at a thousand
+// requests a second that do not wait for each other's answers.
 func (b *bench) shortRequests() error {
 	d, err := b.mocked(`"n_slots":16`, "--queue-depth", "64")
 	if err != nil {
@@ -244,7 +244,7 @@ func (b *bench) shortRequests() error {
 		return err
 	}
 	b.report("  one of them, at 1,000 a second", "p99 <= 1 ms", "p50 %s, p99 %s", median(took), percentile(took, 99))
-	p, err := newParrot()
+	p, err := newEcho()
 	if err != nil {
 		return err
 	}
@@ -256,11 +256,11 @@ func (b *bench) shortRequests() error {
 	return nil
 }
 
-// parrotFlag makes this program a parrot, at the socket that follows: it says the same to
-// everybody, which is what is left of a request without a daemon.
-const parrotFlag = "--parrot"
+// echoFlag makes this program an echo server at the socket that follows. It sends the same answer
+// to every request: the cost of a request without a daemon.
+const echoFlag = "--echo"
 
-func newParrot() (*daemon, error) {
+func newEcho() (*daemon, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -269,7 +269,7 @@ func newParrot() (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &daemon{cmd: exec.Command(self, parrotFlag, filepath.Join(dir, v1Leaf)), dir: dir}
+	p := &daemon{cmd: exec.Command(self, echoFlag, filepath.Join(dir, v1Leaf)), dir: dir}
 	if err := p.cmd.Start(); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
@@ -277,8 +277,8 @@ func newParrot() (*daemon, error) {
 	return p, nil
 }
 
-// parrotMain is that process. It returns why it could not go on.
-func parrotMain(path string) error {
+// echoMain is the main function of the echo server. It returns only with an error.
+func echoMain(path string) error {
 	ln, err := net.Listen("unix", path)
 	if err != nil {
 		return err
@@ -303,7 +303,7 @@ func parrotMain(path string) error {
 	}
 }
 
-// askMany asks n times on one connection, one after the other.
+// askMany sends n requests on one connection, one after the other.
 func (d *daemon) askMany(n int) error {
 	nc, err := d.dial(v1Leaf)
 	if err != nil {
@@ -336,8 +336,8 @@ func askShort(nc net.Conn, r *bufio.Reader) error {
 	}
 }
 
-// openLoop sends so many requests a second for a while, and measures each from the moment
-// at which it was due: a slow answer delays no other, and hides none.
+// openLoop sends requests at a fixed rate for a while, and measures each from the time at which it
+// was due, so that a slow answer neither delays nor hides others.
 func openLoop(dial func() (net.Conn, error), rate int, length time.Duration) ([]time.Duration, error) {
 	const conns = 32
 	due := make(chan time.Time, rate)
@@ -368,14 +368,14 @@ func openLoop(dial func() (net.Conn, error), rate int, length time.Duration) ([]
 	step := time.Second / time.Duration(rate)
 	for at := begin; at.Before(begin.Add(length)); at = at.Add(step) {
 		time.Sleep(time.Until(at))
-		due <- time.Now() // that this timer is late is not the daemon's doing
+		due <- time.Now() // a late timer is not the daemon's fault
 	}
 	close(due)
 	all.Wait()
 	return took, failed
 }
 
-// idle measures what a connection costs that has been served once and is silent.
+// idle measures the memory of a connection that is idle after one request.
 func (b *bench) idle() error {
 	d, err := b.mocked(`"n_slots":4`)
 	if err != nil {
@@ -416,7 +416,7 @@ func closeAll(conns []net.Conn) {
 	}
 }
 
-// attachments measures the most memory that the daemon has had because of a large one.
+// attachments measures the daemon's peak memory during a large attachment.
 func (b *bench) attachments() error {
 	const mib = 1 << 20
 	for _, test := range []struct {
@@ -443,7 +443,7 @@ func (b *bench) attachments() error {
 	return nil
 }
 
-// attach sends an image of that many bytes and reads the answer.
+// attach sends an image of size bytes and reads the answer.
 func (d *daemon) attach(leaf string, size int) error {
 	nc, err := d.dial(leaf)
 	if err != nil {
@@ -484,8 +484,7 @@ func (d *daemon) attach(leaf string, size int) error {
 	return nil
 }
 
-// admission measures the first token of a backend that takes no time, with and without
-// the gate before it, in turns.
+// admission measures the TTFT of a backend that takes no time, with and without the gate, in turns.
 func (b *bench) admission() error {
 	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Place, error) {
 		return admit.Place{Name: "m", Slots: 4, Handler: new(mock.Backend)}, nil
@@ -532,7 +531,7 @@ func (b *bench) admission() error {
 	return nil
 }
 
-// firstToken asks and returns when the first message came; it reads to the last.
+// firstToken sends a request, reads the whole answer, and returns the time of its first message.
 func firstToken(nc net.Conn, ask []byte) (time.Duration, error) {
 	begin := time.Now()
 	if _, err := nc.Write(ask); err != nil {
@@ -558,8 +557,8 @@ func firstToken(nc net.Conn, ask []byte) (time.Duration, error) {
 	}
 }
 
-// routing measures what it takes to choose among eight entries, of which the last one can,
-// and to keep the books of its breaker.
+// routing measures the choice among eight entries, of which only the last is able, and the update of
+// its breaker.
 func (b *bench) routing() error {
 	r := new(route.Router)
 	const entries = 8
@@ -586,9 +585,9 @@ func (b *bench) routing() error {
 	return nil
 }
 
-// recording measures what a request's line of the activity log costs, with and without
-// something in it that may be a secret: what the request waits until it has handed it over,
-// and the processor's time in all, which the goroutine that writes has most of.
+// recording measures the cost of a request's line in the activity log, with and without a suspected
+// secret: the time that the request waits, and the CPU time in total, most of which the writing
+// goroutine uses.
 func (b *bench) recording() error {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -604,7 +603,7 @@ func (b *bench) recording() error {
 		{"no rule can match", "<= 5 µs", "5f2b8a"},
 		{"a secret in it", "<= 25 µs", "5f2b8a token=swordfish"},
 	} {
-		const rounds, burst = 25, 2000 // fewer than may wait to be written
+		const rounds, burst = 25, 2000 // less than the log's buffer
 		took := make([]time.Duration, 0, rounds*burst)
 		before, err := cpuTime()
 		if err != nil {
@@ -636,7 +635,7 @@ func (b *bench) recording() error {
 	return nil
 }
 
-// cpuTime is what this process has had of the processors.
+// cpuTime returns the CPU time of this process.
 func cpuTime() (time.Duration, error) {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// decode measures the rate of one, four and eight streams: of inferd, of the bare loops,
-// which have no socket, and of both modes of llama-server.
+// decode measures the rate of one, four and eight streams: of inferd, of both modes of
+// llama-server, and of the bare loops, which have no socket.
 func (p *peers) decode() error {
 	streams := []int{1, 4, 8}
 	tokens := slices.Repeat([]int{p.size(128, 64)}, len(streams))
@@ -41,17 +41,17 @@ func (p *peers) decode() error {
 		}})
 	}
 	all = append(all, runner{"our bare loop", loops, func() ([]float64, error) {
-		bare, err := p.bareLoop(p.model, p.threads)
+		bare, err := p.baseline(p.model, p.threads)
 		if err != nil {
 			return nil, err
 		}
 		defer bare.stop()
-		if _, err := bare.run(8, 1); err != nil { // warm
+		if _, err := bare.run(8, 1); err != nil { // warm-up
 			return nil, err
 		}
 		return of(func(i int) (float64, error) { return bare.run(tokens[i], streams[i]) })
 	}})
-	modes := len(all) // and those behind it are the modes of llama-server
+	modes := len(all) // the runners from here on are the modes of llama-server
 	for _, c := range p.llamaServers(false, true) {
 		all = append(all, p.runner(c, none, through))
 	}
@@ -69,7 +69,7 @@ func (p *peers) decode() error {
 	return nil
 }
 
-// fastest returns the runner with the highest median rate of a kind, from the given one on.
+// fastest returns the runner with the highest median rate of a kind, among those from index from.
 func fastest(rates [][][]float64, from, kind int) int {
 	best := from
 	for i := from + 1; i < len(rates); i++ {
@@ -80,7 +80,7 @@ func fastest(rates [][][]float64, from, kind int) int {
 	return best
 }
 
-// rest waits until idle compute threads no longer spin.
+// rest waits until idle compute threads sleep.
 func (p *peers) rest() { sleepFor(p.ctx, 500*time.Millisecond) }
 
 // ratios divides the figures of a round by each other, for every round.
@@ -92,7 +92,7 @@ func ratios(a, b []float64) []float64 {
 	return all
 }
 
-// spread prints the median of some numbers, and their ends if there are more.
+// spread formats the median of all, with the minimum and the maximum if there are several.
 func spread(all []float64) string {
 	if len(all) == 0 {
 		return "none"
@@ -107,10 +107,10 @@ func spread(all []float64) string {
 	return fmt.Sprintf(format+" ("+format+"–"+format+")", median(all), slices.Min(all), slices.Max(all))
 }
 
-// streams measures the rate of n streams while all of them run. It asks for answers of
-// *tokens; if too little of them overlaps, it doubles *tokens and measures again.
+// streams measures the rate of n streams while all of them run. The answers have *tokens tokens;
+// if they do not overlap enough, streams doubles *tokens and measures again.
 func (p *peers) streams(s *side, n int, tokens *int) (float64, error) {
-	const longest = peerContext/peerSlots - 64 // beside the prompt, in a slot of a split cache
+	const longest = peerContext/peerSlots - 64 // tokens of an answer that fit beside the prompt in a slot of a split cache
 	for {
 		outcomes, err := p.answers(s, n, *tokens)
 		if err != nil {
@@ -128,7 +128,7 @@ func (p *peers) streams(s *side, n int, tokens *int) (float64, error) {
 	}
 }
 
-// answers asks for n answers of that length at once.
+// answers requests n answers of that length at once.
 func (p *peers) answers(s *side, n, tokens int) ([]load.Outcome, error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -154,7 +154,7 @@ func (p *peers) answers(s *side, n, tokens int) ([]load.Outcome, error) {
 }
 
 // overlap returns the rate of answers within the window in which all of them are running,
-// and the part of their tokens that lies in it.
+// and the part of their tokens within it.
 func overlap(outcomes []load.Outcome) (rate, part float64) {
 	from, to := outcomes[0].First, outcomes[0].End
 	for i := range outcomes {
@@ -172,8 +172,8 @@ func overlap(outcomes []load.Outcome) (rate, part float64) {
 	return tokens / to.Sub(from).Seconds(), tokens / all
 }
 
-// served is how many tokens of an answer came after from, until to. A frame may have more
-// than one.
+// served returns the number of tokens of an answer that arrived after from, up to to. A frame may
+// have several tokens.
 func served(o *load.Outcome, from, to load.Stamp) float64 {
 	frames := 0
 	for _, at := range o.Arrivals {
@@ -184,7 +184,7 @@ func served(o *load.Outcome, from, to load.Stamp) float64 {
 	if frames == 0 {
 		return 0
 	}
-	if o.Gone { // the server has not said how many tokens there were
+	if o.Gone { // the number of tokens is unknown, since the server reports it at the end
 		return float64(frames)
 	}
 	return float64(frames) * float64(o.Out) / float64(o.Frames)

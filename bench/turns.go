@@ -43,8 +43,8 @@ func (p *peers) inferds(o inferdOptions) []contender {
 	return all
 }
 
-// rounds returns the number of measurements of each build in a row that needs one for its
-// own figures and several for the ratios of two builds.
+// rounds returns the number of long measurements of each build in a row of the table: one for the
+// figures of a build, several for the ratios of two builds.
 func (p *peers) rounds() int {
 	if len(p.builds) == 1 {
 		return 1
@@ -52,8 +52,8 @@ func (p *peers) rounds() int {
 	return 3
 }
 
-// repeats returns the number of short measurements in a row: more for the ratios of two
-// builds.
+// repeats returns the number of short measurements in a row of the table: more for the ratios of
+// two builds.
 func (p *peers) repeats() int {
 	if len(p.builds) == 1 {
 		return p.size(7, 3)
@@ -62,7 +62,7 @@ func (p *peers) repeats() int {
 }
 
 // inTurns measures each of all n times, in turns; the order rotates from round to round.
-// results[i] are those of all[i].
+// results[i] belongs to all[i].
 func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]R, err error) {
 	results = make([][]R, len(all))
 	for round := range n {
@@ -78,13 +78,13 @@ func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]
 	return results, nil
 }
 
-// serveInTurns measures servers in turns. Each runs alone: of two equal servers that are up
-// side by side, the one started first was up to 10 % slower, for as long as it ran.
+// serveInTurns measures servers in turns. Each runs alone: of two equal servers that ran side by
+// side, the one started first was up to 10 % slower for its whole run.
 func serveInTurns[R any](p *peers, all []contender, n int, measure func(*side) (R, error)) ([][]R, error) {
 	return inTurns(all, n, func(c contender) (R, error) { return serve(p, c, measure) })
 }
 
-// serve starts a server, warms it, measures it and stops it.
+// serve starts a server, warms it up, measures it and stops it.
 func serve[R any](p *peers, c contender, measure func(*side) (R, error)) (r R, err error) {
 	defer func() {
 		if err != nil {
@@ -133,11 +133,11 @@ func (f figure[R]) versus(present, older []R) []float64 {
 	return ratios(a, b)
 }
 
-// olderReach is the reach of every ratio of the present build to an older one.
+// olderReach is the goal for every ratio of the present build to an older one.
 const olderReach = ">= 0.97, aim 1.00"
 
 // reportVersus prints ratios of the present build, results[0], to the older one, results[1].
-// It prints nothing if there is no older one.
+// Without an older build it prints nothing.
 func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
 	if len(p.builds) == 1 {
 		return
@@ -168,7 +168,7 @@ func medianOf[R any, V int | float64](results []R, of func(R) V) V {
 // A runner measures rates of tokens, of a server or of a program without one.
 type runner struct {
 	name  string
-	reach []string // of each rate
+	reach []string // the goal of each rate
 	rates func() ([]float64, error)
 }
 
@@ -177,7 +177,7 @@ func (p *peers) runner(c contender, reach []string, rates func(*side) ([]float64
 	return runner{c.name, reach, func() ([]float64, error) { return serve(p, c, rates) }}
 }
 
-// compareRates measures all runners in turns. rates[r][i] are those of runner r, of kind i.
+// compareRates measures all runners in turns. rates[r][i] are the rates of runner r and kind i.
 func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
 	results, err := inTurns(all, n, func(r runner) ([]float64, error) { return r.rates() })
 	if err != nil {
@@ -192,8 +192,8 @@ func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
 	return rates, nil
 }
 
-// reportRates prints the rates of the first runner, of one kind, and their ratios to those
-// of the others.
+// reportRates prints the rates of the first runner, of one kind, and their ratios to the rates of
+// the others.
 func (p *peers) reportRates(what string, all []runner, rates [][][]float64, kind int) {
 	ours := rates[0][kind]
 	p.report(what, "", "%s tokens/s", spread(ours))

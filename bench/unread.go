@@ -21,8 +21,8 @@ const (
 	unreadTokens = 8000
 	unreadEvery  = 500 * time.Millisecond
 	unreadLimit  = 5 * time.Second // for the first token of a short request
-	unreadSettle = time.Minute     // at most, until the crowd's requests neither run nor wait
-	bystander    = 1000            // the user without connections that never read
+	unreadSettle = time.Minute     // limit of settle
+	bystander    = 1000            // number of a user whose connections read
 )
 
 // A crowd is a number of users with connections that never read.
@@ -74,11 +74,11 @@ func (p *peers) unread() error {
 
 // An unreadResult holds short requests of two users, on an idle server and beside a crowd.
 type unreadResult struct {
-	idle, beside [2]*shorts // of another user; of a user and program in the crowd
+	idle, beside [2]*shorts // of the bystander; of a user and program in the crowd
 	asked        int        // requests of the crowd
 
 	settled          time.Duration // until the crowd's requests neither ran nor waited
-	running, waiting int           // requests of the crowd after that; not 0 if it took too long
+	running, waiting int           // requests of the crowd after that; not 0 if the limit was reached
 }
 
 func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, err error) {
@@ -105,9 +105,9 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 	return r, errors.Join(err, err2, p.ctx.Err())
 }
 
-// settle waits until all requests of the crowd stand in a write that blocks. Before that they
-// are readers to the daemon: the buffers of their sockets take hundreds of tokens each, and
-// other users get their share beside them, no more.
+// settle waits until every request of the crowd is stuck in a write. Until then the daemon takes
+// the crowd for readers, since the buffer of each socket holds hundreds of tokens, and other users
+// get only their share beside it.
 func (r *unreadResult) settle(p *peers, s *side) error {
 	begin := time.Now()
 	for {
@@ -145,10 +145,10 @@ func (p *peers) twoUsers(s *side) (all [2]*shorts, err error) {
 	return all, errors.Join(errs...)
 }
 
-// startUnread starts the crowd's process, which runs the first user's program. stop ends
-// it and returns how many requests it has sent.
+// startUnread starts the crowd's process, which runs the first user's program. stop ends it and
+// returns the number of requests that it has sent.
 func (p *peers) startUnread(s *side, c crowd) (stop func() (int, error), err error) {
-	if _, err := p.caller(0, 0); err != nil { // makes the program's file
+	if _, err := p.caller(0, 0); err != nil { // creates the program's file
 		return nil, err
 	}
 	order := load.Unread{
@@ -192,7 +192,7 @@ func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	step := median(r.idle[0].gaps)
 	reach := [2]string{"p99 <= " + ms(3*idle/2+step), "p99 <= 1.5 s"}
 	if c.each > unreadQueue {
-		reach[1] = "queue_full" // its own queue is full
+		reach[1] = "queue_full" // the caller's own queue is full
 	}
 	for i, name := range []string{fmt.Sprintf("%s, %s: TTFT, another user", b.name, c), "  TTFT, the same user and program"} {
 		if b != p.builds[0] {
@@ -204,12 +204,12 @@ func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	p.report("  requests of the never-readers", "", "%d (settled after %.1f s; then %d running, %d waiting)", r.asked, r.settled.Seconds(), r.running, r.waiting)
 }
 
-// Shorts are short requests, sent at fixed times.
+// shorts are the outcomes of short requests that are sent at fixed times.
 type shorts struct {
-	ttft   []time.Duration // the limit for a request without a first token
+	ttft   []time.Duration // of a request without a first token: the limit
 	gaps   []time.Duration // between tokens
 	missed int             // requests without a first token
-	why    string          // of one of them
+	why    string          // the reason for one of these
 }
 
 func (s *shorts) String() string {
@@ -220,7 +220,7 @@ func (s *shorts) String() string {
 	return text
 }
 
-// add adds the outcome of a request with that limit.
+// add adds the outcome of a request. limit is the longest wait for its first token.
 func (s *shorts) add(o *load.Outcome, limit time.Duration) {
 	if o.First == 0 {
 		s.missed++
@@ -241,9 +241,8 @@ func (s *shorts) add(o *load.Outcome, limit time.Duration) {
 	}
 }
 
-// shortOnes sends n short requests, one every so often, whether or not the last is
-// answered. Each may take limit until its first token; without a limit each must be
-// answered.
+// shortOnes sends n short requests at a fixed interval, without waiting for answers. Each may take
+// limit until its first token; without a limit, each must be answered.
 func (p *peers) shortOnes(s *side, client load.Doer, n int, every, limit time.Duration) (*shorts, error) {
 	var (
 		all    sync.WaitGroup

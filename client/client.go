@@ -1,6 +1,6 @@
 // Package client talks to inferd, the local inference daemon, over its Unix sockets: it
-// generates, embeds, reranks, watches what the daemon is doing, and tells it what to do.
-// The zero [Client] is ready to use:
+// generates, embeds, reranks, watches the daemon's state, and sends operators' requests. The
+// zero [Client] is ready to use:
 //
 //	var c client.Client
 //	for ev, err := range c.Generate(ctx, client.Ask("Why is the sky blue?")) {
@@ -10,9 +10,9 @@
 //		fmt.Print(ev.Text)
 //	}
 //
-// Contexts cancel at any time: the connection is closed, which is how the daemon is told.
-// What the daemon refuses is an [*Error] with the code of the wire; that nobody listens is
-// a [*DialError]. The package knows the wire, and nothing of what stands behind it.
+// Contexts cancel at any time: the connection is closed, and the daemon stops the request. If
+// the daemon refuses a request, the error is an [*Error] with the code of the wire; if it cannot
+// be reached, a [*DialError]. The package does not know how the daemon computes answers.
 package client
 
 import (
@@ -29,19 +29,19 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// A Client knows where a daemon is. It holds no connection, and may be used by several
-// goroutines at once.
+// A Client has the addresses of a daemon. It holds no connection, and is safe for concurrent
+// use.
 type Client struct {
-	// Dir is the folder of the daemon's sockets; empty is where the daemon of this user
-	// has them. On Windows it is what the names of its pipes begin with: \\.\pipe\inferd.
+	// Dir is the folder of the daemon's sockets; empty means the folder of this user's
+	// daemon. On Windows it is the prefix of the names of the pipes: \\.\pipe\inferd.
 	Dir string
-	// Sockets are those that lie elsewhere, or are called otherwise.
+	// Sockets has the paths of sockets with another folder or name.
 	Sockets map[Surface]string
-	// Wait is how long to wait for a daemon that is not there or not ready yet; 0 is not
-	// at all, and less than 0 is for as long as the context lasts.
+	// Wait is how long to wait for a daemon that does not run or is not ready yet; 0 means
+	// no wait, and a negative value means until the context ends.
 	Wait time.Duration
-	// Trace, if not nil, is called with every message of the daemon as it came. The slice
-	// is valid until it returns.
+	// Trace, if not nil, is called with every message of the daemon, unchanged. The slice is
+	// valid until Trace returns.
 	Trace func(message []byte)
 }
 
@@ -55,8 +55,8 @@ const (
 	LP      Surface = "lp"      // generation, typed blocks, length-prefixed
 	Embed   Surface = "embed"   // embeddings
 	Rerank  Surface = "rerank"  // reranking
-	Admin   Surface = "admin"   // what the daemon is doing
-	Control Surface = "control" // requests of an operator
+	Admin   Surface = "admin"   // the daemon's state
+	Control Surface = "control" // operators' requests
 )
 
 var leaves = map[Surface]string{
@@ -64,7 +64,7 @@ var leaves = map[Surface]string{
 	Admin: paths.AdminLeaf, Control: paths.ControlLeaf,
 }
 
-// Path returns where a surface's socket is, or is looked for.
+// Path returns the path of a surface's socket.
 func (c *Client) Path(s Surface) string {
 	if path := c.Sockets[s]; path != "" {
 		return path
@@ -72,12 +72,12 @@ func (c *Client) Path(s Surface) string {
 	return paths.Default().Socket(c.Dir, leaves[s])
 }
 
-// A DialError says that a socket could not be reached.
+// A DialError means that a socket could not be reached.
 type DialError struct {
 	Path string
-	Err  error // what the system said
-	// Status is what the daemon was doing at the time, such as "loading_model mmap gen";
-	// empty if it did not say.
+	Err  error // of the system
+	// Status is the state of the daemon, such as "loading_model mmap gen"; empty if it is
+	// unknown.
 	Status string
 	Waited time.Duration // before giving up; 0 if there was no wait
 }
@@ -86,11 +86,11 @@ func (e *DialError) Error() string {
 	var text string
 	switch {
 	case errors.Is(e.Err, fs.ErrPermission):
-		text = fmt.Sprintf("connect: %v: the daemon runs as another user, who can let a group in with --group", e.Err)
+		text = fmt.Sprintf("connect: %v: the daemon runs as another user: start it with --group to admit a group", e.Err)
 	case !e.Transient():
-		text = fmt.Sprintf("connect: %v", e.Err) // names the path
+		text = fmt.Sprintf("connect: %v", e.Err) // contains the path
 	case e.Status == ready:
-		text = fmt.Sprintf("the daemon is ready, but nobody answers at %s: is this surface switched off, or is there no model for it?", e.Path)
+		text = fmt.Sprintf("the daemon is ready, but nothing listens at %s: is this surface switched off, or is there no model for it?", e.Path)
 	case e.Status != "":
 		text = fmt.Sprintf("the daemon is not ready: %s", e.Status)
 	default:
@@ -102,36 +102,37 @@ func (e *DialError) Error() string {
 	return text
 }
 
-// Unwrap returns what the system said.
+// Unwrap returns the error of the system.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// Transient reports whether it may be otherwise soon: nobody listens, or has no time. That
-// is how a daemon looks that is starting.
+// Transient reports whether a later attempt may succeed: the socket is missing, or does not
+// accept connections. A daemon that is starting causes such errors.
 func (e *DialError) Transient() bool {
-	for _, passing := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.EAGAIN} {
-		if errors.Is(e.Err, passing) {
+	for _, transient := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.EAGAIN} {
+		if errors.Is(e.Err, transient) {
 			return true
 		}
 	}
 	return false
 }
 
-// How often somebody who waits looks again.
+// The pauses between attempts to connect grow from minPause to maxPause.
 const (
-	firstPause = 20 * time.Millisecond
-	lastPause  = time.Second
+	minPause = 20 * time.Millisecond
+	maxPause = time.Second
 )
 
-// boundWithin is how long after ready a socket may be missing: other daemons bind it late.
-const boundWithin = time.Second
+// bindGrace is how long a socket may be missing after the daemon is ready: other daemons bind
+// their sockets late.
+const bindGrace = time.Second
 
-// Dial connects to a surface. A connection serves many requests, one after the other;
-// those of several connections are answered at once.
+// Dial connects to a surface. A connection serves many requests, one after the other; requests
+// on several connections run concurrently.
 func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 	path := c.Path(s)
 	begin := time.Now()
 	var sinceReady time.Time
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		nc, err := listen.Dial(ctx, path)
 		if err == nil {
 			return c.newConn(ctx, nc, s), nil
@@ -144,7 +145,7 @@ func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 			return nil, failed
 		}
 		if s != Admin && s != Control {
-			failed.Status = c.peek(ctx)
+			failed.Status = c.status(ctx)
 		}
 		if failed.Status != ready {
 			sinceReady = time.Time{}
@@ -152,8 +153,8 @@ func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 			sinceReady = time.Now()
 		}
 		over := c.Wait >= 0 && time.Since(begin) >= c.Wait
-		if failed.Status == ready { // it will not come any more, or at once
-			over = time.Since(sinceReady) >= boundWithin
+		if failed.Status == ready { // the socket appears within bindGrace, or never
+			over = time.Since(sinceReady) >= bindGrace
 		}
 		if over {
 			if c.Wait > 0 {
@@ -164,7 +165,7 @@ func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 		if c.Wait > 0 {
 			pause = min(pause, max(c.Wait-time.Since(begin), time.Millisecond))
 		}
-		if !sleep(ctx, pause/2+rand.N(pause/2+1)) { //nolint:gosec // it keeps clients apart, and hides nothing
+		if !sleep(ctx, pause/2+rand.N(pause/2+1)) { //nolint:gosec // spreads the attempts of clients, not a secret
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -181,12 +182,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// toldWithin is how long a daemon may take to say what it is doing.
-const toldWithin = 2 * time.Second
+// statusTimeout bounds the wait for the daemon's status.
+const statusTimeout = 2 * time.Second
 
-// peek returns what the daemon is doing, in words, or nothing.
-func (c *Client) peek(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, toldWithin)
+// status returns the daemon's lifecycle state, or "" if it is unknown.
+func (c *Client) status(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	quiet := &Client{Dir: c.Dir, Sockets: c.Sockets}
 	for s, err := range quiet.Watch(ctx) {
@@ -200,7 +201,7 @@ func (c *Client) peek(ctx context.Context) string {
 	return ""
 }
 
-// framing is how messages are cut on a surface.
+// framing returns the framing of a surface.
 func (s Surface) framing() frame.Framing {
 	if s == LP {
 		return frame.Prefixed
@@ -208,13 +209,13 @@ func (s Surface) framing() frame.Framing {
 	return frame.Lines
 }
 
-// traced shows each message before it is read.
+// traced passes each message to show before it is decoded.
 type traced struct {
 	frame.Reader
 	show func([]byte)
 }
 
-// ReadFrame reads and shows the next message.
+// ReadFrame returns the next message, after show has seen it.
 func (t traced) ReadFrame() (frame.Kind, []byte, error) {
 	kind, msg, err := t.Reader.ReadFrame()
 	if err == nil {

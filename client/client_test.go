@@ -26,12 +26,12 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// patience is how long something that must happen may take on a busy machine.
-const patience = 30 * time.Second
+// waitLimit bounds every wait, generously for a busy machine.
+const waitLimit = 30 * time.Second
 
 const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["a","b","c"]}]}`
 
-// start runs a real daemon with that config in dir. It returns what ends it.
+// start runs a real daemon with that config in dir. It returns a function that stops it.
 func start(dir, cfg string) (stop func() error, err error) {
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
@@ -56,7 +56,7 @@ func start(dir, cfg string) (stop func() error, err error) {
 	}, nil
 }
 
-// folder is a temporary one whose name leaves room for a socket's.
+// folder returns a temporary folder with a short name, as sockets need.
 func folder(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "c")
@@ -67,7 +67,7 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// serve returns a client of a daemon that runs until the test ends.
+// serve starts a daemon that runs until the test ends, and returns a client of it.
 func serve(t *testing.T, cfg string) *client.Client {
 	t.Helper()
 	dir := folder(t)
@@ -80,7 +80,7 @@ func serve(t *testing.T, cfg string) *client.Client {
 			t.Errorf("the daemon: %v", err)
 		}
 	})
-	return &client.Client{Dir: dir, Wait: patience}
+	return &client.Client{Dir: dir, Wait: waitLimit}
 }
 
 func TestGenerate(t *testing.T) {
@@ -109,8 +109,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// All that can be said in v2 reaches the daemon, over both framings, and comes back.
-func TestEverythingOfV2(t *testing.T) {
+// All members of v2 reach the daemon and return, in both framings.
+func TestAllMembersOfV2(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look"}]}`)
 	req := &client.Request{
 		ID: "1", Model: "m",
@@ -137,7 +137,7 @@ func TestEverythingOfV2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 3 { // one connection, several requests
+		for range 3 { // several requests on one connection
 			got, err := client.Collect(conn.Generate(t.Context(), req))
 			if diff := cmp.Diff(want, got); err != nil || diff != "" {
 				t.Errorf("%s: %v, -want +got\n%s", s, err, diff)
@@ -160,8 +160,8 @@ func TestEmbedAndRerank(t *testing.T) {
 	}
 }
 
-// A model is named as on generation.
-func TestEmbedAndRerankNameAModel(t *testing.T) {
+// Embed and rerank choose an entry by the model, as generation does.
+func TestEmbedAndRerankByModel(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"b","embed_dimensions":1,"unsupported":["rerank"]}]}`)
 	e, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"abc"}, Model: "b"})
 	if err != nil || len(e.Vectors[0]) != 1 {
@@ -173,7 +173,7 @@ func TestEmbedAndRerankNameAModel(t *testing.T) {
 	}
 }
 
-// What the daemon refuses is told with its code, and the connection goes on.
+// A refusal has a code, and the connection goes on.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
 	conn, err := c.Dial(t.Context(), client.LP)
@@ -206,23 +206,23 @@ func TestErrors(t *testing.T) {
 			_, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "a", Documents: []string{"b"}})
 			return err
 		},
-		client.InvalidRequest: func() error { return c.Retry(t.Context(), "nobody") },
+		client.InvalidRequest: func() error { return c.Retry(t.Context(), "unknown") },
 	} {
 		if got, ok := errors.AsType[*client.Error](ask()); !ok || got.Code != code {
 			t.Errorf("got %v, want %s", got, code)
 		}
 	}
 	if _, err := conn.Embed(t.Context(), &client.EmbedRequest{}); err == nil || !strings.Contains(err.Error(), "does not embed") {
-		t.Errorf("to embed where one generates: %v", err)
+		t.Errorf("embed on a generation surface: %v", err)
 	}
 }
 
-// Cancelling and leaving the loop both hang up, and the daemon's slot is free.
+// Cancelling and leaving the loop both close the connection, and free the daemon's slot.
 func TestCancel(t *testing.T) {
 	c := serve(t, `{"admission":{"active_permits":1,"queue_depth":0},"backends":[{"kind":"mock","name":"m","tokens":["a","b"],"token_delay_ms":200}]}`)
 	idle := func() {
 		t.Helper()
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) {
 			s, err := c.Stats(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -267,7 +267,7 @@ func TestDialErrors(t *testing.T) {
 	_, err := c.Dial(t.Context(), client.LP)
 	absent, ok := errors.AsType[*client.DialError](err)
 	if !ok || !absent.Transient() || absent.Path != filepath.Join(dir, "inferd.sock") || !strings.Contains(err.Error(), "is inferd running?") {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("no daemon: %v", err)
 	}
 	// A daemon that was killed leaves its socket.
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "inferd.sock")})
@@ -277,9 +277,9 @@ func TestDialErrors(t *testing.T) {
 	ln.SetUnlinkOnClose(false)
 	_ = ln.Close()
 	if _, err := c.Dial(t.Context(), client.LP); !errors.As(err, &absent) || !absent.Transient() {
-		t.Errorf("one that was killed: %v", err)
+		t.Errorf("killed daemon: %v", err)
 	}
-	// What will not pass is told at once, however long one would wait.
+	// Permanent errors are returned at once, regardless of Wait.
 	c = &client.Client{Sockets: map[client.Surface]string{client.LP: filepath.Join(dir, strings.Repeat("x", 200))}, Wait: -1}
 	if _, err := c.Dial(t.Context(), client.LP); err == nil || strings.Contains(err.Error(), "is inferd running?") {
 		t.Errorf("an impossible path: %v", err)
@@ -301,9 +301,8 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-// A client that waits is served once the daemon is ready, and says what it was doing if
-// that takes too long.
-// A daemon that refuses a request before it has read all of it, and closes, is understood.
+// A daemon may refuse a request and close the connection before it has read all of it; the
+// client still gets the reason.
 func TestRefusedWhileSending(t *testing.T) {
 	dir := folder(t)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "infer.sock")})
@@ -312,8 +311,8 @@ func TestRefusedWhileSending(t *testing.T) {
 	}
 	defer ln.Close()
 	for name, word := range map[string]string{
-		"with a word": `{"type":"error","id":"","code":"queue_full","message":"too many connections"}` + "\n",
-		"without one": "",
+		"with an error":    `{"type":"error","id":"","code":"queue_full","message":"too many connections"}` + "\n",
+		"without an error": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var daemon sync.WaitGroup
@@ -340,10 +339,12 @@ func TestRefusedWhileSending(t *testing.T) {
 	}
 }
 
+// A waiting client is served once the daemon is ready. If that takes too long, the error has the
+// daemon's state.
 func TestWaitsForReady(t *testing.T) {
 	dir := folder(t)
 	var pauses atomic.Int64
-	c := &client.Client{Dir: dir, Wait: patience}
+	c := &client.Client{Dir: dir, Wait: waitLimit}
 	answer := make(chan error, 1)
 	go func() {
 		pauses.Add(1)
@@ -359,28 +360,28 @@ func TestWaitsForReady(t *testing.T) {
 	}
 	defer func() { _ = stop() }()
 	hasty := &client.Client{Dir: dir, Wait: 50 * time.Millisecond}
-	for s, err := range c.Watch(t.Context()) { // it is there, and not ready
+	for s, err := range c.Watch(t.Context()) { // it runs, and is not ready
 		if err != nil || s.Ready() {
 			t.Fatalf("%v, %v", s, err)
 		}
 		break
 	}
 	if _, err := hasty.Dial(t.Context(), client.LP); err == nil || !strings.HasPrefix(err.Error(), "the daemon is not ready: ") {
-		t.Errorf("one in a hurry: %v", err)
+		t.Errorf("without a wait: %v", err)
 	}
 	if err := <-answer; err != nil {
 		t.Error(err)
 	}
 }
 
-// A surface that the daemon does not have is not waited for, once it is ready.
-func TestSurfaceThatIsOff(t *testing.T) {
+// A client does not wait for a missing surface once the daemon is ready.
+func TestMissingSurface(t *testing.T) {
 	c := serve(t, `{"surfaces":{"rerank":false},"backends":[{"kind":"mock","name":"m"}]}`)
 	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {
 		t.Fatal(err)
 	}
 	c.Wait = -1
-	if _, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "q", Documents: []string{"d"}}); err == nil || !strings.Contains(err.Error(), "nobody answers") {
+	if _, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "q", Documents: []string{"d"}}); err == nil || !strings.Contains(err.Error(), "nothing listens") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -391,7 +392,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client.Client{Dir: dir, Wait: patience}
+	c := &client.Client{Dir: dir, Wait: waitLimit}
 	var states []string
 	for s, err := range c.Watch(t.Context()) {
 		if err != nil {
@@ -429,7 +430,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("callers %+v", s.Callers)
 	}
 	for i := range s.Backends {
-		s.Backends[i].Rate = 0 // depends on when we ask
+		s.Backends[i].Rate = 0 // depends on the time of the request
 	}
 	want := []client.BackendStats{{
 		Name: "m", Kind: "mock", State: "ready", Slots: 4, Breaker: "closed", Counts: client.Counts{Requests: 1, OutputTokens: 3},
@@ -444,7 +445,7 @@ func TestStats(t *testing.T) {
 		t.Error(err)
 	}
 	if err := c.SetLogLevel(t.Context(), "loud"); err == nil {
-		t.Error("a level that is none was set")
+		t.Error("an unknown level was set")
 	}
 }
 

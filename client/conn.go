@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Conn is a connection to one surface. It is used by one goroutine at a time. It ends
-// with the context that it was dialled with, and with one that a request on it was given.
+// A Conn is a connection to one surface. It is not safe for concurrent use. It is closed when
+// the context of Dial ends, or the context of a request on it.
 type Conn struct {
 	surface Surface
 	nc      net.Conn
@@ -35,49 +35,50 @@ func (c *Client) newConn(ctx context.Context, nc net.Conn, s Surface) *Conn {
 	return conn
 }
 
-// A stream is a connection whose other end may have closed it before it has read all that
-// we send: a daemon that refuses does. Why it did can still be read, so a write that fails
-// is told only when there is nothing more.
+// A stream delays write errors until there is nothing to read. A daemon that refuses a request
+// may close the connection before it has read the whole request; writes then fail, but the
+// reason can still be read.
 type stream struct {
 	net.Conn
-	failed error // of a write
+	writeErr error
 }
 
-// Write sends p, or forgets it if the other end takes nothing any more.
+// Write sends p. After a failure it drops p and reports success.
 func (s *stream) Write(p []byte) (int, error) {
-	if s.failed == nil {
-		_, s.failed = s.Conn.Write(p)
+	if s.writeErr == nil {
+		_, s.writeErr = s.Conn.Write(p)
 	}
 	return len(p), nil
 }
 
-// Read reads what the other end has sent.
+// Read reads from the connection. If that fails after a failed write, it returns the write's
+// error.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
-	if err != nil && s.failed != nil {
-		err = s.failed
+	if err != nil && s.writeErr != nil {
+		err = s.writeErr
 	}
 	return n, err
 }
 
-// Close hangs up. An answer that is under way ends in the daemon as well.
+// Close closes the connection. The daemon then stops a request that is running on it.
 func (c *Conn) Close() error {
 	c.release()
 	return c.close()
 }
 
-// during runs one exchange. When ctx ends the connection is closed, and the cause of ctx
-// is the error.
+// during runs one exchange. When ctx ends, the connection is closed, and during returns the
+// cause of ctx.
 func (c *Conn) during(ctx context.Context, exchange func() error) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.close() })
 	err := exchange()
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	return c.told(err)
+	return c.publicError(err)
 }
 
-// An Error is what the daemon says when it refuses or fails. Clients act on the code;
+// An Error is the daemon's answer if it refuses a request or fails. Programs act on the code;
 // messages may change.
 type Error struct {
 	Code    Code
@@ -86,15 +87,15 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
 
-// Code is a class of failure.
+// Code is the kind of an [Error].
 type Code string
 
 // Codes.
 const (
-	InvalidRequest        Code = "invalid_request"     // sending it again is no use
-	FrameTooLarge         Code = "frame_too_large"     // over a limit
-	QueueFull             Code = "queue_full"          // no room now; try again later
-	BackendUnavailable    Code = "backend_unavailable" // nobody can take it now
+	InvalidRequest        Code = "invalid_request"     // do not retry
+	FrameTooLarge         Code = "frame_too_large"     // above a limit
+	QueueFull             Code = "queue_full"          // retry later
+	BackendUnavailable    Code = "backend_unavailable" // no backend can take it now
 	Internal              Code = "internal"            // a fault of the daemon
 	AttachmentUnsupported Code = "attachment_unsupported"
 	ToolCallMalformed     Code = "tool_call_malformed"
@@ -102,18 +103,18 @@ const (
 	RerankUnsupported     Code = "rerank_unsupported"
 )
 
-// unsupported is what a surface calls that the backend cannot do it.
+// unsupported has the surfaces' codes for a request that the backend does not support.
 var unsupported = map[Surface]Code{
 	V2: AttachmentUnsupported, LP: AttachmentUnsupported, Embed: EmbedUnsupported, Rerank: RerankUnsupported,
 }
 
-// told turns a failure that the daemon told into an Error.
-func (c *Conn) told(err error) error {
+// publicError turns an error of the daemon into an [*Error], and returns others unchanged.
+func (c *Conn) publicError(err error) error {
 	e, ok := errors.AsType[*infer.Error](err)
 	if !ok {
 		return err
 	}
-	code, text := wire.Common.Told(e)
+	code, text := wire.Common.Encode(e)
 	switch e.Code {
 	case infer.Unsupported:
 		if special, ok := unsupported[c.surface]; ok {
@@ -126,7 +127,7 @@ func (c *Conn) told(err error) error {
 	return &Error{Code: Code(code), Message: text}
 }
 
-// wrong is what a request gets on a connection to another surface.
-func (c *Conn) wrong(what string) error {
+// wrongSurface makes the error for a request on a connection to another surface.
+func (c *Conn) wrongSurface(what string) error {
 	return fmt.Errorf("a connection to %s does not %s", c.surface, what)
 }

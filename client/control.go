@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// Stats says how busy the daemon is.
+// Stats is the present load of the daemon and its counts since it started.
 type Stats struct {
 	UptimeMS    int64          `json:"uptime_ms"`
 	Version     string         `json:"version"`
@@ -19,78 +19,79 @@ type Stats struct {
 	Parked      int            `json:"parked"`  // requests
 	Stalled     int            `json:"stalled"` // requests
 	Connections int            `json:"connections"`
-	HeldBytes   int64          `json:"held_bytes"` // of large messages that are read or answered
-	LogLost     int64          `json:"log_lost"`   // lines of the activity log that could not be written
+	HeldBytes   int64          `json:"held_bytes"` // reserved for large messages
+	LogLost     int64          `json:"log_lost"`   // lines of the activity log that were not written
 	Callers     []CallerStats  `json:"callers"`
 	Backends    []BackendStats `json:"backends"`
-	Raw         []byte         `json:"-"` // a JSON object, with what this package does not know
+	Raw         []byte         `json:"-"` // a JSON object, including unknown members
 }
 
-// Counts are what requests have come to.
+// Counts are the requests of a caller or an entry.
 type Counts struct {
 	Running      int     `json:"running"`
 	Waiting      int     `json:"waiting"`
-	Parked       int     `json:"parked"`        // of the waiting: they have begun, and wait for a slot
-	Stalled      int     `json:"stalled"`       // begun, and neither running nor waiting: the client does not read
-	Requests     int64   `json:"requests"`      // that have ended
-	InputTokens  int64   `json:"input_tokens"`  // of those
-	OutputTokens int64   `json:"output_tokens"` // of those
+	Parked       int     `json:"parked"`        // preempted; they are part of Waiting
+	Stalled      int     `json:"stalled"`       // neither running nor waiting: the client does not read
+	Requests     int64   `json:"requests"`      // ended
+	InputTokens  int64   `json:"input_tokens"`  // of ended requests
+	OutputTokens int64   `json:"output_tokens"` // of ended requests
 	CachedTokens int64   `json:"cached_tokens"` // of InputTokens, found in a cache
-	Rate         float64 `json:"tokens_per_s"`  // that are written
+	Rate         float64 `json:"tokens_per_s"`  // of output, at present
 }
 
-// CallerStats is a program of a user. What the kernel does not tell is empty.
+// CallerStats is about a user and an executable. Members that the kernel does not report are
+// empty.
 type CallerStats struct {
 	User    string `json:"user"`    // uid
 	Program string `json:"program"` // device and inode of its executable
 	Exe     string `json:"exe"`     // its path
 	Counts
 	Refused  int64 `json:"refused"`   // requests, because the queue was full
-	KVTokens int   `json:"kv_tokens"` // that engines hold in their caches for the user, in all programs
+	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for all programs of the user
 }
 
-// BackendStats is an entry of the daemon's config.
+// BackendStats is about an entry of the daemon's config.
 type BackendStats struct {
 	Name    string `json:"name"`
 	Kind    string `json:"kind"`
 	State   string `json:"state"`   // "ready", "loading" or "gave_up"
 	Breaker string `json:"breaker"` // "closed", "open" or "half_open"
-	Slots   int    `json:"slots"`   // requests that run at once
+	Slots   int    `json:"slots"`   // the most requests that run at once
 	Counts
 
-	// What follows is of entries that have an engine.
-	Reason       string       `json:"reason"` // why it was given up
-	Model        string       `json:"model"`  // what the model calls itself
-	Device       string       `json:"device"` // that computes, such as "cpu"
-	NCtx         int          `json:"n_ctx"`  // tokens that the context holds
-	PID          int          `json:"pid"`    // of the engine; 0 while there is none
+	// The fields below are for entries with an engine.
+	Reason       string       `json:"reason"` // for giving it up
+	Model        string       `json:"model"`  // name in the model's metadata
+	Device       string       `json:"device"` // compute device, such as "cpu"
+	NCtx         int          `json:"n_ctx"`  // tokens, of the context
+	PID          int          `json:"pid"`    // of the engine; 0 without one
 	Restarts     int          `json:"restarts"`
-	RestartsHour int          `json:"restarts_hour"` // of those, within the last hour
+	RestartsHour int          `json:"restarts_hour"` // within the last hour
 	WedgedKills  int          `json:"wedged_kills"`  // engines that the watchdog killed
-	LastKill     string       `json:"last_kill"`     // reason and time of the last of them
-	Silent       bool         `json:"silent"`        // the engine is ready, but did not say how it is: it is stopped, or very slow
-	Engine       *EngineStats `json:"engine"`        // nil if there is none that says how it is
+	LastKill     string       `json:"last_kill"`     // reason and time of the latest of these
+	Silent       bool         `json:"silent"`        // the engine is ready, but did not report: it is stopped, or very slow
+	Engine       *EngineStats `json:"engine"`        // nil without a report
 }
 
-// EngineStats is what an engine says of itself. It counts from its start.
+// EngineStats is the report of an engine. Counts are since its start.
 type EngineStats struct {
-	KVSize        int     `json:"kv_size_tokens"`   // that the cache holds at most
-	KVUsed        int     `json:"kv_used_tokens"`   // in it, of sequences that have not ended
-	KVKept        int     `json:"kv_kept_tokens"`   // in it, of sequences that have ended, kept for those to come
-	KVStored      int     `json:"kv_stored_tokens"` // of such, moved out of it into memory
-	Sequences     int     `json:"sequences"`        // that have not ended
-	Parked        int     `json:"parked"`           // of those
+	KVSize        int     `json:"kv_size_tokens"`   // capacity of the cache
+	KVUsed        int     `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
+	KVKept        int     `json:"kv_kept_tokens"`   // in the cache, retained for later requests
+	KVStored      int     `json:"kv_stored_tokens"` // retained and offloaded to memory
+	Sequences     int     `json:"sequences"`        // unfinished
+	Parked        int     `json:"parked"`           // unfinished and paused
 	Steps         int64   `json:"steps"`
-	StepMS        float64 `json:"step_ms"`        // milliseconds that a step takes of late
-	Stalls        int64   `json:"stalls"`         // steps that held up somebody's next token for too long
-	PrefillTokens int64   `json:"prefill_tokens"` // of prompts, computed
-	DecodeTokens  int64   `json:"decode_tokens"`  // of answers, computed
-	CachedTokens  int64   `json:"cached_tokens"`  // of prompts, found in the cache
-	Dropped       int64   `json:"dropped"`        // times that a sequence lost its cache for want of room
-	Aborted       int64   `json:"aborted"`        // steps that were broken off
+	StepMS        float64 `json:"step_ms"`        // recent time of a step, in milliseconds
+	Stalls        int64   `json:"stalls"`         // steps that delayed a stream beyond max_stall_ms
+	PrefillTokens int64   `json:"prefill_tokens"` // prompt tokens computed
+	DecodeTokens  int64   `json:"decode_tokens"`  // answer tokens computed
+	CachedTokens  int64   `json:"cached_tokens"`  // prompt tokens found in the cache
+	Dropped       int64   `json:"dropped"`        // sequences that lost their cells to others
+	Aborted       int64   `json:"aborted"`        // steps that were called off
 }
 
-// Stats asks how busy the daemon is.
+// Stats returns the stats of the daemon.
 func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 	raw, err := c.control(ctx, control.GetStats{})
 	if err != nil {
@@ -103,14 +104,14 @@ func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 	return &s, nil
 }
 
-// Retry starts the engine of a backend again that was given up.
+// Retry restarts the engine of an entry that was given up.
 func (c *Client) Retry(ctx context.Context, backend string) error {
 	_, err := c.control(ctx, control.Retry{Backend: backend})
 	return err
 }
 
-// SetLogLevel has the daemon log more or less from now on: "debug", "info", "warn",
-// "error" or "off".
+// SetLogLevel sets the least level that the daemon logs: "debug", "info", "warn", "error" or
+// "off".
 func (c *Client) SetLogLevel(ctx context.Context, level string) error {
 	_, err := c.control(ctx, control.SetLogLevel{Level: level})
 	return err

@@ -8,28 +8,28 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/rerank"
 )
 
-// An EmbedRequest asks for vectors.
+// An EmbedRequest requests embeddings.
 type EmbedRequest struct {
 	ID     string
 	Model  string   // name or alias of an entry; empty leaves the choice to the daemon
 	Inputs []string // at least one, none empty
-	// Dimensions is how many leading values of each vector are wanted; 0 is all.
+	// Dimensions is the number of leading values of each vector to return; 0 means all.
 	Dimensions int
-	// Task is what the vectors are for: "retrieval_query", "retrieval_document",
+	// Task is the purpose of the vectors: "retrieval_query", "retrieval_document",
 	// "similarity", "classification", "clustering", "question_answering",
-	// "fact_verification" or "code_retrieval_query"; empty is nothing in particular.
+	// "fact_verification" or "code_retrieval_query"; empty means no particular purpose.
 	Task string
 }
 
-// Embeddings are the answer: vectors of length 1, in the order of the inputs.
+// Embeddings are the answer: vectors of Euclidean length 1, in the order of the inputs.
 type Embeddings struct {
 	Vectors     [][]float32
-	Model       string // what the model calls itself
+	Model       string // name in the model's metadata
 	InputTokens int
 	Backend     string
 }
 
-// Embed asks for vectors, on a connection of its own.
+// Embed sends the request on a new connection.
 func (c *Client) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error) {
 	conn, err := c.Dial(ctx, Embed)
 	if err != nil {
@@ -39,10 +39,10 @@ func (c *Client) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, err
 	return conn.Embed(ctx, req)
 }
 
-// Embed asks for vectors on this connection, which is to the embeddings surface.
+// Embed sends the request on this connection, which must be to the surface Embed.
 func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error) {
 	if c.surface != Embed {
-		return nil, c.wrong("embed")
+		return nil, c.wrongSurface("embed")
 	}
 	var e Embeddings
 	asked := &infer.Request{ID: req.ID, Task: &infer.Embed{
@@ -55,7 +55,7 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 				e.Vectors = ev.Values
 			case *infer.Done:
 				e.Model, e.InputTokens, e.Backend = ev.Model, ev.In, ev.Backend
-			default: // the embed surface says nothing else
+			default: // there are no other events
 			}
 			return nil
 		})
@@ -66,19 +66,19 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 	return &e, nil
 }
 
-// A RerankRequest asks which documents answer a query best.
+// A RerankRequest requests a ranking of documents by a query.
 type RerankRequest struct {
 	ID        string
 	Model     string   // name or alias of an entry; empty leaves the choice to the daemon
 	Query     string   // not empty
-	Documents []string // 1 to 256, none empty; with the query 8 MiB at most
-	TopN      int      // how many of the best are wanted; 0 is all
+	Documents []string // 1 to 256, none empty; at most 8 MiB with the query
+	TopN      int      // number of documents to return; 0 means all
 }
 
-// A Ranking is the answer, the best first.
+// A Ranking is the answer, best document first.
 type Ranking struct {
 	Results     []Ranked
-	Model       string // what the model calls itself
+	Model       string // name in the model's metadata
 	InputTokens int
 	Backend     string
 }
@@ -86,10 +86,10 @@ type Ranking struct {
 // Ranked is a document and its score.
 type Ranked struct {
 	Index int     // of the document in the request
-	Score float64 // means something only beside others of one answer
+	Score float64 // comparable only within one answer
 }
 
-// Rerank asks for an order, on a connection of its own.
+// Rerank sends the request on a new connection.
 func (c *Client) Rerank(ctx context.Context, req *RerankRequest) (*Ranking, error) {
 	conn, err := c.Dial(ctx, Rerank)
 	if err != nil {
@@ -99,10 +99,10 @@ func (c *Client) Rerank(ctx context.Context, req *RerankRequest) (*Ranking, erro
 	return conn.Rerank(ctx, req)
 }
 
-// Rerank asks for an order on this connection, which is to the rerank surface.
+// Rerank sends the request on this connection, which must be to the surface Rerank.
 func (c *Conn) Rerank(ctx context.Context, req *RerankRequest) (*Ranking, error) {
 	if c.surface != Rerank {
-		return nil, c.wrong("rerank")
+		return nil, c.wrongSurface("rerank")
 	}
 	var r Ranking
 	asked := &infer.Request{ID: req.ID, Task: &infer.Rerank{Model: req.Model, Query: req.Query, Documents: req.Documents}}

@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// example runs a daemon with a backend that needs no model. In a program of yours the
-// zero Client finds the daemon of this machine.
+// example starts a daemon with a backend that needs no model. In other programs, the zero Client
+// finds the daemon of this user.
 func example(use func(ctx context.Context, c *client.Client) error) {
 	dir, err := os.MkdirTemp("", "c")
 	if err == nil {
@@ -17,7 +17,7 @@ func example(use func(ctx context.Context, c *client.Client) error) {
 		var stop func() error
 		if stop, err = start(dir, `{"backends":[{"kind":"mock","name":"m","tokens":["Hello"," there"]}]}`); err == nil {
 			defer func() { _ = stop() }()
-			err = use(context.Background(), &client.Client{Dir: dir, Wait: patience})
+			err = use(context.Background(), &client.Client{Dir: dir, Wait: waitLimit})
 		}
 	}
 	if err != nil {

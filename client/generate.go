@@ -12,7 +12,7 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// What a request gets that does not say.
+// Defaults of a Request.
 const (
 	DefaultTemperature = 1.0
 	DefaultTopP        = 0.95
@@ -20,42 +20,42 @@ const (
 	DefaultMaxTokens   = 1024
 )
 
-// A Request asks for the next message of a conversation. Only Messages must be there.
+// A Request requests the next message of a conversation. Only Messages is required.
 type Request struct {
 	ID       string    // echoed by the daemon, and in its log; at most 1,024 bytes
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
 	Messages []Message // at least one
 
-	Attachments []Attachment // that Media blocks name; at most 32, 128 MiB together
+	Attachments []Attachment // referenced by Media blocks; at most 32, 128 MiB in total
 	Tools       []Tool
 	ToolChoice  ToolChoice
 	Format      Format
-	Thinking    bool // let the model think aloud first
+	Thinking    bool // let the model write its reasoning first
 
-	MaxTokens        int      // most tokens of the answer; 0 is DefaultMaxTokens
-	Stop             []string // the answer ends before the first of these; at most 16
-	Temperature      *float64 // nil is DefaultTemperature; 0 takes the likeliest token
-	TopP             *float64 // nil is DefaultTopP
-	TopK             *int     // nil is DefaultTopK; 0 is no limit
+	MaxTokens        int      // the most tokens of the answer; 0 means DefaultMaxTokens
+	Stop             []string // the answer ends before the first of these strings; at most 16
+	Temperature      *float64 // nil means DefaultTemperature; 0 takes the likeliest token
+	TopP             *float64 // nil means DefaultTopP
+	TopK             *int     // nil means DefaultTopK; 0 means no limit
 	MinP             float64
-	RepeatPenalty    float64 // 0 and 1 are none
+	RepeatPenalty    float64 // 0 and 1 mean no penalty
 	PresencePenalty  float64
 	FrequencyPenalty float64
-	Seed             *int64          // nil is a random one
+	Seed             *int64          // nil means a random seed
 	LogitBias        map[int]float64 // by token, -100 to 100
-	Logprobs         int             // alternatives to tell for every token, at most 20; 0 is none at all
+	Logprobs         int             // number of alternatives to return for each token, at most 20; 0 means no logprobs
 
-	Background bool   // this can wait for what others leave
+	Background bool   // run only in the time that normal requests leave
 	Client     string // subdivides this program's share; at most 64 bytes
-	Whole      bool   // the answer comes in one piece
+	Whole      bool   // the answer is one event, not a stream
 }
 
-// Ask is a request with one question of a user.
+// Ask returns a request with one user message.
 func Ask(text string) *Request {
 	return &Request{Messages: []Message{Text(User, text)}}
 }
 
-// Role is who speaks in a message.
+// Role is the author of a message.
 type Role string
 
 // Roles.
@@ -71,26 +71,26 @@ type Message struct {
 	Blocks []Block // at least one
 }
 
-// Text is a message that is one text.
+// Text returns a message with one text block.
 func Text(role Role, text string) Message {
 	return Message{Role: role, Blocks: []Block{{Text: text}}}
 }
 
-// A Block is a piece of a message: the one of its fields that is set, or else an empty text.
+// A Block is a part of a message. Exactly one field is set; if none is, it is an empty text.
 type Block struct {
 	Text   string
-	Media  string      // id of an attachment, which stands here
-	Call   *ToolCall   // that the model made earlier
-	Result *ToolResult // of such a call
+	Media  string      // id of an attachment
+	Call   *ToolCall   // earlier call by the model
+	Result *ToolResult // of an earlier call
 }
 
-// A ToolCall is a call that the model makes.
+// A ToolCall is a call by the model.
 type ToolCall struct {
 	ID, Name string
 	Input    []byte // a JSON value
 }
 
-// A ToolResult is what a tool answered.
+// A ToolResult is the result of a tool call.
 type ToolResult struct {
 	ID     string // of the call
 	Blocks []Block
@@ -101,7 +101,7 @@ type Attachment struct {
 	ID            string // not empty, unique in its request
 	Kind          Media
 	Width, Height int    // of an image, in pixels
-	SampleRate    int    // of audio, a second
+	SampleRate    int    // of audio, in samples per second
 	Data          []byte // image: RGB, 8 bits each; audio: mono little-endian float32 samples
 }
 
@@ -115,62 +115,61 @@ const (
 	Video Media = "video"
 )
 
-// A Tool is something that the model may call.
+// A Tool is a function that the model may call.
 type Tool struct {
 	Name, Description string
-	InputSchema       []byte // JSON Schema, an object; nil is none
+	InputSchema       []byte // JSON Schema, an object; nil means no schema
 }
 
-// ToolChoice says which tools must be called: "" or "auto" leaves it to the model,
-// "required" wants a call, "none" forbids it, and anything else is the name of the tool
-// that must be called.
+// ToolChoice controls tool calls: "" or "auto" lets the model choose, "required" demands a call,
+// "none" forbids calls, and any other value is the name of the tool that must be called.
 type ToolChoice string
 
 // Format constrains the answer. At most one field is set.
 type Format struct {
 	Grammar    string // GBNF with start symbol "root"
-	JSONSchema []byte // the answer follows it
+	JSONSchema []byte // the answer matches it
 	JSONObject bool   // the answer is a JSON object
 }
 
-// An Event is what comes of an answer, in order. One of its fields is set, but for
-// Logprobs, which come with Text.
+// An Event is a part of an answer. Exactly one field is set, except that Logprobs belong to
+// Text.
 type Event struct {
 	Text     string
-	Logprobs []Logprob // of the tokens that Text was made of, if they were asked for
-	Thinking string    // what the model thinks aloud
-	Call     *ToolCall // whole
+	Logprobs []Logprob // of the tokens of Text, if requested
+	Thinking string    // reasoning of the model
+	Call     *ToolCall // complete
 	Done     *Done     // the last event
 }
 
-// A Logprob says how likely the model held a token that it wrote, and what it held for the
-// likeliest in its place.
+// A Logprob is a token of the answer with its probability, and the likeliest tokens in its
+// place.
 type Logprob struct {
 	Candidate
-	Top []Candidate // the likeliest first; the token itself may be among them
+	Top []Candidate // likeliest first; may include the token itself
 }
 
-// A Candidate is a token that could stand at a place of an answer.
+// A Candidate is a possible token at a place of an answer.
 type Candidate struct {
 	ID      int
-	Bytes   []byte  // that it stands for: not always whole characters, and for some tokens none
-	Logprob float64 // natural, before anything that a request says of sampling; -9999 is impossible
+	Bytes   []byte  // of the token: possibly incomplete characters, and none for some tokens
+	Logprob float64 // natural logarithm, before the request's sampling; -9999 means impossible
 }
 
-// Done is how an answer ended.
+// Done ends an answer.
 type Done struct {
 	StopReason   StopReason
 	InputTokens  int
 	OutputTokens int
 	Backend      string // kind: "llamacpp", "mock"
-	// ToolChoiceUnsatisfied says that no tool was called although one had to be.
+	// ToolChoiceUnsatisfied means that a required tool call is missing.
 	ToolChoiceUnsatisfied bool
 }
 
-// StopReason is why an answer ended.
+// StopReason is the reason for the end of an answer.
 type StopReason string
 
-// Reasons. Over v1 a stop sequence is told as EndTurn.
+// Reasons. Over v1, StopSequence becomes EndTurn.
 const (
 	EndTurn      StopReason = "end_turn"
 	MaxTokens    StopReason = "max_tokens"
@@ -184,15 +183,16 @@ var reasons = map[infer.Reason]StopReason{
 	infer.StopSequence: StopSequence, infer.Canceled: Cancelled,
 }
 
-// Generate asks over the length-prefixed v2 socket, each time it is ranged over, on a
-// connection of its own. It yields the events of the answer, the last of which has Done
-// set, or ends with an error. Who leaves the loop early hangs up, and the daemon stops.
+// Generate returns a sequence that sends the request over the length-prefixed v2 socket, on a new
+// connection each time it is ranged over. It yields the events of the answer. The last event has
+// Done set, or the sequence ends with an error. Leaving the loop early closes the connection,
+// and the daemon stops the request.
 func (c *Client) Generate(ctx context.Context, req *Request) iter.Seq2[Event, error] {
 	return c.generate(ctx, LP, req)
 }
 
-// GenerateV1 is Generate over the v1 socket, for daemons that have no other. It knows
-// text only.
+// GenerateV1 is Generate over the v1 socket, for daemons without another one. It supports only
+// text.
 func (c *Client) GenerateV1(ctx context.Context, req *Request) iter.Seq2[Event, error] {
 	return c.generate(ctx, V1, req)
 }
@@ -209,18 +209,18 @@ func (c *Client) generate(ctx context.Context, s Surface, req *Request) iter.Seq
 	}
 }
 
-// errEnough ends an exchange whose reader has left the loop.
-var errEnough = errors.New("enough")
+// errLeft ends an exchange after the caller has left the loop.
+var errLeft = errors.New("the loop has ended")
 
-// Generate is as [Client.Generate], on this connection, which is to one of the generation
-// surfaces. After an event with Done, or an [*Error] that is not about the frames, the
-// connection may be used again; otherwise it is closed.
+// Generate is like [Client.Generate], on this connection, which must be to a generation surface.
+// After an event with Done, or an [*Error] that is not about the framing, the connection can be
+// used again; otherwise it is closed.
 func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.during(ctx, func() error {
 			return c.ask(req, func(ev infer.Event) error {
 				if out, ok := eventOf(ev); ok && !yield(out, nil) && out.Done == nil {
-					return errEnough
+					return errLeft
 				}
 				return nil
 			})
@@ -228,10 +228,10 @@ func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, erro
 		switch _, refused := errors.AsType[*Error](err); {
 		case err == nil || refused:
 		default:
-			_ = c.Close() // the rest of the answer may still come
+			_ = c.Close() // the rest of the answer may still arrive
 		}
 		switch {
-		case err == nil || errors.Is(err, errEnough):
+		case err == nil || errors.Is(err, errLeft):
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 			yield(Event{}, errors.New("the daemon went away before the end of the answer"))
 		default:
@@ -251,7 +251,7 @@ func (c *Conn) ask(req *Request, emit infer.Sink) error {
 	case V2, LP:
 		return v2.Ask(c.r, c.w, c.surface == LP, asked, !req.Whole, emit)
 	default:
-		return c.wrong("generate")
+		return c.wrongSurface("generate")
 	}
 }
 
@@ -285,7 +285,7 @@ func logprobsOf(list []infer.Logprob) []Logprob {
 	return all
 }
 
-// An Answer is a whole one.
+// An Answer is a complete answer.
 type Answer struct {
 	Text, Thinking string
 	Logprobs       []Logprob
@@ -293,7 +293,7 @@ type Answer struct {
 	Done
 }
 
-// Collect reads an answer to its end.
+// Collect reads all events of an answer.
 func Collect(events iter.Seq2[Event, error]) (*Answer, error) {
 	var a Answer
 	var text, thinking strings.Builder

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// infer returns r in the daemon's own words, as far as they can be said; whether they make
-// sense the daemon says.
+// infer converts r to the daemon's type. It fails only if r has no such form; the daemon checks
+// the values.
 func (r *Request) infer() (*infer.Request, error) {
 	gen := &infer.Generate{
 		Model: r.Model, Blocks: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens, Logprobs: r.Logprobs,
@@ -22,7 +22,7 @@ func (r *Request) infer() (*infer.Request, error) {
 		},
 	}
 	if r.Seed != nil {
-		seed := wire.FoldSeed(uint64(*r.Seed)) // as the daemon does; older ones take 32 bits only
+		seed := wire.FoldSeed(uint64(*r.Seed)) // as the daemon does; older daemons accept only 32 bits
 		gen.Sampling.Seed = &seed
 	}
 	if r.MaxTokens != 0 {
@@ -73,7 +73,7 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 			}
 			parts[i] = &infer.ResultPart{ID: b.Result.ID, Content: content}
 		case b.Media != "" && b.Text != "":
-			return nil, errors.New("a block is a text or stands for media, not both")
+			return nil, errors.New("a block is a text or media, not both")
 		case b.Media != "":
 			parts[i] = &infer.MediaPart{Attachment: b.Media}
 		default:
@@ -83,7 +83,7 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 	return parts, nil
 }
 
-// value returns *p, or fallback if there is none.
+// value returns *p, or fallback if p is nil.
 func value[T any](p *T, fallback T) T {
 	if p == nil {
 		return fallback

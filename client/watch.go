@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// States that a daemon is in.
+// Lifecycle states of a daemon.
 const (
 	starting   = admin.Starting
 	loading    = admin.Loading
@@ -20,21 +20,21 @@ const (
 	draining   = admin.Draining
 )
 
-// A Status is something that the daemon tells those who watch: the words that programs act
-// on, and the message as it came, so that what a newer daemon says gets through.
+// A Status is a message about the daemon's state: the members that programs act on, and the
+// unchanged message, which may have more members from a newer daemon.
 type Status struct {
 	// State is "starting", "loading_model", "ready", "restarting", "draining",
 	// "capabilities" or "backend_state"; a newer daemon may have more.
 	State    string
-	Phase    string  // of loading: "checking_local", "mmap", …; empty where there is none
-	Backend  string  // entry name; empty where none is meant
-	Reason   string  // why an engine ended, was given up, or is silent
+	Phase    string  // of loading: "checking_local", "mmap", …; empty without a phase
+	Backend  string  // entry name; empty if the message is not about an entry
+	Reason   string  // why an engine ended, was given up or is silent
 	Progress float64 // of the phase "mmap": 0 to 1
 	Raw      []byte  // a JSON object
 }
 
-// Lifecycle reports whether s says what state the daemon is in. Capabilities and
-// the state of a breaker do not, nor does a state that this package does not know.
+// Lifecycle reports whether s is a lifecycle state of the daemon. Capabilities, the state of a
+// breaker, and unknown states are not.
 func (s Status) Lifecycle() bool {
 	switch s.State {
 	case starting, loading, ready, restarting, draining:
@@ -46,16 +46,16 @@ func (s Status) Lifecycle() bool {
 // Ready reports whether every socket of the daemon accepts.
 func (s Status) Ready() bool { return s.State == ready }
 
-// String says it in a few words.
+// String returns the state, the phase and the entry, separated by spaces.
 func (s Status) String() string {
 	return strings.Join(strings.Fields(strings.Join([]string{s.State, s.Phase, s.Backend}, " ")), " ")
 }
 
-// ErrGone ends a Watch when the daemon has gone away.
+// ErrGone ends a Watch when the daemon has closed the connection.
 var ErrGone = errors.New("the daemon has gone away")
 
-// Watch yields what the daemon is doing: first the capabilities of every entry, then its
-// state, then whatever changes. It ends with an error: ErrGone, or the cause of ctx.
+// Watch yields the capabilities of every entry, then the daemon's state, then every change. It
+// ends with an error: ErrGone, or the cause of ctx.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		conn, err := c.Dial(ctx, Admin)

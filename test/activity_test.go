@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// records returns the lines of the daemon's activity log that have that msg, so far: the
-// daemon writes a moment after it has answered, the first line as well, and a last one
-// without an end is under way.
+// records returns the present lines of the daemon's activity log with that msg. The daemon writes a
+// moment after an answer. A last line without a newline is still being written and is left out.
 func (d *daemon) records(msg string) []map[string]any {
 	d.t.Helper()
 	raw, err := os.ReadFile(filepath.Join(d.logDir(), "inferd.ndjson"))
@@ -40,7 +39,7 @@ func (d *daemon) records(msg string) []map[string]any {
 	return all
 }
 
-// recorded waits for the nth line with that msg.
+// recorded waits for the nth line with that msg, and returns it.
 func (d *daemon) recorded(msg string, n int) map[string]any {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("there are %d of %s", n, msg), func() bool { return len(d.records(msg)) >= n })
@@ -57,8 +56,8 @@ func has(t *testing.T, record, want map[string]any) {
 	}
 }
 
-// Every surface's requests are in the activity log: who asked, what became of it, in figures,
-// and never a word of what was asked or answered.
+// Requests on all surfaces are in the activity log, with the caller, the outcome and figures, and
+// without any text of prompts or answers.
 func TestActivityLog(t *testing.T) {
 	const secret = "the-prompt-that-nobody-may-read"
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["the-answer-that-nobody-may-read","y"]}]}`)
@@ -115,7 +114,7 @@ func TestActivityLog(t *testing.T) {
 	}
 }
 
-// What is not answered is in the log too, with the reason.
+// Requests that are not answered are in the log, with the reason.
 func TestActivityLogOfFailures(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
 	runs := d.peer("infer.sock")
@@ -146,7 +145,7 @@ func TestActivityLogOfFailures(t *testing.T) {
 	has(t, drops.recorded("request_error_mid_stream", 1), map[string]any{"req_id": "drops", "code": "backend_unavailable", "level": "warn"})
 }
 
-// Secrets in ids are not written down, neither in the log nor on stderr.
+// Secrets in ids appear neither in the log nor on stderr.
 func TestSecretsAreRedacted(t *testing.T) {
 	d := mocked(t, oneMock)
 	for i, id := range []string{
@@ -176,7 +175,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// A folder that cannot be written to ends the start; one that is lost later ends nothing.
+// A log folder that is not writable fails the start. If it is lost later, the daemon goes on.
 func TestActivityLogFolder(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -187,7 +186,7 @@ func TestActivityLogFolder(t *testing.T) {
 	}
 
 	d = mocked(t, oneMock)
-	d.recorded("ready", 1) // nothing is written after that: the folder can be removed
+	d.recorded("ready", 1) // nothing is written after that, so the folder can be removed
 	if err := os.RemoveAll(d.logDir()); err != nil {
 		t.Fatal(err)
 	}

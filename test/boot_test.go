@@ -27,11 +27,11 @@ func TestBootIsWatched(t *testing.T) {
 	}
 	seen = slices.Compact(seen)
 	all := []string{"starting", "loading_model checking_local", "loading_model mmap", "loading_model kv_cache", "capabilities", "ready"}
-	// How early the watcher came is chance; what it saw is an end of the whole.
+	// The start of the watcher is random, so it sees some last part of the sequence.
 	if len(seen) > len(all) || !slices.Equal(seen, all[len(all)-len(seen):]) {
 		t.Errorf("seen %q, want an end of %q", seen, all)
 	}
-	// Who comes late sees what there is to know.
+	// A late watcher gets the backlog.
 	late := d.waitStatus("ready", "")
 	if len(late) != 2 || late[0]["status"] != "capabilities" || late[0]["backend"] != "llamacpp" || late[0]["wire_version"] != 1.0 {
 		t.Errorf("a late watcher saw %v", late)
@@ -67,7 +67,7 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// With no flag but the model everything has its place.
+// Without other flags than the model, everything is in its default path.
 func TestDefaults(t *testing.T) {
 	run := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", run)
@@ -142,7 +142,7 @@ func TestStaleSockets(t *testing.T) {
 	again.works()
 }
 
-// A stopped engine goes with its daemon as well.
+// An engine that is stopped by a signal also ends with its daemon.
 func TestStoppedEngineGoesWithItsDaemon(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	engine := d.engine()
@@ -180,17 +180,17 @@ func TestConfigErrors(t *testing.T) {
 		want   []string
 	}{
 		"not JSON":            {"{\n\"backends\": [\n{]\n}", []string{"config.json:3"}},
-		"of another shape":    {"{\n\"n_ctx\": \"many\"}", []string{"config.json:2", "n_ctx"}},
-		"a key twice":         {"{\n\"n_ctx\": 1,\n\"n_ctx\": 2}", []string{"config.json:3", "n_ctx"}},
+		"a wrong type":        {"{\n\"n_ctx\": \"many\"}", []string{"config.json:2", "n_ctx"}},
+		"a duplicate key":     {"{\n\"n_ctx\": 1,\n\"n_ctx\": 2}", []string{"config.json:3", "n_ctx"}},
 		"model and backends":  {`{"model":{"builtin":"chain"},"backends":[]}`, []string{"config.json", "mutually exclusive"}},
 		"no entry":            {`{"backends":[]}`, []string{"backends must not be empty"}},
 		"an unknown kind":     {`{"backends":[{"kind":"vllm","name":"a"}]}`, []string{"backends[0].kind", "vllm"}},
 		"no kind":             {`{"backends":[{"name":"a"}]}`, []string{"backends[0].kind"}},
 		"no name":             {`{"backends":[{"kind":"mock"}]}`, []string{"backends[0].name"}},
-		"a name twice":        {`{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"a"}]}`, []string{"backends[1].name", "taken"}},
+		"a duplicate name":    {`{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"a"}]}`, []string{"backends[1].name", "taken"}},
 		"no model":            {`{"backends":[{"kind":"llamacpp","name":"a"}]}`, []string{"backends[0].model"}},
 		"an unknown built-in": {`{"backends":[{"kind":"llamacpp","name":"a","model":{"builtin":"gpt"}}]}`, []string{"backends[0].model", "gpt", "chain"}},
-		"a context of nought": {`{"backends":[{"kind":"llamacpp","name":"a","n_ctx":0,"model":{"builtin":"chain"}}]}`, []string{"backends[0].n_ctx"}},
+		"a context of zero":   {`{"backends":[{"kind":"llamacpp","name":"a","n_ctx":0,"model":{"builtin":"chain"}}]}`, []string{"backends[0].n_ctx"}},
 		"a short digest":      {`{"backends":[{"kind":"llamacpp","name":"a","model":{"path":"x","sha256":"abc"}}]}`, []string{"backends[0].model", "sha256"}},
 		"an empty file":       {``, []string{"config.json"}},
 	} {
@@ -277,7 +277,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// modelFile copies a built-in model to a folder of the test's.
+// modelFile copies a built-in model to a temporary folder.
 func modelFile(t *testing.T) (path string, content []byte) {
 	t.Helper()
 	d := serve(t, "--model-path", "builtin:chain")
@@ -299,7 +299,7 @@ func TestModelFiles(t *testing.T) {
 	for name, test := range map[string]struct {
 		content []byte
 		args    []string
-		want    []string // none: it serves
+		want    []string // parts of the error; nil means that the daemon serves
 	}{
 		"whole":             {content, nil, nil},
 		"missing":           {nil, nil, []string{path, "no such file"}},
@@ -345,7 +345,7 @@ func TestModelFiles(t *testing.T) {
 	})
 }
 
-// libraries makes a folder that holds links to the real libraries, but for some.
+// libraries makes a folder with links to the real libraries, except some.
 func libraries(t *testing.T, but ...string) string {
 	t.Helper()
 	dir := shortDir(t)
@@ -374,9 +374,9 @@ func TestLibraries(t *testing.T) {
 		"one is missing": {func(t *testing.T) string {
 			return libraries(t, "libggml-base.so")
 		}, "libggml-base"},
-		"of another version": {func(t *testing.T) string {
+		"another version": {func(t *testing.T) string {
 			dir := libraries(t, "libllama.so")
-			// It loads, but does not know its version as llama.cpp 0.5.0 does.
+			// It loads, but lacks the version function of llama.cpp 0.5.0.
 			if err := os.Symlink(filepath.Join(engineLib, "libggml-base.so"), filepath.Join(dir, "libllama.so")); err != nil {
 				t.Fatal(err)
 			}
@@ -384,7 +384,7 @@ func TestLibraries(t *testing.T) {
 		}, "make engine"},
 		"no libffi": {func(t *testing.T) string {
 			dir := libraries(t)
-			// The folder comes first in the search: what is no library hides the system's.
+			// The folder is searched first, so an invalid file hides the system's library.
 			if err := os.WriteFile(filepath.Join(dir, "libffi.so.8"), []byte("none"), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The operator's command plays the corpus against a daemon that it did not start.
+// inferdctl plays the corpus against a running daemon.
 func TestConform(t *testing.T) {
 	const corpusDir = "../spec/corpus"
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"mock"}]}`)
@@ -48,11 +48,11 @@ func TestConform(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no folder":                {[]string{"conform"}, "conform needs DIR"},
-		"a folder that is not":     {[]string{"conform", none}, "no such file"},
-		"a folder without any":     {[]string{"conform", t.TempDir()}, "no transcripts"},
-		"a config that is not":     {[]string{"--config", none, "conform", corpusDir}, "no such file"},
-		"a config that is no JSON": {[]string{"--config", "conform_test.go", "conform", corpusDir}, "conform_test.go: "},
+		"no folder":                 {[]string{"conform"}, "conform needs DIR"},
+		"a missing folder":          {[]string{"conform", none}, "no such file"},
+		"no transcripts":            {[]string{"conform", t.TempDir()}, "no transcripts"},
+		"a missing config":          {[]string{"--config", none, "conform", corpusDir}, "no such file"},
+		"a config that is not JSON": {[]string{"--config", "conform_test.go", "conform", corpusDir}, "conform_test.go: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, errs, code := d.ctl(test.args...); code != 2 || !strings.Contains(errs, test.says) {
@@ -62,7 +62,7 @@ func TestConform(t *testing.T) {
 	}
 	t.Run("no daemon", func(t *testing.T) {
 		nobody := &daemon{t: t, dir: shortDir(t), stderr: &output{}}
-		if _, errs, code := nobody.ctl("conform", corpusDir); code != 2 || !strings.Contains(errs, "nothing was played") {
+		if _, errs, code := nobody.ctl("conform", corpusDir); code != 2 || !strings.Contains(errs, "no transcript was played") {
 			t.Errorf("exit %d, %q", code, errs)
 		}
 	})

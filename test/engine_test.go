@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The daemon does not notice the death of an engine more than that it starts another.
+// The death of an engine fails its requests. Connections stay, and the daemon starts another engine.
 func TestEngineDies(t *testing.T) {
 	for name, die := range map[string]func(t *testing.T, pid int){
 		"killed":                  func(t *testing.T, pid int) { kill(t, pid, syscall.SIGKILL) },
@@ -19,7 +19,7 @@ func TestEngineDies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := serve(t, "--model-path", "builtin:loop")
-			stays := d.client() // its connection outlives every engine
+			stays := d.client() // a connection that outlives every engine
 			idle := func() {
 				t.Helper()
 				stays.send(prompt("i", "a", `,"max_tokens":2`))
@@ -59,7 +59,7 @@ func TestEngineDies(t *testing.T) {
 					if _, end := c.answer(); end.Code != "backend_unavailable" || end.ID != fmt.Sprint(i) {
 						t.Errorf("stream %d ended with %+v", i, end)
 					}
-					// Its connection is as good as before.
+					// The connection still works.
 					c.send(prompt("n", "a", `,"max_tokens":2`))
 					if text, end := c.answer(); text != "bc" || end.ID != "n" {
 						t.Errorf("stream %d then: %q, %+v", i, text, end)
@@ -90,8 +90,8 @@ func TestEngineDies(t *testing.T) {
 	}
 }
 
-// Requests that come while the engine is stopped, not dead, are not lost either: once it
-// is killed they fail, or wait for the next.
+// Requests to an engine that is stopped by a signal are not lost: once it is killed, they fail or
+// wait for the next engine.
 func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--queue-depth", "100")
 	for range 5 {
@@ -117,10 +117,10 @@ func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 	}
 }
 
-// An engine that dies three times while it loads is given up; everything else goes on,
-// and an operator can have it tried again.
+// An engine that dies three times while loading is given up. Everything else goes on, and an
+// operator can restart the engine.
 func TestGivenUp(t *testing.T) {
-	// The programs stand in a folder of the test's, so that the engine can be swapped.
+	// The programs are in a temporary folder, so that the engine can be replaced.
 	dir := shortDir(t)
 	for _, name := range []string{"inferd", "inferd-engine"} {
 		copyFile(t, filepath.Join(bin, name), filepath.Join(dir, name))
@@ -192,7 +192,7 @@ func TestCrashAtBoot(t *testing.T) {
 	}
 }
 
-// Every way out of a load that takes for ever.
+// All ways to end a load that never finishes.
 func TestSlowLoad(t *testing.T) {
 	engine := filepath.Join(shortDir(t), "engine")
 	if err := os.WriteFile(engine, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {
@@ -239,17 +239,17 @@ func TestSlowLoad(t *testing.T) {
 	})
 }
 
-// SIGTERM with ten streams: each gets exactly one terminal frame, the daemon exits with
-// 0, nothing is left.
+// SIGTERM with ten streams: each gets exactly one terminal frame, the daemon exits with 0, and no
+// process is left.
 func TestDrain(t *testing.T) {
 	for name, test := range map[string]struct {
 		timeout string
-		tokens  int // of the four that run
+		tokens  int // of each of the four running requests
 		want    string
 	}{
-		"who can finish does":  {"60", 300, "done"},
-		"who cannot is ended":  {"1", 100000, "ended"},
-		"nobody gets any time": {"0", 100000, "ended"},
+		"enough time":     {"60", 300, "done"},
+		"too little time": {"1", 100000, "ended"},
+		"no time":         {"0", 100000, "ended"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := serve(t, "--model-path", "builtin:loop", "--drain-timeout-secs", test.timeout)
@@ -316,7 +316,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// While it drains, who comes is told so.
+// New requests during a drain are refused with the reason.
 func TestNewRequestsWhileDraining(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--drain-timeout-secs", "60")
 	runs := d.client()
@@ -334,7 +334,7 @@ func TestNewRequestsWhileDraining(t *testing.T) {
 			t.Errorf("%s got %+v", name, got)
 		}
 	}
-	_ = runs.Close() // nobody runs any more: there is nothing to wait for
+	_ = runs.Close() // no request runs any more, so the drain ends
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}

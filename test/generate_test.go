@@ -21,9 +21,9 @@ func TestChain(t *testing.T) {
 		reason     string
 		in, out    int
 	}{
-		"the alphabet goes on behind a letter":  {"a", "", "bcdefghijklmnopqrstuvwxyz", "end", 1, 25},
-		"in capitals too":                       {"W", "", "XYZ", "end", 1, 3},
-		"after z comes the end at once":         {"z", "", "", "end", 1, 0},
+		"the alphabet continues after a letter": {"a", "", "bcdefghijklmnopqrstuvwxyz", "end", 1, 25},
+		"also in capitals":                      {"W", "", "XYZ", "end", 1, 3},
+		"after z the answer ends":               {"z", "", "", "end", 1, 0},
 		"after any other byte it starts at a":   {"7", "", "abcdefghijklmnopqrstuvwxyz", "end", 1, 26},
 		"only the last letter counts":           {"hello", "", "pqrstuvwxyz", "end", 5, 11},
 		"a character of several bytes":          {"é", "", "abcdefghijklmnopqrstuvwxyz", "end", 2, 26},
@@ -34,10 +34,10 @@ func TestChain(t *testing.T) {
 		"a stop over several tokens":            {"a", `,"stop":["efg","zz"]`, "bcd", "end", 1, 6},
 		"no stop":                               {"w", `,"stop":[]`, "xyz", "end", 1, 3},
 		"a grammar":                             {"a", `,"grammar":"root ::= \"bc\" \"x\"","max_tokens":9`, "bcx", "end", 1, 3},
-		"a special token's spelling is text":    {"<|im_end|>w", "", "xyz", "end", 11, 3},
-		"at its end it is text as well":         {"a<|im_end|>", "", "abcdefghijklmnopqrstuvwxyz", "end", 11, 26},
-		"every additive member that is allowed": {"w", `,"seed":7,"min_p":0.1,"top_k":5,"top_p":0.5,"presence_penalty":0,"frequency_penalty":0,"repeat_penalty":1,"model":"llamacpp"`, "xyz", "end", 1, 3},
-		"members that nobody knows":             {"w", `,"future":{"a":[1]}`, "xyz", "end", 1, 3},
+		"the text of a special token is text":   {"<|im_end|>w", "", "xyz", "end", 11, 3},
+		"also at the end":                       {"a<|im_end|>", "", "abcdefghijklmnopqrstuvwxyz", "end", 11, 26},
+		"every allowed additive member":         {"w", `,"seed":7,"min_p":0.1,"top_k":5,"top_p":0.5,"presence_penalty":0,"frequency_penalty":0,"repeat_penalty":1,"model":"llamacpp"`, "xyz", "end", 1, 3},
+		"unknown members":                       {"w", `,"future":{"a":[1]}`, "xyz", "end", 1, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text, end := d.ask(test.text, test.more)
@@ -61,17 +61,17 @@ func TestRefusals(t *testing.T) {
 		line       string
 		code, says string
 	}{
-		"no messages":              {`{"id":"q","messages":[]}`, "invalid_request", "messages"},
-		"nothing to write":         {prompt("q", "a", `,"max_tokens":0`), "invalid_request", "max_tokens"},
-		"a prompt that is too big": {prompt("q", strings.Repeat("a", 600), ""), "invalid_request", "600 tokens, the context holds 512"},
-		"a megabyte":               {prompt("q", strings.Repeat("a", 1<<20), ""), "invalid_request", "the context holds 512"},
-		"one token too many":       {prompt("q", strings.Repeat("a", 512), ""), "invalid_request", "512 tokens, the context holds 512"},
-		"a grammar that is none":   {prompt("q", "a", `,"grammar":"root ::= ("`), "invalid_request", "grammar"},
-		"a grammar with a NUL":     {prompt("q", "a", `,"grammar":"\u0000root ::= \"x\""`), "invalid_request", "grammar has a NUL"},
-		"a temperature below zero": {prompt("q", "a", `,"temperature":-1`), "invalid_request", "temperature"},
-		"an image budget":          {prompt("q", "a", `,"image_token_budget":999`), "invalid_request", "999"},
-		"a model that is not here": {prompt("q", "a", `,"model":"gpt"`), "invalid_request", "gpt"},
-		"a deadline":               {prompt("q", "a", `,"deadline_ms":0`), "invalid_request", "deadline_ms"},
+		"no messages":               {`{"id":"q","messages":[]}`, "invalid_request", "messages"},
+		"max_tokens of 0":           {prompt("q", "a", `,"max_tokens":0`), "invalid_request", "max_tokens"},
+		"a prompt that is too long": {prompt("q", strings.Repeat("a", 600), ""), "invalid_request", "600 tokens, the context holds 512"},
+		"a megabyte":                {prompt("q", strings.Repeat("a", 1<<20), ""), "invalid_request", "the context holds 512"},
+		"one token too many":        {prompt("q", strings.Repeat("a", 512), ""), "invalid_request", "512 tokens, the context holds 512"},
+		"an invalid grammar":        {prompt("q", "a", `,"grammar":"root ::= ("`), "invalid_request", "grammar"},
+		"a grammar with a NUL":      {prompt("q", "a", `,"grammar":"\u0000root ::= \"x\""`), "invalid_request", "grammar has a NUL"},
+		"a temperature below zero":  {prompt("q", "a", `,"temperature":-1`), "invalid_request", "temperature"},
+		"an image budget":           {prompt("q", "a", `,"image_token_budget":999`), "invalid_request", "999"},
+		"an unknown model":          {prompt("q", "a", `,"model":"gpt"`), "invalid_request", "gpt"},
+		"a deadline of 0":           {prompt("q", "a", `,"deadline_ms":0`), "invalid_request", "deadline_ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.send(test.line)
@@ -81,20 +81,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	// The connection has stayed open through all of it.
+	// The connection is still open.
 	c.send(prompt("q", "w", ""))
 	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
 		t.Errorf("then: %q, %+v", text, end)
 	}
-	// A prompt that just fits ends with length.
+	// The longest prompt that fits ends with length.
 	if text, end := d.ask(strings.Repeat("a", 511), ""); text != "b" || end.Reason != "length" {
 		t.Errorf("511 of 512: %q, %+v", text, end)
 	}
 }
 
-// A seed repeats what was drawn, and without temperature nothing is. Each is asked of a new
-// daemon, for the last bits of a probability depend on what is in the cache beside, and tiny is
-// full of ties.
+// An answer is repeatable with a seed or with temperature 0. Each request goes to a new daemon: the
+// last bits of a probability depend on the other content of the cache, and tiny has many ties.
 func TestTinyIsRandomButRepeatable(t *testing.T) {
 	ask := func(more string) string {
 		d := serve(t, "--model-path", "builtin:tiny")
@@ -127,7 +126,7 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 	}
 }
 
-// Whatever bytes a random model writes, no frame splits a character.
+// No frame splits a character, even if the model generates random bytes.
 func TestFramesAreWholeCharacters(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	c := d.client()
@@ -240,14 +239,14 @@ func TestFourRunTheOthersWait(t *testing.T) {
 			t.Errorf("stream %d is answered while four others run", i+4)
 		}
 	}
-	// When one leaves, the one who has waited longest comes in.
+	// When one client hangs up, the oldest waiting request runs.
 	_ = clients[0].Close()
 	if r := clients[4].next(); r.Type != "token" {
 		t.Errorf("stream 4: %+v", r)
 	}
 }
 
-// admitted waits until request i, from 0, runs, waits, or has ended already.
+// admitted waits until request i, counted from 0, runs, waits or has ended.
 func (d *daemon) admitted(i int) {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("request %d is in", i), func() bool {
@@ -260,14 +259,14 @@ func (d *daemon) admitted(i int) {
 	})
 }
 
-// readable reports whether something has come.
+// readable reports whether there is input to read.
 func (c *client) readable() bool {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	_, err := c.r.Peek(1)
 	return err == nil
 }
 
-// A client that hangs up frees its slot, whether it has seen a token or not.
+// A client that hangs up frees its slot, before or after its first token.
 func TestHangUp(t *testing.T) {
 	for name, text := range map[string]string{
 		"in the middle of an answer": "a",
@@ -293,7 +292,7 @@ func TestHangUp(t *testing.T) {
 	}
 }
 
-// A client that waits in the queue and hangs up leaves the queue.
+// A client that hangs up while its request is queued frees its place in the queue.
 func TestHangUpInTheQueue(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--queue-depth", "1", "--n-slots", "1")
 	runs := d.client()
@@ -312,7 +311,8 @@ func TestHangUpInTheQueue(t *testing.T) {
 	}
 }
 
-// A deadline that passes in the queue is a full queue; one that passes in an answer ends it.
+// A deadline that passes in the queue is answered with queue_full. During an answer it ends the
+// answer.
 func TestDeadline(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":600000,"n_slots":1}]}`)
 	runs := d.client()
@@ -341,9 +341,8 @@ func TestMock(t *testing.T) {
 	}
 }
 
-// A mock that takes its time delays the boot like an engine, and ends it like one that
-// does not get ready.
-func TestMockThatIsSlow(t *testing.T) {
+// A slow mock delays the boot like an engine, and fails it if it takes too long.
+func TestSlowMock(t *testing.T) {
 	config := func(ms int) string {
 		return fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m"},{"kind":"mock","name":"slow","ready_after_ms":%d}]}`, ms)
 	}

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// Ignored settings are named also when the start fails.
+// Ignored settings are reported even if the start fails.
 func TestWarningsOfAFailedStart(t *testing.T) {
 	t.Setenv("INFERD_QUEUE_DETPH", "3")
 	for name, test := range map[string]struct {
-		config string // "" is no file
+		config string // "" means no file
 		want   []string
 	}{
 		"no file": {"", []string{
@@ -42,7 +42,7 @@ func TestWarningsOfAFailedStart(t *testing.T) {
 	}
 }
 
-// A config that might never end is refused at once.
+// A pipe as config file is refused at once, since reading it may never end.
 func TestConfigIsAPipe(t *testing.T) {
 	dir := shortDir(t)
 	if err := syscall.Mkfifo(filepath.Join(dir, "config.json"), 0o600); err != nil {
@@ -54,9 +54,9 @@ func TestConfigIsAPipe(t *testing.T) {
 	}
 }
 
-// SIGHUP drains as SIGTERM does: the answer that is being written is finished.
+// SIGHUP drains as SIGTERM does: a running answer is finished.
 func TestHangUpOfTheTerminal(t *testing.T) {
-	hangUps := make(chan os.Signal, 1) // where the test itself ignores SIGHUP, the daemon would, too
+	hangUps := make(chan os.Signal, 1) // if the test ignores SIGHUP, the daemon inherits that
 	signal.Notify(hangUps, syscall.SIGHUP)
 	defer signal.Stop(hangUps)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":100}]}`)
@@ -90,7 +90,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	select {
 	case <-d.exited:
 		t.Errorf("it ended with %d", d.code)
-	case <-time.After(100 * time.Millisecond): // there is no event for an end that does not come
+	case <-time.After(100 * time.Millisecond): // there is no event to wait for
 	}
 	d.works()
 	d.signal(syscall.SIGTERM)
@@ -99,7 +99,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	}
 }
 
-// Layers for a GPU do no harm without one, and capabilities say where they really are.
+// GPU layers have no effect without a GPU, and capabilities have the real number.
 func TestLayersWithoutAGPU(t *testing.T) {
 	d := mocked(t, `{"n_gpu_layers":-1,"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
@@ -127,15 +127,15 @@ func TestLayersWithoutAGPU(t *testing.T) {
 }
 
 // An entry with embed: true and a generative model has one task, and a warning names it.
-func TestEmbedOnAModelThatGenerates(t *testing.T) {
+func TestEmbedOnAGenerativeModel(t *testing.T) {
 	for name, test := range map[string]struct {
 		entry, want string
 		bound       []string
 		nCtx        int
 	}{
-		"without pooling":    {`"embed":true,"n_ctx":512`, "gen: embed has no effect yet: the model generates", leaves[:3], 512},
-		"with pooling":       {`"embed":true,"embed_pooling":"mean","embed_n_ctx":64`, "gen: embed takes the place of generating", leaves[3:4], 64},
-		"not told to at all": {`"embed":false,"n_ctx":512`, "", leaves[:3], 512},
+		"without pooling": {`"embed":true,"n_ctx":512`, "gen: embed has no effect yet: the model generates", leaves[:3], 512},
+		"with pooling":    {`"embed":true,"embed_pooling":"mean","embed_n_ctx":64`, "gen: embed takes the place of generating", leaves[3:4], 64},
+		"embed is false":  {`"embed":false,"n_ctx":512`, "", leaves[:3], 512},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen",`+test.entry+`,"model":{"builtin":"chain"}}]}`)
@@ -156,7 +156,7 @@ func TestEmbedOnAModelThatGenerates(t *testing.T) {
 	}
 }
 
-// On a terminal that cannot place text the table is printed once.
+// On a terminal without cursor control, top prints the table once.
 func TestTopOnADumbTerminal(t *testing.T) {
 	d := mocked(t, oneMock)
 	s := d.top("TERM=dumb")

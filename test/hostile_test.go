@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// peak returns the most memory that the daemon has had, in bytes.
+// peak returns the peak memory of the daemon in bytes.
 func (d *daemon) peak() int {
 	d.t.Helper()
 	return d.memory("VmHWM:")
@@ -71,7 +71,7 @@ func TestEndlessLine(t *testing.T) {
 			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 				t.Fatal(err)
 			}
-			break // it has said its word
+			break // the error is complete
 		}
 	}
 	if got := c.next(); got.Code != "frame_too_large" || got.ID != "" {
@@ -86,7 +86,7 @@ func TestEndlessLine(t *testing.T) {
 	d.works()
 }
 
-// Exactly the limit is no offence.
+// A line of exactly the limit is accepted.
 func TestLargestLine(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	c := d.client()
@@ -156,7 +156,7 @@ func TestDeepAndDoubled(t *testing.T) {
 	d.works()
 }
 
-// A client that never reads holds up nobody, and is cut off.
+// A client that never reads does not delay others, and is cut off.
 func TestClientThatNeverReads(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "16384", "--write-timeout-secs", "1")
 	deaf := d.client()
@@ -175,7 +175,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	d.workOnLoop()
 }
 
-// unread asks for a long answer on a connection of its own and reads nothing of it.
+// unread requests a long answer on a new connection and does not read it.
 func (d *daemon) unread(id string, tokens int) *client {
 	d.t.Helper()
 	c := d.client()
@@ -183,9 +183,9 @@ func (d *daemon) unread(id string, tokens int) *client {
 	return c
 }
 
-// As many clients as there are slots do not read: the next request of the same caller has a
-// slot soon, and another user's at once, though a write may take ten minutes. When they read,
-// their answers are whole.
+// As many clients as there are slots do not read. The next request of the same caller soon gets a
+// slot, and another user's request gets one at once, although a write may take ten minutes. When the
+// clients read, their answers are complete.
 func TestClientsThatNeverRead(t *testing.T) {
 	const tokens = 1000 // more messages than the buffers of a socket hold
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")
@@ -219,7 +219,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 	eventually(t, "nothing is stalled", func() bool { return d.stats().Stalled == 0 })
 }
 
-// Beyond its queue depth a caller's unread answers end, and its slots are free.
+// A caller's unread answers beyond its queue depth are ended, and its slots are free.
 func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600", "--queue-depth", "2")
 	var deaf []*client
@@ -246,8 +246,8 @@ func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d.workOnLoop()
 }
 
-// A deaf client does not hold up a drain either.
-func TestDeafClientWhileDraining(t *testing.T) {
+// A client that never reads does not delay a drain.
+func TestDrainWithAnUnreadAnswer(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--drain-timeout-secs", "1")
 	deaf := d.client()
 	for i := range 200 {
@@ -259,7 +259,7 @@ func TestDeafClientWhileDraining(t *testing.T) {
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if took := time.Since(begin); took > 30*time.Second { // of the 60 that a write may take
+	if took := time.Since(begin); took > 30*time.Second { // less than the 60 s that a write may take
 		t.Errorf("it took %s", took)
 	}
 }
@@ -271,8 +271,8 @@ func (d *daemon) workOnLoop() {
 	}
 }
 
-// Fifty clients at once, twenty that leave in the middle: every terminal is there, once,
-// and every answer is its own.
+// With fifty clients at once, twenty of which hang up during the answer, every answer has one
+// terminal and only its own text.
 func TestManyClients(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--queue-depth", "100")
 	before := d.descriptors()
@@ -300,7 +300,7 @@ func TestManyClients(t *testing.T) {
 	eventually(t, "no descriptor is left", func() bool { return d.descriptors() <= before })
 }
 
-// Admin clients that do not read, or send nonsense, disturb nobody.
+// Admin clients that do not read, or send invalid input, do not disturb others.
 func TestHostileWatchers(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	deaf := d.watch()

@@ -1,6 +1,6 @@
-// Package test runs the real programs: the daemon, the engine with llama.cpp and the
-// generated models, the operator's command, over real sockets. It knows the wire as a
-// stranger does, from the specification; no codec of ours helps it.
+// Package test runs the real programs over real sockets: the daemon, the engine with llama.cpp and
+// generated models, and the operator's command. It does not know inferd's codecs: it implements the
+// wire by the specification.
 package test
 
 import (
@@ -22,15 +22,15 @@ import (
 	"time"
 )
 
-// bin is where TestMain builds the programs.
+// bin is the folder of the programs that TestMain builds.
 var bin string
 
-// patience is how long a test waits for something that must happen. It is no
-// measurement: a healthy machine needs a fraction of it.
+// patience bounds every wait of a test. It measures nothing: a healthy machine needs a fraction of
+// it.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asUser) != "" { // as another user, who may build nothing
+	if os.Getenv(asUser) != "" { // a process of another user, which cannot build
 		os.Exit(m.Run())
 	}
 	os.Exit(func() int {
@@ -47,11 +47,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 			return 1
 		}
-		// Models are generated once for all tests, not in the user's cache.
+		// Models are generated once for all tests, outside the user's cache.
 		_ = os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
-		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager has started what we start
+		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the tests' daemons
 		_ = os.Unsetenv("INVOCATION_ID")
-		for _, name := range os.Environ() { // nobody's settings but the tests'
+		for _, name := range os.Environ() { // only the tests' own settings
 			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && key != soakVariable {
 				_ = os.Unsetenv(key)
 			}
@@ -63,17 +63,17 @@ func TestMain(m *testing.M) {
 // A daemon is a running inferd.
 type daemon struct {
 	t      *testing.T
-	dir    string // its sockets
+	dir    string // of the sockets
 	cmd    *exec.Cmd
 	stderr *output
 	exited chan struct{}
 	code   int // once exited
 }
 
-// logDir is where its activity log is.
+// logDir returns the folder of the activity log.
 func (d *daemon) logDir() string { return d.dir + ".logs" }
 
-// output collects what a program writes.
+// output collects the output of a program.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -91,7 +91,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// start starts inferd with its sockets in dir, which may be "" for a fresh one.
+// start starts inferd with its sockets in dir; "" means a new folder.
 func start(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
 	if dir == "" {
@@ -127,7 +127,7 @@ func startProgram(t *testing.T, program, dir string, args ...string) *daemon {
 	return d
 }
 
-// shortDir is a temporary folder whose name leaves room for a socket's.
+// shortDir returns a temporary folder with a short name, as sockets need.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "if")
@@ -153,8 +153,8 @@ func (d *daemon) waitReady() {
 	d.waitStatus("ready", "")
 }
 
-// waitStatus reads admin frames until one has that status, and phase if it is not
-// empty. It returns all frames that it read.
+// waitStatus reads admin frames until one has that status and, if it is not empty, that phase. It
+// returns all frames that it has read.
 func (d *daemon) waitStatus(status, phase string) []map[string]any {
 	d.t.Helper()
 	w := d.watch()
@@ -195,7 +195,7 @@ func (w *watcher) until(status, phase string) []map[string]any {
 	}
 }
 
-// dial connects to a socket, which may not be there yet.
+// dial connects to a socket as soon as it exists.
 func (d *daemon) dial(leaf string) net.Conn {
 	d.t.Helper()
 	var last error
@@ -250,7 +250,7 @@ func childrenOf(t *testing.T, parent int) []int {
 	for _, path := range stats {
 		raw, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has gone
+			continue // it has ended
 		}
 		pid, rest, _ := strings.Cut(string(raw), " ")
 		fields := strings.Fields(rest[strings.LastIndex(rest, ")")+1:])
@@ -262,7 +262,7 @@ func childrenOf(t *testing.T, parent int) []int {
 	return pids
 }
 
-// engine returns the pid of the one engine, waiting for it if need be.
+// engine waits for the only engine and returns its pid.
 func (d *daemon) engine() int {
 	d.t.Helper()
 	var pid int
@@ -293,7 +293,7 @@ func gone(pid int) bool {
 	return err != nil || strings.HasPrefix(s[strings.LastIndex(s, ")")+1:], " Z")
 }
 
-// eventually waits for a condition that nothing announces.
+// eventually polls a condition, for states without an event.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
@@ -362,8 +362,8 @@ func (c *client) next() reply {
 	return r
 }
 
-// answer reads to the terminal frame. It returns the text of the tokens, and the
-// terminal frame, or EOF.
+// answer reads up to the terminal frame. It returns the text of the tokens, and the terminal frame
+// or EOF.
 func (c *client) answer() (string, reply) {
 	c.t.Helper()
 	var text strings.Builder
@@ -376,7 +376,7 @@ func (c *client) answer() (string, reply) {
 	}
 }
 
-// prompt is a request.
+// prompt returns a request with one message.
 func prompt(id, text, more string) string {
 	content, err := json.Marshal(text)
 	if err != nil {
@@ -385,7 +385,7 @@ func prompt(id, text, more string) string {
 	return fmt.Sprintf(`{"id":%q,"messages":[{"role":"user","content":%s}]%s}`, id, content, more)
 }
 
-// ask sends a request on a connection of its own and returns the answer.
+// ask sends a request on a new connection and returns the answer.
 func (d *daemon) ask(text, more string) (string, reply) {
 	d.t.Helper()
 	c := d.client()
@@ -420,7 +420,7 @@ func (d *daemon) ctl(args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// engineLib is where llama.cpp's libraries are.
+// engineLib is the folder of llama.cpp's libraries.
 var engineLib = func() string {
 	if dir := os.Getenv("INFERD_ENGINE_LIB"); dir != "" {
 		return dir

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The service manager is told ready when every socket accepts, not before.
+// The service manager gets READY when every socket accepts, and not before.
 func TestServiceManager(t *testing.T) {
 	dir := shortDir(t)
 	address := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
@@ -60,7 +60,7 @@ func TestServiceManager(t *testing.T) {
 	}
 }
 
-// What the service files pass is what inferd takes.
+// inferd accepts the flags in the service files.
 func TestServiceFiles(t *testing.T) {
 	help, err := exec.Command(filepath.Join(bin, "inferd"), "--help").Output()
 	if err != nil {
@@ -101,7 +101,7 @@ func packaged(t *testing.T, name string) string {
 	return string(text)
 }
 
-// systemd has nothing to say against the unit. (It does not fail for what it ignores.)
+// systemd-analyze prints no complaint about the unit. (It does not fail for ignored settings.)
 func TestSystemdUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -126,10 +126,10 @@ func TestSystemdUnit(t *testing.T) {
 	}
 }
 
-// The launchd file is a property list, once it is filled in, of what launchd knows.
+// The launchd file, with its placeholders replaced, is a property list with valid keys of launchd.
 func TestLaunchdFile(t *testing.T) {
 	text := packaged(t, "launchd/inferd.plist")
-	text = strings.NewReplacer("@HOME@", "/Users/u", "@TMPDIR@", "/var/folders/ab/T/").Replace(text) // as its README says
+	text = strings.NewReplacer("@HOME@", "/Users/u", "@TMPDIR@", "/var/folders/ab/T/").Replace(text) // as in its README
 	if strings.Contains(text, "@") {
 		t.Errorf("something is not filled in:\n%s", text)
 	}
@@ -149,7 +149,7 @@ func TestLaunchdFile(t *testing.T) {
 	}
 }
 
-// A dict of a property list: its elements, in order.
+// A dict has the elements of a dictionary in a property list, in order.
 type dict struct {
 	Elements []struct {
 		XMLName xml.Name

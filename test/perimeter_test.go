@@ -22,10 +22,10 @@ import (
 	"time"
 )
 
-// frames is how many random messages TestRandomFrames sends.
+// frames is the number of random messages of TestRandomFrames.
 var frames = flag.Int("frames", 20_000, "random messages that a daemon has to judge")
 
-// mocked starts a daemon with that config and waits until it is ready.
+// mocked starts a daemon with that config, and waits until it is ready.
 func mocked(t *testing.T, cfg string, args ...string) *daemon {
 	t.Helper()
 	dir := shortDir(t)
@@ -39,10 +39,10 @@ func mocked(t *testing.T, cfg string, args ...string) *daemon {
 
 const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"]}]}`
 
-// leaves are the sockets of the surfaces.
+// leaves are the names of the surfaces' sockets.
 var leaves = []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"}
 
-// good is a request that each surface answers.
+// good has a valid request for each surface.
 var good = map[string]string{
 	"infer.sock":        `{"id":"g","messages":[{"role":"user","content":"w"}]}`,
 	"infer.v2.sock":     `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]}`,
@@ -71,7 +71,7 @@ func (d *daemon) peer(leaf string) *peer {
 	return &peer{t: d.t, UnixConn: nc.(*net.UnixConn), r: bufio.NewReader(nc), lp: leaf == "inferd.sock", leaf: leaf}
 }
 
-// framed is msg as it goes over the wire.
+// framed returns the wire form of msg.
 func (p *peer) framed(msg string) []byte { return framed(p.lp, msg) }
 
 func framed(lp bool, msg string) []byte {
@@ -97,7 +97,7 @@ func (p *peer) next() (map[string]any, error) {
 		raw, err = p.r.ReadBytes('\n')
 	}
 	if len(raw) > 0 && errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // half a message
+		err = io.ErrUnexpectedEOF // the message is incomplete
 	}
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (d *daemon) serves() {
 	}
 }
 
-// answers is nil if a surface answers a well-behaved client to the end.
+// answers returns nil if a surface completely answers a well-behaved client.
 func (d *daemon) answers(leaf string) error {
 	p := d.peer(leaf)
 	defer p.Close()
@@ -146,7 +146,7 @@ func (d *daemon) answers(leaf string) error {
 	return err
 }
 
-// stats asks the control socket.
+// stats returns the stats from the control socket.
 func (d *daemon) stats() (s struct {
 	Running, Waiting, Stalled int
 	Goroutines, Connections   int
@@ -172,17 +172,17 @@ func (d *daemon) stats() (s struct {
 	return s
 }
 
-// A trace is what a daemon holds while nobody asks for anything.
+// A trace has the resources of an idle daemon.
 type trace struct {
 	descriptors, goroutines int
-	memory                  int // bytes in the machine's memory; they may become somewhat more
+	memory                  int // resident bytes; a small increase is allowed
 }
 
 const somewhat = 48 << 20
 
 func (d *daemon) trace() trace {
 	d.t.Helper()
-	d.serves() // whatever is made once is there
+	d.serves() // so that everything that is made once exists
 	var last trace
 	eventually(d.t, "the daemon is at rest", func() bool {
 		s := d.stats()
@@ -195,7 +195,7 @@ func (d *daemon) trace() trace {
 	return last
 }
 
-// recovers checks that everything is as it was: served, and nothing left behind.
+// recovers checks that all surfaces work and that the daemon holds no more resources than before.
 func (d *daemon) recovers(before trace) {
 	d.t.Helper()
 	d.serves()
@@ -214,8 +214,8 @@ func (d *daemon) recovers(before trace) {
 	}
 }
 
-// TestRandomFrames sends messages that are nearly right, over 50 connections at once.
-// Every message that is one is answered, or the connection ends with a word.
+// TestRandomFrames sends mutated messages over 50 connections at once. Every well-formed message is
+// answered, or the connection ends with an error.
 func TestRandomFrames(t *testing.T) {
 	d := mocked(t, oneMock, "--queue-depth", "64")
 	before := d.trace()
@@ -238,9 +238,9 @@ func TestRandomFrames(t *testing.T) {
 	}
 }
 
-// babble sends a few mutants of a good request on one connection, and returns how many
-// were judged: after one that makes no sense the daemon reads no further. What comes back
-// must be whole messages, and then the end.
+// babble sends a few mutants of a good request on one connection, and returns the number of mutants
+// that the daemon has read: it stops at the first malformed one. The daemon must send only complete
+// messages, and then close.
 func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 	p := d.peer(leaf)
 	defer p.Close()
@@ -251,7 +251,7 @@ func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 	_ = p.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := p.Write(burst); errors.Is(err, os.ErrDeadlineExceeded) {
 		d.t.Errorf("%s: the daemon does not read", leaf)
-	} // any other error: it has hung up on us
+	} // any other error: the daemon has closed the connection
 	_ = p.CloseWrite()
 	for {
 		m, err := p.next()
@@ -271,15 +271,15 @@ func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 	}
 }
 
-// mutant is a request with something wrong with it, or not.
+// mutant returns a request with at most one fault.
 func mutant(r *rand.Rand, lp bool, msg string) []byte {
 	b := []byte(msg)
-	switch r.IntN(60) { // most are good, so that the next is read as well
-	case 0: // a byte that is another
+	switch r.IntN(60) { // most are valid, so that the daemon reads the next
+	case 0: // a changed byte
 		b[r.IntN(len(b))] = byte(r.IntN(256))
-	case 1: // cut off
+	case 1: // truncated
 		b = b[:r.IntN(len(b))]
-	case 2: // something of it twice
+	case 2: // a doubled part
 		at, n := r.IntN(len(b)), r.IntN(8)
 		b = append(b[:at:at], append(bytes.Clone(b[at:min(len(b), at+n)]), b[at:]...)...)
 	case 3: // noise
@@ -295,7 +295,7 @@ func mutant(r *rand.Rand, lp bool, msg string) []byte {
 		}
 	}
 	whole := framed(lp, string(b))
-	switch r.IntN(40) { // what is around a message is wrong now and then: nothing that follows makes sense
+	switch r.IntN(40) { // now and then the framing is wrong, so the rest of the stream is malformed
 	case 0:
 		whole = whole[:r.IntN(len(whole))]
 	case 1:
@@ -316,7 +316,7 @@ func TestCrowd(t *testing.T) {
 		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
 			t.Fatal(err)
 		}
-		if m, err := p.terminal(); err != nil || m["type"] == "error" { // so that it certainly is in
+		if m, err := p.terminal(); err != nil || m["type"] == "error" { // so that it is certainly admitted
 			t.Fatalf("connection %d: %v, %v", i, m, err)
 		}
 		open = append(open, p)
@@ -342,8 +342,8 @@ func TestCrowd(t *testing.T) {
 	d.recovers(before)
 }
 
-// roomAgain waits until the daemon has seen that those who had too many connections are gone: on
-// each socket, for each has its own line of those who wait to be let in.
+// roomAgain waits until the daemon has noticed the end of the excess connections. It checks each
+// socket, since each has its own queue of pending connections.
 func (d *daemon) roomAgain() {
 	d.t.Helper()
 	for _, leaf := range leaves {
@@ -351,13 +351,13 @@ func (d *daemon) roomAgain() {
 	}
 }
 
-// TestChurn connects and closes at once, ten thousand times.
+// TestChurn connects and disconnects ten thousand times.
 func TestChurn(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
 	for i := 0; i < 10_000; {
 		nc, err := net.Dial("unix", d.socket(leaves[i%len(leaves)]))
-		if errors.Is(err, syscall.EAGAIN) { // the backlog is full: the daemon has not kept up for a moment
+		if errors.Is(err, syscall.EAGAIN) { // the backlog of the socket is full for a moment
 			time.Sleep(time.Millisecond)
 			continue
 		}
@@ -371,7 +371,7 @@ func TestChurn(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestHalfFrames leaves in the middle of a message, and sends one a byte at a time.
+// TestHalfFrames hangs up within a message, and sends a message byte by byte.
 func TestHalfFrames(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -394,7 +394,7 @@ func TestHalfFrames(t *testing.T) {
 			if cut%2 == 0 {
 				_ = p.CloseWrite()
 				if m, err := p.next(); err == nil && m["code"] != "invalid_request" {
-					// All but the newline of a line is a request.
+					// A line without its newline is a complete request.
 					if cut != len(whole)-1 {
 						t.Errorf("%s, cut at %d: %v", leaf, cut, m)
 					}
@@ -407,9 +407,9 @@ func TestHalfFrames(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestNeverReads asks for far more than a socket holds and does not take it.
+// TestNeverReads requests far more than a socket buffers, and does not read it.
 func TestNeverReads(t *testing.T) {
-	tokens := make([]string, 240) // a config has 1 MiB at most
+	tokens := make([]string, 240) // a config has at most 1 MiB
 	for i := range tokens {
 		tokens[i] = strings.Repeat("t", 4096)
 	}
@@ -426,7 +426,7 @@ func TestNeverReads(t *testing.T) {
 		if _, err := silent.Write(silent.framed(long)); err != nil {
 			t.Fatal(err)
 		}
-		if leaf != "infer.embed.sock" { // whose one message goes out when the slot is free already
+		if leaf != "infer.embed.sock" { // it sends its only message after the slot is free
 			eventually(t, "it runs", func() bool { return d.stats().Running == 1 })
 		}
 		p := d.peer(leaf)
@@ -450,7 +450,7 @@ func TestNeverReads(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestSpaces sends a gigabyte of spaces, as far as it is taken, on every surface.
+// TestSpaces sends up to a gigabyte of spaces on every surface.
 func TestSpaces(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -504,7 +504,7 @@ func TestDeep(t *testing.T) {
 	d.recovers(before)
 }
 
-// full is a request of each surface with a string wherever one may be.
+// full has a request for each surface with strings at every possible place.
 var full = map[string]string{
 	"infer.sock": `{"id":"g","messages":[{"role":"user","content":"w"}],"stop":["s"],"grammar":"root ::= []","model":"m","priority":"normal",
 		"client":"c","x":{"y":["z",{"a":"b"}]}}`,
@@ -518,8 +518,8 @@ var full = map[string]string{
 	"control.sock":      `{"id":"g","type":"log_level","level":"info","backend":"m","x":{"y":["z"]}}`,
 }
 
-// TestEveryStringAndObject spoils each string of a request, names of members too, and
-// doubles a member of each object: neither is repaired, wherever it is.
+// TestEveryStringAndObject spoils each string of a request, also names of members, and doubles a
+// member of each object. The daemon must refuse all of these requests.
 func TestEveryStringAndObject(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -546,7 +546,7 @@ func TestEveryStringAndObject(t *testing.T) {
 			}
 			_ = p.Close()
 		}
-		p := d.peer(leaf) // while it is unspoiled it is taken
+		p := d.peer(leaf) // the unspoiled request is accepted
 		if _, err := p.Write(p.framed(msg)); err != nil {
 			t.Fatal(err)
 		}
@@ -565,8 +565,8 @@ func TestEveryStringAndObject(t *testing.T) {
 	d.recovers(before)
 }
 
-// spoil returns msg with something in each string that is no UTF-8 or half of a character,
-// and with the first member of each object twice.
+// spoil returns variants of msg: with invalid UTF-8 or a lone surrogate in each string, and with a
+// doubled first member in each object.
 func spoil(msg string) (all []string) {
 	quoted := false
 	for i := range len(msg) {
@@ -586,8 +586,8 @@ func spoil(msg string) (all []string) {
 	return all
 }
 
-// TestManyValues sends messages that are small beside what they are once decoded, many at once:
-// of the shortest values, as many as there is room for, and as many as may be.
+// TestManyValues sends many messages at once whose decoded form is much larger than their bytes: with
+// the shortest values, up to the memory limit, and up to the maximum number of values.
 func TestManyValues(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -601,7 +601,7 @@ func TestManyValues(t *testing.T) {
 	} {
 		for _, n := range []int{tooMany, most, most, most, most, most, most} {
 			p := d.peer(leaf)
-			// Nothing closes the brackets: the values are decoded before that is seen.
+			// The brackets are not closed, which the decoder notices only after the values.
 			if _, err := p.Write(p.framed(parts[0] + strings.Repeat(parts[1], n))); err != nil && !errors.Is(err, syscall.EPIPE) {
 				t.Fatal(err)
 			}
@@ -620,13 +620,13 @@ func TestManyValues(t *testing.T) {
 	}
 }
 
-// TestLargeRequestsAtOnce sends, over several connections at once, attachments that are too
-// much for the memory of their caller together: they wait for each other, and all are served.
+// TestLargeRequestsAtOnce sends attachments over several connections at once that together exceed the
+// memory limit of their caller. They wait for each other, and all are served.
 func TestLargeRequestsAtOnce(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
 	request := strings.Replace(good["inferd.sock"], "{", `{"attachments":[{"kind":"image","id":"a"},{"kind":"image","id":"b"},{"kind":"image","id":"c"}],`, 1)
-	const size = 40 << 20 // three times
+	const size = 40 << 20 // sent three times
 	blob := append(binary.AppendUvarint(nil, size), append([]byte{2}, make([]byte, size)...)...)
 	var all sync.WaitGroup
 	for range 5 {
@@ -651,8 +651,8 @@ func TestLargeRequestsAtOnce(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestManyAtOnce is fifty clients, then twenty that leave in the middle of their answer,
-// then two hundred that come and go: every answer ends exactly once.
+// TestManyAtOnce runs fifty clients, then twenty that hang up during their answer, then two hundred
+// that only connect. Every answer ends exactly once.
 func TestManyAtOnce(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":5}]}`, "--queue-depth", "64")
 	before := d.trace()
@@ -695,8 +695,8 @@ func TestManyAtOnce(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestDrainAnswersAll stops a daemon with fifty requests in flight: each gets exactly one
-// terminal frame, and the daemon is gone within its time.
+// TestDrainAnswersAll stops a daemon with fifty requests in flight: each gets exactly one terminal
+// frame, and the daemon exits within its time.
 func TestDrainAnswersAll(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":60000}]}`,
 		"--queue-depth", "64", "--drain-timeout-secs", "1")

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// A sum is what the daemon's counters, or the activity log, say of somebody.
+// A sum has the counts of a caller and an entry, by the daemon's stats or by the activity log.
 type sum struct {
 	Requests int
 	In       int `json:"input_tokens"`
@@ -31,7 +31,7 @@ func (s sum) plus(other sum) sum {
 	return sum{s.Requests + other.Requests, s.In + other.In, s.Out + other.Out}
 }
 
-// counted is what the daemon has counted, by caller (its executable's name) and by entry.
+// counted returns the daemon's counts, by caller (name of the executable) and by entry.
 func (d *daemon) counted() (all map[string]sum, busy bool) {
 	d.t.Helper()
 	out, errs, code := d.ctl("stats")
@@ -60,7 +60,7 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 	return all, stats.Running+stats.Waiting > 0
 }
 
-// recordedUsage is the same by inferdctl usage. What never got to an entry is counted apart.
+// recordedUsage returns the same by inferdctl usage. Requests without an entry are separate.
 func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")
@@ -94,9 +94,9 @@ func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int)
 	return all, errors, gone, nowhere
 }
 
-// What the activity log comes to is what the daemon has counted, to the token, whatever
-// became of the requests: answered, refused, cut off while they waited, were read or written.
-func TestUsageIsWhatWasCounted(t *testing.T) {
+// The sums of the activity log equal the daemon's counts, to the token, for all outcomes of requests:
+// answered, refused, and ended in the queue, during prefill or during decode.
+func TestUsageEqualsTheCounts(t *testing.T) {
 	d := mocked(t, threeModels, "--queue-depth", "3")
 	requests := map[string][]string{
 		"infer.sock": {
@@ -170,7 +170,7 @@ func TestUsageIsWhatWasCounted(t *testing.T) {
 }
 
 // The log has a line for each connection and each request, and none for a token.
-func TestLogHasNothingOfTokens(t *testing.T) {
+func TestLogHasNoLinePerToken(t *testing.T) {
 	tokens := strings.TrimSuffix(strings.Repeat(`"x",`, 1000), ",")
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":[`+tokens+`]}]}`)
 	c := d.client()
@@ -185,7 +185,7 @@ func TestLogHasNothingOfTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(string(raw), `"component":"activity"`); got != 1+3 { // the connection, the requests
+	if got := strings.Count(string(raw), `"component":"activity"`); got != 1+3 { // one connection, three requests
 		t.Errorf("%d lines of what callers did:\n%s", got, raw)
 	}
 	if got := strings.Count(string(raw), "\n"); got > 50 {
@@ -193,8 +193,7 @@ func TestLogHasNothingOfTokens(t *testing.T) {
 	}
 }
 
-// fill puts a log of nearly the size at which it is rotated into the folder of a daemon that
-// is to be started.
+// fill writes a log just below the size of rotation, for a daemon that is started later.
 func fill(t *testing.T, dir string, room int) {
 	t.Helper()
 	if err := os.Mkdir(dir+".logs", 0o700); err != nil {
@@ -204,7 +203,7 @@ func fill(t *testing.T, dir string, room int) {
 	write(t, filepath.Join(dir+".logs", "inferd.ndjson"), strings.Repeat(line, (16<<20-room)/len(line)))
 }
 
-// inferdctl log -f shows every request once and in its order while the daemon rotates.
+// inferdctl log -f prints every request once and in order while the daemon rotates the log.
 func TestLogIsFollowed(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -264,8 +263,8 @@ func TestLogIsFollowed(t *testing.T) {
 	}
 }
 
-// A daemon that is killed while it writes leaves at most one torn line, which its successor
-// ends and the reader leaves out. The load is real, and so are the kills.
+// A daemon that is killed while writing leaves at most one torn line. The next daemon ends the line,
+// and the reader leaves it out. The load and the kills are real.
 func TestKilledWhileItWrites(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -315,7 +314,7 @@ func TestKilledWhileItWrites(t *testing.T) {
 	}
 }
 
-// A disk that takes nothing fails no request, and the doctor says what is lost.
+// A full disk fails no request, and the doctor reports the lost lines.
 func TestLogOnAFullDisk(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -341,9 +340,8 @@ func TestLogOnAFullDisk(t *testing.T) {
 	d.recorded("request_done", 1)
 }
 
-// No spelling of a secret is in anything that the daemon writes: not in its log, not on
-// stderr, not in any file of its folders, whether it comes in an id that is cut at any place,
-// as the name of a model, or as what is no request at all.
+// No spelling of a secret is in the daemon's log, on its stderr or in a file of its folders, whether
+// it arrives in an id that is cut at any place, in the name of a model, or in malformed input.
 func TestNoSecretIsLeft(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "internal", "redact", "testdata", "secrets.txt"))
 	if err != nil {
@@ -384,7 +382,7 @@ func TestNoSecretIsLeft(t *testing.T) {
 				}
 				return string(b)
 			}
-			before := max(0, 128-i*7%(len(text)+1)) // so that the cut of the id goes through the secret
+			before := max(0, 128-i*7%(len(text)+1)) // so that the id is cut within the secret
 			id := q(strings.Repeat("-", before) + text)
 			leaf := leaves[i%len(leaves)]
 			ask(leaf, strings.Replace(good[leaf], `"g"`, id, 1))

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// asked asks over v2 and returns the frames of the answer, the terminal one included.
+// asked sends a v2 request and returns the frames of the answer, including the terminal one.
 func (p *peer) asked(text, more string) []map[string]any {
 	p.t.Helper()
 	content, err := json.Marshal(text)
@@ -39,7 +39,7 @@ func (p *peer) asked(text, more string) []map[string]any {
 	}
 }
 
-// said is the text of an answer.
+// said returns the text of an answer.
 func said(frames []map[string]any) string {
 	var text strings.Builder
 	for _, f := range frames {
@@ -51,8 +51,8 @@ func said(frames []map[string]any) string {
 	return text.String()
 }
 
-// Logprobs come all the way, in both framings, in pieces and in one: one for every token,
-// whose bytes together are the text.
+// Logprobs reach the client in both framings, with and without stream: one for each token, and the
+// bytes of all tokens are the text.
 func TestLogprobs(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
@@ -74,7 +74,7 @@ func TestLogprobs(t *testing.T) {
 					last := 0.0
 					for i, c := range top {
 						p := c.(map[string]any)["logprob"].(float64)
-						if p > 0 || i > 0 && p > last || p < -8 { // every byte is about as likely
+						if p > 0 || i > 0 && p > last || p < -8 { // all bytes have similar probabilities
 							t.Errorf("%s: %v", leaf, token)
 						}
 						last = p
@@ -97,7 +97,7 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// The Go client has them as well.
+// The Go client returns logprobs.
 func TestLogprobsInGo(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	c := inferd.Client{Dir: d.dir}
@@ -122,7 +122,7 @@ func TestLogprobsInGo(t *testing.T) {
 	}
 }
 
-// bytesOf are the bytes of a token.
+// bytesOf returns the bytes of a token.
 func bytesOf(token map[string]any) []byte {
 	list, ok := token["bytes"].([]any)
 	if !ok {
@@ -135,7 +135,7 @@ func bytesOf(token map[string]any) []byte {
 	return all
 }
 
-// Whatever is asked for is answered or refused by name, and the engine lives on.
+// Extreme sampling settings are answered or refused by name, and the engine survives.
 func TestBadSampling(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	engine := d.engine()
@@ -148,33 +148,33 @@ func TestBadSampling(t *testing.T) {
 		t.Fatal(err)
 	}
 	grammar := func(source string) string {
-		quoted, _ := json.Marshal(source) // a string can be encoded
+		quoted, _ := json.Marshal(source) // strings can always be encoded
 		return `,"response_format":{"type":"grammar","grammar":` + string(quoted) + `}`
 	}
 	for name, test := range map[string]struct{ more, says string }{
-		"an empty stop list":          {`,"stop":[]`, "xyz"},
-		"many stops":                  {`,"stop":[` + strings.Repeat(`"a",`, 99999) + `"b"]`, "stop has 100000 strings"},
-		"an empty stop":               {`,"stop":[""]`, "stop[0] has 0 bytes"},
-		"a huge stop":                 {`,"stop":["` + strings.Repeat("a", 1<<20) + `"]`, "stop[0] has 1048576 bytes"},
-		"no tokens":                   {`,"max_tokens":0`, "max_tokens"},
-		"2^31 tokens":                 {`,"max_tokens":2147483648`, "xyz"},
-		"2^32-1 tokens":               {fmt.Sprintf(`,"max_tokens":%d`, math.MaxUint32), "xyz"},
-		"a negative temperature":      {`,"temperature":-0.1`, "temperature must be between"},
-		"a huge temperature":          {`,"temperature":1e308`, "temperature must be between"},
-		"a tiny temperature":          {`,"temperature":5e-324`, "xyz"},
-		"a minute top_p":              {`,"top_p":0,"top_k":0,"temperature":1e6`, "xyz"},
-		"penalties without measure":   {`,"presence_penalty":-1e6,"frequency_penalty":1e6,"repeat_penalty":1e6,"max_tokens":2`, ""},
-		"everything disliked":         {`,"logit_bias":` + string(all), "xyz"},
-		"a token liked":               {`,"logit_bias":{"113":100},"max_tokens":3`, "qqq"},
-		"a token that is none":        {`,"logit_bias":{"113":1,"260":1}`, "token 260 is not in the model's vocabulary of 260"},
-		"no token id":                 {`,"logit_bias":{"q":1}`, `"q" is no token id`},
-		"too much of a bias":          {`,"logit_bias":{"113":101}`, "logit_bias[113]"},
-		"too many logprobs":           {`,"logprobs":21`, "logprobs must be between 0 and 20"},
-		"a grammar that is none":      {grammar("root ::= a\nb ::= ("), "line 2, column 8"},
-		"a grammar without bounds":    {grammar(`root ::= "x"{5,2}`), "at least 5 and at most 2"},
-		"a grammar too deep":          {grammar("root ::= " + strings.Repeat("(", 60000)), "100 parentheses"},
-		"a grammar of a NUL":          {grammar("root ::= \"a\"\x00"), "NUL"},
-		"a grammar that ends nowhere": {grammar(`root ::= "xy" [\uD800-\uDBFF]`), "the grammar cannot go on"},
+		"an empty stop list":            {`,"stop":[]`, "xyz"},
+		"many stops":                    {`,"stop":[` + strings.Repeat(`"a",`, 99999) + `"b"]`, "stop has 100000 strings"},
+		"an empty stop":                 {`,"stop":[""]`, "stop[0] has 0 bytes"},
+		"a huge stop":                   {`,"stop":["` + strings.Repeat("a", 1<<20) + `"]`, "stop[0] has 1048576 bytes"},
+		"no tokens":                     {`,"max_tokens":0`, "max_tokens"},
+		"2^31 tokens":                   {`,"max_tokens":2147483648`, "xyz"},
+		"2^32-1 tokens":                 {fmt.Sprintf(`,"max_tokens":%d`, math.MaxUint32), "xyz"},
+		"a negative temperature":        {`,"temperature":-0.1`, "temperature must be between"},
+		"a huge temperature":            {`,"temperature":1e308`, "temperature must be between"},
+		"a tiny temperature":            {`,"temperature":5e-324`, "xyz"},
+		"a minute top_p":                {`,"top_p":0,"top_k":0,"temperature":1e6`, "xyz"},
+		"extreme penalties":             {`,"presence_penalty":-1e6,"frequency_penalty":1e6,"repeat_penalty":1e6,"max_tokens":2`, ""},
+		"a negative bias on all":        {`,"logit_bias":` + string(all), "xyz"},
+		"a positive bias":               {`,"logit_bias":{"113":100},"max_tokens":3`, "qqq"},
+		"an unknown token":              {`,"logit_bias":{"113":1,"260":1}`, "token 260 is not in the model's vocabulary of 260"},
+		"an invalid token id":           {`,"logit_bias":{"q":1}`, `"q" is no token id`},
+		"a bias above the limit":        {`,"logit_bias":{"113":101}`, "logit_bias[113]"},
+		"too many logprobs":             {`,"logprobs":21`, "logprobs must be between 0 and 20"},
+		"an invalid grammar":            {grammar("root ::= a\nb ::= ("), "line 2, column 8"},
+		"an impossible repetition":      {grammar(`root ::= "x"{5,2}`), "at least 5 and at most 2"},
+		"a grammar that is too deep":    {grammar("root ::= " + strings.Repeat("(", 60000)), "100 parentheses"},
+		"a grammar with a NUL":          {grammar("root ::= \"a\"\x00"), "NUL"},
+		"a grammar without a character": {grammar(`root ::= "xy" [\uD800-\uDBFF]`), "the grammar cannot go on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := d.peer("infer.v2.sock")
@@ -189,7 +189,7 @@ func TestBadSampling(t *testing.T) {
 			if message, _ := end["message"].(string); end["code"] != "invalid_request" || end["id"] != "q" || test.says == "" || !strings.Contains(message, test.says) {
 				t.Errorf("got %v, want %q", end, test.says)
 			}
-			if got := said(p.asked("w", "")); got != "xyz" { // the connection is as good as before
+			if got := said(p.asked("w", "")); got != "xyz" { // the connection still works
 				t.Errorf("then: %q", got)
 			}
 		})
@@ -197,7 +197,7 @@ func TestBadSampling(t *testing.T) {
 	for _, more := range []string{`,"temperature":NaN`, `,"temperature":"NaN"`, `,"max_tokens":1.5`, `,"seed":0.5`, `,"stop":[null]`} {
 		c := d.client()
 		c.send(prompt("q", "w", more))
-		if got := c.next(); got.Code != "invalid_request" || got.ID != "" { // it is no request
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "" { // malformed
 			t.Errorf("%s: %+v", more, got)
 		}
 		_ = c.Close()
@@ -205,10 +205,10 @@ func TestBadSampling(t *testing.T) {
 	for _, more := range []string{`,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"top_k":-1`, `,"seed":18446744073709551616`} {
 		c := d.client()
 		c.send(prompt("q", "w", more))
-		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // it is a request, of no use
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // well-formed, but invalid
 			t.Errorf("%s: %+v", more, got)
 		}
-		c.send(prompt("r", "w", "")) // the connection is as good as before
+		c.send(prompt("r", "w", "")) // the connection still works
 		if text, end := c.answer(); text != "xyz" || end.ID != "r" {
 			t.Errorf("behind %s: %q, %+v", more, text, end)
 		}
@@ -220,7 +220,7 @@ func TestBadSampling(t *testing.T) {
 	}
 }
 
-// A model whose template does not come to an end refuses, and does not die.
+// A template that does not end fails the request, and the engine survives.
 func TestEndlessTemplate(t *testing.T) {
 	var model bytes.Buffer
 	if err := builtin.Write("tiny", &model); err != nil {
@@ -252,7 +252,7 @@ func TestEndlessTemplate(t *testing.T) {
 	}
 }
 
-// Ten thousand requests of a token each are answered, each once.
+// Ten thousand requests of one token are each answered once.
 func TestTinyRequests(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	engine := d.engine()
@@ -277,10 +277,10 @@ func TestTinyRequests(t *testing.T) {
 	for _, more := range []string{`,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"top_k":-1`, `,"seed":18446744073709551616`} {
 		c := d.client()
 		c.send(prompt("q", "w", more))
-		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // it is a request, of no use
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // well-formed, but invalid
 			t.Errorf("%s: %+v", more, got)
 		}
-		c.send(prompt("r", "w", "")) // the connection is as good as before
+		c.send(prompt("r", "w", "")) // the connection still works
 		if text, end := c.answer(); text != "xyz" || end.ID != "r" {
 			t.Errorf("behind %s: %q, %+v", more, text, end)
 		}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A stream is an answer that is read as it comes.
+// A stream reads an answer in the background.
 type stream struct {
 	*client
 	text output
@@ -18,7 +18,7 @@ func (d *daemon) stream(request string) *stream {
 	d.t.Helper()
 	s := &stream{client: d.client()}
 	s.send(request)
-	go func() { // until the connection is closed
+	go func() { // ends with the connection
 		for dec := json.NewDecoder(s.UnixConn); ; {
 			var r reply
 			if dec.Decode(&r) != nil || r.Type != "token" {
@@ -30,8 +30,8 @@ func (d *daemon) stream(request string) *stream {
 	return s
 }
 
-// crowd has this caller take both slots of a daemon with answers that do not end, and four
-// places in the queue. It returns those who ask, in that order.
+// crowd takes both slots of a daemon with endless answers, and four places in its queue, all for one
+// caller. It returns the streams in the order of their requests.
 func crowd(d *daemon) (all []*stream) {
 	d.t.Helper()
 	for i := range 6 {
@@ -44,10 +44,9 @@ func crowd(d *daemon) (all []*stream) {
 	return all
 }
 
-// One caller has all slots, with answers that do not end, and a queue. Another one, which is
-// another program, is answered all the same; and what made way for it goes on as if nothing had
-// been.
-func TestParks(t *testing.T) {
+// One caller has all slots, with endless answers, and a queue. A request of another program is
+// answered at once, and the preempted request then continues with the same text as undisturbed.
+func TestPreemption(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "32768")
 	const alphabet = "bcdefghijklmnopqrstuvwxyza"
 	if text, end := d.ask("a", `,"temperature":0,"max_tokens":100`); text != strings.Repeat(alphabet, 4)[:100] {
@@ -69,8 +68,8 @@ func TestParks(t *testing.T) {
 	}
 }
 
-// A request that is parked may hang up like any other: nothing of it is left.
-func TestHangUpWhileParked(t *testing.T) {
+// The client of a preempted request may hang up: the request is removed.
+func TestHangUpWhilePreempted(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "32768")
 	all := crowd(d)
 	other := exec.Command(filepath.Join(bin, "inferdctl"), "--addr", d.socket("infer.sock"), "chat", "-m", "b", "--max-tokens", "1000000")
@@ -85,14 +84,14 @@ func TestHangUpWhileParked(t *testing.T) {
 	if s := d.stats(); s.Running != 2 || s.Waiting != 5 {
 		t.Errorf("beside it %d run and %d wait\n%s", s.Running, s.Waiting, out)
 	}
-	_ = all[1].Close() // who was let in last has made way
+	_ = all[1].Close() // the request that started last was preempted
 	eventually(t, "it is out", func() bool { s := d.stats(); return s.Running == 2 && s.Waiting == 4 })
 	_ = other.Process.Kill()
 	eventually(t, "the next one is answered", func() bool { return all[2].text.String() != "" })
 	for _, s := range all {
 		_ = s.Close()
 	}
-	eventually(t, "nobody is left", func() bool { s := d.stats(); return s.Running == 0 && s.Waiting == 0 })
+	eventually(t, "no request is left", func() bool { s := d.stats(); return s.Running == 0 && s.Waiting == 0 })
 	if _, end := d.ask("a", `,"max_tokens":5`); end.Type != "done" {
 		t.Errorf("afterwards: %+v", end)
 	}

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An entry is what stats say of one.
+// An entry is an entry in the stats.
 type entry struct {
 	Name, Kind, State, Model, Device string
 	PID                              int
@@ -29,7 +29,7 @@ type entry struct {
 	}
 }
 
-// entries are what stats say, by name.
+// entries returns the entries in the stats by name.
 func (d *daemon) entries() map[string]entry {
 	d.t.Helper()
 	out, errs, code := d.ctl("stats")
@@ -44,8 +44,8 @@ func (d *daemon) entries() map[string]entry {
 	return all
 }
 
-// Stats tell of an engine what it is and does, that it was replaced, and that it does not
-// answer, without waiting for it.
+// Stats have the report of an engine, its restarts, and whether it is silent, without waiting for an
+// engine that is stopped.
 func TestStatsOfEngines(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"},"n_ctx":256},
@@ -77,7 +77,7 @@ func TestStatsOfEngines(t *testing.T) {
 		now := d.entries()
 		return now["gen"].Silent && now["gen"].Engine == nil && !now["vec"].Silent && now["vec"].Engine != nil
 	})
-	if out, _, code := d.ctl("doctor"); code != 1 || !strings.Contains(out, "[FAIL] backend: gen does not say how it is") {
+	if out, _, code := d.ctl("doctor"); code != 1 || !strings.Contains(out, "[FAIL] backend: gen does not report") {
 		t.Errorf("doctor: exit code %d\n%s", code, out)
 	}
 	kill(t, gen.PID, syscall.SIGCONT)
@@ -90,7 +90,7 @@ func TestStatsOfEngines(t *testing.T) {
 	})
 }
 
-// A screen is a program on a terminal, and what it wrote there.
+// A screen is a program on a terminal, with its output.
 type screen struct {
 	t      *testing.T
 	master *os.File
@@ -100,7 +100,7 @@ type screen struct {
 	wide   bool
 }
 
-// onTerminal runs a program on a terminal of its own.
+// onTerminal runs a program on a new terminal.
 func onTerminal(t *testing.T, cmd *exec.Cmd) *screen {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -131,7 +131,7 @@ func onTerminal(t *testing.T, cmd *exec.Cmd) *screen {
 		for {
 			n, err := master.Read(buf)
 			_, _ = s.out.Write(buf[:n])
-			if err != nil { // the program has gone
+			if err != nil { // the program has ended
 				close(s.ended)
 				return
 			}
@@ -140,13 +140,13 @@ func onTerminal(t *testing.T, cmd *exec.Cmd) *screen {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-s.ended
-		_ = cmd.Wait() // again, where the test has
+		_ = cmd.Wait() // a second call, if the test has waited, is harmless
 		_ = master.Close()
 	})
 	return s
 }
 
-// resize gives the terminal another width, which has the program draw everything anew.
+// resize changes the width of the terminal, so that the program redraws everything.
 func (s *screen) resize() {
 	s.t.Helper()
 	s.wide = !s.wide
@@ -161,8 +161,8 @@ func (s *screen) resize() {
 
 var escapes = regexp.MustCompile(`\x1b(\[[0-9;?<=>]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()].|[=>78])`)
 
-// shows waits until the program draws something that matches, between two sizes of its
-// terminal: what it changes only in part cannot be read.
+// shows waits until the screen matches. It resizes the terminal before each look, since only a
+// complete redraw can be read.
 func (s *screen) shows(pattern string) {
 	s.t.Helper()
 	re := regexp.MustCompile(pattern)
@@ -209,7 +209,7 @@ func (s *screen) exit() int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// top looks at a real daemon on a real terminal, also when that goes and another one comes.
+// top shows a real daemon on a real terminal, also after a restart of the daemon.
 func TestTop(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), `{"backends":[
@@ -246,7 +246,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// Stats are a table for people, as wide as their terminal, and JSON if they say so.
+// On a terminal, stats are a table within its width, or JSON with a flag.
 func TestStatsOnATerminal(t *testing.T) {
 	d := mocked(t, oneMock)
 	for _, test := range []struct{ flag, begins string }{{"--json=false", "inferd "}, {"--json", `{"uptime_ms"`}} {
@@ -259,7 +259,7 @@ func TestStatsOnATerminal(t *testing.T) {
 
 var colours = regexp.MustCompile(`\x1b\[([0-9;]*;)?(3[0-8]|9[0-7])(;[0-9;]*)?m`)
 
-// What is wrong is red, unless nobody wants colours. SIGTERM leaves a terminal in order.
+// Faults are red, unless NO_COLOR is set. SIGTERM restores the terminal.
 func TestTopColours(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"fails","mid_stream_drop_after":1},{"kind":"mock","name":"fake"}]}`)
 	for range 3 {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// bound returns which surfaces have a socket.
+// bound returns the surfaces with a socket.
 func (d *daemon) bound() []string {
 	var all []string
 	for _, leaf := range leaves {
@@ -25,8 +25,8 @@ func (d *daemon) bound() []string {
 	return all
 }
 
-// A surface has a socket if it is wanted and somebody can serve it; for one that a flag asks for
-// in vain there is a warning, and the others serve.
+// A surface has a socket if it is enabled and an entry can serve it. If a flag enables a surface that
+// no entry can serve, there is a warning, and the other surfaces serve.
 func TestSurfaceIsBoundOrNot(t *testing.T) {
 	const generates, embeds, reranks = "infer.sock infer.v2.sock inferd.sock", "infer.embed.sock", "infer.rerank.sock"
 	for name, test := range map[string]struct {
@@ -35,13 +35,13 @@ func TestSurfaceIsBoundOrNot(t *testing.T) {
 		want    string
 		warning string
 	}{
-		"all that a mock can":       {oneMock, nil, generates + " " + embeds + " " + reranks, ""},
+		"all surfaces of a mock":    {oneMock, nil, generates + " " + embeds + " " + reranks, ""},
 		"a flag switches one off":   {oneMock, []string{"--v2=false"}, "infer.sock inferd.sock " + embeds + " " + reranks, ""},
 		"flags switch many off":     {oneMock, []string{"--v1=false", "--v2=false", "--lp=false", "--rerank=false"}, embeds, ""},
 		"the config switches off":   {`{"surfaces":{"lp":false,"embed":false},` + oneMock[1:], nil, "infer.sock infer.v2.sock " + reranks, ""},
 		"a flag beats the config":   {`{"surfaces":{"lp":false},` + oneMock[1:], []string{"--lp", "--embed=false"}, generates + " " + reranks, ""},
-		"nobody embeds":             {`{"backends":[{"kind":"mock","name":"m","embed":false}]}`, []string{"--embed"}, generates + " " + reranks, "surface=embed reason=\"no backend embeds\""},
-		"nobody reranks":            {`{"backends":[{"kind":"mock","name":"m","rerank":false}]}`, []string{"--rerank=true"}, generates + " " + embeds, "surface=rerank reason=\"no backend reranks\""},
+		"no entry embeds":           {`{"backends":[{"kind":"mock","name":"m","embed":false}]}`, []string{"--embed"}, generates + " " + reranks, "surface=embed reason=\"no backend embeds\""},
+		"no entry reranks":          {`{"backends":[{"kind":"mock","name":"m","rerank":false}]}`, []string{"--rerank=true"}, generates + " " + embeds, "surface=rerank reason=\"no backend reranks\""},
 		"one of two embeds":         {`{"backends":[{"kind":"mock","name":"m","embed":false},{"kind":"mock","name":"n"}]}`, nil, generates + " " + embeds + " " + reranks, ""},
 		"a model that only embeds":  {`{"backends":[{"kind":"llamacpp","name":"e","model":{"builtin":"embed"}}]}`, []string{"--lp"}, embeds, "surface=lp reason=\"no backend generates\""},
 		"a model that only reranks": {`{"backends":[{"kind":"llamacpp","name":"e","model":{"builtin":"rerank"}}]}`, []string{"--lp"}, reranks, "surface=lp reason=\"no backend generates\""},
@@ -75,7 +75,7 @@ func (d *daemon) served(leaf string) {
 	}
 }
 
-// ask sends the surface's good request, under another id.
+// ask sends the surface's good request with another id.
 func (p *peer) ask(id string) {
 	p.t.Helper()
 	if _, err := p.Write(p.framed(strings.Replace(good[p.leaf], `"id":"g"`, fmt.Sprintf(`"id":%q`, id), 1))); err != nil {
@@ -83,7 +83,7 @@ func (p *peer) ask(id string) {
 	}
 }
 
-// refused reads the answer to a request and checks that it is that refusal.
+// refused reads the answer to a request and checks that it is a refusal with that code.
 func (p *peer) refused(id, code string) {
 	p.t.Helper()
 	if m, err := p.next(); err != nil || m["type"] != "error" || m["id"] != id || m["code"] != code {
@@ -91,11 +91,11 @@ func (p *peer) refused(id, code string) {
 	}
 }
 
-// One gate stands before all surfaces: who runs on one of them fills it for the others,
-// and whoever ends, fails, or hangs up makes room.
+// One gate serves all surfaces: a request on one surface takes a slot from the others, and its end,
+// failure or hang-up frees the slot.
 func TestOneGate(t *testing.T) {
 	const slow = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":60000,"n_slots":8}]}`
-	for _, permits := range []string{"1", "0"} { // 0 is 1
+	for _, permits := range []string{"1", "0"} { // 0 means 1
 		t.Run(permits+" permits, nobody waits", func(t *testing.T) {
 			d := mocked(t, slow, "--active-permits", permits, "--queue-depth", "0")
 			for _, holder := range leaves[:3] {
@@ -106,11 +106,11 @@ func TestOneGate(t *testing.T) {
 					p := d.peer(leaf)
 					p.ask("too many")
 					p.refused("too many", "queue_full")
-					// The same connection is served once there is room: see below.
+					// The same connection is served after a slot is free, see below.
 					if _, err := p.Write(p.framed(`{"id":"bad","wire_version":1,"messages":[],"input":[],"query":"","documents":[]}`)); err != nil {
 						t.Fatal(err)
 					}
-					p.refused("bad", "invalid_request") // which needs no slot
+					p.refused("bad", "invalid_request") // a bad request needs no slot
 				}
 				waits := d.peer("infer.embed.sock")
 				waits.ask("first")
@@ -164,7 +164,7 @@ func TestOneGate(t *testing.T) {
 	})
 }
 
-// Vectors come from one model: another entry answers only if it has the same file.
+// Vectors come from one model: another entry answers only if it has the same model file.
 func TestVectorsStayWithTheirModel(t *testing.T) {
 	model, err := builtin.Ensure(shortDir(t), "embed")
 	if err != nil {
@@ -211,7 +211,7 @@ const threeModels = `{"backends":[
 	{"kind":"llamacpp","name":"emb","model":{"builtin":"embed"}},
 	{"kind":"llamacpp","name":"rank","model":{"builtin":"rerank"}}]}`
 
-// Three models, each in a process of its own, serve side by side.
+// Three models, each in its own process, serve at the same time.
 func TestThreeModels(t *testing.T) {
 	d := mocked(t, threeModels)
 	if n := len(d.engines()); n != 3 {
@@ -273,7 +273,7 @@ func TestThreeModels(t *testing.T) {
 	if len(results) != 2 || first["index"] != 1.0 || first["score"].(float64) < second["score"].(float64) {
 		t.Errorf("ranked %v", m["results"])
 	}
-	// An engine that dies takes only its own requests with it.
+	// The death of an engine fails only its own requests.
 	for _, pid := range d.engines() {
 		kill(t, pid, syscall.SIGKILL)
 		eventually(t, "there is another engine", func() bool {
@@ -292,7 +292,7 @@ func dot(a, b []float64) float64 {
 	return sum
 }
 
-// Too much for a model is refused with both numbers, and the connection goes on.
+// Input that is too long for a model is refused with both numbers, and the connection goes on.
 func TestTooLongForTheModel(t *testing.T) {
 	d := mocked(t, threeModels)
 	long, err := json.Marshal(strings.Repeat("apple ", 5000))
@@ -320,8 +320,8 @@ func TestTooLongForTheModel(t *testing.T) {
 	}
 }
 
-// What an engine cannot do is refused by name on both framings of v2, and the connection
-// goes on.
+// Features that an engine lacks are refused by name in both framings of v2, and the connection goes
+// on.
 func TestEnginesRefuseByName(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`)
 	const text = `"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]`
@@ -360,7 +360,7 @@ func TestEnginesRefuseByName(t *testing.T) {
 }
 
 // A request beyond the abilities of an engine is refused at once, while requests that it can
-// answer wait for a slot: it takes no place in the queue, and is not refused for want of one.
+// answer wait for a slot: it takes no place in the queue, and is not refused for lack of one.
 func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
 		{"kind":"mock","name":"slow","tokens":["x"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
@@ -411,8 +411,7 @@ func TestMockThinks(t *testing.T) {
 	}
 }
 
-// Who hangs up on any surface gives back their slot: in the queue, while a prompt is read,
-// in the middle of an answer.
+// A hang-up on any surface frees the slot: in the queue, during prefill, and during an answer.
 func TestHangUpOnAnySurface(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":100,"n_slots":1}]}`, "--queue-depth", "1")
 	before := d.trace()
@@ -438,7 +437,7 @@ func TestHangUpOnAnySurface(t *testing.T) {
 	d.recovers(before)
 }
 
-// A real encoder's slot is free too once its client has gone.
+// A hang-up also frees the slot of an embedding model.
 func TestHangUpWhileEncoding(t *testing.T) {
 	d := mocked(t, threeModels, "--n-slots", "1", "--queue-depth", "0")
 	docs, err := json.Marshal(slices.Repeat([]string{strings.Repeat("apple ", 60)}, 200))
@@ -466,7 +465,7 @@ func TestHangUpWhileEncoding(t *testing.T) {
 	}
 }
 
-// Every verb of the operator's command, on a live daemon.
+// Every command of inferdctl works with a running daemon.
 func TestCommands(t *testing.T) {
 	d := mocked(t, threeModels)
 	for _, test := range []struct {
@@ -493,7 +492,7 @@ func TestCommands(t *testing.T) {
 	if strings.Contains(out, "[FAIL]") || code != 0 || strings.Count(out, "[ ok ]") < 8 {
 		t.Errorf("doctor: exit %d\n%s%s", code, out, errs)
 	}
-	// It sees what is wrong, and goes on without a daemon.
+	// The doctor reports faults, and works without a daemon.
 	d.signal(syscall.SIGTERM)
 	d.exit()
 	if out, _, code := d.ctl("--config", filepath.Join(d.dir, "config.json"), "doctor"); code != 1 || !strings.Contains(out, "[FAIL] admin") || !strings.Contains(out, "[ ok ] config") {
@@ -501,8 +500,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// Another user comes in next, however many requests wait before theirs: who asks is
-// known from the kernel. Needs root, to be two users.
+// Another user's request runs next, however many requests of the first user wait: the kernel
+// reports the user. Needs root, to act as two users.
 func TestFairBetweenUsers(t *testing.T) {
 	asRoot(t)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":50,"n_slots":1}]}`, "--queue-depth", "64")
@@ -520,7 +519,7 @@ func TestFairBetweenUsers(t *testing.T) {
 		t.Errorf("the other user: %v", m)
 	}
 	s := d.stats()
-	// Each request takes 50 ms; but not all sixty passed before.
+	// Each request takes 50 ms, so this one did not wait for all sixty.
 	if s.Waiting == 0 {
 		t.Errorf("nobody waits any more: %+v", s)
 	}

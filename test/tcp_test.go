@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// tcpAddr waits for the address of a surface in the daemon's log: the tests ask for any port.
+// tcpAddr waits for the address of a surface in the daemon's log, since the tests use any free port.
 func (d *daemon) tcpAddr(surface string) string {
 	d.t.Helper()
 	bound := regexp.MustCompile(`surface=` + surface + ` path=(127\.0\.0\.1:\d+)`)
@@ -22,8 +22,7 @@ func (d *daemon) tcpAddr(surface string) string {
 	return m[1]
 }
 
-// overTCP says something to a surface and returns all that comes back until the daemon
-// closes, for the client has closed its sending half.
+// overTCP sends text to a surface, closes the sending half, and returns the whole answer.
 func (d *daemon) overTCP(surface, text string) string {
 	d.t.Helper()
 	nc, err := net.Dial("tcp", d.tcpAddr(surface))
@@ -47,13 +46,12 @@ func (d *daemon) overTCP(surface, text string) string {
 	return string(said)
 }
 
-// The surfaces that can be had over TCP, and where the same is a socket.
+// The surfaces over TCP, and the sockets with the same dialects.
 var overTCP = map[string]string{"v1": "infer.sock", "v2": "infer.v2.sock", "embed": "infer.embed.sock"}
 
 var tcpFlags = []string{"--tcp", "127.0.0.1:0", "--v2-tcp", "127.0.0.1:0", "--embed-tcp", "127.0.0.1:0"}
 
-// Over TCP the key comes first; who does not have it hears nothing, and who comes over a
-// socket needs none.
+// Over TCP the key is the first line. Without it a client gets no answer. Unix sockets need no key.
 func TestTCP(t *testing.T) {
 	const key = "correct horse"
 	t.Setenv("INFERD_API_KEY", key)
@@ -106,7 +104,7 @@ func TestEngineHasNoKey(t *testing.T) {
 	}
 }
 
-// Without a key somebody has to say so.
+// TCP without a key needs an explicit setting.
 func TestTCPWithoutKey(t *testing.T) {
 	d := mocked(t, oneMock, append([]string{"--tcp-no-auth"}, tcpFlags...)...)
 	for surface, leaf := range overTCP {
@@ -117,14 +115,14 @@ func TestTCPWithoutKey(t *testing.T) {
 	if said := d.overTCP("v1", `{"type":"auth","key":"x"}`+"\n"); !strings.Contains(said, `"id":""`) || !strings.Contains(said, "invalid_request") {
 		t.Errorf("an auth line where none is expected: %q", said)
 	}
-	if !strings.Contains(d.stderr.String(), "every user of this machine may come in") {
+	if !strings.Contains(d.stderr.String(), "every user of this machine is accepted") {
 		t.Errorf("no warning:\n%s", d.stderr)
 	}
 	for name, test := range map[string]struct {
 		args []string
 		says string
 	}{
-		"no key":        {[]string{"--tcp", "127.0.0.1:0"}, "TCP needs a key"},
+		"no key":        {[]string{"--tcp", "127.0.0.1:0"}, "TCP requires a key"},
 		"not loopback":  {[]string{"--tcp", "0.0.0.0:0", "--api-key", "k"}, "is not a loopback address"},
 		"a port in use": {[]string{"--tcp", d.tcpAddr("v1"), "--api-key", "k"}, "v1 over TCP: listen tcp"},
 	} {

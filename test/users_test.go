@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// asUser is set for a process that a test starts as another user: the socket that it asks.
+// asUser is the variable with the socket for a test process that runs as another user.
 const asUser = "INFERD_TEST_ASK"
 
-// asRoot skips a test that must be several users.
+// asRoot skips a test that needs several users.
 func asRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -25,8 +25,8 @@ func asRoot(t *testing.T) {
 	}
 }
 
-// TestAskAsUser is no test: it is a [stranger]. It asks what comes on its stdin, a line a
-// request, one after the other, and passes the last message of each answer on.
+// TestAskAsUser is not a test but the main function of a [stranger]: it sends the requests on its
+// stdin, one per line, and prints the last message of each answer.
 func TestAskAsUser(t *testing.T) {
 	path := os.Getenv(asUser)
 	if path == "" {
@@ -57,17 +57,17 @@ func TestAskAsUser(t *testing.T) {
 	}
 }
 
-// A stranger is a process of another user that asks at a socket.
+// A stranger is a process of another user that sends requests to a socket.
 type stranger struct {
 	t   *testing.T
 	in  io.Writer
 	out *bufio.Reader
 }
 
-// stranger starts one. The test must run as root.
+// stranger starts a stranger. The test must run as root.
 func (d *daemon) stranger(leaf string, uid uint32) *stranger {
 	d.t.Helper()
-	// The test's own doing: a stranger may come in.
+	// Let another user connect.
 	for path, mode := range map[string]os.FileMode{d.dir: 0o755, d.socket(leaf): 0o666} {
 		if err := os.Chmod(path, mode); err != nil {
 			d.t.Fatal(err)
@@ -132,8 +132,8 @@ func (s *stranger) terminal() (m map[string]any) {
 	return m
 }
 
-// What a user has asked is known when the same user asks again, with another program too, and
-// never when another one does, whichever surface it comes by.
+// A user's prompts are cached for the same user, also in another program, and never for another user,
+// on any surface.
 func TestUsersDoNotShare(t *testing.T) {
 	asRoot(t)
 	d := serve(t, "--model-path", "builtin:tiny")
@@ -163,9 +163,8 @@ func TestUsersDoNotShare(t *testing.T) {
 	}
 	one, two := d.stranger("infer.v2.sock", 65534), d.stranger("infer.v2.sock", 65533)
 	for i := range 8 {
-		// Each asks what nobody has asked before, first of all the one, and then the others the
-		// same. What all questions have in common, the template's own words, each has from
-		// itself after its first time.
+		// The prompt is new: one user sends it first, then the others. The template is the same
+		// in all prompts, and each user has it cached after its own first request.
 		text := fmt.Sprint(i, " is the number of this question, which is rather long")
 		own(text)
 		for who, s := range map[string]*stranger{"one": one, "two": two} {

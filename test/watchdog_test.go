@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// soakVariable names the environment variable with the duration of each disturbance in
-// TestWatchdogSpares; without it they last 10 s.
+// soakVariable is the environment variable with the duration of each disturbance in
+// TestWatchdogSpares; the default is 10 s.
 const soakVariable = "INFERD_TEST_SOAK"
 
-// wedgeVariable names the file that makes an engine wedge, if it was built with the tag
-// wedge.
+// wedgeVariable is the environment variable with a file that makes an engine wedge, if the engine was
+// built with the tag wedge.
 const wedgeVariable = "INFERD_ENGINE_WEDGE"
 
 // A backendStats is a part of the stats of an entry.
@@ -47,8 +47,7 @@ func (d *daemon) backend() backendStats {
 	return s.Backends[0]
 }
 
-// streams starts answers without an end and returns their clients, which have each read a
-// token.
+// streams starts endless answers and returns their clients, which have each read a token.
 func (d *daemon) streams(n int) (all []*client) {
 	d.t.Helper()
 	for i := range n {
@@ -62,7 +61,8 @@ func (d *daemon) streams(n int) (all []*client) {
 	return all
 }
 
-// flows reads frames until one comes that was sent after the call, as far as buffers allow.
+// flows checks that the stream is running: it reads tokens for a second, which is longer than
+// buffered tokens last.
 func (c *client) flows() {
 	c.t.Helper()
 	for begin := time.Now(); time.Since(begin) < time.Second; {
@@ -72,7 +72,8 @@ func (c *client) flows() {
 	}
 }
 
-// A stopped engine is resumed once, and its streams go on. Stopped again it is replaced.
+// An engine that is stopped by a signal is resumed once, and its streams go on. If it is stopped
+// again, it is replaced.
 func TestEngineStops(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes 20 s")
@@ -152,8 +153,8 @@ var buildWedge = sync.OnceValues(func() (engine string, err error) {
 	return engine, nil
 })
 
-// wedgeable returns an engine program that wedges on request, and the file that requests
-// it. It skips the test if the engine cannot.
+// wedgeable returns an engine program that wedges on request, and the file that requests it. It skips
+// the test if the engine cannot wedge.
 func wedgeable(t *testing.T) (engine, file string) {
 	t.Helper()
 	engine, err := buildWedge()
@@ -183,8 +184,8 @@ func wedge(t *testing.T, file, mode string) {
 	}
 }
 
-// An engine whose step does not end is replaced: the clients in the step learn that it has
-// gone, the others are answered by the next one.
+// An engine with a step that does not end is replaced. The requests in the step fail, and the next
+// engine answers the others.
 func TestEngineWedges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute")
@@ -251,7 +252,7 @@ func TestWatchdogSpares(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, thread := range threads { // a nice value is a thread's
+			for _, thread := range threads { // nice values are per thread
 				id, _ := strconv.Atoi(filepath.Base(thread))
 				if err := syscall.Setpriority(syscall.PRIO_PROCESS, id, 19); err != nil && !errors.Is(err, syscall.ESRCH) {
 					t.Fatal(err)
@@ -318,14 +319,14 @@ func TestWatchdogSpares(t *testing.T) {
 					_, err := os.Stat(file)
 					return errors.Is(err, os.ErrNotExist)
 				})
-				// The fault is measured by the step before it, so many usual ones must lie between.
+				// A step is judged by the steps before it, so many usual steps must precede it.
 				d.finishes(prompt("usual", "a", `,"max_tokens":50`))
 			}
 		})
 	})
 }
 
-// finishes checks that a request is answered, however long that takes on a busy machine.
+// finishes checks that a request is answered, without a limit on a busy machine.
 func (d *daemon) finishes(request string) {
 	d.t.Helper()
 	c := d.client()
@@ -340,8 +341,8 @@ func (d *daemon) finishes(request string) {
 	}
 }
 
-// spared disturbs a daemon that answers streams, and checks that nothing was killed, that
-// its streams go on, and that a client is answered afterwards.
+// spared disturbs a daemon with streams, and checks that the engine is not killed, that the streams go
+// on, and that a client is answered afterwards.
 func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 	t.Helper()
 	pid := d.engine()
@@ -362,7 +363,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 					t.Errorf("stream %d: %s, %v", i, line, err)
 					return
 				}
-				if bytes.Contains(line, []byte(`"type":"done"`)) { // it was long enough
+				if bytes.Contains(line, []byte(`"type":"done"`)) { // the answer was long enough
 					_, _ = c.Write([]byte(prompt("on", "a", `,"max_tokens":1000000`) + "\n"))
 				}
 			}
@@ -376,7 +377,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 		reading.Wait()
 	})
 	defer end()
-	t.Run("during", func(t *testing.T) { // its cleanups end the disturbance
+	t.Run("during", func(t *testing.T) { // its cleanup ends the disturbance
 		during := *d
 		during.t = t
 		disturb(t, &during)
@@ -390,7 +391,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 	}
 }
 
-// busy runs n processes that do nothing but compute until the test ends.
+// busy runs n processes that compute until the test ends.
 func busy(t *testing.T, n int) {
 	t.Helper()
 	for range n {
@@ -405,8 +406,8 @@ func busy(t *testing.T, n int) {
 	}
 }
 
-// newCgroup makes a cgroup for the test and moves a process into it, or skips the test. The
-// folder must be one of the given ones that has the file.
+// newCgroup makes a cgroup and moves a process into it, or skips the test. It uses the first of the
+// given folders that has the file.
 func newCgroup(t *testing.T, pid int, file string, roots ...string) string {
 	t.Helper()
 	for _, root := range roots {
@@ -472,7 +473,7 @@ func withFiles(t *testing.T, n int) string {
 	return script
 }
 
-// A flood of connections takes neither the descriptors of an engine nor those of the log.
+// A flood of connections does not use up the descriptors that an engine and the log need.
 func TestFewDescriptors(t *testing.T) {
 	d := startProgram(t, withFiles(t, 64), shortDir(t), "--model-path", "builtin:chain")
 	d.waitReady()
@@ -480,7 +481,7 @@ func TestFewDescriptors(t *testing.T) {
 	defer w.Close()
 	w.until("ready", "")
 	d.works()
-	// Clients that are refused come again at once, others send nothing and stay.
+	// Refused clients connect again at once, others send nothing and stay connected.
 	var flood sync.WaitGroup
 	over := make(chan struct{})
 	for range 64 {
@@ -488,7 +489,7 @@ func TestFewDescriptors(t *testing.T) {
 			for {
 				nc, err := net.Dial("unix", d.socket("infer.sock"))
 				if err != nil {
-					continue // it waits in a full line
+					continue // the backlog is full
 				}
 				gone := make(chan struct{})
 				go func() {

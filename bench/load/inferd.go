@@ -14,19 +14,18 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// An inferdConn is a connection to a generation socket of inferd. It knows the wire as
-// spec/ has it; no codec of ours helps it.
+// An inferdConn is a connection to a generation socket of inferd. It implements the wire by spec/,
+// without inferd's own codecs.
 type inferdConn struct {
 	dialect Dialect
 	nc      *net.UnixConn
 	r       frame.Reader
 	w       frame.Writer
-	id      string // of the request that is being answered
+	id      string // of the current request
 	stop    func() bool
 }
 
-// ids are of all requests that this process sends, so that no answer can be taken for
-// another's.
+// ids numbers all requests of this process, so that an answer to another request is noticed.
 var ids atomic.Int64
 
 func dialInferd(ctx context.Context, t Target) (*inferdConn, error) {
@@ -44,7 +43,7 @@ func dialInferd(ctx context.Context, t Target) (*inferdConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	uc := nc.(*net.UnixConn) //nolint:errcheck // of the network "unix" they are
+	uc := nc.(*net.UnixConn) //nolint:errcheck // it is, for the network "unix"
 	return &inferdConn{dialect: t.Dialect, nc: uc, r: framing.NewReader(nc, frame.Limit), w: framing.NewWriter(nc)}, nil
 }
 
@@ -120,7 +119,7 @@ func (c *inferdConn) next() (event, error) {
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return event{}, fmt.Errorf("a frame that is none: %w", err)
 	}
-	// Who has one connection too many is told so before anybody has read what it asks.
+	// A client with too many connections is refused before its request is read.
 	if f.ID != c.id && (f.Type != "error" || f.ID != "") {
 		return event{}, fmt.Errorf("a frame of %q in the answer to %q", f.ID, c.id)
 	}
@@ -143,7 +142,7 @@ func (c *inferdConn) next() (event, error) {
 
 func (c *inferdConn) done() bool { return c.stop() }
 
-// rest reads what comes behind the last answer: nothing.
+// rest reads after the last answer, where nothing may follow.
 func (c *inferdConn) rest() error {
 	defer c.nc.Close()
 	if err := c.nc.CloseWrite(); err != nil {

@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// A completion is a connection to llama-server. The prompt is rendered here, as the
-// template of the built-in models would, so that both servers read the same tokens.
+// A completion is a connection to llama-server. It renders the prompt like the template of the
+// built-in models, so that both servers get the same tokens.
 type completion struct {
 	client http.Client
-	ctx    context.Context //nolint:containedctx // of the request that is being answered
+	ctx    context.Context //nolint:containedctx // of the current request
 	body   io.ReadCloser
 	lines  *bufio.Reader
 }
@@ -31,7 +31,7 @@ func dialCompletions(t Target) *completion {
 	}}}
 }
 
-// chatML is the conversation as the built-in models want it.
+// chatML renders the conversation for the built-in models.
 func chatML(turns []string) string {
 	var b strings.Builder
 	for i, turn := range turns {
@@ -53,11 +53,11 @@ func (c *completion) ask(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	// The server closes a connection after so many requests. One that it closed as this one
-	// was on its way is sent again, on another: so http.Transport wants it said, and sends
-	// nothing of it.
+	// The server closes a connection after a number of requests. A request that meets such a
+	// close is sent again on another connection; http.Transport does that only if this header is
+	// present, and does not send it.
 	req.Header["X-Idempotency-Key"] = nil
-	resp, err := c.client.Do(req) //nolint:bodyclose // done closes it
+	resp, err := c.client.Do(req) //nolint:bodyclose // closed by done
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (c *completion) next() (event, error) {
 		ev := event{text: f.Content, last: f.Stop}
 		if f.Stop {
 			ev.in, ev.out, ev.cached = f.Evaluated, f.Predicted, f.Timings.Cached
-			// What ends the stream must be read, for the connection to be used again.
+			// The end of the stream must be read so that the connection can be reused.
 			if _, err := io.Copy(io.Discard, c.lines); err != nil {
 				return event{}, fmt.Errorf("behind the last event: %w", err)
 			}
@@ -120,7 +120,7 @@ func (c *completion) done() bool {
 
 func (c *completion) rest() error { return c.Close() }
 
-// Close hangs up: closing the body of an answer that is not over closes its connection.
+// Close hangs up: closing the body of an unfinished answer closes its connection.
 func (c *completion) Close() error {
 	var err error
 	if c.body != nil {

@@ -1,13 +1,12 @@
-// Package load asks inferd and its peers the way programs do, and says when what came.
-// A [Shot] is one request that is due at some moment, an [Outcome] is what became of it.
-// An [Asker] fires shots from this process, a [Caller] from a process of its own, which
-// may be another user's and another program's. What a server is for, and whether it did
-// well, the package does not know; it takes nothing for granted either: frames of a
-// stranger's answer, or after the last one, are a fault.
+// Package load sends requests to inferd and its peers as programs do, and records the times of the
+// answers. A [Shot] is one request that is due at a certain time, an [Outcome] is its result. An
+// [Asker] sends shots from this process, a [Caller] from another process, which may belong to
+// another user and another program. The package does not know what a good figure is, but it checks
+// the protocol: frames of another request's answer, or after the last frame, are a fault.
 //
-// No shot waits for another: each has a connection of its own while it runs, and is
-// measured from the moment at which it was due. So a server that stalls delays the requests
-// that come in the meantime on its own account, and not out of the statistics.
+// Shots do not wait for each other: each has its own connection while it runs, and is measured from
+// the time at which it was due. If a server stalls, the delay of all requests that become due
+// meanwhile is therefore in the statistics.
 package load
 
 import (
@@ -19,7 +18,7 @@ import (
 	"time"
 )
 
-// A Dialect is how a server is spoken to.
+// A Dialect is the protocol of a server.
 type Dialect string
 
 // Dialects.
@@ -30,60 +29,60 @@ const (
 	Llama Dialect = "llama" // llama-server, HTTP with events
 )
 
-// A Target is a Unix socket and what is spoken there.
+// A Target is a Unix socket and its dialect.
 type Target struct {
 	Dialect Dialect
 	Path    string
 }
 
-// A Request is what is asked for. Its text is one token a byte for the built-in models.
+// A Request is a request to generate. For the built-in models each byte of its text is one token.
 type Request struct {
 	Turns       []string // of user and assistant in turns; at least one, of the user
 	MaxTokens   int
 	Temperature float64
-	Model       string // name of an entry of inferd; empty is the first
+	Model       string // name of an entry of inferd; empty means the first
 	Grammar     string // GBNF
 }
 
-// A Shot is a request with all that makes it an experiment.
+// A Shot is a request with its time, its hang-up and the data to record.
 type Shot struct {
 	Target  Target
 	Request Request
-	Due     Stamp // 0 is now
+	Due     Stamp // 0 means now
 
-	LeaveAfter  int           // frames; 0 is never
-	LeaveWithin time.Duration // of when it was due; 0 is never
+	LeaveAfter  int           // frames; 0 means never
+	LeaveWithin time.Duration // after Due; 0 means never
 
-	Trace bool // keep when each frame came
-	Keep  bool // keep the text
+	Trace bool // record the time of each frame
+	Keep  bool // record the text
 }
 
-// A Stamp is a moment in nanoseconds since 1970, so that the stamps of several processes
-// can be compared; within a process they never go back.
+// A Stamp is a time in nanoseconds since 1970. Stamps of several processes are comparable; within a
+// process they are monotonic.
 type Stamp int64
 
-// began is what stamps count from.
+// began is the reference of the monotonic clock.
 var began = time.Now()
 
-// Now returns the present moment.
+// Now returns the present time.
 func Now() Stamp { return Stamp(began.UnixNano() + int64(time.Since(began))) }
 
-// After returns the stamp of d later.
+// After returns t plus d.
 func (s Stamp) After(d time.Duration) Stamp { return s + Stamp(d) }
 
-// Sub returns how long after t it was.
+// Sub returns s minus t.
 func (s Stamp) Sub(t Stamp) time.Duration { return time.Duration(s - t) }
 
-// An Outcome is what became of a shot.
+// An Outcome is the result of a shot.
 type Outcome struct {
-	Due, First, End Stamp   // First is that of the first text, 0 if none came; End that of the last frame, or of leaving
-	Arrivals        []Stamp // of frames with text, if the shot said Trace
+	Due, First, End Stamp   // First: the first text, 0 without any; End: the last frame, or the hang-up
+	Arrivals        []Stamp // of frames with text, with Trace
 	Frames          int     // with text
-	Text            string  // if the shot said Keep
+	Text            string  // with Keep
 	In, Out, Cached int     // tokens, as the server counts them
-	Code            string  // of a refusal or failure that the server told
-	Gone            bool    // we left before the end
-	Fault           string  // what no server may do, or what kept us from asking
+	Code            string  // of the server's refusal or failure
+	Gone            bool    // the client hung up before the end
+	Fault           string  // a violation of the protocol, or an error of the client
 }
 
 // Err returns an error unless the request was answered to its end.
@@ -99,17 +98,16 @@ func (o *Outcome) Err() error {
 	return nil
 }
 
-// TTFT is how long after it was due the first text came.
+// TTFT returns the time from Due to the first text.
 func (o *Outcome) TTFT() time.Duration { return o.First.Sub(o.Due) }
 
-// A Doer fires shots. It calls first, if not nil, when the first text has come. When ctx
-// ends, the request is left by hanging up.
+// A Doer sends shots. It calls first, if not nil, at the first text. When ctx ends, it hangs up.
 type Doer interface {
 	Ask(ctx context.Context, s Shot, first func()) Outcome
 }
 
-// An Asker fires shots from this process. The zero value works. It keeps connections that
-// have been answered for the shots to come.
+// An Asker sends shots from this process. The zero value works. It reuses connections after an
+// answer.
 type Asker struct {
 	mu   sync.Mutex // guards the fields below
 	idle map[Target][]session
@@ -125,7 +123,7 @@ type session interface {
 	next() (event, error)
 	// done reports whether ctx has not ended.
 	done() bool
-	// rest returns an error unless the server has nothing to say any more. It closes.
+	// rest closes the connection, and returns an error if the server sends anything more.
 	rest() error
 	io.Closer
 }
@@ -138,7 +136,7 @@ type event struct {
 	code            string
 }
 
-// Ask fires s and waits for what becomes of it.
+// Ask sends s and waits for its outcome.
 func (a *Asker) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	o := Outcome{Due: s.Due}
 	if o.Due == 0 {
@@ -200,7 +198,8 @@ func (a *Asker) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	}
 }
 
-// failed completes an outcome that an error has ended, which is our doing if ctx is over.
+// failed completes the outcome of a shot that ended with an error. If ctx has ended, that is a
+// hang-up.
 func (o *Outcome) failed(ctx context.Context, err error) Outcome {
 	o.End = Now()
 	if ctx.Err() != nil {
@@ -225,7 +224,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// session returns a connection that nobody uses.
+// session returns an idle connection, or a new one.
 func (a *Asker) session(ctx context.Context, t Target) (session, error) {
 	a.mu.Lock()
 	if idle := a.idle[t]; len(idle) > 0 {
@@ -241,7 +240,7 @@ func (a *Asker) session(ctx context.Context, t Target) (session, error) {
 	return dialInferd(ctx, t)
 }
 
-// keep puts a connection by for the next shot.
+// keep stores a connection for the next shot.
 func (a *Asker) keep(t Target, c session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -251,8 +250,7 @@ func (a *Asker) keep(t Target, c session) {
 	a.idle[t] = append(a.idle[t], c)
 }
 
-// Close closes all connections. Its error is that of a server that said something after
-// the end of an answer.
+// Close closes all connections. It fails if a server sends anything after the end of an answer.
 func (a *Asker) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

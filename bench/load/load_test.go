@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// asCaller is set for the process that a Caller starts.
+// asCaller is set in the process of a Caller.
 const asCaller = "INFERD_TEST_CALLER"
 
 func TestMain(m *testing.M) {
@@ -33,10 +33,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A script says what a server answers, a line each; ID stands for the request's own.
+// A script has the lines of a server's answer; ID stands for the request's id.
 type script func(question map[string]any) string
 
-// serve answers on a socket of v1 until the test is over.
+// serve answers on a v1 socket until the test ends.
 func serve(t *testing.T, answer script) load.Target {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "load")
@@ -93,9 +93,9 @@ func TestOutcomes(t *testing.T) {
 		"an answer":                   {tokenA + doneA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, ""},
 		"a refusal":                   {`{"type":"error","id":"ID","code":"queue_full"}` + "\n", load.Outcome{Code: "queue_full"}, "queue_full"},
 		"refused before it is read":   {`{"type":"error","id":"","code":"queue_full"}` + "\n", load.Outcome{Code: "queue_full"}, "queue_full"},
-		"somebody else's token":       {`{"type":"token","id":"other","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of "other"`},
+		"a token of another request":  {`{"type":"token","id":"other","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of "other"`},
 		"no id":                       {`{"type":"token","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of ""`},
-		"a frame that nobody knows":   {`{"type":"tokens","id":"ID"}` + "\n", load.Outcome{}, `a frame of type "tokens"`},
+		"an unknown frame":            {`{"type":"tokens","id":"ID"}` + "\n", load.Outcome{}, `a frame of type "tokens"`},
 		"an error without a code":     {`{"type":"error","id":"ID"}` + "\n", load.Outcome{}, "without a code"},
 		"no JSON":                     {"{\n", load.Outcome{}, "a frame that is none"},
 		"two ends":                    {tokenA + doneA + doneA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, "after the end"},
@@ -115,7 +115,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// Whoever leaves has left, by whichever way, and others are not held up.
+// A hang-up of either kind ends the request, and does not delay others.
 func TestLeaving(t *testing.T) {
 	talks := serve(t, func(map[string]any) string { return strings.Repeat(tokenA, 3) })
 	silent := serve(t, func(map[string]any) string { return "" })
@@ -147,7 +147,7 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// caller starts one.
+// caller starts a Caller.
 func caller(t *testing.T) *load.Caller {
 	t.Helper()
 	self, err := os.Executable()
@@ -185,7 +185,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// What a crowd may not see is seen: each of these servers does one thing wrong.
+// Mixed detects faults: each of these servers makes one.
 func TestMixedFinds(t *testing.T) {
 	recite := func(q map[string]any, n int) string {
 		var text strings.Builder
@@ -217,7 +217,7 @@ func TestMixedFinds(t *testing.T) {
 		"nothing is wrong":               {right, false},
 		"a token too few":                {func(q map[string]any) string { return recite(q, max(0, asked(q)-1)) }, true},
 		"what cannot be is answered":     {func(q map[string]any) string { return recite(q, asked(q)) }, true},
-		"everybody is refused":           {func(map[string]any) string { return refused }, true},
+		"every request is refused":       {func(map[string]any) string { return refused }, true},
 		"the letters of the next caller": {func(q map[string]any) string { return strings.ReplaceAll(right(q), `"content":"a`, `"content":"d`) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

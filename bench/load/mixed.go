@@ -9,31 +9,31 @@ import (
 	"time"
 )
 
-// MixedBackends are the entries of a config that [Mixed] asks: one that recites the
-// alphabet and one that babbles.
+// MixedBackends are the config's entries for [Mixed]: one recites the alphabet, the other one
+// generates random letters.
 const MixedBackends = `{"kind":"llamacpp","name":"recites","n_slots":4,"threads":1,"model":{"builtin":"loop"}},
 	{"kind":"llamacpp","name":"babbles","n_slots":4,"threads":1,"model":{"builtin":"tiny"}}`
 
-// A Mixed is a crowd's requests of all kinds, each of which is marked: what may stand in
-// its answer is known, and may not stand in the answer to another caller. A token that
-// went astray shows, and so does one that was left out.
+// Mixed has the settings of many callers' requests of all kinds. Each caller has letters that must
+// not be in the answer to another caller, and every answer has a known length or text. A token that
+// reaches another caller or is lost is therefore noticed.
 type Mixed struct {
 	Targets  []Target // sockets of one inferd that has [MixedBackends]
 	Requests int      // of a caller
-	Streams  int      // of a caller at once
-	Leave    bool     // a third of them leave at a random moment
+	Streams  int      // at once, of a caller
+	Leave    bool     // a third of the requests hang up at a random time
 	Seed     uint64
 }
 
-// A Tally is what became of a caller's requests.
+// A Tally counts the outcomes of a caller's requests.
 type Tally struct {
 	Answered, Refused, Left int
-	In, Out                 int      // tokens of those that were answered
-	LeftIn, LeftOut         int      // the most that those may have used that left
-	Faults                  []string // each a request that was not dealt with as it should
+	In, Out                 int      // tokens of answered requests
+	LeftIn, LeftOut         int      // upper bound of the tokens of requests that hung up
+	Faults                  []string // one for each wrong outcome
 }
 
-// Add adds what became of another caller's.
+// Add adds the tally of another caller.
 func (t *Tally) Add(u *Tally) {
 	t.Answered += u.Answered
 	t.Refused += u.Refused
@@ -45,8 +45,8 @@ func (t *Tally) Add(u *Tally) {
 	t.Faults = append(t.Faults, u.Faults...)
 }
 
-// Agrees returns an error unless a server that counted those tokens can have given these
-// answers. What it counts of requests that left is its own affair, within bounds.
+// Agrees returns an error unless the server's counts are consistent with the answers. For requests
+// that hung up, any count up to the bound is.
 func (t *Tally) Agrees(in, out int64) error {
 	between := func(what string, counted int64, least, more int) error {
 		if counted < int64(least) || counted > int64(least+more) {
@@ -60,7 +60,7 @@ func (t *Tally) Agrees(in, out int64) error {
 	return between("output", out, t.Out, t.LeftOut)
 }
 
-// MixedCallers is how many callers a crowd has.
+// MixedCallers is the number of callers.
 const MixedCallers = 16
 
 const (
@@ -68,12 +68,12 @@ const (
 	marks   = len(letters) / MixedCallers // letters of a caller
 )
 
-// TemplateTokens is how many tokens the template of builtin:tiny and the big model puts
-// around what a user says in one turn: control tokens, written as S and E, and bytes.
+// TemplateTokens is the number of tokens that the template of builtin:tiny and the big model adds to
+// one user message: control tokens, here S and E, and bytes.
 const TemplateTokens = len("Suser\nE\nSassistant\n")
 
-// Run fires the requests of the caller with that number, less than [MixedCallers].
-func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
+// Run sends the requests of the caller with that number, which is less than [MixedCallers].
+func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	var (
 		all   sync.WaitGroup
 		mu    sync.Mutex // guards tally
@@ -84,7 +84,7 @@ func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
 			r := rand.New(rand.NewPCG(m.Seed, uint64(caller*m.Streams+stream)))
 			for i := stream; i < m.Requests && ctx.Err() == nil; i += m.Streams {
 				one := m.draw(r, caller)
-				o := who.Ask(ctx, one.shot, nil)
+				o := client.Ask(ctx, one.shot, nil)
 				mu.Lock()
 				one.settle(&o, &tally)
 				mu.Unlock()
@@ -98,15 +98,15 @@ func (m *Mixed) Run(ctx context.Context, who Doer, caller int) Tally {
 	return tally
 }
 
-// A marked is a shot whose answer is known.
+// A marked is a shot with a known answer.
 type marked struct {
 	shot    Shot
 	in      int    // tokens of the prompt
-	exactly string // the answer; empty if it is only known
-	of      string // which letters it is made of
+	exactly string // the answer; empty if it is random
+	of      string // the letters of a random answer
 }
 
-// draw makes up a request.
+// draw returns a random request.
 func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	const digits = "0123456789 "
 	said := make([]byte, 1+r.IntN(300))
@@ -135,7 +135,7 @@ func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	}
 	s.Request.Turns = []string{string(said)}
 	if r.IntN(20) == 0 {
-		s.Request.MaxTokens = 0 // which is refused
+		s.Request.MaxTokens = 0 // invalid, and must be refused
 	}
 	if m.Leave {
 		switch r.IntN(6) {
@@ -149,7 +149,7 @@ func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	return one
 }
 
-// settle adds what became of it to the tally.
+// settle adds the outcome to the tally.
 func (one *marked) settle(o *Outcome, t *Tally) {
 	fault := func(format string, args ...any) {
 		t.Faults = append(t.Faults, fmt.Sprintf("%s, %s, %d tokens: ", one.shot.Target.Dialect, one.shot.Request.Model, one.shot.Request.MaxTokens)+fmt.Sprintf(format, args...))

@@ -11,27 +11,27 @@ import (
 	"sync"
 )
 
-// An order is what a process is told: to fire a shot, or to leave one.
+// An order tells a process to send a shot, or to hang up on one.
 type order struct {
 	Call  int
 	Shot  *Shot `json:",omitempty"`
 	Leave bool  `json:",omitempty"`
 }
 
-// News is what a process has to tell of a shot: that its first text came, or its outcome.
+// news is a process's message about a shot: the first text, or the outcome.
 type news struct {
 	Call    int
 	First   bool     `json:",omitempty"`
 	Outcome *Outcome `json:",omitempty"`
 }
 
-// Serve fires the shots that in orders, and tells out what becomes of them, until in
-// ends and all are over. It is the whole of a process that a [Caller] starts.
+// Serve sends the shots ordered on in and writes news to out, until in has ended and all shots are
+// over. It is the main function of a [Caller]'s process.
 func Serve(in io.Reader, out io.Writer) error {
 	var (
 		asker  Asker
 		all    sync.WaitGroup
-		mu     sync.Mutex // guards those below, and the order on out
+		mu     sync.Mutex // guards the fields below, and serialises writes to out
 		leave  = make(map[int]context.CancelFunc)
 		enc    = json.NewEncoder(out)
 		failed error
@@ -74,28 +74,27 @@ func Serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// A Caller fires shots from a process of its own, which runs [Serve] on its standard
-// input and output.
+// A Caller sends shots from another process, which runs [Serve] on its standard input and output.
 type Caller struct {
 	cmd  *exec.Cmd
-	over chan struct{} // closed when the process has nothing more to say
+	over chan struct{} // closed at the end of the process's output
 
-	mu    sync.Mutex // guards the fields below, and the order on the process's input
+	mu    sync.Mutex // guards the fields below, and serialises writes to the process's input
 	in    io.WriteCloser
 	enc   *json.Encoder
 	next  int
 	calls map[int]*call
-	err   error // why there is no more news
+	err   error // the reason for the end of news
 }
 
 var _ Doer = (*Caller)(nil)
 
 type call struct {
 	first func()
-	done  chan Outcome // has room for one
+	done  chan Outcome // buffered
 }
 
-// Start starts cmd, whose standard input and output must be nil.
+// Start starts cmd. The standard input and output of cmd must be nil.
 func Start(cmd *exec.Cmd) (*Caller, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -136,7 +135,7 @@ func (c *Caller) listen(out io.Reader) {
 	}
 }
 
-// fail ends all that is under way.
+// fail ends all running shots with err.
 func (c *Caller) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,8 +146,7 @@ func (c *Caller) fail(err error) {
 	c.calls = nil
 }
 
-// Ask has the process fire s and waits for what becomes of it. It may be called by many
-// at once.
+// Ask sends s from the process and waits for its outcome. It is safe for concurrent use.
 func (c *Caller) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	one := &call{first: first, done: make(chan Outcome, 1)}
 	c.mu.Lock()
@@ -169,13 +167,13 @@ func (c *Caller) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
-	_ = c.enc.Encode(order{Call: n, Leave: true}) // or the process is over, and says so
+	_ = c.enc.Encode(order{Call: n, Leave: true}) // if that fails, the process has ended, and listen reports it
 	c.mu.Unlock()
 	return <-one.done
 }
 
-// Close lets the process end and waits for it. Its error is also that of a server that
-// said something after the end of an answer.
+// Close ends the process and waits for it. It also fails if a server has sent anything after the
+// end of an answer.
 func (c *Caller) Close() error {
 	c.mu.Lock()
 	err := c.in.Close()

@@ -14,7 +14,7 @@ import (
 type Unread struct {
 	Target  Target // v1 or v2
 	Request Request
-	First   int // uid of the first user; -1 is the uid of the process, of all users
+	First   int // uid of the first user; -1 means that all users are the process's own
 	Users   int
 	Each    int // connections of a user
 }
@@ -24,11 +24,11 @@ type UnreadState struct {
 	Asked int // requests so far
 }
 
-// NeverRead opens the connections that in orders, and prints their state on out once all
-// have asked, and again when in ends. A connection that the server ends is opened again.
+// NeverRead opens the connections ordered on in. It writes their state to out once all have sent
+// their request, and again when in ends. A connection that the server closes is opened again.
 //
-// All users are one process: the kernel takes the uid of a Unix socket's peer from the
-// thread that connects, and root may change that of a thread.
+// One process acts as all users: the kernel takes the uid of a Unix socket's peer from the thread
+// that connects, and root may change the uid of a thread.
 func NeverRead(in io.Reader, out io.Writer) error {
 	dec := json.NewDecoder(in)
 	var u Unread
@@ -77,7 +77,7 @@ func NeverRead(in io.Reader, out io.Writer) error {
 				_ = unix.Close(int(conns[i].Fd))
 			}
 			if err := open(i); err != nil {
-				conns[i] = unix.PollFd{Fd: -1} // the server refuses it, or has ended
+				conns[i] = unix.PollFd{Fd: -1} // the server refuses it, or has ended; poll skips it
 			}
 		}
 	}
@@ -116,14 +116,14 @@ func (u *Unread) as(user int, do func() error) error {
 	}
 	err := do()
 	if err := setThreadUID(0); err != nil {
-		return err // the thread is never unlocked: no other goroutine may get it
+		return err // the thread stays locked, so that no other goroutine gets it
 	}
 	runtime.UnlockOSThread()
 	return err
 }
 
-// setThreadUID sets the effective uid of this thread only. [unix.Setresuid] would set that
-// of all threads.
+// setThreadUID sets the effective uid of this thread only. [unix.Setresuid] would set the uid of all
+// threads.
 func setThreadUID(uid int) error {
 	const unchanged = ^uintptr(0)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(uid), unchanged); errno != 0 {

@@ -20,12 +20,12 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// conform plays the transcripts of a folder against a daemon, whoever has written that.
-// Those that need another config, or a socket that is not there, are skipped and counted.
+// conform plays the transcripts of a folder against a daemon of any implementation. Transcripts
+// that need another config or a missing socket are skipped and counted.
 func (c *command) conform(ctx context.Context, args []string) error {
 	set := c.flags("conform")
-	verbose := set.Bool("v", false, "a line for each transcript")
-	bytewise := set.Bool("bytewise", false, "send a byte at a time")
+	verbose := set.Bool("v", false, "print a line for each transcript")
+	bytewise := set.Bool("bytewise", false, "send one byte at a time")
 	values, err := c.parseVerb(set, args, "DIR")
 	if err != nil {
 		return err
@@ -47,22 +47,22 @@ func (c *command) conform(ctx context.Context, args []string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		word, why := t.play(ctx, script)
-		if *verbose || word == failed {
-			fmt.Fprintf(c.stdout, "%-4s  %s  %s\n", word, script.Name, why)
+		result, detail := t.play(ctx, script)
+		if *verbose || result == failed {
+			fmt.Fprintf(c.stdout, "%-4s  %s  %s\n", result, script.Name, detail)
 		}
 	}
 	t.print(c.stdout)
 	switch {
 	case t.sum.passed+t.sum.failed == 0:
-		return errors.New("nothing was played: is a daemon running, with a config that the transcripts name (--config FILE)?")
+		return errors.New("no transcript was played: is a daemon running, with a config of the transcripts (--config FILE)?")
 	case t.sum.failed > 0:
 		return exit(exitNo)
 	}
 	return nil
 }
 
-// What becomes of a transcript.
+// Results of a transcript.
 const (
 	passed  = "ok"
 	failed  = "FAIL"
@@ -80,18 +80,18 @@ func (t *tally) add(other *tally) {
 	t.half += other.half
 }
 
-// A trial is one run over the transcripts.
+// A trial is one run of all transcripts.
 type trial struct {
 	cl       *client.Client
-	config   string // canonical; of the daemon
-	step     int    // bytes that are sent at once
+	config   string // of the daemon, canonical
+	step     int    // bytes per write
 	byFolder map[string]*tally
 	folders  []string // in order
 	sum      tally
 }
 
-// play plays a transcript if it can be, and says what became of it and why.
-func (t *trial) play(ctx context.Context, script *corpus.Transcript) (word, why string) {
+// play plays a transcript, or skips it, and counts the result.
+func (t *trial) play(ctx context.Context, script *corpus.Transcript) (result, detail string) {
 	var n tally
 	defer func() {
 		folder := path.Dir(script.Name)
@@ -133,7 +133,7 @@ func (t *trial) play(ctx context.Context, script *corpus.Transcript) (word, why 
 	return passed, script.About
 }
 
-// print prints what came out.
+// print prints the counts.
 func (t *trial) print(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(table, "transcripts\tok\tFAIL\tanother config\tno socket\tno half-close\t\n")
@@ -147,14 +147,14 @@ func (t *trial) print(w io.Writer) {
 	_ = table.Flush()
 }
 
-// surfaces are those that transcripts name by their sockets.
+// surfaces maps the names of sockets in transcripts to surfaces.
 var surfaces = map[string]client.Surface{
 	paths.V1Leaf: client.V1, paths.V2Leaf: client.V2, paths.LPLeaf: client.LP, paths.EmbedLeaf: client.Embed,
 	paths.RerankLeaf: client.Rerank, paths.AdminLeaf: client.Admin, paths.ControlLeaf: client.Control,
 }
 
-// canonicalConfig returns the daemon's config: that of a file, or the one of transcripts that
-// name none.
+// canonicalConfig returns the config in the file, or the default of transcripts, in canonical
+// form.
 func canonicalConfig(file string) (string, error) {
 	if file == "" {
 		return canonical(corpus.DefaultConfig)
@@ -170,7 +170,7 @@ func canonicalConfig(file string) (string, error) {
 	return text, nil
 }
 
-// canonical returns JSON in the one way to write it.
+// canonical returns the canonical form of JSON (RFC 8785).
 func canonical(text string) (string, error) {
 	v := jsontext.Value(text)
 	if err := v.Canonicalize(); err != nil {

@@ -20,10 +20,10 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// A diagnosis gathers what the doctor finds.
+// A diagnosis prints findings and notes failures.
 type diagnosis struct {
-	w    io.Writer
-	sick bool
+	w      io.Writer
+	failed bool
 }
 
 func (d *diagnosis) ok(label, format string, args ...any) {
@@ -31,12 +31,12 @@ func (d *diagnosis) ok(label, format string, args ...any) {
 }
 
 func (d *diagnosis) fail(label, format string, args ...any) {
-	d.sick = true
+	d.failed = true
 	fmt.Fprintf(d.w, "[FAIL] %s: %s\n", label, fmt.Sprintf(format, args...))
 }
 
-// doctor checks what a daemon needs and what a running one says, a line each. It works
-// without a daemon, which is then one of the things that are wrong.
+// doctor checks the requirements of a daemon and the reports of the running one, with one line
+// each. Without a running daemon it makes the other checks, and reports that as a failure.
 func (c *command) doctor(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
 		return err
@@ -58,13 +58,13 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 		d.control(ctx, cl)
 		d.watchdog()
 	}
-	if d.sick {
+	if d.failed {
 		return exit(exitNo)
 	}
 	return nil
 }
 
-// config reads the daemon's config file. It returns nil if there is none to go by.
+// config reads the daemon's config file. It returns nil if the other checks cannot use it.
 func (d *diagnosis) config(file string) *config.Config {
 	const label = "config"
 	var args []string
@@ -98,7 +98,7 @@ func (d *diagnosis) config(file string) *config.Config {
 	return cfg
 }
 
-// engine looks for what runs models, if the config has any.
+// engine looks for the libraries of the engine, if an entry needs an engine.
 func (d *diagnosis) engine(cfg *config.Config) {
 	const label = "engine"
 	needed := false
@@ -136,7 +136,7 @@ func (d *diagnosis) model(b config.Backend) {
 	}
 }
 
-// folder looks whether others could put sockets of theirs in the place of the daemon's.
+// folder checks that other users cannot replace the daemon's sockets.
 func (d *diagnosis) folder(dir string) {
 	const label = "sockets"
 	if runtime.GOOS == "windows" {
@@ -149,7 +149,7 @@ func (d *diagnosis) folder(dir string) {
 	case err != nil:
 		d.fail(label, "%v", err)
 	case info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0:
-		d.fail(label, "%s may be written to by everybody (mode %04o): chmod o-w it", dir, info.Mode().Perm())
+		d.fail(label, "%s is writable for all users (mode %04o): chmod o-w it", dir, info.Mode().Perm())
 	default:
 		d.ok(label, "%s, mode %04o", dir, info.Mode().Perm())
 	}
@@ -157,8 +157,8 @@ func (d *diagnosis) folder(dir string) {
 
 const recordLabel = "activity log"
 
-// record looks whether the activity log can be written. It tries, because a disk may be full,
-// and leaves nothing behind.
+// record checks that the activity log can be written, by writing a file and removing it: the disk
+// may be full.
 func (d *diagnosis) record(dir string) {
 	if dir == "" {
 		d.ok(recordLabel, "warning: there is none without INFERD_LOG_DIR or a home")
@@ -185,7 +185,7 @@ func (d *diagnosis) record(dir string) {
 	d.ok(recordLabel, "%s can be written to; %d files, %.1f MB", dir, files, float64(size)/1e6)
 }
 
-// tryWriting makes a file, and removes it.
+// tryWriting writes a file and removes it.
 func tryWriting(dir string) error {
 	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {
@@ -195,12 +195,12 @@ func tryWriting(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// admin reads the first frames of the admin socket. It returns the abilities of the
-// entries, nil without a ready daemon.
+// admin reads the backlog of the admin socket. It returns the abilities of the entries, or nil
+// without a ready daemon.
 func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilities {
 	const label = "admin"
 	all := []infer.Abilities{}
-	for s, err := range patient(ctx, cl) {
+	for s, err := range watchUntilSilent(ctx, cl) {
 		if err != nil {
 			d.fail(label, "%v", err)
 			return nil
@@ -249,14 +249,14 @@ func (d *diagnosis) liveness(s client.Status) {
 	}
 }
 
-// watchdog warns where wedged engines are not replaced.
+// watchdog warns on systems without replacement of wedged engines.
 func (d *diagnosis) watchdog() {
 	if runtime.GOOS != "linux" {
 		d.ok("watchdog", "warning: on this system a wedged engine is reported as silent and not killed: end it yourself")
 	}
 }
 
-// surfaces connects to every socket that the entries should have bound.
+// surfaces connects to every socket that the entries should have.
 func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []infer.Abilities) {
 	var generates, embeds, reranks bool
 	for _, b := range backends {
@@ -270,7 +270,7 @@ func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []
 	}{{client.V1, generates}, {client.V2, generates}, {client.LP, generates}, {client.Embed, embeds}, {client.Rerank, reranks}} {
 		label := "surface[" + string(s.surface) + "]"
 		if _, err := os.Lstat(cl.Path(s.surface)); errors.Is(err, os.ErrNotExist) {
-			why := "no backend can do it"
+			why := "no entry can serve it"
 			if s.due {
 				why = "it is switched off"
 			}
@@ -305,26 +305,26 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 	}
 }
 
-// manyRestarts within an hour are more than bad luck.
+// manyRestarts is the number of restarts within an hour that counts as a failure.
 const manyRestarts = 3
 
-// entry says what is wrong with an entry, if anything.
+// entry reports the faults of an entry.
 func (d *diagnosis) entry(b client.BackendStats) {
 	const label = "backend"
 	if b.State == "gave_up" {
-		d.fail(label, "%s was given up: mend it, then inferdctl retry %s", b.Name, b.Name)
+		d.fail(label, "%s was given up: fix the cause, then run inferdctl retry %s", b.Name, b.Name)
 	}
 	if b.Breaker == "open" || b.Breaker == "half_open" {
-		d.fail(label, "%s keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails", b.Name)
+		d.fail(label, "%s keeps failing: it gets one request every 30 s as a trial; the daemon's log has the errors", b.Name)
 	}
 	if b.RestartsHour >= manyRestarts {
-		d.fail(label, "%s was restarted %d times within an hour: the daemon's log says how its engine ended", b.Name, b.RestartsHour)
+		d.fail(label, "%s was restarted %d times within an hour: the daemon's log has the reasons", b.Name, b.RestartsHour)
 	}
 	if b.WedgedKills > 0 {
-		d.ok(label, "warning: of %s the watchdog killed %d wedged engines, the last one because of: %s; the daemon's log has its stacks", b.Name, b.WedgedKills, b.LastKill)
+		d.ok(label, "warning: %s: the watchdog killed %d wedged engines, the last one for: %s; the daemon's log has its stacks", b.Name, b.WedgedKills, b.LastKill)
 	}
 	if b.Silent {
-		d.fail(label, "%s does not say how it is: its engine (process %d) is stopped, or the machine is too busy", b.Name, b.PID)
+		d.fail(label, "%s does not report: its engine (process %d) is stopped, or the machine is too busy", b.Name, b.PID)
 	}
 	if e := b.Engine; e != nil && e.KVSize > 0 && e.KVUsed >= e.KVSize-e.KVSize/20 {
 		d.ok(label, "warning: the cache of %s is full, %d of %d tokens: requests take turns; a larger n_ctx lets more run at once", b.Name, e.KVUsed, e.KVSize)

@@ -24,7 +24,7 @@ func checkText(stdin []byte) error {
 	return nil
 }
 
-// lines returns args, or the lines of stdin if there are none; blank ones do not count.
+// lines returns args, or without args the lines of stdin that are not empty.
 func (c *command) lines(args []string) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil
@@ -44,20 +44,20 @@ func (c *command) lines(args []string) ([]string, error) {
 		return nil, fmt.Errorf("read stdin: %w", err)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("there is no text, neither as an argument nor on stdin")
+		return nil, errors.New("no text: give arguments, or lines on stdin")
 	}
 	return all, nil
 }
 
-// embed prints a line of JSON for each text: what it is, and its vector.
+// embed prints a line of JSON for each text, with the text and its vector.
 func (c *command) embed(ctx context.Context, args []string) error {
 	fs := c.flags("embed")
 	req := &client.EmbedRequest{ID: "1"}
 	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
-	fs.IntVar(&req.Dimensions, "dimensions", 0, "how many `numbers` of each vector (default all)")
-	fs.StringVar(&req.Task, "task", "", "`what` for, such as retrieval_query or similarity")
-	var patience wait
-	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
+	fs.IntVar(&req.Dimensions, "dimensions", 0, "the `number` of values of each vector (default all)")
+	fs.StringVar(&req.Task, "task", "", "`purpose` of the vectors, such as retrieval_query or similarity")
+	var w wait
+	fs.Var(&w, "wait", waitUsage)
 	texts, err := c.parseVerb(fs, args, "TEXT...")
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (c *command) embed(ctx context.Context, args []string) error {
 	if req.Inputs, err = c.lines(texts); err != nil {
 		return err
 	}
-	e, err := c.client(patience).Embed(ctx, req)
+	e, err := c.client(w).Embed(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -80,15 +80,15 @@ func (c *command) embed(ctx context.Context, args []string) error {
 	return nil
 }
 
-// rerank prints a line of JSON for each document, the best first.
+// rerank prints a line of JSON for each document, best first.
 func (c *command) rerank(ctx context.Context, args []string) error {
 	fs := c.flags("rerank")
 	req := &client.RerankRequest{ID: "1"}
 	fs.StringVar(&req.Model, "model", "", "`name` of the model; default: the daemon's choice")
-	fs.StringVar(&req.Query, "query", "", "what the documents are to answer, as `text`")
-	fs.IntVar(&req.TopN, "top-n", 0, "how many of the best, a `number` (default all)")
-	var patience wait
-	fs.Var(&patience, "wait", "wait until the daemon is ready, or at most so long (--wait=30s)")
+	fs.StringVar(&req.Query, "query", "", "the query, as `text`")
+	fs.IntVar(&req.TopN, "top-n", 0, "the `number` of documents to print (default all)")
+	var w wait
+	fs.Var(&w, "wait", waitUsage)
 	texts, err := c.parseVerb(fs, args, "DOC...")
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (c *command) rerank(ctx context.Context, args []string) error {
 	if req.Documents, err = c.lines(texts); err != nil {
 		return err
 	}
-	r, err := c.client(patience).Rerank(ctx, req)
+	r, err := c.client(w).Rerank(ctx, req)
 	if err != nil {
 		return err
 	}

@@ -26,10 +26,10 @@ import (
 // since is the flag --since TIME.
 type since struct{ time.Time }
 
-// String is what package flag takes for the default.
+// String returns the default for package flag.
 func (s *since) String() string { return "" }
 
-// Set takes how long ago, or when.
+// Set accepts a duration before now, or a time.
 func (s *since) Set(text string) error {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		s.Time = time.Now().Add(-ago)
@@ -43,16 +43,16 @@ func (s *since) Set(text string) error {
 	return nil
 }
 
-const sinceUsage = "only what came `since`: 10m or 2h ago, or a time such as 2026-01-31T17:00:00Z"
+const sinceUsage = "only records `since`: 10m or 2h ago, or a time such as 2026-01-31T17:00:00Z"
 
-// logFolder is where the daemon keeps its activity log.
+// logFolder returns the folder of the activity log.
 func (c *command) logFolder() string { return cmp.Or(c.logDir, paths.Default().LogDir()) }
 
 // record opens the activity log.
 func (c *command) record(from since) (*activity.Reader, error) {
 	dir := c.logFolder()
 	if dir == "" {
-		return nil, errors.New("where is the activity log? there is neither --log-dir, INFERD_LOG_DIR nor a home")
+		return nil, errors.New("no folder of the activity log: set --log-dir, INFERD_LOG_DIR or HOME")
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("activity log: %w", err)
@@ -60,16 +60,16 @@ func (c *command) record(from since) (*activity.Reader, error) {
 	return &activity.Reader{Dir: dir, Since: from.Time}, nil
 }
 
-// followPause is how often a log is looked at for more.
+// followPause is the time between two reads of a log that is followed.
 const followPause = 100 * time.Millisecond
 
-// log shows the records of the activity log, and with -f those that come.
+// log prints the records of the activity log, with -f also new ones.
 func (c *command) log(ctx context.Context, args []string) error {
 	fs := c.flags("log")
-	follow := fs.Bool("f", false, "go on with what comes, until Ctrl-C")
-	asJSON := fs.Bool("json", false, "lines of JSON, on a terminal too")
+	follow := fs.Bool("f", false, "also print new records, until Ctrl-C")
+	asJSON := fs.Bool("json", false, "lines of JSON, also on a terminal")
 	bad := fs.Bool("errors", false, "only warnings, errors, and requests that were refused, failed, or whose client hung up")
-	caller := fs.String("caller", "", "only of `who`: uid, user name, pid, or program, whole path or its last part")
+	caller := fs.String("caller", "", "only records of a `caller`: uid, user name, pid, or program by path or name")
 	var from since
 	fs.Var(&from, "since", sinceUsage)
 	if _, err := c.parseVerb(fs, args); err != nil {
@@ -80,8 +80,8 @@ func (c *command) log(ctx context.Context, args []string) error {
 		return err
 	}
 	defer r.Close()
-	defer c.tellTorn(r)
-	who := namesOf(*caller)
+	defer c.reportTorn(r)
+	names := namesOf(*caller)
 	out := bufio.NewWriter(c.stdout)
 	show := func(rec *activity.Record) { fmt.Fprintf(out, "%s\n", rec.Line) }
 	if isTerminal(c.stdout) && !*asJSON {
@@ -93,7 +93,7 @@ func (c *command) log(ctx context.Context, args []string) error {
 		case ctx.Err() != nil:
 			return errors.Join(context.Cause(ctx), out.Flush())
 		case err == nil:
-			if (!*bad || rec.Bad()) && (who == nil || slices.ContainsFunc(who, rec.IsOf)) {
+			if (!*bad || rec.Bad()) && (names == nil || slices.ContainsFunc(names, rec.IsOf)) {
 				show(rec)
 			}
 			continue
@@ -114,7 +114,7 @@ func (c *command) log(ctx context.Context, args []string) error {
 	}
 }
 
-// found fails if there was nothing to read.
+// found returns an error if there is no log in the folder.
 func found(r *activity.Reader) error {
 	if !r.Found() {
 		return fmt.Errorf("there is no activity log in %s: is that the daemon's INFERD_LOG_DIR?", r.Dir)
@@ -122,15 +122,15 @@ func found(r *activity.Reader) error {
 	return nil
 }
 
-// tellTorn says what has been left out.
-func (c *command) tellTorn(r *activity.Reader) {
+// reportTorn prints the number of torn lines.
+func (c *command) reportTorn(r *activity.Reader) {
 	if n := r.Torn(); n > 0 {
 		fmt.Fprintf(c.stderr, "inferdctl: torn lines left out: %d (the daemon was killed while it wrote, or is writing)\n", n)
 	}
 }
 
-// namesOf returns what a record may say of a caller: what was given, and the uid of the user
-// who is called so. Nil is everybody.
+// namesOf returns the names of a caller in records: the given name, and the uid if it is a user
+// name. Nil means all callers.
 func namesOf(caller string) []string {
 	if caller == "" {
 		return nil
@@ -142,12 +142,12 @@ func namesOf(caller string) []string {
 	return names
 }
 
-// readable is a record in one line for people: when, how bad, what, and then its members.
+// readable formats a record as a line of text: time, level, event, and then its members.
 func readable(rec *activity.Record) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %-5s %s", rec.Time.Local().Format("2006-01-02 15:04:05.000"), plain(rec.Level), plain(rec.Event))
 	in := jsontext.NewDecoder(bytes.NewReader(rec.Line))
-	_, _ = in.ReadToken() // a record is an object, and whole
+	_, _ = in.ReadToken() // a record is a complete object
 	for in.PeekKind() == '"' {
 		name, err := in.ReadToken()
 		if err != nil {
@@ -176,7 +176,8 @@ func readable(rec *activity.Record) string {
 	return b.String()
 }
 
-// plain quotes what is not one word. A terminal obeys what it reads, and an id is a client's.
+// plain quotes text that is not one printable word: clients choose their ids, and control
+// characters must not reach the terminal.
 func plain(text string) string {
 	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r == '"' || r == ' ' || !unicode.IsPrint(r) }) {
 		return strconv.Quote(text)
@@ -184,10 +185,10 @@ func plain(text string) string {
 	return text
 }
 
-// usage sums up the activity log.
+// usage prints sums over the activity log.
 func (c *command) usage(ctx context.Context, args []string) error {
 	fs := c.flags("usage")
-	asJSON := fs.Bool("json", false, "JSON, on a terminal too")
+	asJSON := fs.Bool("json", false, "JSON, also on a terminal")
 	var from since
 	fs.Var(&from, "since", sinceUsage)
 	if _, err := c.parseVerb(fs, args); err != nil {
@@ -209,7 +210,7 @@ func (c *command) usage(ctx context.Context, args []string) error {
 		}
 		sum.Add(rec)
 	}
-	c.tellTorn(r)
+	c.reportTorn(r)
 	if err := found(r); err != nil {
 		return err
 	}
@@ -223,7 +224,7 @@ func (c *command) usage(ctx context.Context, args []string) error {
 	return usageTable(c.stdout, &sum)
 }
 
-// usageTable writes a usage for people.
+// usageTable writes the sums as a table.
 func usageTable(w io.Writer, sum *activity.Usage) error {
 	all := sum.Sums()
 	if len(all) == 0 {

@@ -27,7 +27,7 @@ var (
 	refused  = logLine(4, `"level":"warn","msg":"request_refused","peer_uid":4002,"peer_pid":99,"peer_exe":"/opt/shell","code":"queue_full"`)
 )
 
-// record puts a log into the fake's folder.
+// record writes a log into the fake's folder.
 func (f *fake) record(name, text string) {
 	f.t.Helper()
 	dir := filepath.Join(f.dir, "logs")
@@ -62,9 +62,9 @@ func TestLog(t *testing.T) {
 		"of a program":     {[]string{"--caller", "editor"}, accepted + finished},
 		"of an executable": {[]string{"--caller", "/opt/shell"}, left + refused},
 		"of a user":        {[]string{"--caller", self.Username}, mine},
-		"of nobody":        {[]string{"--caller", "she"}, ""},
+		"of no caller":     {[]string{"--caller", "she"}, ""},
 		"errors":           {[]string{"--errors"}, left + refused},
-		"errors of one":    {[]string{"--errors", "--caller", "99"}, refused},
+		"errors of a pid":  {[]string{"--errors", "--caller", "99"}, refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)
@@ -75,7 +75,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// What a crash has torn is left out, and said once.
+// A line torn by a crash is left out and reported once.
 func TestLogTorn(t *testing.T) {
 	f := newFake(t)
 	f.record(activity.File+".1", accepted+"{\"t\":\n"+finished)
@@ -87,7 +87,7 @@ func TestLogTorn(t *testing.T) {
 		`{"user":"4002","exe":"/opt/shell","entry":"gen","model":"chain","requests":1,"input_tokens":0,"output_tokens":0,"errors":0,"gone":1}]}` + "\n", told})
 }
 
-// A person gets a line each, in which nothing is obeyed by the terminal.
+// On a terminal, each record is one line without control characters.
 func TestReadable(t *testing.T) {
 	f := newFake(t)
 	f.record(activity.File, finished)

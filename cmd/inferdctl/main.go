@@ -1,8 +1,7 @@
-// Command inferdctl is the operator's command: it asks a running inferd how it is, talks
-// to it, and tells it what to do. It is a client like any other and uses only the
-// daemon's public sockets.
+// Command inferdctl is the operator's command for a running inferd: it shows its state, sends
+// requests and controls it. It is an ordinary client and uses only the daemon's public sockets.
 //
-// Exit codes: 0 done; 1 the answer is no (see status and watch); 2 an error, told on
+// Exit codes: 0 success; 1 the answer is no (see status and watch); 2 an error, printed on
 // stderr; 130 interrupted.
 package main
 
@@ -40,12 +39,12 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// An exit is an error that says nothing but how the command ends.
+// An exit is an exit code as an error, without a message.
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// run does what args say and returns the exit code.
+// run executes the command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &command{stdin: stdin, stdout: stdout, stderr: stderr}
 	err := c.run(ctx, args)
@@ -55,7 +54,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil, errors.Is(err, errAnswered):
 		return exitOK
-	case ctx.Err() != nil: // whatever it was, it failed because it was told to stop
+	case ctx.Err() != nil: // the error is a consequence of the interrupt
 		return exitInterrupted
 	}
 	fmt.Fprintln(stderr, "error:", err)
@@ -68,16 +67,15 @@ type command struct {
 	stdout, stderr io.Writer
 
 	addr, adminAddr, controlAddr string // as given; see client
-	config                       string // file; empty is the default one
+	config                       string // file; empty means the default
 	logDir                       string // as given; see logFolder
 	showVersion                  bool
 }
 
-// client returns a client of the daemon that the flags mean. As with the daemon's own --uds,
-// sockets that are not named lie beside the main one, which is v1's unless it is called as
-// the length-prefixed one is.
-func (c *command) client(patience wait) *client.Client {
-	cl := &client.Client{Sockets: make(map[client.Surface]string), Wait: patience.limit}
+// client returns a client of the daemon that the flags name. Sockets without a flag are in the
+// folder of --addr, as with the daemon's own --uds; see [paths.Env.Beside].
+func (c *command) client(w wait) *client.Client {
+	cl := &client.Client{Sockets: make(map[client.Surface]string), Wait: w.limit}
 	if c.addr != "" {
 		cl.Dir, _ = paths.Default().Beside(c.addr)
 		cl.Sockets[c.surface()] = c.addr
@@ -87,7 +85,8 @@ func (c *command) client(patience wait) *client.Client {
 	return cl
 }
 
-// surface is what is spoken to generate: v1 at an address that is not called otherwise.
+// surface returns the generation dialect: v1 if --addr is given and is not named as the
+// length-prefixed socket, else length-prefixed.
 func (c *command) surface() client.Surface {
 	if c.addr != "" {
 		if _, leaf := paths.Default().Beside(c.addr); leaf == paths.V1Leaf {
@@ -97,18 +96,20 @@ func (c *command) surface() client.Surface {
 	return client.LP
 }
 
-// wait is the flag --wait[=DURATION]: be patient with a daemon that is not ready.
+// wait is the flag --wait[=DURATION]: how long to wait for a daemon that is not ready.
 type wait struct {
-	limit time.Duration // less than 0 is for ever
+	limit time.Duration // negative means without limit
 }
 
-// String is what package flag takes for the default.
+const waitUsage = "wait until the daemon is ready, with a limit as in --wait=30s"
+
+// String returns the default for package flag.
 func (w *wait) String() string { return strconv.FormatBool(w.limit != 0) }
 
 // IsBoolFlag makes the value optional.
 func (w *wait) IsBoolFlag() bool { return true }
 
-// Set takes a duration, or what a boolean flag takes.
+// Set accepts a duration or the value of a boolean flag.
 func (w *wait) Set(s string) error {
 	if on, err := strconv.ParseBool(s); err == nil {
 		w.limit = 0
@@ -135,17 +136,17 @@ func verbs() []verb {
 	return []verb{
 		{"chat", "[-m TEXT]", "ask a question and stream the answer; on a terminal, without -m, a conversation", (*command).chat},
 		{"embed", "TEXT...", "print vectors of texts, or of the lines of stdin, as JSON", (*command).embed},
-		{"rerank", "--query Q DOC...", "print documents, or the lines of stdin, by how well they answer", (*command).rerank},
-		{"status", "", "print what the daemon is doing; exit 0 if it is ready, 1 if not", (*command).status},
+		{"rerank", "--query Q DOC...", "print documents, or the lines of stdin, ranked by a query", (*command).rerank},
+		{"status", "", "print the state of the daemon; exit 0 if it is ready, 1 if not", (*command).status},
 		{"watch", "", "show every event of the daemon: a progress bar on a terminal, else lines of JSON", (*command).watch},
-		{"stats", "", "show who runs and who waits: a table on a terminal, else JSON", (*command).stats},
-		{"top", "", "the same, always of now, until q; where there is no terminal: the table, once", (*command).top},
+		{"stats", "", "show entries, callers and their requests: a table on a terminal, else JSON", (*command).stats},
+		{"top", "", "the same, live, until q; without a terminal, the table once", (*command).top},
 		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
 		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
-		{"log-level", "LEVEL", "have the daemon log more or less: debug, info, warn, error or off", (*command).logLevel},
+		{"log-level", "LEVEL", "set the level that the daemon logs: debug, info, warn, error or off", (*command).logLevel},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},
-		{"doctor", "", "check everything, a line each; exit 1 if anything is wrong", (*command).doctor},
+		{"doctor", "", "check everything, one line each; exit 1 if anything is wrong", (*command).doctor},
 	}
 }
 
@@ -180,7 +181,7 @@ func (c *command) run(ctx context.Context, args []string) error {
 	return v.run(c, ctx, fs.Args()[1:])
 }
 
-// verbOf returns the command of that name.
+// verbOf returns the verb of that name.
 func verbOf(name string) (verb, error) {
 	all := verbs()
 	names := make([]string, len(all))
@@ -196,12 +197,12 @@ func verbOf(name string) (verb, error) {
 	return verb{}, fmt.Errorf("no command is called %q: try inferdctl --help", name)
 }
 
-// flags returns the flags of a verb, which begin with those of the program: they are
-// taken before and after the verb.
+// flags returns a flag set with the flags of the program, to which a verb adds its own. The
+// flags of the program are accepted before and after the verb.
 func (c *command) flags(name string) *flag.FlagSet {
 	fs := flag.NewFlagSet(strings.TrimSpace("inferdctl "+name), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; sockets that are not named lie beside it")
+	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; the other sockets are in its folder")
 	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
 	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
 	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor and conform")
@@ -211,10 +212,10 @@ func (c *command) flags(name string) *flag.FlagSet {
 	return fs
 }
 
-// errAnswered says that a flag asked for something that has been printed.
+// errAnswered means that a flag such as --help was answered, and nothing is left to do.
 var errAnswered = errors.New("answered")
 
-// parse reads flags. Help is printed if it is asked for, not on every error.
+// parse reads flags. It prints help only on request, not on errors.
 func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	help := fs.Usage
 	fs.Usage = func() {}
@@ -230,8 +231,8 @@ func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	return usage.Explain(fs, err)
 }
 
-// parseVerb reads what follows a verb: flags, and exactly as many arguments as names
-// says, in any order. A last name that ends in "..." stands for any number.
+// parseVerb reads the flags of a verb and one argument for each of names, in any order. If the
+// last name ends in "...", any number of arguments is accepted.
 func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([]string, error) {
 	name := strings.TrimPrefix(fs.Name(), "inferdctl ")
 	fs.Usage = func() {
@@ -259,7 +260,7 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 	return values, nil
 }
 
-// An extraArgumentError names one more than a verb takes.
+// An extraArgumentError has the first argument that a verb does not accept.
 type extraArgumentError struct{ verb, value string }
 
 func (e *extraArgumentError) Error() string {

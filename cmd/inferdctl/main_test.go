@@ -25,10 +25,10 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// patience is how long something that must happen may take on a busy machine.
-const patience = 20 * time.Second
+// waitLimit bounds every wait, generously for a busy machine.
+const waitLimit = 20 * time.Second
 
-// A fake is as much of a daemon as a test starts: sockets in a folder.
+// A fake is a folder with the sockets of a daemon that a test serves.
 type fake struct {
 	t   *testing.T
 	dir string
@@ -44,7 +44,7 @@ func newFake(t *testing.T) *fake {
 	return &fake{t, dir}
 }
 
-// serve runs fn on a socket until the test ends, or the function it returns is called.
+// serve runs fn on a socket until the test ends or the returned function is called.
 func (f *fake) serve(leaf string, fn func(context.Context, net.Listener) error) (stop func()) {
 	f.t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(f.dir, leaf))
@@ -67,7 +67,7 @@ func (f *fake) serve(leaf string, fn func(context.Context, net.Listener) error) 
 	return stop
 }
 
-// admin broadcasts what is published on the board that it returns.
+// admin serves the admin socket with the events of the returned board.
 func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
 	board = status.NewBoard(initial)
 	return board, f.serve("admin.sock", func(ctx context.Context, ln net.Listener) error {
@@ -75,8 +75,8 @@ func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
 	})
 }
 
-// scripted answers each connection to a socket with lines, after the first line that it
-// reads if there is to be one, and closes it. It returns what it read.
+// scripted serves a socket: on each connection it reads one line if reads is set, writes lines,
+// and closes the connection. The returned channel yields the lines that it read.
 func (f *fake) scripted(leaf string, reads bool, lines ...string) <-chan string {
 	asked := make(chan string, 16)
 	f.serve(leaf, func(_ context.Context, ln net.Listener) error {
@@ -98,7 +98,7 @@ func (f *fake) scripted(leaf string, reads bool, lines ...string) <-chan string 
 	return asked
 }
 
-// A result is what a run left behind.
+// A result is the outcome of a run.
 type result struct {
 	Code        int
 	Out, Stderr string
@@ -109,7 +109,7 @@ func (f *fake) run(args ...string) result { return f.runWith(f.t.Context(), "", 
 
 func (f *fake) runWith(ctx context.Context, stdin string, args ...string) result {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
 	var out, stderr bytes.Buffer
 	all := append([]string{"--addr", filepath.Join(f.dir, "infer.sock"), "--log-dir", filepath.Join(f.dir, "logs")}, args...)
@@ -128,8 +128,8 @@ func TestUsage(t *testing.T) {
 	for name, test := range map[string]struct {
 		args   []string
 		code   int
-		out    string // has this
-		stderr string // is this, or has it where it is long
+		out    string // part of stdout; "" means no output
+		stderr string // part of stderr; "" means no output
 	}{
 		"nothing":                   {nil, 2, "", "Usage: inferdctl"},
 		"help":                      {[]string{"--help"}, 0, "retry NAME", ""},
@@ -149,16 +149,16 @@ func TestUsage(t *testing.T) {
 		"an argument too few":       {[]string{"retry"}, 2, "", "error: retry needs NAME"},
 		"no question":               {[]string{"chat"}, 2, "", "error: chat needs -m TEXT, or a question on stdin"},
 		"no tokens":                 {[]string{"chat", "-m", "x", "--max-tokens", "0"}, 2, "", "it must be at least 1"},
-		"nothing to embed":          {[]string{"embed"}, 2, "", "error: there is no text"},
+		"nothing to embed":          {[]string{"embed"}, 2, "", "error: no text"},
 		"nothing to rank by":        {[]string{"rerank", "a"}, 2, "", "error: rerank needs --query TEXT"},
-		"a number that is none":     {[]string{"chat", "-m", "x", "--seed", "1.5"}, 2, "", `error: invalid value "1.5" for --seed`},
-		"a time that is none":       {[]string{"log", "--since", "yesterday"}, 2, "", `error: invalid value "yesterday" for --since: want how long ago`},
-		"a time to come":            {[]string{"usage", "--since", "-10m"}, 2, "", `error: invalid value "-10m" for --since: want how long ago`},
+		"an invalid number":         {[]string{"chat", "-m", "x", "--seed", "1.5"}, 2, "", `error: invalid value "1.5" for --seed`},
+		"an invalid time":           {[]string{"log", "--since", "yesterday"}, 2, "", `error: invalid value "yesterday" for --since: want how long ago`},
+		"a time in the future":      {[]string{"usage", "--since", "-10m"}, 2, "", `error: invalid value "-10m" for --since: want how long ago`},
 		"no log":                    {[]string{"log"}, 2, "", "error: activity log: stat "},
 		"no usage":                  {[]string{"usage"}, 2, "", "error: activity log: stat "},
 		"an empty folder for a log": {[]string{"log", "--log-dir", "."}, 2, "", "error: there is no activity log in .: is that"},
-		"a folder that is none":     {[]string{"usage", "--log-dir", "main.go"}, 2, "", "not a directory"},
-		"a status that is none":     {[]string{"watch", "--until", "raedy"}, 2, "", `error: --until: no status is called "raedy"`},
+		"a file for a folder":       {[]string{"usage", "--log-dir", "main.go"}, 2, "", "not a directory"},
+		"an unknown status":         {[]string{"watch", "--until", "raedy"}, 2, "", `error: --until: no status is called "raedy"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -182,7 +182,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Nobody there is exit 2 with a question that helps, whatever was asked.
+// Without a daemon, every command exits with 2 and a helpful message.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
@@ -199,7 +199,7 @@ func TestNoDaemon(t *testing.T) {
 			f := newFake(t)
 			want := result{2, "", "error: no daemon at DIR/" + test.leaf + ": is inferd running?\n"}
 			f.want(f.run(test.args...), want)
-			// The same if one was killed and left its sockets behind.
+			// The same with the sockets of a killed daemon.
 			for _, leaf := range []string{"admin.sock", "control.sock", "infer.sock"} {
 				ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(f.dir, leaf)})
 				if err != nil {
@@ -226,12 +226,12 @@ func TestSocketsAreFound(t *testing.T) {
 		want int
 		out  string
 	}{
-		"beside the main one":             {[]string{"--addr", at("infer.sock"), "status"}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
-		"after the command":               {[]string{"status", "--addr", at("infer.sock")}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
-		"each by its name":                {[]string{"status", "--addr", "/nowhere/infer.sock", "--admin-addr", at("admin.sock")}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
-		"the last one given holds":        {[]string{"--addr", at("infer.sock"), "chat", "-m", "hi", "--addr", at("other.sock")}, 0, "other\n"},
-		"v1 at any other name":            {[]string{"--addr", at("other.sock"), "chat", "-m", "hi"}, 0, "other\n"},
-		"one that is not there is absent": {[]string{"--admin-addr", at("no.sock"), "status"}, 2, ""},
+		"in the folder of the main one": {[]string{"--addr", at("infer.sock"), "status"}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
+		"after the command":             {[]string{"status", "--addr", at("infer.sock")}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
+		"by its own flag":               {[]string{"status", "--addr", "/nowhere/infer.sock", "--admin-addr", at("admin.sock")}, 0, `{"id":"admin","status":"ready","type":"status"}` + "\n"},
+		"the last flag counts":          {[]string{"--addr", at("infer.sock"), "chat", "-m", "hi", "--addr", at("other.sock")}, 0, "other\n"},
+		"v1 at any other name":          {[]string{"--addr", at("other.sock"), "chat", "-m", "hi"}, 0, "other\n"},
+		"a missing socket":              {[]string{"--admin-addr", at("no.sock"), "status"}, 2, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -274,32 +274,32 @@ func TestStatus(t *testing.T) {
 		lines []string
 		want  result
 	}{
-		"what this release does not know is printed too": {
+		"unknown members and statuses are printed": {
 			[]string{strange, `{"status":"dreaming","sheep":3}`, `{"type":"status","status":"ready","uptime":1e3}`},
 			result{0, strange + "\n" + `{"status":"dreaming","sheep":3}` + "\n" + `{"type":"status","status":"ready","uptime":1e3}` + "\n", ""},
 		},
-		"it ends at the first state": {
+		"status ends at the first lifecycle state": {
 			[]string{`{"status":"starting"}`, `{"status":"ready"}`},
 			result{1, `{"status":"starting"}` + "\n", ""},
 		},
-		"a daemon that goes away": {
+		"a daemon that closes the connection": {
 			[]string{strange},
 			result{1, strange + "\n", "error: the daemon has gone away\n"},
 		},
-		"somebody else's socket": {
+		"the socket of another program": {
 			[]string{"220 mail.example ESMTP"},
 			result{1, "", "error: read status: decode admin frame: "},
 		},
-		"a daemon that never comes to the point": {
+		"a daemon that never sends its state": {
 			slicesRepeat(strange, 100),
-			result{1, strings.Repeat(strange+"\n", 64), "error: the daemon does not say what state it is in\n"},
+			result{1, strings.Repeat(strange+"\n", 64), "error: the daemon does not send its state\n"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)
 			f.scripted("admin.sock", false, test.lines...)
 			got := f.run("status")
-			if i := strings.Index(got.Stderr, "decode admin frame: "); i >= 0 { // then come a library's words
+			if i := strings.Index(got.Stderr, "decode admin frame: "); i >= 0 { // the rest is the text of a library
 				got.Stderr = got.Stderr[:i+len("decode admin frame: ")]
 			}
 			f.want(got, test.want)
@@ -315,7 +315,7 @@ func slicesRepeat(s string, n int) []string {
 	return all
 }
 
-func TestStatusOfADaemonThatSaysNothing(t *testing.T) {
+func TestStatusOfASilentDaemon(t *testing.T) {
 	f := newFake(t)
 	f.serve("admin.sock", func(ctx context.Context, ln net.Listener) error {
 		nc, err := ln.Accept()
@@ -327,11 +327,11 @@ func TestStatusOfADaemonThatSaysNothing(t *testing.T) {
 	})
 	start := time.Now()
 	got := f.run("status")
-	if took := time.Since(start); took < 400*time.Millisecond || took > patience/2 {
+	if took := time.Since(start); took < 400*time.Millisecond || took > waitLimit/2 {
 		t.Errorf("gave up after %s, want some 500ms", took)
 	}
 	if got.Code != 1 || !strings.Contains(got.Stderr, "timeout") {
-		t.Errorf("got %+v, want exit code 1 and a word about a timeout", got)
+		t.Errorf("got %+v, want exit code 1 and a timeout", got)
 	}
 }
 
@@ -352,15 +352,15 @@ func TestWatch(t *testing.T) {
 		{loading(), kvCache}, {status.Ready{}, ready}, {status.Draining{}, draining},
 	} {
 		board.Publish(step.ev)
-		lines.want(t, step.want) // at once: nothing is held back
+		lines.want(t, step.want) // at once, without buffering
 	}
 	stop()
 	if got := <-code; got != 2 || stderr.String() != "error: the daemon has gone away\n" {
-		t.Errorf("exit code %d, stderr %q, want 2 and why", got, stderr.String())
+		t.Errorf("exit code %d, stderr %q, want 2 and the reason", got, stderr.String())
 	}
 }
 
-// A lineWriter passes on each Write.
+// A lineWriter sends each Write to a channel.
 type lineWriter chan string
 
 func newLineWriter() lineWriter { return make(lineWriter, 100) }
@@ -377,7 +377,7 @@ func (w lineWriter) want(t *testing.T, want string) {
 		if got != want {
 			t.Fatalf("written %q, want %q", got, want)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatalf("nothing was written, want %q", want)
 	}
 }
@@ -429,7 +429,7 @@ func TestChat(t *testing.T) {
 		args    []string
 		stdin   string
 		answer  []string
-		request string // what the daemon must be asked
+		request string // that the daemon must get
 		want    result
 	}{
 		"a question": {
@@ -439,7 +439,7 @@ func TestChat(t *testing.T) {
 			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "Hello\n", ""},
 		},
-		"an answer that ends its line itself": {
+		"an answer with a final newline": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("a\n"), token("b\n"), end},
@@ -453,7 +453,7 @@ func TestChat(t *testing.T) {
 			`{"id":"1","messages":[{"role":"user","content":""}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "", ""},
 		},
-		"everything that can be asked, zeros too": {
+		"every flag, also with zero": {
 			[]string{"--system", "Be brief.", "--max-tokens", "1", "--temperature=0", "--seed", "0", "--model", "gen", "-m", "Hi"},
 			"",
 			[]string{token("x"), end},
@@ -467,7 +467,7 @@ func TestChat(t *testing.T) {
 			`{"id":"1","messages":[{"role":"user","content":"first\nsecond"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{0, "x\n", ""},
 		},
-		"cut off by its length": {
+		"cut off by the token limit": {
 			[]string{"-m", "Hi", "--max-tokens", "1"},
 			"",
 			[]string{token("Hel"), length},
@@ -488,7 +488,7 @@ func TestChat(t *testing.T) {
 			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{2, "", "error: queue_full: queue full\n"},
 		},
-		"broken in the middle": {
+		"failure after some text": {
 			[]string{"-m", "Hi"},
 			"",
 			[]string{token("Hel"), `{"type":"error","id":"1","code":"backend_unavailable","message":"gone"}`},
@@ -502,7 +502,7 @@ func TestChat(t *testing.T) {
 			`{"id":"1","messages":[{"role":"user","content":"Hi"}],"temperature":1,"top_p":0.95,"top_k":64,"max_tokens":1024,"stream":true}`,
 			result{2, "Hel\n", "error: the daemon went away before the end of the answer\n"},
 		},
-		"raw frames, unknown ones too": {
+		"raw frames, also unknown ones": {
 			[]string{"--json", "-m", "Hi"},
 			"",
 			[]string{token("Hel"), `{"type":"later","x":1.0}`, length},
@@ -521,7 +521,7 @@ func TestChat(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends the connection, which is how the daemon learns of it, and the line.
+// Ctrl-C closes the connection, so that the daemon stops, and ends the line of output.
 func TestInterrupt(t *testing.T) {
 	f := newFake(t)
 	hungUp := make(chan error, 1)
@@ -549,22 +549,22 @@ func TestInterrupt(t *testing.T) {
 	go func() {
 		code <- run(ctx, []string{"--addr", filepath.Join(f.dir, "infer.sock"), "chat", "-m", "Hi"}, nil, out, &stderr)
 	}()
-	out.want(t, "Hel") // as it comes
+	out.want(t, "Hel") // before the answer is complete
 	interrupt()
 	if err := <-hungUp; !errors.Is(err, io.EOF) {
 		t.Errorf("the daemon saw %v, want the end", err)
 	}
 	out.want(t, "\n")
 	if got := <-code; got != 130 || stderr.Len() > 0 {
-		t.Errorf("exit code %d, stderr %q, want 130 and silence", got, stderr.String())
+		t.Errorf("exit code %d, stderr %q, want 130 and no output", got, stderr.String())
 	}
 }
 
 func TestInterruptWhileWaiting(t *testing.T) {
 	for name, args := range map[string][]string{
-		"for a daemon":         {"chat", "--wait", "-m", "Hi", "--admin-addr", "/nowhere/admin.sock"},
-		"for it to be ready":   {"chat", "--wait", "-m", "Hi"},
-		"for what it may tell": {"watch"},
+		"for a daemon":       {"chat", "--wait", "-m", "Hi", "--admin-addr", "/nowhere/admin.sock"},
+		"for it to be ready": {"chat", "--wait", "-m", "Hi"},
+		"for events":         {"watch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)
@@ -573,7 +573,7 @@ func TestInterruptWhileWaiting(t *testing.T) {
 			defer interrupt()
 			time.AfterFunc(20*time.Millisecond, interrupt)
 			if got := f.runWith(ctx, "", args...); got.Code != 130 || got.Stderr != "" {
-				t.Errorf("got %+v, want exit code 130 and silence", got)
+				t.Errorf("got %+v, want exit code 130 and no output", got)
 			}
 		})
 	}
@@ -604,6 +604,6 @@ func TestChatWithADaemonThatIsNotReady(t *testing.T) {
 	t.Run("learns that v1 is off", func(t *testing.T) {
 		f := newFake(t)
 		f.admin(status.Ready{})
-		f.want(f.run("chat", "-m", "Hi"), result{2, "", "error: the daemon is ready, but nobody answers at DIR/infer.sock: is this surface switched off, or is there no model for it?\n"})
+		f.want(f.run("chat", "-m", "Hi"), result{2, "", "error: the daemon is ready, but nothing listens at DIR/infer.sock: is this surface switched off, or is there no model for it?\n"})
 	})
 }

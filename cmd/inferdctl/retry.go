@@ -2,7 +2,7 @@ package main
 
 import "context"
 
-// retry starts the engine of an entry that was given up.
+// retry restarts the engine of an entry that was given up.
 func (c *command) retry(ctx context.Context, args []string) error {
 	names, err := c.parseVerb(c.flags("retry"), args, "NAME")
 	if err != nil {
@@ -11,7 +11,7 @@ func (c *command) retry(ctx context.Context, args []string) error {
 	return c.client(wait{}).Retry(ctx, names[0])
 }
 
-// logLevel has the daemon log more or less.
+// logLevel sets the level that the daemon logs.
 func (c *command) logLevel(ctx context.Context, args []string) error {
 	levels, err := c.parseVerb(c.flags("log-level"), args, "LEVEL")
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferdctl/internal/top"
 )
 
-// stats shows how busy the daemon is.
+// stats prints the stats of the daemon.
 func (c *command) stats(ctx context.Context, args []string) error {
 	fs := c.flags("stats")
-	asJSON := fs.Bool("json", false, "JSON, on a terminal too")
+	asJSON := fs.Bool("json", false, "JSON, also on a terminal")
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (c *command) stats(ctx context.Context, args []string) error {
 	return c.table(s)
 }
 
-// table writes stats for people.
+// table prints stats as a table.
 func (c *command) table(s *client.Stats) error {
 	make(userNames).put(s)
 	if _, err := fmt.Fprint(c.stdout, top.Table(s, widthOf(c.stdout))); err != nil {
@@ -40,20 +40,19 @@ func (c *command) table(s *client.Stats) error {
 	return nil
 }
 
-// shortestInterval keeps top from being what makes the daemon busy.
-const shortestInterval = 100 * time.Millisecond
+// minInterval keeps the load that top causes low.
+const minInterval = 100 * time.Millisecond
 
-// top shows how busy the daemon is for as long as it is looked at, whether or not a daemon
-// is there. To whom it cannot, because there is no terminal, it shows it once.
+// top shows live stats, also while no daemon is running. Without a terminal it prints them once.
 func (c *command) top(ctx context.Context, args []string) error {
 	fs := c.flags("top")
-	interval := fs.Duration("interval", time.Second, "`time` between two looks, at least 100ms")
-	once := fs.Bool("once", false, "show it once, as plain text; so it is where there is no terminal")
+	interval := fs.Duration("interval", time.Second, "`time` between two updates, at least 100ms")
+	once := fs.Bool("once", false, "print the table once, as plain text; the default without a terminal")
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
-	if *interval < shortestInterval {
-		return fmt.Errorf("--interval: %s is too short, it must be at least %s", *interval, shortestInterval)
+	if *interval < minInterval {
+		return fmt.Errorf("--interval: %s is too short, it must be at least %s", *interval, minInterval)
 	}
 	cl := c.client(wait{})
 	if *once || !isTerminal(c.stdout) || !isTerminal(c.stdin) || os.Getenv("TERM") == "dumb" {
@@ -64,8 +63,8 @@ func (c *command) top(ctx context.Context, args []string) error {
 		return c.table(s)
 	}
 	users := make(userNames)
-	ask := func() (*client.Stats, error) { // once at a time
-		ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errors.New("it says nothing for "+askTimeout.String()))
+	ask := func() (*client.Stats, error) { // calls do not overlap
+		ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errors.New("no answer for "+askTimeout.String()))
 		defer cancel()
 		s, err := cl.Stats(ctx)
 		if err != nil {
@@ -85,14 +84,14 @@ func (c *command) top(ctx context.Context, args []string) error {
 	return nil
 }
 
-// askTimeout is how long top waits for an answer. A daemon needs half a second if an
-// engine is stopped.
+// askTimeout bounds top's wait for an answer. A daemon needs half a second if an engine is
+// stopped.
 const askTimeout = 5 * time.Second
 
-// userNames remembers what users are called.
+// userNames caches user names by uid.
 type userNames map[string]string
 
-// put puts names where numbers are.
+// put replaces the uids in s by names.
 func (names userNames) put(s *client.Stats) {
 	for i := range s.Callers {
 		id := s.Callers[i].User

@@ -10,25 +10,25 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// How much status reads of a daemon that never says what state it is in.
+// Limits for a daemon that never sends a lifecycle state.
 const (
 	statusFrames = 64
 	statusPause  = 500 * time.Millisecond // between two frames
 )
 
 var (
-	errSilent    = fmt.Errorf("timeout: it says nothing for %s", statusPause)
-	errPointless = errors.New("the daemon does not say what state it is in")
+	errSilent  = fmt.Errorf("timeout: no message for %s", statusPause)
+	errNoState = errors.New("the daemon does not send its state")
 )
 
-// status prints what a newcomer is told: the capabilities of every entry and then the
-// state, each as it came.
+// status prints the backlog of the admin socket, unchanged: the capabilities of every entry, and
+// then the state.
 func (c *command) status(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("status"), args); err != nil {
 		return err
 	}
 	frames := 0
-	for s, err := range patient(ctx, c.client(wait{})) {
+	for s, err := range watchUntilSilent(ctx, c.client(wait{})) {
 		if _, absent := errors.AsType[*client.DialError](err); absent {
 			return err
 		}
@@ -48,15 +48,15 @@ func (c *command) status(ctx context.Context, args []string) error {
 			break
 		}
 	}
-	return c.no(ctx, errPointless)
+	return c.no(ctx, errNoState)
 }
 
-// patient is a Watch that ends with errSilent when nothing comes for a while.
-func patient(ctx context.Context, cl *client.Client) func(func(client.Status, error) bool) {
+// watchUntilSilent is a Watch that ends with errSilent after statusPause without a message.
+func watchUntilSilent(ctx context.Context, cl *client.Client) func(func(client.Status, error) bool) {
 	return func(yield func(client.Status, error) bool) {
-		ctx, give := context.WithCancelCause(ctx)
-		defer give(nil)
-		alarm := time.AfterFunc(statusPause, func() { give(errSilent) })
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		alarm := time.AfterFunc(statusPause, func() { cancel(errSilent) })
 		defer alarm.Stop()
 		for s, err := range cl.Watch(ctx) {
 			alarm.Reset(statusPause)
@@ -67,7 +67,7 @@ func patient(ctx context.Context, cl *client.Client) func(func(client.Status, er
 	}
 }
 
-// no ends the command with the answer no, and says why.
+// no prints the reason and ends the command with the answer no.
 func (c *command) no(ctx context.Context, reason error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -76,7 +76,7 @@ func (c *command) no(ctx context.Context, reason error) error {
 	return exit(exitNo)
 }
 
-// printLine writes a frame in one piece, so that whoever reads sees it at once.
+// printLine writes a frame in one write, so that a reader sees it at once.
 func (c *command) printLine(line []byte) error {
 	if _, err := c.stdout.Write(append(slices.Clip(line), '\n')); err != nil {
 		return fmt.Errorf("write: %w", err)

@@ -6,13 +6,13 @@ import (
 	"github.com/charmbracelet/x/term"
 )
 
-// isTerminal reports whether a person sits at the other end of a stream.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(f.Fd())
 }
 
-// widthOf is how many columns a terminal has; 0 is not known, or it is none.
+// widthOf returns the number of columns of a terminal; 0 means unknown, or no terminal.
 func widthOf(stream any) int {
 	f, ok := stream.(*os.File)
 	if !ok {

@@ -65,8 +65,8 @@ func TestEmbed(t *testing.T) {
 	}
 }
 
-// Input that is not UTF-8 is refused in plain words, before anything is sent.
-func TestStdinThatIsNotText(t *testing.T) {
+// Input that is not UTF-8 is refused before anything is sent.
+func TestStdinIsNotUTF8(t *testing.T) {
 	for name, test := range map[string]struct {
 		stdin string
 		args  []string
@@ -84,7 +84,7 @@ func TestStdinThatIsNotText(t *testing.T) {
 	}
 }
 
-// A folder of the session that is not absolute would be another one for each program.
+// A relative runtime folder is ignored with a warning, since each program would find another one.
 func TestRelativeRuntimeFolder(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "run")
 	t.Setenv("HOME", t.TempDir())
@@ -123,7 +123,7 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// Where there is no terminal, top is a table, once.
+// Without a terminal, top prints the table once.
 func TestTopWithoutATerminal(t *testing.T) {
 	f := newFake(t)
 	f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
@@ -173,7 +173,7 @@ func TestBar(t *testing.T) {
 	}
 }
 
-// A conversation remembers what was said, goes on after a failure, and ends with its input.
+// A conversation keeps its messages, continues after a failure, and ends with the input.
 func TestConversation(t *testing.T) {
 	f := newFake(t)
 	answers := []string{
@@ -249,8 +249,8 @@ func TestDoctor(t *testing.T) {
 [ ok ] surface[v1]: DIR/infer.sock accepts
 [ ok ] surface[v2]: not bound: it is switched off
 [ ok ] surface[lp]: not bound: it is switched off
-[ ok ] surface[embed]: not bound: no backend can do it
-[ ok ] surface[rerank]: not bound: no backend can do it
+[ ok ] surface[embed]: not bound: no entry can serve it
+[ ok ] surface[rerank]: not bound: no entry can serve it
 [ ok ] control: inferd 1.2: 1 running, 2 waiting
 [ ok ] activity log: the daemon has lost no line
 `, ""})
@@ -299,22 +299,22 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
-	t.Run("entries that want somebody to look at them", func(t *testing.T) {
+	t.Run("entries that need attention", func(t *testing.T) {
 		for name, test := range map[string]struct {
 			entry string
 			code  int
 			want  string
 		}{
-			"well":            {`"state":"ready","breaker":"closed","pid":7,"restarts":9,"restarts_hour":2,"engine":{"kv_size_tokens":1000,"kv_used_tokens":949}`, 0, ""},
-			"given up":        {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: mend it, then inferdctl retry gen\n"},
-			"breaker open":    {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: nothing goes there but a try every 30 s; the daemon's log says how it fails\n"},
-			"dies often":      {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log says how its engine ended\n"},
-			"was wedged":      {`"wedged_kills":2,"last_kill":"spin, at noon"`, 0, "[ ok ] backend: warning: of gen the watchdog killed 2 wedged engines, the last one because of: spin, at noon; the daemon's log has its stacks\n"},
-			"silent":          {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not say how it is: its engine (process 7) is stopped, or the machine is too busy\n"},
-			"a full cache":    {`"engine":{"kv_size_tokens":1000,"kv_used_tokens":950}`, 0, "[ ok ] backend: warning: the cache of gen is full, 950 of 1000 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
-			"has no cache":    {`"engine":{"steps":1}`, 0, ""},
-			"a small cache":   {`"engine":{"kv_size_tokens":8,"kv_used_tokens":7}`, 0, ""},
-			"a small, fuller": {`"engine":{"kv_size_tokens":8,"kv_used_tokens":8}`, 0, "[ ok ] backend: warning: the cache of gen is full, 8 of 8 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
+			"no fault":         {`"state":"ready","breaker":"closed","pid":7,"restarts":9,"restarts_hour":2,"engine":{"kv_size_tokens":1000,"kv_used_tokens":949}`, 0, ""},
+			"given up":         {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: fix the cause, then run inferdctl retry gen\n"},
+			"breaker open":     {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: it gets one request every 30 s as a trial; the daemon's log has the errors\n"},
+			"dies often":       {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log has the reasons\n"},
+			"was wedged":       {`"wedged_kills":2,"last_kill":"spin, at noon"`, 0, "[ ok ] backend: warning: gen: the watchdog killed 2 wedged engines, the last one for: spin, at noon; the daemon's log has its stacks\n"},
+			"silent":           {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not report: its engine (process 7) is stopped, or the machine is too busy\n"},
+			"a full cache":     {`"engine":{"kv_size_tokens":1000,"kv_used_tokens":950}`, 0, "[ ok ] backend: warning: the cache of gen is full, 950 of 1000 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
+			"has no cache":     {`"engine":{"steps":1}`, 0, ""},
+			"a small cache":    {`"engine":{"kv_size_tokens":8,"kv_used_tokens":7}`, 0, ""},
+			"a small full one": {`"engine":{"kv_size_tokens":8,"kv_used_tokens":8}`, 0, "[ ok ] backend: warning: the cache of gen is full, 8 of 8 tokens: requests take turns; a larger n_ctx lets more run at once\n"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				f := newFake(t)

@@ -9,14 +9,14 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// watch shows what the daemon is doing, for ever or until it has the status that is waited
-// for: on a terminal as a line that changes, else every frame as it came.
+// watch shows the state of the daemon, until it has the state of --until: on a terminal as a line
+// that changes, else as unchanged frames.
 func (c *command) watch(ctx context.Context, args []string) error {
 	fs := c.flags("watch")
-	until := fs.String("until", "", "end at this `status`, such as ready; exit 1 if the daemon goes away before")
-	asJSON := fs.Bool("json", false, "lines of JSON, on a terminal too")
-	var patience wait
-	fs.Var(&patience, "wait", "wait for a daemon that is not there yet, or at most so long (--wait=30s)")
+	until := fs.String("until", "", "end at this `status`, such as ready; exit 1 if the daemon stops before")
+	asJSON := fs.Bool("json", false, "lines of JSON, also on a terminal")
+	var w wait
+	fs.Var(&w, "wait", "wait for a daemon that does not run yet, with a limit as in --wait=30s")
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (c *command) watch(ctx context.Context, args []string) error {
 	if isTerminal(c.stdout) && !*asJSON {
 		show = c.progress
 	}
-	for s, err := range c.client(patience).Watch(ctx) {
+	for s, err := range c.client(w).Watch(ctx) {
 		switch {
 		case errors.Is(err, client.ErrGone) && *until != "":
 			return c.no(ctx, fmt.Errorf("the daemon went away before it was %s", *until))
@@ -44,7 +44,8 @@ func (c *command) watch(ctx context.Context, args []string) error {
 	return nil
 }
 
-// progress shows a status on a terminal. One that a later one replaces stays on its line.
+// progress shows a status on a terminal. A status that will be replaced by the next one does not
+// end its line.
 func (c *command) progress(s client.Status) error {
 	line := bar(s)
 	if line == "" {
@@ -61,10 +62,11 @@ func (c *command) progress(s client.Status) error {
 	return nil
 }
 
-// barWidth is how many characters a whole bar has.
+// barWidth is the width of the progress bar in characters.
 const barWidth = 24
 
-// bar says in one line what a daemon is doing; nothing of what is no state.
+// bar formats a lifecycle status as one line, with a progress bar for the phase mmap. Other
+// statuses are "".
 func bar(s client.Status) string {
 	if !s.Lifecycle() {
 		return ""
@@ -76,7 +78,7 @@ func bar(s client.Status) string {
 	if s.Phase != "mmap" {
 		return text
 	}
-	part := min(max(s.Progress, 0), 1)
-	done := int(part*barWidth + 0.5)
-	return fmt.Sprintf("%s [%s%s] %3.0f%%", text, strings.Repeat("#", done), strings.Repeat("-", barWidth-done), 100*part)
+	progress := min(max(s.Progress, 0), 1)
+	done := int(progress*barWidth + 0.5)
+	return fmt.Sprintf("%s [%s%s] %3.0f%%", text, strings.Repeat("#", done), strings.Repeat("-", barWidth-done), 100*progress)
 }

@@ -70,7 +70,7 @@ var _ infer.Handler = (*Gate)(nil)
 type ticket struct {
 	req    *infer.Request
 	turn   chan struct{} // nil if it did not have to wait
-	entry  *sched.Entry[*ticket]
+	entry  *sched.Job[*ticket]
 	caller *Caller
 	prompt int // tokens, estimated
 	// The text so far, as the handler reported it when it was written, and as the client has
@@ -299,7 +299,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 		return nil, t.err
 	case t.over():
 		return t, nil
-	case !g.queued.Take(req.Peer.Caller(), 1):
+	case !g.queued.TryAcquire(req.Peer.Caller(), 1):
 		g.queue.Done(t.entry, 0)
 		t.caller.Refused++
 		return nil, infer.Errorf(infer.Busy, "queue full")

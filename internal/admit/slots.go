@@ -89,7 +89,7 @@ func (g *Gate) rotateLocked() bool {
 			continue
 		}
 		g.parkLocked(victim.Item)
-		g.queue.Take(e)
+		g.queue.Start(e)
 		g.runLocked(e.Item)
 		return true
 	}
@@ -97,7 +97,7 @@ func (g *Gate) rotateLocked() bool {
 }
 
 // rivalsLocked returns the running requests whose slot t could have.
-func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Entry[*ticket]) {
+func (g *Gate) rivalsLocked(t *ticket) (all []*sched.Job[*ticket]) {
 	full := g.fullLocked(t.place)
 	for _, r := range g.running {
 		if r.place.Parks && (!full || r.place.Name == t.place.Name) {
@@ -170,12 +170,12 @@ func (g *Gate) setLocked(t *ticket, s state) {
 		g.running = append(g.running, t)
 	}
 	if t.state == waiting {
-		g.queued.Give(t.req.Peer.Caller(), 1)
+		g.queued.Release(t.req.Peer.Caller(), 1)
 	}
 	if t.state == stalled {
-		g.queued.Give(t.req.Peer.Caller(), 1)
+		g.queued.Release(t.req.Peer.Caller(), 1)
 		if g.Memory != nil {
-			g.Memory.Give(t.req.Peer.Caller(), infer.MaxUntaken)
+			g.Memory.Release(t.req.Peer.Caller(), infer.MaxUntaken)
 		}
 	}
 	t.state = s
@@ -197,7 +197,7 @@ func (g *Gate) runLocked(t *ticket) {
 
 // parkLocked has a running request wait again.
 func (g *Gate) parkLocked(t *ticket) {
-	g.queue.Park(t.entry)
+	g.queue.Preempt(t.entry)
 	g.setLocked(t, parked)
 	t.req.Pause.Preempted.Set(true)
 }
@@ -229,11 +229,11 @@ func (g *Gate) stall(t *ticket, on bool) {
 // roomToStallLocked takes what a stalled request holds, see setLocked, or reports false.
 func (g *Gate) roomToStallLocked(t *ticket) bool {
 	caller := t.req.Peer.Caller()
-	if !g.queued.Take(caller, 1) {
+	if !g.queued.TryAcquire(caller, 1) {
 		return false
 	}
-	if g.Memory != nil && !g.Memory.Take(caller, infer.MaxUntaken) {
-		g.queued.Give(caller, 1)
+	if g.Memory != nil && !g.Memory.TryAcquire(caller, infer.MaxUntaken) {
+		g.queued.Release(caller, 1)
 		return false
 	}
 	return true
@@ -303,8 +303,8 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	g.admitLocked()
 }
 
-func flowOf(req *infer.Request) sched.Flow {
-	return sched.Flow{
+func flowOf(req *infer.Request) sched.Path {
+	return sched.Path{
 		Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client,
 	}
 }

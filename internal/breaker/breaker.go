@@ -1,6 +1,6 @@
-// Package breaker decides whether requests may go to somebody who has failed of late. It
-// is pure: it is told the time, and what became of whom it let pass. It does not know who
-// fails, nor what a failure is.
+// Package breaker decides whether requests may go to a target that has failed recently. It is
+// pure: it reads no clock, and learns the outcomes from its caller. It does not know what the
+// target is, nor what counts as a failure.
 package breaker
 
 import (
@@ -8,47 +8,46 @@ import (
 	"time"
 )
 
-// The rule: so many failures within so much time, and nobody passes for a while; then one
-// does, and how that ends decides.
+// A number of failures within a window of time opens the breaker. After OpenFor one request
+// passes, the probe, and its outcome decides.
 const (
 	Failures = 3
-	Within   = 60 * time.Second
-	Rest     = 30 * time.Second
+	Window   = 60 * time.Second
+	OpenFor  = 30 * time.Second
 )
 
-// State says who may pass. The set is closed.
+// State says which requests pass. The set is closed.
 type State string
 
 // States.
 const (
-	Closed   State = "closed"    // everybody
-	Open     State = "open"      // nobody, until the rest is over
-	HalfOpen State = "half_open" // nobody: one has passed, who decides
+	Closed   State = "closed"    // all pass
+	Open     State = "open"      // none pass until OpenFor is over
+	HalfOpen State = "half_open" // the probe is under way, no other request passes
 )
 
-// Outcome is what became of one who passed. The set is closed.
+// Outcome is the result of a request that passed. The set is closed.
 type Outcome int
 
 // Outcomes.
 const (
-	Neither Outcome = iota // says nothing: whoever asked gave up, or asked for nonsense
+	Ignored Outcome = iota // says nothing about the target: cancelled, or an invalid request
 	Success
 	Failure
 )
 
 // A Breaker is closed at first. It is not safe for concurrent use.
 type Breaker struct {
-	state  State       // "" is Closed
-	failed []time.Time // while closed: the failures that count, oldest first
-	opened time.Time   // while open: since when
-	epoch  int         // number of the state: whoever passed in another one decides nothing
+	state    State       // "" is Closed
+	failures []time.Time // while closed: the times of the failures that count, oldest first
+	opened   time.Time   // while open: since when
+	epoch    int         // number of state changes: outcomes of permits from earlier epochs are ignored
 }
 
-// A Pass is held by one who was let through, until it ends.
-type Pass struct{ epoch int }
+// A Permit belongs to one request from Begin to End.
+type Permit struct{ epoch int }
 
-// State returns the state that was reached last: a rest that is over still is Open until
-// somebody passes.
+// State returns the latest state. It stays Open after OpenFor is over, until the next Begin.
 func (b *Breaker) State() State {
 	if b.state == "" {
 		return Closed
@@ -56,11 +55,11 @@ func (b *Breaker) State() State {
 	return b.state
 }
 
-// Lets reports whether somebody may pass.
-func (b *Breaker) Lets(now time.Time) bool {
+// Allow reports whether a request may pass.
+func (b *Breaker) Allow(now time.Time) bool {
 	switch b.State() {
 	case Open:
-		return now.Sub(b.opened) >= Rest
+		return now.Sub(b.opened) >= OpenFor
 	case HalfOpen:
 		return false
 	case Closed:
@@ -68,40 +67,40 @@ func (b *Breaker) Lets(now time.Time) bool {
 	return true
 }
 
-// Begin lets one pass. It is for those only whom Lets lets.
-func (b *Breaker) Begin() Pass {
+// Begin admits a request. It must follow an Allow that returned true.
+func (b *Breaker) Begin() Permit {
 	if b.State() == Open {
 		b.enter(HalfOpen)
 	}
-	return Pass{b.epoch}
+	return Permit{b.epoch}
 }
 
-// End is told what became of one who passed.
-func (b *Breaker) End(p Pass, now time.Time, o Outcome) {
+// End records the outcome of the request that holds p.
+func (b *Breaker) End(p Permit, now time.Time, o Outcome) {
 	if p.epoch != b.epoch || b.State() == Open {
 		return
 	}
 	probe := b.State() == HalfOpen
 	switch o {
 	case Success:
-		b.failed = b.failed[:0]
+		b.failures = b.failures[:0]
 		if probe {
 			b.enter(Closed)
 		}
 	case Failure:
-		b.failed = slices.DeleteFunc(append(b.failed, now), func(t time.Time) bool { return now.Sub(t) >= Within })
-		if probe || len(b.failed) >= Failures {
+		b.failures = slices.DeleteFunc(append(b.failures, now), func(t time.Time) bool { return now.Sub(t) >= Window })
+		if probe || len(b.failures) >= Failures {
 			b.enter(Open)
 			b.opened = now
 		}
-	case Neither:
-		if probe { // the next one tries, at once
+	case Ignored:
+		if probe { // opened stays, so the next request is a probe at once
 			b.enter(Open)
 		}
 	}
 }
 
 func (b *Breaker) enter(s State) {
-	b.state, b.failed = s, b.failed[:0]
+	b.state, b.failures = s, b.failures[:0]
 	b.epoch++
 }

@@ -9,34 +9,34 @@ import (
 	"github.com/inferd-go/inferd/internal/breaker"
 )
 
-// A step is what happens, so many seconds after the one before.
+// A step is one request.
 type step struct {
-	after   int
-	outcome breaker.Outcome // of one who passes, at once
-	want    breaker.State   // then
+	after   int             // seconds since the step before
+	outcome breaker.Outcome // of the request; it ends at once
+	want    breaker.State   // after it
 }
 
 func TestBreaker(t *testing.T) {
-	const ok, failure, neither = breaker.Success, breaker.Failure, breaker.Neither
+	const ok, failure, ignored = breaker.Success, breaker.Failure, breaker.Ignored
 	const closed, open = breaker.Closed, breaker.Open
 	for name, steps := range map[string][]step{
 		"three failures open it":           {{0, failure, closed}, {0, failure, closed}, {0, failure, open}},
 		"within a minute":                  {{0, failure, closed}, {30, failure, closed}, {29, failure, open}},
 		"not over a minute":                {{0, failure, closed}, {30, failure, closed}, {30, failure, closed}, {29, failure, open}},
 		"a success clears":                 {{0, failure, closed}, {0, failure, closed}, {0, ok, closed}, {0, failure, closed}, {0, failure, closed}, {0, failure, open}},
-		"what says nothing clears nothing": {{0, failure, closed}, {0, failure, closed}, {0, neither, closed}, {0, failure, open}},
-		"ten that say nothing":             {{0, neither, closed}, {0, neither, closed}, {0, neither, closed}, {0, neither, closed}, {0, neither, closed}},
-		"a success after the rest closes":  {{0, failure, closed}, {0, failure, closed}, {0, failure, open}, {30, ok, closed}, {0, failure, closed}, {0, failure, closed}, {0, failure, open}},
-		"one failure after it opens again": {{0, failure, closed}, {0, failure, closed}, {0, failure, open}, {30, failure, open}, {30, failure, open}, {30, ok, closed}},
-		"who gave up is followed at once":  {{0, failure, closed}, {0, failure, closed}, {0, failure, open}, {30, neither, open}, {0, neither, open}, {0, ok, closed}},
+		"an ignored outcome clears none":   {{0, failure, closed}, {0, failure, closed}, {0, ignored, closed}, {0, failure, open}},
+		"ignored outcomes never open it":   {{0, ignored, closed}, {0, ignored, closed}, {0, ignored, closed}, {0, ignored, closed}, {0, ignored, closed}},
+		"a successful probe closes it":     {{0, failure, closed}, {0, failure, closed}, {0, failure, open}, {30, ok, closed}, {0, failure, closed}, {0, failure, closed}, {0, failure, open}},
+		"a failed probe opens it again":    {{0, failure, closed}, {0, failure, closed}, {0, failure, open}, {30, failure, open}, {30, failure, open}, {30, ok, closed}},
+		"after an ignored probe, the next": {{0, failure, closed}, {0, failure, closed}, {0, failure, open}, {30, ignored, open}, {0, ignored, open}, {0, ok, closed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b breaker.Breaker
 			now := time.Unix(0, 0)
 			for i, s := range steps {
 				now = now.Add(time.Duration(s.after) * time.Second)
-				if !b.Lets(now) {
-					t.Fatalf("step %d: nobody may pass", i)
+				if !b.Allow(now) {
+					t.Fatalf("step %d: not allowed", i)
 				}
 				b.End(b.Begin(), now, s.outcome)
 				if got := b.State(); got != s.want {
@@ -47,28 +47,28 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// Nobody passes while it rests, and then only one.
-func TestRest(t *testing.T) {
+// No request permits while the breaker is open, and after OpenFor only one.
+func TestOpen(t *testing.T) {
 	var b breaker.Breaker
 	now := time.Unix(0, 0)
-	early := b.Begin() // and ends late
+	early := b.Begin() // ends late
 	for range breaker.Failures {
 		b.End(b.Begin(), now, breaker.Failure)
 	}
 	b.End(early, now, breaker.Success)
-	if now = now.Add(breaker.Rest - 1); b.Lets(now) {
-		t.Error("somebody may pass too early")
+	if now = now.Add(breaker.OpenFor - 1); b.Allow(now) {
+		t.Error("allowed before OpenFor is over")
 	}
-	if now = now.Add(1); !b.Lets(now) {
-		t.Error("nobody may pass after the rest")
+	if now = now.Add(1); !b.Allow(now) {
+		t.Error("not allowed after OpenFor")
 	}
 	probe := b.Begin()
-	if b.State() != breaker.HalfOpen || b.Lets(now.Add(time.Hour)) {
-		t.Error("a second one may pass")
+	if b.State() != breaker.HalfOpen || b.Allow(now.Add(time.Hour)) {
+		t.Error("a second request is allowed beside the probe")
 	}
 	b.End(early, now, breaker.Failure)
 	if b.State() != breaker.HalfOpen {
-		t.Error("somebody else than the probe decides")
+		t.Error("a request before the probe decides")
 	}
 	b.End(probe, now, breaker.Success)
 	if b.State() != breaker.Closed {
@@ -78,59 +78,59 @@ func TestRest(t *testing.T) {
 	b.End(b.Begin(), now, breaker.Failure)
 	b.End(b.Begin(), now, breaker.Failure)
 	if b.State() != breaker.Closed {
-		t.Error("who passed before counts")
+		t.Error("a failure from before the breaker closed failures")
 	}
 }
 
-// Whatever happens: it opens exactly when the last three failures that count are within a
-// minute, lets nobody pass while it rests, then one at a time, whose outcome decides.
+// In any order of events, the breaker opens exactly when three failures that count are within
+// Window, allows nothing for OpenFor, and then one request at a time, which decides.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (
-			b      breaker.Breaker
-			now    = time.Unix(0, 0)
-			passes []breaker.Pass
-			opened time.Time
-			probe  = -1 // index of who decides
-			counts []time.Time
-			fresh  = 0 // passes from here on began since it closed last
-			open   bool
+			b        breaker.Breaker
+			now      = time.Unix(0, 0)
+			permits  []breaker.Permit
+			opened   time.Time
+			probe    = -1 // index of its permit
+			failures []time.Time
+			fresh    = 0 // index of the first permit after the latest change; earlier ones decide nothing
+			open     bool
 		)
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
-			may := !open || probe < 0 && now.Sub(opened) >= breaker.Rest
-			if got := b.Lets(now); got != may {
-				t.Fatalf("lets: %v, want %v", got, may)
+			may := !open || probe < 0 && now.Sub(opened) >= breaker.OpenFor
+			if got := b.Allow(now); got != may {
+				t.Fatalf("Allow = %v, want %v", got, may)
 			}
 			if may && rapid.Bool().Draw(t, "begin") {
-				if passes = append(passes, b.Begin()); open {
-					probe = len(passes) - 1
+				if permits = append(permits, b.Begin()); open {
+					probe = len(permits) - 1
 				}
 				continue
 			}
-			if len(passes) == 0 {
+			if len(permits) == 0 {
 				continue
 			}
-			i := rapid.IntRange(0, len(passes)-1).Draw(t, "who")
-			o := rapid.SampledFrom([]breaker.Outcome{breaker.Neither, breaker.Success, breaker.Failure}).Draw(t, "outcome")
-			b.End(passes[i], now, o)
+			i := rapid.IntRange(0, len(permits)-1).Draw(t, "permit")
+			o := rapid.SampledFrom([]breaker.Outcome{breaker.Ignored, breaker.Success, breaker.Failure}).Draw(t, "outcome")
+			b.End(permits[i], now, o)
 			switch {
 			case open && i == probe:
 				probe = -1
 				switch o {
 				case breaker.Success:
-					open, counts, fresh = false, nil, len(passes)
+					open, failures, fresh = false, nil, len(permits)
 				case breaker.Failure:
 					opened = now
-				case breaker.Neither:
+				case breaker.Ignored:
 				}
 			case open || i < fresh: // decides nothing
 			case o == breaker.Success:
-				counts = nil
+				failures = nil
 			case o == breaker.Failure:
-				counts = append(counts, now)
-				if n := len(counts); n >= breaker.Failures && now.Sub(counts[n-breaker.Failures]) < breaker.Within {
-					open, opened, counts, fresh = true, now, nil, len(passes)
+				failures = append(failures, now)
+				if n := len(failures); n >= breaker.Failures && now.Sub(failures[n-breaker.Failures]) < breaker.Window {
+					open, opened, failures, fresh = true, now, nil, len(permits)
 				}
 			}
 			if got := b.State() == breaker.Closed; got == open {

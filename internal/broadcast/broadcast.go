@@ -1,7 +1,6 @@
-// Package broadcast tells everybody on the admin socket what is on the board: first
-// the backlog, then each event as it comes. It never listens to what a client says,
-// never waits for a slow one, and does not know what the events mean or how they look
-// on the wire.
+// Package broadcast serves the admin socket: it sends every client the backlog of the board,
+// and then each event as it is published. It discards all input, never waits for a slow
+// client, and does not know the meaning of the events nor their wire form.
 package broadcast
 
 import (
@@ -23,30 +22,30 @@ import (
 )
 
 const (
-	// writeTimeout is how long a client may take for one frame. A client that never
-	// reads would else be held for ever: by the time it has lagged out of its
-	// subscription its connection is stuck in a write.
+	// writeTimeout bounds the writing of one frame. Without it the connection of a client
+	// that never reads would stay for ever: it is already stuck in a write when its
+	// subscription lags out.
 	writeTimeout = time.Minute
-	// lastWords is how long all clients together have, once ctx has ended, to take
-	// what was published before.
-	lastWords = time.Second
+	// flushTimeout bounds, for all clients together, the sending of the last events after
+	// ctx has ended.
+	flushTimeout = time.Second
 )
 
 var errLagged = errors.New("too many events behind")
 
-// Serve tells everybody who connects to ln what is on the board, until ctx ends.
-// What was published by then is still written to everybody who takes it within a
-// second; then all connections end, and Serve returns once they have. It closes ln.
-// It fails only if ln is closed by somebody else. A connection beyond conns, which may
-// be nil, is closed without a word; slots, which may be nil, bound the descriptors.
+// Serve sends the events of the board to all clients of ln until ctx ends. Clients then have
+// flushTimeout to take the events that were published before; after that Serve closes all
+// connections, waits for them to end, and returns. It closes ln, and fails only if ln was
+// closed elsewhere. Connections above the limits of conns are closed without a message; slots
+// limits descriptors. Both may be nil.
 func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quota.Quota, slots *listen.Slots, log *slog.Logger) error {
 	soft := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer soft()
 
-	// Everything ends when hard does.
+	// All connections are closed when hard ends.
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(flushTimeout, cancel) })
 	defer stop()
 
 	door := listen.Door{Surface: "admin", Conns: conns, Slots: slots, Log: log}
@@ -55,26 +54,26 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quo
 		defer sub.Close()
 		end := context.AfterFunc(hard, func() { _ = nc.Close() })
 		defer end()
-		if err := tell(ctx, nc, sub); err != nil {
+		if err := send(ctx, nc, sub); err != nil {
 			log.LogAttrs(ctx, slog.LevelDebug, "admin connection ended", slog.Any("err", err))
 		}
 	})
 	if ctx.Err() != nil {
-		return nil // closed because it is over
+		return nil // Serve itself has closed ln
 	}
 	return err
 }
 
-// tell writes what sub yields until the client has gone, lags, or ctx has ended and
-// there is no more. It closes nc.
-func tell(ctx context.Context, nc net.Conn, sub *status.Subscription) error {
+// send writes the events of sub until the client hangs up or lags, or ctx has ended and no
+// event is left. It closes nc.
+func send(ctx context.Context, nc net.Conn, sub *status.Subscription) error {
 	ctx, hungUp := context.WithCancel(ctx)
-	var listener sync.WaitGroup
-	defer listener.Wait()
+	var reader sync.WaitGroup
+	defer reader.Wait()
 	defer hungUp()
 	defer nc.Close()
-	listener.Go(func() {
-		if ignore(ctx, nc) == nil {
+	reader.Go(func() {
+		if discard(ctx, nc) == nil {
 			hungUp()
 		}
 	})
@@ -104,7 +103,7 @@ func tell(ctx context.Context, nc net.Conn, sub *status.Subscription) error {
 				return err
 			}
 		case <-ctx.Done():
-			sub.Close() // what is left in it comes first
+			sub.Close() // events that are still in it follow
 			for ev := range sub.Events() {
 				if err := write(ev); err != nil {
 					return err
@@ -115,11 +114,11 @@ func tell(ctx context.Context, nc net.Conn, sub *status.Subscription) error {
 	}
 }
 
-// ignore reads what the client says and forgets it. It returns nil once the client
-// has gone for good; one that has only closed its sending half is still told.
-func ignore(ctx context.Context, nc net.Conn) error {
+// discard reads and drops the client's input. It returns nil once the client has hung up; a
+// client that has only closed its sending half still gets events.
+func discard(ctx context.Context, nc net.Conn) error {
 	if _, err := io.Copy(io.Discard, nc); err != nil {
-		return nil //nolint:nilerr // the connection broke, or was closed on our side: gone is gone
+		return nil //nolint:nilerr // the connection broke, or was closed on our side: both end it
 	}
 	return listen.AwaitHangUp(ctx, nc)
 }

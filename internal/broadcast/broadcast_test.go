@@ -26,55 +26,55 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// patience is how long something that must happen may take on a busy machine.
-const patience = 20 * time.Second
+// waitLimit bounds every wait, generously for a busy machine.
+const waitLimit = 20 * time.Second
 
-// A house is a board that is told on a real socket.
-type house struct {
+// A server serves a board on a real socket.
+type server struct {
 	*status.Board
 	path string
-	end  func() error // ends Serve and returns what it returned
+	end  func() error // ends Serve and returns its error
 }
 
-func open(t *testing.T, initial status.Event) *house {
+func open(t *testing.T, initial status.Event) *server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "b") // the name of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	h := &house{Board: status.NewBoard(initial), path: filepath.Join(dir, "admin.sock")}
-	ln, err := listen.Local(h.path, listen.Options{})
+	s := &server{Board: status.NewBoard(initial), path: filepath.Join(dir, "admin.sock")}
+	ln, err := listen.Local(s.path, listen.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- broadcast.Serve(ctx, ln, h.Board, nil, nil, slog.New(slog.DiscardHandler))
+		served <- broadcast.Serve(ctx, ln, s.Board, nil, nil, slog.New(slog.DiscardHandler))
 	}()
-	h.end = sync.OnceValue(func() error {
+	s.end = sync.OnceValue(func() error {
 		cancel()
 		select {
 		case err := <-served:
 			return err
-		case <-time.After(patience):
+		case <-time.After(waitLimit):
 			return errors.New("Serve does not return")
 		}
 	})
 	t.Cleanup(func() {
-		if err := h.end(); err != nil {
+		if err := s.end(); err != nil {
 			t.Error(err)
 		}
 	})
-	return h
+	return s
 }
 
-// waitGoroutines waits until there are no more than there were: whoever has served a
-// connection has ended then, and closed it.
+// waitGoroutines waits until there are no more than before: then the goroutines of all
+// connections have ended and closed them.
 func waitGoroutines(t *testing.T, before int) {
 	t.Helper()
-	for end := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
+	for end := time.Now().Add(waitLimit); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}
@@ -88,14 +88,14 @@ type client struct {
 	lines *bufio.Reader
 }
 
-func (h *house) dial(t *testing.T) *client {
+func (s *server) dial(t *testing.T) *client {
 	t.Helper()
-	nc, err := net.Dial("unix", h.path)
+	nc, err := net.Dial("unix", s.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(waitLimit)); err != nil {
 		t.Fatal(err)
 	}
 	return &client{t, nc.(*net.UnixConn), bufio.NewReader(nc)}
@@ -126,82 +126,82 @@ func (c *client) wantEnd() {
 	}
 }
 
-// event is a state that says which one it is, padded so that sockets fill up.
+// event is a numbered state, padded so that sockets fill up.
 func event(i int) status.Event {
 	return status.Loading{Backend: strings.Repeat("x", 4000), Phase: status.KVCache{NCtx: i}}
 }
 
-func TestNewcomerIsToldCapabilitiesAndThenTheState(t *testing.T) {
-	h := open(t, status.Starting{})
-	h.Publish(status.Capabilities{Backend: "gen", Accelerator: "cpu"})
-	h.Publish(status.Ready{})
-	h.Publish(status.Capabilities{Backend: "embed", Accelerator: "cpu"})
-	c := h.dial(t)
+func TestBacklogIsCapabilitiesThenState(t *testing.T) {
+	s := open(t, status.Starting{})
+	s.Publish(status.Capabilities{Backend: "gen", Accelerator: "cpu"})
+	s.Publish(status.Ready{})
+	s.Publish(status.Capabilities{Backend: "embed", Accelerator: "cpu"})
+	c := s.dial(t)
 	c.want(status.Capabilities{Backend: "embed", Accelerator: "cpu"}, status.Capabilities{Backend: "gen", Accelerator: "cpu"}, status.Ready{})
-	h.Publish(status.Draining{})
+	s.Publish(status.Draining{})
 	c.want(status.Draining{}) // and nothing between
 }
 
 func TestEarlyClientSeesTheBoot(t *testing.T) {
-	h := open(t, status.Starting{})
+	s := open(t, status.Starting{})
 	looks := status.Loading{Phase: status.CheckingLocal{Path: "/m/x.gguf"}}
-	h.Publish(looks)
-	a, b := h.dial(t), h.dial(t)
+	s.Publish(looks)
+	a, b := s.dial(t), s.dial(t)
 	a.want(looks)
 	b.want(looks)
 	life := []status.Event{event(1), status.Capabilities{Backend: "gen"}, status.Ready{}}
 	for _, ev := range life {
-		h.Publish(ev)
+		s.Publish(ev)
 	}
 	a.want(life...)
 	b.want(life...)
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.Publish(status.Draining{})
-	b.want(status.Draining{}) // that one has left disturbs nobody
+	s.Publish(status.Draining{})
+	b.want(status.Draining{}) // the other client's end does not matter
 }
 
-func TestWhatClientsSayIsIgnored(t *testing.T) {
-	h := open(t, status.Starting{})
-	c := h.dial(t)
+func TestInputIsDiscarded(t *testing.T) {
+	s := open(t, status.Starting{})
+	c := s.dial(t)
 	c.want(status.Starting{})
 	if _, err := c.Write([]byte(strings.Repeat("shutdown\n\x00{", 100_000))); err != nil { // more than a socket holds
 		t.Fatal(err)
 	}
-	h.Publish(status.Ready{})
+	s.Publish(status.Ready{})
 	c.want(status.Ready{})
 }
 
-func TestHalfClosedClientIsStillTold(t *testing.T) {
-	h := open(t, status.Starting{})
-	h.dial(t).want(status.Starting{}) // Serve runs
+func TestHalfClosedClientGetsEvents(t *testing.T) {
+	s := open(t, status.Starting{})
+	s.dial(t).want(status.Starting{}) // Serve runs
 	before := runtime.NumGoroutine()
-	c := h.dial(t)
+	c := s.dial(t)
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	c.want(status.Starting{})
 	for i := range 3 {
-		h.Publish(event(i))
+		s.Publish(event(i))
 		c.want(event(i))
 	}
-	// Somebody who leaves after that is noticed, too.
+	// A hang-up after the half-close is noticed, too.
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
 	waitGoroutines(t, before)
 }
 
-func TestClientsThatLeaveAreNoticedInSilence(t *testing.T) {
-	h := open(t, status.Ready{})
-	first := h.dial(t)
+func TestHangUpIsNoticedWithoutEvents(t *testing.T) {
+	s := open(t, status.Ready{})
+	first := s.dial(t)
 	first.want(status.Ready{})
 	before := runtime.NumGoroutine()
 	const n = 100
 	for i := range n {
-		c := h.dial(t)
-		if i%2 == 0 { // the others leave with the frame unread
+		c := s.dial(t)
+		if i%2 == 0 { // the others hang up with the frame unread
 			c.want(status.Ready{})
 		}
 		if err := c.Close(); err != nil {
@@ -209,25 +209,25 @@ func TestClientsThatLeaveAreNoticedInSilence(t *testing.T) {
 		}
 	}
 	waitGoroutines(t, before)
-	h.Publish(status.Draining{})
+	s.Publish(status.Draining{})
 	first.want(status.Draining{})
 }
 
-func TestLaggardGetsTheEndAndDisturbsNobody(t *testing.T) {
-	h := open(t, status.Starting{})
-	eager := h.dial(t)
-	eager.want(status.Starting{})
+func TestLaggingClientIsCutOffAlone(t *testing.T) {
+	s := open(t, status.Starting{})
+	fast := s.dial(t)
+	fast.want(status.Starting{})
 	before := runtime.NumGoroutine()
-	lazy := h.dial(t)
-	lazy.want(status.Starting{}) // and no more
+	slow := s.dial(t)
+	slow.want(status.Starting{}) // the last frame that it reads before the others are sent
 	const n = 4 * status.Room
 	for i := range n {
-		h.Publish(event(i))
-		eager.want(event(i))
+		s.Publish(event(i))
+		fast.want(event(i))
 	}
 	got := 0
-	for ; ; got++ { // what was told before is whole and in order
-		line, err := lazy.lines.ReadString('\n')
+	for ; ; got++ { // the frames before the end are whole and in order
+		line, err := slow.lines.ReadString('\n')
 		if err == io.EOF && line == "" {
 			break
 		}
@@ -236,37 +236,36 @@ func TestLaggardGetsTheEndAndDisturbsNobody(t *testing.T) {
 		}
 	}
 	if got < status.Room || got >= n {
-		t.Errorf("the laggard got %d events of %d, want at least %d and an early end", got, n, status.Room)
+		t.Errorf("the lagging client got %d events of %d, want at least %d and an early end", got, n, status.Room)
 	}
 	waitGoroutines(t, before)
 }
 
-// The server's own end of the rule that nothing is lost or doubled between the backlog
-// and the stream.
-func TestJoiningIsAtomic(t *testing.T) {
+// No event is lost or doubled between the backlog and the stream.
+func TestSubscribingIsAtomic(t *testing.T) {
 	const events = 1000
 	numbered := func(i int) status.Event { return status.Loading{Phase: status.KVCache{NCtx: i}} }
-	h := open(t, numbered(0))
-	witness := h.dial(t)
+	s := open(t, numbered(0))
+	witness := s.dial(t)
 	witness.want(numbered(0))
 	var all sync.WaitGroup
 	for w := range 8 {
 		all.Go(func() {
 			for last := 0; last < events; {
-				nc, err := net.Dial("unix", h.path)
+				nc, err := net.Dial("unix", s.path)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				lines := bufio.NewScanner(nc)
 				first := true
-				for n := 0; n < 5+w && last < events && lines.Scan(); n++ { // one that lags joins again
+				for n := 0; n < 5+w && last < events && lines.Scan(); n++ { // a client that lags connects again
 					var i int
 					if _, err := fmt.Sscanf(lines.Text(), `{"id":"admin","n_ctx":%d,`, &i); err != nil {
 						t.Errorf("%q: %v", lines.Text(), err)
 					}
 					if !first && i != last+1 || i < last {
-						t.Errorf("after %d came %d", last, i)
+						t.Errorf("%d follows %d", i, last)
 					}
 					first, last = false, i
 				}
@@ -275,24 +274,24 @@ func TestJoiningIsAtomic(t *testing.T) {
 		})
 	}
 	for i := 1; i <= events; i++ {
-		h.Publish(numbered(i))
-		witness.want(numbered(i)) // it sees every one
+		s.Publish(numbered(i))
+		witness.want(numbered(i)) // this client misses none
 	}
 	all.Wait()
 }
 
-func TestLastWordsAreStillTold(t *testing.T) {
-	h := open(t, status.Starting{})
-	clients := []*client{h.dial(t), h.dial(t), h.dial(t)}
+func TestLastEventsAreSentAtTheEnd(t *testing.T) {
+	s := open(t, status.Starting{})
+	clients := []*client{s.dial(t), s.dial(t), s.dial(t)}
 	for _, c := range clients {
 		c.want(status.Starting{})
 	}
 	for i := range 100 {
-		h.Publish(event(i))
+		s.Publish(event(i))
 	}
-	h.Publish(status.Draining{})
+	s.Publish(status.Draining{})
 	ended := make(chan error, 1)
-	go func() { ended <- h.end() }()
+	go func() { ended <- s.end() }()
 	for _, c := range clients {
 		for i := range 100 {
 			c.want(event(i))
@@ -303,12 +302,13 @@ func TestLastWordsAreStillTold(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if _, err := net.Dial("unix", h.path); err == nil {
+	if _, err := net.Dial("unix", s.path); err == nil {
 		t.Error("the socket still accepts")
 	}
 }
 
-// pipes is a listener in memory. It gives out what it holds, errors too, and then waits.
+// pipes is a listener in memory. Accept returns the queued connections and errors, and then
+// waits for Close.
 type pipes struct {
 	next   chan any
 	closed chan struct{}
@@ -342,7 +342,7 @@ func (p *pipes) Close() error {
 
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
-func TestAcceptErrorsPass(t *testing.T) {
+func TestAcceptErrorsAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
 		ln := newPipes(syscall.EMFILE, syscall.EMFILE, syscall.ECONNABORTED, there)
@@ -366,7 +366,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 	})
 }
 
-func TestListenerThatIsClosedByOthersIsAnError(t *testing.T) {
+func TestListenerClosedElsewhereIsAnError(t *testing.T) {
 	ln := newPipes()
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
@@ -377,9 +377,9 @@ func TestListenerThatIsClosedByOthersIsAnError(t *testing.T) {
 	}
 }
 
-// A client whose connection is stuck in a write is let go: after a minute, and within a
-// second once the daemon stops.
-func TestClientThatNeverReadsIsLetGo(t *testing.T) {
+// A connection that is stuck in a write is closed after writeTimeout, and within flushTimeout
+// once the daemon stops.
+func TestClientThatNeverReadsIsCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		stop bool
 		want time.Duration
@@ -408,7 +408,7 @@ func TestClientThatNeverReadsIsLetGo(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 				if got := time.Since(start); got < test.want || got > test.want+10*time.Millisecond {
-					t.Errorf("let go after %s, want %s", got, test.want)
+					t.Errorf("closed after %s, want %s", got, test.want)
 				}
 				cancel()
 				if err := <-served; err != nil {

@@ -1,6 +1,6 @@
-// Package control does what an operator asks for on the control socket. It accepts,
-// reads, answers and reads the next; what the verbs do is given to it as functions, and
-// how they look on the wire is the business of wire/control.
+// Package control serves the control socket: it reads an operator's requests and answers
+// them, one after the other. It does not know the effect of the verbs, which are functions of
+// its caller, nor their wire form, which is in wire/control.
 package control
 
 import (
@@ -20,23 +20,24 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// writeTimeout is how long a client may take for an answer. Answers are short and
-// sockets hold hundreds: a client that needs longer has stopped.
+// writeTimeout bounds the writing of an answer. Answers are short and a socket buffers
+// hundreds, so a client that needs longer does not read.
 const writeTimeout = time.Second
 
-// maxLine is how many bytes a request may have. It needs a fraction of that, and a program
-// with a thousand connections must not be able to fill the memory by way of this socket.
+// maxLine bounds the bytes of a request. Requests need a fraction of it, and a program with a
+// thousand connections must not be able to fill the memory through this socket.
 const maxLine = frame.Small
 
-// Verbs are what an operator may ask for. An error that is an [infer.Error] is told
-// with its class, any other as a fault of ours.
+// Verbs are the functions behind the verbs of the wire. The client gets an [infer.Error] with
+// its code and text, and any other error as an internal error.
 type Verbs struct {
-	// Retry starts the engine of an entry again. It fails with [infer.Invalid] if there
-	// is no such entry or it has not been given up.
+	// Retry restarts the engine of an entry. It fails with [infer.Invalid] if there is no
+	// such entry, or its engine was not given up.
 	Retry func(ctx context.Context, backend string) error
-	// Stats says how busy the daemon is. It returns soon.
+	// Stats returns the present load of the daemon. It must not block for long.
 	Stats func(context.Context) *control.Stats
-	// SetLogLevel logs from a level on: "debug", "info", "warn", "error" or "off".
+	// SetLogLevel sets the least level that is logged: "debug", "info", "warn", "error" or
+	// "off".
 	SetLogLevel func(level string)
 }
 
@@ -46,11 +47,11 @@ type server struct {
 	log   *slog.Logger
 }
 
-// Serve answers everybody who connects to ln, one request after the other on each
-// connection, until ctx ends. A verb that runs then is still answered; idle connections
-// end at once, and Serve returns when all have. It closes ln, and fails only if
-// somebody else did. A connection beyond conns, which may be nil, is closed; slots, which may
-// be nil, bound the descriptors.
+// Serve answers all clients of ln until ctx ends, one request after the other on each
+// connection. Verbs that run at that moment are still answered, idle connections are closed at
+// once, and Serve returns when all connections have ended. It closes ln, and fails only if ln
+// was closed elsewhere. Connections above the limits of conns are closed; slots limits
+// descriptors. Both may be nil.
 func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota, slots *listen.Slots, log *slog.Logger) error {
 	s := &server{verbs, log}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
@@ -62,26 +63,26 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota
 		}
 	})
 	if ctx.Err() != nil {
-		return nil // closed because it is over
+		return nil // Serve itself has closed ln
 	}
 	return err
 }
 
-// serveConn answers one connection until its client leaves or ctx ends.
+// serveConn answers one connection until its client hangs up or ctx ends.
 func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	c := &control.Codec{R: frame.Lines.NewReader(nc, maxLine), W: frame.Lines.NewWriter(nc)}
 	for ctx.Err() == nil {
 		verb, failure := c.Read()
-		_, isTold := errors.AsType[*infer.Error](failure) // also within a FatalError
+		_, isAnswered := errors.AsType[*infer.Error](failure) // also within a FatalError
 		_, isFatal := errors.AsType[*wire.FatalError](failure)
 		switch {
 		case failure == nil:
 			failure = s.do(ctx, verb)
 		case ctx.Err() != nil, errors.Is(failure, io.EOF):
-			return nil // nobody was asking for anything
-		case !isTold:
+			return nil // no request is open
+		case !isAnswered:
 			return fmt.Errorf("read: %w", failure)
 		}
 		if err := s.answer(ctx, nc, c, verb, failure); err != nil {
@@ -94,8 +95,7 @@ func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 	return nil
 }
 
-// do carries out a verb. It logs a failure that does not speak for itself, because the
-// client is only told that there was one.
+// do executes a verb. It logs internal errors, because the client does not get their text.
 func (s *server) do(ctx context.Context, verb control.Verb) error {
 	var err error
 	switch verb := verb.(type) {
@@ -103,7 +103,7 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 		err = s.verbs.Retry(ctx, verb.Backend)
 	case control.SetLogLevel:
 		s.verbs.SetLogLevel(verb.Level)
-	case control.GetStats: // is told with the answer
+	case control.GetStats: // see answer
 	}
 	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok {
 		s.log.LogAttrs(ctx, slog.LevelError, "control verb", slog.Any("verb", verb), slog.Any("err", err))
@@ -111,7 +111,7 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 	return err
 }
 
-// answer tells how a request has ended.
+// answer writes the answer to a request: failure, if it is not nil, else the result.
 func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
 	var stats *control.Stats
 	if _, ok := verb.(control.GetStats); ok && failure == nil {
@@ -124,7 +124,7 @@ func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb
 	case failure != nil:
 		return c.Fail(failure)
 	case stats != nil:
-		return c.Tell(stats)
+		return c.Stats(stats)
 	default:
 		return c.Done()
 	}

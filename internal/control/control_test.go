@@ -19,11 +19,11 @@ import (
 	wire "github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// patience is how long something that must happen may take on a busy machine.
-const patience = 20 * time.Second
+// waitLimit bounds every wait, generously for a busy machine.
+const waitLimit = 20 * time.Second
 
-// serve runs a control socket that retries "gen" and nothing else. The function it
-// returns ends it and waits for it.
+// serve runs a control socket with a Retry that accepts only "gen". The function that it
+// returns stops it and waits for its end.
 func serve(t *testing.T, retry func(context.Context, string) error) (path string, end func() error) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "c") // the name of a socket must be short
@@ -47,7 +47,7 @@ func serve(t *testing.T, retry func(context.Context, string) error) (path string
 		case err := <-served:
 			served <- nil
 			return err
-		case <-time.After(patience):
+		case <-time.After(waitLimit):
 			return errors.New("Serve does not return")
 		}
 	}
@@ -77,7 +77,7 @@ func dial(t *testing.T, path string) *net.UnixConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(waitLimit)); err != nil {
 		t.Fatal(err)
 	}
 	return nc.(*net.UnixConn)
@@ -90,7 +90,7 @@ func TestTranscripts(t *testing.T) {
 	)
 	for name, test := range map[string]struct {
 		send string
-		want []string // lines, and then the end of the stream
+		want []string // all lines until the end of the stream
 	}{
 		"a retry":                       {retryGen + "\n", []string{done}},
 		"no newline, then a half-close": {retryGen, []string{done}},
@@ -146,17 +146,17 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// What is no request ends the connection, with a word and an empty id, even if good
-// ones follow.
+// A malformed request ends the connection, with an error with an empty id, even if valid
+// requests follow.
 func TestBrokenRequestsEndTheConnection(t *testing.T) {
 	for name, test := range map[string]struct{ line, code string }{
-		"broken JSON":           {"{not json}", "invalid_request"},
-		"a blank line":          {"", "invalid_request"},
-		"a wrong type":          {`{"id":"1","type":5}`, "invalid_request"},
-		"no type":               {`{"id":"1","backend":"gen"}`, "invalid_request"},
-		"a doubled member":      {`{"id":"1","type":"retry","type":"retry"}`, "invalid_request"},
-		"another case":          {`{"id":"1","Type":"retry","backend":"gen"}`, "invalid_request"},
-		"bytes that are no UTF": {"{\"id\":\"\xff\",\"type\":\"retry\",\"backend\":\"gen\"}", "invalid_request"},
+		"broken JSON":      {"{not json}", "invalid_request"},
+		"a blank line":     {"", "invalid_request"},
+		"a wrong type":     {`{"id":"1","type":5}`, "invalid_request"},
+		"no type":          {`{"id":"1","backend":"gen"}`, "invalid_request"},
+		"a doubled member": {`{"id":"1","type":"retry","type":"retry"}`, "invalid_request"},
+		"another case":     {`{"id":"1","Type":"retry","backend":"gen"}`, "invalid_request"},
+		"invalid UTF-8":    {"{\"id\":\"\xff\",\"type\":\"retry\",\"backend\":\"gen\"}", "invalid_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, _ := serve(t, onlyGen)
@@ -172,16 +172,16 @@ func TestBrokenRequestsEndTheConnection(t *testing.T) {
 				t.Errorf("got %s, want %s…", lines.Text(), want)
 			}
 			if lines.Scan() {
-				t.Errorf("then came %s, want the end", lines.Text())
+				t.Errorf("got %s after it, want the end", lines.Text())
 			}
 		})
 	}
 }
 
-func TestTooLongARequestIsToldAndEnds(t *testing.T) {
+func TestRequestTooLongEndsTheConnection(t *testing.T) {
 	path, _ := serve(t, onlyGen)
 	nc := dial(t, path)
-	go func() { _, _ = nc.Write(make([]byte, 1<<20)) }() // fails when the server has had enough
+	go func() { _, _ = nc.Write(make([]byte, 1<<20)) }() // fails when the server hangs up
 	line, err := bufio.NewReader(nc).ReadString('\n')
 	want := `{"type":"error","id":"","code":"frame_too_large","message":"frame exceeds 65536 byte cap"}` + "\n"
 	if err != nil || line != want {
@@ -189,7 +189,7 @@ func TestTooLongARequestIsToldAndEnds(t *testing.T) {
 	}
 }
 
-func TestIdleConnectionsDoNotHoldUpTheEnd(t *testing.T) {
+func TestIdleConnectionsDoNotDelayTheEnd(t *testing.T) {
 	path, end := serve(t, onlyGen)
 	idle, half := dial(t, path), dial(t, path)
 	if _, err := wire.Call(frame.Lines.NewReader(idle, frame.Limit), frame.Lines.NewWriter(idle), wire.Retry{Backend: "gen"}); err != nil {
@@ -208,7 +208,7 @@ func TestIdleConnectionsDoNotHoldUpTheEnd(t *testing.T) {
 	}
 }
 
-func TestVerbThatRunsAtTheEndIsAnswered(t *testing.T) {
+func TestRunningVerbIsAnsweredAtTheEnd(t *testing.T) {
 	started := make(chan struct{})
 	path, end := serve(t, func(ctx context.Context, _ string) error {
 		close(started)
@@ -223,7 +223,7 @@ func TestVerbThatRunsAtTheEndIsAnswered(t *testing.T) {
 	}()
 	_, err := wire.Call(frame.Lines.NewReader(nc, frame.Limit), frame.Lines.NewWriter(nc), wire.Retry{Backend: "gen"})
 	if err == nil || err.Error() != "stopping" || infer.CodeOf(err) != infer.Unavailable {
-		t.Errorf("Call = %v, want what the verb said", err)
+		t.Errorf("Call = %v, want the error of the verb", err)
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -1,7 +1,7 @@
-// Package corpus reads and plays transcripts: what a client sends to a daemon, and what it
-// must get. They lie in spec/corpus, whose README has the format; they are meant for any
-// implementation. The package knows how messages are cut, not what they mean, and no daemon:
-// somebody else connects.
+// Package corpus reads and plays transcripts: the messages that a client sends to a daemon,
+// and the answers that it must get. They are in spec/corpus, for any implementation; the
+// README there has the format. The package knows the framing of messages. It does not know
+// their meaning, nor how to connect to a daemon: its caller dials.
 package corpus
 
 import (
@@ -17,32 +17,32 @@ import (
 	"strings"
 )
 
-// prefixedLeaf is the socket whose messages are length-prefixed.
+// prefixedLeaf is the socket with length-prefixed messages.
 const prefixedLeaf = "inferd.sock"
 
-// DefaultConfig is the config of a transcript that names none.
+// DefaultConfig is the config of a transcript without one.
 const DefaultConfig = `{"backends":[{"kind":"mock","name":"mock"}]}`
 
 // A Transcript is one file.
 type Transcript struct {
 	Name   string // path below the folder, without extension
-	About  string // what it is about
-	Config string // of the daemon: the content of its config file
-	talks  []talk
+	About  string // the description at the start of the file
+	Config string // content of the daemon's config file
+	conns  []conn
 }
 
-// A talk is what happens on one connection.
-type talk struct {
+// A conn is the script of one connection.
+type conn struct {
 	leaf  string // name of the socket
 	lines []line
 }
 
-// A line is something to do, or something to expect.
+// A line is an action or an expectation.
 type line struct {
 	number   int // in the file
 	op, text string
-	raw      []byte // of "x": the bytes
-	zeros    int    // of "blob-zeros": how many
+	raw      []byte // op "x": the bytes
+	zeros    int    // op "blob-zeros": the number of zeros
 }
 
 var header = regexp.MustCompile(`^-- (\S+) --$`)
@@ -60,7 +60,7 @@ func Parse(name string, data []byte) (*Transcript, error) {
 		raw = strings.TrimSuffix(raw, "\n")
 		if m := header.FindStringSubmatch(raw); m != nil {
 			if section = m[1]; section != "config" {
-				t.talks = append(t.talks, talk{leaf: section})
+				t.conns = append(t.conns, conn{leaf: section})
 			}
 			continue
 		}
@@ -75,13 +75,13 @@ func Parse(name string, data []byte) (*Transcript, error) {
 				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 			}
 			if l.number = n; l.op != "#" {
-				last := &t.talks[len(t.talks)-1]
+				last := &t.conns[len(t.conns)-1]
 				last.lines = append(last.lines, l)
 			}
 		}
 	}
-	if len(t.talks) == 0 {
-		return nil, fmt.Errorf("%s: nothing is said", name)
+	if len(t.conns) == 0 {
+		return nil, fmt.Errorf("%s: no connection", name)
 	}
 	t.About = strings.TrimSpace(about.String())
 	if config.Len() > 0 {
@@ -104,19 +104,19 @@ func parseLine(raw string) (line, error) {
 		l.zeros = int(n)
 	case "half-close", "EOF":
 		if text != "" {
-			err = fmt.Errorf("%s stands alone", op)
+			err = fmt.Errorf("unexpected text after %s", op)
 		}
 	case "":
 		if l.op = "#"; text != "" {
-			err = fmt.Errorf("what is %q?", raw)
+			err = fmt.Errorf("unknown line %q", raw)
 		}
 	default:
-		err = fmt.Errorf("what is %q?", raw)
+		err = fmt.Errorf("unknown line %q", raw)
 	}
 	return l, err
 }
 
-// Load reads all transcripts of a folder and those below it.
+// Load reads all transcripts of a folder and its subfolders.
 func Load(dir fs.FS) ([]*Transcript, error) {
 	var all []*Transcript
 	err := fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -140,17 +140,17 @@ func Load(dir fs.FS) ([]*Transcript, error) {
 	return all, err
 }
 
-// Play plays the transcript, one connection after the other. dial connects to a socket of
-// a daemon with the transcript's config; it should give a connection that can be
-// half-closed, see [ErrHalfClose]. What goes out between two expectations is written in
-// pieces of at most step bytes. An error says what was not as it should be, and where.
+// Play plays the connections of the transcript one after the other. dial connects to a socket
+// of a daemon with the transcript's config; the connection should support half-closing, see
+// [ErrHalfClose]. Output is written in pieces of at most step bytes. An error names the line
+// and the difference.
 func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) error {
-	for _, k := range t.talks {
-		nc, err := dial(k.leaf)
+	for _, c := range t.conns {
+		nc, err := dial(c.leaf)
 		if err != nil {
-			return fmt.Errorf("%s: %s: %w", t.Name, k.leaf, err)
+			return fmt.Errorf("%s: %s: %w", t.Name, c.leaf, err)
 		}
-		err = k.play(nc, step)
+		err = c.play(nc, step)
 		_ = nc.Close()
 		if err != nil {
 			return fmt.Errorf("%s:%w", t.Name, err)
@@ -159,7 +159,7 @@ func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) er
 	return nil
 }
 
-// ErrHalfClose is how a transcript ends whose connection cannot be half-closed, and had to.
+// ErrHalfClose means that the transcript half-closes a connection that cannot be half-closed.
 var ErrHalfClose = errors.New("this connection cannot be half-closed")
 
 func closeWrite(nc net.Conn) error {
@@ -170,8 +170,8 @@ func closeWrite(nc net.Conn) error {
 	return half.CloseWrite()
 }
 
-// matches reports whether got is pattern, in which … stands for anything. Numbers may be
-// written in another way: 1 is 1.0 and 1e0.
+// matches compares got with pattern, in which … stands for any text. Numbers are
+// compared by value: 1 matches 1.0 and 1e0.
 func matches(pattern, got string) bool {
 	pattern = regexp.QuoteMeta(pattern)
 	anything := func(expr string) string { return strings.ReplaceAll(expr, "…", ".*") }
@@ -200,10 +200,10 @@ func matches(pattern, got string) bool {
 
 const number = `-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?`
 
-// token is a string or a number of JSON in which regexp's own characters are quoted.
+// token matches a JSON string or number in which the special characters of regexp are quoted.
 var token = regexp.MustCompile(`"(?:[^"\\]|\\\\(?:\\?.)|\\[^\\])*"|-?[0-9]+(?:\\\.[0-9]+)?(?:[eE](?:-|\\\+)?[0-9]+)?`)
 
-// sameNumber compares values. A fraction may have been computed in single precision.
+// sameNumber compares values; fractions only in single precision, which a daemon may use.
 func sameNumber(a, b string) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)

@@ -17,16 +17,16 @@ import (
 
 func TestParseErrors(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"nothing":                  {"", "a/b.txtar: nothing is said"},
-		"a config only":            {"About.\n-- config --\n{}\n", "a/b.txtar: nothing is said"},
-		"an unknown word":          {"About.\n-- infer.sock --\n> {}\nsend {}\n", `a/b.txtar:4: what is "send {}"?`},
-		"a space at the beginning": {"-- infer.sock --\n > {}\n", `a/b.txtar:2: what is " > {}"?`},
-		"bytes that are none":      {"-- infer.sock --\nx 0g\n", "a/b.txtar:2: "},
+		"an empty file":            {"", "a/b.txtar: no connection"},
+		"a config only":            {"About.\n-- config --\n{}\n", "a/b.txtar: no connection"},
+		"an unknown word":          {"About.\n-- infer.sock --\n> {}\nsend {}\n", `a/b.txtar:4: unknown line "send {}"`},
+		"a space at the beginning": {"-- infer.sock --\n > {}\n", `a/b.txtar:2: unknown line " > {}"`},
+		"invalid hex digits":       {"-- infer.sock --\nx 0g\n", "a/b.txtar:2: "},
 		"half a byte":              {"-- infer.sock --\nx 000\n", "a/b.txtar:2: "},
-		"a length that is none":    {"-- inferd.sock --\n\nblob-zeros many\n", "a/b.txtar:3: "},
-		"a length below zero":      {"-- inferd.sock --\nblob-zeros -1\n", "a/b.txtar:2: "},
+		"an invalid length":        {"-- inferd.sock --\n\nblob-zeros many\n", "a/b.txtar:3: "},
+		"a negative length":        {"-- inferd.sock --\nblob-zeros -1\n", "a/b.txtar:2: "},
 		"too many zeros":           {"-- inferd.sock --\nblob-zeros 99999999999\n", "a/b.txtar:2: "},
-		"an end with words":        {"-- infer.sock --\nEOF now\n", "a/b.txtar:2: EOF stands alone"},
+		"text after EOF":           {"-- infer.sock --\nEOF now\n", "a/b.txtar:2: unexpected text after EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			script, err := corpus.Parse("a/b.txtar", []byte(test.text))
@@ -62,35 +62,35 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A transcript that is not as it is told must fail, and say where and how.
+// An answer that differs from the transcript is an error with the line and the difference.
 func TestPlay(t *testing.T) {
 	head := func(kind frame.Kind, text string) string {
 		return string(frame.AppendHead(nil, kind, len(text))) + text
 	}
 	for name, test := range map[string]struct {
 		script string
-		sends  string // what must reach the daemon
-		says   string // what the daemon answers, once all of it has
-		want   string // of the error; "" is none
+		sends  string // output that must reach the daemon
+		says   string // answer of the daemon, after all of it
+		want   string // start of the error; "" is none
 	}{
-		"as it should be": {"-- infer.sock --\n> {\"a\":1}\n< {\"b\":2}\nEOF", "{\"a\":1}\n", "{\"b\":2}\n", ""},
-		"anything within": {"-- infer.sock --\n> a\n< {\"b\":\"…\",\"c\":…}\nEOF", "a\n", "{\"b\":\"x.y\",\"c\":[]}\n", ""},
-		"all that is sent": {
+		"the right answer": {"-- infer.sock --\n> {\"a\":1}\n< {\"b\":2}\nEOF", "{\"a\":1}\n", "{\"b\":2}\n", ""},
+		"any text for …":   {"-- infer.sock --\n> a\n< {\"b\":\"…\",\"c\":…}\nEOF", "a\n", "{\"b\":\"x.y\",\"c\":[]}\n", ""},
+		"all kinds of output": {
 			"-- inferd.sock --\n> {}\n>> ab\nblob cd\nblob-zeros 3\nx 00fF\n< {}\nEOF",
 			head(frame.JSON, "{}") + "ab" + head(frame.Blob, "cd") + head(frame.Blob, "\x00\x00\x00") + "\x00\xff", head(frame.JSON, "{}"), "",
 		},
-		"a number written otherwise": {"-- infer.sock --\n> a\n< {\"b\":[1,0.33333334,-2],\"c\":\"…\"}\nEOF", "a\n", "{\"b\":[1.0,0.3333333432674408,-2e0],\"c\":\"7\"}\n", ""},
-		"another number":             {"-- infer.sock --\n> a\n< {\"b\":[1,0.5]}", "a\n", "{\"b\":[1.0,0.25]}\n", "t:3: "},
-		"a number in a string":       {"-- infer.sock --\n> a\n< {\"b\":\"say \\\"1\\\" 1\"}", "a\n", "{\"b\":\"say \\\"1\\\" 1.0\"}\n", "t:3: "},
-		"another large number":       {"-- infer.sock --\n> a\n< {\"b\":4294967296}", "a\n", "{\"b\":4294967297}\n", "t:3: "},
-		"another answer":             {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":3}\n", "t:3: \n got {\"b\":3}\nwant {\"b\":2}"},
-		"more in the answer":         {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":2} \n", "t:3: "},
-		"a dot is a dot":             {"-- infer.sock --\n> a\n< 1.5", "a\n", "1x5\n", "t:3: "},
-		"only a part of the answer":  {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\"", "t:3: "},
-		"no answer":                  {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "", "t:3: got EOF, want {\"b\":2}"},
-		"one answer too many":        {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2\n", "t:4: got a message of kind"},
-		"no clean end":               {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2", "t:4: got "},
-		"a blob, not JSON":           {"-- inferd.sock --\n> a\n< b", head(frame.JSON, "a"), head(frame.Blob, "b"), "t:3: got a blob, want b"},
+		"another spelling of a number": {"-- infer.sock --\n> a\n< {\"b\":[1,0.33333334,-2],\"c\":\"…\"}\nEOF", "a\n", "{\"b\":[1.0,0.3333333432674408,-2e0],\"c\":\"7\"}\n", ""},
+		"another number":               {"-- infer.sock --\n> a\n< {\"b\":[1,0.5]}", "a\n", "{\"b\":[1.0,0.25]}\n", "t:3: "},
+		"a number in a string":         {"-- infer.sock --\n> a\n< {\"b\":\"say \\\"1\\\" 1\"}", "a\n", "{\"b\":\"say \\\"1\\\" 1.0\"}\n", "t:3: "},
+		"another large number":         {"-- infer.sock --\n> a\n< {\"b\":4294967296}", "a\n", "{\"b\":4294967297}\n", "t:3: "},
+		"another answer":               {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":3}\n", "t:3: \n got {\"b\":3}\nwant {\"b\":2}"},
+		"more in the answer":           {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\":2} \n", "t:3: "},
+		"a dot is a dot":               {"-- infer.sock --\n> a\n< 1.5", "a\n", "1x5\n", "t:3: "},
+		"a part of the answer":         {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "{\"b\"", "t:3: "},
+		"no answer":                    {"-- infer.sock --\n> a\n< {\"b\":2}", "a\n", "", "t:3: got EOF, want {\"b\":2}"},
+		"one answer too many":          {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2\n", "t:4: got a message of kind"},
+		"no clean end":                 {"-- infer.sock --\n> a\n< 1\nEOF", "a\n", "1\n2", "t:4: got "},
+		"a blob, not JSON":             {"-- inferd.sock --\n> a\n< b", head(frame.JSON, "a"), head(frame.Blob, "b"), "t:3: got a blob, want b"},
 	} {
 		for _, step := range []int{1, 1 << 20} {
 			t.Run(name, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// A half-close reaches the daemon, which may still answer.
+// A half-close reaches the daemon, and the daemon can still answer.
 func TestHalfClose(t *testing.T) {
 	script, err := corpus.Parse("t.txtar", []byte("-- infer.sock --\n>> a\nhalf-close\n< 1\nEOF"))
 	if err != nil {
@@ -139,14 +139,14 @@ func TestPlayWithoutDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := errors.New("nobody is there")
-	if err := script.Play(func(string) (net.Conn, error) { return nil, nobody }, 1); !errors.Is(err, nobody) || !strings.HasPrefix(err.Error(), "t: infer.sock: ") {
+	refused := errors.New("connection refused")
+	if err := script.Play(func(string) (net.Conn, error) { return nil, refused }, 1); !errors.Is(err, refused) || !strings.HasPrefix(err.Error(), "t: infer.sock: ") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// daemon is one that reads n bytes, or to the end if n is below zero, says its part and
-// hangs up. got yields what it has read.
+// daemon starts a daemon that reads n bytes, or to the end if n is negative, writes says and
+// hangs up. got yields its input.
 func daemon(t *testing.T, n int, says string) (dial func(string) (net.Conn, error), got <-chan string) {
 	t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
@@ -184,13 +184,13 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("got %v and %v", script, err)
 		}
 		if err != nil && !strings.HasPrefix(err.Error(), "t.txtar:") {
-			t.Errorf("the error does not say where: %v", err)
+			t.Errorf("the error does not name the file: %v", err)
 		}
 	})
 }
 
-// The reference's typed clients always send some members, and never null for some; a daemon
-// may insist on that.
+// The reference's typed clients always send certain members, and never null for others; a
+// daemon may require both.
 func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	all, err := filepath.Glob("../../spec/corpus/*/*.txtar")
 	if err != nil || len(all) == 0 {
@@ -207,15 +207,15 @@ func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 			if !ok || json.Unmarshal([]byte(text), &m) != nil {
 				continue
 			}
-			if lack := lacks(m); lack != "" && !strings.Contains(path, "missing-") && !strings.Contains(path, "not-a-request") {
-				t.Errorf("%s: %s: %s", path, lack, text)
+			if fault := missing(m); fault != "" && !strings.Contains(path, "missing-") && !strings.Contains(path, "not-a-request") {
+				t.Errorf("%s: %s: %s", path, fault, text)
 			}
 		}
 	}
 }
 
-// lacks names a member that the reference requires and a request does not have.
-func lacks(m map[string]any) string {
+// missing names a member that the reference requires and the request lacks, or "".
+func missing(m map[string]any) string {
 	for _, name := range []string{"id", "grammar", "tools", "attachments"} {
 		if value, ok := m[name]; ok && value == nil {
 			return name + " is null"
@@ -244,9 +244,9 @@ func lacks(m map[string]any) string {
 	return ""
 }
 
-// A daemon may read a blob before it looks at the id of its descriptor: with nothing behind
-// the descriptor it would wait, and the transcript with it.
-func TestCorpusSendsABlobBehindADescriptor(t *testing.T) {
+// A daemon may read a blob before it checks the id of the descriptor. Without a blob behind
+// the descriptor it would wait, and the transcript would hang.
+func TestCorpusSendsBlobsBehindDescriptors(t *testing.T) {
 	all, err := filepath.Glob("../../spec/corpus/lp/*.txtar")
 	if err != nil || len(all) == 0 {
 		t.Fatal(all, err)
@@ -256,16 +256,16 @@ func TestCorpusSendsABlobBehindADescriptor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		waits := ""
+		pending := "" // descriptor of the blob that must follow
 		for line := range strings.Lines(string(data)) {
 			announced, isLength := strings.CutPrefix(line, `> {"type":"attachment_blob"`)
-			if waits != "" && strings.HasPrefix(line, "<") {
-				t.Errorf("%s: an answer is expected before the blob of %s", path, waits)
+			if pending != "" && strings.HasPrefix(line, "<") {
+				t.Errorf("%s: an answer is expected before the blob of %s", path, pending)
 			}
-			inPlace := waits != "" // of a blob: that is the fault
-			waits = ""
+			inPlace := pending != "" // a descriptor in the place of a blob: the fault of that case
+			pending = ""
 			if isLength && !inPlace && !strings.Contains(announced, `"len":-`) && !strings.Contains(announced, `"len":67108865`) && !strings.Contains(announced, `"len":9223372036854775808`) {
-				waits = line // those are refused for their length
+				pending = line // the excluded lengths are refused at once
 			}
 		}
 	}

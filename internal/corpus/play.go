@@ -9,30 +9,30 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// patience is how long a message may take to come. It is no measurement.
-const patience = 20 * time.Second
+// ioTimeout bounds each read and write. It only detects a daemon that hangs.
+const ioTimeout = 20 * time.Second
 
 // play plays one connection.
-func (k *talk) play(nc net.Conn, step int) error {
+func (c *conn) play(nc net.Conn, step int) error {
 	framing := frame.Lines
-	if k.leaf == prefixedLeaf {
+	if c.leaf == prefixedLeaf {
 		framing = frame.Prefixed
 	}
 	s := &sender{nc: nc, step: step}
 	r := framing.NewReader(nc, frame.Limit)
-	for _, l := range k.lines {
-		if err := k.step(l, s, r, nc); err != nil {
+	for _, l := range c.lines {
+		if err := c.step(l, s, r, nc); err != nil {
 			return fmt.Errorf("%d: %w", l.number, err)
 		}
 	}
 	return nil
 }
 
-// step does what a line says, or sees whether it is so.
-func (k *talk) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
+// step executes one line.
+func (c *conn) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
 	switch l.op {
 	case ">":
-		if k.leaf == prefixedLeaf {
+		if c.leaf == prefixedLeaf {
 			s.unsent = append(frame.AppendHead(s.unsent, frame.JSON, len(l.text)), l.text...)
 		} else {
 			s.unsent = append(append(s.unsent, l.text...), '\n')
@@ -49,24 +49,24 @@ func (k *talk) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
 		s.flush()
 		return closeWrite(nc)
 	case "<":
-		return k.expect(l.text, s, r, nc)
+		return c.expect(l.text, s, r, nc)
 	case "EOF":
 		s.flush()
-		if err := nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		if err := nc.SetReadDeadline(time.Now().Add(ioTimeout)); err != nil {
 			return err
 		}
 		if kind, got, err := r.ReadFrame(); err == nil {
 			return fmt.Errorf("got a message of kind %d, %s, want the end", kind, got)
-		} else if err != io.EOF { //nolint:errorlint // a clean end, and nothing around it
+		} else if err != io.EOF { //nolint:errorlint // a clean end is io.EOF itself
 			return fmt.Errorf("got %w, want a clean end", err)
 		}
 	}
 	return nil
 }
 
-func (k *talk) expect(want string, s *sender, r frame.Reader, nc net.Conn) error {
+func (c *conn) expect(want string, s *sender, r frame.Reader, nc net.Conn) error {
 	s.flush()
-	if err := nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := nc.SetReadDeadline(time.Now().Add(ioTimeout)); err != nil {
 		return err
 	}
 	kind, got, err := r.ReadFrame()
@@ -83,8 +83,8 @@ func (k *talk) expect(want string, s *sender, r frame.Reader, nc net.Conn) error
 	return nil
 }
 
-// A sender gathers what is to be sent. A daemon may answer and hang up before it has read
-// all of it; so an error counts only if the answer is not as it should be.
+// A sender collects output until flush. A daemon may answer and hang up before it has read
+// everything, so a write error counts only if the answer is wrong as well.
 type sender struct {
 	nc     net.Conn
 	step   int
@@ -94,7 +94,7 @@ type sender struct {
 
 func (s *sender) flush() {
 	for len(s.unsent) > 0 && s.err == nil {
-		if s.err = s.nc.SetWriteDeadline(time.Now().Add(patience)); s.err != nil {
+		if s.err = s.nc.SetWriteDeadline(time.Now().Add(ioTimeout)); s.err != nil {
 			return
 		}
 		n := min(s.step, len(s.unsent))

@@ -135,7 +135,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	})
 	defer admin.Stop()
 	manager := func(assignments ...string) { // a manager that cannot be told is no reason to stop
-		if err := sdnotify.Tell(env.Getenv(sdnotify.Variable), assignments...); err != nil {
+		if err := sdnotify.Notify(env.Getenv(sdnotify.Variable), assignments...); err != nil {
 			log.LogAttrs(ctx, slog.LevelWarn, "service manager", slog.Any("err", err))
 		}
 	}

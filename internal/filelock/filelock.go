@@ -1,6 +1,6 @@
-// Package filelock lets one process at a time hold a path. The kernel keeps the lock,
-// so it ends with the process, however that ends; the file itself says nothing and
-// stays. The package does not know what the lock stands for.
+// Package filelock is a lock on a path for one process at a time. The kernel holds the lock, so
+// it ends with the process in any case. The file itself stays, and its content means nothing.
+// The package does not know what the lock protects.
 package filelock
 
 import (
@@ -11,15 +11,15 @@ import (
 	"path/filepath"
 )
 
-// errHeld is what the platform's lock returns if another process has it.
+// errHeld means that another process holds the lock; lock returns it on every platform.
 var errHeld = errors.New("held by another process")
 
 // A Lock is held until it is released or the process ends.
 type Lock struct{ file *os.File }
 
-// Acquire takes the lock at path without waiting. The file and its folders are created
-// if need be, for the user alone; what the file holds is left as it is. A path that is
-// a symbolic link or not a regular file is refused.
+// Acquire takes the lock at path without waiting. It creates the file and its folders if
+// necessary, with access for the user only, and leaves the content of the file alone. It
+// refuses symbolic links, and files that are not regular.
 //
 // Child processes do not inherit the lock: the file is closed when they start.
 func Acquire(path string) (*Lock, error) {
@@ -35,8 +35,8 @@ func Acquire(path string) (*Lock, error) {
 	case !info.Mode().IsRegular():
 		return nil, notRegular(path)
 	}
-	// What was just seen may have been replaced: noFollow refuses a link, and
-	// the file that was opened is looked at once more.
+	// The file may have been replaced since Lstat: noFollow refuses a link, and take checks
+	// the open file again.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
@@ -70,6 +70,6 @@ func take(file *os.File) error {
 
 func notRegular(path string) error { return fmt.Errorf("lock path is not a regular file: %s", path) }
 
-// Release gives the lock up. The file stays: were it removed, somebody who waits with
-// the old one open and somebody who makes a new one could both hold "the" lock.
+// Release releases the lock. The file stays: if it were removed, a process that has the old
+// file open and a process that creates a new one could both hold the lock.
 func (l *Lock) Release() { l.file.Close() }

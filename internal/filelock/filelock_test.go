@@ -14,8 +14,8 @@ import (
 
 const holdEnv = "FILELOCK_TEST_HOLD"
 
-// TestMain lets the test binary be a process that holds a lock until it is killed. It
-// says "held" once it does.
+// TestMain makes the test binary a process that holds a lock until it is killed, and prints
+// "held" once it does.
 func TestMain(m *testing.M) {
 	if path := os.Getenv(holdEnv); path != "" {
 		lock, err := filelock.Acquire(path)
@@ -57,7 +57,7 @@ func holder(t *testing.T, path string) *exec.Cmd {
 	return cmd
 }
 
-// tempDir is like t.TempDir, but nothing fails if it cannot be removed: wine 8 lacks the call.
+// tempDir is like t.TempDir, but ignores errors of the removal: wine 8 lacks the call.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "filelock")
@@ -111,7 +111,7 @@ func TestHeldInThisProcess(t *testing.T) {
 	acquire(t, path)
 }
 
-func TestKeepsWhatTheFileHolds(t *testing.T) {
+func TestContentOfTheFileIsKept(t *testing.T) {
 	path := filepath.Join(tempDir(t), "inferd.lock")
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// O_NONBLOCK is for a named pipe that has just taken the place of the file.
+// O_NONBLOCK: if a named pipe has just replaced the file, open must not block.
 const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK
 
 func lock(file *os.File) error {

@@ -33,7 +33,7 @@ func TestChildrenDoNotInheritTheLock(t *testing.T) {
 	acquire(t, path)
 }
 
-func TestCreatesFileAndFoldersForTheUserAlone(t *testing.T) {
+func TestCreatesFileAndFoldersForTheUserOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	path := filepath.Join(dir, "inferd.lock")
 	acquire(t, path)
@@ -85,7 +85,7 @@ func TestRefusedPaths(t *testing.T) {
 				t.Errorf("Acquire: %v, want %q", err, test.want+path)
 			}
 			if after := describe(t, path); after != before {
-				t.Errorf("the folder was\n%s, and is\n%s", before, after)
+				t.Errorf("folder before:\n%s\nafter:\n%s", before, after)
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A link is opened as itself, and is then no regular file.
+// A link is opened itself, and is then refused as not regular.
 const noFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
 
 func lock(file *os.File) error {

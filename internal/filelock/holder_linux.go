@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder returns the pid of the process that holds the lock, 0 if the kernel does not say.
+// holder returns the pid of the process that holds the lock; 0 is unknown.
 func holder(file *os.File) int {
 	var stat unix.Stat_t
 	raw, err := file.SyscallConn()
@@ -25,7 +25,7 @@ func holder(file *os.File) int {
 	}
 	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev), stat.Ino)
 	for line := range strings.Lines(string(locks)) {
-		// 1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF; a process that waits has an arrow there
+		// 1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF; a waiting process has an extra field, an arrow
 		if f := strings.Fields(line); len(f) == 8 && f[1] == "FLOCK" && f[5] == want {
 			pid, _ := strconv.Atoi(f[4])
 			return max(pid, 0)

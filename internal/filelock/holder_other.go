@@ -4,5 +4,5 @@ package filelock
 
 import "os"
 
-// holder does not know: only Linux lists the processes that hold locks.
+// holder returns 0: only Linux lists the processes that hold locks.
 func holder(*os.File) int { return 0 }

@@ -1,10 +1,9 @@
-// Package gguf writes GGUF files, version 3, as ggml's specification (docs/gguf.md
-// of the ggml project) describes them. It knows the container only: which keys and
-// tensors an architecture needs is for whoever fills the [File]. It reads nothing:
-// a model is parsed in the engine's process and nowhere else.
+// Package gguf writes GGUF files, version 3, by ggml's specification (docs/gguf.md of the ggml
+// project). It knows the container only, not the keys and tensors that an architecture needs.
+// It reads nothing: models are parsed in the engine's process and nowhere else.
 //
-// A tensor's numbers are asked for row by row while the file is written, so that a
-// file may be larger than memory.
+// The rows of a tensor are produced one at a time while the file is written, so a file may be
+// larger than memory.
 package gguf
 
 import (
@@ -21,15 +20,15 @@ import (
 const (
 	magic     = "GGUF"
 	version   = 3
-	alignment = 32 // the specification's default, so that no key has to say it
+	alignment = 32 // the specification's default, which needs no key
 
 	maxKey  = 1<<16 - 1 // bytes
-	maxName = 63        // bytes of a tensor's name: ggml keeps 64 with the final zero
+	maxName = 63        // bytes of a tensor's name: ggml stores 64 with the final zero
 	maxDims = 4
-	maxSize = 1 << 48 // bytes of a tensor: far beyond use, far from overflow
+	maxSize = 1 << 48 // bytes of a tensor: far above any use, far below overflow
 )
 
-// Codes of metadata values; those that [File] cannot write are left out.
+// Type codes of the metadata values that [File] can write.
 const (
 	typeUint32  uint32 = 4
 	typeInt32   uint32 = 5
@@ -39,13 +38,13 @@ const (
 	typeArray   uint32 = 9
 )
 
-// Codes of tensor types.
+// Type codes of tensors.
 const (
 	tensorF32 uint32 = 0
 	tensorQ8  uint32 = 8
 )
 
-// A Block is 32 neighbours in a row of a Q8_0 tensor: Scale times each of Q.
+// A Block is 32 adjacent values in a row of a Q8_0 tensor: Scale times each of Q.
 type Block struct {
 	Scale uint16 // the bits of an IEEE 754 half-precision number
 	Q     [blockLen]int8
@@ -57,15 +56,15 @@ const (
 )
 
 // A File is the content of a GGUF file: metadata and tensors, each in the order in
-// which they were added. The zero File is empty and ready for use. What cannot be
-// written (a key or name that is taken, too long or misspelt, text that is not
-// UTF-8, impossible dimensions) is remembered, and [File.WriteTo] returns the first.
+// which they were added. The zero File is empty and ready for use. [File.WriteTo] returns the
+// first invalid addition: a key or name that is a duplicate, too long or misspelt, text that
+// is not UTF-8, or impossible dimensions.
 type File struct {
 	keys, names map[string]bool
 	meta        []byte // the metadata, encoded
 	tensors     []tensor
 	size        uint64 // bytes of all tensors, padding included
-	err         error  // the first
+	err         error  // the first invalid addition
 }
 
 type tensor struct {
@@ -78,7 +77,7 @@ type tensor struct {
 	row func(i int) []byte
 }
 
-// String adds a text. It must be UTF-8.
+// String adds a string. It must be UTF-8.
 func (f *File) String(key, value string) {
 	f.key(key, typeString)
 	f.text(key, value)
@@ -96,7 +95,7 @@ func (f *File) Float32(key string, value float32) {
 	f.meta = binary.LittleEndian.AppendUint32(f.meta, math.Float32bits(value))
 }
 
-// Bool adds a truth.
+// Bool adds a truth value.
 func (f *File) Bool(key string, value bool) {
 	f.key(key, typeBool)
 	b := byte(0)
@@ -106,7 +105,7 @@ func (f *File) Bool(key string, value bool) {
 	f.meta = append(f.meta, b)
 }
 
-// Strings adds an array of texts, which may be empty. Each must be UTF-8.
+// Strings adds an array of strings, which may be empty. Each must be UTF-8.
 func (f *File) Strings(key string, values []string) {
 	f.array(key, typeString, len(values))
 	for _, v := range values {
@@ -177,8 +176,8 @@ func (f *File) Q8(name string, fill func(row int, blocks []Block), dims ...uint6
 	f.tensors = append(f.tensors, t)
 }
 
-// WriteTo writes the file and returns the number of bytes written. If anything that
-// was added is impossible, it says so and writes nothing.
+// WriteTo writes the file and returns the number of bytes written. After an invalid addition
+// it writes nothing and returns the error.
 func (f *File) WriteTo(w io.Writer) (int64, error) {
 	if f.err != nil {
 		return 0, f.err
@@ -234,7 +233,7 @@ func (f *File) key(key string, kind uint32) {
 	case key == "", len(key) > maxKey, strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_-.") != "":
 		f.fail("key %q: want 1 to %d lower-case letters, digits, _ - or .", key, maxKey)
 	case f.keys[key]:
-		f.fail("key %q is there twice", key)
+		f.fail("duplicate key %q", key)
 	}
 	if f.keys == nil {
 		f.keys = make(map[string]bool)
@@ -257,15 +256,15 @@ func (f *File) text(key, s string) {
 	f.meta = appendText(f.meta, s)
 }
 
-// tensor finds the place of a tensor of which count elements take size bytes. It
-// reports false if the tensor is impossible.
+// tensor lays out a tensor in which count elements take size bytes. It reports false if the
+// tensor is invalid.
 func (f *File) tensor(name string, kind uint32, count, size uint64, dims []uint64) (tensor, bool) {
 	switch {
 	case name == "", len(name) > maxName, !utf8.ValidString(name):
 		f.fail("tensor %q: want a name of 1 to %d bytes", name, maxName)
 		return tensor{}, false
 	case f.names[name]:
-		f.fail("tensor %q is there twice", name)
+		f.fail("duplicate tensor %q", name)
 		return tensor{}, false
 	case len(dims) == 0 || len(dims) > maxDims:
 		f.fail("tensor %q: want 1 to %d dimensions, got %d", name, maxDims, len(dims))
@@ -302,7 +301,7 @@ func appendText(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// A counter counts what reaches w.
+// A counter counts the bytes that reach w.
 type counter struct {
 	w io.Writer
 	n int64

@@ -15,7 +15,7 @@ import (
 
 func zeros(int, []float32) {}
 
-// The bytes, put together by hand from the specification.
+// The expected bytes are written by hand from the specification.
 func TestWriteTo(t *testing.T) {
 	var f gguf.File
 	f.String("s", "é")
@@ -69,26 +69,26 @@ func TestWriteTo(t *testing.T) {
 	}
 }
 
-func TestImpossible(t *testing.T) {
+func TestInvalid(t *testing.T) {
 	for name, test := range map[string]struct {
 		add  func(f *gguf.File)
 		want string
 	}{
-		"a key twice":                        {func(f *gguf.File) { f.Bool("k", true); f.Uint32("k", 1) }, `gguf: key "k" is there twice`},
+		"a key twice":                        {func(f *gguf.File) { f.Bool("k", true); f.Uint32("k", 1) }, `gguf: duplicate key "k"`},
 		"an empty key":                       {func(f *gguf.File) { f.Bool("", true) }, `gguf: key "": want 1 to 65535 lower-case letters`},
 		"a key in capitals":                  {func(f *gguf.File) { f.Bool("Key", true) }, `gguf: key "Key": want`},
 		"a key that is too long":             {func(f *gguf.File) { f.Bool(strings.Repeat("k", 65536), true) }, "want 1 to 65535"},
-		"a text that is not UTF-8":           {func(f *gguf.File) { f.String("k", "\xff") }, `gguf: key "k": "\xff" is not UTF-8`},
-		"a text in an array":                 {func(f *gguf.File) { f.Strings("k", []string{"", "\xff"}) }, "is not UTF-8"},
-		"a tensor twice":                     {func(f *gguf.File) { f.F32("t", zeros, 1); f.F32("t", zeros, 1) }, `gguf: tensor "t" is there twice`},
+		"a string that is not UTF-8":         {func(f *gguf.File) { f.String("k", "\xff") }, `gguf: key "k": "\xff" is not UTF-8`},
+		"a string in an array":               {func(f *gguf.File) { f.Strings("k", []string{"", "\xff"}) }, "is not UTF-8"},
+		"a tensor twice":                     {func(f *gguf.File) { f.F32("t", zeros, 1); f.F32("t", zeros, 1) }, `gguf: duplicate tensor "t"`},
 		"a tensor without a name":            {func(f *gguf.File) { f.F32("", zeros, 1) }, "want a name of 1 to 63 bytes"},
 		"a tensor with a long name":          {func(f *gguf.File) { f.F32(strings.Repeat("t", 64), zeros, 1) }, "want a name of 1 to 63 bytes"},
 		"no dimension":                       {func(f *gguf.File) { f.F32("t", zeros) }, "want 1 to 4 dimensions, got 0"},
 		"five dimensions":                    {func(f *gguf.File) { f.F32("t", zeros, 1, 1, 1, 1, 1) }, "want 1 to 4 dimensions, got 5"},
 		"a dimension of zero":                {func(f *gguf.File) { f.F32("t", zeros, 0, 2) }, "impossible dimensions [0 2]"},
-		"more than can be counted":           {func(f *gguf.File) { f.F32("t", zeros, 1<<40, 1<<40) }, "impossible dimensions"},
-		"a row that is not made of blocks":   {func(f *gguf.File) { f.Q8("t", func(int, []gguf.Block) {}, 33) }, "a row of 33 cannot be cut into blocks of 32"},
-		"the first of several is what shows": {func(f *gguf.File) { f.F32("t", zeros); f.Bool("", true) }, "want 1 to 4 dimensions"},
+		"an overflow of the size":            {func(f *gguf.File) { f.F32("t", zeros, 1<<40, 1<<40) }, "impossible dimensions"},
+		"a row of incomplete blocks":         {func(f *gguf.File) { f.Q8("t", func(int, []gguf.Block) {}, 33) }, "a row of 33 cannot be cut into blocks of 32"},
+		"several faults: the first is shown": {func(f *gguf.File) { f.F32("t", zeros); f.Bool("", true) }, "want 1 to 4 dimensions"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var f gguf.File
@@ -106,7 +106,7 @@ func TestImpossible(t *testing.T) {
 	}
 }
 
-// A limited writer is a disk that fills up.
+// A limited writer acts as a disk that fills up.
 type limited struct{ room int }
 
 var errFull = errors.New("no space left")
@@ -120,31 +120,31 @@ func (l *limited) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// When the disk is full, no more rows are asked for.
+// No more rows are produced once the disk is full.
 func TestFullDisk(t *testing.T) {
 	const rows, room = 4096, 100_000
-	asked := 0
+	produced := 0
 	var f gguf.File
-	f.F32("t", func(int, []float32) { asked++ }, 1024, rows)
+	f.F32("t", func(int, []float32) { produced++ }, 1024, rows)
 	n, err := f.WriteTo(&limited{room})
 	if !errors.Is(err, errFull) {
 		t.Errorf("WriteTo: %v, want %v", err, errFull)
 	}
 	if n != room {
-		t.Errorf("WriteTo = %d, want the %d that fitted", n, room)
+		t.Errorf("WriteTo = %d, want %d", n, room)
 	}
-	if asked == rows {
-		t.Error("all rows were asked for")
+	if produced == rows {
+		t.Error("all rows were produced")
 	}
 
 	var small gguf.File
 	small.Bool("k", true)
 	if _, err := small.WriteTo(&limited{}); !errors.Is(err, errFull) {
-		t.Errorf("WriteTo of what fits a buffer: %v, want %v", err, errFull)
+		t.Errorf("WriteTo of less than a buffer: %v, want %v", err, errFull)
 	}
 }
 
-// A row starts out as zeros, and memory holds one row, whatever the tensor's size.
+// A row starts as zeros, and memory holds one row, however large the tensor is.
 func TestRows(t *testing.T) {
 	var f gguf.File
 	f.F32("f", func(row int, values []float32) {

@@ -136,13 +136,13 @@ func (d *Door) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
 	}
 	peer := d.Slots.peerOf(nc)
 	if d.Conns != nil {
-		if !d.Conns.Take(peer.Caller(), 1) {
+		if !d.Conns.TryAcquire(peer.Caller(), 1) {
 			if d.Refuse != nil {
 				d.Refuse(nc)
 			}
 			return
 		}
-		defer d.Conns.Give(peer.Caller(), 1)
+		defer d.Conns.Release(peer.Caller(), 1)
 	}
 	serve(nc, peer)
 }

@@ -1,7 +1,6 @@
-// Package paths says where things lie unless somebody says otherwise: the folder of the
-// sockets and their names, the lock, the config file, and the folders of data. It only
-// computes names from an environment; it looks at no disk, creates nothing, and does not
-// know what is done with the names.
+// Package paths has the default paths: of the sockets, the lock, the config file, and the
+// folders for data. It only computes names from an environment. It reads no disk, creates
+// nothing, and does not know the use of the files.
 package paths
 
 import (
@@ -13,8 +12,8 @@ import (
 	"strings"
 )
 
-// Leaves of the files in the run folder. On Windows those of sockets stand for the
-// names of pipes, see [Env.Socket].
+// Names of the files in the run folder. On Windows the names of sockets translate to names of
+// pipes, see [Env.Socket].
 const (
 	V1Leaf      = "infer.sock"
 	V2Leaf      = "infer.v2.sock"
@@ -26,11 +25,11 @@ const (
 	LockLeaf    = "inferd.lock"
 )
 
-// EngineVersion is the release of llama.cpp that the engine is made for.
+// EngineVersion is the release of llama.cpp that the engine needs.
 const EngineVersion = "0.5.0"
 
-// An Env is what the default places depend on. All its paths are absolute if those in
-// the environment are, and carry the separator of GOOS, not of the running program.
+// An Env is the environment that the default paths depend on. The paths are absolute if the
+// variables are, and use the separator of GOOS, not of the running program.
 type Env struct {
 	GOOS   string // as runtime.GOOS
 	Getenv func(string) string
@@ -44,9 +43,9 @@ func Default() Env {
 	return Env{GOOS: runtime.GOOS, Getenv: os.Getenv, Environ: os.Environ, UID: os.Getuid()}
 }
 
-// RunDir is the folder of the lock and, where they are files, the sockets. Clients of
-// every release compute the same one, so nothing may be added to its rules, but that a
-// relative XDG_RUNTIME_DIR counts as none: it would mean another folder to each program.
+// RunDir is the folder of the lock and, except on Windows, of the sockets. Clients of every
+// release compute the same folder, so the rules must not change. One rule was added: a relative
+// XDG_RUNTIME_DIR is ignored, since it would mean a different folder to each program.
 func (e Env) RunDir() string {
 	switch e.GOOS {
 	case "windows":
@@ -63,12 +62,12 @@ func (e Env) RunDir() string {
 			return e.join(home, ".inferd", "run")
 		}
 	}
-	// Where everybody may create, the name is ours alone; whoever uses the folder has
-	// to see that it is ours, too.
+	// Any user may create files in /tmp. The name contains the uid, but users of the folder
+	// must check its owner, too.
 	return "/tmp/inferd-" + strconv.Itoa(e.UID)
 }
 
-// Warnings names variables that are set and have no effect, and says why.
+// Warnings names variables that are set but ignored, with the reason.
 func (e Env) Warnings() []string {
 	if dir := e.Getenv("XDG_RUNTIME_DIR"); e.GOOS == "linux" && dir != "" && !path.IsAbs(dir) {
 		return []string{"XDG_RUNTIME_DIR is ignored: it is not an absolute path"}
@@ -76,9 +75,9 @@ func (e Env) Warnings() []string {
 	return nil
 }
 
-// Socket is the address of the surface with that leaf: a path in the folder dir. On Windows
-// it is the name of a pipe: those lie in no folder, and dir is what the names begin with. An
-// empty dir is the default one.
+// Socket is the address of the surface with that leaf: a path in the folder dir. On Windows it
+// is the name of a pipe, which is in no folder: dir is the prefix of the name. An empty dir
+// means the default.
 func (e Env) Socket(dir, leaf string) string {
 	dir = cmp.Or(dir, e.socketDir())
 	switch {
@@ -97,10 +96,10 @@ func (e Env) socketDir() string {
 	return e.RunDir()
 }
 
-// Beside tells what the address of a generation socket says of the others: the dir that
-// they lie in, as [Env.Socket] takes it, and the leaf whose surface is spoken at that address. That is v1 at a path
-// that is not called as the length-prefixed socket; at a pipe it is length-prefixed, unless
-// its name ends as that of v1's.
+// Beside derives two things from the address of a generation socket: dir, for the addresses of
+// the other sockets by [Env.Socket], and leaf, the surface at the address itself. A path is a
+// v1 socket unless it has the name of the length-prefixed socket; a pipe is length-prefixed
+// unless its name ends like the name of the v1 pipe.
 func (e Env) Beside(socket string) (dir, leaf string) {
 	if e.GOOS == "windows" {
 		if dir, ok := strings.CutSuffix(socket, "-infer"); ok {
@@ -114,8 +113,8 @@ func (e Env) Beside(socket string) (dir, leaf string) {
 	return path.Clean(dir), leaf
 }
 
-// Lock is the file that one daemon with sockets in dir holds at a time; dir is as that of
-// [Env.Socket]. On Windows only the file's name is of dir.
+// Lock is the lock file of daemons with sockets in dir, which is as in [Env.Socket]. On Windows
+// dir determines only the name of the file.
 func (e Env) Lock(dir string) string {
 	dir = cmp.Or(dir, e.socketDir())
 	if e.GOOS != "windows" {
@@ -124,16 +123,16 @@ func (e Env) Lock(dir string) string {
 	return e.join(e.RunDir(), dir[strings.LastIndexByte(dir, '\\')+1:]+".lock")
 }
 
-// ConfigFile is where the config is looked for.
+// ConfigFile is the path of the config file.
 func (e Env) ConfigFile() string { return e.join(e.home(), ".inferd", "config.json") }
 
-// DataDir is the folder for what inferd keeps.
+// DataDir is the folder of inferd's data.
 func (e Env) DataDir() string { return e.join(e.data(), "inferd") }
 
 // EngineDir is the folder with the libraries of llama.cpp.
 func (e Env) EngineDir() string { return e.join(e.DataDir(), "engine", EngineVersion) }
 
-// ModelsDir is the folder of models. It is meant to be shared with other programs.
+// ModelsDir is the folder of models, which other programs may share.
 func (e Env) ModelsDir() string {
 	if dir := e.Getenv("MODELS_HOME"); dir != "" {
 		return dir
@@ -141,7 +140,7 @@ func (e Env) ModelsDir() string {
 	return e.join(e.data(), "models")
 }
 
-// LogDir is the folder of the activity log; empty if nothing says where that may be.
+// LogDir is the folder of the activity log; empty without a variable that determines it.
 func (e Env) LogDir() string {
 	if dir := e.Getenv("INFERD_LOG_DIR"); dir != "" {
 		return dir
@@ -156,8 +155,8 @@ func (e Env) LogDir() string {
 	return e.join(e.home(), ".inferd", "logs")
 }
 
-// BuiltinDir is the folder of the models that inferd generates. They can be made again
-// at any time, so it is in the user's cache.
+// BuiltinDir is the folder of the models that inferd generates. It is in the user's cache,
+// since they can be generated again at any time.
 func (e Env) BuiltinDir() string {
 	switch e.GOOS {
 	case "windows":
@@ -168,7 +167,7 @@ func (e Env) BuiltinDir() string {
 	return e.join(e.xdg("XDG_CACHE_HOME", ".cache"), "inferd", "builtin")
 }
 
-// data is the folder where programs keep data of this user.
+// data is the folder for the data of all of the user's programs.
 func (e Env) data() string {
 	switch e.GOOS {
 	case "windows":
@@ -179,8 +178,8 @@ func (e Env) data() string {
 	return e.xdg("XDG_DATA_HOME", ".local", "share")
 }
 
-// xdg is the folder that a variable names, else one below the home. The XDG rules have
-// relative values ignored; ours would else depend on where the program was started.
+// xdg is the folder in a variable, or the default below the home. A relative value is ignored,
+// as the XDG rules demand: its meaning would depend on the working folder.
 func (e Env) xdg(name string, below ...string) string {
 	if dir := e.Getenv(name); path.IsAbs(dir) {
 		return dir
@@ -195,8 +194,8 @@ func (e Env) localAppData() string {
 	return e.join(e.home(), "AppData", "Local")
 }
 
-// home is the user's home. Without one it is a folder that does not exist: a relative
-// path would make us read the config and load libraries from the working folder.
+// home is the user's home. Without one it is a folder that does not exist: with a relative
+// path the daemon would read its config and load libraries from the working folder.
 func (e Env) home() string {
 	name, none := "HOME", "/nonexistent"
 	if e.GOOS == "windows" {

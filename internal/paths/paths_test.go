@@ -53,11 +53,11 @@ func TestWarnings(t *testing.T) {
 		env  paths.Env
 		want int
 	}{
-		"none":                 {env("linux", nil), 0},
-		"an absolute folder":   {env("linux", map[string]string{"XDG_RUNTIME_DIR": "/run"}), 0},
-		"a relative folder":    {env("linux", map[string]string{"XDG_RUNTIME_DIR": "run"}), 1},
-		"of another system":    {env("darwin", map[string]string{"XDG_RUNTIME_DIR": "run"}), 0},
-		"empty, which is none": {env("linux", map[string]string{"XDG_RUNTIME_DIR": ""}), 0},
+		"none":               {env("linux", nil), 0},
+		"an absolute folder": {env("linux", map[string]string{"XDG_RUNTIME_DIR": "/run"}), 0},
+		"a relative folder":  {env("linux", map[string]string{"XDG_RUNTIME_DIR": "run"}), 1},
+		"on another system":  {env("darwin", map[string]string{"XDG_RUNTIME_DIR": "run"}), 0},
+		"an empty variable":  {env("linux", map[string]string{"XDG_RUNTIME_DIR": ""}), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := test.env.Warnings(); len(got) != test.want {
@@ -94,13 +94,13 @@ func TestBeside(t *testing.T) {
 		goos, socket string
 		want         beside
 	}{
-		"v1's":              {"linux", "/x/infer.sock", beside{"/x", paths.V1Leaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
-		"of any other name": {"darwin", "/x/my.sock", beside{"/x", paths.V1Leaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
-		"length-prefixed":   {"linux", "/x/inferd.sock", beside{"/x", paths.LPLeaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
-		"relative":          {"linux", "my.sock", beside{".", paths.V1Leaf, "infer.embed.sock", "inferd.lock"}},
-		"a pipe":            {"windows", `\\.\pipe\mine`, beside{`\\.\pipe\mine`, paths.LPLeaf, `\\.\pipe\mine-infer-embed`, `C:\L\inferd\mine.lock`}},
-		"v1's pipe":         {"windows", `\\.\pipe\mine-infer`, beside{`\\.\pipe\mine`, paths.V1Leaf, `\\.\pipe\mine-infer-embed`, `C:\L\inferd\mine.lock`}},
-		"the default pipe":  {"windows", `\\.\pipe\inferd`, beside{`\\.\pipe\inferd`, paths.LPLeaf, `\\.\pipe\inferd-infer-embed`, `C:\L\inferd\inferd.lock`}},
+		"v1":               {"linux", "/x/infer.sock", beside{"/x", paths.V1Leaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
+		"any other name":   {"darwin", "/x/my.sock", beside{"/x", paths.V1Leaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
+		"length-prefixed":  {"linux", "/x/inferd.sock", beside{"/x", paths.LPLeaf, "/x/infer.embed.sock", "/x/inferd.lock"}},
+		"relative":         {"linux", "my.sock", beside{".", paths.V1Leaf, "infer.embed.sock", "inferd.lock"}},
+		"a pipe":           {"windows", `\\.\pipe\mine`, beside{`\\.\pipe\mine`, paths.LPLeaf, `\\.\pipe\mine-infer-embed`, `C:\L\inferd\mine.lock`}},
+		"v1's pipe":        {"windows", `\\.\pipe\mine-infer`, beside{`\\.\pipe\mine`, paths.V1Leaf, `\\.\pipe\mine-infer-embed`, `C:\L\inferd\mine.lock`}},
+		"the default pipe": {"windows", `\\.\pipe\inferd`, beside{`\\.\pipe\inferd`, paths.LPLeaf, `\\.\pipe\inferd-infer-embed`, `C:\L\inferd\inferd.lock`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := env(test.goos, map[string]string{"LOCALAPPDATA": `C:\L`})
@@ -116,34 +116,34 @@ func TestBeside(t *testing.T) {
 	}
 }
 
-func TestPlaces(t *testing.T) {
-	type places struct{ Lock, Config, Data, Engine, Models, Builtin string }
+func TestDefaults(t *testing.T) {
+	type defaults struct{ Lock, Config, Data, Engine, Models, Builtin string }
 	for name, test := range map[string]struct {
 		env  paths.Env
-		want places
+		want defaults
 	}{
 		"linux": {
 			env("linux", map[string]string{"HOME": "/home/u"}),
-			places{
+			defaults{
 				Lock: "/home/u/.inferd/run/inferd.lock", Config: "/home/u/.inferd/config.json",
 				Data: "/home/u/.local/share/inferd", Engine: "/home/u/.local/share/inferd/engine/0.5.0",
 				Models: "/home/u/.local/share/models", Builtin: "/home/u/.cache/inferd/builtin",
 			},
 		},
-		"linux with folders of its own": {
+		"linux: every folder from a variable": {
 			env("linux", map[string]string{
 				"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1000", "XDG_DATA_HOME": "/data", "XDG_CACHE_HOME": "/cache",
 				"MODELS_HOME": "/models",
 			}),
-			places{
+			defaults{
 				Lock: "/run/user/1000/inferd/inferd.lock", Config: "/home/u/.inferd/config.json",
 				Data: "/data/inferd", Engine: "/data/inferd/engine/0.5.0",
 				Models: "/models", Builtin: "/cache/inferd/builtin",
 			},
 		},
-		"linux: relative folders are ignored, and no home is nowhere": {
+		"linux: relative folders are ignored, without a home nothing exists": {
 			env("linux", map[string]string{"XDG_DATA_HOME": "data", "XDG_CACHE_HOME": "cache"}),
-			places{
+			defaults{
 				Lock: "/tmp/inferd-1000/inferd.lock", Config: "/nonexistent/.inferd/config.json",
 				Data: "/nonexistent/.local/share/inferd", Engine: "/nonexistent/.local/share/inferd/engine/0.5.0",
 				Models: "/nonexistent/.local/share/models", Builtin: "/nonexistent/.cache/inferd/builtin",
@@ -151,7 +151,7 @@ func TestPlaces(t *testing.T) {
 		},
 		"mac": {
 			env("darwin", map[string]string{"HOME": "/Users/u", "TMPDIR": "/var/folders/ab/T/"}),
-			places{
+			defaults{
 				Lock: "/var/folders/ab/T/inferd/inferd.lock", Config: "/Users/u/.inferd/config.json",
 				Data:   "/Users/u/Library/Application Support/inferd",
 				Engine: "/Users/u/Library/Application Support/inferd/engine/0.5.0",
@@ -160,7 +160,7 @@ func TestPlaces(t *testing.T) {
 		},
 		"windows": {
 			env("windows", map[string]string{"USERPROFILE": `C:\Users\u`}),
-			places{
+			defaults{
 				Lock: `C:\Users\u\AppData\Local\inferd\inferd.lock`, Config: `C:\Users\u\.inferd\config.json`,
 				Data: `C:\Users\u\AppData\Local\inferd`, Engine: `C:\Users\u\AppData\Local\inferd\engine\0.5.0`,
 				Models: `C:\Users\u\AppData\Local\models`, Builtin: `C:\Users\u\AppData\Local\inferd\cache\builtin`,
@@ -169,9 +169,9 @@ func TestPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := test.env
-			got := places{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir()}
+			got := defaults{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir()}
 			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("places (-want +got):\n%s", diff)
+				t.Errorf("paths (-want +got):\n%s", diff)
 			}
 		})
 	}

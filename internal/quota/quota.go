@@ -1,5 +1,5 @@
-// Package quota bounds what callers hold of something of which there is only so much:
-// connections, places in a queue, memory of requests. It does not know what it counts.
+// Package quota bounds how much of a limited resource each caller holds: connections, places
+// in the queue, memory of requests. It does not know what it counts.
 package quota
 
 import (
@@ -9,25 +9,26 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Quota counts. Besides each caller and all together it bounds each user: to half of
-// all, or what one caller may have if that is more, so that nobody takes everything by
-// having many programs.
+// A Quota counts units of one resource. It bounds each caller, all callers together, and each
+// user: a user gets half of Total, or PerCaller if that is more, so that no user takes
+// everything with many programs.
 type Quota struct {
-	PerCaller int64 // 0 is nothing
-	Total     int64 // 0 is nothing
+	PerCaller int64 // 0 allows nothing
+	Total     int64 // 0 allows nothing
 
-	mu      sync.Mutex // guards the fields below
-	total   count
-	users   map[string]count
-	callers map[infer.Caller]count
-	given   chan struct{} // closed when something is given back; nil while nobody waits
+	mu       sync.Mutex // guards the fields below
+	total    count
+	users    map[string]count
+	callers  map[infer.Caller]count
+	released chan struct{} // closed at the next Release; nil while no Acquire waits
 }
 
-// A count is what is taken, and how much of that those have who wait for more.
-type count struct{ taken, waits int64 }
+// A count is the number of units taken, and the part of it that belongs to holders that wait
+// for more.
+type count struct{ taken, waiting int64 }
 
-// Take takes n for a caller, or reports false if it has no room for it.
-func (q *Quota) Take(c infer.Caller, n int64) bool {
+// TryAcquire takes n units for a caller. It reports false, and takes none, if they do not fit.
+func (q *Quota) TryAcquire(c infer.Caller, n int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.fitsLocked(c, n, 0) {
@@ -37,25 +38,25 @@ func (q *Quota) Take(c infer.Caller, n int64) bool {
 	return true
 }
 
-// Wait takes n for a caller as soon as there is room; has is what it was given before, and
-// will not give back until it gets more. It returns the cause of ctx if that ends first.
+// Acquire takes n units for a caller as soon as they fit. held is how many units the same
+// holder has already, and keeps until it gets n more. Acquire returns the cause of ctx if ctx
+// ends first.
 //
-// Where everything that is taken is held by some who wait for more, nobody would ever give
-// anything back. Then one of them gets it past the bounds, if has and n together are no
-// more than a caller may have.
-func (q *Quota) Wait(ctx context.Context, c infer.Caller, n, has int64) error {
+// If all units belong to holders that wait for more, none would ever be released. Then one of
+// the holders gets its units above the bounds, if held and n together are at most PerCaller.
+func (q *Quota) Acquire(ctx context.Context, c infer.Caller, n, held int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.addLocked(c, count{waits: has})
-	defer func() { q.addLocked(c, count{waits: -has}) }()
-	for !q.fitsLocked(c, n, has) {
-		if q.given == nil {
-			q.given = make(chan struct{})
+	q.addLocked(c, count{waiting: held})
+	defer func() { q.addLocked(c, count{waiting: -held}) }()
+	for !q.fitsLocked(c, n, held) {
+		if q.released == nil {
+			q.released = make(chan struct{})
 		}
-		given := q.given
+		released := q.released
 		q.mu.Unlock()
 		select {
-		case <-given:
+		case <-released:
 			q.mu.Lock()
 		case <-ctx.Done():
 			q.mu.Lock()
@@ -66,27 +67,27 @@ func (q *Quota) Wait(ctx context.Context, c infer.Caller, n, has int64) error {
 	return nil
 }
 
-// Give gives back n that a caller had taken.
-func (q *Quota) Give(c infer.Caller, n int64) {
+// Release returns n units of a caller.
+func (q *Quota) Release(c infer.Caller, n int64) {
 	if n == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.addLocked(c, count{taken: -n})
-	if q.given != nil {
-		close(q.given)
-		q.given = nil
+	if q.released != nil {
+		close(q.released)
+		q.released = nil
 	}
 }
 
-// fitsLocked reports whether a caller that has some already, for the same end, may take n.
-func (q *Quota) fitsLocked(c infer.Caller, n, has int64) bool {
-	room := func(now count, bound int64) bool {
-		stuck := 0 < has && has < now.taken && now.taken == now.waits && has+n <= q.PerCaller
-		return now.taken+n <= bound || stuck
+// fitsLocked reports whether n more units may go to a holder that has held units already.
+func (q *Quota) fitsLocked(c infer.Caller, n, held int64) bool {
+	within := func(now count, bound int64) bool {
+		deadlock := 0 < held && held < now.taken && now.taken == now.waiting && held+n <= q.PerCaller
+		return now.taken+n <= bound || deadlock
 	}
-	return room(q.total, q.Total) && room(q.users[c.User], max(q.PerCaller, q.Total/2)) && room(q.callers[c], q.PerCaller)
+	return within(q.total, q.Total) && within(q.users[c.User], max(q.PerCaller, q.Total/2)) && within(q.callers[c], q.PerCaller)
 }
 
 func (q *Quota) addLocked(c infer.Caller, more count) {
@@ -94,18 +95,18 @@ func (q *Quota) addLocked(c infer.Caller, more count) {
 		q.callers = make(map[infer.Caller]count)
 		q.users = make(map[string]count)
 	}
-	q.total = q.total.and(more)
-	if q.users[c.User] = q.users[c.User].and(more); q.users[c.User] == (count{}) {
+	q.total = q.total.plus(more)
+	if q.users[c.User] = q.users[c.User].plus(more); q.users[c.User] == (count{}) {
 		delete(q.users, c.User)
 	}
-	if q.callers[c] = q.callers[c].and(more); q.callers[c] == (count{}) {
+	if q.callers[c] = q.callers[c].plus(more); q.callers[c] == (count{}) {
 		delete(q.callers, c)
 	}
 }
 
-func (a count) and(b count) count { return count{a.taken + b.taken, a.waits + b.waits} }
+func (a count) plus(b count) count { return count{a.taken + b.taken, a.waiting + b.waiting} }
 
-// Taken is how much all callers have together.
+// Taken returns the number of units that all callers hold together.
 func (q *Quota) Taken() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

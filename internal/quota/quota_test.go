@@ -18,58 +18,58 @@ import (
 
 func caller(user, program string) infer.Caller { return infer.Caller{User: user, Program: program} }
 
-func TestNobodyTakesEverything(t *testing.T) {
+func TestBounds(t *testing.T) {
 	q := &quota.Quota{PerCaller: 3, Total: 12}
-	take := func(c infer.Caller) (n int) {
-		for q.Take(c, 1) {
+	fill := func(c infer.Caller) (n int) {
+		for q.TryAcquire(c, 1) {
 			n++
 		}
 		return n
 	}
-	if n := take(caller("1", "a")); n != 3 {
+	if n := fill(caller("1", "a")); n != 3 {
 		t.Errorf("one program got %d, want 3", n)
 	}
 	more := 0
 	for i := range 10 {
-		more += take(caller("1", fmt.Sprint("copy", i)))
+		more += fill(caller("1", fmt.Sprint("copy", i)))
 	}
 	if more != 3 {
 		t.Errorf("copies of it got %d more, want 3: half of all", more)
 	}
-	if n := take(caller("2", "a")); n != 3 {
+	if n := fill(caller("2", "a")); n != 3 {
 		t.Errorf("another user got %d, want 3", n)
 	}
-	q.Give(caller("1", "a"), 2)
-	if n := take(caller("1", "a")); n != 2 {
+	q.Release(caller("1", "a"), 2)
+	if n := fill(caller("1", "a")); n != 2 {
 		t.Errorf("after giving back 2 it got %d", n)
 	}
 }
 
-func TestWait(t *testing.T) {
+func TestAcquireWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &quota.Quota{PerCaller: 10, Total: 10}
 		c := caller("1", "a")
-		q.Take(c, 8)
+		q.TryAcquire(c, 8)
 		got := make(chan error)
-		go func() { got <- q.Wait(t.Context(), c, 5, 0) }()
+		go func() { got <- q.Acquire(t.Context(), c, 5, 0) }()
 		synctest.Wait()
-		q.Give(c, 2)
+		q.Release(c, 2)
 		synctest.Wait()
 		select {
 		case err := <-got:
-			t.Fatalf("4 of 5 were enough: %v", err)
+			t.Fatalf("acquired 5 of 4 free units: %v", err)
 		default:
 		}
-		q.Give(c, 1)
+		q.Release(c, 1)
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
-		enough := errors.New("enough")
+		cause := errors.New("cancelled")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() { got <- q.Wait(ctx, c, 5, 0) }()
+		go func() { got <- q.Acquire(ctx, c, 5, 0) }()
 		synctest.Wait()
-		cancel(enough)
-		if err := <-got; !errors.Is(err, enough) {
+		cancel(cause)
+		if err := <-got; !errors.Is(err, cause) {
 			t.Error(err)
 		}
 		if q.Taken() != 10 {
@@ -78,46 +78,46 @@ func TestWait(t *testing.T) {
 	})
 }
 
-// Some who hold everything and wait for more do not wait for each other: one after the
-// other goes on, whichever bound it is that they stand at. One alone waits in vain.
-func TestNobodyWaitsForThoseWhoWait(t *testing.T) {
+// Holders that hold everything and wait for more do not deadlock at any of the bounds: they
+// proceed one after the other. A single holder waits in vain.
+func TestHoldersDoNotDeadlock(t *testing.T) {
 	for name, q := range map[string]*quota.Quota{
-		"of the caller":  {PerCaller: 10, Total: 100},
-		"of all of them": {PerCaller: 10, Total: 10},
+		"at the bound per caller": {PerCaller: 10, Total: 100},
+		"at the total":            {PerCaller: 10, Total: 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := caller("1", "a")
-				var over atomic.Int32
+				var finished atomic.Int32
 				var all sync.WaitGroup
-				q.Take(c, 9) // 3 of which each has
+				q.TryAcquire(c, 9) // 3 for each holder
 				for range 3 {
 					all.Go(func() {
-						for has := int64(3); has < 9; has += 3 {
-							if err := q.Wait(t.Context(), c, 3, has); err != nil {
+						for held := int64(3); held < 9; held += 3 {
+							if err := q.Acquire(t.Context(), c, 3, held); err != nil {
 								t.Error(err)
 							}
 							if n := q.Taken(); n > 2*q.PerCaller {
 								t.Errorf("%d are taken", n)
 							}
 						}
-						over.Add(1)
-						q.Give(c, 9)
+						finished.Add(1)
+						q.Release(c, 9)
 					})
 				}
 				all.Wait()
-				if over.Load() != 3 || q.Taken() != 0 {
-					t.Errorf("%d are over, %d are taken", over.Load(), q.Taken())
+				if finished.Load() != 3 || q.Taken() != 0 {
+					t.Errorf("%d finished, %d units are taken", finished.Load(), q.Taken())
 				}
-				q.Take(c, 8)
+				q.TryAcquire(c, 8)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
-				if err := q.Wait(ctx, c, 3, 8); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("one alone: %v", err)
+				if err := q.Acquire(ctx, c, 3, 8); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("single holder: %v", err)
 				}
 				other := caller("2", "b")
-				if q.Take(other, 2) {
-					go func() { _ = q.Wait(ctx, other, 9, 2) }() // more than anybody may have
+				if q.TryAcquire(other, 2) {
+					go func() { _ = q.Acquire(ctx, other, 9, 2) }() // more than any caller may hold
 					synctest.Wait()
 					if q.Taken() != 10 {
 						t.Errorf("%d are taken", q.Taken())
@@ -129,29 +129,29 @@ func TestNobodyWaitsForThoseWhoWait(t *testing.T) {
 	}
 }
 
-// Whatever is taken and given back, no bound is passed and nothing is lost.
+// In any order of operations, no bound is exceeded and no unit is lost.
 func TestCounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := &quota.Quota{PerCaller: rapid.Int64Range(0, 8).Draw(t, "per caller"), Total: rapid.Int64Range(0, 20).Draw(t, "total")}
-		have := make(map[infer.Caller]int64)
+		held := make(map[infer.Caller]int64)
 		users := make(map[string]int64)
 		total := int64(0)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			c := caller(rapid.SampledFrom([]string{"1", "2"}).Draw(t, "user"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "program"))
 			n := rapid.Int64Range(1, 4).Draw(t, "n")
-			if have[c] >= n && rapid.Bool().Draw(t, "give") {
-				q.Give(c, n)
+			if held[c] >= n && rapid.Bool().Draw(t, "release") {
+				q.Release(c, n)
 				n = -n
 			} else {
-				fits := total+n <= q.Total && have[c]+n <= q.PerCaller && users[c.User]+n <= max(q.PerCaller, q.Total/2)
-				if got := q.Take(c, n); got != fits {
-					t.Fatalf("Take %d of %v = %v with %v taken", n, c, got, have)
+				fits := total+n <= q.Total && held[c]+n <= q.PerCaller && users[c.User]+n <= max(q.PerCaller, q.Total/2)
+				if got := q.TryAcquire(c, n); got != fits {
+					t.Fatalf("TryAcquire(%v, %d) = %v, held: %v", c, n, got, held)
 				}
 				if !fits {
 					continue
 				}
 			}
-			have[c] += n
+			held[c] += n
 			users[c.User] += n
 			total += n
 			if q.Taken() != total {

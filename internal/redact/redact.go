@@ -1,6 +1,6 @@
-// Package redact takes what looks like a secret out of text that is written down. It is pure
-// and errs on the side of taking too much; what it takes it replaces by a marker that says
-// which rule that was. Counts such as prompt_tokens survive.
+// Package redact removes secrets from text that goes to logs and records. It goes by the look
+// of the text, does not know where the text comes from, and rather removes too much. A marker
+// that names the rule replaces each secret. Counts such as prompt_tokens survive.
 package redact
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Markers stand where a secret was.
+// The markers that replace secrets.
 const (
 	authHeader = "[REDACTED:auth-header]"
 	secretKV   = "[REDACTED:secret-kv]"
@@ -18,46 +18,46 @@ const (
 	awsSession = "[REDACTED:aws-session]"
 )
 
-// A space may have been escaped: \t, \n, \r, \u0020 and the like.
+// White space may be escaped: \t, \n, \r, \u0020 and the like.
 const space = `(?:\s|\\+[tnr]|\\+u00(?:20|09|0a|0d))`
 
-// A quote may be any of three, escaped any number of times.
+// A quote is one of three characters, escaped any number of times.
 const quote = "\\\\*[\"'`]"
 
-// An escape may have come to stand before a word, and its last letter must not hide that:
-// a line break before a password is \n, which makes it look like "npassword".
+// An escape sequence may precede a word, and its last letter must not hide the start of the
+// word: a line break is \n, so "password" after one looks like "npassword".
 const escape = `\\(?:[abfnrtv]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})`
 
-// Where the name of a secret begins, and a key that has no name.
+// The start of the name of a secret, and of a key without a name.
 const (
-	word  = `(?:\b|_|` + escape + `)`
-	apart = `(^|[^A-Za-z0-9]|` + escape + `)`
+	nameStart = `(?:\b|_|` + escape + `)`
+	keyStart  = `(^|[^A-Za-z0-9]|` + escape + `)`
 )
 
 var (
-	// "authorization: bearer …" and whatever else is a scheme and its token.
+	// "authorization: bearer …": a scheme and its token.
 	header = regexp.MustCompile(`(?i)(authorization(?:` + quote + `)?` + space + `*[:=]` + space + `*(?:` + quote + `)?)(?:bearer|basic|token)` + space + `+[\w.~+/=%-]{8,}`)
-	bearer = regexp.MustCompile(`(?i)(` + word + `)bearer` + space + `+[\w.~+/=%-]{8,}`)
+	bearer = regexp.MustCompile(`(?i)(` + nameStart + `)bearer` + space + `+[\w.~+/=%-]{8,}`)
 
-	// The name of a secret, what stands between, and the quote that opens its value, if any.
-	named = regexp.MustCompile(`(?i)` + word + `(?:password|passwd|pwd|api[_-]?key|secret|token)(?:` + quote + `)?` + space + `*[:=]` + space + `*(` + quote + `)?`)
+	// The name of a secret, the separator, and the opening quote of its value, if any.
+	named = regexp.MustCompile(`(?i)` + nameStart + `(?:password|passwd|pwd|api[_-]?key|secret|token)(?:` + quote + `)?` + space + `*[:=]` + space + `*(` + quote + `)?`)
 
 	marked = []struct {
 		rule   *regexp.Regexp
 		marker string
 	}{
-		{regexp.MustCompile(apart + `eyJ[\w-]+\.[\w-]+\.[\w-]*`), jwt},
-		{regexp.MustCompile(apart + `sk-[\w-]{16,}`), apiKey},
-		{regexp.MustCompile(apart + `xox[baps]-[\w-]{10,}`), apiKey},
-		{regexp.MustCompile(apart + `gh[posu]_\w{20,}`), apiKey},
-		{regexp.MustCompile(apart + `pat-[\w-]{16,}`), apiKey},
-		{regexp.MustCompile(apart + `thingspat_[\w-]{16,}`), apiKey},
-		{regexp.MustCompile(apart + `AKIA[A-Z0-9]{16}`), awsAccess},
-		{regexp.MustCompile(apart + `ASIA[A-Z0-9]{16}`), awsSession},
+		{regexp.MustCompile(keyStart + `eyJ[\w-]+\.[\w-]+\.[\w-]*`), jwt},
+		{regexp.MustCompile(keyStart + `sk-[\w-]{16,}`), apiKey},
+		{regexp.MustCompile(keyStart + `xox[baps]-[\w-]{10,}`), apiKey},
+		{regexp.MustCompile(keyStart + `gh[posu]_\w{20,}`), apiKey},
+		{regexp.MustCompile(keyStart + `pat-[\w-]{16,}`), apiKey},
+		{regexp.MustCompile(keyStart + `thingspat_[\w-]{16,}`), apiKey},
+		{regexp.MustCompile(keyStart + `AKIA[A-Z0-9]{16}`), awsAccess},
+		{regexp.MustCompile(keyStart + `ASIA[A-Z0-9]{16}`), awsSession},
 	}
 )
 
-// signs are what a text has that any rule may match, by their first letters.
+// signs are strings by their first letter: every text that a rule matches contains one.
 var signs = [256][]string{
 	'a': {"authorization", "api_key", "api-key", "apikey", "akia", "asia"},
 	'b': {"bearer"},
@@ -69,7 +69,7 @@ var signs = [256][]string{
 	'x': {"xox"},
 }
 
-// suspect reports in one pass whether any rule may match.
+// suspect reports, in one pass, whether a rule may match.
 func suspect(text string) bool {
 	for i := range len(text) {
 		for _, sign := range signs[text[i]|0x20] {
@@ -81,7 +81,7 @@ func suspect(text string) bool {
 	return false
 }
 
-// Text returns text without secrets: text itself, if no rule can match.
+// Text returns text without secrets. It returns text itself if no rule can match.
 func Text(text string) string {
 	if !suspect(text) {
 		return text
@@ -95,7 +95,7 @@ func Text(text string) string {
 	return text
 }
 
-// values replaces what stands after the name of a secret.
+// values replaces the values that follow names of secrets.
 func values(text string) string {
 	var out strings.Builder
 	for {
@@ -107,7 +107,7 @@ func values(text string) string {
 		begin := m[1]
 		out.WriteString(text[:begin])
 		rest := text[begin:]
-		n := bare(rest)
+		n := unquoted(rest)
 		if m[2] >= 0 {
 			n = quoted(rest, text[m[2]:m[3]])
 		}
@@ -119,26 +119,26 @@ func values(text string) string {
 	}
 }
 
-// shortest is how long a value without quotes must be to be one.
-const shortest = 4
+// minUnquoted is the least length of an unquoted value.
+const minUnquoted = 4
 
-// bare returns the length of a value that no quote opened.
-func bare(rest string) int {
+// unquoted returns the length of the unquoted value at the start of rest; 0 is no value.
+func unquoted(rest string) int {
 	n := strings.IndexAny(rest, " \t\r\n\"',&}")
 	if n < 0 {
 		n = len(rest)
 	}
-	if n > 0 && n < len(rest) && (rest[n] == '"' || rest[n] == '\'') { // the backslashes are the quote's
+	if n > 0 && n < len(rest) && (rest[n] == '"' || rest[n] == '\'') { // the backslashes belong to the quote
 		n = len(strings.TrimRight(rest[:n], `\`))
 	}
-	if n < shortest {
+	if n < minUnquoted {
 		return 0
 	}
 	return n
 }
 
-// quoted returns the length of a value, up to the quote that is escaped as often as the one
-// that opened it; without one it is all that is left.
+// quoted returns the length of a quoted value. It ends at a quote with at most as many
+// escapes as the opening one, or at the end of the text.
 func quoted(rest, open string) int {
 	escapes, mark := len(open)-1, open[len(open)-1]
 	run := 0

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/redact"
 )
 
-// secrets are spellings, with the part that must not be seen between « and ».
+// secrets are spellings of secrets. The parts between « and » must be removed.
 var secrets = func() []string {
 	raw, err := os.ReadFile(filepath.Join("testdata", "secrets.txt"))
 	if err != nil {
@@ -22,7 +22,7 @@ var secrets = func() []string {
 	return strings.Split(strings.TrimSpace(string(raw)), "\n")
 }()
 
-// cut returns a spelling without its marks, and its secret parts.
+// cut returns a spelling without « and », and its secret parts.
 func cut(marked string) (text string, parts []string) {
 	for piece := range strings.SplitSeq(marked, "«") {
 		if part, _, ok := strings.Cut(piece, "»"); ok {
@@ -40,7 +40,7 @@ func inJSON(s string) string {
 	return string(b)
 }
 
-// forms are the ways in which a text may come: as it is, inside of another, quoted.
+// forms are contexts of a text: alone, inside another text, quoted.
 func forms(text string) map[string]string {
 	return map[string]string{
 		"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
@@ -50,7 +50,7 @@ func forms(text string) map[string]string {
 	}
 }
 
-// Every spelling, plain and inside of JSON, quoted once and twice, alone and within a text.
+// Every spelling is redacted in every form.
 func TestSecrets(t *testing.T) {
 	if len(secrets) < 40 {
 		t.Fatalf("only %d spellings", len(secrets))
@@ -71,7 +71,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// A line may come in two pieces, cut anywhere.
+// A line is redacted if it is written in two pieces, cut anywhere.
 func TestWriter(t *testing.T) {
 	for _, marked := range secrets {
 		text, parts := cut(marked)
@@ -100,7 +100,7 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// What is no secret stays as it is.
+// Harmless text is not changed.
 func TestHarmless(t *testing.T) {
 	for _, text := range []string{
 		"", "hello", `{"prompt_tokens":12345,"completion_tokens":6789}`, "input_tokens=12345 output_tokens=12345", "max_tokens: 100000",
@@ -113,7 +113,7 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
-// What is logged is redacted before it is quoted: a line of JSON stays one, whatever is in it.
+// Attributes are redacted before they are quoted, so a record stays valid JSON.
 func TestAttr(t *testing.T) {
 	for _, marked := range secrets {
 		text, parts := cut(marked)
@@ -123,7 +123,7 @@ func TestAttr(t *testing.T) {
 			log := slog.New(slog.NewMultiHandler(slog.NewJSONHandler(&asJSON, opts), slog.NewTextHandler(&asText, opts)))
 			log.Warn("it failed", slog.Any("err", value), slog.Group("g", slog.Any("x", value)), slog.Int("token", 12345))
 			if !json.Valid([]byte(asJSON.String())) || !strings.Contains(asJSON.String(), `"token":12345`) {
-				t.Errorf("%v: no JSON: %s", value, &asJSON)
+				t.Errorf("%v: not JSON: %s", value, &asJSON)
 			}
 			for _, part := range parts {
 				if len(part) > 4 && strings.Contains(asJSON.String()+asText.String(), part[1:]) {
@@ -134,7 +134,7 @@ func TestAttr(t *testing.T) {
 	}
 }
 
-// A second time changes nothing, whatever the text; a text without signs is the same one.
+// Redacting a text a second time changes nothing.
 func FuzzText(f *testing.F) {
 	for _, marked := range secrets {
 		text, _ := cut(marked)

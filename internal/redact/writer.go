@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// Attr takes secrets out of what is logged, before it is quoted: it is meant for
-// [slog.HandlerOptions]. Numbers, times and the like stay what they are.
+// Attr removes secrets from an attribute of a log record before a handler quotes it; see
+// [slog.HandlerOptions]. Numbers, times and the like are left unchanged.
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString, slog.KindAny:
-		if _, ok := v.Any().(slog.Level); !ok { // the record's own
+		if _, ok := v.Any().(slog.Level); !ok { // the level of the record
 			a.Value = slog.StringValue(Text(v.String()))
 		}
 	default:
@@ -20,8 +20,8 @@ func Attr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// A Writer passes whole lines on without their secrets, wherever a line is cut when it comes.
-// What is not ended by a newline waits for that.
+// A Writer writes whole lines to W without their secrets, however the input is cut. The rest
+// after the last newline waits for the next one.
 type Writer struct {
 	W io.Writer
 
@@ -29,7 +29,7 @@ type Writer struct {
 	rest []byte
 }
 
-// Write takes all of p, whatever comes of it.
+// Write always takes all of p, also if W fails.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,7 +40,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	var lines []byte
 	for line := range bytes.Lines(w.rest[:end]) {
-		lines = append(append(lines, Text(string(line[:len(line)-1]))...), '\n') // a value without an end must not take it
+		lines = append(append(lines, Text(string(line[:len(line)-1]))...), '\n') // kept apart, so that a value without an end does not swallow it
 	}
 	w.rest = append(w.rest[:0], w.rest[end:]...)
 	_, err := w.W.Write(lines)

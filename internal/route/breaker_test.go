@@ -97,11 +97,11 @@ func TestFailsAndComesBack(t *testing.T) {
 		if got := choose(&r, &infer.Generate{Model: "a"}); got != "unavailable" {
 			t.Errorf("by its name: %s", got)
 		}
-		time.Sleep(breaker.Rest)
+		time.Sleep(breaker.OpenFor)
 		ask("a", broken)
 		ask("b", nil)
 		ask("b", nil)
-		time.Sleep(breaker.Rest)
+		time.Sleep(breaker.OpenFor)
 		ask("a", nil)
 		ask("a", nil)
 		want := []string{"a open", "b open", "a half_open", "a open", "b half_open", "b closed", "a half_open", "a closed"}
@@ -129,7 +129,7 @@ func TestOrderIsKept(t *testing.T) {
 			targets = append(targets, failing(strconv.Itoa(i), func() route.State { return states[i] }))
 			targets[i].Changed = func(s breaker.State) {
 				if s == breaker.Open {
-					rests[i] = now.Add(breaker.Rest)
+					rests[i] = now.Add(breaker.OpenFor)
 				}
 			}
 		}

@@ -78,7 +78,7 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	)
 	for _, t := range able {
 		s := t.State()
-		if !t.breaker.Lets(at) {
+		if !t.breaker.Allow(at) {
 			s = Down
 		}
 		if chosen == nil || s < best {
@@ -153,12 +153,12 @@ func compared(t infer.Task) bool {
 func (r *Router) Begin(t *Target) (end func(error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var pass breaker.Pass
-	t.noticeLocked(func() { pass = t.breaker.Begin() })
+	var permit breaker.Permit
+	t.noticeLocked(func() { permit = t.breaker.Begin() })
 	return func(err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		t.noticeLocked(func() { t.breaker.End(pass, r.now(), t.outcome(err)) })
+		t.noticeLocked(func() { t.breaker.End(permit, r.now(), t.outcome(err)) })
 	}
 }
 
@@ -194,7 +194,7 @@ func (t *Target) outcome(err error) breaker.Outcome {
 	case ok && slices.Contains(t.Faults, failure.Code):
 		return breaker.Failure
 	default:
-		return breaker.Neither
+		return breaker.Ignored
 	}
 }
 

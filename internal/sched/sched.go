@@ -1,10 +1,10 @@
-// Package sched decides whose turn it is. It holds what waits and what runs in a tree of
-// flows: the normal and the background, in them users, in those their programs, in those
-// what the programs call their clients. On each level turns go to who has been served least:
-// what runs is charged as it goes on, so what one does costs its own level and nobody beside
-// it, however long it takes and however many pieces it is cut into.
+// Package sched is a fair queue. It holds waiting and running jobs in a tree of flows with
+// four levels: band (normal or background), user, program, client. On each level the flow
+// that has been served least goes first. Running jobs are charged while they run, so a job
+// costs its own flows and not their siblings, however long it takes and however many parts
+// it is cut into.
 //
-// It is pure: it reads no clock, takes no lock and does not know what waits, or what a
+// The package is pure: it reads no clock, takes no lock, and does not know what a job or a
 // unit of cost is.
 package sched
 
@@ -14,237 +14,236 @@ import (
 	"slices"
 )
 
-// A Flow says where in the tree something waits.
-type Flow struct {
+// A Path names the flow of a job on each level.
+type Path struct {
 	Background            bool
 	User, Program, Client string
 }
 
-// backgroundPrice is what a unit of cost counts for in the background. While both wait, the
-// normal gets that many times as much.
-const backgroundPrice = 15
+// backgroundWeight multiplies the cost of background jobs: while both bands compete, the
+// normal band gets that many times as much.
+const backgroundWeight = 15
 
-// Quantum is how many units somebody gets before the next has a turn, as far as that is in
-// our hands: it is what two flows that want all they can get differ by for each of their
-// slots, and what bounds how often they change places.
+// Quantum is how many units a flow gets before the next flow has its turn, as far as the
+// queue can control it. For each slot, it bounds how far two greedy flows drift apart, and how
+// often they preempt each other.
 const Quantum = 32
 
-// A Queue holds what waits and what runs. The zero value is empty. It is used by one at a
-// time.
+// A Queue holds waiting and running jobs. The zero value is empty. It is not safe for
+// concurrent use.
 type Queue[T any] struct {
 	root   node[T]
-	pushed uint64 // entries
+	pushed uint64 // jobs
 	starts uint64
 }
 
-// An Entry is something that waits, runs, waits again and ends:
+// A Job is pushed, waits, runs, possibly waits again, and ends:
 //
-//	Push ─▶ waits ── Pop, Take ─▶ runs
-//	        ▲ │  ◀──── Park ─────  │ Charge
-//	 Resume │ ├── Suspend ─────────┤
-//	        │ ▼                    │
-//	    suspended ──── Done ───────┘
+//	Push ─▶ waits ── Pop, Start ─▶ runs
+//	        ▲ │  ◀─── Preempt ────  │ Charge
+//	 Resume │ ├── Suspend ──────────┤
+//	        │ ▼                     │
+//	    suspended ──── Done ────────┘
 //
-// Done ends an entry in any state. A suspended entry neither waits nor runs: its flow
-// counts as idle without it.
-type Entry[T any] struct {
+// Done ends a job in any state. A suspended job neither waits nor runs: its flow counts as
+// idle without it.
+type Job[T any] struct {
 	Item T
 
-	flow    Flow
-	leaf    *node[T] // nil while suspended, and once it is done
-	last    *node[T] // the leaf before it was suspended
-	running bool
-	nth     uint64 // of those that were pushed
-	newcome int    // level from which on nothing of its flow was there when it was pushed
+	path     Path
+	leaf     *node[T] // nil while suspended, and once it is done
+	lastLeaf *node[T] // the leaf before the job was suspended
+	running  bool
+	nth      uint64 // position in the order of Push
+	newFrom  int    // first level on which the job's flow was new when the job was pushed
 
 	charged, used float64
-	floor         float64 // least that is charged: the rest was charged to nodes that are gone
-	started       uint64  // number of its last start; 0 if it has never run
-	before        float64 // what it had used then
+	minCharge     float64 // least total charge: that much was charged to nodes that no longer exist
+	started       uint64  // number of its latest start; 0 if it has never run
+	usedAtStart   float64 // used at its latest start
 }
 
-// Parked reports whether it waits after it has run.
-func (e *Entry[T]) Parked() bool { return e.started > 0 && !e.running && e.leaf != nil }
+// Preempted reports whether the job has run and waits to run again.
+func (j *Job[T]) Preempted() bool { return j.started > 0 && !j.running && j.leaf != nil }
 
-// Len is how many wait.
+// Len returns the number of waiting jobs.
 func (q *Queue[T]) Len() int { return q.root.waiting }
 
-// Push puts item at the end of its flow. The cost is what it takes to begin, and is charged
-// when it does.
-func (q *Queue[T]) Push(f Flow, cost int, item T) *Entry[T] {
+// Push appends a job to its flow. The cost is the cost to start; it is charged at the start.
+func (q *Queue[T]) Push(p Path, cost int, item T) *Job[T] {
 	q.pushed++
-	e := &Entry[T]{Item: item, flow: f, nth: q.pushed, used: float64(cost), newcome: levels}
-	e.newcome = q.enter(e)
-	return e
+	j := &Job[T]{Item: item, path: p, nth: q.pushed, used: float64(cost), newFrom: levels}
+	j.newFrom = q.enqueue(j)
+	return j
 }
 
-// enter has an entry wait in its flow, and returns the first level on which nothing of the
-// flow was there before.
-func (q *Queue[T]) enter(e *Entry[T]) (newcome int) {
-	newcome = levels
+// enqueue makes a job wait in its flow, and returns the first level on which the flow was new
+// or idle.
+func (q *Queue[T]) enqueue(j *Job[T]) (newFrom int) {
+	newFrom = levels
 	n := &q.root
-	for level, key := range e.flow.path() {
+	for level, key := range j.path.keys() {
 		n = n.child(key, level)
 		if n.idle() {
-			newcome = min(newcome, level)
+			newFrom = min(newFrom, level)
 			n.parent.active = append(n.parent.active, n)
 		}
 		if n.waiting == 0 {
-			n.join()
+			n.activate()
 		}
 	}
-	e.leaf = n
-	e.insert()
+	j.leaf = n
+	j.insert()
 	for ; n != nil; n = n.parent {
 		n.waiting++
 	}
-	return newcome
+	return newFrom
 }
 
-// insert puts an entry among those of its leaf, in the order in which they were pushed.
-func (e *Entry[T]) insert() {
-	at, _ := slices.BinarySearchFunc(e.leaf.entries, e.nth, func(other *Entry[T], nth uint64) int { return cmp.Compare(other.nth, nth) })
-	e.leaf.entries = slices.Insert(e.leaf.entries, at, e)
+// insert adds a job to the waiting jobs of its leaf, in the order of Push.
+func (j *Job[T]) insert() {
+	at, _ := slices.BinarySearchFunc(j.leaf.jobs, j.nth, func(other *Job[T], nth uint64) int { return cmp.Compare(other.nth, nth) })
+	j.leaf.jobs = slices.Insert(j.leaf.jobs, at, j)
 }
 
-// Pop lets the first entry run, in fair order, whose item is eligible. Those that are not
-// keep their turn. It returns nil if there is none.
-func (q *Queue[T]) Pop(eligible func(T) bool) *Entry[T] {
-	for e := range q.Waiting() {
-		if eligible(e.Item) {
-			q.Take(e)
-			return e
+// Pop starts the first waiting job, in fair order, with an eligible item. Jobs before it keep
+// their turn. It returns nil if there is none.
+func (q *Queue[T]) Pop(eligible func(T) bool) *Job[T] {
+	for j := range q.Waiting() {
+		if eligible(j.Item) {
+			q.Start(j)
+			return j
 		}
 	}
 	return nil
 }
 
-// Waiting yields what waits, in fair order. It must not be changed meanwhile.
-func (q *Queue[T]) Waiting() iter.Seq[*Entry[T]] {
-	return func(yield func(*Entry[T]) bool) { q.root.each(yield) }
+// Waiting yields the waiting jobs in fair order. The queue must not be changed meanwhile.
+func (q *Queue[T]) Waiting() iter.Seq[*Job[T]] {
+	return func(yield func(*Job[T]) bool) { q.root.each(yield) }
 }
 
-// Heads yields, in fair order, what waits, but of each flow only the first of a kind: whom the
-// others of it do not overtake. It must not be changed meanwhile.
-func (q *Queue[T]) Heads(kind func(T) string) iter.Seq[*Entry[T]] {
-	return func(yield func(*Entry[T]) bool) {
+// Heads yields waiting jobs in fair order, but of each leaf flow only the first job of each
+// kind, since a job must not overtake earlier jobs of its flow and kind. The queue must not be
+// changed meanwhile.
+func (q *Queue[T]) Heads(kind func(T) string) iter.Seq[*Job[T]] {
+	return func(yield func(*Job[T]) bool) {
 		var leaf *node[T]
 		var seen []string
-		for e := range q.Waiting() {
-			if e.leaf != leaf {
-				leaf, seen = e.leaf, seen[:0]
+		for j := range q.Waiting() {
+			if j.leaf != leaf {
+				leaf, seen = j.leaf, seen[:0]
 			}
-			k := kind(e.Item)
+			k := kind(j.Item)
 			if slices.Contains(seen, k) {
 				continue
 			}
 			seen = append(seen, k)
-			if !yield(e) {
+			if !yield(j) {
 				return
 			}
 		}
 	}
 }
 
-// Take lets an entry run that waits.
-func (q *Queue[T]) Take(e *Entry[T]) {
+// Start moves a waiting job to running, and charges its usage so far.
+func (q *Queue[T]) Start(j *Job[T]) {
 	q.starts++
-	e.started, e.before = q.starts, e.used
-	for n := e.leaf; n.parent != nil; n = n.parent {
-		n.parent.now = max(n.parent.now, n.parent.least())
+	j.started, j.usedAtStart = q.starts, j.used
+	for n := j.leaf; n.parent != nil; n = n.parent {
+		n.parent.virtualTime = max(n.parent.virtualTime, n.parent.leastServed())
 	}
-	e.leave()
-	e.running = true
-	for n := e.leaf; n != nil; n = n.parent {
+	j.dequeue()
+	j.running = true
+	for n := j.leaf; n != nil; n = n.parent {
 		n.running++
 	}
-	e.charge(e.used)
+	j.charge(j.used)
 }
 
-// Charge says that an entry that runs has used that much since it was pushed, its first cost
-// included.
-func (q *Queue[T]) Charge(e *Entry[T], used int) {
-	e.used = max(e.used, float64(used))
-	e.charge(e.used)
+// Charge records the usage of a running job since it was pushed, including its cost to start.
+// A smaller value than before changes nothing.
+func (q *Queue[T]) Charge(j *Job[T], used int) {
+	j.used = max(j.used, float64(used))
+	j.charge(j.used)
 }
 
-// Park has an entry that runs wait again, before all of its flow that came after it.
-func (q *Queue[T]) Park(e *Entry[T]) {
-	e.running = false
-	e.insert()
-	for n := e.leaf; n != nil; n = n.parent {
+// Preempt makes a running job wait again, before all later jobs of its flow.
+func (q *Queue[T]) Preempt(j *Job[T]) {
+	j.running = false
+	j.insert()
+	for n := j.leaf; n != nil; n = n.parent {
 		n.running--
 		n.waiting++
 	}
 }
 
-// Suspend takes an entry that waits or runs out of the tree until [Queue.Resume].
-func (q *Queue[T]) Suspend(e *Entry[T]) {
-	e.last = e.leaf
-	e.exit()
+// Suspend takes a waiting or running job out of the tree until [Queue.Resume].
+func (q *Queue[T]) Suspend(j *Job[T]) {
+	j.lastLeaf = j.leaf
+	j.remove()
 }
 
-// Resume has a suspended entry wait again, before all of its flow that came after it.
-func (q *Queue[T]) Resume(e *Entry[T]) {
-	q.enter(e)
-	if e.leaf != e.last { // the tree has forgotten the flow, and what it was charged
-		e.floor = e.charged
+// Resume makes a suspended job wait again, before all later jobs of its flow.
+func (q *Queue[T]) Resume(j *Job[T]) {
+	q.enqueue(j)
+	if j.leaf != j.lastLeaf { // the flow was dropped meanwhile, with its charges
+		j.minCharge = j.charged
 	}
 }
 
-// Done takes an entry out, in whatever state it is. In the end it has used that much, which
-// may be less than what it was charged; if it has never run, nothing. A flow's usage is kept
-// as long as anything waits or runs: otherwise a flow that just had a long answer would be
-// first again.
-func (q *Queue[T]) Done(e *Entry[T], used int) {
-	if e.leaf == nil { // suspended
-		if e.last.attached() {
-			e.leaf = e.last
-			e.charge(float64(used))
-			e.leaf = nil
+// Done ends a job in any state. used is its final usage, which may be less than was charged; a
+// job that has never run is not charged. A flow's usage is kept while anything waits or runs:
+// otherwise a flow that has just received a long answer would go first again.
+func (q *Queue[T]) Done(j *Job[T], used int) {
+	if j.leaf == nil { // suspended
+		if j.lastLeaf.attached() {
+			j.leaf = j.lastLeaf
+			j.charge(float64(used))
+			j.leaf = nil
 		}
 		return
 	}
-	if e.started > 0 {
-		e.charge(float64(used))
+	if j.started > 0 {
+		j.charge(float64(used))
 	}
-	e.exit()
+	j.remove()
 }
 
-// exit takes an entry out of the tree.
-func (e *Entry[T]) exit() {
-	if e.running {
-		e.running = false
-		for n := e.leaf; n != nil; n = n.parent {
+// remove takes a job out of the tree.
+func (j *Job[T]) remove() {
+	if j.running {
+		j.running = false
+		for n := j.leaf; n != nil; n = n.parent {
 			n.running--
 		}
 	} else {
-		e.leave()
+		j.dequeue()
 	}
-	e.leaf.tidy()
-	e.leaf = nil
+	j.leaf.prune()
+	j.leaf = nil
 }
 
-// charge brings what all levels are charged for e to that much.
-func (e *Entry[T]) charge(total float64) {
-	total = max(total, e.floor)
-	if total == e.charged {
+// charge sets the job's charge, on all levels, to total.
+func (j *Job[T]) charge(total float64) {
+	total = max(total, j.minCharge)
+	if total == j.charged {
 		return
 	}
-	for n := e.leaf; n.parent != nil; n = n.parent {
-		n.served += (total - e.charged) * n.price
+	for n := j.leaf; n.parent != nil; n = n.parent {
+		n.served += (total - j.charged) * n.weight
 	}
-	e.charged = total
+	j.charged = total
 }
 
-// leave takes an entry out of what waits.
-func (e *Entry[T]) leave() {
-	i := slices.Index(e.leaf.entries, e)
-	e.leaf.entries = slices.Delete(e.leaf.entries, i, i+1)
-	for n := e.leaf; n != nil; n = n.parent {
+// dequeue takes a job out of the waiting jobs.
+func (j *Job[T]) dequeue() {
+	i := slices.Index(j.leaf.jobs, j)
+	j.leaf.jobs = slices.Delete(j.leaf.jobs, i, i+1)
+	for n := j.leaf; n != nil; n = n.parent {
 		n.waiting--
 	}
 }
 
-// Remembered is how many flows, on all levels, the queue knows of.
+// Remembered returns how many flows, on all levels, the queue keeps.
 func (q *Queue[T]) Remembered() int { return q.root.size() - 1 }

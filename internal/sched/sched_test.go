@@ -11,15 +11,15 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-func whoever(string) bool { return true }
+func always(string) bool { return true }
 
-func user(name string) sched.Flow { return sched.Flow{User: name} }
+func user(name string) sched.Path { return sched.Path{User: name} }
 
-// order lets everything run, one after the other, each ending before the next begins.
+// order runs all jobs one after the other, and returns their items.
 func order(q *sched.Queue[string], costs map[string]int) string {
 	var all []string
 	for {
-		e := q.Pop(whoever)
+		e := q.Pop(always)
 		if e == nil {
 			return strings.Join(all, " ")
 		}
@@ -28,17 +28,18 @@ func order(q *sched.Queue[string], costs map[string]int) string {
 	}
 }
 
-// Scenes to check by hand: who waits (in this order, at what cost), and who comes next.
+// Cases to check by hand: jobs with their costs, in the order of Push, and the order in which
+// they run.
 func TestOrder(t *testing.T) {
 	type arrival struct {
-		flow sched.Flow
+		flow sched.Path
 		cost int
 	}
 	a, b := user("a"), user("b")
-	background := sched.Flow{Background: true, User: "a"}
-	program := func(user, program string) sched.Flow { return sched.Flow{User: user, Program: program} }
-	client := func(program, client string) sched.Flow {
-		return sched.Flow{User: "a", Program: program, Client: client}
+	background := sched.Path{Background: true, User: "a"}
+	program := func(user, program string) sched.Path { return sched.Path{User: user, Program: program} }
+	client := func(program, client string) sched.Path {
+		return sched.Path{User: "a", Program: program, Client: client}
 	}
 	many := func(n int, x arrival) (all []arrival) {
 		for range n {
@@ -48,27 +49,27 @@ func TestOrder(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		arrivals []arrival
-		want     string // numbers of the arrivals
+		want     string // indices of the arrivals
 	}{
-		"of one flow in order": {many(3, arrival{a, 5}), "0 1 2"},
-		"a crowd does not hold up one": {
+		"one flow runs in order": {many(3, arrival{a, 5}), "0 1 2"},
+		"many jobs of one user do not delay another user": {
 			append(many(4, arrival{a, 1}), arrival{b, 1}), "0 4 1 2 3",
 		},
-		"a dear one counts for many cheap ones": {
+		"one expensive job counts as many cheap ones": {
 			[]arrival{{a, 3}, {a, 1}, {b, 1}, {b, 1}, {b, 1}, {b, 1}}, "0 2 3 4 1 5",
 		},
-		"programs share their user's part": {
+		"programs share the user's share": {
 			[]arrival{{program("a", "x"), 1}, {program("a", "y"), 1}, {program("a", "z"), 1}, {program("b", "x"), 1}, {program("b", "x"), 1}},
 			"0 3 1 4 2",
 		},
-		"clients share their program's part": {
+		"clients share the program's share": {
 			[]arrival{{client("x", "1"), 1}, {client("x", "2"), 1}, {client("x", "3"), 1}, {client("y", ""), 1}, {client("y", ""), 1}},
 			"0 3 1 4 2",
 		},
-		"the background comes last": {
-			[]arrival{{background, 1}, {a, 1}, {a, 1}}, "0 1 2", // it was first: nobody had had anything
+		"the first job runs first, also in the background": {
+			[]arrival{{background, 1}, {a, 1}, {a, 1}}, "0 1 2", // nothing has been served yet
 		},
-		"the background gets one in sixteen": {
+		"the background gets one of sixteen turns": {
 			append(many(2, arrival{background, 1}), many(20, arrival{a, 1})...),
 			"0 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 1 17 18 19 20 21",
 		},
@@ -87,8 +88,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// Who cannot go holds up nobody who can, and keeps its turn.
-func TestWhoCannotGo(t *testing.T) {
+// An ineligible job does not block others, and keeps its turn.
+func TestIneligible(t *testing.T) {
 	var q sched.Queue[string]
 	q.Push(user("a"), 1, "full")
 	q.Push(user("a"), 1, "free")
@@ -97,21 +98,21 @@ func TestWhoCannotGo(t *testing.T) {
 	for range 2 {
 		e := q.Pop(notFull)
 		if e == nil {
-			t.Fatal("nobody goes")
+			t.Fatal("no job is eligible")
 		}
 		q.Done(e, 1)
 	}
 	if e := q.Pop(notFull); e != nil || q.Len() != 1 {
 		t.Errorf("got %v of %d", e, q.Len())
 	}
-	if e := q.Pop(whoever); e == nil || e.Item != "full" {
+	if e := q.Pop(always); e == nil || e.Item != "full" {
 		t.Errorf("got %v", e)
 	}
 }
 
-// What somebody has had while others waited is remembered while anybody waits or runs, and
-// forgotten after.
-func TestDebts(t *testing.T) {
+// The usage of a flow while others waited is kept while any job waits or runs, and dropped
+// afterwards.
+func TestDebt(t *testing.T) {
 	var q sched.Queue[string]
 	three := func() {
 		for i := range 3 {
@@ -119,21 +120,21 @@ func TestDebts(t *testing.T) {
 			q.Push(user("b"), 1, fmt.Sprint("b", i))
 		}
 	}
-	held := q.Push(user("c"), 1, "never goes")
+	held := q.Push(user("c"), 1, "ineligible")
 	long := q.Push(user("a"), 100, "long")
-	q.Take(long)
+	q.Start(long)
 	q.Done(long, 100)
 	three()
-	withoutC := func(item string) bool { return item != "never goes" }
+	withoutC := func(item string) bool { return item != "ineligible" }
 	var all []string
 	for e := q.Pop(withoutC); e != nil; e = q.Pop(withoutC) {
 		all = append(all, e.Item)
 		q.Done(e, 1)
 	}
 	if got, want := strings.Join(all, " "), "b0 b1 b2 a0 a1 a2"; got != want {
-		t.Errorf("while somebody waits: %s, want %s", got, want)
+		t.Errorf("while another job waits: %s, want %s", got, want)
 	}
-	q.Done(held, 0) // now nobody is there
+	q.Done(held, 0) // now the queue is empty
 	if n := q.Remembered(); n != 0 {
 		t.Errorf("%d flows are remembered", n)
 	}
@@ -143,90 +144,89 @@ func TestDebts(t *testing.T) {
 	}
 }
 
-// What was used while nobody else wanted anything is no debt, and who was away has no credit.
-func TestAlone(t *testing.T) {
+// Usage without competition is no debt, and an idle flow earns no credit.
+func TestWithoutCompetition(t *testing.T) {
 	var q sched.Queue[string]
 	e := q.Push(user("a"), 1, "runs")
-	q.Take(e)
+	q.Start(e)
 	q.Charge(e, 100_000)
 	for range 1000 {
 		e := q.Push(user("a"), 1, "a")
-		q.Take(e)
+		q.Start(e)
 		q.Done(e, 1)
 	}
-	var parts [2]int
+	var shares [2]int
 	for i := range 200 {
 		q.Push(user(fmt.Sprint(i%2)), 1, fmt.Sprint(i%2))
 		q.Push(user("a"), 1, "2")
 	}
 	for range 150 {
-		e := q.Pop(whoever)
+		e := q.Pop(always)
 		if e.Item != "2" {
-			parts[e.Item[0]-'0']++
+			shares[e.Item[0]-'0']++
 		}
 		q.Done(e, 1)
 	}
-	if parts[0] < 50 || parts[0] > 50+sched.Quantum || parts[1] < 50 || parts[1] > 50+sched.Quantum {
-		t.Errorf("of 150 they have had %v", parts)
+	if shares[0] < 50 || shares[0] > 50+sched.Quantum || shares[1] < 50 || shares[1] > 50+sched.Quantum {
+		t.Errorf("shares %v of 150", shares)
 	}
 }
 
-// Who is parked for whom, scene by scene. What runs has been there for a while unless it is
-// said to be new, in this order.
+// The running jobs are started in the order of the table, before the waiting job is pushed.
 func TestVictim(t *testing.T) {
 	type start struct {
-		flow sched.Flow
+		flow sched.Path
 		used int
 	}
-	program := func(user, program string) sched.Flow { return sched.Flow{User: user, Program: program} }
+	program := func(user, program string) sched.Path { return sched.Path{User: user, Program: program} }
 	a, b, c := user("a"), user("b"), user("c")
-	background := sched.Flow{Background: true, User: "z"}
+	background := sched.Path{Background: true, User: "z"}
 	for name, test := range map[string]struct {
-		runs []start // then the one who waits is pushed
-		w    sched.Flow
-		used int // by the one who waits, before it was parked; 0 is that it has just come
-		want int // number of who is parked; -1 is nobody
+		runs []start
+		w    sched.Path // of the waiting job
+		used int        // by the waiting job before it was preempted; 0 means that it is new
+		want int        // index of the preempted job; -1 for none
 
-		waits []sched.Flow // others
+		waits []sched.Path // other waiting jobs
 	}{
-		"nobody runs":                            {nil, a, 0, -1, nil},
-		"one caller has all":                     {[]start{{a, 500}, {a, 500}, {a, 500}}, b, 0, 2, nil},
-		"who comes has a place at once":          {[]start{{a, 1}, {a, 1}}, b, 0, 1, nil},
-		"also of who has only that one":          {[]start{{a, 500}}, b, 0, 0, nil},
-		"of the one who runs most":               {[]start{{a, 1}, {b, 500}, {a, 1}}, c, 0, 2, nil},
-		"of the one who has had most":            {[]start{{a, 50}, {b, 500}}, c, 0, 1, nil},
-		"not of itself":                          {[]start{{a, 500}, {a, 500}}, a, 0, -1, nil},
-		"of another program of one's own":        {[]start{{program("a", "x"), 500}, {program("a", "x"), 500}}, program("a", "y"), 0, 1, nil},
-		"a second place is a matter of turns":    {[]start{{a, 40}, {a, 40}, {b, 40}}, b, 0, 1, nil},
-		"unless another has two more":            {[]start{{a, 20}, {a, 20}, {a, 20}, {b, 40}}, b, 0, 2, nil},
-		"or has hardly been served less":         {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, 2, nil},
-		"but not for one of many":                {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, -1, []sched.Flow{b}},
-		"nor of who has been served much less":   {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 70}}, b, 0, -1, []sched.Flow{a}},
-		"and of their length":                    {[]start{{a, 20}, {a, 20}, {b, 40}}, b, 0, -1, nil},
-		"who was parked waits for its turn":      {[]start{{a, 20}}, b, 40, -1, nil},
-		"and then it has one":                    {[]start{{a, 200}}, b, 40, 0, nil},
-		"who was parked and has none":            {[]start{{a, 33}, {a, 33}}, b, 40, 1, nil},
-		"normal work has the background's place": {[]start{{background, 1}}, a, 0, 0, nil},
-		"and all of them in time":                {[]start{{a, 40}, {background, 40}, {background, 40}}, a, 0, 2, nil},
-		"the background takes no place at once":  {[]start{{a, 20}, {a, 20}}, background, 0, -1, nil},
-		"but it has its turn":                    {[]start{{a, 400}, {a, 400}}, background, 40, 1, nil},
+		"nothing runs":                          {nil, a, 0, -1, nil},
+		"one user has all slots":                {[]start{{a, 500}, {a, 500}, {a, 500}}, b, 0, 2, nil},
+		"a new user gets a slot at once":        {[]start{{a, 1}, {a, 1}}, b, 0, 1, nil},
+		"even another user's only slot":         {[]start{{a, 500}}, b, 0, 0, nil},
+		"from the user with the most running":   {[]start{{a, 1}, {b, 500}, {a, 1}}, c, 0, 2, nil},
+		"or from the user served most":          {[]start{{a, 50}, {b, 500}}, c, 0, 1, nil},
+		"never from the same flow":              {[]start{{a, 500}, {a, 500}}, a, 0, -1, nil},
+		"from another program of the same user": {[]start{{program("a", "x"), 500}, {program("a", "x"), 500}}, program("a", "y"), 0, 1, nil},
+		"a second slot is a matter of turns":    {[]start{{a, 40}, {a, 40}, {b, 40}}, b, 0, 1, nil},
+		"unless another user has two more":      {[]start{{a, 20}, {a, 20}, {a, 20}, {b, 40}}, b, 0, 2, nil},
+		"even if that user was served less":     {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, 2, nil},
+		"but not for one of many waiting jobs":  {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 40}}, b, 0, -1, []sched.Path{b}},
+		"nor if that user was served much less": {[]start{{a, 10}, {a, 10}, {a, 10}, {b, 70}}, b, 0, -1, []sched.Path{a}},
+		"a turn lasts a quantum":                {[]start{{a, 20}, {a, 20}, {b, 40}}, b, 0, -1, nil},
+		"a preempted job waits for its turn":    {[]start{{a, 20}}, b, 40, -1, nil},
+		"and then gets it":                      {[]start{{a, 200}}, b, 40, 0, nil},
+		"also if its user has no other slot":    {[]start{{a, 33}, {a, 33}}, b, 40, 1, nil},
+		"normal jobs preempt the background":    {[]start{{background, 1}}, a, 0, 0, nil},
+		"all of it in time":                     {[]start{{a, 40}, {background, 40}, {background, 40}}, a, 0, 2, nil},
+		"the background gets no slot at once":   {[]start{{a, 20}, {a, 20}}, background, 0, -1, nil},
+		"but it gets its turn":                  {[]start{{a, 400}, {a, 400}}, background, 40, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var q sched.Queue[int]
-			var running []*sched.Entry[int]
-			var w *sched.Entry[int]
+			var running []*sched.Job[int]
+			var w *sched.Job[int]
 			if test.used > 0 {
 				w = q.Push(test.w, 0, -1)
-				q.Take(w)
+				q.Start(w)
 			}
 			for i, x := range test.runs {
 				e := q.Push(x.flow, 0, i)
-				q.Take(e)
+				q.Start(e)
 				running = append(running, e)
 			}
 			if w != nil {
 				q.Charge(w, test.used)
-				q.Park(w)
+				q.Preempt(w)
 			}
 			for _, f := range test.waits {
 				q.Push(f, 0, -1)
@@ -242,48 +242,48 @@ func TestVictim(t *testing.T) {
 				got = v.Item
 			}
 			if got != test.want {
-				t.Errorf("parked is %d, want %d", got, test.want)
+				t.Errorf("preempted %d, want %d", got, test.want)
 			}
 		})
 	}
 }
 
-// A life is a queue with a model of it beside it.
+// A life is a queue beside a model of it.
 type life struct {
-	q       sched.Queue[*work]
-	waiting []*work
-	running []*work
-	away    []*work // suspended
+	q         sched.Queue[*work]
+	waiting   []*work
+	running   []*work
+	suspended []*work
 }
 
 type work struct {
-	flow  sched.Flow
+	path  sched.Path
 	nth   int
 	used  int
-	entry *sched.Entry[*work]
+	entry *sched.Job[*work]
 }
 
-func anyone(*work) bool { return true }
+func anyWork(*work) bool { return true }
 
-// Whatever comes, goes, is parked, withdrawn and ends: nothing is lost or doubled, work is
-// never held back, a flow keeps its order, and in the end nothing is left.
+// In any order of operations, no job is lost or doubled, Pop always finds a waiting job, a
+// flow keeps its order, and an empty queue keeps nothing.
 func TestAnyLife(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := new(life)
 		for n := range rapid.IntRange(1, 200).Draw(t, "steps") {
 			switch rapid.IntRange(0, 8).Draw(t, "what") {
 			case 0, 1:
-				w := &work{nth: n, flow: sched.Flow{
+				w := &work{nth: n, path: sched.Path{
 					Background: rapid.IntRange(0, 4).Draw(t, "band") == 0,
 					User:       rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "user"),
 					Program:    rapid.SampledFrom([]string{"x", "y"}).Draw(t, "program"),
 					Client:     rapid.SampledFrom([]string{"", "c"}).Draw(t, "client"),
 				}}
 				w.used = rapid.IntRange(0, 50).Draw(t, "cost")
-				w.entry = l.q.Push(w.flow, w.used, w)
+				w.entry = l.q.Push(w.path, w.used, w)
 				l.waiting = append(l.waiting, w)
 			case 2:
-				e := l.q.Pop(anyone)
+				e := l.q.Pop(anyWork)
 				if (e != nil) != (len(l.waiting) > 0) {
 					t.Fatalf("Pop = %v with %d waiting", e, len(l.waiting))
 				}
@@ -297,20 +297,20 @@ func TestAnyLife(t *testing.T) {
 				}
 			case 4:
 				for _, w := range some(t, l.running) {
-					l.parks(w)
+					l.preempts(w)
 				}
 			case 5:
 				for e := range l.q.Heads(func(w *work) string { return fmt.Sprint(w.kind()) }) {
-					var running []*sched.Entry[*work]
+					var running []*sched.Job[*work]
 					for _, w := range l.running {
 						running = append(running, w.entry)
 					}
 					if v := l.q.Victim(e, running); v != nil {
-						if v.Item.flow == e.Item.flow {
-							t.Fatalf("%+v is parked for its own flow", v.Item)
+						if v.Item.path == e.Item.path {
+							t.Fatalf("%+v is preempted for its own flow", v.Item)
 						}
-						l.parks(v.Item)
-						l.q.Take(e)
+						l.preempts(v.Item)
+						l.q.Start(e)
 						l.begins(t, e.Item, e.Item.kind())
 						break
 					}
@@ -324,58 +324,59 @@ func TestAnyLife(t *testing.T) {
 			case 7:
 				for _, w := range some(t, l.running) {
 					l.q.Suspend(w.entry)
-					l.running, l.away = without(l.running, w), append(l.away, w)
+					l.running, l.suspended = without(l.running, w), append(l.suspended, w)
 				}
 			case 8:
-				for _, w := range some(t, l.away) {
+				for _, w := range some(t, l.suspended) {
 					l.q.Resume(w.entry)
-					l.away, l.waiting = without(l.away, w), append(l.waiting, w)
+					l.suspended, l.waiting = without(l.suspended, w), append(l.waiting, w)
 				}
 			}
 			l.check(t)
 		}
-		for _, w := range slices.Concat(l.waiting, l.running, l.away) {
+		for _, w := range slices.Concat(l.waiting, l.running, l.suspended) {
 			l.q.Done(w.entry, w.used)
 		}
 		if n := l.q.Remembered(); n != 0 || l.q.Len() != 0 {
-			t.Fatalf("%d flows are left, %d wait", n, l.q.Len())
+			t.Fatalf("%d flows are left, %d jobs wait", n, l.q.Len())
 		}
 	})
 }
 
-// state is one of the states' lists.
+// state returns one of the lists at random.
 func (l *life) state(t *rapid.T, label string) *[]*work {
-	return rapid.SampledFrom([]*[]*work{&l.waiting, &l.running, &l.away}).Draw(t, label)
+	return rapid.SampledFrom([]*[]*work{&l.waiting, &l.running, &l.suspended}).Draw(t, label)
 }
 
 func (w *work) kind() int { return w.nth % 2 }
 
-// begins checks that w overtakes nothing of its flow; if kinds are given, only of these.
+// begins moves w to running. It checks that w overtakes no job of its flow; if kinds are given,
+// only of these kinds.
 func (l *life) begins(t *rapid.T, w *work, kinds ...int) {
 	for _, other := range l.waiting {
-		if other.flow == w.flow && other.nth < w.nth && (len(kinds) == 0 || slices.Contains(kinds, other.kind())) {
-			t.Fatalf("%d before %d of one flow", w.nth, other.nth)
+		if other.path == w.path && other.nth < w.nth && (len(kinds) == 0 || slices.Contains(kinds, other.kind())) {
+			t.Fatalf("%d starts before %d of the same flow", w.nth, other.nth)
 		}
 	}
 	l.waiting = without(l.waiting, w)
 	l.running = append(l.running, w)
 }
 
-func (l *life) parks(w *work) {
-	l.q.Park(w.entry)
+func (l *life) preempts(w *work) {
+	l.q.Preempt(w.entry)
 	l.running = without(l.running, w)
 	l.waiting = append(l.waiting, w)
 }
 
-// check compares what waits.
+// check compares the waiting jobs.
 func (l *life) check(t *rapid.T) {
 	seen := make(map[*work]bool)
-	last := make(map[sched.Flow]int)
+	last := make(map[sched.Path]int)
 	for e := range l.q.Waiting() {
-		if seen[e.Item] || e.Item.nth < last[e.Item.flow] {
-			t.Fatalf("%+v waits twice, or behind one who came later", e.Item)
+		if seen[e.Item] || e.Item.nth < last[e.Item.path] {
+			t.Fatalf("%+v waits twice, or behind a later job", e.Item)
 		}
-		seen[e.Item], last[e.Item.flow] = true, e.Item.nth
+		seen[e.Item], last[e.Item.path] = true, e.Item.nth
 	}
 	for _, w := range l.waiting {
 		if !seen[w] {
@@ -387,7 +388,7 @@ func (l *life) check(t *rapid.T) {
 	}
 }
 
-// some is one of all, if there is one.
+// some returns a random element of all, or nothing if all is empty.
 func some(t *rapid.T, all []*work) []*work {
 	if len(all) == 0 {
 		return nil
@@ -399,16 +400,16 @@ func without(all []*work, w *work) []*work {
 	return slices.DeleteFunc(slices.Clone(all), func(x *work) bool { return x == w })
 }
 
-// A flow whose entries are all suspended is idle: it neither holds back the clock of the
-// others nor earns credit, and a resumed entry goes before the later ones of its flow.
+// A flow is idle while all its jobs are suspended: it neither holds back the clock of the
+// others nor earns credit. A resumed job goes before the later jobs of its flow.
 func TestSuspended(t *testing.T) {
 	var q sched.Queue[string]
 	slow := q.Push(user("a"), 10, "slow")
-	q.Take(slow)
+	q.Start(slow)
 	q.Suspend(slow)
 	for i := range 200 { // others are served
 		e := q.Push(user(fmt.Sprint("b", i%2)), 100, "b")
-		q.Take(e)
+		q.Start(e)
 		q.Push(user(fmt.Sprint("b", (i+1)%2)), 0, "rest")
 		q.Done(e, 100)
 	}
@@ -421,44 +422,44 @@ func TestSuspended(t *testing.T) {
 		}
 	}
 	if got := strings.Join(first, " "); got != "slow later" {
-		t.Errorf("in the order %s", got)
+		t.Errorf("order %s", got)
 	}
-	if !slow.Parked() {
-		t.Error("a resumed entry counts as new")
+	if !slow.Preempted() {
+		t.Error("a resumed job counts as new")
 	}
 	turns := 0
-	for e := q.Pop(whoever); e.Item != "rest"; e = q.Pop(whoever) {
+	for e := q.Pop(always); e.Item != "rest"; e = q.Pop(always) {
 		q.Done(e, 10)
 		turns++
 	}
 	if turns > 2 {
-		t.Errorf("%d turns before the others have one", turns)
+		t.Errorf("%d turns before the other flows", turns)
 	}
 }
 
-// An entry that is resumed after its flow was forgotten gives the flow no credit when it
-// ends below its estimate.
-func TestSuspendedAndForgotten(t *testing.T) {
+// A job that is resumed after its flow was dropped gives the flow no credit when it ends below
+// its estimate.
+func TestSuspendedAndDropped(t *testing.T) {
 	var q sched.Queue[string]
 	slow := q.Push(user("a"), 100_000, "slow") // estimated
-	q.Take(slow)
+	q.Start(slow)
 	q.Suspend(slow)
 	if n := q.Remembered(); n != 0 {
 		t.Fatalf("%d flows are remembered", n)
 	}
 	other := q.Push(user("b"), 1, "b")
 	q.Resume(slow)
-	q.Take(slow)
+	q.Start(slow)
 	for i := range 10 {
 		q.Push(user("a"), 10, fmt.Sprint("a", i))
 		q.Push(user("b"), 10, fmt.Sprint("b", i))
 	}
 	q.Done(slow, 10)
-	q.Take(other)
+	q.Start(other)
 	q.Done(other, 1)
 	var turns [2]int
 	for range 10 {
-		e := q.Pop(whoever)
+		e := q.Pop(always)
 		turns[e.Item[0]-'a']++
 		q.Done(e, 10)
 	}
@@ -467,16 +468,16 @@ func TestSuspendedAndForgotten(t *testing.T) {
 	}
 }
 
-// Countless programs that come once each do not fill the memory.
+// Any number of programs with one job each does not fill the memory.
 func TestMemoryIsBounded(t *testing.T) {
 	var q sched.Queue[int]
-	q.Push(user("somebody else"), 1, 0) // waits for ever, so that nobody is ever alone
+	q.Push(user("other"), 1, 0) // waits for ever, so that there is always competition
 	for i := range 50_000 {
-		e := q.Push(sched.Flow{User: "a", Program: fmt.Sprint(i)}, 1000, i)
-		q.Take(e)
+		e := q.Push(sched.Path{User: "a", Program: fmt.Sprint(i)}, 1000, i)
+		q.Start(e)
 		q.Done(e, 1000)
 	}
-	if n := q.Remembered(); n > 2100 { // a program and its client each
+	if n := q.Remembered(); n > 2100 { // a program and its client count as two
 		t.Errorf("%d flows are remembered", n)
 	}
 }
@@ -484,9 +485,9 @@ func TestMemoryIsBounded(t *testing.T) {
 func BenchmarkPushPop(b *testing.B) {
 	var q sched.Queue[int]
 	for i := range 256 {
-		q.Push(sched.Flow{User: fmt.Sprint(i % 8), Program: fmt.Sprint(i % 32)}, 10, i)
+		q.Push(sched.Path{User: fmt.Sprint(i % 8), Program: fmt.Sprint(i % 32)}, 10, i)
 	}
-	f := sched.Flow{User: "1", Program: "1"}
+	f := sched.Path{User: "1", Program: "1"}
 	b.ReportAllocs()
 	for b.Loop() {
 		q.Push(f, 10, -1)
@@ -496,17 +497,17 @@ func BenchmarkPushPop(b *testing.B) {
 
 func BenchmarkVictim(b *testing.B) {
 	var q sched.Queue[int]
-	var running []*sched.Entry[int]
+	var running []*sched.Job[int]
 	for i := range 8 {
-		e := q.Push(sched.Flow{User: fmt.Sprint(i)}, 10, i)
-		q.Take(e)
+		e := q.Push(sched.Path{User: fmt.Sprint(i)}, 10, i)
+		q.Start(e)
 		running = append(running, e)
 	}
 	w := q.Push(user("w"), 10, 0)
 	b.ReportAllocs()
 	for b.Loop() {
 		if q.Victim(w, running) == nil {
-			b.Fatal("nobody")
+			b.Fatal("no victim")
 		}
 	}
 }

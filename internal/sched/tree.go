@@ -6,27 +6,28 @@ import (
 	"slices"
 )
 
-// levels is how many there are below the root.
+// levels is the number of levels below the root.
 const levels = 4
 
-// maxIdle is how many flows of a level are remembered that neither wait nor run, but have
-// had more than their share of late.
-const maxIdle = 1024
+// maxChildren bounds the children of a node: above it, idle flows are dropped even if they
+// have been served more than their share.
+const maxChildren = 1024
 
-// A node is a flow, or a level of them.
+// A node is a flow, or the root. Flows are scheduled by virtual time: a flow's served cost is
+// a point on its parent's clock, and the flow furthest behind goes first.
 type node[T any] struct {
 	parent   *node[T]
 	key      string
 	level    int
-	price    float64
+	weight   float64
 	children map[string]*node[T]
-	active   []*node[T]  // the children that wait or run, in no order
-	entries  []*Entry[T] // of a leaf: those that wait, oldest first
+	active   []*node[T] // children with waiting or running jobs, in no order
+	jobs     []*Job[T]  // waiting jobs, in the order of Push; leaves only
 
-	waiting, running int     // here and below
-	served           float64 // units of cost times price, on the clock of the parent
-	now              float64 // the clock of the children: nobody who comes is behind it
-	here             int     // how many run here and below of those that [Queue.Victim] is asked about
+	waiting, running int     // jobs in this subtree
+	served           float64 // cost times weight, on the parent's clock
+	virtualTime      float64 // clock of the children: a child that becomes active is not behind it
+	candidates       int     // jobs in this subtree that [Queue.Victim] considers
 }
 
 // The keys of the bands.
@@ -35,16 +36,16 @@ const (
 	background = "background"
 )
 
-// path are the keys from the root to a leaf.
-func (f Flow) path() [levels]string {
+// keys returns the keys of the nodes from below the root to the leaf.
+func (p Path) keys() [levels]string {
 	band := normal
-	if f.Background {
+	if p.Background {
 		band = background
 	}
-	return [levels]string{band, f.User, f.Program, f.Client}
+	return [levels]string{band, p.User, p.Program, p.Client}
 }
 
-// child returns the node of that key, new or old.
+// child returns the child with that key, and makes it if there is none.
 func (n *node[T]) child(key string, level int) *node[T] {
 	if c := n.children[key]; c != nil {
 		return c
@@ -52,12 +53,12 @@ func (n *node[T]) child(key string, level int) *node[T] {
 	if n.children == nil {
 		n.children = make(map[string]*node[T])
 	}
-	if len(n.children) >= maxIdle {
-		n.forget()
+	if len(n.children) >= maxChildren {
+		n.evict()
 	}
-	c := &node[T]{parent: n, key: key, level: level, price: 1}
+	c := &node[T]{parent: n, key: key, level: level, weight: 1}
 	if level == 0 && key == background {
-		c.price = backgroundPrice
+		c.weight = backgroundWeight
 	}
 	n.children[key] = c
 	return c
@@ -65,22 +66,24 @@ func (n *node[T]) child(key string, level int) *node[T] {
 
 func (n *node[T]) idle() bool { return n.waiting == 0 && n.running == 0 }
 
-// turn is what the next turn goes by: what has been served, and a quantum for each that runs,
-// which is on its way to be.
-func (n *node[T]) turn() float64 { return n.served + n.price*Quantum*float64(n.running) }
+// virtualStart orders the flows: the smallest goes next. It counts one quantum in advance for
+// each running job.
+func (n *node[T]) virtualStart() float64 {
+	return n.served + n.weight*Quantum*float64(n.running)
+}
 
-// begun is where a flow was a quantum ago. Who comes is put there, not level with it, so that
-// it has its quantum before the other has the next.
-func (n *node[T]) begun() float64 { return n.served - n.price*Quantum }
+// catchUp is the flow's position one quantum ago. A flow that becomes active is placed there
+// and not level with this one, so that it gets its quantum before this one gets the next.
+func (n *node[T]) catchUp() float64 { return n.served - n.weight*Quantum }
 
-// join sets the clock of a flow that begins to wait among its siblings: who was away, or was
-// content with what it had, has no credit for it.
+// activate sets the position of a flow that begins to wait among its siblings: a flow earns no
+// credit while idle, nor while it wanted less than its share.
 //
-// If nobody else waits, then what anybody has used has cost nobody anything: it is no debt,
-// and all who are there begin together. Else who comes is put beside those it competes with:
-// those who wait, who may be in debt, and the one who runs most, from whom it would get a
-// place.
-func (n *node[T]) join() {
+// If no sibling waits, earlier use has delayed no other flow: it is no debt, and all active
+// flows start level. Otherwise the flow is placed beside its competitors: the waiting
+// siblings, which may be in debt, and the sibling with the most running jobs, from which it
+// would take a slot.
+func (n *node[T]) activate() {
 	p := n.parent
 	waits := math.Inf(1)
 	var busiest *node[T]
@@ -89,7 +92,7 @@ func (n *node[T]) join() {
 			continue
 		}
 		if c.waiting > 0 {
-			waits = min(waits, c.begun())
+			waits = min(waits, c.catchUp())
 		}
 		if c.running > 0 && (busiest == nil || cmp.Or(cmp.Compare(c.running, busiest.running), cmp.Compare(busiest.served, c.served)) > 0) {
 			busiest = c
@@ -100,23 +103,23 @@ func (n *node[T]) join() {
 	case alone:
 		for _, c := range p.active {
 			if c.running > 0 {
-				p.now = max(p.now, c.begun())
+				p.virtualTime = max(p.virtualTime, c.catchUp())
 			}
 		}
 	case busiest != nil:
-		p.now = max(p.now, min(waits, busiest.begun()))
+		p.virtualTime = max(p.virtualTime, min(waits, busiest.catchUp()))
 	default:
-		p.now = max(p.now, waits)
+		p.virtualTime = max(p.virtualTime, waits)
 	}
 	for _, c := range p.active {
 		if c == n || alone && c.running > 0 {
-			c.served = max(c.served, p.now)
+			c.served = max(c.served, p.virtualTime)
 		}
 	}
 }
 
-// least is what has been served of the child that waits and has had least.
-func (n *node[T]) least() float64 {
+// leastServed returns the least served cost of all children with waiting jobs.
+func (n *node[T]) leastServed() float64 {
 	least := math.Inf(1)
 	for _, c := range n.active {
 		if c.waiting > 0 {
@@ -126,14 +129,15 @@ func (n *node[T]) least() float64 {
 	return least
 }
 
-// each yields what waits here and below: all of the child whose turn it is, then of the next.
-func (n *node[T]) each(yield func(*Entry[T]) bool) bool {
-	for _, e := range n.entries {
-		if !yield(e) {
+// each yields the waiting jobs of the subtree: all jobs of the child that goes next, then of
+// the following one.
+func (n *node[T]) each(yield func(*Job[T]) bool) bool {
+	for _, j := range n.jobs {
+		if !yield(j) {
 			return false
 		}
 	}
-	for _, c := range n.turns() {
+	for _, c := range n.waitingChildren() {
 		if !c.each(yield) {
 			return false
 		}
@@ -141,9 +145,9 @@ func (n *node[T]) each(yield func(*Entry[T]) bool) bool {
 	return true
 }
 
-// turns returns the children that wait, in the order of their turns; if that is equal, by who
-// came first.
-func (n *node[T]) turns() []*node[T] {
+// waitingChildren returns the children with waiting jobs, by virtual start; of equal ones, the
+// child with the oldest job first.
+func (n *node[T]) waitingChildren() []*node[T] {
 	var all []*node[T]
 	for _, c := range n.active {
 		if c.waiting > 0 {
@@ -152,16 +156,16 @@ func (n *node[T]) turns() []*node[T] {
 	}
 	if len(all) > 1 {
 		slices.SortFunc(all, func(a, b *node[T]) int {
-			return cmp.Or(cmp.Compare(a.turn(), b.turn()), cmp.Compare(a.oldest(), b.oldest()))
+			return cmp.Or(cmp.Compare(a.virtualStart(), b.virtualStart()), cmp.Compare(a.oldest(), b.oldest()))
 		})
 	}
 	return all
 }
 
-// oldest is the number of the entry that came first of those that wait.
+// oldest returns the number of the waiting job that was pushed first.
 func (n *node[T]) oldest() uint64 {
-	if len(n.entries) > 0 {
-		return n.entries[0].nth
+	if len(n.jobs) > 0 {
+		return n.jobs[0].nth
 	}
 	least := ^uint64(0)
 	for _, c := range n.active {
@@ -172,15 +176,16 @@ func (n *node[T]) oldest() uint64 {
 	return least
 }
 
-// tidy drops what need not be remembered, from a leaf upwards of which something has gone.
-func (n *node[T]) tidy() {
+// prune removes idle nodes from a leaf upwards. A flow that has been served more than its
+// share is kept, but no longer active.
+func (n *node[T]) prune() {
 	for ; n.parent != nil; n = n.parent {
 		if !n.idle() {
 			continue
 		}
 		i := slices.Index(n.parent.active, n)
 		n.parent.active = slices.Delete(n.parent.active, i, i+1)
-		if n.served <= n.parent.now {
+		if n.served <= n.parent.virtualTime {
 			delete(n.parent.children, n.key)
 		}
 	}
@@ -189,7 +194,7 @@ func (n *node[T]) tidy() {
 	}
 }
 
-// attached reports whether the tree still has n.
+// attached reports whether n is still in the tree.
 func (n *node[T]) attached() bool {
 	for ; n.parent != nil; n = n.parent {
 		if n.parent.children[n.key] != n {
@@ -207,20 +212,20 @@ func (n *node[T]) size() int {
 	return size
 }
 
-// forget makes room for another child: it drops those whose time is over, and else the one
-// that owes least.
-func (n *node[T]) forget() {
+// evict makes room for another child: it drops the idle children that have no debt, or, if
+// that is not enough, the idle child with the least debt.
+func (n *node[T]) evict() {
 	var least *node[T]
 	for key, c := range n.children {
 		switch {
 		case !c.idle():
-		case c.served <= n.now:
+		case c.served <= n.virtualTime:
 			delete(n.children, key)
 		case least == nil || c.served < least.served:
 			least = c
 		}
 	}
-	if len(n.children) >= maxIdle && least != nil {
+	if len(n.children) >= maxChildren && least != nil {
 		delete(n.children, least.key)
 	}
 }

@@ -2,76 +2,78 @@ package sched
 
 import "cmp"
 
-// Victim returns which of some entries that run is to be parked so that w, which waits, can
-// run; nil if none is. They are those whose place w could take.
+// Victim returns the running job to preempt so that the waiting job w can run, or nil. The
+// candidates are the running jobs with a slot that w could use.
 //
-// Two entries are compared where their paths through the tree part. Who has nothing running
-// there does not wait for somebody else's answer to end: one who has just come gets a place at
-// once, from the flow that runs most; so does one who has fewer places than that, and has not
-// been served more, or hardly more if that is all it asks for: costs are known exactly only in
-// the end. All others take turns, a quantum each.
-func (q *Queue[T]) Victim(w *Entry[T], running []*Entry[T]) *Entry[T] {
-	for _, r := range running {
-		r.count(1)
+// Two jobs are compared where their paths through the tree diverge. A flow with nothing
+// running there does not wait for another flow's answer to end: if it is new, it gets a slot
+// at once, from the flow with the most running jobs. So does a flow with fewer running jobs
+// that has not been served more, or hardly more if it has only this one job waiting: exact
+// costs are known only at the end. All others alternate, one quantum each.
+func (q *Queue[T]) Victim(w *Job[T], candidates []*Job[T]) *Job[T] {
+	for _, r := range candidates {
+		r.countCandidate(1)
 	}
-	var victim *Entry[T]
-	for _, r := range running {
-		if r.yields(w) && (victim == nil || r.first(victim) > 0) {
+	var victim *Job[T]
+	for _, r := range candidates {
+		if r.yieldsTo(w) && (victim == nil || r.compareVictim(victim) > 0) {
 			victim = r
 		}
 	}
-	for _, r := range running {
-		r.count(-1)
+	for _, r := range candidates {
+		r.countCandidate(-1)
 	}
 	return victim
 }
 
-func (e *Entry[T]) count(by int) {
-	for n := e.leaf; n != nil; n = n.parent {
-		n.here += by
+func (j *Job[T]) countCandidate(by int) {
+	for n := j.leaf; n != nil; n = n.parent {
+		n.candidates += by
 	}
 }
 
-// yields reports whether r may be parked for w.
-func (e *Entry[T]) yields(w *Entry[T]) bool {
-	r, n := part(e.leaf, w.leaf) // r has e, n has w
+// yieldsTo reports whether the running job j may be preempted for the waiting job w.
+func (j *Job[T]) yieldsTo(w *Job[T]) bool {
+	r, n := divergence(j.leaf, w.leaf) // r is above j, n is above w
 	if r == nil {
-		return false // one flow keeps its order
+		return false // jobs of one flow keep their order
 	}
 	var (
-		lead  = r.served - n.served
-		rests = e.used-e.before >= Quantum             // it has had a quantum since it began to run
-		comes = w.started == 0 && n.level >= w.newcome // nothing of its flow was there before
+		lead        = r.served - n.served
+		hadQuantum  = j.used-j.usedAtStart >= Quantum        // since its latest start
+		newlyActive = w.started == 0 && n.level >= w.newFrom // its flow was idle when it was pushed
 	)
 	switch {
-	case lead >= Quantum && rests:
+	case lead >= Quantum && hadQuantum:
 		return true
-	case n.price > r.price: // the background takes turns, and no more
+	case n.weight > r.weight: // the background only takes turns
 		return false
-	case n.price < r.price && lead >= Quantum*r.price: // it has had what it is due, and more
+	case n.weight < r.weight && lead >= Quantum*r.weight: // the background has had more than its share
 		return true
-	case n.here > 0:
-		return n.here+1 < r.here && (lead >= 0 || n.waiting == 1 && lead >= -Quantum)
-	case r.here > 1:
-		return lead >= -Quantum && (comes || rests)
+	case n.candidates > 0:
+		return n.candidates+1 < r.candidates && (lead >= 0 || n.waiting == 1 && lead >= -Quantum)
+	case r.candidates > 1:
+		return lead >= -Quantum && (newlyActive || hadQuantum)
 	default:
-		return comes && lead >= 0
+		return newlyActive && lead >= 0
 	}
 }
 
-// first says which of two that run is to be parked first, where their paths part: of the flow
-// that runs most, then of the one that has been served most, then who was let in last.
-func (e *Entry[T]) first(other *Entry[T]) int {
-	if a, b := part(e.leaf, other.leaf); a != nil {
-		if by := cmp.Or(cmp.Compare(a.here, b.here), cmp.Compare(a.served, b.served)); by != 0 {
+// compareVictim orders two running jobs for preemption; the greater one goes first. Where
+// their paths diverge, that is the job of the flow with the most candidates, then of the flow
+// that has been served most, then the job that was started last.
+func (j *Job[T]) compareVictim(other *Job[T]) int {
+	if a, b := divergence(j.leaf, other.leaf); a != nil {
+		if by := cmp.Or(cmp.Compare(a.candidates, b.candidates), cmp.Compare(a.served, b.served)); by != 0 {
 			return by
 		}
 	}
-	return cmp.Compare(e.started, other.started)
+	return cmp.Compare(j.started, other.started)
 }
 
-// part returns the siblings in which the paths to two leaves part; nil if they are one.
-func part[T any](a, b *node[T]) (*node[T], *node[T]) {
+// divergence returns the siblings at which the paths to two leaves diverge, or nil for one
+// leaf.
+func divergence[T any](a, b *node[T]) (*node[T], *node[T]) {
 	if a == b {
 		return nil, nil
 	}

@@ -1,6 +1,6 @@
-// Package sdnotify tells the service manager that has started us how far we are, in the
-// datagrams of systemd's sd_notify. It does not know what is ready or why, and where no
-// manager listens it does nothing.
+// Package sdnotify reports the daemon's state to the service manager that started it, in the
+// datagrams of systemd's sd_notify. It does not know the meaning of the states, and does
+// nothing without a manager.
 package sdnotify
 
 import (
@@ -9,31 +9,32 @@ import (
 	"strings"
 )
 
-// Variable is where the manager says where it listens. Children are none of its business.
+// Variable is the environment variable with the manager's socket. It must not reach child
+// processes.
 const Variable = "NOTIFY_SOCKET"
 
-// Words of the protocol.
+// States of the protocol.
 const (
 	Ready    = "READY=1"
 	Stopping = "STOPPING=1"
 )
 
-// Status is a line for people, which systemctl status shows.
+// Status is a line of text that systemctl status shows.
 func Status(text string) string { return "STATUS=" + text }
 
-// Tell sends assignments in one datagram to a manager that listens at socket, the value of
-// [Variable]: a path, or a name that begins with '@'. If it is empty nobody does.
-func Tell(socket string, assignments ...string) error {
+// Notify sends assignments in one datagram to the manager at socket, the value of [Variable]:
+// a path, or an abstract name that begins with '@'. An empty socket means no manager.
+func Notify(socket string, assignments ...string) error {
 	if socket == "" {
 		return nil
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	defer conn.Close()
 	if _, err := conn.Write([]byte(strings.Join(assignments, "\n"))); err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	return nil
 }

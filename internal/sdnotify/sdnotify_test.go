@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/sdnotify"
 )
 
-func TestTell(t *testing.T) {
+func TestNotify(t *testing.T) {
 	dir, err := os.MkdirTemp("", "n") // names of sockets must be short
 	if err != nil {
 		t.Fatal(err)
@@ -29,20 +29,20 @@ func TestTell(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer manager.Close()
-			if err := sdnotify.Tell(socket, sdnotify.Ready, sdnotify.Status("it is")); err != nil {
+			if err := sdnotify.Notify(socket, sdnotify.Ready, sdnotify.Status("it is")); err != nil {
 				t.Fatal(err)
 			}
 			got := make([]byte, 100)
 			n, err := manager.Read(got)
 			if want := "READY=1\nSTATUS=it is"; err != nil || string(got[:n]) != want {
-				t.Errorf("it was told %q, %v, want %q", got[:n], err, want)
+				t.Errorf("got %q, %v, want %q", got[:n], err, want)
 			}
 		})
 	}
-	if err := sdnotify.Tell("", sdnotify.Ready); err != nil {
+	if err := sdnotify.Notify("", sdnotify.Ready); err != nil {
 		t.Errorf("without a manager: %v", err)
 	}
-	if err := sdnotify.Tell(filepath.Join(dir, "nobody"), sdnotify.Ready); err == nil {
-		t.Error("a manager that is not there was told")
+	if err := sdnotify.Notify(filepath.Join(dir, "nothing"), sdnotify.Ready); err == nil {
+		t.Error("no error without the socket")
 	}
 }

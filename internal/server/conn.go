@@ -109,7 +109,7 @@ func (c *conn) Hold(n int) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(c.life, cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout), os.ErrDeadlineExceeded)
 	defer cancel()
-	if err := c.srv.Memory.Wait(ctx, c.peer.Caller(), int64(n), c.held); err != nil {
+	if err := c.srv.Memory.Acquire(ctx, c.peer.Caller(), int64(n), c.held); err != nil {
 		return err
 	}
 	c.held += int64(n)
@@ -119,7 +119,7 @@ func (c *conn) Hold(n int) error {
 // letGo gives back what the last request held.
 func (c *conn) letGo() {
 	if c.held > 0 {
-		c.srv.Memory.Give(c.peer.Caller(), c.held)
+		c.srv.Memory.Release(c.peer.Caller(), c.held)
 		if c.held >= large {
 			c.srv.trimSoon()
 		}

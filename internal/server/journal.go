@@ -111,7 +111,7 @@ func (j *journal) unreadable(err error) {
 
 // codeOf is the word of the wire for a failure.
 func codeOf(err error) string {
-	code, _ := wire.Common.Told(err)
+	code, _ := wire.Common.Encode(err)
 	return code
 }
 

@@ -456,7 +456,7 @@ func TestOneTerminal(t *testing.T) {
 			{"done, then an error", func(id string) []string { return []string{token(id, "a"), done(id)} }},
 			{"done twice, and more", func(id string) []string { return []string{token(id, "a"), done(id)} }},
 			{"an event without a word", func(id string) []string {
-				return []string{failed(id, "internal", "v1 has no word for a <nil>")}
+				return []string{failed(id, "internal", "v1 cannot encode a <nil>")}
 			}},
 		} {
 			id := fmt.Sprint(i)

@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// Room is how many events a subscriber may lag behind before it is dropped.
+// Room is the number of events that a subscriber may lag behind. One more, and it is dropped.
 const Room = 256
 
-// A Board holds the latest state and hands every event to its subscribers.
-// Publishing never blocks: a subscriber that lags is dropped, the others do not
-// notice. The zero value is not usable, see [NewBoard].
+// A Board holds the latest state and sends every event to its subscribers. Publishing never
+// blocks: a subscriber that lags is dropped, without effect on the others. The zero value is
+// not usable, see [NewBoard].
 type Board struct {
 	mu       sync.Mutex // guards the fields below
-	snapshot Event      // the latest of the lifecycle
+	snapshot Event      // latest lifecycle event
 	caps     map[string]Capabilities
-	unwell   map[string]BackendState // those that are not healthy
-	silent   map[string]Liveness     // of silent engines
+	unwell   map[string]BackendState // entries with a breaker that is not closed
+	silent   map[string]Liveness     // silent engines
 	subs     map[*Subscription]struct{}
 }
 
@@ -32,7 +32,7 @@ func NewBoard(initial Event) *Board {
 	}
 }
 
-// Publish makes ev known to everybody.
+// Publish records ev and sends it to all subscribers.
 func (b *Board) Publish(ev Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,8 +70,8 @@ func (b *Board) Snapshot() Event {
 	return b.snapshot
 }
 
-// Subscribe starts a subscription. It is atomic: each event is either in the
-// backlog or comes over the channel, never both, never neither.
+// Subscribe starts a subscription. It is atomic: the state of the board is in the backlog, and
+// every later event arrives on the channel, exactly once.
 func (b *Board) Subscribe() *Subscription {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,19 +97,19 @@ func (b *Board) dropLocked(s *Subscription) {
 	}
 }
 
-// A Subscription is one watcher's view of a board.
+// A Subscription is one subscriber's view of a board.
 type Subscription struct {
-	// Backlog is what a newcomer is told first: the capabilities of every entry,
-	// sorted by name, then the state of those to which requests do not go, then the silent
-	// engines, then the latest lifecycle event.
+	// Backlog is the state at the start: the capabilities of every entry, sorted by name,
+	// then the entries with a breaker that is not closed, then the silent engines, then the
+	// latest lifecycle event.
 	Backlog []Event
 
 	board  *Board
 	events chan Event // written and closed under board.mu
 }
 
-// Events yields what is published after the backlog. It is closed when the
-// subscriber has lagged more than [Room] events behind, or by Close.
+// Events yields the events after the backlog. It is closed by Close, or when the subscriber
+// has lagged more than [Room] events behind.
 func (s *Subscription) Events() <-chan Event { return s.events }
 
 // Close ends the subscription.

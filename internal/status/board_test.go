@@ -17,7 +17,7 @@ func TestSnapshotIsTheInitialState(t *testing.T) {
 	}
 }
 
-func TestPublishUpdatesTheSnapshotAndReachesEverybody(t *testing.T) {
+func TestPublishUpdatesTheSnapshotAndReachesAllSubscribers(t *testing.T) {
 	b := status.NewBoard(status.Starting{})
 	subs := []*status.Subscription{b.Subscribe(), b.Subscribe()}
 	b.Publish(status.Ready{})
@@ -49,7 +49,7 @@ func TestBacklogIsSortedCapabilitiesAndThenTheState(t *testing.T) {
 	b.Publish(status.Ready{})
 	b.Publish(status.Capabilities{Backend: "embed"})
 	b.Publish(status.Capabilities{Backend: "gen"})
-	b.Publish(status.Capabilities{Backend: "gen", GPULayers: 99}) // the newest of an entry holds
+	b.Publish(status.Capabilities{Backend: "gen", GPULayers: 99}) // replaces the earlier ones of the entry
 	want := []status.Event{
 		status.Capabilities{Backend: "embed"},
 		status.Capabilities{Backend: "gen", GPULayers: 99},
@@ -67,26 +67,26 @@ func subscribed(b *status.Board) []status.Event {
 	return s.Backlog
 }
 
-func TestLaggardIsDroppedAndNobodyElseNotices(t *testing.T) {
+func TestLaggingSubscriberIsDroppedAlone(t *testing.T) {
 	b := status.NewBoard(status.Starting{})
-	lazy, eager := b.Subscribe(), b.Subscribe()
-	defer lazy.Close()
-	defer eager.Close()
+	slow, fast := b.Subscribe(), b.Subscribe()
+	defer slow.Close()
+	defer fast.Close()
 	for i := range status.Room + 1 {
 		b.Publish(event(i))
-		if got := <-eager.Events(); got != event(i) {
+		if got := <-fast.Events(); got != event(i) {
 			t.Fatalf("the other got %v, want %v", got, event(i))
 		}
 	}
 	var got []status.Event
-	for ev := range lazy.Events() { // ends: the channel is closed
+	for ev := range slow.Events() { // ends: the channel is closed
 		got = append(got, ev)
 	}
 	if len(got) != status.Room || got[0] != event(0) || got[status.Room-1] != event(status.Room-1) {
-		t.Errorf("the laggard got %d events, want the first %d and the end", len(got), status.Room)
+		t.Errorf("the lagging one got %d events, want the first %d and the end", len(got), status.Room)
 	}
 	b.Publish(status.Ready{})
-	if got := <-eager.Events(); got != (status.Ready{}) {
+	if got := <-fast.Events(); got != (status.Ready{}) {
 		t.Errorf("afterwards the other got %v, want ready", got)
 	}
 }
@@ -95,7 +95,7 @@ func TestCloseEndsOnlyItsOwnSubscription(t *testing.T) {
 	b := status.NewBoard(status.Starting{})
 	gone, there := b.Subscribe(), b.Subscribe()
 	gone.Close()
-	gone.Close() // again is no harm
+	gone.Close() // a second time is harmless
 	b.Publish(status.Ready{})
 	if ev, ok := <-gone.Events(); ok {
 		t.Errorf("a closed subscription got %v", ev)
@@ -106,27 +106,27 @@ func TestCloseEndsOnlyItsOwnSubscription(t *testing.T) {
 	there.Close()
 }
 
-// event is a state that says which one it is.
+// event is a numbered state.
 func event(i int) status.Event {
 	return status.Loading{Backend: "gen", Phase: status.KVCache{NCtx: i}}
 }
 
-// Whenever somebody subscribes, the backlog ends with one event and the channel goes on
-// with the next: none is lost and none comes twice.
+// At any time, the backlog of a new subscription ends with one event and the channel continues
+// with the next: none is lost or doubled.
 func TestSubscribingIsAtomic(t *testing.T) {
-	const events = status.Room // so many that nobody can lag
+	const events = status.Room // not enough to lag
 	for range 20 {
 		b := status.NewBoard(event(0))
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
-				for last := 0; last < events; { // joins again and again, whenever it happens to
+				for last := 0; last < events; { // subscribes again and again, at random times
 					s := b.Subscribe()
 					last = number(s.Backlog[0])
 					for range min(3, events-last) {
 						ev := <-s.Events()
 						if number(ev) != last+1 {
-							t.Errorf("after %d came %v", last, ev)
+							t.Errorf("%v follows %d", ev, last)
 						}
 						last++
 					}
@@ -151,8 +151,9 @@ func number(ev status.Event) int {
 	return -1
 }
 
-// The state of a breaker covers nothing, and a newcomer is told of it while it lasts.
-func TestBackendStateIsKeptApart(t *testing.T) {
+// The state of a breaker does not replace the lifecycle event, and is in backlogs while it is
+// not closed.
+func TestBackendStateIsNoLifecycleEvent(t *testing.T) {
 	b := status.NewBoard(status.Starting{})
 	b.Publish(status.Ready{})
 	b.Publish(status.Capabilities{Backend: "a"})
@@ -174,13 +175,13 @@ func TestBackendStateIsKeptApart(t *testing.T) {
 	later := b.Subscribe()
 	defer later.Close()
 	if got := later.Backlog[1]; got != (status.BackendState{Backend: "b", State: "open"}) {
-		t.Errorf("a newcomer is told %#v", later.Backlog)
+		t.Errorf("backlog of a new subscription: %#v", later.Backlog)
 	}
 }
 
-// Silence hides neither the state of the breaker nor the lifecycle, and a newcomer learns of
-// it while it lasts.
-func TestSilenceIsKeptApart(t *testing.T) {
+// Silence replaces neither the state of the breaker nor the lifecycle event, and is in backlogs
+// while it lasts.
+func TestSilenceIsNoLifecycleEvent(t *testing.T) {
 	b := status.NewBoard(status.Ready{})
 	open := status.BackendState{Backend: "a", State: "open"}
 	silent := status.Liveness{Backend: "a", Silent: true, Reason: "its process is stopped"}

@@ -1,20 +1,19 @@
-// Package status says what the daemon is doing: which lifecycle state it is in,
-// which phase of loading, and what each of its backends can do. It holds the words
-// and the [Board] on which they are published; how they look on a wire is the
-// business of wire/admin, and who listens that of broadcast.
+// Package status has the events that describe the daemon: its lifecycle state, the phase of
+// loading, and the capabilities of each entry. They are published on a [Board]. The package
+// does not know their wire form, which is in wire/admin, nor the clients of broadcast.
 package status
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// Event is something that a watcher of the daemon is told. The set is closed.
+// Event is a change of state that subscribers learn of. The set is closed.
 //
 //sumtype:decl
 type Event interface{ event() }
 
-// Starting is the first state, before config and models are looked at.
+// Starting is the first state, before the config and the models are read.
 type Starting struct{}
 
-// Loading says how far an entry's model is on its way into memory at boot.
+// Loading is the progress of loading an entry's model at boot.
 type Loading struct {
 	Backend string // entry name
 	Phase   Phase
@@ -23,18 +22,18 @@ type Loading struct {
 // Ready means that every socket accepts and every entry answers.
 type Ready struct{}
 
-// Restarting means that an entry's engine is being replaced; the others serve on.
+// Restarting means that an entry's engine is being replaced; other entries are not affected.
 type Restarting struct {
 	Backend string // entry name
 	Phase   Phase
 }
 
-// Draining means that the daemon has been told to stop: running requests may
-// finish, no new one is taken.
+// Draining means that the daemon is stopping: running requests may finish, new ones are
+// refused.
 type Draining struct{}
 
-// Capabilities are the abilities and the device of an entry. They are kept apart from the
-// lifecycle: they never replace the state that a new subscriber receives.
+// Capabilities are the abilities and the device of an entry. They are no lifecycle event: they
+// never replace the latest lifecycle event in a backlog.
 type Capabilities struct {
 	Backend     string // entry name
 	Abilities   infer.Abilities
@@ -46,22 +45,22 @@ type Capabilities struct {
 	NoTemplate  bool   // it generates, and its model has no chat template
 }
 
-// BackendState says that requests go to an entry, or do not, because it has failed too
-// often of late. Like Capabilities it is kept apart from the lifecycle.
+// BackendState is the state of an entry's breaker: whether requests go to the entry. Like
+// Capabilities it is no lifecycle event.
 type BackendState struct {
 	Backend string // entry name
-	State   string // of its breaker: "closed", "open" or "half_open"
+	State   string // "closed", "open" or "half_open"
 }
 
-// Liveness says that an entry's engine is silent, or that it responds again. It is kept
-// apart from the lifecycle and from the state of the breaker.
+// Liveness means that an entry's engine is silent, or responds again. It is no lifecycle event,
+// and independent of the breaker.
 type Liveness struct {
 	Backend string // entry name
 	Silent  bool
-	Reason  string // why it is silent
+	Reason  string // for the silence
 }
 
-// healthy is the state that nobody has to be told of.
+// healthy is the state of a breaker that a backlog leaves out.
 const healthy = "closed"
 
 func (Starting) event()     {}
@@ -91,7 +90,7 @@ type Download struct {
 // Verify compares a file with its digest.
 type Verify struct{ Path string }
 
-// Quarantine has put aside a file whose digest is wrong.
+// Quarantine has moved a file with a wrong digest.
 type Quarantine struct {
 	Path, Expected, Actual string // the digests are SHA-256 in hex
 	MovedTo                string
@@ -103,18 +102,18 @@ type Mmap struct {
 	Progress float64 // 0 to 1
 }
 
-// KVCache makes room for the context.
+// KVCache allocates the KV cache.
 type KVCache struct{ NCtx int }
 
-// Waiting means that an engine cannot be started for want of descriptors, processes or
-// memory, and that it is tried again.
+// Waiting means that an engine could not start for lack of descriptors, processes or memory.
+// The start is retried.
 type Waiting struct{ Reason string }
 
-// EngineExited says that an entry's engine is gone and will be started again.
+// EngineExited means that an entry's engine has ended and will be restarted.
 type EngineExited struct{ Reason string }
 
-// GaveUp says that an entry's engine died too often while loading and is not
-// started again until an operator says so.
+// GaveUp means that an entry's engine died too often while loading. It is not restarted until
+// an operator requests it.
 type GaveUp struct{ Reason string }
 
 func (CheckingLocal) phase() {}

@@ -1,6 +1,5 @@
-// Package task runs a function in a goroutine that has an owner. It knows nothing
-// of what the function does; it only makes sure that whoever started it can end it
-// and wait for it, and learns when it fails by itself.
+// Package task runs a function in a goroutine that has an owner: the owner can end it, wait
+// for it, and learns if it fails by itself. The package does not know what the function does.
 package task
 
 import "context"
@@ -11,9 +10,9 @@ type Task struct {
 	done   chan struct{}
 }
 
-// Go starts fn. The context of fn carries the values of ctx but outlives it:
-// only Stop ends it, so that an owner can drain what stands on fn first.
-// If fn fails before that, fail is called with its error.
+// Go starts fn. The context of fn carries the values of ctx but outlives it: only Stop ends
+// it, so that the owner can first drain the parts that depend on fn. If fn fails before Stop,
+// Go calls fail with the error.
 func Go(ctx context.Context, fail context.CancelCauseFunc, fn func(context.Context) error) *Task {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	t := &Task{cancel: cancel, done: make(chan struct{})}

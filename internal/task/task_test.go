@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// climb has the shape of the daemon: stairs up, and the same stairs down.
-func climb(ctx context.Context, log *[]string, part func(context.Context) error) error {
+// run starts parts in order, as the daemon does, and stops them in reverse order.
+func run(ctx context.Context, log *[]string, part func(context.Context) error) error {
 	step := func(s string) { *log = append(*log, s) }
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -29,12 +29,12 @@ func climb(ctx context.Context, log *[]string, part func(context.Context) error)
 	return context.Cause(ctx)
 }
 
-func TestStairs(t *testing.T) {
+func TestReverseOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log []string
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		err := climb(ctx, &log, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		err := run(ctx, &log, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		if got, want := strings.Join(log, " "), "+lock +admin +engine -surfaces -admin -lock"; got != want {
 			t.Errorf("\n got %s\nwant %s", got, want)
 		}
@@ -44,12 +44,12 @@ func TestStairs(t *testing.T) {
 	})
 }
 
-func TestAFailingPartEndsItsOwner(t *testing.T) {
+func TestFailureEndsTheOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log []string
-		dead := errors.New("the engine gave up")
-		if err := climb(t.Context(), &log, func(context.Context) error { return dead }); !errors.Is(err, dead) {
-			t.Errorf("climb = %v, want %v", err, dead)
+		failure := errors.New("engine failed")
+		if err := run(t.Context(), &log, func(context.Context) error { return failure }); !errors.Is(err, failure) {
+			t.Errorf("run = %v, want %v", err, failure)
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// A life is a State and the facts of the samples that led to it, counted without its help.
+// A life is a State, and facts about the samples before it that are counted independently.
 type life struct {
 	s        watchdog.State
 	standing int // samples in a row with active calls and without progress, at most 3
@@ -34,7 +34,7 @@ func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
 	return l, a
 }
 
-// alphabet returns every sample of the exhaustive test.
+// alphabet returns the samples of the exhaustive test.
 func alphabet() (all []watchdog.Sample) {
 	for _, progress := range []bool{true, false} {
 		for _, cpu := range []time.Duration{0, 100 * time.Millisecond, 20 * time.Second} {
@@ -52,9 +52,9 @@ func alphabet() (all []watchdog.Sample) {
 		sample(free), sample(free, spins), sample(free, halted), sample(locked))
 }
 
-// Every sequence of samples, up to a depth, from a first engine and from one that replaces
-// a killed one. A kill never lacks evidence, and a wedged engine never lives on: whatever
-// came before, the samples of a true spin, deadlock or stop end it within a bound.
+// Every sequence of samples up to a depth, for a first engine and for the replacement of a
+// killed one: no kill lacks evidence, and after any sequence the samples of a real spin,
+// deadlock or stop lead to a kill within a bound.
 func TestEveryLife(t *testing.T) {
 	depth := 10
 	if testing.Short() {
@@ -64,7 +64,7 @@ func TestEveryLife(t *testing.T) {
 	seen := map[life]bool{{}: true, {s: watchdog.Replaced()}: true}
 	layer := []life{{}, {s: watchdog.Replaced()}}
 	kills := make(map[string]int)
-	ends := make(map[watchdog.State]bool) // states from which wedges are known to end
+	ends := make(map[watchdog.State]bool) // states from which every wedge is known to be killed
 	for range depth {
 		var next []life
 		for _, l := range layer {
@@ -105,18 +105,18 @@ func TestEveryLife(t *testing.T) {
 			"spin": sample(spins), "deadlock": sample(), "deadlock without beats": sample(mute), "spin without beats": sample(mute, spins), "stop": sample(halted),
 		} {
 			const bound = 32 // 30 s of cooldown, else 12
-			if !dies(l.s, wedge, bound) {
+			if !killed(l.s, wedge, bound) {
 				t.Fatalf("%s: not killed within %d samples after %+v", name, bound, l)
 			}
 		}
 	}
 	t.Logf("%d lives, %d states, %d kinds of kills", len(seen), len(ends), len(kills))
 	if len(kills) == 0 {
-		t.Error("nothing was ever killed")
+		t.Error("no kill")
 	}
 }
 
-// wrong says why a kill is wrong, or nothing.
+// wrong returns the reason why a kill is wrong, or "".
 func wrong(l life, x *watchdog.Sample) string {
 	switch {
 	case x.Traced:
@@ -133,7 +133,7 @@ func wrong(l life, x *watchdog.Sample) string {
 	return ""
 }
 
-func dies(s watchdog.State, x watchdog.Sample, bound int) bool {
+func killed(s watchdog.State, x watchdog.Sample, bound int) bool {
 	for range bound {
 		var a watchdog.Action
 		if s, a = s.Next(x); a.Verb == watchdog.Kill {

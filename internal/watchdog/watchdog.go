@@ -26,25 +26,25 @@ import (
 	"time"
 )
 
-// The rules.
+// Thresholds of the rules.
 const (
 	activeInterval = 1 * time.Second // between samples
 	idleInterval   = 5 * time.Second
 	lateFactor     = 3 // intervals after which a sample is late
 
-	leastEvidence = 3 // samples before a kill
+	minSamples = 3 // samples before a kill
 
-	leastQuiet  = 2 * time.Second // without a step, before a kill
+	minQuiet    = 2 * time.Second // without a step, before a kill
 	quietSteps  = 20              // the same, in planned wall times of the step
-	leastBudget = 10 * time.Second
+	minBudget   = 10 * time.Second
 	budgetSteps = 10              // the CPU budget, in planned CPU times of the step
 	unknownStep = 5 * time.Minute // quiet and budget of a step whose cost is unknown
 
 	stillWindow  = 5 * time.Second
 	stillWindows = 2  // in a row
-	stillCPU     = 1  // percent of a window that a deadlocked engine computes at most
-	stillWait    = 10 // percent of a window that it waits for a CPU at most
-	stillRunning = 4  // one sample in so many may find a runnable thread
+	stillCPU     = 1  // percent of a window: the most that a deadlocked engine computes
+	stillWait    = 10 // percent of a window: the most that it waits for a CPU
+	stillRunning = 4  // at most one of that many samples finds a runnable thread
 
 	missedBeats = 5
 	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
@@ -69,7 +69,7 @@ const (
 // A Process is the scheduling state of a process with all its threads. The set is closed.
 type Process int
 
-// Processes.
+// Scheduling states.
 const (
 	Other    Process = iota // none of the below, for example a zombie
 	Running                 // a thread runs or waits for a CPU
@@ -85,7 +85,7 @@ type Sample struct {
 	Planned   time.Duration // the interval that was planned; 0 means 1 s
 	Suspended bool          // the machine was suspended in between
 
-	Active   int  // calls that the engine owes progress: sent, not ended, not paused
+	Active   int  // calls that need progress: sent, not ended, not paused
 	Answered bool // the engine has answered a call in its life
 	Moved    bool // it reported a step, or sent a frame other than a beat
 	Locked   bool // it waits for another engine that computes on the same cores
@@ -94,8 +94,8 @@ type Sample struct {
 	// StepCPU is the planned CPU time, over all threads, of the step under way, and
 	// StepWall its planned wall time. 0 is unknown.
 	StepCPU, StepWall time.Duration
-	// Overrun is the CPU time that a phase ("sample" or "render") has used since the
-	// engine failed the call that it belongs to. 0 means that no such phase runs.
+	// Overrun is the CPU time that a phase ("sample" or "render") has used since its call
+	// failed. 0 means that no such phase runs.
 	Overrun      time.Duration
 	OverrunPhase string
 
@@ -140,9 +140,8 @@ type Action struct {
 	Reason string
 }
 
-// State is the watchdog's memory of one engine process. The zero State is that of a first
-// engine; [Replaced] returns that of an engine that replaces a killed one. States are
-// comparable.
+// State is the watchdog's memory of one engine process. The zero State is for a first engine,
+// [Replaced] returns the State for an engine that replaces a killed one. States are comparable.
 type State struct {
 	cooldown time.Duration // left; no kill meanwhile, unless answered
 	answered bool
@@ -163,15 +162,15 @@ type stop struct {
 	again   bool // it began within the probation of an earlier SIGCONT
 }
 
-// stand is the time that active calls have gone without progress.
+// stand is a period of active calls without progress.
 type stand struct {
-	open   bool // active calls were seen; the fields below count from then on
+	open   bool // a sample had active calls; the fields below count from then on
 	dur    time.Duration
 	missed int           // beats in a row, at most missedBeats
 	beat   bool          // the last sample brought a beat
 	step   time.Duration // planned CPU time of the step; 0 is unknown
 	wall   time.Duration // planned wall time of the step
-	cpu    time.Duration // used; of an engine that waited for its disk, since then
+	cpu    time.Duration // used, since the last wait for a disk if there was one
 	counts int           // samples that cpu covers
 	still  still
 }
@@ -183,17 +182,18 @@ type still struct {
 	dur, cpu, wait   time.Duration
 }
 
-// idle is the time that an engine without calls has computed.
+// idle is a period in which an engine without calls computes.
 type idle struct {
 	samples  int
 	dur, cpu time.Duration
 }
 
-// Replaced returns the State of an engine that replaces a killed one: it is not killed
-// within 30 s, unless it has answered a call.
+// Replaced returns the State for an engine that replaces a killed one: in its first 30 s it is
+// killed only if it has answered a call.
 func Replaced() State { return State{cooldown: cooldown} }
 
-// Interval returns the planned time until the next sample, while calls are active or not.
+// Interval returns the planned time until the next sample. active says whether calls are
+// active.
 func (s State) Interval(active bool) time.Duration {
 	if active || s.stand.open || s.stop.samples > 0 || s.over > 0 {
 		return activeInterval
@@ -210,7 +210,7 @@ func (s State) Suspicious() bool {
 // A Silence is why an engine is published as silent. The set is closed.
 type Silence string
 
-// Silences.
+// Reasons.
 const (
 	Responding Silence = ""
 	Halted     Silence = "its process is stopped"
@@ -231,7 +231,7 @@ func (s State) Silence() Silence {
 	return Responding
 }
 
-// Next adds a sample.
+// Next adds a sample, and returns the new State and the action to take.
 func (s State) Next(x Sample) (State, Action) {
 	s.cooldown = max(0, s.cooldown-x.Elapsed)
 	s.canary = max(0, s.canary-x.Elapsed)
@@ -246,19 +246,19 @@ func (s State) Next(x Sample) (State, Action) {
 	}
 	if x.Known && x.Process == Stopped {
 		s.stand, s.idle = stand{}, idle{}
-		return s.stopped(&x)
+		return s.addStopped(&x)
 	}
 	s.stop = stop{}
 	if x.Active == 0 {
 		s.stand = stand{}
-		return s.idles(&x)
+		return s.addIdle(&x)
 	}
 	s.idle = idle{}
 	if x.Moved || x.Locked || !s.stand.open { // the interval of the first sample may have begun without calls
 		s.stand = stand{open: true}
 		return s, Action{}
 	}
-	return s.stands(&x)
+	return s.addStanding(&x)
 }
 
 // kill returns the action that replaces the engine, unless it is too young.
@@ -269,28 +269,28 @@ func (s State) kill(format string, args ...any) (State, Action) {
 	return s, Action{Verb: Kill, Reason: fmt.Sprintf(format, args...)}
 }
 
-// overran counts samples with an overrun and reports whether that is enough for a kill. A
-// sample without a beat repeats an old figure and says nothing.
+// overran counts samples with an overrun and reports whether they suffice for a kill. Samples
+// without a beat are skipped: they repeat an old figure.
 func (s *State) overran(x *Sample) bool {
 	switch {
 	case x.Beat && x.Overrun > 0:
-		s.over = min(s.over+1, leastEvidence)
+		s.over = min(s.over+1, minSamples)
 	case x.Beat:
 		s.over = 0
 	}
-	return x.Known && x.Beat && x.Overrun >= overrunCPU && s.over >= leastEvidence
+	return x.Known && x.Beat && x.Overrun >= overrunCPU && s.over >= minSamples
 }
 
-// stopped adds a sample of a stopped process.
-func (s State) stopped(x *Sample) (State, Action) {
-	if s.stop.samples == 0 { // it stopped at some time of the interval
+// addStopped adds a sample of a stopped process.
+func (s State) addStopped(x *Sample) (State, Action) {
+	if s.stop.samples == 0 { // it stopped at an unknown time within the interval
 		s.stop = stop{samples: 1, again: s.resumed > 0}
 		return s, Action{}
 	}
-	s.stop.samples = min(s.stop.samples+1, leastEvidence)
+	s.stop.samples = min(s.stop.samples+1, minSamples)
 	s.stop.dur += x.Elapsed
 	switch {
-	case s.stop.samples < leastEvidence:
+	case s.stop.samples < minSamples:
 	case s.stop.again && s.stop.dur >= stopAgain:
 		return s.kill("stopped again within %s of a SIGCONT, for %s", probation, round(s.stop.dur))
 	case s.stop.resumed && s.stop.dur >= stopKill:
@@ -302,24 +302,24 @@ func (s State) stopped(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// idles adds a sample without calls.
-func (s State) idles(x *Sample) (State, Action) {
+// addIdle adds a sample without calls.
+func (s State) addIdle(x *Sample) (State, Action) {
 	if !x.Known || percent(x.CPU, x.Elapsed) <= spinPercent {
 		s.idle = idle{}
 		return s, Action{}
 	}
-	s.idle.samples = min(s.idle.samples+1, leastEvidence)
+	s.idle.samples = min(s.idle.samples+1, minSamples)
 	s.idle.dur += x.Elapsed
 	s.idle.cpu += x.CPU
-	if s.idle.samples < leastEvidence || s.idle.dur < spinIdle || s.canary > 0 {
+	if s.idle.samples < minSamples || s.idle.dur < spinIdle || s.canary > 0 {
 		return s, Action{}
 	}
 	s.canary = canaryPause
 	return s, Action{Verb: Canary}
 }
 
-// stands adds a sample of active calls without progress.
-func (s State) stands(x *Sample) (State, Action) {
+// addStanding adds a sample of active calls without progress.
+func (s State) addStanding(x *Sample) (State, Action) {
 	t := &s.stand
 	t.dur += x.Elapsed
 	t.beat = x.Beat
@@ -331,12 +331,12 @@ func (s State) stands(x *Sample) (State, Action) {
 	t.step = max(t.step, x.StepCPU)
 	t.wall = max(t.wall, x.StepWall)
 	t.cpu += x.CPU
-	t.counts = min(t.counts+1, leastEvidence)
+	t.counts = min(t.counts+1, minSamples)
 	if x.disk() && t.dur < diskGrace {
 		t.cpu, t.counts = 0, 0
 	}
 	t.still.add(x)
-	if !x.Known || !t.beat && t.missed < missedBeats { // the steps may have moved unseen
+	if !x.Known || !t.beat && t.missed < missedBeats { // unreported steps are possible
 		return s, Action{}
 	}
 	what := "no step"
@@ -344,7 +344,7 @@ func (s State) stands(x *Sample) (State, Action) {
 		what = "no beat"
 	}
 	switch {
-	case t.counts < leastEvidence || t.dur < t.quiet():
+	case t.counts < minSamples || t.dur < t.quiet():
 	case t.cpu >= t.budget():
 		return s.kill("spin: %s for %s with %d calls open, %s of CPU", what, round(t.dur), x.Active, round(t.cpu))
 	case t.still.windows >= stillWindows:
@@ -356,9 +356,9 @@ func (s State) stands(x *Sample) (State, Action) {
 // quiet is how long steps must stand before they count as standing.
 func (t *stand) quiet() time.Duration {
 	if t.step <= 0 {
-		return leastQuiet
+		return minQuiet
 	}
-	return max(leastQuiet, quietSteps*max(t.wall, 0))
+	return max(minQuiet, quietSteps*max(t.wall, 0))
 }
 
 // budget is the CPU time that an engine may use without a step.
@@ -366,14 +366,14 @@ func (t *stand) budget() time.Duration {
 	if t.step <= 0 {
 		return unknownStep
 	}
-	return max(leastBudget, budgetSteps*t.step)
+	return max(minBudget, budgetSteps*t.step)
 }
 
-// add adds a sample. One with a wait for a disk or a page fault starts the search again.
+// add adds a sample. A wait for a disk or a page fault restarts the search.
 //
-// The thread that writes beats runs, too, and on a busy machine it waits for a CPU, but
-// seldom and not for long. A thread that is kept from computing is runnable in every sample;
-// the kernel counts its wait only when it runs.
+// The thread that writes beats also runs, and on a busy machine it waits for a CPU, but rarely
+// and briefly. In contrast, a starved thread is runnable in every sample; the kernel counts its
+// wait only when it runs.
 func (w *still) add(x *Sample) {
 	if x.disk() {
 		*w = still{}

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// sample returns a second of an engine with a call open whose steps stand.
+// sample returns one second of an engine with an open call and no progress.
 func sample(changes ...func(*watchdog.Sample)) watchdog.Sample {
 	x := watchdog.Sample{
 		Elapsed: time.Second, Active: 1, Beat: true, Known: true, Process: watchdog.Sleeping,
@@ -22,7 +22,7 @@ func sample(changes ...func(*watchdog.Sample)) watchdog.Sample {
 	return x
 }
 
-// The ways in which a sample differs from an engine that sleeps.
+// Changes to a sample of a sleeping engine.
 func moved(x *watchdog.Sample)     { x.Moved = true }
 func mute(x *watchdog.Sample)      { x.Beat = false }
 func free(x *watchdog.Sample)      { x.Active = 0 }
@@ -38,7 +38,7 @@ func locked(x *watchdog.Sample)    { x.Locked = true }
 func answered(x *watchdog.Sample)  { x.Answered = true }
 func unplanned(x *watchdog.Sample) { x.StepCPU, x.StepWall = 0, 0 }
 
-// spins uses two processors for all of the second.
+// spins uses two processors for the whole second.
 func spins(x *watchdog.Sample) {
 	x.Process, x.CPU = watchdog.Running, 2*time.Second
 }
@@ -54,7 +54,7 @@ func starves(x *watchdog.Sample) {
 // nudged computes a little, as the writer of beats does.
 func nudged(x *watchdog.Sample) { x.CPU, x.Wait = time.Millisecond, 20*time.Millisecond }
 
-// overruns returns a sample whose failed phase has used d of CPU since.
+// overruns returns a sample with d of CPU used by a phase since its call failed.
 func overruns(d time.Duration) watchdog.Sample {
 	return sample(free, func(x *watchdog.Sample) { x.Overrun, x.OverrunPhase = d, "sample" })
 }
@@ -93,21 +93,21 @@ func TestRules(t *testing.T) {
 		samples []watchdog.Sample
 		want    []string
 	}{
-		"an engine without calls rests":                        {samples: times(300, sample(free))},
-		"an engine whose steps move may compute all day":       {samples: times(300, sample(moved, spins))},
+		"an engine without calls":                              {samples: times(300, sample(free))},
+		"steps that move allow any amount of CPU":              {samples: times(300, sample(moved, spins))},
 		"it spins: 10 s of CPU without a step":                 {samples: times(9, sample(spins)), want: []string{"6 kill spin"}},
 		"a busy machine is no spin":                            {samples: times(300, sample(starves))},
-		"nor a deadlock, though the thread has not run yet":    {samples: times(300, sample(runs))},
+		"nor a deadlock, even if the thread never ran":         {samples: times(300, sample(runs))},
 		"a long step has a larger budget":                      {samples: times(90, sample(spins, planned(10*time.Second, time.Second))), want: []string{"51 kill spin"}},
-		"and may stand for longer":                             {samples: times(300, sample(spins, planned(10*time.Second, 10*time.Second))), want: []string{"201 kill spin"}},
+		"and a longer quiet time":                              {samples: times(300, sample(spins, planned(10*time.Second, 10*time.Second))), want: []string{"201 kill spin"}},
 		"a step of unknown cost has 5 minutes of CPU":          {samples: times(300, sample(spins, unplanned)), want: []string{"151 kill spin"}},
 		"one step 100 times as long as planned":                {samples: join(times(5, sample(spins)), times(1, sample(moved)))},
 		"a deadlock: nothing runs for 5 s, twice":              {samples: times(20, sample()), want: []string{"11 kill deadlock"}},
-		"beats are no sign of life":                            {samples: times(20, sample(nudged)), want: []string{"11 kill deadlock"}},
+		"beats are not progress":                               {samples: times(20, sample(nudged)), want: []string{"11 kill deadlock"}},
 		"a runnable thread now and then":                       {samples: slices.Repeat(join(times(4, sample()), times(1, sample(runs))), 4), want: []string{"11 kill deadlock"}},
 		"a runnable thread often":                              {samples: slices.Repeat(join(times(3, sample()), times(2, sample(runs))), 60)},
 		"a deadlock that computed before":                      {samples: join(times(5, sample(spins)), times(20, sample())), want: []string{"16 kill deadlock"}},
-		"an engine that waits for another one's step":          {samples: times(300, sample(locked))},
+		"an engine that waits for the compute lock":            {samples: times(300, sample(locked))},
 		"a missing beat alone is no evidence":                  {samples: join(times(3, sample(moved)), times(4, sample(mute)), times(3, sample(moved)))},
 		"five missing beats and no CPU":                        {samples: times(20, sample(mute)), want: []string{"11 kill deadlock"}},
 		"five missing beats and all CPU":                       {samples: times(20, sample(mute, spins)), want: []string{"6 kill spin"}},
@@ -121,10 +121,10 @@ func TestRules(t *testing.T) {
 		"a debugger stops it":                                  {samples: times(300, sample(halted, traced))},
 		"a debugger watches it":                                {samples: times(300, sample(spins, traced))},
 		"a debugger that leaves":                               {samples: join(times(30, sample(traced)), times(20, sample())), want: []string{"41 kill deadlock"}},
-		"its disk is slow":                                     {samples: times(119, sample(swaps))},
-		"its disk is slow, and it computes":                    {samples: times(200, sample(swaps, spins, swaps)), want: []string{"125 kill spin"}},
-		"it swaps":                                             {samples: times(119, sample(faults, spins))},
-		"it swaps, then spins":                                 {samples: join(times(60, sample(faults)), times(20, sample(spins))), want: []string{"65 kill spin"}},
+		"a slow disk":                                          {samples: times(119, sample(swaps))},
+		"a slow disk between spins":                            {samples: times(200, sample(swaps, spins, swaps)), want: []string{"125 kill spin"}},
+		"swapping":                                             {samples: times(119, sample(faults, spins))},
+		"swapping, then a spin":                                {samples: join(times(60, sample(faults)), times(20, sample(spins))), want: []string{"65 kill spin"}},
 		"a template of a failed call does not end":             {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), overruns(5e9)}, want: []string{"5 kill sample does not end"}},
 		"one overrun is no evidence":                           {samples: []watchdog.Sample{overruns(9e9), sample(free), overruns(9e9), overruns(9e9), sample(free)}},
 		"an overrun that ends":                                 {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), sample(free)}},
@@ -132,13 +132,13 @@ func TestRules(t *testing.T) {
 		"a cgroup frozen for a while":                          {samples: join(times(9, sample()), times(60, sample(frozen)), times(10, sample()))},
 		"the daemon was stopped":                               {samples: join(times(9, sample()), times(1, sample(late)), times(10, sample()))},
 		"the machine was suspended":                            {samples: join(times(9, sample()), times(1, sample(suspended)), times(10, sample()))},
-		"a platform that tells nothing":                        {samples: times(300, sample(blind, mute))},
-		"it spins without calls: asked once a minute":          {samples: times(125, sample(free, spins)), want: []string{"60 canary", "120 canary"}},
+		"a platform without samples":                           {samples: times(300, sample(blind, mute))},
+		"a spin without calls: a canary each minute":           {samples: times(125, sample(free, spins)), want: []string{"60 canary", "120 canary"}},
 		"half a processor without calls":                       {samples: times(125, sample(free, func(x *watchdog.Sample) { x.CPU = 500 * time.Millisecond }))},
 		"the canary is not answered":                           {samples: join(times(60, sample(free, spins)), times(20, sample(spins))), want: []string{"60 canary", "66 kill spin"}},
 		"a new engine is not killed within 30 s":               {begin: watchdog.Replaced(), samples: times(29, sample(spins))},
-		"but then":                                             {begin: watchdog.Replaced(), samples: times(40, sample(spins)), want: []string{"30 kill spin"}},
-		"or once it has answered":                              {begin: watchdog.Replaced(), samples: times(40, sample(spins, answered)), want: []string{"6 kill spin"}},
+		"but after":                                            {begin: watchdog.Replaced(), samples: times(40, sample(spins)), want: []string{"30 kill spin"}},
+		"unless it has answered":                               {begin: watchdog.Replaced(), samples: times(40, sample(spins, answered)), want: []string{"6 kill spin"}},
 		"a new engine that is stopped is resumed all the same": {begin: watchdog.Replaced(), samples: times(40, sample(halted)), want: []string{"6 resume", "30 kill stopped for 29s, also after a SIGCONT"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,18 +154,18 @@ func TestSilence(t *testing.T) {
 		samples []watchdog.Sample
 		want    watchdog.Silence
 	}{
-		"it answers":                            {times(3, sample(moved)), watchdog.Responding},
-		"it is stopped for a second":            {times(2, sample(halted)), watchdog.Responding},
-		"it is stopped for two seconds":         {times(3, sample(halted)), watchdog.Halted},
-		"it goes on":                            {join(times(3, sample(halted)), times(1, sample(moved))), watchdog.Responding},
-		"four beats are missing":                {times(5, sample(mute)), watchdog.Responding},
-		"five beats are missing":                {times(6, sample(mute, unplanned)), watchdog.Unheard},
-		"where the platform tells nothing, too": {times(6, sample(mute, blind)), watchdog.Unheard},
-		"its steps stand":                       {times(6, sample()), watchdog.Stuck},
-		"its disk is slow":                      {times(6, sample(swaps)), watchdog.Stuck},
-		"its step is long":                      {times(6, sample(planned(time.Second, time.Second))), watchdog.Responding},
-		"its step is of unknown length":         {times(30, sample(unplanned, starves)), watchdog.Responding},
-		"it has no calls":                       {times(30, sample(free, mute)), watchdog.Responding},
+		"it answers":                          {times(3, sample(moved)), watchdog.Responding},
+		"it is stopped for a second":          {times(2, sample(halted)), watchdog.Responding},
+		"it is stopped for two seconds":       {times(3, sample(halted)), watchdog.Halted},
+		"it resumes":                          {join(times(3, sample(halted)), times(1, sample(moved))), watchdog.Responding},
+		"four beats are missing":              {times(5, sample(mute)), watchdog.Responding},
+		"five beats are missing":              {times(6, sample(mute, unplanned)), watchdog.Unheard},
+		"also without samples of the process": {times(6, sample(mute, blind)), watchdog.Unheard},
+		"its steps stand":                     {times(6, sample()), watchdog.Stuck},
+		"a slow disk":                         {times(6, sample(swaps)), watchdog.Stuck},
+		"its step is long":                    {times(6, sample(planned(time.Second, time.Second))), watchdog.Responding},
+		"its step is of unknown length":       {times(30, sample(unplanned, starves)), watchdog.Responding},
+		"it has no calls":                     {times(30, sample(free, mute)), watchdog.Responding},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s := play(watchdog.State{}, test.samples)
@@ -186,7 +186,7 @@ func TestInterval(t *testing.T) {
 		"without calls":                {watchdog.State{}, false, 5 * time.Second},
 		"with calls":                   {watchdog.State{}, true, time.Second},
 		"a stopped engine is urgent":   {stopped, false, time.Second},
-		"so is a call that just ended": {func() watchdog.State { _, s := play(watchdog.State{}, times(2, sample())); return s }(), false, time.Second},
+		"as is a call that just ended": {func() watchdog.State { _, s := play(watchdog.State{}, times(2, sample())); return s }(), false, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := test.s.Interval(test.active); got != test.want {

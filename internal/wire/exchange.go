@@ -10,17 +10,17 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// Failure is what all messages of the daemon have in common for a client: their type, and
-// what is wrong. A dialect embeds it in its answer.
+// Failure has the members that a client needs to recognise a failed request in any dialect. A
+// dialect embeds it in its answers.
 type Failure struct {
 	Type    string `json:"type"`
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// Exchange is the client half of a dialect whose answers are one message: it sends ask and
-// reads into answer until a message of that kind comes. failure is the one inside answer.
-// It returns an [infer.Error] if the daemon refused or failed.
+// Exchange is the client half of a dialect with one message per answer: it sends ask, and reads
+// messages into answer until one of type kind arrives. failure is the Failure within answer.
+// If the daemon refuses or fails, Exchange returns an [infer.Error].
 func Exchange(r frame.Reader, w frame.Writer, ask any, kind string, answer any, failure *Failure, codes Codes) error {
 	msg, err := json.Marshal(ask)
 	if err != nil {
@@ -35,23 +35,23 @@ func Exchange(r frame.Reader, w frame.Writer, ask any, kind string, answer any, 
 		}
 		switch failure.Type {
 		case "error":
-			return codes.Untold(failure.Code, failure.Message)
+			return codes.Decode(failure.Code, failure.Message)
 		case kind:
 			return nil
 		}
-		// Anything else comes from a newer daemon.
+		// Other types come from newer daemons, and are skipped.
 	}
 }
 
-// ReadAnswer reads a message of the daemon into v, as clients do: what they do not know is
-// ignored, and nothing is held against the daemon that can be understood.
+// ReadAnswer reads a message of the daemon into v. Unlike ReadJSON it is lenient: clients
+// ignore unknown members, and accept duplicate names and invalid UTF-8.
 func ReadAnswer(r frame.Reader, v any) error {
 	kind, msg, err := r.ReadFrame()
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	if kind != frame.JSON {
-		return errors.New("read answer: it is not JSON")
+		return errors.New("read answer: not JSON")
 	}
 	if err := json.Unmarshal(msg, v, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
 		return fmt.Errorf("decode answer: %w", err)

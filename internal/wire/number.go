@@ -8,16 +8,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Integer is the value of a whole-number member. It holds a number of any size, so that a
-// number out of range is refused by name and with the request's id. Fractions and exponents
-// are decode errors.
+// An Integer is the value of an integer member. It accepts integers of any size, so that a
+// number out of range is refused by the member's name and with the request's id. Fractions and
+// exponents are decode errors.
 type Integer struct {
 	negative  bool
 	magnitude uint64 // MaxUint64 if there are more than 64 bits
 	large     bool   // the number has more than 64 bits
 }
 
-// IntegerOf returns n as a member.
+// IntegerOf returns n as an Integer.
 func IntegerOf(n int) Integer {
 	if n < 0 {
 		return Integer{negative: true, magnitude: -uint64(n)}
@@ -27,7 +27,7 @@ func IntegerOf(n int) Integer {
 
 var errNotInteger = errors.New("not a whole number")
 
-// UnmarshalJSONFrom takes a number without fraction and exponent, and null for 0.
+// UnmarshalJSONFrom accepts a number without fraction and exponent; null is 0.
 func (i *Integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	value, err := d.ReadValue()
 	if err != nil {
@@ -57,7 +57,7 @@ func (i Integer) MarshalJSONTo(e *jsontext.Encoder) error {
 	return e.WriteValue(jsontext.Value(i.String()))
 }
 
-// String returns the number, or the nearest of 64 bits.
+// String returns the number, or the nearest number of 64 bits.
 func (i Integer) String() string {
 	text := strconv.FormatUint(i.magnitude, 10)
 	if i.negative {
@@ -66,8 +66,8 @@ func (i Integer) String() string {
 	return text
 }
 
-// Within returns the number if it is at least least, and has 32 bits at most. Otherwise it
-// is [infer.Invalid]; the error begins with the member's name.
+// Within returns the number if it is at least least and fits into 32 bits. Otherwise the error
+// is [infer.Invalid] and names the member.
 func (i Integer) Within(name string, least uint32) (int, error) {
 	switch {
 	case i.negative || i.magnitude < uint64(least):
@@ -81,8 +81,8 @@ func (i Integer) Within(name string, least uint32) (int, error) {
 // Is reports whether the number is n.
 func (i Integer) Is(n uint32) bool { return !i.negative && i.magnitude == uint64(n) }
 
-// Seed returns the number as a seed. A number of 32 bits is one as it is; of others, the
-// negative ones as their two's complement, the upper half is folded into the lower.
+// Seed returns the number as a seed. Numbers that fit into 32 bits are used unchanged. Others
+// are folded by [FoldSeed], negative ones as their two's complement.
 func (i Integer) Seed() (uint32, error) {
 	bits := i.magnitude
 	if i.large || i.negative && bits > 1<<63 {
@@ -94,14 +94,14 @@ func (i Integer) Seed() (uint32, error) {
 	return FoldSeed(bits), nil
 }
 
-// FoldSeed makes a seed of 32 bits from one of 64.
+// FoldSeed makes a seed of 32 bits from one of 64 bits: the upper half XOR the lower half.
 func FoldSeed(seed uint64) uint32 { return uint32(seed>>32) ^ uint32(seed) }
 
-// A Number is the value of a member with a fraction. A number too large for 64 bits becomes
-// infinite, so that it is refused by name and with the request's id.
+// A Number is the value of a member that may have a fraction. A number too large for 64 bits
+// becomes infinite, so that it is refused by the member's name and with the request's id.
 type Number float64
 
-// UnmarshalJSONFrom takes a number, and null for 0.
+// UnmarshalJSONFrom accepts a number; null is 0.
 func (n *Number) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	value, err := d.ReadValue()
 	if err != nil {

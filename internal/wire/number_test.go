@@ -11,8 +11,8 @@ import (
 
 func TestInteger(t *testing.T) {
 	for in, test := range map[string]struct {
-		text string // "" is no integer
-		n    int    // -1 is out of the range from 1
+		text string // "" means a decode error
+		n    int    // -1 means that Within refuses it
 	}{
 		"1":                    {"1", 1},
 		"4294967295":           {"4294967295", 1<<32 - 1},
@@ -53,7 +53,7 @@ func TestInteger(t *testing.T) {
 	}
 }
 
-// Seeds of 32 bits are used as they are; the halves of longer ones are folded.
+// Seeds of 32 bits are used unchanged; the halves of longer ones are folded.
 func TestSeed(t *testing.T) {
 	for in, want := range map[string]uint32{
 		"0": 0, "7": 7, "4294967295": 1<<32 - 1,

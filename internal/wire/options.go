@@ -16,12 +16,12 @@ const (
 	maxClient       = 64  // bytes
 	maxGrammar      = 64 << 10
 	maxAlternatives = 4096
-	maxNumber       = 1e6 // far beyond sense, and safe in single precision
+	maxNumber       = 1e6 // far above any sensible value, and exact in single precision
 )
 
-// leastTopP stands for a top_p of 0, which lets only the likeliest token through: in
-// [infer.Sampling] 0 is no limit.
-const leastTopP = 1e-6
+// minTopP replaces a top_p of 0, which allows only the likeliest token: in [infer.Sampling] 0
+// means no limit.
+const minTopP = 1e-6
 
 // Defaults of a request to generate.
 const (
@@ -30,11 +30,11 @@ const (
 	defaultTopK               = 64
 )
 
-// priorities are the values of priority: whether they mean the background.
+// priorities maps the values of priority to [infer.Request.Background].
 var priorities = map[string]bool{"normal": false, "background": true}
 
-// Options are the members that both generations of the wire have when they ask to
-// generate. A dialect embeds them in its request.
+// Options are the members of generation requests that v1 and v2 share. A dialect embeds them
+// in its request.
 type Options struct {
 	Temperature *Number  `json:"temperature,omitzero"`
 	TopP        *Number  `json:"top_p,omitzero"`
@@ -42,7 +42,7 @@ type Options struct {
 	MaxTokens   *Integer `json:"max_tokens,omitzero"`
 	Stream      *bool    `json:"stream,omitzero"`
 
-	// Beyond the reference.
+	// Extensions of the reference.
 	Stop             []*string `json:"stop,omitzero"` // elements must not be null
 	Seed             *Integer  `json:"seed,omitzero"`
 	MinP             Number    `json:"min_p,omitzero"`
@@ -55,8 +55,7 @@ type Options struct {
 	DeadlineMS       *Integer  `json:"deadline_ms,omitzero"` // from the arrival of the request
 }
 
-// Shape reports what makes a request with these members no request at all: that ends
-// the connection.
+// Shape checks the form of the members. Its error ends the connection.
 func (o *Options) Shape() error {
 	if i := slices.Index(o.Stop, nil); i >= 0 {
 		return Decodef("stop[%d] is null", i)
@@ -64,11 +63,11 @@ func (o *Options) Shape() error {
 	return nil
 }
 
-// Streams reports whether the answer is to come in pieces.
-func (o *Options) Streams() bool { return Or(o.Stream, true) }
+// Streams reports whether the answer is wanted in pieces.
+func (o *Options) Streams() bool { return ValueOr(o.Stream, true) }
 
-// Apply puts the members into req and gen, its task, or says why they cannot be. A
-// request that does not say how many tokens it wants gets maxTokens.
+// Apply checks the values of the members and copies them into req and gen, its task. maxTokens
+// is the default of max_tokens.
 func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) error {
 	gen.Model = o.Model
 	for _, s := range o.Stop {
@@ -85,12 +84,12 @@ func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) 
 	return o.check(gen)
 }
 
-// integers puts the members that are whole numbers into req and gen.
+// integers applies the integer members.
 func (o *Options) integers(req *infer.Request, gen *infer.Generate, maxTokens int) (err error) {
-	if gen.MaxTokens, err = Or(o.MaxTokens, IntegerOf(maxTokens)).Within("max_tokens", 1); err != nil {
+	if gen.MaxTokens, err = ValueOr(o.MaxTokens, IntegerOf(maxTokens)).Within("max_tokens", 1); err != nil {
 		return err
 	}
-	if gen.Sampling.TopK, err = Or(o.TopK, IntegerOf(defaultTopK)).Within("top_k", 0); err != nil {
+	if gen.Sampling.TopK, err = ValueOr(o.TopK, IntegerOf(defaultTopK)).Within("top_k", 0); err != nil {
 		return err
 	}
 	if o.Seed != nil {
@@ -110,28 +109,28 @@ func (o *Options) integers(req *infer.Request, gen *infer.Generate, maxTokens in
 	return nil
 }
 
-// numbers puts the others into s.
+// numbers applies the members with fractions.
 func (o *Options) numbers(s *infer.Sampling) error {
 	for _, number := range []struct {
-		name          string
-		value         Number
-		least, utmost float64
-		to            *float64
+		name     string
+		value    Number
+		min, max float64
+		to       *float64
 	}{
-		{"temperature", Or(o.Temperature, defaultTemperature), 0, maxNumber, &s.Temperature},
-		{"top_p", Or(o.TopP, defaultTopP), 0, maxNumber, &s.TopP}, // over 1 is no limit either, and was never refused
+		{"temperature", ValueOr(o.Temperature, defaultTemperature), 0, maxNumber, &s.Temperature},
+		{"top_p", ValueOr(o.TopP, defaultTopP), 0, maxNumber, &s.TopP}, // above 1 means no limit, and was never refused
 		{"min_p", o.MinP, 0, 1, &s.MinP},
 		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
 		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},
 		{"frequency_penalty", o.FrequencyPenalty, -maxNumber, maxNumber, &s.FrequencyPenalty},
 	} {
 		value := float64(number.value)
-		if value < number.least || value > number.utmost {
-			return Invalid("%s must be between %.0f and %.0f", number.name, number.least, number.utmost)
+		if value < number.min || value > number.max {
+			return Invalid("%s must be between %.0f and %.0f", number.name, number.min, number.max)
 		}
 		*number.to = value
 	}
-	s.TopP = max(s.TopP, leastTopP)
+	s.TopP = max(s.TopP, minTopP)
 	return nil
 }
 
@@ -153,8 +152,8 @@ func (o *Options) check(gen *infer.Generate) error {
 	return nil
 }
 
-// OptionsOf is the other way round, for clients: Apply of the result makes the same
-// request and task again.
+// OptionsOf is the inverse of [Options.Apply], for clients: applying the result makes the same
+// request and task.
 func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	var (
 		s           = gen.Sampling
@@ -164,7 +163,7 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 		maxTokens   = IntegerOf(gen.MaxTokens)
 	)
 	if topP == 0 {
-		topP = 1 // no limit, in the words of the wire
+		topP = 1 // on the wire, that means no limit
 	}
 	o := Options{
 		Temperature: &temperature, TopP: &topP, TopK: &topK, MaxTokens: &maxTokens, Stream: &stream,
@@ -189,8 +188,8 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	return o
 }
 
-// CheckGrammar refuses a GBNF grammar that is too large, or would be cut short where it is
-// parsed.
+// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL, at which llama.cpp would
+// cut it off.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)
@@ -204,13 +203,13 @@ func CheckGrammar(grammar string) error {
 	return nil
 }
 
-// Invalid makes the error of a request that is well formed and yet cannot be.
+// Invalid makes the error for a well-formed request with invalid values. The connection goes on.
 func Invalid(format string, args ...any) error {
 	return infer.Errorf(infer.Invalid, "invalid request: "+format, args...)
 }
 
-// Or returns *p, or fallback if there is none.
-func Or[T any](p *T, fallback T) T {
+// ValueOr returns *p, or fallback if p is nil.
+func ValueOr[T any](p *T, fallback T) T {
 	if p == nil {
 		return fallback
 	}

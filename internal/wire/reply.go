@@ -7,28 +7,28 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Reply writes the messages that answer a request, one after the other. All begin with a
-// type and the id of the request read last. Once it has grown it does not allocate.
+// A Reply writes the messages that answer a request, one after the other. Each begins with a
+// type and the id of the request that was read last. A Reply reuses its buffer.
 type Reply struct {
 	id  []byte // as a JSON string
 	buf []byte // the message being written
 }
 
-// keep is the largest buffer that outlives its answer.
-const keep = 64 << 10
+// maxReused is the largest buffer that is reused for the next request, in bytes.
+const maxReused = 64 << 10
 
-// Forget must be called before a request is read, so that no failure carries the id of an
-// earlier request.
-func (r *Reply) Forget() {
+// Reset clears the id. It must be called before a request is read, so that no failure has the
+// id of an earlier request.
+func (r *Reply) Reset() {
 	r.id = append(r.id[:0], `""`...)
-	if cap(r.buf) > keep {
+	if cap(r.buf) > maxReused {
 		r.buf = nil
 	}
 }
 
-// About sets the id of the request. It refuses an id that is too long to be echoed; the refusal
-// is sent with an empty id.
-func (r *Reply) About(id string) error {
+// SetID sets the id of the request to answer. It refuses an id that is too long to be echoed;
+// the refusal has an empty id.
+func (r *Reply) SetID(id string) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
@@ -41,8 +41,8 @@ func (r *Reply) Begin(kind string) {
 	r.buf = append(r.buf[:0], `{"type":"`...)
 	r.buf = append(r.buf, kind...)
 	r.buf = append(r.buf, `","id":`...)
-	if len(r.id) == 0 { // nothing has been read
-		r.Forget()
+	if len(r.id) == 0 { // no request was read yet
+		r.Reset()
 	}
 	r.buf = append(r.buf, r.id...)
 }
@@ -62,15 +62,15 @@ func (r *Reply) Bytes(text []byte) { r.buf = AppendString(r.buf, text) }
 // Int appends a number.
 func (r *Reply) Int(n int) { r.buf = strconv.AppendInt(r.buf, int64(n), 10) }
 
-// Float appends a finite number, as short as it can be told apart from its neighbours of
-// that many bits, 32 or 64.
+// Float appends a finite number: the shortest form that identifies it among numbers of that
+// many bits, 32 or 64.
 func (r *Reply) Float(x float64, bits int) { r.buf = strconv.AppendFloat(r.buf, x, 'g', -1, bits) }
 
-// Len is how many bytes the message has so far.
+// Len returns the length of the message so far, in bytes.
 func (r *Reply) Len() int { return len(r.buf) }
 
-// Send ends the message and writes it. A message that is too large is not sent, and refused
-// with [infer.TooLarge].
+// Send ends the message and writes it. A message above the limit of a frame is not sent; the
+// error is then [infer.TooLarge].
 func (r *Reply) Send(w frame.Writer) error { return r.end(w.WriteFrame) }
 
 // Hold is Send for a message that is sent together with the next one.
@@ -94,7 +94,7 @@ func (r *Reply) Fail(w frame.Writer, code, text string) error {
 	return r.Send(w)
 }
 
-// TooLarge makes the error of an answer that does not fit into a message.
+// TooLarge makes the error for an answer above the limit of a frame.
 func TooLarge() error {
 	return infer.Errorf(infer.TooLarge, "%w", &frame.TooLongError{Limit: frame.Limit})
 }

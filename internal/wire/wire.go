@@ -1,10 +1,9 @@
-// Package wire holds what all dialects share: how a message is read, which failures of
-// it end a connection, and how a failure is told. It does not know what any message
-// says.
+// Package wire is shared by all dialects: it reads messages, decides which of their faults end
+// a connection, and encodes failures. It does not know the content of any message.
 //
-// JSON is read strictly: names are case-sensitive; a member twice, invalid UTF-8, a lone
-// surrogate, deep nesting and a great many values are errors; members that nobody asked for
-// are ignored, but checked like the others.
+// JSON is read strictly: names are case-sensitive; duplicate members, invalid UTF-8, lone
+// surrogates, deep nesting and too many values are errors; unknown members are checked for
+// these faults, too, and then ignored.
 package wire
 
 import (
@@ -21,17 +20,17 @@ import (
 // Limits of a message.
 const (
 	MaxID     = 1024    // bytes of a request's id
-	maxDepth  = 128     // arrays and objects inside each other
-	maxValues = 1 << 18 // arrays, objects, and what is in them
+	maxDepth  = 128     // nested arrays and objects
+	maxValues = 1 << 18 // arrays, objects, and their elements
 )
 
-// valueSize is how many bytes a value may take once it has been decoded, beside those that
-// it has in the message. The shortest are the worst: 3 bytes of message, {} and a comma,
-// become a struct of a dozen words in a slice that has grown.
+// valueSize bounds the memory of a decoded value in bytes, beside its bytes in the message.
+// The worst case is the shortest value: 3 bytes of message, {} and a comma, become a struct of
+// a dozen words in a slice that has grown.
 const valueSize = 256
 
-// A FatalError ends its connection: what follows in the stream cannot be trusted. The
-// peer is told first.
+// A FatalError ends its connection, because the rest of the stream cannot be trusted. The
+// error is sent to the client first.
 type FatalError struct {
 	Err error // an [infer.Error]
 }
@@ -41,28 +40,27 @@ func (e *FatalError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *FatalError) Unwrap() error { return e.Err }
 
-// Decodef makes the error of a message that is not what the dialect asks for.
+// Decodef makes the error for a message that the dialect cannot decode.
 func Decodef(format string, args ...any) error {
 	return &FatalError{infer.Errorf(infer.Invalid, "decode: "+format, args...)}
 }
 
-// Missing makes the error of a message in which a member that must be there is missing
-// or null.
+// Missing makes the error for a message in which a required member is missing or null.
 func Missing(member string) error { return Decodef("%q is missing or null", member) }
 
-// ReadJSON reads the next message into v, which must be zero. It returns a [FatalError]
-// for what is no message or does not fit into v, and else the error of the stream:
-// [io.EOF] if it has ended cleanly.
+// ReadJSON reads the next message into v, which must be zero. It returns a [FatalError] for a
+// malformed message or a message that does not fit into v, otherwise the error of the stream:
+// [io.EOF] at a clean end.
 //
-// A member that is null reads as one that is missing. Where one must be there, v has a
-// pointer or a slice, and the caller looks; so it does with elements of an array.
+// A null member reads like a missing one. For a required member or element, v has a pointer or
+// a slice, and the caller checks that it is not nil.
 func ReadJSON(r frame.Reader, v any) error {
 	_, err := ReadMessage(r, v)
 	return err
 }
 
-// ReadMessage is ReadJSON for those who need the bytes of the message as well. They are
-// valid as long as those of r.ReadFrame.
+// ReadMessage is ReadJSON for callers that need the bytes of the message as well. They are
+// valid until the next read, as those of r.ReadFrame.
 func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	kind, msg, err := r.ReadFrame()
 	if err != nil {
@@ -71,7 +69,7 @@ func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	if kind != frame.JSON {
 		return nil, Malformed("expected a JSON control frame, got a BLOB frame")
 	}
-	values, depth := weigh(msg)
+	values, depth := countValues(msg)
 	switch {
 	case depth > maxDepth:
 		return nil, Decodef("nested deeper than %d", maxDepth)
@@ -84,16 +82,16 @@ func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 		}
 	}
 	if err := json.Unmarshal(msg, v); err != nil {
-		return nil, misfit(err)
+		return nil, decodeError(err)
 	}
 	return msg, nil
 }
 
-// Malformed makes the error of frames that do not come as the dialect asks for.
+// Malformed makes the error for a frame of the wrong kind.
 func Malformed(what string) error { return Fault(&frame.MalformedError{What: what}) }
 
-// Fault gives what is wrong with a frame a class: it is a [FatalError] then. Any other
-// error is that of the stream, and comes back as it is.
+// Fault turns an error about a frame into a [FatalError] with a code. It returns errors of the
+// stream unchanged.
 func Fault(err error) error {
 	if _, ok := errors.AsType[*frame.TooLongError](err); ok {
 		return &FatalError{infer.Errorf(infer.TooLarge, "%w", err)}
@@ -104,12 +102,12 @@ func Fault(err error) error {
 	return err
 }
 
-// maxPointer bounds how much of a place in a message is told.
+// maxPointer bounds the bytes of a JSON pointer in an error.
 const maxPointer = 64
 
-// misfit says what is wrong with a message without repeating it: messages hold prompts,
-// and what is told to the client may be logged there.
-func misfit(err error) error {
+// decodeError describes the fault of a message without quoting the message: messages contain
+// prompts, and clients may log the error.
+func decodeError(err error) error {
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return Decodef("%w at byte %d", e.Err, e.ByteOffset) // quotes a few bytes at most
 	}
@@ -126,10 +124,10 @@ func misfit(err error) error {
 	return Decodef("not JSON")
 }
 
-// weigh returns about how many values msg has, and how deep they lie, as soon as it is
-// sure that either is too much. It looks before the decoder does, which would follow ten
-// thousand levels down, and make gigabytes of one message of nothing but brackets.
-func weigh(msg []byte) (values, depth int) {
+// countValues returns the approximate number of values in msg and their depth. It stops as
+// soon as one of them is too large. It runs before the decoder, which would descend ten
+// thousand levels, and make gigabytes of a message that consists of brackets.
+func countValues(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {
 		case '"':
@@ -153,8 +151,7 @@ func weigh(msg []byte) (values, depth int) {
 	return values, depth
 }
 
-// CheckID refuses an id that is too long to be echoed. The refusal is then told with an
-// empty id.
+// CheckID refuses an id that is too long to be echoed. The refusal must have an empty id.
 func CheckID(id string) error {
 	if len(id) > MaxID {
 		return Invalid("id has %d bytes, at most %d are allowed", len(id), MaxID)
@@ -162,11 +159,11 @@ func CheckID(id string) error {
 	return nil
 }
 
-// Codes are the classes of failure as a dialect spells them.
+// Codes maps error codes to their names in a dialect.
 type Codes map[infer.Code]string
 
-// Common are the codes that all dialects have. What only some can say becomes what comes
-// nearest.
+// Common are the codes of all dialects. A code that not all dialects have maps to the nearest
+// common one.
 var Common = Codes{
 	infer.Invalid:     "invalid_request",
 	infer.TooLarge:    "frame_too_large",
@@ -177,25 +174,25 @@ var Common = Codes{
 	infer.Malformed:   "backend_unavailable",
 }
 
-// With returns c with other words for some classes.
+// With returns c with other names for some codes.
 func (c Codes) With(others Codes) Codes {
 	all := maps.Clone(c)
 	maps.Copy(all, others)
 	return all
 }
 
-// Told returns the code and the text with which a failure is told to a client. Only an
-// [infer.Error] speaks for itself: the text of any other is for our log.
-func (c Codes) Told(failure error) (code, text string) {
+// Encode returns the code and the text of a failure for a client. The text of an error that is
+// not an [infer.Error] is for the log only; the client gets "internal error".
+func (c Codes) Encode(failure error) (code, text string) {
 	if e, ok := errors.AsType[*infer.Error](failure); ok {
 		return c[e.Code], e.Error()
 	}
 	return c[infer.Internal], "internal error"
 }
 
-// Untold is the other way round, for clients. A code that it does not know, as a newer
-// daemon may have, is taken for a fault of the daemon.
-func (c Codes) Untold(code, text string) error {
+// Decode is the inverse of Encode, for clients. An unknown code, perhaps of a newer daemon,
+// becomes [infer.Internal].
+func (c Codes) Decode(code, text string) error {
 	for _, class := range classes {
 		if c[class] == code {
 			return infer.Errorf(class, "%s", text)
@@ -204,14 +201,14 @@ func (c Codes) Untold(code, text string) error {
 	return infer.Errorf(infer.Internal, "%s: %s", code, text)
 }
 
-// classes are all classes. Where two have one word, the first is meant.
+// classes are the codes that Decode looks up, in order: if two share a name, the first wins.
 var classes = []infer.Code{
 	infer.Invalid, infer.TooLarge, infer.Busy, infer.Unavailable, infer.Internal, infer.Unsupported, infer.Malformed,
 }
 
-// AppendString appends text as a JSON string. It does not allocate if dst has room.
-// What is not UTF-8 becomes U+FFFD; only what JSON demands is escaped.
+// AppendString appends text as a JSON string. It does not allocate if dst has room. Invalid
+// UTF-8 becomes U+FFFD, and only the characters that JSON demands are escaped.
 func AppendString[Bytes ~[]byte | ~string](dst []byte, text Bytes) []byte {
-	dst, _ = jsontext.AppendQuote(dst, text) // it only tells of invalid UTF-8
+	dst, _ = jsontext.AppendQuote(dst, text) // the only error is invalid UTF-8
 	return dst
 }

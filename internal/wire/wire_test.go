@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// message has a member of each sort that dialects have.
+// message has members of all kinds that occur in dialects.
 type message struct {
 	ID   string    `json:"id"`
 	N    *uint32   `json:"n"`
@@ -41,14 +41,14 @@ func TestAccepted(t *testing.T) {
 		"members in any order":            `{"n":1,"id":"ok"}`,
 		"white space around":              " \t{ \"id\" : \"ok\" } \r",
 		"unknown members":                 `{"x":{"y":[1,{"z":null}]},"id":"ok","ID":5}`,
-		"null where nothing must be":      `{"id":"ok","n":null,"f":null,"b":null,"list":null}`,
+		"null for optional members":       `{"id":"ok","n":null,"f":null,"b":null,"list":null}`,
 		"escapes":                         `{"id":"\u006fk"}`,
 		"a surrogate pair":                `{"id":"ok","list":["\ud83d\ude00"]}`,
-		"as deep as is allowed":           nested(128),
-		"brackets in strings nest nothin": `{"id":"ok","list":["` + strings.Repeat(`[{\"`, 1000) + `"]}`,
-		"brackets beside each other":      `{"id":"ok","x":[` + strings.Repeat("[],{},", 1000) + `0]}`,
-		"as many values as are allowed":   `{"id":"ok","x":[` + strings.Repeat("[],", 1<<17-2) + `0]}`,
-		"commas in strings are no values": `{"id":"ok","x":"` + strings.Repeat(",", 1<<18) + `"}`,
+		"the maximum depth":               nested(128),
+		"brackets in strings do not nest": `{"id":"ok","list":["` + strings.Repeat(`[{\"`, 1000) + `"]}`,
+		"adjacent brackets":               `{"id":"ok","x":[` + strings.Repeat("[],{},", 1000) + `0]}`,
+		"the maximum number of values":    `{"id":"ok","x":[` + strings.Repeat("[],", 1<<17-2) + `0]}`,
+		"commas in strings do not count":  `{"id":"ok","x":"` + strings.Repeat(",", 1<<18) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if m, err := read(in); err != nil || m.ID != "ok" {
@@ -58,41 +58,41 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// Everything that is no message ends its connection, with one short word about why.
+// A malformed message is a FatalError with a short text that does not quote the message.
 func TestRefused(t *testing.T) {
 	const secret = "a-secret-prompt"
 	for name, test := range map[string]struct{ in, want string }{
-		"a blank line":                 {"\n", "decode: unexpected EOF at byte 0"},
-		"not JSON":                     {"{not json}", "decode: invalid character 'o' in literal null (expecting 'u') at byte 2"},
-		"cut short":                    {`{"id":"` + secret, "decode: unexpected EOF at byte 22"},
-		"two on a line":                {`{} {}`, "decode: invalid character '{' after top-level value at byte 3"},
-		"a byte order mark":            {"\ufeff{}", `decode: invalid character '\ufeff' at start of value at byte 0`},
-		"an array":                     {`["` + secret + `"]`, "decode: not a JSON object"},
-		"a string":                     {`"` + secret + `"`, "decode: not a JSON object"},
-		"a member twice":               {`{"id":"a","id":"b"}`, "decode: duplicate object member name at byte 10"},
-		"an unknown member twice":      {`{"` + secret + `":1,"` + secret + `":1}`, "decode: duplicate object member name at byte 21"},
-		"a member twice far inside":    {`{"x":[{"y":{"z":1,"z":1}}]}`, "decode: duplicate object member name at byte 18"},
-		"the same name written twice":  {`{"id":"a","\u0069d":"b"}`, "decode: duplicate object member name at byte 10"},
-		"invalid UTF-8":                {"{\"id\":\"\xff\"}", "decode: invalid UTF-8 at byte 7"},
-		"invalid UTF-8 in the unknown": {"{\"x\":\"\xc3\"}", "decode: invalid UTF-8 at byte 6"},
-		"a lone high surrogate":        {`{"id":"\ud800` + secret + `"}`, "decode: invalid surrogate pair `\\ud800a-secr` in string at byte 7"},
-		"a lone low surrogate":         {`{"id":"\udc00"}`, "decode: invalid surrogate pair"},
-		"a control character":          {"{\"id\":\"\x01\"}", "decode: invalid character '\\x01' in string (expecting non-control character) at byte 7"},
-		"a string for a number":        {`{"n":"` + secret + `"}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
-		"a number for a string":        {`{"id":7}`, `decode: "/id" at byte 6 has the wrong type or is out of range`},
-		"a number for a bool":          {`{"b":1}`, `decode: "/b" at byte 5 has the wrong type or is out of range`},
-		"a negative number":            {`{"n":-1}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
-		"a fraction":                   {`{"n":1.5}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
-		"too large a number":           {`{"n":4294967296}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
-		"infinity":                     {`{"f":1e999}`, `decode: "/f" at byte 5 has the wrong type or is out of range`},
-		"NaN":                          {`{"f":NaN}`, "decode: invalid character 'N' at start of value at byte 5"},
-		"a wrong element":              {`{"list":["a",{"` + secret + `":1}]}`, `decode: "/list/1" at byte 13 has the wrong type or is out of range`},
-		"one level too deep":           {`{"x":` + strings.Repeat("[", 128) + strings.Repeat("]", 128) + "}", "decode: nested deeper than 128"},
-		"ten thousand levels":          {strings.Repeat(`{"x":`, 10_000), "decode: nested deeper than 128"},
-		"ten million levels":           {strings.Repeat("[", 10_000_000), "decode: nested deeper than 128"},
-		"too many values":              {`{"x":[` + strings.Repeat("{},", 1<<17) + `0]}`, "decode: more than 262144 values"},
-		"far too many":                 {`{"x":[` + strings.Repeat("[[]],", 8<<20) + `0]}`, "decode: more than 262144 values"},
-		"too long a line":              {strings.Repeat(" ", frame.Limit+1), "frame exceeds 67108864 byte cap"},
+		"a blank line":                  {"\n", "decode: unexpected EOF at byte 0"},
+		"not JSON":                      {"{not json}", "decode: invalid character 'o' in literal null (expecting 'u') at byte 2"},
+		"cut short":                     {`{"id":"` + secret, "decode: unexpected EOF at byte 22"},
+		"two on a line":                 {`{} {}`, "decode: invalid character '{' after top-level value at byte 3"},
+		"a byte order mark":             {"\ufeff{}", `decode: invalid character '\ufeff' at start of value at byte 0`},
+		"an array":                      {`["` + secret + `"]`, "decode: not a JSON object"},
+		"a string":                      {`"` + secret + `"`, "decode: not a JSON object"},
+		"a duplicate member":            {`{"id":"a","id":"b"}`, "decode: duplicate object member name at byte 10"},
+		"a duplicate unknown member":    {`{"` + secret + `":1,"` + secret + `":1}`, "decode: duplicate object member name at byte 21"},
+		"a nested duplicate member":     {`{"x":[{"y":{"z":1,"z":1}}]}`, "decode: duplicate object member name at byte 18"},
+		"two spellings of one name":     {`{"id":"a","\u0069d":"b"}`, "decode: duplicate object member name at byte 10"},
+		"invalid UTF-8":                 {"{\"id\":\"\xff\"}", "decode: invalid UTF-8 at byte 7"},
+		"invalid UTF-8, unknown member": {"{\"x\":\"\xc3\"}", "decode: invalid UTF-8 at byte 6"},
+		"a lone high surrogate":         {`{"id":"\ud800` + secret + `"}`, "decode: invalid surrogate pair `\\ud800a-secr` in string at byte 7"},
+		"a lone low surrogate":          {`{"id":"\udc00"}`, "decode: invalid surrogate pair"},
+		"a control character":           {"{\"id\":\"\x01\"}", "decode: invalid character '\\x01' in string (expecting non-control character) at byte 7"},
+		"a string for a number":         {`{"n":"` + secret + `"}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
+		"a number for a string":         {`{"id":7}`, `decode: "/id" at byte 6 has the wrong type or is out of range`},
+		"a number for a bool":           {`{"b":1}`, `decode: "/b" at byte 5 has the wrong type or is out of range`},
+		"a negative number":             {`{"n":-1}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
+		"a fraction":                    {`{"n":1.5}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
+		"a number that is too large":    {`{"n":4294967296}`, `decode: "/n" at byte 5 has the wrong type or is out of range`},
+		"infinity":                      {`{"f":1e999}`, `decode: "/f" at byte 5 has the wrong type or is out of range`},
+		"NaN":                           {`{"f":NaN}`, "decode: invalid character 'N' at start of value at byte 5"},
+		"a wrong element":               {`{"list":["a",{"` + secret + `":1}]}`, `decode: "/list/1" at byte 13 has the wrong type or is out of range`},
+		"one level too deep":            {`{"x":` + strings.Repeat("[", 128) + strings.Repeat("]", 128) + "}", "decode: nested deeper than 128"},
+		"ten thousand levels":           {strings.Repeat(`{"x":`, 10_000), "decode: nested deeper than 128"},
+		"ten million levels":            {strings.Repeat("[", 10_000_000), "decode: nested deeper than 128"},
+		"too many values":               {`{"x":[` + strings.Repeat("{},", 1<<17) + `0]}`, "decode: more than 262144 values"},
+		"far too many":                  {`{"x":[` + strings.Repeat("[[]],", 8<<20) + `0]}`, "decode: more than 262144 values"},
+		"a line that is too long":       {strings.Repeat(" ", frame.Limit+1), "frame exceeds 67108864 byte cap"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
@@ -106,19 +106,19 @@ func TestRefused(t *testing.T) {
 			if !strings.HasPrefix(err.Error(), test.want) || len(err.Error()) > 150 || strings.Contains(err.Error(), secret) {
 				t.Errorf("\n got %v\nwant %s", err, test.want)
 			}
-			code, text := wire.Common.Told(err)
+			code, text := wire.Common.Encode(err)
 			want := "invalid_request"
 			if strings.HasPrefix(test.want, "frame exceeds") {
 				want = "frame_too_large"
 			}
 			if code != want || text != err.Error() {
-				t.Errorf("told as %s: %s", code, text)
+				t.Errorf("Encode = %s: %s", code, text)
 			}
 		})
 	}
 }
 
-// holder is a stream that notes how much room is asked for.
+// holder is a stream that adds up the memory that is reserved.
 type holder struct {
 	io.Reader
 	held int
@@ -132,10 +132,10 @@ func (h *holder) Hold(n int) error {
 	return h.full
 }
 
-// Room is asked for before a message is decoded, as its values will take: no message may
-// take more memory than that, whatever the shape of what it is decoded into.
-func TestRoomForValues(t *testing.T) {
-	type wide struct { // the largest that a dialect has
+// Memory for the values is reserved before a message is decoded. Decoding takes no more than
+// that, whatever the type that the message is decoded into.
+func TestMemoryIsReserved(t *testing.T) {
+	type wide struct { // the largest element in any dialect
 		Text    *string        `json:"text"`
 		List    []*string      `json:"list"`
 		Raw     jsontext.Value `json:"raw"`
@@ -143,7 +143,7 @@ func TestRoomForValues(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		in   string
-		most int // values, and what cannot be told apart
+		most int // values, as countValues estimates them
 	}{
 		"small":   {`{"list":[{},{}]}`, 0},
 		"objects": {`{"list":[` + strings.Repeat("{},", 50_000) + `{}]}`, 100_010},
@@ -165,27 +165,27 @@ func TestRoomForValues(t *testing.T) {
 			}
 			room, took := stream.held+frame.Small, int(after.TotalAlloc-before.TotalAlloc)
 			if stream.held > test.most*256+2*len(test.in) || took > 2*room {
-				t.Errorf("asked for %d bytes, and took %d", stream.held, took)
+				t.Errorf("reserved %d bytes, used %d", stream.held, took)
 			}
 			full := errors.New("full")
 			stream = &holder{Reader: strings.NewReader(test.in), full: full}
 			err = wire.ReadJSON(frame.Lines.NewReader(stream, len(test.in)), &m)
 			if test.most > 0 && !errors.Is(err, full) || test.most == 0 && err != nil {
-				t.Errorf("without room: %v", err)
+				t.Errorf("without memory: %v", err)
 			}
 		})
 	}
 }
 
-// What is wrong with the stream is nobody's fault and is not told.
-func TestStreamErrorsPass(t *testing.T) {
+// Errors of the stream are returned unchanged; they are not for the client.
+func TestStreamErrorsAreNotFatalErrors(t *testing.T) {
 	if _, err := read(""); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v, want EOF", err)
 	}
 	broken := errors.New("broken")
 	err := wire.ReadJSON(frame.Lines.NewReader(iotest.ErrReader(broken), frame.Limit), new(message))
 	if _, ok := errors.AsType[*wire.FatalError](err); ok || !errors.Is(err, broken) {
-		t.Errorf("of a broken one: %v", err)
+		t.Errorf("broken: %v", err)
 	}
 }
 
@@ -214,32 +214,32 @@ func TestCheckID(t *testing.T) {
 	}
 }
 
-func TestTold(t *testing.T) {
+func TestEncodeAndDecode(t *testing.T) {
 	for name, test := range map[string]struct {
 		err        error
 		code, text string
 	}{
-		"invalid":             {infer.Errorf(infer.Invalid, "x"), "invalid_request", "x"},
-		"too large":           {infer.Errorf(infer.TooLarge, "x"), "frame_too_large", "x"},
-		"busy":                {infer.Errorf(infer.Busy, "x"), "queue_full", "x"},
-		"unavailable":         {infer.Errorf(infer.Unavailable, "x"), "backend_unavailable", "x"},
-		"internal":            {infer.Errorf(infer.Internal, "x"), "internal", "x"},
-		"one with more words": {fmt.Errorf("/home/me: %w", infer.Errorf(infer.Busy, "x")), "queue_full", "x"},
-		"any other":           {errors.New("/home/me"), "internal", "internal error"},
+		"invalid":       {infer.Errorf(infer.Invalid, "x"), "invalid_request", "x"},
+		"too large":     {infer.Errorf(infer.TooLarge, "x"), "frame_too_large", "x"},
+		"busy":          {infer.Errorf(infer.Busy, "x"), "queue_full", "x"},
+		"unavailable":   {infer.Errorf(infer.Unavailable, "x"), "backend_unavailable", "x"},
+		"internal":      {infer.Errorf(infer.Internal, "x"), "internal", "x"},
+		"wrapped":       {fmt.Errorf("/home/me: %w", infer.Errorf(infer.Busy, "x")), "queue_full", "x"},
+		"another error": {errors.New("/home/me"), "internal", "internal error"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			code, text := wire.Common.Told(test.err)
+			code, text := wire.Common.Encode(test.err)
 			if code != test.code || text != test.text {
 				t.Errorf("%s: %s, want %s: %s", code, text, test.code, test.text)
 			}
-			// A client makes the same of it.
-			back := wire.Common.Untold(code, text)
+			// Decode gives a client the same error.
+			back := wire.Common.Decode(code, text)
 			if infer.CodeOf(back) != infer.CodeOf(test.err) || back.Error() != test.text {
-				t.Errorf("and back: %s: %v", infer.CodeOf(back), back)
+				t.Errorf("decoded: %s: %v", infer.CodeOf(back), back)
 			}
 		})
 	}
-	if err := wire.Common.Untold("new_code", "x"); infer.CodeOf(err) != infer.Internal || err.Error() != "new_code: x" {
+	if err := wire.Common.Decode("new_code", "x"); infer.CodeOf(err) != infer.Internal || err.Error() != "new_code: x" {
 		t.Errorf("a new code: %v", err)
 	}
 }
@@ -262,8 +262,7 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
-// FuzzReadJSON reads anything twice: once as it is, once between brackets that make it
-// too deep.
+// FuzzReadJSON reads any input twice: unchanged, and between brackets that make it too deep.
 func FuzzReadJSON(f *testing.F) {
 	f.Add(`{"id":"a\ud83d\ude00","n":1,"list":["x"]}`)
 	f.Add("{\"id\":\"\\\"[\"}")

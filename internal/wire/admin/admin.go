@@ -1,7 +1,6 @@
-// Package admin is the dialect of the admin socket: a line of JSON for each
-// [status.Event], told by the daemon to whoever listens. Its server half only writes
-// and its client half only reads. It does not know who is told when, which is the
-// business of broadcast, and it opens no socket.
+// Package admin is the dialect of the admin socket: the daemon sends a line of JSON for each
+// [status.Event]. The server half only writes, the client half only reads. The package does not
+// know when events are sent or to which clients (see broadcast), and it opens no socket.
 package admin
 
 import (
@@ -15,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// The words of the member "status".
+// Values of the member "status".
 const (
 	Starting     = "starting"
 	Loading      = "loading_model"
@@ -32,16 +31,16 @@ const (
 	Responding = "responding"
 )
 
-// wireVersion is what capabilities say of the length-prefixed generation wire.
+// wireVersion is the version of the length-prefixed generation wire, for capabilities.
 const wireVersion = 1
 
 // noTemplate is the value of "chat_template" for a model without one.
 const noTemplate = "none"
 
-// members are those of a frame. A frame is flat, and its keys come sorted.
+// members are the members of a frame. A frame is flat, and its members are sorted by name.
 type members map[string]any
 
-// Encode returns the frame that tells ev, without a newline.
+// Encode returns the frame of ev, without a newline.
 func Encode(ev status.Event) []byte {
 	m := members{"id": "admin", "type": "status"}
 	switch ev := ev.(type) {
@@ -73,7 +72,7 @@ func Encode(ev status.Event) []byte {
 			m["reason"] = ev.Reason
 		}
 	}
-	// A path may hold any byte; what is not UTF-8 in it is shown as U+FFFD.
+	// A path may contain any byte; invalid UTF-8 becomes U+FFFD.
 	b, err := json.Marshal(m, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic(fmt.Sprintf("internal error: encode %T: %v", ev, err))
@@ -81,7 +80,7 @@ func Encode(ev status.Event) []byte {
 	return b
 }
 
-// phase adds a phase and, beyond the contract, whose it is.
+// phase adds a phase and, as an extension of the contract, the entry's name.
 func (m members) phase(backend string, p status.Phase) {
 	if backend != "" {
 		m["backend"] = backend
@@ -93,7 +92,7 @@ func (m members) phase(backend string, p status.Phase) {
 	case status.Download:
 		m["phase"] = "download"
 		m["downloaded_bytes"] = p.Done
-		m["total_bytes"] = nil // the one member that is null when unknown
+		m["total_bytes"] = nil // the only member that is null when unknown
 		if p.Total > 0 {
 			m["total_bytes"] = p.Total
 		}
@@ -192,20 +191,20 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 	}, m.Version, nil
 }
 
-// A Frame is what a client reads: the words that it acts on, and the line as it came,
-// so that members of a newer daemon get through to whoever knows them.
+// A Frame is a frame for clients: the members that they act on, and the whole line, which may
+// have more members from a newer daemon.
 type Frame struct {
-	Status  string // may be a word that this package does not know
-	Phase   string // empty where there is none
-	Backend string // entry name; empty where none is meant
-	Reason  string // why an engine ended, was given up, or is silent
-	// Progress is how far the phase is that has one, from 0 to 1.
+	Status  string // may be unknown to this package
+	Phase   string // empty without a phase
+	Backend string // entry name; empty if the frame is not about an entry
+	Reason  string // why an engine ended, was given up or is silent
+	// Progress is the progress of the phase, 0 to 1; 0 if it has none.
 	Progress float64
 	Line     []byte // the frame, without a newline
 }
 
-// Decode reads a frame. It keeps a copy of line. What is not a JSON object, or lacks
-// the member "status", is refused; members and words that it does not know are not.
+// Decode reads a frame, and keeps a copy of line. It refuses input that is not a JSON object or
+// has no member "status". Unknown members and values are accepted.
 func Decode(line []byte) (Frame, error) {
 	var m struct {
 		Status  string `json:"status"`
@@ -219,13 +218,13 @@ func Decode(line []byte) (Frame, error) {
 		return Frame{}, fmt.Errorf("decode admin frame: %w", err)
 	}
 	if m.Status == "" {
-		return Frame{}, fmt.Errorf("decode admin frame: it has no status")
+		return Frame{}, fmt.Errorf("decode admin frame: no status")
 	}
 	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}, nil
 }
 
-// Lifecycle reports whether the frame says what state the daemon is in. Capabilities
-// do not, and neither does a status that this package does not know.
+// Lifecycle reports whether the frame is a lifecycle state of the daemon. Capabilities and
+// unknown statuses are not.
 func (f Frame) Lifecycle() bool {
 	switch f.Status {
 	case Starting, Loading, Ready, Restarting, Draining:

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// goldens are frames byte for byte. Those of the contract have no backend: clients of
-// the reference never saw one.
+// goldens are exact frames. The frames of the contract have no backend, since the reference
+// does not send one.
 var goldens = map[string]struct {
 	ev   status.Event
 	want string
@@ -33,7 +33,7 @@ var goldens = map[string]struct {
 		status.Loading{Phase: status.Download{Done: 33554432, Total: 5126304928, URL: "https://models.example/x.gguf?a=1&b=<2>"}},
 		`{"downloaded_bytes":33554432,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf?a=1&b=<2>","status":"loading_model","total_bytes":5126304928,"type":"status"}`,
 	},
-	"downloads, nobody knows how much": {
+	"a download of unknown size": {
 		status.Loading{Phase: status.Download{URL: "https://models.example/x.gguf"}},
 		`{"downloaded_bytes":0,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf","status":"loading_model","total_bytes":null,"type":"status"}`,
 	},
@@ -163,7 +163,7 @@ func TestDecode(t *testing.T) {
 			`{"backend":"gen","id":"admin","phase":"gave_up","reason":"why","status":"restarting","type":"status"}`,
 			admin.Frame{Status: admin.Restarting, Phase: "gave_up", Backend: "gen", Reason: "why"},
 		},
-		"members and words that nobody knows": {
+		"unknown members and values": {
 			` {"status":"dreaming", "phase":"rem","of":{"sheep":[1,2.50]}}` + "\r",
 			admin.Frame{Status: "dreaming", Phase: "rem"},
 		},
@@ -174,7 +174,7 @@ func TestDecode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			clear(line) // the reader uses it again
+			clear(line) // as a reader reuses it
 			test.want.Line = []byte(test.line)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("frame (-want +got):\n%s", diff)
@@ -185,13 +185,13 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for name, line := range map[string]string{
-		"nothing":           "",
-		"broken JSON":       `{"status":"ready"`,
-		"an array":          `["ready"]`,
-		"a frame of no use": `{"id":"admin","type":"status"}`,
-		"a wrong type":      `{"status":5}`,
-		"two at once":       `{"status":"ready"}{"status":"ready"}`,
-		"a doubled member":  `{"status":"ready","status":"draining"}`,
+		"nothing":            "",
+		"broken JSON":        `{"status":"ready"`,
+		"an array":           `["ready"]`,
+		"no status":          `{"id":"admin","type":"status"}`,
+		"a wrong type":       `{"status":5}`,
+		"two at once":        `{"status":"ready"}{"status":"ready"}`,
+		"a duplicate member": `{"status":"ready","status":"draining"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := admin.Decode([]byte(line)); err == nil {
@@ -201,7 +201,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// Only what says the daemon's state ends the reading of "inferdctl status".
+// "inferdctl status" ends at the first lifecycle frame.
 func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
 		apart := false

@@ -1,6 +1,6 @@
-// Package control is the dialect of the control socket: an operator asks for something
-// in a line of JSON and is answered in one. It frames and refuses like v1, and it does
-// not know how what is asked for is done.
+// Package control is the dialect of the control socket: an operator sends a verb in a line of
+// JSON and gets an answer in one line. Framing and errors are as in v1. The package does not
+// know the effect of the verbs.
 package control
 
 import (
@@ -16,18 +16,18 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Verb is what an operator asks for. The set is closed.
+// A Verb is an operator's request. The set is closed.
 //
 //sumtype:decl
 type Verb interface{ verb() }
 
-// Retry asks to start the engine of an entry that was given up.
+// Retry restarts the engine of an entry that was given up.
 type Retry struct{ Backend string } // never empty
 
-// GetStats asks how busy the daemon is.
+// GetStats requests the [Stats].
 type GetStats struct{}
 
-// SetLogLevel asks to log more or less from now on.
+// SetLogLevel sets the least level that is logged.
 type SetLogLevel struct{ Level string } // "debug", "info", "warn", "error" or "off"
 
 func (Retry) verb()       {}
@@ -37,7 +37,7 @@ func (SetLogLevel) verb() {}
 // levels are the values of SetLogLevel.Level.
 var levels = []string{"debug", "info", "warn", "error", "off"}
 
-// Stats says how busy the daemon is.
+// Stats is the present load of the daemon and its counts since it started.
 type Stats struct {
 	UptimeMS    int64     `json:"uptime_ms"`
 	Version     string    `json:"version"`
@@ -46,22 +46,22 @@ type Stats struct {
 	Parked      int       `json:"parked"`      // requests
 	Stalled     int       `json:"stalled"`     // requests
 	Connections int64     `json:"connections"` // of all sockets
-	HeldBytes   int64     `json:"held_bytes"`  // of large messages that are read or answered
+	HeldBytes   int64     `json:"held_bytes"`  // reserved for large messages
 	Goroutines  int       `json:"goroutines"`  // of the daemon
-	HeapBytes   uint64    `json:"heap_bytes"`  // that the daemon uses
-	LogLost     int64     `json:"log_lost"`    // lines of the activity log that could not be written
-	Callers     []Caller  `json:"callers"`     // who runs, waits, or was here
+	HeapBytes   uint64    `json:"heap_bytes"`  // of the daemon, in use
+	LogLost     int64     `json:"log_lost"`    // lines of the activity log that were not written
+	Callers     []Caller  `json:"callers"`     // active and recent
 	Backends    []Backend `json:"backends"`    // in config order
 }
 
-// A Caller is a program of a user.
+// A Caller is a user and an executable.
 type Caller struct {
 	User    string `json:"user"`    // uid; empty if unknown
 	Program string `json:"program"` // device and inode of its executable; empty if unknown
 	Exe     string `json:"exe"`     // its path; empty if unknown
 	Counts
 	Refused  int64 `json:"refused"`   // requests, because the queue was full
-	KVTokens int   `json:"kv_tokens"` // that engines hold in their caches for the user
+	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for the user
 }
 
 // A Backend is an entry of the config.
@@ -69,72 +69,72 @@ type Backend struct {
 	Name  string `json:"name"`
 	Kind  string `json:"kind"`  // "llamacpp" or "mock"
 	State string `json:"state"` // "ready", "loading" or "gave_up"
-	Slots int    `json:"slots"` // requests that run at once
-	// Breaker is "closed", or "open" while no requests go there because it failed too often
-	// of late, or "half_open" while one tries.
+	Slots int    `json:"slots"` // the most requests that run at once
+	// Breaker is "closed", "open" while the entry gets no requests after repeated failures, or
+	// "half_open" while one request is tried.
 	Breaker string `json:"breaker,omitempty"`
 	Counts
 
-	// What follows is of entries that have an engine.
-	Reason       string  `json:"reason,omitzero"`        // why it was given up
-	Model        string  `json:"model,omitzero"`         // what the model calls itself
-	Device       string  `json:"device,omitzero"`        // that computes, such as "cpu"
-	NCtx         int     `json:"n_ctx,omitzero"`         // tokens that the context holds
+	// The fields below are for entries with an engine.
+	Reason       string  `json:"reason,omitzero"`        // for giving it up
+	Model        string  `json:"model,omitzero"`         // name in the model's metadata
+	Device       string  `json:"device,omitzero"`        // compute device, such as "cpu"
+	NCtx         int     `json:"n_ctx,omitzero"`         // tokens, of the context
 	PID          int     `json:"pid,omitzero"`           // of the engine
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
-	RestartsHour int     `json:"restarts_hour,omitzero"` // of those, within the last hour
+	RestartsHour int     `json:"restarts_hour,omitzero"` // within the last hour
 	WedgedKills  int     `json:"wedged_kills,omitzero"`  // engines that the watchdog killed
-	LastKill     string  `json:"last_kill,omitzero"`     // reason and time of the last of them
-	Silent       bool    `json:"silent,omitzero"`        // it is ready, but did not say how it is
-	Engine       *Engine `json:"engine,omitzero"`        // what it said; nil if it said nothing
+	LastKill     string  `json:"last_kill,omitzero"`     // reason and time of the latest of these
+	Silent       bool    `json:"silent,omitzero"`        // it is ready, but did not report its stats
+	Engine       *Engine `json:"engine,omitzero"`        // its report; nil without one
 }
 
-// An Engine is what an engine says of itself. It counts from its start.
+// An Engine is the report of an engine. Counts are since its start.
 type Engine struct {
-	KVSize        int          `json:"kv_size_tokens"`   // that the cache holds at most
-	KVUsed        int          `json:"kv_used_tokens"`   // in it, of sequences that have not ended
-	KVKept        int          `json:"kv_kept_tokens"`   // in it, of sequences that have ended
-	KVStored      int          `json:"kv_stored_tokens"` // of such, moved out of it into memory
-	Sequences     int          `json:"sequences"`        // that have not ended
-	Parked        int          `json:"parked"`           // of those
-	Steps         int64        `json:"steps"`            //
-	StepMS        float64      `json:"step_ms"`          // milliseconds that a step takes of late
-	Stalls        int64        `json:"stalls"`           // steps that held up somebody's next token for too long
-	PrefillTokens int64        `json:"prefill_tokens"`   // of prompts, computed
-	DecodeTokens  int64        `json:"decode_tokens"`    // of answers, computed
-	CachedTokens  int64        `json:"cached_tokens"`    // of prompts, found in the cache
-	Dropped       int64        `json:"dropped"`          // times that a sequence lost its cache for want of room
-	Aborted       int64        `json:"aborted"`          // steps that were broken off
-	Users         []EngineUser `json:"users,omitempty"`  // whom it has something for
+	KVSize        int          `json:"kv_size_tokens"`   // capacity of the cache
+	KVUsed        int          `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
+	KVKept        int          `json:"kv_kept_tokens"`   // in the cache, retained
+	KVStored      int          `json:"kv_stored_tokens"` // retained and offloaded to memory
+	Sequences     int          `json:"sequences"`        // unfinished
+	Parked        int          `json:"parked"`           // unfinished and paused
+	Steps         int64        `json:"steps"`
+	StepMS        float64      `json:"step_ms"`         // recent time of a step, in milliseconds
+	Stalls        int64        `json:"stalls"`          // steps that delayed a stream beyond max_stall_ms
+	PrefillTokens int64        `json:"prefill_tokens"`  // prompt tokens computed
+	DecodeTokens  int64        `json:"decode_tokens"`   // answer tokens computed
+	CachedTokens  int64        `json:"cached_tokens"`   // of prompts, found in the cache
+	Dropped       int64        `json:"dropped"`         // sequences that lost their cells to others
+	Aborted       int64        `json:"aborted"`         // steps that were called off
+	Users         []EngineUser `json:"users,omitempty"` // users with KV or cached tokens
 }
 
-// An EngineUser is what an engine has for a user.
+// An EngineUser is the part of an engine's report for one user.
 type EngineUser struct {
 	User         string `json:"user"`          // uid; empty if unknown
 	KVTokens     int    `json:"kv_tokens"`     // in the cache
 	CachedTokens int64  `json:"cached_tokens"` // of prompts, found in the cache
 }
 
-// Counts are what requests have come to.
+// Counts are the requests of a caller or an entry.
 type Counts struct {
 	Running  int   `json:"running"`
 	Waiting  int   `json:"waiting"`
-	Parked   int   `json:"parked"`        // of the waiting: they have begun, and wait for a slot
-	Stalled  int   `json:"stalled"`       // begun, and neither running nor waiting: the client does not read
-	Requests int64 `json:"requests"`      // that have ended
-	In       int64 `json:"input_tokens"`  // of those
-	Out      int64 `json:"output_tokens"` // of those
+	Parked   int   `json:"parked"`        // preempted; they are part of Waiting
+	Stalled  int   `json:"stalled"`       // neither running nor waiting: the client does not read
+	Requests int64 `json:"requests"`      // ended
+	In       int64 `json:"input_tokens"`  // of ended requests
+	Out      int64 `json:"output_tokens"` // of ended requests
 	Cached   int64 `json:"cached_tokens"` // of In, found in a cache
-	// Rate is how many tokens a second are written.
+	// Rate is the present rate of output tokens.
 	Rate float64 `json:"tokens_per_s"`
 }
 
-// A Codec is the server half on one connection. Verbs are read and answered in turns.
+// A Codec is the server half on one connection. Each verb is answered before the next is read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
 
-	id string // of the request read last
+	id string // of the current request
 }
 
 type request struct {
@@ -144,9 +144,9 @@ type request struct {
 	Level   string  `json:"level,omitzero"`
 }
 
-// Read returns the next verb. An [infer.Error] is to be told, and the connection goes
-// on; a [wire.FatalError] is to be told and ends it. Any other error, [io.EOF] too,
-// means that nobody is there.
+// Read returns the next verb. An [infer.Error] must be sent to the client, and the connection
+// goes on; a [wire.FatalError] must be sent, and ends the connection. Any other error, also
+// [io.EOF], means that the client is gone.
 func (c *Codec) Read() (Verb, error) {
 	c.id = ""
 	var m request
@@ -178,14 +178,14 @@ func (c *Codec) Read() (Verb, error) {
 	}
 }
 
-// The answers.
+// Types of answers.
 const (
 	done   = "done"
-	told   = "stats"
+	stats  = "stats"
 	failed = "error"
 )
 
-// answer is a response, its type first.
+// answer is the daemon's message.
 type answer struct {
 	Type    string         `json:"type"`
 	ID      string         `json:"id"`
@@ -194,22 +194,22 @@ type answer struct {
 	Message string         `json:"message,omitzero"`
 }
 
-// Done answers that the verb read last has been carried out.
+// Done answers that the current verb has succeeded.
 func (c *Codec) Done() error { return c.send(answer{Type: done, ID: c.id}) }
 
-// Tell answers a GetStats.
-func (c *Codec) Tell(s *Stats) error {
+// Stats answers a GetStats.
+func (c *Codec) Stats(s *Stats) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode stats: %w", err)
 	}
-	return c.send(answer{Type: told, ID: c.id, Stats: b})
+	return c.send(answer{Type: stats, ID: c.id, Stats: b})
 }
 
-// Fail answers that the verb read last has not been carried out, or was no verb. Only
-// the text of an [infer.Error] is told.
+// Fail answers that the current verb has failed, or could not be read. The client gets the text
+// of an [infer.Error], but of no other error.
 func (c *Codec) Fail(cause error) error {
-	code, text := wire.Common.Told(cause)
+	code, text := wire.Common.Encode(cause)
 	return c.send(answer{Type: failed, ID: c.id, Code: code, Message: text})
 }
 
@@ -221,10 +221,9 @@ func (c *Codec) send(a answer) error {
 	return c.W.WriteFrame(b)
 }
 
-// Call is the client half: it asks for v and waits for the answer. It returns the stats,
-// as JSON, of a [GetStats], nothing once any other v has been carried out, and an
-// [infer.Error] if the daemon refused or failed. Any other error means that there was no
-// answer.
+// Call is the client half: it sends v and waits for the answer. It returns the stats as JSON for
+// a [GetStats], and nil for other verbs. If the daemon refuses or fails, it returns an
+// [infer.Error]. Any other error means that there was no answer.
 func Call(r frame.Reader, w frame.Writer, v Verb) (jsontext.Value, error) {
 	b, err := json.Marshal(requestOf(v))
 	if err != nil {
@@ -244,12 +243,12 @@ func Call(r frame.Reader, w frame.Writer, v Verb) (jsontext.Value, error) {
 	switch a.Type {
 	case done:
 		return nil, nil
-	case told:
+	case stats:
 		return a.Stats, nil
 	case failed:
-		return nil, wire.Common.Untold(a.Code, a.Message)
+		return nil, wire.Common.Decode(a.Code, a.Message)
 	default:
-		return nil, errors.New("decode answer: it is neither done nor an error")
+		return nil, errors.New("decode answer: neither done nor an error")
 	}
 }
 

@@ -31,7 +31,7 @@ func TestCallIsExactOnTheWire(t *testing.T) {
 	if got, want := asked.String(), `{"id":"1","type":"retry","backend":"gen"}`+"\n"; got != want {
 		t.Errorf("asked %q, want %q", got, want)
 	}
-	// What the client half writes, the server half reads.
+	// The server half reads the request of the client half.
 	verb, err := codec(asked.String(), io.Discard).Read()
 	if want := (control.Retry{Backend: "gen"}); err != nil || verb != want {
 		t.Errorf("Read = %v, %v, want %v", verb, err, want)
@@ -51,7 +51,7 @@ func TestEveryVerb(t *testing.T) {
 	}
 	_, err := codec(`{"type":"log_level","level":"loud"}`, io.Discard).Read()
 	if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "debug, info, warn, error, off") {
-		t.Errorf("a level that is none: %v", err)
+		t.Errorf("an unknown level: %v", err)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestStats(t *testing.T) {
 	want := &control.Stats{Running: 1, Callers: []control.Caller{{User: "7", Counts: control.Counts{In: 5}}}, Backends: []control.Backend{
 		{Name: "gen", Engine: &control.Engine{StepMS: 1.5, Users: []control.EngineUser{{User: "7", KVTokens: 3}}}},
 	}}
-	if err := c.Tell(want); err != nil {
+	if err := c.Stats(want); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(out.String(), `{"type":"stats","id":"s","stats":{`) {
@@ -83,7 +83,7 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// Whatever stats have is in the specification.
+// The specification lists every member of the stats.
 func TestEveryMemberIsDocumented(t *testing.T) {
 	spec, err := os.ReadFile("../../../spec/control.md")
 	if err != nil {
@@ -103,7 +103,7 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 			if name != "" {
 				seen++
 				if !strings.Contains(string(spec), "`"+name+"`") {
-					t.Errorf("spec/control.md does not know %q of %s", name, typ)
+					t.Errorf("spec/control.md lacks %q of %s", name, typ)
 				}
 			}
 			look(field.Type)
@@ -111,11 +111,11 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 	}
 	look(reflect.TypeFor[control.Stats]())
 	if seen < 50 {
-		t.Errorf("looked at %d members only", seen)
+		t.Errorf("checked only %d members", seen)
 	}
 }
 
-func TestRefusalKeepsItsClass(t *testing.T) {
+func TestRefusalKeepsItsCode(t *testing.T) {
 	r := frame.Lines.NewReader(strings.NewReader(`{"type":"error","id":"1","code":"backend_unavailable","message":"no"}`), frame.Limit)
 	_, err := control.Call(r, frame.Lines.NewWriter(io.Discard), control.Retry{Backend: "gen"})
 	if got, want := infer.CodeOf(err), infer.Unavailable; got != want {
@@ -126,8 +126,8 @@ func TestRefusalKeepsItsClass(t *testing.T) {
 func TestCallFails(t *testing.T) {
 	for name, test := range map[string]struct{ answer, want string }{
 		"refused":                  {`{"type":"error","id":"1","code":"invalid_request","message":"no"}`, "no"},
-		"nobody is there":          {"", "read answer: EOF"},
-		"not an answer":            {`{"type":"status","id":"1"}`, "decode answer: it is neither done nor an error"},
+		"end of the connection":    {"", "read answer: EOF"},
+		"not an answer":            {`{"type":"status","id":"1"}`, "decode answer: neither done nor an error"},
 		"a member of a wrong type": {`{"type":7}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,8 +140,8 @@ func TestCallFails(t *testing.T) {
 	}
 }
 
-// A failure after broken input does not carry the id of an earlier request.
-func TestIDIsThatOfTheRequestReadLast(t *testing.T) {
+// A failure after malformed input does not have the id of an earlier request.
+func TestFailureHasNoEarlierID(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(`{"id":"first","type":"retry","backend":"gen"}`+"\n{\n", &out)
 	if _, err := c.Read(); err != nil {

@@ -19,14 +19,14 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, whose task must be an [infer.Embed], and gives the
-// [infer.Vectors] and the [infer.Done] of the answer to emit. It returns an [infer.Error]
-// if the daemon refused or failed; the connection may then be used again. Any other error
-// means that there was no answer.
+// Ask is the client half: it sends req, which must have an [infer.Embed] as its task, and emits
+// the [infer.Vectors] and the [infer.Done] of the answer. If the daemon refuses or fails, it
+// returns an [infer.Error], and the connection can be used again. Any other error means that
+// there was no answer.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) error {
 	task, ok := req.Task.(*infer.Embed)
 	if !ok {
-		return fmt.Errorf("embed does not ask for a %T", req.Task)
+		return fmt.Errorf("embed cannot encode a %T", req.Task)
 	}
 	m := request{ID: req.ID, Model: task.Model}
 	for _, text := range task.Inputs {

@@ -1,6 +1,5 @@
-// Package embed is the dialect of embeddings: some texts in, a vector for each out, in one
-// message. [Codec] is the server half and [Ask] the client half; neither knows who is at
-// the other end, or what computes a vector.
+// Package embed is the dialect for embeddings: texts in, a vector for each out, in one message.
+// [Codec] is the server half, [Ask] the client half. Neither knows how vectors are computed.
 package embed
 
 import (
@@ -13,16 +12,16 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// codes are the classes of failure.
+// codes are the error codes of embed.
 var codes = wire.Common.With(wire.Codes{infer.Unsupported: "embed_unsupported"})
 
-// embedTasks are the values of task.
+// embedTasks are the values of the member task.
 var embedTasks = []infer.EmbedTask{
 	infer.RetrievalQuery, infer.RetrievalDocument, infer.Similarity, infer.Classification, infer.Clustering,
 	infer.QuestionAnswering, infer.FactVerification, infer.CodeRetrievalQuery,
 }
 
-// join lists embedTasks as the wire spells them.
+// join returns the list of tasks for an error.
 func join(all []infer.EmbedTask) string {
 	words := make([]string, len(all))
 	for i, p := range all {
@@ -31,18 +30,18 @@ func join(all []infer.EmbedTask) string {
 	return strings.Join(words, ", ")
 }
 
-// request is the message that asks. A member that is null reads as one that is missing.
+// request is the client's message. A null member reads like a missing one.
 type request struct {
 	ID         string           `json:"id,omitzero"`
-	Input      []*string        `json:"input"` // must be there; elements must not be null
+	Input      []*string        `json:"input"` // required; elements must not be null
 	Dimensions *wire.Integer    `json:"dimensions,omitzero"`
 	Task       *infer.EmbedTask `json:"task,omitzero"`
 
-	// Beyond the reference.
+	// Extensions of the reference.
 	Model string `json:"model,omitzero"`
 }
 
-// shape reports what makes m no request at all: that ends the connection.
+// shape checks the form of m. Its error ends the connection.
 func (m *request) shape() error {
 	if m.Input == nil {
 		return wire.Missing("input")
@@ -53,14 +52,14 @@ func (m *request) shape() error {
 	return nil
 }
 
-// infer returns what m asks for, or why that cannot be.
+// infer checks the values of m and returns the request.
 func (m *request) infer() (*infer.Request, error) {
 	if len(m.Input) == 0 {
 		return nil, wire.Invalid("input must not be empty")
 	}
 	task := &infer.Embed{
 		Model: m.Model, Inputs: make([]string, len(m.Input)),
-		Task: wire.Or(m.Task, infer.NoEmbedTask),
+		Task: wire.ValueOr(m.Task, infer.NoEmbedTask),
 	}
 	for i, text := range m.Input {
 		if *text == "" {
@@ -80,20 +79,22 @@ func (m *request) infer() (*infer.Request, error) {
 	return &infer.Request{ID: m.ID, Task: task}, nil
 }
 
-// A Codec is the server half on one connection. Requests are read and answered in turns.
+// A Codec is the server half on one connection. Each request is answered before the next is
+// read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
 
 	reply   wire.Reply
-	vectors [][]float32 // the answer to the request read last
+	vectors [][]float32 // answer to the current request
 }
 
-// Read returns the next request; its task is an [infer.Embed]. An [infer.Error] is to
-// be told, and the connection goes on; a [wire.FatalError] is to be told and ends it.
-// Any other error, [io.EOF] too, means that nobody is there.
+// Read returns the next request; its task is an [infer.Embed]. An
+// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
+// is gone.
 func (c *Codec) Read() (*infer.Request, error) {
-	c.reply.Forget()
+	c.reply.Reset()
 	c.vectors = nil
 	var m request
 	if err := wire.ReadJSON(c.R, &m); err != nil {
@@ -102,15 +103,15 @@ func (c *Codec) Read() (*infer.Request, error) {
 	if err := m.shape(); err != nil {
 		return nil, err
 	}
-	if err := c.reply.About(m.ID); err != nil {
+	if err := c.reply.SetID(m.ID); err != nil {
 		return nil, err
 	}
 	return m.infer()
 }
 
-// Write sends an event of the request read last; the vectors go with the Done. An
-// [infer.Error] means that it cannot be told here, and that nothing was sent; any other
-// error is that of the connection.
+// Write sends an event of the current request; the vectors are sent with the Done. An
+// [infer.Error] means that embed cannot encode the event, and that nothing was sent; any other
+// error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Vectors:
@@ -119,7 +120,7 @@ func (c *Codec) Write(ev infer.Event) error {
 	case *infer.Done:
 		return c.done(ev)
 	default:
-		return infer.Errorf(infer.Internal, "embed has no word for a %T", ev)
+		return infer.Errorf(infer.Internal, "embed cannot encode a %T", ev)
 	}
 }
 
@@ -147,12 +148,12 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// vector appends numbers. It stops where nothing that follows could be sent any more.
+// vector appends a vector. It stops when the message is too large to be sent.
 func (c *Codec) vector(v []float32) error {
 	c.reply.Raw("[")
 	for i, x := range v {
 		if f := float64(x); math.IsNaN(f) || math.IsInf(f, 0) {
-			return infer.Errorf(infer.Internal, "the backend answered with a number that is none")
+			return infer.Errorf(infer.Internal, "backend returned a non-finite number")
 		}
 		if i > 0 {
 			c.reply.Raw(",")
@@ -166,8 +167,8 @@ func (c *Codec) vector(v []float32) error {
 	return nil
 }
 
-// Fail ends the request read last, or one that could not be read.
+// Fail ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
-	code, text := codes.Told(cause)
+	code, text := codes.Encode(cause)
 	return c.reply.Fail(c.W, code, text)
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/embed"
 )
 
-// What is exact on the wire, message by message, is in spec/corpus/embed.
+// The exact bytes of messages are tested by spec/corpus/embed.
 
 func codec(in io.Reader, out io.Writer) *embed.Codec {
 	return &embed.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
 }
 
-// exchange asks, has a codec read that and answer with events, and returns what both made
-// of it.
+// exchange sends req to a codec, which answers with events. It returns the request as the codec
+// read it, and the events as Ask emitted them.
 func exchange(t *testing.T, req *infer.Request, events []infer.Event) (*infer.Request, []infer.Event) {
 	t.Helper()
 	var question, answer bytes.Buffer
@@ -62,12 +62,12 @@ func TestNumbers(t *testing.T) {
 	if diff := cmp.Diff(req, read, cmpopts.IgnoreTypes(infer.Pause{})); diff != "" {
 		t.Errorf("asked: -want +got\n%s", diff)
 	}
-	if diff := cmp.Diff(events, got); diff != "" { // to the last bit
+	if diff := cmp.Diff(events, got); diff != "" { // exact
 		t.Errorf("answered: -want +got\n%s", diff)
 	}
 }
 
-func TestWhatCannotBeTold(t *testing.T) {
+func TestUnencodableAnswers(t *testing.T) {
 	nan := float32(math.NaN())
 	huge := make([][]float32, 200)
 	for i := range huge {
@@ -80,9 +80,9 @@ func TestWhatCannotBeTold(t *testing.T) {
 		vectors [][]float32
 		want    infer.Code
 	}{
-		"what is no number": {[][]float32{{1, nan}}, infer.Internal},
-		"infinity":          {[][]float32{{float32(math.Inf(1))}}, infer.Internal},
-		"too much":          {huge, infer.TooLarge},
+		"NaN":       {[][]float32{{1, nan}}, infer.Internal},
+		"infinity":  {[][]float32{{float32(math.Inf(1))}}, infer.Internal},
+		"too large": {huge, infer.TooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -107,7 +107,7 @@ func TestWhatCannotBeTold(t *testing.T) {
 	}
 }
 
-// FuzzRead feeds the server half anything.
+// FuzzRead passes any input to the server half.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","input":["a"],"dimensions":2,"task":"similarity"}`)
 	f.Add(`{"input":"a"}`)
@@ -121,7 +121,7 @@ func FuzzRead(f *testing.F) {
 			}
 			if err == nil {
 				if task := req.Task.(*infer.Embed); len(task.Inputs) == 0 || task.Dimensions < 0 {
-					t.Fatalf("took %+v", task)
+					t.Fatalf("accepted %+v", task)
 				}
 				continue
 			}
@@ -136,7 +136,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzBothHalves: what one half says is what the other understands.
+// FuzzBothHalves checks that each half reads what the other one writes unchanged.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "a", uint16(2), float32(0.5), "m")
 	f.Fuzz(func(t *testing.T, id, input string, dimensions uint16, x float32, model string) {

@@ -19,14 +19,14 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, whose task must be an [infer.Rerank], and returns
-// the topN documents that answer the query best, the best first, and what it cost; a topN
-// of 0 is all of them. It returns an [infer.Error] if the daemon refused or failed; the
-// connection may then be used again. Any other error means that there was no answer.
+// Ask is the client half: it sends req, which must have an [infer.Rerank] as its task, and
+// returns the topN best documents, best first, and the usage. A topN of 0 means all documents.
+// If the daemon refuses or fails, it returns an [infer.Error], and the connection can be used
+// again. Any other error means that there was no answer.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked, *infer.Done, error) {
 	task, ok := req.Task.(*infer.Rerank)
 	if !ok {
-		return nil, nil, fmt.Errorf("rerank does not ask for a %T", req.Task)
+		return nil, nil, fmt.Errorf("rerank cannot encode a %T", req.Task)
 	}
 	m := request{ID: req.ID, Query: &task.Query, Model: task.Model}
 	for _, text := range task.Documents {

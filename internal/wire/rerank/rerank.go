@@ -1,6 +1,6 @@
-// Package rerank is the dialect of reranking: a query and some documents in, the documents
-// by how well they answer it out, in one message. [Codec] is the server half and [Ask] the
-// client half; neither knows who is at the other end, or what a score is made of.
+// Package rerank is the dialect for reranking: a query and documents in, the documents sorted
+// by score out, in one message. [Codec] is the server half, [Ask] the client half. Neither
+// knows how scores are computed.
 package rerank
 
 import (
@@ -16,24 +16,24 @@ import (
 // Limits of a request.
 const (
 	maxDocuments = 256
-	maxBytes     = 8 << 20 // of query and documents
+	maxBytes     = 8 << 20 // of the query and all documents
 )
 
-// codes are the classes of failure.
+// codes are the error codes of rerank.
 var codes = wire.Common.With(wire.Codes{infer.Unsupported: "rerank_unsupported"})
 
-// request is the message that asks. A member that is null reads as one that is missing.
+// request is the client's message. A null member reads like a missing one.
 type request struct {
 	ID        string        `json:"id,omitzero"`
-	Query     *string       `json:"query"`     // must be there
-	Documents []*string     `json:"documents"` // must be there; elements must not be null
+	Query     *string       `json:"query"`     // required
+	Documents []*string     `json:"documents"` // required; elements must not be null
 	TopN      *wire.Integer `json:"top_n,omitzero"`
 
-	// Beyond the reference.
+	// Extensions of the reference.
 	Model string `json:"model,omitzero"`
 }
 
-// shape reports what makes m no request at all: that ends the connection.
+// shape checks the form of m. Its error ends the connection.
 func (m *request) shape() error {
 	if m.Query == nil {
 		return wire.Missing("query")
@@ -47,7 +47,7 @@ func (m *request) shape() error {
 	return nil
 }
 
-// infer returns what m asks for, or why that cannot be, in the order of the spec.
+// infer checks the values of m, in the order of the spec, and returns the request.
 func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	switch n := len(m.Documents); {
 	case *m.Query == "":
@@ -81,14 +81,15 @@ func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	return &infer.Request{ID: m.ID, Task: task}, task, nil
 }
 
-// A Codec is the server half on one connection. Requests are read and answered in turns.
+// A Codec is the server half on one connection. Each request is answered before the next is
+// read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
 
 	reply wire.Reply
 
-	// Of the request read last.
+	// State of the current request.
 	topN   int
 	ranked []Ranked
 }
@@ -96,14 +97,15 @@ type Codec struct {
 // Ranked is a document of a request and its score.
 type Ranked struct {
 	Index int     `json:"index"` // of the document in the request
-	Score float64 `json:"score"` // means something only beside others of one answer
+	Score float64 `json:"score"` // comparable only within one answer
 }
 
-// Read returns the next request; its task is an [infer.Rerank]. An [infer.Error] is to
-// be told, and the connection goes on; a [wire.FatalError] is to be told and ends it.
-// Any other error, [io.EOF] too, means that nobody is there.
+// Read returns the next request; its task is an [infer.Rerank]. An
+// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
+// is gone.
 func (c *Codec) Read() (*infer.Request, error) {
-	c.reply.Forget()
+	c.reply.Reset()
 	c.ranked = nil
 	var m request
 	if err := wire.ReadJSON(c.R, &m); err != nil {
@@ -112,7 +114,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 	if err := m.shape(); err != nil {
 		return nil, err
 	}
-	if err := c.reply.About(m.ID); err != nil {
+	if err := c.reply.SetID(m.ID); err != nil {
 		return nil, err
 	}
 	req, task, err := m.infer()
@@ -123,9 +125,9 @@ func (c *Codec) Read() (*infer.Request, error) {
 	return req, nil
 }
 
-// Write sends an event of the request read last; the scores go, sorted and cut, with the
-// Done. An [infer.Error] means that it cannot be told here, and that nothing was sent; any
-// other error is that of the connection.
+// Write sends an event of the current request; the scores, sorted and cut to top_n, are sent
+// with the Done. An [infer.Error] means that rerank cannot encode the event, and that nothing
+// was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Scores:
@@ -134,11 +136,11 @@ func (c *Codec) Write(ev infer.Event) error {
 	case *infer.Done:
 		return c.done(ev)
 	default:
-		return infer.Errorf(infer.Internal, "rerank has no word for a %T", ev)
+		return infer.Errorf(infer.Internal, "rerank cannot encode a %T", ev)
 	}
 }
 
-// rank sorts the best to the front; of equals the first comes first.
+// rank sorts by score, best first; equal scores keep the order of the request.
 func rank(scores []float64) []Ranked {
 	all := make([]Ranked, len(scores))
 	for i, s := range scores {
@@ -153,7 +155,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Raw(`,"results":[`)
 	for i, r := range c.ranked[:min(c.topN, len(c.ranked))] {
 		if math.IsNaN(r.Score) || math.IsInf(r.Score, 0) {
-			return infer.Errorf(infer.Internal, "the backend answered with a score that is none")
+			return infer.Errorf(infer.Internal, "backend returned a non-finite score")
 		}
 		if i > 0 {
 			c.reply.Raw(",")
@@ -173,8 +175,8 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// Fail ends the request read last, or one that could not be read.
+// Fail ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
-	code, text := codes.Told(cause)
+	code, text := codes.Encode(cause)
 	return c.reply.Fail(c.W, code, text)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/rerank"
 )
 
-// What is exact on the wire, message by message, is in spec/corpus/rerank.
+// The exact bytes of messages are tested by spec/corpus/rerank.
 
 func codec(in io.Reader, out io.Writer) *rerank.Codec {
 	return &rerank.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
@@ -61,7 +61,7 @@ func TestSorted(t *testing.T) {
 			t.Errorf("the best %d: -want +got\n%s", topN, diff)
 		}
 		if diff := cmp.Diff(done, told); diff != "" {
-			t.Errorf("told: -want +got\n%s", diff)
+			t.Errorf("usage: -want +got\n%s", diff)
 		}
 	}
 }
@@ -75,14 +75,14 @@ func TestTooManyBytes(t *testing.T) {
 	}
 	_, err := codec(strings.NewReader(ask(8<<20+1)), io.Discard).Read()
 	if want := "invalid request: request carries 8388609 bytes of query + documents; at most 8388608 allowed"; err == nil || err.Error() != want {
-		t.Errorf("a byte more: %v", err)
+		t.Errorf("one byte more: %v", err)
 	}
 	if _, fatal := errors.AsType[*wire.FatalError](err); fatal {
-		t.Error("it ends the connection")
+		t.Error("the error is fatal")
 	}
 }
 
-func TestScoresThatAreNone(t *testing.T) {
+func TestNonFiniteScores(t *testing.T) {
 	for _, x := range []float64{math.NaN(), math.Inf(1)} {
 		var out bytes.Buffer
 		c := codec(strings.NewReader(`{"id":"q","query":"q","documents":["a"]}`), &out)
@@ -99,7 +99,7 @@ func TestScoresThatAreNone(t *testing.T) {
 	}
 }
 
-// FuzzRead feeds the server half anything.
+// FuzzRead passes any input to the server half.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","query":"q","documents":["a","b"],"top_n":1}`)
 	f.Add(`{"query":"q","documents":[null]}`)
@@ -113,7 +113,7 @@ func FuzzRead(f *testing.F) {
 			}
 			if err == nil {
 				if task := req.Task.(*infer.Rerank); task.Query == "" || len(task.Documents) == 0 || len(task.Documents) > 256 {
-					t.Fatalf("took %+v", task)
+					t.Fatalf("accepted %+v", task)
 				}
 				continue
 			}
@@ -128,7 +128,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzBothHalves: what one half says is what the other understands.
+// FuzzBothHalves checks that each half reads what the other one writes unchanged.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "q", "d", 0.5, -2.0)
 	f.Fuzz(func(t *testing.T, id, query, document string, x, y float64) {

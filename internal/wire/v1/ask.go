@@ -11,13 +11,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, whose task must be an [infer.Generate], and
-// gives the events of the answer to emit. It returns nil after the [infer.Done], and an
-// [infer.Error] if the daemon refused or failed; the connection may then be used again.
-// Any other error means that there was no whole answer.
+// Ask is the client half: it sends req, which must have an [infer.Generate] as its task, and
+// emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
+// or fails, it returns an [infer.Error], and the connection can be used again. After any other
+// error the answer is incomplete.
 //
-// Without stream the answer comes as one text. Messages and members that Ask does not
-// know are skipped, as they come from a newer daemon.
+// Without stream the answer is one text. Unknown messages and members, of newer daemons, are
+// skipped.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit infer.Sink) error {
 	msg, err := encode(req, stream)
 	if err != nil {
@@ -27,16 +27,16 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit i
 		return fmt.Errorf("ask: %w", err)
 	}
 	var text infer.Text
-	for told := false; ; {
+	for streamed := false; ; {
 		a, err := readAnswer(r)
 		if err != nil {
 			return err
 		}
 		if a.Type == "error" {
-			return wire.Common.Untold(a.Code, a.Message)
+			return wire.Common.Decode(a.Code, a.Message)
 		}
-		if a.Content != "" && (a.Type == "token" || a.Type == "done" && !told) {
-			told = true
+		if a.Content != "" && (a.Type == "token" || a.Type == "done" && !streamed) {
+			streamed = true
 			text.Delta = append(text.Delta[:0], a.Content...)
 			if err := emit(&text); err != nil {
 				return err
@@ -53,7 +53,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit i
 func encode(req *infer.Request, stream bool) ([]byte, error) {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
-		return nil, fmt.Errorf("v1 has no word for a %T", req.Task)
+		return nil, fmt.Errorf("v1 cannot encode a %T", req.Task)
 	}
 	m := request{
 		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Format.Grammar,
@@ -64,7 +64,7 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 		for _, part := range msg.Content {
 			t, ok := part.(*infer.TextPart)
 			if !ok {
-				return nil, fmt.Errorf("v1 has no word for a %T", part)
+				return nil, fmt.Errorf("v1 cannot encode a %T", part)
 			}
 			text.WriteString(t.Text)
 		}
@@ -94,7 +94,7 @@ func (a *answer) reason() infer.Reason {
 		return infer.Length
 	case "cancelled", "error":
 		return infer.Canceled
-	default: // a newer daemon may have more words for an answer that is whole
+	default: // unknown reasons of newer daemons also mean a complete answer
 		return infer.EndOfTurn
 	}
 }

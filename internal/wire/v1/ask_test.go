@@ -37,15 +37,15 @@ func TestAskReads(t *testing.T) {
 		want   []infer.Event
 		err    string
 	}{
-		"a stream":               {`{"type":"token","content":"a"}` + "\n" + `{"type":"token","content":"b"}` + "\n" + done, []infer.Event{text("a"), text("b"), end}, ""},
-		"no stream":              {done, []infer.Event{text("ab"), end}, ""},
-		"types of a newer one":   {`{"type":"status","status":7}` + "\n" + `{"content":"x"}` + "\n" + done, []infer.Event{text("ab"), end}, ""},
-		"members of a newer one": {`{"x":1,"x":2,"type":"done","stop_reason":"new","usage":{"y":[]}}`, []infer.Event{&infer.Done{Reason: infer.EndOfTurn}}, ""},
-		"cut short":              {`{"type":"done","stop_reason":"length"}`, []infer.Event{&infer.Done{Reason: infer.Length}}, ""},
-		"cancelled":              {`{"type":"done","stop_reason":"cancelled"}`, []infer.Event{&infer.Done{Reason: infer.Canceled}}, ""},
-		"refused":                {`{"type":"error","code":"queue_full","message":"queue full"}`, nil, "queue full"},
-		"failed in the middle":   {`{"type":"token","content":"a"}` + "\n" + `{"type":"error","code":"internal","message":"x"}`, []infer.Event{text("a")}, "x"},
-		"the daemon went away":   {`{"type":"token","content":"a"}`, []infer.Event{text("a")}, "read answer: EOF"},
+		"a stream":              {`{"type":"token","content":"a"}` + "\n" + `{"type":"token","content":"b"}` + "\n" + done, []infer.Event{text("a"), text("b"), end}, ""},
+		"no stream":             {done, []infer.Event{text("ab"), end}, ""},
+		"unknown types":         {`{"type":"status","status":7}` + "\n" + `{"content":"x"}` + "\n" + done, []infer.Event{text("ab"), end}, ""},
+		"unknown members":       {`{"x":1,"x":2,"type":"done","stop_reason":"new","usage":{"y":[]}}`, []infer.Event{&infer.Done{Reason: infer.EndOfTurn}}, ""},
+		"the token limit":       {`{"type":"done","stop_reason":"length"}`, []infer.Event{&infer.Done{Reason: infer.Length}}, ""},
+		"cancelled":             {`{"type":"done","stop_reason":"cancelled"}`, []infer.Event{&infer.Done{Reason: infer.Canceled}}, ""},
+		"refused":               {`{"type":"error","code":"queue_full","message":"queue full"}`, nil, "queue full"},
+		"failure after tokens":  {`{"type":"token","content":"a"}` + "\n" + `{"type":"error","code":"internal","message":"x"}`, []infer.Event{text("a")}, "x"},
+		"end of the connection": {`{"type":"token","content":"a"}`, []infer.Event{text("a")}, "read answer: EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []infer.Event
@@ -70,8 +70,8 @@ func TestAskStopsWithItsSink(t *testing.T) {
 	}
 }
 
-// FuzzBothHalves: what the client half asks is what the server half reads, and what the
-// server half writes is what the client half emits.
+// FuzzBothHalves checks that the server half reads the request of the client half, and that the
+// client half emits the events that the server half writes.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "system", "user", "x", "root ::= \"a\"", "gen", uint32(9), uint16(64), 0.95, 1.0, 0.5, -1.0, uint32(7), true)
 	f.Fuzz(func(t *testing.T, id, system, user, stop, grammar, model string, maxTokens uint32, topK uint16,
@@ -79,13 +79,13 @@ func FuzzBothHalves(f *testing.F) {
 	) {
 		for _, s := range []string{id, system, user, stop, grammar, model} {
 			if !utf8.ValidString(s) {
-				return // cannot be said in JSON
+				return // no JSON form
 			}
 		}
 		between := func(x, least, utmost float64) bool { return x >= least && x <= utmost && !math.IsNaN(x) }
 		if len(id) > wire.MaxID || stop == "" || len(stop) > 256 || strings.Count(grammar, "|") > 4096 || len(grammar) > 64<<10 || maxTokens == 0 ||
 			!between(topP, 1e-6, 1e6) || !between(temperature, 0, 1e6) || !between(minP, 0, 1) || !between(penalty, -1e6, 1e6) {
-			return // would be refused
+			return // refused
 		}
 		want := &infer.Request{ID: id, Task: &infer.Generate{
 			Model: model, Messages: []infer.Message{infer.TextMessage(infer.System, system), infer.TextMessage(infer.User, user)},
@@ -101,8 +101,8 @@ func FuzzBothHalves(f *testing.F) {
 			streamed = []infer.Event{text("<" + user + grammar + "é"), events[2]}
 		}
 
-		// The answer must be there before it is asked for: it depends on the request
-		// only in its id and in stream.
+		// The answer must be written before Ask reads it. It depends only on the id and the
+		// stream of the request.
 		var question, answer bytes.Buffer
 		server := &v1.Codec{R: frame.Lines.NewReader(&question, frame.Limit), W: frame.Lines.NewWriter(&answer)}
 		var got []infer.Event

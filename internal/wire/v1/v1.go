@@ -1,7 +1,7 @@
-// Package v1 is the first dialect: text messages in, tokens out, and the whole answer
-// once more at the end. It is frozen: its bytes are exact, and additions are
-// members that older programs ignore. [Codec] is the server half and [Ask] the client half;
-// neither knows the peer or the backend.
+// Package v1 is the first dialect for generation: text messages in, tokens out, and the whole
+// answer again at the end. It is frozen: its bytes are exact, and extensions are members that
+// other clients ignore. [Codec] is the server half, [Ask] the client half. Neither knows how
+// answers are computed.
 package v1
 
 import (
@@ -13,27 +13,27 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// defaultMaxTokens is how many tokens a request gets that does not say.
+// defaultMaxTokens is the default of max_tokens.
 const defaultMaxTokens = 1000
 
 // The values of image_token_budget. Requests of v1 have no images, so it has no effect.
 var budgets = []uint32{70, 140, 280, 560, 1120}
 
-// request is the message of a request. A null member counts as missing.
+// request is the client's message. A null member reads like a missing one.
 type request struct {
 	ID               string        `json:"id,omitzero"`
-	Messages         []message     `json:"messages"` // must be there
+	Messages         []message     `json:"messages"` // required
 	ImageTokenBudget *wire.Integer `json:"image_token_budget,omitzero"`
 	Grammar          string        `json:"grammar,omitzero"`
 	wire.Options
 }
 
 type message struct {
-	Role    infer.Role `json:"role"`    // must be there
-	Content *string    `json:"content"` // must be there
+	Role    infer.Role `json:"role"`    // required
+	Content *string    `json:"content"` // required
 }
 
-// shape reports a fault of the shape of m, which ends the connection.
+// shape checks the form of m. Its error ends the connection.
 func (m *request) shape() error {
 	if m.Messages == nil {
 		return wire.Missing("messages")
@@ -51,7 +51,7 @@ func (m *request) shape() error {
 	return m.Shape()
 }
 
-// infer returns what m asks for, or why that cannot be.
+// infer checks the values of m and returns the request.
 func (m *request) infer() (*infer.Request, error) {
 	if len(m.Messages) == 0 {
 		return nil, wire.Invalid("messages must not be empty")
@@ -76,23 +76,25 @@ func (m *request) infer() (*infer.Request, error) {
 	return req, nil
 }
 
-// A Codec is the server half on one connection. Requests are read and answered in turns.
+// A Codec is the server half on one connection. Each request is answered before the next is
+// read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
 
 	reply wire.Reply
 
-	// Of the request read last.
-	withheld bool   // it asked for stream:false
+	// State of the current request.
+	withheld bool   // stream:false: the text goes with the Done
 	text     []byte // the answer so far
 }
 
-// Read returns the next request; its task is an [infer.Generate]. An [infer.Error] is to
-// be sent, and the connection goes on; a [wire.FatalError] is to be sent and ends the
-// connection. Any other error, [io.EOF] too, means that the client has gone.
+// Read returns the next request; its task is an [infer.Generate]. An
+// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
+// is gone.
 func (c *Codec) Read() (*infer.Request, error) {
-	c.reply.Forget()
+	c.reply.Reset()
 	c.text = reuse(c.text)
 	var m request
 	if err := wire.ReadJSON(c.R, &m); err != nil {
@@ -101,24 +103,24 @@ func (c *Codec) Read() (*infer.Request, error) {
 	if err := m.shape(); err != nil {
 		return nil, err
 	}
-	if err := c.reply.About(m.ID); err != nil {
+	if err := c.reply.SetID(m.ID); err != nil {
 		return nil, err
 	}
 	c.withheld = !m.Streams()
 	return m.infer()
 }
 
-// keep is the largest buffer that outlives its answer.
-const keep = 64 << 10
+// maxReused is the largest buffer that is reused for the next answer, in bytes.
+const maxReused = 64 << 10
 
 func reuse(buf []byte) []byte {
-	if cap(buf) > keep {
+	if cap(buf) > maxReused {
 		return nil
 	}
 	return buf[:0]
 }
 
-// reasons are why an answer ended, on the wire.
+// reasons are the values of stop_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn:    "end",
 	infer.StopSequence: "end",
@@ -127,13 +129,13 @@ var reasons = map[infer.Reason]string{
 	infer.Canceled:     "cancelled",
 }
 
-// Write sends an event of the request read last. An [infer.Error] means that it cannot
-// be told in v1, and that nothing was sent; any other error is that of the connection.
+// Write sends an event of the current request. An [infer.Error] means that v1 cannot encode
+// the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Text:
 		if len(c.text)+len(ev.Delta) > frame.Limit {
-			return wire.TooLarge() // it could not be repeated at the end
+			return wire.TooLarge() // the done message repeats the whole text
 		}
 		c.text = append(c.text, ev.Delta...)
 		if c.withheld {
@@ -156,7 +158,7 @@ func (c *Codec) Write(ev infer.Event) error {
 		c.reply.Raw(`","backend":`)
 		c.reply.String(ev.Backend)
 	default:
-		return infer.Errorf(infer.Internal, "v1 has no word for a %T", ev)
+		return infer.Errorf(infer.Internal, "v1 cannot encode a %T", ev)
 	}
 	return c.reply.Send(c.W)
 }
@@ -166,8 +168,8 @@ func (c *Codec) content(text []byte) {
 	c.reply.Bytes(text)
 }
 
-// Fail ends the request read last, or an unreadable one.
+// Fail ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
-	code, text := wire.Common.Told(cause)
+	code, text := wire.Common.Encode(cause)
 	return c.reply.Fail(c.W, code, text)
 }

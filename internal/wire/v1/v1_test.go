@@ -21,10 +21,10 @@ func codec(in string, out io.Writer) *v1.Codec {
 	return &v1.Codec{R: frame.Lines.NewReader(strings.NewReader(in), frame.Limit), W: frame.Lines.NewWriter(out)}
 }
 
-// ask is a request with one message and more members.
+// ask returns a request with one message and more members.
 func ask(more string) string { return `{"messages":[{"role":"user","content":"hi"}]` + more + "}" }
 
-// asked is what ask("") means, changed.
+// asked returns the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Request {
 	gen := &infer.Generate{
 		Messages:  []infer.Message{infer.TextMessage(infer.User, "hi")},
@@ -43,7 +43,7 @@ func TestRead(t *testing.T) {
 		want func(*infer.Generate)
 	}{
 		"defaults": {ask(""), same},
-		"null is as good as nothing": {ask(`,"id":null,"temperature":null,"top_p":null,"top_k":null,"max_tokens":null,"stream":null,
+		"null means missing": {ask(`,"id":null,"temperature":null,"top_p":null,"top_k":null,"max_tokens":null,"stream":null,
 			"image_token_budget":null,"grammar":null,"stop":null,"seed":null,"min_p":null,"repeat_penalty":null,"presence_penalty":null,
 			"frequency_penalty":null,"model":null,"priority":null,"client":null,"deadline_ms":null`), same},
 		"unknown members": {`{"x":[],"messages":[{"y":{},"role":"user","content":"hi"}],"Temperature":"hot"}`, same},
@@ -63,11 +63,11 @@ func TestRead(t *testing.T) {
 			},
 		},
 		"greedy":                               {ask(`,"temperature":0,"top_k":0`), func(g *infer.Generate) { g.Sampling.Temperature, g.Sampling.TopK = 0, 0 }},
-		"top_p 0 is the tightest limit":        {ask(`,"top_p":0`), func(g *infer.Generate) { g.Sampling.TopP = 1e-6 }},
-		"top_p over 1 is none":                 {ask(`,"top_p":1.5`), func(g *infer.Generate) { g.Sampling.TopP = 1.5 }},
+		"top_p 0 is the strictest limit":       {ask(`,"top_p":0`), func(g *infer.Generate) { g.Sampling.TopP = 1e-6 }},
+		"top_p above 1 is no limit":            {ask(`,"top_p":1.5`), func(g *infer.Generate) { g.Sampling.TopP = 1.5 }},
 		"no stop":                              {ask(`,"stop":[]`), same},
 		"the most and the longest stops":       {ask(`,"stop":[` + list(16, strings.Repeat("é", 128)) + `]`), func(g *infer.Generate) { g.Stop = many(16, strings.Repeat("é", 128)) }},
-		"as many tokens as a number may":       {ask(`,"max_tokens":4294967295`), func(g *infer.Generate) { g.MaxTokens = 1<<32 - 1 }},
+		"the most tokens":                      {ask(`,"max_tokens":4294967295`), func(g *infer.Generate) { g.MaxTokens = 1<<32 - 1 }},
 		"the largest grammar":                  {ask(`,"grammar":"` + strings.Repeat("a", 64<<10) + `"`), func(g *infer.Generate) { g.Format.Grammar = strings.Repeat("a", 64<<10) }},
 		"the most alternatives":                {ask(`,"grammar":"` + strings.Repeat("|", 4096) + `"`), func(g *infer.Generate) { g.Format.Grammar = strings.Repeat("|", 4096) }},
 		"a carriage return before the newline": {ask("") + "\r", same},
@@ -125,7 +125,7 @@ func many(n int, s string) []string {
 	return all
 }
 
-// A request that cannot be is refused with its id, and the connection goes on.
+// Invalid values are refused with the request's id, and the connection goes on.
 func TestInvalid(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
 		"no messages":                 {`{"id":"q","messages":[]}`, "messages must not be empty"},
@@ -136,19 +136,19 @@ func TestInvalid(t *testing.T) {
 		"a huge temperature":          {ask(`,"id":"q","temperature":1e300`), "temperature must be between 0 and 1000000"},
 		"a negative top_p":            {ask(`,"id":"q","top_p":-1`), "top_p must be between 0 and 1000000"},
 		"a negative min_p":            {ask(`,"id":"q","min_p":-1`), "min_p must be between 0 and 1"},
-		"a min_p that nothing passes": {ask(`,"id":"q","min_p":1.1`), "min_p must be between 0 and 1"},
+		"a min_p above 1":             {ask(`,"id":"q","min_p":1.1`), "min_p must be between 0 and 1"},
 		"a negative repeat_penalty":   {ask(`,"id":"q","repeat_penalty":-1`), "repeat_penalty must be between 0 and 1000000"},
 		"a huge presence_penalty":     {ask(`,"id":"q","presence_penalty":-1e7`), "presence_penalty must be between -1000000 and 1000000"},
 		"a huge frequency_penalty":    {ask(`,"id":"q","frequency_penalty":1e7`), "frequency_penalty must be between -1000000 and 1000000"},
 		"too many stops":              {ask(`,"id":"q","stop":[` + list(17, "a") + `]`), "stop has 17 strings, at most 16 are allowed"},
 		"an empty stop":               {ask(`,"id":"q","stop":["a",""]`), "stop[1] has 0 bytes, it must have 1 to 256"},
-		"too long a stop":             {ask(`,"id":"q","stop":["` + strings.Repeat("a", 257) + `"]`), "stop[0] has 257 bytes, it must have 1 to 256"},
-		"too large a grammar":         {ask(`,"id":"q","grammar":"` + strings.Repeat("a", 64<<10+1) + `"`), "grammar has 65537 bytes, at most 65536 are allowed"},
+		"a stop that is too long":     {ask(`,"id":"q","stop":["` + strings.Repeat("a", 257) + `"]`), "stop[0] has 257 bytes, it must have 1 to 256"},
+		"a grammar that is too large": {ask(`,"id":"q","grammar":"` + strings.Repeat("a", 64<<10+1) + `"`), "grammar has 65537 bytes, at most 65536 are allowed"},
 		"a grammar with a NUL":        {ask(`,"id":"q","grammar":"root ::= \"x\"\u0000"`), "grammar has a NUL at byte 12"},
 		"too many alternatives":       {ask(`,"id":"q","grammar":"` + strings.Repeat("|", 4097) + `"`), "grammar has 4097 alternatives, at most 4096 are allowed"},
-		"a priority that is none":     {ask(`,"id":"q","priority":"high"`), "priority must be one of: normal, background"},
-		"too long a client":           {ask(`,"id":"q","client":"` + strings.Repeat("c", 65) + `"`), "client has 65 bytes, at most 64 are allowed"},
-		"a deadline":                  {ask(`,"id":"q","deadline_ms":0`), "deadline_ms must be at least 1"},
+		"an unknown priority":         {ask(`,"id":"q","priority":"high"`), "priority must be one of: normal, background"},
+		"a client that is too long":   {ask(`,"id":"q","client":"` + strings.Repeat("c", 65) + `"`), "client has 65 bytes, at most 64 are allowed"},
+		"a deadline of 0":             {ask(`,"id":"q","deadline_ms":0`), "deadline_ms must be at least 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
@@ -171,14 +171,14 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// What is no request at all is refused without an id, even if it had one.
+// Malformed requests are refused without an id, even if they have one.
 func TestMalformed(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
 		"null":                 {"null", `"messages" is missing or null`},
 		"no messages":          {`{"id":"q"}`, `"messages" is missing or null`},
 		"null messages":        {`{"id":"q","messages":null}`, `"messages" is missing or null`},
 		"another case":         {`{"id":"q","Messages":[]}`, `"messages" is missing or null`},
-		"messages of a type":   {`{"id":"q","messages":5}`, `"/messages" at byte 21 has the wrong type or is out of range`},
+		"messages of a number": {`{"id":"q","messages":5}`, `"/messages" at byte 21 has the wrong type or is out of range`},
 		"a message of null":    {`{"id":"q","messages":[null]}`, "messages[0].role is not one of system, user, assistant"},
 		"no role":              {`{"id":"q","messages":[{"content":""}]}`, "messages[0].role is not one of system, user, assistant"},
 		"an unknown role":      {`{"id":"q","messages":[{"role":"user","content":""},{"role":"tool","content":""}]}`, "messages[1].role is not one of system, user, assistant"},
@@ -187,12 +187,12 @@ func TestMalformed(t *testing.T) {
 		"null content":         {`{"id":"q","messages":[{"role":"user","content":null}]}`, `"messages[0].content" is missing or null`},
 		"content in blocks":    {`{"id":"q","messages":[{"role":"user","content":[]}]}`, `"/messages/0/content" at byte 47 has the wrong type or is out of range`},
 		"a stop of null":       {ask(`,"id":"q","stop":["a",null]`), "stop[1] is null"},
-		"a stop that is none":  {ask(`,"id":"q","stop":"a"`), `"/stop" at byte 61 has the wrong type or is out of range`},
-		"a top_k that is none": {ask(`,"id":"q","top_k":"1"`), `"/top_k" at byte 62 has the wrong type or is out of range`},
+		"a stop of a string":   {ask(`,"id":"q","stop":"a"`), `"/stop" at byte 61 has the wrong type or is out of range`},
+		"a top_k of a string":  {ask(`,"id":"q","top_k":"1"`), `"/top_k" at byte 62 has the wrong type or is out of range`},
 		"an exponent":          {ask(`,"id":"q","top_k":1e1`), `"/top_k" at byte 62 has the wrong type or is out of range`},
 		"a fractional seed":    {ask(`,"id":"q","seed":7.5`), `"/seed" at byte 61 has the wrong type or is out of range`},
 		"a fraction of tokens": {ask(`,"id":"q","max_tokens":1.5`), `"/max_tokens" at byte 67 has the wrong type or is out of range`},
-		"an id that is none":   {ask(`,"id":5`), `"/id" at byte 50 has the wrong type or is out of range`},
+		"an id of a number":    {ask(`,"id":5`), `"/id" at byte 50 has the wrong type or is out of range`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
@@ -213,7 +213,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// A failure never carries the id of an earlier request.
+// A failure never has the id of an earlier request.
 func TestIDs(t *testing.T) {
 	long := strings.Repeat("i", wire.MaxID)
 	for name, test := range map[string]struct{ in, want string }{
@@ -250,7 +250,7 @@ func TestWrite(t *testing.T) {
 		events []infer.Event
 		want   string
 	}{
-		"tokens and the whole": {
+		"tokens and the whole answer": {
 			`,"id":"r1"`,
 			[]infer.Event{text("Hel"), text("lo"), &infer.Done{Reason: infer.EndOfTurn, In: 5, Out: 2, Backend: "mock"}},
 			`{"type":"token","id":"r1","content":"Hel"}
@@ -264,14 +264,14 @@ func TestWrite(t *testing.T) {
 			`{"type":"done","id":"","content":"","usage":{"prompt_tokens":0,"completion_tokens":0},"stop_reason":"length","backend":""}
 `,
 		},
-		"characters of every sort": {
+		"characters of all kinds": {
 			`,"id":"<\u2028>"`,
 			[]infer.Event{text("<a href=\"x\">&\u2028é😀\n\t\x00\\"), &infer.Done{Reason: infer.StopSequence, Backend: "a\"b"}},
 			`{"type":"token","id":"<` + "\u2028" + `>","content":"<a href=\"x\">&` + "\u2028" + `é😀\n\t\u0000\\"}
 {"type":"done","id":"<` + "\u2028" + `>","content":"<a href=\"x\">&` + "\u2028" + `é😀\n\t\u0000\\","usage":{"prompt_tokens":0,"completion_tokens":0},"stop_reason":"end","backend":"a\"b"}
 `,
 		},
-		"without a stream": {
+		"without stream": {
 			`,"id":"1","stream":false`,
 			[]infer.Event{text("Hel"), text("lo"), &infer.Done{Reason: infer.Canceled, In: 1, Out: 2, Backend: "mock"}},
 			`{"type":"done","id":"1","content":"Hello","usage":{"prompt_tokens":1,"completion_tokens":2},"stop_reason":"cancelled","backend":"mock"}
@@ -280,7 +280,7 @@ func TestWrite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			// The second answer must have nothing of the first.
+			// The second answer must not repeat the first.
 			c := codec(ask(`,"id":"zero","stream":false`)+"\n"+ask(test.more), &out)
 			_, err1 := c.Read()
 			err2 := c.Write(text("before"))
@@ -305,9 +305,9 @@ func TestFail(t *testing.T) {
 		err  error
 		want string
 	}{
-		"a class":       {infer.Errorf(infer.Unavailable, "backend not ready"), `"backend_unavailable","message":"backend not ready"`},
+		"an error":      {infer.Errorf(infer.Unavailable, "backend not ready"), `"backend_unavailable","message":"backend not ready"`},
 		"a quotation":   {infer.Errorf(infer.Invalid, "no %q", "<x>"), `"invalid_request","message":"no \"<x>\""`},
-		"no class":      {errors.New("/home/me/model.gguf"), `"internal","message":"internal error"`},
+		"another error": {errors.New("/home/me/model.gguf"), `"internal","message":"internal error"`},
 		"a fault":       {infer.Errorf(infer.Internal, "out of cheese"), `"internal","message":"out of cheese"`},
 		"a broken line": {wire.Missing("messages"), `"invalid_request","message":"decode: \"messages\" is missing or null"`},
 	} {
@@ -327,8 +327,8 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// An answer that cannot be repeated in one message is refused, not half told.
-func TestTooLargeAnAnswer(t *testing.T) {
+// An answer that cannot be repeated in one message is refused as a whole.
+func TestAnswerTooLarge(t *testing.T) {
 	for name, piece := range map[string]string{"plain": strings.Repeat("a", 32<<20), "escaped": strings.Repeat("\x00", 6<<20)} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -368,8 +368,7 @@ func TestTokensDoNotAllocate(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// The answer itself must be kept, to be repeated at the end; its buffer grows now
-	// and then.
+	// The answer is kept, to be repeated at the end; its buffer grows now and then.
 	for range 20_000 {
 		write()
 	}
@@ -395,7 +394,7 @@ func BenchmarkToken(b *testing.B) {
 	}
 }
 
-// FuzzRead feeds the server half anything. What it takes must be within the limits.
+// FuzzRead passes any input to the server half. Accepted requests must be within the limits.
 func FuzzRead(f *testing.F) {
 	f.Add(ask(`,"id":"1","stop":["a"],"seed":1,"max_tokens":5,"temperature":0.5,"deadline_ms":null`))
 	f.Add(`{"messages":[{"role":"tool"}]}`)
@@ -420,7 +419,7 @@ func FuzzRead(f *testing.F) {
 			gen, ok := req.Task.(*infer.Generate)
 			if !ok || len(gen.Messages) == 0 || gen.MaxTokens < 1 || len(gen.Stop) > 16 || gen.Sampling.Temperature < 0 ||
 				len(req.ID) > wire.MaxID || gen.Sampling.TopP <= 0 {
-				t.Fatalf("took %+v", gen)
+				t.Fatalf("accepted %+v", gen)
 			}
 		}
 	})

@@ -15,19 +15,17 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, whose task must be an [infer.Generate], and
-// gives the events of the answer to emit. It returns nil after the [infer.Done], and an
-// [infer.Error] if the daemon refused or failed; unless that was about blobs or the wire's
-// version, the connection may then be used again. Any other error means that there was no
-// whole answer.
+// Ask is the client half: it sends req, which must have an [infer.Generate] as its task, and
+// emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
+// or fails, it returns an [infer.Error], and the connection can be used again unless the error
+// is about blobs or the wire's version. After any other error the answer is incomplete.
 //
-// With blobs, w must be a [frame.BlobWriter]. Without stream each kind of text comes as
-// one. Messages and members that Ask does not know are skipped, as they come from a newer
-// daemon.
+// With blobs, w must be a [frame.BlobWriter]. Without stream, each kind of text is one event.
+// Unknown messages and members, of newer daemons, are skipped.
 func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream bool, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
-		return fmt.Errorf("v2 does not ask for a %T", req.Task)
+		return fmt.Errorf("v2 cannot encode a %T", req.Task)
 	}
 	if err := send(w, blobs, req, gen, stream); err != nil {
 		return fmt.Errorf("ask: %w", err)
@@ -64,7 +62,7 @@ func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, s
 	}
 	bw, ok := w.(frame.BlobWriter)
 	if !ok {
-		return errors.New("these frames have no blobs")
+		return errors.New("this framing has no blobs")
 	}
 	for _, a := range gen.Attachments {
 		size := uint64(len(a.Data))
@@ -114,7 +112,7 @@ func encode(req *infer.Request, gen *infer.Generate, blobs, stream bool) ([]byte
 		m.Attachments = append(m.Attachments, one)
 	}
 	if gen.Choice.Mode != infer.ToolAuto {
-		m.ToolChoice = &toolChoice{word: string(gen.Choice.Mode)}
+		m.ToolChoice = &toolChoice{mode: string(gen.Choice.Mode)}
 		if gen.Choice.Mode == infer.ToolNamed {
 			m.ToolChoice = &toolChoice{name: &gen.Choice.Tool}
 		}
@@ -166,16 +164,16 @@ func blocksOf(parts []infer.Part, kinds map[string]infer.Media) ([]block, error)
 			}
 			kind, b.ToolCallID, b.Content = resultBlock, &part.ID, &content
 		default:
-			return nil, fmt.Errorf("v2 has no word for a %T", part)
+			return nil, fmt.Errorf("v2 cannot encode a %T", part)
 		}
 	}
 	return blocks, nil
 }
 
-// MarshalJSONTo writes the word or the object.
+// MarshalJSONTo writes the mode or the object.
 func (c *toolChoice) MarshalJSONTo(e *jsontext.Encoder) error {
 	if c.name == nil {
-		return e.WriteToken(jsontext.String(c.word))
+		return e.WriteToken(jsontext.String(c.mode))
 	}
 	return json.MarshalEncode(e, struct {
 		Type string `json:"type"`
@@ -224,7 +222,7 @@ func (t timings) infer() infer.Timings {
 	return infer.Timings{Queue: ms(t.Queue), Prefill: ms(t.Prefill), Decode: ms(t.Decode)}
 }
 
-// event returns what a frame says, nil if it says nothing that we know.
+// event returns the event of a frame, or nil if it is empty or unknown.
 func (a *answer) event() infer.Event {
 	if a.Type != "frame" {
 		return nil
@@ -253,14 +251,14 @@ func (a *answer) reason() infer.Reason {
 	if a.StopReason == "error" {
 		return infer.Canceled
 	}
-	return infer.EndOfTurn // a newer daemon may have more words for an answer that is whole
+	return infer.EndOfTurn // unknown reasons of newer daemons also mean a complete answer
 }
 
 func (a *answer) err() error {
 	if a.Code == versionCode {
 		return infer.Errorf(infer.Invalid, "%s", a.Message)
 	}
-	return codes.Untold(a.Code, a.Message)
+	return codes.Decode(a.Code, a.Message)
 }
 
 func readAnswer(r frame.Reader) (*answer, error) {

@@ -17,23 +17,23 @@ import (
 // Limits of attachments.
 const (
 	maxAttachments = 32
-	maxBlobs       = 128 << 20 // bytes of all blobs of a request
+	maxBlobs       = 128 << 20 // bytes, of all blobs of a request
 )
 
 // descriptor is the message before each blob.
 type descriptor struct {
 	Type         string  `json:"type"`
-	AttachmentID *string `json:"attachment_id"` // must be there
-	Len          *uint64 `json:"len"`           // must be there
+	AttachmentID *string `json:"attachment_id"` // required
+	Len          *uint64 `json:"len"`           // required
 }
 
-// readBlobs reads a blob for each attachment, in any order. Every failure is fatal: what
-// follows in the stream cannot be told apart any more.
+// readBlobs reads one blob for each attachment, in any order. Every failure is fatal, because
+// the rest of the stream would be ambiguous.
 func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 	if err := checkCount(len(declared)); err != nil {
-		return nil, &wire.FatalError{Err: err} // whatever blobs follow, nobody will read
+		return nil, &wire.FatalError{Err: err} // the blobs that follow are not read
 	}
-	missing := make(map[string]int, len(declared)) // by id; one that is declared twice comes twice
+	missing := make(map[string]int, len(declared)) // by id; a duplicate id has two blobs
 	for _, a := range declared {
 		missing[a.ID]++
 	}
@@ -78,7 +78,7 @@ func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 	return data, nil
 }
 
-// torn makes a clean end of the stream one that is not: blobs were still to come.
+// torn turns a clean end of the stream into an error, since blobs are missing.
 func torn(err error, what string) error {
 	if errors.Is(err, io.EOF) {
 		return wire.Malformed("stream ended before a " + what)
@@ -86,17 +86,17 @@ func torn(err error, what string) error {
 	return err
 }
 
-// span is a JSON string whose place in the message is all that is kept at first: what is
-// in it may be most of the message. For the client half it holds what is to be written.
+// span is a JSON string that is at first only located in the message, because it may be most of
+// the message. In the client half it holds the data to write.
 type span struct {
 	start, end int64
 	data       []byte
 }
 
-// UnmarshalJSONFrom notes the place.
+// UnmarshalJSONFrom stores the location.
 func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if kind := d.PeekKind(); kind != jsontext.KindString {
-		return errors.New("it is not a string")
+		return errors.New("not a string")
 	}
 	v, err := d.ReadValue()
 	if err != nil {
@@ -107,11 +107,10 @@ func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// decode decodes base64 in the message itself, and returns the part of it that holds the
-// result.
+// decode decodes base64 in place, and returns the part of msg that holds the result.
 func (s *span) decode(msg []byte) ([]byte, error) {
 	text := msg[s.start+1 : s.end-1]
-	if bytes.IndexByte(text, '\\') >= 0 { // some escape the slash
+	if bytes.IndexByte(text, '\\') >= 0 { // some clients escape the slash
 		unquoted, err := jsontext.AppendUnquote(nil, msg[s.start:s.end])
 		if err != nil {
 			return nil, err
@@ -121,14 +120,14 @@ func (s *span) decode(msg []byte) ([]byte, error) {
 	if bytes.ContainsAny(text, "\r\n") { // the decoder would skip them
 		return nil, errors.New("line breaks in base64")
 	}
-	// A piece is copied before it is decoded: what is written lies behind what is read.
+	// Each piece is copied before it is decoded, since source and result overlap.
 	var piece [4 << 10]byte
 	done := 0
 	for rest := text; len(rest) > 0; {
 		n := copy(piece[:], rest)
 		rest = rest[n:]
 		if len(rest) > 0 && piece[n-1] == '=' {
-			return nil, base64.CorruptInputError(len(text) - len(rest)) // an end in the middle
+			return nil, base64.CorruptInputError(len(text) - len(rest)) // padding before the end
 		}
 		size, err := base64.StdEncoding.Decode(text[done:], piece[:n])
 		if err != nil {

@@ -27,8 +27,8 @@ func appendLogprobs(dst []byte, list []infer.Logprob) []byte {
 	return dst
 }
 
-// appendCandidate appends an object without its end. A token of which not every byte is
-// part of a whole character is no JSON string: its bytes are told as well.
+// appendCandidate appends an object without its closing brace. A token that is not valid UTF-8
+// has no exact JSON string, so its bytes are sent as well.
 func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `{"token":`...)
 	dst = wire.AppendString(dst, c.Piece)
@@ -45,10 +45,10 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `,"id":`...)
 	dst = strconv.AppendInt(dst, int64(c.ID), 10)
 	dst = append(dst, `,"logprob":`...)
-	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32) // a model's own numbers are no finer
+	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32) // models compute in single precision
 }
 
-// candidate is one as it is read.
+// candidate is the wire form of an [infer.Candidate].
 type candidate struct {
 	Token   string  `json:"token"`
 	Bytes   []int   `json:"bytes"`

@@ -16,7 +16,7 @@ import (
 // wireVersion is the version of the length-prefixed wire.
 const wireVersion = 1
 
-// defaultMaxTokens is how many tokens a request gets that does not say.
+// defaultMaxTokens is the default of max_tokens.
 const defaultMaxTokens = 1024
 
 // Limits of a request.
@@ -25,11 +25,11 @@ const (
 	maxBias     = 100
 )
 
-// request is the message that asks. A member that is null reads as one that is missing.
+// request is the client's message. A null member reads like a missing one.
 type request struct {
 	ID          string       `json:"id,omitzero"`
 	WireVersion wire.Integer `json:"wire_version,omitzero"`
-	Messages    []message    `json:"messages"` // must be there
+	Messages    []message    `json:"messages"` // required
 	Attachments []attachment `json:"attachments,omitzero"`
 	Tools       []tool       `json:"tools,omitzero"`
 
@@ -37,7 +37,7 @@ type request struct {
 	ResponseFormat *responseFormat `json:"response_format,omitzero"`
 	Thinking       bool            `json:"thinking,omitzero"`
 
-	// Beyond the reference.
+	// Extensions of the reference.
 	ThinkingBudget wire.Integer           `json:"thinking_budget,omitzero"`
 	Logprobs       wire.Integer           `json:"logprobs,omitzero"`
 	LogitBias      map[string]wire.Number `json:"logit_bias,omitzero"`
@@ -46,13 +46,13 @@ type request struct {
 }
 
 type message struct {
-	Role    infer.Role `json:"role"`    // must be there
-	Content []block    `json:"content"` // must be there
+	Role    infer.Role `json:"role"`    // required
+	Content []block    `json:"content"` // required
 }
 
-// block is a piece of a message: of all members those of its type.
+// block is a content block of a message. Its type determines its members.
 type block struct {
-	Type         *string        `json:"type"` // must be there
+	Type         *string        `json:"type"` // required
 	Text         *string        `json:"text,omitzero"`
 	AttachmentID *string        `json:"attachment_id,omitzero"`
 	ToolCallID   *string        `json:"tool_call_id,omitzero"`
@@ -62,30 +62,30 @@ type block struct {
 }
 
 type attachment struct {
-	Kind       *string      `json:"kind"` // must be there
+	Kind       *string      `json:"kind"` // required
 	ID         string       `json:"id"`
 	Width      wire.Integer `json:"width,omitzero"`
 	Height     wire.Integer `json:"height,omitzero"`
 	SampleRate wire.Integer `json:"sample_rate,omitzero"`
-	Bytes      *span        `json:"bytes,omitzero"` // must be there, unless it comes as a blob
+	Bytes      *span        `json:"bytes,omitzero"` // required, unless blobs follow
 }
 
 type tool struct {
-	Name        *string        `json:"name"` // must be there
+	Name        *string        `json:"name"` // required
 	Description string         `json:"description"`
 	InputSchema jsontext.Value `json:"input_schema,omitzero"` // an object
 }
 
-// toolChoice is a word, or an object that names a tool.
+// toolChoice is a mode, or an object that names a tool.
 type toolChoice struct {
-	word string
-	name *string // of the object
+	mode string
+	name *string // in the object
 }
 
-// UnmarshalJSONFrom takes both.
+// UnmarshalJSONFrom accepts both forms.
 func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() == jsontext.KindString {
-		return json.UnmarshalDecode(d, &c.word)
+		return json.UnmarshalDecode(d, &c.mode)
 	}
 	var object struct {
 		Type *string `json:"type"`
@@ -95,14 +95,14 @@ func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return err
 	}
 	if object.Type == nil || *object.Type != "tool" || object.Name == nil {
-		return errors.New(`neither a word nor {"type":"tool","name":…}`)
+		return errors.New(`neither a mode nor {"type":"tool","name":…}`)
 	}
 	c.name = object.Name
 	return nil
 }
 
 type responseFormat struct {
-	Type    *string        `json:"type"` // must be there
+	Type    *string        `json:"type"` // required
 	Schema  jsontext.Value `json:"schema,omitzero"`
 	Grammar *string        `json:"grammar,omitzero"`
 }
@@ -116,10 +116,10 @@ const (
 	resultBlock = "tool_result"
 )
 
-// media are the types of blocks that stand for an attachment, and its kinds.
+// media maps types of blocks to the kind of attachment that they reference.
 var media = map[string]infer.Media{imageBlock: infer.Image, audioBlock: infer.Audio, videoBlock: infer.Video}
 
-// shape reports what makes m no request at all: that ends the connection.
+// shape checks the form of m. Its error ends the connection.
 func (m *request) shape(blobs bool) error {
 	if m.Messages == nil {
 		return wire.Missing("messages")
@@ -167,7 +167,7 @@ func (m *request) shape(blobs bool) error {
 	return m.Shape()
 }
 
-// shapeOf reports which member a block lacks.
+// shapeOf checks the form of blocks; at is their path in the request.
 func shapeOf(blocks []block, at string) error {
 	for j, b := range blocks {
 		at := at + ".content[" + strconv.Itoa(j) + "]"
@@ -214,7 +214,7 @@ func checkCount(n int) error {
 	return nil
 }
 
-// generate returns what m asks for, or why that cannot be, in the order of the spec.
+// generate checks the values of m, in the order of the spec, and returns the task.
 func (m *request) generate() (*infer.Generate, error) {
 	if len(m.Messages) == 0 {
 		return nil, wire.Invalid("messages must not be empty")
@@ -247,7 +247,7 @@ func (m *request) generate() (*infer.Generate, error) {
 	return gen, nil
 }
 
-// attachments adds what is declared, and returns the kind of each by its id.
+// attachments adds the declared attachments, and returns their kinds by id.
 func (m *request) attachments(gen *infer.Generate) (map[string]infer.Media, error) {
 	kinds := make(map[string]infer.Media, len(m.Attachments))
 	for _, a := range m.Attachments {
@@ -299,7 +299,7 @@ func (m *request) tools(gen *infer.Generate) error {
 	return nil
 }
 
-// choices are the words of tool_choice.
+// choices are the modes of tool_choice.
 var choices = map[string]infer.ToolMode{"auto": infer.ToolAuto, "required": infer.ToolRequired, "none": infer.ToolNone}
 
 func (m *request) choice(gen *infer.Generate) error {
@@ -307,7 +307,7 @@ func (m *request) choice(gen *infer.Generate) error {
 	if c == nil {
 		return nil
 	}
-	mode, ok := choices[c.word]
+	mode, ok := choices[c.mode]
 	switch {
 	case c.name == nil && !ok:
 		return wire.Invalid("tool_choice must be one of: auto, required, none")
@@ -323,7 +323,7 @@ func (m *request) choice(gen *infer.Generate) error {
 	return nil
 }
 
-// partsOf returns blocks as the model has them; at is where they stand.
+// partsOf converts blocks; at is their path in the request.
 func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.Part, error) {
 	parts := make([]infer.Part, len(blocks))
 	for j, b := range blocks {
@@ -356,7 +356,7 @@ func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.P
 	return parts, nil
 }
 
-// apply adds how the answer is to be made.
+// apply adds the options, the format and the sampling.
 func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 	if err := m.Apply(req, gen, defaultMaxTokens); err != nil {
 		return err

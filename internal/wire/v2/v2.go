@@ -1,7 +1,7 @@
-// Package v2 is the second dialect to generate: messages of typed blocks, attachments,
-// tools. It comes in two framings that differ in how attachments travel: as base64 inside
-// the request, or as blobs behind it. [Codec] is the server half and [Ask] the client half;
-// neither knows the peer or the backend.
+// Package v2 is the second dialect for generation, with typed content blocks, attachments and
+// tools. It has two framings that differ in the form of attachments: base64 in the request, or
+// blobs after it. [Codec] is the server half, [Ask] the client half. Neither knows how answers
+// are computed.
 package v2
 
 import (
@@ -13,42 +13,44 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// codes are the classes of failure.
+// codes are the error codes of v2.
 var codes = wire.Common.With(wire.Codes{
 	infer.Unsupported: "attachment_unsupported",
 	infer.Malformed:   "tool_call_malformed",
 })
 
-// A versionError is the only failure with a code of v2's own.
+// A versionError is the only failure with a code that exists only in v2.
 type versionError struct{ error }
 
 const versionCode = "wire_version_unsupported"
 
-// A Codec is the server half on one connection. Requests are read and answered in turns.
+// A Codec is the server half on one connection. Each request is answered before the next is
+// read.
 type Codec struct {
 	R     frame.Reader
 	W     frame.Writer
-	Blobs bool // attachments come as blobs behind the request, which has a wire_version
+	Blobs bool // attachments are blobs after the request, and the request has a wire_version
 
 	asked    request // room for one; zero between the calls of Read
 	reply    wire.Reply
-	withheld *held  // of the request read last; nil if its answer comes in pieces
-	logprobs []byte // room for those of a frame
+	withheld *held  // answer of the current request; nil if it is streamed
+	logprobs []byte // buffer for the logprobs of a frame
 }
 
-// held is an answer that is told in one piece, because stream:false was asked for.
+// held collects an answer for stream:false.
 type held struct {
 	text, thinking []byte
 	logprobs       []byte // as JSON
 	calls          []infer.ToolCall
-	size           int // bytes of all of it
+	size           int // bytes, in total
 }
 
-// Read returns the next request; its task is an [infer.Generate]. An [infer.Error] is to
-// be sent, and the connection goes on; a [wire.FatalError] is to be sent and ends the
-// connection. Any other error, [io.EOF] too, means that the client has gone.
+// Read returns the next request; its task is an [infer.Generate]. An
+// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
+// is gone.
 func (c *Codec) Read() (*infer.Request, error) {
-	c.reply.Forget()
+	c.reply.Reset()
 	c.withheld, c.logprobs = nil, nil
 	m := &c.asked
 	defer func() { *m = request{} }()
@@ -59,7 +61,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 	if err := m.shape(c.Blobs); err != nil {
 		return nil, err
 	}
-	long := c.reply.About(m.ID)
+	idErr := c.reply.SetID(m.ID)
 	if !m.Streams() {
 		c.withheld = new(held)
 	}
@@ -69,13 +71,13 @@ func (c *Codec) Read() (*infer.Request, error) {
 			return nil, &wire.FatalError{Err: versionError{infer.Errorf(infer.Invalid,
 				"unsupported wire_version %v: this daemon speaks wire_version %d", m.WireVersion, wireVersion)}}
 		}
-		// Blobs come even if the request will be refused.
+		// Blobs follow even if the request is refused below.
 		if data, err = c.readBlobs(m.Attachments); err != nil {
 			return nil, err
 		}
 	}
-	if long != nil {
-		return nil, long
+	if idErr != nil {
+		return nil, idErr
 	}
 	gen, err := m.generate()
 	if err != nil {
@@ -96,7 +98,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 	return req, nil
 }
 
-// reasons are why an answer ended, on the wire.
+// reasons are the values of stop_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn:    "end_turn",
 	infer.StopSequence: "stop_sequence",
@@ -105,14 +107,14 @@ var reasons = map[infer.Reason]string{
 	infer.Canceled:     "cancelled",
 }
 
-// Kinds of blocks with text in pieces.
+// Types of blocks with streamed text.
 const (
 	textBlock     = "text"
 	thinkingBlock = "thinking"
 )
 
-// Write sends an event of the request read last. An [infer.Error] means that it cannot
-// be told in v2, and that nothing was sent; any other error is that of the connection.
+// Write sends an event of the current request. An [infer.Error] means that v2 cannot encode
+// the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Text:
@@ -127,17 +129,17 @@ func (c *Codec) Write(ev infer.Event) error {
 		return c.call(ev, false)
 	case *infer.Done:
 		if h := c.withheld; h != nil {
-			if err := c.tell(h); err != nil {
+			if err := c.flush(h); err != nil {
 				return err
 			}
 		}
 		return c.done(ev)
 	default:
-		return infer.Errorf(infer.Internal, "v2 has no word for a %T", ev)
+		return infer.Errorf(infer.Internal, "v2 cannot encode a %T", ev)
 	}
 }
 
-// delta sends or withholds a piece of text, and the logprobs of its tokens. It may be sent
+// delta sends or withholds a piece of text with the logprobs of its tokens. It may be sent
 // together with the next message if more follows.
 func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 	if c.withheld != nil {
@@ -206,7 +208,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// milliseconds is d as the wire has it: to the microsecond.
+// milliseconds returns d in the wire's unit, to the microsecond.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // add withholds text.
@@ -242,8 +244,8 @@ func (h *held) grow(n int) error {
 	return nil
 }
 
-// tell sends the withheld answer, except its end.
-func (c *Codec) tell(h *held) error {
+// flush sends a withheld answer, except its end.
+func (c *Codec) flush(h *held) error {
 	c.withheld = nil
 	for _, part := range []struct {
 		kind           string
@@ -263,9 +265,9 @@ func (c *Codec) tell(h *held) error {
 	return nil
 }
 
-// Fail ends the request read last, or an unreadable one.
+// Fail ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
-	code, text := codes.Told(cause)
+	code, text := codes.Encode(cause)
 	if _, ok := errors.AsType[versionError](cause); ok {
 		code = versionCode
 	}

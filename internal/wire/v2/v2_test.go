@@ -23,7 +23,7 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// What is exact on the wire, message by message, is in spec/corpus/v2 and spec/corpus/lp.
+// The exact bytes of messages are tested by spec/corpus/v2 and spec/corpus/lp.
 
 func framing(blobs bool) frame.Framing {
 	if blobs {
@@ -37,7 +37,7 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 	return &v2.Codec{R: f.NewReader(in, frame.Limit), W: f.NewWriter(out), Blobs: blobs}
 }
 
-// asked is a request with everything in it.
+// asked is a request with all members.
 func asked() *infer.Request {
 	seed := uint32(7)
 	return &infer.Request{ID: "é", Client: "me", Background: true, Task: &infer.Generate{
@@ -63,8 +63,8 @@ func asked() *infer.Request {
 	}}
 }
 
-// exchange asks, has a codec read that, answers with events, and returns what both made of
-// it.
+// exchange sends req to a codec, which answers with events. It returns the request as the codec
+// read it, and the events as Ask emitted them.
 func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []infer.Event, failure error) (*infer.Request, []infer.Event, error) {
 	t.Helper()
 	var question, answer bytes.Buffer
@@ -96,7 +96,7 @@ func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []inf
 	return read, got, err
 }
 
-// likely are logprobs of tokens that are characters, parts of one, and nothing.
+// likely are logprobs of tokens: whole characters, a part of one, and an empty token.
 func likely() []infer.Logprob {
 	half, rest := infer.Candidate{ID: 195, Piece: []byte{0xc3}, Logprob: -0.125}, infer.Candidate{ID: 169, Piece: []byte{0xa9}}
 	return []infer.Logprob{
@@ -142,16 +142,16 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-func TestFailuresKeepTheirClass(t *testing.T) {
+func TestFailuresKeepTheirCode(t *testing.T) {
 	for _, code := range []infer.Code{infer.Invalid, infer.TooLarge, infer.Busy, infer.Unavailable, infer.Internal, infer.Unsupported, infer.Malformed} {
 		_, _, err := exchange(t, true, true, asked(), answers()[:2], infer.Errorf(code, "why"))
 		if infer.CodeOf(err) != code || err.Error() != "why" {
-			t.Errorf("%s came as %v (%s)", code, err, infer.CodeOf(err))
+			t.Errorf("%s was decoded as %v (%s)", code, err, infer.CodeOf(err))
 		}
 	}
 }
 
-func TestEventsItHasNoWordFor(t *testing.T) {
+func TestUnknownEvents(t *testing.T) {
 	for _, ev := range []infer.Event{&infer.Vectors{}, &infer.Scores{}} {
 		if err := codec(false, strings.NewReader(""), io.Discard).Write(ev); infer.CodeOf(err) != infer.Internal {
 			t.Errorf("%T: %v", ev, err)
@@ -159,7 +159,7 @@ func TestEventsItHasNoWordFor(t *testing.T) {
 	}
 }
 
-// Attachments cost their size and little more: a blob once, base64 a line of it.
+// Attachments take little more memory than their size: blobs once, base64 once in the message.
 func TestMemoryOfAttachments(t *testing.T) {
 	const mib = 1 << 20
 	allocated := func(read func()) uint64 {
@@ -173,7 +173,7 @@ func TestMemoryOfAttachments(t *testing.T) {
 	for name, test := range map[string]struct {
 		blobs bool
 		size  int
-		most  float64 // of the size
+		most  float64 // allocated, in sizes of the attachment
 	}{"a blob": {true, 48 * mib, 1.1}, "a line": {false, 40 * mib, 2.5}} {
 		t.Run(name, func(t *testing.T) {
 			var in bytes.Buffer
@@ -196,14 +196,14 @@ func TestMemoryOfAttachments(t *testing.T) {
 				t.Fatalf("Read: %v", err)
 			}
 			if ratio := float64(n) / float64(test.size); ratio > test.most {
-				t.Errorf("%.2f times its size was allocated", ratio)
+				t.Errorf("allocated %.2f times the size", ratio)
 			}
 		})
 	}
 }
 
-// 128 MiB of blobs together pass, and not a byte more, which is refused when announced.
-func TestBlobsTogether(t *testing.T) {
+// 128 MiB of blobs are accepted in total. One byte more is refused at its descriptor.
+func TestTotalOfBlobs(t *testing.T) {
 	declare := func(n int) string {
 		var ids []string
 		for i := range n {
@@ -226,11 +226,11 @@ func TestBlobsTogether(t *testing.T) {
 		t.Fatalf("one byte more: %v", err)
 	}
 	if err := c.Fail(err); err != nil || !strings.Contains(out.String(), `"id":"q","code":"frame_too_large"`) {
-		t.Errorf("told %q, %v", &out, err)
+		t.Errorf("sent %q, %v", &out, err)
 	}
 	c = codec(true, io.MultiReader(head(declare(3)), blob(0, half), blob(1, half), blob(2, 0)), &out)
 	if req, err := c.Read(); err != nil || len(req.Task.(*infer.Generate).Attachments[1].Data) != half {
-		t.Errorf("all that is allowed: %v", err)
+		t.Errorf("128 MiB: %v", err)
 	}
 }
 
@@ -241,8 +241,8 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// An answer in one piece is bounded, and refused before anything of it is sent.
-func TestTooLargeAnAnswer(t *testing.T) {
+// An answer without stream is bounded, and refused before any part of it is sent.
+func TestAnswerTooLarge(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(false, strings.NewReader(`{"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"stream":false}`), &out)
 	if _, err := c.Read(); err != nil {
@@ -258,7 +258,7 @@ func TestTooLargeAnAnswer(t *testing.T) {
 	}
 }
 
-// What logprobs look like, and that a piece of a character says which.
+// The form of logprobs: a part of a character has its bytes.
 func TestLogprobs(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(false, strings.NewReader(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"logprobs":2}`), &out)
@@ -336,8 +336,8 @@ func TestTokensDoNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzRead feeds the server half anything, in both framings. Every failure is one message,
-// and what is read costs no more memory than was sent.
+// FuzzRead passes any input to the server half, in both framings. Every failure is one message,
+// and reading takes no more memory than the input.
 func FuzzRead(f *testing.F) {
 	const ask = `{"id":"1","wire_version":1,"messages":[{"role":"user","content":[{"type":"image","attachment_id":"a"},{"type":"tool_result","tool_call_id":"c","content":[]}]}],` +
 		`"attachments":[{"kind":"image","id":"a","bytes":"AA\/="}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"tool","name":"f"},"logit_bias":{"1":1}}`
@@ -360,7 +360,7 @@ func FuzzRead(f *testing.F) {
 			if err == nil {
 				gen := req.Task.(*infer.Generate)
 				if len(gen.Messages) == 0 || gen.MaxTokens < 1 || len(gen.Attachments) > 32 || len(req.ID) > wire.MaxID {
-					t.Fatalf("took %+v", gen)
+					t.Fatalf("accepted %+v", gen)
 				}
 				continue
 			}
@@ -370,7 +370,7 @@ func FuzzRead(f *testing.F) {
 			}
 			r := framing(blobs).NewReader(&out, frame.Limit)
 			if _, _, err := r.ReadFrame(); err != nil || out.Len() > 0 {
-				t.Fatalf("told %v and %d bytes", err, out.Len())
+				t.Fatalf("Fail: %v, %d bytes sent", err, out.Len())
 			}
 			if _, fatal := errors.AsType[*wire.FatalError](err); fatal {
 				break
@@ -378,24 +378,24 @@ func FuzzRead(f *testing.F) {
 		}
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20+200*uint64(len(in)) {
-			t.Fatalf("%d bytes cost %d", len(in), n)
+			t.Fatalf("%d bytes took %d of memory", len(in), n)
 		}
 	})
 }
 
-// FuzzBothHalves: what the client half asks is what the server half reads, and what the
-// server half writes is what the client half emits.
+// FuzzBothHalves checks that the server half reads the request of the client half, and that the
+// client half emits the events that the server half writes.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "hi", "a", []byte{1, 2, 3}, "f", `{"x":1}`, uint32(9), 0.5, true, true)
 	f.Add("", "\x00", "", []byte{}, "", "null", uint32(1), 0.0, false, false)
 	f.Fuzz(func(t *testing.T, id, text, attachment string, data []byte, tool, input string, maxTokens uint32, temperature float64, blobs, stream bool) {
 		for _, s := range []string{id, text, attachment, tool} {
 			if !utf8.ValidString(s) {
-				return // cannot be said in JSON
+				return // no JSON form
 			}
 		}
 		if len(id) > wire.MaxID || attachment == "" || maxTokens == 0 || !(temperature >= 0 && temperature <= 1e6) || math.IsNaN(temperature) {
-			return // would be refused
+			return // refused
 		}
 		number := strconv.Quote(input) // any JSON value
 		if !utf8.ValidString(input) || strings.ContainsFunc(input, func(r rune) bool { return r < 0x20 || r > 0x7e }) {

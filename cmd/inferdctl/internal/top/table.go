@@ -9,13 +9,13 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// A column of a table. Where there is no room for all, those of the highest rank go first,
-// and those of rank 0 stay.
+// A column of a table. In a narrow terminal the columns with the highest rank are hidden first;
+// columns of rank 0 are always shown.
 type column struct {
 	title   string
-	right   bool // numbers
+	right   bool // aligned to the right, for numbers
 	rank    int
-	squeeze bool // its text may be cut
+	squeeze bool // the text may be cut
 }
 
 // A row has as many cells as the table has columns.
@@ -31,11 +31,11 @@ type table struct {
 }
 
 const (
-	gap      = 2 // between two columns
-	squeezed = 8 // columns that a text which is cut has at least
+	gap      = 2 // spaces between two columns
+	squeezed = 8 // least width of a column with cut text
 )
 
-// lines are the head and the rows, in that width if it can be; 0 is as wide as need be.
+// lines returns the head and the rows, within width if possible; 0 means no limit.
 func (t *table) lines(width int, l look) []string {
 	shown, widths := t.fit(width)
 	titles := make([]string, len(t.columns))
@@ -53,7 +53,7 @@ func (t *table) lines(width int, l look) []string {
 	return lines
 }
 
-// fit says which columns are shown, and how wide each is.
+// fit returns the columns to show and the width of each column.
 func (t *table) fit(width int) (shown, widths []int) {
 	widths = make([]int, len(t.columns))
 	for i, c := range t.columns {
@@ -96,7 +96,7 @@ func (t *table) fit(width int) (shown, widths []int) {
 	return shown, widths
 }
 
-// line is one line of cells.
+// line formats one line of cells.
 func (t *table) line(cells []string, shown, widths []int) string {
 	var b strings.Builder
 	for n, i := range shown {
@@ -118,11 +118,11 @@ func (t *table) line(cells []string, shown, widths []int) string {
 	return b.String()
 }
 
-// none stands for what is not known, or does not apply.
+// none is shown for values that are unknown or do not apply.
 const none = "-"
 
-// clean makes text of what may be anything: somebody else chose what their program is
-// called, and must not be able to write on the operator's terminal.
+// clean replaces characters that are not printable. Other users choose the names of their
+// programs, and must not be able to control the operator's terminal.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -132,14 +132,14 @@ func clean(s string) string {
 	}, s)
 }
 
-// number is n in five columns or so.
+// number formats n in about five characters.
 func number(n int64) string {
 	if n < 10_000 {
 		return fmt.Sprint(n)
 	}
 	x := float64(n)
 	for _, unit := range "kMGT" {
-		if x /= 1000; x < 999.95 { // what rounds to 1000 has the next unit
+		if x /= 1000; x < 999.95 { // values that round to 1000 get the next unit
 			return fmt.Sprintf("%.1f%c", x, unit)
 		}
 	}

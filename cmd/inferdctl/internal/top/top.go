@@ -1,6 +1,6 @@
-// Package top shows how busy a daemon is: as a table, once, or as one on a terminal that
-// is always of now. What it shows is a pure function of what it was told and of how wide
-// the terminal is; it does not know how the daemon is asked.
+// Package top shows the stats of a daemon, as a table or as a live screen on a terminal. The
+// output is a pure function of the stats, the keys and the size of the terminal. The package does
+// not know how the stats are fetched.
 package top
 
 import (
@@ -11,34 +11,34 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// A Model is the live table.
+// A Model is the live screen.
 type Model struct {
-	// Ask asks the daemon. Its error is shown, and it is asked again.
+	// Ask fetches the stats. An error is shown, and Ask is called again.
 	Ask func() (*client.Stats, error)
-	// Interval is how long to wait after an answer before the daemon is asked again.
+	// Interval is the pause between an answer and the next call of Ask.
 	Interval time.Duration
 
-	stats         *client.Stats // the last answer; nil if there is none
-	err           error         // why there is none
-	width, height int           // of the terminal; 0 is not known yet
+	stats         *client.Stats // of the latest answer; nil after an error
+	err           error         // of the latest answer
+	width, height int           // of the terminal; 0 means not known yet
 	order         order
 	backwards     bool
 	paused        bool
-	first         int // caller that is shown first
+	first         int // index of the first caller shown
 }
 
 var _ tea.Model = Model{}
 
-// An answered is what became of asking.
+// answered is the result of Ask.
 type answered struct {
 	stats *client.Stats
 	err   error
 }
 
-// due says that it is time to ask again.
+// due means that the interval is over.
 type due struct{}
 
-// Init asks for the first time.
+// Init calls Ask for the first time.
 func (m Model) Init() tea.Cmd { return m.ask }
 
 func (m Model) ask() tea.Msg {
@@ -46,13 +46,12 @@ func (m Model) ask() tea.Msg {
 	return answered{stats, err}
 }
 
-// wait is the pause between an answer and the next question: a daemon that is slow is not
-// asked twice at once.
+// wait starts the pause after an answer, so that a slow daemon never gets two requests at once.
 func (m Model) wait() tea.Cmd {
 	return tea.Tick(m.Interval, func(time.Time) tea.Msg { return due{} })
 }
 
-// Update takes a key, an answer, or a new size.
+// Update handles a key, an answer, or a new size of the terminal.
 func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
@@ -100,10 +99,10 @@ func (m Model) key(name string) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// page is how many callers a page key scrolls by.
+// page is the number of callers that a page key scrolls by.
 const page = 10
 
-// scroll shows callers further down, as far as there are any.
+// scroll moves the first caller shown by some callers, within the list.
 func (m *Model) scroll(by int) {
 	last := 0
 	if m.stats != nil {
@@ -112,7 +111,7 @@ func (m *Model) scroll(by int) {
 	m.first = min(max(m.first+by, 0), last)
 }
 
-// View is the whole terminal.
+// View returns the whole screen.
 func (m Model) View() tea.View {
 	v := tea.NewView(m.screen())
 	v.AltScreen = true

@@ -42,7 +42,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// busy is a daemon where much goes on, and much is wrong.
+// busy returns the stats of a daemon with many callers and faults.
 func busy() *client.Stats {
 	return &client.Stats{
 		UptimeMS: 93_784_000, Version: "1.2.3", Running: 4, Waiting: 61, Parked: 1, Stalled: 2, Connections: 71,
@@ -72,7 +72,7 @@ func busy() *client.Stats {
 	}
 }
 
-// shown is a model that was told of a terminal and of a daemon.
+// shown returns a model after it has got the size of the terminal and an answer.
 func shown(width, height int, s *client.Stats) Model {
 	m := Model{Interval: time.Second}
 	m = told(m, tea.WindowSizeMsg{Width: width, Height: height})
@@ -87,7 +87,7 @@ func told(m Model, msgs ...tea.Msg) Model {
 	return m
 }
 
-// press is a key.
+// press returns the message of a key.
 func press(name string) tea.Msg {
 	codes := map[string]tea.Key{
 		"ctrl+c": {Code: 'c', Mod: tea.ModCtrl}, "ctrl+z": {Code: 'z', Mod: tea.ModCtrl}, "esc": {Code: tea.KeyEscape}, "space": {Code: ' ', Text: " "},
@@ -107,7 +107,7 @@ func TestScreens(t *testing.T) {
 	golden(t, "table", Table(busy(), 0))
 }
 
-// As wide as the terminal and no wider, as high and no higher, whatever there is to show.
+// The screen never exceeds the size of the terminal.
 func TestScreenFits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &client.Stats{}
@@ -138,8 +138,8 @@ func TestScreenFits(t *testing.T) {
 	})
 }
 
-// Somebody's name of a program cannot write on the operator's terminal.
-func TestNothingButOurOwnEscapes(t *testing.T) {
+// The name of a program cannot send control sequences to the operator's terminal.
+func TestNamesCannotEscape(t *testing.T) {
 	for name, got := range map[string]string{"live": ansi.Strip(shown(200, 20, busy()).View().Content), "once": Table(busy(), 0)} {
 		if strings.ContainsAny(got, "\x1b\x07\u202e\r\t") {
 			t.Errorf("%s: %q", name, got)
@@ -147,7 +147,7 @@ func TestNothingButOurOwnEscapes(t *testing.T) {
 	}
 }
 
-// callersOf are the names of the programs that are shown, in order.
+// callersOf returns the names of the programs on the screen, in order.
 func callersOf(m Model) (names []string) {
 	_, table, _ := strings.Cut(ansi.Strip(m.View().Content), "USER")
 	lines := strings.Split(table, "\n")
@@ -183,24 +183,24 @@ func TestSorting(t *testing.T) {
 	}
 }
 
-// While it is paused nothing changes, but it goes on asking itself whether it still is.
+// While the screen is paused nothing changes, but the timer continues.
 func TestPause(t *testing.T) {
 	for _, key := range []string{"p", "space"} {
 		m := told(shown(120, 30, three()), press(key))
 		before := callersOf(m)
 		if !strings.Contains(m.View().Content, "PAUSED") {
-			t.Error("it does not say so")
+			t.Error("the screen does not show the pause")
 		}
-		m = told(m, answered{stats: &client.Stats{}}) // asked for before
+		m = told(m, answered{stats: &client.Stats{}}) // requested before the pause
 		if diff := cmp.Diff(before, callersOf(m)); diff != "" {
 			t.Errorf("%s: -before +after\n%s", key, diff)
 		}
 		if _, cmd := m.Update(due{}); cmd == nil {
-			t.Fatal("it never wakes again")
+			t.Fatal("the timer has stopped")
 		}
 		m = told(m, press(key), answered{stats: &client.Stats{}})
 		if got := callersOf(m); len(got) > 0 {
-			t.Errorf("%s: when it goes on: %q", key, got)
+			t.Errorf("%s: after the pause: %q", key, got)
 		}
 	}
 }
@@ -222,15 +222,15 @@ func TestScrolling(t *testing.T) {
 		}
 	}
 	if got := ansi.Strip(m.View().Content); !strings.Contains(got, "callers 1-6 of 30") {
-		t.Errorf("it does not say that there are more:\n%s", got)
+		t.Errorf("the screen does not show that there are more:\n%s", got)
 	}
-	m = told(m, press("pgdown"), answered{stats: three()}) // most of them have gone
+	m = told(m, press("pgdown"), answered{stats: three()}) // most callers have disappeared
 	if got := callersOf(m); len(got) == 0 {
-		t.Error("it shows nobody")
+		t.Error("no caller is shown")
 	}
 }
 
-func TestKeysThatEnd(t *testing.T) {
+func TestQuitAndSuspend(t *testing.T) {
 	for key, want := range map[string]tea.Msg{"q": tea.QuitMsg{}, "esc": tea.QuitMsg{}, "ctrl+c": tea.QuitMsg{}, "ctrl+z": tea.SuspendMsg{}} {
 		_, cmd := shown(80, 20, busy()).Update(press(key))
 		if cmd == nil {
@@ -240,12 +240,12 @@ func TestKeysThatEnd(t *testing.T) {
 		}
 	}
 	if _, cmd := shown(80, 20, busy()).Update(press("x")); cmd != nil {
-		t.Error("a key that means nothing does something")
+		t.Error("an unknown key has an effect")
 	}
 }
 
-// A daemon that goes and comes: the figures go with it, and it is asked again.
-func TestDaemonGoesAndComes(t *testing.T) {
+// While the daemon does not answer, its old figures are hidden and requests continue.
+func TestDaemonRestarts(t *testing.T) {
 	m := shown(100, 12, busy())
 	for _, test := range []struct {
 		err   error
@@ -256,13 +256,13 @@ func TestDaemonGoesAndComes(t *testing.T) {
 	} {
 		next, cmd := m.Update(answered{err: test.err})
 		if cmd == nil {
-			t.Fatal("it does not ask again")
+			t.Fatal("no further request")
 		}
 		m = next.(Model)
 		got := ansi.Strip(m.View().Content)
 		for _, want := range test.wants {
 			if !strings.Contains(got, want) {
-				t.Errorf("it does not say %q:\n%s", want, got)
+				t.Errorf("the screen lacks %q:\n%s", want, got)
 			}
 		}
 		if strings.Contains(got, "ENTRY") {
@@ -270,11 +270,11 @@ func TestDaemonGoesAndComes(t *testing.T) {
 		}
 	}
 	if got := told(m, answered{stats: busy()}).View().Content; !strings.Contains(got, "ENTRY") {
-		t.Errorf("it does not come back:\n%s", got)
+		t.Errorf("the figures are missing:\n%s", got)
 	}
 }
 
-// It asks once, waits for the answer, waits the interval, and asks again.
+// The model sends one request, waits for the answer and for the interval, and sends the next.
 func TestAsking(t *testing.T) {
 	asked := 0
 	m := Model{Interval: time.Millisecond, Ask: func() (*client.Stats, error) {

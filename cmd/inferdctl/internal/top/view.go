@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// A look says how what matters is told from what does not. The zero look writes plain text.
+// A look is a set of styles. The zero look is plain text.
 type look struct{ title, head, bad, faint lipgloss.Style }
 
 var live = look{
@@ -25,8 +25,8 @@ var live = look{
 	faint: lipgloss.NewStyle().Faint(true),
 }
 
-// Table writes stats as plain text, in lines of that width at most; 0 is as wide as need
-// be. The callers are in the order of the daemon.
+// Table formats stats as plain text, with lines of at most width columns; 0 means no limit. The
+// callers are in the daemon's order.
 func Table(s *client.Stats, width int) string {
 	var plain look
 	lines := []string{summary(s), ""}
@@ -37,10 +37,10 @@ func Table(s *client.Stats, width int) string {
 	return strings.Join(cut(lines, width), "\n") + "\n"
 }
 
-// screen is the live table, not more than fits.
+// screen formats the live screen, cut to the size of the terminal.
 func (m Model) screen() string {
 	if m.width == 0 {
-		return "" // nobody has said yet how wide
+		return "" // the size is not known yet
 	}
 	var lines []string
 	foot := "q quit  p pause  s sort: " + m.order.String() + "  r reverse"
@@ -50,7 +50,7 @@ func (m Model) screen() string {
 		top = append(append(top, reasons(m.stats, live)...), "")
 		sorted := m.sorted()
 		table := callers(sorted).lines(m.width, live)
-		room := max(m.height-len(top)-2, 1) // the head of the table, and the foot
+		room := max(m.height-len(top)-2, 1) // without the head of the table and the foot
 		last := min(m.first+room, len(sorted))
 		if len(sorted) > room {
 			foot += fmt.Sprintf("  ↑↓ callers %d-%d of %d", m.first+1, last, len(sorted))
@@ -71,7 +71,7 @@ func (m Model) screen() string {
 	return strings.Join(cut(append(lines, live.faint.Render(foot)), m.width), "\n")
 }
 
-// trouble is err in short.
+// trouble describes err in a few words.
 func trouble(err error) string {
 	if dial, ok := errors.AsType[*client.DialError](err); ok && dial.Transient() {
 		return "inferd is not running"
@@ -88,7 +88,7 @@ func cut(lines []string, width int) []string {
 	return lines
 }
 
-// An order is what callers are sorted by. The set is closed.
+// An order is a sort order of callers. The set is closed.
 type order int
 
 const (
@@ -98,14 +98,14 @@ const (
 	byKV
 	byRequests
 	byName
-	orders // how many there are
+	orders // number of orders
 )
 
 func (o order) String() string {
 	return [orders]string{"tok/s", "running", "waiting", "kv", "requests", "name"}[o]
 }
 
-// compare puts those first who have more. It is 0 for names.
+// compare puts the larger value first. It is 0 for byName.
 func (o order) compare(a, b client.CallerStats) int {
 	switch o {
 	case byRate:
@@ -123,7 +123,7 @@ func (o order) compare(a, b client.CallerStats) int {
 	}
 }
 
-// sorted are the callers as the keys want them; those who are equal by user and program.
+// sorted returns the callers in the chosen order; equal ones by user and program.
 func (m Model) sorted() []client.CallerStats {
 	return slices.SortedStableFunc(slices.Values(m.stats.Callers), func(a, b client.CallerStats) int {
 		by := cmp.Or(m.order.compare(a, b), cmp.Compare(a.User, b.User), cmp.Compare(program(a), program(b)))
@@ -147,7 +147,7 @@ func summary(s *client.Stats) string {
 		(time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Parked, unread, decimal(rate), s.Connections)
 }
 
-// reasons says why entries have been given up, and what else is wrong, a line each.
+// reasons returns a line for each fault: lost lines of the log, and entries that were given up.
 func reasons(s *client.Stats, l look) (lines []string) {
 	if s.LogLost > 0 {
 		lines = append(lines, l.bad.Render(fmt.Sprintf("%d lines of the activity log are lost: inferdctl doctor", s.LogLost)))
@@ -205,7 +205,7 @@ func entries(s *client.Stats) *table {
 		if b.PID > 0 {
 			pid = fmt.Sprint(b.PID)
 		}
-		if b.PID > 0 || b.Restarts > 0 { // it has an engine, or had one
+		if b.PID > 0 || b.Restarts > 0 { // it has or had an engine
 			restarts = fmt.Sprint(b.Restarts)
 			if b.WedgedKills > 0 {
 				restarts = fmt.Sprintf("%d (%d wedged)", b.Restarts, b.WedgedKills)
@@ -220,7 +220,7 @@ func entries(s *client.Stats) *table {
 	return t
 }
 
-// stateOf is an entry's state in a word, and whether somebody should look at it.
+// stateOf returns the state of an entry, and whether it needs the operator's attention.
 func stateOf(b client.BackendStats) (state string, bad bool) {
 	switch {
 	case b.State == "gave_up":
@@ -262,7 +262,7 @@ func callers(all []client.CallerStats) *table {
 	return t
 }
 
-// program is what a caller's executable is called.
+// program returns the base name of a caller's executable.
 func program(c client.CallerStats) string {
 	if c.Exe == "" {
 		return none

@@ -17,12 +17,13 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// letters is a grammar of answers that the big model reads as the tokens that it wrote. Of what
-// it writes freely, words of five letters, it has no merges: each would be read as five tokens.
+// letters is a grammar whose answers the big model tokenises as it generated them. Its free
+// answers are words of five letters for which it has no merges: in a prompt each would be five
+// tokens.
 const letters = "root ::= [a-z]+"
 
-// secondTurn measures the first token of the second turn of a long conversation, beside
-// that of the first turn.
+// secondTurn compares the TTFT of the second turn of a long conversation with the TTFT of the
+// first turn.
 func (p *peers) secondTurn() error {
 	tokens := p.size(2000, 600)
 	all := slices.Concat(p.inferds(inferdOptions{}), p.llamaServers(true))
@@ -46,7 +47,7 @@ func (p *peers) secondTurn() error {
 	return nil
 }
 
-// A turns is a conversation of two turns.
+// turns has the figures of a conversation with two turns.
 type turns struct {
 	first, second float64 // TTFT, ms
 	cached, fresh int     // tokens of the second prompt
@@ -71,9 +72,9 @@ func (p *peers) twoTurns(s *side, tokens int) (*turns, error) {
 	return &turns{a.TTFT().Seconds() * 1000, b.TTFT().Seconds() * 1000, b.Cached, b.In - b.Cached}, nil
 }
 
-// probe has one user ask something with a long beginning, and another ask with that
-// beginning or with one that nobody has used, and tries to tell which it was, from what the
-// answer says was cached, and from how long the first token took.
+// probe checks that a user cannot detect another user's prompts. One user sends a prompt with a
+// long prefix, another user a prompt with the same prefix or a new one. probe tries to tell the
+// two cases apart by the cached tokens in the answer and by the TTFT.
 func (p *peers) probe() error {
 	s, err := p.inferd(inferdOptions{backends: `{"kind":"llamacpp","name":"gen","n_slots":4,"threads":` + strconv.Itoa(p.threads) + `,"model":{"builtin":"tiny"}}`})
 	if err != nil {
@@ -83,14 +84,14 @@ func (p *peers) probe() error {
 	if err != nil {
 		return err
 	}
-	of := fmt.Sprintf("same beginning as a stranger's, %d tries", p.probes)
+	of := fmt.Sprintf("same prefix as another user's, %d tries", p.probes)
 	p.report(of+": cached tokens", "0 beyond the template", "%d", found.cached)
 	p.report("  timing AUC", "0.5 ± 0.02", "%.3f ± %.3f", found.auc, found.doubt)
 	own, err := p.probeOf(s, min(p.probes, 1000), true)
 	if err != nil {
 		return err
 	}
-	p.report("  the same beginning as one's own: cached, AUC", "what can be had", "%d, %.3f ± %.3f", own.cached, own.auc, own.doubt)
+	p.report("  the same prefix as one's own: cached, AUC", "for comparison", "%d, %.3f ± %.3f", own.cached, own.auc, own.doubt)
 	p.stop(s)
 
 	model, err := builtin.Ensure(p.bin, "tiny")
@@ -112,16 +113,16 @@ func (p *peers) probe() error {
 	return nil
 }
 
-// A found is what probes have brought to light.
-type found struct {
-	cached     int // the most tokens, beyond what all prompts begin with
+// A leak is the result of probes.
+type leak struct {
+	cached     int // the most cached tokens, without the template
 	auc, doubt float64
 }
 
-// probeOf tries n times: somebody asks, and then we do, with the same beginning or another
-// one. Somebody is another user, unless we try ourselves.
-func (p *peers) probeOf(s *side, n int, own bool) (*found, error) {
-	const beginning = 400
+// probeOf sends n pairs of a victim's prompt and the prober's, with the same or another prefix.
+// The victim is another user, or with own the prober itself.
+func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
+	const prefix = 400 // tokens
 	victim, err := p.caller(0, 0)
 	if err != nil {
 		return nil, err
@@ -133,41 +134,41 @@ func (p *peers) probeOf(s *side, n int, own bool) (*found, error) {
 	if own {
 		victim = prober
 	}
-	var all found
-	var same, unknown []time.Duration
+	var all leak
+	var same, different []time.Duration
 	for i := range n {
-		theirs := text(beginning)
+		theirs := text(prefix)
 		if _, err := p.ask(victim, load.Shot{Target: s.target, Request: load.Request{Turns: []string{theirs + text(20)}, MaxTokens: 2}}); err != nil {
 			return nil, err
 		}
-		known := rand.IntN(2) == 0
+		shared := rand.IntN(2) == 0
 		begin := theirs
-		if !known {
-			begin = text(beginning)
+		if !shared {
+			begin = text(prefix)
 		}
 		o, err := p.ask(prober, load.Shot{Target: s.target, Request: load.Request{Turns: []string{begin + text(20)}, MaxTokens: 2}})
 		if err != nil {
 			return nil, err
 		}
-		// What all prompts begin with, and by chance a few letters, tells nothing.
-		if more := o.Cached - load.TemplateTokens; known && more > 0 {
+		// Every prompt begins with the template, and by chance with a few equal letters.
+		if more := o.Cached - load.TemplateTokens; shared && more > 0 {
 			all.cached = max(all.cached, more)
 		}
-		if i < n/50 { // warm
+		if i < n/50 { // warm-up
 			continue
 		}
-		if known {
+		if shared {
 			same = append(same, o.TTFT())
 		} else {
-			unknown = append(unknown, o.TTFT())
+			different = append(different, o.TTFT())
 		}
 	}
-	all.auc, all.doubt = auc(same, unknown)
+	all.auc, all.doubt = auc(same, different)
 	return &all, nil
 }
 
-// auc is how likely one of a was faster than one of b, and two standard errors of that if
-// there is no difference.
+// auc returns the probability that a random element of a is faster than one of b, and two
+// standard errors of it under the hypothesis of no difference.
 func auc(a, b []time.Duration) (p, doubt float64) {
 	type timed struct {
 		d    time.Duration
@@ -181,7 +182,7 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 		all = append(all, timed{d, 1})
 	}
 	slices.SortFunc(all, func(x, y timed) int { return cmp.Compare(x.d, y.d) })
-	ranks := 0.0 // of a; who is alike shares them
+	ranks := 0.0 // sum of the ranks of a; equal values share theirs
 	for i := 0; i < len(all); {
 		j := i
 		for j < len(all) && all[j].d == all[i].d {
@@ -198,8 +199,8 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 	return 1 - (ranks-m*(m+1)/2)/(m*n), 2 * math.Sqrt((m+n+1)/(12*m*n))
 }
 
-// hangUps measures how long after its client has gone a slot is free: as the server counts,
-// and as the next one feels it, who asks at that moment.
+// hangUps measures the time from a client's hang-up until its slot is free, by the server's own
+// count, and the TTFT of a request that is sent at that moment.
 func (p *peers) hangUps() error {
 	all := slices.Concat(p.inferds(inferdOptions{})[:1], p.llamaServers(true))
 	_, err := serveInTurns(p, all, 1, func(s *side) (struct{}, error) {
@@ -256,11 +257,10 @@ func (p *peers) hangUpsOf(s *side, reach string) error {
 	return nil
 }
 
-// hangUp fires a shot that leaves, and returns how long it took until nothing ran any
-// more. Then it does so again, and returns when the first token came to somebody who asked
-// as it left.
+// hangUp sends a request that hangs up, and returns the time until the server runs nothing. Then
+// it repeats that, and returns the TTFT of another user's request at the hang-up.
 func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Duration, err error) {
-	who, err := p.caller(0, 0)
+	client, err := p.caller(0, 0)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -270,9 +270,9 @@ func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Durati
 	}
 	p.rest()
 	leave := func() (load.Outcome, error) {
-		o := who.Ask(p.ctx, leaves(), nil)
+		o := client.Ask(p.ctx, leaves(), nil)
 		if !o.Gone {
-			return o, errors.Join(o.Err(), errors.New("it was answered before it could leave"))
+			return o, errors.Join(o.Err(), errors.New("answered before the hang-up"))
 		}
 		return o, nil
 	}
@@ -295,8 +295,8 @@ func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Durati
 	return free, o.TTFT(), err
 }
 
-// mixed lets sixteen callers ask for all sorts of things and hang up at random, and looks
-// at every answer.
+// mixed sends requests of all kinds from sixteen callers, which hang up at random, and checks
+// every answer.
 func (p *peers) mixed() error {
 	s, err := p.inferd(inferdOptions{backends: load.MixedBackends, queueDepth: 64})
 	if err != nil {
@@ -308,21 +308,11 @@ func (p *peers) mixed() error {
 		{Dialect: load.V2, Path: filepath.Join(s.daemon.dir, v2Leaf)},
 		{Dialect: load.LP, Path: filepath.Join(s.daemon.dir, lpLeaf)},
 	}
-	tallies := make([]load.Tally, load.MixedCallers)
-	ctx, cancel := context.WithCancel(p.ctx)
-	defer cancel()
-	var all sync.WaitGroup
 	begin := time.Now()
-	for i := range tallies {
-		who, err := p.caller(i/4, i%4)
-		if err != nil {
-			return err
-		}
-		some := m
-		some.Leave = i%2 == 1 // of every second caller nobody leaves: what they used is known
-		all.Go(func() { tallies[i] = some.Run(ctx, who, i) })
+	tallies, err := p.runMixed(&m)
+	if err != nil {
+		return err
 	}
-	all.Wait()
 	took := time.Since(begin)
 	if err := p.idle(s); err != nil {
 		return err
@@ -331,12 +321,37 @@ func (p *peers) mixed() error {
 	if err != nil {
 		return err
 	}
-	var sum load.Tally
+	p.reportMixed(m.Requests*load.MixedCallers, tallies, &stats, took)
+	return nil
+}
+
+// runMixed runs the requests of all callers at once.
+func (p *peers) runMixed(m *load.Mixed) ([]load.Tally, error) {
+	tallies := make([]load.Tally, load.MixedCallers)
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	var all sync.WaitGroup
+	for i := range tallies {
+		client, err := p.caller(i/4, i%4)
+		if err != nil {
+			return nil, err
+		}
+		some := *m
+		some.Leave = i%2 == 1 // every second caller never hangs up: its usage is known exactly
+		all.Go(func() { tallies[i] = some.Run(ctx, client, i) })
+	}
+	all.Wait()
+	return tallies, nil
+}
+
+// reportMixed prints the faults, and whether the usage of the answers is that of the daemon.
+func (p *peers) reportMixed(requests int, tallies []load.Tally, counted *daemonStats, took time.Duration) {
+	var total load.Tally
 	wrong := 0
 	for i := range tallies {
-		sum.Add(&tallies[i])
+		total.Add(&tallies[i])
 		var in, out int64
-		for _, c := range stats.Callers {
+		for _, c := range counted.Callers {
 			if c.Exe == p.program(i/4, i%4) {
 				in, out = in+c.In, out+c.Out
 			}
@@ -347,22 +362,21 @@ func (p *peers) mixed() error {
 		}
 	}
 	var in, out int64
-	for _, b := range stats.Backends {
+	for _, b := range counted.Backends {
 		in, out = in+b.In, out+b.Out
 	}
 	agrees := "agree"
-	if err := sum.Agrees(in, out); err != nil || wrong > 0 {
+	if err := total.Agrees(in, out); err != nil || wrong > 0 {
 		agrees = "DIFFER"
 	}
-	for _, fault := range sum.Faults[:min(5, len(sum.Faults))] {
+	for _, fault := range total.Faults[:min(5, len(total.Faults))] {
 		fmt.Fprintf(p.out, "   %s\n", fault)
 	}
-	p.report(fmt.Sprintf("%d requests of %d callers: faults", m.Requests*load.MixedCallers, load.MixedCallers), "0", "%d (%d answered, %d refused, %d left)", len(sum.Faults), sum.Answered, sum.Refused, sum.Left)
-	p.report("  usage in the answers, and what the daemon counted", "agree", "%s (%d + %d tokens, %s)", agrees, in, out, took.Round(time.Second))
-	return nil
+	p.report(fmt.Sprintf("%d requests of %d callers: faults", requests, load.MixedCallers), "0", "%d (%d answered, %d refused, %d left)", len(total.Faults), total.Answered, total.Refused, total.Left)
+	p.report("  usage in the answers, and the daemon's counts", "agree", "%s (%d + %d tokens, %s)", agrees, in, out, took.Round(time.Second))
 }
 
-// idle waits until nothing runs.
+// idle waits until no request runs.
 func (p *peers) idle(s *side) error {
 	for {
 		n, err := s.running()
@@ -371,7 +385,7 @@ func (p *peers) idle(s *side) error {
 		}
 		sleepFor(p.ctx, 10*time.Millisecond)
 		if p.ctx.Err() != nil {
-			return fmt.Errorf("%d requests run on", n)
+			return fmt.Errorf("%d requests are still running", n)
 		}
 	}
 }

@@ -18,21 +18,21 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// pace is the time between two tokens of the paced source.
+// pace is the time between two tokens of the clock engine.
 const pace = time.Millisecond
 
-// pacedEngine is an engine without a model: each of its tokens is the time at which it was
-// written, so that whoever reads it knows how long it was on its way: through the link, the
-// daemon and the client's socket.
-func pacedEngine(conn net.Conn) error {
-	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(pacedTokens)}
-	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "paced", Device: "cpu", Abilities: infer.Abilities{Generate: true}}); err != nil {
+// clockEngine is an engine without a model: each of its tokens is the time at which it was
+// written. Its reader can therefore compute the latency through the link, the daemon and the
+// client's socket.
+func clockEngine(conn net.Conn) error {
+	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(clockTokens)}
+	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "clock", Device: "cpu", Abilities: infer.Abilities{Generate: true}}); err != nil {
 		return err
 	}
 	return srv.Serve(context.Background())
 }
 
-func pacedTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+func clockTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
 		return infer.Errorf(infer.Internal, "no such task")
@@ -51,21 +51,21 @@ func pacedTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error
 			return err
 		}
 	}
-	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, Backend: "paced"})
+	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, Backend: "clock"})
 }
 
-// now is a clock that all processes of a machine share, in nanoseconds.
+// now returns the time of a clock that all processes of a machine share, in nanoseconds.
 func now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(err) // there is such a clock
+		panic(err) // the clock exists on every Linux
 	}
 	return t.Nano()
 }
 
-// relay measures how long a token takes from the engine's process to a client's, through
-// the daemon. Beside it stands the same source read directly, so that what the machine
-// itself takes to wake a process is not laid to the daemon.
+// relay measures the latency of a token from the engine's process through the daemon to a
+// client. For comparison it reads the same engine directly: that latency is the machine's time to
+// wake a process, and not the daemon's.
 func (b *bench) relay(what, reach string, tokens int) error {
 	direct, err := b.direct(tokens)
 	if err != nil {
@@ -82,7 +82,7 @@ func (b *bench) relay(what, reach string, tokens int) error {
 	return nil
 }
 
-// direct reads the paced source with nothing between.
+// direct reads the clock engine without a daemon, and returns the latencies.
 func (b *bench) direct(tokens int) ([]time.Duration, error) {
 	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench")})
 	if err != nil {
@@ -92,33 +92,33 @@ func (b *bench) direct(tokens int) ([]time.Duration, error) {
 	client := link.NewClient(child.Conn())
 	defer client.Close()
 	go func() { _ = client.Run(func(link.Report) {}) }() // ends with the connection
-	var way []time.Duration
+	var latencies []time.Duration
 	err = client.Handle(context.Background(), &infer.Request{Task: &infer.Generate{MaxTokens: tokens}}, func(ev infer.Event) error {
 		if text, ok := ev.(*infer.Text); ok {
-			way, err = appendWay(way, string(text.Delta), now())
+			latencies, err = appendLatencies(latencies, string(text.Delta), now())
 			return err
 		}
 		return nil
 	})
-	return warm(way), err
+	return warm(latencies), err
 }
 
-// appendWay adds how long each of the time stamps in text has been on its way.
-func appendWay(way []time.Duration, text string, arrived int64) ([]time.Duration, error) {
-	for stamp := range strings.FieldsSeq(text) { // those that came late come together
+// appendLatencies appends the latency of each time stamp in text.
+func appendLatencies(latencies []time.Duration, text string, arrived int64) ([]time.Duration, error) {
+	for stamp := range strings.FieldsSeq(text) { // delayed tokens arrive in one text
 		sent, err := strconv.ParseInt(stamp, 10, 64)
 		if err != nil {
-			return way, err
+			return latencies, err
 		}
-		way = append(way, time.Duration(arrived-sent))
+		latencies = append(latencies, time.Duration(arrived-sent))
 	}
-	return way, nil
+	return latencies, nil
 }
 
-// warm leaves out the first ones.
-func warm(way []time.Duration) []time.Duration { return way[min(100, len(way)/10):] }
+// warm returns latencies without the first ones.
+func warm(latencies []time.Duration) []time.Duration { return latencies[min(100, len(latencies)/10):] }
 
-// through reads the paced source as a client of a daemon.
+// through reads the clock engine as a client of a daemon, and returns the latencies.
 func (b *bench) through(tokens int) ([]time.Duration, error) {
 	d, err := b.start("--model-path", "builtin:chain", "--engine", filepath.Join(b.bin, "bench"))
 	if err != nil {
@@ -136,7 +136,7 @@ func (b *bench) through(tokens int) ([]time.Duration, error) {
 	if err := ask(nc, tokens); err != nil {
 		return nil, err
 	}
-	var way []time.Duration
+	var latencies []time.Duration
 	for r := bufio.NewReader(nc); ; {
 		line, err := r.ReadBytes('\n')
 		if err != nil {
@@ -153,9 +153,9 @@ func (b *bench) through(tokens int) ([]time.Duration, error) {
 			}
 			break
 		}
-		if way, err = appendWay(way, f.Content, arrived); err != nil {
+		if latencies, err = appendLatencies(latencies, f.Content, arrived); err != nil {
 			return nil, err
 		}
 	}
-	return warm(way), nil
+	return warm(latencies), nil
 }

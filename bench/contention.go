@@ -38,7 +38,7 @@ func (p *peers) flood() error {
 		figure[*flooded]{"TTFT p50, idle", true, func(f *flooded) float64 { return median(f.idle).Seconds() * 1000 }},
 		figure[*flooded]{"step", true, func(f *flooded) float64 { return f.step.Seconds() * 1000 }})
 	for _, c := range p.llamaServers(false) {
-		// A request takes so long there that only a few are measured.
+		// Requests take so long here that only a few are measured.
 		f, err := serve(p, c, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(6, 2)) })
 		if err != nil {
 			return err
@@ -49,13 +49,13 @@ func (p *peers) flood() error {
 	return nil
 }
 
-// A flooded holds the first tokens of short requests, and a step, of one server.
+// flooded has the TTFTs of short requests, and the step time, of one server.
 type flooded struct {
 	idle, busy []time.Duration
 	step       time.Duration // beside the flood
 }
 
-// pause returns the time between two short requests that do not meet on an idle server.
+// pause returns an interval at which short requests do not overlap on an idle server.
 func (p *peers) pause(s *side, client load.Doer) (time.Duration, error) {
 	var took []time.Duration
 	for range 3 {
@@ -97,7 +97,7 @@ func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 	wait := again(ctx, client, peerSlots+60, func() load.Shot {
 		return load.Shot{Target: s.target, Request: prompt(64, 32), Trace: true}
 	}, func(o *load.Outcome) {
-		// While short requests run, a few more of the flood wait than its queue holds.
+		// While short requests run, the queue is too short for a few requests of the flood.
 		if !o.Gone && o.Code != "queue_full" {
 			failed.add(o.Err())
 		}
@@ -124,13 +124,13 @@ func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 func (p *peers) shares() error {
 	servers := p.inferds(inferdOptions{queueDepth: 64})
 	sizes := []int{1, 4, 16, 64}
-	callers := make([]asking, len(sizes))
+	callers := make([]backlogged, len(sizes))
 	for i, size := range sizes {
 		client, err := p.caller(i, 0)
 		if err != nil {
 			return err
 		}
-		callers[i] = asking{[]load.Doer{client}, peerSlots, load.TemplateTokens + 2*size, 2 * size}
+		callers[i] = backlogged{[]load.Doer{client}, peerSlots, load.TemplateTokens + 2*size, 2 * size}
 	}
 	results, err := p.competeInTurns(servers, callers)
 	if err != nil {
@@ -138,7 +138,7 @@ func (p *peers) shares() error {
 	}
 	p.reportShares(servers, results, "tokens of four callers, requests of 1 : 4 : 16 : 64", "Jain >= 0.95, aim 0.99", "Jain", jain)
 	for i, c := range servers {
-		all := summed(results[i], func(g *got) []float64 { return g.all })
+		all := summed(results[i], func(g *usage) []float64 { return g.all })
 		p.report("  with cached tokens, "+c.name, "", "Jain %.3f (%s tokens/s)", jain(all), perSecond(all, p.watched(results[i])))
 	}
 	if !p.root {
@@ -150,17 +150,17 @@ func (p *peers) shares() error {
 	if err != nil {
 		return err
 	}
-	other := asking{[]load.Doer{one}, peerSlots, 32, 16}
+	other := backlogged{[]load.Doer{one}, peerSlots, 32, 16}
 	many, err := p.caller(0, 0)
 	if err != nil {
 		return err
 	}
 	n := p.size(200, 40)
-	if results, err = p.competeInTurns(servers, []asking{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
+	if results, err = p.competeInTurns(servers, []backlogged{{[]load.Doer{many}, n, 32, 16}, other}); err != nil {
 		return err
 	}
 	p.reportShares(servers, results, fmt.Sprintf("%d connections beside another user's %d", n, peerSlots), ">= 0.48", "share of the other", share)
-	copies := asking{connections: 1, in: 32, out: 16}
+	copies := backlogged{connections: 1, in: 32, out: 16}
 	for i := range n {
 		client, err := p.caller(0, i)
 		if err != nil {
@@ -168,44 +168,44 @@ func (p *peers) shares() error {
 		}
 		copies.clients = append(copies.clients, client)
 	}
-	if results, err = p.competeInTurns(servers, []asking{copies, other}); err != nil {
+	if results, err = p.competeInTurns(servers, []backlogged{copies, other}); err != nil {
 		return err
 	}
 	p.reportShares(servers, results, fmt.Sprintf("%d copies of a program beside another user", n), ">= 0.48", "share of the other", share)
 	return nil
 }
 
-// competeInTurns lets the callers compete for each server in turns.
-func (p *peers) competeInTurns(servers []contender, callers []asking) ([][]*got, error) {
-	return serveInTurns(p, servers, p.rounds(), func(s *side) (*got, error) { return p.compete(s, callers) })
+// competeInTurns measures the callers on each server in turns.
+func (p *peers) competeInTurns(servers []contender, callers []backlogged) ([][]*usage, error) {
+	return serveInTurns(p, servers, p.rounds(), func(s *side) (*usage, error) { return p.compete(s, callers) })
 }
 
 // reportShares prints a measure of the shares of each server.
-func (p *peers) reportShares(servers []contender, results [][]*got, what, reach, measure string, of func([]float64) float64) {
+func (p *peers) reportShares(servers []contender, results [][]*usage, what, reach, measure string, of func([]float64) float64) {
 	for i, c := range servers {
 		if i > 0 {
 			what, reach = "  "+c.name, ""
 		}
-		fresh := summed(results[i], func(g *got) []float64 { return g.fresh })
+		fresh := summed(results[i], func(g *usage) []float64 { return g.fresh })
 		p.report(what, reach, "%s %.3f (%s tokens/s)", measure, of(fresh), perSecond(fresh, p.watched(results[i])))
 	}
-	reportVersus(p, results, figure[*got]{measure, false, func(g *got) float64 { return of(g.fresh) }},
-		figure[*got]{"tokens/s of all", false, func(g *got) float64 { return sum(g.fresh) / p.backlog.Seconds() }})
+	reportVersus(p, results, figure[*usage]{measure, false, func(g *usage) float64 { return of(g.fresh) }},
+		figure[*usage]{"tokens/s of all", false, func(g *usage) float64 { return sum(g.fresh) / p.backlog.Seconds() }})
 }
 
-// watched is the time that results cover.
-func (p *peers) watched(results []*got) time.Duration {
+// watched returns the time that results cover.
+func (p *peers) watched(results []*usage) time.Duration {
 	return time.Duration(len(results)) * p.backlog
 }
 
-// A got holds the tokens of each caller within one watch.
-type got struct {
-	fresh []float64 // computed for it
-	all   []float64 // with those that the cache had
+// usage has the tokens of each caller within one measurement.
+type usage struct {
+	fresh []float64 // computed
+	all   []float64 // computed or cached
 }
 
 // summed adds up the tokens of each caller over all rounds.
-func summed(results []*got, of func(*got) []float64) []float64 {
+func summed(results []*usage, of func(*usage) []float64) []float64 {
 	total := slices.Clone(of(results[0]))
 	for _, g := range results[1:] {
 		for i, tokens := range of(g) {
@@ -223,17 +223,17 @@ func sum(all []float64) float64 {
 	return total
 }
 
-// An asking is a backlogged caller: each of its connections always has a request.
-type asking struct {
+// A backlogged caller has a request on each of its connections at any time.
+type backlogged struct {
 	clients     []load.Doer
 	connections int // of each client
 	in, out     int // tokens of a request
 }
 
-// compete lets callers ask at once and returns the tokens of each during the watch. The
-// watch begins when each caller has two answers: the first requests take the free slots,
-// whatever their share, and hold them until they are answered.
-func (p *peers) compete(s *side, callers []asking) (*got, error) {
+// compete runs callers at once and returns the tokens of each during the measurement. The
+// measurement begins when each caller has two answers: the first requests take the free slots
+// regardless of shares, and hold them until they are answered.
+func (p *peers) compete(s *side, callers []backlogged) (*usage, error) {
 	ctx, leave := context.WithCancel(p.ctx)
 	defer leave()
 	var (
@@ -249,7 +249,7 @@ func (p *peers) compete(s *side, callers []asking) (*got, error) {
 			waits = append(waits, again(ctx, client, a.connections, func() load.Shot {
 				return load.Shot{Target: s.target, Request: prompt(a.in, a.out), Trace: true}
 			}, func(o *load.Outcome) {
-				if !o.Gone && o.Code != "queue_full" { // more than its queue holds
+				if !o.Gone && o.Code != "queue_full" { // the queue is shorter than the number of connections
 					failed.add(o.Err())
 				}
 				mu.Lock()
@@ -276,7 +276,7 @@ func (p *peers) compete(s *side, callers []asking) (*got, error) {
 	for _, wait := range waits {
 		wait()
 	}
-	g := &got{make([]float64, len(callers)), make([]float64, len(callers))}
+	g := &usage{make([]float64, len(callers)), make([]float64, len(callers))}
 	for i, a := range callers {
 		for _, o := range answers[i] {
 			written := served(&o, from, to)
@@ -287,7 +287,7 @@ func (p *peers) compete(s *side, callers []asking) (*got, error) {
 			}
 		}
 		if g.fresh[i] == 0 {
-			failed.add(fmt.Errorf("caller %d of %d got nothing", i+1, len(callers)))
+			failed.add(fmt.Errorf("caller %d of %d got no tokens", i+1, len(callers)))
 		}
 	}
 	return g, failed.err()
@@ -302,8 +302,8 @@ func jain(all []float64) float64 {
 	return sum(all) * sum(all) / (float64(len(all)) * squares)
 }
 
-// share is the second of two shares.
-func share(got []float64) float64 { return got[1] / (got[0] + got[1]) }
+// share returns the share of the second of two callers.
+func share(tokens []float64) float64 { return tokens[1] / (tokens[0] + tokens[1]) }
 
 func perSecond(got []float64, in time.Duration) string {
 	each := make([]string, len(got))
