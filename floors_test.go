@@ -35,11 +35,13 @@ var floors = [][]string{
 	{"internal/daemon", "bench/load"},
 	{ // words and rules again, of the engine's own house
 		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
+		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
 	{ // inside it
-		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/batch",
-		"cmd/inferd-engine/internal/encode", "cmd/inferd-engine/internal/turn",
+		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/encode",
+		"cmd/inferd-engine/internal/prefill",
 	},
+	{"cmd/inferd-engine/internal/batch"},
 	{"cmd/inferd-engine/internal/engine"},
 	{"cmd/inferd-engine/internal/assemble"},
 	{"cmd/inferdctl/internal/top"}, // inside the operator's command

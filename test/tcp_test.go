@@ -14,10 +14,11 @@ import (
 func (d *daemon) tcpAddr(surface string) string {
 	d.t.Helper()
 	bound := regexp.MustCompile(`surface=` + surface + ` path=(127\.0\.0\.1:\d+)`)
-	m := bound.FindStringSubmatch(d.stderr.String())
-	if m == nil {
-		d.t.Fatalf("%s does not listen on TCP:\n%s", surface, d.stderr)
-	}
+	var m []string
+	eventually(d.t, surface+" listens on TCP", func() bool { // the log may come after the readiness
+		m = bound.FindStringSubmatch(d.stderr.String())
+		return m != nil
+	})
 	return m[1]
 }
 

@@ -99,7 +99,7 @@ func (k *talk) ask(question, more string) (text, told string, done v2Done) {
 }
 
 // A model without a chat template: its answers end at markers, as the end of the turn, begin
-// without white space, and are found in the cache by the next turn, whatever the surface.
+// without white space, and are found in the cache by the next turn, on every surface.
 func TestNoTemplate(t *testing.T) {
 	d := untaught(t, " Hello", " there", ".", "\n", "User", ":")
 	for _, stream := range []string{"", `,"stream":false`} {

@@ -192,7 +192,8 @@ func readMock(o *object, b *Backend) (warnings []string) {
 		s.read(o, m)
 	}
 	m.NoV2 = !m.V2
-	m.Tokens, m.Thoughts = o.texts("tokens"), o.texts("thinking_tokens")
+	m.Tokens = o.texts("tokens")
+	m.Thoughts = o.texts("thinking_tokens")
 	if !mock.KnowsFailure(m.PreStream) {
 		o.failf("pre_stream_error", "%.64q is not known", m.PreStream)
 	}

@@ -1,8 +1,8 @@
 package infer
 
-// Abilities are the tasks and the features of generation that a backend supports. An
-// engine reports them when it is ready; requests beyond them are refused with
-// [Abilities.Check]. The zero value supports nothing.
+// Abilities are the tasks and the features of generation that a backend supports, or that
+// a request needs. An engine reports its abilities when it is ready; requests beyond them
+// are refused with [Abilities.Check]. The zero value is none.
 type Abilities struct {
 	Generate, Embed, Rerank bool // tasks
 
@@ -21,6 +21,80 @@ func AllAbilities() Abilities {
 		Tools: true, Thinking: true, Grammar: true, JSONObject: true, JSONSchema: true,
 		Logprobs: true, Vision: true, Audio: true, Video: true,
 	}
+}
+
+// Needs returns the abilities that a task needs. It reads every part of every message.
+func Needs(t Task) Abilities {
+	switch t := t.(type) {
+	case *Embed:
+		return Abilities{Embed: true}
+	case *Rerank:
+		return Abilities{Rerank: true}
+	case *Generate:
+		need := Abilities{
+			Generate: true,
+			Tools:    len(t.Tools) > 0 || t.Choice.Mode != ToolAuto,
+			Thinking: t.Thinking || t.ThinkingBudget > 0,
+			Grammar:  t.Format.Grammar != "", JSONObject: t.Format.JSONObject, JSONSchema: t.Format.Schema != nil,
+			Logprobs: t.Logprobs > 0,
+		}
+		kinds := t.mediaKinds()
+		for _, m := range t.Messages {
+			need.addParts(m.Content, kinds)
+		}
+		return need
+	}
+	return Abilities{}
+}
+
+// mediaKinds returns the kinds of the attachments by id.
+func (g *Generate) mediaKinds() map[string]Media {
+	kinds := make(map[string]Media, len(g.Attachments))
+	for _, a := range g.Attachments {
+		kinds[a.ID] = a.Kind
+	}
+	return kinds
+}
+
+func (a *Abilities) addParts(parts []Part, kinds map[string]Media) {
+	for _, part := range parts {
+		switch part := part.(type) {
+		case *TextPart:
+		case *MediaPart:
+			kind := kinds[part.Attachment]
+			a.Vision = a.Vision || kind == Image
+			a.Audio = a.Audio || kind == Audio
+			a.Video = a.Video || kind == Video
+		case *CallPart:
+			a.Tools = true
+		case *ResultPart:
+			a.Tools = true
+			a.addParts(part.Content, kinds)
+		}
+	}
+}
+
+// Cover reports whether a has all abilities of need.
+func (a Abilities) Cover(need Abilities) bool {
+	for _, of := range [...]struct{ has, needs bool }{
+		{a.Generate, need.Generate},
+		{a.Embed, need.Embed},
+		{a.Rerank, need.Rerank},
+		{a.Tools, need.Tools},
+		{a.Thinking, need.Thinking},
+		{a.Grammar, need.Grammar},
+		{a.JSONObject, need.JSONObject},
+		{a.JSONSchema, need.JSONSchema},
+		{a.Logprobs, need.Logprobs},
+		{a.Vision, need.Vision},
+		{a.Audio, need.Audio},
+		{a.Video, need.Video},
+	} {
+		if of.needs && !of.has {
+			return false
+		}
+	}
+	return true
 }
 
 // Do reports whether tasks of the kind of t are supported.
@@ -61,32 +135,33 @@ func (a Abilities) Check(t Task) error {
 			return Errorf(Invalid, "invalid request: %s is not supported by this model", feature.name)
 		}
 	}
+	kinds := g.mediaKinds()
 	for i, m := range g.Messages {
-		if err := a.checkParts(g, i, m.Content); err != nil {
+		if err := a.checkParts(i, m.Content, kinds); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// checkParts checks parts of message i of g.
-func (a Abilities) checkParts(g *Generate, i int, parts []Part) error {
+// checkParts checks parts of a message.
+func (a Abilities) checkParts(message int, parts []Part, kinds map[string]Media) error {
 	for _, part := range parts {
 		switch part := part.(type) {
 		case *TextPart:
 		case *MediaPart:
-			if err := a.checkMedia(g, part.Attachment); err != nil {
+			if err := a.checkMedia(part.Attachment, kinds); err != nil {
 				return err
 			}
 		case *CallPart:
 			if !a.Tools {
-				return errToolCalls(i)
+				return errToolCalls(message)
 			}
 		case *ResultPart:
 			if !a.Tools {
-				return errToolCalls(i)
+				return errToolCalls(message)
 			}
-			if err := a.checkParts(g, i, part.Content); err != nil {
+			if err := a.checkParts(message, part.Content, kinds); err != nil {
 				return err
 			}
 		}
@@ -98,19 +173,25 @@ func errToolCalls(message int) error {
 	return Errorf(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
 }
 
-// checkMedia checks the kind of the attachment id of g.
-func (a Abilities) checkMedia(g *Generate, id string) error {
-	if !a.Vision && !a.Audio && !a.Video {
-		return Errorf(Unsupported, "this model takes no attachments: %q cannot be used", id)
+// checkMedia checks the kind of the attachment id.
+func (a Abilities) checkMedia(id string, kinds map[string]Media) error {
+	kind, known := kinds[id]
+	takes := false
+	switch kind {
+	case Image:
+		takes = a.Vision
+	case Audio:
+		takes = a.Audio
+	case Video:
+		takes = a.Video
 	}
-	for _, one := range g.Attachments {
-		if one.ID != id {
-			continue
-		}
-		if takes, known := map[Media]bool{Image: a.Vision, Audio: a.Audio, Video: a.Video}[one.Kind]; !known || !takes {
-			return Errorf(Unsupported, "this model takes no %s: %q cannot be used", one.Kind, id)
-		}
+	switch {
+	case takes:
 		return nil
+	case !a.Vision && !a.Audio && !a.Video:
+		return Errorf(Unsupported, "this model takes no attachments: %q cannot be used", id)
+	case !known:
+		return Errorf(Invalid, "invalid request: there is no attachment %q", id)
 	}
-	return Errorf(Invalid, "invalid request: there is no attachment %q", id)
+	return Errorf(Unsupported, "this model takes no %s: %q cannot be used", kind, id)
 }

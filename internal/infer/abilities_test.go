@@ -53,6 +53,13 @@ func TestAbilitiesCheck(t *testing.T) {
 			if err := infer.AllAbilities().Check(&test.task); err != nil {
 				t.Errorf("with all abilities: %v", err)
 			}
+			need := infer.Needs(&test.task)
+			if test.can.Cover(need) || !infer.AllAbilities().Cover(need) {
+				t.Errorf("it needs %+v", need)
+			}
+			if err := need.Check(&test.task); err != nil {
+				t.Errorf("with the abilities that it needs: %v", err)
+			}
 		})
 	}
 	if err := infer.AllAbilities().Check(&lost); infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), `no attachment "cat"`) {
@@ -69,6 +76,9 @@ func TestAbilitiesDo(t *testing.T) {
 	for task, can := range map[infer.Task]infer.Abilities{
 		&infer.Generate{}: {Generate: true}, &infer.Embed{}: {Embed: true}, &infer.Rerank{}: {Rerank: true},
 	} {
+		if infer.Needs(task) != can || !can.Cover(can) || (infer.Abilities{}).Cover(can) {
+			t.Errorf("%T needs %+v", task, infer.Needs(task))
+		}
 		if !can.Do(task) || !infer.AllAbilities().Do(task) || (infer.Abilities{}).Do(task) {
 			t.Errorf("%T", task)
 		}
@@ -80,6 +90,11 @@ func TestAllAbilitiesAreAll(t *testing.T) {
 	for i := range all.NumField() {
 		if all.Field(i).IsZero() {
 			t.Errorf("%s is missing", all.Type().Field(i).Name)
+		}
+		less := infer.AllAbilities()
+		reflect.ValueOf(&less).Elem().Field(i).SetBool(false)
+		if less.Cover(infer.AllAbilities()) || !infer.AllAbilities().Cover(less) {
+			t.Errorf("Cover does not compare %s", all.Type().Field(i).Name)
 		}
 	}
 }

@@ -33,6 +33,10 @@ type Request struct {
 	// it. A Handler need not call it.
 	Written func(tokens, cost int)
 
+	// Needs, if not nil, is the result of [Needs] for Task. The router sets it at its first
+	// decision, and decides again whenever the request might run.
+	Needs *Abilities
+
 	// Set by the gate: whether the request was admitted, the time it was queued, and its
 	// destination: the config entry, the kind of backend and the model's own name.
 	Admitted              bool

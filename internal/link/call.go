@@ -30,6 +30,7 @@ type call struct {
 	mu        sync.Mutex  // guards the fields below
 	timer     *time.Timer // checks for a stall
 	pending   pieces      // received, not yet taken
+	carry     infer.Text  // received without text: its tokens go with the next piece
 	untaken   int         // bytes: of pending, and of the events that relay is emitting
 	since     time.Time   // start of the present emit; zero if there is none
 	stalled   bool
@@ -43,7 +44,13 @@ type call struct {
 
 func (c *call) addText(ev *infer.Text) {
 	c.mu.Lock()
-	c.pending.addText(ev)
+	if len(ev.Delta) > 0 {
+		c.pending.addText(ev, &c.carry)
+	} else {
+		c.carry.Tokens += ev.Tokens
+		c.carry.Cost += ev.Cost
+		c.carry.Logprobs = append(c.carry.Logprobs, ev.Logprobs...)
+	}
 	stalls := c.growLocked(sizeOfText(ev))
 	c.mu.Unlock()
 	c.added(stalls, ev.Tokens, ev.Cost)
@@ -51,7 +58,12 @@ func (c *call) addText(ev *infer.Text) {
 
 func (c *call) addThinking(ev *infer.Thinking) {
 	c.mu.Lock()
-	c.pending.addThinking(ev)
+	if len(ev.Delta) > 0 {
+		c.pending.addThinking(ev, &c.carry)
+	} else {
+		c.carry.Tokens += ev.Tokens
+		c.carry.Cost += ev.Cost
+	}
 	stalls := c.growLocked(len(ev.Delta))
 	c.mu.Unlock()
 	c.added(stalls, ev.Tokens, ev.Cost)

@@ -127,9 +127,6 @@ func (c *Client) takeBlob(msg []byte) error {
 		}
 		head[i], msg = n, msg[size:]
 	}
-	if len(msg) == 0 {
-		return protocolError("a blob without text")
-	}
 	call := c.call(head[0])
 	switch {
 	case call == nil:
@@ -168,9 +165,6 @@ func (c *Client) takeEvent(r *response) error {
 	call := c.call(r.Call)
 	switch {
 	case r.Text != nil:
-		if len(r.Text.Delta) == 0 {
-			return protocolError("a message without text")
-		}
 		if call != nil {
 			call.addText(r.Text)
 		}

@@ -326,12 +326,10 @@ func TestProtocolFaultEndsTheLink(t *testing.T) {
 		"an empty message":    blob(frame.JSON, "{}"),
 		"unasked statistics":  blob(frame.JSON, `{"Stats":{}}`),
 		"a call without JSON": blob(frame.JSON, `{"ToolCall":{"Input":"eA=="}}`),
-		"no text, logprobs":   blob(frame.JSON, `{"Text":{"Tokens":1}}`),
 		"an empty blob":       blob(frame.Blob, ""),
 		"an unknown kind":     blob(frame.Blob, "\x02\x01\x01\x01x"),
 		"text without a call": blob(frame.Blob, "\x00"),
 		"text of no tokens":   blob(frame.Blob, "\x00\x01"),
-		"no text":             blob(frame.Blob, "\x00\x01\x01\x01"),
 		"half a frame":        append(frame.AppendHead(nil, frame.Blob, 9), 'x'),
 	} {
 		t.Run(name, func(t *testing.T) {

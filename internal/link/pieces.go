@@ -74,21 +74,23 @@ func (ps *pieces) end(k pieceKind) *piece {
 	return p
 }
 
-// addText copies the bytes of ev, and keeps its logprobs.
-func (ps *pieces) addText(ev *infer.Text) {
+// addText copies the bytes of ev, and keeps its logprobs. It adds and clears carry.
+func (ps *pieces) addText(ev, carry *infer.Text) {
 	t := &ps.end(textPiece).text
 	t.Delta = append(t.Delta, ev.Delta...)
-	t.Tokens += ev.Tokens
-	t.Cost += ev.Cost
-	t.Logprobs = append(t.Logprobs, ev.Logprobs...)
+	t.Tokens += carry.Tokens + ev.Tokens
+	t.Cost += carry.Cost + ev.Cost
+	t.Logprobs = append(append(t.Logprobs, carry.Logprobs...), ev.Logprobs...)
+	*carry = infer.Text{}
 }
 
-// addThinking copies the bytes of ev.
-func (ps *pieces) addThinking(ev *infer.Thinking) {
+// addThinking copies the bytes of ev. It adds and clears carry, but for logprobs.
+func (ps *pieces) addThinking(ev *infer.Thinking, carry *infer.Text) {
 	t := &ps.end(thinkingPiece).thinking
 	t.Delta = append(t.Delta, ev.Delta...)
-	t.Tokens += ev.Tokens
-	t.Cost += ev.Cost
+	t.Tokens += carry.Tokens + ev.Tokens
+	t.Cost += carry.Cost + ev.Cost
+	carry.Tokens, carry.Cost = 0, 0
 }
 
 // addTool keeps ev.

@@ -93,12 +93,20 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 	case chosen == nil || best == Down:
 		return nil, infer.Errorf(infer.Unavailable, "%s", noTarget(req.Task))
 	}
-	if can, reported := chosen.Can(); reported {
+	if can, reported := chosen.Can(); reported && !can.Cover(needsOf(req)) {
 		if err := can.Check(req.Task); err != nil {
 			return nil, err
 		}
 	}
 	return chosen, nil
+}
+
+// needsOf returns the abilities that req needs. It reads the messages once.
+func needsOf(req *infer.Request) infer.Abilities {
+	if req.Needs == nil {
+		req.Needs = new(infer.Needs(req.Task))
+	}
+	return *req.Needs
 }
 
 // candidates returns the targets of that name that can do the task, in order of preference,

@@ -1,8 +1,8 @@
-// Command bareloop decodes and samples with nothing around it: the figure that a stream
-// through the daemon is compared with in "make bench". It is not part of an installation.
+// Command bareloop decodes and samples without an engine or a daemon: the baseline of a stream
+// through the daemon in "make bench". It is not part of an installation.
 //
-// It reads lines of two numbers from standard input, writes so many tokens of so many
-// sequences together, and prints how many it wrote a second.
+// It reads lines of two numbers from standard input, tokens and sequences, decodes so many
+// tokens of each of so many sequences together, and prints how many tokens it decoded a second.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// most is how many sequences it writes at once.
+// most is how many sequences it decodes at once.
 const most = 8
 
 func main() {
@@ -66,8 +66,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// decode writes n tokens of each sequence behind a short prompt. It counts from the first
-// to the last.
+// decode decodes n tokens of each sequence behind a short prompt. It measures from the first
+// token to the last.
 func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, error) {
 	prompt, err := model.Tokenize("User: hello\nAssistant:", true)
 	if err != nil {
@@ -76,17 +76,12 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 	samplers := make([]*llama.Sampler, sequences)
 	entries := make([]int, sequences) // of the batch, that have the logits
 	for seq := range sequences {
-		if err := ctx.Clear(seq); err != nil {
-			return 0, err
-		}
 		if samplers[seq], err = llama.NewSampler(model, llama.SamplerOptions{Sampling: infer.Sampling{}}); err != nil {
 			return 0, err
 		}
 		defer samplers[seq].Free() //nolint:revive // until the function ends is right
-		for i, tok := range prompt {
-			if err := ctx.Add(tok, i, seq, i == len(prompt)-1); err != nil {
-				return 0, err
-			}
+		if err := addPrompt(ctx, prompt, seq); err != nil {
+			return 0, err
 		}
 		entries[seq] = (seq+1)*len(prompt) - 1
 	}
@@ -115,13 +110,31 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 		}
 	}
 	took := time.Since(begin)
-	if err := ctx.Decode(); err != nil { // the tokens that are still in the batch
-		return 0, err
+	return float64((n-1)*sequences) / took.Seconds(), reset(ctx, sequences)
+}
+
+// addPrompt puts the prompt of a new sequence into the batch.
+func addPrompt(ctx *llama.Context, prompt []llama.Token, seq int) error {
+	if err := ctx.Truncate(seq, 0); err != nil {
+		return err
 	}
-	for seq := range sequences {
-		if err := ctx.Clear(seq); err != nil { // others must not attend to nothing
-			return 0, err
+	for i, tok := range prompt {
+		if err := ctx.Add(tok, i, seq, i == len(prompt)-1); err != nil {
+			return err
 		}
 	}
-	return float64((n-1)*sequences) / took.Seconds(), nil
+	return nil
+}
+
+// reset empties the batch and the cache, in which idle sequences would make later ones slower.
+func reset(ctx *llama.Context, sequences int) error {
+	if err := ctx.Decode(); err != nil { // the tokens that are still in the batch
+		return err
+	}
+	for seq := range sequences {
+		if err := ctx.Truncate(seq, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -34,6 +34,9 @@ const (
 // wireVersion is the version of the length-prefixed generation wire, for capabilities.
 const wireVersion = 1
 
+// noTemplate is the value of "chat_template" for a model without one.
+const noTemplate = "none"
+
 // members are the members of a frame. A frame is flat, and its members are sorted by name.
 type members map[string]any
 
@@ -149,7 +152,7 @@ func (m members) capabilities(c status.Capabilities) {
 		m["audio_sample_rate"] = c.AudioRate
 	}
 	if c.NoTemplate {
-		m["chat_template"] = "none"
+		m["chat_template"] = noTemplate
 	}
 }
 
@@ -184,7 +187,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
-		NoTemplate: m.Template == "none",
+		NoTemplate: m.Template == noTemplate,
 	}, m.Version, nil
 }
 

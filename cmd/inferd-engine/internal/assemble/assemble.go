@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
 	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 )
@@ -81,7 +81,7 @@ type builder struct {
 	model    *llama.Model
 	task     launch.Task // never Auto
 	nCtx     int
-	lock     *turn.Turn // nil if no other engine computes on the same cores
+	lock     *computelock.Lock // nil if no other engine computes on the same cores
 }
 
 func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
@@ -95,7 +95,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	b := &builder{srv: srv, contract: c, model: model}
 	b.task, b.nCtx = choose(c, model)
 	if c.ComputeLock != "" {
-		if b.lock, err = turn.Open(c.ComputeLock); err != nil {
+		if b.lock, err = computelock.Open(c.ComputeLock); err != nil {
 			return nil, err
 		}
 	}

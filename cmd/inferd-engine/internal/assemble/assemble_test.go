@@ -121,22 +121,22 @@ func TestReady(t *testing.T) {
 	for name, test := range map[string]struct {
 		model string
 		edit  func(*launch.Contract)
-		task  string
+		tasks infer.Abilities
 		nCtx  int
 	}{
-		"a model that generates":       {"chain", nil, "generate", 1024},
-		"with one slot, and no lane":   {"chain", func(c *launch.Contract) { c.Slots = 1 }, "generate", 1024},
-		"a model that embeds":          {"embed", nil, "embed", 0},
-		"a model that reranks":         {"rerank", nil, "rerank", 0},
-		"embedding with a small bound": {"embed", func(c *launch.Contract) { c.Task, c.EmbedNCtx = launch.Embed, 64 }, "embed", 64},
+		"a model that generates":       {"chain", nil, infer.Abilities{Generate: true}, 1024},
+		"with one slot, and no lane":   {"chain", func(c *launch.Contract) { c.Slots = 1 }, infer.Abilities{Generate: true}, 1024},
+		"a model that embeds":          {"embed", nil, infer.Abilities{Embed: true}, 0},
+		"a model that reranks":         {"rerank", nil, infer.Abilities{Rerank: true}, 0},
+		"embedding with a small bound": {"embed", func(c *launch.Contract) { c.Task, c.EmbedNCtx = launch.Embed, 64 }, infer.Abilities{Embed: true}, 64},
 		"a generating model, asked to embed, of which no pooling is known": {
-			"chain", func(c *launch.Contract) { c.Task = launch.Embed }, "generate", 1024,
+			"chain", func(c *launch.Contract) { c.Task = launch.Embed }, infer.Abilities{Generate: true}, 1024,
 		},
 		"a generating model that embeds": {
-			"chain", func(c *launch.Contract) { c.Task, c.Pooling, c.EmbedNCtx = launch.Embed, "mean", 128 }, "embed", 128,
+			"chain", func(c *launch.Contract) { c.Task, c.Pooling, c.EmbedNCtx = launch.Embed, "mean", 128 }, infer.Abilities{Embed: true}, 128,
 		},
 		"shared prefixes": {
-			"tiny", func(c *launch.Contract) { c.SharedPrefixes = []string{"You are brief.", "You are not."} }, "generate", 1024,
+			"tiny", func(c *launch.Contract) { c.SharedPrefixes = []string{"You are brief.", "You are not."} }, infer.Abilities{Generate: true}, 1024,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,9 +147,8 @@ func TestReady(t *testing.T) {
 			if states != "mapping caching ready" {
 				t.Errorf("states: %s", states)
 			}
-			can := r.Abilities
-			if task := map[[3]bool]string{{true, false, false}: "generate", {false, true, false}: "embed", {false, false, true}: "rerank"}[[3]bool{can.Generate, can.Embed, can.Rerank}]; task != test.task || test.nCtx > 0 && r.NCtx != test.nCtx || r.NCtx < 1 || r.NCtx >= 1<<20 || r.Slots < 1 {
-				t.Errorf("%+v, want to %s with %d tokens", r, test.task, test.nCtx)
+			if got := (infer.Abilities{Generate: r.Abilities.Generate, Embed: r.Abilities.Embed, Rerank: r.Abilities.Rerank}); got != test.tasks || test.nCtx > 0 && r.NCtx != test.nCtx || r.NCtx < 1 || r.NCtx >= 1<<20 || r.Slots < 1 {
+				t.Errorf("%+v, want %+v and %d tokens", r, test.tasks, test.nCtx)
 			}
 		})
 	}

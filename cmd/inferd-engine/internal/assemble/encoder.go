@@ -41,7 +41,7 @@ func (b *builder) encoder() (*assembly, error) {
 	_, longest := model.Spellings()
 	loop := &encode.Loop{
 		Model: lctx, Limits: encode.Limits{Tokens: b.nCtx, Batch: batchTokens, Sequences: encodeTexts}, Width: width,
-		Turn: b.lock.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
+		Exclusive: b.lock.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.lock != nil {
 		loop.Longest = othersWait

@@ -29,14 +29,14 @@ func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 // statsOf translates the statistics of a loop for the link.
 func statsOf(s batch.Stats, nCtx int) link.Stats {
 	all := link.Stats{
-		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Kept, KVStored: s.Stored, Sequences: s.Running + s.Held, Parked: s.Held,
+		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Retained, KVStored: s.Offloaded, Sequences: s.Running + s.Paused, Parked: s.Paused,
 		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
-		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Dropped, Aborted: s.Aborted,
+		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
 		Users: make(map[string]link.UserStats),
 	}
 	for user, o := range s.Owners {
 		if user != "" {
-			all.Users[user] = link.UserStats{KV: o.Used + o.Kept, CachedTokens: o.Cached}
+			all.Users[user] = link.UserStats{KV: o.Used + o.Retained, CachedTokens: o.Cached}
 		}
 	}
 	return all

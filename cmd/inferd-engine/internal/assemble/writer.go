@@ -10,18 +10,19 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 	"github.com/inferd-go/inferd/internal/link"
 )
 
 const (
 	// Sequences in the cache that do not run: paused, or retained for the next request. A recurrent
 	// model needs a whole state for each.
-	keptSequences      = 60
-	keptWholeSequences = 4
+	retainedSequences = 60
+	retainedStates    = 4
 
-	// laneShare is the context divided by the size of the second one, for prompts that are
-	// prefilled beside streams.
-	laneShare = 2
+	// prefillShare is the context divided by the size of the prefill worker's.
+	prefillShare = 2
 )
 
 // writer builds an engine that generates text.
@@ -37,32 +38,33 @@ func (b *builder) writer() (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := keptSequences
-	if !model.Cuts() {
-		kept = keptWholeSequences
+	retained := retainedSequences
+	if !model.CanTruncate() {
+		retained = retainedStates
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: b.nCtx, NBatch: batchTokens, NSeq: b.contract.Slots + kept, Threads: b.contract.Threads,
+		NCtx: b.nCtx, NBatch: batchTokens, NSeq: b.contract.Slots + retained, Threads: b.contract.Threads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", b.nCtx, err)
 	}
 	loop := &batch.Loop{
-		Model:     lctx,
-		Limits:    batch.Limits{Context: b.nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Kept: kept, Stored: b.nCtx},
+		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(),
+		Limits:    batch.Limits{Context: b.nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: b.nCtx},
 		Stall:     b.contract.MaxStall(),
-		Turn:      b.lock.Do,
+		Exclusive: b.lock.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
-	if b.contract.Slots > 1 && model.Cuts() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
-		loop.Lane, err = batch.OpenLane(b.nCtx/laneShare, b.contract.Slots, func() (batch.LaneModel, error) {
-			return llama.NewContext(model, llama.ContextOptions{
-				NCtx: b.nCtx / laneShare, NBatch: batch.LaneBatch, NSeq: b.contract.Slots, Threads: b.contract.Threads, GivesWay: true,
+	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
+		loop.Prefill, err = prefill.Start(b.nCtx/prefillShare, b.contract.Slots, func() (prefill.Context, error) {
+			c, err := llama.NewContext(model, llama.ContextOptions{
+				NCtx: b.nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: b.contract.Slots, Threads: b.contract.Threads, IdlePriority: true,
 			})
+			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
 		})
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "prompts are not read beside streams, but between their tokens:", err)
+			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)
 		}
 	}
 	eng := &engine.Engine{

@@ -16,13 +16,13 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// toy is a Model that checks what llama.cpp would crash on, and whose answer to a token
-// is the next number, if the sequence is what it should be. The real one is in package
-// llama, and passes these rules by being run with the loop in package engine.
+// toy is a model that checks its calls for all errors at which llama.cpp ends the process. Its
+// answer to a token is the next number, if the cache holds the right sequence. The real one is
+// in package llama; it passes these rules by running with the loop in package engine.
 type toy struct {
 	t     testing.TB
 	fail  error         // of the next Decode
-	whole bool          // sequences cannot be cut
+	whole bool          // sequences cannot be truncated
 	slow  func()        // called in every Decode
 	abort chan struct{} // Abort sends here; nil if it is not expected
 
@@ -76,11 +76,6 @@ func (m *toy) Decode() error {
 
 func (m *toy) Abort() { m.abort <- struct{}{} }
 
-func (m *toy) Clear(seq int) error {
-	delete(m.cells, seq)
-	return nil
-}
-
 func (m *toy) Copy(src, dst, n int) error {
 	have := m.cells[src]
 	if n < 1 || n > len(have) || len(m.cells[dst]) > 0 || m.whole && n < len(have) {
@@ -90,18 +85,20 @@ func (m *toy) Copy(src, dst, n int) error {
 	return nil
 }
 
-func (m *toy) Cut(seq, n int) error {
+func (m *toy) Truncate(seq, n int) error {
 	have := m.cells[seq]
-	if n < 1 || n > len(have) || m.whole && n < len(have) {
-		m.t.Errorf("cuts a sequence of %d to %d", len(have), n)
+	if n == 0 {
+		delete(m.cells, seq)
+		return nil
+	}
+	if n < 0 || n > len(have) || m.whole && n < len(have) {
+		m.t.Errorf("truncates a sequence of %d to %d", len(have), n)
 	}
 	m.cells[seq] = have[:n:n]
 	return nil
 }
 
-func (m *toy) Cuts() bool { return !m.whole }
-
-// A state is what a toy saves.
+// A state is a saved state of a toy.
 type state struct {
 	From   int
 	Tokens []int
@@ -144,7 +141,7 @@ func (m *toy) sample(i int) (batch.Token, error) {
 func start(t *testing.T, l batch.Limits) (*batch.Loop, *toy) {
 	t.Helper()
 	m := newToy(t)
-	loop := &batch.Loop{Model: m, Limits: l}
+	loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: l}
 	run(t, loop, m)
 	return loop, m
 }
@@ -183,7 +180,7 @@ func TestLoop(t *testing.T) {
 	}{
 		"the model ends":           {990, 5, 100, batch.Result{End: batch.Ended, Out: 4}, 998},
 		"the limit is reached":     {0, 5, 3, batch.Result{End: batch.Reached, Out: 3}, 7},
-		"the taker has had enough": {770, 2, 100, batch.Result{End: batch.Stopped, Out: 6}, 777},
+		"Emit ends it":             {770, 2, 100, batch.Result{End: batch.Stopped, Out: 6}, 777},
 		"a prompt of many batches": {0, 90, 2, batch.Result{End: batch.Reached, Out: 2}, 91},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,8 +197,8 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// Whoever else is running, each sequence gets its own answer, also when the context is so
-// small that sequences are parked over and over.
+// Each sequence gets its own answer beside others, also when the context is so small that
+// sequences are evicted over and over.
 func TestLoopKeepsSequencesApart(t *testing.T) {
 	for _, size := range []int{4096, 300, 130} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -230,7 +227,7 @@ func TestLoopKeepsSequencesApart(t *testing.T) {
 func TestLoopDecodesSequencesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
-		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
+		loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 		var all sync.WaitGroup
 		for i := range 4 { // all submitted before the loop begins
 			all.Go(func() {
@@ -272,7 +269,7 @@ func TestLoopCancel(t *testing.T) {
 	}
 }
 
-func TestLoopFailsOnlyThoseOfTheStep(t *testing.T) {
+func TestLoopFailsTheSequencesOfTheStep(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 64, Batch: 16, Sequences: 2})
 	broken := errors.New("code -1")
 	m.fail = broken
@@ -285,7 +282,7 @@ func TestLoopFailsOnlyThoseOfTheStep(t *testing.T) {
 	}
 }
 
-func TestLoopRefusesWhatCannotFit(t *testing.T) {
+func TestLoopRefusesLongPrompts(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 64, Batch: 16, Sequences: 2})
 	var out []batch.Token
 	for name, seq := range map[string]batch.Sequence{
@@ -301,7 +298,7 @@ func TestLoopRefusesWhatCannotFit(t *testing.T) {
 
 func TestLoopStops(t *testing.T) {
 	m := newToy(t)
-	loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
+	loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = loop.Run(ctx) })
@@ -317,34 +314,34 @@ func TestLoopStops(t *testing.T) {
 	}
 }
 
-// of returns a sequence of an owner whose answer counts on from first+prompt.
+// of is sequence with an owner; the answer counts on from first+prompt.
 func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
 	s := m.sequence(first, prompt, most, out)
 	s.Owner = owner
 	return s
 }
 
-// What an owner has asked before is not read again, whether it goes on from there or turns
-// off; what another owner has asked is.
-func TestLoopReusesWhatAnOwnerHasRead(t *testing.T) {
+// An earlier prompt of the same owner is not decoded again, whether the new one continues it or
+// turns off; one of another owner is.
+func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
 			m := newToy(t)
 			m.whole = whole
-			loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 2, Kept: 4}}
+			loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 2, Retained: 4}}
 			run(t, loop, m)
 			for _, step := range []struct {
 				what          string
 				owner         string
 				first, prompt int
-				cached, whole int // tokens that are known, and if sequences cannot be cut
+				cached, whole int // tokens found in the cache; if sequences cannot be truncated
 			}{
 				{"the first time", "a", 0, 100, 0, 0},
 				{"the same again", "a", 0, 100, 99, 0},
 				{"the conversation goes on", "a", 0, 200, 109, 109},
 				{"from another owner", "b", 0, 100, 0, 0},
-				{"from nobody", "", 0, 100, 0, 0},
-				{"from nobody again", "", 0, 100, 0, 0},
+				{"without an owner", "", 0, 100, 0, 0},
+				{"without an owner again", "", 0, 100, 0, 0},
 				{"something else", "a", 500, 50, 0, 0},
 				{"the other owner goes on", "b", 0, 300, 109, 109},
 			} {
@@ -359,12 +356,12 @@ func TestLoopReusesWhatAnOwnerHasRead(t *testing.T) {
 					t.Fatalf("%s: %+v, %v, %v", step.what, got, out, err)
 				}
 				if read := m.read - before; got.Cached != want || read != step.prompt+9-want {
-					t.Errorf("%s: %d were known and %d were read, want %d known", step.what, got.Cached, read, want)
+					t.Errorf("%s: %d were cached and %d were read, want %d cached", step.what, got.Cached, read, want)
 				}
 			}
-			// The loop tells of a sequence a moment after that has its answer.
+			// The stats follow a moment after the answer.
 			st := loop.Stats()
-			for deadline := time.Now().Add(10 * time.Second); st.Owners["b"].Cached != 109 || st.Owners["a"].Kept == 0; st = loop.Stats() {
+			for deadline := time.Now().Add(10 * time.Second); st.Owners["b"].Cached != 109 || st.Owners["a"].Retained == 0; st = loop.Stats() {
 				if time.Now().After(deadline) {
 					t.Fatalf("stats %+v", st)
 				}
@@ -374,13 +371,13 @@ func TestLoopReusesWhatAnOwnerHasRead(t *testing.T) {
 	}
 }
 
-// A prompt that is kept for all is known to everybody, also to nobody, and never goes; what
-// is left is the room that there is.
-func TestLoopKeepsForAll(t *testing.T) {
-	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Kept: 3})
+// A pinned prompt is a prefix for all owners, also for none, and is never evicted; the rest of
+// the context is the room of a sequence.
+func TestLoopPins(t *testing.T) {
+	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
 	var out []batch.Token
 	pin := m.of("", 0, 100, 1, &out)
-	pin.ForAll, pin.Ends = true, func(batch.Token) bool { return true }
+	pin.Pinned, pin.Ends = true, func(batch.Token) bool { return true }
 	if _, err := loop.Do(t.Context(), pin); err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +392,7 @@ func TestLoopKeepsForAll(t *testing.T) {
 				t.Fatalf("%q: %+v, %v", owner, got, err)
 			}
 			if got.Cached > 100 && owner == "" {
-				t.Errorf("nobody was known for %d", got.Cached)
+				t.Errorf("without an owner %d tokens were cached", got.Cached)
 			}
 			if _, err := loop.Do(t.Context(), m.of(owner, 5000+i*100, 60, 30, &out)); err != nil {
 				t.Fatal(err)
@@ -403,19 +400,19 @@ func TestLoopKeepsForAll(t *testing.T) {
 		}
 	}
 	if _, err := loop.Do(t.Context(), m.of("a", 0, 290, 11, &out)); err == nil {
-		t.Error("one that cannot fit was taken")
+		t.Error("a prompt that cannot fit was accepted")
 	}
 }
 
-// A sequence that is paused gives its place to another one, keeps its text and what it has
-// read, and goes on where it was.
-func TestLoopHold(t *testing.T) {
+// A paused sequence gives its slot to another one, keeps its text and its cells, and resumes
+// where it was.
+func TestLoopPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Kept: 2})
+		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
 		var held atomic.Bool
 		var out, other []batch.Token
 		seq := m.of("a", 0, 100, 50, &out)
-		seq.Held = held.Load
+		seq.Paused = held.Load
 		seq.Emit = func(tok batch.Token, _ int) bool {
 			if out = append(out, tok); len(out) == 10 {
 				held.Store(true)
@@ -435,7 +432,7 @@ func TestLoopHold(t *testing.T) {
 		if got, err := loop.Do(t.Context(), m.of("b", 500, 100, 20, &other)); err != nil || got.Out != 20 {
 			t.Errorf("the other one: %+v, %v", got, err)
 		}
-		if st := loop.Stats(); st.Held != 1 || st.Running != 0 || st.Owners["a"].Used != 109 {
+		if st := loop.Stats(); st.Paused != 1 || st.Running != 0 || st.Owners["a"].Used != 109 {
 			t.Errorf("stats %+v", st)
 		}
 		held.Store(false)
@@ -450,13 +447,13 @@ func TestLoopHold(t *testing.T) {
 	})
 }
 
-// One that is paused can leave.
-func TestLoopHeldCanLeave(t *testing.T) {
+// A paused sequence can be canceled.
+func TestLoopPausedCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Kept: 2})
+		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
 		var out []batch.Token
 		seq := m.of("a", 0, 10, 50, &out)
-		seq.Held = func() bool { return len(out) == 3 }
+		seq.Paused = func() bool { return len(out) == 3 }
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -470,9 +467,9 @@ func TestLoopHeldCanLeave(t *testing.T) {
 	})
 }
 
-// When one whose long prompt is being read leaves, the step is called off, and the others of
-// the step lose nothing by it.
-func TestLoopCallsOffAStep(t *testing.T) {
+// When a sequence is canceled while a step decodes its long prompt, the step is called off, and
+// the others of the step lose nothing.
+func TestLoopAbortsAStep(t *testing.T) {
 	m := newToy(t)
 	m.abort = make(chan struct{}, 1)
 	gone := errors.New("the client hung up")
@@ -490,7 +487,7 @@ func TestLoopCallsOffAStep(t *testing.T) {
 			m.fail = errors.New("called off")
 		}
 	}
-	loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Kept: 2}}
+	loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 2}}
 	var long, other []batch.Token
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -510,15 +507,15 @@ func TestLoopCallsOffAStep(t *testing.T) {
 	}
 }
 
-// Random lives of several owners, who come with what they have asked before or with
-// something new, pause and leave: each gets its own answer, and nothing of another's.
+// Random lives of sequences of several owners, with old and new prompts, pauses and cancels:
+// each gets its own answer, and nothing of another's.
 func TestLoopLives(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {
 			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
 				m := newToy(t)
 				m.whole = whole
-				loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: size, Batch: 32, Sequences: 3, Kept: 5, Stored: 2 * size}}
+				loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: size, Batch: 32, Sequences: 3, Retained: 5, Offloaded: 2 * size}}
 				run(t, loop, m)
 				var all sync.WaitGroup
 				for who := range 6 {
@@ -540,7 +537,7 @@ func TestLoopLives(t *testing.T) {
 								return true
 							}
 							seq.Ends = func(batch.Token) bool { return false }
-							seq.Held = func() bool { return (len(out)+who)%11 == 5 && time.Now().UnixMicro()%3 > 0 }
+							seq.Paused = func() bool { return (len(out)+who)%11 == 5 && time.Now().UnixMicro()%3 > 0 }
 							go func() {
 								for ctx.Err() == nil {
 									loop.Wake()
@@ -569,9 +566,9 @@ func TestLoopLives(t *testing.T) {
 	}
 }
 
-// What has ended leaves the cache when the loop rests, or somebody else is writing, and comes back
-// from memory when it is asked for again; of that there is only so much.
-func TestLoopStores(t *testing.T) {
+// Retained sequences are offloaded while the loop is idle, or another sequence is decoding, and
+// come back from memory for a prompt that begins with them; memory is bounded.
+func TestLoopOffloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
 		m.faults = 0
@@ -584,7 +581,7 @@ func TestLoopStores(t *testing.T) {
 			cells.Store(int32(n))
 			time.Sleep(time.Millisecond)
 		}
-		loop := &batch.Loop{Model: m, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Kept: 8, Stored: 2500}}
+		loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 8, Offloaded: 2500}}
 		run(t, loop, m)
 		ask := func(owner string, first, prompt int) batch.Result {
 			t.Helper()
@@ -616,7 +613,7 @@ func TestLoopStores(t *testing.T) {
 		ask("a", 5000, 980)
 		time.Sleep(time.Second)
 		st := loop.Stats()
-		if st.Stored < 1398 || st.Stored > 2500 || st.Kept != 0 || len(m.cells) != 0 {
+		if st.Offloaded < 1398 || st.Offloaded > 2500 || st.Retained != 0 || len(m.cells) != 0 {
 			t.Errorf("at rest: %+v, %d in the cache", st, len(m.cells))
 		}
 		before := m.read
@@ -624,8 +621,8 @@ func TestLoopStores(t *testing.T) {
 			t.Errorf("back from memory: %+v, %d were read", got, m.read-before)
 		}
 		time.Sleep(100 * time.Millisecond)
-		if st := loop.Stats(); st.Kept < 1509 {
-			t.Errorf("what may be asked for again at once has left the cache: %+v", st)
+		if st := loop.Stats(); st.Retained < 1509 {
+			t.Errorf("a prefix that may be asked for again at once is offloaded: %+v", st)
 		}
 		if got := ask("c", 0, 1500); got.Cached != 0 {
 			t.Errorf("another owner: %+v", got)
@@ -634,8 +631,83 @@ func TestLoopStores(t *testing.T) {
 			ask("d", 5000+i, 900)
 			time.Sleep(time.Second)
 		}
-		if st := loop.Stats(); st.Stored > 2500 || st.Stored == 0 {
+		if st := loop.Stats(); st.Offloaded > 2500 || st.Offloaded == 0 {
 			t.Errorf("in the end: %+v", st)
 		}
+	})
+}
+
+// A sequence that is paused for long hands its cells over to the retained sequences, which are
+// offloaded, and decodes none of its tokens again when it resumes.
+func TestLoopLongPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newToy(t)
+		m.faults = 0
+		loop := &batch.Loop{Decoder: m, Memory: m, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2, Offloaded: 1000}}
+		run(t, loop, m)
+		var paused atomic.Bool
+		var out []batch.Token
+		seq := m.of("a", 0, 100, 50, &out)
+		seq.Paused = paused.Load
+		seq.Emit = func(tok batch.Token, _ int) bool {
+			if out = append(out, tok); len(out) == 10 {
+				paused.Store(true)
+			}
+			return true
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 50 || out[49] != 149 {
+				t.Errorf("Do = %+v, %v, %v", got, err, out)
+			}
+		})
+		time.Sleep(900 * time.Millisecond)
+		if st := loop.Stats(); st.Used != 109 || st.Paused != 1 {
+			t.Errorf("a short pause: %+v", st)
+		}
+		time.Sleep(time.Second)
+		if st := loop.Stats(); st.Used != 0 || st.Offloaded != 109 || st.Paused != 1 || st.Evicted != 0 {
+			t.Errorf("a long pause: %+v", st)
+		}
+		paused.Store(false)
+		loop.Wake()
+		all.Wait()
+		if m.read != 149 {
+			t.Errorf("%d tokens were decoded", m.read)
+		}
+	})
+}
+
+// A sequence that loses its cells while its next token is being chosen, and pauses meanwhile, is
+// prefilled again with that token when it resumes.
+func TestLoopEvictedWhileChoosing(t *testing.T) {
+	bubble(t, batch.Limits{Context: 300, Batch: 64, Sequences: 2, Retained: 1}, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
+		var other []batch.Token
+		var all sync.WaitGroup
+		all.Go(func() { // the oldest, which is never evicted
+			seq := m.of("b", 5000, 60, 200, &other)
+			seq.Ends = func(batch.Token) bool { return false }
+			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 200 {
+				t.Errorf("the other one: %+v, %v", got, err)
+			}
+		})
+		time.Sleep(5 * time.Millisecond)
+		var paused atomic.Bool
+		var out []batch.Token
+		seq, count := m.detached("a", 0, 100, 3, &out, time.Second)
+		seq.Paused = paused.Load
+		time.AfterFunc(500*time.Millisecond, func() {
+			if st := loop.Stats(); st.Evicted != 1 {
+				t.Errorf("before the pause: %+v", st)
+			}
+			paused.Store(true)
+			loop.Wake()
+		})
+		time.AfterFunc(700*time.Millisecond, func() { paused.Store(false); loop.Wake() })
+		if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{100, 101, 102}) || count.Load() != 3 {
+			t.Errorf("Do = %+v, %v, %v, %d choices", got, err, out, count.Load())
+		}
+		all.Wait()
 	})
 }

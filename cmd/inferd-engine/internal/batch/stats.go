@@ -1,34 +1,31 @@
 package batch
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
-// Stats are what a loop has done, and what is in its cache.
+// Stats are counters of a loop's past work, and the usage of its cache.
 type Stats struct {
-	Steps   int64
-	Stalls  int64         // steps that held up somebody's next token for longer than they may
-	Prefill int64         // tokens of prompts that were read
-	Lane    int64         // of those, by the lane
-	Decode  int64         // tokens that were written, those that ended an answer included
-	Cached  int64         // tokens of prompts that were known already
-	Dropped int64         // times that a sequence lost its cache
-	Aborted int64         // steps that were called off
-	Step    time.Duration // the last one without prompts
+	Steps            int64
+	Stalls           int64         // steps after which a stream had waited for longer than the stall budget
+	Prefill          int64         // prompt tokens decoded
+	PrefillOffloaded int64         // of those, by the prefill worker
+	Decode           int64         // tokens of answers, those that ended one included
+	Cached           int64         // prompt tokens that were in the cache
+	Evicted          int64         // times that a sequence lost its cells, and goes on
+	Aborted          int64         // steps and prefill jobs that were called off
+	Step             time.Duration // the last one without prompts
 
-	Running, Held int // sequences
-	Used          int // cells that those need
-	Kept          int // cells that only sequences that have ended stand on
-	Stored        int // tokens of such that are in memory
-	Owners        map[string]Owned
+	Running, Paused int // sequences
+	Used            int // cells that those need
+	Retained        int // cells that only retained sequences have
+	Offloaded       int // tokens of retained sequences in memory
+	Owners          map[string]Usage
 }
 
-// Owned is what an owner has of the cache.
-type Owned struct {
-	Used   int   // tokens of sequences that run or are paused
-	Kept   int   // tokens of sequences that have ended
-	Cached int64 // tokens of prompts that were known already
+// Usage is the usage of the cache by one owner.
+type Usage struct {
+	Used     int   // tokens of running and paused sequences
+	Retained int   // tokens of retained ones
+	Cached   int64 // prompt tokens that were in the cache
 }
 
 // Stats returns a copy.
@@ -38,50 +35,72 @@ func (l *Loop) Stats() Stats {
 	return l.stats
 }
 
-// tally changes the stats.
-func (l *Loop) tally(change func(*Stats)) {
+// addStats changes the stats.
+func (l *Loop) addStats(change func(*Stats)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.stats)
 }
 
-// often is how far apart the stats tell of the cache while the loop is busy.
-const often = 100 * time.Millisecond
+// countStep counts a step that has just ended.
+func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Time) {
+	gap := took
+	if !l.last.IsZero() {
+		gap = now.Sub(l.last)
+	}
+	l.last = time.Time{}
+	if streams > 0 {
+		l.last = now
+	}
+	stalled := streams > 0 && gap > l.times.StallBudget(streams)
+	l.addStats(func(st *Stats) {
+		st.Steps++
+		st.Prefill += int64(prompt)
+		st.Decode += int64(streams)
+		if stalled {
+			st.Stalls++
+		}
+		if streams > 0 && prompt == 0 {
+			st.Step = took
+		}
+	})
+}
 
-// count tells of the cache, if it is time or the loop will rest.
-func (l *Loop) count(runs []*run) {
+// publishPause is the time between two updates of the cache's stats while the loop is busy.
+const publishPause = 100 * time.Millisecond
+
+// publishStats updates the stats of the cache, if it is time or the loop will be idle.
+func (l *stepper) publishStats() {
 	now := time.Now()
-	if now.Sub(l.counted) < often && slices.ContainsFunc(runs, (*run).goesOn) {
+	if now.Sub(l.counted) < publishPause && l.running() {
 		return
 	}
 	l.counted = now
-	running, held := 0, 0
-	owners := make(map[string]Owned)
+	running, paused := 0, 0
+	owners := make(map[string]Usage)
 	for owner, n := range l.cachedOf {
-		owners[owner] = Owned{Cached: n}
+		owners[owner] = Usage{Cached: n}
 	}
-	for _, r := range runs {
-		if r.held {
-			held++
-		} else {
+	for _, s := range l.live {
+		if s.state.Running() {
 			running++
+		} else {
+			paused++
 		}
-		o := owners[r.Owner]
-		o.Used += r.cached
-		owners[r.Owner] = o
+		o := owners[s.Owner]
+		o.Used += s.cached()
+		owners[s.Owner] = o
 	}
-	for _, e := range l.cache.kept {
-		o := owners[e.owner]
-		o.Kept += len(e.tokens)
-		owners[e.owner] = o
-	}
-	l.tally(func(st *Stats) { st.Running, st.Held, st.Owners = running, held, owners })
-	l.countCells()
+	l.cache.RetainedByOwner(func(owner string, tokens int) {
+		o := owners[owner]
+		o.Retained += tokens
+		owners[owner] = o
+	})
+	l.addStats(func(st *Stats) { st.Running, st.Paused, st.Owners = running, paused, owners })
+	l.publishUsage()
 }
 
-func (l *Loop) countCells() {
-	cells := l.cache.cells
-	l.tally(func(st *Stats) {
-		st.Used, st.Kept, st.Stored = cells.needed, cells.used()-cells.needed, l.cache.stored
-	})
+func (l *stepper) publishUsage() {
+	u := l.cache.Usage()
+	l.addStats(func(st *Stats) { st.Used, st.Retained, st.Offloaded = u.Active, u.Retained, u.Offloaded })
 }

@@ -76,8 +76,8 @@ func (c *CPU) Do(f func()) error {
 	done := make(chan error, 2)
 	go func() { // ends when f returns
 		runtime.LockOSThread()
-		// Unlocked, so that the thread does not end: one that does crashes the process (seen
-		// with purego 0.10.0).
+		// Unlocked, so that the thread does not end: the end of a thread crashes the process
+		// (seen with purego 0.10.0).
 		defer runtime.UnlockOSThread()
 		w := c.Begin(func() { done <- ErrExceeded })
 		f()

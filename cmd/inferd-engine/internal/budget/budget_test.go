@@ -77,7 +77,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// A thread over its budget is the one that is measured, from outside.
+// An overrun is measured on the thread of its call, from outside.
 func TestOverrun(t *testing.T) {
 	c := &budget.CPU{Limit: 20 * time.Millisecond}
 	var stop atomic.Bool

@@ -1,8 +1,9 @@
 // Package encode computes a vector or a score for each of many token sequences, as many at
-// once as one batch holds. It knows tokens, not texts, and not what the numbers are for.
+// once as one batch holds. It knows tokens; it does not know texts, nor the purpose of the
+// numbers.
 //
-// What goes into a batch is decided by a pure function (plan.go); the [Loop] carries it
-// out on one OS thread, which is the only one that touches the context.
+// A pure function decides on each batch (plan.go); the [Loop] carries it out on one OS
+// thread. No other touches the context.
 package encode
 
 import (
@@ -14,62 +15,62 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/inbox"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// A Model is the context that a loop computes on. All calls come from one OS thread.
+// A Model is the context of a loop. All calls come from one OS thread.
 type Model interface {
 	// Add puts a token of a sequence at a position into the next batch.
 	Add(tok Token, pos, seq int, logits bool) error
 	// Decode computes the batch and empties it.
 	Decode() error
-	// AppendVector appends the first n numbers that a sequence of the batch has come to.
+	// AppendVector appends the first n numbers of the result of a sequence of the batch.
 	AppendVector(dst []float32, seq, n int) ([]float32, error)
 	// ClearAll forgets the batch.
 	ClearAll() error
 }
 
-// ErrStopped is what a job fails with when the loop ends before it does.
+// ErrStopped is the failure of a job that the loop does not finish before it ends.
 var ErrStopped = errors.New("the engine is stopping")
 
-// A Loop computes what is submitted to it. [Loop.Run] must be running.
+// A Loop computes the jobs of [Loop.Do], while [Loop.Run] runs.
 type Loop struct {
 	Model  Model
 	Limits Limits
-	Width  int // numbers that a sequence comes to
+	Width  int // numbers of a result
 
-	// Turn runs what it is given when nobody else computes on this machine. Nil is at once.
-	Turn func(compute func())
+	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
+	Exclusive func(compute func())
 	// Threads that compute; 0 is 1. FirstToken is the time of a batch of one token as long as
 	// none is known; 0 is not known. Both only say how much CPU time a batch should take.
 	Threads    int
 	FirstToken time.Duration
 	// Progress says how far the loop is, to any goroutine.
 	Progress progress.Progress
-	// Longest is how long a batch of several sequences should take, so that whoever else wants a
-	// turn gets one soon; 0 is as long as it may.
+	// Longest is how long a batch of several sequences should take, so that other engines get
+	// the cores soon; 0 is no bound.
 	Longest time.Duration
 
-	// Of the thread of Run.
-	token float64  // seconds that a token takes, on average of the last batches
-	calls []uint64 // of the batch that is being computed
+	jobs inbox.Inbox[*job]
 
-	mu      sync.Mutex // guards the fields below
-	arrived []*job
-	stopped bool
-	wake    chan struct{} // has room for one; made on first use
-	stats   Stats
+	// Of the thread of Run.
+	token float64  // seconds for each token, a moving average over batches
+	calls []uint64 // of the batch under way
+
+	mu    sync.Mutex // guards stats
+	stats Stats
 }
 
-// Stats is what a loop has to do and has done.
+// Stats are the present work of a loop, and counters of its past work.
 type Stats struct {
 	Sequences int // of calls of Do that have not returned
 	Steps     int64
 	Tokens    int64         // of all steps
-	Step      time.Duration // that one takes of late
+	Step      time.Duration // time of a step, a moving average
 }
 
 // Stats returns a copy.
@@ -79,8 +80,7 @@ func (l *Loop) Stats() Stats {
 	return l.stats
 }
 
-// A job is a call of Do on its way through the loop. Only the loop touches it after it has
-// been submitted.
+// A job is a call of Do in the loop. After its submission only the loop touches it.
 type job struct {
 	call    uint64
 	ctx     context.Context //nolint:containedctx // a job is a call in flight, not a part of the loop
@@ -91,9 +91,8 @@ type job struct {
 	done    chan struct{} // closed when results and err are final
 }
 
-// Do computes the numbers of every sequence of a call, in their order. Call 0 has no number. Each
-// sequence must have 1 to
-// Limits.Tokens tokens. It returns the cause of ctx if that ends first.
+// Do computes the result of every sequence of a call, in their order. Call 0 has no number. Each
+// sequence must have 1 to Limits.Tokens tokens. Do returns the cause of ctx if ctx ends first.
 func (l *Loop) Do(ctx context.Context, call uint64, inputs [][]Token) ([][]float32, error) {
 	j := &job{call: call, ctx: ctx, inputs: inputs, done: make(chan struct{})}
 	for i, tokens := range inputs {
@@ -105,93 +104,62 @@ func (l *Loop) Do(ctx context.Context, call uint64, inputs [][]Token) ([][]float
 	if len(inputs) == 0 {
 		return nil, nil
 	}
-	if !l.submit(j) {
+	l.addSequences(len(inputs))
+	defer l.addSequences(-len(inputs))
+	if !l.jobs.Submit(j) {
 		return nil, ErrStopped
 	}
 	<-j.done // when ctx ends the loop sees it before its next batch
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stats.Sequences -= len(inputs)
 	return j.results, j.err
 }
 
-func (l *Loop) submit(j *job) bool {
+func (l *Loop) addSequences(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped {
-		return false
-	}
-	l.arrived = append(l.arrived, j)
-	l.stats.Sequences += len(j.inputs)
-	l.signalLocked()
-	return true
+	l.stats.Sequences += n
 }
 
-func (l *Loop) signalLocked() {
-	if l.wake == nil {
-		l.wake = make(chan struct{}, 1)
-	}
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Run computes until ctx ends, then fails what is left. It keeps its OS thread for itself.
+// Run computes until ctx ends, then fails the remaining jobs. It keeps its OS thread for itself.
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	stop := context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.signalLocked()
-	})
+	stop := context.AfterFunc(ctx, l.jobs.Wake)
 	defer stop()
 
 	var jobs []*job // oldest first
 	for first := 0; ; first++ {
-		arrived, err := l.next(ctx, len(jobs) == 0)
-		jobs = append(jobs, arrived...)
-		if err != nil {
-			for _, j := range jobs {
+		jobs = append(jobs, l.next(ctx, len(jobs) == 0)...)
+		if ctx.Err() != nil {
+			for _, j := range append(jobs, l.jobs.Close()...) {
 				j.finish(ErrStopped)
 			}
 			return nil
 		}
-		if jobs = leave(jobs); len(jobs) > 0 {
+		if jobs = settle(jobs); len(jobs) > 0 {
 			l.step(jobs, first)
-			jobs = leave(jobs)
+			jobs = settle(jobs)
 		}
 	}
 }
 
-// next returns what has been submitted; it waits for something if idle.
-func (l *Loop) next(ctx context.Context, idle bool) ([]*job, error) {
-	for {
-		l.mu.Lock()
-		if l.wake == nil {
-			l.wake = make(chan struct{}, 1)
-		}
-		arrived := l.arrived
-		l.arrived = nil
-		if ctx.Err() != nil {
-			l.stopped = true
-		}
-		l.mu.Unlock()
-		if ctx.Err() != nil {
-			return arrived, context.Cause(ctx)
-		}
-		if len(arrived) > 0 || !idle {
-			return arrived, nil
-		}
-		l.Progress.Enter(progress.Idle)
-		<-l.wake
-		l.Progress.Enter(progress.Plan)
+// next returns the submitted jobs. An idle loop waits for one, or for the end of ctx.
+func (l *Loop) next(ctx context.Context, idle bool) []*job {
+	arrived := l.jobs.Take()
+	if len(arrived) > 0 || !idle {
+		return arrived
 	}
+	l.Progress.Enter(progress.Idle)
+	for len(arrived) == 0 && ctx.Err() == nil {
+		l.jobs.Wait()
+		arrived = l.jobs.Take()
+	}
+	l.Progress.Enter(progress.Plan)
+	return arrived
 }
 
-// leave lets those go that have all their results, or that nobody waits for any more.
-func leave(jobs []*job) []*job {
+// settle ends the jobs that have failed, are canceled or have all their results, and returns
+// the others.
+func settle(jobs []*job) []*job {
 	kept := jobs[:0]
 	for _, j := range jobs {
 		switch {
@@ -226,7 +194,7 @@ func (l *Loop) step(jobs []*job, first int) {
 	took, err := l.compute(jobs, take)
 	l.count(left, take, took)
 	if err != nil {
-		// Which of them is to blame cannot be told.
+		// llama.cpp does not say which of them is to blame.
 		for i, j := range jobs {
 			if take[i] > 0 {
 				j.finish(fmt.Errorf("encode: %w", err))
@@ -235,7 +203,7 @@ func (l *Loop) step(jobs []*job, first int) {
 	}
 }
 
-// limits are those of the next batch.
+// limits are the limits of the next batch.
 func (l *Loop) limits() Limits {
 	limits := l.Limits
 	if l.Longest > 0 && l.token > 0 {
@@ -245,7 +213,7 @@ func (l *Loop) limits() Limits {
 	return limits
 }
 
-// count notes a step, before anybody is told of its results.
+// count updates the stats after a step, before its results are handed out.
 func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 	total := 0
 	for i, lengths := range left {
@@ -268,7 +236,7 @@ func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 	l.stats.Tokens += int64(total)
 }
 
-// recent is how many steps are looked back at for what one takes, roughly.
+// recent is the number of steps in a moving average, roughly.
 const recent = 8
 
 // expected is the CPU time that a batch of so many tokens should take; 0 is not known.
@@ -277,12 +245,50 @@ func (l *Loop) expected(tokens int) time.Duration {
 	return time.Duration(token * float64(tokens*max(l.Threads, 1)) * float64(time.Second))
 }
 
-// compute returns how long it has computed.
+// compute decodes a batch and appends the results. It returns the time of the decoding alone.
 func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) {
+	total, err := l.addBatch(jobs, take)
+	if err != nil {
+		return 0, err
+	}
+	decode := func() {
+		begin := time.Now()
+		l.Progress.Enter(progress.Decode)
+		err = l.Model.Decode()
+		took = time.Since(begin)
+	}
+	l.Progress.Begin(l.calls, l.expected(total))
+	if l.Exclusive != nil {
+		l.Progress.Enter(progress.Lock)
+		l.Exclusive(decode)
+	} else {
+		decode()
+	}
+	l.Progress.End()
+	l.Progress.Enter(progress.Plan)
+	if err != nil {
+		return took, err
+	}
+	seq := 0
+	for i, j := range jobs {
+		for range take[i] {
+			v, err := l.Model.AppendVector(make([]float32, 0, l.Width), seq, l.Width)
+			if err != nil {
+				return took, err
+			}
+			j.results = append(j.results, v)
+			seq++
+		}
+	}
+	return took, nil
+}
+
+// addBatch hands the next batch to the model, and returns its tokens.
+func (l *Loop) addBatch(jobs []*job, take []int) (total int, err error) {
 	if err := l.Model.ClearAll(); err != nil {
 		return 0, err
 	}
-	seq, total := 0, 0
+	seq := 0
 	l.calls = l.calls[:0]
 	for i, j := range jobs {
 		if take[i] > 0 {
@@ -298,34 +304,5 @@ func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) 
 			total += len(tokens)
 		}
 	}
-	decode := func() {
-		begin := time.Now()
-		l.Progress.Enter(progress.Decode)
-		err = l.Model.Decode()
-		took = time.Since(begin)
-	}
-	l.Progress.Begin(l.calls, l.expected(total))
-	if l.Turn != nil {
-		l.Progress.Enter(progress.Lock)
-		l.Turn(decode)
-	} else {
-		decode()
-	}
-	l.Progress.End()
-	l.Progress.Enter(progress.Plan)
-	if err != nil {
-		return took, err
-	}
-	seq = 0
-	for i, j := range jobs {
-		for range take[i] {
-			v, err := l.Model.AppendVector(make([]float32, 0, l.Width), seq, l.Width)
-			if err != nil {
-				return took, err
-			}
-			j.results = append(j.results, v)
-			seq++
-		}
-	}
-	return took, nil
+	return total, nil
 }

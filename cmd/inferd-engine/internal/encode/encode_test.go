@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 )
 
-// A toy comes to the sum of a sequence's tokens, in a second a batch, and notes what each
-// batch was.
+// A toy's result is the sum of a sequence's tokens, a second after the batch began. It logs
+// the batches.
 type toy struct {
 	tokens, sequences int // limits
 	fail              int // number of the batch that fails, from 1
@@ -115,14 +115,14 @@ func TestTogether(t *testing.T) {
 }
 
 // A batch has no more tokens than it should, but for one sequence that alone has more; each is
-// computed when it is our turn.
+// computed inside Exclusive.
 func TestBatchAndTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 10, sequences: 4}
 		turns := 0
 		l := &encode.Loop{
 			Model: m, Limits: encode.Limits{Tokens: 10, Batch: 4, Sequences: 4}, Width: 1,
-			Turn: func(compute func()) { turns++; compute() },
+			Exclusive: func(compute func()) { turns++; compute() },
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -139,7 +139,7 @@ func TestBatchAndTurn(t *testing.T) {
 	})
 }
 
-// Everything that was computed counts, also what nobody waits for any more.
+// Every computed token counts, also those of canceled jobs.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
@@ -253,14 +253,14 @@ func TestLoopEnds(t *testing.T) {
 		running.Go(func() { _ = l.Run(ctx) })
 		running.Go(func() {
 			if _, err := l.Do(t.Context(), 0, inputs(1, 50, 4)); !errors.Is(err, encode.ErrStopped) {
-				t.Errorf("who was there got %v", err)
+				t.Errorf("a job in the loop got %v", err)
 			}
 		})
 		synctest.Wait()
 		cancel()
 		running.Wait()
 		if _, err := l.Do(t.Context(), 0, inputs(1, 1, 1)); !errors.Is(err, encode.ErrStopped) {
-			t.Errorf("who comes gets %v", err)
+			t.Errorf("a later job gets %v", err)
 		}
 	})
 }

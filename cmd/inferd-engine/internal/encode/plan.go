@@ -1,16 +1,16 @@
 package encode
 
-// Limits is what one batch has room for.
+// Limits bound one batch.
 type Limits struct {
-	Tokens    int // that a sequence may have
+	Tokens    int // of one sequence
 	Batch     int // over all sequences, unless one alone has more; 0 is Tokens
 	Sequences int
 }
 
-// plan decides what goes into the next batch: how many of the sequences that each job
-// still has, given their lengths. Jobs take turns, beginning with job first, one sequence
-// at a time, so that a large job does not hold up a small one; within a job order is kept.
-// Every sequence is at most l.Tokens long.
+// plan returns for each job how many of its remaining sequences, given by their lengths, go
+// into the next batch. Jobs take turns, beginning with job first, one sequence at a time, so
+// that a large job does not hold up a small one; within a job the order is kept. Every
+// sequence is at most l.Tokens long.
 func plan(l Limits, jobs [][]int, first int) []int {
 	take := make([]int, len(jobs))
 	tokens, count := l.Tokens, l.Sequences

@@ -139,7 +139,7 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 		return infer.Errorf(infer.Invalid, "it has %d tokens, which is more than half of the context's %d", n, e.Loop.Room())
 	}
 	_, err := e.Loop.Do(ctx, batch.Sequence{
-		Prompt: prompts[0][:n], Max: 1, ForAll: true,
+		Prompt: prompts[0][:n], Max: 1, Pinned: true,
 		Sample: func(int) (batch.Token, error) { return 0, nil },
 		Ends:   func(batch.Token) bool { return true },
 	})

@@ -61,11 +61,13 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
-	lctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: limits.Context, NBatch: limits.Batch, NSeq: limits.Sequences + limits.Kept, Threads: 1})
+	lctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: limits.Context, NBatch: limits.Batch, NSeq: limits.Sequences + limits.Retained, Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: &batch.Loop{Model: lctx, Limits: limits}}
+	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: &batch.Loop{
+		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Limits: limits,
+	}}
 	change(e.Loop, model)
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
@@ -130,7 +132,7 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 
 // Greedy text does not depend on the other sequences, as long as no tie decides.
 func TestNeighboursDoNotShow(t *testing.T) {
-	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Kept: 20})
+	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Retained: 20})
 	asked, want := questions(t, e, 9, 20, func(i int) string { return fmt.Sprintf("question %d", i) })
 	for _, neighbours := range []int{0, 1, 4, 8} {
 		var all sync.WaitGroup

@@ -14,6 +14,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -44,7 +46,7 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 	return text, ok
 }
 
-// questions returns n questions with answers that no tie decides, and these answers.
+// questions returns n questions with answers that no tie decides, and those answers.
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
@@ -89,13 +91,13 @@ func greedily(who string, most int, turns ...string) *infer.Request {
 	return &infer.Request{Peer: infer.Peer{User: who}, Task: gen}
 }
 
-var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Kept: 8}
+var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Retained: 8}
 
-// A continued conversation reuses the cached prompt, and has the same answer as after a
-// whole prefill. Cached prompts of a user are not reused for another, nor without a user.
+// A continued conversation starts from its cached prefix and has the same answer as without it.
+// A prefix of one user is not found for another, nor without a user.
 func TestConversationsGoOn(t *testing.T) {
 	moved := roomy
-	moved.Stored = roomy.Context
+	moved.Offloaded = roomy.Context
 	for name, limits := range map[string]batch.Limits{"in the cache": roomy, "in memory": moved} {
 		t.Run(name, func(t *testing.T) { conversationsGoOn(t, load(t, "tiny", limits), limits, true) })
 	}
@@ -108,7 +110,7 @@ func TestConversationsGoOn(t *testing.T) {
 		if err := errors.Join(builtin.Sliding(f), f.Close()); err != nil {
 			t.Fatal(err)
 		}
-		// Its window is shorter than a piece, so a different end means a whole prefill.
+		// Its window is shorter than a piece, so a prompt that turns off elsewhere is prefilled again.
 		conversationsGoOn(t, loadFile(t, path, moved, func(*batch.Loop, *llama.Model) {}), moved, false)
 	})
 }
@@ -121,7 +123,7 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 		if err != nil {
 			t.Fatal(err)
 		}
-		for limits.Stored > 0 && e.Loop.Stats().Kept > 0 { // until it is in memory
+		for limits.Offloaded > 0 && e.Loop.Stats().Retained > 0 { // until it is in memory
 			time.Sleep(10 * time.Millisecond)
 		}
 		return text, done
@@ -154,15 +156,16 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 	t.Fatal("every answer hangs on a tie")
 }
 
-// A prompt that the lane prefilled beside a stream has the same answer as alone, also behind
-// a cached prefix.
-func TestLane(t *testing.T) {
+// A prompt that the prefill worker decodes beside a stream has the same answer as alone, also
+// behind a cached prefix.
+func TestOffload(t *testing.T) {
 	e := loadWith(t, "tiny", roomy, func(l *batch.Loop, m *llama.Model) {
 		l.Stall = time.Millisecond // steps have no time for prompts
 		var err error
-		l.Lane, err = batch.OpenLane(roomy.Context/2, roomy.Sequences, func() (batch.LaneModel, error) {
-			// It does not give way: where other programs want the processors it would be given up.
-			return llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: batch.LaneBatch, NSeq: roomy.Sequences, Threads: 1})
+		l.Prefill, err = prefill.Start(roomy.Context/2, roomy.Sequences, func() (prefill.Context, error) {
+			// Without the idle priority: beside busy programs its jobs would be abandoned.
+			c, err := llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: schedule.ChunkTokens, NSeq: roomy.Sequences, Threads: 1})
+			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -179,23 +182,23 @@ func TestLane(t *testing.T) {
 	})
 	<-begun
 	for i, question := range asked {
-		before := e.Loop.Stats().Lane
+		before := e.Loop.Stats().PrefillOffloaded
 		text, done, err := answer(t.Context(), e, greedily("1001", 20, question), nil)
 		if err != nil || text != want[i] {
 			t.Errorf("%+v, %v; %q, want %q", done, err, text, want[i])
 		}
-		if read := e.Loop.Stats().Lane - before; read < int64(done.In-done.Cached)/2 || i > 0 && done.Cached < len(same) {
-			t.Errorf("the lane read %d of %d, %d were known", read, done.In, done.Cached)
+		if read := e.Loop.Stats().PrefillOffloaded - before; read < int64(done.In-done.Cached)/2 || i > 0 && done.Cached < len(same) {
+			t.Errorf("the worker decoded %d of %d, %d were cached", read, done.In, done.Cached)
 		}
 	}
 	cancel()
 	stream.Wait()
 }
 
-// A paused request writes nothing until it resumes, and then the same text; another request
-// uses its slot meanwhile.
+// A paused request emits nothing until it resumes, and then the same text as without a pause;
+// meanwhile another request has the slot.
 func TestPause(t *testing.T) {
-	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Kept: 4})
+	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Retained: 4})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +232,7 @@ func TestPause(t *testing.T) {
 
 // A request that is paused for long leaves the cache, and resumes with the same text.
 func TestLongPause(t *testing.T) {
-	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Kept: 4, Stored: 2048})
+	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Retained: 4, Offloaded: 2048})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +256,7 @@ func TestLongPause(t *testing.T) {
 	})
 	<-paused
 	deadline := time.Now().Add(time.Minute)
-	for s := e.Loop.Stats(); s.Used > 0 || s.Kept > 0 || s.Stored < 50; s = e.Loop.Stats() {
+	for s := e.Loop.Stats(); s.Used > 0 || s.Retained > 0 || s.Offloaded < 50; s = e.Loop.Stats() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it stays in the cache: %+v", s)
 		}
@@ -266,7 +269,7 @@ func TestLongPause(t *testing.T) {
 	}
 }
 
-// The operator's shared prefix is cached for all users, from the first request on.
+// A shared prefix of the operator is cached for all users, from the first request on.
 func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
 	system := strings.Repeat("You are a helpful assistant. ", 3)
@@ -298,7 +301,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// An answer ends at its deadline with the text so far. After the deadline it is empty.
+// At its deadline an answer ends with its text so far; after a deadline in the past it has
+// none.
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
@@ -311,9 +315,9 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Many users at once, with prompts that begin alike: each answer is the same as alone.
+// Many users at once, with prompts that begin alike: each gets the same answer as alone.
 func TestManyWithMuchInCommon(t *testing.T) {
-	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Kept: 6})
+	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Retained: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })
 	var all sync.WaitGroup
 	for n := range 6 {

@@ -59,8 +59,8 @@ func libraries(t *testing.T, target string) string {
 	return dir
 }
 
-// What is wrong with libraries is said before they are used. Each case is a process of its
-// own: see TestMain.
+// Wrong libraries are reported before they are used. Each case is a process of its own: see
+// TestMain.
 func TestOpenFailures(t *testing.T) {
 	missing := libraries(t, "")
 	if err := llama.Open(missing); !errors.Is(err, os.ErrNotExist) {
@@ -204,7 +204,7 @@ func TestNoSuchToken(t *testing.T) {
 	}
 }
 
-// The cost of a text is that of its length, whatever it says.
+// The cost of a text depends on its length, not on its content.
 func TestManyNULs(t *testing.T) {
 	m, _ := load(t, "chain")
 	const n = 1 << 18
@@ -253,7 +253,7 @@ func run(t *testing.T, m *llama.Model, c *llama.Context, seq int, prompt string,
 	if err := c.Decode(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Clear(seq); err != nil {
+	if err := c.Truncate(seq, 0); err != nil {
 		t.Fatal(err)
 	}
 	return string(out)
@@ -291,7 +291,7 @@ func TestSamplers(t *testing.T) {
 		`start ::= "a"`:            "root",
 		`root ::= undefined`:       "undefined",
 		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would go on until memory is gone
-		`root ::= <no-such-token>`: "llama.cpp does not take it",
+		`root ::= <no-such-token>`: "rejected by llama.cpp",
 	} {
 		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar})
 		if err == nil {
@@ -352,7 +352,7 @@ func TestSequencesTogether(t *testing.T) {
 	}
 }
 
-// What would end the process is an error instead.
+// Misuse that would end the process is an error instead.
 func TestMisuse(t *testing.T) {
 	m, c := load(t, "chain")
 	for name, err := range map[string]error{
@@ -360,9 +360,9 @@ func TestMisuse(t *testing.T) {
 		"a sequence below nought":    c.Add(1, 0, -1, false),
 		"a position outside":         c.Add(1, 512, 0, false),
 		"an empty batch":             c.Decode(),
-		"a sequence to clear":        c.Clear(3),
-		"a sequence to cut":          c.Cut(3, 1),
-		"a cut before the start":     c.Cut(0, -1),
+		"a sequence to clear":        c.Truncate(3, 0),
+		"a sequence to cut":          c.Truncate(3, 1),
+		"a cut before the start":     c.Truncate(0, -1),
 		"a copy from nowhere":        c.Copy(3, 0, 0),
 		"a copy to nowhere":          c.Copy(0, 3, 0),
 		"a copy into itself":         c.Copy(0, 0, 0),
@@ -403,8 +403,8 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// A cache that is full says so, keeps what it has, and has room again once it is cleared.
-func TestNoRoom(t *testing.T) {
+// A full cache fails with ErrCacheFull, keeps its sequences, and has room again once one is dropped.
+func TestCacheFull(t *testing.T) {
 	m, c := load(t, "chain")
 	var err error
 	pos := make([]int, 3)
@@ -420,7 +420,7 @@ func TestNoRoom(t *testing.T) {
 			pos[seq]++
 		}
 	}
-	if !errors.Is(err, llama.ErrNoRoom) || pos[0]+pos[1]+pos[2] != c.NCtx() {
+	if !errors.Is(err, llama.ErrCacheFull) || pos[0]+pos[1]+pos[2] != c.NCtx() {
 		t.Errorf("after %v tokens: %v", pos, err)
 	}
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
@@ -431,7 +431,7 @@ func TestNoRoom(t *testing.T) {
 	if _, err := s.Sample(c, 0); err == nil {
 		t.Error("a decode that failed has logits")
 	}
-	if err := errors.Join(c.Clear(1), c.Add(70, pos[0], 0, true), c.Decode()); err != nil {
+	if err := errors.Join(c.Truncate(1, 0), c.Add(70, pos[0], 0, true), c.Decode()); err != nil {
 		t.Errorf("with one sequence cleared: %v", err)
 	}
 	if err := errors.Join(c.ClearAll(), c.Add(70, 0, 2, true), c.Decode()); err != nil {

@@ -9,10 +9,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Logprobs says how likely the model holds tok behind entry i of the batch that was decoded
-// last, and the n tokens that it holds for the likeliest: what comes of its own numbers,
-// whatever a Sampler makes of them. It looks at the whole vocabulary: a millisecond for a
-// large one.
+// Logprobs returns the log probability of tok behind entry i of the batch decoded last, and
+// the n likeliest tokens with theirs: those of the model's logits, before any Sampler. It scans
+// the whole vocabulary: a millisecond for a large one.
 func (m *Model) Logprobs(c *Context, i int, tok Token, n int) (infer.Logprob, error) {
 	logits, err := m.logits(c, i)
 	if err != nil {
@@ -22,10 +21,10 @@ func (m *Model) Logprobs(c *Context, i int, tok Token, n int) (infer.Logprob, er
 }
 
 func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, error) {
-	if !m.knows(tok) {
+	if !m.valid(tok) {
 		return infer.Logprob{}, fmt.Errorf("token %d of %d", tok, m.size)
 	}
-	top := make([]Token, 0, min(n, m.size)+1) // the likeliest first; one more while it is made
+	top := make([]Token, 0, min(n, m.size)+1) // the likeliest first; with one more while it is built
 	most := float32(math.Inf(-1))
 	for tok, x := range logits {
 		most = max(most, x)
@@ -43,7 +42,7 @@ func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, err
 	}
 	sum := 0.0
 	for _, x := range logits {
-		if d := x - most; d > -40 { // the others, all together, do not show
+		if d := x - most; d > -40 { // the others have no visible share, even all together
 			sum += math.Exp(float64(d))
 		}
 	}
@@ -62,8 +61,8 @@ func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, err
 	return out, nil
 }
 
-// logits returns the model's numbers behind entry i of the batch that was decoded last, one
-// a token. They are C's, and gone with the next batch.
+// logits returns the logits behind entry i of the batch decoded last, one per token. They are
+// in C's memory, and valid until the next batch.
 func (m *Model) logits(c *Context, i int) ([]float32, error) {
 	if err := c.checkLogits(i); err != nil {
 		return nil, err

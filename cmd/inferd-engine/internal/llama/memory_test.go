@@ -96,7 +96,7 @@ func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens [
 	return string(out)
 }
 
-// fresh is what follows tokens for somebody who has the cache for himself.
+// fresh returns the continuation of tokens in an empty cache.
 func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
 	t.Helper()
 	if err := c.ClearAll(); err != nil {
@@ -110,13 +110,13 @@ func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token)
 	return goOn(t, m, c, 0, 0, tokens)
 }
 
-// A sequence that has been cut, or copied in part, goes on as one that was read up to there.
-func TestCut(t *testing.T) {
+// A truncated sequence, or a copy in part, continues as a sequence of the same tokens does.
+func TestTruncate(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
-			if m.Cuts() != memory.cuts {
-				t.Errorf("Cuts = %v", m.Cuts())
+			if m.CanTruncate() != memory.cuts {
+				t.Errorf("CanTruncate = %v", m.CanTruncate())
 			}
 			prompt, other := text(1, 300), text(2, 90)
 			for _, n := range []int{20, 200, 299} {
@@ -128,9 +128,9 @@ func TestCut(t *testing.T) {
 				if _, err := read(c, 0, 0, prompt); err != nil {
 					t.Fatal(err)
 				}
-				copied, cut := c.Copy(0, 1, n), c.Cut(0, n)
+				copied, cut := c.Copy(0, 1, n), c.Truncate(0, n)
 				if !memory.cuts {
-					if !errors.Is(copied, llama.ErrNoCut) || !errors.Is(cut, llama.ErrNoCut) {
+					if !errors.Is(copied, llama.ErrCannotTruncate) || !errors.Is(cut, llama.ErrCannotTruncate) {
 						t.Errorf("%d of 300 tokens: copied %v, cut %v", n, copied, cut)
 					}
 					continue
@@ -149,9 +149,9 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// A batch that is filled up to a tile says what it would say otherwise, and takes nothing from the
-// cache: all of that can be used, to the last token.
-func TestFill(t *testing.T) {
+// A padded batch has the same results, and leaves no padding in the cache: all of its cells can
+// be used.
+func TestPad(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
@@ -169,7 +169,7 @@ func TestFill(t *testing.T) {
 			if !memory.cuts {
 				return // it needs no room for them
 			}
-			if _, err := read(c, 0, 0, all[:1]); !errors.Is(err, llama.ErrNoRoom) {
+			if _, err := read(c, 0, 0, all[:1]); !errors.Is(err, llama.ErrCacheFull) {
 				t.Errorf("one more: %v", err)
 			}
 		})
@@ -194,13 +194,13 @@ func TestCopy(t *testing.T) {
 			if got := goOn(t, m, c, 2, 200, right); got != wantRight {
 				t.Errorf("the original: %q, want %q", got, wantRight)
 			}
-			if err := c.Clear(2); err != nil {
+			if err := c.Truncate(2, 0); err != nil {
 				t.Fatal(err)
 			}
 			if got := goOn(t, m, c, 0, 200, left); got != wantLeft {
 				t.Errorf("a copy whose original is gone: %q, want %q", got, wantLeft)
 			}
-			if err := errors.Join(c.Cut(0, 1000), c.Cut(1, 1000), c.Cut(0, 0), c.Copy(0, 3, 0)); err != nil {
+			if err := errors.Join(c.Truncate(0, 1000), c.Truncate(1, 1000), c.Truncate(0, 0), c.Copy(0, 3, 0)); err != nil {
 				t.Error(err)
 			}
 			if got := goOn(t, m, c, 0, 0, join(left)); got != wantLeft {
@@ -213,8 +213,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// What was saved goes on as it would have, in another sequence, after its own is gone and the
-// cache has been used for others.
+// A saved sequence continues in another one as before, after its own was dropped and the cache
+// was used for others.
 func TestSaveAndLoad(t *testing.T) {
 	for name, memory := range memories {
 		t.Run(name, func(t *testing.T) {
@@ -228,14 +228,14 @@ func TestSaveAndLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := goOn(t, m, c, 0, len(tokens), text(2, 3))
-			if err := c.Clear(0); err != nil {
+			if err := c.Truncate(0, 0); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := read(c, 2, 0, text(3, 200)); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {
-				if err := errors.Join(c.Clear(1), c.Load(1, state)); err != nil {
+				if err := errors.Join(c.Truncate(1, 0), c.Load(1, state)); err != nil {
 					t.Fatal(err)
 				}
 				if got := goOn(t, m, c, 1, len(tokens), text(2, 3)); got != want {
@@ -243,7 +243,7 @@ func TestSaveAndLoad(t *testing.T) {
 				}
 			}
 			for what, bad := range map[string][]byte{"nothing": nil, "a part": state[:len(state)/2], "rubbish": bytes.Repeat([]byte{1}, 64)} {
-				if err := c.Clear(1); err != nil {
+				if err := c.Truncate(1, 0); err != nil {
 					t.Fatal(err)
 				}
 				if err := c.Load(1, bad); err == nil {
@@ -266,8 +266,8 @@ func TestPieces(t *testing.T) {
 			want := fresh(t, m, c, append(tokens[:100:100], more...))
 			pieces, err := piecesOf(m, tokens, 10, 50, 100)
 			if !memory.cuts {
-				if !errors.Is(err, llama.ErrNoCut) {
-					t.Fatalf("a piece of what cannot be cut: %v", err)
+				if !errors.Is(err, llama.ErrCannotTruncate) {
+					t.Fatalf("a piece of a sequence that cannot be truncated: %v", err)
 				}
 				return
 			}
@@ -302,15 +302,15 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// piecesOf reads tokens in a context that gives way, on a thread of its own, and saves them from
-// each of some positions to the next.
+// piecesOf decodes tokens in a context of idle priority, on a thread of its own, and saves them
+// from each of some positions to the next.
 func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byte, err error) {
 	var other sync.WaitGroup
 	other.Go(func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		var c *llama.Context
-		if c, err = llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: 2, GivesWay: true}); err != nil {
+		if c, err = llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: 2, IdlePriority: true}); err != nil {
 			return
 		}
 		defer c.Close()
@@ -327,9 +327,9 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 	return pieces, err
 }
 
-// What a window has left behind may be overwritten by others. Then a cut is refused, and
-// what is not refused is right.
-func TestCutBehindTheWindow(t *testing.T) {
+// Tokens behind an attention window may be overwritten by others. Then a truncation is refused;
+// one that is accepted has the right continuation.
+func TestTruncateBehindTheWindow(t *testing.T) {
 	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
 	const room = 30 // tokens in front of the sequence, whose place is free again
 	prompt, other := text(1, 300), text(2, 30)
@@ -339,21 +339,21 @@ func TestCutBehindTheWindow(t *testing.T) {
 			want := fresh(t, m, c, append(prompt[:n:n], other...))
 			_, before := read(c, 1, 0, text(3, room))
 			_, own := read(c, 0, 0, prompt)
-			cleared := c.Clear(1)
+			cleared := c.Truncate(1, 0)
 			_, after := read(c, 1, 0, text(4, others))
 			if err := errors.Join(before, own, cleared, after); err != nil {
 				t.Fatal(err)
 			}
-			err := c.Cut(0, n)
+			err := c.Truncate(0, n)
 			switch {
 			case err == nil:
 				granted++
-			case errors.Is(err, llama.ErrNoCut):
+			case errors.Is(err, llama.ErrCannotTruncate):
 				refused++
-				if copied := c.Copy(0, 1, n); !errors.Is(copied, llama.ErrNoCut) {
-					t.Errorf("it cannot be cut, but is copied: %v", copied)
+				if copied := c.Copy(0, 1, n); !errors.Is(copied, llama.ErrCannotTruncate) {
+					t.Errorf("it cannot be truncated, but is copied: %v", copied)
 				}
-				err := c.Clear(0)
+				err := c.Truncate(0, 0)
 				if _, again := read(c, 0, 0, prompt[:n]); errors.Join(err, again) != nil {
 					t.Fatal(err, again)
 				}
@@ -418,7 +418,7 @@ func TestAbort(t *testing.T) {
 					t.Fatal(err)
 				}
 				calledOff = err != nil
-				if err := errors.Join(c.Clear(0), again(c, 1, beside[:last])); err != nil {
+				if err := errors.Join(c.Truncate(0, 0), again(c, 1, beside[:last])); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -434,16 +434,16 @@ func TestAbort(t *testing.T) {
 
 // again takes a sequence back to tokens, by a cut or by reading them anew.
 func again(c *llama.Context, seq int, tokens []llama.Token) error {
-	err := c.Cut(seq, len(tokens))
-	if errors.Is(err, llama.ErrNoCut) {
-		if err = c.Clear(seq); err == nil {
+	err := c.Truncate(seq, len(tokens))
+	if errors.Is(err, llama.ErrCannotTruncate) {
+		if err = c.Truncate(seq, 0); err == nil {
 			_, err = read(c, seq, 0, tokens)
 		}
 	}
 	return err
 }
 
-// Calling off what does not run harms nothing that comes later.
+// An abort without a computation does not concern later ones.
 func TestAbortBetween(t *testing.T) {
 	m, c := load(t, "tiny")
 	prompt := text(1, 100)
@@ -472,9 +472,8 @@ func TestAbortBetween(t *testing.T) {
 	}
 }
 
-// Threads that compute stay where they are put, if there is a processor for each: those that a
-// context makes, and the one that decodes. Those of a context that gives way go where there is
-// time for them.
+// Compute threads stay bound, if there is a processor for each: the threads of a context, and its
+// decoding thread. Threads of idle priority are not bound.
 func TestThreadsStay(t *testing.T) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -499,14 +498,14 @@ func TestThreadsStay(t *testing.T) {
 	other.Go(func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		c, err := llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: threads, GivesWay: true})
+		c, err := llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: threads, IdlePriority: true})
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer c.Close()
 		if got := bound(t, threads) - before; got != threads {
-			t.Errorf("beside one that gives way %d of %d threads stay", got, threads)
+			t.Errorf("beside one of idle priority %d of %d threads stay", got, threads)
 		}
 	})
 	other.Wait()

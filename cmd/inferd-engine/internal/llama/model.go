@@ -27,12 +27,12 @@ type Model struct {
 	handle  yzma.Model
 	vocab   yzma.Vocab
 	size    int // tokens in the vocabulary
-	layers  int // that a device beside the processor computes
+	layers  int // computed on a device other than the CPU
 	stem    string
 	symbols symbols
-	texts   func() []uint8 // see textual; made when it is first needed
-	scratch sync.Pool      // of *[]yzma.TokenData, one entry a token: one for each thread that samples
-	wedge   wedge          // faults on demand; empty but for the tag wedge
+	masks   func() []uint8 // see utf8Masks; computed on first use
+	scratch sync.Pool      // of *[]yzma.TokenData, one entry a token: one for each sampling thread
+	wedge   wedge          // faults on demand; empty without the tag wedge
 }
 
 // Load loads the model of the GGUF file at path into memory. If opt names Files, path only
@@ -74,7 +74,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, messages.drain(err.Error())
 	}
 	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers)}
-	m.texts = sync.OnceValue(m.textual)
+	m.masks = sync.OnceValue(m.utf8Masks)
 	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
@@ -92,8 +92,8 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	return m, nil
 }
 
-// offloaded returns how many of a model's layers are on a device beside the processor if
-// wanted layers were asked for.
+// offloaded returns how many of a model's layers are on a device other than the CPU, if wanted
+// layers were asked for.
 func offloaded(handle yzma.Model, wanted int) int {
 	if !yzma.SupportsGpuOffload() { // there is no such device
 		return 0
@@ -105,7 +105,7 @@ func offloaded(handle yzma.Model, wanted int) int {
 	return min(wanted, all)
 }
 
-// GPULayers is how many layers a device beside the processor computes; 0 without one.
+// GPULayers is how many layers are computed on a device other than the CPU; 0 without one.
 func (m *Model) GPULayers() int { return m.layers }
 
 // HasPooling reports whether the file says how vectors of the model are pooled.
@@ -118,7 +118,7 @@ func (m *Model) HasPooling() bool {
 // Close gives the model's memory back. Its contexts and samplers must be closed before.
 func (m *Model) Close() { _ = yzma.ModelFree(m.handle) }
 
-// Name is what the model calls itself, or else its file's name without extension.
+// Name is the model's name in the file, or else the file's name without extension.
 func (m *Model) Name() string {
 	if name, ok := m.Metadata("general.name"); ok && name != "" {
 		return name
@@ -126,8 +126,8 @@ func (m *Model) Name() string {
 	return m.stem
 }
 
-// Metadata returns a value of the GGUF file as text, and whether the key is there. Arrays
-// are not.
+// Metadata returns a value of the GGUF file as text, and whether it has the key. Arrays are
+// not found.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
 
 // NTokens is how many tokens the vocabulary has.
@@ -136,7 +136,7 @@ func (m *Model) NTokens() int { return m.size }
 // ContextTrained is how many tokens of context the model was made for.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
 
-// Generates reports whether the model writes text: one that only encodes does not.
+// Generates reports whether the model generates text: a model that only encodes does not.
 func (m *Model) Generates() bool {
 	if !yzma.ModelHasDecoder(m.handle) || yzma.ModelHasEncoder(m.handle) {
 		return false
@@ -146,17 +146,17 @@ func (m *Model) Generates() bool {
 	return !ok || causal != "false"
 }
 
-// Cuts reports whether a sequence in the cache can lose its end, or be copied in part. One
-// of a model that is recurrent, wholly or in some layers, is a state that has no earlier one
-// in it; it can only be copied whole or dropped.
-func (m *Model) Cuts() bool {
+// CanTruncate reports whether a sequence in the cache can be truncated, or copied in part.
+// Recurrent and hybrid models keep only their latest state: their sequences can only be copied
+// or dropped whole.
+func (m *Model) CanTruncate() bool {
 	architecture, _ := m.Metadata("general.architecture")
-	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != compressing
+	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != archDeepSeek4
 }
 
-// compressing is the architecture whose cache holds sums over several tokens: llama.cpp ends
+// archDeepSeek4 is the architecture whose cache holds sums over several tokens: llama.cpp ends
 // the process when a sequence of it is to be copied in part.
-const compressing = "deepseek4"
+const archDeepSeek4 = "deepseek4"
 
 // ChatTemplate is the Jinja source of the template in the model's file, empty if there is
 // none. For some models without one llama.cpp would return the name of a template of its own.
@@ -170,41 +170,41 @@ func (m *Model) ChatTemplate() string {
 // BOS is the token that a text begins with, if the model has one.
 func (m *Model) BOS() (Token, bool) {
 	tok := Token(yzma.VocabBOS(m.vocab))
-	return tok, m.knows(tok)
+	return tok, m.valid(tok)
 }
 
 // EOS is the token that a text ends with, if the model has one.
 func (m *Model) EOS() (Token, bool) {
 	tok := Token(yzma.VocabEOS(m.vocab))
-	return tok, m.knows(tok)
+	return tok, m.valid(tok)
 }
 
-// knows reports whether a token is in the vocabulary: llama.cpp ends the process over one
-// that is not.
-func (m *Model) knows(tok Token) bool { return tok >= 0 && int(tok) < m.size }
+// valid reports whether a token is in the vocabulary: llama.cpp ends the process over any
+// other.
+func (m *Model) valid(tok Token) bool { return tok >= 0 && int(tok) < m.size }
 
 // AddBOS reports whether a prompt should begin with BOS.
 func (m *Model) AddBOS() bool { return yzma.VocabGetAddBOS(m.vocab) }
 
 // IsEOG reports whether a token ends an answer.
-func (m *Model) IsEOG(tok Token) bool { return m.knows(tok) && m.isEOG(tok) }
+func (m *Model) IsEOG(tok Token) bool { return m.valid(tok) && m.isEOG(tok) }
 
-// IsControl reports whether a token is one that no text stands for.
+// IsControl reports whether a token stands for no text.
 func (m *Model) IsControl(tok Token) bool {
-	return m.knows(tok) && m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown) != 0
+	return m.valid(tok) && m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown) != 0
 }
 
 // Spelling is how a token is written in the vocabulary, control tokens included.
 func (m *Model) Spelling(tok Token) string {
-	if !m.knows(tok) {
+	if !m.valid(tok) {
 		return ""
 	}
 	return yzma.VocabGetText(m.vocab, yzma.Token(tok))
 }
 
-// Spellings looks through the whole vocabulary. It returns the spellings that
-// [Model.Tokenize] turns into control tokens when it is told to look for them, and how many
-// bytes the longest token has: no text of n tokens is longer than n times that.
+// Spellings scans the whole vocabulary. It returns the spellings that [Model.Tokenize], with
+// special, turns into control tokens, and the length of the longest token in bytes: no text of
+// n tokens is longer than n times that.
 func (m *Model) Spellings() (specials []string, longest int) {
 	for tok := range Token(m.size) {
 		text := m.Spelling(tok)
@@ -222,22 +222,22 @@ func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
 	return m.tokenize(text, special, false)
 }
 
-// TokenizeWhole cuts a whole text into tokens, between those with which the model wants a
-// text to begin and to end. No spelling in it is a control token.
+// TokenizeWhole cuts a whole text into tokens, between the model's tokens for the beginning and
+// the end of a text. No spelling in it is a control token.
 func (m *Model) TokenizeWhole(text string) ([]Token, error) { return m.tokenize(text, false, true) }
 
 // TokenizePair cuts a query and a document into one sequence, as models that rank were
-// taught: each ends with what a text ends with.
+// trained: each ends with the token for the end of a text.
 func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 	var tokens []Token
 	add := func(tok yzma.Token, wanted bool) {
-		if wanted && m.knows(Token(tok)) {
+		if wanted && m.valid(Token(tok)) {
 			tokens = append(tokens, Token(tok))
 		}
 	}
 	addEOS, addSEP := yzma.VocabGetAddEOS(m.vocab), yzma.VocabGetAddSEP(m.vocab)
 	eos := yzma.VocabEOS(m.vocab)
-	if !m.knows(Token(eos)) {
+	if !m.valid(Token(eos)) {
 		eos = yzma.VocabSEP(m.vocab)
 	}
 	add(yzma.VocabBOS(m.vocab), m.AddBOS())
@@ -248,7 +248,7 @@ func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 		}
 		tokens = append(tokens, cut...)
 		add(eos, addEOS)
-		// Those that have both mark the border twice, and the end once.
+		// Models with both mark the border twice, and the end once.
 		add(yzma.VocabSEP(m.vocab), addSEP && (i == 0 || !addEOS))
 	}
 	return tokens, nil
@@ -257,7 +257,7 @@ func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 // Width is how many numbers a vector of the model has.
 func (m *Model) Width() int { return int(yzma.ModelNEmbdOut(m.handle)) }
 
-// Ranks reports whether the model was made to score pairs of texts.
+// Ranks reports whether the model was trained to score pairs of texts.
 func (m *Model) Ranks() bool {
 	architecture, _ := m.Metadata("general.architecture")
 	pooling, _ := m.Metadata(architecture + ".pooling_type")
@@ -270,7 +270,7 @@ const rankPooling = "4"
 // AppendPiece appends the bytes that a token stands for: any bytes, not always whole
 // characters. Control tokens stand for none. dst grows only where it has no room.
 func (m *Model) AppendPiece(dst []byte, tok Token) []byte {
-	if !m.knows(tok) {
+	if !m.valid(tok) {
 		return dst
 	}
 	const most = 64 // bytes of nearly every token

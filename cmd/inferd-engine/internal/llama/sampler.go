@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// penaltyWindow is how many of the last tokens the penalties look at: llama.cpp's usual.
+// penaltyWindow is how many of the last tokens the penalties concern: llama.cpp's default.
 const penaltyWindow = 64
 
 // SamplerOptions say how tokens are chosen.
@@ -26,13 +26,13 @@ type SamplerOptions struct {
 
 // A Sampler chooses the tokens of one sequence, and remembers them. It may be made on any
 // thread. Sample and Detach belong to the context's thread. Choose may run on another one:
-// a grammar can take longer than the step. It works on the copy that Detach has made, so
-// the context may decode meanwhile. One method runs at a time, but for Free.
+// a grammar can take longer than the step. It works on Detach's copy, so the context may
+// decode meanwhile. One method runs at a time, but for Free.
 type Sampler struct {
 	model   *Model
 	chain   yzma.Sampler
 	grammar yzma.Sampler // 0 is none
-	state   textState    // with a grammar: of the text so far
+	state   utf8State    // with a grammar: of the text so far
 	row     []float32    // logits, copied by Detach
 
 	mu    sync.Mutex // guards the fields below
@@ -40,7 +40,7 @@ type Sampler struct {
 	freed bool       // Free has been called; the memory goes when Choose has returned
 }
 
-// ErrNothingFits is what Sample returns when the grammar allows no token of the vocabulary.
+// ErrNothingFits is the failure of Sample if the grammar allows no token of the vocabulary.
 var ErrNothingFits = infer.Errorf(infer.Invalid, "the grammar cannot go on: no token of the model's vocabulary fits here")
 
 // NewSampler makes a sampler: bias, penalties, top-k, top-p, min-p, temperature, and a draw,
@@ -52,40 +52,55 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 		return nil, err
 	}
 	s := &Sampler{model: m, chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
-	if opt.Grammar != "" {
-		if err := gbnf.Check(opt.Grammar); err != nil {
-			s.Free()
-			return nil, fmt.Errorf("grammar: %w", err)
-		}
-		if s.grammar = yzma.SamplerInitGrammar(m.vocab, opt.Grammar, "root"); s.grammar == 0 {
-			s.Free()
-			return nil, errors.New("grammar: llama.cpp does not take it") // such as for a <token> that is none
-		}
-		m.texts()
+	if err := s.setGrammar(opt.Grammar); err != nil {
+		s.Free()
+		return nil, fmt.Errorf("grammar: %w", err)
 	}
 	if len(bias) > 0 {
 		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitLogitBias(int32(m.size), int32(len(bias)), &bias[0]))
 	}
+	s.addSampling(opt.Sampling)
+	return s, nil
+}
+
+// setGrammar binds the sampler to a grammar, if there is one.
+func (s *Sampler) setGrammar(grammar string) error {
+	if grammar == "" {
+		return nil
+	}
+	if err := gbnf.Check(grammar); err != nil {
+		return err
+	}
+	if s.grammar = yzma.SamplerInitGrammar(s.model.vocab, grammar, "root"); s.grammar == 0 {
+		return errors.New("rejected by llama.cpp") // such as for a <token> that is not in the vocabulary
+	}
+	s.model.masks()
+	return nil
+}
+
+// addSampling adds the samplers behind the bias to the chain.
+func (s *Sampler) addSampling(opt infer.Sampling) {
+	size := s.model.size
+	add := func(next yzma.Sampler) { yzma.SamplerChainAdd(s.chain, next) }
 	repeat := opt.RepeatPenalty
 	if repeat == 0 {
 		repeat = 1
 	}
 	if repeat != 1 || opt.FrequencyPenalty != 0 || opt.PresencePenalty != 0 {
-		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitPenalties(int32(m.size), penaltyWindow,
-			float32(repeat), float32(opt.FrequencyPenalty), float32(opt.PresencePenalty)))
+		add(yzma.SamplerInitPenalties(int32(size), penaltyWindow, float32(repeat), float32(opt.FrequencyPenalty), float32(opt.PresencePenalty)))
 	}
 	if opt.Temperature == 0 {
-		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitGreedy())
-		return s, nil
+		add(yzma.SamplerInitGreedy())
+		return
 	}
 	if opt.TopK > 0 {
-		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitTopK(int32(min(opt.TopK, m.size))))
+		add(yzma.SamplerInitTopK(int32(min(opt.TopK, size))))
 	}
 	if opt.TopP > 0 && opt.TopP < 1 {
-		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitTopP(float32(opt.TopP), 1))
+		add(yzma.SamplerInitTopP(float32(opt.TopP), 1))
 	}
 	if opt.MinP > 0 {
-		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitMinP(float32(opt.MinP), 1))
+		add(yzma.SamplerInitMinP(float32(opt.MinP), 1))
 	}
 	seed := rand.Uint32() //nolint:gosec // a draw, not a secret
 	if opt.Seed != nil {
@@ -94,9 +109,8 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	if seed == math.MaxUint32 { // which llama.cpp takes for none
 		seed--
 	}
-	yzma.SamplerChainAdd(s.chain, yzma.SamplerInitTemp(float32(opt.Temperature)))
-	yzma.SamplerChainAdd(s.chain, yzma.SamplerInitDist(seed))
-	return s, nil
+	add(yzma.SamplerInitTemp(float32(opt.Temperature)))
+	add(yzma.SamplerInitDist(seed))
 }
 
 // biases returns bias as llama.cpp has it. It copies them.
@@ -111,8 +125,7 @@ func (m *Model) biases(bias map[int]float64) ([]yzma.LogitBias, error) {
 	return all, nil
 }
 
-// Sample chooses the token behind entry i of the batch that was decoded last, which must
-// have been asked for its logits.
+// Sample chooses the token behind entry i of the batch decoded last, which must have logits.
 func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 	if err := c.checkLogits(i); err != nil {
 		return 0, err
@@ -127,7 +140,7 @@ func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 	return s.sample(logits)
 }
 
-// Detach copies the logits of entry i of the batch that was decoded last, for Choose.
+// Detach copies the logits of entry i of the batch decoded last, for Choose.
 func (s *Sampler) Detach(c *Context, i int) error {
 	logits, err := s.model.logits(c, i)
 	if err != nil {
@@ -137,8 +150,7 @@ func (s *Sampler) Detach(c *Context, i int) error {
 	return nil
 }
 
-// Choose chooses the token behind the entry that Detach has copied. It fails once Free has
-// been called.
+// Choose chooses the token behind the entry of Detach's copy. It fails after Free.
 func (s *Sampler) Choose() (Token, error) {
 	if !s.begin() {
 		return 0, errors.New("internal error: the sampler has been freed")
@@ -148,7 +160,7 @@ func (s *Sampler) Choose() (Token, error) {
 	return s.sample(s.row)
 }
 
-// Logprobs is [Model.Logprobs] of the entry that Detach has copied.
+// Logprobs is [Model.Logprobs] of the entry of Detach's copy.
 func (s *Sampler) Logprobs(tok Token, n int) (infer.Logprob, error) {
 	return s.model.logprobs(s.row, tok, n)
 }
@@ -169,28 +181,28 @@ func (s *Sampler) end() {
 	}
 }
 
-// sample chooses the token behind logits, of which there is one for each token.
+// sample chooses a token by its logits, one for each token of the vocabulary.
 func (s *Sampler) sample(logits []float32) (Token, error) {
 	scratch := s.model.scratch.Get().(*[]yzma.TokenData) //nolint:errcheck,forcetypeassert // the pool has no other
 	defer s.model.scratch.Put(scratch)
 	if s.grammar == 0 {
-		tok, err := s.choose(s.open(*scratch, logits))
+		tok, err := s.choose(s.candidates(*scratch, logits))
 		if err == nil {
 			yzma.SamplerAccept(s.chain, yzma.Token(tok))
 		}
 		return tok, err
 	}
-	// Which of all tokens the grammar allows takes milliseconds to say, of one it takes
-	// none: so the choice is made first. If it is not allowed, a second one among those that
-	// are comes out as likely as if it had been the only one.
-	tok, err := s.choose(s.open(*scratch, logits))
+	// The grammar takes milliseconds for all tokens, and next to nothing for one: so the choice
+	// comes first. If the grammar forbids it, a second choice, among the allowed tokens, has the
+	// same probabilities as if it had been the only one.
+	tok, err := s.choose(s.candidates(*scratch, logits))
 	if err != nil {
 		return 0, err
 	}
 	if !s.allows(tok) {
-		open := s.open(*scratch, logits)
-		apply(s.grammar, open)
-		if tok, err = s.choose(open); err != nil {
+		candidates := s.candidates(*scratch, logits)
+		apply(s.grammar, candidates)
+		if tok, err = s.choose(candidates); err != nil {
 			return 0, err
 		}
 	}
@@ -200,15 +212,15 @@ func (s *Sampler) sample(logits []float32) (Token, error) {
 	return tok, nil
 }
 
-// open fills dst with all tokens and their logits, but for tokens that would make the text no
-// UTF-8: llama.cpp's grammar does not look at single bytes.
-func (s *Sampler) open(dst []yzma.TokenData, logits []float32) []yzma.TokenData {
-	var table []uint8 // nil allows all
+// candidates fills dst with all tokens and their logits. With a grammar, tokens that would break
+// UTF-8 are excluded: llama.cpp's grammar does not look at single bytes.
+func (s *Sampler) candidates(dst []yzma.TokenData, logits []float32) []yzma.TokenData {
+	var masks []uint8 // nil allows all
 	if s.grammar != 0 {
-		table = s.model.texts()
+		masks = s.model.masks()
 	}
 	for tok, logit := range logits {
-		if table != nil && table[tok]&(1<<s.state) == 0 {
+		if masks != nil && masks[tok]&(1<<s.state) == 0 {
 			logit = never
 		}
 		dst[tok] = yzma.TokenData{Id: yzma.Token(tok), Logit: logit}
@@ -225,21 +237,21 @@ func (s *Sampler) choose(tokens []yzma.TokenData) (Token, error) {
 	}
 	tok, ok := apply(s.chain, tokens)
 	if !ok {
-		return 0, errors.New("llama.cpp has chosen no token")
+		return 0, errors.New("llama.cpp chose no token")
 	}
 	return tok, nil
 }
 
-// allows reports whether the grammar allows a token next. llama.cpp ends the process if it
-// is made to accept one that it does not.
+// allows reports whether the grammar allows a token next. llama.cpp ends the process if a
+// forbidden one is accepted.
 func (s *Sampler) allows(tok Token) bool {
 	single := []yzma.TokenData{{Id: yzma.Token(tok)}}
 	apply(s.grammar, single)
 	return single[0].Logit > never
 }
 
-// Free gives the sampler's memory back, at once or when the Choose under way returns. It may
-// be called from any goroutine.
+// Free frees the sampler, at once or when the Choose under way returns. It may be called from
+// any goroutine.
 func (s *Sampler) Free() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

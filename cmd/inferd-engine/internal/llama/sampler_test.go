@@ -28,7 +28,7 @@ func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
 	return entry
 }
 
-// draw returns what a sampler writes until it ends, as if the model always said the same.
+// draw returns the text of a sampler until it ends, as if the model always had the same logits.
 func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt llama.SamplerOptions) (string, error) {
 	t.Helper()
 	s, err := llama.NewSampler(m, opt)
@@ -197,7 +197,7 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// A choice from a copied row is the one that Sample makes, although the context has decoded
+// A choice from a copied row equals the choice of Sample, although the context has decoded
 // something else since, and another sampler chooses at the same time.
 func TestDetachedChoices(t *testing.T) {
 	m, c := load(t, "tiny")
@@ -249,11 +249,11 @@ func TestDetachedChoices(t *testing.T) {
 					}
 				})
 			}
-			if err := c.Clear(0); err != nil {
+			if err := c.Truncate(0, 0); err != nil {
 				t.Fatal(err)
 			}
 			hello(t, m, c)
-			if err := c.Clear(0); err != nil {
+			if err := c.Truncate(0, 0); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -281,7 +281,7 @@ func TestFreeDuringChoice(t *testing.T) {
 		})
 		s.Free()
 	}
-	if err := c.Clear(0); err != nil {
+	if err := c.Truncate(0, 0); err != nil {
 		t.Fatal(err)
 	}
 }

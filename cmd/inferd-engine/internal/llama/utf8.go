@@ -2,25 +2,25 @@ package llama
 
 import "slices"
 
-// A textState is how far into a character a text is: 0 at the end of one, else what must
+// A utf8State is the position of a text in a character: 0 at its end, else the bytes that must
 // follow.
-type textState uint8
+type utf8State uint8
 
-// States: how many bytes must follow, and where not any will do for the next.
+// States: how many bytes must follow, and which of them the next one may be.
 const (
-	whole textState = iota
+	whole utf8State = iota
 	one
 	two
 	three
-	afterE0 // as two, but no character that fits into less
+	afterE0 // as two, but no overlong encoding
 	afterED // as two, but no surrogate
-	afterF0 // as three, but no character that fits into less
-	afterF4 // as three, but none beyond the last
+	afterF0 // as three, but no overlong encoding
+	afterF4 // as three, but no character beyond the last
 )
 
 // after returns the state behind a byte, and whether UTF-8 has such a byte there.
-func (s textState) after(b byte) (textState, bool) {
-	between := func(first, last byte, then textState) (textState, bool) { return then, b >= first && b <= last }
+func (s utf8State) after(b byte) (utf8State, bool) {
+	between := func(first, last byte, then utf8State) (utf8State, bool) { return then, b >= first && b <= last }
 	switch s {
 	case whole: // below
 	case one:
@@ -60,7 +60,7 @@ func (s textState) after(b byte) (textState, bool) {
 }
 
 // afterAll is after for several bytes.
-func (s textState) afterAll(piece []byte) (textState, bool) {
+func (s utf8State) afterAll(piece []byte) (utf8State, bool) {
 	ok := true
 	for _, b := range piece {
 		if s, ok = s.after(b); !ok {
@@ -70,12 +70,12 @@ func (s textState) afterAll(piece []byte) (textState, bool) {
 	return s, ok
 }
 
-// textual looks through the vocabulary for what an answer that is bound to a grammar may
-// consist of. For every token it says, a bit a state, where it may stand so that the text
-// stays UTF-8. What ends the answer may only stand behind a whole character. A token that
-// stands for nothing may not stand anywhere, though llama.cpp would take it by its spelling;
-// nor one with a NUL, behind which llama.cpp does not look.
-func (m *Model) textual() []uint8 {
+// utf8Masks scans the vocabulary for the tokens that an answer with a grammar may contain. For
+// every token it has a bit for each state in which the token keeps the text UTF-8. A token that
+// ends the answer may only follow a whole character. A token that stands for nothing is never
+// allowed, though llama.cpp would accept it by its spelling; nor is one with a NUL, behind which
+// llama.cpp does not look.
+func (m *Model) utf8Masks() []uint8 {
 	table := make([]uint8, m.size)
 	var piece []byte
 	for tok := range Token(m.size) {

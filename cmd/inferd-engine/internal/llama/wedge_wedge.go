@@ -23,7 +23,7 @@ import (
 //	block    the step never ends; one compute thread sleeps, the others burn CPU
 //	slow     the step takes 100 times the last one, but at least 3 s, of CPU time
 //	grammar  the next Choose never returns, and burns CPU
-//	lane     the next Decode of a context that gives way never returns, and sleeps
+//	lane     the next Decode of a context of idle priority never returns, and sleeps
 const wedgeEnv = "INFERD_ENGINE_WEDGE"
 
 // A wedge makes an engine stop working on demand, for tests of the daemon's watchdog.
@@ -41,7 +41,7 @@ type wedge struct {
 const slowest = 3 * time.Second
 
 func (w *wedge) decode(c *Context) {
-	if c.opt.GivesWay {
+	if c.opt.IdlePriority {
 		if w.lane.CompareAndSwap(true, false) {
 			w.sleep()
 		}

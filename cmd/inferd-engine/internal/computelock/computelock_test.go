@@ -1,4 +1,4 @@
-package turn_test
+package computelock_test
 
 import (
 	"bufio"
@@ -12,14 +12,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/turn"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 )
 
-// TestMain is also the neighbour: a process that takes a turn, says so, and keeps it until
-// it is told to go on.
+// TestMain is also the neighbour: a process that takes the lock, reports it, and holds it
+// until a line comes.
 func TestMain(m *testing.M) {
-	if path := os.Getenv("TURN"); path != "" {
-		t, err := turn.Open(path)
+	if path := os.Getenv("COMPUTE_LOCK"); path != "" {
+		t, err := computelock.Open(path)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -37,16 +37,16 @@ func TestMain(m *testing.M) {
 
 func file(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "turns")
+	path := filepath.Join(t.TempDir(), "compute.lock")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-func open(t *testing.T, path string) *turn.Turn {
+func open(t *testing.T, path string) *computelock.Lock {
 	t.Helper()
-	mine, err := turn.Open(path)
+	mine, err := computelock.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func open(t *testing.T, path string) *turn.Turn {
 func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "TURN="+path)
+	cmd.Env = append(os.Environ(), "COMPUTE_LOCK="+path)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Rea
 	return cmd, in, r
 }
 
-// One at a time computes, and everybody gets to, whoever else wants to all the time.
+// One handle computes at a time, and each gets the lock although all ask for it all the time.
 func TestOneAtATime(t *testing.T) {
 	path := file(t)
 	var computing atomic.Int32
@@ -101,7 +101,7 @@ func TestOneAtATime(t *testing.T) {
 	all.Wait()
 }
 
-// Who waits comes when the other process has had its turn, or has died.
+// The lock is granted when the other process releases it, or dies.
 func TestAnotherProcess(t *testing.T) {
 	for name, end := range map[string]func(*exec.Cmd, io.WriteCloser){
 		"goes on": func(_ *exec.Cmd, in io.WriteCloser) { _, _ = io.WriteString(in, "\n") },
@@ -125,7 +125,7 @@ func TestAnotherProcess(t *testing.T) {
 	}
 }
 
-// A neighbour that hangs with the turn is waited for once, and not again until it is back.
+// A neighbour that hangs with the lock is waited for once, and not again until it goes on.
 func TestNeighbourHangs(t *testing.T) {
 	path := file(t)
 	_, in, out := neighbour(t, path)
@@ -141,7 +141,7 @@ func TestNeighbourHangs(t *testing.T) {
 	if line, err := out.ReadString('\n'); line != "done\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	for range 50 { // the turn that came late is given back as well
+	for range 50 { // the lock that was granted late is released as well
 		mine.Do(func() { ran++ })
 	}
 	open(t, path).Do(func() { ran++ })
@@ -149,22 +149,22 @@ func TestNeighbourHangs(t *testing.T) {
 
 func TestAlone(t *testing.T) {
 	ran := 0
-	(*turn.Turn)(nil).Do(func() { ran++ })
-	new(turn.Turn).Do(func() { ran++ })
+	(*computelock.Lock)(nil).Do(func() { ran++ })
+	new(computelock.Lock).Do(func() { ran++ })
 	if ran != 2 {
 		t.Errorf("ran %d times", ran)
 	}
-	if _, err := turn.Open(filepath.Join(t.TempDir(), "none")); err == nil {
+	if _, err := computelock.Open(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a file that is not there was opened")
 	}
 }
 
 func BenchmarkAlone(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "turns")
+	path := filepath.Join(b.TempDir(), "compute.lock")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	mine, err := turn.Open(path)
+	mine, err := computelock.Open(path)
 	if err != nil {
 		b.Fatal(err)
 	}

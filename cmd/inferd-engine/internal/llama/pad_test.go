@@ -2,8 +2,8 @@ package llama
 
 import "testing"
 
-// Behind a long context few tokens take longer than a tile does; which ones, was measured.
-func TestFillWorth(t *testing.T) {
+// Behind a long context some batches smaller than a tile take longer than a tile, as measured.
+func TestPadWorth(t *testing.T) {
 	for _, test := range []struct {
 		n, depth, width int
 		want            bool
@@ -12,12 +12,12 @@ func TestFillWorth(t *testing.T) {
 		{36, 4096, 1024, true},   // 660, 482
 		{42, 512, 1024, false},   // 208, 213
 		{24, 2048, 1024, false},  // 263, 319
-		{8, 16384, 1024, false},  // who writes is no reason
+		{8, 16384, 1024, false},  // decoding streams are no reason
 		{64, 16384, 1024, false}, // it is one
 		{42, 2048, 4096, false},  // attention is the lesser part of such a model
 		{63, 0, 1024, false},
 	} {
-		if got := fillWorth(test.n, test.depth, test.width); got != test.want {
+		if got := padWorth(test.n, test.depth, test.width); got != test.want {
 			t.Errorf("%d tokens behind %d, %d wide: %v", test.n, test.depth, test.width, got)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
-// detached is a sequence whose samples are made beside the steps, and take that long each. It
-// counts them.
+// detached returns a sequence with samples beside the steps, each of which takes so long, and
+// their number.
 func (m *toy) detached(owner string, first, prompt, most int, out *[]batch.Token, takes time.Duration) (batch.Sequence, *atomic.Int64) {
 	var count atomic.Int64
 	seq := m.of(owner, first, prompt, most, out)
@@ -43,7 +43,7 @@ func bubble(t *testing.T, l batch.Limits, test func(t *testing.T, loop *batch.Lo
 		began := time.Now()
 		m := newToy(t)
 		m.slow = func() { time.Sleep(time.Millisecond) }
-		loop := &batch.Loop{Model: m, Limits: l, Samples: &budget.CPU{Clock: func(int) time.Duration { return time.Since(began) }}}
+		loop := &batch.Loop{Decoder: m, Memory: m, Limits: l, Samples: &budget.CPU{Clock: func(int) time.Duration { return time.Since(began) }}}
 		run(t, loop, m)
 		test(t, loop, m)
 	})
@@ -53,10 +53,10 @@ func bubble(t *testing.T, l batch.Limits, test func(t *testing.T, loop *batch.Lo
 // loses its cache meanwhile.
 func TestDetachedLife(t *testing.T) {
 	for name, limits := range map[string]batch.Limits{
-		"room for all":         {Context: 8000, Batch: 64, Sequences: 4, Kept: 4},
-		"little room":          {Context: 500, Batch: 64, Sequences: 4, Kept: 4},
-		"room for two":         {Context: 300, Batch: 64, Sequences: 4, Kept: 2},
-		"one at a time":        {Context: 300, Batch: 16, Sequences: 1, Kept: 1},
+		"room for all":         {Context: 8000, Batch: 64, Sequences: 4, Retained: 4},
+		"little room":          {Context: 500, Batch: 64, Sequences: 4, Retained: 4},
+		"room for two":         {Context: 300, Batch: 64, Sequences: 4, Retained: 2},
+		"one at a time":        {Context: 300, Batch: 16, Sequences: 1, Retained: 1},
 		"one, nothing is kept": {Context: 270, Batch: 16, Sequences: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func detachedLife(t *testing.T, loop *batch.Loop, m *toy, i, round int, r *rand.
 		seq.Detach, seq.Sample = nil, m.sample
 	}
 	var held atomic.Bool
-	seq.Held = held.Load
+	seq.Paused = held.Load
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	leaves := r.IntN(4) == 0
@@ -161,9 +161,9 @@ func TestSlowSamplesDelayNoStream(t *testing.T) {
 	})
 }
 
-var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Kept: 4}
+var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Retained: 4}
 
-// A sequence whose samples are fast takes part in every step.
+// A sequence with fast samples takes part in every step.
 func TestFastSamplesJoinEveryStep(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -307,7 +307,7 @@ func TestCost(t *testing.T) {
 func TestDetachedStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
-		loop := &batch.Loop{Model: m, Limits: wide2}
+		loop := &batch.Loop{Decoder: m, Memory: m, Limits: wide2}
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() { _ = loop.Run(ctx) })

@@ -1,0 +1,187 @@
+package batch
+
+import (
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
+)
+
+// The loop's side of the prefill worker. All of it runs on the loop's thread.
+
+// maxImport is how many tokens' KV state a job imports to the worker, over all sequences.
+const maxImport = 256
+
+// A handoff is the outstanding job of the prefill worker.
+//
+//	none ─submit─▶ outstanding ─done─▶ none
+//	                   └─overdue─▶ abandoned ─done─▶ none
+type handoff struct {
+	state  handoffState
+	seqs   []*sequence // of the chunks, in their order
+	tokens int
+	since  time.Time
+	urgent bool // streams wait for it for as long as they may
+}
+
+// handoffState is the state of the outstanding job. The set is closed.
+type handoffState uint8
+
+const (
+	noJob handoffState = iota
+	outstanding
+	abandoned // the job is overdue: until it is done there is no worker
+)
+
+// busy reports whether the worker has a job that is waited for.
+func (h *handoff) busy() bool { return h.state == outstanding }
+
+// abandoned reports whether the worker has an overdue job.
+func (h *handoff) abandoned() bool { return h.state == abandoned }
+
+// prefillDeadline is when the outstanding job counts as overdue.
+func (l *stepper) prefillDeadline() time.Time {
+	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
+}
+
+// submitPrefill gives an idle worker its next job, and recalls the sequences without a chunk
+// in it.
+func (l *stepper) submitPrefill(plan schedule.Step) {
+	h := &l.handoff
+	if l.Prefill == nil || h.state != noJob {
+		return
+	}
+	var chunks []prefill.Chunk
+	var abort []*sequence // those whose cancel is worth an abort
+	h.seqs, h.tokens = h.seqs[:0], 0
+	imports := maxImport
+	for i, s := range l.live {
+		if plan.Offload[i] == 0 || s.ending {
+			l.recall(s)
+			continue
+		}
+		c, ok := l.chunkFor(s, plan.Offload[i], &imports)
+		if !ok {
+			continue
+		}
+		chunks, h.seqs = append(chunks, c), append(h.seqs, s)
+		h.tokens += len(c.Tokens)
+		if len(c.Tokens) >= minAbort {
+			abort = append(abort, s)
+		}
+	}
+	if len(chunks) == 0 {
+		return
+	}
+	h.state, h.since, h.urgent = outstanding, time.Now(), plan.Urgent
+	l.prefilling.begin(abort, l.Prefill.Abort)
+	l.Prefill.Submit(chunks)
+}
+
+// recall takes a sequence away from the worker, if it is there.
+func (l *stepper) recall(s *sequence) {
+	if s.state.AtWorker() {
+		l.transition(s, s.active())
+	}
+}
+
+// chunkFor builds the next chunk of s: KV state that the worker is missing (at most imports
+// tokens over all sequences), then n new tokens. It reports false if there is nothing to do,
+// or no place at the worker.
+func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, bool) {
+	if l.transition(s, schedule.Staged); s.state != schedule.Staged {
+		return prefill.Chunk{}, false
+	}
+	cached := s.cached()
+	c := prefill.Chunk{Seq: s.workerSeq, Start: min(cached, s.workerLen+*imports)}
+	if c.Start > s.workerLen {
+		var err error
+		if c.Import, err = l.cache.Save(s.cells, s.workerLen, c.Start); err != nil {
+			l.refuse(s)
+			return c, false
+		}
+		*imports -= c.Start - s.workerLen
+	}
+	if c.Start == cached {
+		c.Tokens = s.tokens[cached:min(cached+n, len(s.tokens)-1)]
+	}
+	if c.Import == nil && len(c.Tokens) == 0 {
+		return c, false
+	}
+	l.transition(s, schedule.Offloaded)
+	return c, true
+}
+
+// refuse recalls a sequence at which the worker has failed.
+func (l *stepper) refuse(s *sequence) {
+	s.noOffload = true
+	l.recall(s)
+}
+
+// collectPrefill takes over the job of the worker, if it is done. It abandons an overdue one,
+// once.
+func (l *stepper) collectPrefill() {
+	h := &l.handoff
+	if h.state == noJob {
+		return
+	}
+	took := time.Since(h.since)
+	job := l.Prefill.Poll()
+	switch {
+	case job == nil && h.busy() && !time.Now().Before(l.prefillDeadline()):
+		l.abandonPrefill(took)
+		return
+	case job == nil:
+		return
+	case job.Aborted:
+		l.addStats(func(st *Stats) { st.Aborted++ })
+	case job.Err == nil && h.busy():
+		l.times.ObservePrefill(h.tokens, took)
+	}
+	h.state = noJob
+	l.prefilling.end()
+	l.Progress.Finish(1)
+	for i, s := range h.seqs {
+		switch c := &job.Chunks[i]; {
+		case s.state != schedule.Offloaded: // recalled meanwhile
+		case job.Err == nil && l.importChunk(s, c):
+			l.transition(s, schedule.Staged)
+		case job.Aborted:
+			l.recall(s)
+		default:
+			l.refuse(s)
+		}
+	}
+	clear(h.seqs)
+}
+
+// abandonPrefill takes the sequences of an overdue job back. It calls the job off, but the
+// worker may not answer: until it does, the loop goes on as without a worker.
+func (l *stepper) abandonPrefill(took time.Duration) {
+	h := &l.handoff
+	l.times.ObservePrefill(max(h.tokens, schedule.ChunkTokens/2), took)
+	h.state = abandoned
+	l.Prefill.Abort()
+	for _, s := range h.seqs {
+		if s.state == schedule.Offloaded {
+			l.recall(s)
+		}
+	}
+}
+
+// importChunk appends a chunk that the worker has decoded to its sequence. It reports false if
+// that fails.
+func (l *stepper) importChunk(s *sequence, c *prefill.Chunk) bool {
+	n := len(c.Tokens)
+	if n > 0 {
+		if s.cached() != c.Start || l.cache.Load(s.cells, c.Tokens, c.Export) != nil {
+			return false
+		}
+		l.addStats(func(st *Stats) {
+			st.Prefill += int64(n)
+			st.PrefillOffloaded += int64(n)
+		})
+	}
+	s.workerLen = c.Start + n
+	return true
+}

@@ -1,0 +1,250 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
+)
+
+// Token is an index into a model's vocabulary.
+type Token = kv.Token
+
+// A Sequence is a prompt to be continued. Its functions are called on the loop's thread, one
+// at a time; every microsecond in them delays the tokens of all sequences.
+type Sequence struct {
+	// Call is the number of the call, for [progress.Progress]; 0 is none.
+	Call uint64
+	// Owner may use the cached prefixes of its sequences. Empty is no owner, without cached
+	// prefixes.
+	Owner  string
+	Prompt []Token // at least one, at most the context less one
+	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
+	// Sample chooses the next token from the logits of entry i of the batch.
+	Sample func(i int) (Token, error)
+	// Detach takes the place of Sample in a sequence with possibly slow samples. It copies
+	// entry i; choose then makes the choice on another thread, beside the steps, and may
+	// still run when Do has returned. An error other than [budget.ErrExceeded] is choose's.
+	Detach func(i int) (choose func() (Token, error), err error)
+	// Emit takes a token of the answer, and the time spent on choosing it: in whole units of
+	// the mean step of one token, the rest is carried over. It reports false to end the
+	// sequence.
+	Emit func(tok Token, cost int) bool
+	// Ends reports whether a token ends the answer. Such a token is not emitted.
+	Ends func(tok Token) bool
+	// Paused reports whether the sequence is to pause. May be nil. A change of its result is
+	// followed by a call of [Loop.Wake].
+	Paused func() bool
+	// Pinned keeps the prompt for good, as a prefix for all owners.
+	Pinned bool
+}
+
+// End is why a sequence ended. The set is closed.
+type End int
+
+// Ends.
+const (
+	Ended   End = iota // the model chose a token that ends the answer
+	Reached            // Sequence.Max was reached
+	Stopped            // Emit said so
+)
+
+// A Result is the result of a sequence.
+type Result struct {
+	End    End
+	Out    int // tokens of the answer, without the one that ended it
+	Cached int // tokens of the prompt that were in the cache
+}
+
+// ErrStopped is the failure of a sequence that does not end before the loop does.
+var ErrStopped = errors.New("the engine is stopping")
+
+// A sequence is a [Sequence] in the loop. After its submission only the loop touches it, until
+// done is closed.
+type sequence struct {
+	Sequence
+	ctx    context.Context //nolint:containedctx // a sequence is a call in flight, not a part of the loop
+	done   chan struct{}   // closed when result and err are final
+	result Result
+	err    error
+	ending bool // result and err are set: settle ends it
+
+	state    schedule.State // changed by stepper.transition only
+	pausedAt time.Time      // in states Paused and Suspended
+	tokens   []Token        // prompt and answer
+	cells    *kv.Sequence   // in states with cells: those of a part of tokens; else nil
+
+	prefillLen int // length of tokens when cells were last allocated; 0 before
+	// While the prefill worker has a copy: its number there, and how many tokens it has.
+	workerSeq, workerLen int
+	noOffload            bool // the worker has failed at it
+
+	choice  *choice          // of its next token, beside the steps; nil if there is none
+	chooses schedule.Average // seconds of its choices
+	owed    time.Duration    // of sampling, not yet reported as cost
+}
+
+// end decides that a sequence ends, and how. The first decision stands.
+func (s *sequence) end(err error) {
+	if !s.ending {
+		s.err, s.ending = err, true
+	}
+}
+
+// endAs is end without an error.
+func (s *sequence) endAs(end End) {
+	if !s.ending {
+		s.result.End, s.ending = end, true
+	}
+}
+
+// cached is how many tokens have cells.
+func (s *sequence) cached() int {
+	if s.cells == nil {
+		return 0
+	}
+	return s.cells.Len()
+}
+
+// pending is how many tokens have none.
+func (s *sequence) pending() int { return len(s.tokens) - s.cached() }
+
+// active is the state of a sequence that is not paused, nor at the prefill worker.
+func (s *sequence) active() schedule.State {
+	switch {
+	case s.choice != nil && s.cells == nil:
+		return schedule.Evicted
+	case s.choice != nil:
+		return schedule.Choosing
+	case s.cells == nil:
+		return schedule.Waiting
+	case s.result.Out > 0 && s.pending() == 1:
+		return schedule.Decoding
+	default:
+		return schedule.Prefilling
+	}
+}
+
+// evictableAfter is how many tokens a sequence must have decoded since its last prefill to be
+// evicted for another owner: the cost of the next prefill is then a part of that of those.
+const (
+	evictableAfter = 32
+	evictableShare = 16
+)
+
+func (s *sequence) evictable() bool {
+	return len(s.tokens)-s.prefillLen >= max(evictableAfter, s.cached()/evictableShare)
+}
+
+// transition is the one function that changes the state of a sequence; [schedule.State] has the
+// diagram. It allocates cells to a state that has them, and takes them away: Waiting and Evicted
+// free them, Suspended and Done retain them for the owner. It reserves a place at the prefill
+// worker, and releases it. If cells are not to be had, or not freed, the sequence is to end; if
+// the worker has no place, the state stays.
+func (l *stepper) transition(s *sequence, to schedule.State) {
+	from := s.state
+	if to.HasCells() && !from.HasCells() {
+		if err := l.allocate(s); err != nil {
+			s.end(err)
+			return
+		}
+	}
+	if to.AtWorker() && !from.AtWorker() {
+		seq, ok := l.Prefill.Reserve()
+		if !ok {
+			return
+		}
+		s.workerSeq, s.workerLen = seq, 0
+	}
+	s.state = to
+	if from.AtWorker() && !to.AtWorker() {
+		l.Prefill.Release(s.workerSeq)
+	}
+	if from.HasCells() && !to.HasCells() {
+		if err := l.giveUp(s); err != nil {
+			s.err, s.ending = errors.Join(s.err, err), true
+		}
+	}
+}
+
+// allocate gives a sequence cells, with the longest prefix of its tokens in the cache.
+func (l *stepper) allocate(s *sequence) error {
+	// Looked up again, because the prefix that the plan counts on may just have been evicted.
+	cells, err := l.cache.Allocate(s.Owner, l.cache.Lookup(s.Owner, s.tokens))
+	if err != nil {
+		return err
+	}
+	s.cells = cells
+	if s.prefillLen == 0 {
+		n := cells.Len()
+		s.result.Cached = n
+		l.cachedOf[s.Owner] += int64(n)
+		l.addStats(func(st *Stats) { st.Cached += int64(n) })
+	}
+	s.prefillLen = len(s.tokens)
+	return nil
+}
+
+// giveUp takes the cells away from a sequence, as its state says.
+func (l *stepper) giveUp(s *sequence) error {
+	cells := s.cells
+	s.cells = nil
+	switch s.state {
+	case schedule.Suspended:
+		return l.cache.Retain(cells, false)
+	case schedule.Done:
+		err := l.cache.Retain(cells, s.Pinned)
+		_, pinned := l.cache.Pinned()
+		l.pinned.Store(int64(pinned))
+		return err
+	default: // evicted
+		if !s.ending && cells.Len() > 0 {
+			l.addStats(func(st *Stats) { st.Evicted++ })
+		}
+		return l.cache.Free(cells)
+	}
+}
+
+// evict takes the cells away from a sequence that goes on. It is prefilled again later, with
+// the token that is being chosen for it, if there is one.
+func (l *stepper) evict(s *sequence) {
+	switch s.state {
+	case schedule.Choosing:
+		l.transition(s, schedule.Evicted)
+	case schedule.Paused:
+		l.transition(s, schedule.Waiting)
+		l.transition(s, schedule.Suspended)
+	default:
+		l.transition(s, schedule.Waiting)
+	}
+}
+
+// finish ends a sequence.
+func (l *stepper) finish(s *sequence) {
+	if s.choice != nil {
+		l.chooser.drop(s.choice)
+		s.choice = nil
+	}
+	l.transition(s, schedule.Done)
+	l.Progress.Finish(1)
+	close(s.done)
+}
+
+// settle ends the sequences that are to end, and those of canceled calls.
+func (l *stepper) settle() {
+	goesOn := l.live[:0]
+	for _, s := range l.live {
+		if s.ctx.Err() != nil {
+			s.end(context.Cause(s.ctx))
+		}
+		if s.ending {
+			l.finish(s)
+		} else {
+			goesOn = append(goesOn, s)
+		}
+	}
+	clear(l.live[len(goesOn):])
+	l.live = goesOn
+}

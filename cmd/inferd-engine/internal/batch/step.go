@@ -1,0 +1,284 @@
+package batch
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
+)
+
+// An entry is the part of one sequence in the batch of a step.
+type entry struct {
+	seq    *sequence
+	n      int // tokens
+	logits int // index in the batch of the sequence's last token; -1 if it is not there
+}
+
+// step plans a step and decodes it. It may also find that it is too early for that, because
+// the prefill worker has the processors, and return when something has changed.
+func (l *stepper) step() {
+	began := time.Now()
+	plan := l.plan(began)
+	l.apply(plan)
+	streams, prompt := l.fill(plan)
+	beside := l.handoff.busy()
+	if !l.mayDecode(streams, prompt, plan.NoDelay) {
+		return
+	}
+	if beside && prompt == 0 { // it may have waited
+		began = time.Now()
+	}
+	locked, err := l.decode(streams + prompt)
+	if err != nil {
+		l.rollback(err)
+		return
+	}
+	l.advance()
+	now := time.Now()
+	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // a step of another engine is no reason for smaller chunks
+	l.countStep(streams, prompt, now.Sub(began), now)
+}
+
+// plan makes a snapshot of the sequences and plans a step that begins now.
+func (l *stepper) plan(now time.Time) schedule.Step {
+	l.views = l.views[:0]
+	streams := 0
+	for _, s := range l.live {
+		v := l.view(s)
+		l.views = append(l.views, v)
+		if s.choice != nil || v.State == schedule.Decoding {
+			streams++
+		}
+	}
+	pinned, tokens := l.cache.Pinned()
+	limits := schedule.Limits{
+		Context: l.Limits.Context - tokens, Batch: l.Limits.Batch,
+		Sequences: l.Limits.Sequences, Retained: l.Limits.Retained - pinned,
+	}
+	return schedule.Plan(limits, l.views, l.cache.Usage().Active-tokens, l.budget(streams, now))
+}
+
+// view is the scheduler's view of a sequence.
+func (l *stepper) view(s *sequence) schedule.Sequence {
+	v := schedule.Sequence{Owner: s.Owner, State: s.state, Cached: s.cached(), Total: len(s.tokens), NoOffload: s.noOffload}
+	if s.choice != nil {
+		v.Total++ // the chosen token needs a cell
+	}
+	switch {
+	case s.cells != nil:
+		v.Exclusive, v.Evictable = l.cache.Exclusive(s.cells), s.evictable()
+	case s.state == schedule.Waiting:
+		p := l.cache.Lookup(s.Owner, s.tokens)
+		v.Prefix, v.Shared = p.N, p.Shared
+	}
+	return v
+}
+
+// budget bounds the prompts of a step that begins now.
+func (l *stepper) budget(streams int, now time.Time) schedule.Budget {
+	chunk := l.times.Chunk(streams, 0)
+	b := schedule.Budget{Chunk: chunk, Now: chunk, Busy: l.handoff.busy()}
+	if streams > 0 && !l.last.IsZero() {
+		b.Now = l.times.Chunk(streams, now.Sub(l.last))
+	}
+	if l.Prefill != nil && !l.handoff.abandoned() && l.times.UseWorker(streams, chunk) {
+		b.Worker = l.Prefill.Tokens()
+	}
+	return b
+}
+
+// apply evicts sequences, allocates cells and gives the prefill worker its next job.
+func (l *stepper) apply(plan schedule.Step) {
+	for _, i := range plan.Evict {
+		l.evict(l.live[i])
+	}
+	for i, s := range l.live {
+		if plan.Feed[i]+plan.Offload[i] > 0 && s.state == schedule.Waiting && !s.ending {
+			l.transition(s, schedule.Prefilling)
+		}
+	}
+	l.submitPrefill(plan)
+}
+
+// fill lists the batch. It returns its number of streams, which have a token each, and of
+// prompt tokens.
+func (l *stepper) fill(plan schedule.Step) (streams, prompt int) {
+	l.batch = l.batch[:0]
+	for i, s := range l.live {
+		n := plan.Feed[i]
+		switch {
+		case n == 0 || s.ending:
+			continue
+		case l.views[i].State == schedule.Decoding:
+			streams++
+		default:
+			n = min(n, s.pending()) // the plan may count on a shorter prefix
+			prompt += n
+		}
+		l.batch = append(l.batch, entry{seq: s, n: n})
+	}
+	return streams, prompt
+}
+
+// mayDecode waits until the step may be decoded. It reports false if it is to be planned anew:
+// there is nothing to decode now, or something has changed.
+func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
+	busy := l.handoff.busy()
+	switch {
+	case len(l.batch) > 0:
+		return !busy || prompt > 0 || noDelay || l.last.IsZero() ||
+			l.inbox.WaitUntil(l.times.DecodeDeadline(streams, l.last, l.handoff.urgent))
+	case busy:
+		l.Progress.Enter(progress.Idle)
+		l.inbox.WaitUntil(l.prefillDeadline())
+	case l.choosing():
+		l.Progress.Enter(progress.Sample)
+		l.inbox.Wait()
+	default: // cannot be, and must not last
+		for _, s := range l.live {
+			s.end(errors.New("internal error: a step of nothing"))
+		}
+	}
+	return false
+}
+
+// decode decodes the batch. It returns how long it has waited for the compute lock.
+func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
+	if err := l.addBatch(tokens); err != nil {
+		return 0, err
+	}
+	var abort []*sequence // those whose cancel is worth an abort
+	l.calls = l.calls[:0]
+	for _, e := range l.batch {
+		l.calls = append(l.calls, e.seq.Call)
+		if e.n >= minAbort && !l.Whole {
+			abort = append(abort, e.seq)
+		}
+	}
+	l.decoding.begin(abort, l.Decoder.Abort)
+	l.Progress.Begin(l.calls, l.expected(tokens))
+	if l.Exclusive != nil {
+		came := time.Now()
+		l.Progress.Enter(progress.Lock)
+		l.Exclusive(func() {
+			locked = time.Since(came)
+			l.Progress.Enter(progress.Decode)
+			err = l.Decoder.Decode()
+		})
+	} else {
+		l.Progress.Enter(progress.Decode)
+		err = l.Decoder.Decode()
+	}
+	l.Progress.End()
+	return locked, err
+}
+
+// addBatch hands the tokens of the batch to the decoder.
+func (l *stepper) addBatch(tokens int) error {
+	l.decoding.begin(nil, nil)
+	if err := l.cache.Reserve(tokens); err != nil {
+		return err
+	}
+	at := 0
+	for i := range l.batch {
+		e := &l.batch[i]
+		e.logits = -1
+		from := e.seq.cached()
+		for pos := from; pos < from+e.n; pos++ {
+			last := pos == len(e.seq.tokens)-1
+			if err := l.Decoder.Add(e.seq.tokens[pos], pos, e.seq.cells.ID(), last); err != nil {
+				return err
+			}
+			if last {
+				e.logits = at
+			}
+			at++
+		}
+	}
+	return nil
+}
+
+// expected is the CPU time that a step of so many tokens should take; 0 is not known. It is
+// in whole milliseconds, so that the steps of a stream are alike.
+func (l *stepper) expected(tokens int) time.Duration {
+	takes := l.times.Step(tokens)
+	if takes == 0 {
+		takes = l.FirstToken * time.Duration(tokens)
+	}
+	ms := takes.Seconds() * float64(max(l.Threads, 1)) * 1000
+	return time.Duration(math.Ceil(ms)) * time.Millisecond
+}
+
+// rollback undoes a failed step for all of its sequences. If it was called off, the
+// sequences that are not canceled are decoded again; else all fail, because the decoder does not say which of
+// them is to blame.
+func (l *stepper) rollback(err error) {
+	aborted := l.decoding.end()
+	if aborted {
+		l.addStats(func(st *Stats) { st.Aborted++ })
+	}
+	for _, e := range l.batch {
+		s := e.seq
+		switch {
+		case !aborted:
+			s.end(fmt.Errorf("decode: %w", err))
+			l.evict(s)
+		case s.cached() == 0 || l.cache.Rollback(s.cells) != nil:
+			l.evict(s)
+		}
+	}
+}
+
+// advance books the tokens of a decoded batch and chooses the next token of each sequence
+// without pending ones.
+func (l *stepper) advance() {
+	l.decoding.end()
+	l.Progress.Enter(progress.Sample)
+	for _, e := range l.batch {
+		from := e.seq.cached()
+		l.cache.Append(e.seq.cells, e.seq.tokens[from:from+e.n])
+	}
+	for _, e := range l.batch {
+		if e.logits < 0 {
+			l.transition(e.seq, e.seq.active())
+			continue
+		}
+		l.sampleNext(e.seq, e.logits)
+	}
+}
+
+// sampleNext chooses the next token of a sequence, or has it chosen beside the steps.
+func (l *stepper) sampleNext(s *sequence, logits int) {
+	if s.Detach != nil {
+		l.detach(s, logits)
+		return
+	}
+	began := time.Now()
+	tok, err := s.Sample(logits)
+	l.accept(s, tok, err, time.Since(began))
+}
+
+// accept takes the next token of a sequence, or the failure to choose one.
+func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) {
+	switch {
+	case err != nil:
+		s.end(fmt.Errorf("sample: %w", err))
+		return
+	case s.Ends(tok):
+		s.endAs(Ended)
+		return
+	}
+	s.tokens = append(s.tokens, tok)
+	s.result.Out++
+	switch {
+	case !s.Emit(tok, l.cost(s, took)):
+		s.endAs(Stopped)
+	case s.result.Out == s.Max:
+		s.endAs(Reached)
+	case s.state.Running():
+		l.transition(s, s.active())
+	}
+}

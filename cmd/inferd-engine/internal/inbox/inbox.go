@@ -1,0 +1,76 @@
+// Package inbox hands values from any goroutine to the goroutine of a loop, and wakes it. It
+// does not know the values, nor the work of the loop.
+package inbox
+
+import (
+	"sync"
+	"time"
+)
+
+// An Inbox holds submitted values until its loop takes them. The zero value works. Submit and
+// Wake may be called from any goroutine, the other methods only from the loop's.
+type Inbox[T any] struct {
+	once sync.Once     // guards the making of wake
+	wake chan struct{} // has room for one
+
+	mu     sync.Mutex // guards the fields below
+	values []T
+	closed bool
+}
+
+// Submit adds a value and wakes the loop. It reports false once the inbox is closed.
+func (b *Inbox[T]) Submit(v T) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.values = append(b.values, v)
+	b.Wake()
+	return true
+}
+
+// Wake ends the wait of the loop; if it does not wait now, its next one.
+func (b *Inbox[T]) Wake() {
+	select {
+	case b.signal() <- struct{}{}:
+	default:
+	}
+}
+
+func (b *Inbox[T]) signal() chan struct{} {
+	b.once.Do(func() { b.wake = make(chan struct{}, 1) })
+	return b.wake
+}
+
+// Take returns the values submitted since the last call, in that order.
+func (b *Inbox[T]) Take() []T {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	values := b.values
+	b.values = nil
+	return values
+}
+
+// Close refuses further values and returns the rest.
+func (b *Inbox[T]) Close() []T {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	return b.Take()
+}
+
+// Wait waits for a wake-up.
+func (b *Inbox[T]) Wait() { <-b.signal() }
+
+// WaitUntil waits until a time and reports true, or for a wake-up and reports false.
+func (b *Inbox[T]) WaitUntil(deadline time.Time) bool {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-b.signal():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,312 @@
+// Package kv keeps the books of a model's KV cache: which sequence has which cells (cells.go),
+// which cached prefix a new sequence may begin with, and which retained sequences are moved to
+// memory (offload.go). Owners share no prefixes but the pinned ones. The
+// package knows tokens and owners; it does not know requests, steps or llama.cpp.
+package kv
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Token is an index into a model's vocabulary.
+type Token = int32
+
+// Memory is the cache of a model's context, by sequence number.
+type Memory interface {
+	// Copy makes the first n tokens of src those of dst, which is empty. After an error it
+	// is still empty.
+	Copy(src, dst, n int) error
+	// Truncate leaves a sequence its first n tokens; 0 drops it. After an error nothing has
+	// changed.
+	Truncate(seq, n int) error
+	// Save returns the KV state of a sequence from one position up to another.
+	Save(seq, from, to int) ([]byte, error)
+	// Load appends a saved state to a sequence of this context, or of another one of the same
+	// model, that ends where the state begins. After an error nothing has changed.
+	Load(seq int, state []byte) error
+}
+
+// Options are the limits of a cache.
+type Options struct {
+	Cells     int  // of the model's cache
+	Sequences int  // that the model's cache can have
+	Retain    bool // ended sequences, as long as there is room
+	Offloaded int  // tokens of retained sequences that may be in memory; 0 offloads none
+	// Whole says that sequences can be copied, saved and dropped whole only, as those of
+	// recurrent models.
+	Whole bool
+}
+
+// A Cache holds active sequences, and retained ones as long as there is room. One goroutine
+// uses it.
+type Cache struct {
+	options   Options
+	memory    Memory
+	cells     *cells
+	sequences []*Sequence // by number; nil is free
+	retained  []*Sequence // the least recently used first
+	offloaded int         // tokens in memory
+}
+
+// A Sequence is a list of tokens with a KV state: an active one has a cell for each.
+type Sequence struct {
+	id       int // its number in the model's cache, while it has cells there
+	owner    string
+	tokens   []Token
+	cells    int     // of tokens, how many have a cell
+	pieces   []piece // the KV state of the others, in order
+	retained bool
+	pinned   bool // retained for all owners, and never evicted
+}
+
+// ID is the number of an active sequence in the model's cache.
+func (s *Sequence) ID() int { return s.id }
+
+// Len is how many tokens an active sequence has.
+func (s *Sequence) Len() int { return len(s.tokens) }
+
+// New returns an empty cache.
+func New(m Memory, o Options) *Cache {
+	return &Cache{options: o, memory: m, cells: newCells(o.Cells, o.Sequences), sequences: make([]*Sequence, o.Sequences)}
+}
+
+// A Prefix is the beginning of a prompt that is in the cache.
+type Prefix struct {
+	N      int // tokens
+	Shared int // of N, those on cells that are active already
+	source *Sequence
+}
+
+// Lookup returns the longest prefix of tokens that an owner may use, in an active sequence
+// or in a retained one. It leaves the last token, because its logits are needed in any case.
+func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
+	for _, s := range c.sequences {
+		if s != nil && !s.retained && s.owner == owner && owner != "" {
+			if n := c.common(s, tokens); n > best.N {
+				best = Prefix{n, n, s}
+			}
+		}
+	}
+	for _, s := range c.retained {
+		if !s.pinned && (s.owner != owner || owner == "") {
+			continue
+		}
+		if n := c.common(s, tokens); n > best.N {
+			best = Prefix{n, 0, s}
+			if s.pinned {
+				best.Shared = n
+			}
+		}
+	}
+	return best
+}
+
+// common is how many tokens a prompt can take from a sequence.
+func (c *Cache) common(s *Sequence, tokens []Token) int {
+	n := common(s.tokens, tokens[:len(tokens)-1])
+	if n < len(s.tokens) && c.options.Whole {
+		return 0
+	}
+	return n
+}
+
+func common(a, b []Token) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// Allocate starts an active sequence with a prefix, or with a part of it if not all of it can
+// be had. It may evict retained sequences.
+func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
+	if p.source != nil && p.source.retained { // now the most recently used, so that it is evicted last
+		c.retained = append(slices.DeleteFunc(c.retained, func(s *Sequence) bool { return s == p.source }), p.source)
+	}
+	id := slices.Index(c.sequences, nil)
+	for ; id < 0; id = slices.Index(c.sequences, nil) {
+		evicted, err := c.evict()
+		switch {
+		case err != nil:
+			return nil, err
+		case evicted == nil:
+			return nil, fmt.Errorf("all %d sequences of the cache are in use", len(c.sequences))
+		case evicted == p.source:
+			p = Prefix{}
+		}
+	}
+	s := &Sequence{id: id, owner: owner}
+	c.sequences[id] = s
+	c.fill(s, p)
+	return s, nil
+}
+
+// fill gives an empty sequence the tokens of a prefix, as far as that is possible.
+func (c *Cache) fill(s *Sequence, p Prefix) {
+	if p.N == 0 {
+		return
+	}
+	n := min(p.N, p.source.cells)
+	if n > 0 {
+		if c.memory.Copy(p.source.id, s.id, n) != nil {
+			return
+		}
+		c.cells.copy(p.source.id, s.id, n)
+		s.cells, s.tokens = n, slices.Clone(p.source.tokens[:n])
+	}
+	c.loadPieces(s, p)
+}
+
+// Reserve evicts retained sequences until n cells are free.
+func (c *Cache) Reserve(n int) error {
+	for len(c.cells.free) < n {
+		evicted, err := c.evict()
+		if err != nil {
+			return err
+		}
+		if evicted == nil {
+			return fmt.Errorf("%d cells are free, %d are needed", len(c.cells.free), n)
+		}
+	}
+	return nil
+}
+
+// Append records that tokens have been added to an active sequence. Their cells have been
+// reserved.
+func (c *Cache) Append(s *Sequence, tokens []Token) {
+	c.cells.grow(s.id, len(tokens))
+	s.tokens = append(s.tokens, tokens...)
+	s.cells += len(tokens)
+}
+
+// Load appends tokens with a saved state to an active sequence. After an error nothing has
+// changed.
+func (c *Cache) Load(s *Sequence, tokens []Token, state []byte) error {
+	if err := c.Reserve(len(tokens)); err != nil {
+		return err
+	}
+	if err := c.memory.Load(s.id, state); err != nil {
+		return err
+	}
+	c.Append(s, tokens)
+	return nil
+}
+
+// Save returns the KV state of an active sequence from one position up to another.
+func (c *Cache) Save(s *Sequence, from, to int) ([]byte, error) { return c.memory.Save(s.id, from, to) }
+
+// Rollback removes tokens from the model's cache that have not been appended: a failed decode
+// may have left them there.
+func (c *Cache) Rollback(s *Sequence) error { return c.memory.Truncate(s.id, s.cells) }
+
+// truncate leaves a sequence its first n tokens with cells. After an error nothing has changed.
+func (c *Cache) truncate(s *Sequence, n int) error {
+	if err := c.memory.Truncate(s.id, n); err != nil {
+		return err
+	}
+	c.cells.truncate(s.id, n)
+	s.cells = n
+	return nil
+}
+
+// Free drops a sequence with cells.
+func (c *Cache) Free(s *Sequence) error {
+	c.sequences[s.id] = nil
+	c.cells.truncate(s.id, 0)
+	s.cells = 0
+	if err := c.memory.Truncate(s.id, 0); err != nil {
+		return fmt.Errorf("drop sequence %d: %w", s.id, err)
+	}
+	return nil
+}
+
+// Retain makes an active sequence a retained one, or drops it if no prompt could use it. A
+// pinned one is for all owners. It replaces retained prefixes of the same tokens.
+func (c *Cache) Retain(s *Sequence, pinned bool) error {
+	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
+		return c.Free(s)
+	}
+	for _, old := range slices.Clone(c.retained) {
+		if old.owner == s.owner && !old.pinned && common(old.tokens, s.tokens) == len(old.tokens) {
+			if err := c.forget(old); err != nil {
+				return err
+			}
+		}
+	}
+	s.retained, s.pinned = true, pinned
+	if !pinned {
+		c.cells.retain(s.id)
+	}
+	c.retained = append(c.retained, s)
+	return nil
+}
+
+// evict drops the least recently used sequence that is retained, not pinned, and has cells. It
+// returns nil if there is none.
+func (c *Cache) evict() (*Sequence, error) {
+	i := slices.IndexFunc(c.retained, (*Sequence).evictable)
+	if i < 0 {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	s := c.retained[i]
+	return s, c.forget(s)
+}
+
+// evictable reports whether a retained sequence has cells that may be reclaimed.
+func (s *Sequence) evictable() bool { return s.cells > 0 && !s.pinned }
+
+// forget drops a retained sequence, its cells and its state in memory.
+func (c *Cache) forget(s *Sequence) error {
+	c.retained = slices.DeleteFunc(c.retained, func(r *Sequence) bool { return r == s })
+	for _, p := range s.pieces {
+		c.offloaded -= p.tokens
+	}
+	if s.cells == 0 {
+		return nil
+	}
+	return c.Free(s)
+}
+
+// Clear drops all retained sequences.
+func (c *Cache) Clear() {
+	for _, s := range slices.Clone(c.retained) {
+		_ = c.forget(s) // no later sequence can use the cells
+	}
+}
+
+// Exclusive is how many cells of an active sequence no other active one shares.
+func (c *Cache) Exclusive(s *Sequence) int { return c.cells.exclusive(s.id) }
+
+// Usage says how full a cache is.
+type Usage struct {
+	Active    int // cells of active and pinned sequences
+	Retained  int // cells that only retained sequences have
+	Offloaded int // tokens of retained sequences in memory
+}
+
+// Usage returns the present usage.
+func (c *Cache) Usage() Usage {
+	return Usage{Active: c.cells.active, Retained: c.cells.used() - c.cells.active, Offloaded: c.offloaded}
+}
+
+// Pinned returns how many sequences are pinned, and their tokens.
+func (c *Cache) Pinned() (sequences, tokens int) {
+	for _, s := range c.retained {
+		if s.pinned {
+			sequences++
+			tokens += len(s.tokens)
+		}
+	}
+	return sequences, tokens
+}
+
+// RetainedByOwner calls f for each retained sequence, with its owner and its tokens.
+func (c *Cache) RetainedByOwner(f func(owner string, tokens int)) {
+	for _, s := range c.retained {
+		f(s.owner, len(s.tokens))
+	}
+}

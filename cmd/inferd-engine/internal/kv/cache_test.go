@@ -1,0 +1,238 @@
+package kv_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
+)
+
+// A toy is a Memory whose state is the tokens themselves. Some of its calls fail.
+type toy struct {
+	whole  bool
+	tokens map[int][]kv.Token
+	calls  int
+	faults int // one of so many calls fails; 0 is none
+	wrong  []string
+}
+
+var errToy = errors.New("no memory")
+
+func (m *toy) fails() bool {
+	m.calls++
+	return m.faults > 0 && m.calls%m.faults == 0
+}
+
+func (m *toy) complain(format string, args ...any) {
+	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
+}
+
+func (m *toy) Copy(src, dst, n int) error {
+	have := m.tokens[src]
+	if n < 1 || n > len(have) || len(m.tokens[dst]) > 0 || m.whole && n < len(have) {
+		m.complain("copies %d of %d to a sequence of %d", n, len(have), len(m.tokens[dst]))
+	}
+	if m.fails() {
+		return errToy
+	}
+	m.tokens[dst] = slices.Clone(have[:n])
+	return nil
+}
+
+func (m *toy) Truncate(seq, n int) error {
+	have := m.tokens[seq]
+	if n < 0 || n > len(have) || m.whole && n > 0 && n < len(have) {
+		m.complain("truncates %d to %d", len(have), n)
+	}
+	if n > 0 && m.fails() {
+		return errToy
+	}
+	m.tokens[seq] = have[:n]
+	return nil
+}
+
+func (m *toy) Save(seq, from, to int) ([]byte, error) {
+	have := m.tokens[seq]
+	if from < 0 || from >= to || to > len(have) || m.whole && (from > 0 || to < len(have)) {
+		m.complain("saves %d to %d of %d", from, to, len(have))
+	}
+	if m.fails() {
+		return nil, errToy
+	}
+	state := []byte{byte(from)}
+	for _, tok := range have[from:to] {
+		state = append(state, byte(tok))
+	}
+	return state, nil
+}
+
+func (m *toy) Load(seq int, state []byte) error {
+	if int(state[0]) != len(m.tokens[seq])%256 {
+		m.complain("loads a state from %d into a sequence of %d", state[0], len(m.tokens[seq]))
+	}
+	if m.fails() {
+		return errToy
+	}
+	for _, b := range state[1:] {
+		m.tokens[seq] = append(m.tokens[seq], kv.Token(b))
+	}
+	return nil
+}
+
+// Random lives of sequences of some owners: the model's cache holds the tokens of the books, each
+// prefix is an earlier sequence of the same owner, and neither cells nor memory overflow.
+func TestCacheLives(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := kv.Options{
+			Cells: rapid.IntRange(100, 600).Draw(t, "cells"), Sequences: rapid.IntRange(2, 6).Draw(t, "sequences"),
+			Retain: true, Offloaded: rapid.IntRange(0, 500).Draw(t, "offloaded"), Whole: rapid.Bool().Draw(t, "whole"),
+		}
+		m := &toy{whole: o.Whole, tokens: make(map[int][]kv.Token), faults: rapid.SampledFrom([]int{0, 5, 11}).Draw(t, "faults")}
+		c := kv.New(m, o)
+		type sequence struct {
+			*kv.Sequence
+			owner  string
+			tokens []kv.Token
+		}
+		var active []sequence
+		past := make(map[string][][]kv.Token) // by owner: what a prefix may come from
+		pick := func(t *rapid.T) int {
+			if len(active) == 0 {
+				t.Skip("no active sequence")
+			}
+			return rapid.IntRange(0, len(active)-1).Draw(t, "sequence")
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"start": func(t *rapid.T) {
+				if len(active) == o.Sequences {
+					t.Skip("no sequence is free")
+				}
+				owner := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "owner")
+				prompt := rapid.SliceOfN(rapid.Int32Range(0, 1), 2, 8).Draw(t, "prompt")
+				if old := past[owner]; len(old) > 0 && rapid.Bool().Draw(t, "again") {
+					prompt = append(slices.Clone(rapid.SampledFrom(old).Draw(t, "old")), prompt...)
+				}
+				p := c.Lookup(owner, prompt)
+				s, err := c.Allocate(owner, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := s.Len()
+				known := slices.ContainsFunc(past[owner], func(old []kv.Token) bool { return len(old) >= n && slices.Equal(old[:n], prompt[:n]) })
+				if n > p.N || n > 0 && (owner == "" || !known) {
+					t.Fatalf("%q begins with %d tokens, %d were found", owner, n, p.N)
+				}
+				active = append(active, sequence{s, owner, slices.Clone(prompt[:n])})
+			},
+			"append": func(t *rapid.T) {
+				s := &active[pick(t)]
+				more := rapid.SliceOfN(rapid.Int32Range(0, 1), 1, 150).Draw(t, "tokens")
+				if c.Reserve(len(more)) != nil {
+					if u := c.Usage(); u.Active+len(more) <= o.Cells {
+						t.Fatalf("no room for %d tokens: %+v", len(more), u)
+					}
+					t.Skip("no room")
+				}
+				m.tokens[s.ID()] = append(m.tokens[s.ID()], more...)
+				c.Append(s.Sequence, more)
+				s.tokens = append(s.tokens, more...)
+				past[s.owner] = append(past[s.owner], slices.Clone(s.tokens))
+			},
+			"roll back": func(t *rapid.T) {
+				s := &active[pick(t)]
+				if o.Whole {
+					t.Skip("no part can be dropped")
+				}
+				m.tokens[s.ID()] = append(m.tokens[s.ID()], 7)
+				for c.Rollback(s.Sequence) != nil { // it fails now and then
+				}
+			},
+			"end": func(t *rapid.T) {
+				i := pick(t)
+				end := c.Free
+				if rapid.Bool().Draw(t, "retain") {
+					end = func(s *kv.Sequence) error { return c.Retain(s, false) }
+				}
+				if err := end(active[i].Sequence); err != nil {
+					t.Fatal(err)
+				}
+				active = slices.Delete(active, i, i+1)
+			},
+			"offload": func(t *rapid.T) { c.Offload(rapid.Bool().Draw(t, "idle")) },
+			"": func(t *rapid.T) {
+				for _, s := range active {
+					if s.Len() != len(s.tokens) || !slices.Equal(m.tokens[s.ID()], s.tokens) {
+						t.Fatalf("sequence %d has %v, want %v", s.ID(), m.tokens[s.ID()], s.tokens)
+					}
+				}
+				if u := c.Usage(); u.Active+u.Retained > o.Cells || u.Offloaded > o.Offloaded || u.Offloaded < 0 {
+					t.Fatalf("usage %+v of %+v", u, o)
+				}
+				if len(m.wrong) > 0 {
+					t.Fatal(m.wrong)
+				}
+			},
+		})
+		for _, s := range active {
+			if err := c.Free(s.Sequence); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Clear()
+		for seq, have := range m.tokens {
+			if len(have) > 0 {
+				t.Fatalf("sequence %d still has %d tokens", seq, len(have))
+			}
+		}
+		if u := c.Usage(); u != (kv.Usage{}) {
+			t.Fatalf("usage in the end %+v", u)
+		}
+	})
+}
+
+// A pinned sequence is a prefix for all owners, and stays.
+func TestPinned(t *testing.T) {
+	m := &toy{tokens: make(map[int][]kv.Token)}
+	c := kv.New(m, kv.Options{Cells: 100, Sequences: 3, Retain: true, Offloaded: 100})
+	prompt := []kv.Token{1, 2, 3, 4, 5}
+	add := func(owner string, tokens []kv.Token) *kv.Sequence {
+		t.Helper()
+		s, err := c.Allocate(owner, c.Lookup(owner, tokens))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := tokens[s.Len():]
+		if err := c.Reserve(len(rest)); err != nil {
+			t.Fatal(err)
+		}
+		m.tokens[s.ID()] = append(m.tokens[s.ID()], rest...)
+		c.Append(s, rest)
+		return s
+	}
+	if err := c.Retain(add("", prompt), true); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.Offload(true)
+	}
+	for _, owner := range []string{"", "a", "b"} {
+		if p := c.Lookup(owner, append(prompt, 6, 7)); p.N != 5 || p.Shared != 5 {
+			t.Errorf("%q: %+v", owner, p)
+		}
+	}
+	for i := range 4 {
+		if err := c.Retain(add("a", append(prompt, kv.Token(10+i))), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, tokens := c.Pinned(); n != 1 || tokens != 5 {
+		t.Errorf("pinned %d sequences of %d tokens", n, tokens)
+	}
+	if u := c.Usage(); u.Active != 5 || u.Retained != 2 {
+		t.Errorf("usage %+v", u)
+	}
+}

@@ -1,0 +1,111 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+)
+
+// Add puts a token of a sequence into the next batch, at its position in the sequence. With
+// logits a Sampler can choose the token behind it after Decode. An error empties the batch.
+func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
+	if err := c.check(pos, seq); err != nil {
+		clear(c.next)
+		c.empty()
+		return err
+	}
+	setBatch(&c.batch, tok, pos, seq, logits)
+	c.deepest = max(c.deepest, pos)
+	c.next[c.adding] = logits
+	c.adding++
+	return nil
+}
+
+func (c *Context) empty() { c.adding, c.deepest, c.batch.NTokens = 0, 0, 0 }
+
+// check refuses arguments that llama.cpp would accept, and that would break it.
+func (c *Context) check(pos, seq int) error {
+	switch {
+	case seq < 0 || seq >= c.opt.NSeq: // a unified cache accepts any number, and breaks
+		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
+	case pos < 0 || pos >= c.opt.NCtx:
+		return fmt.Errorf("position %d in a context of %d", pos, c.opt.NCtx)
+	case c.adding == c.opt.NBatch:
+		return fmt.Errorf("a batch of more than %d", c.opt.NBatch)
+	}
+	return nil
+}
+
+// Decode computes the batch and empties it. After [ErrCacheFull] nothing of it is in the cache.
+// After [ErrAborted] a part may be: [Context.Truncate] takes each of its sequences back to its
+// length before; if that fails, the sequence is lost and must be dropped. After another error
+// all of its sequences should be dropped.
+func (c *Context) Decode() error {
+	if c.adding == 0 {
+		return errors.New("an empty batch")
+	}
+	c.model.wedge.decode(c)
+	padding := c.pad()
+	code, err := c.compute(padding)
+	if code == codeCacheFull && padding > 0 { // perhaps because of the padding
+		code, err = c.compute(0)
+	}
+	c.logits, c.next = c.next, c.logits
+	clear(c.next)
+	clear(c.logits[c.adding:])
+	c.empty()
+	switch {
+	case err == nil && code == 0:
+		return nil
+	case err == nil && code == codeCacheFull:
+		err = ErrCacheFull
+	case err == nil && code == codeAborted:
+		err = ErrAborted
+	case err == nil:
+		err = messages.drain(fmt.Sprintf("llama_decode returned %d", code))
+	}
+	clear(c.logits)
+	return err
+}
+
+// Results of llama_decode.
+const (
+	codeCacheFull = 1
+	codeAborted   = 2
+)
+
+// compute has llama.cpp decode the batch, with so many tokens of the spare sequence as padding.
+func (c *Context) compute(padding int) (code int32, err error) {
+	c.batch.NTokens = int32(c.adding)
+	for pos := range padding {
+		setBatch(&c.batch, 0, pos, int(c.spare()), false)
+	}
+	if c.enters {
+		c.enters = false
+		c.pool.enter()
+	}
+	messages.begin(c.abort)
+	c.abort.begin()
+	code, err = yzma.Decode(c.handle, c.batch)
+	messages.end(c.abort)
+	c.abort.end()
+	if padding > 0 {
+		err = errors.Join(err, c.remove(int(c.spare()), -1))
+	}
+	return code, err
+}
+
+// checkLogits refuses an entry of the batch decoded last without logits: llama.cpp would end
+// the process.
+func (c *Context) checkLogits(i int) error {
+	if i < 0 || i >= len(c.logits) || !c.logits[i] {
+		return fmt.Errorf("entry %d of the batch has no logits", i)
+	}
+	return nil
+}
+
+// Abort makes a Decode under way return [ErrAborted] soon, within the time of one operation on
+// one layer. It does not concern a later one. It may be called from any goroutine, before
+// Close.
+func (c *Context) Abort() { c.abort.raise() }

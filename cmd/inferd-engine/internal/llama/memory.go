@@ -1,0 +1,179 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+)
+
+// ClearAll drops all sequences from the cache, if the model has one.
+func (c *Context) ClearAll() error {
+	if c.memory == 0 {
+		return nil
+	}
+	return yzma.MemoryClear(c.memory, false)
+}
+
+// Truncate drops the tokens of a sequence from position n on. A sequence no longer than n
+// is not changed. After an error nothing has changed.
+func (c *Context) Truncate(seq, n int) error {
+	if err := c.checkSeq(seq); err != nil {
+		return err
+	}
+	length, err := c.lengthOf(seq)
+	switch {
+	case err != nil:
+		return err
+	case n < 0:
+		return fmt.Errorf("a sequence of %d tokens", n)
+	case n == 0:
+		return c.remove(seq, -1)
+	case n >= length:
+		return nil
+	case !c.mayEnd(seq, n):
+		return ErrCannotTruncate
+	}
+	return c.remove(seq, n)
+}
+
+// Copy makes the first n tokens of sequence src those of dst, which loses its own. Both share
+// their cells. After an error dst is empty.
+func (c *Context) Copy(src, dst, n int) error {
+	if err := errors.Join(c.checkSeq(src), c.checkSeq(dst)); err != nil {
+		return err
+	}
+	length, err := c.lengthOf(src)
+	switch {
+	case err != nil:
+		return err
+	case src == dst:
+		return fmt.Errorf("a copy of sequence %d into itself", src)
+	case n < 0 || n > length:
+		return fmt.Errorf("%d tokens of a sequence of %d", n, length)
+	}
+	if err := c.remove(dst, -1); err != nil {
+		return err
+	}
+	switch {
+	case n == 0:
+		return nil
+	case n == length:
+		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), -1, -1)
+	case !c.mayEnd(src, n):
+		return ErrCannotTruncate
+	default:
+		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), 0, yzma.Pos(n))
+	}
+}
+
+// Save returns the KV state of a sequence from position from up to to. A sequence that cannot
+// be truncated is saved whole only; with an attention window, a part must be shorter than that.
+func (c *Context) Save(seq, from, to int) ([]byte, error) {
+	if err := c.checkSeq(seq); err != nil {
+		return nil, err
+	}
+	length, err := c.lengthOf(seq)
+	switch {
+	case err != nil:
+		return nil, err
+	case from < 0 || from >= to || to > length:
+		return nil, fmt.Errorf("tokens %d to %d of a sequence of %d", from, to, length)
+	case from == 0 && to == length:
+		return c.stateOf(seq)
+	case c.whole, c.window > 0 && to-from >= c.window: // a state has no more than the window before its end
+		return nil, ErrCannotTruncate
+	}
+	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spare(), yzma.Pos(from), yzma.Pos(to)); err != nil {
+		return nil, err
+	}
+	state, err := c.stateOf(int(c.spare()))
+	return state, errors.Join(err, c.remove(int(c.spare()), -1))
+}
+
+func (c *Context) stateOf(seq int) ([]byte, error) {
+	state := make([]byte, yzma.StateSeqGetSize(c.handle, yzma.SeqId(seq)))
+	if len(state) == 0 {
+		return nil, fmt.Errorf("sequence %d has no state", seq)
+	}
+	if n := yzma.StateSeqGetData(c.handle, state, yzma.SeqId(seq)); n != uint64(len(state)) {
+		return nil, fmt.Errorf("sequence %d has a state of %d bytes, llama.cpp wrote %d", seq, len(state), n)
+	}
+	return state, nil
+}
+
+// Load appends a state to a sequence: the result of [Context.Save], of this context or of another
+// one of the same model, for the tokens that follow. After an error nothing has
+// changed.
+func (c *Context) Load(seq int, state []byte) error {
+	if err := c.checkSeq(seq); err != nil {
+		return err
+	}
+	length, err := c.lengthOf(seq)
+	switch {
+	case err != nil:
+		return err
+	case length == 0:
+		return c.load(seq, 0, state)
+	case c.whole:
+		return ErrCannotTruncate
+	}
+	spare := int(c.spare())
+	if err := c.load(spare, length, state); err != nil {
+		return err
+	}
+	return errors.Join(yzma.MemorySeqCp(c.memory, c.spare(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
+}
+
+// load gives an empty sequence a state, which must begin at position from.
+func (c *Context) load(seq, from int, state []byte) error {
+	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
+		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
+	}
+	if c.whole || c.window > 0 { // such a state does not have its beginning, or not that of all layers
+		return nil
+	}
+	if first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq)); err != nil || int(first) != from {
+		return errors.Join(fmt.Errorf("a state that begins at %d, not at %d", first, from), err, c.remove(seq, -1))
+	}
+	return nil
+}
+
+// spare is the number of a sequence that is empty between two calls. Only a context with
+// sequences that can be truncated has it.
+func (c *Context) spare() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
+
+func (c *Context) checkSeq(seq int) error {
+	if seq < 0 || seq >= c.opt.NSeq {
+		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
+	}
+	return nil
+}
+
+// lengthOf is how many tokens of a sequence are in the cache.
+func (c *Context) lengthOf(seq int) (int, error) {
+	last, err := yzma.MemorySeqPosMax(c.memory, yzma.SeqId(seq))
+	return int(last) + 1, err
+}
+
+// mayEnd reports whether a sequence can be continued from its first n tokens: the attention
+// window before n must be in the cache, from which older tokens may have been overwritten.
+func (c *Context) mayEnd(seq, n int) bool {
+	if c.whole {
+		return false
+	}
+	if c.window == 0 {
+		return true
+	}
+	first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq))
+	return err == nil && int(first) <= max(0, n-c.window)
+}
+
+// remove drops the tokens of a sequence from position from on; -1 is all.
+func (c *Context) remove(seq, from int) error {
+	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), yzma.Pos(from), -1)
+	if err == nil && !ok {
+		err = fmt.Errorf("sequence %d: llama.cpp does not drop its tokens", seq)
+	}
+	return err
+}

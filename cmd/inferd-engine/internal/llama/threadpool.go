@@ -1,0 +1,135 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+	"golang.org/x/sys/unix"
+)
+
+// A threadpool is a thread pool of ggml: threads that live as long as the context. Without one
+// ggml starts and joins its threads in every step.
+type threadpool struct {
+	handle uintptr
+	free   uintptr // ggml_threadpool_free
+
+	all  unix.CPUSet // processors of the process
+	home unix.CPUSet // of the first thread, which ggml does not make; all if threads are not bound
+}
+
+// threadpoolParams is larger than struct ggml_threadpool_params: 512 flags, the number of
+// threads, their priority, the spin time, and two flags, set by ggml.
+type threadpoolParams [1024]byte
+
+// Offsets in the parameters.
+const (
+	flags    = 512           // one for each processor that threads may use
+	spinAt   = flags + 4 + 4 // the spin time
+	strictAt = spinAt + 4    // the flag that binds each thread to one processor, in turn
+)
+
+// The time that an idle thread spins before it sleeps, in ggml's unit of some 2 ms: longer than
+// the time between two steps. ggml's default is fifty times that, which would keep a core from
+// other programs.
+const (
+	spinGGML = 50
+	spin     = 1
+)
+
+// setIdlePriority gives the calling thread, and the threads that it makes from now on, the
+// scheduling class for idle time. A low priority (nice) is not enough: a step beside such threads
+// now and then takes two to four times as long, because the kernel lets them use up their time
+// slice, and puts the threads of the step on one processor. It cannot be undone without privileges.
+func setIdlePriority() error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		return fmt.Errorf("lower the priority of a thread: %w", err)
+	}
+	return nil
+}
+
+// newThreadpool makes a pool of so many threads; the first is the decoding thread. If there are as many as processors, and bind is set, each is bound to one. Unbound, the kernel now
+// and then puts two on one processor: then each waits for the other at every operation, for 50 ms
+// beside threads of idle priority, and all the time beside a program that never sleeps.
+func newThreadpool(threads int, bind bool) (*threadpool, error) {
+	runtime.LockOSThread() // for its processors
+	defer runtime.UnlockOSThread()
+	create, free, err := threadpoolFunctions()
+	if err != nil {
+		return nil, err
+	}
+	params, err := newThreadpoolParams(threads)
+	if err != nil {
+		return nil, err
+	}
+	p := &threadpool{free: free}
+	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
+		return nil, fmt.Errorf("the processors of a thread: %w", err)
+	}
+	if bind && p.all.Count() == threads {
+		for i := range flags {
+			if p.all.IsSet(i) {
+				params[i] = 1
+			}
+		}
+		params[strictAt] = 1
+	}
+	p.handle = call(create, uintptr(unsafe.Pointer(params)))
+	if p.handle == 0 {
+		return nil, errors.New("ggml made no thread pool")
+	}
+	// ggml has bound the calling thread, which need not be the later decoding thread; threads that
+	// it makes would be bound as well.
+	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
+		p.close()
+		return nil, fmt.Errorf("the processors of a thread: %w", err)
+	}
+	return p, nil
+}
+
+// threadpoolFunctions returns ggml_threadpool_new and ggml_threadpool_free.
+func threadpoolFunctions() (create, free uintptr, err error) {
+	procAddress, err := lookup("ggml-base", "ggml_backend_reg_get_proc_address")
+	if err != nil {
+		return 0, 0, err
+	}
+	cpu := yzma.GGMLBackendDeviceBackendReg(yzma.GGMLBackendDeviceByType(yzma.GGMLBackendDeviceTypeCPU))
+	if cpu == 0 {
+		return 0, 0, errors.New("no CPU backend")
+	}
+	find := func(name string) uintptr {
+		text := append([]byte(name), 0)
+		return call(procAddress, uintptr(cpu), uintptr(unsafe.Pointer(&text[0])))
+	}
+	create, free = find("ggml_threadpool_new"), find("ggml_threadpool_free")
+	if create == 0 || free == 0 {
+		return 0, 0, errors.New("the CPU backend has no thread pools")
+	}
+	return create, free, nil
+}
+
+// newThreadpoolParams returns ggml's default parameters, but for the spin time.
+func newThreadpoolParams(threads int) (*threadpoolParams, error) {
+	init, err := lookup("ggml-base", "ggml_threadpool_params_init")
+	if err != nil {
+		return nil, err
+	}
+	params := new(threadpoolParams)
+	call(init, uintptr(unsafe.Pointer(params)), uintptr(threads))
+	poll := (*uint32)(unsafe.Pointer(&params[spinAt]))
+	if *poll != spinGGML {
+		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does")
+	}
+	*poll = spin
+	return params, nil
+}
+
+// enter makes the calling thread the first one of the pool, and leave undoes that. If it may not
+// use its processor any more, it stays unbound.
+func (p *threadpool) enter() { _ = unix.SchedSetaffinity(0, &p.home) }
+func (p *threadpool) leave() { _ = unix.SchedSetaffinity(0, &p.all) }
+
+func (p *threadpool) close() { call(p.free, p.handle) }

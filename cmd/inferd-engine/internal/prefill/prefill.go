@@ -1,0 +1,255 @@
+// Package prefill decodes prompts beside the steps of an engine, on a second context and a
+// thread of its own: chunks go in, KV state comes out. It does not know the sequences of the
+// engine, nor which chunks are worth it.
+//
+// Prefilling inside decode steps delays every decoding sequence, so prompts must be cut into
+// small chunks there. Small chunks cost two to five times as much per token, because the CPU
+// attention kernels need at least 64 rows. So a [Worker] decodes larger chunks, on threads of
+// a lower priority than those of the steps: they have the processors while the loop waits
+// before its next step.
+package prefill
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
+)
+
+// A Decoder decodes batches. All calls come from one OS thread, but for Abort.
+type Decoder interface {
+	// Add puts a token of a sequence at a position into the next batch.
+	Add(tok kv.Token, pos, seq int, logits bool) error
+	// Decode computes the batch and empties it.
+	Decode() error
+	// Abort makes a Decode under way fail soon. It may be called from any goroutine.
+	Abort()
+}
+
+// Memory is the cache of a context; see [kv.Memory].
+type Memory interface {
+	Truncate(seq, n int) error
+	Save(seq, from, to int) ([]byte, error)
+	Load(seq int, state []byte) error
+}
+
+// A Context is the context of a worker, on the model of the engine.
+type Context struct {
+	Decoder Decoder
+	Memory  Memory
+	Close   func()
+}
+
+// A Worker does one job at a time, on an OS thread of its own. One goroutine uses it, but for
+// Abort.
+type Worker struct {
+	tokens  int
+	context Context
+
+	jobs chan *Job     // to the thread; closed by Stop
+	done chan *Job     // from the thread; has room for one
+	over chan struct{} // closed when the thread has ended
+
+	mu       sync.Mutex // guards the fields below, and Aborted of the outstanding job
+	wake     func()     // called when a job is done
+	job      *Job       // outstanding; nil if there is none
+	decoding bool       // it is being decoded
+
+	// Of the goroutine that uses the worker.
+	reserved []bool // by number of a sequence
+	released []int  // sequences to be dropped by the next job
+}
+
+// stopTimeout is how long Stop waits for the thread.
+const stopTimeout = time.Second
+
+// A Job is a list of chunks that are decoded together.
+type Job struct {
+	Chunks  []Chunk
+	Err     error // why no chunk was decoded
+	Aborted bool
+
+	drop []int // sequences to drop first
+}
+
+// A Chunk is a part of the prompt of one sequence.
+type Chunk struct {
+	Seq    int        // a reserved number
+	Import []byte     // KV state to be appended first; nil if there is none
+	Start  int        // tokens that the sequence has then
+	Tokens []kv.Token // to be decoded behind those
+	Export []byte     // KV state of Tokens, once the job is done
+}
+
+// Tokens is how many tokens a job decodes.
+func (j *Job) Tokens() int {
+	n := 0
+	for i := range j.Chunks {
+		n += len(j.Chunks[i].Tokens)
+	}
+	return n
+}
+
+// Start returns a worker with room for so many tokens of so many sequences. Open makes its
+// context, on the thread that will use it. The worker ends with Stop.
+func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error) {
+	w := &Worker{
+		tokens: tokens, reserved: make([]bool, sequences),
+		jobs: make(chan *Job, 1), done: make(chan *Job, 1), over: make(chan struct{}),
+	}
+	opened := make(chan error)
+	go w.run(open, opened) // ends with Stop
+	if err := <-opened; err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// run does jobs until there are no more. The thread is locked meanwhile, because a context
+// belongs to one. That it is unlocked afterwards, at whatever priority, concerns tests only.
+func (w *Worker) run(open func() (Context, error), opened chan<- error) {
+	defer close(w.over)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	c, err := open()
+	w.context = c
+	opened <- err
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	for j := range w.jobs {
+		j.Err = w.do(j)
+		w.finish(j)
+	}
+}
+
+// finish hands a job back.
+func (w *Worker) finish(j *Job) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.job = nil
+	w.done <- j
+	w.wake()
+}
+
+func (w *Worker) do(j *Job) error {
+	var errs []error
+	for _, seq := range j.drop {
+		errs = append(errs, w.context.Memory.Truncate(seq, 0))
+	}
+	for i := range j.Chunks {
+		if c := &j.Chunks[i]; c.Import != nil {
+			errs = append(errs, w.context.Memory.Load(c.Seq, c.Import))
+		}
+	}
+	if err := errors.Join(errs...); err != nil || j.Tokens() == 0 {
+		return err
+	}
+	if err := w.decode(j); err != nil {
+		return fmt.Errorf("decode: %w", err)
+	}
+	for i := range j.Chunks {
+		c := &j.Chunks[i]
+		if len(c.Tokens) == 0 {
+			continue
+		}
+		var err error
+		if c.Export, err = w.context.Memory.Save(c.Seq, c.Start, c.Start+len(c.Tokens)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) decode(j *Job) error {
+	for i := range j.Chunks {
+		c := &j.Chunks[i]
+		for n, tok := range c.Tokens {
+			if err := w.context.Decoder.Add(tok, c.Start+n, c.Seq, false); err != nil {
+				return err
+			}
+		}
+	}
+	w.setDecoding(true)
+	defer w.setDecoding(false)
+	return w.context.Decoder.Decode()
+}
+
+func (w *Worker) setDecoding(decoding bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.decoding = decoding
+}
+
+// Notify sets the function that is called when a job is done.
+func (w *Worker) Notify(wake func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wake = wake
+}
+
+// Tokens is how many tokens the worker has room for, over all sequences.
+func (w *Worker) Tokens() int { return w.tokens }
+
+// Reserve returns the number of an empty sequence. It reports false if there is none.
+func (w *Worker) Reserve() (seq int, ok bool) {
+	seq = slices.Index(w.reserved, false)
+	if seq < 0 {
+		return 0, false
+	}
+	w.reserved[seq] = true
+	return seq, true
+}
+
+// Release drops a sequence, before the next job.
+func (w *Worker) Release(seq int) {
+	w.reserved[seq] = false
+	w.released = append(w.released, seq)
+}
+
+// Submit starts a job. No other one may be outstanding.
+func (w *Worker) Submit(chunks []Chunk) {
+	j := &Job{Chunks: chunks, drop: w.released}
+	w.released = nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.job = j
+	w.jobs <- j
+}
+
+// Poll returns the outstanding job if it is done, else nil.
+func (w *Worker) Poll() *Job {
+	select {
+	case j := <-w.done:
+		return j
+	default:
+		return nil
+	}
+}
+
+// Abort calls the outstanding job off, if it is being decoded. It may be called from any
+// goroutine.
+func (w *Worker) Abort() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.decoding && !w.job.Aborted {
+		w.job.Aborted = true
+		w.context.Decoder.Abort()
+	}
+}
+
+// Stop aborts the outstanding job and ends the worker. It does not wait for long: while other
+// programs use all processors, the thread is slow to close its context.
+func (w *Worker) Stop() {
+	w.Abort()
+	close(w.jobs)
+	select {
+	case <-w.over:
+	case <-time.After(stopTimeout):
+	}
+}

@@ -1,0 +1,145 @@
+package prefill_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
+)
+
+// A toy's KV state is the text of the tokens.
+type toy struct {
+	tokens  map[int][]kv.Token
+	pending [][2]int // sequence and token
+	hang    chan struct{}
+	aborted chan struct{}
+	closed  chan struct{}
+}
+
+func newToy() *toy {
+	return &toy{tokens: make(map[int][]kv.Token), aborted: make(chan struct{}, 1), closed: make(chan struct{})}
+}
+
+func (m *toy) context() (prefill.Context, error) {
+	return prefill.Context{Decoder: m, Memory: m, Close: func() { close(m.closed) }}, nil
+}
+
+func (m *toy) Add(tok kv.Token, pos, seq int, logits bool) error {
+	if n := len(m.tokens[seq]); pos < n || logits {
+		return fmt.Errorf("token %d of sequence %d at %d", tok, seq, pos)
+	}
+	m.pending = append(m.pending, [2]int{seq, int(tok)})
+	return nil
+}
+
+func (m *toy) Decode() error {
+	pending := m.pending
+	m.pending = nil
+	if m.hang != nil {
+		close(m.hang)
+		<-m.aborted
+		return errors.New("called off")
+	}
+	for _, e := range pending {
+		m.tokens[e[0]] = append(m.tokens[e[0]], kv.Token(e[1]))
+	}
+	return nil
+}
+
+func (m *toy) Abort() { m.aborted <- struct{}{} }
+
+func (m *toy) Truncate(seq, n int) error {
+	m.tokens[seq] = m.tokens[seq][:n]
+	return nil
+}
+
+func (m *toy) Save(seq, from, to int) ([]byte, error) {
+	var state []byte
+	for _, tok := range m.tokens[seq][from:to] {
+		state = append(state, byte(tok))
+	}
+	return state, nil
+}
+
+func (m *toy) Load(seq int, state []byte) error {
+	for _, b := range state {
+		m.tokens[seq] = append(m.tokens[seq], kv.Token(b))
+	}
+	return nil
+}
+
+// do submits a job and waits for it.
+func do(t *testing.T, w *prefill.Worker, chunks ...prefill.Chunk) *prefill.Job {
+	t.Helper()
+	done := make(chan struct{}, 1)
+	w.Notify(func() { done <- struct{}{} })
+	w.Submit(chunks)
+	<-done
+	j := w.Poll()
+	if j == nil {
+		t.Fatal("the job that is done is not there")
+	}
+	return j
+}
+
+// Chunks go in, KV state comes out; a released sequence is empty for its next user.
+func TestWorker(t *testing.T) {
+	m := newToy()
+	w, err := prefill.Start(100, 2, m.context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := w.Reserve()
+	b, _ := w.Reserve()
+	if _, ok := w.Reserve(); ok || a == b {
+		t.Errorf("sequences %d and %d, and a third one", a, b)
+	}
+	j := do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{1, 2}}, prefill.Chunk{Seq: b, Import: []byte{5, 6}, Start: 2, Tokens: []kv.Token{7}})
+	if j.Err != nil || j.Tokens() != 3 || !slices.Equal(j.Chunks[0].Export, []byte{1, 2}) || !slices.Equal(j.Chunks[1].Export, []byte{7}) {
+		t.Errorf("the job: %+v", j)
+	}
+	j = do(t, w, prefill.Chunk{Seq: a, Start: 2, Tokens: []kv.Token{3}})
+	if j.Err != nil || !slices.Equal(j.Chunks[0].Export, []byte{3}) {
+		t.Errorf("the next chunk: %+v", j)
+	}
+	w.Release(a)
+	if seq, ok := w.Reserve(); !ok || seq != a {
+		t.Errorf("Reserve = %d, %v", seq, ok)
+	}
+	j = do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{9}})
+	if j.Err != nil || !slices.Equal(m.tokens[a], []kv.Token{9}) {
+		t.Errorf("the new sequence: %+v, %v", j, m.tokens)
+	}
+	w.Stop()
+	<-m.closed
+}
+
+func TestAbort(t *testing.T) {
+	m := newToy()
+	m.hang = make(chan struct{})
+	w, err := prefill.Start(100, 1, m.context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Abort() // of no job
+	go func() {
+		<-m.hang
+		w.Abort()
+		w.Abort()
+	}()
+	if j := do(t, w, prefill.Chunk{Tokens: []kv.Token{1}}); j.Err == nil || !j.Aborted {
+		t.Errorf("the job: %+v", j)
+	}
+	w.Stop()
+}
+
+func TestNoContext(t *testing.T) {
+	broken := errors.New("no memory")
+	w, err := prefill.Start(100, 1, func() (prefill.Context, error) { return prefill.Context{}, broken })
+	if w != nil || !errors.Is(err, broken) {
+		t.Errorf("Start = %v, %v", w, err)
+	}
+}

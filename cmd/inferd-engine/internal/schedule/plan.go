@@ -1,0 +1,286 @@
+package schedule
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Plan decides on a step. The sequences stand in the order of their submission; active is the
+// number of cells of those with cells, shared cells counted once.
+//
+// Cells are allocated by need: every running sequence counts with all tokens that it has so
+// far, so that each prompt that has been started can be finished. When answers have outgrown
+// the context, the youngest sequence is evicted, paused ones first: it keeps its text, and is
+// prefilled again once there is room. The oldest running sequence is never evicted, so all
+// progress. Waiting sequences start in their order. If one finds no room, it takes that
+// of paused sequences and, if its owner has no running sequence, of the owner with the most.
+//
+// In a step each decoding sequence decodes its one token. A sequence that is choosing counts
+// as a stream all the same. Without streams, prompts share the batch, or [shortStep] tokens if
+// short ones are among several. Beside a stream the prefill worker takes the prompts, except
+// short ones of owners with little else running, which come into the step; without a worker,
+// or without room in it, prompts share the chunk of the step. Prompts of owners with the fewest
+// running sequences come first, of those the shortest, and each gets a part.
+func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
+	p := &planner{Limits: l, seqs: seqs, running: make([]bool, len(seqs)), need: active}
+	for i, s := range seqs {
+		if s.Cached > 0 {
+			p.present++
+		}
+		if s.active() && p.count < p.Sequences { // one too many rests until another is paused
+			p.running[i] = true
+			p.need += s.pending()
+			p.count++
+		}
+	}
+	p.evictToFit()
+	p.start()
+	step := Step{Evict: p.evicted, Feed: make([]int, len(seqs)), Offload: make([]int, len(seqs))}
+	p.assign(&step, b)
+	return step
+}
+
+// A planner works out a step.
+type planner struct {
+	Limits
+	seqs    []Sequence
+	running []bool // by sequence: it has cells, or gets some, and takes part
+	count   int    // of running
+	need    int    // active cells, and those that the running sequences still lack
+	present int    // sequences with tokens in the cache, paused ones included
+	evicted []int
+}
+
+// evictToFit evicts the youngest sequences until the others have room.
+func (p *planner) evictToFit() {
+	for p.need > p.Context {
+		i := p.youngest(Sequence.paused)
+		if i < 0 {
+			i = p.youngest(Sequence.active)
+		}
+		if i < 0 || p.count == 1 && p.running[i] {
+			return
+		}
+		p.evict(i)
+	}
+}
+
+// youngest returns the last sequence of a kind that has tokens in the cache, or -1.
+func (p *planner) youngest(is func(Sequence) bool) int {
+	for i, s := range slices.Backward(p.seqs) {
+		if is(s) && !slices.Contains(p.evicted, i) {
+			return i
+		}
+	}
+	return -1
+}
+
+// evict takes the cells of a sequence away.
+func (p *planner) evict(i int) {
+	p.evicted = append(p.evicted, i)
+	p.need -= p.seqs[i].Exclusive
+	p.present--
+	if p.running[i] {
+		p.running[i] = false
+		p.need -= p.seqs[i].pending()
+		p.count--
+	}
+	if p.present == 0 { // nor are shared cells active now
+		p.need = 0
+	}
+}
+
+// start starts waiting sequences, as far as there is room. For at most one of them others are
+// evicted, in a step of its own: how many cells that frees is known only afterwards.
+func (p *planner) start() {
+	if len(p.evicted) > 0 {
+		return
+	}
+	started := 0
+	for i, s := range p.seqs {
+		if !s.wants() {
+			continue
+		}
+		switch {
+		case p.count == p.Sequences:
+			return
+		case p.fits(s):
+			p.running[i] = true
+			p.need += s.Total - s.Shared
+			p.count++
+			p.present++
+			started++
+			continue
+		case started == 0 && p.evictFor(s):
+			p.running[i] = true
+			p.need += s.Total
+			p.count++
+			p.present++
+		}
+		return // no sequence overtakes another
+	}
+}
+
+// evictFor evicts others until s fits. It reports false, and evicts none, if s would not fit
+// even then.
+func (p *planner) evictFor(s Sequence) bool {
+	s.Shared = 0 // those cells may belong to an evicted sequence
+	try := *p
+	try.running, try.evicted = slices.Clone(p.running), nil
+	for !try.fits(s) {
+		i := try.youngest(Sequence.paused)
+		if i < 0 {
+			i = try.victimFor(s.Owner)
+		}
+		if i < 0 {
+			return false
+		}
+		try.evict(i)
+	}
+	*p = try
+	return true
+}
+
+// fits reports whether there is room for a waiting sequence.
+func (p *planner) fits(s Sequence) bool {
+	room := p.Context - p.need
+	if p.count > 0 {
+		room -= p.headroom()
+	}
+	return s.Total-s.Shared <= room && p.present < p.Sequences+p.Retained
+}
+
+// runningByOwner counts the running sequences of each owner.
+func (p *planner) runningByOwner() map[string]int {
+	count := make(map[string]int)
+	for i, s := range p.seqs {
+		if p.running[i] {
+			count[s.Owner]++
+		}
+	}
+	return count
+}
+
+// victimFor returns the youngest evictable sequence of the owner with the most running
+// sequences, or -1. An owner with running sequences gets none evicted.
+func (p *planner) victimFor(owner string) int {
+	count := p.runningByOwner()
+	if count[owner] > 0 {
+		return -1
+	}
+	best := -1
+	for i, s := range p.seqs {
+		if p.running[i] && s.Cached > 0 && s.Evictable && (best < 0 || count[s.Owner] >= count[p.seqs[best].Owner]) {
+			best = i
+		}
+	}
+	return best
+}
+
+// assign divides the tokens of the step, and those of the prefill worker.
+func (p *planner) assign(step *Step, b Budget) {
+	left, streams, prompts := p.assignStreams(step)
+	beside := streams > 0 || b.Busy
+	owners := p.runningByOwner()
+	slices.SortStableFunc(prompts, func(i, j int) int {
+		s, t := p.seqs[i], p.seqs[j]
+		return cmp.Or(cmp.Compare(owners[s.Owner], owners[t.Owner]), cmp.Compare(s.pending(), t.pending()))
+	})
+	var offload []int
+	switch {
+	case beside:
+		chunk := min(left, max(b.Chunk, 1))
+		prompts, offload = p.place(prompts, chunk, owners, b.Worker)
+		if left = min(chunk, max(b.Now, 1)); left < chunk/2 && len(prompts) > 0 {
+			left, step.NoDelay = 0, true
+		}
+	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
+		left = min(left, shortStep) // so that the short prompt, and the step, are done soon
+	}
+	p.divide(prompts, left, 0, step.Feed)
+	if b.Busy {
+		return
+	}
+	p.divide(offload, ChunkTokens, 1, step.Offload) // a step decodes the last token: the next one is sampled from its logits
+	step.Urgent = len(offload) > 0 && len(owners) == 1 || len(offload) > p.count-len(offload) ||
+		slices.ContainsFunc(offload, func(i int) bool { return p.underShare(owners, p.seqs[i].Owner) })
+}
+
+// assignStreams gives each decoding sequence its token. It returns the rest of the batch, the
+// number of streams, choosing ones included, and the sequences with prompts to decode.
+func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
+	left = p.Batch
+	for i, s := range p.seqs {
+		switch {
+		case !p.running[i] || s.State == Offloaded:
+		case s.State == Choosing:
+			streams++
+		case s.State == Decoding:
+			step.Feed[i] = 1
+			left--
+			streams++
+		default:
+			prompts = append(prompts, i)
+		}
+	}
+	return left, streams, prompts
+}
+
+// Limits of the prompts that a step takes although there is a worker.
+const (
+	fewTokens    = 8   // pending tokens, of any owner
+	fewSteps     = 2   // steps' chunks of pending tokens, of an owner under its share
+	shortStep    = 64  // tokens of a step without streams, if a prompt of no more is among several
+	shortContext = 512 // tokens of such a prompt: each one in the cache makes its pending ones slower
+)
+
+// underShare reports whether an owner has one running sequence, or fewer than the others have
+// on average.
+func (p *planner) underShare(running map[string]int, owner string) bool {
+	return running[owner] == 1 || running[owner]*len(running) < p.count
+}
+
+// place divides prompts between steps, which have a chunk of tokens for them, and the prefill
+// worker, which has room for so many tokens in all.
+func (p *planner) place(prompts []int, chunk int, running map[string]int, room int) (step, offload []int) {
+	if room == 0 {
+		return prompts, nil
+	}
+	for _, s := range p.seqs {
+		if s.State.AtWorker() {
+			room -= s.Total
+		}
+	}
+	short := fewSteps * chunk
+	for _, i := range prompts {
+		s := p.seqs[i]
+		n := s.pending()
+		switch {
+		case n == 1:
+			step = append(step, i)
+		case s.State.AtWorker():
+			offload = append(offload, i)
+		case s.Total <= shortContext && (n <= fewTokens || n <= short && p.underShare(running, s.Owner)):
+			short -= n
+			step = append(step, i)
+		case s.Total <= room && !s.NoOffload:
+			room -= s.Total
+			offload = append(offload, i)
+		default:
+			step = append(step, i)
+		}
+	}
+	return step, offload
+}
+
+// divide divides the remaining token budget among prompts; of each, the last rest tokens are
+// left for a later step.
+func (p *planner) divide(prompts []int, left, rest int, feed []int) {
+	// Each leaves the others an eighth of the tokens, so that the longest progresses too.
+	least := max(1, left/(8*max(len(prompts), 1)))
+	for n, i := range prompts {
+		others := len(prompts) - n - 1
+		feed[i] = min(p.seqs[i].pending()-rest, max(left-others*least, min(left, 1)))
+		left -= feed[i]
+	}
+}

@@ -1,0 +1,298 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// in is a sequence that has decoded, on cells of its own; out is a waiting one.
+func in(owner string, cached, total int) Sequence {
+	s := Sequence{Owner: owner, State: Prefilling, Cached: cached, Total: total, Exclusive: cached}
+	if total == cached+1 {
+		s.State = Decoding
+	}
+	return s
+}
+func out(owner string, total int) Sequence { return Sequence{Owner: owner, Total: total} }
+
+func (s Sequence) held() Sequence   { s.State = Paused; return s }
+func (s Sequence) mature() Sequence { s.Evictable = true; return s }
+
+// spared is out with n tokens found in the cache, on cells that are active already or not.
+func spared(owner string, total, n int, active bool) Sequence {
+	s := Sequence{Owner: owner, Total: total, Prefix: n}
+	if active {
+		s.Shared = n
+	}
+	return s
+}
+
+func TestPlan(t *testing.T) {
+	const chunk = 16
+	limits := Limits{Context: 800, Batch: 64, Sequences: 4, Retained: 2} // headroom 100
+	for name, test := range map[string]struct {
+		seqs  []Sequence
+		evict []int
+		feed  []int
+	}{
+		"a prompt alone gets the whole batch":           {[]Sequence{out("a", 100)}, nil, []int{64}},
+		"a prompt goes on where it was":                 {[]Sequence{in("a", 64, 100)}, nil, []int{36}},
+		"every decoding sequence gets one token":        {[]Sequence{in("a", 100, 101), in("b", 50, 51)}, nil, []int{1, 1}},
+		"a prompt beside a stream gets a chunk":         {[]Sequence{in("a", 100, 101), out("b", 50)}, nil, []int{1, 16}},
+		"a prompt of one token":                         {[]Sequence{out("a", 1)}, nil, []int{1}},
+		"a cached prefix is not decoded":                {[]Sequence{spared("a", 50, 40, false)}, nil, []int{10}},
+		"two prompts share, the shorter first":          {[]Sequence{out("a", 90), out("a", 40)}, nil, []int{24, 40}},
+		"the longest of three progresses too":           {[]Sequence{out("a", 90), out("a", 80), out("a", 70)}, nil, []int{2, 2, 60}},
+		"the owner with the fewest running comes first": {[]Sequence{out("a", 20), out("a", 30), out("b", 70)}, nil, []int{2, 2, 60}},
+		"more prompts than tokens": {
+			[]Sequence{in("a", 9, 10), in("a", 9, 12), in("a", 9, 12)}, nil, []int{1, 3, 3},
+		},
+		"the fifth waits": {
+			[]Sequence{in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), out("b", 1)}, nil, []int{1, 1, 1, 1, 0},
+		},
+		"the fifth gets the place of a paused one": {
+			[]Sequence{in("a", 9, 10).held(), in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), out("b", 1)}, nil, []int{0, 1, 1, 1, 1},
+		},
+		"five running, before one of them is paused": {
+			[]Sequence{in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), in("b", 9, 10)}, nil, []int{1, 1, 1, 1, 0},
+		},
+		"one that does not fit waits, and none overtakes it": {
+			[]Sequence{in("a", 600, 601), out("a", 150), out("a", 1)}, nil, []int{1, 0, 0},
+		},
+		"one with shared cells fits": {
+			[]Sequence{in("a", 600, 601), spared("a", 650, 600, true)}, nil, []int{1, 16},
+		},
+		"inactive cells save no room": {
+			[]Sequence{in("a", 300, 301), spared("b", 650, 600, false)}, nil, []int{1, 0},
+		},
+		"alone there need be no headroom": {[]Sequence{out("a", 799)}, nil, []int{64}},
+		"the youngest is evicted when the answers outgrow the context": {
+			[]Sequence{in("a", 400, 401), in("b", 300, 301), in("c", 98, 99)}, []int{2}, []int{1, 1, 0},
+		},
+		"there is room while one is paused": {
+			[]Sequence{in("a", 400, 401).held(), in("b", 300, 301), in("c", 98, 99)}, nil, []int{0, 1, 1},
+		},
+		"paused ones are evicted first": {
+			[]Sequence{in("a", 400, 401).held(), in("b", 301, 302), in("c", 99, 100)}, []int{0}, []int{0, 1, 1},
+		},
+		"a prompt half decoded is evicted as well": {[]Sequence{in("a", 700, 701), in("b", 20, 100)}, []int{1}, []int{1, 0}},
+		"an evicted one comes back before later ones": {
+			[]Sequence{in("a", 500, 501), out("b", 150), out("c", 5)}, nil, []int{1, 11, 5},
+		},
+		"the oldest stays even when it fills the context": {[]Sequence{in("a", 799, 800), in("b", 9, 10)}, []int{1}, []int{1, 0}},
+		"a paused one is evicted for a waiting one": {
+			[]Sequence{in("a", 300, 301), in("a", 300, 301).held(), out("b", 200)}, []int{1}, []int{1, 0, 16},
+		},
+		"none is evicted in vain": {
+			[]Sequence{in("a", 500, 501), in("a", 100, 101).held(), out("a", 500)}, nil, []int{1, 0, 0},
+		},
+		"an owner without any running gets room from the one with the most": {
+			[]Sequence{in("a", 300, 301).mature(), in("b", 100, 101).mature(), in("a", 300, 301).mature(), out("c", 100)}, []int{2}, []int{1, 1, 0, 16},
+		},
+		"but not before that has decoded a while": {
+			[]Sequence{in("a", 300, 301), in("a", 300, 301), out("c", 200)}, nil, []int{1, 1, 0},
+		},
+		"nor if it has one running": {
+			[]Sequence{in("a", 300, 301).mature(), in("a", 300, 301).mature(), in("c", 9, 10).mature(), out("c", 200)}, nil, []int{1, 1, 1, 0},
+		},
+		"a paused one too many is evicted": {
+			[]Sequence{in("a", 9, 10).held(), in("a", 9, 10).held(), in("a", 9, 10).held(), in("b", 9, 10), in("b", 9, 10), in("b", 9, 10), out("c", 5)},
+			[]int{2},
+			[]int{0, 0, 0, 1, 1, 1, 5},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			used := 0
+			for _, v := range test.seqs {
+				used += v.Exclusive
+			}
+			got := Plan(limits, test.seqs, used, Budget{Chunk: chunk, Now: chunk})
+			if !slices.Equal(got.Evict, test.evict) || !slices.Equal(got.Feed, test.feed) {
+				t.Errorf("evicts %v, feeds %v; want %v, %v", got.Evict, got.Feed, test.evict, test.feed)
+			}
+		})
+	}
+}
+
+func (s Sequence) at(state State) Sequence { s.State = state; return s }
+func (s Sequence) refused() Sequence       { s.NoOffload = true; return s }
+
+// Beside a stream the prefill worker takes the prompts, but for short ones of owners with
+// little else running, which a step takes.
+func TestPlanOffload(t *testing.T) {
+	limits := Limits{Context: 4000, Batch: 512, Sequences: 4, Retained: 2}
+	idle := Budget{Chunk: 16, Now: 16, Worker: 1000}
+	busy, late, none := idle, idle, idle
+	busy.Busy, late.Now, none.Worker = true, 4, 0
+	stream := in("a", 100, 101)
+	for name, test := range map[string]struct {
+		budget  Budget
+		seqs    []Sequence
+		feed    []int
+		offload []int
+		urgent  bool
+		noDelay bool
+	}{
+		"no stream":                                   {idle, []Sequence{out("a", 300)}, []int{300}, []int{0}, false, false},
+		"no stream, two prompts":                      {idle, []Sequence{out("a", 300), out("b", 400)}, []int{300, 212}, []int{0, 0}, false, false},
+		"one of them short":                           {idle, []Sequence{out("a", 300), out("b", 20)}, []int{44, 20}, []int{0, 0}, false, false},
+		"a long prompt":                               {idle, []Sequence{stream, out("b", 300)}, []int{1, 0}, []int{0, 128}, true, false},
+		"but for its last token":                      {idle, []Sequence{stream, in("b", 200, 251).at(Staged)}, []int{1, 0}, []int{0, 50}, true, false},
+		"which a step decodes":                        {idle, []Sequence{stream, in("b", 250, 251).at(Staged)}, []int{1, 1}, []int{0, 0}, false, false},
+		"in a step with time for it":                  {late, []Sequence{stream, in("b", 250, 251).at(Staged)}, []int{1, 0}, []int{0, 0}, false, true},
+		"a short one":                                 {idle, []Sequence{stream, out("b", 16)}, []int{1, 16}, []int{0, 0}, false, false},
+		"one of two steps":                            {idle, []Sequence{stream, out("b", 32)}, []int{1, 16}, []int{0, 0}, false, false},
+		"a short one of an owner with enough running": {idle, []Sequence{stream, out("a", 16)}, []int{1, 0}, []int{0, 15}, true, false},
+		"a short one of an owner under its share":     {idle, []Sequence{stream, stream, in("b", 9, 10), out("b", 16)}, []int{1, 1, 1, 0}, []int{0, 0, 0, 15}, false, false},
+		"a few tokens of any owner":                   {idle, []Sequence{stream, out("a", 8)}, []int{1, 8}, []int{0, 0}, false, false},
+		"or behind a long context":                    {idle, []Sequence{stream, spared("a", 600, 592, true)}, []int{1, 0}, []int{0, 7}, true, false},
+		"a short one behind a long context":           {idle, []Sequence{stream, spared("b", 600, 584, true)}, []int{1, 0}, []int{0, 15}, true, false},
+		"all of it is cached":                         {idle, []Sequence{stream, spared("b", 600, 599, true)}, []int{1, 1}, []int{0, 0}, false, false},
+		"two at the worker": {
+			idle, []Sequence{stream, out("b", 300), out("c", 100)}, []int{1, 0, 0}, []int{0, 29, 99}, true, false,
+		},
+		"the worker has no room": {
+			idle, []Sequence{stream, in("b", 100, 900).at(Staged), out("c", 200)}, []int{1, 0, 16}, []int{0, 128, 0}, true, false,
+		},
+		"the worker has failed at it": {idle, []Sequence{stream, out("b", 300).refused()}, []int{1, 16}, []int{0, 0}, false, false},
+		"the worker is busy":          {busy, []Sequence{stream, in("b", 100, 300).at(Offloaded), out("c", 300)}, []int{1, 0, 0}, []int{0, 0, 0}, false, false},
+		"the worker is busy, and a short one comes": {
+			busy, []Sequence{stream, in("b", 100, 300).at(Offloaded), out("c", 10)}, []int{1, 0, 10}, []int{0, 0, 0}, false, false,
+		},
+		"the worker is busy, and there is no stream": {busy, []Sequence{in("b", 100, 300).at(Offloaded), out("c", 300)}, []int{0, 0}, []int{0, 0}, false, false},
+		"no stream any more":                         {idle, []Sequence{in("b", 100, 300).at(Staged)}, []int{200}, []int{0}, false, false},
+		"the streams have waited":                    {late, []Sequence{stream, out("b", 16)}, []int{1, 0}, []int{0, 0}, false, true},
+		"there is no worker":                         {none, []Sequence{stream, out("b", 300)}, []int{1, 16}, []int{0, 0}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			used := 0
+			for _, v := range test.seqs {
+				used += v.Exclusive
+			}
+			got := Plan(limits, test.seqs, used, test.budget)
+			if !slices.Equal(got.Feed, test.feed) || !slices.Equal(got.Offload, test.offload) {
+				t.Errorf("feeds %v, offloads %v; want %v, %v", got.Feed, got.Offload, test.feed, test.offload)
+			}
+			if got.Urgent != test.urgent || got.NoDelay != test.noDelay {
+				t.Errorf("urgent %v, no delay %v; want %v, %v", got.Urgent, got.NoDelay, test.urgent, test.noDelay)
+			}
+		})
+	}
+}
+
+// Whole lives of random sequences under the plan, which arrive, pause and resume: no step is
+// larger than it may be, the cache never holds more tokens than it has cells, every step with
+// a running sequence decodes something, and all sequences end.
+func TestPlanProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := Limits{
+			Context:   rapid.IntRange(16, 400).Draw(t, "context"),
+			Sequences: rapid.IntRange(1, 5).Draw(t, "sequences"),
+			Retained:  rapid.IntRange(0, 5).Draw(t, "kept"),
+		}
+		l.Batch = rapid.IntRange(2*l.Sequences, 64).Draw(t, "batch")
+		chunk := rapid.IntRange(l.Sequences, 20).Draw(t, "chunk")
+		type life struct{ prompt, answer, read int }
+		var (
+			seqs  []Sequence
+			lives []life
+		)
+		come := rapid.IntRange(1, 12).Draw(t, "count")
+		for steps := 0; come > 0 || len(seqs) > 0; steps++ {
+			if steps > 200_000 {
+				t.Fatalf("no end: %v", seqs)
+			}
+			for come > 0 && (len(seqs) == 0 || steps%3 == 0) {
+				prompt := rapid.IntRange(1, l.Context-1).Draw(t, "prompt")
+				answer := rapid.IntRange(1, l.Context-prompt).Draw(t, "answer")
+				lives = append(lives, life{prompt: prompt, answer: answer})
+				seqs = append(seqs, out(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "owner"), prompt))
+				come--
+			}
+			// In the beginning sequences pause in turns; then all may go on.
+			waiting, used := 0, 0
+			for i := range seqs {
+				s := &seqs[i]
+				held := steps < 200 && (steps/8+i)%3 == 1
+				switch {
+				case held && s.Cached == 0:
+					s.State = Suspended
+				case held:
+					s.State = Paused
+				case s.Cached == 0:
+					s.State = Waiting
+				case s.Total > lives[i].prompt && s.pending() == 1:
+					s.State = Decoding
+				default:
+					s.State = Prefilling
+				}
+				if !held {
+					waiting++
+				}
+				s.Exclusive = s.Cached
+				s.Evictable = s.Total-lives[i].read >= 32
+				used += s.Cached
+			}
+			s := Plan(l, seqs, used, Budget{Chunk: chunk, Now: chunk})
+			for _, i := range s.Evict {
+				if s.Feed[i] != 0 || seqs[i].Cached == 0 {
+					t.Fatalf("%d is evicted and fed, or has no cells", i)
+				}
+				seqs[i].Cached = 0
+			}
+			total, present, running, cells, writing := 0, 0, 0, 0, false
+			for i := range seqs {
+				n := s.Feed[i]
+				switch {
+				case n < 0 || n > seqs[i].pending():
+					t.Fatalf("feeds %d of %d pending", n, seqs[i].pending())
+				case n > 0 && !seqs[i].State.Running():
+					t.Fatalf("feeds %d, which is paused", i)
+				}
+				writing = writing || n == 1 && seqs[i].State == Decoding
+				if n > 0 {
+					running++
+					if seqs[i].Cached == 0 {
+						lives[i].read = seqs[i].Total
+					}
+				}
+				total += n
+				seqs[i].Cached += n
+				cells += seqs[i].Cached
+				if seqs[i].Cached > 0 {
+					present++
+				}
+			}
+			switch {
+			case total > l.Batch, writing && total > l.Sequences+chunk:
+				t.Fatalf("a step of %d tokens", total)
+			case total == 0 && waiting > 0:
+				t.Fatalf("a step of nothing for %v", seqs)
+			case cells > l.Context:
+				t.Fatalf("%d tokens in a context of %d", cells, l.Context)
+			case running > l.Sequences:
+				t.Fatalf("%d sequences run", running)
+			case present > l.Sequences+l.Retained:
+				t.Fatalf("%d sequences in the cache", present)
+			}
+			for i := len(seqs) - 1; i >= 0; i-- {
+				if s.Feed[i] > 0 && seqs[i].pending() == 0 {
+					seqs[i].Total++
+					if seqs[i].Total > lives[i].prompt+lives[i].answer-1 {
+						seqs, lives = slices.Delete(seqs, i, i+1), slices.Delete(lives, i, i+1)
+					}
+				}
+			}
+		}
+	})
+}
+
+func ExampleLimits() {
+	// Beside a stream a prompt of 50 tokens is decoded, 16 at a time.
+	l := Limits{Context: 1024, Batch: 64, Sequences: 2}
+	fmt.Println(Plan(l, []Sequence{in("a", 10, 11), out("b", 50)}, 10, Budget{Chunk: 16, Now: 16}).Feed)
+	// Output: [1 16]
+}
