@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/backend/mock"
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // file is the config file. A pointer tells what is missing from what is zero; rest
@@ -134,7 +135,8 @@ type fileModel struct {
 const maxFile = 1 << 20
 
 // readFile returns the content of a regular file that is not too large. A named pipe or a
-// device is refused before anything is read: it might never end.
+// device is refused before anything is read: it might never end. So is a file that another user
+// can change or replace.
 func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
@@ -147,6 +149,13 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	// The file names programs, libraries and models.
+	if err := trust.File(f); err != nil {
+		return nil, err
+	}
+	if err := trust.Path(path); err != nil {
+		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	switch {

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // errHeld is what the platform's lock returns if another process has it.
@@ -19,12 +21,16 @@ type Lock struct{ file *os.File }
 
 // Acquire takes the lock at path without waiting. The file and its folders are created
 // if need be, for the user alone; what the file holds is left as it is. A path that is
-// a symbolic link or not a regular file is refused.
+// a symbolic link or not a regular file is refused, and a file or a folder that other users
+// can change (package trust).
 //
 // Child processes do not inherit the lock: the file is closed when they start.
 func Acquire(path string) (*Lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of the lock: %w", err)
+	}
+	if err := trust.Folder(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("folder of the lock: %w", err)
 	}
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -35,9 +41,8 @@ func Acquire(path string) (*Lock, error) {
 	case !info.Mode().IsRegular():
 		return nil, notRegular(path)
 	}
-	// What was just seen may have been replaced: noFollow refuses a link, and
-	// the file that was opened is looked at once more.
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
+	// What was just seen may have been replaced: the file that is opened is judged once more.
+	file, err := trust.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
@@ -56,12 +61,6 @@ func Acquire(path string) (*Lock, error) {
 }
 
 func take(file *os.File) error {
-	switch info, err := file.Stat(); {
-	case err != nil:
-		return fmt.Errorf("look at the lock: %w", err)
-	case !info.Mode().IsRegular():
-		return notRegular(file.Name())
-	}
 	if err := lock(file); err != nil {
 		return fmt.Errorf("lock %s: %w", file.Name(), err)
 	}

@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// O_NONBLOCK is for a named pipe that has just taken the place of the file.
-const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK
-
 func lock(file *os.File) error {
 	raw, err := file.SyscallConn()
 	if err != nil {
