@@ -59,11 +59,13 @@ type BackendStats struct {
 	Counts
 
 	// What follows is of entries that have an engine.
-	Reason       string       `json:"reason"` // why it was given up
-	Model        string       `json:"model"`  // what the model calls itself
-	Device       string       `json:"device"` // that computes, such as "cpu"
-	NCtx         int          `json:"n_ctx"`  // tokens that the context holds
-	PID          int          `json:"pid"`    // of the engine; 0 while there is none
+	Reason       string       `json:"reason"`      // why it was given up
+	Model        string       `json:"model"`       // what the model calls itself
+	Device       string       `json:"device"`      // that computes, such as "cpu"
+	NCtx         int          `json:"n_ctx"`       // tokens that the context holds
+	CPUVariant   string       `json:"cpu_variant"` // of llama.cpp's libraries that computes
+	Libraries    string       `json:"libraries"`   // "verified" or "unverified"; empty from an older daemon
+	PID          int          `json:"pid"`         // of the engine; 0 while there is none
 	Restarts     int          `json:"restarts"`
 	RestartsHour int          `json:"restarts_hour"` // of those, within the last hour
 	WedgedKills  int          `json:"wedged_kills"`  // engines that the watchdog killed

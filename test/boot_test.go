@@ -384,7 +384,7 @@ func TestLibraries(t *testing.T) {
 		}, "make engine"},
 		"no libffi": {func(t *testing.T) string {
 			dir := libraries(t)
-			// The folder comes first in the search: what is no library hides the system's.
+			// A named folder with a libffi comes first in the search: what is no library hides the system's.
 			if err := os.WriteFile(filepath.Join(dir, "libffi.so.8"), []byte("none"), 0o600); err != nil {
 				t.Fatal(err)
 			}

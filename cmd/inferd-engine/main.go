@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -53,6 +54,7 @@ func main() {
 type options struct {
 	parent           int
 	lib, model       string
+	backends         string // files in lib, separated by commas
 	nCtx, nSlots     int
 	embedNCtx        int
 	rerankNCtx       int
@@ -74,6 +76,7 @@ func run(args []string, out io.Writer) error {
 	fs.SetOutput(out)
 	fs.IntVar(&o.parent, "parent", 0, "`pid` of the daemon")
 	fs.StringVar(&o.lib, "lib", "", "`folder` with llama.cpp's libraries")
+	fs.StringVar(&o.backends, "backends", "", "`files` in that folder, separated by commas: backends to load, of CPU variants the first that fits")
 	fs.StringVar(&o.model, "model", "", "GGUF `file`")
 	fs.IntVar(&o.nCtx, "n-ctx", 8192, "`tokens` of context of a model that generates")
 	fs.IntVar(&o.nSlots, "n-slots", 4, "`sequences` at once")
@@ -168,7 +171,11 @@ const (
 )
 
 func load(srv *link.Server, o options) (*engineOf, error) {
-	if err := llama.Open(o.lib); err != nil {
+	backends := strings.FieldsFunc(o.backends, func(r rune) bool { return r == ',' }) // nil if there are none
+	variant, err := llama.OpenBackends(o.lib, backends, func(variant string) error {
+		return srv.Report(link.Report{State: link.Selecting, Variant: variant})
+	})
+	if err != nil {
 		return nil, err
 	}
 	// llama.cpp tells of every tensor: more than a watcher of the daemon has room for.
@@ -220,7 +227,7 @@ func load(srv *link.Server, o options) (*engineOf, error) {
 	}
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: o.nCtx, Slots: o.nSlots, Model: model.Name(), Device: "cpu",
-		GPULayers: model.GPULayers(), Generates: model.Generates(),
+		GPULayers: model.GPULayers(), Generates: model.Generates(), Variant: variant,
 		Tasks: link.Tasks{Generate: o.task == taskGenerate, Embed: o.task == taskEmbed, Rerank: o.task == taskRerank},
 	}
 	return eng, nil

@@ -45,6 +45,8 @@ type backends struct {
 	late    error         // of a mock that takes too long
 	serving bool          // every socket accepts
 	turns   string        // file by which the engines take turns; empty if they need not
+
+	libraries *engineLibraries // of all engines
 }
 
 // start starts every entry. They load at the same time.
@@ -57,8 +59,13 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 	if err != nil {
 		return err
 	}
+	libraries, err := newEngineLibraries(cfg, env, b.log)
+	if err != nil {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.libraries = libraries
 	b.engines = make(map[string]*worker.Supervisor)
 	b.caps = make(map[string]status.Capabilities)
 	for _, entry := range cfg.Backends {
@@ -94,13 +101,13 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		}
 		entry.Threads = cmp.Or(entry.Threads, runtime.NumCPU())
 		l := &launcher{
-			program: program, libDir: cfg.EngineLib, entry: entry, builtinDir: env.BuiltinDir(),
+			program: program, libraries: libraries, entry: entry, builtinDir: env.BuiltinDir(),
 			turns: turns, secrets: cfg.TCP.KeyVariables,
 		}
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, Patience: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish, Threads: entry.Threads,
-			OnReady: func(r link.Report) { b.ready(ctx, entry, r) },
+			OnReady: func(r link.Report) { b.ready(ctx, entry, r) }, Avoid: l.avoid,
 		}
 		target.Handler = sup
 		target.Origin = func() route.Origin { return l.originOf(sup.LastReport()) }
@@ -264,6 +271,7 @@ func (b *backends) announce() {
 			r := sup.LastReport()
 			caps.V2, caps.Embed, caps.Rerank = r.Tasks.Generate, r.Tasks.Embed, r.Tasks.Rerank
 			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
+			caps.Unverified = b.libraries.state() == unverified
 		}
 		b.board.Publish(caps)
 	}
@@ -331,7 +339,7 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 // ctx ends.
 func (b *backends) list(ctx context.Context) []control.Backend {
 	b.mu.Lock()
-	entries, targets, router, engines := b.entries, b.targets, b.router, b.engines
+	entries, targets, router, engines, libraries := b.entries, b.targets, b.router, b.engines, b.libraries
 	b.mu.Unlock()
 	all := make([]control.Backend, len(entries))
 	var asking sync.WaitGroup
@@ -349,6 +357,7 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 			all[i].Breaker = string(router.Breaker(targets[i]))
 		}
 		if sup := engines[e.Name]; sup != nil {
+			all[i].Libraries = libraries.state()
 			asking.Go(func() { ask(ctx, sup, &all[i]) })
 		}
 	}
@@ -358,7 +367,7 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 // ask writes down how an engine lives, and what it says of itself.
 func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
 	life, report := sup.Life(), sup.LastReport()
-	b.Model, b.Device, b.NCtx = report.Model, report.Device, report.NCtx
+	b.Model, b.Device, b.NCtx, b.CPUVariant = report.Model, report.Device, report.NCtx, report.Variant
 	b.PID, b.Restarts, b.RestartsHour = life.PID, life.Restarts, life.RestartsHour
 	b.WedgedKills, b.LastKill = life.WedgedKills, life.LastKill
 	b.Reason, _ = sup.WasGivenUp()

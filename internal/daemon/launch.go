@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,6 +23,7 @@ import (
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/trust"
 	"github.com/inferd-go/inferd/internal/worker"
 )
 
@@ -58,11 +58,13 @@ func enginePath(named string) (string, error) {
 // A launcher starts the engine of one entry.
 type launcher struct {
 	program    string
-	libDir     string
+	libraries  *engineLibraries
 	builtinDir string // where generated models lie
 	entry      config.Backend
 	turns      string   // file that engines lock which compute on the same cores; empty if there is one
 	secrets    []string // variables of the environment that are not the engine's business
+
+	choice atomic.Pointer[libraryChoice] // of the engine that was started last
 
 	verified os.FileInfo // of the model's file when its digest was right
 
@@ -80,14 +82,19 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
 	}
-	if err := l.checkLibraries(); err != nil {
+	if err := trust.Path(l.program); err != nil {
+		return nil, fmt.Errorf("engine program: %w", err)
+	}
+	choice, err := l.libraries.choose(ctx)
+	if err != nil {
 		return nil, err
 	}
+	l.choice.Store(&choice)
+	libDir := l.libraries.folder.Path
 	env := []string{
 		"GGML_NO_BACKTRACE=1", // else a failed assertion starts a debugger first
 		sdnotify.Variable + "=",
-		// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
-		"LD_LIBRARY_PATH=" + strings.TrimSuffix(l.libDir+":"+os.Getenv("LD_LIBRARY_PATH"), ":"),
+		"LD_LIBRARY_PATH=" + choice.searchPath(libDir),
 	}
 	for _, name := range l.secrets {
 		env = append(env, name+"=")
@@ -101,7 +108,8 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 		Path: l.program,
 		Args: []string{
 			"--parent", strconv.Itoa(os.Getpid()),
-			"--lib", l.libDir,
+			"--lib", libDir,
+			"--backends", strings.Join(choice.backends, ","),
 			"--model", model,
 			"--n-ctx", strconv.Itoa(l.entry.GenerateNCtx),
 			"--embed-n-ctx", strconv.Itoa(l.entry.EmbedNCtx),
@@ -122,14 +130,10 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	return engineChild{child}, nil
 }
 
-// checkLibraries says how to get the libraries if they are not there.
-func (l *launcher) checkLibraries() error {
-	names := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}
-	name := names[runtime.GOOS]
-	if _, err := os.Stat(filepath.Join(l.libDir, name)); err != nil {
-		return fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", name, l.libDir)
-	}
-	return nil
+// avoid has the next engine leave out the CPU variant with which the last one ended.
+func (l *launcher) avoid(ctx context.Context, variant string) bool {
+	choice := l.choice.Load()
+	return choice != nil && l.libraries.avoid(ctx, *choice, l.entry.Name, variant)
 }
 
 // originOf returns what the engine's vectors and scores come from: the model's file as it was
@@ -231,7 +235,14 @@ func (c engineChild) Wait() worker.Exit {
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
 		return worker.Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
-	return worker.Exit{Reason: exit.String(), Output: exit.Stderr}
+	return worker.Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: isIllegal(exit)}
+}
+
+// isIllegal reports whether an illegal instruction ended a process. Go's runtime catches the
+// signal, names it and exits.
+func isIllegal(exit proc.Exit) bool {
+	const words = "SIGILL: illegal instruction"
+	return exit.Signal == "SIGILL" || strings.HasPrefix(exit.Crash, words) || strings.Contains("\n"+exit.Stderr, "\n"+words)
 }
 
 // Conn is the daemon's end of the link.

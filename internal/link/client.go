@@ -128,7 +128,7 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	}
 	if n.Report != nil {
 		n.Report.Model, n.Report.Device = printable.Text(n.Report.Model), printable.Text(n.Report.Device)
-		n.Report.Problem = printable.Text(n.Report.Problem)
+		n.Report.Problem, n.Report.Variant = printable.Text(n.Report.Problem), printable.Text(n.Report.Variant)
 		report(*n.Report)
 		return nil
 	}

@@ -38,6 +38,7 @@ type Report struct {
 	Model    string  `json:",omitzero"` // of Ready: what the model calls itself
 	Device   string  `json:",omitzero"` // of Ready: what computes, such as "cpu"
 	Tasks    Tasks   `json:",omitzero"` // of Ready: what it can be asked for
+	Variant  string  `json:",omitzero"` // of Selecting and Ready: the CPU variant of the libraries
 	// GPULayers, of Ready, is how many layers a device beside the processor computes.
 	GPULayers int `json:",omitzero"`
 	// Generates, of Ready, says that the model can generate, also if its task is another.
@@ -53,10 +54,11 @@ type State string
 
 // States.
 const (
-	Mapping State = "mapping" // the weights are being brought into memory
-	Caching State = "caching" // room for the context is being made
-	Ready   State = "ready"   // from here on the engine answers
-	Failed  State = "failed"  // it never will, and the same start would fail again
+	Selecting State = "selecting" // a CPU variant is about to be loaded
+	Mapping   State = "mapping"   // the weights are being brought into memory
+	Caching   State = "caching"   // room for the context is being made
+	Ready     State = "ready"     // from here on the engine answers
+	Failed    State = "failed"    // it never will, and the same start would fail again
 )
 
 // Stats is what an engine has to do and has done since it became ready. An engine that

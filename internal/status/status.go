@@ -47,6 +47,7 @@ type Capabilities struct {
 	DeviceName  string // empty if unknown
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
+	Unverified  bool   // the libraries that compute are not the packaged ones
 }
 
 // BackendState says that requests go to an entry, or do not, because it has failed too

@@ -5,8 +5,8 @@
 // inherited access lists.
 //
 // The rule: the owner is this user or root; users outside the owner's primary group cannot
-// write. The folder of a file has to satisfy it, too; a sticky folder does also if everybody
-// can write to it, because only the owner of an entry can replace that. Folders further up
+// write. The folder of a file has to satisfy it, too; a sticky folder always
+// does, because only the owner of an entry can replace that entry. Folders further up
 // are not judged: in containers a home often belongs to another user id.
 package trust
 
@@ -19,7 +19,7 @@ import (
 	"strings"
 )
 
-// Facts are what the file system says of a file or a folder.
+// Facts are the owner and the mode of a file or a folder.
 type Facts struct {
 	Mode     fs.FileMode
 	UID, GID uint32
@@ -28,6 +28,9 @@ type Facts struct {
 // A Judge applies the rule for one user.
 type Judge struct {
 	UID uint32 // of this process
+	// Root is the uid of root's files: 0, or in a user namespace without root the overflow uid,
+	// which stands for all unmapped users.
+	Root uint32
 	// PrimaryGroup returns the primary group of a user, and false if it is unknown.
 	PrimaryGroup func(uid uint32) (gid uint32, known bool)
 }
@@ -51,7 +54,7 @@ func (j Judge) check(path string, f Facts, parent bool) error {
 	}
 	seen := fmt.Sprintf("uid %d, mode %04o", f.UID, octal(f.Mode))
 	switch {
-	case f.UID != 0 && f.UID != j.UID:
+	case f.UID != j.Root && f.UID != j.UID:
 		return fmt.Errorf("%s belongs to another user (%s): refused; run %q, or use another place", what, seen, fmt.Sprintf("chown %d %s", j.UID, quoted(path)))
 	case f.Mode&fs.ModeSymlink != 0: // the mode of a link has no meaning
 		return nil
@@ -174,12 +177,12 @@ func judge(path string, info fs.FileInfo, parent bool) error {
 	return self().check(path, facts, parent)
 }
 
-// ErrLink is what [OpenFile] returns for a symbolic link.
+// ErrLink is the error of [OpenFile] for a symbolic link.
 var ErrLink = errors.New("it is a symbolic link: refused")
 
-// OpenFile is [os.OpenFile] for a file that is written. It refuses a symbolic link, which is
-// neither followed nor changed, whatever is not a regular file, and a file that other users
-// can change.
+// OpenFile is [os.OpenFile] for a file that is written. It refuses a symbolic link (it is
+// neither followed nor changed), any other irregular file, and a file that other users can
+// change.
 func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|NoFollow, perm)
 	if err != nil {

@@ -42,10 +42,19 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// A group that nobody knows is no reason to trust its members.
+// Members of an unknown group are not trusted.
 func TestUnknownGroup(t *testing.T) {
 	j := trust.Judge{PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
 	check(t, j.Check("/x", trust.Facts{Mode: 0o664}), "by the group 0")
+}
+
+// In a user namespace without root, root's files have another uid.
+func TestNamespace(t *testing.T) {
+	j := trust.Judge{UID: 1000, Root: 65534, PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
+	check(t, j.Check("/x", trust.Facts{Mode: 0o755, UID: 65534, GID: 65534}), "")
+	check(t, j.CheckParent("/tmp", trust.Facts{Mode: fs.ModeDir | fs.ModeSticky | 0o777, UID: 65534}), "")
+	check(t, j.Check("/x", trust.Facts{Mode: 0o775, UID: 65534, GID: 65534}), "by the group")
+	check(t, j.Check("/x", trust.Facts{Mode: 0o755, UID: 1001}), "belongs to another user")
 }
 
 // The command that mends can be pasted into a shell.

@@ -23,11 +23,16 @@ func factsOf(info fs.FileInfo) (Facts, bool) {
 }
 
 // self judges for the user of this process.
-func self() Judge { return Judge{UID: uint32(os.Getuid()), PrimaryGroup: primaryGroup} }
+func self() Judge {
+	return Judge{UID: uint32(os.Getuid()), Root: root(), PrimaryGroup: primaryGroup}
+}
 
 // primaryGroup asks the user database. A user id of a container may not be in there: then it is
 // the group of the process, if the user is its own.
 func primaryGroup(uid uint32) (uint32, bool) {
+	if uid == root() && uid != 0 { // it stands for several users
+		return 0, false
+	}
 	if u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
 		if gid, err := strconv.ParseUint(u.Gid, 10, 32); err == nil {
 			return uint32(gid), true

@@ -6,7 +6,7 @@
 // The states of a [Supervisor] and what changes them:
 //
 //	Loading ──ready──▶ Ready ──death──▶ Loading       (at once, or after a pause)
-//	   │ └──death, up to three in a row──┘
+//	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
 //	   └──third death──▶ GivenUp ──Retry──▶ Loading
 //
 // Before it has been ready once, what would be GivenUp ends Run with an error, and so
@@ -49,6 +49,8 @@ type Exit struct {
 	Reason string // for an operator: "killed by SIGKILL"
 	Final  bool   // the next start would end the same way
 	Output string // the end of its output; it may be empty
+	// Illegal says that an illegal instruction ended it.
+	Illegal bool
 }
 
 // State is what a supervisor's engine is doing. The set is closed.
@@ -77,6 +79,11 @@ type Supervisor struct {
 	// Threads is how many threads compute a step; 0 means 1. The watchdog derives the wall
 	// time of a step from it.
 	Threads int
+	// Avoid is called when an illegal instruction has ended an engine before it was ready, with
+	// the CPU variant that it reported last. True means that the next launch leaves that variant
+	// out; the death then does not count. It must not be true twice for a variant. Nil avoids
+	// none.
+	Avoid func(ctx context.Context, variant string) bool
 	// OnReady is called whenever an engine has become ready, with what it reported.
 	OnReady func(link.Report)
 	Log     *slog.Logger
@@ -180,6 +187,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // that is how it ends
 		}
+		if end.Illegal && !end.ready && s.Avoid != nil && s.Avoid(ctx, end.variant) {
+			s.publish(status.EngineExited{Reason: end.Reason})
+			continue
+		}
 		pause, giveUp := deaths.died(time.Now(), end.ready)
 		if !s.hasServed() && (end.Final || giveUp) {
 			return fmt.Errorf("engine of %s: %s", s.Name, end.Reason)
@@ -212,8 +223,9 @@ func (s *Supervisor) publish(phase status.Phase) {
 // A death is how a life ended.
 type death struct {
 	Exit
-	ready  bool // it had been ready
-	wedged bool // the watchdog killed it
+	ready   bool   // it had been ready
+	wedged  bool   // the watchdog killed it
+	variant string // CPU variant of the libraries that it reported last
 }
 
 // resourceWait is how long to wait before a launch that lacked a resource is tried again.
@@ -278,6 +290,9 @@ func (s *Supervisor) live(ctx context.Context, watching watchdog.State) death {
 		case link.Failed:
 			end.Reason, end.Final = r.Problem, true
 			child.Kill()
+		case link.Selecting:
+			patience.Reset(s.patience())
+			end.variant = r.Variant
 		case link.Mapping:
 			patience.Reset(s.patience())
 			s.publish(status.Mmap{Path: r.Path, Progress: r.Progress})
@@ -307,6 +322,7 @@ func (s *Supervisor) live(ctx context.Context, watching watchdog.State) death {
 	if end.Reason == "" {
 		end.Exit = exit
 	}
+	end.Illegal = exit.Illegal
 	if linkErr != nil {
 		end.Reason = fmt.Sprintf("%v (%s)", linkErr, exit.Reason)
 	}

@@ -147,6 +147,9 @@ func (m members) capabilities(c status.Capabilities) {
 	if c.AudioRate > 0 {
 		m["audio_sample_rate"] = c.AudioRate
 	}
+	if c.Unverified {
+		m["libraries"] = "unverified"
+	}
 }
 
 // A Frame is what a client reads: the words that it acts on, and the line as it came,

@@ -80,6 +80,8 @@ type Backend struct {
 	Model        string  `json:"model,omitzero"`         // what the model calls itself
 	Device       string  `json:"device,omitzero"`        // that computes, such as "cpu"
 	NCtx         int     `json:"n_ctx,omitzero"`         // tokens that the context holds
+	CPUVariant   string  `json:"cpu_variant,omitzero"`   // of llama.cpp's libraries that computes
+	Libraries    string  `json:"libraries,omitzero"`     // "verified" or "unverified"
 	PID          int     `json:"pid,omitzero"`           // of the engine
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
 	RestartsHour int     `json:"restarts_hour,omitzero"` // of those, within the last hour

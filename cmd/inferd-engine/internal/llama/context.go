@@ -153,7 +153,13 @@ func NewContext(m *Model, opt ContextOptions) (*Context, error) {
 	return c, nil
 }
 
-// warmUp decodes one token, so that the first request does not pay for what is made once.
+// warmTokens is how many tokens the second warm-up batch has: with more than one row, llama.cpp
+// uses the kernels of prompts.
+const warmTokens = 4
+
+// warmUp decodes one token, so that the first request does not pay for what is made once, and
+// then a few at once. A processor that lacks an instruction of either kernel ends the process
+// here, before the engine is ready.
 func (c *Context) warmUp(m *Model) error {
 	tok, ok := m.BOS()
 	if !ok {
@@ -167,6 +173,17 @@ func (c *Context) warmUp(m *Model) error {
 		return err
 	}
 	c.first = time.Since(began)
+	if err := c.ClearAll(); err != nil {
+		return err
+	}
+	for pos := range min(warmTokens, c.opt.NBatch, c.opt.NCtx) {
+		if err := c.Add(tok, pos, 0, true); err != nil {
+			return err
+		}
+	}
+	if err := c.Decode(); err != nil {
+		return err
+	}
 	return c.ClearAll()
 }
 
