@@ -288,6 +288,13 @@ func TestGroundThatOthersCanChange(t *testing.T) {
 			}
 			return nil
 		}, `DIR.logs/inferd.ndjson: it is a symbolic link: refused`},
+		"a link at the lock": {func(t *testing.T, dir string) []string {
+			write(t, filepath.Join(dir, "target"), "")
+			if err := os.Symlink(filepath.Join(dir, "target"), filepath.Join(dir, "inferd.lock")); err != nil {
+				t.Fatal(err)
+			}
+			return nil
+		}, `lock path is a symlink (refused): DIR/inferd.lock`},
 		"the config": {func(t *testing.T, dir string) []string {
 			path := filepath.Join(dir, "config.json")
 			write(t, path, oneMock)
@@ -314,6 +321,28 @@ func TestGroundThatOthersCanChange(t *testing.T) {
 				t.Error("the link was followed")
 			}
 		})
+	}
+}
+
+// A link in the place of the engines' common lock is replaced, and its target is not changed.
+func TestLinkAtTheComputeLock(t *testing.T) {
+	dir := shortDir(t)
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "compute.lock")
+	write(t, target, "content")
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "config.json"), `{"backends":[
+		{"kind":"llamacpp","name":"a","model":{"builtin":"chain"}},{"kind":"llamacpp","name":"b","model":{"builtin":"loop"}}]}`)
+	d := start(t, dir)
+	d.waitReady()
+	d.works()
+	if info, err := os.Lstat(link); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("at the lock is %v, %v", info, err)
+	}
+	ended(d)
+	if content, err := os.ReadFile(target); err != nil || string(content) != "content" {
+		t.Errorf("the target holds %q, %v", content, err)
 	}
 }
 

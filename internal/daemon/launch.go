@@ -235,14 +235,7 @@ func (c engineChild) Wait() worker.Exit {
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
 		return worker.Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
-	return worker.Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: isIllegal(exit)}
-}
-
-// isIllegal reports whether an illegal instruction ended a process. Go's runtime catches the
-// signal, names it and exits.
-func isIllegal(exit proc.Exit) bool {
-	const words = "SIGILL: illegal instruction"
-	return exit.Signal == "SIGILL" || strings.HasPrefix(exit.Crash, words) || strings.Contains("\n"+exit.Stderr, "\n"+words)
+	return worker.Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
 }
 
 // Conn is the daemon's end of the link.

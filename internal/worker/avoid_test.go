@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-const illegalReason = "exit code 2: SIGILL: illegal instruction"
+const illegalReason = "killed by SIGILL"
 
 // illegal ends with an illegal instruction in a CPU variant.
 func illegal(variant string) life {

@@ -58,7 +58,7 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 	if backends == nil {
 		backends = libraries.Present(dir)
 	}
-	for _, lib := range libraries.Core() {
+	for _, lib := range slices.Backward(libraries.Core()) {
 		if _, err := os.Stat(loader.GetLibraryFilename(dir, lib)); err != nil {
 			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
 		}
@@ -68,6 +68,9 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 		if err := os.Setenv(noBacktrace, "1"); err != nil {
 			return "", err
 		}
+	}
+	if err := dieOfIllegalInstructions(); err != nil {
+		return "", err
 	}
 	// The libraries' own search path begins with their folder. What is loaded already is not
 	// looked for: the system's libraries first, then each library before those that need it.
@@ -99,6 +102,17 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 		return "", fmt.Errorf("no backend in %s computes on this machine: %s", dir, mend)
 	}
 	return variant, nil
+}
+
+// dieOfIllegalInstructions has the kernel end the process at an illegal instruction. Go's
+// handler would print text and exit, and the daemon cannot trust text: a model could print it.
+func dieOfIllegalInstructions() error {
+	set, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
+	if err != nil {
+		return err
+	}
+	call(set, uintptr(unix.SIGILL), 0) // SIG_DFL
+	return nil
 }
 
 // loadBackends loads backends by their files, of those for the processor one.
