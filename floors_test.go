@@ -18,10 +18,11 @@ var floors = [][]string{
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
 		"internal/printable",
 	},
-	{"internal/quota"}, // rules about callers
+	{"internal/quota", "internal/trust"}, // rules about callers, and about files
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
+		"internal/libraries",
 	},
 	{"internal/store", "internal/launch"}, // models, and the start of their engines
 	{ // dialects

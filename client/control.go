@@ -60,11 +60,13 @@ type BackendStats struct {
 	Counts
 
 	// The fields below are for entries with an engine.
-	Reason       string       `json:"reason"` // for giving it up
-	Model        string       `json:"model"`  // name in the model's metadata
-	Device       string       `json:"device"` // compute device, such as "cpu"
-	NCtx         int          `json:"n_ctx"`  // tokens, of the context
-	PID          int          `json:"pid"`    // of the engine; 0 without one
+	Reason       string       `json:"reason"`      // for giving it up
+	Model        string       `json:"model"`       // name in the model's metadata
+	Device       string       `json:"device"`      // compute device, such as "cpu"
+	NCtx         int          `json:"n_ctx"`       // tokens, of the context
+	CPUVariant   string       `json:"cpu_variant"` // of llama.cpp's libraries, the computing one
+	Libraries    string       `json:"libraries"`   // "verified" or "unverified"; empty from an older daemon
+	PID          int          `json:"pid"`         // of the engine; 0 without one
 	Restarts     int          `json:"restarts"`
 	RestartsHour int          `json:"restarts_hour"` // within the last hour
 	WedgedKills  int          `json:"wedged_kills"`  // engines that the watchdog killed

@@ -21,6 +21,9 @@ case "$(uname -s) $(uname -m)" in
 	fail "no libraries to get for $(uname -s) $(uname -m): build llama.cpp $version or unpack its release, and name the folder with --engine-lib or INFERD_ENGINE_LIB" ;;
 esac
 
+# The SHA-256 of each library, which inferd compares before every start of an engine.
+sums=$(cd "$(dirname "$0")/.." && pwd)/internal/libraries/$platform.sums
+
 # As inferd reads it: a relative XDG_DATA_HOME does not count.
 case "${XDG_DATA_HOME:-}" in
 /*) data=$XDG_DATA_HOME ;;
@@ -29,13 +32,20 @@ esac
 parent=$data/inferd/engine
 dest=$parent/$version
 
-# A folder is complete if it says so: the mark comes last, before the folder gets its name.
+# Whether the files of a folder are those of the table, and its links lead to them.
+has_libraries() {
+	[ "$(readlink "$1/libllama.so")" = "libllama.v$version.so" ] && [ "$(readlink "$1/libggml.so")" = "libggml.v$version.so" ] &&
+		(cd "$1" && sha256sum --check --status "$sums" 2>/dev/null)
+}
+
+# A folder is complete if it says so, and nothing in it has changed since: the mark comes last,
+# before the folder gets its name.
 is_complete() {
-	[ "$(cat "$dest/INTEGRITY" 2>/dev/null)" = "$integrity" ] && [ -e "$dest/libllama.so" ] && [ -e "$dest/libggml.so" ]
+	[ "$(cat "$dest/INTEGRITY" 2>/dev/null)" = "$integrity" ] && has_libraries "$dest"
 }
 
 check_libffi() {
-	for f in "$dest"/libffi.so.8 /lib/libffi.so.8 /lib64/libffi.so.8 /usr/lib/libffi.so.8 /usr/lib64/libffi.so.8 \
+	for f in /lib/libffi.so.8 /lib64/libffi.so.8 /usr/lib/libffi.so.8 /usr/lib64/libffi.so.8 \
 		/lib/*/libffi.so.8 /usr/lib/*/libffi.so.8 /usr/local/lib/libffi.so.8; do
 		[ ! -e "$f" ] || return 0
 	done
@@ -65,8 +75,9 @@ mv "package/bins/$platform"/libllama* "package/bins/$platform"/libggml* package/
 # The binding wants these names; the libraries call each other by their own.
 ln -s "libllama.v$version.so" new/libllama.so
 ln -s "libggml.v$version.so" new/libggml.so
-[ -e new/libllama.so ] && [ -e new/libggml.so ] || fail "the package does not hold llama.cpp $version"
+has_libraries new || fail "the package's libraries are not those of $sums"
 chmod 755 new
+chmod go-w new/*
 echo "$integrity" >new/INTEGRITY
 sync new/* 2>/dev/null || sync
 

@@ -23,6 +23,8 @@ type entry struct {
 	Restarts                         int
 	NCtx                             int `json:"n_ctx"`
 	Silent                           bool
+	CPUVariant                       string `json:"cpu_variant"`
+	Libraries                        string
 	Engine                           *struct {
 		Steps   int64
 		Prefill int64 `json:"prefill_tokens"`

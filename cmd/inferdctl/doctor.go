@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/libraries"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/trust"
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
@@ -45,7 +48,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 	cl := c.client(wait{})
 	cfg := d.config(c.config)
 	if cfg != nil {
-		d.engine(cfg)
+		d.engine(ctx, cfg)
 		for _, b := range cfg.Backends {
 			d.model(b)
 		}
@@ -98,8 +101,8 @@ func (d *diagnosis) config(file string) *config.Config {
 	return cfg
 }
 
-// engine looks for the libraries of the engine, if an entry needs an engine.
-func (d *diagnosis) engine(cfg *config.Config) {
+// engine looks for the program and the libraries of engines, if an entry needs one.
+func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 	const label = "engine"
 	needed := false
 	for _, b := range cfg.Backends {
@@ -108,12 +111,30 @@ func (d *diagnosis) engine(cfg *config.Config) {
 	if !needed {
 		return
 	}
-	name := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}[runtime.GOOS]
-	if _, err := os.Stat(filepath.Join(cfg.EngineLib, name)); err != nil {
-		d.fail(label, `there is no %s in %s: run "make engine", or name the folder with --engine-lib`, name, cfg.EngineLib)
+	env := paths.Default()
+	folder, err := libraries.At(cfg.EngineLib, env.EngineDir(), paths.EngineVersion)
+	if err != nil {
+		d.fail(label, "%v", err)
 		return
 	}
-	d.ok(label, "llama.cpp's libraries are in %s", cfg.EngineLib)
+	set, err := folder.Check(ctx)
+	switch {
+	case err != nil:
+		d.fail(label, "%v", err)
+		return
+	case set.Verified:
+		d.ok(label, "llama.cpp's libraries in %s are verified", folder.Path)
+	default:
+		d.ok(label, "warning: llama.cpp's libraries in %s are unverified: it is not the folder that \"make engine\" makes", folder.Path)
+	}
+	memory := &libraries.Memory{Path: env.VariantsFile(), Processor: libraries.ThisProcessor()}
+	avoid, err := memory.Avoid(set.Digest)
+	if err != nil {
+		d.ok(label, "warning: %v", err)
+	}
+	if len(avoid) > 0 {
+		d.ok(label, "warning: CPU variants that ended with an illegal instruction are avoided: %s; remove %s to try them again", strings.Join(avoid, ", "), memory.Path)
+	}
 }
 
 func (d *diagnosis) model(b config.Backend) {
@@ -143,13 +164,14 @@ func (d *diagnosis) folder(dir string) {
 		return // pipes have no folder
 	}
 	info, err := os.Stat(dir)
+	if err == nil {
+		err = trust.Folder(dir)
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		d.ok(label, "%s does not exist yet: the daemon makes it", dir)
 	case err != nil:
 		d.fail(label, "%v", err)
-	case info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0:
-		d.fail(label, "%s is writable for all users (mode %04o): chmod o-w it", dir, info.Mode().Perm())
 	default:
 		d.ok(label, "%s, mode %04o", dir, info.Mode().Perm())
 	}
@@ -175,6 +197,12 @@ func (d *diagnosis) record(dir string) {
 	if err := tryWriting(dir); err != nil {
 		d.fail(recordLabel, "lines are lost: %v", err)
 		return
+	}
+	for _, err := range []error{trust.Folder(dir), trust.Path(filepath.Join(dir, activity.File))} {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			d.fail(recordLabel, "%v", err)
+			return
+		}
 	}
 	files, size := 0, int64(0)
 	for _, name := range activity.Files(dir) {
@@ -311,6 +339,9 @@ const manyRestarts = 3
 // entry reports the faults of an entry.
 func (d *diagnosis) entry(b client.BackendStats) {
 	const label = "backend"
+	if b.CPUVariant != "" || b.Libraries != "" {
+		d.ok(label, "%s computes with the CPU variant %s of %s libraries", b.Name, cmp.Or(b.CPUVariant, "(unknown)"), cmp.Or(b.Libraries, "unknown"))
+	}
 	if b.State == "gave_up" {
 		d.fail(label, "%s was given up: fix the cause, then run inferdctl retry %s", b.Name, b.Name)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/libraries"
 	"github.com/inferd-go/inferd/internal/status"
 )
 
@@ -218,8 +220,9 @@ func TestConversation(t *testing.T) {
 
 func TestDoctor(t *testing.T) {
 	lib := t.TempDir()
-	for _, name := range []string{"libllama.so", "libllama.dylib"} {
-		if err := os.WriteFile(filepath.Join(lib, name), nil, 0o600); err != nil {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	for _, name := range libraries.Core() {
+		if err := os.WriteFile(filepath.Join(lib, libraries.File(name)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -260,13 +263,47 @@ func TestDoctor(t *testing.T) {
 		got := f.run("doctor", "--config", configured(f, engine))
 		got.Out = strings.ReplaceAll(strings.ReplaceAll(got.Out, f.dir, "DIR"), lib, "LIB")
 		f.want(got, result{1, `[ ok ] config: DIR/config.json, 2 backends
-[ ok ] engine: llama.cpp's libraries are in LIB
+[ ok ] engine: warning: llama.cpp's libraries in LIB are unverified: it is not the folder that "make engine" makes
 [FAIL] model[gen]: stat /nowhere/m.gguf: no such file or directory
 [ ok ] model[e]: built-in embed
 [ ok ] sockets: DIR, mode 0700
 [ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
 [FAIL] admin: no daemon at DIR/admin.sock: is inferd running?
 `, ""})
+	})
+	t.Run("libraries and folders that others can change", func(t *testing.T) {
+		f := newFake(t)
+		logs := filepath.Join(f.dir, "logs")
+		if err := os.Mkdir(logs, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := configured(f, engine)
+		llama := filepath.Join(lib, libraries.File("llama"))
+		for open, want := range map[string][]string{
+			f.dir: {"config: folder " + f.dir, "sockets: folder " + f.dir},
+			logs:  {"activity log: folder " + logs},
+			llama: {"engine: llama.cpp's libraries: " + llama},
+		} {
+			if err := os.Chmod(open, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			got := f.run("doctor", "--config", path)
+			for _, want := range want {
+				if want = "[FAIL] " + want + " can be written to by every user"; got.Code != 1 || !strings.Contains(got.Out, want) {
+					t.Errorf("no %q in\n%s", want, got.Out)
+				}
+			}
+			if err := os.Chmod(open, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		memory := filepath.Join(os.Getenv("XDG_CACHE_HOME"), "inferd", "cpu-variants.json")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(memory), 0o700), os.WriteFile(memory, []byte("{"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.run("doctor", "--config", path); !strings.Contains(got.Out, "[ ok ] engine: warning: avoided CPU variants: "+memory+" is ignored") {
+			t.Errorf("it does not say that the memory is broken:\n%s", got.Out)
+		}
 	})
 	t.Run("a config that is broken, a daemon that loads", func(t *testing.T) {
 		f := newFake(t)
@@ -285,7 +322,7 @@ func TestDoctor(t *testing.T) {
 		board.Publish(status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}})
 		board.Publish(status.Liveness{Backend: "gen", Silent: true, Reason: "its process is stopped"})
 		board.Publish(status.Ready{})
-		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"backends":[{"name":"gen","state":"gave_up"}]}}`)
+		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"backends":[{"name":"gen","state":"gave_up","cpu_variant":"haswell","libraries":"unverified"}]}}`)
 		if err := os.WriteFile(filepath.Join(f.dir, "logs"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -295,6 +332,7 @@ func TestDoctor(t *testing.T) {
 		got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
 		if got.Code != 1 || !strings.Contains(got.Out, "[FAIL] surface[lp]: ") || !strings.Contains(got.Out, "[FAIL] backend: gen was given up") ||
 			!strings.Contains(got.Out, "[FAIL] backend: the engine of gen is silent: its process is stopped\n") ||
+			!strings.Contains(got.Out, "[ ok ] backend: gen computes with the CPU variant haswell of unverified libraries\n") ||
 			!strings.Contains(got.Out, "[FAIL] activity log: the daemon has lost 7 lines") || !strings.Contains(got.Out, "[FAIL] activity log: lines are lost: ") {
 			t.Errorf("got %+v", got)
 		}

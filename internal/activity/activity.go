@@ -26,6 +26,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/redact"
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // File is the name of the newest file; older ones are File.1 to File.3.
@@ -90,7 +91,9 @@ type entry struct {
 }
 
 // Open opens the log of a folder, and makes that if it is not there: 0700. A last line that
-// was torn by a crash is ended first.
+// was torn by a crash is ended first. A folder or a file that other users can change is refused
+// (package trust), and so is a link in the place of the file; a link in the place of an older
+// file is replaced by the rotation.
 func Open(dir string) (*Log, error) {
 	return open(dir, Limit)
 }
@@ -258,7 +261,10 @@ func (l *Log) open() error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(l.path(), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err := trust.Folder(l.dir); err != nil {
+		return err
+	}
+	f, err := trust.OpenFile(l.path(), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,10 @@
 package activity
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // mountSmall puts a disk of 64 KiB at dir.
 func mountSmall(dir string) error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k") }
@@ -10,4 +14,14 @@ func unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }
 // mountReadOnly lets nothing more be written to the disk that mountSmall put at dir.
 func mountReadOnly(dir string) error {
 	return unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+}
+
+// redirect makes an open file another one.
+func redirect(f *os.File, to string) error {
+	other, err := os.OpenFile(to, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	return unix.Dup3(int(other.Fd()), int(f.Fd()), unix.O_CLOEXEC)
 }

@@ -2,10 +2,15 @@
 
 package activity
 
-import "errors"
+import (
+	"errors"
+	"os"
+)
 
 func mountSmall(string) error { return errors.ErrUnsupported }
 
 func unmount(string) error { return nil }
 
 func mountReadOnly(string) error { return errors.ErrUnsupported }
+
+func redirect(*os.File, string) error { return errors.ErrUnsupported }

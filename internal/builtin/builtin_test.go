@@ -487,3 +487,32 @@ func leaves(t *testing.T, dir string) []string {
 	}
 	return names
 }
+
+// A link in the place of a model is replaced, and what it leads to is not written.
+func TestEnsureReplacesALink(t *testing.T) {
+	dir := t.TempDir()
+	path, err := builtin.Ensure(dir, "chain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(t.TempDir(), "target")
+	if err := os.Rename(path, target); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, path); err != nil {
+		t.Skipf("links: %v", err) // Windows asks for a privilege
+	}
+	if _, err := builtin.Ensure(dir, "chain"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("at the place is %v, %v", info, err)
+	}
+	if after, err := os.ReadFile(target); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the target has changed: %v", err)
+	}
+}

@@ -11,13 +11,16 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // maxFile is how many bytes a config file may have.
 const maxFile = 1 << 20
 
 // readFile returns the content of a regular file that is not too large. A named pipe or a
-// device is refused before anything is read: it might never end.
+// device is refused before anything is read: it might never end. So is a file that another user
+// can change or replace.
 func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
@@ -30,6 +33,13 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	// The file names programs, libraries and models.
+	if err := trust.File(f); err != nil {
+		return nil, err
+	}
+	if err := trust.Path(path); err != nil {
+		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	switch {

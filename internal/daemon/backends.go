@@ -47,6 +47,8 @@ type backends struct {
 	late    error           // of a mock that takes too long
 	serving bool            // every socket accepts
 	turns   string          // file by which the engines take turns; empty if they need not
+
+	libraries *engineLibraries // of all engines
 }
 
 // start starts every entry. They load at the same time.
@@ -56,10 +58,6 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		return err
 	}
 	// Engines do not start in our working folder.
-	libDir, err := filepath.Abs(cfg.EngineLib)
-	if err != nil {
-		return fmt.Errorf("folder of llama.cpp's libraries: %w", err)
-	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return fmt.Errorf("folder of the lock: %w", err)
 	}
@@ -68,8 +66,13 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		return err
 	}
 	models := &store.Store{BuiltinDir: env.BuiltinDir()}
+	libraries, err := newEngineLibraries(cfg, env, b.log)
+	if err != nil {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.libraries = libraries
 	b.engines = make(map[string]*worker.Supervisor)
 	b.caps = make(map[string]status.Capabilities)
 	b.known = make(map[string]bool)
@@ -110,13 +113,13 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 		}
 		entry.Threads = cmp.Or(entry.Threads, runtime.NumCPU())
 		l := &launcher{
-			program: program, libDir: libDir, entry: entry, models: models,
+			program: program, libraries: libraries, entry: entry, models: models,
 			turns: turns, secrets: cfg.TCP.KeyVariables,
 		}
 		sup := &worker.Supervisor{
 			Name: entry.Name, Launch: l.launch, LoadTimeout: cfg.ReadyTimeout, Log: b.log,
 			Publish: b.board.Publish, Threads: entry.Threads,
-			OnReady: func(r link.Report) { b.ready(ctx, entry, r) },
+			OnReady: func(r link.Report) { b.ready(ctx, entry, r) }, Avoid: l.avoid,
 		}
 		target.Handler = sup
 		target.Origin = func() route.Origin { return l.originOf(sup.LastReport()) }
@@ -287,6 +290,7 @@ func (b *backends) announce() {
 			caps.Abilities = r.Abilities
 			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
 			caps.NoTemplate = r.NoTemplate
+			caps.Unverified = b.libraries.state() == unverified
 		}
 		b.board.Publish(caps)
 	}
@@ -355,7 +359,7 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 // ctx ends.
 func (b *backends) list(ctx context.Context) []control.Backend {
 	b.mu.Lock()
-	entries, targets, router, engines := b.entries, b.targets, b.router, b.engines
+	entries, targets, router, engines, libraries := b.entries, b.targets, b.router, b.engines, b.libraries
 	b.mu.Unlock()
 	all := make([]control.Backend, len(entries))
 	var asking sync.WaitGroup
@@ -373,6 +377,7 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 			all[i].Breaker = string(router.Breaker(targets[i]))
 		}
 		if sup := engines[e.Name]; sup != nil {
+			all[i].Libraries = libraries.state()
 			asking.Go(func() { ask(ctx, sup, &all[i]) })
 		}
 	}
@@ -382,7 +387,7 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 // ask writes down how an engine lives, and what it says of itself.
 func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
 	now, report := sup.Status(), sup.LastReport()
-	b.Model, b.Device, b.NCtx = report.Model, report.Device, report.NCtx
+	b.Model, b.Device, b.NCtx, b.CPUVariant = report.Model, report.Device, report.NCtx, report.Variant
 	b.PID, b.Restarts, b.RestartsHour = now.PID, now.Restarts, now.RestartsHour
 	b.WedgedKills, b.LastKill = now.WedgedKills, now.LastKill
 	b.Reason, _ = sup.WasGivenUp()

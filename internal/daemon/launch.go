@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
+	"github.com/inferd-go/inferd/internal/trust"
 	"github.com/inferd-go/inferd/internal/worker"
 )
 
@@ -53,12 +53,14 @@ var passed = []string{
 
 // A launcher starts the engine of one entry.
 type launcher struct {
-	program string
-	libDir  string // absolute
-	models  *store.Store
-	entry   config.Backend
-	turns   string   // file that engines lock which compute on the same cores; empty if there is one
-	secrets []string // variables that hold keys: they are never passed
+	program   string
+	libraries *engineLibraries
+	models    *store.Store
+	entry     config.Backend
+	turns     string   // file that engines lock which compute on the same cores; empty if there is one
+	secrets   []string // variables that hold keys: they are never passed
+
+	choice atomic.Pointer[libraryChoice] // of the engine that was started last
 
 	origin atomic.Pointer[route.Origin] // of the engine that was started last, without settings
 }
@@ -76,44 +78,45 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
 	}
-	if err := l.checkLibraries(); err != nil {
+	if err := trust.Path(l.program); err != nil {
+		return nil, fmt.Errorf("engine program: %w", err)
+	}
+	choice, err := l.libraries.choose(ctx)
+	if err != nil {
 		return nil, err
 	}
+	l.choice.Store(&choice)
 	child, err := launch.Start(l.program, launch.Contract{
-		LibDir: l.libDir, Model: launch.Model{Path: model.Path}, Task: launch.Task(l.entry.Task),
+		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Task: launch.Task(l.entry.Task),
 		NCtx: l.entry.GenerateNCtx, EmbedNCtx: l.entry.EmbedNCtx, RerankNCtx: l.entry.RerankNCtx,
 		Slots: l.entry.NSlots, Threads: l.entry.Threads, GPULayers: l.entry.NGPULayers,
 		Pooling: l.entry.Pooling, MaxStallMS: l.entry.MaxStallMS, ComputeLock: l.turns, SharedPrefixes: l.entry.Shared,
-	}, model.Files, l.environment(os.LookupEnv))
+	}, model.Files, l.environment(choice.searchPath(l.libraries.folder.Path), os.LookupEnv))
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	return engineChild{child}, nil
 }
 
-// environment returns the whole environment of an engine.
-func (l *launcher) environment(lookup func(string) (string, bool)) []string {
+// environment returns the whole environment of an engine. searchPath is a folder for the
+// system's loader beside its own; empty if there is none.
+func (l *launcher) environment(searchPath string, lookup func(string) (string, bool)) []string {
 	env := []string{"GGML_NO_BACKTRACE=1"} // else a failed assertion starts a debugger first
 	for _, name := range passed {
 		if value, ok := lookup(name); ok && !slices.Contains(l.secrets, name) {
 			env = append(env, name+"="+value)
 		}
 	}
-	// A libffi.so.8 beside llama.cpp's libraries serves where the system has none.
-	if info, err := os.Stat(filepath.Join(l.libDir, "libffi.so.8")); err == nil && info.Mode().IsRegular() {
-		env = append(env, "LD_LIBRARY_PATH="+l.libDir)
+	if searchPath != "" {
+		env = append(env, "LD_LIBRARY_PATH="+searchPath)
 	}
 	return env
 }
 
-// checkLibraries fails, with the remedy, if the libraries are not there.
-func (l *launcher) checkLibraries() error {
-	names := map[string]string{"linux": "libllama.so", "darwin": "libllama.dylib", "windows": "llama.dll"}
-	name := names[runtime.GOOS]
-	if _, err := os.Stat(filepath.Join(l.libDir, name)); err != nil {
-		return fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", name, l.libDir)
-	}
-	return nil
+// avoid makes the next engine leave out the CPU variant with which the last one ended.
+func (l *launcher) avoid(ctx context.Context, variant string) bool {
+	choice := l.choice.Load()
+	return choice != nil && l.libraries.avoid(ctx, *choice, l.entry.Name, variant)
 }
 
 // originOf returns the origin of the engine's vectors and scores: the model's file at the
@@ -143,7 +146,7 @@ func (c engineChild) Wait() worker.Exit {
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
 		return worker.Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
-	return worker.Exit{Reason: exit.String(), Output: exit.Stderr}
+	return worker.Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
 }
 
 // Conn is the daemon's end of the link.

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // errHeld means that another process holds the lock; lock returns it on every platform.
@@ -19,12 +21,16 @@ type Lock struct{ file *os.File }
 
 // Acquire takes the lock at path without waiting. It creates the file and its folders if
 // necessary, with access for the user only, and leaves the content of the file alone. It
-// refuses symbolic links, and files that are not regular.
+// refuses symbolic links, files that are not regular, and a file or a folder that other users
+// can change (package trust).
 //
 // Child processes do not inherit the lock: the file is closed when they start.
 func Acquire(path string) (*Lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of the lock: %w", err)
+	}
+	if err := trust.Folder(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("folder of the lock: %w", err)
 	}
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -35,9 +41,8 @@ func Acquire(path string) (*Lock, error) {
 	case !info.Mode().IsRegular():
 		return nil, notRegular(path)
 	}
-	// The file may have been replaced since Lstat: noFollow refuses a link, and take checks
-	// the open file again.
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
+	// The file may have been replaced since Lstat: the open file is checked again.
+	file, err := trust.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
@@ -56,12 +61,6 @@ func Acquire(path string) (*Lock, error) {
 }
 
 func take(file *os.File) error {
-	switch info, err := file.Stat(); {
-	case err != nil:
-		return fmt.Errorf("look at the lock: %w", err)
-	case !info.Mode().IsRegular():
-		return notRegular(file.Name())
-	}
 	if err := lock(file); err != nil {
 		return fmt.Errorf("lock %s: %w", file.Name(), err)
 	}

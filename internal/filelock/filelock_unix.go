@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// O_NONBLOCK: if a named pipe has just replaced the file, open must not block.
-const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK
-
 func lock(file *os.File) error {
 	raw, err := file.SyscallConn()
 	if err != nil {

@@ -108,3 +108,31 @@ func describe(t *testing.T, path string) string {
 	}
 	return strings.Join(all, "\n")
 }
+
+// Whoever can replace the file can hold another lock of that name.
+func TestRefusedFolders(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	path := filepath.Join(dir, "inferd.lock")
+	acquire(t, path)
+	for name, test := range map[string]struct{ path, want string }{
+		"its folder": {dir, "folder of the lock: folder " + dir + " can be written to by every user"},
+		"the file":   {path, path + " can be written to by every user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := os.Stat(test.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(test.path, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := filelock.Acquire(path); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Acquire: %v, want %q", err, test.want)
+			}
+			if err := os.Chmod(test.path, info.Mode()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	acquire(t, path)
+}

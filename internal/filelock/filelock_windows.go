@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A link is opened itself, and is then refused as not regular.
-const noFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
-
 func lock(file *os.File) error {
 	raw, err := file.SyscallConn()
 	if err != nil {

@@ -34,8 +34,11 @@ const (
 type Contract struct {
 	Parent int    `json:"parent"`  // process number of the daemon
 	LibDir string `json:"lib_dir"` // folder of llama.cpp's libraries
-	Model  Model  `json:"model"`
-	Task   Task   `json:"task"`
+	// Backends are the files in LibDir of the backends to load; of several CPU variants, the
+	// first that the processor supports. Empty stands for all backends known by name.
+	Backends []string `json:"backends"`
+	Model    Model    `json:"model"`
+	Task     Task     `json:"task"`
 
 	// Tokens of context, by the task that is chosen.
 	NCtx       int `json:"n_ctx"`

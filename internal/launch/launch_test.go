@@ -67,7 +67,7 @@ func contract() launch.Contract {
 	return launch.Contract{
 		LibDir: "/lib", Model: launch.Model{Path: "/models/m.gguf"}, Task: launch.Auto,
 		NCtx: 1, EmbedNCtx: 2, RerankNCtx: 3, Slots: 4, Threads: 5, GPULayers: -1,
-		Pooling: "cls", MaxStallMS: 7, ComputeLock: "/run/compute.lock", SharedPrefixes: []string{"a\nb", "é\x00"},
+		Backends: []string{"libggml-cpu-x64.so"}, Pooling: "cls", MaxStallMS: 7, ComputeLock: "/run/compute.lock", SharedPrefixes: []string{"a\nb", "é\x00"},
 	}
 }
 

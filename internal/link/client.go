@@ -147,7 +147,7 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	switch {
 	case r.Report != nil:
 		r.Report.Model, r.Report.Device = printable.Text(r.Report.Model), printable.Text(r.Report.Device)
-		r.Report.Problem = printable.Text(r.Report.Problem)
+		r.Report.Problem, r.Report.Variant = printable.Text(r.Report.Problem), printable.Text(r.Report.Variant)
 		report(*r.Report)
 		return nil
 	case r.Stats != nil:

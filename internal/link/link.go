@@ -39,6 +39,7 @@ type Report struct {
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
 	Device   string  // of Ready: the computing device, such as "cpu"
+	Variant  string  // of Selecting and Ready: the CPU variant of the libraries
 	// Abilities, of Ready, are the tasks and features that the engine supports.
 	Abilities infer.Abilities
 	// GPULayers, of Ready, is how many layers a device beside the processor computes.
@@ -56,10 +57,11 @@ type State string
 
 // States.
 const (
-	Mapping State = "mapping" // the weights are being brought into memory
-	Caching State = "caching" // the context is being allocated
-	Ready   State = "ready"   // from here on the engine answers
-	Failed  State = "failed"  // loading failed, and the same start would fail again
+	Selecting State = "selecting" // a CPU variant is about to be loaded
+	Mapping   State = "mapping"   // the weights are being brought into memory
+	Caching   State = "caching"   // the context is being allocated
+	Ready     State = "ready"     // from here on the engine answers
+	Failed    State = "failed"    // loading failed, and the same start would fail again
 )
 
 // Stats are the load of an engine and its counters since it became ready. An engine that

@@ -15,9 +15,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // A socket is made in a folder of its own beside its place, where nobody else can reach
@@ -241,27 +242,14 @@ func mkdirAll(dir string, gid int) error {
 	return grant(dir, 0o750, gid)
 }
 
-// checkFolder refuses a folder that a stranger could replace our socket in. Both a link
-// and what it leads to must be ours.
+// checkFolder refuses a folder in which another user could replace our socket. Both a link
+// and what it leads to are judged.
 func checkFolder(dir string) error {
-	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
-		info, err := look(dir)
-		if err != nil {
-			return fmt.Errorf("look at the folder of the socket: %w", err)
-		}
-		if owner, ok := info.Sys().(*syscall.Stat_t); ok && isStranger(owner.Uid) {
-			return fmt.Errorf("folder %s belongs to another user (uid %d): refused", dir, owner.Uid)
-		}
-		if !info.IsDir() && info.Mode()&fs.ModeSymlink == 0 {
-			return fmt.Errorf("%s is not a folder", dir)
-		}
+	if err := trust.Folder(dir); err != nil {
+		return fmt.Errorf("folder of the socket: %w", err)
 	}
 	return nil
 }
-
-// isStranger reports whether we have no reason to trust uid. Root can do as it likes
-// with our files anyway.
-func isStranger(uid uint32) bool { return uid != 0 && int(uid) != os.Getuid() }
 
 // groupID returns noGroup if there is no name.
 func groupID(name string) (int, error) {

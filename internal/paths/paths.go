@@ -157,14 +157,21 @@ func (e Env) LogDir() string {
 
 // BuiltinDir is the folder of the models that inferd generates. It is in the user's cache,
 // since they can be generated again at any time.
-func (e Env) BuiltinDir() string {
+func (e Env) BuiltinDir() string { return e.join(e.cacheDir(), "builtin") }
+
+// VariantsFile is the file with the CPU variants of llama.cpp's libraries that do not run on
+// this machine. It can be made again, and a service with a read-only home has a cache.
+func (e Env) VariantsFile() string { return e.join(e.cacheDir(), "cpu-variants.json") }
+
+// cacheDir is the folder for files that can be made again.
+func (e Env) cacheDir() string {
 	switch e.GOOS {
 	case "windows":
-		return e.join(e.localAppData(), "inferd", "cache", "builtin")
+		return e.join(e.localAppData(), "inferd", "cache")
 	case "darwin":
-		return e.join(e.home(), "Library", "Caches", "inferd", "builtin")
+		return e.join(e.home(), "Library", "Caches", "inferd")
 	}
-	return e.join(e.xdg("XDG_CACHE_HOME", ".cache"), "inferd", "builtin")
+	return e.join(e.xdg("XDG_CACHE_HOME", ".cache"), "inferd")
 }
 
 // data is the folder for the data of all of the user's programs.

@@ -117,7 +117,7 @@ func TestBeside(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	type defaults struct{ Lock, Config, Data, Engine, Models, Builtin string }
+	type defaults struct{ Lock, Config, Data, Engine, Models, Builtin, Variants string }
 	for name, test := range map[string]struct {
 		env  paths.Env
 		want defaults
@@ -127,7 +127,7 @@ func TestDefaults(t *testing.T) {
 			defaults{
 				Lock: "/home/u/.inferd/run/inferd.lock", Config: "/home/u/.inferd/config.json",
 				Data: "/home/u/.local/share/inferd", Engine: "/home/u/.local/share/inferd/engine/0.5.0",
-				Models: "/home/u/.local/share/models", Builtin: "/home/u/.cache/inferd/builtin",
+				Models: "/home/u/.local/share/models", Builtin: "/home/u/.cache/inferd/builtin", Variants: "/home/u/.cache/inferd/cpu-variants.json",
 			},
 		},
 		"linux: every folder from a variable": {
@@ -138,7 +138,7 @@ func TestDefaults(t *testing.T) {
 			defaults{
 				Lock: "/run/user/1000/inferd/inferd.lock", Config: "/home/u/.inferd/config.json",
 				Data: "/data/inferd", Engine: "/data/inferd/engine/0.5.0",
-				Models: "/models", Builtin: "/cache/inferd/builtin",
+				Models: "/models", Builtin: "/cache/inferd/builtin", Variants: "/cache/inferd/cpu-variants.json",
 			},
 		},
 		"linux: relative folders are ignored, without a home nothing exists": {
@@ -146,7 +146,7 @@ func TestDefaults(t *testing.T) {
 			defaults{
 				Lock: "/tmp/inferd-1000/inferd.lock", Config: "/nonexistent/.inferd/config.json",
 				Data: "/nonexistent/.local/share/inferd", Engine: "/nonexistent/.local/share/inferd/engine/0.5.0",
-				Models: "/nonexistent/.local/share/models", Builtin: "/nonexistent/.cache/inferd/builtin",
+				Models: "/nonexistent/.local/share/models", Builtin: "/nonexistent/.cache/inferd/builtin", Variants: "/nonexistent/.cache/inferd/cpu-variants.json",
 			},
 		},
 		"mac": {
@@ -155,7 +155,7 @@ func TestDefaults(t *testing.T) {
 				Lock: "/var/folders/ab/T/inferd/inferd.lock", Config: "/Users/u/.inferd/config.json",
 				Data:   "/Users/u/Library/Application Support/inferd",
 				Engine: "/Users/u/Library/Application Support/inferd/engine/0.5.0",
-				Models: "/Users/u/Library/Application Support/models", Builtin: "/Users/u/Library/Caches/inferd/builtin",
+				Models: "/Users/u/Library/Application Support/models", Builtin: "/Users/u/Library/Caches/inferd/builtin", Variants: "/Users/u/Library/Caches/inferd/cpu-variants.json",
 			},
 		},
 		"windows": {
@@ -163,13 +163,13 @@ func TestDefaults(t *testing.T) {
 			defaults{
 				Lock: `C:\Users\u\AppData\Local\inferd\inferd.lock`, Config: `C:\Users\u\.inferd\config.json`,
 				Data: `C:\Users\u\AppData\Local\inferd`, Engine: `C:\Users\u\AppData\Local\inferd\engine\0.5.0`,
-				Models: `C:\Users\u\AppData\Local\models`, Builtin: `C:\Users\u\AppData\Local\inferd\cache\builtin`,
+				Models: `C:\Users\u\AppData\Local\models`, Builtin: `C:\Users\u\AppData\Local\inferd\cache\builtin`, Variants: `C:\Users\u\AppData\Local\inferd\cache\cpu-variants.json`,
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := test.env
-			got := defaults{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir()}
+			got := defaults{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir(), e.VariantsFile()}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("paths (-want +got):\n%s", diff)
 			}

@@ -43,6 +43,7 @@ type Capabilities struct {
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
 	NoTemplate  bool   // it generates, and its model has no chat template
+	Unverified  bool   // the libraries that compute are not the packaged ones
 }
 
 // BackendState is the state of an entry's breaker: whether requests go to the entry. Like

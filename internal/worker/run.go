@@ -30,6 +30,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the ordinary end
 		}
+		if end.Illegal && !end.ready && s.Avoid != nil && s.Avoid(ctx, end.variant) {
+			s.publish(status.EngineExited{Reason: end.Reason})
+			continue
+		}
 		pause, giveUp := policy.next(time.Now(), end.ready)
 		if !s.hasServed() && (end.Final || giveUp) {
 			return fmt.Errorf("engine of %s: %s", s.Name, end.Reason)
@@ -62,8 +66,9 @@ func (s *Supervisor) publish(phase status.Phase) {
 // A death is the end of an engine.
 type death struct {
 	Exit
-	ready  bool // the engine had been ready
-	wedged bool // the watchdog killed it
+	ready   bool   // the engine had been ready
+	wedged  bool   // the watchdog killed it
+	variant string // CPU variant of the libraries in the engine's last report
 }
 
 // resourceWait is the time between two attempts of a launch that lacks a resource.
@@ -119,6 +124,7 @@ func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death
 	case end.Reason == "":
 		end.Exit = exit
 	}
+	end.Illegal = exit.Illegal
 	if linkErr != nil {
 		end.Reason = fmt.Sprintf("%v (%s)", linkErr, exit.Reason)
 	}
@@ -166,6 +172,9 @@ func (r *engineRun) onReport(ctx context.Context, report link.Report) {
 	case link.Failed:
 		r.end.Reason, r.end.Final = report.Problem, true
 		r.child.Kill()
+	case link.Selecting:
+		r.timeout.Reset(r.sup.loadTimeout())
+		r.end.variant = report.Variant
 	case link.Mapping:
 		r.timeout.Reset(r.sup.loadTimeout())
 		r.sup.publish(status.Mmap{Path: report.Path, Progress: report.Progress})

@@ -6,7 +6,7 @@
 // The states of a [Supervisor] and what changes them:
 //
 //	Loading ──ready──▶ Ready ──death──▶ Loading       (at once, or after a pause)
-//	   │ └──death, up to three in a row──┘
+//	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
 //	   └──third death──▶ GivenUp ──Retry──▶ Loading
 //
 // Before the engine has been ready once, the third death ends Run with an error instead,
@@ -47,6 +47,8 @@ type Exit struct {
 	Reason string // for an operator: "killed by SIGKILL"
 	Final  bool   // the next start would end the same way
 	Output string // the end of its output; it may be empty
+	// Illegal says that an illegal instruction ended it.
+	Illegal bool
 }
 
 // State is the state of a supervisor's engine. The set is closed.
@@ -75,6 +77,11 @@ type Supervisor struct {
 	// Threads is how many threads compute a step; 0 means 1. The watchdog derives the wall
 	// time of a step from it.
 	Threads int
+	// Avoid is called when an illegal instruction has ended an engine before it was ready, with
+	// the CPU variant that it reported last. True means that the next launch leaves that variant
+	// out; the death then does not count. It must not be true twice for a variant. Nil avoids
+	// none.
+	Avoid func(ctx context.Context, variant string) bool
 	// OnReady is called with the report of every engine that becomes ready.
 	OnReady func(link.Report)
 	Log     *slog.Logger

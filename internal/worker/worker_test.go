@@ -73,7 +73,8 @@ func (c *child) Conn() net.Conn { return c.conn }
 func (c *child) Kill()          { c.cancel() }
 func (c *child) PID() int       { return c.pid }
 func (c *child) Wait() worker.Exit {
-	return worker.Exit{Reason: <-c.exit}
+	reason := <-c.exit
+	return worker.Exit{Reason: reason, Illegal: reason == illegalReason}
 }
 
 // A house is a supervisor with engines in memory.

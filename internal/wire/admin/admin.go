@@ -37,6 +37,9 @@ const wireVersion = 1
 // noTemplate is the value of "chat_template" for a model without one.
 const noTemplate = "none"
 
+// unverified is the value of "libraries" for libraries other than the packaged ones.
+const unverified = "unverified"
+
 // members are the members of a frame. A frame is flat, and its members are sorted by name.
 type members map[string]any
 
@@ -154,6 +157,9 @@ func (m members) capabilities(c status.Capabilities) {
 	if c.NoTemplate {
 		m["chat_template"] = noTemplate
 	}
+	if c.Unverified {
+		m["libraries"] = unverified
+	}
 }
 
 // DecodeCapabilities reads a frame of [Capabilities], and the version of the
@@ -175,6 +181,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		VRAMBytes   uint64 `json:"vram_total_bytes"`
 		AudioRate   int    `json:"audio_sample_rate"`
 		Template    string `json:"chat_template"`
+		Libraries   string `json:"libraries"`
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return status.Capabilities{}, 0, fmt.Errorf("decode capabilities: %w", err)
@@ -187,7 +194,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
-		NoTemplate: m.Template == noTemplate,
+		NoTemplate: m.Template == noTemplate, Unverified: m.Libraries == unverified,
 	}, m.Version, nil
 }
 

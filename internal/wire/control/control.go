@@ -80,6 +80,8 @@ type Backend struct {
 	Model        string  `json:"model,omitzero"`         // name in the model's metadata
 	Device       string  `json:"device,omitzero"`        // compute device, such as "cpu"
 	NCtx         int     `json:"n_ctx,omitzero"`         // tokens, of the context
+	CPUVariant   string  `json:"cpu_variant,omitzero"`   // of llama.cpp's libraries, the computing one
+	Libraries    string  `json:"libraries,omitzero"`     // "verified" or "unverified"
 	PID          int     `json:"pid,omitzero"`           // of the engine
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
 	RestartsHour int     `json:"restarts_hour,omitzero"` // within the last hour

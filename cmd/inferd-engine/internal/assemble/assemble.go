@@ -85,7 +85,10 @@ type builder struct {
 }
 
 func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
-	if err := llama.Open(c.LibDir); err != nil {
+	variant, err := llama.OpenBackends(c.LibDir, c.Backends, func(variant string) error {
+		return srv.Report(link.Report{State: link.Selecting, Variant: variant})
+	})
+	if err != nil {
 		return nil, err
 	}
 	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers}, mapping(srv, c.Model.Path))
@@ -112,7 +115,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	}
 	eng.ready = link.Report{
 		State: link.Ready, NCtx: b.nCtx, Slots: c.Slots, Model: model.Name(), Device: "cpu",
-		GPULayers: model.GPULayers(), Generates: model.Generates(), NoTemplate: eng.plain,
+		GPULayers: model.GPULayers(), Generates: model.Generates(), NoTemplate: eng.plain, Variant: variant,
 		Abilities: eng.handler.Abilities(),
 	}
 	return eng, nil

@@ -169,7 +169,13 @@ func (c *Context) attachThreads() (err error) {
 	return nil
 }
 
-// warmUp decodes one token, so that the first request does not pay for one-time work.
+// warmTokens is the number of tokens of the second warm-up batch: with more than one row,
+// llama.cpp uses the kernels of prompts.
+const warmTokens = 4
+
+// warmUp decodes one token, so that the first request does not pay for one-time work, and then
+// a few at once. A processor that lacks an instruction of either kernel ends the process here,
+// before the engine is ready.
 func (c *Context) warmUp(m *Model) error {
 	tok, ok := m.BOS()
 	if !ok {
@@ -183,6 +189,17 @@ func (c *Context) warmUp(m *Model) error {
 		return err
 	}
 	c.first = time.Since(began)
+	if err := c.ClearAll(); err != nil {
+		return err
+	}
+	for pos := range min(warmTokens, c.opt.NBatch, c.opt.NCtx) {
+		if err := c.Add(tok, pos, 0, true); err != nil {
+			return err
+		}
+	}
+	if err := c.Decode(); err != nil {
+		return err
+	}
 	return c.ClearAll()
 }
 

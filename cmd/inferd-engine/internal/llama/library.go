@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 	"github.com/hybridgroup/yzma/pkg/loader"
 	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/libraries"
 )
 
 // Versions are the releases of llama.cpp whose structs the binding has. Another one
@@ -33,37 +36,131 @@ const mend = `run "make engine", or name a folder that has those of llama.cpp 0.
 // noBacktrace is ggml's variable.
 const noBacktrace = "GGML_NO_BACKTRACE"
 
-// Open loads llama.cpp's libraries from a folder. It must be called once, before
-// anything else of this package. A library that is not there is an [os.ErrNotExist]; every
-// error says what to do about it.
+// Open loads llama.cpp's libraries from a folder, with every backend in it that the program
+// knows. It is [OpenBackends] without a daemon.
 func Open(dir string) error {
-	for _, lib := range []string{"llama", "ggml", "ggml-base"} {
+	_, err := OpenBackends(dir, nil, func(string) error { return nil })
+	return err
+}
+
+// system are the libraries of the system that those of llama.cpp need.
+var system = []string{"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6"}
+
+// OpenBackends loads llama.cpp's libraries from a folder, and of its backends those with the
+// file names in backends; no other file of the folder is loaded. An empty list stands for all
+// backends known by name. Of several CPU variants it loads the first that the processor supports, and
+// returns its name. Trying is called with the name of a variant before anything of it is loaded,
+// because a processor that lies about its instructions may end the process there; its error ends
+// the loading.
+//
+// OpenBackends must be called once, before anything else of this package. A library that is not
+// there is an [os.ErrNotExist]; every error says what to do about it.
+func OpenBackends(dir string, backends []string, trying func(variant string) error) (variant string, err error) {
+	if len(backends) == 0 {
+		backends = libraries.Present(dir)
+	}
+	for _, lib := range slices.Backward(libraries.Core()) {
 		if _, err := os.Stat(loader.GetLibraryFilename(dir, lib)); err != nil {
-			return fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
 		}
 	}
 	// Else a failed assertion waits for a debugger first. The libraries read it as they load.
 	if _, ok := os.LookupEnv(noBacktrace); !ok {
 		if err := os.Setenv(noBacktrace, "1"); err != nil {
-			return err
+			return "", err
 		}
 	}
-	if err := checkVersion(loader.GetLibraryFilename(dir, "llama")); err != nil {
-		return err
+	if err := dieOfIllegalInstructions(); err != nil {
+		return "", err
+	}
+	// The libraries' own search path begins with their folder. What is loaded already is not
+	// looked for: the system's libraries first, then each library before those that need it.
+	for _, name := range system {
+		_, _ = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL) // it may lie beside them, in an own build
+	}
+	for _, lib := range libraries.Core() {
+		path := loader.GetLibraryFilename(dir, lib)
+		if lib == "llama" {
+			if err := checkVersion(path); err != nil {
+				return "", err
+			}
+		} else if _, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL); err != nil {
+			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+		}
 	}
 	if err := yzma.Load(dir); err != nil {
-		return fmt.Errorf("llama.cpp's libraries in %s: %w: %s", dir, err, mend)
+		return "", fmt.Errorf("llama.cpp's libraries in %s: %w: %s", dir, err, mend)
 	}
 	if err := checkLayout(); err != nil {
-		return err
+		return "", err
 	}
 	yzma.LogSet(purego.NewCallback(messages.take))
 	yzma.BackendInit()
-	if err := yzma.GGMLBackendLoadAllFromPath(dir); err != nil {
-		return fmt.Errorf("load backends from %s: %w", dir, err)
+	if variant, err = loadBackends(dir, backends, trying); err != nil {
+		return "", fmt.Errorf("load backends from %s: %w", dir, err)
 	}
 	if yzma.GGMLBackendDeviceCount() == 0 {
-		return fmt.Errorf("no backend in %s computes on this machine: %s", dir, mend)
+		return "", fmt.Errorf("no backend in %s computes on this machine: %s", dir, mend)
+	}
+	return variant, nil
+}
+
+// dieOfIllegalInstructions has the kernel end the process at an illegal instruction. Go's
+// handler would print text and exit, and the daemon cannot trust text: a model could print it.
+func dieOfIllegalInstructions() error {
+	set, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
+	if err != nil {
+		return err
+	}
+	call(set, uintptr(unix.SIGILL), 0) // SIG_DFL
+	return nil
+}
+
+// loadBackends loads backends by their files, of those for the processor one.
+func loadBackends(dir string, files []string, trying func(variant string) error) (loaded string, err error) {
+	var problems []error // of CPU variants that were not loaded
+	load, err := lookup("ggml", "ggml_backend_load")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		variant, isCPU := libraries.VariantOf(file)
+		path := filepath.Join(dir, file)
+		switch {
+		case !isCPU:
+			callWithString(load, path) // without its driver it says so, and the processor computes
+			continue
+		case loaded != "":
+			continue
+		}
+		if err := trying(variant); err != nil {
+			return "", err
+		}
+		if err := supported(path); err != nil {
+			problems = append(problems, err)
+		} else if callWithString(load, path) != 0 {
+			loaded = variant
+		}
+	}
+	if loaded == "" && len(problems) > 0 {
+		fmt.Fprintln(os.Stderr, "no CPU variant was loaded:", errors.Join(problems...))
+	}
+	return loaded, nil
+}
+
+// errUnsupported is the answer of a CPU variant for another processor.
+var errUnsupported = errors.New("it does not support this processor")
+
+// supported asks a CPU variant whether it supports the processor. A build for one machine has
+// no answer.
+func supported(path string) error {
+	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	if err != nil {
+		return err
+	}
+	score, err := purego.Dlsym(lib, "ggml_backend_score")
+	if err == nil && int32(call(score)) == 0 {
+		return errors.Join(fmt.Errorf("%s: %w", path, errUnsupported), purego.Dlclose(lib))
 	}
 	return nil
 }

@@ -24,6 +24,12 @@ func call(symbol uintptr, args ...uintptr) uintptr {
 	return r
 }
 
+// callWithString calls a C function of one string.
+func callWithString(symbol uintptr, text string) uintptr {
+	buf := append([]byte(text), 0)
+	return call(symbol, uintptr(unsafe.Pointer(unsafe.SliceData(buf))))
+}
+
 // goString copies a C string.
 func goString(p uintptr) string {
 	if p == 0 {

@@ -1,0 +1,304 @@
+// Package libraries knows the libraries of llama.cpp that engines load: the digests of the
+// packaged ones, which files of a folder are loaded and whether they may be, the builds for
+// different processors (CPU variants), and the variants that ended in an illegal instruction
+// on this machine. It does not know how a library is loaded, nor the engine that does it.
+package libraries
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/trust"
+)
+
+// The SHA-256 of every library of the pinned package that is loaded, as sha256sum prints
+// them. scripts/engine.sh installs nothing else; a test compares both with an installed folder.
+var (
+	//go:embed linux-x64.sums
+	linuxX64 string
+	//go:embed linux-arm64.sums
+	linuxARM64 string
+)
+
+// packaged returns the digests of the packaged libraries of a platform by file name; nil if
+// there is no package for it.
+func packaged(goos, goarch string) map[string]string {
+	text := map[string]string{"linux/amd64": linuxX64, "linux/arm64": linuxARM64}[goos+"/"+goarch]
+	if text == "" {
+		return nil
+	}
+	sums := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if digest, name, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
+			sums[name] = digest
+		}
+	}
+	return sums
+}
+
+// File is the name of the file of a library, such as libllama.so.
+func File(library string) string {
+	switch runtime.GOOS {
+	case "windows":
+		return library + ".dll"
+	case "darwin":
+		return "lib" + library + ".dylib"
+	}
+	return "lib" + library + ".so"
+}
+
+// Core returns the libraries that every engine loads, in the order of their dependencies.
+func Core() []string { return []string{"ggml-base", "ggml", "llama"} }
+
+// versioned is the file that the packaged link libNAME.so leads to.
+func versioned(library, version string) string { return "lib" + library + ".v" + version + ".so" }
+
+// accelerators are the backends of llama.cpp beside the processor's that are loaded, in its own
+// order. rpc is not one of them: it sends the work to another machine.
+var accelerators = []string{"blas", "zendnn", "cann", "cuda", "hip", "metal", "sycl", "vulkan", "virtgpu", "opencl", "hexagon", "musa", "openvino"}
+
+// ffi is the library through which the engine calls those of llama.cpp.
+const ffi = "libffi.so.8"
+
+// Mend is the advice for a folder with wrong libraries.
+const Mend = `run "make engine", or name another folder with --engine-lib`
+
+// A Folder has the libraries that engines load. It is used by any number of goroutines.
+type Folder struct {
+	Path string
+	// Version is the release of llama.cpp of the packaged libraries.
+	Version string
+	// Packaged says that "make engine" made the folder: each library must be the packaged
+	// one. Another folder's are used whatever they hold, as long as only this user and root
+	// can change them.
+	Packaged bool
+
+	mu   sync.Mutex      // guards the field below, and hashing
+	seen map[string]seen // by file name
+}
+
+// At returns the folder at path, which is that of "make engine" if it is the folder made, of
+// the release version.
+func At(path, made, version string) (*Folder, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("folder of llama.cpp's libraries: %w", err)
+	}
+	return &Folder{Path: path, Version: version, Packaged: path == filepath.Clean(made)}, nil
+}
+
+// seen is a file whose digest is known for as long as the rest is unchanged.
+type seen struct {
+	info    fs.FileInfo
+	changed time.Time
+	digest  string
+}
+
+// A Set is the libraries of a folder as they were when they were checked.
+type Set struct {
+	// Verified says that each has the digest of the packaged one.
+	Verified bool
+	// SearchPath says that the system's loader should look into the folder: its libffi is for
+	// systems that have none.
+	SearchPath bool
+	// Digest stands for the content of the CPU variants.
+	Digest string
+
+	folder string
+	files  []string // of the accelerators
+	cpu    []string // variants, the best first
+}
+
+// Check looks at every library of the folder that an engine may load: owners, modes and, of a
+// packaged folder, digests. A file is hashed again only if its inode, size or times have
+// changed. Between this check and the loading of a library the path could come to mean another
+// file; only this user and root can make it do so.
+func (f *Folder) Check(ctx context.Context) (*Set, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sums := packaged(runtime.GOOS, runtime.GOARCH)
+	set := &Set{Verified: f.Packaged && sums != nil, folder: f.Path}
+	if _, err := os.Stat(filepath.Join(f.Path, File("llama"))); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", File("llama"), f.Path)
+	}
+	// A sticky folder is refused, too: another user could add a file that a library needs.
+	if err := trust.Path(f.Path); err != nil {
+		return nil, fmt.Errorf("llama.cpp's libraries: %w", err)
+	}
+	whole := sha256.New() // of the variants
+	check := func(file, as string) (present bool, err error) {
+		digest, err := f.digest(ctx, file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !set.Verified:
+			return false, nil
+		case errors.Is(err, fs.ErrNotExist):
+			return false, fmt.Errorf("llama.cpp's library %s is missing in %s: run \"make engine\"", file, f.Path)
+		case err != nil:
+			return false, fmt.Errorf("llama.cpp's libraries: %w", err) // names the file
+		case set.Verified && digest != sums[as]:
+			return false, fmt.Errorf("llama.cpp's library %s is not the packaged one (its SHA-256 is %s, not %s): run \"make engine\"", filepath.Join(f.Path, file), digest, sums[as])
+		}
+		if _, ok := VariantOf(file); ok {
+			fmt.Fprintf(whole, "%s  %s\n", digest, file)
+		}
+		return true, nil
+	}
+	for _, library := range Core() {
+		as := File(library)
+		if _, direct := sums[as]; !direct {
+			as = versioned(library, f.Version)
+		}
+		present, err := check(File(library), as)
+		if err != nil {
+			return nil, err
+		}
+		if !present {
+			return nil, fmt.Errorf("llama.cpp's library %s is missing in %s: %s", File(library), f.Path, Mend)
+		}
+		if set.Verified { // the libraries name each other by it
+			if _, err := check(as, as); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, v := range Variants(runtime.GOARCH) {
+		file := variantFile(v)
+		if _, known := sums[file]; set.Verified && !known {
+			continue
+		}
+		present, err := check(file, file)
+		if err != nil {
+			return nil, err
+		}
+		if present {
+			set.cpu = append(set.cpu, v)
+		}
+	}
+	set.Digest = hex.EncodeToString(whole.Sum(nil))
+	for _, name := range accelerators {
+		file := File("ggml-" + name)
+		if _, known := sums[file]; set.Verified && !known {
+			continue
+		}
+		present, err := check(file, file)
+		if err != nil {
+			return nil, err
+		}
+		if present {
+			set.files = append(set.files, file)
+		}
+	}
+	if _, known := sums[ffi]; known || !set.Verified {
+		present, err := check(ffi, ffi)
+		if err != nil {
+			return nil, err
+		}
+		set.SearchPath = present
+	}
+	return set, nil
+}
+
+// digest judges a file of the folder, after all links, and returns its SHA-256. The same
+// descriptor is judged and hashed.
+func (f *Folder) digest(ctx context.Context, name string) (string, error) {
+	path := filepath.Join(f.Path, name)
+	if err := trust.Path(path); err != nil {
+		return "", err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	if err := trust.File(file); err != nil {
+		return "", err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a regular file", path)
+	}
+	if s, ok := f.seen[name]; ok && os.SameFile(s.info, info) && s.info.Size() == info.Size() &&
+		s.info.ModTime().Equal(info.ModTime()) && s.changed.Equal(changeTime(info)) {
+		return s.digest, nil
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, contextReader{ctx, file}); err != nil {
+		return "", err
+	}
+	if f.seen == nil {
+		f.seen = make(map[string]seen)
+	}
+	s := seen{info: info, changed: changeTime(info), digest: hex.EncodeToString(sum.Sum(nil))}
+	f.seen[name] = s
+	return s.digest, nil
+}
+
+// A contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}
+
+// ErrNoVariant is the error of [Set.Backends] if it has to avoid every CPU variant.
+var ErrNoVariant = errors.New("every CPU variant ended with an illegal instruction")
+
+// Backends returns the files of the backends that an engine loads: all accelerators, and behind
+// them the CPU variants of which it takes the first that supports the processor. The variants
+// in avoid are left out.
+func (s *Set) Backends(avoid []string) ([]string, error) {
+	files := slices.Clone(s.files)
+	left := Remaining(s.cpu, avoid)
+	if len(left) == 0 && len(s.cpu) > 0 {
+		return nil, fmt.Errorf("%w: %s, in %s", ErrNoVariant, strings.Join(s.cpu, ", "), s.folder)
+	}
+	for _, name := range left {
+		files = append(files, variantFile(name))
+	}
+	return files, nil
+}
+
+// Lower returns the variant that an engine tries after name, and "" if there is none.
+func (s *Set) Lower(name string, avoid []string) string {
+	i := slices.Index(s.cpu, name)
+	return cmp.Or(append(Remaining(s.cpu[i+1:], avoid), "")...)
+}
+
+// Present returns the files of the backends of a folder, as [Set.Backends] does, without a look
+// at owners and digests.
+func Present(dir string) (files []string) {
+	var names []string
+	for _, name := range accelerators {
+		names = append(names, File("ggml-"+name))
+	}
+	for _, v := range Variants(runtime.GOARCH) {
+		names = append(names, variantFile(v))
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err != nil
+	})
+}

@@ -1,0 +1,56 @@
+package libraries
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// A Processor identifies a kind of processor, as the system describes it.
+type Processor struct {
+	Model string // name; empty if unknown
+	Flags string // digest of the instructions that it claims to have
+}
+
+// ThisProcessor asks the system. Elsewhere than on Linux only the architecture is known.
+func ThisProcessor() Processor {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return Processor{Flags: runtime.GOARCH}
+	}
+	return ParseProcessor(string(info))
+}
+
+// ParseProcessor reads the first processor of /proc/cpuinfo.
+func ParseProcessor(cpuinfo string) Processor {
+	first, _, _ := strings.Cut(cpuinfo, "\n\n")
+	var p Processor
+	var flags []string
+	for line := range strings.Lines(first) {
+		name, value, ok := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch name = strings.TrimSpace(name); {
+		case !ok:
+		case name == "model name":
+			p.Model = value
+		case name == "CPU implementer", name == "CPU part", name == "CPU variant": // arm64 has no name
+			p.Model = strings.TrimSpace(p.Model + " " + value)
+		case name == "flags", name == "Features":
+			flags = strings.Fields(value)
+		}
+	}
+	slices.Sort(flags)
+	sum := sha256.Sum256([]byte(strings.Join(flags, " ")))
+	p.Flags = hex.EncodeToString(sum[:])
+	return p
+}
+
+// key stands for a processor with a set of libraries.
+func (p Processor) key(digest string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", p.Model, p.Flags, digest))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,156 @@
+package libraries
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/trust"
+)
+
+// A Memory keeps the CPU variants that ended with an illegal instruction, so that no later
+// start tries them again: for each processor and set of libraries, because with another one
+// they may work. It is used by any number of goroutines.
+type Memory struct {
+	Path      string // of its file
+	Processor Processor
+
+	mu       sync.Mutex // guards the fields below, and the file
+	read     bool
+	machines map[string]machine // by [Processor.key]
+}
+
+// A machine is one processor with one set of libraries.
+type machine struct {
+	CPU   string   `json:"cpu"`
+	Avoid []string `json:"avoid"`
+}
+
+// memoryFile is the content of the file.
+type memoryFile struct {
+	Machines map[string]machine `json:"machines"`
+}
+
+const (
+	maxMemory   = 1 << 20 // bytes of the file
+	maxMachines = 64      // in it: a home may be shared by many
+)
+
+// Avoid returns the avoided variants of a set of libraries. The error is of a
+// file that could not be read, which counts as empty; it is returned once.
+func (m *Memory) Avoid(digest string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := m.loadLocked()
+	return slices.Clone(m.machines[m.Processor.key(digest)].Avoid), err
+}
+
+// Remember adds an avoided variant and reports whether it is new. After an error the file lacks
+// it, and only this process avoids it.
+func (m *Memory) Remember(digest, variant string) (news bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err = m.loadLocked()
+	key := m.Processor.key(digest)
+	known := m.machines[key]
+	if slices.Contains(known.Avoid, variant) {
+		return false, err
+	}
+	known.CPU, known.Avoid = m.Processor.Model, append(slices.Clone(known.Avoid), variant)
+	m.machines[key] = known
+	return true, errors.Join(err, m.saveLocked(m.machines, key))
+}
+
+// Forget takes a set of libraries out of the file: if none of its variants runs, the next
+// process should try them all again. This one still knows.
+func (m *Memory) Forget(digest string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := m.loadLocked()
+	left := maps.Clone(m.machines)
+	delete(left, m.Processor.key(digest))
+	return errors.Join(err, m.saveLocked(left, ""))
+}
+
+// loadLocked reads the file the first time.
+func (m *Memory) loadLocked() error {
+	if m.read {
+		return nil
+	}
+	m.read, m.machines = true, make(map[string]machine)
+	f, err := trust.OpenFile(m.Path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("avoided CPU variants: ignored: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxMemory))
+	if err != nil {
+		return fmt.Errorf("avoided CPU variants: ignored: %w", err)
+	}
+	var file memoryFile
+	if err := json.Unmarshal(data, &file); err != nil {
+		return fmt.Errorf("avoided CPU variants: %s is ignored: %w", m.Path, err)
+	}
+	maps.Copy(m.machines, file.Machines)
+	return nil
+}
+
+// saveLocked replaces the file. A link in its place is replaced, and not followed. Of too many
+// machines some are dropped, but not the one to keep.
+func (m *Memory) saveLocked(machines map[string]machine, keep string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write down the avoided CPU variants: %w", err)
+		}
+	}()
+	machines = maps.Clone(machines)
+	for key := range machines {
+		if len(machines) <= maxMachines {
+			break
+		}
+		if key != keep {
+			delete(machines, key)
+		}
+	}
+	data, err := json.Marshal(memoryFile{Machines: machines}, jsontext.Multiline(true), json.Deterministic(true))
+	if err != nil {
+		return err
+	}
+	dir, leaf := filepath.Split(m.Path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	temp := "." + leaf + "." + rand.Text()
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, root.Remove(temp))
+		}
+	}()
+	_, err = f.Write(append(data, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return root.Rename(temp, leaf)
+}

@@ -1,0 +1,205 @@
+// Package trust decides whether another user of the machine could change or replace a file
+// that the daemon depends on, and opens files that the daemon writes without following a
+// link. It does not know what the files are for. Access lists beyond the mode bits are not
+// looked at, and on Windows nothing is: there the user's own folders are protected by
+// inherited access lists.
+//
+// The rule: the owner is this user or root; users outside the owner's primary group cannot
+// write. The folder of a file has to satisfy it, too; a sticky folder always
+// does, because only the owner of an entry can replace that entry. Folders further up
+// are not judged: in containers a home often belongs to another user id.
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Facts are the owner and the mode of a file or a folder.
+type Facts struct {
+	Mode     fs.FileMode
+	UID, GID uint32
+}
+
+// A Judge applies the rule for one user.
+type Judge struct {
+	UID uint32 // of this process
+	// Root is the uid of root's files: 0, or in a user namespace without root the overflow uid,
+	// which stands for all unmapped users.
+	Root uint32
+	// PrimaryGroup returns the primary group of a user, and false if it is unknown.
+	PrimaryGroup func(uid uint32) (gid uint32, known bool)
+}
+
+// Check refuses path if other users can change it. The error names it with its mode and its
+// owner, and the command that mends it.
+func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
+
+// CheckParent is Check for the folder of a file or of another folder, which may be sticky.
+func (j Judge) CheckParent(path string, f Facts) error { return j.check(path, f, true) }
+
+const (
+	groupWrite fs.FileMode = 0o020
+	otherWrite fs.FileMode = 0o002
+)
+
+func (j Judge) check(path string, f Facts, parent bool) error {
+	what := path
+	if f.Mode.IsDir() {
+		what = "folder " + path
+	}
+	seen := fmt.Sprintf("uid %d, mode %04o", f.UID, octal(f.Mode))
+	switch {
+	case f.UID != j.Root && f.UID != j.UID:
+		return fmt.Errorf("%s belongs to another user (%s): refused; run %q, or use another place", what, seen, fmt.Sprintf("chown %d %s", j.UID, quoted(path)))
+	case f.Mode&fs.ModeSymlink != 0: // the mode of a link has no meaning
+		return nil
+	case parent && f.Mode&fs.ModeSticky != 0:
+		return nil
+	case f.Mode&otherWrite != 0:
+		return fmt.Errorf("%s can be written to by every user (%s): refused; run %q", what, seen, "chmod o-w "+quoted(path))
+	case f.Mode&groupWrite == 0:
+		return nil
+	}
+	if gid, known := j.PrimaryGroup(f.UID); !known || gid != f.GID {
+		return fmt.Errorf("%s can be written to by the group %d, which is not its owner's primary group (%s): refused; run %q", what, f.GID, seen, "chmod g-w "+quoted(path))
+	}
+	return nil
+}
+
+// octal is the mode as chmod takes it.
+func octal(m fs.FileMode) uint32 {
+	bits := uint32(m.Perm())
+	if m&fs.ModeSticky != 0 {
+		bits |= 0o1000
+	}
+	return bits
+}
+
+// quoted spells a path for a shell.
+func quoted(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune("/._-+:@%,=", r) && !isWord(r) }) {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
+}
+
+func isWord(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+}
+
+// maxLinks is how many links a path may lead over.
+const maxLinks = 40
+
+// Path judges a file or a folder and the folder that it is in, after every link on the way:
+// the folder of a link decides where the link leads.
+func Path(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	for range maxLinks {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		if err := judge(path, info, false); err != nil {
+			return err
+		}
+		if err := Parent(path); err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			return nil
+		}
+		next, err := os.Readlink(path)
+		if err != nil {
+			return err
+		}
+		if !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(path), next)
+		}
+		path = next
+	}
+	return fmt.Errorf("%s: too many links", path)
+}
+
+// Parent judges the folder that path, which is absolute, is in.
+func Parent(path string) error {
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	return judge(dir, info, true)
+}
+
+// Folder judges a folder in which files are made, which may be sticky, and the folder that it
+// is in. If it is a link, that is judged as well.
+func Folder(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := look(dir)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() && info.Mode()&fs.ModeSymlink == 0 {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+		if err := judge(dir, info, true); err != nil {
+			return err
+		}
+	}
+	return Parent(dir)
+}
+
+// File judges an open file. Its folder is not judged.
+func File(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return judge(f.Name(), info, false)
+}
+
+func judge(path string, info fs.FileInfo, parent bool) error {
+	facts, ok := factsOf(info)
+	if !ok {
+		return nil
+	}
+	return self().check(path, facts, parent)
+}
+
+// ErrLink is the error of [OpenFile] for a symbolic link.
+var ErrLink = errors.New("it is a symbolic link: refused")
+
+// OpenFile is [os.OpenFile] for a file that is written. It refuses a symbolic link (it is
+// neither followed nor changed), any other irregular file, and a file that other users can
+// change.
+func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|NoFollow, perm)
+	if err != nil {
+		if info, look := os.Lstat(path); look == nil && info.Mode()&fs.ModeSymlink != 0 {
+			err = &fs.PathError{Op: "open", Path: path, Err: ErrLink}
+		}
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err == nil {
+		err = judge(path, info, false)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
