@@ -144,7 +144,7 @@ func TestReady(t *testing.T) {
 			if r.State != link.Ready {
 				t.Fatalf("%+v", r)
 			}
-			if states != "mapping caching ready" {
+			if states != "selecting mapping caching ready" {
 				t.Errorf("states: %s", states)
 			}
 			if got := (infer.Abilities{Generate: r.Abilities.Generate, Embed: r.Abilities.Embed, Rerank: r.Abilities.Rerank}); got != test.tasks || test.nCtx > 0 && r.NCtx != test.nCtx || r.NCtx < 1 || r.NCtx >= 1<<20 || r.Slots < 1 {
