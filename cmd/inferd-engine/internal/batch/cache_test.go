@@ -1,0 +1,166 @@
+package batch_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+)
+
+// An earlier prompt of the same owner is not decoded again, whether the new one continues it or
+// turns off; one of another owner is.
+func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
+			m := newToy(t)
+			m.whole = whole
+			loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 2, Retained: 4}}
+			run(t, loop, m)
+			for _, step := range []struct {
+				what          string
+				owner         string
+				first, prompt int
+				cached, whole int // tokens found in the cache; if sequences cannot be truncated
+			}{
+				{"the first time", "a", 0, 100, 0, 0},
+				{"the same again", "a", 0, 100, 99, 0},
+				{"the conversation goes on", "a", 0, 200, 109, 109},
+				{"from another owner", "b", 0, 100, 0, 0},
+				{"without an owner", "", 0, 100, 0, 0},
+				{"without an owner again", "", 0, 100, 0, 0},
+				{"something else", "a", 500, 50, 0, 0},
+				{"the other owner goes on", "b", 0, 300, 109, 109},
+			} {
+				before := m.read
+				var out []batch.Token
+				got, err := loop.Do(t.Context(), m.of(step.owner, step.first, step.prompt, 10, &out))
+				want := step.cached
+				if whole {
+					want = step.whole
+				}
+				if err != nil || got.Out != 10 || out[9] != batch.Token(step.first+step.prompt+9) {
+					t.Fatalf("%s: %+v, %v, %v", step.what, got, out, err)
+				}
+				if read := m.read - before; got.Cached != want || read != step.prompt+9-want {
+					t.Errorf("%s: %d were cached and %d were read, want %d cached", step.what, got.Cached, read, want)
+				}
+			}
+			// The stats follow a moment after the answer.
+			st := loop.Stats()
+			for deadline := time.Now().Add(10 * time.Second); st.Owners["b"].Cached != 109 || st.Owners["a"].Retained == 0; st = loop.Stats() {
+				if time.Now().After(deadline) {
+					t.Fatalf("stats %+v", st)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+// A pinned prompt is a prefix for all owners, also for none, and is never evicted; the rest of
+// the context is the room of a sequence.
+func TestLoopPins(t *testing.T) {
+	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
+	var out []batch.Token
+	pin := m.of("", 0, 100, 1, &out)
+	pin.Pinned, pin.Ends = true, func(batch.Token) bool { return true }
+	if _, err := loop.Do(t.Context(), pin); err != nil {
+		t.Fatal(err)
+	}
+	if loop.Room() != 300 {
+		t.Errorf("there is room for %d", loop.Room())
+	}
+	for i := range 20 { // more than can be kept
+		for _, owner := range []string{"a", "b", ""} {
+			out = nil
+			got, err := loop.Do(t.Context(), m.of(owner, 0, 101+i, 50, &out))
+			if err != nil || got.Cached < 100 || len(out) != 50 {
+				t.Fatalf("%q: %+v, %v", owner, got, err)
+			}
+			if got.Cached > 100 && owner == "" {
+				t.Errorf("without an owner %d tokens were cached", got.Cached)
+			}
+			if _, err := loop.Do(t.Context(), m.of(owner, 5000+i*100, 60, 30, &out)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := loop.Do(t.Context(), m.of("a", 0, 290, 11, &out)); err == nil {
+		t.Error("a prompt that cannot fit was accepted")
+	}
+}
+
+// Retained sequences are offloaded while the loop is idle, or another sequence is decoding, and
+// come back from memory for a prompt that begins with them; memory is bounded.
+func TestLoopOffloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newToy(t)
+		m.faults = 0
+		var cells atomic.Int32 // in use, while a step is decoded
+		m.slow = func() {
+			n := 0
+			for _, have := range m.cells {
+				n += len(have)
+			}
+			cells.Store(int32(n))
+			time.Sleep(time.Millisecond)
+		}
+		loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 8, Offloaded: 2500}}
+		run(t, loop, m)
+		ask := func(owner string, first, prompt int) batch.Result {
+			t.Helper()
+			var out []batch.Token
+			got, err := loop.Do(t.Context(), m.of(owner, first, prompt, 10, &out))
+			if err != nil || out[9] != batch.Token(first+prompt+9) {
+				t.Fatalf("%+v, %v, %v", got, out, err)
+			}
+			synctest.Wait()
+			return got
+		}
+		var stream sync.WaitGroup
+		stream.Go(func() {
+			var out []batch.Token
+			_, _ = loop.Do(t.Context(), m.of("", 9000, 10, 200, &out))
+		})
+		time.Sleep(5 * time.Millisecond)
+		ask("a", 1000, 100)
+		ask("a", 4000, 400) // moved piece by piece
+		if got := ask("a", 4000, 600); got.Cached != 409 {
+			t.Errorf("on its way into memory: %+v", got)
+		}
+		time.Sleep(10 * time.Millisecond)
+		if got := cells.Load(); got > 200 {
+			t.Errorf("beside a stream: %d cells are in use", got)
+		}
+		stream.Wait()
+		ask("b", 0, 980)
+		ask("a", 5000, 980)
+		time.Sleep(time.Second)
+		st := loop.Stats()
+		if st.Offloaded < 1398 || st.Offloaded > 2500 || st.Retained != 0 || len(m.cells) != 0 {
+			t.Errorf("at rest: %+v, %d in the cache", st, len(m.cells))
+		}
+		before := m.read
+		if got := ask("b", 0, 1500); got.Cached != 989 || m.read-before != 520 {
+			t.Errorf("back from memory: %+v, %d were read", got, m.read-before)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if st := loop.Stats(); st.Retained < 1509 {
+			t.Errorf("a prefix that may be asked for again at once is offloaded: %+v", st)
+		}
+		if got := ask("c", 0, 1500); got.Cached != 0 {
+			t.Errorf("another owner: %+v", got)
+		}
+		for i := range 5 {
+			ask("d", 5000+i, 900)
+			time.Sleep(time.Second)
+		}
+		if st := loop.Stats(); st.Offloaded > 2500 || st.Offloaded == 0 {
+			t.Errorf("in the end: %+v", st)
+		}
+	})
+}

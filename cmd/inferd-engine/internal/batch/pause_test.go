@@ -1,0 +1,152 @@
+package batch_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+)
+
+// A paused sequence gives its slot to another one, keeps its text and its cells, and resumes
+// where it was.
+func TestLoopPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
+		var held atomic.Bool
+		var out, other []batch.Token
+		seq := m.of("a", 0, 100, 50, &out)
+		seq.Paused = held.Load
+		seq.Emit = func(tok batch.Token, _ int) bool {
+			if out = append(out, tok); len(out) == 10 {
+				held.Store(true)
+			}
+			return true
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 50 {
+				t.Errorf("Do = %+v, %v", got, err)
+			}
+		})
+		synctest.Wait()
+		if len(out) != 10 {
+			t.Errorf("it has written %d", len(out))
+		}
+		if got, err := loop.Do(t.Context(), m.of("b", 500, 100, 20, &other)); err != nil || got.Out != 20 {
+			t.Errorf("the other one: %+v, %v", got, err)
+		}
+		if st := loop.Stats(); st.Paused != 1 || st.Running != 0 || st.Owners["a"].Used != 109 {
+			t.Errorf("stats %+v", st)
+		}
+		held.Store(false)
+		loop.Wake()
+		all.Wait()
+		if out[49] != 149 {
+			t.Errorf("it wrote %v", out)
+		}
+		if read := m.read; read != 149+119 {
+			t.Errorf("%d tokens were read", read)
+		}
+	})
+}
+
+// A paused sequence can be canceled.
+func TestLoopPausedCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
+		var out []batch.Token
+		seq := m.of("a", 0, 10, 50, &out)
+		seq.Paused = func() bool { return len(out) == 3 }
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := loop.Do(ctx, seq); !errors.Is(err, context.Canceled) || got.Out != 3 {
+				t.Errorf("Do = %+v, %v", got, err)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		all.Wait()
+	})
+}
+
+// A sequence that is paused for long hands its cells over to the retained sequences, which are
+// offloaded, and decodes none of its tokens again when it resumes.
+func TestLoopLongPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newToy(t)
+		m.faults = 0
+		loop := &batch.Loop{Decoder: m, Memory: m, Limits: batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2, Offloaded: 1000}}
+		run(t, loop, m)
+		var paused atomic.Bool
+		var out []batch.Token
+		seq := m.of("a", 0, 100, 50, &out)
+		seq.Paused = paused.Load
+		seq.Emit = func(tok batch.Token, _ int) bool {
+			if out = append(out, tok); len(out) == 10 {
+				paused.Store(true)
+			}
+			return true
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 50 || out[49] != 149 {
+				t.Errorf("Do = %+v, %v, %v", got, err, out)
+			}
+		})
+		time.Sleep(900 * time.Millisecond)
+		if st := loop.Stats(); st.Used != 109 || st.Paused != 1 {
+			t.Errorf("a short pause: %+v", st)
+		}
+		time.Sleep(time.Second)
+		if st := loop.Stats(); st.Used != 0 || st.Offloaded != 109 || st.Paused != 1 || st.Evicted != 0 {
+			t.Errorf("a long pause: %+v", st)
+		}
+		paused.Store(false)
+		loop.Wake()
+		all.Wait()
+		if m.read != 149 {
+			t.Errorf("%d tokens were decoded", m.read)
+		}
+	})
+}
+
+// A sequence that loses its cells while its next token is being chosen, and pauses meanwhile, is
+// prefilled again with that token when it resumes.
+func TestLoopEvictedWhileChoosing(t *testing.T) {
+	bubble(t, batch.Limits{Context: 300, Batch: 64, Sequences: 2, Retained: 1}, func(t *testing.T, loop *batch.Loop, m *toy) {
+		t.Helper()
+		var other []batch.Token
+		var all sync.WaitGroup
+		all.Go(func() { // the oldest, which is never evicted
+			seq := m.of("b", 5000, 60, 200, &other)
+			seq.Ends = func(batch.Token) bool { return false }
+			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 200 {
+				t.Errorf("the other one: %+v, %v", got, err)
+			}
+		})
+		time.Sleep(5 * time.Millisecond)
+		var paused atomic.Bool
+		var out []batch.Token
+		seq, count := m.detached("a", 0, 100, 3, &out, time.Second)
+		seq.Paused = paused.Load
+		time.AfterFunc(500*time.Millisecond, func() {
+			if st := loop.Stats(); st.Evicted != 1 {
+				t.Errorf("before the pause: %+v", st)
+			}
+			paused.Store(true)
+			loop.Wake()
+		})
+		time.AfterFunc(700*time.Millisecond, func() { paused.Store(false); loop.Wake() })
+		if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{100, 101, 102}) || count.Load() != 3 {
+			t.Errorf("Do = %+v, %v, %v, %d choices", got, err, out, count.Load())
+		}
+		all.Wait()
+	})
+}
