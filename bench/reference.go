@@ -112,10 +112,13 @@ func buildReference(ctx context.Context, cargo string) (string, error) {
 		return program, nil
 	}
 	fmt.Fprintf(os.Stderr, "bench reference: building %s %s, once, which takes minutes\n", referenceCrate, referenceVersion)
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return "", err
+	}
 	target := filepath.Join(root, "target")
 	build := exec.CommandContext(ctx, cargo, "install", referenceCrate, "--version", referenceVersion, "--locked", "--no-default-features", "--root", root)
 	build.Env = append(os.Environ(), "CARGO_TARGET_DIR="+target)
-	build.Dir = cache // no cargo settings of the present folder
+	build.Dir = root // the cargo settings of the present folder do not count
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		return "", err
