@@ -7,6 +7,8 @@
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
 #              and beside an older build of it: ARGS="--before DIR", without llama.cpp --peers=false
+# make bench-reference  short requests of inferd beside the published reference, which cargo builds;
+#              ARGS="--rounds 3", ARGS="--before DIR"; skipped without cargo
 # make cross   the programs for other platforms, built and vetted
 # make wine    the tests of what is Windows' own, where there is a wine
 # make clean   removes bin/
@@ -17,7 +19,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints what a command prints, and fails if that is anything.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo test check soak format lint bench bench-peers cross wine clean
+.PHONY: build engine demo test check soak format lint bench bench-peers bench-reference cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -55,6 +57,9 @@ bench: build engine
 
 bench-peers: engine
 	go run ./bench peers $(ARGS)
+
+bench-reference:
+	go run ./bench reference $(ARGS)
 
 # The engine's process is for Linux so far; the others must build and vet everywhere.
 portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...
