@@ -7,29 +7,26 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/listen"
 )
 
 // answer runs one request and sends exactly one terminal message, unless the client has
 // gone. It returns the error that ends the connection.
 func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.Request, j *journal) error {
-	// What runs outlives the order to stop; close ends it.
+	// A running request outlives the order to stop; close ends it.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	if !srv.begin(c, cancel) {
 		return net.ErrClosed
 	}
-	var watcher sync.WaitGroup
-	watcher.Go(func() { srv.watch(ctx, c.Conn, cancel) })
+	w := &watched{Context: ctx, srv: srv, nc: c.Conn, cancel: cancel}
 	a := answer{codec: codec, req: req, begin: time.Now()}
-	err := srv.handle(ctx, req, a.emit)
+	err := srv.handle(w, req, a.emit) //nolint:contextcheck // w is ctx, watched
 	cause := context.Cause(ctx)
 	cancel(nil)
-	watcher.Wait() // nothing else may read the connection before
+	w.end() // nothing else may read the connection before
 	defer func() { j.ended(req, &a, err, errors.Is(cause, errHungUp)) }()
 
 	switch {
@@ -58,19 +55,6 @@ func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.
 	return nil
 }
 
-// watch cancels a request when its client hangs up. It returns when ctx ends.
-func (srv *Server) watch(ctx context.Context, nc net.Conn, cancel context.CancelCauseFunc) {
-	await := srv.AwaitHangUp
-	if await == nil {
-		await = listen.AwaitHangUp
-	}
-	if await(ctx, nc) == nil {
-		cancel(errHungUp)
-	}
-	// Else the request has ended, or the connection cannot tell: then a lost client
-	// shows when an event cannot be written.
-}
-
 // handle calls the Handler. A panic there is the end of this request only.
 func (srv *Server) handle(ctx context.Context, req *infer.Request, emit infer.Sink) (err error) {
 	defer func() {
@@ -83,7 +67,7 @@ func (srv *Server) handle(ctx context.Context, req *infer.Request, emit infer.Si
 	return srv.Handler.Handle(ctx, req, emit)
 }
 
-// An answer is what has become of the events of one request.
+// An answer tracks the events of one request.
 type answer struct {
 	codec   Codec
 	req     *infer.Request
@@ -96,8 +80,8 @@ type answer struct {
 	size         int         // of vectors, or how many scores
 }
 
-// emit sends an event. What went wrong once is remembered: a handler that goes on all
-// the same must not be heard.
+// emit sends an event. After a failure it sends nothing more: the handler may go on all the
+// same.
 func (a *answer) emit(ev infer.Event) error {
 	if done, ok := ev.(*infer.Done); ok && a.last == nil {
 		a.last = new(*done) // the work is done and counts, whoever hears of it

@@ -25,12 +25,29 @@ type conn struct {
 	held int64 // bytes taken of Server.Memory; only the connection's goroutine knows
 
 	fresh time.Time // until then the write deadline is new enough; as held
+	frame inFrame   // as held
+	began time.Time // the message under way; as held
 
 	// cancel ends the running request; nil while there is none. Guarded by Server.mu.
 	cancel context.CancelCauseFunc
 }
 
 var _ frame.Watcher = (*conn)(nil)
+
+// inFrame is the state of the message that a conn reads.
+//
+//	between ──first byte──▶ begun ──more is read──▶ timed
+//	   ▲────────── whole, or failed ─────┴────────────┘
+//
+// A message that arrives whole never gets a deadline: setting one costs as much as a short
+// read.
+type inFrame int
+
+const (
+	between inFrame = iota
+	begun
+	timed // the read deadline is set
+)
 
 // Write sends a message, or fails when the client takes too long for it.
 func (c *conn) Write(p []byte) (int, error) {
@@ -66,11 +83,23 @@ func (c *conn) limitWrite(d time.Duration) error {
 
 // InFrame limits the time that a message may take to arrive.
 func (c *conn) InFrame(under bool) {
-	var end time.Time
 	if under {
-		end = time.Now().Add(cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout))
+		c.frame, c.began = begun, time.Now()
+		return
 	}
-	_ = c.SetReadDeadline(end) // fails if closed, which the next read tells
+	if c.frame == timed {
+		_ = c.SetReadDeadline(time.Time{}) // fails if closed, which the next read tells
+	}
+	c.frame = between
+}
+
+// Read sets the read deadline of a message that did not arrive whole.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.frame == begun {
+		c.frame = timed
+		_ = c.SetReadDeadline(c.began.Add(cmp.Or(c.srv.FrameTimeout, defaultFrameTimeout))) // fails if closed, as Read does
+	}
+	return c.Conn.Read(p)
 }
 
 // Hold takes memory for a message. Nothing is read while there is none.
@@ -98,8 +127,8 @@ func (c *conn) letGo() {
 	}
 }
 
-// trimSoon returns what large messages have taken to the system, a moment after the last
-// use of it: the garbage collector would keep it for minutes if nobody asks for anything.
+// trimSoon returns the memory of large messages to the system, a moment after its last use:
+// in an idle daemon the garbage collector would keep it for minutes.
 func (srv *Server) trimSoon() {
 	if srv.trimming.CompareAndSwap(false, true) {
 		time.AfterFunc(trimAfter, func() {
@@ -176,8 +205,8 @@ func (srv *Server) begin(c *conn, cancel context.CancelCauseFunc) bool {
 }
 
 // rest reports whether c may read another request, after a terminal message has been
-// sent. If not, its request counts until leave. It asks ctx as well, because whoever
-// refuses requests once ctx has ended may have been quicker than drain.
+// sent. If not, its request counts until leave. It checks ctx as well, because the gate may
+// have begun to refuse requests before drain runs.
 func (srv *Server) rest(ctx context.Context, c *conn) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// A client that hangs up ends its request, whether anything is being written or not and
-// whatever it has sent ahead; one that half-closes does not.
+// A hang-up ends the request, during a write or not, and with any bytes sent ahead. A
+// half-close does not.
 func TestHangUp(t *testing.T) {
 	ended := make(chan string, 100) // ids
 	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Dialect is how the journal calls what is spoken on a surface. The set is closed.
+// Dialect is the journal's name of a surface's dialect. The set is closed.
 type Dialect string
 
 // Dialects.
@@ -32,14 +32,14 @@ type Journal interface {
 	Record(level slog.Level, event string, attrs []slog.Attr)
 }
 
-// A journal writes down what happens on one connection.
+// A journal records the events of one connection.
 type journal struct {
 	log     Journal // may be nil
 	dialect Dialect
 	peer    *infer.Peer
 }
 
-// How many attributes an event has, with those that every line has.
+// Numbers of attributes of an event, with the ones of every line.
 const (
 	fewAttrs  = 9
 	mostAttrs = 21
@@ -53,8 +53,8 @@ func (j *journal) event(name string) string {
 	return string(j.dialect) + "_" + name
 }
 
-// begin returns room for the attributes of an event, with who is at the other end, as far as
-// that is known.
+// begin returns room for the attributes of an event, with the identity of the peer as far as it
+// is known.
 func (j *journal) begin(room int) []slog.Attr {
 	attrs := make([]slog.Attr, 0, room)
 	if j.peer.User != "" {
@@ -171,7 +171,7 @@ var reasons = map[Dialect]map[infer.Reason]string{
 	},
 }
 
-// tokens are what an answer came to. The gate counts the same.
+// tokens appends the token counts of an answer. The gate counts the same.
 func (j *journal) tokens(attrs []slog.Attr, req *infer.Request, last *infer.Done) []slog.Attr {
 	switch _, generates := req.Task.(*infer.Generate); {
 	case generates && j.dialect == V1:

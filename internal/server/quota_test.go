@@ -42,8 +42,8 @@ func TestTooManyConnections(t *testing.T) {
 	h.works()
 }
 
-// What a caller may hold of memory is bounded: past it nothing is read, until what was
-// asked before has been answered.
+// The memory of a caller is bounded: past the bound nothing is read until an earlier request
+// has been answered.
 func TestMemoryOfLargeRequests(t *testing.T) {
 	const size = 1 << 20
 	gate := make(chan struct{})
@@ -53,7 +53,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		}
 		return emit(&infer.Done{By: "x"})
 	})
-	// A line grows in steps: it takes less than four times what it has.
+	// A line grows in steps: it takes less than four times its length.
 	srv := &server.Server{Handler: hold, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}
 	h := serveUnix(t, srv)
 	large := func(id string) *net.UnixConn {

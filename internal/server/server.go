@@ -1,7 +1,7 @@
 // Package server runs the one connection loop that all inference surfaces share: read a
-// request, answer it, read the next. It knows neither what a message says nor how it is
-// cut from the stream; it knows what an error means for a connection, when a client has
-// gone, and how to stop without cutting off an answer.
+// request, answer it, read the next. It knows neither the contents of a message nor its
+// framing; it knows the effect of an error on a connection, notices clients that hang up, and
+// stops without cutting off an answer.
 package server
 
 import (
@@ -24,13 +24,13 @@ import (
 
 // A Codec speaks one dialect on one connection. It is used by one goroutine at a time.
 type Codec interface {
-	// Read returns the next request. After an [infer.Error], which is told, the
-	// connection goes on; after a [wire.FatalError] it is told and closed; any other
-	// error, [io.EOF] too, means that nobody is there.
+	// Read returns the next request. An [infer.Error] is sent to the client and the
+	// connection goes on; a [wire.FatalError] is sent and the connection closed; any other
+	// error, [io.EOF] too, means that the client has gone.
 	Read() (*infer.Request, error)
 	// Write sends an event of the request that was read last. An [infer.Error] means
 	// that nothing was sent, and becomes the end of the request; any other error means
-	// that nobody is there.
+	// that the client has gone.
 	Write(ev infer.Event) error
 	// Fail ends the request that was read last, or refused, with a word to the client.
 	Fail(cause error) error
@@ -51,8 +51,8 @@ type Surface struct {
 type Server struct {
 	Handler infer.Handler
 	Log     *slog.Logger
-	// Journal is told who comes and what becomes of every request: never what was asked,
-	// nor what was answered. Nil is told nothing.
+	// Journal records connections and the outcome of every request, never prompts or
+	// answers. May be nil.
 	Journal Journal
 	// Grace is how long running requests may go on once the server has been told to
 	// stop; 0 is not at all.
@@ -63,7 +63,7 @@ type Server struct {
 	// FrameTimeout is how long a message may take to arrive, from its first byte; 0
 	// means 60 s. Between messages a client may be silent as long as it likes.
 	FrameTimeout time.Duration
-	// Conns bounds the connections; nil does not. Who is refused is told once.
+	// Conns limits connections; nil means no limit. A refused client gets one error message.
 	Conns *quota.Quota
 	// Slots bound the descriptors of connections; nil does not. See [listen.Slots].
 	Slots *listen.Slots
@@ -84,15 +84,16 @@ type Server struct {
 	conns     map[*conn]struct{}
 	running   int         // requests
 	timer     *time.Timer // ends the grace; nil unless draining
+	rounds    rounds
 }
 
-// state is how far the server is on its way down.
+// state is a stage of the shutdown.
 //
 //	open ──drain──▶ draining ──no request runs, or the grace is over──▶ closed
 //
 // While draining everything goes on, but a connection closes after its next terminal
-// message. Whoever stands before the engine refuses what is new. When closed, listeners
-// and idle connections are closed, and running requests are told to end.
+// message. The gate before the engines refuses new requests. When closed, listeners and idle
+// connections are closed, and running requests are canceled.
 type state int
 
 const (
@@ -124,9 +125,9 @@ var (
 	errOver       = errors.New("the answer has ended already")
 )
 
-// Serve answers everybody who connects to ln. When ctx ends the server drains: running
+// Serve answers the clients that connect to ln. When ctx ends the server drains: running
 // requests get Grace, after which their contexts end too. Serve returns nil then, once
-// all its connections have ended. It closes ln. If somebody else does, the server drains
+// all its connections have ended. It closes ln. If ln is closed otherwise, the server drains
 // as well and Serve returns an error.
 //
 // Surfaces that share a server share its end: their contexts should end together.
@@ -175,7 +176,7 @@ func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 
 // serveConn answers one connection, a request at a time.
 func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, s Surface) error {
-	// What is held ends with the connection, not with the order to stop.
+	// Memory is held until the connection ends, not until the order to stop.
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	c := &conn{Conn: nc, srv: srv, peer: peer, life: life, end: end}
@@ -212,8 +213,8 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 	}
 }
 
-// refuse tells the client what is wrong with a message. It returns the error that ends
-// the connection, nil if it goes on.
+// refuse sends the client the fault of a message. It returns the error that ends the
+// connection, nil if the connection goes on.
 func refuse(c *conn, codec Codec, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = &wire.FatalError{Err: infer.Errorf(infer.Invalid, "frame took too long to arrive")}

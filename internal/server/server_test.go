@@ -23,8 +23,8 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// A pipeListener is a listener without a network. What it accepts are connections of
-// [net.Pipe], or errors.
+// A pipeListener is a listener without a network. It accepts connections of [net.Pipe], or
+// errors.
 type pipeListener struct {
 	next   chan any
 	closed chan struct{}
@@ -50,7 +50,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *pipeListener) Addr() net.Addr { return nil }
 
-// give makes Accept return v; it reports false if nobody accepts any more.
+// give makes Accept return v; it reports false if the listener is closed.
 func (l *pipeListener) give(v any) bool {
 	select {
 	case l.next <- v:
@@ -60,7 +60,7 @@ func (l *pipeListener) give(v any) bool {
 	}
 }
 
-// A client is the near end of a connection. It notes what it gets, and when.
+// A client is the near end of a connection. It records the lines of the server and their times.
 type client struct {
 	net.Conn
 	lines []string
@@ -388,7 +388,8 @@ func TestFrameTimeout(t *testing.T) {
 	})
 }
 
-// Exactly one terminal message, whatever a handler does, and the connection goes on.
+// Every handler, a faulty one too, leads to exactly one terminal message, and the connection
+// goes on.
 func TestOneTerminal(t *testing.T) {
 	var log bytes.Buffer
 	h := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -477,7 +478,7 @@ func TestOneTerminal(t *testing.T) {
 }
 
 // When the client hangs up, the request ends with a cause, nothing more is written, and
-// whoever watched has stopped before the connection is read again.
+// the watch has stopped before the connection is read again.
 func TestHangUpEndsTheContext(t *testing.T) {
 	var watching sync.Mutex // held by whoever watches
 	var hungUp chan struct{}
@@ -538,6 +539,104 @@ func TestHangUpEndsTheContext(t *testing.T) {
 	})
 }
 
+// The client of a handler that waits is watched after 20 to 60 ms; the client of a handler
+// that does not wait is not.
+func TestWatchBegins(t *testing.T) {
+	var watched chan time.Time
+	srv := &server.Server{
+		AwaitHangUp: func(ctx context.Context, _ net.Conn) error {
+			watched <- time.Now()
+			<-ctx.Done()
+			return context.Cause(ctx)
+		},
+		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+			d, err := time.ParseDuration(strings.TrimPrefix(prompt(req), "deaf "))
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(prompt(req), "deaf ") {
+				time.Sleep(d)
+			} else {
+				return seconds(ctx, req, emit)
+			}
+			return emit(&infer.Done{By: "x"})
+		}),
+	}
+	inBubble(t, srv, func(r *room) {
+		watched = make(chan time.Time, 100) // of this bubble
+		c := r.dial(false)
+		for _, quick := range []string{"19ms", "deaf 1h", "0s", "19ms"} {
+			send(t, c, "1", quick)
+			time.Sleep(2 * time.Hour)
+			if len(watched) > 0 {
+				t.Errorf("%s: the client is watched", quick)
+			}
+		}
+		for i := range 50 { // at all times since the round before
+			begin := time.Now()
+			send(t, c, "2", "61ms")
+			time.Sleep(62 * time.Millisecond)
+			synctest.Wait()
+			if len(watched) != 1 {
+				t.Fatalf("%d watches of a request, want 1", len(watched))
+			}
+			if at := (<-watched).Sub(begin); at < 20*time.Millisecond || at > 60*time.Millisecond {
+				t.Errorf("watched after %v", at)
+			}
+			time.Sleep(time.Duration(i) * time.Millisecond)
+		}
+		r.cancel()
+		r.end()
+	})
+}
+
+// A deadlined is a connection that counts its read deadlines.
+type deadlined struct {
+	net.Conn
+
+	set int
+}
+
+func (d *deadlined) SetReadDeadline(t time.Time) error {
+	d.set++
+	return d.Conn.SetReadDeadline(t)
+}
+
+// For a message that arrives whole no read deadline is set; for any other it is set and
+// cleared.
+func TestWholeMessagesSetNoDeadline(t *testing.T) {
+	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds)}, func(r *room) {
+		near, far := net.Pipe()
+		defer near.Close()
+		d := &deadlined{Conn: far}
+		r.ln.give(d)
+		lines := bufio.NewReader(near)
+		answer := func() {
+			for range 2 {
+				if _, err := lines.ReadSlice('\n'); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+		}
+		for range 3 {
+			send(t, near, "1", "0s")
+			answer()
+		}
+		if d.set != 0 {
+			t.Errorf("%d read deadlines for whole messages", d.set)
+		}
+		_, _ = io.WriteString(near, `{"messages":[{"role":`)
+		_, _ = io.WriteString(near, `"user","content":"0s"}]}`+"\n")
+		answer()
+		if d.set != 2 {
+			t.Errorf("%d read deadlines for a message in two parts, want 2", d.set)
+		}
+		r.cancel()
+		r.end()
+	})
+}
+
 // That a connection cannot be accepted passes, and is said once.
 func TestAcceptErrorsPass(t *testing.T) {
 	var log bytes.Buffer
@@ -558,7 +657,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 	})
 }
 
-// A listener that somebody else closes is the end of the server, in order.
+// A listener closed from outside ends the server in order.
 func TestLostListener(t *testing.T) {
 	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}, func(r *room) {
 		idle, busy := r.dial(false), r.dial(false)
@@ -595,7 +694,7 @@ func TestSurfacesEndTogether(t *testing.T) {
 		<-idle.done
 		idle.want(t, token("2", "a"), done("2"))
 
-		// And a server that has ended serves nobody.
+		// And a server does not serve after its end.
 		late := newListener()
 		if err := srv.Serve(r.t.Context(), late, surface); err != nil || late.give(nil) {
 			t.Errorf("Serve after the end: %v", err)

@@ -134,8 +134,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// What is too long is refused while it is read, with bounded memory; the client sees the
-// word and a clean end although the rest of what it sent was never read.
+// A message over the limit is refused while it is read, with bounded memory; the client gets the
+// error and a clean end although the rest of the message is never read.
 func TestEndlessLine(t *testing.T) {
 	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words)})
 	nc := h.dial()
@@ -193,7 +193,7 @@ func TestConnectAndClose(t *testing.T) {
 	}
 }
 
-// A client that never reads is cut off, and nobody else notices.
+// A client that never reads is cut off without effect on others.
 func TestClientThatNeverReads(t *testing.T) {
 	ended := make(chan error, 1)
 	h := serveUnix(t, &server.Server{
