@@ -1,8 +1,8 @@
-// Package activity keeps the record of what the daemon has done: lines of JSON in a file
-// that is rotated. It is a [slog.Handler], so that whoever logs does not know it. Secrets are
-// taken out of every text before it is written; prompts and answers are never given to it.
-// Who logs hands a record over and goes on: one goroutine writes, many lines at a time when
-// there are many. A failing disk loses lines, which are counted, and never a request.
+// Package activity writes the daemon's activity log: lines of JSON in a file that is rotated.
+// It is a [slog.Handler] and knows nothing of its callers. Secrets are removed from every text
+// before it is written; prompts and answers never reach it. To log is to put a record into a
+// queue: one goroutine writes, some 200 ms of records at a time. A failing disk loses lines,
+// which are counted, and never a request.
 package activity
 
 import (
@@ -51,7 +51,11 @@ const (
 	queueRecords = 4096
 	batchBytes   = 64 << 10               // that are written at once, roughly
 	patience     = 100 * time.Millisecond // of who logs with a disk that does not keep up
-	gather       = 2 * time.Millisecond   // for more to come, before anything is written
+	// gather is the longest time that a record is queued before it is written: waking the
+	// writer for each record costs more than writing it. A warning or an error is written at
+	// once, with the records before it.
+	gather = 200 * time.Millisecond
+	many   = 256 // records that are written at once, too; more would only take memory
 )
 
 // A Log writes to one folder. It is used by any number of goroutines.
@@ -59,6 +63,9 @@ type Log struct {
 	dir    string
 	limit  int64
 	queue  chan entry
+	due    *time.Timer   // gather is over
+	set    atomic.Bool   // due is set, or is about to be
+	urgent chan struct{} // has room for one: wakes the writer at once
 	closed chan struct{} // no entry is taken any more
 	ended  chan struct{} // all that were taken are written
 	once   sync.Once     // closes closed
@@ -72,7 +79,7 @@ type Log struct {
 	torn bool // the file may not end in a newline
 }
 
-// An entry is a record on its way, or somebody who waits for those before it.
+// An entry is a queued record, or a call of Flush waiting for the records before it.
 type entry struct {
 	at        time.Time
 	level     slog.Level
@@ -91,7 +98,8 @@ func Open(dir string) (*Log, error) {
 func open(dir string, limit int64) (*Log, error) {
 	l := &Log{
 		dir: dir, limit: limit,
-		queue: make(chan entry, queueRecords), closed: make(chan struct{}), ended: make(chan struct{}),
+		queue: make(chan entry, queueRecords), due: time.NewTimer(gather), urgent: make(chan struct{}, 1),
+		closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("activity log: %w", err)
@@ -119,6 +127,7 @@ func (l *Log) Flush() {
 	written := make(chan struct{})
 	select {
 	case l.queue <- entry{written: written}:
+		l.hurry()
 		select {
 		case <-written:
 		case <-l.ended:
@@ -127,8 +136,8 @@ func (l *Log) Flush() {
 	}
 }
 
-// Close writes what was logged before and closes the file; what is logged after is lost. A
-// nil log has none.
+// Close writes the queued records and closes the file; later records are lost. A nil log has
+// no file.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil
@@ -149,6 +158,7 @@ func (l *Log) hand(e entry) {
 	}
 	select {
 	case l.queue <- e:
+		l.queued(e.level)
 		return
 	default:
 	}
@@ -160,6 +170,7 @@ func (l *Log) hand(e entry) {
 	defer timer.Stop()
 	select {
 	case l.queue <- e:
+		l.queued(e.level)
 	case <-timer.C:
 		l.stuck.Store(true)
 		l.lost.Add(1)
@@ -168,7 +179,25 @@ func (l *Log) hand(e entry) {
 	}
 }
 
-// run writes until the log is closed, and then what is still there.
+// queued makes the writer wake up for a queued record of that level: at once or within gather.
+func (l *Log) queued(level slog.Level) {
+	switch {
+	case level >= slog.LevelWarn || len(l.queue) >= many:
+		l.hurry()
+	case l.set.CompareAndSwap(false, true):
+		l.due.Reset(gather)
+	}
+}
+
+// hurry makes the writer write the queued records at once.
+func (l *Log) hurry() {
+	select {
+	case l.urgent <- struct{}{}:
+	default: // the writer has not woken up for the last call yet
+	}
+}
+
+// run writes until the log is closed, and the queued records then.
 func (l *Log) run() {
 	defer close(l.ended)
 	defer func() {
@@ -177,27 +206,27 @@ func (l *Log) run() {
 		}
 	}()
 	var batch []byte
-	for {
+	for last := false; !last; {
 		select {
-		case e := <-l.queue:
-			if e.written == nil {
-				time.Sleep(gather) // waking up for each record would cost more than writing it
-			}
-			batch = l.take(e, batch[:0])
+		case <-l.due.C:
+		case <-l.urgent:
 		case <-l.closed:
-			for {
-				select {
-				case e := <-l.queue:
-					batch = l.take(e, batch[:0])
-				default:
-					return
-				}
+			last = true
+		}
+		l.due.Stop()
+		l.set.Store(false) // before the queue is read: a later record sets the timer again
+		for more := true; more; {
+			select {
+			case e := <-l.queue:
+				batch = l.take(e, batch[:0])
+			default:
+				more = false
 			}
 		}
 	}
 }
 
-// take writes an entry together with those that are there already.
+// take writes an entry and the entries queued behind it, up to a batch.
 func (l *Log) take(e entry, batch []byte) []byte {
 	for {
 		if e.written != nil {
@@ -220,8 +249,7 @@ func (l *Log) take(e entry, batch []byte) []byte {
 	}
 }
 
-// Handler returns a slog.Handler whose records say that component has written them. It
-// takes what is not for debugging.
+// Handler returns a slog.Handler for the records of a component, from level Info on.
 func (l *Log) Handler(component string) slog.Handler { return &handler{log: l, component: component} }
 
 func (l *Log) path() string { return filepath.Join(l.dir, File) }
@@ -381,7 +409,7 @@ func (e *entry) appendLine(line []byte) []byte {
 	return append(line, '}', '\n')
 }
 
-// WithAttrs returns a handler whose records have more members.
+// WithAttrs returns a handler that adds members to its records.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	more := *h
 	more.attrs = append([]slog.Attr{}, h.attrs...)
@@ -392,7 +420,7 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &more
 }
 
-// WithGroup returns a handler whose members' names begin with the group's.
+// WithGroup returns a handler that prefixes the names of members with the group's.
 func (h *handler) WithGroup(name string) slog.Handler {
 	more := *h
 	more.group += name + "."

@@ -147,7 +147,7 @@ func TestReopened(t *testing.T) {
 	}
 }
 
-// Whatever happens to the folder while the daemon runs, the log goes on where it can.
+// The log goes on after any change of its folder, as far as it can.
 func TestFolderIsTakenAway(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	l := opened(t, dir, Limit)
@@ -278,7 +278,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// A device that is full for ever fails every write, for everybody: nothing waits for it.
+// A device that stays full fails every write; no caller waits for it.
 func TestFullDevice(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("there is no /dev/full here")
@@ -307,7 +307,7 @@ func TestFullDevice(t *testing.T) {
 	}
 }
 
-// What was logged before Close is written, and after it is lost; many writers may be at it.
+// Records logged before Close are written, later ones are lost.
 func TestClose(t *testing.T) {
 	dir := t.TempDir()
 	l := opened(t, dir, Limit)
@@ -331,10 +331,50 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// With a disk that hangs who logs waits once, and what they say is counted.
+// A record is in the file within gather; a warning is there at once, with the records before it,
+// and so are many records.
+func TestRecordsAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		l := opened(t, dir, Limit)
+		defer l.Close() // in the bubble
+		log := slog.New(l.Handler("x"))
+		time.Sleep(time.Minute)
+		want := func(when string, n int) {
+			t.Helper()
+			synctest.Wait()
+			if got := len(lines(t, dir)); got != n || l.Lost() != 0 {
+				t.Errorf("%s: %d lines, want %d; %d lost", when, got, n, l.Lost())
+			}
+		}
+		for i := range 3 {
+			log.Info("first")
+			time.Sleep(gather / 2)
+			log.Info("second")
+			time.Sleep(gather/2 - time.Nanosecond)
+			want("before", 2*i)
+			time.Sleep(time.Nanosecond)
+			want("then", 2*i+2)
+			time.Sleep(time.Duration(i) * gather)
+		}
+		log.Info("before")
+		want("nothing bad", 6)
+		log.Warn("bad")
+		want("a warning", 8)
+		for range many {
+			log.Info("one of many")
+		}
+		want("many", 8+many)
+		log.Info("last")
+		time.Sleep(gather)
+		want("the last", 9+many)
+	})
+}
+
+// With a disk that hangs a caller waits once, and lost records are counted.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &Log{queue: make(chan entry, 2), closed: make(chan struct{}), ended: make(chan struct{})}
+		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(gather), closed: make(chan struct{}), ended: make(chan struct{})}
 		log := slog.New(l.Handler("x"))
 		begin := time.Now()
 		for range 10 {
