@@ -1,6 +1,6 @@
 // Package frame cuts a byte stream into messages and back: [Lines] for NDJSON,
-// [Prefixed] for length-prefixed frames. It knows nothing of what a message means,
-// and it never buffers more of one than the limit it was given.
+// [Prefixed] for length-prefixed frames. It does not know the meaning of a message, and
+// never buffers more of one than a given limit.
 package frame
 
 import (
@@ -44,8 +44,8 @@ type Reader interface {
 	ReadFrame() (Kind, []byte, error)
 	// Keep leaves the last message to the caller: its memory is not used again.
 	Keep()
-	// Hold is to be told before n bytes are taken for what is made of the last message,
-	// and asks the stream for room, if that is a Watcher.
+	// Hold must be called before n bytes are allocated for values decoded from the last
+	// message. It passes the call on to the stream if that is a Watcher.
 	Hold(n int) error
 }
 
@@ -56,16 +56,15 @@ type Watcher interface {
 	// InFrame is told true once the first byte of a message is there, and false once
 	// the message is whole or has failed.
 	InFrame(under bool)
-	// Hold is told before memory is taken for n more bytes of a message, beyond the
-	// first Small, or of what is made of it. It may wait; if it fails, so does the
-	// message.
+	// Hold is called before n more bytes are allocated for a message, beyond its first Small
+	// bytes, or for values decoded from it. It may wait; if it fails, so does the message.
 	Hold(n int) error
 }
 
 // Small is how many bytes a message may have before a Watcher is asked for room.
 const Small = keep
 
-// watch returns r as a Watcher: itself, or one that lets everything pass.
+// watch returns r if it is a Watcher, else a Watcher without limits.
 func watch(r io.Reader) Watcher {
 	if w, ok := r.(Watcher); ok {
 		return w
@@ -78,9 +77,13 @@ type unwatched struct{}
 func (unwatched) InFrame(bool)   {}
 func (unwatched) Hold(int) error { return nil }
 
-// A Writer sends one JSON message per call, in one Write.
+// A Writer sends JSON messages.
 type Writer interface {
+	// WriteFrame sends the held messages and this one in one Write.
 	WriteFrame(msg []byte) error
+	// HoldFrame holds a message until the next call of WriteFrame. It sends the held messages
+	// once they have maxHeld bytes.
+	HoldFrame(msg []byte) error
 }
 
 // A BlobWriter is a Writer that can send blobs as well: that of Prefixed.
@@ -107,8 +110,8 @@ var Prefixed Framing = prefixed{}
 // whole life.
 const keep = 64 << 10
 
-// ahead is how much a reader reads ahead of what is asked for. Most connections of a
-// daemon are idle, and each has one.
+// ahead is the size of a reader's read-ahead buffer, in bytes. Each connection has one, and
+// most connections are idle.
 const ahead = 2 << 10
 
 func reuse(buf []byte) []byte {
@@ -124,7 +127,7 @@ func (lines) NewReader(r io.Reader, limit int) Reader {
 	return &lineReader{br: bufio.NewReaderSize(r, ahead), limit: limit, watcher: watch(r)}
 }
 
-func (lines) NewWriter(w io.Writer) Writer { return &lineWriter{w: w} }
+func (lines) NewWriter(w io.Writer) Writer { return &lineWriter{output{w: w}} }
 
 type lineReader struct {
 	br      *bufio.Reader
@@ -171,10 +174,9 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 	}
 }
 
-// grow makes room for n more bytes. How long a line is nobody knows before its end, so
-// room comes in steps: at least twice what there was, and for more than a quarter of the
-// limit all of it, so that a message of 64 MiB leaves 32 MiB of garbage behind, not the
-// four times of itself that append does.
+// grow makes room for n more bytes. The length of a line is unknown before its end, so the
+// buffer grows in steps: by a factor of two at least, and beyond a quarter of the limit to the
+// limit. A message of 64 MiB then leaves 32 MiB of garbage; append would leave 256 MiB.
 func (r *lineReader) grow(n int) error {
 	need := len(r.buf) + n
 	if need <= cap(r.buf) {
@@ -198,13 +200,37 @@ func (r *lineReader) grow(n int) error {
 
 var newline = []byte{'\n'}
 
-type lineWriter struct {
+// maxHeld bounds the bytes that a Writer holds, apart from its last message.
+const maxHeld = 16 << 10
+
+// An output gathers framed messages and writes them at once.
+type output struct {
 	w   io.Writer
-	buf []byte
+	buf []byte // the held messages
 }
 
-func (w *lineWriter) WriteFrame(msg []byte) error {
-	w.buf = append(append(reuse(w.buf), msg...), '\n')
-	_, err := w.w.Write(w.buf)
+func (o *output) flush() error {
+	buf := o.buf
+	o.buf = reuse(buf)
+	_, err := o.w.Write(buf)
 	return err
+}
+
+func (o *output) hold() error {
+	if len(o.buf) < maxHeld {
+		return nil
+	}
+	return o.flush()
+}
+
+type lineWriter struct{ output }
+
+func (w *lineWriter) WriteFrame(msg []byte) error {
+	w.buf = append(append(w.buf, msg...), '\n')
+	return w.flush()
+}
+
+func (w *lineWriter) HoldFrame(msg []byte) error {
+	w.buf = append(append(w.buf, msg...), '\n')
+	return w.hold()
 }

@@ -132,17 +132,55 @@ func TestOneWritePerMessage(t *testing.T) {
 	}
 }
 
+// Held messages go out with the next one, or once they are many, in the order in which they
+// were held.
+func TestHeldMessages(t *testing.T) {
+	for _, framing := range []frame.Framing{frame.Lines, frame.Prefixed} {
+		var stream bytes.Buffer
+		c := &counter{Writer: &stream}
+		w := framing.NewWriter(c)
+		var want []string
+		send := func(send func([]byte) error, msg string, writes int) {
+			t.Helper()
+			want = append(want, "1"+msg)
+			if err := send([]byte(msg)); err != nil || c.writes != writes {
+				t.Errorf("%T: after %.9q: %d writes, want %d; %v", framing, msg, c.writes, writes, err)
+			}
+		}
+		send(w.HoldFrame, "a", 0)
+		send(w.HoldFrame, "", 0)
+		send(w.WriteFrame, "b", 1)
+		send(w.WriteFrame, "c", 2)
+		send(w.HoldFrame, strings.Repeat("d", 10<<10), 2)
+		send(w.HoldFrame, strings.Repeat("e", 10<<10), 3)
+		send(w.HoldFrame, "f", 3)
+		if b, ok := w.(frame.BlobWriter); ok {
+			if err := b.WriteBlob([]byte("blob")); err != nil {
+				t.Error(err)
+			}
+			want = append(want, "2blob")
+		} else {
+			send(w.WriteFrame, "g", 4)
+		}
+		if got, end := readAll(framing.NewReader(&stream, frame.Limit)); !cmp.Equal(got, want) || !errors.Is(end, io.EOF) {
+			t.Errorf("%T: got %q, %v", framing, got, end)
+		}
+	}
+}
+
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	for _, framing := range []frame.Framing{frame.Lines, frame.Prefixed} {
 		var stream bytes.Buffer
 		r, w := framing.NewReader(&stream, limit), framing.NewWriter(&stream)
 		msg := []byte("{}")
 		if n := testing.AllocsPerRun(100, func() {
-			if err := w.WriteFrame(msg); err != nil {
+			if err := errors.Join(w.HoldFrame(msg), w.WriteFrame(msg)); err != nil {
 				t.Error(err)
 			}
-			if _, _, err := r.ReadFrame(); err != nil {
-				t.Error(err)
+			for range 2 {
+				if _, _, err := r.ReadFrame(); err != nil {
+					t.Error(err)
+				}
 			}
 		}); n != 0 {
 			t.Errorf("%T: %v allocations a message", framing, n)
@@ -159,7 +197,8 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// What a message costs follows what has arrived, not what was announced, and is not kept.
+// The memory of a message follows the bytes that have arrived, not the announced length, and
+// is not kept.
 func TestMemoryIsBounded(t *testing.T) {
 	allocated := func(f func()) uint64 {
 		var before, after runtime.MemStats
@@ -188,7 +227,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// watched is a stream that notes what it is told.
+// watched is a stream that records the calls of its Watcher methods.
 type watched struct {
 	io.Reader
 	told string
@@ -242,8 +281,8 @@ func TestStreamIsToldWhenAMessageIsUnderWay(t *testing.T) {
 	}
 }
 
-// Memory is asked for before it is taken: what a prefixed message declares at once, what
-// a line grows to step by step. Small messages ask for nothing.
+// Hold is called before memory is allocated: for the whole of a prefixed message at once, for
+// a line step by step, for small messages never.
 func TestRoomIsAskedFor(t *testing.T) {
 	for name, test := range map[string]struct {
 		framing frame.Framing

@@ -19,8 +19,7 @@ type prefixed struct{}
 // maxLenBytes is how many bytes the length before a message may take.
 const maxLenBytes = 5
 
-// AppendHead appends what stands before a payload of n bytes in the Prefixed
-// framing.
+// AppendHead appends the head of a payload of n bytes in the Prefixed framing.
 func AppendHead(dst []byte, kind Kind, n int) []byte {
 	return append(binary.AppendUvarint(dst, uint64(n)), byte(kind))
 }
@@ -29,7 +28,7 @@ func (prefixed) NewReader(r io.Reader, limit int) Reader {
 	return &prefixReader{r: bufio.NewReaderSize(r, ahead), limit: limit, watcher: watch(r)}
 }
 
-func (prefixed) NewWriter(w io.Writer) Writer { return &prefixWriter{w: w} }
+func (prefixed) NewWriter(w io.Writer) Writer { return &prefixWriter{output{w: w}} }
 
 type prefixReader struct {
 	r       *bufio.Reader
@@ -69,9 +68,8 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	return kind, r.buf, nil
 }
 
-// readPayload fills r.buf with n bytes. A length alone makes nobody allocate 64 MiB:
-// memory for the whole is taken once a thirty-second part has arrived, so that what is
-// copied on the way stays small beside it.
+// readPayload fills r.buf with n bytes. A length alone does not allocate 64 MiB: the buffer
+// for the whole is allocated once a thirty-second part has arrived, so that little is copied.
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
 	if n > keep {
@@ -119,20 +117,22 @@ func torn(err error, where string) error {
 	return err
 }
 
-type prefixWriter struct {
-	w   io.Writer
-	buf []byte
-}
+type prefixWriter struct{ output }
 
 func (w *prefixWriter) WriteFrame(msg []byte) error {
-	w.buf = append(AppendHead(reuse(w.buf), JSON, len(msg)), msg...)
-	_, err := w.w.Write(w.buf)
-	return err
+	w.buf = append(AppendHead(w.buf, JSON, len(msg)), msg...)
+	return w.flush()
 }
 
-// WriteBlob sends a blob. Its bytes are not copied.
+func (w *prefixWriter) HoldFrame(msg []byte) error {
+	w.buf = append(AppendHead(w.buf, JSON, len(msg)), msg...)
+	return w.hold()
+}
+
+// WriteBlob sends a blob, and the messages that are held before it. Its bytes are not copied.
 func (w *prefixWriter) WriteBlob(data []byte) error {
-	if _, err := w.w.Write(AppendHead(nil, Blob, len(data))); err != nil {
+	w.buf = AppendHead(w.buf, Blob, len(data))
+	if err := w.flush(); err != nil {
 		return err
 	}
 	_, err := w.w.Write(data)

@@ -243,6 +243,9 @@ type Text struct {
 	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
 	// of a step that decodes one. Admission charges it, usage does not count it.
 	Cost int
+	// More says that the next event follows at once: both may be sent together. The answer
+	// may also fail instead.
+	More bool
 }
 
 // A Logprob says how likely the model held a token that was written, and what it held for
@@ -333,7 +336,9 @@ const (
 // error.
 type Sink = func(Event) error
 
-// A Handler answers one request: it emits events until it returns.
+// A Handler answers one request: it emits events until it returns. Its context ends when the
+// answer is not wanted any more; a Handler that waits for anything waits for that too, by
+// Done. A Handler that never asks for Done learns it from emit.
 type Handler interface {
 	Handle(ctx context.Context, req *Request, emit Sink) error
 }

@@ -199,6 +199,7 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 
 		if len(ev.Delta) > 0 {
 			emitted = true
+			ev.More = over && last != nil && last.Fail == nil
 			if err := emit(&ev); err != nil {
 				return err
 			}

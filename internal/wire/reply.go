@@ -17,8 +17,8 @@ type Reply struct {
 // keep is the largest buffer that outlives its answer.
 const keep = 64 << 10
 
-// Forget is what is to be done before a request is read: no failure carries the id of an
-// earlier one.
+// Forget must be called before a request is read, so that no failure carries the id of an
+// earlier request.
 func (r *Reply) Forget() {
 	r.id = append(r.id[:0], `""`...)
 	if cap(r.buf) > keep {
@@ -26,8 +26,8 @@ func (r *Reply) Forget() {
 	}
 }
 
-// About says whose answer follows. It refuses an id that is too long to be echoed; the
-// refusal is told with an empty one.
+// About sets the id of the request. It refuses an id that is too long to be echoed; the refusal
+// is sent with an empty id.
 func (r *Reply) About(id string) error {
 	if err := CheckID(id); err != nil {
 		return err
@@ -69,14 +69,19 @@ func (r *Reply) Float(x float64, bits int) { r.buf = strconv.AppendFloat(r.buf, 
 // Len is how many bytes the message has so far.
 func (r *Reply) Len() int { return len(r.buf) }
 
-// Send ends the message and writes it. One that is too large is not sent, and refused with
-// [infer.TooLarge].
-func (r *Reply) Send(w frame.Writer) error {
+// Send ends the message and writes it. A message that is too large is not sent, and refused
+// with [infer.TooLarge].
+func (r *Reply) Send(w frame.Writer) error { return r.end(w.WriteFrame) }
+
+// Hold is Send for a message that is sent together with the next one.
+func (r *Reply) Hold(w frame.Writer) error { return r.end(w.HoldFrame) }
+
+func (r *Reply) end(send func([]byte) error) error {
 	r.buf = append(r.buf, '}')
 	if len(r.buf) >= frame.Limit {
 		return TooLarge()
 	}
-	return w.WriteFrame(r.buf)
+	return send(r.buf)
 }
 
 // Fail sends the message that ends a request with a failure.

@@ -1,7 +1,6 @@
 // Package mock is a backend without a model, for tests of ours and of other
 // people's clients: it answers with a fixed list of tokens and fails on demand. Of a
-// request it reads only what its answer must fit: the texts to embed, and the words of a
-// query; it takes every attachment, tool and constraint unread.
+// request it reads only the texts to embed and the words of a query; it takes every attachment, tool and constraint unread.
 package mock
 
 import (
@@ -15,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is what a mock calls itself in its answers.
+// Kind is the name of the backend in the answers of a mock.
 const Kind = "mock"
 
 // A Backend answers every request in the same way. The zero value yields the one
@@ -35,7 +34,7 @@ type Backend struct {
 	NotReadyAfter int
 	// NoEmbed and NoRerank refuse, whatever the entry says that it can do.
 	NoEmbed, NoRerank bool
-	// NoV2 refuses those who take more than text, in the name of the entry.
+	// NoV2 refuses v2 requests, in the name of the entry.
 	NoV2 bool
 	Name string
 
@@ -117,6 +116,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 			return cut(err, i, emit)
 		}
 		ev.Delta = append(ev.Delta[:0], token...)
+		ev.More = b.TokenDelay <= 0 || i == len(tokens)-1
 		if len(token) == 0 {
 			continue // an event has text
 		}
@@ -169,7 +169,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 // DefaultDimensions is how many values a vector has.
 const DefaultDimensions = 8
 
-// MaxDimensions bounds what a client, or a config, can make a mock allocate for a text.
+// MaxDimensions bounds the values that a client, or a config, makes a mock allocate for a text.
 const MaxDimensions = 8192
 
 // rerank scores a document by the share of the query's words that it contains.

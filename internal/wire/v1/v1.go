@@ -1,7 +1,7 @@
 // Package v1 is the first dialect: text messages in, tokens out, and the whole answer
-// once more at the end. It is frozen: its bytes are exact, and what is new is members
-// that others ignore. [Codec] is the server half and [Ask] the client half; neither
-// knows who is at the other end, or what computes an answer.
+// once more at the end. It is frozen: its bytes are exact, and additions are
+// members that older programs ignore. [Codec] is the server half and [Ask] the client half;
+// neither knows the peer or the backend.
 package v1
 
 import (
@@ -19,7 +19,7 @@ const defaultMaxTokens = 1000
 // The values of image_token_budget. Requests of v1 have no images, so it has no effect.
 var budgets = []uint32{70, 140, 280, 560, 1120}
 
-// request is the message that asks. A member that is null reads as one that is missing.
+// request is the message of a request. A null member counts as missing.
 type request struct {
 	ID               string        `json:"id,omitzero"`
 	Messages         []message     `json:"messages"` // must be there
@@ -33,7 +33,7 @@ type message struct {
 	Content *string    `json:"content"` // must be there
 }
 
-// shape reports what makes m no request at all: that ends the connection.
+// shape reports a fault of the shape of m, which ends the connection.
 func (m *request) shape() error {
 	if m.Messages == nil {
 		return wire.Missing("messages")
@@ -89,8 +89,8 @@ type Codec struct {
 }
 
 // Read returns the next request; its task is an [infer.Generate]. An [infer.Error] is to
-// be told, and the connection goes on; a [wire.FatalError] is to be told and ends it.
-// Any other error, [io.EOF] too, means that nobody is there.
+// be sent, and the connection goes on; a [wire.FatalError] is to be sent and ends the
+// connection. Any other error, [io.EOF] too, means that the client has gone.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Forget()
 	c.text = reuse(c.text)
@@ -141,6 +141,9 @@ func (c *Codec) Write(ev infer.Event) error {
 		}
 		c.reply.Begin("token")
 		c.content(ev.Delta)
+		if ev.More {
+			return c.reply.Hold(c.W)
+		}
 	case *infer.Done:
 		c.reply.Begin("done")
 		c.content(c.text)
@@ -163,7 +166,7 @@ func (c *Codec) content(text []byte) {
 	c.reply.Bytes(text)
 }
 
-// Fail ends the request read last, or one that could not be read.
+// Fail ends the request read last, or an unreadable one.
 func (c *Codec) Fail(cause error) error {
 	code, text := wire.Common.Told(cause)
 	return c.reply.Fail(c.W, code, text)

@@ -81,6 +81,38 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// counter counts writes.
+type counter struct{ writes int }
+
+func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
+
+// A text after which the next event follows at once goes out with that one, also if that is a
+// failure.
+func TestWrites(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		out := new(counter)
+		c := codec(ask(""), out)
+		if _, err := c.Read(); err != nil {
+			t.Fatal(err)
+		}
+		for i, test := range []struct {
+			more bool
+			want int
+		}{{false, 1}, {true, 1}, {true, 1}} {
+			if err := c.Write(&infer.Text{Delta: []byte("a"), More: test.more}); err != nil || out.writes != test.want {
+				t.Errorf("after text %d: %d writes, want %d; %v", i, out.writes, test.want, err)
+			}
+		}
+		end := func() error { return c.Write(&infer.Done{Reason: infer.EndOfTurn}) }
+		if fails {
+			end = func() error { return c.Fail(errors.New("x")) }
+		}
+		if err := end(); err != nil || out.writes != 2 {
+			t.Errorf("at the end: %d writes, %v", out.writes, err)
+		}
+	}
+}
+
 func list(n int, s string) string {
 	return strings.TrimSuffix(strings.Repeat(`"`+s+`",`, n), ",")
 }

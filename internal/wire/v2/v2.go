@@ -1,7 +1,7 @@
 // Package v2 is the second dialect to generate: messages of typed blocks, attachments,
 // tools. It comes in two framings that differ in how attachments travel: as base64 inside
 // the request, or as blobs behind it. [Codec] is the server half and [Ask] the client half;
-// neither knows who is at the other end, or what computes an answer.
+// neither knows the peer or the backend.
 package v2
 
 import (
@@ -30,6 +30,7 @@ type Codec struct {
 	W     frame.Writer
 	Blobs bool // attachments come as blobs behind the request, which has a wire_version
 
+	asked    request // room for one; zero between the calls of Read
 	reply    wire.Reply
 	withheld *held  // of the request read last; nil if its answer comes in pieces
 	logprobs []byte // room for those of a frame
@@ -44,13 +45,14 @@ type held struct {
 }
 
 // Read returns the next request; its task is an [infer.Generate]. An [infer.Error] is to
-// be told, and the connection goes on; a [wire.FatalError] is to be told and ends it.
-// Any other error, [io.EOF] too, means that nobody is there.
+// be sent, and the connection goes on; a [wire.FatalError] is to be sent and ends the
+// connection. Any other error, [io.EOF] too, means that the client has gone.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Forget()
 	c.withheld, c.logprobs = nil, nil
-	var m request
-	msg, err := wire.ReadMessage(c.R, &m)
+	m := &c.asked
+	defer func() { *m = request{} }()
+	msg, err := wire.ReadMessage(c.R, m)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +105,7 @@ var reasons = map[infer.Reason]string{
 	infer.Canceled:     "cancelled",
 }
 
-// Kinds of blocks whose text comes in pieces.
+// Kinds of blocks with text in pieces.
 const (
 	textBlock     = "text"
 	thinkingBlock = "thinking"
@@ -115,14 +117,14 @@ func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Text:
 		c.logprobs = appendLogprobs(c.logprobs[:0], ev.Logprobs)
-		return c.delta(textBlock, ev.Delta, c.logprobs)
+		return c.delta(textBlock, ev.Delta, c.logprobs, ev.More)
 	case *infer.Thinking:
-		return c.delta(thinkingBlock, ev.Delta, nil)
+		return c.delta(thinkingBlock, ev.Delta, nil, false)
 	case *infer.ToolCall:
 		if c.withheld != nil {
 			return c.withheld.call(ev)
 		}
-		return c.call(ev)
+		return c.call(ev, false)
 	case *infer.Done:
 		if h := c.withheld; h != nil {
 			if err := c.tell(h); err != nil {
@@ -135,8 +137,9 @@ func (c *Codec) Write(ev infer.Event) error {
 	}
 }
 
-// delta sends or withholds a piece of text, and the logprobs of its tokens.
-func (c *Codec) delta(kind string, text, logprobs []byte) error {
+// delta sends or withholds a piece of text, and the logprobs of its tokens. It may be sent
+// together with the next message if more follows.
+func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 	if c.withheld != nil {
 		return c.withheld.add(kind, text, logprobs)
 	}
@@ -151,10 +154,18 @@ func (c *Codec) delta(kind string, text, logprobs []byte) error {
 		c.reply.Value(logprobs)
 		c.reply.Raw("]")
 	}
+	return c.send(more)
+}
+
+// send sends the message of the reply, together with the next one if more follows.
+func (c *Codec) send(more bool) error {
+	if more {
+		return c.reply.Hold(c.W)
+	}
 	return c.reply.Send(c.W)
 }
 
-func (c *Codec) call(ev *infer.ToolCall) error {
+func (c *Codec) call(ev *infer.ToolCall, more bool) error {
 	c.reply.Begin("frame")
 	c.reply.Raw(`,"block":{"type":"tool_use","tool_call_id":`)
 	c.reply.String(ev.ID)
@@ -163,7 +174,7 @@ func (c *Codec) call(ev *infer.ToolCall) error {
 	c.reply.Raw(`,"input":`)
 	c.reply.Value(ev.Input)
 	c.reply.Raw("}")
-	return c.reply.Send(c.W)
+	return c.send(more)
 }
 
 func (c *Codec) done(ev *infer.Done) error {
@@ -231,7 +242,7 @@ func (h *held) grow(n int) error {
 	return nil
 }
 
-// tell sends what was withheld.
+// tell sends the withheld answer, except its end.
 func (c *Codec) tell(h *held) error {
 	c.withheld = nil
 	for _, part := range []struct {
@@ -239,20 +250,20 @@ func (c *Codec) tell(h *held) error {
 		text, logprobs []byte
 	}{{thinkingBlock, h.thinking, nil}, {textBlock, h.text, h.logprobs}} {
 		if len(part.text) > 0 {
-			if err := c.delta(part.kind, part.text, part.logprobs); err != nil {
+			if err := c.delta(part.kind, part.text, part.logprobs, true); err != nil {
 				return err
 			}
 		}
 	}
 	for i := range h.calls {
-		if err := c.call(&h.calls[i]); err != nil {
+		if err := c.call(&h.calls[i], true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Fail ends the request read last, or one that could not be read.
+// Fail ends the request read last, or an unreadable one.
 func (c *Codec) Fail(cause error) error {
 	code, text := codes.Told(cause)
 	if _, ok := errors.AsType[versionError](cause); ok {

@@ -277,6 +277,43 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
+// counter counts writes.
+type counter struct{ writes int }
+
+func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
+
+// A text after which the next event follows at once goes out with that one, and so does the
+// whole of an answer that was withheld.
+func TestWrites(t *testing.T) {
+	for name, test := range map[string]struct {
+		more, stream bool
+		want         []int // writes after each event
+	}{
+		"a stream":                     {false, true, []int{1, 2, 3}},
+		"a stream whose next is there": {true, true, []int{0, 0, 1}},
+		"withheld":                     {false, false, []int{0, 0, 1}},
+	} {
+		for _, blobs := range []bool{false, true} {
+			var in bytes.Buffer
+			msg := fmt.Sprintf(`{"wire_version":1,"stream":%v,"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}]}`, test.stream)
+			if err := framing(blobs).NewWriter(&in).WriteFrame([]byte(msg)); err != nil {
+				t.Fatal(err)
+			}
+			out := new(counter)
+			c := codec(blobs, &in, out)
+			if _, err := c.Read(); err != nil {
+				t.Fatal(err)
+			}
+			text := &infer.Text{Delta: []byte("a"), Tokens: 1, More: test.more}
+			for i, ev := range []infer.Event{text, text, &infer.Done{Reason: infer.EndOfTurn}} {
+				if err := c.Write(ev); err != nil || out.writes != test.want[i] {
+					t.Errorf("%s: after event %d: %d writes, want %d; %v", name, i, out.writes, test.want[i], err)
+				}
+			}
+		}
+	}
+}
+
 func TestTokensDoNotAllocate(t *testing.T) {
 	for _, blobs := range []bool{false, true} {
 		const ask = `{"id":"a long enough id","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}]}`
