@@ -10,6 +10,7 @@
 # make bench-reference  short requests of inferd beside the published reference, which cargo builds;
 #              ARGS="--rounds 3", ARGS="--before DIR"; skipped without cargo
 # make stats   the size of the engine's code: files, functions, interfaces, tests; ARGS="FOLDER..."
+# make bench-answers  answers of a warm engine beside those of a fresh one, bit for bit
 # make cross   the programs for other platforms, built and vetted
 # make wine    the tests of what is Windows' own, where there is a wine
 # make clean   removes bin/
@@ -20,7 +21,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints what a command prints, and fails if that is anything.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo test check soak format lint bench bench-peers bench-reference stats cross wine clean
+.PHONY: build engine demo test check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -65,6 +66,9 @@ bench-reference:
 # The function that ends a sequence in the engine is called finish.
 stats:
 	@go run scripts/stats.go -calls finish $(or $(ARGS),cmd/inferd-engine)
+
+bench-answers: engine
+	go run ./bench answers $(ARGS)
 
 # The engine's process is for Linux so far; the others must build and vet everywhere.
 portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...

@@ -2,8 +2,9 @@
 // and prints them beside what they should be. It judges by ratios wherever it can, because
 // machines differ and are noisy; it knows the daemon only by its programs and sockets.
 //
-// "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go), and
-// "bench reference" beside the published reference implementation (see reference.go).
+// "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go),
+// "bench reference" beside the published reference implementation (see reference.go), and
+// "bench answers" compares answers bit for bit (see answers.go).
 package main
 
 import (
@@ -58,6 +59,8 @@ func dispatch(args []string, out io.Writer) error {
 			return runPeers(args[1:], out)
 		case "reference":
 			return runReference(args[1:], out)
+		case "answers":
+			return runAnswers(args[1:], out)
 		case "load": // a caller's process, see package load
 			return load.Serve(os.Stdin, out)
 		case "never-read": // the process of clients that never read, see package load

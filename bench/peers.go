@@ -384,19 +384,28 @@ func (p *peers) caller(user, program int) (*load.Caller, error) {
 			return nil, err
 		}
 	}
-	cmd := exec.Command(path, "load")
-	cmd.Dir, cmd.Stderr = "/", p.errors
-	cmd.Env = []string{"GOMAXPROCS=1"} // the cores are the engine's
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	uid := 0
 	if p.root {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.uid + user), Gid: uint32(p.uid + user)}
+		uid = p.uid + user
 	}
-	c, err := load.Start(cmd)
+	c, err := startCaller(path, uid, p.errors)
 	if err != nil {
 		return nil, err
 	}
 	p.callers[key] = c
 	return c, nil
+}
+
+// startCaller starts a copy of this program that asks for a user; uid 0 is our own.
+func startCaller(path string, uid int, errs io.Writer) (*load.Caller, error) {
+	cmd := exec.Command(path, "load")
+	cmd.Dir, cmd.Stderr = "/", errs
+	cmd.Env = []string{"GOMAXPROCS=1"} // the cores are the engine's
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if uid != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+	}
+	return load.Start(cmd)
 }
 
 func (p *peers) program(user, program int) string {

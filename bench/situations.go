@@ -1,0 +1,464 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/inferd-go/inferd/bench/load"
+	"github.com/inferd-go/inferd/client"
+)
+
+// vocabulary is words that most tokenizers have whole.
+var vocabulary = strings.Fields(`the of and to in is that for it as was with be by on not he his but at are this have from
+	or had an they which one you were all her she there would their we him been has when who will no more if out so up said
+	what its about than into them can only other time new some could these two may first then do any like my now over such
+	our man me even most made after also did many off before must well back through years much where your way down should
+	because long each just state people those too mr how little good world make very year still see own work men day get
+	here old life both between being under three never know same last another while us might great go come since against
+	right came take used himself few house use during without again place around home small found part once general high`)
+
+// prose returns a text of n tokens, roughly, that depends on seed only.
+func (s subject) prose(seed uint64, n int) string {
+	r := rand.New(rand.NewPCG(seed, uint64(n)))
+	var b bytes.Buffer
+	for words := 0; words < n && (!s.bytes || b.Len() < n); words++ {
+		if words > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(vocabulary[r.IntN(len(vocabulary))])
+	}
+	if s.bytes {
+		b.Truncate(min(b.Len(), n))
+	}
+	return b.String()
+}
+
+// between spreads i of n evenly from one number to another.
+func between(from, to, i, n int) int { return from + (to-from)*i/max(n-1, 1) }
+
+// An answered holds the compared parts of an answer.
+type answered struct {
+	first firstValue
+	text  string
+	in    int // tokens of the prompt
+}
+
+// ask has a daemon answer a conversation, greedily.
+func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
+	zero := 0.0
+	req := &client.Request{MaxTokens: answerTokens, Temperature: &zero, Logprobs: 1}
+	return a.generate(d, req, turns)
+}
+
+// generate has a daemon answer a conversation, whose turns are of the user and of the assistant.
+func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answered, error) {
+	for i, turn := range turns {
+		req.Messages = append(req.Messages, client.Text([...]client.Role{client.User, client.Assistant}[i%2], turn))
+	}
+	c := client.Client{Dir: d.dir}
+	conn, err := c.Dial(a.ctx, client.V2)
+	if err != nil {
+		return answered{}, err
+	}
+	defer conn.Close()
+	got, err := client.Collect(conn.Generate(a.ctx, req))
+	if err != nil {
+		return answered{}, err
+	}
+	out := answered{text: got.Text, in: got.InputTokens}
+	if len(got.Logprobs) > 0 {
+		out.first = firstValue{got.Logprobs[0].ID, got.Logprobs[0].Logprob, true}
+	}
+	return out, nil
+}
+
+// fresh has an engine of its own answer a conversation.
+func (a *answers) fresh(s subject, turns ...string) (answered, error) {
+	d, err := a.begin(s.file, "")
+	if err != nil {
+		return answered{}, err
+	}
+	defer d.stop()
+	return a.ask(d, turns...)
+}
+
+// A trial is one model in all situations.
+type trial struct {
+	*answers
+	subject
+
+	prompts []string
+	follows string     // second question of each conversation
+	first   []answered // of a fresh engine
+	second  []answered // of a fresh engine, to the second question
+
+	daemon   *daemon
+	stranger *load.Caller
+}
+
+// texts compares the answers of each model in all situations.
+func (a *answers) texts(models []subject) error {
+	for _, s := range models {
+		t := &trial{answers: a, subject: s, follows: s.prose(1, 12)}
+		for i := range a.prompts {
+			t.prompts = append(t.prompts, s.prose(uint64(100+i), between(10, 20, i, a.prompts)))
+		}
+		for i := range a.prompts {
+			t.prompts = append(t.prompts, s.prose(uint64(200+i), between(100, 300, i, a.prompts)))
+		}
+		if err := errors.Join(t.reference(), t.run()); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// control is the number of prompts that a second fresh engine answers too.
+const control = 8
+
+// reference has fresh engines answer.
+func (t *trial) reference() error {
+	var c comparison
+	var in []int
+	for i, p := range t.prompts {
+		one, err := t.fresh(t.subject, p)
+		if err != nil {
+			return err
+		}
+		two, err := t.fresh(t.subject, p, one.text, t.follows)
+		if err != nil {
+			return err
+		}
+		t.first, t.second = append(t.first, one), append(t.second, two)
+		in = append(in, one.in)
+		if i%max(len(t.prompts)/control, 1) == 0 {
+			again, err := t.fresh(t.subject, p)
+			if err != nil {
+				return err
+			}
+			c.add(one, again)
+		}
+	}
+	half := len(in) / 2
+	t.line(t.name, "fresh again", &c)
+	fmt.Fprintf(t.out, "%-15s %-10s prompts of %d to %d and %d to %d tokens\n", t.cpu, t.name, in[0], in[half-1], in[half], in[len(in)-1])
+	return nil
+}
+
+// A situation is the state of an engine in which the prompts are asked.
+type situation struct {
+	name   string
+	before func(*trial) error                          // once; nil does nothing
+	beside func(*trial, context.Context) (wait func()) // until the context ends; nil is nothing
+	warm   func(t *trial, i int) error                 // before each question; nil does nothing
+	turn   func(t *trial, i int) (turns []string, fresh answered)
+}
+
+var situations = []situation{
+	{name: "after a history", before: (*trial).history, turn: (*trial).question},
+	{name: "loaded from memory", before: (*trial).rest, turn: (*trial).question},
+	{name: "asked again at once", warm: (*trial).warmUp, turn: (*trial).question},
+	{name: "second turn", warm: (*trial).warmUp, turn: (*trial).followUp},
+	{name: "second turn, loaded from memory", before: (*trial).rest, turn: (*trial).followUp},
+	{name: "beside three writers", beside: (*trial).writers, turn: (*trial).question},
+	{name: "beside a stranger's prompts of 400 tokens", beside: (*trial).reader, turn: (*trial).question},
+	{name: "at rest again", before: (*trial).rest, turn: (*trial).question},
+}
+
+// run has one engine answer in all situations.
+func (t *trial) run() (err error) {
+	if t.daemon, err = t.begin(t.file, ""); err != nil {
+		return err
+	}
+	defer t.daemon.stop()
+	if t.stranger, err = t.answers.stranger(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.stranger.Close()) }()
+	for _, s := range situations {
+		if err := t.compare(s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+func (t *trial) compare(s situation) error {
+	if s.before != nil {
+		if err := s.before(t); err != nil {
+			return err
+		}
+	}
+	if s.beside != nil {
+		ctx, end := context.WithCancel(t.ctx)
+		wait := s.beside(t, ctx)
+		defer wait()
+		defer end()
+	}
+	var c comparison
+	for i := range t.prompts {
+		if s.warm != nil {
+			if err := s.warm(t, i); err != nil {
+				return err
+			}
+		}
+		before, err := t.cached()
+		if err != nil {
+			return err
+		}
+		turns, fresh := s.turn(t, i)
+		now, err := t.ask(t.daemon, turns...)
+		if err != nil {
+			return err
+		}
+		after, err := t.cached()
+		if err != nil {
+			return err
+		}
+		c.add(fresh, now)
+		c.cached += after - before
+	}
+	t.line(t.name, s.name, &c)
+	return nil
+}
+
+func (t *trial) question(i int) ([]string, answered) { return t.prompts[i : i+1], t.first[i] }
+
+// followUp is the second question of a conversation. The first answer in it is that of a fresh
+// engine, whatever has been answered since.
+func (t *trial) followUp(i int) ([]string, answered) {
+	return []string{t.prompts[i], t.first[i].text, t.follows}, t.second[i]
+}
+
+func (t *trial) warmUp(i int) error {
+	_, err := t.ask(t.daemon, t.prompts[i])
+	return err
+}
+
+// cached is the number of prompt tokens that the engine has found in its cache.
+func (t *trial) cached() (int64, error) {
+	stats, err := t.engine()
+	if err != nil {
+		return 0, err
+	}
+	return stats.CachedTokens, nil
+}
+
+func (t *trial) engine() (*client.EngineStats, error) {
+	c := client.Client{Dir: t.daemon.dir}
+	stats, err := c.Stats(t.ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(stats.Backends) != 1 || stats.Backends[0].Engine == nil:
+		return nil, errors.New("the engine does not answer")
+	}
+	return stats.Backends[0].Engine, nil
+}
+
+// shot is a request of the stranger with a prompt that has not been asked before.
+func (t *trial) shot(in, out int) load.Shot {
+	return load.Shot{
+		Target:  load.Target{Dialect: load.V2, Path: filepath.Join(t.daemon.dir, v2Leaf)},
+		Request: load.Request{Turns: []string{t.prose(rand.Uint64(), in)}, MaxTokens: out, Temperature: 1},
+	}
+}
+
+// history has the engine answer the stranger: 12 requests, at most 4 at once.
+func (t *trial) history() error {
+	var failed settled
+	left := make(chan load.Shot, 12)
+	for i := range cap(left) {
+		left <- t.shot(between(20, 500, i, cap(left)), 150)
+	}
+	close(left)
+	done := make(chan struct{})
+	for range 4 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for s := range left {
+				o := t.stranger.Ask(t.ctx, s, nil)
+				failed.add(o.Err())
+			}
+		}()
+	}
+	for range 4 {
+		<-done
+	}
+	return failed.err()
+}
+
+// rest waits until the engine has moved all retained KV out of its cache into memory.
+func (t *trial) rest() error {
+	for deadline := time.Now().Add(restLimit); time.Now().Before(deadline); sleepFor(t.ctx, 50*time.Millisecond) {
+		stats, err := t.engine()
+		if err != nil || stats.KVKept == 0 && stats.KVUsed == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("the engine has not moved its retained KV within %s", restLimit)
+}
+
+// writers has the stranger write three answers at a time.
+func (t *trial) writers(ctx context.Context) (wait func()) {
+	return t.strangers(ctx, 3, func() load.Shot { return t.shot(30, 400) })
+}
+
+// reader has the stranger ask one prompt of 400 tokens after the other.
+func (t *trial) reader(ctx context.Context) (wait func()) {
+	return t.strangers(ctx, 1, func() load.Shot { return t.shot(400, 2) })
+}
+
+// strangers lets the stranger ask on n connections, and returns after the first text has come.
+func (t *trial) strangers(ctx context.Context, n int, shot func() load.Shot) (wait func()) {
+	wait = again(ctx, t.stranger, n, shot, func(*load.Outcome) {})
+	sleepFor(ctx, 500*time.Millisecond)
+	return wait
+}
+
+// seeds samples many texts with one seed, on an engine that is otherwise idle: the first is that
+// of a fresh engine; some follow at once, some find their prompt in memory.
+func (a *answers) seeds(models []subject) error {
+	for _, s := range models {
+		d, err := a.begin(s.file, "")
+		if err != nil {
+			return err
+		}
+		c, err := a.draw(d, s)
+		d.stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		a.line(s.name, "the same seed, idle", c)
+	}
+	return nil
+}
+
+func (a *answers) draw(d *daemon, s subject) (*comparison, error) {
+	t := &trial{answers: a, subject: s, daemon: d}
+	seed, c := int64(7), &comparison{}
+	var first answered
+	for i := range a.draws {
+		if i%3 == 2 {
+			if err := t.rest(); err != nil {
+				return nil, err
+			}
+		}
+		req := &client.Request{MaxTokens: 32, Seed: &seed, Logprobs: 1}
+		now, err := a.generate(d, req, []string{s.prose(300, 40)})
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			first = now
+		}
+		c.add(first, now)
+	}
+	var err error
+	c.cached, err = t.cached()
+	return c, err
+}
+
+// Texts of a batch, and documents of a ranking.
+const (
+	together  = 10
+	documents = 5
+)
+
+// vectors compares each vector, and each score, with that of the same text alone.
+func (a *answers) vectors([]subject) error {
+	for _, v := range []struct {
+		model, more string
+		measure     func(*answers, subject, *daemon) error
+	}{
+		{"real", `,"embed":true,"embed_pooling":"mean"`, (*answers).embeddings},
+		{"embed", "", (*answers).embeddings},
+		{"rerank", "", (*answers).scores},
+	} {
+		s, err := a.subject(v.model)
+		if err != nil {
+			return err
+		}
+		d, err := a.begin(s.file, v.more)
+		if err != nil {
+			return err
+		}
+		err = v.measure(a, s, d)
+		d.stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.model, err)
+		}
+	}
+	return nil
+}
+
+// embeddings compares the vectors of texts of 10 to 100 tokens.
+func (a *answers) embeddings(s subject, d *daemon) error {
+	var texts []string
+	for i := range together {
+		texts = append(texts, s.prose(uint64(400+i), between(10, 100, i, together)))
+	}
+	c := client.Client{Dir: d.dir}
+	all, err := c.Embed(a.ctx, &client.EmbedRequest{Inputs: texts})
+	if err != nil {
+		return err
+	}
+	equal, least := 0, 1.0
+	for i, text := range texts {
+		alone, err := c.Embed(a.ctx, &client.EmbedRequest{Inputs: []string{text}})
+		if err != nil {
+			return err
+		}
+		if slices.Equal(alone.Vectors[0], all.Vectors[i]) {
+			equal++
+		}
+		least = min(least, cosine(alone.Vectors[0], all.Vectors[i]))
+	}
+	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s cosine of at least %.8f\n", a.cpu, s.name, "vectors, alone and among ten", fmt.Sprintf("%d of %d", equal, together), least)
+	return nil
+}
+
+func cosine(a, b []float32) float64 {
+	var ab, aa, bb float64
+	for i := range a {
+		x, y := float64(a[i]), float64(b[i])
+		ab, aa, bb = ab+x*y, aa+x*x, bb+y*y
+	}
+	return ab / math.Sqrt(aa*bb)
+}
+
+// scores compares the scores of documents of 10 to 100 tokens.
+func (a *answers) scores(s subject, d *daemon) error {
+	query := s.prose(500, 12)
+	var texts []string
+	for i := range documents {
+		texts = append(texts, s.prose(uint64(501+i), between(10, 100, i, documents)))
+	}
+	c := client.Client{Dir: d.dir}
+	all, err := c.Rerank(a.ctx, &client.RerankRequest{Query: query, Documents: texts})
+	if err != nil {
+		return err
+	}
+	equal, largest := 0, 0.0
+	for _, r := range all.Results {
+		alone, err := c.Rerank(a.ctx, &client.RerankRequest{Query: query, Documents: texts[r.Index : r.Index+1]})
+		if err != nil {
+			return err
+		}
+		off := math.Abs(alone.Results[0].Score - r.Score)
+		if off == 0 {
+			equal++
+		}
+		largest = max(largest, off)
+	}
+	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s off by %.2g at most\n", a.cpu, s.name, "scores, alone and among five", fmt.Sprintf("%d of %d", equal, documents), largest)
+	return nil
+}
