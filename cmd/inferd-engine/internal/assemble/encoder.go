@@ -39,8 +39,12 @@ func (b *builder) encoder() (*assembly, error) {
 		return nil, fmt.Errorf("the model's vectors are pooled by %q: say --llamacpp-embed-pooling, or embed_pooling", is)
 	}
 	_, longest := model.Spellings()
+	texts := encodeTexts
+	if lctx.OneByOne() {
+		texts = 1
+	}
 	loop := &encode.Loop{
-		Model: lctx, Limits: encode.Limits{Tokens: b.nCtx, Batch: batchTokens, Sequences: encodeTexts}, Width: width,
+		Model: lctx, Limits: encode.Limits{Tokens: b.nCtx, Batch: batchTokens, Sequences: texts}, Width: width,
 		Exclusive: b.lock.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.lock != nil {

@@ -30,7 +30,13 @@ func loadEncoder(t *testing.T, name string, tokens int) *engine.Encoder {
 		t.Fatal(err)
 	}
 	const sequences = 16
-	lctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: tokens, NBatch: tokens, NSeq: sequences, Threads: 1, Encodes: true})
+	pooling := llama.OwnPooling
+	if model.Generates() {
+		pooling = llama.Mean
+	}
+	lctx, err := llama.NewContext(model, llama.ContextOptions{
+		NCtx: tokens, NBatch: tokens, NSeq: sequences, Threads: 1, Encodes: true, Pooling: pooling,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,5 +229,30 @@ func TestEncodeCanceled(t *testing.T) {
 	err := e.Handle(ctx, &infer.Request{Task: &infer.Embed{Inputs: []string{"a"}}}, func(infer.Event) error { return nil })
 	if !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The vector and the score of a text do not depend on the other texts of the batch.
+func TestTogetherAsAlone(t *testing.T) {
+	var texts []string
+	for i := range 10 {
+		texts = append(texts, strings.Repeat("red apple, fast car. ", i/2+1)+string(rune('a'+i)))
+	}
+	for _, name := range []string{"embed", "tiny"} {
+		e := loadEncoder(t, name, 1024)
+		all, _ := vectors(t, e, &infer.Embed{Inputs: texts})
+		for i, text := range texts {
+			alone, _ := vectors(t, e, &infer.Embed{Inputs: []string{text}})
+			if c := cosine(alone[0], all[i]); c < 0.9999 {
+				t.Errorf("%s: the vector of text %d has a cosine of %v to the one among ten", name, i, c)
+			}
+		}
+	}
+	e := loadEncoder(t, "rerank", 512)
+	all := scores(t, e, "red apple", texts[:5]...)
+	for i, text := range texts[:5] {
+		if alone := scores(t, e, "red apple", text)[0]; math.Abs(alone-all[i]) > 0.0005 {
+			t.Errorf("document %d has score %v alone and %v among five", i, alone, all[i])
+		}
 	}
 }

@@ -145,6 +145,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 		params.Embeddings = 1
 		params.PoolingType = pooling
 		params.NUbatch = params.NBatch // attention goes both ways: a text must be computed as a whole
+		m.separate(&params, opt)
 	}
 	params.KVUnified = 1 // one cache for all: a sequence takes the cells that it needs
 	// A smaller cache would do for layers with an attention window, but then nearly no sequence

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -400,6 +401,24 @@ func TestMisuse(t *testing.T) {
 	}
 	if err := c.Add(70, 0, 1, false); err == nil {
 		t.Error("a batch that is full takes more")
+	}
+}
+
+// Texts are computed together, unless the model has no KV cache and the scores of all texts would
+// take too much memory.
+func TestOneByOne(t *testing.T) {
+	for _, test := range []struct {
+		model  string
+		tokens int
+		want   bool
+	}{{"embed", 512, false}, {"embed", 16384, true}, {"tiny", 16384, false}} {
+		write := func(w io.Writer) error { return builtin.Write(test.model, w) }
+		_, c := loadFile(t, file(t, write), llama.ContextOptions{
+			NCtx: test.tokens, NBatch: test.tokens, NSeq: 1, Threads: 1, Encodes: true, Pooling: llama.Mean,
+		})
+		if got := c.OneByOne(); got != test.want {
+			t.Errorf("OneByOne of %s in a context of %d tokens = %v", test.model, test.tokens, got)
+		}
 	}
 }
 
