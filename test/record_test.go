@@ -318,14 +318,8 @@ func TestKilledWhileItWrites(t *testing.T) {
 func TestLogOnAFullDisk(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
-	if err := os.Mkdir(dir+".logs", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir+".logs", "inferd.ndjson")
-	if err := os.Symlink("/dev/full", path); err != nil {
-		t.Fatal(err)
-	}
-	d := start(t, dir)
+	program, free := withFullDisk(t, dir+".logs")
+	d := startProgram(t, program, dir)
 	d.waitReady()
 	d.serves()
 	eventually(t, "lines are counted as lost", func() bool { return d.stats().LogLost >= 10 })
@@ -333,11 +327,42 @@ func TestLogOnAFullDisk(t *testing.T) {
 	if code != 1 || !strings.Contains(out, "[FAIL] activity log: the daemon has lost ") || !strings.Contains(out, "[ ok ] activity log: "+d.logDir()+" can be written to") {
 		t.Errorf("doctor: exit %d\n%s", code, out)
 	}
-	if err := os.Remove(path); err != nil {
+	free()
+	lost := -1
+	eventually(t, "the log is written again", func() bool {
+		before := lost
+		d.serves()
+		lost = d.stats().LogLost
+		return lost == before
+	})
+}
+
+// withFullDisk returns a program that runs inferd with a full disk at logs, which no other program
+// sees, and a function that frees the disk.
+func withFullDisk(t *testing.T, logs string) (program string, free func()) {
+	t.Helper()
+	dir := shortDir(t)
+	if err := os.MkdirAll(logs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	d.serves()
-	d.recorded("request_done", 1)
+	namespace := "unshare -m"
+	if os.Getuid() != 0 {
+		namespace = "unshare -rm"
+	}
+	mount := namespace + ` sh -c 'mount -t tmpfs -o size=64k,mode=700 tmpfs "$0" && shift 0`
+	if out, err := exec.Command("sh", "-c", mount+`' `+logs).CombinedOutput(); err != nil {
+		t.Skipf("no mount of our own: %v: %s", err, out)
+	}
+	script := filepath.Join(dir, "full")
+	write(t, script, "#!/bin/sh\nexec "+mount+`
+		dd if=/dev/zero of="$0/filler" bs=4k 2>/dev/null
+		(while [ -d `+dir+` ] && [ ! -e `+dir+`/free ]; do sleep 0.05; done; rm -f "$0/filler") </dev/null >/dev/null 2>&1 &
+		exec `+filepath.Join(bin, "inferd")+` "$@"' `+logs+` "$@"
+`)
+	if err := os.Chmod(script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return script, func() { write(t, filepath.Join(dir, "free"), "") }
 }
 
 // No spelling of a secret is in the daemon's log, on its stderr or in a file of its folders, whether
