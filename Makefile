@@ -1,6 +1,7 @@
 # make build   the programs, in bin/
 # make engine  llama.cpp's libraries, into the user's data folder
 # make demo    the programs, the libraries, a real model, a question and its answer
+# make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
 # make check   what a change has to pass
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; SOAK=10m
@@ -21,7 +22,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints what a command prints, and fails if that is anything.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo test check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
+.PHONY: build engine demo quick test check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -32,7 +33,11 @@ engine:
 demo: build
 	@sh scripts/demo.sh
 
-test: engine cross
+quick:
+	go vet ./...
+	go test -short $$(go list ./... | grep -v /test$$)
+
+test: engine
 	go vet ./...
 	go vet -tags wedge ./cmd/inferd-engine/...
 	go test ./...
