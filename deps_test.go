@@ -53,7 +53,7 @@ var bans = []struct {
 	{
 		[]string{"cmd/inferd", "cmd/inferd-engine", "client"},
 		[]string{"charm.land", "github.com/charmbracelet"},
-		"only the operator's command draws on a terminal (docs/adr/0010)",
+		"only the operator's command draws on a terminal (docs/adr/0011)",
 	},
 	{
 		[]string{"cmd/inferdctl", "client"},

@@ -19,8 +19,8 @@ func TestSettingsPage(t *testing.T) {
 	const page = "../../docs/settings.md"
 	var b strings.Builder
 	b.WriteString("# Settings\n\n" +
-		"Made of the tables in `internal/config` (`go test ./internal/config -update`). A flag beats its variable, which beats the config file.\n" +
-		"`operating.md` explains them.\n")
+		"Generated from the tables in `internal/config` (`go test ./internal/config -update`). A flag beats its variable, and a\n" +
+		"variable beats the config file. [configuring.md](configuring.md) explains them.\n")
 	f, err := ParseFlags(nil, env(nil), &b)
 	if err != nil {
 		t.Fatal(err)

@@ -244,6 +244,3 @@ func (j *Job[T]) dequeue() {
 		n.waiting--
 	}
 }
-
-// Remembered returns how many flows, on all levels, the queue keeps.
-func (q *Queue[T]) Remembered() int { return q.root.size() - 1 }

@@ -204,14 +204,6 @@ func (n *node[T]) attached() bool {
 	return true
 }
 
-func (n *node[T]) size() int {
-	size := 1
-	for _, c := range n.children {
-		size += c.size()
-	}
-	return size
-}
-
 // evict makes room for another child: it drops the idle children that have no debt, or, if
 // that is not enough, the idle child with the least debt.
 func (n *node[T]) evict() {

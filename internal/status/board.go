@@ -63,13 +63,6 @@ func (b *Board) Publish(ev Event) {
 	}
 }
 
-// Snapshot returns the latest lifecycle event.
-func (b *Board) Snapshot() Event {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.snapshot
-}
-
 // Subscribe starts a subscription. It is atomic: the state of the board is in the backlog, and
 // every later event arrives on the channel, exactly once.
 func (b *Board) Subscribe() *Subscription {

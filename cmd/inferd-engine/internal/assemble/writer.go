@@ -57,12 +57,7 @@ func (b *builder) writer() (*assembly, error) {
 		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
-		loop.Prefill, err = prefill.Start(b.nCtx/prefillShare, b.contract.Slots, func() (prefill.Context, error) {
-			c, err := llama.NewContext(model, llama.ContextOptions{
-				NCtx: b.nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: b.contract.Slots, Threads: b.contract.Threads, IdlePriority: true,
-			})
-			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
-		})
+		loop.Prefill, err = b.prefillWorker()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)
 		}
@@ -80,4 +75,15 @@ func (b *builder) writer() (*assembly, error) {
 			return b
 		},
 	}, nil
+}
+
+// prefillWorker starts a worker that prefills long prompts beside the steps.
+func (b *builder) prefillWorker() (*prefill.Worker, error) {
+	nCtx := b.nCtx / prefillShare
+	return prefill.Start(nCtx, b.contract.Slots, func() (prefill.Context, error) {
+		c, err := llama.NewContext(b.model, llama.ContextOptions{
+			NCtx: nCtx, NBatch: schedule.ChunkTokens, NSeq: b.contract.Slots, Threads: b.contract.Threads, IdlePriority: true,
+		})
+		return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
+	})
 }

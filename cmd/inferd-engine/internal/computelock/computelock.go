@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // Timeout is how long a step waits for the lock. One engine that hangs, or that computes for
@@ -23,9 +25,10 @@ type Lock struct {
 	pending chan struct{} // closed when the request that timed out is granted; nil if there is none
 }
 
-// Open opens the lock file, which the daemon has made.
+// Open opens the lock file, which the daemon has made. It refuses a symbolic link, and a file
+// that other users can change.
 func Open(path string) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := trust.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("compute lock: %w", err)
 	}

@@ -2,17 +2,20 @@ package computelock_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
+	"github.com/inferd-go/inferd/internal/trust"
 )
 
 // TestMain is also the neighbour: a process that takes the lock, reports it, and holds it
@@ -156,6 +159,29 @@ func TestAlone(t *testing.T) {
 	}
 	if _, err := computelock.Open(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a file that is not there was opened")
+	}
+}
+
+// A symbolic link is refused, whatever it leads to.
+func TestLinkIsNotFollowed(t *testing.T) {
+	path := file(t)
+	link := filepath.Join(t.TempDir(), "compute.lock")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := computelock.Open(link); !errors.Is(err, trust.ErrLink) {
+		t.Errorf("a link was opened: %v", err)
+	}
+}
+
+// A file that every user can write is refused: any of them could hold its lock.
+func TestOthersFile(t *testing.T) {
+	path := file(t)
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := computelock.Open(path); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
+		t.Errorf("a file of mode 0666 was opened: %v", err)
 	}
 }
 

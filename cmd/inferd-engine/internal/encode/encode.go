@@ -130,14 +130,12 @@ func (l *Loop) Run(ctx context.Context) error {
 	for first := 0; ; first++ {
 		jobs = append(jobs, l.next(ctx, len(jobs) == 0)...)
 		if ctx.Err() != nil {
-			for _, j := range append(jobs, l.jobs.Close()...) {
-				j.finish(ErrStopped)
-			}
+			settle(append(jobs, l.jobs.Close()...), ErrStopped)
 			return nil
 		}
-		if jobs = settle(jobs); len(jobs) > 0 {
+		if jobs = settle(jobs, nil); len(jobs) > 0 {
 			l.step(jobs, first)
-			jobs = settle(jobs)
+			jobs = settle(jobs, nil)
 		}
 	}
 }
@@ -158,30 +156,27 @@ func (l *Loop) next(ctx context.Context, idle bool) []*job {
 }
 
 // settle ends the jobs that have failed, are canceled or have all their results, and returns
-// the others.
-func settle(jobs []*job) []*job {
+// the others. A stop that is not nil ends these, too. No other function ends a job.
+func settle(jobs []*job, stop error) []*job {
 	kept := jobs[:0]
 	for _, j := range jobs {
 		switch {
 		case j.err != nil:
+		case stop != nil:
+			j.err = stop
 		case j.ctx.Err() != nil:
-			j.finish(context.Cause(j.ctx))
-		case len(j.results) == len(j.inputs):
-			j.finish(nil)
-		default:
+			j.err = context.Cause(j.ctx)
+		case len(j.results) < len(j.inputs):
 			kept = append(kept, j)
+			continue
 		}
+		if j.err != nil {
+			j.results = nil
+		}
+		close(j.done)
 	}
 	clear(jobs[len(kept):])
 	return kept
-}
-
-func (j *job) finish(err error) {
-	if err != nil {
-		j.results = nil
-	}
-	j.err = err
-	close(j.done)
 }
 
 // step computes one batch.
@@ -197,7 +192,7 @@ func (l *Loop) step(jobs []*job, first int) {
 		// llama.cpp does not say which of them is to blame.
 		for i, j := range jobs {
 			if take[i] > 0 {
-				j.finish(fmt.Errorf("encode: %w", err))
+				j.err = fmt.Errorf("encode: %w", err)
 			}
 		}
 	}

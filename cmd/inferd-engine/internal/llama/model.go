@@ -48,21 +48,9 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 			return nil, err
 		}
 	}
-	params := yzma.ModelDefaultParams()
-	params.NGpuLayers = int32(min(opt.GPULayers, math.MaxInt32))
-	if opt.GPULayers < 0 {
-		params.NGpuLayers = math.MaxInt32
-	}
-	if progress != nil {
-		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {
-			if progress(float64(fraction)) {
-				return 1
-			}
-			return 0
-		})
-	}
 	messages.forget()
 	messages.name(path, opt.Files)
+	params := paramsOf(opt, progress)
 	var handle yzma.Model
 	var err error
 	if len(opt.Files) == 0 {
@@ -90,6 +78,24 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, err
 	}
 	return m, nil
+}
+
+// paramsOf returns llama.cpp's parameters of a load.
+func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParams {
+	params := yzma.ModelDefaultParams()
+	params.NGpuLayers = int32(min(opt.GPULayers, math.MaxInt32))
+	if opt.GPULayers < 0 {
+		params.NGpuLayers = math.MaxInt32
+	}
+	if progress != nil {
+		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {
+			if progress(float64(fraction)) {
+				return 1
+			}
+			return 0
+		})
+	}
+	return params
 }
 
 // offloaded returns how many of a model's layers are on a device other than the CPU, if wanted

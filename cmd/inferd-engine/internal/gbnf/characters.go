@@ -1,0 +1,85 @@
+package gbnf
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// characters parses the rest of a literal, up to end, and counts its characters.
+func (p *parser) characters(end byte) (n int, err error) {
+	begin := p.pos - 1
+	for ; p.next() != end; n++ {
+		if _, err := p.character(begin); err != nil {
+			return 0, err
+		}
+	}
+	p.pos++
+	return n, nil
+}
+
+// class parses the characters and ranges of a class. A range counts as two.
+func (p *parser) class() (n int, err error) {
+	begin := p.pos - 1
+	for ; p.next() != ']'; n++ {
+		at := p.pos
+		least, err := p.character(begin)
+		if err != nil {
+			return 0, err
+		}
+		if p.next() != '-' || strings.HasPrefix(p.source[p.pos:], "-]") {
+			continue
+		}
+		p.pos++
+		n++
+		most, err := p.character(begin)
+		switch {
+		case err != nil:
+			return 0, err
+		case most < least:
+			return 0, p.errorf(at, "the range %q is empty: its first character comes after its last", p.source[at:p.pos])
+		}
+	}
+	p.pos++
+	return n, nil
+}
+
+// escapes has the number of hexadecimal digits after each escape letter.
+var escapes = map[byte]int{'x': 2, 'u': 4, 'U': 8, 't': 0, 'r': 0, 'n': 0, '\\': 0, '"': 0, '[': 0, ']': 0, '-': 0}
+
+// controls has the escapes for control characters.
+var controls = map[byte]uint64{'t': '\t', 'r': '\r', 'n': '\n'}
+
+// character parses a character and returns its code point.
+func (p *parser) character(begin int) (uint64, error) {
+	b := p.next()
+	switch {
+	case b == 0:
+		return 0, p.errorf(begin, "%q has no end", p.source[begin])
+	case b != '\\':
+		r, size := utf8.DecodeRuneInString(p.source[p.pos:])
+		p.pos += size
+		return uint64(r), nil
+	}
+	at := p.pos
+	p.pos++
+	b = p.next()
+	digits, ok := escapes[b]
+	if !ok {
+		return 0, p.errorf(at, "an unknown escape")
+	}
+	p.pos++
+	if code, ok := controls[b]; ok {
+		return code, nil
+	}
+	if digits == 0 {
+		return uint64(b), nil
+	}
+	end := min(p.pos+digits, len(p.source))
+	code, err := strconv.ParseUint(p.source[p.pos:end], 16, 64)
+	if err != nil || end < p.pos+digits {
+		return 0, p.errorf(at, "%d hexadecimal digits are missing", digits)
+	}
+	p.pos = end
+	return code, nil
+}

@@ -1,0 +1,359 @@
+package gbnf
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// parser parses a grammar. Positions are byte offsets in source.
+type parser struct {
+	source   string
+	pos      int
+	depth    int
+	elements int
+	symbols  int // rules in llama.cpp's form: of names, groups and repetitions
+	rules    map[string]*rule
+	defined  []*rule // in source order
+}
+
+func (p *parser) errorf(at int, format string, args ...any) error {
+	before := p.source[:at]
+	line := strings.Count(before, "\n") + 1
+	return &Error{Line: line, Column: at - strings.LastIndexByte(before, '\n'), Problem: fmt.Sprintf(format, args...)}
+}
+
+// next returns the byte at pos; 0 at the end.
+func (p *parser) next() byte {
+	if p.pos == len(p.source) {
+		return 0
+	}
+	return p.source[p.pos]
+}
+
+// skip passes over spaces and comments.
+func (p *parser) skip(newlines bool) {
+	for {
+		switch b := p.next(); {
+		case b == ' ', b == '\t', newlines && (b == '\r' || b == '\n'):
+			p.pos++
+		case b == '#':
+			for b := p.next(); b != 0 && b != '\r' && b != '\n'; b = p.next() {
+				p.pos++
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) parse() error {
+	if i := strings.IndexByte(p.source, 0); i >= 0 {
+		return p.errorf(i, "a NUL")
+	}
+	for i, r := range p.source {
+		if _, size := utf8.DecodeRuneInString(p.source[i:]); r == utf8.RuneError && size == 1 {
+			return p.errorf(i, "no UTF-8")
+		}
+	}
+	for p.skip(true); p.next() != 0; p.skip(true) {
+		if err := p.rule(); err != nil {
+			return err
+		}
+	}
+	if r := p.rules["root"]; r == nil || !r.known {
+		return p.errorf(len(p.source), `no rule is called "root"`)
+	}
+	first, missing := len(p.source), ""
+	for name, r := range p.rules {
+		if !r.known && r.at <= first {
+			first, missing = r.at, name
+		}
+	}
+	if missing != "" {
+		return p.errorf(first, "no rule is called %q", missing)
+	}
+	return nil
+}
+
+func (p *parser) rule() error {
+	at := p.pos
+	name, err := p.name()
+	if err != nil {
+		return err
+	}
+	r := p.named(name, at)
+	p.skip(false)
+	if !strings.HasPrefix(p.source[p.pos:], "::=") {
+		return p.errorf(p.pos, `"::=" is missing behind the name of a rule`)
+	}
+	p.pos += len("::=")
+	p.skip(true)
+	body, err := p.alternatives(false)
+	if err != nil {
+		return err
+	}
+	if b := p.next(); b != 0 && b != '\r' && b != '\n' {
+		return p.errorf(p.pos, "%q does not belong here", b)
+	}
+	if !r.known {
+		p.defined = append(p.defined, r)
+	}
+	r.known, r.at, r.body = true, at, body
+	return nil
+}
+
+func (p *parser) named(name string, at int) *rule {
+	r := p.rules[name]
+	if r == nil {
+		r = &rule{at: at}
+		p.rules[name] = r
+		p.symbols++
+	}
+	return r
+}
+
+func isDigit(b byte) bool { return b >= '0' && b <= '9' }
+
+func isName(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b == '-' || isDigit(b)
+}
+
+func (p *parser) name() (string, error) {
+	begin := p.pos
+	for isName(p.next()) {
+		p.pos++
+	}
+	if p.pos == begin {
+		return "", p.errorf(begin, "the name of a rule is missing: letters, digits and -")
+	}
+	return p.source[begin:p.pos], nil
+}
+
+func (p *parser) number() (int, error) {
+	begin := p.pos
+	for isDigit(p.next()) {
+		p.pos++
+	}
+	n, err := strconv.Atoi(p.source[begin:p.pos])
+	if err != nil {
+		return 0, p.errorf(begin, "a number is missing, or too large")
+	}
+	return n, nil
+}
+
+func (p *parser) alternatives(nested bool) ([]sequence, error) {
+	var all []sequence
+	for {
+		one, err := p.sequence(nested)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+		if p.next() != '|' {
+			return all, nil
+		}
+		p.pos++
+		p.skip(true)
+	}
+}
+
+// An expansion is what llama.cpp makes of the last element of a sequence.
+type expansion struct {
+	elements int // 0: the element matches nothing and is left out
+	rules    int
+}
+
+func (p *parser) sequence(nested bool) (sequence, error) {
+	var s sequence
+	var last expansion
+	for {
+		switch b := p.next(); {
+		case b == '*' || b == '+' || b == '?' || b == '{':
+			if last.elements == 0 {
+				return nil, p.repeatsNothing(nested)
+			}
+			if err := p.repeat(&s[len(s)-1], &last, nested); err != nil {
+				return nil, err
+			}
+			continue
+		case b == '"' || b == '[' || b == '.' || b == '<' || b == '!' || b == '(' || isName(b):
+		default:
+			return s, nil
+		}
+		before := p.symbols
+		e, n, err := p.element()
+		if err != nil {
+			return nil, err
+		}
+		last = expansion{elements: n, rules: 1}
+		if e.group != nil {
+			last.rules = p.symbols - before
+		}
+		p.skip(nested)
+		p.elements += n
+		if n > 0 {
+			s = append(s, e)
+		}
+	}
+}
+
+// repeatsNothing returns the error for a repetition operator without an element before it.
+func (p *parser) repeatsNothing(nested bool) error {
+	at, operator := p.pos, p.next()
+	if _, _, err := p.repetition(nested); err != nil {
+		return err
+	}
+	return p.errorf(at, "there is nothing before %q to be repeated", operator)
+}
+
+// repeat parses a repetition operator, and applies it to the element before it and to the
+// expansion of that.
+func (p *parser) repeat(e *element, x *expansion, nested bool) error {
+	at, operator := p.pos, p.next()
+	least, most, err := p.repetition(nested)
+	switch {
+	case err != nil:
+		return err
+	case e.optional && most == math.MaxInt:
+		return p.errorf(at, "%q repeats without end what may be empty", operator)
+	}
+	if x.rules *= repeats(least, most); x.rules > maxRules {
+		return p.errorf(at, "repetitions of repetitions make more than %d rules", maxRules)
+	}
+	e.optional = e.optional || least == 0
+	e.several = e.several || most > 1
+	e.never = e.never || most == 0
+	optional := most - least
+	if most == math.MaxInt {
+		optional = 1
+	}
+	p.symbols += optional
+	p.elements += x.elements*max(least-1, 0) + (x.elements+2)*optional
+	if x.elements *= least; optional > 0 {
+		x.elements++
+	}
+	x.elements = max(x.elements, 1)
+	if p.elements > maxElements {
+		return p.errorf(at, "the grammar is too large once its repetitions are written out")
+	}
+	return nil
+}
+
+// repeats is the factor by which llama.cpp counts the rules of a repeated element.
+func repeats(least, most int) int {
+	if most == math.MaxInt {
+		most = least
+	}
+	return max(most, 1)
+}
+
+// repetition parses a repetition operator into its minimum and maximum; math.MaxInt is no
+// limit.
+func (p *parser) repetition(nested bool) (least, most int, err error) {
+	kind, at := p.next(), p.pos
+	p.pos++
+	p.skip(nested)
+	switch kind {
+	case '*':
+		return 0, math.MaxInt, nil
+	case '+':
+		return 1, math.MaxInt, nil
+	case '?':
+		return 0, 1, nil
+	}
+	if least, err = p.number(); err != nil {
+		return 0, 0, err
+	}
+	most = least
+	if p.skip(nested); p.next() == ',' {
+		p.pos++
+		p.skip(nested)
+		if most = math.MaxInt; isDigit(p.next()) {
+			if most, err = p.number(); err != nil {
+				return 0, 0, err
+			}
+			p.skip(nested)
+		}
+	}
+	switch {
+	case p.next() != '}':
+		return 0, 0, p.errorf(p.pos, `"}" is missing`)
+	case least > maxRepetitions || most > maxRepetitions && most != math.MaxInt:
+		return 0, 0, p.errorf(at, "more than %d repetitions", maxRepetitions)
+	case least > most:
+		return 0, 0, p.errorf(at, "at least %d and at most %d repetitions", least, most)
+	}
+	p.pos++
+	p.skip(nested)
+	return least, most, nil
+}
+
+// element parses an element; size is the number of llama.cpp's elements for it.
+func (p *parser) element() (e element, size int, err error) {
+	e.at = p.pos
+	b := p.next()
+	p.pos++
+	switch b {
+	case '"':
+		size, err = p.characters('"')
+		e.chars = size
+	case '[':
+		if p.next() == '^' {
+			p.pos++
+		}
+		size, err = p.class()
+		e.chars = 1
+	case '.':
+		e.chars, size = 1, 1
+	case '<', '!':
+		e.chars, size = 1, 1
+		err = p.token(e.at)
+	case '(':
+		size = 1
+		e.group, err = p.group(e.at)
+	default:
+		p.pos--
+		size = 1
+		e.rule, err = p.name()
+		p.named(e.rule, e.at)
+	}
+	return e, size, err
+}
+
+// token parses the rest of a token of the model, <…> or !<…>, which begins at a position.
+func (p *parser) token(at int) error {
+	if p.source[at] == '!' {
+		if p.next() != '<' {
+			return p.errorf(p.pos, `"<" is missing behind "!"`)
+		}
+		p.pos++
+	}
+	end := strings.IndexByte(p.source[p.pos:], '>')
+	if end < 0 {
+		return p.errorf(at, `">" is missing`)
+	}
+	p.pos += end + 1
+	return nil
+}
+
+// group parses the rest of a group in parentheses, which begins at a position.
+func (p *parser) group(at int) ([]sequence, error) {
+	if p.depth++; p.depth > maxDepth {
+		return nil, p.errorf(at, "more than %d parentheses in each other", maxDepth)
+	}
+	p.skip(true)
+	p.symbols++
+	body, err := p.alternatives(true)
+	if err != nil {
+		return nil, err
+	}
+	if p.next() != ')' {
+		return nil, p.errorf(p.pos, `")" is missing`)
+	}
+	p.pos++
+	p.depth--
+	return body, nil
+}
