@@ -4,9 +4,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // Every package says what it is for and what it does not know.
@@ -50,4 +55,74 @@ func TestModelHasNoTags(t *testing.T) {
 			return true
 		})
 	}
+}
+
+// markdownLink matches the target of a link; a picture's, too.
+var markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// Every relative link of a page leads to a file, and to a heading of it if it names one.
+func TestLinksOfPages(t *testing.T) {
+	links := 0
+	err := filepath.WalkDir(".", func(page string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && page != "." && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case d.IsDir() || filepath.Ext(page) != ".md":
+			return nil
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		for _, m := range markdownLink.FindAllStringSubmatch(string(text), -1) {
+			target, heading, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			links++
+			file := page
+			if target != "" {
+				file = filepath.Join(filepath.Dir(page), target)
+			}
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s: link %s: %v", page, m[1], err)
+			} else if heading != "" && !slices.Contains(headings(t, file), heading) {
+				t.Errorf("%s: link %s: no such heading", page, m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if links < 30 {
+		t.Errorf("checked only %d links", links)
+	}
+}
+
+// headings returns the anchors of a page's headings, as forges make them.
+func headings(t *testing.T, page string) (anchors []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		if !ok || !strings.HasPrefix(line, "#") {
+			continue
+		}
+		anchors = append(anchors, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_':
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, strings.TrimSpace(title)))
+	}
+	return anchors
 }
