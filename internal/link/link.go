@@ -71,6 +71,7 @@ type Stats struct {
 	KVUsed    int // tokens in it, of running and paused sequences
 	KVKept    int // tokens in it, of finished sequences, kept for later prompts
 	KVStored  int // tokens of finished sequences, moved from the cache to memory
+	KVDead    int // tokens in the cache that no sequence has any more
 	Sequences int // not finished
 	Parked    int // of those, paused or without room in the cache
 
@@ -82,6 +83,8 @@ type Stats struct {
 	CachedTokens  int64   // of prompts, found in the cache and not computed
 	Dropped       int64   // times that a sequence lost its cells for lack of room
 	Aborted       int64   // aborted steps
+	KVSlides      int64   // times that the cells in use were moved together
+	KVSlid        int64   // tokens that were moved then
 
 	Users map[string]UserStats // by [infer.Peer.User]
 }

@@ -31,7 +31,7 @@ func statsOf(s batch.Stats, nCtx int) link.Stats {
 	all := link.Stats{
 		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Retained, KVStored: s.Offloaded, Sequences: s.Running + s.Paused, Parked: s.Paused,
 		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
-		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
+		KVDead: s.Dead, KVSlides: s.Slides, KVSlid: s.Slid, PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
 		Users: make(map[string]link.UserStats),
 	}
 	for user, o := range s.Owners {

@@ -20,6 +20,8 @@ const (
 	// model needs a whole state for each.
 	retainedSequences = 60
 	retainedStates    = 4
+	// Sequences that have ended, and whose cells are still in use: see package kv.
+	endedSequences = 64
 
 	// prefillShare is the context divided by the size of the prefill worker's.
 	prefillShare = 2
@@ -38,18 +40,18 @@ func (b *builder) writer() (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	retained := retainedSequences
+	retained, numbers := retainedSequences, b.contract.Slots+retainedSequences+endedSequences
 	if !model.CanTruncate() {
-		retained = retainedStates
+		retained, numbers = retainedStates, b.contract.Slots+retainedStates
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: b.nCtx, NBatch: batchTokens, NSeq: b.contract.Slots + retained, Threads: b.contract.Threads,
+		NCtx: b.nCtx, NBatch: batchTokens, NSeq: numbers, Threads: b.contract.Threads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", b.nCtx, err)
 	}
 	loop := &batch.Loop{
-		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(),
+		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(), Numbers: numbers,
 		Limits:    batch.Limits{Context: b.nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: b.nCtx},
 		Stall:     b.contract.MaxStall(),
 		Exclusive: b.lock.Do,
@@ -59,9 +61,12 @@ func (b *builder) writer() (*assembly, error) {
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
 		loop.Prefill, err = prefill.Start(b.nCtx/prefillShare, b.contract.Slots, func() (prefill.Context, error) {
 			c, err := llama.NewContext(model, llama.ContextOptions{
-				NCtx: b.nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: b.contract.Slots, Threads: b.contract.Threads, IdlePriority: true,
+				NCtx: b.nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: prefill.Sequences(b.contract.Slots), Threads: b.contract.Threads, IdlePriority: true,
 			})
-			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
+			if err != nil {
+				return prefill.Context{}, err
+			}
+			return prefill.Context{Decoder: c, Memory: c, Piece: c.Piece(), Close: c.Close}, nil
 		})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)

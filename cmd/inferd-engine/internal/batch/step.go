@@ -182,6 +182,7 @@ func (l *stepper) addBatch(tokens int) error {
 	if err := l.cache.Reserve(tokens); err != nil {
 		return err
 	}
+	l.Decoder.Pad(l.cache.Room() - tokens)
 	at := 0
 	for i := range l.batch {
 		e := &l.batch[i]

@@ -59,6 +59,7 @@ type Context struct {
 
 	adding  int    // entries of the next batch
 	deepest int    // the largest of their positions
+	padding int    // entries of padding that it may have
 	logits  []bool // of the batch decoded last: which entries have them
 	next    []bool // of the next batch
 	model   *Model
