@@ -61,7 +61,9 @@ type Loop struct {
 	// Piece is how many tokens the memory can save at once, and Numbers how many sequences it can
 	// have; see [kv.Options]. 0 is no limit, and those of Limits.
 	Piece, Numbers int
-	Limits         Limits
+	// Exact says that the logits of a token do not depend on the other tokens of its batch.
+	Exact  bool
+	Limits Limits
 	// Stall is the longest time for a step beside streams; 0 is 100 ms, or four steps without
 	// prompts if that is longer.
 	Stall time.Duration
