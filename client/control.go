@@ -66,6 +66,8 @@ type BackendStats struct {
 	NCtx         int          `json:"n_ctx"`       // tokens, of the context
 	CPUVariant   string       `json:"cpu_variant"` // of llama.cpp's libraries, the computing one
 	Libraries    string       `json:"libraries"`   // "verified" or "unverified"; empty from an older daemon
+	Exact        *bool        `json:"exact"`       // whether answers are exact; nil if the config does not ask for it
+	Inexact      string       `json:"inexact"`     // why they are not
 	PID          int          `json:"pid"`         // of the engine; 0 without one
 	Restarts     int          `json:"restarts"`
 	RestartsHour int          `json:"restarts_hour"` // within the last hour

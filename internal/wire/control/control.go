@@ -82,6 +82,8 @@ type Backend struct {
 	NCtx         int     `json:"n_ctx,omitzero"`         // tokens, of the context
 	CPUVariant   string  `json:"cpu_variant,omitzero"`   // of llama.cpp's libraries, the computing one
 	Libraries    string  `json:"libraries,omitzero"`     // "verified" or "unverified"
+	Exact        *bool   `json:"exact,omitzero"`         // whether answers are exact; nil if that was not asked for
+	Inexact      string  `json:"inexact,omitzero"`       // why they are not
 	PID          int     `json:"pid,omitzero"`           // of the engine
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
 	RestartsHour int     `json:"restarts_hour,omitzero"` // within the last hour

@@ -1,7 +1,6 @@
 package assemble
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -27,12 +26,9 @@ const (
 	prefillShare = 2
 )
 
-// writer builds an engine that generates text.
-func (b *builder) writer() (*assembly, error) {
+// writer builds the part that generates text.
+func (b *builder) writer(nCtx int) (*part, error) {
 	model := b.model
-	if !model.Generates() {
-		return nil, errors.New("this model does not generate text")
-	}
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
 	specials, longest := model.Spellings()
@@ -45,23 +41,23 @@ func (b *builder) writer() (*assembly, error) {
 		retained, numbers = retainedStates, b.contract.Slots+retainedStates
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: b.nCtx, NBatch: batchTokens, NSeq: numbers, Threads: b.contract.Threads,
+		NCtx: nCtx, NBatch: batchTokens, NSeq: numbers, Threads: b.contract.Threads,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make a context of %d tokens: %w", b.nCtx, err)
+		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
 	}
 	loop := &batch.Loop{
 		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(), Numbers: numbers,
-		Limits:    batch.Limits{Context: b.nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: b.nCtx},
+		Limits:    batch.Limits{Context: nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
 		Stall:     b.contract.MaxStall(),
-		Exclusive: b.lock.Do,
+		Exclusive: b.turn.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
-		loop.Prefill, err = prefill.Start(b.nCtx/prefillShare, b.contract.Slots, func() (prefill.Context, error) {
+		loop.Prefill, err = prefill.Start(nCtx/prefillShare, b.contract.Slots, func() (prefill.Context, error) {
 			c, err := llama.NewContext(model, llama.ContextOptions{
-				NCtx: b.nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: prefill.Sequences(b.contract.Slots), Threads: b.contract.Threads, IdlePriority: true,
+				NCtx: nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: prefill.Sequences(b.contract.Slots), Threads: b.contract.Threads, IdlePriority: true,
 			})
 			if err != nil {
 				return prefill.Context{}, err
@@ -75,14 +71,12 @@ func (b *builder) writer() (*assembly, error) {
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
 	}
-	return &assembly{
-		handler: eng, loop: loop.Run, share: eng.Share, plain: template.Transcript(),
-		stats: func() link.Stats { return statsOf(loop.Stats(), b.nCtx) },
-		beat: func() link.Beat {
-			b := beatOf(loop.Progress.Report())
-			addOverrun(&b, "sample", loop.Samples)
-			addOverrun(&b, "render", eng.Rendering)
-			return b
+	return &part{
+		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(),
+		stats: func() link.Stats { return statsOf(loop.Stats(), nCtx) },
+		overrun: func(b *link.Beat) {
+			addOverrun(b, "sample", loop.Samples)
+			addOverrun(b, "render", eng.Rendering)
 		},
 	}, nil
 }

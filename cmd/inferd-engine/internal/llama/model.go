@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -136,12 +137,19 @@ func (m *Model) NTokens() int { return m.size }
 // ContextTrained is how many tokens of context the model was made for.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
 
+// bidirectional are the architectures whose attention goes both ways although their files need
+// not say so: models that embed, or that write by diffusion.
+var bidirectional = []string{"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"}
+
 // Generates reports whether the model generates text: a model that only encodes does not.
 func (m *Model) Generates() bool {
 	if !yzma.ModelHasDecoder(m.handle) || yzma.ModelHasEncoder(m.handle) {
 		return false
 	}
 	architecture, _ := m.Metadata("general.architecture")
+	if slices.Contains(bidirectional, architecture) {
+		return false
+	}
 	causal, ok := m.Metadata(architecture + ".attention.causal")
 	return !ok || causal != "false"
 }
