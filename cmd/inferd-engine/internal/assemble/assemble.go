@@ -5,6 +5,7 @@
 package assemble
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,7 @@ type part struct {
 	overrun  func(*link.Beat)                    // adds calls over their budget; nil if there are none
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template
 	nCtx     int
+	inexact  string   // why its answers may depend on others, if the contract asks for exact ones
 	warnings []string // for the operator
 }
 
@@ -111,7 +113,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers}, mapping(srv, c.Model.Path))
+	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers, Exact: c.Exact, Variant: variant}, mapping(srv, c.Model.Path))
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)
 	}
@@ -124,11 +126,14 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	eng := &assembly{srv: srv, ready: link.Report{
 		State: link.Ready, Slots: c.Slots, Model: model.Name(), Device: "cpu", GPULayers: model.GPULayers(), Variant: variant,
 	}}
-	if c.Exact {
-		eng.ready.Inexact = "this engine cannot"
-	}
 	if eng.parts, err = b.parts(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)
+	}
+	if c.Exact {
+		for _, p := range eng.parts {
+			eng.ready.Inexact = cmp.Or(eng.ready.Inexact, p.inexact)
+		}
+		eng.ready.Exact = eng.ready.Inexact == ""
 	}
 	eng.ready.NCtx = eng.parts[0].nCtx
 	eng.ready.Abilities = eng.handler().Abilities()

@@ -280,6 +280,19 @@ func TestAllTasks(t *testing.T) {
 	all.Wait()
 }
 
+// An exact engine says whether it is.
+func TestReadyExact(t *testing.T) {
+	for model, exact := range map[string]bool{"tiny": true, "embed": true, "rerank": true} {
+		r, _ := start(t, store.Ref{Builtin: model}, func(c *launch.Contract) { c.Exact = true }).outcome(t)
+		if r.State != link.Ready || r.Exact != exact || (r.Inexact == "") != exact {
+			t.Errorf("%s: %+v", model, r)
+		}
+	}
+	if r, _ := start(t, store.Ref{Builtin: "tiny"}, nil).outcome(t); r.Exact || r.Inexact != "" {
+		t.Errorf("nobody asked: %+v", r)
+	}
+}
+
 // An engine answers, reports statistics, and ends at the end of its link.
 func TestLife(t *testing.T) {
 	e := start(t, store.Ref{Builtin: "chain"}, nil)

@@ -73,7 +73,12 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 	if b.turn.shared() {
 		loop.Longest = othersWait
 	}
+	inexact := ""
+	if model.GPULayers() > 0 {
+		inexact = "a GPU computes"
+	}
 	return &part{
+		inexact:  inexact,
 		handler:  &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
 		loop:     loop.Run,
 		progress: &loop.Progress,

@@ -41,23 +41,32 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		retained, numbers = retainedStates, b.contract.Slots+retainedStates
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: nCtx, NBatch: batchTokens, NSeq: numbers, Threads: b.contract.Threads,
+		NCtx: nCtx, NBatch: batchTokens, NSeq: numbers, Threads: b.contract.Threads, Exact: b.contract.Exact,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
 	}
+	inexact, spare := "", 0
+	if b.contract.Exact {
+		inexact = lctx.Inexact()
+	}
+	if lctx.Pairs() {
+		spare = 1
+	}
 	loop := &batch.Loop{
 		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(), Numbers: numbers,
-		Limits:    batch.Limits{Context: nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
+		Limits:    batch.Limits{Context: nCtx - spare, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
+		Exact:     b.contract.Exact && inexact == "",
 		Stall:     b.contract.MaxStall(),
 		Exclusive: b.turn.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
-		loop.Prefill, err = prefill.Start(nCtx/prefillShare, b.contract.Slots, func() (prefill.Context, error) {
+		loop.Prefill, err = prefill.Start(nCtx/prefillShare-spare, b.contract.Slots, func() (prefill.Context, error) {
 			c, err := llama.NewContext(model, llama.ContextOptions{
 				NCtx: nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: prefill.Sequences(b.contract.Slots), Threads: b.contract.Threads, IdlePriority: true,
+				Exact: b.contract.Exact, Pairs: lctx.Pairs(),
 			})
 			if err != nil {
 				return prefill.Context{}, err
@@ -72,7 +81,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
 	}
 	return &part{
-		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(),
+		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
 		stats: func() link.Stats { return statsOf(loop.Stats(), nCtx) },
 		overrun: func(b *link.Beat) {
 			addOverrun(b, "sample", loop.Samples)

@@ -21,6 +21,10 @@ type Options struct {
 	// Files are the files to read, one for each part of the model, in order. If there are
 	// none, it is the file at the path, and the parts that llama.cpp finds by its name.
 	Files []string
+	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
+	// [OpenBackends].
+	Exact   bool
+	Variant string
 }
 
 // A Model is a model in memory. Its methods may be called from any goroutine.
@@ -53,6 +57,9 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	params.NGpuLayers = int32(min(opt.GPULayers, math.MaxInt32))
 	if opt.GPULayers < 0 {
 		params.NGpuLayers = math.MaxInt32
+	}
+	if opt.Exact && !tiles(opt.Variant) {
+		params.UseExtraBufts = 0 // the kernels for repacked weights take four rows at a time, and the rest in another way
 	}
 	if progress != nil {
 		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {

@@ -3,7 +3,9 @@ package llama_test
 import (
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -227,5 +229,86 @@ func TestOrder(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// In an exact context the logits behind a prompt are the same, bit for bit, whatever the pieces in which
+// it is decoded, and whatever is decoded beside it.
+func TestExact(t *testing.T) {
+	for name, memory := range memories {
+		t.Run(name, func(t *testing.T) {
+			path := file(t, memory.write)
+			m, err := llama.Load(path, llama.Options{Exact: true}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(m.Close)
+			runtime.LockOSThread()
+			t.Cleanup(runtime.UnlockOSThread)
+			c, err := llama.NewContext(m, llama.ContextOptions{NCtx: 2048, NBatch: 512, NSeq: 4, Threads: 2, Exact: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			switch reason := c.Inexact(); {
+			case reason == "":
+			case memory.cuts:
+				t.Fatal(reason)
+			default: // a batch of one token cannot have a second one
+				t.Skip(reason)
+			}
+			prompt := text(1, 300)
+			// in decodes the prompt in pieces, each behind so many tokens of others.
+			in := func(piece, others int) []float64 {
+				t.Helper()
+				if err := c.ClearAll(); err != nil {
+					t.Fatal(err)
+				}
+				entry := 0
+				for pos := 0; pos < len(prompt); pos += piece {
+					for i, tok := range text(pos, others) {
+						if err := c.Add(tok, pos/piece*others+i, 1, false); err != nil {
+							t.Fatal(err)
+						}
+					}
+					part := prompt[pos:min(pos+piece, len(prompt))]
+					for i, tok := range part {
+						if err := c.Add(tok, pos+i, 0, pos+i == len(prompt)-1); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := c.Decode(); err != nil {
+						t.Fatal(err)
+					}
+					entry = others + len(part) - 1
+				}
+				p, err := m.Logprobs(c, entry, 0, m.NTokens())
+				if err != nil {
+					t.Fatal(err)
+				}
+				all := make([]float64, m.NTokens())
+				for _, one := range p.Top {
+					all[one.ID] = one.Logprob
+				}
+				return all
+			}
+			want := in(300, 0)
+			for _, try := range [][2]int{{7, 0}, {299, 0}, {100, 30}, {1, 0}, {96, 3}, {300, 0}} {
+				if piece := min(try[0], 512-try[1]); !slices.Equal(in(piece, try[1]), want) {
+					t.Errorf("in pieces of %d beside %d others the logits are others", piece, try[1])
+				}
+			}
+		})
+	}
+}
+
+// Inexact says what the parameters of a context, or its model, cannot do.
+func TestInexact(t *testing.T) {
+	_, c := load(t, "tiny")
+	if reason := c.Inexact(); !strings.Contains(reason, "values of a type of their own") {
+		t.Errorf("with K and V of one type: %q", reason)
+	}
+	if _, err := read(c, 0, 0, text(1, 10)); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }

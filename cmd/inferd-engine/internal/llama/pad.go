@@ -8,6 +8,9 @@ const attnTile = 64
 // pad is how many tokens are to be added to a batch that is smaller than a tile. It is none if
 // the batch is faster without: behind a long context 42 tokens take longer than 64.
 func (c *Context) pad() int {
+	if c.pairs && c.adding == 1 {
+		return 1
+	}
 	n := attnTile - c.adding
 	if c.width == 0 || n > c.padding || !padWorth(c.adding, c.deepest, c.width) {
 		return 0
