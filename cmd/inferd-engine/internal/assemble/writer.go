@@ -19,8 +19,6 @@ const (
 	// model needs a whole state for each.
 	retainedSequences = 60
 	retainedStates    = 4
-	// Sequences that have ended, and whose cells are still in use: see package kv.
-	endedSequences = 64
 
 	// prefillShare is the context divided by the size of the prefill worker's.
 	prefillShare = 2
@@ -36,12 +34,12 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	retained, numbers := retainedSequences, b.contract.Slots+retainedSequences+endedSequences
+	retained := retainedSequences
 	if !model.CanTruncate() {
-		retained, numbers = retainedStates, b.contract.Slots+retainedStates
+		retained = retainedStates
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: nCtx, NBatch: batchTokens, NSeq: numbers, Threads: b.contract.Threads, Exact: b.contract.Exact,
+		NCtx: nCtx, NBatch: batchTokens, NSeq: b.contract.Slots + retained, Threads: b.contract.Threads, Exact: b.contract.Exact,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
@@ -54,7 +52,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		spare = 1
 	}
 	loop := &batch.Loop{
-		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(), Numbers: numbers,
+		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(),
 		Limits:    batch.Limits{Context: nCtx - spare, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
 		Exact:     b.contract.Exact && inexact == "",
 		Stall:     b.contract.MaxStall(),

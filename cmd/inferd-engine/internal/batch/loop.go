@@ -58,9 +58,8 @@ type Loop struct {
 	// Whole says that sequences can be copied, saved and dropped whole only, as those of
 	// recurrent models.
 	Whole bool
-	// Piece is how many tokens the memory can save at once, and Numbers how many sequences it can
-	// have; see [kv.Options]. 0 is no limit, and those of Limits.
-	Piece, Numbers int
+	// Piece is how many tokens the memory can save at once; 0 is no limit. See [kv.Options].
+	Piece int
 	// Exact says that the logits of a token do not depend on the other tokens of its batch.
 	Exact  bool
 	Limits Limits
@@ -202,7 +201,7 @@ func newStepper(l *Loop) *stepper {
 	s := &stepper{
 		Loop: l,
 		cache: kv.New(l.Memory, kv.Options{
-			Cells: l.Limits.Context, Sequences: cmp.Or(l.Numbers, l.Limits.Sequences+l.Limits.Retained),
+			Cells: l.Limits.Context, Sequences: l.Limits.Sequences + l.Limits.Retained,
 			Retain: l.Limits.Retained > 0, Offloaded: l.Limits.Offloaded, Whole: l.Whole, Piece: l.Piece,
 		}),
 		times: schedule.StepTimes{Stall: l.Stall}, cachedOf: make(map[string]int64),
@@ -246,16 +245,17 @@ func (l *stepper) run(ctx context.Context) {
 
 // When the cache slides between two steps.
 const (
-	fewDead    = 1024                  // cells cost next to nothing: attention only skips them
+	fewDead    = 256                   // cells cost next to nothing: attention only skips them
 	slideToken = 60 * time.Microsecond // for each token, before the first slide: of a model with 8 billion weights
-	slideShare = 4                     // of the stall budget that a slide may take
+	slideShare = 2                     // of the stall budget that a slide may take
 )
 
-// slide empties the dead cells of the cache, if they are more than those in use, and the streams
-// hardly notice it. Else it is done when the cache is full, or idle.
+// slide empties the dead cells of the cache, if they are more than half of those in use, so that fewer
+// tokens are copied than were decoded meanwhile, twice over, and if no stream waits too long for it. Else
+// it is done when the cache is full, or idle.
 func (l *stepper) slide() {
 	dead, tokens := l.cache.Dead()
-	if u := l.cache.Usage(); dead <= max(fewDead, u.Active+u.Retained) {
+	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
 		return
 	}
 	token := cmp.Or(l.moving.Mean(), slideToken.Seconds())
