@@ -65,8 +65,10 @@ type Sequence struct {
 	id       int // its number in the model's cache, while it has cells there
 	owner    string
 	tokens   []Token
-	cells    int   // of tokens, how many have a cell
-	pieces   State // of the others
+	cells    int       // of tokens, how many have a cell
+	base     *Sequence // pinned, with cells of the first tokens of a retained sequence without cells; nil is none
+	common   int       // tokens on those
+	pieces   State     // of the other tokens
 	retained bool
 	pinned   bool // retained for all owners, and never evicted
 }
@@ -178,15 +180,19 @@ func (c *Cache) fill(s *Sequence, p Prefix) {
 	if p.N == 0 {
 		return
 	}
-	n := min(p.N, p.source.cells)
-	if n > 0 {
-		if c.memory.Copy(p.source.id, s.id, n) != nil {
+	source, n := p.source, p.source.cells
+	if p.source.base != nil {
+		source, n = p.source.base, p.source.common
+	}
+	at := n // where the pieces begin
+	if n = min(p.N, n); n > 0 {
+		if n > source.cells || c.memory.Copy(source.id, s.id, n) != nil {
 			return
 		}
-		c.cells.copy(p.source.id, s.id, n)
+		c.cells.copy(source.id, s.id, n)
 		s.cells, s.tokens = n, slices.Clone(p.source.tokens[:n])
 	}
-	c.loadPieces(s, p)
+	c.loadPieces(s, p, at)
 }
 
 // Reserve makes room for n tokens. It may evict retained sequences, and slide: then an active

@@ -345,7 +345,78 @@ func TestPinned(t *testing.T) {
 	if n, tokens := c.Pinned(); n != 1 || tokens != 5 {
 		t.Errorf("pinned %d sequences of %d tokens", n, tokens)
 	}
-	if u := c.Usage(); u.Active != 5 || u.Retained != 1 || u.Offloaded != 3*6 || u.Slides != 0 {
+	if u := c.Usage(); u.Active != 5 || u.Retained != 1 || u.Offloaded != 3 || u.Slides != 0 {
 		t.Errorf("usage %+v", u)
 	}
+}
+
+// A sequence that starts while no other is active gets the cells of an empty cache, whatever the cache
+// was used for before: those of its prefix are at the beginning, behind the pinned ones, and nothing
+// is behind them.
+func TestLoneSequence(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const cells = 400
+		m := newToy(cells)
+		c := kv.New(m, kv.Options{Cells: cells, Sequences: 8, Retain: true, Offloaded: cells})
+		grow := func(s *kv.Sequence, n int) {
+			tokens := make([]kv.Token, n)
+			for i := range tokens {
+				tokens[i] = kv.Token((s.Len() + i) % 100)
+			}
+			if err := c.Reserve(n); err != nil {
+				t.Fatal(err)
+			}
+			m.add(s.ID(), tokens)
+			c.Append(s, tokens)
+		}
+		prompt := make([]kv.Token, 120)
+		for i := range prompt {
+			prompt[i] = kv.Token(i % 100)
+		}
+		pinned := rapid.IntRange(0, 20).Draw(t, "pinned")
+		if s, err := c.Allocate("", kv.Prefix{}); err != nil {
+			t.Fatal(err)
+		} else if grow(s, pinned); c.Retain(s, true) != nil {
+			t.Fatal("no pin")
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "rounds") {
+			var active []*kv.Sequence
+			for range rapid.IntRange(1, 3).Draw(t, "active") {
+				s, err := c.Allocate("a", c.Lookup("a", prompt[:rapid.IntRange(pinned+1, 120).Draw(t, "prompt")]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				active = append(active, s)
+			}
+			for range 3 {
+				for _, s := range active {
+					grow(s, rapid.IntRange(1, 15).Draw(t, "tokens"))
+				}
+			}
+			for _, s := range active {
+				if err := c.Retain(s, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range rapid.IntRange(0, 4).Draw(t, "offloads") {
+				c.Offload(true)
+			}
+		}
+		p := c.Lookup("a", prompt)
+		s, err := c.Allocate("a", p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Len() != p.N {
+			t.Fatalf("%d of %d tokens", s.Len(), p.N)
+		}
+		for k, cell := range m.at[s.ID()] {
+			if cell != k {
+				t.Fatalf("token %d is in cell %d", k, cell)
+			}
+		}
+		if used, top := m.used(); used != max(p.N, pinned) || top != used {
+			t.Fatalf("%d cells are occupied, up to %d, by %d tokens", used, top, p.N)
+		}
+	})
 }

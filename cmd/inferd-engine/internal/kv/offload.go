@@ -72,27 +72,46 @@ func (c *Cache) Offload(idle bool) {
 	})
 	if i >= 0 {
 		s := c.retained[i]
-		c.offload(s, max(0, s.cells-c.pieceSize()))
+		from := s.cells - c.pieceSize()
+		if _, common := c.pinnedBase(s); from <= common {
+			from = 0
+		}
+		c.offload(s, from)
 	}
 }
 
-// offload moves the tokens of a retained sequence with cells from position from on to memory. It
-// drops the sequence after an error: a later prompt is prefilled again. Without truncation, it moves
-// the whole sequence.
+// pinnedBase returns the pinned sequence that shares most cells with another one, and how many.
+func (c *Cache) pinnedBase(s *Sequence) (base *Sequence, common int) {
+	for _, p := range c.retained {
+		if !p.pinned || c.options.Whole {
+			continue
+		}
+		if n := c.cells.shared(p.id, s.id); n > common {
+			base, common = p, n
+		}
+	}
+	return base, common
+}
+
+// offload moves the tokens of a retained sequence with cells from position from on to memory, but for
+// those on cells of a pinned one. It drops the sequence after an error: a later prompt is prefilled
+// again. Without truncation, it moves the whole sequence.
 func (c *Cache) offload(s *Sequence, from int) {
 	if c.options.Whole {
 		from = 0
 	}
-	if from == s.cells {
-		return
-	}
-	state, err := c.save(s.id, from, s.cells, pieceTokens)
-	if err == nil && from > 0 {
-		err = c.truncate(s, from)
-	} else if err == nil {
+	base, common := c.pinnedBase(s)
+	begin := max(from, common)
+	state, err := c.save(s.id, begin, s.cells, pieceTokens)
+	switch {
+	case err != nil:
+	case from > 0:
+		err = c.truncate(s, begin)
+	default:
+		s.base, s.common = base, common
 		err = c.Free(s)
 	}
-	if err != nil {
+	if err != nil || len(s.pieces)+len(state) == 0 && s.cells == 0 {
 		_ = c.forget(s)
 		return
 	}
@@ -111,9 +130,9 @@ func (c *Cache) dropState(s *Sequence) {
 }
 
 // loadPieces continues a sequence that has all tokens of a prefix with cells with the offloaded
-// ones. If it cannot load a piece, it stops there.
-func (c *Cache) loadPieces(s *Sequence, p Prefix) {
-	at, tokens := p.source.cells, p.source.tokens
+// ones, which begin at a position. If it cannot load a piece, it stops there.
+func (c *Cache) loadPieces(s *Sequence, p Prefix, at int) {
+	tokens := p.source.tokens
 	for _, piece := range slices.Clone(p.source.pieces) { // room for one may be made by moving more of them
 		if s.cells != at || at >= p.N || c.Load(s, tokens[at:at+piece.tokens], State{piece}) != nil {
 			break
