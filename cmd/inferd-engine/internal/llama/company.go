@@ -88,7 +88,7 @@ const alike = "the kernels round the logits of a token in another way beside oth
 
 // Tokens of a trial.
 const (
-	tried   = 24 // of the sequence with the logits
+	tried   = 12 // of the sequence with the logits
 	company = 30 // of another sequence
 )
 
@@ -116,7 +116,7 @@ func (c *Context) tryCompany() (reason string, err error) {
 		}
 	}
 	last := len(prompt) - 1
-	for _, t := range []struct{ before, others int }{{0, company}, {0, 1}, {last, 0}, {last, 1}, {last, 3}, {last / 2, 0}} {
+	for _, t := range []struct{ before, others int }{{0, company}, {last, 0}, {last, 1}, {last, 3}, {last / 2, 0}} {
 		logits, err := c.try(prompt, t.before, min(t.others, most))
 		if err != nil {
 			return "", err
