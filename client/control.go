@@ -66,6 +66,8 @@ type BackendStats struct {
 	NCtx         int          `json:"n_ctx"`       // tokens, of the context
 	CPUVariant   string       `json:"cpu_variant"` // of llama.cpp's libraries, the computing one
 	Libraries    string       `json:"libraries"`   // "verified" or "unverified"; empty from an older daemon
+	Exact        *bool        `json:"exact"`       // whether answers are exact; nil if the config does not ask for it
+	Inexact      string       `json:"inexact"`     // why they are not
 	PID          int          `json:"pid"`         // of the engine; 0 without one
 	Restarts     int          `json:"restarts"`
 	RestartsHour int          `json:"restarts_hour"` // within the last hour
@@ -81,6 +83,7 @@ type EngineStats struct {
 	KVUsed        int     `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
 	KVKept        int     `json:"kv_kept_tokens"`   // in the cache, retained for later requests
 	KVStored      int     `json:"kv_stored_tokens"` // retained and offloaded to memory
+	KVDead        int     `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
 	Sequences     int     `json:"sequences"`        // unfinished
 	Parked        int     `json:"parked"`           // unfinished and paused
 	Steps         int64   `json:"steps"`
@@ -91,6 +94,8 @@ type EngineStats struct {
 	CachedTokens  int64   `json:"cached_tokens"`  // prompt tokens found in the cache
 	Dropped       int64   `json:"dropped"`        // sequences that lost their cells to others
 	Aborted       int64   `json:"aborted"`        // steps that were called off
+	KVSlides      int64   `json:"kv_slides"`      // times that the cells in use were moved together
+	KVSlid        int64   `json:"kv_slid_tokens"` // tokens that were moved then
 }
 
 // Stats returns the stats of the daemon.

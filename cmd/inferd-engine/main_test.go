@@ -51,7 +51,7 @@ func startTest(t *testing.T, model string, env ...string) *proc.Child {
 	}
 	defer m.Close()
 	child, err := launch.Start(program(t), launch.Contract{
-		LibDir: lib, Model: launch.Model{Path: m.Path}, Task: launch.Auto,
+		LibDir: lib, Model: launch.Model{Path: m.Path},
 		NCtx: 4096, EmbedNCtx: 2048, RerankNCtx: 2048, Slots: 4, Threads: 2,
 	}, m.Files, append(env, asEngine+"=1", "LD_LIBRARY_PATH="+lib))
 	if err != nil {
@@ -85,7 +85,7 @@ func TestStartedByInferd(t *testing.T) {
 // An error in the contract is reported to the daemon.
 func TestContractThatIsNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "contract")
-	if err := os.WriteFile(path, []byte(`{"task":"dance"}`), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	contract, err := os.Open(path)
@@ -99,7 +99,7 @@ func TestContractThatIsNone(t *testing.T) {
 	}
 	var last link.Report
 	err = link.NewClient(child.Conn()).Run(func(r link.Report) { last = r })
-	if last.State != link.Failed || last.Problem != `launch contract: unknown task "dance": want auto, generate, embed or rerank` {
+	if last.State != link.Failed || last.Problem != "launch contract: n_ctx is 0: want 1 or more" {
 		t.Errorf("reported %+v, then %v", last, err)
 	}
 	<-child.Done()

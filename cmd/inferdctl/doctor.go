@@ -342,6 +342,9 @@ func (d *diagnosis) entry(b client.BackendStats) {
 	if b.CPUVariant != "" || b.Libraries != "" {
 		d.ok(label, "%s computes with the CPU variant %s of %s libraries", b.Name, cmp.Or(b.CPUVariant, "(unknown)"), cmp.Or(b.Libraries, "unknown"))
 	}
+	if b.Inexact != "" {
+		d.fail(label, "%s is not exact, though its config asks for it: %s", b.Name, b.Inexact)
+	}
 	if b.State == "gave_up" {
 		d.fail(label, "%s was given up: fix the cause, then run inferdctl retry %s", b.Name, b.Name)
 	}

@@ -346,6 +346,8 @@ func TestDoctor(t *testing.T) {
 			"no fault":         {`"state":"ready","breaker":"closed","pid":7,"restarts":9,"restarts_hour":2,"engine":{"kv_size_tokens":1000,"kv_used_tokens":949}`, 0, ""},
 			"given up":         {`"state":"gave_up"`, 1, "[FAIL] backend: gen was given up: fix the cause, then run inferdctl retry gen\n"},
 			"breaker open":     {`"breaker":"open"`, 1, "[FAIL] backend: gen keeps failing: it gets one request every 30 s as a trial; the daemon's log has the errors\n"},
+			"exact":            {`"exact":true`, 0, ""},
+			"not exact":        {`"exact":false,"inexact":"a GPU computes"`, 1, "[FAIL] backend: gen is not exact, though its config asks for it: a GPU computes\n"},
 			"dies often":       {`"restarts_hour":3`, 1, "[FAIL] backend: gen was restarted 3 times within an hour: the daemon's log has the reasons\n"},
 			"was wedged":       {`"wedged_kills":2,"last_kill":"spin, at noon"`, 0, "[ ok ] backend: warning: gen: the watchdog killed 2 wedged engines, the last one for: spin, at noon; the daemon's log has its stacks\n"},
 			"silent":           {`"silent":true,"pid":7`, 1, "[FAIL] backend: gen does not report: its engine (process 7) is stopped, or the machine is too busy\n"},

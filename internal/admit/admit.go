@@ -20,15 +20,18 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Place is where a request goes.
+// A Place is where a request goes. Requests of one Name share its slots, whatever else their
+// places say.
 type Place struct {
 	Name    string
 	Kind    string // of backend, as [infer.Done] says it
 	Slots   int    // requests that run there at once; less than 1 means 1
 	Handler infer.Handler
-	// Parks says that the handler obeys [infer.Request.Pause]: a request that runs there can be
+	// Parks says that the handler obeys [infer.Request.Pause] for this request: it can be
 	// preempted, so that another one has its slot, and resume later.
 	Parks bool
+	// NoPreempt says that the request does not preempt another: it waits for a slot.
+	NoPreempt bool
 	// Model, if not nil, is asked what the model there calls itself.
 	Model func() string
 	// Begin, if not nil, is called when a request gets a slot for the first time, and end when

@@ -422,6 +422,53 @@ func TestParksForAnotherPlace(t *testing.T) {
 	})
 }
 
+// At an entry that generates and embeds, vectors have the slots of answers: they neither preempt an
+// answer nor are preempted, and hold up nothing that may preempt.
+func TestDoesNotPreempt(t *testing.T) {
+	embeds := func(d *desk) {
+		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
+			p := d.place
+			if req.ID[0] == 'e' {
+				p.Parks, p.NoPreempt = false, true
+			}
+			return p, nil
+		}
+	}
+	for name, active := range map[string]int{"all slots are taken": 0, "all permits are taken": 2} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, max(2, 2*active), 10, func(d *desk) {
+				embeds(d)
+				d.gate.Active = active
+				d.send(d.t.Context(), "1", "a", 200)
+				d.send(d.t.Context(), "1", "b", 200)
+				d.send(d.t.Context(), "2", "e1", 50)
+				d.send(d.t.Context(), "2", "c", 20)
+				d.after((sched.Quantum + 1) * tick) // until it is the turn of c
+				for id, want := range map[string]bool{"e1": false, "c": true} {
+					if begun, _, _ := d.has(id); begun != want {
+						d.t.Errorf("%s has begun: %v", id, begun)
+					}
+				}
+				d.counts(admit.Counts{Running: 2, Waiting: 2, Parked: 1})
+				d.after(20 * tick) // c has ended
+				if begun, _, _ := d.has("e1"); !begun {
+					d.t.Error("e1 waits although c has ended")
+				}
+				d.send(d.t.Context(), "3", "d", 5) // the slot of an answer, not of e1
+				d.send(d.t.Context(), "4", "f", 5) // none is left
+				d.after(2 * tick)
+				if _, _, ended := d.has("e1"); ended != "" {
+					d.t.Errorf("e1 has ended: %q", ended)
+				}
+				d.after(60 * tick)
+				if _, n, ended := d.has("e1"); ended != "done" || n != 50 {
+					d.t.Errorf("e1: %q after %d", ended, n)
+				}
+			})
+		})
+	}
+}
+
 // A place that does not park is left alone, and so is a caller by itself.
 func TestDoesNotPark(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {

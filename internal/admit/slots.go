@@ -80,8 +80,8 @@ func (g *Gate) rotateLocked() bool {
 	if g.queue.Len() == 0 || !slices.ContainsFunc(g.running, func(t *ticket) bool { return t.place.Parks }) {
 		return false
 	}
-	for e := range g.queue.Heads(func(t *ticket) string { return t.place.Name }) {
-		if e.Item.state != parked && g.crowdsLocked(e.Item) {
+	for e := range g.queue.Heads(kindOf) {
+		if e.Item.place.NoPreempt || e.Item.state != parked && g.crowdsLocked(e.Item) {
 			continue
 		}
 		victim := g.queue.Victim(e, g.rivalsLocked(e.Item))
@@ -94,6 +94,15 @@ func (g *Gate) rotateLocked() bool {
 		return true
 	}
 	return false
+}
+
+// kindOf names the requests of a flow that keep their order when one preempts another: those of a
+// place. A request that does not preempt holds up none that does.
+func kindOf(t *ticket) string {
+	if t.place.NoPreempt {
+		return t.place.Name + " without preemption"
+	}
+	return t.place.Name
 }
 
 // rivalsLocked returns the running requests whose slot t could have.

@@ -54,28 +54,30 @@ type Common struct {
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
 }
 
-// Limits are how much of the machine an entry gets. A zero stands for the default.
+// Limits are how much of the machine an entry gets, and what that buys. A zero stands for the
+// default.
 type Limits struct {
-	NCtx       int // tokens of context, over all slots; default 8192
+	NCtx       int // tokens of context to generate with, over all slots; default 8192
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: the cores, shared among the engines
 	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
 	MaxStallMS int // between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
+	// Exact makes the bits of an answer independent of other requests, now and before.
+	Exact bool
 }
 
 // A Backend is an entry of the config.
 type Backend struct {
 	Name    string
 	Aliases []string
-	Limits           // no field but Threads, NGPULayers and MaxStallMS is zero
+	Limits           // NCtx and NSlots are not zero
 	Model   Model    // of an engine
-	Task    Task     // of an engine
+	Tasks   Tasks    // of an engine
 	Shared  []string // of an engine that generates: system messages whose KV every owner may use
 	Pooling string   // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
-	// Context of an engine by its task, which may be known only when the model is loaded; NCtx
-	// is that of Task.
-	GenerateNCtx, EmbedNCtx, RerankNCtx int
-	Mock                                *Mock // nil for an engine
+	// Tokens of context to embed and to rerank with, also if the model itself decides on that.
+	EmbedNCtx, RerankNCtx int
+	Mock                  *Mock // nil for an engine
 }
 
 // Kind returns the name of the backend's kind on the wire.
@@ -86,15 +88,14 @@ func (b *Backend) Kind() string {
 	return llamacppKind
 }
 
-// Task is the use of an engine. The set is closed.
-type Task string
+// Tasks are the settings of an engine's tasks. The zero value leaves them to the model.
+type Tasks struct {
+	NoGenerate    bool // generating is switched off
+	Embed, Rerank bool // in addition to generating, if the model can generate
+}
 
-// Tasks.
-const (
-	Auto   Task = "auto" // the model says
-	Embed  Task = "embed"
-	Rerank Task = "rerank"
-)
+// encodes reports whether a task beside generating is named.
+func (t Tasks) encodes() bool { return t.Embed || t.Rerank }
 
 // A Mock is a backend without a model, with its reported abilities.
 type Mock struct {
@@ -236,9 +237,7 @@ func (c *Config) fromFlags(f *Flags) error {
 		return fmt.Errorf("--model-path: %w", err)
 	}
 	b := Backend{Name: llamacppKind, Limits: f.over(Limits{}), Model: m}
-	if err := b.serveAs(f.model); err != nil {
-		return fmt.Errorf("--model-path: %w", err)
-	}
+	b.serveAs(f.model)
 	var err error
 	if b.Pooling, err = f.model.Pooling.check(); err != nil {
 		return fmt.Errorf("--llamacpp-embed-pooling %w", err)
@@ -253,9 +252,14 @@ func (c *Config) fromFlags(f *Flags) error {
 // over returns the limits of an entry with the flags' in their place, and with the defaults.
 func (f *Flags) over(l Limits) Limits {
 	for _, s := range limitSettings {
-		if f.IsSet(s.flag) {
-			to, from := s.at(&l).(*int), s.at(&f.limits).(*int) //nolint:errcheck // all limits are numbers
-			*to = *from
+		if !f.IsSet(s.flag) {
+			continue
+		}
+		switch to := s.at(&l).(type) {
+		case *int:
+			*to = *s.at(&f.limits).(*int) //nolint:errcheck // of one setting
+		case *bool:
+			*to = *s.at(&f.limits).(*bool) //nolint:errcheck // as above
 		}
 	}
 	l.NCtx = cmp.Or(l.NCtx, DefaultNCtx)
@@ -267,7 +271,7 @@ func (b *Backend) check() error {
 	switch {
 	case b.NSlots > maxNSlots:
 		return fmt.Errorf("n_slots %d is more than %d", b.NSlots, maxNSlots)
-	case b.NCtx < b.NSlots: // each slot holds one token at least
+	case !b.Tasks.NoGenerate && b.NCtx < b.NSlots: // each slot holds one token at least
 		return fmt.Errorf("n_ctx %d is less than n_slots %d", b.NCtx, b.NSlots)
 	}
 	return nil

@@ -241,8 +241,8 @@ func TestFirstBootFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []config.Backend{
-		{Name: "gemma-4-e4b", Limits: config.Limits{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, Task: config.Auto, GenerateNCtx: 8192, EmbedNCtx: 2048, RerankNCtx: 2048},
-		{Name: "embeddinggemma-300m", Limits: config.Limits{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Task: config.Embed, GenerateNCtx: 2048, EmbedNCtx: 2048, RerankNCtx: 2048},
+		{Name: "gemma-4-e4b", Limits: config.Limits{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, EmbedNCtx: 2048, RerankNCtx: 2048},
+		{Name: "embeddinggemma-300m", Limits: config.Limits{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Tasks: config.Tasks{Embed: true}, EmbedNCtx: 2048, RerankNCtx: 2048},
 	}
 	if diff := cmp.Diff(want, c.Backends); diff != "" || len(c.Warnings) > 0 {
 		t.Errorf("-want +got\n%s\nwarnings %q", diff, c.Warnings)
@@ -254,7 +254,7 @@ func TestNullMembers(t *testing.T) {
 	c, err := load(t, `{"model":null,"n_ctx":null,"n_gpu_layers":null,"engine":null,"admission":null,"surfaces":null,"listen":null,"shared_prefixes":null,
 		"auto_pull":null,"models_home":null,"admin_addr":null,"model_autoselect":null,"model_autoselect_min_vram_gib":null,"colour":null,"backends":[
 		{"kind":"llamacpp","name":"a","aliases":null,"model":{"path":"m","builtin":null,"sha256":null,"name":null,"size_bytes":null,"source_url":null,"license":null},
-			"mmproj":null,"n_ctx":null,"n_slots":null,"threads":null,"n_gpu_layers":null,"embed":null,"rerank":null,"embed_pooling":null,"embed_n_ctx":null,
+			"mmproj":null,"n_ctx":null,"n_slots":null,"threads":null,"n_gpu_layers":null,"exact":null,"generate":null,"embed":null,"rerank":null,"embed_pooling":null,"embed_n_ctx":null,
 			"rerank_n_ctx":null,"max_stall_ms":null,"chat_template":null,"colour":null},
 		{"kind":"mock","name":"b","tokens":null,"token_delay_ms":null,"pre_stream_error":null,"mid_stream_drop_after":null,"emit_tool_use":null,
 			"ready_after_ms":null,"not_ready_after":null,"fail_first":null,"embed_dimensions":null,"v2":null,"vision":null,"audio":null,"tools":null,"unsupported":null}]}`, nil)
@@ -402,7 +402,8 @@ func TestShared(t *testing.T) {
 		"nobody":                         {`[{"model":"b","text":"one"}]`, "", `no entry is called "b"`},
 		"one of several":                 {`[{"text":"one"}]`, `,{"kind":"llamacpp","name":"b","model":{"builtin":"loop"}}`, "must say which entry"},
 		"a mock":                         {`[{"model":"m","text":"one"}]`, "", "does not generate"},
-		"one that embeds":                {`[{"model":"e","text":"one"}]`, "", "does not generate"},
+		"one that may not generate":      {`[{"model":"v","text":"one"}]`, `,{"kind":"llamacpp","name":"v","generate":false,"model":{"builtin":"chain"}}`, `"v" does not generate`},
+		"one that embeds, too":           {`[{"model":"e","text":"one"}]`, "", `[]`},
 		"too much":                       {`[{"text":"` + strings.Repeat("x", 100_000) + `"}]`, "", "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -471,21 +472,28 @@ func TestRoles(t *testing.T) {
 	entry := func(more string) string {
 		return `{"backends":[{"kind":"llamacpp","name":"e","n_ctx":9000,"model":{"path":"m"}` + more + `}]}`
 	}
+	type contexts struct{ generate, embed, rerank int }
 	for name, test := range map[string]struct {
-		file string
-		args []string
-		task config.Task
-		nCtx int
-		err  string
+		file  string
+		args  []string
+		tasks config.Tasks
+		nCtx  contexts
+		err   string
 	}{
-		"the model says":              {entry(""), nil, config.Auto, 9000, ""},
-		"one that embeds":             {entry(`,"embed":true,"embed_pooling":"cls"`), nil, config.Embed, 2048, ""},
-		"one that reranks":            {entry(`,"rerank":true,"rerank_n_ctx":512`), nil, config.Rerank, 512, ""},
-		"both":                        {entry(`,"embed":true,"rerank":true`), nil, "", 0, "mutually exclusive"},
-		"an unknown pooling":          {entry(`,"embed_pooling":"swimming"`), nil, "", 0, "swimming"},
-		"no context":                  {entry(`,"embed":true,"embed_n_ctx":0`), nil, "", 0, "embed_n_ctx must be at least 1"},
-		"one on the line that embeds": {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-embed-n-ctx", "1024", "--n-ctx", "50"}, config.Embed, 1024, ""},
-		"both on the line":            {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-rerank"}, "", 0, "mutually exclusive"},
+		"the model says":           {entry(""), nil, config.Tasks{}, contexts{9000, 9000, 9000}, ""},
+		"embed":                    {entry(`,"embed":true,"embed_pooling":"cls"`), nil, config.Tasks{Embed: true}, contexts{9000, 2048, 2048}, ""},
+		"rerank":                   {entry(`,"rerank":true,"rerank_n_ctx":512`), nil, config.Tasks{Rerank: true}, contexts{9000, 2048, 512}, ""},
+		"both":                     {entry(`,"embed":true,"rerank":true`), nil, config.Tasks{Embed: true, Rerank: true}, contexts{9000, 2048, 2048}, ""},
+		"no generation":            {entry(`,"generate":false,"embed":true,"n_slots":4`), []string{"--n-ctx", "1"}, config.Tasks{NoGenerate: true, Embed: true}, contexts{1, 2048, 2048}, ""},
+		"the default, in words":    {entry(`,"generate":true,"embed":false`), nil, config.Tasks{}, contexts{9000, 9000, 9000}, ""},
+		"an unknown pooling":       {entry(`,"embed_pooling":"swimming"`), nil, config.Tasks{}, contexts{}, "swimming"},
+		"no context":               {entry(`,"embed":true,"embed_n_ctx":0`), nil, config.Tasks{}, contexts{}, "embed_n_ctx must be at least 1"},
+		"no context to generate":   {entry(`,"embed":true,"n_slots":4`), []string{"--n-ctx", "1"}, config.Tasks{}, contexts{}, "n_ctx 1 is less than n_slots 4"},
+		"embed, on the line":       {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-embed-n-ctx", "1024", "--n-ctx", "50"}, config.Tasks{Embed: true}, contexts{50, 1024, 2048}, ""},
+		"both, on the line":        {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-rerank"}, config.Tasks{Embed: true, Rerank: true}, contexts{8192, 2048, 2048}, ""},
+		"generation off, there":    {"", []string{"--model-path", "m", "--llamacpp-generate=false"}, config.Tasks{NoGenerate: true}, contexts{8192, 8192, 8192}, ""},
+		"a model without a list":   {`{"model":{"path":"m"}}`, nil, config.Tasks{}, contexts{8192, 8192, 8192}, ""},
+		"the flags are not for it": {entry(""), []string{"--llamacpp-embed"}, config.Tasks{}, contexts{9000, 9000, 9000}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := load(t, test.file, nil, test.args...)
@@ -495,10 +503,47 @@ func TestRoles(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || c.Backends[0].Task != test.task || c.Backends[0].NCtx != test.nCtx {
-				t.Errorf("got %+v, %v", c, err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := c.Backends[0]
+			if got := (contexts{b.NCtx, b.EmbedNCtx, b.RerankNCtx}); b.Tasks != test.tasks || got != test.nCtx {
+				t.Errorf("got %+v with %+v", b.Tasks, got)
 			}
 		})
+	}
+}
+
+// Exact is a setting of each entry; its flag, also switched off, is for all.
+func TestExact(t *testing.T) {
+	const file = `{"backends":[{"kind":"llamacpp","name":"a","exact":true,"model":{"path":"m"}},{"kind":"llamacpp","name":"b","model":{"path":"m"}}]}`
+	for name, test := range map[string]struct {
+		file string
+		args []string
+		want []bool
+	}{
+		"of one":         {file, nil, []bool{true, false}},
+		"of all":         {file, []string{"--exact"}, []bool{true, true}},
+		"of none":        {file, []string{"--exact=false"}, []bool{false, false}},
+		"on the line":    {"", []string{"--model-path", "m", "--exact"}, []bool{true}},
+		"not by default": {"", []string{"--model-path", "m"}, []bool{false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, test.file, nil, test.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []bool
+			for _, b := range c.Backends {
+				got = append(got, b.Exact)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+	if _, err := load(t, `{"backends":[{"kind":"llamacpp","name":"a","exact":1,"model":{"path":"m"}}]}`, nil); err == nil || !strings.Contains(err.Error(), "backends[0].exact") {
+		t.Errorf("a number: %v", err)
 	}
 }
 

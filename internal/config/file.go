@@ -55,9 +55,7 @@ func (c *Config) fromFile(doc *document, merged *Flags) (keys []string) {
 		doc.failf("", "model and backends are mutually exclusive")
 	case root.has("model"):
 		b := Backend{Name: llamacppKind, Limits: merged.over(common), Model: readModel(root.child("model"))}
-		if err := b.serveAs(engineOptions{}); err != nil {
-			doc.failf("", "%w", err)
-		}
+		b.serveAs(defaultEngineOptions())
 		c.add(doc, "", b)
 	case root.has("backends"):
 		entries := root.children("backends")
@@ -141,21 +139,18 @@ func readShared(root *object) (all []sharedPrefix) {
 // share gives the shared prefixes to their entries.
 func (c *Config) share(all []sharedPrefix) {
 	for _, p := range all {
-		var meant []*Backend
-		for i := range c.Backends {
-			b := &c.Backends[i]
-			if p.model == "" && b.Mock == nil && b.Task == Auto || p.model != "" && (b.Name == p.model || slices.Contains(b.Aliases, p.model)) {
-				meant = append(meant, b)
-			}
-		}
+		meant := c.meant(p.model)
 		switch {
+		case len(meant) == 0 && p.model == "":
+			p.at.failf("model", ": no entry generates with an engine")
+			continue
 		case len(meant) == 0:
 			p.at.failf("model", ": no entry is called %q", p.model)
 			continue
 		case len(meant) > 1:
 			p.at.failf("model", "must say which entry is meant")
 			continue
-		case meant[0].Mock != nil || meant[0].Task != Auto:
+		case !meant[0].mayGenerate():
 			p.at.failf("model", ": %q does not generate with an engine", p.model)
 			continue
 		}
@@ -165,3 +160,29 @@ func (c *Config) share(all []sharedPrefix) {
 		}
 	}
 }
+
+// meant returns the entries of a name. Without a name these are the engines that may generate;
+// those that are told to embed or rerank, too, only if there is no other.
+func (c *Config) meant(name string) (all []*Backend) {
+	var encode []*Backend
+	for i := range c.Backends {
+		switch b := &c.Backends[i]; {
+		case name != "":
+			if b.Name == name || slices.Contains(b.Aliases, name) {
+				all = append(all, b)
+			}
+		case !b.mayGenerate():
+		case b.Tasks.encodes():
+			encode = append(encode, b)
+		default:
+			all = append(all, b)
+		}
+	}
+	if len(all) == 0 {
+		return encode
+	}
+	return all
+}
+
+// mayGenerate reports whether an entry is an engine that generates if its model can.
+func (b *Backend) mayGenerate() bool { return b.Mock == nil && !b.Tasks.NoGenerate }

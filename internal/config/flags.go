@@ -75,6 +75,7 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 			ReadyTimeout: 30 * time.Second, WriteTimeout: time.Minute, DrainTimeout: 8 * time.Second,
 		},
 		LogFormat: LogAuto,
+		model:     defaultEngineOptions(),
 	}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)

@@ -38,14 +38,18 @@ func checkKind(kind string) error {
 
 // engineOptions are the settings of an entry with an engine, as they are written.
 type engineOptions struct {
-	Embed, Rerank         bool // the use of the model; with neither, the model says
+	Generate              bool // true by default
+	Embed, Rerank         bool
 	Pooling               poolingWord
 	EmbedNCtx, RerankNCtx int // 0 is the default
 }
 
+// defaultEngineOptions are the options of an entry without a setting.
+func defaultEngineOptions() engineOptions { return engineOptions{Generate: true} }
+
 // readEngine reads the members of an entry with an engine.
 func readEngine(o *object, b *Backend) (warnings []string) {
-	var options engineOptions
+	options := defaultEngineOptions()
 	for _, s := range engineSettings {
 		s.read(o, &options)
 	}
@@ -54,9 +58,7 @@ func readEngine(o *object, b *Backend) (warnings []string) {
 	} else {
 		o.doc.failf(o.at.AppendToken("model"), "is missing")
 	}
-	if err := b.serveAs(options); err != nil {
-		o.doc.failf(o.at, ": %w", err)
-	}
+	b.serveAs(options)
 	var err error
 	if b.Pooling, err = options.Pooling.check(); err != nil {
 		o.failf("embed_pooling", "%w", err)
@@ -69,22 +71,15 @@ func readEngine(o *object, b *Backend) (warnings []string) {
 	return warnings
 }
 
-// serveAs sets the use of an engine. One that embeds or reranks does only that, on a
-// context of its own size.
-func (b *Backend) serveAs(o engineOptions) error {
-	b.Task, b.GenerateNCtx = Auto, b.NCtx
-	b.EmbedNCtx, b.RerankNCtx = cmp.Or(o.EmbedNCtx, b.NCtx), cmp.Or(o.RerankNCtx, b.NCtx)
-	switch {
-	case o.Embed && o.Rerank:
-		return errors.New("embed and rerank are mutually exclusive: give each its own entry")
-	case o.Embed:
-		b.EmbedNCtx = cmp.Or(o.EmbedNCtx, DefaultEncodeNCtx)
-		b.Task, b.NCtx = Embed, b.EmbedNCtx
-	case o.Rerank:
-		b.RerankNCtx = cmp.Or(o.RerankNCtx, DefaultEncodeNCtx)
-		b.Task, b.NCtx = Rerank, b.RerankNCtx
+// serveAs sets the tasks of an engine, and the context of each. A model that embeds or reranks
+// without being asked to does so on n_ctx tokens.
+func (b *Backend) serveAs(o engineOptions) {
+	b.Tasks = Tasks{NoGenerate: !o.Generate, Embed: o.Embed, Rerank: o.Rerank}
+	own := b.NCtx
+	if b.Tasks.encodes() {
+		own = DefaultEncodeNCtx
 	}
-	return nil
+	b.EmbedNCtx, b.RerankNCtx = cmp.Or(o.EmbedNCtx, own), cmp.Or(o.RerankNCtx, own)
 }
 
 // A poolingWord is the value of embed_pooling as it is written: a word of ours, or a number of

@@ -79,15 +79,17 @@ var limitSettings = []setting[Limits]{
 	{flag: "threads", key: "threads", help: "compute `threads` (default: the cores, shared among the engines)", at: func(l *Limits) any { return &l.Threads }},
 	{flag: "n-gpu-layers", key: "n_gpu_layers", help: "`layers` to compute on a GPU, if there is one; -1 is all of them", least: math.MinInt32, most: math.MaxInt32, at: func(l *Limits) any { return &l.NGPULayers }},
 	{flag: "max-stall-ms", key: "max_stall_ms", help: "`milliseconds` between two tokens of a stream while prompts are prefilled beside it (default 100, or 4 steps if that is longer)", at: func(l *Limits) any { return &l.MaxStallMS }},
+	{flag: "exact", key: "exact", help: "the same request gets the same answer, bit by bit, whatever else the engine computes or has computed; it costs speed", at: func(l *Limits) any { return &l.Exact }},
 }
 
 // engineSettings hold for each entry with an engine. A flag holds for the entry of
 // --model-path alone.
 var engineSettings = []setting[engineOptions]{
-	{flag: "llamacpp-embed", key: "embed", help: "the model of --model-path is to embed (default: the model says)", at: func(e *engineOptions) any { return &e.Embed }},
-	{flag: "llamacpp-embed-pooling", key: "embed_pooling", help: "pooling of its vectors, a `word` or number: mean (1), cls (2) or last (3) (default: the model says)", at: func(e *engineOptions) any { return &e.Pooling }},
+	{flag: "llamacpp-generate", key: "generate", help: "whether the model generates, if it can", at: func(e *engineOptions) any { return &e.Generate }},
+	{flag: "llamacpp-embed", key: "embed", help: "whether it embeds, besides generating if it can (default: the model says)", at: func(e *engineOptions) any { return &e.Embed }},
+	{flag: "llamacpp-embed-pooling", key: "embed_pooling", help: "pooling of its vectors, a `word` or number: mean (1), cls (2) or last (3) (default: the model says, else mean)", at: func(e *engineOptions) any { return &e.Pooling }},
 	{flag: "llamacpp-embed-n-ctx", key: "embed_n_ctx", help: "`tokens` of context to embed with (default 2048)", least: 1, most: math.MaxInt32, at: func(e *engineOptions) any { return &e.EmbedNCtx }},
-	{flag: "llamacpp-rerank", key: "rerank", help: "the model of --model-path is to rerank (default: the model says)", at: func(e *engineOptions) any { return &e.Rerank }},
+	{flag: "llamacpp-rerank", key: "rerank", help: "whether it reranks, besides generating if it can (default: the model says)", at: func(e *engineOptions) any { return &e.Rerank }},
 	{flag: "llamacpp-rerank-n-ctx", key: "rerank_n_ctx", help: "`tokens` of context to rerank with (default 2048)", least: 1, most: math.MaxInt32, at: func(e *engineOptions) any { return &e.RerankNCtx }},
 }
 

@@ -94,7 +94,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			can.Embed, can.Rerank = m.Embed, m.Rerank
 			target.Can = func() (infer.Abilities, bool) { return can, true }
 			target.Handler = m
-			target.Origin = func() route.Origin {
+			target.Origin = func(infer.Task) route.Origin {
 				return route.Origin{Digest: mock.Kind, Settings: strconv.Itoa(cmp.Or(m.Dimensions, mock.DefaultDimensions))}
 			}
 			target.Faults = []infer.Code{infer.Unavailable, infer.Internal}
@@ -122,7 +122,7 @@ func (b *backends) start(ctx context.Context, fail context.CancelCauseFunc, cfg 
 			OnReady: func(r link.Report) { b.ready(ctx, entry, r) }, Avoid: l.avoid,
 		}
 		target.Handler = sup
-		target.Origin = func() route.Origin { return l.originOf(sup.LastReport()) }
+		target.Origin = func(t infer.Task) route.Origin { return l.originOf(t, sup.LastReport()) }
 		target.Faults = []infer.Code{infer.Internal} // one that died or loads is the supervisor's business
 		target.Can = sup.Abilities
 		target.State = func() route.State { return routeState(sup.State()) }
@@ -223,8 +223,11 @@ func (b *backends) ready(ctx context.Context, entry config.Backend, r link.Repor
 	defer b.mu.Unlock()
 	if !b.known[entry.Name] {
 		b.known[entry.Name] = true
-		if w := oneTask(entry, r); w != "" {
-			b.log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
+		for _, w := range r.Warnings {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "model", slog.String("backend", entry.Name), slog.String("warning", w))
+		}
+		if r.Inexact != "" {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "exact is not kept", slog.String("backend", entry.Name), slog.String("reason", r.Inexact))
 		}
 		if r.NoTemplate {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "model without a chat template", slog.String("backend", entry.Name),
@@ -233,19 +236,6 @@ func (b *backends) ready(ctx context.Context, entry config.Backend, r link.Repor
 	}
 	if b.serving {
 		b.publishLocked(sups)
-	}
-}
-
-// oneTask returns a warning about an entry with embed: true and a model that can generate:
-// an entry has one task in this release.
-func oneTask(entry config.Backend, r link.Report) string {
-	switch {
-	case !r.Generates || entry.Task != config.Embed:
-		return ""
-	case r.Abilities.Generate:
-		return fmt.Sprintf("%s: embed has no effect yet: the model generates, and its file does not say how to pool vectors (embed_pooling does)", entry.Name)
-	default:
-		return fmt.Sprintf("%s: embed takes the place of generating: an entry has one task in this release", entry.Name)
 	}
 }
 
@@ -289,7 +279,7 @@ func (b *backends) announce() {
 			r := sup.LastReport()
 			caps.Abilities = r.Abilities
 			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
-			caps.NoTemplate = r.NoTemplate
+			caps.NoTemplate, caps.WantsExact, caps.Exact, caps.Inexact = r.NoTemplate, r.Exact || r.Inexact != "", r.Exact, r.Inexact
 			caps.Unverified = b.libraries.state() == unverified
 		}
 		b.board.Publish(caps)
@@ -329,19 +319,23 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 	defer b.mu.Unlock()
 	b.router = &route.Router{Targets: b.targets}
 	router := b.router
-	places := make(map[*route.Target]admit.Place)
+	// Of an engine that generates, too, vectors and scores have the same slots as answers, but
+	// take none away: an engine can pause an answer, and no batch of texts.
+	type taskPlaces struct{ generate, encode admit.Place }
+	places := make(map[*route.Target]taskPlaces)
 	for i, t := range b.targets {
-		can, _ := t.Can()
 		place := admit.Place{
 			Name: t.Name, Kind: b.entries[i].Kind(), Slots: t.Slots, Handler: t.Handler,
 			Begin: func() func(error) { return router.Begin(t) },
-			// An engine that writes can pause an answer; nobody else can.
-			Parks: b.engines[t.Name] != nil && can.Generate,
 		}
 		if sup := b.engines[t.Name]; sup != nil {
 			place.Model = func() string { return sup.LastReport().Model }
 		}
-		places[t] = place
+		of := taskPlaces{generate: place, encode: place}
+		if can, _ := t.Can(); b.engines[t.Name] != nil && can.Generate {
+			of.generate.Parks, of.encode.NoPreempt = true, true
+		}
+		places[t] = of
 	}
 	return &admit.Gate{
 		Choose: func(req *infer.Request) (admit.Place, error) {
@@ -349,7 +343,10 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 			if err != nil {
 				return admit.Place{}, err
 			}
-			return places[t], nil
+			if _, generates := req.Task.(*infer.Generate); generates {
+				return places[t].generate, nil
+			}
+			return places[t].encode, nil
 		},
 		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal, Memory: memory,
 	}
@@ -388,6 +385,9 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
 	now, report := sup.Status(), sup.LastReport()
 	b.Model, b.Device, b.NCtx, b.CPUVariant = report.Model, report.Device, report.NCtx, report.Variant
+	if report.Exact || report.Inexact != "" {
+		b.Exact, b.Inexact = &report.Exact, report.Inexact
+	}
 	b.PID, b.Restarts, b.RestartsHour = now.PID, now.Restarts, now.RestartsHour
 	b.WedgedKills, b.LastKill = now.WedgedKills, now.LastKill
 	b.Reason, _ = sup.WasGivenUp()

@@ -97,10 +97,10 @@ func kvOf(user string, backends []control.Backend) (tokens int) {
 // engineOf says in the words of the control socket how an engine is.
 func engineOf(s *link.Stats) *control.Engine {
 	e := &control.Engine{
-		KVSize: s.KVSize, KVUsed: s.KVUsed, KVKept: s.KVKept, KVStored: s.KVStored, Sequences: s.Sequences, Parked: s.Parked,
+		KVSize: s.KVSize, KVUsed: s.KVUsed, KVKept: s.KVKept, KVStored: s.KVStored, KVDead: s.KVDead, Sequences: s.Sequences, Parked: s.Parked,
 		Steps: s.Steps, StepMS: s.StepMS, Stalls: s.Stalls,
 		PrefillTokens: s.PrefillTokens, DecodeTokens: s.DecodeTokens, CachedTokens: s.CachedTokens,
-		Dropped: s.Dropped, Aborted: s.Aborted,
+		Dropped: s.Dropped, Aborted: s.Aborted, KVSlides: s.KVSlides, KVSlid: s.KVSlid,
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Users)) {
 		u := s.Users[name]

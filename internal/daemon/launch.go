@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
@@ -87,10 +88,10 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	}
 	l.choice.Store(&choice)
 	child, err := launch.Start(l.program, launch.Contract{
-		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Task: launch.Task(l.entry.Task),
-		NCtx: l.entry.GenerateNCtx, EmbedNCtx: l.entry.EmbedNCtx, RerankNCtx: l.entry.RerankNCtx,
+		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Tasks: launch.Tasks(l.entry.Tasks),
+		NCtx: l.entry.NCtx, EmbedNCtx: l.entry.EmbedNCtx, RerankNCtx: l.entry.RerankNCtx,
 		Slots: l.entry.NSlots, Threads: l.entry.Threads, GPULayers: l.entry.NGPULayers,
-		Pooling: l.entry.Pooling, MaxStallMS: l.entry.MaxStallMS, ComputeLock: l.turns, SharedPrefixes: l.entry.Shared,
+		Pooling: l.entry.Pooling, MaxStallMS: l.entry.MaxStallMS, ComputeLock: l.turns, Exact: l.entry.Exact, SharedPrefixes: l.entry.Shared,
 	}, model.Files, l.environment(choice.searchPath(l.libraries.folder.Path), os.LookupEnv))
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
@@ -119,14 +120,20 @@ func (l *launcher) avoid(ctx context.Context, variant string) bool {
 	return choice != nil && l.libraries.avoid(ctx, *choice, l.entry.Name, variant)
 }
 
-// originOf returns the origin of the engine's vectors and scores: the model's file at the
-// last start of the engine, the pooling, and the reported context.
-func (l *launcher) originOf(r link.Report) route.Origin {
+// originOf returns the origin of the engine's vectors or scores, by the task: the model's file at
+// the last start of the engine, the pooling, and the reported context.
+func (l *launcher) originOf(t infer.Task, r link.Report) route.Origin {
 	var o route.Origin
 	if last := l.origin.Load(); last != nil {
 		o = *last
 	}
-	o.Settings = fmt.Sprintf("pooling %q, context %d", l.entry.Pooling, r.NCtx)
+	switch t.(type) {
+	case *infer.Embed:
+		o.Settings = fmt.Sprintf("pooling %q, context %d, exact %v", l.entry.Pooling, r.EmbedNCtx, r.Exact)
+	case *infer.Rerank:
+		o.Settings = fmt.Sprintf("context %d, exact %v", r.RerankNCtx, r.Exact)
+	case *infer.Generate:
+	}
 	return o
 }
 

@@ -18,17 +18,6 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// Task is the purpose of an engine. The set is closed.
-type Task string
-
-// Tasks.
-const (
-	Auto     Task = "auto" // the model decides
-	Generate Task = "generate"
-	Embed    Task = "embed"
-	Rerank   Task = "rerank"
-)
-
 // A Contract is all an engine needs to know at its start. Paths are absolute: an engine
 // does not work in the daemon's folder.
 type Contract struct {
@@ -38,9 +27,9 @@ type Contract struct {
 	// first that the processor supports. Empty stands for all backends known by name.
 	Backends []string `json:"backends"`
 	Model    Model    `json:"model"`
-	Task     Task     `json:"task"`
+	Tasks    Tasks    `json:"tasks"`
 
-	// Tokens of context, by the task that is chosen.
+	// Tokens of context, by task.
 	NCtx       int `json:"n_ctx"`
 	EmbedNCtx  int `json:"embed_n_ctx"`
 	RerankNCtx int `json:"rerank_n_ctx"`
@@ -57,8 +46,18 @@ type Contract struct {
 	// ComputeLock is the file that engines lock when they compute on the same cores; empty: no
 	// other engine does.
 	ComputeLock string `json:"compute_lock"`
+	// Exact asks for answers with the same bits in any company.
+	Exact bool `json:"exact"`
 	// SharedPrefixes are texts that the operator expects at the beginning of conversations.
 	SharedPrefixes []string `json:"shared_prefixes"`
+}
+
+// Tasks are what an engine may do. The zero value leaves that to the model; with Embed or Rerank
+// a model that can generate does that, too.
+type Tasks struct {
+	NoGenerate bool `json:"no_generate"`
+	Embed      bool `json:"embed"`
+	Rerank     bool `json:"rerank"`
 }
 
 // A Model names the files of a model.
@@ -79,11 +78,6 @@ const fd = proc.FirstFile
 
 // check refuses values that no daemon writes.
 func (c *Contract) check() error {
-	switch c.Task {
-	case Auto, Generate, Embed, Rerank:
-	default:
-		return fmt.Errorf("unknown task %q: want auto, generate, embed or rerank", string(c.Task))
-	}
 	for _, n := range []struct {
 		name  string
 		value int

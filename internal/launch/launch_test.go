@@ -65,9 +65,9 @@ func engine() int {
 
 func contract() launch.Contract {
 	return launch.Contract{
-		LibDir: "/lib", Model: launch.Model{Path: "/models/m.gguf"}, Task: launch.Auto,
+		LibDir: "/lib", Model: launch.Model{Path: "/models/m.gguf"}, Tasks: launch.Tasks{NoGenerate: true, Embed: true},
 		NCtx: 1, EmbedNCtx: 2, RerankNCtx: 3, Slots: 4, Threads: 5, GPULayers: -1,
-		Backends: []string{"libggml-cpu-x64.so"}, Pooling: "cls", MaxStallMS: 7, ComputeLock: "/run/compute.lock", SharedPrefixes: []string{"a\nb", "é\x00"},
+		Backends: []string{"libggml-cpu-x64.so"}, Pooling: "cls", MaxStallMS: 7, Exact: true, ComputeLock: "/run/compute.lock", SharedPrefixes: []string{"a\nb", "é\x00"},
 	}
 }
 
@@ -164,7 +164,6 @@ func TestContractThatIsNone(t *testing.T) {
 		"a member twice":     {with(`"slots"`, `"slots":1,"slots"`), builds},
 		"another case":       {with(`"slots"`, `"Slots"`), builds},
 		"a text for a count": {with(`"slots":4`, `"slots":"4"`), builds},
-		"an unknown task":    {with(`"auto"`, `"dance"`), `launch contract: unknown task "dance": want auto, generate, embed or rerank`},
 		"no slots":           {with(`"slots":4`, `"slots":0`), "launch contract: slots is 0: want 1 or more"},
 		"a missing member":   {with(`"threads":5,`, ""), "launch contract: threads is 0: want 1 or more"},
 		"a negative stall":   {with(`"max_stall_ms":7`, `"max_stall_ms":-7`), "launch contract: max_stall_ms is -7: want 0 or more"},

@@ -148,6 +148,10 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	case r.Report != nil:
 		r.Report.Model, r.Report.Device = printable.Text(r.Report.Model), printable.Text(r.Report.Device)
 		r.Report.Problem, r.Report.Variant = printable.Text(r.Report.Problem), printable.Text(r.Report.Variant)
+		r.Report.Inexact = printable.Text(r.Report.Inexact)
+		for i, w := range r.Report.Warnings {
+			r.Report.Warnings[i] = printable.Text(w)
+		}
 		report(*r.Report)
 		return nil
 	case r.Stats != nil:

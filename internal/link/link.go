@@ -35,7 +35,7 @@ type Report struct {
 	State    State
 	Path     string  // of Mapping: the model's file
 	Progress float64 // of Mapping: 0 to 1
-	NCtx     int     // of Caching and Ready: tokens that the context holds
+	NCtx     int     // of Caching and Ready: tokens that the context holds; of Ready, that of the first task
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
 	Device   string  // of Ready: the computing device, such as "cpu"
@@ -44,12 +44,19 @@ type Report struct {
 	Abilities infer.Abilities
 	// GPULayers, of Ready, is how many layers a device beside the processor computes.
 	GPULayers int
-	// Generates, of Ready, reports that the model can generate, also if its task is another.
-	Generates bool
+	// EmbedNCtx and RerankNCtx, of Ready, are the tokens of the contexts of these tasks; 0 for an
+	// engine without the task.
+	EmbedNCtx, RerankNCtx int
 	// NoTemplate, of Ready, reports that the engine generates with a model without a chat
 	// template: conversations are rendered as plain text.
 	NoTemplate bool
-	Problem    string // of Failed: the cause
+	// Exact, of Ready, reports that the same request gets the same bits in any company. Inexact
+	// is why not, if the daemon asked for it.
+	Exact   bool
+	Inexact string
+	// Warnings, of Ready, are for the operator: what the engine assumes of its model.
+	Warnings []string
+	Problem  string // of Failed: the cause
 }
 
 // State is a step of loading. The set is closed.
@@ -64,24 +71,28 @@ const (
 	Failed    State = "failed"    // loading failed, and the same start would fail again
 )
 
-// Stats are the load of an engine and its counters since it became ready. An engine that
-// embeds or reranks has no cache and decodes nothing: those fields stay 0.
+// Stats are the load of an engine and its counters since it became ready, over all its tasks.
+// Embedding and reranking use no cache and decode nothing: without a task that generates those
+// fields stay 0.
 type Stats struct {
 	KVSize    int // tokens that the cache holds at most
 	KVUsed    int // tokens in it, of running and paused sequences
 	KVKept    int // tokens in it, of finished sequences, kept for later prompts
 	KVStored  int // tokens of finished sequences, moved from the cache to memory
+	KVDead    int // tokens in the cache that no sequence has any more
 	Sequences int // not finished
 	Parked    int // of those, paused or without room in the cache
 
 	Steps         int64
 	Stalls        int64   // steps that delayed a stream's next token too long
-	StepMS        float64 // moving average
-	PrefillTokens int64   // of prompts, computed
+	StepMS        float64 // moving average, of the first task
+	PrefillTokens int64   // of prompts and of texts, computed
 	DecodeTokens  int64   // of answers, computed
 	CachedTokens  int64   // of prompts, found in the cache and not computed
 	Dropped       int64   // times that a sequence lost its cells for lack of room
 	Aborted       int64   // aborted steps
+	KVSlides      int64   // times that the cells in use were moved together
+	KVSlid        int64   // tokens that were moved then
 
 	Users map[string]UserStats // by [infer.Peer.User]
 }
@@ -92,9 +103,16 @@ type UserStats struct {
 	CachedTokens int64 // of prompts, found in the cache
 }
 
-// A Beat is the progress of a computing loop. A goroutine that does not compute answers
-// it, so it arrives while a step hangs.
+// A Beat is the progress of an engine. A goroutine that does not compute answers it, so it
+// arrives while a step hangs.
+//
+// An engine has a computing loop for each task. If one of several loops computes, the beat is
+// about that loop, so that the work of the others does not hide that it hangs: see Loop.
 type Beat struct {
+	// Loop is the number of the loop that the beat is about, from 1: of several, the one whose
+	// phase, other than "idle" and "lock", has lasted longest. 0 is all loops: none of them
+	// computes, or there is only one.
+	Loop int
 	// Steps counts finished units of work: steps, prefill jobs, samples, encode batches.
 	Steps   uint64
 	Phase   string   // of the loop: "idle", "plan", "lock", "decode" or "sample"

@@ -1,6 +1,10 @@
 package route
 
-import "os"
+import (
+	"os"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
 
 // An Origin is what vectors and scores come from. The zero value is like no other.
 type Origin struct {
@@ -27,9 +31,9 @@ func sameFile(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-func (t *Target) origin() Origin {
+func (t *Target) origin(task infer.Task) Origin {
 	if t.Origin == nil {
 		return Origin{}
 	}
-	return t.Origin()
+	return t.Origin(task)
 }

@@ -25,8 +25,8 @@ type Target struct {
 	// Can returns the abilities of the target; known is false before the first report of an
 	// engine.
 	Can func() (can infer.Abilities, known bool)
-	// Origin returns the source of the target's vectors and scores; nil is unknown.
-	Origin func() Origin
+	// Origin returns the source of the target's vectors or scores, by the task; nil is unknown.
+	Origin func(infer.Task) Origin
 	// State returns whether the target answers now.
 	State   func() State
 	Handler infer.Handler
@@ -124,7 +124,7 @@ func (r *Router) candidates(name string, task infer.Task) (able []*Target, named
 		switch {
 		case !known:
 			unknown = append(unknown, t)
-		case can.Do(task) && (len(able) == 0 || !compared(task) || able[0].origin().Same(t.origin())):
+		case can.Do(task) && (len(able) == 0 || !compared(task) || able[0].origin(task).Same(t.origin(task))):
 			able = append(able, t)
 		}
 	}

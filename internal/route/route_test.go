@@ -92,7 +92,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			target := func(name string, o route.Origin, s route.State) *route.Target {
 				return &route.Target{
-					Name: name, Aliases: []string{"both"}, State: func() route.State { return s }, Origin: func() route.Origin { return o },
+					Name: name, Aliases: []string{"both"}, State: func() route.State { return s }, Origin: func(infer.Task) route.Origin { return o },
 					Can: able(infer.Abilities{Generate: true, Embed: true, Rerank: true}),
 				}
 			}

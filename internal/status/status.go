@@ -44,6 +44,10 @@ type Capabilities struct {
 	AudioRate   int    // samples a second; 0 without audio
 	NoTemplate  bool   // it generates, and its model has no chat template
 	Unverified  bool   // the libraries that compute are not the packaged ones
+	// Exact says that the same request gets the same bits in any company. WantsExact says that
+	// the operator asked for it, and Inexact why it is not so.
+	Exact, WantsExact bool
+	Inexact           string
 }
 
 // BackendState is the state of an entry's breaker: whether requests go to the entry. Like

@@ -175,7 +175,7 @@ func (w *watch) sample(now look, planned time.Duration) watchdog.Sample {
 	x := watchdog.Sample{
 		Elapsed: now.at.Sub(last.at), Planned: planned, Suspended: now.suspended-last.suspended >= leastSuspend,
 		Active: now.pulse.Active, Answered: now.pulse.Answered,
-		Moved: beat.Steps > last.pulse.Beat.Steps || now.pulse.Frames > last.pulse.Frames,
+		Moved: moved(last.pulse, now.pulse),
 		Beat:  fresh, Locked: fresh && beat.Phase == "lock",
 		StepCPU: step, StepWall: step / time.Duration(max(1, w.sup.Threads)),
 		Overrun: time.Duration(beat.OverrunCPUMS) * time.Millisecond, OverrunPhase: beat.Overrun,
@@ -192,6 +192,18 @@ func (w *watch) sample(now look, planned time.Duration) watchdog.Sample {
 	}
 	w.note(&x, &now)
 	return x
+}
+
+// moved reports whether the engine made progress between two pulses. Of several loops a beat is
+// about the one that has computed for longest: then only that loop counts, because frames and
+// steps of the others would hide that it hangs. A beat about another loop than before is
+// progress: the former loop has ended its phase.
+func moved(last, now link.Pulse) bool {
+	if now.Beat.Loop != last.Beat.Loop || now.Beat.Steps > last.Beat.Steps {
+		return true
+	}
+	fresh := now.Beats > last.Beats
+	return now.Frames > last.Frames && !(fresh && now.Beat.Loop > 0)
 }
 
 func processOf(state byte) watchdog.Process {

@@ -296,6 +296,47 @@ func TestWedged(t *testing.T) {
 	}
 }
 
+// Of several loops one that stands is not hidden by the others' answers, and loops that stand in
+// turn are all right.
+func TestSeveralLoops(t *testing.T) {
+	hang := func(loop int) func(*body) {
+		return func(b *body) {
+			b.cores, b.state = 2, 'R'
+			b.beat = link.Beat{Loop: loop, Steps: 5, Phase: "decode", Calls: []uint64{1}, StepCPUMS: 1}
+		}
+	}
+	for name, test := range map[string]struct {
+		each func(b *body, second int) // what happens each second, beside an answer
+		want string                    // how the call of the loop ends
+	}{
+		"one hangs":           {func(b *body, _ int) { hang(1)(b) }, "unavailable"},
+		"the only one stands": {func(b *body, _ int) { hang(0)(b) }, "open"}, // answers are progress
+		"they take turns":     {func(b *body, n int) { hang(1 + n/3%2)(b) }, "open"},
+		"all are idle":        {func(b *body, _ int) { b.beat = link.Beat{Phase: "idle"} }, "open"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := hospital(t)
+				defer w.close()
+				stands := w.call(begun)
+				for n := range 40 {
+					if w.starts() > 1 {
+						break
+					}
+					w.current().is(func(b *body) { test.each(b, n) })
+					if got := ended(w.call(1)); got != "done" && test.want == "open" {
+						t.Errorf("another call: %s", got)
+					}
+					time.Sleep(time.Second)
+				}
+				if got := ended(stands); got != test.want {
+					t.Errorf("the call ended: %s, want %s; %+v", got, test.want, w.Status())
+				}
+			})
+		})
+	}
+}
+
 // Without a word from the platform the operator still learns that nothing comes.
 func TestSilentWithoutTheKernel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -160,6 +160,12 @@ func (m members) capabilities(c status.Capabilities) {
 	if c.Unverified {
 		m["libraries"] = unverified
 	}
+	if c.WantsExact {
+		m["exact"] = c.Exact
+	}
+	if c.Inexact != "" {
+		m["inexact"] = c.Inexact
+	}
 }
 
 // DecodeCapabilities reads a frame of [Capabilities], and the version of the
@@ -182,6 +188,8 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		AudioRate   int    `json:"audio_sample_rate"`
 		Template    string `json:"chat_template"`
 		Libraries   string `json:"libraries"`
+		Exact       *bool  `json:"exact"`
+		Inexact     string `json:"inexact"`
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return status.Capabilities{}, 0, fmt.Errorf("decode capabilities: %w", err)
@@ -195,6 +203,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
 		NoTemplate: m.Template == noTemplate, Unverified: m.Libraries == unverified,
+		WantsExact: m.Exact != nil, Exact: m.Exact != nil && *m.Exact, Inexact: m.Inexact,
 	}, m.Version, nil
 }
 

@@ -72,6 +72,15 @@ var goldens = map[string]struct {
 		`{"accelerator":"cuda","audio":true,"audio_sample_rate":16000,"backend":"gen","device_name":"Some GPU","embed":true,"gpu_layers":99,"id":"admin","rerank":true,"status":"capabilities","thinking":true,"tools":true,"type":"status","v2":true,"vision":true,"vram_total_bytes":17179869184,"wire_version":1}`,
 	},
 
+	"capabilities of an exact entry": {
+		status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}, Accelerator: "cpu", WantsExact: true, Exact: true},
+		`{"accelerator":"cpu","audio":false,"backend":"gen","embed":false,"exact":true,"gpu_layers":0,"id":"admin","status":"capabilities","thinking":false,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
+	},
+	"capabilities of an entry that cannot be exact": {
+		status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}, Accelerator: "cuda", WantsExact: true, Inexact: "a GPU computes"},
+		`{"accelerator":"cuda","audio":false,"backend":"gen","embed":false,"exact":false,"gpu_layers":0,"id":"admin","inexact":"a GPU computes","status":"capabilities","thinking":false,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
+	},
+
 	"added: an entry that fails": {
 		status.BackendState{Backend: "gen", State: "half_open"},
 		`{"backend":"gen","id":"admin","state":"half_open","status":"backend_state","type":"status"}`,

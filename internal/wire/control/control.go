@@ -82,6 +82,8 @@ type Backend struct {
 	NCtx         int     `json:"n_ctx,omitzero"`         // tokens, of the context
 	CPUVariant   string  `json:"cpu_variant,omitzero"`   // of llama.cpp's libraries, the computing one
 	Libraries    string  `json:"libraries,omitzero"`     // "verified" or "unverified"
+	Exact        *bool   `json:"exact,omitzero"`         // whether answers are exact; nil if that was not asked for
+	Inexact      string  `json:"inexact,omitzero"`       // why they are not
 	PID          int     `json:"pid,omitzero"`           // of the engine
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
 	RestartsHour int     `json:"restarts_hour,omitzero"` // within the last hour
@@ -97,6 +99,7 @@ type Engine struct {
 	KVUsed        int          `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
 	KVKept        int          `json:"kv_kept_tokens"`   // in the cache, retained
 	KVStored      int          `json:"kv_stored_tokens"` // retained and offloaded to memory
+	KVDead        int          `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
 	Sequences     int          `json:"sequences"`        // unfinished
 	Parked        int          `json:"parked"`           // unfinished and paused
 	Steps         int64        `json:"steps"`
@@ -107,6 +110,8 @@ type Engine struct {
 	CachedTokens  int64        `json:"cached_tokens"`   // of prompts, found in the cache
 	Dropped       int64        `json:"dropped"`         // sequences that lost their cells to others
 	Aborted       int64        `json:"aborted"`         // steps that were called off
+	KVSlides      int64        `json:"kv_slides"`       // times that the cells in use were moved together
+	KVSlid        int64        `json:"kv_slid_tokens"`  // tokens that were moved then
 	Users         []EngineUser `json:"users,omitempty"` // users with KV or cached tokens
 }
 

@@ -5,6 +5,7 @@
 package assemble
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 )
@@ -32,22 +34,17 @@ func Run(conn net.Conn, c *launch.Contract) error {
 	if err != nil {
 		return refuse(srv, err)
 	}
-	srv.Handler, srv.Stats, srv.Beat = eng.handler, eng.stats, eng.beat
+	srv.Handler, srv.Stats, srv.Beat = eng.handler(), eng.stats, eng.beat
 
 	ctx, cancel := context.WithCancel(context.Background())
-	var loop sync.WaitGroup
-	loop.Go(func() { _ = eng.loop(ctx) }) // it has no error of its own
-	defer loop.Wait()
+	var loops sync.WaitGroup
+	for _, p := range eng.parts {
+		loops.Go(func() { _ = p.loop(ctx) }) // it has no error of its own
+	}
+	defer loops.Wait()
 	defer cancel()
-	if eng.share != nil {
-		for i, text := range c.SharedPrefixes {
-			if err := eng.share(ctx, text); err != nil {
-				return refuse(srv, fmt.Errorf("shared prefix %d: %w", i, err))
-			}
-			if err := srv.Report(link.Report{State: link.Caching, NCtx: eng.ready.NCtx}); err != nil { // a sign of life
-				return err
-			}
-		}
+	if err := eng.share(ctx, c.SharedPrefixes); err != nil {
+		return refuse(srv, err)
 	}
 	if err := srv.Report(eng.ready); err != nil {
 		return err
@@ -63,15 +60,42 @@ func refuse(srv *link.Server, reason error) error {
 	return errors.Join(reason, srv.Report(link.Report{State: link.Failed, Problem: reason.Error()}))
 }
 
-// An assembly is a loaded engine. It answers while its loop runs.
+// A part is a task of an engine. It answers while its loop runs.
+type part struct {
+	handler  engine.Handler
+	loop     func(context.Context) error
+	progress *progress.Progress // of the loop
+	stats    func() link.Stats
+	share    func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
+	overrun  func(*link.Beat)                    // adds calls over their budget; nil if there are none
+	plain    bool                                // conversations are rendered as plain text: the model has no chat template
+	nCtx     int
+	inexact  string   // why its answers may depend on others, if the contract asks for exact ones
+	warnings []string // for the operator
+}
+
+// An assembly is a loaded engine: one part or more, on one model.
 type assembly struct {
-	handler engine.Handler
-	loop    func(context.Context) error
-	share   func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
-	stats   func() link.Stats
-	beat    func() link.Beat
-	plain   bool // conversations are rendered as plain text: the model has no chat template
-	ready   link.Report
+	parts []*part
+	ready link.Report
+	srv   *link.Server
+}
+
+// share decodes shared prefixes.
+func (a *assembly) share(ctx context.Context, texts []string) error {
+	first := a.parts[0]
+	for i, text := range texts {
+		if first.share == nil {
+			return errors.New("shared prefixes: this engine does not generate text")
+		}
+		if err := first.share(ctx, text); err != nil {
+			return fmt.Errorf("shared prefix %d: %w", i, err)
+		}
+		if err := a.srv.Report(link.Report{State: link.Caching, NCtx: first.nCtx}); err != nil { // a sign of life
+			return err
+		}
+	}
+	return nil
 }
 
 // A builder has the inputs of an engine.
@@ -79,9 +103,7 @@ type builder struct {
 	srv      *link.Server
 	contract *launch.Contract
 	model    *llama.Model
-	task     launch.Task // never Auto
-	nCtx     int
-	lock     *computelock.Lock // nil if no other engine computes on the same cores
+	turn     turn
 }
 
 func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
@@ -91,34 +113,76 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers}, mapping(srv, c.Model.Path))
+	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers, Exact: c.Exact, Variant: variant}, mapping(srv, c.Model.Path))
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)
 	}
 	b := &builder{srv: srv, contract: c, model: model}
-	b.task, b.nCtx = choose(c, model)
 	if c.ComputeLock != "" {
-		if b.lock, err = computelock.Open(c.ComputeLock); err != nil {
+		if b.turn.lock, err = computelock.Open(c.ComputeLock); err != nil {
 			return nil, err
 		}
 	}
-	if err := srv.Report(link.Report{State: link.Caching, NCtx: b.nCtx}); err != nil {
-		return nil, err
-	}
-	build := b.encoder
-	if b.task == launch.Generate {
-		build = b.writer
-	}
-	eng, err := build()
-	if err != nil {
+	eng := &assembly{srv: srv, ready: link.Report{
+		State: link.Ready, Slots: c.Slots, Model: model.Name(), Device: "cpu", GPULayers: model.GPULayers(), Variant: variant,
+	}}
+	if eng.parts, err = b.parts(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)
 	}
-	eng.ready = link.Report{
-		State: link.Ready, NCtx: b.nCtx, Slots: c.Slots, Model: model.Name(), Device: "cpu",
-		GPULayers: model.GPULayers(), Generates: model.Generates(), NoTemplate: eng.plain, Variant: variant,
-		Abilities: eng.handler.Abilities(),
+	if c.Exact {
+		for _, p := range eng.parts {
+			eng.ready.Inexact = cmp.Or(eng.ready.Inexact, p.inexact)
+		}
+		eng.ready.Exact = eng.ready.Inexact == ""
+	}
+	eng.ready.NCtx = eng.parts[0].nCtx
+	eng.ready.Abilities = eng.handler().Abilities()
+	for _, p := range eng.parts {
+		eng.ready.NoTemplate = eng.ready.NoTemplate || p.plain
+		eng.ready.Warnings = append(eng.ready.Warnings, p.warnings...)
+		switch can := p.handler.Abilities(); {
+		case can.Embed:
+			eng.ready.EmbedNCtx = p.nCtx
+		case can.Rerank:
+			eng.ready.RerankNCtx = p.nCtx
+		}
 	}
 	return eng, nil
+}
+
+// parts builds a part for each task.
+func (b *builder) parts() (all []*part, err error) {
+	tasks, err := choose(b.contract.Tasks, b.model.Generates(), b.model.Ranks())
+	if err != nil {
+		return nil, err
+	}
+	if tasks.several() {
+		b.turn.seat = make(chan struct{}, 1)
+	}
+	trained := max(b.model.ContextTrained(), 1)
+	for _, task := range []struct {
+		wanted bool
+		nCtx   int
+		build  func(nCtx int) (*part, error)
+	}{
+		{tasks.generate, b.contract.NCtx, b.writer},
+		{tasks.embed, min(b.contract.EmbedNCtx, trained), b.embedder},
+		{tasks.rerank, min(b.contract.RerankNCtx, trained), b.reranker},
+	} {
+		if !task.wanted {
+			continue
+		}
+		if err := b.srv.Report(link.Report{State: link.Caching, NCtx: task.nCtx}); err != nil {
+			return nil, err
+		}
+		p, err := task.build(task.nCtx)
+		if err != nil {
+			return nil, err
+		}
+		p.nCtx = task.nCtx
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // mapping returns a callback that reports the progress of a load to the daemon. llama.cpp
@@ -134,28 +198,4 @@ func mapping(srv *link.Server, path string) func(fraction float64) bool {
 	}
 	report(0)
 	return report
-}
-
-// choose returns the task of a model and the tokens of its context.
-func choose(c *launch.Contract, model *llama.Model) (task launch.Task, nCtx int) {
-	task = c.Task
-	switch {
-	case task == launch.Auto && model.Ranks():
-		task = launch.Rerank
-	case task == launch.Auto && !model.Generates():
-		task = launch.Embed
-	case task == launch.Auto:
-		task = launch.Generate
-	case task == launch.Embed && model.Generates() && c.Pooling == "" && !model.HasPooling():
-		task = launch.Generate // the daemon warns of it
-	}
-	trained := max(model.ContextTrained(), 1)
-	switch task {
-	case launch.Embed:
-		return task, min(c.EmbedNCtx, trained)
-	case launch.Rerank:
-		return task, min(c.RerankNCtx, trained)
-	default:
-		return task, c.NCtx
-	}
 }

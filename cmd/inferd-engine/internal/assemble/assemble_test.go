@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,7 +67,7 @@ func start(t *testing.T, ref store.Ref, edit func(*launch.Contract)) *engine {
 	}
 	defer m.Close()
 	c := launch.Contract{
-		LibDir: libraries(), Model: launch.Model{Path: m.Path}, Task: launch.Auto,
+		LibDir: libraries(), Model: launch.Model{Path: m.Path},
 		NCtx: 1024, EmbedNCtx: 1 << 20, RerankNCtx: 1 << 20, Slots: 3, Threads: 1,
 	}
 	if edit != nil {
@@ -128,12 +130,17 @@ func TestReady(t *testing.T) {
 		"with one slot, and no lane":   {"chain", func(c *launch.Contract) { c.Slots = 1 }, infer.Abilities{Generate: true}, 1024},
 		"a model that embeds":          {"embed", nil, infer.Abilities{Embed: true}, 0},
 		"a model that reranks":         {"rerank", nil, infer.Abilities{Rerank: true}, 0},
-		"embedding with a small bound": {"embed", func(c *launch.Contract) { c.Task, c.EmbedNCtx = launch.Embed, 64 }, infer.Abilities{Embed: true}, 64},
-		"a generating model, asked to embed, of which no pooling is known": {
-			"chain", func(c *launch.Contract) { c.Task = launch.Embed }, infer.Abilities{Generate: true}, 1024,
+		"embedding with a small bound": {"embed", func(c *launch.Contract) { c.Tasks.Embed, c.EmbedNCtx = true, 64 }, infer.Abilities{Embed: true}, 64},
+		"a generating model that also embeds": {
+			"chain", func(c *launch.Contract) { c.Tasks.Embed, c.Pooling, c.EmbedNCtx = true, "mean", 128 }, infer.Abilities{Generate: true, Embed: true}, 1024,
 		},
-		"a generating model that embeds": {
-			"chain", func(c *launch.Contract) { c.Task, c.Pooling, c.EmbedNCtx = launch.Embed, "mean", 128 }, infer.Abilities{Embed: true}, 128,
+		"one that only embeds": {
+			"chain", func(c *launch.Contract) {
+				c.Tasks, c.Pooling, c.EmbedNCtx = launch.Tasks{NoGenerate: true, Embed: true}, "last", 128
+			}, infer.Abilities{Embed: true}, 128,
+		},
+		"all tasks": {
+			"chain", func(c *launch.Contract) { c.Tasks.Embed, c.Tasks.Rerank = true, true }, infer.Abilities{Generate: true, Embed: true, Rerank: true}, 1024,
 		},
 		"shared prefixes": {
 			"tiny", func(c *launch.Contract) { c.SharedPrefixes = []string{"You are brief.", "You are not."} }, infer.Abilities{Generate: true}, 1024,
@@ -170,10 +177,15 @@ func TestFailed(t *testing.T) {
 			[]string{"llama.cpp's libraries", "/nonexistent", "make engine"},
 		},
 		"no model": {store.Ref{Path: garbage}, nil, []string{"load " + garbage + ": ", "magic"}},
-		"a model that does not generate": {
+		"nothing left to do": {
+			store.Ref{Builtin: "chain"},
+			func(c *launch.Contract) { c.Tasks.NoGenerate = true },
+			[]string{"generate is switched off, and neither embed nor rerank is on"},
+		},
+		"a shared prefix for a model that does not generate": {
 			store.Ref{Builtin: "embed"},
-			func(c *launch.Contract) { c.Task = launch.Generate },
-			[]string{"this model does not generate text"},
+			func(c *launch.Contract) { c.SharedPrefixes = []string{"You are brief."} },
+			[]string{"shared prefixes: this engine does not generate text"},
 		},
 		"no compute lock": {
 			store.Ref{Builtin: "chain"},
@@ -209,6 +221,75 @@ func TestFailed(t *testing.T) {
 				t.Error("the engine stays")
 			}
 		})
+	}
+}
+
+// One engine answers three tasks at once, and its statistics cover all of them.
+func TestAllTasks(t *testing.T) {
+	e := start(t, store.Ref{Builtin: "loop"}, func(c *launch.Contract) {
+		c.Tasks.Embed, c.Tasks.Rerank, c.EmbedNCtx, c.RerankNCtx = true, true, 64, 32
+	})
+	r, _ := e.outcome(t)
+	if r.State != link.Ready || r.EmbedNCtx != 64 || r.RerankNCtx != 32 || len(r.Warnings) != 2 ||
+		!strings.Contains(r.Warnings[0], "embed_pooling") || !strings.Contains(r.Warnings[1], "trained to rank") {
+		t.Fatalf("%+v", r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	writing, stop := context.WithCancel(ctx)
+	var (
+		all    sync.WaitGroup
+		tokens atomic.Int64
+	)
+	all.Go(func() {
+		task := infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "a")}, MaxTokens: 1000}
+		for writing.Err() == nil {
+			_ = e.client.Handle(writing, &infer.Request{Task: &task}, func(infer.Event) error { tokens.Add(1); return nil })
+		}
+	})
+	for range 20 {
+		var vectors, scores int
+		for _, task := range []infer.Task{&infer.Embed{Inputs: []string{"a", "bc"}}, &infer.Rerank{Query: "a", Documents: []string{"b", "c", "d"}}} {
+			if err := e.client.Handle(ctx, &infer.Request{Task: task}, func(ev infer.Event) error {
+				switch ev := ev.(type) {
+				case *infer.Vectors:
+					vectors += len(ev.Values)
+				case *infer.Scores:
+					scores += len(ev.Values)
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if vectors != 2 || scores != 3 {
+			t.Errorf("%d vectors, %d scores", vectors, scores)
+		}
+	}
+	before := tokens.Load()
+	for begin := time.Now(); tokens.Load() < before+5; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > patience {
+			t.Fatal("the stream stands")
+		}
+	}
+	stats, err := e.client.Stats(ctx)
+	if err != nil || stats.Steps < stats.DecodeTokens/3+2*20 || stats.PrefillTokens < 20*(2+3) || stats.DecodeTokens < before || stats.Sequences != 1 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	stop()
+	all.Wait()
+}
+
+// An exact engine says whether it is.
+func TestReadyExact(t *testing.T) {
+	for model, exact := range map[string]bool{"tiny": true, "embed": true, "rerank": true} {
+		r, _ := start(t, store.Ref{Builtin: model}, func(c *launch.Contract) { c.Exact = true }).outcome(t)
+		if r.State != link.Ready || r.Exact != exact || (r.Inexact == "") != exact {
+			t.Errorf("%s: %+v", model, r)
+		}
+	}
+	if r, _ := start(t, store.Ref{Builtin: "tiny"}, nil).outcome(t); r.Exact || r.Inexact != "" {
+		t.Errorf("nobody asked: %+v", r)
 	}
 }
 

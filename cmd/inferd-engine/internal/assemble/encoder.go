@@ -7,29 +7,53 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
-	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 )
 
 const (
 	encodeTexts = 64 // in one batch of vectors or scores
-	// othersWait is roughly the longest batch, if other engines compute on the same cores.
+	// othersWait is roughly the longest batch of several texts, if other loops or engines compute
+	// on the same cores.
 	othersWait = 50 * time.Millisecond
 )
 
-// encoder builds an engine that embeds or reranks.
-func (b *builder) encoder() (*assembly, error) {
-	model := b.model
-	ranks := b.task == launch.Rerank
+// embedder builds the part that embeds.
+func (b *builder) embedder(nCtx int) (*part, error) {
 	pooling := llama.Pooling(b.contract.Pooling)
-	if ranks {
-		pooling = llama.Rank
+	var warnings []string
+	if pooling == llama.OwnPooling && b.model.Generates() && !b.model.HasPooling() {
+		pooling = llama.Mean
+		warnings = append(warnings, "the model's file does not say how vectors are pooled: they are the mean over the tokens (embed_pooling: mean, cls or last)")
 	}
+	p, err := b.encoder(nCtx, pooling)
+	if err != nil {
+		return nil, err
+	}
+	p.warnings = warnings
+	return p, nil
+}
+
+// reranker builds the part that reranks.
+func (b *builder) reranker(nCtx int) (*part, error) {
+	p, err := b.encoder(nCtx, llama.Rank)
+	if err != nil {
+		return nil, err
+	}
+	if !b.model.Ranks() {
+		p.warnings = append(p.warnings, "the model's file does not say that the model was trained to rank: its scores may mean nothing")
+	}
+	return p, nil
+}
+
+// encoder builds a part that embeds or, with the pooling of that, reranks.
+func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
+	model, ranks := b.model, pooling == llama.Rank
+	texts := min(encodeTexts, nCtx) // llama.cpp aborts with more sequences than tokens
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: b.nCtx, NBatch: b.nCtx, NSeq: encodeTexts, Threads: b.contract.Threads, Encodes: true, Pooling: pooling,
+		NCtx: nCtx, NBatch: nCtx, NSeq: texts, Threads: b.contract.Threads, Encodes: true, Pooling: pooling,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make a context of %d tokens: %w", b.nCtx, err)
+		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
 	}
 	width := model.Width()
 	switch is := lctx.Pools(); {
@@ -39,26 +63,30 @@ func (b *builder) encoder() (*assembly, error) {
 		return nil, fmt.Errorf("the model's vectors are pooled by %q: say --llamacpp-embed-pooling, or embed_pooling", is)
 	}
 	_, longest := model.Spellings()
-	texts := encodeTexts
-	if lctx.OneByOne() {
+	if lctx.OneByOne() || b.contract.Exact { // the pooling of several at once is one product of matrices
 		texts = 1
 	}
 	loop := &encode.Loop{
-		Model: lctx, Limits: encode.Limits{Tokens: b.nCtx, Batch: batchTokens, Sequences: texts}, Width: width,
-		Exclusive: b.lock.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
+		Model: lctx, Limits: encode.Limits{Tokens: nCtx, Batch: batchTokens, Sequences: texts}, Width: width,
+		Exclusive: b.turn.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
-	if b.lock != nil {
+	if b.turn.shared() {
 		loop.Longest = othersWait
 	}
-	return &assembly{
-		handler: &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
-		loop:    loop.Run,
+	inexact := ""
+	if model.GPULayers() > 0 {
+		inexact = "a GPU computes"
+	}
+	return &part{
+		inexact:  inexact,
+		handler:  &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
+		loop:     loop.Run,
+		progress: &loop.Progress,
 		stats: func() link.Stats {
 			s := loop.Stats()
 			return link.Stats{
 				Sequences: s.Sequences, Steps: s.Steps, PrefillTokens: s.Tokens, StepMS: float64(s.Step) / float64(time.Millisecond),
 			}
 		},
-		beat: func() link.Beat { return beatOf(loop.Progress.Report()) },
 	}, nil
 }

@@ -10,12 +10,69 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
+// beat joins the progress of all loops.
+func (a *assembly) beat() link.Beat {
+	all := make([]progress.Report, len(a.parts))
+	for i, p := range a.parts {
+		all[i] = p.progress.Report()
+	}
+	b := join(all)
+	for _, p := range a.parts {
+		if p.overrun != nil {
+			p.overrun(&b)
+		}
+	}
+	return b
+}
+
+// join returns the beat of loops. Of several it is about the loop that has computed for longest
+// in one phase: a loop that hangs becomes that one sooner or later and stays it, whatever the
+// others do. A loop that waits for its turn does not compute, so the calls of the beat are those
+// of the loop at which the others wait.
+func join(all []progress.Report) link.Beat {
+	if len(all) == 1 {
+		return beatOf(all[0])
+	}
+	longest, steps, at := -1, uint64(0), 0
+	for i, r := range all {
+		steps += r.Units
+		switch {
+		case r.Phase == progress.Idle:
+		case r.Phase == progress.Lock:
+			at = i
+		case longest < 0 || r.Since > all[longest].Since:
+			longest = i
+		}
+	}
+	if longest >= 0 {
+		b := beatOf(all[longest])
+		b.Loop = longest + 1
+		return b
+	}
+	b := beatOf(all[at])
+	b.Steps = steps
+	return b
+}
+
 // beatOf translates the progress of a loop for the link.
 func beatOf(r progress.Report) link.Beat {
 	return link.Beat{
 		Steps: r.Units, Phase: r.Phase.String(), SinceMS: r.Since.Milliseconds(),
 		Calls: r.Calls, StepCPUMS: int64(math.Ceil(float64(r.CPU) / float64(time.Millisecond))),
 	}
+}
+
+// stats adds up the statistics of all parts. The cache, and the time of a step, are those of the
+// first.
+func (a *assembly) stats() link.Stats {
+	sum := a.parts[0].stats()
+	for _, p := range a.parts[1:] {
+		s := p.stats()
+		sum.Sequences += s.Sequences
+		sum.Steps += s.Steps
+		sum.PrefillTokens += s.PrefillTokens
+	}
+	return sum
 }
 
 // addOverrun adds a running call that is over its budget. Of several, a beat names the call
@@ -31,7 +88,7 @@ func statsOf(s batch.Stats, nCtx int) link.Stats {
 	all := link.Stats{
 		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Retained, KVStored: s.Offloaded, Sequences: s.Running + s.Paused, Parked: s.Paused,
 		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
-		PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
+		KVDead: s.Dead, KVSlides: s.Slides, KVSlid: s.Slid, PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
 		Users: make(map[string]link.UserStats),
 	}
 	for user, o := range s.Owners {

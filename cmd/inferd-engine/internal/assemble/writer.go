@@ -1,7 +1,6 @@
 package assemble
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -25,12 +24,9 @@ const (
 	prefillShare = 2
 )
 
-// writer builds an engine that generates text.
-func (b *builder) writer() (*assembly, error) {
+// writer builds the part that generates text.
+func (b *builder) writer(nCtx int) (*part, error) {
 	model := b.model
-	if !model.Generates() {
-		return nil, errors.New("this model does not generate text")
-	}
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
 	specials, longest := model.Spellings()
@@ -43,21 +39,29 @@ func (b *builder) writer() (*assembly, error) {
 		retained = retainedStates
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
-		NCtx: b.nCtx, NBatch: batchTokens, NSeq: b.contract.Slots + retained, Threads: b.contract.Threads,
+		NCtx: nCtx, NBatch: batchTokens, NSeq: b.contract.Slots + retained, Threads: b.contract.Threads, Exact: b.contract.Exact,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make a context of %d tokens: %w", b.nCtx, err)
+		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
+	}
+	inexact, spare := "", 0
+	if b.contract.Exact {
+		inexact = lctx.Inexact()
+	}
+	if lctx.Pairs() {
+		spare = 1
 	}
 	loop := &batch.Loop{
-		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(),
-		Limits:    batch.Limits{Context: b.nCtx, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: b.nCtx},
+		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(),
+		Limits:    batch.Limits{Context: nCtx - spare, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
+		Exact:     b.contract.Exact && inexact == "",
 		Stall:     b.contract.MaxStall(),
-		Exclusive: b.lock.Do,
+		Exclusive: b.turn.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
-		loop.Prefill, err = b.prefillWorker()
+		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)
 		}
@@ -65,25 +69,30 @@ func (b *builder) writer() (*assembly, error) {
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
 	}
-	return &assembly{
-		handler: eng, loop: loop.Run, share: eng.Share, plain: template.Transcript(),
-		stats: func() link.Stats { return statsOf(loop.Stats(), b.nCtx) },
-		beat: func() link.Beat {
-			b := beatOf(loop.Progress.Report())
-			addOverrun(&b, "sample", loop.Samples)
-			addOverrun(&b, "render", eng.Rendering)
-			return b
+	return &part{
+		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
+		stats: func() link.Stats { return statsOf(loop.Stats(), nCtx) },
+		overrun: func(b *link.Beat) {
+			addOverrun(b, "sample", loop.Samples)
+			addOverrun(b, "render", eng.Rendering)
 		},
 	}, nil
 }
 
 // prefillWorker starts a worker that prefills long prompts beside the steps.
-func (b *builder) prefillWorker() (*prefill.Worker, error) {
-	nCtx := b.nCtx / prefillShare
-	return prefill.Start(nCtx, b.contract.Slots, func() (prefill.Context, error) {
+func (b *builder) prefillWorker(nCtx int, pairs bool) (*prefill.Worker, error) {
+	spare := 0
+	if pairs {
+		spare = 1
+	}
+	return prefill.Start(nCtx/prefillShare-spare, b.contract.Slots, func() (prefill.Context, error) {
 		c, err := llama.NewContext(b.model, llama.ContextOptions{
-			NCtx: nCtx, NBatch: schedule.ChunkTokens, NSeq: b.contract.Slots, Threads: b.contract.Threads, IdlePriority: true,
+			NCtx: nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: prefill.Sequences(b.contract.Slots),
+			Threads: b.contract.Threads, IdlePriority: true, Exact: b.contract.Exact, Pairs: pairs,
 		})
-		return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
+		if err != nil {
+			return prefill.Context{}, err
+		}
+		return prefill.Context{Decoder: c, Memory: c, Piece: c.Piece(), Close: c.Close}, nil
 	})
 }

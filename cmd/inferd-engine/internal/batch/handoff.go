@@ -93,6 +93,10 @@ func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, boo
 		return prefill.Chunk{}, false
 	}
 	cached := s.cached()
+	if cached < s.workerLen { // a slide has lost tokens
+		l.recall(s)
+		return prefill.Chunk{}, false
+	}
 	c := prefill.Chunk{Seq: s.workerSeq, Start: min(cached, s.workerLen+*imports)}
 	if c.Start > s.workerLen {
 		var err error
@@ -100,12 +104,13 @@ func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, boo
 			l.refuse(s)
 			return c, false
 		}
+		c.Before = s.tokens[s.workerLen:c.Start]
 		*imports -= c.Start - s.workerLen
 	}
 	if c.Start == cached {
 		c.Tokens = s.tokens[cached:min(cached+n, len(s.tokens)-1)]
 	}
-	if c.Import == nil && len(c.Tokens) == 0 {
+	if len(c.Before)+len(c.Tokens) == 0 {
 		return c, false
 	}
 	l.transition(s, schedule.Offloaded)

@@ -9,6 +9,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -31,6 +32,8 @@ type Decoder interface {
 	// Add puts a token of a sequence at a position into the next batch. With logits the entry
 	// has logits after Decode. An error empties the batch.
 	Add(tok Token, pos, seq int, logits bool) error
+	// Pad allows up to so many cells for padding in the next batch.
+	Pad(most int)
 	// Decode computes the batch and empties it.
 	Decode() error
 	// Abort makes a Decode under way fail soon. It may be called from any goroutine.
@@ -54,7 +57,11 @@ type Loop struct {
 	Memory  kv.Memory // of the decoder's context
 	// Whole says that sequences can be copied, saved and dropped whole only, as those of
 	// recurrent models.
-	Whole  bool
+	Whole bool
+	// Piece is how many tokens the memory can save at once; 0 is no limit. See [kv.Options].
+	Piece int
+	// Exact says that the logits of a token do not depend on the other tokens of its batch.
+	Exact  bool
 	Limits Limits
 	// Stall is the longest time for a step beside streams; 0 is 100 ms, or four steps without
 	// prompts if that is longer.
@@ -187,6 +194,7 @@ type stepper struct {
 	last     time.Time           // end of the last step if it had streams, else zero
 	cachedOf map[string]int64    // by owner: tokens of prompts that were in the cache
 	counted  time.Time           // when the stats of the cache were last published
+	moving   schedule.Average    // seconds of a slide for each token
 }
 
 func newStepper(l *Loop) *stepper {
@@ -194,7 +202,7 @@ func newStepper(l *Loop) *stepper {
 		Loop: l,
 		cache: kv.New(l.Memory, kv.Options{
 			Cells: l.Limits.Context, Sequences: l.Limits.Sequences + l.Limits.Retained,
-			Retain: l.Limits.Retained > 0, Offloaded: l.Limits.Offloaded, Whole: l.Whole,
+			Retain: l.Limits.Retained > 0, Offloaded: l.Limits.Offloaded, Whole: l.Whole, Piece: l.Piece,
 		}),
 		times: schedule.StepTimes{Stall: l.Stall}, cachedOf: make(map[string]int64),
 		chooser: chooser{budget: l.Samples, wake: l.inbox.Wake},
@@ -226,11 +234,38 @@ func (l *stepper) run(ctx context.Context) {
 		}
 		if len(l.live) > 0 { // else there is time for that in idle
 			l.cache.Offload(false)
+			l.slide()
 		}
 		l.publishStats()
 		if l.AfterStep != nil {
 			l.AfterStep()
 		}
+	}
+}
+
+// When the cache slides between two steps.
+const (
+	fewDead    = 256                   // cells cost next to nothing: attention only skips them
+	slideToken = 60 * time.Microsecond // for each token, before the first slide: of a model with 8 billion weights
+	slideShare = 2                     // of the stall budget that a slide may take
+)
+
+// slide empties the dead cells of the cache, if they are more than half of those in use, so that fewer
+// tokens are copied than were decoded meanwhile, twice over, and if no stream waits too long for it. Else
+// it is done when the cache is full, or idle.
+func (l *stepper) slide() {
+	dead, tokens := l.cache.Dead()
+	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
+		return
+	}
+	token := cmp.Or(l.moving.Mean(), slideToken.Seconds())
+	if seconds(float64(tokens)*token) > l.times.StallBudget(len(l.live))/slideShare {
+		return
+	}
+	began := time.Now()
+	l.cache.Slide()
+	if tokens > 0 {
+		l.moving.Add(time.Since(began).Seconds() / float64(tokens))
 	}
 }
 

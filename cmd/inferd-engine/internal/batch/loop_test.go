@@ -84,10 +84,51 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 		all.Wait()
 		cancel()
 		running.Wait()
-		if len(m.steps) != 10 {
-			t.Errorf("4 sequences of 10 tokens took %d steps, want 10", len(m.steps))
+		if len(m.steps) != 11 { // the last token of each prompt is decoded alone
+			t.Errorf("4 sequences of 10 tokens took %d steps, want 11", len(m.steps))
 		}
 	})
+}
+
+// The last token of a prompt is decoded without the others, as it is when the prompt is asked again;
+// unless the prompt continues an earlier one and nobody asks for repetition.
+func TestLoopDecodesTheLastTokenAlone(t *testing.T) {
+	for name, test := range map[string]struct {
+		repeats, exact, whole bool
+		first, second         []int // tokens of the steps up to the first token of the answer
+	}{
+		"a prompt":                   {first: []int{19, 1}, second: []int{11}},
+		"with a seed":                {repeats: true, first: []int{19, 1}, second: []int{10, 1}},
+		"without need":               {exact: true, first: []int{20}, second: []int{11}},
+		"without parts of sequences": {whole: true, first: []int{20}, second: []int{11}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newToy(t)
+			m.whole = test.whole
+			loop := &batch.Loop{Decoder: m, Memory: m, Whole: test.whole, Exact: test.exact, Limits: batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 2}}
+			run(t, loop, m)
+			ask := func(prompt int) (steps []int) {
+				t.Helper()
+				before := len(m.steps)
+				var out []batch.Token
+				seq := m.of("a", 0, prompt, 3, &out)
+				seq.Repeats = test.repeats
+				if _, err := loop.Do(t.Context(), seq); err != nil || out[0] != batch.Token(prompt) {
+					t.Fatal(err, out)
+				}
+				for _, step := range m.steps[before : len(m.steps)-2] {
+					steps = append(steps, len(step))
+				}
+				return steps
+			}
+			if got := ask(20); !slices.Equal(got, test.first) {
+				t.Errorf("steps of %v tokens, want %v", got, test.first)
+			}
+			if got := ask(33); !slices.Equal(got, test.second) {
+				t.Errorf("the next turn: steps of %v tokens, want %v", got, test.second)
+			}
+		})
+	}
 }
 
 func TestLoopCancel(t *testing.T) {

@@ -37,6 +37,9 @@ type Sequence struct {
 	// Paused reports whether the sequence is to pause. May be nil. A change of its result is
 	// followed by a call of [Loop.Wake].
 	Paused func() bool
+	// Repeats says that the same prompt is to have the same logits again, at the price of a step of
+	// its own for its last token, also if it continues an earlier one.
+	Repeats bool
 	// Pinned keeps the prompt for good, as a prefix for all owners.
 	Pinned bool
 }
@@ -76,7 +79,8 @@ type sequence struct {
 	tokens   []Token        // prompt and answer
 	cells    *kv.Sequence   // in states with cells: those of a part of tokens; else nil
 
-	prefillLen int // length of tokens when cells were last allocated; 0 before
+	alone      bool // its last token gets a step of its own, see lastAlone
+	prefillLen int  // length of tokens when cells were last allocated; 0 before
 	// While the prefill worker has a copy: its number there, and how many tokens it has.
 	workerSeq, workerLen int
 	noOffload            bool // the worker has failed at it
@@ -172,7 +176,9 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 // allocate gives a sequence cells, with the longest prefix of its tokens in the cache.
 func (l *stepper) allocate(s *sequence) error {
 	// Looked up again, because the prefix that the plan counts on may just have been evicted.
-	cells, err := l.cache.Allocate(s.Owner, l.cache.Lookup(s.Owner, s.tokens))
+	prefix := l.cache.Lookup(s.Owner, s.tokens)
+	s.alone = l.lastAlone(s, prefix)
+	cells, err := l.cache.Allocate(s.Owner, prefix)
 	if err != nil {
 		return err
 	}
@@ -185,6 +191,15 @@ func (l *stepper) allocate(s *sequence) error {
 	}
 	s.prefillLen = len(s.tokens)
 	return nil
+}
+
+// lastAlone reports whether the last token of a sequence that begins with a prefix gets a step without
+// its other tokens. When the prompt is asked again, that token is the only one that is not cached, and
+// the kernels for one token round in another way than those for many. A prompt that continues an
+// earlier one is spared the step, unless it has a seed: it is short, so the step is a good part of its
+// TTFT.
+func (l *stepper) lastAlone(s *sequence, p kv.Prefix) bool {
+	return !l.Exact && !l.Whole && (s.Repeats || p.Common() || s.result.Out > 0)
 }
 
 // giveUp takes the cells away from a sequence, as its state says.

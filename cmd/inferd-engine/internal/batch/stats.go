@@ -14,10 +14,12 @@ type Stats struct {
 	Aborted          int64         // steps and prefill jobs that were called off
 	Step             time.Duration // the last one without prompts
 
-	Running, Paused int // sequences
-	Used            int // cells that those need
-	Retained        int // cells that only retained sequences have
-	Offloaded       int // tokens of retained sequences in memory
+	Running, Paused int   // sequences
+	Used            int   // cells that those need
+	Retained        int   // cells that only retained sequences have
+	Offloaded       int   // tokens of retained sequences in memory
+	Dead            int   // cells that no sequence has, but that are not yet empty
+	Slides, Slid    int64 // times that cells were moved together, and tokens that were
 	Owners          map[string]Usage
 }
 
@@ -102,5 +104,8 @@ func (l *stepper) publishStats() {
 
 func (l *stepper) publishUsage() {
 	u := l.cache.Usage()
-	l.addStats(func(st *Stats) { st.Used, st.Retained, st.Offloaded = u.Active, u.Retained, u.Offloaded })
+	l.addStats(func(st *Stats) {
+		st.Used, st.Retained, st.Offloaded = u.Active, u.Retained, u.Offloaded
+		st.Dead, st.Slides, st.Slid = u.Dead, u.Slides, u.Slid
+	})
 }

@@ -69,10 +69,10 @@ func (l *stepper) view(s *sequence) schedule.Sequence {
 	}
 	switch {
 	case s.cells != nil:
-		v.Exclusive, v.Evictable = l.cache.Exclusive(s.cells), s.evictable()
+		v.Exclusive, v.Evictable, v.LastAlone = l.cache.Exclusive(s.cells), s.evictable(), s.alone
 	case s.state == schedule.Waiting:
 		p := l.cache.Lookup(s.Owner, s.tokens)
-		v.Prefix, v.Shared = p.N, p.Shared
+		v.Prefix, v.Shared, v.LastAlone = p.N, p.Shared, l.lastAlone(s, p)
 	}
 	return v
 }
@@ -182,6 +182,7 @@ func (l *stepper) addBatch(tokens int) error {
 	if err := l.cache.Reserve(tokens); err != nil {
 		return err
 	}
+	l.Decoder.Pad(l.cache.Room() - tokens)
 	at := 0
 	for i := range l.batch {
 		e := &l.batch[i]

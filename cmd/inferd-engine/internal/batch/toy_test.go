@@ -47,6 +47,8 @@ func (m *toy) Add(tok batch.Token, pos, seq int, logits bool) error {
 	return nil
 }
 
+func (m *toy) Pad(int) {}
+
 func (m *toy) Decode() error {
 	m.last, m.pending = m.pending, nil
 	if m.slow != nil {

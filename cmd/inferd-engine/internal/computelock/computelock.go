@@ -19,7 +19,7 @@ import (
 const Timeout = 2 * time.Second
 
 // A Lock is one engine's handle of a file that all engines lock. The kernel releases the lock
-// of an engine that dies. The zero value and nil lock nothing. One goroutine uses it.
+// of an engine that dies. The zero value and nil lock nothing. One goroutine uses it at a time.
 type Lock struct {
 	file    *os.File
 	pending chan struct{} // closed when the request that timed out is granted; nil if there is none

@@ -38,7 +38,7 @@ func (g *generation) pause(on bool) {
 // sequence returns the functions of a sequence. Detached samples run beside the steps.
 func (g *generation) sequence(detached bool) batch.Sequence {
 	seq := batch.Sequence{
-		Paused: g.paused.Load,
+		Paused: g.paused.Load, Repeats: g.gen.Sampling.Seed != nil,
 		Sample: g.sample,
 		Ends:   g.engine.Model.IsEOG,
 		Emit:   g.token,

@@ -1,10 +1,13 @@
 // Package kv keeps the books of a model's KV cache: which sequence has which cells (cells.go),
 // which cached prefix a new sequence may begin with, and which retained sequences are moved to
-// memory (offload.go). Owners share no prefixes but the pinned ones. The
-// package knows tokens and owners; it does not know requests, steps or llama.cpp.
+// memory (offload.go). It keeps the cells of every sequence in the order of its tokens (slide.go):
+// attention adds them in the order of the cells, and another order gives another sum. Owners share
+// no prefixes but the pinned ones. The package knows tokens and owners; it does not know requests,
+// steps or llama.cpp.
 package kv
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -12,7 +15,8 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// Memory is the cache of a model's context, by sequence number.
+// Memory is the cache of a model's context, by sequence number. A new token has the first empty
+// cell behind all others, if there is no empty one below.
 type Memory interface {
 	// Copy makes the first n tokens of src those of dst, which is empty. After an error it
 	// is still empty.
@@ -20,7 +24,8 @@ type Memory interface {
 	// Truncate leaves a sequence its first n tokens; 0 drops it. After an error nothing has
 	// changed.
 	Truncate(seq, n int) error
-	// Save returns the KV state of a sequence from one position up to another.
+	// Save returns the KV state of a sequence from one position up to another; not more than
+	// Options.Piece tokens.
 	Save(seq, from, to int) ([]byte, error)
 	// Load appends a saved state to a sequence of this context, or of another one of the same
 	// model, that ends where the state begins. After an error nothing has changed.
@@ -34,8 +39,11 @@ type Options struct {
 	Retain    bool // ended sequences, as long as there is room
 	Offloaded int  // tokens of retained sequences that may be in memory; 0 offloads none
 	// Whole says that sequences can be copied, saved and dropped whole only, as those of
-	// recurrent models.
+	// recurrent models. Their cells are in no order.
 	Whole bool
+	// Piece is how many tokens Memory can save at once: fewer than the attention window, if the
+	// model has one. 0 is no limit.
+	Piece int
 }
 
 // A Cache holds active sequences, and retained ones as long as there is room. One goroutine
@@ -44,9 +52,12 @@ type Cache struct {
 	options   Options
 	memory    Memory
 	cells     *cells
-	sequences []*Sequence // by number; nil is free
+	sequences []*Sequence // by number; nil is free, once the model's cache has no cells of it
 	retained  []*Sequence // the least recently used first
 	offloaded int         // tokens in memory
+	torn      bool        // cells below the top may be empty: the next use of new cells needs a slide first
+
+	slides, slid int64 // counters
 }
 
 // A Sequence is a list of tokens with a KV state: an active one has a cell for each.
@@ -54,8 +65,10 @@ type Sequence struct {
 	id       int // its number in the model's cache, while it has cells there
 	owner    string
 	tokens   []Token
-	cells    int     // of tokens, how many have a cell
-	pieces   []piece // the KV state of the others, in order
+	cells    int       // of tokens, how many have a cell
+	base     *Sequence // pinned, with cells of the first tokens of a retained sequence without cells; nil is none
+	common   int       // tokens on those
+	pieces   State     // of the other tokens
 	retained bool
 	pinned   bool // retained for all owners, and never evicted
 }
@@ -77,6 +90,9 @@ type Prefix struct {
 	Shared int // of N, those on cells that are active already
 	source *Sequence
 }
+
+// Common reports whether a prefix is none, or pinned: so that it does not depend on earlier prompts.
+func (p Prefix) Common() bool { return p.N == 0 || p.source.pinned }
 
 // Lookup returns the longest prefix of tokens that an owner may use, in an active sequence
 // or in a retained one. It leaves the last token, because its logits are needed in any case.
@@ -122,21 +138,25 @@ func common(a, b []Token) int {
 }
 
 // Allocate starts an active sequence with a prefix, or with a part of it if not all of it can
-// be had. It may evict retained sequences.
+// be had. It may evict retained sequences. If no other sequence is active, it has the cells that it
+// would have in an empty cache.
 func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	if p.source != nil && p.source.retained { // now the most recently used, so that it is evicted last
 		c.retained = append(slices.DeleteFunc(c.retained, func(s *Sequence) bool { return s == p.source }), p.source)
 	}
-	id := slices.Index(c.sequences, nil)
-	for ; id < 0; id = slices.Index(c.sequences, nil) {
+	c.settle(p)
+	id := c.freeNumber()
+	for ; id < 0; id = c.freeNumber() {
+		if slices.Contains(c.sequences, nil) { // numbers of ended sequences
+			c.slide()
+			continue
+		}
 		evicted, err := c.evict()
 		switch {
 		case err != nil:
 			return nil, err
-		case evicted == nil:
+		case !evicted:
 			return nil, fmt.Errorf("all %d sequences of the cache are in use", len(c.sequences))
-		case evicted == p.source:
-			p = Prefix{}
 		}
 	}
 	s := &Sequence{id: id, owner: owner}
@@ -145,35 +165,56 @@ func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	return s, nil
 }
 
+// freeNumber is a number that the model's cache does not use, or -1.
+func (c *Cache) freeNumber() int {
+	for id, s := range c.sequences {
+		if s == nil && len(c.cells.held[id]) == 0 {
+			return id
+		}
+	}
+	return -1
+}
+
 // fill gives an empty sequence the tokens of a prefix, as far as that is possible.
 func (c *Cache) fill(s *Sequence, p Prefix) {
 	if p.N == 0 {
 		return
 	}
-	n := min(p.N, p.source.cells)
-	if n > 0 {
-		if c.memory.Copy(p.source.id, s.id, n) != nil {
+	source, n := p.source, p.source.cells
+	if p.source.base != nil {
+		source, n = p.source.base, p.source.common
+	}
+	at := n // where the pieces begin
+	if n = min(p.N, n); n > 0 {
+		if n > source.cells || c.memory.Copy(source.id, s.id, n) != nil {
 			return
 		}
-		c.cells.copy(p.source.id, s.id, n)
+		c.cells.copy(source.id, s.id, n)
 		s.cells, s.tokens = n, slices.Clone(p.source.tokens[:n])
 	}
-	c.loadPieces(s, p)
+	c.loadPieces(s, p, at)
 }
 
-// Reserve evicts retained sequences until n cells are free.
+// Reserve makes room for n tokens. It may evict retained sequences, and slide: then an active
+// sequence may lose tokens at its end, if memory fails.
 func (c *Cache) Reserve(n int) error {
-	for len(c.cells.free) < n {
+	for c.cells.size()-c.cells.used < n {
 		evicted, err := c.evict()
 		if err != nil {
 			return err
 		}
-		if evicted == nil {
-			return fmt.Errorf("%d cells are free, %d are needed", len(c.cells.free), n)
+		if !evicted {
+			return fmt.Errorf("%d cells are free, %d are needed", c.cells.size()-c.cells.used, n)
 		}
+	}
+	if c.torn || c.Room() < n {
+		c.slide()
 	}
 	return nil
 }
+
+// Room is how many cells there are from the top on.
+func (c *Cache) Room() int { return c.cells.size() - c.cells.top }
 
 // Append records that tokens have been added to an active sequence. Their cells have been
 // reserved.
@@ -183,42 +224,64 @@ func (c *Cache) Append(s *Sequence, tokens []Token) {
 	s.cells += len(tokens)
 }
 
-// Load appends tokens with a saved state to an active sequence. After an error nothing has
-// changed.
-func (c *Cache) Load(s *Sequence, tokens []Token, state []byte) error {
+// Load appends tokens with a saved state to an active sequence. After an error none are appended.
+func (c *Cache) Load(s *Sequence, tokens []Token, state State) error {
+	before := s.cells
 	if err := c.Reserve(len(tokens)); err != nil {
 		return err
 	}
-	if err := c.memory.Load(s.id, state); err != nil {
-		return err
+	if s.cells != before {
+		return fmt.Errorf("sequence %d has %d tokens left", s.id, s.cells)
 	}
-	c.Append(s, tokens)
+	for _, p := range state {
+		if err := c.memory.Load(s.id, p.state); err != nil {
+			return errors.Join(err, c.truncate(s, before))
+		}
+		c.Append(s, tokens[:p.tokens])
+		tokens = tokens[p.tokens:]
+	}
 	return nil
 }
 
 // Save returns the KV state of an active sequence from one position up to another.
-func (c *Cache) Save(s *Sequence, from, to int) ([]byte, error) { return c.memory.Save(s.id, from, to) }
+func (c *Cache) Save(s *Sequence, from, to int) (State, error) {
+	state, err := c.save(s.id, from, to, 0)
+	if err != nil {
+		return nil, err
+	}
+	return state, nil
+}
 
 // Rollback removes tokens from the model's cache that have not been appended: a failed decode
 // may have left them there.
 func (c *Cache) Rollback(s *Sequence) error { return c.memory.Truncate(s.id, s.cells) }
 
-// truncate leaves a sequence its first n tokens with cells. After an error nothing has changed.
+// truncate leaves a sequence its first n tokens with cells.
 func (c *Cache) truncate(s *Sequence, n int) error {
-	if err := c.memory.Truncate(s.id, n); err != nil {
-		return err
-	}
 	c.cells.truncate(s.id, n)
 	s.cells = n
-	return nil
+	if !s.retained {
+		s.tokens = s.tokens[:n]
+	}
+	return c.sink()
 }
 
 // Free drops a sequence with cells.
 func (c *Cache) Free(s *Sequence) error {
-	c.sequences[s.id] = nil
+	n := len(c.cells.held[s.id])
+	if c.options.Whole {
+		n = 0
+	}
+	err := c.memory.Truncate(s.id, n) // a failed decode may have left more
+	if err != nil && n > 0 {
+		c.torn, n, err = true, 0, c.memory.Truncate(s.id, 0)
+	}
 	c.cells.truncate(s.id, 0)
+	c.cells.letGo(s.id, n)
+	c.cells.retained[s.id] = false
+	c.sequences[s.id] = nil
 	s.cells = 0
-	if err := c.memory.Truncate(s.id, 0); err != nil {
+	if err = errors.Join(err, c.sink()); err != nil {
 		return fmt.Errorf("drop sequence %d: %w", s.id, err)
 	}
 	return nil
@@ -246,14 +309,13 @@ func (c *Cache) Retain(s *Sequence, pinned bool) error {
 }
 
 // evict drops the least recently used sequence that is retained, not pinned, and has cells. It
-// returns nil if there is none.
-func (c *Cache) evict() (*Sequence, error) {
+// reports false if there is none.
+func (c *Cache) evict() (bool, error) {
 	i := slices.IndexFunc(c.retained, (*Sequence).evictable)
 	if i < 0 {
-		return nil, nil //nolint:nilnil // there is none
+		return false, nil
 	}
-	s := c.retained[i]
-	return s, c.forget(s)
+	return true, c.forget(c.retained[i])
 }
 
 // evictable reports whether a retained sequence has cells that may be reclaimed.
@@ -262,9 +324,7 @@ func (s *Sequence) evictable() bool { return s.cells > 0 && !s.pinned }
 // forget drops a retained sequence, its cells and its state in memory.
 func (c *Cache) forget(s *Sequence) error {
 	c.retained = slices.DeleteFunc(c.retained, func(r *Sequence) bool { return r == s })
-	for _, p := range s.pieces {
-		c.offloaded -= p.tokens
-	}
+	c.dropState(s)
 	if s.cells == 0 {
 		return nil
 	}
@@ -281,16 +341,24 @@ func (c *Cache) Clear() {
 // Exclusive is how many cells of an active sequence no other active one shares.
 func (c *Cache) Exclusive(s *Sequence) int { return c.cells.exclusive(s.id) }
 
-// Usage says how full a cache is.
+// Usage says how full a cache is, and counts its slides.
 type Usage struct {
 	Active    int // cells of active and pinned sequences
 	Retained  int // cells that only retained sequences have
+	Dead      int // cells that no sequence has, and that are not yet empty
 	Offloaded int // tokens of retained sequences in memory
+
+	Slides int64 // times that cells were moved
+	Slid   int64 // tokens that were moved
 }
 
 // Usage returns the present usage.
 func (c *Cache) Usage() Usage {
-	return Usage{Active: c.cells.active, Retained: c.cells.used() - c.cells.active, Offloaded: c.offloaded}
+	dead, _ := c.Dead()
+	return Usage{
+		Active: c.cells.active, Retained: c.cells.used - c.cells.active, Dead: dead, Offloaded: c.offloaded,
+		Slides: c.slides, Slid: c.slid,
+	}
 }
 
 // Pinned returns how many sequences are pinned, and their tokens.

@@ -11,16 +11,27 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
 )
 
-// A toy is a Memory whose state is the tokens themselves. Some of its calls fail.
+// A toy is a Memory whose state is the tokens themselves, in cells that are given out as llama.cpp
+// does. Some of its calls fail.
 type toy struct {
 	whole  bool
-	tokens map[int][]kv.Token
+	piece  int
+	cells  []cell
+	head   int           // where the search for an empty cell begins
+	at     map[int][]int // by sequence: its cells
 	calls  int
 	faults int // one of so many calls fails; 0 is none
 	wrong  []string
 }
 
+type cell struct {
+	token kv.Token
+	users int // sequences
+}
+
 var errToy = errors.New("no memory")
+
+func newToy(size int) *toy { return &toy{cells: make([]cell, size), at: make(map[int][]int)} }
 
 func (m *toy) fails() bool {
 	m.calls++
@@ -31,33 +42,83 @@ func (m *toy) complain(format string, args ...any) {
 	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
 }
 
+// used is how many cells are occupied, and top is where they end.
+func (m *toy) used() (used, top int) {
+	for i, c := range m.cells {
+		if c.users > 0 {
+			used, top = used+1, i+1
+		}
+	}
+	return used, top
+}
+
+// add appends tokens to a sequence. It reports false if there is no room.
+func (m *toy) add(seq int, tokens []kv.Token) bool {
+	used, _ := m.used()
+	if m.head > used+2*len(tokens) {
+		m.head = 0
+	}
+	var found []int
+	for n := 0; n < len(m.cells) && len(found) < len(tokens); n++ {
+		if i := (m.head + n) % len(m.cells); m.cells[i].users == 0 {
+			found = append(found, i)
+		}
+	}
+	if len(found) < len(tokens) {
+		m.complain("no room for %d tokens", len(tokens))
+		return false
+	}
+	for n, i := range found {
+		m.cells[i] = cell{tokens[n], 1}
+		m.head = i + 1
+	}
+	m.at[seq] = append(m.at[seq], found...)
+	return true
+}
+
+// tokens are those of a sequence.
+func (m *toy) tokens(seq int) (tokens []kv.Token) {
+	for _, i := range m.at[seq] {
+		tokens = append(tokens, m.cells[i].token)
+	}
+	return tokens
+}
+
 func (m *toy) Copy(src, dst, n int) error {
-	have := m.tokens[src]
-	if n < 1 || n > len(have) || len(m.tokens[dst]) > 0 || m.whole && n < len(have) {
-		m.complain("copies %d of %d to a sequence of %d", n, len(have), len(m.tokens[dst]))
+	have := m.at[src]
+	if n < 1 || n > len(have) || len(m.at[dst]) > 0 || m.whole && n < len(have) {
+		m.complain("copies %d of %d to a sequence of %d", n, len(have), len(m.at[dst]))
 	}
 	if m.fails() {
 		return errToy
 	}
-	m.tokens[dst] = slices.Clone(have[:n])
+	m.at[dst] = slices.Clone(have[:n])
+	for _, i := range m.at[dst] {
+		m.cells[i].users++
+	}
 	return nil
 }
 
 func (m *toy) Truncate(seq, n int) error {
-	have := m.tokens[seq]
+	have := m.at[seq]
 	if n < 0 || n > len(have) || m.whole && n > 0 && n < len(have) {
 		m.complain("truncates %d to %d", len(have), n)
 	}
 	if n > 0 && m.fails() {
 		return errToy
 	}
-	m.tokens[seq] = have[:n]
+	m.at[seq] = have[:n:n]
+	for _, i := range have[n:] {
+		if m.cells[i].users--; m.cells[i].users == 0 {
+			m.head = min(m.head, i)
+		}
+	}
 	return nil
 }
 
 func (m *toy) Save(seq, from, to int) ([]byte, error) {
-	have := m.tokens[seq]
-	if from < 0 || from >= to || to > len(have) || m.whole && (from > 0 || to < len(have)) {
+	have := m.tokens(seq)
+	if from < 0 || from >= to || to > len(have) || m.whole && (from > 0 || to < len(have)) || m.piece > 0 && to-from > m.piece {
 		m.complain("saves %d to %d of %d", from, to, len(have))
 	}
 	if m.fails() {
@@ -71,27 +132,50 @@ func (m *toy) Save(seq, from, to int) ([]byte, error) {
 }
 
 func (m *toy) Load(seq int, state []byte) error {
-	if int(state[0]) != len(m.tokens[seq])%256 {
-		m.complain("loads a state from %d into a sequence of %d", state[0], len(m.tokens[seq]))
+	if int(state[0]) != len(m.at[seq])%256 {
+		m.complain("loads a state from %d into a sequence of %d", state[0], len(m.at[seq]))
 	}
 	if m.fails() {
 		return errToy
 	}
+	var tokens []kv.Token
 	for _, b := range state[1:] {
-		m.tokens[seq] = append(m.tokens[seq], kv.Token(b))
+		tokens = append(tokens, kv.Token(b))
 	}
+	if !m.add(seq, tokens) {
+		return errToy
+	}
+	m.head = m.at[seq][len(m.at[seq])-len(tokens)]
 	return nil
 }
 
-// Random lives of sequences of some owners: the model's cache holds the tokens of the books, each
-// prefix is an earlier sequence of the same owner, and neither cells nor memory overflow.
+// check complains if a sequence is out of order, or the books of the cells are wrong.
+func (m *toy) check(u kv.Usage) {
+	for seq, cells := range m.at {
+		if !m.whole && !slices.IsSorted(cells) {
+			m.complain("sequence %d has cells %v", seq, cells)
+		}
+	}
+	used, top := m.used()
+	if all := u.Active + u.Retained + u.Dead; used != all && m.faults == 0 || used > all || top > all && !m.whole {
+		m.complain("%d cells are occupied, up to %d; the books say %+v", used, top, u)
+	}
+}
+
+// Random lives of sequences of some owners: the model's cache holds the tokens of the books, in
+// order, each prefix is an earlier sequence of the same owner, and neither cells nor memory overflow.
 func TestCacheLives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := kv.Options{
 			Cells: rapid.IntRange(100, 600).Draw(t, "cells"), Sequences: rapid.IntRange(2, 6).Draw(t, "sequences"),
 			Retain: true, Offloaded: rapid.IntRange(0, 500).Draw(t, "offloaded"), Whole: rapid.Bool().Draw(t, "whole"),
+			Piece: rapid.SampledFrom([]int{0, 15}).Draw(t, "piece"),
 		}
-		m := &toy{whole: o.Whole, tokens: make(map[int][]kv.Token), faults: rapid.SampledFrom([]int{0, 5, 11}).Draw(t, "faults")}
+		m := newToy(o.Cells)
+		m.whole, m.faults = o.Whole, rapid.SampledFrom([]int{0, 5, 11}).Draw(t, "faults")
+		if !o.Whole {
+			m.piece = o.Piece
+		}
 		c := kv.New(m, o)
 		type sequence struct {
 			*kv.Sequence
@@ -99,6 +183,16 @@ func TestCacheLives(t *testing.T) {
 			tokens []kv.Token
 		}
 		var active []sequence
+		shorten := func(all []sequence) { // by tokens that slides have lost
+			for i := range all {
+				if n := all[i].Len(); n < len(all[i].tokens) {
+					if m.faults == 0 {
+						t.Fatalf("sequence %d has %d of %d tokens left", all[i].ID(), n, len(all[i].tokens))
+					}
+					all[i].tokens = all[i].tokens[:n]
+				}
+			}
+		}
 		past := make(map[string][][]kv.Token) // by owner: what a prefix may come from
 		pick := func(t *rapid.T) int {
 			if len(active) == 0 {
@@ -129,7 +223,7 @@ func TestCacheLives(t *testing.T) {
 				active = append(active, sequence{s, owner, slices.Clone(prompt[:n])})
 			},
 			"append": func(t *rapid.T) {
-				s := &active[pick(t)]
+				i := pick(t)
 				more := rapid.SliceOfN(rapid.Int32Range(0, 1), 1, 150).Draw(t, "tokens")
 				if c.Reserve(len(more)) != nil {
 					if u := c.Usage(); u.Active+len(more) <= o.Cells {
@@ -137,7 +231,9 @@ func TestCacheLives(t *testing.T) {
 					}
 					t.Skip("no room")
 				}
-				m.tokens[s.ID()] = append(m.tokens[s.ID()], more...)
+				s := &active[i]
+				shorten(active)
+				m.add(s.ID(), more)
 				c.Append(s.Sequence, more)
 				s.tokens = append(s.tokens, more...)
 				past[s.owner] = append(past[s.owner], slices.Clone(s.tokens))
@@ -147,7 +243,11 @@ func TestCacheLives(t *testing.T) {
 				if o.Whole {
 					t.Skip("no part can be dropped")
 				}
-				m.tokens[s.ID()] = append(m.tokens[s.ID()], 7)
+				if c.Reserve(1) != nil {
+					t.Skip("no room")
+				}
+				shorten(active)
+				m.add(s.ID(), []kv.Token{7})
 				for c.Rollback(s.Sequence) != nil { // it fails now and then
 				}
 			},
@@ -163,13 +263,26 @@ func TestCacheLives(t *testing.T) {
 				active = slices.Delete(active, i, i+1)
 			},
 			"offload": func(t *rapid.T) { c.Offload(rapid.Bool().Draw(t, "idle")) },
+			"slide": func(t *rapid.T) {
+				c.Slide()
+				shorten(active)
+				if dead, cost := c.Dead(); dead != 0 || cost != 0 {
+					t.Fatalf("%d dead cells after a slide, a slide would copy %d", dead, cost)
+				}
+			},
 			"": func(t *rapid.T) {
+				shorten(active)
+				m.check(c.Usage())
 				for _, s := range active {
-					if s.Len() != len(s.tokens) || !slices.Equal(m.tokens[s.ID()], s.tokens) {
-						t.Fatalf("sequence %d has %v, want %v", s.ID(), m.tokens[s.ID()], s.tokens)
+					has := m.tokens(s.ID())
+					if m.faults > 0 { // the next Reserve drops the others
+						has = has[:min(len(has), len(s.tokens))]
+					}
+					if s.Len() != len(s.tokens) || !slices.Equal(has, s.tokens) {
+						t.Fatalf("sequence %d has %v, want %v", s.ID(), m.tokens(s.ID()), s.tokens)
 					}
 				}
-				if u := c.Usage(); u.Active+u.Retained > o.Cells || u.Offloaded > o.Offloaded || u.Offloaded < 0 {
+				if u := c.Usage(); u.Active+u.Retained+u.Dead > o.Cells || u.Offloaded > o.Offloaded || u.Offloaded < 0 {
 					t.Fatalf("usage %+v of %+v", u, o)
 				}
 				if len(m.wrong) > 0 {
@@ -183,12 +296,12 @@ func TestCacheLives(t *testing.T) {
 			}
 		}
 		c.Clear()
-		for seq, have := range m.tokens {
+		for seq, have := range m.at {
 			if len(have) > 0 {
 				t.Fatalf("sequence %d still has %d tokens", seq, len(have))
 			}
 		}
-		if u := c.Usage(); u != (kv.Usage{}) {
+		if u := c.Usage(); u != (kv.Usage{Slides: u.Slides, Slid: u.Slid, Dead: u.Dead}) || u.Dead > 0 && m.faults == 0 {
 			t.Fatalf("usage in the end %+v", u)
 		}
 	})
@@ -196,7 +309,7 @@ func TestCacheLives(t *testing.T) {
 
 // A pinned sequence is a prefix for all owners, and stays.
 func TestPinned(t *testing.T) {
-	m := &toy{tokens: make(map[int][]kv.Token)}
+	m := newToy(100)
 	c := kv.New(m, kv.Options{Cells: 100, Sequences: 3, Retain: true, Offloaded: 100})
 	prompt := []kv.Token{1, 2, 3, 4, 5}
 	add := func(owner string, tokens []kv.Token) *kv.Sequence {
@@ -209,7 +322,7 @@ func TestPinned(t *testing.T) {
 		if err := c.Reserve(len(rest)); err != nil {
 			t.Fatal(err)
 		}
-		m.tokens[s.ID()] = append(m.tokens[s.ID()], rest...)
+		m.add(s.ID(), rest)
 		c.Append(s, rest)
 		return s
 	}
@@ -232,7 +345,78 @@ func TestPinned(t *testing.T) {
 	if n, tokens := c.Pinned(); n != 1 || tokens != 5 {
 		t.Errorf("pinned %d sequences of %d tokens", n, tokens)
 	}
-	if u := c.Usage(); u.Active != 5 || u.Retained != 2 {
+	if u := c.Usage(); u.Active != 5 || u.Retained != 1 || u.Offloaded != 3 || u.Slides != 0 {
 		t.Errorf("usage %+v", u)
 	}
+}
+
+// A sequence that starts while no other is active gets the cells of an empty cache, whatever the cache
+// was used for before: those of its prefix are at the beginning, behind the pinned ones, and nothing
+// is behind them.
+func TestLoneSequence(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const cells = 400
+		m := newToy(cells)
+		c := kv.New(m, kv.Options{Cells: cells, Sequences: 8, Retain: true, Offloaded: cells})
+		grow := func(s *kv.Sequence, n int) {
+			tokens := make([]kv.Token, n)
+			for i := range tokens {
+				tokens[i] = kv.Token((s.Len() + i) % 100)
+			}
+			if err := c.Reserve(n); err != nil {
+				t.Fatal(err)
+			}
+			m.add(s.ID(), tokens)
+			c.Append(s, tokens)
+		}
+		prompt := make([]kv.Token, 120)
+		for i := range prompt {
+			prompt[i] = kv.Token(i % 100)
+		}
+		pinned := rapid.IntRange(0, 20).Draw(t, "pinned")
+		if s, err := c.Allocate("", kv.Prefix{}); err != nil {
+			t.Fatal(err)
+		} else if grow(s, pinned); c.Retain(s, true) != nil {
+			t.Fatal("no pin")
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "rounds") {
+			var active []*kv.Sequence
+			for range rapid.IntRange(1, 3).Draw(t, "active") {
+				s, err := c.Allocate("a", c.Lookup("a", prompt[:rapid.IntRange(pinned+1, 120).Draw(t, "prompt")]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				active = append(active, s)
+			}
+			for range 3 {
+				for _, s := range active {
+					grow(s, rapid.IntRange(1, 15).Draw(t, "tokens"))
+				}
+			}
+			for _, s := range active {
+				if err := c.Retain(s, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range rapid.IntRange(0, 4).Draw(t, "offloads") {
+				c.Offload(true)
+			}
+		}
+		p := c.Lookup("a", prompt)
+		s, err := c.Allocate("a", p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Len() != p.N {
+			t.Fatalf("%d of %d tokens", s.Len(), p.N)
+		}
+		for k, cell := range m.at[s.ID()] {
+			if cell != k {
+				t.Fatalf("token %d is in cell %d", k, cell)
+			}
+		}
+		if used, top := m.used(); used != max(p.N, pinned) || top != used {
+			t.Fatalf("%d cells are occupied, up to %d, by %d tokens", used, top, p.N)
+		}
+	})
 }

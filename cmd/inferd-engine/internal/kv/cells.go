@@ -1,98 +1,176 @@
 package kv
 
-// cells account for the cells of a model's cache: which cells each sequence has. A sequence has
-// one cell per token, in order; a copied prefix shares the cells of its source, as it does in
-// llama.cpp's unified cache. Sequences are numbered as in the model's cache. Those of retained
-// sequences may be reclaimed at any time; the others are active.
+import "slices"
+
+// cells account for the cells of a model's cache: which cells each sequence has. Sequences and cells
+// are numbered as in the model's cache. A sequence has one cell per token, in ascending order; a
+// copied prefix shares the cells of its source. The cells of retained sequences may be reclaimed at
+// any time; those of the others are active.
+//
+// Every cell below the top is occupied in the model's cache, and no cell from the top on. So the
+// model's cache has no choice: the next tokens are in the cells from the top on, in the order of the
+// batch. A cell without a reference below the top is dead: it stays occupied, until the top sinks
+// below it or a slide moves the cells above it.
 type cells struct {
-	of         [][]int32 // by sequence: its cells
+	held       [][]int32 // by sequence: its cells in the model's cache; the k-th is that of token k
+	live       []int     // by sequence: how many of held count as its tokens
 	retained   []bool    // by sequence
-	refs       []int32   // by cell: number of sequences that have it
+	refs       []int32   // by cell: number of sequences that count it as live
 	activeRefs []int32   // by cell: number of those that are not retained
-	free       []int32   // cells without references
-	active     int       // cells with active references
+	top        int
+	used       int // cells with references
+	active     int // cells with active references
 }
 
 func newCells(context, sequences int) *cells {
-	c := &cells{
-		of: make([][]int32, sequences), retained: make([]bool, sequences),
-		refs: make([]int32, context), activeRefs: make([]int32, context), free: make([]int32, context),
+	return &cells{
+		held: make([][]int32, sequences), live: make([]int, sequences), retained: make([]bool, sequences),
+		refs: make([]int32, context), activeRefs: make([]int32, context),
 	}
-	for i := range c.free {
-		c.free[i] = int32(context - 1 - i)
-	}
-	return c
 }
 
-// used is how many cells have references.
-func (c *cells) used() int { return len(c.refs) - len(c.free) }
+// size is how many cells there are, and dead is how many of them are dead.
+func (c *cells) size() int { return len(c.refs) }
+func (c *cells) dead() int { return c.top - c.used }
 
-// size is how many tokens a sequence has.
-func (c *cells) size(seq int) int { return len(c.of[seq]) }
+// of are the cells of the tokens of a sequence.
+func (c *cells) of(seq int) []int32 { return c.held[seq][:c.live[seq]] }
 
-// grow adds n tokens to an active sequence. So many cells must be free.
+// below is how many tokens of a sequence have cells below one.
+func (c *cells) below(seq, cell int) int {
+	n, _ := slices.BinarySearch(c.of(seq), int32(cell))
+	return n
+}
+
+// heldBelow is how many cells below one a sequence holds.
+func (c *cells) heldBelow(seq, cell int) int {
+	n, _ := slices.BinarySearch(c.held[seq], int32(cell))
+	return n
+}
+
+// lastDead is how many of the first n cells that a sequence holds there are up to the last dead one.
+func (c *cells) lastDead(seq, n int) int {
+	for n > 0 && c.refs[c.held[seq][n-1]] > 0 {
+		n--
+	}
+	return n
+}
+
+// grow adds n tokens to a sequence, on the cells from the top on. There must be as many, and none
+// of the cells of the sequence may be dead.
 func (c *cells) grow(seq, n int) {
-	at := len(c.free) - n
-	for _, cell := range c.free[at:] {
-		c.refs[cell], c.activeRefs[cell] = 1, 1
+	for range n {
+		c.add(seq, int32(c.top))
+		c.top++
 	}
-	c.active += n
-	c.of[seq] = append(c.of[seq], c.free[at:]...)
-	c.free = c.free[:at]
 }
 
-// copy makes the first n tokens of src those of dst, an active sequence without tokens.
+// copy makes the first n tokens of src those of dst, a sequence without cells.
 func (c *cells) copy(src, dst, n int) {
-	c.of[dst] = append(c.of[dst], c.of[src][:n]...)
-	for _, cell := range c.of[dst] {
-		c.refs[cell]++
-		c.ref(cell)
+	for _, cell := range c.of(src)[:n] {
+		c.add(dst, cell)
 	}
 }
 
-func (c *cells) ref(cell int32) {
-	if c.activeRefs[cell]++; c.activeRefs[cell] == 1 {
-		c.active++
+// add adds a token to a sequence, on a certain cell.
+func (c *cells) add(seq int, cell int32) {
+	c.held[seq] = append(c.held[seq], cell)
+	c.live[seq]++
+	if c.refs[cell]++; c.refs[cell] == 1 {
+		c.used++
+	}
+	if !c.retained[seq] {
+		if c.activeRefs[cell]++; c.activeRefs[cell] == 1 {
+			c.active++
+		}
 	}
 }
 
-func (c *cells) unref(cell int32) {
+// truncate leaves a sequence its first n tokens. It keeps holding the other cells.
+func (c *cells) truncate(seq, n int) {
+	for _, cell := range c.of(seq)[n:] {
+		if !c.retained[seq] {
+			c.deactivate(cell)
+		}
+		if c.refs[cell]--; c.refs[cell] == 0 {
+			c.used--
+		}
+	}
+	c.live[seq] = n
+}
+
+// letGo records that the model's cache has a sequence's first n tokens only.
+func (c *cells) letGo(seq, n int) { c.held[seq] = c.held[seq][:n] }
+
+// retain makes an active sequence a retained one.
+func (c *cells) retain(seq int) {
+	for _, cell := range c.of(seq) {
+		c.deactivate(cell)
+	}
+	c.retained[seq] = true
+}
+
+func (c *cells) deactivate(cell int32) {
 	if c.activeRefs[cell]--; c.activeRefs[cell] == 0 {
 		c.active--
 	}
 }
 
-// truncate leaves a sequence its first n tokens. Without any it is not retained.
-func (c *cells) truncate(seq, n int) {
-	for _, cell := range c.of[seq][n:] {
-		if !c.retained[seq] {
-			c.unref(cell)
-		}
-		if c.refs[cell]--; c.refs[cell] == 0 {
-			c.free = append(c.free, cell)
-		}
-	}
-	c.of[seq] = c.of[seq][:n]
-	if n == 0 {
-		c.retained[seq] = false
-	}
-}
-
-// retain makes an active sequence a retained one.
-func (c *cells) retain(seq int) {
-	for _, cell := range c.of[seq] {
-		c.unref(cell)
-	}
-	c.retained[seq] = true
-}
-
 // exclusive is how many cells cease to be active without a sequence.
 func (c *cells) exclusive(seq int) int {
 	n := 0
-	for _, cell := range c.of[seq] {
+	for _, cell := range c.of(seq) {
 		if c.activeRefs[cell] == 1 {
 			n++
 		}
 	}
 	return n
+}
+
+// lastLive is how many cells there are up to the last one with references.
+func (c *cells) lastLive() int {
+	n := c.top
+	for n > 0 && c.refs[n-1] == 0 {
+		n--
+	}
+	return n
+}
+
+// firstDead is the first dead cell; the top if there is none.
+func (c *cells) firstDead() int {
+	n := slices.Index(c.refs[:c.top], 0)
+	if n < 0 {
+		return c.top
+	}
+	return n
+}
+
+// shared is how many cells two sequences share: those of their first tokens.
+func (c *cells) shared(a, b int) int {
+	n := 0
+	for x, y := c.of(a), c.of(b); n < min(len(x), len(y)) && x[n] == y[n]; {
+		n++
+	}
+	return n
+}
+
+// renumber numbers the cells with references anew, in order. It is for models whose sequences can
+// be dropped whole only: of their cells only the number counts.
+func (c *cells) renumber() {
+	to := make([]int32, c.top)
+	n := int32(0)
+	for cell, refs := range c.refs[:c.top] {
+		if refs > 0 {
+			to[cell], c.refs[n], c.activeRefs[n] = n, refs, c.activeRefs[cell]
+			n++
+		}
+	}
+	clear(c.refs[n:])
+	clear(c.activeRefs[n:])
+	for _, held := range c.held {
+		for i, cell := range held {
+			held[i] = to[cell]
+		}
+	}
+	c.top = int(n)
 }

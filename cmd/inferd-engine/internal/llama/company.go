@@ -1,6 +1,13 @@
 package llama
 
-import yzma "github.com/hybridgroup/yzma/pkg/llama"
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+)
 
 // maxScores bounds the memory for the attention scores of a batch, in bytes.
 const maxScores = 512 << 20
@@ -19,7 +26,7 @@ func (m *Model) separate(params *yzma.ContextParams, opt ContextOptions) {
 	switch {
 	case m.layers > 0: // of a GPU, whose kernels are others
 	case m.Generates():
-		params.TypeV = yzma.GGMLTypeBF16
+		params.TypeV = apartV
 	case m.scoresFit(opt):
 		params.FlashAttentionType = yzma.FlashAttentionTypeDisabled
 	}
@@ -37,3 +44,166 @@ func (c *Context) OneByOne() bool {
 	m := c.model
 	return c.opt.Encodes && m.layers == 0 && !m.Generates() && !m.scoresFit(c.opt)
 }
+
+// apartV is the type of V with which attention computes each row for itself, and sums in 32 bits. It is
+// another one than that of K, which the kernels for 64 rows at a time do not take, nor those that divide
+// a row among threads.
+const apartV = yzma.GGMLTypeBF16
+
+// tiles reports whether the kernels of a CPU variant compute each row of a batch for itself although
+// weights are repacked for them: those for AMX multiply tiles.
+func tiles(variant string) bool { return variant == "sapphirerapids" }
+
+// Inexact returns why the logits of a context with [ContextOptions.Exact] may depend on other tokens
+// than those of their sequence; empty if they do not, as long as the cells of each sequence are in the
+// order of its tokens. The kernels are tried, because not all are known. The cache is emptied.
+func (c *Context) Inexact() string {
+	m := c.model
+	switch {
+	case m.layers > 0:
+		return "a GPU computes"
+	case yzma.ModelIsHybrid(m.handle):
+		return "the model's memory is hybrid, its cells are in no order"
+	case !m.CanTruncate() && !yzma.ModelIsRecurrent(m.handle):
+		return "the cells of the model are in no order"
+	}
+	reason, err := c.tryCompany()
+	if reason == alike && m.CanTruncate() && c.opt.NCtx > 1 && c.opt.NBatch > 1 {
+		c.pairs = true
+		reason, err = c.tryCompany()
+	}
+	if err = errors.Join(err, c.ClearAll()); err != nil {
+		return "the trial of the kernels: " + err.Error()
+	}
+	return reason
+}
+
+// Pairs reports whether a batch of one token is computed with a second one, because the kernels for one
+// row round in another way than those for several: so [Context.Inexact] has found. It needs a cell, which
+// must be kept free.
+func (c *Context) Pairs() bool { return c.pairs }
+
+// alike is a result of a trial.
+const alike = "the kernels round the logits of a token in another way beside other tokens"
+
+// Tokens of a trial.
+const (
+	tried   = 12 // of the sequence with the logits
+	company = 30 // of another sequence
+)
+
+// tryCompany is the trial of Inexact.
+func (c *Context) tryCompany() (reason string, err error) {
+	prompt := make([]Token, min(tried, c.opt.NCtx, c.opt.NBatch))
+	for i := range prompt {
+		prompt[i] = Token((1009*i + 5) % c.model.size)
+	}
+	most := min(c.opt.NCtx, c.opt.NBatch) - len(prompt)
+	if c.opt.NSeq < 2 {
+		most = 0
+	}
+	alone, err := c.try(prompt, 0, 0)
+	if err != nil {
+		return "", err
+	}
+	if c.model.CanTruncate() {
+		state, err := c.Save(0, 0, len(prompt))
+		if err != nil {
+			return "", err
+		}
+		if k, v := typesOf(state); k == v {
+			return "the model's cache has no values of a type of their own", nil
+		}
+	}
+	last := len(prompt) - 1
+	for _, t := range []struct{ before, others int }{{0, company}, {last, 0}, {last, 1}, {last, 3}, {last / 2, 0}} {
+		logits, err := c.try(prompt, t.before, min(t.others, most))
+		if err != nil {
+			return "", err
+		}
+		if !slices.EqualFunc(alone, logits, sameBits) {
+			return alike, nil
+		}
+	}
+	return "", nil
+}
+
+func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
+
+// try returns the logits behind a prompt in an empty cache: its first tokens have a batch of their own,
+// the rest is decoded behind some tokens of another sequence.
+func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
+	err := c.ClearAll()
+	add := func(tokens []Token, pos, seq int) {
+		for i, tok := range tokens {
+			if err == nil {
+				err = c.Add(tok, pos+i, seq, seq == 0 && pos+i == len(prompt)-1)
+			}
+		}
+	}
+	if before > 0 {
+		add(prompt[:before], 0, 0)
+		if err == nil {
+			err = c.Decode()
+		}
+	}
+	other := make([]Token, others)
+	for i := range other {
+		other[i] = Token((503*i + 11) % c.model.size)
+	}
+	add(other, 0, 1)
+	add(prompt[before:], before, 0)
+	if err != nil {
+		return nil, err
+	}
+	last := c.adding - 1
+	if err := c.Decode(); err != nil {
+		return nil, err
+	}
+	logits, err := c.model.logits(c, last)
+	return slices.Clone(logits), err
+}
+
+// typesOf returns the types of K and V of the first layer in the state of a sequence; -1 for none. The
+// state is: 8 bytes; the number of streams, which is 1; that of cells; for each its position, how many
+// sequences it has, and those; whether V is transposed; the number of layers; for each layer the type of
+// K, its size for a cell in 8 bytes, and K of all cells; then the same of V. All other numbers have 4 bytes.
+func typesOf(state []byte) (k, v int) {
+	r := reader{state[min(8, len(state)):]}
+	r.number() // streams
+	cells := r.number()
+	for range cells {
+		r.number() // position
+		r.skip(4 * r.number())
+	}
+	r.number() // transposed
+	k, v = -1, -1
+	for layer := range r.number() {
+		of := r.number()
+		if layer == 0 {
+			k = of
+		}
+		size := r.number()
+		r.number() // its upper half
+		r.skip(size * cells)
+	}
+	if len(r.rest) > 0 {
+		v = r.number()
+	}
+	return k, v
+}
+
+// A reader reads numbers. Beyond the end they are 0.
+type reader struct{ rest []byte }
+
+func (r *reader) number() int {
+	if len(r.rest) < 4 {
+		r.rest = nil
+		return 0
+	}
+	n := binary.LittleEndian.Uint32(r.rest)
+	r.rest = r.rest[4:]
+	return int(n)
+}
+
+func (r *reader) skip(n int) { r.rest = r.rest[min(n, len(r.rest)):] }

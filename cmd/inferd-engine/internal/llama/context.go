@@ -18,6 +18,11 @@ type ContextOptions struct {
 	// as a whole.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
+	// Exact is for a context whose logits do not depend on other tokens than those of their
+	// sequence, as far as its parameters can do that: see [Context.Inexact].
+	Exact bool
+	// Pairs is [Context.Pairs] of another context of the model with the same threads.
+	Pairs bool
 	// IdlePriority is for a context that computes while no other thread of the machine wants
 	// the processors. Its threads, and from then on the calling one, have the lowest priority.
 	IdlePriority bool
@@ -59,6 +64,8 @@ type Context struct {
 
 	adding  int    // entries of the next batch
 	deepest int    // the largest of their positions
+	padding int    // entries of padding that it may have
+	pairs   bool   // a batch of one entry has a second one
 	logits  []bool // of the batch decoded last: which entries have them
 	next    []bool // of the next batch
 	model   *Model
@@ -98,7 +105,8 @@ func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 		return nil, messages.drain(err.Error())
 	}
 	c.window = int(yzma.ModelNSWA(m.handle))
-	if !c.whole && !opt.Encodes && opt.NBatch >= attnTile && m.layers == 0 {
+	c.pairs = opt.Pairs
+	if !c.whole && !opt.Encodes && !opt.Exact && opt.NBatch >= attnTile && m.layers == 0 {
 		c.width = int(yzma.ModelNEmbd(m.handle))
 	}
 	if c.memory, err = yzma.GetMemory(c.handle); err != nil {
@@ -137,6 +145,9 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	params.NThreads = int32(opt.Threads)
 	params.NThreadsBatch = int32(opt.Threads)
 	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
+	if opt.Exact && m.layers == 0 && m.CanTruncate() {
+		params.TypeV = apartV
+	}
 	if opt.Encodes {
 		pooling, ok := poolings[opt.Pooling]
 		if !ok {

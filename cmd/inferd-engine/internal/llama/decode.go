@@ -37,6 +37,10 @@ func (c *Context) check(pos, seq int) error {
 	return nil
 }
 
+// Pad allows up to so many entries of padding in the next batch, which need cells while it is
+// computed. Without, there are none.
+func (c *Context) Pad(most int) { c.padding = most }
+
 // Decode computes the batch and empties it. After [ErrCacheFull] nothing of it is in the cache.
 // After [ErrAborted] a part may be: [Context.Truncate] takes each of its sequences back to its
 // length before; if that fails, the sequence is lost and must be dropped. After another error
@@ -46,11 +50,8 @@ func (c *Context) Decode() error {
 		return errors.New("an empty batch")
 	}
 	c.model.wedge.decode(c)
-	padding := c.pad()
-	code, err := c.compute(padding)
-	if code == codeCacheFull && padding > 0 { // perhaps because of the padding
-		code, err = c.compute(0)
-	}
+	code, err := c.compute(c.pad())
+	c.padding = 0
 	c.logits, c.next = c.next, c.logits
 	clear(c.next)
 	clear(c.logits[c.adding:])

@@ -139,6 +139,9 @@ func (c *Context) load(seq, from int, state []byte) error {
 	return nil
 }
 
+// Piece is how many tokens of a sequence [Context.Save] can save at once; 0 is no limit.
+func (c *Context) Piece() int { return max(0, c.window-1) }
+
 // spare is the number of a sequence that is empty between two calls. Only a context with
 // sequences that can be truncated has it.
 func (c *Context) spare() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }

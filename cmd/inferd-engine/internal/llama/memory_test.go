@@ -110,6 +110,18 @@ func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token)
 	return goOn(t, m, c, 0, 0, tokens)
 }
 
+// padded is fresh with padding allowed in every batch of the prompt.
+func padded(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
+	t.Helper()
+	for pos := 0; pos < len(tokens)-1; pos += 32 {
+		c.Pad(64)
+		if _, err := read(c, 0, pos, tokens[pos:min(pos+32, len(tokens)-1)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return goOn(t, m, c, 0, len(tokens)-1, tokens[len(tokens)-1:])
+}
+
 // A truncated sequence, or a copy in part, continues as a sequence of the same tokens does.
 func TestTruncate(t *testing.T) {
 	for name, memory := range memories {
@@ -159,8 +171,11 @@ func TestPad(t *testing.T) {
 			m, c := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 64, NSeq: 2, Threads: 1})
 			tokens := text(1, 400)
 			want := fresh(t, m, plain, tokens)
-			if got := fresh(t, m, c, tokens); got != want {
+			if got := padded(t, m, c, tokens); got != want {
 				t.Errorf("filled: %q, want %q", got, want)
+			}
+			if err := c.ClearAll(); err != nil {
+				t.Fatal(err)
 			}
 			all := text(2, c.NCtx())
 			if _, err := read(c, 1, 0, all); err != nil {
@@ -169,6 +184,7 @@ func TestPad(t *testing.T) {
 			if !memory.cuts {
 				return // it needs no room for them
 			}
+			c.Pad(1000)
 			if _, err := read(c, 0, 0, all[:1]); !errors.Is(err, llama.ErrCacheFull) {
 				t.Errorf("one more: %v", err)
 			}

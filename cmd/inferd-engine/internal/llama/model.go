@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,6 +21,10 @@ type Options struct {
 	// Files are the files to read, one for each part of the model, in order. If there are
 	// none, it is the file at the path, and the parts that llama.cpp finds by its name.
 	Files []string
+	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
+	// [OpenBackends].
+	Exact   bool
+	Variant string
 }
 
 // A Model is a model in memory. Its methods may be called from any goroutine.
@@ -87,6 +92,9 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 	if opt.GPULayers < 0 {
 		params.NGpuLayers = math.MaxInt32
 	}
+	if opt.Exact && !tiles(opt.Variant) {
+		params.UseExtraBufts = 0 // the kernels for repacked weights take four rows at a time, and the rest in another way
+	}
 	if progress != nil {
 		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {
 			if progress(float64(fraction)) {
@@ -142,12 +150,19 @@ func (m *Model) NTokens() int { return m.size }
 // ContextTrained is how many tokens of context the model was made for.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
 
+// bidirectional are the architectures whose attention goes both ways although their files need
+// not say so: models that embed, or that write by diffusion.
+var bidirectional = []string{"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"}
+
 // Generates reports whether the model generates text: a model that only encodes does not.
 func (m *Model) Generates() bool {
 	if !yzma.ModelHasDecoder(m.handle) || yzma.ModelHasEncoder(m.handle) {
 		return false
 	}
 	architecture, _ := m.Metadata("general.architecture")
+	if slices.Contains(bidirectional, architecture) {
+		return false
+	}
 	causal, ok := m.Metadata(architecture + ".attention.causal")
 	return !ok || causal != "false"
 }

@@ -8,10 +8,14 @@ const attnTile = 64
 // pad is how many tokens are to be added to a batch that is smaller than a tile. It is none if
 // the batch is faster without: behind a long context 42 tokens take longer than 64.
 func (c *Context) pad() int {
-	if c.width == 0 || !padWorth(c.adding, c.deepest, c.width) {
+	if c.pairs && c.adding == 1 {
+		return 1
+	}
+	n := attnTile - c.adding
+	if c.width == 0 || n > c.padding || !padWorth(c.adding, c.deepest, c.width) {
 		return 0
 	}
-	return attnTile - c.adding
+	return n
 }
 
 // padWorth reports whether n tokens behind a context of depth are slower than a tile, in a model

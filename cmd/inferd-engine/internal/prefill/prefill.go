@@ -1,5 +1,6 @@
 // Package prefill decodes prompts beside the steps of an engine, on a second context and a
-// thread of its own: chunks go in, KV state comes out. It does not know the sequences of the
+// thread of its own: chunks go in, KV state comes out. Package kv keeps the books of that context.
+// The package does not know the sequences of the
 // engine, nor which chunks are worth it.
 //
 // Prefilling inside decode steps delays every decoding sequence, so prompts must be cut into
@@ -24,31 +25,35 @@ import (
 type Decoder interface {
 	// Add puts a token of a sequence at a position into the next batch.
 	Add(tok kv.Token, pos, seq int, logits bool) error
+	// Pad allows up to so many cells for padding in the next batch.
+	Pad(most int)
 	// Decode computes the batch and empties it.
 	Decode() error
 	// Abort makes a Decode under way fail soon. It may be called from any goroutine.
 	Abort()
 }
 
-// Memory is the cache of a context; see [kv.Memory].
-type Memory interface {
-	Truncate(seq, n int) error
-	Save(seq, from, to int) ([]byte, error)
-	Load(seq int, state []byte) error
-}
-
-// A Context is the context of a worker, on the model of the engine.
+// A Context is the context of a worker, on the model of the engine. It has [Sequences] sequences.
 type Context struct {
 	Decoder Decoder
-	Memory  Memory
+	Memory  kv.Memory
+	Piece   int // see [kv.Options]
 	Close   func()
 }
+
+// Sequences is how many sequences the context of a worker must have for so many at once: the cells of
+// ended ones stay in use for a while.
+func Sequences(atOnce int) int { return 2 * atOnce }
 
 // A Worker does one job at a time, on an OS thread of its own. One goroutine uses it, but for
 // Abort.
 type Worker struct {
 	tokens  int
 	context Context
+
+	// Of the thread.
+	cache     *kv.Cache
+	sequences []*kv.Sequence // by reserved number; nil is empty
 
 	jobs chan *Job     // to the thread; closed by Stop
 	done chan *Job     // from the thread; has room for one
@@ -79,10 +84,11 @@ type Job struct {
 // A Chunk is a part of the prompt of one sequence.
 type Chunk struct {
 	Seq    int        // a reserved number
-	Import []byte     // KV state to be appended first; nil if there is none
+	Before []kv.Token // to be appended first, with their KV state
+	Import kv.State   // of Before
 	Start  int        // tokens that the sequence has then
 	Tokens []kv.Token // to be decoded behind those
-	Export []byte     // KV state of Tokens, once the job is done
+	Export kv.State   // of Tokens, once the job is done
 }
 
 // Tokens is how many tokens a job decodes.
@@ -98,7 +104,7 @@ func (j *Job) Tokens() int {
 // context, on the thread that will use it. The worker ends with Stop.
 func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error) {
 	w := &Worker{
-		tokens: tokens, reserved: make([]bool, sequences),
+		tokens: tokens, reserved: make([]bool, sequences), sequences: make([]*kv.Sequence, sequences),
 		jobs: make(chan *Job, 1), done: make(chan *Job, 1), over: make(chan struct{}),
 	}
 	opened := make(chan error)
@@ -122,6 +128,7 @@ func (w *Worker) run(open func() (Context, error), opened chan<- error) {
 		return
 	}
 	defer c.Close()
+	w.cache = kv.New(c.Memory, kv.Options{Cells: w.tokens, Sequences: Sequences(len(w.sequences)), Piece: c.Piece})
 	for j := range w.jobs {
 		j.Err = w.do(j)
 		w.finish(j)
@@ -140,12 +147,10 @@ func (w *Worker) finish(j *Job) {
 func (w *Worker) do(j *Job) error {
 	var errs []error
 	for _, seq := range j.drop {
-		errs = append(errs, w.context.Memory.Truncate(seq, 0))
+		errs = append(errs, w.drop(seq))
 	}
 	for i := range j.Chunks {
-		if c := &j.Chunks[i]; c.Import != nil {
-			errs = append(errs, w.context.Memory.Load(c.Seq, c.Import))
-		}
+		errs = append(errs, w.prepare(&j.Chunks[i]))
 	}
 	if err := errors.Join(errs...); err != nil || j.Tokens() == 0 {
 		return err
@@ -155,29 +160,68 @@ func (w *Worker) do(j *Job) error {
 	}
 	for i := range j.Chunks {
 		c := &j.Chunks[i]
-		if len(c.Tokens) == 0 {
-			continue
-		}
 		var err error
-		if c.Export, err = w.context.Memory.Save(c.Seq, c.Start, c.Start+len(c.Tokens)); err != nil {
+		if c.Export, err = w.cache.Save(w.sequences[c.Seq], c.Start, c.Start+len(c.Tokens)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// drop empties the sequence of a reserved number.
+func (w *Worker) drop(seq int) error {
+	s := w.sequences[seq]
+	if s == nil {
+		return nil
+	}
+	w.sequences[seq] = nil
+	return w.cache.Free(s)
+}
+
+// prepare gives the sequence of a chunk the tokens before its own.
+func (w *Worker) prepare(c *Chunk) (err error) {
+	if w.sequences[c.Seq] == nil {
+		if w.sequences[c.Seq], err = w.cache.Allocate("", kv.Prefix{}); err != nil {
+			return err
+		}
+	}
+	if len(c.Before) == 0 {
+		return nil
+	}
+	return w.cache.Load(w.sequences[c.Seq], c.Before, c.Import)
+}
+
+// decode decodes the tokens of a job. After an error the sequences are as before, or the next job
+// drops them.
 func (w *Worker) decode(j *Job) error {
+	if err := w.cache.Reserve(j.Tokens()); err != nil {
+		return err
+	}
 	for i := range j.Chunks {
 		c := &j.Chunks[i]
+		s := w.sequences[c.Seq]
+		if s.Len() != c.Start {
+			return fmt.Errorf("a chunk at %d behind a sequence of %d tokens", c.Start, s.Len())
+		}
 		for n, tok := range c.Tokens {
-			if err := w.context.Decoder.Add(tok, c.Start+n, c.Seq, false); err != nil {
+			if err := w.context.Decoder.Add(tok, c.Start+n, s.ID(), false); err != nil {
 				return err
 			}
 		}
 	}
+	w.context.Decoder.Pad(w.cache.Room() - j.Tokens())
 	w.setDecoding(true)
-	defer w.setDecoding(false)
-	return w.context.Decoder.Decode()
+	err := w.context.Decoder.Decode()
+	w.setDecoding(false)
+	for i := range j.Chunks {
+		c := &j.Chunks[i]
+		if s := w.sequences[c.Seq]; err == nil {
+			w.cache.Append(s, c.Tokens)
+		} else {
+			_ = w.cache.Rollback(s) // if it fails, so does the job: its sequences are dropped
+		}
+	}
+	return err
 }
 
 func (w *Worker) setDecoding(decoding bool) {

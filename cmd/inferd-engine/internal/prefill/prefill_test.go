@@ -35,6 +35,13 @@ func (m *toy) Add(tok kv.Token, pos, seq int, logits bool) error {
 	return nil
 }
 
+func (m *toy) Pad(int) {}
+
+func (m *toy) Copy(src, dst, n int) error {
+	m.tokens[dst] = slices.Clone(m.tokens[src][:n])
+	return nil
+}
+
 func (m *toy) Decode() error {
 	pending := m.pending
 	m.pending = nil
@@ -71,6 +78,16 @@ func (m *toy) Load(seq int, state []byte) error {
 	return nil
 }
 
+// has reports whether there is a sequence of certain tokens.
+func (m *toy) has(tokens ...kv.Token) bool {
+	for _, have := range m.tokens {
+		if slices.Equal(have, tokens) {
+			return true
+		}
+	}
+	return false
+}
+
 // do submits a job and waits for it.
 func do(t *testing.T, w *prefill.Worker, chunks ...prefill.Chunk) *prefill.Job {
 	t.Helper()
@@ -97,21 +114,32 @@ func TestWorker(t *testing.T) {
 	if _, ok := w.Reserve(); ok || a == b {
 		t.Errorf("sequences %d and %d, and a third one", a, b)
 	}
-	j := do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{1, 2}}, prefill.Chunk{Seq: b, Import: []byte{5, 6}, Start: 2, Tokens: []kv.Token{7}})
-	if j.Err != nil || j.Tokens() != 3 || !slices.Equal(j.Chunks[0].Export, []byte{1, 2}) || !slices.Equal(j.Chunks[1].Export, []byte{7}) {
-		t.Errorf("the job: %+v", j)
+	j := do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{1, 2}})
+	if j.Err != nil || j.Tokens() != 2 || !m.has(1, 2) {
+		t.Errorf("the first job: %+v, %v", j, m.tokens)
 	}
-	j = do(t, w, prefill.Chunk{Seq: a, Start: 2, Tokens: []kv.Token{3}})
-	if j.Err != nil || !slices.Equal(j.Chunks[0].Export, []byte{3}) {
-		t.Errorf("the next chunk: %+v", j)
+	first := j.Chunks[0].Export
+	j = do(t, w, prefill.Chunk{Seq: a, Start: 2, Tokens: []kv.Token{3}}, prefill.Chunk{Seq: b, Before: []kv.Token{1, 2}, Import: first, Start: 2, Tokens: []kv.Token{7}})
+	if j.Err != nil || j.Tokens() != 2 || !m.has(1, 2, 3) || !m.has(1, 2, 7) {
+		t.Errorf("the next one: %+v, %v", j, m.tokens)
 	}
+	seven := j.Chunks[1].Export
 	w.Release(a)
 	if seq, ok := w.Reserve(); !ok || seq != a {
 		t.Errorf("Reserve = %d, %v", seq, ok)
 	}
-	j = do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{9}})
-	if j.Err != nil || !slices.Equal(m.tokens[a], []kv.Token{9}) {
+	j = do(t, w, prefill.Chunk{Seq: a, Before: []kv.Token{7}, Import: seven, Start: 1, Tokens: []kv.Token{9}})
+	if j.Err != nil || !m.has(7, 9) {
 		t.Errorf("the new sequence: %+v, %v", j, m.tokens)
+	}
+	if j = do(t, w, prefill.Chunk{Seq: b, Start: 9, Tokens: []kv.Token{9}}); j.Err == nil {
+		t.Error("a chunk behind tokens that are not there was decoded")
+	}
+	for range 20 { // more than there are numbers
+		w.Release(a)
+		if a, _ = w.Reserve(); do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{4, 5}}).Err != nil || !m.has(4, 5) || !m.has(1, 2, 7) {
+			t.Fatalf("after many others: %v", m.tokens)
+		}
 	}
 	w.Stop()
 	<-m.closed

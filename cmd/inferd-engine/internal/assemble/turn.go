@@ -1,0 +1,24 @@
+package assemble
+
+import "github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
+
+// A turn lets the loops of one engine compute one at a time, each with all threads, in the order
+// in which they ask. While a loop has its turn, it also holds the lock among engines. The zero
+// value is for one loop that shares its cores with no other engine.
+type turn struct {
+	seat chan struct{}     // full while a loop computes; nil for one loop
+	lock *computelock.Lock // nil if no other engine computes on the same cores
+}
+
+// Do runs compute when it is the turn of the calling loop. There is no bound on the wait for
+// another loop of this engine: if that hangs, so does the engine, and the daemon replaces it.
+func (t *turn) Do(compute func()) {
+	if t.seat != nil {
+		t.seat <- struct{}{} // waiting senders are served in order
+		defer func() { <-t.seat }()
+	}
+	t.lock.Do(compute)
+}
+
+// shared reports whether anything beside the calling loop may have to wait for its computation.
+func (t *turn) shared() bool { return t.seat != nil || t.lock != nil }

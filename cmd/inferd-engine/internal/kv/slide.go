@@ -1,0 +1,224 @@
+package kv
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
+
+// The model's cache gives out the first empty cell. If cells below those of a sequence were emptied,
+// its next tokens would be there, out of order. So dead cells stay occupied, by ended sequences (their
+// numbers are in use until then) or by the tails of retained ones. They are emptied at the top, and by
+// slides.
+
+// sink empties the dead cells at the top, and gives the numbers of ended sequences free that are of
+// no use any more.
+func (c *Cache) sink() error {
+	top := c.cells.lastLive()
+	var failure error
+	for seq, s := range c.sequences {
+		n := c.cells.heldBelow(seq, top)
+		if s == nil {
+			n = c.cells.lastDead(seq, n)
+		}
+		failure = errors.Join(failure, c.cut(seq, n))
+	}
+	if !c.torn {
+		c.cells.top = top
+	}
+	return failure
+}
+
+// cut leaves a sequence its first n cells in the model's cache; its tokens are among them. If it
+// cannot, it drops a sequence that has ended, or marks the cache as torn.
+func (c *Cache) cut(seq, n int) error {
+	if n == len(c.cells.held[seq]) {
+		return nil
+	}
+	err := c.memory.Truncate(seq, n)
+	if err != nil {
+		c.torn = true
+		if c.sequences[seq] != nil {
+			return nil // it goes on after a slide
+		}
+		n, err = 0, c.memory.Truncate(seq, 0)
+	}
+	c.cells.letGo(seq, n)
+	return err
+}
+
+// slide moves all cells with references above the first dead one down, in order. A sequence whose
+// state cannot be saved or loaded loses tokens at its end. The retained ones among the sequences to
+// be moved are offloaded instead.
+func (c *Cache) slide() {
+	if c.options.Whole {
+		c.cells.renumber()
+		return
+	}
+	for first := c.cells.firstDead(); c.options.Offloaded > 0; {
+		i := slices.IndexFunc(c.retained, func(s *Sequence) bool { return s.evictable() && c.cells.below(s.id, first) < s.cells })
+		if i < 0 {
+			break
+		}
+		c.offload(c.retained[i], 0)
+	}
+	c.slides++
+	for !c.slideFrom(c.cells.firstDead()) { // after a failure there is less to move
+	}
+}
+
+// A move is the part of one sequence in a slide.
+type move struct {
+	seq    *Sequence
+	keeps  int       // tokens on cells that stay
+	source *Sequence // moved before, with cells in common; nil if there is none
+	common int       // tokens on those
+	state  State     // of the tokens behind keeps and common
+}
+
+// slideFrom moves the cells from first on down to first. It reports false if that has failed for
+// all of them.
+func (c *Cache) slideFrom(first int) bool {
+	moves := c.moves(first)
+	if !c.empty(first, moves) {
+		for id, s := range c.sequences {
+			if s != nil {
+				c.shorten(s, c.cells.live[id])
+			}
+		}
+		return false
+	}
+	for i := range moves {
+		c.move(&moves[i])
+	}
+	return true
+}
+
+// moves saves the tokens with cells from first on.
+func (c *Cache) moves(first int) []move {
+	var moves []move
+	for _, s := range c.sequences {
+		if s == nil {
+			continue
+		}
+		if n := c.cells.below(s.id, first); n < s.cells {
+			moves = append(moves, move{seq: s, keeps: n})
+		}
+	}
+	slices.SortStableFunc(moves, func(a, b move) int {
+		return cmp.Compare(c.cells.held[a.seq.id][a.keeps], c.cells.held[b.seq.id][b.keeps])
+	})
+	for i := range moves {
+		m := &moves[i]
+		m.common = m.keeps
+		for _, before := range moves[:i] {
+			if n := c.cells.shared(before.seq.id, m.seq.id); n > m.common {
+				m.source, m.common = before.seq, n
+			}
+		}
+		if m.common < m.seq.cells {
+			m.state, _ = c.save(m.seq.id, m.common, m.seq.cells, 0) // a part, after an error
+		}
+	}
+	return moves
+}
+
+// empty empties the cells from first on. It reports false after an error.
+func (c *Cache) empty(first int, moves []move) bool {
+	shares := make([]bool, len(c.sequences))
+	for i := range moves {
+		shares[moves[i].seq.id] = moves[i].source != nil
+	}
+	c.torn = false
+	for id, s := range c.sequences {
+		n := c.cells.below(id, first)
+		if s == nil || shares[id] {
+			n = 0
+		}
+		if n == len(c.cells.held[id]) {
+			continue
+		}
+		if err := c.memory.Truncate(id, n); err != nil {
+			c.torn, n = true, 0
+			_ = c.memory.Truncate(id, 0)
+		}
+		c.cells.truncate(id, min(n, c.cells.live[id]))
+		c.cells.letGo(id, n)
+	}
+	if !c.torn {
+		c.cells.top = first
+	}
+	return !c.torn
+}
+
+// move loads what was saved of a sequence.
+func (c *Cache) move(m *move) {
+	s, has := m.seq, m.keeps
+	if m.source != nil {
+		has = min(m.common, m.source.cells)
+		if has > 0 && c.memory.Copy(m.source.id, s.id, has) != nil {
+			has = 0
+		}
+		c.cells.copy(m.source.id, s.id, has)
+	}
+	if has == m.common {
+		for _, p := range m.state {
+			if c.memory.Load(s.id, p.state) != nil {
+				break
+			}
+			c.cells.grow(s.id, p.tokens)
+			has += p.tokens
+			c.slid += int64(p.tokens)
+		}
+	}
+	c.shorten(s, has)
+}
+
+// shorten records that the model's cache has a sequence's first n tokens only.
+func (c *Cache) shorten(s *Sequence, n int) {
+	if n >= s.cells {
+		return
+	}
+	c.dropState(s)
+	s.cells, s.tokens = n, s.tokens[:n]
+	if n == 0 && s.retained {
+		c.retained = slices.DeleteFunc(c.retained, func(r *Sequence) bool { return r == s })
+		c.sequences[s.id] = nil
+		c.cells.retained[s.id] = false
+	}
+}
+
+// settle prepares the cache for a sequence that starts while no other one is active: with the
+// prefix it gets the same cells as in an empty cache.
+func (c *Cache) settle(p Prefix) {
+	active := func(s *Sequence) bool { return s != nil && !s.retained }
+	if c.options.Whole || c.options.Offloaded == 0 || slices.ContainsFunc(c.sequences, active) {
+		return
+	}
+	for _, s := range slices.Clone(c.retained) {
+		switch {
+		case !s.evictable():
+		case s == p.source:
+			c.offload(s, min(p.N, s.cells))
+		default:
+			c.offload(s, 0)
+		}
+	}
+	if c.cells.dead() > 0 && p.source != nil && p.source.evictable() {
+		c.offload(p.source, 0)
+	}
+	if c.cells.dead() > 0 || c.torn {
+		c.slide()
+	}
+}
+
+// Dead returns how many cells are dead, and how many tokens a slide would copy.
+func (c *Cache) Dead() (dead, cost int) {
+	if c.options.Whole {
+		return 0, 0
+	}
+	return c.cells.dead(), c.cells.used - c.cells.firstDead()
+}
+
+// Slide empties the dead cells; see [Cache.Dead].
+func (c *Cache) Slide() { c.slide() }
