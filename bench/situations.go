@@ -379,7 +379,7 @@ func (a *answers) vectors([]subject) error {
 		model, more string
 		measure     func(*answers, subject, *daemon) error
 	}{
-		{"real", `,"embed":true,"embed_pooling":"mean"`, (*answers).embeddings},
+		{"real", `,"generate":false,"embed":true,"embed_pooling":"mean"`, (*answers).embeddings},
 		{"embed", "", (*answers).embeddings},
 		{"rerank", "", (*answers).scores},
 	} {

@@ -126,36 +126,6 @@ func TestLayersWithoutAGPU(t *testing.T) {
 	}
 }
 
-// An entry with embed: true and a generative model has one task, and a warning names it.
-func TestEmbedOnAGenerativeModel(t *testing.T) {
-	for name, test := range map[string]struct {
-		entry, want string
-		bound       []string
-		nCtx        int
-	}{
-		"without pooling": {`"embed":true,"n_ctx":512`, "gen: embed has no effect yet: the model generates", leaves[:3], 512},
-		"with pooling":    {`"embed":true,"embed_pooling":"mean","embed_n_ctx":64`, "gen: embed takes the place of generating", leaves[3:4], 64},
-		"embed is false":  {`"embed":false,"n_ctx":512`, "", leaves[:3], 512},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen",`+test.entry+`,"model":{"builtin":"chain"}}]}`)
-			if got := d.bound(); strings.Join(got, " ") != strings.Join(test.bound, " ") {
-				t.Errorf("bound %q, want %q", got, test.bound)
-			}
-			for _, leaf := range test.bound {
-				d.served(leaf)
-			}
-			if got := d.entries()["gen"].NCtx; got != test.nCtx {
-				t.Errorf("context of %d, want %d", got, test.nCtx)
-			}
-			log := d.stderr.String()
-			if warned := strings.Contains(log, "level=WARN"); warned != (test.want != "") || !strings.Contains(log, test.want) {
-				t.Errorf("want the warning %q:\n%s", test.want, log)
-			}
-		})
-	}
-}
-
 // On a terminal without cursor control, top prints the table once.
 func TestTopOnADumbTerminal(t *testing.T) {
 	d := mocked(t, oneMock)

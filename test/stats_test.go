@@ -20,11 +20,13 @@ import (
 type entry struct {
 	Name, Kind, State, Model, Device string
 	PID                              int
-	Restarts                         int
+	Restarts, Parked                 int
 	NCtx                             int `json:"n_ctx"`
 	Silent                           bool
 	CPUVariant                       string `json:"cpu_variant"`
 	Libraries                        string
+	Exact                            *bool
+	Inexact                          string
 	Engine                           *struct {
 		Steps   int64
 		Prefill int64 `json:"prefill_tokens"`

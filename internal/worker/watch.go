@@ -202,8 +202,8 @@ func moved(last, now link.Pulse) bool {
 	if now.Beat.Loop != last.Beat.Loop || now.Beat.Steps > last.Beat.Steps {
 		return true
 	}
-	fresh := now.Beats > last.Beats
-	return now.Frames > last.Frames && !(fresh && now.Beat.Loop > 0)
+	ofOne := now.Beats > last.Beats && now.Beat.Loop > 0
+	return now.Frames > last.Frames && !ofOne
 }
 
 func processOf(state byte) watchdog.Process {

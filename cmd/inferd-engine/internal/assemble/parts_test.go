@@ -49,8 +49,8 @@ func TestChoose(t *testing.T) {
 
 // The beat of several loops is about one that hangs, whatever the others do.
 func TestJoin(t *testing.T) {
-	report := func(units uint64, phase progress.Phase, since time.Duration, calls ...uint64) progress.Report {
-		return progress.Report{Units: units, Phase: phase, Since: since * time.Second, Calls: calls, CPU: time.Duration(units) * time.Millisecond}
+	report := func(units uint64, phase progress.Phase, seconds int, calls ...uint64) progress.Report {
+		return progress.Report{Units: units, Phase: phase, Since: time.Duration(seconds) * time.Second, Calls: calls, CPU: time.Duration(units) * time.Millisecond}
 	}
 	for name, test := range map[string]struct {
 		loops []progress.Report
