@@ -196,7 +196,8 @@ func (l *stepper) allocate(s *sequence) error {
 // lastAlone reports whether the last token of a sequence that begins with a prefix gets a step without
 // its other tokens. When the prompt is asked again, that token is the only one that is not cached, and
 // the kernels for one token round in another way than those for many. A prompt that continues an
-// earlier one is spared the step, unless it has a seed: it costs a second turn 7 % of its TTFT.
+// earlier one is spared the step, unless it has a seed: it is short, so the step is a good part of its
+// TTFT.
 func (l *stepper) lastAlone(s *sequence, p kv.Prefix) bool {
 	return !l.Exact && !l.Whole && (s.Repeats || p.Common() || s.result.Out > 0)
 }

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// The model's cache gives out the first empty cell. A sequence would get cells below its own, out of
-// order, if others below were emptied. So dead cells stay occupied, by sequences that have ended (their
-// numbers are in use until then) or by the tails of retained ones. They are emptied at the top, and
-// by slides.
+// The model's cache gives out the first empty cell. If cells below those of a sequence were emptied,
+// its next tokens would be there, out of order. So dead cells stay occupied, by ended sequences (their
+// numbers are in use until then) or by the tails of retained ones. They are emptied at the top, and by
+// slides.
 
 // sink empties the dead cells at the top, and gives the numbers of ended sequences free that are of
 // no use any more.
