@@ -44,16 +44,13 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
 	}
-	inexact, spare := "", 0
+	inexact := ""
 	if b.contract.Exact {
 		inexact = lctx.Inexact()
 	}
-	if lctx.Pairs() {
-		spare = 1
-	}
 	loop := &batch.Loop{
 		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Piece: lctx.Piece(),
-		Limits:    batch.Limits{Context: nCtx - spare, Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
+		Limits:    batch.Limits{Context: nCtx - spare(lctx.Pairs()), Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
 		Exact:     b.contract.Exact && inexact == "",
 		Stall:     b.contract.MaxStall(),
 		Exclusive: b.turn.Do,
@@ -81,11 +78,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 
 // prefillWorker starts a worker that prefills long prompts beside the steps.
 func (b *builder) prefillWorker(nCtx int, pairs bool) (*prefill.Worker, error) {
-	spare := 0
-	if pairs {
-		spare = 1
-	}
-	return prefill.Start(nCtx/prefillShare-spare, b.contract.Slots, func() (prefill.Context, error) {
+	return prefill.Start(nCtx/prefillShare-spare(pairs), b.contract.Slots, func() (prefill.Context, error) {
 		c, err := llama.NewContext(b.model, llama.ContextOptions{
 			NCtx: nCtx / prefillShare, NBatch: schedule.ChunkTokens, NSeq: prefill.Sequences(b.contract.Slots),
 			Threads: b.contract.Threads, IdlePriority: true, Exact: b.contract.Exact, Pairs: pairs,
@@ -95,4 +88,12 @@ func (b *builder) prefillWorker(nCtx int, pairs bool) (*prefill.Worker, error) {
 		}
 		return prefill.Context{Decoder: c, Memory: c, Piece: c.Piece(), Close: c.Close}, nil
 	})
+}
+
+// spare returns the number of cells for the second row of single tokens, see [llama.Context.Pairs].
+func spare(pairs bool) int {
+	if pairs {
+		return 1
+	}
+	return 0
 }

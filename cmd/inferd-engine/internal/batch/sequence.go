@@ -132,7 +132,7 @@ func (s *sequence) active() schedule.State {
 }
 
 // evictableAfter is how many tokens a sequence must have decoded since its last prefill to be
-// evicted for another owner: the cost of the next prefill is then a part of that of those.
+// evicted for another owner: the next prefill then costs a fraction of them.
 const (
 	evictableAfter = 32
 	evictableShare = 16

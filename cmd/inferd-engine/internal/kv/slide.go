@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// The model's cache gives out the first empty cell. If cells below those of a sequence were emptied,
+// The model's cache gives out the first empty cell. If cells below a sequence were emptied,
 // its next tokens would be there, out of order. So dead cells stay occupied, by ended sequences (their
 // numbers are in use until then) or by the tails of retained ones. They are emptied at the top, and by
 // slides.
@@ -151,7 +151,7 @@ func (c *Cache) empty(first int, moves []move) bool {
 	return !c.torn
 }
 
-// move loads what was saved of a sequence.
+// move loads the saved state of a sequence.
 func (c *Cache) move(m *move) {
 	s, has := m.seq, m.keeps
 	if m.source != nil {

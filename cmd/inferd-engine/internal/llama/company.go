@@ -45,17 +45,16 @@ func (c *Context) OneByOne() bool {
 	return c.opt.Encodes && m.layers == 0 && !m.Generates() && !m.scoresFit(c.opt)
 }
 
-// apartV is the type of V with which attention computes each row for itself, and sums in 32 bits. It is
-// another one than that of K, which the kernels for 64 rows at a time do not take, nor those that divide
-// a row among threads.
+// apartV is the type of V with which attention computes each row for itself, and sums in 32 bits. The
+// kernels for 64 rows at a time, and for a row divided among threads, need V in K's type.
 const apartV = yzma.GGMLTypeBF16
 
 // tiles reports whether the kernels of a CPU variant compute each row of a batch for itself although
 // weights are repacked for them: those for AMX multiply tiles.
 func tiles(variant string) bool { return variant == "sapphirerapids" }
 
-// Inexact returns why the logits of a context with [ContextOptions.Exact] may depend on other tokens
-// than those of their sequence; empty if they do not, as long as the cells of each sequence are in the
+// Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on
+// tokens of other sequences; empty if they do not, as long as the cells of each sequence are in the
 // order of its tokens. The kernels are tried, because not all are known. The cache is emptied.
 func (c *Context) Inexact() string {
 	m := c.model

@@ -1,12 +1,10 @@
-// Package llama is llama.cpp in Go clothes: models, contexts and samplers, without a
-// pointer or a handle that could be misused from outside. It is the one package of the
-// module that touches native code, and it knows nothing of requests, slots or text that
-// is sent to anybody.
+// Package llama is the Go interface of llama.cpp: models, contexts and samplers, without
+// exported pointers or handles. It is the only package of the module with native code. It does
+// not know requests, slots or clients.
 //
-// What llama.cpp answers with an abort of the process is checked here before it is
-// asked: sequence numbers, indices without logits, tokens outside the vocabulary. What
-// cannot be checked, such as a hostile model file, ends the process; that is why it is
-// one of its own.
+// llama.cpp aborts the process on invalid arguments. They are checked here first: sequence
+// numbers, indices without logits, tokens outside the vocabulary. Some cannot be checked, such
+// as a hostile model file; therefore the engine is a process of its own.
 package llama
 
 import (
@@ -30,7 +28,7 @@ import (
 // would not fail, but corrupt memory.
 var versions = []string{"0.5.0", "0.5.0-dev"}
 
-// mend is what an operator does about libraries that are not the right ones.
+// mend tells an operator how to get the right libraries.
 const mend = `run "make engine", or name a folder that has those of llama.cpp 0.5.0 with --engine-lib`
 
 // noBacktrace is ggml's variable.
@@ -43,7 +41,7 @@ func Open(dir string) error {
 	return err
 }
 
-// system are the libraries of the system that those of llama.cpp need.
+// system are the libraries of the system that llama.cpp's need.
 var system = []string{"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6"}
 
 // OpenBackends loads llama.cpp's libraries from a folder, and of its backends those with the
@@ -54,7 +52,7 @@ var system = []string{"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6"}
 // the loading.
 //
 // OpenBackends must be called once, before anything else of this package. A library that is not
-// there is an [os.ErrNotExist]; every error says what to do about it.
+// there is an [os.ErrNotExist]; every error names the remedy.
 func OpenBackends(dir string, backends []string, trying func(variant string) error) (variant string, err error) {
 	if len(backends) == 0 {
 		backends = libraries.Present(dir)
@@ -165,7 +163,7 @@ func supported(path string) error {
 	return nil
 }
 
-// checkVersion asks the library what it is, before any struct is passed to it.
+// checkVersion asks the library for its version, before any struct is passed to it.
 func checkVersion(path string) error {
 	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {
@@ -204,9 +202,9 @@ var messages = &logbook{}
 // remembers the last errors since it was last asked.
 type logbook struct {
 	mu      sync.Mutex   // guards the fields below
-	level   int32        // of the message before, for those that continue it
+	level   int32        // of the last message, for its continuations
 	errors  []string     // not more than keptErrors
-	running []*abortFlag // of the computations that are under way
+	running []*abortFlag // of the present computations
 	names   *strings.Replacer
 }
 
@@ -223,7 +221,7 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 	if level := yzma.LogLevel(level); level != yzma.LogLevelWarn && level != yzma.LogLevelError {
 		return 0
 	}
-	if slices.ContainsFunc(l.running, (*abortFlag).raised) { // it complains of what we wanted
+	if slices.ContainsFunc(l.running, (*abortFlag).raised) { // the error is the abort that was asked for
 		return 0
 	}
 	line := goString(text)
@@ -240,7 +238,7 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 	return 0
 }
 
-// forget drops the errors of what went on before.
+// forget drops the errors of earlier calls.
 func (l *logbook) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -262,8 +260,8 @@ func (l *logbook) name(path string, files []string) {
 	l.names = strings.NewReplacer(pairs...)
 }
 
-// begin is forget before a computation, which end ends. Of two at once neither can be told
-// what was its own.
+// begin is forget before a computation, which end ends. The errors of two at once cannot be told
+// apart.
 func (l *logbook) begin(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
