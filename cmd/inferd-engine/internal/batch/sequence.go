@@ -199,7 +199,7 @@ func (l *stepper) allocate(s *sequence) error {
 // earlier one is spared the step, unless it has a seed: it is short, so the step is a good part of its
 // TTFT.
 func (l *stepper) lastAlone(s *sequence, p kv.Prefix) bool {
-	return !l.Exact && !l.Whole && (s.Repeats || p.Common() || s.result.Out > 0)
+	return !l.Exact && !l.Whole && (s.Repeats || p.Common() || 2*p.N < len(s.tokens) || s.result.Out > 0)
 }
 
 // giveUp takes the cells away from a sequence, as its state says.
