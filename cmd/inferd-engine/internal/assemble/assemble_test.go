@@ -293,6 +293,36 @@ func TestReadyExact(t *testing.T) {
 	}
 }
 
+// A context of fewer tokens than llama.cpp wants for the engine's sequences holds what it says.
+func TestSmallContexts(t *testing.T) {
+	for _, n := range []int{4, 8, 64} {
+		e := start(t, store.Ref{Builtin: "chain"}, func(c *launch.Contract) {
+			c.NCtx, c.Tasks.Embed, c.Tasks.Rerank, c.EmbedNCtx, c.RerankNCtx = n, true, true, n, n
+		})
+		if r, _ := e.outcome(t); r.State != link.Ready || r.NCtx != n || r.EmbedNCtx != n {
+			t.Fatalf("%d tokens: %+v", n, r)
+		}
+		for i, test := range []struct {
+			task infer.Task
+			want infer.Code
+		}{
+			{&infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "w")}, MaxTokens: 1}, ""},
+			{&infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, strings.Repeat("w", n))}, MaxTokens: 1}, infer.Invalid},
+			{&infer.Embed{Inputs: []string{"a", "b"}}, ""},
+			{&infer.Embed{Inputs: []string{strings.Repeat("a", n+1)}}, infer.Invalid},
+			{&infer.Rerank{Query: "a", Documents: []string{"b"}}, ""},
+			{&infer.Rerank{Query: "a", Documents: []string{strings.Repeat("a", n+1)}}, infer.Invalid},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			err := e.client.Handle(ctx, &infer.Request{Task: test.task}, func(infer.Event) error { return nil })
+			cancel()
+			if err == nil && test.want != "" || err != nil && infer.CodeOf(err) != test.want {
+				t.Errorf("%d tokens, request %d: %v, want %q", n, i, err, test.want)
+			}
+		}
+	}
+}
+
 // An engine answers, reports statistics, and ends at the end of its link.
 func TestLife(t *testing.T) {
 	e := start(t, store.Ref{Builtin: "chain"}, nil)

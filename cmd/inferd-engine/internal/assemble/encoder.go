@@ -48,7 +48,7 @@ func (b *builder) reranker(nCtx int) (*part, error) {
 // encoder builds a part that embeds or, with the pooling of that, reranks.
 func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 	model, ranks := b.model, pooling == llama.Rank
-	texts := min(encodeTexts, nCtx) // llama.cpp aborts with more sequences than tokens
+	texts := encodeTexts
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
 		NCtx: nCtx, NBatch: nCtx, NSeq: texts, Threads: b.contract.Threads, Encodes: true, Pooling: pooling,
 	})

@@ -142,6 +142,8 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	if m.CanTruncate() && !opt.Encodes {
 		params.NSeqMax++ // the spare one
 	}
+	// llama.cpp aborts if a context, or a batch, has fewer tokens than the context has sequences.
+	params.NCtx, params.NBatch = max(params.NCtx, params.NSeqMax), max(params.NBatch, params.NSeqMax)
 	params.NThreads = int32(opt.Threads)
 	params.NThreadsBatch = int32(opt.Threads)
 	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
