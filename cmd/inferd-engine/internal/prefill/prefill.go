@@ -197,12 +197,15 @@ func (w *Worker) decode(j *Job) error {
 	if err := w.cache.Reserve(j.Tokens()); err != nil {
 		return err
 	}
+	for i := range j.Chunks { // all of them first: tokens of a batch that is not decoded would be in the next one
+		c := &j.Chunks[i]
+		if s := w.sequences[c.Seq]; s.Len() != c.Start {
+			return fmt.Errorf("a chunk at %d behind a sequence of %d tokens", c.Start, s.Len())
+		}
+	}
 	for i := range j.Chunks {
 		c := &j.Chunks[i]
 		s := w.sequences[c.Seq]
-		if s.Len() != c.Start {
-			return fmt.Errorf("a chunk at %d behind a sequence of %d tokens", c.Start, s.Len())
-		}
 		for n, tok := range c.Tokens {
 			if err := w.context.Decoder.Add(tok, c.Start+n, s.ID(), false); err != nil {
 				return err
