@@ -132,8 +132,11 @@ func TestWorker(t *testing.T) {
 	if j.Err != nil || !m.has(7, 9) {
 		t.Errorf("the new sequence: %+v, %v", j, m.tokens)
 	}
-	if j = do(t, w, prefill.Chunk{Seq: b, Start: 9, Tokens: []kv.Token{9}}); j.Err == nil {
+	if j = do(t, w, prefill.Chunk{Seq: a, Start: 2, Tokens: []kv.Token{8}}, prefill.Chunk{Seq: b, Start: 9, Tokens: []kv.Token{9}}); j.Err == nil {
 		t.Error("a chunk behind tokens that are not there was decoded")
+	}
+	if j = do(t, w, prefill.Chunk{Seq: a, Start: 2, Tokens: []kv.Token{6}}); j.Err != nil || !m.has(7, 9, 6) {
+		t.Errorf("after a job that failed: %v, %v", j.Err, m.tokens)
 	}
 	for range 20 { // more than there are numbers
 		w.Release(a)
