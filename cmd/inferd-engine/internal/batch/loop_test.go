@@ -84,23 +84,23 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 		all.Wait()
 		cancel()
 		running.Wait()
-		if len(m.steps) != 11 { // the last token of each prompt is decoded alone
-			t.Errorf("4 sequences of 10 tokens took %d steps, want 11", len(m.steps))
+		if len(m.steps) != 10 {
+			t.Errorf("4 sequences of 10 tokens took %d steps", len(m.steps))
 		}
 	})
 }
 
-// The last token of a prompt is decoded without the others, as it is when the prompt is asked again;
-// unless the prompt continues an earlier one and nobody asks for repetition.
+// The last token of a prompt with a seed is decoded without the others, as it is when the prompt is
+// asked again.
 func TestLoopDecodesTheLastTokenAlone(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool
 		first, second         []int // tokens of the steps up to the first token of the answer
 	}{
-		"a prompt":                   {first: []int{19, 1}, second: []int{11}},
+		"a prompt":                   {first: []int{20}, second: []int{11}},
 		"with a seed":                {repeats: true, first: []int{19, 1}, second: []int{10, 1}},
-		"without need":               {exact: true, first: []int{20}, second: []int{11}},
-		"without parts of sequences": {whole: true, first: []int{20}, second: []int{11}},
+		"without need":               {repeats: true, exact: true, first: []int{20}, second: []int{11}},
+		"without parts of sequences": {repeats: true, whole: true, first: []int{20}, second: []int{11}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newToy(t)

@@ -177,7 +177,7 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 func (l *stepper) allocate(s *sequence) error {
 	// Looked up again, because the prefix that the plan counts on may just have been evicted.
 	prefix := l.cache.Lookup(s.Owner, s.tokens)
-	s.alone = l.lastAlone(s, prefix)
+	s.alone = l.lastAlone(s)
 	cells, err := l.cache.Allocate(s.Owner, prefix)
 	if err != nil {
 		return err
@@ -193,13 +193,12 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// lastAlone reports whether the last token of a sequence that begins with a prefix gets a step without
+// lastAlone reports whether the last token of a sequence gets a step without
 // its other tokens. When the prompt is asked again, that token is the only one that is not cached, and
-// the kernels for one token round in another way than those for many. A prompt that continues an
-// earlier one is spared the step, unless it has a seed: it is short, so the step is a good part of its
-// TTFT.
-func (l *stepper) lastAlone(s *sequence, p kv.Prefix) bool {
-	return !l.Exact && !l.Whole && (s.Repeats || p.Common() || 2*p.N < len(s.tokens) || s.result.Out > 0)
+// the kernels for one token round in another way than those for many. Only a request with a seed pays
+// for the step: for a short prompt it is a good part of the TTFT.
+func (l *stepper) lastAlone(s *sequence) bool {
+	return !l.Exact && !l.Whole && s.Repeats
 }
 
 // giveUp takes the cells away from a sequence, as its state says.

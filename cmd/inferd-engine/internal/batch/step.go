@@ -72,7 +72,7 @@ func (l *stepper) view(s *sequence) schedule.Sequence {
 		v.Exclusive, v.Evictable, v.LastAlone = l.cache.Exclusive(s.cells), s.evictable(), s.alone
 	case s.state == schedule.Waiting:
 		p := l.cache.Lookup(s.Owner, s.tokens)
-		v.Prefix, v.Shared, v.LastAlone = p.N, p.Shared, l.lastAlone(s, p)
+		v.Prefix, v.Shared, v.LastAlone = p.N, p.Shared, l.lastAlone(s)
 	}
 	return v
 }

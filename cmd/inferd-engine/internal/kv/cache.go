@@ -91,9 +91,6 @@ type Prefix struct {
 	source *Sequence
 }
 
-// Common reports whether a prefix is none, or pinned: so that it does not depend on earlier prompts.
-func (p Prefix) Common() bool { return p.N == 0 || p.source.pinned }
-
 // Lookup returns the longest prefix of tokens that an owner may use, in an active sequence
 // or in a retained one. It leaves the last token, because its logits are needed in any case.
 func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
