@@ -79,8 +79,7 @@ type sequence struct {
 	tokens   []Token        // prompt and answer
 	cells    *kv.Sequence   // in states with cells: those of a part of tokens; else nil
 
-	alone      bool // its last token gets a step of its own, see lastAlone
-	prefillLen int  // length of tokens when cells were last allocated; 0 before
+	prefillLen int // length of tokens when cells were last allocated; 0 before
 	// While the prefill worker has a copy: its number there, and how many tokens it has.
 	workerSeq, workerLen int
 	noOffload            bool // the worker has failed at it
@@ -177,7 +176,6 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 func (l *stepper) allocate(s *sequence) error {
 	// Looked up again, because the prefix that the plan counts on may just have been evicted.
 	prefix := l.cache.Lookup(s.Owner, s.tokens)
-	s.alone = l.lastAlone(s)
 	cells, err := l.cache.Allocate(s.Owner, prefix)
 	if err != nil {
 		return err
@@ -193,8 +191,7 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// lastAlone reports whether the last token of a sequence gets a step without
-// its other tokens. When the prompt is asked again, that token is the only one that is not cached, and
+// lastAlone reports whether the last token of a sequence gets a step without its other tokens. When the prompt is asked again, that token is the only one that is not cached, and
 // the kernels for one token round in another way than those for many. Only a request with a seed pays
 // for the step: for a short prompt it is a good part of the TTFT.
 func (l *stepper) lastAlone(s *sequence) bool {

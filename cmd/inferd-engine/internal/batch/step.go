@@ -69,7 +69,7 @@ func (l *stepper) view(s *sequence) schedule.Sequence {
 	}
 	switch {
 	case s.cells != nil:
-		v.Exclusive, v.Evictable, v.LastAlone = l.cache.Exclusive(s.cells), s.evictable(), s.alone
+		v.Exclusive, v.Evictable, v.LastAlone = l.cache.Exclusive(s.cells), s.evictable(), l.lastAlone(s)
 	case s.state == schedule.Waiting:
 		p := l.cache.Lookup(s.Owner, s.tokens)
 		v.Prefix, v.Shared, v.LastAlone = p.N, p.Shared, l.lastAlone(s)
