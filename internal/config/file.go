@@ -32,12 +32,11 @@ func (c *Config) fromFile(doc *document, merged *Flags) (keys []string) {
 			continue
 		}
 		section, _, _ := strings.Cut(s.key, ".")
-		if to := merged; merged.IsSet(s.flag) {
+		to := merged
+		if merged.IsSet(s.flag) {
 			to = new(Flags) // the flag holds; the member is checked all the same
-			s.read(root.child(section), to)
-		} else {
-			s.read(root.child(section), to)
 		}
+		s.read(root.child(section), to)
 	}
 	keys = append(keys, merged.APIKeyEnv)
 	for _, name := range []string{"auto_pull", "models_home", "admin_addr", "model_autoselect", "model_autoselect_min_vram_gib"} {
