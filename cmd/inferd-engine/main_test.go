@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// asEngine is set for the test binary that is to be the program.
+// asEngine is the variable that makes the test binary run as the program.
 const asEngine = "ENGINE_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -125,7 +125,7 @@ func TestStartedByHand(t *testing.T) {
 			cmd.Env = []string{asEngine + "=1"}
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			_ = cmd.Run() // the code says it
+			_ = cmd.Run() // the exit code is checked
 			if code := cmd.ProcessState.ExitCode(); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}

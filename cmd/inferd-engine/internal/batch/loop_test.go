@@ -39,8 +39,8 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// Each sequence gets its own answer beside others, also when the context is so small that
-// sequences are evicted over and over.
+// Each sequence gets its own answer beside others, even if the context is so small that sequences
+// are evicted repeatedly.
 func TestLoopKeepsSequencesApart(t *testing.T) {
 	for _, size := range []int{4096, 300, 130} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 }
 
 // The last token of a prompt with a seed is decoded without the others, as it is when the prompt is
-// asked again.
+// sent again.
 func TestLoopDecodesTheLastTokenAlone(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool
@@ -197,8 +197,8 @@ func TestLoopStops(t *testing.T) {
 	}
 }
 
-// When a sequence is canceled while a step decodes its long prompt, the step is called off, and
-// the others of the step lose nothing.
+// When a sequence is canceled while a step decodes its long prompt, the step is aborted, and the
+// other sequences of the step lose no token.
 func TestLoopAbortsAStep(t *testing.T) {
 	m := newToy(t)
 	m.abort = make(chan struct{}, 1)
@@ -237,8 +237,8 @@ func TestLoopAbortsAStep(t *testing.T) {
 	}
 }
 
-// Random lives of sequences of several owners, with old and new prompts, pauses and cancels:
-// each gets its own answer, and nothing of another's.
+// Random lives of sequences of several owners, with old and new prompts, pauses and cancels: each
+// sequence gets exactly its own answer.
 func TestLoopLives(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {

@@ -5,29 +5,29 @@ import "time"
 // Stats are counters of a loop's past work, and the usage of its cache.
 type Stats struct {
 	Steps            int64
-	Stalls           int64         // steps after which a stream had waited for longer than the stall budget
+	Stalls           int64         // steps after which a stream had waited longer than the stall budget
 	Prefill          int64         // prompt tokens decoded
-	PrefillOffloaded int64         // of those, by the prefill worker
-	Decode           int64         // tokens of answers, those that ended one included
-	Cached           int64         // prompt tokens that were in the cache
-	Evicted          int64         // times that a sequence lost its cells, and goes on
-	Aborted          int64         // steps and prefill jobs that were called off
-	Step             time.Duration // the last one without prompts
+	PrefillOffloaded int64         // prompt tokens decoded by the prefill worker
+	Decode           int64         // tokens of answers, including those that ended an answer
+	Cached           int64         // prompt tokens found in the cache
+	Evicted          int64         // evictions of sequences that continue
+	Aborted          int64         // aborted steps and prefill jobs
+	Step             time.Duration // time of the last step without prompts
 
 	Running, Paused int   // sequences
-	Used            int   // cells that those need
-	Retained        int   // cells that only retained sequences have
+	Used            int   // cells of running and paused sequences
+	Retained        int   // cells of retained sequences only
 	Offloaded       int   // tokens of retained sequences in memory
-	Dead            int   // cells that no sequence has, but that are not yet empty
-	Slides, Slid    int64 // times that cells were moved together, and tokens that were
+	Dead            int   // dead cells
+	Slides, Slid    int64 // slides, and tokens moved by them
 	Owners          map[string]Usage
 }
 
 // Usage is the usage of the cache by one owner.
 type Usage struct {
 	Used     int   // tokens of running and paused sequences
-	Retained int   // tokens of retained ones
-	Cached   int64 // prompt tokens that were in the cache
+	Retained int   // tokens of retained sequences
+	Cached   int64 // prompt tokens found in the cache
 }
 
 // Stats returns a copy.
@@ -44,7 +44,7 @@ func (l *Loop) addStats(change func(*Stats)) {
 	change(&l.stats)
 }
 
-// countStep counts a step that has just ended.
+// countStep counts a step at its end.
 func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Time) {
 	gap := took
 	if !l.last.IsZero() {
@@ -71,7 +71,7 @@ func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Ti
 // publishPause is the time between two updates of the cache's stats while the loop is busy.
 const publishPause = 100 * time.Millisecond
 
-// publishStats updates the stats of the cache, if it is time or the loop will be idle.
+// publishStats updates the stats of the cache if they are due, or if the loop will be idle.
 func (l *stepper) publishStats() {
 	now := time.Now()
 	if now.Sub(l.counted) < publishPause && l.running() {
