@@ -81,8 +81,10 @@ func (s *Sequence) ID() int { return s.id }
 func (s *Sequence) Len() int { return len(s.tokens) }
 
 // Fresh is how many of the first tokens of an active sequence have the KV state that they would have
-// in an empty cache, bit for bit; SetFresh says so, for the n first.
-func (s *Sequence) Fresh() int     { return s.fresh }
+// in an empty cache, bit for bit.
+func (s *Sequence) Fresh() int { return s.fresh }
+
+// SetFresh records the result of [Sequence.Fresh].
 func (s *Sequence) SetFresh(n int) { s.fresh = n }
 
 // New returns an empty cache.
