@@ -36,12 +36,6 @@ type Request struct {
 	// Needs, if not nil, is the result of [Needs] for Task. The router sets it at its first
 	// decision, and decides again whenever the request might run.
 	Needs *Abilities
-
-	// Set by the gate: whether the request was admitted, the time it was queued, and its
-	// destination: the config entry, the kind of backend and the model's own name.
-	Admitted              bool
-	Queued                time.Duration
-	Entry, Backend, Model string
 }
 
 // Task is the work of a request. The set is closed.
@@ -241,6 +235,15 @@ type Sampling struct {
 //sumtype:decl
 type Event interface{ event() }
 
+// Admitted is the first event of a request that the gate has admitted, before it reaches a
+// backend. Most dialects have no message for it.
+type Admitted struct {
+	Queued  time.Duration // the wait for admission
+	Entry   string        // name of the config entry
+	Backend string        // its kind, as in Done
+	Model   string        // the model's own name; may be empty
+}
+
 // Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
 // engine and its link, to report tokens without text or with text that is held back.
 type Text struct {
@@ -321,10 +324,11 @@ type Done struct {
 // Timings divide the time of an answer; zero if not measured.
 type Timings struct {
 	Queue   time.Duration // until admission
-	Prefill time.Duration // from admission to the first event
-	Decode  time.Duration // from the first event to the end
+	Prefill time.Duration // from admission to the first event of the answer
+	Decode  time.Duration // from there to the end
 }
 
+func (*Admitted) event() {}
 func (*Text) event()     {}
 func (*Thinking) event() {}
 func (*ToolCall) event() {}

@@ -88,10 +88,10 @@ type Stats struct {
 	PrefillTokens int64   // of prompts and of texts, computed
 	DecodeTokens  int64   // of answers, computed
 	CachedTokens  int64   // of prompts, found in the cache and not computed
-	Dropped       int64   // times that a sequence lost its cells for lack of room
+	Dropped       int64   // evictions: a sequence lost its cells for lack of room
 	Aborted       int64   // aborted steps
-	KVSlides      int64   // times that the cells in use were moved together
-	KVSlid        int64   // tokens that were moved then
+	KVSlides      int64   // slides
+	KVSlid        int64   // tokens moved by slides
 
 	Users map[string]UserStats // by [infer.Peer.User]
 }

@@ -121,6 +121,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	end := response{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
+		case *infer.Admitted: // emitted by the daemon's gate only
 		case *infer.Text:
 			if len(ev.Logprobs) > 0 {
 				return s.put(response{Call: call, Text: ev}, !s.Deferred)

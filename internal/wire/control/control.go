@@ -99,7 +99,7 @@ type Engine struct {
 	KVUsed        int          `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
 	KVKept        int          `json:"kv_kept_tokens"`   // in the cache, retained
 	KVStored      int          `json:"kv_stored_tokens"` // retained and offloaded to memory
-	KVDead        int          `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
+	KVDead        int          `json:"kv_dead_tokens"`   // in dead cells
 	Sequences     int          `json:"sequences"`        // unfinished
 	Parked        int          `json:"parked"`           // unfinished and paused
 	Steps         int64        `json:"steps"`
@@ -109,9 +109,9 @@ type Engine struct {
 	DecodeTokens  int64        `json:"decode_tokens"`   // answer tokens computed
 	CachedTokens  int64        `json:"cached_tokens"`   // of prompts, found in the cache
 	Dropped       int64        `json:"dropped"`         // sequences that lost their cells to others
-	Aborted       int64        `json:"aborted"`         // steps that were called off
-	KVSlides      int64        `json:"kv_slides"`       // times that the cells in use were moved together
-	KVSlid        int64        `json:"kv_slid_tokens"`  // tokens that were moved then
+	Aborted       int64        `json:"aborted"`         // aborted steps
+	KVSlides      int64        `json:"kv_slides"`       // slides
+	KVSlid        int64        `json:"kv_slid_tokens"`  // tokens moved by slides
 	Users         []EngineUser `json:"users,omitempty"` // users with KV or cached tokens
 }
 

@@ -36,8 +36,8 @@ type Sequence struct {
 	// Paused reports whether the sequence is to pause. It may be nil. [Loop.Wake] must be called
 	// after each change of its result.
 	Paused func() bool
-	// Repeats asks for the same logits whenever the same prompt is sent, at the price of a step of
-	// its own for the last token, even if the prompt continues an earlier one.
+	// Repeats asks for the same logits whenever the same prompt is sent and no other sequence runs,
+	// whatever is cached. Then some cached tokens are computed again, see [schedule.Reusable].
 	Repeats bool
 	// Pinned retains the prompt without limit, as a prefix for all owners.
 	Pinned bool
@@ -174,8 +174,11 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 // allocate allocates cells to a sequence, with the longest prefix of its tokens in the cache.
 func (l *stepper) allocate(s *sequence) error {
 	// Looked up again, because the prefix in the plan may have been evicted since.
-	prefix := l.cache.Lookup(s.Owner, s.tokens)
-	cells, err := l.cache.Allocate(s.Owner, prefix)
+	allocate := l.cache.Allocate
+	if l.repeats(s) {
+		allocate = l.cache.AllocateAsEmpty
+	}
+	cells, err := allocate(s.Owner, l.lookup(s))
 	if err != nil {
 		return err
 	}
@@ -190,12 +193,17 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// lastAlone reports whether the last token of a sequence gets a step without its other tokens.
-// When the prompt is sent again, only that token is not cached, and the kernels for one token round
-// differently from those for many. Only a request with a seed pays for the step: for a short
-// prompt it is a large part of the TTFT.
-func (l *stepper) lastAlone(s *sequence) bool {
-	return !l.Exact && !l.Whole && s.Repeats
+// repeats reports whether the logits of a sequence are to be the same every time. With exact kernels
+// they always are; sequences that are copied only whole have no order of cells, and no parts to reuse.
+func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l.Whole }
+
+// lookup returns the cached prefix for a new sequence.
+func (l *stepper) lookup(s *sequence) kv.Prefix {
+	p := l.cache.Lookup(s.Owner, s.tokens)
+	if l.repeats(s) && l.cache.Idle() {
+		p = p.First(schedule.Reusable(p.N, p.Fresh, len(s.tokens), l.Limits.Batch))
+	}
+	return p
 }
 
 // giveUp frees or retains the cells of a sequence, according to its state.

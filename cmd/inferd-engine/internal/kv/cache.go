@@ -65,6 +65,7 @@ type Sequence struct {
 	owner    string
 	tokens   []Token
 	cells    int       // number of the first tokens with a cell
+	fresh    int       // number of the first tokens with the KV state of an empty cache, bit for bit
 	base     *Sequence // of an offloaded sequence: the pinned one with cells of its first tokens, or nil
 	common   int       // number of these tokens
 	pieces   State     // of the other tokens
@@ -78,6 +79,13 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
+// Fresh is the number of the first tokens of an active sequence with the KV state that they would have
+// in an empty cache, bit for bit.
+func (s *Sequence) Fresh() int { return s.fresh }
+
+// SetFresh sets the result of [Sequence.Fresh].
+func (s *Sequence) SetFresh(n int) { s.fresh = n }
+
 // New returns an empty cache.
 func New(m Memory, o Options) *Cache {
 	return &Cache{options: o, memory: m, cells: newCells(o.Cells, o.Sequences), sequences: make([]*Sequence, o.Sequences)}
@@ -87,7 +95,13 @@ func New(m Memory, o Options) *Cache {
 type Prefix struct {
 	N      int // tokens
 	Shared int // tokens of N on active cells
+	Fresh  int // tokens of N that are fresh, see [Sequence.Fresh]
 	source *Sequence
+}
+
+// First returns the prefix of the first n tokens; n is at most p.N.
+func (p Prefix) First(n int) Prefix {
+	return Prefix{n, min(p.Shared, n), min(p.Fresh, n), p.source}
 }
 
 // Lookup returns the longest prefix of tokens that an owner may use, in an active sequence or in a
@@ -96,7 +110,7 @@ func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 	for _, s := range c.sequences {
 		if s != nil && !s.retained && s.owner == owner && owner != "" {
 			if n := c.common(s, tokens); n > best.N {
-				best = Prefix{n, n, s}
+				best = Prefix{n, n, min(s.fresh, n), s}
 			}
 		}
 	}
@@ -105,7 +119,7 @@ func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 			continue
 		}
 		if n := c.common(s, tokens); n > best.N {
-			best = Prefix{n, 0, s}
+			best = Prefix{n, 0, min(s.fresh, n), s}
 			if s.pinned {
 				best.Shared = n
 			}
@@ -133,14 +147,18 @@ func common(a, b []Token) int {
 	return n
 }
 
-// Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be
-// copied or loaded. It may evict retained sequences. If no other sequence is active, the sequence
-// gets the cells that it would get in an empty cache.
-func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
-	if p.source != nil && p.source.retained { // make it the most recently used, so that it is evicted last
-		c.retained = append(slices.DeleteFunc(c.retained, func(s *Sequence) bool { return s == p.source }), p.source)
-	}
+// AllocateAsEmpty is Allocate, but if no other sequence is active, the new one gets the cells that it
+// would get in an empty cache. That may take the time to offload all retained ones.
+func (c *Cache) AllocateAsEmpty(owner string, p Prefix) (*Sequence, error) {
+	c.use(p)
 	c.settle(p)
+	return c.Allocate(owner, p)
+}
+
+// Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be
+// copied or loaded. It may evict retained sequences.
+func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
+	c.use(p)
 	id := c.freeNumber()
 	for ; id < 0; id = c.freeNumber() {
 		if slices.Contains(c.sequences, nil) { // numbers of ended sequences
@@ -158,7 +176,15 @@ func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	s := &Sequence{id: id, owner: owner}
 	c.sequences[id] = s
 	c.fill(s, p)
+	s.fresh = min(p.Fresh, s.cells)
 	return s, nil
+}
+
+// use makes the source of a prefix the most recently used retained sequence, so that it is evicted last.
+func (c *Cache) use(p Prefix) {
+	if p.source != nil && p.source.retained {
+		c.retained = append(slices.DeleteFunc(c.retained, func(s *Sequence) bool { return s == p.source }), p.source)
+	}
 }
 
 // freeNumber returns a free sequence number, or -1.
@@ -257,7 +283,7 @@ func (c *Cache) truncate(s *Sequence, n int) error {
 	c.cells.truncate(s.id, n)
 	s.cells = n
 	if !s.retained {
-		s.tokens = s.tokens[:n]
+		s.tokens, s.fresh = s.tokens[:n], min(s.fresh, n)
 	}
 	return c.sink()
 }
@@ -331,6 +357,18 @@ func (c *Cache) Clear() {
 	for _, s := range slices.Clone(c.retained) {
 		_ = c.remove(s) // no later sequence can use the cells
 	}
+}
+
+// Idle reports whether no sequence is active.
+func (c *Cache) Idle() bool {
+	return !slices.ContainsFunc(c.sequences, func(s *Sequence) bool { return s != nil && !s.retained })
+}
+
+// Alone reports whether an active sequence has the cells that it would have in an empty cache: no
+// other sequence has cells, except pinned ones.
+func (c *Cache) Alone(s *Sequence) bool {
+	other := func(o *Sequence) bool { return o != nil && !o.retained && o != s }
+	return c.cells.dead() == 0 && c.cells.used == c.cells.active && !slices.ContainsFunc(c.sequences, other)
 }
 
 // Exclusive is the number of cells of an active sequence that no other active one shares.

@@ -212,7 +212,11 @@ func TestCacheLives(t *testing.T) {
 					prompt = append(slices.Clone(rapid.SampledFrom(old).Draw(t, "old")), prompt...)
 				}
 				p := c.Lookup(owner, prompt)
-				s, err := c.Allocate(owner, p)
+				allocate := c.Allocate
+				if rapid.Bool().Draw(t, "as empty") {
+					allocate = c.AllocateAsEmpty
+				}
+				s, err := allocate(owner, p)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -315,7 +319,7 @@ func TestPinned(t *testing.T) {
 	prompt := []kv.Token{1, 2, 3, 4, 5}
 	add := func(owner string, tokens []kv.Token) *kv.Sequence {
 		t.Helper()
-		s, err := c.Allocate(owner, c.Lookup(owner, tokens))
+		s, err := c.AllocateAsEmpty(owner, c.Lookup(owner, tokens))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +355,7 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// A sequence that starts while no other is active gets the same cells as in an empty cache, whatever
+// A sequence can start, while no other is active, with the same cells as in an empty cache, whatever
 // the cache was used for before: the cells of its prefix directly follow the pinned ones, and no
 // occupied cell is behind them.
 func TestLoneSequence(t *testing.T) {
@@ -404,7 +408,7 @@ func TestLoneSequence(t *testing.T) {
 			}
 		}
 		p := c.Lookup("a", prompt)
-		s, err := c.Allocate("a", p)
+		s, err := c.AllocateAsEmpty("a", p)
 		if err != nil {
 			t.Fatal(err)
 		}

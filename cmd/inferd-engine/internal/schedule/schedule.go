@@ -70,8 +70,6 @@ type Sequence struct {
 	// Evictable reports that it has decoded enough tokens since its last prefill to be evicted
 	// for an owner without a running sequence.
 	Evictable bool
-	// LastAlone reports that its last pending token needs a step without its other tokens.
-	LastAlone bool
 	// NoOffload reports that a chunk of it has failed at the prefill worker.
 	NoOffload bool
 }
