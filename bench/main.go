@@ -33,7 +33,8 @@ import (
 
 func main() {
 	if len(os.Args) == 1 {
-		// With a connection, a daemon has started this program as its engine. The contract does not matter.
+		// With a connection, this program was started by a daemon as its engine. The contract does
+		// not matter.
 		if conn, _, err := launch.Receive(); !errors.Is(err, launch.ErrByHand) {
 			if err := clockEngine(conn); err != nil {
 				fmt.Fprintln(os.Stderr, "clock engine:", err)
@@ -130,8 +131,8 @@ func run(args []string, out io.Writer) error {
 	return b.stream(model, *pairs, *tokens, *paced)
 }
 
-// bigEdition is the folder of the cached model. It changes whenever the output of [builtin.Big]
-// does.
+// bigEdition is the folder of the cached model. It must change whenever the output of [builtin.Big]
+// changes.
 const bigEdition = "2"
 
 // bigModel returns the file of a generated model of some 300 million parameters, from the user's

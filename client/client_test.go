@@ -173,7 +173,7 @@ func TestEmbedAndRerankByModel(t *testing.T) {
 	}
 }
 
-// A refusal has a code, and the connection goes on.
+// A refusal has a code, and the connection continues.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
 	conn, err := c.Dial(t.Context(), client.LP)

@@ -83,7 +83,7 @@ type EngineStats struct {
 	KVUsed        int     `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
 	KVKept        int     `json:"kv_kept_tokens"`   // in the cache, retained for later requests
 	KVStored      int     `json:"kv_stored_tokens"` // retained and offloaded to memory
-	KVDead        int     `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
+	KVDead        int     `json:"kv_dead_tokens"`   // in dead cells: of no sequence, but still in the cache
 	Sequences     int     `json:"sequences"`        // unfinished
 	Parked        int     `json:"parked"`           // unfinished and paused
 	Steps         int64   `json:"steps"`
@@ -93,9 +93,9 @@ type EngineStats struct {
 	DecodeTokens  int64   `json:"decode_tokens"`  // answer tokens computed
 	CachedTokens  int64   `json:"cached_tokens"`  // prompt tokens found in the cache
 	Dropped       int64   `json:"dropped"`        // sequences that lost their cells to others
-	Aborted       int64   `json:"aborted"`        // steps that were called off
-	KVSlides      int64   `json:"kv_slides"`      // times that the cells in use were moved together
-	KVSlid        int64   `json:"kv_slid_tokens"` // tokens that were moved then
+	Aborted       int64   `json:"aborted"`        // aborted steps
+	KVSlides      int64   `json:"kv_slides"`      // moves of all cells in use to free dead ones
+	KVSlid        int64   `json:"kv_slid_tokens"` // tokens moved by slides
 }
 
 // Stats returns the stats of the daemon.
