@@ -52,6 +52,10 @@ func bubble(t *testing.T, l batch.Limits, test func(t *testing.T, loop *batch.Lo
 // Each sequence gets its own answer, and each token is sampled once, while sequences pause, end or
 // lose their cells.
 func TestDetachedLife(t *testing.T) {
+	rounds := 6
+	if testing.Short() {
+		rounds = 2
+	}
 	for name, limits := range map[string]batch.Limits{
 		"room for all":         {Context: 8000, Batch: 64, Sequences: 4, Retained: 4},
 		"little room":          {Context: 500, Batch: 64, Sequences: 4, Retained: 4},
@@ -67,7 +71,7 @@ func TestDetachedLife(t *testing.T) {
 				for i := range 10 {
 					all.Go(func() {
 						r := rand.New(rand.NewPCG(1, uint64(i)))
-						for round := range 6 {
+						for round := range rounds {
 							detachedLife(t, loop, m, i, round, r)
 						}
 					})

@@ -236,6 +236,10 @@ func TestLoopAbortsAStep(t *testing.T) {
 // Random lives of sequences of several owners, with old and new prompts, pauses and cancels: each
 // sequence gets exactly its own answer.
 func TestLoopLives(t *testing.T) {
+	requests := 25 // of each client
+	if testing.Short() {
+		requests = 6
+	}
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {
 			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
@@ -248,7 +252,7 @@ func TestLoopLives(t *testing.T) {
 					all.Go(func() {
 						r := rand.New(rand.NewPCG(uint64(who), 7))
 						owner := string(rune('a' + who%3))
-						for range 25 {
+						for range requests {
 							first := 1000 * r.IntN(3)
 							prompt := 1 + r.IntN(size/2)
 							most := 1 + r.IntN(size/3)

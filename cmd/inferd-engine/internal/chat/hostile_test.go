@@ -402,8 +402,8 @@ func TestAfterABound(t *testing.T) {
 
 // The spellings of special tokens come from the model's file and may be hostile, too.
 func TestHostileSpellings(t *testing.T) {
-	if racing {
-		t.Skip("it measures CPU time, of which the race detector takes ten times as much")
+	if racing || testing.Short() {
+		t.Skip("it measures seconds of CPU time, of which the race detector takes ten times as much")
 	}
 	const often = `{% for i in range(300000) %}{{ messages[0]['content'] }}{% endfor %}`
 	for name, test := range map[string]struct{ spelling, source, text string }{

@@ -5,6 +5,7 @@
 package computelock
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"time"
@@ -14,13 +15,13 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// Timeout bounds the wait of a step for the lock. An engine that hangs, or computes for longer,
-// must not stop the others.
-const Timeout = 2 * time.Second
-
 // A Lock is one engine's handle of a file that all engines lock. The kernel releases the lock
 // of an engine that ends. The zero value and nil lock nothing. One goroutine uses it at a time.
 type Lock struct {
+	// Timeout bounds the wait of a step for the lock; 0 means 2 s. An engine that hangs, or computes
+	// for longer, must not stop the others.
+	Timeout time.Duration
+
 	file    *os.File
 	pending chan struct{} // closed when the request that timed out is granted; nil if there is none
 }
@@ -50,7 +51,7 @@ func (l *Lock) Do(compute func()) {
 	compute()
 }
 
-// acquire waits for the lock. It reports false if there is no lock, or after Timeout.
+// acquire waits for the lock. It reports false if there is no lock, or after l.Timeout.
 func (l *Lock) acquire() bool {
 	if l == nil || l.file == nil {
 		return false
@@ -79,7 +80,7 @@ func (l *Lock) acquire() bool {
 			l.unlock(queueByte)
 		}
 	}()
-	timer := time.NewTimer(Timeout)
+	timer := time.NewTimer(cmp.Or(l.Timeout, 2*time.Second))
 	defer timer.Stop()
 	select {
 	case <-granted:

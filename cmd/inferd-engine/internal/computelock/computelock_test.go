@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/internal/trust"
@@ -134,6 +135,7 @@ func TestNeighbourHangs(t *testing.T) {
 	path := file(t)
 	_, in, out := neighbour(t, path)
 	mine := open(t, path)
+	mine.Timeout = 100 * time.Millisecond
 	ran := 0
 	for range 50 {
 		mine.Do(func() { ran++ })
@@ -148,7 +150,9 @@ func TestNeighbourHangs(t *testing.T) {
 	for range 50 { // a lock that was granted late is released, too
 		mine.Do(func() { ran++ })
 	}
-	open(t, path).Do(func() { ran++ })
+	another := open(t, path)
+	another.Timeout = mine.Timeout
+	another.Do(func() { ran++ })
 }
 
 func TestAlone(t *testing.T) {

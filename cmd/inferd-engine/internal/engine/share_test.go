@@ -102,6 +102,9 @@ func TestConversationsGoOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) { conversationsGoOn(t, load(t, "tiny", limits), limits, true) })
 	}
 	t.Run("through a window", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the same steps on a third kind of cache")
+		}
 		path := filepath.Join(t.TempDir(), "sliding.gguf")
 		f, err := os.Create(path)
 		if err != nil {

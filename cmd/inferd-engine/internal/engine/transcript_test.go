@@ -177,6 +177,9 @@ func TestTranscriptOfWhiteSpace(t *testing.T) {
 // A real model without a template, if scripts/model.sh has installed it: each turn finds the
 // previous one in the cache, up to the first token that is tokenised differently.
 func TestRealTranscript(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a real model takes seconds")
+	}
 	path := filepath.Join(paths.Default().DataDir(), "models", "gemma-3-270m-q4_k_m.gguf")
 	if _, err := os.Stat(path); err != nil {
 		t.Skip("there is no real model: scripts/model.sh gets it")
