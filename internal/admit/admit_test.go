@@ -62,7 +62,7 @@ func (s *scene) goAway(err error) {
 func drop(infer.Event) error { return nil }
 
 func request(id string) *infer.Request {
-	return &infer.Request{ID: id, Task: &infer.Generate{MaxTokens: 10}}
+	return &infer.Request{ID: id, Task: &infer.Generate{Model: id[:min(1, len(id))], MaxTokens: 10}}
 }
 
 func from(user, program, id string) *infer.Request {
@@ -278,8 +278,8 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("at first %v run, want %v", s.served, want)
 		}
 		stats := s.gate.Stats()
-		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Places) != 2 ||
-			stats.Places[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Places[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
+		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Backends) != 2 ||
+			stats.Backends[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Backends[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
 			t.Errorf("stats %+v", stats)
 		}
 		all.Wait()
@@ -331,9 +331,9 @@ func TestStats(t *testing.T) {
 				{User: "1", Program: "x", Exe: "/bin/x", Counts: admit.Counts{Waiting: 1}, Refused: 1},
 				{User: "2", Program: "y", Exe: "/bin/y", Counts: admit.Counts{Running: 1}},
 			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
+			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
 		}
-		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.Usage{}), cmpopts.EquateApprox(0, 1e-9)}
+		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.BackendCounts{}), cmpopts.EquateApprox(0, 1e-9)}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
@@ -347,13 +347,13 @@ func TestStats(t *testing.T) {
 				{User: "1", Program: "x", Exe: "/bin/x", Counts: one, Refused: 1},
 				{User: "2", Program: "y", Exe: "/bin/y", Counts: first},
 			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
+			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
 		}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("afterwards: -want +got\n%s", diff)
 		}
 		time.Sleep(time.Minute)
-		if r := s.gate.Stats().Places[0].Rate; r > 0.001 {
+		if r := s.gate.Stats().Backends[0].Rate; r > 0.001 {
 			t.Errorf("a minute later %v tokens are written a second", r)
 		}
 	})

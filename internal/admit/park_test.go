@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -54,7 +55,7 @@ func text(tokens, cost int) infer.Event {
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
 	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
-	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
+	d.place = admit.Place{Name: "gen", Slots: slots, Preemptible: true, Handler: infer.HandlerFunc(d.write)}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
 	return d
 }
@@ -145,7 +146,7 @@ func (d *desk) send(ctx context.Context, user, id string, tokens int) {
 }
 
 func (d *desk) sendTo(ctx context.Context, req *infer.Request, tokens int) {
-	req.Task = &infer.Generate{MaxTokens: tokens}
+	req.Task = &infer.Generate{Model: req.ID[:1], MaxTokens: tokens}
 	d.all.Go(func() {
 		how := "done"
 		if err := d.gate.Handle(ctx, req, drop); err != nil {
@@ -197,7 +198,7 @@ func (d *desk) counts(want admit.Counts) {
 	if s.Running != want.Running || s.Waiting != want.Waiting || s.Parked != want.Parked || s.Stalled != want.Stalled {
 		d.t.Errorf("%d run, %d wait, %d of them parked, %d are stalled; want %+v", s.Running, s.Waiting, s.Parked, s.Stalled, want)
 	}
-	if p := s.Places[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
+	if p := s.Backends[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
 		d.t.Errorf("at the place %+v", p)
 	}
 }
@@ -398,7 +399,7 @@ func TestParksForAnotherPlace(t *testing.T) {
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Name, p.Parks = "embed", false
+				p.Name, p.Preemptible = "embed", false
 			}
 			return p, nil
 		}
@@ -429,7 +430,7 @@ func TestDoesNotPreempt(t *testing.T) {
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Parks, p.NoPreempt = false, true
+				p.Preemptible, p.NoPreempt = false, true
 			}
 			return p, nil
 		}
@@ -483,7 +484,7 @@ func TestDoesNotPark(t *testing.T) {
 		}
 	})
 	bubble(t, 1, 10, func(d *desk) {
-		d.place.Parks = false
+		d.place.Preemptible = false
 		d.send(d.t.Context(), "1", "a", 100)
 		d.send(d.t.Context(), "2", "b", 1)
 		d.after(99 * tick)
@@ -591,10 +592,51 @@ func BenchmarkToken(b *testing.B) {
 		return emit(&infer.Done{})
 	}
 	gate = &admit.Gate{Depth: 10, Total: 20, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "gen", Slots: 1, Parks: true, Handler: infer.HandlerFunc(handle)}, nil
+		return admit.Place{Name: "gen", Slots: 1, Preemptible: true, Handler: infer.HandlerFunc(handle)}, nil
 	}}
 	if err := gate.Handle(b.Context(), from("1", "x", "measured"), drop); err != nil {
 		b.Fatal(err)
 	}
 	others.Wait()
+}
+
+// BenchmarkBesideWaiting is the cost of a request at an idle backend while 60 requests, of one
+// caller or of as many, wait at another.
+func BenchmarkBesideWaiting(b *testing.B) {
+	for name, user := range map[string]func(i int) string{
+		"one caller":   func(int) string { return "0" },
+		"many callers": strconv.Itoa,
+	} {
+		b.Run(name, func(b *testing.B) {
+			short := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+				return emit(&infer.Done{In: 1, Out: 1})
+			})
+			long := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+			gate := &admit.Gate{Depth: 64, Total: 256, Choose: func(req *infer.Request) (admit.Place, error) {
+				if req.ID == "short" {
+					return admit.Place{Name: "idle", Slots: 4, Preemptible: true, Handler: short}, nil
+				}
+				return admit.Place{Name: "busy", Slots: 4, Preemptible: true, Handler: long}, nil
+			}}
+			ctx, cancel := context.WithCancel(b.Context())
+			var others sync.WaitGroup
+			defer others.Wait()
+			defer cancel()
+			for i := range 64 {
+				others.Go(func() { _ = gate.Handle(ctx, from(user(i), "x", "long"), drop) })
+			}
+			for gate.Stats().Waiting < 60 {
+				runtime.Gosched()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := gate.Handle(ctx, from("short", "x", "short"), drop); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
