@@ -71,6 +71,7 @@ type ticket struct {
 	// The text so far, as the handler reported it when it was generated, and as the client has
 	// taken it. A handler that does not report leaves the first at zero.
 	reported, taken usage
+	admission       infer.Admitted // used by the goroutine of Handle only
 
 	// The rest is guarded by the gate's lock, but for place and refused: these do not change
 	// once the wait is over.
@@ -171,9 +172,6 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if s := t.State(); s != gate.Waiting && s != gate.Ended {
-		t.admitted()
-	}
 	g.leaveLocked(t, nil, errGone)
 }
 

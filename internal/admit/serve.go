@@ -25,7 +25,7 @@ var (
 // deadlineGrace is how long after its deadline an answer may end by itself.
 const deadlineGrace = time.Second
 
-// Handle passes req on when it is its turn. It refuses with [infer.Busy] at once if too
+// Handle emits [infer.Admitted] and passes req on when it is its turn. It refuses with [infer.Busy] at once if too
 // many wait already, or when the deadline of req passes while it waits, and with
 // [infer.Unavailable] once the gate is closed.
 func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -38,16 +38,7 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 			return err
 		}
 	}
-	t.admitted()
 	return g.serve(ctx, t, emit)
-}
-
-// admitted records the admission in the request.
-func (t *ticket) admitted() {
-	t.req.Admitted, t.req.Entry, t.req.Backend = true, t.place.Name, t.place.Kind
-	if t.place.Model != nil {
-		t.req.Model = t.place.Model()
-	}
 }
 
 // wait returns nil when t has been admitted.
@@ -61,7 +52,7 @@ func (g *Gate) wait(ctx context.Context, t *ticket) error {
 	}
 	select {
 	case <-t.turn:
-		t.req.Queued = time.Since(came)
+		t.admission.Queued = time.Since(came)
 		return t.refused
 	case <-late:
 		g.withdraw(t)
@@ -94,9 +85,22 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		t.req.Written = g.charger(t.reported.add)
 		a.take = g.charger(a.take)
 	}
+	if err := emit(t.admitted()); err != nil {
+		why = errGone
+		return err
+	}
 	err := t.place.Handler.Handle(ctx, t.req, a.event)
 	why = a.outcome(client, err)
 	return err
+}
+
+// admitted returns the event that reports the admission.
+func (t *ticket) admitted() *infer.Admitted {
+	t.admission.Entry, t.admission.Backend = t.place.Name, t.place.Kind
+	if t.place.Model != nil {
+		t.admission.Model = t.place.Model()
+	}
+	return &t.admission
 }
 
 // An answer is the way of the events of a request to its client.
@@ -120,6 +124,8 @@ func (a *answer) event(ev infer.Event) error {
 		a.take(ev.Tokens, ev.Cost)
 	case *infer.ToolCall:
 		a.take(ev.Tokens, ev.Cost)
+	case *infer.Admitted:
+		return nil // serve has emitted its own
 	case *infer.Vectors:
 		a.result = &infer.Vectors{Values: ev.Values}
 		return nil
