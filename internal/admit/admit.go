@@ -1,7 +1,7 @@
 // Package admit is the handler in front of all entries, for all surfaces: it passes a request
 // on when the request has a slot. Package gate makes the decisions; this package adds the
-// lock, the clock and the channels, and counts the text of the answers. It knows neither what
-// an entry is made of nor how a request is answered.
+// lock, the clock and the channels, and counts the text of the answers. It knows neither the
+// engine of an entry nor how a request is answered.
 package admit
 
 import (
@@ -40,15 +40,15 @@ type Place struct {
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
 // a request that arrives, leaves, or has generated a quantum lets the next one in.
 type Gate struct {
-	// Choose returns the present destination of a request; its error refuses the request. At
-	// any time it is the same for all requests with the same model and the same
-	// [infer.Needs]: of those that wait, one is asked for whenever they might run. Choose is
-	// called with the gate locked and must not block.
+	// Choose returns the present destination of a request; its error refuses the request.
+	// Requests with the same model and the same [infer.Needs] have the same destination at any
+	// time: when several of them might run, Choose is called for one. It is called with the
+	// gate locked and must not block.
 	Choose func(*infer.Request) (Place, error)
 	Active int // requests that run at once in all places together; 0 is the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
-	// Memory bounds the text kept for clients that do not read; nil does not.
+	// Memory bounds the text kept for clients that do not read; nil is no bound.
 	Memory *quota.Quota
 
 	mu      sync.Mutex // guards machine, and the tickets where they say so
@@ -57,11 +57,15 @@ type Gate struct {
 
 var _ infer.Handler = (*Gate)(nil)
 
-// The counts of a gate, see [Gate.Stats].
+// Results of [Gate.Stats].
 type (
-	Stats         = gate.Stats
-	Counts        = gate.Counts
-	Caller        = gate.Caller
+	// Stats are the requests at a gate.
+	Stats = gate.Stats
+	// Counts are those of a caller or a place.
+	Counts = gate.Counts
+	// Caller has the counts of a program of a user.
+	Caller = gate.Caller
+	// BackendCounts are the counts of a place.
 	BackendCounts = gate.BackendCounts
 )
 
@@ -168,7 +172,7 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	g.settleLocked()
 }
 
-// withdraw ends a request that waits, and one that has just been admitted.
+// withdraw ends a request that waits, or has been admitted without its goroutine's notice.
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -183,7 +183,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A crowd of one user holds up nobody else, however many programs it has.
+// Many requests of one user do not delay other users, however many programs send them.
 func TestFairness(t *testing.T) {
 	for name, program := range map[string]func(i int) string{
 		"of one program":     func(int) string { return "x" },
@@ -221,7 +221,7 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// What may wait is bounded for a program, for a user, and for all.
+// The waiting requests are bounded for a program, for a user, and in all.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 4)
@@ -259,7 +259,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// A place that is full holds up no other, and the sum is bounded as well.
+// A full place delays no other place, and the sum of all places is bounded as well.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(2, 100)
@@ -289,7 +289,7 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
-// When a slot is free the choice is made anew.
+// When a slot becomes free the choice is made again.
 func TestChoosesAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 10)
@@ -359,7 +359,7 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// Callers who are gone are remembered only so long.
+// The number of idle callers in the stats is bounded.
 func TestCallersAreBounded(t *testing.T) {
 	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
 		return admit.Place{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}, nil
@@ -389,7 +389,7 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// Places are neither lost nor made when requests leave at any time.
+// The number of slots stays the same when requests leave at any time.
 func TestNoPlaceIsLost(t *testing.T) {
 	s := newScene(3, 20)
 	s.place.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -428,8 +428,8 @@ func TestNoPlaceIsLost(t *testing.T) {
 	}
 }
 
-// A place is told what became of each of its requests, once, and before the next one is let
-// in: an answer, a failure of its own, or that nobody waited any more.
+// A place receives the outcome of each of its requests once, before the next one is let in:
+// an answer, a failure of its own, or the client's departure.
 func TestPlaceIsToldTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
 	lost := errors.New("broken pipe")
@@ -518,8 +518,8 @@ func later(err error) infer.Sink {
 	}
 }
 
-// The first event of a request that gets a slot says how long it waited, and where it runs; a
-// request that gets none has no event.
+// The first event of a request with a slot is Admitted, with the wait and the destination. A
+// refused request has no event.
 func TestAdmittedIsTheFirstEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 1)

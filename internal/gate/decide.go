@@ -23,8 +23,8 @@ func (m *Machine[T]) Next() (Effect[T], bool) {
 	return e, true
 }
 
-// decide lets in one request, or settles: then no waiting request can have a slot, and one
-// that has just arrived takes a place in the queue.
+// decide lets in one request, or settles: then no waiting request can have a slot, and a new
+// arrival takes a place in the queue.
 func (m *Machine[T]) decide() {
 	if m.fill() || m.preempt() {
 		return
@@ -94,7 +94,7 @@ func (m *Machine[T]) run(r *Request[T]) {
 	m.asked++ // a backend that is tried with one request may not take another
 }
 
-// preempt gives the slot of a running request to one that is ahead of it in fair order.
+// preempt gives the slot of a running request to a waiting request ahead of it in fair order.
 func (m *Machine[T]) preempt() bool {
 	if m.queue.Len() == 0 || !slices.ContainsFunc(m.running, func(r *Request[T]) bool { return r.backend.Preemptible }) {
 		return false
@@ -127,8 +127,8 @@ func (r *Request[T]) kind() string {
 	return r.backend.Name
 }
 
-// candidates returns the running requests whose slot r could use. The slice is valid until
-// the next call.
+// candidates returns the running requests with a slot that r could use. The slice is valid
+// until the next call.
 func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 	full := r.at.full()
 	all := m.candidateBuf[:0]

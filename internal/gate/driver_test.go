@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -18,11 +19,11 @@ type request = gate.Request[*life]
 // A life is the record of one request, from events and effects only.
 type life struct {
 	*request
-	begun, ended bool
-	state        gate.State
-	usage        gate.Usage
-	ending       string // effect or event that ended it
-	backend      gate.Backend
+	begun   bool
+	state   gate.State
+	usage   gate.Usage
+	ending  string // error or event that ended it
+	backend gate.Backend
 }
 
 // A driver passes events to a machine, and carries out its effects as a gate does. After each
@@ -139,7 +140,7 @@ func (d *driver) obey(e gate.Effect[*life]) {
 			l.state, d.victim = gate.Parked, l
 		}
 	case gate.Refuse, gate.Cancel:
-		if e.Err == gate.ErrQueueFull && !d.queueFull(l) {
+		if errors.Is(e.Err, gate.ErrQueueFull) && !d.queueFull(l) {
 			d.Fatalf("queue full for %v, with a place left", l.Caller)
 		}
 		d.end(l, e.Err.Error())

@@ -18,8 +18,8 @@ import (
 var (
 	ErrClosed    = infer.Errorf(infer.Unavailable, "admission closed")
 	ErrQueueFull = infer.Errorf(infer.Busy, "queue full")
-	// ErrUnread ends a request whose client does not read, if its caller has no place left in
-	// the queue, or no memory.
+	// ErrUnread ends a stalled request if its caller has no place left in the queue, or no
+	// memory.
 	ErrUnread = infer.Errorf(infer.Busy, "queue full: the answer is not read, and too many requests wait already")
 )
 
@@ -108,7 +108,7 @@ const (
 	Cancel             // it ends with Err although it has begun
 )
 
-// An Effect is what is to be done for a request.
+// An Effect is an order to carry out for a request.
 type Effect[T any] struct {
 	Kind    Kind
 	Request *Request[T]
@@ -222,8 +222,8 @@ func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) 
 	m.unsettle()
 }
 
-// Stall takes the slot of a request whose client does not read. The request takes a place in
-// the queue of its caller; without one, or without memory for its text, it ends.
+// Stall takes the slot of a request because its client does not read. The request takes a
+// place in the queue of its caller; without one, or without memory for its text, it ends.
 func (m *Machine[T]) Stall(now time.Time, r *Request[T], u Usage, memory bool) {
 	if r.state != Running && r.state != Parked {
 		return

@@ -25,8 +25,8 @@ func (m *Machine[T]) Undecided() *Request[T] {
 	return nil
 }
 
-// Assign records that all requests with the route of r go to a backend. It returns those that
-// went to another before, or to none. The slice is valid until the next call.
+// Assign records that all requests with the route of r go to a backend. It returns the
+// requests with a new backend. The slice is valid until the next call.
 func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 	b.Slots = max(b.Slots, 1)
 	rt := m.routes[m.routeOf(r)]

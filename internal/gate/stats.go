@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Stats counts the requests at the gate and those that have ended.
+// Stats counts the requests at the gate and the ended ones.
 type Stats struct {
 	Running, Waiting int
 	Parked           int             // of the waiting: preempted, or stalled before
