@@ -134,9 +134,16 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	t.Item = t
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.machine.Limits = gate.Limits{Active: g.Active, Depth: g.Depth, Total: g.Total}
+	if g.machine.Closed() {
+		return nil, gate.ErrClosed
+	}
+	place, err := g.Choose(req)
+	if err != nil {
+		return nil, err
+	}
 	g.chargeRunningLocked()
-	g.machine.Arrive(&t.Request)
+	g.machine.Limits = gate.Limits{Active: g.Active, Depth: g.Depth, Total: g.Total}
+	setPlaces(g.machine.Arrive(&t.Request, place.backend()), place)
 	g.settleLocked()
 	return t, t.refused
 }
@@ -176,6 +183,10 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if t.State() == gate.Waiting { // it leaves no slot to others
+		g.machine.Leave(time.Now(), &t.Request, gate.Usage{}, nil)
+		return
+	}
 	g.leaveLocked(t, nil, errGone)
 }
 
@@ -227,15 +238,19 @@ func (g *Gate) settleLocked() {
 				g.machine.Reject(r, err)
 				continue
 			}
-			for _, moved := range g.machine.Assign(r, place.backend()) {
-				moved.Item.place = place
-			}
+			setPlaces(g.machine.Assign(r, place.backend()), place)
 		}
 		e, ok := g.machine.Next()
 		if !ok {
 			return
 		}
 		e.Request.Item.obey(e.Kind, e.Err)
+	}
+}
+
+func setPlaces(moved []*gate.Request[*ticket], p Place) {
+	for _, r := range moved {
+		r.Item.place = p
 	}
 }
 

@@ -68,7 +68,13 @@ func (d *driver) arrive(user, program, model string, background bool) *life {
 		Route: gate.Route{Model: model},
 	}
 	d.all = append(d.all, l)
-	d.m.Arrive(l.request)
+	c := d.choices[model]
+	if c.err != nil && !d.closed {
+		d.end(l, c.err.Error())
+		d.all = d.all[:len(d.all)-1]
+		return l
+	}
+	d.setBackends(d.m.Arrive(l.request, c.backend), l, c.backend)
 	d.drain()
 	return l
 }
@@ -84,12 +90,7 @@ func (d *driver) drain() {
 				continue
 			}
 			asked[r.Route.Model]++
-			for _, moved := range d.m.Assign(r, c.backend) {
-				if moved.Route != r.Route {
-					d.Fatalf("a request of the route %v moved with %v", moved.Route, r.Route)
-				}
-				moved.Item.backend = c.backend
-			}
+			d.setBackends(d.m.Assign(r, c.backend), r.Item, c.backend)
 		}
 		e, ok := d.m.Next()
 		if !ok {
@@ -104,6 +105,15 @@ func (d *driver) drain() {
 				d.Fatalf("the choice for %s was asked for %d times", model, n)
 			}
 		}
+	}
+}
+
+func (d *driver) setBackends(moved []*request, of *life, b gate.Backend) {
+	for _, r := range moved {
+		if r.Route != of.Route {
+			d.Fatalf("a request of the route %v moved with %v", r.Route, of.Route)
+		}
+		r.Item.backend = b
 	}
 }
 

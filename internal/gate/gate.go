@@ -59,8 +59,8 @@ type Request[T any] struct {
 
 	state   State
 	backend Backend
-	job     *sched.Job[*Request[T]] // nil until the first backend is assigned
-	caller  *caller                 // nil until then, as is at
+	job     *sched.Job[*Request[T]] // nil before its arrival, as are the next two
+	caller  *caller
 	at      *account                // of the backend
 	member  int                     // index in the members of its route
 	counted int64                   // tokens that are in the rates
@@ -164,15 +164,20 @@ type Machine[T any] struct {
 	moved        []*Request[T]
 }
 
-// Arrive admits r, makes it wait, or refuses it.
-func (m *Machine[T]) Arrive(r *Request[T]) {
+// Closed reports whether Close has been called.
+func (m *Machine[T]) Closed() bool { return m.closed }
+
+// Arrive admits r, makes it wait, or refuses it. b is the present choice for its route; the
+// results are those of [Machine.Assign].
+func (m *Machine[T]) Arrive(r *Request[T], b Backend) (moved []*Request[T]) {
 	if m.closed {
 		m.end(r, Refuse, ErrClosed)
-		return
+		return nil
 	}
 	m.set(r, Arrived)
 	m.arriving = r
 	m.unsettle()
+	return m.Assign(r, b)
 }
 
 // Charge records the text generated for a running or parked request.

@@ -161,7 +161,7 @@ func oneRuns() (*gate.Machine[string], *gate.Request[string]) {
 	all := make([]gate.Request[string], 3)
 	for i := range all {
 		all[i] = gate.Request[string]{Item: fmt.Sprint(i), Prompt: 1}
-		m.Arrive(&all[i])
+		m.Arrive(&all[i], gate.Backend{Name: "x"})
 		settle(m, func(string) (gate.Backend, error) { return gate.Backend{Name: "x"}, nil })
 	}
 	return m, &all[0]
