@@ -127,7 +127,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 		req.Needs = new(infer.Needs(req.Task))
 	}
 	t := &ticket{req: req, Request: gate.Request[*ticket]{
-		Caller: req.Peer.Caller(), Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
+		Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
 		Route: gate.Route{Model: modelOf(req.Task), Needs: *req.Needs},
 		Flow:  sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client},
 	}}
@@ -199,7 +199,7 @@ func (g *Gate) stall(t *ticket, on bool) {
 	case s == gate.Ended || (s == gate.Stalled) == on:
 		return
 	case on:
-		t.memory = g.Memory == nil || g.Memory.TryAcquire(t.Caller, infer.MaxUntaken)
+		t.memory = g.Memory == nil || g.Memory.TryAcquire(t.Caller(), infer.MaxUntaken)
 		g.machine.Stall(time.Now(), &t.Request, t.generated(), t.memory)
 	default:
 		g.machine.Resume(&t.Request)
@@ -213,7 +213,7 @@ func (g *Gate) releaseLocked(t *ticket) {
 	if t.memory && t.State() != gate.Stalled {
 		t.memory = false
 		if g.Memory != nil {
-			g.Memory.Release(t.Caller, infer.MaxUntaken)
+			g.Memory.Release(t.Caller(), infer.MaxUntaken)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/inferd-go/inferd/internal/gate"
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
@@ -63,7 +62,7 @@ func (d *driver) in(states ...gate.State) (all []*life) {
 func (d *driver) arrive(user, program, model string, background bool) *life {
 	l := &life{state: gate.Arrived}
 	l.request = &request{
-		Item: l, Caller: infer.Caller{User: user, Program: program}, Prompt: 1,
+		Item: l, Prompt: 1,
 		Flow:  sched.Path{User: user, Program: program, Background: background},
 		Route: gate.Route{Model: model},
 	}
@@ -132,14 +131,14 @@ func (d *driver) obey(e gate.Effect[*life]) {
 	switch e.Kind {
 	case gate.Begin:
 		if victim != nil && (l.backend.NoPreempt || d.overParkLimit(l, victim)) {
-			d.Fatalf("%v preempts another request on %+v", l.Caller, l.backend)
+			d.Fatalf("%v preempts another request on %+v", l.Caller(), l.backend)
 		}
 		l.state, l.begun = gate.Running, true
 	case gate.Resume:
 		l.state = gate.Running
 	case gate.Wait:
 		if d.queueFull(l) {
-			d.Fatalf("%v waits without a place in the queue", l.Caller)
+			d.Fatalf("%v waits without a place in the queue", l.Caller())
 		}
 		l.state = gate.Waiting
 	case gate.Pause:
@@ -151,7 +150,7 @@ func (d *driver) obey(e gate.Effect[*life]) {
 		}
 	case gate.Refuse, gate.Cancel:
 		if errors.Is(e.Err, gate.ErrQueueFull) && !d.queueFull(l) {
-			d.Fatalf("queue full for %v, with a place left", l.Caller)
+			d.Fatalf("queue full for %v, with a place left", l.Caller())
 		}
 		d.end(l, e.Err.Error())
 	}
@@ -200,16 +199,16 @@ func (d *driver) resume(l *life) {
 	d.drain()
 }
 
-func (l *life) key() string { return l.Caller.User + "/" + l.Caller.Program }
+func (l *life) key() string { return l.Caller().User + "/" + l.Caller().Program }
 
 // queueFull recounts the places in the queue.
 func (d *driver) queueFull(of *life) bool {
 	caller, user, all := 0, 0, 0
 	for _, l := range d.in(gate.Waiting, gate.Stalled) {
 		all++
-		if l.Caller.User == of.Caller.User {
+		if l.Caller().User == of.Caller().User {
 			user++
-			if l.Caller == of.Caller {
+			if l.Caller() == of.Caller() {
 				caller++
 			}
 		}
@@ -222,9 +221,9 @@ func (d *driver) queueFull(of *life) bool {
 func (d *driver) overParkLimit(of, but *life) bool {
 	caller, user := 0, 0
 	for _, l := range d.in(gate.Parked, gate.Stalled) {
-		if l != but && l.Caller.User == of.Caller.User {
+		if l != but && l.Caller().User == of.Caller().User {
 			user++
-			if l.Caller == of.Caller {
+			if l.Caller() == of.Caller() {
 				caller++
 			}
 		}

@@ -51,9 +51,8 @@ type Route struct {
 // [Machine.Arrive].
 type Request[T any] struct {
 	Item   T
-	Caller infer.Caller
-	Exe    string // path of the caller's executable
-	Flow   sched.Path
+	Flow   sched.Path // its user and program are the caller
+	Exe    string     // path of the caller's executable
 	Route  Route
 	Prompt int // estimated tokens
 
@@ -61,10 +60,16 @@ type Request[T any] struct {
 	backend Backend
 	job     *sched.Job[*Request[T]] // nil before its arrival, as are the next two
 	caller  *caller
-	at      *account                // of the backend
-	member  int                     // index in the members of its route
-	counted int64                   // tokens that are in the rates
-	charged int64                   // tokens and cost that the queue has charged
+	at      *account  // of the backend
+	route   *route[T] // while it is Arrived or Waiting
+	member  int       // index in the members of route
+	counted int64     // tokens that are in the rates
+	charged int64     // tokens and cost that the queue has charged
+}
+
+// Caller returns the unit of limits that the request belongs to.
+func (r *Request[T]) Caller() infer.Caller {
+	return infer.Caller{User: r.Flow.User, Program: r.Flow.Program}
 }
 
 // State returns the state of the request.

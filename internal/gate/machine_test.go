@@ -122,11 +122,11 @@ func TestSharesAreEqual(t *testing.T) {
 		for range steps {
 			d.now = d.now.Add(time.Millisecond)
 			for _, l := range d.in(gate.Running) {
-				u := int(l.Caller.User[0] - '0')
+				u := int(l.Caller().User[0] - '0')
 				served[u]++
 				if d.charge(l, 1); l.usage.Tokens >= sizes[u] {
 					d.leave(l, &gate.Final{In: 1, Out: int(l.usage.Tokens)})
-					d.arrive(l.Caller.User, "p", "m", false)
+					d.arrive(l.Caller().User, "p", "m", false)
 				}
 			}
 			d.all = slices.DeleteFunc(d.all, func(l *life) bool { return l.state == gate.Ended })

@@ -29,11 +29,11 @@ func (m *Machine[T]) Undecided() *Request[T] {
 // requests with a new backend. The slice is valid until the next call.
 func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 	b.Slots = max(b.Slots, 1)
-	rt := m.routes[m.routeOf(r)]
+	rt := r.route
 	rt.asked = m.asked
 	m.moved = m.moved[:0]
 	if rt.backend == b { // of all but a new member
-		if a := m.arriving; a != nil && a.Route == rt.Route && a.backend != b {
+		if a := m.arriving; a != nil && a.route == rt && a.backend != b {
 			m.assign(a, b)
 		}
 		return m.moved
@@ -50,7 +50,7 @@ func (m *Machine[T]) assign(r *Request[T], b Backend) {
 	m.set(r, Arrived) // counted nowhere
 	r.backend, r.at = b, m.accountOf(b)
 	if r.job == nil {
-		r.caller = m.callerOf(r.Caller, r.Exe)
+		r.caller = m.callerOf(r.Caller(), r.Exe)
 		r.job = m.queue.Push(r.Flow, r.Prompt, r)
 	}
 	m.set(r, state)
@@ -60,34 +60,30 @@ func (m *Machine[T]) assign(r *Request[T], b Backend) {
 // Reject refuses r: no backend takes it.
 func (m *Machine[T]) Reject(r *Request[T], err error) { m.end(r, Refuse, err) }
 
-// routeOf returns the index of the route of r, or -1.
-func (m *Machine[T]) routeOf(r *Request[T]) int {
-	return slices.IndexFunc(m.routes, func(rt *route[T]) bool { return rt.Route == r.Route })
-}
-
 func (m *Machine[T]) join(r *Request[T]) {
-	i := m.routeOf(r)
-	if i < 0 {
-		rt := m.spare
-		if m.spare = nil; rt == nil {
+	var rt *route[T]
+	if i := slices.IndexFunc(m.routes, func(rt *route[T]) bool { return rt.Route == r.Route }); i >= 0 {
+		rt = m.routes[i]
+	} else {
+		if rt, m.spare = m.spare, nil; rt == nil {
 			rt = new(route[T])
 		}
 		rt.Route = r.Route
-		i, m.routes = len(m.routes), append(m.routes, rt)
+		m.routes = append(m.routes, rt)
 	}
-	rt := m.routes[i]
-	r.member = len(rt.members)
+	r.route, r.member = rt, len(rt.members)
 	rt.members = append(rt.members, r)
 }
 
 func (m *Machine[T]) quit(r *Request[T]) {
-	i := m.routeOf(r)
-	rt := m.routes[i]
+	rt := r.route
+	r.route = nil
 	last := len(rt.members) - 1
 	rt.members[r.member] = rt.members[last]
 	rt.members[r.member].member = r.member
 	rt.members[last] = nil
 	if rt.members = rt.members[:last]; last == 0 {
+		i := slices.Index(m.routes, rt)
 		m.routes = slices.Delete(m.routes, i, i+1)
 		*rt = route[T]{members: rt.members}
 		m.spare = rt
