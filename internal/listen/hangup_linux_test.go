@@ -74,7 +74,7 @@ func asleep(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-// unmoved checks that the wait of ctx has not ended; it ends it with cancel.
+// unmoved checks that the wait of ctx has not ended, and then cancels it.
 func unmoved(t *testing.T, done <-chan error, cancel context.CancelCauseFunc) {
 	t.Helper()
 	cancel(errEnough)

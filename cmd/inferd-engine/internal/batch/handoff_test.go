@@ -90,7 +90,7 @@ func TestOffload(t *testing.T) {
 		if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
 			t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
 		}
-		// Its cells are a prefix like any other.
+		// Its cells can be reused as a prefix.
 		out = nil
 		got, err = loop.Do(t.Context(), m.of("reader", 0, 950, 3, &out))
 		if err != nil || got.Cached < 900 || !slices.Equal(out, []batch.Token{950, 951, 952}) {

@@ -135,7 +135,7 @@ func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int
 // bounds its tokens; bytes is the length of the text.
 func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
-	// Counting takes up to a second per 100 KB, which is saved for a text that cannot fit.
+	// Saves the exact count, of up to a second per 100 KB, for a text that cannot fit.
 	if e.LongestToken > 0 && bytes/e.LongestToken > most {
 		return nil, infer.Errorf(infer.Invalid, "%s has more than %d tokens, %s allows %d", name, bytes/e.LongestToken, setting, most)
 	}

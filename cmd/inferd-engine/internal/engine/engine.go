@@ -161,8 +161,8 @@ func (e *Engine) fit(messages []infer.Message) ([]batch.Token, error) {
 	return prompt, nil
 }
 
-// leastTokens is a lower bound of the tokens of a conversation. Exact counting takes up to a
-// second per 100 KB, which is saved for a conversation that cannot fit.
+// leastTokens is a lower bound of the tokens of a conversation. It saves the exact count, of up to
+// a second per 100 KB, for a conversation that cannot fit.
 func (e *Engine) leastTokens(messages []infer.Message) int {
 	if e.LongestToken == 0 {
 		return 0
