@@ -65,7 +65,7 @@ func explain(args []string, out io.Writer) error {
 	case "-version", "--version":
 		fmt.Fprintf(out, "inferd-engine %s\n%s\n", version, about)
 	default:
-		return fmt.Errorf("no argument is known, %q neither: %s", args[0], about)
+		return fmt.Errorf("unknown argument %q: %s", args[0], about)
 	}
 	return nil
 }

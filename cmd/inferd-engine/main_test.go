@@ -118,7 +118,7 @@ func TestStartedByHand(t *testing.T) {
 		"nothing":  {nil, 1, "", "inferd-engine: this program is started by inferd"},
 		"help":     {[]string{"--help"}, 0, "this program is started by inferd", ""},
 		"version":  {[]string{"--version"}, 0, "inferd-engine " + version + "\n", ""},
-		"old flag": {[]string{"--model", "x"}, 1, "", `no argument is known, "--model" neither: this program is started by inferd`},
+		"old flag": {[]string{"--model", "x"}, 1, "", `unknown argument "--model": this program is started by inferd`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), program(t), test.args...)

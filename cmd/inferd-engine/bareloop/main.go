@@ -55,7 +55,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var n, sequences int
 		if _, err := fmt.Sscan(lines.Text(), &n, &sequences); err != nil || n < 2 || sequences < 1 || sequences > most {
-			return fmt.Errorf("%q is not how many tokens, two or more, of how many sequences, up to %d", lines.Text(), most)
+			return fmt.Errorf("%q: want two numbers, at least 2 tokens and at most %d sequences", lines.Text(), most)
 		}
 		rate, err := decode(model, ctx, n, sequences)
 		if err != nil {

@@ -176,7 +176,7 @@ func TestOffloadCancel(t *testing.T) {
 		n.slow = func() {
 			close(reading)
 			<-n.abort
-			n.fail, n.slow = errors.New("called off"), nil
+			n.fail, n.slow = errors.New("aborted"), nil
 		}
 		var written atomic.Int64
 		stop := streaming(t, loop, m, &written)

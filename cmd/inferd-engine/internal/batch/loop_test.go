@@ -210,7 +210,7 @@ func TestLoopAbortsAStep(t *testing.T) {
 		if reads > 100 && ctx.Err() == nil {
 			cancel(gone)
 			<-m.abort
-			m.fail = errors.New("called off")
+			m.fail = errors.New("aborted")
 		}
 	}
 	loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 2}}

@@ -139,7 +139,7 @@ func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 		l.inbox.Wait()
 	default: // impossible; without this the loop would spin
 		for _, s := range l.live {
-			s.end(errors.New("internal error: a step of nothing"))
+			s.end(errors.New("internal error: an empty step"))
 		}
 	}
 	return false

@@ -80,7 +80,7 @@ func TestOverBudget(t *testing.T) {
 	if infer.CodeOf(err) != infer.Invalid || err.Error() != "the grammar takes too long: one token took more than 5 s of CPU time" {
 		t.Errorf("a grammar: %v", err)
 	}
-	ask(t, e, user("a", 10)) // others go on
+	ask(t, e, user("a", 10)) // other requests are answered
 	for _, running := e.Loop.Samples.Overrun(); running; _, running = e.Loop.Samples.Overrun() {
 		runtime.Gosched() // the model must not be closed before
 	}

@@ -77,13 +77,13 @@ type Context struct {
 // Failures of Decode that are not the fault of the batch.
 var (
 	ErrCacheFull = errors.New("the cache is full")
-	ErrAborted   = errors.New("the computation was called off")
+	ErrAborted   = errors.New("the computation was aborted")
 )
 
 // ErrCannotTruncate is the failure of [Context.Copy], [Context.Truncate], [Context.Save] and
 // [Context.Load] if the cache lacks the state at an earlier token: it is a recurrent model's, or
 // the token is behind an attention window. The tokens can be decoded again instead.
-var ErrCannotTruncate = errors.New("the cache cannot be cut there")
+var ErrCannotTruncate = errors.New("the cache cannot be truncated there")
 
 // NewContext makes a context. It warms it up with one token, unless it has the idle priority.
 func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {

@@ -170,7 +170,7 @@ func checkVersion(path string) error {
 	}
 	symbol, err := purego.Dlsym(lib, "llama_version")
 	if err != nil {
-		return fmt.Errorf("%s is not llama.cpp 0.5.0, it does not tell its version: %s", path, remedy)
+		return fmt.Errorf("%s is not llama.cpp 0.5.0, it does not report its version: %s", path, remedy)
 	}
 	version := goString(call(symbol))
 	if !slices.Contains(versions, version) {

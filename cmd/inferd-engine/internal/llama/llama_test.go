@@ -291,7 +291,7 @@ func TestSamplers(t *testing.T) {
 		"root ::= \"a\"\n  (":      "line 2, column 3",
 		`start ::= "a"`:            "root",
 		`root ::= undefined`:       "undefined",
-		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would go on until memory is gone
+		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would use up all memory
 		`root ::= <no-such-token>`: "rejected by llama.cpp",
 	} {
 		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar})
@@ -488,7 +488,7 @@ func TestLoadFailures(t *testing.T) {
 		t.Errorf("half a file: %v", err)
 	}
 	if _, err := llama.Load(good, llama.Options{}, func(float64) bool { return false }); err == nil {
-		t.Error("a load that was called off succeeds")
+		t.Error("a canceled load succeeds")
 	}
 }
 

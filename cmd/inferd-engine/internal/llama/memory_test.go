@@ -404,7 +404,7 @@ func TestAbort(t *testing.T) {
 			calledOff := false
 			for try := 0; !calledOff; try++ {
 				if try == 1000 {
-					t.Fatal("no computation was called off")
+					t.Fatal("no computation was aborted")
 				}
 				if err := c.Add(beside[last], last, 1, true); err != nil {
 					t.Fatal(err)

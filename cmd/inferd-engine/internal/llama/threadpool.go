@@ -68,7 +68,7 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	}
 	p := &threadpool{free: free}
 	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
-		return nil, fmt.Errorf("the processors of a thread: %w", err)
+		return nil, fmt.Errorf("get the processors of a thread: %w", err)
 	}
 	if bind && p.all.Count() == threads {
 		for i := range flags {
@@ -86,7 +86,7 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	// it makes would be bound as well.
 	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
 		p.close()
-		return nil, fmt.Errorf("the processors of a thread: %w", err)
+		return nil, fmt.Errorf("get the processors of a thread: %w", err)
 	}
 	return p, nil
 }

@@ -48,7 +48,7 @@ func (m *toy) Decode() error {
 	if m.hang != nil {
 		close(m.hang)
 		<-m.aborted
-		return errors.New("called off")
+		return errors.New("aborted")
 	}
 	for _, e := range pending {
 		m.tokens[e[0]] = append(m.tokens[e[0]], kv.Token(e[1]))

@@ -273,7 +273,7 @@ func TestPlanProperties(t *testing.T) {
 			case total > l.Batch, writing && total > l.Sequences+chunk:
 				t.Fatalf("a step of %d tokens", total)
 			case total == 0 && waiting > 0:
-				t.Fatalf("a step of nothing for %v", seqs)
+				t.Fatalf("an empty step for %v", seqs)
 			case cells > l.Context:
 				t.Fatalf("%d tokens in a context of %d", cells, l.Context)
 			case running > l.Sequences:
