@@ -17,14 +17,25 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// The three kinds of memory of models: all tokens, a window of the last tokens, one state.
-var memories = map[string]struct {
+// A memory is a model with a kind of memory, and whether its sequences can be truncated.
+type memory struct {
 	write func(io.Writer) error
 	cuts  bool
-}{
+}
+
+// The three kinds of memory of models: all tokens, a window of the last tokens, one state.
+var memories = map[string]memory{
 	"whole":     {func(w io.Writer) error { return builtin.Write("tiny", w) }, true},
 	"sliding":   {builtin.Sliding, true},
 	"recurrent": {builtin.Recurrent, false},
+}
+
+// kinds returns memories; with -short only the one of most models.
+func kinds() map[string]memory {
+	if testing.Short() {
+		return map[string]memory{"whole": memories["whole"]}
+	}
+	return memories
 }
 
 // file writes a model to a temporary file of a test.
@@ -124,7 +135,7 @@ func padded(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token
 
 // A truncated sequence, or a copy of a part, continues like a new sequence of the same tokens.
 func TestTruncate(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
 			if m.CanTruncate() != memory.cuts {
@@ -164,7 +175,7 @@ func TestTruncate(t *testing.T) {
 // A padded batch has the same results, and leaves no padding in the cache: all of its cells can
 // be used.
 func TestPad(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
 			_, plain := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
@@ -194,7 +205,7 @@ func TestPad(t *testing.T) {
 
 // In all models a whole sequence can be copied; the two are then independent.
 func TestCopy(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
 			prompt, left, right := text(1, 200), text(2, 30), text(3, 30)
@@ -232,7 +243,7 @@ func TestCopy(t *testing.T) {
 // A saved state, loaded into another sequence, continues like the original, even after the original
 // was dropped and the cache was used for other sequences.
 func TestSaveAndLoad(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
 			tokens := text(1, 100)
@@ -275,7 +286,7 @@ func TestSaveAndLoad(t *testing.T) {
 
 // Pieces of KV state can be loaded into another context, one after the other as they are computed.
 func TestPieces(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
 			tokens, more := text(1, 100), text(2, 3)
@@ -389,7 +400,7 @@ func TestTruncateBehindTheWindow(t *testing.T) {
 // A long computation can be aborted. Afterwards all of its sequences can be truncated to their
 // earlier length or decoded again.
 func TestAbort(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			const most = 1024
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 8192, NBatch: most, NSeq: 2, Threads: 1})

@@ -235,7 +235,7 @@ func TestOrder(t *testing.T) {
 // In an exact context the logits behind a prompt are the same, bit for bit, for all divisions into
 // batches, and beside all other tokens.
 func TestExact(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
 			m, err := llama.Load(path, llama.Options{Exact: true}, nil)
