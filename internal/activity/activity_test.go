@@ -329,7 +329,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A record is in the file within gather; a warning is there at once, with the records before it,
+// A record is in the file within coalesce; a warning is there at once, with the records before it,
 // and so are many records.
 func TestRecordsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -347,13 +347,13 @@ func TestRecordsAreGathered(t *testing.T) {
 		}
 		for i := range 3 {
 			log.Info("first")
-			time.Sleep(gather / 2)
+			time.Sleep(coalesce / 2)
 			log.Info("second")
-			time.Sleep(gather/2 - time.Nanosecond)
+			time.Sleep(coalesce/2 - time.Nanosecond)
 			want("before", 2*i)
 			time.Sleep(time.Nanosecond)
 			want("then", 2*i+2)
-			time.Sleep(time.Duration(i) * gather)
+			time.Sleep(time.Duration(i) * coalesce)
 		}
 		log.Info("before")
 		want("nothing bad", 6)
@@ -364,7 +364,7 @@ func TestRecordsAreGathered(t *testing.T) {
 		}
 		want("many", 8+many)
 		log.Info("last")
-		time.Sleep(gather)
+		time.Sleep(coalesce)
 		want("the last", 9+many)
 	})
 }
@@ -372,7 +372,7 @@ func TestRecordsAreGathered(t *testing.T) {
 // With a disk that hangs a caller waits once, and lost records are counted.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(gather), closed: make(chan struct{}), ended: make(chan struct{})}
+		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(coalesce), closed: make(chan struct{}), ended: make(chan struct{})}
 		log := slog.New(l.Handler("x"))
 		begin := time.Now()
 		for range 10 {
