@@ -185,7 +185,7 @@ func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) er
 	return s.flushLocked()
 }
 
-// put appends a message to the buffer, and with now sends all of it.
+// put appends a message to the buffer; with now it sends the buffer.
 func (s *Server) put(r response, now bool) error {
 	msg, err := json.Marshal(&r, spelling)
 	if err != nil {
