@@ -216,7 +216,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, File), int64(len(full[0]))); err != nil {
 		t.Fatal(err)
 	}
-	l.size = int64(len(full[0])) // nobody writes now
+	l.size = int64(len(full[0])) // no write is under way
 	log.Info("room again")
 	l.Flush()
 	for i, line := range lines(t, dir) {

@@ -81,8 +81,7 @@ func (r *Record) outcome() outcome {
 	return ""
 }
 
-// Bad reports whether the record is a warning, an error, or of a request whose client left
-// before its end.
+// Bad reports whether the record is a warning, an error, or of a request that its client left.
 func (r *Record) Bad() bool {
 	return r.Level == "warn" || r.Level == "error" || r.outcome() == gone
 }

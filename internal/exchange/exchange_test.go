@@ -38,7 +38,7 @@ var (
 	errLost  = errors.New("broken pipe")
 )
 
-// record is that of a request which was admitted at once, with some differences.
+// record returns the record of a request that was admitted at once, with some differences.
 func record(change func(*exchange.Record)) exchange.Record {
 	r := exchange.Record{
 		Peer: peer, Dialect: wire.V2, ID: "x", Task: exchange.Generate,
@@ -84,7 +84,7 @@ type ending struct {
 	record exchange.Record
 }
 
-// All ends of a request: what is sent, the error for the connection, and the record.
+// All ends of a request: the messages, the error for the connection, and the record.
 func TestEnds(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	leaves := func(s *scene) { close(s.client.hungUp) }

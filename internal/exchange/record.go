@@ -55,7 +55,7 @@ const (
 	Unreadable Outcome = "unreadable" // the message was no request: only Peer, Dialect and Code are set
 )
 
-// Stage is the progress of a request whose client left. The set is closed.
+// Stage is the progress of a request when its client left. The set is closed.
 type Stage string
 
 // Stages.

@@ -66,8 +66,8 @@ func (r *Runner) Drain() {
 // another request.
 func (r *Runner) Draining() bool { return r.draining.Load() }
 
-// Closed returns a channel that is closed when no request may begin any more and those that
-// run are to end at once.
+// Closed returns a channel that is closed when the runner stops: no request may begin any more,
+// and running requests end at once.
 func (r *Runner) Closed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
