@@ -13,6 +13,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
 )
 
 // opened returns a log in a folder of its own.
@@ -384,16 +388,24 @@ func TestDiskHangs(t *testing.T) {
 	})
 }
 
-func BenchmarkRequestDone(b *testing.B) {
-	l, err := Open(b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	log := slog.New(l.Handler("activity"))
-	for b.Loop() {
-		log.Info("request_done", slog.String("req_id", "5f2b8a"), slog.String("backend", "llamacpp"), slog.String("stop_reason", "End"),
-			slog.Int("prompt_tokens", 12), slog.Int("completion_tokens", 34), slog.Duration("queue_ms", 0), slog.Duration("prefill_ms", 5e6),
-			slog.Duration("decode_ms", 7e6), slog.Int("peer_uid", 1000), slog.Int("peer_pid", 4242), slog.String("peer_exe", "/usr/bin/python3.11"))
+// BenchmarkRequest measures the line of a request, without and with a secret in its id.
+func BenchmarkRequest(b *testing.B) {
+	for name, id := range map[string]string{"plain": "5f2b8a", "secret": "5f2b8a token=swordfish"} {
+		b.Run(name, func(b *testing.B) {
+			l, err := Open(b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Request(&exchange.Record{
+					Peer: infer.Peer{User: "1000", PID: 4242, Exe: "/usr/bin/python3.11"}, Dialect: wire.V1, Outcome: exchange.Done,
+					ID: id, Task: exchange.Generate, Admitted: true, Admission: infer.Admitted{Entry: "gen", Backend: "llamacpp"},
+					Started: true, Timings: infer.Timings{Prefill: 5e6, Decode: 7e6},
+					Answered: true, Usage: infer.Done{Reason: infer.EndOfTurn, In: 12, Out: 34},
+				})
+			}
+		})
 	}
 }

@@ -106,6 +106,11 @@ func appendValue(line []byte, v slog.Value) []byte {
 		return strconv.AppendBool(line, v.Bool())
 	case slog.KindDuration:
 		return appendFloat(line, float64(v.Duration())/float64(time.Millisecond))
+	case slog.KindAny:
+		if text, ok := v.Any().(redacted); ok {
+			return appendText(line, string(text))
+		}
+		return appendText(line, redact.Text(v.String()))
 	default:
 		return appendText(line, redact.Text(v.String()))
 	}

@@ -98,7 +98,7 @@ func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 
 // appendCourse appends the times, the destination and the token counts of a request.
 func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
-	attrs = append(attrs, slog.String("req_id", shortID(r.ID)),
+	attrs = append(attrs, requestID(r.ID),
 		slog.Duration("queue_ms", r.Timings.Queue), slog.Duration("prefill_ms", r.Timings.Prefill))
 	if r.Started {
 		attrs = append(attrs, slog.Duration("decode_ms", r.Timings.Decode))
@@ -155,11 +155,19 @@ func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 // maxID is the number of bytes of a request's id that are logged.
 const maxID = 128
 
-// shortID is the beginning of an id, without secrets: they are removed before it is cut.
-func shortID(id string) string {
-	id = redact.Text(id)
-	if len(id) <= maxID {
-		return id
+// requestID returns the beginning of an id, without secrets: they are removed before it is cut.
+func requestID(id string) slog.Attr {
+	const key = "req_id"
+	text := redact.Text(id)
+	if len(text) > maxID {
+		text = strings.ToValidUTF8(text[:maxID], "")
 	}
-	return strings.ToValidUTF8(id[:maxID], "")
+	if text == id {
+		return slog.String(key, id)
+	}
+	return slog.Any(key, redacted(text))
 }
+
+// redacted is text from which secrets have been removed. Searching them again would cost as much
+// as the rest of the line.
+type redacted string
