@@ -40,7 +40,8 @@ type peers struct {
 	threads  int
 	model    string    // GGUF file of all sides
 	name     string    // of the model
-	builds   []build   // of inferd: the present one, and an older one if there is one
+	builds   []build   // of inferd: the present one, and another one if two are compared
+	exact    bool      // the present build with exact entries is compared with the default
 	llama    string    // folder of llama.cpp's programs; empty without peers
 	errors   io.Writer // for stderr of processes
 	root     bool
@@ -122,8 +123,12 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
 	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 is 10,000, quick 600")
 	fs.DurationVar(&p.backlog, "backlog", 0, "measured `time` of row e; 0 is 60s, quick 12s")
+	fs.BoolVar(&p.exact, "exact", false, "measure entries with exact: rows a to f, j and k in turns with entries without")
 	if err := fs.Parse(args); err != nil {
 		return nil, "", false, err
+	}
+	if p.exact && before != "" {
+		return nil, "", false, errors.New("-exact and -before exclude each other: both compare two builds")
 	}
 	p.probes = orElse(p.probes, p.size(10_000, 400))
 	p.requests = orElse(p.requests, p.size(10_000, 600))
@@ -138,8 +143,11 @@ func (p *peers) prepare(dir string, out io.Writer, before string, withLlama bool
 	if p.bench, err = newBench(dir, out); err != nil {
 		return err
 	}
-	p.builds = []build{{"inferd", dir}}
-	if before != "" {
+	p.builds = []build{{name: "inferd", dir: dir}}
+	switch {
+	case p.exact:
+		p.builds = []build{{name: "inferd, exact", dir: dir, exact: true}, {name: "the default", dir: dir}}
+	case before != "":
 		older, err := olderBuild(before)
 		if err != nil {
 			return err

@@ -38,12 +38,15 @@ func (p *peers) inferd(o inferdOptions) (*side, error) { return p.startBuild(p.b
 // startBuild starts a server of a build and lets other users connect to it.
 func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	if o.backends == "" {
-		stall := ""
+		more := ""
 		if o.maxStall > 0 {
-			stall = fmt.Sprintf(`,"max_stall_ms":%d`, o.maxStall)
+			more = fmt.Sprintf(`,"max_stall_ms":%d`, o.maxStall)
+		}
+		if b.exact {
+			more += `,"exact":true`
 		}
 		o.backends = fmt.Sprintf(`{"kind":"llamacpp","name":"gen","n_ctx":%d,"n_slots":%d,"threads":%d,"model":{"path":%q}%s}`,
-			peerContext, orElse(o.slots, peerSlots), p.threads, orElse(o.model, p.model), stall)
+			peerContext, orElse(o.slots, peerSlots), p.threads, orElse(o.model, p.model), more)
 	}
 	config := filepath.Join(p.bin, "config.json")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `{"backends":[%s]}`, o.backends), 0o600); err != nil {
