@@ -193,7 +193,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		Runner:       &exchange.Runner{Handler: gate, Log: log, Journal: journal, Grace: cfg.DrainTimeout},
 		WriteTimeout: cfg.WriteTimeout, Conns: conns, Slots: slots, Memory: memory,
 	}
-	strangers := listen.Strangers{Max: min(strangersTotal, max(1, conns.Total/4)), Slots: slots}
+	strangers := listen.PendingAuth{Max: min(strangersTotal, max(1, conns.Total/4)), Slots: slots}
 	var serving sync.WaitGroup
 	defer func() { // they drain when ctx ends, for whatever reason
 		fail(nil)

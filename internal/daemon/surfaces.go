@@ -27,7 +27,7 @@ type way struct {
 }
 
 // open listens. The strangers are those of all surfaces.
-func (w way) open(cfg *config.Config, strangers *listen.Strangers, log *slog.Logger) (all []net.Listener, err error) {
+func (w way) open(cfg *config.Config, strangers *listen.PendingAuth, log *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(w.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
 		return nil, fmt.Errorf("%s socket: %w", w.surface.Name, err)

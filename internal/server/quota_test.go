@@ -66,7 +66,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		return nc
 	}
 	first := large("hold")
-	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.Small })
+	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.FreeBytes })
 	second := large("next")
 	h.works() // small ones pass
 	if srv.Memory.Taken() > 4*size {

@@ -59,7 +59,7 @@ type Server struct {
 	// Slots bound the descriptors of connections; nil does not. See [listen.Slots].
 	Slots *listen.Slots
 	// Memory bounds the bytes of messages that are being read or held while they are
-	// answered, beyond [frame.Small] each; nil does not. Past it nothing more is read
+	// answered, beyond [frame.FreeBytes] each; nil does not. Past it nothing more is read
 	// until there is room, for FrameTimeout at most.
 	Memory *quota.Quota
 	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does, which is
@@ -115,12 +115,12 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 		<-srv.Runner.Closed()
 		srv.close()
 	})
-	door := listen.Door{
+	acceptor := listen.Acceptor{
 		Surface: s.Name, Conns: srv.Conns, Slots: srv.Slots, Log: srv.Runner.Log,
 		Refuse: func(nc net.Conn) { srv.refuseConn(nc, s) },
 		Closed: stop,
 	}
-	err := door.Each(serving, ln, func(nc net.Conn, peer infer.Peer) {
+	err := acceptor.Serve(serving, ln, func(nc net.Conn, peer infer.Peer) {
 		if err := srv.serveConn(serving, nc, peer, s); err != nil {
 			srv.Runner.Log.LogAttrs(serving, slog.LevelDebug, "connection ended",
 				slog.String("surface", s.Name), slog.Any("err", err))

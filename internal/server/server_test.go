@@ -498,7 +498,7 @@ func TestHangUpEndsTheContext(t *testing.T) {
 				t.Error("two watch the connection")
 			}
 			defer watching.Unlock()
-			if _, ok := nc.(frame.Watcher); ok {
+			if _, ok := nc.(frame.Limiter); ok {
 				t.Error("it is to watch the connection as it was accepted")
 			}
 			select {
