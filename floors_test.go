@@ -16,7 +16,7 @@ const module = "github.com/inferd-go/inferd/"
 var floors = [][]string{
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
-		"internal/printable",
+		"internal/printable", "client/stats",
 	},
 	{"internal/quota", "internal/trust"}, // rules about callers, and about files
 	{ // the ground

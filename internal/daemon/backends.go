@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/breaker"
@@ -26,7 +27,6 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/task"
-	"github.com/inferd-go/inferd/internal/wire/control"
 	"github.com/inferd-go/inferd/internal/worker"
 )
 
@@ -354,15 +354,15 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 
 // list says of every entry what it is and what it is doing, and what its engine says until
 // ctx ends.
-func (b *backends) list(ctx context.Context) []control.Backend {
+func (b *backends) list(ctx context.Context) []stats.Backend {
 	b.mu.Lock()
 	entries, targets, router, engines, libraries := b.entries, b.targets, b.router, b.engines, b.libraries
 	b.mu.Unlock()
-	all := make([]control.Backend, len(entries))
+	all := make([]stats.Backend, len(entries))
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for i, e := range entries {
-		all[i] = control.Backend{Name: e.Name, Kind: e.Kind(), State: "ready", Slots: e.NSlots}
+		all[i] = stats.Backend{Name: e.Name, Kind: e.Kind(), State: "ready", Slots: e.NSlots}
 		switch targets[i].State() {
 		case route.Ready:
 		case route.Waiting:
@@ -382,7 +382,7 @@ func (b *backends) list(ctx context.Context) []control.Backend {
 }
 
 // ask writes down how an engine lives, and what it says of itself.
-func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
+func ask(ctx context.Context, sup *worker.Supervisor, b *stats.Backend) {
 	now, report := sup.Status(), sup.LastReport()
 	b.Model, b.Device, b.NCtx, b.CPUVariant = report.Model, report.Device, report.NCtx, report.Variant
 	if report.Exact || report.Inexact != "" {
@@ -391,10 +391,10 @@ func ask(ctx context.Context, sup *worker.Supervisor, b *control.Backend) {
 	b.PID, b.Restarts, b.RestartsHour = now.PID, now.Restarts, now.RestartsHour
 	b.WedgedKills, b.LastKill = now.WedgedKills, now.LastKill
 	b.Reason, _ = sup.WasGivenUp()
-	stats, err := sup.Stats(ctx)
+	engine, err := sup.Stats(ctx)
 	switch {
 	case err == nil:
-		b.Engine = engineOf(stats)
+		b.Engine = engine
 	case now.State == worker.Ready && ctx.Err() != nil:
 		b.Silent = true
 	}

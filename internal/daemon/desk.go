@@ -2,17 +2,14 @@ package daemon
 
 import (
 	"context"
-	"maps"
 	"runtime"
 	"runtime/metrics"
-	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/admit"
-	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/quota"
-	"github.com/inferd-go/inferd/internal/wire/control"
 )
 
 // A desk answers an operator who asks how busy the daemon is. It is there before the
@@ -40,12 +37,12 @@ func (d *desk) close() {
 // or is stopped.
 const engineTimeout = 500 * time.Millisecond
 
-func (d *desk) stats(ctx context.Context) *control.Stats {
-	s := &control.Stats{
+func (d *desk) stats(ctx context.Context) *stats.Daemon {
+	s := &stats.Daemon{
 		UptimeMS: time.Since(d.begin).Milliseconds(), Version: d.version,
-		Connections: d.conns.Taken(), HeldBytes: d.memory.Taken(),
+		Connections: int(d.conns.Taken()), HeldBytes: d.memory.Taken(),
 		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(), LogLost: d.lost(),
-		Callers: []control.Caller{},
+		Callers: []stats.Caller{},
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
@@ -57,7 +54,7 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 	seen := gate.Stats()
 	s.Running, s.Waiting, s.Parked, s.Stalled = seen.Running, seen.Waiting, seen.Parked, seen.Stalled
 	for _, c := range seen.Callers {
-		s.Callers = append(s.Callers, control.Caller{
+		s.Callers = append(s.Callers, stats.Caller{
 			User: c.User, Program: c.Program, Exe: c.Exe, Refused: c.Refused,
 			Counts: countsOf(c.Counts), KVTokens: kvOf(c.User, s.Backends),
 		})
@@ -72,15 +69,15 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 	return s
 }
 
-func countsOf(c admit.Counts) control.Counts {
-	return control.Counts{
+func countsOf(c admit.Counts) stats.Counts {
+	return stats.Counts{
 		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked, Stalled: c.Stalled,
-		Requests: c.Requests, In: c.In, Out: c.Out, Cached: c.Cached, Rate: c.Rate,
+		Requests: c.Requests, InputTokens: c.In, OutputTokens: c.Out, CachedTokens: c.Cached, Rate: c.Rate,
 	}
 }
 
 // kvOf is how many tokens all engines hold for a user: they do not know programs.
-func kvOf(user string, backends []control.Backend) (tokens int) {
+func kvOf(user string, backends []stats.Backend) (tokens int) {
 	for _, b := range backends {
 		if b.Engine == nil {
 			continue
@@ -92,21 +89,6 @@ func kvOf(user string, backends []control.Backend) (tokens int) {
 		}
 	}
 	return tokens
-}
-
-// engineOf says in the words of the control socket how an engine is.
-func engineOf(s *link.Stats) *control.Engine {
-	e := &control.Engine{
-		KVSize: s.KVSize, KVUsed: s.KVUsed, KVKept: s.KVKept, KVStored: s.KVStored, KVDead: s.KVDead, Sequences: s.Sequences, Parked: s.Parked,
-		Steps: s.Steps, StepMS: s.StepMS, Stalls: s.Stalls,
-		PrefillTokens: s.PrefillTokens, DecodeTokens: s.DecodeTokens, CachedTokens: s.CachedTokens,
-		Dropped: s.Dropped, Aborted: s.Aborted, KVSlides: s.KVSlides, KVSlid: s.KVSlid,
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Users)) {
-		u := s.Users[name]
-		e.Users = append(e.Users, control.EngineUser{User: name, KVTokens: u.KV, CachedTokens: u.CachedTokens})
-	}
-	return e
 }
 
 // heap is how many bytes live objects, and those not yet swept, have.

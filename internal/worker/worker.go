@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
@@ -154,18 +155,18 @@ func (s *Supervisor) Status() Status {
 
 // Stats returns the statistics of the engine. It fails with [infer.Unavailable] if none is
 // ready, and with the cause of ctx if that ends before the engine answers.
-func (s *Supervisor) Stats(ctx context.Context) (*link.Stats, error) {
+func (s *Supervisor) Stats(ctx context.Context) (*stats.Engine, error) {
 	s.mu.Lock()
 	client := s.client
 	s.mu.Unlock()
 	if client == nil {
 		return nil, infer.Errorf(infer.Unavailable, "backend not ready")
 	}
-	stats, err := client.Stats(ctx)
+	report, err := client.Stats(ctx)
 	if errors.Is(err, link.ErrClosed) || errors.Is(err, link.ErrGone) {
 		return nil, infer.Errorf(infer.Unavailable, "the engine of %q stopped", s.Name)
 	}
-	return stats, err
+	return report, err
 }
 
 // WasGivenUp reports whether the engine has been given up, and why.

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
@@ -386,7 +387,7 @@ func TestAbilities(t *testing.T) {
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		counts := func(ctx context.Context, srv *link.Server) string {
-			srv.Stats = func() link.Stats { return link.Stats{Steps: 7} }
+			srv.Stats = func() stats.Engine { return stats.Engine{Steps: 7} }
 			return serves(ctx, srv)
 		}
 		h := build(t, counts, slow)
