@@ -22,14 +22,15 @@ var floors = [][]string{
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
-		"internal/libraries",
+		"internal/libraries", "internal/settings",
 	},
-	{"internal/store", "internal/launch"}, // models, and the start of their engines
+	{"internal/store", "internal/launch", "internal/backend"}, // models, the start of their engines, backends
+	{"internal/backend/llamacpp"},                             // settings of engines
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
 	},
 	{ // parts: none imports another
-		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
+		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
 		"internal/broadcast", "internal/control", "internal/activity",
 	},
 	{"internal/config", "client"},

@@ -23,6 +23,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -563,11 +564,11 @@ func (b *bench) routing() error {
 	r := new(route.Router)
 	const entries = 8
 	for i := range entries {
-		r.Targets = append(r.Targets, &route.Target{
-			Name:   fmt.Sprint(i),
-			Can:    func() (infer.Abilities, bool) { return infer.Abilities{Generate: i == entries-1}, true },
-			State:  func() route.State { return route.Ready },
-			Faults: []infer.Code{infer.Internal},
+		r.Backends = append(r.Backends, &backend.Backend{
+			Name:      fmt.Sprint(i),
+			Abilities: func() (infer.Abilities, bool) { return infer.Abilities{Generate: i == entries-1}, true },
+			State:     func() (backend.State, string) { return backend.Ready, "" },
+			Faults:    []infer.Code{infer.Internal},
 		})
 	}
 	req := &infer.Request{Task: &infer.Generate{}}

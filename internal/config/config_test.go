@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/llamacpp"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/paths"
@@ -42,7 +44,7 @@ func load(t *testing.T, content string, env map[string]string, args ...string) (
 			t.Fatal(err)
 		}
 	}
-	f, err := config.ParseFlags(append([]string{"--config", path}, args...), environment(env), io.Discard)
+	f, err := config.ParseFlags(append([]string{"--config", path}, args...), environment(env), kinds, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +132,7 @@ func TestGPULayers(t *testing.T) {
 		})
 	}
 	for _, value := range []string{"2147483648", "-2147483649", "all"} {
-		if _, err := config.ParseFlags([]string{"--n-gpu-layers", value}, environment(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "n-gpu-layers") {
+		if _, err := config.ParseFlags([]string{"--n-gpu-layers", value}, environment(nil), kinds, io.Discard); err == nil || !strings.Contains(err.Error(), "n-gpu-layers") {
 			t.Errorf("--n-gpu-layers %s: %v", value, err)
 		}
 	}
@@ -158,7 +160,7 @@ func TestPooling(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("error %v, want %q", err, test.err)
 				}
-			} else if err != nil || c.Backends[0].Pooling != test.want {
+			} else if err != nil || engineOf(c.Backends[0]).Pooling != test.want {
 				t.Errorf("got %+v, %v, want %q", c, err, test.want)
 			}
 			word := strings.Trim(value, `"`)
@@ -170,7 +172,7 @@ func TestPooling(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), "--llamacpp-embed-pooling") {
 					t.Errorf("as a flag: error %v", err)
 				}
-			} else if err != nil || c.Backends[0].Pooling != test.want {
+			} else if err != nil || engineOf(c.Backends[0]).Pooling != test.want {
 				t.Errorf("as a flag: got %+v, %v, want %q", c, err, test.want)
 			}
 		})
@@ -240,11 +242,17 @@ func TestFirstBootFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []config.Backend{
-		{Name: "gemma-4-e4b", Limits: config.Limits{NCtx: 8192, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "gen.gguf"}, EmbedNCtx: 2048, RerankNCtx: 2048},
-		{Name: "embeddinggemma-300m", Limits: config.Limits{NCtx: 2048, NSlots: 4, NGPULayers: -1}, Model: config.Model{Path: "vec.gguf"}, Tasks: config.Tasks{Embed: true}, EmbedNCtx: 2048, RerankNCtx: 2048},
+	want := []*backend.Entry{
+		{
+			Name: "gemma-4-e4b", Limits: backend.Limits{NCtx: 8192, NSlots: 4, NGPULayers: -1},
+			Settings: &llamacpp.Settings{Model: llamacpp.Model{Path: "gen.gguf"}, EmbedNCtx: 2048, RerankNCtx: 2048},
+		},
+		{
+			Name: "embeddinggemma-300m", Limits: backend.Limits{NCtx: 2048, NSlots: 4, NGPULayers: -1},
+			Settings: &llamacpp.Settings{Model: llamacpp.Model{Path: "vec.gguf"}, Tasks: llamacpp.Tasks{Embed: true}, EmbedNCtx: 2048, RerankNCtx: 2048},
+		},
 	}
-	if diff := cmp.Diff(want, c.Backends); diff != "" || len(c.Warnings) > 0 {
+	if diff := cmp.Diff(want, c.Backends, cmpopts.IgnoreFields(backend.Entry{}, "Kind"), cmpopts.IgnoreUnexported(llamacpp.Settings{})); diff != "" || len(c.Warnings) > 0 {
 		t.Errorf("-want +got\n%s\nwarnings %q", diff, c.Warnings)
 	}
 }
@@ -265,7 +273,7 @@ func TestNullMembers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(plain, c, cmpopts.IgnoreUnexported(mock.Backend{}), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+	if diff := cmp.Diff(plain, c, cmpopts.IgnoreUnexported(mock.Backend{}, llamacpp.Settings{}), cmpopts.IgnoreFields(backend.Entry{}, "Kind"), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 		t.Errorf("-absent +null\n%s", diff)
 	}
 	for name, file := range map[string]string{
@@ -301,20 +309,20 @@ func TestModels(t *testing.T) {
 	digest := strings.Repeat("0a", 32)
 	for name, test := range map[string]struct {
 		args []string
-		want config.Model
+		want llamacpp.Model
 		err  string
 	}{
-		"a file":               {[]string{"--model-path", "m.gguf"}, config.Model{Path: "m.gguf"}, ""},
-		"with its digest":      {[]string{"--model-path", "m.gguf", "--model-sha256", digest}, config.Model{Path: "m.gguf", SHA256: digest}, ""},
-		"a built-in one":       {[]string{"--model-path", "builtin:loop"}, config.Model{Builtin: "loop"}, ""},
-		"one that is not":      {[]string{"--model-path", "builtin:gpt"}, config.Model{}, "gpt"},
-		"a digest of nothing":  {[]string{"--model-sha256", digest}, config.Model{}, "--model-path"},
-		"a digest in capitals": {[]string{"--model-path", "m", "--model-sha256", strings.ToUpper(digest)}, config.Model{}, "64 lower-case hex"},
-		"no model at all":      {nil, config.Model{}, "builtin:chain"},
-		"a kind without model": {[]string{"--backend", "llamacpp"}, config.Model{}, "--model-path"},
-		"an unknown kind":      {[]string{"--backend", "vllm"}, config.Model{}, "vllm"},
-		"more slots than room": {[]string{"--model-path", "m", "--n-ctx", "3"}, config.Model{}, "n_ctx 3 is less than n_slots 4"},
-		"too many slots":       {[]string{"--model-path", "m", "--n-slots", "1000"}, config.Model{}, "n_slots"},
+		"a file":               {[]string{"--model-path", "m.gguf"}, llamacpp.Model{Path: "m.gguf"}, ""},
+		"with its digest":      {[]string{"--model-path", "m.gguf", "--model-sha256", digest}, llamacpp.Model{Path: "m.gguf", SHA256: digest}, ""},
+		"a built-in one":       {[]string{"--model-path", "builtin:loop"}, llamacpp.Model{Builtin: "loop"}, ""},
+		"one that is not":      {[]string{"--model-path", "builtin:gpt"}, llamacpp.Model{}, "gpt"},
+		"a digest of nothing":  {[]string{"--model-sha256", digest}, llamacpp.Model{}, "--model-path"},
+		"a digest in capitals": {[]string{"--model-path", "m", "--model-sha256", strings.ToUpper(digest)}, llamacpp.Model{}, "64 lower-case hex"},
+		"no model at all":      {nil, llamacpp.Model{}, "builtin:chain"},
+		"a kind without model": {[]string{"--backend", "llamacpp"}, llamacpp.Model{}, "--model-path"},
+		"an unknown kind":      {[]string{"--backend", "vllm"}, llamacpp.Model{}, "vllm"},
+		"more slots than room": {[]string{"--model-path", "m", "--n-ctx", "3"}, llamacpp.Model{}, "n_ctx 3 is less than n_slots 4"},
+		"too many slots":       {[]string{"--model-path", "m", "--n-slots", "1000"}, llamacpp.Model{}, "n_slots"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := load(t, "", nil, test.args...)
@@ -324,7 +332,7 @@ func TestModels(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || c.Backends[0].Model != test.want {
+			if err != nil || engineOf(c.Backends[0]).Model != test.want {
 				t.Errorf("got %+v, %v", c, err)
 			}
 		})
@@ -339,7 +347,7 @@ func TestMockKnobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []*config.Mock{{
+	want := []*mock.Settings{{
 		Backend: mock.Backend{
 			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", Thoughts: []string{"hm"}, NotReadyAfter: 3,
 			FailFirst: 1, Dimensions: 4, NoEmbed: true, NoRerank: true, NoV2: true, Name: "m",
@@ -347,7 +355,7 @@ func TestMockKnobs(t *testing.T) {
 		ReadyAfter: 30 * time.Millisecond, Vision: true, Audio: true, Tools: true,
 	}, {Backend: mock.Backend{Name: "plain"}, V2: true, Embed: true, Rerank: true}}
 	for i, b := range c.Backends {
-		if diff := cmp.Diff(want[i], b.Mock, cmpopts.IgnoreUnexported(mock.Backend{})); diff != "" {
+		if diff := cmp.Diff(backend.Settings(want[i]), b.Settings, cmpopts.IgnoreUnexported(mock.Backend{})); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
 	}
@@ -433,7 +441,7 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		flags, err := config.ParseFlags([]string{"--config", path, "--tcp-no-auth"}, environment(nil), io.Discard)
+		flags, err := config.ParseFlags([]string{"--config", path, "--tcp-no-auth"}, environment(nil), kinds, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -450,10 +458,13 @@ func FuzzLoad(f *testing.F) {
 				t.Errorf("an entry called %q, %q", b.Name, b.Aliases)
 			}
 			names[b.Name] = true
-			if b.NCtx < b.NSlots || b.NSlots < 1 || b.Threads < 0 || (b.Mock == nil) == (b.Model == config.Model{}) {
+			if b.NCtx < b.NSlots || b.NSlots < 1 || b.Threads < 0 || b.Settings == nil {
 				t.Errorf("%+v", b)
 			}
-			if m := b.Mock; m != nil && (m.TokenDelay < 0 || m.ReadyAfter < 0 || m.DropAfter < 0 || m.Dimensions < 0) {
+			if e, ok := b.Settings.(*llamacpp.Settings); ok && e.Model == (llamacpp.Model{}) {
+				t.Errorf("%+v", e)
+			}
+			if m, ok := b.Settings.(*mock.Settings); ok && (m.TokenDelay < 0 || m.ReadyAfter < 0 || m.DropAfter < 0 || m.Dimensions < 0) {
 				t.Errorf("%+v", m)
 			}
 		}
@@ -476,24 +487,24 @@ func TestRoles(t *testing.T) {
 	for name, test := range map[string]struct {
 		file  string
 		args  []string
-		tasks config.Tasks
+		tasks llamacpp.Tasks
 		nCtx  contexts
 		err   string
 	}{
-		"the model says":           {entry(""), nil, config.Tasks{}, contexts{9000, 9000, 9000}, ""},
-		"embed":                    {entry(`,"embed":true,"embed_pooling":"cls"`), nil, config.Tasks{Embed: true}, contexts{9000, 2048, 2048}, ""},
-		"rerank":                   {entry(`,"rerank":true,"rerank_n_ctx":512`), nil, config.Tasks{Rerank: true}, contexts{9000, 2048, 512}, ""},
-		"both":                     {entry(`,"embed":true,"rerank":true`), nil, config.Tasks{Embed: true, Rerank: true}, contexts{9000, 2048, 2048}, ""},
-		"no generation":            {entry(`,"generate":false,"embed":true,"n_slots":4`), []string{"--n-ctx", "1"}, config.Tasks{NoGenerate: true, Embed: true}, contexts{1, 2048, 2048}, ""},
-		"the default, in words":    {entry(`,"generate":true,"embed":false`), nil, config.Tasks{}, contexts{9000, 9000, 9000}, ""},
-		"an unknown pooling":       {entry(`,"embed_pooling":"swimming"`), nil, config.Tasks{}, contexts{}, "swimming"},
-		"no context":               {entry(`,"embed":true,"embed_n_ctx":0`), nil, config.Tasks{}, contexts{}, "embed_n_ctx must be at least 1"},
-		"no context to generate":   {entry(`,"embed":true,"n_slots":4`), []string{"--n-ctx", "1"}, config.Tasks{}, contexts{}, "n_ctx 1 is less than n_slots 4"},
-		"embed, on the line":       {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-embed-n-ctx", "1024", "--n-ctx", "50"}, config.Tasks{Embed: true}, contexts{50, 1024, 2048}, ""},
-		"both, on the line":        {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-rerank"}, config.Tasks{Embed: true, Rerank: true}, contexts{8192, 2048, 2048}, ""},
-		"generation off, there":    {"", []string{"--model-path", "m", "--llamacpp-generate=false"}, config.Tasks{NoGenerate: true}, contexts{8192, 8192, 8192}, ""},
-		"a model without a list":   {`{"model":{"path":"m"}}`, nil, config.Tasks{}, contexts{8192, 8192, 8192}, ""},
-		"the flags are not for it": {entry(""), []string{"--llamacpp-embed"}, config.Tasks{}, contexts{9000, 9000, 9000}, ""},
+		"the model says":           {entry(""), nil, llamacpp.Tasks{}, contexts{9000, 9000, 9000}, ""},
+		"embed":                    {entry(`,"embed":true,"embed_pooling":"cls"`), nil, llamacpp.Tasks{Embed: true}, contexts{9000, 2048, 2048}, ""},
+		"rerank":                   {entry(`,"rerank":true,"rerank_n_ctx":512`), nil, llamacpp.Tasks{Rerank: true}, contexts{9000, 2048, 512}, ""},
+		"both":                     {entry(`,"embed":true,"rerank":true`), nil, llamacpp.Tasks{Embed: true, Rerank: true}, contexts{9000, 2048, 2048}, ""},
+		"no generation":            {entry(`,"generate":false,"embed":true,"n_slots":4`), []string{"--n-ctx", "1"}, llamacpp.Tasks{NoGenerate: true, Embed: true}, contexts{1, 2048, 2048}, ""},
+		"the default, in words":    {entry(`,"generate":true,"embed":false`), nil, llamacpp.Tasks{}, contexts{9000, 9000, 9000}, ""},
+		"an unknown pooling":       {entry(`,"embed_pooling":"swimming"`), nil, llamacpp.Tasks{}, contexts{}, "swimming"},
+		"no context":               {entry(`,"embed":true,"embed_n_ctx":0`), nil, llamacpp.Tasks{}, contexts{}, "embed_n_ctx must be at least 1"},
+		"no context to generate":   {entry(`,"embed":true,"n_slots":4`), []string{"--n-ctx", "1"}, llamacpp.Tasks{}, contexts{}, "n_ctx 1 is less than n_slots 4"},
+		"embed, on the line":       {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-embed-n-ctx", "1024", "--n-ctx", "50"}, llamacpp.Tasks{Embed: true}, contexts{50, 1024, 2048}, ""},
+		"both, on the line":        {"", []string{"--model-path", "m", "--llamacpp-embed", "--llamacpp-rerank"}, llamacpp.Tasks{Embed: true, Rerank: true}, contexts{8192, 2048, 2048}, ""},
+		"generation off, there":    {"", []string{"--model-path", "m", "--llamacpp-generate=false"}, llamacpp.Tasks{NoGenerate: true}, contexts{8192, 8192, 8192}, ""},
+		"a model without a list":   {`{"model":{"path":"m"}}`, nil, llamacpp.Tasks{}, contexts{8192, 8192, 8192}, ""},
+		"the flags are not for it": {entry(""), []string{"--llamacpp-embed"}, llamacpp.Tasks{}, contexts{9000, 9000, 9000}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := load(t, test.file, nil, test.args...)
@@ -506,8 +517,8 @@ func TestRoles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := c.Backends[0]
-			if got := (contexts{b.NCtx, b.EmbedNCtx, b.RerankNCtx}); b.Tasks != test.tasks || got != test.nCtx {
+			b := engineOf(c.Backends[0])
+			if got := (contexts{c.Backends[0].NCtx, b.EmbedNCtx, b.RerankNCtx}); b.Tasks != test.tasks || got != test.nCtx {
 				t.Errorf("got %+v with %+v", b.Tasks, got)
 			}
 		})
@@ -623,7 +634,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		large: "has more than 1048576 bytes",
 		full:  "",
 	} {
-		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), io.Discard)
+		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), kinds, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -665,7 +676,7 @@ func TestUnknownVariables(t *testing.T) {
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := config.ParseFlags([]string{"--config", path}, environment(env), io.Discard)
+	f, err := config.ParseFlags([]string{"--config", path}, environment(env), kinds, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -692,15 +703,15 @@ func TestUsageErrors(t *testing.T) {
 		"a negative time":    {"--drain-timeout-secs", "-1"},
 		"a word as a number": {"--n-ctx", "many"},
 	} {
-		if _, err := config.ParseFlags(args, environment(nil), io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
+		if _, err := config.ParseFlags(args, environment(nil), kinds, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := config.ParseFlags(nil, environment(map[string]string{"INFERD_N_CTX": "x"}), io.Discard); err == nil || !strings.Contains(err.Error(), "INFERD_N_CTX") {
+	if _, err := config.ParseFlags(nil, environment(map[string]string{"INFERD_N_CTX": "x"}), kinds, io.Discard); err == nil || !strings.Contains(err.Error(), "INFERD_N_CTX") {
 		t.Errorf("a bad variable: %v", err)
 	}
 	var help strings.Builder
-	if _, err := config.ParseFlags([]string{"--help"}, environment(nil), &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "--model-path") {
+	if _, err := config.ParseFlags([]string{"--help"}, environment(nil), kinds, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "--model-path") {
 		t.Errorf("help: %v, %s", err, help.String())
 	}
 }
@@ -743,7 +754,7 @@ func TestLocate(t *testing.T) {
 		"the main pipe of old": {windows, []string{"--pipe", `\\.\pipe\mine-infer`}, pipes("mine")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, err := config.ParseFlags(test.args, test.env, io.Discard)
+			f, err := config.ParseFlags(test.args, test.env, kinds, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -792,7 +803,7 @@ func TestTCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			env := environment(test.env)
-			f, err := config.ParseFlags(append([]string{"--config", path}, test.args...), env, io.Discard)
+			f, err := config.ParseFlags(append([]string{"--config", path}, test.args...), env, kinds, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -812,3 +823,8 @@ func TestTCP(t *testing.T) {
 		})
 	}
 }
+
+// kinds are those of the daemon; nothing is started.
+var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
+
+func engineOf(e *backend.Entry) *llamacpp.Settings { return e.Settings.(*llamacpp.Settings) }

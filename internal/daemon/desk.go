@@ -4,7 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/metrics"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/inferd-go/inferd/client/stats"
@@ -12,29 +12,48 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// A desk answers an operator who asks how busy the daemon is. It is there before the
-// gate.
+// A desk answers an operator's questions about the load, from before the config is read until the
+// control socket is gone.
 type desk struct {
 	version       string
 	begin         time.Time
 	conns, memory *quota.Quota
-	backends      *backends
-	lost          func() int64               // lines of the activity log
-	gate          atomic.Pointer[admit.Gate] // nil until requests are let in
+	lost          func() int64 // lines of the activity log
+
+	mu     sync.Mutex // guards the fields below
+	chain  *chain     // never nil: at first it is empty
+	closed bool       // the daemon drains
 }
 
-// open makes the gate known.
-func (d *desk) open(g *admit.Gate) { d.gate.Store(g) }
-
-// close closes the gate, if there is one: nobody new is let in.
-func (d *desk) close() {
-	if g := d.gate.Load(); g != nil {
-		g.Close()
+// put replaces the chain.
+func (d *desk) put(c *chain) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.chain = c
+	if d.closed {
+		c.gate.Close()
 	}
 }
 
-// engineTimeout is how long an engine may take to say how it is. It takes a millisecond,
-// or is stopped.
+// close closes the gate, also of a later chain: no request begins.
+func (d *desk) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	d.chain.gate.Close()
+}
+
+func (d *desk) now() *chain {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.chain
+}
+
+// retry restarts the engine of an entry that was given up.
+func (d *desk) retry(_ context.Context, name string) error { return d.now().retry(name) }
+
+// engineTimeout bounds the wait for the statistics of an engine. It takes a millisecond, or is
+// stopped.
 const engineTimeout = 500 * time.Millisecond
 
 func (d *desk) stats(ctx context.Context) *stats.Daemon {
@@ -46,12 +65,9 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	s.Backends = d.backends.list(ctx)
-	gate := d.gate.Load()
-	if gate == nil {
-		return s
-	}
-	seen := gate.Stats()
+	c := d.now()
+	s.Backends = c.describe(ctx)
+	seen := c.gate.Stats()
 	s.Running, s.Waiting, s.Parked, s.Stalled = seen.Running, seen.Waiting, seen.Parked, seen.Stalled
 	for _, c := range seen.Callers {
 		s.Callers = append(s.Callers, stats.Caller{
@@ -76,7 +92,7 @@ func countsOf(c admit.Counts) stats.Counts {
 	}
 }
 
-// kvOf is how many tokens all engines hold for a user: they do not know programs.
+// kvOf returns how many tokens all engines hold for a user; they do not know programs.
 func kvOf(user string, backends []stats.Backend) (tokens int) {
 	for _, b := range backends {
 		if b.Engine == nil {
@@ -91,7 +107,7 @@ func kvOf(user string, backends []stats.Backend) (tokens int) {
 	return tokens
 }
 
-// heap is how many bytes live objects, and those not yet swept, have.
+// heap returns the bytes of live objects, and of those not yet swept.
 func heap() uint64 {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(sample)

@@ -1,10 +1,11 @@
-package config
+package settings
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -51,19 +52,31 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// A document is a config file that is being read. It keeps the first error, so the reading
+// Open returns the config file, or nil if there is none.
+func Open(path string) (*Document, error) {
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no file is no error
+	}
+	if err != nil {
+		return nil, err // names the file
+	}
+	return parse(path, data)
+}
+
+// A Document is a config file that is being read. It keeps the first error, so the reading
 // goes on to the end and finds every unknown member.
-type document struct {
+type Document struct {
 	path string
 	data []byte
-	root *object
+	Root *Object
 	err  error                      // the first one; names the file and the line
 	at   map[jsontext.Pointer]int64 // offsets of the values; nil until they are needed
 }
 
 // parse checks the syntax of a config file.
-func parse(path string, data []byte) (*document, error) {
-	d := &document{path: path, data: data}
+func parse(path string, data []byte) (*Document, error) {
+	d := &Document{path: path, data: data}
 	if strings.TrimSpace(string(data)) == "" {
 		return nil, fmt.Errorf("%s is empty: it must hold a JSON object", path)
 	}
@@ -72,7 +85,7 @@ func parse(path string, data []byte) (*document, error) {
 		e, ok := errors.AsType[*jsontext.SyntacticError](err)
 		switch {
 		case ok && e.JSONPointer != "":
-			return nil, fmt.Errorf("%s:%d: %s: %w", path, d.lineAt(e.ByteOffset), key(e.JSONPointer), e.Err)
+			return nil, fmt.Errorf("%s:%d: %s: %w", path, d.lineAt(e.ByteOffset), spell(e.JSONPointer), e.Err)
 		case ok:
 			return nil, fmt.Errorf("%s:%d: %w", path, d.lineAt(e.ByteOffset), e.Err)
 		}
@@ -81,16 +94,16 @@ func parse(path string, data []byte) (*document, error) {
 	if value.Kind() != jsontext.KindBeginObject {
 		return nil, fmt.Errorf("%s:%d: the file must hold a JSON object, this is %s", path, d.lineAt(0), kindNames[value.Kind()])
 	}
-	d.root = d.object("", value)
+	d.Root = d.object("", value)
 	return d, nil
 }
 
 // failf keeps the first error: of the value at that place.
-func (d *document) failf(at jsontext.Pointer, format string, args ...any) {
+func (d *Document) failf(at jsontext.Pointer, format string, args ...any) {
 	if d.err != nil {
 		return
 	}
-	place := key(at)
+	place := spell(at)
 	if place != "" && !strings.HasPrefix(format, ":") {
 		place += " "
 	}
@@ -99,7 +112,7 @@ func (d *document) failf(at jsontext.Pointer, format string, args ...any) {
 
 // line returns the number, from 1, of the line that holds the value or, if it is missing, the
 // nearest object around it.
-func (d *document) line(at jsontext.Pointer) int {
+func (d *Document) line(at jsontext.Pointer) int {
 	if d.at == nil {
 		d.at = make(map[jsontext.Pointer]int64)
 		dec := jsontext.NewDecoder(strings.NewReader(string(d.data)))
@@ -122,37 +135,40 @@ func (d *document) line(at jsontext.Pointer) int {
 
 // lineAt returns the number, from 1, of the line that holds the offset, or the next value
 // after it.
-func (d *document) lineAt(offset int64) int {
+func (d *Document) lineAt(offset int64) int {
 	rest := d.data[min(int(offset), len(d.data)):]
 	skip := len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:"))
 	return 1 + bytes.Count(d.data[:int(offset)+skip], []byte("\n"))
 }
 
-// unknown returns a warning for every member that no reader has asked for, in order.
-func (d *document) unknown() (warnings []string) {
+// Err returns the first error of the document. It names the file and the line.
+func (d *Document) Err() error { return d.err }
+
+// Unknown returns a warning for every member that no reader has asked for, in order.
+func (d *Document) Unknown() (warnings []string) {
 	var at []jsontext.Pointer
-	d.root.unknown(&at)
+	d.Root.unknown(&at)
 	for _, p := range at {
-		warnings = append(warnings, fmt.Sprintf("%s:%d: unknown key %s", d.path, d.line(p), key(p)))
+		warnings = append(warnings, fmt.Sprintf("%s:%d: unknown key %s", d.path, d.line(p), spell(p)))
 	}
 	return warnings
 }
 
-// An object is one JSON object of the document. A member is taken by its name, once; a member
+// An Object is one JSON object of the document. A member is taken by its name, once; a member
 // that is null counts as absent.
-type object struct {
-	doc     *document
+type Object struct {
+	doc     *Document
 	at      jsontext.Pointer
 	names   []string                  // of all members, in order
 	members map[string]jsontext.Value // not taken yet
-	inner   map[string]*object        // members that are objects, and have been asked for
-	list    []*object                 // elements of members that are arrays of objects
+	inner   map[string]*Object        // members that are objects, and have been asked for
+	list    []*Object                 // elements of members that are arrays of objects
 	foreign bool                      // of an unknown kind: its members are not checked
 }
 
-// object returns the object that is written there.
-func (d *document) object(at jsontext.Pointer, value jsontext.Value) *object {
-	o := &object{doc: d, at: at, members: make(map[string]jsontext.Value), inner: make(map[string]*object)}
+// object returns the object at that place.
+func (d *Document) object(at jsontext.Pointer, value jsontext.Value) *Object {
+	o := &Object{doc: d, at: at, members: make(map[string]jsontext.Value), inner: make(map[string]*Object)}
 	if err := json.Unmarshal(value, &o.members); err != nil {
 		d.failf(at, ": %w", err) // cannot happen: the syntax is right
 	}
@@ -171,13 +187,32 @@ func (d *document) object(at jsontext.Pointer, value jsontext.Value) *object {
 	}
 }
 
-// failf keeps the error, of the member of that name.
-func (o *object) failf(name, format string, args ...any) {
-	o.doc.failf(o.at.AppendToken(name), format, args...)
+// Failf keeps the first error of the document: of the member of that name, or of o itself if the name
+// is empty. The place comes before the text; a text that begins with a colon follows it at once.
+func (o *Object) Failf(name, format string, args ...any) {
+	o.doc.failf(o.place(name), format, args...)
 }
 
-// take returns a member, or nil if there is none or it is null.
-func (o *object) take(name string) jsontext.Value {
+// FailElementf is Failf for an element of an array.
+func (o *Object) FailElementf(name string, i int, format string, args ...any) {
+	o.doc.failf(o.place(name).AppendToken(strconv.Itoa(i)), format, args...)
+}
+
+func (o *Object) place(name string) jsontext.Pointer {
+	if name == "" {
+		return o.at
+	}
+	return o.at.AppendToken(name)
+}
+
+// Key spells the place of a member: backends[0].model.
+func (o *Object) Key(name string) string { return spell(o.place(name)) }
+
+// Ignore leaves the members of o unchecked: nothing knows them.
+func (o *Object) Ignore() { o.foreign = true }
+
+// Take returns a member, or nil if there is none or it is null.
+func (o *Object) Take(name string) jsontext.Value {
 	value := o.members[name]
 	delete(o.members, name)
 	if value.Kind() == jsontext.KindNull {
@@ -187,13 +222,13 @@ func (o *object) take(name string) jsontext.Value {
 }
 
 // mismatch refuses a value of the wrong kind.
-func (o *object) mismatch(name string, value jsontext.Value) {
-	o.failf(name, ": %s does not fit here", kindNames[value.Kind()])
+func (o *Object) mismatch(name string, value jsontext.Value) {
+	o.Failf(name, ": %s does not fit here", kindNames[value.Kind()])
 }
 
-// text reads a string.
-func (o *object) text(name string, to *string) {
-	switch value := o.take(name); {
+// Text reads a string.
+func (o *Object) Text(name string, to *string) {
+	switch value := o.Take(name); {
 	case value == nil:
 	case value.Kind() != jsontext.KindString:
 		o.mismatch(name, value)
@@ -203,8 +238,8 @@ func (o *object) text(name string, to *string) {
 }
 
 // boolean reads true or false.
-func (o *object) boolean(name string, to *bool) {
-	switch value := o.take(name); {
+func (o *Object) boolean(name string, to *bool) {
+	switch value := o.Take(name); {
 	case value == nil:
 	case value.Kind() != jsontext.KindTrue && value.Kind() != jsontext.KindFalse:
 		o.mismatch(name, value)
@@ -214,8 +249,8 @@ func (o *object) boolean(name string, to *bool) {
 }
 
 // number reads a whole number within bounds.
-func (o *object) number(name string, to *int, least, most int) {
-	value := o.take(name)
+func (o *Object) number(name string, to *int, least, most int) {
+	value := o.Take(name)
 	if value == nil {
 		return
 	}
@@ -226,19 +261,19 @@ func (o *object) number(name string, to *int, least, most int) {
 	n, err := strconv.ParseInt(string(value), 10, 64) // at a range error, n is the nearest bound
 	switch {
 	case errors.Is(err, strconv.ErrSyntax):
-		o.failf(name, "must be a whole number, not %.64s", string(value))
+		o.Failf(name, "must be a whole number, not %.64s", string(value))
 	case n < int64(least):
-		o.failf(name, "must be at least %d", least)
+		o.Failf(name, "must be at least %d", least)
 	case n > int64(most):
-		o.failf(name, "must be at most %d", most)
+		o.Failf(name, "must be at most %d", most)
 	default:
 		*to = int(n)
 	}
 }
 
-// texts reads an array of strings; nil means absent.
-func (o *object) texts(name string) (all []string) {
-	value := o.take(name)
+// Texts reads an array of strings; nil means absent.
+func (o *Object) Texts(name string) (all []string) {
+	value := o.Take(name)
 	if value == nil {
 		return nil
 	}
@@ -253,10 +288,10 @@ func (o *object) texts(name string) (all []string) {
 	return all
 }
 
-// child reads a member that is an object; absent, it is one without members.
-func (o *object) child(name string) *object {
+// Child reads a member that is an object; absent, it is one without members.
+func (o *Object) Child(name string) *Object {
 	if o.inner[name] == nil {
-		value := o.take(name)
+		value := o.Take(name)
 		if value != nil && value.Kind() != jsontext.KindBeginObject {
 			o.mismatch(name, value)
 			value = nil
@@ -269,9 +304,9 @@ func (o *object) child(name string) *object {
 	return o.inner[name]
 }
 
-// children reads an array of objects; an element that is null counts as one without members.
-func (o *object) children(name string) (all []*object) {
-	value := o.take(name)
+// Children reads an array of objects; an element that is null counts as one without members.
+func (o *Object) Children(name string) (all []*Object) {
+	value := o.Take(name)
 	if value == nil {
 		return nil
 	}
@@ -292,26 +327,26 @@ func (o *object) children(name string) (all []*object) {
 }
 
 // elements splits an array.
-func (o *object) elements(name string, value jsontext.Value) (all []jsontext.Value) {
+func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Value) {
 	if value.Kind() != jsontext.KindBeginArray {
 		o.mismatch(name, value)
 		return nil
 	}
 	if err := json.Unmarshal(value, &all); err != nil {
-		o.failf(name, ": %w", err) // cannot happen: the syntax is right
+		o.Failf(name, ": %w", err) // cannot happen: the syntax is right
 	}
 	return all
 }
 
-// has reports whether a member is there and not null. It does not take it.
-func (o *object) has(name string) bool {
+// Has reports whether a member is there and not null. It does not take it.
+func (o *Object) Has(name string) bool {
 	value, there := o.members[name]
 	return there && value.Kind() != jsontext.KindNull
 }
 
 // unknown appends the members that no reader has taken, in the order of the file, those of inner
 // objects among them. A null is as good as absent.
-func (o *object) unknown(all *[]jsontext.Pointer) {
+func (o *Object) unknown(all *[]jsontext.Pointer) {
 	if o.foreign {
 		return
 	}
@@ -319,7 +354,7 @@ func (o *object) unknown(all *[]jsontext.Pointer) {
 		switch {
 		case o.inner[name] != nil:
 			o.inner[name].unknown(all)
-		case o.has(name):
+		case o.Has(name):
 			*all = append(*all, o.at.AppendToken(name))
 		default:
 			for _, element := range o.list {
@@ -328,6 +363,19 @@ func (o *object) unknown(all *[]jsontext.Pointer) {
 				}
 			}
 		}
+	}
+}
+
+// word reads a string or a number, as it is written.
+func (o *Object) word(name string, to *Word) {
+	switch value := o.Take(name); {
+	case value == nil:
+	case value.Kind() == jsontext.KindNumber:
+		*to = Word(value)
+	case value.Kind() == jsontext.KindString:
+		*to = Word(unquote(value))
+	default:
+		o.Failf(name, ": it must be a word or a number")
 	}
 }
 
@@ -346,8 +394,8 @@ var kindNames = map[jsontext.Kind]string{
 	jsontext.KindNumber: "a number", jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
 }
 
-// key spells a pointer as people write it: backends[0].model.
-func key(p jsontext.Pointer) string {
+// spell spells a pointer as people write it: backends[0].model.
+func spell(p jsontext.Pointer) string {
 	var b strings.Builder
 	for token := range p.Tokens() {
 		if _, err := strconv.Atoi(token); err == nil {
