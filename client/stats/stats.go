@@ -82,7 +82,7 @@ type Engine struct {
 	KVUsed        int     `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
 	KVKept        int     `json:"kv_kept_tokens"`   // in the cache, retained for later requests
 	KVStored      int     `json:"kv_stored_tokens"` // retained and offloaded to memory
-	KVDead        int     `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
+	KVDead        int     `json:"kv_dead_tokens"`   // in dead cells
 	Sequences     int     `json:"sequences"`        // unfinished
 	Parked        int     `json:"parked"`           // of those, paused or without room in the cache
 	Steps         int64   `json:"steps"`
