@@ -35,7 +35,7 @@ type Backend struct {
 	State func() (s State, reason string)
 	// Origin returns the source of its vectors or scores, by the task. Nil is an unknown source.
 	Origin func(infer.Task) Origin
-	// Model returns what its model calls itself. Nil is no name.
+	// Model returns the model's own name. Nil is no name.
 	Model func() string
 	// Capabilities returns its description for the admin socket.
 	Capabilities func() status.Capabilities

@@ -15,8 +15,8 @@ type Kind struct {
 	// New returns the settings of an entry before anything is read: the defaults.
 	New func() Settings
 	// Start makes the backends of all entries of the kind, in their order. Nothing runs yet; stop
-	// releases what they share, after all of them have ended. Nil is a kind of which a program
-	// reads only the settings.
+	// frees the things that they share, after all of them have ended. Nil is for a program that
+	// only reads the settings.
 	Start func(h *Host, entries []*Entry) (all []*Backend, stop func(), err error)
 }
 
@@ -49,7 +49,7 @@ type Entry struct {
 	Name     string
 	Aliases  []string
 	Limits            // NCtx and NSlots are not zero
-	Shared   []string // system messages whose KV every owner may use
+	Shared   []string // system messages; every owner may use their KV
 	Kind     *Kind
 	Settings Settings
 }
@@ -66,7 +66,7 @@ type Limits struct {
 	Exact bool
 }
 
-// A Host is what the daemon gives to the backends of all kinds.
+// A Host is the daemon as backends of all kinds use it.
 type Host struct {
 	Log *slog.Logger
 	// Publish receives the phases of loading and restarting, from any goroutine.

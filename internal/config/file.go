@@ -103,7 +103,7 @@ func (c *Config) add(o *settings.Object, e *backend.Entry) {
 // maxShared is how many bytes the shared prefixes of an entry may have together, as JSON.
 const maxShared = 96 << 10
 
-// A sharedPrefix is a text of the config file whose KV an entry is to keep for all owners.
+// A sharedPrefix is a text of the config file. An entry keeps its KV for all owners.
 type sharedPrefix struct {
 	at          *settings.Object
 	model, text string // model is the name or alias of the entry; empty where only one can be meant
@@ -147,7 +147,7 @@ func (c *Config) share(all []sharedPrefix) {
 }
 
 // meant returns the entries of a name. Without a name these are the engines that may generate;
-// those that are told to embed or rerank, too, only if there is no other.
+// engines that embed or rerank, too, only if there is no other.
 func (c *Config) meant(name string) (all []*backend.Entry) {
 	var encode []*backend.Entry
 	for _, e := range c.Backends {

@@ -50,7 +50,7 @@ type Flags struct {
 	set     map[string]bool // flags that were given, by themselves or by their variable
 }
 
-// How the daemon logs to people.
+// Formats of the log on stderr.
 const (
 	LogAuto = "auto" // JSON under a service manager, else text
 	LogText = "text"

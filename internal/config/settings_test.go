@@ -26,8 +26,9 @@ func TestSettingsPage(t *testing.T) {
 	const page = "../../docs/settings.md"
 	var b strings.Builder
 	b.WriteString("# Settings\n\n" +
-		"Generated from the tables in `internal/config` and in the packages of the kinds (`go test ./internal/config -update`). A flag beats its variable, and a\n" +
-		"variable beats the config file. [configuring.md](configuring.md) explains them.\n")
+		"Generated from the tables in `internal/config` and in the packages of the kinds of backends\n" +
+		"(`go test ./internal/config -update`). A flag beats its variable, and a variable beats the config file.\n" +
+		"[configuring.md](configuring.md) explains them.\n")
 	f, err := ParseFlags(nil, env(nil), kinds, &b)
 	if err != nil {
 		t.Fatal(err)

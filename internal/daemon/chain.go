@@ -21,7 +21,7 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// A chain is what a request passes behind its surface: the gate, the router and the backends of a
+// A chain is the way of a request behind its surface: the gate, the router and the backends of a
 // config. Its fields do not change once it is made. The chain of a daemon that has not read its
 // config has no backend.
 type chain struct {
@@ -31,7 +31,7 @@ type chain struct {
 	backends []*backend.Backend // in config order
 	router   *route.Router
 	gate     *admit.Gate
-	release  []func() // what the backends of a kind share
+	release  []func() // frees the things that the backends of a kind share
 
 	serving    atomic.Bool // every backend has been ready, and requests are let in
 	publishing sync.Mutex  // publish compares the states with each other
@@ -43,7 +43,7 @@ func emptyChain(log *slog.Logger, board *status.Board) *chain {
 }
 
 // build makes the backends of a config. Nothing runs yet. The chain is not nil after an error, either:
-// close releases what is made.
+// close releases its parts.
 func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	c := emptyChain(d.log, d.board)
 	dir, err := filepath.Abs(filepath.Dir(d.places.Lock)) // engines do not start in our working folder
@@ -55,12 +55,9 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 		Env: d.env, Dir: dir, Engine: d.flags.Engine, EngineLib: cfg.EngineLib, Secrets: cfg.TCP.KeyVariables,
 	}
 	made := make(map[*backend.Entry]*backend.Backend)
-	for _, kind := range Kinds {
-		var entries []*backend.Entry
-		for _, e := range cfg.Backends {
-			if e.Kind == kind {
-				entries = append(entries, e)
-			}
+	for kind, entries := range byKind(cfg.Backends) {
+		if kind.Start == nil {
+			return c, fmt.Errorf("internal error: this program starts no backend of kind %q", kind.Name)
 		}
 		all, release, err := kind.Start(host, entries)
 		if err != nil {
@@ -82,7 +79,16 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	return c, nil
 }
 
-// close releases what the backends share. They have ended.
+// byKind groups entries by their kind.
+func byKind(entries []*backend.Entry) map[*backend.Kind][]*backend.Entry {
+	groups := make(map[*backend.Kind][]*backend.Entry)
+	for _, e := range entries {
+		groups[e.Kind] = append(groups[e.Kind], e)
+	}
+	return groups
+}
+
+// close frees the things that backends share. All backends have ended.
 func (c *chain) close() {
 	for _, release := range c.release {
 		release()

@@ -1,6 +1,6 @@
-// Package daemon is the whole life of inferd: the stairs up to a daemon that serves,
-// and the same stairs down. It puts the parts together and owns no trade of its own;
-// what a part does is written where the part is.
+// Package daemon is the whole life of inferd: the start, step by step, and the shutdown in the
+// reverse order. It puts the parts together, and decides nothing that a part can decide. The kinds of
+// backends are in [Kinds].
 package daemon
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// What callers may have of the daemon itself.
+// Limits of callers.
 const (
 	connsPerCaller  = 1024
 	connsTotal      = 4096
@@ -34,25 +34,35 @@ const (
 )
 
 const (
-	// spareFiles is how many descriptors are left for everything but connections: engines,
+	// spareFiles is the number of descriptors for everything but connections: engines,
 	// listeners, the log, files of /proc.
 	spareFiles = 48
-	// refusals is how many clients at once, of those that are refused, hold a descriptor.
+	// refusals is the number of descriptors for clients that are being refused.
 	refusals       = 4
-	strangersTotal = 64 // TCP clients at once that have not shown the key yet
+	strangersTotal = 64 // TCP clients at once that have not sent the key yet
 )
 
-// connections returns the bounds of the connections of a process that may open files, where
-// 0 means any number.
-func connections(files int64) (*quota.Quota, *listen.Slots, error) {
+// bounds are the limits of all surfaces together.
+type bounds struct {
+	conns  *quota.Quota // connections
+	slots  *listen.Slots
+	memory *quota.Quota // bytes of large messages
+}
+
+// newBounds returns the bounds of a process that may open files, where 0 means any number.
+func newBounds(files int64) (*bounds, error) {
 	total := int64(connsTotal)
 	if files > 0 {
 		total = min(total, files-spareFiles)
 	}
 	if total < 1 {
-		return nil, nil, fmt.Errorf("too few descriptors: the limit is %d, and %d are needed for anything but connections; raise it (ulimit -n, LimitNOFILE)", files, spareFiles)
+		return nil, fmt.Errorf("too few descriptors: the limit is %d, and %d are needed for anything but connections; raise it (ulimit -n, LimitNOFILE)", files, spareFiles)
 	}
-	return &quota.Quota{PerCaller: min(connsPerCaller, total), Total: total}, listen.NewSlots(int(total) + refusals), nil
+	return &bounds{
+		conns:  &quota.Quota{PerCaller: min(connsPerCaller, total), Total: total},
+		slots:  listen.NewSlots(int(total) + refusals),
+		memory: &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal},
+	}, nil
 }
 
 // Modes of the sockets.
@@ -61,7 +71,7 @@ const (
 	withGroup = 0o660
 )
 
-// A Program is what the daemon has of the program that runs it.
+// A Program is the program around the daemon.
 type Program struct {
 	Version string
 	Log     *slog.Logger
@@ -83,8 +93,8 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	return err
 }
 
-// journals opens the activity log: what log is told goes there as well, and the journal is
-// told what callers do. Without a home there is none of it.
+// journals opens the activity log. Records of both go there as well as to log, and the journal gets
+// the requests. Without a home there is no activity log.
 func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal server.Journal, record *activity.Log, err error) {
 	dir := env.LogDir()
 	if dir == "" {
@@ -104,7 +114,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part dies
 	defer fail(nil)
 	places := config.Locate(flags, env)
-	conns, slots, err := connections(descriptorLimit())
+	bounds, err := newBounds(descriptorLimit())
 	if err != nil {
 		return err
 	}
@@ -119,32 +129,23 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	}
 	defer record.Close()
 	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", program.Version))
-
 	board := status.NewBoard(status.Starting{})
-	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
-	d := &daemon{
-		flags: flags, env: env, places: places, log: log, journal: journal, board: board,
-		conns: conns, slots: slots, memory: memory,
-		desk: &desk{
-			version: program.Version, begin: time.Now(), conns: conns, memory: memory, lost: record.Lost,
-			chain: emptyChain(log, board),
-		},
-	}
-	stopAdmin, err := d.watched(ctx, fail) // 2. from here on a client can watch
+	desk := &desk{version: program.Version, begin: time.Now(), bounds: bounds, lost: record.Lost, chain: emptyChain(log, board)}
+	d := &daemon{flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
+	stopAdmin, err := d.openAdmin(ctx, fail) // 2. from here on a client can watch
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
-	d.notify(ctx, sdnotify.Status("loading"))
 	drainPublished := d.drainWith(ctx)
 	defer drainPublished()
-	stopControl, err := d.controlled(ctx, fail, program.SetLogLevel)
+	stopControl, err := d.openControl(ctx, fail, program.SetLogLevel)
 	if err != nil {
 		return err
 	}
 	defer stopControl()
 
-	cfg, err := d.load(ctx) // 3. what to serve
+	cfg, err := d.load(ctx) // 3. the config
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return err
 	}
-	d.desk.put(c)
+	desk.put(c)
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
 	if err := c.waitReady(ctx); err != nil { // 5. every entry, or none
@@ -164,28 +165,22 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return err
 	}
-	c.open() // 7. ready
-	d.notify(ctx, sdnotify.Ready, sdnotify.Status("ready"))
-	log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", places.Admin))
-
+	d.ready(ctx, c) // 7. ready
 	<-ctx.Done()
 	log.LogAttrs(ctx, slog.LevelInfo, "draining")
 	return context.Cause(ctx)
 }
 
-// A daemon is what the steps of run share.
+// A daemon has the values that the steps of run share.
 type daemon struct {
 	flags   *config.Flags
 	env     paths.Env
 	places  config.Sockets
 	log     *slog.Logger
-	journal server.Journal
+	journal server.Journal // nil without an activity log
 	board   *status.Board
 	desk    *desk
-
-	conns  *quota.Quota
-	slots  *listen.Slots
-	memory *quota.Quota
+	*bounds
 }
 
 // acquire takes the lock. The folder of the sockets comes first: the lock would make it for us
@@ -201,19 +196,20 @@ func acquire(places config.Sockets, group string) (*filelock.Lock, error) {
 	return lock, nil
 }
 
-// watched serves the admin socket.
-func (d *daemon) watched(ctx context.Context, fail context.CancelCauseFunc) (stop func(), err error) {
+// openAdmin serves the admin socket.
+func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (stop func(), err error) {
 	ln, err := listen.Local(d.places.Admin, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
+	d.notify(ctx, sdnotify.Status("loading"))
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return broadcast.Serve(ctx, ln, d.board, d.conns, d.slots, d.log)
 	}).Stop, nil
 }
 
-// controlled serves the control socket.
-func (d *daemon) controlled(ctx context.Context, fail context.CancelCauseFunc, setLogLevel func(string)) (stop func(), err error) {
+// openControl serves the control socket.
+func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, setLogLevel func(string)) (stop func(), err error) {
 	ln, err := listen.Local(d.places.Control, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -248,7 +244,7 @@ func (d *daemon) drainWith(ctx context.Context) (wait func()) {
 	}
 }
 
-// load reads the config. It logs the warnings of one that is refused, too: they may tell the reason.
+// load reads the config. It logs the warnings of a refused config, too: they may tell the reason.
 func (d *daemon) load(ctx context.Context) (*config.Config, error) {
 	cfg, err := config.Load(d.flags, d.env)
 	for _, w := range cfg.Warnings {
@@ -258,6 +254,13 @@ func (d *daemon) load(ctx context.Context) (*config.Config, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	return cfg, nil
+}
+
+// ready publishes that requests are served.
+func (d *daemon) ready(ctx context.Context, c *chain) {
+	c.open()
+	d.notify(ctx, sdnotify.Ready, sdnotify.Status("ready"))
+	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", d.places.Admin))
 }
 
 // serve binds the surfaces that a backend can serve, and serves them until ctx ends. drained ends
@@ -273,23 +276,23 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 		fail(nil)
 		serving.Wait()
 	}
-	for _, way := range ways(cfg, d.places, c.tasks()) {
-		if way.idle != "" {
+	for _, b := range bindings(cfg, d.places, c.tasks()) {
+		if b.skipReason != "" {
 			level := slog.LevelInfo
-			if d.flags.IsSet(way.surface.Name) {
+			if d.flags.IsSet(b.surface.Name) {
 				level = slog.LevelWarn
 			}
-			d.log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
+			d.log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", b.surface.Name), slog.String("reason", b.skipReason))
 			continue
 		}
-		all, err := way.open(cfg, &strangers, d.log)
+		all, err := b.open(cfg, &strangers, d.log)
 		if err != nil {
 			return drained, err
 		}
 		for _, ln := range all {
-			d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", way.surface.Name), slog.String("path", ln.Addr().String()))
+			d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", b.surface.Name), slog.String("path", ln.Addr().String()))
 			serving.Go(func() {
-				if err := srv.Serve(ctx, ln, way.surface); err != nil {
+				if err := srv.Serve(ctx, ln, b.surface); err != nil {
 					fail(err)
 				}
 			})

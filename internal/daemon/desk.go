@@ -9,16 +9,15 @@ import (
 
 	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/admit"
-	"github.com/inferd-go/inferd/internal/quota"
 )
 
 // A desk answers an operator's questions about the load, from before the config is read until the
 // control socket is gone.
 type desk struct {
-	version       string
-	begin         time.Time
-	conns, memory *quota.Quota
-	lost          func() int64 // lines of the activity log
+	version string
+	begin   time.Time
+	bounds  *bounds
+	lost    func() int64 // lines of the activity log
 
 	mu     sync.Mutex // guards the fields below
 	chain  *chain     // never nil: at first it is empty
@@ -59,7 +58,7 @@ const engineTimeout = 500 * time.Millisecond
 func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	s := &stats.Daemon{
 		UptimeMS: time.Since(d.begin).Milliseconds(), Version: d.version,
-		Connections: int(d.conns.Taken()), HeldBytes: d.memory.Taken(),
+		Connections: int(d.bounds.conns.Taken()), HeldBytes: d.bounds.memory.Taken(),
 		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(), LogLost: d.lost(),
 		Callers: []stats.Caller{},
 	}

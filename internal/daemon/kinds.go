@@ -6,9 +6,9 @@ import (
 	"github.com/inferd-go/inferd/internal/backend/mock"
 )
 
-// Kinds are the kinds of backends. A new kind is a package and a line here: config reads the settings
-// of its entries through it, and the daemon starts them. The first kind is that of an entry of which
-// nothing but the model is given.
+// Kinds are the kinds of backends, for package config. A new kind is a package and a line here:
+// config reads the settings of its entries through it, and the daemon starts them. An entry of which
+// only the model is given is of the first kind.
 var Kinds = []*backend.Kind{
 	&engine.Kind,
 	&mock.Kind,

@@ -47,7 +47,7 @@ type Table interface {
 // A Row describes a setting and its present value.
 type Row struct{ Flag, Key, Help, Value string }
 
-// Of returns the table of rows whose values are in to.
+// Of returns the table of rows with the values in to.
 func Of[T any](rows []Setting[T], to *T) Table { return table[T]{rows, to} }
 
 type table[T any] struct {

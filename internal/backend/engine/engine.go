@@ -38,9 +38,6 @@ var Kind = backend.Kind{Name: llamacpp.Kind.Name, New: llamacpp.Kind.New, Start:
 // start makes an engine of each entry. They share the program, the libraries, the models, and the
 // file by which they take turns.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
-	if len(entries) == 0 {
-		return nil, func() {}, nil
-	}
 	program, err := enginePath(h.Engine)
 	if err != nil {
 		return nil, nil, err
@@ -85,7 +82,7 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 	return &backend.Backend{
 		Name: e.Name, Aliases: e.Aliases, Kind: e.Kind.Name, Slots: e.NSlots, Handler: sup,
 		Preemptible: true,
-		Faults:      []infer.Code{infer.Internal}, // one that died or loads is the supervisor's business
+		Faults:      []infer.Code{infer.Internal}, // Unavailable is an engine that died or loads: the supervisor replaces it
 		Abilities:   sup.Abilities,
 		State:       sup.State,
 		Origin:      func(t infer.Task) backend.Origin { return l.originOf(t, sup.LastReport()) },

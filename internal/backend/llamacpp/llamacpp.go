@@ -126,7 +126,7 @@ func (s *Settings) Role() backend.Role {
 // encodes reports whether a task beside generating is named.
 func (t Tasks) encodes() bool { return t.Embed || t.Rerank }
 
-// resolve derives the tasks, the context of each, and the pooling from what is written. A model that
+// resolve derives the tasks, the context of each, and the pooling from the written values. A model that
 // embeds or reranks without being asked to does so on n_ctx tokens. The error is of the pooling, and
 // follows the name of the setting.
 func (s *Settings) resolve(e *backend.Entry) (err error) {
