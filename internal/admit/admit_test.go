@@ -62,7 +62,7 @@ func (s *scene) goAway(err error) {
 func drop(infer.Event) error { return nil }
 
 func request(id string) *infer.Request {
-	return &infer.Request{ID: id, Task: &infer.Generate{MaxTokens: 10}}
+	return &infer.Request{ID: id, Task: &infer.Generate{Model: id[:min(1, len(id))], MaxTokens: 10}}
 }
 
 func from(user, program, id string) *infer.Request {
@@ -183,7 +183,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A crowd of one user holds up nobody else, however many programs it has.
+// Many requests of one user do not delay other users, however many programs send them.
 func TestFairness(t *testing.T) {
 	for name, program := range map[string]func(i int) string{
 		"of one program":     func(int) string { return "x" },
@@ -221,7 +221,7 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// What may wait is bounded for a program, for a user, and for all.
+// The waiting requests are bounded for a program, for a user, and in all.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 4)
@@ -259,7 +259,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// A place that is full holds up no other, and the sum is bounded as well.
+// A full place delays no other place, and the sum of all places is bounded as well.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(2, 100)
@@ -278,8 +278,8 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("at first %v run, want %v", s.served, want)
 		}
 		stats := s.gate.Stats()
-		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Places) != 2 ||
-			stats.Places[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Places[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
+		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Backends) != 2 ||
+			stats.Backends[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Backends[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
 			t.Errorf("stats %+v", stats)
 		}
 		all.Wait()
@@ -289,7 +289,7 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
-// When a slot is free the choice is made anew.
+// When a slot becomes free the choice is made again.
 func TestChoosesAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 10)
@@ -331,9 +331,9 @@ func TestStats(t *testing.T) {
 				{User: "1", Program: "x", Exe: "/bin/x", Counts: admit.Counts{Waiting: 1}, Refused: 1},
 				{User: "2", Program: "y", Exe: "/bin/y", Counts: admit.Counts{Running: 1}},
 			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
+			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
 		}
-		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.Usage{}), cmpopts.EquateApprox(0, 1e-9)}
+		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.BackendCounts{}), cmpopts.EquateApprox(0, 1e-9)}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
@@ -347,19 +347,19 @@ func TestStats(t *testing.T) {
 				{User: "1", Program: "x", Exe: "/bin/x", Counts: one, Refused: 1},
 				{User: "2", Program: "y", Exe: "/bin/y", Counts: first},
 			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
+			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
 		}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("afterwards: -want +got\n%s", diff)
 		}
 		time.Sleep(time.Minute)
-		if r := s.gate.Stats().Places[0].Rate; r > 0.001 {
+		if r := s.gate.Stats().Backends[0].Rate; r > 0.001 {
 			t.Errorf("a minute later %v tokens are written a second", r)
 		}
 	})
 }
 
-// Callers who are gone are remembered only so long.
+// The number of idle callers in the stats is bounded.
 func TestCallersAreBounded(t *testing.T) {
 	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
 		return admit.Place{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}, nil
@@ -389,7 +389,7 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// Places are neither lost nor made when requests leave at any time.
+// The number of slots stays the same when requests leave at any time.
 func TestNoPlaceIsLost(t *testing.T) {
 	s := newScene(3, 20)
 	s.place.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -428,8 +428,8 @@ func TestNoPlaceIsLost(t *testing.T) {
 	}
 }
 
-// A place is told what became of each of its requests, once, and before the next one is let
-// in: an answer, a failure of its own, or that nobody waited any more.
+// A place receives the outcome of each of its requests once, before the next one is let in:
+// an answer, a failure of its own, or the client's departure.
 func TestPlaceIsToldTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
 	lost := errors.New("broken pipe")
@@ -518,8 +518,8 @@ func later(err error) infer.Sink {
 	}
 }
 
-// The first event of a request that gets a slot says how long it waited, and where it runs; a
-// request that gets none has no event.
+// The first event of a request with a slot is Admitted, with the wait and the destination. A
+// refused request has no event.
 func TestAdmittedIsTheFirstEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 1)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,10 +18,10 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// tick is what a writer takes for a token.
+// tick is the time that a desk's handler takes for a token.
 const tick = 10 * time.Millisecond
 
-// A desk is a gate before a handler that writes MaxTokens tokens, and pauses while it is held.
+// A desk is a gate before a handler that generates MaxTokens tokens and obeys pauses.
 type desk struct {
 	t     *testing.T
 	gate  *admit.Gate
@@ -54,7 +55,7 @@ func text(tokens, cost int) infer.Event {
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
 	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
-	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
+	d.place = admit.Place{Name: "gen", Slots: slots, Preemptible: true, Handler: infer.HandlerFunc(d.write)}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
 	return d
 }
@@ -120,7 +121,7 @@ func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
 	}
 }
 
-// stall has the client of a request that has begun not read, or read again.
+// stall sets whether the client of a request reads. The request must have begun.
 func (d *desk) stall(id string, on bool) {
 	d.mu.Lock()
 	req := d.asked[id]
@@ -139,13 +140,13 @@ func (d *desk) busyBy(n int) {
 	d.busy += n
 }
 
-// send asks for so many tokens, and returns when that has gone as far as it does at once.
+// send sends a request for some tokens, and returns when it runs, waits or has ended.
 func (d *desk) send(ctx context.Context, user, id string, tokens int) {
 	d.sendTo(ctx, from(user, "x", id), tokens)
 }
 
 func (d *desk) sendTo(ctx context.Context, req *infer.Request, tokens int) {
-	req.Task = &infer.Generate{MaxTokens: tokens}
+	req.Task = &infer.Generate{Model: req.ID[:1], MaxTokens: tokens}
 	d.all.Go(func() {
 		how := "done"
 		if err := d.gate.Handle(ctx, req, drop); err != nil {
@@ -159,7 +160,7 @@ func (d *desk) sendTo(ctx context.Context, req *infer.Request, tokens int) {
 	d.rests()
 }
 
-// rests checks that no more are at work than there are slots, and that the gate says so.
+// rests checks that the number of handlers at work is the gate's count, within the slots.
 func (d *desk) rests() {
 	d.t.Helper()
 	d.mu.Lock()
@@ -197,7 +198,7 @@ func (d *desk) counts(want admit.Counts) {
 	if s.Running != want.Running || s.Waiting != want.Waiting || s.Parked != want.Parked || s.Stalled != want.Stalled {
 		d.t.Errorf("%d run, %d wait, %d of them parked, %d are stalled; want %+v", s.Running, s.Waiting, s.Parked, s.Stalled, want)
 	}
-	if p := s.Places[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
+	if p := s.Backends[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
 		d.t.Errorf("at the place %+v", p)
 	}
 }
@@ -218,8 +219,8 @@ func bubble(t *testing.T, slots, depth int, f func(*desk)) {
 	})
 }
 
-// One caller has all slots and a deep queue; another one does not wait, and nothing of what
-// was begun is lost.
+// A caller with all slots and a deep queue does not make another caller wait. Preempted
+// answers are complete.
 func TestParks(t *testing.T) {
 	bubble(t, 2, 20, func(d *desk) {
 		for i := range 10 {
@@ -253,7 +254,7 @@ func TestParks(t *testing.T) {
 	})
 }
 
-// Two who both want everything take turns on one slot.
+// Two callers with unlimited demand take turns on one slot.
 func TestTurns(t *testing.T) {
 	bubble(t, 1, 20, func(d *desk) {
 		ctx, stop := context.WithCancel(d.t.Context())
@@ -326,7 +327,8 @@ func TestEndsWhileParked(t *testing.T) {
 	}
 }
 
-// Who has begun is in, and has no place in the queue: when the gate closes it finishes.
+// A parked request has been admitted: it takes no place in the queue, and finishes after the
+// gate has closed.
 func TestParkedIsIn(t *testing.T) {
 	bubble(t, 1, 1, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 50)
@@ -351,8 +353,8 @@ func TestParkedIsIn(t *testing.T) {
 	})
 }
 
-// Nobody gets past the queue by calling itself by many names: what is parked of one caller, or of
-// one user, is bounded; and it still makes way for others.
+// The parked requests of a caller and of a user are bounded, however many clients or programs
+// they pose as. Their running requests are still preempted for others.
 func TestParkedIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		total int
@@ -390,15 +392,15 @@ func TestParkedIsBounded(t *testing.T) {
 	}
 }
 
-// When the sum of all places is what is full, a place that parks makes way for one that does
-// not.
+// When the sum of all places is full, a request is preempted for a request of another place
+// that is not preemptible.
 func TestParksForAnotherPlace(t *testing.T) {
 	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Name, p.Parks = "embed", false
+				p.Name, p.Preemptible = "embed", false
 			}
 			return p, nil
 		}
@@ -422,14 +424,14 @@ func TestParksForAnotherPlace(t *testing.T) {
 	})
 }
 
-// At an entry that generates and embeds, vectors have the slots of answers: they neither preempt an
-// answer nor are preempted, and hold up nothing that may preempt.
+// At an entry that generates and embeds, vectors use the slots of answers: they neither preempt
+// an answer nor are preempted, and do not delay a request that may preempt.
 func TestDoesNotPreempt(t *testing.T) {
 	embeds := func(d *desk) {
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Parks, p.NoPreempt = false, true
+				p.Preemptible, p.NoPreempt = false, true
 			}
 			return p, nil
 		}
@@ -469,7 +471,8 @@ func TestDoesNotPreempt(t *testing.T) {
 	}
 }
 
-// A place that does not park is left alone, and so is a caller by itself.
+// Requests of a place without preemption, and of a caller without competitors, are not
+// preempted.
 func TestDoesNotPark(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 100)
@@ -483,7 +486,7 @@ func TestDoesNotPark(t *testing.T) {
 		}
 	})
 	bubble(t, 1, 10, func(d *desk) {
-		d.place.Parks = false
+		d.place.Preemptible = false
 		d.send(d.t.Context(), "1", "a", 100)
 		d.send(d.t.Context(), "2", "b", 1)
 		d.after(99 * tick)
@@ -493,8 +496,8 @@ func TestDoesNotPark(t *testing.T) {
 	})
 }
 
-// A request whose deadline passes while it waits is refused; one that is being answered is its
-// handler's, unless that forgets it.
+// A request is refused when its deadline passes while it waits. Once it runs, the handler ends
+// it at the deadline, and the gate a while later.
 func TestDeadline(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		due := func(id string, in time.Duration) *infer.Request {
@@ -520,8 +523,8 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
-// Whatever callers do, nothing is lost: every answer is whole or refused or given up, and at
-// the end nobody is there.
+// For random requests, stalls and hang-ups every answer is complete, refused or cancelled, and
+// at the end the gate is empty.
 func TestParkingLife(t *testing.T) {
 	for seed := range uint64(8) {
 		bubble(t, 3, 5, func(d *desk) {
@@ -561,7 +564,7 @@ func TestParkingLife(t *testing.T) {
 	}
 }
 
-// BenchmarkToken is what the gate costs a token of an answer while others wait.
+// BenchmarkToken is the cost of the gate for a token of an answer while other requests wait.
 func BenchmarkToken(b *testing.B) {
 	var (
 		gate   *admit.Gate
@@ -591,10 +594,51 @@ func BenchmarkToken(b *testing.B) {
 		return emit(&infer.Done{})
 	}
 	gate = &admit.Gate{Depth: 10, Total: 20, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "gen", Slots: 1, Parks: true, Handler: infer.HandlerFunc(handle)}, nil
+		return admit.Place{Name: "gen", Slots: 1, Preemptible: true, Handler: infer.HandlerFunc(handle)}, nil
 	}}
 	if err := gate.Handle(b.Context(), from("1", "x", "measured"), drop); err != nil {
 		b.Fatal(err)
 	}
 	others.Wait()
+}
+
+// BenchmarkBesideWaiting is the cost of a request at an idle backend while 60 requests, of one
+// caller or of as many, wait at another.
+func BenchmarkBesideWaiting(b *testing.B) {
+	for name, user := range map[string]func(i int) string{
+		"one caller":   func(int) string { return "0" },
+		"many callers": strconv.Itoa,
+	} {
+		b.Run(name, func(b *testing.B) {
+			short := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+				return emit(&infer.Done{In: 1, Out: 1})
+			})
+			long := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+			gate := &admit.Gate{Depth: 64, Total: 256, Choose: func(req *infer.Request) (admit.Place, error) {
+				if req.ID == "short" {
+					return admit.Place{Name: "idle", Slots: 4, Preemptible: true, Handler: short}, nil
+				}
+				return admit.Place{Name: "busy", Slots: 4, Preemptible: true, Handler: long}, nil
+			}}
+			ctx, cancel := context.WithCancel(b.Context())
+			var others sync.WaitGroup
+			defer others.Wait()
+			defer cancel()
+			for i := range 64 {
+				others.Go(func() { _ = gate.Handle(ctx, from(user(i), "x", "long"), drop) })
+			}
+			for gate.Stats().Waiting < 60 {
+				runtime.Gosched()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := gate.Handle(ctx, from("short", "x", "short"), drop); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

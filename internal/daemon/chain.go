@@ -214,7 +214,7 @@ func (c *chain) choose(req *infer.Request) (admit.Place, error) {
 	return admit.Place{
 		Name: b.Name, Kind: b.Kind, Slots: b.Slots, Handler: b.Handler, Model: b.Model,
 		Begin: func() func(error) { return c.router.Begin(b) },
-		Parks: b.Preemptible && generates, NoPreempt: b.Preemptible && can.Generate && !generates,
+		Preemptible: b.Preemptible && generates, NoPreempt: b.Preemptible && can.Generate && !generates,
 	}, nil
 }
 

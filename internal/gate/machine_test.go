@@ -1,0 +1,198 @@
+package gate_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/inferd-go/inferd/internal/gate"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/sched"
+)
+
+// For all events in any order: slots are never exceeded nor idle, each request is in one
+// state, the counts are those of a recount, and each request ends exactly once.
+func TestAllEvents(t *testing.T) {
+	errDown := infer.Errorf(infer.Unavailable, "no backend available")
+	rapid.Check(t, func(t *rapid.T) {
+		d := newDriver(t, gate.Limits{
+			Active: rapid.IntRange(0, 5).Draw(t, "active"),
+			Depth:  rapid.IntRange(0, 4).Draw(t, "depth"),
+			Total:  rapid.IntRange(1, 12).Draw(t, "total"),
+		})
+		models := []string{"a", "b", "c"}
+		choose := func(model string) {
+			b := gate.Backend{Name: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "backend")}
+			b.Slots = map[string]int{"x": 0, "y": 3}[b.Name]
+			b.Preemptible = rapid.Bool().Draw(t, "preemptible")
+			b.NoPreempt = !b.Preemptible && rapid.Bool().Draw(t, "no preemption")
+			d.choices[model] = choice{backend: b}
+			if rapid.IntRange(0, 9).Draw(t, "down") == 0 {
+				d.choices[model] = choice{err: errDown}
+			}
+		}
+		for _, m := range models {
+			choose(m)
+		}
+		some := func(states ...gate.State) *life {
+			all := d.in(states...)
+			if len(all) == 0 {
+				return nil
+			}
+			return rapid.SampledFrom(all).Draw(t, "request")
+		}
+		for range rapid.IntRange(1, 120).Draw(t, "events") {
+			d.now = d.now.Add(time.Millisecond)
+			switch event := rapid.SampledFrom([]string{
+				"arrive", "arrive", "arrive", "charge", "charge", "leave", "expire", "gone", "stall", "resume", "choice", "close",
+			}).Draw(t, "event"); event {
+			case "arrive":
+				l := d.arrive(
+					rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "user"), rapid.SampledFrom([]string{"p", "q"}).Draw(t, "program"),
+					rapid.SampledFrom(models).Draw(t, "model"), rapid.IntRange(0, 3).Draw(t, "band") == 0,
+				)
+				if d.closed != (l.ending == gate.ErrClosed.Error()) {
+					t.Fatalf("closed: %v, and it ended with %q", d.closed, l.ending)
+				}
+			case "charge":
+				if l := some(gate.Running); l != nil {
+					d.charge(l, rapid.IntRange(0, 3*sched.Quantum).Draw(t, "tokens"))
+				}
+			case "leave", "expire", "gone":
+				states := map[string][]gate.State{"leave": {gate.Running, gate.Parked, gate.Stalled}, "expire": {gate.Waiting}, "gone": {gate.Ended}}
+				if l := some(states[event]...); l != nil {
+					var final *gate.Final
+					if rapid.Bool().Draw(t, "whole") {
+						final = &gate.Final{In: 3, Cached: 1, Out: 7}
+					}
+					d.leave(l, final)
+				}
+			case "stall":
+				if l := some(gate.Running, gate.Parked); l != nil {
+					d.stall(l, rapid.IntRange(0, 4).Draw(t, "memory") > 0)
+				}
+			case "resume":
+				if l := some(gate.Stalled); l != nil {
+					d.resume(l)
+				}
+			case "choice":
+				choose(rapid.SampledFrom(models).Draw(t, "model"))
+			case "close":
+				if rapid.IntRange(0, 9).Draw(t, "really") == 0 {
+					d.closed = true
+					d.m.Close()
+					d.drain()
+				}
+			}
+			d.check()
+		}
+		for _, m := range models {
+			d.choices[m] = choice{backend: gate.Backend{Name: "x"}}
+		}
+		for _, l := range d.all { // also those that have ended
+			d.leave(l, nil)
+			d.check()
+		}
+		if n := len(d.in(gate.Ended)); n != len(d.all) {
+			t.Fatalf("%d of %d have ended", n, len(d.all))
+		}
+	})
+}
+
+// Callers with unlimited demand get equal shares of the slots, within a quantum for each slot
+// and its preemption, whatever the sizes of their requests.
+func TestSharesAreEqual(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const steps = 600
+		d := newDriver(t, gate.Limits{Depth: 100, Total: 1000})
+		slots, users := rapid.IntRange(1, 4).Draw(t, "slots"), rapid.IntRange(2, 5).Draw(t, "users")
+		d.choices["m"] = choice{backend: gate.Backend{Name: "m", Slots: slots, Preemptible: true}}
+		sizes := make([]int64, users)
+		served := make([]int, users)
+		for u := range users {
+			sizes[u] = int64(rapid.SampledFrom([]int{8, 50, 300, 100_000}).Draw(t, "size"))
+			for range slots + 2 {
+				d.arrive(fmt.Sprint(u), "p", "m", false)
+			}
+		}
+		for range steps {
+			d.now = d.now.Add(time.Millisecond)
+			for _, l := range d.in(gate.Running) {
+				u := int(l.Caller().User[0] - '0')
+				served[u]++
+				if d.charge(l, 1); l.usage.Tokens >= sizes[u] {
+					d.leave(l, &gate.Final{In: 1, Out: int(l.usage.Tokens)})
+					d.arrive(l.Caller().User, "p", "m", false)
+				}
+			}
+			d.all = slices.DeleteFunc(d.all, func(l *life) bool { return l.state == gate.Ended })
+		}
+		if least, most := slices.Min(served), slices.Max(served); most-least > 2*sched.Quantum*slots {
+			t.Fatalf("served %v on %d slots", served, slots)
+		}
+	})
+}
+
+// settle carries out all effects on a machine of names, and returns them.
+func settle(m *gate.Machine[string], choose func(name string) (gate.Backend, error)) (effects []string) {
+	for {
+		for r := m.Undecided(); r != nil; r = m.Undecided() {
+			if b, err := choose(r.Item); err != nil {
+				m.Reject(r, err)
+			} else {
+				m.Assign(r, b)
+			}
+		}
+		e, ok := m.Next()
+		if !ok {
+			return effects
+		}
+		effects = append(effects, fmt.Sprint(e.Kind, e.Request.Item, e.Err))
+	}
+}
+
+// oneRuns returns a machine with one running request and two that wait for its slot.
+func oneRuns() (*gate.Machine[string], *gate.Request[string]) {
+	m := &gate.Machine[string]{Limits: gate.Limits{Depth: 3, Total: 3}}
+	all := make([]gate.Request[string], 3)
+	for i := range all {
+		all[i] = gate.Request[string]{Item: fmt.Sprint(i), Prompt: 1}
+		m.Arrive(&all[i], gate.Backend{Name: "x"})
+		settle(m, func(string) (gate.Backend, error) { return gate.Backend{Name: "x"}, nil })
+	}
+	return m, &all[0]
+}
+
+// Requests of one route that no backend takes are refused with their own errors.
+func TestRejectEach(t *testing.T) {
+	m, first := oneRuns()
+	m.Leave(time.Time{}, first, gate.Usage{}, nil)
+	got := settle(m, func(name string) (gate.Backend, error) { return gate.Backend{}, errors.New("no " + name) })
+	slices.Sort(got)
+	want := []string{fmt.Sprint(gate.Refuse, "1", "no 1"), fmt.Sprint(gate.Refuse, "2", "no 2")}
+	if !slices.Equal(got, want) {
+		t.Errorf("effects %q, want %q", got, want)
+	}
+}
+
+// After a request has begun the choice is made again, for the others of its route too: a
+// backend that is tried with one request may not take another.
+func TestChoiceAfterBegin(t *testing.T) {
+	m, first := oneRuns()
+	m.Leave(time.Time{}, first, gate.Usage{}, nil)
+	var asked int
+	got := settle(m, func(string) (gate.Backend, error) {
+		if asked++; asked == 1 {
+			return gate.Backend{Name: "tried", Slots: 2}, nil
+		}
+		return gate.Backend{}, errors.New("down")
+	})
+	want := []string{fmt.Sprint(gate.Begin, "1", nil), fmt.Sprint(gate.Refuse, "2", "down")}
+	if !slices.Equal(got, want) {
+		t.Errorf("effects %q, want %q", got, want)
+	}
+}
