@@ -3,6 +3,7 @@ package gate_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -17,77 +18,18 @@ import (
 // For all events in any order: slots are never exceeded nor idle, each request is in one
 // state, the counts are those of a recount, and each request ends exactly once.
 func TestAllEvents(t *testing.T) {
-	errDown := infer.Errorf(infer.Unavailable, "no backend available")
 	rapid.Check(t, func(t *rapid.T) {
 		d := newDriver(t, gate.Limits{
 			Active: rapid.IntRange(0, 5).Draw(t, "active"),
 			Depth:  rapid.IntRange(0, 4).Draw(t, "depth"),
 			Total:  rapid.IntRange(1, 12).Draw(t, "total"),
 		})
-		models := []string{"a", "b", "c"}
-		choose := func(model string) {
-			b := gate.Backend{Name: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "backend")}
-			b.Slots = map[string]int{"x": 0, "y": 3}[b.Name]
-			b.Preemptible = rapid.Bool().Draw(t, "preemptible")
-			b.NoPreempt = !b.Preemptible && rapid.Bool().Draw(t, "no preemption")
-			d.choices[model] = choice{backend: b}
-			if rapid.IntRange(0, 9).Draw(t, "down") == 0 {
-				d.choices[model] = choice{err: errDown}
-			}
-		}
 		for _, m := range models {
-			choose(m)
-		}
-		some := func(states ...gate.State) *life {
-			all := d.in(states...)
-			if len(all) == 0 {
-				return nil
-			}
-			return rapid.SampledFrom(all).Draw(t, "request")
+			d.choose(m)
 		}
 		for range rapid.IntRange(1, 120).Draw(t, "events") {
 			d.now = d.now.Add(time.Millisecond)
-			switch event := rapid.SampledFrom([]string{
-				"arrive", "arrive", "arrive", "charge", "charge", "leave", "expire", "gone", "stall", "resume", "choice", "close",
-			}).Draw(t, "event"); event {
-			case "arrive":
-				l := d.arrive(
-					rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "user"), rapid.SampledFrom([]string{"p", "q"}).Draw(t, "program"),
-					rapid.SampledFrom(models).Draw(t, "model"), rapid.IntRange(0, 3).Draw(t, "band") == 0,
-				)
-				if d.closed != (l.ending == gate.ErrClosed.Error()) {
-					t.Fatalf("closed: %v, and it ended with %q", d.closed, l.ending)
-				}
-			case "charge":
-				if l := some(gate.Running); l != nil {
-					d.charge(l, rapid.IntRange(0, 3*sched.Quantum).Draw(t, "tokens"))
-				}
-			case "leave", "expire", "gone":
-				states := map[string][]gate.State{"leave": {gate.Running, gate.Parked, gate.Stalled}, "expire": {gate.Waiting}, "gone": {gate.Ended}}
-				if l := some(states[event]...); l != nil {
-					var final *gate.Final
-					if rapid.Bool().Draw(t, "whole") {
-						final = &gate.Final{In: 3, Cached: 1, Out: 7}
-					}
-					d.leave(l, final)
-				}
-			case "stall":
-				if l := some(gate.Running, gate.Parked); l != nil {
-					d.stall(l, rapid.IntRange(0, 4).Draw(t, "memory") > 0)
-				}
-			case "resume":
-				if l := some(gate.Stalled); l != nil {
-					d.resume(l)
-				}
-			case "choice":
-				choose(rapid.SampledFrom(models).Draw(t, "model"))
-			case "close":
-				if rapid.IntRange(0, 9).Draw(t, "really") == 0 {
-					d.closed = true
-					d.m.Close()
-					d.drain()
-				}
-			}
+			d.randomEvent()
 			d.check()
 		}
 		for _, m := range models {
@@ -101,6 +43,75 @@ func TestAllEvents(t *testing.T) {
 			t.Fatalf("%d of %d have ended", n, len(d.all))
 		}
 	})
+}
+
+var models = []string{"a", "b", "c"}
+
+// choose changes the choice for a model to a random backend or none.
+func (d *driver) choose(model string) {
+	b := gate.Backend{Name: rapid.SampledFrom([]string{"x", "y"}).Draw(d.T, "backend")}
+	b.Slots = map[string]int{"x": 0, "y": 3}[b.Name]
+	b.Preemptible = rapid.Bool().Draw(d.T, "preemptible")
+	b.NoPreempt = !b.Preemptible && rapid.Bool().Draw(d.T, "no preemption")
+	d.choices[model] = choice{backend: b}
+	if rapid.IntRange(0, 9).Draw(d.T, "down") == 0 {
+		d.choices[model] = choice{err: infer.Errorf(infer.Unavailable, "no backend available")}
+	}
+}
+
+// some returns a random request in one of some states; nil is none.
+func (d *driver) some(states ...gate.State) *life {
+	all := d.in(states...)
+	if len(all) == 0 {
+		return nil
+	}
+	return rapid.SampledFrom(all).Draw(d.T, "request")
+}
+
+// events are the random events of a request in one of some states.
+var events = map[string]struct {
+	of []gate.State
+	do func(*driver, *life)
+}{
+	"charge": {[]gate.State{gate.Running}, func(d *driver, l *life) {
+		d.charge(l, rapid.IntRange(0, 3*sched.Quantum).Draw(d.T, "tokens"))
+	}},
+	"answer": {[]gate.State{gate.Running, gate.Parked, gate.Stalled}, func(d *driver, l *life) {
+		d.leave(l, &gate.Final{In: 3, Cached: 1, Out: 7})
+	}},
+	"fail":                {[]gate.State{gate.Running, gate.Parked, gate.Stalled}, func(d *driver, l *life) { d.leave(l, nil) }},
+	"expire":              {[]gate.State{gate.Waiting}, func(d *driver, l *life) { d.leave(l, nil) }},
+	"leave after the end": {[]gate.State{gate.Ended}, func(d *driver, l *life) { d.leave(l, nil) }},
+	"stall": {[]gate.State{gate.Running, gate.Parked}, func(d *driver, l *life) {
+		d.stall(l, rapid.IntRange(0, 4).Draw(d.T, "memory") > 0)
+	}},
+	"resume": {[]gate.State{gate.Stalled}, (*driver).resume},
+}
+
+func (d *driver) randomEvent() {
+	names := append(slices.Sorted(maps.Keys(events)), "arrive", "arrive", "arrive", "charge", "choice", "close")
+	switch event := rapid.SampledFrom(names).Draw(d.T, "event"); event {
+	case "arrive":
+		l := d.arrive(
+			rapid.SampledFrom([]string{"1", "2", "3"}).Draw(d.T, "user"), rapid.SampledFrom([]string{"p", "q"}).Draw(d.T, "program"),
+			rapid.SampledFrom(models).Draw(d.T, "model"), rapid.IntRange(0, 3).Draw(d.T, "band") == 0,
+		)
+		if d.closed != (l.ending == gate.ErrClosed.Error()) {
+			d.Fatalf("closed: %v, and it ended with %q", d.closed, l.ending)
+		}
+	case "choice":
+		d.choose(rapid.SampledFrom(models).Draw(d.T, "model"))
+	case "close":
+		if rapid.IntRange(0, 9).Draw(d.T, "really") == 0 {
+			d.closed = true
+			d.m.Close()
+			d.drain()
+		}
+	default:
+		if l := d.some(events[event].of...); l != nil {
+			events[event].do(d, l)
+		}
+	}
 }
 
 // Callers with unlimited demand get equal shares of the slots, within a quantum for each slot
