@@ -10,31 +10,21 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/gate"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Place is the destination of a request. Requests of one Name share its slots, whatever
-// else their places are.
+// A Place is a backend as the destination of a request. Requests of one backend share its slots.
 type Place struct {
-	Name    string
-	Kind    string // of backend, as in [infer.Done]
-	Slots   int    // requests that run there at once; less than 1 means 1
-	Handler infer.Handler
-	// Preemptible requests can give their slot to another request, and resume later: the
-	// handler obeys [infer.Request.Pause].
-	Preemptible bool
+	*backend.Backend
+	// Pausable requests can give their slot to another request, and resume later: the handler
+	// obeys [infer.Request.Pause].
+	Pausable bool
 	// NoPreempt requests do not preempt another: they wait for a slot.
 	NoPreempt bool
-	// Model, if not nil, returns the model's own name.
-	Model func() string
-	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
-	// the request is over: with nil after a complete answer, with an [infer.Error] if the
-	// handler failed, or with another error if the client left. Both are called with the gate
-	// locked and must not block.
-	Begin func() (end func(error))
 }
 
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
@@ -45,6 +35,11 @@ type Gate struct {
 	// time: when several of them might run, Choose is called for one. It is called with the
 	// gate locked and must not block.
 	Choose func(*infer.Request) (Place, error)
+	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
+	// the request is over: with nil after a complete answer, with an [infer.Error] if the
+	// handler failed, or with another error if the client left. Both are called with the gate
+	// locked and must not block.
+	Begin  func(*backend.Backend) (end func(error))
 	Active int // requests that run at once in all places together; 0 is the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
@@ -61,11 +56,11 @@ var _ infer.Handler = (*Gate)(nil)
 type (
 	// Stats are the requests at a gate.
 	Stats = gate.Stats
-	// Counts are those of a caller or a place.
+	// Counts are those of a caller or a backend.
 	Counts = gate.Counts
 	// Caller has the counts of a program of a user.
 	Caller = gate.Caller
-	// BackendCounts are the counts of a place.
+	// BackendCounts are the counts of a backend.
 	BackendCounts = gate.BackendCounts
 )
 
@@ -82,7 +77,7 @@ type ticket struct {
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
 	place   Place
-	end     func(error)             // of place.Begin; nil once it has been called
+	end     func(error)             // of Gate.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
 	refused error
 	memory  bool // it holds MaxUntaken bytes of the gate's memory
@@ -143,7 +138,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	}
 	g.chargeRunningLocked()
 	g.machine.Limits = gate.Limits{Active: g.Active, Depth: g.Depth, Total: g.Total}
-	setPlaces(g.machine.Arrive(&t.Request, place.backend()), place)
+	setPlaces(g.machine.Arrive(&t.Request, place.destination()), place)
 	g.settleLocked()
 	return t, t.refused
 }
@@ -238,13 +233,13 @@ func (g *Gate) settleLocked() {
 				g.machine.Reject(r, err)
 				continue
 			}
-			setPlaces(g.machine.Assign(r, place.backend()), place)
+			setPlaces(g.machine.Assign(r, place.destination()), place)
 		}
 		e, ok := g.machine.Next()
 		if !ok {
 			return
 		}
-		e.Request.Item.obey(e.Kind, e.Err)
+		g.obeyLocked(e.Request.Item, e.Kind, e.Err)
 	}
 }
 
@@ -254,16 +249,16 @@ func setPlaces(moved []*gate.Request[*ticket], p Place) {
 	}
 }
 
-func (p *Place) backend() gate.Backend {
-	return gate.Backend{Name: p.Name, Slots: p.Slots, Preemptible: p.Preemptible, NoPreempt: p.NoPreempt}
+func (p *Place) destination() gate.Backend {
+	return gate.Backend{Name: p.Name, Slots: p.Slots, Preemptible: p.Pausable, NoPreempt: p.NoPreempt}
 }
 
-// obey carries out a decision. The gate is locked.
-func (t *ticket) obey(k gate.Kind, err error) {
+// obeyLocked carries out a decision about t.
+func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	switch k {
 	case gate.Begin:
-		if t.place.Begin != nil {
-			t.end = t.place.Begin()
+		if g.Begin != nil {
+			t.end = g.Begin(t.place.Backend)
 		}
 		t.endWait()
 	case gate.Wait:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -29,7 +30,7 @@ type scene struct {
 
 func newScene(slots, depth int) *scene {
 	s := &scene{failed: make(map[string]infer.Code)}
-	s.place = admit.Place{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+	s.place.Backend = &backend.Backend{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
 		s.mu.Lock()
 		s.served = append(s.served, req.ID)
 		s.now++
@@ -262,7 +263,7 @@ func TestPlaces(t *testing.T) {
 		s.gate.Active = 3
 		s.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := s.place
-			p.Name = req.ID[:1]
+			p.Backend = named(p.Backend, req.ID[:1])
 			return p, nil
 		}
 		var all sync.WaitGroup
@@ -350,4 +351,11 @@ func TestNoPlaceIsLost(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// named returns a copy of a backend with another name.
+func named(b *backend.Backend, name string) *backend.Backend {
+	other := *b
+	other.Name = name
+	return &other
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -49,7 +50,7 @@ func text(tokens, cost int) infer.Event {
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
 	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
-	d.place = admit.Place{Name: "gen", Slots: slots, Preemptible: true, Handler: infer.HandlerFunc(d.write)}
+	d.place = admit.Place{Backend: &backend.Backend{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(d.write)}, Pausable: true}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
 	return d
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -52,24 +53,25 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var told []string
-				gate := &admit.Gate{Depth: 1, Total: 1, Choose: func(*infer.Request) (admit.Place, error) {
-					return admit.Place{
-						Slots: 1,
-						Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
-							return test.handle(ctx, emit)
-						}),
-						Begin: func() func(error) {
-							told = append(told, "begins")
-							return func(err error) {
-								said := "answered"
-								if err != nil {
-									said = err.Error()
-								}
-								told = append(told, said)
+				handler := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+					return test.handle(ctx, emit)
+				})
+				gate := &admit.Gate{
+					Depth: 1, Total: 1,
+					Choose: func(*infer.Request) (admit.Place, error) {
+						return admit.Place{Backend: &backend.Backend{Slots: 1, Handler: handler}}, nil
+					},
+					Begin: func(*backend.Backend) func(error) {
+						told = append(told, "begins")
+						return func(err error) {
+							said := "answered"
+							if err != nil {
+								said = err.Error()
 							}
-						},
-					}, nil
-				}}
+							told = append(told, said)
+						}
+					},
+				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				var both sync.WaitGroup

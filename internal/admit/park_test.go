@@ -114,7 +114,7 @@ func TestEndsWhileParked(t *testing.T) {
 				if _, _, ended := d.has("a"); ended != test.want {
 					d.t.Errorf("ended with %q", ended)
 				}
-				if c := d.gate.Stats().Callers[0]; name == "done" && (c.In != 7 || c.Cached != 3 || c.Out != 5) {
+				if c := d.gate.Stats().Callers[0]; name == "done" && (c.InputTokens != 7 || c.CachedTokens != 3 || c.OutputTokens != 5) {
 					d.t.Errorf("counted %+v", c)
 				}
 			})
@@ -195,7 +195,7 @@ func TestParksForAnotherPlace(t *testing.T) {
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Name, p.Preemptible = "embed", false
+				p.Backend, p.Pausable = named(p.Backend, "embed"), false
 			}
 			return p, nil
 		}
@@ -226,7 +226,7 @@ func TestDoesNotPreempt(t *testing.T) {
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Preemptible, p.NoPreempt = false, true
+				p.Pausable, p.NoPreempt = false, true
 			}
 			return p, nil
 		}
@@ -281,7 +281,7 @@ func TestDoesNotPark(t *testing.T) {
 		}
 	})
 	bubble(t, 1, 10, func(d *desk) {
-		d.place.Preemptible = false
+		d.place.Pausable = false
 		d.send(d.t.Context(), "1", "a", 100)
 		d.send(d.t.Context(), "2", "b", 1)
 		d.after(99 * tick)

@@ -75,7 +75,7 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 	// After a panic of the handler the outcome is errNoEnd, too.
 	why := errNoEnd
 	defer func() { g.leave(t, nil, why) }()
-	if t.place.Preemptible {
+	if t.place.Pausable {
 		var cancel context.CancelCauseFunc
 		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)

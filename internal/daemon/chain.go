@@ -73,7 +73,7 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	}
 	c.router = &route.Router{Backends: c.backends, Changed: func(b *backend.Backend, s breaker.State) { c.breakerChanged(ctx, b, s) }}
 	c.gate = &admit.Gate{
-		Choose: c.choose,
+		Choose: c.choose, Begin: c.router.Begin,
 		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal, Memory: d.memory,
 	}
 	return c, nil
@@ -212,9 +212,7 @@ func (c *chain) choose(req *infer.Request) (admit.Place, error) {
 	_, generates := req.Task.(*infer.Generate)
 	can, _ := b.Abilities()
 	return admit.Place{
-		Name: b.Name, Kind: b.Kind, Slots: b.Slots, Handler: b.Handler, Model: b.Model,
-		Begin: func() func(error) { return c.router.Begin(b) },
-		Preemptible: b.Preemptible && generates, NoPreempt: b.Preemptible && can.Generate && !generates,
+		Backend: b, Pausable: b.Preemptible && generates, NoPreempt: b.Preemptible && can.Generate && !generates,
 	}, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/client/stats"
-	"github.com/inferd-go/inferd/internal/admit"
 )
 
 // A desk answers an operator's questions about the load, from before the config is read until the
@@ -68,27 +67,18 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	s.Backends = c.describe(ctx)
 	seen := c.gate.Stats()
 	s.Running, s.Waiting, s.Parked, s.Stalled = seen.Running, seen.Waiting, seen.Parked, seen.Stalled
-	for _, c := range seen.Callers {
-		s.Callers = append(s.Callers, stats.Caller{
-			User: c.User, Program: c.Program, Exe: c.Exe, Refused: c.Refused,
-			Counts: countsOf(c.Counts), KVTokens: kvOf(c.User, s.Backends),
-		})
+	for _, caller := range seen.Callers {
+		caller.KVTokens = kvOf(caller.User, s.Backends)
+		s.Callers = append(s.Callers, caller)
 	}
 	for _, p := range seen.Backends {
 		for i := range s.Backends {
 			if b := &s.Backends[i]; b.Name == p.Name {
-				b.Counts = countsOf(p.Counts)
+				b.Counts = p.Counts
 			}
 		}
 	}
 	return s
-}
-
-func countsOf(c admit.Counts) stats.Counts {
-	return stats.Counts{
-		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked, Stalled: c.Stalled,
-		Requests: c.Requests, InputTokens: c.In, OutputTokens: c.Out, CachedTokens: c.Cached, Rate: c.Rate,
-	}
 }
 
 // kvOf returns how many tokens all engines hold for a user; they do not know programs.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/server"
@@ -165,7 +166,7 @@ func (c *client) want(t *testing.T, want ...string) {
 // refused at once, two end in time, two are cut off when the grace is over.
 func TestDrain(t *testing.T) {
 	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Slots: 4, Handler: infer.HandlerFunc(seconds)}, nil
+		return admit.Place{Backend: &backend.Backend{Slots: 4, Handler: infer.HandlerFunc(seconds)}}, nil
 	}}
 	inBubble(t, &server.Server{Handler: gate, Grace: 8 * time.Second}, func(r *room) {
 		idle := r.dial(false)
