@@ -31,7 +31,7 @@ func TestPipesAndDevicesAreRefused(t *testing.T) {
 	}
 }
 
-// Whoever can change the file can have a program run.
+// A user that can change the file can run a program as the daemon.
 func TestFilesThatOthersCanChange(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "conf")
 	path := filepath.Join(dir, "config.json")

@@ -57,7 +57,7 @@ const (
 	LogJSON = "json"
 )
 
-// unimplemented are flags of the reference whose surfaces or backends are not there yet. They
+// unimplemented are flags of the reference for surfaces or backends that are not there yet. They
 // are accepted, so that its service files keep working, with a warning.
 var unimplemented = []string{
 	"chat-template",
@@ -91,7 +91,9 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 		t.Define(fs)
 	}
 	for _, name := range unimplemented {
-		fs.String(name, "", notServed)
+		if fs.Lookup(name) == nil { // no kind has it
+			fs.String(name, "", notServed)
+		}
 	}
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -168,7 +170,7 @@ func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
 		f.set[fl.Name] = true
 	})
 	for _, name := range unimplemented {
-		if value := fs.Lookup(name).Value.String(); value != "" && value != "false" {
+		if fl := fs.Lookup(name); fl.Usage == notServed && fl.Value.String() != "" {
 			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
 		}
 	}

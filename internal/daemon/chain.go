@@ -201,19 +201,23 @@ func (c *chain) tasks() (all infer.Abilities) {
 	return all
 }
 
-// choose chooses the backend of a request for the gate. Of a backend that generates, too, vectors and
-// scores have the same slots as answers, but take none away: an engine can pause an answer, and no
-// batch of texts.
+// choose chooses the backend of a request for the gate. Vectors and scores have the same slots as the
+// answers of their backend, but preempt none of them: an engine can pause an answer, but no batch of
+// texts.
 func (c *chain) choose(req *infer.Request) (admit.Place, error) {
 	b, err := c.router.Choose(req)
 	if err != nil {
 		return admit.Place{}, err
 	}
-	_, generates := req.Task.(*infer.Generate)
-	can, _ := b.Abilities()
-	return admit.Place{
-		Backend: b, Pausable: b.Preemptible && generates, NoPreempt: b.Preemptible && can.Generate && !generates,
-	}, nil
+	place := admit.Place{Backend: b}
+	switch req.Task.(type) {
+	case *infer.Generate:
+		place.Pausable = b.Preemptible
+	case *infer.Embed, *infer.Rerank:
+		can, _ := b.Abilities()
+		place.NoPreempt = b.Preemptible && can.Generate
+	}
+	return place, nil
 }
 
 // describe returns the state of every backend and its own statistics, for which it asks until ctx
