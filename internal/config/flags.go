@@ -170,7 +170,7 @@ func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
 		f.set[fl.Name] = true
 	})
 	for _, name := range unimplemented {
-		if fl := fs.Lookup(name); fl.Usage == notServed && fl.Value.String() != "" {
+		if fl := fs.Lookup(name); fl.Usage == notServed && fl.Value.String() != "" && fl.Value.String() != "false" {
 			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
 		}
 	}
