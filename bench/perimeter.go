@@ -487,8 +487,8 @@ func (d *daemon) attach(leaf string, size int) error {
 
 // admission measures the TTFT of a backend that takes no time, with and without the gate, in turns.
 func (b *bench) admission() error {
-	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Backend: &backend.Backend{Name: "m", Slots: 4, Handler: new(mock.Backend)}}, nil
+	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "m", Slots: 4, Handler: new(mock.Backend)}}, nil
 	}}
 	var conns []net.Conn
 	defer func() { closeAll(conns) }()

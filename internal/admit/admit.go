@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Place is a backend as the destination of a request. Requests of one backend share its slots.
-type Place struct {
+// A Destination is a backend and the use of it by a request. Requests of one backend share its slots.
+type Destination struct {
 	*backend.Backend
 	// Pausable requests can give their slot to another request, and resume later: the handler
 	// obeys [infer.Request.Pause].
@@ -34,13 +34,13 @@ type Gate struct {
 	// Requests with the same model and the same [infer.Needs] have the same destination at any
 	// time: when several of them might run, Choose is called for one. It is called with the
 	// gate locked and must not block.
-	Choose func(*infer.Request) (Place, error)
+	Choose func(*infer.Request) (Destination, error)
 	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
 	// the request is over: with nil after a complete answer, with an [infer.Error] if the
 	// handler failed, or with another error if the client left. Both are called with the gate
 	// locked and must not block.
 	Begin  func(*backend.Backend) (end func(error))
-	Active int // requests that run at once in all places together; 0 is the sum of their slots
+	Active int // requests that run at once on all backends together; 0 is the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
 	// Memory bounds the text kept for clients that do not read; nil is no bound.
@@ -72,11 +72,11 @@ type ticket struct {
 	reported, taken usage
 	admission       infer.Admitted // used by the goroutine of Handle only
 
-	// The rest is guarded by the gate's lock, but for place and refused: these do not change
+	// The rest is guarded by the gate's lock, but for to and refused: these do not change
 	// once the wait is over.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
-	place   Place
+	to      Destination
 	end     func(error)             // of Gate.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
 	refused error
@@ -132,13 +132,13 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	if g.machine.Closed() {
 		return nil, gate.ErrClosed
 	}
-	place, err := g.Choose(req)
+	to, err := g.Choose(req)
 	if err != nil {
 		return nil, err
 	}
 	g.chargeRunningLocked()
 	g.machine.Limits = gate.Limits{Active: g.Active, Depth: g.Depth, Total: g.Total}
-	setPlaces(g.machine.Arrive(&t.Request, place.destination()), place)
+	direct(g.machine.Arrive(&t.Request, to.backend()), to)
 	g.settleLocked()
 	return t, t.refused
 }
@@ -228,12 +228,12 @@ func (g *Gate) chargeRunningLocked() (now time.Time) {
 func (g *Gate) settleLocked() {
 	for {
 		for r := g.machine.Undecided(); r != nil; r = g.machine.Undecided() {
-			place, err := g.Choose(r.Item.req)
+			to, err := g.Choose(r.Item.req)
 			if err != nil {
 				g.machine.Reject(r, err)
 				continue
 			}
-			setPlaces(g.machine.Assign(r, place.destination()), place)
+			direct(g.machine.Assign(r, to.backend()), to)
 		}
 		e, ok := g.machine.Next()
 		if !ok {
@@ -243,14 +243,15 @@ func (g *Gate) settleLocked() {
 	}
 }
 
-func setPlaces(moved []*gate.Request[*ticket], p Place) {
+// direct sets the destination of requests.
+func direct(moved []*gate.Request[*ticket], to Destination) {
 	for _, r := range moved {
-		r.Item.place = p
+		r.Item.to = to
 	}
 }
 
-func (p *Place) destination() gate.Backend {
-	return gate.Backend{Name: p.Name, Slots: p.Slots, Preemptible: p.Pausable, NoPreempt: p.NoPreempt}
+func (d *Destination) backend() gate.Backend {
+	return gate.Backend{Name: d.Name, Slots: d.Slots, Preemptible: d.Pausable, NoPreempt: d.NoPreempt}
 }
 
 // obeyLocked carries out a decision about t.
@@ -258,7 +259,7 @@ func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	switch k {
 	case gate.Begin:
 		if g.Begin != nil {
-			t.end = g.Begin(t.place.Backend)
+			t.end = g.Begin(t.to.Backend)
 		}
 		t.endWait()
 	case gate.Wait:
@@ -282,7 +283,7 @@ func (t *ticket) endWait() {
 	}
 }
 
-// over reports the outcome of a request to its place, once. The gate is locked.
+// over reports the outcome of a request, once. The gate is locked.
 func (t *ticket) over(why error) {
 	if t.end != nil {
 		t.end(why)

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A place receives the outcome of each of its requests once, before the next one is let in:
+// The router receives the outcome of each of its requests once, before the next one is let in:
 // an answer, a failure of its own, or the client's departure.
 func TestPlaceIsToldTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
@@ -58,8 +58,8 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 				})
 				gate := &admit.Gate{
 					Depth: 1, Total: 1,
-					Choose: func(*infer.Request) (admit.Place, error) {
-						return admit.Place{Backend: &backend.Backend{Slots: 1, Handler: handler}}, nil
+					Choose: func(*infer.Request) (admit.Destination, error) {
+						return admit.Destination{Backend: &backend.Backend{Slots: 1, Handler: handler}}, nil
 					},
 					Begin: func(*backend.Backend) func(error) {
 						told = append(told, "begins")
@@ -110,7 +110,7 @@ func later(err error) infer.Sink {
 func TestAdmittedIsTheFirstEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 1)
-		s.place.Kind, s.place.Model = "mock", func() string { return "chain" }
+		s.to.Kind, s.to.Model = "mock", func() string { return "chain" }
 		want := map[string]infer.Admitted{
 			"runs":  {Entry: "gen", Backend: "mock", Model: "chain"},
 			"waits": {Entry: "gen", Backend: "mock", Model: "chain", Queued: time.Second},

@@ -61,8 +61,8 @@ func TestStats(t *testing.T) {
 
 // The number of idle callers in the stats is bounded.
 func TestCallersAreBounded(t *testing.T) {
-	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Backend: &backend.Backend{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}}, nil
+	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}}, nil
 	}}
 	for i := range 3000 {
 		if err := gate.Handle(t.Context(), from("1", fmt.Sprint(i), ""), drop); err != nil {

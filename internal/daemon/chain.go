@@ -204,20 +204,20 @@ func (c *chain) tasks() (all infer.Abilities) {
 // choose chooses the backend of a request for the gate. Vectors and scores have the same slots as the
 // answers of their backend, but preempt none of them: an engine can pause an answer, but no batch of
 // texts.
-func (c *chain) choose(req *infer.Request) (admit.Place, error) {
+func (c *chain) choose(req *infer.Request) (admit.Destination, error) {
 	b, err := c.router.Choose(req)
 	if err != nil {
-		return admit.Place{}, err
+		return admit.Destination{}, err
 	}
-	place := admit.Place{Backend: b}
+	to := admit.Destination{Backend: b}
 	switch req.Task.(type) {
 	case *infer.Generate:
-		place.Pausable = b.Preemptible
+		to.Pausable = b.Preemptible
 	case *infer.Embed, *infer.Rerank:
 		can, _ := b.Abilities()
-		place.NoPreempt = b.Preemptible && can.Generate
+		to.NoPreempt = b.Preemptible && can.Generate
 	}
-	return place, nil
+	return to, nil
 }
 
 // describe returns the state of every backend and its own statistics, for which it asks until ctx
