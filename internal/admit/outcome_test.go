@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// The router receives the outcome of each of its requests once, before the next one is let in:
+// The router receives the outcome of each request once, before the next one is let in:
 // an answer, a failure of its own, or the client's departure.
 func TestPlaceIsToldTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
