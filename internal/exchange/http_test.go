@@ -58,8 +58,8 @@ func (r *reply) Fail(cause error) error {
 // the end of the request's context.
 func TestOverHTTP(t *testing.T) {
 	const patience = 30 * time.Second // a healthy machine needs a fraction of it
-	backend := &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: 10 * time.Millisecond}
-	var handler infer.Handler = backend
+	answers := &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: 10 * time.Millisecond}
+	var handler infer.Handler = answers
 	gate := &admit.Gate{Depth: 0, Total: 1, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Name: "m", Slots: 1, Handler: handler}}, nil
 	}}
