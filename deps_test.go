@@ -59,7 +59,7 @@ var bans = []struct {
 		[]string{"cmd/inferdctl", "client"},
 		[]string{
 			module + "internal/daemon", module + "internal/server", module + "internal/admit", module + "internal/route",
-			module + "internal/worker", module + "internal/broadcast", module + "internal/proc",
+			module + "internal/backend/engine", module + "internal/broadcast", module + "internal/proc",
 		},
 		"a client knows the wire and nothing of what stands behind it; the operator's command is one like any other",
 	},

@@ -17,20 +17,21 @@ var floors = [][]string{
 	{"internal/shortdir"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
-		"internal/printable",
+		"internal/printable", "client/stats",
 	},
 	{"internal/quota", "internal/trust", "internal/gate"}, // rules about callers, files, and admission
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
-		"internal/libraries",
+		"internal/libraries", "internal/settings",
 	},
-	{"internal/store", "internal/launch", "internal/exchange"}, // models, and the start of their engines; the course of a request
+	{"internal/store", "internal/launch", "internal/backend", "internal/exchange"}, // models, the start of their engines, backends; the course of a request
+	{"internal/backend/llamacpp"}, // settings of engines
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
 	},
 	{ // parts: none imports another
-		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
+		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
 		"internal/broadcast", "internal/control", "internal/activity",
 	},
 	{"internal/config", "client"},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/frame"
@@ -30,8 +31,8 @@ import (
 
 // admission measures the TTFT of a backend that takes no time, with and without the gate, in turns.
 func (b *bench) admission() error {
-	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "m", Slots: 4, Handler: new(mock.Backend)}, nil
+	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "m", Slots: 4, Handler: new(mock.Backend)}}, nil
 	}}
 	var conns []net.Conn
 	defer func() { closeAll(conns) }()
@@ -107,11 +108,11 @@ func (b *bench) routing() error {
 	r := new(route.Router)
 	const entries = 8
 	for i := range entries {
-		r.Targets = append(r.Targets, &route.Target{
-			Name:   fmt.Sprint(i),
-			Can:    func() (infer.Abilities, bool) { return infer.Abilities{Generate: i == entries-1}, true },
-			State:  func() route.State { return route.Ready },
-			Faults: []infer.Code{infer.Internal},
+		r.Backends = append(r.Backends, &backend.Backend{
+			Name:      fmt.Sprint(i),
+			Abilities: func() (infer.Abilities, bool) { return infer.Abilities{Generate: i == entries-1}, true },
+			State:     func() (backend.State, string) { return backend.Ready, "" },
+			Faults:    []infer.Code{infer.Internal},
 		})
 	}
 	req := &infer.Request{Task: &infer.Generate{}}

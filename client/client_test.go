@@ -40,7 +40,7 @@ func start(dir, cfg string) (stop func() error, err error) {
 	}
 	flags, err := config.ParseFlags([]string{
 		"--config", file, "--uds", filepath.Join(dir, paths.V1Leaf), "--drain-timeout-secs", "0",
-	}, paths.Env{Getenv: func(string) string { return "" }}, io.Discard)
+	}, paths.Env{Getenv: func(string) string { return "" }}, daemon.Kinds, io.Discard)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	say := &redact.Writer{W: stderr}
-	flags, err := config.ParseFlags(args, paths.Default(), stdout)
+	flags, err := config.ParseFlags(args, paths.Default(), daemon.Kinds, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0

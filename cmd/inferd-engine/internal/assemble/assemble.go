@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
@@ -65,7 +66,7 @@ type part struct {
 	handler  engine.Handler
 	loop     func(context.Context) error
 	progress *progress.Progress // of the loop
-	stats    func() link.Stats
+	stats    func() stats.Engine
 	share    func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
 	overrun  func(*link.Beat)                    // adds calls over their budget; nil if there are none
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template

@@ -7,7 +7,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
-	"github.com/inferd-go/inferd/internal/link"
 )
 
 const (
@@ -82,11 +81,6 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 		handler:  &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
 		loop:     loop.Run,
 		progress: &loop.Progress,
-		stats: func() link.Stats {
-			s := loop.Stats()
-			return link.Stats{
-				Sequences: s.Sequences, Steps: s.Steps, PrefillTokens: s.Tokens, StepMS: float64(s.Step) / float64(time.Millisecond),
-			}
-		},
+		stats:    loop.Stats,
 	}, nil
 }

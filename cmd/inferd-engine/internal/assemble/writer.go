@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
@@ -68,7 +69,11 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}
 	return &part{
 		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
-		stats: func() link.Stats { return statsOf(loop.Stats(), nCtx) },
+		stats: func() stats.Engine {
+			now := loop.Stats().Engine
+			now.KVSize = nCtx
+			return now
+		},
 		overrun: func(b *link.Beat) {
 			addOverrun(b, "sample", loop.Samples)
 			addOverrun(b, "render", eng.Rendering)

@@ -183,7 +183,7 @@ func (l *stepper) importChunk(s *sequence, c *prefill.Chunk) bool {
 			return false
 		}
 		l.addStats(func(st *Stats) {
-			st.Prefill += int64(n)
+			st.PrefillTokens += int64(n)
 			st.PrefillOffloaded += int64(n)
 		})
 	}

@@ -187,7 +187,7 @@ func (l *stepper) allocate(s *sequence) error {
 		n := cells.Len()
 		s.result.Cached = n
 		l.cachedOf[s.Owner] += int64(n)
-		l.addStats(func(st *Stats) { st.Cached += int64(n) })
+		l.addStats(func(st *Stats) { st.CachedTokens += int64(n) })
 	}
 	s.prefillLen = len(s.tokens)
 	return nil
@@ -220,7 +220,7 @@ func (l *stepper) giveUp(s *sequence) error {
 		return err
 	default: // evicted
 		if !s.ending && cells.Len() > 0 {
-			l.addStats(func(st *Stats) { st.Evicted++ })
+			l.addStats(func(st *Stats) { st.Dropped++ })
 		}
 		return l.cache.Free(cells)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/inbox"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
@@ -63,19 +64,12 @@ type Loop struct {
 	calls []uint64 // of the batch under way
 
 	mu    sync.Mutex // guards stats
-	stats Stats
+	stats stats.Engine
 }
 
-// Stats are the present work of a loop, and counters of its past work.
-type Stats struct {
-	Sequences int // of calls of Do that have not returned
-	Steps     int64
-	Tokens    int64         // of all steps
-	Step      time.Duration // time of a step, a moving average
-}
-
-// Stats returns a copy.
-func (l *Loop) Stats() Stats {
+// Stats returns the present work of the loop, and the counters of its past work. StepMS is a moving
+// average.
+func (l *Loop) Stats() stats.Engine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stats
@@ -225,11 +219,12 @@ func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Steps++
-	if l.stats.Step == 0 {
-		l.stats.Step = took
+	ms := float64(took) / float64(time.Millisecond)
+	if l.stats.StepMS == 0 {
+		l.stats.StepMS = ms
 	}
-	l.stats.Step += (took - l.stats.Step) / recent
-	l.stats.Tokens += int64(total)
+	l.stats.StepMS += (ms - l.stats.StepMS) / recent
+	l.stats.PrefillTokens += int64(total)
 }
 
 // recent is the approximate number of steps in a moving average.

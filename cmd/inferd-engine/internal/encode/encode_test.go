@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 )
 
@@ -148,13 +150,13 @@ func TestStats(t *testing.T) {
 		asking.Go(func() { _, _ = l.Do(ctx, 0, inputs(1, 7, 3)) })
 		synctest.Wait()
 		time.Sleep(1500 * time.Millisecond)
-		if want, got := (encode.Stats{Sequences: 7, Steps: 1, Tokens: 9, Step: time.Second}), l.Stats(); got != want {
+		if want, got := (stats.Engine{Sequences: 7, Steps: 1, PrefillTokens: 9, StepMS: 1000}), l.Stats(); !reflect.DeepEqual(got, want) {
 			t.Errorf("in the middle: %+v, want %+v", got, want)
 		}
 		cancel()
 		asking.Wait()
 		_, _ = l.Do(t.Context(), 0, inputs(1, 1, 2)) // fails
-		if want, got := (encode.Stats{Steps: 3, Tokens: 20, Step: time.Second}), l.Stats(); got != want {
+		if want, got := (stats.Engine{Steps: 3, PrefillTokens: 20, StepMS: 1000}), l.Stats(); !reflect.DeepEqual(got, want) {
 			t.Errorf("at the end: %+v, want %+v", got, want)
 		}
 	})

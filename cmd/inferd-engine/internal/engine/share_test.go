@@ -127,7 +127,7 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 		if err != nil {
 			t.Fatal(err)
 		}
-		for limits.Offloaded > 0 && e.Loop.Stats().Retained > 0 { // until it is offloaded
+		for limits.Offloaded > 0 && e.Loop.Stats().KVKept > 0 { // until it is offloaded
 			time.Sleep(10 * time.Millisecond)
 		}
 		return text, done
@@ -260,7 +260,7 @@ func TestLongPause(t *testing.T) {
 	})
 	<-paused
 	deadline := time.Now().Add(time.Minute)
-	for s := e.Loop.Stats(); s.Used > 0 || s.Retained > 0 || s.Offloaded < 50; s = e.Loop.Stats() {
+	for s := e.Loop.Stats(); s.KVUsed > 0 || s.KVKept > 0 || s.KVStored < 50; s = e.Loop.Stats() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it stays in the cache: %+v", s)
 		}
@@ -268,7 +268,7 @@ func TestLongPause(t *testing.T) {
 	}
 	req.Pause.Preempted.Set(false)
 	held.Wait()
-	if s := e.Loop.Stats(); s.Cached < 50 && s.Prefill > 60 {
+	if s := e.Loop.Stats(); s.CachedTokens < 50 && s.PrefillTokens > 60 {
 		t.Errorf("it was read again: %+v", s)
 	}
 }

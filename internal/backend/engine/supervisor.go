@@ -1,17 +1,4 @@
-// Package worker keeps one engine process running: it starts the process, observes its
-// load, hands requests to it, replaces it when it dies, and gives up when restarts are
-// hopeless. It knows neither how a process is started (see [Supervisor.Launch]) nor
-// the protocol of its connection (see package link).
-//
-// The states of a [Supervisor] and what changes them:
-//
-//	Loading ──ready──▶ Ready ──death──▶ Loading       (at once, or after a pause)
-//	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
-//	   └──third death──▶ GivenUp ──Retry──▶ Loading
-//
-// Before the engine has been ready once, the third death ends Run with an error instead,
-// and so does a start that the engine itself reports as hopeless.
-package worker
+package engine
 
 import (
 	"context"
@@ -21,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
@@ -51,16 +40,6 @@ type Exit struct {
 	Illegal bool
 }
 
-// State is the state of a supervisor's engine. The set is closed.
-type State int
-
-// States.
-const (
-	Loading State = iota // it is being started, or waits to be
-	Ready                // it answers
-	GivenUp              // it died too often while loading; only Retry starts it again
-)
-
 // A Supervisor is a Handler that answers with an engine process. [Supervisor.Run]
 // must be running.
 type Supervisor struct {
@@ -83,19 +62,19 @@ type Supervisor struct {
 	// none.
 	Avoid func(ctx context.Context, variant string) bool
 	// OnReady is called with the report of every engine that becomes ready.
-	OnReady func(link.Report)
+	OnReady func(context.Context, link.Report)
 	Log     *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
-	state   State
+	state   backend.State
 	client  *link.Client  // while Ready
-	reason  string        // while GivenUp: why
+	reason  string        // while Down: why
 	changed chan struct{} // closed when state changes; nil if no request waits for that
 	served  bool          // has been ready once
 	pid     int           // of the engine that loads or is ready
 	starts  starts
 	report  link.Report   // of the last engine that became ready
-	retry   chan struct{} // while GivenUp: closed by Retry
+	retry   chan struct{} // while Down: closed by Retry
 
 	verdict  *verdict         // of the last engine that the watchdog killed
 	kills    int              // by the watchdog
@@ -112,11 +91,11 @@ func (s *Supervisor) loadTimeout() time.Duration {
 	return s.LoadTimeout
 }
 
-// State returns the engine's state.
-func (s *Supervisor) State() State {
+// State returns the engine's state, and while it is Down the reason.
+func (s *Supervisor) State() (state backend.State, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state
+	return s.state, s.reason
 }
 
 // LastReport is the report of the last engine that became ready; the zero Report if none
@@ -135,7 +114,7 @@ func (s *Supervisor) Abilities() (can infer.Abilities, known bool) {
 
 // A Status is the state of an engine, and its history.
 type Status struct {
-	State        State
+	State        backend.State
 	PID          int    // of the engine; 0 while there is none
 	Restarts     int    // since Run was called
 	RestartsHour int    // of those, within the last hour
@@ -154,44 +133,56 @@ func (s *Supervisor) Status() Status {
 
 // Stats returns the statistics of the engine. It fails with [infer.Unavailable] if none is
 // ready, and with the cause of ctx if that ends before the engine answers.
-func (s *Supervisor) Stats(ctx context.Context) (*link.Stats, error) {
+func (s *Supervisor) Stats(ctx context.Context) (*stats.Engine, error) {
 	s.mu.Lock()
 	client := s.client
 	s.mu.Unlock()
 	if client == nil {
 		return nil, infer.Errorf(infer.Unavailable, "backend not ready")
 	}
-	stats, err := client.Stats(ctx)
+	report, err := client.Stats(ctx)
 	if errors.Is(err, link.ErrClosed) || errors.Is(err, link.ErrGone) {
 		return nil, infer.Errorf(infer.Unavailable, "the engine of %q stopped", s.Name)
 	}
-	return stats, err
+	return report, err
 }
 
-// WasGivenUp reports whether the engine has been given up, and why.
-func (s *Supervisor) WasGivenUp() (reason string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reason, s.state == GivenUp
+// describe fills in the state and the history of the engine, and its own statistics. An engine that
+// is ready and does not answer until ctx ends is silent.
+func (s *Supervisor) describe(ctx context.Context, into *stats.Backend) {
+	now, report := s.Status(), s.LastReport()
+	into.Model, into.Device, into.NCtx, into.CPUVariant = report.Model, report.Device, report.NCtx, report.Variant
+	if report.Exact || report.Inexact != "" {
+		into.Exact, into.Inexact = &report.Exact, report.Inexact
+	}
+	into.PID, into.Restarts, into.RestartsHour = now.PID, now.Restarts, now.RestartsHour
+	into.WedgedKills, into.LastKill = now.WedgedKills, now.LastKill
+	own, err := s.Stats(ctx)
+	switch {
+	case err == nil:
+		into.Engine = own
+	case now.State == backend.Ready && ctx.Err() != nil:
+		into.Silent = true
+	}
 }
 
 func (s *Supervisor) becomeReady(ctx context.Context, client *link.Client, r link.Report) {
 	s.mu.Lock()
 	s.served, s.report = true, r
-	s.setLocked(Ready, client, "")
+	s.setLocked(backend.Ready, client, "")
 	s.mu.Unlock()
 	s.setSilence(ctx, watchdog.Responding)
-	s.OnReady(r)
+	s.OnReady(ctx, r)
 }
 
-func (s *Supervisor) set(state State, client *link.Client, reason string) {
+func (s *Supervisor) set(state backend.State, client *link.Client, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.setLocked(state, client, reason)
 }
 
 // setLocked is the one place where the state changes.
-func (s *Supervisor) setLocked(state State, client *link.Client, reason string) {
+func (s *Supervisor) setLocked(state backend.State, client *link.Client, reason string) {
 	s.state, s.client, s.reason = state, client, reason
 	if s.changed != nil {
 		close(s.changed)
@@ -211,7 +202,7 @@ func (s *Supervisor) giveUp(ctx context.Context, reason string) bool {
 	s.mu.Lock()
 	s.retry = retry
 	s.mu.Unlock()
-	s.set(GivenUp, nil, reason)
+	s.set(backend.Down, nil, reason)
 	s.publish(status.GaveUp{Reason: reason})
 	select {
 	case <-retry:
@@ -225,11 +216,11 @@ func (s *Supervisor) giveUp(ctx context.Context, reason string) bool {
 func (s *Supervisor) Retry() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != GivenUp || s.retry == nil {
+	if s.state != backend.Down || s.retry == nil {
 		return infer.Errorf(infer.Invalid, "invalid request: backend %q has not been given up", s.Name)
 	}
 	close(s.retry)
 	s.retry = nil
-	s.setLocked(Loading, nil, "") // at once: the next request waits for the new engine
+	s.setLocked(backend.Loading, nil, "") // at once: the next request waits for the new engine
 	return nil
 }

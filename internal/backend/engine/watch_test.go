@@ -1,4 +1,4 @@
-package worker_test
+package engine_test
 
 import (
 	"bytes"
@@ -15,11 +15,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend/engine"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/status"
-	"github.com/inferd-go/inferd/internal/worker"
 )
 
 // A body is the process of an engine in memory as the kernel would report it.
@@ -119,7 +119,7 @@ func hospital(t *testing.T) *ward {
 	w.house = furnish(t, w.live)
 	w.Log = slog.New(slog.NewTextHandler(&w.log, nil))
 	launch := w.Launch
-	w.Launch = func(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
+	w.Launch = func(ctx context.Context, phase func(status.Phase)) (engine.Child, error) {
 		b := &body{state: 'S', at: time.Now()}
 		w.mu.Lock()
 		w.bodies = append(w.bodies, b)
@@ -375,7 +375,7 @@ func TestLaunchWithoutResources(t *testing.T) {
 		h := furnish(t, serves)
 		h.Log = slog.New(slog.NewTextHandler(&log, nil))
 		launch := h.Launch
-		h.Launch = func(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
+		h.Launch = func(ctx context.Context, phase func(status.Phase)) (engine.Child, error) {
 			phase(status.CheckingLocal{Path: "m"})
 			if lacking--; lacking >= 0 {
 				return nil, fmt.Errorf("start engine: %w", os.NewSyscallError("socketpair", syscall.EMFILE))

@@ -1,4 +1,4 @@
-package worker
+package engine
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
@@ -291,7 +292,7 @@ func (s *Supervisor) condemn(v *verdict) {
 	s.verdict = v
 	s.kills++
 	s.lastKill = fmt.Sprintf("%s, at %s", v.reason, time.Now().UTC().Format(time.RFC3339))
-	s.setLocked(Loading, nil, "")
+	s.setLocked(backend.Loading, nil, "")
 }
 
 // spares reports whether a call of a dead engine may be sent to the next one.

@@ -1,4 +1,4 @@
-package daemon
+package engine
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/libraries"
 	"github.com/inferd-go/inferd/internal/paths"
 )
@@ -24,8 +23,8 @@ type engineLibraries struct {
 	current *libraries.Set
 }
 
-func newEngineLibraries(cfg *config.Config, env paths.Env, log *slog.Logger) (*engineLibraries, error) {
-	folder, err := libraries.At(cfg.EngineLib, env.EngineDir(), paths.EngineVersion)
+func newEngineLibraries(dir string, env paths.Env, log *slog.Logger) (*engineLibraries, error) {
+	folder, err := libraries.At(dir, env.EngineDir(), paths.EngineVersion)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,11 @@
-package worker
+package engine
 
 import (
 	"context"
 	"errors"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 )
@@ -65,9 +66,9 @@ func (s *Supervisor) await(ctx context.Context, dead *link.Client, timeout <-cha
 		changed := s.changed
 		s.mu.Unlock()
 		switch {
-		case state == Ready && client != dead:
+		case state == backend.Ready && client != dead:
 			return client, nil
-		case state == GivenUp:
+		case state == backend.Down:
 			return nil, infer.Errorf(infer.Unavailable, "backend %q was given up: %s", s.Name, reason)
 		}
 		select {

@@ -1,4 +1,4 @@
-package worker_test
+package engine_test
 
 import (
 	"context"
@@ -13,10 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/engine"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
-	"github.com/inferd-go/inferd/internal/worker"
 )
 
 // A life is the behaviour of an engine in memory after its start.
@@ -72,14 +73,14 @@ type child struct {
 func (c *child) Conn() net.Conn { return c.conn }
 func (c *child) Kill()          { c.cancel() }
 func (c *child) PID() int       { return c.pid }
-func (c *child) Wait() worker.Exit {
+func (c *child) Wait() engine.Exit {
 	reason := <-c.exit
-	return worker.Exit{Reason: reason, Illegal: reason == illegalReason}
+	return engine.Exit{Reason: reason, Illegal: reason == illegalReason}
 }
 
 // A house is a supervisor with engines in memory.
 type house struct {
-	*worker.Supervisor
+	*engine.Supervisor
 	t *testing.T
 
 	mu     sync.Mutex
@@ -102,10 +103,10 @@ func build(t *testing.T, lives ...life) *house {
 func furnish(t *testing.T, lives ...life) *house {
 	t.Helper()
 	h := &house{t: t, lives: lives, over: make(chan struct{})}
-	h.Supervisor = &worker.Supervisor{
+	h.Supervisor = &engine.Supervisor{
 		Name: "gen", Launch: h.launch, Log: slog.New(slog.DiscardHandler),
 		Publish: func(ev status.Event) { h.note(fmt.Sprintf("%T", ev), phaseOf(ev)) },
-		OnReady: func(link.Report) { h.note("ready", "") },
+		OnReady: func(context.Context, link.Report) { h.note("ready", "") },
 	}
 	return h
 }
@@ -138,7 +139,7 @@ func (h *house) note(kind, what string) {
 	h.events = append(h.events, strings.TrimSpace(strings.ReplaceAll(kind+" "+what, "status.", "")))
 }
 
-func (h *house) launch(ctx context.Context, _ func(status.Phase)) (worker.Child, error) {
+func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	live := h.lives[0]
@@ -289,7 +290,7 @@ func TestRequestsDoNotWaitForEver(t *testing.T) {
 		if err := h.ask(1); infer.CodeOf(err) != infer.Unavailable || err.Error() != "backend not ready" {
 			t.Errorf("got %v", err)
 		}
-		if got := time.Since(begin); got != worker.DefaultLoadTimeout {
+		if got := time.Since(begin); got != engine.DefaultLoadTimeout {
 			t.Errorf("after %s", got)
 		}
 	})
@@ -305,7 +306,7 @@ func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
 		}
 		h.kill()
 		synctest.Wait()
-		if got := h.State(); got != worker.GivenUp {
+		if got, _ := h.State(); got != backend.Down {
 			t.Fatalf("state %v, events %q", got, h.seen())
 		}
 		if err := h.ask(1); infer.CodeOf(err) != infer.Unavailable || !strings.Contains(err.Error(), "not a GGUF") {
@@ -319,88 +320,6 @@ func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
 		}
 		if err := h.ask(1); err != nil {
 			t.Errorf("after the retry: %v", err)
-		}
-	})
-}
-
-func TestStatus(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves, serves, crashes, crashes, failsCleanly, serves)
-		defer h.close()
-		want := func(what string, want worker.Status) {
-			t.Helper()
-			if got := h.Status(); got != want {
-				t.Errorf("%s: %+v, want %+v", what, got, want)
-			}
-		}
-		synctest.Wait()
-		want("it loads", worker.Status{State: worker.Loading, PID: 100})
-		_ = h.WaitReady(t.Context())
-		want("it is ready", worker.Status{State: worker.Ready, PID: 100})
-		h.kill()
-		synctest.Wait()
-		_ = h.WaitReady(t.Context())
-		want("it was replaced", worker.Status{State: worker.Ready, PID: 101, Restarts: 1, RestartsHour: 1})
-		time.Sleep(50 * time.Minute)
-		h.kill()
-		synctest.Wait()
-		want("it was given up", worker.Status{State: worker.GivenUp, Restarts: 4, RestartsHour: 4})
-		time.Sleep(10 * time.Minute)
-		want("an hour later", worker.Status{State: worker.GivenUp, Restarts: 4, RestartsHour: 3})
-		if err := h.Retry(); err != nil {
-			t.Error(err)
-		}
-		_ = h.WaitReady(t.Context())
-		want("it was tried again", worker.Status{State: worker.Ready, PID: 105, Restarts: 5, RestartsHour: 4})
-	})
-}
-
-// The abilities of the last engine hold while the next one loads.
-func TestAbilities(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		can := infer.Abilities{Generate: true, Tools: true}
-		able := func(ctx context.Context, srv *link.Server) string {
-			_ = srv.Report(link.Report{State: link.Ready, Abilities: can})
-			_ = srv.Serve(ctx)
-			return "killed"
-		}
-		h := build(t, able, hangs)
-		defer h.close()
-		if _, known := h.Abilities(); known {
-			t.Error("they are known before the first report")
-		}
-		_ = h.WaitReady(t.Context())
-		for range 2 {
-			if got, known := h.Abilities(); !known || got != can {
-				t.Errorf("got %+v, %v", got, known)
-			}
-			h.kill()
-			synctest.Wait()
-		}
-		if h.State() != worker.Loading {
-			t.Errorf("state %v", h.State())
-		}
-	})
-}
-
-func TestStats(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		counts := func(ctx context.Context, srv *link.Server) string {
-			srv.Stats = func() link.Stats { return link.Stats{Steps: 7} }
-			return serves(ctx, srv)
-		}
-		h := build(t, counts, slow)
-		defer h.close()
-		if _, err := h.Stats(t.Context()); infer.CodeOf(err) != infer.Unavailable {
-			t.Errorf("while it loads: %v", err)
-		}
-		_ = h.WaitReady(t.Context())
-		if got, err := h.Stats(t.Context()); err != nil || got.Steps != 7 {
-			t.Errorf("got %+v, %v", got, err)
-		}
-		h.kill()
-		if _, err := h.Stats(t.Context()); infer.CodeOf(err) != infer.Unavailable {
-			t.Errorf("when it is dead: %v", err)
 		}
 	})
 }

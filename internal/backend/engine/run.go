@@ -1,4 +1,4 @@
-package worker
+package engine
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/status"
@@ -155,7 +156,7 @@ func (r *engineRun) serve(ctx context.Context) error {
 		r.late.Store(true)
 		r.child.Kill()
 	})
-	defer r.sup.set(Loading, nil, "")
+	defer r.sup.set(backend.Loading, nil, "")
 	defer r.timeout.Stop()
 	return r.client.Run(func(report link.Report) { r.onReport(ctx, report) })
 }

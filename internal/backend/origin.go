@@ -1,10 +1,6 @@
-package route
+package backend
 
-import (
-	"os"
-
-	"github.com/inferd-go/inferd/internal/infer"
-)
+import "os"
 
 // An Origin is what vectors and scores come from. The zero value is like no other.
 type Origin struct {
@@ -29,11 +25,4 @@ func (o Origin) Same(other Origin) bool {
 // sameFile compares device and inode, and that nothing has been written in between.
 func sameFile(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-func (t *Target) origin(task infer.Task) Origin {
-	if t.Origin == nil {
-		return Origin{}
-	}
-	return t.Origin(task)
 }

@@ -1,4 +1,4 @@
-package daemon
+package engine
 
 import (
 	"context"
@@ -10,16 +10,15 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/llamacpp"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/launch"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
-	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/trust"
-	"github.com/inferd-go/inferd/internal/worker"
 )
 
 // engineName is the program beside inferd's own that runs a model.
@@ -57,25 +56,28 @@ type launcher struct {
 	program   string
 	libraries *engineLibraries
 	models    *store.Store
-	entry     config.Backend
+	name      string // of the entry
+	limits    backend.Limits
+	shared    []string
+	settings  *llamacpp.Settings
 	turns     string   // file that engines lock which compute on the same cores; empty if there is one
 	secrets   []string // variables that hold keys: they are never passed
 
 	choice atomic.Pointer[libraryChoice] // of the engine that was started last
 
-	origin atomic.Pointer[route.Origin] // of the engine that was started last, without settings
+	origin atomic.Pointer[backend.Origin] // of the engine that was started last, without settings
 }
 
 // launch checks all that an engine needs, so that an error names the missing part and its
 // remedy, and starts an engine.
-func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker.Child, error) {
-	m := l.entry.Model
+func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child, error) {
+	m := l.settings.Model
 	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
 	if err != nil {
 		return nil, err
 	}
 	defer model.Close()
-	l.origin.Store(&route.Origin{File: model.Info, Digest: model.Digest})
+	l.origin.Store(&backend.Origin{File: model.Info, Digest: model.Digest})
 	if _, err := os.Stat(l.program); err != nil {
 		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
 	}
@@ -88,10 +90,10 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (worker
 	}
 	l.choice.Store(&choice)
 	child, err := launch.Start(l.program, launch.Contract{
-		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Tasks: launch.Tasks(l.entry.Tasks),
-		NCtx: l.entry.NCtx, EmbedNCtx: l.entry.EmbedNCtx, RerankNCtx: l.entry.RerankNCtx,
-		Slots: l.entry.NSlots, Threads: l.entry.Threads, GPULayers: l.entry.NGPULayers,
-		Pooling: l.entry.Pooling, MaxStallMS: l.entry.MaxStallMS, ComputeLock: l.turns, Exact: l.entry.Exact, SharedPrefixes: l.entry.Shared,
+		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Tasks: launch.Tasks(l.settings.Tasks),
+		NCtx: l.limits.NCtx, EmbedNCtx: l.settings.EmbedNCtx, RerankNCtx: l.settings.RerankNCtx,
+		Slots: l.limits.NSlots, Threads: l.limits.Threads, GPULayers: l.limits.NGPULayers,
+		Pooling: l.settings.Pooling, MaxStallMS: l.limits.MaxStallMS, ComputeLock: l.turns, Exact: l.limits.Exact, SharedPrefixes: l.shared,
 	}, model.Files, l.environment(choice.searchPath(l.libraries.folder.Path), os.LookupEnv))
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
@@ -117,19 +119,19 @@ func (l *launcher) environment(searchPath string, lookup func(string) (string, b
 // avoid makes the next engine leave out the CPU variant with which the last one ended.
 func (l *launcher) avoid(ctx context.Context, variant string) bool {
 	choice := l.choice.Load()
-	return choice != nil && l.libraries.avoid(ctx, *choice, l.entry.Name, variant)
+	return choice != nil && l.libraries.avoid(ctx, *choice, l.name, variant)
 }
 
 // originOf returns the origin of the engine's vectors or scores, by the task: the model's file at
 // the last start of the engine, the pooling, and the reported context.
-func (l *launcher) originOf(t infer.Task, r link.Report) route.Origin {
-	var o route.Origin
+func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
+	var o backend.Origin
 	if last := l.origin.Load(); last != nil {
 		o = *last
 	}
 	switch t.(type) {
 	case *infer.Embed:
-		o.Settings = fmt.Sprintf("pooling %q, context %d, exact %v", l.entry.Pooling, r.EmbedNCtx, r.Exact)
+		o.Settings = fmt.Sprintf("pooling %q, context %d, exact %v", l.settings.Pooling, r.EmbedNCtx, r.Exact)
 	case *infer.Rerank:
 		o.Settings = fmt.Sprintf("context %d, exact %v", r.RerankNCtx, r.Exact)
 	case *infer.Generate:
@@ -141,19 +143,19 @@ func (l *launcher) originOf(t infer.Task, r link.Report) route.Origin {
 type engineChild struct{ *proc.Child }
 
 var (
-	_ worker.Child    = engineChild{}
-	_ worker.Observed = engineChild{}
-	_ worker.Signaled = engineChild{}
+	_ Child    = engineChild{}
+	_ Observed = engineChild{}
+	_ Signaled = engineChild{}
 )
 
 // Wait returns how the engine ended.
-func (c engineChild) Wait() worker.Exit {
+func (c engineChild) Wait() Exit {
 	<-c.Done()
 	exit := c.Exit()
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
-		return worker.Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
+		return Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
-	return worker.Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
+	return Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
 }
 
 // Conn is the daemon's end of the link.
