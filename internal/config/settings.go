@@ -54,8 +54,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "version", Help: "print the version and exit", At: func(f *Flags) any { return &f.Version }},
 }
 
-// limitSettings hold for each entry. A flag holds for all entries, whatever the config
-// file says of them.
+// limitSettings apply to each entry. A flag applies to all entries and overrides the config file.
 var limitSettings = []settings.Setting[backend.Limits]{
 	{Flag: "n-ctx", Key: "n_ctx", Help: "`tokens` of context, shared by all slots (default 8192)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NCtx }},
 	{Flag: "n-slots", Key: "n_slots", Help: "`sequences` that run at once (default 4)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NSlots }},

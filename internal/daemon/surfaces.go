@@ -27,7 +27,7 @@ type binding struct {
 	skipReason string
 }
 
-// open listens. The strangers are those of all surfaces.
+// open listens. All surfaces share the bound of clients that have not sent the key.
 func (b binding) open(cfg *config.Config, strangers *listen.PendingAuth, log *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(b.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
@@ -51,7 +51,7 @@ func (b binding) open(cfg *config.Config, strangers *listen.PendingAuth, log *sl
 	return all, nil
 }
 
-// bindings returns the wanted surfaces.
+// bindings returns the enabled surfaces.
 func bindings(cfg *config.Config, at config.Sockets, can infer.Abilities) []binding {
 	all := []struct {
 		binding
