@@ -11,9 +11,10 @@ import (
 
 const module = "github.com/inferd-go/inferd/"
 
-// floors lists the packages from the ground up. A package may import those below its
-// own floor, never one beside or above it. docs/ARCHITECTURE.md says what each is for.
+// floors lists the packages from the ground up. A package may import only packages of the floors
+// below its own. docs/ARCHITECTURE.md has the purpose of each.
 var floors = [][]string{
+	{"internal/shortdir"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
 		"internal/printable", "client/stats",
@@ -35,24 +36,24 @@ var floors = [][]string{
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
-	{ // words and rules again, of the engine's own house
+	{ // words and rules of the engine
 		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
 		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
-	{ // inside it
+	{ // parts of the engine
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/encode",
 		"cmd/inferd-engine/internal/prefill",
 	},
 	{"cmd/inferd-engine/internal/batch"},
 	{"cmd/inferd-engine/internal/engine"},
 	{"cmd/inferd-engine/internal/assemble"},
-	{"cmd/inferdctl/internal/top"}, // inside the operator's command
-	{ // programs; nobody can import them
+	{"cmd/inferdctl/internal/top"}, // a part of the operator's command
+	{ // programs, which no package can import
 		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
 	},
 }
 
-// A pkg is what go list says of a package.
+// A pkg is a package as go list reports it.
 type pkg struct {
 	ImportPath string
 	Name       string
@@ -62,7 +63,7 @@ type pkg struct {
 	Imports    []string
 }
 
-// list returns the packages of the module that match, tests aside.
+// list returns the packages of the module that match, without tests.
 func list(t *testing.T, patterns ...string) []pkg {
 	t.Helper()
 	args := append([]string{"list", "-json=ImportPath,Name,Doc,Dir,GoFiles,Imports"}, patterns...)

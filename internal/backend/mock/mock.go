@@ -22,8 +22,8 @@ const kind = "mock"
 type Backend struct {
 	Tokens     []string      // the answer; nil is one token "mock-response"
 	TokenDelay time.Duration // passes before every token
-	// PreStream fails every request before its first token: "not_ready",
-	// "invalid_request", "unavailable" or "internal"; empty does not.
+	// PreStream is the failure of every request before its first token: "not_ready",
+	// "invalid_request", "unavailable" or "internal"; empty means no failure.
 	PreStream string
 	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
 	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// An earlier prompt of the same owner is not decoded again, whether the new one continues it or
-// turns off; one of another owner is.
+// A prefix of an earlier prompt of the same owner is not decoded again, whether the new prompt
+// continues that prompt or differs from it later; a prefix of another owner's prompt is.
 func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 					t.Errorf("%s: %d were cached and %d were read, want %d cached", step.what, got.Cached, read, want)
 				}
 			}
-			// The stats follow a moment after the answer.
+			// The stats are published a moment after the answer.
 			st := loop.Stats()
 			for deadline := time.Now().Add(10 * time.Second); !slices.Contains(cached(st), "b 109") || st.KVKept == 0; st = loop.Stats() {
 				if time.Now().After(deadline) {
@@ -61,8 +61,8 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	}
 }
 
-// A pinned prompt is a prefix for all owners, also for none, and is never evicted; the rest of
-// the context is the room of a sequence.
+// A pinned prompt is a prefix for all owners, and for sequences without one, and is never
+// evicted; the rest of the context is the room of a sequence.
 func TestLoopPins(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
 	var out []batch.Token
@@ -74,7 +74,7 @@ func TestLoopPins(t *testing.T) {
 	if loop.Room() != 300 {
 		t.Errorf("there is room for %d", loop.Room())
 	}
-	for i := range 20 { // more than can be kept
+	for i := range 20 { // more than can be retained
 		for _, owner := range []string{"a", "b", ""} {
 			out = nil
 			got, err := loop.Do(t.Context(), m.of(owner, 0, 101+i, 50, &out))
@@ -95,7 +95,7 @@ func TestLoopPins(t *testing.T) {
 }
 
 // Retained sequences are offloaded while the loop is idle, or another sequence is decoding, and
-// come back from memory for a prompt that begins with them; memory is bounded.
+// are loaded again for a prompt that begins with them; memory is bounded.
 func TestLoopOffloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)

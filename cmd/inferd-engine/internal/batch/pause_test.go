@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// A paused sequence gives its slot to another one, keeps its text and its cells, and resumes
-// where it was.
+// A paused sequence frees its slot for another one, keeps its text and its cells, and resumes
+// where it paused.
 func TestLoopPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
@@ -76,8 +76,8 @@ func TestLoopPausedCancel(t *testing.T) {
 	})
 }
 
-// A sequence that is paused for long hands its cells over to the retained sequences, which are
-// offloaded, and decodes none of its tokens again when it resumes.
+// After a long pause the cells of a sequence become retained ones, which are offloaded; when it
+// resumes, none of its tokens is decoded again.
 func TestLoopLongPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
@@ -124,7 +124,7 @@ func TestLoopEvictedWhileChoosing(t *testing.T) {
 		t.Helper()
 		var other []batch.Token
 		var all sync.WaitGroup
-		all.Go(func() { // the oldest, which is never evicted
+		all.Go(func() { // the oldest sequence, which is never evicted
 			seq := m.of("b", 5000, 60, 200, &other)
 			seq.Ends = func(batch.Token) bool { return false }
 			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 200 {

@@ -29,7 +29,7 @@ func (l *Loop) addStats(change func(*Stats)) {
 	change(&l.stats)
 }
 
-// countStep counts a step that has just ended.
+// countStep counts a step at its end.
 func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Time) {
 	gap := took
 	if !l.last.IsZero() {
@@ -56,7 +56,7 @@ func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Ti
 // publishPause is the time between two updates of the cache's stats while the loop is busy.
 const publishPause = 100 * time.Millisecond
 
-// publishStats updates the stats of the cache, if it is time or the loop will be idle.
+// publishStats updates the stats of the cache if they are due, or if the loop will be idle.
 func (l *stepper) publishStats() {
 	now := time.Now()
 	if now.Sub(l.counted) < publishPause && l.running() {

@@ -77,7 +77,7 @@ func (m *toy) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	return dst, nil
 }
 
-// run has a loop over m going until the test ends.
+// run runs a loop over m until the test ends.
 func run(t *testing.T, m *toy) *encode.Loop {
 	t.Helper()
 	l := &encode.Loop{Model: m, Limits: encode.Limits{Tokens: m.tokens, Sequences: m.sequences}, Width: 2}
@@ -116,8 +116,8 @@ func TestTogether(t *testing.T) {
 	})
 }
 
-// A batch has no more tokens than it should, but for one sequence that alone has more; each is
-// computed inside Exclusive.
+// A batch has at most Batch tokens, unless it is a single sequence with more; each is computed
+// inside Exclusive.
 func TestBatchAndTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 10, sequences: 4}
@@ -141,7 +141,7 @@ func TestBatchAndTurn(t *testing.T) {
 	})
 }
 
-// Every computed token counts, also those of canceled jobs.
+// Every computed token counts, including those of canceled jobs.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
@@ -162,10 +162,10 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// A batch takes no longer than it should, as far as is known of the last ones.
+// A batch takes at most Longest, by the times of earlier batches.
 func TestLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &toy{tokens: 8, sequences: 8} // a second each, whatever is in it
+		m := &toy{tokens: 8, sequences: 8} // each batch takes a second, whatever its size
 		l := &encode.Loop{Model: m, Limits: encode.Limits{Tokens: 8, Sequences: 8}, Width: 1, Longest: 500 * time.Millisecond}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -181,7 +181,7 @@ func TestLongest(t *testing.T) {
 	})
 }
 
-// A large job does not hold up a small one.
+// A large job does not delay a small one.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 4, sequences: 4}
@@ -267,7 +267,7 @@ func TestLoopEnds(t *testing.T) {
 	})
 }
 
-// Whatever jobs there are, each gets its own numbers, and no batch is too large.
+// With any jobs, each gets its own results, and no batch is too large.
 func TestAnyJobs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &fast{toy{tokens: rapid.IntRange(1, 20).Draw(t, "tokens"), sequences: rapid.IntRange(1, 6).Draw(t, "sequences")}}
