@@ -101,6 +101,9 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 	}
 	s.releaseUse(w.SHA256)
 	lock, err := s.lockBlob(d, w.ref(), false)
+	if busy, ok := errors.AsType[*BusyError](err); ok && w.SHA256 == "" {
+		busy.What = "the content of " + w.URL
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +113,7 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 		lock.Release()
 		return nil, s.unwritable(fmt.Errorf("begin an ingest: %w", err))
 	}
+	s.setWriting(w.SHA256, 1)
 	i.tasks.Go(i.follow)
 	i.tasks.Go(i.syncLoop)
 	return i, nil
@@ -536,9 +540,15 @@ func (i *Ingest) Close() error {
 		return nil
 	}
 	i.stop()
+	i.store.setWriting(i.state.SHA256, -1)
 	defer i.lock.Release()
 	if committed {
-		return i.disk.removeDir(i.dir)
+		err := i.disk.removeDir(i.dir)
+		ref := path.Base(i.dir)[len(partialPrefix):]
+		if there, look := i.store.exists(ref); look == nil && !there {
+			i.disk.removeLock(ref)
+		}
+		return err
 	}
 	i.mu.Lock()
 	i.state.PID = 0

@@ -198,6 +198,11 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err := m.check(m.Name); err != nil {
 		return fmt.Errorf("manifest %s: %w", m.Name, err)
 	}
+	unlock, err := s.holdBlobs(d, m)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	old, err := d.manifest(m.Name)
 	if err == nil && old.Blob != m.Blob && !replace {
 		return &TakenError{m.Name, old.Digest()}
@@ -213,4 +218,41 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 		return s.unwritable(err)
 	}
 	return nil
+}
+
+// holdBlobs keeps the blobs of a manifest from being removed while it is written, and fails if
+// one is not there.
+func (s *Store) holdBlobs(d *disk, m *Manifest) (unlock func(), err error) {
+	var locks []*Lock
+	unlock = func() {
+		for _, l := range locks {
+			l.Release()
+		}
+	}
+	defer func() {
+		if err != nil {
+			unlock()
+		}
+	}()
+	for _, p := range m.files() {
+		digest := p.Blob[len(digestPrefix):]
+		if m.Refers != nil && digest == m.Digest() {
+			continue
+		}
+		if !s.isWriting(digest) {
+			lock, err := s.lockBlob(d, digest, true)
+			if err != nil {
+				return nil, err
+			}
+			locks = append(locks, lock)
+		}
+		info, err := d.root.Lstat(blobPath(digest))
+		if err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", m.Name, err)
+		}
+		if info.Size() != p.Size {
+			return nil, fmt.Errorf("manifest %s: %s has %d bytes, not %d", m.Name, d.path(blobPath(digest)), info.Size(), p.Size)
+		}
+	}
+	return unlock, nil
 }

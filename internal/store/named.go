@@ -119,3 +119,21 @@ func (s *Store) releaseUse(digest string) {
 		delete(s.uses, digest)
 	}
 }
+
+// setWriting counts the ingests of a digest.
+func (s *Store) setWriting(digest string, by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing == nil {
+		s.writing = make(map[string]int)
+	}
+	if s.writing[digest] += by; s.writing[digest] == 0 {
+		delete(s.writing, digest)
+	}
+}
+
+func (s *Store) isWriting(digest string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writing[digest] > 0
+}

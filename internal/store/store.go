@@ -79,10 +79,12 @@ type Store struct {
 	// Boot replaces the identity of this run of the kernel, for tests of power cuts.
 	Boot string
 
-	mu    sync.Mutex // guards the fields below
-	disk  *disk      // nil until the folder is needed
-	ready bool       // all folders of the layout are there
-	uses  map[string]*Lock
+	mu    sync.Mutex       // guards the fields below
+	disk  *disk            // nil until the folder is needed
+	ready bool             // all folders of the layout are there
+	uses  map[string]*Lock // by digest: blobs that were handed out
+	// writing counts the ingests of this store by the digests whose locks they have.
+	writing map[string]int
 
 	digests digests
 }

@@ -67,12 +67,17 @@ func keyOf(id Identity, path string) key {
 // the digest want. An empty want is met by any known digest. It fails if the file changes
 // meanwhile.
 func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path, want string, phase func(status.Phase)) (string, error) {
-	k := keyOf(identityOf(info), path)
 	if !s.Paranoid {
-		if got, ok := s.knownDigest(k); ok && (want == "" || got == want) {
+		if got, ok := s.knownDigest(keyOf(identityOf(info), path)); ok && (want == "" || got == want) {
 			return got, nil
 		}
 	}
+	return s.hashFile(ctx, f, info, path, phase)
+}
+
+// hashFile reads an open file, and remembers its digest.
+func (s *Store) hashFile(ctx context.Context, f *os.File, info os.FileInfo, path string, phase func(status.Phase)) (string, error) {
+	k := keyOf(identityOf(info), path)
 	if phase != nil {
 		phase(status.Verify{Path: path})
 	}
