@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 )
 
 // Commit checks the digest and makes the bytes a blob, which is whole on disk from then on. It
@@ -102,7 +101,7 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 
 // publish renames the data to its place.
 func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
-	if digest != path.Base(i.dir)[len(partialPrefix):] {
+	if digest != i.ref {
 		lock, err := i.store.lockBlob(i.disk, digest, false)
 		if err != nil {
 			return Blob{}, err

@@ -43,6 +43,14 @@ func (w *Want) ref() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// what names the content in an error.
+func (w *Want) what() string {
+	if w.SHA256 != "" {
+		return "blob " + digestPrefix + w.SHA256
+	}
+	return "the content of " + w.URL
+}
+
 // A Blob is a committed file of the store.
 type Blob struct {
 	Digest string // in lower-case hex
@@ -60,6 +68,7 @@ type Ingest struct {
 	store *Store
 	disk  *disk
 	lock  *Lock
+	ref   string // the digest, or a name instead
 	dir   string // of the data and the states
 	file  *os.File
 
@@ -99,21 +108,25 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
+	ref := w.ref()
+	if s.isWriting(ref) {
+		return nil, &BusyError{w.what(), os.Getpid()}
+	}
 	s.releaseUse(w.SHA256)
-	lock, err := s.lockBlob(d, w.ref(), false)
-	if busy, ok := errors.AsType[*BusyError](err); ok && w.SHA256 == "" {
-		busy.What = "the content of " + w.URL
+	lock, err := s.lockBlob(d, ref, false)
+	if busy, ok := errors.AsType[*BusyError](err); ok {
+		busy.What = w.what()
 	}
 	if err != nil {
 		return nil, err
 	}
-	i := &Ingest{store: s, disk: d, lock: lock, dir: partialDir(w.ref()), wake: make(chan struct{}, 1)}
+	i := &Ingest{store: s, disk: d, lock: lock, ref: ref, dir: partialDir(ref), wake: make(chan struct{}, 1)}
 	i.changed = sync.NewCond(&i.mu)
 	if err := i.load(w); err != nil {
 		lock.Release()
 		return nil, s.unwritable(fmt.Errorf("begin an ingest: %w", err))
 	}
-	s.setWriting(w.SHA256, 1)
+	s.setWriting(ref, 1)
 	i.tasks.Go(i.follow)
 	i.tasks.Go(i.syncLoop)
 	return i, nil
@@ -126,7 +139,7 @@ func (i *Ingest) load(w Want) error {
 	if err := i.disk.mkdirAll(i.dir); err != nil {
 		return err
 	}
-	last, err := i.lastState()
+	last, err := i.lastState(w)
 	if err != nil {
 		return err
 	}
@@ -195,10 +208,10 @@ func (i *Ingest) resume(last *state, info os.FileInfo) {
 
 // lastState returns the state that holds: of this run of the kernel the latest, else the one
 // after the last sync. Nil means that there is none. It fails if the writer lives.
-func (i *Ingest) lastState() (*state, error) {
+func (i *Ingest) lastState(w Want) (*state, error) {
 	latest, err := i.disk.readState(i.path(stateLeaf))
 	if err == nil && latest.alive(i.store.boot(), i.age(stateLeaf)) {
-		return nil, &BusyError{"blob " + path.Base(i.dir)[len(partialPrefix):], latest.PID}
+		return nil, &BusyError{w.what(), latest.PID}
 	}
 	if err == nil && latest.Boot != "" && latest.Boot == i.store.boot() {
 		return latest, nil
@@ -225,7 +238,7 @@ func (i *Ingest) age(leaf string) time.Duration {
 // alive reports whether the writer of a state still writes. The caller has the lock, so this
 // matters on file systems whose locks do nothing.
 func (s *state) alive(boot string, age time.Duration) bool {
-	if s.PID == 0 {
+	if s.PID == 0 || s.PID == os.Getpid() { // Begin has found that this process is not at it
 		return false
 	}
 	if host, err := os.Hostname(); err == nil && host != s.Host {
@@ -530,23 +543,31 @@ func (i *Ingest) stop() {
 	i.tasks.Wait()
 }
 
+// settleTime bounds how long Close waits for the hash of what is there.
+const settleTime = time.Second
+
 // Close ends the ingest and gives its lock up. Uncommitted bytes stay for the next Begin.
 func (i *Ingest) Close() error {
 	i.mu.Lock()
 	closed, committed := i.closed, i.committed
 	i.closed = true
+	end := contiguous(i.state.Ranges)
 	i.mu.Unlock()
 	if closed {
 		return nil
 	}
+	if !committed { // the next Begin has less to read
+		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		_ = i.wait(ctx, end) // it goes on from where it is
+		cancel()
+	}
 	i.stop()
-	i.store.setWriting(i.state.SHA256, -1)
+	i.store.setWriting(i.ref, -1)
 	defer i.lock.Release()
 	if committed {
 		err := i.disk.removeDir(i.dir)
-		ref := path.Base(i.dir)[len(partialPrefix):]
-		if there, look := i.store.exists(ref); look == nil && !there {
-			i.disk.removeLock(ref)
+		if there, look := i.store.exists(i.ref); look == nil && !there {
+			i.disk.removeLock(i.ref)
 		}
 		return err
 	}
@@ -596,7 +617,7 @@ func (i *Ingest) wait(ctx context.Context, total int64) error {
 	defer stop()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for i.state.Hashed < total && i.err == nil && ctx.Err() == nil {
+	for i.state.Hashed < total && i.err == nil && !i.stopped && ctx.Err() == nil {
 		i.changed.Wait()
 	}
 	if i.err != nil {

@@ -1,0 +1,10 @@
+//go:build unix
+
+package store_test
+
+import "syscall"
+
+const (
+	noSpace     = syscall.ENOSPC
+	inputOutput = syscall.EIO
+)
