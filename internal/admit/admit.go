@@ -87,6 +87,8 @@ type ticket struct {
 	err     error                   // why it is refused
 	counted int64                   // the part of tokens that is in the rates
 	charged int64                   // the part of tokens and cost that the queue was charged
+
+	admitted infer.Admitted // used by the goroutine of Handle only
 }
 
 // state is what a request at the gate is doing. [Gate.setLocked] changes it.
@@ -127,12 +129,13 @@ func (t *ticket) written() (tokens, cost int64) {
 // over reports whether the wait to begin is over.
 func (t *ticket) over() bool { return t.state > waiting }
 
-// admitted says in the request that it has been let in, and where.
-func (t *ticket) admitted() {
-	t.req.Admitted, t.req.Entry, t.req.Backend = true, t.place.Name, t.place.Kind
+// admission completes and returns the event that reports the admission.
+func (t *ticket) admission() *infer.Admitted {
+	t.admitted.Entry, t.admitted.Backend = t.place.Name, t.place.Kind
 	if t.place.Model != nil {
-		t.req.Model = t.place.Model()
+		t.admitted.Model = t.place.Model()
 	}
+	return &t.admitted
 }
 
 // errClosed refuses requests that arrive or still wait once the gate is closed.
@@ -150,7 +153,7 @@ var errUnread = infer.Errorf(infer.Busy, "queue full: the answer is not read, an
 // lateness is how long an answer whose deadline has passed may take to end by itself.
 const lateness = time.Second
 
-// Handle passes req on when it is its turn. It refuses with [infer.Busy] at once if too
+// Handle passes req on when it is its turn, and emits [infer.Admitted] before. It refuses with [infer.Busy] at once if too
 // many wait already, or when the deadline of req passes while it waits, and with
 // [infer.Unavailable] once the gate is closed.
 func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -163,7 +166,6 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 			return err
 		}
 	}
-	t.admitted()
 	return g.serve(ctx, t, emit)
 }
 
@@ -178,7 +180,7 @@ func (g *Gate) wait(ctx context.Context, t *ticket) error {
 	}
 	select {
 	case <-t.turn:
-		t.req.Queued = time.Since(came)
+		t.admitted.Queued = time.Since(came)
 		return t.err
 	case <-late:
 		g.withdraw(t)
@@ -214,6 +216,10 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		lost   error       // of the way to the client
 		result infer.Event // complete vectors or scores, before their Done
 	)
+	if err := emit(t.admission()); err != nil {
+		why = errGone // the backend is not to blame
+		return err
+	}
 	take := t.taken.add
 	if t.place.Parks {
 		take = g.charger(take)
@@ -233,6 +239,8 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 			take(ev.Tokens, ev.Cost)
 		case *infer.ToolCall:
 			take(ev.Tokens, ev.Cost)
+		case *infer.Admitted:
+			return nil // the gate has emitted its own
 		case *infer.Vectors:
 			result = &infer.Vectors{Values: ev.Values}
 			return nil // Done follows; until then a client that reads slowly would keep the slot

@@ -445,15 +445,19 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 		"another failure": {func(context.Context, infer.Sink) error { return errors.New("what?") }, drop, "an answer without an end"},
 		"the client is lost": {
 			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
+			later(lost), "nobody waits for the answer",
+		},
+		"the client is lost at its admission": {
+			func(context.Context, infer.Sink) error { panic("the handler is called") },
 			func(infer.Event) error { return lost }, "nobody waits for the answer",
 		},
 		"the client is lost at the end": {
 			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) },
-			func(infer.Event) error { return lost }, "answered",
+			later(lost), "answered",
 		},
 		"an event that cannot be told": {
 			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
-			func(infer.Event) error { return failed }, "failed",
+			later(failed), "failed",
 		},
 		"canceled": {
 			func(ctx context.Context, _ infer.Sink) error { <-ctx.Done(); return failed }, drop, "nobody waits for the answer",
@@ -502,4 +506,50 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 			})
 		})
 	}
+}
+
+// later returns a sink that fails after the admission.
+func later(err error) infer.Sink {
+	return func(ev infer.Event) error {
+		if _, admitted := ev.(*infer.Admitted); admitted {
+			return nil
+		}
+		return err
+	}
+}
+
+// The first event of a request that gets a slot says how long it waited, and where it runs; a
+// request that gets none has no event.
+func TestAdmittedIsTheFirstEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(1, 1)
+		s.place.Kind, s.place.Model = "mock", func() string { return "chain" }
+		want := map[string]infer.Admitted{
+			"runs":  {Entry: "gen", Backend: "mock", Model: "chain"},
+			"waits": {Entry: "gen", Backend: "mock", Model: "chain", Queued: time.Second},
+		}
+		var all sync.WaitGroup
+		for _, id := range []string{"runs", "waits", "refused"} {
+			all.Go(func() {
+				var events []infer.Event
+				_ = s.gate.Handle(t.Context(), request(id), func(ev infer.Event) error {
+					if in, ok := ev.(*infer.Admitted); ok {
+						if len(events) > 0 || *in != want[id] {
+							t.Errorf("%s: event %d is %+v, want %+v", id, len(events), *in, want[id])
+						}
+						if served := slices.Contains(s.served, id); served {
+							t.Errorf("%s: the handler was called before", id)
+						}
+					}
+					events = append(events, ev)
+					return nil
+				})
+				if _, admitted := want[id]; admitted != (len(events) == 2) {
+					t.Errorf("%s: %d events", id, len(events))
+				}
+			})
+			synctest.Wait() // so that they arrive in this order
+		}
+		all.Wait()
+	})
 }

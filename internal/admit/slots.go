@@ -272,7 +272,6 @@ func (g *Gate) withdraw(t *ticket) {
 		g.queue.Done(t.entry, 0)
 		g.setLocked(t, ended)
 	case t.err == nil: // its turn had just come
-		t.admitted()
 		g.leaveLocked(t, nil, errGone)
 	}
 }

@@ -101,7 +101,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// The user, the deadline and the tokens of text cross the link; so do a pause and its end.
+// The user, the deadline, the tokens of text, and a pause and its end cross the link.
 func TestPauseAndTokens(t *testing.T) {
 	deadline := time.Now().Add(time.Hour)
 	states := make(chan bool, 2)
@@ -258,7 +258,7 @@ func TestFailuresKeepTheirClass(t *testing.T) {
 	}
 }
 
-// A call ends in the engine as well when its context does, or when its client is gone.
+// A call ends in the engine when its context ends, or when its client has gone.
 func TestCancel(t *testing.T) {
 	gone := errors.New("the client hung up")
 	for name, test := range map[string]func(ctx context.Context, cancel context.CancelCauseFunc) infer.Sink{
@@ -302,7 +302,7 @@ func TestEngineDies(t *testing.T) {
 	if _, err := collect(t.Context(), client, ask("x")); !errors.Is(err, link.ErrGone) {
 		t.Errorf("in the middle: %v, want %v", err, link.ErrGone)
 	}
-	for { // until the client has seen it too
+	for { // until the client has noticed it, too
 		_, err := collect(t.Context(), client, ask("x"))
 		if errors.Is(err, link.ErrClosed) {
 			break
@@ -395,7 +395,7 @@ func TestForeignTextIsCut(t *testing.T) {
 
 // An engine that does not read must not delay a cancel.
 func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
-	near, far := net.Pipe() // nobody reads from far
+	near, far := net.Pipe() // nothing reads from far
 	defer far.Close()
 	client := link.NewClient(near)
 	var running sync.WaitGroup
@@ -453,7 +453,7 @@ func TestCanceledRequestsAreNotQueued(t *testing.T) {
 	})
 }
 
-// Statistics are answered also during a call.
+// Statistics are answered during a call, too.
 func TestStats(t *testing.T) {
 	want := link.Stats{
 		KVSize: 1, KVUsed: 2, KVKept: 3, Sequences: 4, Parked: 5, Steps: 6, Stalls: 7, StepMS: 8.5,
@@ -573,7 +573,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if perToken := perRun / tokens; perToken > 0.02 { // what is left is the call's
+	if perToken := perRun / tokens; perToken > 0.02 { // the rest belongs to the call
 		t.Errorf("%.3f allocations a token", perToken)
 	}
 }
@@ -594,7 +594,7 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// FuzzServer feeds an engine anything as requests: it ends, with every call.
+// FuzzServer sends any input as requests: the server must return, with every call ended.
 func FuzzServer(f *testing.F) {
 	order := func(text string) []byte { return blob(frame.JSON, text) }
 	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Content":[{"Text":{"Text":"a b"}}]}],"MaxTokens":3},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))

@@ -121,6 +121,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	end := response{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
+		case *infer.Admitted: // emitted by the daemon's gate only
 		case *infer.Text:
 			if len(ev.Logprobs) > 0 {
 				return s.put(response{Call: call, Text: ev}, !s.Deferred)
@@ -184,7 +185,7 @@ func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) er
 	return s.flushLocked()
 }
 
-// put appends a message to the buffer, and with now sends all of it.
+// put appends a message to the buffer; with now it sends the buffer.
 func (s *Server) put(r response, now bool) error {
 	msg, err := json.Marshal(&r, spelling)
 	if err != nil {

@@ -26,8 +26,8 @@ import (
 	"github.com/inferd-go/inferd/internal/listen"
 )
 
-// The test binary is also the processes that get killed: one that listens, and one that
-// connects and sends a line. Both say "ready" and stay.
+// The test binary is also the program of the processes that tests kill. A role listens, or
+// connects and sends a line; then it prints "ready" and waits.
 const (
 	roleEnv = "LISTEN_TEST_ROLE"
 	pathEnv = "LISTEN_TEST_PATH"
@@ -77,7 +77,7 @@ func start(t *testing.T, role, path string) *exec.Cmd {
 	}
 	t.Cleanup(func() { kill(cmd) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("process said %q, %v", line, err)
+		t.Fatalf("process printed %q, %v", line, err)
 	}
 	return cmd
 }
@@ -87,8 +87,7 @@ func kill(cmd *exec.Cmd) {
 	cmd.Wait()
 }
 
-// tempDir is like t.TempDir, but short enough for the path of a socket, whatever the
-// name of the test.
+// tempDir is t.TempDir, but short enough for the path of a socket: it omits the test's name.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "l")
@@ -152,8 +151,8 @@ func TestSocketAndFolderHaveTheirModes(t *testing.T) {
 		opt  listen.Options
 		want fs.FileMode
 	}{
-		"by default for the user alone": {listen.Options{}, 0o600},
-		"as told":                       {listen.Options{Mode: 0o660}, 0o660},
+		"by default for this user only": {listen.Options{}, 0o600},
+		"with a mode":                   {listen.Options{Mode: 0o660}, 0o660},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(tempDir(t), "a", "b")
@@ -190,8 +189,8 @@ func TestSocketAndFolderHaveTheirModes(t *testing.T) {
 	}
 }
 
-// someGroup returns a group that this process may give files to, another than its
-// primary one if there is any.
+// someGroup returns a group to which this process may give files, if possible not its primary
+// group.
 func someGroup(t *testing.T) *user.Group {
 	t.Helper()
 	gids, err := os.Getgroups()
@@ -280,12 +279,12 @@ func TestExistingFolderIsLeftAsItIs(t *testing.T) {
 	}
 }
 
-func TestFolderOfAStranger(t *testing.T) {
+func TestFolderOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can give a folder to somebody else")
+		t.Skip("only root can give a folder to another user")
 	}
 	top := tempDir(t)
-	// The name that the default below /tmp has, so that Dial looks, too.
+	// The folder is named like the default below /tmp, so that Dial checks it, too.
 	dir := filepath.Join(top, "inferd-"+strconv.Itoa(os.Getuid()))
 	path := filepath.Join(dir, "infer.sock")
 	local(t, path, listen.Options{})
@@ -301,7 +300,7 @@ func TestFolderOfAStranger(t *testing.T) {
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	// A link that a stranger may turn elsewhere is no better than his folder.
+	// Another user's link is refused like his folder: he can change its target.
 	ours := filepath.Join(top, "ours")
 	if err := os.Mkdir(ours, 0o700); err != nil {
 		t.Fatal(err)
@@ -327,8 +326,8 @@ func TestFolderOfAStranger(t *testing.T) {
 	}
 }
 
-// In a folder that others can write to they could replace our sockets, and its parent's writers
-// could replace the folder. A sticky folder is fine.
+// Users who can write to the folder or its parent could replace our sockets or the folder. In a
+// sticky folder they cannot.
 func TestFolderThatOthersCanWrite(t *testing.T) {
 	top := tempDir(t)
 	dir := filepath.Join(top, "run")
@@ -368,7 +367,7 @@ func TestFolderIsAFile(t *testing.T) {
 	}
 }
 
-func TestWhatLiesAtThePath(t *testing.T) {
+func TestFileAtThePath(t *testing.T) {
 	for name, test := range map[string]struct {
 		make func(path string) error
 		want string // error; empty if it is replaced
@@ -455,8 +454,7 @@ func TestNameThatLooksAbstract(t *testing.T) {
 	}
 }
 
-// Whoever looks at the path while a daemon takes it over finds the old socket or the
-// new one, finished, and never none.
+// While a daemon replaces a socket, the path always holds the old one or the finished new one.
 func TestSocketAppearsFinished(t *testing.T) {
 	path := filepath.Join(tempDir(t), "infer.sock")
 	serve := func() {
@@ -509,7 +507,7 @@ func TestCloseLeavesTheSocketOfASuccessor(t *testing.T) {
 	path := filepath.Join(tempDir(t), "infer.sock")
 	first := local(t, path, listen.Options{})
 	second := local(t, path, listen.Options{})
-	for range 2 { // the second time it has nothing to do either
+	for range 2 { // the second Close does nothing
 		first.Close()
 		connect(t, second)
 	}
@@ -566,7 +564,7 @@ func TestWhatIsSwept(t *testing.T) {
 	write(filepath.Join(room(".infuser"), "s"))
 	write(filepath.Join(dir, ".inffile"))
 	room(".inference")
-	busy, err := os.Open(room(".infbusy")) // somebody is at work
+	busy, err := os.Open(room(".infbusy")) // in use
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/listen"
 )
 
-// door is a socket that everybody may connect to, in a folder that everybody may enter.
-func door(t *testing.T) (dir string, ln net.Listener) {
+// public is a socket to which all users may connect.
+func public(t *testing.T) (dir string, ln net.Listener) {
 	t.Helper()
 	dir = tempDir(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -51,8 +51,8 @@ func copyOf(t *testing.T, to string) string {
 	return to
 }
 
-// visit has a process of that executable and user connect to ln, and returns who that
-// was. With dead it has ended before anybody looks.
+// visit connects to ln from a process of that executable and user, and returns its identity.
+// With dead, the process has ended before it is identified.
 func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer.Peer, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), exe)
@@ -72,7 +72,7 @@ func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer
 	}
 	t.Cleanup(func() { kill(cmd) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the visitor said %q, %v", line, err)
+		t.Fatalf("the process printed %q, %v", line, err)
 	}
 	nc, err := ln.Accept()
 	if err != nil {
@@ -85,8 +85,8 @@ func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer
 	return listen.PeerOf(nc), cmd
 }
 
-func TestPeerIsWhoConnected(t *testing.T) {
-	dir, ln := door(t)
+func TestPeerIsTheProcessThatConnected(t *testing.T) {
+	dir, ln := public(t)
 	server, _ := connect(t, ln)
 	self, err := os.Executable()
 	if err != nil {
@@ -111,10 +111,10 @@ func TestPeerIsWhoConnected(t *testing.T) {
 	}
 	dead, cmd := visit(t, ln, self, os.Getuid(), true)
 	if dead.User != me.User || dead.PID != cmd.Process.Pid || dead.Program != "" || dead.Exe != "" {
-		t.Errorf("one that has died is %+v", dead)
+		t.Errorf("a process that has ended is %+v", dead)
 	}
 	uids := []int{os.Getuid()}
-	if os.Getuid() == 0 { // only root can be somebody else
+	if os.Getuid() == 0 { // only root can become another user
 		uids = append(uids, 65534)
 	}
 	for _, uid := range uids {
@@ -157,7 +157,7 @@ func TestPeerOverOtherConnections(t *testing.T) {
 }
 
 func TestPeerOfLeavesNothingOpen(t *testing.T) {
-	_, ln := door(t)
+	_, ln := public(t)
 	server, _ := connect(t, ln)
 	count := func() int {
 		names, err := os.ReadDir("/proc/self/fd")

@@ -168,7 +168,7 @@ func (e Env) LogDir() string {
 }
 
 // BuiltinDir is the folder of the models that inferd generates. It is in the user's cache,
-// since they can be generated again at any time.
+// because they can be generated again at any time.
 func (e Env) BuiltinDir() string { return e.join(e.cacheDir(), "builtin") }
 
 // VariantsFile is the file with the CPU variants of llama.cpp's libraries that do not run on

@@ -16,6 +16,6 @@ func resume(*os.Process) {}
 
 func dump(*os.Process) {}
 
-// forbidDumps does nothing: Windows writes no core files, and crash reports are the
-// machine's setting.
+// forbidDumps does nothing: Windows writes no core files, and crash reports are a setting of the
+// machine.
 func forbidDumps() error { return nil }

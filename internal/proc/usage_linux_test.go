@@ -84,7 +84,7 @@ func TestStopResumeAndEnd(t *testing.T) {
 	if frozen, err := c.Frozen(); err == nil {
 		t.Errorf("after its end: frozen %t", frozen)
 	}
-	c.Resume() // no process is left that it could reach
+	c.Resume() // reaches no process
 	c.Dump()
 }
 
@@ -98,7 +98,8 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// A parent without descriptors learns nothing. It must not take that for a sign.
+// A parent without free descriptors cannot read the usage, and must not conclude that the child
+// has ended.
 func TestUsageWithoutDescriptors(t *testing.T) {
 	c := start(t, "echo")
 	echo(t, c.Conn(), "x")

@@ -22,7 +22,7 @@ func (srv *Server) answer(ctx context.Context, c *conn, codec Codec, req *infer.
 		return net.ErrClosed
 	}
 	w := &watched{Context: ctx, srv: srv, nc: c.Conn, cancel: cancel}
-	a := answer{codec: codec, req: req, begin: time.Now()}
+	a := answer{codec: codec, begin: time.Now()}
 	err := srv.handle(w, req, a.emit) //nolint:contextcheck // w is ctx, watched
 	cause := context.Cause(ctx)
 	cancel(nil)
@@ -70,21 +70,29 @@ func (srv *Server) handle(ctx context.Context, req *infer.Request, emit infer.Si
 // An answer tracks the events of one request.
 type answer struct {
 	codec   Codec
-	req     *infer.Request
 	lost    error // of the connection: nobody hears anything more
 	refused error // of an event that cannot be told
 	done    bool  // the last event has been sent
 
-	begin, first time.Time   // when it was asked for, and the first event came
-	last         *infer.Done // the first there was, whether it could be sent or not
-	size         int         // of vectors, or how many scores
+	begin    time.Time      // arrival of the request
+	isIn     bool           // the request was admitted
+	admitted infer.Admitted // zero before
+	first    time.Time      // the first event of the answer was sent
+	last     *infer.Done    // the first Done, sent or not
+	size     int            // dimensions of the vectors, or number of scores
 }
 
 // emit sends an event. After a failure it sends nothing more: the handler may go on all the
 // same.
 func (a *answer) emit(ev infer.Event) error {
-	if done, ok := ev.(*infer.Done); ok && a.last == nil {
-		a.last = new(*done) // the work is done and counts, whoever hears of it
+	switch ev := ev.(type) {
+	case *infer.Admitted:
+		a.isIn, a.admitted = true, *ev
+	case *infer.Done:
+		if a.last == nil {
+			a.last = new(*ev) // the work is done and counts, sent or not
+		}
+	case *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
 	}
 	switch {
 	case a.lost != nil:
@@ -107,7 +115,7 @@ func (a *answer) emit(ev infer.Event) error {
 		}
 		return err
 	}
-	if a.first.IsZero() {
+	if _, admitted := ev.(*infer.Admitted); a.first.IsZero() && !admitted {
 		a.first = time.Now()
 	}
 	switch ev := ev.(type) {
@@ -117,15 +125,20 @@ func (a *answer) emit(ev infer.Event) error {
 		a.size = ev.Dimensions()
 	case *infer.Scores:
 		a.size = len(ev.Values)
-	case *infer.Text, *infer.Thinking, *infer.ToolCall:
+	case *infer.Admitted, *infer.Text, *infer.Thinking, *infer.ToolCall:
 	}
 	return nil
 }
 
-// timings are those of an answer that has come that far.
+// timings divide the time until now. All of it is queue time if the request ended before it
+// was admitted.
 func (a *answer) timings(now time.Time) infer.Timings {
-	t := infer.Timings{Queue: a.req.Queued}
-	if a.first.IsZero() {
+	t := infer.Timings{Queue: a.admitted.Queued}
+	switch {
+	case !a.isIn && a.first.IsZero() && a.last == nil:
+		t.Queue = now.Sub(a.begin)
+		return t
+	case a.first.IsZero():
 		t.Prefill = now.Sub(a.begin) - t.Queue
 		return t
 	}

@@ -129,11 +129,11 @@ func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 	if !a.first.IsZero() {
 		attrs = append(attrs, slog.Duration("decode_ms", t.Decode))
 	}
-	if req.Entry != "" {
-		attrs = append(attrs, slog.String("entry", req.Entry), slog.String("backend", req.Backend))
+	if at := a.admitted; at.Entry != "" {
+		attrs = append(attrs, slog.String("entry", at.Entry), slog.String("backend", at.Backend))
 	}
-	if req.Model != "" {
-		attrs = append(attrs, slog.String("model", req.Model))
+	if at := a.admitted; at.Model != "" {
+		attrs = append(attrs, slog.String("model", at.Model))
 	}
 	if a.last != nil {
 		attrs = j.tokens(attrs, req, a.last)
@@ -146,7 +146,7 @@ func (j *journal) ended(req *infer.Request, a *answer, err error, hungUp bool) {
 		switch {
 		case req.Pause.Stalled.On() || errors.Is(a.lost, os.ErrDeadlineExceeded):
 			stage = "unread"
-		case a.first.IsZero() && !req.Admitted:
+		case a.first.IsZero() && !a.isIn:
 			stage = "queue"
 		case a.first.IsZero():
 			stage = "prefill"

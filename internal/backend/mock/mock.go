@@ -1,6 +1,6 @@
-// Package mock is a backend without a model, for tests of ours and of other
-// people's clients: it answers with a fixed list of tokens and fails on demand. Of a
-// request it reads only the texts to embed and the words of a query; it takes every attachment, tool and constraint unread.
+// Package mock is a backend without a model, for our tests and for tests of clients: it answers
+// with a fixed list of tokens and fails on demand. It reads only the texts to embed and the
+// words of a query, and accepts every attachment, tool and constraint without reading it.
 package mock
 
 import (
@@ -25,19 +25,19 @@ type Backend struct {
 	// PreStream fails every request before its first token: "not_ready",
 	// "invalid_request", "unavailable" or "internal"; empty does not.
 	PreStream string
-	DropAfter int    // tokens after which the answer ends without a terminal event; 0 never
-	ToolUse   string // name of a tool that is called instead of any text, if the client takes calls; empty is none
+	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
+	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none
 	// Thoughts are tokens of thinking before the answer, if the request asks for thinking and
-	// the client takes it.
+	// the client accepts it.
 	Thoughts   []string
-	FailFirst  int // that many first requests fail as unavailable
+	FailFirst  int // number of first requests that fail as unavailable
 	Dimensions int // of vectors; 0 means DefaultDimensions
-	// NotReadyAfter is how many requests it answers before it is not ready for ever; 0 is
-	// no end.
+	// NotReadyAfter is the number of requests that it answers before it is no longer ready; 0
+	// means no limit.
 	NotReadyAfter int
-	// NoEmbed and NoRerank refuse, whatever the entry says that it can do.
+	// NoEmbed and NoRerank refuse these tasks, whatever abilities the entry has.
 	NoEmbed, NoRerank bool
-	// NoV2 refuses clients that take more than text, in the name of the entry.
+	// NoV2 refuses clients that accept more than text; the error names the entry.
 	NoV2 bool
 	Name string
 
@@ -54,7 +54,7 @@ var failures = map[string]error{
 	"internal":        infer.Errorf(infer.Internal, "mock"),
 }
 
-// KnowsFailure reports whether name may stand in Backend.PreStream.
+// KnowsFailure reports whether name is a valid value of Backend.PreStream.
 func KnowsFailure(name string) bool {
 	_, ok := failures[name]
 	return ok || name == ""
@@ -141,7 +141,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: Kind, Model: Kind, Unsatisfied: must})
 }
 
-// think emits the thoughts, and returns how many tokens they were.
+// think emits the thoughts, and returns the number of their tokens.
 func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err error) {
 	ev := infer.Thinking{Tokens: 1}
 	for _, token := range b.Thoughts {
@@ -160,10 +160,10 @@ func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err e
 	return tokens, nil
 }
 
-// errLate is why a context ends at the deadline of a request.
+// errLate is the cause of a context that ended at the deadline of a request.
 var errLate = errors.New("the deadline has passed")
 
-// cut ends an answer after n tokens: with a last word if it is late, else with err.
+// cut ends an answer after n tokens: with a Done if the deadline has passed, else with err.
 func cut(err error, n int, emit infer.Sink) error {
 	if !errors.Is(err, errLate) {
 		return err
@@ -171,7 +171,7 @@ func cut(err error, n int, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: Kind, Model: Kind})
 }
 
-// embed makes vectors that depend on nothing but the length of the texts in bytes.
+// embed makes vectors that depend only on the length of the texts in bytes.
 func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if b.NoEmbed {
 		return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
@@ -195,7 +195,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
 }
 
-// DefaultDimensions is how many values a vector has.
+// DefaultDimensions is the default length of a vector.
 const DefaultDimensions = 8
 
 // MaxDimensions bounds the values that a client, or a config, makes a mock allocate for a text.

@@ -114,6 +114,8 @@ func (c *Codec) Read() (*infer.Request, error) {
 // error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil // no message
 	case *infer.Vectors:
 		c.vectors = ev.Values
 		return nil

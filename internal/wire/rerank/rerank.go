@@ -130,6 +130,8 @@ func (c *Codec) Read() (*infer.Request, error) {
 // was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil // no message
 	case *infer.Scores:
 		c.ranked = rank(ev.Values)
 		return nil

@@ -133,6 +133,8 @@ var reasons = map[infer.Reason]string{
 // the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil // no message
 	case *infer.Text:
 		if len(c.text)+len(ev.Delta) > frame.Limit {
 			return wire.TooLarge() // the done message repeats the whole text

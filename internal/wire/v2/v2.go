@@ -117,6 +117,8 @@ const (
 // the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil // no message
 	case *infer.Text:
 		c.logprobs = appendLogprobs(c.logprobs[:0], ev.Logprobs)
 		return c.delta(textBlock, ev.Delta, c.logprobs, ev.More)

@@ -37,8 +37,8 @@ type Sequence struct {
 	// Paused reports whether the sequence is to pause. May be nil. A change of its result is
 	// followed by a call of [Loop.Wake].
 	Paused func() bool
-	// Repeats says that the same prompt is to have the same logits again, at the price of a step of
-	// its own for its last token, also if it continues an earlier one.
+	// Repeats says that the same prompt is to have the same logits again if no other sequence runs,
+	// whatever is cached. Then some cached tokens are computed again, see [schedule.Reusable].
 	Repeats bool
 	// Pinned keeps the prompt for good, as a prefix for all owners.
 	Pinned bool
@@ -175,8 +175,11 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 // allocate gives a sequence cells, with the longest prefix of its tokens in the cache.
 func (l *stepper) allocate(s *sequence) error {
 	// Looked up again, because the prefix that the plan counts on may just have been evicted.
-	prefix := l.cache.Lookup(s.Owner, s.tokens)
-	cells, err := l.cache.Allocate(s.Owner, prefix)
+	allocate := l.cache.Allocate
+	if l.repeats(s) {
+		allocate = l.cache.AllocateAsEmpty
+	}
+	cells, err := allocate(s.Owner, l.lookup(s))
 	if err != nil {
 		return err
 	}
@@ -191,11 +194,17 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// lastAlone reports whether the last token of a sequence gets a step without its other tokens. When the prompt is asked again, that token is the only one that is not cached, and
-// the kernels for one token round in another way than those for many. Only a request with a seed pays
-// for the step: for a short prompt it is a good part of the TTFT.
-func (l *stepper) lastAlone(s *sequence) bool {
-	return !l.Exact && !l.Whole && s.Repeats
+// repeats reports whether the logits of a sequence are to be the same again. With exact kernels they are
+// in any case; sequences that are copied whole have no order of cells, and no parts that could be reused.
+func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l.Whole }
+
+// lookup returns the cached prefix with which a sequence is to begin.
+func (l *stepper) lookup(s *sequence) kv.Prefix {
+	p := l.cache.Lookup(s.Owner, s.tokens)
+	if l.repeats(s) && l.cache.Idle() {
+		p = p.First(schedule.Reusable(p.N, p.Fresh, len(s.tokens), l.Limits.Batch))
+	}
+	return p
 }
 
 // giveUp takes the cells away from a sequence, as its state says.

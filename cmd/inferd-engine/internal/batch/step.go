@@ -69,10 +69,10 @@ func (l *stepper) view(s *sequence) schedule.Sequence {
 	}
 	switch {
 	case s.cells != nil:
-		v.Exclusive, v.Evictable, v.LastAlone = l.cache.Exclusive(s.cells), s.evictable(), l.lastAlone(s)
+		v.Exclusive, v.Evictable = l.cache.Exclusive(s.cells), s.evictable()
 	case s.state == schedule.Waiting:
-		p := l.cache.Lookup(s.Owner, s.tokens)
-		v.Prefix, v.Shared, v.LastAlone = p.N, p.Shared, l.lastAlone(s)
+		p := l.lookup(s)
+		v.Prefix, v.Shared = p.N, p.Shared
 	}
 	return v
 }
@@ -241,6 +241,9 @@ func (l *stepper) advance() {
 	for _, e := range l.batch {
 		from := e.seq.cached()
 		l.cache.Append(e.seq.cells, e.seq.tokens[from:from+e.n])
+		if len(l.batch) == 1 && schedule.Fresh(from, e.n, e.seq.cells.Fresh()) && l.cache.Alone(e.seq.cells) {
+			e.seq.cells.SetFresh(from + e.n)
+		}
 	}
 	for _, e := range l.batch {
 		if e.logits < 0 {

@@ -35,10 +35,17 @@ func (g *generation) pause(on bool) {
 	g.engine.Loop.Wake()
 }
 
+// repeats reports whether the answer is to be the same whenever the request is alone. A request asks for that
+// with a seed; at temperature 0 it takes kernels that can keep the promise.
+func (g *generation) repeats() bool {
+	s := &g.gen.Sampling
+	return s.Seed != nil || s.Temperature == 0 && g.engine.Model.RowByRow()
+}
+
 // sequence returns the functions of a sequence. Detached samples run beside the steps.
 func (g *generation) sequence(detached bool) batch.Sequence {
 	seq := batch.Sequence{
-		Paused: g.paused.Load, Repeats: g.gen.Sampling.Seed != nil,
+		Paused: g.paused.Load, Repeats: g.repeats(),
 		Sample: g.sample,
 		Ends:   g.engine.Model.IsEOG,
 		Emit:   g.token,

@@ -66,6 +66,7 @@ type Sequence struct {
 	owner    string
 	tokens   []Token
 	cells    int       // of tokens, how many have a cell
+	fresh    int       // of tokens, how many of the first ones have the KV state of an empty cache, bit for bit
 	base     *Sequence // pinned, with cells of the first tokens of a retained sequence without cells; nil is none
 	common   int       // tokens on those
 	pieces   State     // of the other tokens
@@ -79,6 +80,13 @@ func (s *Sequence) ID() int { return s.id }
 // Len is how many tokens an active sequence has.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
+// Fresh is how many of the first tokens of an active sequence have the KV state that they would have
+// in an empty cache, bit for bit.
+func (s *Sequence) Fresh() int { return s.fresh }
+
+// SetFresh records the result of [Sequence.Fresh].
+func (s *Sequence) SetFresh(n int) { s.fresh = n }
+
 // New returns an empty cache.
 func New(m Memory, o Options) *Cache {
 	return &Cache{options: o, memory: m, cells: newCells(o.Cells, o.Sequences), sequences: make([]*Sequence, o.Sequences)}
@@ -88,7 +96,13 @@ func New(m Memory, o Options) *Cache {
 type Prefix struct {
 	N      int // tokens
 	Shared int // of N, those on cells that are active already
+	Fresh  int // of N, see [Sequence.Fresh]
 	source *Sequence
+}
+
+// First returns the prefix of the first n tokens; n is at most p.N.
+func (p Prefix) First(n int) Prefix {
+	return Prefix{n, min(p.Shared, n), min(p.Fresh, n), p.source}
 }
 
 // Lookup returns the longest prefix of tokens that an owner may use, in an active sequence
@@ -97,7 +111,7 @@ func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 	for _, s := range c.sequences {
 		if s != nil && !s.retained && s.owner == owner && owner != "" {
 			if n := c.common(s, tokens); n > best.N {
-				best = Prefix{n, n, s}
+				best = Prefix{n, n, min(s.fresh, n), s}
 			}
 		}
 	}
@@ -106,7 +120,7 @@ func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 			continue
 		}
 		if n := c.common(s, tokens); n > best.N {
-			best = Prefix{n, 0, s}
+			best = Prefix{n, 0, min(s.fresh, n), s}
 			if s.pinned {
 				best.Shared = n
 			}
@@ -134,14 +148,18 @@ func common(a, b []Token) int {
 	return n
 }
 
-// Allocate starts an active sequence with a prefix, or with a part of it if not all of it can
-// be had. It may evict retained sequences. If no other sequence is active, it has the cells that it
-// would have in an empty cache.
-func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
-	if p.source != nil && p.source.retained { // now the most recently used, so that it is evicted last
-		c.retained = append(slices.DeleteFunc(c.retained, func(s *Sequence) bool { return s == p.source }), p.source)
-	}
+// AllocateAsEmpty is Allocate, but if no other sequence is active, the new one has the cells that it
+// would have in an empty cache. That may take the time to move all retained ones to memory.
+func (c *Cache) AllocateAsEmpty(owner string, p Prefix) (*Sequence, error) {
+	c.use(p)
 	c.settle(p)
+	return c.Allocate(owner, p)
+}
+
+// Allocate starts an active sequence with a prefix, or with a part of it if not all of it can
+// be had. It may evict retained sequences.
+func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
+	c.use(p)
 	id := c.freeNumber()
 	for ; id < 0; id = c.freeNumber() {
 		if slices.Contains(c.sequences, nil) { // numbers of ended sequences
@@ -159,7 +177,15 @@ func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	s := &Sequence{id: id, owner: owner}
 	c.sequences[id] = s
 	c.fill(s, p)
+	s.fresh = min(p.Fresh, s.cells)
 	return s, nil
+}
+
+// use makes the source of a prefix the most recently used retained sequence, so that it is evicted last.
+func (c *Cache) use(p Prefix) {
+	if p.source != nil && p.source.retained {
+		c.retained = append(slices.DeleteFunc(c.retained, func(s *Sequence) bool { return s == p.source }), p.source)
+	}
 }
 
 // freeNumber is a number that the model's cache does not use, or -1.
@@ -258,7 +284,7 @@ func (c *Cache) truncate(s *Sequence, n int) error {
 	c.cells.truncate(s.id, n)
 	s.cells = n
 	if !s.retained {
-		s.tokens = s.tokens[:n]
+		s.tokens, s.fresh = s.tokens[:n], min(s.fresh, n)
 	}
 	return c.sink()
 }
@@ -333,6 +359,18 @@ func (c *Cache) Clear() {
 	for _, s := range slices.Clone(c.retained) {
 		_ = c.forget(s) // no later sequence can use the cells
 	}
+}
+
+// Idle reports whether no sequence is active.
+func (c *Cache) Idle() bool {
+	return !slices.ContainsFunc(c.sequences, func(s *Sequence) bool { return s != nil && !s.retained })
+}
+
+// Alone reports whether the cells of an active sequence are those that it would have in an empty
+// cache: no other sequence has any but pinned ones.
+func (c *Cache) Alone(s *Sequence) bool {
+	other := func(o *Sequence) bool { return o != nil && !o.retained && o != s }
+	return c.cells.dead() == 0 && c.cells.used == c.cells.active && !slices.ContainsFunc(c.sequences, other)
 }
 
 // Exclusive is how many cells of an active sequence no other active one shares.

@@ -211,7 +211,11 @@ func TestCacheLives(t *testing.T) {
 					prompt = append(slices.Clone(rapid.SampledFrom(old).Draw(t, "old")), prompt...)
 				}
 				p := c.Lookup(owner, prompt)
-				s, err := c.Allocate(owner, p)
+				allocate := c.Allocate
+				if rapid.Bool().Draw(t, "as empty") {
+					allocate = c.AllocateAsEmpty
+				}
+				s, err := allocate(owner, p)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -314,7 +318,7 @@ func TestPinned(t *testing.T) {
 	prompt := []kv.Token{1, 2, 3, 4, 5}
 	add := func(owner string, tokens []kv.Token) *kv.Sequence {
 		t.Helper()
-		s, err := c.Allocate(owner, c.Lookup(owner, tokens))
+		s, err := c.AllocateAsEmpty(owner, c.Lookup(owner, tokens))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -350,7 +354,7 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// A sequence that starts while no other is active gets the cells of an empty cache, whatever the cache
+// A sequence can start, while no other is active, with the cells of an empty cache, whatever the cache
 // was used for before: those of its prefix are at the beginning, behind the pinned ones, and nothing
 // is behind them.
 func TestLoneSequence(t *testing.T) {
@@ -403,7 +407,7 @@ func TestLoneSequence(t *testing.T) {
 			}
 		}
 		p := c.Lookup("a", prompt)
-		s, err := c.Allocate("a", p)
+		s, err := c.AllocateAsEmpty("a", p)
 		if err != nil {
 			t.Fatal(err)
 		}

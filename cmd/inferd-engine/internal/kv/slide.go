@@ -180,7 +180,7 @@ func (c *Cache) shorten(s *Sequence, n int) {
 		return
 	}
 	c.dropState(s)
-	s.cells, s.tokens = n, s.tokens[:n]
+	s.cells, s.tokens, s.fresh = n, s.tokens[:n], min(s.fresh, n)
 	if n == 0 && s.retained {
 		c.retained = slices.DeleteFunc(c.retained, func(r *Sequence) bool { return r == s })
 		c.sequences[s.id] = nil
@@ -189,10 +189,9 @@ func (c *Cache) shorten(s *Sequence, n int) {
 }
 
 // settle prepares the cache for a sequence that starts while no other one is active: with the
-// prefix it gets the same cells as in an empty cache.
+// prefix it gets the same cells as in an empty cache. Beside active ones it does nothing.
 func (c *Cache) settle(p Prefix) {
-	active := func(s *Sequence) bool { return s != nil && !s.retained }
-	if c.options.Whole || c.options.Offloaded == 0 || slices.ContainsFunc(c.sequences, active) {
+	if c.options.Whole || c.options.Offloaded == 0 || !c.Idle() {
 		return
 	}
 	for _, s := range slices.Clone(c.retained) {

@@ -31,8 +31,9 @@ type Options struct {
 type Model struct {
 	handle  yzma.Model
 	vocab   yzma.Vocab
-	size    int // tokens in the vocabulary
-	layers  int // computed on a device other than the CPU
+	size    int  // tokens in the vocabulary
+	layers  int  // computed on a device other than the CPU
+	tiles   bool // see RowByRow
 	stem    string
 	symbols symbols
 	masks   func() []uint8 // see utf8Masks; computed on first use
@@ -66,7 +67,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	if err != nil {
 		return nil, messages.drain(err.Error())
 	}
-	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers)}
+	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers), tiles: tiles(opt.Variant)}
 	m.masks = sync.OnceValue(m.utf8Masks)
 	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	m.size = int(yzma.VocabNTokens(m.vocab))
@@ -118,6 +119,9 @@ func offloaded(handle yzma.Model, wanted int) int {
 	}
 	return min(wanted, all)
 }
+
+// RowByRow reports whether the kernels of the CPU variant compute each row of a batch for itself.
+func (m *Model) RowByRow() bool { return m.tiles && m.layers == 0 }
 
 // GPULayers is how many layers are computed on a device other than the CPU; 0 without one.
 func (m *Model) GPULayers() int { return m.layers }

@@ -194,15 +194,18 @@ func (p *planner) assign(step *Step, b Budget) {
 		if left = min(chunk, max(b.Now, 1)); left < chunk/2 && len(prompts) > 0 {
 			left, step.NoDelay = 0, true
 		}
+	case len(prompts) == 1:
+		s := p.seqs[prompts[0]]
+		left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
 	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
 		left = min(left, shortStep) // so that the short prompt, and the step, are done soon
 	}
-	p.divide(prompts, left, func(s Sequence) bool { return s.LastAlone }, step.Feed)
+	p.divide(prompts, left, 0, step.Feed)
 	if b.Busy {
 		return
 	}
 	// A step decodes the last token: the next one is sampled from its logits.
-	p.divide(offload, ChunkTokens, func(Sequence) bool { return true }, step.Offload)
+	p.divide(offload, ChunkTokens, 1, step.Offload)
 	step.Urgent = len(offload) > 0 && len(owners) == 1 || len(offload) > p.count-len(offload) ||
 		slices.ContainsFunc(offload, func(i int) bool { return p.underShare(owners, p.seqs[i].Owner) })
 }
@@ -274,17 +277,14 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 	return step, offload
 }
 
-// divide divides the remaining token budget among prompts. The last of several pending tokens of
-// some is left for a later step.
-func (p *planner) divide(prompts []int, left int, without func(Sequence) bool, feed []int) {
+// divide divides the remaining token budget among prompts, but for so many of the last pending
+// tokens of each.
+func (p *planner) divide(prompts []int, left, last int, feed []int) {
 	// Each leaves the others an eighth of the tokens, so that the longest progresses too.
 	least := max(1, left/(8*max(len(prompts), 1)))
 	for at, i := range prompts {
 		others := len(prompts) - at - 1
-		n := p.seqs[i].pending()
-		if n > 1 && without(p.seqs[i]) {
-			n--
-		}
+		n := max(p.seqs[i].pending()-last, 1)
 		feed[i] = min(n, max(left-others*least, min(left, 1)))
 		left -= feed[i]
 	}

@@ -18,7 +18,6 @@ func in(owner string, cached, total int) Sequence {
 }
 func out(owner string, total int) Sequence { return Sequence{Owner: owner, Total: total} }
 
-func (s Sequence) alone() Sequence  { s.LastAlone = true; return s }
 func (s Sequence) held() Sequence   { s.State = Paused; return s }
 func (s Sequence) mature() Sequence { s.Evictable = true; return s }
 
@@ -41,11 +40,11 @@ func TestPlan(t *testing.T) {
 	}{
 		"a prompt alone gets the whole batch":           {[]Sequence{out("a", 100)}, nil, []int{64}},
 		"a prompt goes on where it was":                 {[]Sequence{in("a", 64, 100)}, nil, []int{36}},
+		"up to a multiple of the batch":                 {[]Sequence{in("a", 70, 200)}, nil, []int{58}},
+		"behind a cached prefix, too":                   {[]Sequence{spared("a", 200, 70, false)}, nil, []int{58}},
 		"every decoding sequence gets one token":        {[]Sequence{in("a", 100, 101), in("b", 50, 51)}, nil, []int{1, 1}},
 		"a prompt beside a stream gets a chunk":         {[]Sequence{in("a", 100, 101), out("b", 50)}, nil, []int{1, 16}},
 		"a prompt of one token":                         {[]Sequence{out("a", 1)}, nil, []int{1}},
-		"but for its last token":                        {[]Sequence{in("a", 64, 100).alone()}, nil, []int{35}},
-		"which has a step of its own":                   {[]Sequence{in("a", 99, 100).alone()}, nil, []int{1}},
 		"a cached prefix is not decoded":                {[]Sequence{spared("a", 50, 40, false)}, nil, []int{10}},
 		"two prompts share, the shorter first":          {[]Sequence{out("a", 90), out("a", 40)}, nil, []int{24, 40}},
 		"the longest of three progresses too":           {[]Sequence{out("a", 90), out("a", 80), out("a", 70)}, nil, []int{2, 2, 60}},
@@ -213,7 +212,6 @@ func TestPlanProperties(t *testing.T) {
 				answer := rapid.IntRange(1, l.Context-prompt).Draw(t, "answer")
 				lives = append(lives, life{prompt: prompt, answer: answer})
 				s := out(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "owner"), prompt)
-				s.LastAlone = rapid.Bool().Draw(t, "alone")
 				seqs = append(seqs, s)
 				come--
 			}
@@ -254,8 +252,6 @@ func TestPlanProperties(t *testing.T) {
 				switch {
 				case n < 0 || n > seqs[i].pending():
 					t.Fatalf("feeds %d of %d pending", n, seqs[i].pending())
-				case n > 1 && n == seqs[i].pending() && seqs[i].LastAlone:
-					t.Fatalf("feeds the last token with %d others", n-1)
 				case n > 0 && !seqs[i].State.Running():
 					t.Fatalf("feeds %d, which is paused", i)
 				}

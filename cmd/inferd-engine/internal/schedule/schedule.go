@@ -70,8 +70,6 @@ type Sequence struct {
 	// Evictable says that it has decoded so many tokens since its last prefill that it may be
 	// evicted for an owner without any running sequence.
 	Evictable bool
-	// LastAlone says that its last pending token is to be decoded in a step without its other ones.
-	LastAlone bool
 	// NoOffload says that the prefill worker has failed at it.
 	NoOffload bool
 }
