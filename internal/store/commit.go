@@ -101,19 +101,27 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 
 // publish renames the data to its place.
 func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
+	blob := Blob{digest, i.state.Total, i.disk.path(blobPath(digest))}
 	if digest != i.ref {
+		// The same content may be there, from another name of the ingest, and in use.
+		if there, err := i.store.Have(ctx, digest, nil); err != nil {
+			return Blob{}, err
+		} else if there {
+			i.stop()
+			return blob, i.end()
+		}
+		i.store.releaseUse(digest)
 		lock, err := i.store.lockBlob(i.disk, digest, false)
 		if err != nil {
 			return Blob{}, err
 		}
 		defer lock.Release()
 	}
-	blob := Blob{digest, i.state.Total, i.disk.path(blobPath(digest))}
 	i.stop()
 	if err := i.saveDurable(); err != nil {
 		return Blob{}, err
 	}
-	// The same content may be there, from another name of the ingest.
+	// It may be there by now: an ingest by another name has no lock on the digest.
 	if there, err := i.store.check(ctx, i.disk, digest, nil); err != nil {
 		return Blob{}, err
 	} else if there {

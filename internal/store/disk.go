@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"sync"
 )
 
@@ -54,10 +55,18 @@ func (d *disk) do(op Op, change func() error) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if err := d.before(op); err != nil {
-			return &fs.PathError{Op: string(op.Kind), Path: op.Path, Err: err}
+			return &fs.PathError{Op: string(op.Kind), Path: d.path(op.Path), Err: err}
 		}
 	}
-	return change()
+	return d.full(change())
+}
+
+// full puts the whole path into an error of os.Root.
+func (d *disk) full(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok && !filepath.IsAbs(e.Path) {
+		return &fs.PathError{Op: e.Op, Path: d.path(e.Path), Err: e.Err}
+	}
+	return err
 }
 
 // Modes of folders and files that are written to. In a shared store the group may write, and
@@ -123,14 +132,14 @@ func (d *disk) create(name string) (f *os.File, err error) {
 func (d *disk) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	link, err := d.root.Lstat(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, d.full(err)
 	}
 	if !link.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("%s is not a regular file", d.path(name))
 	}
 	f, err := d.root.OpenFile(name, flag|nonblocking, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, d.full(err)
 	}
 	info, err := f.Stat()
 	if err == nil && !os.SameFile(link, info) {

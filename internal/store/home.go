@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // errNoHome is the error of a name without a folder of models.
@@ -19,12 +20,16 @@ func (s *Store) open(write bool) (*disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.disk == nil {
+		home, err := filepath.Abs(s.Home)
+		if err != nil {
+			return nil, fmt.Errorf("model store: %w", err)
+		}
 		if write {
-			if err := os.MkdirAll(s.Home, 0o755); err != nil {
+			if err := os.MkdirAll(home, 0o755); err != nil {
 				return nil, s.unwritable(err)
 			}
 		}
-		root, err := os.OpenRoot(s.Home)
+		root, err := os.OpenRoot(home)
 		if err != nil {
 			return nil, fmt.Errorf("model store: %w", err)
 		}

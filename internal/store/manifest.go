@@ -222,9 +222,9 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 
 // holdBlobs keeps the blobs of a manifest from being removed while it is written, and fails if
 // one is not there.
-func (s *Store) holdBlobs(d *disk, m *Manifest) (unlock func(), err error) {
+func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	var locks []*Lock
-	unlock = func() {
+	unlock := func() {
 		for _, l := range locks {
 			l.Release()
 		}
