@@ -148,7 +148,7 @@ func verbs() []verb {
 		{"import", "FILE", "copy a model's file into the store, verified, and print the path of the copy", (*command).importFile},
 		{"verify", "[NAME...]", "hash models of the store; exit 1 if one is damaged", (*command).verify},
 		{"rm", "NAME...", "remove models from the store", (*command).remove},
-		{"gc", "[--dry-run]", "remove from the store what nobody needs", (*command).gc},
+		{"gc", "[--dry-run]", "remove unneeded files from the store", (*command).gc},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "set the level that the daemon logs: debug, info, warn, error or off", (*command).logLevel},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,8 +39,8 @@ type entrySettings struct {
 func (c *command) modelSettings() (modelSettings, error) {
 	var s modelSettings
 	file := cmp.Or(c.config, os.Getenv("INFERD_CONFIG"), paths.Default().ConfigFile())
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := os.ReadFile(file) //nolint:gosec // G703: the operator names it
+	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
 	}
 	if err == nil {
@@ -78,15 +77,8 @@ func (s modelSettings) usersOf() map[string][]string {
 			Name   string `json:"name"`
 			SHA256 string `json:"sha256"`
 		}
-		switch model.Kind() {
-		case '"':
-			if json.Unmarshal(model, &name) != nil {
-				return
-			}
-		case '{':
-			if json.Unmarshal(model, &object) != nil {
-				return
-			}
+		if json.Unmarshal(model, &name) != nil && json.Unmarshal(model, &object) != nil {
+			return
 		}
 		for _, word := range []string{name, object.Name, object.SHA256} {
 			if word != "" && !slices.Contains(users[word], entry) {
@@ -234,7 +226,7 @@ func (c *command) printListing(l modelsJSON, home string) error {
 	return nil
 }
 
-// printRest writes what a table of models does not say.
+// printRest writes reasons, unfinished files and problems, one in a line.
 func (c *command) printRest(w io.Writer, l modelsJSON) {
 	for _, m := range l.Models {
 		if m.Why != "" && m.State != store.Unverified {
@@ -279,7 +271,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// show prints what is known of one model.
+// show prints one model.
 func (c *command) show(_ context.Context, args []string) error {
 	fs := c.flags("show")
 	asJSON := fs.Bool("json", false, "print JSON")
@@ -366,7 +358,7 @@ func (c *command) printRemoved(verb string, removed []store.Removed) {
 	}
 }
 
-// gc removes what nobody needs.
+// gc removes unneeded files.
 func (c *command) gc(ctx context.Context, args []string) error {
 	fs := c.flags("gc")
 	dry := fs.Bool("dry-run", false, "only print what would be removed")

@@ -1,4 +1,4 @@
-// Package gguf writes GGUF files, version 3, and reads what is at the beginning of one, by
+// Package gguf writes GGUF files, version 3, and reads the header of one, by
 // ggml's specification (docs/gguf.md of the ggml project). It knows the container and a few
 // keys that describe a model, not the tensors that an architecture needs. Reading is bounded,
 // since files come from strangers: tensors are parsed in the engine's process and nowhere else.

@@ -24,7 +24,7 @@ const (
 	minTensor = 8 + 4 + 8 + 4 + 8 // bytes of the smallest description of a tensor
 )
 
-// A Header describes the model in a file. What the file does not say is zero.
+// A Header describes the model in a file. Members that the file lacks are zero.
 type Header struct {
 	Arch       string // general.architecture
 	Name       string // general.name
@@ -36,8 +36,8 @@ type Header struct {
 	Tensors    uint64 // in this file
 }
 
-// ReadHeader reads the metadata of a file of that size. It reads no tensors, and skips what it
-// does not need. Every count and length is checked against the rest of the file first.
+// ReadHeader reads the metadata of a file of that size. It reads no tensors, and skips
+// unneeded values. Every count and length is checked against the rest of the file first.
 func ReadHeader(file io.ReaderAt, size int64) (*Header, error) {
 	r := &headerReader{file: file, end: min(size, maxHeader), buf: bufio.NewReaderSize(nil, 1<<16)}
 	r.seek(0)
@@ -199,7 +199,7 @@ func (r *headerReader) header(size int64) *Header {
 	return m.result()
 }
 
-// metadata is what has been found so far.
+// metadata has the values found so far.
 type metadata struct {
 	header   Header
 	fileType uint64

@@ -19,8 +19,8 @@ import (
 )
 
 // model returns a small file that has every kind of value.
-func model(t testing.TB) []byte {
-	t.Helper()
+func model(tb testing.TB) []byte {
+	tb.Helper()
 	var f gguf.File
 	f.Uint32("llama.context_length", 4096) // before the name of the architecture
 	f.String("general.architecture", "llama")
@@ -36,7 +36,7 @@ func model(t testing.TB) []byte {
 	f.F32("t", zeros, 4)
 	var buf bytes.Buffer
 	if _, err := f.WriteTo(&buf); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
@@ -86,7 +86,7 @@ func TestNumbersOfEveryType(t *testing.T) {
 	}
 }
 
-// Each of these is refused with its reason, at once and without memory for what it announces.
+// Each of these is refused with its reason, at once and without memory for its announced size.
 func TestHostileHeaders(t *testing.T) {
 	array := func(kind uint32, n uint64) raw { return newRaw(3, 0, 1).text("a").u32(9).u32(kind).u64(n) }
 	nested := newRaw(3, 0, 1).text("a").u32(9)

@@ -117,8 +117,7 @@ func (d *disk) do(op store.Op) {
 	}
 }
 
-// content is what is left of a file if those writes since the last sync survive that survives
-// reports.
+// content returns a file after a power cut. survives decides on each write since the last sync.
 func (f *file) content(survives func() bool) []byte {
 	b := f.synced
 	for _, w := range f.writes {
@@ -129,7 +128,7 @@ func (f *file) content(survives func() bool) []byte {
 	return b
 }
 
-// crash writes to dir what is left after a power cut.
+// crash writes the files and folders after a power cut to dir.
 func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 	t.Helper()
 	names := maps.Clone(d.durable)
@@ -140,7 +139,7 @@ func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) { // folders come before what is in them
+	for _, name := range slices.Sorted(maps.Keys(names)) { // folders come before their entries
 		if parent := names[path.Dir(name)]; parent == nil {
 			delete(names, name)
 			continue
@@ -169,7 +168,7 @@ func ramDir(t *testing.T) string {
 	return dir
 }
 
-// A life is what a store does in the tests of crashes. A step that has returned is a promise.
+// A life is the actions of a store in the tests of crashes. A step that has returned is a promise.
 type life struct {
 	s    *store.Store
 	dir  string            // for files to import
@@ -214,7 +213,7 @@ func (l *life) run() error {
 	return nil
 }
 
-// fill writes what is missing of the first n bytes, and commits if asked.
+// fill writes the missing ones of the first n bytes, and commits if asked.
 func (l *life) fill(w store.Want, data []byte, n int, commit bool) (err error) {
 	in, err := l.s.Begin(w)
 	if err != nil {
@@ -277,7 +276,7 @@ func (l *life) put(name string, data []byte) error {
 
 func (l *life) wrong() error {
 	err := l.fill(store.Want{SHA256: sum("right"), Name: "wrong", Upstream: store.Upstream{URL: "https://a/wrong"}}, wrongData, len(wrongData), true)
-	if _, ok := errors.AsType[*store.MismatchError](err); ok && !errors.Is(err, noSpace) && !errors.Is(err, inputOutput) {
+	if _, ok := errors.AsType[*store.MismatchError](err); ok && !errors.Is(err, errNoSpace) && !errors.Is(err, errInputOutput) {
 		return nil
 	}
 	if err == nil {
@@ -312,9 +311,9 @@ func present(steps []string) (must, mustNot []string) {
 	return must, mustNot
 }
 
-// check opens what a crash has left. It fails unless the store opens and every manifest's blob
-// is whole, and the models of finished steps are there. Then it goes on with what was under
-// way, collects the rest, and looks for strays.
+// check opens a store after a crash. It fails unless the store opens and every manifest's blob
+// is whole, and the models of finished steps are there. Then it
+// finishes the steps, collects the rest, and looks for strays.
 func check(t *testing.T, dir, boot string, steps []string) error {
 	t.Helper()
 	s := &store.Store{Home: dir, Boot: boot}
@@ -476,7 +475,7 @@ func TestCrashes(t *testing.T) {
 // next process goes on.
 func TestFailures(t *testing.T) {
 	ops, _ := record(t)
-	failures, stride := []error{noSpace, inputOutput}, 1
+	failures, stride := []error{errNoSpace, errInputOutput}, 1
 	if testing.Short() {
 		failures, stride = failures[:1], 3
 	}

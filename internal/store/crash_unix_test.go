@@ -5,6 +5,6 @@ package store_test
 import "syscall"
 
 const (
-	noSpace     = syscall.ENOSPC
-	inputOutput = syscall.EIO
+	errNoSpace     = syscall.ENOSPC
+	errInputOutput = syscall.EIO
 )

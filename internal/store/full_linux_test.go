@@ -102,7 +102,7 @@ func TestNoSpace(t *testing.T) {
 	if err := in.Discard(); err != nil {
 		t.Fatal(err)
 	}
-	// What another ingest reserves is not free.
+	// The reserve of another ingest is not free.
 	small := begin(t, s, store.Want{SHA256: sum("y"), Upstream: store.Upstream{Total: 10 << 20}})
 	if err := small.Reserve(); err != nil {
 		t.Fatal(err)

@@ -15,11 +15,11 @@ import (
 // Ages from which on files are collected.
 const (
 	gcBlobAge       = time.Hour          // its manifest may be about to be written
-	gcIngestAge     = 7 * 24 * time.Hour // someone may go on with it
-	gcQuarantineAge = 7 * 24 * time.Hour // someone may want to look at it
+	gcIngestAge     = 7 * 24 * time.Hour // it may be resumed
+	gcQuarantineAge = 7 * 24 * time.Hour // an operator may want to look at it
 )
 
-// GCOptions say what a collection does.
+// GCOptions are the options of a collection.
 type GCOptions struct {
 	Spare  func(digest string) bool // reports digests that are needed without a manifest; may be nil
 	DryRun bool                     // removes nothing
@@ -33,9 +33,9 @@ type Removed struct {
 	Size int64 // bytes
 }
 
-// GC removes what nobody needs: blobs that no manifest names, older than an hour; unfinished
+// GC removes unneeded files: blobs that no manifest names, older than an hour; unfinished
 // ingests and quarantined content older than a week; and rests of processes that were killed.
-// What a process uses stays. If a manifest cannot be read all blobs stay, for it may name them:
+// Blobs in use stay. If a manifest cannot be read all blobs stay, for it may name them:
 // the problems say so.
 func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problems []Problem, err error) {
 	if o.Now.IsZero() {
@@ -111,7 +111,7 @@ func (c *collection) shards() error {
 // shard looks at a blob or an ingest.
 func (c *collection) shard(dir, leaf string) error {
 	ref, partial := strings.CutPrefix(leaf, partialPrefix)
-	if digest, err := ParseDigest(ref); err != nil || digest != ref {
+	if !isDigest(ref) {
 		return nil // nothing of ours
 	}
 	if !partial {
@@ -207,7 +207,7 @@ func (c *collection) temps(dir string) error {
 	return c.old(dir, "temporary file", gcBlobAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".") })
 }
 
-// imports removes what imports of the reference have left.
+// imports removes leftovers of the reference's imports.
 func (c *collection) imports() error {
 	return c.old(locksDir, "unfinished import", gcIngestAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".import-") })
 }
@@ -269,10 +269,10 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("model %q is in use by %s: stop it first, or use --force", e.Name, by)
 }
 
-// Remove removes a model: its manifest, then the blobs that no other manifest names; and what
-// is unfinished or quarantined of that name. A file outside of the store that the manifest
-// refers to stays. What a process uses is an [InUseError], unless force is set: the process
-// keeps its open files. If there is nothing of that name the error wraps [fs.ErrNotExist].
+// Remove removes a model: its manifest, then the blobs that no other manifest names; and the
+// unfinished and quarantined files of that name. A file outside of the store that the manifest
+// refers to stays. A model in use is an [InUseError], unless force is set: the process that
+// uses it keeps its open files. If there is nothing of that name the error wraps [fs.ErrNotExist].
 func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -406,7 +406,7 @@ func (r *removal) blob(digest string) error {
 	return nil
 }
 
-// rests removes what is unfinished or quarantined of the model.
+// rests removes unfinished and quarantined files of the model.
 func (r *removal) rests(parts []Part) error {
 	ours := func(name, digest string) bool {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })

@@ -25,7 +25,7 @@ func (s *Store) open(write bool) (*disk, error) {
 			return nil, fmt.Errorf("model store: %w", err)
 		}
 		if write {
-			if err := os.MkdirAll(home, 0o755); err != nil {
+			if err := os.MkdirAll(home, dirMode); err != nil { // models are no secrets, and may be shared
 				return nil, s.unwritable(err)
 			}
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// An Import says what is imported.
+// An Import is an order to import a model.
 type Import struct {
 	Path       string // of the file; of a split model, its first part
 	Name       string // empty means [NameOf] the file
@@ -138,7 +138,7 @@ func openParts(path string) (*Model, error) {
 	return open(path)
 }
 
-// headerOf reads what a manifest says of the model. A file that is no model can be imported,
+// headerOf reads the header of a model for its manifest. A file that is no model can be imported,
 // with a warning: other programs may know it.
 func headerOf(f *os.File, parts int) (*Header, string) {
 	info, err := f.Stat()
@@ -201,7 +201,7 @@ func mismatchOf(want, got string) error {
 	return fmt.Errorf("SHA-256 mismatch: expected %s, file is %s (nothing imported)", want, got)
 }
 
-// copy copies a file by way of an ingest, which hashes what it reads back.
+// copy copies a file by way of an ingest, which reads the copy back and hashes it.
 func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
 	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
 	if err != nil {
@@ -214,8 +214,8 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 		}
 		err = in.Close()
 	}()
-	// What an earlier import has left is of no use: the file may have changed, and has to be
-	// read in any case.
+	// Bytes of an earlier import are of no use: the file may have changed, and has to be read
+	// in any case.
 	if err := in.Reset(Upstream{URL: "file:" + f.Name(), Total: info.Size()}); err != nil {
 		return Blob{}, err
 	}
@@ -257,7 +257,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 // copyChunk is how much is read at once, in bytes.
 const copyChunk = 1 << 20
 
-// stream copies everything, and hashes what it has read while it reads on.
+// stream copies everything, and hashes a chunk while it reads the next.
 func (c *copying) stream(ctx context.Context, in *Ingest, from io.Reader, h hash.Hash) error {
 	buffers := [2][]byte{make([]byte, copyChunk), make([]byte, copyChunk)}
 	hashed := make(chan struct{}, 1)

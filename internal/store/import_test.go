@@ -95,7 +95,7 @@ func link(t *testing.T, file string) string {
 	return name
 }
 
-// Whatever an import refuses leaves nothing in the store.
+// A refused import leaves nothing in the store.
 func TestImportIsRefused(t *testing.T) {
 	s, home := open(t)
 	dir := t.TempDir()

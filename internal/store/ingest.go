@@ -543,8 +543,25 @@ func (i *Ingest) stop() {
 	i.tasks.Wait()
 }
 
-// settleTime bounds how long Close waits for the hash of what is there.
+// settleTime bounds how long Close waits for the hash.
 const settleTime = time.Second
+
+// settle waits until the first end bytes are hashed, for a while.
+func (i *Ingest) settle(end int64) {
+	expired := false
+	timer := time.AfterFunc(settleTime, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		expired = true
+		i.changed.Broadcast()
+	})
+	defer timer.Stop()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for i.state.Hashed < end && i.err == nil && !i.stopped && !expired {
+		i.changed.Wait()
+	}
+}
 
 // Close ends the ingest and gives its lock up. Uncommitted bytes stay for the next Begin.
 func (i *Ingest) Close() error {
@@ -557,9 +574,7 @@ func (i *Ingest) Close() error {
 		return nil
 	}
 	if !committed { // the next Begin has less to read
-		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
-		_ = i.wait(ctx, end) // it goes on from where it is
-		cancel()
+		i.settle(end)
 	}
 	i.stop()
 	i.store.setWriting(i.ref, -1)

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/store"
@@ -99,8 +100,8 @@ func tree(t *testing.T, dir string) (files []string) {
 func TestCommitMakesABlobAndNothingElse(t *testing.T) {
 	s, home := open(t)
 	data := random(20<<20, 1)
-	hex := digestOf(data)
-	i := begin(t, s, store.Want{SHA256: hex, Upstream: store.Upstream{Total: int64(len(data))}})
+	name := digestOf(data)
+	i := begin(t, s, store.Want{SHA256: name, Upstream: store.Upstream{Total: int64(len(data))}})
 	if err := i.Reserve(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +109,8 @@ func TestCommitMakesABlobAndNothingElse(t *testing.T) {
 		write1(t, i, data[part:part+5<<20], part)
 	}
 	b := commit(t, i)
-	want := fmt.Sprintf("blobs/sha256/%s/%s/data", hex[:2], hex)
-	if b != (store.Blob{Digest: hex, Size: int64(len(data)), Path: filepath.Join(home, filepath.FromSlash(want))}) {
+	want := fmt.Sprintf("blobs/sha256/%s/%s/data", name[:2], name)
+	if b != (store.Blob{Digest: name, Size: int64(len(data)), Path: filepath.Join(home, filepath.FromSlash(want))}) {
 		t.Errorf("%+v", b)
 	}
 	if got := tree(t, home); len(got) != 1 || got[0] != want {
@@ -122,7 +123,7 @@ func TestCommitMakesABlobAndNothingElse(t *testing.T) {
 	if got, err := os.ReadFile(b.Path); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("other content, %v", err)
 	}
-	if ok, err := s.Have(t.Context(), hex, func(p store.Phase) { t.Errorf("hashed again: %v", p) }); !ok || err != nil {
+	if ok, err := s.Have(t.Context(), name, func(p store.Phase) { t.Errorf("hashed again: %v", p) }); !ok || err != nil {
 		t.Errorf("Have = %v, %v", ok, err)
 	}
 }
@@ -215,7 +216,7 @@ func TestStrangersBytesAreHashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i.Hashed() < 3 { // the ingest has read what is about to change
+	for i.Hashed() < 3 { // the ingest has read the bytes that are about to change
 	}
 	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
 		t.Fatal(err)
@@ -260,3 +261,114 @@ func TestModelByName(t *testing.T) {
 }
 
 var _ io.WriterAt = (*store.Ingest)(nil)
+
+func TestUpstreamChanges(t *testing.T) {
+	s, _ := open(t)
+	first := store.Upstream{URL: "https://a/b", ETag: `"1"`, Total: 5}
+	i := begin(t, s, store.Want{SHA256: sum("right"), Upstream: first})
+	write1(t, i, []byte("wro"), 0)
+	second := store.Upstream{URL: "https://mirror/b", LastModified: "x", Total: 5}
+	if err := i.SetUpstream(second); err != nil || i.Upstream() != second || i.Done() != 3 {
+		t.Errorf("%+v, %d bytes, %v", i.Upstream(), i.Done(), err)
+	}
+	if _, err := i.WriteAt([]byte("ght"), 3); !errors.Is(err, store.ErrTooLong) {
+		t.Errorf("beyond the total: %v", err)
+	}
+	if _, err := i.WriteAt([]byte("x"), -1); err == nil {
+		t.Error("before the begin")
+	}
+	if err := i.Reset(first); err != nil || i.Upstream() != first || i.Done() != 0 || i.Hashed() != 0 {
+		t.Errorf("%+v, %d bytes, %v", i.Upstream(), i.Done(), err)
+	}
+	write1(t, i, []byte("right"), 0)
+	commit(t, i)
+}
+
+// Bytes that are written twice are hashed as they are at last.
+func TestBytesAreReplaced(t *testing.T) {
+	s, _ := open(t)
+	i := begin(t, s, store.Want{SHA256: sum("right")})
+	write1(t, i, []byte("wrongs"[:5]), 0)
+	for i.Hashed() < 5 {
+		runtime.Gosched()
+	}
+	write1(t, i, []byte("right"), 0)
+	commit(t, i)
+}
+
+// After a power cut only synced bytes count, and they are hashed again if others were written
+// since.
+func TestResumeAfterAPowerCut(t *testing.T) {
+	s, home := open(t)
+	data := random(3<<20, 5)
+	w := store.Want{SHA256: digestOf(data), Upstream: store.Upstream{Total: int64(len(data))}}
+	i := begin(t, s, w)
+	write1(t, i, data[:1<<20], 0)
+	if err := i.Close(); err != nil { // this syncs
+		t.Fatal(err)
+	}
+	i = begin(t, s, w)
+	write1(t, i, data[1<<20:2<<20], 1<<20)
+	if err := i.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	for boot, want := range map[string]int64{"": 2 << 20, "another": 1 << 20} {
+		after := copyOf(t, home)
+		killWriters(t, after)
+		next := &store.Store{Home: after, Boot: boot}
+		in := begin(t, next, w)
+		// The file is a copy, with another inode: it counts since the digest is known.
+		if got := in.Done(); got != want {
+			t.Errorf("boot %q: %d bytes, want %d", boot, got, want)
+		}
+		write1(t, in, data[want:], int(want))
+		commit(t, in)
+	}
+	// Without a digest another file is not trusted.
+	i = begin(t, s, store.Want{Upstream: store.Upstream{URL: "https://a/b"}})
+	write1(t, i, []byte("abc"), 0)
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if in := begin(t, &store.Store{Home: copyOf(t, home)}, store.Want{Upstream: store.Upstream{URL: "https://a/b"}}); in.Done() != 0 {
+		t.Errorf("%d bytes of another file", in.Done())
+	}
+}
+
+// copyOf copies a store.
+func copyOf(t *testing.T, home string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(home)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// Bytes that were changed while no process was at it are hashed again.
+func TestChangeBetweenProcesses(t *testing.T) {
+	s, home := open(t)
+	w := store.Want{SHA256: sum("right"), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: 5}}
+	i := begin(t, s, w)
+	write1(t, i, []byte("righ"), 0)
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob(filepath.Join(home, "blobs/sha256/*/.partial-*/data.tmp"))
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	write(t, all[0], "wigh")
+	i = begin(t, s, w)
+	write1(t, i, []byte("t"), 4)
+	_, err = i.Commit(t.Context())
+	if m, ok := errors.AsType[*store.MismatchError](err); !ok || !m.Damaged || m.Actual != sum("wight") {
+		t.Errorf("%v", err)
+	}
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if q, err := s.Refused(w.SHA256); q != nil || err != nil { // no fault of the source
+		t.Errorf("%+v, %v", q, err)
+	}
+}

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A State is what is known of a model's files without reading them.
+// A State is the state of a model's files, as far as it is known without reading them.
 type State string
 
 // The states of a model.
@@ -33,7 +33,7 @@ type Entry struct {
 	File string // of the blob, of the first part, or the file that the manifest refers to
 }
 
-// A Problem is a file of the store that cannot be used, or that someone should look at.
+// A Problem is a file of the store that cannot be used, or that needs an operator.
 type Problem struct {
 	Path, What string
 }
@@ -46,7 +46,7 @@ type Listing struct {
 	Problems   []Problem // all of them; damage is local: it hides nothing else
 }
 
-// List returns what is in the store. It reads no blobs. A store that does not exist is empty.
+// List returns the content of the store. It reads no blobs. A store that does not exist is empty.
 func (s *Store) List() (Listing, error) {
 	d, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,7 +91,7 @@ func (q *Quarantined) what() string {
 	return fmt.Sprintf("content%s came %d times with SHA-256 %s instead of %s, from %s", model, q.Times, q.Actual, q.Expected, q.URL)
 }
 
-// manifests reads all manifests, and names those that cannot be used.
+// manifests reads all manifests. Unusable ones become problems.
 func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 	entries, err := d.readDir(manifestsDir)
 	if err != nil {

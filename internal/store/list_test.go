@@ -78,7 +78,7 @@ func TestStoreOfTheReference(t *testing.T) {
 	if got := names(list(t, s)); got != "gemma ok" {
 		t.Errorf("after a launch: %s", got)
 	}
-	// What it writes is kept when the manifest is written again.
+	// Its members are kept when the manifest is written again.
 	manifest, err := s.Manifest("gemma")
 	if err != nil {
 		t.Fatal(err)
@@ -253,8 +253,7 @@ func TestSplitModelByName(t *testing.T) {
 	ensure(t, s, store.Ref{Name: "split"})
 }
 
-// What is verified once is not read again, by another process either; unless it is Paranoid, or
-// others could have written the file that says so.
+// A verified file is not read again, by another process either, unless that is Paranoid.
 func TestVerifiedFile(t *testing.T) {
 	s, home := open(t)
 	state := filepath.Join(t.TempDir(), "state")
@@ -398,7 +397,7 @@ func TestRemove(t *testing.T) {
 	if err := remove("b", true); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("again: %v", err)
 	}
-	// What is unfinished or quarantined of a name goes with it.
+	// Unfinished and quarantined files of a name go with it.
 	in := begin(t, s, store.Want{SHA256: sum("right"), Name: "c", Upstream: store.Upstream{URL: "https://x"}})
 	write1(t, in, []byte("wrong"), 0)
 	if _, err := in.Commit(t.Context()); err == nil {

@@ -68,7 +68,7 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 		}
 		err = filelock.File(f, shared)
 		switch {
-		case errors.Is(err, errors.ErrUnsupported): // locks spare work; what is right does not rest on them
+		case errors.Is(err, errors.ErrUnsupported): // locks only spare work: correctness does not rest on them
 			return &Lock{f}, nil
 		case errors.Is(err, filelock.ErrHeld):
 			return nil, errors.Join(&BusyError{what, filelock.Holder(f)}, f.Close())
@@ -104,8 +104,8 @@ func (d *disk) isHeld(ref string) bool {
 	return errors.Is(filelock.File(f, true), filelock.ErrHeld)
 }
 
-// removeLock removes the lock file of a blob that is gone. The caller has the lock: who waits
-// for it sees that its file is not there.
+// removeLock removes the lock file of a blob that is gone. The caller has the lock; a process
+// that has opened the file sees after its lock that the file is not there any longer.
 func (d *disk) removeLock(ref string) {
 	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // it is empty, and Windows keeps open files
 }

@@ -44,7 +44,7 @@ const maxName = 128
 
 // CheckName refuses a name that no manifest can have: it is part of file names.
 func CheckName(name string) error {
-	because := ""
+	var because string
 	switch {
 	case name == "":
 		because = "it is empty"
@@ -102,4 +102,10 @@ func ParseDigest(text string) (string, error) {
 		return "", fmt.Errorf("%w (got %s)", errNotDigest, printable.Text(text))
 	}
 	return digest, nil
+}
+
+// isDigest reports whether a text is a SHA-256 in lower-case hex.
+func isDigest(text string) bool {
+	digest, err := ParseDigest(text)
+	return err == nil && digest == text
 }

@@ -2,7 +2,7 @@
 
 package store
 
-// bootID is unknown: after a stop of any kind an ingest goes on from what was synced.
+// bootID is unknown: after a stop of any kind an ingest continues from its last sync.
 func bootID() string { return "" }
 
 // birth is unknown: only locks tell here whether a writer lives.

@@ -227,7 +227,7 @@ func TestWriterIsKilled(t *testing.T) {
 	}
 }
 
-// On a file system whose locks do nothing the state says who writes.
+// On a file system whose locks do nothing the state names the writer.
 func TestWriterWithoutLocks(t *testing.T) {
 	home := ramDir(t)
 	cmd := process(t, "", "hold", home)
@@ -307,7 +307,7 @@ func TestTwoUsers(t *testing.T) {
 	} {
 		got := as(step.uid, step.role)
 		if step.role == "list" {
-			got = strings.ReplaceAll(got, "unverified", "ok") // who has not hashed it
+			got = strings.ReplaceAll(got, "unverified", "ok") // for a user without the digest in memory
 		}
 		if got != step.want {
 			t.Errorf("step %d: %d %s: %q, want %q", n, step.uid, step.role, got, step.want)
@@ -336,7 +336,7 @@ func TestTwoUsers(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	// A user outside of the group can use what is there, and nothing else.
+	// A user outside of the group can use models, and nothing else.
 	as(alice, "half")
 	as(bob, "rest")
 	stranger := func(role string) string {

@@ -91,7 +91,7 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 		}
 		q.MovedTo = d.path(base + ".bin")
 		err = d.rename(file, base+".bin")
-		if errors.Is(err, syscall.EXDEV) { // a copy of gigabytes helps nobody
+		if errors.Is(err, syscall.EXDEV) { // a copy of gigabytes is of no use
 			q.MovedTo = ""
 			err = d.remove(file)
 		}
@@ -110,7 +110,7 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 }
 
 // freeBase is the path of a new quarantined file and its record, without extension. The
-// resolution of the time is a second: a number tells apart what comes within one.
+// resolution of the time is a second: a number tells files of the same second apart.
 func (d *disk) freeBase(q Quarantined) (string, error) {
 	reason := mismatchReason
 	if q.URL == "" {
@@ -190,8 +190,8 @@ func (s *Store) Refused(digest string) (*Quarantined, error) {
 	return q, nil
 }
 
-// Forgive forgets what came in place of a digest, and removes it: the next pull fetches it
-// again.
+// Forgive removes the content that came in place of a digest, and its record: the next pull
+// fetches the model again.
 func (s *Store) Forgive(digest string) error {
 	d, err := s.open(true)
 	if err != nil {

@@ -21,7 +21,7 @@ type Upstream struct {
 	Total        int64  `json:"total"` // bytes of the whole; 0 means unknown
 }
 
-// A state is what is known of an ingest. It is in two files: state.json is replaced often and
+// A state is the knowledge of an ingest. It is in two files: state.json is replaced often and
 // not synced, so it holds while the machine runs; durable.json is written after a sync of
 // the data, and holds after a power cut.
 type state struct {

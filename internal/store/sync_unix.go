@@ -20,7 +20,7 @@ func syncDir(root *os.Root, dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// ownersMatter says that mode bits tell who can change a file.
+// ownersMatter says that mode bits decide on the right to change a file.
 const ownersMatter = true
 
 // isReadOnly reports whether a change failed for lack of the right to write.
