@@ -146,6 +146,7 @@ func verbs() []verb {
 		{"list", "[--json]", "list the models of the store, unfinished ones and problems", (*command).list},
 		{"show", "NAME", "show one model of the store", (*command).show},
 		{"import", "FILE", "copy a model's file into the store, verified, and print the path of the copy", (*command).importFile},
+		{"adopt", "[--list] [NAME...]", "use models of other tools without a copy: Hugging Face, llama.cpp, Ollama, LM Studio", (*command).adopt},
 		{"verify", "[NAME...]", "hash models of the store; exit 1 if one is damaged", (*command).verify},
 		{"rm", "NAME...", "remove models from the store", (*command).remove},
 		{"gc", "[--dry-run]", "remove unneeded files from the store", (*command).gc},

@@ -171,6 +171,12 @@ func TestVerify(t *testing.T) {
 	if err := os.WriteFile(torn, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	out, _ := s.run(1, "doctor")
+	for _, want := range []string{"[FAIL] models: chain is damaged: " + s.blob(), "[FAIL] models: " + torn, "[ ok ] models: " + s.home + ", 0 models"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("doctor lacks %q:\n%s", want, out)
+		}
+	}
 	s.run(0, "import", s.file) // mends the blob
 	if out, _ := s.run(1, "verify"); !strings.Contains(out, "chain: ok\n") || !strings.Contains(out, "problem: "+torn) {
 		t.Errorf("%q", out)

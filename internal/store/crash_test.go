@@ -113,7 +113,7 @@ func (d *disk) do(op store.Op) {
 		if f != nil {
 			d.change(map[string]*file{op.Path: nil})
 		}
-	case store.OpChmod, store.OpReserve:
+	case store.OpChmod, store.OpReserve, store.OpClone, store.OpLink: // no content, or not in these lives
 	}
 }
 

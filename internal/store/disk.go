@@ -26,6 +26,8 @@ const (
 	OpRename   OpKind = "rename"
 	OpChmod    OpKind = "chmod"
 	OpRemove   OpKind = "remove"
+	OpClone    OpKind = "clone" // of a file's content, by the file system
+	OpLink     OpKind = "link"  // of a file from outside
 )
 
 // An Op is one change that the store is about to make. The fields below Path are set where the

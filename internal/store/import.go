@@ -91,7 +91,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 		if err != nil {
 			return nil, c.undo(err)
 		}
-		part := Part{digestPrefix + blob.Digest, blob.Size}
+		part := Part{Blob: digestPrefix + blob.Digest, Size: blob.Size}
 		if n == 0 {
 			m.Blob, m.Size, result.Path = part.Blob, part.Size, blob.Path
 		}

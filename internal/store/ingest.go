@@ -236,7 +236,7 @@ func (i *Ingest) age(leaf string) time.Duration {
 }
 
 // alive reports whether the writer of a state still writes. The caller has the lock, so this
-// matters on file systems whose locks do nothing.
+// matters on file systems with locks that do nothing.
 func (s *state) alive(boot string, age time.Duration) bool {
 	if s.PID == 0 || s.PID == os.Getpid() { // Begin has found that this process is not at it
 		return false

@@ -124,11 +124,11 @@ func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 // entry finds out the state of a model.
 func (s *Store) entry(d *disk, m *Manifest) Entry {
 	e := Entry{Manifest: *m, State: OK, File: d.path(blobPath(m.Digest()))}
-	if m.Refers != nil {
-		e.File = m.Refers.Path
+	if first := m.Blobs()[0]; first.Refers != nil {
+		e.File = first.Refers.Path
 	}
 	for _, part := range m.files() {
-		state, why := s.stateOf(d, m, part)
+		state, why := s.stateOf(d, part)
 		e.worsen(state, why)
 		if pid, used := d.user(part.Blob[len(digestPrefix):]); used && !slices.Contains(e.PIDs, pid) {
 			e.PIDs = append(e.PIDs, pid)
@@ -155,13 +155,13 @@ func (e *Entry) worsen(state State, why string) {
 }
 
 // stateOf finds out the state of one file without reading it.
-func (s *Store) stateOf(d *disk, m *Manifest, part Part) (State, string) {
+func (s *Store) stateOf(d *disk, part Part) (State, string) {
 	digest := part.Blob[len(digestPrefix):]
 	file := d.path(blobPath(digest))
 	var info os.FileInfo
 	var err error
-	if m.Refers != nil && digest == m.Digest() {
-		file = m.Refers.Path
+	if part.Refers != nil {
+		file = part.Refers.Path
 		info, err = os.Stat(file)
 	} else {
 		info, err = d.root.Lstat(blobPath(digest))
@@ -245,7 +245,7 @@ func (s *Store) verifyEntry(ctx context.Context, d *disk, e *Entry, phase func(P
 	e.State, e.Why = OK, ""
 	for _, part := range e.files() {
 		want := part.Blob[len(digestPrefix):]
-		f, info, file, err := d.openBlob(&e.Manifest, want)
+		f, info, file, err := d.openBlob(part)
 		if err != nil {
 			e.worsen(Missing, err.Error())
 			continue

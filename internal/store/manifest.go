@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -47,8 +48,9 @@ type Source struct {
 
 // A Part is a blob of a model.
 type Part struct {
-	Blob string `json:"blob"` // as in Manifest
-	Size int64  `json:"size_bytes"`
+	Blob   string  `json:"blob"` // as in Manifest
+	Size   int64   `json:"size_bytes"`
+	Refers *Refers `json:"refers,omitempty"` // as in Manifest, of this part
 }
 
 // Refers is a file outside of the store, and its state when its content was hashed.
@@ -75,7 +77,7 @@ func (m *Manifest) Blobs() []Part {
 	if len(m.Parts) > 0 {
 		return m.Parts
 	}
-	return []Part{{m.Blob, m.Size}}
+	return []Part{{Blob: m.Blob, Size: m.Size, Refers: m.Refers}}
 }
 
 // TotalSize is the number of bytes of all parts.
@@ -89,7 +91,7 @@ func (m *Manifest) TotalSize() int64 {
 
 // all returns every blob that the manifest names.
 func (m *Manifest) all() []Part {
-	all := append([]Part{{m.Blob, m.Size}}, m.Parts...)
+	all := append([]Part{{Blob: m.Blob, Size: m.Size}}, m.Parts...)
 	for _, p := range m.Companions {
 		all = append(all, p)
 	}
@@ -116,13 +118,16 @@ func (m *Manifest) check(name string) error {
 	case len(m.Parts) > 0 && m.Parts[0].Blob != m.Blob:
 		return errors.New("blob is not the first of its parts")
 	}
-	for _, p := range m.all() {
+	for _, p := range append(m.all(), m.Blobs()...) {
 		digest, ok := strings.CutPrefix(p.Blob, digestPrefix)
 		if !ok || !isDigest(digest) {
 			return fmt.Errorf("blob %q is not \"sha256:\" and 64 lower-case hex digits", printable.Text(p.Blob))
 		}
 		if p.Size < 0 {
 			return fmt.Errorf("size_bytes is %d", p.Size)
+		}
+		if p.Refers != nil && !filepath.IsAbs(p.Refers.Path) {
+			return fmt.Errorf("refers: %q is not an absolute path", printable.Text(p.Refers.Path))
 		}
 	}
 	return nil
@@ -236,7 +241,7 @@ func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	}()
 	for _, p := range m.files() {
 		digest := p.Blob[len(digestPrefix):]
-		if m.Refers != nil && digest == m.Digest() {
+		if p.Refers != nil {
 			continue
 		}
 		if !s.isWriting(digest) {

@@ -51,7 +51,7 @@ func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase fu
 	}()
 	for i, part := range blobs {
 		digest := part.Blob[len(digestPrefix):]
-		f, info, path, err := d.openBlob(m, digest)
+		f, info, path, err := d.openBlob(part)
 		if err != nil {
 			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
 		}
@@ -82,14 +82,15 @@ func partError(i, n int, err error) error {
 	return fmt.Errorf("part %d of %d: %w", i+1, n, err)
 }
 
-// openBlob opens a blob of a manifest, or the file that it refers to.
-func (d *disk) openBlob(m *Manifest, digest string) (*os.File, os.FileInfo, string, error) {
-	if m.Refers != nil && digest == m.Digest() {
-		f, info, err := openRegular(m.Refers.Path)
-		return f, info, m.Refers.Path, err
+// openBlob opens a blob, or the file that is used in its place.
+func (d *disk) openBlob(part Part) (*os.File, os.FileInfo, string, error) {
+	if part.Refers != nil {
+		f, info, err := openRegular(part.Refers.Path)
+		return f, info, part.Refers.Path, err
 	}
-	f, info, err := d.open(blobPath(digest), os.O_RDONLY)
-	return f, info, d.path(blobPath(digest)), err
+	name := blobPath(part.Blob[len(digestPrefix):])
+	f, info, err := d.open(name, os.O_RDONLY)
+	return f, info, d.path(name), err
 }
 
 // use locks a blob for as long as the store is open, so that other processes do not remove it.

@@ -21,7 +21,7 @@ func (e *NoSpaceError) Error() string {
 // spaceMargin is kept free beside an ingest.
 const spaceMargin = 64 << 20 // bytes
 
-// Reserve makes room for the missing bytes of an ingest whose total is known. If the disk lacks
+// Reserve makes room for the missing bytes of an ingest with a known total. If the disk lacks
 // it, the error is a [NoSpaceError] and nothing has changed. Room that other ingests still need
 // counts as used.
 func (i *Ingest) Reserve() error {

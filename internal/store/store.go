@@ -83,7 +83,7 @@ type Store struct {
 	disk  *disk            // nil until the folder is needed
 	ready bool             // all folders of the layout are there
 	uses  map[string]*Lock // by digest: blobs that were handed out
-	// writing counts the ingests of this store by the digests whose locks they have.
+	// writing counts the ingests of this store by their digests, whose locks they have.
 	writing map[string]int
 
 	digests digests
