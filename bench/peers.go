@@ -43,7 +43,8 @@ type peers struct {
 	threads  int
 	model    string    // GGUF file of all sides
 	name     string    // of the model
-	builds   []build   // of inferd: the present one, and an older one if there is one
+	builds   []build   // of inferd: the present one, and another one if two are compared
+	exact    bool      // the present build with exact entries is compared with the default
 	llama    string    // folder of llama.cpp's programs; empty without peers
 	errors   io.Writer // for stderr of processes
 	root     bool
@@ -125,8 +126,12 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
 	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 is 10,000, quick 600")
 	fs.DurationVar(&p.backlog, "backlog", 0, "measured `time` of row e; 0 is 60s, quick 12s")
+	fs.BoolVar(&p.exact, "exact", false, "measure entries with exact: rows a to f, j and k in turns with entries without")
 	if err := fs.Parse(args); err != nil {
 		return nil, "", false, err
+	}
+	if p.exact && before != "" {
+		return nil, "", false, errors.New("-exact and -before exclude each other: both compare two builds")
 	}
 	p.probes = orElse(p.probes, p.size(10_000, 400))
 	p.requests = orElse(p.requests, p.size(10_000, 600))
@@ -141,8 +146,11 @@ func (p *peers) prepare(dir string, out io.Writer, before string, withLlama bool
 	if p.bench, err = newBench(dir, out); err != nil {
 		return err
 	}
-	p.builds = []build{{"inferd", dir}}
-	if before != "" {
+	p.builds = []build{{name: "inferd", dir: dir}}
+	switch {
+	case p.exact:
+		p.builds = []build{{name: "inferd, exact", dir: dir, exact: true}, {name: "the default", dir: dir}}
+	case before != "":
 		older, err := olderBuild(before)
 		if err != nil {
 			return err
@@ -315,12 +323,15 @@ func (p *peers) inferd(o inferdOptions) (*side, error) { return p.startBuild(p.b
 // startBuild starts a server of a build and lets other users connect to it.
 func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	if o.backends == "" {
-		stall := ""
+		more := ""
 		if o.maxStall > 0 {
-			stall = fmt.Sprintf(`,"max_stall_ms":%d`, o.maxStall)
+			more = fmt.Sprintf(`,"max_stall_ms":%d`, o.maxStall)
+		}
+		if b.exact {
+			more += `,"exact":true`
 		}
 		o.backends = fmt.Sprintf(`{"kind":"llamacpp","name":"gen","n_ctx":%d,"n_slots":%d,"threads":%d,"model":{"path":%q}%s}`,
-			peerContext, orElse(o.slots, peerSlots), p.threads, orElse(o.model, p.model), stall)
+			peerContext, orElse(o.slots, peerSlots), p.threads, orElse(o.model, p.model), more)
 	}
 	config := filepath.Join(p.bin, "config.json")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `{"backends":[%s]}`, o.backends), 0o600); err != nil {
