@@ -57,6 +57,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 			d.model(b)
 		}
 	}
+	d.models(c)
 	d.folder(filepath.Dir(cl.Path(client.Admin)))
 	d.record(c.logFolder())
 	backends := d.admin(ctx, cl)
