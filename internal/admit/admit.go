@@ -56,7 +56,7 @@ var _ infer.Handler = (*Gate)(nil)
 type (
 	// Stats are the requests at a gate.
 	Stats = gate.Stats
-	// Counts are those of a caller or a backend.
+	// Counts are the requests and pauses of a caller or a backend.
 	Counts = gate.Counts
 	// Caller has the counts of a program of a user.
 	Caller = gate.Caller
@@ -163,7 +163,7 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	if t.State() == gate.Ended {
 		return
 	}
-	t.over(why)
+	t.report(why)
 	now := g.chargeRunningLocked()
 	var final *gate.Final
 	if done != nil {
@@ -273,7 +273,7 @@ func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 		t.endWait()
 	case gate.Cancel:
 		t.cancel(err)
-		t.over(errGone)
+		t.report(errGone)
 	}
 }
 
@@ -283,8 +283,8 @@ func (t *ticket) endWait() {
 	}
 }
 
-// over reports the outcome of a request, once. The gate is locked.
-func (t *ticket) over(why error) {
+// report reports the outcome of a request, once. The gate is locked.
+func (t *ticket) report(why error) {
 	if t.end != nil {
 		t.end(why)
 		t.end = nil

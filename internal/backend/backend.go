@@ -23,7 +23,7 @@ type Backend struct {
 	Handler infer.Handler
 	// Preemptible reports that Handler obeys [infer.Request.Pause] while it generates.
 	Preemptible bool
-	// Faults are the codes of failures that are the backend's own: those open its breaker.
+	// Faults are the codes of the failures that count for the backend's breaker.
 	Faults []infer.Code
 
 	// Abilities returns the tasks and features that requests may use; known is false before the

@@ -22,7 +22,7 @@ type Kind struct {
 
 // Settings are the settings of one entry that only its kind knows.
 type Settings interface {
-	// Table returns the settings that have a row.
+	// Table returns the settings that are read and documented from a table.
 	Table() settings.Table
 	// ReadModel reads an entry with only a model. o keeps errors.
 	ReadModel(o *settings.Object, e *Entry)

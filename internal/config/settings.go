@@ -13,7 +13,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "config", Help: "config `file`; default ~/.inferd/config.json", At: func(f *Flags) any { return &f.ConfigFile }},
 	{Flag: "lock", Help: "single-instance lock `file`; default inferd.lock beside the sockets", At: func(f *Flags) any { return &f.Lock }},
 	{Flag: "uds", Help: "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's", At: func(f *Flags) any { return &f.uds }},
-	{Flag: "pipe", Help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the others begin alike", At: func(f *Flags) any { return &f.pipe }},
+	{Flag: "pipe", Help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the other pipes' names extend it", At: func(f *Flags) any { return &f.pipe }},
 	{Flag: "v1-addr", Help: "v1 generation socket `path`", At: func(f *Flags) any { return &f.Addr.V1 }},
 	{Flag: "v2-addr", Help: "v2 generation socket `path`, lines of JSON", At: func(f *Flags) any { return &f.Addr.V2 }},
 	{Flag: "lp-addr", Help: "v2 generation socket `path`, length-prefixed", At: func(f *Flags) any { return &f.Addr.LP }},

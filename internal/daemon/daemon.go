@@ -40,7 +40,7 @@ const (
 	spareFiles = 48
 	// refusals is the number of descriptors for clients that are being refused.
 	refusals       = 4
-	strangersTotal = 64 // TCP clients at once that have not sent the key yet
+	maxPendingAuth = 64 // TCP clients at once that have not sent the key yet
 )
 
 // bounds are the limits of all surfaces together.
@@ -271,7 +271,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 		Runner:       &exchange.Runner{Handler: c.gate, Log: d.log, Journal: d.journal, Grace: cfg.DrainTimeout},
 		WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
 	}
-	strangers := listen.PendingAuth{Max: min(strangersTotal, max(1, d.conns.Total/4)), Slots: d.slots}
+	pending := listen.PendingAuth{Max: min(maxPendingAuth, max(1, d.conns.Total/4)), Slots: d.slots}
 	var serving sync.WaitGroup
 	drained = func() {
 		fail(nil)
@@ -286,7 +286,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 			d.log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", b.surface.Name), slog.String("reason", b.skipReason))
 			continue
 		}
-		all, err := b.open(cfg, &strangers, d.log)
+		all, err := b.open(cfg, &pending, d.log)
 		if err != nil {
 			return drained, err
 		}
