@@ -96,7 +96,7 @@ func (c *command) surface() client.Surface {
 	return client.LP
 }
 
-// wait is the flag --wait[=DURATION]: how long to wait for a daemon that is not ready.
+// wait is the flag --wait[=DURATION]: the longest wait for a daemon that is not ready.
 type wait struct {
 	limit time.Duration // negative means without limit
 }

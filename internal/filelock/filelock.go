@@ -35,7 +35,7 @@ func Acquire(path string) (*Lock, error) {
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("look at the lock: %w", err)
+		return nil, fmt.Errorf("stat the lock: %w", err)
 	case info.Mode()&fs.ModeSymlink != 0:
 		return nil, fmt.Errorf("lock path is a symlink (refused): %s", path)
 	case !info.Mode().IsRegular():

@@ -14,16 +14,16 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is the name of the backend in the answers of a mock.
-const Kind = "mock"
+// kind is the name of the kind, and of the backend in the answers of a mock.
+const kind = "mock"
 
 // A Backend answers every request in the same way. The zero value yields the one
 // token "mock-response".
 type Backend struct {
 	Tokens     []string      // the answer; nil is one token "mock-response"
 	TokenDelay time.Duration // passes before every token
-	// PreStream fails every request before its first token: "not_ready",
-	// "invalid_request", "unavailable" or "internal"; empty does not.
+	// PreStream is the failure of every request before its first token: "not_ready",
+	// "invalid_request", "unavailable" or "internal"; empty means no failure.
 	PreStream string
 	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
 	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none
@@ -52,12 +52,6 @@ var failures = map[string]error{
 	"invalid_request": infer.Errorf(infer.Invalid, "mock"),
 	"unavailable":     infer.Errorf(infer.Unavailable, "mock"),
 	"internal":        infer.Errorf(infer.Internal, "mock"),
-}
-
-// KnowsFailure reports whether name is a valid value of Backend.PreStream.
-func KnowsFailure(name string) bool {
-	_, ok := failures[name]
-	return ok || name == ""
 }
 
 // Ready reports whether NotReadyAfter has not been reached.
@@ -110,7 +104,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}"), Tokens: 1}); err != nil {
 			return err
 		}
-		return emit(&infer.Done{Reason: infer.CalledTool, Out: thought + 1, Backend: Kind, Model: Kind})
+		return emit(&infer.Done{Reason: infer.CalledTool, Out: thought + 1, Backend: kind, Model: kind})
 	}
 	tokens := b.Tokens
 	if tokens == nil {
@@ -138,7 +132,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		return nil
 	}
 	must := t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
-	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: Kind, Model: Kind, Unsatisfied: must})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: kind, Model: kind, Unsatisfied: must})
 }
 
 // think emits the thoughts, and returns the number of their tokens.
@@ -168,7 +162,7 @@ func cut(err error, n int, emit infer.Sink) error {
 	if !errors.Is(err, errLate) {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: kind, Model: kind})
 }
 
 // embed makes vectors that depend only on the length of the texts in bytes.
@@ -192,7 +186,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
 // DefaultDimensions is the default length of a vector.
@@ -223,7 +217,7 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
 func pause(ctx context.Context, d time.Duration) error {
