@@ -237,7 +237,7 @@ func TestModelByName(t *testing.T) {
 	if got := content(t, m); len(got) != 1 || got[0] != "content" || m.Digest != b.Digest || m.Name != "m" || m.Path != b.Path || phases != "CheckingLocal" {
 		t.Errorf("%q, %+v, %s", got, m, phases)
 	}
-	for name, ref := range map[string]store.Ref{"another digest": {Name: "m", SHA256: sum("x")}, "a missing": {Name: "n"}, "a bad": {Name: "../m"}} {
+	for name, ref := range map[string]store.Ref{"another digest": {Name: "m", SHA256: sum("x")}, "a missing": {Name: "n"}, "a bad": {Name: "../m"}, "no digest's": {Name: "m", SHA256: "a"}} {
 		if _, err := s.Ensure(t.Context(), ref, nil); err == nil {
 			t.Errorf("%s name is found", name)
 		}
