@@ -17,6 +17,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -413,7 +414,11 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		return err
 	}
 	defer s.Close()
-	l, err := s.Verify(ctx, names, nil)
+	l, err := s.Verify(ctx, names, func(p store.Phase) {
+		if v, ok := p.(status.Verify); ok && isTerminal(c.stderr) {
+			fmt.Fprintln(c.stderr, "reading", v.Path)
+		}
+	})
 	if err != nil {
 		return err
 	}

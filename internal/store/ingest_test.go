@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/store"
 )
@@ -432,4 +433,28 @@ func gaps(ranges []store.Range, size int64) (all []store.Range) {
 		at = r.End
 	}
 	return all
+}
+
+// Times that change alone, as on some network file systems, are no excuse for a wrong digest.
+func TestTimesChangeAlone(t *testing.T) {
+	s, home := open(t)
+	for content, right := range map[string]bool{"right": true, "wrong": false} {
+		i := begin(t, s, store.Want{SHA256: sum("right"), Upstream: store.Upstream{URL: "https://a/b"}})
+		write1(t, i, []byte(content[:3]), 0)
+		all, err := filepath.Glob(filepath.Join(home, "blobs/sha256/*/.partial-*/data.tmp"))
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		if err := os.Chtimes(all[0], time.Time{}, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		write1(t, i, []byte(content[3:]), 3)
+		_, err = i.Commit(t.Context())
+		if m, ok := errors.AsType[*store.MismatchError](err); right && err != nil || !right && (!ok || m.Damaged) {
+			t.Errorf("%s: %v", content, err)
+		}
+		if err := i.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -56,7 +56,7 @@ const (
 func (i *Ingest) mismatch(got string) error {
 	i.stop()
 	q := Quarantined{Name: i.state.Name, Expected: i.state.SHA256, Actual: got, Size: i.state.Total, URL: i.state.URL}
-	damaged := i.damaged
+	damaged := i.resumed || i.firstSum != "" && i.firstSum != got
 	if damaged {
 		q.URL = ""
 	}
