@@ -25,7 +25,7 @@ var floors = [][]string{
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
 		"internal/libraries", "internal/settings",
 	},
-	{"internal/store", "internal/launch", "internal/caches", "internal/backend", "internal/exchange"}, // models, the start of their engines, backends; the course of a request
+	{"internal/store", "internal/caches", "internal/launch", "internal/backend", "internal/exchange"}, // models, the start of their engines, backends; the course of a request
 	{"internal/backend/llamacpp"}, // settings of engines
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
