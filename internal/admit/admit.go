@@ -123,7 +123,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	}
 	t := &ticket{req: req, Request: gate.Request[*ticket]{
 		Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
-		Route: gate.Route{Model: modelOf(req.Task), Needs: *req.Needs},
+		Route: gate.Route{Model: infer.ModelOf(req.Task), Needs: *req.Needs},
 		Flow:  sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client},
 	}}
 	t.Item = t
