@@ -103,9 +103,10 @@ type wantedModel struct {
 	described pull.Wanted // if typed is empty
 }
 
+// String names it for reports, without what may be secret.
 func (w wantedModel) String() string {
 	if w.typed != "" {
-		return w.typed
+		return modelname.Public(w.typed)
 	}
 	return w.described.Name
 }

@@ -86,7 +86,7 @@ func (e *Entry) check() error {
 	}
 	for _, s := range e.Sources {
 		if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-			return fmt.Errorf("source %q is not an https:// address", s)
+			return fmt.Errorf("source %s is not an https:// address", quoted(s))
 		}
 	}
 	return nil

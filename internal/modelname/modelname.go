@@ -59,9 +59,42 @@ var (
 // Forms lists the accepted names, for errors and help.
 const Forms = "a name of the catalog, hf:OWNER/REPO[:QUANT][@REV], hf:OWNER/REPO/FILE.gguf[@REV], ollama:NAME[:TAG], https://…[#sha256=HEX], or the path of a file"
 
-// Parse returns the meaning of a typed name. Errors quote at most 256 bytes of it.
+// address matches the begin of an address, up to its host or user.
+var address = regexp.MustCompile(`^(?i)(?:[a-z][a-z0-9+.-]*://|https?:/*)`)
+
+// port matches what may follow a host. Else it is rather the begin of a password.
+var port = regexp.MustCompile(`^[^:]*(?::[0-9]*)?$|^\[[0-9a-fA-F:.]*\](?::[0-9]*)?$`)
+
+// Public returns a typed name without what may be secret: of an address it has the scheme, the
+// host and the path, but no user, password, query or fragment.
+func Public(typed string) string {
+	if i := strings.IndexAny(typed, "?#"); i >= 0 {
+		typed = typed[:i]
+	}
+	scheme := address.FindString(typed)
+	if scheme == "" {
+		return typed
+	}
+	host, path := typed[len(scheme):], ""
+	if i := strings.IndexByte(host, '/'); i >= 0 {
+		host, path = host[:i], host[i:]
+	}
+	if i := strings.LastIndexByte(host, '@'); i >= 0 {
+		host = host[i+1:]
+	}
+	if !port.MatchString(host) {
+		return scheme + "…"
+	}
+	return scheme + host + path
+}
+
+// quoted is a part of a typed name for an error.
+func quoted(text string) string { return fmt.Sprintf("%q", printable.Text(Public(text))) }
+
+// Parse returns the meaning of a typed name. Errors quote at most 256 bytes of it, and nothing that
+// [Public] leaves out.
 func Parse(typed string) (Ref, error) {
-	wrap := func(err error) error { return fmt.Errorf("model %q: %w", printable.Text(typed), err) }
+	wrap := func(err error) error { return fmt.Errorf("model %s: %w", quoted(typed), err) }
 	switch {
 	case typed == "":
 		return Ref{}, fmt.Errorf("the name of the model is empty: want %s", Forms)
@@ -125,7 +158,7 @@ func parseHub(text string) (Ref, error) {
 	path, rev, hasRev := strings.Cut(text, "@")
 	if hasRev {
 		if !revision.MatchString(rev) || !cleanPath(rev) {
-			return Ref{}, fmt.Errorf("%q is not a revision: want a commit, a tag or a branch after '@'", printable.Text(rev))
+			return Ref{}, fmt.Errorf("%s is not a revision: want a commit, a tag or a branch after '@'", quoted(rev))
 		}
 		ref.Rev = rev
 	}
@@ -138,23 +171,23 @@ func parseHub(text string) (Ref, error) {
 		repo, quant, hasQuant := strings.Cut(ref.Repo, ":")
 		if hasQuant {
 			if !quantWord.MatchString(quant) {
-				return Ref{}, fmt.Errorf("%q is not a quantisation: want a word such as Q4_K_M after ':'", printable.Text(quant))
+				return Ref{}, fmt.Errorf("%s is not a quantisation: want a word such as Q4_K_M after ':'", quoted(quant))
 			}
 			ref.Repo, ref.Quant = repo, quant
 		}
 	}
 	for _, s := range []string{ref.Owner, ref.Repo} {
 		if !segment.MatchString(s) || strings.Contains(s, "..") {
-			return Ref{}, fmt.Errorf("%q is not an owner or repository of Hugging Face", printable.Text(s))
+			return Ref{}, fmt.Errorf("%s is not an owner or repository of Hugging Face", quoted(s))
 		}
 	}
 	if len(parts) == 3 {
 		ref.File = parts[2]
 		if !cleanPath(ref.File) {
-			return Ref{}, fmt.Errorf("%q is not a path in a repository", printable.Text(ref.File))
+			return Ref{}, fmt.Errorf("%s is not a path in a repository", quoted(ref.File))
 		}
 		if !isGGUF(ref.File) {
-			return Ref{}, fmt.Errorf("%q is not a GGUF file: its name must end in .gguf", printable.Text(ref.File))
+			return Ref{}, fmt.Errorf("%s is not a GGUF file: its name must end in .gguf", quoted(ref.File))
 		}
 	}
 	return ref, nil
@@ -177,7 +210,7 @@ func parseOllama(text string) (Ref, error) {
 		tag = "latest"
 	}
 	if !segment.MatchString(tag) || strings.Contains(tag, "..") {
-		return Ref{}, fmt.Errorf("%q is not a tag of Ollama's registry", printable.Text(tag))
+		return Ref{}, fmt.Errorf("%s is not a tag of Ollama's registry", quoted(tag))
 	}
 	parts := strings.Split(name, "/")
 	if len(parts) > 2 {
@@ -185,7 +218,7 @@ func parseOllama(text string) (Ref, error) {
 	}
 	for _, s := range parts {
 		if !segment.MatchString(s) || strings.Contains(s, "..") {
-			return Ref{}, fmt.Errorf("%q is not a name of Ollama's registry", printable.Text(s))
+			return Ref{}, fmt.Errorf("%s is not a name of Ollama's registry", quoted(s))
 		}
 	}
 	return Ref{Kind: Ollama, Name: name, Tag: tag}, nil
@@ -204,7 +237,7 @@ func parseLink(text string) (Ref, error) {
 	if u.Fragment != "" {
 		digest, ok := strings.CutPrefix(u.Fragment, "sha256=")
 		if ref.SHA256 = strings.ToLower(digest); !ok || !IsSHA256(ref.SHA256) {
-			return Ref{}, fmt.Errorf("want #sha256= and 64 hex characters after the address, not #%s", printable.Text(u.Fragment))
+			return Ref{}, fmt.Errorf("want #sha256= and 64 hex characters after the address, or nothing")
 		}
 	}
 	if ref.SHA256 == "" && (u.Host == "huggingface.co" || u.Host == "hf.co") {

@@ -113,6 +113,39 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// Errors have no user, password, query or fragment of an address.
+func TestSecretsAreNotQuoted(t *testing.T) {
+	for typed, shown := range map[string]string{
+		"https://user:hunter2@h.example/m.gguf":                    `"https://h.example/m.gguf"`,
+		"https://hunter2@h.example/m.gguf?x":                       `"https://h.example/m.gguf"`,
+		"https://h.example:x/m.gguf?token=hunter2":                 `"https://…"`,
+		"https://user:hun/ter2@h.example/m.gguf":                   `"https://…"`,
+		"https://user:hunter2?@h.example/m.gguf":                   `"https://…"`,
+		"https://h.example/m.gguf?sig=hunter2#sha256=12":           `"https://h.example/m.gguf"`,
+		"https://h.example/m.gguf#hunter2":                         `"https://h.example/m.gguf"`,
+		"https:/user:hunter2@h.example/m.gguf":                     `"https:/h.example/m.gguf"`,
+		"https:user:hunter2@/m.gguf":                               `"https:/m.gguf"`,
+		"HTTP://user:hunter2@h.example:80/m?sig=hunter2":           `"HTTP://h.example:80/m"`,
+		"http://[::1]:80/m.gguf?sig=hunter2":                       `"http://[::1]:80/m.gguf"`,
+		"s3://key:hunter2@bucket/m.bin":                            `"s3://bucket/m.bin"`,
+		"ms:O/R/m.gguf?token=hunter2":                              `"ms:O/R/m.gguf"`,
+		"h.example/dir/m.bin?sig=hunter2":                          `"h.example/dir/m.bin"`,
+		"hf:O/R@main?token=hunter2":                                `"hf:O/R@main"`,
+		"hf:O/R:Q4?token=hunter2":                                  `"hf:O/R:Q4"`,
+		"ollama:a:b?token=hunter2":                                 `"ollama:a:b"`,
+		"https://h.example/\x01?hunter2":                           `"https://h.example/`,
+		"https://h.example/m?hunter2=" + strings.Repeat("x", 3000): `"https://h.example/m"`,
+	} {
+		_, err := modelname.Parse(typed)
+		if err == nil || !strings.HasPrefix(err.Error(), "model "+shown) || strings.Contains(err.Error(), "hun") || strings.Contains(err.Error(), "ter2") {
+			t.Errorf("%s: got %v, want %s", typed, err, shown)
+		}
+	}
+	if _, err := modelname.ParseCatalog([]byte(`[{"name":"a","file":"a.gguf","size_bytes":1,"sha256":"` + digest + `","sources":["http://u:hunter2@h/a.gguf?hunter2"]}]`)); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("catalog: %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"a", "hf:O/R:Q@r", "ollama:a/b:c", "https://h/m#sha256=" + digest, "file:///x", "~"} {
 		f.Add(s)
