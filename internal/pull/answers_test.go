@@ -61,8 +61,8 @@ func TestAnswersOnce(t *testing.T) {
 		"302 to http":                         {fault: statuses(302, http.Header{"Location": {"http://h.example/x?secret"}}), first: "a redirect to http://h.example/x is refused", later: "a redirect to http://h.example/x is refused"},
 		"302 to a link without its signature": {fault: statuses(302, http.Header{"Location": {"?"}}), first: "http status 403"},
 		"400":                                 {fault: statuses(400, nil), first: "http status 400"},
-		"401":                                 {fault: statuses(401, nil), first: "http status 401 Unauthorized: gated: accept the licence on its page, and set HF_TOKEN"},
-		"403":                                 {fault: statuses(403, nil), first: "set HF_TOKEN"},
+		"401":                                 {fault: statuses(401, nil), first: "http status 401 Unauthorized"},
+		"403":                                 {fault: statuses(403, nil), first: "http status 403 Forbidden"},
 		"404":                                 {fault: statuses(404, nil), first: "http status 404 Not Found"},
 		"410":                                 {fault: statuses(410, nil), first: "http status 410 Gone"},
 		"408":                                 {fault: statuses(408, nil), pauses: 1},
@@ -172,7 +172,7 @@ func TestAnswersForGood(t *testing.T) {
 	}{
 		"other ETags":  {hubtest.Fault{ETag: "?"}, "it keeps being changed upstream", 0, true},
 		"other totals": {hubtest.Fault{Total: 9_999_999}, "it keeps being changed upstream", 0, true},
-		"403":          {hubtest.Fault{Status: 403}, "set HF_TOKEN", 0, false},
+		"403":          {hubtest.Fault{Status: 403}, "http status 403 Forbidden", 0, false},
 		"404":          {hubtest.Fault{Status: 404}, "http status 404", 0, false},
 		"416":          {hubtest.Fault{Status: 416}, "it keeps refusing the range", 0, true},
 		"503":          {hubtest.Fault{Status: 503}, "8 failures in a row, the last one: http status 503 Service Unavailable; ", 7, false},
@@ -571,4 +571,90 @@ func TestCanceled(t *testing.T) {
 	if all := p.downloads(t); all[0].Done != 0 || all[1].Done != uint64(kept) || all[1].Resumed != uint64(kept) {
 		t.Errorf("reports: %+v", all)
 	}
+}
+
+// The body of a partial answer ends where its header says.
+func TestBodyBeyondContentRange(t *testing.T) {
+	b := newBench(t)
+	c := content(3*rangeOf, 17)
+	b.repo(c)
+	body := string(c[:100]) + strings.Repeat("x", 50)
+	header := http.Header{"Content-Range": {fmt.Sprintf("bytes 0-99/%d", len(c))}, "Etag": {hubtest.ETag(c)}}
+	b.hub.Script = once(0, hubtest.Fault{Status: http.StatusPartialContent, Header: header, Body: body})
+	b.fails("O/R", "more bytes came than were announced")
+	if kept := b.kept(); kept > 0 {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	// A shorter part than asked for is taken.
+	b.hub.Script = once(0, hubtest.Fault{Status: http.StatusPartialContent, Header: header, Body: body[:100]})
+	b.pull("O/R", pull.Options{})
+	b.holds("m-q4_k_m", c)
+}
+
+// A body that only the end of the connection ends is taken if a digest tells whether it is whole.
+func TestEndOfConnection(t *testing.T) {
+	c := content(3*rangeOf, 18)
+	script := func(cut int64) func(hubtest.Request) *hubtest.Fault {
+		return func(hubtest.Request) *hubtest.Fault {
+			return &hubtest.Fault{IgnoreRange: true, NoLength: true, CutAfter: cut, Header: http.Header{"Transfer-Encoding": {"identity"}}}
+		}
+	}
+	for name, cut := range map[string]int64{"whole": 0, "cut": rangeOf} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			link := b.hub.AddFile("m.gguf", &hubtest.File{Content: c})
+			b.hub.Script = script(cut)
+			b.fails(link, "nothing would tell whether all of it came")
+			if kept := b.kept(); kept > 0 {
+				t.Errorf("%d bytes are kept", kept)
+			}
+			b.tidy()
+			if cut > 0 {
+				b.fails(link+"#sha256="+hubtest.Sum(c), "SHA-256 mismatch")
+				b.hub.Script = nil
+			}
+			b.pull(link+"#sha256="+hubtest.Sum(c), pull.Options{Update: true})
+			b.holds("m", c)
+		})
+	}
+}
+
+// Only the hub has gated models: elsewhere its token is of no use.
+func TestRefusedElsewhere(t *testing.T) {
+	b := newBench(t)
+	b.repo(content(1000, 19))
+	b.hub.AddImage("q:latest", &hubtest.File{Content: content(1000, 19)}, nil)
+	b.OllamaEndpoint = b.hub.CDNURL()
+	for typed, token := range map[string]bool{
+		"O/R":                        true,
+		"ollama:q":                   false,
+		b.hub.CDNURL() + "/x/m.gguf": false,
+	} {
+		for _, code := range []int{401, 403} {
+			b.hub.Script = func(hubtest.Request) *hubtest.Fault { return &hubtest.Fault{Status: code} }
+			err := b.fails(typed, fmt.Sprintf("http status %d", code))
+			if got := strings.Contains(err.Error(), "HF_TOKEN") || strings.Contains(err.Error(), "gated"); got != token {
+				t.Errorf("%s: %v", typed, err)
+			}
+		}
+	}
+}
+
+// A refusal while the first range still comes is like one after it: the source is asked again.
+func TestRefusedWhileBytesCome(t *testing.T) {
+	b := newBench(t)
+	c := content(4*rangeOf, 79)
+	b.repo(c)
+	b.hub.Script = func(r hubtest.Request) *hubtest.Fault {
+		switch {
+		case r.Origin == hubtest.CDN && r.N == 0:
+			return &hubtest.Fault{StallAfter: 500}
+		case r.Origin == hubtest.CDN && r.N == 1:
+			return &hubtest.Fault{Status: 400}
+		}
+		return nil
+	}
+	b.pull("O/R", pull.Options{})
+	b.holds("m-q4_k_m", c)
+	b.paused(0)
 }

@@ -32,6 +32,7 @@ const (
 // The addresses of proxies and of configured endpoints are exempt.
 type client struct {
 	agent        string          // of the header User-Agent
+	hub          string          // origin of the hub
 	endpoints    map[string]bool // configured origins
 	endpointOnly bool            // no redirect leaves the endpoints
 	isPublic     func(netip.Addr) bool
@@ -50,11 +51,11 @@ type credential struct{ origin, value string }
 // A dialer makes a connection, as net.Dialer does.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
-func newClient(agent string, endpoints []*url.URL, endpointOnly bool, roots *x509.CertPool,
+func newClient(agent string, hub *url.URL, endpoints []*url.URL, endpointOnly bool, roots *x509.CertPool,
 	proxy func(*http.Request) (*url.URL, error), isPublic func(netip.Addr) bool, dial dialer,
 ) *client {
 	c := &client{
-		agent: agent, endpoints: make(map[string]bool), endpointOnly: endpointOnly,
+		agent: agent, hub: originOf(hub), endpoints: make(map[string]bool), endpointOnly: endpointOnly,
 		isPublic: isPublic, proxy: proxy, proxies: make(map[string]bool),
 	}
 	for _, e := range endpoints {

@@ -15,11 +15,12 @@ type Hooks struct {
 	Ranges   int64 // bytes of a request
 	Several  int64 // bytes of a file from which on there are several requests at once
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	Follow   func() // called when a process looks at the pull of another one; may be nil
 }
 
 // SetHooks replaces the hooks of a Puller.
 func (p *Puller) SetHooks(h Hooks) {
-	p.test = testHooks{sleep: h.Sleep, isPublic: h.IsPublic, stall: h.Stall, ranges: h.Ranges, several: h.Several, dial: h.Dial, follow: 5 * time.Millisecond}
+	p.test = testHooks{sleep: h.Sleep, isPublic: h.IsPublic, stall: h.Stall, ranges: h.Ranges, several: h.Several, dial: h.Dial, follow: 5 * time.Millisecond, follows: h.Follow}
 }
 
 // For tests of the pure parts.

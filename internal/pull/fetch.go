@@ -72,6 +72,7 @@ var (
 	errTooLong = errors.New("more bytes came than were announced")
 	errNotGGUF = errors.New("it is not a GGUF file")
 	errOther   = errors.New("it has other content than expected")
+	errEndless = errors.New("it has no length: nothing would tell whether all of it came, unless its SHA-256 is given (#sha256=HEX)")
 )
 
 // An outcome is the end of a request.
@@ -94,7 +95,7 @@ type run struct {
 	link    *target // where the redirects of the source ended; nil: ask the source
 	plain   bool    // the source does not know ranges
 	proven  bool    // the source has answered with a range
-	flowed  bool    // it has sent bytes
+	flowed  bool    // it has answered with content
 	denied  int     // refusals since it has sent bytes
 	epoch   int     // of failures: those of requests before the last pause do not count
 	fails   int     // in a row
@@ -262,7 +263,7 @@ func (r *run) round(ctx context.Context) (again bool, err error) {
 		}
 		select {
 		case <-r.started:
-			r.proven = true
+			r.proven, r.flowed = true, true
 			if len(r.pending) == 0 { // the total may be new
 				r.pending = r.missing()
 			}
@@ -412,6 +413,9 @@ func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 		}
 		r.dead[r.at] = fmt.Errorf("%s: %w", here, o.err)
 		return true, nil
+	case errors.Is(o.err, errEndless):
+		r.dead[r.at] = fmt.Errorf("%s: %w", here, o.err)
+		return true, nil
 	case errors.Is(o.err, errTooLong), errors.Is(o.err, errNotGGUF), errors.Is(o.err, errMax):
 		return false, r.stop(here, o.err, true)
 	case errors.Is(o.err, errLocal):
@@ -469,6 +473,9 @@ func (r *run) beyond(ctx context.Context, o outcome) (again bool, err error) {
 	here := display(r.sources[r.at].url)
 	done := r.ingest.Done()
 	ranges := r.ingest.Ranges()
+	r.mu.Lock() // other requests may still learn of the version
+	total, bound, etag := r.total, r.bound, r.etag
+	r.mu.Unlock()
 	if o.head.total > 0 && o.head.total == done && len(ranges) == 1 && ranges[0].Start == 0 && (r.file.size <= 0 || r.file.size == done) {
 		r.mu.Lock()
 		r.total = done
@@ -482,7 +489,7 @@ func (r *run) beyond(ctx context.Context, o outcome) (again bool, err error) {
 	r.restart = true
 	what := "the source refuses the rest of a model"
 	if a, err := r.client.do(ctx, http.MethodHead, target{url: r.sources[r.at].url, cred: r.sources[r.at].cred}, nil); err == nil {
-		if a.StatusCode == http.StatusOK && (a.ContentLength != r.total || r.bound && opaque(a.Header.Get("ETag")) != opaque(r.etag)) {
+		if a.StatusCode == http.StatusOK && (a.ContentLength != total || bound && opaque(a.Header.Get("ETag")) != opaque(etag)) {
 			what = "a model was changed upstream"
 		}
 		_ = a.Body.Close() // a HEAD has none
@@ -544,7 +551,7 @@ func (e *localError) Is(target error) bool { return target == errLocal }
 // A deniedError means that a source does not have the file, or not for us.
 type deniedError struct {
 	url, status string
-	gated       bool
+	gated       bool // the hub has refused it: a token may help
 }
 
 func (e *deniedError) Error() string {
@@ -553,6 +560,12 @@ func (e *deniedError) Error() string {
 		text += ": gated: accept the licence on its page, and set HF_TOKEN"
 	}
 	return text
+}
+
+// denied is the error of an answer that refuses. Only the hub has gated models: its token is of
+// no use elsewhere.
+func (c *client) denied(a *answer, h *head) *deniedError {
+	return &deniedError{display(a.url), h.status, h.verdict == refused && originOf(a.url) == c.hub}
 }
 
 // get sends a request for a range, and writes its bytes. With plain set it asks for the whole.
@@ -586,6 +599,7 @@ func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first
 	if o.err = f.judged(&o, a, plain, first, here); o.err != nil {
 		return o
 	}
+	watch.Stop() // a pause of this program is no stall of the source
 	if o.head.verdict == partial {
 		select {
 		case started <- struct{}{}:
@@ -594,7 +608,6 @@ func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first
 			return o
 		}
 	}
-	watch.Reset(f.stall)
 	o.next = o.head.start
 	o.err = f.copy(inner, &o, a.Body, watch)
 	return o
@@ -612,10 +625,8 @@ func cause(ctx context.Context, err error) error {
 func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) error {
 	h := &o.head
 	switch h.verdict {
-	case absent:
-		return &deniedError{display(a.url), h.status, false}
-	case refused:
-		return &deniedError{display(a.url), h.status, true}
+	case absent, refused:
+		return f.client.denied(a, h)
 	case retry:
 		return errors.New(h.status)
 	case misfit:
@@ -629,6 +640,9 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 		if err := f.admit(h, a, here); err != nil {
 			return err
 		}
+		if f.file.sha256 == "" && f.file.size <= 0 && unbounded(a.Response) {
+			return errEndless
+		}
 		if !plain && !first {
 			return errMisfit // the range was ignored: from byte 0
 		}
@@ -639,6 +653,12 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 		return f.admit(h, a, here)
 	}
 	return nil
+}
+
+// unbounded reports whether only the end of the connection ends the body: a source that fails
+// half way looks the same.
+func unbounded(resp *http.Response) bool {
+	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 }
 
 // admit compares the version of an answer with the one of the bytes that are there, and
@@ -698,6 +718,7 @@ func (f *fetcher) copy(ctx context.Context, o *outcome, body io.Reader, watch *t
 	buf := make([]byte, bufferBytes)
 	for {
 		n, err := f.fill(body, buf, watch)
+		watch.Stop() // a slow disk is no stall of the source
 		if n > 0 {
 			if err := f.write(o, buf[:n]); err != nil {
 				return err
@@ -740,7 +761,7 @@ func (f *fetcher) finished(total int64) error {
 
 // fill reads until the buffer is full, the body ends, or a second has passed.
 func (f *fetcher) fill(body io.Reader, buf []byte, watch *time.Timer) (n int, err error) {
-	watch.Reset(f.stall) // a slow disk is no stall of the source
+	watch.Reset(f.stall)
 	begin := f.now()
 	for n < len(buf) && err == nil && (n == 0 || f.now().Sub(begin) < flushTime) {
 		var m int
@@ -761,10 +782,7 @@ func (f *fetcher) write(o *outcome, p []byte) error {
 	limit := o.head.end
 	f.mu.Lock()
 	switch {
-	case o.head.verdict == partial:
-		if limit = o.r.End; f.total >= 0 {
-			limit = min(limit, f.total)
-		}
+	case o.head.verdict == partial: // the header has its end
 	case f.total >= 0:
 		limit = f.total
 	case limit < 0:

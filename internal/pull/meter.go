@@ -71,7 +71,18 @@ func (m *meter) source(url string) {
 func (m *meter) note(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	done += m.base
+	m.noteLocked(m.base + done)
+}
+
+// follow reports that done bytes of the model are there, if a report is due: another process
+// fetches them.
+func (m *meter) follow(done int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.noteLocked(done)
+}
+
+func (m *meter) noteLocked(done int64) {
 	if done <= m.last || done-m.last < reportBytes && time.Since(m.lastAt) < m.every {
 		return
 	}
@@ -99,11 +110,16 @@ func (m *meter) end(total int64) {
 	}
 }
 
-// again starts anew after the bytes were dropped for good: the next report is 0.
-func (m *meter) again() {
+// again reports 0 bytes after those of the present part were dropped for good, and then the bytes
+// that are there: those of the earlier parts, and done of the present one.
+func (m *meter) again(url string, done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begun, m.last = false, 0
+	m.frame.URL = url
+	m.sendLocked(0)
+	if there := m.base + done; there > 0 {
+		m.sendLocked(there)
+	}
 }
 
 func (m *meter) sendLocked(done int64) {

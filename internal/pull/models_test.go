@@ -1,6 +1,7 @@
 package pull_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -414,4 +415,136 @@ func TestStoreTroubles(t *testing.T) {
 	if _, err := p.Pull(t.Context(), "O/R", pull.Options{}, nil); err == nil {
 		t.Error("a file was used as a store")
 	}
+}
+
+// A model with two equal parts is refused before the first byte.
+func TestEqualParts(t *testing.T) {
+	b := newBench(t)
+	c := content(100, 90)
+	b.repo(c, content(200, 91), c)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := b.Pull(ctx, "O/R", pull.Options{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "its parts 1 and 3 have one SHA-256") || len(b.contentRequests()) > 0 {
+		t.Errorf("got %v", err)
+	}
+	b.tidy()
+}
+
+// Addresses that differ in their query only are those of different files.
+func TestLinksWithQueries(t *testing.T) {
+	b := newBench(t)
+	one, two := content(1000, 92), content(1000, 93)
+	link := b.hub.AddFile("m.gguf", &hubtest.File{Content: one})
+	b.hub.Script = func(r hubtest.Request) *hubtest.Fault {
+		if r.Query == "secret=two" {
+			return &hubtest.Fault{Content: two}
+		}
+		return nil
+	}
+	b.pull(link+"?secret=one", pull.Options{})
+	b.holds("m", one)
+	b.hub.Forget()
+	for _, other := range []string{"?secret=two", "", "?secret=one&"} {
+		b.fails(link+other, "belongs to another model")
+	}
+	if _, err := b.Pull(t.Context(), link+"?secret=two", pull.Options{As: "m"}, nil); err == nil {
+		t.Error("the model of another query was taken")
+	}
+	if r, _ := b.pull(link+"?secret=one", pull.Options{}); !r.Already || len(b.hub.Requests()) > 0 {
+		t.Errorf("the same address again: %+v", r)
+	}
+	b.pull(link+"?secret=two", pull.Options{As: "two"})
+	b.holds("two", two)
+	// With a digest the query does not count.
+	b.pull(link+"?secret=one#sha256="+hubtest.Sum(one), pull.Options{})
+	b.hub.Forget()
+	if r, _ := b.pull(link+"?secret=other#sha256="+hubtest.Sum(one), pull.Options{}); !r.Already || len(b.hub.Requests()) > 0 {
+		t.Errorf("by its digest: %+v", r)
+	}
+	for _, path := range b.files() {
+		if strings.Contains(readFile(t, b.Store.Home, path), "secret") {
+			t.Errorf("%s has the query", path)
+		}
+	}
+}
+
+// refer makes a manifest refer to files outside of the store.
+func (b *bench) refer(name string, asked string, contents ...[]byte) (paths []string) {
+	b.t.Helper()
+	m := &store.Manifest{Name: name, Asked: []string{asked}}
+	for i, c := range contents {
+		path := filepath.Join(b.t.TempDir(), fmt.Sprint(i))
+		if err := os.WriteFile(path, c, 0o600); err != nil {
+			b.t.Fatal(err)
+		}
+		paths = append(paths, path)
+		m.Parts = append(m.Parts, store.Part{Blob: "sha256:" + hubtest.Sum(c), Size: int64(len(c)), Refers: &store.Refers{Path: path}})
+	}
+	m.Blob, m.Size, m.Refers = m.Parts[0].Blob, m.Parts[0].Size, m.Parts[0].Refers
+	if len(contents) == 1 {
+		m.Parts = nil
+	}
+	if err := b.Store.PutManifest(m, false); err != nil {
+		b.t.Fatal(err)
+	}
+	return paths
+}
+
+// A model whose files are outside of the store is there if all of them are.
+func TestReferredModels(t *testing.T) {
+	for name, parts := range map[string][][]byte{
+		"one file": {content(1000, 94)},
+		"split":    {content(1000, 94), content(2000, 95)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.repo(parts...)
+			paths := b.refer("m-q4_k_m", "hf:O/R", parts...)
+			for _, typed := range []string{"O/R", "m-q4_k_m"} {
+				r, _ := b.pull(typed, pull.Options{})
+				if !r.Already || r.Path != paths[0] || len(b.hub.Requests()) > 0 {
+					t.Errorf("%s: %+v, %d requests", typed, r, len(b.hub.Requests()))
+				}
+			}
+			if err := os.Remove(paths[len(paths)-1]); err != nil {
+				t.Fatal(err)
+			}
+			b.pull("O/R", pull.Options{})
+			b.holds("m-q4_k_m", parts...)
+		})
+	}
+}
+
+// A link in the place of a blob is not one, as for the daemon.
+func TestLinkedBlob(t *testing.T) {
+	b := newBench(t)
+	c := content(1000, 96)
+	b.repo(c)
+	b.pull("O/R", pull.Options{})
+	blob := b.Store.BlobPath(hubtest.Sum(c))
+	if err := errors.Join(os.Rename(blob, blob+".away"), os.Symlink(blob+".away", blob)); err != nil {
+		t.Fatal(err)
+	}
+	b.fails("O/R", "is not a regular file")
+	b.fails("m-q4_k_m", `no model is called "m-q4_k_m"`)
+}
+
+// An update sees that only a later part has changed.
+func TestLaterPartHasChanged(t *testing.T) {
+	b := newBench(t)
+	one, two, three := content(1000, 97), content(1000, 98), content(1000, 99)
+	b.repo(one, two)
+	b.pull("O/R", pull.Options{})
+	b.repo(one, three)
+	if r, _ := b.pull("O/R", pull.Options{}); !r.Already {
+		t.Errorf("without an update: %+v", r)
+	}
+	if r, _ := b.pull("O/R", pull.Options{Update: true}); r.Already || r.Fetched != int64(len(three)) {
+		t.Errorf("%+v", r)
+	}
+	b.holds("m-q4_k_m", one, three)
+	// By another name of the source it is another model.
+	b.repo(one, two)
+	b.fails("O/R:Q4_K_M", "belongs to another model")
 }

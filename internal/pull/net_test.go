@@ -126,6 +126,45 @@ func TestOllamaManifestsThatLie(t *testing.T) {
 	}
 }
 
+// A public registry cannot send a client to an address that is not public for a token.
+func TestTokenFromPrivateAddress(t *testing.T) {
+	b := newBench(t)
+	ln, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skip("no second loopback address:", err)
+	}
+	_ = ln.Close()
+	for name, test := range map[string]struct{ registry, realm, want string }{
+		"to a private address":   {b.hub.Serve("127.0.0.2"), b.hub.CDNURL(), "a redirect from a public address to 127.0.0.1"},
+		"between private ones":   {b.hub.CDNURL(), b.hub.Serve("127.0.0.1"), "no model layer"},
+		"from private to public": {b.hub.CDNURL(), b.hub.Serve("127.0.0.2"), "no model layer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := b.puller(t.TempDir())
+			p.SetHooks(pull.Hooks{Sleep: b.sleep, IsPublic: func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.2") }})
+			p.OllamaEndpoint = test.registry
+			b.hub.Forget()
+			b.hub.Script = func(r hubtest.Request) *hubtest.Fault {
+				switch {
+				case r.Path == "/token":
+					return &hubtest.Fault{Status: 200, Body: `{"token":"x"}`}
+				case r.Header.Get("Authorization") != "":
+					return &hubtest.Fault{Status: 200, Body: "{}"}
+				}
+				return &hubtest.Fault{Status: 401, Header: http.Header{"Www-Authenticate": {fmt.Sprintf("Bearer realm=%q", test.realm+"/token")}}}
+			}
+			_, err := p.Pull(t.Context(), "ollama:a", pull.Options{}, nil)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			asked := slices.ContainsFunc(b.hub.Requests(), func(r hubtest.Request) bool { return r.Path == "/token" })
+			if refused := strings.Contains(test.want, "a redirect"); asked == refused {
+				t.Errorf("the token was asked for: %t", asked)
+			}
+		})
+	}
+}
+
 // Everything goes by the proxy, to the mirror and where that redirects to, and nowhere else.
 func TestMirrorAndProxy(t *testing.T) {
 	b := newBench(t)

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,6 +58,7 @@ type testHooks struct {
 	stall           time.Duration
 	ranges, several int64
 	follow          time.Duration
+	follows         func() // before the progress of another process is looked at
 }
 
 // Options change one pull.
@@ -139,7 +139,7 @@ func (p *Puller) session(report func(status.Phase)) (*session, error) {
 	if public == nil {
 		public = isPublic
 	}
-	s.client = newClient(p.Agent, configured, p.EndpointOnly, p.Roots, proxy, public, p.test.dial)
+	s.client = newClient(p.Agent, s.hub, configured, p.EndpointOnly, p.Roots, proxy, public, p.test.dial)
 	return s, nil
 }
 
@@ -188,7 +188,7 @@ func (p *Puller) Pull(ctx context.Context, typed string, o Options, report func(
 	}
 	if o.As != "" {
 		if made.asked == "" {
-			made.asked = ref.String()
+			made.asked = askedOf(ref)
 		}
 		made.name = o.As
 	}
@@ -221,8 +221,8 @@ func (p *Puller) Ensure(ctx context.Context, w Wanted, o Options, report func(st
 	}
 	defer s.client.close()
 	made := &plan{name: w.Name, license: w.License, files: []file{{name: w.Name, size: max(w.Size, 0), sha256: digest}}}
-	s.report(status.CheckingLocal{Path: s.blob(digest)})
-	if m := s.whole(w.Name); m != nil && m.Digest() == digest {
+	s.report(status.CheckingLocal{Path: s.Store.BlobPath(digest)})
+	if m := s.whole(w.Name); m != nil && made.is(m) {
 		return s.already(m), nil
 	}
 	if w.SourceURL != "" {
@@ -251,48 +251,19 @@ func (p *Puller) bySHA(digest string) (modelname.Entry, bool) {
 	return p.Catalog[i], true
 }
 
-// blob is where the blob of a digest lies. It is empty for an unknown digest.
-func (p *Puller) blob(digest string) string {
-	if len(digest) < 2 {
-		return ""
-	}
-	return filepath.Join(p.Store.Home, "blobs", "sha256", digest[:2], digest, "data")
-}
-
 // whole returns the manifest of a name if all of its blobs are there. Nothing is hashed.
 func (s *session) whole(name string) *store.Manifest {
 	m, err := s.Store.Manifest(name)
-	if err != nil || !s.present(m) {
+	if err != nil || !s.Store.Present(m) {
 		return nil
 	}
 	return m
 }
 
-func (s *session) present(m *store.Manifest) bool {
-	for _, part := range m.Blobs() {
-		path := s.blob(strings.TrimPrefix(part.Blob, "sha256:"))
-		if m.Refers != nil {
-			path = m.Refers.Path
-		}
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() != part.Size {
-			return false
-		}
-	}
-	return true
-}
-
 // known returns the manifest of a name without a request: by the name itself, or by a name that
 // it was resolved from.
 func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
-	asked := ref.String()
-	if ref.Kind == modelname.Link {
-		if u, err := url.Parse(ref.URL); err == nil {
-			asked = display(u)
-			if ref.SHA256 != "" {
-				asked += "#sha256=" + ref.SHA256
-			}
-		}
-	}
+	asked := askedOf(ref)
 	if as != "" {
 		if m := s.whole(as); m != nil && slices.Contains(m.Asked, asked) {
 			return m
@@ -308,7 +279,7 @@ func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	}
 	for i := range listing.Models {
 		m := &listing.Models[i].Manifest
-		if slices.Contains(m.Asked, asked) && s.present(m) {
+		if slices.Contains(m.Asked, asked) && s.Store.Present(m) {
 			return m
 		}
 	}
@@ -317,19 +288,22 @@ func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 
 // already is the result of a model that is there.
 func (s *session) already(m *store.Manifest) Result {
-	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.blob(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
-	if m.Refers != nil {
-		r.Path = m.Refers.Path
+	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.Store.BlobPath(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
+	if first := m.Blobs()[0]; first.Refers != nil {
+		r.Path = first.Refers.Path
 	}
 	return r
 }
 
 // get brings the files of a plan into the store and writes the manifest.
 func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error) {
-	if made.files[0].sha256 != "" {
-		s.report(status.CheckingLocal{Path: s.blob(made.files[0].sha256)})
+	if err := made.check(); err != nil {
+		return Result{}, fmt.Errorf("model %q: %w", made.name, err)
 	}
-	if m, err := s.takeable(ctx, made, o); m != nil || err != nil {
+	if made.files[0].sha256 != "" {
+		s.report(status.CheckingLocal{Path: s.Store.BlobPath(made.files[0].sha256)})
+	}
+	if m, err := s.takeable(ctx, made, o, false); m != nil || err != nil {
 		if err != nil {
 			return Result{}, err
 		}
@@ -348,7 +322,7 @@ func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error
 	}
 	defer lock.Release()
 	// The other process may have finished it.
-	if m, err := s.takeable(ctx, made, o); m != nil || err != nil {
+	if m, err := s.takeable(ctx, made, o, true); m != nil || err != nil {
 		if err != nil {
 			return Result{}, err
 		}
@@ -357,17 +331,28 @@ func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error
 		}
 		return s.already(m), nil
 	}
-	blobs, err := s.fetchAll(ctx, made, meter, o)
-	if err != nil {
-		return Result{}, fmt.Errorf("model %q: %w", made.name, explain(err))
-	}
-	m, err := s.publish(ctx, made, blobs, o)
+	m, err := s.bring(ctx, made, meter, o)
 	if err != nil {
 		return Result{}, err
 	}
 	r := s.already(m)
 	r.Projector = made.projector
 	return r, nil
+}
+
+// bring fetches what the store lacks and writes the manifest. The blobs are locked until then:
+// nothing else keeps them from being removed.
+func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options) (m *store.Manifest, err error) {
+	parts := make([]part, len(made.files))
+	defer func() {
+		for i := range parts {
+			err = errors.Join(err, s.release(&parts[i], err != nil))
+		}
+	}()
+	if err := s.fetchAll(ctx, made, parts, meter, o); err != nil {
+		return nil, fmt.Errorf("model %q: %w", made.name, explain(err))
+	}
+	return s.publish(ctx, made, parts, o)
 }
 
 // explain adds what to do about a full disk.
@@ -379,8 +364,9 @@ func explain(err error) error {
 }
 
 // takeable returns the manifest of the plan's name if it is what the plan wants: nothing is
-// fetched then. It refuses a name of another model before the first byte.
-func (s *session) takeable(ctx context.Context, made *plan, o Options) (*store.Manifest, error) {
+// fetched then. It refuses a name of another model before the first byte. locked means that the
+// caller has the lock of the name.
+func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bool) (*store.Manifest, error) {
 	m, err := s.Store.Manifest(made.name)
 	if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "a damaged manifest will be replaced", slog.String("path", damaged.Path))
@@ -390,46 +376,57 @@ func (s *session) takeable(ctx context.Context, made *plan, o Options) (*store.M
 		return nil, nil //nolint:nilerr // no manifest: to be pulled, which fails if the store cannot be used
 	}
 	asks := made.asked == "" || slices.Contains(m.Asked, made.asked)
-	same := made.files[0].sha256 == m.Digest() && len(made.files) == len(m.Blobs())
+	same, present := made.is(m), s.Store.Present(m)
 	switch {
-	case same && s.present(m):
-		return s.note(m, made.asked)
-	case same, asks && (o.Update || made.files[0].sha256 != "" && made.asked == ""):
+	case same && present:
+		return s.note(m, made, locked)
+	case same, made.asked == "", asks && o.Update:
 		return nil, nil // the model of that name is replaced
-	case asks && made.files[0].sha256 == "" && s.present(m):
-		return m, nil
+	case asks && present:
+		return m, nil // its source is asked only once
 	case asks:
 		return nil, nil // its blobs lack
 	}
 	return nil, &store.TakenError{Name: m.Name, Digest: m.Digest()}
 }
 
-// note adds a name to the asked names of a model.
-func (s *session) note(m *store.Manifest, asked string) (*store.Manifest, error) {
-	if asked == "" || slices.Contains(m.Asked, asked) {
+// note adds the asked name of a plan to its model. The manifest is read and written under the
+// lock of its name: others add names, too. Without the lock the name is not noted, which costs
+// another request to the source. Nil means that the name is not the plan's model any longer.
+func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manifest, error) {
+	if made.asked == "" || slices.Contains(m.Asked, made.asked) {
 		return m, nil
 	}
-	m.Asked = append(m.Asked, asked)
-	lock, err := s.Store.LockName(m.Name)
-	if err != nil {
-		return m, nil // a memory: without it the name is resolved once more
+	if !locked {
+		lock, err := s.Store.LockName(m.Name)
+		if err != nil {
+			return m, nil //nolint:nilerr // it is only a memory
+		}
+		defer lock.Release()
+		now, err := s.Store.Manifest(m.Name)
+		if err != nil || !made.is(now) {
+			return nil, nil //nolint:nilerr // the long way finds out more
+		}
+		if m = now; slices.Contains(m.Asked, made.asked) {
+			return m, nil
+		}
 	}
-	defer lock.Release()
+	m.Asked = append(m.Asked, made.asked)
 	return m, s.Store.PutManifest(m, false)
 }
 
 // publish writes the manifest.
-func (s *session) publish(ctx context.Context, made *plan, blobs []store.Blob, o Options) (*store.Manifest, error) {
+func (s *session) publish(ctx context.Context, made *plan, parts []part, o Options) (*store.Manifest, error) {
 	m := &store.Manifest{
-		Name: made.name, Format: "gguf", Blob: "sha256:" + blobs[0].Digest, Size: blobs[0].Size,
+		Name: made.name, Format: "gguf", Blob: "sha256:" + parts[0].blob.Digest, Size: parts[0].blob.Size,
 		Source: made.source, ProducedBy: s.Agent,
 	}
 	if made.license != "" {
 		m.License = &made.license
 	}
-	if len(blobs) > 1 {
-		for _, b := range blobs {
-			m.Parts = append(m.Parts, store.Part{Blob: "sha256:" + b.Digest, Size: b.Size})
+	if len(parts) > 1 {
+		for _, p := range parts {
+			m.Parts = append(m.Parts, store.Part{Blob: "sha256:" + p.blob.Digest, Size: p.blob.Size})
 		}
 	}
 	if made.asked != "" {
@@ -438,11 +435,12 @@ func (s *session) publish(ctx context.Context, made *plan, blobs []store.Blob, o
 	replace := made.asked == "" && made.files[0].sha256 != "" // the contract: a warning, and rewritten
 	old, err := s.Store.Manifest(made.name)
 	if err == nil {
-		replace = replace || (o.Update || !s.present(old)) && slices.Contains(old.Asked, made.asked)
-		if old.Blob != m.Blob && replace {
+		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, made.asked)
+		same := slices.Equal(digestsOf(old), digestsOf(m))
+		if !same && replace {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "a manifest of another model is replaced", slog.String("name", m.Name), slog.String("old", old.Digest()), slog.String("new", m.Digest()))
 		}
-		if old.Blob == m.Blob {
+		if same {
 			for _, a := range old.Asked {
 				if !slices.Contains(m.Asked, a) {
 					m.Asked = append(m.Asked, a)
@@ -461,32 +459,35 @@ func errNowhere(name string) error {
 	return fmt.Errorf("model %q has no source_url and no manifest exists", name)
 }
 
-// A part is a file of a plan and its ingest.
+// A part is a file of a plan on its way into the store.
 type part struct {
 	file
-	blob   store.Blob    // if it is there
-	ingest *store.Ingest // else
+	blob   store.Blob    // once it is there
+	held   *store.Lock   // keeps the blob from being removed; nil if the ingest does
+	ingest *store.Ingest // nil if it was there
+}
+
+// release ends the use of a part. If the pull has failed its bytes are kept for the next one.
+func (s *session) release(p *part, failed bool) error {
+	if p.held != nil {
+		p.held.Release()
+	}
+	switch {
+	case p.ingest == nil:
+		return nil
+	case failed:
+		return s.giveBack(p)
+	}
+	return p.ingest.Close()
 }
 
 // fetchAll brings all files into the store. Room for all of them is made before the first byte.
-func (s *session) fetchAll(ctx context.Context, made *plan, meter *meter, o Options) (blobs []store.Blob, err error) {
-	parts := make([]part, len(made.files))
-	defer func() {
-		for i := range parts {
-			switch {
-			case parts[i].ingest == nil:
-			case err != nil:
-				err = errors.Join(err, s.giveBack(&parts[i]))
-			default:
-				err = parts[i].ingest.Close()
-			}
-		}
-	}()
+func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter *meter, o Options) error {
 	var there, total, done int64
 	for i, f := range made.files {
 		parts[i].file = f
 		if err := s.begin(ctx, made, &parts[i], meter, o); err != nil {
-			return nil, err
+			return err
 		}
 		size := f.size
 		if parts[i].ingest == nil {
@@ -509,35 +510,38 @@ func (s *session) fetchAll(ctx context.Context, made *plan, meter *meter, o Opti
 		meter.part(i+1, done)
 		if p.ingest != nil {
 			meter.begin(display(p.sources[0].url), there, total)
-			if p.blob, err = s.fetchOne(ctx, made, p, meter); err != nil {
-				return nil, err
+			if err := s.fetchOne(ctx, made, p, meter, o); err != nil {
+				return err
 			}
 		}
 		done += p.blob.Size
-		blobs = append(blobs, p.blob)
 	}
 	if meter.begun {
 		meter.end(done)
 	}
-	return blobs, nil
+	return nil
 }
 
-// begin finds out whether a file is in the store, and begins its ingest if it is not.
+// begin finds out whether a file is in the store, and begins its ingest if it is not. While
+// another process fetches it, its progress is shown.
 func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
 	for {
-		if p.sha256 != "" {
-			have, err := s.Store.Have(ctx, p.sha256, s.report)
-			if err != nil {
-				return err
-			}
-			if have {
-				info, err := os.Stat(s.blob(p.sha256))
-				if err != nil {
-					return err
-				}
-				p.blob = store.Blob{Digest: p.sha256, Size: info.Size(), Path: s.blob(p.sha256)}
-				return nil
-			}
+		err := s.beginOnce(ctx, made, p, o)
+		busy, ok := errors.AsType[*store.BusyError](err)
+		if !ok {
+			return err
+		}
+		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+			return err
+		}
+	}
+}
+
+// beginOnce is begin, but fails with a [store.BusyError] if another process has the file.
+func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options) error {
+	for {
+		if there, err := s.hold(ctx, p); there || err != nil {
+			return err
 		}
 		if len(p.sources) == 0 {
 			return errNowhere(made.name)
@@ -547,14 +551,15 @@ func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, 
 		}
 		here := display(p.sources[0].url)
 		ingest, err := s.Store.Begin(store.Want{SHA256: p.sha256, Name: made.name, Upstream: store.Upstream{URL: here, Total: p.size}})
-		if busy, ok := errors.AsType[*store.BusyError](err); ok {
-			if err := s.follow(ctx, made, meter, busy, o); err != nil {
+		if err != nil {
+			return err
+		}
+		// Another process may have committed it between the two.
+		if _, err := s.Store.Blob(p.sha256); p.sha256 != "" && err == nil {
+			if err := ingest.Discard(); err != nil {
 				return err
 			}
 			continue
-		}
-		if err != nil {
-			return err
 		}
 		p.ingest = ingest
 		if err := ingest.Reserve(); err != nil {
@@ -562,6 +567,21 @@ func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, 
 		}
 		return nil
 	}
+}
+
+// hold reports whether the blob of a file is there, and locks it then.
+func (s *session) hold(ctx context.Context, p *part) (there bool, err error) {
+	if p.sha256 == "" {
+		return false, nil
+	}
+	if there, err := s.Store.Have(ctx, p.sha256, s.report); err != nil || !there {
+		return false, err
+	}
+	p.blob, p.held, err = s.Store.Hold(p.sha256)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it was removed meanwhile
+	}
+	return err == nil, err
 }
 
 // giveBack ends an ingest of a pull that has failed. Without bytes it is dropped, with the room
@@ -611,50 +631,47 @@ func (e *wrongError) Error() string {
 const maxWrong = 2
 
 // fetchOne fetches a file and commits it. After a wrong digest it is fetched once more, from the
-// next source if there is one.
-func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *meter) (store.Blob, error) {
-	sources := p.sources
+// next source if there is one, unless another process has brought it meanwhile.
+func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
 	for wrong := 1; ; wrong++ {
-		blob, err := s.fetchSources(ctx, p, sources, meter)
+		err := s.fetchSources(ctx, made, p, meter, o)
 		mismatch, ok := errors.AsType[*store.MismatchError](err)
 		if !ok {
-			return blob, err
+			return err
 		}
 		s.report(status.Quarantine{
-			Path: s.blob(p.sha256), Expected: mismatch.Expected, Actual: mismatch.Actual, MovedTo: mismatch.MovedTo,
+			Path: s.Store.BlobPath(p.sha256), Expected: mismatch.Expected, Actual: mismatch.Actual, MovedTo: mismatch.MovedTo,
 		})
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "a model has a wrong SHA-256", slog.String("name", made.name), slog.String("url", mismatch.URL),
 			slog.String("expected", mismatch.Expected), slog.String("actual", mismatch.Actual), slog.String("moved_to", mismatch.MovedTo))
 		if mismatch.Times >= 2 {
-			return store.Blob{}, &wrongError{mismatch.Quarantined}
+			return &wrongError{mismatch.Quarantined}
 		}
 		if wrong >= maxWrong {
-			return store.Blob{}, mismatch
+			return mismatch
 		}
 		if err := p.ingest.Close(); err != nil {
-			return store.Blob{}, err
+			return err
 		}
 		p.ingest = nil
 		if !mismatch.Damaged {
-			sources = append(slices.Clone(sources[1:]), sources[0])
+			p.sources = append(slices.Clone(p.sources[1:]), p.sources[0])
 		}
-		if p.ingest, err = s.Store.Begin(store.Want{SHA256: p.sha256, Name: made.name, Upstream: store.Upstream{URL: display(sources[0].url), Total: p.size}}); err != nil {
-			return store.Blob{}, err
+		again := o
+		again.Update = false // which would forgive the first one
+		if err := s.begin(ctx, made, p, meter, again); err != nil || p.ingest == nil {
+			return err
 		}
-		if err := p.ingest.Reserve(); err != nil {
-			return store.Blob{}, err
-		}
-		meter.again()
-		meter.begin(display(sources[0].url), 0, p.size)
+		meter.again(display(p.sources[0].url), p.ingest.Done())
 	}
 }
 
 // fetchSources fetches the missing bytes of a file and commits it.
-func (s *session) fetchSources(ctx context.Context, p *part, sources []source, meter *meter) (store.Blob, error) {
+func (s *session) fetchSources(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
 	f := &fetcher{
 		client: s.client, log: s.Log, sleep: s.sleep, now: s.now, stall: s.test.stall,
 		ranges: s.test.ranges, several: s.test.several, max: s.MaxBytes,
-		file: p.file, sources: sources, ingest: p.ingest, meter: meter,
+		file: p.file, sources: p.sources, ingest: p.ingest, meter: meter,
 	}
 	for _, d := range []struct {
 		to    *int64
@@ -667,11 +684,30 @@ func (s *session) fetchSources(ctx context.Context, p *part, sources []source, m
 	err := f.fetch(ctx)
 	s.fetched += f.received
 	if err != nil {
-		return store.Blob{}, err
+		return err
 	}
 	meter.fetched(p.ingest.Done())
-	s.report(status.Verify{Path: s.blob(p.sha256)})
-	return p.ingest.Commit(ctx)
+	s.report(status.Verify{Path: s.Store.BlobPath(p.sha256)})
+	return s.commit(ctx, made, p, meter, o)
+}
+
+// commit makes the bytes of a part a blob, and keeps it from being removed. Where the digest was
+// not known before, another process may write the same blob: its end is waited for.
+func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+	for {
+		var err error
+		p.blob, err = p.ingest.Commit(ctx)
+		if err == nil && p.sha256 == "" {
+			p.blob, p.held, err = s.Store.Hold(p.blob.Digest)
+		}
+		busy, ok := errors.AsType[*store.BusyError](err)
+		if !ok {
+			return err
+		}
+		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+			return err
+		}
+	}
 }
 
 // followTime is the time between two looks at the pull of another process.
@@ -700,9 +736,12 @@ func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *st
 		}
 		return fmt.Errorf("model %q is being fetched by another process%s", made.name, by)
 	}
+	if s.test.follows != nil {
+		s.test.follows()
+	}
 	done, total := s.progressOf(made)
 	meter.begin(firstURL(made), done, total)
-	meter.note(done)
+	meter.follow(done)
 	every := s.test.follow
 	if every == 0 {
 		every = followTime
@@ -743,8 +782,8 @@ func (s *session) progressOf(made *plan) (done, total int64) {
 		if i >= 0 {
 			done += unfinished[i].Done
 			size = max(size, unfinished[i].Total)
-		} else if info, err := os.Stat(s.blob(f.sha256)); err == nil {
-			done, size = done+info.Size(), info.Size()
+		} else if blob, err := s.Store.Blob(f.sha256); err == nil {
+			done, size = done+blob.Size, blob.Size
 		}
 		if size == 0 || total < 0 {
 			total = -1

@@ -2,6 +2,8 @@ package pull
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +38,51 @@ type plan struct {
 	source    store.Source
 	files     []file // parts in order
 	projector string // name that pulls the model's projector; empty: it has none
+}
+
+// check refuses a plan with two equal files: no split model has them, and the ingest of the one
+// would wait for that of the other.
+func (m *plan) check() error {
+	no := make(map[string]int)
+	for i, f := range m.files {
+		if before := no[f.sha256]; before > 0 && f.sha256 != "" {
+			return fmt.Errorf("its parts %d and %d have one SHA-256, %s: they cannot both be right", before, i+1, f.sha256)
+		}
+		no[f.sha256] = i + 1
+	}
+	return nil
+}
+
+// is reports whether a manifest has the content of the plan. It has not if a digest of the plan
+// is unknown.
+func (m *plan) is(of *store.Manifest) bool {
+	return slices.EqualFunc(m.files, digestsOf(of), func(f file, digest string) bool { return f.sha256 == digest })
+}
+
+// digestsOf returns the digests of all parts of a model.
+func digestsOf(m *store.Manifest) (all []string) {
+	for _, p := range m.Blobs() {
+		all = append(all, strings.TrimPrefix(p.Blob, "sha256:"))
+	}
+	return all
+}
+
+// askedOf is what a manifest lists under "asked" for a name. Of an address it has no query, which
+// may be a secret: its digest tells addresses apart that differ only there. If the SHA-256 of the
+// content is known, it tells enough.
+func askedOf(ref modelname.Ref) string {
+	u, err := url.Parse(ref.URL)
+	if ref.Kind != modelname.Link || err != nil {
+		return ref.String()
+	}
+	switch {
+	case ref.SHA256 != "":
+		return display(u) + "#sha256=" + ref.SHA256
+	case u.RawQuery != "":
+		sum := sha256.Sum256([]byte(u.RawQuery))
+		return display(u) + "?sha256-of-query=" + hex.EncodeToString(sum[:16])
+	}
+	return display(u)
 }
 
 // Limits of the answers of a hub.
@@ -92,12 +140,8 @@ func (s *session) resolveLink(ref modelname.Ref) (*plan, error) {
 	if err != nil {
 		name = "" // --as gives one, or there is an error
 	}
-	asked := display(src.url) // the query may be a secret
-	if ref.SHA256 != "" {
-		asked += "#sha256=" + ref.SHA256
-	}
 	return &plan{
-		name: name, asked: asked, source: describe(src.url, leaf),
+		name: name, asked: askedOf(ref), source: describe(src.url, leaf),
 		files: []file{{name: leaf, sha256: ref.SHA256, sources: []source{src}}},
 	}, nil
 }
@@ -119,7 +163,7 @@ func describe(u *url.URL, leaf string) store.Source {
 func (s *session) sourceOf(address string) (source, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return source{}, fmt.Errorf("model URL %q is not valid", printable.Text(address))
+		return source{}, fmt.Errorf("model URL %q is not valid", printable.Text(modelname.Public(address)))
 	}
 	for _, host := range hubHosts {
 		if u.Scheme == "https" && strings.EqualFold(u.Host, host) {
@@ -170,7 +214,8 @@ func (s *session) resolveHub(ctx context.Context, ref modelname.Ref) (*plan, err
 	what := "hf:" + repo
 	api := s.hub.JoinPath("api", "models", ref.Owner, ref.Repo)
 	var info hubInfo
-	if _, err := s.api(ctx, what, api.JoinPath("revision", url.PathEscape(rev)), s.hubCred, nil, &info); err != nil {
+	revision := target{url: api.JoinPath("revision", url.PathEscape(rev)), cred: s.hubCred}
+	if _, err := s.api(ctx, what, revision, nil, &info); err != nil {
 		return nil, err
 	}
 	if !commit.MatchString(info.SHA) {
@@ -204,15 +249,17 @@ func (s *session) resolveHub(ctx context.Context, ref modelname.Ref) (*plan, err
 // listing returns all files of a repository at a commit.
 func (s *session) listing(ctx context.Context, what string, u *url.URL) (listed []modelname.Listed, err error) {
 	u.RawQuery = "recursive=true"
+	public := false
 	for page := 0; u != nil; page++ {
 		if page >= maxPages {
 			return nil, fmt.Errorf("%s: its listing has more than %d pages", what, maxPages)
 		}
 		var entries []hubEntry
-		header, err := s.api(ctx, what, u, s.hubCred, nil, &entries)
+		got, err := s.api(ctx, what, target{u, s.hubCred, public}, nil, &entries)
 		if err != nil {
 			return nil, err
 		}
+		public = got.fromPublic
 		for _, e := range entries {
 			if e.Type != "file" {
 				continue
@@ -229,7 +276,7 @@ func (s *session) listing(ctx context.Context, what string, u *url.URL) (listed 
 			}
 			listed = append(listed, f)
 		}
-		if u, err = s.nextPage(header.Get("Link"), u); err != nil {
+		if u, err = s.nextPage(got.Header.Get("Link"), u); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 	}
@@ -294,15 +341,16 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 	}
 	what := ref.String()
 	base := s.ollama.JoinPath("v2", image)
-	manifest := base.JoinPath("manifests", ref.Tag)
+	manifest := target{url: base.JoinPath("manifests", ref.Tag)}
 	var m ociManifest
-	_, err := s.api(ctx, what, manifest, nil, http.Header{"Accept": {manifestType}}, &m)
+	_, err := s.api(ctx, what, manifest, http.Header{"Accept": {manifestType}}, &m)
 	var cred *credential
 	if denied, ok := errors.AsType[*challengeError](err); ok {
-		if cred, err = s.anonymous(ctx, what, denied.header); err != nil {
+		if cred, err = s.anonymous(ctx, what, denied); err != nil {
 			return nil, err
 		}
-		_, err = s.api(ctx, what, manifest, cred, http.Header{"Accept": {manifestType}}, &m)
+		manifest.cred, manifest.fromPublic = cred, denied.fromPublic
+		_, err = s.api(ctx, what, manifest, http.Header{"Accept": {manifestType}}, &m)
 	}
 	if err != nil {
 		return nil, err
@@ -341,13 +389,14 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 
 var challenge = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
-// anonymous fetches the token that a registry gives without a login.
-func (s *session) anonymous(ctx context.Context, what, header string) (*credential, error) {
-	if scheme, _, _ := strings.Cut(header, " "); !strings.EqualFold(scheme, "Bearer") {
+// anonymous fetches the token that a registry gives without a login. The address for it is like
+// a redirect: a public registry cannot name one that is not.
+func (s *session) anonymous(ctx context.Context, what string, denied *challengeError) (*credential, error) {
+	if scheme, _, _ := strings.Cut(denied.header, " "); !strings.EqualFold(scheme, "Bearer") {
 		return nil, fmt.Errorf("%s: the registry wants a login, which inferd does not do", what)
 	}
 	asked := make(map[string]string)
-	for _, m := range challenge.FindAllStringSubmatch(header, -1) {
+	for _, m := range challenge.FindAllStringSubmatch(denied.header, -1) {
 		asked[strings.ToLower(m[1])] = m[2]
 	}
 	realm, err := url.Parse(asked["realm"])
@@ -359,7 +408,7 @@ func (s *session) anonymous(ctx context.Context, what, header string) (*credenti
 		Token string `json:"token"`
 		Other string `json:"access_token"`
 	}
-	if _, err := s.api(ctx, what, realm, nil, nil, &answer); err != nil {
+	if _, err := s.api(ctx, what, target{url: realm, fromPublic: denied.fromPublic}, nil, &answer); err != nil {
 		return nil, err
 	}
 	token := answer.Token
@@ -375,15 +424,16 @@ func (s *session) anonymous(ctx context.Context, what, header string) (*credenti
 // A challengeError is a 401 that says how to log in.
 type challengeError struct {
 	*deniedError
-	header string
+	header     string
+	fromPublic bool // as in answer
 }
 
 func (e *challengeError) Unwrap() error { return e.deniedError }
 
 // api gets an answer in JSON, with the pauses and tries of a download.
-func (s *session) api(ctx context.Context, what string, u *url.URL, cred *credential, header http.Header, value any) (http.Header, error) {
+func (s *session) api(ctx context.Context, what string, t target, header http.Header, value any) (*answer, error) {
 	for fails := 1; ; fails++ {
-		got, again, after, err := s.apiOnce(ctx, what, u, cred, header, value)
+		got, again, after, err := s.apiOnce(ctx, what, t, header, value)
 		if err == nil {
 			return got, nil
 		}
@@ -395,18 +445,18 @@ func (s *session) api(ctx context.Context, what string, u *url.URL, cred *creden
 		}
 		wait := pause(fails, after, random())
 		s.Log.LogAttrs(ctx, slog.LevelInfo, "a hub does not answer, and is asked again",
-			slog.String("url", display(u)), slog.String("reason", err.Error()), slog.Duration("pause", wait))
+			slog.String("url", display(t.url)), slog.String("reason", err.Error()), slog.Duration("pause", wait))
 		if err := s.sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// apiOnce sends one request. again reports whether another try may succeed.
-func (s *session) apiOnce(ctx context.Context, what string, u *url.URL, cred *credential, header http.Header, value any) (got http.Header, again bool, after time.Duration, err error) {
+// apiOnce sends one request; the body of its answer has been read. again reports whether another try may succeed.
+func (s *session) apiOnce(ctx context.Context, what string, t target, header http.Header, value any) (got *answer, again bool, after time.Duration, err error) {
 	inner, cancel := context.WithTimeoutCause(ctx, 2*stallTimeout, errStall)
 	defer cancel()
-	a, err := s.client.do(inner, http.MethodGet, target{url: u, cred: cred}, header)
+	a, err := s.client.do(inner, http.MethodGet, t, header)
 	if err != nil {
 		_, refused := errors.AsType[*refusedError](err)
 		_, address := errors.AsType[*addressError](err)
@@ -415,11 +465,11 @@ func (s *session) apiOnce(ctx context.Context, what string, u *url.URL, cred *cr
 	}
 	defer a.Body.Close()
 	h := judge(a.Response, 0, false, s.now())
-	denied := &deniedError{display(a.url), h.status, h.verdict == refused}
+	denied := s.client.denied(a, &h)
 	switch {
 	case a.StatusCode == http.StatusOK:
-	case a.StatusCode == http.StatusUnauthorized && a.Header.Get("WWW-Authenticate") != "" && cred == nil:
-		return nil, false, 0, &challengeError{denied, a.Header.Get("WWW-Authenticate")}
+	case a.StatusCode == http.StatusUnauthorized && a.Header.Get("WWW-Authenticate") != "" && t.cred == nil:
+		return nil, false, 0, &challengeError{denied, a.Header.Get("WWW-Authenticate"), a.fromPublic}
 	case h.verdict == retry:
 		return nil, true, h.after, denied
 	case h.verdict == refused:
@@ -439,5 +489,5 @@ func (s *session) apiOnce(ctx context.Context, what string, u *url.URL, cred *cr
 	if err := json.Unmarshal(body, value); err != nil {
 		return nil, false, 0, fmt.Errorf("%s: %s: the answer is not the expected JSON: %w", what, display(a.url), err)
 	}
-	return a.Header, false, 0, nil
+	return a, false, 0, nil
 }
