@@ -58,19 +58,9 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	}
 	defer lock.Release()
 	c := &copying{store: s, progress: progress, name: im.Name}
-	for _, f := range files.Files {
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
-		c.total += info.Size()
+	if c.total, err = sizeOfAll(files.Files); err != nil {
+		return nil, err
 	}
-	m := &Manifest{
-		Name: im.Name, ProducedBy: im.ProducedBy,
-		Source: Source{Registry: localImport, Filename: filepath.Base(im.Path)},
-	}
-	result := &Imported{Manifest: m}
-	m.GGUF, result.Warning = headerOf(files.Files[0], len(files.Files))
 	// If the name is taken or the digest there, the answer needs no copy.
 	old, err := s.Manifest(im.Name)
 	if err != nil {
@@ -79,26 +69,13 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if old != nil && (im.SHA256 != "" && im.SHA256 != old.Digest() || len(old.Blobs()) != len(files.Files)) {
 		return nil, &TakenError{im.Name, old.Digest()}
 	}
-	for n, f := range files.Files {
-		taken := ""
-		if old != nil {
-			taken = old.Blobs()[n].Blob[len(digestPrefix):]
-		}
-		blob, err := c.file(ctx, f, taken, im)
-		if err == nil && old != nil && blob.Digest != taken {
-			err = &TakenError{im.Name, old.Digest()}
-		}
-		if err != nil {
-			return nil, c.undo(err)
-		}
-		part := Part{Blob: digestPrefix + blob.Digest, Size: blob.Size}
-		if n == 0 {
-			m.Blob, m.Size, result.Path = part.Blob, part.Size, blob.Path
-		}
-		if len(files.Files) > 1 {
-			m.Parts = append(m.Parts, part)
-		}
+	blobs, err := c.all(ctx, files.Files, old, im)
+	if err != nil {
+		return nil, c.undo(err)
 	}
+	m := manifestOf(im, blobs)
+	result := &Imported{Manifest: m, Path: blobs[0].Path}
+	m.GGUF, result.Warning = headerOf(files.Files[0], len(files.Files))
 	if old != nil { // it has the same blobs, and may say more of them
 		result.Manifest = old
 		return result, nil
@@ -107,6 +84,32 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 		return nil, c.undo(err)
 	}
 	return result, nil
+}
+
+func sizeOfAll(files []*os.File) (total int64, err error) {
+	for _, f := range files {
+		info, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		total += info.Size()
+	}
+	return total, nil
+}
+
+// manifestOf is the manifest of an import.
+func manifestOf(im Import, blobs []Blob) *Manifest {
+	m := &Manifest{
+		Name: im.Name, ProducedBy: im.ProducedBy,
+		Blob: digestPrefix + blobs[0].Digest, Size: blobs[0].Size,
+		Source: Source{Registry: localImport, Filename: filepath.Base(im.Path)},
+	}
+	for _, b := range blobs {
+		if len(blobs) > 1 {
+			m.Parts = append(m.Parts, Part{Blob: digestPrefix + b.Digest, Size: b.Size})
+		}
+	}
+	return m
 }
 
 // check fills in the defaults.
@@ -166,6 +169,27 @@ type copying struct {
 	progress    func(done, total int64)
 	done, total int64
 	blobs       []string // digests that were not there before
+}
+
+// all makes blobs of all files. old is the manifest of that name, or nil: files with other
+// digests are refused.
+func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
+	var blobs []Blob
+	for n, f := range files {
+		taken := ""
+		if old != nil {
+			taken = old.Blobs()[n].Blob[len(digestPrefix):]
+		}
+		blob, err := c.file(ctx, f, taken, im)
+		if err == nil && old != nil && blob.Digest != taken {
+			err = &TakenError{im.Name, old.Digest()}
+		}
+		if err != nil {
+			return nil, err
+		}
+		blobs = append(blobs, blob)
+	}
+	return blobs, nil
 }
 
 // file makes a blob of a file, unless it is there. taken is the digest that the name stands for
