@@ -1,31 +1,47 @@
 package store
 
-import "time"
+import (
+	"path"
+	"time"
+)
 
-// saveDurable syncs the data, and then the state as it was before the sync.
-func (i *Ingest) saveDurable() error {
+// saveDurable syncs the data, and then the state as it was before the sync. Without bytes since
+// the last sync it does nothing, unless always is set.
+func (i *Ingest) saveDurable(always bool) error {
 	i.mu.Lock()
 	resets, unsynced := i.resets, i.unsynced
 	state := i.state.clone()
 	i.mu.Unlock()
-	if unsynced == 0 {
+	if unsynced == 0 && !always {
 		return nil
 	}
 	if err := i.disk.sync(i.file, i.path(tempLeaf)); err != nil {
 		return err
 	}
-	i.mu.Lock()
-	same := resets == i.resets // else the state claims bytes that are gone
-	i.mu.Unlock()
-	if same {
-		if err := i.disk.writeState(i.path(durableLeaf), &state, true); err != nil {
-			return err
-		}
+	if err := i.writeDurable(&state, resets); err != nil {
+		return err
 	}
 	i.mu.Lock()
 	i.unsynced -= unsynced
 	i.mu.Unlock()
 	return nil
+}
+
+// writeDurable writes the state down unless bytes were dropped or replaced since it was taken:
+// then it claims bytes that are gone. A reset comes before or after it.
+func (i *Ingest) writeDurable(s *state, resets int) error {
+	i.saving.Lock()
+	defer i.saving.Unlock()
+	if i.wasReset(resets) {
+		return nil
+	}
+	if !i.findable { // a process that made a folder may have been killed before it synced the parent
+		if err := i.disk.syncUp(path.Dir(i.dir)); err != nil {
+			return err
+		}
+		i.findable = true
+	}
+	return i.disk.writeState(i.path(durableLeaf), s, true)
 }
 
 // syncLoop saves durable states until the ingest is stopped.
@@ -43,7 +59,7 @@ func (i *Ingest) syncLoop() {
 		if stopped {
 			return
 		}
-		i.note(i.saveDurable())
+		i.note(i.saveDurable(false))
 	}
 }
 

@@ -35,6 +35,9 @@ func (i *Ingest) follow() {
 			_, err = i.file.ReadAt(buf[:end-from], from)
 		}
 		if err != nil {
+			if i.wasReset(resets) { // its truncation came between
+				continue
+			}
 			i.note(fmt.Errorf("read back: %w", err))
 			return
 		}
@@ -51,6 +54,13 @@ func (i *Ingest) follow() {
 		}
 		i.mu.Unlock()
 	}
+}
+
+// wasReset reports whether bytes were dropped or replaced since the counter was read.
+func (i *Ingest) wasReset(resets int) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.resets != resets
 }
 
 func marshal(h hash.Hash) ([]byte, error) {

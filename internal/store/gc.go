@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -34,7 +35,8 @@ type Removed struct {
 // GC removes unneeded files: blobs that no manifest names, older than an hour; unfinished
 // ingests and quarantined content older than a week; and rests of processes that were killed.
 // Blobs in use stay. If a manifest cannot be read all blobs stay, for it may name them:
-// the problems say so.
+// the problems say so. A file that cannot be removed does not keep the others from it: the error
+// names all of those.
 func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problems []Problem, err error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -58,8 +60,11 @@ func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problem
 			return c.removed, c.problems, context.Cause(ctx)
 		}
 		if err := step(); err != nil {
-			return c.removed, c.problems, s.unwritable(err)
+			return c.removed, c.problems, s.unwritable(errors.Join(append(c.failed, err)...))
 		}
+	}
+	if err := errors.Join(c.failed...); err != nil {
+		return c.removed, c.problems, s.unwritable(err)
 	}
 	return c.removed, c.problems, nil
 }
@@ -73,6 +78,17 @@ type collection struct {
 	blocked  bool
 	removed  []Removed
 	problems []Problem
+	failed   []error // of files that stay, though they are unneeded
+}
+
+// skip notes the failure of one file, so that the collection goes on. It returns a failure that
+// all files share.
+func (c *collection) skip(err error) error {
+	if err == nil || errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	c.failed = append(c.failed, err)
+	return nil
 }
 
 // damaged reports whether a manifest cannot be read.
@@ -98,7 +114,7 @@ func (c *collection) shards() error {
 			continue
 		}
 		for _, e := range entries {
-			if err := c.shard(dir, e.Name()); err != nil {
+			if err := c.skip(c.shard(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -222,7 +238,7 @@ func (c *collection) old(dir, what string, age time.Duration, match func(leaf st
 			continue
 		}
 		name := path.Join(dir, e.Name())
-		if err := c.remove(name, what, info.Size(), func() error { return c.disk.remove(name) }); err != nil {
+		if err := c.skip(c.remove(name, what, info.Size(), func() error { return c.disk.remove(name) })); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/gguf"
 	"github.com/inferd-go/inferd/internal/printable"
@@ -232,6 +233,9 @@ func mismatchOf(want, got string) error {
 // copy copies a file by way of an ingest, which reads the copy back and hashes it.
 func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
 	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
+	if _, present := errors.AsType[*PresentError](err); present {
+		return c.file(ctx, f, im.SHA256, im) // another process was faster
+	}
 	if err != nil {
 		return Blob{}, err
 	}
@@ -250,10 +254,11 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	if err := in.Reserve(); err != nil {
 		return Blob{}, err
 	}
-	h := sha256.New()
+	h, fresh := sha256.New(), identityOf(info).isFresh(time.Now())
 	if err := c.stream(ctx, in, io.NewSectionReader(f, 0, info.Size()), h); err != nil {
 		return Blob{}, err
 	}
+	synced := syncRead(f) == nil
 	if now, err := f.Stat(); err != nil || identityOf(now) != identityOf(info) {
 		return Blob{}, errors.Join(fmt.Errorf("%s was changed while it was copied (nothing imported)", f.Name()), err)
 	}
@@ -278,7 +283,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	if blob.Digest != digest {
 		return Blob{}, fmt.Errorf("copy verification failed: the copy has SHA-256 %s, the file %s (nothing imported)", blob.Digest, digest)
 	}
-	c.store.rememberKey(keyOf(identityOf(info), f.Name()), digest)
+	c.store.rememberKey(keyOf(identityOf(info), f.Name()), digest, synced && !fresh)
 	return blob, nil
 }
 

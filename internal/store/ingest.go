@@ -71,7 +71,10 @@ type Ingest struct {
 	tasks sync.WaitGroup // the follower and the syncer; they end when stopped is set
 	wake  chan struct{}  // for the syncer: something to sync, or the end
 
-	saving sync.Mutex // held while state.json is written, so that the latest stays
+	// saving is held while a state is written, so that the latest stays, and while bytes are
+	// dropped, so that no state claims them afterwards.
+	saving   sync.Mutex
+	findable bool // with saving: the entries of the folders above are on disk
 
 	mu         sync.Mutex // guards the fields below
 	changed    *sync.Cond // of mu: bytes, hashed bytes, or the end
@@ -90,18 +93,36 @@ type Ingest struct {
 	err       error // first failure of the background work
 }
 
-// Begin starts or resumes an ingest. If another process is at it, the error is a [BusyError];
-// its progress is in [Store.Unfinished].
-func (s *Store) Begin(w Want) (*Ingest, error) {
+// A PresentError means that there is a blob of the digest which was to come.
+type PresentError struct{ Digest string }
+
+func (e *PresentError) Error() string {
+	return "blob " + digestPrefix + e.Digest + " is in the model store already"
+}
+
+// check refuses a want that names no content.
+func (w *Want) check() error {
 	if w.SHA256 == "" && w.URL == "" {
-		return nil, errors.New("begin an ingest: neither a digest nor a URL is given")
+		return errors.New("begin an ingest: neither a digest nor a URL is given")
 	}
-	if w.SHA256 != "" {
-		digest, err := ParseDigest(w.SHA256)
-		if err != nil {
-			return nil, fmt.Errorf("begin an ingest: digest %w", err)
-		}
-		w.SHA256 = digest
+	if w.SHA256 == "" {
+		return nil
+	}
+	digest, err := ParseDigest(w.SHA256)
+	if err != nil {
+		return fmt.Errorf("begin an ingest: digest %w", err)
+	}
+	w.SHA256 = digest
+	return nil
+}
+
+// Begin starts or resumes an ingest. If another process is at it, the error is a [BusyError];
+// its progress is in [Store.Unfinished]. If the blob is there the error is a [PresentError]:
+// another process may have committed it since the caller has looked. [Store.Have] then tells
+// whether it is whole, and moves it away if not.
+func (s *Store) Begin(w Want) (*Ingest, error) {
+	if err := w.check(); err != nil {
+		return nil, err
 	}
 	d, err := s.open(true)
 	if err != nil {
@@ -118,6 +139,10 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if _, err := d.root.Lstat(blobPath(ref)); w.SHA256 != "" && err == nil {
+		lock.Release()
+		return nil, &PresentError{ref}
 	}
 	i := &Ingest{store: s, disk: d, lock: lock, ref: ref, dir: partialDir(ref), wake: make(chan struct{}, 1)}
 	i.changed = sync.NewCond(&i.mu)
@@ -151,26 +176,32 @@ func (i *Ingest) SetUpstream(u Upstream) error {
 
 // Reset drops all bytes: the source has other content now, or the bytes are of no use.
 func (i *Ingest) Reset(u Upstream) error {
+	if err := i.drop(u); err != nil {
+		return fmt.Errorf("drop the bytes of an ingest: %w", err)
+	}
+	return i.Checkpoint()
+}
+
+// drop forgets the states, and then the bytes.
+func (i *Ingest) drop(u Upstream) error {
+	i.saving.Lock()
+	defer i.saving.Unlock()
 	i.mu.Lock()
 	i.resets++ // no durable state is written after this
 	i.state.clear()
 	i.mu.Unlock()
 	if err := i.forget(); err != nil {
-		return fmt.Errorf("drop the bytes of an ingest: %w", err)
+		return err
 	}
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.state.clear()
 	i.state.Upstream = u
 	i.suspicious, i.resumed, i.firstSum = false, false, ""
-	err := i.disk.truncate(i.file, i.path(tempLeaf), 0)
-	if err == nil {
-		err = i.noteFile()
+	if err := i.disk.truncate(i.file, i.path(tempLeaf), 0); err != nil {
+		return err
 	}
-	i.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("drop the bytes of an ingest: %w", err)
-	}
-	return i.Checkpoint()
+	return i.noteFile()
 }
 
 // Ranges returns the bytes that are there: sorted, and no two touch.
@@ -315,7 +346,7 @@ func (i *Ingest) Close() error {
 	i.mu.Lock()
 	i.state.PID = 0
 	i.mu.Unlock()
-	if err := errors.Join(i.saveDurable(), i.save(), i.closeFile()); err != nil {
+	if err := errors.Join(i.saveDurable(false), i.save(), i.closeFile()); err != nil {
 		return fmt.Errorf("close an ingest: %w", err)
 	}
 	return nil

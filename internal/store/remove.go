@@ -66,7 +66,7 @@ func (d *disk) knows(name string) (bool, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err == nil, err
 	}
-	all, err := d.ingests()
+	all, _, err := d.ingests()
 	if err != nil || slices.ContainsFunc(all, func(u Unfinished) bool { return u.Name == name }) {
 		return err == nil, err
 	}
@@ -113,12 +113,11 @@ func (r *removal) run() error {
 		return err
 	}
 	r.note(manifestPath(r.name), "manifest", 0)
+	var failed []error // the model is gone in any case: all that can go with it does
 	for _, p := range parts {
-		if err := r.blob(p.Blob[len(digestPrefix):]); err != nil {
-			return err
-		}
+		failed = append(failed, r.blob(p.Blob[len(digestPrefix):]))
 	}
-	return r.rests(parts)
+	return errors.Join(append(failed, r.rests(parts))...)
 }
 
 func (r *removal) note(name, what string, size int64) {
@@ -160,43 +159,44 @@ func (r *removal) blob(digest string) error {
 	return nil
 }
 
-// rests removes unfinished and quarantined files of the model.
+// rests removes unfinished and quarantined files of the model. The error names those that stay.
 func (r *removal) rests(parts []Part) error {
 	ours := func(name, digest string) bool {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })
 	}
-	all, err := r.disk.ingests()
-	if err != nil {
-		return err
-	}
+	var failed []error
+	all, _, err := r.disk.ingests()
+	failed = append(failed, err)
 	for _, u := range all {
-		if !ours(u.Name, u.Digest) {
-			continue
+		if ours(u.Name, u.Digest) {
+			failed = append(failed, r.ingest(u))
 		}
-		ref := path.Base(u.dir)[len(partialPrefix):]
-		lock, err := r.store.lockBlob(r.disk, ref, false)
-		if err != nil {
-			return err
-		}
-		err = r.disk.removeDir(u.dir)
-		lock.Release()
-		if err != nil {
-			return err
-		}
-		r.note(u.dir, "unfinished ingest", u.allocated)
 	}
 	records, err := r.disk.records()
-	if err != nil {
-		return err
-	}
+	failed = append(failed, err)
 	for base, q := range records {
 		if !ours(q.Name, q.Expected) {
 			continue
 		}
 		if err := errors.Join(r.disk.remove(base+".bin"), r.disk.remove(base+".json")); err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
 		r.note(base+".bin", "quarantined content", q.Size)
 	}
+	return errors.Join(failed...)
+}
+
+// ingest removes an unfinished file, unless a process writes it.
+func (r *removal) ingest(u Unfinished) error {
+	lock, err := r.store.lockBlob(r.disk, path.Base(u.dir)[len(partialPrefix):], false)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if err := r.disk.removeDir(u.dir); err != nil {
+		return err
+	}
+	r.note(u.dir, "unfinished ingest", u.allocated)
 	return nil
 }

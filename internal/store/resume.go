@@ -47,7 +47,7 @@ func (i *Ingest) openData(last *state) error {
 	if err := i.forget(); err != nil {
 		return err
 	}
-	if i.file, err = i.disk.create(i.path(tempLeaf)); err != nil {
+	if i.file, err = i.disk.create(i.path(tempLeaf), sharedFileMode); err != nil {
 		return err
 	}
 	return i.noteFile()
@@ -59,12 +59,14 @@ func (i *Ingest) forget() error {
 	return errors.Join(i.disk.remove(i.path(stateLeaf)), i.disk.remove(i.path(durableLeaf)), i.disk.syncDir(i.dir))
 }
 
-// resume takes over the bytes of an earlier process.
+// resume takes over the bytes of an earlier process. In a shared store other users may have
+// written the state, the data or both: then everything is hashed again.
 func (i *Ingest) resume(last *state, info os.FileInfo) {
 	now := identityOf(info)
 	ranges := clip(last.Ranges, info.Size())
 	intact := now == last.File
-	if !intact && i.state.SHA256 == "" && !now.sameFile(last.File) {
+	doubtful := ownersMatter && !last.own || !intact && (i.disk.shared || !now.sameFile(last.File))
+	if i.state.SHA256 == "" && doubtful {
 		ranges = nil // nothing would tell that they are not the right ones
 	}
 	i.state.Ranges = ranges
@@ -72,10 +74,12 @@ func (i *Ingest) resume(last *state, info os.FileInfo) {
 	if i.state.URL == "" || i.state.URL == last.URL {
 		i.state.Upstream = last.Upstream
 	}
-	if intact && sum(ranges) == sum(last.Ranges) {
+	own := last.own && isOwn(info)
+	if intact && own && sum(ranges) == sum(last.Ranges) {
 		i.state.Hashed, i.state.HashState = last.Hashed, last.HashState
 	}
-	i.resumed = !intact
+	i.resumed = !intact || ownersMatter && !own
+	i.unsynced = sum(ranges) // the earlier process may have been killed before its sync
 	i.state.File = now
 }
 
@@ -115,7 +119,7 @@ func (s *state) alive(boot string, age time.Duration) bool {
 		return false
 	}
 	if host, err := os.Hostname(); err == nil && host != s.Host {
-		return s.Boot != boot && age < foreignTime
+		return age < foreignTime // another machine, or a container with the kernel of this one
 	}
 	return s.Boot != "" && s.Boot == boot && s.Birth != 0 && birth(s.PID) == s.Birth
 }
