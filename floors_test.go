@@ -16,9 +16,10 @@ const module = "github.com/inferd-go/inferd/"
 var floors = [][]string{
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
-		"internal/printable",
+		"internal/printable", "internal/automaton",
 	},
-	{"internal/quota", "internal/trust"}, // rules about callers, and about files
+	{"internal/quota", "internal/trust", "internal/regex", "internal/vocab"}, // rules about callers, and about files; languages and masks
+	{"internal/schema"}, // front ends of the automaton
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
