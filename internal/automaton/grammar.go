@@ -19,7 +19,7 @@ const Unlimited = math.MaxInt32
 const MaxCount = 1<<27 - 1
 
 // never is the cost of what cannot end.
-const never = 1 << 30
+const never = 1 << 29 // two of them fit into an int32
 
 // A Node is a place in a grammar under construction.
 type Node int32
@@ -176,11 +176,14 @@ func (b *Builder) DFA(d *DFA, next Node) Node {
 
 // Text takes least to most characters of a JSON string, each in its one spelling.
 func (b *Builder) Text(least, most int, next Node) Node {
+	if least > MaxCount {
+		return b.Alt()
+	}
 	return b.add(node{kind: kindText, min: count(least), max: count(most), next: int32(next)})
 }
 
-// count bounds a count. A minimum beyond MaxCount does not fit into any answer, so it may
-// be that.
+// count bounds a count: a maximum beyond MaxCount is none, as no answer is so long. A minimum
+// beyond it is not reached by any.
 func count(n int) int32 {
 	if n > MaxCount {
 		return Unlimited
@@ -249,6 +252,9 @@ func (b *Builder) Nest(r Rule, next Node) Node {
 
 // Repeat takes least to most texts of a rule.
 func (b *Builder) Repeat(r Rule, least, most int, next Node) Node {
+	if least > MaxCount {
+		return b.Alt()
+	}
 	return b.add(node{kind: kindRepeat, x: int32(r), min: count(least), max: count(most), next: int32(next)})
 }
 

@@ -212,7 +212,7 @@ func (t *wordTrie) dfa() *DFA {
 			d.next[i*d.classes+c+1] = n.to[j]
 		}
 	}
-	return d.trim(t.b)
+	return d.order(t.b, nil) // minimal, and every state useful, but for those that were replaced
 }
 
 // single returns the alphabet in which each of the sorted characters has a class of its own,
@@ -384,8 +384,19 @@ func (d *DFA) trim(b *Budget) *DFA {
 			d.next[i] = -1
 		}
 	}
-	block := d.blocks(b)
-	// Number the blocks in the order in which the start reaches them.
+	return d.order(b, d.blocks(b))
+}
+
+// order numbers the blocks of equal states in the order in which the start reaches them; nil
+// is a block for each state.
+func (d *DFA) order(b *Budget, block []int32) *DFA {
+	n := len(d.accept)
+	if !b.Spend(8*n + 4*len(d.next)) {
+		return None()
+	}
+	if block == nil {
+		block = identity(n)
+	}
 	number := slices.Repeat([]int32{-1}, n)
 	order := []int32{0}
 	number[block[0]] = 0
@@ -467,7 +478,7 @@ func (d *DFA) blocks(b *Budget) []int32 {
 		index := make(map[uint64]int32, 2*count)
 		for s := range n {
 			if s&15 == 0 && !b.Spend(0) {
-				break
+				return identity(n)
 			}
 			h := mix(0x9e3779b97f4a7c15, uint64(block[s]))
 			for _, to := range d.next[s*d.classes : (s+1)*d.classes] {
@@ -493,6 +504,12 @@ func (d *DFA) blocks(b *Budget) []int32 {
 		}
 		count = len(index)
 	}
+	return identity(n)
+}
+
+// identity returns a block for each state.
+func identity(n int) []int32 {
+	block := make([]int32, n)
 	for s := range block {
 		block[s] = int32(s)
 	}

@@ -46,7 +46,7 @@ type spelling struct {
 // be needed.
 func (c *compiler) compile() (*automaton.Grammar, error) {
 	if c.refs.err != nil {
-		c.refuse(c.refs.err, nil)
+		c.refuse(c.refs.err, nothing)
 		return nil, c.refs.err
 	}
 	if c.root.kind == jsonBool && !c.root.truth {
@@ -94,14 +94,14 @@ func whiteSpace() (space, gap *automaton.DFA) {
 	return space, gap
 }
 
-// refuse records what cannot be kept. By is the expression that was to be written.
-func (c *compiler) refuse(err error, by *value) {
-	if b := c.budget.Err(); b != nil {
+// refuse records what cannot be kept of the values of an expression.
+func (c *compiler) refuse(err error, by expr) {
+	if c.budget.Err() != nil {
 		return // which is the error of the whole
 	}
 	f, ok := errors.AsType[*fault](err)
 	if !ok || f.at == nil {
-		f = &fault{origin: origin{by, ""}, err: err}
+		f = &fault{origin: c.blame(err, by), err: err}
 	}
 	r := Refusal{Keyword: f.keyword, Why: f.err.Error()}
 	if f.at != nil {
@@ -110,18 +110,61 @@ func (c *compiler) refuse(err error, by *value) {
 	c.refused = append(c.refused, r)
 }
 
-// owner returns a schema of the document to which an expression belongs.
-func (c *compiler) owner(e expr) *value {
-	for {
-		switch x := &c.exprs[e]; x.kind {
-		case exprSchema:
-			return x.schema
-		case exprAnd, exprOr, exprNot:
-			e = x.parts[0]
-		case exprSet:
-			return c.root
+// culprits has the keywords that errors of whole values come from.
+var culprits = map[error][]string{
+	errUnique:  {"uniqueItems"},
+	errFew:     {"minItems"},
+	errLengths: {"maxLength", "minLength", "pattern", "format"},
+	errPlaces:  {"maxContains", "minContains", "contains", "maxProperties", "minProperties", "maxItems", "minItems"},
+	errCases:   {"anyOf", "oneOf", "allOf", "not", "if", "enum", "patternProperties"},
+}
+
+// blame returns the keyword behind an error of an expression: of the schemas of which it
+// consists, or of those that they name.
+func (c *compiler) blame(err error, e expr) origin {
+	var found origin
+	var owner *value
+	var visit func(v *value, depth int)
+	visit = func(v *value, depth int) {
+		if v.kind != jsonObject || depth > 8 || found.at != nil {
+			return
+		}
+		for _, keyword := range culprits[err] {
+			if item := v.member(keyword); item != nil {
+				found = origin{item, keyword}
+				return
+			}
+		}
+		for i, name := range v.names {
+			switch {
+			case name == "$ref":
+				if target, err := c.refs.resolve(v.items[i]); err == nil {
+					visit(target, depth+1)
+				}
+			case schemaLists[name] && v.items[i].kind == jsonArray:
+				for _, s := range v.items[i].items {
+					visit(s, depth+1)
+				}
+			}
 		}
 	}
+	var parts func(e expr)
+	parts = func(e expr) {
+		x := &c.exprs[e]
+		if x.kind == exprSchema {
+			if owner == nil {
+				owner = x.schema
+			}
+			visit(x.schema, 0)
+		}
+		for _, p := range x.parts {
+			parts(p)
+		}
+	}
+	if parts(e); found.at == nil {
+		found.at = owner
+	}
+	return found
 }
 
 // rule returns the rule of an expression.
@@ -145,7 +188,7 @@ func (e *emitter) values(k ruleKey) automaton.Node {
 		ways, err = e.set(s, k)
 	}
 	if err != nil {
-		e.refuse(err, e.owner(k.expr))
+		e.refuse(err, k.expr)
 		return e.b.Alt()
 	}
 	return e.b.Alt(ways...)
@@ -338,7 +381,7 @@ func (e *emitter) checkUnique(a *arrs) error {
 		}
 	}
 	if n < a.least {
-		return errors.New("minItems is larger than the number of different items")
+		return errFew
 	}
 	return nil
 }

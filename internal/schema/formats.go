@@ -63,6 +63,9 @@ var formats = map[string]func() *regex.DFA{
 	"json-pointer":  language(format{all: []string{`^(?:/(?:[^/~]|~[01])*)*$`}}),
 }
 
+// narrowFormats has the formats of which some strings are left out.
+var narrowFormats = map[string]bool{"date-time": true, "time": true, "email": true, "hostname": true, "uri": true, "uri-reference": true}
+
 // refusedFormats has the formats of the standard that are not enforced.
 var refusedFormats = map[string]bool{
 	"idn-email": true, "idn-hostname": true, "iri": true, "iri-reference": true, "regex": true, "relative-json-pointer": true, "uri-template": true,

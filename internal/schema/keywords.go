@@ -303,7 +303,7 @@ func (c *compiler) stringKeyword(name string, item *value) (expr, error) {
 		language, known := formats[item.text]
 		switch {
 		case known:
-			x.lang = language()
+			x.lang, x.narrow = language(), narrowFormats[item.text]
 		case refusedFormats[item.text]:
 			return nothing, fmt.Errorf("the format %q cannot be enforced", item.text)
 		default:

@@ -21,6 +21,7 @@ type set struct {
 type strs struct {
 	lang        *regex.DFA // nil: any
 	least, most int        // most < 0: no maximum
+	narrow      bool       // lang lacks strings that the keyword allows: there is no opposite
 }
 
 // An arrs is arrays by item.
@@ -137,7 +138,7 @@ func equalObjs(x, y *objs) bool {
 }
 
 func (c *compiler) intersectStrs(x, y strs) strs {
-	s := strs{lang: x.lang, least: max(x.least, y.least), most: least(x.most, y.most)}
+	s := strs{lang: x.lang, least: max(x.least, y.least), most: least(x.most, y.most), narrow: x.narrow || y.narrow}
 	switch {
 	case x.lang == nil:
 		s.lang = y.lang
@@ -295,6 +296,7 @@ func (c *compiler) addStrs(cases []strs, x strs) []strs {
 			if free(s) {
 				if s.lang != nil && s.lang != x.lang {
 					cases[i].lang = regex.Or(c.budget, s.lang, x.lang)
+					cases[i].narrow = s.narrow || x.narrow
 				}
 				return cases
 			}
@@ -314,6 +316,9 @@ func (c *compiler) complement(x *set, origin *origin) (*set, error) {
 	}
 	s.strs = []strs{anyStrs}
 	for _, a := range x.strs {
+		if a.narrow {
+			return nil, errFormatNot
+		}
 		var left []strs
 		for _, b := range c.complementStrs(a) {
 			for _, have := range s.strs {
