@@ -19,7 +19,7 @@ var floors = [][]string{
 		"internal/printable", "internal/automaton",
 	},
 	{"internal/quota", "internal/trust", "internal/regex", "internal/vocab"}, // rules about callers, and about files; languages and masks
-	{"internal/schema"}, // front ends of the automaton
+	{"internal/schema", "internal/gbnf"},                                     // front ends of the automaton
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
@@ -36,7 +36,7 @@ var floors = [][]string{
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
 	{ // words and rules again, of the engine's own house
-		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
+		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
 		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
 	{ // inside it

@@ -136,6 +136,11 @@ func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 			return nil, false
 		}
 		text, state = append(text, b), next
+		if c.a.Full() {
+			live := [1]State{state}
+			c.a.Renew(live[:])
+			state = live[0]
+		}
 	}
 	return text, true
 }
@@ -144,8 +149,11 @@ func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 func (c *Cursor) nearest(s State) (best Symbol, to State) {
 	a := c.a
 	best, to = -1, Dead
-	cost, off := 0, false
+	cost, off, least := 0, false, a.Cost(s)-1
 	consider := func(b byte) {
+		if to != Dead && off && cost <= least { // nothing is nearer
+			return
+		}
 		next := a.Next(s, b)
 		if next == Dead || to != Dead && a.Cost(next) > cost {
 			return

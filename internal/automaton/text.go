@@ -28,8 +28,9 @@ const textBits = 4
 // textRest has the fewest bytes from each state to the end of the character.
 var textRest = [...]int32{whole: 0, tail1: 1, tailE0: 2, tail2: 2, tailED: 2, tailF0: 3, tail3: 3, tailF4: 3, escape: 1, escapeU: 4, escape0: 3, escape00: 2, low: 1, high: 1}
 
-// Plain reports whether a character stands for itself in a JSON string.
-func Plain(r rune) bool { return r >= 0x20 && r != '"' && r != '\\' }
+// Plain reports whether a character stands for itself in a JSON string, and is no control
+// character.
+func Plain(r rune) bool { return r >= 0x20 && r != '"' && r != '\\' && r != 0x7f }
 
 // textNext returns the state within a character behind a byte; whole after the last byte.
 func textNext(state int32, b byte) int32 {

@@ -54,9 +54,7 @@ func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
 	}
 	out := &automaton.DFA{First: []int32{0}, Accept: make([]bool, len(s.edges)), Plain: make([]int32, len(s.edges))}
 	copy(out.Accept, d.accept)
-	if quoted {
-		copy(out.Plain, d.plain())
-	}
+	copy(out.Plain, d.plain())
 	for _, e := range s.edges {
 		out.Edges = append(out.Edges, e...)
 		out.First = append(out.First, int32(len(out.Edges)))
@@ -69,12 +67,12 @@ func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
 	var edges []automaton.Edge
 	for _, p := range cut(spans, 0, 0x7f) {
 		for c := p.lo; c <= p.hi; {
-			if quoted && !automaton.Plain(c) {
+			if quoted && escaped(c) {
 				c++
 				continue
 			}
 			last := c
-			for last < p.hi && (!quoted || automaton.Plain(last+1)) {
+			for last < p.hi && (!quoted || !escaped(last+1)) {
 				last++
 			}
 			edges = append(edges, automaton.Edge{Lo: byte(c), Hi: byte(last), To: p.to})
@@ -172,13 +170,16 @@ func (s *speller) state(edges []automaton.Edge) int32 {
 // short has the characters with an escape of their own, and its letter.
 var short = [...][2]int32{{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}}
 
+// escaped reports whether a character has an escape in a JSON string.
+func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
+
 // escapes returns the edges behind a backslash.
 func (s *speller) escapes(spans []span) []automaton.Edge {
 	var edges []automaton.Edge
 	var rows [2][]automaton.Edge // behind \u000 and \u001
 	for _, p := range spans {
 		for c := p.lo; c <= p.hi; c++ {
-			if automaton.Plain(c) {
+			if !escaped(c) {
 				continue
 			}
 			if i := slices.IndexFunc(short[:], func(e [2]int32) bool { return e[0] == c }); i >= 0 {

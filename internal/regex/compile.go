@@ -13,6 +13,45 @@ func Compile(b *Budget, pattern string) (*DFA, error) {
 	if err != nil {
 		return nil, err
 	}
+	return determine(b, pattern, t)
+}
+
+// A Tree is an expression from which [Build] makes a language.
+type Tree struct{ t *tree }
+
+// Chars is a character of the given ranges, or with not any other one.
+func Chars(ranges [][2]rune, not bool) Tree {
+	s := normal(ranges)
+	if not {
+		s = negate(s)
+	}
+	return Tree{&tree{set: s}}
+}
+
+// Seq is a text of each of the parts, in order.
+func Seq(parts ...Tree) Tree { return Tree{&tree{op: opSeq, parts: trees(parts)}} }
+
+// Alt is a text of one of the parts, of which there must be one at least.
+func Alt(parts ...Tree) Tree { return Tree{&tree{op: opAlt, parts: trees(parts)}} }
+
+// Repeat is least to most texts of a part; most < 0 is no maximum.
+func Repeat(part Tree, least, most int) Tree {
+	return Tree{&tree{op: opRepeat, parts: []*tree{part.t}, least: least, most: most}}
+}
+
+func trees(parts []Tree) (out []*tree) {
+	for _, p := range parts {
+		out = append(out, p.t)
+	}
+	return out
+}
+
+// Build returns the language of an expression. The error is the budget's, or an [*Error].
+func Build(b *Budget, t Tree) (*DFA, error) {
+	return determine(b, "", &tree{op: opSeq, parts: []*tree{{op: opBegin}, t.t, {op: opEnd}}})
+}
+
+func determine(b *Budget, pattern string, t *tree) (*DFA, error) {
 	n := &nfa{b: b, pattern: pattern}
 	match := n.node(nfaNode{kind: nfaMatch})
 	start, err := n.build(t, match)
