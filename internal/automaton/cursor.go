@@ -163,7 +163,7 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 			_, ok = c.Follow(at, b)
 			fresh = !ok // at equal cost, prefer a way off the finished spellings
 		}
-		if to != Dead && a.Cost(next) == cost && (off || !fresh) || !c.permits(next, b) {
+		if to != Dead && a.Cost(next) == cost && (off || !fresh) || a.g.guard && !c.guard.try(a, next, b) {
 			return
 		}
 		best, to, cost, off = Symbol(b), next, a.Cost(next), fresh
@@ -189,18 +189,4 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 		c.guard.advance(a, to, byte(best))
 	}
 	return best, to
-}
-
-// permits reports whether the guard takes a byte that leads to a state.
-func (c *Cursor) permits(next State, b byte) bool {
-	if !c.a.g.guard {
-		return true
-	}
-	probe := c.guard.clone()
-	return probe.advance(c.a, next, b)
-}
-
-// clone returns a copy that shares nothing.
-func (g *guard) clone() guard {
-	return guard{scopes: append([]scope(nil), g.scopes...), nodes: append([]spelling(nil), g.nodes...)}
 }

@@ -11,7 +11,8 @@ type guard struct {
 	log       []change
 	before    []scope // the scopes at begin
 	atBegin   int     // nodes at begin
-	tentative bool
+	tentative bool    // between begin and commit or rollback
+	tried     []scope // the scopes at try
 }
 
 // A scope is a trie of spellings and the place of the present one in it.
@@ -54,16 +55,32 @@ func (g *guard) commit() {
 
 // rollback undoes everything since begin.
 func (g *guard) rollback() {
-	for _, c := range slices.Backward(g.log) {
-		g.nodes[c.at] = c.old
-	}
-	g.nodes = g.nodes[:g.atBegin]
+	g.undo(0, g.atBegin)
 	g.scopes = append(g.scopes[:0], g.before...)
 	g.tentative = false
 }
 
+// undo takes changes of nodes back, from one of the log on, and drops nodes from one on.
+func (g *guard) undo(change, node int) {
+	for _, c := range slices.Backward(g.log[change:]) {
+		g.nodes[c.at] = c.old
+	}
+	g.log, g.nodes = g.log[:change], g.nodes[:node]
+}
+
+// try reports whether a byte may be followed to a state. It belongs between begin and
+// rollback.
+func (g *guard) try(a *Automaton, s State, b byte) bool {
+	g.tried = append(g.tried[:0], g.scopes...)
+	change, node := len(g.log), len(g.nodes)
+	ok := g.advance(a, s, b)
+	g.undo(change, max(node, min(1, len(g.nodes))))
+	g.scopes = append(g.scopes[:0], g.tried...)
+	return ok
+}
+
 func (g *guard) node(at int32) *spelling {
-	if g.tentative && at < int32(g.atBegin) {
+	if g.tentative {
 		g.log = append(g.log, change{at, g.nodes[at]})
 	}
 	return &g.nodes[at]

@@ -40,6 +40,7 @@ type state struct {
 	hash         uint32
 	plain        int32
 	cost         int32
+	like         int32 // see Alike; 0 is unknown
 	marks, sure  Mark
 	end          bool // the text may end here
 	only         bool // nothing but plain characters, up to plain, can come inside the string
@@ -56,6 +57,7 @@ type Automaton struct {
 	next    []State // of each state, one entry per class; 0 is unknown, and state 0 is unused
 	classes int
 
+	similar                [][]int32 // see alike; of each DFA, once it is needed
 	frameTable, stateTable []int32
 	cursors                []*Cursor
 	renewed                int
@@ -84,7 +86,7 @@ func (a *Automaton) reset() {
 
 // Bytes returns the memory of the states.
 func (a *Automaton) Bytes() int {
-	return cap(a.frames)*20 + cap(a.items)*16 + cap(a.states)*36 + cap(a.next)*4 + 4*(len(a.frameTable)+len(a.stateTable))
+	return cap(a.frames)*20 + cap(a.items)*16 + cap(a.states)*40 + cap(a.next)*4 + 4*(len(a.frameTable)+len(a.stateTable))
 }
 
 // States returns the number of states so far.

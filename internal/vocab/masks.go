@@ -102,6 +102,9 @@ func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 		}
 	}
 	s := c.State()
+	if m.v.most <= automaton.Lookahead && !m.Plainly {
+		s = m.a.Alike(s)
+	}
 	oldest := 0
 	if !m.Plainly {
 		for i := range m.kept {
@@ -118,7 +121,7 @@ func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 	}
 	m.visited = 0
 	m.guarded = m.guarded[:0]
-	m.walkAll(c, mask)
+	m.walkAll(s, mask)
 	if m.visited >= keepFrom && !m.Plainly && m.renewed == m.a.Renewed() {
 		k := &m.kept[oldest]
 		k.state, k.used = s, m.turn
@@ -130,8 +133,8 @@ func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 }
 
 // walkAll walks the groups that the state does not take or refuse as a whole.
-func (m *Masks) walkAll(c *automaton.Cursor, mask []uint64) {
-	plain, only := m.a.Plain(c.State())
+func (m *Masks) walkAll(s automaton.State, mask []uint64) {
+	plain, only := m.a.Plain(s)
 	whole := -1 // the last group of which all tokens fit
 	switch {
 	case m.Plainly:
@@ -148,17 +151,18 @@ func (m *Masks) walkAll(c *automaton.Cursor, mask []uint64) {
 	} else {
 		clear(mask)
 	}
-	m.walk(m.v.rest, c.State(), mask)
+	s = m.walk(m.v.rest, s, mask)
 	for g := whole + 1; g < groups; g++ {
 		if only && (g < single || g == single && plain <= single || g > single && plain <= 32) {
 			continue // too long, all of them
 		}
-		m.walk(m.v.plain[g], c.State(), mask)
+		s = m.walk(m.v.plain[g], s, mask)
 	}
 }
 
-// walk sets the bits of the tokens of a trie that fit behind a state.
-func (m *Masks) walk(nodes []node, s automaton.State, mask []uint64) {
+// walk sets the bits of the tokens of a trie that fit behind a state. It returns the state,
+// as the automaton may begin anew.
+func (m *Masks) walk(nodes []node, s automaton.State, mask []uint64) automaton.State {
 	a := m.a
 	m.ends, m.states = m.ends[:0], append(m.states[:0], s)
 	passed := -1 // the depth from which on the path has passed a mark of a guard
@@ -199,6 +203,7 @@ func (m *Masks) walk(nodes []node, s automaton.State, mask []uint64) {
 			count = a.States()
 		}
 	}
+	return m.states[0]
 }
 
 // follow checks the tokens along the finished spellings of the guard: beyond them every

@@ -51,6 +51,7 @@ type Vocab struct {
 	rest    []node           // of tokens that are not plain
 	plain   [groups][]node   // of plain tokens by number of characters
 	longest int              // characters of a plain token
+	most    int              // bytes of a token
 	ready   [groups][]uint64 // masks of all plain tokens up to each group
 	twins   map[int32][]int32
 }
@@ -72,6 +73,7 @@ func New(tokens []Token) *Vocab {
 	var split [groups + 1][]int32
 	for i := 0; i < len(order); {
 		first := order[i]
+		v.most = max(v.most, len(tokens[first].Bytes))
 		for i++; i < len(order) && slices.Equal(tokens[order[i]].Bytes, tokens[first].Bytes); i++ {
 			v.twins[first] = append(v.twins[first], order[i])
 		}

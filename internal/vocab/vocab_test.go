@@ -19,6 +19,7 @@ var schemas = []string{
 	`{"type":"string","maxLength":5}`,
 	`{"type":"string","minLength":3,"maxLength":20}`,
 	`{"type":"string","pattern":"^[a-c]{2,}x?$"}`,
+	`{"type":"string","pattern":"^([ab1]|é )*$","maxLength":300}`,
 	`{"type":"array","uniqueItems":true,"items":{"enum":["a","b","ab",1,12,true,null]},"minItems":2}`,
 	`{"type":"array","uniqueItems":true,"items":{"type":"string","maxLength":1},"maxItems":5}`,
 	`{"type":"object","patternProperties":{"^[ab]$":{"type":"integer"}},"additionalProperties":false,"minProperties":1}`,
