@@ -9,13 +9,14 @@ import (
 	"testing/synctest"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A request whose client does not read gives up its slot, to its own caller too. When the
-// client reads again it is parked first, and then resumes; nothing of it is lost.
+// A stalled request gives up its slot, to its own caller too. When its client reads again it is
+// parked first, and then resumes; its answer is complete.
 func TestStalledGivesUpItsSlot(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 20)
@@ -128,7 +129,7 @@ func TestStalledIsBounded(t *testing.T) {
 	}
 }
 
-// A stalled request may end, and what it held is given back.
+// A stalled request may end; then its place and its memory are free.
 func TestStalledEnds(t *testing.T) {
 	hangUp := errors.New("hung up")
 	bubble(t, 1, 1, func(d *desk) {
@@ -182,18 +183,21 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				place := admit.Place{Name: "embed", Slots: 1, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+				to := admit.Destination{Backend: &backend.Backend{Name: "embed", Slots: 1, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 					if err := emit(result); err != nil {
 						return err
 					}
 					return emit(&infer.Done{In: 4})
-				})}
-				gate := &admit.Gate{Depth: 10, Total: 10, Choose: func(*infer.Request) (admit.Place, error) { return place, nil }}
+				})}}
+				gate := &admit.Gate{Depth: 10, Total: 10, Choose: func(*infer.Request) (admit.Destination, error) { return to, nil }}
 				reads := make(chan struct{})
 				events := make(chan []infer.Event, 1)
 				go func() {
 					var got []infer.Event
 					err := gate.Handle(t.Context(), from("1", "x", "slow"), func(ev infer.Event) error {
+						if _, ok := ev.(*infer.Admitted); ok {
+							return nil
+						}
 						<-reads
 						got = append(got, ev)
 						return nil
@@ -223,14 +227,14 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	}
 }
 
-// A request takes turns by the tokens that are written for it, though its client takes none.
+// A request takes turns by its generated tokens, although its client takes none.
 func TestTurnsByWrittenTokens(t *testing.T) {
 	for name, piece := range pieces {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 1, 10, func(d *desk) {
 				d.piece = piece
 				write := d.write
-				d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+				d.to.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 					if req.ID != "unread" {
 						return write(ctx, req, emit)
 					}
@@ -255,8 +259,7 @@ func TestTurnsByWrittenTokens(t *testing.T) {
 	}
 }
 
-// A request that only thinks, or only calls tools, is preempted like one that writes text:
-// two callers have equal shares of a slot.
+// Thinking and tool calls are charged like text: two callers have equal shares of a slot.
 func TestPreemptedWhateverItWrites(t *testing.T) {
 	for name, piece := range pieces {
 		t.Run(name, func(t *testing.T) {
@@ -297,8 +300,8 @@ func TestCostIsCharged(t *testing.T) {
 				}
 				d.all.Wait()
 				for _, c := range d.gate.Stats().Callers {
-					if c.Out != tokens {
-						d.t.Errorf("%s: %d tokens are counted", c.User, c.Out)
+					if c.OutputTokens != tokens {
+						d.t.Errorf("%s: %d tokens are counted", c.User, c.OutputTokens)
 					}
 				}
 			})

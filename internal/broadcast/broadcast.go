@@ -22,22 +22,21 @@ import (
 )
 
 const (
-	// writeTimeout bounds the writing of one frame. Without it the connection of a client
-	// that never reads would stay for ever: it is already stuck in a write when its
-	// subscription lags out.
+	// writeTimeout bounds the write of one frame. Without it the connection of a client that
+	// never reads would stay open for ever, blocked in a write after its subscription has lagged
+	// out.
 	writeTimeout = time.Minute
-	// flushTimeout bounds, for all clients together, the sending of the last events after
-	// ctx has ended.
+	// flushTimeout is the time after the end of ctx in which all clients get the last events.
 	flushTimeout = time.Second
 )
 
 var errLagged = errors.New("too many events behind")
 
 // Serve sends the events of the board to all clients of ln until ctx ends. Clients then have
-// flushTimeout to take the events that were published before; after that Serve closes all
-// connections, waits for them to end, and returns. It closes ln, and fails only if ln was
-// closed elsewhere. Connections above the limits of conns are closed without a message; slots
-// limits descriptors. Both may be nil.
+// flushTimeout to read the remaining events; after that Serve closes all connections, waits for
+// their goroutines, and returns. It closes ln, and fails only if ln was closed elsewhere.
+// Connections above the limits of conns are closed without a message; slots limits descriptors.
+// Both may be nil.
 func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quota.Quota, slots *listen.Slots, log *slog.Logger) error {
 	soft := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer soft()

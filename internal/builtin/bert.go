@@ -53,7 +53,7 @@ func embed(name string) *gguf.File {
 	f := reader(name, pooledMean, 1)
 	r := rand.NewPCG(5, 6)
 	f.F32("token_embd.weight", func(row int, values []float32) {
-		if isText(row) { // the others add nothing
+		if isText(row) { // other pieces add nothing
 			signs(r, values)
 		}
 	}, readWidth, uint64(len(pieces())))

@@ -109,11 +109,11 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// writers are the models that generate.
-var writers = []string{"chain", "loop", "tiny"}
+// generative are the models that generate text.
+var generative = []string{"chain", "loop", "tiny"}
 
 func TestMetadata(t *testing.T) {
-	for _, name := range writers {
+	for _, name := range generative {
 		t.Run(name, func(t *testing.T) {
 			h := parse(t, generate(t, name))
 			want := map[string]any{
@@ -324,7 +324,7 @@ func TestBig(t *testing.T) {
 	}
 }
 
-// Any file other than the model is replaced.
+// A file with any other content than the model's is replaced.
 func TestEnsureMends(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"nothing is wrong":  func(string) error { return nil },
@@ -488,7 +488,7 @@ func leaves(t *testing.T, dir string) []string {
 	return names
 }
 
-// A link in the place of a model is replaced, and what it leads to is not written.
+// A link in the place of a model is replaced, and its target is not written.
 func TestEnsureReplacesALink(t *testing.T) {
 	dir := t.TempDir()
 	path, err := builtin.Ensure(dir, "chain")

@@ -11,8 +11,8 @@ import (
 
 const contextLength = 16384
 
-// chain answers with the rest of the alphabet: after a letter comes the next one, after z
-// the end of the turn, after any other byte an a.
+// chain answers with the rest of the alphabet: each letter is followed by the next one, z by the
+// end of the turn, and any other byte by an a.
 func chain(name string) *gguf.File {
 	return alphabet(name, func(int) int { return endOfTurn })
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Models for tests of other kinds of KV cache than a llama's. They are small, their weights
-// are random, and their text depends on the whole context that they still have.
+// are random, and their text depends on all of the context in the cache.
 
 // Window is the sliding window of most layers of [Sliding], in tokens.
 const Window = 64

@@ -21,7 +21,7 @@ const (
 // lastMessage is a chat template whose prompt is the last message and nothing else.
 const lastMessage = `{{ messages[-1]['content'] }}`
 
-// chatML is a chat template that knows tools the way the Hermes models do.
+// chatML is a chat template with tools in the format of the Hermes models.
 const chatML = `{%- if tools %}
     {{- '<|im_start|>system\n' }}
     {%- if messages[0]['role'] == 'system' %}

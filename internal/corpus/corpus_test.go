@@ -70,7 +70,7 @@ func TestPlay(t *testing.T) {
 	for name, test := range map[string]struct {
 		script string
 		sends  string // output that must reach the daemon
-		says   string // answer of the daemon, after all of it
+		says   string // answer of the daemon, after all of the output
 		want   string // start of the error; "" is none
 	}{
 		"the right answer": {"-- infer.sock --\n> {\"a\":1}\n< {\"b\":2}\nEOF", "{\"a\":1}\n", "{\"b\":2}\n", ""},
@@ -262,7 +262,7 @@ func TestCorpusSendsBlobsBehindDescriptors(t *testing.T) {
 			if pending != "" && strings.HasPrefix(line, "<") {
 				t.Errorf("%s: an answer is expected before the blob of %s", path, pending)
 			}
-			inPlace := pending != "" // a descriptor in the place of a blob: the fault of that case
+			inPlace := pending != "" // a descriptor in the place of a blob is the fault under test
 			pending = ""
 			if isLength && !inPlace && !strings.Contains(announced, `"len":-`) && !strings.Contains(announced, `"len":67108865`) && !strings.Contains(announced, `"len":9223372036854775808`) {
 				pending = line // the excluded lengths are refused at once

@@ -94,7 +94,7 @@ func TestHeldByAnotherProcess(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("the holder was not killed")
 	}
-	acquire(t, path) // the lock died with it
+	acquire(t, path) // the lock ended with its process
 }
 
 func TestHeldInThisProcess(t *testing.T) {

@@ -109,7 +109,7 @@ func describe(t *testing.T, path string) string {
 	return strings.Join(all, "\n")
 }
 
-// Whoever can replace the file can hold another lock of that name.
+// A user who can replace the file could take a lock on another file of that name.
 func TestRefusedFolders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	path := filepath.Join(dir, "inferd.lock")

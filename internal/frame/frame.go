@@ -1,6 +1,6 @@
-// Package frame cuts a byte stream into messages and back: [Lines] for NDJSON,
-// [Prefixed] for length-prefixed frames. It does not know the meaning of a message, and
-// never buffers more of one than a given limit.
+// Package frame reads and writes messages on a byte stream: [Lines] for NDJSON, [Prefixed] for
+// length-prefixed frames. It does not know the meaning of a message, and never buffers more of
+// a message than a given limit.
 package frame
 
 import (
@@ -11,8 +11,8 @@ import (
 	"io"
 )
 
-// Limit is the most bytes a message may have on every socket of the daemon:
-// 64 MiB, without the newline or the length before it.
+// Limit is the maximum size of a message on every socket of the daemon: 64 MiB, without the
+// newline or the head.
 const Limit = 64 << 20
 
 // Kind is the type byte of a prefixed message. A line is always JSON.
@@ -32,17 +32,17 @@ func (e *TooLongError) Error() string {
 	return fmt.Sprintf("frame exceeds %d byte cap", e.Limit)
 }
 
-// A MalformedError says where the stream stopped making sense.
+// A MalformedError describes bytes that are not a message.
 type MalformedError struct{ What string }
 
 func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
-// A Reader yields one message at a time; the slice is valid until the next call,
-// and for good if Keep is called before that. A stream that ends between messages
-// reads io.EOF.
+// A Reader returns one message at a time. The slice is valid until the next call, or without
+// limit if Keep is called first. At the end of the stream between two messages, the error is
+// io.EOF.
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
-	// Keep leaves the last message to the caller: its memory is not used again.
+	// Keep passes the ownership of the last message to the caller: its memory is not reused.
 	Keep()
 	// Hold must be called before n bytes are allocated for values decoded from the last
 	// message. It passes the call on to the stream if that is a Watcher.
@@ -98,16 +98,14 @@ type Framing interface {
 	NewWriter(w io.Writer) Writer
 }
 
-// Lines ends each message with a newline. The last one before the end of the
-// stream may lack it.
+// Lines ends each message with a newline. The last message of a stream may lack it.
 var Lines Framing = lines{}
 
 // Prefixed puts a length and a kind before each message.
 var Prefixed Framing = prefixed{}
 
-// keep is the largest buffer that a reader or writer holds on to between
-// messages, so that one huge message does not stay in memory for a connection's
-// whole life.
+// keep is the largest buffer that a reader or writer retains between messages, in bytes, so
+// that a huge message does not stay in memory for the life of its connection.
 const keep = 64 << 10
 
 // ahead is the size of a reader's read-ahead buffer, in bytes. Each connection has one, and
@@ -148,13 +146,13 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 	r.watcher.InFrame(true)
 	defer r.watcher.InFrame(false)
 	for {
-		if _, err := r.br.Peek(1); err != nil { // waits for whatever comes, not for a full buffer
+		if _, err := r.br.Peek(1); err != nil { // waits for one byte, not for a full buffer
 			if errors.Is(err, io.EOF) && len(r.buf) > 0 { // half-closed without a newline
 				return JSON, r.buf, nil
 			}
 			return 0, nil, err
 		}
-		part, _ := r.br.Peek(r.br.Buffered()) // what is there cannot fail
+		part, _ := r.br.Peek(r.br.Buffered()) // buffered bytes cannot fail
 		line, _, ended := bytes.Cut(part, newline)
 		if len(r.buf)+len(line) > r.limit {
 			return 0, nil, &TooLongError{r.limit}
@@ -167,7 +165,7 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 		if ended {
 			taken++
 		}
-		_, _ = r.br.Discard(taken) // it is there
+		_, _ = r.br.Discard(taken) // buffered, so it cannot fail
 		if ended {
 			return JSON, r.buf, nil
 		}
@@ -175,7 +173,7 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 }
 
 // grow makes room for n more bytes. The length of a line is unknown before its end, so the
-// buffer grows in steps: by a factor of two at least, and beyond a quarter of the limit to the
+// buffer grows in steps: it at least doubles, and beyond a quarter of the limit it grows to the
 // limit. A message of 64 MiB then leaves 32 MiB of garbage; append would leave 256 MiB.
 func (r *lineReader) grow(n int) error {
 	need := len(r.buf) + n
@@ -203,7 +201,7 @@ var newline = []byte{'\n'}
 // maxHeld bounds the bytes that a Writer holds, apart from its last message.
 const maxHeld = 16 << 10
 
-// An output gathers framed messages and writes them at once.
+// An output collects framed messages and sends them in one write.
 type output struct {
 	w   io.Writer
 	buf []byte // the held messages

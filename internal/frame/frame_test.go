@@ -17,7 +17,7 @@ import (
 
 const limit = 16
 
-// readAll returns the messages of a stream, each with its kind, and how it ended.
+// readAll returns the messages of a stream, each with its kind, and the error at its end.
 func readAll(r frame.Reader) (msgs []string, end error) {
 	for {
 		kind, msg, err := r.ReadFrame()
@@ -132,8 +132,8 @@ func TestOneWritePerMessage(t *testing.T) {
 	}
 }
 
-// Held messages go out with the next one, or once they are many, in the order in which they
-// were held.
+// Held messages are sent with the next one, or once they are large enough, in the order in which
+// they were held.
 func TestHeldMessages(t *testing.T) {
 	for _, framing := range []frame.Framing{frame.Lines, frame.Prefixed} {
 		var stream bytes.Buffer
@@ -188,7 +188,7 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// zeros is a stream of so many bytes.
+// zeros is a stream of n zero bytes.
 func zeros(n int64) io.Reader {
 	return io.LimitReader(endless{}, n)
 }
@@ -232,7 +232,7 @@ type watched struct {
 	io.Reader
 	told string
 	held []int
-	full error // what Hold returns
+	full error // result of Hold
 }
 
 func (w *watched) Hold(n int) error {
@@ -315,7 +315,7 @@ func TestRoomIsAskedFor(t *testing.T) {
 			if sum < cap(first) || test.size <= frame.Small && len(stream.held) > 0 || sum > 2*test.size && sum > frame.Small {
 				t.Errorf("asked for %v, and took %d", stream.held, cap(first))
 			}
-			// A message that is kept stays as it is.
+			// A message that is kept does not change.
 			r.Keep()
 			first[0] = 'b'
 			if _, second, err := r.ReadFrame(); err != nil || second[0] != 'a' || first[0] != 'b' {
@@ -362,7 +362,7 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzPrefixed feeds the reader anything: it must end, without a panic.
+// FuzzPrefixed reads any input: the reader must return, without a panic.
 func FuzzPrefixed(f *testing.F) {
 	f.Add([]byte{0x80, 0x80, 0x80, 0x20})
 	f.Add([]byte{0xac, 0x02, 0x02})

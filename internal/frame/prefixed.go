@@ -12,11 +12,10 @@ import (
 //
 //	uvarint(len) kind:u8 payload[len]
 //
-// where the length is an unsigned LEB128 of at most five bytes that counts the
-// payload only.
+// where the length is that of the payload, as an unsigned LEB128 of at most five bytes.
 type prefixed struct{}
 
-// maxLenBytes is how many bytes the length before a message may take.
+// maxLenBytes is the maximum number of bytes of an encoded length.
 const maxLenBytes = 5
 
 // AppendHead appends the head of a payload of n bytes in the Prefixed framing.
@@ -68,8 +67,8 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	return kind, r.buf, nil
 }
 
-// readPayload fills r.buf with n bytes. A length alone does not allocate 64 MiB: the buffer
-// for the whole is allocated once a thirty-second part has arrived, so that little is copied.
+// readPayload fills r.buf with n bytes. A length alone does not allocate 64 MiB: the buffer for
+// the whole payload is allocated once 1/32 of it has arrived, so that little is copied.
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
 	if n > keep {
@@ -93,8 +92,8 @@ func (r *prefixReader) readPayload(n int) error {
 	return nil
 }
 
-// readLen reads the length. The stream does not end cleanly here: the first byte is
-// there.
+// readLen reads the length. An end of the stream is an error, because the first byte has
+// arrived.
 func (r *prefixReader) readLen() (uint64, error) {
 	var n uint64
 	for i := range maxLenBytes {

@@ -17,12 +17,12 @@ const (
 	maxRepetitions = 2000    // llama.cpp treats larger numbers as no limit
 	maxRules       = 2000    // from the expansion of one repetition: llama.cpp's own limit
 	maxElements    = 1 << 17 // after the expansion of repetitions
-	maxWays        = 4096    // alternatives for the next character at any place
-	maxWork        = 1 << 14 // alternatives after the next character, over all of those
+	maxWays        = 4096    // alternatives for the next character, at any position
+	maxWork        = 1 << 14 // alternatives after the next character, in total over those for it
 	maxOpen        = 128     // alternatives that are open at once in nested rules
 )
 
-// An Error is an error in a grammar, with its place.
+// An Error is an error in a grammar, with its position.
 type Error struct {
 	Line, Column int // from 1; in bytes
 	Problem      string

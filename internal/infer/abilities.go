@@ -1,8 +1,8 @@
 package infer
 
-// Abilities are the tasks and the features of generation that a backend supports, or that
-// a request needs. An engine reports its abilities when it is ready; requests beyond them
-// are refused with [Abilities.Check]. The zero value is none.
+// Abilities are the tasks and the features of generation that a backend supports, or that a
+// request needs. An engine reports its abilities when it is ready; [Abilities.Check] refuses
+// requests beyond them. The zero value has none.
 type Abilities struct {
 	Generate, Embed, Rerank bool // tasks
 

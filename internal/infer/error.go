@@ -10,17 +10,16 @@ type Code string
 
 // Failure classes.
 const (
-	Invalid     Code = "invalid"     // the request is wrong; sending it again is no use
+	Invalid     Code = "invalid"     // the request is invalid; a retry would fail again
 	TooLarge    Code = "too large"   // over a limit of the surface
-	Busy        Code = "busy"        // no room now; the client decides when to try again
-	Unavailable Code = "unavailable" // no backend can take it now
+	Busy        Code = "busy"        // no room now; the client may retry later
+	Unavailable Code = "unavailable" // no backend is available now
 	Internal    Code = "internal"    // a fault of the daemon, the engine or the model
 	Unsupported Code = "unsupported" // the chosen backend lacks the ability
 	Malformed   Code = "malformed"   // the model wrote an invalid tool call
 )
 
-// An Error is a failure with a class that a client may act on. Its text goes to the
-// client.
+// An Error is a failure with a class for the client to act on. Its text is sent to the client.
 type Error struct {
 	Code Code
 	Err  error // never nil

@@ -1,10 +1,10 @@
-// Package infer defines the one model of a request and of its events. Every
-// surface decodes into it and encodes from it, every layer between a client and
-// an engine is a [Handler]; no wire format, queue or engine is visible from here.
+// Package infer defines the types of a request and of its events. Every surface decodes to and
+// encodes from these types, and every layer between a client and an engine is a [Handler]. The
+// package does not know wire formats, queues or engines.
 //
-// A request goes down by call, events come up through a [Sink], and a failure is
-// the error that Handle returns. Cancellation is only ever "the context ended" or
-// "the sink failed".
+// A request is passed down by a call, events come back through a [Sink], and a failure is the
+// error that Handle returns. A request is canceled by the end of its context or by a failure of
+// its sink.
 package infer
 
 import (
@@ -22,7 +22,7 @@ type Request struct {
 	// Client subdivides the share of the calling program; at most 64 bytes. The client
 	// chooses it freely, so it cannot enlarge the share.
 	Client string
-	// Background lowers the priority: the request runs on the capacity that others leave.
+	// Background lowers the priority: the request runs on capacity that is otherwise unused.
 	Background bool
 	// Deadline is the time after which the answer is useless; zero is never.
 	Deadline time.Time
@@ -33,15 +33,9 @@ type Request struct {
 	// it. A Handler need not call it.
 	Written func(tokens, cost int)
 
-	// Needs, if not nil, is the result of [Needs] for Task. The router sets it at its first
-	// decision, and decides again whenever the request might run.
+	// Needs, if not nil, is the result of [Needs] for Task. The gate sets it, or the router
+	// without a gate.
 	Needs *Abilities
-
-	// Set by the gate: whether the request was admitted, the time it was queued, and its
-	// destination: the config entry, the kind of backend and the model's own name.
-	Admitted              bool
-	Queued                time.Duration
-	Entry, Backend, Model string
 }
 
 // Task is the work of a request. The set is closed.
@@ -58,20 +52,20 @@ type Generate struct {
 	Choice      ToolChoice
 	Format      Format
 	Blocks      bool     // the client takes Thinking and ToolCall; without it only Text may be emitted
-	MaxTokens   int      // most tokens to write, at least 1; cut to what the context has room for
+	MaxTokens   int      // most tokens to write, at least 1; reduced to the free room of the context
 	Stop        []string // the answer ends before the first of these; they are never sent
 	Sampling    Sampling
 
 	Thinking       bool // let the model think aloud first
-	ThinkingBudget int  // most tokens of that; 0 is no limit
-	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 is none
+	ThinkingBudget int  // most tokens of thinking; 0 is no limit
+	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 means no logprobs
 }
 
 // Embed asks for a vector for each of some texts.
 type Embed struct {
 	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
-	Dimensions int      // how many leading values of each vector are wanted; 0 is all
+	Dimensions int      // number of leading values of each vector to return; 0 is all
 	Task       EmbedTask
 }
 
@@ -80,7 +74,7 @@ type Rerank struct {
 	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty
 	Documents []string // at least one, none empty
-	TopN      int      // how many of the best are returned; 0 is all
+	TopN      int      // number of best documents to return; 0 is all
 }
 
 func (*Generate) task() {}
@@ -104,13 +98,13 @@ const (
 	CodeRetrievalQuery EmbedTask = "code_retrieval_query"
 )
 
-// A Message is one turn of a conversation.
+// A Message is one message of a conversation.
 type Message struct {
 	Role    Role
 	Content []Part // at least one
 }
 
-// TextMessage is a message that is one text.
+// TextMessage returns a message with one text part.
 func TextMessage(role Role, text string) Message {
 	return Message{Role: role, Content: []Part{&TextPart{Text: text}}}
 }
@@ -149,7 +143,7 @@ type Part interface{ part() }
 // TextPart is text; it may be empty.
 type TextPart struct{ Text string }
 
-// MediaPart stands where an attachment belongs.
+// MediaPart is the position of an attachment.
 type MediaPart struct{ Attachment string } // the id of one of Generate.Attachments
 
 // CallPart is a call of a tool that the model made earlier.
@@ -169,7 +163,7 @@ func (*MediaPart) part()  {}
 func (*CallPart) part()   {}
 func (*ResultPart) part() {}
 
-// An Attachment is media that has been decoded by the client.
+// An Attachment is media, as decoded by the client.
 type Attachment struct {
 	ID            string // not empty
 	Kind          Media
@@ -194,7 +188,7 @@ type Tool struct {
 	Schema            []byte // JSON Schema of its input; nil is none
 }
 
-// ToolChoice says which tools must be called. The zero value leaves it to the model.
+// ToolChoice determines which tools must be called. The zero value leaves it to the model.
 type ToolChoice struct {
 	Mode ToolMode
 	Tool string // of ToolNamed
@@ -205,7 +199,7 @@ type ToolMode string
 
 // Modes.
 const (
-	ToolAuto     ToolMode = ""         // as it likes
+	ToolAuto     ToolMode = ""         // the model decides
 	ToolRequired ToolMode = "required" // at least one call
 	ToolNone     ToolMode = "none"     // no call
 	ToolNamed    ToolMode = "tool"     // a call of the named tool
@@ -241,39 +235,47 @@ type Sampling struct {
 //sumtype:decl
 type Event interface{ event() }
 
-// Text is the next piece of the answer: whole UTF-8 characters. It is empty only from an
-// engine to its link, to report tokens without text, or with text that is held back.
+// Admitted is the first event of a request that the gate has admitted, before it reaches a
+// backend. Most dialects have no message for it.
+type Admitted struct {
+	Queued  time.Duration // the wait for admission
+	Entry   string        // name of the config entry
+	Backend string        // its kind, as in Done
+	Model   string        // the model's own name; may be empty
+}
+
+// Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
+// engine and its link, to report tokens without text or with text that is held back.
 type Text struct {
 	Delta []byte
-	// Tokens is how many tokens the model wrote since the last event. A piece may hold the
-	// text of several, because text can be held back.
+	// Tokens is the number of tokens generated since the last event. A piece may have the text
+	// of several tokens, because text can be held back.
 	Tokens   int
 	Logprobs []Logprob // of those tokens, one each, if Generate.Logprobs asks for them
 	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
 	// of a step that decodes one. Admission charges it, usage does not count it.
 	Cost int
-	// More says that the next event follows at once: both may be sent together. The answer
-	// may also fail instead.
+	// More reports that the next event, or a failure, follows at once: both may be sent together.
 	More bool
 }
 
-// A Logprob is the probability of a written token, and of the likeliest alternatives.
+// A Logprob is the log probability of a generated token, and of the likeliest alternatives.
 type Logprob struct {
 	Candidate
 	Top []Candidate // the likeliest first; the token itself may be among them
 }
 
-// A Candidate is a token that could stand at a place of the answer.
+// A Candidate is a token that the model could have chosen.
 type Candidate struct {
 	ID    int
 	Piece []byte // its text: any bytes, or none
-	// Logprob is the natural logarithm of its probability as the model has it: at
+	// Logprob is the natural logarithm of the token's probability by the model's logits: at
 	// temperature 1, before bias, penalties, limits and constraints. It is at least
 	// LeastLogprob.
 	Logprob float64
 }
 
-// LeastLogprob stands for every lower value, impossible tokens included.
+// LeastLogprob replaces all lower values, such as those of impossible tokens.
 const LeastLogprob = -9999
 
 // Thinking is the next piece of the model's thinking: whole UTF-8 characters, never empty.
@@ -292,7 +294,7 @@ type ToolCall struct {
 // Vectors are the answer to Embed, in the order of its inputs, all of one length.
 type Vectors struct{ Values [][]float32 }
 
-// Dimensions is how many values a vector has.
+// Dimensions is the length of a vector.
 func (v *Vectors) Dimensions() int {
 	if len(v.Values) == 0 {
 		return 0
@@ -300,15 +302,15 @@ func (v *Vectors) Dimensions() int {
 	return len(v.Values[0])
 }
 
-// Scores are the answer to Rerank, in the order of its documents. More is better;
-// they mean something only beside each other.
+// Scores are the answer to Rerank, in the order of its documents. A higher score is better;
+// scores are comparable only within one answer.
 type Scores struct{ Values []float64 }
 
 // Done ends the answer.
 type Done struct {
 	Reason Reason
 	In     int // tokens of the prompt
-	Cached int // of those, how many an earlier request of the same user left in the cache
+	Cached int // tokens of the prompt found in the cache, left there by earlier requests of the user
 	// Out counts the tokens of the answer, thinking and tool calls included, without the
 	// end-of-turn token.
 	Out     int
@@ -322,10 +324,11 @@ type Done struct {
 // Timings divide the time of an answer; zero if not measured.
 type Timings struct {
 	Queue   time.Duration // until admission
-	Prefill time.Duration // from there to the first event
+	Prefill time.Duration // from admission to the first event of the answer
 	Decode  time.Duration // from there to the end
 }
 
+func (*Admitted) event() {}
 func (*Text) event()     {}
 func (*Thinking) event() {}
 func (*ToolCall) event() {}
@@ -338,11 +341,11 @@ type Reason string
 
 // Reasons.
 const (
-	EndOfTurn    Reason = "end of turn"   // the model said so
-	StopSequence Reason = "stop sequence" // one of Generate.Stop came
+	EndOfTurn    Reason = "end of turn"   // the model ended its turn
+	StopSequence Reason = "stop sequence" // the answer contained one of Generate.Stop
 	Length       Reason = "length"        // MaxTokens or the context was reached
 	CalledTool   Reason = "called tool"   // the model ended after a call
-	Canceled     Reason = "canceled"      // the daemon cut it short
+	Canceled     Reason = "canceled"      // the daemon ended the answer early
 )
 
 // A Sink takes the events of one request, one at a time. It blocks while the
@@ -351,13 +354,13 @@ const (
 type Sink = func(Event) error
 
 // A Handler answers one request: it emits events until it returns. Its context ends when the
-// answer is not wanted any more; a Handler that waits for anything waits for that too, by
-// Done. A Handler that never asks for Done learns it from emit.
+// answer is no longer needed. A Handler that blocks must also wait for Done; a Handler that
+// never blocks may rely on the failure of emit.
 type Handler interface {
 	Handle(ctx context.Context, req *Request, emit Sink) error
 }
 
-// A HandlerFunc is a Handler made of a plain function.
+// A HandlerFunc is a function that is a Handler.
 type HandlerFunc func(context.Context, *Request, Sink) error
 
 // Handle calls f.

@@ -5,19 +5,17 @@ import (
 	"sync"
 )
 
-// A Pause says whether a request that has been admitted must stop for now, and why. A
-// Handler that can pause a request stops while either reason holds. The zero value is no
-// pause.
+// A Pause has the two reasons for which an admitted request must pause. A Handler that supports
+// it pauses the request while either switch is on. The zero value is no pause.
 //
-// Callbacks of the two switches may nest in one order only: a callback of Stalled may set
-// Preempted, never the other way round.
+// A callback of Stalled may set Preempted; a callback of Preempted must not set Stalled.
 type Pause struct {
 	Preempted Switch // by the gate: another request has the slot
 	Stalled   Switch // by the Handler: the client does not take its events
 }
 
-// MaxUntaken is the most bytes of events that a Handler keeps for a client that does not
-// read, apart from the events of the present step: past it the request is stalled.
+// MaxUntaken bounds the bytes of events that a Handler buffers for a client that does not read,
+// without the events of the present step. Beyond it the request is stalled.
 const MaxUntaken = 256 << 10
 
 // A Switch is on or off, and reports every change in order. The zero value is off.

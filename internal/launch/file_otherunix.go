@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// inherited is the path of the file itself: this platform has no path to an open file. A file
-// that is replaced between its check and its load is not noticed here.
+// inherited is the path of the file itself: this platform has no path to an open file, so a
+// file that is replaced between its check and its load is not noticed.
 func inherited(f *os.File, _ int) string { return f.Name() }
 
 // fileOf returns a nameless file with that content.

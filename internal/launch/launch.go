@@ -1,8 +1,8 @@
 // Package launch is the contract between inferd and an engine process at its start: one
-// struct, [Contract], that the daemon writes and the engine reads. It travels as a file that
-// the engine inherits, so that other users cannot see it, unlike a command line, and so that a
-// program that executes itself again can read it again. The package does not know the
-// meaning of the values to llama.cpp, nor the protocol of the link.
+// struct, [Contract], that the daemon writes and the engine reads. It is passed in a file that
+// the engine inherits: unlike a command line, other users cannot see it, and the engine can
+// read it again after it has executed itself again. The package does not know the meaning of
+// the values to llama.cpp, nor the protocol of the link.
 package launch
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// A Contract is all an engine needs to know at its start. Paths are absolute: an engine
-// does not work in the daemon's folder.
+// A Contract has all settings of an engine's start. Paths are absolute, because the working
+// folder of an engine is not the daemon's.
 type Contract struct {
 	Parent int    `json:"parent"`  // process number of the daemon
 	LibDir string `json:"lib_dir"` // folder of llama.cpp's libraries
@@ -38,7 +38,8 @@ type Contract struct {
 	Threads   int `json:"threads"`      // compute threads
 	GPULayers int `json:"n_gpu_layers"` // layers on a GPU, if there is one; negative: all
 
-	// Pooling is how vectors are made of tokens: mean, cls or last; empty: as the model says.
+	// Pooling is the method that makes one vector of the tokens': mean, cls or last; empty: the
+	// model's own.
 	Pooling string `json:"pooling"`
 	// MaxStallMS bounds the milliseconds between two tokens of a stream while prompts are
 	// prefilled beside it; 0: the engine decides.
@@ -46,14 +47,14 @@ type Contract struct {
 	// ComputeLock is the file that engines lock when they compute on the same cores; empty: no
 	// other engine does.
 	ComputeLock string `json:"compute_lock"`
-	// Exact asks for answers with the same bits in any company.
+	// Exact asks for answers with the same bits, whatever other requests are computed with them.
 	Exact bool `json:"exact"`
-	// SharedPrefixes are texts that the operator expects at the beginning of conversations.
+	// SharedPrefixes are texts with which the operator expects many conversations to begin.
 	SharedPrefixes []string `json:"shared_prefixes"`
 }
 
-// Tasks are what an engine may do. The zero value leaves that to the model; with Embed or Rerank
-// a model that can generate does that, too.
+// Tasks are the tasks of an engine. The zero value leaves them to the model; with Embed or
+// Rerank, a generative model also generates.
 type Tasks struct {
 	NoGenerate bool `json:"no_generate"`
 	Embed      bool `json:"embed"`
@@ -76,7 +77,7 @@ const maxSize = 8 << 20
 // fd is the descriptor of the contract in the engine; the files of the model follow it.
 const fd = proc.FirstFile
 
-// check refuses values that no daemon writes.
+// check returns an error for values that no daemon writes.
 func (c *Contract) check() error {
 	for _, n := range []struct {
 		name  string
@@ -136,7 +137,7 @@ func Start(program string, c Contract, model []*os.File, env []string) (*proc.Ch
 	})
 }
 
-// ErrByHand is the error of Receive in a process that inferd has not started.
+// ErrByHand is the error of Receive in a process that was not started by inferd.
 var ErrByHand = errors.New("this program is started by inferd, not by hand")
 
 // Receive is the engine's side of Start. It may be called once. Its error is ErrByHand if
@@ -158,10 +159,10 @@ func Receive() (net.Conn, *Contract, error) {
 	return conn, c, nil
 }
 
-// errBuilds is an error of programs that do not belong together.
+// errBuilds is the error of programs from different builds.
 var errBuilds = errors.New("inferd and inferd-engine are not of the same build")
 
-// decode reads strictly: an unknown member comes from a daemon of another build.
+// decode refuses unknown members: they come from a daemon of another build.
 func decode(encoded []byte) (*Contract, error) {
 	var c Contract
 	if err := json.Unmarshal(encoded, &c, json.RejectUnknownMembers(true)); err != nil {

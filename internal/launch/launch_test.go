@@ -142,7 +142,7 @@ func TestContractArrives(t *testing.T) {
 	}
 }
 
-// Contracts of another build are refused, and senseless values are named.
+// Contracts of another build are refused, and errors name invalid values.
 func TestContractThatIsNone(t *testing.T) {
 	whole, err := json.Marshal(contract())
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package libraries knows the libraries of llama.cpp that engines load: the digests of the
-// packaged ones, which files of a folder are loaded and whether they may be, the builds for
+// packaged ones, the files of a folder to load and whether they are trusted, the builds for
 // different processors (CPU variants), and the variants that ended in an illegal instruction
-// on this machine. It does not know how a library is loaded, nor the engine that does it.
+// on this machine. It does not know the engine, nor how it loads a library.
 package libraries
 
 import (
@@ -64,35 +64,35 @@ func File(library string) string {
 // Core returns the libraries that every engine loads, in the order of their dependencies.
 func Core() []string { return []string{"ggml-base", "ggml", "llama"} }
 
-// versioned is the file that the packaged link libNAME.so leads to.
+// versioned is the target of the packaged link libNAME.so.
 func versioned(library, version string) string { return "lib" + library + ".v" + version + ".so" }
 
-// accelerators are the backends of llama.cpp beside the processor's that are loaded, in its own
-// order. rpc is not one of them: it sends the work to another machine.
+// accelerators are the backends to load in addition to the CPU backend, in llama.cpp's order. They
+// do not include rpc, which sends the work to another machine.
 var accelerators = []string{"blas", "zendnn", "cann", "cuda", "hip", "metal", "sycl", "vulkan", "virtgpu", "opencl", "hexagon", "musa", "openvino"}
 
-// ffi is the library through which the engine calls those of llama.cpp.
+// ffi is the library through which the engine calls llama.cpp's libraries.
 const ffi = "libffi.so.8"
 
 // Mend is the advice for a folder with wrong libraries.
 const Mend = `run "make engine", or name another folder with --engine-lib`
 
-// A Folder has the libraries that engines load. It is used by any number of goroutines.
+// A Folder has the libraries that engines load. Several goroutines may use it.
 type Folder struct {
 	Path string
 	// Version is the release of llama.cpp of the packaged libraries.
 	Version string
-	// Packaged says that "make engine" made the folder: each library must be the packaged
-	// one. Another folder's are used whatever they hold, as long as only this user and root
-	// can change them.
+	// Packaged reports that "make engine" made the folder: each library must be the packaged
+	// one. Libraries of another folder may have any content, but only this user and root may be
+	// able to change them.
 	Packaged bool
 
 	mu   sync.Mutex      // guards the field below, and hashing
 	seen map[string]seen // by file name
 }
 
-// At returns the folder at path, which is that of "make engine" if it is the folder made, of
-// the release version.
+// At returns the folder at path. It is a packaged folder, of the release version, if path is
+// made, the folder of "make engine".
 func At(path, made, version string) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -101,21 +101,21 @@ func At(path, made, version string) (*Folder, error) {
 	return &Folder{Path: path, Version: version, Packaged: path == filepath.Clean(made)}, nil
 }
 
-// seen is a file whose digest is known for as long as the rest is unchanged.
+// seen is a digest of a file, valid while the other fields are those of the file.
 type seen struct {
 	info    fs.FileInfo
 	changed time.Time
 	digest  string
 }
 
-// A Set is the libraries of a folder as they were when they were checked.
+// A Set has the libraries of a folder at the time of their check.
 type Set struct {
-	// Verified says that each has the digest of the packaged one.
+	// Verified reports that each library has the digest of the packaged one.
 	Verified bool
-	// SearchPath says that the system's loader should look into the folder: its libffi is for
-	// systems that have none.
+	// SearchPath reports that the system's loader should search the folder, too: it has a libffi
+	// for systems without one.
 	SearchPath bool
-	// Digest stands for the content of the CPU variants.
+	// Digest identifies the content of the CPU variants.
 	Digest string
 
 	folder string
@@ -123,10 +123,9 @@ type Set struct {
 	cpu    []string // variants, the best first
 }
 
-// Check looks at every library of the folder that an engine may load: owners, modes and, of a
+// Check checks every library of the folder that an engine may load: owners, modes and, of a
 // packaged folder, digests. A file is hashed again only if its inode, size or times have
-// changed. Between this check and the loading of a library the path could come to mean another
-// file; only this user and root can make it do so.
+// changed. Only this user and root can replace a file between its check and its load.
 func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -212,8 +211,8 @@ func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	return set, nil
 }
 
-// digest judges a file of the folder, after all links, and returns its SHA-256. The same
-// descriptor is judged and hashed.
+// digest checks a file of the folder, after all links, and returns its SHA-256. It checks and
+// hashes the same descriptor.
 func (f *Folder) digest(ctx context.Context, name string) (string, error) {
 	path := filepath.Join(f.Path, name)
 	if err := trust.Path(path); err != nil {
@@ -263,7 +262,7 @@ func (r contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// ErrNoVariant is the error of [Set.Backends] if it has to avoid every CPU variant.
+// ErrNoVariant is the error of [Set.Backends] if no CPU variant is left.
 var ErrNoVariant = errors.New("every CPU variant ended with an illegal instruction")
 
 // Backends returns the files of the backends that an engine loads: all accelerators, and behind
@@ -287,8 +286,8 @@ func (s *Set) Lower(name string, avoid []string) string {
 	return cmp.Or(append(Remaining(s.cpu[i+1:], avoid), "")...)
 }
 
-// Present returns the files of the backends of a folder, as [Set.Backends] does, without a look
-// at owners and digests.
+// Present returns the files of the backends of a folder, as [Set.Backends] does, without a check
+// of owners and digests.
 func Present(dir string) (files []string) {
 	var names []string
 	for _, name := range accelerators {

@@ -32,7 +32,7 @@ func sums(t *testing.T, platform string) map[string]string {
 	return all
 }
 
-// The tables list all that is loaded and nothing else, and are of the release that
+// The tables list exactly the files that are loaded, and are of the release that
 // scripts/engine.sh installs.
 func TestTables(t *testing.T) {
 	script, err := os.ReadFile("../../scripts/engine.sh")
@@ -95,7 +95,7 @@ func TestInstalledFolder(t *testing.T) {
 	}
 }
 
-// copied is an installed folder's copy.
+// copied is a copy of an installed folder.
 func copied(t *testing.T) string {
 	t.Helper()
 	from, dir := installed(t), filepath.Join(t.TempDir(), "lib")
@@ -211,7 +211,7 @@ func TestChangedBetweenStarts(t *testing.T) {
 	}
 }
 
-// The libffi of a folder is used only if nothing says which one it should be.
+// The libffi of a folder is used only if the folder is not packaged.
 func TestLibffi(t *testing.T) {
 	dir := copied(t)
 	if err := os.WriteFile(filepath.Join(dir, "libffi.so.8"), []byte("foreign"), 0o644); err != nil {

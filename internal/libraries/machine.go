@@ -13,10 +13,11 @@ import (
 // A Processor identifies a kind of processor, as the system describes it.
 type Processor struct {
 	Model string // name; empty if unknown
-	Flags string // digest of the instructions that it claims to have
+	Flags string // digest of the instructions that it reports
 }
 
-// ThisProcessor asks the system. Elsewhere than on Linux only the architecture is known.
+// ThisProcessor returns the processor of this machine. On other systems than Linux only the
+// architecture is known.
 func ThisProcessor() Processor {
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -49,7 +50,7 @@ func ParseProcessor(cpuinfo string) Processor {
 	return p
 }
 
-// key stands for a processor with a set of libraries.
+// key identifies a processor with a set of libraries.
 func (p Processor) key(digest string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", p.Model, p.Flags, digest))
 	return hex.EncodeToString(sum[:])

@@ -18,9 +18,9 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// A Memory keeps the CPU variants that ended with an illegal instruction, so that no later
-// start tries them again: for each processor and set of libraries, because with another one
-// they may work. It is used by any number of goroutines.
+// A Memory keeps the CPU variants that ended with an illegal instruction, so that no later start
+// tries them again. It keeps them per processor and set of libraries: with others they may work.
+// Several goroutines may use it.
 type Memory struct {
 	Path      string // of its file
 	Processor Processor
@@ -43,11 +43,11 @@ type memoryFile struct {
 
 const (
 	maxMemory   = 1 << 20 // bytes of the file
-	maxMachines = 64      // in it: a home may be shared by many
+	maxMachines = 64      // in the file: machines may share a home
 )
 
-// Avoid returns the avoided variants of a set of libraries. The error is of a
-// file that could not be read, which counts as empty; it is returned once.
+// Avoid returns the avoided variants of a set of libraries. A file that cannot be read counts as
+// empty; its error is returned once.
 func (m *Memory) Avoid(digest string) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,8 +55,8 @@ func (m *Memory) Avoid(digest string) ([]string, error) {
 	return slices.Clone(m.machines[m.Processor.key(digest)].Avoid), err
 }
 
-// Remember adds an avoided variant and reports whether it is new. After an error the file lacks
-// it, and only this process avoids it.
+// Remember adds an avoided variant and reports whether it is new. After an error it is not in
+// the file, and only this process avoids it.
 func (m *Memory) Remember(digest, variant string) (news bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -71,8 +71,8 @@ func (m *Memory) Remember(digest, variant string) (news bool, err error) {
 	return true, errors.Join(err, m.saveLocked(m.machines, key))
 }
 
-// Forget takes a set of libraries out of the file: if none of its variants runs, the next
-// process should try them all again. This one still knows.
+// Forget removes a set of libraries from the file: if none of its variants runs, the next
+// process should try them all again. This process still avoids them.
 func (m *Memory) Forget(digest string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,12 +108,12 @@ func (m *Memory) loadLocked() error {
 	return nil
 }
 
-// saveLocked replaces the file. A link in its place is replaced, and not followed. Of too many
-// machines some are dropped, but not the one to keep.
+// saveLocked replaces the file, or a link in its place. Beyond maxMachines it drops machines,
+// but not keep.
 func (m *Memory) saveLocked(machines map[string]machine, keep string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write down the avoided CPU variants: %w", err)
+			err = fmt.Errorf("save the avoided CPU variants: %w", err)
 		}
 	}()
 	machines = maps.Clone(machines)

@@ -43,7 +43,7 @@ func TestMemory(t *testing.T) {
 	avoided(t, &libraries.Memory{Path: path, Processor: here}, "new libs")
 	avoided(t, &libraries.Memory{Path: path, Processor: other}, "libs")
 
-	// Another machine with the same home keeps the record of this one.
+	// A record of another machine with the same home does not remove the record of this one.
 	if _, err := (&libraries.Memory{Path: path, Processor: other}).Remember("libs", "x64"); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestMemory(t *testing.T) {
 	if err := m.Forget("libs"); err != nil {
 		t.Fatal(err)
 	}
-	avoided(t, m, "libs", "zen4", "haswell") // this process knows
+	avoided(t, m, "libs", "zen4", "haswell") // this process still avoids them
 	avoided(t, &libraries.Memory{Path: path, Processor: here}, "libs")
 }
 

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// generic is the name of the CPU variant that a build for one machine has.
+// generic is the name of the only CPU variant in a build for one machine.
 const generic = "generic"
 
-// Variants returns the CPU variants of an architecture, which are builds of llama.cpp's kernels
-// for processors with certain instructions. The one with the most comes first: the order of the
-// scores that they give a processor that has all instructions. The generic one comes last; a
-// folder that has it has no other.
+// Variants returns the CPU variants of an architecture: builds of llama.cpp's kernels for
+// processors with certain instructions. They are in the order of the scores that they report on
+// a processor with all instructions, the highest first. The generic one is last; a folder with
+// it has no other.
 func Variants(goarch string) []string {
 	all := map[string][]string{
 		"amd64": {
@@ -33,7 +33,7 @@ func variantFile(name string) string {
 	return File("ggml-cpu-" + name)
 }
 
-// VariantOf returns the name of the CPU variant that a file has, and false if it has none.
+// VariantOf returns the name of the CPU variant in a file, and false if the file is not one.
 func VariantOf(file string) (name string, ok bool) {
 	before, after, _ := strings.Cut(File("ggml-cpu-*"), "*")
 	if name, ok := strings.CutPrefix(file, before); ok {

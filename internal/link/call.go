@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// StallAfter is how long an event may wait for its client until the call counts as stalled.
+// StallAfter is the time that an event may wait for its client before the call is stalled.
 const StallAfter = time.Second
 
 // A call is one request under way. Between the reader of the connection and the
@@ -32,11 +32,11 @@ type call struct {
 	pending   pieces      // received, not yet taken
 	carry     infer.Text  // received without text: its tokens go with the next piece
 	untaken   int         // bytes: of pending, and of the events that relay is emitting
-	since     time.Time   // start of the present emit; zero if there is none
+	since     time.Time   // start of the present emit; zero outside one
 	stalled   bool
 	preempted bool
 	paused    bool // the last state sent to the engine
-	canceled  bool // the engine knows, or never gets the request
+	canceled  bool // the cancel was sent to the engine, or its request never is
 	closed    bool // relay has returned
 	over      bool
 	last      *response // the end of the call; nil if the connection ended first
@@ -77,7 +77,7 @@ func (c *call) addTool(ev *infer.ToolCall) {
 	c.added(stalls, ev.Tokens, ev.Cost)
 }
 
-// growLocked counts bytes of a new event. If it reports true, the call has stalled.
+// growLocked counts the bytes of a new event. It reports true if the call has stalled.
 func (c *call) growLocked(bytes int) (stalls bool) {
 	c.untaken += bytes
 	return c.untaken >= infer.MaxUntaken && c.stallLocked(true)
@@ -103,7 +103,7 @@ func (c *call) finish(last *response) {
 	c.signal()
 }
 
-// active reports whether the engine owes the call progress.
+// active reports whether the engine is expected to make progress on the call.
 func (c *call) active() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +131,7 @@ func (c *call) cancel() {
 	}
 }
 
-// preempt pauses the call on behalf of the gate, or ends that.
+// preempt starts or ends a pause on behalf of the gate.
 func (c *call) preempt(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,8 +150,8 @@ func (c *call) sendPauseLocked() {
 	}
 }
 
-// stallLocked changes whether the call is stalled. If it reports true, publishStalled must
-// follow without the lock.
+// stallLocked sets whether the call is stalled. It reports whether that is a change:
+// publishStalled must then be called without the lock.
 func (c *call) stallLocked(on bool) bool {
 	if c.stalled == on || c.closed {
 		return false
@@ -184,8 +184,7 @@ func (c *call) close() {
 	c.timer.Stop()
 }
 
-// check finds a client that does not read, and runs again at the next time when it could
-// find one.
+// check stalls the call if its client does not read, and sets the time of the next check.
 func (c *call) check() {
 	c.mu.Lock()
 	wait, stalls := StallAfter, false
@@ -244,7 +243,7 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	}
 }
 
-// taken notes that the client has taken an event, and whether another emit follows.
+// taken records that the client has taken an event, and whether another emit follows.
 func (c *call) taken(bytes int, more bool) {
 	c.mu.Lock()
 	c.untaken -= bytes
@@ -259,7 +258,7 @@ func (c *call) taken(bytes int, more bool) {
 	}
 }
 
-// emit passes on the events of the end of a call.
+// emit emits the last events of a call.
 func (r *response) emit(emit infer.Sink) error {
 	if r.Vectors != nil {
 		if err := emit(r.Vectors); err != nil {

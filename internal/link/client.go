@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	// ErrClosed is the failure of a call that began after the end of the connection: the
-	// engine has seen nothing of it.
+	// ErrClosed is the failure of a call that began after the end of the connection: nothing of
+	// it reached the engine.
 	ErrClosed = errors.New("the link is closed")
 	// ErrGone is the failure of a call on a connection that ended before the answer. It
 	// comes as a [GoneError].
@@ -29,7 +29,7 @@ var (
 // A GoneError is an [ErrGone] with details of the call.
 type GoneError struct {
 	Call    uint64 // its number, as in [Beat.Calls]
-	Emitted bool   // a part of the answer was passed on
+	Emitted bool   // a part of the answer was emitted
 }
 
 // Error says that the engine is gone.
@@ -68,9 +68,9 @@ func NewClient(conn net.Conn) *Client {
 	}
 }
 
-// Run reads the engine's messages until the connection ends, and hands its reports
-// to report. When it returns, every call has failed or ended, and no later one
-// succeeds. It returns an error only if the engine violated the protocol.
+// Run reads the engine's messages until the connection ends, and calls report with its reports.
+// When it returns, every call has ended, and later calls fail. It returns an error only if the
+// engine violated the protocol.
 func (c *Client) Run(report func(Report)) error {
 	var writer sync.WaitGroup
 	writer.Go(func() { c.out.writeTo(c.conn) })
@@ -96,8 +96,8 @@ func (c *Client) Run(report func(Report)) error {
 	}
 }
 
-// protocolFault returns err if the engine sent bytes that are no messages, and nil if the
-// connection just ended: the way in which a dead engine's connection ends says little.
+// protocolFault returns err if the engine sent bytes that are not a message, and nil for any end
+// of the connection: the error of a dead engine's connection has no meaning.
 func protocolFault(err error) error {
 	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
 		return err
@@ -111,7 +111,7 @@ func protocolFault(err error) error {
 // Close ends the connection, and with it Run.
 func (c *Client) Close() { _ = c.conn.Close() }
 
-// takeBlob takes text or thinking.
+// takeBlob handles a blob of text or thinking.
 func (c *Client) takeBlob(msg []byte) error {
 	c.frames.Add(1)
 	if len(msg) == 0 || msg[0] > thinkingBlob {
@@ -138,7 +138,7 @@ func (c *Client) takeBlob(msg []byte) error {
 	return nil
 }
 
-// take takes a JSON message.
+// take handles a JSON message of the engine.
 func (c *Client) take(msg []byte, report func(Report)) error {
 	var r response
 	if err := json.Unmarshal(msg, &r); err != nil {
@@ -164,7 +164,7 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	return c.takeEvent(&r)
 }
 
-// takeEvent takes an event or the end of a call.
+// takeEvent handles an event or the end of a call.
 func (c *Client) takeEvent(r *response) error {
 	call := c.call(r.Call)
 	switch {
@@ -212,13 +212,12 @@ func (c *Client) end() {
 	}
 }
 
-// Handle sends req to the engine and passes its events on. It fails with ErrClosed
-// if the engine had gone before, and with a [GoneError] if it goes before its answer has
-// ended.
+// Handle sends req to the engine and emits its events. It fails with ErrClosed if the connection
+// ended before the call, and with a [GoneError] if it ends before the end of the answer.
 //
-// The engine pauses the call while req.Pause says so. Handle itself sets req.Pause.Stalled
-// while the client does not take the events: when [infer.MaxUntaken] bytes wait, or the
-// oldest has waited for [StallAfter], until all are taken.
+// The engine pauses the call while a switch of req.Pause is on. Handle sets req.Pause.Stalled
+// when [infer.MaxUntaken] bytes of events wait for the client, or the oldest event has waited
+// for [StallAfter], and clears it once all events are taken.
 func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	call, err := c.start(req)
 	if err != nil {
@@ -230,7 +229,7 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		return err
 	}
 	c.out.put(msg)
-	// From here on nothing waits for the client's goroutine, which may block in emit.
+	// From here on nothing may depend on the client's goroutine, which may block in emit.
 	stopCancel := context.AfterFunc(ctx, call.cancel)
 	defer stopCancel()
 	stopPause := req.Pause.Preempted.OnChange(call.preempt)

@@ -1,9 +1,8 @@
-// Package link carries requests from the daemon to an engine process and its
-// events back, many at once over one connection. [Client] is the daemon's end and
-// [Server] the engine's; both are an [infer.Handler] seen from outside, so neither
-// side can tell that a process boundary lies between them. Requests and events cross
-// whole: the package decides nothing about them. It knows neither how the process was
-// started nor how an engine computes.
+// Package link carries requests from the daemon to an engine process and its events back, many
+// at once over one connection. [Client] is the daemon's end and [Server] the engine's; Client is
+// an [infer.Handler], and Server calls one, so the process boundary is invisible to both sides.
+// Requests and events cross unchanged: the package decides nothing about them. It knows neither
+// how the process was started nor how an engine computes.
 //
 // # The protocol
 //
@@ -50,8 +49,8 @@ type Report struct {
 	// NoTemplate, of Ready, reports that the engine generates with a model without a chat
 	// template: conversations are rendered as plain text.
 	NoTemplate bool
-	// Exact, of Ready, reports that the same request gets the same bits in any company. Inexact
-	// is why not, if the daemon asked for it.
+	// Exact, of Ready, reports that equal requests get the same bits, whatever other requests are
+	// computed with them. Inexact is the reason why not, if the daemon asked for it.
 	Exact   bool
 	Inexact string
 	// Warnings, of Ready, are for the operator: what the engine assumes of its model.
@@ -71,40 +70,8 @@ const (
 	Failed    State = "failed"    // loading failed, and the same start would fail again
 )
 
-// Stats are the load of an engine and its counters since it became ready, over all its tasks.
-// Embedding and reranking use no cache and decode nothing: without a task that generates those
-// fields stay 0.
-type Stats struct {
-	KVSize    int // tokens that the cache holds at most
-	KVUsed    int // tokens in it, of running and paused sequences
-	KVKept    int // tokens in it, of finished sequences, kept for later prompts
-	KVStored  int // tokens of finished sequences, moved from the cache to memory
-	KVDead    int // tokens in the cache that no sequence has any more
-	Sequences int // not finished
-	Parked    int // of those, paused or without room in the cache
-
-	Steps         int64
-	Stalls        int64   // steps that delayed a stream's next token too long
-	StepMS        float64 // moving average, of the first task
-	PrefillTokens int64   // of prompts and of texts, computed
-	DecodeTokens  int64   // of answers, computed
-	CachedTokens  int64   // of prompts, found in the cache and not computed
-	Dropped       int64   // times that a sequence lost its cells for lack of room
-	Aborted       int64   // aborted steps
-	KVSlides      int64   // times that the cells in use were moved together
-	KVSlid        int64   // tokens that were moved then
-
-	Users map[string]UserStats // by [infer.Peer.User]
-}
-
-// UserStats are the part of a user in an engine's load.
-type UserStats struct {
-	KV           int   // tokens in the cache
-	CachedTokens int64 // of prompts, found in the cache
-}
-
-// A Beat is the progress of an engine. A goroutine that does not compute answers it, so it
-// arrives while a step hangs.
+// A Beat is the progress of an engine. A goroutine apart from the computing loops sends it, so it
+// arrives even while a step hangs.
 //
 // An engine has a computing loop for each task. If one of several loops computes, the beat is
 // about that loop, so that the work of the others does not hide that it hangs: see Loop.

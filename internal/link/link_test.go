@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
@@ -101,7 +103,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// The user, the deadline and the tokens of text cross the link; so do a pause and its end.
+// The user, the deadline, the tokens of text, and a pause and its end cross the link.
 func TestPauseAndTokens(t *testing.T) {
 	deadline := time.Now().Add(time.Hour)
 	states := make(chan bool, 2)
@@ -258,7 +260,7 @@ func TestFailuresKeepTheirClass(t *testing.T) {
 	}
 }
 
-// A call ends in the engine as well when its context does, or when its client is gone.
+// A call ends in the engine when its context ends, or when its client has gone.
 func TestCancel(t *testing.T) {
 	gone := errors.New("the client hung up")
 	for name, test := range map[string]func(ctx context.Context, cancel context.CancelCauseFunc) infer.Sink{
@@ -302,7 +304,7 @@ func TestEngineDies(t *testing.T) {
 	if _, err := collect(t.Context(), client, ask("x")); !errors.Is(err, link.ErrGone) {
 		t.Errorf("in the middle: %v, want %v", err, link.ErrGone)
 	}
-	for { // until the client has seen it too
+	for { // until the client has noticed it, too
 		_, err := collect(t.Context(), client, ask("x"))
 		if errors.Is(err, link.ErrClosed) {
 			break
@@ -395,7 +397,7 @@ func TestForeignTextIsCut(t *testing.T) {
 
 // An engine that does not read must not delay a cancel.
 func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
-	near, far := net.Pipe() // nobody reads from far
+	near, far := net.Pipe() // nothing reads from far
 	defer far.Close()
 	client := link.NewClient(near)
 	var running sync.WaitGroup
@@ -453,12 +455,19 @@ func TestCanceledRequestsAreNotQueued(t *testing.T) {
 	})
 }
 
-// Statistics are answered also during a call.
+// Every counter of the statistics crosses the link, also during a call.
 func TestStats(t *testing.T) {
-	want := link.Stats{
-		KVSize: 1, KVUsed: 2, KVKept: 3, Sequences: 4, Parked: 5, Steps: 6, Stalls: 7, StepMS: 8.5,
-		PrefillTokens: 9, DecodeTokens: 10, CachedTokens: 11, Dropped: 12, Aborted: 13,
-		Users: map[string]link.UserStats{"1000": {KV: 14, CachedTokens: 15}, "": {KV: 16}},
+	want := stats.Engine{Users: []stats.User{{KVTokens: 16}, {User: "1000", KVTokens: 14, CachedTokens: 15}}}
+	for i := range reflect.TypeFor[stats.Engine]().NumField() {
+		switch field := reflect.ValueOf(&want).Elem().Field(i); field.Kind() {
+		case reflect.Int, reflect.Int64:
+			field.SetInt(int64(i + 1))
+		case reflect.Float64:
+			field.SetFloat(float64(i) + 1.5)
+		case reflect.Slice: // Users
+		default:
+			t.Fatalf("no value for field %d", i)
+		}
 	}
 	client := join(t, &link.Server{
 		Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -466,7 +475,7 @@ func TestStats(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}),
-		Stats: func() link.Stats { return want },
+		Stats: func() stats.Engine { return want },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	_ = client.Handle(ctx, ask("x"), func(infer.Event) error {
@@ -489,7 +498,7 @@ func TestStats(t *testing.T) {
 
 func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
 	client := join(t, &link.Server{})
-	if got, err := client.Stats(t.Context()); err != nil || cmp.Diff(link.Stats{}, *got) != "" {
+	if got, err := client.Stats(t.Context()); err != nil || cmp.Diff(stats.Engine{}, *got) != "" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -528,7 +537,7 @@ func TestStatsOfAStoppedEngine(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		answer := `{"Stats":{"Steps":7}}`
+		answer := `{"Stats":{"steps":7}}`
 		_, _ = far.Write(append(frame.AppendHead(nil, frame.JSON, len(answer)), answer...))
 		synctest.Wait()
 		client.Close()
@@ -573,7 +582,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if perToken := perRun / tokens; perToken > 0.02 { // what is left is the call's
+	if perToken := perRun / tokens; perToken > 0.02 { // the rest belongs to the call
 		t.Errorf("%.3f allocations a token", perToken)
 	}
 }
@@ -594,7 +603,7 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// FuzzServer feeds an engine anything as requests: it ends, with every call.
+// FuzzServer sends any input as requests: the server must return, with every call ended.
 func FuzzServer(f *testing.F) {
 	order := func(text string) []byte { return blob(frame.JSON, text) }
 	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Content":[{"Text":{"Text":"a b"}}]}],"MaxTokens":3},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))

@@ -8,14 +8,14 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// limit is the most bytes of a message, and of the attachments of a request together. A
-// request has passed the limits of its surface; the link spells it a little differently,
-// in at most twice the bytes.
+// limit bounds the bytes of a message, and of the attachments of a request together. A request
+// is within the limits of its surface; the encoding of the link takes at most twice the bytes.
 const limit = 2 * frame.Limit
 
 // A request is a message of the daemon: a task, a change of a call, or a query. Queries
@@ -30,7 +30,7 @@ type request struct {
 	Cancel   bool
 	Pause    bool // until Resume
 	Resume   bool
-	Stats    bool // asks for [Stats]
+	Stats    bool // asks for the statistics
 	Beat     bool // asks for a [Beat]
 }
 
@@ -58,7 +58,7 @@ type response struct {
 	Done     *done
 	Fail     *failure
 	Report   *Report
-	Stats    *Stats
+	Stats    *stats.Engine
 	Beat     *Beat
 }
 
@@ -151,7 +151,8 @@ func unmarshalPart(d *jsontext.Decoder, p *infer.Part) error {
 	return nil
 }
 
-// spelling and reading keep the difference between nil and empty, and leave out zeros.
+// spelling and reading are the options of both directions: they keep the difference between nil
+// and empty, and omit zeros.
 var (
 	spelling = json.JoinOptions(
 		json.OmitZeroStructFields(true), json.FormatNilSliceAsNull(true), json.FormatNilMapAsNull(true),
@@ -197,8 +198,8 @@ func messageOf(r *request) (message, error) {
 	return m, nil
 }
 
-// inline is how many bytes of a frame are copied behind its head; more are sent from the
-// place where they are.
+// inline is the size up to which a frame is copied behind its head, in bytes; a larger one is
+// sent without a copy.
 const inline = 16 << 10
 
 func (m *message) add(kind frame.Kind, data []byte) {

@@ -2,7 +2,7 @@ package link
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// A piece is an event of an answer that is not its end. One field is in use.
+// A piece is an event of an answer other than its end. One field is in use.
 type piece struct {
 	kind     pieceKind
 	text     infer.Text
@@ -96,8 +96,8 @@ func (ps *pieces) addThinking(ev *infer.Thinking, carry *infer.Text) {
 // addTool keeps ev.
 func (ps *pieces) addTool(ev *infer.ToolCall) { ps.end(toolPiece).tool = ev }
 
-// reset returns no pieces, with the memory of the first: a stream of one kind needs no
-// more, and the memory of many small ones is not kept.
+// reset returns an empty list with the memory of the first piece: a stream of one kind needs no
+// more, and the memory of many small pieces is not retained.
 func (ps pieces) reset() pieces {
 	if len(ps) > 1 {
 		clear(ps[1:])

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// writeBytes is how many bytes of messages go into one write, roughly. An engine that does
-// not read blocks one write; the rest stays in the queue and can be dropped.
+// writeBytes is the approximate size of one write. An engine that does not read blocks one write;
+// the rest stays in the queue and can be dropped.
 const writeBytes = 64 << 10
 
 // A sendQueue holds messages for the engine, so that an engine that does not read

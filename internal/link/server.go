@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -27,7 +28,7 @@ type Server struct {
 	Deferred bool
 	// Stats returns the engine's statistics. It is called from any goroutine, and must not
 	// wait for the computing loop. Nil sends zeros.
-	Stats func() Stats
+	Stats func() stats.Engine
 	// Beat returns the engine's progress, under the same rules.
 	Beat func() Beat
 
@@ -121,6 +122,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	end := response{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
+		case *infer.Admitted: // emitted by the daemon's gate only
 		case *infer.Text:
 			if len(ev.Logprobs) > 0 {
 				return s.put(response{Call: call, Text: ev}, !s.Deferred)
@@ -152,7 +154,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 }
 
 func (s *Server) sendStats() {
-	var now Stats
+	var now stats.Engine
 	if s.Stats != nil {
 		now = s.Stats()
 	}
@@ -184,7 +186,7 @@ func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) er
 	return s.flushLocked()
 }
 
-// put appends a message to the buffer, and with now sends all of it.
+// put appends a message to the buffer; with now it sends the buffer.
 func (s *Server) put(r response, now bool) error {
 	msg, err := json.Marshal(&r, spelling)
 	if err != nil {

@@ -96,7 +96,7 @@ func play(t *testing.T, size, tokens int, act func(s *scene)) {
 	playPieces(t, nil, size, tokens, act)
 }
 
-// playPieces does it with events of another kind than text.
+// playPieces is play with events of another kind than text.
 func playPieces(t *testing.T, piece func(token []byte) infer.Event, size, tokens int, act func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,7 +113,7 @@ func playPieces(t *testing.T, piece func(token []byte) infer.Event, size, tokens
 	})
 }
 
-// after lets time pass, and all that follows from it happen.
+// after lets time pass and waits until all goroutines are blocked.
 func (s *scene) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -231,7 +231,7 @@ func TestStallOfToolCalls(t *testing.T) {
 	})
 }
 
-// A call that is preempted as well resumes when both reasons have gone, in either order.
+// A call that is stalled and preempted resumes when both reasons have ended, in either order.
 func TestTwoReasons(t *testing.T) {
 	for _, clientFirst := range []bool{true, false} {
 		play(t, 1, 1_000_000, func(s *scene) {
@@ -263,8 +263,8 @@ func TestTwoReasons(t *testing.T) {
 	}
 }
 
-// A call stalls also after the end of its answer, if the client does not read: its slot is
-// free.
+// A call can stall even after the end of its answer, if the client does not read: its slot is
+// then free.
 func TestStallAfterTheEnd(t *testing.T) {
 	play(t, 1, 10, func(s *scene) {
 		s.after(2 * link.StallAfter)
@@ -279,7 +279,7 @@ func TestStallAfterTheEnd(t *testing.T) {
 	})
 }
 
-// A beat is asked for once until it comes, and shows what the engine says.
+// One query for a beat is open at a time, and Pulse has the engine's answer.
 func TestBeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan struct{})

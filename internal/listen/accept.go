@@ -17,11 +17,11 @@ import (
 const acceptPause = 50 * time.Millisecond
 
 // Slots bound the accepted connections of several doors, refused ones included, so that
-// the process keeps descriptors for other purposes: a refused client holds one until it has
-// been told. Use [NewSlots].
+// the process keeps descriptors for other purposes: a refused client holds one until its error
+// is sent. Use [NewSlots].
 type Slots struct {
 	free     chan struct{} // has room for the connections
-	identify chan struct{} // has room for one: identifying a peer takes another descriptor
+	identify chan struct{} // has room for one: identifying a peer needs another descriptor
 }
 
 // NewSlots returns n slots.
@@ -29,8 +29,8 @@ func NewSlots(n int) *Slots {
 	return &Slots{free: make(chan struct{}, n), identify: make(chan struct{}, 1)}
 }
 
-// take waits for a slot. It reports false if ctx ends first; a slot that is free is taken
-// even then, for clients that connect during a drain are told of it. A nil Slots has no bound.
+// take waits for a slot. It reports false if ctx ends first, but takes a free slot even after
+// that: clients that connect during a drain get an error. A nil Slots has no bound.
 func (s *Slots) take(ctx context.Context) bool {
 	if s.tryTake() {
 		return true
@@ -75,32 +75,31 @@ func (s *Slots) peerOf(nc net.Conn) infer.Peer {
 type Door struct {
 	Surface string // for the log
 	// Slots bound the descriptors of all doors that share them. While none is free, a door
-	// accepts nothing more than the connection that waits for one. Nil is no bound.
+	// accepts one more connection, which waits for a slot. Nil means no bound.
 	Slots *Slots
-	// Conns bounds the connections of all doors that share it; nil bounds none.
+	// Conns bounds the connections of all doors that share it; nil means no bound.
 	Conns *quota.Quota
-	// Refuse takes a connection for which there is no room, and must not block for
-	// long. Nil closes it without a word.
+	// Refuse answers a connection over the bound of Conns. It must not block for long. Nil
+	// closes the connection without an answer.
 	Refuse func(net.Conn)
-	// Closed is called once the listener has been closed, before the connections are
-	// waited for. May be nil.
+	// Closed is called once the listener is closed, before the wait for the open connections.
+	// It may be nil.
 	Closed func()
 	Log    *slog.Logger
 }
 
-// Each calls serve for every connection that ln accepts, each in a goroutine of its own,
-// with who is at the other end, and closes the connection afterwards. It goes on until
-// ln is closed, and returns, once every call has, an error that is [net.ErrClosed].
-// Other failures pass: no file descriptor is left, or a client has gone again. The first
-// in a row is logged.
+// Each calls serve with every connection that ln accepts and its peer, in a goroutine per
+// connection, and closes the connection afterwards. Once ln is closed, it waits for all calls
+// of serve and returns [net.ErrClosed]. After any other failure of Accept, such as a shortage
+// of descriptors or a client that has gone, it continues; it logs the first failure in a row.
 func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, infer.Peer)) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
-	for tired := false; ; {
+	for failing := false; ; {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
-			tired = false
+			failing = false
 			if !d.Slots.take(ctx) {
 				_ = nc.Close()
 				continue
@@ -115,24 +114,24 @@ func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, i
 			}
 			return fmt.Errorf("accept on %s: %w", d.Surface, err)
 		default:
-			if !tired {
-				d.Log.LogAttrs(ctx, slog.LevelWarn, "accept, trying on", slog.String("surface", d.Surface), slog.Any("err", err))
+			if !failing {
+				d.Log.LogAttrs(ctx, slog.LevelWarn, "accept, retrying", slog.String("surface", d.Surface), slog.Any("err", err))
 			}
-			tired = true
+			failing = true
 			time.Sleep(acceptPause)
 		}
 	}
 }
 
-// writeBuffer is the send buffer of a Unix socket, in bytes. The kernel doubles it and counts
-// three quarters of a KiB for each short message, so it takes some 80 of those: enough for a
-// client that is busy for a moment, and soon full for one that does not read.
+// writeBuffer is the send buffer of a Unix socket, in bytes. The kernel doubles it and charges
+// 768 bytes for each short message, so it holds some 80 of them: enough for a client that is
+// busy for a moment, and soon full if a client does not read.
 const writeBuffer = 32 << 10
 
 func (d *Door) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
 	defer nc.Close()
 	if local, ok := nc.(*net.UnixConn); ok {
-		_ = local.SetWriteBuffer(writeBuffer) // without it the buffer is only larger
+		_ = local.SetWriteBuffer(writeBuffer) // if it fails, the buffer is larger
 	}
 	peer := d.Slots.peerOf(nc)
 	if d.Conns != nil {

@@ -31,7 +31,7 @@ func awaitHangUp(ctx context.Context, nc net.Conn) error {
 		return fmt.Errorf("await hang-up: %w", err)
 	}
 	stop := context.AfterFunc(ctx, w.interrupt)
-	err = raw.Read(w.look) // sleeps in the runtime's poller, so no thread is held
+	err = raw.Read(w.poll) // sleeps in the runtime's poller, so it occupies no thread
 	if !stop() {
 		<-w.interrupted                         // else the deadline could come after it has been cleared
 		_ = w.conn.SetReadDeadline(time.Time{}) // fails if closed, which then shows below
@@ -62,12 +62,12 @@ func (w *watch) interrupt() {
 	close(w.interrupted)
 }
 
-// look reports whether there is nothing more to wait for. It is called at first and
-// whenever anything arrives or changes, and asks for the state, not for what changed:
-// bytes that stay unread and a half-close before hide nothing from it.
-func (w *watch) look(fd uintptr) bool {
+// poll reports whether the peer has hung up, or poll(2) fails. The runtime calls it first and
+// after each event. It queries the state, not the change, so unread bytes and an earlier
+// half-close do not hide a hang-up.
+func (w *watch) poll(fd uintptr) bool {
 	for {
-		w.fds[0] = unix.PollFd{Fd: int32(fd)} // hang-up and errors are told unasked
+		w.fds[0] = unix.PollFd{Fd: int32(fd)} // hang-ups and errors are always reported
 		_, err := unix.Poll(w.fds[:], 0)
 		if errors.Is(err, unix.EINTR) {
 			continue

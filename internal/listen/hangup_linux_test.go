@@ -16,21 +16,22 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 func pair(t *testing.T) (server, client *net.UnixConn) {
 	t.Helper()
-	return connect(t, local(t, filepath.Join(tempDir(t), "s"), listen.Options{}))
+	return connect(t, local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{}))
 }
 
-// await starts AwaitHangUp; the channel yields what it returned.
+// await starts AwaitHangUp; the channel yields its result.
 func await(ctx context.Context, nc net.Conn) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- listen.AwaitHangUp(ctx, nc) }()
 	return done
 }
 
-// result returns what an await ends with, which must be soon.
+// result returns the result of an await, which must end soon.
 func result(t *testing.T, done <-chan error) error {
 	t.Helper()
 	select {
@@ -57,7 +58,7 @@ func receive(t *testing.T, nc net.Conn, want string) {
 	}
 }
 
-// asleep returns once a wait has looked and sleeps in the poller.
+// asleep returns once a wait has polled and sleeps.
 func asleep(t *testing.T) {
 	t.Helper()
 	stacks := make([]byte, 1<<20)
@@ -73,7 +74,7 @@ func asleep(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-// unmoved checks that the wait of ctx goes on: it ends only now, by cancel.
+// unmoved checks that the wait of ctx has not ended, and then cancels it.
 func unmoved(t *testing.T, done <-chan error, cancel context.CancelCauseFunc) {
 	t.Helper()
 	cancel(errEnough)
@@ -137,7 +138,7 @@ func TestHalfCloseIsNone(t *testing.T) {
 	asleep(t)
 	unmoved(t, done, cancel)
 
-	// Again, and this time it certainly sees it, because it was so before.
+	// This wait starts after the half-close, so it must see it.
 	ctx, cancel = context.WithCancelCause(t.Context())
 	done = await(ctx, server)
 	send(t, server, "more\n")
@@ -148,7 +149,7 @@ func TestHalfCloseIsNone(t *testing.T) {
 	if n, err := server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("Read = %d, %v, want EOF", n, err)
 	}
-	done = await(t.Context(), server) // the end of stream, read, hides nothing
+	done = await(t.Context(), server) // an end of stream that was read hides no hang-up
 	client.Close()
 	if err := result(t, done); err != nil {
 		t.Error(err)
@@ -186,9 +187,9 @@ func TestContextThatHasEnded(t *testing.T) {
 	receive(t, server, "x")
 }
 
-// Both reasons to return at once: whichever is told, no deadline comes after it.
+// With both reasons to return, no deadline is set after the return, whatever the result is.
 func TestContextEndsBesideAHangUp(t *testing.T) {
-	ln := local(t, filepath.Join(tempDir(t), "s"), listen.Options{})
+	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errEnough)
 	for range 200 {
@@ -240,7 +241,7 @@ func TestConnectionsThatCannotTell(t *testing.T) {
 	}
 }
 
-// Over TCP a close looks like a half-close, until something is written; a reset does not.
+// Over TCP a close looks like a half-close until a write; a reset does not.
 func TestTCPHangUp(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -293,7 +294,7 @@ func TestTCPHangUp(t *testing.T) {
 }
 
 func TestKilledClient(t *testing.T) {
-	path := filepath.Join(tempDir(t), "s")
+	path := filepath.Join(shortdir.New(t), "s")
 	ln := local(t, path, listen.Options{})
 	client := start(t, "dial", path)
 	server, err := ln.Accept()
@@ -310,7 +311,7 @@ func TestKilledClient(t *testing.T) {
 	receive(t, server, "a request\n")
 }
 
-// A writer at work does not disturb, and a client that takes the answer is no event.
+// A concurrent writer does not disturb the wait, and a client that reads does not end it.
 func TestBesideAWriter(t *testing.T) {
 	server, client := pair(t)
 	done := await(t.Context(), server)
@@ -337,8 +338,8 @@ func TestBesideAWriter(t *testing.T) {
 	writer.Wait()
 }
 
-// As a server does it, a thousand times on one connection, with the end of each wait
-// racing the bytes of the next request.
+// A thousand waits on one connection, as in a server: the end of each races the bytes of the
+// next request.
 func TestManyTurns(t *testing.T) {
 	server, client := pair(t)
 	before := runtime.NumGoroutine()
@@ -380,7 +381,7 @@ func TestManyTurns(t *testing.T) {
 }
 
 func TestIsNoticedSoon(t *testing.T) {
-	ln := local(t, filepath.Join(tempDir(t), "s"), listen.Options{})
+	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	var took []time.Duration
 	for range 101 {
 		server, client := connect(t, ln)
@@ -418,7 +419,7 @@ func threads(t *testing.T) int {
 }
 
 func TestHoldsNoThread(t *testing.T) {
-	ln := local(t, filepath.Join(tempDir(t), "s"), listen.Options{})
+	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	const waits = 100
 	before := threads(t)
 	var clients []net.Conn
@@ -440,13 +441,9 @@ func TestHoldsNoThread(t *testing.T) {
 	}
 }
 
-// BenchmarkAwaitHangUp is what one request pays: a wait that is cancelled.
+// BenchmarkAwaitHangUp measures the cost per request: a wait that is canceled.
 func BenchmarkAwaitHangUp(b *testing.B) {
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := shortdir.New(b)
 	ln, err := listen.Local(filepath.Join(dir, "s"), listen.Options{})
 	if err != nil {
 		b.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"net"
 )
 
-// On the Mac poll reports a hang-up for a half-close too when it is asked about
-// reading. A way to ask that tells them apart has not been proved on a real one, and a
-// mistake would cut off answers that somebody waits for.
+// On macOS, poll reports a hang-up for a half-close, too, if the events include reading. No
+// query that distinguishes them has been tested on a real Mac, and a mistake would cut off
+// answers whose clients still wait.
 func awaitHangUp(context.Context, net.Conn) error { return errors.ErrUnsupported }

@@ -11,27 +11,27 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lookEvery is how often a pipe is asked. Nothing wakes us when the other end is closed
-// unless we read, and reading would consume what the client sends ahead.
-const lookEvery = 25 * time.Millisecond
+// pollInterval is the time between two queries of a pipe. Only a pending read would wake us
+// when the other end is closed, and it would consume the bytes that the client sends ahead.
+const pollInterval = 25 * time.Millisecond
 
-// awaitHangUp knows pipes alone. They cannot be half-closed: an end that is closed is gone.
+// awaitHangUp supports pipes only. They cannot be half-closed: a closed end is a hang-up.
 func awaitHangUp(ctx context.Context, nc net.Conn) error {
 	p, ok := nc.(*pipe)
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		there, lookErr := false, error(nil)
-		if err := p.control(func(h windows.Handle) { there, lookErr = connected(h) }); err != nil {
+		open, queryErr := false, error(nil)
+		if err := p.control(func(h windows.Handle) { open, queryErr = connected(h) }); err != nil {
 			return fmt.Errorf("await hang-up: %w", err)
 		}
 		switch {
-		case lookErr != nil:
-			return fmt.Errorf("await hang-up: %w", lookErr)
-		case !there:
+		case queryErr != nil:
+			return fmt.Errorf("await hang-up: %w", queryErr)
+		case !open:
 			return nil
 		}
 		select {
@@ -42,8 +42,8 @@ func awaitHangUp(ctx context.Context, nc net.Conn) error {
 	}
 }
 
-// FSCTL_PIPE_PEEK and the beginning of its answer, which PeekNamedPipe leaves out: the state
-// says that the other end is closed also while there is something left to read.
+// FSCTL_PIPE_PEEK and the head of its answer, which PeekNamedPipe does not return: the state
+// shows that the other end is closed even while unread bytes are left.
 const (
 	fsctlPipePeek  = 0x0011400C
 	peekHeader     = 16 // bytes
@@ -57,7 +57,7 @@ func connected(pipe windows.Handle) (bool, error) {
 	switch {
 	case errors.Is(err, windows.ERROR_BROKEN_PIPE), errors.Is(err, windows.ERROR_PIPE_NOT_CONNECTED):
 		return false, nil
-	case err != nil && !errors.Is(err, windows.ERROR_MORE_DATA): // of which there is no room for any
+	case err != nil && !errors.Is(err, windows.ERROR_MORE_DATA): // the buffer has no room for data
 		return false, err
 	}
 	return binary.LittleEndian.Uint32(answer[:]) == stateConnected, nil

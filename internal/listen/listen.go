@@ -1,7 +1,7 @@
-// Package listen opens the local sockets that clients connect to (on Windows named pipes),
-// and loopback addresses with a key before them, connects to sockets, and tells when a client
-// has hung up. It knows folders, modes, groups and who has the key; it does not know what is
-// spoken on a connection then, nor which socket is whose default (see package paths).
+// Package listen opens the daemon's sockets (on Windows named pipes) and loopback addresses
+// behind a key, connects to sockets, identifies clients and notices their hang-ups. It checks
+// folders, modes, groups and the key. It does not know the dialect of a connection, nor the
+// default names of sockets (see package paths).
 package listen
 
 import (
@@ -10,24 +10,23 @@ import (
 	"net"
 )
 
-// Options say who may connect to a socket. The zero value admits this user alone, as every
-// pipe does: there a mode is ignored, and a group refused.
+// Options are the access rights of a socket. The zero value admits this user only. A pipe
+// always does: it ignores the mode and refuses a group.
 type Options struct {
 	Mode  fs.FileMode // of the socket; 0 means 0600
 	Group string      // name of the group of the socket and of a folder made for it; empty leaves it
 }
 
-// Local listens on the socket at path. The path holds either what was there before or a
-// socket with its final mode and group that accepts already, nothing in between. The
-// listener's connections are *net.UnixConn. Closing it removes the socket, unless
-// somebody else has put another one there by then.
+// Local listens on the socket at path. The new socket appears at once: with its final mode and
+// group, and already accepting. The listener's connections are *net.UnixConn. Closing it
+// removes the socket, unless the path holds another one by then.
 //
-// What was at the path is replaced; only a symbolic link and a folder are refused.
-// Whether a daemon still listens on an old socket must be known before, by a lock. The
-// folder is made as by [Folder].
+// A file at the path is replaced; a symbolic link or a folder is an error. The caller must
+// know, from a lock, that no other daemon listens on an old socket. The folder is made as by
+// [Folder].
 //
-// On Windows path is the name of a pipe, \\.\pipe\NAME. It ends with the last of its
-// connections, so nothing is left of an old one; a pipe that is somebody's is refused.
+// On Windows path is the name of a pipe, \\.\pipe\NAME. A pipe ends with the last of its
+// connections, so none is left to replace; a name in use is an error.
 func Local(path string, opt Options) (net.Listener, error) {
 	if opt.Mode == 0 {
 		opt.Mode = 0o600
@@ -35,31 +34,29 @@ func Local(path string, opt Options) (net.Listener, error) {
 	return local(path, opt)
 }
 
-// Folder makes a folder for sockets, and what is missing above it: 0700, or 0750 and
-// that group if one is named. One that exists is left as it is, and refused if it
-// belongs to somebody who is neither this user nor root. On Windows, where pipes have
-// no folder, it does nothing.
+// Folder makes a folder for sockets, and its missing parents: 0700, or 0750 and the group if
+// one is named. It leaves an existing folder as it is, and returns an error if another user
+// than this one or root can change it. On Windows, where pipes have no folder, it does nothing.
 func Folder(dir, group string) error { return folder(dir, group) }
 
-// Dial connects to the socket at path; the connection is a *net.UnixConn. A folder that
-// carries our uid in its name, as the default one below /tmp does, must be ours.
+// Dial connects to the socket at path; the connection is a *net.UnixConn. A folder with our
+// uid in its name, such as the default one below /tmp, must belong to this user.
 //
 // On Windows path is the name of a pipe, which must belong to this user or to an
-// administrator. One that is busy is tried for a second; then the error is
-// [syscall.EAGAIN], as that of a socket with a full backlog.
+// administrator. Dial retries a busy pipe for a second, then returns [syscall.EAGAIN], as for
+// a socket with a full backlog.
 func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx, path) }
 
-// AwaitHangUp waits until the peer has closed nc, both ways, and returns nil then, also
-// if it was so from the start and no matter what of its bytes is still unread. A peer
-// that has only closed its sending half is still there: it waits for its answer. If ctx
-// ends first, AwaitHangUp returns the cause; if nc is closed on our side, [net.ErrClosed].
+// AwaitHangUp returns nil once the peer has closed nc in both directions, even if it did so
+// before the call or some of its bytes are still unread. A peer that has closed only its
+// sending half still waits for its answer and has not hung up. If ctx ends first, AwaitHangUp
+// returns the cause; if nc is closed on our side, [net.ErrClosed].
 //
-// Nothing else may read nc or set its read deadline meanwhile; writing is free. No byte
-// is consumed, and when AwaitHangUp has returned, nc can be read as before and has no
-// read deadline.
+// During the call no other goroutine may read nc or set its read deadline; writing is allowed.
+// AwaitHangUp consumes no byte, and leaves nc without a read deadline.
 //
-// Over TCP the two kinds of closing look the same at first: a peer that is gone shows when
-// it refuses what is written to it. Where they cannot be told apart at all AwaitHangUp
-// returns [errors.ErrUnsupported] at once: on other connections, and on other systems than
-// Linux and, for pipes, Windows. A pipe cannot be half-closed, and is asked every 25 ms.
+// Over TCP the two kinds of closing look the same until a write to the peer is refused.
+// AwaitHangUp returns [errors.ErrUnsupported] at once where it cannot distinguish them: on
+// other kinds of connection, and on other systems than Linux and, for pipes, Windows. A pipe
+// cannot be half-closed, and is polled every 25 ms.
 func AwaitHangUp(ctx context.Context, nc net.Conn) error { return awaitHangUp(ctx, nc) }

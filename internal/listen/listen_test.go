@@ -24,10 +24,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// The test binary is also the processes that get killed: one that listens, and one that
-// connects and sends a line. Both say "ready" and stay.
+// The test binary is also the program of the processes that tests kill. A role listens, or
+// connects and sends a line; then it prints "ready" and waits.
 const (
 	roleEnv = "LISTEN_TEST_ROLE"
 	pathEnv = "LISTEN_TEST_PATH"
@@ -77,7 +78,7 @@ func start(t *testing.T, role, path string) *exec.Cmd {
 	}
 	t.Cleanup(func() { kill(cmd) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("process said %q, %v", line, err)
+		t.Fatalf("process printed %q, %v", line, err)
 	}
 	return cmd
 }
@@ -85,18 +86,6 @@ func start(t *testing.T, role, path string) *exec.Cmd {
 func kill(cmd *exec.Cmd) {
 	cmd.Process.Kill()
 	cmd.Wait()
-}
-
-// tempDir is like t.TempDir, but short enough for the path of a socket, whatever the
-// name of the test.
-func tempDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 func local(t *testing.T, path string, opt listen.Options) net.Listener {
@@ -152,11 +141,11 @@ func TestSocketAndFolderHaveTheirModes(t *testing.T) {
 		opt  listen.Options
 		want fs.FileMode
 	}{
-		"by default for the user alone": {listen.Options{}, 0o600},
-		"as told":                       {listen.Options{Mode: 0o660}, 0o660},
+		"by default for this user only": {listen.Options{}, 0o600},
+		"with a mode":                   {listen.Options{Mode: 0o660}, 0o660},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(tempDir(t), "a", "b")
+			dir := filepath.Join(shortdir.New(t), "a", "b")
 			path := filepath.Join(dir, "infer.sock")
 			ln := local(t, path, test.opt)
 			if got := mode(t, path); got != fs.ModeSocket|test.want {
@@ -190,8 +179,8 @@ func TestSocketAndFolderHaveTheirModes(t *testing.T) {
 	}
 }
 
-// someGroup returns a group that this process may give files to, another than its
-// primary one if there is any.
+// someGroup returns a group to which this process may give files, if possible not its primary
+// group.
 func someGroup(t *testing.T) *user.Group {
 	t.Helper()
 	gids, err := os.Getgroups()
@@ -228,7 +217,7 @@ func gidOf(t *testing.T, name string) string {
 
 func TestGroup(t *testing.T) {
 	group := someGroup(t)
-	dir := filepath.Join(tempDir(t), "inferd")
+	dir := filepath.Join(shortdir.New(t), "inferd")
 	path := filepath.Join(dir, "infer.sock")
 	local(t, path, listen.Options{Mode: 0o660, Group: group.Name})
 	for name, want := range map[string]fs.FileMode{dir: fs.ModeDir | 0o750, path: fs.ModeSocket | 0o660} {
@@ -243,7 +232,7 @@ func TestGroup(t *testing.T) {
 
 func TestFolder(t *testing.T) {
 	group := someGroup(t)
-	dir := filepath.Join(tempDir(t), "inferd")
+	dir := filepath.Join(shortdir.New(t), "inferd")
 	if err := listen.Folder(dir, group.Name); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +248,7 @@ func TestFolder(t *testing.T) {
 }
 
 func TestUnknownGroup(t *testing.T) {
-	dir := filepath.Join(tempDir(t), "inferd")
+	dir := filepath.Join(shortdir.New(t), "inferd")
 	_, err := listen.Local(filepath.Join(dir, "infer.sock"), listen.Options{Group: "no such group"})
 	if err == nil || err.Error() != "group not found: no such group" {
 		t.Errorf("Local: %v", err)
@@ -270,7 +259,7 @@ func TestUnknownGroup(t *testing.T) {
 }
 
 func TestExistingFolderIsLeftAsItIs(t *testing.T) {
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -280,12 +269,12 @@ func TestExistingFolderIsLeftAsItIs(t *testing.T) {
 	}
 }
 
-func TestFolderOfAStranger(t *testing.T) {
+func TestFolderOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can give a folder to somebody else")
+		t.Skip("only root can give a folder to another user")
 	}
-	top := tempDir(t)
-	// The name that the default below /tmp has, so that Dial looks, too.
+	top := shortdir.New(t)
+	// The folder is named like the default below /tmp, so that Dial checks it, too.
 	dir := filepath.Join(top, "inferd-"+strconv.Itoa(os.Getuid()))
 	path := filepath.Join(dir, "infer.sock")
 	local(t, path, listen.Options{})
@@ -301,7 +290,7 @@ func TestFolderOfAStranger(t *testing.T) {
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	// A link that a stranger may turn elsewhere is no better than his folder.
+	// Another user's link is refused like his folder: he can change its target.
 	ours := filepath.Join(top, "ours")
 	if err := os.Mkdir(ours, 0o700); err != nil {
 		t.Fatal(err)
@@ -327,10 +316,10 @@ func TestFolderOfAStranger(t *testing.T) {
 	}
 }
 
-// In a folder that others can write to they could replace our sockets, and its parent's writers
-// could replace the folder. A sticky folder is fine.
+// Users who can write to the folder or its parent could replace our sockets or the folder. In a
+// sticky folder they cannot.
 func TestFolderThatOthersCanWrite(t *testing.T) {
-	top := tempDir(t)
+	top := shortdir.New(t)
 	dir := filepath.Join(top, "run")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -359,7 +348,7 @@ func TestFolderThatOthersCanWrite(t *testing.T) {
 }
 
 func TestFolderIsAFile(t *testing.T) {
-	name := filepath.Join(tempDir(t), "file")
+	name := filepath.Join(shortdir.New(t), "file")
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +357,7 @@ func TestFolderIsAFile(t *testing.T) {
 	}
 }
 
-func TestWhatLiesAtThePath(t *testing.T) {
+func TestFileAtThePath(t *testing.T) {
 	for name, test := range map[string]struct {
 		make func(path string) error
 		want string // error; empty if it is replaced
@@ -396,7 +385,7 @@ func TestWhatLiesAtThePath(t *testing.T) {
 		"a folder is refused": {func(path string) error { return os.Mkdir(path, 0o700) }, "uds path is a folder: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(tempDir(t), "infer.sock")
+			path := filepath.Join(shortdir.New(t), "infer.sock")
 			if err := test.make(path); err != nil {
 				t.Fatal(err)
 			}
@@ -425,7 +414,7 @@ func TestWhatLiesAtThePath(t *testing.T) {
 
 func TestLengthOfThePath(t *testing.T) {
 	limit := len(unix.RawSockaddrUnix{}.Path) - 1
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	leaf := strings.Repeat("x", limit-len(dir)-1)
 	connect(t, local(t, filepath.Join(dir, leaf), listen.Options{}))
 
@@ -448,17 +437,16 @@ func TestLengthOfThePath(t *testing.T) {
 }
 
 func TestNameThatLooksAbstract(t *testing.T) {
-	t.Chdir(tempDir(t))
+	t.Chdir(shortdir.New(t))
 	connect(t, local(t, "@infer.sock", listen.Options{}))
 	if got := mode(t, "@infer.sock"); got != fs.ModeSocket|0o600 {
 		t.Errorf("mode %v", got)
 	}
 }
 
-// Whoever looks at the path while a daemon takes it over finds the old socket or the
-// new one, finished, and never none.
+// While a daemon replaces a socket, the path always holds the old one or the finished new one.
 func TestSocketAppearsFinished(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	serve := func() {
 		ln := local(t, path, listen.Options{Mode: 0o660})
 		go func() { // until the test closes ln; else its queue fills up
@@ -506,17 +494,17 @@ func TestSocketAppearsFinished(t *testing.T) {
 }
 
 func TestCloseLeavesTheSocketOfASuccessor(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	first := local(t, path, listen.Options{})
 	second := local(t, path, listen.Options{})
-	for range 2 { // the second time it has nothing to do either
+	for range 2 { // the second Close does nothing
 		first.Close()
 		connect(t, second)
 	}
 }
 
 func TestManyListenersInOneFolder(t *testing.T) {
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	var all sync.WaitGroup
 	want := make([]string, 16)
 	for i := range want {
@@ -537,7 +525,7 @@ func TestManyListenersInOneFolder(t *testing.T) {
 }
 
 func TestWhatIsSwept(t *testing.T) {
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	room := func(name string) string {
 		t.Helper()
 		name = filepath.Join(dir, name)
@@ -566,7 +554,7 @@ func TestWhatIsSwept(t *testing.T) {
 	write(filepath.Join(room(".infuser"), "s"))
 	write(filepath.Join(dir, ".inffile"))
 	room(".inference")
-	busy, err := os.Open(room(".infbusy")) // somebody is at work
+	busy, err := os.Open(room(".infbusy")) // in use
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -582,7 +570,7 @@ func TestWhatIsSwept(t *testing.T) {
 }
 
 func TestAfterTheDaemonWasKilled(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	daemon := start(t, "listen", path)
 	kill(daemon)
 	if got := mode(t, path); got&fs.ModeSocket == 0 {
@@ -595,7 +583,7 @@ func TestAfterTheDaemonWasKilled(t *testing.T) {
 }
 
 func TestDial(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	if _, err := listen.Dial(t.Context(), path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a socket: %v", err)
 	}

@@ -21,24 +21,24 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// A socket is made in a folder of its own beside its place, where nobody else can reach
-// it until it is finished, and then renamed. Both names are short, because together
-// they count against the limit of a socket's path: "<folder>/.infXXXX/s" is no longer
-// than "<folder>/infer.sock".
+// A socket is made in a staging folder beside its path, where no other user can reach it
+// before it has its mode, and is then renamed. Both names are short, because they count
+// against the limit of a socket's path: "<folder>/.infXXXX/s" is as long as
+// "<folder>/infer.sock".
 const (
-	roomPrefix = ".inf"
-	roomRandom = 4 // characters
-	roomSocket = "s"
+	stagingPrefix = ".inf"
+	stagingRandom = 4 // characters
+	stagingSocket = "s"
 )
 
-// maxPath leaves room for the NUL that clients written in C need.
+// maxPath leaves staging for the NUL that clients written in C need.
 const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 const noGroup = -1
 
 func local(path string, opt Options) (net.Listener, error) {
 	dir := filepath.Dir(path)
-	if err := checkLength(path, filepath.Join(dir, roomName(), roomSocket)); err != nil {
+	if err := checkLength(path, filepath.Join(dir, stagingDir(), stagingSocket)); err != nil {
 		return nil, err
 	}
 	gid, err := groupID(opt.Group)
@@ -51,7 +51,7 @@ func local(path string, opt Options) (net.Listener, error) {
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("look at the uds path: %w", err)
+		return nil, fmt.Errorf("stat uds path: %w", err)
 	case info.Mode()&fs.ModeSymlink != 0:
 		return nil, fmt.Errorf("uds path is a symlink (refused): %s", path)
 	case info.IsDir():
@@ -62,8 +62,8 @@ func local(path string, opt Options) (net.Listener, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		ln, err := bind(path, opt.Mode, gid)
-		// Between a room's creation and its lock somebody else may sweep it; a name may
-		// be taken.
+		// Another process may sweep the staging folder before it is locked; the name may be
+		// in use.
 		if attempt < 10 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)) {
 			continue
 		}
@@ -74,8 +74,8 @@ func local(path string, opt Options) (net.Listener, error) {
 	}
 }
 
-// checkLength refuses what does not fit into a socket's address. The system only says
-// "invalid argument".
+// checkLength returns an error for a path that is empty or too long for a socket's address,
+// where the system would only say "invalid argument".
 func checkLength(names ...string) error {
 	for _, name := range names {
 		if len(name) > maxPath {
@@ -90,23 +90,23 @@ func checkLength(names ...string) error {
 
 // bind makes the socket and puts it at path.
 func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
-	room := filepath.Join(filepath.Dir(path), roomName())
-	if err := os.Mkdir(room, 0o700); err != nil {
+	staging := filepath.Join(filepath.Dir(path), stagingDir())
+	if err := os.Mkdir(staging, 0o700); err != nil {
 		return nil, err
 	}
-	defer os.Remove(room)
-	lock, err := lockRoom(room)
+	defer os.Remove(staging)
+	lock, err := lockStaging(staging)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
 
-	temp := filepath.Join(room, roomSocket)
+	temp := filepath.Join(staging, stagingSocket)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	ln.SetUnlinkOnClose(false) // it would remove temp, which is not there any more
+	ln.SetUnlinkOnClose(false) // it would remove temp, which has another name by then
 	info, err := finish(temp, path, mode, gid)
 	if err != nil {
 		os.Remove(temp)
@@ -116,7 +116,7 @@ func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	return &listener{UnixListener: ln, path: path, made: info}, nil
 }
 
-// finish gives the socket its owner and its mode, and then its name.
+// finish sets the socket's group and mode, then renames it.
 func finish(temp, path string, mode fs.FileMode, gid int) (fs.FileInfo, error) {
 	if err := grant(temp, mode, gid); err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func finish(temp, path string, mode fs.FileMode, gid int) (fs.FileInfo, error) {
 	return info, os.Rename(temp, path)
 }
 
-// grant sets group and mode; the group first, because setting it may take bits away.
+// grant sets group and mode: the group first, because setting it may clear bits of the mode.
 func grant(name string, mode fs.FileMode, gid int) error {
 	if gid != noGroup {
 		if err := os.Chown(name, -1, gid); err != nil {
@@ -138,12 +138,12 @@ func grant(name string, mode fs.FileMode, gid int) error {
 	return os.Chmod(name, mode)
 }
 
-func roomName() string { return roomPrefix + strings.ToLower(rand.Text()[:roomRandom]) }
+func stagingDir() string { return stagingPrefix + strings.ToLower(rand.Text()[:stagingRandom]) }
 
-// lockRoom holds a room for as long as the file is open, or this process lives. If
-// somebody else has it already, it is being swept.
-func lockRoom(room string) (*os.File, error) {
-	f, err := os.OpenFile(room, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+// lockStaging locks a staging folder until the file is closed or this process ends. A folder
+// that another process has locked is being swept: the error is [fs.ErrNotExist].
+func lockStaging(staging string) (*os.File, error) {
+	f, err := os.OpenFile(staging, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -157,27 +157,27 @@ func lockRoom(room string) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes the rooms that processes have left which were killed while they made a
-// socket. Only names of our kind go, and of them only what a room looks like.
+// sweep removes staging folders that are left of killed processes. It removes only folders
+// with such a name, and from them only a socket.
 func sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if len(e.Name()) != len(roomPrefix)+roomRandom || !strings.HasPrefix(e.Name(), roomPrefix) || !e.IsDir() {
+		if len(e.Name()) != len(stagingPrefix)+stagingRandom || !strings.HasPrefix(e.Name(), stagingPrefix) || !e.IsDir() {
 			continue
 		}
-		room := filepath.Join(dir, e.Name())
-		lock, err := lockRoom(room)
+		staging := filepath.Join(dir, e.Name())
+		lock, err := lockStaging(staging)
 		if err != nil {
-			continue // somebody works there, or it is not ours
+			continue // in use, or another user's
 		}
-		temp := filepath.Join(room, roomSocket)
+		temp := filepath.Join(staging, stagingSocket)
 		if info, err := os.Lstat(temp); err == nil && info.Mode()&fs.ModeSocket != 0 {
 			os.Remove(temp)
 		}
-		os.Remove(room) // fails if there is anything else in it
+		os.Remove(staging) // fails if there is anything else in it
 		lock.Close()
 	}
 	return nil
@@ -191,11 +191,11 @@ type listener struct {
 	once sync.Once
 }
 
-// Addr is the place of the socket, not the one where it was made.
+// Addr is the final path of the socket, not the one in the staging folder.
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Close removes the socket and ends Accept. The file goes first: as long as the socket
-// is open, no other file can get its inode, which is what we know it by.
+// Close removes the socket and ends Accept. It removes the file first: while the socket is
+// open, no other file can get its inode, by which Close recognises it.
 func (l *listener) Close() error {
 	l.once.Do(func() {
 		if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.made) {
@@ -221,7 +221,7 @@ func makeFolder(dir string, gid int) error {
 	if err := mkdirAll(dir, gid); err != nil {
 		return fmt.Errorf("create the folder of the socket: %w", err)
 	}
-	return checkFolder(dir) // somebody else may have been faster
+	return checkFolder(dir) // another user may have made it first
 }
 
 func mkdirAll(dir string, gid int) error {
@@ -242,8 +242,8 @@ func mkdirAll(dir string, gid int) error {
 	return grant(dir, 0o750, gid)
 }
 
-// checkFolder refuses a folder in which another user could replace our socket. Both a link
-// and what it leads to are judged.
+// checkFolder returns an error for a folder in which another user could replace our socket.
+// Of a link, it checks both the link and its target.
 func checkFolder(dir string) error {
 	if err := trust.Folder(dir); err != nil {
 		return fmt.Errorf("folder of the socket: %w", err)
@@ -251,7 +251,7 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-// groupID returns noGroup if there is no name.
+// groupID returns noGroup for an empty name.
 func groupID(name string) (int, error) {
 	if name == "" {
 		return noGroup, nil
@@ -276,7 +276,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 		}
 	}
 	if path[0] == '@' {
-		path = "./" + path // else it would name a socket that is no file
+		path = "./" + path // else it would name an abstract socket
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, "unix", path)

@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Local sockets are named pipes: those are the wire's names on Windows, so the Unix
-// sockets that newer Windows has would reach no client. Reading, writing and deadlines
-// are those of an os.File, which does overlapped I/O on the runtime's poller.
+// Local sockets are named pipes: the contract names pipes on Windows, so no client would look
+// for a Unix socket. Reads, writes and deadlines are those of an os.File, which does overlapped
+// I/O on the runtime's poller.
 
 const (
 	pipePrefix = `\\.\pipe\`
-	pipeBuffer = 64 << 10 // bytes, each way: a message that fits is written without its reader
+	pipeBuffer = 64 << 10 // bytes, each way: a shorter message is written without a wait for its reader
 )
 
 func local(name string, opt Options) (net.Listener, error) {
@@ -30,7 +30,7 @@ func local(name string, opt Options) (net.Listener, error) {
 		return nil, err
 	}
 	if opt.Group != "" {
-		return nil, fmt.Errorf("group %s: pipes are for one user alone", opt.Group)
+		return nil, fmt.Errorf("group %s: a pipe admits one user only", opt.Group)
 	}
 	ln, err := listenPipe(name)
 	if err != nil {
@@ -41,19 +41,19 @@ func local(name string, opt Options) (net.Listener, error) {
 
 func folder(string, string) error { return nil }
 
-// checkName refuses what is no name of a pipe of this machine.
+// checkName returns an error unless name is that of a pipe of this machine.
 func checkName(name string) error {
 	if len(name) <= len(pipePrefix) || !strings.EqualFold(name[:len(pipePrefix)], pipePrefix) || strings.Contains(name[len(pipePrefix):], `\`) {
-		return fmt.Errorf(`%q is no name of a pipe: those are \\.\pipe\NAME`, name)
+		return fmt.Errorf(`%q is not the name of a pipe: want \\.\pipe\NAME`, name)
 	}
 	return nil
 }
 
-// A pipeListener always keeps an instance of its pipe that a client can take. So the name
-// stays ours between two clients.
+// A pipeListener always has a free instance of its pipe, so that the name stays ours between
+// two clients.
 type pipeListener struct {
 	name string
-	only *windows.SecurityAttributes // who may connect
+	only *windows.SecurityAttributes // access rights: this user only
 
 	over   atomic.Bool
 	closed windows.Handle // an event: over was set
@@ -75,7 +75,7 @@ func listenPipe(name string) (_ *pipeListener, err error) {
 		_ = windows.CloseHandle(l.closed)
 		return nil, fmt.Errorf("create an event: %w", err)
 	}
-	// If the name is somebody's already, we must not become one more instance of his.
+	// If another process has a pipe of this name, we must not add an instance to it.
 	if l.free, err = l.instance(windows.FILE_FLAG_FIRST_PIPE_INSTANCE); err != nil {
 		_ = windows.CloseHandle(l.closed)
 		_ = windows.CloseHandle(l.came)
@@ -84,8 +84,8 @@ func listenPipe(name string) (_ *pipeListener, err error) {
 	return l, nil
 }
 
-// onlyUs admits this user and nobody else, whatever the pipe would inherit. That the user
-// and not a group owns it is what clients look at, see [checkOwner].
+// onlyUs returns access rights for this user only, without inherited ones. The owner is the
+// user, not a group, because clients check that, see [checkOwner].
 func onlyUs() (*windows.SecurityAttributes, error) {
 	us, err := self()
 	if err != nil {
@@ -93,7 +93,7 @@ func onlyUs() (*windows.SecurityAttributes, error) {
 	}
 	sd, err := windows.SecurityDescriptorFromString(fmt.Sprintf("O:%[1]sD:P(A;;GA;;;%[1]s)", us))
 	if err != nil {
-		return nil, fmt.Errorf("describe who may connect: %w", err)
+		return nil, fmt.Errorf("make a security descriptor: %w", err)
 	}
 	size := reflect.TypeFor[windows.SecurityAttributes]().Size()
 	return &windows.SecurityAttributes{Length: uint32(size), SecurityDescriptor: sd}, nil
@@ -103,7 +103,7 @@ func onlyUs() (*windows.SecurityAttributes, error) {
 func self() (*windows.SID, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
-		return nil, fmt.Errorf("ask who we are: %w", err)
+		return nil, fmt.Errorf("get the user of this process: %w", err)
 	}
 	return user.User.Sid, nil
 }
@@ -128,7 +128,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 	}
 	next, err := l.instance(0) // before this one is handed over
 	if err != nil {
-		_ = windows.DisconnectNamedPipe(l.free) // its client has to come again
+		_ = windows.DisconnectNamedPipe(l.free) // its client must connect again
 		return nil, fmt.Errorf("accept on %s: %w", l.name, err)
 	}
 	nc := newPipe(l.free, l.name)
@@ -149,20 +149,20 @@ func (l *pipeListener) await() error {
 			if waitErr != nil || which != windows.WAIT_OBJECT_0 {
 				_ = windows.CancelIoEx(l.free, wait) // fails if it has just ended
 			}
-			err = windows.GetOverlappedResult(l.free, wait, new(uint32), true) // until then wait is the system's
+			err = windows.GetOverlappedResult(l.free, wait, new(uint32), true) // until it returns, the system may write to wait
 		}
 		if err == nil || errors.Is(err, windows.ERROR_PIPE_CONNECTED) {
 			return nil
 		}
-		_ = windows.DisconnectNamedPipe(l.free) // makes it free again, whatever it was
+		_ = windows.DisconnectNamedPipe(l.free) // makes it free again after any error
 		if !errors.Is(err, windows.ERROR_NO_DATA) && !l.over.Load() {
-			return err // else a client came and went
+			return err // else a client has connected and closed again
 		}
 	}
 	return net.ErrClosed
 }
 
-// Close ends Accept. Connections stay.
+// Close ends Accept. Connections stay open.
 func (l *pipeListener) Close() error {
 	if l.over.Swap(true) {
 		return fmt.Errorf("close %s: %w", l.name, net.ErrClosed)
@@ -178,7 +178,7 @@ func (l *pipeListener) Addr() net.Addr { return pipeAddr(l.name) }
 
 type pipeAddr string
 
-// Network is what kind of address it is.
+// Network returns "pipe".
 func (a pipeAddr) Network() string { return "pipe" }
 
 // String is the name of the pipe.
@@ -202,23 +202,23 @@ func newPipe(h windows.Handle, name string) *pipe {
 // LocalAddr is the name of the pipe.
 func (p *pipe) LocalAddr() net.Addr { return p.addr }
 
-// RemoteAddr is the name of the pipe: clients have none.
+// RemoteAddr is the name of the pipe: clients have no address.
 func (p *pipe) RemoteAddr() net.Addr { return p.addr }
 
-// control calls f with the pipe's handle, which stays open meanwhile. It fails only if the
-// pipe has been closed on our side.
+// control calls f with the pipe's handle, which stays open during the call. It fails only if
+// the pipe is closed on our side.
 func (p *pipe) control(f func(windows.Handle)) error {
 	raw, err := p.SyscallConn()
 	if err != nil {
 		return net.ErrClosed
 	}
 	if raw.Control(func(fd uintptr) { f(windows.Handle(fd)) }) != nil {
-		return net.ErrClosed // what an os.File says of itself is none that errors.Is knows
+		return net.ErrClosed // the error of a closed os.File does not wrap one that errors.Is finds
 	}
 	return nil
 }
 
-// A pipe has no backlog: clients that come at once find it busy for a moment.
+// A pipe has no backlog: clients that connect at the same time find it busy for a moment.
 const (
 	busyPause = 5 * time.Millisecond
 	busyLimit = time.Second
@@ -250,7 +250,7 @@ func open(name string) (net.Conn, error) {
 	if err != nil {
 		return nil, failed(err)
 	}
-	// Whoever listens must not act in our name.
+	// The listener must not be able to impersonate us.
 	h, err := windows.CreateFile(name16, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_EXISTING,
 		windows.FILE_FLAG_OVERLAPPED|windows.SECURITY_SQOS_PRESENT|windows.SECURITY_ANONYMOUS, 0)
 	if err != nil {
@@ -263,8 +263,8 @@ func open(name string) (net.Conn, error) {
 	return newPipe(h, name), nil
 }
 
-// checkOwner refuses the pipe of a stranger who has taken the name before our daemon did.
-// Administrators can do as they like with our files anyway.
+// checkOwner returns an error for a pipe of another user, who may have taken the name before
+// our daemon. Administrators are trusted: they can change our files anyway.
 func checkOwner(pipe windows.Handle) error {
 	us, err := self()
 	if err != nil {
@@ -272,11 +272,11 @@ func checkOwner(pipe windows.Handle) error {
 	}
 	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
 	if err != nil {
-		return fmt.Errorf("ask whose it is: %w", err)
+		return fmt.Errorf("get the owner of the pipe: %w", err)
 	}
 	owner, _, err := sd.Owner()
 	if err != nil {
-		return fmt.Errorf("ask whose it is: %w", err)
+		return fmt.Errorf("get the owner of the pipe: %w", err)
 	}
 	if owner.Equals(us) || owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) || owner.IsWellKnown(windows.WinLocalSystemSid) {
 		return nil

@@ -6,23 +6,23 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// PeerOf says who is at the other end of a connection that was accepted, as the kernel
-// tells. What cannot be known stays empty:
+// PeerOf identifies the client of an accepted connection, as reported by the kernel. Unknown
+// fields stay empty. Known are:
 //
-//   - Linux: user, group, pid, and the executable, if it may be looked at.
+//   - Linux: user, group, pid, and the executable, if it is readable.
 //   - macOS: user, group and pid.
-//   - Windows: user, pid and executable, as far as they may be looked at.
-//   - elsewhere: the transport.
-//   - of a TCP connection: the transport; whoever comes that way is one caller.
+//   - Windows: user, pid and executable, if they are readable.
+//   - other systems: the transport.
+//   - over TCP: the transport; all TCP clients are one caller.
 //
-// The executable is that of the process that connected, even if its pid is another's by
-// now: then it is empty.
+// The executable is empty if the process that connected has ended, so that a reused pid cannot
+// be mistaken for it.
 func PeerOf(nc net.Conn) infer.Peer {
 	switch nc := nc.(type) {
 	case *net.UnixConn:
 		peer := infer.Peer{Transport: infer.Unix}
 		if raw, err := nc.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { identify(int(fd), &peer) }) // fails if closed, and nobody is there
+			_ = raw.Control(func(fd uintptr) { identify(int(fd), &peer) }) // fails if nc is closed
 		}
 		return peer
 	case interface{ peer() infer.Peer }: // a pipe

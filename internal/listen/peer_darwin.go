@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// identify leaves the executable out. The call that names it, proc_pidpath, needs cgo or
-// unsafe code, and what sysctl has instead (kern.procargs2) a process may write itself.
+// identify leaves the executable out: proc_pidpath, which names it, needs cgo or unsafe code,
+// and a process can change the alternative, kern.procargs2 of sysctl, itself.
 func identify(fd int, peer *infer.Peer) {
 	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {

@@ -20,32 +20,32 @@ func identify(fd int, peer *infer.Peer) {
 	}
 	peer.User = strconv.FormatUint(uint64(cred.Uid), 10)
 	peer.Group = strconv.FormatUint(uint64(cred.Gid), 10)
-	if cred.Pid <= 0 { // it lives in a pid namespace that we do not see
+	if cred.Pid <= 0 { // the process is in a pid namespace that is invisible here
 		return
 	}
 	peer.PID = int(cred.Pid)
 
 	process, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		return // the kernel would have told: without that the pid is no proof
+		return // without the pidfd, the pid proves nothing
 	}
 	if err != nil {
-		// Before Linux 6.5 nothing tells whether the pid has been given to another process
-		// since. Only one of the same machine that connected and died at once could be
-		// taken for another, and gains no more than that one's share.
+		// Linux before 6.5 has no pidfd of a peer, so the pid may have been reused. A client
+		// that connects and ends at once could pass for the new process, and would gain only
+		// that caller's share.
 		process = -1
 	} else {
 		defer unix.Close(process)
 	}
 	exe, program := executable(peer.PID)
-	// Looked at after: what lives now lived when its executable was read.
+	// Checked last: a process that lives now lived when its executable was read.
 	if process < 0 || lives(process) {
 		peer.Exe, peer.Program = printable.Text(exe), program
 	}
 }
 
-// executable returns the path of what a process runs, and which file that is. Both are
-// empty if we may not know, as with the processes of others.
+// executable returns the path of a process's executable, and the identity of that file. Both
+// are empty if they are not readable, as for processes of other users.
 func executable(pid int) (path, program string) {
 	name := fmt.Sprintf("/proc/%d/exe", pid)
 	info, err := os.Stat(name)

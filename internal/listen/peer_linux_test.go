@@ -14,12 +14,13 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// door is a socket that everybody may connect to, in a folder that everybody may enter.
-func door(t *testing.T) (dir string, ln net.Listener) {
+// public is a socket to which all users may connect.
+func public(t *testing.T) (dir string, ln net.Listener) {
 	t.Helper()
-	dir = tempDir(t)
+	dir = shortdir.New(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +52,8 @@ func copyOf(t *testing.T, to string) string {
 	return to
 }
 
-// visit has a process of that executable and user connect to ln, and returns who that
-// was. With dead it has ended before anybody looks.
+// visit connects to ln from a process of that executable and user, and returns its identity.
+// With dead, the process has ended before it is identified.
 func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer.Peer, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), exe)
@@ -72,7 +73,7 @@ func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer
 	}
 	t.Cleanup(func() { kill(cmd) })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the visitor said %q, %v", line, err)
+		t.Fatalf("the process printed %q, %v", line, err)
 	}
 	nc, err := ln.Accept()
 	if err != nil {
@@ -85,8 +86,8 @@ func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer
 	return listen.PeerOf(nc), cmd
 }
 
-func TestPeerIsWhoConnected(t *testing.T) {
-	dir, ln := door(t)
+func TestPeerIsTheProcessThatConnected(t *testing.T) {
+	dir, ln := public(t)
 	server, _ := connect(t, ln)
 	self, err := os.Executable()
 	if err != nil {
@@ -111,10 +112,10 @@ func TestPeerIsWhoConnected(t *testing.T) {
 	}
 	dead, cmd := visit(t, ln, self, os.Getuid(), true)
 	if dead.User != me.User || dead.PID != cmd.Process.Pid || dead.Program != "" || dead.Exe != "" {
-		t.Errorf("one that has died is %+v", dead)
+		t.Errorf("a process that has ended is %+v", dead)
 	}
 	uids := []int{os.Getuid()}
-	if os.Getuid() == 0 { // only root can be somebody else
+	if os.Getuid() == 0 { // only root can become another user
 		uids = append(uids, 65534)
 	}
 	for _, uid := range uids {
@@ -149,7 +150,7 @@ func TestPeerOverOtherConnections(t *testing.T) {
 	if got := listen.PeerOf(p); got != (infer.Peer{}) {
 		t.Errorf("of a pipe: %+v", got)
 	}
-	closed, _ := connect(t, local(t, filepath.Join(tempDir(t), "s"), listen.Options{}))
+	closed, _ := connect(t, local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{}))
 	closed.Close()
 	if got, want := listen.PeerOf(closed), (infer.Peer{Transport: infer.Unix}); got != want {
 		t.Errorf("of a closed one: %+v", got)
@@ -157,7 +158,7 @@ func TestPeerOverOtherConnections(t *testing.T) {
 }
 
 func TestPeerOfLeavesNothingOpen(t *testing.T) {
-	_, ln := door(t)
+	_, ln := public(t)
 	server, _ := connect(t, ln)
 	count := func() int {
 		names, err := os.ReadDir("/proc/self/fd")
@@ -176,11 +177,7 @@ func TestPeerOfLeavesNothingOpen(t *testing.T) {
 }
 
 func BenchmarkPeerOf(b *testing.B) {
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := shortdir.New(b)
 	ln, err := listen.Local(filepath.Join(dir, "s"), listen.Options{})
 	if err != nil {
 		b.Fatal(err)

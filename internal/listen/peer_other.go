@@ -4,5 +4,5 @@ package listen
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// identify knows of no way here.
+// identify does nothing: no call is known for other systems.
 func identify(int, *infer.Peer) {}

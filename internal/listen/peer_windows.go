@@ -10,13 +10,13 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// identify knows of no way to ask a Unix socket, which nobody listens on here.
+// identify does nothing: the daemon has no Unix sockets on Windows.
 func identify(int, *infer.Peer) {}
 
-// peer says who opened the other end.
+// peer identifies the client.
 func (p *pipe) peer() infer.Peer {
 	peer := infer.Peer{Transport: infer.Pipe}
-	_ = p.control(func(h windows.Handle) { identifyPipe(h, &peer) }) // fails if closed, and nobody is there
+	_ = p.control(func(h windows.Handle) { identifyPipe(h, &peer) }) // fails if p is closed
 	return peer
 }
 
@@ -33,15 +33,15 @@ func identifyPipe(pipe windows.Handle, peer *infer.Peer) {
 	defer windows.CloseHandle(process) //nolint:errcheck // a handle that we have opened
 	user := userOf(process)
 	exe, program := executable(process)
-	// Looked at after: as long as the end that it opened is open, it lives, and its pid is
-	// no other process's. (It may have left that end to a child and gone; it gains no more
-	// by that than its own user has.)
+	// Checked last: while the client's end is open, the client lives and its pid is not reused.
+	// (It may have passed that end to a child and ended, but gains nothing beyond its own user's
+	// share.)
 	if there, err := connected(pipe); err == nil && there {
 		peer.User, peer.Exe, peer.Program = user, printable.Text(exe), program
 	}
 }
 
-// userOf returns the SID of who runs a process.
+// userOf returns the SID of the user of a process.
 func userOf(process windows.Handle) string {
 	var token windows.Token
 	if windows.OpenProcessToken(process, windows.TOKEN_QUERY, &token) != nil {
@@ -55,15 +55,15 @@ func userOf(process windows.Handle) string {
 	return user.User.Sid.String()
 }
 
-// executable returns the path of what a process runs, and which file that is. Both are
-// empty if we may not know.
+// executable returns the path of a process's executable, and the identity of that file. Both
+// are empty if they are not readable.
 func executable(process windows.Handle) (path, program string) {
 	name := image(process)
 	if len(name) == 0 {
 		return "", ""
 	}
 	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
-	file, err := windows.CreateFile(&name[0], 0, share, nil, windows.OPEN_EXISTING, 0, 0) // to look, not to read
+	file, err := windows.CreateFile(&name[0], 0, share, nil, windows.OPEN_EXISTING, 0, 0) // for its attributes only
 	if err != nil {
 		return "", ""
 	}
@@ -76,7 +76,8 @@ func executable(process windows.Handle) (path, program string) {
 	return windows.UTF16ToString(name), fmt.Sprintf("%x:%d", info.VolumeSerialNumber, id)
 }
 
-// image returns the path of what a process runs, and a zero; nothing if we may not know.
+// image returns the path of a process's executable, with a final zero, or nil if it is not
+// readable.
 func image(process windows.Handle) []uint16 {
 	for room := windows.MAX_PATH; ; room *= 8 {
 		name, size := make([]uint16, room), uint32(room)

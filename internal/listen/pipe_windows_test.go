@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/listen"
 )
 
-// The test binary is also a client that connects, sends a line, says "ready" and stays.
+// The test binary is also a client that connects, sends a line, prints "ready" and waits.
 const pathEnv = "LISTEN_TEST_PATH"
 
 func TestMain(m *testing.M) {
@@ -43,10 +43,10 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// patience is how long a test waits for something that must happen.
+// patience bounds the wait for an event that must happen.
 const patience = 30 * time.Second
 
-// underWine reports whether this is no real Windows.
+// underWine reports whether this is wine, not Windows.
 func underWine() bool {
 	return windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
 }
@@ -98,7 +98,7 @@ func TestPipe(t *testing.T) {
 		})
 		got := make([]byte, len(big))
 		if _, err := io.ReadFull(way.to, got); err != nil || string(got) != big {
-			t.Errorf("what came is not what was sent: %v", err)
+			t.Errorf("the bytes received are not those sent: %v", err)
 		}
 		written.Wait()
 	}
@@ -112,7 +112,7 @@ func TestPipe(t *testing.T) {
 	}
 	client.SetReadDeadline(time.Now().Add(patience))
 
-	// The last word arrives although the pipe is closed right behind it.
+	// The last bytes arrive although the pipe is closed immediately after them.
 	if _, err := io.WriteString(server, "the end"); err != nil {
 		t.Error(err)
 	}
@@ -163,7 +163,7 @@ func TestCloseEndsAccept(t *testing.T) {
 	local(t, listen.Options{}) // the name is free again
 }
 
-// Clients that come at once all get in, also such as leave at once.
+// All clients that connect at the same time are accepted, even if they close at once.
 func TestManyClients(t *testing.T) {
 	ln := local(t, listen.Options{})
 	var served sync.WaitGroup
@@ -237,7 +237,7 @@ func TestBusy(t *testing.T) {
 	server.Close()
 }
 
-func TestPipeOfSomebodyElse(t *testing.T) {
+func TestPipeInUse(t *testing.T) {
 	if underWine() {
 		t.Skip("wine 8 ignores FILE_FLAG_FIRST_PIPE_INSTANCE")
 	}
@@ -250,7 +250,7 @@ func TestPipeOfSomebodyElse(t *testing.T) {
 	ln.Close()
 	if second, err := listen.Local(pipeName(t), listen.Options{}); err == nil {
 		second.Close()
-		t.Error("the pipe still has a connection, and is somebody else's")
+		t.Error("a listener took a pipe that still has a connection")
 	}
 	server.Close()
 }
@@ -296,10 +296,10 @@ func self(t *testing.T) string {
 
 func TestRefusedNames(t *testing.T) {
 	for _, name := range []string{"", "inferd", `\\.\pipe\`, `C:\inferd.sock`, `\\server\pipe\inferd`, `\\.\pipe\a\b`} {
-		if _, err := listen.Local(name, listen.Options{}); err == nil || !strings.Contains(err.Error(), "no name of a pipe") {
+		if _, err := listen.Local(name, listen.Options{}); err == nil || !strings.Contains(err.Error(), "not the name of a pipe") {
 			t.Errorf("Local(%q): %v", name, err)
 		}
-		if _, err := listen.Dial(t.Context(), name); err == nil || !strings.Contains(err.Error(), "no name of a pipe") {
+		if _, err := listen.Dial(t.Context(), name); err == nil || !strings.Contains(err.Error(), "not the name of a pipe") {
 			t.Errorf("Dial(%q): %v", name, err)
 		}
 	}
@@ -329,7 +329,7 @@ func process(t *testing.T, ln net.Listener) (*exec.Cmd, net.Conn) {
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the client said %q, %v", line, err)
+		t.Fatalf("the client printed %q, %v", line, err)
 	}
 	nc, err := ln.Accept()
 	if err != nil {
@@ -346,7 +346,7 @@ func TestPeerOfPipe(t *testing.T) {
 		t.Errorf("PeerOf = %+v, want pid %d of %s", got, cmd.Process.Pid, cmd.Path)
 	}
 
-	// One that has gone is still known by its pid, and by nothing that could be another's.
+	// A client that has ended keeps its pid, but no field that a new process could share.
 	cmd.Process.Kill()
 	cmd.Wait()
 	if err := listen.AwaitHangUp(t.Context(), nc); err != nil {
@@ -373,7 +373,7 @@ func TestAwaitHangUpOnPipe(t *testing.T) {
 		}
 		nc.SetDeadline(time.Now().Add(patience))
 		if got, err := io.ReadAll(nc); err != nil || string(got) != "a request\n" {
-			t.Errorf("what is unread: %q, %v", got, err)
+			t.Errorf("unread: %q, %v", got, err)
 		}
 	})
 	t.Run("the context ends first", func(t *testing.T) {
@@ -388,7 +388,7 @@ func TestAwaitHangUpOnPipe(t *testing.T) {
 		}
 		io.WriteString(client, "x")
 		if _, err := io.ReadFull(server, make([]byte, 1)); err != nil {
-			t.Errorf("it cannot be read any more: %v", err)
+			t.Errorf("it cannot be read: %v", err)
 		}
 	})
 	t.Run("closed on our side", func(t *testing.T) {

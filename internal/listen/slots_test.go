@@ -81,7 +81,7 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// A slot that is free is taken after the end of the context, too: the drain answers.
+// A free slot is taken even after the end of the context: the drain answers new clients.
 func TestSlotsWhileDraining(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -16,24 +16,24 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// What somebody may do who has not shown the key yet.
+// Bounds of connections that have not sent the key.
 const (
-	maxStrangers = 64 // at once; the next is closed without a word
-	greetWithin  = 10 * time.Second
-	greetBytes   = 4096
-	lingerBytes  = 64 << 10 // that are read from one who is refused, so that the end is a clean one
-	lingerTime   = time.Second
+	maxPending  = 64 // at once
+	authTimeout = 10 * time.Second
+	maxAuthLine = 4096     // bytes
+	lingerBytes = 64 << 10 // read after a wrong key: closing with unread bytes would reset the connection
+	lingerTime  = time.Second
 )
 
-// Loopback listens on a TCP address, which must be a loopback one. If key is not empty a
-// connection is accepted only after its client has sent a first line that has it:
+// Loopback listens on a TCP address, which must be a loopback address. If key is not empty,
+// Accept returns a connection only after its client has sent the key in the first line:
 //
 //	{"type":"auth","key":"<key>"}
 //
-// Nothing is answered to that. Whoever sends something else, or takes too long, is closed
-// without a word, and refused, which is not nil, is told the address. While there are too
-// many strangers the next is closed at once.
-// The listener's connections are *net.TCPConn; nothing behind that line has been read.
+// The line gets no answer. After any other line, or 10 s without one, the connection is closed
+// without an answer, and refused, which must not be nil, is called with the peer's address.
+// Connections beyond the bound of strangers are closed at once.
+// The listener's connections are *net.TCPConn; no byte behind the line has been read.
 func Loopback(addr netip.AddrPort, key string, strangers *Strangers, refused func(peer string)) (net.Listener, error) {
 	if !addr.Addr().Unmap().IsLoopback() {
 		return nil, fmt.Errorf("%s is not a loopback address", addr)
@@ -45,26 +45,26 @@ func Loopback(addr netip.AddrPort, key string, strangers *Strangers, refused fun
 	if key == "" {
 		return ln, nil
 	}
-	g := &guard{
+	g := &authListener{
 		TCPListener: ln, key: sha256.Sum256([]byte(key)), strangers: strangers, refused: refused,
-		in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{}),
+		in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{}),
 	}
 	g.all.Go(g.run)
 	return g, nil
 }
 
-// Strangers counts the connections that have not shown the key yet, over all listeners that
+// Strangers counts the connections that have not sent the key, over all listeners that
 // share it.
 type Strangers struct {
 	Max   int64  // at once; 0 means 64
-	Slots *Slots // of which each takes one; nil is no bound
+	Slots *Slots // each connection takes one; nil means no bound
 
 	n atomic.Int64
 }
 
 // enter reports whether there is room for one more.
 func (s *Strangers) enter() bool {
-	if s.n.Add(1) > cmp.Or(s.Max, maxStrangers) || !s.Slots.tryTake() {
+	if s.n.Add(1) > cmp.Or(s.Max, maxPending) || !s.Slots.tryTake() {
 		s.n.Add(-1)
 		return false
 	}
@@ -76,10 +76,10 @@ func (s *Strangers) leave() {
 	s.n.Add(-1)
 }
 
-// A guard lets those in who have the key.
-type guard struct {
+// An authListener accepts connections whose clients have sent the key.
+type authListener struct {
 	*net.TCPListener
-	key [sha256.Size]byte // its hash: comparing takes as long whatever is sent
+	key [sha256.Size]byte // its hash, so that the time of a comparison does not depend on the line
 
 	strangers *Strangers
 	refused   func(peer string)
@@ -88,9 +88,9 @@ type guard struct {
 	closed chan struct{}
 	all    sync.WaitGroup
 
-	mu       sync.Mutex // guards the fields below
-	over     bool
-	greeting map[net.Conn]struct{} // who has not shown the key yet
+	mu      sync.Mutex // guards the fields below
+	over    bool
+	pending map[net.Conn]struct{} // connections that have not sent the key
 }
 
 type accepted struct {
@@ -99,7 +99,7 @@ type accepted struct {
 }
 
 // Accept returns the next connection whose client has the key.
-func (g *guard) Accept() (net.Conn, error) {
+func (g *authListener) Accept() (net.Conn, error) {
 	select {
 	case a := <-g.in:
 		return a.nc, a.err
@@ -108,8 +108,8 @@ func (g *guard) Accept() (net.Conn, error) {
 	}
 }
 
-// Close also closes those who have not shown the key yet.
-func (g *guard) Close() error {
+// Close also closes the connections that have not sent the key.
+func (g *authListener) Close() error {
 	g.mu.Lock()
 	if g.over {
 		g.mu.Unlock()
@@ -117,7 +117,7 @@ func (g *guard) Close() error {
 	}
 	g.over = true
 	close(g.closed)
-	for nc := range g.greeting {
+	for nc := range g.pending {
 		_ = nc.Close()
 	}
 	g.mu.Unlock()
@@ -127,7 +127,7 @@ func (g *guard) Close() error {
 }
 
 // run accepts until the listener is closed.
-func (g *guard) run() {
+func (g *authListener) run() {
 	for {
 		nc, err := g.AcceptTCP()
 		switch {
@@ -141,39 +141,39 @@ func (g *guard) run() {
 		case !g.enter(nc):
 			_ = nc.Close()
 		default:
-			g.all.Go(func() { g.greet(nc) })
+			g.all.Go(func() { g.authenticate(nc) })
 		}
 	}
 }
 
-// A halfCloser is a connection whose sending half can be closed alone.
+// A halfCloser is a connection with a sending half that can be closed alone.
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error
 }
 
-func (g *guard) enter(nc net.Conn) bool {
+func (g *authListener) enter(nc net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.over || !g.strangers.enter() {
 		return false
 	}
-	g.greeting[nc] = struct{}{}
+	g.pending[nc] = struct{}{}
 	return true
 }
 
-func (g *guard) leave(nc net.Conn) {
+func (g *authListener) leave(nc net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.greeting, nc)
+	delete(g.pending, nc)
 	g.strangers.leave()
 }
 
-// greet reads the first line, and passes the connection on if it has the key.
-func (g *guard) greet(nc halfCloser) {
-	_ = nc.SetReadDeadline(time.Now().Add(greetWithin)) // fails if closed, which then shows below
+// authenticate reads the first line, and passes the connection to Accept if it has the key.
+func (g *authListener) authenticate(nc halfCloser) {
+	_ = nc.SetReadDeadline(time.Now().Add(authTimeout)) // fails if closed, which then shows below
 	line, err := readLine(nc)
-	if err == nil && g.opens(line) && nc.SetReadDeadline(time.Time{}) == nil {
+	if err == nil && g.validKey(line) && nc.SetReadDeadline(time.Time{}) == nil {
 		g.leave(nc)
 		select {
 		case g.in <- accepted{nc: nc}:
@@ -190,8 +190,8 @@ func (g *guard) greet(nc halfCloser) {
 	_, _ = io.CopyN(io.Discard, nc, lingerBytes)
 }
 
-// opens reports whether a line shows the key.
-func (g *guard) opens(line []byte) bool {
+// validKey reports whether a line has the key.
+func (g *authListener) validKey(line []byte) bool {
 	var m struct {
 		Type string `json:"type"`
 		Key  string `json:"key"`
@@ -203,13 +203,13 @@ func (g *guard) opens(line []byte) bool {
 	return subtle.ConstantTimeCompare(key[:], g.key[:]) == 1 && m.Type == "auth"
 }
 
-var errGreeting = errors.New("the first line is too long")
+var errAuthLine = errors.New("the first line is too long")
 
-// readLine reads a line and not a byte more: what follows is for somebody else.
+// readLine reads a line and no byte behind it: the rest belongs to the reader of the connection.
 func readLine(r io.Reader) ([]byte, error) {
 	var line []byte
 	var b [1]byte
-	for len(line) < greetBytes {
+	for len(line) < maxAuthLine {
 		if _, err := io.ReadFull(r, b[:]); err != nil {
 			return nil, err
 		}
@@ -218,5 +218,5 @@ func readLine(r io.Reader) ([]byte, error) {
 		}
 		line = append(line, b[0])
 	}
-	return nil, errGreeting
+	return nil, errAuthLine
 }

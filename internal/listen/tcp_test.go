@@ -20,7 +20,7 @@ const testKey = "a secret key"
 
 var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
 
-// A lockedLog is where a log is written to.
+// A lockedLog holds the lines of a log.
 type lockedLog struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -38,7 +38,7 @@ func (l *lockedLog) String() string {
 	return l.buf.String()
 }
 
-// guarded returns a listener that wants the key, and its log.
+// guarded returns a listener that requires the key, and its log.
 func guarded(t *testing.T) (net.Listener, *lockedLog) {
 	t.Helper()
 	return guardedFrom(t, new(Strangers))
@@ -96,8 +96,8 @@ func TestKeyOpens(t *testing.T) {
 				t.Errorf("%s: after the line comes %q, %v", name, rest, err)
 			}
 			_ = in.Close()
-			if said, err := io.ReadAll(nc); err != nil || len(said) != 0 {
-				t.Errorf("%s: it was told %q, %v", name, said, err)
+			if got, err := io.ReadAll(nc); err != nil || len(got) != 0 {
+				t.Errorf("%s: it received %q, %v", name, got, err)
 			}
 		}
 	}
@@ -123,8 +123,8 @@ func TestWithoutKey(t *testing.T) {
 		"nothing":             "",
 		"an empty line":       "\n",
 		"no end":              `{"type":"auth","key":"a secret key"}`,
-		"a long line":         strings.Repeat("x", 3*greetBytes) + "\n",
-		"spaces":              strings.Repeat(" ", greetBytes) + `{"type":"auth","key":"a secret key"}` + "\n",
+		"a long line":         strings.Repeat("x", 3*maxAuthLine) + "\n",
+		"spaces":              strings.Repeat(" ", maxAuthLine) + `{"type":"auth","key":"a secret key"}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			nc := call(t, ln)
@@ -134,8 +134,8 @@ func TestWithoutKey(t *testing.T) {
 			if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if said, err := io.ReadAll(nc); err != nil || len(said) != 0 {
-				t.Errorf("it was told %q, %v, want a clean end", said, err)
+			if got, err := io.ReadAll(nc); err != nil || len(got) != 0 {
+				t.Errorf("it received %q, %v, want a clean end", got, err)
 			}
 			if !strings.Contains(log.String(), nc.LocalAddr().String()) {
 				t.Errorf("the log does not name %s: %s", nc.LocalAddr(), log)
@@ -152,22 +152,22 @@ func TestWithoutKey(t *testing.T) {
 	}
 }
 
-// So many may stand before the door; the next one is closed, and whoever has the key comes
-// in once there is room.
+// Beyond the bound, a connection without the key is closed; with the key, it is accepted once
+// there is room.
 func TestStrangers(t *testing.T) {
 	var strangers Strangers
 	ln, _ := guardedFrom(t, &strangers)
 	other, _ := guardedFrom(t, &strangers)
 	all := []net.Conn{call(t, ln)}
-	for len(all) < maxStrangers {
+	for len(all) < maxPending {
 		all = append(all, call(t, []net.Listener{ln, other}[len(all)%2]))
 	}
-	for strangers.n.Load() < maxStrangers {
+	for strangers.n.Load() < maxPending {
 		time.Sleep(time.Millisecond)
 	}
 	for _, ln := range []net.Listener{ln, other} {
-		if said, err := io.ReadAll(call(t, ln)); err != nil || len(said) != 0 {
-			t.Errorf("one too many was told %q, %v", said, err)
+		if got, err := io.ReadAll(call(t, ln)); err != nil || len(got) != 0 {
+			t.Errorf("one too many received %q, %v", got, err)
 		}
 	}
 	if _, err := io.WriteString(all[0], `{"type":"auth","key":"a secret key"}`+"\n"); err != nil {
@@ -183,10 +183,10 @@ func TestStrangers(t *testing.T) {
 		t.Error(err)
 	}
 	if n := strangers.n.Load(); n != 0 {
-		t.Errorf("%d strangers are left", n)
+		t.Errorf("%d pending connections are left", n)
 	}
-	if said, err := io.ReadAll(all[1]); len(said) != 0 {
-		t.Errorf("one who waited was told %q, %v", said, err)
+	if got, err := io.ReadAll(all[1]); len(got) != 0 {
+		t.Errorf("a waiting client received %q, %v", got, err)
 	}
 	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accept after the end: %v", err)
@@ -196,10 +196,10 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// A stranger has ten seconds, however busy they are.
+// A client without the key has ten seconds, however much it sends.
 func TestSlowStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &guard{strangers: new(Strangers), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), greeting: make(map[net.Conn]struct{})}
+		g := &authListener{strangers: new(Strangers), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{})}
 		here, there := net.Pipe()
 		begin := time.Now()
 		var writer sync.WaitGroup
@@ -212,8 +212,8 @@ func TestSlowStranger(t *testing.T) {
 				}
 			}
 		})
-		g.greet(half{there})
-		if took := time.Since(begin); took < greetWithin || took > greetWithin+2*lingerTime {
+		g.authenticate(half{there})
+		if took := time.Since(begin); took < authTimeout || took > authTimeout+2*lingerTime {
 			t.Errorf("closed after %s", took)
 		}
 	})
@@ -232,21 +232,21 @@ func TestNotLoopback(t *testing.T) {
 	}
 }
 
-// FuzzGreeting shows any bytes as the first line: not one more is read, and only the key
-// opens.
-func FuzzGreeting(f *testing.F) {
+// FuzzAuthLine sends any bytes as the first line: no byte behind it is read, and only the key
+// is accepted.
+func FuzzAuthLine(f *testing.F) {
 	f.Add([]byte(`{"type":"auth","key":"a secret key"}` + "\nrequest\n"))
 	f.Add([]byte(`{"key":"\u0061 secret key","x":[{}],"type":"auth"}` + "\r\n"))
 	f.Add([]byte("\n"))
-	g := &guard{key: sha256.Sum256([]byte(testKey))}
+	g := &authListener{key: sha256.Sum256([]byte(testKey))}
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		r := bytes.NewReader(sent)
 		line, err := readLine(r)
-		first, _, whole := bytes.Cut(sent[:min(len(sent), greetBytes)], []byte("\n"))
+		first, _, whole := bytes.Cut(sent[:min(len(sent), maxAuthLine)], []byte("\n"))
 		if (err == nil) != whole || err == nil && (!bytes.Equal(line, first) || r.Len() != len(sent)-len(first)-1) {
 			t.Fatalf("read %q, %v; %d bytes are left", line, err, r.Len())
 		}
-		if err != nil || !g.opens(line) {
+		if err != nil || !g.validKey(line) {
 			return
 		}
 		var m map[string]any

@@ -140,6 +140,18 @@ func (e Env) ModelsDir() string {
 	return e.join(e.data(), "models")
 }
 
+// VerifiedFile is the file with the digests of model files that have been verified on this
+// machine. It can be made again, by hashing them.
+func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }
+
+// stateDir is the folder for what inferd remembers of this machine.
+func (e Env) stateDir() string {
+	if e.GOOS == "windows" || e.GOOS == "darwin" {
+		return e.join(e.DataDir(), "state")
+	}
+	return e.join(e.xdg("XDG_STATE_HOME", ".local", "state"), "inferd")
+}
+
 // LogDir is the folder of the activity log; empty without a variable that determines it.
 func (e Env) LogDir() string {
 	if dir := e.Getenv("INFERD_LOG_DIR"); dir != "" {
@@ -156,7 +168,7 @@ func (e Env) LogDir() string {
 }
 
 // BuiltinDir is the folder of the models that inferd generates. It is in the user's cache,
-// since they can be generated again at any time.
+// because they can be generated again at any time.
 func (e Env) BuiltinDir() string { return e.join(e.cacheDir(), "builtin") }
 
 // VariantsFile is the file with the CPU variants of llama.cpp's libraries that do not run on

@@ -8,7 +8,7 @@ import (
 
 // The behaviour of this platform.
 const (
-	inheritsAll   = false // descriptors that a program left open in us
+	inheritsAll   = false // children inherit descriptors that another program left open in the parent
 	dumpableAfter = "0"
 )
 

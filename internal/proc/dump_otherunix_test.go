@@ -4,7 +4,7 @@ package proc_test
 
 // The behaviour of this platform.
 const (
-	inheritsAll   = true // descriptors that a program left open in us
+	inheritsAll   = true // children inherit descriptors that another program left open in the parent
 	dumpableAfter = "unknown"
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// maxOutput is how much of a process's output is kept.
+// maxOutput is the number of bytes kept of the end of a process's output.
 const maxOutput = 16 << 10
 
 // crashLine matches the first line of a process that crashes. "error" and "failed" do not
@@ -51,7 +51,7 @@ func (o *output) endLine() {
 
 func (o *output) kept() []byte { return o.tail[max(0, len(o.tail)-maxOutput):] }
 
-// end returns the crash line and the end of everything.
+// end returns the crash line and the last maxOutput bytes.
 func (o *output) end() (crash, tail string) {
 	if o.crash == "" {
 		o.endLine()

@@ -18,7 +18,7 @@ import (
 // A Command is a program to start. Its standard input is empty, and its standard output and
 // standard error are kept, see [Exit]. On Linux it inherits no other descriptor of the parent.
 type Command struct {
-	// Path of the program. It is not looked for anywhere else.
+	// Path of the program; no other folder is searched.
 	Path  string
 	Args  []string   // without the program's name
 	Env   []string   // the whole environment, as "NAME=value"; nothing is inherited
@@ -29,10 +29,10 @@ type Command struct {
 // FirstFile is the child's descriptor of the first of [Command.Files].
 const FirstFile = 4
 
-// A Child is a process that was started. It has a process group of its own, so that
-// Ctrl-C on a terminal reaches only the parent. When the parent ends, however it does,
-// the child gets a SIGKILL, also while it is stopped. On the Mac there is no such
-// signal: there the child has to leave by itself at the end of its connection.
+// A Child is a process that was started. It has a process group of its own, so that Ctrl-C on a
+// terminal reaches only the parent. When the parent ends, in any way, the kernel kills the
+// child, even if it is stopped. macOS has no such signal: there the child must end by itself
+// when its connection ends.
 type Child struct {
 	cmd  exec.Cmd
 	conn net.Conn
@@ -53,30 +53,30 @@ func (c *Child) Conn() net.Conn { return c.conn }
 // PID is the number of the process.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
-// Kill ends the process at once, also while it is stopped. It may be called at any time
-// and more than once; an ended process is not touched, nor is a new one with its number.
+// Kill ends the process at once, even if it is stopped. It may be called at any time and more
+// than once; after the end of the process it does nothing, even if the pid is reused.
 func (c *Child) Kill() { _ = c.cmd.Process.Kill() } // fails only if it has ended
 
-// Resume continues a stopped process (SIGCONT). As with Kill, no other process is touched.
+// Resume continues a stopped process (SIGCONT). Like Kill, it never reaches another process.
 // On Windows it does nothing.
 func (c *Child) Resume() { resume(c.cmd.Process) }
 
 // Dump makes the process end with the stacks of its goroutines in its output (SIGQUIT), if
-// it is a Go program whose runtime still works. As with Kill, no other process is touched.
+// it is a Go program with a working runtime. Like Kill, it never reaches another process.
 // On Windows it does nothing.
 func (c *Child) Dump() { dump(c.cmd.Process) }
 
-// Done is closed when the process has ended and its output is complete. If it left
-// processes of its own behind that hold its output, they are not waited for.
+// Done is closed when the process has ended and its output is complete. It does not wait for
+// processes that the child has started and that hold its output open.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Exit returns how the process ended. It may be called once Done is closed.
+// Exit describes the end of the process. It may be called once Done is closed.
 func (c *Child) Exit() Exit { return c.exit }
 
-// outputDelay is how long the output of a process that has ended may stay open.
+// outputDelay bounds the wait for the output of a process that has ended.
 const outputDelay = 250 * time.Millisecond
 
-// An Exit is how a process ended, with the end of its output.
+// An Exit describes the end of a process, with the end of its output.
 type Exit struct {
 	Code   int    // -1 if a signal ended it
 	Signal string // such as "SIGKILL"; empty if it exited
@@ -118,8 +118,8 @@ func InheritedConn() (net.Conn, error) { return inheritedConn() }
 
 // ForbidDumps keeps the memory of this process private. No core file is written of it or of
 // its children. On Linux no other process of the same user may trace it or read its memory,
-// and /proc/PID/exe, cwd, fd, maps and environ are root's; stat, status and task stay
-// readable. An execve allows that again, so each program calls it first of all.
+// and /proc/PID/exe, cwd, fd, maps and environ belong to root; stat, status and task stay
+// readable. An execve undoes it, so each program must call it first.
 func ForbidDumps() error {
 	if err := forbidDumps(); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
@@ -127,7 +127,7 @@ func ForbidDumps() error {
 	return nil
 }
 
-// ParentGone reports whether the process with the number ppid is no longer our parent.
-// A child must ask after its start: a parent that dies before the child is under way is
-// noticed by nothing else. (On Windows a parent that has gone is not noticed.)
+// ParentGone reports whether the process with the number ppid is no longer our parent. A child
+// must call it after its start: nothing else notices a parent that ended during the start. (On
+// Windows it does not notice that the parent has ended.)
 func ParentGone(ppid int) bool { return os.Getppid() != ppid }

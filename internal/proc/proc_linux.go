@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes puts the child into a group of its own and binds it to our life.
+// attributes puts the child into a process group of its own, and makes the kernel kill it when
+// this process ends.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
@@ -20,6 +21,6 @@ func forbidDumps() error {
 	return noCoreFiles()
 }
 
-// keepDescriptors keeps the descriptors of this process out of its children, except for
-// [Command.Files]: our own parent may have left some open. Kernels before 5.11 cannot do it.
+// keepDescriptors prevents children from inheriting descriptors other than [Command.Files]: our
+// own parent may have left some open. Kernels before 5.11 lack the call.
 func keepDescriptors() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }

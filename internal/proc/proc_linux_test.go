@@ -48,8 +48,8 @@ func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, ch
 	return parent, says, child, childFD
 }
 
-// ended reports whether a process ends within that time. Its handle reports the end even of
-// a process that is not reaped.
+// ended reports whether a process ends within a time. A pidfd reports the end even of a process
+// that has not been reaped.
 func ended(t *testing.T, pidfd int, within time.Duration) bool {
 	t.Helper()
 	for {
@@ -108,7 +108,7 @@ func TestInterruptOfATerminalReachesOnlyTheParent(t *testing.T) {
 	}
 }
 
-// A child belongs to the thread that started it, so that thread must not end before it.
+// The kernel kills a child when the thread that started it ends, so the thread must last as long.
 func TestChildrenOutliveOtherThreads(t *testing.T) {
 	var children [16]*proc.Child
 	var starts sync.WaitGroup
@@ -128,7 +128,7 @@ func TestChildrenOutliveOtherThreads(t *testing.T) {
 		})
 	}
 	starts.Wait()
-	// Take every thread that is free, and end them all.
+	// Occupy every idle thread, and end them all.
 	var locked, ended sync.WaitGroup
 	const threads = 64
 	locked.Add(threads)
@@ -171,7 +171,7 @@ func TestNoDescriptorAndNoProcessIsLeft(t *testing.T) {
 			t.Error("a program that is not there was started")
 		}
 	}
-	one() // what the runtime opens once
+	one() // the runtime opens some descriptors once
 	before := descriptors(t)
 	for range 50 {
 		one()

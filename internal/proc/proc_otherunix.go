@@ -4,8 +4,8 @@ package proc
 
 import "syscall"
 
-// attributes puts the child into a group of its own. There is no Pdeathsig here: the
-// end of its connection is all that tells the child that we have gone.
+// attributes puts the child into a process group of its own. There is no Pdeathsig here: the
+// child notices the end of this process only by the end of its connection.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // forbidDumps bounds core files. There is no PR_SET_DUMPABLE here: another process of the

@@ -31,10 +31,10 @@ import (
 
 const roleEnv = "PROC_TEST_ROLE"
 
-// noPause has the race detector not wait a second before a process exits.
+// noPause keeps the race detector from waiting a second before a process exits.
 const noPause = "GORACE=atexit_sleep_ms=0"
 
-// roles are the programs that the test binary can be. They return an exit code.
+// roles are the programs in the test binary. They return an exit code.
 var roles = map[string]func(args []string) int{
 	// echo returns its input, until the end.
 	"echo": func([]string) int {
@@ -67,7 +67,7 @@ var roles = map[string]func(args []string) int{
 		select {}
 	},
 	"panic": func([]string) int { panic("on purpose") },
-	// leave ends, but not the process that it starts, which holds its output.
+	// leave ends, but leaves a process behind that holds its output open.
 	"leave": func([]string) int {
 		cmd := exec.Command("sleep", "600")
 		cmd.Stderr = os.Stderr
@@ -77,13 +77,13 @@ var roles = map[string]func(args []string) int{
 		fmt.Fprintln(os.Stderr, "gone")
 		return 0
 	},
-	// parent PID says whether that is its parent.
+	// parent PID prints whether PID is its parent.
 	"parent": func(args []string) int {
 		pid, _ := strconv.Atoi(args[0])
 		fmt.Println(proc.ParentGone(pid))
 		return 0
 	},
-	// env prints its variables, its working folder, and whether there is any standard input.
+	// env prints its variables, its working folder, and whether it has a standard input.
 	"env": func([]string) int {
 		for _, line := range slices.Sorted(slices.Values(os.Environ())) {
 			fmt.Println(line)
@@ -94,8 +94,8 @@ var roles = map[string]func(args []string) int{
 		fmt.Println(n, err)
 		return 0
 	},
-	// stubborn leaves neither at the end of its connection nor when the kernel hangs up
-	// on a stopped process whose parent has gone.
+	// stubborn does not end at the end of its connection, nor by the SIGHUP for a stopped process
+	// without a parent.
 	"stubborn": func([]string) int {
 		signal.Ignore(syscall.SIGHUP)
 		io.WriteString(os.NewFile(3, "connection"), "ready\n")
@@ -138,7 +138,7 @@ var roles = map[string]func(args []string) int{
 	"middle": middle,
 }
 
-// middle ROLE is a parent: it starts a child of that role, says the child's number, and stays. At Ctrl-C
+// middle ROLE is a parent: it starts a child of that role, prints its pid, and waits. At Ctrl-C
 // it prints the answer of its child.
 func middle(args []string) int {
 	interrupts := make(chan os.Signal, 1)
@@ -197,7 +197,7 @@ func start(t *testing.T, role string, args ...string) *proc.Child {
 	return c
 }
 
-// wait returns how c ended, which must be soon.
+// wait returns the exit of c, which must end soon.
 func wait(t *testing.T, c *proc.Child) proc.Exit {
 	t.Helper()
 	select {
@@ -313,7 +313,7 @@ func TestExit(t *testing.T) {
 func TestOutputKeepsItsEnd(t *testing.T) {
 	line := strings.Repeat("x", 99) + "\n"
 	reason := "panic: long ago\n"
-	end := "the end €" // cut nowhere
+	end := "the end €" // not cut
 	got := wait(t, start(t, "say", "1", reason, strings.Repeat(line, 1000), end))
 	all := reason + strings.Repeat(line, 1000) + end
 	if want := all[len(all)-16<<10:]; got.Stderr != want {
@@ -349,7 +349,7 @@ func TestKill(t *testing.T) {
 				t.Errorf("ended: %s", got)
 			}
 			killers.Wait()
-			c.Kill() // hits nobody
+			c.Kill() // reaches no process
 			if err := syscall.Kill(c.PID(), 0); !errors.Is(err, syscall.ESRCH) {
 				t.Errorf("a zombie is left: %v", err)
 			}

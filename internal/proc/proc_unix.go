@@ -22,7 +22,7 @@ func start(cmd Command) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a connection: %w", err)
 	}
-	defer theirs.Close() // only the child may have it, else we would never see its end
+	defer theirs.Close() // only the child may hold it, else the connection would never end
 	c := &Child{
 		cmd: exec.Cmd{
 			Path: cmd.Path, Args: append([]string{cmd.Path}, cmd.Args...), Dir: cmd.Dir,
@@ -44,9 +44,9 @@ func start(cmd Command) (*Child, error) {
 	return c, nil
 }
 
-// run is the child's life. It keeps its thread for all of it: the kernel sends the
-// signal that a parent's death causes when the thread dies that started the child, and
-// Go ends threads as it likes.
+// run starts the child and waits for its end, on one locked thread: the kernel sends the
+// parent-death signal when the thread that started the child ends, and the runtime may end idle
+// threads.
 func (c *Child) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -55,7 +55,7 @@ func (c *Child) run(started chan<- error) {
 	if err != nil {
 		return
 	}
-	_ = c.cmd.Wait() // it repeats what the state says, or that the output stayed open
+	_ = c.cmd.Wait() // the state has the same error, or the output stayed open
 	c.exit.Code = -1
 	if state := c.cmd.ProcessState; state != nil {
 		c.exit.Code = state.ExitCode()
@@ -67,8 +67,8 @@ func (c *Child) run(started chan<- error) {
 	close(c.done)
 }
 
-// noCoreFiles bounds core files to 0 bytes. A kernel that pipes cores to a program does not
-// ask; see forbidDumps.
+// noCoreFiles bounds core files to 0 bytes. A kernel that pipes cores to a program ignores that;
+// see forbidDumps.
 func noCoreFiles() error {
 	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 }
@@ -107,7 +107,7 @@ func socketPair() (net.Conn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// fileConn makes a connection of a descriptor, which it takes over.
+// fileConn makes a connection of a descriptor, and closes the descriptor.
 func fileConn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "connection")
 	defer f.Close() // the connection has a duplicate
@@ -117,8 +117,8 @@ func fileConn(fd int) (net.Conn, error) {
 var errNotInherited = errors.New("this program is started by inferd: there is no connection at its descriptor 3")
 
 func inheritedConn() (net.Conn, error) {
-	// Anything may lie there if a user starts the program, files of Go's runtime
-	// included, and under systemd a listening socket.
+	// In a program that a user has started, the descriptor may be a file of Go's runtime, or
+	// under systemd a listening socket.
 	kind, err := unix.GetsockoptInt(connFD, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {
 		return nil, errNotInherited
@@ -128,7 +128,7 @@ func inheritedConn() (net.Conn, error) {
 	}
 	conn, err := fileConn(connFD)
 	if err != nil {
-		return nil, fmt.Errorf("take over the connection: %w", err)
+		return nil, fmt.Errorf("use the inherited descriptor: %w", err)
 	}
 	if _, ok := conn.(*net.UnixConn); !ok {
 		conn.Close()

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-var errMissing = errors.New("starting an engine is missing on Windows: it needs a job object and an inherited pipe")
+var errMissing = errors.New("engines cannot be started on Windows: that needs a job object and an inherited pipe")
 
 func start(Command) (*Child, error) { return nil, errMissing }
 
@@ -16,6 +16,6 @@ func resume(*os.Process) {}
 
 func dump(*os.Process) {}
 
-// forbidDumps does nothing: Windows writes no core files, and crash reports are the
-// machine's setting.
+// forbidDumps does nothing: Windows writes no core files, and crash reports are a setting of the
+// machine.
 func forbidDumps() error { return nil }

@@ -21,8 +21,8 @@ type Usage struct {
 	Faults int64         // major page faults
 }
 
-// A meter adds up the figures of a process's threads. Threads come and go, and the kernel
-// drops the figures of a thread that has ended.
+// A meter adds up the figures of a process's threads. The kernel drops the figures of a thread
+// that has ended; the meter keeps them.
 type meter struct {
 	mu    sync.Mutex // guards the fields below
 	total Usage
@@ -31,8 +31,8 @@ type meter struct {
 
 type threadUsage struct{ cpu, wait time.Duration }
 
-// add adds a reading and returns the totals. A figure that fell belongs to a new thread
-// with an old number.
+// add adds a reading and returns the totals. A figure lower than before belongs to a new thread
+// with a reused number.
 func (m *meter) add(u Usage, threads map[int]threadUsage) Usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,9 +50,9 @@ func (m *meter) add(u Usage, threads map[int]threadUsage) Usage {
 	return m.total
 }
 
-// Usage reads the child's resources. It fails with [errors.ErrUnsupported] if the platform
-// does not report them. Any other error says nothing about the child but that it may have
-// ended: the parent may have no descriptor left to read a file.
+// Usage reads the child's resources. It fails with [errors.ErrUnsupported] if the platform does
+// not report them. Any other error is no evidence that the child has ended: the parent may have
+// no descriptor left to read a file.
 func (c *Child) Usage() (Usage, error) {
 	u, threads, err := usageOf(c.PID())
 	if err == nil {
@@ -77,8 +77,8 @@ func (c *Child) Frozen() (bool, error) {
 	return frozen, nil
 }
 
-// unreaped fails if the process has been reaped, so that its number may be another one's.
-// Called after a reading, it vouches for the reading.
+// unreaped fails if the process has been reaped: its number may then be reused. A reading is
+// valid if unreaped succeeds after it.
 func (c *Child) unreaped() error { return c.cmd.Process.Signal(syscall.Signal(0)) }
 
 // OutOfResources reports whether an error means that the system lacks descriptors,
@@ -93,6 +93,6 @@ func OutOfResources(err error) bool {
 }
 
 // SuspendedTime returns how long the machine has been suspended since its start: the boot
-// clock minus the monotone clock. The clocks are read one after the other, so that it is too
-// long by the time that the reader was held up in between. It is 0 where the platform does not report it.
+// clock minus the monotonic clock. The clocks are read one after the other, so the result is too
+// long by any delay between the two reads. It is 0 if the platform does not report it.
 func SuspendedTime() time.Duration { return suspendedTime() }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usageOf reads a process and each of its threads. /proc/PID/schedstat is of the main
-// thread alone, and so is the state in /proc/PID/stat.
+// usageOf reads a process and each of its threads: /proc/PID/schedstat and the state in
+// /proc/PID/stat are of the main thread only.
 func usageOf(pid int) (Usage, map[int]threadUsage, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	main, err := statOf(dir + "/stat")
@@ -66,7 +66,7 @@ type stat struct {
 	faults int64 // major
 }
 
-// statOf reads a stat file. The fields follow the program's name, which may hold anything.
+// statOf reads a stat file. The fields follow the program's name, which may contain any bytes.
 func statOf(path string) (stat, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {

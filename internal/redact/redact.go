@@ -1,6 +1,6 @@
-// Package redact removes secrets from text that goes to logs and records. It goes by the look
-// of the text, does not know where the text comes from, and rather removes too much. A marker
-// that names the rule replaces each secret. Counts such as prompt_tokens survive.
+// Package redact removes secrets from text for logs and records. It matches patterns of text,
+// and in doubt removes too much. A marker that names the rule replaces each secret. Counts such
+// as prompt_tokens are left unchanged. The package does not know where a text comes from.
 package redact
 
 import (
@@ -128,7 +128,7 @@ func unquoted(rest string) int {
 	if n < 0 {
 		n = len(rest)
 	}
-	if n > 0 && n < len(rest) && (rest[n] == '"' || rest[n] == '\'') { // the backslashes belong to the quote
+	if n > 0 && n < len(rest) && (rest[n] == '"' || rest[n] == '\'') { // the backslashes escape the quote
 		n = len(strings.TrimRight(rest[:n], `\`))
 	}
 	if n < minUnquoted {

@@ -8,7 +8,7 @@ import (
 )
 
 // Attr removes secrets from an attribute of a log record before a handler quotes it; see
-// [slog.HandlerOptions]. Numbers, times and the like are left unchanged.
+// [slog.HandlerOptions]. It leaves numbers, times and levels unchanged.
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString, slog.KindAny:
@@ -20,8 +20,8 @@ func Attr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// A Writer writes whole lines to W without their secrets, however the input is cut. The rest
-// after the last newline waits for the next one.
+// A Writer writes whole lines to W without their secrets, however the input is cut. It buffers
+// the bytes after the last newline.
 type Writer struct {
 	W io.Writer
 
@@ -29,7 +29,7 @@ type Writer struct {
 	rest []byte
 }
 
-// Write always takes all of p, also if W fails.
+// Write always consumes all of p, even if W fails.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

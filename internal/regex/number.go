@@ -298,9 +298,10 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	}), nil
 }
 
-// JSONNumbers returns all spellings of numbers that JSON has, with exponents.
+// JSONNumbers returns the spellings of numbers that JSON has, with exponents of up to three
+// digits: readers fail at larger ones.
 func JSONNumbers(b *Budget) *DFA {
-	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`)
 	if err != nil {
 		return None()
 	}

@@ -27,7 +27,7 @@ func TestTexts(t *testing.T) {
 	for source, test := range map[string]struct{ yes, no []string }{
 		`true`: {
 			[]string{`null`, `1e5`, `-0.5`, `"é\n\u001f"`, `[]`, `[1, "a"]`, `{}`, `{"a":{"a":1}, "b": 2}`, "{\n  \"a\": [\n    1\n  ]\n}"},
-			[]string{``, `01`, `1.`, `"\u0041"`, `"\u000a"`, `[1 ,2]`, `{"a" :1}`, `{"a":1,"a":2}`, `{"a":{"b":1,"b":1}}`, "[\t1]", "[\r\n1]", `nul`, ` 1`, `{"a":  1}`},
+			[]string{``, `01`, `1.`, `"\u0041"`, `"\u000a"`, `[1 ,2]`, `{"a" :1}`, `{"a":1,"a":2}`, `{"a":{"b":1,"b":1}}`, "[\t1]", "[\r\n1]", `nul`, ` 1`, `1e1234`, `{"a":  1}`},
 		},
 		`{"type":["integer","null"]}`:                                        {[]string{`0`, `-7`, `null`}, []string{`-0`, `1.0`, `1e2`, `true`}},
 		`{"type":"number","minimum":0.5,"exclusiveMaximum":10}`:              {[]string{`0.5`, `0.50`, `9.999`, `1`}, []string{`0.49`, `10`, `1e0`, `-1`}},

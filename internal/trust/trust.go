@@ -1,13 +1,12 @@
 // Package trust decides whether another user of the machine could change or replace a file
-// that the daemon depends on, and opens files that the daemon writes without following a
-// link. It does not know what the files are for. Access lists beyond the mode bits are not
-// looked at, and on Windows nothing is: there the user's own folders are protected by
-// inherited access lists.
+// that the daemon depends on, and opens files for the daemon to write, without following a
+// link. It does not know the use of the files. It ignores access lists beyond the mode bits, and
+// on Windows checks nothing: there inherited access lists protect the user's own folders.
 //
 // The rule: the owner is this user or root; users outside the owner's primary group cannot
-// write. The folder of a file has to satisfy it, too; a sticky folder always
-// does, because only the owner of an entry can replace that entry. Folders further up
-// are not judged: in containers a home often belongs to another user id.
+// write. The folder of a file has to satisfy it, too; a sticky folder always does, because only
+// the owner of an entry can replace that entry. Folders further up are not checked: in
+// containers a home often belongs to another user id.
 package trust
 
 import (
@@ -28,15 +27,15 @@ type Facts struct {
 // A Judge applies the rule for one user.
 type Judge struct {
 	UID uint32 // of this process
-	// Root is the uid of root's files: 0, or in a user namespace without root the overflow uid,
-	// which stands for all unmapped users.
+	// Root is the uid of root's files: 0, or in a user namespace without root the overflow uid of
+	// all unmapped users.
 	Root uint32
 	// PrimaryGroup returns the primary group of a user, and false if it is unknown.
 	PrimaryGroup func(uid uint32) (gid uint32, known bool)
 }
 
-// Check refuses path if other users can change it. The error names it with its mode and its
-// owner, and the command that mends it.
+// Check returns an error if other users can change path. The error names path, its mode, its
+// owner, and the command that corrects them.
 func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
 
 // CheckParent is Check for the folder of a file or of another folder, which may be sticky.
@@ -71,7 +70,7 @@ func (j Judge) check(path string, f Facts, parent bool) error {
 	return nil
 }
 
-// octal is the mode as chmod takes it.
+// octal is the mode in the form of chmod.
 func octal(m fs.FileMode) uint32 {
 	bits := uint32(m.Perm())
 	if m&fs.ModeSticky != 0 {
@@ -80,7 +79,7 @@ func octal(m fs.FileMode) uint32 {
 	return bits
 }
 
-// quoted spells a path for a shell.
+// quoted returns a path, quoted for a shell.
 func quoted(path string) string {
 	if strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune("/._-+:@%,=", r) && !isWord(r) }) {
 		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
@@ -92,11 +91,11 @@ func isWord(r rune) bool {
 	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
-// maxLinks is how many links a path may lead over.
+// maxLinks is the maximum number of links in a path.
 const maxLinks = 40
 
-// Path judges a file or a folder and the folder that it is in, after every link on the way:
-// the folder of a link decides where the link leads.
+// Path checks a file or a folder and the folder that it is in, and so for each link on the way:
+// a user who can change the folder of a link can change its target.
 func Path(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -128,7 +127,7 @@ func Path(path string) error {
 	return fmt.Errorf("%s: too many links", path)
 }
 
-// Parent judges the folder that path, which is absolute, is in.
+// Parent checks the folder that path, which is absolute, is in.
 func Parent(path string) error {
 	dir := filepath.Dir(path)
 	info, err := os.Stat(dir)
@@ -138,8 +137,8 @@ func Parent(path string) error {
 	return judge(dir, info, true)
 }
 
-// Folder judges a folder in which files are made, which may be sticky, and the folder that it
-// is in. If it is a link, that is judged as well.
+// Folder checks a folder for new files, which may be sticky, and the folder that it is in. If it
+// is a link, Folder checks both the link and its target.
 func Folder(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -160,7 +159,7 @@ func Folder(dir string) error {
 	return Parent(dir)
 }
 
-// File judges an open file. Its folder is not judged.
+// File checks an open file, but not its folder.
 func File(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -180,9 +179,9 @@ func judge(path string, info fs.FileInfo, parent bool) error {
 // ErrLink is the error of [OpenFile] for a symbolic link.
 var ErrLink = errors.New("it is a symbolic link: refused")
 
-// OpenFile is [os.OpenFile] for a file that is written. It refuses a symbolic link (it is
-// neither followed nor changed), any other irregular file, and a file that other users can
-// change.
+// OpenFile is [os.OpenFile] for a file to write. It returns an error for a symbolic link, which
+// it neither follows nor changes, for any other irregular file, and for a file that other users
+// can change.
 func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|NoFollow, perm)
 	if err != nil {

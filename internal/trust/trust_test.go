@@ -57,7 +57,7 @@ func TestNamespace(t *testing.T) {
 	check(t, j.Check("/x", trust.Facts{Mode: 0o755, UID: 1001}), "belongs to another user")
 }
 
-// The command that mends can be pasted into a shell.
+// The command in an error can be pasted into a shell.
 func TestPathsAreQuoted(t *testing.T) {
 	j := trust.Judge{}
 	check(t, j.Check("/a b/it's", trust.Facts{Mode: 0o666}), `chmod o-w '/a b/it'\\''s'`)

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// NoFollow has [os.OpenFile] refuse a symbolic link at the end of a path. A named pipe there
-// is opened without waiting for its other end.
+// NoFollow is a flag of [os.OpenFile]: a symbolic link at the end of a path is an error, and a
+// named pipe there is opened without a wait for its other end.
 const NoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 func factsOf(info fs.FileInfo) (Facts, bool) {
@@ -22,13 +22,13 @@ func factsOf(info fs.FileInfo) (Facts, bool) {
 	return Facts{Mode: info.Mode(), UID: stat.Uid, GID: stat.Gid}, true
 }
 
-// self judges for the user of this process.
+// self returns the Judge of this process's user.
 func self() Judge {
 	return Judge{UID: uint32(os.Getuid()), Root: root(), PrimaryGroup: primaryGroup}
 }
 
-// primaryGroup asks the user database. A user id of a container may not be in there: then it is
-// the group of the process, if the user is its own.
+// primaryGroup queries the user database. In a container, the user of this process may be missing
+// there: then it is the group of the process.
 func primaryGroup(uid uint32) (uint32, bool) {
 	if uid == root() && uid != 0 { // it stands for several users
 		return 0, false

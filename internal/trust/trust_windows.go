@@ -9,8 +9,8 @@ import (
 // NoFollow opens a link as itself: it is then no regular file.
 const NoFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
 
-// factsOf knows nothing: owners and modes do not say here what other users can do, and access
-// lists are not looked at.
+// factsOf returns no facts: owners and modes do not determine the rights of other users here, and
+// access lists are not checked.
 func factsOf(fs.FileInfo) (Facts, bool) { return Facts{}, false }
 
 func self() Judge { return Judge{} }

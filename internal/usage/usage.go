@@ -1,5 +1,5 @@
-// Package usage explains mistakes in a command line or in the name of a setting: it writes
-// flags with two dashes, and suggests the nearest existing name. It does not know any flag or
+// Package usage words the errors of a command line or of the name of a setting: with two dashes
+// before flags, and a suggestion of the nearest existing name. It does not know any flag or
 // setting, and prints nothing.
 package usage
 
@@ -17,8 +17,8 @@ var (
 	badValue  = regexp.MustCompile(`^(invalid (?:boolean )?value "(?s:.*)" for) (?:flag )?-([^\s:]*): (?s:(.*))$`)
 )
 
-// Explain words an error of fs.Parse for the person at the command line. Any other error
-// comes back as it is.
+// Explain words an error of fs.Parse for the user of the command line. It returns any other error
+// unchanged.
 func Explain(fs *flag.FlagSet, err error) error {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return err
@@ -53,7 +53,7 @@ func Dashed(name string) string {
 // Nearest returns the name that is nearest to a misspelt one, or nothing if none is near.
 func Nearest(name string, names []string) string {
 	name = strings.ToLower(name)
-	best, least := "", len(name)/3+1 // a third of the letters may be wrong
+	best, least := "", len(name)/3+1 // up to a third of the letters may differ
 	if len(name) > longest {
 		return ""
 	}

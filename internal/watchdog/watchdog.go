@@ -42,8 +42,8 @@ const (
 
 	stillWindow  = 5 * time.Second
 	stillWindows = 2  // in a row
-	stillCPU     = 1  // percent of a window: the most that a deadlocked engine computes
-	stillWait    = 10 // percent of a window: the most that it waits for a CPU
+	stillCPU     = 1  // percent of a window: the maximum CPU time of a deadlocked engine
+	stillWait    = 10 // percent of a window: its maximum wait for a CPU
 	stillRunning = 4  // at most one of that many samples finds a runnable thread
 
 	missedBeats = 5
@@ -82,8 +82,8 @@ const (
 // cover the time since the sample before.
 type Sample struct {
 	Elapsed   time.Duration // since the sample before
-	Planned   time.Duration // the interval that was planned; 0 means 1 s
-	Suspended bool          // the machine was suspended in between
+	Planned   time.Duration // the planned interval; 0 means 1 s
+	Suspended bool          // the machine was suspended during the interval
 
 	Active   int  // calls that need progress: sent, not ended, not paused
 	Answered bool // the engine has answered a call in its life
@@ -99,7 +99,7 @@ type Sample struct {
 	Overrun      time.Duration
 	OverrunPhase string
 
-	// Known reports whether the platform reports the fields below. Without them nothing is
+	// Known reports whether the platform reports the fields below. Without them no engine is
 	// killed.
 	Known   bool
 	Process Process
@@ -110,8 +110,7 @@ type Sample struct {
 	Faults  int64         // major page faults
 }
 
-// late reports whether the sampling itself was held up, for example because the daemon
-// was stopped.
+// late reports whether the sample itself was delayed, for example because the daemon was stopped.
 func (x *Sample) late() bool {
 	planned := x.Planned
 	if planned <= 0 {
@@ -175,13 +174,6 @@ type stand struct {
 	still  still
 }
 
-// still is the search for windows without any activity.
-type still struct {
-	windows          int // in a row
-	samples, running int // of the present window: all, and those with a runnable thread
-	dur, cpu, wait   time.Duration
-}
-
 // idle is a period in which an engine without calls computes.
 type idle struct {
 	samples  int
@@ -207,7 +199,7 @@ func (s State) Suspicious() bool {
 	return s.stand.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
 }
 
-// A Silence is why an engine is published as silent. The set is closed.
+// A Silence is the reason why an engine is published as silent. The set is closed.
 type Silence string
 
 // Reasons.
@@ -353,7 +345,7 @@ func (s State) addStanding(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// quiet is how long steps must stand before they count as standing.
+// quiet is the time without a step after which a stand counts.
 func (t *stand) quiet() time.Duration {
 	if t.step <= 0 {
 		return minQuiet
@@ -367,41 +359,6 @@ func (t *stand) budget() time.Duration {
 		return unknownStep
 	}
 	return max(minBudget, budgetSteps*t.step)
-}
-
-// add adds a sample. A wait for a disk or a page fault restarts the search.
-//
-// The thread that writes beats also runs, and on a busy machine it waits for a CPU, but rarely
-// and briefly. In contrast, a starved thread is runnable in every sample; the kernel counts its
-// wait only when it runs.
-func (w *still) add(x *Sample) {
-	if x.disk() {
-		*w = still{}
-		return
-	}
-	w.samples++
-	if x.Process == Running {
-		w.running++
-	}
-	w.dur += x.Elapsed
-	w.cpu += x.CPU
-	w.wait += x.Wait
-	if w.dur < stillWindow {
-		return
-	}
-	windows := 0
-	if percent(w.cpu, w.dur) < stillCPU && percent(w.wait, w.dur) < stillWait && w.running*stillRunning <= w.samples {
-		windows = min(w.windows+1, stillWindows)
-	}
-	*w = still{windows: windows}
-}
-
-// percent returns part in percent of whole, 0 if whole is not positive.
-func percent(part, whole time.Duration) float64 {
-	if whole <= 0 {
-		return 0
-	}
-	return 100 * float64(part) / float64(whole)
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }

@@ -38,23 +38,23 @@ func locked(x *watchdog.Sample)    { x.Locked = true }
 func answered(x *watchdog.Sample)  { x.Answered = true }
 func unplanned(x *watchdog.Sample) { x.StepCPU, x.StepWall = 0, 0 }
 
-// spins uses two processors for the whole second.
+// spins sets the figures of an engine that uses two processors for the whole second.
 func spins(x *watchdog.Sample) {
 	x.Process, x.CPU = watchdog.Running, 2*time.Second
 }
 
-// runs has a runnable thread that has not run.
+// runs sets the state of an engine with a runnable thread that did not run.
 func runs(x *watchdog.Sample) { x.Process = watchdog.Running }
 
-// starves gets 1 % of a processor and waits for the rest.
+// starves sets the figures of an engine that gets 1 % of a processor and waits for the rest.
 func starves(x *watchdog.Sample) {
 	x.Process, x.CPU, x.Wait = watchdog.Running, 10*time.Millisecond, 990*time.Millisecond
 }
 
-// nudged computes a little, as the writer of beats does.
-func nudged(x *watchdog.Sample) { x.CPU, x.Wait = time.Millisecond, 20*time.Millisecond }
+// beats sets the small figures of the thread that writes beats.
+func beats(x *watchdog.Sample) { x.CPU, x.Wait = time.Millisecond, 20*time.Millisecond }
 
-// overruns returns a sample with d of CPU used by a phase since its call failed.
+// overruns returns a sample in which a phase has used the CPU time d since its call failed.
 func overruns(d time.Duration) watchdog.Sample {
 	return sample(free, func(x *watchdog.Sample) { x.Overrun, x.OverrunPhase = d, "sample" })
 }
@@ -103,7 +103,7 @@ func TestRules(t *testing.T) {
 		"a step of unknown cost has 5 minutes of CPU":          {samples: times(300, sample(spins, unplanned)), want: []string{"151 kill spin"}},
 		"one step 100 times as long as planned":                {samples: join(times(5, sample(spins)), times(1, sample(moved)))},
 		"a deadlock: nothing runs for 5 s, twice":              {samples: times(20, sample()), want: []string{"11 kill deadlock"}},
-		"beats are not progress":                               {samples: times(20, sample(nudged)), want: []string{"11 kill deadlock"}},
+		"beats are not progress":                               {samples: times(20, sample(beats)), want: []string{"11 kill deadlock"}},
 		"a runnable thread now and then":                       {samples: slices.Repeat(join(times(4, sample()), times(1, sample(runs))), 4), want: []string{"11 kill deadlock"}},
 		"a runnable thread often":                              {samples: slices.Repeat(join(times(3, sample()), times(2, sample(runs))), 60)},
 		"a deadlock that computed before":                      {samples: join(times(5, sample(spins)), times(20, sample())), want: []string{"16 kill deadlock"}},

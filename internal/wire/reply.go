@@ -62,8 +62,8 @@ func (r *Reply) Bytes(text []byte) { r.buf = AppendString(r.buf, text) }
 // Int appends a number.
 func (r *Reply) Int(n int) { r.buf = strconv.AppendInt(r.buf, int64(n), 10) }
 
-// Float appends a finite number: the shortest form that identifies it among numbers of that
-// many bits, 32 or 64.
+// Float appends a finite number in the shortest form that identifies it among the numbers of 32
+// or 64 bits.
 func (r *Reply) Float(x float64, bits int) { r.buf = strconv.AppendFloat(r.buf, x, 'g', -1, bits) }
 
 // Len returns the length of the message so far, in bytes.

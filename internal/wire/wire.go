@@ -124,9 +124,9 @@ func decodeError(err error) error {
 	return Decodef("not JSON")
 }
 
-// countValues returns the approximate number of values in msg and their depth. It stops as
-// soon as one of them is too large. It runs before the decoder, which would descend ten
-// thousand levels, and make gigabytes of a message that consists of brackets.
+// countValues returns the approximate number of values in msg and their depth. It stops once one
+// of them is too large. It runs before the decoder, which would descend ten thousand levels, and
+// allocate gigabytes for a message of brackets only.
 func countValues(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {

@@ -122,7 +122,7 @@ func TestRefused(t *testing.T) {
 type holder struct {
 	io.Reader
 	held int
-	full error // what Hold returns
+	full error // result of Hold
 }
 
 func (*holder) InFrame(bool) {}
@@ -133,7 +133,7 @@ func (h *holder) Hold(n int) error {
 }
 
 // Memory for the values is reserved before a message is decoded. Decoding takes no more than
-// that, whatever the type that the message is decoded into.
+// that, for any type of value.
 func TestMemoryIsReserved(t *testing.T) {
 	type wide struct { // the largest element in any dialect
 		Text    *string        `json:"text"`

@@ -1,6 +1,6 @@
-// Package mock is a backend without a model, for tests of ours and of other
-// people's clients: it answers with a fixed list of tokens and fails on demand. Of a
-// request it reads only the texts to embed and the words of a query; it takes every attachment, tool and constraint unread.
+// Package mock is a backend without a model, for our tests and for tests of clients: it answers
+// with a fixed list of tokens and fails on demand. It reads only the texts to embed and the
+// words of a query, and accepts every attachment, tool and constraint without reading it.
 package mock
 
 import (
@@ -14,30 +14,30 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is the name of the backend in the answers of a mock.
-const Kind = "mock"
+// kind is the name of the kind, and of the backend in the answers of a mock.
+const kind = "mock"
 
 // A Backend answers every request in the same way. The zero value yields the one
 // token "mock-response".
 type Backend struct {
 	Tokens     []string      // the answer; nil is one token "mock-response"
 	TokenDelay time.Duration // passes before every token
-	// PreStream fails every request before its first token: "not_ready",
-	// "invalid_request", "unavailable" or "internal"; empty does not.
+	// PreStream is the failure of every request before its first token: "not_ready",
+	// "invalid_request", "unavailable" or "internal"; empty means no failure.
 	PreStream string
-	DropAfter int    // tokens after which the answer ends without a terminal event; 0 never
-	ToolUse   string // name of a tool that is called instead of any text, if the client takes calls; empty is none
+	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
+	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none
 	// Thoughts are tokens of thinking before the answer, if the request asks for thinking and
-	// the client takes it.
+	// the client accepts it.
 	Thoughts   []string
-	FailFirst  int // that many first requests fail as unavailable
+	FailFirst  int // number of first requests that fail as unavailable
 	Dimensions int // of vectors; 0 means DefaultDimensions
-	// NotReadyAfter is how many requests it answers before it is not ready for ever; 0 is
-	// no end.
+	// NotReadyAfter is the number of requests that it answers before it is no longer ready; 0
+	// means no limit.
 	NotReadyAfter int
-	// NoEmbed and NoRerank refuse, whatever the entry says that it can do.
+	// NoEmbed and NoRerank refuse these tasks, whatever abilities the entry has.
 	NoEmbed, NoRerank bool
-	// NoV2 refuses clients that take more than text, in the name of the entry.
+	// NoV2 refuses clients that accept more than text; the error names the entry.
 	NoV2 bool
 	Name string
 
@@ -52,12 +52,6 @@ var failures = map[string]error{
 	"invalid_request": infer.Errorf(infer.Invalid, "mock"),
 	"unavailable":     infer.Errorf(infer.Unavailable, "mock"),
 	"internal":        infer.Errorf(infer.Internal, "mock"),
-}
-
-// KnowsFailure reports whether name may stand in Backend.PreStream.
-func KnowsFailure(name string) bool {
-	_, ok := failures[name]
-	return ok || name == ""
 }
 
 // Ready reports whether NotReadyAfter has not been reached.
@@ -110,7 +104,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}"), Tokens: 1}); err != nil {
 			return err
 		}
-		return emit(&infer.Done{Reason: infer.CalledTool, Out: thought + 1, Backend: Kind, Model: Kind})
+		return emit(&infer.Done{Reason: infer.CalledTool, Out: thought + 1, Backend: kind, Model: kind})
 	}
 	tokens := b.Tokens
 	if tokens == nil {
@@ -138,10 +132,10 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		return nil
 	}
 	must := t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
-	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: Kind, Model: Kind, Unsatisfied: must})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: kind, Model: kind, Unsatisfied: must})
 }
 
-// think emits the thoughts, and returns how many tokens they were.
+// think emits the thoughts, and returns the number of their tokens.
 func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err error) {
 	ev := infer.Thinking{Tokens: 1}
 	for _, token := range b.Thoughts {
@@ -160,18 +154,18 @@ func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err e
 	return tokens, nil
 }
 
-// errLate is why a context ends at the deadline of a request.
+// errLate is the cause of a context that ended at the deadline of a request.
 var errLate = errors.New("the deadline has passed")
 
-// cut ends an answer after n tokens: with a last word if it is late, else with err.
+// cut ends an answer after n tokens: with a Done if the deadline has passed, else with err.
 func cut(err error, n int, emit infer.Sink) error {
 	if !errors.Is(err, errLate) {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: kind, Model: kind})
 }
 
-// embed makes vectors that depend on nothing but the length of the texts in bytes.
+// embed makes vectors that depend only on the length of the texts in bytes.
 func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if b.NoEmbed {
 		return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
@@ -192,10 +186,10 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
-// DefaultDimensions is how many values a vector has.
+// DefaultDimensions is the default length of a vector.
 const DefaultDimensions = 8
 
 // MaxDimensions bounds the values that a client, or a config, makes a mock allocate for a text.
@@ -223,7 +217,7 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
 func pause(ctx context.Context, d time.Duration) error {

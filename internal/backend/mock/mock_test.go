@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// answer returns what a backend says, as one line.
+// answer returns the answer of a backend as one line.
 func answer(ctx context.Context, b *mock.Backend) string { return answerTo(ctx, b, &infer.Generate{}) }
 
 func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {

@@ -90,7 +90,7 @@ type Codec struct {
 }
 
 // Read returns the next request; its task is an [infer.Generate]. An
-// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
 // must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
 // is gone.
 func (c *Codec) Read() (*infer.Request, error) {
@@ -133,6 +133,8 @@ var reasons = map[infer.Reason]string{
 // the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil // no message
 	case *infer.Text:
 		if len(c.text)+len(ev.Delta) > frame.Limit {
 			return wire.TooLarge() // the done message repeats the whole text

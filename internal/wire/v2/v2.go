@@ -46,7 +46,7 @@ type held struct {
 }
 
 // Read returns the next request; its task is an [infer.Generate]. An
-// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
 // must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
 // is gone.
 func (c *Codec) Read() (*infer.Request, error) {
@@ -117,6 +117,8 @@ const (
 // the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil // no message
 	case *infer.Text:
 		c.logprobs = appendLogprobs(c.logprobs[:0], ev.Logprobs)
 		return c.delta(textBlock, ev.Delta, c.logprobs, ev.More)

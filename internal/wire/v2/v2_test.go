@@ -282,8 +282,8 @@ type counter struct{ writes int }
 
 func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
 
-// A text after which the next event follows at once goes out with that one, and so does the
-// whole of an answer that was withheld.
+// A text with an event directly after it is sent in one write with that event; so is the whole of
+// a withheld answer.
 func TestWrites(t *testing.T) {
 	for name, test := range map[string]struct {
 		more, stream bool

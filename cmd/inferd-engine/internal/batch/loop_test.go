@@ -39,8 +39,8 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// Each sequence gets its own answer beside others, also when the context is so small that
-// sequences are evicted over and over.
+// Each sequence gets its own answer beside others, even if the context is so small that sequences
+// are evicted repeatedly.
 func TestLoopKeepsSequencesApart(t *testing.T) {
 	for _, size := range []int{4096, 300, 130} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -90,42 +90,38 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 	})
 }
 
-// The last token of a prompt with a seed is decoded without the others, as it is when the prompt is
-// asked again.
-func TestLoopDecodesTheLastTokenAlone(t *testing.T) {
+// A request with Repeats that runs alone computes cached tokens again, except those that an engine
+// without a history would compute with the same kernels.
+func TestLoopRepeats(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool
-		first, second         []int // tokens of the steps up to the first token of the answer
+		want                  [][]int // tokens of the steps of each prompt
 	}{
-		"a prompt":                   {first: []int{20}, second: []int{11}},
-		"with a seed":                {repeats: true, first: []int{19, 1}, second: []int{10, 1}},
-		"without need":               {repeats: true, exact: true, first: []int{20}, second: []int{11}},
-		"without parts of sequences": {repeats: true, whole: true, first: []int{20}, second: []int{11}},
+		"whatever comes first": {want: [][]int{{200}, {1}, {49}, {20}, {1}}},
+		"the same again":       {repeats: true, want: [][]int{{200}, {72}, {121}, {20}, {20}}},
+		"exact":                {repeats: true, exact: true, want: [][]int{{200}, {1}, {49}, {20}, {1}}},
+		"whole sequences":      {repeats: true, whole: true, want: [][]int{{200}, {200}, {49}, {20}, {20}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newToy(t)
 			m.whole = test.whole
-			loop := &batch.Loop{Decoder: m, Memory: m, Whole: test.whole, Exact: test.exact, Limits: batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 2}}
+			loop := &batch.Loop{Decoder: m, Memory: m, Whole: test.whole, Exact: test.exact, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 4, Offloaded: 4000}}
 			run(t, loop, m)
-			ask := func(prompt int) (steps []int) {
-				t.Helper()
+			for i, prompt := range [][2]int{{0, 200}, {0, 200}, {0, 249}, {1000, 20}, {1000, 20}} {
 				before := len(m.steps)
 				var out []batch.Token
-				seq := m.of("a", 0, prompt, 3, &out)
+				seq := m.of("a", prompt[0], prompt[1], 1, &out)
 				seq.Repeats = test.repeats
-				if _, err := loop.Do(t.Context(), seq); err != nil || out[0] != batch.Token(prompt) {
-					t.Fatal(err, out)
+				if _, err := loop.Do(t.Context(), seq); err != nil {
+					t.Fatal(err)
 				}
-				for _, step := range m.steps[before : len(m.steps)-2] {
+				var steps []int
+				for _, step := range m.steps[before:] {
 					steps = append(steps, len(step))
 				}
-				return steps
-			}
-			if got := ask(20); !slices.Equal(got, test.first) {
-				t.Errorf("steps of %v tokens, want %v", got, test.first)
-			}
-			if got := ask(33); !slices.Equal(got, test.second) {
-				t.Errorf("the next turn: steps of %v tokens, want %v", got, test.second)
+				if !slices.Equal(steps, test.want[i]) {
+					t.Errorf("prompt %d: steps of %v tokens, want %v", i, steps, test.want[i])
+				}
 			}
 		})
 	}
@@ -197,8 +193,8 @@ func TestLoopStops(t *testing.T) {
 	}
 }
 
-// When a sequence is canceled while a step decodes its long prompt, the step is called off, and
-// the others of the step lose nothing.
+// When a sequence is canceled while a step decodes its long prompt, the step is aborted, and the
+// other sequences of the step lose no token.
 func TestLoopAbortsAStep(t *testing.T) {
 	m := newToy(t)
 	m.abort = make(chan struct{}, 1)
@@ -214,7 +210,7 @@ func TestLoopAbortsAStep(t *testing.T) {
 		if reads > 100 && ctx.Err() == nil {
 			cancel(gone)
 			<-m.abort
-			m.fail = errors.New("called off")
+			m.fail = errors.New("aborted")
 		}
 	}
 	loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 2}}
@@ -237,9 +233,13 @@ func TestLoopAbortsAStep(t *testing.T) {
 	}
 }
 
-// Random lives of sequences of several owners, with old and new prompts, pauses and cancels:
-// each gets its own answer, and nothing of another's.
+// Random lives of sequences of several owners, with old and new prompts, pauses and cancels: each
+// sequence gets exactly its own answer.
 func TestLoopLives(t *testing.T) {
+	requests := 25 // of each client
+	if testing.Short() {
+		requests = 6
+	}
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {
 			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestLoopLives(t *testing.T) {
 					all.Go(func() {
 						r := rand.New(rand.NewPCG(uint64(who), 7))
 						owner := string(rune('a' + who%3))
-						for range 25 {
+						for range requests {
 							first := 1000 * r.IntN(3)
 							prompt := 1 + r.IntN(size/2)
 							most := 1 + r.IntN(size/3)

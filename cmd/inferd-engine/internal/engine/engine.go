@@ -1,7 +1,7 @@
-// Package engine answers requests with a model. For text it renders a conversation,
-// turns it into tokens, lets a batch loop continue them, and turns the new tokens into
-// text; for vectors and scores it tokenises and hands the texts to an encode loop. It
-// knows neither the daemon nor the other requests that run beside one.
+// Package engine answers requests with a model. To generate, it renders a conversation as tokens,
+// decodes their continuation in a batch loop, and converts the new tokens to text; for vectors and
+// scores it tokenises the texts and computes them in an encode loop. A request does not know the
+// daemon, nor the other requests that run beside it.
 package engine
 
 import (
@@ -32,7 +32,7 @@ type Engine struct {
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
-	// LongestToken is the most bytes that a token can stand for; 0 is unknown.
+	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
 	// program. Nil is no bound.
@@ -41,13 +41,13 @@ type Engine struct {
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities are those of this package: no model adds any.
+// Abilities returns the abilities of this package, which are the same for all models.
 func (*Engine) Abilities() infer.Abilities {
 	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, Logprobs: true}
 }
 
-// Handle answers req, which must be to generate. A request that the model cannot take
-// is [infer.Invalid] and says why; so is one beyond [Engine.Abilities].
+// Handle answers req, which must be to generate. The error for a request that does not fit the
+// model, or is beyond [Engine.Abilities], is [infer.Invalid] and has the reason.
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
@@ -84,8 +84,8 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	return g.finish(result, len(prompt), err)
 }
 
-// answer returns an empty answer to gen. A grammar defines the whole text: then nothing is
-// trimmed, and markers of turns are text like any other.
+// answer returns an empty answer to gen. With a grammar, which defines the whole text, white space
+// is not trimmed, and markers of turns are not stops.
 func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
 	var a answer
 	for _, text := range gen.Stop {
@@ -109,14 +109,14 @@ var (
 	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 )
 
-// callOf is the number of a call, which the link gives it as its ID; 0 is none.
+// callOf is the number of a call, which the link sets as the ID of its request; 0 is none.
 func callOf(req *infer.Request) uint64 {
 	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
 	return call
 }
 
-// Share prefills the common beginning of all conversations with a system message of that
-// text, and keeps it for the prompts of all users.
+// Share prefills the common beginning of all conversations with text as their system message, and
+// pins it for the prompts of all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
 	// The tokens at the end of the text depend on the next message: the prefix is the common
 	// part of two conversations.
@@ -161,9 +161,8 @@ func (e *Engine) fit(messages []infer.Message) ([]batch.Token, error) {
 	return prompt, nil
 }
 
-// leastTokens is a lower bound of the tokens of a conversation. Exact counting takes a
-// second per 100 KB of the worst text, which is not spent on a conversation that cannot
-// fit.
+// leastTokens is a lower bound of the tokens of a conversation. It saves the exact count, of up to
+// a second per 100 KB, for a conversation that cannot fit.
 func (e *Engine) leastTokens(messages []infer.Message) int {
 	if e.LongestToken == 0 {
 		return 0
@@ -175,7 +174,7 @@ func (e *Engine) leastTokens(messages []infer.Message) int {
 	return bytes / e.LongestToken
 }
 
-// render renders a conversation within the budget for that.
+// render renders a conversation within its budget of CPU time.
 func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Render(messages)
@@ -190,7 +189,7 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// prompt returns the tokens of a conversation. Only text of the template becomes special
+// prompt returns the tokens of a conversation. Only text of the template can become special
 // tokens.
 func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	segments, err := e.render(messages)
@@ -199,8 +198,8 @@ func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
 	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
-		// Most templates already begin with it.
-		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.Spelling(bos)) {
+		// Most templates already begin with BOS.
+		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.TokenText(bos)) {
 			tokens = append(tokens, bos)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in is a sequence that has decoded, on cells of its own; out is a waiting one.
+// in is a sequence that has decoded tokens, on exclusive cells; out is a waiting one.
 func in(owner string, cached, total int) Sequence {
 	s := Sequence{Owner: owner, State: Prefilling, Cached: cached, Total: total, Exclusive: cached}
 	if total == cached+1 {
@@ -18,11 +18,10 @@ func in(owner string, cached, total int) Sequence {
 }
 func out(owner string, total int) Sequence { return Sequence{Owner: owner, Total: total} }
 
-func (s Sequence) alone() Sequence  { s.LastAlone = true; return s }
 func (s Sequence) held() Sequence   { s.State = Paused; return s }
 func (s Sequence) mature() Sequence { s.Evictable = true; return s }
 
-// spared is out with n tokens found in the cache, on cells that are active already or not.
+// spared is out with n tokens found in the cache, on active cells or on retained ones.
 func spared(owner string, total, n int, active bool) Sequence {
 	s := Sequence{Owner: owner, Total: total, Prefix: n}
 	if active {
@@ -41,11 +40,11 @@ func TestPlan(t *testing.T) {
 	}{
 		"a prompt alone gets the whole batch":           {[]Sequence{out("a", 100)}, nil, []int{64}},
 		"a prompt goes on where it was":                 {[]Sequence{in("a", 64, 100)}, nil, []int{36}},
+		"up to a multiple of the batch":                 {[]Sequence{in("a", 70, 200)}, nil, []int{58}},
+		"behind a cached prefix, too":                   {[]Sequence{spared("a", 200, 70, false)}, nil, []int{58}},
 		"every decoding sequence gets one token":        {[]Sequence{in("a", 100, 101), in("b", 50, 51)}, nil, []int{1, 1}},
 		"a prompt beside a stream gets a chunk":         {[]Sequence{in("a", 100, 101), out("b", 50)}, nil, []int{1, 16}},
 		"a prompt of one token":                         {[]Sequence{out("a", 1)}, nil, []int{1}},
-		"but for its last token":                        {[]Sequence{in("a", 64, 100).alone()}, nil, []int{35}},
-		"which has a step of its own":                   {[]Sequence{in("a", 99, 100).alone()}, nil, []int{1}},
 		"a cached prefix is not decoded":                {[]Sequence{spared("a", 50, 40, false)}, nil, []int{10}},
 		"two prompts share, the shorter first":          {[]Sequence{out("a", 90), out("a", 40)}, nil, []int{24, 40}},
 		"the longest of three progresses too":           {[]Sequence{out("a", 90), out("a", 80), out("a", 70)}, nil, []int{2, 2, 60}},
@@ -123,8 +122,8 @@ func TestPlan(t *testing.T) {
 func (s Sequence) at(state State) Sequence { s.State = state; return s }
 func (s Sequence) refused() Sequence       { s.NoOffload = true; return s }
 
-// Beside a stream the prefill worker takes the prompts, but for short ones of owners with
-// little else running, which a step takes.
+// Beside a stream the prefill worker gets the prompts, except short ones of owners with few
+// running sequences, which the step decodes.
 func TestPlanOffload(t *testing.T) {
 	limits := Limits{Context: 4000, Batch: 512, Sequences: 4, Retained: 2}
 	idle := Budget{Chunk: 16, Now: 16, Worker: 1000}
@@ -186,9 +185,9 @@ func TestPlanOffload(t *testing.T) {
 	}
 }
 
-// Whole lives of random sequences under the plan, which arrive, pause and resume: no step is
-// larger than it may be, the cache never holds more tokens than it has cells, every step with
-// a running sequence decodes something, and all sequences end.
+// Whole lives of random sequences under the plan, which arrive, pause and resume: no step exceeds
+// its limits, the cache never holds more tokens than it has cells, every step with a running
+// sequence decodes a token, and all sequences end.
 func TestPlanProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Limits{
@@ -213,11 +212,10 @@ func TestPlanProperties(t *testing.T) {
 				answer := rapid.IntRange(1, l.Context-prompt).Draw(t, "answer")
 				lives = append(lives, life{prompt: prompt, answer: answer})
 				s := out(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "owner"), prompt)
-				s.LastAlone = rapid.Bool().Draw(t, "alone")
 				seqs = append(seqs, s)
 				come--
 			}
-			// In the beginning sequences pause in turns; then all may go on.
+			// At the beginning sequences pause in turns; later none does.
 			waiting, used := 0, 0
 			for i := range seqs {
 				s := &seqs[i]
@@ -254,8 +252,6 @@ func TestPlanProperties(t *testing.T) {
 				switch {
 				case n < 0 || n > seqs[i].pending():
 					t.Fatalf("feeds %d of %d pending", n, seqs[i].pending())
-				case n > 1 && n == seqs[i].pending() && seqs[i].LastAlone:
-					t.Fatalf("feeds the last token with %d others", n-1)
 				case n > 0 && !seqs[i].State.Running():
 					t.Fatalf("feeds %d, which is paused", i)
 				}
@@ -277,7 +273,7 @@ func TestPlanProperties(t *testing.T) {
 			case total > l.Batch, writing && total > l.Sequences+chunk:
 				t.Fatalf("a step of %d tokens", total)
 			case total == 0 && waiting > 0:
-				t.Fatalf("a step of nothing for %v", seqs)
+				t.Fatalf("an empty step for %v", seqs)
 			case cells > l.Context:
 				t.Fatalf("%d tokens in a context of %d", cells, l.Context)
 			case running > l.Sequences:

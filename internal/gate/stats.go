@@ -1,0 +1,49 @@
+package gate
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/inferd-go/inferd/client/stats"
+)
+
+// Stats counts the requests at the gate and the ended ones.
+type Stats struct {
+	Running, Waiting int
+	Parked           int             // of the waiting: preempted, or stalled before
+	Stalled          int             // begun, and waiting for their client to read
+	Callers          []Caller        // by user and program
+	Backends         []BackendCounts // by name; without backends that were never chosen
+}
+
+type (
+	// Counts are the requests and tokens of a caller or a backend.
+	Counts = stats.Counts
+	// A Caller is a program of a user. KVTokens are 0: the gate does not know them.
+	Caller = stats.Caller
+)
+
+// BackendCounts are the counts of a backend.
+type BackendCounts struct {
+	Name string
+	Counts
+}
+
+// Stats returns the present counts.
+func (m *Machine[T]) Stats(now time.Time) Stats {
+	s := Stats{Running: m.all.running, Waiting: m.all.waiting, Parked: m.all.parked, Stalled: m.all.stalled}
+	for key, c := range m.callers {
+		s.Callers = append(s.Callers, Caller{
+			User: key.User, Program: key.Program, Exe: c.exe, Counts: c.counts(now), Refused: c.refused,
+		})
+	}
+	for name, a := range m.backends {
+		s.Backends = append(s.Backends, BackendCounts{Name: name, Counts: a.counts(now)})
+	}
+	slices.SortFunc(s.Callers, func(a, b Caller) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Program, b.Program))
+	})
+	slices.SortFunc(s.Backends, func(a, b BackendCounts) int { return cmp.Compare(a.Name, b.Name) })
+	return s
+}
