@@ -220,11 +220,12 @@ func TestAgainstNaiveRecogniser(t *testing.T) {
 			}
 			if ok {
 				end, ended := c.Shortest(1000)
-				whole := text
+				var whole strings.Builder
+				whole.WriteString(text)
 				for _, s := range end {
-					whole += string(rune(s))
+					whole.WriteString(string(rune(s)))
 				}
-				if !ended || len(end) != a.Cost(c.State()) || n.work < enough && !rules[0].ends(n, whole, 0)[len(whole)] && n.work < enough {
+				if !ended || len(end) != a.Cost(c.State()) || n.work < enough && !rules[0].ends(n, whole.String(), 0)[len(whole.String())] && n.work < enough {
 					t.Fatalf("%q: Shortest = %v %v, cost %d", text, end, ended, a.Cost(c.State()))
 				}
 			}
@@ -270,6 +271,17 @@ func TestBuildRefuses(t *testing.T) {
 				t.Errorf("Build = %v, want %v", err, test.want)
 			}
 		})
+	}
+}
+
+// A long compile yields now and then.
+func TestYield(t *testing.T) {
+	yields := 0
+	b := &automaton.Budget{Yield: func() { yields++ }}
+	for yields < 3 && b.Spend(0) { // which ends at the time limit at the latest
+	}
+	if yields < 3 {
+		t.Errorf("yielded %d times", yields)
 	}
 }
 

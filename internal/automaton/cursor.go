@@ -119,7 +119,7 @@ func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
 // A Symbol is a byte, or 256 plus the id of a token that is taken by its id.
 type Symbol int32
 
-// Shortest returns a text that ends what has begun in the fewest bytes: exactly the fewest
+// Shortest returns the text that leads to the end in the fewest bytes: exactly the fewest
 // without guards, few with them. It gives up at limit symbols and returns false.
 func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 	state := c.state

@@ -18,7 +18,7 @@ const Unlimited = math.MaxInt32
 // MaxCount is the largest minimum or maximum of a repetition; a larger maximum is Unlimited.
 const MaxCount = 1<<27 - 1
 
-// never is the cost of what cannot end.
+// never is the cost of a node without a way to an end.
 const never = 1 << 29 // two of them fit into an int32
 
 // A Node is a place in a grammar under construction.
@@ -93,7 +93,7 @@ type Builder struct {
 	dfas map[*DFA]int32
 }
 
-// A Grammar is what a [Builder] has built. It is immutable.
+// A Grammar is the immutable result of a [Builder].
 type Grammar struct {
 	nodes []node
 	lists []int32

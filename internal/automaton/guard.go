@@ -45,7 +45,7 @@ func (g *guard) begin() {
 	g.tentative = true
 }
 
-// commit keeps what has come since begin.
+// commit keeps all bytes since begin.
 func (g *guard) commit() {
 	g.tentative = false
 	if len(g.scopes) == 0 {

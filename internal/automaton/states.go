@@ -119,7 +119,7 @@ func (a *Automaton) SureMarks(s State) Mark { return a.states[s].sure }
 func (a *Automaton) Guarding(s State) bool { return a.states[s].marks&guards != 0 }
 
 // Plain returns how many arbitrary plain characters a state surely takes; see [Plain]. With
-// only, the state takes nothing else but what follows the string: no more than n whole plain
+// only, the state takes nothing else but the end of the string: no more than n whole plain
 // characters.
 func (a *Automaton) Plain(s State) (n int, only bool) {
 	return int(a.states[s].plain), a.states[s].only

@@ -15,7 +15,7 @@ func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, false) }
 // spelling; see [automaton.Builder.Text].
 func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, true) }
 
-// A span is a range of characters, or of what is left of them, and the state that it leads to.
+// A span is a range of characters, or of their last bits, and the state behind it.
 type span struct {
 	lo, hi, to int32
 }

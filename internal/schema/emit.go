@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	maxIndent = 40      // spaces behind a newline
-	maxPlaces = 1 << 15 // nodes of one case that counts
+	maxNesting = 128     // arrays and objects in each other, in a value
+	maxIndent  = 40      // spaces behind a newline
+	maxPlaces  = 1 << 15 // nodes of one case that counts
 )
 
 // A ruleKey is a rule of the grammar: the values of an expression; with single, each value has
@@ -31,7 +32,7 @@ type emitter struct {
 	space, gap *automaton.DFA // white space between tokens, and behind a colon
 	spelt      map[spelling]*automaton.DFA
 
-	// What the grammar has so far: objects with undeclared members, arrays of unique items.
+	// Found in the grammar so far: objects with undeclared members, arrays of unique items.
 	// Their scopes need marks at all objects, or arrays, of the grammar.
 	openObjects, uniqueArrays bool
 	markObjects, markArrays   bool
@@ -56,7 +57,7 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	e := &emitter{}
 	for {
 		again := &emitter{
-			compiler: c, b: &automaton.Builder{Budget: c.budget}, rules: make(map[ruleKey]automaton.Rule), spelt: spelt,
+			compiler: c, b: &automaton.Builder{Budget: c.budget, Depth: maxNesting - 1}, rules: make(map[ruleKey]automaton.Rule), spelt: spelt,
 			markObjects: e.openObjects, markArrays: e.uniqueArrays,
 		}
 		e = again
@@ -79,7 +80,7 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	}
 }
 
-// whiteSpace returns what may stand between tokens (nothing, a space, or a newline and an
+// whiteSpace returns the white space between tokens (nothing, a space, or a newline and an
 // indent) and behind a colon (nothing or a space).
 func whiteSpace() (space, gap *automaton.DFA) {
 	space = &automaton.DFA{First: []int32{0, 2, 2}, Accept: []bool{true, true}, Edges: []automaton.Edge{{Lo: '\n', Hi: '\n', To: 2}, {Lo: ' ', Hi: ' ', To: 1}}}
@@ -94,7 +95,7 @@ func whiteSpace() (space, gap *automaton.DFA) {
 	return space, gap
 }
 
-// refuse records what cannot be kept of the values of an expression.
+// refuse records the refusal of an expression.
 func (c *compiler) refuse(err error, by expr) {
 	if c.budget.Err() != nil {
 		return // which is the error of the whole
@@ -465,7 +466,7 @@ func (w *arrayWriter) items(counts []int) automaton.Node {
 	return next
 }
 
-// item writes item i and what follows it, where counts items have matched.
+// item writes item i and the rest of the array, where counts items have matched.
 func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most >= 0 && i >= a.most {
@@ -505,7 +506,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	return w.b.Alt(nodes...)
 }
 
-// after writes what follows i items.
+// after writes the rest of an array behind i items.
 func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most < 0 { // beyond all places that matter, the number of items is not counted
@@ -603,7 +604,7 @@ func (w *objectWriter) add(p place) place {
 	return p
 }
 
-// member writes a member, given how its name is written before what follows.
+// member writes a member: name writes its name in front of a node.
 func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	b := w.b
 	next = b.Nest(w.rule(value, false), next)
@@ -652,7 +653,7 @@ func (w *objectWriter) next(p place) automaton.Node {
 	return n
 }
 
-// after writes what follows a member.
+// after writes the rest of an object behind a member.
 func (w *objectWriter) after(p place) automaton.Node {
 	if n, ok := w.behind[p]; ok {
 		return n

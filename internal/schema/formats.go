@@ -39,7 +39,7 @@ const (
 type format struct{ all, none []string }
 
 // Short host names have any number of labels; long ones at most four, so that the automaton
-// need not count two lengths. xn-- and its like are left out: what follows needs tables.
+// need not count two lengths. xn-- and its like are left out: their meaning needs tables.
 var (
 	reserved  = `(?:^|[.@])[^.@]{2}--`
 	shortHost = `^.{1,63}$`

@@ -544,7 +544,7 @@ func (c *compiler) combination(name string, item *value) (expr, error) {
 	case "anyOf":
 		return c.or(parts...), nil
 	}
-	// Exactly one: of each part, what no other part takes that may have values in common.
+	// Exactly one: each part without the values of the parts that it overlaps.
 	ways := make([]expr, len(parts))
 	for i := range parts {
 		ways[i] = parts[i]

@@ -6,8 +6,8 @@
 //
 // A schema is understood as a set of values: for each type a language of scalars, or a union
 // of cases of arrays and objects (type set). Such sets are intersected, united and
-// complemented, which is what allOf, anyOf, oneOf, not, if and dependent* need. What a member
-// or an item must be is an expression over schemas (type expr), evaluated when it is reached,
+// complemented, for allOf, anyOf, oneOf, not, if and dependent*. The condition on a member
+// or an item is an expression over schemas (type expr), evaluated when it is reached,
 // so recursion is no matter. Each expression becomes one rule of the grammar.
 //
 // docs/schemas.md says which keywords are kept, which are refused, and how values are spelt.

@@ -77,7 +77,7 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// What cannot be kept is refused by keyword and pointer.
+// Keywords that cannot be kept are refused by name and pointer.
 func TestRefused(t *testing.T) {
 	for source, want := range map[string]string{
 		`{"properties":{"a/b":{"pattern":"(?=x)"}}}`: `/properties/a~1b/pattern pattern look-around`,
@@ -121,6 +121,15 @@ func TestRefused(t *testing.T) {
 	_, err := schema.Compile([]byte(`{"properties":{"a":{"format":"iri"},"b":{"unevaluatedItems":false},"c":{"pattern":"\\1"}}}`), nil)
 	if r, ok := errors.AsType[schema.RefusedError](err); !ok || len(r) != 3 {
 		t.Errorf("got %v, want three refusals", err)
+	}
+}
+
+func TestNesting(t *testing.T) {
+	g := compile(t, `true`)
+	for n, want := range map[int]bool{1: true, 128: true, 129: false} {
+		if got := fits(g, strings.Repeat("[", n)+strings.Repeat("]", n)); got != want {
+			t.Errorf("depth %d: %v", n, got)
+		}
 	}
 }
 

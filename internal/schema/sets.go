@@ -165,7 +165,7 @@ func (c *compiler) intersectArrs(x, y arrs) arrs {
 	return a
 }
 
-// other returns what the value of a member must be that is no prop.
+// other returns the condition on the value of a member that is no prop.
 func (o *objs) other(name string) expr {
 	for _, k := range o.classes {
 		if k.names == nil || k.names.Match(name) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -46,11 +47,11 @@ func drawVocab(t *rapid.T) *vocab.Vocab {
 	}
 	pieces := []string{`a`, `b`, `x`, `"`, `":`, `",`, `{"`, `["`, ` `, "\n ", `1`, `2`, `12`, `,`, `true`, `null`, `é`, "\xe6\x97", `日`, `\`, `\u0001`, `ab`, `}`, `]`, `next`, `v`, `20`, `-0`}
 	for range rapid.IntRange(0, 60).Draw(t, "tokens") {
-		text := ""
+		var text strings.Builder
 		for range rapid.IntRange(0, 5).Draw(t, "pieces") {
-			text += rapid.SampledFrom(pieces).Draw(t, "piece")
+			text.WriteString(rapid.SampledFrom(pieces).Draw(t, "piece"))
 		}
-		tokens = append(tokens, vocab.Token{Bytes: []byte(text), Control: rapid.IntRange(0, 9).Draw(t, "control") == 0})
+		tokens = append(tokens, vocab.Token{Bytes: []byte(text.String()), Control: rapid.IntRange(0, 9).Draw(t, "control") == 0})
 	}
 	for _, n := range []int{8, 9, 16, 17, 18, 32, 33, 40} { // the borders of groups
 		tokens = append(tokens, vocab.Token{Bytes: slices.Repeat([]byte("a"), n)})
