@@ -656,3 +656,44 @@ func (a *alphabet) ranges(yield func(lo, hi rune, class int32)) {
 
 // Finite reports whether the language is finite.
 func (d *DFA) Finite() bool { return d.Count(math.MaxInt32) < math.MaxInt32 }
+
+// maxPairs bounds the search of [Disjoint].
+const maxPairs = 4096
+
+// Disjoint reports whether two languages surely have no string in common. It builds nothing,
+// and gives up early.
+func Disjoint(x, y *DFA) bool {
+	if x.Empty() || y.Empty() {
+		return true
+	}
+	seen := map[[2]int32]bool{{0, 0}: true}
+	work := [][2]int32{{0, 0}}
+	for len(work) > 0 {
+		p := work[len(work)-1]
+		work = work[:len(work)-1]
+		if x.accept[p[0]] && y.accept[p[1]] || len(seen) > maxPairs {
+			return false
+		}
+		last := [2]int32{-1, -1}
+		for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
+			q := [2]int32{x.next[int(p[0])*x.classes+int(x.class[i])], y.next[int(p[1])*y.classes+int(y.class[j])]}
+			if q != last && q[0] >= 0 && q[1] >= 0 && !seen[q] {
+				seen[q] = true
+				work = append(work, q)
+			}
+			last = q
+			switch {
+			case i+1 == len(x.starts):
+				j++
+			case j+1 == len(y.starts) || x.starts[i+1] < y.starts[j+1]:
+				i++
+			case x.starts[i+1] > y.starts[j+1]:
+				j++
+			default:
+				i++
+				j++
+			}
+		}
+	}
+	return true
+}

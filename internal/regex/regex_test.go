@@ -147,6 +147,9 @@ func TestAgainstStandardLibrary(t *testing.T) {
 			t.Fatal(err)
 		}
 		and, or, minus, not := regex.And(b, d, e), regex.Or(b, d, e), regex.Minus(b, d, e), regex.Not(b, d)
+		if regex.Disjoint(d, e) != and.Empty() {
+			t.Fatalf("%s, %s: disjoint = %v", p, q, !and.Empty())
+		}
 		lengths := regex.And(b, d, regex.Lengths(b, 1, 2))
 		quoted := regex.Quoted(b, d)
 		for _, s := range texts {

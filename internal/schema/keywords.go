@@ -545,19 +545,15 @@ func (c *compiler) combination(name string, item *value) (expr, error) {
 		return c.or(parts...), nil
 	}
 	// Exactly one: each part without the values of the parts that it overlaps.
-	ways := make([]expr, len(parts))
+	ways := slices.Clone(parts)
 	for i := range parts {
-		ways[i] = parts[i]
-		for j := range parts {
-			if i == j {
-				continue
-			}
-			if parts[i] == parts[j] {
-				ways[i] = nothing
-				break
-			}
-			if !c.empty(c.and(parts[min(i, j)], parts[max(i, j)])) {
+		for j := i + 1; j < len(parts); j++ {
+			switch {
+			case parts[i] == parts[j]:
+				ways[i], ways[j] = nothing, nothing
+			case !c.disjoint(parts[i], parts[j], tellDepth) && !c.empty(c.and(parts[i], parts[j])):
 				ways[i] = c.and(ways[i], c.not(parts[j], &origin{item, name}))
+				ways[j] = c.and(ways[j], c.not(parts[i], &origin{item, name}))
 			}
 		}
 	}
