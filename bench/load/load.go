@@ -202,7 +202,7 @@ func (a *Asker) Ask(ctx context.Context, s Shot, first func()) Outcome {
 // hang-up.
 func (o *Outcome) failed(ctx context.Context, err error) Outcome {
 	o.End = Now()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) { // a dial may report the deadline before ctx does
 		o.Gone = true
 	} else {
 		o.Fault = err.Error()

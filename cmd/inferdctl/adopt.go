@@ -45,7 +45,7 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 	if len(names) == 0 {
 		failed = len(problems)
 		for _, p := range problems {
-			fmt.Fprintf(c.stderr, "left out: %s: %v\n", p.Path, p.Err)
+			fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))
 		}
 	}
 	if len(found) == 0 {
@@ -111,7 +111,7 @@ func (c *command) printFound(found []caches.Model) error {
 		if len(m.Files) > 1 {
 			file += fmt.Sprintf(" and %d more", len(m.Files)-1)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Name, m.Tool, size(total), file)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Name, m.Tool, size(total), clean(file))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("write: %w", err)

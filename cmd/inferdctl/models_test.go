@@ -258,3 +258,27 @@ func TestModelsHome(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 }
+
+// Manifests are written by other programs, too: a terminal is not to obey them.
+func TestManifestsOfStrangers(t *testing.T) {
+	s := newShelf(t)
+	s.run(0, "import", s.file)
+	name := filepath.Join(s.home, "manifests", "chain.json")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange := strings.NewReplacer(`"llama"`, `"lla\u001b[2Jma"`, `"license": null`, `"license": "\u0007bell\nname  other"`).Replace(string(text))
+	if strange == string(text) {
+		t.Fatal(strange)
+	}
+	if err := os.WriteFile(name, []byte(strange), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"list"}, {"show", "chain"}, {"list", "--json"}, {"show", "chain", "--json"}} {
+		out, _ := s.run(0, args...)
+		if strings.ContainsAny(out, "\x1b\a") || strings.Contains(out, "\nname  other") {
+			t.Errorf("%q prints %q", args, out)
+		}
+	}
+}

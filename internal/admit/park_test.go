@@ -32,7 +32,7 @@ func TestParks(t *testing.T) {
 			d.t.Errorf("b: %q", ended)
 		}
 		d.counts(admit.Counts{Running: 2, Waiting: 8})
-		_, before, _ := d.has("a1") // was parked, and goes on
+		_, before, _ := d.has("a1") // was parked, and has resumed
 		d.after(10 * tick)
 		if _, now, _ := d.has("a1"); now != before+10 {
 			d.t.Errorf("a1 has written %d, and %d before", now, before)
@@ -206,7 +206,7 @@ func TestParksForAnotherPlace(t *testing.T) {
 			d.t.Error("e1 waits")
 		}
 		d.send(d.t.Context(), "3", "e2", 5)
-		d.send(d.t.Context(), "4", "e3", 5) // now nobody can make way
+		d.send(d.t.Context(), "4", "e3", 5) // now no request can be preempted
 		for id, want := range map[string]bool{"e2": true, "e3": false} {
 			if begun, _, _ := d.has(id); begun != want {
 				d.t.Errorf("%s has begun: %v", id, begun)

@@ -56,7 +56,7 @@ func (m *Machine[T]) fill() bool {
 	return true
 }
 
-// anySlot reports whether any waiting request has a slot, without a look at each of them.
+// anySlot reports whether any waiting request could have a slot, without a look at each of them.
 func (m *Machine[T]) anySlot() bool {
 	if m.queue.Len() == 0 || m.noPermit() {
 		return false

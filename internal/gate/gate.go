@@ -207,6 +207,9 @@ func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) 
 	case New, Ended:
 		return
 	case Arrived, Waiting:
+		if m.arriving == r {
+			m.arriving = nil
+		}
 		m.queue.Done(r.job, 0)
 		m.set(r, Ended)
 		return

@@ -43,6 +43,19 @@ type Request struct {
 //sumtype:decl
 type Task interface{ task() }
 
+// ModelOf returns the requested entry name or alias; empty leaves the choice to the daemon.
+func ModelOf(t Task) string {
+	switch t := t.(type) {
+	case *Generate:
+		return t.Model
+	case *Embed:
+		return t.Model
+	case *Rerank:
+		return t.Model
+	}
+	return ""
+}
+
 // Generate asks for the next message of a conversation.
 type Generate struct {
 	Model       string       // entry name or alias; empty leaves the choice to the daemon

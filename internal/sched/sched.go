@@ -63,9 +63,6 @@ type Job[T any] struct {
 	usedAtStart   float64 // used at its latest start
 }
 
-// Preempted reports whether the job has run and waits to run again.
-func (j *Job[T]) Preempted() bool { return j.started > 0 && !j.running && j.leaf != nil }
-
 // Len returns the number of waiting jobs.
 func (q *Queue[T]) Len() int { return q.root.waiting }
 

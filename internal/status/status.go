@@ -5,7 +5,7 @@ package status
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// Event is a change of state that subscribers learn of. The set is closed.
+// Event is a change of state that is sent to subscribers. The set is closed.
 //
 //sumtype:decl
 type Event interface{ event() }
@@ -44,8 +44,8 @@ type Capabilities struct {
 	AudioRate   int    // samples a second; 0 without audio
 	NoTemplate  bool   // it generates, and its model has no chat template
 	Unverified  bool   // the libraries that compute are not the packaged ones
-	// Exact says that the same request gets the same bits in any company. WantsExact says that
-	// the operator asked for it, and Inexact why it is not so.
+	// Exact reports that equal requests get the same bits, whatever other requests run. WantsExact
+	// reports that the operator asked for it; Inexact is the reason why it is not so.
 	Exact, WantsExact bool
 	Inexact           string
 }

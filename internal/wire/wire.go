@@ -76,8 +76,8 @@ func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	case values > maxValues:
 		return nil, Decodef("more than %d values", maxValues)
 	}
-	if n := values * valueSize; n > frame.Small {
-		if err := r.Hold(n); err != nil {
+	if n := values * valueSize; n > frame.FreeBytes {
+		if err := r.Reserve(n); err != nil {
 			return nil, err
 		}
 	}

@@ -100,7 +100,7 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 	}
 }
 
-// threads returns how many threads the engine of an entry computes with.
+// threads returns the number of compute threads of an entry's engine.
 func threads(e *backend.Entry) int { return cmp.Or(e.Threads, runtime.NumCPU()) }
 
 // turnsFile is beside the lock of the daemon.
@@ -134,7 +134,7 @@ func logReady(ctx context.Context, log *slog.Logger, name string, r link.Report)
 		slog.String("model", r.Model), slog.String("device", r.Device), slog.Int("n_ctx", r.NCtx), slog.Int("n_slots", r.Slots))
 }
 
-// warn logs what an operator should know of a model.
+// warn logs the engine's warnings about a model.
 func warn(ctx context.Context, log *slog.Logger, name string, r link.Report) {
 	for _, w := range r.Warnings {
 		log.LogAttrs(ctx, slog.LevelWarn, "model", slog.String("backend", name), slog.String("warning", w))

@@ -199,11 +199,14 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 
 // lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
-	p := l.cache.Lookup(s.Owner, s.tokens)
-	if l.repeats(s) && l.cache.Idle() {
-		p = p.First(schedule.Reusable(p.N, p.Fresh, len(s.tokens), l.Limits.Batch))
+	longest, freshest := l.cache.Lookup(s.Owner, s.tokens)
+	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // behind its own tokens it continues
+		return longest
 	}
-	return p
+	if n := schedule.Reusable(longest.N, freshest.Fresh, len(s.tokens), l.Limits.Batch); n <= freshest.Fresh {
+		return freshest.First(n)
+	}
+	return longest
 }
 
 // giveUp frees or retains the cells of a sequence, according to its state.

@@ -195,7 +195,7 @@ func typesOf(state []byte) (k, v int) {
 	return k, v
 }
 
-// A reader reads numbers, which are 0 beyond the end.
+// A reader reads numbers from bytes; beyond their end it returns 0.
 type reader struct{ rest []byte }
 
 func (r *reader) number() int {

@@ -80,7 +80,7 @@ const (
 func (c *Context) compute(padding int) (code int32, err error) {
 	c.batch.NTokens = int32(c.adding)
 	for pos := range padding {
-		setBatch(&c.batch, 0, pos, int(c.spare()), false)
+		setBatch(&c.batch, 0, pos, int(c.scratch()), false)
 	}
 	if c.enters {
 		c.enters = false
@@ -92,7 +92,7 @@ func (c *Context) compute(padding int) (code int32, err error) {
 	messages.end(c.abort)
 	c.abort.end()
 	if padding > 0 {
-		err = errors.Join(err, c.remove(int(c.spare()), -1))
+		err = errors.Join(err, c.remove(int(c.scratch()), -1))
 	}
 	return code, err
 }

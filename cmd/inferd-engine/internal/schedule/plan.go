@@ -195,8 +195,9 @@ func (p *planner) assign(step *Step, b Budget) {
 			left, step.NoDelay = 0, true
 		}
 	case len(prompts) == 1:
-		s := p.seqs[prompts[0]]
-		left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
+		if s := p.seqs[prompts[0]]; (s.Cached+s.Prefix)%Tile == 0 {
+			left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
+		}
 	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
 		left = min(left, shortStep) // so that the short prompt and the step end soon
 	}
