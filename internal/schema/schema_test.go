@@ -13,9 +13,12 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
+// patient is a budget for tests on a busy machine that are not about its time.
+func patient() *automaton.Budget { return &automaton.Budget{Time: time.Minute} }
+
 func compile(tb testing.TB, source string) *automaton.Grammar {
 	tb.Helper()
-	s, err := schema.Compile([]byte(source), nil)
+	s, err := schema.Compile([]byte(source), patient())
 	if err != nil {
 		tb.Fatalf("%s: %v", source, err)
 	}
@@ -105,7 +108,7 @@ func TestRefused(t *testing.T) {
 		`{"type":"array","uniqueItems":true,"items":{"type":"boolean"},"minItems":3}`: `/minItems minItems number of different items`,
 		`{"type":"object","propertyNames":{"enum":["a","b"]},"minProperties":3}`:      `  no value satisfies it`,
 	} {
-		_, err := schema.Compile([]byte(source), nil)
+		_, err := schema.Compile([]byte(source), patient())
 		r, ok := errors.AsType[schema.RefusedError](err)
 		if !ok {
 			t.Errorf("%s: %v", source, err)
@@ -135,7 +138,7 @@ func TestNesting(t *testing.T) {
 
 func TestNoSchema(t *testing.T) {
 	for _, source := range []string{``, `{`, `[]`, `1`, `"a"`, `{"a":1,"a":2}`, `{"a":"\ud800"}`, "{\"a\":\"\xff\"}", `{} {}`, `{"type":01}`, strings.Repeat(`{"not":`, 1000) + `{}` + strings.Repeat(`}`, 1000)} {
-		_, err := schema.Compile([]byte(source), nil)
+		_, err := schema.Compile([]byte(source), patient())
 		if _, ok := errors.AsType[*schema.SyntaxError](err); !ok {
 			t.Errorf("%.30s: %v", source, err)
 		}

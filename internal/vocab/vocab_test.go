@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -32,7 +33,7 @@ var schemas = []string{
 
 func compile(tb testing.TB, source string) *automaton.Grammar {
 	tb.Helper()
-	s, err := schema.Compile([]byte(source), nil)
+	s, err := schema.Compile([]byte(source), &automaton.Budget{Time: time.Minute})
 	if err != nil {
 		tb.Fatalf("%s: %v", source, err)
 	}
