@@ -11,7 +11,7 @@ import (
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/gbnf"
+	"github.com/inferd-go/inferd/internal/gbnf"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
