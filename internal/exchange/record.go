@@ -19,8 +19,8 @@ type Connection struct {
 	Addr    string // of the client, over TCP; else empty
 }
 
-// A Record is all that is kept of one request: no prompt, and no answer. Its zero values mean
-// "not known", or "did not get that far".
+// A Record is the outcome of one request, without prompt and answer. A zero value means unknown, or
+// of a stage that the request did not reach.
 type Record struct {
 	Peer    infer.Peer
 	Dialect wire.Dialect

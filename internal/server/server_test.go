@@ -97,7 +97,7 @@ func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	})
 }
 
-// dial returns a client that reads if it is not deaf.
+// dial returns a new client. A deaf one never reads.
 func (r *room) dial(deaf bool) *client {
 	near, far := net.Pipe()
 	c := &client{Conn: near, done: make(chan struct{})}
