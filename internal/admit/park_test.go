@@ -291,8 +291,8 @@ func TestDoesNotPark(t *testing.T) {
 	})
 }
 
-// A request is refused when its deadline passes while it waits. Once it runs, the handler ends
-// it at the deadline, and the gate a while later.
+// A request is refused when its deadline passes while it waits. Once it runs, the handler ends it
+// at the deadline, and the gate does so after deadlineGrace.
 func TestDeadline(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		due := func(id string, in time.Duration) *infer.Request {
