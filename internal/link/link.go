@@ -53,7 +53,7 @@ type Report struct {
 	// computed with them. Inexact is the reason why not, if the daemon asked for it.
 	Exact   bool
 	Inexact string
-	// Warnings, of Ready, are for the operator: what the engine assumes of its model.
+	// Warnings, of Ready, are for the operator: the engine's assumptions about its model.
 	Warnings []string
 	Problem  string // of Failed: the cause
 }
