@@ -7,7 +7,7 @@ import (
 
 // StepTimes estimate the number of prompt tokens that a step may decode beside streams, and the
 // time that a step may wait for the prefill worker, so that no stream waits longer for its next
-// token than the stall budget. They learn from past steps, and get all times from the caller.
+// token than the stall budget. They are estimated from past steps; all times come from the caller.
 type StepTimes struct {
 	Stall time.Duration // the longest time for a step beside streams; 0 is the default, see [StepTimes.StallBudget]
 
