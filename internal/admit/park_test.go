@@ -148,8 +148,8 @@ func TestParkedIsIn(t *testing.T) {
 	})
 }
 
-// The parked requests of a caller and of a user are bounded, however many clients or programs
-// they pose as. Their running requests are still preempted for others.
+// The parked requests of a caller and of a user are bounded, however many client names or programs
+// they use. Their running requests are still preempted for others.
 func TestParkedIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		total int

@@ -1,5 +1,5 @@
 // Package breaker decides whether requests may go to a target that has failed recently. It is pure:
-// it reads no clock, and learns the outcomes from its caller. It knows neither the target nor the
+// it reads no clock, and its caller reports the outcomes. It knows neither the target nor the
 // causes of failures.
 package breaker
 

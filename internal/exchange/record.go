@@ -88,7 +88,7 @@ func (r *Record) count(task infer.Task) {
 	}
 }
 
-// rank notes how many of n scores the client gets.
+// rank records the number of the n scores that the client gets.
 func (r *Record) rank(task infer.Task, n int) {
 	if rerank, ok := task.(*infer.Rerank); ok && rerank.TopN > 0 {
 		n = min(n, rerank.TopN)

@@ -38,8 +38,8 @@ type Contract struct {
 	Threads   int `json:"threads"`      // compute threads
 	GPULayers int `json:"n_gpu_layers"` // layers on a GPU, if there is one; negative: all
 
-	// Pooling is the method that makes one vector of the tokens': mean, cls or last; empty: the
-	// model's own.
+	// Pooling is the method that combines the vectors of a text's tokens into one: mean, cls or
+	// last; empty: the model's own.
 	Pooling string `json:"pooling"`
 	// MaxStallMS bounds the milliseconds between two tokens of a stream while prompts are
 	// prefilled beside it; 0: the engine decides.

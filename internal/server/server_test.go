@@ -118,7 +118,7 @@ func (r *room) dial(deaf bool) *client {
 	return c
 }
 
-// end waits for the end of Serve and returns when it came.
+// end waits for the end of Serve and returns its time since the start.
 func (r *room) end() time.Duration {
 	r.t.Helper()
 	if err := <-r.served; err != nil {

@@ -139,7 +139,7 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 	return o
 }
 
-// engineChild is an engine process as its supervisor sees it.
+// engineChild is an engine process as a [Child].
 type engineChild struct{ *proc.Child }
 
 var (

@@ -47,7 +47,7 @@ func (r *restartPolicy) next(now time.Time, ready bool) (pause time.Duration, gi
 // starts has the times of recent starts. It reads no clock.
 type starts struct {
 	all    int
-	recent []time.Time // the restarts of the last hour or more; the pauses bound how many
+	recent []time.Time // the restarts of the last hour or more; the pauses bound their number
 }
 
 // note records a start.
