@@ -17,7 +17,8 @@ type StepTimes struct {
 	prefill Average   // seconds of the prefill worker for each token
 }
 
-// The default stall: hardly noticeable, or four steps of the streams.
+// The default stall is the longer of 100 ms, which are hardly noticeable, and four steps of the
+// streams.
 const (
 	defaultStall = 100 * time.Millisecond
 	stallSteps   = 4
