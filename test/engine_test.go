@@ -67,7 +67,7 @@ func TestEngineDies(t *testing.T) {
 					}
 				}
 				if text, end := waits.answer(); text != "bc" || end.Type != "done" {
-					t.Errorf("who waited got %q, %+v", text, end)
+					t.Errorf("a waiting request got %q, %+v", text, end)
 				}
 				w.until("ready", "")
 			})

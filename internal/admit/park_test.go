@@ -306,14 +306,14 @@ func TestDeadline(t *testing.T) {
 		d.sendTo(d.t.Context(), due("has time", time.Hour), 10)
 		d.after(21 * tick)
 		if _, _, ended := d.has("waits"); ended != "queue full: the deadline passed while the request waited" {
-			d.t.Errorf("who waits: %q", ended)
+			d.t.Errorf("the waiting request: %q", ended)
 		}
 		d.all.Wait()
 		if _, n, ended := d.has("runs"); ended != "queue full: the deadline passed before the answer was there" || n > 130 {
-			d.t.Errorf("who runs: %q after %d tokens", ended, n)
+			d.t.Errorf("the running request: %q after %d tokens", ended, n)
 		}
 		if _, _, ended := d.has("has time"); ended != "done" || time.Since(begin) > 3*time.Second {
-			d.t.Errorf("who has time: %q", ended)
+			d.t.Errorf("the request with time: %q", ended)
 		}
 	})
 }
