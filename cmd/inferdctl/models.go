@@ -160,10 +160,11 @@ func (c *command) printRest(w io.Writer, l modelsJSON) {
 	}
 }
 
-// cell is the text of words in a table; manifests are written by others, too.
+// cell joins words to the text of a table's cell. It cleans them, because other programs write
+// manifests, too.
 func cell(words ...string) string { return cmp.Or(clean(strings.Join(words, ", ")), "-") }
 
-// clean replaces characters that a terminal could obey.
+// clean replaces characters that are not printable, such as a terminal's control characters.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -17,16 +17,17 @@ import (
 )
 
 // modelSettings are the members of the daemon's config file that concern the model store. Other
-// members are not judged: the store can be looked after although the daemon would refuse to
-// start.
+// members are not checked: the store can be maintained even if the daemon would refuse the file.
 type modelSettings struct {
 	Home     *string         `json:"models_home"`
+	Catalog  *string         `json:"catalog"`
 	Model    jsontext.Value  `json:"model"`
 	Backends []entrySettings `json:"backends"`
 }
 
 // entrySettings are the models of an entry.
 type entrySettings struct {
+	Kind   string         `json:"kind"`
 	Name   string         `json:"name"`
 	Model  jsontext.Value `json:"model"`
 	MMProj jsontext.Value `json:"mmproj"`

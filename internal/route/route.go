@@ -52,7 +52,7 @@ func answersTo(b *backend.Backend, name string) bool {
 // [infer.Abilities.Check]. A backend of unknown abilities counts as able: requests
 // wait for it.
 func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
-	name := model(req.Task)
+	name := infer.ModelOf(req.Task)
 	able, named := r.candidates(name, req.Task)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,18 +183,6 @@ func outcome(b *backend.Backend, err error) breaker.Outcome {
 	default:
 		return breaker.Ignored
 	}
-}
-
-func model(t infer.Task) string {
-	switch t := t.(type) {
-	case *infer.Generate:
-		return t.Model
-	case *infer.Embed:
-		return t.Model
-	case *infer.Rerank:
-		return t.Model
-	}
-	return ""
 }
 
 func verb(t infer.Task) string {

@@ -135,7 +135,7 @@ func (o *Object) Texts(name string) (all []string) {
 	all = []string{}
 	for i, element := range o.elements(name, value) {
 		if element.Kind() != jsontext.KindString {
-			o.doc.failf(o.at.AppendToken(name).AppendToken(strconv.Itoa(i)), ": %s does not fit here", kindNames[element.Kind()])
+			o.FailElementf(name, i, ": %s does not fit here", kindNames[element.Kind()])
 			continue
 		}
 		all = append(all, unquote(element))

@@ -84,7 +84,7 @@ func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
 }
 
 // Role returns the role of a backend without a cache.
-func (s *Settings) Role() backend.Role { return backend.Role{Generates: true} }
+func (s *Settings) Role() backend.Role { return backend.Role{} }
 
 // defaultTimeout bounds the time until a mock is ready if the host has no LoadTimeout.
 const defaultTimeout = 30 * time.Second
