@@ -551,15 +551,11 @@ func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options)
 		}
 		here := display(p.sources[0].url)
 		ingest, err := s.Store.Begin(store.Want{SHA256: p.sha256, Name: made.name, Upstream: store.Upstream{URL: here, Total: p.size}})
+		if _, present := errors.AsType[*store.PresentError](err); present {
+			continue // another process has just committed it
+		}
 		if err != nil {
 			return err
-		}
-		// Another process may have committed it between the two.
-		if _, err := s.Store.Blob(p.sha256); p.sha256 != "" && err == nil {
-			if err := ingest.Discard(); err != nil {
-				return err
-			}
-			continue
 		}
 		p.ingest = ingest
 		if err := ingest.Reserve(); err != nil {
