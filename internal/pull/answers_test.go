@@ -658,3 +658,20 @@ func TestRefusedWhileBytesCome(t *testing.T) {
 	b.holds("m-q4_k_m", c)
 	b.paused(0)
 }
+
+// A write that takes longer than the time-out of a stall is not taken for one. The store holds a
+// mutex meanwhile, so this cannot run on the clock of a bubble.
+func TestSlowDisk(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	c := content(3*rangeOf, 71)
+	b.repo(c)
+	b.SetHooks(pull.Hooks{Sleep: b.sleep, Stall: 3 * time.Second}) // one request
+	b.before(store.OpWrite, "/data.tmp", 1, func() { time.Sleep(4 * time.Second) })
+	b.pull("O/R", pull.Options{})
+	b.holds("m-q4_k_m", c)
+	b.paused(0)
+	if n := len(b.contentRequests()); n != 1 {
+		t.Errorf("%d requests for content", n)
+	}
+}
