@@ -29,7 +29,7 @@ import (
 
 // A File is a file of a repository or a blob of the registry.
 type File struct {
-	Content []byte
+	Content []byte // does not change
 	// Digest is announced as the SHA-256 of the content; empty: the true one.
 	Digest string
 	// Size is announced as the size of the content; 0: the true one.
@@ -38,11 +38,32 @@ type File struct {
 	Small bool
 }
 
-func (f *File) digest() string {
+// digest is the announced SHA-256 of a file.
+func (s *Server) digest(f *File) string {
 	if f.Digest != "" {
 		return f.Digest
 	}
-	return Sum(f.Content)
+	return s.sum(f.Content)
+}
+
+// sum is Sum, but hashes a content once only: else large ones keep the requests waiting.
+func (s *Server) sum(content []byte) string {
+	if len(content) == 0 {
+		return Sum(nil)
+	}
+	s.hashing.Lock()
+	defer s.hashing.Unlock()
+	key := hashed{&content[0], len(content)}
+	if s.sums[key] == "" {
+		s.sums[key] = Sum(content)
+	}
+	return s.sums[key]
+}
+
+// A hashed content does not change.
+type hashed struct {
+	first *byte
+	size  int
 }
 
 func (f *File) size() int64 {
@@ -111,12 +132,18 @@ type Server struct {
 	PageSize int
 	// Slow is the time that a MiB of content takes; 0: no limit.
 	Slow time.Duration
+	// WriteBuffer bounds the bytes that were sent and are on their way, for each connection;
+	// 0: the kernel decides.
+	WriteBuffer int
 
 	tb       testing.TB
 	ca       *authority
 	hub, cdn string // addresses
 
-	mu       sync.Mutex
+	hashing sync.Mutex // guards the field below
+	sums    map[hashed]string
+
+	mu       sync.Mutex // guards the fields below
 	repos    map[string]*repo
 	images   map[string][]layer
 	blobs    map[string]*File // by announced digest
@@ -142,7 +169,7 @@ type layer struct {
 func New(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{
-		tb: tb, ca: newAuthority(tb),
+		tb: tb, ca: newAuthority(tb), sums: make(map[hashed]string),
 		repos: make(map[string]*repo), images: make(map[string][]layer), blobs: make(map[string]*File), seen: make(map[string]int),
 	}
 	s.hub = s.serve("127.0.0.1", Hub, s.answerHub)
@@ -176,6 +203,14 @@ func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.ca.leaf(s.tb)}, MinVersion: tls.VersionTLS12},
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          quiet(),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if c, ok := c.(*tls.Conn); ok && s.WriteBuffer > 0 {
+				if tcp, ok := c.NetConn().(*net.TCPConn); ok {
+					_ = tcp.SetWriteBuffer(s.WriteBuffer) // else the test finds more bytes on their way
+				}
+			}
+			return ctx
+		},
 	}
 	var served sync.WaitGroup
 	served.Go(func() {
@@ -223,7 +258,7 @@ func (s *Server) AddRepo(name, commit, license string, files map[string]*File) {
 	r := &repo{commit: commit, license: license, files: files, order: slices.Sorted(maps.Keys(files))}
 	s.repos[name] = r
 	for _, f := range files {
-		s.blobs[f.digest()] = f
+		s.blobs[s.digest(f)] = f
 	}
 }
 
@@ -242,7 +277,7 @@ func (s *Server) AddImage(name string, model, projector *File) {
 	}
 	s.images[name] = layers
 	for _, l := range layers {
-		s.blobs[l.file.digest()] = l.file
+		s.blobs[s.digest(l.file)] = l.file
 	}
 }
 
@@ -274,7 +309,9 @@ func (s *Server) Requests() []Request {
 
 // Sent is the number of bytes of content that all answers so far have had.
 func (s *Server) Sent() (bytes int64) {
-	for _, r := range s.Requests() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
 		bytes += r.Sent
 	}
 	return bytes
@@ -366,7 +403,7 @@ func (s *Server) answerHub(w http.ResponseWriter, r *http.Request, _ *Request, _
 			name := strings.SplitN(r.URL.Path, "/", 6)[5]
 			if f, ok := found.files[name]; ok {
 				w.Header().Set("X-Repo-Commit", found.commit)
-				w.Header().Set("X-Linked-Etag", `"`+f.digest()+`"`)
+				w.Header().Set("X-Linked-Etag", `"`+s.digest(f)+`"`)
 				w.Header().Set("X-Linked-Size", strconv.FormatInt(f.size(), 10))
 				s.redirectLocked(w, f, http.StatusFound)
 				return
@@ -381,7 +418,7 @@ func (r *repo) has(rev string) bool { return rev == "main" || rev == r.commit }
 // redirectLocked sends the client to a new signed link.
 func (s *Server) redirectLocked(w http.ResponseWriter, f *File, status int) {
 	s.links++
-	w.Header().Set("Location", fmt.Sprintf("%s/blob/%s?sig=%d&secret=hunter2", s.CDNURL(), f.digest(), s.links))
+	w.Header().Set("Location", fmt.Sprintf("%s/blob/%s?sig=%d&secret=hunter2", s.CDNURL(), s.digest(f), s.links))
 	w.WriteHeader(status)
 }
 
@@ -398,7 +435,7 @@ func (s *Server) answerTree(w http.ResponseWriter, r *http.Request, found *repo)
 		f := found.files[name]
 		entry := map[string]any{"type": "file", "path": name, "size": f.size(), "oid": strings.Repeat("0", 40)}
 		if !f.Small {
-			entry["lfs"] = map[string]any{"oid": f.digest(), "size": f.size(), "pointerSize": 134}
+			entry["lfs"] = map[string]any{"oid": s.digest(f), "size": f.size(), "pointerSize": 134}
 		}
 		list = append(list, entry)
 	}
@@ -425,7 +462,7 @@ func (s *Server) answerRegistry(w http.ResponseWriter, r *http.Request, name, ki
 		}
 		var list []map[string]any
 		for _, l := range layers {
-			list = append(list, map[string]any{"mediaType": l.kind, "digest": "sha256:" + l.file.digest(), "size": l.file.size()})
+			list = append(list, map[string]any{"mediaType": l.kind, "digest": "sha256:" + s.digest(l.file), "size": l.file.size()})
 		}
 		s.answerJSON(w, map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": list})
 		return
@@ -461,14 +498,16 @@ func (s *Server) answerCDN(w http.ResponseWriter, r *http.Request, req *Request,
 }
 
 // ETag is the CDN's ETag of a content. It is not the digest, as with the real one.
-func ETag(content []byte) string { return `"` + Sum([]byte(Sum(content)))[:32] + `"` }
+func ETag(content []byte) string { return etagOf(Sum(content)) }
+
+func etagOf(digest string) string { return `"` + Sum([]byte(digest))[:32] + `"` }
 
 func (s *Server) answerContent(w http.ResponseWriter, r *http.Request, req *Request, f *File, fault *Fault) {
 	content := f.Content
 	if fault.Content != nil {
 		content = fault.Content
 	}
-	etag := ETag(content)
+	etag := etagOf(s.sum(content))
 	if fault.ETag != "" {
 		etag = strings.TrimPrefix(fault.ETag, "-")
 	}

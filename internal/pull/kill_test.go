@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,96 +52,127 @@ func child(name string) error {
 		Log:   slog.New(slog.DiscardHandler),
 		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
 	}
-	p.SetHooks(pull.Hooks{Ranges: 8 << 20, Several: 16 << 20})
+	p.SetHooks(pull.Hooks{Ranges: killRange, Several: 2 * killRange, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+			err = tcp.SetReadBuffer(killBuffer)
+		}
+		return conn, err
+	}})
 	if _, err := p.Pull(context.Background(), name, pull.Options{}, nil); err != nil {
 		return err
 	}
 	return st.Close()
 }
 
-// A process that is killed at any moment costs at most 8 MiB a connection, never a wrong byte,
-// and leaves no stray file.
+// Figures of TestKilledAnywhere.
+const (
+	killSize    = 32 << 20 // of a model
+	killRange   = 4 << 20
+	killWindow  = 24 << 20              // a process is killed before it has got more bytes
+	killBuffer  = 64 << 10              // of a socket
+	connections = 4                     // at once
+	checkpoint  = 8 << 20               // most bytes between two states that are written down
+	lanes       = 5                     // processes at once
+	hubPace     = 30 * time.Millisecond // for a MiB of one connection: a quarter of a second for all
+)
+
+// A process that is killed at any moment costs at most 8 MiB a connection, at most 8 MiB for all
+// of them on average, never a wrong byte, and leaves no stray file.
 func TestKilledAnywhere(t *testing.T) {
 	kills := 100
 	if testing.Short() {
 		kills = 5
 	}
-	const (
-		size        = 32 << 20
-		connections = 4
-		checkpoint  = 8 << 20
-		inFlight    = 4 << 20 // of a connection: in the buffers of both kernels and processes
-	)
-	b := newBench(t)
-	c := content(size, 50)
-	b.repo(c)
-	b.hub.Slow = 30 * time.Millisecond // for a MiB of one connection: a quarter of a second for all
-	roots := b.hub.RootsFile(t)
-	random := rand.New(rand.NewPCG(1, uint64(kills)))
-	worst := int64(0)
-	for killed, whole := 0, 0; killed < kills || whole == 0; {
-		home := t.TempDir()
-		b.hub.Forget()
-		here := 0
-		for ended := false; !ended; {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), childName+"=O/R", childHome+"="+home, childHub+"="+b.hub.URL(), childRoots+"="+roots)
-			out := &tail{}
-			cmd.Stderr = out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			exited := make(chan error, 1)
-			go func() { exited <- cmd.Wait() }()
-			// At a random moment before or while bytes come.
-			moment := make(chan time.Time)
-			stop := make(chan struct{})
-			if here < 20 && killed < kills {
-				bytes := b.hub.Sent() + int64(random.IntN(12<<20))
-				delay := time.Duration(random.IntN(10)) * time.Millisecond
-				if random.IntN(5) == 0 {
-					bytes, delay = 0, time.Duration(random.IntN(400))*time.Millisecond
-				}
-				go func() {
-					for b.hub.Sent() < bytes {
-						select {
-						case <-time.After(time.Millisecond):
-						case <-stop:
-							return
-						}
+	var again atomic.Int64 // bytes that were sent twice
+	t.Run("lanes", func(t *testing.T) {
+		for lane := range lanes {
+			t.Run(fmt.Sprint(lane), func(t *testing.T) {
+				t.Parallel()
+				b := newBench(t)
+				c := content(killSize, 50)
+				b.repo(c)
+				b.hub.Slow, b.hub.WriteBuffer = hubPace, killBuffer
+				random := rand.New(rand.NewPCG(uint64(lane), uint64(kills)))
+				for left := kills / lanes; left > 0; {
+					killed := b.killAnywhere(random, left)
+					left -= killed
+					b.holds("m-q4_k_m", c)
+					more := b.hub.Sent() - killSize
+					again.Add(more)
+					if limit := int64(killed * connections * checkpoint); more > limit {
+						t.Errorf("%d kills cost %d bytes, more than %d", killed, more, limit)
 					}
-					select {
-					case moment <- <-time.After(delay):
-					case <-stop:
-					}
-				}()
-			}
-			select {
-			case err := <-exited:
-				if err != nil {
-					t.Fatalf("%v: %s", err, out.text)
 				}
-				ended = true
-			case <-moment:
-				_ = cmd.Process.Kill() // it may have ended by now
-				<-exited
-				killed++
-				here++
-			}
+			})
+		}
+	})
+	mean := float64(again.Load()) / float64(kills)
+	t.Logf("%d kills; %.1f MiB again for each, on average", kills, mean/(1<<20))
+	if !testing.Short() && mean > checkpoint {
+		t.Errorf("a kill costs %.0f bytes on average, more than %d", mean, checkpoint)
+	}
+}
+
+// killAnywhere pulls a model by processes that are killed, at most that often, and by a last one
+// that is not. It sets the puller to one of their store.
+func (b *bench) killAnywhere(random *rand.Rand, most int) (killed int) {
+	b.t.Helper()
+	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)
+	b.Puller = b.puller(home)
+	b.hub.Forget()
+	for {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childName+"=O/R", childHome+"="+home, childHub+"="+b.hub.URL(), childRoots+"="+roots)
+		out := &tail{}
+		cmd.Stderr = out
+		if err := cmd.Start(); err != nil {
+			b.t.Fatal(err)
+		}
+		exited, stop := make(chan error, 1), make(chan struct{})
+		go func() { exited <- cmd.Wait() }()
+		var moment <-chan time.Time
+		if killed < most {
+			moment = b.moment(random, stop)
+		}
+		select {
+		case err := <-exited:
 			close(stop)
-		}
-		whole++
-		b.Puller = b.puller(home)
-		b.holds("m-q4_k_m", c)
-		again := b.hub.Sent() - size
-		if limit := int64(here * connections * (checkpoint + inFlight)); again > limit {
-			t.Errorf("%d kills cost %d bytes, more than %d", here, again, limit)
-		}
-		if here > 0 {
-			worst = max(worst, again/int64(here))
+			if err != nil {
+				b.t.Fatalf("%v: %s", err, out.text)
+			}
+			return killed
+		case <-moment:
+			close(stop)
+			_ = cmd.Process.Kill() // it may have ended by now
+			<-exited
+			killed++
 		}
 	}
-	t.Logf("%d kills; at most %.1f MiB again for each, on average of a model", kills, float64(worst)/(1<<20))
+}
+
+// moment returns a channel of a random moment before or while bytes come.
+func (b *bench) moment(random *rand.Rand, stop <-chan struct{}) <-chan time.Time {
+	bytes := b.hub.Sent() + int64(random.IntN(killWindow))
+	delay := time.Duration(random.IntN(10)) * time.Millisecond
+	if random.IntN(5) == 0 {
+		bytes, delay = 0, time.Duration(random.IntN(400))*time.Millisecond
+	}
+	moment := make(chan time.Time)
+	go func() {
+		for b.hub.Sent() < bytes {
+			select {
+			case <-time.After(time.Millisecond):
+			case <-stop:
+				return
+			}
+		}
+		select {
+		case moment <- <-time.After(delay):
+		case <-stop:
+		}
+	}()
+	return moment
 }
 
 // A tail keeps the last output of a process.
