@@ -99,6 +99,20 @@ func TestPullJSON(t *testing.T) {
 	}
 }
 
+// Neither stdout nor stderr has the query of an address.
+func TestPullShowsNoQuery(t *testing.T) {
+	hub, _ := hubFor(t)
+	link := hub.AddFile("m.gguf", &hubtest.File{Content: gguf(1000, 7)})
+	for _, query := range []string{"?sig=hunter2", "?sig=hunter2#wrong"} {
+		for _, flags := range [][]string{{"pull", "--json"}, {"pull"}} {
+			got := ctl(t.Context(), append(flags, link+query)...)
+			if text := got.Out + got.Stderr; !strings.Contains(text, "m.gguf") && got.Code != 0 || strings.Contains(text, "hunter2") {
+				t.Errorf("%+v", got)
+			}
+		}
+	}
+}
+
 // One failure does not keep the other models from coming.
 func TestPullFails(t *testing.T) {
 	hub, _ := hubFor(t)

@@ -132,6 +132,9 @@ type Server struct {
 	PageSize int
 	// Slow is the time that a MiB of content takes; 0: no limit.
 	Slow time.Duration
+	// Sending is called before each 64 KiB of content, with the bytes of Sent. It may be nil, and may
+	// block. It is called by several goroutines at once.
+	Sending func(sent int64)
 	// WriteBuffer bounds the bytes that were sent and are on their way, for each connection;
 	// 0: the kernel decides.
 	WriteBuffer int
@@ -568,6 +571,9 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 	}
 	const piece = 64 << 10
 	for sent := int64(0); sent < limit; {
+		if s.Sending != nil {
+			s.Sending(s.Sent())
+		}
 		n, err := w.Write(body[sent:min(sent+piece, limit)]) //nolint:gosec // content of a test
 		sent += int64(n)
 		s.mu.Lock()

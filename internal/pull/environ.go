@@ -80,7 +80,8 @@ func tokenFile(getenv func(string) string) string {
 	return filepath.Join(cache, "huggingface", "token")
 }
 
-// rootsWith returns the system's authorities and those of a file.
+// rootsWith returns the system's authorities and those of a file. On Linux crypto/x509 reads
+// SSL_CERT_FILE in place of the system's bundle, but the system's folders all the same.
 func rootsWith(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {

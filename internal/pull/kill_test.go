@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,12 +70,12 @@ func child(name string) error {
 const (
 	killSize    = 32 << 20 // of a model
 	killRange   = 4 << 20
-	killWindow  = 24 << 20              // a process is killed before it has got more bytes
-	killBuffer  = 64 << 10              // of a socket
-	connections = 4                     // at once
-	checkpoint  = 8 << 20               // most bytes between two states that are written down
-	lanes       = 5                     // processes at once
-	hubPace     = 30 * time.Millisecond // for a MiB of one connection: a quarter of a second for all
+	killWindow  = 24 << 20 // a process is killed before it has got more bytes, and a few
+	killSlack   = 2 << 20  // what it gets at most until it is killed
+	killBuffer  = 64 << 10 // of a socket
+	connections = 4        // at once
+	checkpoint  = 8 << 20  // most bytes between two states that are written down
+	lanes       = 5        // processes at once
 )
 
 // A process that is killed at any moment costs at most 8 MiB a connection, at most 8 MiB for all
@@ -92,10 +93,11 @@ func TestKilledAnywhere(t *testing.T) {
 				b := newBench(t)
 				c := content(killSize, 50)
 				b.repo(c)
-				b.hub.Slow, b.hub.WriteBuffer = hubPace, killBuffer
+				var g gate
+				b.hub.Sending, b.hub.WriteBuffer = g.sending, killBuffer
 				random := rand.New(rand.NewPCG(uint64(lane), uint64(kills)))
 				for left := kills / lanes; left > 0; {
-					killed := b.killAnywhere(random, left)
+					killed := b.killAnywhere(&g, random, left)
 					left -= killed
 					b.holds("m-q4_k_m", c)
 					more := b.hub.Sent() - killSize
@@ -116,7 +118,7 @@ func TestKilledAnywhere(t *testing.T) {
 
 // killAnywhere pulls a model by processes that are killed, at most that often, and by a last one
 // that is not. It sets the puller to one of their store.
-func (b *bench) killAnywhere(random *rand.Rand, most int) (killed int) {
+func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) {
 	b.t.Helper()
 	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)
 	b.Puller = b.puller(home)
@@ -129,50 +131,74 @@ func (b *bench) killAnywhere(random *rand.Rand, most int) (killed int) {
 		if err := cmd.Start(); err != nil {
 			b.t.Fatal(err)
 		}
-		exited, stop := make(chan error, 1), make(chan struct{})
+		exited := make(chan error, 1)
 		go func() { exited <- cmd.Wait() }()
 		var moment <-chan time.Time
 		if killed < most {
-			moment = b.moment(random, stop)
+			// At a random moment before or while bytes come.
+			if random.IntN(5) == 0 {
+				moment = time.After(time.Duration(random.IntN(400)) * time.Millisecond)
+			} else {
+				moment = g.shut(b.hub.Sent()+int64(random.IntN(killWindow)), time.Duration(random.IntN(10))*time.Millisecond)
+			}
 		}
 		select {
 		case err := <-exited:
-			close(stop)
+			g.open()
 			if err != nil {
 				b.t.Fatalf("%v: %s", err, out.text)
 			}
 			return killed
 		case <-moment:
-			close(stop)
 			_ = cmd.Process.Kill() // it may have ended by now
 			<-exited
+			g.open()
 			killed++
 		}
 	}
 }
 
-// moment returns a channel of a random moment before or while bytes come.
-func (b *bench) moment(random *rand.Rand, stop <-chan struct{}) <-chan time.Time {
-	bytes := b.hub.Sent() + int64(random.IntN(killWindow))
-	delay := time.Duration(random.IntN(10)) * time.Millisecond
-	if random.IntN(5) == 0 {
-		bytes, delay = 0, time.Duration(random.IntN(400))*time.Millisecond
-	}
-	moment := make(chan time.Time)
-	go func() {
-		for b.hub.Sent() < bytes {
-			select {
-			case <-time.After(time.Millisecond):
-			case <-stop:
-				return
-			}
-		}
-		select {
-		case moment <- <-time.After(delay):
-		case <-stop:
-		}
-	}()
+// A gate holds the bytes of a hub.
+type gate struct {
+	mu      sync.Mutex
+	at      int64          // bytes from which on it is shut, with a slack
+	delay   time.Duration  // of the moment
+	moment  chan time.Time // nil once it was reached
+	opening chan struct{}  // nil: open
+}
+
+// shut holds the bytes beyond the first ones, and a few. The channel gets the time at which they
+// have been sent, after a delay.
+func (g *gate) shut(at int64, delay time.Duration) <-chan time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	moment := make(chan time.Time, 1)
+	g.at, g.delay, g.moment, g.opening = at, delay, moment, make(chan struct{})
 	return moment
+}
+
+// open lets all bytes pass.
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.opening != nil {
+		close(g.opening)
+	}
+	g.moment, g.opening = nil, nil
+}
+
+func (g *gate) sending(sent int64) {
+	g.mu.Lock()
+	at, opening := g.at, g.opening
+	if g.moment != nil && sent >= at {
+		moment := g.moment
+		time.AfterFunc(g.delay, func() { moment <- time.Now() })
+		g.moment = nil
+	}
+	g.mu.Unlock()
+	if opening != nil && sent >= at+killSlack {
+		<-opening
+	}
 }
 
 // A tail keeps the last output of a process.

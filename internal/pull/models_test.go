@@ -470,7 +470,7 @@ func TestLinksWithQueries(t *testing.T) {
 }
 
 // refer makes a manifest refer to files outside of the store.
-func (b *bench) refer(name string, asked string, contents ...[]byte) (paths []string) {
+func (b *bench) refer(name, asked string, contents ...[]byte) (paths []string) {
 	b.t.Helper()
 	m := &store.Manifest{Name: name, Asked: []string{asked}}
 	for i, c := range contents {

@@ -400,12 +400,12 @@ func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manif
 	if !locked {
 		lock, err := s.Store.LockName(m.Name)
 		if err != nil {
-			return m, nil //nolint:nilerr // it is only a memory
+			return m, nil // it is only a memory
 		}
 		defer lock.Release()
 		now, err := s.Store.Manifest(m.Name)
 		if err != nil || !made.is(now) {
-			return nil, nil //nolint:nilerr // the long way finds out more
+			return nil, nil // the long way finds out more
 		}
 		if m = now; slices.Contains(m.Asked, made.asked) {
 			return m, nil

@@ -229,12 +229,13 @@ func TestNotedAfterFollowing(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	looks := b.other()
 	for { // until the first one has the lock of the name
-		if lock, err := b.other().LockName("m-q4_k_m"); err != nil {
+		lock, err := looks.LockName("m-q4_k_m")
+		if err != nil {
 			break
-		} else {
-			lock.Release()
 		}
+		lock.Release()
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := second.Pull(t.Context(), "O/R:Q4_K_M", pull.Options{}, nil); err != nil {
