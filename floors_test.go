@@ -30,7 +30,7 @@ var floors = [][]string{
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/count",
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},

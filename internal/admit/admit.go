@@ -241,6 +241,7 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 			take(ev.Tokens, ev.Cost)
 		case *infer.Admitted:
 			return nil // the gate has emitted its own
+		case *infer.Prompt: // no piece of the answer
 		case *infer.Vectors:
 			result = &infer.Vectors{Values: ev.Values}
 			return nil // Done follows; until then a client that reads slowly would keep the slot

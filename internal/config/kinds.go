@@ -166,6 +166,7 @@ var mockSettings = []setting[Mock]{
 	{key: "ready_after_ms", help: "`milliseconds` until the entry is ready", most: maxMockMS, unit: time.Millisecond, at: func(m *Mock) any { return &m.ReadyAfter }},
 	{key: "not_ready_after", help: "`requests` after which the entry is not ready any longer", at: func(m *Mock) any { return &m.NotReadyAfter }},
 	{key: "fail_first", help: "`requests` that fail first, as unavailable", at: func(m *Mock) any { return &m.FailFirst }},
+	{key: "prompt_tokens", help: "`tokens` that every prompt has", at: func(m *Mock) any { return &m.PromptTokens }},
 	{key: "embed_dimensions", help: "`numbers` of a vector (default 8)", most: mock.MaxDimensions, at: func(m *Mock) any { return &m.Dimensions }},
 	{key: "v2", help: "whether it takes more than text", at: func(m *Mock) any { return &m.V2 }},
 	{key: "embed", help: "whether it embeds", at: func(m *Mock) any { return &m.Embed }},

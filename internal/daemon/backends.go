@@ -18,6 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/count"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/paths"
@@ -279,6 +280,8 @@ func (b *backends) announce() {
 			r := sup.LastReport()
 			caps.Abilities = r.Abilities
 			caps.Accelerator, caps.GPULayers = cmp.Or(r.Device, caps.Accelerator), r.GPULayers
+			caps.Model, caps.NCtx, caps.Params, caps.Size = r.Model, r.NCtx, r.Params, r.Size
+			caps.Architecture, caps.Quantization = r.Architecture, r.Quantization
 			caps.NoTemplate, caps.WantsExact, caps.Exact, caps.Inexact = r.NoTemplate, r.Exact || r.Inexact != "", r.Exact, r.Inexact
 			caps.Unverified = b.libraries.state() == unverified
 		}
@@ -350,6 +353,25 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 		},
 		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal, Memory: memory,
 	}
+}
+
+// counter answers requests to count tokens, in front of the gate.
+func (b *backends) counter(gate *admit.Gate) *count.Desk {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	router, kinds := b.router, make(map[*route.Target]string)
+	for i, t := range b.targets {
+		kinds[t] = b.entries[i].Kind()
+	}
+	desk := count.New(gate, func(req *infer.Request) (count.Entry, error) {
+		t, err := router.Choose(req)
+		if err != nil {
+			return count.Entry{}, err
+		}
+		return count.Entry{Name: t.Name, Kind: kinds[t], Handler: t.Handler}, nil
+	})
+	desk.Charge = gate.Charge
+	return desk
 }
 
 // list says of every entry what it is and what it is doing, and what its engine says until

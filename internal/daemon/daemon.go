@@ -184,12 +184,13 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	}
 
 	gate := backends.gate(cfg, memory)
-	desk.open(gate)
+	counter := backends.counter(gate)
+	desk.open(gate, counter)
 	if ctx.Err() != nil {
 		desk.close() // it may have drained before there was a gate
 	}
 	srv := &server.Server{
-		Handler: gate, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
+		Handler: counter, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
 		Conns: conns, Slots: slots, Memory: memory,
 	}
 	strangers := listen.Strangers{Max: min(strangersTotal, max(1, conns.Total/4)), Slots: slots}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/count"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/wire/control"
@@ -24,15 +25,22 @@ type desk struct {
 	backends      *backends
 	lost          func() int64               // lines of the activity log
 	gate          atomic.Pointer[admit.Gate] // nil until requests are let in
+	counter       atomic.Pointer[count.Desk] // as gate
 }
 
-// open makes the gate known.
-func (d *desk) open(g *admit.Gate) { d.gate.Store(g) }
+// open makes the gate and the counter in front of it known.
+func (d *desk) open(g *admit.Gate, c *count.Desk) {
+	d.gate.Store(g)
+	d.counter.Store(c)
+}
 
 // close closes the gate, if there is one: nobody new is let in.
 func (d *desk) close() {
 	if g := d.gate.Load(); g != nil {
 		g.Close()
+	}
+	if c := d.counter.Load(); c != nil {
+		c.Close()
 	}
 }
 

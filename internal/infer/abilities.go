@@ -11,6 +11,9 @@ type Abilities struct {
 	Thinking                        bool // with or without a budget
 	Grammar, JSONObject, JSONSchema bool // response formats
 	Logprobs                        bool
+	Prompt                          bool // continues a prompt without the template
+	Infill                          bool // fills the gap before a suffix
+	Count                           bool // counts the tokens of a prompt
 	Vision, Audio, Video            bool // kinds of attachments
 }
 
@@ -19,7 +22,7 @@ func AllAbilities() Abilities {
 	return Abilities{
 		Generate: true, Embed: true, Rerank: true,
 		Tools: true, Thinking: true, Grammar: true, JSONObject: true, JSONSchema: true,
-		Logprobs: true, Vision: true, Audio: true, Video: true,
+		Logprobs: true, Prompt: true, Infill: true, Count: true, Vision: true, Audio: true, Video: true,
 	}
 }
 
@@ -30,9 +33,13 @@ func Needs(t Task) Abilities {
 		return Abilities{Embed: true}
 	case *Rerank:
 		return Abilities{Rerank: true}
+	case *Count:
+		need := Needs(t.Of)
+		need.Count = true
+		return need
 	case *Generate:
 		need := Abilities{
-			Generate: true,
+			Generate: true, Prompt: t.Prompt != nil, Infill: t.Suffix != nil,
 			Tools:    len(t.Tools) > 0 || t.Choice.Mode != ToolAuto,
 			Thinking: t.Thinking || t.ThinkingBudget > 0,
 			Grammar:  t.Format.Grammar != "", JSONObject: t.Format.JSONObject, JSONSchema: t.Format.Schema != nil,
@@ -59,7 +66,7 @@ func (g *Generate) mediaKinds() map[string]Media {
 func (a *Abilities) addParts(parts []Part, kinds map[string]Media) {
 	for _, part := range parts {
 		switch part := part.(type) {
-		case *TextPart:
+		case *TextPart, *ThinkingPart:
 		case *MediaPart:
 			kind := kinds[part.Attachment]
 			a.Vision = a.Vision || kind == Image
@@ -86,6 +93,9 @@ func (a Abilities) Cover(need Abilities) bool {
 		{a.JSONObject, need.JSONObject},
 		{a.JSONSchema, need.JSONSchema},
 		{a.Logprobs, need.Logprobs},
+		{a.Prompt, need.Prompt},
+		{a.Infill, need.Infill},
+		{a.Count, need.Count},
 		{a.Vision, need.Vision},
 		{a.Audio, need.Audio},
 		{a.Video, need.Video},
@@ -100,7 +110,7 @@ func (a Abilities) Cover(need Abilities) bool {
 // Do reports whether tasks of the kind of t are supported.
 func (a Abilities) Do(t Task) bool {
 	switch t.(type) {
-	case *Generate:
+	case *Generate, *Count:
 		return a.Generate
 	case *Embed:
 		return a.Embed
@@ -114,14 +124,24 @@ func (a Abilities) Do(t Task) bool {
 // attachments, [Invalid] for all others. It does not check the kind of t, see
 // [Abilities.Do].
 func (a Abilities) Check(t Task) error {
-	g, ok := t.(*Generate)
-	if !ok {
+	var g *Generate
+	switch t := t.(type) {
+	case *Generate:
+		g = t
+	case *Count:
+		if !a.Count {
+			return Errorf(Invalid, "invalid request: count_only is not supported by this model")
+		}
+		g = t.Of
+	case *Embed, *Rerank:
 		return nil
 	}
 	for _, feature := range []struct {
 		used, supported bool
 		name            string
 	}{
+		{g.Prompt != nil, a.Prompt, "prompt"},
+		{g.Suffix != nil, a.Infill, "suffix"},
 		{len(g.Tools) > 0, a.Tools, "tools"},
 		{g.Choice.Mode != ToolAuto, a.Tools, "tool_choice"},
 		{g.Format.Schema != nil, a.JSONSchema, "response_format json_schema"},
@@ -148,7 +168,7 @@ func (a Abilities) Check(t Task) error {
 func (a Abilities) checkParts(message int, parts []Part, kinds map[string]Media) error {
 	for _, part := range parts {
 		switch part := part.(type) {
-		case *TextPart:
+		case *TextPart, *ThinkingPart:
 		case *MediaPart:
 			if err := a.checkMedia(part.Attachment, kinds); err != nil {
 				return err

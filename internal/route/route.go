@@ -143,7 +143,7 @@ func compared(t infer.Task) bool {
 	switch t.(type) {
 	case *infer.Embed, *infer.Rerank:
 		return true
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 	}
 	return false
 }
@@ -202,6 +202,8 @@ func model(t infer.Task) string {
 	switch t := t.(type) {
 	case *infer.Generate:
 		return t.Model
+	case *infer.Count:
+		return t.Of.Model
 	case *infer.Embed:
 		return t.Model
 	case *infer.Rerank:
@@ -212,7 +214,7 @@ func model(t infer.Task) string {
 
 func verb(t infer.Task) string {
 	switch t.(type) {
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 		return "generate"
 	case *infer.Embed:
 		return "embed"
@@ -229,7 +231,7 @@ func noTarget(t infer.Task) string {
 		return "no embed-capable backend available"
 	case *infer.Rerank:
 		return "no rerank-capable backend available"
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 	}
 	return "no backend available"
 }

@@ -92,7 +92,7 @@ func (a *answer) emit(ev infer.Event) error {
 		if a.last == nil {
 			a.last = new(*ev) // the work is done and counts, sent or not
 		}
-	case *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
+	case *infer.Prompt, *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
 	}
 	switch {
 	case a.lost != nil:
@@ -115,17 +115,19 @@ func (a *answer) emit(ev infer.Event) error {
 		}
 		return err
 	}
-	if _, admitted := ev.(*infer.Admitted); a.first.IsZero() && !admitted {
-		a.first = time.Now()
-	}
 	switch ev := ev.(type) {
+	case *infer.Admitted, *infer.Prompt:
+		return nil // no piece of the answer
 	case *infer.Done:
 		a.done = true
 	case *infer.Vectors:
 		a.size = ev.Dimensions()
 	case *infer.Scores:
 		a.size = len(ev.Values)
-	case *infer.Admitted, *infer.Text, *infer.Thinking, *infer.ToolCall:
+	case *infer.Text, *infer.Thinking, *infer.ToolCall:
+	}
+	if a.first.IsZero() {
+		a.first = time.Now()
 	}
 	return nil
 }

@@ -195,6 +195,8 @@ func (j *journal) figures(attrs []slog.Attr, req *infer.Request, a *answer) []sl
 		}
 		return append(attrs, slog.String("stop_reason", reasons[V2][a.last.Reason]),
 			slog.Int("n_attachments", len(task.Attachments)), slog.Int("n_tools", len(task.Tools)))
+	case *infer.Count:
+		return append(attrs, slog.Bool("count_only", true))
 	case *infer.Embed:
 		return append(attrs, slog.Int("n_inputs", len(task.Inputs)), slog.Int("dimensions", a.size))
 	case *infer.Rerank:

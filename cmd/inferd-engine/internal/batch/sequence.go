@@ -17,11 +17,12 @@ type Token = kv.Token
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
-	// Owner may use the cached prefixes of its sequences. Empty is no owner, without cached
-	// prefixes.
-	Owner  string
-	Prompt []Token // at least one, at most the context less one
-	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
+	// Owner shares the loop with other owners, and may use the cached prefixes of its sequences
+	// of the same Part. Uncached sequences neither use nor leave any.
+	Owner, Part string
+	Uncached    bool
+	Prompt      []Token // at least one, at most the context less one
+	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
 	// Detach takes the place of Sample in a sequence with possibly slow samples. It copies
@@ -43,6 +44,21 @@ type Sequence struct {
 	// Pinned keeps the prompt for good, as a prefix for all owners.
 	Pinned bool
 }
+
+// cacheOwner is the owner of the sequence in the cache, where parts of an owner are apart; empty
+// is none.
+func (s *Sequence) cacheOwner() string {
+	switch {
+	case s.Uncached:
+		return ""
+	case s.Part == "":
+		return s.Owner
+	}
+	return s.Owner + partMark + s.Part
+}
+
+// partMark is between an owner and a part. No user's name has a NUL.
+const partMark = "\x00"
 
 // End is why a sequence ended. The set is closed.
 type End int
@@ -179,7 +195,7 @@ func (l *stepper) allocate(s *sequence) error {
 	if l.repeats(s) {
 		allocate = l.cache.AllocateAsEmpty
 	}
-	cells, err := allocate(s.Owner, l.lookup(s))
+	cells, err := allocate(s.cacheOwner(), l.lookup(s))
 	if err != nil {
 		return err
 	}
@@ -200,7 +216,7 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 
 // lookup returns the cached prefix with which a sequence is to begin.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
-	p := l.cache.Lookup(s.Owner, s.tokens)
+	p := l.cache.Lookup(s.cacheOwner(), s.tokens)
 	if l.repeats(s) && l.cache.Idle() {
 		p = p.First(schedule.Reusable(p.N, p.Fresh, len(s.tokens), l.Limits.Batch))
 	}

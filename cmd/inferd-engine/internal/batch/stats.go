@@ -1,6 +1,9 @@
 package batch
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Stats are counters of a loop's past work, and the usage of its cache.
 type Stats struct {
@@ -94,6 +97,7 @@ func (l *stepper) publishStats() {
 		owners[s.Owner] = o
 	}
 	l.cache.RetainedByOwner(func(owner string, tokens int) {
+		owner, _, _ = strings.Cut(owner, partMark)
 		o := owners[owner]
 		o.Retained += tokens
 		owners[owner] = o

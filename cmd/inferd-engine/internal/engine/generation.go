@@ -39,7 +39,8 @@ func (g *generation) pause(on bool) {
 // with a seed; at temperature 0 it takes kernels that can keep the promise.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
-	return s.Seed != nil || s.Temperature == 0 && g.engine.Model.RowByRow()
+	greedy := s.Temperature == nil || *s.Temperature == 0
+	return s.Seed != nil || greedy && g.engine.Model.RowByRow()
 }
 
 // sequence returns the functions of a sequence. Detached samples run beside the steps.

@@ -171,7 +171,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 // attachThreads gives the context its threads.
 func (c *Context) attachThreads() (err error) {
 	if c.opt.IdlePriority { // before the threads are made, because they inherit the priority
-		if err := setIdlePriority(); err != nil {
+		if err := SetIdlePriority(); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,12 @@
+package admit
+
+import "github.com/inferd-go/inferd/internal/infer"
+
+// Charge charges the caller of req for work that needed no slot, in tokens.
+func (g *Gate) Charge(req *infer.Request, tokens int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	job := g.queue.Push(flowOf(req), tokens, &ticket{req: req})
+	g.queue.Start(job)
+	g.queue.Done(job, tokens)
+}
