@@ -24,7 +24,7 @@ var floors = [][]string{
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
 		"internal/libraries",
 	},
-	{"internal/store", "internal/launch"}, // models, and the start of their engines
+	{"internal/store", "internal/launch", "internal/exchange"}, // models, and the start of their engines; the course of a request
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
 	},

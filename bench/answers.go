@@ -33,6 +33,7 @@ type answers struct {
 	lib     string          // folder with the kernels of one kind of CPU
 	cpu     string          // its name
 	exact   bool
+	seeded  bool // the requests of row texts have a seed
 	threads int
 	prompts int // of each length
 	draws   int // with one seed
@@ -50,6 +51,7 @@ func runAnswers(args []string, out io.Writer) error {
 	models := fs.String("models", "real,tiny,sliding,recurrent", "`models`: real is Gemma 3 270M Q4_K_M, chain, loop, tiny, sliding and recurrent are built in, else a GGUF file")
 	rows := fs.String("rows", "texts,seed,vectors", "measure only these `rows`")
 	fs.BoolVar(&a.exact, "exact", false, `give the entries "exact": true`)
+	fs.BoolVar(&a.seeded, "seed", false, "give the requests of row texts a seed")
 	fs.IntVar(&a.prompts, "prompts", 16, "`prompts` of each length")
 	fs.IntVar(&a.draws, "draws", 100, "`texts` sampled with one seed")
 	fs.IntVar(&a.threads, "threads", runtime.NumCPU(), "compute `threads`")
@@ -89,7 +91,7 @@ func runAnswers(args []string, out io.Writer) error {
 		}
 		files = append(files, s)
 	}
-	fmt.Fprintf(out, "%d cores, %s; %d threads, exact %t\n\n", runtime.NumCPU(), runtime.GOARCH, a.threads, a.exact)
+	fmt.Fprintf(out, "%d cores, %s; %d threads, exact %t, seed %t\n\n", runtime.NumCPU(), runtime.GOARCH, a.threads, a.exact, a.seeded)
 	fmt.Fprintf(out, "%-15s %-10s %-42s %-9s %-9s %-9s %-9s %-6s %s\n", "kernels", "model", "situation", "equal", "texts", "median", "largest", "other", "cached")
 	var failed []string
 	for cpu := range strings.SplitSeq(*cpus, ",") {

@@ -24,10 +24,12 @@ import (
 	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/backend/mock"
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/server"
+	"github.com/inferd-go/inferd/internal/wire"
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
@@ -501,7 +503,7 @@ func (b *bench) admission() error {
 		if err != nil {
 			return err
 		}
-		srv := &server.Server{Handler: h, Log: slog.New(slog.DiscardHandler), WriteTimeout: time.Minute}
+		srv := &server.Server{Runner: &exchange.Runner{Handler: h, Log: slog.New(slog.DiscardHandler)}, WriteTimeout: time.Minute}
 		serving.Go(func() {
 			_ = srv.Serve(ctx, ln, server.Surface{Name: "lp", Open: func(nc net.Conn) (server.Codec, error) {
 				return &v2.Codec{R: frame.Prefixed.NewReader(nc, frame.Limit), W: frame.Prefixed.NewWriter(nc), Blobs: true}, nil
@@ -612,12 +614,12 @@ func (b *bench) recording() error {
 		for range rounds {
 			for range burst {
 				begin := time.Now()
-				record.Record(slog.LevelInfo, "request_done", append(make([]slog.Attr, 0, 21),
-					slog.Int("peer_uid", 1000), slog.Int("peer_pid", 4242), slog.String("peer_exe", "/usr/bin/python3.11"),
-					slog.String("req_id", step.id), slog.Duration("queue_ms", 0), slog.Duration("prefill_ms", 5*time.Millisecond),
-					slog.Duration("decode_ms", 7*time.Millisecond), slog.String("entry", "gen"), slog.String("backend", "llamacpp"),
-					slog.String("model", "SmolLM2 135M Instruct"), slog.Int("prompt_tokens", 12), slog.Int("completion_tokens", 34),
-					slog.String("stop_reason", "End")))
+				record.Request(&exchange.Record{
+					Peer: infer.Peer{User: "1000", PID: 4242, Exe: "/usr/bin/python3.11"}, Dialect: wire.V1, Outcome: exchange.Done,
+					ID: step.id, Task: exchange.Generate, Started: true, Timings: infer.Timings{Prefill: 5 * time.Millisecond, Decode: 7 * time.Millisecond},
+					Admitted: true, Admission: infer.Admitted{Entry: "gen", Backend: "llamacpp", Model: "SmolLM2 135M Instruct"},
+					Answered: true, Usage: infer.Done{Reason: infer.EndOfTurn, In: 12, Out: 34},
+				})
 				took = append(took, time.Since(begin))
 			}
 			record.Flush()

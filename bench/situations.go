@@ -55,6 +55,9 @@ type answered struct {
 func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
 	zero := 0.0
 	req := &client.Request{MaxTokens: answerTokens, Temperature: &zero, Logprobs: 1}
+	if a.seeded {
+		req.Seed = new(int64(7))
+	}
 	return a.generate(d, req, turns)
 }
 

@@ -13,6 +13,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
 )
 
 // opened returns a log in a folder of its own.
@@ -216,7 +220,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, File), int64(len(full[0]))); err != nil {
 		t.Fatal(err)
 	}
-	l.size = int64(len(full[0])) // nobody writes now
+	l.size = int64(len(full[0])) // no write is under way
 	log.Info("room again")
 	l.Flush()
 	for i, line := range lines(t, dir) {
@@ -329,7 +333,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A record is in the file within gather; a warning is there at once, with the records before it,
+// A record is in the file within coalesce; a warning is there at once, with the records before it,
 // and so are many records.
 func TestRecordsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -347,13 +351,13 @@ func TestRecordsAreGathered(t *testing.T) {
 		}
 		for i := range 3 {
 			log.Info("first")
-			time.Sleep(gather / 2)
+			time.Sleep(coalesce / 2)
 			log.Info("second")
-			time.Sleep(gather/2 - time.Nanosecond)
+			time.Sleep(coalesce/2 - time.Nanosecond)
 			want("before", 2*i)
 			time.Sleep(time.Nanosecond)
 			want("then", 2*i+2)
-			time.Sleep(time.Duration(i) * gather)
+			time.Sleep(time.Duration(i) * coalesce)
 		}
 		log.Info("before")
 		want("nothing bad", 6)
@@ -364,7 +368,7 @@ func TestRecordsAreGathered(t *testing.T) {
 		}
 		want("many", 8+many)
 		log.Info("last")
-		time.Sleep(gather)
+		time.Sleep(coalesce)
 		want("the last", 9+many)
 	})
 }
@@ -372,7 +376,7 @@ func TestRecordsAreGathered(t *testing.T) {
 // With a disk that hangs a caller waits once, and lost records are counted.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(gather), closed: make(chan struct{}), ended: make(chan struct{})}
+		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(coalesce), closed: make(chan struct{}), ended: make(chan struct{})}
 		log := slog.New(l.Handler("x"))
 		begin := time.Now()
 		for range 10 {
@@ -384,16 +388,24 @@ func TestDiskHangs(t *testing.T) {
 	})
 }
 
-func BenchmarkRequestDone(b *testing.B) {
-	l, err := Open(b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	log := slog.New(l.Handler("activity"))
-	for b.Loop() {
-		log.Info("request_done", slog.String("req_id", "5f2b8a"), slog.String("backend", "llamacpp"), slog.String("stop_reason", "End"),
-			slog.Int("prompt_tokens", 12), slog.Int("completion_tokens", 34), slog.Duration("queue_ms", 0), slog.Duration("prefill_ms", 5e6),
-			slog.Duration("decode_ms", 7e6), slog.Int("peer_uid", 1000), slog.Int("peer_pid", 4242), slog.String("peer_exe", "/usr/bin/python3.11"))
+// BenchmarkRequest measures the line of a request, without and with a secret in its id.
+func BenchmarkRequest(b *testing.B) {
+	for name, id := range map[string]string{"plain": "5f2b8a", "secret": "5f2b8a token=swordfish"} {
+		b.Run(name, func(b *testing.B) {
+			l, err := Open(b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Request(&exchange.Record{
+					Peer: infer.Peer{User: "1000", PID: 4242, Exe: "/usr/bin/python3.11"}, Dialect: wire.V1, Outcome: exchange.Done,
+					ID: id, Task: exchange.Generate, Admitted: true, Admission: infer.Admitted{Entry: "gen", Backend: "llamacpp"},
+					Started: true, Timings: infer.Timings{Prefill: 5e6, Decode: 7e6},
+					Answered: true, Usage: infer.Done{Reason: infer.EndOfTurn, In: 12, Out: 34},
+				})
+			}
+		})
 	}
 }

@@ -12,33 +12,32 @@ import (
 )
 
 // A Reader reads the records of a log, oldest first, while a daemon may be writing and
-// rotating it: it neither loses a line nor reads one twice, unless it is slower than all the
-// files together. It is used by one goroutine.
+// rotating it. It neither loses a line nor reads one twice, unless the daemon rotates all files
+// while it reads one. One goroutine at a time may use it.
 type Reader struct {
 	Dir   string
-	Since time.Time // older records are passed over
+	Since time.Time // older records are skipped
 
 	queue []*os.File // not begun, oldest first
-	file  *os.File   // that is being read; nil before the first
+	file  *os.File   // the present one; nil before the first
 	info  fs.FileInfo
 	buf   []byte // read and not yet returned
-	at    int64  // where in the file buf begins
-	over  bool   // what comes is the rest of a line that was too long
+	at    int64  // offset of buf in the file
+	over  bool   // the next bytes are the rest of a line that was too long
 	torn  int
-	rest  bool // at the end there was a line without an end
+	rest  bool // the file ended in a line without a newline
 }
 
 // maxLine bounds a line, in bytes; the daemon's are far shorter.
 const maxLine = 1 << 20
 
-const chunk = 64 << 10 // that is read at once, in bytes
+const chunk = 64 << 10 // bytes of one read
 
-// Found reports whether there has been any file so far.
+// Found reports whether a file has been found so far.
 func (r *Reader) Found() bool { return r.file != nil }
 
-// Torn returns how many lines have been passed over because they are no records. A daemon
-// that is killed while it writes leaves one; the line at the very end may also be one that is
-// being written.
+// Torn returns the number of lines that were skipped because they are no records. A daemon that
+// is killed while it writes leaves one; the last line may also be incomplete.
 func (r *Reader) Torn() int {
 	if r.rest {
 		return r.torn + 1
@@ -46,7 +45,7 @@ func (r *Reader) Torn() int {
 	return r.torn
 }
 
-// Next returns the next record, or [io.EOF] if there is none so far: then there may be one later.
+// Next returns the next record, or [io.EOF] if there is none yet; a later call may return one.
 func (r *Reader) Next() (*Record, error) {
 	for {
 		line, err := r.line()
@@ -72,7 +71,7 @@ func (r *Reader) Close() error {
 	return errors.Join(errs...)
 }
 
-// line returns the next line that has an end, without that.
+// line returns the next complete line, without its newline.
 func (r *Reader) line() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
@@ -112,7 +111,7 @@ func (r *Reader) fill() (bool, error) {
 		return false, nil
 	}
 	have := len(r.buf)
-	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // records keep theirs
+	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // records refer to the old buffer
 	n, err := r.file.ReadAt(r.buf[have:cap(r.buf)], r.at+int64(have))
 	r.buf = r.buf[:have+n]
 	if n > 0 || err == nil || errors.Is(err, io.EOF) {
@@ -121,8 +120,8 @@ func (r *Reader) fill() (bool, error) {
 	return false, err
 }
 
-// advance goes on with the next newer file at the end of one. It reports false if there is
-// nothing more to read so far.
+// advance continues with the next newer file at the end of one. It reports false if there is
+// nothing to read yet.
 func (r *Reader) advance() (bool, error) {
 	if len(r.queue) > 0 {
 		return true, r.begin()
@@ -132,23 +131,23 @@ func (r *Reader) advance() (bool, error) {
 		return false, err
 	}
 	if len(newer) > 0 {
-		// The file has been moved on. The daemon may have written to it after its end was
-		// seen, but not since: it is looked at once more.
+		// The file was rotated. The daemon may have written to it after its end was read, but
+		// not since the rotation: it is read once more.
 		r.queue = newer
 		return true, nil
 	}
-	// Half a line is read again from its beginning: a daemon whose disk is full takes it back.
+	// Half a line is read again from its beginning: a daemon with a full disk cuts it off.
 	r.rest = len(r.buf) > 0
 	r.buf = nil
 	if r.file != nil {
 		if info, err := r.file.Stat(); err == nil && info.Size() < r.at {
-			r.at = 0 // somebody has emptied it
+			r.at = 0 // it was truncated
 		}
 	}
 	return false, nil
 }
 
-// begin begins with the first file of the queue.
+// begin makes the first file of the queue the present one.
 func (r *Reader) begin() error {
 	if len(r.buf) > 0 && !r.over {
 		r.torn++
@@ -163,9 +162,9 @@ func (r *Reader) begin() error {
 	return err
 }
 
-// newer opens the files that are newer than the one that is being read, all of them before
-// the first, oldest first. Rotation moves a file only to higher numbers: who goes that way
-// as well meets each, some twice.
+// newer opens the files that are newer than the present one, or all of them before the first,
+// oldest first. Rotation moves a file only to higher numbers: a walk in that order finds each
+// file, some of them twice.
 func (r *Reader) newer() (all []*os.File, err error) {
 	defer func() {
 		if err != nil {

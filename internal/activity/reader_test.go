@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// all reads what there is so far.
+// all reads all records so far.
 func all(t *testing.T, r *Reader) []*Record {
 	t.Helper()
 	var recs []*Record
@@ -99,7 +99,7 @@ func TestReaderAcrossRotations(t *testing.T) {
 	}
 }
 
-// The same while somebody else writes, who gets no further ahead than the files reach.
+// The same beside a writer that is never ahead by more than the files hold.
 func TestReaderBesideWriters(t *testing.T) {
 	const lines, ahead = 8_000, 60
 	dir := t.TempDir()
@@ -135,7 +135,7 @@ func TestReaderBesideWriters(t *testing.T) {
 	}
 }
 
-// What is no record is passed over and counted; what has no end yet waits.
+// Lines that are no records are skipped and counted; a line without an end waits for it.
 func TestReaderOfTornLines(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)
@@ -156,7 +156,7 @@ func TestReaderOfTornLines(t *testing.T) {
 	}
 }
 
-// A disk that was full takes half a line back; somebody may empty a file, or take it away.
+// Half a line disappears after a full disk; a file may be truncated or removed.
 func TestReaderOfFilesThatShrink(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	path := filepath.Join(dir, File)

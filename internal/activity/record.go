@@ -11,10 +11,9 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// A Record is a line of the log, as far as it has what these members say; others may be in
-// the line as well.
+// A Record is a line of the log: the members that a reader needs.
 type Record struct {
-	Line []byte `json:"-"` // as it is, without its end
+	Line []byte `json:"-"` // the whole line, without its end
 
 	Time      time.Time `json:"t"`
 	Level     string    `json:"level"`
@@ -34,13 +33,13 @@ type Record struct {
 	Output     int64  `json:"output_tokens"`
 }
 
-// parse reads a line. It returns nil if that is no record.
+// parse reads a line. It returns nil if the line is no record.
 func parse(line []byte) *Record {
 	rec := &Record{Line: line}
 	if json.Unmarshal(line, rec) == nil {
 		return rec.valid()
 	}
-	// Others may use the names for something else.
+	// Other components may use the same names for other types.
 	var head struct {
 		Time      time.Time `json:"t"`
 		Level     string    `json:"level"`
@@ -61,10 +60,10 @@ func (r *Record) valid() *Record {
 	return r
 }
 
-// An outcome is what became of a request. The set is closed.
+// An outcome is the end of a request. The set is closed.
 type outcome string
 
-// Outcomes are the ends of events' names.
+// Outcomes, as suffixes of the names of events.
 const (
 	done    outcome = "request_done"
 	gone    outcome = "request_gone"
@@ -82,13 +81,12 @@ func (r *Record) outcome() outcome {
 	return ""
 }
 
-// Bad reports whether something did not go as it should: a warning, an error, or a request
-// whose client did not wait for the end.
+// Bad reports whether the record is a warning, an error, or of a request that its client left.
 func (r *Record) Bad() bool {
 	return r.Level == "warn" || r.Level == "error" || r.outcome() == gone
 }
 
-// User is who asked: a uid or a SID, empty if nobody knows.
+// User is the client's uid or SID; empty if unknown.
 func (r *Record) User() string {
 	if r.UID != nil {
 		return strconv.FormatUint(uint64(*r.UID), 10)
@@ -96,17 +94,17 @@ func (r *Record) User() string {
 	return r.SID
 }
 
-// IsOf reports whether a record is about somebody: by uid or SID, pid, or executable, whole
-// or its last part. What is empty is nobody.
-func (r *Record) IsOf(who string) bool {
-	if who == "" {
+// IsOf reports whether a record is of the given client: its uid or SID, its pid, or its
+// executable, as a path or by its last element. The empty string is no client.
+func (r *Record) IsOf(client string) bool {
+	if client == "" {
 		return false
 	}
 	exe := strings.ReplaceAll(r.Exe, `\`, "/")
-	return who == r.User() || r.PID != 0 && who == strconv.Itoa(r.PID) || who == r.Exe || r.Exe != "" && who == path.Base(exe)
+	return client == r.User() || r.PID != 0 && client == strconv.Itoa(r.PID) || client == r.Exe || r.Exe != "" && client == path.Base(exe)
 }
 
-// A Usage sums up what callers have had of models.
+// A Usage sums up the requests and tokens of clients, by model.
 type Usage struct {
 	From, To time.Time // of the first and the last request
 
@@ -115,13 +113,13 @@ type Usage struct {
 
 type account struct{ user, exe, entry, model string }
 
-// A Sum is what a caller has had of the model of an entry. Refused requests, and those who
-// left the queue, may have got to none.
+// A Sum counts the requests and tokens of a client on the model of an entry. Requests that were
+// refused or left the queue may have neither.
 type Sum struct {
 	User     string `json:"user"`  // uid or SID; empty if unknown
 	Exe      string `json:"exe"`   // empty if unknown
 	Entry    string `json:"entry"` // of the config; empty for none
-	Model    string `json:"model"` // what it calls itself, if it does
+	Model    string `json:"model"` // its own name; empty if unknown
 	Requests int64  `json:"requests"`
 	In       int64  `json:"input_tokens"`
 	Out      int64  `json:"output_tokens"`
@@ -129,7 +127,7 @@ type Sum struct {
 	Gone     int64  `json:"gone"`   // requests whose client hung up
 }
 
-// Add counts a record. Those that are not of requests count for nothing.
+// Add counts a record. Records of no request are ignored.
 func (u *Usage) Add(r *Record) {
 	what := r.outcome()
 	if what == "" {

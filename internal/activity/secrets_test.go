@@ -10,6 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
 )
 
 // Every spelling of a secret that package redact knows, in every form and in every kind of
@@ -64,7 +68,10 @@ func TestNoSecretIsWritten(t *testing.T) {
 			text, quoted(text), quoted(quoted(text)), strconv.Quote(text), "x\r\n" + text, quoted("x\n" + text), "models/" + text + ".gguf",
 			`{"id":` + quoted(text) + `}`, "the id " + text + ", and " + text,
 		} {
-			l.Record(slog.LevelInfo, "request_done", []slog.Attr{slog.String("req_id", form), slog.String("model", before), slog.Int("prompt_tokens", 12345)})
+			l.Request(&exchange.Record{
+				Outcome: exchange.Done, Task: exchange.Generate, Dialect: wire.V1, ID: form,
+				Admission: infer.Admitted{Model: before}, Answered: true, Usage: infer.Done{In: 12345},
+			})
 			log.Warn("it failed", slog.Any("err", fmt.Errorf("backend: %w", errors.New(form))))
 			log.Info("x", slog.Any("panic", []string{form}), slog.Group("g", slog.String("a", form)))
 			log.With(slog.String("id", form)).WithGroup("g").Error("x")

@@ -87,7 +87,7 @@ func plant(t *testing.T, target, name string) {
 	}
 }
 
-// Who could write to the folder could read and forge the record.
+// A user with write access to the folder could read and forge the records.
 func TestModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	l, err := Open(dir)

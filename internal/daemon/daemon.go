@@ -15,6 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/broadcast"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/control"
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/filelock"
 	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/paths"
@@ -85,7 +86,7 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 
 // journals opens the activity log: what log is told goes there as well, and the journal is
 // told what callers do. Without a home there is none of it.
-func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal server.Journal, record *activity.Log, err error) {
+func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal exchange.Journal, record *activity.Log, err error) {
 	dir := env.LogDir()
 	if dir == "" {
 		log.Warn("no activity log: there is neither a home nor INFERD_LOG_DIR")
@@ -190,8 +191,8 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		desk.close() // it may have drained before there was a gate
 	}
 	srv := &server.Server{
-		Handler: counter, Log: log, Journal: journal, Grace: cfg.DrainTimeout, WriteTimeout: cfg.WriteTimeout,
-		Conns: conns, Slots: slots, Memory: memory,
+		Runner:       &exchange.Runner{Handler: counter, Log: log, Journal: journal, Grace: cfg.DrainTimeout},
+		WriteTimeout: cfg.WriteTimeout, Conns: conns, Slots: slots, Memory: memory,
 	}
 	strangers := listen.Strangers{Max: min(strangersTotal, max(1, conns.Total/4)), Slots: slots}
 	var serving sync.WaitGroup

@@ -11,6 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/server"
+	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/embed"
 	"github.com/inferd-go/inferd/internal/wire/rerank"
 	v1 "github.com/inferd-go/inferd/internal/wire/v1"
@@ -77,19 +78,19 @@ func ways(cfg *config.Config, at config.Sockets, can infer.Abilities) []way {
 
 // The surfaces: a name, a framing and a dialect each.
 var (
-	v1Surface = server.Surface{Name: "v1", Dialect: server.V1, Open: func(nc net.Conn) (server.Codec, error) {
+	v1Surface = server.Surface{Name: "v1", Dialect: wire.V1, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
-	v2Surface = server.Surface{Name: "v2", Dialect: server.V2, Open: func(nc net.Conn) (server.Codec, error) {
+	v2Surface = server.Surface{Name: "v2", Dialect: wire.V2, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v2.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
-	lpSurface = server.Surface{Name: "lp", Dialect: server.V2, Open: func(nc net.Conn) (server.Codec, error) {
+	lpSurface = server.Surface{Name: "lp", Dialect: wire.V2, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v2.Codec{R: frame.Prefixed.NewReader(nc, frame.Limit), W: frame.Prefixed.NewWriter(nc), Blobs: true}, nil
 	}}
-	embedSurface = server.Surface{Name: "embed", Dialect: server.Embed, Open: func(nc net.Conn) (server.Codec, error) {
+	embedSurface = server.Surface{Name: "embed", Dialect: wire.Embed, Open: func(nc net.Conn) (server.Codec, error) {
 		return &embed.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
-	rerankSurface = server.Surface{Name: "rerank", Dialect: server.Rerank, Open: func(nc net.Conn) (server.Codec, error) {
+	rerankSurface = server.Surface{Name: "rerank", Dialect: wire.Rerank, Open: func(nc net.Conn) (server.Codec, error) {
 		return &rerank.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 	}}
 )

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
@@ -22,14 +23,13 @@ type conn struct {
 
 	life context.Context //nolint:containedctx // of the connection, for Hold, which its codec's reader calls
 	end  context.CancelCauseFunc
-	held int64 // bytes taken of Server.Memory; only the connection's goroutine knows
+	busy atomic.Bool // a request runs, or the connection lingers after its last one
 
-	fresh time.Time // until then the write deadline is new enough; as held
-	frame inFrame   // as held
-	began time.Time // the message under way; as held
-
-	// cancel ends the running request; nil while there is none. Guarded by Server.mu.
-	cancel context.CancelCauseFunc
+	// Used by the goroutine of the connection only.
+	held  int64     // bytes taken of Server.Memory
+	fresh time.Time // until then the write deadline is new enough
+	frame inFrame
+	began time.Time // of the message that is read
 }
 
 var _ frame.Watcher = (*conn)(nil)
@@ -54,9 +54,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	if err := c.refresh(); err != nil {
 		return 0, err
 	}
-	// Looked up after the deadline has been set: either it is seen here, or closeLocked
-	// sets its own deadline later than we did ours.
-	if c.srv.hurry.Load() {
+	// Checked after the deadline was set: else close sets its own deadline later.
+	if c.srv.closing.Load() {
 		if err := c.limitWrite(lastWrite); err != nil {
 			return 0, err
 		}
@@ -64,8 +63,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// refresh gives the next write its time. A deadline costs as much as a small write does,
-// so it is set with a little more than is due, and then serves for that little.
+// refresh sets the deadline of the next write. That costs as much as a small write, so a
+// deadline is set a little later than due, and then serves for that long.
 func (c *conn) refresh() error {
 	now, due := time.Now(), c.srv.WriteTimeout
 	if due <= 0 || now.Before(c.fresh) {
@@ -76,7 +75,7 @@ func (c *conn) refresh() error {
 	return c.SetWriteDeadline(now.Add(due + more))
 }
 
-// limitWrite gives the write that goes on, or the next, time d.
+// limitWrite limits the present write, or the next one, to d.
 func (c *conn) limitWrite(d time.Duration) error {
 	return c.SetWriteDeadline(time.Now().Add(d))
 }
@@ -88,7 +87,7 @@ func (c *conn) InFrame(under bool) {
 		return
 	}
 	if c.frame == timed {
-		_ = c.SetReadDeadline(time.Time{}) // fails if closed, which the next read tells
+		_ = c.SetReadDeadline(time.Time{}) // fails if closed, as the next read does
 	}
 	c.frame = between
 }
@@ -102,7 +101,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Hold takes memory for a message. Nothing is read while there is none.
+// Hold takes memory for a message, and waits while there is none.
 func (c *conn) Hold(n int) error {
 	if c.srv.Memory == nil {
 		return nil
@@ -116,8 +115,8 @@ func (c *conn) Hold(n int) error {
 	return nil
 }
 
-// letGo gives back what the last request held.
-func (c *conn) letGo() {
+// releaseMemory returns the memory of the last request.
+func (c *conn) releaseMemory() {
 	if c.held > 0 {
 		c.srv.Memory.Release(c.peer.Caller(), c.held)
 		if c.held >= large {
@@ -138,22 +137,22 @@ func (srv *Server) trimSoon() {
 	}
 }
 
-// linger says that nothing more comes, and takes what the client still sends for a
-// while. Without it the client might lose the last message, or not see a clean end,
-// because a connection that is closed with something unread is reset.
+// linger closes the server's half of the connection, and discards for a while the bytes that
+// the client still sends. Without it the client might lose the last message, or get no clean
+// end, because closing a connection with unread bytes resets it.
 func (c *conn) linger(d time.Duration) {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(d)) != nil {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, that was it
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // an error ends it, too
 }
 
-// add makes ln known; it reports false if the server is closed.
+// add adds a listener; it reports false if the server is closed.
 func (srv *Server) add(ln net.Listener) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.state == closed {
+	if srv.closing.Load() {
 		return false
 	}
 	if srv.listeners == nil {
@@ -169,11 +168,11 @@ func (srv *Server) remove(ln net.Listener) {
 	delete(srv.listeners, ln)
 }
 
-// enter makes a connection known; it reports false if the server is closed.
-func (srv *Server) enter(c *conn) bool {
+// track adds a connection; it reports false if the server is closed.
+func (srv *Server) track(c *conn) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.state == closed {
+	if srv.closing.Load() {
 		return false
 	}
 	if srv.conns == nil {
@@ -183,90 +182,29 @@ func (srv *Server) enter(c *conn) bool {
 	return true
 }
 
-// leave is the end of a connection, and of its request if one runs.
-func (srv *Server) leave(c *conn) {
+func (srv *Server) untrack(c *conn) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	delete(srv.conns, c)
-	srv.finishLocked(c)
 }
 
-// begin counts a request, which lasts until rest or leave. It reports false if the
-// server is closed, and so is c.
-func (srv *Server) begin(c *conn, cancel context.CancelCauseFunc) bool {
+// close closes the listeners and the idle connections. The runner has canceled the requests of
+// the others, which have lastWrite for each message.
+func (srv *Server) close() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.state == closed {
-		return false
-	}
-	srv.running++
-	c.cancel = cancel
-	return true
-}
-
-// rest reports whether c may read another request, after a terminal message has been
-// sent. If not, its request counts until leave. It checks ctx as well, because the gate may
-// have begun to refuse requests before drain runs.
-func (srv *Server) rest(ctx context.Context, c *conn) bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.state != open || ctx.Err() != nil {
-		return false
-	}
-	srv.finishLocked(c)
-	return true
-}
-
-func (srv *Server) finishLocked(c *conn) {
-	if c.cancel == nil {
+	if srv.closing.Swap(true) {
 		return
 	}
-	c.cancel = nil
-	srv.running--
-	if srv.running == 0 && srv.state == draining {
-		srv.closeLocked()
-	}
-}
-
-// drain begins to stop the server.
-func (srv *Server) drain() {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.state != open {
-		return
-	}
-	srv.state = draining
-	if srv.running == 0 || srv.Grace <= 0 {
-		srv.closeLocked()
-		return
-	}
-	srv.timer = time.AfterFunc(srv.Grace, func() {
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		srv.closeLocked()
-	})
-}
-
-// closeLocked ends everything but the requests that run; those are told to end.
-func (srv *Server) closeLocked() {
-	if srv.state == closed {
-		return
-	}
-	srv.state = closed
-	if srv.timer != nil {
-		srv.timer.Stop()
-	}
-	srv.hurry.Store(true)
 	for ln := range srv.listeners {
 		_ = ln.Close()
 	}
 	for c := range srv.conns {
-		if c.cancel == nil {
-			c.end(net.ErrClosed)
-			_ = c.Close()
+		if c.busy.Load() {
+			_ = c.limitWrite(lastWrite) // fails if closed, which its own goroutine notices
 			continue
 		}
-		_ = c.limitWrite(lastWrite) // fails if closed, which its own goroutine sees
-		c.cancel(errStopping)
+		c.end(net.ErrClosed)
+		_ = c.Close()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/server"
 )
@@ -15,13 +16,13 @@ import (
 // half-close does not.
 func TestHangUp(t *testing.T) {
 	ended := make(chan string, 100) // ids
-	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		err := words(ctx, req, emit)
 		if err != nil {
 			ended <- req.ID
 		}
 		return err
-	})})
+	})}})
 	for name, test := range map[string]struct{ text, ahead string }{
 		"before the first token":       {"wait", ""},
 		"in the middle, nothing comes": {"a b wait", ""},

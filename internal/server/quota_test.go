@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
@@ -17,7 +18,7 @@ import (
 
 // One connection too many is told so, once, and the others do not notice.
 func TestTooManyConnections(t *testing.T) {
-	srv := &server.Server{Handler: infer.HandlerFunc(words), Conns: &quota.Quota{PerCaller: 3, Total: 100}}
+	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Conns: &quota.Quota{PerCaller: 3, Total: 100}}
 	h := serveUnix(t, srv)
 	var open []*net.UnixConn
 	for range 3 {
@@ -54,7 +55,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		return emit(&infer.Done{Backend: "x"})
 	})
 	// A line grows in steps: it takes less than four times its length.
-	srv := &server.Server{Handler: hold, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}
+	srv := &server.Server{Runner: &exchange.Runner{Handler: hold}, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}
 	h := serveUnix(t, srv)
 	large := func(id string) *net.UnixConn {
 		nc := h.dial()
@@ -83,7 +84,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 
 // A message for which there is never room does not wait for ever, and tells why.
 func TestNoMemoryInTime(t *testing.T) {
-	srv := &server.Server{Handler: infer.HandlerFunc(words), Memory: &quota.Quota{PerCaller: 1, Total: 1}, FrameTimeout: 50 * time.Millisecond}
+	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Memory: &quota.Quota{PerCaller: 1, Total: 1}, FrameTimeout: 50 * time.Millisecond}
 	h := serveUnix(t, srv)
 	nc := h.dial()
 	_ = nc.SetDeadline(time.Now().Add(patience))

@@ -1,7 +1,8 @@
-// Package server runs the one connection loop that all inference surfaces share: read a
-// request, answer it, read the next. It knows neither the contents of a message nor its
-// framing; it knows the effect of an error on a connection, notices clients that hang up, and
-// stops without cutting off an answer.
+// Package server runs the connection loop that all surfaces over sockets share: read a request,
+// have it answered by an exchange, read the next. It holds the memory of large messages and
+// bounds the time of reads and writes. It knows neither the contents of a message nor its
+// framing, which are its codec's, nor the course of an answer, which is the exchange's; it knows
+// the effect of an error on a connection, and stops without cutting off an answer.
 package server
 
 import (
@@ -16,52 +17,42 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Codec speaks one dialect on one connection. It is used by one goroutine at a time.
+// A Codec speaks one dialect on one connection. It is used by one goroutine at a time. The
+// client that it sends to is that of the last request that was read.
 type Codec interface {
-	// Read returns the next request. An [infer.Error] is sent to the client and the
-	// connection goes on; a [wire.FatalError] is sent and the connection closed; any other
+	exchange.Client
+	// Read returns the next request. An [infer.Error] is sent to the client with Fail and the
+	// connection goes on; a [wire.FatalError] is sent and the connection closes; any other
 	// error, [io.EOF] too, means that the client has gone.
 	Read() (*infer.Request, error)
-	// Write sends an event of the request that was read last. An [infer.Error] means
-	// that nothing was sent, and becomes the end of the request; any other error means
-	// that the client has gone.
-	Write(ev infer.Event) error
-	// Fail ends the request that was read last, or refused, with a word to the client.
-	Fail(cause error) error
 }
 
-// A Surface is one way in.
+// A Surface is a dialect on a socket.
 type Surface struct {
 	Name    string
-	Dialect Dialect
-	// Open binds a codec to a new connection. The codec reads and writes through nc,
-	// which carries the server's time limits. It refuses the peer by failing, without
-	// a word.
+	Dialect wire.Dialect
+	// Open binds a codec to a new connection. The codec reads and writes through nc, which
+	// carries the server's time limits. If Open fails, the connection is closed without a
+	// message.
 	Open func(nc net.Conn) (Codec, error)
 }
 
-// A Server answers the requests of any number of surfaces with one Handler. It stops as
-// one, and cannot be used again then.
+// A Server answers the requests of any number of surfaces. It stops with its Runner, and cannot
+// be used again then.
 type Server struct {
-	Handler infer.Handler
-	Log     *slog.Logger
-	// Journal records connections and the outcome of every request, never prompts or
-	// answers. May be nil.
-	Journal Journal
-	// Grace is how long running requests may go on once the server has been told to
-	// stop; 0 is not at all.
-	Grace time.Duration
-	// WriteTimeout is how long a client may take for one message of its answer; 0 is
-	// for ever.
+	// Runner answers the requests. Its Log and its Journal are the server's, too.
+	Runner *exchange.Runner
+	// WriteTimeout is how long a client may take for one message of its answer; 0 is no limit.
 	WriteTimeout time.Duration
-	// FrameTimeout is how long a message may take to arrive, from its first byte; 0
-	// means 60 s. Between messages a client may be silent as long as it likes.
+	// FrameTimeout is how long a message may take to arrive, from its first byte; 0 means 60 s.
+	// Between messages a client may be silent as long as it likes.
 	FrameTimeout time.Duration
 	// Conns limits connections; nil means no limit. A refused client gets one error message.
 	Conns *quota.Quota
@@ -71,66 +62,40 @@ type Server struct {
 	// answered, beyond [frame.Small] each; nil does not. Past it nothing more is read
 	// until there is room, for FrameTimeout at most.
 	Memory *quota.Quota
-	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does,
-	// which is what nil means.
+	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does, which is
+	// the default.
 	AwaitHangUp func(ctx context.Context, nc net.Conn) error
 
-	hurry    atomic.Bool // the server is closed: a message has lastWrite to be taken
+	closing  atomic.Bool // idle connections are closed, and a write has lastWrite
 	trimming atomic.Bool // see trimSoon
 
 	mu        sync.Mutex // guards the fields below
-	state     state
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	running   int         // requests
-	timer     *time.Timer // ends the grace; nil unless draining
-	rounds    rounds
 }
 
-// state is a stage of the shutdown.
-//
-//	open ──drain──▶ draining ──no request runs, or the grace is over──▶ closed
-//
-// While draining everything goes on, but a connection closes after its next terminal
-// message. The gate before the engines refuses new requests. When closed, listeners and idle
-// connections are closed, and running requests are canceled.
-type state int
-
-const (
-	open state = iota
-	draining
-	closed
-)
-
-// How much patience the server has with clients at the end.
+// Time limits of a client at the end of its connection, or of the server.
 const (
 	defaultFrameTimeout = time.Minute
-	lastWrite           = time.Second // for a message, once closed
+	lastWrite           = time.Second // for a message, once closing
 	lingerFault         = time.Second // see conn.linger
 	lingerDrain         = 50 * time.Millisecond
 	lingerBytes         = 16 << 20
 )
 
-// A request that held as much as large leaves something to give back to the system.
+// A request that held at least large bytes leaves memory to return to the system.
 const (
 	large     = 1 << 20
 	trimAfter = time.Second
 )
 
-var (
-	errCrowded    = infer.Errorf(infer.Busy, "too many connections")
-	errStopping   = infer.Errorf(infer.Unavailable, "daemon is shutting down")
-	errNoTerminal = infer.Errorf(infer.Unavailable, "backend ended stream without terminal frame")
-	errHungUp     = errors.New("the client hung up")
-	errOver       = errors.New("the answer has ended already")
-)
+var errTooManyConns = infer.Errorf(infer.Busy, "too many connections")
 
-// Serve answers the clients that connect to ln. When ctx ends the server drains: running
-// requests get Grace, after which their contexts end too. Serve returns nil then, once
-// all its connections have ended. It closes ln. If ln is closed otherwise, the server drains
-// as well and Serve returns an error.
+// Serve answers the clients that connect to ln. When ctx ends, it drains the runner, and
+// returns nil once all its connections have ended. It closes ln. If ln is closed otherwise, the
+// runner drains as well and Serve returns an error.
 //
-// Surfaces that share a server share its end: their contexts should end together.
+// Surfaces that share a runner end together: so should their contexts.
 func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error {
 	defer ln.Close()
 	var all sync.WaitGroup
@@ -142,63 +107,70 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 	}
 	defer srv.remove(ln)
 	all.Go(func() {
-		<-serving.Done()
-		srv.drain()
+		select {
+		case <-serving.Done():
+			srv.Runner.Drain()
+		case <-srv.Runner.Closed():
+		}
+		<-srv.Runner.Closed()
+		srv.close()
 	})
 	door := listen.Door{
-		Surface: s.Name, Conns: srv.Conns, Slots: srv.Slots, Log: srv.Log,
+		Surface: s.Name, Conns: srv.Conns, Slots: srv.Slots, Log: srv.Runner.Log,
 		Refuse: func(nc net.Conn) { srv.refuseConn(nc, s) },
 		Closed: stop,
 	}
 	err := door.Each(serving, ln, func(nc net.Conn, peer infer.Peer) {
 		if err := srv.serveConn(serving, nc, peer, s); err != nil {
-			srv.Log.LogAttrs(serving, slog.LevelDebug, "connection ended",
+			srv.Runner.Log.LogAttrs(serving, slog.LevelDebug, "connection ended",
 				slog.String("surface", s.Name), slog.Any("err", err))
 		}
 	})
 	if ctx.Err() != nil {
-		return nil // closed because it is over
+		return nil // closed by the order to stop
 	}
 	return err
 }
 
-// refuseConn tells a client that there are too many.
+// refuseConn sends a client the error that there are too many connections.
 func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 	c := &conn{Conn: nc, srv: srv}
 	codec, err := s.Open(c)
 	if err != nil || c.limitWrite(lastWrite) != nil {
 		return
 	}
-	if codec.Fail(errCrowded) == nil {
+	if codec.Fail(errTooManyConns) == nil {
 		c.linger(lingerDrain)
 	}
 }
 
 // serveConn answers one connection, a request at a time.
 func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, s Surface) error {
+	running := context.WithoutCancel(ctx) // requests outlive the order to stop; the runner ends them
 	// Memory is held until the connection ends, not until the order to stop.
-	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	life, end := context.WithCancelCause(running)
 	defer end(nil)
 	c := &conn{Conn: nc, srv: srv, peer: peer, life: life, end: end}
-	if !srv.enter(c) {
+	if !srv.track(c) {
 		return nil
 	}
-	j := &journal{log: srv.Journal, dialect: s.Dialect, peer: &c.peer}
-	j.accepted(nc)
-	defer srv.leave(c)
-	defer c.letGo()
+	defer srv.untrack(c)
+	srv.recordConn(c, s)
+	defer c.releaseMemory()
 	codec, err := s.Open(c)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
+	client := &client{Codec: codec, conn: c}
 	for {
-		c.letGo()
+		c.releaseMemory()
 		req, err := codec.Read()
 		if err == nil {
 			req.Peer = peer
-			err = srv.answer(ctx, c, codec, req, j)
+			c.busy.Store(true)
+			err = srv.Runner.Run(running, s.Dialect, req, client)
 		} else {
-			j.unreadable(err)
+			srv.recordFault(c, s, err)
 			err = refuse(c, codec, err)
 		}
 		switch {
@@ -206,11 +178,38 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 			return nil
 		case err != nil:
 			return err
-		case !srv.rest(ctx, c):
+		case !srv.mayContinue(ctx, c):
 			c.linger(lingerDrain)
 			return nil
 		}
 	}
+}
+
+// A client is the other end of a connection, as an exchange sees it.
+type client struct {
+	Codec
+
+	conn *conn
+}
+
+var _ exchange.Watcher = (*client)(nil)
+
+// AwaitHangUp watches the connection as it was accepted.
+func (c *client) AwaitHangUp(ctx context.Context) error {
+	if await := c.conn.srv.AwaitHangUp; await != nil {
+		return await(ctx, c.conn.Conn)
+	}
+	return listen.AwaitHangUp(ctx, c.conn.Conn)
+}
+
+// mayContinue reports whether c may read another request. If so, c is idle. It checks ctx as
+// well, because the gate may refuse requests before the runner drains.
+func (srv *Server) mayContinue(ctx context.Context, c *conn) bool {
+	if ctx.Err() != nil || srv.Runner.Draining() {
+		return false
+	}
+	c.busy.Store(false)
+	return !srv.closing.Load() // else close may have found c busy
 }
 
 // refuse sends the client the fault of a message. It returns the error that ends the
@@ -230,4 +229,28 @@ func refuse(c *conn, codec Codec, err error) error {
 		return codec.Fail(refused)
 	}
 	return err
+}
+
+// recordConn records a new connection.
+func (srv *Server) recordConn(c *conn, s Surface) {
+	if srv.Runner.Journal == nil {
+		return
+	}
+	record := &exchange.Connection{Peer: c.peer, Dialect: s.Dialect}
+	if c.peer.Transport == infer.TCP {
+		record.Addr = c.RemoteAddr().String()
+	}
+	srv.Runner.Journal.Connection(record)
+}
+
+// recordFault records a message that was no request, unless the client has gone.
+func (srv *Server) recordFault(c *conn, s Surface, err error) {
+	_, fatal := errors.AsType[*wire.FatalError](err)
+	_, refused := errors.AsType[*infer.Error](err)
+	if srv.Runner.Journal == nil || errors.Is(err, io.EOF) || !fatal && !refused {
+		return
+	}
+	srv.Runner.Journal.Request(&exchange.Record{
+		Peer: c.peer, Dialect: s.Dialect, Outcome: exchange.Unreadable, Code: infer.CodeOf(err),
+	})
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/server"
@@ -81,12 +82,12 @@ type room struct {
 func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		if srv.Log == nil {
-			srv.Log = slog.New(slog.DiscardHandler)
+		if srv.Runner.Log == nil {
+			srv.Runner.Log = slog.New(slog.DiscardHandler)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		if gate, ok := srv.Handler.(*admit.Gate); ok {
+		if gate, ok := srv.Runner.Handler.(*admit.Gate); ok {
 			context.AfterFunc(ctx, gate.Close)
 		}
 		r := &room{t: t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: time.Now()}
@@ -167,7 +168,7 @@ func TestDrain(t *testing.T) {
 	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Place, error) {
 		return admit.Place{Slots: 4, Handler: infer.HandlerFunc(seconds)}, nil
 	}}
-	inBubble(t, &server.Server{Handler: gate, Grace: 8 * time.Second}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: gate, Grace: 8 * time.Second}}, func(r *room) {
 		idle := r.dial(false)
 		var clients []*client
 		for i, d := range []string{"3s", "7s", "100s", "200s", "1s", "1s", "1s", "1s", "1s", "1s"} {
@@ -212,7 +213,7 @@ func TestDrain(t *testing.T) {
 
 // The server does not wait longer than there is something to wait for.
 func TestDrainEndsWithTheLastRequest(t *testing.T) {
-	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *room) {
 		idle, a, b := r.dial(false), r.dial(false), r.dial(false)
 		send(t, a, "a", "3s")
 		send(t, b, "b", "5s")
@@ -233,7 +234,7 @@ func TestDrainEndsWithTheLastRequest(t *testing.T) {
 }
 
 func TestDrainWithNothingToDo(t *testing.T) {
-	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *room) {
 		c := r.dial(false)
 		half := r.dial(false)
 		_, _ = io.WriteString(half, `{"id":`)
@@ -261,7 +262,7 @@ func TestNoGrace(t *testing.T) {
 			return ctx.Err()
 		}
 	})
-	inBubble(t, &server.Server{Handler: h}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}}, func(r *room) {
 		clients := make(map[string]*client)
 		for _, kind := range []string{"done", "class", "nothing", "error"} {
 			clients[kind] = r.dial(false)
@@ -285,7 +286,7 @@ func TestNoGrace(t *testing.T) {
 
 // A client that does not read delays the end by a second at most.
 func TestDrainWithDeafClients(t *testing.T) {
-	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: 2 * time.Second, WriteTimeout: time.Minute}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: 2 * time.Second}, WriteTimeout: time.Minute}, func(r *room) {
 		inItsAnswer := r.dial(true)
 		send(t, inItsAnswer, "1", "1s")
 		atItsEnd := r.dial(true)
@@ -315,7 +316,7 @@ func TestWriteTimeout(t *testing.T) {
 		}
 		return nil
 	})
-	inBubble(t, &server.Server{Handler: h, WriteTimeout: 10 * time.Second}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *room) {
 		told = make(chan time.Duration, 1) // of this bubble
 		deaf := r.dial(true)
 		send(t, deaf, "1", "")
@@ -340,7 +341,7 @@ func TestSlowButSteady(t *testing.T) {
 		}
 		return emit(&infer.Done{Backend: "x"})
 	})
-	inBubble(t, &server.Server{Handler: h, WriteTimeout: 10 * time.Second}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *room) {
 		slow := r.dial(true)
 		send(t, slow, "1", "")
 		s := bufio.NewScanner(slow)
@@ -359,7 +360,7 @@ func TestSlowButSteady(t *testing.T) {
 // may be silent for a day.
 func TestFrameTimeout(t *testing.T) {
 	slow := failed("", "invalid_request", "frame took too long to arrive")
-	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds)}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *room) {
 		silent, torn, behind, dripping := r.dial(false), r.dial(false), r.dial(false), r.dial(false)
 		send(t, silent, "1", "0s")
 		_, _ = io.WriteString(torn, `{"id":`)
@@ -432,7 +433,7 @@ func TestOneTerminal(t *testing.T) {
 		}
 		return errors.New("what?")
 	})
-	inBubble(t, &server.Server{Handler: h, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h, Log: slog.New(slog.NewTextHandler(&log, nil))}}, func(r *room) {
 		c := r.dial(false)
 		var want []string
 		for i, test := range []struct {
@@ -484,6 +485,14 @@ func TestHangUpEndsTheContext(t *testing.T) {
 	var hungUp chan struct{}
 	var causes chan error
 	srv := &server.Server{
+		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+			if prompt(req) == "quick" {
+				return emit(&infer.Done{Backend: "x"})
+			}
+			<-ctx.Done()
+			causes <- context.Cause(ctx)
+			return infer.Errorf(infer.Internal, "nobody hears this")
+		})},
 		AwaitHangUp: func(ctx context.Context, nc net.Conn) error {
 			if !watching.TryLock() {
 				t.Error("two watch the connection")
@@ -500,14 +509,6 @@ func TestHangUpEndsTheContext(t *testing.T) {
 				return context.Cause(ctx)
 			}
 		},
-		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-			if prompt(req) == "quick" {
-				return emit(&infer.Done{Backend: "x"})
-			}
-			<-ctx.Done()
-			causes <- context.Cause(ctx)
-			return infer.Errorf(infer.Internal, "nobody hears this")
-		}),
 	}
 	inBubble(t, srv, func(r *room) {
 		hungUp, causes = make(chan struct{}), make(chan error, 1) // of this bubble
@@ -544,12 +545,7 @@ func TestHangUpEndsTheContext(t *testing.T) {
 func TestWatchBegins(t *testing.T) {
 	var watched chan time.Time
 	srv := &server.Server{
-		AwaitHangUp: func(ctx context.Context, _ net.Conn) error {
-			watched <- time.Now()
-			<-ctx.Done()
-			return context.Cause(ctx)
-		},
-		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 			d, err := time.ParseDuration(strings.TrimPrefix(prompt(req), "deaf "))
 			if err != nil {
 				return err
@@ -560,7 +556,12 @@ func TestWatchBegins(t *testing.T) {
 				return seconds(ctx, req, emit)
 			}
 			return emit(&infer.Done{Backend: "x"})
-		}),
+		})},
+		AwaitHangUp: func(ctx context.Context, _ net.Conn) error {
+			watched <- time.Now()
+			<-ctx.Done()
+			return context.Cause(ctx)
+		},
 	}
 	inBubble(t, srv, func(r *room) {
 		watched = make(chan time.Time, 100) // of this bubble
@@ -605,7 +606,7 @@ func (d *deadlined) SetReadDeadline(t time.Time) error {
 // For a message that arrives whole no read deadline is set; for any other it is set and
 // cleared.
 func TestWholeMessagesSetNoDeadline(t *testing.T) {
-	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds)}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *room) {
 		near, far := net.Pipe()
 		defer near.Close()
 		d := &deadlined{Conn: far}
@@ -640,7 +641,7 @@ func TestWholeMessagesSetNoDeadline(t *testing.T) {
 // That a connection cannot be accepted passes, and is said once.
 func TestAcceptErrorsPass(t *testing.T) {
 	var log bytes.Buffer
-	srv := &server.Server{Handler: infer.HandlerFunc(seconds), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Log: slog.New(slog.NewTextHandler(&log, nil))}}
 	inBubble(t, srv, func(r *room) {
 		for range 20 {
 			r.ln.give(&net.OpError{Op: "accept", Err: syscall.EMFILE})
@@ -659,7 +660,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 
 // A listener closed from outside ends the server in order.
 func TestLostListener(t *testing.T) {
-	inBubble(t, &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}, func(r *room) {
 		idle, busy := r.dial(false), r.dial(false)
 		send(t, busy, "1", "5s")
 		synctest.Wait()
@@ -675,7 +676,7 @@ func TestLostListener(t *testing.T) {
 
 // Several surfaces end as one: none goes while a request of another runs.
 func TestSurfacesEndTogether(t *testing.T) {
-	srv := &server.Server{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}
+	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}
 	inBubble(t, srv, func(r *room) {
 		ctx, cancel := context.WithCancel(r.t.Context())
 		other := &room{t: r.t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: r.start}
@@ -706,7 +707,7 @@ func TestSurfacesEndTogether(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		srv := &server.Server{Log: slog.New(slog.DiscardHandler)}
+		srv := &server.Server{Runner: &exchange.Runner{Log: slog.New(slog.DiscardHandler)}}
 		r := &room{t: t, ln: newListener(), served: make(chan error, 1), start: time.Now()}
 		go func() {
 			r.served <- srv.Serve(ctx, r.ln, server.Surface{Name: "closed", Open: func(net.Conn) (server.Codec, error) {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/activity"
+	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/server"
@@ -50,8 +52,8 @@ func serveUnix(t *testing.T, srv *server.Server) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if srv.Log == nil {
-		srv.Log = slog.New(slog.DiscardHandler)
+	if srv.Runner.Log == nil {
+		srv.Runner.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
@@ -137,7 +139,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // A message over the limit is refused while it is read, with bounded memory; the client gets the
 // error and a clean end although the rest of the message is never read.
 func TestEndlessLine(t *testing.T) {
-	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words)})
+	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	var before, after runtime.MemStats
@@ -162,7 +164,7 @@ func TestEndlessLine(t *testing.T) {
 
 // Exactly the limit is no offence.
 func TestLargestLine(t *testing.T) {
-	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words)})
+	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	request := `{"id":"1","messages":[{"role":"user","content":"a"}]`
@@ -177,7 +179,7 @@ func TestLargestLine(t *testing.T) {
 
 func TestConnectAndClose(t *testing.T) {
 	var log bytes.Buffer
-	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words), Log: slog.New(slog.NewTextHandler(&log, nil))}})
 	h.works()
 	before := runtime.NumGoroutine()
 	for range 200 {
@@ -197,14 +199,14 @@ func TestConnectAndClose(t *testing.T) {
 func TestClientThatNeverReads(t *testing.T) {
 	ended := make(chan error, 1)
 	h := serveUnix(t, &server.Server{
-		WriteTimeout: 50 * time.Millisecond,
-		Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 			err := words(ctx, req, emit)
 			if req.ID == "deaf" {
 				ended <- err
 			}
 			return err
-		}),
+		})},
+		WriteTimeout: 50 * time.Millisecond,
 	})
 	deaf := h.dial()
 	send(t, deaf, "deaf", strings.Repeat("x", 1000)+" forever")
@@ -227,7 +229,7 @@ func TestClientThatNeverReads(t *testing.T) {
 
 // A client that never reads cannot hold up the end of the server either.
 func TestEndWithAClientThatNeverReads(t *testing.T) {
-	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(words), Grace: 100 * time.Millisecond, WriteTimeout: time.Hour})
+	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words), Grace: 100 * time.Millisecond}, WriteTimeout: time.Hour})
 	deaf := h.dial()
 	send(t, deaf, "1", "forever")
 	for i := range 100 {
@@ -247,12 +249,12 @@ func TestEndWithAClientThatNeverReads(t *testing.T) {
 // clean end.
 func TestPipelinedAtTheEnd(t *testing.T) {
 	started := make(chan struct{})
-	h := serveUnix(t, &server.Server{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		if req.ID == "1" {
 			close(started)
 		}
 		return words(ctx, req, emit)
-	})})
+	})}})
 	nc := h.dial()
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	send(t, nc, "1", "a wait")
@@ -274,8 +276,7 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 func TestTokensDoNotAllocate(t *testing.T) {
 	allocs := make(chan float64, 1)
 	h := serveUnix(t, &server.Server{
-		WriteTimeout: time.Minute,
-		Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 			ev := &infer.Text{Delta: []byte(" token")}
 			for range 5000 { // the buffer of the whole answer grows
 				if err := emit(ev); err != nil {
@@ -284,7 +285,8 @@ func TestTokensDoNotAllocate(t *testing.T) {
 			}
 			allocs <- testing.AllocsPerRun(1000, func() { _ = emit(ev) })
 			return nil
-		}),
+		})},
+		WriteTimeout: time.Minute,
 	})
 	nc := h.dial()
 	send(t, nc, "1", "x")
@@ -303,8 +305,7 @@ func BenchmarkToken(b *testing.B) {
 		b.Fatal(err)
 	}
 	srv := &server.Server{
-		WriteTimeout: time.Minute, Log: slog.New(slog.DiscardHandler),
-		Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		Runner: &exchange.Runner{Log: slog.New(slog.DiscardHandler), Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 			b.ReportAllocs()
 			ev := &infer.Text{Delta: []byte(" token")}
 			for b.Loop() {
@@ -313,7 +314,8 @@ func BenchmarkToken(b *testing.B) {
 				}
 			}
 			return nil
-		}),
+		})},
+		WriteTimeout: time.Minute,
 	}
 	ctx, cancel := context.WithCancel(b.Context())
 	var served sync.WaitGroup
@@ -327,4 +329,42 @@ func BenchmarkToken(b *testing.B) {
 	defer nc.Close()
 	_, _ = io.WriteString(nc, `{"messages":[{"role":"user","content":""}]}`+"\n")
 	_, _ = io.Copy(io.Discard, closeWrite(nc.(*net.UnixConn)))
+}
+
+// BenchmarkAnswer measures a short answer on an open connection, both ends and its record together.
+func BenchmarkAnswer(b *testing.B) {
+	ln, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	record, err := activity.Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer record.Close()
+	srv := &server.Server{
+		Runner:       &exchange.Runner{Log: slog.New(slog.DiscardHandler), Handler: infer.HandlerFunc(words), Journal: record},
+		WriteTimeout: time.Minute,
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer cancel()
+	served.Go(func() { _ = srv.Serve(ctx, ln, surface) })
+	nc, err := net.Dial("unix", ln.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer nc.Close()
+	ask := []byte(`{"stream":false,"messages":[{"role":"user","content":"a"}]}` + "\n")
+	answer := make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := nc.Write(ask); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := nc.Read(answer); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,0 +1,125 @@
+package exchange
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Watcher is a [Client] that can report a hang-up. Without one, only the context of Run and a
+// failed write end the request.
+type Watcher interface {
+	// AwaitHangUp returns nil when the client has hung up, or an error when ctx ends or the
+	// hang-up cannot be noticed. Nothing else reads from the client meanwhile.
+	AwaitHangUp(ctx context.Context) error
+}
+
+// A hang-up is noticed within 100 ms. The watch of a client costs more than a short answer, so
+// it begins only when a request has waited for at least short. One timer looks at all requests
+// every lap: the watch begins after short + lap at the latest.
+const (
+	short = 20 * time.Millisecond
+	lap   = 40 * time.Millisecond
+)
+
+// watched is the context of a request, which ends when the client hangs up. The client is
+// watched only for a handler that asks for Done: no other handler waits for the end of its
+// context, and learns of the hang-up from the next write of an event.
+type watched struct {
+	context.Context //nolint:containedctx // it is one
+
+	runner  *Runner
+	watcher Watcher // nil if the client is none
+	cancel  context.CancelCauseFunc
+	asked   atomic.Bool // for Done, or too late for that
+
+	// Guarded by Runner.mu.
+	since time.Time // Done was asked for
+	over  bool      // the request has ended
+
+	watch sync.WaitGroup
+}
+
+// Done returns the channel that is closed when the request is to end.
+func (w *watched) Done() <-chan struct{} {
+	if w.watcher != nil && !w.asked.Load() && w.asked.CompareAndSwap(false, true) {
+		w.runner.await(w)
+	}
+	return w.Context.Done()
+}
+
+// run cancels the request when its client hangs up. It returns when the request ends.
+func (w *watched) run() {
+	if w.watcher.AwaitHangUp(w.Context) == nil {
+		w.cancel(errHungUp)
+	}
+	// Else the request has ended, or the client cannot be watched: then a failed write of an
+	// event reports a hang-up.
+}
+
+// end stops the watch of a request that has been canceled, and waits for it: it must not read
+// beside the next request.
+func (w *watched) end() {
+	if w.asked.CompareAndSwap(false, true) {
+		return // never watched, and never will be
+	}
+	w.runner.mu.Lock()
+	w.over = true
+	delete(w.runner.rounds.waiting, w)
+	w.runner.mu.Unlock()
+	w.watch.Wait()
+}
+
+// rounds start the watch of requests that wait. Guarded by Runner.mu.
+type rounds struct {
+	waiting map[*watched]struct{} // not watched yet
+	timer   *time.Timer           // nil before the first request that waits
+	set     bool                  // the timer is
+	used    bool                  // a request was added since the last round
+}
+
+// await starts the watch of w soon, unless it ends before.
+func (r *Runner) await(w *watched) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w.over {
+		return
+	}
+	rounds := &r.rounds
+	w.since, rounds.used = time.Now(), true
+	if rounds.waiting == nil {
+		rounds.waiting = make(map[*watched]struct{})
+	}
+	rounds.waiting[w] = struct{}{}
+	switch {
+	case rounds.set:
+		return
+	case rounds.timer == nil:
+		rounds.timer = time.AfterFunc(lap, r.round)
+	default:
+		rounds.timer.Reset(lap)
+	}
+	rounds.set = true
+}
+
+// round watches the requests that have waited for long enough. The timer stays set while
+// requests arrive in a row: setting it costs more than an empty round, because it wakes a
+// thread.
+func (r *Runner) round() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rounds := &r.rounds
+	due := time.Now().Add(-short)
+	for w := range rounds.waiting {
+		if !w.since.After(due) {
+			delete(rounds.waiting, w)
+			w.watch.Go(w.run)
+		}
+	}
+	rounds.set = rounds.used || len(rounds.waiting) > 0
+	rounds.used = false
+	if rounds.set {
+		rounds.timer.Reset(lap)
+	}
+}
