@@ -18,7 +18,7 @@ var floors = [][]string{
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
 		"internal/printable",
 	},
-	{"internal/quota", "internal/trust"}, // rules about callers, and about files
+	{"internal/quota", "internal/trust", "internal/gate"}, // rules about callers, files, and admission
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",

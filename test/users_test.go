@@ -138,7 +138,7 @@ func TestUsersDoNotShare(t *testing.T) {
 	asRoot(t)
 	d := serve(t, "--model-path", "builtin:tiny")
 	ask := func(text string) string {
-		return fmt.Sprintf(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":%q}]}],"max_tokens":3,"temperature":0}`, text)
+		return fmt.Sprintf(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":%q}]}],"max_tokens":3,"temperature":1}`, text)
 	}
 	cached := func(m map[string]any) int {
 		t.Helper()

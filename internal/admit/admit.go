@@ -1,117 +1,92 @@
-// Package admit is the one gate in front of the slots of all entries, for all surfaces:
-// some requests run, some more may wait, the rest are refused at once. Waiting requests are
-// served fairly between callers, which the kernel identifies (see package sched), and by the
-// real cost of the answers, which is charged while they are written: where an entry can pause
-// an answer, another request may have its slot for a while. The gate knows neither what an
-// entry is made of nor how a request is answered.
+// Package admit is the handler in front of all entries, for all surfaces: it passes a request
+// on when the request has a slot. Package gate makes the decisions; this package adds the
+// lock, the clock and the channels, and counts the text of the answers. It knows neither the
+// engine of an entry nor how a request is answered.
 package admit
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/gate"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Place is where a request goes. Requests of one Name share its slots, whatever else their
-// places say.
+// A Place is the destination of a request. Requests of one Name share its slots, whatever
+// else their places are.
 type Place struct {
 	Name    string
-	Kind    string // of backend, as [infer.Done] says it
+	Kind    string // of backend, as in [infer.Done]
 	Slots   int    // requests that run there at once; less than 1 means 1
 	Handler infer.Handler
-	// Parks says that the handler obeys [infer.Request.Pause] for this request: it can be
-	// preempted, so that another one has its slot, and resume later.
-	Parks bool
-	// NoPreempt says that the request does not preempt another: it waits for a slot.
+	// Preemptible requests can give their slot to another request, and resume later: the
+	// handler obeys [infer.Request.Pause].
+	Preemptible bool
+	// NoPreempt requests do not preempt another: they wait for a slot.
 	NoPreempt bool
-	// Model, if not nil, is asked what the model there calls itself.
+	// Model, if not nil, returns the model's own name.
 	Model func() string
 	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
-	// it is over: with nil if it was answered to the end, with an [infer.Error] that says how the
+	// the request is over: with nil after a complete answer, with an [infer.Error] if the
 	// handler failed, or with another error if the client left. Both are called with the gate
 	// locked and must not block.
 	Begin func() (end func(error))
 }
 
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
-// a request that arrives, leaves, or has written a quantum lets the next one in.
+// a request that arrives, leaves, or has generated a quantum lets the next one in.
 type Gate struct {
-	// Choose says where a request goes now. It is asked when one comes, and again when it
-	// might run; its error is the answer. It is called with the gate locked and must not
-	// block.
+	// Choose returns the present destination of a request; its error refuses the request.
+	// Requests with the same model and the same [infer.Needs] have the same destination at any
+	// time: when several of them might run, Choose is called for one. It is called with the
+	// gate locked and must not block.
 	Choose func(*infer.Request) (Place, error)
 	Active int // requests that run at once in all places together; 0 is the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
-	// Memory bounds the text kept for clients that do not read; nil does not.
+	// Memory bounds the text kept for clients that do not read; nil is no bound.
 	Memory *quota.Quota
 
-	mu      sync.Mutex // guards the fields below
-	closed  bool
-	queue   sched.Queue[*ticket]
-	running []*ticket
-	begun   map[string]int // by user: requests that are parked or stalled
-	places  map[string]*Usage
-	callers map[infer.Caller]*Caller
-	seen    uint64 // requests, roughly
-
-	once   sync.Once // makes queued
-	queued quota.Quota
+	mu      sync.Mutex // guards machine, and the tickets where they say so
+	machine gate.Machine[*ticket]
 }
 
 var _ infer.Handler = (*Gate)(nil)
 
-// A ticket is a request at the gate. Its channel is closed when the wait is over.
+// Results of [Gate.Stats].
+type (
+	// Stats are the requests at a gate.
+	Stats = gate.Stats
+	// Counts are those of a caller or a place.
+	Counts = gate.Counts
+	// Caller has the counts of a program of a user.
+	Caller = gate.Caller
+	// BackendCounts are the counts of a place.
+	BackendCounts = gate.BackendCounts
+)
+
+// A ticket is a request at the gate.
 type ticket struct {
-	req    *infer.Request
-	turn   chan struct{} // nil if it did not have to wait
-	entry  *sched.Job[*ticket]
-	caller *Caller
-	prompt int // tokens, estimated
-	// The text so far, as the handler reported it when it was written, and as the client has
+	req *infer.Request
+	// The text so far, as the handler reported it when it was generated, and as the client has
 	// taken it. A handler that does not report leaves the first at zero.
 	reported, taken usage
+	admission       infer.Admitted // used by the goroutine of Handle only
 
-	state   state
+	// The rest is guarded by the gate's lock, but for place and refused: these do not change
+	// once the wait is over.
+	gate.Request[*ticket]
+	turn    chan struct{} // closed when the wait is over; nil if there is none
 	place   Place
-	end     func(error)             // what place.Begin has returned
+	end     func(error)             // of place.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
-	err     error                   // why it is refused
-	counted int64                   // the part of tokens that is in the rates
-	charged int64                   // the part of tokens and cost that the queue was charged
-
-	admitted infer.Admitted // used by the goroutine of Handle only
+	refused error
+	memory  bool // it holds MaxUntaken bytes of the gate's memory
 }
-
-// state is what a request at the gate is doing. [Gate.setLocked] changes it.
-//
-//	new ─▶ waiting ─▶ running ◀─▶ parked
-//	 │        │         │ ▲          │
-//	 └────────┼─────────┘ │ resumed: parked first
-//	          │         stalled ◀────┘
-//	          ▼           │
-//	        ended ◀───────┘ (from every state)
-//
-// A parked request has begun and waits for a slot. A stalled one has begun and waits for
-// its client to read: it has no slot and wants none.
-type state int
-
-const (
-	fresh state = iota
-	waiting
-	running
-	parked
-	stalled
-	ended
-)
 
 // A usage counts tokens of text, and the cost of sampling them, in tokens.
 type usage struct{ tokens, cost atomic.Int64 }
@@ -121,202 +96,206 @@ func (u *usage) add(tokens, cost int) {
 	u.cost.Add(int64(cost))
 }
 
-// written returns the tokens that have been written, and the cost of sampling them.
-func (t *ticket) written() (tokens, cost int64) {
-	return max(t.reported.tokens.Load(), t.taken.tokens.Load()), max(t.reported.cost.Load(), t.taken.cost.Load())
-}
-
-// over reports whether the wait to begin is over.
-func (t *ticket) over() bool { return t.state > waiting }
-
-// admission completes and returns the event that reports the admission.
-func (t *ticket) admission() *infer.Admitted {
-	t.admitted.Entry, t.admitted.Backend = t.place.Name, t.place.Kind
-	if t.place.Model != nil {
-		t.admitted.Model = t.place.Model()
-	}
-	return &t.admitted
-}
-
-// errClosed refuses requests that arrive or still wait once the gate is closed.
-var errClosed = infer.Errorf(infer.Unavailable, "admission closed")
-
-// Why a request with a deadline is refused.
-var (
-	errLate    = infer.Errorf(infer.Busy, "queue full: the deadline passed while the request waited")
-	errTooLate = infer.Errorf(infer.Busy, "queue full: the deadline passed before the answer was there")
-)
-
-// errUnread ends a request whose client does not read, if the client has no room to wait.
-var errUnread = infer.Errorf(infer.Busy, "queue full: the answer is not read, and too many requests wait already")
-
-// lateness is how long an answer whose deadline has passed may take to end by itself.
-const lateness = time.Second
-
-// Handle passes req on when it is its turn, and emits [infer.Admitted] before. It refuses with [infer.Busy] at once if too
-// many wait already, or when the deadline of req passes while it waits, and with
-// [infer.Unavailable] once the gate is closed.
-func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	t, err := g.enter(req)
-	if err != nil {
-		return err
-	}
-	if t.turn != nil {
-		if err := g.wait(ctx, t); err != nil {
-			return err
-		}
-	}
-	return g.serve(ctx, t, emit)
-}
-
-// wait returns nil when t has been admitted.
-func (g *Gate) wait(ctx context.Context, t *ticket) error {
-	came := time.Now()
-	var late <-chan time.Time
-	if at := t.req.Deadline; !at.IsZero() {
-		timer := time.NewTimer(at.Sub(came))
-		defer timer.Stop()
-		late = timer.C
-	}
-	select {
-	case <-t.turn:
-		t.admitted.Queued = time.Since(came)
-		return t.err
-	case <-late:
-		g.withdraw(t)
-		return errLate
-	case <-ctx.Done():
-		g.withdraw(t)
-		return context.Cause(ctx)
+// generated returns the text generated so far.
+func (t *ticket) generated() gate.Usage {
+	return gate.Usage{
+		Tokens: max(t.reported.tokens.Load(), t.taken.tokens.Load()),
+		Cost:   max(t.reported.cost.Load(), t.taken.cost.Load()),
 	}
 }
-
-// serve passes on t, which has been admitted.
-func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
-	client := ctx
-	if at := t.req.Deadline; !at.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, at.Add(lateness), errTooLate)
-		defer cancel()
-	}
-	// The slot is free before the last message goes out: a client that has read that may
-	// ask again at once.
-	why := errNoEnd // unless it is known better; so it is after a panic
-	defer func() { g.leave(t, nil, why) }()
-	if t.place.Parks {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
-		t.cancel = cancel
-		stop := t.req.Pause.Stalled.OnChange(func(on bool) { g.stall(t, on) })
-		defer stop()
-		t.req.Written = g.charger(t.reported.add)
-	}
-	var (
-		lost   error       // of the way to the client
-		result infer.Event // complete vectors or scores, before their Done
-	)
-	if err := emit(t.admission()); err != nil {
-		why = errGone // the backend is not to blame
-		return err
-	}
-	take := t.taken.add
-	if t.place.Parks {
-		take = g.charger(take)
-	}
-	send := func(ev infer.Event) error {
-		err := emit(ev)
-		if err != nil && lost == nil {
-			lost = err
-		}
-		return err
-	}
-	err := t.place.Handler.Handle(ctx, t.req, func(ev infer.Event) error {
-		switch ev := ev.(type) {
-		case *infer.Text:
-			take(ev.Tokens, ev.Cost)
-		case *infer.Thinking:
-			take(ev.Tokens, ev.Cost)
-		case *infer.ToolCall:
-			take(ev.Tokens, ev.Cost)
-		case *infer.Admitted:
-			return nil // the gate has emitted its own
-		case *infer.Prompt: // no piece of the answer
-		case *infer.Vectors:
-			result = &infer.Vectors{Values: ev.Values}
-			return nil // Done follows; until then a client that reads slowly would keep the slot
-		case *infer.Scores:
-			result = &infer.Scores{Values: ev.Values}
-			return nil
-		case *infer.Done:
-			g.leave(t, ev, nil)
-			if result != nil {
-				if err := send(result); err != nil {
-					return err
-				}
-			}
-		}
-		return send(ev)
-	})
-	switch _, told := errors.AsType[*infer.Error](cmp.Or(lost, err)); {
-	case client.Err() != nil:
-		why = errGone
-	case lost != nil && !told:
-		why = errGone
-	case told:
-		why = cmp.Or(lost, err)
-	}
-	return err
-}
-
-// Why a request that ran was not answered to the end.
-var (
-	errGone        = errors.New("nobody waits for the answer")
-	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
-)
 
 // Close refuses all requests that wait to begin or arrive from now on. Requests that have
 // begun may finish; parked ones resume when there is room.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.closed = true
-	for _, e := range slices.Collect(g.queue.Waiting()) {
-		if e.Item.state != parked {
-			g.refuseLocked(e.Item, errClosed)
-		}
-	}
+	g.machine.Close()
+	g.settleLocked()
 }
 
-// enter takes a place in the queue, which may be over at once.
-func (g *Gate) enter(req *infer.Request) (*ticket, error) {
-	g.once.Do(func() {
-		g.queued.PerCaller, g.queued.Total = int64(g.Depth), int64(g.Total)
-	})
+// Stats returns the present counts.
+func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
-		return nil, errClosed
+	now := g.chargeRunningLocked()
+	return g.machine.Stats(now)
+}
+
+// flowOf returns the place of a request among the flows of the fair queue.
+func flowOf(req *infer.Request) sched.Path {
+	return sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client}
+}
+
+// enter returns the ticket of req, which has been admitted or waits, or why it is refused.
+func (g *Gate) enter(req *infer.Request) (*ticket, error) {
+	if req.Needs == nil {
+		req.Needs = new(infer.Needs(req.Task))
+	}
+	t := &ticket{req: req, Request: gate.Request[*ticket]{
+		Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
+		Route: gate.Route{Model: modelOf(req.Task), Needs: *req.Needs},
+		Flow:  flowOf(req),
+	}}
+	t.Item = t
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.machine.Closed() {
+		return nil, gate.ErrClosed
 	}
 	place, err := g.Choose(req)
 	if err != nil {
 		return nil, err
 	}
+	g.chargeRunningLocked()
+	g.machine.Limits = gate.Limits{Active: g.Active, Depth: g.Depth, Total: g.Total}
+	setPlaces(g.machine.Arrive(&t.Request, place.backend()), place)
 	g.settleLocked()
-	t := &ticket{req: req, caller: g.callerLocked(req), place: place, prompt: promptTokens(req.Task)}
-	t.entry = g.queue.Push(flowOf(req), t.prompt, t)
-	g.admitLocked()
-	switch {
-	case t.err != nil:
-		return nil, t.err
-	case t.over():
-		return t, nil
-	case !g.queued.TryAcquire(req.Peer.Caller(), 1):
-		g.queue.Done(t.entry, 0)
-		t.caller.Refused++
-		return nil, infer.Errorf(infer.Busy, "queue full")
+	return t, t.refused
+}
+
+// settle charges the running requests, and lets in the next.
+func (g *Gate) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.chargeRunningLocked()
+	g.settleLocked()
+}
+
+// leave ends a request that has begun, unless that has happened, and lets the next one in. If
+// it was not answered to the end, done is nil, and the error says why.
+func (g *Gate) leave(t *ticket, done *infer.Done, why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaveLocked(t, done, why)
+}
+
+func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
+	if t.State() == gate.Ended {
+		return
 	}
-	t.turn = make(chan struct{})
-	g.setLocked(t, waiting)
-	return t, nil
+	t.over(why)
+	now := g.chargeRunningLocked()
+	var final *gate.Final
+	if done != nil {
+		final = &gate.Final{In: done.In, Cached: done.Cached, Out: done.Out}
+	}
+	g.machine.Leave(now, &t.Request, t.generated(), final)
+	g.releaseLocked(t)
+	g.settleLocked()
+}
+
+// withdraw ends a request that waits, or has been admitted without its goroutine's notice.
+func (g *Gate) withdraw(t *ticket) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t.State() == gate.Waiting { // it leaves no slot to others
+		g.machine.Leave(time.Now(), &t.Request, gate.Usage{}, nil)
+		return
+	}
+	g.leaveLocked(t, nil, errGone)
+}
+
+// stall takes the slot of a request while its client does not read, and parks the request
+// when the client reads again. A stalled request holds memory for its text.
+func (g *Gate) stall(t *ticket, on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch s := t.State(); {
+	case s == gate.Ended || (s == gate.Stalled) == on:
+		return
+	case on:
+		t.memory = g.Memory == nil || g.Memory.TryAcquire(t.Caller(), infer.MaxUntaken)
+		g.machine.Stall(time.Now(), &t.Request, t.generated(), t.memory)
+	default:
+		g.machine.Resume(&t.Request)
+	}
+	g.releaseLocked(t)
+	g.settleLocked()
+}
+
+// releaseLocked returns the memory of a request that is not stalled.
+func (g *Gate) releaseLocked(t *ticket) {
+	if t.memory && t.State() != gate.Stalled {
+		t.memory = false
+		if g.Memory != nil {
+			g.Memory.Release(t.Caller(), infer.MaxUntaken)
+		}
+	}
+}
+
+// chargeRunningLocked charges the running requests for the text generated so far.
+func (g *Gate) chargeRunningLocked() (now time.Time) {
+	now = time.Now()
+	for _, r := range g.machine.Running() {
+		g.machine.Charge(now, r, r.Item.generated())
+	}
+	return now
+}
+
+// settleLocked carries out the decisions that follow from the latest event. The router is
+// asked again after each request that begins: a backend that is tried with one request may
+// not take another.
+func (g *Gate) settleLocked() {
+	for {
+		for r := g.machine.Undecided(); r != nil; r = g.machine.Undecided() {
+			place, err := g.Choose(r.Item.req)
+			if err != nil {
+				g.machine.Reject(r, err)
+				continue
+			}
+			setPlaces(g.machine.Assign(r, place.backend()), place)
+		}
+		e, ok := g.machine.Next()
+		if !ok {
+			return
+		}
+		e.Request.Item.obey(e.Kind, e.Err)
+	}
+}
+
+func setPlaces(moved []*gate.Request[*ticket], p Place) {
+	for _, r := range moved {
+		r.Item.place = p
+	}
+}
+
+func (p *Place) backend() gate.Backend {
+	return gate.Backend{Name: p.Name, Slots: p.Slots, Preemptible: p.Preemptible, NoPreempt: p.NoPreempt}
+}
+
+// obey carries out a decision. The gate is locked.
+func (t *ticket) obey(k gate.Kind, err error) {
+	switch k {
+	case gate.Begin:
+		if t.place.Begin != nil {
+			t.end = t.place.Begin()
+		}
+		t.endWait()
+	case gate.Wait:
+		t.turn = make(chan struct{})
+	case gate.Pause:
+		t.req.Pause.Preempted.Set(true)
+	case gate.Resume:
+		t.req.Pause.Preempted.Set(false)
+	case gate.Refuse:
+		t.refused = err
+		t.endWait()
+	case gate.Cancel:
+		t.cancel(err)
+		t.over(errGone)
+	}
+}
+
+func (t *ticket) endWait() {
+	if t.turn != nil {
+		close(t.turn)
+	}
+}
+
+// over reports the outcome of a request to its place, once. The gate is locked.
+func (t *ticket) over(why error) {
+	if t.end != nil {
+		t.end(why)
+		t.end = nil
+	}
 }

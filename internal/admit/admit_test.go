@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -62,7 +58,7 @@ func (s *scene) goAway(err error) {
 func drop(infer.Event) error { return nil }
 
 func request(id string) *infer.Request {
-	return &infer.Request{ID: id, Task: &infer.Generate{MaxTokens: 10}}
+	return &infer.Request{ID: id, Task: &infer.Generate{Model: id[:min(1, len(id))], MaxTokens: 10}}
 }
 
 func from(user, program, id string) *infer.Request {
@@ -183,7 +179,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A crowd of one user holds up nobody else, however many programs it has.
+// Many requests of one user do not delay other users, however many programs send them.
 func TestFairness(t *testing.T) {
 	for name, program := range map[string]func(i int) string{
 		"of one program":     func(int) string { return "x" },
@@ -221,7 +217,7 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// What may wait is bounded for a program, for a user, and for all.
+// The waiting requests are bounded for a program, for a user, and in all.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 4)
@@ -259,7 +255,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// A place that is full holds up no other, and the sum is bounded as well.
+// A full place delays no other place, and the sum of all places is bounded as well.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(2, 100)
@@ -278,8 +274,8 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("at first %v run, want %v", s.served, want)
 		}
 		stats := s.gate.Stats()
-		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Places) != 2 ||
-			stats.Places[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Places[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
+		if stats.Running != 3 || stats.Waiting != 3 || len(stats.Backends) != 2 ||
+			stats.Backends[0].Counts != (admit.Counts{Running: 2, Waiting: 2}) || stats.Backends[1].Counts != (admit.Counts{Running: 1, Waiting: 1}) {
 			t.Errorf("stats %+v", stats)
 		}
 		all.Wait()
@@ -289,7 +285,7 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
-// When a slot is free the choice is made anew.
+// When a slot becomes free the choice is made again.
 func TestChoosesAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 10)
@@ -317,79 +313,7 @@ func TestChoosesAnew(t *testing.T) {
 	})
 }
 
-func TestStats(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newScene(1, 1)
-		var all sync.WaitGroup
-		for _, req := range []*infer.Request{from("2", "y", "1"), from("1", "x", "2"), from("1", "x", "3")} {
-			all.Go(func() { s.send(t.Context(), req) })
-			synctest.Wait()
-		}
-		want := admit.Stats{
-			Running: 1, Waiting: 1,
-			Callers: []admit.Caller{
-				{User: "1", Program: "x", Exe: "/bin/x", Counts: admit.Counts{Waiting: 1}, Refused: 1},
-				{User: "2", Program: "y", Exe: "/bin/y", Counts: admit.Counts{Running: 1}},
-			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
-		}
-		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.Usage{}), cmpopts.EquateApprox(0, 1e-9)}
-		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
-			t.Errorf("-want +got\n%s", diff)
-		}
-		all.Wait()
-		// Three tokens each, one second ago and now: the rate forgets them within seconds.
-		one, before := admit.Counts{Requests: 1, In: 2, Out: 3, Rate: 3.0 / 5}, 3.0/5*math.Exp(-1.0/5)
-		first := one
-		first.Rate = before
-		want = admit.Stats{
-			Callers: []admit.Caller{
-				{User: "1", Program: "x", Exe: "/bin/x", Counts: one, Refused: 1},
-				{User: "2", Program: "y", Exe: "/bin/y", Counts: first},
-			},
-			Places: []admit.Usage{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
-		}
-		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
-			t.Errorf("afterwards: -want +got\n%s", diff)
-		}
-		time.Sleep(time.Minute)
-		if r := s.gate.Stats().Places[0].Rate; r > 0.001 {
-			t.Errorf("a minute later %v tokens are written a second", r)
-		}
-	})
-}
-
-// Callers who are gone are remembered only so long.
-func TestCallersAreBounded(t *testing.T) {
-	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}, nil
-	}}
-	for i := range 3000 {
-		if err := gate.Handle(t.Context(), from("1", fmt.Sprint(i), ""), drop); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := len(gate.Stats().Callers); n > 1024 {
-		t.Errorf("%d are remembered", n)
-	}
-}
-
-func BenchmarkHandle(b *testing.B) {
-	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "x", Slots: 4, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
-			return emit(&infer.Done{})
-		})}, nil
-	}}
-	req := from("1", "x", "")
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := gate.Handle(b.Context(), req, drop); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// Places are neither lost nor made when requests leave at any time.
+// The number of slots stays the same when requests leave at any time.
 func TestNoPlaceIsLost(t *testing.T) {
 	s := newScene(3, 20)
 	s.place.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -426,130 +350,4 @@ func TestNoPlaceIsLost(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// A place is told what became of each of its requests, once, and before the next one is let
-// in: an answer, a failure of its own, or that nobody waited any more.
-func TestPlaceIsToldTheOutcome(t *testing.T) {
-	type handle = func(context.Context, infer.Sink) error
-	lost := errors.New("broken pipe")
-	failed := infer.Errorf(infer.Internal, "failed")
-	for name, test := range map[string]struct {
-		handle handle
-		emit   infer.Sink
-		want   string
-	}{
-		"answered":        {func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) }, drop, "answered"},
-		"failed":          {func(context.Context, infer.Sink) error { return failed }, drop, "failed"},
-		"no end":          {func(context.Context, infer.Sink) error { return nil }, drop, "an answer without an end"},
-		"another failure": {func(context.Context, infer.Sink) error { return errors.New("what?") }, drop, "an answer without an end"},
-		"the client is lost": {
-			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
-			later(lost), "nobody waits for the answer",
-		},
-		"the client is lost at its admission": {
-			func(context.Context, infer.Sink) error { panic("the handler is called") },
-			func(infer.Event) error { return lost }, "nobody waits for the answer",
-		},
-		"the client is lost at the end": {
-			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) },
-			later(lost), "answered",
-		},
-		"an event that cannot be told": {
-			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
-			later(failed), "failed",
-		},
-		"canceled": {
-			func(ctx context.Context, _ infer.Sink) error { <-ctx.Done(); return failed }, drop, "nobody waits for the answer",
-		},
-		"a panic": {func(context.Context, infer.Sink) error { panic("x") }, drop, "an answer without an end"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var told []string
-				gate := &admit.Gate{Depth: 1, Total: 1, Choose: func(*infer.Request) (admit.Place, error) {
-					return admit.Place{
-						Slots: 1,
-						Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
-							return test.handle(ctx, emit)
-						}),
-						Begin: func() func(error) {
-							told = append(told, "begins")
-							return func(err error) {
-								said := "answered"
-								if err != nil {
-									said = err.Error()
-								}
-								told = append(told, said)
-							}
-						},
-					}, nil
-				}}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				var both sync.WaitGroup
-				times := 2
-				if name == "canceled" { // the second one might never get a slot
-					times = 1
-				}
-				for range times {
-					both.Go(func() {
-						defer func() { _ = recover() }()
-						_ = gate.Handle(ctx, request("1"), test.emit)
-					})
-					synctest.Wait()
-				}
-				both.Wait()
-				if want := slices.Repeat([]string{"begins", test.want}, times); !slices.Equal(told, want) {
-					t.Errorf("told %q, want %q", told, want)
-				}
-			})
-		})
-	}
-}
-
-// later returns a sink that fails after the admission.
-func later(err error) infer.Sink {
-	return func(ev infer.Event) error {
-		if _, admitted := ev.(*infer.Admitted); admitted {
-			return nil
-		}
-		return err
-	}
-}
-
-// The first event of a request that gets a slot says how long it waited, and where it runs; a
-// request that gets none has no event.
-func TestAdmittedIsTheFirstEvent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newScene(1, 1)
-		s.place.Kind, s.place.Model = "mock", func() string { return "chain" }
-		want := map[string]infer.Admitted{
-			"runs":  {Entry: "gen", Backend: "mock", Model: "chain"},
-			"waits": {Entry: "gen", Backend: "mock", Model: "chain", Queued: time.Second},
-		}
-		var all sync.WaitGroup
-		for _, id := range []string{"runs", "waits", "refused"} {
-			all.Go(func() {
-				var events []infer.Event
-				_ = s.gate.Handle(t.Context(), request(id), func(ev infer.Event) error {
-					if in, ok := ev.(*infer.Admitted); ok {
-						if len(events) > 0 || *in != want[id] {
-							t.Errorf("%s: event %d is %+v, want %+v", id, len(events), *in, want[id])
-						}
-						if served := slices.Contains(s.served, id); served {
-							t.Errorf("%s: the handler was called before", id)
-						}
-					}
-					events = append(events, ev)
-					return nil
-				})
-				if _, admitted := want[id]; admitted != (len(events) == 2) {
-					t.Errorf("%s: %d events", id, len(events))
-				}
-			})
-			synctest.Wait() // so that they arrive in this order
-		}
-		all.Wait()
-	})
 }

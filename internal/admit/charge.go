@@ -6,7 +6,5 @@ import "github.com/inferd-go/inferd/internal/infer"
 func (g *Gate) Charge(req *infer.Request, tokens int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	job := g.queue.Push(flowOf(req), tokens, &ticket{req: req})
-	g.queue.Start(job)
-	g.queue.Done(job, tokens)
+	g.machine.ChargeFlow(flowOf(req), tokens)
 }

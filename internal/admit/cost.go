@@ -2,13 +2,13 @@ package admit
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// What a request is taken for before anybody has counted.
+// Estimates of the tokens of a prompt.
 const (
 	bytesPerToken = 4
 	mediaTokens   = 256 // of an attachment
 )
 
-// promptTokens is how many tokens will probably have to be read, at least 1.
+// promptTokens estimates the tokens of the prompt; it is at least 1.
 func promptTokens(t infer.Task) int {
 	bytes, more := 0, 0
 	switch t := t.(type) {
@@ -55,4 +55,19 @@ func textBytes(parts []infer.Part) (n int) {
 		}
 	}
 	return n
+}
+
+// modelOf returns the requested model.
+func modelOf(t infer.Task) string {
+	switch t := t.(type) {
+	case *infer.Generate:
+		return t.Model
+	case *infer.Count:
+		return t.Of.Model
+	case *infer.Embed:
+		return t.Model
+	case *infer.Rerank:
+		return t.Model
+	}
+	return ""
 }

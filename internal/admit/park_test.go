@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
-	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,209 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// tick is what a writer takes for a token.
-const tick = 10 * time.Millisecond
-
-// A desk is a gate before a handler that writes MaxTokens tokens, and pauses while it is held.
-type desk struct {
-	t     *testing.T
-	gate  *admit.Gate
-	place admit.Place
-	piece func(tokens, cost int) infer.Event // of its answers
-	all   sync.WaitGroup
-
-	mu      sync.Mutex
-	begun   []string
-	asked   map[string]*infer.Request // that have begun
-	written map[string]int
-	ended   map[string]string // how: "done", or an error
-	busy    int               // that are writing, and are not held
-}
-
-// pieces are the events that carry tokens.
-var pieces = map[string]func(tokens, cost int) infer.Event{
-	"text": text,
-	"thinking": func(tokens, cost int) infer.Event {
-		return &infer.Thinking{Delta: []byte("x"), Tokens: tokens, Cost: cost}
-	},
-	"tool calls": func(tokens, cost int) infer.Event {
-		return &infer.ToolCall{Input: []byte("0"), Tokens: tokens, Cost: cost}
-	},
-}
-
-func text(tokens, cost int) infer.Event {
-	return &infer.Text{Delta: []byte("x"), Tokens: tokens, Cost: cost}
-}
-
-func newDesk(t *testing.T, slots, depth int) *desk {
-	t.Helper()
-	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
-	d.place = admit.Place{Name: "gen", Slots: slots, Parks: true, Handler: infer.HandlerFunc(d.write)}
-	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
-	return d
-}
-
-func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	d.mu.Lock()
-	d.begun = append(d.begun, req.ID)
-	d.asked[req.ID] = req
-	d.mu.Unlock()
-	n := req.Task.(*infer.Generate).MaxTokens
-	for range n {
-		if err := d.token(ctx, &req.Pause); err != nil {
-			return err
-		}
-		d.mu.Lock()
-		d.written[req.ID]++
-		d.mu.Unlock()
-		cost := 0
-		if req.Peer.User == "costly" {
-			cost = 3
-		}
-		if err := emit(d.piece(1, cost)); err != nil {
-			return err
-		}
-	}
-	return emit(&infer.Done{In: 1, Out: n})
-}
-
-// token takes the time of a token, during which the request must not pause.
-func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
-	var preempted, stalled bool
-	changes := make(chan func(), 1000)
-	stopPreempted := pause.Preempted.OnChange(func(on bool) { changes <- func() { preempted = on } })
-	defer stopPreempted()
-	stopStalled := pause.Stalled.OnChange(func(on bool) { changes <- func() { stalled = on } })
-	defer stopStalled()
-	(<-changes)()
-	(<-changes)()
-	for {
-		var written <-chan time.Time
-		works := !preempted && !stalled
-		if works {
-			written = time.After(tick)
-			d.busyBy(1)
-		}
-		done, change := false, func() {}
-		select {
-		case <-written:
-			done = true
-		case change = <-changes:
-		case <-ctx.Done():
-		}
-		if works {
-			d.busyBy(-1)
-		}
-		change()
-		switch {
-		case done:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// stall has the client of a request that has begun not read, or read again.
-func (d *desk) stall(id string, on bool) {
-	d.mu.Lock()
-	req := d.asked[id]
-	d.mu.Unlock()
-	if req == nil {
-		d.t.Fatalf("%s has not begun", id)
-	}
-	req.Pause.Stalled.Set(on)
-	synctest.Wait()
-	d.rests()
-}
-
-func (d *desk) busyBy(n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.busy += n
-}
-
-// send asks for so many tokens, and returns when that has gone as far as it does at once.
-func (d *desk) send(ctx context.Context, user, id string, tokens int) {
-	d.sendTo(ctx, from(user, "x", id), tokens)
-}
-
-func (d *desk) sendTo(ctx context.Context, req *infer.Request, tokens int) {
-	req.Task = &infer.Generate{MaxTokens: tokens}
-	d.all.Go(func() {
-		how := "done"
-		if err := d.gate.Handle(ctx, req, drop); err != nil {
-			how = err.Error()
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.ended[req.ID] = how
-	})
-	synctest.Wait()
-	d.rests()
-}
-
-// rests checks that no more are at work than there are slots, and that the gate says so.
-func (d *desk) rests() {
-	d.t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := d.gate.Stats()
-	if d.busy != s.Running || d.busy > d.place.Slots {
-		d.t.Errorf("%d are at work on %d slots, %d run", d.busy, d.place.Slots, s.Running)
-	}
-}
-
-// after lets some time pass, and checks in between.
-func (d *desk) after(pause time.Duration) {
-	d.t.Helper()
-	for end := time.Now().Add(pause); time.Now().Before(end); {
-		time.Sleep(tick / 2)
-		synctest.Wait()
-		d.rests()
-	}
-}
-
-func (d *desk) has(id string) (begun bool, written int, ended string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Contains(d.begun, id), d.written[id], d.ended[id]
-}
-
-func (d *desk) hasBegun(id string) bool {
-	begun, _, _ := d.has(id)
-	return begun
-}
-
-func (d *desk) counts(want admit.Counts) {
-	d.t.Helper()
-	s := d.gate.Stats()
-	if s.Running != want.Running || s.Waiting != want.Waiting || s.Parked != want.Parked || s.Stalled != want.Stalled {
-		d.t.Errorf("%d run, %d wait, %d of them parked, %d are stalled; want %+v", s.Running, s.Waiting, s.Parked, s.Stalled, want)
-	}
-	if p := s.Places[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
-		d.t.Errorf("at the place %+v", p)
-	}
-}
-
-// bubble runs a test with a desk, which is empty at the end.
-func bubble(t *testing.T, slots, depth int, f func(*desk)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, slots, depth)
-		f(d)
-		d.all.Wait()
-		d.counts(admit.Counts{})
-		for _, c := range d.gate.Stats().Callers {
-			if c.Running != 0 || c.Waiting != 0 || c.Parked != 0 {
-				d.t.Errorf("left behind: %+v", c)
-			}
-		}
-	})
-}
-
-// One caller has all slots and a deep queue; another one does not wait, and nothing of what
-// was begun is lost.
+// A caller with all slots and a deep queue does not make another caller wait. Preempted
+// answers are complete.
 func TestParks(t *testing.T) {
 	bubble(t, 2, 20, func(d *desk) {
 		for i := range 10 {
@@ -253,7 +49,7 @@ func TestParks(t *testing.T) {
 	})
 }
 
-// Two who both want everything take turns on one slot.
+// Two callers with unlimited demand take turns on one slot.
 func TestTurns(t *testing.T) {
 	bubble(t, 1, 20, func(d *desk) {
 		ctx, stop := context.WithCancel(d.t.Context())
@@ -326,7 +122,8 @@ func TestEndsWhileParked(t *testing.T) {
 	}
 }
 
-// Who has begun is in, and has no place in the queue: when the gate closes it finishes.
+// A parked request has been admitted: it takes no place in the queue, and finishes after the
+// gate has closed.
 func TestParkedIsIn(t *testing.T) {
 	bubble(t, 1, 1, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 50)
@@ -351,8 +148,8 @@ func TestParkedIsIn(t *testing.T) {
 	})
 }
 
-// Nobody gets past the queue by calling itself by many names: what is parked of one caller, or of
-// one user, is bounded; and it still makes way for others.
+// The parked requests of a caller and of a user are bounded, however many clients or programs
+// they pose as. Their running requests are still preempted for others.
 func TestParkedIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		total int
@@ -390,15 +187,15 @@ func TestParkedIsBounded(t *testing.T) {
 	}
 }
 
-// When the sum of all places is what is full, a place that parks makes way for one that does
-// not.
+// When the sum of all places is full, a request is preempted for a request of another place
+// that is not preemptible.
 func TestParksForAnotherPlace(t *testing.T) {
 	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Name, p.Parks = "embed", false
+				p.Name, p.Preemptible = "embed", false
 			}
 			return p, nil
 		}
@@ -422,14 +219,14 @@ func TestParksForAnotherPlace(t *testing.T) {
 	})
 }
 
-// At an entry that generates and embeds, vectors have the slots of answers: they neither preempt an
-// answer nor are preempted, and hold up nothing that may preempt.
+// At an entry that generates and embeds, vectors use the slots of answers: they neither preempt
+// an answer nor are preempted, and do not delay a request that may preempt.
 func TestDoesNotPreempt(t *testing.T) {
 	embeds := func(d *desk) {
 		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
 			p := d.place
 			if req.ID[0] == 'e' {
-				p.Parks, p.NoPreempt = false, true
+				p.Preemptible, p.NoPreempt = false, true
 			}
 			return p, nil
 		}
@@ -469,7 +266,8 @@ func TestDoesNotPreempt(t *testing.T) {
 	}
 }
 
-// A place that does not park is left alone, and so is a caller by itself.
+// Requests of a place without preemption, and of a caller without competitors, are not
+// preempted.
 func TestDoesNotPark(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 100)
@@ -483,7 +281,7 @@ func TestDoesNotPark(t *testing.T) {
 		}
 	})
 	bubble(t, 1, 10, func(d *desk) {
-		d.place.Parks = false
+		d.place.Preemptible = false
 		d.send(d.t.Context(), "1", "a", 100)
 		d.send(d.t.Context(), "2", "b", 1)
 		d.after(99 * tick)
@@ -493,8 +291,8 @@ func TestDoesNotPark(t *testing.T) {
 	})
 }
 
-// A request whose deadline passes while it waits is refused; one that is being answered is its
-// handler's, unless that forgets it.
+// A request is refused when its deadline passes while it waits. Once it runs, the handler ends
+// it at the deadline, and the gate a while later.
 func TestDeadline(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		due := func(id string, in time.Duration) *infer.Request {
@@ -520,8 +318,8 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
-// Whatever callers do, nothing is lost: every answer is whole or refused or given up, and at
-// the end nobody is there.
+// For random requests, stalls and hang-ups every answer is complete, refused or cancelled, and
+// at the end the gate is empty.
 func TestParkingLife(t *testing.T) {
 	for seed := range uint64(8) {
 		bubble(t, 3, 5, func(d *desk) {
@@ -559,42 +357,4 @@ func TestParkingLife(t *testing.T) {
 			}
 		})
 	}
-}
-
-// BenchmarkToken is what the gate costs a token of an answer while others wait.
-func BenchmarkToken(b *testing.B) {
-	var (
-		gate   *admit.Gate
-		others sync.WaitGroup
-		ev     = infer.Text{Delta: []byte("x"), Tokens: 1}
-	)
-	handle := func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-		if req.ID != "measured" {
-			return emit(&infer.Done{})
-		}
-		for i := range 10 {
-			others.Go(func() {
-				if err := gate.Handle(context.WithoutCancel(ctx), from("1", "x", fmt.Sprint(i)), drop); err != nil {
-					b.Error(err)
-				}
-			})
-		}
-		for gate.Stats().Waiting < 10 {
-			runtime.Gosched()
-		}
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := emit(&ev); err != nil {
-				return err
-			}
-		}
-		return emit(&infer.Done{})
-	}
-	gate = &admit.Gate{Depth: 10, Total: 20, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "gen", Slots: 1, Parks: true, Handler: infer.HandlerFunc(handle)}, nil
-	}}
-	if err := gate.Handle(b.Context(), from("1", "x", "measured"), drop); err != nil {
-		b.Fatal(err)
-	}
-	others.Wait()
 }

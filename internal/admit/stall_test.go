@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A request whose client does not read gives up its slot, to its own caller too. When the
-// client reads again it is parked first, and then resumes; nothing of it is lost.
+// A stalled request gives up its slot, to its own caller too. When its client reads again it is
+// parked first, and then resumes; its answer is complete.
 func TestStalledGivesUpItsSlot(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 20)
@@ -128,7 +128,7 @@ func TestStalledIsBounded(t *testing.T) {
 	}
 }
 
-// A stalled request may end, and what it held is given back.
+// A stalled request may end; then its place and its memory are free.
 func TestStalledEnds(t *testing.T) {
 	hangUp := errors.New("hung up")
 	bubble(t, 1, 1, func(d *desk) {
@@ -226,7 +226,7 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	}
 }
 
-// A request takes turns by the tokens that are written for it, though its client takes none.
+// A request takes turns by its generated tokens, although its client takes none.
 func TestTurnsByWrittenTokens(t *testing.T) {
 	for name, piece := range pieces {
 		t.Run(name, func(t *testing.T) {
@@ -258,8 +258,7 @@ func TestTurnsByWrittenTokens(t *testing.T) {
 	}
 }
 
-// A request that only thinks, or only calls tools, is preempted like one that writes text:
-// two callers have equal shares of a slot.
+// Thinking and tool calls are charged like text: two callers have equal shares of a slot.
 func TestPreemptedWhateverItWrites(t *testing.T) {
 	for name, piece := range pieces {
 		t.Run(name, func(t *testing.T) {

@@ -336,7 +336,7 @@ func (b *backends) gate(cfg *config.Config, memory *quota.Quota) *admit.Gate {
 		}
 		of := taskPlaces{generate: place, encode: place}
 		if can, _ := t.Can(); b.engines[t.Name] != nil && can.Generate {
-			of.generate.Parks, of.encode.NoPreempt = true, true
+			of.generate.Preemptible, of.encode.NoPreempt = true, true
 		}
 		places[t] = of
 	}

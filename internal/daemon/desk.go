@@ -70,7 +70,7 @@ func (d *desk) stats(ctx context.Context) *control.Stats {
 			Counts: countsOf(c.Counts), KVTokens: kvOf(c.User, s.Backends),
 		})
 	}
-	for _, p := range seen.Places {
+	for _, p := range seen.Backends {
 		for i := range s.Backends {
 			if b := &s.Backends[i]; b.Name == p.Name {
 				b.Counts = countsOf(p.Counts)

@@ -37,8 +37,8 @@ type Request struct {
 	// it. A Handler need not call it.
 	Written func(tokens, cost int)
 
-	// Needs, if not nil, is the result of [Needs] for Task. The router sets it at its first
-	// decision, and decides again whenever the request might run.
+	// Needs, if not nil, is the result of [Needs] for Task. The gate sets it, or the router
+	// without a gate.
 	Needs *Abilities
 }
 

@@ -1,5 +1,5 @@
-// Package quota bounds how much of a limited resource each caller holds: connections, places
-// in the queue, memory of requests. It does not know what it counts.
+// Package quota bounds how much of a limited resource each caller holds: connections, or memory
+// of requests. It does not know the resource.
 package quota
 
 import (

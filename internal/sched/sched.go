@@ -4,8 +4,8 @@
 // costs its own flows and not their siblings, however long it takes and however many parts
 // it is cut into.
 //
-// The package is pure: it reads no clock, takes no lock, and does not know what a job or a
-// unit of cost is.
+// The package is pure: it reads no clock, takes no lock, and knows neither the nature of a job
+// nor the unit of cost.
 package sched
 
 import (

@@ -1,15 +1,15 @@
-package admit
+package gate
 
 import (
 	"math"
 	"time"
 )
 
-// memory is the time constant of a rate: what was that long ago counts for a third, nearly.
+// memory is the time constant of a rate: an amount that old counts for about a third.
 const memory = 5 * time.Second
 
-// A rate is how much there has been a second of late: what is longer ago counts for
-// exponentially less.
+// A rate is an amount per second, as an average in which older amounts count exponentially
+// less.
 type rate struct {
 	perSecond float64
 	when      time.Time // perSecond was true

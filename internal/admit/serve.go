@@ -1,0 +1,179 @@
+package admit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/sched"
+)
+
+// Why a request with a deadline is refused.
+var (
+	errLate    = infer.Errorf(infer.Busy, "queue full: the deadline passed while the request waited")
+	errTooLate = infer.Errorf(infer.Busy, "queue full: the deadline passed before the answer was there")
+)
+
+// Why a request that ran was not answered to the end.
+var (
+	errGone        = errors.New("nobody waits for the answer")
+	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
+)
+
+// deadlineGrace is how long after its deadline an answer may end by itself.
+const deadlineGrace = time.Second
+
+// Handle emits [infer.Admitted] and passes req on when it is its turn. It refuses with [infer.Busy] at once if too
+// many wait already, or when the deadline of req passes while it waits, and with
+// [infer.Unavailable] once the gate is closed.
+func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	t, err := g.enter(req)
+	if err != nil {
+		return err
+	}
+	if t.turn != nil {
+		if err := g.wait(ctx, t); err != nil {
+			return err
+		}
+	}
+	return g.serve(ctx, t, emit)
+}
+
+// wait returns nil when t has been admitted.
+func (g *Gate) wait(ctx context.Context, t *ticket) error {
+	came := time.Now()
+	var late <-chan time.Time
+	if at := t.req.Deadline; !at.IsZero() {
+		timer := time.NewTimer(at.Sub(came))
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-t.turn:
+		t.admission.Queued = time.Since(came)
+		return t.refused
+	case <-late:
+		g.withdraw(t)
+		return errLate
+	case <-ctx.Done():
+		g.withdraw(t)
+		return context.Cause(ctx)
+	}
+}
+
+// serve passes on t, which has been admitted.
+func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
+	client := ctx
+	if at := t.req.Deadline; !at.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, at.Add(deadlineGrace), errTooLate)
+		defer cancel()
+	}
+	a := answer{gate: g, ticket: t, emit: emit, take: t.taken.add}
+	// After a panic of the handler the outcome is errNoEnd, too.
+	why := errNoEnd
+	defer func() { g.leave(t, nil, why) }()
+	if t.place.Preemptible {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		t.cancel = cancel
+		stop := t.req.Pause.Stalled.OnChange(func(on bool) { g.stall(t, on) })
+		defer stop()
+		t.req.Written = g.charger(t.reported.add)
+		a.take = g.charger(a.take)
+	}
+	if err := emit(t.admitted()); err != nil {
+		why = errGone
+		return err
+	}
+	err := t.place.Handler.Handle(ctx, t.req, a.event)
+	why = a.outcome(client, err)
+	return err
+}
+
+// admitted returns the event that reports the admission.
+func (t *ticket) admitted() *infer.Admitted {
+	t.admission.Entry, t.admission.Backend = t.place.Name, t.place.Kind
+	if t.place.Model != nil {
+		t.admission.Model = t.place.Model()
+	}
+	return &t.admission
+}
+
+// An answer is the way of the events of a request to its client.
+type answer struct {
+	gate   *Gate
+	ticket *ticket
+	emit   infer.Sink
+	take   func(tokens, cost int)
+	result infer.Event // complete vectors or scores, held back until Done
+	lost   error       // of the first event that could not be emitted
+}
+
+// event counts an event and passes it on. The slot is free before Done goes out: a client
+// that has read Done may ask again at once. Vectors and scores are held back until then, so
+// that a client that reads slowly does not keep the slot.
+func (a *answer) event(ev infer.Event) error {
+	switch ev := ev.(type) {
+	case *infer.Text:
+		a.take(ev.Tokens, ev.Cost)
+	case *infer.Thinking:
+		a.take(ev.Tokens, ev.Cost)
+	case *infer.ToolCall:
+		a.take(ev.Tokens, ev.Cost)
+	case *infer.Admitted:
+		return nil // serve has emitted its own
+	case *infer.Prompt: // costs nothing
+	case *infer.Vectors:
+		a.result = &infer.Vectors{Values: ev.Values}
+		return nil
+	case *infer.Scores:
+		a.result = &infer.Scores{Values: ev.Values}
+		return nil
+	case *infer.Done:
+		a.gate.leave(a.ticket, ev, nil)
+		if a.result != nil {
+			if err := a.send(a.result); err != nil {
+				return err
+			}
+		}
+	}
+	return a.send(ev)
+}
+
+func (a *answer) send(ev infer.Event) error {
+	err := a.emit(ev)
+	if err != nil && a.lost == nil {
+		a.lost = err
+	}
+	return err
+}
+
+// outcome returns why the handler has returned without Done. err is the handler's error.
+func (a *answer) outcome(client context.Context, err error) error {
+	failure := cmp.Or(a.lost, err)
+	_, known := errors.AsType[*infer.Error](failure)
+	switch {
+	case client.Err() != nil || a.lost != nil && !known:
+		return errGone
+	case known:
+		return failure
+	}
+	return errNoEnd
+}
+
+// charger returns a function that adds text with add, and settles after each quantum. It is
+// used by one goroutine at a time.
+func (g *Gate) charger(add func(tokens, cost int)) func(tokens, cost int) {
+	fresh := 0
+	return func(tokens, cost int) {
+		add(tokens, cost)
+		if fresh += tokens + cost; fresh >= sched.Quantum {
+			fresh = 0
+			g.settle()
+		}
+	}
+}

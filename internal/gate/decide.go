@@ -1,0 +1,157 @@
+package gate
+
+import (
+	"slices"
+
+	"github.com/inferd-go/inferd/internal/sched"
+)
+
+// Next decides on the next effect and returns it; false means that there is none until the
+// next event. Every backend must have been assigned, see [Machine.Undecided].
+func (m *Machine[T]) Next() (Effect[T], bool) {
+	for m.unsettled && m.next == len(m.effects) {
+		m.decide()
+	}
+	if m.next == len(m.effects) {
+		return Effect[T]{}, false
+	}
+	e := m.effects[m.next]
+	m.effects[m.next] = Effect[T]{}
+	if m.next++; m.next == len(m.effects) {
+		m.effects, m.next = m.effects[:0], 0
+	}
+	return e, true
+}
+
+// decide lets in one request, or settles: then no waiting request can have a slot, and a new
+// arrival takes a place in the queue.
+func (m *Machine[T]) decide() {
+	if m.fill() || m.preempt() {
+		return
+	}
+	m.unsettled = false
+	r := m.arriving
+	switch {
+	case r == nil:
+	case m.queueFull(r):
+		r.caller.refused++
+		m.end(r, Refuse, ErrQueueFull)
+	default:
+		m.arriving = nil
+		m.set(r, Waiting)
+		m.emit(Wait, r, nil)
+	}
+}
+
+// fill gives a free slot to the first request in fair order that can use it.
+func (m *Machine[T]) fill() bool {
+	if !m.anySlot() {
+		return false
+	}
+	j := m.queue.Pop(m.runnable)
+	if j == nil {
+		return false
+	}
+	m.run(j.Item)
+	return true
+}
+
+// anySlot reports whether any waiting request has a slot, without a look at each of them.
+func (m *Machine[T]) anySlot() bool {
+	if m.queue.Len() == 0 || m.noPermit() {
+		return false
+	}
+	if m.arriving != nil && !m.arriving.at.full() {
+		return true
+	}
+	for _, b := range m.backends {
+		if b.waiting > 0 && !b.full() {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine[T]) runnable(r *Request[T]) bool { return !r.at.full() && !m.noPermit() }
+
+// noPermit reports whether as many requests run as all backends together may run.
+func (m *Machine[T]) noPermit() bool {
+	return m.Limits.Active > 0 && len(m.running) >= m.Limits.Active
+}
+
+// run begins or resumes a request that the queue has started.
+func (m *Machine[T]) run(r *Request[T]) {
+	if r.state == Parked {
+		m.set(r, Running)
+		m.emit(Resume, r, nil)
+		return
+	}
+	if m.arriving == r {
+		m.arriving = nil
+	}
+	m.set(r, Running)
+	m.emit(Begin, r, nil)
+	m.asked++ // a backend that is tried with one request may not take another
+}
+
+// preempt gives the slot of a running request to a waiting request ahead of it in fair order.
+func (m *Machine[T]) preempt() bool {
+	if m.queue.Len() == 0 || !slices.ContainsFunc(m.running, func(r *Request[T]) bool { return r.backend.Preemptible }) {
+		return false
+	}
+	for j := range m.queue.Heads((*Request[T]).kind) {
+		r := j.Item
+		if r.backend.NoPreempt || r.state != Parked && m.overParkLimit(r) {
+			continue
+		}
+		victim := m.queue.Victim(j, m.candidates(r))
+		if victim == nil {
+			continue
+		}
+		m.queue.Preempt(victim)
+		m.set(victim.Item, Parked)
+		m.emit(Pause, victim.Item, nil)
+		m.queue.Start(j)
+		m.run(r)
+		return true
+	}
+	return false
+}
+
+// kind names the requests of a flow that keep their order when one preempts another: those of
+// a backend. A request that does not preempt delays none that does.
+func (r *Request[T]) kind() string {
+	if r.backend.NoPreempt {
+		return r.backend.Name + " without preemption"
+	}
+	return r.backend.Name
+}
+
+// candidates returns the running requests with a slot that r could use. The slice is valid
+// until the next call.
+func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
+	full := r.at.full()
+	all := m.candidateBuf[:0]
+	for _, c := range m.running {
+		if c.backend.Preemptible && (!full || c.at == r.at) {
+			all = append(all, c.job)
+		}
+	}
+	m.candidateBuf = all
+	return all
+}
+
+// overParkLimit reports whether a caller or its user has so many parked and stalled requests
+// that a new one must not preempt another. Otherwise a caller could bypass its queue limit
+// by posing as many clients or programs, and every request that has begun takes room in an
+// engine.
+func (m *Machine[T]) overParkLimit(r *Request[T]) bool {
+	limit := max(m.Limits.Depth, r.at.slots)
+	return r.caller.preempted() >= limit || r.caller.of.preempted() >= max(limit, m.Limits.Total/2)
+}
+
+// queueFull reports whether there is no place in the queue for r.
+func (m *Machine[T]) queueFull(r *Request[T]) bool {
+	l := m.Limits
+	return r.caller.places() >= l.Depth || r.caller.of.places() >= max(l.Depth, l.Total/2) || m.all.places() >= l.Total
+}

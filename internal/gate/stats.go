@@ -1,0 +1,58 @@
+package gate
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Stats counts the requests at the gate and the ended ones.
+type Stats struct {
+	Running, Waiting int
+	Parked           int             // of the waiting: preempted, or stalled before
+	Stalled          int             // begun, and waiting for their client to read
+	Callers          []Caller        // by user and program
+	Backends         []BackendCounts // by name; without backends that were never chosen
+}
+
+// Counts are the requests and tokens of a caller or a backend.
+type Counts struct {
+	Running, Waiting int
+	Parked           int     // of the waiting
+	Stalled          int     // begun, and neither running nor waiting: the client does not read
+	Requests         int64   // ended
+	In, Cached, Out  int64   // tokens of ended requests; Cached is part of In
+	Rate             float64 // generated tokens per second
+}
+
+// A Caller is a program of a user.
+type Caller struct {
+	User, Program string
+	Exe           string // path of its executable at its last request
+	Counts
+	Refused int64 // requests, because the queue was full
+}
+
+// BackendCounts are the counts of a backend.
+type BackendCounts struct {
+	Name string
+	Counts
+}
+
+// Stats returns the present counts.
+func (m *Machine[T]) Stats(now time.Time) Stats {
+	s := Stats{Running: m.all.running, Waiting: m.all.waiting, Parked: m.all.parked, Stalled: m.all.stalled}
+	for key, c := range m.callers {
+		s.Callers = append(s.Callers, Caller{
+			User: key.User, Program: key.Program, Exe: c.exe, Counts: c.counts(now), Refused: c.refused,
+		})
+	}
+	for name, a := range m.backends {
+		s.Backends = append(s.Backends, BackendCounts{Name: name, Counts: a.counts(now)})
+	}
+	slices.SortFunc(s.Callers, func(a, b Caller) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Program, b.Program))
+	})
+	slices.SortFunc(s.Backends, func(a, b BackendCounts) int { return cmp.Compare(a.Name, b.Name) })
+	return s
+}
