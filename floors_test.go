@@ -22,7 +22,7 @@ var floors = [][]string{
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
-		"internal/libraries",
+		"internal/libraries", "internal/sockdiag",
 	},
 	{"internal/store", "internal/launch", "internal/exchange"}, // models, and the start of their engines; the course of a request
 	{ // dialects
