@@ -1,5 +1,10 @@
 package infer
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Abilities are the tasks and the features of generation that a backend supports, or that a
 // request needs. An engine reports its abilities when it is ready; [Abilities.Check] refuses
 // requests beyond them. The zero value has none.
@@ -130,7 +135,7 @@ func (a Abilities) Check(t Task) error {
 		g = t
 	case *Count:
 		if !a.Count {
-			return Errorf(Invalid, "invalid request: count_only is not supported by this model")
+			return unsupported("count_only")
 		}
 		g = t.Of
 	case *Embed, *Rerank:
@@ -152,7 +157,7 @@ func (a Abilities) Check(t Task) error {
 		{g.Logprobs > 0, a.Logprobs, "logprobs"},
 	} {
 		if feature.used && !feature.supported {
-			return Errorf(Invalid, "invalid request: %s is not supported by this model", feature.name)
+			return unsupported(feature.name)
 		}
 	}
 	kinds := g.mediaKinds()
@@ -162,6 +167,17 @@ func (a Abilities) Check(t Task) error {
 		}
 	}
 	return nil
+}
+
+// unsupported refuses a feature: a member, and perhaps its value.
+func unsupported(feature string) error {
+	member, _, _ := strings.Cut(feature, " ")
+	return &Error{Invalid, &FeatureError{member, fmt.Errorf("invalid request: %s is not supported by this model", feature)}}
+}
+
+// unsupportedIn refuses something in the messages.
+func unsupportedIn(code Code, format string, args ...any) error {
+	return &Error{code, &FeatureError{"messages", fmt.Errorf(format, args...)}}
 }
 
 // checkParts checks parts of a message.
@@ -190,7 +206,7 @@ func (a Abilities) checkParts(message int, parts []Part, kinds map[string]Media)
 }
 
 func errToolCalls(message int) error {
-	return Errorf(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
+	return unsupportedIn(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
 }
 
 // checkMedia checks the kind of the attachment id.
@@ -209,9 +225,9 @@ func (a Abilities) checkMedia(id string, kinds map[string]Media) error {
 	case takes:
 		return nil
 	case !a.Vision && !a.Audio && !a.Video:
-		return Errorf(Unsupported, "this model takes no attachments: %q cannot be used", id)
+		return unsupportedIn(Unsupported, "this model takes no attachments: %q cannot be used", id)
 	case !known:
 		return Errorf(Invalid, "invalid request: there is no attachment %q", id)
 	}
-	return Errorf(Unsupported, "this model takes no %s: %q cannot be used", kind, id)
+	return unsupportedIn(Unsupported, "this model takes no %s: %q cannot be used", kind, id)
 }

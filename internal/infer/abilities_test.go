@@ -1,6 +1,7 @@
 package infer_test
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -51,6 +52,13 @@ func TestAbilitiesCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if err := test.can.Check(&test.task); infer.CodeOf(err) != test.code || err == nil || err.Error() != test.want {
 				t.Errorf("got %v (%s), want %q (%s)", err, infer.CodeOf(err), test.want, test.code)
+			}
+			member, _, _ := strings.Cut(strings.TrimPrefix(test.want, "invalid request: "), " ")
+			if strings.HasPrefix(member, "messages") || test.code == infer.Unsupported {
+				member = "messages"
+			}
+			if feature, ok := errors.AsType[*infer.FeatureError](test.can.Check(&test.task)); !ok || feature.Member != member {
+				t.Errorf("it is about %+v, want %s", feature, member)
 			}
 			if err := infer.AllAbilities().Check(&test.task); err != nil {
 				t.Errorf("with all abilities: %v", err)

@@ -101,6 +101,19 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
+// The numbers of a prompt that does not fit cross the link.
+func TestPromptDoesNotFit(t *testing.T) {
+	want := infer.PromptError{Tokens: 12, AtLeast: true, Most: 10}
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+		return infer.Errorf(infer.Invalid, "refused: %w", &want)
+	})})
+	_, err := collect(t.Context(), client, ask("x"))
+	got, ok := errors.AsType[*infer.PromptError](err)
+	if !ok || *got != want || infer.CodeOf(err) != infer.Invalid {
+		t.Errorf("got %v", err)
+	}
+}
+
 // The user, the key and the salt cross the link: they own cached prompts.
 func TestOwner(t *testing.T) {
 	want := infer.Request{Peer: infer.Peer{User: "1000", Key: "ci"}, CacheSalt: "pepper"}

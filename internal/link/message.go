@@ -91,13 +91,25 @@ func (d *done) event() *infer.Done {
 }
 
 type failure struct {
-	Code infer.Code
-	Text string
+	Code   infer.Code
+	Text   string
+	Prompt *infer.PromptError // the cause, if it is one
+}
+
+func failureOf(err error) *failure {
+	f := &failure{Code: infer.CodeOf(err), Text: err.Error()}
+	f.Prompt, _ = errors.AsType[*infer.PromptError](err)
+	return f
 }
 
 // err returns the failure with its text cut: an engine's messages quote the model and the
 // request.
-func (f *failure) err() error { return infer.Errorf(f.Code, "%s", printable.Text(f.Text)) }
+func (f *failure) err() error {
+	if f.Prompt != nil {
+		return infer.Errorf(f.Code, "%w", f.Prompt)
+	}
+	return infer.Errorf(f.Code, "%s", printable.Text(f.Text))
+}
 
 // Kinds of blobs of the engine.
 const (

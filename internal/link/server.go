@@ -148,7 +148,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	})
 	switch {
 	case err != nil:
-		end = response{Call: call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
+		end = response{Call: call, Fail: failureOf(err)}
 	case end.Done == nil:
 		end = response{Call: call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}

@@ -167,14 +167,14 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 // fit returns the tokens of a prompt that leaves room for an answer.
 func (e *Engine) fit(gen *infer.Generate) ([]batch.Token, error) {
 	if least := e.leastTokens(gen); least > e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
+		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: e.Loop.Room()})
 	}
 	prompt, err := e.prompt(gen, e.render)
 	if err != nil {
 		return nil, err
 	}
 	if len(prompt) >= e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
+		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(prompt), Most: e.Loop.Room()})
 	}
 	return prompt, nil
 }
