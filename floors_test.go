@@ -26,11 +26,11 @@ var floors = [][]string{
 	},
 	{"internal/store", "internal/launch", "internal/exchange"}, // models, and the start of their engines; the course of a request
 	{ // dialects
-		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
+		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/link", "internal/corpus",
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity", "internal/count",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/count", "internal/bridge",
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},

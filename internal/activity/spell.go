@@ -60,10 +60,14 @@ func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr
 	return prefix(r.Dialect) + string(outcomes[r.Outcome]), attrs
 }
 
-// prefix is that of the names of a dialect's events: v1's have none.
+// prefix is that of the names of a dialect's events: v1's have none, and those over HTTP have
+// one together.
 func prefix(d wire.Dialect) string {
-	if isV1(d) {
+	switch {
+	case isV1(d):
 		return ""
+	case d == wire.OpenAI:
+		d = wire.HTTP
 	}
 	return string(d) + "_"
 }
@@ -92,6 +96,9 @@ func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 	}
 	if peer.Exe != "" {
 		attrs = append(attrs, slog.String("peer_exe", peer.Exe))
+	}
+	if peer.Key != "" {
+		attrs = append(attrs, slog.String("key", peer.Key))
 	}
 	return attrs
 }
