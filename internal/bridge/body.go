@@ -56,6 +56,9 @@ func (c *call) readBody() ([]byte, bool) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.w.Header()["Connection"] = []string{"close"}
 		c.refuse(openai.Refused(http.StatusRequestTimeout, "", "the body took longer than %s", bodyTimeout))
+	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its half
+		c.w.Header()["Connection"] = []string{"close"}
+		c.refuse(openai.Invalid("", "the body ends before its end"))
 	case c.r.Context().Err() != nil:
 		abort()
 	default:
@@ -86,7 +89,7 @@ func (c *call) collect() ([]byte, error) {
 		switch {
 		case errors.Is(err, io.EOF):
 			return body, nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil, err
 		case err != nil:
 			return nil, openai.Invalid("", "the body cannot be read: %v", err)

@@ -147,12 +147,12 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer c.release()
 	h := w.Header()
 	h["Request-Id"], h["X-Request-Id"] = []string{c.requestID()}, []string{c.requestID()}
-	h["X-Content-Type-Options"], h["Cross-Origin-Resource-Policy"] = nosniff, sameOrigin
+	h["X-Content-Type-Options"], h["Cross-Origin-Resource-Policy"], h["Vary"] = nosniff, sameOrigin, varyOrigin
 	if b.draining.Load() || b.Runner.Draining() {
 		h["Connection"] = []string{"close"}
 	}
 	if err := c.screen(); err != nil {
-		c.refuse(err)
+		c.refuse(err) //nolint:contextcheck // the call has the request's
 		return
 	}
 	if preflight(r) {
@@ -160,13 +160,14 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	c.route()
+	c.route() //nolint:contextcheck // as above
 }
 
 // Values of headers that all answers have.
 var (
 	nosniff    = []string{"nosniff"}
 	sameOrigin = []string{"same-origin"}
+	varyOrigin = []string{"Origin"}
 )
 
 func newID() string {
@@ -267,7 +268,7 @@ func (c *call) health() {
 
 // refuse answers with a failure, and records it.
 func (c *call) refuse(cause error) {
-	b, f := c.bridge, openai.FaultOf(cause)
+	b, f := c.bridge, openai.ErrorOf(cause)
 	if b.Runner.Journal != nil {
 		b.Runner.Journal.Request(&exchange.Record{
 			Peer: c.peer, Dialect: wire.OpenAI, Outcome: exchange.Unreadable, Code: infer.CodeOf(cause),
@@ -280,7 +281,7 @@ func (c *call) refuse(cause error) {
 }
 
 // fail sends a failure as the whole answer.
-func (c *call) fail(f *openai.Fault) {
+func (c *call) fail(f *openai.Error) {
 	h := c.w.Header()
 	switch {
 	case f.NoRetry:

@@ -84,7 +84,6 @@ const maxAsked = 4 << 10
 
 // allowOrigin sets the headers by which the page of a listed origin can read the answer.
 func allowOrigin(h http.Header, r *http.Request, origin string) {
-	h.Add("Vary", "Origin")
 	if origin == "" {
 		return
 	}

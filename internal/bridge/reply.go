@@ -164,7 +164,7 @@ var errAborted = errors.New("the answer has failed after its headers")
 func (r *reply) Fail(cause error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := openai.FaultOf(cause)
+	f := openai.ErrorOf(cause)
 	switch {
 	case !r.begun:
 		r.begun, r.buf = true, nil
@@ -176,6 +176,6 @@ func (r *reply) Fail(cause error) error {
 	case r.stream == nil:
 		return errAborted
 	}
-	r.buf = openai.StreamFault(r.buf, f)
+	r.buf = openai.StreamError(r.buf, f)
 	return r.flushLocked()
 }

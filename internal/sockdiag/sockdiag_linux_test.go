@@ -27,34 +27,34 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func open(t testing.TB) *sockdiag.Resolver {
-	t.Helper()
+func open(tb testing.TB) *sockdiag.Resolver {
+	tb.Helper()
 	r, err := sockdiag.Open()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = r.Close() })
+	tb.Cleanup(func() { _ = r.Close() })
 	return r
 }
 
 // pair returns both ends of a connection over the address.
-func pair(t testing.TB, listenAt, dialAt string) (server, client *net.TCPConn) {
-	t.Helper()
+func pair(tb testing.TB, listenAt, dialAt string) (server, client *net.TCPConn) {
+	tb.Helper()
 	ln, err := net.Listen("tcp", listenAt)
 	if err != nil {
-		t.Skip("no such address here: ", err)
+		tb.Skip("no such address here: ", err)
 	}
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	out, err := net.Dial("tcp", net.JoinHostPort(dialAt, port))
 	if err != nil {
-		t.Skip("no such address here: ", err)
+		tb.Skip("no such address here: ", err)
 	}
 	in, err := ln.Accept()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(in.Close(), out.Close()) })
+	tb.Cleanup(func() { _ = errors.Join(in.Close(), out.Close()) })
 	return in.(*net.TCPConn), out.(*net.TCPConn)
 }
 
@@ -181,7 +181,7 @@ func copyFor(t *testing.T, exe string) string {
 		t.Fatal(err)
 	}
 	path := dir + "/client" + strconv.Itoa(os.Getpid())
-	if err := errors.Join(os.WriteFile(path, data, 0o600), os.Chmod(path, 0o755), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // it is to be run by other users
+	if err := errors.Join(os.WriteFile(path, data, 0o600), os.Chmod(path, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -85,8 +85,8 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// StreamFault appends the end of a stream that has failed.
-func StreamFault(dst []byte, f *Fault) []byte {
+// StreamError appends the end of a stream that has failed.
+func StreamError(dst []byte, f *Error) []byte {
 	dst = append(dst, "data: "...)
 	dst = f.Append(dst)
 	return append(dst, "\n\ndata: [DONE]\n\n"...)
@@ -195,8 +195,11 @@ func (a *Answer) usage(dst []byte, ev *infer.Done) []byte {
 		name  string
 		value int
 	}{
-		{`{"prompt_tokens":`, ev.In}, {`,"completion_tokens":`, ev.Out}, {`,"total_tokens":`, ev.In + ev.Out},
-		{`,"prompt_tokens_details":{"cached_tokens":`, ev.Cached}, {`},"completion_tokens_details":{"reasoning_tokens":`, a.thought},
+		{`{"prompt_tokens":`, ev.In},
+		{`,"completion_tokens":`, ev.Out},
+		{`,"total_tokens":`, ev.In + ev.Out},
+		{`,"prompt_tokens_details":{"cached_tokens":`, ev.Cached},
+		{`},"completion_tokens_details":{"reasoning_tokens":`, a.thought},
 	} {
 		dst = append(dst, n.name...)
 		dst = strconv.AppendInt(dst, int64(n.value), 10)

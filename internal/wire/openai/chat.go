@@ -99,7 +99,7 @@ type responseFormat struct {
 }
 
 // ReadChat reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are
-// faults, or for [FaultOf].
+// faults, or for [ErrorOf].
 func ReadChat(body []byte) (*Chat, error) {
 	var m chatRequest
 	if err := wire.Unmarshal(body, &m); err != nil {

@@ -31,15 +31,15 @@ const (
 	MaxInputs = 2048
 )
 
-// Types of a [Fault].
+// Types of an [Error].
 const (
 	invalidType   = "invalid_request_error"
 	rateLimitType = "rate_limit_error"
 	serverType    = "api_error"
 )
 
-// A Fault is a failure in the words of this dialect.
-type Fault struct {
+// An Error is a failure in the words of this dialect.
+type Error struct {
 	Status  int // of HTTP
 	Type    string
 	Code    string // empty is null
@@ -50,10 +50,10 @@ type Fault struct {
 	NoRetry bool
 }
 
-func (f *Fault) Error() string { return f.Message }
+func (f *Error) Error() string { return f.Message }
 
 // As makes the fault an [infer.Error], for records of the failure.
-func (f *Fault) As(target any) bool {
+func (f *Error) As(target any) bool {
 	e, ok := target.(**infer.Error)
 	if !ok {
 		return false
@@ -74,18 +74,18 @@ func (f *Fault) As(target any) bool {
 }
 
 // Invalid makes the fault of a request with an invalid value; param is the member, or empty.
-func Invalid(param, format string, args ...any) *Fault {
-	return &Fault{Status: http.StatusBadRequest, Type: invalidType, Param: param, Message: fmt.Sprintf(format, args...)}
+func Invalid(param, format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Type: invalidType, Param: param, Message: fmt.Sprintf(format, args...)}
 }
 
 // Refused makes the fault of a request that is refused with a status of class 4xx before it is
 // read, such as 404 or 413.
-func Refused(status int, code, format string, args ...any) *Fault {
-	return &Fault{Status: status, Type: invalidType, Code: code, Message: fmt.Sprintf(format, args...)}
+func Refused(status int, code, format string, args ...any) *Error {
+	return &Error{Status: status, Type: invalidType, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // UnknownModel makes the fault of a request with an unknown model.
-func UnknownModel(name string) *Fault {
+func UnknownModel(name string) *Error {
 	f := Refused(http.StatusNotFound, "model_not_found", "The model %s does not exist: GET /v1/models lists the models", strconv.Quote(cut(name)))
 	f.Param = "model"
 	return f
@@ -102,7 +102,7 @@ func cut(text string) string {
 }
 
 // statuses are the faults by the class of their cause.
-var statuses = map[infer.Code]Fault{
+var statuses = map[infer.Code]Error{
 	infer.Invalid:     {Status: http.StatusBadRequest, Type: invalidType},
 	infer.Unsupported: {Status: http.StatusBadRequest, Type: invalidType},
 	infer.TooLarge:    {Status: http.StatusRequestEntityTooLarge, Type: invalidType},
@@ -115,10 +115,10 @@ var statuses = map[infer.Code]Fault{
 // tooLong is the code of a prompt that does not fit into the context.
 const tooLong = "context_length_exceeded"
 
-// FaultOf returns the fault for a failure. The text of an error that has no class is not for
+// ErrorOf returns the fault for a failure. The text of an error that has no class is not for
 // clients.
-func FaultOf(err error) *Fault {
-	if f, ok := errors.AsType[*Fault](err); ok {
+func ErrorOf(err error) *Error {
+	if f, ok := errors.AsType[*Error](err); ok {
 		return f
 	}
 	f := statuses[infer.CodeOf(err)]
@@ -147,7 +147,7 @@ var params = map[string]string{
 }
 
 // Append appends the fault as the body of an answer.
-func (f *Fault) Append(dst []byte) []byte {
+func (f *Error) Append(dst []byte) []byte {
 	dst = append(dst, `{"error":{"message":`...)
 	dst = wire.AppendString(dst, f.Message)
 	dst = append(dst, `,"type":"`...)

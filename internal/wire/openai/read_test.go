@@ -65,11 +65,13 @@ func TestReadChat(t *testing.T) {
 		"null means missing": {ask(`,"stream":null,"stream_options":null,"max_tokens":null,"temperature":null,"stop":null,"seed":null,"logit_bias":null,
 			"tools":null,"tool_choice":null,"response_format":null,"reasoning_effort":null,"n":null,"logprobs":null,"user":null,"functions":null,"audio":null,"modalities":null,"chat_template_kwargs":null`), same},
 		"unknown members": {ask(`,"x":{"y":[1]},"Temperature":5`), same},
-		"sampling": {ask(`,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"repeat_penalty":1.5,"presence_penalty":-1,"frequency_penalty":2,"seed":-1,"logit_bias":{"5":-100}`),
+		"sampling": {
+			ask(`,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"repeat_penalty":1.5,"presence_penalty":-1,"frequency_penalty":2,"seed":-1,"logit_bias":{"5":-100}`),
 			said(infer.Sampling{
 				Temperature: new(0.5), TopP: new(0.25), TopK: new(7), MinP: new(0.125), RepeatPenalty: new(1.5), PresencePenalty: new(-1.0),
 				FrequencyPenalty: new(2.0), Seed: new(uint32(0)), LogitBias: map[int]float64{5: -100},
-			})},
+			}),
+		},
 		"zeros":                         {ask(`,"temperature":0,"top_p":0,"seed":0`), said(infer.Sampling{Temperature: new(0.0), TopP: new(1e-6), Seed: new(uint32(0))})},
 		"max_tokens":                    {ask(`,"max_tokens":9`), func(g *infer.Generate) { g.MaxTokens = 9 }},
 		"max_completion_tokens wins":    {ask(`,"max_tokens":9,"max_completion_tokens":8`), func(g *infer.Generate) { g.MaxTokens = 8 }},
@@ -182,7 +184,7 @@ func TestChatRefusals(t *testing.T) {
 	content := func(parts string) string {
 		return `{"model":"gen","messages":[{"role":"user","content":` + parts + `}]}`
 	}
-	image := func(url string) string {
+	picture := func(url string) string {
 		return content(`[{"type":"image_url","image_url":{"url":"` + url + `"}}]`)
 	}
 	for name, test := range map[string]struct{ in, param, text string }{
@@ -225,10 +227,10 @@ func TestChatRefusals(t *testing.T) {
 		"content of another type":    {content("7"), "messages", "messages[0].content"},
 		"an unknown part":            {content(`[{"type":"file"}]`), "messages", "messages[0].content[0].type"},
 		"a part without its member":  {content(`[{"type":"text"}]`), "messages", "has no text"},
-		"an image to fetch":          {image("https://example.com/x.png"), "messages", "nothing is fetched"},
-		"an image that is none":      {image("data:image/png;base64,AAAA"), "messages", "PNG or JPEG"},
-		"an image that is no base64": {image("data:image/png;base64,***"), "messages", "not base64"},
-		"an image in plain text":     {image("data:image/png,x"), "messages", "base64"},
+		"an image to fetch":          {picture("https://example.com/x.png"), "messages", "nothing is fetched"},
+		"an image that is none":      {picture("data:image/png;base64,AAAA"), "messages", "PNG or JPEG"},
+		"an image that is no base64": {picture("data:image/png;base64,***"), "messages", "not base64"},
+		"an image in plain text":     {picture("data:image/png,x"), "messages", "base64"},
 		"audio of an unknown format": {content(`[{"type":"input_audio","input_audio":{"format":"mp3","data":""}}]`), "messages", "mp3"},
 		"audio that is none":         {content(`[{"type":"input_audio","input_audio":{"format":"wav","data":"AAAA"}}]`), "messages", "not a WAV file"},
 		"a member of another type":   {ask(`,"temperature":"hot"`), "temperature", "wrong type"},
@@ -242,7 +244,7 @@ func TestChatRefusals(t *testing.T) {
 			if err == nil {
 				t.Fatalf("accepted as %+v", got)
 			}
-			f := openai.FaultOf(err)
+			f := openai.ErrorOf(err)
 			if f.Status != 400 || f.Type != "invalid_request_error" || f.Param != test.param || !strings.Contains(f.Message, test.text) {
 				t.Errorf("got %+v, want param %q and %q", f, test.param, test.text)
 			}
@@ -289,7 +291,7 @@ func TestReadMedia(t *testing.T) {
 	}
 	many := strings.Repeat(part("image_url", `{"url":"data:image/png;base64,`+b64(asPNG.Bytes())+`"}`)+",", 33)
 	_, err = openai.ReadChat([]byte(`{"messages":[{"role":"user","content":[` + strings.TrimSuffix(many, ",") + `]}]}`))
-	if f := openai.FaultOf(err); f.Status != 400 || !strings.Contains(f.Message, "at most 32") {
+	if f := openai.ErrorOf(err); f.Status != 400 || !strings.Contains(f.Message, "at most 32") {
 		t.Errorf("33 images: %+v", f)
 	}
 }
@@ -327,7 +329,7 @@ func TestReadEmbeddings(t *testing.T) {
 			t.Errorf("%.80s is accepted", in)
 			continue
 		}
-		if f := openai.FaultOf(err); f.Status != 400 || f.Param != want[0] || !strings.Contains(f.Message, want[1]) {
+		if f := openai.ErrorOf(err); f.Status != 400 || f.Param != want[0] || !strings.Contains(f.Message, want[1]) {
 			t.Errorf("%.80s: %+v", in, f)
 		}
 	}
@@ -356,7 +358,7 @@ func TestFaults(t *testing.T) {
 		"a wrapped fault": {fmt.Errorf("x: %w", openai.Invalid("n", "why")), 400, "invalid_request_error", "", "n", "why"},
 		"a member's type": {&wire.FatalError{Err: infer.Errorf(infer.Invalid, "decode"), Member: "stop"}, 400, "invalid_request_error", "", "stop", "decode"},
 	} {
-		f := openai.FaultOf(test.err)
+		f := openai.ErrorOf(test.err)
 		if f.Status != test.status || f.Type != test.kind || f.Code != test.code || f.Param != test.param || !strings.Contains(f.Message, test.text) {
 			t.Errorf("%s: %+v", name, f)
 		}
@@ -397,7 +399,7 @@ func TestStream(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if got, want := string(openai.StreamFault(nil, openai.Invalid("n", "why"))),
+	if got, want := string(openai.StreamError(nil, openai.Invalid("n", "why"))),
 		`data: {"error":{"message":"why","type":"invalid_request_error","param":"n","code":null}}`+"\n\ndata: [DONE]\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -428,7 +430,7 @@ func FuzzReadChat(f *testing.F) {
 		}
 		c, err := openai.ReadChat(body)
 		if err != nil {
-			if f := openai.FaultOf(err); f.Status != 400 && f.Status != 413 || !utf8.Valid(f.Append(nil)) {
+			if f := openai.ErrorOf(err); f.Status != 400 && f.Status != 413 || !utf8.Valid(f.Append(nil)) {
 				t.Fatalf("%+v", f)
 			}
 			return

@@ -17,7 +17,7 @@ import (
 // without its prose; "nullable" is a null type.
 
 // schemas compiles the published schema of that name.
-func schema(t testing.TB, name string) *jsonschema.Schema {
+func schema(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
 	text, err := os.ReadFile("testdata/openapi.json")
 	if err != nil {
@@ -38,7 +38,7 @@ func schema(t testing.TB, name string) *jsonschema.Schema {
 	return s
 }
 
-func validate(t testing.TB, s *jsonschema.Schema, doc []byte) {
+func validate(t *testing.T, s *jsonschema.Schema, doc []byte) {
 	t.Helper()
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(doc))
 	if err != nil {
@@ -141,7 +141,7 @@ func TestOthersMatchTheDescription(t *testing.T) {
 	for i := range models {
 		validate(t, schema(t, "Model"), models[i].Append(nil))
 	}
-	for _, f := range []*openai.Fault{openai.Invalid("n", "why"), openai.Refused(404, "", "why"), openai.UnknownModel("x")} {
+	for _, f := range []*openai.Error{openai.Invalid("n", "why"), openai.Refused(404, "", "why"), openai.UnknownModel("x")} {
 		validate(t, schema(t, "ErrorResponse"), f.Append(nil))
 	}
 }
