@@ -52,7 +52,7 @@ type Error struct {
 
 func (f *Error) Error() string { return f.Message }
 
-// As makes the fault an [infer.Error], for records of the failure.
+// As makes the error an [infer.Error], for records of the failure.
 func (f *Error) As(target any) bool {
 	e, ok := target.(**infer.Error)
 	if !ok {
@@ -73,18 +73,18 @@ func (f *Error) As(target any) bool {
 	return true
 }
 
-// Invalid makes the fault of a request with an invalid value; param is the member, or empty.
+// Invalid makes the error for a request with an invalid value; param is the member, or empty.
 func Invalid(param, format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Type: invalidType, Param: param, Message: fmt.Sprintf(format, args...)}
 }
 
-// Refused makes the fault of a request that is refused with a status of class 4xx before it is
+// Refused makes the error for a request that is refused with a status of class 4xx before it is
 // read, such as 404 or 413.
 func Refused(status int, code, format string, args ...any) *Error {
 	return &Error{Status: status, Type: invalidType, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// UnknownModel makes the fault of a request with an unknown model.
+// UnknownModel makes the error for a request with an unknown model.
 func UnknownModel(name string) *Error {
 	f := Refused(http.StatusNotFound, "model_not_found", "The model %s does not exist: GET /v1/models lists the models", strconv.Quote(cut(name)))
 	f.Param = "model"
@@ -101,7 +101,7 @@ func cut(text string) string {
 	return text
 }
 
-// statuses are the faults by the class of their cause.
+// statuses are the errors by the class of their cause.
 var statuses = map[infer.Code]Error{
 	infer.Invalid:     {Status: http.StatusBadRequest, Type: invalidType},
 	infer.Unsupported: {Status: http.StatusBadRequest, Type: invalidType},
@@ -115,7 +115,7 @@ var statuses = map[infer.Code]Error{
 // tooLong is the code of a prompt that does not fit into the context.
 const tooLong = "context_length_exceeded"
 
-// ErrorOf returns the fault for a failure. The text of an error that has no class is not for
+// ErrorOf returns the error for a failure. The text of an error that has no class is not for
 // clients.
 func ErrorOf(err error) *Error {
 	if f, ok := errors.AsType[*Error](err); ok {
@@ -146,7 +146,7 @@ var params = map[string]string{
 	"logprobs": "logprobs", "messages": "messages",
 }
 
-// Append appends the fault as the body of an answer.
+// Append appends the error as the body of an answer.
 func (f *Error) Append(dst []byte) []byte {
 	dst = append(dst, `{"error":{"message":`...)
 	dst = wire.AppendString(dst, f.Message)
