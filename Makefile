@@ -1,10 +1,10 @@
 # make build   the programs, in bin/
 # make engine  llama.cpp's libraries, into the user's data folder
-# make demo    the programs, the libraries, a real model, a question and its answer
+# make demo    the programs, the libraries and a small real model, which answers a question
 # make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
-# make check   what a change has to pass
-# make soak    an engine under each disturbance that must not kill it, 2 minutes each; SOAK=10m
+# make check   all checks that a change has to pass
+# make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
 #              and beside an older build of it: ARGS="--before DIR", without llama.cpp --peers=false
@@ -13,13 +13,13 @@
 # make stats   the size of the engine's code: files, functions, interfaces, tests; ARGS="FOLDER..."
 # make bench-answers  answers of a warm engine beside those of a fresh one, bit for bit
 # make cross   the programs for other platforms, built and vetted
-# make wine    the tests of what is Windows' own, where there is a wine
+# make wine    the tests of Windows code, if wine is installed
 # make clean   removes bin/
 
 programs := inferd inferdctl inferd-engine
 tool     := go tool -modfile=tools/go.mod
 
-# Prints what a command prints, and fails if that is anything.
+# Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
 .PHONY: build engine demo quick test check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
@@ -75,7 +75,7 @@ stats:
 bench-answers: engine
 	go run ./bench answers $(ARGS)
 
-# The engine's process is for Linux so far; the others must build and vet everywhere.
+# The engine runs only on Linux so far; the other programs must build and vet on all platforms.
 portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...
 platforms := darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 

@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write deps/*.txt anew")
 
-// dependencies returns everything that a package links, on Linux.
+// dependencies returns all packages that a program links on Linux.
 func dependencies(t *testing.T, program string) []string {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", "./"+program)
@@ -24,7 +24,7 @@ func dependencies(t *testing.T, program string) []string {
 	return strings.Fields(string(out))
 }
 
-// What a program must not reach, and why.
+// The packages that programs must not link, with the reasons.
 var bans = []struct {
 	programs []string
 	banned   []string // import paths, and all below them
@@ -59,7 +59,7 @@ var bans = []struct {
 		[]string{"cmd/inferdctl", "client"},
 		[]string{
 			module + "internal/daemon", module + "internal/server", module + "internal/admit", module + "internal/route",
-			module + "internal/worker", module + "internal/broadcast", module + "internal/proc",
+			module + "internal/backend/engine", module + "internal/broadcast", module + "internal/proc",
 		},
 		"a client knows the wire and nothing of what stands behind it; the operator's command is one like any other",
 	},
@@ -79,7 +79,7 @@ func TestBans(t *testing.T) {
 	}
 }
 
-// Of our own packages only the engine's binding is unsafe.
+// Only the package llama of the engine may be unsafe.
 func TestUnsafe(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		allowed := p.ImportPath == module+"cmd/inferd-engine/internal/llama"
@@ -89,8 +89,8 @@ func TestUnsafe(t *testing.T) {
 	}
 }
 
-// What is linked from outside the standard library is written down: a new dependency is
-// a line in a review, and one in docs/adr.
+// The dependencies outside the standard library are listed, so that a new one is a line in a
+// review, and in docs/adr.
 func TestDependencies(t *testing.T) {
 	for _, program := range []string{"inferd", "inferdctl", "inferd-engine"} {
 		var outside []string

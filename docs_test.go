@@ -14,7 +14,7 @@ import (
 	"unicode"
 )
 
-// Every package says what it is for and what it does not know.
+// Every package documents its purpose and its limits.
 func TestPackagesAreDocumented(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		if len(p.GoFiles) == 0 {
@@ -57,10 +57,11 @@ func TestModelHasNoTags(t *testing.T) {
 	}
 }
 
-// markdownLink matches the target of a link; a picture's, too.
+// markdownLink matches the target of a link or an image.
 var markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-// Every relative link of a page leads to a file, and to a heading of it if it names one.
+// Every relative link of a page has an existing file as its target, and an existing heading if it
+// names one.
 func TestLinksOfPages(t *testing.T) {
 	links := 0
 	err := filepath.WalkDir(".", func(page string, d fs.DirEntry, err error) error {
@@ -102,7 +103,7 @@ func TestLinksOfPages(t *testing.T) {
 	}
 }
 
-// headings returns the anchors of a page's headings, as forges make them.
+// headings returns the anchors of a page's headings, in the form of code hosts.
 func headings(t *testing.T, page string) (anchors []string) {
 	t.Helper()
 	text, err := os.ReadFile(page)

@@ -11,47 +11,49 @@ import (
 
 const module = "github.com/inferd-go/inferd/"
 
-// floors lists the packages from the ground up. A package may import those below its
-// own floor, never one beside or above it. docs/ARCHITECTURE.md says what each is for.
+// floors lists the packages from the ground up. A package may import only packages of the floors
+// below its own. docs/ARCHITECTURE.md has the purpose of each.
 var floors = [][]string{
+	{"internal/shortdir"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
-		"internal/printable",
+		"internal/printable", "client/stats",
 	},
 	{"internal/quota", "internal/trust", "internal/gate"}, // rules about callers, files, and admission
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
-		"internal/libraries", "internal/sockdiag",
+		"internal/libraries", "internal/settings", "internal/sockdiag",
 	},
-	{"internal/store", "internal/launch", "internal/exchange"}, // models, and the start of their engines; the course of a request
+	{"internal/store", "internal/caches", "internal/launch", "internal/backend", "internal/exchange"}, // models, the start of their engines, backends; the course of a request
+	{"internal/backend/llamacpp"}, // settings of engines
 	{ // dialects
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/link", "internal/corpus",
 	},
 	{ // parts: none imports another
-		"internal/server", "internal/admit", "internal/route", "internal/worker", "internal/backend/mock",
+		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
 		"internal/broadcast", "internal/control", "internal/activity", "internal/count", "internal/bridge",
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
-	{ // words and rules again, of the engine's own house
+	{ // words and rules of the engine
 		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
 		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
-	{ // inside it
+	{ // parts of the engine
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/encode",
 		"cmd/inferd-engine/internal/prefill",
 	},
 	{"cmd/inferd-engine/internal/batch"},
 	{"cmd/inferd-engine/internal/engine"},
 	{"cmd/inferd-engine/internal/assemble"},
-	{"cmd/inferdctl/internal/top"}, // inside the operator's command
-	{ // programs; nobody can import them
+	{"cmd/inferdctl/internal/top"}, // a part of the operator's command
+	{ // programs, which no package can import
 		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
 	},
 }
 
-// A pkg is what go list says of a package.
+// A pkg is a package as go list reports it.
 type pkg struct {
 	ImportPath string
 	Name       string
@@ -61,7 +63,7 @@ type pkg struct {
 	Imports    []string
 }
 
-// list returns the packages of the module that match, tests aside.
+// list returns the packages of the module that match, without tests.
 func list(t *testing.T, patterns ...string) []pkg {
 	t.Helper()
 	args := append([]string{"list", "-json=ImportPath,Name,Doc,Dir,GoFiles,Imports"}, patterns...)

@@ -22,11 +22,11 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// answers measures how far an answer depends on anything but its request: "bench answers", or
-// make bench-answers. A fresh engine answers each prompt first; then one engine answers the same
-// prompts in several situations, and each answer is compared with the fresh one bit for bit. The
-// same is done for sampled texts with one seed, for vectors and for scores. All of it is repeated
-// on engines that have the kernels of one kind of CPU only.
+// answers measures whether an answer depends only on its request: "bench answers", or make
+// bench-answers. A fresh engine answers each prompt first; then one engine answers the same prompts
+// in several situations, and each answer is compared with the fresh one bit for bit. It also
+// compares sampled texts with one seed, vectors and scores, and repeats everything on engines with
+// the kernels of one kind of CPU.
 type answers struct {
 	*bench
 	ctx     context.Context //nolint:containedctx // of the command
@@ -37,10 +37,10 @@ type answers struct {
 	threads int
 	prompts int // of each length
 	draws   int // with one seed
-	uid     int // of the stranger; 0 is our own
+	uid     int // of another user; 0 is our own
 }
 
-// answerTokens is the most that a compared answer has.
+// answerTokens is the maximum number of tokens in a compared answer.
 const answerTokens = 64
 
 func runAnswers(args []string, out io.Writer) error {
@@ -77,7 +77,7 @@ func runAnswers(args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // the stranger runs a program from here
+	if err := os.Chmod(dir, 0o755); err != nil { // another user runs a program from here
 		return err
 	}
 	if a.bench, err = newBench(dir, out); err != nil {
@@ -135,10 +135,10 @@ func chooseRows(names string) ([]func(*answers, []subject) error, error) {
 type subject struct {
 	name  string
 	file  string // GGUF
-	bytes bool   // each byte of a text is a token, else each word is one, roughly
+	bytes bool   // each byte of a text is a token; if false, roughly each word is
 }
 
-// subject returns a model by the name that the command line has for it.
+// subject returns a model by its name on the command line.
 func (a *answers) subject(name string) (subject, error) {
 	written := map[string]func(io.Writer) error{"sliding": builtin.Sliding, "recurrent": builtin.Recurrent}
 	switch {
@@ -204,15 +204,15 @@ func restricted(from, folder, cpu string) (string, error) {
 // A comparison counts answers that equal those of a fresh engine.
 type comparison struct {
 	of     int       // answers compared
-	equal  int       // whose first value has the same bits
-	texts  int       // whose text is the same
-	other  int       // whose first token is another one
+	equal  int       // answers with equal bits in the first value
+	texts  int       // answers with an equal text
+	other  int       // answers with another first token
 	values []float64 // differences of the first values
 	cached int64     // tokens of prompts that were not computed
 }
 
-// A firstValue is the token that an answer begins with, and its log probability. An empty answer
-// has none: ok is false.
+// A firstValue is the first token of an answer, and its log probability. If ok is false, the answer
+// is empty.
 type firstValue struct {
 	token   int
 	logprob float64
@@ -240,8 +240,8 @@ func (a *answers) line(model, situation string, c *comparison) {
 		fmt.Sprintf("%d of %d", c.equal, c.of), fmt.Sprintf("%d of %d", c.texts, c.of), median(c.values), slices.Max(c.values), c.other, c.cached)
 }
 
-// begin starts a daemon whose one entry has a file and more settings in JSON, and waits until it
-// is ready. Sockets are open to the stranger.
+// begin starts a daemon with one entry, with the model file and more settings in JSON, and waits
+// until it is ready. Other users can connect to its sockets.
 func (a *answers) begin(file, more string) (*daemon, error) {
 	if a.exact {
 		more += `,"exact":true`
@@ -272,8 +272,8 @@ func (a *answers) begin(file, more string) (*daemon, error) {
 	return d, nil
 }
 
-// stranger starts a process that asks as another user, or as another program if the bench is not
-// root.
+// stranger starts a process that sends requests as another user, or as another program if the bench
+// is not root.
 func (a *answers) stranger() (*load.Caller, error) {
 	path := filepath.Join(a.bin, "stranger")
 	if _, err := os.Stat(path); err != nil {
@@ -284,5 +284,5 @@ func (a *answers) stranger() (*load.Caller, error) {
 	return startCaller(path, a.uid, os.Stderr)
 }
 
-// restLimit bounds the time until an engine at rest has moved its retained KV into memory.
+// restLimit bounds the time until an idle engine has offloaded its retained KV.
 const restLimit = time.Minute

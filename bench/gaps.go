@@ -118,7 +118,7 @@ func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
 }
 
 // startStreams runs n streams of the first caller and returns when each has its first token. A
-// stream that ends is started again, so that a fast server also has n streams. end hangs up and
+// stream that ends is started again, so that a fast server always has n streams, too. end hangs up and
 // returns all answers.
 func (p *peers) startStreams(s *side, n, tokens int) (end func() ([]load.Outcome, error), err error) {
 	client, err := p.caller(0, 0)

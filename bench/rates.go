@@ -33,7 +33,7 @@ func (p *peers) decode() error {
 	loops := []string{">= 0.93, aim 0.98", ">= 0.95, aim 0.98", ">= 0.95, aim 0.98"}
 	var all []runner
 	for i, c := range p.inferds(inferdOptions{}) {
-		all = append(all, p.runner(c, slices.Repeat([]string{[]string{"", olderReach}[i]}, len(streams)), through))
+		all = append(all, p.runner(c, slices.Repeat([]string{p.builds[i].reach}, len(streams)), through))
 	}
 	if p.llama != "" {
 		all = append(all, runner{"llama-batched-bench", loops, func() ([]float64, error) {
@@ -206,7 +206,7 @@ func (p *peers) prefill() error {
 	}
 	var all []runner
 	for i, c := range p.inferds(inferdOptions{}) {
-		all = append(all, p.runner(c, []string{[]string{"", olderReach}[i]}, through))
+		all = append(all, p.runner(c, []string{p.builds[i].reach}, through))
 	}
 	for _, c := range p.llamaServers(false) {
 		all = append(all, runner{"llama-bench", []string{">= 0.95, aim 0.98"}, func() ([]float64, error) {

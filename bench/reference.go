@@ -23,7 +23,7 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// The published implementation that short requests are compared with.
+// The published implementation with which short requests are compared.
 const (
 	referenceCrate   = "inferd-daemon"
 	referenceVersion = "0.6.0"
@@ -118,7 +118,7 @@ func buildReference(ctx context.Context, cargo string) (string, error) {
 	target := filepath.Join(root, "target")
 	build := exec.CommandContext(ctx, cargo, "install", referenceCrate, "--version", referenceVersion, "--locked", "--no-default-features", "--root", root)
 	build.Env = append(os.Environ(), "CARGO_TARGET_DIR="+target)
-	build.Dir = root // the cargo settings of the present folder do not count
+	build.Dir = root // ignore cargo settings of the present folder
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		return "", err
@@ -131,8 +131,8 @@ type rival struct{ name, program string }
 
 // A lone holds the figures of one run of a daemon.
 type lone struct {
-	full, slow, paced burst // one connection: as fast as it is answered, 50 and 100 requests a second
-	eight             burst // eight connections, as fast as they are answered
+	full, slow, paced burst // one connection: without a pause, 50 and 100 requests a second
+	eight             burst // eight connections, without a pause
 }
 
 // A burst holds the figures of short requests.
@@ -143,7 +143,7 @@ type burst struct {
 	median float64 // µs from a request to the end of its answer
 }
 
-// A loneFigure is a figure with its reach as a ratio to the reference.
+// A loneFigure is a figure with its goal, a ratio to the reference.
 type loneFigure struct {
 	figure[lone]
 
@@ -188,8 +188,7 @@ func (r rival) measure(ctx context.Context, length time.Duration) (l lone, err e
 	return l, ctx.Err()
 }
 
-// start starts the daemon with its mock, in a folder of its own, with the settings that it
-// has by itself.
+// start starts the daemon with its mock, in a folder of its own, with default settings.
 func (r rival) start() (*daemon, error) {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -209,8 +208,8 @@ func (r rival) start() (*daemon, error) {
 	return d, nil
 }
 
-// fire sends short requests over some connections for a while, so many a second over each, or
-// as many as are answered if rate is 0.
+// fire sends short requests over some connections for a while: rate requests per second over each
+// or, if rate is 0, without a pause.
 func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration) (l burst, err error) {
 	var askers []*asker
 	defer func() {
@@ -224,7 +223,7 @@ func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration
 			return l, err
 		}
 		askers = append(askers, a)
-		if err := askers[i].ask(); err != nil { // a connection is accepted by then
+		if err := askers[i].ask(); err != nil { // ensures that the connection is accepted
 			return l, err
 		}
 	}
@@ -261,8 +260,8 @@ func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration
 	}, nil
 }
 
-// An asker is a connection for short requests. Its reads and writes block a thread, so that
-// the scheduling of goroutines in the client is no part of the figures.
+// An asker is a connection for short requests. Its reads and writes block a thread, so that the
+// figures do not include the scheduling of goroutines in the client.
 type asker struct {
 	file *os.File
 	r    frame.Reader
@@ -275,7 +274,7 @@ var shortQuestion = func() []byte {
 }()
 
 func (d *daemon) asker() (*asker, error) {
-	nc, err := d.dial(lpLeaf) // the socket may come after the word that the daemon is ready
+	nc, err := d.dial(lpLeaf) // the socket may appear after the daemon is ready
 	if err != nil {
 		return nil, err
 	}
@@ -309,8 +308,8 @@ func (a *asker) ask() error {
 	}
 }
 
-// run asks until a time, rate times a second, or without a pause if rate is 0, and returns how
-// long each answer took.
+// run sends requests until a time, rate per second or without a pause if rate is 0, and returns the
+// time of each answer.
 func (a *asker) run(ctx context.Context, rate int, until time.Time) (took []time.Duration, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -330,13 +329,13 @@ func (a *asker) run(ctx context.Context, rate int, until time.Time) (took []time
 	}
 }
 
-// A processUsage is what the threads of a process have had so far.
+// A processUsage is the resource usage of a process's threads so far.
 type processUsage struct {
 	cpu   time.Duration
 	wakes int64
 }
 
-// usage sums up the threads that the daemon's own process has now.
+// usage adds up the threads of the daemon's own process.
 func (d *daemon) usage() (u processUsage, err error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", d.cmd.Process.Pid))
 	if err != nil {

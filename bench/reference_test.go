@@ -19,6 +19,9 @@ func TestReferenceWithoutCargo(t *testing.T) {
 
 // A daemon is measured with the command line of the reference.
 func TestRival(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds and runs a daemon")
+	}
 	dir := t.TempDir()
 	if text, err := exec.Command("go", "build", "-o", dir, "../cmd/inferd").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, text)

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// vocabulary is words that most tokenizers have whole.
+// vocabulary has words that are one token in most tokenizers.
 var vocabulary = strings.Fields(`the of and to in is that for it as was with be by on not he his but at are this have from
 	or had an they which one you were all her she there would their we him been has when who will no more if out so up said
 	what its about than into them can only other time new some could these two may first then do any like my now over such
@@ -25,7 +23,7 @@ var vocabulary = strings.Fields(`the of and to in is that for it as was with be 
 	here old life both between being under three never know same last another while us might great go come since against
 	right came take used himself few house use during without again place around home small found part once general high`)
 
-// prose returns a text of n tokens, roughly, that depends on seed only.
+// prose returns a text of roughly n tokens, determined by seed.
 func (s subject) prose(seed uint64, n int) string {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
 	var b bytes.Buffer
@@ -41,7 +39,7 @@ func (s subject) prose(seed uint64, n int) string {
 	return b.String()
 }
 
-// between spreads i of n evenly from one number to another.
+// between returns the i-th of n evenly spaced numbers from one number to another.
 func between(from, to, i, n int) int { return from + (to-from)*i/max(n-1, 1) }
 
 // An answered holds the compared parts of an answer.
@@ -51,7 +49,7 @@ type answered struct {
 	in    int // tokens of the prompt
 }
 
-// ask has a daemon answer a conversation, greedily.
+// ask sends a conversation to a daemon, for a greedy answer.
 func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
 	zero := 0.0
 	req := &client.Request{MaxTokens: answerTokens, Temperature: &zero, Logprobs: 1}
@@ -61,7 +59,8 @@ func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
 	return a.generate(d, req, turns)
 }
 
-// generate has a daemon answer a conversation, whose turns are of the user and of the assistant.
+// generate sends a conversation to a daemon; its turns are of the user and of the assistant
+// alternately.
 func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answered, error) {
 	for i, turn := range turns {
 		req.Messages = append(req.Messages, client.Text([...]client.Role{client.User, client.Assistant}[i%2], turn))
@@ -83,7 +82,7 @@ func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answ
 	return out, nil
 }
 
-// fresh has an engine of its own answer a conversation.
+// fresh sends a conversation to a new engine.
 func (a *answers) fresh(s subject, turns ...string) (answered, error) {
 	d, err := a.begin(s.file, "")
 	if err != nil {
@@ -124,10 +123,10 @@ func (a *answers) texts(models []subject) error {
 	return nil
 }
 
-// control is the number of prompts that a second fresh engine answers too.
+// control is the number of prompts that a second fresh engine answers, too.
 const control = 8
 
-// reference has fresh engines answer.
+// reference collects the answers of fresh engines.
 func (t *trial) reference() error {
 	var c comparison
 	var in []int
@@ -156,7 +155,7 @@ func (t *trial) reference() error {
 	return nil
 }
 
-// A situation is the state of an engine in which the prompts are asked.
+// A situation is the state of an engine during the prompts.
 type situation struct {
 	name   string
 	before func(*trial) error                          // once; nil does nothing
@@ -176,7 +175,7 @@ var situations = []situation{
 	{name: "at rest again", before: (*trial).rest, turn: (*trial).question},
 }
 
-// run has one engine answer in all situations.
+// run sends the prompts to one engine in all situations.
 func (t *trial) run() (err error) {
 	if t.daemon, err = t.begin(t.file, ""); err != nil {
 		return err
@@ -235,8 +234,8 @@ func (t *trial) compare(s situation) error {
 
 func (t *trial) question(i int) ([]string, answered) { return t.prompts[i : i+1], t.first[i] }
 
-// followUp is the second question of a conversation. The first answer in it is that of a fresh
-// engine, whatever has been answered since.
+// followUp is the second question of a conversation. The conversation always contains the first
+// answer of a fresh engine.
 func (t *trial) followUp(i int) ([]string, answered) {
 	return []string{t.prompts[i], t.first[i].text, t.follows}, t.second[i]
 }
@@ -246,7 +245,7 @@ func (t *trial) warmUp(i int) error {
 	return err
 }
 
-// cached is the number of prompt tokens that the engine has found in its cache.
+// cached is the engine's count of prompt tokens found in its cache.
 func (t *trial) cached() (int64, error) {
 	stats, err := t.engine()
 	if err != nil {
@@ -267,7 +266,7 @@ func (t *trial) engine() (*client.EngineStats, error) {
 	return stats.Backends[0].Engine, nil
 }
 
-// shot is a request of the stranger with a prompt that has not been asked before.
+// shot is a request of the other user with a new prompt.
 func (t *trial) shot(in, out int) load.Shot {
 	return load.Shot{
 		Target:  load.Target{Dialect: load.V2, Path: filepath.Join(t.daemon.dir, v2Leaf)},
@@ -275,7 +274,7 @@ func (t *trial) shot(in, out int) load.Shot {
 	}
 }
 
-// history has the engine answer the stranger: 12 requests, at most 4 at once.
+// history sends 12 requests of the other user, at most 4 at once.
 func (t *trial) history() error {
 	var failed settled
 	left := make(chan load.Shot, 12)
@@ -299,7 +298,7 @@ func (t *trial) history() error {
 	return failed.err()
 }
 
-// rest waits until the engine has moved all retained KV out of its cache into memory.
+// rest waits until the engine has offloaded all retained KV.
 func (t *trial) rest() error {
 	for deadline := time.Now().Add(restLimit); time.Now().Before(deadline); sleepFor(t.ctx, 50*time.Millisecond) {
 		stats, err := t.engine()
@@ -310,25 +309,25 @@ func (t *trial) rest() error {
 	return fmt.Errorf("the engine has not moved its retained KV within %s", restLimit)
 }
 
-// writers has the stranger write three answers at a time.
+// writers keeps three answers to the other user running.
 func (t *trial) writers(ctx context.Context) (wait func()) {
 	return t.strangers(ctx, 3, func() load.Shot { return t.shot(30, 400) })
 }
 
-// reader has the stranger ask one prompt of 400 tokens after the other.
+// reader sends prompts of 400 tokens of the other user, one after the other.
 func (t *trial) reader(ctx context.Context) (wait func()) {
 	return t.strangers(ctx, 1, func() load.Shot { return t.shot(400, 2) })
 }
 
-// strangers lets the stranger ask on n connections, and returns after the first text has come.
+// strangers sends requests of the other user on n connections, and returns after the first text.
 func (t *trial) strangers(ctx context.Context, n int, shot func() load.Shot) (wait func()) {
 	wait = again(ctx, t.stranger, n, shot, func(*load.Outcome) {})
 	sleepFor(ctx, 500*time.Millisecond)
 	return wait
 }
 
-// seeds samples many texts with one seed, on an engine that is otherwise idle: the first is that
-// of a fresh engine; some follow at once, some find their prompt in memory.
+// seeds samples many texts with one seed on an otherwise idle engine, which is fresh for the first
+// text. Some texts follow at once, for some the prompt is offloaded.
 func (a *answers) seeds(models []subject) error {
 	for _, s := range models {
 		d, err := a.begin(s.file, "")
@@ -368,100 +367,4 @@ func (a *answers) draw(d *daemon, s subject) (*comparison, error) {
 	var err error
 	c.cached, err = t.cached()
 	return c, err
-}
-
-// Texts of a batch, and documents of a ranking.
-const (
-	together  = 10
-	documents = 5
-)
-
-// vectors compares each vector, and each score, with that of the same text alone.
-func (a *answers) vectors([]subject) error {
-	for _, v := range []struct {
-		model, more string
-		measure     func(*answers, subject, *daemon) error
-	}{
-		{"real", `,"generate":false,"embed":true,"embed_pooling":"mean"`, (*answers).embeddings},
-		{"embed", "", (*answers).embeddings},
-		{"rerank", "", (*answers).scores},
-	} {
-		s, err := a.subject(v.model)
-		if err != nil {
-			return err
-		}
-		d, err := a.begin(s.file, v.more)
-		if err != nil {
-			return err
-		}
-		err = v.measure(a, s, d)
-		d.stop()
-		if err != nil {
-			return fmt.Errorf("%s: %w", v.model, err)
-		}
-	}
-	return nil
-}
-
-// embeddings compares the vectors of texts of 10 to 100 tokens.
-func (a *answers) embeddings(s subject, d *daemon) error {
-	var texts []string
-	for i := range together {
-		texts = append(texts, s.prose(uint64(400+i), between(10, 100, i, together)))
-	}
-	c := client.Client{Dir: d.dir}
-	all, err := c.Embed(a.ctx, &client.EmbedRequest{Inputs: texts})
-	if err != nil {
-		return err
-	}
-	equal, least := 0, 1.0
-	for i, text := range texts {
-		alone, err := c.Embed(a.ctx, &client.EmbedRequest{Inputs: []string{text}})
-		if err != nil {
-			return err
-		}
-		if slices.Equal(alone.Vectors[0], all.Vectors[i]) {
-			equal++
-		}
-		least = min(least, cosine(alone.Vectors[0], all.Vectors[i]))
-	}
-	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s cosine of at least %.8f\n", a.cpu, s.name, "vectors, alone and among ten", fmt.Sprintf("%d of %d", equal, together), least)
-	return nil
-}
-
-func cosine(a, b []float32) float64 {
-	var ab, aa, bb float64
-	for i := range a {
-		x, y := float64(a[i]), float64(b[i])
-		ab, aa, bb = ab+x*y, aa+x*x, bb+y*y
-	}
-	return ab / math.Sqrt(aa*bb)
-}
-
-// scores compares the scores of documents of 10 to 100 tokens.
-func (a *answers) scores(s subject, d *daemon) error {
-	query := s.prose(500, 12)
-	var texts []string
-	for i := range documents {
-		texts = append(texts, s.prose(uint64(501+i), between(10, 100, i, documents)))
-	}
-	c := client.Client{Dir: d.dir}
-	all, err := c.Rerank(a.ctx, &client.RerankRequest{Query: query, Documents: texts})
-	if err != nil {
-		return err
-	}
-	equal, largest := 0, 0.0
-	for _, r := range all.Results {
-		alone, err := c.Rerank(a.ctx, &client.RerankRequest{Query: query, Documents: texts[r.Index : r.Index+1]})
-		if err != nil {
-			return err
-		}
-		off := math.Abs(alone.Results[0].Score - r.Score)
-		if off == 0 {
-			equal++
-		}
-		largest = max(largest, off)
-	}
-	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s off by %.2g at most\n", a.cpu, s.name, "scores, alone and among five", fmt.Sprintf("%d of %d", equal, documents), largest)
-	return nil
 }

@@ -8,10 +8,12 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// A build is a folder with the programs inferd and inferd-engine.
+// A build is a folder with the programs inferd and inferd-engine, and a setting of them.
 type build struct {
-	name string
-	dir  string
+	name  string
+	dir   string
+	reach string // the goal for every ratio of the first build to this one
+	exact bool   // its entries have "exact": true
 }
 
 // olderBuild returns the build in dir, the programs of an older commit.
@@ -25,7 +27,7 @@ func olderBuild(dir string) (build, error) {
 			return build{}, fmt.Errorf("older build: %w", err)
 		}
 	}
-	return build{name: "the older build", dir: dir}, nil
+	return build{name: "the older build", dir: dir, reach: ">= 0.97, aim 1.00"}, nil
 }
 
 // A contender is a server that is started for each measurement.
@@ -133,9 +135,6 @@ func (f figure[R]) versus(present, older []R) []float64 {
 	return ratios(a, b)
 }
 
-// olderReach is the goal for every ratio of the present build to an older one.
-const olderReach = ">= 0.97, aim 1.00"
-
 // reportVersus prints ratios of the present build, results[0], to the older one, results[1].
 // Without an older build it prints nothing.
 func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
@@ -143,7 +142,7 @@ func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
 		return
 	}
 	for _, f := range figures {
-		p.report("  of "+p.builds[1].name+": "+f.name, olderReach, "%s (%s)", spread(f.versus(results[0], results[1])), spread(f.each(results[1])))
+		p.report("  of "+p.builds[1].name+": "+f.name, p.builds[1].reach, "%s (%s)", spread(f.versus(results[0], results[1])), spread(f.each(results[1])))
 	}
 }
 

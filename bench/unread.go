@@ -105,9 +105,9 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 	return r, errors.Join(err, err2, p.ctx.Err())
 }
 
-// settle waits until every request of the crowd is stuck in a write. Until then the daemon takes
-// the crowd for readers, since the buffer of each socket holds hundreds of tokens, and other users
-// get only their share beside it.
+// settle waits until every request of the crowd is blocked in a write. Before that, the daemon
+// cannot distinguish the crowd from readers, because the buffer of each socket holds hundreds of
+// tokens, and other users get only their share beside it.
 func (r *unreadResult) settle(p *peers, s *side) error {
 	begin := time.Now()
 	for {

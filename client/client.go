@@ -37,8 +37,8 @@ type Client struct {
 	Dir string
 	// Sockets has the paths of sockets with another folder or name.
 	Sockets map[Surface]string
-	// Wait is how long to wait for a daemon that does not run or is not ready yet; 0 means
-	// no wait, and a negative value means until the context ends.
+	// Wait is the longest wait for a daemon that does not run or is not ready yet; 0 means no wait,
+	// and a negative value means until the context ends.
 	Wait time.Duration
 	// Trace, if not nil, is called with every message of the daemon, unchanged. The slice is
 	// valid until Trace returns.
@@ -215,7 +215,7 @@ type traced struct {
 	show func([]byte)
 }
 
-// ReadFrame returns the next message, after show has seen it.
+// ReadFrame returns the next message, after a call of show.
 func (t traced) ReadFrame() (frame.Kind, []byte, error) {
 	kind, msg, err := t.Reader.ReadFrame()
 	if err == nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/daemon"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // waitLimit bounds every wait, generously for a busy machine.
@@ -39,7 +40,7 @@ func start(dir, cfg string) (stop func() error, err error) {
 	}
 	flags, err := config.ParseFlags([]string{
 		"--config", file, "--uds", filepath.Join(dir, paths.V1Leaf), "--drain-timeout-secs", "0",
-	}, paths.Env{Getenv: func(string) string { return "" }}, io.Discard)
+	}, paths.Env{Getenv: func(string) string { return "" }}, daemon.Kinds, io.Discard)
 	if err != nil {
 		return nil, err
 	}
@@ -56,21 +57,10 @@ func start(dir, cfg string) (stop func() error, err error) {
 	}, nil
 }
 
-// folder returns a temporary folder with a short name, as sockets need.
-func folder(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // serve starts a daemon that runs until the test ends, and returns a client of it.
 func serve(t *testing.T, cfg string) *client.Client {
 	t.Helper()
-	dir := folder(t)
+	dir := shortdir.New(t)
 	stop, err := start(dir, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +188,7 @@ func TestEmbedAndRerankByModel(t *testing.T) {
 	}
 }
 
-// A refusal has a code, and the connection goes on.
+// A refusal has a code, and the connection continues.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
 	conn, err := c.Dial(t.Context(), client.LP)
@@ -287,7 +277,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestDialErrors(t *testing.T) {
-	dir := folder(t)
+	dir := shortdir.New(t)
 	c := &client.Client{Dir: dir}
 	_, err := c.Dial(t.Context(), client.LP)
 	absent, ok := errors.AsType[*client.DialError](err)
@@ -329,7 +319,7 @@ func TestDialErrors(t *testing.T) {
 // A daemon may refuse a request and close the connection before it has read all of it; the
 // client still gets the reason.
 func TestRefusedWhileSending(t *testing.T) {
-	dir := folder(t)
+	dir := shortdir.New(t)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "infer.sock")})
 	if err != nil {
 		t.Fatal(err)
@@ -367,7 +357,7 @@ func TestRefusedWhileSending(t *testing.T) {
 // A waiting client is served once the daemon is ready. If that takes too long, the error has the
 // daemon's state.
 func TestWaitsForReady(t *testing.T) {
-	dir := folder(t)
+	dir := shortdir.New(t)
 	var pauses atomic.Int64
 	c := &client.Client{Dir: dir, Wait: waitLimit}
 	answer := make(chan error, 1)
@@ -412,7 +402,7 @@ func TestMissingSurface(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	dir := folder(t)
+	dir := shortdir.New(t)
 	stop, err := start(dir, oneMock)
 	if err != nil {
 		t.Fatal(err)

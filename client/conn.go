@@ -95,7 +95,7 @@ const (
 	InvalidRequest        Code = "invalid_request"     // do not retry
 	FrameTooLarge         Code = "frame_too_large"     // above a limit
 	QueueFull             Code = "queue_full"          // retry later
-	BackendUnavailable    Code = "backend_unavailable" // no backend can take it now
+	BackendUnavailable    Code = "backend_unavailable" // no backend is available now
 	Internal              Code = "internal"            // a fault of the daemon
 	AttachmentUnsupported Code = "attachment_unsupported"
 	ToolCallMalformed     Code = "tool_call_malformed"

@@ -7,96 +7,26 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
 
 // Stats is the present load of the daemon and its counts since it started.
 type Stats struct {
-	UptimeMS    int64          `json:"uptime_ms"`
-	Version     string         `json:"version"`
-	Running     int            `json:"running"` // requests
-	Waiting     int            `json:"waiting"` // requests
-	Parked      int            `json:"parked"`  // requests
-	Stalled     int            `json:"stalled"` // requests
-	Connections int            `json:"connections"`
-	HeldBytes   int64          `json:"held_bytes"` // reserved for large messages
-	LogLost     int64          `json:"log_lost"`   // lines of the activity log that were not written
-	Callers     []CallerStats  `json:"callers"`
-	Backends    []BackendStats `json:"backends"`
-	Raw         []byte         `json:"-"` // a JSON object, including unknown members
+	stats.Daemon
+	Raw []byte `json:"-"` // a JSON object, including unknown members
 }
 
-// Counts are the requests of a caller or an entry.
-type Counts struct {
-	Running      int     `json:"running"`
-	Waiting      int     `json:"waiting"`
-	Parked       int     `json:"parked"`        // preempted; they are part of Waiting
-	Stalled      int     `json:"stalled"`       // neither running nor waiting: the client does not read
-	Requests     int64   `json:"requests"`      // ended
-	InputTokens  int64   `json:"input_tokens"`  // of ended requests
-	OutputTokens int64   `json:"output_tokens"` // of ended requests
-	CachedTokens int64   `json:"cached_tokens"` // of InputTokens, found in a cache
-	Rate         float64 `json:"tokens_per_s"`  // of output, at present
-}
-
-// CallerStats is about a user and an executable. Members that the kernel does not report are
-// empty.
-type CallerStats struct {
-	User    string `json:"user"`    // uid
-	Program string `json:"program"` // device and inode of its executable
-	Exe     string `json:"exe"`     // its path
-	Counts
-	Refused  int64 `json:"refused"`   // requests, because the queue was full
-	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for all programs of the user
-}
-
-// BackendStats is about an entry of the daemon's config.
-type BackendStats struct {
-	Name    string `json:"name"`
-	Kind    string `json:"kind"`
-	State   string `json:"state"`   // "ready", "loading" or "gave_up"
-	Breaker string `json:"breaker"` // "closed", "open" or "half_open"
-	Slots   int    `json:"slots"`   // the most requests that run at once
-	Counts
-
-	// The fields below are for entries with an engine.
-	Reason       string       `json:"reason"`      // for giving it up
-	Model        string       `json:"model"`       // name in the model's metadata
-	Device       string       `json:"device"`      // compute device, such as "cpu"
-	NCtx         int          `json:"n_ctx"`       // tokens, of the context
-	CPUVariant   string       `json:"cpu_variant"` // of llama.cpp's libraries, the computing one
-	Libraries    string       `json:"libraries"`   // "verified" or "unverified"; empty from an older daemon
-	Exact        *bool        `json:"exact"`       // whether answers are exact; nil if the config does not ask for it
-	Inexact      string       `json:"inexact"`     // why they are not
-	PID          int          `json:"pid"`         // of the engine; 0 without one
-	Restarts     int          `json:"restarts"`
-	RestartsHour int          `json:"restarts_hour"` // within the last hour
-	WedgedKills  int          `json:"wedged_kills"`  // engines that the watchdog killed
-	LastKill     string       `json:"last_kill"`     // reason and time of the latest of these
-	Silent       bool         `json:"silent"`        // the engine is ready, but did not report: it is stopped, or very slow
-	Engine       *EngineStats `json:"engine"`        // nil without a report
-}
-
-// EngineStats is the report of an engine. Counts are since its start.
-type EngineStats struct {
-	KVSize        int     `json:"kv_size_tokens"`   // capacity of the cache
-	KVUsed        int     `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
-	KVKept        int     `json:"kv_kept_tokens"`   // in the cache, retained for later requests
-	KVStored      int     `json:"kv_stored_tokens"` // retained and offloaded to memory
-	KVDead        int     `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
-	Sequences     int     `json:"sequences"`        // unfinished
-	Parked        int     `json:"parked"`           // unfinished and paused
-	Steps         int64   `json:"steps"`
-	StepMS        float64 `json:"step_ms"`        // recent time of a step, in milliseconds
-	Stalls        int64   `json:"stalls"`         // steps that delayed a stream beyond max_stall_ms
-	PrefillTokens int64   `json:"prefill_tokens"` // prompt tokens computed
-	DecodeTokens  int64   `json:"decode_tokens"`  // answer tokens computed
-	CachedTokens  int64   `json:"cached_tokens"`  // prompt tokens found in the cache
-	Dropped       int64   `json:"dropped"`        // sequences that lost their cells to others
-	Aborted       int64   `json:"aborted"`        // steps that were called off
-	KVSlides      int64   `json:"kv_slides"`      // times that the cells in use were moved together
-	KVSlid        int64   `json:"kv_slid_tokens"` // tokens that were moved then
-}
+type (
+	// Counts are the requests of a caller or an entry.
+	Counts = stats.Counts
+	// CallerStats is about a user and an executable.
+	CallerStats = stats.Caller
+	// BackendStats is about an entry of the daemon's config.
+	BackendStats = stats.Backend
+	// EngineStats is the report of an engine.
+	EngineStats = stats.Engine
+)
 
 // Stats returns the stats of the daemon.
 func (c *Client) Stats(ctx context.Context) (*Stats, error) {
@@ -105,7 +35,7 @@ func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 		return nil, err
 	}
 	s := Stats{Raw: raw}
-	if err := json.Unmarshal(raw, &s); err != nil {
+	if err := json.Unmarshal(raw, &s.Daemon); err != nil {
 		return nil, fmt.Errorf("decode stats: %w", err)
 	}
 	return &s, nil

@@ -52,7 +52,7 @@ type Request struct {
 	LogitBias        map[int]float64 // by token, -100 to 100
 	Logprobs         int             // number of alternatives to return for each token, at most 20; 0 means no logprobs
 
-	Background bool   // run only in the time that normal requests leave
+	Background bool   // run only on capacity that normal requests leave unused
 	Client     string // subdivides this program's share; at most 64 bytes
 	CacheSalt  string // only requests with the same salt share cached prompts; at most 64 bytes
 	Whole      bool   // the answer is one event, not a stream
@@ -73,7 +73,7 @@ const (
 	Assistant Role = "assistant"
 )
 
-// A Message is one turn of a conversation.
+// A Message is one message of a conversation.
 type Message struct {
 	Role   Role
 	Blocks []Block // at least one
@@ -160,7 +160,7 @@ type Logprob struct {
 	Top []Candidate // likeliest first; may include the token itself
 }
 
-// A Candidate is a possible token at a place of an answer.
+// A Candidate is a possible token at a position of an answer.
 type Candidate struct {
 	ID      int
 	Bytes   []byte  // of the token: possibly incomplete characters, and none for some tokens
@@ -195,7 +195,7 @@ var reasons = map[infer.Reason]StopReason{
 }
 
 // Generate returns a sequence that sends the request over the length-prefixed v2 socket, on a new
-// connection each time it is ranged over. It yields the events of the answer. The last event has
+// connection for each range loop. It yields the events of the answer. The last event has
 // Done set, or the sequence ends with an error. Leaving the loop early closes the connection,
 // and the daemon stops the request.
 func (c *Client) Generate(ctx context.Context, req *Request) iter.Seq2[Event, error] {

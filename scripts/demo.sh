@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shows inferd at work: a daemon of its own, a model, a question, an answer, a clean end.
-# make demo calls it once the programs are built.
+# Demonstrates inferd: starts a daemon of its own with a model, asks a question, prints the answer,
+# and stops the daemon. make demo calls it after the build.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -41,7 +41,7 @@ echo "\$ inferd --model-path $model"
 bin/inferd --model-path "$model" --uds "$dir/infer.sock" --lock "$dir/inferd.lock" >"$dir/log" 2>&1 &
 daemon=$!
 
-# The admin socket is there within milliseconds, long before the model.
+# The admin socket exists within milliseconds, long before the model is loaded.
 until [ -S "$dir/admin.sock" ]; do
 	kill -0 "$daemon" 2>/dev/null || fail "inferd did not start"
 	sleep 0.02
@@ -64,7 +64,7 @@ kill "$watch" 2>/dev/null || true
 watch=
 
 echo
-# A model this small, not made for conversation, says its best first.
+# A model this small, not trained for conversations, is best in its first sentence.
 echo "\$ inferdctl chat --temperature 0 --max-tokens 48 -m \"$question\""
 bin/inferdctl --admin-addr "$dir/admin.sock" --addr "$dir/infer.sock" \
 	chat --temperature 0 --max-tokens 48 -m "$question" || fail "no answer"

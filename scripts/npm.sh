@@ -1,9 +1,9 @@
-# Sourced by the scripts that get something npm carries. They say who they are in $name.
+# Sourced by scripts that download npm packages; $name is the script's name for messages.
 
 fail() { echo "$name: $*" >&2; exit 1; }
 
-# carry PACKAGE VERSION INTEGRITY: puts the unpacked package into the folder package/ of
-# the working folder, if it is the one that we know.
+# carry PACKAGE VERSION INTEGRITY: unpacks the package into the folder package/ of the working
+# folder, if it has this digest.
 carry() {
 	command -v node >/dev/null || fail "node is missing: install Node.js with npm, which carries $1 (apt-get install npm)"
 	command -v npm >/dev/null || fail "npm is missing: install it, it carries $1 (apt-get install npm)"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the programs of llama.cpp that "make bench-peers" measures inferd beside, into the
-# user's cache, from the source of the very version that inferd-engine loads. The folder
-# comes out on stdout; progress and errors on stderr. The first time takes 10 to 20
-# minutes; an interrupted build goes on where it was. "peers.sh native" builds for this
-# machine only, for a machine on which the CPU variants do not run.
+# Builds the programs of llama.cpp with which "make bench-peers" compares inferd, in the user's
+# cache, from the source of the version that inferd-engine loads. Prints the folder to stdout;
+# progress and errors to stderr. The first build takes 10 to 20 minutes; an interrupted build is
+# continued. "peers.sh native" builds for this machine only, for machines on which the CPU variants
+# do not run.
 set -eu
 name=peers
 # shellcheck source=scripts/npm.sh
@@ -15,7 +15,7 @@ package=3.22.1    # of the npm package that carries its repository
 integrity=sha512-bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==
 programs="llama-bench llama-batched-bench llama-server llama-quantize"
 
-# As Go reads it: a relative XDG_CACHE_HOME does not count.
+# A relative XDG_CACHE_HOME is ignored, as by Go.
 case "${XDG_CACHE_HOME:-}" in
 /*) cache=$XDG_CACHE_HOME ;;
 *) cache=${HOME:?peers: HOME is not set}/.cache ;;
@@ -34,7 +34,7 @@ esac
 dest=$parent/$leaf
 work=$parent/.$leaf
 
-# The folder gets its name when it is complete.
+# The folder is renamed when it is complete.
 finish() {
 	echo "$dest"
 	exit

@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Command stats describes the size of the code in folders, one line a package: lines, tests,
-// long files and functions, the largest interface. It describes, it does not judge.
+// Command stats prints the size of the code in folders, with one line per package: lines, tests,
+// long files and functions, the largest interface.
 //
 //	go run scripts/stats.go [-calls FUNCTION] FOLDER...
 //
@@ -25,7 +25,7 @@ import (
 	"text/tabwriter"
 )
 
-// From here on files and functions are counted as long.
+// Lines from which files and functions count as long.
 const (
 	longFile     = 400
 	longFunction = 50
@@ -36,7 +36,7 @@ const (
 type count struct {
 	code, test  int // lines
 	files       []string
-	functions   []int // lines of each, tests aside
+	functions   []int // lines of each, without tests
 	long        []string
 	interfaces  int // methods of the largest
 	calls       int

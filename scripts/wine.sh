@@ -1,6 +1,5 @@
 #!/bin/sh
-# Runs the tests of what is Windows' own under wine (Debian: apt-get install wine64), in a
-# prefix of their own.
+# Runs the tests of Windows code under wine (Debian: apt-get install wine64), in a temporary prefix.
 set -eu
 
 fail() { echo "wine: $*" >&2; exit 1; }
@@ -11,8 +10,8 @@ mkdir -p "$dir"
 export WINEPREFIX="$dir/prefix" WINEDEBUG=-all
 wine cmd /c exit
 
-# Go asks bcryptprimitives.dll for random bytes. Where wine has none (8 has not), one that
-# passes the call on to an older function does.
+# Go gets random bytes from bcryptprimitives.dll. Wine 8 has none, so a library is built that passes
+# the call to an older function.
 system32=$WINEPREFIX/drive_c/windows/system32
 if [ ! -e "$system32/bcryptprimitives.dll" ]; then
 	command -v x86_64-w64-mingw32-dlltool >/dev/null || fail "it is an old one: apt-get install binutils-mingw-w64-x86-64"

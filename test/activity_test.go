@@ -175,7 +175,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// A log folder that is not writable fails the start. If it is lost later, the daemon goes on.
+// A log folder that is not writable fails the start. If it becomes so later, the daemon continues.
 func TestActivityLogFolder(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// The death of an engine fails its requests. Connections stay, and the daemon starts another engine.
+// The death of an engine fails its requests. Connections stay open, and the daemon starts another
+// engine.
 func TestEngineDies(t *testing.T) {
 	for name, die := range map[string]func(t *testing.T, pid int){
 		"killed":                  func(t *testing.T, pid int) { kill(t, pid, syscall.SIGKILL) },
@@ -117,8 +118,8 @@ func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 	}
 }
 
-// An engine that dies three times while loading is given up. Everything else goes on, and an
-// operator can restart the engine.
+// An engine that dies three times while loading is given up. Other entries continue, and an operator
+// can restart the engine.
 func TestGivenUp(t *testing.T) {
 	// The programs are in a temporary folder, so that the engine can be replaced.
 	dir := shortDir(t)
@@ -334,7 +335,7 @@ func TestNewRequestsWhileDraining(t *testing.T) {
 			t.Errorf("%s got %+v", name, got)
 		}
 	}
-	_ = runs.Close() // no request runs any more, so the drain ends
+	_ = runs.Close() // the last running request, so the drain ends
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}

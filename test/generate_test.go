@@ -214,7 +214,7 @@ func TestConnections(t *testing.T) {
 	d.works()
 }
 
-// Ten streams on four slots: four run, six wait; the fifteenth is refused at once.
+// Ten streams on four slots: four run, six wait; beyond the queue, the fifteenth is refused at once.
 func TestFourRunTheOthersWait(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "4096")
 	var clients []*client

@@ -74,7 +74,7 @@ func TestHangUpOfTheTerminal(t *testing.T) {
 	}
 }
 
-// A daemon that was started with SIGHUP ignored, as nohup does, goes on.
+// A daemon that was started with SIGHUP ignored, as by nohup, continues.
 func TestHangUpIsIgnored(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -120,7 +120,7 @@ func TestLayersWithoutAGPU(t *testing.T) {
 	if seen != 2 {
 		t.Errorf("%d capabilities", seen)
 	}
-	// The lane for long prompts depends on the device, not on the number.
+	// The prefill worker depends on the device, not on the requested number.
 	if out := d.stderr.String(); strings.Contains(out, "prompts are not read beside streams") {
 		t.Error(out)
 	}

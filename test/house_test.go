@@ -25,7 +25,7 @@ import (
 // bin is the folder of the programs that TestMain builds.
 var bin string
 
-// patience bounds every wait of a test. It measures nothing: a healthy machine needs a fraction of
+// patience bounds every wait of a test. It is no measurement: a healthy machine needs a fraction of
 // it.
 const patience = 60 * time.Second
 

@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// spied returns an engine program that notes how it was started, runs a line of shell, and
-// becomes the real engine; and a function that returns its last note: "environ" or "cwd".
-// Unlike the files in /proc, every user may read the notes.
+// spied returns an engine program that records its environment and working folder, runs a line of
+// shell, and becomes the real engine; and a function that returns a record, "environ" or "cwd".
+// Unlike the files in /proc, the records are readable for every user.
 func spied(t *testing.T, line string) (engine string, seen func(what string) string) {
 	t.Helper()
 	dir := shortDir(t)
@@ -41,8 +41,8 @@ exec %[3]s "$@"
 	}
 }
 
-// An engine has the variables that it needs, and no others: none that load code, and no
-// secrets. It works in /, where only root can put a library.
+// An engine gets only the variables that it needs: none that load code, and no secrets. Its working
+// folder is /, where only root can put a library.
 func TestEnvironmentOfAnEngine(t *testing.T) {
 	for name, value := range map[string]string{
 		"LD_PRELOAD": "/nonexistent/evil.so", "LD_LIBRARY_PATH": "/nonexistent", "LD_AUDIT": "/nonexistent/evil.so",
@@ -76,7 +76,8 @@ func TestEnvironmentOfAnEngine(t *testing.T) {
 	}
 }
 
-// Neither the daemon nor an engine writes core files or lets others of its user look into it.
+// Neither the daemon nor an engine writes core files, or allows other processes of its user to read
+// its memory.
 func TestNoDumps(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	for name, pid := range map[string]int{"inferd": d.cmd.Process.Pid, "the engine": d.engine()} {
@@ -130,7 +131,7 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
-// startIn starts a daemon that works in dir and has its sockets there.
+// startIn starts a daemon with dir as its working folder and as the folder of its sockets.
 func startIn(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
 	program := filepath.Join(dir, "start")
@@ -145,7 +146,7 @@ func startIn(t *testing.T, dir string, args ...string) *daemon {
 	return startProgram(t, program, dir, args...)
 }
 
-// The engine loads the file that was verified, also if another one is at its path by then.
+// The engine loads the verified file, even if another file has replaced it at its path.
 func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 	path, content := modelFile(t)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -211,7 +212,7 @@ func TestSplitModel(t *testing.T) {
 	d.exit()
 
 	nothing := func() error { return nil }
-	for _, test := range []struct { // in this order: the second part gets worse
+	for _, test := range []struct { // in this order: each case damages the second part further
 		what    string
 		file    string
 		spoil   func() error
@@ -238,8 +239,8 @@ func TestSplitModel(t *testing.T) {
 	}
 }
 
-// split cuts a GGUF file in two as llama.cpp's tool does: the first part has the metadata, the
-// second one the tensors.
+// split divides a GGUF file like llama.cpp's tool: the first part has the metadata, the second one
+// the tensors.
 func split(t *testing.T, file []byte) (first, second []byte) {
 	t.Helper()
 	le := binary.LittleEndian
@@ -252,7 +253,7 @@ func split(t *testing.T, file []byte) (first, second []byte) {
 		switch kind {
 		case 4, 5, 6: // 32 bits
 			at += 4
-		case 7: // a truth
+		case 7: // a bool
 			at++
 		case 8:
 			text()
@@ -302,8 +303,8 @@ func split(t *testing.T, file []byte) (first, second []byte) {
 	return part(0, 0, keys, meta, nil, nil), part(1, tensors, 0, nil, infos, data)
 }
 
-// A daemon without root supervises its engine although the engine forbids dumps: what the
-// watchdog reads in /proc is open to every user.
+// A daemon without root supervises its engine although the engine forbids dumps: the files of /proc
+// that the watchdog reads are open to every user.
 func TestDaemonWithoutRoot(t *testing.T) {
 	asRoot(t) // to give it up
 	const user = 65534
@@ -357,7 +358,7 @@ func TestDaemonWithoutRoot(t *testing.T) {
 		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		return err == nil && strings.Contains(string(raw), "\nState:\tT")
 	})
-	d.works() // the watchdog sees that it is stopped
+	d.works() // the watchdog notices that the engine is stopped
 	if !strings.Contains(d.stderr.String(), "sending SIGCONT") {
 		t.Errorf("the watchdog did nothing:\n%s", d.stderr)
 	}

@@ -25,7 +25,7 @@ func compile(t *testing.T, path, source string) {
 	}
 }
 
-// installation makes a data folder like that of "make engine", which can be changed.
+// installation makes a copy of the data folder of "make engine", for changes.
 func installation(t *testing.T) (data, dir string) {
 	t.Helper()
 	data = shortDir(t)
@@ -58,15 +58,14 @@ func installation(t *testing.T) (data, dir string) {
 	return data, dir
 }
 
-// constructor is a library that makes a file as soon as it is loaded.
+// constructor is a library that makes a file when it is loaded.
 func constructor(file string) string {
 	return fmt.Sprintf(`#include <fcntl.h>
 __attribute__((constructor)) static void loaded(void) { open(%q, O_CREAT | O_WRONLY, 0600); }
 `, file)
 }
 
-// Libraries that lie in the folder and are none of llama.cpp's are not loaded, whatever they
-// are called.
+// Other libraries in the folder than llama.cpp's are not loaded, whatever their names are.
 func TestForeignLibraries(t *testing.T) {
 	for name, test := range map[string]struct {
 		files    []string
@@ -107,7 +106,7 @@ func TestForeignLibraries(t *testing.T) {
 	}
 }
 
-// The folder that "make engine" makes is refused if a library in it is another one.
+// The folder of "make engine" is refused if a library in it has been changed.
 func TestChangedLibrary(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(dir string) error
@@ -151,8 +150,8 @@ var variants = map[string][]string{
 	"amd64": {"sapphirerapids", "zen4", "cooperlake", "icelake"}, "arm64": {"armv9.2_2", "armv9.2_1", "armv8.6_2", "armv8.6_1"},
 }[runtime.GOARCH]
 
-// liars are CPU variants that say they support every processor and end with an illegal
-// instruction: as they are loaded, as they are initialised, and in a thread of theirs.
+// liars are CPU variants that report support for every processor, but end with an illegal
+// instruction: during their load, during their initialisation, or in a thread.
 var liars = []string{
 	`__attribute__((constructor)) static void loaded(void) { __builtin_trap(); }`,
 	`int ggml_backend_score(void) { return 9999; }
@@ -180,8 +179,8 @@ func lying(t *testing.T) string {
 	return dir
 }
 
-// A processor that lacks instructions which it says it has gets the next lower variant. That is
-// said once, and the next daemon knows it.
+// If the processor lacks instructions that it reports, the engine gets the next lower variant. The
+// daemon logs that once, and the next daemon avoids the variant from its start.
 func TestProcessorThatLies(t *testing.T) {
 	dir, cache := lying(t), shortDir(t)
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -212,7 +211,7 @@ func TestProcessorThatLies(t *testing.T) {
 	}
 	ended(d)
 
-	// A broken memory is ignored, and replaced; another library has a new chance.
+	// A broken memory file is ignored and replaced; variants of other libraries are tried again.
 	memory := filepath.Join(cache, "inferd", "cpu-variants.json")
 	write(t, memory, "{")
 	d = serve(t, args...)
@@ -234,7 +233,7 @@ func ended(d *daemon) {
 	}
 }
 
-// If no variant runs, the daemon names them and ends; the next one tries them again.
+// If no variant runs, the daemon names them and exits; the next daemon tries them again.
 func TestEveryVariantLies(t *testing.T) {
 	dir := lying(t)
 	others, err := filepath.Glob(filepath.Join(dir, "libggml-cpu-*.so"))
@@ -261,7 +260,8 @@ func TestEveryVariantLies(t *testing.T) {
 	}
 }
 
-// Programs, logs and the run folder that others can change are refused with the mend.
+// Programs, logs and a run folder that other users can change are refused, with the command that
+// corrects them.
 func TestGroundThatOthersCanChange(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(t *testing.T, dir string) []string // arguments
@@ -324,7 +324,7 @@ func TestGroundThatOthersCanChange(t *testing.T) {
 	}
 }
 
-// A link in the place of the engines' common lock is replaced, and its target is not changed.
+// A link in the place of the compute lock is replaced, and its target is not changed.
 func TestLinkAtTheComputeLock(t *testing.T) {
 	dir := shortDir(t)
 	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "compute.lock")

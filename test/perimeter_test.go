@@ -182,7 +182,7 @@ const somewhat = 48 << 20
 
 func (d *daemon) trace() trace {
 	d.t.Helper()
-	d.serves() // so that everything that is made once exists
+	d.serves() // so that lazily made resources exist
 	var last trace
 	eventually(d.t, "the daemon is at rest", func() bool {
 		s := d.stats()
@@ -518,8 +518,8 @@ var full = map[string]string{
 	"control.sock":      `{"id":"g","type":"log_level","level":"info","backend":"m","x":{"y":["z"]}}`,
 }
 
-// TestEveryStringAndObject spoils each string of a request, also names of members, and doubles a
-// member of each object. The daemon must refuse all of these requests.
+// TestEveryStringAndObject corrupts each string of a request, names of members included, and doubles
+// a member of each object. The daemon must refuse all of these requests.
 func TestEveryStringAndObject(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()

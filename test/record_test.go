@@ -60,7 +60,7 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 	return all, stats.Running+stats.Waiting > 0
 }
 
-// recordedUsage returns the same by inferdctl usage. Requests without an entry are separate.
+// recordedUsage returns these counts by inferdctl usage. Requests without an entry are separate.
 func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")

@@ -292,7 +292,7 @@ func dot(a, b []float64) float64 {
 	return sum
 }
 
-// Input that is too long for a model is refused with both numbers, and the connection goes on.
+// Input that is too long for a model is refused with both numbers, and the connection continues.
 func TestTooLongForTheModel(t *testing.T) {
 	d := mocked(t, threeModels)
 	long, err := json.Marshal(strings.Repeat("apple ", 5000))
@@ -320,8 +320,8 @@ func TestTooLongForTheModel(t *testing.T) {
 	}
 }
 
-// Features that an engine lacks are refused by name in both framings of v2, and the connection goes
-// on.
+// Features that an engine lacks are refused by name in both framings of v2, and the connection
+// continues.
 func TestEnginesRefuseByName(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`)
 	const text = `"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]`
@@ -359,8 +359,8 @@ func TestEnginesRefuseByName(t *testing.T) {
 	p.refused("x", "attachment_unsupported")
 }
 
-// A request beyond the abilities of an engine is refused at once, while requests that it can
-// answer wait for a slot: it takes no place in the queue, and is not refused for lack of one.
+// A request beyond the abilities of an engine is refused at once, even while other requests wait for
+// a slot: it needs no place in the queue, and a full queue does not change its error.
 func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
 		{"kind":"mock","name":"slow","tokens":["x"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
@@ -394,7 +394,7 @@ func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 	}
 }
 
-// The mock thinks aloud on request, on both framings, and its usage counts the thoughts.
+// The mock emits thinking on request, in both framings, and its usage counts those tokens.
 func TestMockThinks(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"thinking_tokens":["h","m"]}]}`)
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {

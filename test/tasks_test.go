@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The tasks of an entry decide on its sockets, its capabilities and its contexts. What the engine
-// has to assume of a model is said once.
+// The tasks of an entry determine its sockets, its capabilities and its contexts. The assumptions of
+// the engine about a model are logged once.
 func TestTasksOfAnEntry(t *testing.T) {
 	const noPooling, noRank = "the model's file does not say how vectors are pooled", "the model's file does not say that the model was trained to rank"
 	for name, test := range map[string]struct {
@@ -64,7 +64,7 @@ func TestTasksOfAnEntry(t *testing.T) {
 	}
 }
 
-// An entry that is left without a task is refused at the start, in words.
+// An entry without any task is refused at the start, with the reason.
 func TestEntryWithoutATask(t *testing.T) {
 	d := start(t, "", "--model-path", "builtin:chain", "--llamacpp-generate=false")
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "generate is switched off, and neither embed nor rerank is on") {
@@ -117,7 +117,7 @@ func read(streams []*client) (all []*reader) {
 	return all
 }
 
-// writes waits until the stream has so many more tokens.
+// writes waits until the stream has n more tokens.
 func (r *reader) writes(n int64) {
 	r.t.Helper()
 	before := r.tokens.Load()
@@ -130,7 +130,7 @@ func (r *reader) end() {
 	<-r.ended
 }
 
-// Vectors and scores come while two streams run, which go on meanwhile.
+// Vectors and scores are computed while two streams continue.
 func TestEncodingBesideStreams(t *testing.T) {
 	d := mocked(t, fmt.Sprintf(both, 3))
 	running := read(d.streams(2))
@@ -156,7 +156,7 @@ func TestEncodingBesideStreams(t *testing.T) {
 	}
 }
 
-// A request for vectors waits for a slot. It takes none from an answer, unlike a request for text.
+// A request for vectors waits for a slot. Unlike a request for text, it preempts no answer.
 func TestEncodingDoesNotPreempt(t *testing.T) {
 	d := mocked(t, fmt.Sprintf(both, 2))
 	running := read(d.streams(2))
@@ -170,7 +170,7 @@ func TestEncodingDoesNotPreempt(t *testing.T) {
 		code      int
 	}
 	answers := make(chan result, 1)
-	go func() { // another program, which has nothing running
+	go func() { // another program, without a running request
 		out, errs, code := d.ctl("embed", "text")
 		answers <- result{out, errs, code}
 	}()
@@ -193,7 +193,7 @@ func TestEncodingDoesNotPreempt(t *testing.T) {
 	running[1].writes(1)
 }
 
-// exact is shown where the config asks for it: it is kept, or there is a reason.
+// If the config asks for exact answers, the stats report them, or the reason why not.
 func TestExactIsShown(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"exact","exact":true,"model":{"builtin":"chain"}},
@@ -232,8 +232,8 @@ func TestExactIsShown(t *testing.T) {
 	}
 }
 
-// One loop of several that hangs is noticed, although the other has work. A call that waits for it
-// is not to blame: the next engine answers it.
+// The watchdog notices that one loop hangs, although the other one works. A call that waits for that
+// loop is not the cause, so the next engine answers it.
 func TestOneOfSeveralLoopsWedges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")

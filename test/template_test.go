@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// untaught starts a daemon with a model without a chat template that recites pieces, as the
-// entry llamacpp.
+// untaught starts a daemon with an entry llamacpp: a model without a chat template that recites
+// pieces.
 func untaught(t *testing.T, pieces ...string) *daemon {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")
@@ -66,8 +66,8 @@ func (k *talk) add(role, text string) {
 	k.turns = append(k.turns, string(message))
 }
 
-// ask sends a question after the turns so far, and adds it and its answer to them. It
-// returns the text, the tokens that logprobs told, joined by |, and the terminal frame.
+// ask sends a question after the turns so far, and adds it and its answer to them. It returns the
+// text, the tokens of the logprobs, joined by |, and the terminal frame.
 func (k *talk) ask(question, more string) (text, told string, done v2Done) {
 	k.t.Helper()
 	k.add("user", question)
@@ -98,7 +98,7 @@ func (k *talk) ask(question, more string) (text, told string, done v2Done) {
 	}
 }
 
-// A model without a chat template: its answers end at markers, as the end of the turn, begin
+// Answers of a model without a chat template end at markers, with the reason end of turn, begin
 // without white space, and are found in the cache by the next turn, on every surface.
 func TestNoTemplate(t *testing.T) {
 	d := untaught(t, " Hello", " there", ".", "\n", "User", ":")
@@ -148,7 +148,7 @@ func TestNoTemplate(t *testing.T) {
 	}
 }
 
-// An answer of white space alone has no frames but the last one.
+// An answer of only white space has only the last frame.
 func TestNoTemplateNoText(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"white space":       {" ", "\t", "\n", "User", ":"},
@@ -176,7 +176,7 @@ func TestNoTemplateNoText(t *testing.T) {
 	}
 }
 
-// The operator is told once that a model has no chat template.
+// A missing chat template is logged once.
 func TestNoTemplateIsSaid(t *testing.T) {
 	const said = "model without a chat template"
 	template := func(d *daemon) any {

@@ -72,7 +72,7 @@ func (c *client) flows() {
 	}
 }
 
-// An engine that is stopped by a signal is resumed once, and its streams go on. If it is stopped
+// An engine that is stopped by a signal is resumed once, and its streams continue. If it is stopped
 // again, it is replaced.
 func TestEngineStops(t *testing.T) {
 	if testing.Short() {
@@ -341,8 +341,8 @@ func (d *daemon) finishes(request string) {
 	}
 }
 
-// spared disturbs a daemon with streams, and checks that the engine is not killed, that the streams go
-// on, and that a client is answered afterwards.
+// spared disturbs a daemon with streams, and checks that the engine is not killed, that the streams
+// continue, and that a client is answered afterwards.
 func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 	t.Helper()
 	pid := d.engine()

@@ -1,8 +1,8 @@
 // Package load sends requests to inferd and its peers as programs do, and records the times of the
 // answers. A [Shot] is one request that is due at a certain time, an [Outcome] is its result. An
 // [Asker] sends shots from this process, a [Caller] from another process, which may belong to
-// another user and another program. The package does not know what a good figure is, but it checks
-// the protocol: frames of another request's answer, or after the last frame, are a fault.
+// another user and another program. The package does not judge the figures, but it checks the
+// protocol: frames of another request's answer, or after the last frame, are a fault.
 //
 // Shots do not wait for each other: each has its own connection while it runs, and is measured from
 // the time at which it was due. If a server stalls, the delay of all requests that become due
@@ -123,7 +123,7 @@ type session interface {
 	next() (event, error)
 	// done reports whether ctx has not ended.
 	done() bool
-	// rest closes the connection, and returns an error if the server sends anything more.
+	// rest closes the connection, and returns an error if the server sends another byte.
 	rest() error
 	io.Closer
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/bench/load"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // asCaller is set in the process of a Caller.
@@ -39,10 +40,7 @@ type script func(question map[string]any) string
 // serve answers on a v1 socket until the test ends.
 func serve(t *testing.T, answer script) load.Target {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "load")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := shortdir.New(t)
 	l, err := net.Listen("unix", filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +49,6 @@ func serve(t *testing.T, answer script) load.Target {
 	t.Cleanup(func() {
 		_ = l.Close()
 		all.Wait()
-		_ = os.RemoveAll(dir)
 	})
 	all.Go(func() {
 		for {

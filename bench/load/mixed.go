@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// MixedBackends are the config's entries for [Mixed]: one recites the alphabet, the other one
-// generates random letters.
+// MixedBackends are the config's entries for [Mixed]: one recites the alphabet, the other generates
+// random letters.
 const MixedBackends = `{"kind":"llamacpp","name":"recites","n_slots":4,"threads":1,"model":{"builtin":"loop"}},
 	{"kind":"llamacpp","name":"babbles","n_slots":4,"threads":1,"model":{"builtin":"tiny"}}`
 

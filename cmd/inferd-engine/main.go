@@ -1,6 +1,6 @@
 // Command inferd-engine runs one model for inferd, in a process of its own: if llama.cpp
-// crashes, it crashes here. It is started by inferd, which talks to it over an inherited
-// socket; it is not run by hand.
+// crashes, it crashes here. inferd starts it, and communicates with it over an inherited socket; it
+// is not run by hand.
 package main
 
 import (
@@ -31,19 +31,19 @@ func main() {
 }
 
 func run(args []string, out io.Writer) error {
-	// First of all: what follows reads prompts of all users.
+	// First, because the process reads prompts of all users.
 	if err := proc.ForbidDumps(); err != nil {
 		return err
 	}
 	if len(args) > 0 {
 		return explain(args, out)
 	}
-	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a
-	// service manager's SIGTERM goes to every process: the daemon drains, we go on.
+	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a service manager's
+	// SIGTERM reaches every process: during the drain of the daemon, the engine continues.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// The threads that compute belong to C. With more than one processor of its own, Go's
-	// monitor wakes every few microseconds of a step to see whether the processor of the
-	// waiting thread can be taken back, and takes a core from the computing ones each time.
+	// The computing threads belong to C. With more than one processor of its own, Go's monitor wakes
+	// every few microseconds of a step to check whether it can reclaim the processor of the waiting
+	// thread, and each time takes a core from the computing threads.
 	runtime.GOMAXPROCS(1)
 	conn, contract, err := launch.Receive()
 	switch {
@@ -65,7 +65,7 @@ func explain(args []string, out io.Writer) error {
 	case "-version", "--version":
 		fmt.Fprintf(out, "inferd-engine %s\n%s\n", version, about)
 	default:
-		return fmt.Errorf("no argument is known, %q neither: %s", args[0], about)
+		return fmt.Errorf("unknown argument %q: %s", args[0], about)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// asEngine is set for the test binary that is to be the program.
+// asEngine is the variable that makes the test binary run as the program.
 const asEngine = "ENGINE_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -118,14 +118,14 @@ func TestStartedByHand(t *testing.T) {
 		"nothing":  {nil, 1, "", "inferd-engine: this program is started by inferd"},
 		"help":     {[]string{"--help"}, 0, "this program is started by inferd", ""},
 		"version":  {[]string{"--version"}, 0, "inferd-engine " + version + "\n", ""},
-		"old flag": {[]string{"--model", "x"}, 1, "", `no argument is known, "--model" neither: this program is started by inferd`},
+		"old flag": {[]string{"--model", "x"}, 1, "", `unknown argument "--model": this program is started by inferd`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), program(t), test.args...)
 			cmd.Env = []string{asEngine + "=1"}
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			_ = cmd.Run() // the code says it
+			_ = cmd.Run() // the exit code is checked
 			if code := cmd.ProcessState.ExitCode(); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}

@@ -21,7 +21,7 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// patience is how long a test waits for an event that must come.
+// patience bounds the wait for an event that must come.
 const patience = 60 * time.Second
 
 // An engineProcess is an engine with a call that streams.
@@ -29,7 +29,7 @@ type engineProcess struct {
 	t      *testing.T
 	child  *proc.Child
 	client *link.Client
-	file   string // that asks for a fault
+	file   string // requests a fault
 }
 
 func startEngine(t *testing.T) *engineProcess {
@@ -65,7 +65,7 @@ func (e *engineProcess) generate(ctx context.Context, gen infer.Generate, text s
 	return e.client.Handle(ctx, &infer.Request{Task: &gen}, emit)
 }
 
-// stream writes until the test ends. It returns once text comes.
+// stream starts a request that generates until the test ends. It returns at the first text.
 func (e *engineProcess) stream() {
 	e.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -91,7 +91,7 @@ func (e *engineProcess) stream() {
 	}
 }
 
-// wedge asks for a fault, and returns once it has come.
+// wedge requests a fault, and returns once it has happened.
 func (e *engineProcess) wedge(mode string) {
 	e.t.Helper()
 	temp := e.file + ".new"
@@ -104,7 +104,7 @@ func (e *engineProcess) wedge(mode string) {
 	})
 }
 
-// wait asks for beats until one is as it should be.
+// wait requests beats until one satisfies is.
 func (e *engineProcess) wait(what string, is func(link.Beat) bool) link.Beat {
 	e.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -131,7 +131,7 @@ func (e *engineProcess) beat() link.Beat {
 	return link.Beat{}
 }
 
-// cpu is the CPU time of each thread, and of all the time that they have waited for a processor.
+// cpu returns the CPU time of each thread, and the total time of their waits for a processor.
 func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Duration) {
 	e.t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", e.child.PID()))
@@ -153,7 +153,7 @@ func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Durati
 	return used, waited
 }
 
-// busy is how many threads have used CPU time, and a little more, since the first look.
+// busy is the number of threads that have used more than a little CPU time between two calls of cpu.
 func busy(before, after map[string]time.Duration) int {
 	n := 0
 	for thread, used := range after {

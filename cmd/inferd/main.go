@@ -1,9 +1,9 @@
-// Command inferd is the one local inference daemon of a machine: it keeps one copy of a
-// model warm and shares it over local sockets. This file turns a command line into a
-// running daemon and its end into an exit code.
+// Command inferd is the one local inference daemon of a machine: it keeps one copy of a model
+// loaded and shares it over local sockets. This file runs the daemon that a command line describes,
+// and returns its outcome as an exit code.
 //
-// Exit codes: 0 it was told to stop, or said what it was asked for; 1 it could not start
-// or go on; 2 the command line is wrong.
+// Exit codes: 0 it was stopped, or has printed the requested information; 1 it could not start or
+// continue; 2 the command line is wrong.
 package main
 
 import (
@@ -29,14 +29,13 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	// First of all: the daemon holds the text and the keys of all its callers.
+	// First, because the daemon has the text and the keys of all its callers.
 	if err := proc.ForbidDumps(); err != nil {
 		fmt.Fprintln(os.Stderr, "inferd:", err)
 		os.Exit(1)
 	}
-	// Before anything else, so that a model load can be interrupted too. A second
-	// signal ends the process at once. SIGHUP comes when a terminal goes, unless nohup has
-	// the daemon outlive that.
+	// Early, so that a model load can be interrupted, too. A second signal ends the process at once.
+	// SIGHUP is sent when a terminal closes; under nohup it is ignored.
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
 		ends = append(ends, syscall.SIGHUP)
@@ -48,7 +47,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	say := &redact.Writer{W: stderr}
-	flags, err := config.ParseFlags(args, paths.Default(), stdout)
+	flags, err := config.ParseFlags(args, paths.Default(), daemon.Kinds, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -79,8 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// handler writes to people: text, or JSON for who collects lines of many programs. Secrets
-// are taken out of both.
+// handler writes the log as text, or as JSON for log collectors. Secrets are removed from both.
 func handler(w io.Writer, level slog.Leveler, asJSON bool) slog.Handler {
 	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact.Attr}
 	if asJSON {
@@ -89,16 +87,16 @@ func handler(w io.Writer, level slog.Leveler, asJSON bool) slog.Handler {
 	return slog.NewTextHandler(w, opts)
 }
 
-// logsJSON decides by --log-format; "auto" is JSON where a service manager has started us and
-// nobody sits at stderr. systemd sets the first two variables, launchd the last, which it
-// sets to 0 for what it has not started itself.
+// logsJSON decides by --log-format. "auto" means JSON if a service manager has started the process
+// and stderr is not a terminal. systemd sets the first two variables, launchd the last one, which is
+// 0 in processes that are not its services.
 func logsJSON(format string, getenv func(string) string, device bool) bool {
 	if format != config.LogAuto {
 		return format == config.LogJSON
 	}
 	launchd := getenv("XPC_SERVICE_NAME")
 	managed := getenv("JOURNAL_STREAM") != "" || getenv("INVOCATION_ID") != "" || launchd != "" && launchd != "0"
-	return managed && !device // a terminal's programs inherit the variables of its own service
+	return managed && !device // programs in a terminal inherit the variables of the terminal's service
 }
 
 // isDevice reports whether f is a terminal, or /dev/null, where it makes no difference.
@@ -107,7 +105,7 @@ func isDevice(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// off is above every level that is used.
+// off is above all levels in use.
 const off = slog.Level(100)
 
 func logLevel(name string) (slog.Level, bool) {

@@ -28,11 +28,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience is how long a test waits for something that must happen.
+// patience bounds the wait for an event that must happen.
 const patience = time.Minute
 
-// prepare returns a daemon that is not started yet. Its pipes begin with base, and it has a
-// home of its own.
+// prepare returns a daemon to start. The names of its pipes begin with base, and it has its own
+// home.
 func prepare(t *testing.T, home, base, config string) *exec.Cmd {
 	t.Helper()
 	file := filepath.Join(home, "config.json")
@@ -49,13 +49,13 @@ func prepare(t *testing.T, home, base, config string) *exec.Cmd {
 	return cmd
 }
 
-// One life of a daemon behind named pipes, seen from outside.
+// The whole life of a daemon with named pipes, tested from outside.
 func TestDaemonBehindPipes(t *testing.T) {
 	home, err := os.MkdirTemp("", "inferd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(home) }) // wine 8 has no way that this knows to remove files
+	t.Cleanup(func() { _ = os.RemoveAll(home) }) // fails in wine 8, which lacks a call
 	base := fmt.Sprintf(`\\.\pipe\inferd-test-%d`, os.Getpid())
 	const config = `{"backends":[
 		{"kind":"mock","name":"quick","tokens":["one"," two"]},
@@ -117,7 +117,7 @@ func TestDaemonBehindPipes(t *testing.T) {
 		t.Errorf("a second daemon: %v, %s", err, second)
 	}
 
-	// Who hangs up before the first token is noticed.
+	// A hang-up before the first token is noticed.
 	conn, err := c.Dial(t.Context(), client.V2)
 	if err != nil {
 		t.Fatal(err)

@@ -9,12 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/activity"
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/llamacpp"
+	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/libraries"
@@ -53,6 +57,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 			d.model(b)
 		}
 	}
+	d.models(c)
 	d.folder(filepath.Dir(cl.Path(client.Admin)))
 	d.record(c.logFolder())
 	backends := d.admin(ctx, cl)
@@ -78,7 +83,7 @@ func (d *diagnosis) config(file string) *config.Config {
 	if file == "" {
 		file = env.ConfigFile()
 	}
-	flags, err := config.ParseFlags(args, env, io.Discard)
+	flags, err := config.ParseFlags(args, env, kinds, io.Discard)
 	if err != nil {
 		d.fail(label, "%v", err)
 		return nil
@@ -104,11 +109,7 @@ func (d *diagnosis) config(file string) *config.Config {
 // engine looks for the program and the libraries of engines, if an entry needs one.
 func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 	const label = "engine"
-	needed := false
-	for _, b := range cfg.Backends {
-		needed = needed || b.Mock == nil
-	}
-	if !needed {
+	if !slices.ContainsFunc(cfg.Backends, func(e *backend.Entry) bool { return e.Kind == &llamacpp.Kind }) {
 		return
 	}
 	env := paths.Default()
@@ -137,22 +138,26 @@ func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-func (d *diagnosis) model(b config.Backend) {
-	label := "model[" + b.Name + "]"
+// kinds are those of the daemon, without the code that starts them.
+var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
+
+func (d *diagnosis) model(e *backend.Entry) {
+	label := "model[" + e.Name + "]"
+	s, hasModel := e.Settings.(*llamacpp.Settings)
 	switch {
-	case b.Mock != nil:
-		d.ok(label, "a mock needs none")
-	case b.Model.Builtin != "":
-		d.ok(label, "built-in %s", b.Model.Builtin)
+	case !hasModel:
+		d.ok(label, "a %s needs none", e.Kind.Name)
+	case s.Model.Builtin != "":
+		d.ok(label, "built-in %s", s.Model.Builtin)
 	default:
-		info, err := os.Stat(b.Model.Path)
+		info, err := os.Stat(s.Model.Path)
 		switch {
 		case err != nil:
 			d.fail(label, "%v", err)
 		case !info.Mode().IsRegular():
-			d.fail(label, "%s is not a regular file", b.Model.Path)
+			d.fail(label, "%s is not a regular file", s.Model.Path)
 		default:
-			d.ok(label, "%s, %.1f GB", b.Model.Path, float64(info.Size())/1e9)
+			d.ok(label, "%s, %.1f GB", s.Model.Path, float64(info.Size())/1e9)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (s *since) Set(text string) error {
 	}
 	when, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return errors.New("want how long ago, such as 10m or 2h, or a time such as 2026-01-31T17:00:00+01:00")
+		return errors.New("want an age such as 10m or 2h, or a time such as 2026-01-31T17:00:00+01:00")
 	}
 	s.Time = when
 	return nil

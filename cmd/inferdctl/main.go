@@ -96,7 +96,7 @@ func (c *command) surface() client.Surface {
 	return client.LP
 }
 
-// wait is the flag --wait[=DURATION]: how long to wait for a daemon that is not ready.
+// wait is the flag --wait[=DURATION]: the longest wait for a daemon that is not ready.
 type wait struct {
 	limit time.Duration // negative means without limit
 }
@@ -143,6 +143,13 @@ func verbs() []verb {
 		{"top", "", "the same, live, until q; without a terminal, the table once", (*command).top},
 		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
 		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},
+		{"list", "[--json]", "list the models of the store, unfinished ones and problems", (*command).list},
+		{"show", "NAME", "show one model of the store", (*command).show},
+		{"import", "FILE", "copy a model's file into the store, verified, and print the path of the copy", (*command).importFile},
+		{"adopt", "[--list] [NAME...]", "use models of other tools without a copy: Hugging Face, llama.cpp, Ollama, LM Studio", (*command).adopt},
+		{"verify", "[NAME...]", "hash models of the store; exit 1 if one is damaged", (*command).verify},
+		{"rm", "NAME...", "remove models from the store", (*command).remove},
+		{"gc", "[--dry-run]", "remove unneeded files from the store", (*command).gc},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "set the level that the daemon logs: debug, info, warn, error or off", (*command).logLevel},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},
@@ -205,7 +212,7 @@ func (c *command) flags(name string) *flag.FlagSet {
 	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; the other sockets are in its folder")
 	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
 	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
-	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor and conform")
+	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor, conform and the model store")
 	fs.StringVar(&c.logDir, "log-dir", c.logDir, "`folder` of the activity log, for log, usage and doctor")
 	fs.BoolVar(&c.showVersion, "version", c.showVersion, "print the version and exit")
 	fs.Usage = func() { c.help(c.stdout) }

@@ -22,6 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/broadcast"
 	"github.com/inferd-go/inferd/internal/control"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/status"
 )
 
@@ -36,11 +37,7 @@ type fake struct {
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "i") // the name of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(t)
 	return &fake{t, dir}
 }
 
@@ -152,8 +149,8 @@ func TestUsage(t *testing.T) {
 		"nothing to embed":          {[]string{"embed"}, 2, "", "error: no text"},
 		"nothing to rank by":        {[]string{"rerank", "a"}, 2, "", "error: rerank needs --query TEXT"},
 		"an invalid number":         {[]string{"chat", "-m", "x", "--seed", "1.5"}, 2, "", `error: invalid value "1.5" for --seed`},
-		"an invalid time":           {[]string{"log", "--since", "yesterday"}, 2, "", `error: invalid value "yesterday" for --since: want how long ago`},
-		"a time in the future":      {[]string{"usage", "--since", "-10m"}, 2, "", `error: invalid value "-10m" for --since: want how long ago`},
+		"an invalid time":           {[]string{"log", "--since", "yesterday"}, 2, "", `error: invalid value "yesterday" for --since: want an age`},
+		"a time in the future":      {[]string{"usage", "--since", "-10m"}, 2, "", `error: invalid value "-10m" for --since: want an age`},
 		"no log":                    {[]string{"log"}, 2, "", "error: activity log: stat "},
 		"no usage":                  {[]string{"usage"}, 2, "", "error: activity log: stat "},
 		"an empty folder for a log": {[]string{"log", "--log-dir", "."}, 2, "", "error: there is no activity log in .: is that"},

@@ -219,6 +219,7 @@ func TestConversation(t *testing.T) {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Setenv("MODELS_HOME", filepath.Join(t.TempDir(), "none"))
 	lib := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	for _, name := range libraries.Core() {

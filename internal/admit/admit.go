@@ -10,31 +10,21 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/gate"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Place is the destination of a request. Requests of one Name share its slots, whatever
-// else their places are.
-type Place struct {
-	Name    string
-	Kind    string // of backend, as in [infer.Done]
-	Slots   int    // requests that run there at once; less than 1 means 1
-	Handler infer.Handler
-	// Preemptible requests can give their slot to another request, and resume later: the
-	// handler obeys [infer.Request.Pause].
-	Preemptible bool
+// A Destination is a backend and the use of it by a request. Requests of one backend share its slots.
+type Destination struct {
+	*backend.Backend
+	// Pausable requests can give their slot to another request, and resume later: the handler
+	// obeys [infer.Request.Pause].
+	Pausable bool
 	// NoPreempt requests do not preempt another: they wait for a slot.
 	NoPreempt bool
-	// Model, if not nil, returns the model's own name.
-	Model func() string
-	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
-	// the request is over: with nil after a complete answer, with an [infer.Error] if the
-	// handler failed, or with another error if the client left. Both are called with the gate
-	// locked and must not block.
-	Begin func() (end func(error))
 }
 
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
@@ -44,8 +34,13 @@ type Gate struct {
 	// Requests with the same model and the same [infer.Needs] have the same destination at any
 	// time: when several of them might run, Choose is called for one. It is called with the
 	// gate locked and must not block.
-	Choose func(*infer.Request) (Place, error)
-	Active int // requests that run at once in all places together; 0 is the sum of their slots
+	Choose func(*infer.Request) (Destination, error)
+	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
+	// the request is over: with nil after a complete answer, with an [infer.Error] if the
+	// handler failed, or with another error if the client left. Both are called with the gate
+	// locked and must not block.
+	Begin  func(*backend.Backend) (end func(error))
+	Active int // requests that run at once on all backends together; 0 is the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
 	// Memory bounds the text kept for clients that do not read; nil is no bound.
@@ -61,11 +56,11 @@ var _ infer.Handler = (*Gate)(nil)
 type (
 	// Stats are the requests at a gate.
 	Stats = gate.Stats
-	// Counts are those of a caller or a place.
+	// Counts are those of a caller or a backend.
 	Counts = gate.Counts
 	// Caller has the counts of a program of a user.
 	Caller = gate.Caller
-	// BackendCounts are the counts of a place.
+	// BackendCounts are the counts of a backend.
 	BackendCounts = gate.BackendCounts
 )
 
@@ -77,12 +72,12 @@ type ticket struct {
 	reported, taken usage
 	admission       infer.Admitted // used by the goroutine of Handle only
 
-	// The rest is guarded by the gate's lock, but for place and refused: these do not change
+	// The rest is guarded by the gate's lock, but for to and refused: these do not change
 	// once the wait is over.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
-	place   Place
-	end     func(error)             // of place.Begin; nil once it has been called
+	to      Destination
+	end     func(error)             // of Gate.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
 	refused error
 	memory  bool // it holds MaxUntaken bytes of the gate's memory
@@ -142,13 +137,13 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	if g.machine.Closed() {
 		return nil, gate.ErrClosed
 	}
-	place, err := g.Choose(req)
+	to, err := g.Choose(req)
 	if err != nil {
 		return nil, err
 	}
 	g.chargeRunningLocked()
 	g.machine.Limits = gate.Limits{Active: g.Active, Depth: g.Depth, Total: g.Total}
-	setPlaces(g.machine.Arrive(&t.Request, place.backend()), place)
+	direct(g.machine.Arrive(&t.Request, to.backend()), to)
 	g.settleLocked()
 	return t, t.refused
 }
@@ -238,37 +233,38 @@ func (g *Gate) chargeRunningLocked() (now time.Time) {
 func (g *Gate) settleLocked() {
 	for {
 		for r := g.machine.Undecided(); r != nil; r = g.machine.Undecided() {
-			place, err := g.Choose(r.Item.req)
+			to, err := g.Choose(r.Item.req)
 			if err != nil {
 				g.machine.Reject(r, err)
 				continue
 			}
-			setPlaces(g.machine.Assign(r, place.backend()), place)
+			direct(g.machine.Assign(r, to.backend()), to)
 		}
 		e, ok := g.machine.Next()
 		if !ok {
 			return
 		}
-		e.Request.Item.obey(e.Kind, e.Err)
+		g.obeyLocked(e.Request.Item, e.Kind, e.Err)
 	}
 }
 
-func setPlaces(moved []*gate.Request[*ticket], p Place) {
+// direct sets the destination of requests.
+func direct(moved []*gate.Request[*ticket], to Destination) {
 	for _, r := range moved {
-		r.Item.place = p
+		r.Item.to = to
 	}
 }
 
-func (p *Place) backend() gate.Backend {
-	return gate.Backend{Name: p.Name, Slots: p.Slots, Preemptible: p.Preemptible, NoPreempt: p.NoPreempt}
+func (d *Destination) backend() gate.Backend {
+	return gate.Backend{Name: d.Name, Slots: d.Slots, Preemptible: d.Pausable, NoPreempt: d.NoPreempt}
 }
 
-// obey carries out a decision. The gate is locked.
-func (t *ticket) obey(k gate.Kind, err error) {
+// obeyLocked carries out a decision about t.
+func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	switch k {
 	case gate.Begin:
-		if t.place.Begin != nil {
-			t.end = t.place.Begin()
+		if g.Begin != nil {
+			t.end = g.Begin(t.to.Backend)
 		}
 		t.endWait()
 	case gate.Wait:
@@ -292,7 +288,7 @@ func (t *ticket) endWait() {
 	}
 }
 
-// over reports the outcome of a request to its place, once. The gate is locked.
+// over reports the outcome of a request, once. The gate is locked.
 func (t *ticket) over(why error) {
 	if t.end != nil {
 		t.end(why)

@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
 // A scene is a gate before a handler that takes a second for each request.
 type scene struct {
-	gate  *admit.Gate
-	place admit.Place
-	away  error // what Choose fails with
+	gate *admit.Gate
+	to   admit.Destination
+	away error // what Choose fails with
 
 	mu     sync.Mutex
 	served []string
@@ -29,7 +30,7 @@ type scene struct {
 
 func newScene(slots, depth int) *scene {
 	s := &scene{failed: make(map[string]infer.Code)}
-	s.place = admit.Place{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+	s.to.Backend = &backend.Backend{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
 		s.mu.Lock()
 		s.served = append(s.served, req.ID)
 		s.now++
@@ -41,10 +42,10 @@ func newScene(slots, depth int) *scene {
 		s.mu.Unlock()
 		return emit(&infer.Done{In: 2, Out: 3})
 	})}
-	s.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) {
+	s.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Destination, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.place, s.away
+		return s.to, s.away
 	}}
 	return s
 }
@@ -255,14 +256,14 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// A full place delays no other place, and the sum of all places is bounded as well.
+// A full backend delays no other backend, and the sum of all is bounded as well.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(2, 100)
 		s.gate.Active = 3
-		s.gate.Choose = func(req *infer.Request) (admit.Place, error) {
-			p := s.place
-			p.Name = req.ID[:1]
+		s.gate.Choose = func(req *infer.Request) (admit.Destination, error) {
+			p := s.to
+			p.Backend = named(p.Backend, req.ID[:1])
 			return p, nil
 		}
 		var all sync.WaitGroup
@@ -316,7 +317,7 @@ func TestChoosesAnew(t *testing.T) {
 // The number of slots stays the same when requests leave at any time.
 func TestNoPlaceIsLost(t *testing.T) {
 	s := newScene(3, 20)
-	s.place.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+	s.to.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
 		s.mu.Lock()
 		s.now++
 		s.most = max(s.most, s.now)
@@ -345,9 +346,16 @@ func TestNoPlaceIsLost(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for range 3 { // all three places are there
+	for range 3 { // all three places in the queue are there
 		if err := s.gate.Handle(ctx, request(""), drop); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// named returns a copy of a backend with another name.
+func named(b *backend.Backend, name string) *backend.Backend {
+	other := *b
+	other.Name = name
+	return &other
 }

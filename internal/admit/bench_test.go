@@ -9,14 +9,15 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
 func BenchmarkHandle(b *testing.B) {
-	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "x", Slots: 4, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "x", Slots: 4, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 			return emit(&infer.Done{})
-		})}, nil
+		})}}, nil
 	}}
 	req := from("1", "x", "")
 	b.ReportAllocs()
@@ -56,8 +57,8 @@ func BenchmarkToken(b *testing.B) {
 		}
 		return emit(&infer.Done{})
 	}
-	gate = &admit.Gate{Depth: 10, Total: 20, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "gen", Slots: 1, Preemptible: true, Handler: infer.HandlerFunc(handle)}, nil
+	gate = &admit.Gate{Depth: 10, Total: 20, Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "gen", Slots: 1, Handler: infer.HandlerFunc(handle)}, Pausable: true}, nil
 	}}
 	if err := gate.Handle(b.Context(), from("1", "x", "measured"), drop); err != nil {
 		b.Fatal(err)
@@ -80,11 +81,11 @@ func BenchmarkBesideWaiting(b *testing.B) {
 				<-ctx.Done()
 				return context.Cause(ctx)
 			})
-			gate := &admit.Gate{Depth: 64, Total: 256, Choose: func(req *infer.Request) (admit.Place, error) {
+			gate := &admit.Gate{Depth: 64, Total: 256, Choose: func(req *infer.Request) (admit.Destination, error) {
 				if req.ID == "short" {
-					return admit.Place{Name: "idle", Slots: 4, Preemptible: true, Handler: short}, nil
+					return admit.Destination{Backend: &backend.Backend{Name: "idle", Slots: 4, Handler: short}, Pausable: true}, nil
 				}
-				return admit.Place{Name: "busy", Slots: 4, Preemptible: true, Handler: long}, nil
+				return admit.Destination{Backend: &backend.Backend{Name: "busy", Slots: 4, Handler: long}, Pausable: true}, nil
 			}}
 			ctx, cancel := context.WithCancel(b.Context())
 			var others sync.WaitGroup

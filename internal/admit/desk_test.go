@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -19,7 +20,7 @@ const tick = 10 * time.Millisecond
 type desk struct {
 	t     *testing.T
 	gate  *admit.Gate
-	place admit.Place
+	to    admit.Destination
 	piece func(tokens, cost int) infer.Event // of its answers
 	all   sync.WaitGroup
 
@@ -49,8 +50,8 @@ func text(tokens, cost int) infer.Event {
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
 	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
-	d.place = admit.Place{Name: "gen", Slots: slots, Preemptible: true, Handler: infer.HandlerFunc(d.write)}
-	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Place, error) { return d.place, nil }}
+	d.to = admit.Destination{Backend: &backend.Backend{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(d.write)}, Pausable: true}
+	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Destination, error) { return d.to, nil }}
 	return d
 }
 
@@ -160,8 +161,8 @@ func (d *desk) rests() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.gate.Stats()
-	if d.busy != s.Running || d.busy > d.place.Slots {
-		d.t.Errorf("%d are at work on %d slots, %d run", d.busy, d.place.Slots, s.Running)
+	if d.busy != s.Running || d.busy > d.to.Slots {
+		d.t.Errorf("%d are at work on %d slots, %d run", d.busy, d.to.Slots, s.Running)
 	}
 }
 
@@ -193,7 +194,7 @@ func (d *desk) counts(want admit.Counts) {
 		d.t.Errorf("%d run, %d wait, %d of them parked, %d are stalled; want %+v", s.Running, s.Waiting, s.Parked, s.Stalled, want)
 	}
 	if p := s.Backends[0]; p.Running != want.Running || p.Waiting != want.Waiting || p.Parked != want.Parked || p.Stalled != want.Stalled {
-		d.t.Errorf("at the place %+v", p)
+		d.t.Errorf("of the backend %+v", p)
 	}
 }
 

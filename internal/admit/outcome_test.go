@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A place receives the outcome of each of its requests once, before the next one is let in:
+// The router receives the outcome of each request once, before the next one is let in:
 // an answer, a failure of its own, or the client's departure.
 func TestPlaceIsToldTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
@@ -52,24 +53,25 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var told []string
-				gate := &admit.Gate{Depth: 1, Total: 1, Choose: func(*infer.Request) (admit.Place, error) {
-					return admit.Place{
-						Slots: 1,
-						Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
-							return test.handle(ctx, emit)
-						}),
-						Begin: func() func(error) {
-							told = append(told, "begins")
-							return func(err error) {
-								said := "answered"
-								if err != nil {
-									said = err.Error()
-								}
-								told = append(told, said)
+				handler := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+					return test.handle(ctx, emit)
+				})
+				gate := &admit.Gate{
+					Depth: 1, Total: 1,
+					Choose: func(*infer.Request) (admit.Destination, error) {
+						return admit.Destination{Backend: &backend.Backend{Slots: 1, Handler: handler}}, nil
+					},
+					Begin: func(*backend.Backend) func(error) {
+						told = append(told, "begins")
+						return func(err error) {
+							said := "answered"
+							if err != nil {
+								said = err.Error()
 							}
-						},
-					}, nil
-				}}
+							told = append(told, said)
+						}
+					},
+				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				var both sync.WaitGroup
@@ -108,7 +110,7 @@ func later(err error) infer.Sink {
 func TestAdmittedIsTheFirstEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 1)
-		s.place.Kind, s.place.Model = "mock", func() string { return "chain" }
+		s.to.Kind, s.to.Model = "mock", func() string { return "chain" }
 		want := map[string]infer.Admitted{
 			"runs":  {Entry: "gen", Backend: "mock", Model: "chain"},
 			"waits": {Entry: "gen", Backend: "mock", Model: "chain", Queued: time.Second},

@@ -81,7 +81,7 @@ func TestEndsWhileParked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 1, 20, func(d *desk) {
 				ends := make(chan error, 1)
-				d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+				d.to.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 					if req.ID != "a" {
 						return d.write(ctx, req, emit)
 					}
@@ -114,7 +114,7 @@ func TestEndsWhileParked(t *testing.T) {
 				if _, _, ended := d.has("a"); ended != test.want {
 					d.t.Errorf("ended with %q", ended)
 				}
-				if c := d.gate.Stats().Callers[0]; name == "done" && (c.In != 7 || c.Cached != 3 || c.Out != 5) {
+				if c := d.gate.Stats().Callers[0]; name == "done" && (c.InputTokens != 7 || c.CachedTokens != 3 || c.OutputTokens != 5) {
 					d.t.Errorf("counted %+v", c)
 				}
 			})
@@ -187,15 +187,15 @@ func TestParkedIsBounded(t *testing.T) {
 	}
 }
 
-// When the sum of all places is full, a request is preempted for a request of another place
+// When the sum of all backends is full, a request is preempted for a request of another backend
 // that is not preemptible.
 func TestParksForAnotherPlace(t *testing.T) {
 	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
-		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
-			p := d.place
+		d.gate.Choose = func(req *infer.Request) (admit.Destination, error) {
+			p := d.to
 			if req.ID[0] == 'e' {
-				p.Name, p.Preemptible = "embed", false
+				p.Backend, p.Pausable = named(p.Backend, "embed"), false
 			}
 			return p, nil
 		}
@@ -223,10 +223,10 @@ func TestParksForAnotherPlace(t *testing.T) {
 // an answer nor are preempted, and do not delay a request that may preempt.
 func TestDoesNotPreempt(t *testing.T) {
 	embeds := func(d *desk) {
-		d.gate.Choose = func(req *infer.Request) (admit.Place, error) {
-			p := d.place
+		d.gate.Choose = func(req *infer.Request) (admit.Destination, error) {
+			p := d.to
 			if req.ID[0] == 'e' {
-				p.Preemptible, p.NoPreempt = false, true
+				p.Pausable, p.NoPreempt = false, true
 			}
 			return p, nil
 		}
@@ -266,7 +266,7 @@ func TestDoesNotPreempt(t *testing.T) {
 	}
 }
 
-// Requests of a place without preemption, and of a caller without competitors, are not
+// Requests of a backend without preemption, and of a caller without competitors, are not
 // preempted.
 func TestDoesNotPark(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
@@ -281,7 +281,7 @@ func TestDoesNotPark(t *testing.T) {
 		}
 	})
 	bubble(t, 1, 10, func(d *desk) {
-		d.place.Preemptible = false
+		d.to.Pausable = false
 		d.send(d.t.Context(), "1", "a", 100)
 		d.send(d.t.Context(), "2", "b", 1)
 		d.after(99 * tick)

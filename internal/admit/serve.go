@@ -75,7 +75,7 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 	// After a panic of the handler the outcome is errNoEnd, too.
 	why := errNoEnd
 	defer func() { g.leave(t, nil, why) }()
-	if t.place.Preemptible {
+	if t.to.Pausable {
 		var cancel context.CancelCauseFunc
 		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)
@@ -89,16 +89,16 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		why = errGone
 		return err
 	}
-	err := t.place.Handler.Handle(ctx, t.req, a.event)
+	err := t.to.Handler.Handle(ctx, t.req, a.event)
 	why = a.outcome(client, err)
 	return err
 }
 
 // admitted returns the event that reports the admission.
 func (t *ticket) admitted() *infer.Admitted {
-	t.admission.Entry, t.admission.Backend = t.place.Name, t.place.Kind
-	if t.place.Model != nil {
-		t.admission.Model = t.place.Model()
+	t.admission.Entry, t.admission.Backend = t.to.Name, t.to.Kind
+	if t.to.Model != nil {
+		t.admission.Model = t.to.Model()
 	}
 	return &t.admission
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sched"
@@ -182,13 +183,13 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				place := admit.Place{Name: "embed", Slots: 1, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+				to := admit.Destination{Backend: &backend.Backend{Name: "embed", Slots: 1, Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 					if err := emit(result); err != nil {
 						return err
 					}
 					return emit(&infer.Done{In: 4})
-				})}
-				gate := &admit.Gate{Depth: 10, Total: 10, Choose: func(*infer.Request) (admit.Place, error) { return place, nil }}
+				})}}
+				gate := &admit.Gate{Depth: 10, Total: 10, Choose: func(*infer.Request) (admit.Destination, error) { return to, nil }}
 				reads := make(chan struct{})
 				events := make(chan []infer.Event, 1)
 				go func() {
@@ -233,7 +234,7 @@ func TestTurnsByWrittenTokens(t *testing.T) {
 			bubble(t, 1, 10, func(d *desk) {
 				d.piece = piece
 				write := d.write
-				d.place.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+				d.to.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 					if req.ID != "unread" {
 						return write(ctx, req, emit)
 					}
@@ -299,8 +300,8 @@ func TestCostIsCharged(t *testing.T) {
 				}
 				d.all.Wait()
 				for _, c := range d.gate.Stats().Callers {
-					if c.Out != tokens {
-						d.t.Errorf("%s: %d tokens are counted", c.User, c.Out)
+					if c.OutputTokens != tokens {
+						d.t.Errorf("%s: %d tokens are counted", c.User, c.OutputTokens)
 					}
 				}
 			})

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -32,13 +33,13 @@ func TestStats(t *testing.T) {
 			},
 			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},
 		}
-		ignore := cmp.Options{cmpopts.IgnoreUnexported(admit.Caller{}, admit.BackendCounts{}), cmpopts.EquateApprox(0, 1e-9)}
+		ignore := cmp.Options{cmpopts.EquateApprox(0, 1e-9)}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
 		all.Wait()
 		// Three tokens each, one second ago and now: the rate forgets them within seconds.
-		one, before := admit.Counts{Requests: 1, In: 2, Out: 3, Rate: 3.0 / 5}, 3.0/5*math.Exp(-1.0/5)
+		one, before := admit.Counts{Requests: 1, InputTokens: 2, OutputTokens: 3, Rate: 3.0 / 5}, 3.0/5*math.Exp(-1.0/5)
 		first := one
 		first.Rate = before
 		want = admit.Stats{
@@ -46,7 +47,7 @@ func TestStats(t *testing.T) {
 				{User: "1", Program: "x", Exe: "/bin/x", Counts: one, Refused: 1},
 				{User: "2", Program: "y", Exe: "/bin/y", Counts: first},
 			},
-			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Requests: 2, In: 4, Out: 6, Rate: one.Rate + before}}},
+			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Requests: 2, InputTokens: 4, OutputTokens: 6, Rate: one.Rate + before}}},
 		}
 		if diff := cmp.Diff(want, s.gate.Stats(), ignore); diff != "" {
 			t.Errorf("afterwards: -want +got\n%s", diff)
@@ -60,8 +61,8 @@ func TestStats(t *testing.T) {
 
 // The number of idle callers in the stats is bounded.
 func TestCallersAreBounded(t *testing.T) {
-	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}, nil
+	gate := &admit.Gate{Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "x", Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return nil })}}, nil
 	}}
 	for i := range 3000 {
 		if err := gate.Handle(t.Context(), from("1", fmt.Sprint(i), ""), drop); err != nil {

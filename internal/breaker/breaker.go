@@ -31,7 +31,7 @@ type Outcome int
 
 // Outcomes.
 const (
-	Ignored Outcome = iota // says nothing about the target: cancelled, or an invalid request
+	Ignored Outcome = iota // no evidence about the target: cancelled, or an invalid request
 	Success
 	Failure
 )

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/bridge"
 	"github.com/inferd-go/inferd/internal/exchange"
@@ -83,13 +84,9 @@ func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 	t.Helper()
 	h := &house{t: t, kept: &journal{}}
 	can := entries()[0].Can
-	gate := &admit.Gate{Depth: 1, Total: 10, Choose: func(req *infer.Request) (admit.Place, error) {
-		if err := can.Check(req.Task); err != nil {
-			return admit.Place{}, err
-		}
-		place := admit.Place{Kind: "mock", Handler: handler}
-		place.Name, place.Slots = "gen", 1
-		return place, nil
+	to := admit.Destination{Backend: &backend.Backend{Name: "gen", Kind: "mock", Slots: 1, Handler: handler}}
+	gate := &admit.Gate{Depth: 1, Total: 10, Choose: func(req *infer.Request) (admit.Destination, error) {
+		return to, can.Check(req.Task)
 	}}
 	h.bridge = &bridge.Bridge{
 		Runner:       &exchange.Runner{Handler: gate, Log: slog.New(slog.DiscardHandler), Journal: h.kept},

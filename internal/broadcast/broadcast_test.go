@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/broadcast"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
@@ -38,11 +38,7 @@ type server struct {
 
 func open(t *testing.T, initial status.Event) *server {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "b") // the name of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(t)
 	s := &server{Board: status.NewBoard(initial), path: filepath.Join(dir, "admin.sock")}
 	ln, err := listen.Local(s.path, listen.Options{})
 	if err != nil {

@@ -1,6 +1,8 @@
 // Package config makes one validated struct of the command line, the environment and
 // the config file. It is read by daemon and handed out as plain fields; nothing below
-// knows that there is a config. It opens no model and creates nothing.
+// knows that there is a config. The kinds of backends are given to [ParseFlags]: each
+// owns the settings of its entries, and config knows none of them. It opens no model and creates
+// nothing.
 package config
 
 import (
@@ -10,22 +12,23 @@ import (
 	"strings"
 	"time"
 
-	"github.com/inferd-go/inferd/internal/backend/mock"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// Defaults of [Limits].
+// Defaults of [backend.Limits].
 const (
-	DefaultNCtx       = 8192
-	DefaultEncodeNCtx = 2048 // of a model that embeds or reranks
-	DefaultNSlots     = 4
-	maxNSlots         = 64
+	DefaultNCtx   = 8192
+	DefaultNSlots = 4
+	maxNSlots     = 64
 )
 
 // Sockets are the places of everything that a daemon binds.
 type Sockets struct {
 	Lock, Admin, Control      string // paths
 	V1, V2, LP, Embed, Rerank string // of the surfaces
+	HTTP                      string
 }
 
 // Surfaces are the surfaces that are wanted.
@@ -34,10 +37,11 @@ type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 // A Config holds the settings of a daemon.
 type Config struct {
 	Common
-	TCP TCP
+	TCP  TCP
+	HTTP HTTP
 
-	Backends []Backend // at least one; names are unique
-	Warnings []string  // for the operator
+	Backends []*backend.Entry // at least one; names are unique
+	Warnings []string         // for the operator
 }
 
 // Common are the settings that flags, variables and the file give alike.
@@ -54,63 +58,6 @@ type Common struct {
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
 }
 
-// Limits are how much of the machine an entry gets, and what that buys. A zero stands for the
-// default.
-type Limits struct {
-	NCtx       int // tokens of context to generate with, over all slots; default 8192
-	NSlots     int // sequences at once; default 4
-	Threads    int // compute threads; default: the cores, shared among the engines
-	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
-	MaxStallMS int // between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
-	// Exact makes the bits of an answer independent of other requests, now and before.
-	Exact bool
-}
-
-// A Backend is an entry of the config.
-type Backend struct {
-	Name    string
-	Aliases []string
-	Limits           // NCtx and NSlots are not zero
-	Model   Model    // of an engine
-	Tasks   Tasks    // of an engine
-	Shared  []string // of an engine that generates: system messages whose KV every owner may use
-	Pooling string   // of an engine that embeds: "mean", "cls" or "last"; empty is the model's own
-	// Tokens of context to embed and to rerank with, also if the model itself decides on that.
-	EmbedNCtx, RerankNCtx int
-	Mock                  *Mock // nil for an engine
-}
-
-// Kind returns the name of the backend's kind on the wire.
-func (b *Backend) Kind() string {
-	if b.Mock != nil {
-		return mock.Kind
-	}
-	return llamacppKind
-}
-
-// Tasks are the settings of an engine's tasks. The zero value leaves them to the model.
-type Tasks struct {
-	NoGenerate    bool // generating is switched off
-	Embed, Rerank bool // in addition to generating, if the model can generate
-}
-
-// encodes reports whether a task beside generating is named.
-func (t Tasks) encodes() bool { return t.Embed || t.Rerank }
-
-// A Mock is a backend without a model, with its reported abilities.
-type Mock struct {
-	mock.Backend
-	ReadyAfter                              time.Duration
-	V2, Embed, Rerank, Vision, Audio, Tools bool
-}
-
-// A Model is where an engine's weights come from: one of Builtin and Path.
-type Model struct {
-	Builtin string // name of a generated model
-	Path    string
-	SHA256  string // of the file at Path, lower-case hex; empty trusts it
-}
-
 // Locate returns the places that the daemon binds, from the flags alone: they are
 // needed before the config is read.
 func Locate(f *Flags, env paths.Env) Sockets {
@@ -122,7 +69,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	s := Sockets{
 		Lock: env.Lock(dir), Admin: at(paths.AdminLeaf), Control: at(paths.ControlLeaf),
 		V1: at(paths.V1Leaf), V2: at(paths.V2Leaf), LP: at(paths.LPLeaf),
-		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf),
+		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf), HTTP: at(paths.HTTPLeaf),
 	}
 	if main == paths.V1Leaf {
 		s.V1 = f.Main
@@ -139,6 +86,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 		{f.Addr.LP, &s.LP},
 		{f.Addr.Embed, &s.Embed},
 		{f.Addr.Rerank, &s.Rerank},
+		{f.Addr.HTTP, &s.HTTP},
 	} {
 		if set.flag != "" {
 			*set.to = set.flag
@@ -166,7 +114,7 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 
 func (c *Config) load(f *Flags, env paths.Env) error {
 	path := cmp.Or(f.ConfigFile, env.ConfigFile())
-	doc, err := open(path)
+	doc, err := settings.Open(path)
 	merged := *f // the flags, with the file's values where none was given
 	var (
 		keys   []string
@@ -174,16 +122,16 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 	)
 	if doc != nil {
 		keys = c.fromFile(doc, &merged)
-		shared = readShared(doc.root)
+		shared = readShared(doc.Root)
 	}
 	c.Warnings = append(c.Warnings, f.warnUnknown(keys)...)
 	switch {
 	case err != nil:
 		return err
 	case doc != nil:
-		c.Warnings = append(c.Warnings, doc.unknown()...)
-		if doc.err != nil {
-			return doc.err
+		c.Warnings = append(c.Warnings, doc.Unknown()...)
+		if err := doc.Err(); err != nil {
+			return err
 		}
 	case f.ConfigFile != "":
 		c.Warnings = append(c.Warnings, path+" does not exist: going on without a config file")
@@ -193,12 +141,16 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 	if err := c.tcp(&merged, env.Getenv); err != nil {
 		return err
 	}
+	if err := c.http(&merged); err != nil {
+		return err
+	}
 	if err := c.fromFlags(f); err != nil {
 		return err
 	}
 	if doc != nil {
-		if c.share(shared); doc.err != nil {
-			return doc.err
+		c.share(shared)
+		if err := doc.Err(); err != nil {
+			return err
 		}
 	}
 	if len(c.Backends) == 0 {
@@ -212,54 +164,71 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 
 // fromFlags replaces the entries if the flags name one.
 func (c *Config) fromFlags(f *Flags) error {
-	switch f.Backend {
-	case mock.Kind:
-		c.Backends = []Backend{{Name: mock.Kind, Limits: f.over(Limits{}), Mock: newMock(mock.Kind)}}
-		return nil
-	case "", llamacppKind:
-	default:
-		return fmt.Errorf("--backend %q is not known: llamacpp or mock", f.Backend)
-	}
-	if f.ModelPath == "" {
-		if f.ModelSHA256 != "" {
-			return errors.New("--model-sha256 needs --model-path")
+	name := f.Backend
+	if name == "" {
+		if f.ModelPath == "" && f.ModelSHA256 == "" {
+			return nil
 		}
-		if f.Backend != "" {
-			return errors.New("--backend llamacpp needs --model-path")
-		}
-		return nil
+		name = f.kinds[0].Name
 	}
-	m := Model{Path: f.ModelPath, SHA256: f.ModelSHA256}
-	if name, ok := strings.CutPrefix(f.ModelPath, "builtin:"); ok {
-		m = Model{Builtin: name, SHA256: f.ModelSHA256}
+	kind := f.kind(name)
+	if kind == nil {
+		return fmt.Errorf("--backend %q is not known: %s", name, f.kindNames())
 	}
-	if err := m.check(); err != nil {
-		return fmt.Errorf("--model-path: %w", err)
-	}
-	b := Backend{Name: llamacppKind, Limits: f.over(Limits{}), Model: m}
-	b.serveAs(f.model)
-	var err error
-	if b.Pooling, err = f.model.Pooling.check(); err != nil {
-		return fmt.Errorf("--llamacpp-embed-pooling %w", err)
-	}
-	if err := b.check(); err != nil {
+	e := &backend.Entry{Name: name, Limits: f.over(backend.Limits{}), Kind: kind, Settings: f.own[name]}
+	if err := e.Settings.FromFlags(e, f.ModelPath, f.ModelSHA256); err != nil {
 		return err
 	}
-	c.Backends = []Backend{b}
+	if err := check(e); err != nil {
+		return err
+	}
+	c.Backends = []*backend.Entry{e}
 	return nil
 }
 
+// kind returns the kind of that name, or nil.
+func (f *Flags) kind(name string) *backend.Kind {
+	for _, k := range f.kinds {
+		if k.Name == name {
+			return k
+		}
+	}
+	return nil
+}
+
+// kindNames lists the kinds for messages.
+func (f *Flags) kindNames() string {
+	names := make([]string, len(f.kinds))
+	for i, k := range f.kinds {
+		names[i] = k.Name
+	}
+	return strings.Join(names, " or ")
+}
+
+// checkKind refuses the kind of an entry that is not known.
+func (f *Flags) checkKind(kind string) error {
+	switch {
+	case f.kind(kind) != nil:
+		return nil
+	case kind == "":
+		return errors.New("is missing")
+	case kind == "openai-compat", kind == "bedrock-invoke":
+		return fmt.Errorf("%q is not served by this release yet: %s", kind, f.kindNames())
+	}
+	return fmt.Errorf("%.64q is not known: %s", kind, f.kindNames())
+}
+
 // over returns the limits of an entry with the flags' in their place, and with the defaults.
-func (f *Flags) over(l Limits) Limits {
+func (f *Flags) over(l backend.Limits) backend.Limits {
 	for _, s := range limitSettings {
-		if !f.IsSet(s.flag) {
+		if !f.IsSet(s.Flag) {
 			continue
 		}
-		switch to := s.at(&l).(type) {
+		switch to := s.At(&l).(type) {
 		case *int:
-			*to = *s.at(&f.limits).(*int) //nolint:errcheck // of one setting
+			*to = *s.At(&f.limits).(*int) //nolint:errcheck // of one setting
 		case *bool:
-			*to = *s.at(&f.limits).(*bool) //nolint:errcheck // as above
+			*to = *s.At(&f.limits).(*bool) //nolint:errcheck // as above
 		}
 	}
 	l.NCtx = cmp.Or(l.NCtx, DefaultNCtx)
@@ -267,12 +236,13 @@ func (f *Flags) over(l Limits) Limits {
 	return l
 }
 
-func (b *Backend) check() error {
+// check refuses limits that do not fit together.
+func check(e *backend.Entry) error {
 	switch {
-	case b.NSlots > maxNSlots:
-		return fmt.Errorf("n_slots %d is more than %d", b.NSlots, maxNSlots)
-	case !b.Tasks.NoGenerate && b.NCtx < b.NSlots: // each slot holds one token at least
-		return fmt.Errorf("n_ctx %d is less than n_slots %d", b.NCtx, b.NSlots)
+	case e.NSlots > maxNSlots:
+		return fmt.Errorf("n_slots %d is more than %d", e.NSlots, maxNSlots)
+	case e.Settings.Role().Generates && e.NCtx < e.NSlots: // each slot holds one token at least
+		return fmt.Errorf("n_ctx %d is less than n_slots %d", e.NCtx, e.NSlots)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func TestPipesAndDevicesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{pipe, "/dev/zero", "/dev/null"} {
-		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), io.Discard)
+		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), kinds, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestPipesAndDevicesAreRefused(t *testing.T) {
 	}
 }
 
-// Whoever can change the file can have a program run.
+// A user that can change the file can run a program as the daemon.
 func TestFilesThatOthersCanChange(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "conf")
 	path := filepath.Join(dir, "config.json")
@@ -42,7 +42,7 @@ func TestFilesThatOthersCanChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	load := func() error {
-		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), io.Discard)
+		f, err := config.ParseFlags([]string{"--config", path}, environment(nil), kinds, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/settings"
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
@@ -29,6 +30,8 @@ type Flags struct {
 	APIKey, APIKeyEnv                string // APIKeyEnv is of the config file alone
 	TCPNoAuth                        bool
 
+	HTTP httpFlags
+
 	Engine string
 
 	Backend                string // "mock", "llamacpp", or empty: as the config file says
@@ -39,22 +42,24 @@ type Flags struct {
 	Version  bool
 	Warnings []string // about flags that do nothing yet
 
-	limits    Limits        // of all entries
-	model     engineOptions // of the entry of ModelPath
+	limits    backend.Limits // of all entries
 	uds, pipe string
+
+	kinds []*backend.Kind             // of entries; the first is that of a model without a kind
+	own   map[string]backend.Settings // by kind: of the entry that the flags describe
 
 	unknown []variable      // of the environment: they look like ours
 	set     map[string]bool // flags that were given, by themselves or by their variable
 }
 
-// How the daemon logs to people.
+// Formats of the log on stderr.
 const (
 	LogAuto = "auto" // JSON under a service manager, else text
 	LogText = "text"
 	LogJSON = "json"
 )
 
-// unimplemented are flags of the reference whose surfaces or backends are not there yet. They
+// unimplemented are flags of the reference for surfaces or backends that are not there yet. They
 // are accepted, so that its service files keep working, with a warning.
 var unimplemented = []string{
 	"chat-template",
@@ -65,27 +70,34 @@ var unimplemented = []string{
 // notServed is the help of the unimplemented flags.
 const notServed = "not served by this release yet"
 
-// ParseFlags reads the command line and the variables of env. Its errors are about usage;
+// ParseFlags reads the command line and the variables of env. The first of kinds is the kind of an
+// entry of which nothing but the model is given. Its errors are about usage;
 // [flag.ErrHelp] means that the usage was asked for, and has been written to out.
-func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
+func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writer) (Flags, error) {
 	f := Flags{
-		set: make(map[string]bool),
+		kinds: kinds,
+		own:   make(map[string]backend.Settings),
+		set:   make(map[string]bool),
 		Common: Common{
 			Surfaces: Surfaces{V1: true, V2: true, LP: true, Embed: true, Rerank: true}, QueueDepth: 10, QueueTotal: 256,
 			ReadyTimeout: 30 * time.Second, WriteTimeout: time.Minute, DrainTimeout: 8 * time.Second,
 		},
-		LogFormat: LogAuto,
-		model:     defaultEngineOptions(),
+		LogFormat: LogAuto, HTTP: httpFlags{Sock: true},
 	}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	define(fs, settings, &f)
-	define(fs, limitSettings, &f.limits)
-	define(fs, engineSettings, &f.model)
-	for _, name := range unimplemented {
-		fs.String(name, "", notServed)
+	for _, k := range kinds {
+		f.own[k.Name] = k.New()
 	}
-	if err := fs.Parse(args); err != nil {
+	for _, t := range f.tables() {
+		t.Define(fs)
+	}
+	for _, name := range unimplemented {
+		if fs.Lookup(name) == nil { // no kind has it
+			fs.String(name, "", notServed)
+		}
+	}
+	if err := fs.Parse(settings.JoinValues(fs, args)); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			printUsage(fs, out)
 		}
@@ -100,25 +112,13 @@ func ParseFlags(args []string, env paths.Env, out io.Writer) (Flags, error) {
 	return f, f.check(env)
 }
 
-// define makes the flags of a table.
-func define[T any](fs *flag.FlagSet, table []setting[T], to *T) {
-	for _, s := range table {
-		if s.flag != "" {
-			s.define(fs, to)
-		}
+// tables returns all settings that are flags.
+func (f *Flags) tables() []settings.Table {
+	all := []settings.Table{settings.Of(daemonSettings, f), settings.Of(limitSettings, &f.limits)}
+	for _, k := range f.kinds {
+		all = append(all, f.own[k.Name].Table())
 	}
-}
-
-// checkAll refuses the first number of a table that is out of bounds.
-func checkAll[T any](table []setting[T], from *T) error {
-	for _, s := range table {
-		if s.flag != "" {
-			if err := s.check(from); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return all
 }
 
 // check refuses values out of range or in conflict, and resolves defaults that depend on others.
@@ -126,8 +126,10 @@ func (f *Flags) check(env paths.Env) error {
 	if !slices.Contains([]string{LogAuto, LogText, LogJSON}, f.LogFormat) {
 		return fmt.Errorf("--log-format %q: want auto, text or json", f.LogFormat)
 	}
-	if err := cmp.Or(checkAll(settings, f), checkAll(limitSettings, &f.limits), checkAll(engineSettings, &f.model)); err != nil {
-		return err
+	for _, t := range f.tables() {
+		if err := t.Check(); err != nil {
+			return err
+		}
 	}
 	if f.ActivePermits == 0 && f.IsSet("active-permits") {
 		f.ActivePermits = 1 // as in the reference; the config's 0 is the sum of the slots
@@ -170,7 +172,7 @@ func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
 		f.set[fl.Name] = true
 	})
 	for _, name := range unimplemented {
-		if value := fs.Lookup(name).Value.String(); value != "" && value != "false" {
+		if fl := fs.Lookup(name); fl.Usage == notServed && fl.Value.String() != "" && fl.Value.String() != "false" {
 			f.Warnings = append(f.Warnings, "--"+name+" is not served by this release yet")
 		}
 	}

@@ -1,186 +1,74 @@
 package config
 
 import (
-	"flag"
-	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// A setting is one value that a flag, its variable and the config file may give. The tables
-// below are the only places that know it: the command line, the environment, the config file,
-// --help and docs/settings.md are all made of them. T is the struct that holds the value.
-type setting[T any] struct {
-	flag string // name without dashes; the variable is made of it. Empty: no flag
-	key  string // member of the config file, after the object that holds it. Empty: no member
-	help string // for --help and docs/settings.md; back quotes hold the kind of value
+// daemonSettings are the settings of the whole daemon.
+var daemonSettings = []settings.Setting[Flags]{
+	{Flag: "config", Help: "config `file`; default ~/.inferd/config.json", At: func(f *Flags) any { return &f.ConfigFile }},
+	{Flag: "lock", Help: "single-instance lock `file`; default inferd.lock beside the sockets", At: func(f *Flags) any { return &f.Lock }},
+	{Flag: "uds", Help: "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's", At: func(f *Flags) any { return &f.uds }},
+	{Flag: "pipe", Help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the others begin alike", At: func(f *Flags) any { return &f.pipe }},
+	{Flag: "v1-addr", Help: "v1 generation socket `path`", At: func(f *Flags) any { return &f.Addr.V1 }},
+	{Flag: "v2-addr", Help: "v2 generation socket `path`, lines of JSON", At: func(f *Flags) any { return &f.Addr.V2 }},
+	{Flag: "lp-addr", Help: "v2 generation socket `path`, length-prefixed", At: func(f *Flags) any { return &f.Addr.LP }},
+	{Flag: "embed-addr", Help: "embeddings socket `path`", At: func(f *Flags) any { return &f.Addr.Embed }},
+	{Flag: "rerank-addr", Help: "rerank socket `path`", At: func(f *Flags) any { return &f.Addr.Rerank }},
+	{Flag: "http-addr", Help: "HTTP socket `path`", At: func(f *Flags) any { return &f.Addr.HTTP }},
+	{Flag: "admin-addr", Help: "admin socket `path`", At: func(f *Flags) any { return &f.Addr.Admin }},
+	{Flag: "control-addr", Help: "control socket `path`", At: func(f *Flags) any { return &f.Addr.Control }},
+	{Flag: "group", Help: "`group` that may use the inference sockets", At: func(f *Flags) any { return &f.Group }},
 
-	// at returns where the value is kept: a *string, *bool, *int, *poolingWord or
-	// *time.Duration.
-	at func(*T) any
+	{Flag: "v1", Key: "surfaces.v1", Help: "serve v1 generation", At: func(f *Flags) any { return &f.Surfaces.V1 }},
+	{Flag: "v2", Key: "surfaces.v2", Help: "serve v2 generation, lines of JSON", At: func(f *Flags) any { return &f.Surfaces.V2 }},
+	{Flag: "lp", Key: "surfaces.lp", Help: "serve v2 generation, length-prefixed", At: func(f *Flags) any { return &f.Surfaces.LP }},
+	{Flag: "embed", Key: "surfaces.embed", Help: "serve embeddings, if a model embeds", At: func(f *Flags) any { return &f.Surfaces.Embed }},
+	{Flag: "rerank", Key: "surfaces.rerank", Help: "serve rerank, if a model reranks", At: func(f *Flags) any { return &f.Surfaces.Rerank }},
 
-	least, most int           // bounds of a number; most 0 stands for 2^30
-	unit        time.Duration // of a *time.Duration
-}
+	{Flag: "tcp", Key: "listen.tcp", Help: "loopback `address` of v1 generation, besides its socket: 127.0.0.1:47321", At: func(f *Flags) any { return &f.TCPAddr }},
+	{Flag: "v2-tcp", Key: "listen.tcp_v2", Help: "loopback `address` of v2 generation, lines of JSON", At: func(f *Flags) any { return &f.V2TCPAddr }},
+	{Flag: "embed-tcp", Key: "listen.tcp_embed", Help: "loopback `address` of embeddings", At: func(f *Flags) any { return &f.EmbedTCPAddr }},
+	{Flag: "api-key", Help: "`key` that TCP clients show first; better in INFERD_API_KEY", At: func(f *Flags) any { return &f.APIKey }},
+	{Key: "listen.api_key_env", Help: "name of a `variable` that holds the key of TCP clients", At: func(f *Flags) any { return &f.APIKeyEnv }},
+	{Flag: "tcp-no-auth", Help: "accept every user of this machine over TCP, without a key", At: func(f *Flags) any { return &f.TCPNoAuth }},
 
-// settings of the whole daemon.
-var settings = []setting[Flags]{
-	{flag: "config", help: "config `file`; default ~/.inferd/config.json", at: func(f *Flags) any { return &f.ConfigFile }},
-	{flag: "lock", help: "single-instance lock `file`; default inferd.lock beside the sockets", at: func(f *Flags) any { return &f.Lock }},
-	{flag: "uds", help: "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's", at: func(f *Flags) any { return &f.uds }},
-	{flag: "pipe", help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the others begin alike", at: func(f *Flags) any { return &f.pipe }},
-	{flag: "v1-addr", help: "v1 generation socket `path`", at: func(f *Flags) any { return &f.Addr.V1 }},
-	{flag: "v2-addr", help: "v2 generation socket `path`, lines of JSON", at: func(f *Flags) any { return &f.Addr.V2 }},
-	{flag: "lp-addr", help: "v2 generation socket `path`, length-prefixed", at: func(f *Flags) any { return &f.Addr.LP }},
-	{flag: "embed-addr", help: "embeddings socket `path`", at: func(f *Flags) any { return &f.Addr.Embed }},
-	{flag: "rerank-addr", help: "rerank socket `path`", at: func(f *Flags) any { return &f.Addr.Rerank }},
-	{flag: "admin-addr", help: "admin socket `path`", at: func(f *Flags) any { return &f.Addr.Admin }},
-	{flag: "control-addr", help: "control socket `path`", at: func(f *Flags) any { return &f.Addr.Control }},
-	{flag: "group", help: "`group` that may use the inference sockets", at: func(f *Flags) any { return &f.Group }},
+	{Flag: "http", Key: "http.listen", Help: "`address` of HTTP over TCP; without one 127.0.0.1:8080 and [::1]:8080. May be repeated", At: func(f *Flags) any { return &f.HTTP.Listen }},
+	{Flag: "http-sock", Key: "http.sock", Help: "serve HTTP on a socket", At: func(f *Flags) any { return &f.HTTP.Sock }},
+	{Key: "http.open", Help: "accept every user of this machine over TCP, without a key", At: func(f *Flags) any { return &f.HTTP.Open }},
+	{Key: "http.any_model", Help: "send requests with an unknown model to the default entry", At: func(f *Flags) any { return &f.HTTP.AnyModel }},
+	{Key: "http.hosts", Help: "`names` of this machine for the header Host, beside localhost", At: func(f *Flags) any { return &f.HTTP.Hosts }},
+	{Key: "http.origins", Help: "`origins` of web pages that may use HTTP, such as https://app.example or chrome-extension://*", At: func(f *Flags) any { return &f.HTTP.Origins }},
 
-	{flag: "v1", key: "surfaces.v1", help: "serve v1 generation", at: func(f *Flags) any { return &f.Surfaces.V1 }},
-	{flag: "v2", key: "surfaces.v2", help: "serve v2 generation, lines of JSON", at: func(f *Flags) any { return &f.Surfaces.V2 }},
-	{flag: "lp", key: "surfaces.lp", help: "serve v2 generation, length-prefixed", at: func(f *Flags) any { return &f.Surfaces.LP }},
-	{flag: "embed", key: "surfaces.embed", help: "serve embeddings, if a model embeds", at: func(f *Flags) any { return &f.Surfaces.Embed }},
-	{flag: "rerank", key: "surfaces.rerank", help: "serve rerank, if a model reranks", at: func(f *Flags) any { return &f.Surfaces.Rerank }},
+	{Flag: "engine", Help: "inferd-engine `program`; default: the one beside inferd", At: func(f *Flags) any { return &f.Engine }},
+	{Flag: "engine-lib", Key: "engine.lib_dir", Help: "`folder` with llama.cpp's libraries; default: the one that \"make engine\" makes", At: func(f *Flags) any { return &f.EngineLib }},
+	{Flag: "backend", Help: "`kind` of backend: llamacpp (with --model-path) or mock; default: the config's", At: func(f *Flags) any { return &f.Backend }},
+	{Flag: "model-path", Help: "model to serve: a GGUF `file`, or builtin:NAME", At: func(f *Flags) any { return &f.ModelPath }},
+	{Flag: "model-sha256", Help: "SHA-256 that the model's file must have, in `hex`", At: func(f *Flags) any { return &f.ModelSHA256 }},
 
-	{flag: "tcp", key: "listen.tcp", help: "loopback `address` of v1 generation, besides its socket: 127.0.0.1:47321", at: func(f *Flags) any { return &f.TCPAddr }},
-	{flag: "v2-tcp", key: "listen.tcp_v2", help: "loopback `address` of v2 generation, lines of JSON", at: func(f *Flags) any { return &f.V2TCPAddr }},
-	{flag: "embed-tcp", key: "listen.tcp_embed", help: "loopback `address` of embeddings", at: func(f *Flags) any { return &f.EmbedTCPAddr }},
-	{flag: "api-key", help: "`key` that TCP clients show first; better in INFERD_API_KEY", at: func(f *Flags) any { return &f.APIKey }},
-	{key: "listen.api_key_env", help: "name of a `variable` that holds the key of TCP clients", at: func(f *Flags) any { return &f.APIKeyEnv }},
-	{flag: "tcp-no-auth", help: "accept every user of this machine over TCP, without a key", at: func(f *Flags) any { return &f.TCPNoAuth }},
+	{Flag: "active-permits", Key: "admission.active_permits", Help: "`requests` that run at once; 0 is 1 (default: the sum of the slots, as the config's 0)", At: func(f *Flags) any { return &f.ActivePermits }},
+	{Flag: "queue-depth", Key: "admission.queue_depth", Help: "`requests` of one caller that may wait", At: func(f *Flags) any { return &f.QueueDepth }},
+	{Flag: "queue-total", Key: "admission.queue_total", Help: "`requests` that may wait in all", At: func(f *Flags) any { return &f.QueueTotal }},
 
-	{flag: "engine", help: "inferd-engine `program`; default: the one beside inferd", at: func(f *Flags) any { return &f.Engine }},
-	{flag: "engine-lib", key: "engine.lib_dir", help: "`folder` with llama.cpp's libraries; default: the one that \"make engine\" makes", at: func(f *Flags) any { return &f.EngineLib }},
-	{flag: "backend", help: "`kind` of backend: llamacpp (with --model-path) or mock; default: the config's", at: func(f *Flags) any { return &f.Backend }},
-	{flag: "model-path", help: "model to serve: a GGUF `file`, or builtin:NAME", at: func(f *Flags) any { return &f.ModelPath }},
-	{flag: "model-sha256", help: "SHA-256 that the model's file must have, in `hex`", at: func(f *Flags) any { return &f.ModelSHA256 }},
+	{Flag: "ready-timeout-secs", Help: "`seconds` that an engine may load without progress", Unit: time.Second, At: func(f *Flags) any { return &f.ReadyTimeout }},
+	{Flag: "write-timeout-secs", Help: "`seconds` that a client may take for a frame; 0 is no limit", Unit: time.Second, At: func(f *Flags) any { return &f.WriteTimeout }},
+	{Flag: "drain-timeout-secs", Help: "`seconds` that running requests get when the daemon stops", Unit: time.Second, At: func(f *Flags) any { return &f.DrainTimeout }},
 
-	{flag: "active-permits", key: "admission.active_permits", help: "`requests` that run at once; 0 is 1 (default: the sum of the slots, as the config's 0)", at: func(f *Flags) any { return &f.ActivePermits }},
-	{flag: "queue-depth", key: "admission.queue_depth", help: "`requests` of one caller that may wait", at: func(f *Flags) any { return &f.QueueDepth }},
-	{flag: "queue-total", key: "admission.queue_total", help: "`requests` that may wait in all", at: func(f *Flags) any { return &f.QueueTotal }},
-
-	{flag: "ready-timeout-secs", help: "`seconds` that an engine may load without progress", unit: time.Second, at: func(f *Flags) any { return &f.ReadyTimeout }},
-	{flag: "write-timeout-secs", help: "`seconds` that a client may take for a frame; 0 is no limit", unit: time.Second, at: func(f *Flags) any { return &f.WriteTimeout }},
-	{flag: "drain-timeout-secs", help: "`seconds` that running requests get when the daemon stops", unit: time.Second, at: func(f *Flags) any { return &f.DrainTimeout }},
-
-	{flag: "log-format", help: "`format` of the log on stderr: text, json, or auto: JSON under a service manager", at: func(f *Flags) any { return &f.LogFormat }},
-	{flag: "version", help: "print the version and exit", at: func(f *Flags) any { return &f.Version }},
+	{Flag: "log-format", Help: "`format` of the log on stderr: text, json, or auto: JSON under a service manager", At: func(f *Flags) any { return &f.LogFormat }},
+	{Flag: "version", Help: "print the version and exit", At: func(f *Flags) any { return &f.Version }},
 }
 
 // limitSettings hold for each entry. A flag holds for all entries, whatever the config
 // file says of them.
-var limitSettings = []setting[Limits]{
-	{flag: "n-ctx", key: "n_ctx", help: "`tokens` of context, shared by all slots (default 8192)", least: 1, most: math.MaxInt32, at: func(l *Limits) any { return &l.NCtx }},
-	{flag: "n-slots", key: "n_slots", help: "`sequences` that run at once (default 4)", least: 1, most: math.MaxInt32, at: func(l *Limits) any { return &l.NSlots }},
-	{flag: "threads", key: "threads", help: "compute `threads` (default: the cores, shared among the engines)", at: func(l *Limits) any { return &l.Threads }},
-	{flag: "n-gpu-layers", key: "n_gpu_layers", help: "`layers` to compute on a GPU, if there is one; -1 is all of them", least: math.MinInt32, most: math.MaxInt32, at: func(l *Limits) any { return &l.NGPULayers }},
-	{flag: "max-stall-ms", key: "max_stall_ms", help: "`milliseconds` between two tokens of a stream while prompts are prefilled beside it (default 100, or 4 steps if that is longer)", at: func(l *Limits) any { return &l.MaxStallMS }},
-	{flag: "exact", key: "exact", help: "the same request gets the same answer, bit by bit, whatever else the engine computes or has computed; it costs speed", at: func(l *Limits) any { return &l.Exact }},
-}
-
-// engineSettings hold for each entry with an engine. A flag holds for the entry of
-// --model-path alone.
-var engineSettings = []setting[engineOptions]{
-	{flag: "llamacpp-generate", key: "generate", help: "whether the model generates, if it can", at: func(e *engineOptions) any { return &e.Generate }},
-	{flag: "llamacpp-embed", key: "embed", help: "whether it embeds, besides generating if it can (default: the model says)", at: func(e *engineOptions) any { return &e.Embed }},
-	{flag: "llamacpp-embed-pooling", key: "embed_pooling", help: "pooling of its vectors, a `word` or number: mean (1), cls (2) or last (3) (default: the model says, else mean)", at: func(e *engineOptions) any { return &e.Pooling }},
-	{flag: "llamacpp-embed-n-ctx", key: "embed_n_ctx", help: "`tokens` of context to embed with (default 2048)", least: 1, most: math.MaxInt32, at: func(e *engineOptions) any { return &e.EmbedNCtx }},
-	{flag: "llamacpp-rerank", key: "rerank", help: "whether it reranks, besides generating if it can (default: the model says)", at: func(e *engineOptions) any { return &e.Rerank }},
-	{flag: "llamacpp-rerank-n-ctx", key: "rerank_n_ctx", help: "`tokens` of context to rerank with (default 2048)", least: 1, most: math.MaxInt32, at: func(e *engineOptions) any { return &e.RerankNCtx }},
-}
-
-// bounds returns the least and the most that a number may be.
-func (s setting[T]) bounds() (least, most int) {
-	if s.most == 0 {
-		return s.least, 1 << 30
-	}
-	return s.least, s.most
-}
-
-// define makes the flag, with the present value as its default.
-func (s setting[T]) define(fs *flag.FlagSet, to *T) {
-	switch p := s.at(to).(type) {
-	case *string:
-		fs.StringVar(p, s.flag, *p, s.help)
-	case *poolingWord:
-		fs.StringVar((*string)(p), s.flag, string(*p), s.help)
-	case *bool:
-		fs.BoolVar(p, s.flag, *p, s.help)
-	case *int:
-		fs.IntVar(p, s.flag, *p, s.help)
-	case *time.Duration:
-		fs.Var(ticks{p, s.unit}, s.flag, s.help)
-	}
-}
-
-// check refuses a flag's number that is out of bounds. 0 stands for the default of most
-// settings, so it is never out of bounds here.
-func (s setting[T]) check(from *T) error {
-	var n int
-	switch p := s.at(from).(type) {
-	case *int:
-		n = *p
-	case *time.Duration:
-		n = int(*p / s.unit)
-	}
-	least, most := s.bounds()
-	switch {
-	case n < min(least, 0):
-		return fmt.Errorf("--%s %d is out of range: it must be at least %d", s.flag, n, min(least, 0))
-	case n > most:
-		return fmt.Errorf("--%s %d is out of range: it must be at most %d", s.flag, n, most)
-	}
-	return nil
-}
-
-// read takes the value of the setting from o, which holds its member, if it has one there.
-func (s setting[T]) read(o *object, to *T) {
-	name := s.key[strings.LastIndexByte(s.key, '.')+1:]
-	switch p := s.at(to).(type) {
-	case *string:
-		o.text(name, p)
-	case *poolingWord:
-		o.pooling(name, p)
-	case *bool:
-		o.boolean(name, p)
-	case *int:
-		least, most := s.bounds()
-		o.number(name, p, least, most)
-	case *time.Duration:
-		n := int(*p / s.unit)
-		least, most := s.bounds()
-		o.number(name, &n, least, most)
-		*p = time.Duration(n) * s.unit
-	}
-}
-
-// ticks is a duration that a flag gives as a whole number of units.
-type ticks struct {
-	to   *time.Duration
-	unit time.Duration
-}
-
-// Set parses n units.
-func (t ticks) Set(text string) error {
-	n, err := strconv.Atoi(text)
-	switch {
-	case err != nil:
-		return strconv.ErrSyntax
-	case n > int(math.MaxInt64/t.unit) || n < int(math.MinInt64/t.unit):
-		return strconv.ErrRange
-	}
-	*t.to = time.Duration(n) * t.unit
-	return nil
-}
-
-// String returns the number of units; package flag also asks for the zero value's.
-func (t ticks) String() string {
-	if t.to == nil {
-		return "0"
-	}
-	return strconv.Itoa(int(*t.to / t.unit))
+var limitSettings = []settings.Setting[backend.Limits]{
+	{Flag: "n-ctx", Key: "n_ctx", Help: "`tokens` of context, shared by all slots (default 8192)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NCtx }},
+	{Flag: "n-slots", Key: "n_slots", Help: "`sequences` that run at once (default 4)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NSlots }},
+	{Flag: "threads", Key: "threads", Help: "compute `threads` (default: the cores, shared among the engines)", At: func(l *backend.Limits) any { return &l.Threads }},
+	{Flag: "n-gpu-layers", Key: "n_gpu_layers", Help: "`layers` to compute on a GPU, if there is one; -1 is all of them", Least: math.MinInt32, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NGPULayers }},
+	{Flag: "max-stall-ms", Key: "max_stall_ms", Help: "`milliseconds` between two tokens of a stream while prompts are prefilled beside it (default 100, or 4 steps if that is longer)", At: func(l *backend.Limits) any { return &l.MaxStallMS }},
+	{Flag: "exact", Key: "exact", Help: "the same request gets the same answer, bit by bit, whatever else the engine computes or has computed; it costs speed", At: func(l *backend.Limits) any { return &l.Exact }},
 }

@@ -5,12 +5,19 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/llamacpp"
+	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/settings"
 )
+
+// kinds are those of the daemon; nothing is started.
+var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
 var update = flag.Bool("update", false, "rewrite docs/settings.md")
 
@@ -19,16 +26,23 @@ func TestSettingsPage(t *testing.T) {
 	const page = "../../docs/settings.md"
 	var b strings.Builder
 	b.WriteString("# Settings\n\n" +
-		"Generated from the tables in `internal/config` (`go test ./internal/config -update`). A flag beats its variable, and a\n" +
-		"variable beats the config file. [configuring.md](configuring.md) explains them.\n")
-	f, err := ParseFlags(nil, env(nil), &b)
+		"Generated from the tables in `internal/config` and in the packages of the kinds of backends\n" +
+		"(`go test ./internal/config -update`). A flag beats its variable, and a variable beats the config file.\n" +
+		"[configuring.md](configuring.md) explains them.\n")
+	f, err := ParseFlags(nil, env(nil), kinds, &b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	section(&b, "The daemon", settings, &f)
-	section(&b, "Every entry of `backends`", limitSettings, &f.limits)
-	section(&b, "An entry of kind `llamacpp`; the flags are for the model of `--model-path`", engineSettings, &f.model)
-	section(&b, "An entry of kind `mock`", mockSettings, newMock(""))
+	section(&b, "The daemon", settings.Of(daemonSettings, &f))
+	section(&b, "Every entry of `backends`", settings.Of(limitSettings, &f.limits))
+	for _, k := range kinds {
+		t := k.New().Table()
+		title := "An entry of kind `" + k.Name + "`"
+		if slices.ContainsFunc(t.Rows(), func(r settings.Row) bool { return r.Flag != "" }) {
+			title += "; the flags are for the model of `--model-path`"
+		}
+		section(&b, title, t)
+	}
 	if *update {
 		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -49,81 +63,68 @@ func env(vars map[string]string) paths.Env {
 }
 
 // section writes one table of settings.
-func section[T any](b *strings.Builder, title string, table []setting[T], from *T) {
+func section(b *strings.Builder, title string, table settings.Table) {
 	fmt.Fprintf(b, "\n## %s\n\n| flag | variable | config file | default | meaning |\n|---|---|---|---|---|\n", title)
-	for _, s := range table {
+	for _, r := range table.Rows() {
 		name, variable, key := "", "", ""
-		if s.flag != "" {
-			name, variable = "`--"+s.flag+"`", "`"+variableOf(s.flag)+"`"
+		if r.Flag != "" {
+			name, variable = "`--"+r.Flag+"`", "`"+variableOf(r.Flag)+"`"
 		}
-		if s.flag == "version" {
+		if r.Flag == "version" {
 			variable = ""
 		}
-		if s.key != "" {
-			key = "`" + s.key + "`"
+		if r.Key != "" {
+			key = "`" + r.Key + "`"
 		}
-		value := ""
-		switch p := s.at(from).(type) {
-		case *string:
-			value = *p
-		case *bool:
-			value = fmt.Sprint(*p)
-		case *int:
-			if *p != 0 {
-				value = fmt.Sprint(*p)
-			}
-		case *time.Duration:
-			if *p != 0 {
-				value = ticks{p, s.unit}.String()
-			}
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, variable, key, cmp.Or(value, "–"), strings.ReplaceAll(strings.ReplaceAll(s.help, "`", ""), "|", "\\|"))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, variable, key, cmp.Or(r.Value, "–"), strings.ReplaceAll(strings.ReplaceAll(r.Help, "`", ""), "|", "\\|"))
 	}
 }
 
 // Every setting can be given in each of its ways, and the flag beats the variable, which beats
 // the file.
 func TestEverySetting(t *testing.T) {
-	for _, s := range settings {
-		if s.flag == "version" || s.key == "" || s.flag == "" {
+	for _, s := range daemonSettings {
+		if s.Flag == "version" || s.Key == "" || s.Flag == "" {
 			continue
 		}
-		t.Run(s.flag, func(t *testing.T) {
+		t.Run(s.Flag, func(t *testing.T) {
 			values := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
-			quote := `"`
-			switch s.at(new(Flags)).(type) {
+			before, behind := `"`, `"`
+			switch s.At(new(Flags)).(type) {
 			case *int:
-				values, quote = []string{"11", "12", "13"}, ""
+				values, before, behind = []string{"11", "12", "13"}, "", ""
 			case *bool:
-				values, quote = []string{"false", "true", "false"}, ""
+				values, before, behind = []string{"false", "true", "false"}, "", ""
+			case *settings.Words:
+				before, behind = `["`, `"]`
 			}
 			path := t.TempDir() + "/config.json"
-			section, member, _ := strings.Cut(s.key, ".")
-			file := fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, quote, values[0], quote)
+			section, member, _ := strings.Cut(s.Key, ".")
+			file := fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, before, values[0], behind)
 			if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			for i, vars := range []map[string]string{nil, {variableOf(s.flag): values[1]}, {variableOf(s.flag): values[1]}} {
+			for i, vars := range []map[string]string{nil, {variableOf(s.Flag): values[1]}, {variableOf(s.Flag): values[1]}} {
 				args := []string{"--config", path}
 				if i == 2 {
-					args = append(args, "--"+s.flag+"="+values[2])
+					args = append(args, "--"+s.Flag+"="+values[2])
 				}
-				f, err := ParseFlags(args, env(vars), nil)
+				f, err := ParseFlags(args, env(vars), kinds, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				doc, err := open(path)
+				doc, err := settings.Open(path)
 				if err != nil {
 					t.Fatal(err)
 				}
 				new(Config).fromFile(doc, &f)
-				if doc.err != nil {
-					t.Fatal(doc.err)
+				if doc.Err() != nil {
+					t.Fatal(doc.Err())
 				}
-				if got := fmt.Sprint(deref(s.at(&f))); got != values[i] {
-					t.Errorf("%s, with %d sources: %s, want %s", s.flag, i+1, got, values[i])
+				if got := fmt.Sprint(deref(s.At(&f))); got != values[i] {
+					t.Errorf("%s, with %d sources: %s, want %s", s.Flag, i+1, got, values[i])
 				}
-				if unknown := doc.unknown(); len(unknown) > 0 {
+				if unknown := doc.Unknown(); len(unknown) > 0 {
 					t.Error(unknown)
 				}
 			}
@@ -139,6 +140,8 @@ func deref(p any) any {
 		return *p
 	case *bool:
 		return *p
+	case *settings.Words:
+		return p.String()
 	}
 	return p
 }
@@ -155,7 +158,7 @@ func TestManyUnknownMembers(t *testing.T) {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := ParseFlags([]string{"--config", path}, env(nil), nil)
+	f, err := ParseFlags([]string{"--config", path}, env(nil), kinds, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // TCP says which surfaces listen on loopback addresses as well, and which clients are accepted
-// there: every process of the machine can connect, and the kernel does not tell whose it is.
+// there: every process of the machine can connect, and the kernel does not tell the user of the process.
 type TCP struct {
 	V1, V2, Embed netip.AddrPort // the zero value: none
 	// Key is what a client has to send first; empty accepts every client.

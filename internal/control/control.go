@@ -12,6 +12,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
@@ -35,7 +36,7 @@ type Verbs struct {
 	// such entry, or its engine was not given up.
 	Retry func(ctx context.Context, backend string) error
 	// Stats returns the present load of the daemon. It must not block for long.
-	Stats func(context.Context) *control.Stats
+	Stats func(context.Context) *stats.Daemon
 	// SetLogLevel sets the least level that is logged: "debug", "info", "warn", "error" or
 	// "off".
 	SetLogLevel func(level string)
@@ -113,9 +114,9 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 
 // answer writes the answer to a request: failure, if it is not nil, else the result.
 func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
-	var stats *control.Stats
+	var load *stats.Daemon
 	if _, ok := verb.(control.GetStats); ok && failure == nil {
-		stats = s.verbs.Stats(ctx)
+		load = s.verbs.Stats(ctx)
 	}
 	if err := nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
@@ -123,8 +124,8 @@ func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb
 	switch {
 	case failure != nil:
 		return c.Fail(failure)
-	case stats != nil:
-		return c.Stats(stats)
+	case load != nil:
+		return c.Stats(load)
 	default:
 		return c.Done()
 	}

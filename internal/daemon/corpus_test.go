@@ -54,7 +54,7 @@ func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) 
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	flags, err := config.ParseFlags([]string{"--config", file, "--uds", filepath.Join(dir, paths.V1Leaf)}, paths.Env{Getenv: func(string) string { return "" }}, io.Discard)
+	flags, err := config.ParseFlags([]string{"--config", file, "--uds", filepath.Join(dir, paths.V1Leaf)}, paths.Env{Getenv: func(string) string { return "" }}, daemon.Kinds, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

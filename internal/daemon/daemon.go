@@ -1,6 +1,6 @@
-// Package daemon is the whole life of inferd: the stairs up to a daemon that serves,
-// and the same stairs down. It puts the parts together and owns no trade of its own;
-// what a part does is written where the part is.
+// Package daemon is the whole life of inferd: the start, step by step, and the shutdown in the
+// reverse order. It puts the parts together, and decides nothing that a part can decide. The kinds of
+// backends are in [Kinds].
 package daemon
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// What callers may have of the daemon itself.
+// Limits of callers.
 const (
 	connsPerCaller  = 1024
 	connsTotal      = 4096
@@ -35,25 +35,35 @@ const (
 )
 
 const (
-	// spareFiles is how many descriptors are left for everything but connections: engines,
+	// spareFiles is the number of descriptors for everything but connections: engines,
 	// listeners, the log, files of /proc.
 	spareFiles = 48
-	// refusals is how many clients at once, of those that are refused, hold a descriptor.
+	// refusals is the number of descriptors for clients that are being refused.
 	refusals       = 4
-	strangersTotal = 64 // TCP clients at once that have not shown the key yet
+	strangersTotal = 64 // TCP clients at once that have not sent the key yet
 )
 
-// connections returns the bounds of the connections of a process that may open files, where
-// 0 means any number.
-func connections(files int64) (*quota.Quota, *listen.Slots, error) {
+// bounds are the limits of all surfaces together.
+type bounds struct {
+	conns  *quota.Quota // connections
+	slots  *listen.Slots
+	memory *quota.Quota // bytes of large messages
+}
+
+// newBounds returns the bounds of a process that may open files, where 0 means any number.
+func newBounds(files int64) (*bounds, error) {
 	total := int64(connsTotal)
 	if files > 0 {
 		total = min(total, files-spareFiles)
 	}
 	if total < 1 {
-		return nil, nil, fmt.Errorf("too few descriptors: the limit is %d, and %d are needed for anything but connections; raise it (ulimit -n, LimitNOFILE)", files, spareFiles)
+		return nil, fmt.Errorf("too few descriptors: the limit is %d, and %d are needed for anything but connections; raise it (ulimit -n, LimitNOFILE)", files, spareFiles)
 	}
-	return &quota.Quota{PerCaller: min(connsPerCaller, total), Total: total}, listen.NewSlots(int(total) + refusals), nil
+	return &bounds{
+		conns:  &quota.Quota{PerCaller: min(connsPerCaller, total), Total: total},
+		slots:  listen.NewSlots(int(total) + refusals),
+		memory: &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal},
+	}, nil
 }
 
 // Modes of the sockets.
@@ -62,7 +72,7 @@ const (
 	withGroup = 0o660
 )
 
-// A Program is what the daemon has of the program that runs it.
+// A Program is the program around the daemon.
 type Program struct {
 	Version string
 	Log     *slog.Logger
@@ -84,8 +94,8 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	return err
 }
 
-// journals opens the activity log: what log is told goes there as well, and the journal is
-// told what callers do. Without a home there is none of it.
+// journals opens the activity log. Records of both go there as well as to log, and the journal gets
+// the requests. Without a home there is no activity log.
 func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal exchange.Journal, record *activity.Log, err error) {
 	dir := env.LogDir()
 	if dir == "" {
@@ -100,133 +110,201 @@ func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal excha
 	return both, record, record, nil
 }
 
+// run starts the daemon step by step. Each step may fail, and each has its defer.
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
-	log := program.Log
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part dies
 	defer fail(nil)
 	places := config.Locate(flags, env)
-	conns, slots, err := connections(descriptorLimit())
+	bounds, err := newBounds(descriptorLimit())
 	if err != nil {
 		return err
 	}
-
-	if err := listen.Folder(filepath.Dir(places.V1), flags.Group); err != nil { // before the lock makes it for us alone
-		return fmt.Errorf("folder of the sockets: %w", err)
-	}
-	lock, err := filelock.Acquire(places.Lock) // 1. from here on we are alone
+	lock, err := acquire(places, flags.Group) // 1. from here on we are alone
 	if err != nil {
-		return fmt.Errorf("lock acquire failed: %w", err)
+		return err
 	}
 	defer lock.Release()
-
-	log, journal, record, err := journals(log, env)
+	log, journal, record, err := journals(program.Log, env)
 	if err != nil {
 		return err
 	}
 	defer record.Close()
 	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", program.Version))
-
 	board := status.NewBoard(status.Starting{})
-	adminLn, err := listen.Local(places.Admin, listen.Options{Mode: ownerOnly}) // 2. from here on a client can watch
+	desk := &desk{version: program.Version, begin: time.Now(), bounds: bounds, lost: record.Lost, chain: emptyChain(log, board)}
+	d := &daemon{flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
+	stopAdmin, err := d.openAdmin(ctx, fail) // 2. from here on a client can watch
 	if err != nil {
-		return fmt.Errorf("admin socket: %w", err)
-	}
-	admin := task.Go(ctx, fail, func(ctx context.Context) error {
-		return broadcast.Serve(ctx, adminLn, board, conns, slots, log)
-	})
-	defer admin.Stop()
-	manager := func(assignments ...string) { // a manager that cannot be told is no reason to stop
-		if err := sdnotify.Notify(env.Getenv(sdnotify.Variable), assignments...); err != nil {
-			log.LogAttrs(ctx, slog.LevelWarn, "service manager", slog.Any("err", err))
-		}
-	}
-	manager(sdnotify.Status("loading"))
-	backends := &backends{log: log, board: board}
-	memory := &quota.Quota{PerCaller: memoryPerCaller, Total: memoryTotal}
-	desk := &desk{version: program.Version, begin: time.Now(), conns: conns, memory: memory, backends: backends, lost: record.Lost}
-	draining := make(chan struct{})
-	stay := context.AfterFunc(ctx, func() {
-		desk.close() // first: who reads that it drains is refused from then on
-		board.Publish(status.Draining{})
-		manager(sdnotify.Stopping, sdnotify.Status("draining"))
-		close(draining)
-	})
-	defer func() {
-		if !stay() {
-			<-draining // before the admin socket goes
-		}
-	}()
-
-	controlLn, err := listen.Local(places.Control, listen.Options{Mode: ownerOnly})
-	if err != nil {
-		return fmt.Errorf("control socket: %w", err)
-	}
-	verbs := task.Go(ctx, fail, func(ctx context.Context) error {
-		return control.Serve(ctx, controlLn, control.Verbs{
-			Retry: backends.retry, Stats: desk.stats, SetLogLevel: program.SetLogLevel,
-		}, conns, slots, log)
-	})
-	defer verbs.Stop()
-
-	cfg, err := config.Load(flags, env) // 3. what to serve
-	for _, w := range cfg.Warnings {    // of a start that fails, too: they may say why it does
-		log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
-	}
-	if err != nil {
-		return fmt.Errorf("config: %w", err)
-	}
-
-	defer backends.stop()
-	if err := backends.start(ctx, fail, cfg, flags, env, filepath.Dir(places.Lock)); err != nil { // 4. the engines
 		return err
 	}
-	if err := backends.waitReady(ctx); err != nil { // 5. every entry, or none
+	defer stopAdmin()
+	drainPublished := d.drainWith(ctx)
+	defer drainPublished()
+	stopControl, err := d.openControl(ctx, fail, program.SetLogLevel)
+	if err != nil {
 		return err
 	}
+	defer stopControl()
 
-	gate := backends.gate(cfg, memory)
-	counter := backends.counter(gate)
-	desk.open(gate, counter)
-	if ctx.Err() != nil {
-		desk.close() // it may have drained before there was a gate
+	cfg, err := d.load(ctx) // 3. the config
+	if err != nil {
+		return err
 	}
+	runner := &exchange.Runner{Log: log, Journal: journal, Grace: cfg.DrainTimeout}
+	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is there
+	defer httpDrained()
+	if err != nil {
+		return err
+	}
+	c, err := build(ctx, cfg, d) // 4. the backends
+	defer c.close()
+	if err != nil {
+		return err
+	}
+	desk.put(c)
+	runner.Handler = c.counter
+	stopBackends := c.run(ctx, fail)
+	defer stopBackends()
+	if err := c.waitReady(ctx); err != nil { // 5. every entry, or none
+		return err
+	}
+	drained, err := d.serve(ctx, fail, cfg, c, runner) // 6. the sockets exist only now: no file means not ready
+	defer drained()
+	if err != nil {
+		return err
+	}
+	web.Open(c.models)
+	d.ready(ctx, c) // 7. ready
+	<-ctx.Done()
+	log.LogAttrs(ctx, slog.LevelInfo, "draining")
+	return context.Cause(ctx)
+}
+
+// A daemon has the values that the steps of run share.
+type daemon struct {
+	flags   *config.Flags
+	env     paths.Env
+	places  config.Sockets
+	log     *slog.Logger
+	journal exchange.Journal // nil without an activity log
+	board   *status.Board
+	desk    *desk
+	*bounds
+}
+
+// acquire takes the lock. The folder of the sockets comes first: the lock would make it for us
+// alone.
+func acquire(places config.Sockets, group string) (*filelock.Lock, error) {
+	if err := listen.Folder(filepath.Dir(places.V1), group); err != nil {
+		return nil, fmt.Errorf("folder of the sockets: %w", err)
+	}
+	lock, err := filelock.Acquire(places.Lock)
+	if err != nil {
+		return nil, fmt.Errorf("lock acquire failed: %w", err)
+	}
+	return lock, nil
+}
+
+// openAdmin serves the admin socket.
+func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (stop func(), err error) {
+	ln, err := listen.Local(d.places.Admin, listen.Options{Mode: ownerOnly})
+	if err != nil {
+		return nil, fmt.Errorf("admin socket: %w", err)
+	}
+	d.notify(ctx, sdnotify.Status("loading"))
+	return task.Go(ctx, fail, func(ctx context.Context) error {
+		return broadcast.Serve(ctx, ln, d.board, d.conns, d.slots, d.log)
+	}).Stop, nil
+}
+
+// openControl serves the control socket.
+func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, setLogLevel func(string)) (stop func(), err error) {
+	ln, err := listen.Local(d.places.Control, listen.Options{Mode: ownerOnly})
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	verbs := control.Verbs{Retry: d.desk.retry, Stats: d.desk.stats, SetLogLevel: setLogLevel}
+	return task.Go(ctx, fail, func(ctx context.Context) error {
+		return control.Serve(ctx, ln, verbs, d.conns, d.slots, d.log)
+	}).Stop, nil
+}
+
+// notify reports to the service manager. One that cannot be reached is no reason to stop.
+func (d *daemon) notify(ctx context.Context, assignments ...string) {
+	if err := sdnotify.Notify(d.env.Getenv(sdnotify.Variable), assignments...); err != nil {
+		d.log.LogAttrs(ctx, slog.LevelWarn, "service manager", slog.Any("err", err))
+	}
+}
+
+// drainWith publishes that the daemon drains when ctx ends. wait returns once that is published, if
+// it is.
+func (d *daemon) drainWith(ctx context.Context) (wait func()) {
+	published := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		d.desk.close() // first: a client that reads that it drains is refused from then on
+		d.board.Publish(status.Draining{})
+		d.notify(ctx, sdnotify.Stopping, sdnotify.Status("draining"))
+		close(published)
+	})
+	return func() {
+		if !stop() {
+			<-published // before the admin socket goes
+		}
+	}
+}
+
+// load reads the config. It logs the warnings of a refused config, too: they may tell the reason.
+func (d *daemon) load(ctx context.Context) (*config.Config, error) {
+	cfg, err := config.Load(d.flags, d.env)
+	for _, w := range cfg.Warnings {
+		d.log.LogAttrs(ctx, slog.LevelWarn, "config", slog.String("warning", w))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return cfg, nil
+}
+
+// ready publishes that requests are served.
+func (d *daemon) ready(ctx context.Context, c *chain) {
+	c.open()
+	d.notify(ctx, sdnotify.Ready, sdnotify.Status("ready"))
+	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", d.places.Admin))
+}
+
+// serve binds the surfaces that a backend can serve, and serves them until ctx ends. drained ends
+// ctx, and returns once all connections have ended; it is never nil.
+func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain, runner *exchange.Runner) (drained func(), err error) {
 	srv := &server.Server{
-		Runner:       &exchange.Runner{Handler: counter, Log: log, Journal: journal, Grace: cfg.DrainTimeout},
-		WriteTimeout: cfg.WriteTimeout, Conns: conns, Slots: slots, Memory: memory,
+		Runner: runner, WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
 	}
-	strangers := listen.Strangers{Max: min(strangersTotal, max(1, conns.Total/4)), Slots: slots}
+	strangers := listen.Strangers{Max: min(strangersTotal, max(1, d.conns.Total/4)), Slots: d.slots}
 	var serving sync.WaitGroup
-	defer func() { // they drain when ctx ends, for whatever reason
+	drained = func() {
 		fail(nil)
 		serving.Wait()
-	}()
-	for _, way := range ways(cfg, places, backends.any()) { // 6. the sockets exist only now: no file means not ready
-		if way.idle != "" {
+	}
+	for _, b := range bindings(cfg, d.places, c.tasks()) {
+		if b.skipReason != "" {
 			level := slog.LevelInfo
-			if flags.IsSet(way.surface.Name) {
+			if d.flags.IsSet(b.surface.Name) {
 				level = slog.LevelWarn
 			}
-			log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", way.surface.Name), slog.String("reason", way.idle))
+			d.log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", b.surface.Name), slog.String("reason", b.skipReason))
 			continue
 		}
-		all, err := way.open(cfg, &strangers, log)
+		all, err := b.open(cfg, &strangers, d.log)
 		if err != nil {
-			return err
+			return drained, err
 		}
 		for _, ln := range all {
-			log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", way.surface.Name), slog.String("path", ln.Addr().String()))
+			d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", b.surface.Name), slog.String("path", ln.Addr().String()))
 			serving.Go(func() {
-				if err := srv.Serve(ctx, ln, way.surface); err != nil {
+				if err := srv.Serve(ctx, ln, b.surface); err != nil {
 					fail(err)
 				}
 			})
 		}
 	}
-	backends.announce() // 7. ready
-	manager(sdnotify.Ready, sdnotify.Status("ready"))
-	log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", places.Admin))
-
-	<-ctx.Done()
-	log.LogAttrs(ctx, slog.LevelInfo, "draining")
-	return context.Cause(ctx)
+	return drained, nil
 }

@@ -18,60 +18,61 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// A way is a surface and where it listens.
-type way struct {
+// A binding is a surface and its addresses.
+type binding struct {
 	surface server.Surface
 	path    string
 	tcp     netip.AddrPort // loopback; not valid if none
-	idle    string         // why it is not bound; empty if it is
+	// skipReason is the reason for not binding it; empty if it is bound.
+	skipReason string
 }
 
 // open listens. The strangers are those of all surfaces.
-func (w way) open(cfg *config.Config, strangers *listen.Strangers, log *slog.Logger) (all []net.Listener, err error) {
-	ln, err := listen.Local(w.path, listen.Options{Mode: withGroup, Group: cfg.Group})
+func (b binding) open(cfg *config.Config, strangers *listen.Strangers, log *slog.Logger) (all []net.Listener, err error) {
+	ln, err := listen.Local(b.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
-		return nil, fmt.Errorf("%s socket: %w", w.surface.Name, err)
+		return nil, fmt.Errorf("%s socket: %w", b.surface.Name, err)
 	}
 	all = append(all, ln)
-	if w.tcp.IsValid() {
+	if b.tcp.IsValid() {
 		event := "tcp_auth_rejected"
-		if w.surface.Name != v1Surface.Name {
-			event = w.surface.Name + "_" + event
+		if b.surface.Name != v1Surface.Name {
+			event = b.surface.Name + "_" + event
 		}
-		ln, err := listen.Loopback(w.tcp, cfg.TCP.Key, strangers, func(peer string) {
+		ln, err := listen.Loopback(b.tcp, cfg.TCP.Key, strangers, func(peer string) {
 			log.Warn(event, slog.String("peer", peer)) //nolint:sloglint // one of three constants
 		})
 		if err != nil {
 			_ = all[0].Close()
-			return nil, fmt.Errorf("%s over TCP: %w", w.surface.Name, err)
+			return nil, fmt.Errorf("%s over TCP: %w", b.surface.Name, err)
 		}
 		all = append(all, ln)
 	}
 	return all, nil
 }
 
-// ways returns the surfaces that are wanted.
-func ways(cfg *config.Config, at config.Sockets, can infer.Abilities) []way {
+// bindings returns the wanted surfaces.
+func bindings(cfg *config.Config, at config.Sockets, can infer.Abilities) []binding {
 	all := []struct {
-		way
+		binding
 		wanted, possible bool
 		need             string
 	}{
-		{way{surface: v1Surface, path: at.V1, tcp: cfg.TCP.V1}, cfg.Surfaces.V1, can.Generate, "generates"},
-		{way{surface: v2Surface, path: at.V2, tcp: cfg.TCP.V2}, cfg.Surfaces.V2, can.Generate, "generates"},
-		{way{surface: lpSurface, path: at.LP}, cfg.Surfaces.LP, can.Generate, "generates"},
-		{way{surface: embedSurface, path: at.Embed, tcp: cfg.TCP.Embed}, cfg.Surfaces.Embed, can.Embed, "embeds"},
-		{way{surface: rerankSurface, path: at.Rerank}, cfg.Surfaces.Rerank, can.Rerank, "reranks"},
+		{binding{surface: v1Surface, path: at.V1, tcp: cfg.TCP.V1}, cfg.Surfaces.V1, can.Generate, "generates"},
+		{binding{surface: v2Surface, path: at.V2, tcp: cfg.TCP.V2}, cfg.Surfaces.V2, can.Generate, "generates"},
+		{binding{surface: lpSurface, path: at.LP}, cfg.Surfaces.LP, can.Generate, "generates"},
+		{binding{surface: embedSurface, path: at.Embed, tcp: cfg.TCP.Embed}, cfg.Surfaces.Embed, can.Embed, "embeds"},
+		{binding{surface: rerankSurface, path: at.Rerank}, cfg.Surfaces.Rerank, can.Rerank, "reranks"},
 	}
-	var wanted []way
+	var wanted []binding
 	for _, w := range all {
 		if !w.wanted {
 			continue
 		}
 		if !w.possible {
-			w.idle = "no backend " + w.need
+			w.skipReason = "no backend " + w.need
 		}
-		wanted = append(wanted, w.way)
+		wanted = append(wanted, w.binding)
 	}
 	return wanted
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -291,12 +292,12 @@ func TestEnds(t *testing.T) {
 
 // play runs the request, in a bubble.
 func (e ending) play(t *testing.T) {
-	backend := e.backend
-	if backend == nil {
-		backend = &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: time.Second}
+	handler := e.backend
+	if handler == nil {
+		handler = &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: time.Second}
 	}
-	gate := &admit.Gate{Depth: 1, Total: 1, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "m", Kind: "mock", Slots: 1, Handler: backend, Model: func() string { return "chain" }}, nil
+	gate := &admit.Gate{Depth: 1, Total: 1, Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "m", Kind: "mock", Slots: 1, Handler: handler, Model: func() string { return "chain" }}}, nil
 	}}
 	var log bytes.Buffer
 	kept := &journal{}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/backend/mock"
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -57,10 +58,10 @@ func (r *reply) Fail(cause error) error {
 // the end of the request's context.
 func TestOverHTTP(t *testing.T) {
 	const patience = 30 * time.Second // a healthy machine needs a fraction of it
-	backend := &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: 10 * time.Millisecond}
-	var handler infer.Handler = backend
-	gate := &admit.Gate{Depth: 0, Total: 1, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Name: "m", Slots: 1, Handler: handler}, nil
+	answers := &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: 10 * time.Millisecond}
+	var handler infer.Handler = answers
+	gate := &admit.Gate{Depth: 0, Total: 1, Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Name: "m", Slots: 1, Handler: handler}}, nil
 	}}
 	kept := &journal{}
 	runner := &exchange.Runner{Handler: gate, Log: slog.New(slog.DiscardHandler), Journal: kept, Grace: time.Minute}

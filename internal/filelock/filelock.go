@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// errHeld means that another process holds the lock; lock returns it on every platform.
-var errHeld = errors.New("held by another process")
+// ErrHeld is the error of [File] if another open file has the lock.
+var ErrHeld = errors.New("held by another process")
 
 // A Lock is held until it is released or the process ends.
 type Lock struct{ file *os.File }
@@ -35,7 +35,7 @@ func Acquire(path string) (*Lock, error) {
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("look at the lock: %w", err)
+		return nil, fmt.Errorf("stat the lock: %w", err)
 	case info.Mode()&fs.ModeSymlink != 0:
 		return nil, fmt.Errorf("lock path is a symlink (refused): %s", path)
 	case !info.Mode().IsRegular():
@@ -48,7 +48,7 @@ func Acquire(path string) (*Lock, error) {
 	}
 	if err := take(file); err != nil {
 		defer file.Close()
-		if !errors.Is(err, errHeld) {
+		if !errors.Is(err, ErrHeld) {
 			return nil, err
 		}
 		by := ""
@@ -60,8 +60,17 @@ func Acquire(path string) (*Lock, error) {
 	return &Lock{file: file}, nil
 }
 
+// File locks an open file without waiting: shared with other shared locks, or for the caller
+// alone. The lock ends when the file is closed. It returns ErrHeld if the lock is taken, and
+// [errors.ErrUnsupported] if the file system has no locks. The file and its folder are not
+// judged.
+func File(f *os.File, shared bool) error { return lock(f, shared) }
+
+// Holder returns the pid of a process with a lock on the file; 0 means that it is unknown.
+func Holder(f *os.File) int { return holder(f) }
+
 func take(file *os.File) error {
-	if err := lock(file); err != nil {
+	if err := lock(file, false); err != nil {
 		return fmt.Errorf("lock %s: %w", file.Name(), err)
 	}
 	return nil

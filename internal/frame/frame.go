@@ -98,8 +98,7 @@ type Framing interface {
 	NewWriter(w io.Writer) Writer
 }
 
-// Lines ends each message with a newline. The last one before the end of the
-// stream may lack it.
+// Lines ends each message with a newline. The last message of a stream may lack it.
 var Lines Framing = lines{}
 
 // Prefixed puts a length and a kind before each message.

@@ -54,7 +54,7 @@ func (a *account) full() bool { return a.running >= a.slots }
 func (a *account) counts(now time.Time) Counts {
 	return Counts{
 		Running: a.running, Waiting: a.waiting, Parked: a.parked, Stalled: a.stalled,
-		Requests: a.requests, In: a.in, Cached: a.cached, Out: a.out, Rate: a.generated.at(now),
+		Requests: a.requests, InputTokens: a.in, CachedTokens: a.cached, OutputTokens: a.out, Rate: a.generated.at(now),
 	}
 }
 

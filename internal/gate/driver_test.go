@@ -255,7 +255,7 @@ func (d *driver) check() {
 	if got := (gate.Counts{Running: s.Running, Waiting: s.Waiting, Parked: s.Parked, Stalled: s.Stalled}); got != all {
 		d.Fatalf("%+v, recounted %+v", got, all)
 	}
-	ignore := cmpopts.IgnoreFields(gate.Counts{}, "Requests", "In", "Cached", "Out", "Rate")
+	ignore := cmpopts.IgnoreFields(gate.Counts{}, "Requests", "InputTokens", "CachedTokens", "OutputTokens", "Rate")
 	for _, b := range s.Backends {
 		if diff := cmp.Diff(backends[b.Name], b.Counts, ignore); diff != "" {
 			d.Fatalf("%s: -recounted +got\n%s", b.Name, diff)
@@ -265,8 +265,8 @@ func (d *driver) check() {
 		if diff := cmp.Diff(callers[c.User+"/"+c.Program], c.Counts, ignore); diff != "" {
 			d.Fatalf("%s: -recounted +got\n%s", c.User+"/"+c.Program, diff)
 		}
-		if c.Out != d.out[c.User+"/"+c.Program] {
-			d.Fatalf("%s: %d tokens, want %d", c.User, c.Out, d.out[c.User+"/"+c.Program])
+		if c.OutputTokens != d.out[c.User+"/"+c.Program] {
+			d.Fatalf("%s: %d tokens, want %d", c.User, c.OutputTokens, d.out[c.User+"/"+c.Program])
 		}
 	}
 	d.checkSlots(backends, running)

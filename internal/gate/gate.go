@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// Why a request is refused or ended.
+// Reasons to refuse or end a request.
 var (
 	ErrClosed    = infer.Errorf(infer.Unavailable, "admission closed")
 	ErrQueueFull = infer.Errorf(infer.Busy, "queue full")
@@ -40,7 +40,7 @@ type Backend struct {
 	NoPreempt bool
 }
 
-// A Route is what the choice of a backend depends on: at any time it is the same for all
+// A Route has the inputs of the choice of a backend: at any time the choice is the same for all
 // requests of one route.
 type Route struct {
 	Model string

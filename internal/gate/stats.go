@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/inferd-go/inferd/client/stats"
 )
 
 // Stats counts the requests at the gate and the ended ones.
@@ -15,23 +17,12 @@ type Stats struct {
 	Backends         []BackendCounts // by name; without backends that were never chosen
 }
 
-// Counts are the requests and tokens of a caller or a backend.
-type Counts struct {
-	Running, Waiting int
-	Parked           int     // of the waiting
-	Stalled          int     // begun, and neither running nor waiting: the client does not read
-	Requests         int64   // ended
-	In, Cached, Out  int64   // tokens of ended requests; Cached is part of In
-	Rate             float64 // generated tokens per second
-}
-
-// A Caller is a program of a user.
-type Caller struct {
-	User, Program string
-	Exe           string // path of its executable at its last request
-	Counts
-	Refused int64 // requests, because the queue was full
-}
+type (
+	// Counts are the requests and tokens of a caller or a backend.
+	Counts = stats.Counts
+	// A Caller is a program of a user. KVTokens are 0: the gate does not know them.
+	Caller = stats.Caller
+)
 
 // BackendCounts are the counts of a backend.
 type BackendCounts struct {

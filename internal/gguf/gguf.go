@@ -1,6 +1,7 @@
-// Package gguf writes GGUF files, version 3, by ggml's specification (docs/gguf.md of the ggml
-// project). It knows the container only, not the keys and tensors that an architecture needs.
-// It reads nothing: models are parsed in the engine's process and nowhere else.
+// Package gguf writes GGUF files, version 3, and reads the header of one, by
+// ggml's specification (docs/gguf.md of the ggml project). It knows the container and a few
+// keys that describe a model, not the tensors that an architecture needs. Reading is bounded,
+// since files come from strangers: tensors are parsed in the engine's process and nowhere else.
 //
 // The rows of a tensor are produced one at a time while the file is written, so a file may be
 // larger than memory.
@@ -28,14 +29,21 @@ const (
 	maxSize = 1 << 48 // bytes of a tensor: far above any use, far below overflow
 )
 
-// Type codes of the metadata values that [File] can write.
+// Type codes of metadata values.
 const (
+	typeUint8   uint32 = 0
+	typeInt8    uint32 = 1
+	typeUint16  uint32 = 2
+	typeInt16   uint32 = 3
 	typeUint32  uint32 = 4
 	typeInt32   uint32 = 5
 	typeFloat32 uint32 = 6
 	typeBool    uint32 = 7
 	typeString  uint32 = 8
 	typeArray   uint32 = 9
+	typeUint64  uint32 = 10
+	typeInt64   uint32 = 11
+	typeFloat64 uint32 = 12
 )
 
 // Type codes of tensors.

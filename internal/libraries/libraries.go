@@ -67,8 +67,8 @@ func Core() []string { return []string{"ggml-base", "ggml", "llama"} }
 // versioned is the target of the packaged link libNAME.so.
 func versioned(library, version string) string { return "lib" + library + ".v" + version + ".so" }
 
-// accelerators are the backends of llama.cpp beside the processor's that are loaded, in its own
-// order. rpc is not one of them: it sends the work to another machine.
+// accelerators are the backends to load in addition to the CPU backend, in llama.cpp's order. They
+// do not include rpc, which sends the work to another machine.
 var accelerators = []string{"blas", "zendnn", "cann", "cuda", "hip", "metal", "sycl", "vulkan", "virtgpu", "opencl", "hexagon", "musa", "openvino"}
 
 // ffi is the library through which the engine calls llama.cpp's libraries.

@@ -113,7 +113,7 @@ func (m *Memory) loadLocked() error {
 func (m *Memory) saveLocked(machines map[string]machine, keep string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write down the avoided CPU variants: %w", err)
+			err = fmt.Errorf("save the avoided CPU variants: %w", err)
 		}
 	}()
 	machines = maps.Clone(machines)

@@ -111,7 +111,7 @@ func protocolFault(err error) error {
 // Close ends the connection, and with it Run.
 func (c *Client) Close() { _ = c.conn.Close() }
 
-// takeBlob takes text or thinking.
+// takeBlob handles a blob of text or thinking.
 func (c *Client) takeBlob(msg []byte) error {
 	c.frames.Add(1)
 	if len(msg) == 0 || msg[0] > thinkingBlob {
@@ -138,7 +138,7 @@ func (c *Client) takeBlob(msg []byte) error {
 	return nil
 }
 
-// take takes a JSON message.
+// take handles a JSON message of the engine.
 func (c *Client) take(msg []byte, report func(Report)) error {
 	var r response
 	if err := json.Unmarshal(msg, &r); err != nil {
@@ -165,7 +165,7 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	return c.takeEvent(&r)
 }
 
-// takeEvent takes an event or the end of a call.
+// takeEvent handles an event or the end of a call.
 func (c *Client) takeEvent(r *response) error {
 	call := c.call(r.Call)
 	switch {

@@ -76,38 +76,6 @@ const (
 	Failed    State = "failed"    // loading failed, and the same start would fail again
 )
 
-// Stats are the load of an engine and its counters since it became ready, over all its tasks.
-// Embedding and reranking use no cache and decode nothing: without a task that generates those
-// fields stay 0.
-type Stats struct {
-	KVSize    int // tokens that the cache holds at most
-	KVUsed    int // tokens in the cache, of running and paused sequences
-	KVKept    int // tokens in the cache, of retained sequences
-	KVStored  int // tokens of retained sequences, offloaded to memory
-	KVDead    int // tokens in dead cells
-	Sequences int // not finished
-	Parked    int // of those, paused or without room in the cache
-
-	Steps         int64
-	Stalls        int64   // steps that delayed a stream's next token too long
-	StepMS        float64 // moving average, of the first task
-	PrefillTokens int64   // of prompts and of texts, computed
-	DecodeTokens  int64   // of answers, computed
-	CachedTokens  int64   // of prompts, found in the cache and not computed
-	Dropped       int64   // times that a sequence lost its cells for lack of room
-	Aborted       int64   // aborted steps
-	KVSlides      int64   // times that the cells in use were moved together
-	KVSlid        int64   // tokens that were moved then
-
-	Users map[string]UserStats // by [infer.Peer.User]
-}
-
-// UserStats are the part of a user in an engine's load.
-type UserStats struct {
-	KV           int   // tokens in the cache
-	CachedTokens int64 // of prompts, found in the cache
-}
-
 // A Beat is the progress of an engine. A goroutine apart from the computing loops sends it, so it
 // arrives even while a step hangs.
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
@@ -483,12 +485,19 @@ func TestCanceledRequestsAreNotQueued(t *testing.T) {
 	})
 }
 
-// Statistics are answered during a call, too.
+// Every counter of the statistics crosses the link, also during a call.
 func TestStats(t *testing.T) {
-	want := link.Stats{
-		KVSize: 1, KVUsed: 2, KVKept: 3, Sequences: 4, Parked: 5, Steps: 6, Stalls: 7, StepMS: 8.5,
-		PrefillTokens: 9, DecodeTokens: 10, CachedTokens: 11, Dropped: 12, Aborted: 13,
-		Users: map[string]link.UserStats{"1000": {KV: 14, CachedTokens: 15}, "": {KV: 16}},
+	want := stats.Engine{Users: []stats.User{{KVTokens: 16}, {User: "1000", KVTokens: 14, CachedTokens: 15}}}
+	for i := range reflect.TypeFor[stats.Engine]().NumField() {
+		switch field := reflect.ValueOf(&want).Elem().Field(i); field.Kind() {
+		case reflect.Int, reflect.Int64:
+			field.SetInt(int64(i + 1))
+		case reflect.Float64:
+			field.SetFloat(float64(i) + 1.5)
+		case reflect.Slice: // Users
+		default:
+			t.Fatalf("no value for field %d", i)
+		}
 	}
 	client := join(t, &link.Server{
 		Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -496,7 +505,7 @@ func TestStats(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}),
-		Stats: func() link.Stats { return want },
+		Stats: func() stats.Engine { return want },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	_ = client.Handle(ctx, ask("x"), func(infer.Event) error {
@@ -519,7 +528,7 @@ func TestStats(t *testing.T) {
 
 func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
 	client := join(t, &link.Server{})
-	if got, err := client.Stats(t.Context()); err != nil || cmp.Diff(link.Stats{}, *got) != "" {
+	if got, err := client.Stats(t.Context()); err != nil || cmp.Diff(stats.Engine{}, *got) != "" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -558,7 +567,7 @@ func TestStatsOfAStoppedEngine(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		answer := `{"Stats":{"Steps":7}}`
+		answer := `{"Stats":{"steps":7}}`
 		_, _ = far.Write(append(frame.AppendHead(nil, frame.JSON, len(answer)), answer...))
 		synctest.Wait()
 		client.Close()

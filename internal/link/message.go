@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/printable"
@@ -32,7 +33,7 @@ type request struct {
 	Cancel   bool
 	Pause    bool // until Resume
 	Resume   bool
-	Stats    bool // asks for [Stats]
+	Stats    bool // asks for the statistics
 	Beat     bool // asks for a [Beat]
 }
 
@@ -63,7 +64,7 @@ type response struct {
 	Done     *done
 	Fail     *failure
 	Report   *Report
-	Stats    *Stats
+	Stats    *stats.Engine
 	Beat     *Beat
 }
 

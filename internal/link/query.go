@@ -1,17 +1,21 @@
 package link
 
-import "context"
+import (
+	"context"
+
+	"github.com/inferd-go/inferd/client/stats"
+)
 
 // A statsCall is an open query for the engine's statistics. Further callers of Stats wait
 // for the same answer, so that a stopped engine that is polled every second gets one query.
 type statsCall struct {
 	over   chan struct{}
-	answer *Stats // once over; nil if the connection ended
+	answer *stats.Engine // once over; nil if the connection ended
 }
 
 // Stats returns the engine's statistics. It fails with ErrClosed or ErrGone if the
 // connection has ended or ends, and with the cause of ctx if that ends first.
-func (c *Client) Stats(ctx context.Context) (*Stats, error) {
+func (c *Client) Stats(ctx context.Context) (*stats.Engine, error) {
 	q, err := c.openStats()
 	if err != nil {
 		return nil, err
@@ -43,7 +47,7 @@ func (c *Client) openStats() (*statsCall, error) {
 }
 
 // onStats takes the answer to the open query.
-func (c *Client) onStats(s *Stats) error {
+func (c *Client) onStats(s *stats.Engine) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.query == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -27,7 +28,7 @@ type Server struct {
 	Deferred bool
 	// Stats returns the engine's statistics. It is called from any goroutine, and must not
 	// wait for the computing loop. Nil sends zeros.
-	Stats func() Stats
+	Stats func() stats.Engine
 	// Beat returns the engine's progress, under the same rules.
 	Beat func() Beat
 
@@ -156,7 +157,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 }
 
 func (s *Server) sendStats() {
-	var now Stats
+	var now stats.Engine
 	if s.Stats != nil {
 		now = s.Stats()
 	}

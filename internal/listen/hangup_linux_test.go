@@ -16,11 +16,12 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 func pair(t *testing.T) (server, client *net.UnixConn) {
 	t.Helper()
-	return connect(t, local(t, filepath.Join(tempDir(t), "s"), listen.Options{}))
+	return connect(t, local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{}))
 }
 
 // await starts AwaitHangUp; the channel yields its result.
@@ -73,7 +74,7 @@ func asleep(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-// unmoved checks that the wait of ctx has not ended; it ends it with cancel.
+// unmoved checks that the wait of ctx has not ended, and then cancels it.
 func unmoved(t *testing.T, done <-chan error, cancel context.CancelCauseFunc) {
 	t.Helper()
 	cancel(errEnough)
@@ -188,7 +189,7 @@ func TestContextThatHasEnded(t *testing.T) {
 
 // With both reasons to return, no deadline is set after the return, whatever the result is.
 func TestContextEndsBesideAHangUp(t *testing.T) {
-	ln := local(t, filepath.Join(tempDir(t), "s"), listen.Options{})
+	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errEnough)
 	for range 200 {
@@ -293,7 +294,7 @@ func TestTCPHangUp(t *testing.T) {
 }
 
 func TestKilledClient(t *testing.T) {
-	path := filepath.Join(tempDir(t), "s")
+	path := filepath.Join(shortdir.New(t), "s")
 	ln := local(t, path, listen.Options{})
 	client := start(t, "dial", path)
 	server, err := ln.Accept()
@@ -380,7 +381,7 @@ func TestManyTurns(t *testing.T) {
 }
 
 func TestIsNoticedSoon(t *testing.T) {
-	ln := local(t, filepath.Join(tempDir(t), "s"), listen.Options{})
+	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	var took []time.Duration
 	for range 101 {
 		server, client := connect(t, ln)
@@ -418,7 +419,7 @@ func threads(t *testing.T) int {
 }
 
 func TestHoldsNoThread(t *testing.T) {
-	ln := local(t, filepath.Join(tempDir(t), "s"), listen.Options{})
+	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	const waits = 100
 	before := threads(t)
 	var clients []net.Conn
@@ -442,11 +443,7 @@ func TestHoldsNoThread(t *testing.T) {
 
 // BenchmarkAwaitHangUp measures the cost per request: a wait that is canceled.
 func BenchmarkAwaitHangUp(b *testing.B) {
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := shortdir.New(b)
 	ln, err := listen.Local(filepath.Join(dir, "s"), listen.Options{})
 	if err != nil {
 		b.Fatal(err)

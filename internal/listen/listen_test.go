@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // The test binary is also the program of the processes that tests kill. A role listens, or
@@ -87,17 +88,6 @@ func kill(cmd *exec.Cmd) {
 	cmd.Wait()
 }
 
-// tempDir is t.TempDir, but short enough for the path of a socket: it omits the test's name.
-func tempDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func local(t *testing.T, path string, opt listen.Options) net.Listener {
 	t.Helper()
 	ln, err := listen.Local(path, opt)
@@ -155,7 +145,7 @@ func TestSocketAndFolderHaveTheirModes(t *testing.T) {
 		"with a mode":                   {listen.Options{Mode: 0o660}, 0o660},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(tempDir(t), "a", "b")
+			dir := filepath.Join(shortdir.New(t), "a", "b")
 			path := filepath.Join(dir, "infer.sock")
 			ln := local(t, path, test.opt)
 			if got := mode(t, path); got != fs.ModeSocket|test.want {
@@ -227,7 +217,7 @@ func gidOf(t *testing.T, name string) string {
 
 func TestGroup(t *testing.T) {
 	group := someGroup(t)
-	dir := filepath.Join(tempDir(t), "inferd")
+	dir := filepath.Join(shortdir.New(t), "inferd")
 	path := filepath.Join(dir, "infer.sock")
 	local(t, path, listen.Options{Mode: 0o660, Group: group.Name})
 	for name, want := range map[string]fs.FileMode{dir: fs.ModeDir | 0o750, path: fs.ModeSocket | 0o660} {
@@ -242,7 +232,7 @@ func TestGroup(t *testing.T) {
 
 func TestFolder(t *testing.T) {
 	group := someGroup(t)
-	dir := filepath.Join(tempDir(t), "inferd")
+	dir := filepath.Join(shortdir.New(t), "inferd")
 	if err := listen.Folder(dir, group.Name); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +248,7 @@ func TestFolder(t *testing.T) {
 }
 
 func TestUnknownGroup(t *testing.T) {
-	dir := filepath.Join(tempDir(t), "inferd")
+	dir := filepath.Join(shortdir.New(t), "inferd")
 	_, err := listen.Local(filepath.Join(dir, "infer.sock"), listen.Options{Group: "no such group"})
 	if err == nil || err.Error() != "group not found: no such group" {
 		t.Errorf("Local: %v", err)
@@ -269,7 +259,7 @@ func TestUnknownGroup(t *testing.T) {
 }
 
 func TestExistingFolderIsLeftAsItIs(t *testing.T) {
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +273,7 @@ func TestFolderOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give a folder to another user")
 	}
-	top := tempDir(t)
+	top := shortdir.New(t)
 	// The folder is named like the default below /tmp, so that Dial checks it, too.
 	dir := filepath.Join(top, "inferd-"+strconv.Itoa(os.Getuid()))
 	path := filepath.Join(dir, "infer.sock")
@@ -329,7 +319,7 @@ func TestFolderOfAnotherUser(t *testing.T) {
 // Users who can write to the folder or its parent could replace our sockets or the folder. In a
 // sticky folder they cannot.
 func TestFolderThatOthersCanWrite(t *testing.T) {
-	top := tempDir(t)
+	top := shortdir.New(t)
 	dir := filepath.Join(top, "run")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -358,7 +348,7 @@ func TestFolderThatOthersCanWrite(t *testing.T) {
 }
 
 func TestFolderIsAFile(t *testing.T) {
-	name := filepath.Join(tempDir(t), "file")
+	name := filepath.Join(shortdir.New(t), "file")
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +385,7 @@ func TestFileAtThePath(t *testing.T) {
 		"a folder is refused": {func(path string) error { return os.Mkdir(path, 0o700) }, "uds path is a folder: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(tempDir(t), "infer.sock")
+			path := filepath.Join(shortdir.New(t), "infer.sock")
 			if err := test.make(path); err != nil {
 				t.Fatal(err)
 			}
@@ -424,7 +414,7 @@ func TestFileAtThePath(t *testing.T) {
 
 func TestLengthOfThePath(t *testing.T) {
 	limit := len(unix.RawSockaddrUnix{}.Path) - 1
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	leaf := strings.Repeat("x", limit-len(dir)-1)
 	connect(t, local(t, filepath.Join(dir, leaf), listen.Options{}))
 
@@ -447,7 +437,7 @@ func TestLengthOfThePath(t *testing.T) {
 }
 
 func TestNameThatLooksAbstract(t *testing.T) {
-	t.Chdir(tempDir(t))
+	t.Chdir(shortdir.New(t))
 	connect(t, local(t, "@infer.sock", listen.Options{}))
 	if got := mode(t, "@infer.sock"); got != fs.ModeSocket|0o600 {
 		t.Errorf("mode %v", got)
@@ -456,7 +446,7 @@ func TestNameThatLooksAbstract(t *testing.T) {
 
 // While a daemon replaces a socket, the path always holds the old one or the finished new one.
 func TestSocketAppearsFinished(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	serve := func() {
 		ln := local(t, path, listen.Options{Mode: 0o660})
 		go func() { // until the test closes ln; else its queue fills up
@@ -504,7 +494,7 @@ func TestSocketAppearsFinished(t *testing.T) {
 }
 
 func TestCloseLeavesTheSocketOfASuccessor(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	first := local(t, path, listen.Options{})
 	second := local(t, path, listen.Options{})
 	for range 2 { // the second Close does nothing
@@ -514,7 +504,7 @@ func TestCloseLeavesTheSocketOfASuccessor(t *testing.T) {
 }
 
 func TestManyListenersInOneFolder(t *testing.T) {
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	var all sync.WaitGroup
 	want := make([]string, 16)
 	for i := range want {
@@ -535,7 +525,7 @@ func TestManyListenersInOneFolder(t *testing.T) {
 }
 
 func TestWhatIsSwept(t *testing.T) {
-	dir := tempDir(t)
+	dir := shortdir.New(t)
 	room := func(name string) string {
 		t.Helper()
 		name = filepath.Join(dir, name)
@@ -580,7 +570,7 @@ func TestWhatIsSwept(t *testing.T) {
 }
 
 func TestAfterTheDaemonWasKilled(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	daemon := start(t, "listen", path)
 	kill(daemon)
 	if got := mode(t, path); got&fs.ModeSocket == 0 {
@@ -593,7 +583,7 @@ func TestAfterTheDaemonWasKilled(t *testing.T) {
 }
 
 func TestDial(t *testing.T) {
-	path := filepath.Join(tempDir(t), "infer.sock")
+	path := filepath.Join(shortdir.New(t), "infer.sock")
 	if _, err := listen.Dial(t.Context(), path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a socket: %v", err)
 	}

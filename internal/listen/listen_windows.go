@@ -272,11 +272,11 @@ func checkOwner(pipe windows.Handle) error {
 	}
 	sd, err := windows.GetSecurityInfo(pipe, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
 	if err != nil {
-		return fmt.Errorf("ask whose it is: %w", err)
+		return fmt.Errorf("get the owner of the pipe: %w", err)
 	}
 	owner, _, err := sd.Owner()
 	if err != nil {
-		return fmt.Errorf("ask whose it is: %w", err)
+		return fmt.Errorf("get the owner of the pipe: %w", err)
 	}
 	if owner.Equals(us) || owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) || owner.IsWellKnown(windows.WinLocalSystemSid) {
 		return nil

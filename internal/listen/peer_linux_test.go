@@ -14,12 +14,13 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // public is a socket to which all users may connect.
 func public(t *testing.T) (dir string, ln net.Listener) {
 	t.Helper()
-	dir = tempDir(t)
+	dir = shortdir.New(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +150,7 @@ func TestPeerOverOtherConnections(t *testing.T) {
 	if got := listen.PeerOf(p); got != (infer.Peer{}) {
 		t.Errorf("of a pipe: %+v", got)
 	}
-	closed, _ := connect(t, local(t, filepath.Join(tempDir(t), "s"), listen.Options{}))
+	closed, _ := connect(t, local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{}))
 	closed.Close()
 	if got, want := listen.PeerOf(closed), (infer.Peer{Transport: infer.Unix}); got != want {
 		t.Errorf("of a closed one: %+v", got)
@@ -176,11 +177,7 @@ func TestPeerOfLeavesNothingOpen(t *testing.T) {
 }
 
 func BenchmarkPeerOf(b *testing.B) {
-	dir, err := os.MkdirTemp("", "l")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := shortdir.New(b)
 	ln, err := listen.Local(filepath.Join(dir, "s"), listen.Options{})
 	if err != nil {
 		b.Fatal(err)

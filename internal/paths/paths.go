@@ -20,6 +20,7 @@ const (
 	LPLeaf      = "inferd.sock" // the v2 generation, length-prefixed
 	EmbedLeaf   = "infer.embed.sock"
 	RerankLeaf  = "infer.rerank.sock"
+	HTTPLeaf    = "http.sock"
 	AdminLeaf   = "admin.sock"
 	ControlLeaf = "control.sock"
 	LockLeaf    = "inferd.lock"
@@ -138,6 +139,18 @@ func (e Env) ModelsDir() string {
 		return dir
 	}
 	return e.join(e.data(), "models")
+}
+
+// VerifiedFile is the file with the digests of model files that have been verified on this
+// machine. It can be made again, by hashing them.
+func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }
+
+// stateDir is the folder for what inferd remembers of this machine.
+func (e Env) stateDir() string {
+	if e.GOOS == "windows" || e.GOOS == "darwin" {
+		return e.join(e.DataDir(), "state")
+	}
+	return e.join(e.xdg("XDG_STATE_HOME", ".local", "state"), "inferd")
 }
 
 // LogDir is the folder of the activity log; empty without a variable that determines it.

@@ -117,7 +117,7 @@ func TestBeside(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	type defaults struct{ Lock, Config, Data, Engine, Models, Builtin, Variants string }
+	type defaults struct{ Lock, Config, Data, Engine, Models, Builtin, Variants, Verified string }
 	for name, test := range map[string]struct {
 		env  paths.Env
 		want defaults
@@ -128,17 +128,19 @@ func TestDefaults(t *testing.T) {
 				Lock: "/home/u/.inferd/run/inferd.lock", Config: "/home/u/.inferd/config.json",
 				Data: "/home/u/.local/share/inferd", Engine: "/home/u/.local/share/inferd/engine/0.5.0",
 				Models: "/home/u/.local/share/models", Builtin: "/home/u/.cache/inferd/builtin", Variants: "/home/u/.cache/inferd/cpu-variants.json",
+				Verified: "/home/u/.local/state/inferd/verified.json",
 			},
 		},
 		"linux: every folder from a variable": {
 			env("linux", map[string]string{
 				"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1000", "XDG_DATA_HOME": "/data", "XDG_CACHE_HOME": "/cache",
-				"MODELS_HOME": "/models",
+				"MODELS_HOME": "/models", "XDG_STATE_HOME": "/state",
 			}),
 			defaults{
 				Lock: "/run/user/1000/inferd/inferd.lock", Config: "/home/u/.inferd/config.json",
 				Data: "/data/inferd", Engine: "/data/inferd/engine/0.5.0",
 				Models: "/models", Builtin: "/cache/inferd/builtin", Variants: "/cache/inferd/cpu-variants.json",
+				Verified: "/state/inferd/verified.json",
 			},
 		},
 		"linux: relative folders are ignored, without a home nothing exists": {
@@ -147,6 +149,7 @@ func TestDefaults(t *testing.T) {
 				Lock: "/tmp/inferd-1000/inferd.lock", Config: "/nonexistent/.inferd/config.json",
 				Data: "/nonexistent/.local/share/inferd", Engine: "/nonexistent/.local/share/inferd/engine/0.5.0",
 				Models: "/nonexistent/.local/share/models", Builtin: "/nonexistent/.cache/inferd/builtin", Variants: "/nonexistent/.cache/inferd/cpu-variants.json",
+				Verified: "/nonexistent/.local/state/inferd/verified.json",
 			},
 		},
 		"mac": {
@@ -156,6 +159,7 @@ func TestDefaults(t *testing.T) {
 				Data:   "/Users/u/Library/Application Support/inferd",
 				Engine: "/Users/u/Library/Application Support/inferd/engine/0.5.0",
 				Models: "/Users/u/Library/Application Support/models", Builtin: "/Users/u/Library/Caches/inferd/builtin", Variants: "/Users/u/Library/Caches/inferd/cpu-variants.json",
+				Verified: "/Users/u/Library/Application Support/inferd/state/verified.json",
 			},
 		},
 		"windows": {
@@ -164,12 +168,13 @@ func TestDefaults(t *testing.T) {
 				Lock: `C:\Users\u\AppData\Local\inferd\inferd.lock`, Config: `C:\Users\u\.inferd\config.json`,
 				Data: `C:\Users\u\AppData\Local\inferd`, Engine: `C:\Users\u\AppData\Local\inferd\engine\0.5.0`,
 				Models: `C:\Users\u\AppData\Local\models`, Builtin: `C:\Users\u\AppData\Local\inferd\cache\builtin`, Variants: `C:\Users\u\AppData\Local\inferd\cache\cpu-variants.json`,
+				Verified: `C:\Users\u\AppData\Local\inferd\state\verified.json`,
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := test.env
-			got := defaults{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir(), e.VariantsFile()}
+			got := defaults{e.Lock(""), e.ConfigFile(), e.DataDir(), e.EngineDir(), e.ModelsDir(), e.BuiltinDir(), e.VariantsFile(), e.VerifiedFile()}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("paths (-want +got):\n%s", diff)
 			}

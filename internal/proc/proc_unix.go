@@ -128,7 +128,7 @@ func inheritedConn() (net.Conn, error) {
 	}
 	conn, err := fileConn(connFD)
 	if err != nil {
-		return nil, fmt.Errorf("take over the connection: %w", err)
+		return nil, fmt.Errorf("use the inherited descriptor: %w", err)
 	}
 	if _, ok := conn.(*net.UnixConn); !ok {
 		conn.Close()

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-var errMissing = errors.New("starting an engine is missing on Windows: it needs a job object and an inherited pipe")
+var errMissing = errors.New("engines cannot be started on Windows: that needs a job object and an inherited pipe")
 
 func start(Command) (*Child, error) { return nil, errMissing }
 

@@ -1,5 +1,5 @@
-// Package quota bounds how much of a limited resource each caller holds: connections, or memory
-// of requests. It does not know the resource.
+// Package quota bounds the part of a limited resource that each caller holds: connections, or
+// memory of requests. It does not know the resource.
 package quota
 
 import (
@@ -10,8 +10,8 @@ import (
 )
 
 // A Quota counts units of one resource. It bounds each caller, all callers together, and each
-// user: a user gets half of Total, or PerCaller if that is more, so that no user takes
-// everything with many programs.
+// user: a user gets half of Total, or PerCaller if that is more, so that no user can take all
+// units with many programs.
 type Quota struct {
 	PerCaller int64 // 0 allows nothing
 	Total     int64 // 0 allows nothing
@@ -38,9 +38,9 @@ func (q *Quota) TryAcquire(c infer.Caller, n int64) bool {
 	return true
 }
 
-// Acquire takes n units for a caller as soon as they fit. held is how many units the same
-// holder has already, and keeps until it gets n more. Acquire returns the cause of ctx if ctx
-// ends first.
+// Acquire takes n units for a caller as soon as they fit. held is the number of units that the
+// same holder already has, and keeps until it gets n more. Acquire returns the cause of ctx if
+// ctx ends first.
 //
 // If all units belong to holders that wait for more, none would ever be released. Then one of
 // the holders gets its units above the bounds, if held and n together are at most PerCaller.

@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/route"
@@ -21,14 +22,14 @@ import (
 // faults are those of the targets of these tests.
 var faults = []infer.Code{infer.Unavailable, infer.Internal}
 
-func failing(name string, state func() route.State) *route.Target {
-	return &route.Target{
-		Name: name, State: state, Faults: faults,
-		Can: able(infer.Abilities{Generate: true}),
+func failing(name string, state func() backend.State) *backend.Backend {
+	return &backend.Backend{
+		Name: name, State: func() (backend.State, string) { return state(), "" }, Faults: faults,
+		Abilities: able(infer.Abilities{Generate: true}),
 	}
 }
 
-func ready() route.State { return route.Ready }
+func ready() backend.State { return backend.Ready }
 
 // Faults of the target itself open its breaker, in the end; nothing else does.
 func TestFaults(t *testing.T) {
@@ -48,7 +49,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			target := failing("a", ready)
-			r := route.Router{Targets: []*route.Target{target}}
+			r := route.Router{Backends: []*backend.Backend{target}}
 			for range 10 {
 				if got := choose(&r, &infer.Generate{}); got == "a" {
 					r.Begin(target)(test.err)
@@ -70,10 +71,7 @@ func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
 		a, b := failing("a", ready), failing("b", ready)
-		for _, target := range []*route.Target{a, b} {
-			target.Changed = func(s breaker.State) { told = append(told, target.Name+" "+string(s)) }
-		}
-		r := route.Router{Targets: []*route.Target{a, b}}
+		r := route.Router{Backends: []*backend.Backend{a, b}, Changed: func(b *backend.Backend, s breaker.State) { told = append(told, b.Name+" "+string(s)) }}
 		ask := func(want string, err error) {
 			t.Helper()
 			chosen, failed := r.Choose(&infer.Request{Task: &infer.Generate{}})
@@ -119,21 +117,21 @@ func TestOrderIsKept(t *testing.T) {
 		const entries = 4
 		var (
 			now     = time.Unix(0, 0)
-			states  [entries]route.State
+			states  [entries]backend.State
 			running [entries][]func(error)
 			rests   [entries]time.Time // while its breaker is open: until when
-			targets []*route.Target
+			targets []*backend.Backend
 		)
 		r := route.Router{Now: func() time.Time { return now }}
 		for i := range entries {
-			targets = append(targets, failing(strconv.Itoa(i), func() route.State { return states[i] }))
-			targets[i].Changed = func(s breaker.State) {
-				if s == breaker.Open {
-					rests[i] = now.Add(breaker.OpenFor)
-				}
+			targets = append(targets, failing(strconv.Itoa(i), func() backend.State { return states[i] }))
+		}
+		r.Changed = func(b *backend.Backend, s breaker.State) {
+			if s == breaker.Open {
+				rests[slices.Index(targets, b)] = now.Add(breaker.OpenFor)
 			}
 		}
-		r.Targets = targets
+		r.Backends = targets
 		end := func(i int) {
 			before := r.Breaker(targets[i])
 			err := rapid.SampledFrom([]error{
@@ -156,11 +154,11 @@ func TestOrderIsKept(t *testing.T) {
 			}
 		}
 		ask := func() {
-			best, at := route.Down, -1
+			best, at := backend.Down, -1
 			for i, target := range targets {
 				s := r.Breaker(target)
 				passes := s == breaker.Closed || s == breaker.Open && !now.Before(rests[i])
-				if passes && states[i] < best {
+				if passes && states[i] > best {
 					best, at = states[i], i
 				}
 			}
@@ -185,7 +183,7 @@ func TestOrderIsKept(t *testing.T) {
 			i := rapid.IntRange(0, entries-1).Draw(t, "entry")
 			switch rapid.SampledFrom([]string{"state", "ask", "end"}).Draw(t, "what") {
 			case "state":
-				states[i] = rapid.SampledFrom([]route.State{route.Ready, route.Ready, route.Waiting, route.Down}).Draw(t, "state")
+				states[i] = rapid.SampledFrom([]backend.State{backend.Ready, backend.Ready, backend.Loading, backend.Down}).Draw(t, "state")
 			case "ask":
 				ask()
 			case "end":

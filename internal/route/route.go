@@ -2,7 +2,7 @@
 // has the requested name, can do the task, is ready, and has not failed too often in the
 // last minute. It refuses a request that uses a feature beyond the abilities of that entry.
 // Vectors and scores mean something only beside others of the same model, so a request for
-// them goes to the first entry that can do it, or to another of the same [Origin]. The
+// them goes to the first entry that can do it, or to another of the same [backend.Origin]. The
 // package knows no engine and no model, and it never chooses a second entry after a
 // failure.
 package route
@@ -13,76 +13,62 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/breaker"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Target is an entry of the config.
-type Target struct {
-	Name    string
-	Aliases []string
-	Slots   int // requests that it runs at once
-	// Can returns the abilities of the target; known is false before the first report of an
-	// engine.
-	Can func() (can infer.Abilities, known bool)
-	// Origin returns the source of the target's vectors or scores, by the task; nil is unknown.
-	Origin func(infer.Task) Origin
-	// State returns whether the target answers now.
-	State   func() State
-	Handler infer.Handler
-	// Faults are the codes of failures that are the target's own: those open its breaker.
-	Faults []infer.Code
-	// Changed, if not nil, receives the new state of the target's breaker. It must not block.
-	Changed func(breaker.State)
-
-	breaker breaker.Breaker // guarded by the router's lock
-}
-
-func (t *Target) is(name string) bool {
-	return name == "" || name == t.Name || slices.Contains(t.Aliases, name)
-}
-
-// State is the readiness of a target, in order of preference.
-type State int
-
-// States.
-const (
-	Ready   State = iota // it answers
-	Waiting              // it will: requests may wait for it
-	Down                 // it will not until an operator repairs it
-)
-
-// A Router chooses among its targets.
+// A Router chooses among its backends.
 type Router struct {
-	Targets []*Target        // in order of preference
+	Backends []*backend.Backend // in order of preference
+	// Changed, if not nil, receives each new state of a backend's breaker. It must not block.
+	Changed func(*backend.Backend, breaker.State)
 	Now     func() time.Time // the clock; nil is time.Now
 
-	mu sync.Mutex // guards the breakers
+	mu       sync.Mutex // guards breakers
+	breakers map[*backend.Backend]*breaker.Breaker
+}
+
+// breakerLocked returns the breaker of a backend.
+func (r *Router) breakerLocked(b *backend.Backend) *breaker.Breaker {
+	one := r.breakers[b]
+	if one == nil {
+		if r.breakers == nil {
+			r.breakers = make(map[*backend.Backend]*breaker.Breaker)
+		}
+		one = new(breaker.Breaker)
+		r.breakers[b] = one
+	}
+	return one
+}
+
+func answersTo(b *backend.Backend, name string) bool {
+	return name == "" || name == b.Name || slices.Contains(b.Aliases, name)
 }
 
 // Choose returns the first ready candidate for req, or else the first that will be ready; a
-// target with an open breaker counts as down. The name of no target, or of a model that
+// backend with an open breaker counts as down. The name of no backend, or of a model that
 // cannot do the task, is [infer.Invalid]; without a candidate that is up, the error is
 // [infer.Unavailable]. A feature beyond the candidate's abilities is the error of
-// [infer.Abilities.Check]. A target of unknown abilities counts as able: requests
+// [infer.Abilities.Check]. A backend of unknown abilities counts as able: requests
 // wait for it.
-func (r *Router) Choose(req *infer.Request) (*Target, error) {
+func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
 	name := model(req.Task)
 	able, named := r.candidates(name, req.Task)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := r.now()
 	var (
-		chosen *Target
-		best   State
+		chosen *backend.Backend
+		best   backend.State
 	)
-	for _, t := range able {
-		s := t.State()
-		if !t.breaker.Allow(at) {
-			s = Down
+	for _, b := range able {
+		s, _ := b.State()
+		if !r.breakerLocked(b).Allow(at) {
+			s = backend.Down
 		}
-		if chosen == nil || s < best {
-			chosen, best = t, s
+		if chosen == nil || s > best {
+			chosen, best = b, s
 		}
 	}
 	switch {
@@ -90,10 +76,10 @@ func (r *Router) Choose(req *infer.Request) (*Target, error) {
 		return nil, infer.Errorf(infer.Invalid, "invalid request: no model is called %.64q", name)
 	case chosen == nil && name != "":
 		return nil, infer.Errorf(infer.Invalid, "invalid request: the model %.64q does not %s", name, verb(req.Task))
-	case chosen == nil || best == Down:
-		return nil, infer.Errorf(infer.Unavailable, "%s", noTarget(req.Task))
+	case chosen == nil || best == backend.Down:
+		return nil, infer.Errorf(infer.Unavailable, "%s", noBackend(req.Task))
 	}
-	if can, reported := chosen.Can(); reported && !can.Cover(needsOf(req)) {
+	if can, reported := chosen.Abilities(); reported && !can.Cover(needsOf(req)) {
 		if err := can.Check(req.Task); err != nil {
 			return nil, err
 		}
@@ -109,23 +95,23 @@ func needsOf(req *infer.Request) infer.Abilities {
 	return *req.Needs
 }
 
-// candidates returns the targets of that name that can do the task, in order of preference,
-// and whether any target has the name. Of targets that embed or rerank these are the first,
-// and those of the same origin. Targets of unknown abilities come last; none of them
-// embeds or reranks in place of a target that is known to.
-func (r *Router) candidates(name string, task infer.Task) (able []*Target, named bool) {
-	var unknown []*Target
-	for _, t := range r.Targets {
-		if !t.is(name) {
+// candidates returns the backends of that name that can do the task, in order of preference,
+// and whether any backend has the name. Of backends that embed or rerank these are the first,
+// and those of the same origin. Backends of unknown abilities come last; none of them
+// embeds or reranks in place of a backend that is known to.
+func (r *Router) candidates(name string, task infer.Task) (able []*backend.Backend, named bool) {
+	var unknown []*backend.Backend
+	for _, b := range r.Backends {
+		if !answersTo(b, name) {
 			continue
 		}
 		named = true
-		can, known := t.Can()
+		can, known := b.Abilities()
 		switch {
 		case !known:
-			unknown = append(unknown, t)
-		case can.Do(task) && (len(able) == 0 || !compared(task) || able[0].origin(task).Same(t.origin(task))):
-			able = append(able, t)
+			unknown = append(unknown, b)
+		case can.Do(task) && (len(able) == 0 || !compared(task) || able[0].OriginOf(task).Same(b.OriginOf(task))):
+			able = append(able, b)
 		}
 	}
 	switch {
@@ -148,17 +134,18 @@ func compared(t infer.Task) bool {
 	return false
 }
 
-// Begin notes the start of a request at its target. The end of the request must call end:
+// Begin notes the start of a request at its backend. The end of the request must call end:
 // with nil after a complete answer, else with the error.
-func (r *Router) Begin(t *Target) (end func(error)) {
+func (r *Router) Begin(b *backend.Backend) (end func(error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	one := r.breakerLocked(b)
 	var permit breaker.Permit
-	t.noticeLocked(func() { permit = t.breaker.Begin() })
+	r.noticeLocked(b, func() { permit = one.Begin() })
 	return func(err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		t.noticeLocked(func() { t.breaker.End(permit, r.now(), t.outcome(err)) })
+		r.noticeLocked(b, func() { one.End(permit, r.now(), outcome(b, err)) })
 	}
 }
 
@@ -169,29 +156,30 @@ func (r *Router) now() time.Time {
 	return time.Now()
 }
 
-// Breaker returns the state of a target's breaker.
-func (r *Router) Breaker(t *Target) breaker.State {
+// Breaker returns the state of a backend's breaker.
+func (r *Router) Breaker(b *backend.Backend) breaker.State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return t.breaker.State()
+	return r.breakerLocked(b).State()
 }
 
 // noticeLocked runs event, and reports a change of the breaker's state.
-func (t *Target) noticeLocked(event func()) {
-	before := t.breaker.State()
+func (r *Router) noticeLocked(b *backend.Backend, event func()) {
+	one := r.breakerLocked(b)
+	before := one.State()
 	event()
-	if after := t.breaker.State(); after != before && t.Changed != nil {
-		t.Changed(after)
+	if after := one.State(); after != before && r.Changed != nil {
+		r.Changed(b, after)
 	}
 }
 
-// outcome classifies err: only faults of the target itself count as failures.
-func (t *Target) outcome(err error) breaker.Outcome {
+// outcome classifies err: only faults of the backend itself count as failures.
+func outcome(b *backend.Backend, err error) breaker.Outcome {
 	failure, ok := errors.AsType[*infer.Error](err)
 	switch {
 	case err == nil:
 		return breaker.Success
-	case ok && slices.Contains(t.Faults, failure.Code):
+	case ok && slices.Contains(b.Faults, failure.Code):
 		return breaker.Failure
 	default:
 		return breaker.Ignored
@@ -224,8 +212,8 @@ func verb(t infer.Task) string {
 	return ""
 }
 
-// noTarget is the message if no target is up for a task.
-func noTarget(t infer.Task) string {
+// noBackend is the message if no backend is up for a task.
+func noBackend(t infer.Task) string {
 	switch t.(type) {
 	case *infer.Embed:
 		return "no embed-capable backend available"

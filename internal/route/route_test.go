@@ -6,34 +6,35 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/route"
 )
 
 func TestRouter(t *testing.T) {
 	for name, test := range map[string]struct {
-		a, b  route.State
+		a, b  backend.State
 		model string
 		want  string // who answers, or the class of the failure
 	}{
-		"the first that is ready":              {route.Ready, route.Ready, "", "a"},
-		"the second if the first is away":      {route.Waiting, route.Ready, "", "b"},
-		"the first that will be ready":         {route.Waiting, route.Waiting, "", "a"},
-		"one that will be before one that not": {route.Down, route.Waiting, "", "b"},
-		"nobody":                               {route.Down, route.Down, "", "unavailable"},
-		"the one that is meant":                {route.Ready, route.Ready, "b", "b"},
-		"by its alias":                         {route.Ready, route.Ready, "small", "b"},
-		"the one that is meant, or none":       {route.Ready, route.Down, "b", "unavailable"},
-		"a model that nobody knows":            {route.Ready, route.Ready, "c", "invalid"},
+		"the first that is ready":              {backend.Ready, backend.Ready, "", "a"},
+		"the second if the first is away":      {backend.Loading, backend.Ready, "", "b"},
+		"the first that will be ready":         {backend.Loading, backend.Loading, "", "a"},
+		"one that will be before one that not": {backend.Down, backend.Loading, "", "b"},
+		"nobody":                               {backend.Down, backend.Down, "", "unavailable"},
+		"the one that is meant":                {backend.Ready, backend.Ready, "b", "b"},
+		"by its alias":                         {backend.Ready, backend.Ready, "small", "b"},
+		"the one that is meant, or none":       {backend.Ready, backend.Down, "b", "unavailable"},
+		"a model that nobody knows":            {backend.Ready, backend.Ready, "c", "invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			target := func(name string, s route.State, aliases ...string) *route.Target {
-				return &route.Target{
-					Name: name, Aliases: aliases, State: func() route.State { return s },
-					Can: able(infer.Abilities{Generate: true}),
+			target := func(name string, s backend.State, aliases ...string) *backend.Backend {
+				return &backend.Backend{
+					Name: name, Aliases: aliases, State: in(s),
+					Abilities: able(infer.Abilities{Generate: true}),
 				}
 			}
-			r := route.Router{Targets: []*route.Target{target("a", test.a), target("b", test.b, "small")}}
+			r := route.Router{Backends: []*backend.Backend{target("a", test.a), target("b", test.b, "small")}}
 			if got := choose(&r, &infer.Generate{Model: test.model}); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
@@ -68,35 +69,35 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	_, link := fileInfo(t, path)
 	_, other := fileInfo(t, "")
 	for name, test := range map[string]struct {
-		a, b   route.Origin
-		stateA route.State
+		a, b   backend.Origin
+		stateA backend.State
 		model  string
 		want   string // of embed and rerank
 	}{
-		"the first, though another one is like it": {route.Origin{File: file}, route.Origin{File: file}, route.Ready, "", "a"},
-		"the same file":                               {route.Origin{File: file}, route.Origin{File: file}, route.Down, "", "b"},
-		"the same file under another name":            {route.Origin{File: file}, route.Origin{File: link}, route.Down, "", "b"},
-		"the same file while the first loads":         {route.Origin{File: file}, route.Origin{File: file}, route.Waiting, "", "b"},
-		"another file":                                {route.Origin{File: file}, route.Origin{File: other}, route.Down, "", "unavailable"},
-		"another file while the first loads":          {route.Origin{File: file}, route.Origin{File: other}, route.Waiting, "", "a"},
-		"another file of the same digest":             {route.Origin{File: file, Digest: "d"}, route.Origin{File: other, Digest: "d"}, route.Down, "", "b"},
-		"another digest":                              {route.Origin{File: file, Digest: "d"}, route.Origin{File: other, Digest: "e"}, route.Down, "", "unavailable"},
-		"the same file, other settings":               {route.Origin{File: file, Settings: "mean 512"}, route.Origin{File: file, Settings: "cls 512"}, route.Down, "", "unavailable"},
-		"origins that are not known":                  {route.Origin{}, route.Origin{}, route.Down, "", "unavailable"},
-		"a shared alias means its first entry":        {route.Origin{File: file}, route.Origin{File: other}, route.Down, "both", "unavailable"},
-		"a shared alias of one file":                  {route.Origin{File: file}, route.Origin{File: file}, route.Down, "both", "b"},
-		"a name means that entry":                     {route.Origin{File: file}, route.Origin{File: other}, route.Ready, "b", "b"},
-		"a name means no other, the same file or not": {route.Origin{File: file}, route.Origin{File: file}, route.Down, "a", "unavailable"},
-		"a name that no entry has":                    {route.Origin{File: file}, route.Origin{File: file}, route.Ready, "c", "invalid"},
+		"the first, though another one is like it": {backend.Origin{File: file}, backend.Origin{File: file}, backend.Ready, "", "a"},
+		"the same file":                               {backend.Origin{File: file}, backend.Origin{File: file}, backend.Down, "", "b"},
+		"the same file under another name":            {backend.Origin{File: file}, backend.Origin{File: link}, backend.Down, "", "b"},
+		"the same file while the first loads":         {backend.Origin{File: file}, backend.Origin{File: file}, backend.Loading, "", "b"},
+		"another file":                                {backend.Origin{File: file}, backend.Origin{File: other}, backend.Down, "", "unavailable"},
+		"another file while the first loads":          {backend.Origin{File: file}, backend.Origin{File: other}, backend.Loading, "", "a"},
+		"another file of the same digest":             {backend.Origin{File: file, Digest: "d"}, backend.Origin{File: other, Digest: "d"}, backend.Down, "", "b"},
+		"another digest":                              {backend.Origin{File: file, Digest: "d"}, backend.Origin{File: other, Digest: "e"}, backend.Down, "", "unavailable"},
+		"the same file, other settings":               {backend.Origin{File: file, Settings: "mean 512"}, backend.Origin{File: file, Settings: "cls 512"}, backend.Down, "", "unavailable"},
+		"origins that are not known":                  {backend.Origin{}, backend.Origin{}, backend.Down, "", "unavailable"},
+		"a shared alias means its first entry":        {backend.Origin{File: file}, backend.Origin{File: other}, backend.Down, "both", "unavailable"},
+		"a shared alias of one file":                  {backend.Origin{File: file}, backend.Origin{File: file}, backend.Down, "both", "b"},
+		"a name means that entry":                     {backend.Origin{File: file}, backend.Origin{File: other}, backend.Ready, "b", "b"},
+		"a name means no other, the same file or not": {backend.Origin{File: file}, backend.Origin{File: file}, backend.Down, "a", "unavailable"},
+		"a name that no entry has":                    {backend.Origin{File: file}, backend.Origin{File: file}, backend.Ready, "c", "invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			target := func(name string, o route.Origin, s route.State) *route.Target {
-				return &route.Target{
-					Name: name, Aliases: []string{"both"}, State: func() route.State { return s }, Origin: func(infer.Task) route.Origin { return o },
-					Can: able(infer.Abilities{Generate: true, Embed: true, Rerank: true}),
+			target := func(name string, o backend.Origin, s backend.State) *backend.Backend {
+				return &backend.Backend{
+					Name: name, Aliases: []string{"both"}, State: in(s), Origin: func(infer.Task) backend.Origin { return o },
+					Abilities: able(infer.Abilities{Generate: true, Embed: true, Rerank: true}),
 				}
 			}
-			r := route.Router{Targets: []*route.Target{target("a", test.a, test.stateA), target("b", test.b, route.Ready)}}
+			r := route.Router{Backends: []*backend.Backend{target("a", test.a, test.stateA), target("b", test.b, backend.Ready)}}
 			if got := choose(&r, &infer.Embed{Model: test.model}); got != test.want {
 				t.Errorf("embed: got %q, want %q", got, test.want)
 			}
@@ -106,7 +107,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 			want := test.want
 			if test.model == "" || test.model == "both" {
 				want = "b"
-				if test.stateA == route.Ready {
+				if test.stateA == backend.Ready {
 					want = "a"
 				}
 			}
@@ -127,16 +128,16 @@ func TestOriginOfAChangedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if (route.Origin{File: before}).Same(route.Origin{File: after}) {
+	if (backend.Origin{File: before}).Same(backend.Origin{File: after}) {
 		t.Error("it counts as the same model")
 	}
 }
 
 // A name that is not known is told, but not megabytes of it.
 func TestUnknownNameIsToldInShort(t *testing.T) {
-	r := route.Router{Targets: []*route.Target{{
-		Name: "a", State: func() route.State { return route.Ready },
-		Can: able(infer.Abilities{Generate: true}),
+	r := route.Router{Backends: []*backend.Backend{{
+		Name: "a", State: in(backend.Ready),
+		Abilities: able(infer.Abilities{Generate: true}),
 	}}}
 	for _, name := range []string{"b", strings.Repeat("b", 1<<20)} {
 		_, err := r.Choose(&infer.Request{Task: &infer.Generate{Model: name}})
@@ -161,13 +162,13 @@ func choose(r *route.Router, task infer.Task) string {
 }
 
 func TestOnlyWhoCanIsChosen(t *testing.T) {
-	target := func(name string, can infer.Abilities, s route.State) *route.Target {
-		return &route.Target{Name: name, Can: able(can), State: func() route.State { return s }}
+	target := func(name string, can infer.Abilities, s backend.State) *backend.Backend {
+		return &backend.Backend{Name: name, Abilities: able(can), State: in(s)}
 	}
-	r := route.Router{Targets: []*route.Target{
-		target("writer", infer.Abilities{Generate: true}, route.Ready),
-		target("embedder", infer.Abilities{Embed: true}, route.Ready),
-		target("broken", infer.Abilities{Embed: true, Rerank: true}, route.Down),
+	r := route.Router{Backends: []*backend.Backend{
+		target("writer", infer.Abilities{Generate: true}, backend.Ready),
+		target("embedder", infer.Abilities{Embed: true}, backend.Ready),
+		target("broken", infer.Abilities{Embed: true, Rerank: true}, backend.Down),
 	}}
 	for name, test := range map[string]struct {
 		task infer.Task
@@ -192,12 +193,12 @@ func TestOnlyWhoCanIsChosen(t *testing.T) {
 // not tried. A target that has not reported yet refuses nothing.
 func TestFeaturesBeyondTheAbilities(t *testing.T) {
 	var (
-		plain    = &route.Target{Name: "plain", Can: able(infer.Abilities{Generate: true})}
-		whole    = &route.Target{Name: "whole", Can: able(infer.AllAbilities())}
+		plain    = &backend.Backend{Name: "plain", Abilities: able(infer.Abilities{Generate: true})}
+		whole    = &backend.Backend{Name: "whole", Abilities: able(infer.AllAbilities())}
 		reported = infer.Abilities{}
 		known    = false
-		loading  = &route.Target{Name: "loading", Can: func() (infer.Abilities, bool) { return reported, known }}
-		r        = route.Router{Targets: []*route.Target{plain, whole, loading}}
+		loading  = &backend.Backend{Name: "loading", Abilities: func() (infer.Abilities, bool) { return reported, known }}
+		r        = route.Router{Backends: []*backend.Backend{plain, whole, loading}}
 		thinking = func(model string) infer.Task { return &infer.Generate{Model: model, Thinking: true} }
 		want     = func(task infer.Task, want string) {
 			t.Helper()
@@ -206,9 +207,9 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 			}
 		}
 	)
-	plain.State = func() route.State { return route.Ready }
+	plain.State = in(backend.Ready)
 	whole.State = plain.State
-	loading.State = func() route.State { return route.Waiting }
+	loading.State = in(backend.Loading)
 	want(&infer.Generate{}, "plain")
 	want(thinking(""), "invalid")
 	want(thinking("whole"), "whole")
@@ -220,7 +221,12 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 	reported = infer.Abilities{Generate: true, Thinking: true}
 	want(thinking("loading"), "loading")
 	want(&infer.Embed{Model: "loading"}, "invalid")
-	plain.State = func() route.State { return route.Down }
+	plain.State = in(backend.Down)
 	want(thinking(""), "whole")
 	want(thinking("plain"), "unavailable")
+}
+
+// in returns a state that does not change.
+func in(s backend.State) func() (backend.State, string) {
+	return func() (backend.State, string) { return s, "" }
 }

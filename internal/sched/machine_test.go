@@ -12,7 +12,7 @@ import (
 )
 
 // A machine has slots. In a step each running job uses one unit; then free slots are filled
-// and jobs preempted, as the gate does it.
+// and jobs preempted by the rules of the gate.
 type machine struct {
 	q       sched.Queue[*load]
 	slots   int

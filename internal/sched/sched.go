@@ -21,12 +21,12 @@ type Path struct {
 }
 
 // backgroundWeight multiplies the cost of background jobs: while both bands compete, the
-// normal band gets that many times as much.
+// normal band gets this multiple of its service.
 const backgroundWeight = 15
 
-// Quantum is how many units a flow gets before the next flow has its turn, as far as the
-// queue can control it. For each slot, it bounds how far two greedy flows drift apart, and how
-// often they preempt each other.
+// Quantum is the number of units that a flow gets before the next flow has its turn, as far as
+// the queue can control it. For each slot, it bounds the difference between two flows with
+// unlimited demand, and how often they preempt each other.
 const Quantum = 32
 
 // A Queue holds waiting and running jobs. The zero value is empty. It is not safe for
@@ -58,7 +58,7 @@ type Job[T any] struct {
 	newFrom  int    // first level on which the job's flow was new when the job was pushed
 
 	charged, used float64
-	minCharge     float64 // least total charge: that much was charged to nodes that no longer exist
+	minCharge     float64 // least total charge: the amount charged to nodes that no longer exist
 	started       uint64  // number of its latest start; 0 if it has never run
 	usedAtStart   float64 // used at its latest start
 }
@@ -193,8 +193,8 @@ func (q *Queue[T]) Resume(j *Job[T]) {
 }
 
 // Done ends a job in any state. used is its final usage, which may be less than was charged; a
-// job that has never run is not charged. A flow's usage is kept while anything waits or runs:
-// otherwise a flow that has just received a long answer would go first again.
+// job that has never run is not charged. A flow's usage is kept while any job waits or runs:
+// otherwise a flow that has just received a long answer would be first again.
 func (q *Queue[T]) Done(j *Job[T], used int) {
 	if j.leaf == nil { // suspended
 		if j.lastLeaf.attached() {

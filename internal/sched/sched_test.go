@@ -468,7 +468,7 @@ func TestSuspendedAndDropped(t *testing.T) {
 	}
 }
 
-// Any number of programs with one job each does not fill the memory.
+// The memory is bounded, however many programs have one job each.
 func TestMemoryIsBounded(t *testing.T) {
 	var q sched.Queue[int]
 	q.Push(user("other"), 1, 0) // waits for ever, so that there is always competition

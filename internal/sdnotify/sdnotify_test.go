@@ -4,20 +4,16 @@ package sdnotify_test
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/sdnotify"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 func TestNotify(t *testing.T) {
-	dir, err := os.MkdirTemp("", "n") // names of sockets must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(t)
 	names := map[string]string{"a path": filepath.Join(dir, "notify")}
 	if runtime.GOOS == "linux" {
 		names["an abstract name"] = "@" + filepath.Join(dir, "notify")

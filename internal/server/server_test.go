@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -165,8 +166,8 @@ func (c *client) want(t *testing.T, want ...string) {
 // Ten requests on four slots, and the server is told to stop: the six that wait are
 // refused at once, two end in time, two are cut off when the grace is over.
 func TestDrain(t *testing.T) {
-	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Place, error) {
-		return admit.Place{Slots: 4, Handler: infer.HandlerFunc(seconds)}, nil
+	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Destination, error) {
+		return admit.Destination{Backend: &backend.Backend{Slots: 4, Handler: infer.HandlerFunc(seconds)}}, nil
 	}}
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: gate, Grace: 8 * time.Second}}, func(r *room) {
 		idle := r.dial(false)

@@ -1,9 +1,22 @@
-// Package store finds model files and checks them. It returns a model as open files, so that
-// an engine loads the checked files even if others have replaced them at their paths. It knows
-// files that an operator names and built-in models; it does not know what loads them.
+// Package store keeps models: it takes their bytes in, checks them, and hands them out. It
+// returns a model as open files, so that an engine loads the checked files even if others have
+// replaced them at their paths. It knows models by name in a folder that other programs may
+// share, files that an operator names, and built-in models. It does not know where bytes come
+// from, and what loads a model.
+//
+// A model comes in so:
+//
+//	lock, err := s.LockName(name)       // one writer of a name
+//	defer lock.Release()
+//	in, err := s.Begin(store.Want{...}) // starts or resumes; one writer of a blob
+//	defer in.Close()
+//	in.WriteAt(...)                     // in any order, from several goroutines; see in.Ranges
+//	blob, err := in.Commit(ctx)         // checked and on disk; or a MismatchError
+//	err = s.PutManifest(&store.Manifest{...}, false)
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,15 +30,19 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A Ref names a model: by Path or by Builtin.
+// A Ref names a model: by Name, Path or Builtin.
 type Ref struct {
+	Name    string // of a manifest
 	Path    string // GGUF file; for a split model, its first part
 	Builtin string // a model of package builtin
-	SHA256  string // expected digest of the file at Path, in lower-case hex; empty: unknown
+	// SHA256 is the expected digest of the file at Path, or of the model of that name, in
+	// lower-case hex; empty: unknown. With a name a blob of that digest needs no manifest.
+	SHA256 string
 }
 
 // A Model is a model with open, checked files. The caller closes it.
 type Model struct {
+	Name   string      // in the store; empty for other models
 	Path   string      // absolute path of the first file, for reports and errors
 	Info   os.FileInfo // of the first file when it was opened
 	Digest string      // SHA-256 of the content, in hex; empty: unknown, or split into several files
@@ -39,21 +56,41 @@ func (m *Model) Close() {
 	}
 }
 
-// A Store hands out models. The zero value has no folder for built-in models. Its methods may
-// be called from any goroutine.
+// A Store is a folder of models that other programs and users may share, and hands models out
+// for use. The zero value knows files by their paths only. Its methods may be called from any
+// goroutine.
+//
+// The folder has blobs by their digest, and manifests: names of models, each with the digests
+// of its blobs. Everything in it is whole or absent, whenever a process or the machine ends.
 type Store struct {
+	// Home is the folder of models. It is made when something is written. If it is empty,
+	// models have no names.
+	Home string
 	// BuiltinDir is the folder where built-in models are generated.
 	BuiltinDir string
+	// VerifiedFile is where digests of unchanged files are remembered, for this machine. If it
+	// is empty, they are forgotten with the process.
+	VerifiedFile string
+	// Paranoid has every file hashed each time that it is handed out.
+	Paranoid bool
+	// Before is called before each change in Home, one at a time; an error prevents the change.
+	// It is for tests: they record the order of changes, and have some fail.
+	Before func(Op) error
+	// Boot replaces the identity of this run of the kernel, for tests of power cuts.
+	Boot string
 
-	mu       sync.Mutex         // guards the field below
-	verified map[string]version // by path: the file whose digest was right last
+	mu    sync.Mutex       // guards the fields below
+	disk  *disk            // nil until the folder is needed
+	ready bool             // all folders of the layout are there
+	uses  map[string]*Lock // by digest: blobs that were handed out
+	// writing counts the ingests of this store by their digests, whose locks they have.
+	writing map[string]int
+
+	digests digests
 }
 
-// A version is a state of a file's content, as far as the file system reports it.
-type version struct {
-	info   os.FileInfo
-	digest string
-}
+// boot identifies this run of the kernel; empty means unknown.
+func (s *Store) boot() string { return cmp.Or(s.Boot, bootID()) }
 
 // Ensure opens the model of ref, and fails unless it is there and has the expected digest.
 // Symbolic links are followed, as caches of models use them; each file is opened once and
@@ -65,6 +102,9 @@ func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (
 	}
 	if ref.Builtin != "" {
 		return s.builtin(ctx, ref.Builtin, phase)
+	}
+	if ref.Name != "" {
+		return s.named(ctx, ref, phase)
 	}
 	path, err := filepath.Abs(ref.Path)
 	if err != nil {
@@ -167,43 +207,14 @@ func (s *Store) verify(ctx context.Context, m *Model, want string, phase func(st
 	if len(m.Files) == 1 {
 		m.Digest = want
 	}
-	if s.isVerified(m, want) {
-		return nil
-	}
-	phase(status.Verify{Path: m.Path})
-	got, err := digest(ctx, m.Files[0], m.Info.Size())
-	if err != nil {
-		return fmt.Errorf("verify model: %w", err)
-	}
-	now, err := m.Files[0].Stat()
+	got, err := s.digestOf(ctx, m.Files[0], m.Info, m.Path, want, phase)
 	switch {
 	case err != nil:
-		return fmt.Errorf("verify model: %w", err)
-	case !unchanged(m.Info, now):
-		return fmt.Errorf("model %s was changed while its SHA-256 was computed", m.Path)
+		return err
 	case got != want:
 		return fmt.Errorf("model %s has SHA-256 %s, but %s was expected", m.Path, got, want)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.verified == nil {
-		s.verified = make(map[string]version)
-	}
-	s.verified[m.Path] = version{m.Info, want}
 	return nil
-}
-
-// isVerified reports whether the file had that digest before and is unchanged: the restart of
-// an engine should not wait for gigabytes to be read again.
-func (s *Store) isVerified(m *Model, want string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	last, ok := s.verified[m.Path]
-	return ok && last.digest == want && unchanged(last.info, m.Info)
-}
-
-func unchanged(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changeTime(a).Equal(changeTime(b))
 }
 
 // digest reads size bytes of a file, without moving its offset.

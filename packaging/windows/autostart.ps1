@@ -1,4 +1,4 @@
-# Has inferd started when this user logs on: a shortcut in the Startup folder, to
+# Starts inferd when this user logs on: makes a shortcut in the Startup folder, to
 # %LOCALAPPDATA%\inferd\bin\inferd.exe, with its window minimised. See packaging/README.md.
 $ErrorActionPreference = 'Stop'
 

@@ -1,8 +1,8 @@
 // Command bareloop decodes and samples without an engine or a daemon: the baseline of a stream
 // through the daemon in "make bench". It is not part of an installation.
 //
-// It reads lines of two numbers from standard input, tokens and sequences, decodes so many
-// tokens of each of so many sequences together, and prints how many tokens it decoded a second.
+// Each line of standard input has two numbers, tokens and sequences. It decodes that number of
+// tokens of that number of sequences together, and prints the tokens per second.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// most is how many sequences it decodes at once.
+// most is the maximum number of sequences at once.
 const most = 8
 
 func main() {
@@ -55,7 +55,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var n, sequences int
 		if _, err := fmt.Sscan(lines.Text(), &n, &sequences); err != nil || n < 2 || sequences < 1 || sequences > most {
-			return fmt.Errorf("%q is not how many tokens, two or more, of how many sequences, up to %d", lines.Text(), most)
+			return fmt.Errorf("%q: want two numbers, at least 2 tokens and at most %d sequences", lines.Text(), most)
 		}
 		rate, err := decode(model, ctx, n, sequences)
 		if err != nil {
@@ -74,7 +74,7 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 		return 0, err
 	}
 	samplers := make([]*llama.Sampler, sequences)
-	entries := make([]int, sequences) // of the batch, that have the logits
+	entries := make([]int, sequences) // in the batch, by sequence: the entry with its logits
 	for seq := range sequences {
 		if samplers[seq], err = llama.NewSampler(model, llama.SamplerOptions{Sampling: infer.Sampling{}}); err != nil {
 			return 0, err
@@ -126,9 +126,9 @@ func addPrompt(ctx *llama.Context, prompt []llama.Token, seq int) error {
 	return nil
 }
 
-// reset empties the batch and the cache, in which idle sequences would make later ones slower.
+// reset empties the batch and the cache: sequences left in the cache would make later ones slower.
 func reset(ctx *llama.Context, sequences int) error {
-	if err := ctx.Decode(); err != nil { // the tokens that are still in the batch
+	if err := ctx.Decode(); err != nil { // tokens left in the batch
 		return err
 	}
 	for seq := range sequences {

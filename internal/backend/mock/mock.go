@@ -14,16 +14,16 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is the name of the backend in the answers of a mock.
-const Kind = "mock"
+// kind is the name of the kind, and of the backend in the answers of a mock.
+const kind = "mock"
 
 // A Backend answers every request in the same way. The zero value yields the one
 // token "mock-response".
 type Backend struct {
 	Tokens     []string      // the answer; nil is one token "mock-response"
 	TokenDelay time.Duration // passes before every token
-	// PreStream fails every request before its first token: "not_ready",
-	// "invalid_request", "unavailable" or "internal"; empty does not.
+	// PreStream is the failure of every request before its first token: "not_ready",
+	// "invalid_request", "unavailable" or "internal"; empty means no failure.
 	PreStream string
 	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
 	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none
@@ -55,12 +55,6 @@ var failures = map[string]error{
 	"invalid_request": infer.Errorf(infer.Invalid, "mock"),
 	"unavailable":     infer.Errorf(infer.Unavailable, "mock"),
 	"internal":        infer.Errorf(infer.Internal, "mock"),
-}
-
-// KnowsFailure reports whether name is a valid value of Backend.PreStream.
-func KnowsFailure(name string) bool {
-	_, ok := failures[name]
-	return ok || name == ""
 }
 
 // Ready reports whether NotReadyAfter has not been reached.
@@ -156,7 +150,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 }
 
 func (b *Backend) done(reason infer.Reason, out int) *infer.Done {
-	return &infer.Done{Reason: reason, In: b.PromptTokens, Out: out, Backend: Kind, Model: Kind}
+	return &infer.Done{Reason: reason, In: b.PromptTokens, Out: out, Backend: kind, Model: kind}
 }
 
 func (b *Backend) noV2() error {
@@ -214,7 +208,7 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
 // DefaultDimensions is the default length of a vector.
@@ -245,7 +239,7 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 	if err := emit(&ev); err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: Kind, Model: Kind})
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
 func pause(ctx context.Context, d time.Duration) error {

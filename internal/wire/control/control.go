@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/wire"
 )
@@ -24,7 +25,7 @@ type Verb interface{ verb() }
 // Retry restarts the engine of an entry that was given up.
 type Retry struct{ Backend string } // never empty
 
-// GetStats requests the [Stats].
+// GetStats requests the stats.
 type GetStats struct{}
 
 // SetLogLevel sets the least level that is logged.
@@ -36,105 +37,6 @@ func (SetLogLevel) verb() {}
 
 // levels are the values of SetLogLevel.Level.
 var levels = []string{"debug", "info", "warn", "error", "off"}
-
-// Stats is the present load of the daemon and its counts since it started.
-type Stats struct {
-	UptimeMS    int64     `json:"uptime_ms"`
-	Version     string    `json:"version"`
-	Running     int       `json:"running"`     // requests
-	Waiting     int       `json:"waiting"`     // requests
-	Parked      int       `json:"parked"`      // requests
-	Stalled     int       `json:"stalled"`     // requests
-	Connections int64     `json:"connections"` // of all sockets
-	HeldBytes   int64     `json:"held_bytes"`  // reserved for large messages
-	Goroutines  int       `json:"goroutines"`  // of the daemon
-	HeapBytes   uint64    `json:"heap_bytes"`  // of the daemon, in use
-	LogLost     int64     `json:"log_lost"`    // lines of the activity log that were not written
-	Callers     []Caller  `json:"callers"`     // active and recent
-	Backends    []Backend `json:"backends"`    // in config order
-}
-
-// A Caller is a user and an executable.
-type Caller struct {
-	User    string `json:"user"`    // uid; empty if unknown
-	Program string `json:"program"` // device and inode of its executable; empty if unknown
-	Exe     string `json:"exe"`     // its path; empty if unknown
-	Counts
-	Refused  int64 `json:"refused"`   // requests, because the queue was full
-	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for the user
-}
-
-// A Backend is an entry of the config.
-type Backend struct {
-	Name  string `json:"name"`
-	Kind  string `json:"kind"`  // "llamacpp" or "mock"
-	State string `json:"state"` // "ready", "loading" or "gave_up"
-	Slots int    `json:"slots"` // the most requests that run at once
-	// Breaker is "closed", "open" while the entry gets no requests after repeated failures, or
-	// "half_open" while one request is tried.
-	Breaker string `json:"breaker,omitempty"`
-	Counts
-
-	// The fields below are for entries with an engine.
-	Reason       string  `json:"reason,omitzero"`        // for giving it up
-	Model        string  `json:"model,omitzero"`         // name in the model's metadata
-	Device       string  `json:"device,omitzero"`        // compute device, such as "cpu"
-	NCtx         int     `json:"n_ctx,omitzero"`         // tokens, of the context
-	CPUVariant   string  `json:"cpu_variant,omitzero"`   // of llama.cpp's libraries, the computing one
-	Libraries    string  `json:"libraries,omitzero"`     // "verified" or "unverified"
-	Exact        *bool   `json:"exact,omitzero"`         // whether answers are exact; nil if that was not asked for
-	Inexact      string  `json:"inexact,omitzero"`       // why they are not
-	PID          int     `json:"pid,omitzero"`           // of the engine
-	Restarts     int     `json:"restarts,omitzero"`      // of the engine
-	RestartsHour int     `json:"restarts_hour,omitzero"` // within the last hour
-	WedgedKills  int     `json:"wedged_kills,omitzero"`  // engines that the watchdog killed
-	LastKill     string  `json:"last_kill,omitzero"`     // reason and time of the latest of these
-	Silent       bool    `json:"silent,omitzero"`        // it is ready, but did not report its stats
-	Engine       *Engine `json:"engine,omitzero"`        // its report; nil without one
-}
-
-// An Engine is the report of an engine. Counts are since its start.
-type Engine struct {
-	KVSize        int          `json:"kv_size_tokens"`   // capacity of the cache
-	KVUsed        int          `json:"kv_used_tokens"`   // in the cache, of unfinished sequences
-	KVKept        int          `json:"kv_kept_tokens"`   // in the cache, retained
-	KVStored      int          `json:"kv_stored_tokens"` // retained and offloaded to memory
-	KVDead        int          `json:"kv_dead_tokens"`   // in the cache, of no sequence any more
-	Sequences     int          `json:"sequences"`        // unfinished
-	Parked        int          `json:"parked"`           // unfinished and paused
-	Steps         int64        `json:"steps"`
-	StepMS        float64      `json:"step_ms"`         // recent time of a step, in milliseconds
-	Stalls        int64        `json:"stalls"`          // steps that delayed a stream beyond max_stall_ms
-	PrefillTokens int64        `json:"prefill_tokens"`  // prompt tokens computed
-	DecodeTokens  int64        `json:"decode_tokens"`   // answer tokens computed
-	CachedTokens  int64        `json:"cached_tokens"`   // of prompts, found in the cache
-	Dropped       int64        `json:"dropped"`         // sequences that lost their cells to others
-	Aborted       int64        `json:"aborted"`         // steps that were called off
-	KVSlides      int64        `json:"kv_slides"`       // times that the cells in use were moved together
-	KVSlid        int64        `json:"kv_slid_tokens"`  // tokens that were moved then
-	Users         []EngineUser `json:"users,omitempty"` // users with KV or cached tokens
-}
-
-// An EngineUser is the part of an engine's report for one user.
-type EngineUser struct {
-	User         string `json:"user"`          // uid; empty if unknown
-	KVTokens     int    `json:"kv_tokens"`     // in the cache
-	CachedTokens int64  `json:"cached_tokens"` // of prompts, found in the cache
-}
-
-// Counts are the requests of a caller or an entry.
-type Counts struct {
-	Running  int   `json:"running"`
-	Waiting  int   `json:"waiting"`
-	Parked   int   `json:"parked"`        // preempted; they are part of Waiting
-	Stalled  int   `json:"stalled"`       // neither running nor waiting: the client does not read
-	Requests int64 `json:"requests"`      // ended
-	In       int64 `json:"input_tokens"`  // of ended requests
-	Out      int64 `json:"output_tokens"` // of ended requests
-	Cached   int64 `json:"cached_tokens"` // of In, found in a cache
-	// Rate is the present rate of output tokens.
-	Rate float64 `json:"tokens_per_s"`
-}
 
 // A Codec is the server half on one connection. Each verb is answered before the next is read.
 type Codec struct {
@@ -188,7 +90,7 @@ func (c *Codec) Read() (Verb, error) {
 // Types of answers.
 const (
 	done   = "done"
-	stats  = "stats"
+	report = "stats"
 	failed = "error"
 )
 
@@ -205,12 +107,12 @@ type answer struct {
 func (c *Codec) Done() error { return c.send(answer{Type: done, ID: c.id}) }
 
 // Stats answers a GetStats.
-func (c *Codec) Stats(s *Stats) error {
+func (c *Codec) Stats(s *stats.Daemon) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode stats: %w", err)
 	}
-	return c.send(answer{Type: stats, ID: c.id, Stats: b})
+	return c.send(answer{Type: report, ID: c.id, Stats: b})
 }
 
 // Fail answers that the current verb has failed, or could not be read. The client gets the text
@@ -250,7 +152,7 @@ func Call(r frame.Reader, w frame.Writer, v Verb) (jsontext.Value, error) {
 	switch a.Type {
 	case done:
 		return nil, nil
-	case stats:
+	case report:
 		return a.Stats, nil
 	case failed:
 		return nil, wire.Common.Decode(a.Code, a.Message)

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
@@ -61,8 +62,8 @@ func TestStats(t *testing.T) {
 	if _, err := c.Read(); err != nil {
 		t.Fatal(err)
 	}
-	want := &control.Stats{Running: 1, Callers: []control.Caller{{User: "7", Counts: control.Counts{In: 5}}}, Backends: []control.Backend{
-		{Name: "gen", Engine: &control.Engine{StepMS: 1.5, Users: []control.EngineUser{{User: "7", KVTokens: 3}}}},
+	want := &stats.Daemon{Running: 1, Callers: []stats.Caller{{User: "7", Counts: stats.Counts{InputTokens: 5}}}, Backends: []stats.Backend{
+		{Name: "gen", Engine: &stats.Engine{StepMS: 1.5, Users: []stats.User{{User: "7", KVTokens: 3}}}},
 	}}
 	if err := c.Stats(want); err != nil {
 		t.Fatal(err)
@@ -74,7 +75,7 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := new(control.Stats)
+	got := new(stats.Daemon)
 	if err := json.Unmarshal(raw, got); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestEveryMemberIsDocumented(t *testing.T) {
 			look(field.Type)
 		}
 	}
-	look(reflect.TypeFor[control.Stats]())
+	look(reflect.TypeFor[stats.Daemon]())
 	if seen < 50 {
 		t.Errorf("checked only %d members", seen)
 	}

@@ -90,7 +90,7 @@ type Codec struct {
 }
 
 // Read returns the next request; its task is an [infer.Generate]. An
-// [infer.Error] must be sent to the client, and the connection goes on; a [wire.FatalError]
+// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
 // must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
 // is gone.
 func (c *Codec) Read() (*infer.Request, error) {

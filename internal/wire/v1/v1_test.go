@@ -127,7 +127,7 @@ func many(n int, s string) []string {
 	return all
 }
 
-// Invalid values are refused with the request's id, and the connection goes on.
+// Invalid values are refused with the request's id, and the connection stays open.
 func TestInvalid(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
 		"no messages":                 {`{"id":"q","messages":[]}`, "messages must not be empty"},

@@ -1,12 +1,10 @@
 package v2
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -80,31 +78,6 @@ type tool struct {
 	Name        *string        `json:"name"` // required
 	Description string         `json:"description"`
 	InputSchema jsontext.Value `json:"input_schema,omitzero"` // an object
-}
-
-// toolChoice is a mode, or an object that names a tool.
-type toolChoice struct {
-	mode string
-	name *string // in the object
-}
-
-// UnmarshalJSONFrom accepts both forms.
-func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() == jsontext.KindString {
-		return json.UnmarshalDecode(d, &c.mode)
-	}
-	var object struct {
-		Type *string `json:"type"`
-		Name *string `json:"name"`
-	}
-	if err := json.UnmarshalDecode(d, &object); err != nil {
-		return err
-	}
-	if object.Type == nil || *object.Type != "tool" || object.Name == nil {
-		return errors.New(`neither a mode nor {"type":"tool","name":…}`)
-	}
-	c.name = object.Name
-	return nil
 }
 
 type responseFormat struct {
@@ -339,30 +312,6 @@ func (m *request) tools(gen *infer.Generate) error {
 		}
 		gen.Tools = append(gen.Tools, infer.Tool{Name: *t.Name, Description: t.Description, Schema: schema})
 	}
-	return nil
-}
-
-// choices are the modes of tool_choice.
-var choices = map[string]infer.ToolMode{"auto": infer.ToolAuto, "required": infer.ToolRequired, "none": infer.ToolNone}
-
-func (m *request) choice(gen *infer.Generate) error {
-	c := m.ToolChoice
-	if c == nil {
-		return nil
-	}
-	mode, ok := choices[c.mode]
-	switch {
-	case c.name == nil && !ok:
-		return wire.Invalid("tool_choice must be one of: auto, required, none")
-	case len(gen.Tools) == 0:
-		return wire.Invalid("tool_choice requires a non-empty tools array")
-	case c.name == nil:
-		gen.Choice.Mode = mode
-		return nil
-	case !slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == *c.name }):
-		return wire.Invalid("tool_choice names %.64q, which is not among the tools", *c.name)
-	}
-	gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: *c.name}
 	return nil
 }
 

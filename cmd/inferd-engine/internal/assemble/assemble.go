@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
@@ -22,12 +23,12 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// batchTokens is the number of tokens that one step decodes at most.
+// batchTokens is the maximum number of tokens in one step.
 const batchTokens = 512
 
-// Run loads the model of a contract and answers over conn until the daemon closes it. A load
-// that fails is reported over conn, too: the next start would fail the same way, so it is no
-// crash.
+// Run loads the model of a contract and answers over conn until the daemon closes it. It reports
+// a failure to load over conn, too, so that it does not count as a crash: the next start would
+// fail the same way.
 func Run(conn net.Conn, c *launch.Contract) error {
 	srv := &link.Server{Conn: conn, Deferred: true}
 	eng, err := load(srv, c)
@@ -52,8 +53,8 @@ func Run(conn net.Conn, c *launch.Contract) error {
 	return srv.Serve(ctx)
 }
 
-// Refuse tells the daemon at the other end of conn why its engine does not start, and returns
-// that reason.
+// Refuse reports to the daemon at the other end of conn why its engine does not start, and
+// returns that reason.
 func Refuse(conn net.Conn, reason error) error { return refuse(&link.Server{Conn: conn}, reason) }
 
 func refuse(srv *link.Server, reason error) error {
@@ -65,7 +66,7 @@ type part struct {
 	handler  engine.Handler
 	loop     func(context.Context) error
 	progress *progress.Progress // of the loop
-	stats    func() link.Stats
+	stats    func() stats.Engine
 	share    func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
 	overrun  func(*link.Beat)                    // adds calls over their budget; nil if there are none
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template
@@ -91,7 +92,7 @@ func (a *assembly) share(ctx context.Context, texts []string) error {
 		if err := first.share(ctx, text); err != nil {
 			return fmt.Errorf("shared prefix %d: %w", i, err)
 		}
-		if err := a.srv.Report(link.Report{State: link.Caching, NCtx: first.nCtx}); err != nil { // a sign of life
+		if err := a.srv.Report(link.Report{State: link.Caching, NCtx: first.nCtx}); err != nil { // a report of progress
 			return err
 		}
 	}
@@ -153,7 +154,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 
 // parts builds a part for each task.
 func (b *builder) parts() (all []*part, err error) {
-	tasks, err := choose(b.contract.Tasks, b.model.Generates(), b.model.Ranks())
+	tasks, err := choose(b.contract.Tasks, b.model.IsGenerative(), b.model.IsReranker())
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +187,8 @@ func (b *builder) parts() (all []*part, err error) {
 	return all, nil
 }
 
-// mapping returns a callback that reports the progress of a load to the daemon. llama.cpp
-// calls it for every tensor, which is more than a watcher of the daemon can take.
+// mapping returns a callback that reports the progress of a load to the daemon. llama.cpp calls
+// it for every tensor; it reports fewer times, so that no client of the daemon lags.
 func mapping(srv *link.Server, path string) func(fraction float64) bool {
 	told, at := -1.0, time.Now()
 	report := func(fraction float64) bool {

@@ -24,11 +24,11 @@ import (
 
 const asEngine = "ASSEMBLE_TEST_ENGINE"
 
-// patience is how long a test waits for an event that must come.
+// patience bounds the wait for an event that must come.
 const patience = time.Minute
 
-// llama.cpp can be loaded once in a process, so each engine of these tests is a process: this
-// binary again.
+// llama.cpp can be loaded once in a process, so each engine of these tests is another process of
+// this binary.
 func TestMain(m *testing.M) {
 	if os.Getenv(asEngine) == "" {
 		os.Exit(m.Run())
@@ -97,7 +97,7 @@ func start(t *testing.T, ref store.Ref, edit func(*launch.Contract)) *engine {
 	return e
 }
 
-// outcome returns the last report of a start, and the states until then.
+// outcome returns the last report of a start, and the states before it.
 func (e *engine) outcome(t *testing.T) (last link.Report, states string) {
 	t.Helper()
 	for deadline := time.After(patience); ; {
@@ -280,7 +280,7 @@ func TestAllTasks(t *testing.T) {
 	all.Wait()
 }
 
-// An exact engine says whether it is.
+// An engine reports whether it is exact.
 func TestReadyExact(t *testing.T) {
 	for model, exact := range map[string]bool{"tiny": true, "embed": true, "rerank": true} {
 		r, _ := start(t, store.Ref{Builtin: model}, func(c *launch.Contract) { c.Exact = true }).outcome(t)
@@ -293,7 +293,8 @@ func TestReadyExact(t *testing.T) {
 	}
 }
 
-// A context of fewer tokens than llama.cpp wants for the engine's sequences holds what it says.
+// A context of fewer tokens than llama.cpp requires for the engine's sequences holds as many
+// tokens as reported.
 func TestSmallContexts(t *testing.T) {
 	for _, n := range []int{4, 8, 64} {
 		e := start(t, store.Ref{Builtin: "chain"}, func(c *launch.Contract) {

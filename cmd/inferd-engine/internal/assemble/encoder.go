@@ -7,7 +7,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
-	"github.com/inferd-go/inferd/internal/link"
 )
 
 const (
@@ -21,7 +20,7 @@ const (
 func (b *builder) embedder(nCtx int) (*part, error) {
 	pooling := llama.Pooling(b.contract.Pooling)
 	var warnings []string
-	if pooling == llama.OwnPooling && b.model.Generates() && !b.model.HasPooling() {
+	if pooling == llama.OwnPooling && b.model.IsGenerative() && !b.model.HasPooling() {
 		pooling = llama.Mean
 		warnings = append(warnings, "the model's file does not say how vectors are pooled: they are the mean over the tokens (embed_pooling: mean, cls or last)")
 	}
@@ -39,7 +38,7 @@ func (b *builder) reranker(nCtx int) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !b.model.Ranks() {
+	if !b.model.IsReranker() {
 		p.warnings = append(p.warnings, "the model's file does not say that the model was trained to rank: its scores may mean nothing")
 	}
 	return p, nil
@@ -56,14 +55,14 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
 	}
 	width := model.Width()
-	switch is := lctx.Pools(); {
+	switch is := lctx.Pooling(); {
 	case ranks:
 		width = 1
 	case is == llama.NoPooling || is == llama.Rank:
-		return nil, fmt.Errorf("the model's vectors are pooled by %q: say --llamacpp-embed-pooling, or embed_pooling", is)
+		return nil, fmt.Errorf("the model's vectors are pooled by %q: set --llamacpp-embed-pooling, or embed_pooling", is)
 	}
-	_, longest := model.Spellings()
-	if lctx.OneByOne() || b.contract.Exact { // the pooling of several at once is one product of matrices
+	_, longest := model.TokenTexts()
+	if lctx.OneByOne() || b.contract.Exact { // several sequences are pooled in one matrix product
 		texts = 1
 	}
 	loop := &encode.Loop{
@@ -82,11 +81,6 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 		handler:  &engine.Encoder{Model: model, Loop: loop, Ranks: ranks, LongestToken: longest},
 		loop:     loop.Run,
 		progress: &loop.Progress,
-		stats: func() link.Stats {
-			s := loop.Stats()
-			return link.Stats{
-				Sequences: s.Sequences, Steps: s.Steps, PrefillTokens: s.Tokens, StepMS: float64(s.Step) / float64(time.Millisecond),
-			}
-		},
+		stats:    loop.Stats,
 	}, nil
 }

@@ -47,7 +47,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// The beat of several loops is about one that hangs, whatever the others do.
+// The beat of several loops is about a loop that hangs, whatever the other loops do.
 func TestJoin(t *testing.T) {
 	report := func(units uint64, phase progress.Phase, seconds int, calls ...uint64) progress.Report {
 		return progress.Report{Units: units, Phase: phase, Since: time.Duration(seconds) * time.Second, Calls: calls, CPU: time.Duration(units) * time.Millisecond}
@@ -88,8 +88,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// Loops compute one at a time, in the order in which they have asked, so a loop that asks again at
-// once takes nothing from another.
+// Loops compute one at a time, in the order of their requests, so a loop that asks again at once
+// delays no other.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := turn{seat: make(chan struct{}, 1)}
@@ -100,7 +100,7 @@ func TestTurn(t *testing.T) {
 				defer func() { ended <- struct{}{} }()
 				for range 3 {
 					shared.Do(func() {
-						order = append(order, name) // the race detector sees two at once
+						order = append(order, name) // the race detector reports two at once
 						time.Sleep(time.Second)
 					})
 				}

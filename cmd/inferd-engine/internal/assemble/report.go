@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 	"github.com/inferd-go/inferd/internal/link"
@@ -25,10 +25,10 @@ func (a *assembly) beat() link.Beat {
 	return b
 }
 
-// join returns the beat of loops. Of several it is about the loop that has computed for longest
-// in one phase: a loop that hangs becomes that one sooner or later and stays it, whatever the
-// others do. A loop that waits for its turn does not compute, so the calls of the beat are those
-// of the loop at which the others wait.
+// join returns the beat of loops. Of several it describes the loop that has computed for longest
+// in one phase: sooner or later that is a loop that hangs, if there is one, whatever the others
+// do. A loop that waits for its turn does not compute, so the beat has the calls of the loop for
+// which the others wait.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
 		return beatOf(all[0])
@@ -64,13 +64,10 @@ func beatOf(r progress.Report) link.Beat {
 
 // stats adds up the statistics of all parts. The cache, and the time of a step, are those of the
 // first.
-func (a *assembly) stats() link.Stats {
+func (a *assembly) stats() stats.Engine {
 	sum := a.parts[0].stats()
 	for _, p := range a.parts[1:] {
-		s := p.stats()
-		sum.Sequences += s.Sequences
-		sum.Steps += s.Steps
-		sum.PrefillTokens += s.PrefillTokens
+		sum.Add(p.stats())
 	}
 	return sum
 }
@@ -81,20 +78,4 @@ func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()
 	}
-}
-
-// statsOf translates the statistics of a loop for the link.
-func statsOf(s batch.Stats, nCtx int) link.Stats {
-	all := link.Stats{
-		KVSize: nCtx, KVUsed: s.Used, KVKept: s.Retained, KVStored: s.Offloaded, Sequences: s.Running + s.Paused, Parked: s.Paused,
-		Steps: s.Steps, Stalls: s.Stalls, StepMS: float64(s.Step.Microseconds()) / 1000,
-		KVDead: s.Dead, KVSlides: s.Slides, KVSlid: s.Slid, PrefillTokens: s.Prefill, DecodeTokens: s.Decode, CachedTokens: s.Cached, Dropped: s.Evicted, Aborted: s.Aborted,
-		Users: make(map[string]link.UserStats),
-	}
-	for user, o := range s.Owners {
-		if user != "" {
-			all.Users[user] = link.UserStats{KV: o.Used + o.Retained, CachedTokens: o.Cached}
-		}
-	}
-	return all
 }

@@ -15,9 +15,9 @@ type tasks struct{ generate, embed, rerank bool }
 // several reports whether there is more than one task.
 func (t tasks) several() bool { return t.generate && (t.embed || t.rerank) || t.embed && t.rerank }
 
-// choose returns the tasks of a model that generates, or is trained to rank; one that does neither
-// embeds. Embedding and reranking on demand come in addition to generating, but in place of what
-// another model would do by itself.
+// choose returns the tasks of a model that generates, or is trained to rank; any other model
+// embeds. Requested embedding and reranking are added to generating, but replace the task that
+// any other model has by default.
 func choose(want launch.Tasks, generates, ranks bool) (tasks, error) {
 	t := tasks{generate: generates && !ranks && !want.NoGenerate, embed: want.Embed, rerank: want.Rerank}
 	if t != (tasks{}) {
@@ -34,7 +34,7 @@ func choose(want launch.Tasks, generates, ranks bool) (tasks, error) {
 	return t, nil
 }
 
-// A dispatcher hands each request to the part for its task.
+// A dispatcher passes each request to the part for its task.
 type dispatcher []*part
 
 var _ engine.Handler = dispatcher(nil)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
@@ -17,8 +18,8 @@ import (
 )
 
 const (
-	// Sequences in the cache that do not run: paused, or retained for the next request. A recurrent
-	// model needs a whole state for each.
+	// Sequences in the cache that do not run: paused or retained. A recurrent model needs a whole
+	// state for each.
 	retainedSequences = 60
 	retainedStates    = 4
 
@@ -31,8 +32,8 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	model := b.model
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
-	specials, longest := model.Spellings()
-	template, err := chat.New(model.ChatTemplate(), specials, model.Spelling(bos), model.Spelling(eos))
+	specials, longest := model.TokenTexts()
+	template, err := chat.New(model.ChatTemplate(), specials, model.TokenText(bos), model.TokenText(eos))
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
-	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // streams may be disturbed, and KV state can be handed over
+	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // prompts could delay streams, and KV state can be moved between contexts
 		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)
@@ -71,7 +72,11 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}
 	return &part{
 		handler: eng, loop: beside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
-		stats: func() link.Stats { return statsOf(loop.Stats(), nCtx) },
+		stats: func() stats.Engine {
+			now := loop.Stats().Engine
+			now.KVSize = nCtx
+			return now
+		},
 		overrun: func(b *link.Beat) {
 			addOverrun(b, "sample", loop.Samples)
 			addOverrun(b, "render", eng.Rendering)

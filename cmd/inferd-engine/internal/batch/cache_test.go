@@ -2,6 +2,7 @@ package batch_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// An earlier prompt of the same owner is not decoded again, whether the new one continues it or
-// turns off; one of another owner is.
+// A prefix of an earlier prompt of the same owner is not decoded again, whether the new prompt
+// continues that prompt or differs from it later; a prefix of another owner's prompt is.
 func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
@@ -48,9 +49,9 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 					t.Errorf("%s: %d were cached and %d were read, want %d cached", step.what, got.Cached, read, want)
 				}
 			}
-			// The stats follow a moment after the answer.
+			// The stats are published a moment after the answer.
 			st := loop.Stats()
-			for deadline := time.Now().Add(10 * time.Second); st.Owners["b"].Cached != 109 || st.Owners["a"].Retained == 0; st = loop.Stats() {
+			for deadline := time.Now().Add(10 * time.Second); !slices.Contains(cached(st), "b 109") || st.KVKept == 0; st = loop.Stats() {
 				if time.Now().After(deadline) {
 					t.Fatalf("stats %+v", st)
 				}
@@ -60,8 +61,8 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	}
 }
 
-// A pinned prompt is a prefix for all owners, also for none, and is never evicted; the rest of
-// the context is the room of a sequence.
+// A pinned prompt is a prefix for all owners, and for sequences without one, and is never
+// evicted; the rest of the context is the room of a sequence.
 func TestLoopPins(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
 	var out []batch.Token
@@ -73,7 +74,7 @@ func TestLoopPins(t *testing.T) {
 	if loop.Room() != 300 {
 		t.Errorf("there is room for %d", loop.Room())
 	}
-	for i := range 20 { // more than can be kept
+	for i := range 20 { // more than can be retained
 		for _, owner := range []string{"a", "b", ""} {
 			out = nil
 			got, err := loop.Do(t.Context(), m.of(owner, 0, 101+i, 50, &out))
@@ -94,7 +95,7 @@ func TestLoopPins(t *testing.T) {
 }
 
 // Retained sequences are offloaded while the loop is idle, or another sequence is decoding, and
-// come back from memory for a prompt that begins with them; memory is bounded.
+// are loaded again for a prompt that begins with them; memory is bounded.
 func TestLoopOffloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
@@ -124,7 +125,7 @@ func TestLoopOffloads(t *testing.T) {
 			t.Errorf("on its way into memory: %+v", got)
 		}
 		time.Sleep(200 * time.Millisecond) // the stats are published now and then
-		if st := loop.Stats(); st.Retained > 0 || st.Used > 600 || st.Offloaded < 700 || st.Dead > 300 || st.Slides == 0 {
+		if st := loop.Stats(); st.KVKept > 0 || st.KVUsed > 600 || st.KVStored < 700 || st.KVDead > 300 || st.KVSlides == 0 {
 			t.Errorf("beside a stream: %+v", st)
 		}
 		stream.Wait()
@@ -132,7 +133,7 @@ func TestLoopOffloads(t *testing.T) {
 		ask("a", 5000, 980)
 		time.Sleep(time.Second)
 		st := loop.Stats()
-		if st.Offloaded < 1398 || st.Offloaded > 2500 || st.Retained != 0 || len(m.cells) != 0 {
+		if st.KVStored < 1398 || st.KVStored > 2500 || st.KVKept != 0 || len(m.cells) != 0 {
 			t.Errorf("at rest: %+v, %d in the cache", st, len(m.cells))
 		}
 		before := m.read
@@ -140,7 +141,7 @@ func TestLoopOffloads(t *testing.T) {
 			t.Errorf("back from memory: %+v, %d were read", got, m.read-before)
 		}
 		time.Sleep(100 * time.Millisecond)
-		if st := loop.Stats(); st.Retained < 1509 {
+		if st := loop.Stats(); st.KVKept < 1509 {
 			t.Errorf("a prefix that may be asked for again at once is offloaded: %+v", st)
 		}
 		if got := ask("c", 0, 1500); got.Cached != 0 {
@@ -150,8 +151,16 @@ func TestLoopOffloads(t *testing.T) {
 			ask("d", 5000+i, 900)
 			time.Sleep(time.Second)
 		}
-		if st := loop.Stats(); st.Offloaded > 2500 || st.Offloaded == 0 {
+		if st := loop.Stats(); st.KVStored > 2500 || st.KVStored == 0 {
 			t.Errorf("in the end: %+v", st)
 		}
 	})
+}
+
+// cached spells the users of the stats with the prompt tokens that were in the cache for them.
+func cached(s batch.Stats) (all []string) {
+	for _, u := range s.Users {
+		all = append(all, fmt.Sprint(u.User, " ", u.CachedTokens))
+	}
+	return all
 }

@@ -10,11 +10,11 @@ import (
 
 // The loop's side of samples beside the steps. All of it runs on the loop's thread.
 //
-// While a token is chosen for a sequence, it keeps its cells and no step feeds it. It may end,
-// pause or lose its cells meanwhile. In the last case its tokens are decoded again, the chosen
-// one included.
+// While its next token is chosen, a sequence keeps its cells and takes part in no step. It may
+// end, pause or lose its cells meanwhile. If it loses them, its tokens are decoded again, the
+// chosen one included.
 
-// detach has the next token of a sequence chosen beside the steps.
+// detach starts the choice of a sequence's next token beside the steps.
 func (l *stepper) detach(s *sequence, logits int) {
 	choose, err := s.Detach(logits)
 	if err != nil {
@@ -31,7 +31,7 @@ func (l *stepper) choosing() bool {
 	return slices.ContainsFunc(l.live, func(s *sequence) bool { return s.choice != nil })
 }
 
-// collectChoices accepts the tokens that have been chosen since the last call.
+// collectChoices accepts the tokens chosen since the last call.
 func (l *stepper) collectChoices() {
 	done := l.chooser.take()
 	if len(done) == 0 {
@@ -76,13 +76,13 @@ func (l *stepper) awaitChoices() {
 	}
 	l.collectChoices()
 	l.Progress.Enter(progress.Plan)
-	if woken { // perhaps for another reason too, which the loop has not seen yet
+	if woken { // perhaps for another reason, too, which the loop must still handle
 		l.inbox.Wake()
 	}
 }
 
-// cost returns the whole units of sampling time that a sequence owes after some more of it. A
-// unit is the mean step of one token. While that is not known, the time is carried over.
+// cost adds sampling time to a sequence and returns the whole units of it to charge. A unit is
+// the mean time of a step of one token. The rest, or all if the unit is unknown, is carried over.
 func (l *stepper) cost(s *sequence, took time.Duration) int {
 	s.owed += took
 	unit := l.times.DecodeStep(1)

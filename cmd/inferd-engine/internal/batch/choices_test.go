@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
-// detached returns a sequence with samples beside the steps, each of which takes so long, and
-// their number.
+// detached returns a sequence with samples beside the steps, each of which takes that time, and
+// a counter of the samples.
 func (m *toy) detached(owner string, first, prompt, most int, out *[]batch.Token, takes time.Duration) (batch.Sequence, *atomic.Int64) {
 	var count atomic.Int64
 	seq := m.of(owner, first, prompt, most, out)
@@ -49,9 +49,13 @@ func bubble(t *testing.T, l batch.Limits, test func(t *testing.T, loop *batch.Lo
 	})
 }
 
-// Each sequence gets its own answer, sampled once for each token, whatever pauses, ends, or
-// loses its cache meanwhile.
+// Each sequence gets its own answer, and each token is sampled once, while sequences pause, end or
+// lose their cells.
 func TestDetachedLife(t *testing.T) {
+	rounds := 6
+	if testing.Short() {
+		rounds = 2
+	}
 	for name, limits := range map[string]batch.Limits{
 		"room for all":         {Context: 8000, Batch: 64, Sequences: 4, Retained: 4},
 		"little room":          {Context: 500, Batch: 64, Sequences: 4, Retained: 4},
@@ -62,12 +66,12 @@ func TestDetachedLife(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, limits, func(t *testing.T, loop *batch.Loop, m *toy) {
 				t.Helper()
-				m.abort = make(chan struct{}, 1000) // which no step minds
+				m.abort = make(chan struct{}, 1000) // no step is aborted by it
 				var all sync.WaitGroup
 				for i := range 10 {
 					all.Go(func() {
 						r := rand.New(rand.NewPCG(1, uint64(i)))
-						for round := range 6 {
+						for round := range rounds {
 							detachedLife(t, loop, m, i, round, r)
 						}
 					})
@@ -119,7 +123,7 @@ func detachedLife(t *testing.T, loop *batch.Loop, m *toy, i, round int, r *rand.
 	}
 }
 
-// Slow samples delay no stream; their own sequences get on.
+// Slow samples delay no stream, and their own sequences progress.
 func TestSlowSamplesDelayNoStream(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -215,7 +219,7 @@ func TestDetachedHangUp(t *testing.T) {
 	})
 }
 
-// A sample over its budget fails its call alone; another thread goes on with the others.
+// A sample over its budget fails only its own call; another thread continues with the others.
 func TestSampleOverBudget(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -274,7 +278,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 	})
 }
 
-// The time of samples is told in units of the step of one token, of which nothing is lost.
+// The time of samples is reported in units of the step of one token, without loss by rounding.
 func TestCost(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -328,7 +332,7 @@ func TestDetachedStop(t *testing.T) {
 	})
 }
 
-// A report comes from a step that hangs, and names its calls.
+// Progress is reported while a step hangs, with the calls of that step.
 func TestProgress(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()

@@ -15,7 +15,7 @@ import (
 type choice struct {
 	seq    *sequence
 	choose func() (Token, error)
-	expect time.Duration // mean of the sequence's choices; 0 is not known
+	expect time.Duration // mean of the sequence's choices; 0 is unknown
 
 	began time.Time // guarded by chooser.mu; zero while it waits
 
@@ -44,7 +44,7 @@ func (q *queue) add(c *choice) {
 	}
 }
 
-// next returns the next choice, nil if none waits.
+// next returns the next choice, nil if the queue is empty.
 func (q *queue) next() *choice {
 	if len(q.owners) == 0 {
 		return nil
@@ -52,14 +52,14 @@ func (q *queue) next() *choice {
 	return q.waiting[q.owners[0]][0]
 }
 
-// begin removes a choice that is made next. Its owner comes last.
+// begin removes the choice to make next, and moves its owner behind all others.
 func (q *queue) begin(c *choice) {
 	q.remove(c)
 	q.end(c.seq.Owner)
 }
 
-// end moves an owner behind all others: again when its choice ends, as other owners may have
-// arrived since.
+// end moves an owner behind all others again when its choice ends, because other owners may have
+// arrived during the choice.
 func (q *queue) end(owner string) {
 	if i := slices.Index(q.owners, owner); i >= 0 {
 		q.owners = append(slices.Delete(q.owners, i, i+1), owner)
@@ -79,7 +79,7 @@ func (q *queue) remove(c *choice) {
 }
 
 // A chooser makes choices on an OS thread of its own, one at a time. A choice over its budget
-// of CPU time fails; its thread is abandoned, and another one goes on.
+// of CPU time fails; its thread is abandoned, and a new thread continues.
 type chooser struct {
 	budget *budget.CPU
 	wake   func() // called when a choice is done
@@ -109,8 +109,8 @@ func (c *chooser) add(ch *choice) {
 	}
 }
 
-// niceness of the sampling thread: it has a tenth of a processor beside a thread of the step.
-// The loop waits for fast choices before a step, with the processors idle.
+// niceness of the sampling thread: beside a thread of the step it gets a tenth of a processor.
+// While the loop waits for fast choices before a step, the processors are free.
 const niceness = 10
 
 // setNice sets the niceness of an OS thread, if that is allowed.
@@ -130,7 +130,7 @@ func (c *chooser) run(over chan<- struct{}) {
 	defer runtime.UnlockOSThread()
 	thread := unix.Gettid()
 	setNice(thread, niceness)
-	defer setNice(thread, 0) // in vain without privileges; then the loop has ended, and the process soon
+	defer setNice(thread, 0) // fails without privileges; but then the loop has ended, and the process ends soon
 	for {
 		ch, ok := c.begin()
 		switch {
@@ -160,7 +160,7 @@ func (c *chooser) begin() (*choice, bool) {
 	return ch, true
 }
 
-// make makes a choice. It reports false if another thread has taken over meanwhile.
+// make makes a choice. It reports false if another thread has replaced this one meanwhile.
 func (c *chooser) make(ch *choice) bool {
 	w := c.budget.Begin(func() {
 		c.mu.Lock()
@@ -189,7 +189,7 @@ func (c *chooser) doneLocked(ch *choice, tok Token, err error, cpu time.Duration
 	c.wake()
 }
 
-// take returns the choices that have been made since the last call.
+// take returns the choices made since the last call.
 func (c *chooser) take() []*choice {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,14 +198,14 @@ func (c *chooser) take() []*choice {
 	return done
 }
 
-// drop gives up a choice. If it is under way it goes on, and its result is dropped.
+// drop gives up a choice. A choice under way continues, but its result is dropped.
 func (c *chooser) drop(ch *choice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue.remove(ch)
 }
 
-// due is when the next choice is expected to be done. It reports false if none is outstanding.
+// due returns the expected end of the next choice. It reports false if none is outstanding.
 func (c *chooser) due(now time.Time) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,7 +220,7 @@ func (c *chooser) due(now time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// stopTimeout is how long stop waits for the thread: a choice may hang.
+// stopTimeout bounds the wait of stop for the thread: a choice may hang.
 const stopTimeout = time.Second
 
 // stop ends the thread.

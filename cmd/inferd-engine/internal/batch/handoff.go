@@ -9,7 +9,7 @@ import (
 
 // The loop's side of the prefill worker. All of it runs on the loop's thread.
 
-// maxImport is how many tokens' KV state a job imports to the worker, over all sequences.
+// maxImport bounds the tokens with KV state that a job imports to the worker, over all sequences.
 const maxImport = 256
 
 // A handoff is the outstanding job of the prefill worker.
@@ -21,7 +21,7 @@ type handoff struct {
 	seqs   []*sequence // of the chunks, in their order
 	tokens int
 	since  time.Time
-	urgent bool // streams wait for it for as long as they may
+	urgent bool // streams wait for it up to the stall budget
 }
 
 // handoffState is the state of the outstanding job. The set is closed.
@@ -30,21 +30,21 @@ type handoffState uint8
 const (
 	noJob handoffState = iota
 	outstanding
-	abandoned // the job is overdue: until it is done there is no worker
+	abandoned // the job is overdue: until it is done the worker is not used
 )
 
-// busy reports whether the worker has a job that is waited for.
+// busy reports whether the worker has a job that is not overdue.
 func (h *handoff) busy() bool { return h.state == outstanding }
 
 // abandoned reports whether the worker has an overdue job.
 func (h *handoff) abandoned() bool { return h.state == abandoned }
 
-// prefillDeadline is when the outstanding job counts as overdue.
+// prefillDeadline is the time from which the outstanding job counts as overdue.
 func (l *stepper) prefillDeadline() time.Time {
 	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
 }
 
-// submitPrefill gives an idle worker its next job, and recalls the sequences without a chunk
+// submitPrefill submits the next job to an idle worker, and recalls the sequences without a chunk
 // in it.
 func (l *stepper) submitPrefill(plan schedule.Step) {
 	h := &l.handoff
@@ -78,7 +78,7 @@ func (l *stepper) submitPrefill(plan schedule.Step) {
 	l.Prefill.Submit(chunks)
 }
 
-// recall takes a sequence away from the worker, if it is there.
+// recall ends the stay of a sequence at the worker, if it is there.
 func (l *stepper) recall(s *sequence) {
 	if s.state.AtWorker() {
 		l.transition(s, s.active())
@@ -117,14 +117,14 @@ func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, boo
 	return c, true
 }
 
-// refuse recalls a sequence at which the worker has failed.
+// refuse recalls a sequence whose chunk has failed at the worker, and never offloads it again.
 func (l *stepper) refuse(s *sequence) {
 	s.noOffload = true
 	l.recall(s)
 }
 
-// collectPrefill takes over the job of the worker, if it is done. It abandons an overdue one,
-// once.
+// collectPrefill imports the results of the worker's job, if it is done. It abandons an overdue
+// job, once.
 func (l *stepper) collectPrefill() {
 	h := &l.handoff
 	if h.state == noJob {
@@ -160,8 +160,8 @@ func (l *stepper) collectPrefill() {
 	clear(h.seqs)
 }
 
-// abandonPrefill takes the sequences of an overdue job back. It calls the job off, but the
-// worker may not answer: until it does, the loop goes on as without a worker.
+// abandonPrefill recalls the sequences of an overdue job, and aborts the job. Until the worker
+// answers, the loop continues without a worker.
 func (l *stepper) abandonPrefill(took time.Duration) {
 	h := &l.handoff
 	l.times.ObservePrefill(max(h.tokens, schedule.ChunkTokens/2), took)
@@ -174,8 +174,8 @@ func (l *stepper) abandonPrefill(took time.Duration) {
 	}
 }
 
-// importChunk appends a chunk that the worker has decoded to its sequence. It reports false if
-// that fails.
+// importChunk appends a chunk decoded by the worker to its sequence. It reports false if that
+// fails.
 func (l *stepper) importChunk(s *sequence, c *prefill.Chunk) bool {
 	n := len(c.Tokens)
 	if n > 0 {
@@ -183,7 +183,7 @@ func (l *stepper) importChunk(s *sequence, c *prefill.Chunk) bool {
 			return false
 		}
 		l.addStats(func(st *Stats) {
-			st.Prefill += int64(n)
+			st.PrefillTokens += int64(n)
 			st.PrefillOffloaded += int64(n)
 		})
 	}

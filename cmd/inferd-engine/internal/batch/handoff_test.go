@@ -20,7 +20,7 @@ import (
 // wide has room for all sequences of a test.
 var wide = batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Retained: 4}
 
-// withWorker runs a loop with a prefill worker of so many tokens for the length of a test.
+// withWorker runs a loop with a prefill worker of that number of tokens during a test.
 func withWorker(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (loop *batch.Loop, m, n *toy) {
 	t.Helper()
 	m, n = newToy(t), newToy(t)
@@ -73,12 +73,13 @@ func streaming(t *testing.T, loop *batch.Loop, m *toy, count *atomic.Int64) (sto
 	return func() { cancel(); all.Wait() }
 }
 
-// A long prompt beside a stream is decoded by the worker while the stream flows, and its answer is right.
+// A long prompt beside a stream is decoded by the worker while the stream continues, and its
+// answer is right.
 func TestOffload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 2*time.Millisecond)
 		var written atomic.Int64
-		n.slow = func() { // a batch there takes as long as some tokens of the stream
+		n.slow = func() { // a batch of the worker takes as long as some tokens of the stream
 			for from := written.Load(); written.Load() < from+5; {
 				time.Sleep(100 * time.Microsecond)
 			}
@@ -89,7 +90,7 @@ func TestOffload(t *testing.T) {
 		if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
 			t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
 		}
-		// Its cells are a prefix like any other.
+		// Its cells can be reused as a prefix.
 		out = nil
 		got, err = loop.Do(t.Context(), m.of("reader", 0, 950, 3, &out))
 		if err != nil || got.Cached < 900 || !slices.Equal(out, []batch.Token{950, 951, 952}) {
@@ -102,7 +103,7 @@ func TestOffload(t *testing.T) {
 	})
 }
 
-// Beside pauses, cancels and failures each sequence gets its own answer.
+// During pauses, cancels and failures each sequence gets its own answer.
 func TestOffloadLife(t *testing.T) {
 	for _, size := range []int{8000, 900, 500} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -166,7 +167,7 @@ func offloadLife(t *testing.T, size int) {
 	}
 }
 
-// A cancel of a sequence at the worker aborts its job, and concerns no other sequence.
+// A cancel of a sequence at the worker aborts its job, and affects no other sequence.
 func TestOffloadCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 2*time.Millisecond)
@@ -175,7 +176,7 @@ func TestOffloadCancel(t *testing.T) {
 		n.slow = func() {
 			close(reading)
 			<-n.abort
-			n.fail, n.slow = errors.New("called off"), nil
+			n.fail, n.slow = errors.New("aborted"), nil
 		}
 		var written atomic.Int64
 		stop := streaming(t, loop, m, &written)
@@ -255,12 +256,12 @@ func TestShortPromptBesideJob(t *testing.T) {
 	})
 }
 
-// While the worker hangs there is none: steps decode the prompts, and the loop idles between
-// them. When the job is done, the worker is used again.
+// A worker that hangs is not used: steps decode the prompts, and the loop is idle between them.
+// When the job is done, the worker is used again.
 func TestWorkerHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 4000, 0)
-		var rounds atomic.Int64 // of the loop: it asks in each
+		var rounds atomic.Int64 // of the loop: each calls Paused once
 		stuck := make(chan struct{})
 		n.abort = make(chan struct{}, 1) // it does not answer
 		n.slow = func() { n.slow = nil; <-stuck }
@@ -298,7 +299,7 @@ func TestWorkerHangs(t *testing.T) {
 		close(stuck)
 		time.Sleep(10 * time.Second)
 		stop = streaming(t, loop, m, new(atomic.Int64))
-		for i := range 200 { // it was slow, and is tried again after a while
+		for i := range 200 { // after a slow job the worker is tried again only after a while
 			ask(100_000 + 10_000*i)
 			if loop.Stats().PrefillOffloaded > 0 {
 				break

@@ -2,10 +2,11 @@
 // text: the prompt, the choice of each token and the receiver of the answer come with each
 // [Sequence].
 //
-// The [Loop] repeats one step (step.go) on one OS thread; no other touches the context. It takes
-// a snapshot of the sequences, has package schedule plan, applies the plan, decodes and settles. Package kv keeps the books of the cache. A sequence has one state, which
-// one function changes (sequence.go). Long prompts are handed to a prefill worker (handoff.go),
-// and costly samples to a thread of their own (chooser.go, choices.go).
+// The [Loop] repeats one step (step.go) on one OS thread; no other thread uses the context. A step
+// takes a snapshot of the sequences, gets a plan from package schedule, applies it, decodes and
+// settles. Package kv accounts for the cells of the cache. A sequence has one state, which one
+// function changes (sequence.go). Long prompts are handed to a prefill worker (handoff.go), and
+// costly samples to a thread of their own (chooser.go, choices.go).
 package batch
 
 import (
@@ -26,13 +27,13 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 )
 
-// A Decoder decodes batches on the context of a loop. All calls come from one OS thread, but
-// for Abort.
+// A Decoder decodes batches on the context of a loop. All calls except Abort come from one OS
+// thread.
 type Decoder interface {
 	// Add puts a token of a sequence at a position into the next batch. With logits the entry
 	// has logits after Decode. An error empties the batch.
 	Add(tok Token, pos, seq int, logits bool) error
-	// Pad allows up to so many cells for padding in the next batch.
+	// Pad allows up to most cells for padding in the next batch.
 	Pad(most int)
 	// Decode computes the batch and empties it.
 	Decode() error
@@ -44,10 +45,10 @@ type Decoder interface {
 type Limits struct {
 	Context   int // tokens in the cache, over all sequences
 	Batch     int // tokens of one step
-	Sequences int // that run at once; at most Batch
-	Retained  int // sequences more that the cache may have: paused and retained ones
-	// Offloaded is how many tokens of retained sequences may be moved from the cache to
-	// memory; 0 moves none.
+	Sequences int // running at once; at most Batch
+	Retained  int // additional sequences in the cache: paused and retained ones
+	// Offloaded bounds the tokens of retained sequences that are moved from the cache to memory;
+	// 0 moves none.
 	Offloaded int
 }
 
@@ -55,12 +56,13 @@ type Limits struct {
 type Loop struct {
 	Decoder Decoder
 	Memory  kv.Memory // of the decoder's context
-	// Whole says that sequences can be copied, saved and dropped whole only, as those of
-	// recurrent models.
+	// Whole reports that sequences can be copied, saved and dropped only whole, as in recurrent
+	// models.
 	Whole bool
-	// Piece is how many tokens the memory can save at once; 0 is no limit. See [kv.Options].
+	// Piece is the maximum number of tokens in one save of the memory; 0 is no limit. See
+	// [kv.Options].
 	Piece int
-	// Exact says that the logits of a token do not depend on the other tokens of its batch.
+	// Exact reports that the logits of a token do not depend on the other tokens of its batch.
 	Exact  bool
 	Limits Limits
 	// Stall is the longest time for a step beside streams; 0 is 100 ms, or four steps without
@@ -68,31 +70,33 @@ type Loop struct {
 	Stall time.Duration
 	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
 	Exclusive func(compute func())
-	// Prefill decodes prompts beside streams. It ends with the loop. Nil is none: then steps do.
+	// Prefill decodes prompts beside streams. It ends with the loop. If it is nil, steps decode
+	// them.
 	Prefill *prefill.Worker
-	// AfterStep is called on the loop's thread when a step's tokens have been emitted, and
-	// when tokens chosen beside the steps have. May be nil.
+	// AfterStep is called on the loop's thread after the tokens of a step, or tokens chosen beside
+	// the steps, have been emitted. It may be nil.
 	AfterStep func()
 	// Samples bounds the CPU time of each sample beside the steps. Nil is the default budget.
 	Samples *budget.CPU
-	// Threads that compute; 0 is 1. FirstToken is the time of a step of one token until one
-	// has been observed; 0 is not known. Both only say how much CPU time a step should take.
+	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
+	// step of one token before the first one is measured; 0 is unknown. Both serve only to
+	// estimate the CPU time of a step.
 	Threads    int
 	FirstToken time.Duration
-	// Progress says how far the loop is, to any goroutine.
+	// Progress is the progress of the loop. Any goroutine may read it.
 	Progress progress.Progress
 
 	inbox      inbox.Inbox[*sequence]
 	decoding   abortable    // the step under way
 	prefilling abortable    // the outstanding job of the prefill worker
-	pinned     atomic.Int64 // tokens that are pinned
+	pinned     atomic.Int64 // pinned tokens
 
 	mu    sync.Mutex // guards stats
 	stats Stats
 }
 
-// Do decodes seq until it ends or ctx does. It returns the cause of ctx then; the tokens
-// emitted until then count in the result.
+// Do decodes seq until it ends or ctx does. In the second case it returns the cause of ctx; the
+// result counts the tokens emitted so far.
 func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	switch {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
@@ -105,27 +109,27 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { l.cancel(s) })
 	defer stop()
-	// When ctx ends the loop sees it before its next step: waiting for that keeps the
-	// sequence's functions from being called after Do has returned.
+	// The loop notices the end of ctx before its next step. Waiting for that ensures that the
+	// sequence's functions are not called after Do has returned.
 	<-s.done
 	return s.result, s.err
 }
 
-// Room is how many tokens a sequence may have: those of the context that are not pinned.
+// Room is the maximum number of tokens in a sequence: the context without its pinned tokens.
 func (l *Loop) Room() int { return l.Limits.Context - int(l.pinned.Load()) }
 
-// Wake makes the loop ask which sequences are to pause, and look for other changes.
+// Wake makes the loop check which sequences are to pause, and other changes.
 func (l *Loop) Wake() { l.inbox.Wake() }
 
-// cancel is called when the ctx of s ends. If a long prompt of it is being decoded, that is
-// called off: the other sequences of the batch are decoded again.
+// cancel is called when the ctx of s ends. If a long prompt of s is being decoded, it aborts that
+// computation; the other sequences of the batch are decoded again.
 func (l *Loop) cancel(s *sequence) {
 	l.inbox.Wake()
 	l.prefilling.cancel(s)
 	l.decoding.cancel(s)
 }
 
-// An abortable is a computation that is called off when a sequence is canceled.
+// An abortable is a computation that is aborted when one of its sequences is canceled.
 type abortable struct {
 	mu      sync.Mutex // guards the fields below
 	of      []*sequence
@@ -133,11 +137,11 @@ type abortable struct {
 	aborted bool
 }
 
-// minAbort is how many tokens of a canceled prompt a batch must have to be called off: the other
-// sequences lose its result so far.
+// minAbort is the least number of tokens of a canceled prompt for which a batch is aborted: an
+// abort also discards the results of the other sequences.
 const minAbort = 32
 
-// begin starts a computation, which a cancel of one of some sequences is to abort.
+// begin starts a computation, which a cancel of a sequence in of aborts.
 func (a *abortable) begin(of []*sequence, abort func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,9 +165,9 @@ func (a *abortable) cancel(s *sequence) {
 	}
 }
 
-// Run decodes until ctx ends, then fails the remaining sequences. It keeps its OS thread for
-// itself: with a thread pool attached to the context, a step takes up to fourteen times as
-// long in a goroutine that migrates.
+// Run decodes until ctx ends, then fails the remaining sequences. It locks its OS thread: with a
+// thread pool attached to the context, a step in a goroutine that migrates takes up to fourteen
+// times as long.
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -180,7 +184,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
-// A stepper is the state of one Run of a loop. Only the loop's thread touches it.
+// A stepper is the state of one Run of a loop. Only the loop's thread uses it.
 type stepper struct {
 	*Loop
 	cache    *kv.Cache
@@ -192,7 +196,7 @@ type stepper struct {
 	batch    []entry             // of the step under way
 	calls    []uint64            // of batch
 	last     time.Time           // end of the last step if it had streams, else zero
-	cachedOf map[string]int64    // by owner: tokens of prompts that were in the cache
+	cachedOf map[string]int64    // by owner: tokens of prompts found in the cache
 	counted  time.Time           // when the stats of the cache were last published
 	moving   schedule.Average    // seconds of a slide for each token
 }
@@ -232,7 +236,7 @@ func (l *stepper) run(ctx context.Context) {
 			l.Progress.Enter(progress.Plan)
 			l.settle()
 		}
-		if len(l.live) > 0 { // else there is time for that in idle
+		if len(l.live) > 0 { // else idle does it
 			l.cache.Offload(false)
 			l.slide()
 		}
@@ -243,16 +247,16 @@ func (l *stepper) run(ctx context.Context) {
 	}
 }
 
-// When the cache slides between two steps.
+// Conditions of a slide between two steps.
 const (
 	fewDead    = 256                   // cells cost next to nothing: attention only skips them
 	slideToken = 60 * time.Microsecond // for each token, before the first slide: of a model with 8 billion weights
-	slideShare = 2                     // of the stall budget that a slide may take
+	slideShare = 2                     // a slide may take the stall budget divided by this
 )
 
-// slide empties the dead cells of the cache, if they are more than half of those in use, so that fewer
-// tokens are copied than were decoded meanwhile, twice over, and if no stream waits too long for it. Else
-// it is done when the cache is full, or idle.
+// slide empties the dead cells of the cache if they are more than half of the cells in use, so
+// that the cost of the copies stays below that of the decoded tokens, and if no stream would wait
+// too long. Otherwise the cache slides when it is full, or when the loop is idle.
 func (l *stepper) slide() {
 	dead, tokens := l.cache.Dead()
 	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
@@ -274,8 +278,8 @@ func (l *stepper) running() bool {
 	return slices.ContainsFunc(l.live, func(s *sequence) bool { return s.state.Running() })
 }
 
-// receive takes the submitted sequences. Without a running sequence it waits for one, or for
-// another change. When ctx has ended it ends all sequences and reports false.
+// receive adds the submitted sequences. If no sequence is running, it waits for one or for another
+// change. After the end of ctx it ends all sequences and reports false.
 func (l *stepper) receive(ctx context.Context) bool {
 	arrived := l.inbox.Take()
 	if len(arrived) == 0 && ctx.Err() == nil && !l.running() {
@@ -296,13 +300,13 @@ func (l *stepper) receive(ctx context.Context) bool {
 	return false
 }
 
-// When retained sequences are offloaded while no sequence is running.
+// Timing of the offload of retained sequences while no sequence is running.
 const (
-	idleDelay = 250 * time.Millisecond // after the last one: its prefix may be asked for again at once
+	idleDelay = 250 * time.Millisecond // after the last sequence, because the next prompt may need its prefix at once
 	idlePause = time.Millisecond       // between two pieces, for new sequences
 )
 
-// idle waits for a change. Meanwhile it offloads retained sequences.
+// idle waits for a change, and offloads retained sequences during the wait.
 func (l *stepper) idle() {
 	for wait := idleDelay; ; wait = idlePause {
 		due := l.suspend()
@@ -322,12 +326,12 @@ func (l *stepper) idle() {
 	}
 }
 
-// pauseAndResume asks every sequence whether it is to pause, for the step that follows.
+// pauseAndResume pauses and resumes sequences before the next step, as their Paused reports.
 func (l *stepper) pauseAndResume() {
 	for _, s := range l.live {
 		pause := s.Paused != nil && s.Paused()
 		switch {
-		case pause != s.state.Running(): // as it is
+		case pause != s.state.Running(): // no change
 		case !pause:
 			l.transition(s, s.active())
 		case s.state.HasCells():
@@ -340,13 +344,13 @@ func (l *stepper) pauseAndResume() {
 	}
 }
 
-// longPause is after how long a pause a sequence is suspended: a preempted one usually resumes
-// before, a stalled one usually does not.
+// longPause is the length of a pause after which a sequence is suspended: a preempted sequence
+// usually resumes earlier, a stalled one usually does not.
 const longPause = time.Second
 
-// suspend retains the cells of sequences that have been paused for long: retained sequences
-// are offloaded when they make others slower, and are found again at the resumption. It
-// returns when the next one is due, zero if none is.
+// suspend turns the cells of sequences after a long pause into retained ones. Those are offloaded
+// when they would make other sequences slower, and are found again when the sequence resumes.
+// suspend returns the time at which the next sequence is due, zero if there is none.
 func (l *stepper) suspend() (next time.Time) {
 	for _, s := range l.live {
 		if s.state != schedule.Paused || s.cached() == 0 || s.choice != nil {

@@ -39,8 +39,8 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// Each sequence gets its own answer beside others, also when the context is so small that
-// sequences are evicted over and over.
+// Each sequence gets its own answer beside others, even if the context is so small that sequences
+// are evicted repeatedly.
 func TestLoopKeepsSequencesApart(t *testing.T) {
 	for _, size := range []int{4096, 300, 130} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -90,8 +90,8 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 	})
 }
 
-// A request that is to have the same logits again computes cached tokens again, if it runs alone: all but
-// those that an engine without a history would compute by the same kernels.
+// A request with Repeats that runs alone computes cached tokens again, except those that an engine
+// without a history would compute with the same kernels.
 func TestLoopRepeats(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool
@@ -193,8 +193,8 @@ func TestLoopStops(t *testing.T) {
 	}
 }
 
-// When a sequence is canceled while a step decodes its long prompt, the step is called off, and
-// the others of the step lose nothing.
+// When a sequence is canceled while a step decodes its long prompt, the step is aborted, and the
+// other sequences of the step lose no token.
 func TestLoopAbortsAStep(t *testing.T) {
 	m := newToy(t)
 	m.abort = make(chan struct{}, 1)
@@ -210,7 +210,7 @@ func TestLoopAbortsAStep(t *testing.T) {
 		if reads > 100 && ctx.Err() == nil {
 			cancel(gone)
 			<-m.abort
-			m.fail = errors.New("called off")
+			m.fail = errors.New("aborted")
 		}
 	}
 	loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4000, Batch: 512, Sequences: 2, Retained: 2}}
@@ -233,9 +233,13 @@ func TestLoopAbortsAStep(t *testing.T) {
 	}
 }
 
-// Random lives of sequences of several owners, with old and new prompts, pauses and cancels:
-// each gets its own answer, and nothing of another's.
+// Random lives of sequences of several owners, with old and new prompts, pauses and cancels: each
+// sequence gets exactly its own answer.
 func TestLoopLives(t *testing.T) {
+	requests := 25 // of each client
+	if testing.Short() {
+		requests = 6
+	}
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {
 			t.Run(fmt.Sprintf("context %d, whole %v", size, whole), func(t *testing.T) {
@@ -248,7 +252,7 @@ func TestLoopLives(t *testing.T) {
 					all.Go(func() {
 						r := rand.New(rand.NewPCG(uint64(who), 7))
 						owner := string(rune('a' + who%3))
-						for range 25 {
+						for range requests {
 							first := 1000 * r.IntN(3)
 							prompt := 1 + r.IntN(size/2)
 							most := 1 + r.IntN(size/3)

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// A paused sequence gives its slot to another one, keeps its text and its cells, and resumes
-// where it was.
+// A paused sequence frees its slot for another one, keeps its text and its cells, and resumes
+// where it paused.
 func TestLoopPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
@@ -41,7 +41,7 @@ func TestLoopPause(t *testing.T) {
 		if got, err := loop.Do(t.Context(), m.of("b", 500, 100, 20, &other)); err != nil || got.Out != 20 {
 			t.Errorf("the other one: %+v, %v", got, err)
 		}
-		if st := loop.Stats(); st.Paused != 1 || st.Running != 0 || st.Owners["a"].Used != 109 {
+		if st := loop.Stats(); st.Parked != 1 || st.Sequences != 1 || len(st.Users) == 0 || st.Users[0].User != "a" || st.Users[0].KVTokens != 109 {
 			t.Errorf("stats %+v", st)
 		}
 		held.Store(false)
@@ -76,8 +76,8 @@ func TestLoopPausedCancel(t *testing.T) {
 	})
 }
 
-// A sequence that is paused for long hands its cells over to the retained sequences, which are
-// offloaded, and decodes none of its tokens again when it resumes.
+// After a long pause the cells of a sequence become retained ones, which are offloaded; when it
+// resumes, none of its tokens is decoded again.
 func TestLoopLongPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
@@ -101,11 +101,11 @@ func TestLoopLongPause(t *testing.T) {
 			}
 		})
 		time.Sleep(900 * time.Millisecond)
-		if st := loop.Stats(); st.Used != 109 || st.Paused != 1 {
+		if st := loop.Stats(); st.KVUsed != 109 || st.Parked != 1 {
 			t.Errorf("a short pause: %+v", st)
 		}
 		time.Sleep(time.Second)
-		if st := loop.Stats(); st.Used != 0 || st.Offloaded != 109 || st.Paused != 1 || st.Evicted != 0 {
+		if st := loop.Stats(); st.KVUsed != 0 || st.KVStored != 109 || st.Parked != 1 || st.Dropped != 0 {
 			t.Errorf("a long pause: %+v", st)
 		}
 		paused.Store(false)
@@ -124,7 +124,7 @@ func TestLoopEvictedWhileChoosing(t *testing.T) {
 		t.Helper()
 		var other []batch.Token
 		var all sync.WaitGroup
-		all.Go(func() { // the oldest, which is never evicted
+		all.Go(func() { // the oldest sequence, which is never evicted
 			seq := m.of("b", 5000, 60, 200, &other)
 			seq.Ends = func(batch.Token) bool { return false }
 			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 200 {
@@ -137,7 +137,7 @@ func TestLoopEvictedWhileChoosing(t *testing.T) {
 		seq, count := m.detached("a", 0, 100, 3, &out, time.Second)
 		seq.Paused = paused.Load
 		time.AfterFunc(500*time.Millisecond, func() {
-			if st := loop.Stats(); st.Evicted != 1 {
+			if st := loop.Stats(); st.Dropped != 1 {
 				t.Errorf("before the pause: %+v", st)
 			}
 			paused.Store(true)

@@ -12,8 +12,8 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = kv.Token
 
-// A Sequence is a prompt to be continued. Its functions are called on the loop's thread, one
-// at a time; every microsecond in them delays the tokens of all sequences.
+// A Sequence is a prompt to continue. Its functions are called on the loop's thread, one at a
+// time; every microsecond in them delays the tokens of all sequences.
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
@@ -25,23 +25,22 @@ type Sequence struct {
 	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Detach takes the place of Sample in a sequence with possibly slow samples. It copies
-	// entry i; choose then makes the choice on another thread, beside the steps, and may
-	// still run when Do has returned. An error other than [budget.ErrExceeded] is choose's.
+	// Detach replaces Sample in a sequence with possibly slow samples. It copies entry i; choose
+	// then makes the choice on another thread, beside the steps, and may still run when Do has
+	// returned. The sequence fails with the error of choose, or with [budget.ErrExceeded].
 	Detach func(i int) (choose func() (Token, error), err error)
-	// Emit takes a token of the answer, and the time spent on choosing it: in whole units of
-	// the mean step of one token, the rest is carried over. It reports false to end the
-	// sequence.
+	// Emit receives a token of the answer, and the time spent on choosing it in whole units of the
+	// mean step of one token; the rest is carried over. It reports false to end the sequence.
 	Emit func(tok Token, cost int) bool
 	// Ends reports whether a token ends the answer. Such a token is not emitted.
 	Ends func(tok Token) bool
-	// Paused reports whether the sequence is to pause. May be nil. A change of its result is
-	// followed by a call of [Loop.Wake].
+	// Paused reports whether the sequence is to pause. It may be nil. [Loop.Wake] must be called
+	// after each change of its result.
 	Paused func() bool
-	// Repeats says that the same prompt is to have the same logits again if no other sequence runs,
+	// Repeats asks for the same logits whenever the same prompt is sent and no other sequence runs,
 	// whatever is cached. Then some cached tokens are computed again, see [schedule.Reusable].
 	Repeats bool
-	// Pinned keeps the prompt for good, as a prefix for all owners.
+	// Pinned retains the prompt without limit, as a prefix for all owners.
 	Pinned bool
 }
 
@@ -60,28 +59,28 @@ func (s *Sequence) cacheOwner() string {
 // partMark is between an owner and a part. No user's name has a NUL.
 const partMark = "\x00"
 
-// End is why a sequence ended. The set is closed.
+// End is the reason for the end of a sequence. The set is closed.
 type End int
 
-// Ends.
+// Reasons for an end.
 const (
 	Ended   End = iota // the model chose a token that ends the answer
 	Reached            // Sequence.Max was reached
-	Stopped            // Emit said so
+	Stopped            // Emit reported false
 )
 
 // A Result is the result of a sequence.
 type Result struct {
 	End    End
 	Out    int // tokens of the answer, without the one that ended it
-	Cached int // tokens of the prompt that were in the cache
+	Cached int // tokens of the prompt found in the cache
 }
 
-// ErrStopped is the failure of a sequence that does not end before the loop does.
+// ErrStopped is the failure of a sequence that has not ended when the loop ends.
 var ErrStopped = errors.New("the engine is stopping")
 
-// A sequence is a [Sequence] in the loop. After its submission only the loop touches it, until
-// done is closed.
+// A sequence is a [Sequence] in the loop. After its submission only the loop uses it, until done
+// is closed.
 type sequence struct {
 	Sequence
 	ctx    context.Context //nolint:containedctx // a sequence is a call in flight, not a part of the loop
@@ -93,19 +92,19 @@ type sequence struct {
 	state    schedule.State // changed by stepper.transition only
 	pausedAt time.Time      // in states Paused and Suspended
 	tokens   []Token        // prompt and answer
-	cells    *kv.Sequence   // in states with cells: those of a part of tokens; else nil
+	cells    *kv.Sequence   // in states with cells, those of the first tokens; else nil
 
 	prefillLen int // length of tokens when cells were last allocated; 0 before
-	// While the prefill worker has a copy: its number there, and how many tokens it has.
+	// While the prefill worker has a copy: its number and its number of tokens there.
 	workerSeq, workerLen int
-	noOffload            bool // the worker has failed at it
+	noOffload            bool // a chunk of it has failed at the worker
 
 	choice  *choice          // of its next token, beside the steps; nil if there is none
 	chooses schedule.Average // seconds of its choices
 	owed    time.Duration    // of sampling, not yet reported as cost
 }
 
-// end decides that a sequence ends, and how. The first decision stands.
+// end decides the end of a sequence, with its error. The first decision counts.
 func (s *sequence) end(err error) {
 	if !s.ending {
 		s.err, s.ending = err, true
@@ -119,7 +118,7 @@ func (s *sequence) endAs(end End) {
 	}
 }
 
-// cached is how many tokens have cells.
+// cached is the number of tokens with cells.
 func (s *sequence) cached() int {
 	if s.cells == nil {
 		return 0
@@ -127,10 +126,10 @@ func (s *sequence) cached() int {
 	return s.cells.Len()
 }
 
-// pending is how many tokens have none.
+// pending is the number of tokens without cells.
 func (s *sequence) pending() int { return len(s.tokens) - s.cached() }
 
-// active is the state of a sequence that is not paused, nor at the prefill worker.
+// active is the state of a sequence that is neither paused nor at the prefill worker.
 func (s *sequence) active() schedule.State {
 	switch {
 	case s.choice != nil && s.cells == nil:
@@ -146,8 +145,8 @@ func (s *sequence) active() schedule.State {
 	}
 }
 
-// evictableAfter is how many tokens a sequence must have decoded since its last prefill to be
-// evicted for another owner: the next prefill then costs a fraction of them.
+// evictableAfter is the number of tokens that a sequence must have decoded since its last prefill
+// before it may be evicted for another owner: the next prefill then costs a fraction of them.
 const (
 	evictableAfter = 32
 	evictableShare = 16
@@ -157,11 +156,11 @@ func (s *sequence) evictable() bool {
 	return len(s.tokens)-s.prefillLen >= max(evictableAfter, s.cached()/evictableShare)
 }
 
-// transition is the one function that changes the state of a sequence; [schedule.State] has the
-// diagram. It allocates cells to a state that has them, and takes them away: Waiting and Evicted
-// free them, Suspended and Done retain them for the owner. It reserves a place at the prefill
-// worker, and releases it. If cells are not to be had, or not freed, the sequence is to end; if
-// the worker has no place, the state stays.
+// transition is the only function that changes the state of a sequence; [schedule.State] has the
+// diagram. It allocates cells for states with cells; Waiting and Evicted free them, Suspended and
+// Done retain them for the owner. It reserves and releases the place at the prefill worker. If
+// cells cannot be allocated or freed, the sequence is to end; if the worker has no place, the
+// state does not change.
 func (l *stepper) transition(s *sequence, to schedule.State) {
 	from := s.state
 	if to.HasCells() && !from.HasCells() {
@@ -188,9 +187,9 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 	}
 }
 
-// allocate gives a sequence cells, with the longest prefix of its tokens in the cache.
+// allocate allocates cells to a sequence, with the longest prefix of its tokens in the cache.
 func (l *stepper) allocate(s *sequence) error {
-	// Looked up again, because the prefix that the plan counts on may just have been evicted.
+	// Looked up again, because the prefix in the plan may have been evicted since.
 	allocate := l.cache.Allocate
 	if l.repeats(s) {
 		allocate = l.cache.AllocateAsEmpty
@@ -204,17 +203,17 @@ func (l *stepper) allocate(s *sequence) error {
 		n := cells.Len()
 		s.result.Cached = n
 		l.cachedOf[s.Owner] += int64(n)
-		l.addStats(func(st *Stats) { st.Cached += int64(n) })
+		l.addStats(func(st *Stats) { st.CachedTokens += int64(n) })
 	}
 	s.prefillLen = len(s.tokens)
 	return nil
 }
 
-// repeats reports whether the logits of a sequence are to be the same again. With exact kernels they are
-// in any case; sequences that are copied whole have no order of cells, and no parts that could be reused.
+// repeats reports whether the logits of a sequence are to be the same every time. With exact kernels
+// they always are; sequences that are copied only whole have no order of cells, and no parts to reuse.
 func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l.Whole }
 
-// lookup returns the cached prefix with which a sequence is to begin.
+// lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
 	p := l.cache.Lookup(s.cacheOwner(), s.tokens)
 	if l.repeats(s) && l.cache.Idle() {
@@ -223,7 +222,7 @@ func (l *stepper) lookup(s *sequence) kv.Prefix {
 	return p
 }
 
-// giveUp takes the cells away from a sequence, as its state says.
+// giveUp frees or retains the cells of a sequence, according to its state.
 func (l *stepper) giveUp(s *sequence) error {
 	cells := s.cells
 	s.cells = nil
@@ -237,13 +236,13 @@ func (l *stepper) giveUp(s *sequence) error {
 		return err
 	default: // evicted
 		if !s.ending && cells.Len() > 0 {
-			l.addStats(func(st *Stats) { st.Evicted++ })
+			l.addStats(func(st *Stats) { st.Dropped++ })
 		}
 		return l.cache.Free(cells)
 	}
 }
 
-// evict takes the cells away from a sequence that goes on. It is prefilled again later, with
+// evict frees the cells of a sequence that continues. The sequence is prefilled again later, with
 // the token that is being chosen for it, if there is one.
 func (l *stepper) evict(s *sequence) {
 	switch s.state {
@@ -268,9 +267,9 @@ func (l *stepper) finish(s *sequence) {
 	close(s.done)
 }
 
-// settle ends the sequences that are to end, and those of canceled calls.
+// settle ends the sequences that are to end, and the sequences of canceled calls.
 func (l *stepper) settle() {
-	goesOn := l.live[:0]
+	continuing := l.live[:0]
 	for _, s := range l.live {
 		if s.ctx.Err() != nil {
 			s.end(context.Cause(s.ctx))
@@ -278,9 +277,9 @@ func (l *stepper) settle() {
 		if s.ending {
 			l.finish(s)
 		} else {
-			goesOn = append(goesOn, s)
+			continuing = append(continuing, s)
 		}
 	}
-	clear(l.live[len(goesOn):])
-	l.live = goesOn
+	clear(l.live[len(continuing):])
+	l.live = continuing
 }

@@ -1,36 +1,19 @@
 package batch
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/inferd-go/inferd/client/stats"
 )
 
-// Stats are counters of a loop's past work, and the usage of its cache.
+// Stats are counters of a loop's past work, and the usage of its cache. KVSize is left to the
+// owner of the loop: it is the context that was asked for.
 type Stats struct {
-	Steps            int64
-	Stalls           int64         // steps after which a stream had waited for longer than the stall budget
-	Prefill          int64         // prompt tokens decoded
-	PrefillOffloaded int64         // of those, by the prefill worker
-	Decode           int64         // tokens of answers, those that ended one included
-	Cached           int64         // prompt tokens that were in the cache
-	Evicted          int64         // times that a sequence lost its cells, and goes on
-	Aborted          int64         // steps and prefill jobs that were called off
-	Step             time.Duration // the last one without prompts
-
-	Running, Paused int   // sequences
-	Used            int   // cells that those need
-	Retained        int   // cells that only retained sequences have
-	Offloaded       int   // tokens of retained sequences in memory
-	Dead            int   // cells that no sequence has, but that are not yet empty
-	Slides, Slid    int64 // times that cells were moved together, and tokens that were
-	Owners          map[string]Usage
-}
-
-// Usage is the usage of the cache by one owner.
-type Usage struct {
-	Used     int   // tokens of running and paused sequences
-	Retained int   // tokens of retained ones
-	Cached   int64 // prompt tokens that were in the cache
+	stats.Engine
+	PrefillOffloaded int64 // of PrefillTokens, those that the prefill worker computed
 }
 
 // Stats returns a copy.
@@ -47,7 +30,7 @@ func (l *Loop) addStats(change func(*Stats)) {
 	change(&l.stats)
 }
 
-// countStep counts a step that has just ended.
+// countStep counts a step at its end.
 func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Time) {
 	gap := took
 	if !l.last.IsZero() {
@@ -60,13 +43,13 @@ func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Ti
 	stalled := streams > 0 && gap > l.times.StallBudget(streams)
 	l.addStats(func(st *Stats) {
 		st.Steps++
-		st.Prefill += int64(prompt)
-		st.Decode += int64(streams)
+		st.PrefillTokens += int64(prompt)
+		st.DecodeTokens += int64(streams)
 		if stalled {
 			st.Stalls++
 		}
 		if streams > 0 && prompt == 0 {
-			st.Step = took
+			st.StepMS = float64(took.Microseconds()) / 1000
 		}
 	})
 }
@@ -74,42 +57,55 @@ func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Ti
 // publishPause is the time between two updates of the cache's stats while the loop is busy.
 const publishPause = 100 * time.Millisecond
 
-// publishStats updates the stats of the cache, if it is time or the loop will be idle.
+// publishStats updates the stats of the cache if they are due, or if the loop will be idle.
 func (l *stepper) publishStats() {
 	now := time.Now()
 	if now.Sub(l.counted) < publishPause && l.running() {
 		return
 	}
 	l.counted = now
-	running, paused := 0, 0
-	owners := make(map[string]Usage)
-	for owner, n := range l.cachedOf {
-		owners[owner] = Usage{Cached: n}
-	}
+	paused := 0
 	for _, s := range l.live {
-		if s.state.Running() {
-			running++
-		} else {
+		if !s.state.Running() {
 			paused++
 		}
-		o := owners[s.Owner]
-		o.Used += s.cached()
-		owners[s.Owner] = o
+	}
+	users, sequences := l.users(), len(l.live)
+	l.addStats(func(st *Stats) { st.Sequences, st.Parked, st.Users = sequences, paused, users })
+	l.publishUsage()
+}
+
+// users returns the usage of the cache by user, sorted. Sequences of unknown users are not in it.
+func (l *stepper) users() (all []stats.User) {
+	of := make(map[string]stats.User)
+	for owner, n := range l.cachedOf {
+		of[owner] = stats.User{CachedTokens: n}
+	}
+	hold := func(owner string, tokens int) {
+		u := of[owner]
+		u.KVTokens += tokens
+		of[owner] = u
+	}
+	for _, s := range l.live {
+		hold(s.Owner, s.cached())
 	}
 	l.cache.RetainedByOwner(func(owner string, tokens int) {
 		owner, _, _ = strings.Cut(owner, partMark)
-		o := owners[owner]
-		o.Retained += tokens
-		owners[owner] = o
+		hold(owner, tokens)
 	})
-	l.addStats(func(st *Stats) { st.Running, st.Paused, st.Owners = running, paused, owners })
-	l.publishUsage()
+	delete(of, "")
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		u := of[name]
+		u.User = name
+		all = append(all, u)
+	}
+	return all
 }
 
 func (l *stepper) publishUsage() {
 	u := l.cache.Usage()
 	l.addStats(func(st *Stats) {
-		st.Used, st.Retained, st.Offloaded = u.Active, u.Retained, u.Offloaded
-		st.Dead, st.Slides, st.Slid = u.Dead, u.Slides, u.Slid
+		st.KVUsed, st.KVKept, st.KVStored = u.Active, u.Retained, u.Offloaded
+		st.KVDead, st.KVSlides, st.KVSlid = u.Dead, u.Slides, u.Slid
 	})
 }

@@ -14,11 +14,11 @@ import (
 type entry struct {
 	seq    *sequence
 	n      int // tokens
-	logits int // index in the batch of the sequence's last token; -1 if it is not there
+	logits int // index in the batch of the sequence's last token; -1 if the token is not in it
 }
 
-// step plans a step and decodes it. It may also find that it is too early for that, because
-// the prefill worker has the processors, and return when something has changed.
+// step plans a step and decodes it. While the prefill worker should have the processors, it waits
+// instead, and returns after a change.
 func (l *stepper) step() {
 	began := time.Now()
 	plan := l.plan(began)
@@ -28,7 +28,7 @@ func (l *stepper) step() {
 	if !l.mayDecode(streams, prompt, plan.NoDelay) {
 		return
 	}
-	if beside && prompt == 0 { // it may have waited
+	if beside && prompt == 0 { // mayDecode may have waited
 		began = time.Now()
 	}
 	locked, err := l.decode(streams + prompt)
@@ -38,7 +38,7 @@ func (l *stepper) step() {
 	}
 	l.advance()
 	now := time.Now()
-	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // a step of another engine is no reason for smaller chunks
+	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // without the wait for a step of another engine
 	l.countStep(streams, prompt, now.Sub(began), now)
 }
 
@@ -90,7 +90,7 @@ func (l *stepper) budget(streams int, now time.Time) schedule.Budget {
 	return b
 }
 
-// apply evicts sequences, allocates cells and gives the prefill worker its next job.
+// apply evicts sequences, allocates cells and submits the next job of the prefill worker.
 func (l *stepper) apply(plan schedule.Step) {
 	for _, i := range plan.Evict {
 		l.evict(l.live[i])
@@ -103,8 +103,8 @@ func (l *stepper) apply(plan schedule.Step) {
 	l.submitPrefill(plan)
 }
 
-// fill lists the batch. It returns its number of streams, which have a token each, and of
-// prompt tokens.
+// fill lists the entries of the batch. It returns the number of streams, which have one token
+// each, and the number of prompt tokens.
 func (l *stepper) fill(plan schedule.Step) (streams, prompt int) {
 	l.batch = l.batch[:0]
 	for i, s := range l.live {
@@ -115,7 +115,7 @@ func (l *stepper) fill(plan schedule.Step) (streams, prompt int) {
 		case l.views[i].State == schedule.Decoding:
 			streams++
 		default:
-			n = min(n, s.pending()) // the plan may count on a shorter prefix
+			n = min(n, s.pending()) // the plan may assume a shorter prefix
 			prompt += n
 		}
 		l.batch = append(l.batch, entry{seq: s, n: n})
@@ -123,8 +123,8 @@ func (l *stepper) fill(plan schedule.Step) (streams, prompt int) {
 	return streams, prompt
 }
 
-// mayDecode waits until the step may be decoded. It reports false if it is to be planned anew:
-// there is nothing to decode now, or something has changed.
+// mayDecode waits until the step may be decoded. It reports false if a new plan is needed: after a
+// change, or if the batch is empty.
 func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	busy := l.handoff.busy()
 	switch {
@@ -137,15 +137,15 @@ func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	case l.choosing():
 		l.Progress.Enter(progress.Sample)
 		l.inbox.Wait()
-	default: // cannot be, and must not last
+	default: // impossible; without this the loop would spin
 		for _, s := range l.live {
-			s.end(errors.New("internal error: a step of nothing"))
+			s.end(errors.New("internal error: an empty step"))
 		}
 	}
 	return false
 }
 
-// decode decodes the batch. It returns how long it has waited for the compute lock.
+// decode decodes the batch. It returns the time of the wait for the compute lock.
 func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	if err := l.addBatch(tokens); err != nil {
 		return 0, err
@@ -176,7 +176,7 @@ func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	return locked, err
 }
 
-// addBatch hands the tokens of the batch to the decoder.
+// addBatch adds the tokens of the batch to the decoder.
 func (l *stepper) addBatch(tokens int) error {
 	l.decoding.begin(nil, nil)
 	if err := l.cache.Reserve(tokens); err != nil {
@@ -202,8 +202,8 @@ func (l *stepper) addBatch(tokens int) error {
 	return nil
 }
 
-// expected is the CPU time that a step of so many tokens should take; 0 is not known. It is
-// in whole milliseconds, so that the steps of a stream are alike.
+// expected is the estimated CPU time of a step with that number of tokens; 0 is unknown. It is in
+// whole milliseconds, so that all steps of a stream have the same estimate.
 func (l *stepper) expected(tokens int) time.Duration {
 	takes := l.times.Step(tokens)
 	if takes == 0 {
@@ -213,9 +213,9 @@ func (l *stepper) expected(tokens int) time.Duration {
 	return time.Duration(math.Ceil(ms)) * time.Millisecond
 }
 
-// rollback undoes a failed step for all of its sequences. If it was called off, the
-// sequences that are not canceled are decoded again; else all fail, because the decoder does not say which of
-// them is to blame.
+// rollback undoes a failed step for all of its sequences. After an abort, the sequences that are
+// not canceled are decoded again; after another error all fail, because the decoder does not name
+// the one that caused it.
 func (l *stepper) rollback(err error) {
 	aborted := l.decoding.end()
 	if aborted {
@@ -254,7 +254,7 @@ func (l *stepper) advance() {
 	}
 }
 
-// sampleNext chooses the next token of a sequence, or has it chosen beside the steps.
+// sampleNext chooses the next token of a sequence, or starts its choice beside the steps.
 func (l *stepper) sampleNext(s *sequence, logits int) {
 	if s.Detach != nil {
 		l.detach(s, logits)
@@ -265,7 +265,7 @@ func (l *stepper) sampleNext(s *sequence, logits int) {
 	l.accept(s, tok, err, time.Since(began))
 }
 
-// accept takes the next token of a sequence, or the failure to choose one.
+// accept processes the chosen token of a sequence, or the failure of the choice.
 func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) {
 	switch {
 	case err != nil:

@@ -12,9 +12,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// toy is a model that checks its calls for all errors at which llama.cpp ends the process. Its
-// answer to a token is the next number, if the cache holds the right sequence. The real one is
-// in package llama; it passes these rules by running with the loop in package engine.
+// toy is a model that checks its calls for all errors at which llama.cpp ends the process. It
+// answers a token with the next number, if the cache has the right sequence. Package engine tests
+// the loop with the real model, of package llama.
 type toy struct {
 	t     testing.TB
 	fail  error         // of the next Decode
@@ -29,7 +29,7 @@ type toy struct {
 	read    int     // tokens that were decoded
 
 	saves, loads, closed int
-	faults               int // of so many saves, or loads, one fails; 0 is none
+	faults               int // one in this number of saves and loads fails; 0 means none
 }
 
 type entry struct {
@@ -135,7 +135,7 @@ func (m *toy) sample(i int) (batch.Token, error) {
 	return batch.Token(m.last[i].tok + 1), nil
 }
 
-// start runs a loop for the length of a test.
+// start runs a loop during a test.
 func start(t *testing.T, l batch.Limits) (*batch.Loop, *toy) {
 	t.Helper()
 	m := newToy(t)

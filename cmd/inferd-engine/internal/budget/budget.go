@@ -1,8 +1,8 @@
 // Package budget bounds the CPU time of single calls of foreign code, such as a grammar or a
-// template, which may never return. It measures the CPU clock of the thread that runs the
-// call, not wall time: on a busy machine a call may have waited for most of that. A thread
-// cannot be stopped from outside. So a call over its budget is reported, its caller goes on
-// without it, and its thread is free again when the call returns.
+// template, which may never return. It measures the CPU clock of the thread that runs the call,
+// not wall time: on a busy machine a call spends most of its time waiting. A thread cannot be
+// stopped from outside. So a call over its budget is reported, its caller continues without it,
+// and its thread is free again when the call returns.
 //
 // The package does not know the work of the calls.
 package budget
@@ -31,7 +31,7 @@ type CPU struct {
 
 const (
 	defaultLimit = 5 * time.Second
-	leastPause   = 50 * time.Millisecond // between two looks at a clock
+	leastPause   = 50 * time.Millisecond // between two reads of a clock
 )
 
 func (c *CPU) limit() time.Duration {
@@ -48,9 +48,8 @@ func (c *CPU) clock(thread int) time.Duration {
 	return threadTime(thread)
 }
 
-// threadTime is the CPU time of an OS thread; 0 if the thread has ended. The clock's number
-// is that of CLOCK_THREAD_CPUTIME_ID for another thread than the calling one, as
-// pthread_getcpuclockid has it.
+// threadTime is the CPU time of an OS thread; 0 if the thread has ended. The number of the clock
+// is the one that pthread_getcpuclockid returns for a thread.
 func threadTime(thread int) time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^thread<<3|6), &t); err != nil {
@@ -70,8 +69,8 @@ func (c *CPU) Overrun() (since time.Duration, running bool) {
 	return since, len(c.over) > 0
 }
 
-// Do runs f on an OS thread of its own. It returns ErrExceeded when f is over its budget; f
-// goes on then.
+// Do runs f on an OS thread of its own. It returns ErrExceeded once f is over its budget; f
+// then continues to run.
 func (c *CPU) Do(f func()) error {
 	done := make(chan error, 2)
 	go func() { // ends when f returns
@@ -102,22 +101,21 @@ type Watch struct {
 	exceeded time.Duration // on the thread's clock; of the overrun
 }
 
-// Begin starts to measure a call that the calling goroutine makes next, which must be locked
-// to its OS thread. Overrun is called, once and on another goroutine, if the call is over its
-// budget before End.
+// Begin starts to measure a call on the calling goroutine, which must be locked to its OS thread.
+// If the call is over its budget before End, overrun is called, once and on another goroutine.
 func (c *CPU) Begin(overrun func()) *Watch {
 	w := &Watch{cpu: c, thread: unix.Gettid(), exceed: overrun}
 	w.begun = c.clock(w.thread)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// No call uses more CPU time than wall time.
-	w.timer = time.AfterFunc(c.limit(), w.look)
+	w.timer = time.AfterFunc(c.limit(), w.check)
 	return w
 }
 
-// look compares the call's CPU time with the budget. If some is left, it looks again when
-// that can be gone at the earliest.
-func (w *Watch) look() {
+// check compares the call's CPU time with the budget. If some is left, it checks again at the
+// earliest time at which none may be left.
+func (w *Watch) check() {
 	if w.exceeds() {
 		w.exceed()
 	}
@@ -140,8 +138,8 @@ func (w *Watch) exceeds() bool {
 	return true
 }
 
-// End says that the call has returned. It reports the CPU time of the call, and whether
-// overrun is called or has been.
+// End ends the measurement. It returns the CPU time of the call, and reports whether overrun has
+// been or is being called.
 func (w *Watch) End() (used time.Duration, exceeded bool) {
 	c := w.cpu
 	used = c.clock(w.thread) - w.begun

@@ -87,7 +87,7 @@ func TestOverrun(t *testing.T) {
 	}); !errors.Is(err, budget.ErrExceeded) {
 		t.Fatalf("Do = %v", err)
 	}
-	for { // the thread gets its time sooner or later
+	for { // until the thread has used its time
 		since, running := c.Overrun()
 		if !running {
 			t.Fatal("no overrun")

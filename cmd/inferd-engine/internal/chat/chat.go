@@ -143,7 +143,7 @@ type nonce struct {
 }
 
 // newNonce returns a nonce that occurs in no message: random private-use characters, which
-// templates leave alone.
+// templates do not change.
 func newNonce(messages []infer.Message) nonce {
 	for {
 		n := nonce{draw(), draw(), draw()}
@@ -240,7 +240,7 @@ func (s *specials) guard(text string, n nonce) string {
 }
 
 // edges returns the beginning and the end of text without surrounding white space, which
-// templates trim. -1 stands for an edge at which no spelling can continue in other text.
+// templates trim. An edge is -1 if no spelling can cross it into other text.
 func (s *specials) edges(text string) (head, tail int) {
 	head, tail = -1, -1
 	core := strings.TrimSpace(text)

@@ -115,7 +115,7 @@ func TestStops(t *testing.T) {
 	if got := tmpl.Stops(); !tmpl.Transcript() || !slices.Equal(got, []string{"\nUser:", "\nAssistant:", "\nSystem:"}) {
 		t.Errorf("without a template: %q, %v", got, tmpl.Transcript())
 	}
-	// Each line that it writes itself begins with one of them.
+	// Each line that the template adds begins with one of them.
 	all, err := tmpl.Render([]infer.Message{infer.TextMessage(infer.System, "a"), infer.TextMessage(infer.User, "b"), infer.TextMessage(infer.Assistant, "c")})
 	if err != nil {
 		t.Fatal(err)
@@ -147,11 +147,11 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := chat.New(test.source, specials, "<bos>", "<eos>")
 			if err != nil {
-				return // refused when the model is loaded: as good
+				return // refused when the model is loaded: equally safe
 			}
 			got, err := tmpl.Render(test.messages)
 			if test.want == "" && err == nil {
-				return // the template engine is lenient: no harm done
+				return // the template engine is lenient: not a fault
 			}
 			if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %+v, %v", got, err)
@@ -268,7 +268,7 @@ func TestNothingBecomesSpecial(t *testing.T) {
 			s[:len(s)/2] + s + s[len(s)/2:],
 		} {
 			if strings.ToValidUTF8(text, "") != text {
-				continue // the wire does not let it in
+				continue // the wire refuses it
 			}
 			check(t, []string{text})
 			check(t, []string{"x", text, "y"})

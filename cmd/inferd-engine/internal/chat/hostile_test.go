@@ -17,7 +17,7 @@ const (
 	maxPeak = 512 << 20
 )
 
-// A hostile template is answered or refused.
+// A hostile template must be rendered or refused.
 type hostile struct {
 	source string
 	want   string // in the error; empty: it may be rendered
@@ -31,7 +31,7 @@ const (
 	sourceBound = "longer than"
 )
 
-// double makes s a string of 2^n letters. Larger ones do not fit into the bound.
+// double makes s a string of 2^n letters. Longer strings exceed the bound.
 func double(n string) string {
 	return `{% set ns = namespace(s='x') %}{% for i in range(` + n + `) %}{% set ns.s = ns.s + ns.s %}{% endfor %}`
 }
@@ -39,7 +39,7 @@ func double(n string) string {
 // numbers makes l a list of 100,000 numbers.
 const numbers = `{% set l = range(100000) | list %}`
 
-// tree makes t a list of two lists of two lists …, 2^n of them, which are the same ones.
+// tree makes t a list of two lists of two lists …, 2^n in all; lists of one depth are identical.
 func tree(n string) string {
 	return `{% set ns = namespace(t=[1, 'x']) %}{% for i in range(` + n + `) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}`
 }
@@ -47,7 +47,7 @@ func tree(n string) string {
 // deep makes ns.t a list in a list in a list …
 const deep = `{% set ns = namespace(t=[]) %}{% for i in range(100000) %}{% set ns.t = [ns.t] %}{% endfor %}`
 
-// self makes l a list that contains itself, d a dict that does, and n a namespace.
+// self makes l a list, d a dict and n a namespace that contain themselves.
 const self = `{% set l = [1] %}{% set _ = l.append(l) %}{% set m = [1] %}{% set _ = m.append(m) %}` +
 	`{% set d = {'a': 1} %}{% set _ = d.update({'d': d}) %}{% set e = {'a': 1} %}{% set _ = e.update({'d': e}) %}` +
 	`{% set n = namespace(a=1) %}{% set n.n = n %}{% set o = namespace(a=1) %}{% set o.n = o %}`
@@ -351,7 +351,7 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// Hostile templates are answered or refused, and the process lives.
+// Hostile templates are rendered or refused, within the bounds, and the process survives.
 func TestHostileTemplates(t *testing.T) {
 	if racing || testing.Short() {
 		t.Skip("it measures CPU time, of which the race detector takes ten times as much")
@@ -400,10 +400,10 @@ func TestAfterABound(t *testing.T) {
 	}
 }
 
-// A model's file holds the spellings of special tokens, too.
+// The spellings of special tokens come from the model's file and may be hostile, too.
 func TestHostileSpellings(t *testing.T) {
-	if racing {
-		t.Skip("it measures CPU time, of which the race detector takes ten times as much")
+	if racing || testing.Short() {
+		t.Skip("it measures seconds of CPU time, of which the race detector takes ten times as much")
 	}
 	const often = `{% for i in range(300000) %}{{ messages[0]['content'] }}{% endfor %}`
 	for name, test := range map[string]struct{ spelling, source, text string }{

@@ -34,8 +34,8 @@ func marker(role infer.Role) string {
 	}
 }
 
-// markers are the stops of a transcript: a model without a template does not end its turn,
-// it goes on with the next message.
+// markers are the stops of a transcript: a model without a template does not end its turn, but
+// continues with the next message.
 func markers() []string {
 	var all []string
 	for _, role := range []infer.Role{infer.User, infer.Assistant, infer.System} {

@@ -5,6 +5,7 @@
 package computelock
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"time"
@@ -14,13 +15,13 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// Timeout is how long a step waits for the lock. One engine that hangs, or that computes for
-// longer, must not stop the others.
-const Timeout = 2 * time.Second
-
 // A Lock is one engine's handle of a file that all engines lock. The kernel releases the lock
-// of an engine that dies. The zero value and nil lock nothing. One goroutine uses it at a time.
+// of an engine that ends. The zero value and nil lock nothing. One goroutine uses it at a time.
 type Lock struct {
+	// Timeout bounds the wait of a step for the lock; 0 means 2 s. An engine that hangs, or computes
+	// for longer, must not stop the others.
+	Timeout time.Duration
+
 	file    *os.File
 	pending chan struct{} // closed when the request that timed out is granted; nil if there is none
 }
@@ -50,12 +51,12 @@ func (l *Lock) Do(compute func()) {
 	compute()
 }
 
-// acquire waits for the lock. It reports false if there is none, or if that took too long.
+// acquire waits for the lock. It reports false if there is no lock, or after l.Timeout.
 func (l *Lock) acquire() bool {
 	if l == nil || l.file == nil {
 		return false
 	}
-	if l.pending != nil { // another engine hangs, or hung until now
+	if l.pending != nil { // another engine hangs, or has hung
 		select {
 		case <-l.pending:
 			l.pending = nil
@@ -79,7 +80,7 @@ func (l *Lock) acquire() bool {
 			l.unlock(queueByte)
 		}
 	}()
-	timer := time.NewTimer(Timeout)
+	timer := time.NewTimer(cmp.Or(l.Timeout, 2*time.Second))
 	defer timer.Stop()
 	select {
 	case <-granted:
@@ -90,7 +91,7 @@ func (l *Lock) acquire() bool {
 	}
 }
 
-// lock reports whether a byte of the file is locked by this engine now.
+// lock tries to lock a byte of the file, and reports whether it succeeded.
 func (l *Lock) lock(at int64, how int) bool {
 	for {
 		err := unix.FcntlFlock(l.file.Fd(), how, &unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})

@@ -13,13 +13,14 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// TestMain is also the neighbour: a process that takes the lock, reports it, and holds it
-// until a line comes.
+// TestMain is also the neighbour: a process that takes the lock, reports it, and holds it until
+// it reads a line.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("COMPUTE_LOCK"); path != "" {
 		t, err := computelock.Open(path)
@@ -56,7 +57,7 @@ func open(t *testing.T, path string) *computelock.Lock {
 	return mine
 }
 
-// neighbour starts a process that computes, and returns how to write to it and read from it.
+// neighbour starts a process that holds the lock, and returns its input and its output.
 func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -83,7 +84,7 @@ func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Rea
 	return cmd, in, r
 }
 
-// One handle computes at a time, and each gets the lock although all ask for it all the time.
+// One handle computes at a time, and each gets the lock although all compete for it all the time.
 func TestOneAtATime(t *testing.T) {
 	path := file(t)
 	var computing atomic.Int32
@@ -104,7 +105,7 @@ func TestOneAtATime(t *testing.T) {
 	all.Wait()
 }
 
-// The lock is granted when the other process releases it, or dies.
+// The lock is granted when the other process releases it, or ends.
 func TestAnotherProcess(t *testing.T) {
 	for name, end := range map[string]func(*exec.Cmd, io.WriteCloser){
 		"goes on": func(_ *exec.Cmd, in io.WriteCloser) { _, _ = io.WriteString(in, "\n") },
@@ -128,11 +129,13 @@ func TestAnotherProcess(t *testing.T) {
 	}
 }
 
-// A neighbour that hangs with the lock is waited for once, and not again until it goes on.
+// Only the first step waits for a neighbour that hangs with the lock; later ones wait again once
+// the neighbour has released it.
 func TestNeighbourHangs(t *testing.T) {
 	path := file(t)
 	_, in, out := neighbour(t, path)
 	mine := open(t, path)
+	mine.Timeout = 100 * time.Millisecond
 	ran := 0
 	for range 50 {
 		mine.Do(func() { ran++ })
@@ -144,10 +147,12 @@ func TestNeighbourHangs(t *testing.T) {
 	if line, err := out.ReadString('\n'); line != "done\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	for range 50 { // the lock that was granted late is released as well
+	for range 50 { // a lock that was granted late is released, too
 		mine.Do(func() { ran++ })
 	}
-	open(t, path).Do(func() { ran++ })
+	another := open(t, path)
+	another.Timeout = mine.Timeout
+	another.Do(func() { ran++ })
 }
 
 func TestAlone(t *testing.T) {
@@ -162,7 +167,7 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// A symbolic link is refused, whatever it leads to.
+// A symbolic link is refused, whatever its target is.
 func TestLinkIsNotFollowed(t *testing.T) {
 	path := file(t)
 	link := filepath.Join(t.TempDir(), "compute.lock")

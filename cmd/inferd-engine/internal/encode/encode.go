@@ -2,8 +2,8 @@
 // once as one batch holds. It knows tokens; it does not know texts, nor the purpose of the
 // numbers.
 //
-// A pure function decides on each batch (plan.go); the [Loop] carries it out on one OS
-// thread. No other touches the context.
+// A pure function plans each batch (plan.go); the [Loop] computes it on one OS thread. No other
+// thread uses the context.
 package encode
 
 import (
@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/inbox"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
@@ -30,11 +31,11 @@ type Model interface {
 	Decode() error
 	// AppendVector appends the first n numbers of the result of a sequence of the batch.
 	AppendVector(dst []float32, seq, n int) ([]float32, error)
-	// ClearAll forgets the batch.
+	// ClearAll drops the batch.
 	ClearAll() error
 }
 
-// ErrStopped is the failure of a job that the loop does not finish before it ends.
+// ErrStopped is the failure of a job that has not finished when the loop ends.
 var ErrStopped = errors.New("the engine is stopping")
 
 // A Loop computes the jobs of [Loop.Do], while [Loop.Run] runs.
@@ -45,42 +46,36 @@ type Loop struct {
 
 	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
 	Exclusive func(compute func())
-	// Threads that compute; 0 is 1. FirstToken is the time of a batch of one token as long as
-	// none is known; 0 is not known. Both only say how much CPU time a batch should take.
+	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
+	// batch of one token before the first batch is measured; 0 is unknown. Both serve only to
+	// estimate the CPU time of a batch.
 	Threads    int
 	FirstToken time.Duration
-	// Progress says how far the loop is, to any goroutine.
+	// Progress is the progress of the loop. Any goroutine may read it.
 	Progress progress.Progress
-	// Longest is how long a batch of several sequences should take, so that other engines get
-	// the cores soon; 0 is no bound.
+	// Longest is the target for the time of a batch of several sequences, so that other engines
+	// get the cores soon; 0 is no bound.
 	Longest time.Duration
 
 	jobs inbox.Inbox[*job]
 
-	// Of the thread of Run.
+	// Used by the thread of Run only.
 	token float64  // seconds for each token, a moving average over batches
 	calls []uint64 // of the batch under way
 
 	mu    sync.Mutex // guards stats
-	stats Stats
+	stats stats.Engine
 }
 
-// Stats are the present work of a loop, and counters of its past work.
-type Stats struct {
-	Sequences int // of calls of Do that have not returned
-	Steps     int64
-	Tokens    int64         // of all steps
-	Step      time.Duration // time of a step, a moving average
-}
-
-// Stats returns a copy.
-func (l *Loop) Stats() Stats {
+// Stats returns the present work of the loop, and the counters of its past work. StepMS is a moving
+// average.
+func (l *Loop) Stats() stats.Engine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stats
 }
 
-// A job is a call of Do in the loop. After its submission only the loop touches it.
+// A job is a call of Do in the loop. After its submission only the loop uses it.
 type job struct {
 	call    uint64
 	ctx     context.Context //nolint:containedctx // a job is a call in flight, not a part of the loop
@@ -109,7 +104,7 @@ func (l *Loop) Do(ctx context.Context, call uint64, inputs [][]Token) ([][]float
 	if !l.jobs.Submit(j) {
 		return nil, ErrStopped
 	}
-	<-j.done // when ctx ends the loop sees it before its next batch
+	<-j.done // the loop notices the end of ctx before its next batch
 	return j.results, j.err
 }
 
@@ -119,7 +114,7 @@ func (l *Loop) addSequences(n int) {
 	l.stats.Sequences += n
 }
 
-// Run computes until ctx ends, then fails the remaining jobs. It keeps its OS thread for itself.
+// Run computes until ctx ends, then fails the remaining jobs. It locks its OS thread.
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -189,7 +184,7 @@ func (l *Loop) step(jobs []*job, first int) {
 	took, err := l.compute(jobs, take)
 	l.count(left, take, took)
 	if err != nil {
-		// llama.cpp does not say which of them is to blame.
+		// llama.cpp does not name the sequence that caused the error.
 		for i, j := range jobs {
 			if take[i] > 0 {
 				j.err = fmt.Errorf("encode: %w", err)
@@ -208,7 +203,7 @@ func (l *Loop) limits() Limits {
 	return limits
 }
 
-// count updates the stats after a step, before its results are handed out.
+// count updates the stats after a step, before its results are returned.
 func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 	total := 0
 	for i, lengths := range left {
@@ -224,23 +219,24 @@ func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Steps++
-	if l.stats.Step == 0 {
-		l.stats.Step = took
+	ms := float64(took) / float64(time.Millisecond)
+	if l.stats.StepMS == 0 {
+		l.stats.StepMS = ms
 	}
-	l.stats.Step += (took - l.stats.Step) / recent
-	l.stats.Tokens += int64(total)
+	l.stats.StepMS += (ms - l.stats.StepMS) / recent
+	l.stats.PrefillTokens += int64(total)
 }
 
-// recent is the number of steps in a moving average, roughly.
+// recent is the approximate number of steps in a moving average.
 const recent = 8
 
-// expected is the CPU time that a batch of so many tokens should take; 0 is not known.
+// expected is the estimated CPU time of a batch with that number of tokens; 0 is unknown.
 func (l *Loop) expected(tokens int) time.Duration {
 	token := cmp.Or(l.token, l.FirstToken.Seconds())
 	return time.Duration(token * float64(tokens*max(l.Threads, 1)) * float64(time.Second))
 }
 
-// compute decodes a batch and appends the results. It returns the time of the decoding alone.
+// compute decodes a batch and appends the results. It returns the time of the decoding only.
 func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) {
 	total, err := l.addBatch(jobs, take)
 	if err != nil {
@@ -278,7 +274,7 @@ func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) 
 	return took, nil
 }
 
-// addBatch hands the next batch to the model, and returns its tokens.
+// addBatch adds the next batch to the model, and returns its number of tokens.
 func (l *Loop) addBatch(jobs []*job, take []int) (total int, err error) {
 	if err := l.Model.ClearAll(); err != nil {
 		return 0, err

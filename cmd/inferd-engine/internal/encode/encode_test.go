@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 )
 
@@ -75,7 +77,7 @@ func (m *toy) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	return dst, nil
 }
 
-// run has a loop over m going until the test ends.
+// run runs a loop over m until the test ends.
 func run(t *testing.T, m *toy) *encode.Loop {
 	t.Helper()
 	l := &encode.Loop{Model: m, Limits: encode.Limits{Tokens: m.tokens, Sequences: m.sequences}, Width: 2}
@@ -114,8 +116,8 @@ func TestTogether(t *testing.T) {
 	})
 }
 
-// A batch has no more tokens than it should, but for one sequence that alone has more; each is
-// computed inside Exclusive.
+// A batch has at most Batch tokens, unless it is a single sequence with more; each is computed
+// inside Exclusive.
 func TestBatchAndTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 10, sequences: 4}
@@ -139,7 +141,7 @@ func TestBatchAndTurn(t *testing.T) {
 	})
 }
 
-// Every computed token counts, also those of canceled jobs.
+// Every computed token counts, including those of canceled jobs.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
@@ -148,22 +150,22 @@ func TestStats(t *testing.T) {
 		asking.Go(func() { _, _ = l.Do(ctx, 0, inputs(1, 7, 3)) })
 		synctest.Wait()
 		time.Sleep(1500 * time.Millisecond)
-		if want, got := (encode.Stats{Sequences: 7, Steps: 1, Tokens: 9, Step: time.Second}), l.Stats(); got != want {
+		if want, got := (stats.Engine{Sequences: 7, Steps: 1, PrefillTokens: 9, StepMS: 1000}), l.Stats(); !reflect.DeepEqual(got, want) {
 			t.Errorf("in the middle: %+v, want %+v", got, want)
 		}
 		cancel()
 		asking.Wait()
 		_, _ = l.Do(t.Context(), 0, inputs(1, 1, 2)) // fails
-		if want, got := (encode.Stats{Steps: 3, Tokens: 20, Step: time.Second}), l.Stats(); got != want {
+		if want, got := (stats.Engine{Steps: 3, PrefillTokens: 20, StepMS: 1000}), l.Stats(); !reflect.DeepEqual(got, want) {
 			t.Errorf("at the end: %+v, want %+v", got, want)
 		}
 	})
 }
 
-// A batch takes no longer than it should, as far as is known of the last ones.
+// A batch takes at most Longest, by the times of earlier batches.
 func TestLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &toy{tokens: 8, sequences: 8} // a second each, whatever is in it
+		m := &toy{tokens: 8, sequences: 8} // each batch takes a second, whatever its size
 		l := &encode.Loop{Model: m, Limits: encode.Limits{Tokens: 8, Sequences: 8}, Width: 1, Longest: 500 * time.Millisecond}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -179,7 +181,7 @@ func TestLongest(t *testing.T) {
 	})
 }
 
-// A large job does not hold up a small one.
+// A large job does not delay a small one.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 4, sequences: 4}
@@ -265,7 +267,7 @@ func TestLoopEnds(t *testing.T) {
 	})
 }
 
-// Whatever jobs there are, each gets its own numbers, and no batch is too large.
+// With any jobs, each gets its own results, and no batch is too large.
 func TestAnyJobs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &fast{toy{tokens: rapid.IntRange(1, 20).Draw(t, "tokens"), sequences: rapid.IntRange(1, 6).Draw(t, "sequences")}}

@@ -18,7 +18,7 @@ import (
 // text nor reason depends on the division of the text into tokens.
 type answer struct {
 	stops []stop
-	trim  bool // the text has only been white space so far, and that is not sent
+	trim  bool // the text so far is only white space, which is not sent
 
 	raw     []byte // bytes that may become a character: fewer than utf8.UTFMax
 	held    []byte // whole characters that may begin a stop
@@ -35,9 +35,9 @@ type stop struct {
 	reason infer.Reason // StopSequence for the caller's, EndOfTurn for the others
 }
 
-// add takes the bytes of a token and returns the text that is certain now. The result
-// is valid until the next call. It reports true once a stop is complete: the text before
-// the stop has been returned then, and no more follows.
+// add adds the bytes of a token and returns the text that is certain now. The result is valid
+// until the next call. It reports true once a stop is complete: all text before the stop has then
+// been returned.
 func (a *answer) add(piece []byte) ([]byte, bool) {
 	a.raw = append(a.raw, piece...)
 	n := a.decode(false)
@@ -77,8 +77,8 @@ func (a *answer) decode(final bool) int {
 	return n
 }
 
-// release takes the text from held that is not part of a stop and, unless final, cannot be
-// the beginning of one.
+// release removes from held the text that is not part of a stop and, unless final, cannot begin
+// one.
 func (a *answer) release(final bool) []byte {
 	cut := a.find()
 	if !a.stopped {
@@ -92,7 +92,7 @@ func (a *answer) release(final bool) []byte {
 	return a.trimLeading(a.out)
 }
 
-// find looks for a complete stop in held. It notes the stop and returns its beginning.
+// find searches held for a complete stop. It records the stop and returns its beginning.
 func (a *answer) find() int {
 	begin, end := 0, len(a.held)+1
 	for _, s := range a.stops {

@@ -16,7 +16,7 @@ func TestAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		stops  []string
 		pieces []string
-		want   []string // what each piece releases, then what the end does
+		want   []string // the text released by each piece, then by the end
 	}{
 		"text passes through":                     {nil, []string{"a", "bc"}, []string{"a", "bc", ""}},
 		"a character over two tokens is held":     {nil, []string{"\xc3", "\xa9"}, []string{"", "é", ""}},
@@ -66,7 +66,7 @@ func sequences(texts ...string) []stop {
 	return all
 }
 
-// The reason tells a caller's stop from the end of a turn.
+// The reason distinguishes a caller's stop from the end of a turn.
 func TestReasonOfAnswer(t *testing.T) {
 	ends := []stop{{"\nUser:", infer.EndOfTurn}, {"\nAssistant:", infer.EndOfTurn}}
 	for name, test := range map[string]struct {
@@ -107,12 +107,12 @@ func TestReasonOfAnswer(t *testing.T) {
 	}
 }
 
-// White space before the first other character is not sent, and the logprobs of tokens that
-// are only such white space are not told.
+// White space before the first other character is not sent, nor are the logprobs of tokens that
+// consist of such white space only.
 func TestLeadingWhiteSpace(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
-		want   []string // what each piece releases, then what the end does
+		want   []string // the text released by each piece, then by the end
 		told   string   // pieces of the tokens that are told
 	}{
 		"none":                              {[]string{"a ", " b"}, []string{"a ", " b", ""}, "a | b"},

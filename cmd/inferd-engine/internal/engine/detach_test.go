@@ -62,7 +62,7 @@ func TestCostlyGrammars(t *testing.T) {
 
 // A grammar or a template over its budget is the fault of the request.
 func TestOverBudget(t *testing.T) {
-	// So much CPU time that any call is over its budget at the first look.
+	// A clock with which any call is over its budget at the first check.
 	over := func() *budget.CPU {
 		var mu sync.Mutex
 		var now time.Duration
@@ -80,9 +80,9 @@ func TestOverBudget(t *testing.T) {
 	if infer.CodeOf(err) != infer.Invalid || err.Error() != "the grammar takes too long: one token took more than 5 s of CPU time" {
 		t.Errorf("a grammar: %v", err)
 	}
-	ask(t, e, user("a", 10)) // others go on
+	ask(t, e, user("a", 10)) // other requests are answered
 	for _, running := e.Loop.Samples.Overrun(); running; _, running = e.Loop.Samples.Overrun() {
-		runtime.Gosched() // the model may not go before
+		runtime.Gosched() // the model must not be closed before
 	}
 	e.Rendering = &budget.CPU{}
 	ask(t, e, user("a", 10))

@@ -16,19 +16,19 @@ type Encoder struct {
 	Model *llama.Model
 	Loop  *encode.Loop
 	Ranks bool // it reranks, and does not embed
-	// LongestToken is the most bytes that a token can stand for; 0 is unknown.
+	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 }
 
 var _ Handler = (*Encoder)(nil)
 
-// Abilities are one task.
+// Abilities returns one task.
 func (e *Encoder) Abilities() infer.Abilities {
 	return infer.Abilities{Embed: !e.Ranks, Rerank: e.Ranks}
 }
 
-// Handle answers req. A request that the model cannot take is [infer.Invalid] and says
-// why; a task beyond [Encoder.Abilities] is [infer.Unsupported].
+// Handle answers req. The error for a request that does not fit the model is [infer.Invalid] and
+// has the reason; for a task beyond [Encoder.Abilities] it is [infer.Unsupported].
 func (e *Encoder) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	switch t := req.Task.(type) {
 	case *infer.Embed:
@@ -82,7 +82,7 @@ func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit
 		return e.cut(name, setting, len(t.Query)+len(document), func() ([]encode.Token, error) { return e.Model.TokenizePair(t.Query, document) })
 	}
 	alone, err := pair("query", "")                                     // an error names the query
-	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // with a document, however short, it does not fit
+	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // no document fits behind it
 		err = infer.Errorf(infer.Invalid, "query has %d tokens without any document, %s allows %d for both", len(alone), setting, most)
 	}
 	if err != nil {
@@ -135,8 +135,7 @@ func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int
 // bounds its tokens; bytes is the length of the text.
 func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
-	// Counting takes a second per 100 KB of the worst text, which is not spent on a text that
-	// cannot fit.
+	// Saves the exact count, of up to a second per 100 KB, for a text that cannot fit.
 	if e.LongestToken > 0 && bytes/e.LongestToken > most {
 		return nil, infer.Errorf(infer.Invalid, "%s has more than %d tokens, %s allows %d", name, bytes/e.LongestToken, setting, most)
 	}
@@ -152,7 +151,7 @@ func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode
 	return tokens, nil
 }
 
-// normalize gives v the length 1; a vector of zeros stays as it is. It reports false if
+// normalize scales v to the length 1, but leaves a vector of zeros unchanged. It reports false if
 // a value of v is not finite.
 func normalize(v []float32) bool {
 	sum := 0.0
@@ -171,10 +170,10 @@ func normalize(v []float32) bool {
 	return true
 }
 
-// prefixes are the texts that models were trained to find before an input, by the task of
-// its vector. The sources are their model cards.
+// prefixes are the texts that models were trained to expect before an input, by the task of the
+// vector. They are from the model cards.
 var prefixes = []struct {
-	architecture, name string // the model has this architecture, or this in its name, in lower case
+	architecture, name string // either the architecture, or a part of the model's name, in lower case
 	texts              map[infer.EmbedTask]string
 }{
 	{"gemma-embedding", "embeddinggemma", map[infer.EmbedTask]string{

@@ -31,7 +31,7 @@ func loadEncoder(t *testing.T, name string, tokens int) *engine.Encoder {
 	}
 	const sequences = 16
 	pooling := llama.OwnPooling
-	if model.Generates() {
+	if model.IsGenerative() {
 		pooling = llama.Mean
 	}
 	lctx, err := llama.NewContext(model, llama.ContextOptions{
@@ -41,12 +41,12 @@ func loadEncoder(t *testing.T, name string, tokens int) *engine.Encoder {
 		t.Fatal(err)
 	}
 	width := model.Width()
-	if model.Ranks() {
+	if model.IsReranker() {
 		width = 1
 	}
-	_, longest := model.Spellings()
+	_, longest := model.TokenTexts()
 	e := &engine.Encoder{
-		Model: model, Ranks: model.Ranks(), LongestToken: longest,
+		Model: model, Ranks: model.IsReranker(), LongestToken: longest,
 		Loop: &encode.Loop{Model: lctx, Limits: encode.Limits{Tokens: tokens, Sequences: sequences}, Width: width},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -118,7 +118,7 @@ func TestEmbed(t *testing.T) {
 		t.Errorf("apples are %.2f from each other and %.2f from a car", near, far)
 	}
 
-	// The leading values, made one long again.
+	// The leading values, scaled to the length 1 again.
 	short, _ := vectors(t, e, &infer.Embed{Inputs: inputs, Dimensions: 8})
 	for i, v := range short {
 		scale := math.Sqrt(cosine(got[i][:8], got[i][:8]))
@@ -215,7 +215,7 @@ func TestEncoderRefuses(t *testing.T) {
 			}
 		})
 	}
-	// The longest that fits, and no harm done by the others.
+	// The longest input that fits is embedded, also after the failures.
 	if got, _ := vectors(t, embed, &infer.Embed{Inputs: []string{strings.Repeat("a ", 30)}}); len(got) != 1 {
 		t.Errorf("%d vectors", len(got))
 	}

@@ -1,7 +1,7 @@
-// Package engine answers requests with a model. For text it renders a conversation,
-// turns it into tokens, lets a batch loop continue them, and turns the new tokens into
-// text; for vectors and scores it tokenises and hands the texts to an encode loop. It
-// knows neither the daemon nor the other requests that run beside one.
+// Package engine answers requests with a model. To generate, it renders a conversation as tokens,
+// decodes their continuation in a batch loop, and converts the new tokens to text; for vectors and
+// scores it tokenises the texts and computes them in an encode loop. A request does not know the
+// daemon, nor the other requests that run beside it.
 package engine
 
 import (
@@ -32,7 +32,7 @@ type Engine struct {
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
-	// LongestToken is the most bytes that a token can stand for; 0 is unknown.
+	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
 	// program. Nil is no bound.
@@ -44,7 +44,7 @@ type Engine struct {
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities are those of this package: no model adds any.
+// Abilities returns the abilities of this package, which are the same for all models.
 func (*Engine) Abilities() infer.Abilities {
 	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, Logprobs: true, Prompt: true, Count: true}
 }
@@ -127,14 +127,14 @@ var (
 	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 )
 
-// callOf is the number of a call, which the link gives it as its ID; 0 is none.
+// callOf is the number of a call, which the link sets as the ID of its request; 0 is none.
 func callOf(req *infer.Request) uint64 {
 	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
 	return call
 }
 
-// Share prefills the common beginning of all conversations with a system message of that
-// text, and keeps it for the prompts of all users.
+// Share prefills the common beginning of all conversations with text as their system message, and
+// pins it for the prompts of all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
 	// The tokens at the end of the text depend on the next message: the prefix is the common
 	// part of two conversations.
@@ -200,7 +200,7 @@ func textBytes(gen *infer.Generate) (n int) {
 	return n
 }
 
-// render renders a conversation within the budget for that.
+// render renders a conversation within its budget of CPU time.
 func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Render(messages)
@@ -229,8 +229,8 @@ func (e *Engine) prompt(gen *infer.Generate, render func([]infer.Message) ([]cha
 	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
-		// Most templates already begin with it.
-		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.Spelling(bos)) {
+		// Most templates already begin with BOS.
+		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.TokenText(bos)) {
 			tokens = append(tokens, bos)
 		}
 	}

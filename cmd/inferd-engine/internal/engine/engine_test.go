@@ -32,13 +32,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// load runs an engine with a built-in model for the length of a test.
+// load runs an engine with a built-in model during a test.
 func load(t *testing.T, name string, limits batch.Limits) *engine.Engine {
 	t.Helper()
 	return loadWith(t, name, limits, func(*batch.Loop, *llama.Model) {})
 }
 
-// loadWith does it with a loop that is changed before it runs.
+// loadWith is load with a change of the loop before it runs.
 func loadWith(t *testing.T, name string, limits batch.Limits, change func(*batch.Loop, *llama.Model)) *engine.Engine {
 	t.Helper()
 	path, err := builtin.Ensure(t.TempDir(), name)
@@ -54,10 +54,10 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
-	specials, longest := model.Spellings()
+	specials, longest := model.TokenTexts()
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
-	template, err := chat.New(model.ChatTemplate(), specials, model.Spelling(bos), model.Spelling(eos))
+	template, err := chat.New(model.ChatTemplate(), specials, model.TokenText(bos), model.TokenText(eos))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	return e
 }
 
-// ask returns an answer and how it ended.
+// ask returns an answer and its end.
 func ask(t *testing.T, e *engine.Engine, gen *infer.Generate) (string, infer.Done) {
 	t.Helper()
 	var text strings.Builder
@@ -105,8 +105,8 @@ func user(text string, most int) *infer.Generate {
 	return &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: most, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
 }
 
-// The real model keeps the rules that package batch's toy stands for: with so little context
-// that sequences are parked over and over, each answer is still its own.
+// The real model follows the rules that the toy of package batch checks: with so little context
+// that sequences are evicted repeatedly, each request still gets its own answer.
 func TestParkedSequencesKeepTheirText(t *testing.T) {
 	for _, size := range []int{4096, 512, 256} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 	}
 }
 
-// Greedy text does not depend on the other sequences, as long as no tie decides.
+// Greedy text does not depend on the other sequences, unless two tokens are nearly as likely.
 func TestNeighboursDoNotShow(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Retained: 20})
 	asked, want := questions(t, e, 9, 20, func(i int) string { return fmt.Sprintf("question %d", i) })
@@ -147,7 +147,7 @@ func TestNeighboursDoNotShow(t *testing.T) {
 	}
 }
 
-// A thousand bytes of anything go in as text and come to no harm.
+// Any thousand bytes can be a prompt, and are treated as text.
 func TestAnyBytesInThePrompt(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	var all strings.Builder
@@ -162,7 +162,7 @@ func TestAnyBytesInThePrompt(t *testing.T) {
 func TestSpecialSpellingsStayText(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	_, plain := ask(t, e, user("", 1))
-	specials, _ := e.Model.Spellings()
+	specials, _ := e.Model.TokenTexts()
 	for _, special := range specials {
 		_, got := ask(t, e, user(special, 1))
 		if want := plain.In + len(special); got.In != want { // a byte a token
@@ -215,13 +215,12 @@ func TestModelsThatAreNone(t *testing.T) {
 	}
 }
 
-// Logprobs come with the text that their tokens were written for, held back or not, and are
-// not asked for in vain.
+// Logprobs come with the text of their tokens, even if that was held back, and none is missing.
 func TestLogprobsComeWithTheirText(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 2})
 	for name, test := range map[string]struct {
 		stop []string
-		want []string // of each text: itself, and its tokens
+		want []string // each text, and its tokens
 	}{
 		"a token a text":     {nil, []string{"v v", "w w", "x x"}},
 		"text is held back":  {[]string{"vwy", "yy"}, []string{"vwx v w x"}},

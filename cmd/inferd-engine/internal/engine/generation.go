@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A generation is one answer on its way from the loop to the sink. Each token passes
+// A generation is the path of one answer from the loop to the sink. Each token passes
 //
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //
@@ -35,8 +35,8 @@ func (g *generation) pause(on bool) {
 	g.engine.Loop.Wake()
 }
 
-// repeats reports whether the answer is to be the same whenever the request is alone. A request asks for that
-// with a seed; at temperature 0 it takes kernels that can keep the promise.
+// repeats reports whether the answer is to be the same whenever the request runs alone. A request asks
+// for that with a seed; at temperature 0 it is promised only with kernels that compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
 	greedy := s.Temperature == nil || *s.Temperature == 0
@@ -77,8 +77,7 @@ func (g *generation) detach(i int) (choose func() (batch.Token, error), err erro
 	}, g.sampler.Detach(g.engine.Context, i)
 }
 
-// token takes a decoded token and the cost of choosing it. It reports false to end the
-// sequence.
+// token adds a token and the cost of choosing it. It reports false to end the sequence.
 func (g *generation) token(tok batch.Token, cost int) bool {
 	g.ev.Tokens++
 	g.ev.Cost += cost
@@ -91,11 +90,11 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	return !stopped && g.lost == nil
 }
 
-// maxUnreported is the number of tokens without text after which they are reported alone, so
-// that admission charges them.
+// maxUnreported is the number of tokens without text after which they are reported without any,
+// so that admission charges them.
 const maxUnreported = 32
 
-// send emits text, and with it the tokens since the last event.
+// send emits text with the tokens since the last event.
 func (g *generation) send(delta []byte) {
 	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
 	switch {

@@ -20,13 +20,13 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// tie is how little more likely one token may be than the next that the last bits of the sums
-// decide between them: these depend on the pieces in which a prompt was read. With prompts as
-// short as those here 0.000002 was seen; with hundreds of tokens it is more.
+// tie is the difference of log probabilities below which the last bits of the sums decide between
+// two tokens: these bits depend on the pieces in which a prompt was prefilled. Measured with such
+// short prompts: 0.000002; with hundreds of tokens it is more.
 const tie = 1e-3
 
-// untied has an engine answer a request greedily. It reports whether no tie has decided: then
-// the answer is the same whenever it is asked for.
+// untied returns a greedy answer. It reports whether no tie has decided: then the answer is the
+// same every time.
 func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok bool) {
 	t.Helper()
 	req.Task.(*infer.Generate).Logprobs = 2
@@ -46,7 +46,7 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 	return text, ok
 }
 
-// questions returns n questions with answers that no tie decides, and those answers.
+// questions returns n questions with untied answers, and the answers.
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
@@ -60,7 +60,7 @@ func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int)
 	return asked, want
 }
 
-// answer has an engine answer a request; each piece of text is shown to seen, if there is one.
+// answer returns an engine's answer; seen, if not nil, is called with each piece of text.
 func answer(ctx context.Context, e *engine.Engine, req *infer.Request, seen func(string)) (string, infer.Done, error) {
 	var text strings.Builder
 	var done infer.Done
@@ -94,7 +94,7 @@ func greedily(who string, most int, turns ...string) *infer.Request {
 var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Retained: 8}
 
 // A continued conversation starts from its cached prefix and has the same answer as without it.
-// A prefix of one user is not found for another, nor without a user.
+// A prefix of a user is not found for another user, nor for a request without a user.
 func TestConversationsGoOn(t *testing.T) {
 	moved := roomy
 	moved.Offloaded = roomy.Context
@@ -102,6 +102,9 @@ func TestConversationsGoOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) { conversationsGoOn(t, load(t, "tiny", limits), limits, true) })
 	}
 	t.Run("through a window", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the same steps on a third kind of cache")
+		}
 		path := filepath.Join(t.TempDir(), "sliding.gguf")
 		f, err := os.Create(path)
 		if err != nil {
@@ -110,7 +113,8 @@ func TestConversationsGoOn(t *testing.T) {
 		if err := errors.Join(builtin.Sliding(f), f.Close()); err != nil {
 			t.Fatal(err)
 		}
-		// Its window is shorter than a piece, so a prompt that turns off elsewhere is prefilled again.
+		// The window is shorter than a piece, so a prompt that differs within a piece is prefilled
+		// again.
 		conversationsGoOn(t, loadFile(t, path, moved, func(*batch.Loop, *llama.Model) {}), moved, false)
 	})
 }
@@ -123,7 +127,7 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 		if err != nil {
 			t.Fatal(err)
 		}
-		for limits.Offloaded > 0 && e.Loop.Stats().Retained > 0 { // until it is in memory
+		for limits.Offloaded > 0 && e.Loop.Stats().KVKept > 0 { // until it is offloaded
 			time.Sleep(10 * time.Millisecond)
 		}
 		return text, done
@@ -156,14 +160,14 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 	t.Fatal("every answer hangs on a tie")
 }
 
-// A prompt that the prefill worker decodes beside a stream has the same answer as alone, also
+// A prompt that the prefill worker decodes beside a stream has the same answer as alone, even
 // behind a cached prefix.
 func TestOffload(t *testing.T) {
 	e := loadWith(t, "tiny", roomy, func(l *batch.Loop, m *llama.Model) {
 		l.Stall = time.Millisecond // steps have no time for prompts
 		var err error
 		l.Prefill, err = prefill.Start(roomy.Context/2, roomy.Sequences, func() (prefill.Context, error) {
-			// Without the idle priority: beside busy programs its jobs would be abandoned.
+			// Without idle priority, with which its jobs would be abandoned on a busy machine.
 			c, err := llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: schedule.ChunkTokens, NSeq: roomy.Sequences, Threads: 1})
 			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
 		})
@@ -230,7 +234,7 @@ func TestPause(t *testing.T) {
 	held.Wait()
 }
 
-// A request that is paused for long leaves the cache, and resumes with the same text.
+// After a long pause a request has lost its cells, and resumes with the same text.
 func TestLongPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Retained: 4, Offloaded: 2048})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
@@ -256,7 +260,7 @@ func TestLongPause(t *testing.T) {
 	})
 	<-paused
 	deadline := time.Now().Add(time.Minute)
-	for s := e.Loop.Stats(); s.Used > 0 || s.Retained > 0 || s.Offloaded < 50; s = e.Loop.Stats() {
+	for s := e.Loop.Stats(); s.KVUsed > 0 || s.KVKept > 0 || s.KVStored < 50; s = e.Loop.Stats() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it stays in the cache: %+v", s)
 		}
@@ -264,7 +268,7 @@ func TestLongPause(t *testing.T) {
 	}
 	req.Pause.Preempted.Set(false)
 	held.Wait()
-	if s := e.Loop.Stats(); s.Cached < 50 && s.Prefill > 60 {
+	if s := e.Loop.Stats(); s.CachedTokens < 50 && s.PrefillTokens > 60 {
 		t.Errorf("it was read again: %+v", s)
 	}
 }
@@ -315,7 +319,8 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Many users at once, with prompts that begin alike: each gets the same answer as alone.
+// Many users at once, with prompts that have a common beginning: each gets the same answer as
+// alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Retained: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })

@@ -31,8 +31,8 @@ func loadScript(t *testing.T, pieces ...string) *engine.Engine {
 	return loadFile(t, path, roomy, func(*batch.Loop, *llama.Model) {})
 }
 
-// An answer ends at a marker, or where the model or the caller ends it; white space at its
-// beginning is not sent; and the next turn finds the prompt and the answer in the cache.
+// An answer ends at a marker, at a stop of the caller, or at the end of the model's turn; white
+// space at its beginning is not sent; and the next turn finds prompt and answer in the cache.
 func TestTranscript(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
@@ -140,8 +140,8 @@ func TestTranscriptLogprobs(t *testing.T) {
 	}
 }
 
-// Tokens without text are reported, so that admission charges them; and an answer that has
-// no text yet is canceled like any other.
+// Tokens without text are reported, so that admission charges them; and an answer without text so
+// far can be canceled, too.
 func TestTranscriptOfWhiteSpace(t *testing.T) {
 	e := loadScript(t, " Hi")
 	endless := func(most int) *infer.Request {
@@ -175,8 +175,11 @@ func TestTranscriptOfWhiteSpace(t *testing.T) {
 }
 
 // A real model without a template, if scripts/model.sh has installed it: each turn finds the
-// one before it in the cache, up to the first token that the tokenizer does not give back.
+// previous one in the cache, up to the first token that is tokenised differently.
 func TestRealTranscript(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a real model takes seconds")
+	}
 	path := filepath.Join(paths.Default().DataDir(), "models", "gemma-3-270m-q4_k_m.gguf")
 	if _, err := os.Stat(path); err != nil {
 		t.Skip("there is no real model: scripts/model.sh gets it")
@@ -200,7 +203,7 @@ func TestRealTranscript(t *testing.T) {
 	var (
 		turns  []string
 		before []llama.Token // prompt and answer of the turn before
-		whole  int           // turns that found all of that
+		whole  int           // turns that found all of it
 	)
 	questions := []string{"What is the capital of France?", "And of Spain?", "Name three colours.", "Write a haiku.", "Say yes or no."}
 	for _, question := range questions {

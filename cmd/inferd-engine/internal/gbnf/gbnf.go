@@ -1,8 +1,8 @@
 // Package gbnf validates grammars in llama.cpp's notation before llama.cpp parses them.
-// llama.cpp reports errors to standard error only, with the whole grammar; some grammars
-// crash its process, and others take minutes of CPU time per token. This package reports the
-// place of an error and refuses grammars that are too large or too ambiguous. It does not
-// know vocabularies, and it does not compile grammars.
+// llama.cpp reports errors to standard error only, with the whole grammar; some grammars crash
+// its process, and others take minutes of CPU time per token. This package reports the position
+// of an error, and refuses grammars that are too large or too ambiguous. It does not know
+// vocabularies, and does not compile grammars.
 package gbnf
 
 import "fmt"
@@ -13,12 +13,12 @@ const (
 	maxRepetitions = 2000    // llama.cpp treats larger numbers as no limit
 	maxRules       = 2000    // from the expansion of one repetition: llama.cpp's own limit
 	maxElements    = 1 << 17 // after the expansion of repetitions
-	maxWays        = 4096    // alternatives for the next character at any place
-	maxWork        = 1 << 14 // alternatives after the next character, over all of those
+	maxWays        = 4096    // alternatives for the next character, at any position
+	maxWork        = 1 << 14 // alternatives after the next character, in total over those for it
 	maxOpen        = 128     // alternatives that are open at once in nested rules
 )
 
-// An Error is an error in a grammar, with its place.
+// An Error is an error in a grammar, with its position.
 type Error struct {
 	Line, Column int // from 1; in bytes
 	Problem      string

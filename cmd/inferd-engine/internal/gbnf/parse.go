@@ -323,7 +323,7 @@ func (p *parser) element() (e element, size int, err error) {
 	return e, size, err
 }
 
-// token parses the rest of a token of the model, <…> or !<…>, which begins at a position.
+// token parses the rest of a token of the model, <…> or !<…>, which begins at position at.
 func (p *parser) token(at int) error {
 	if p.source[at] == '!' {
 		if p.next() != '<' {
@@ -339,7 +339,7 @@ func (p *parser) token(at int) error {
 	return nil
 }
 
-// group parses the rest of a group in parentheses, which begins at a position.
+// group parses the rest of a group in parentheses, which begins at position at.
 func (p *parser) group(at int) ([]sequence, error) {
 	if p.depth++; p.depth > maxDepth {
 		return nil, p.errorf(at, "more than %d parentheses in each other", maxDepth)

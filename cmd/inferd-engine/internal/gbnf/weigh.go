@@ -22,9 +22,9 @@ const (
 	seen
 )
 
-// weigh refuses grammars beyond llama.cpp: left-recursive rules, which it does not always
-// detect, and too many alternatives at a place, because it keeps them in a list and compares
-// each new one with all others.
+// weigh refuses two kinds of grammars that llama.cpp cannot handle: left-recursive rules, which it
+// does not always detect, and too many alternatives at one position, because it keeps them in a
+// list and compares each new one with all others.
 func (p *parser) weigh() error {
 	for _, r := range p.defined {
 		if err := p.begin(r, r.at); err != nil {
@@ -90,8 +90,8 @@ func (p *parser) open(body []sequence) (last, most float64) {
 	return last, max(last, most)
 }
 
-// begin computes the beginning of a rule, after those of the rules that it may begin with. A
-// rule met again on this way is left-recursive.
+// begin computes the beginning of a rule, after the beginnings of the rules that it may begin
+// with. A rule that recurs among these is left-recursive.
 func (p *parser) begin(r *rule, at int) (err error) {
 	switch r.state {
 	case unseen:
@@ -172,8 +172,8 @@ type rest struct {
 	weight
 }
 
-// before prepends an element to the rest of its sequence; last says that the rest is empty.
-// Without weighed, the weight of the element itself is left out.
+// before prepends an element to the rest of its sequence; last reports that the rest is empty. If
+// weighed is false, the weight of the element itself is left out.
 func (p *parser) before(r rest, last bool, e *element, weighed bool) rest {
 	if last {
 		r = rest{beginning: beginning{nullable: true}}

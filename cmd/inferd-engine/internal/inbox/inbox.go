@@ -1,4 +1,4 @@
-// Package inbox hands values from any goroutine to the goroutine of a loop, and wakes it. It
+// Package inbox passes values from any goroutine to the goroutine of a loop, and wakes it. It
 // does not know the values, nor the work of the loop.
 package inbox
 
@@ -30,7 +30,7 @@ func (b *Inbox[T]) Submit(v T) bool {
 	return true
 }
 
-// Wake ends the wait of the loop; if it does not wait now, its next one.
+// Wake ends the present wait of the loop or, if there is none, its next one.
 func (b *Inbox[T]) Wake() {
 	select {
 	case b.signal() <- struct{}{}:

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/inbox"
 )
 
-// Every submitted value arrives once, in the order of its submitter, and each wakes the loop.
+// Every submitted value arrives once, those of one submitter in order, and each wakes the loop.
 func TestSubmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var box inbox.Inbox[[2]int]

@@ -1,9 +1,8 @@
-// Package kv keeps the books of a model's KV cache: which sequence has which cells (cells.go),
-// which cached prefix a new sequence may begin with, and which retained sequences are moved to
-// memory (offload.go). It keeps the cells of every sequence in the order of its tokens (slide.go):
-// attention adds them in the order of the cells, and another order gives another sum. Owners share
-// no prefixes but the pinned ones. The package knows tokens and owners; it does not know requests,
-// steps or llama.cpp.
+// Package kv accounts for a model's KV cache: it knows the cells of each sequence (cells.go), finds
+// the cached prefix for a new sequence, and offloads retained sequences to memory (offload.go). It
+// keeps the cells of every sequence in the order of its tokens (slide.go): attention adds them in
+// the order of the cells, and another order gives another sum. Owners share no prefixes except
+// pinned ones. The package knows tokens and owners; it does not know requests, steps or llama.cpp.
 package kv
 
 import (
@@ -15,44 +14,44 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// Memory is the cache of a model's context, by sequence number. A new token has the first empty
-// cell behind all others, if there is no empty one below.
+// Memory is the cache of a model's context, by sequence number. A new token gets the first empty
+// cell: behind all others, if no cell below is empty.
 type Memory interface {
-	// Copy makes the first n tokens of src those of dst, which is empty. After an error it
-	// is still empty.
+	// Copy copies the first n tokens of src to dst, which is empty. After an error dst is still
+	// empty.
 	Copy(src, dst, n int) error
-	// Truncate leaves a sequence its first n tokens; 0 drops it. After an error nothing has
-	// changed.
+	// Truncate removes all but the first n tokens of a sequence; 0 drops it. After an error the
+	// sequence is unchanged.
 	Truncate(seq, n int) error
-	// Save returns the KV state of a sequence from one position up to another; not more than
+	// Save returns the KV state of a sequence from one position up to another: of at most
 	// Options.Piece tokens.
 	Save(seq, from, to int) ([]byte, error)
-	// Load appends a saved state to a sequence of this context, or of another one of the same
-	// model, that ends where the state begins. After an error nothing has changed.
+	// Load appends a saved state, of this context or of another one of the same model, to a
+	// sequence that ends where the state begins. After an error the sequence is unchanged.
 	Load(seq int, state []byte) error
 }
 
 // Options are the limits of a cache.
 type Options struct {
 	Cells     int  // of the model's cache
-	Sequences int  // that the model's cache can have
-	Retain    bool // ended sequences, as long as there is room
+	Sequences int  // the maximum in the model's cache
+	Retain    bool // retain ended sequences while there is room
 	Offloaded int  // tokens of retained sequences that may be in memory; 0 offloads none
-	// Whole says that sequences can be copied, saved and dropped whole only, as those of
-	// recurrent models. Their cells are in no order.
+	// Whole reports that sequences can be copied, saved and dropped only whole, as in recurrent
+	// models. Their cells have no order.
 	Whole bool
-	// Piece is how many tokens Memory can save at once: fewer than the attention window, if the
-	// model has one. 0 is no limit.
+	// Piece is the maximum number of tokens in one save of Memory: fewer than the attention window,
+	// if the model has one. 0 is no limit.
 	Piece int
 }
 
-// A Cache holds active sequences, and retained ones as long as there is room. One goroutine
-// uses it.
+// A Cache holds active sequences, and retained ones while there is room. Only one goroutine may
+// use it.
 type Cache struct {
 	options   Options
 	memory    Memory
 	cells     *cells
-	sequences []*Sequence // by number; nil is free, once the model's cache has no cells of it
+	sequences []*Sequence // by number; nil if the number is free: the model's cache has no cells of it
 	retained  []*Sequence // the least recently used first
 	offloaded int         // tokens in memory
 	torn      bool        // cells below the top may be empty: the next use of new cells needs a slide first
@@ -65,10 +64,10 @@ type Sequence struct {
 	id       int // its number in the model's cache, while it has cells there
 	owner    string
 	tokens   []Token
-	cells    int       // of tokens, how many have a cell
-	fresh    int       // of tokens, how many of the first ones have the KV state of an empty cache, bit for bit
-	base     *Sequence // pinned, with cells of the first tokens of a retained sequence without cells; nil is none
-	common   int       // tokens on those
+	cells    int       // number of the first tokens with a cell
+	fresh    int       // number of the first tokens with the KV state of an empty cache, bit for bit
+	base     *Sequence // of an offloaded sequence: the pinned one with cells of its first tokens, or nil
+	common   int       // number of these tokens
 	pieces   State     // of the other tokens
 	retained bool
 	pinned   bool // retained for all owners, and never evicted
@@ -77,14 +76,14 @@ type Sequence struct {
 // ID is the number of an active sequence in the model's cache.
 func (s *Sequence) ID() int { return s.id }
 
-// Len is how many tokens an active sequence has.
+// Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is how many of the first tokens of an active sequence have the KV state that they would have
+// Fresh is the number of the first tokens of an active sequence with the KV state that they would have
 // in an empty cache, bit for bit.
 func (s *Sequence) Fresh() int { return s.fresh }
 
-// SetFresh records the result of [Sequence.Fresh].
+// SetFresh sets the result of [Sequence.Fresh].
 func (s *Sequence) SetFresh(n int) { s.fresh = n }
 
 // New returns an empty cache.
@@ -95,8 +94,8 @@ func New(m Memory, o Options) *Cache {
 // A Prefix is the beginning of a prompt that is in the cache.
 type Prefix struct {
 	N      int // tokens
-	Shared int // of N, those on cells that are active already
-	Fresh  int // of N, see [Sequence.Fresh]
+	Shared int // tokens of N on active cells
+	Fresh  int // tokens of N that are fresh, see [Sequence.Fresh]
 	source *Sequence
 }
 
@@ -105,8 +104,8 @@ func (p Prefix) First(n int) Prefix {
 	return Prefix{n, min(p.Shared, n), min(p.Fresh, n), p.source}
 }
 
-// Lookup returns the longest prefix of tokens that an owner may use, in an active sequence
-// or in a retained one. It leaves the last token, because its logits are needed in any case.
+// Lookup returns the longest prefix of tokens that an owner may use, in an active sequence or in a
+// retained one. It excludes the last token, because its logits are needed in any case.
 func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 	for _, s := range c.sequences {
 		if s != nil && !s.retained && s.owner == owner && owner != "" {
@@ -129,7 +128,7 @@ func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
 	return best
 }
 
-// common is how many tokens a prompt can take from a sequence.
+// common is the number of tokens that a prompt can reuse of a sequence.
 func (c *Cache) common(s *Sequence, tokens []Token) int {
 	n := common(s.tokens, tokens[:len(tokens)-1])
 	if n < len(s.tokens) && c.options.Whole {
@@ -148,16 +147,16 @@ func common(a, b []Token) int {
 	return n
 }
 
-// AllocateAsEmpty is Allocate, but if no other sequence is active, the new one has the cells that it
-// would have in an empty cache. That may take the time to move all retained ones to memory.
+// AllocateAsEmpty is Allocate, but if no other sequence is active, the new one gets the cells that it
+// would get in an empty cache. That may take the time to offload all retained ones.
 func (c *Cache) AllocateAsEmpty(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	c.settle(p)
 	return c.Allocate(owner, p)
 }
 
-// Allocate starts an active sequence with a prefix, or with a part of it if not all of it can
-// be had. It may evict retained sequences.
+// Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be
+// copied or loaded. It may evict retained sequences.
 func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	id := c.freeNumber()
@@ -188,7 +187,7 @@ func (c *Cache) use(p Prefix) {
 	}
 }
 
-// freeNumber is a number that the model's cache does not use, or -1.
+// freeNumber returns a free sequence number, or -1.
 func (c *Cache) freeNumber() int {
 	for id, s := range c.sequences {
 		if s == nil && len(c.cells.held[id]) == 0 {
@@ -198,7 +197,7 @@ func (c *Cache) freeNumber() int {
 	return -1
 }
 
-// fill gives an empty sequence the tokens of a prefix, as far as that is possible.
+// fill appends the tokens of a prefix to an empty sequence, up to the first failure.
 func (c *Cache) fill(s *Sequence, p Prefix) {
 	if p.N == 0 {
 		return
@@ -218,8 +217,8 @@ func (c *Cache) fill(s *Sequence, p Prefix) {
 	c.loadPieces(s, p, at)
 }
 
-// Reserve makes room for n tokens. It may evict retained sequences, and slide: then an active
-// sequence may lose tokens at its end, if memory fails.
+// Reserve makes room for n tokens. It may evict retained sequences, and slide the cells: if memory
+// fails during a slide, an active sequence may lose tokens at its end.
 func (c *Cache) Reserve(n int) error {
 	for c.cells.size()-c.cells.used < n {
 		evicted, err := c.evict()
@@ -236,10 +235,10 @@ func (c *Cache) Reserve(n int) error {
 	return nil
 }
 
-// Room is how many cells there are from the top on.
+// Room is the number of cells from the top on.
 func (c *Cache) Room() int { return c.cells.size() - c.cells.top }
 
-// Append records that tokens have been added to an active sequence. Their cells have been
+// Append records that tokens have been added to an active sequence. Their cells must have been
 // reserved.
 func (c *Cache) Append(s *Sequence, tokens []Token) {
 	c.cells.grow(s.id, len(tokens))
@@ -275,11 +274,11 @@ func (c *Cache) Save(s *Sequence, from, to int) (State, error) {
 	return state, nil
 }
 
-// Rollback removes tokens from the model's cache that have not been appended: a failed decode
-// may have left them there.
+// Rollback removes tokens that were not appended from the model's cache: a failed decode may have
+// left them there.
 func (c *Cache) Rollback(s *Sequence) error { return c.memory.Truncate(s.id, s.cells) }
 
-// truncate leaves a sequence its first n tokens with cells.
+// truncate removes all but the first n tokens of a sequence with cells.
 func (c *Cache) truncate(s *Sequence, n int) error {
 	c.cells.truncate(s.id, n)
 	s.cells = n
@@ -295,12 +294,12 @@ func (c *Cache) Free(s *Sequence) error {
 	if c.options.Whole {
 		n = 0
 	}
-	err := c.memory.Truncate(s.id, n) // a failed decode may have left more
+	err := c.memory.Truncate(s.id, n) // a failed decode may have left additional tokens
 	if err != nil && n > 0 {
 		c.torn, n, err = true, 0, c.memory.Truncate(s.id, 0)
 	}
 	c.cells.truncate(s.id, 0)
-	c.cells.letGo(s.id, n)
+	c.cells.release(s.id, n)
 	c.cells.retained[s.id] = false
 	c.sequences[s.id] = nil
 	s.cells = 0
@@ -310,15 +309,15 @@ func (c *Cache) Free(s *Sequence) error {
 	return nil
 }
 
-// Retain makes an active sequence a retained one, or drops it if no prompt could use it. A
-// pinned one is for all owners. It replaces retained prefixes of the same tokens.
+// Retain makes an active sequence a retained one, or drops it if no prompt could use it. A pinned
+// sequence is for all owners. Retained sequences with a prefix of the same tokens are dropped.
 func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
 		return c.Free(s)
 	}
 	for _, old := range slices.Clone(c.retained) {
 		if old.owner == s.owner && !old.pinned && common(old.tokens, s.tokens) == len(old.tokens) {
-			if err := c.forget(old); err != nil {
+			if err := c.remove(old); err != nil {
 				return err
 			}
 		}
@@ -331,21 +330,20 @@ func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	return nil
 }
 
-// evict drops the least recently used sequence that is retained, not pinned, and has cells. It
-// reports false if there is none.
+// evict drops the least recently used evictable sequence. It reports false if there is none.
 func (c *Cache) evict() (bool, error) {
 	i := slices.IndexFunc(c.retained, (*Sequence).evictable)
 	if i < 0 {
 		return false, nil
 	}
-	return true, c.forget(c.retained[i])
+	return true, c.remove(c.retained[i])
 }
 
-// evictable reports whether a retained sequence has cells that may be reclaimed.
+// evictable reports whether the cells of a retained sequence may be reclaimed.
 func (s *Sequence) evictable() bool { return s.cells > 0 && !s.pinned }
 
-// forget drops a retained sequence, its cells and its state in memory.
-func (c *Cache) forget(s *Sequence) error {
+// remove drops a retained sequence, its cells and its state in memory.
+func (c *Cache) remove(s *Sequence) error {
 	c.retained = slices.DeleteFunc(c.retained, func(r *Sequence) bool { return r == s })
 	c.dropState(s)
 	if s.cells == 0 {
@@ -357,7 +355,7 @@ func (c *Cache) forget(s *Sequence) error {
 // Clear drops all retained sequences.
 func (c *Cache) Clear() {
 	for _, s := range slices.Clone(c.retained) {
-		_ = c.forget(s) // no later sequence can use the cells
+		_ = c.remove(s) // no later sequence can use the cells
 	}
 }
 
@@ -366,50 +364,12 @@ func (c *Cache) Idle() bool {
 	return !slices.ContainsFunc(c.sequences, func(s *Sequence) bool { return s != nil && !s.retained })
 }
 
-// Alone reports whether the cells of an active sequence are those that it would have in an empty
-// cache: no other sequence has any but pinned ones.
+// Alone reports whether an active sequence has the cells that it would have in an empty cache: no
+// other sequence has cells, except pinned ones.
 func (c *Cache) Alone(s *Sequence) bool {
 	other := func(o *Sequence) bool { return o != nil && !o.retained && o != s }
 	return c.cells.dead() == 0 && c.cells.used == c.cells.active && !slices.ContainsFunc(c.sequences, other)
 }
 
-// Exclusive is how many cells of an active sequence no other active one shares.
+// Exclusive is the number of cells of an active sequence that no other active one shares.
 func (c *Cache) Exclusive(s *Sequence) int { return c.cells.exclusive(s.id) }
-
-// Usage says how full a cache is, and counts its slides.
-type Usage struct {
-	Active    int // cells of active and pinned sequences
-	Retained  int // cells that only retained sequences have
-	Dead      int // cells that no sequence has, and that are not yet empty
-	Offloaded int // tokens of retained sequences in memory
-
-	Slides int64 // times that cells were moved
-	Slid   int64 // tokens that were moved
-}
-
-// Usage returns the present usage.
-func (c *Cache) Usage() Usage {
-	dead, _ := c.Dead()
-	return Usage{
-		Active: c.cells.active, Retained: c.cells.used - c.cells.active, Dead: dead, Offloaded: c.offloaded,
-		Slides: c.slides, Slid: c.slid,
-	}
-}
-
-// Pinned returns how many sequences are pinned, and their tokens.
-func (c *Cache) Pinned() (sequences, tokens int) {
-	for _, s := range c.retained {
-		if s.pinned {
-			sequences++
-			tokens += len(s.tokens)
-		}
-	}
-	return sequences, tokens
-}
-
-// RetainedByOwner calls f for each retained sequence, with its owner and its tokens.
-func (c *Cache) RetainedByOwner(f func(owner string, tokens int)) {
-	for _, s := range c.retained {
-		f(s.owner, len(s.tokens))
-	}
-}

@@ -11,16 +11,16 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
 )
 
-// A toy is a Memory whose state is the tokens themselves, in cells that are given out as llama.cpp
-// does. Some of its calls fail.
+// A toy is a Memory whose state is the tokens themselves. It allocates cells as llama.cpp does, and
+// some of its calls fail.
 type toy struct {
 	whole  bool
 	piece  int
 	cells  []cell
-	head   int           // where the search for an empty cell begins
+	head   int           // start of the search for an empty cell
 	at     map[int][]int // by sequence: its cells
 	calls  int
-	faults int // one of so many calls fails; 0 is none
+	faults int // one in this number of calls fails; 0 means none
 	wrong  []string
 }
 
@@ -42,7 +42,7 @@ func (m *toy) complain(format string, args ...any) {
 	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
 }
 
-// used is how many cells are occupied, and top is where they end.
+// used returns the number of occupied cells, and the cell behind the last one.
 func (m *toy) used() (used, top int) {
 	for i, c := range m.cells {
 		if c.users > 0 {
@@ -76,7 +76,7 @@ func (m *toy) add(seq int, tokens []kv.Token) bool {
 	return true
 }
 
-// tokens are those of a sequence.
+// tokens returns the tokens of a sequence.
 func (m *toy) tokens(seq int) (tokens []kv.Token) {
 	for _, i := range m.at[seq] {
 		tokens = append(tokens, m.cells[i].token)
@@ -149,7 +149,7 @@ func (m *toy) Load(seq int, state []byte) error {
 	return nil
 }
 
-// check complains if a sequence is out of order, or the books of the cells are wrong.
+// check fails the test if a sequence is out of order, or the usage is wrong.
 func (m *toy) check(u kv.Usage) {
 	for seq, cells := range m.at {
 		if !m.whole && !slices.IsSorted(cells) {
@@ -162,8 +162,9 @@ func (m *toy) check(u kv.Usage) {
 	}
 }
 
-// Random lives of sequences of some owners: the model's cache holds the tokens of the books, in
-// order, each prefix is an earlier sequence of the same owner, and neither cells nor memory overflow.
+// Random lives of sequences of some owners: the model's cache holds the tokens that the package
+// accounts for, in order, each prefix is of an earlier sequence of the same owner, and neither cells
+// nor memory overflow.
 func TestCacheLives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := kv.Options{
@@ -183,7 +184,7 @@ func TestCacheLives(t *testing.T) {
 			tokens []kv.Token
 		}
 		var active []sequence
-		shorten := func(all []sequence) { // by tokens that slides have lost
+		shorten := func(all []sequence) { // by tokens lost in slides
 			for i := range all {
 				if n := all[i].Len(); n < len(all[i].tokens) {
 					if m.faults == 0 {
@@ -193,7 +194,7 @@ func TestCacheLives(t *testing.T) {
 				}
 			}
 		}
-		past := make(map[string][][]kv.Token) // by owner: what a prefix may come from
+		past := make(map[string][][]kv.Token) // by owner: the possible sources of a prefix
 		pick := func(t *rapid.T) int {
 			if len(active) == 0 {
 				t.Skip("no active sequence")
@@ -252,7 +253,7 @@ func TestCacheLives(t *testing.T) {
 				}
 				shorten(active)
 				m.add(s.ID(), []kv.Token{7})
-				for c.Rollback(s.Sequence) != nil { // it fails now and then
+				for c.Rollback(s.Sequence) != nil { // some calls fail
 				}
 			},
 			"end": func(t *rapid.T) {
@@ -311,7 +312,7 @@ func TestCacheLives(t *testing.T) {
 	})
 }
 
-// A pinned sequence is a prefix for all owners, and stays.
+// A pinned sequence is a prefix for all owners, and is never evicted.
 func TestPinned(t *testing.T) {
 	m := newToy(100)
 	c := kv.New(m, kv.Options{Cells: 100, Sequences: 3, Retain: true, Offloaded: 100})
@@ -354,9 +355,9 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// A sequence can start, while no other is active, with the cells of an empty cache, whatever the cache
-// was used for before: those of its prefix are at the beginning, behind the pinned ones, and nothing
-// is behind them.
+// A sequence can start, while no other is active, with the same cells as in an empty cache, whatever
+// the cache was used for before: the cells of its prefix directly follow the pinned ones, and no
+// occupied cell is behind them.
 func TestLoneSequence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const cells = 400

@@ -2,21 +2,21 @@ package kv
 
 import "slices"
 
-// cells account for the cells of a model's cache: which cells each sequence has. Sequences and cells
-// are numbered as in the model's cache. A sequence has one cell per token, in ascending order; a
-// copied prefix shares the cells of its source. The cells of retained sequences may be reclaimed at
-// any time; those of the others are active.
+// cells account for the cells of each sequence. Sequences and cells are numbered as in the model's
+// cache. A sequence has one cell per token, in ascending order; a copied prefix shares the cells of
+// its source. The cells of retained sequences may be reclaimed at any time; the cells of other
+// sequences are active.
 //
-// Every cell below the top is occupied in the model's cache, and no cell from the top on. So the
-// model's cache has no choice: the next tokens are in the cells from the top on, in the order of the
-// batch. A cell without a reference below the top is dead: it stays occupied, until the top sinks
-// below it or a slide moves the cells above it.
+// In the model's cache every cell below the top is occupied, and no cell from the top on. So the
+// next tokens get the cells from the top on, in the order of the batch. A cell without a reference
+// below the top is dead: it stays occupied until the top sinks below it or a slide moves the cells
+// above it.
 type cells struct {
-	held       [][]int32 // by sequence: its cells in the model's cache; the k-th is that of token k
-	live       []int     // by sequence: how many of held count as its tokens
+	held       [][]int32 // by sequence: its cells in the model's cache, in the order of the tokens
+	live       []int     // by sequence: the number of its tokens, which have the first cells of held
 	retained   []bool    // by sequence
 	refs       []int32   // by cell: number of sequences that count it as live
-	activeRefs []int32   // by cell: number of those that are not retained
+	activeRefs []int32   // by cell: number of active sequences that count it as live
 	top        int
 	used       int // cells with references
 	active     int // cells with active references
@@ -29,26 +29,26 @@ func newCells(context, sequences int) *cells {
 	}
 }
 
-// size is how many cells there are, and dead is how many of them are dead.
+// size is the number of cells, and dead the number of dead ones.
 func (c *cells) size() int { return len(c.refs) }
 func (c *cells) dead() int { return c.top - c.used }
 
 // of are the cells of the tokens of a sequence.
 func (c *cells) of(seq int) []int32 { return c.held[seq][:c.live[seq]] }
 
-// below is how many tokens of a sequence have cells below one.
+// below is the number of tokens of a sequence on cells below cell.
 func (c *cells) below(seq, cell int) int {
 	n, _ := slices.BinarySearch(c.of(seq), int32(cell))
 	return n
 }
 
-// heldBelow is how many cells below one a sequence holds.
+// heldBelow is the number of cells below cell that a sequence holds.
 func (c *cells) heldBelow(seq, cell int) int {
 	n, _ := slices.BinarySearch(c.held[seq], int32(cell))
 	return n
 }
 
-// lastDead is how many of the first n cells that a sequence holds there are up to the last dead one.
+// lastDead is the number of cells up to the last dead one, among the first n that a sequence holds.
 func (c *cells) lastDead(seq, n int) int {
 	for n > 0 && c.refs[c.held[seq][n-1]] > 0 {
 		n--
@@ -56,8 +56,8 @@ func (c *cells) lastDead(seq, n int) int {
 	return n
 }
 
-// grow adds n tokens to a sequence, on the cells from the top on. There must be as many, and none
-// of the cells of the sequence may be dead.
+// grow adds n tokens to a sequence, on the cells from the top on. There must be n such cells, and no
+// cell of the sequence may be dead.
 func (c *cells) grow(seq, n int) {
 	for range n {
 		c.add(seq, int32(c.top))
@@ -65,14 +65,14 @@ func (c *cells) grow(seq, n int) {
 	}
 }
 
-// copy makes the first n tokens of src those of dst, a sequence without cells.
+// copy copies the first n tokens of src to dst, a sequence without cells.
 func (c *cells) copy(src, dst, n int) {
 	for _, cell := range c.of(src)[:n] {
 		c.add(dst, cell)
 	}
 }
 
-// add adds a token to a sequence, on a certain cell.
+// add adds a token to a sequence, on the given cell.
 func (c *cells) add(seq int, cell int32) {
 	c.held[seq] = append(c.held[seq], cell)
 	c.live[seq]++
@@ -86,7 +86,7 @@ func (c *cells) add(seq int, cell int32) {
 	}
 }
 
-// truncate leaves a sequence its first n tokens. It keeps holding the other cells.
+// truncate removes all but the first n tokens of a sequence, which continues to hold their cells.
 func (c *cells) truncate(seq, n int) {
 	for _, cell := range c.of(seq)[n:] {
 		if !c.retained[seq] {
@@ -99,8 +99,8 @@ func (c *cells) truncate(seq, n int) {
 	c.live[seq] = n
 }
 
-// letGo records that the model's cache has a sequence's first n tokens only.
-func (c *cells) letGo(seq, n int) { c.held[seq] = c.held[seq][:n] }
+// release records that the model's cache has only the first n tokens of a sequence.
+func (c *cells) release(seq, n int) { c.held[seq] = c.held[seq][:n] }
 
 // retain makes an active sequence a retained one.
 func (c *cells) retain(seq int) {
@@ -116,7 +116,7 @@ func (c *cells) deactivate(cell int32) {
 	}
 }
 
-// exclusive is how many cells cease to be active without a sequence.
+// exclusive is the number of active cells that only one active sequence has.
 func (c *cells) exclusive(seq int) int {
 	n := 0
 	for _, cell := range c.of(seq) {
@@ -127,7 +127,7 @@ func (c *cells) exclusive(seq int) int {
 	return n
 }
 
-// lastLive is how many cells there are up to the last one with references.
+// lastLive is the number of cells up to the last one with references.
 func (c *cells) lastLive() int {
 	n := c.top
 	for n > 0 && c.refs[n-1] == 0 {
@@ -136,7 +136,7 @@ func (c *cells) lastLive() int {
 	return n
 }
 
-// firstDead is the first dead cell; the top if there is none.
+// firstDead is the first dead cell, or the top if there is none.
 func (c *cells) firstDead() int {
 	n := slices.Index(c.refs[:c.top], 0)
 	if n < 0 {
@@ -145,7 +145,7 @@ func (c *cells) firstDead() int {
 	return n
 }
 
-// shared is how many cells two sequences share: those of their first tokens.
+// shared is the number of cells that two sequences share, which belong to their first tokens.
 func (c *cells) shared(a, b int) int {
 	n := 0
 	for x, y := c.of(a), c.of(b); n < min(len(x), len(y)) && x[n] == y[n]; {
@@ -154,8 +154,8 @@ func (c *cells) shared(a, b int) int {
 	return n
 }
 
-// renumber numbers the cells with references anew, in order. It is for models whose sequences can
-// be dropped whole only: of their cells only the number counts.
+// renumber gives the cells with references new numbers, in order. It is for models whose sequences
+// can be dropped only whole: for them only the number of cells matters.
 func (c *cells) renumber() {
 	to := make([]int32, c.top)
 	n := int32(0)

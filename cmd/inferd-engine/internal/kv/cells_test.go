@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Every cell below the top is held by a sequence, none is in two places of one, all are in ascending
-// order, and one is active exactly while an active sequence has it.
+// Every cell below the top is held by a sequence, the cells of a sequence are in ascending order and
+// differ, and a cell is active exactly while an active sequence has it.
 func TestCells(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const context, sequences = 40, 5
@@ -15,7 +15,7 @@ func TestCells(t *testing.T) {
 		sink := func() {
 			c.top = c.lastLive()
 			for seq := range c.held {
-				c.letGo(seq, c.heldBelow(seq, c.top))
+				c.release(seq, c.heldBelow(seq, c.top))
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -45,7 +45,7 @@ func TestCells(t *testing.T) {
 			},
 			"renumber": func(t *rapid.T) {
 				for seq := range c.held {
-					c.letGo(seq, c.live[seq])
+					c.release(seq, c.live[seq])
 				}
 				c.renumber()
 				if c.dead() != 0 || c.firstDead() != c.top {

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Retained sequences make every step slower while they have cells, because attention scans the
-// cache from end to end. So they are moved to memory, from which they come back in a fraction
-// of the time of a prefill: piece by piece from the end, as the steps wait meanwhile.
+// Retained sequences with cells make every step slower, because attention scans the cache from end
+// to end. So they are offloaded to memory, from which they are loaded in a fraction of the time of
+// a prefill: piece by piece from the end, because the steps wait for each move.
 
 // A State is the KV state of consecutive tokens, in pieces.
 type State []piece
@@ -18,7 +18,7 @@ type piece struct {
 	tokens int
 }
 
-// tokens is how many tokens a state has.
+// tokens is the number of tokens of a state.
 func (s State) tokens() (n int) {
 	for _, p := range s {
 		n += p.tokens
@@ -26,16 +26,16 @@ func (s State) tokens() (n int) {
 	return n
 }
 
-// pieceTokens is how many tokens an offloaded piece has, if sequences can be truncated: some
-// milliseconds of copying.
+// pieceTokens is the number of tokens in an offloaded piece, if sequences can be truncated: a copy
+// takes a few milliseconds.
 const pieceTokens = 96
 
-// pieceSize is how many tokens an offloaded piece has at most.
+// pieceSize is the maximum number of tokens in an offloaded piece.
 func (c *Cache) pieceSize() int { return min(pieceTokens, cmp.Or(c.options.Piece, pieceTokens)) }
 
-// save returns the KV state of a sequence from one position up to another, in pieces of at most
-// that size, and of the size that memory can save at once; 0 is no limit. After an error, it is that of
-// the first pieces.
+// save returns the KV state of a sequence from one position up to another, in pieces of at most size
+// tokens, 0 for no limit, and at most the number that memory can save at once. After an error it
+// returns the first pieces.
 func (c *Cache) save(seq, from, to, size int) (State, error) {
 	var all State
 	size = min(cmp.Or(size, to-from), cmp.Or(c.options.Piece, to-from))
@@ -54,15 +54,14 @@ func (c *Cache) save(seq, from, to, size int) (State, error) {
 	return all, nil
 }
 
-// CanOffload reports whether there are cells that only retained sequences have, and that may
-// be offloaded.
+// CanOffload reports whether a retained sequence can be offloaded to free cells.
 func (c *Cache) CanOffload() bool {
 	return c.options.Offloaded > 0 && c.cells.used > c.cells.active && slices.ContainsFunc(c.retained, (*Sequence).evictable)
 }
 
-// Offload moves a piece of the least recently used retained sequence to memory, if there is
-// one. Without truncation the piece is the whole sequence: then, unless the loop is idle, only
-// a small one is moved.
+// Offload moves a piece of the least recently used retained sequence to memory, if there is one.
+// Without truncation the piece is the whole sequence, and unless the loop is idle, only a short
+// sequence is moved.
 func (c *Cache) Offload(idle bool) {
 	if !c.CanOffload() {
 		return
@@ -80,7 +79,7 @@ func (c *Cache) Offload(idle bool) {
 	}
 }
 
-// pinnedBase returns the pinned sequence that shares most cells with another one, and how many.
+// pinnedBase returns the pinned sequence that shares the most cells with s, and their number.
 func (c *Cache) pinnedBase(s *Sequence) (base *Sequence, common int) {
 	for _, p := range c.retained {
 		if !p.pinned || c.options.Whole {
@@ -93,9 +92,9 @@ func (c *Cache) pinnedBase(s *Sequence) (base *Sequence, common int) {
 	return base, common
 }
 
-// offload moves the tokens of a retained sequence with cells from position from on to memory, but for
-// those on cells of a pinned one. It drops the sequence after an error: a later prompt is prefilled
-// again. Without truncation, it moves the whole sequence.
+// offload moves the tokens of a retained sequence from position from on to memory, except tokens on
+// cells of a pinned one. Without truncation, it moves the whole sequence. After an error it drops
+// the sequence, so that a later prompt is prefilled again.
 func (c *Cache) offload(s *Sequence, from int) {
 	if c.options.Whole {
 		from = 0
@@ -112,14 +111,14 @@ func (c *Cache) offload(s *Sequence, from int) {
 		err = c.Free(s)
 	}
 	if err != nil || len(s.pieces)+len(state) == 0 && s.cells == 0 {
-		_ = c.forget(s)
+		_ = c.remove(s)
 		return
 	}
 	s.pieces = append(state, s.pieces...)
 	c.offloaded += state.tokens()
 	for c.offloaded > c.options.Offloaded {
 		i := slices.IndexFunc(c.retained, func(s *Sequence) bool { return len(s.pieces) > 0 })
-		_ = c.forget(c.retained[i]) // an error leaves cells in use, but no sequence that is found
+		_ = c.remove(c.retained[i]) // after an error the cells stay in use, but no prompt finds the sequence
 	}
 }
 
@@ -129,8 +128,8 @@ func (c *Cache) dropState(s *Sequence) {
 	s.pieces = nil
 }
 
-// loadPieces continues a sequence that has all tokens of a prefix with cells with the offloaded
-// ones, which begin at a position. If it cannot load a piece, it stops there.
+// loadPieces appends the offloaded tokens of a prefix, which begin at position at, to a sequence that
+// already has the tokens of the prefix with cells. It stops at the first piece that it cannot load.
 func (c *Cache) loadPieces(s *Sequence, p Prefix, at int) {
 	tokens := p.source.tokens
 	for _, piece := range slices.Clone(p.source.pieces) { // room for one may be made by moving more of them
@@ -140,7 +139,7 @@ func (c *Cache) loadPieces(s *Sequence, p Prefix, at int) {
 		at += piece.tokens
 	}
 	if s.cells > p.N {
-		_ = c.truncate(s, p.N) // of an active sequence it succeeds
+		_ = c.truncate(s, p.N) // cannot fail for an active sequence
 		s.tokens = s.tokens[:s.cells]
 	}
 }

@@ -6,13 +6,11 @@ import (
 	"slices"
 )
 
-// The model's cache gives out the first empty cell. If cells below a sequence were emptied,
-// its next tokens would be there, out of order. So dead cells stay occupied, by ended sequences (their
-// numbers are in use until then) or by the tails of retained ones. They are emptied at the top, and by
-// slides.
+// The model's cache allocates the first empty cell. If cells below a sequence were emptied, its next
+// tokens would get them, out of order. So dead cells stay occupied, by ended sequences, whose numbers
+// stay in use so long, or by the tails of retained ones. They are emptied at the top, and by slides.
 
-// sink empties the dead cells at the top, and gives the numbers of ended sequences free that are of
-// no use any more.
+// sink empties the dead cells at the top, and frees the numbers of ended sequences without cells.
 func (c *Cache) sink() error {
 	top := c.cells.lastLive()
 	var failure error
@@ -29,8 +27,8 @@ func (c *Cache) sink() error {
 	return failure
 }
 
-// cut leaves a sequence its first n cells in the model's cache; its tokens are among them. If it
-// cannot, it drops a sequence that has ended, or marks the cache as torn.
+// cut removes all but the first n cells of a sequence, among which are its tokens, from the model's
+// cache. If it cannot, it drops an ended sequence, or marks the cache as torn.
 func (c *Cache) cut(seq, n int) error {
 	if n == len(c.cells.held[seq]) {
 		return nil
@@ -39,17 +37,17 @@ func (c *Cache) cut(seq, n int) error {
 	if err != nil {
 		c.torn = true
 		if c.sequences[seq] != nil {
-			return nil // it goes on after a slide
+			return nil // a slide will repair it
 		}
 		n, err = 0, c.memory.Truncate(seq, 0)
 	}
-	c.cells.letGo(seq, n)
+	c.cells.release(seq, n)
 	return err
 }
 
-// slide moves all cells with references above the first dead one down, in order. A sequence whose
-// state cannot be saved or loaded loses tokens at its end. The retained ones among the sequences to
-// be moved are offloaded instead.
+// slide moves all cells with references above the first dead one down, in order. If the state of a
+// sequence cannot be saved or loaded, the sequence loses tokens at its end. Retained sequences are
+// offloaded instead of moved.
 func (c *Cache) slide() {
 	if c.options.Whole {
 		c.cells.renumber()
@@ -63,21 +61,21 @@ func (c *Cache) slide() {
 		c.offload(c.retained[i], 0)
 	}
 	c.slides++
-	for !c.slideFrom(c.cells.firstDead()) { // after a failure there is less to move
+	for !c.slideFrom(c.cells.firstDead()) { // ends, because each failure leaves fewer cells to move
 	}
 }
 
 // A move is the part of one sequence in a slide.
 type move struct {
 	seq    *Sequence
-	keeps  int       // tokens on cells that stay
-	source *Sequence // moved before, with cells in common; nil if there is none
-	common int       // tokens on those
+	keeps  int       // tokens on cells that are not moved
+	source *Sequence // an earlier moved sequence with common cells; nil if there is none
+	common int       // tokens on the common cells
 	state  State     // of the tokens behind keeps and common
 }
 
-// slideFrom moves the cells from first on down to first. It reports false if that has failed for
-// all of them.
+// slideFrom moves the cells with references from first on down to first. It reports false if that
+// has failed for all of them.
 func (c *Cache) slideFrom(first int) bool {
 	moves := c.moves(first)
 	if !c.empty(first, moves) {
@@ -117,7 +115,7 @@ func (c *Cache) moves(first int) []move {
 			}
 		}
 		if m.common < m.seq.cells {
-			m.state, _ = c.save(m.seq.id, m.common, m.seq.cells, 0) // a part, after an error
+			m.state, _ = c.save(m.seq.id, m.common, m.seq.cells, 0) // after an error, only its first part
 		}
 	}
 	return moves
@@ -143,7 +141,7 @@ func (c *Cache) empty(first int, moves []move) bool {
 			_ = c.memory.Truncate(id, 0)
 		}
 		c.cells.truncate(id, min(n, c.cells.live[id]))
-		c.cells.letGo(id, n)
+		c.cells.release(id, n)
 	}
 	if !c.torn {
 		c.cells.top = first
@@ -174,7 +172,7 @@ func (c *Cache) move(m *move) {
 	c.shorten(s, has)
 }
 
-// shorten records that the model's cache has a sequence's first n tokens only.
+// shorten records that the model's cache has only the first n tokens of a sequence.
 func (c *Cache) shorten(s *Sequence, n int) {
 	if n >= s.cells {
 		return
@@ -188,8 +186,8 @@ func (c *Cache) shorten(s *Sequence, n int) {
 	}
 }
 
-// settle prepares the cache for a sequence that starts while no other one is active: with the
-// prefix it gets the same cells as in an empty cache. Beside active ones it does nothing.
+// settle prepares the cache for a sequence with prefix p that starts while no other one is active, so
+// that it gets the same cells as in an empty cache. While another one is active, it does nothing.
 func (c *Cache) settle(p Prefix) {
 	if c.options.Whole || c.options.Offloaded == 0 || !c.Idle() {
 		return
@@ -211,7 +209,7 @@ func (c *Cache) settle(p Prefix) {
 	}
 }
 
-// Dead returns how many cells are dead, and how many tokens a slide would copy.
+// Dead returns the number of dead cells, and the number of tokens that a slide would copy.
 func (c *Cache) Dead() (dead, cost int) {
 	if c.options.Whole {
 		return 0, 0

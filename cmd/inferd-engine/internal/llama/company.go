@@ -12,50 +12,51 @@ import (
 // maxScores bounds the memory for the attention scores of a batch, in bytes.
 const maxScores = 512 << 20
 
-// separate sets the parameters of a context that encodes so that a vector does not depend on the
+// separate sets the parameters of a context that encodes, so that a vector does not depend on the
 // other sequences of the batch, if the processor computes.
 //
-// It does with llama.cpp's usual parameters: in a batch of 64 rows or more, the kernel of flash
-// attention takes 64 rows and cells at a time, and sums in another order than in a smaller batch.
-// The kernel does not do so if K and V have different types, which takes a model with a KV cache;
-// with V in BF16 it sums in 32 bits, too. Without flash attention the order hardly matters.
+// With llama.cpp's default parameters it would: in a batch of 64 rows or more, the kernel of flash
+// attention computes 64 rows and cells at a time, and sums in another order than in a smaller batch.
+// It does not if K and V have different types, which requires a model with a KV cache; with V in
+// BF16 it also sums in 32 bits. Without flash attention the order hardly matters.
 // Measured, Gemma 3 270M Q4_K_M, texts of 8 to 250 tokens, AMX kernels, least cosine between a
 // text alone and in a batch: 0.9813 as usual, 0.9998 without flash attention, 1.00000000 with V
 // in BF16.
 func (m *Model) separate(params *yzma.ContextParams, opt ContextOptions) {
 	switch {
-	case m.layers > 0: // of a GPU, whose kernels are others
-	case m.Generates():
+	case m.layers > 0: // a GPU has other kernels
+	case m.IsGenerative():
 		params.TypeV = apartV
 	case m.scoresFit(opt):
 		params.FlashAttentionType = yzma.FlashAttentionTypeDisabled
 	}
 }
 
-// scoresFit reports whether a context that encodes can do without flash attention. All scores of
-// a batch are then in memory at once: 4 bytes for each row, cell and head.
+// scoresFit reports whether a context that encodes can omit flash attention. All scores of a batch
+// are then in memory at once: 4 bytes for each row, cell and head.
 func (m *Model) scoresFit(opt ContextOptions) bool {
 	return opt.NBatch*opt.NCtx*int(yzma.ModelNHead(m.handle))*4 <= maxScores
 }
 
-// OneByOne reports whether each batch of a context that encodes should have one sequence only,
+// OneByOne reports whether each batch of a context that encodes should have only one sequence,
 // because vectors would depend on the other sequences of the batch.
 func (c *Context) OneByOne() bool {
 	m := c.model
-	return c.opt.Encodes && m.layers == 0 && !m.Generates() && !m.scoresFit(c.opt)
+	return c.opt.Encodes && m.layers == 0 && !m.IsGenerative() && !m.scoresFit(c.opt)
 }
 
-// apartV is the type of V with which attention computes each row for itself, and sums in 32 bits. The
+// apartV is the type of V with which attention computes each row separately, and sums in 32 bits. The
 // kernels for 64 rows at a time, and for a row divided among threads, need V in K's type.
 const apartV = yzma.GGMLTypeBF16
 
-// tiles reports whether the kernels of a CPU variant compute each row of a batch for itself although
-// weights are repacked for them: those for AMX multiply tiles.
+// tiles reports whether the kernels of a CPU variant compute each row of a batch separately although
+// weights are repacked for them: the kernels for AMX, which multiply tiles.
 func tiles(variant string) bool { return variant == "sapphirerapids" }
 
 // Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on
-// tokens of other sequences; empty if they do not, as long as the cells of each sequence are in the
-// order of its tokens. The kernels are tried, because not all are known. The cache is emptied.
+// tokens of other sequences. It is empty if they do not, provided that the cells of each sequence are
+// in the order of its tokens. Inexact tests the kernels, because not all are known, and empties the
+// cache.
 func (c *Context) Inexact() string {
 	m := c.model
 	switch {
@@ -67,7 +68,7 @@ func (c *Context) Inexact() string {
 		return "the cells of the model are in no order"
 	}
 	reason, err := c.tryCompany()
-	if reason == alike && m.CanTruncate() && c.opt.NCtx > 1 && c.opt.NBatch > 1 {
+	if reason == dependent && m.CanTruncate() && c.opt.NCtx > 1 && c.opt.NBatch > 1 {
 		c.pairs = true
 		reason, err = c.tryCompany()
 	}
@@ -77,13 +78,13 @@ func (c *Context) Inexact() string {
 	return reason
 }
 
-// Pairs reports whether a batch of one token is computed with a second one, because the kernels for one
-// row round in another way than those for several: so [Context.Inexact] has found. It needs a cell, which
-// must be kept free.
+// Pairs reports whether a batch of one token is computed with a second one, because [Context.Inexact]
+// has found that the kernels for one row round differently from those for several. The second token
+// needs a cell, which must be kept free.
 func (c *Context) Pairs() bool { return c.pairs }
 
-// alike is a result of a trial.
-const alike = "the kernels round the logits of a token in another way beside other tokens"
+// dependent is the reason of a failed trial.
+const dependent = "the kernels round the logits of a token differently beside other tokens"
 
 // Tokens of a trial.
 const (
@@ -91,7 +92,8 @@ const (
 	company = 30 // of another sequence
 )
 
-// tryCompany is the trial of Inexact.
+// tryCompany compares the logits of a prompt alone with those beside tokens of another sequence. It
+// returns the reason for a difference, or "".
 func (c *Context) tryCompany() (reason string, err error) {
 	prompt := make([]Token, min(tried, c.opt.NCtx, c.opt.NBatch))
 	for i := range prompt {
@@ -121,7 +123,7 @@ func (c *Context) tryCompany() (reason string, err error) {
 			return "", err
 		}
 		if !slices.EqualFunc(alone, logits, sameBits) {
-			return alike, nil
+			return dependent, nil
 		}
 	}
 	return "", nil
@@ -129,8 +131,8 @@ func (c *Context) tryCompany() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// try returns the logits behind a prompt in an empty cache: its first tokens have a batch of their own,
-// the rest is decoded behind some tokens of another sequence.
+// try returns the logits behind a prompt in an empty cache. The first tokens of the prompt, before in
+// number, have a batch of their own; the rest is decoded behind others tokens of another sequence.
 func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {
@@ -164,9 +166,10 @@ func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 }
 
 // typesOf returns the types of K and V of the first layer in the state of a sequence; -1 for none. The
-// state is: 8 bytes; the number of streams, which is 1; that of cells; for each its position, how many
-// sequences it has, and those; whether V is transposed; the number of layers; for each layer the type of
-// K, its size for a cell in 8 bytes, and K of all cells; then the same of V. All other numbers have 4 bytes.
+// state is: 8 bytes; the number of streams, 1; the number of cells; for each cell its position, the
+// number of its sequences, and these; whether V is transposed; the number of layers; for each layer the
+// type of K, its size for a cell in 8 bytes, and K of all cells; then the same of V. All other numbers
+// have 4 bytes.
 func typesOf(state []byte) (k, v int) {
 	r := reader{state[min(8, len(state)):]}
 	r.number() // streams
@@ -192,7 +195,7 @@ func typesOf(state []byte) (k, v int) {
 	return k, v
 }
 
-// A reader reads numbers. Beyond the end they are 0.
+// A reader reads numbers, which are 0 beyond the end.
 type reader struct{ rest []byte }
 
 func (r *reader) number() int {

@@ -8,32 +8,33 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// ContextOptions say how much a context holds. All numbers must be at least 1.
+// ContextOptions are the size of a context and the ways in which it computes. All numbers must be at
+// least 1.
 type ContextOptions struct {
 	NCtx    int // tokens in the cache, over all sequences
 	NBatch  int // tokens of one Decode
 	NSeq    int // sequences at once; a recurrent model has a state for each, used or not
-	Threads int // that compute, the calling one included
+	Threads int // computing threads, including the calling one
 	// Encodes is for a context that computes vectors or scores, not text: it decodes a batch
 	// as a whole.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
-	// Exact is for a context whose logits do not depend on other tokens than those of their
-	// sequence, as far as its parameters can do that: see [Context.Inexact].
+	// Exact is for a context whose logits depend only on the tokens of their sequence, as far as
+	// parameters can ensure that: see [Context.Inexact].
 	Exact bool
 	// Pairs is [Context.Pairs] of another context of the model with the same threads.
 	Pairs bool
-	// IdlePriority is for a context that computes while no other thread of the machine wants
-	// the processors. Its threads, and from then on the calling one, have the lowest priority.
+	// IdlePriority is for a context that computes only on idle processors. Its threads, and from
+	// then on the calling one, have the lowest priority.
 	IdlePriority bool
 }
 
-// Pooling is how the vectors of tokens become one. The set is closed.
+// Pooling is the method that makes one vector of the tokens'. The set is closed.
 type Pooling string
 
 // Poolings.
 const (
-	OwnPooling Pooling = "" // that of the model
+	OwnPooling Pooling = "" // the model's
 	Mean       Pooling = "mean"
 	First      Pooling = "cls"
 	Last       Pooling = "last"
@@ -46,16 +47,16 @@ var poolings = map[Pooling]yzma.PoolingType{
 	Rank: yzma.PoolingTypeRank, NoPooling: yzma.PoolingTypeNone,
 }
 
-// A Context is a model's cache and its next batch. All its methods must be called from one
-// goroutine that is locked to its OS thread, because ggml binds its threads to the
-// computing thread. The exception is Abort.
+// A Context is a model's cache and its next batch. All methods except Abort must be called from
+// one goroutine that is locked to its OS thread, because ggml binds its threads to the computing
+// thread.
 //
 // context.go makes and closes it, decode.go computes batches, memory.go changes the cache.
 type Context struct {
 	handle yzma.Context
 	memory yzma.Memory
 	pool   *threadpool
-	enters bool // the next thread to decode is the one that will from then on; another may have made the context
+	enters bool // the next Decode binds its thread to a processor: another thread may have made the context
 	abort  *abortFlag
 	batch  yzma.Batch
 	opt    ContextOptions
@@ -64,25 +65,25 @@ type Context struct {
 
 	adding  int    // entries of the next batch
 	deepest int    // the largest of their positions
-	padding int    // entries of padding that it may have
+	padding int    // maximum entries of padding in it
 	pairs   bool   // a batch of one entry has a second one
 	logits  []bool // of the batch decoded last: which entries have them
 	next    []bool // of the next batch
 	model   *Model
-	width   int           // numbers of the model for each token, if small batches may be padded; 0 pads none
+	width   int           // numbers of the model per token, if small batches may be padded; 0 pads none
 	first   time.Duration // of the warm-up, see [Context.FirstToken]
 }
 
 // Failures of Decode that are not the fault of the batch.
 var (
 	ErrCacheFull = errors.New("the cache is full")
-	ErrAborted   = errors.New("the computation was called off")
+	ErrAborted   = errors.New("the computation was aborted")
 )
 
 // ErrCannotTruncate is the failure of [Context.Copy], [Context.Truncate], [Context.Save] and
-// [Context.Load] if the cache lacks the state of an earlier token: that of a recurrent
-// model, or one behind an attention window. The tokens can be decoded again instead.
-var ErrCannotTruncate = errors.New("the cache cannot be cut there")
+// [Context.Load] if the cache lacks the state at an earlier token: it is a recurrent model's, or
+// the token is behind an attention window. The tokens can be decoded again instead.
+var ErrCannotTruncate = errors.New("the cache cannot be truncated there")
 
 // NewContext makes a context. It warms it up with one token, unless it has the idle priority.
 func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
@@ -126,7 +127,7 @@ func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 	return c, nil
 }
 
-// contextParams returns llama.cpp's parameters of a context, but for the abort callback.
+// contextParams returns llama.cpp's parameters of a context, except the abort callback.
 func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	params := yzma.ContextDefaultParams()
 	if opt.NCtx < 1 || opt.NBatch < 1 || opt.NSeq < 1 || opt.Threads < 1 {
@@ -142,7 +143,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	if m.CanTruncate() && !opt.Encodes {
 		params.NSeqMax++ // the spare one
 	}
-	// llama.cpp aborts if a context, or a batch, has fewer tokens than the context has sequences.
+	// llama.cpp aborts if a context, or its batch, has fewer tokens than the context has sequences.
 	params.NCtx, params.NBatch = max(params.NCtx, params.NSeqMax), max(params.NBatch, params.NSeqMax)
 	params.NThreads = int32(opt.Threads)
 	params.NThreadsBatch = int32(opt.Threads)
@@ -157,18 +158,18 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 		}
 		params.Embeddings = 1
 		params.PoolingType = pooling
-		params.NUbatch = params.NBatch // attention goes both ways: a text must be computed as a whole
+		params.NUbatch = params.NBatch // attention is bidirectional: a text must be computed whole
 		m.separate(&params, opt)
 	}
-	params.KVUnified = 1 // one cache for all: a sequence takes the cells that it needs
-	// A smaller cache would do for layers with an attention window, but then nearly no sequence
+	params.KVUnified = 1 // one cache for all sequences
+	// A smaller cache would suffice for layers with an attention window, but then hardly any sequence
 	// could be truncated: tokens behind the window are overwritten at once.
 	params.SwaFull = 1
 	params.NoPerf = 1
 	return params, nil
 }
 
-// attachThreads gives the context its threads.
+// attachThreads makes the threads of the context.
 func (c *Context) attachThreads() (err error) {
 	if c.opt.IdlePriority { // before the threads are made, because they inherit the priority
 		if err := SetIdlePriority(); err != nil {
@@ -186,8 +187,8 @@ func (c *Context) attachThreads() (err error) {
 // llama.cpp uses the kernels of prompts.
 const warmTokens = 4
 
-// warmUp decodes one token, so that the first request does not pay for one-time work, and then
-// a few at once. A processor that lacks an instruction of either kernel ends the process here,
+// warmUp decodes one token, so that the first request is not delayed by one-time work, and then a
+// few at once. If the processor lacks an instruction of either kernel, the process ends here,
 // before the engine is ready.
 func (c *Context) warmUp(m *Model) error {
 	tok, ok := m.BOS()
@@ -220,7 +221,7 @@ func (c *Context) warmUp(m *Model) error {
 // because it also reads the weights. It is 0 without a warm-up.
 func (c *Context) FirstToken() time.Duration { return c.first }
 
-// Close frees the context, also a half made one.
+// Close frees the context, even if it is incomplete.
 func (c *Context) Close() {
 	if c.pool != nil {
 		yzma.DetachThreadpool(c.handle)
@@ -240,11 +241,11 @@ func (c *Context) Close() {
 	}
 }
 
-// NCtx is how many tokens the cache holds: as many as asked for, or some more.
+// NCtx is the number of tokens that the cache holds: at least the requested number.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
 
-// Pools is the pooling of a context that encodes.
-func (c *Context) Pools() Pooling {
+// Pooling is the pooling of a context that encodes.
+func (c *Context) Pooling() Pooling {
 	actual := yzma.GetPoolingType(c.handle)
 	for name, kind := range poolings {
 		if kind == actual {

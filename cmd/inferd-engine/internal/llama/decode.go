@@ -7,8 +7,8 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// Add puts a token of a sequence into the next batch, at its position in the sequence. With
-// logits a Sampler can choose the token behind it after Decode. An error empties the batch.
+// Add adds a token of a sequence to the next batch, at its position in the sequence. With logits, a
+// Sampler can choose the token behind it after Decode. An error empties the batch.
 func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 	if err := c.check(pos, seq); err != nil {
 		clear(c.next)
@@ -24,10 +24,10 @@ func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 
 func (c *Context) empty() { c.adding, c.deepest, c.batch.NTokens = 0, 0, 0 }
 
-// check refuses arguments that llama.cpp would accept, and that would break it.
+// check returns an error for arguments that llama.cpp would accept although they corrupt its state.
 func (c *Context) check(pos, seq int) error {
 	switch {
-	case seq < 0 || seq >= c.opt.NSeq: // a unified cache accepts any number, and breaks
+	case seq < 0 || seq >= c.opt.NSeq: // a unified cache accepts any number, and is then corrupt
 		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
 	case pos < 0 || pos >= c.opt.NCtx:
 		return fmt.Errorf("position %d in a context of %d", pos, c.opt.NCtx)
@@ -37,14 +37,14 @@ func (c *Context) check(pos, seq int) error {
 	return nil
 }
 
-// Pad allows up to so many entries of padding in the next batch, which need cells while it is
-// computed. Without, there are none.
+// Pad allows up to most entries of padding in the next batch, which need cells while it is computed.
+// The default is 0.
 func (c *Context) Pad(most int) { c.padding = most }
 
-// Decode computes the batch and empties it. After [ErrCacheFull] nothing of it is in the cache.
-// After [ErrAborted] a part may be: [Context.Truncate] takes each of its sequences back to its
-// length before; if that fails, the sequence is lost and must be dropped. After another error
-// all of its sequences should be dropped.
+// Decode computes the batch and empties it. After [ErrCacheFull] no token of it is in the cache.
+// After [ErrAborted] some may be: each of its sequences must be reset to its earlier length with
+// [Context.Truncate]; if that fails, the sequence must be dropped. After another error all of its
+// sequences should be dropped.
 func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
@@ -76,7 +76,7 @@ const (
 	codeAborted   = 2
 )
 
-// compute has llama.cpp decode the batch, with so many tokens of the spare sequence as padding.
+// compute decodes the batch, with padding tokens of the spare sequence.
 func (c *Context) compute(padding int) (code int32, err error) {
 	c.batch.NTokens = int32(c.adding)
 	for pos := range padding {
@@ -97,8 +97,8 @@ func (c *Context) compute(padding int) (code int32, err error) {
 	return code, err
 }
 
-// checkLogits refuses an entry of the batch decoded last without logits: llama.cpp would end
-// the process.
+// checkLogits returns an error for an entry of the batch decoded last without logits, for which
+// llama.cpp would end the process.
 func (c *Context) checkLogits(i int) error {
 	if i < 0 || i >= len(c.logits) || !c.logits[i] {
 		return fmt.Errorf("entry %d of the batch has no logits", i)
@@ -106,7 +106,6 @@ func (c *Context) checkLogits(i int) error {
 	return nil
 }
 
-// Abort makes a Decode under way return [ErrAborted] soon, within the time of one operation on
-// one layer. It does not concern a later one. It may be called from any goroutine, before
-// Close.
+// Abort makes a Decode under way return [ErrAborted] soon, within the time of one operation on one
+// layer. It does not affect a later Decode. It may be called from any goroutine, before Close.
 func (c *Context) Abort() { c.abort.raise() }

@@ -11,11 +11,11 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// What the C compiler says of the structs in include/llama.h of llama.cpp v0.5.0, on a
-// 64-bit machine: sizeof, then offsetof of every member in order. The header came with the
-// release's source (the git bundle in the npm package node-llama-cpp 3.22.1), the numbers
-// from a program of one printf per member. Structs cross the border by value: one member
-// more or less is no error, but every one behind it is another one.
+// The layouts of the structs in include/llama.h of llama.cpp v0.5.0 on a 64-bit machine: sizeof,
+// then offsetof of every member in order. The header is from the release's source (the git bundle in
+// the npm package node-llama-cpp 3.22.1), the numbers are from a C program with one printf per
+// member. Structs are passed by value: a missing or additional member is not reported as an error,
+// but shifts all members behind it.
 var layouts = map[reflect.Type]struct {
 	size    uintptr
 	offsets []uintptr

@@ -24,45 +24,44 @@ import (
 	"github.com/inferd-go/inferd/internal/libraries"
 )
 
-// Versions are the releases of llama.cpp whose structs the binding has. Another one
+// versions are the releases of llama.cpp with the structs of the binding. With another release, calls
 // would not fail, but corrupt memory.
 var versions = []string{"0.5.0", "0.5.0-dev"}
 
-// mend tells an operator how to get the right libraries.
-const mend = `run "make engine", or name a folder that has those of llama.cpp 0.5.0 with --engine-lib`
+// remedy is the advice to an operator with wrong libraries.
+const remedy = `run "make engine", or name a folder that has those of llama.cpp 0.5.0 with --engine-lib`
 
-// noBacktrace is ggml's variable.
+// noBacktrace is a variable of ggml: if it is set, a failed assertion prints no backtrace.
 const noBacktrace = "GGML_NO_BACKTRACE"
 
-// Open loads llama.cpp's libraries from a folder, with every backend in it that the program
-// knows. It is [OpenBackends] without a daemon.
+// Open is [OpenBackends] with all backends known by name, for programs without a daemon.
 func Open(dir string) error {
 	_, err := OpenBackends(dir, nil, func(string) error { return nil })
 	return err
 }
 
-// system are the libraries of the system that llama.cpp's need.
+// system are the libraries of the system on which llama.cpp's libraries depend.
 var system = []string{"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6"}
 
 // OpenBackends loads llama.cpp's libraries from a folder, and of its backends those with the
 // file names in backends; no other file of the folder is loaded. An empty list stands for all
 // backends known by name. Of several CPU variants it loads the first that the processor supports, and
-// returns its name. Trying is called with the name of a variant before anything of it is loaded,
-// because a processor that lies about its instructions may end the process there; its error ends
-// the loading.
+// returns its name. Before it loads a variant, it calls trying with its name, because a processor
+// that reports unsupported instructions may end the process there; an error of trying ends the
+// loading.
 //
-// OpenBackends must be called once, before anything else of this package. A library that is not
-// there is an [os.ErrNotExist]; every error names the remedy.
+// OpenBackends must be called once, before any other function of this package. The error for a
+// missing library is [os.ErrNotExist]; every error names the remedy.
 func OpenBackends(dir string, backends []string, trying func(variant string) error) (variant string, err error) {
 	if len(backends) == 0 {
 		backends = libraries.Present(dir)
 	}
 	for _, lib := range slices.Backward(libraries.Core()) {
 		if _, err := os.Stat(loader.GetLibraryFilename(dir, lib)); err != nil {
-			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, remedy)
 		}
 	}
-	// Else a failed assertion waits for a debugger first. The libraries read it as they load.
+	// Without it, a failed assertion first waits for a debugger. The libraries read it when loaded.
 	if _, ok := os.LookupEnv(noBacktrace); !ok {
 		if err := os.Setenv(noBacktrace, "1"); err != nil {
 			return "", err
@@ -71,10 +70,10 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 	if err := dieOfIllegalInstructions(); err != nil {
 		return "", err
 	}
-	// The libraries' own search path begins with their folder. What is loaded already is not
-	// looked for: the system's libraries first, then each library before those that need it.
+	// The libraries' own search path begins with their folder, but loaded libraries are not searched
+	// for. So the system's libraries are loaded first, then each library before those that need it.
 	for _, name := range system {
-		_, _ = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL) // it may lie beside them, in an own build
+		_, _ = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL) // a custom build may have it in its folder instead
 	}
 	for _, lib := range libraries.Core() {
 		path := loader.GetLibraryFilename(dir, lib)
@@ -83,11 +82,11 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 				return "", err
 			}
 		} else if _, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL); err != nil {
-			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, remedy)
 		}
 	}
 	if err := yzma.Load(dir); err != nil {
-		return "", fmt.Errorf("llama.cpp's libraries in %s: %w: %s", dir, err, mend)
+		return "", fmt.Errorf("llama.cpp's libraries in %s: %w: %s", dir, err, remedy)
 	}
 	if err := checkLayout(); err != nil {
 		return "", err
@@ -98,13 +97,13 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 		return "", fmt.Errorf("load backends from %s: %w", dir, err)
 	}
 	if yzma.GGMLBackendDeviceCount() == 0 {
-		return "", fmt.Errorf("no backend in %s computes on this machine: %s", dir, mend)
+		return "", fmt.Errorf("no backend in %s computes on this machine: %s", dir, remedy)
 	}
 	return variant, nil
 }
 
-// dieOfIllegalInstructions has the kernel end the process at an illegal instruction. Go's
-// handler would print text and exit, and the daemon cannot trust text: a model could print it.
+// dieOfIllegalInstructions makes the kernel end the process at an illegal instruction. Go's handler
+// would print text and exit, but the daemon must not rely on text, which a model could print.
 func dieOfIllegalInstructions() error {
 	set, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
 	if err != nil {
@@ -114,7 +113,7 @@ func dieOfIllegalInstructions() error {
 	return nil
 }
 
-// loadBackends loads backends by their files, of those for the processor one.
+// loadBackends loads backends by their files, but only one CPU variant.
 func loadBackends(dir string, files []string, trying func(variant string) error) (loaded string, err error) {
 	var problems []error // of CPU variants that were not loaded
 	load, err := lookup("ggml", "ggml_backend_load")
@@ -126,7 +125,7 @@ func loadBackends(dir string, files []string, trying func(variant string) error)
 		path := filepath.Join(dir, file)
 		switch {
 		case !isCPU:
-			callWithString(load, path) // without its driver it says so, and the processor computes
+			callWithString(load, path) // without its driver it logs that, and the processor computes
 			continue
 		case loaded != "":
 			continue
@@ -146,11 +145,11 @@ func loadBackends(dir string, files []string, trying func(variant string) error)
 	return loaded, nil
 }
 
-// errUnsupported is the answer of a CPU variant for another processor.
+// errUnsupported is the error of a CPU variant for another processor.
 var errUnsupported = errors.New("it does not support this processor")
 
-// supported asks a CPU variant whether it supports the processor. A build for one machine has
-// no answer.
+// supported returns errUnsupported if a CPU variant reports that it does not support the processor. A
+// build for one machine reports nothing.
 func supported(path string) error {
 	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
@@ -163,44 +162,43 @@ func supported(path string) error {
 	return nil
 }
 
-// checkVersion asks the library for its version, before any struct is passed to it.
+// checkVersion checks the version that the library reports, before any struct is passed to it.
 func checkVersion(path string) error {
 	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {
-		return fmt.Errorf("llama.cpp's libraries: %w: %s", err, mend)
+		return fmt.Errorf("llama.cpp's libraries: %w: %s", err, remedy)
 	}
 	symbol, err := purego.Dlsym(lib, "llama_version")
 	if err != nil {
-		return fmt.Errorf("%s is not llama.cpp 0.5.0, it does not tell its version: %s", path, mend)
+		return fmt.Errorf("%s is not llama.cpp 0.5.0, it does not report its version: %s", path, remedy)
 	}
 	version := goString(call(symbol))
 	if !slices.Contains(versions, version) {
-		return fmt.Errorf("%s is llama.cpp %s, this engine is made for %s: %s", path, version, versions[0], mend)
+		return fmt.Errorf("%s is llama.cpp %s, this engine is made for %s: %s", path, version, versions[0], remedy)
 	}
 	return nil
 }
 
-// checkLayout compares defaults that the library fills in with those of the release: a
-// struct that has moved shows here before it does harm. The test of this package compares
-// every offset.
+// checkLayout compares default parameters of the library with those of the release, so that a changed
+// struct is found before it corrupts memory. The test of this package compares every offset.
 func checkLayout() error {
 	c, m := yzma.ContextDefaultParams(), yzma.ModelDefaultParams()
 	if c.NCtx != 512 || c.NBatch != 2048 || c.NUbatch != 512 || c.NSeqMax != 1 || c.RopeFreqBase != 0 ||
 		c.TypeK != yzma.GGMLTypeF16 || c.TypeV != yzma.GGMLTypeF16 || c.Offload_kqv != 1 || c.NSamplers != 0 {
-		return fmt.Errorf("the libraries lay out a context's parameters differently than llama.cpp 0.5.0 does: %s", mend)
+		return fmt.Errorf("the libraries lay out a context's parameters differently than llama.cpp 0.5.0 does: %s", remedy)
 	}
 	if m.NGpuLayers != -1 || m.UseExtraBufts != 1 || m.VocabOnly != 0 || m.ProgressCallback != 0 {
-		return fmt.Errorf("the libraries lay out a model's parameters differently than llama.cpp 0.5.0 does: %s", mend)
+		return fmt.Errorf("the libraries lay out a model's parameters differently than llama.cpp 0.5.0 does: %s", remedy)
 	}
 	return nil
 }
 
-// messages is where llama.cpp's log goes. There is one per process, as in llama.cpp.
-var messages = &logbook{}
+// messages receives llama.cpp's log. There is one per process, as in llama.cpp.
+var messages = &logSink{}
 
-// A logbook passes warnings and errors on to standard error, which the daemon keeps, and
-// remembers the last errors since it was last asked.
-type logbook struct {
+// A logSink writes warnings and errors to standard error, which the daemon keeps, and remembers the
+// errors since the last drain.
+type logSink struct {
 	mu      sync.Mutex   // guards the fields below
 	level   int32        // of the last message, for its continuations
 	errors  []string     // not more than keptErrors
@@ -211,7 +209,7 @@ type logbook struct {
 const keptErrors = 8
 
 // take is llama.cpp's log callback.
-func (l *logbook) take(level int32, text, _ uintptr) uintptr {
+func (l *logSink) take(level int32, text, _ uintptr) uintptr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if yzma.LogLevel(level) == yzma.LogLevelContinue {
@@ -221,7 +219,7 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 	if level := yzma.LogLevel(level); level != yzma.LogLevelWarn && level != yzma.LogLevelError {
 		return 0
 	}
-	if slices.ContainsFunc(l.running, (*abortFlag).raised) { // the error is the abort that was asked for
+	if slices.ContainsFunc(l.running, (*abortFlag).raised) { // the error of a requested abort
 		return 0
 	}
 	line := goString(text)
@@ -239,14 +237,14 @@ func (l *logbook) take(level int32, text, _ uintptr) uintptr {
 }
 
 // forget drops the errors of earlier calls.
-func (l *logbook) forget() {
+func (l *logSink) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.errors = nil
 }
 
-// name puts the model's path in place of the files that it is read from.
-func (l *logbook) name(path string, files []string) {
+// name replaces the names of files by the model's path in the remembered errors.
+func (l *logSink) name(path string, files []string) {
 	var pairs []string
 	for i, f := range slices.Backward(files) { // of /proc/self/fd/4 and /proc/self/fd/40 the longer one is tried first
 		shown := path
@@ -260,9 +258,9 @@ func (l *logbook) name(path string, files []string) {
 	l.names = strings.NewReplacer(pairs...)
 }
 
-// begin is forget before a computation, which end ends. The errors of two at once cannot be told
-// apart.
-func (l *logbook) begin(f *abortFlag) {
+// begin is forget at the start of a computation, which end ends. The errors of concurrent
+// computations cannot be distinguished.
+func (l *logSink) begin(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.running) == 0 {
@@ -271,14 +269,14 @@ func (l *logbook) begin(f *abortFlag) {
 	l.running = append(l.running, f)
 }
 
-func (l *logbook) end(f *abortFlag) {
+func (l *logSink) end(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running = slices.DeleteFunc(l.running, func(r *abortFlag) bool { return r == f })
 }
 
-// drain returns the errors since the last call as one, fallback if there were none.
-func (l *logbook) drain(fallback string) error {
+// drain returns the errors since the last call as one error, or fallback if there were none.
+func (l *logSink) drain(fallback string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lines := l.errors

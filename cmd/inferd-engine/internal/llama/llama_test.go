@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// folder is where the libraries are.
+// folder is the folder of the libraries.
 func folder() string {
 	if lib := os.Getenv("INFERD_ENGINE_LIB"); lib != "" {
 		return lib
@@ -35,8 +35,8 @@ func folder() string {
 	return paths.Default().EngineDir()
 }
 
-// libraries is a folder with links to the libraries of the test, but for libllama.so,
-// which is a link to target or, if that is empty, missing.
+// libraries is a folder with links to the libraries of the test, except libllama.so, which is a link
+// to target or, if target is empty, missing.
 func libraries(t *testing.T, target string) string {
 	t.Helper()
 	dir, from := t.TempDir(), folder()
@@ -119,7 +119,7 @@ func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
 	return loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
 }
 
-// loadFile is load for any file and context.
+// loadFile is load for a file and the options of its context.
 func loadFile(t *testing.T, path string, opt llama.ContextOptions) (*llama.Model, *llama.Context) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -142,8 +142,8 @@ func loadFile(t *testing.T, path string, opt llama.ContextOptions) (*llama.Model
 
 func TestModel(t *testing.T) {
 	m, _ := load(t, "chain")
-	if m.Name() != "builtin-chain" || m.ContextTrained() != 16384 || !m.Generates() || m.AddBOS() || m.ChatTemplate() == "" {
-		t.Errorf("%q, %d, %v, %v, %q", m.Name(), m.ContextTrained(), m.Generates(), m.AddBOS(), m.ChatTemplate())
+	if m.Name() != "builtin-chain" || m.ContextTrained() != 16384 || !m.IsGenerative() || m.AddBOS() || m.ChatTemplate() == "" {
+		t.Errorf("%q, %d, %v, %v, %q", m.Name(), m.ContextTrained(), m.IsGenerative(), m.AddBOS(), m.ChatTemplate())
 	}
 	text := "a é\x00\U0001F600\n"
 	tokens, err := m.Tokenize(text, false)
@@ -164,8 +164,8 @@ func TestModel(t *testing.T) {
 	if piece := m.AppendPiece(nil, eos); len(piece) != 0 {
 		t.Errorf("the end is spelt %q", piece)
 	}
-	spelling := m.Spelling(eos)
-	specials, longest := m.Spellings()
+	spelling := m.TokenText(eos)
+	specials, longest := m.TokenTexts()
 	if !slices.Contains(specials, spelling) {
 		t.Errorf("%q is not in %q", spelling, specials)
 	}
@@ -192,12 +192,12 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// A token that is none has no properties, and does not end the process.
+// A token outside the vocabulary has no properties, and does not end the process.
 func TestNoSuchToken(t *testing.T) {
 	m, c := load(t, "chain")
 	for _, tok := range []llama.Token{-1, llama.Token(m.NTokens()), 1 << 30} {
-		if m.IsEOG(tok) || m.IsControl(tok) || m.Spelling(tok) != "" || len(m.AppendPiece(nil, tok)) != 0 {
-			t.Errorf("token %d: %v, %v, %q", tok, m.IsEOG(tok), m.IsControl(tok), m.Spelling(tok))
+		if m.IsEOG(tok) || m.IsControl(tok) || m.TokenText(tok) != "" || len(m.AppendPiece(nil, tok)) != 0 {
+			t.Errorf("token %d: %v, %v, %q", tok, m.IsEOG(tok), m.IsControl(tok), m.TokenText(tok))
 		}
 		if err := errors.Join(c.Add(tok, 0, 0, true), c.Decode()); err == nil {
 			t.Errorf("token %d is decoded", tok)
@@ -291,7 +291,7 @@ func TestSamplers(t *testing.T) {
 		"root ::= \"a\"\n  (":      "line 2, column 3",
 		`start ::= "a"`:            "root",
 		`root ::= undefined`:       "undefined",
-		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would go on until memory is gone
+		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would use up all memory
 		`root ::= <no-such-token>`: "rejected by llama.cpp",
 	} {
 		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar})
@@ -304,7 +304,7 @@ func TestSamplers(t *testing.T) {
 	}
 }
 
-// repeats reports whether a byte stands twice.
+// repeats reports whether a byte occurs twice.
 func repeats(s string) bool {
 	for i := range len(s) {
 		if strings.Count(s, s[i:i+1]) > 1 {
@@ -404,8 +404,8 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// Texts are computed together, unless the model has no KV cache and the scores of all texts would
-// take too much memory.
+// Texts are computed together, except in a model without a KV cache if the scores of all texts would
+// need too much memory.
 func TestOneByOne(t *testing.T) {
 	for _, test := range []struct {
 		model  string
@@ -422,7 +422,8 @@ func TestOneByOne(t *testing.T) {
 	}
 }
 
-// A full cache fails with ErrCacheFull, keeps its sequences, and has room again once one is dropped.
+// Decode fails with ErrCacheFull in a full cache, keeps its sequences, and has room again once one is
+// dropped.
 func TestCacheFull(t *testing.T) {
 	m, c := load(t, "chain")
 	var err error
@@ -487,11 +488,11 @@ func TestLoadFailures(t *testing.T) {
 		t.Errorf("half a file: %v", err)
 	}
 	if _, err := llama.Load(good, llama.Options{}, func(float64) bool { return false }); err == nil {
-		t.Error("a load that was called off succeeds")
+		t.Error("a canceled load succeeds")
 	}
 }
 
-// Our side of a step allocates nothing; calling C does, a little.
+// The Go code of a step does not allocate; calls of C allocate a little.
 func TestAllocations(t *testing.T) {
 	m, c := load(t, "chain")
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})

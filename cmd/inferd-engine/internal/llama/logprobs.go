@@ -42,14 +42,14 @@ func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, err
 	}
 	sum := 0.0
 	for _, x := range logits {
-		if d := x - most; d > -40 { // the others have no visible share, even all together
+		if d := x - most; d > -40 { // the sum of all others is negligible
 			sum += math.Exp(float64(d))
 		}
 	}
 	whole := float64(most) + math.Log(sum)
 	of := func(tok Token) infer.Candidate {
 		p := float64(logits[tok]) - whole
-		if !(p > infer.LeastLogprob) { // also if it is no number
+		if !(p > infer.LeastLogprob) { // also if p is NaN
 			p = infer.LeastLogprob
 		}
 		return infer.Candidate{ID: int(tok), Piece: m.AppendPiece(nil, tok), Logprob: p}

@@ -15,8 +15,8 @@ func (c *Context) ClearAll() error {
 	return yzma.MemoryClear(c.memory, false)
 }
 
-// Truncate drops the tokens of a sequence from position n on. A sequence no longer than n
-// is not changed. After an error nothing has changed.
+// Truncate drops the tokens of a sequence from position n on. A sequence no longer than n is not
+// changed. After an error the sequence is unchanged.
 func (c *Context) Truncate(seq, n int) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
@@ -37,8 +37,8 @@ func (c *Context) Truncate(seq, n int) error {
 	return c.remove(seq, n)
 }
 
-// Copy makes the first n tokens of sequence src those of dst, which loses its own. Both share
-// their cells. After an error dst is empty.
+// Copy replaces the tokens of sequence dst by the first n tokens of src. Both share their cells.
+// After an error dst is empty.
 func (c *Context) Copy(src, dst, n int) error {
 	if err := errors.Join(c.checkSeq(src), c.checkSeq(dst)); err != nil {
 		return err
@@ -67,8 +67,9 @@ func (c *Context) Copy(src, dst, n int) error {
 	}
 }
 
-// Save returns the KV state of a sequence from position from up to to. A sequence that cannot
-// be truncated is saved whole only; with an attention window, a part must be shorter than that.
+// Save returns the KV state of a sequence from position from up to to. A sequence that cannot be
+// truncated can be saved only whole; with an attention window, a part must be shorter than the
+// window.
 func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	if err := c.checkSeq(seq); err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func (c *Context) Save(seq, from, to int) ([]byte, error) {
 		return nil, fmt.Errorf("tokens %d to %d of a sequence of %d", from, to, length)
 	case from == 0 && to == length:
 		return c.stateOf(seq)
-	case c.whole, c.window > 0 && to-from >= c.window: // a state has no more than the window before its end
+	case c.whole, c.window > 0 && to-from >= c.window: // a state has only the window before its end
 		return nil, ErrCannotTruncate
 	}
 	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spare(), yzma.Pos(from), yzma.Pos(to)); err != nil {
@@ -102,9 +103,8 @@ func (c *Context) stateOf(seq int) ([]byte, error) {
 	return state, nil
 }
 
-// Load appends a state to a sequence: the result of [Context.Save], of this context or of another
-// one of the same model, for the tokens that follow. After an error nothing has
-// changed.
+// Load appends to a sequence the state of the tokens that follow: a result of [Context.Save], of this
+// context or of another one of the same model. After an error the sequence is unchanged.
 func (c *Context) Load(seq int, state []byte) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
@@ -125,12 +125,12 @@ func (c *Context) Load(seq int, state []byte) error {
 	return errors.Join(yzma.MemorySeqCp(c.memory, c.spare(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
 }
 
-// load gives an empty sequence a state, which must begin at position from.
+// load loads a state, which must begin at position from, into an empty sequence.
 func (c *Context) load(seq, from int, state []byte) error {
 	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
 		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
 	}
-	if c.whole || c.window > 0 { // such a state does not have its beginning, or not that of all layers
+	if c.whole || c.window > 0 { // such a state lacks its first tokens, in some layers or all
 		return nil
 	}
 	if first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq)); err != nil || int(first) != from {
@@ -139,11 +139,11 @@ func (c *Context) load(seq, from int, state []byte) error {
 	return nil
 }
 
-// Piece is how many tokens of a sequence [Context.Save] can save at once; 0 is no limit.
+// Piece is the maximum number of tokens in one [Context.Save]; 0 is no limit.
 func (c *Context) Piece() int { return max(0, c.window-1) }
 
-// spare is the number of a sequence that is empty between two calls. Only a context with
-// sequences that can be truncated has it.
+// spare is the number of a sequence that is empty between two calls. It exists only in a context with
+// sequences that can be truncated.
 func (c *Context) spare() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
 
 func (c *Context) checkSeq(seq int) error {
@@ -153,14 +153,14 @@ func (c *Context) checkSeq(seq int) error {
 	return nil
 }
 
-// lengthOf is how many tokens of a sequence are in the cache.
+// lengthOf is the number of tokens of a sequence in the cache.
 func (c *Context) lengthOf(seq int) (int, error) {
 	last, err := yzma.MemorySeqPosMax(c.memory, yzma.SeqId(seq))
 	return int(last) + 1, err
 }
 
-// mayEnd reports whether a sequence can be continued from its first n tokens: the attention
-// window before n must be in the cache, from which older tokens may have been overwritten.
+// mayEnd reports whether a sequence can be continued from its first n tokens: all tokens in the
+// attention window before n must still be in the cache.
 func (c *Context) mayEnd(seq, n int) bool {
 	if c.whole {
 		return false

@@ -17,17 +17,28 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// The three ways in which models remember: all of a text, its last tokens, one state.
-var memories = map[string]struct {
+// A memory is a model with a kind of memory, and whether its sequences can be truncated.
+type memory struct {
 	write func(io.Writer) error
 	cuts  bool
-}{
+}
+
+// The three kinds of memory of models: all tokens, a window of the last tokens, one state.
+var memories = map[string]memory{
 	"whole":     {func(w io.Writer) error { return builtin.Write("tiny", w) }, true},
 	"sliding":   {builtin.Sliding, true},
 	"recurrent": {builtin.Recurrent, false},
 }
 
-// file writes a model to a file for the length of a test.
+// kinds returns memories; with -short only the one of most models.
+func kinds() map[string]memory {
+	if testing.Short() {
+		return map[string]memory{"whole": memories["whole"]}
+	}
+	return memories
+}
+
+// file writes a model to a temporary file of a test.
 func file(t *testing.T, write func(io.Writer) error) string {
 	t.Helper()
 	var content bytes.Buffer
@@ -41,7 +52,7 @@ func file(t *testing.T, write func(io.Writer) error) string {
 	return path
 }
 
-// text returns n tokens that are never the same for two seeds.
+// text returns n tokens, which differ between seeds.
 func text(seed, n int) []llama.Token {
 	tokens := make([]llama.Token, n)
 	x := uint32(seed)*2654435761 + 1
@@ -52,8 +63,8 @@ func text(seed, n int) []llama.Token {
 	return tokens
 }
 
-// read decodes tokens of a sequence from position pos on, and returns the entry that has
-// the logits of the last.
+// read decodes tokens of a sequence from position pos on, and returns the entry with the logits of
+// the last one.
 func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
 	for {
 		n := min(len(tokens), 32)
@@ -71,7 +82,7 @@ func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
 	}
 }
 
-// goOn reads tokens and returns the 24 that greedily follow, which are decoded as well.
+// goOn decodes tokens and then 24 more greedily, and returns these.
 func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens []llama.Token) string {
 	t.Helper()
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
@@ -122,9 +133,9 @@ func padded(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token
 	return goOn(t, m, c, 0, len(tokens)-1, tokens[len(tokens)-1:])
 }
 
-// A truncated sequence, or a copy in part, continues as a sequence of the same tokens does.
+// A truncated sequence, or a copy of a part, continues like a new sequence of the same tokens.
 func TestTruncate(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
 			if m.CanTruncate() != memory.cuts {
@@ -164,7 +175,7 @@ func TestTruncate(t *testing.T) {
 // A padded batch has the same results, and leaves no padding in the cache: all of its cells can
 // be used.
 func TestPad(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
 			_, plain := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
@@ -182,7 +193,7 @@ func TestPad(t *testing.T) {
 				t.Fatalf("%d tokens, all that there is room for: %v", len(all), err)
 			}
 			if !memory.cuts {
-				return // it needs no room for them
+				return // it needs no cells
 			}
 			c.Pad(1000)
 			if _, err := read(c, 0, 0, all[:1]); !errors.Is(err, llama.ErrCacheFull) {
@@ -192,15 +203,15 @@ func TestPad(t *testing.T) {
 	}
 }
 
-// A whole sequence can be copied, whatever the model; the two do not disturb each other.
+// In all models a whole sequence can be copied; the two are then independent.
 func TestCopy(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
 			prompt, left, right := text(1, 200), text(2, 30), text(3, 30)
 			join := func(tail []llama.Token) []llama.Token { return append(prompt[:200:200], tail...) }
 			wantLeft, wantRight := fresh(t, m, c, join(left)), fresh(t, m, c, join(right))
-			_, err := read(c, 3, 0, text(4, 50)) // what it had is lost
+			_, err := read(c, 3, 0, text(4, 50)) // these tokens are replaced
 			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.Copy(2, 3, 200), c.Copy(2, 0, 200)) != nil {
 				t.Fatal(err, more)
 			}
@@ -229,10 +240,10 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// A saved sequence continues in another one as before, after its own was dropped and the cache
-// was used for others.
+// A saved state, loaded into another sequence, continues like the original, even after the original
+// was dropped and the cache was used for other sequences.
 func TestSaveAndLoad(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
 			tokens := text(1, 100)
@@ -273,9 +284,9 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
-// What one context has read goes on in another one, piece by piece as it is read.
+// Pieces of KV state can be loaded into another context, one after the other as they are computed.
 func TestPieces(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
 			tokens, more := text(1, 100), text(2, 3)
@@ -290,7 +301,7 @@ func TestPieces(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = read(c, 0, 0, text(3, 50)) // somebody else is there
+			_, err = read(c, 0, 0, text(3, 50)) // another sequence
 			if err := errors.Join(err, c.Load(1, pieces[0]), c.Load(1, pieces[1])); err != nil {
 				t.Fatal(err)
 			}
@@ -343,11 +354,11 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 	return pieces, err
 }
 
-// Tokens behind an attention window may be overwritten by others. Then a truncation is refused;
-// one that is accepted has the right continuation.
+// Tokens behind an attention window may be overwritten. Then a truncation to them fails; after any
+// successful truncation the continuation is right.
 func TestTruncateBehindTheWindow(t *testing.T) {
 	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
-	const room = 30 // tokens in front of the sequence, whose place is free again
+	const room = 30 // free cells before the sequence
 	prompt, other := text(1, 300), text(2, 30)
 	refused, granted := 0, 0
 	for _, others := range []int{room, 2 * room, 5 * room} {
@@ -386,10 +397,10 @@ func TestTruncateBehindTheWindow(t *testing.T) {
 	}
 }
 
-// A long computation can be called off. Afterwards the sequence, and those beside it, can be
-// taken back to where they were or read anew.
+// A long computation can be aborted. Afterwards all of its sequences can be truncated to their
+// earlier length or decoded again.
 func TestAbort(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			const most = 1024
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 8192, NBatch: most, NSeq: 2, Threads: 1})
@@ -400,11 +411,11 @@ func TestAbort(t *testing.T) {
 			if _, err := read(c, 1, 0, beside[:last]); err != nil {
 				t.Fatal(err)
 			}
-			c.Abort() // nothing runs: the next one is not meant
+			c.Abort() // nothing runs, and the next computation is not affected
 			calledOff := false
 			for try := 0; !calledOff; try++ {
 				if try == 1000 {
-					t.Fatal("no computation was called off")
+					t.Fatal("no computation was aborted")
 				}
 				if err := c.Add(beside[last], last, 1, true); err != nil {
 					t.Fatal(err)
@@ -448,7 +459,7 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// again takes a sequence back to tokens, by a cut or by reading them anew.
+// again resets a sequence to tokens: it truncates it, or decodes the tokens again.
 func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	err := c.Truncate(seq, len(tokens))
 	if errors.Is(err, llama.ErrCannotTruncate) {
@@ -459,7 +470,7 @@ func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	return err
 }
 
-// An abort without a computation does not concern later ones.
+// An abort without a computation does not affect later ones.
 func TestAbortBetween(t *testing.T) {
 	m, c := load(t, "tiny")
 	prompt := text(1, 100)
@@ -488,8 +499,8 @@ func TestAbortBetween(t *testing.T) {
 	}
 }
 
-// Compute threads stay bound, if there is a processor for each: the threads of a context, and its
-// decoding thread. Threads of idle priority are not bound.
+// If there is a processor for each, the threads of a context and its decoding thread are bound to
+// processors. Threads of idle priority are not.
 func TestThreadsStay(t *testing.T) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -527,7 +538,7 @@ func TestThreadsStay(t *testing.T) {
 	other.Wait()
 }
 
-// bound is how many threads of this process may not have all processors.
+// bound is the number of threads of this process that are bound to some processors.
 func bound(t *testing.T, processors int) (n int) {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")

@@ -15,11 +15,11 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// Options say how a model is loaded.
+// Options are the options of Load.
 type Options struct {
 	GPULayers int // layers to compute on a GPU, if there is one; negative is all
-	// Files are the files to read, one for each part of the model, in order. If there are
-	// none, it is the file at the path, and the parts that llama.cpp finds by its name.
+	// Files are the files to read, one for each part of the model, in order. If there are none, Load
+	// reads the file at the path, and further parts that llama.cpp finds by its name.
 	Files []string
 	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
 	// [OpenBackends].
@@ -37,13 +37,13 @@ type Model struct {
 	stem    string
 	symbols symbols
 	masks   func() []uint8 // see utf8Masks; computed on first use
-	scratch sync.Pool      // of *[]yzma.TokenData, one entry a token: one for each sampling thread
+	scratch sync.Pool      // of *[]yzma.TokenData with an entry per token, for a sampling thread
 	wedge   wedge          // faults on demand; empty without the tag wedge
 }
 
-// Load loads the model of the GGUF file at path into memory. If opt names Files, path only
-// names the model. Progress is called with a fraction from 0 to 1; false ends the load. It may
-// be nil. Errors have llama.cpp's words, with path in place of the names of Files.
+// Load loads the model of the GGUF file at path into memory. If opt has Files, path only names the
+// model. Load calls progress, which may be nil, with a fraction from 0 to 1; false ends the load.
+// Errors have llama.cpp's text, with path in place of the names of Files.
 func Load(path string, opt Options, progress func(fraction float64) bool) (*Model, error) {
 	files := opt.Files
 	if len(files) == 0 {
@@ -94,7 +94,7 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 		params.NGpuLayers = math.MaxInt32
 	}
 	if opt.Exact && !tiles(opt.Variant) {
-		params.UseExtraBufts = 0 // the kernels for repacked weights take four rows at a time, and the rest in another way
+		params.UseExtraBufts = 0 // the kernels for repacked weights compute four rows at a time, and the rest differently
 	}
 	if progress != nil {
 		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {
@@ -107,8 +107,8 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 	return params
 }
 
-// offloaded returns how many of a model's layers are on a device other than the CPU, if wanted
-// layers were asked for.
+// offloaded returns the number of a model's layers on a device other than the CPU, if wanted layers
+// were requested.
 func offloaded(handle yzma.Model, wanted int) int {
 	if !yzma.SupportsGpuOffload() { // there is no such device
 		return 0
@@ -120,20 +120,20 @@ func offloaded(handle yzma.Model, wanted int) int {
 	return min(wanted, all)
 }
 
-// RowByRow reports whether the kernels of the CPU variant compute each row of a batch for itself.
+// RowByRow reports whether the kernels of the CPU variant compute each row of a batch separately.
 func (m *Model) RowByRow() bool { return m.tiles && m.layers == 0 }
 
-// GPULayers is how many layers are computed on a device other than the CPU; 0 without one.
+// GPULayers is the number of layers computed on a device other than the CPU.
 func (m *Model) GPULayers() int { return m.layers }
 
-// HasPooling reports whether the file says how vectors of the model are pooled.
+// HasPooling reports whether the model's file determines its pooling.
 func (m *Model) HasPooling() bool {
 	architecture, _ := m.Metadata("general.architecture")
 	kind, ok := m.Metadata(architecture + ".pooling_type")
 	return ok && kind != "0"
 }
 
-// Close gives the model's memory back. Its contexts and samplers must be closed before.
+// Close frees the model. Its contexts and samplers must be closed before.
 func (m *Model) Close() { _ = yzma.ModelFree(m.handle) }
 
 // Name is the model's name in the file, or else the file's name without extension.
@@ -144,8 +144,8 @@ func (m *Model) Name() string {
 	return m.stem
 }
 
-// Metadata returns a value of the GGUF file as text, and whether it has the key. Arrays are
-// not found.
+// Metadata returns a value of the GGUF file as text, and whether the file has the key. It does not
+// find arrays.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
 
 // Params is the number of weights.
@@ -177,18 +177,18 @@ var quantizations = map[string]string{
 	"37": "TQ2_0", "38": "MXFP4",
 }
 
-// NTokens is how many tokens the vocabulary has.
+// NTokens is the size of the vocabulary.
 func (m *Model) NTokens() int { return m.size }
 
-// ContextTrained is how many tokens of context the model was made for.
+// ContextTrained is the number of tokens of context for which the model was trained.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
 
-// bidirectional are the architectures whose attention goes both ways although their files need
-// not say so: models that embed, or that write by diffusion.
+// bidirectional are the architectures with bidirectional attention whose files need not declare it:
+// models that embed, or that generate by diffusion.
 var bidirectional = []string{"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"}
 
-// Generates reports whether the model generates text: a model that only encodes does not.
-func (m *Model) Generates() bool {
+// IsGenerative reports whether the model generates text: a model that only encodes does not.
+func (m *Model) IsGenerative() bool {
 	if !yzma.ModelHasDecoder(m.handle) || yzma.ModelHasEncoder(m.handle) {
 		return false
 	}
@@ -208,8 +208,8 @@ func (m *Model) CanTruncate() bool {
 	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != archDeepSeek4
 }
 
-// archDeepSeek4 is the architecture whose cache holds sums over several tokens: llama.cpp ends
-// the process when a sequence of it is to be copied in part.
+// archDeepSeek4 is an architecture with sums over several tokens in its cache: llama.cpp ends the
+// process at a copy of a part of a sequence.
 const archDeepSeek4 = "deepseek4"
 
 // ChatTemplate is the Jinja source of the template in the model's file, empty if there is
@@ -221,20 +221,20 @@ func (m *Model) ChatTemplate() string {
 	return yzma.ModelChatTemplate(m.handle, "")
 }
 
-// BOS is the token that a text begins with, if the model has one.
+// BOS is the token at the beginning of a text, if the model has one.
 func (m *Model) BOS() (Token, bool) {
 	tok := Token(yzma.VocabBOS(m.vocab))
 	return tok, m.valid(tok)
 }
 
-// EOS is the token that a text ends with, if the model has one.
+// EOS is the token at the end of a text, if the model has one.
 func (m *Model) EOS() (Token, bool) {
 	tok := Token(yzma.VocabEOS(m.vocab))
 	return tok, m.valid(tok)
 }
 
-// valid reports whether a token is in the vocabulary: llama.cpp ends the process over any
-// other.
+// valid reports whether a token is in the vocabulary: llama.cpp ends the process if it gets any
+// other token.
 func (m *Model) valid(tok Token) bool { return tok >= 0 && int(tok) < m.size }
 
 // AddBOS reports whether a prompt should begin with BOS.
@@ -243,25 +243,25 @@ func (m *Model) AddBOS() bool { return yzma.VocabGetAddBOS(m.vocab) }
 // IsEOG reports whether a token ends an answer.
 func (m *Model) IsEOG(tok Token) bool { return m.valid(tok) && m.isEOG(tok) }
 
-// IsControl reports whether a token stands for no text.
+// IsControl reports whether a token has no text.
 func (m *Model) IsControl(tok Token) bool {
 	return m.valid(tok) && m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown) != 0
 }
 
-// Spelling is how a token is written in the vocabulary, control tokens included.
-func (m *Model) Spelling(tok Token) string {
+// TokenText is the text of a token in the vocabulary; control tokens have one, too.
+func (m *Model) TokenText(tok Token) string {
 	if !m.valid(tok) {
 		return ""
 	}
 	return yzma.VocabGetText(m.vocab, yzma.Token(tok))
 }
 
-// Spellings scans the whole vocabulary. It returns the spellings that [Model.Tokenize], with
-// special, turns into control tokens, and the length of the longest token in bytes: no text of
-// n tokens is longer than n times that.
-func (m *Model) Spellings() (specials []string, longest int) {
+// TokenTexts scans the whole vocabulary. It returns the spellings of control tokens, which
+// [Model.Tokenize] with special turns into them, and the length of the longest token in bytes: a
+// text of n tokens is at most n times as long.
+func (m *Model) TokenTexts() (specials []string, longest int) {
 	for tok := range Token(m.size) {
-		text := m.Spelling(tok)
+		text := m.TokenText(tok)
 		longest = max(longest, len(text))
 		if text != "" && (m.IsControl(tok) || m.IsEOG(tok)) {
 			specials = append(specials, text)
@@ -270,18 +270,18 @@ func (m *Model) Spellings() (specials []string, longest int) {
 	return specials, longest
 }
 
-// Tokenize cuts text into tokens. With special, spellings of control tokens become those;
-// without, they are text like any other. BOS is never added.
+// Tokenize splits text into tokens. With special, spellings of control tokens become these tokens;
+// otherwise they are ordinary text. BOS is never added.
 func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
 	return m.tokenize(text, special, false)
 }
 
-// TokenizeWhole cuts a whole text into tokens, between the model's tokens for the beginning and
-// the end of a text. No spelling in it is a control token.
+// TokenizeWhole splits a whole text into tokens, between the model's tokens for the beginning and the
+// end of a text. Spellings of control tokens are ordinary text.
 func (m *Model) TokenizeWhole(text string) ([]Token, error) { return m.tokenize(text, false, true) }
 
-// TokenizePair cuts a query and a document into one sequence, as models that rank were
-// trained: each ends with the token for the end of a text.
+// TokenizePair splits a query and a document into one sequence, in the form of the training of
+// rerankers: each ends with the token for the end of a text.
 func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 	var tokens []Token
 	add := func(tok yzma.Token, wanted bool) {
@@ -302,27 +302,27 @@ func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 		}
 		tokens = append(tokens, cut...)
 		add(eos, addEOS)
-		// Models with both mark the border twice, and the end once.
+		// In models with both tokens, the border has both, and the end has one.
 		add(yzma.VocabSEP(m.vocab), addSEP && (i == 0 || !addEOS))
 	}
 	return tokens, nil
 }
 
-// Width is how many numbers a vector of the model has.
+// Width is the length of a vector of the model.
 func (m *Model) Width() int { return int(yzma.ModelNEmbdOut(m.handle)) }
 
-// Ranks reports whether the model was trained to score pairs of texts.
-func (m *Model) Ranks() bool {
+// IsReranker reports whether the model was trained to score pairs of texts.
+func (m *Model) IsReranker() bool {
 	architecture, _ := m.Metadata("general.architecture")
 	pooling, _ := m.Metadata(architecture + ".pooling_type")
 	return pooling == rankPooling
 }
 
-// rankPooling is the value of pooling_type in files of models that rank.
+// rankPooling is the value of pooling_type in files of rerankers.
 const rankPooling = "4"
 
-// AppendPiece appends the bytes that a token stands for: any bytes, not always whole
-// characters. Control tokens stand for none. dst grows only where it has no room.
+// AppendPiece appends the bytes of a token's text: any bytes, not always whole characters. Control
+// tokens have none. dst grows only if it lacks room.
 func (m *Model) AppendPiece(dst []byte, tok Token) []byte {
 	if !m.valid(tok) {
 		return dst

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file and threadpool.go hold calls that the binding lacks, and all of the unsafe.
+// This file and threadpool.go have calls that the binding lacks, and all unsafe code.
 
-// call calls a C function of integers and pointers. The Go memory behind its arguments stays
-// alive and in place until it returns, also while C calls Go.
+// call calls a C function of integers and pointers. The Go memory behind its arguments stays alive
+// and in place until it returns, even while C calls Go.
 //
 //go:uintptrescapes
 func call(symbol uintptr, args ...uintptr) uintptr {
@@ -35,7 +35,7 @@ func goString(p uintptr) string {
 	if p == 0 {
 		return ""
 	}
-	start := *(**byte)(unsafe.Pointer(&p)) // memory of C: the collector must not look at it
+	start := *(**byte)(unsafe.Pointer(&p)) // memory of C, which the collector must not scan
 	n := 0
 	for *(*byte)(unsafe.Add(unsafe.Pointer(start), n)) != 0 {
 		n++
@@ -52,9 +52,9 @@ func lookup(lib, name string) (uintptr, error) {
 	return purego.Dlsym(handle, name)
 }
 
-// symbols are functions called without the binding: its tokenize takes a C string, which ends
-// at a NUL, and the others are called for every token of a vocabulary or of an answer, where
-// the binding takes a microsecond and allocates.
+// symbols are functions called without the binding: its tokenize takes a C string, which ends at a
+// NUL, and the others are called for every token of a vocabulary or of an answer, where the binding
+// needs a microsecond and allocates.
 type symbols struct{ tokenize, piece, attr, isEOG uintptr }
 
 func findSymbols() (s symbols, err error) {
@@ -71,7 +71,7 @@ func findSymbols() (s symbols, err error) {
 	return s, nil
 }
 
-// attr is llama_vocab_get_attr. The token is in the vocabulary.
+// attr is llama_vocab_get_attr. The token must be in the vocabulary.
 func (m *Model) attr(tok Token) yzma.TokenAttr {
 	return yzma.TokenAttr(call(m.symbols.attr, uintptr(m.vocab), uintptr(tok)))
 }
@@ -81,8 +81,8 @@ func (m *Model) isEOG(tok Token) bool {
 	return byte(call(m.symbols.isEOG, uintptr(m.vocab), uintptr(tok))) != 0 // a C bool is one byte
 }
 
-// piece is llama_token_to_piece: it returns the number of bytes written into buf, which is not
-// empty, or their negative number if they do not fit. The token is in the vocabulary.
+// piece is llama_token_to_piece: it returns the number of bytes written into buf, which must not be
+// empty, or their negative number if they do not fit. The token must be in the vocabulary.
 func (m *Model) piece(tok Token, buf []byte) int {
 	return int(int32(call(m.symbols.piece, uintptr(m.vocab), uintptr(tok),
 		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)))
@@ -118,18 +118,18 @@ func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 	}
 }
 
-// An abortFlag calls a computation off from another thread. ggml calls back after every
-// operation, several hundred times a token, whether to abort; a callback in Go costs an eighth
-// of the speed. So the callback is C's strlen: the flag is a string, empty or of one byte, and
-// its length is the answer.
+// An abortFlag aborts a computation from another thread. ggml asks a callback after every operation,
+// several hundred times a token, whether to abort; a callback in Go costs an eighth of the speed. So
+// the callback is C's strlen: the flag is a string, empty or of one byte, and its length is the
+// answer.
 type abortFlag struct {
 	page []byte         // outside of Go's heap, because C keeps a pointer to it
 	word *atomic.Uint32 // its lowest byte is the string, the next one its end
 	len  uintptr        // strlen
 }
 
-// Values of an abortFlag. The bit for a computation under way is behind the string, so that
-// one comparison tells whether an abort concerns this computation.
+// Values of an abortFlag. The bit for a computation under way is behind the string, so that one
+// comparison decides whether an abort affects this computation.
 const (
 	nothingRuns uint32 = 0
 	runs        uint32 = 1 << 16
@@ -159,7 +159,7 @@ func (f *abortFlag) raise()       { f.word.CompareAndSwap(runs, calledOff) }
 func (f *abortFlag) raised() bool { return f.word.Load() == calledOff }
 func (f *abortFlag) close()       { _ = unix.Munmap(f.page) }
 
-// setBatch writes an entry of a batch. The caller has checked that it fits.
+// setBatch writes an entry of a batch. The caller must have checked that it fits.
 func setBatch(b *yzma.Batch, tok Token, pos, seq int, logits bool) {
 	i := uintptr(b.NTokens)
 	*at(b.Token, i) = yzma.Token(tok)
@@ -173,8 +173,8 @@ func setBatch(b *yzma.Batch, tok Token, pos, seq int, logits bool) {
 	b.NTokens++
 }
 
-// apply applies a sampler to tokens, which it may reorder, and returns the chosen one, if the
-// sampler chooses.
+// apply applies a sampler to tokens, which it may reorder, and returns the chosen token, if the
+// sampler chooses one.
 func apply(s yzma.Sampler, tokens []yzma.TokenData) (Token, bool) {
 	array := yzma.TokenDataArray{Data: unsafe.SliceData(tokens), Size: uint64(len(tokens)), Selected: -1}
 	yzma.SamplerApply(s, &array)

@@ -14,9 +14,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 )
 
-// positions are those of the first layers' cells of a sequence, in the order of the cells. They stand
-// in a saved state: 8 bytes, the number of streams, that of cells, then for each cell its position
-// and its sequences.
+// positions returns the positions of a sequence's tokens in the order of their cells, from a saved
+// state: 8 bytes, the number of streams, the number of cells, then for each cell its position and its
+// sequences.
 func positions(t *rapid.T, state []byte) (all []int) {
 	word := func(i int) int { return int(binary.LittleEndian.Uint32(state[8+4*i:])) }
 	if word(0) != 1 {
@@ -28,7 +28,7 @@ func positions(t *rapid.T, state []byte) (all []int) {
 	return all
 }
 
-// lastLogits decodes the last token of a prompt, the others of which a sequence has, and returns the
+// lastLogits decodes the last token of a prompt in a sequence with its other tokens, and returns the
 // log probabilities behind it.
 func lastLogits(m *llama.Model, c *llama.Context, seq int, prompt []llama.Token) ([]float64, error) {
 	i, err := read(c, seq, len(prompt)-1, prompt[len(prompt)-1:])
@@ -43,7 +43,7 @@ func lastLogits(m *llama.Model, c *llama.Context, seq int, prompt []llama.Token)
 	return all, err
 }
 
-// checkOrder fails if the cells of a sequence are not those of all of its tokens, in their order.
+// checkOrder fails the test unless a sequence has one cell for each token, in the order of the tokens.
 func checkOrder(t *rapid.T, c *llama.Context, seq, tokens int) {
 	if tokens == 0 {
 		return
@@ -63,9 +63,9 @@ func checkOrder(t *rapid.T, c *llama.Context, seq, tokens int) {
 	}
 }
 
-// Random lives of sequences in a real cache: the cells of each are in the order of its tokens, always,
-// none is overwritten, and the cache is full when the books say so. In the end a prompt has the same
-// logits, bit for bit, as in an empty cache, wherever its cells are.
+// Random lives of sequences in a real cache: the cells of each are always in the order of its tokens,
+// none is overwritten, and the cache is full exactly when package kv computes so. In the end a prompt
+// has the same logits, bit for bit, as in an empty cache, wherever its cells are.
 func TestOrder(t *testing.T) {
 	for _, name := range []string{"whole", "sliding"} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestOrder(t *testing.T) {
 				}
 				cache := kv.New(c, kv.Options{Cells: cells, Sequences: sequences, Retain: true, Offloaded: rapid.SampledFrom([]int{0, cells}).Draw(t, "offloaded"), Piece: c.Piece()})
 				var active []*kv.Sequence
-				tokens := make(map[*kv.Sequence][]kv.Token) // what each should have
+				tokens := make(map[*kv.Sequence][]kv.Token) // expected tokens
 				pick := func(t *rapid.T) *kv.Sequence {
 					if len(active) == 0 {
 						t.Skip("no active sequence")
@@ -232,10 +232,10 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// In an exact context the logits behind a prompt are the same, bit for bit, whatever the pieces in which
-// it is decoded, and whatever is decoded beside it.
+// In an exact context the logits behind a prompt are the same, bit for bit, for all divisions into
+// batches, and beside all other tokens.
 func TestExact(t *testing.T) {
-	for name, memory := range memories {
+	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
 			m, err := llama.Load(path, llama.Options{Exact: true}, nil)
@@ -258,7 +258,7 @@ func TestExact(t *testing.T) {
 				t.Skip(reason)
 			}
 			prompt := text(1, 300)
-			// in decodes the prompt in pieces, each behind so many tokens of others.
+			// in decodes the prompt in pieces, each behind others tokens of another sequence.
 			in := func(piece, others int) []float64 {
 				t.Helper()
 				if err := c.ClearAll(); err != nil {
@@ -302,7 +302,7 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// Inexact says what the parameters of a context, or its model, cannot do.
+// Inexact returns the reason if a context cannot be exact.
 func TestInexact(t *testing.T) {
 	_, c := load(t, "tiny")
 	if reason := c.Inexact(); !strings.Contains(reason, "values of a type of their own") {

@@ -1,12 +1,12 @@
 package llama
 
-// attnTile is how many entries of a batch llama.cpp's attention for CPUs takes at a time. It
-// takes the entries of a smaller batch one by one, at three times the cost of each
+// attnTile is the number of entries of a batch that llama.cpp's attention for CPUs computes at a
+// time. It computes the entries of a smaller batch one by one, at three times the cost of each
 // (ggml_compute_forward_flash_attn_ext).
 const attnTile = 64
 
-// pad is how many tokens are to be added to a batch that is smaller than a tile. It is none if
-// the batch is faster without: behind a long context 42 tokens take longer than 64.
+// pad is the number of tokens with which to pad a batch smaller than a tile. It is 0 if the batch is
+// faster without padding. Behind a long context, 42 tokens take longer than 64.
 func (c *Context) pad() int {
 	if c.pairs && c.adding == 1 {
 		return 1

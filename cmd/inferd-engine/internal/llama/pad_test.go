@@ -12,8 +12,8 @@ func TestPadWorth(t *testing.T) {
 		{36, 4096, 1024, true},   // 660, 482
 		{42, 512, 1024, false},   // 208, 213
 		{24, 2048, 1024, false},  // 263, 319
-		{8, 16384, 1024, false},  // decoding streams are no reason
-		{64, 16384, 1024, false}, // it is one
+		{8, 16384, 1024, false},  // decoding streams need no padding
+		{64, 16384, 1024, false}, // a tile
 		{42, 2048, 4096, false},  // attention is the lesser part of such a model
 		{63, 0, 1024, false},
 	} {

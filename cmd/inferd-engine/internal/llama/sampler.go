@@ -16,19 +16,19 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// penaltyWindow is how many of the last tokens the penalties concern: llama.cpp's default.
+// penaltyWindow is the number of last tokens to which penalties apply: llama.cpp's default.
 const penaltyWindow = 64
 
-// SamplerOptions say how tokens are chosen.
+// SamplerOptions are the options of a sampler.
 type SamplerOptions struct {
 	infer.Sampling
 	Grammar string // GBNF with start symbol "root"; empty is none
 }
 
-// A Sampler chooses the tokens of one sequence, and remembers them. It may be made on any
-// thread. Sample and Detach belong to the context's thread. Choose may run on another one:
-// a grammar can take longer than the step. It works on Detach's copy, so the context may
-// decode meanwhile. One method runs at a time, but for Free.
+// A Sampler chooses the tokens of one sequence, and remembers them. It may be made on any thread.
+// Sample and Detach must be called on the context's thread. Choose may run on another one, because a
+// grammar can take longer than the step: it uses the copy that Detach made, so the context may decode
+// meanwhile. Only Free may be called while another method runs.
 type Sampler struct {
 	model   *Model
 	chain   yzma.Sampler
@@ -38,14 +38,14 @@ type Sampler struct {
 
 	mu    sync.Mutex // guards the fields below
 	busy  bool       // Choose runs
-	freed bool       // Free has been called; the memory goes when Choose has returned
+	freed bool       // Free has been called; the memory is freed when Choose has returned
 }
 
 // ErrNothingFits is the failure of Sample if the grammar allows no token of the vocabulary.
 var ErrNothingFits = infer.Errorf(infer.Invalid, "the grammar cannot go on: no token of the model's vocabulary fits here")
 
-// NewSampler makes a sampler: bias, penalties, top-k, top-p, min-p, temperature, and a draw,
-// in this order, of the tokens that the grammar allows. An error is about the grammar or the
+// NewSampler makes a sampler. It applies bias, penalties, top-k, top-p, min-p and temperature in this
+// order, and draws one of the tokens that the grammar allows. An error is about the grammar or the
 // bias.
 func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	bias, err := m.biases(opt.LogitBias)
@@ -105,7 +105,7 @@ func (s *Sampler) addSampling(opt infer.Sampling) {
 	if opt.Seed != nil {
 		seed = *opt.Seed
 	}
-	if seed == math.MaxUint32 { // which llama.cpp takes for none
+	if seed == math.MaxUint32 { // llama.cpp would draw a random seed
 		seed--
 	}
 	add(yzma.SamplerInitTemp(float32(temperature)))
@@ -120,7 +120,7 @@ func said[T any](p *T) (value T) {
 	return value
 }
 
-// biases returns bias as llama.cpp has it. It copies them.
+// biases returns a copy of bias in llama.cpp's form.
 func (m *Model) biases(bias map[int]float64) ([]yzma.LogitBias, error) {
 	all := make([]yzma.LogitBias, 0, len(bias))
 	for _, id := range slices.Sorted(maps.Keys(bias)) {
@@ -199,9 +199,9 @@ func (s *Sampler) sample(logits []float32) (Token, error) {
 		}
 		return tok, err
 	}
-	// The grammar takes milliseconds for all tokens, and next to nothing for one: so the choice
-	// comes first. If the grammar forbids it, a second choice, among the allowed tokens, has the
-	// same probabilities as if it had been the only one.
+	// The grammar needs milliseconds for all tokens, but little for one: so the choice comes first.
+	// If the grammar forbids the token, a second choice among the allowed tokens has the same
+	// probabilities as a single choice among them.
 	tok, err := s.choose(s.candidates(*scratch, logits))
 	if err != nil {
 		return 0, err
@@ -220,7 +220,7 @@ func (s *Sampler) sample(logits []float32) (Token, error) {
 }
 
 // candidates fills dst with all tokens and their logits. With a grammar, tokens that would break
-// UTF-8 are excluded: llama.cpp's grammar does not look at single bytes.
+// UTF-8 are excluded, because llama.cpp's grammar does not check single bytes.
 func (s *Sampler) candidates(dst []yzma.TokenData, logits []float32) []yzma.TokenData {
 	var masks []uint8 // nil allows all
 	if s.grammar != 0 {
@@ -237,7 +237,7 @@ func (s *Sampler) candidates(dst []yzma.TokenData, logits []float32) []yzma.Toke
 
 var never = float32(math.Inf(-1))
 
-// choose has the chain choose among tokens.
+// choose chooses one of the tokens with the chain of samplers.
 func (s *Sampler) choose(tokens []yzma.TokenData) (Token, error) {
 	if !slices.ContainsFunc(tokens, func(t yzma.TokenData) bool { return t.Logit > never }) {
 		return 0, ErrNothingFits

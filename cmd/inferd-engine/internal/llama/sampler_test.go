@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// hello decodes a prompt and returns the entry of its last token, from which any number of
-// samplers may draw.
+// hello decodes a prompt and returns the entry of its last token, from which several samplers may
+// draw.
 func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
 	t.Helper()
 	tokens, err := m.Tokenize("hello", false)
@@ -47,8 +47,8 @@ func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt llama.S
 	return string(out), nil
 }
 
-// Over a vocabulary of bytes that are all as likely, a grammar of characters comes out as
-// characters. llama.cpp alone gets every second wrong.
+// With equally likely bytes as the vocabulary, a grammar of characters yields whole characters. With
+// llama.cpp's own grammar every second one is invalid.
 func TestGrammarsWriteCharacters(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -82,7 +82,7 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 	}
 }
 
-// A grammar that cannot go on says so, and nothing else is disturbed.
+// A grammar that allows no token is an error, and other samplers are not affected.
 func TestNothingFits(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -144,8 +144,8 @@ func TestBias(t *testing.T) {
 	}
 }
 
-// Logprobs are the model's own: they add up to certainty, are in order, and no sampler
-// changes them.
+// Logprobs are the model's own: the probabilities add up to 1, are in order, and no sampler changes
+// them.
 func TestLogprobs(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -197,8 +197,8 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// A choice from a copied row equals the choice of Sample, although the context has decoded
-// something else since, and another sampler chooses at the same time.
+// A choice from a copied row equals the choice of Sample, even if the context has decoded another
+// batch since, and another sampler chooses at the same time.
 func TestDetachedChoices(t *testing.T) {
 	m, c := load(t, "tiny")
 	seed := uint32(7)
@@ -260,7 +260,7 @@ func TestDetachedChoices(t *testing.T) {
 	}
 }
 
-// A sampler may be freed at any time: the memory goes when its choice is over.
+// A sampler may be freed at any time: its memory is freed when its choice ends.
 func TestFreeDuringChoice(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)

@@ -17,10 +17,10 @@ type threadpool struct {
 	free   uintptr // ggml_threadpool_free
 
 	all  unix.CPUSet // processors of the process
-	home unix.CPUSet // of the first thread, which ggml does not make; all if threads are not bound
+	home unix.CPUSet // processors of the first thread, which ggml does not make; all if threads are not bound
 }
 
-// threadpoolParams is larger than struct ggml_threadpool_params: 512 flags, the number of
+// threadpoolParams is larger than struct ggml_threadpool_params, which has 512 flags, the number of
 // threads, their priority, the spin time, and two flags, set by ggml.
 type threadpoolParams [1024]byte
 
@@ -51,9 +51,10 @@ func SetIdlePriority() error {
 	return nil
 }
 
-// newThreadpool makes a pool of so many threads; the first is the decoding thread. If there are as many as processors, and bind is set, each is bound to one. Unbound, the kernel now
-// and then puts two on one processor: then each waits for the other at every operation, for 50 ms
-// beside threads of idle priority, and all the time beside a program that never sleeps.
+// newThreadpool makes a pool of that number of threads; the first is the decoding thread. If bind is
+// set, and there is a processor for each thread, each is bound to one. The kernel sometimes puts two
+// unbound threads on one processor: then each waits for the other at every operation, for 50 ms beside
+// threads of idle priority, and all the time beside a program that never sleeps.
 func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	runtime.LockOSThread() // for its processors
 	defer runtime.UnlockOSThread()
@@ -67,7 +68,7 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	}
 	p := &threadpool{free: free}
 	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
-		return nil, fmt.Errorf("the processors of a thread: %w", err)
+		return nil, fmt.Errorf("get the processors of a thread: %w", err)
 	}
 	if bind && p.all.Count() == threads {
 		for i := range flags {
@@ -85,7 +86,7 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	// it makes would be bound as well.
 	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
 		p.close()
-		return nil, fmt.Errorf("the processors of a thread: %w", err)
+		return nil, fmt.Errorf("get the processors of a thread: %w", err)
 	}
 	return p, nil
 }
@@ -111,7 +112,7 @@ func threadpoolFunctions() (create, free uintptr, err error) {
 	return create, free, nil
 }
 
-// newThreadpoolParams returns ggml's default parameters, but for the spin time.
+// newThreadpoolParams returns ggml's default parameters, except the spin time.
 func newThreadpoolParams(threads int) (*threadpoolParams, error) {
 	init, err := lookup("ggml-base", "ggml_threadpool_params_init")
 	if err != nil {
@@ -127,8 +128,8 @@ func newThreadpoolParams(threads int) (*threadpoolParams, error) {
 	return params, nil
 }
 
-// enter makes the calling thread the first one of the pool, and leave undoes that. If it may not
-// use its processor any more, it stays unbound.
+// enter makes the calling thread the first one of the pool, and leave undoes that. If the process
+// may no longer use that processor, the thread stays unbound.
 func (p *threadpool) enter() { _ = unix.SchedSetaffinity(0, &p.home) }
 func (p *threadpool) leave() { _ = unix.SchedSetaffinity(0, &p.all) }
 

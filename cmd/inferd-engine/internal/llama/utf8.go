@@ -2,11 +2,11 @@ package llama
 
 import "slices"
 
-// A utf8State is the position of a text in a character: 0 at its end, else the bytes that must
-// follow.
+// A utf8State is the state of a text that may end within a character: the bytes that must follow; 0
+// after a whole character.
 type utf8State uint8
 
-// States: how many bytes must follow, and which of them the next one may be.
+// States: the number of bytes that must follow, and the range of the next one.
 const (
 	whole utf8State = iota
 	one
@@ -18,7 +18,7 @@ const (
 	afterF4 // as three, but no character beyond the last
 )
 
-// after returns the state behind a byte, and whether UTF-8 has such a byte there.
+// after returns the state after a byte, and whether the byte is valid in UTF-8 there.
 func (s utf8State) after(b byte) (utf8State, bool) {
 	between := func(first, last byte, then utf8State) (utf8State, bool) { return then, b >= first && b <= last }
 	switch s {
@@ -70,11 +70,10 @@ func (s utf8State) afterAll(piece []byte) (utf8State, bool) {
 	return s, ok
 }
 
-// utf8Masks scans the vocabulary for the tokens that an answer with a grammar may contain. For
-// every token it has a bit for each state in which the token keeps the text UTF-8. A token that
-// ends the answer may only follow a whole character. A token that stands for nothing is never
-// allowed, though llama.cpp would accept it by its spelling; nor is one with a NUL, behind which
-// llama.cpp does not look.
+// utf8Masks scans the vocabulary for the tokens that an answer with a grammar may contain. A token's
+// mask has a bit for each state after which the token is valid UTF-8. A token that ends the answer
+// may only follow a whole character. A token without text is never allowed, although llama.cpp would
+// accept it by its spelling; nor is a token with a NUL, where llama.cpp stops reading.
 func (m *Model) utf8Masks() []uint8 {
 	table := make([]uint8, m.size)
 	var piece []byte

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wedgeEnv names the file that asks for a fault. Its content is the mode. It is looked for
-// before every Decode of the main context, and removed, so that the fault happens once.
+// wedgeEnv is the variable with the path of a file that requests a fault. The content of the file is
+// the mode. Every Decode of the main context checks for the file, and removes it, so that the fault
+// happens once.
 //
 //	spin     the step never ends; all compute threads burn CPU
 //	sleep    the step never begins; no thread runs
@@ -31,13 +32,13 @@ type wedge struct {
 	grammar, lane atomic.Bool // the fault is due
 
 	last atomic.Int64 // nanoseconds between the last two steps
-	at   atomic.Int64 // when the last one began
+	at   atomic.Int64 // start of the last step
 
 	once sync.Once // guards the making of lock
 	lock uintptr   // a spinlock that is never released
 }
 
-// slowest is the least time of a slow step.
+// slowest is the minimum time of a slow step.
 const slowest = 3 * time.Second
 
 func (w *wedge) decode(c *Context) {
@@ -85,8 +86,8 @@ func (w *wedge) choose() {
 	}
 }
 
-// callback has ggml call a function of C with one argument after every operation, on the
-// first of its threads, while the others wait.
+// callback makes ggml call a C function with one argument after every operation, on the first of its
+// threads, while the others wait.
 func (w *wedge) callback(c *Context, function, argument uintptr) {
 	set, err := lookup("llama", "llama_set_abort_callback")
 	if err != nil {

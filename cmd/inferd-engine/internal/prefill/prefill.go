@@ -1,7 +1,6 @@
-// Package prefill decodes prompts beside the steps of an engine, on a second context and a
-// thread of its own: chunks go in, KV state comes out. Package kv keeps the books of that context.
-// The package does not know the sequences of the
-// engine, nor which chunks are worth it.
+// Package prefill decodes chunks of prompts beside the steps of an engine, on a second context and
+// a thread of its own, and returns their KV state. Package kv accounts for the cells of that
+// context. The package does not know the sequences of the engine, nor which chunks to prefill.
 //
 // Prefilling inside decode steps delays every decoding sequence, so prompts must be cut into
 // small chunks there. Small chunks cost two to five times as much per token, because the CPU
@@ -21,11 +20,11 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
 )
 
-// A Decoder decodes batches. All calls come from one OS thread, but for Abort.
+// A Decoder decodes batches. All calls except Abort come from one OS thread.
 type Decoder interface {
 	// Add puts a token of a sequence at a position into the next batch.
 	Add(tok kv.Token, pos, seq int, logits bool) error
-	// Pad allows up to so many cells for padding in the next batch.
+	// Pad allows up to most cells for padding in the next batch.
 	Pad(most int)
 	// Decode computes the batch and empties it.
 	Decode() error
@@ -41,17 +40,17 @@ type Context struct {
 	Close   func()
 }
 
-// Sequences is how many sequences the context of a worker must have for so many at once: the cells of
-// ended ones stay in use for a while.
+// Sequences is the number of sequences that the context of a worker needs for atOnce sequences at
+// the same time: the cells of ended ones stay in use for a while.
 func Sequences(atOnce int) int { return 2 * atOnce }
 
-// A Worker does one job at a time, on an OS thread of its own. One goroutine uses it, but for
-// Abort.
+// A Worker does one job at a time, on an OS thread of its own. All calls except Abort must come
+// from one goroutine.
 type Worker struct {
 	tokens  int
 	context Context
 
-	// Of the thread.
+	// Used by the thread only.
 	cache     *kv.Cache
 	sequences []*kv.Sequence // by reserved number; nil is empty
 
@@ -64,18 +63,18 @@ type Worker struct {
 	job      *Job       // outstanding; nil if there is none
 	decoding bool       // it is being decoded
 
-	// Of the goroutine that uses the worker.
+	// Used by the goroutine that calls the worker.
 	reserved []bool // by number of a sequence
 	released []int  // sequences to be dropped by the next job
 }
 
-// stopTimeout is how long Stop waits for the thread.
+// stopTimeout bounds the wait of Stop for the thread.
 const stopTimeout = time.Second
 
 // A Job is a list of chunks that are decoded together.
 type Job struct {
 	Chunks  []Chunk
-	Err     error // why no chunk was decoded
+	Err     error // the reason if no chunk was decoded
 	Aborted bool
 
 	drop []int // sequences to drop first
@@ -84,14 +83,14 @@ type Job struct {
 // A Chunk is a part of the prompt of one sequence.
 type Chunk struct {
 	Seq    int        // a reserved number
-	Before []kv.Token // to be appended first, with their KV state
+	Before []kv.Token // to append first, with their KV state
 	Import kv.State   // of Before
-	Start  int        // tokens that the sequence has then
-	Tokens []kv.Token // to be decoded behind those
+	Start  int        // tokens of the sequence after that
+	Tokens []kv.Token // to decode behind those
 	Export kv.State   // of Tokens, once the job is done
 }
 
-// Tokens is how many tokens a job decodes.
+// Tokens is the number of tokens that a job decodes.
 func (j *Job) Tokens() int {
 	n := 0
 	for i := range j.Chunks {
@@ -100,8 +99,8 @@ func (j *Job) Tokens() int {
 	return n
 }
 
-// Start returns a worker with room for so many tokens of so many sequences. Open makes its
-// context, on the thread that will use it. The worker ends with Stop.
+// Start returns a worker with room for that number of tokens and of sequences. It calls open on
+// the worker's thread to make the context. Stop ends the worker.
 func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error) {
 	w := &Worker{
 		tokens: tokens, reserved: make([]bool, sequences), sequences: make([]*kv.Sequence, sequences),
@@ -115,8 +114,9 @@ func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error)
 	return w, nil
 }
 
-// run does jobs until there are no more. The thread is locked meanwhile, because a context
-// belongs to one. That it is unlocked afterwards, at whatever priority, concerns tests only.
+// run does jobs until jobs is closed. It locks its thread, because a context belongs to one
+// thread. It unlocks the thread at the end, possibly with a low priority, which matters to tests
+// only.
 func (w *Worker) run(open func() (Context, error), opened chan<- error) {
 	defer close(w.over)
 	runtime.LockOSThread()
@@ -135,7 +135,7 @@ func (w *Worker) run(open func() (Context, error), opened chan<- error) {
 	}
 }
 
-// finish hands a job back.
+// finish returns a job.
 func (w *Worker) finish(j *Job) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,7 +178,7 @@ func (w *Worker) drop(seq int) error {
 	return w.cache.Free(s)
 }
 
-// prepare gives the sequence of a chunk the tokens before its own.
+// prepare appends the tokens before a chunk to its sequence.
 func (w *Worker) prepare(c *Chunk) (err error) {
 	if w.sequences[c.Seq] == nil {
 		if w.sequences[c.Seq], err = w.cache.Allocate("", kv.Prefix{}); err != nil {
@@ -191,13 +191,13 @@ func (w *Worker) prepare(c *Chunk) (err error) {
 	return w.cache.Load(w.sequences[c.Seq], c.Before, c.Import)
 }
 
-// decode decodes the tokens of a job. After an error the sequences are as before, or the next job
+// decode decodes the tokens of a job. After an error the sequences are unchanged, or the next job
 // drops them.
 func (w *Worker) decode(j *Job) error {
 	if err := w.cache.Reserve(j.Tokens()); err != nil {
 		return err
 	}
-	for i := range j.Chunks { // all of them first: tokens of a batch that is not decoded would be in the next one
+	for i := range j.Chunks { // all chunks are checked first: tokens added before an error would stay in the batch
 		c := &j.Chunks[i]
 		if s := w.sequences[c.Seq]; s.Len() != c.Start {
 			return fmt.Errorf("a chunk at %d behind a sequence of %d tokens", c.Start, s.Len())
@@ -221,7 +221,7 @@ func (w *Worker) decode(j *Job) error {
 		if s := w.sequences[c.Seq]; err == nil {
 			w.cache.Append(s, c.Tokens)
 		} else {
-			_ = w.cache.Rollback(s) // if it fails, so does the job: its sequences are dropped
+			_ = w.cache.Rollback(s) // if it fails, the job fails, too, and its sequences are dropped
 		}
 	}
 	return err
@@ -240,7 +240,7 @@ func (w *Worker) Notify(wake func()) {
 	w.wake = wake
 }
 
-// Tokens is how many tokens the worker has room for, over all sequences.
+// Tokens is the number of tokens for which the worker has room, over all sequences.
 func (w *Worker) Tokens() int { return w.tokens }
 
 // Reserve returns the number of an empty sequence. It reports false if there is none.
@@ -253,13 +253,13 @@ func (w *Worker) Reserve() (seq int, ok bool) {
 	return seq, true
 }
 
-// Release drops a sequence, before the next job.
+// Release frees a number; the next job first drops its sequence.
 func (w *Worker) Release(seq int) {
 	w.reserved[seq] = false
 	w.released = append(w.released, seq)
 }
 
-// Submit starts a job. No other one may be outstanding.
+// Submit starts a job. No other job may be outstanding.
 func (w *Worker) Submit(chunks []Chunk) {
 	j := &Job{Chunks: chunks, drop: w.released}
 	w.released = nil
@@ -279,8 +279,7 @@ func (w *Worker) Poll() *Job {
 	}
 }
 
-// Abort calls the outstanding job off, if it is being decoded. It may be called from any
-// goroutine.
+// Abort aborts the outstanding job, if it is being decoded. Any goroutine may call it.
 func (w *Worker) Abort() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -290,8 +289,8 @@ func (w *Worker) Abort() {
 	}
 }
 
-// Stop aborts the outstanding job and ends the worker. It does not wait for long: while other
-// programs use all processors, the thread is slow to close its context.
+// Stop aborts the outstanding job and ends the worker. It waits for stopTimeout at most: while
+// other programs use all processors, the thread may take long to close its context.
 func (w *Worker) Stop() {
 	w.Abort()
 	close(w.jobs)

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
 )
 
-// A toy's KV state is the text of the tokens.
+// A toy is a context whose KV state is the text of the tokens.
 type toy struct {
 	tokens  map[int][]kv.Token
 	pending [][2]int // sequence and token
@@ -48,7 +48,7 @@ func (m *toy) Decode() error {
 	if m.hang != nil {
 		close(m.hang)
 		<-m.aborted
-		return errors.New("called off")
+		return errors.New("aborted")
 	}
 	for _, e := range pending {
 		m.tokens[e[0]] = append(m.tokens[e[0]], kv.Token(e[1]))
@@ -78,7 +78,7 @@ func (m *toy) Load(seq int, state []byte) error {
 	return nil
 }
 
-// has reports whether there is a sequence of certain tokens.
+// has reports whether a sequence has exactly these tokens.
 func (m *toy) has(tokens ...kv.Token) bool {
 	for _, have := range m.tokens {
 		if slices.Equal(have, tokens) {
@@ -102,7 +102,7 @@ func do(t *testing.T, w *prefill.Worker, chunks ...prefill.Chunk) *prefill.Job {
 	return j
 }
 
-// Chunks go in, KV state comes out; a released sequence is empty for its next user.
+// The worker returns the KV state of chunks; a released sequence is empty when it is reserved again.
 func TestWorker(t *testing.T) {
 	m := newToy()
 	w, err := prefill.Start(100, 2, m.context)
@@ -155,7 +155,7 @@ func TestAbort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Abort() // of no job
+	w.Abort() // without a job
 	go func() {
 		<-m.hang
 		w.Abort()

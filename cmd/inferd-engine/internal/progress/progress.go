@@ -1,6 +1,6 @@
-// Package progress says how far a computing loop has come. The loop writes, any goroutine
-// reads; neither waits for the other, so the answer comes while a step hangs. It knows
-// neither the computation nor its limits.
+// Package progress publishes the progress of a computing loop. The loop writes it and any
+// goroutine reads it; neither waits for the other, so it can be read while a step hangs. The
+// package knows neither the computation nor its limits.
 package progress
 
 import (
@@ -23,7 +23,7 @@ const (
 	Plan                // it decides on the next step
 	Lock                // it waits for the compute lock
 	Decode              // the model computes
-	Sample              // it chooses tokens, or waits for tokens that are chosen beside the step
+	Sample              // it chooses tokens, or waits for choices beside the step
 )
 
 var names = [...]string{Idle: "idle", Plan: "plan", Lock: "lock", Decode: "decode", Sample: "sample"}
@@ -32,7 +32,7 @@ func (p Phase) String() string { return names[p] }
 
 const phaseBits = 3
 
-// A Progress is that of one loop. The zero value is idle.
+// A Progress is the progress of one loop. The zero value is idle.
 type Progress struct {
 	units atomic.Uint64
 	now   atomic.Uint64 // nanoseconds since epoch << phaseBits | phase
@@ -41,10 +41,10 @@ type Progress struct {
 	once  sync.Once // guards the making of epoch
 	epoch time.Time
 
-	last *step // of the loop's thread: the last one that began, for many have the same calls
+	last *step // used by the loop's thread only: the latest step, reused if the next has the same calls
 }
 
-// A step is the one under way. It does not change.
+// A step describes the step under way. It is immutable.
 type step struct {
 	calls []uint64
 	cpu   time.Duration
@@ -52,11 +52,11 @@ type step struct {
 
 // A Report is a Progress at one time.
 type Report struct {
-	Units uint64 // of work that have been finished, such as steps
+	Units uint64 // finished units of work, such as steps
 	Phase Phase
 	Since time.Duration // that the phase has lasted
 	Calls []uint64      // in the step under way
-	CPU   time.Duration // that the step under way should take, over all threads; 0 is not known
+	CPU   time.Duration // estimate for the step under way, over all threads; 0 is unknown
 }
 
 func (p *Progress) clock() uint64 {
@@ -64,14 +64,14 @@ func (p *Progress) clock() uint64 {
 	return uint64(time.Since(p.epoch))
 }
 
-// Enter says that a phase begins. Only the loop calls it.
+// Enter sets the phase. Only the loop may call it.
 func (p *Progress) Enter(phase Phase) { p.now.Store(p.clock()<<phaseBits | uint64(phase)) }
 
 // Finish counts n finished units of work. Any goroutine may call it.
 func (p *Progress) Finish(n int) { p.units.Add(uint64(n)) }
 
-// Begin says which calls have tokens in the step that begins, and how much CPU time that
-// should take. Call 0 is none. Only the loop calls it; calls may change afterwards.
+// Begin sets the calls with tokens in the step that begins, and the estimate of its CPU time. Call
+// 0 is none. Only the loop may call it; it copies calls.
 func (p *Progress) Begin(calls []uint64, cpu time.Duration) {
 	if p.last == nil || p.last.cpu != cpu || !slices.Equal(p.last.calls, calls) {
 		p.last = &step{calls: slices.Clone(calls), cpu: cpu}
@@ -79,7 +79,7 @@ func (p *Progress) Begin(calls []uint64, cpu time.Duration) {
 	p.step.Store(p.last)
 }
 
-// End says that the step under way is over, and counts it. Only the loop calls it.
+// End ends the step under way, and counts it. Only the loop may call it.
 func (p *Progress) End() {
 	p.step.Store(nil)
 	p.Finish(1)

@@ -5,29 +5,29 @@ import (
 	"slices"
 )
 
-// Plan decides on a step. The sequences stand in the order of their submission; active is the
-// number of cells of those with cells, shared cells counted once.
+// Plan plans a step. The sequences are in the order of their submission; active is the number of
+// active cells, shared cells counted once.
 //
-// Cells are allocated by need: every running sequence counts with all tokens that it has so
-// far, so that each prompt that has been started can be finished. When answers have outgrown
-// the context, the youngest sequence is evicted, paused ones first: it keeps its text, and is
-// prefilled again once there is room. The oldest running sequence is never evicted, so all
-// progress. Waiting sequences start in their order. If one finds no room, it takes that
-// of paused sequences and, if its owner has no running sequence, of the owner with the most.
+// Cells are allocated by need: every running sequence needs cells for all of its tokens so far, so
+// that each prompt that has been started can be finished. When answers have outgrown the context,
+// the youngest sequence is evicted, paused ones first: it keeps its text, and is prefilled again
+// once there is room. The oldest running sequence is never evicted, so all progress. Waiting
+// sequences start in their order. For a sequence without room, paused sequences are evicted and,
+// if its owner has no running sequence, one of the owner with the most.
 //
-// In a step each decoding sequence decodes its one token. A sequence that is choosing counts
-// as a stream all the same. Without streams, prompts share the batch, or [shortStep] tokens if
-// short ones are among several. Beside a stream the prefill worker takes the prompts, except
-// short ones of owners with little else running, which come into the step; without a worker,
-// or without room in it, prompts share the chunk of the step. Prompts of owners with the fewest
-// running sequences come first, of those the shortest, and each gets a part.
+// In a step each decoding sequence decodes one token. A choosing sequence also counts as a stream.
+// Without streams, prompts share the batch, or [shortStep] tokens if there are several and a short
+// one among them. Beside a stream the prefill worker gets the prompts, except short ones of owners
+// with few running sequences, which the step decodes; without a worker, or without room at it,
+// prompts share the chunk of the step. Prompts of owners with the fewest running sequences are
+// first, among these the shortest, and each gets a part.
 func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 	p := &planner{Limits: l, seqs: seqs, running: make([]bool, len(seqs)), need: active}
 	for i, s := range seqs {
 		if s.Cached > 0 {
 			p.present++
 		}
-		if s.active() && p.count < p.Sequences { // one too many rests until another is paused
+		if s.active() && p.count < p.Sequences { // beyond the limit, a sequence rests until another is paused
 			p.running[i] = true
 			p.need += s.pending()
 			p.count++
@@ -40,13 +40,13 @@ func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 	return step
 }
 
-// A planner works out a step.
+// A planner is the state of one call of Plan.
 type planner struct {
 	Limits
 	seqs    []Sequence
-	running []bool // by sequence: it has cells, or gets some, and takes part
+	running []bool // by sequence: it takes part, and has or gets cells
 	count   int    // of running
-	need    int    // active cells, and those that the running sequences still lack
+	need    int    // active cells, and the cells that the running sequences still lack
 	present int    // sequences with tokens in the cache, paused ones included
 	evicted []int
 }
@@ -75,7 +75,7 @@ func (p *planner) youngest(is func(Sequence) bool) int {
 	return -1
 }
 
-// evict takes the cells of a sequence away.
+// evict plans the eviction of a sequence.
 func (p *planner) evict(i int) {
 	p.evicted = append(p.evicted, i)
 	p.need -= p.seqs[i].Exclusive
@@ -85,13 +85,13 @@ func (p *planner) evict(i int) {
 		p.need -= p.seqs[i].pending()
 		p.count--
 	}
-	if p.present == 0 { // nor are shared cells active now
+	if p.present == 0 { // shared cells are no longer active, either
 		p.need = 0
 	}
 }
 
-// start starts waiting sequences, as far as there is room. For at most one of them others are
-// evicted, in a step of its own: how many cells that frees is known only afterwards.
+// start starts waiting sequences while there is room. It evicts others for at most one of them,
+// in a step of its own: the number of cells that this frees is known only afterwards.
 func (p *planner) start() {
 	if len(p.evicted) > 0 {
 		return
@@ -121,8 +121,8 @@ func (p *planner) start() {
 	}
 }
 
-// evictFor evicts others until s fits. It reports false, and evicts none, if s would not fit
-// even then.
+// evictFor evicts others until s fits. If s would not fit even then, it evicts none and reports
+// false.
 func (p *planner) evictFor(s Sequence) bool {
 	s.Shared = 0 // those cells may belong to an evicted sequence
 	try := *p
@@ -161,8 +161,8 @@ func (p *planner) runningByOwner() map[string]int {
 	return count
 }
 
-// victimFor returns the youngest evictable sequence of the owner with the most running
-// sequences, or -1. An owner with running sequences gets none evicted.
+// victimFor returns the youngest evictable sequence of the owner with the most running sequences,
+// or -1. For an owner with running sequences it returns -1.
 func (p *planner) victimFor(owner string) int {
 	count := p.runningByOwner()
 	if count[owner] > 0 {
@@ -198,19 +198,19 @@ func (p *planner) assign(step *Step, b Budget) {
 		s := p.seqs[prompts[0]]
 		left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
 	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
-		left = min(left, shortStep) // so that the short prompt, and the step, are done soon
+		left = min(left, shortStep) // so that the short prompt and the step end soon
 	}
 	p.divide(prompts, left, 0, step.Feed)
 	if b.Busy {
 		return
 	}
-	// A step decodes the last token: the next one is sampled from its logits.
+	// The last token of a prompt needs a step, because the next token is sampled from its logits.
 	p.divide(offload, ChunkTokens, 1, step.Offload)
 	step.Urgent = len(offload) > 0 && len(owners) == 1 || len(offload) > p.count-len(offload) ||
 		slices.ContainsFunc(offload, func(i int) bool { return p.underShare(owners, p.seqs[i].Owner) })
 }
 
-// assignStreams gives each decoding sequence its token. It returns the rest of the batch, the
+// assignStreams assigns one token to each decoding sequence. It returns the rest of the batch, the
 // number of streams, choosing ones included, and the sequences with prompts to decode.
 func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 	left = p.Batch
@@ -230,7 +230,7 @@ func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 	return left, streams, prompts
 }
 
-// Limits of the prompts that a step takes although there is a worker.
+// Limits of the prompts that a step decodes although there is a worker.
 const (
 	fewTokens    = 8   // pending tokens, of any owner
 	fewSteps     = 2   // steps' chunks of pending tokens, of an owner under its share
@@ -238,14 +238,14 @@ const (
 	shortContext = 512 // tokens of such a prompt: each one in the cache makes its pending ones slower
 )
 
-// underShare reports whether an owner has one running sequence, or fewer than the others have
-// on average.
+// underShare reports whether an owner has one running sequence, or fewer than the average of the
+// other owners.
 func (p *planner) underShare(running map[string]int, owner string) bool {
 	return running[owner] == 1 || running[owner]*len(running) < p.count
 }
 
-// place divides prompts between steps, which have a chunk of tokens for them, and the prefill
-// worker, which has room for so many tokens in all.
+// place divides prompts between the step, with chunk tokens for them, and the prefill worker, with
+// room for that number of tokens in all.
 func (p *planner) place(prompts []int, chunk int, running map[string]int, room int) (step, offload []int) {
 	if room == 0 {
 		return prompts, nil
@@ -277,10 +277,10 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 	return step, offload
 }
 
-// divide divides the remaining token budget among prompts, but for so many of the last pending
-// tokens of each.
+// divide divides the remaining token budget among prompts, without the last pending tokens of each,
+// last in number.
 func (p *planner) divide(prompts []int, left, last int, feed []int) {
-	// Each leaves the others an eighth of the tokens, so that the longest progresses too.
+	// An eighth of the tokens is divided equally, so that the longest prompt progresses, too.
 	least := max(1, left/(8*max(len(prompts), 1)))
 	for at, i := range prompts {
 		others := len(prompts) - at - 1

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in is a sequence that has decoded, on cells of its own; out is a waiting one.
+// in is a sequence that has decoded tokens, on exclusive cells; out is a waiting one.
 func in(owner string, cached, total int) Sequence {
 	s := Sequence{Owner: owner, State: Prefilling, Cached: cached, Total: total, Exclusive: cached}
 	if total == cached+1 {
@@ -21,7 +21,7 @@ func out(owner string, total int) Sequence { return Sequence{Owner: owner, Total
 func (s Sequence) held() Sequence   { s.State = Paused; return s }
 func (s Sequence) mature() Sequence { s.Evictable = true; return s }
 
-// spared is out with n tokens found in the cache, on cells that are active already or not.
+// spared is out with n tokens found in the cache, on active cells or on retained ones.
 func spared(owner string, total, n int, active bool) Sequence {
 	s := Sequence{Owner: owner, Total: total, Prefix: n}
 	if active {
@@ -122,8 +122,8 @@ func TestPlan(t *testing.T) {
 func (s Sequence) at(state State) Sequence { s.State = state; return s }
 func (s Sequence) refused() Sequence       { s.NoOffload = true; return s }
 
-// Beside a stream the prefill worker takes the prompts, but for short ones of owners with
-// little else running, which a step takes.
+// Beside a stream the prefill worker gets the prompts, except short ones of owners with few
+// running sequences, which the step decodes.
 func TestPlanOffload(t *testing.T) {
 	limits := Limits{Context: 4000, Batch: 512, Sequences: 4, Retained: 2}
 	idle := Budget{Chunk: 16, Now: 16, Worker: 1000}
@@ -185,9 +185,9 @@ func TestPlanOffload(t *testing.T) {
 	}
 }
 
-// Whole lives of random sequences under the plan, which arrive, pause and resume: no step is
-// larger than it may be, the cache never holds more tokens than it has cells, every step with
-// a running sequence decodes something, and all sequences end.
+// Whole lives of random sequences under the plan, which arrive, pause and resume: no step exceeds
+// its limits, the cache never holds more tokens than it has cells, every step with a running
+// sequence decodes a token, and all sequences end.
 func TestPlanProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Limits{
@@ -215,7 +215,7 @@ func TestPlanProperties(t *testing.T) {
 				seqs = append(seqs, s)
 				come--
 			}
-			// In the beginning sequences pause in turns; then all may go on.
+			// At the beginning sequences pause in turns; later none does.
 			waiting, used := 0, 0
 			for i := range seqs {
 				s := &seqs[i]
@@ -273,7 +273,7 @@ func TestPlanProperties(t *testing.T) {
 			case total > l.Batch, writing && total > l.Sequences+chunk:
 				t.Fatalf("a step of %d tokens", total)
 			case total == 0 && waiting > 0:
-				t.Fatalf("a step of nothing for %v", seqs)
+				t.Fatalf("an empty step for %v", seqs)
 			case cells > l.Context:
 				t.Fatalf("%d tokens in a context of %d", cells, l.Context)
 			case running > l.Sequences:

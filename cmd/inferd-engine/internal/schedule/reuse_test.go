@@ -7,9 +7,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A prompt with the reusable part of its prefix has all other tokens computed by the kernels that compute them
-// in an empty cache: in a batch that ends at the same token, in a tile that begins at the same token, or with
-// fewer tokens than a tile.
+// Behind the reusable part of a prefix, all tokens of a prompt are computed with the same kernels as in
+// an empty cache: in a batch that ends at the same token, in a tile that begins at the same token, or
+// with fewer tokens than a tile.
 func TestReusable(t *testing.T) {
 	for _, test := range []struct{ cached, fresh, total, want int }{
 		{0, 0, 10, 0},
@@ -34,8 +34,8 @@ func TestReusable(t *testing.T) {
 	}
 }
 
-// kernels says of each token of a prompt behind a prefix how it is computed: the token where its tile
-// begins, or -1 in a batch of less than a tile.
+// kernels returns the kernel of each token of a prompt behind a prefix: the first token of its tile, or
+// -1 in a batch smaller than a tile.
 func kernels(prefix, total, batch int) []int {
 	by := make([]int, 0, total-prefix)
 	for at := prefix; at < total; {

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// StepTimes estimate how many prompt tokens a step may decode beside streams, and how long a
-// step may wait for the prefill worker, so that no stream waits longer for its next token than
-// it should. They learn from the past steps, and are told all times.
+// StepTimes estimate the number of prompt tokens that a step may decode beside streams, and the
+// time that a step may wait for the prefill worker, so that no stream waits longer for its next
+// token than the stall budget. They learn from past steps, and get all times from the caller.
 type StepTimes struct {
 	Stall time.Duration // the longest time for a step beside streams; 0 is the default, see [StepTimes.StallBudget]
 
 	alone   []Average // seconds of a step without prompts, by number of streams
-	beside  []Average // the same while the prefill worker computes
+	beside  []Average // seconds of such a step while the prefill worker computes
 	all     curve     // of all steps
 	prefill Average   // seconds of the prefill worker for each token
 }
@@ -25,15 +25,15 @@ const (
 
 const (
 	firstChunk = 8   // tokens, before any step has been observed
-	margin     = 0.9 // of the available time: the steps vary
+	margin     = 0.9 // fraction of the available time to use: the times of steps vary
 
 	overdueFactor = 4    // times the expected time
-	besideFactor  = 1.15 // step time beside the prefill worker by step time alone, while one of them is unknown
-	decay         = 0.98 // of the prefill estimate, for each step in which the worker is not used
+	besideFactor  = 1.15 // ratio of step times beside the prefill worker and alone, while one of them is unknown
+	decay         = 0.98 // factor of the prefill estimate for each step in which the worker is not used
 )
 
-// An Average is a moving average of a quantity and of its deviation, as TCP keeps of
-// round-trip times (RFC 6298), with larger gains. The zero value has no values yet.
+// An Average is a moving average of a quantity and of its deviation, as in TCP's estimate of
+// round-trip times (RFC 6298), with larger gains. The zero value has no values.
 type Average struct{ mean, deviation float64 }
 
 // Mean is the mean of the values; 0 before the first.
@@ -71,10 +71,10 @@ func (c *curve) add(tokens int, seconds float64) {
 	}
 }
 
-// at is an upper estimate of the seconds of a step of so many tokens; zero if there were no
-// steps yet.
+// at is an upper estimate of the seconds of a step with that number of tokens; zero before the
+// first step.
 func (c *curve) at(tokens int) float64 {
-	var n, took float64 // of the point below
+	var n, took float64 // of the next smaller point
 	for i := range c {
 		to, high := c[i].tokens.mean, c[i].took.mean+c[i].took.deviation
 		switch {
@@ -112,20 +112,21 @@ func (t *StepTimes) ObserveStep(streams, prompt int, beside bool, took time.Dura
 
 // ObservePrefill learns from a job of the prefill worker.
 func (t *StepTimes) ObservePrefill(tokens int, took time.Duration) {
-	if tokens >= ChunkTokens/2 { // the time of fewer is mostly overhead
+	if tokens >= ChunkTokens/2 { // the time of a smaller job is mostly overhead
 		t.prefill.Add(took.Seconds() / float64(tokens))
 	}
 }
 
-// Step is the expected time of a step of so many tokens; 0 if none is known.
+// Step is the expected time of a step with that number of tokens; 0 is unknown.
 func (t *StepTimes) Step(tokens int) time.Duration { return seconds(t.all.at(tokens)) }
 
-// DecodeStep is the mean time of a step of so many streams without prompts; 0 if none is known.
+// DecodeStep is the mean time of a step with that number of streams and without prompts; 0 is
+// unknown.
 func (t *StepTimes) DecodeStep(streams int) time.Duration { return seconds(t.decode(streams).mean) }
 
-// UseWorker reports whether the prefill worker is worth using beside streams. It is not while
-// it is much slower than steps with a chunk of so many prompt tokens, because it has a lower
-// priority than other programs too. It is tried again after a while.
+// UseWorker reports whether to use the prefill worker beside streams. Because other programs also
+// have a higher priority, it may be much slower than steps with that chunk of prompt tokens; then
+// it is not used, and tried again after a while.
 func (t *StepTimes) UseWorker(streams, chunk int) bool {
 	if streams == 0 || t.prefill.mean*float64(chunk) <= overdueFactor*t.StallBudget(streams).Seconds() {
 		return true
@@ -134,7 +135,7 @@ func (t *StepTimes) UseWorker(streams, chunk int) bool {
 	return false
 }
 
-// PrefillTimeout is how long the prefill worker may take for so many tokens.
+// PrefillTimeout bounds the time of a job of the prefill worker with that number of tokens.
 func (t *StepTimes) PrefillTimeout(tokens int) time.Duration {
 	takes := t.prefill.mean * float64(tokens)
 	if takes == 0 {
@@ -143,9 +144,9 @@ func (t *StepTimes) PrefillTimeout(tokens int) time.Duration {
 	return max(time.Second, seconds(overdueFactor*takes))
 }
 
-// DecodeDeadline is when a step without prompts should begin if the last step ended at last:
-// until then the prefill worker has all processors. If its job is urgent that is as late as
-// the stall budget allows, else as long as such a step takes.
+// DecodeDeadline is the time at which a step without prompts should begin if the last step ended
+// at last: until then the prefill worker has all processors. If its job is urgent, the wait is as
+// long as the stall budget allows, otherwise as long as such a step.
 func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) time.Time {
 	budget, takes := t.StallBudget(streams).Seconds()*margin, known(t.beside, streams)
 	if takes.mean == 0 {
@@ -158,9 +159,9 @@ func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) tim
 	return last.Add(seconds(pause))
 }
 
-// ChoiceDeadline is until when a step with so many tokens of streams may wait for tokens that
-// are being chosen beside the steps. It is a quarter of the step's time from now on, but within
-// the stall budget of the streams, which have waited since last; zero is no stream.
+// ChoiceDeadline is the time until which a step with that number of streams may wait for choices
+// beside the steps: a quarter of the step's time from now, but within the stall budget of the
+// streams, which have waited since last; a zero last means no streams.
 func (t *StepTimes) ChoiceDeadline(streams int, last, now time.Time) time.Time {
 	takes := t.all.at(max(streams, 1))
 	deadline := now.Add(seconds(takes / choiceShare))
@@ -173,10 +174,10 @@ func (t *StepTimes) ChoiceDeadline(streams int, last, now time.Time) time.Time {
 	return deadline
 }
 
-// choiceShare is the part of a step's time for which it waits for choices.
+// choiceShare divides a step's time: the step waits that long for choices.
 const choiceShare = 4
 
-// decode estimates the time of a step without prompts; zero if there was none.
+// decode estimates the time of a step without prompts; zero before the first one.
 func (t *StepTimes) decode(streams int) Average {
 	least := fewest(t.alone, streams)
 	if beside := known(t.beside, streams).times(1 / besideFactor); least.mean == 0 || beside.mean > 0 && beside.mean < least.mean {
@@ -188,7 +189,7 @@ func (t *StepTimes) decode(streams int) Average {
 	return least
 }
 
-// fewest is the shortest known time of a step of at least so many streams.
+// fewest is the shortest known time of a step with at least that number of streams.
 func fewest(steps []Average, streams int) (least Average) {
 	for _, a := range steps[min(streams, len(steps)):] {
 		if least.mean == 0 || a.mean > 0 && a.mean < least.mean {
@@ -205,7 +206,7 @@ func known(steps []Average, streams int) Average {
 	return steps[streams]
 }
 
-// nearest is the known time of a step of at most so many streams, of as many as possible.
+// nearest is the known time of a step for the largest number of streams up to streams.
 func nearest(steps []Average, streams int) Average {
 	for n := min(streams, len(steps)-1); n > 0; n-- {
 		if steps[n].mean > 0 {
@@ -215,7 +216,7 @@ func nearest(steps []Average, streams int) Average {
 	return Average{}
 }
 
-// StallBudget is the longest time for a step beside so many streams.
+// StallBudget is the longest time for a step with that number of streams.
 func (t *StepTimes) StallBudget(streams int) time.Duration {
 	if t.Stall > 0 {
 		return t.Stall
@@ -223,8 +224,8 @@ func (t *StepTimes) StallBudget(streams int) time.Duration {
 	return max(defaultStall, seconds(stallSteps*t.decode(streams).mean))
 }
 
-// Chunk is how many prompt tokens the next step may decode if its streams have waited for so
-// long: at least one, so that every prompt progresses.
+// Chunk is the number of prompt tokens that the next step may decode if its streams have waited
+// for that time already: at least one, so that every prompt progresses.
 func (t *StepTimes) Chunk(streams int, waited time.Duration) int {
 	if t.all.at(1) == 0 {
 		return firstChunk
@@ -236,8 +237,8 @@ func (t *StepTimes) Chunk(streams int, waited time.Duration) int {
 	return max(1, n-streams)
 }
 
-// kernelRows is how many tokens the CPU kernels take at a time; they take the rest of a batch
-// one by one, each in nearly the time of those together.
+// kernelRows is the number of tokens that the CPU kernels compute at a time. They compute the rest
+// of a batch one by one, each in nearly the time of kernelRows tokens.
 const (
 	kernelRows = 4
 	maxBatch   = 4096 // tokens of any step

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// machine is the time of a step on some machine: that of its streams' tokens and of its prompts'
-// tokens, give or take a tenth.
+// machine is the time of a step on some machine, for the tokens of its streams and its prompts,
+// with a random deviation of a tenth.
 func machine(r *rand.Rand, streams, prompt int) time.Duration {
-	ms := 12.5 * float64(streams) // the weights are read once for each
+	ms := 12.5 * float64(streams) // as if the weights were read for each
 	if n := float64(streams + prompt); prompt > 0 || streams > 2 {
 		ms = 20 + 2.6*n
 	}
 	return time.Duration(ms * (0.95 + 0.1*r.Float64()) * float64(time.Millisecond))
 }
 
-// On every machine and with every setting a step stays within the stall budget, and uses most
-// of it.
+// On machines of all speeds and with all settings a step stays within the stall budget, and uses
+// most of it.
 func TestStepTimes(t *testing.T) {
 	for name, test := range map[string]struct {
 		stall   time.Duration
@@ -63,7 +63,7 @@ func TestStepTimesAreCareful(t *testing.T) {
 		t.Errorf("the first chunk is %d", n)
 	}
 	p.ObserveStep(1, 0, false, 12500*time.Microsecond)
-	if n := p.Chunk(1, 0); n > 7 { // of 12.5 ms each, if it is as slow as decoding
+	if n := p.Chunk(1, 0); n > 7 { // of 12.5 ms each, if prefill is as slow as decoding
 		t.Errorf("after the first token a chunk is %d", n)
 	}
 	r := rand.New(rand.NewPCG(1, 2))

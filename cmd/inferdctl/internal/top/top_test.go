@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/client/stats"
 )
 
 var update = flag.Bool("update", false, "write testdata/*.golden anew")
@@ -44,7 +45,7 @@ func golden(t *testing.T, name, got string) {
 
 // busy returns the stats of a daemon with many callers and faults.
 func busy() *client.Stats {
-	return &client.Stats{
+	return &client.Stats{Daemon: stats.Daemon{
 		UptimeMS: 93_784_000, Version: "1.2.3", Running: 4, Waiting: 61, Parked: 1, Stalled: 2, Connections: 71,
 		Backends: []client.BackendStats{
 			{
@@ -69,7 +70,7 @@ func busy() *client.Stats {
 			{User: "grace", Program: "8:3", Exe: "/home/grace/\x1b]0;owned\x07\u202eflood", Counts: client.Counts{Running: 3, Waiting: 60, Stalled: 2, Requests: 12_000, Rate: 62.75}, Refused: 1_000_000, KVTokens: 1100},
 			{Exe: "/opt/日本語のプログラム"},
 		},
-	}
+	}}
 }
 
 // shown returns a model after it has got the size of the terminal and an answer.
@@ -163,7 +164,7 @@ func three() *client.Stats {
 	caller := func(name string, rate float64, running, waiting, kv int, requests int64) client.CallerStats {
 		return client.CallerStats{User: "u", Exe: name, KVTokens: kv, Counts: client.Counts{Rate: rate, Running: running, Waiting: waiting, Requests: requests}}
 	}
-	return &client.Stats{Callers: []client.CallerStats{caller("a", 1, 3, 0, 2, 7), caller("b", 3, 2, 0, 1, 7), caller("c", 2, 1, 5, 3, 8)}}
+	return &client.Stats{Daemon: stats.Daemon{Callers: []client.CallerStats{caller("a", 1, 3, 0, 2, 7), caller("b", 3, 2, 0, 1, 7), caller("c", 2, 1, 5, 3, 8)}}}
 }
 
 func TestSorting(t *testing.T) {

@@ -1,0 +1,424 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// modelSettings are the members of the daemon's config file that concern the model store. Other
+// members are not judged: the store can be looked after although the daemon would refuse to
+// start.
+type modelSettings struct {
+	Home     *string         `json:"models_home"`
+	Model    jsontext.Value  `json:"model"`
+	Backends []entrySettings `json:"backends"`
+}
+
+// entrySettings are the models of an entry.
+type entrySettings struct {
+	Name   string         `json:"name"`
+	Model  jsontext.Value `json:"model"`
+	MMProj jsontext.Value `json:"mmproj"`
+}
+
+// modelSettings reads the config file. A file that does not exist sets nothing.
+func (c *command) modelSettings() (modelSettings, error) {
+	var s modelSettings
+	file := cmp.Or(c.config, os.Getenv("INFERD_CONFIG"), paths.Default().ConfigFile())
+	data, err := os.ReadFile(file) //nolint:gosec // G703: the operator names it
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("config %s: %w", file, err)
+	}
+	return s, nil
+}
+
+// modelStore returns the store that the daemon uses by its config.
+func (c *command) modelStore(s modelSettings) *store.Store {
+	env := paths.Default()
+	home := env.ModelsDir()
+	if s.Home != nil && *s.Home != "" {
+		home = *s.Home
+		if rest, ok := strings.CutPrefix(home, "~/"); ok {
+			if user, err := os.UserHomeDir(); err == nil {
+				home = filepath.Join(user, rest)
+			}
+		}
+	}
+	return &store.Store{Home: home, BuiltinDir: env.BuiltinDir(), VerifiedFile: env.VerifiedFile()}
+}
+
+// usersOf returns the entries of the config by the models that they name: a name, or a digest
+// in hex.
+func (s modelSettings) usersOf() map[string][]string {
+	users := make(map[string][]string)
+	note := func(entry string, model jsontext.Value) {
+		var name string
+		var object struct {
+			Name   string `json:"name"`
+			SHA256 string `json:"sha256"`
+		}
+		if json.Unmarshal(model, &name) != nil && json.Unmarshal(model, &object) != nil {
+			return
+		}
+		for _, word := range []string{name, object.Name, object.SHA256} {
+			if word != "" && !slices.Contains(users[word], entry) {
+				users[word] = append(users[word], entry)
+			}
+		}
+	}
+	note("default", s.Model)
+	for _, b := range s.Backends {
+		note(b.Name, b.Model)
+		note(b.Name, b.MMProj)
+	}
+	return users
+}
+
+// The shapes of --json.
+type (
+	modelsJSON struct {
+		Models   []modelJSON   `json:"models"`
+		Ingests  []ingestJSON  `json:"ingests"`
+		Problems []problemJSON `json:"problems"`
+	}
+	modelJSON struct {
+		Name    string        `json:"name"`
+		Digest  string        `json:"digest"` // "sha256:" and 64 hex digits; of a split model, of its first part
+		Size    int64         `json:"size_bytes"`
+		Parts   []store.Part  `json:"parts"` // of a split model
+		Arch    string        `json:"arch"`
+		Quant   string        `json:"quant"`
+		NCtx    int64         `json:"n_ctx_train"`
+		License *string       `json:"license"`
+		Source  store.Source  `json:"source"`
+		State   store.State   `json:"state"`
+		UsedBy  []string      `json:"used_by"`
+		Refers  *store.Refers `json:"refers"`
+		Why     string        `json:"why,omitzero"` // for a state other than ok
+		Asked   []string      `json:"asked,omitempty"`
+	}
+	ingestJSON struct {
+		Name   string `json:"name"`
+		Digest string `json:"digest"`
+		Done   int64  `json:"done_bytes"`
+		Total  int64  `json:"total_bytes"`
+		PID    int    `json:"pid"`
+	}
+	problemJSON struct {
+		Path string `json:"path"`
+		What string `json:"what"`
+	}
+)
+
+func modelOf(e store.Entry, users map[string][]string) modelJSON {
+	m := modelJSON{
+		Name: e.Name, Digest: e.Blob, Size: e.TotalSize(), Parts: e.Parts, License: e.License, Source: e.Source,
+		State: e.State, Refers: e.Refers, Why: e.Why, Asked: e.Asked,
+	}
+	if e.GGUF != nil {
+		m.Arch, m.Quant, m.NCtx = e.GGUF.Arch, e.GGUF.Quant, e.GGUF.NCtx
+	}
+	for _, word := range append([]string{e.Name, e.Digest()}, e.Asked...) {
+		for _, entry := range users[word] {
+			if !slices.Contains(m.UsedBy, entry) {
+				m.UsedBy = append(m.UsedBy, entry)
+			}
+		}
+	}
+	for _, pid := range e.PIDs {
+		m.UsedBy = append(m.UsedBy, processName(pid))
+	}
+	return m
+}
+
+func processName(pid int) string {
+	if pid == 0 {
+		return "a process"
+	}
+	return fmt.Sprintf("process %d", pid)
+}
+
+func listingOf(l store.Listing, users map[string][]string) modelsJSON {
+	out := modelsJSON{}
+	for _, e := range l.Models {
+		out.Models = append(out.Models, modelOf(e, users))
+	}
+	for _, u := range l.Unfinished {
+		digest := ""
+		if u.Digest != "" {
+			digest = "sha256:" + u.Digest
+		}
+		out.Ingests = append(out.Ingests, ingestJSON{u.Name, digest, u.Done, u.Total, u.PID})
+	}
+	for _, p := range l.Problems {
+		out.Problems = append(out.Problems, problemJSON{p.Path, p.What})
+	}
+	return out
+}
+
+// storeVerb is the beginning of every verb of the store: it returns the store and the entries
+// of the config that name models.
+func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
+	settings, err := c.modelSettings()
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.modelStore(settings), settings.usersOf(), nil
+}
+
+// list shows the models of the store.
+func (c *command) list(_ context.Context, args []string) error {
+	fs := c.flags("list")
+	asJSON := fs.Bool("json", false, "print JSON")
+	if _, err := c.parseVerb(fs, args); err != nil {
+		return err
+	}
+	s, users, err := c.storeVerb()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	l, err := s.List()
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return c.printJSON(listingOf(l, users))
+	}
+	return c.printListing(listingOf(l, users), s.Home)
+}
+
+// printListing writes models as a table, and the rest in lines below it.
+func (c *command) printListing(l modelsJSON, home string) error {
+	if len(l.Models) == 0 {
+		fmt.Fprintf(c.stderr, "no models in %s\n", home)
+	} else {
+		w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+		fmt.Fprintln(w, "NAME\tSIZE\tARCH\tQUANT\tCONTEXT\tSTATE\tUSED BY")
+		for _, m := range l.Models {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, size(m.Size), orDash(m.Arch), orDash(m.Quant), tokens(m.NCtx), m.State, orDash(strings.Join(m.UsedBy, ", ")))
+		}
+		if err := w.Flush(); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	c.printRest(c.stdout, l)
+	return nil
+}
+
+// printRest writes reasons, unfinished files and problems, one in a line.
+func (c *command) printRest(w io.Writer, l modelsJSON) {
+	for _, m := range l.Models {
+		if m.Why != "" && m.State != store.Unverified {
+			fmt.Fprintf(w, "%s: %s: %s\n", m.State, m.Name, m.Why)
+		}
+	}
+	for _, i := range l.Ingests {
+		of := ""
+		if i.Total > 0 {
+			of = " of " + size(i.Total)
+		}
+		by := "nobody writes it"
+		if i.PID > 0 {
+			by = "process " + fmt.Sprint(i.PID) + " writes it"
+		}
+		fmt.Fprintf(w, "unfinished: %s: %s%s, %s\n", cmp.Or(i.Name, i.Digest, "(no name)"), size(i.Done), of, by)
+	}
+	for _, p := range l.Problems {
+		fmt.Fprintf(w, "problem: %s: %s\n", p.Path, p.What)
+	}
+}
+
+func orDash(s string) string { return cmp.Or(s, "-") }
+
+func tokens(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// size is a number of bytes in decimal units, as sources of models state them.
+func size(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n >= 1e3:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%d B", n)
+}
+
+// show prints one model.
+func (c *command) show(_ context.Context, args []string) error {
+	fs := c.flags("show")
+	asJSON := fs.Bool("json", false, "print JSON")
+	names, err := c.parseVerb(fs, args, "NAME")
+	if err != nil {
+		return err
+	}
+	s, users, err := c.storeVerb()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	e, err := s.Show(names[0])
+	if err != nil {
+		return err
+	}
+	m := modelOf(e, users)
+	if *asJSON {
+		return c.printJSON(m)
+	}
+	source := strings.Join(slices.DeleteFunc([]string{m.Source.Registry, m.Source.Repo, m.Source.Revision, m.Source.Filename}, func(s string) bool { return s == "" }), " ")
+	license := ""
+	if m.License != nil {
+		license = *m.License
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+	for _, line := range [][2]string{
+		{"name", m.Name},
+		{"digest", m.Digest},
+		{"size", fmt.Sprintf("%s (%d bytes)", size(m.Size), m.Size)},
+		{"parts", tokens(int64(len(m.Parts)))},
+		{"architecture", orDash(m.Arch)},
+		{"quantisation", orDash(m.Quant)},
+		{"context", tokens(m.NCtx)},
+		{"license", orDash(license)},
+		{"source", orDash(source)},
+		{"asked as", orDash(strings.Join(m.Asked, ", "))},
+		{"state", strings.TrimSuffix(string(m.State)+": "+m.Why, ": ")},
+		{"used by", orDash(strings.Join(m.UsedBy, ", "))},
+		{"file", orDash(e.File)},
+	} {
+		fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// remove removes models.
+func (c *command) remove(_ context.Context, args []string) error {
+	fs := c.flags("rm")
+	force := fs.Bool("force", false, "also if a process uses it; that process keeps its open files")
+	names, err := c.parseVerb(fs, args, "NAME...")
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return errors.New("rm needs NAME")
+	}
+	s, _, err := c.storeVerb()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var failed []error
+	for _, name := range names {
+		removed, err := s.Remove(name, *force)
+		c.printRemoved("removed", removed)
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// printRemoved writes a line for each file, and their sum.
+func (c *command) printRemoved(verb string, removed []store.Removed) {
+	sum := int64(0)
+	for _, r := range removed {
+		sum += r.Size
+		fmt.Fprintf(c.stdout, "%s %s: %s (%s)\n", verb, r.What, r.Path, size(r.Size))
+	}
+	if len(removed) > 1 {
+		fmt.Fprintf(c.stdout, "%s in all\n", size(sum))
+	}
+}
+
+// gc removes unneeded files.
+func (c *command) gc(ctx context.Context, args []string) error {
+	fs := c.flags("gc")
+	dry := fs.Bool("dry-run", false, "only print what would be removed")
+	if _, err := c.parseVerb(fs, args); err != nil {
+		return err
+	}
+	s, users, err := c.storeVerb()
+	if err != nil {
+		return err // the config may name blobs that are needed
+	}
+	defer s.Close()
+	removed, problems, err := s.GC(ctx, store.GCOptions{
+		DryRun: *dry,
+		Spare:  func(digest string) bool { return len(users[digest]) > 0 },
+	})
+	verb := "removed"
+	if *dry {
+		verb = "would remove"
+	}
+	c.printRemoved(verb, removed)
+	for _, p := range problems {
+		fmt.Fprintf(c.stderr, "warning: %s: %s\n", p.Path, p.What)
+	}
+	if err == nil && len(removed) == 0 {
+		fmt.Fprintln(c.stderr, "nothing to remove")
+	}
+	return err
+}
+
+// verify hashes the files of models. The exit code is 1 if one is damaged or missing.
+func (c *command) verify(ctx context.Context, args []string) error {
+	fs := c.flags("verify")
+	asJSON := fs.Bool("json", false, "print JSON")
+	names, err := c.parseVerb(fs, args, "NAME...")
+	if err != nil {
+		return err
+	}
+	s, users, err := c.storeVerb()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	l, err := s.Verify(ctx, names, nil)
+	if err != nil {
+		return err
+	}
+	out := listingOf(l, users)
+	bad := len(l.Torn) > 0 || slices.ContainsFunc(l.Models, func(e store.Entry) bool { return e.State != store.OK })
+	if *asJSON {
+		err = c.printJSON(out)
+	} else {
+		for _, m := range out.Models {
+			fmt.Fprintf(c.stdout, "%s: %s\n", m.Name, strings.TrimSuffix(string(m.State)+": "+m.Why, ": "))
+		}
+		for _, p := range l.Torn {
+			fmt.Fprintf(c.stdout, "problem: %s: %s\n", p.Path, p.What)
+		}
+	}
+	if err == nil && bad {
+		err = exit(exitNo)
+	}
+	return err
+}

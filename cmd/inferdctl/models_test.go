@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// A shelf is a model store of a test, and a model's file to import.
+type shelf struct {
+	t            *testing.T
+	home, config string
+	file, digest string
+}
+
+func newShelf(t *testing.T) *shelf {
+	t.Helper()
+	dir := t.TempDir()
+	s := &shelf{t: t, home: filepath.Join(dir, "models"), config: filepath.Join(dir, "config.json")}
+	for name, value := range map[string]string{"HOME": dir, "USERPROFILE": dir, "MODELS_HOME": s.home, "XDG_STATE_HOME": filepath.Join(dir, "state"), "LOCALAPPDATA": dir, "INFERD_CONFIG": ""} {
+		t.Setenv(name, value)
+	}
+	path, err := builtin.Ensure(t.TempDir(), "chain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.digest, err = builtin.Digest("chain"); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.file = filepath.Join(dir, "Chain.gguf")
+	if err := os.WriteFile(s.file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run runs a verb and compares the exit code.
+func (s *shelf) run(code int, args ...string) (stdout, stderr string) {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	if got := run(s.t.Context(), args, strings.NewReader(""), &out, &errs); got != code {
+		s.t.Errorf("%q ends with %d, want %d: %s%s", args, got, code, out.String(), errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+func (s *shelf) blob() string {
+	return filepath.Join(s.home, "blobs", "sha256", s.digest[:2], s.digest, "data")
+}
+
+func (s *shelf) configure(text string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestImportListShowRemove(t *testing.T) {
+	s := newShelf(t)
+	if out, errs := s.run(0, "list"); out != "" || !strings.Contains(errs, "no models in "+s.home) {
+		t.Errorf("%q, %q", out, errs)
+	}
+	out, errs := s.run(0, "import", s.file)
+	if out != s.blob()+"\n" || errs != "" {
+		t.Errorf("import printed %q, %q", out, errs)
+	}
+	if out, _ := s.run(0, "import", "--name", "chain", "--expect-sha256", strings.ToUpper(s.digest), s.file); out != s.blob()+"\n" {
+		t.Errorf("again: %q", out)
+	}
+	s.configure(fmt.Sprintf(`{"models_home":null,"backends":[{"kind":"llamacpp","name":"gen","model":"chain"},{"kind":"later","name":"emb","model":{"name":"x","sha256":%q}}]}`, s.digest))
+	out, _ = s.run(0, "--config", s.config, "list")
+	if want := regexp.MustCompile(`(?m)\ANAME +SIZE +ARCH +QUANT +CONTEXT +STATE +USED BY\nchain +\d+\.\d MB +llama +F32 +16384 +ok +gen, emb\n\z`); !want.MatchString(out) {
+		t.Errorf("list printed\n%s", out)
+	}
+	out, _ = s.run(0, "--config", s.config, "list", "--json")
+	var got struct {
+		Models []struct {
+			Name, Digest, Arch, Quant, State string
+			Size                             int64 `json:"size_bytes"`
+			NCtx                             int   `json:"n_ctx_train"`
+			License, Refers                  any
+			Parts                            []any
+			UsedBy                           []string `json:"used_by"`
+			Source                           map[string]string
+		}
+		Ingests, Problems []any
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	m := got.Models[0]
+	if m.Name != "chain" || m.Digest != "sha256:"+s.digest || m.State != "ok" || m.NCtx != 16384 || len(m.UsedBy) != 2 || m.Source["registry"] != "local-import" || m.Parts == nil || got.Ingests == nil || got.Problems == nil {
+		t.Errorf("%s", out)
+	}
+	one, _ := s.run(0, "--config", s.config, "show", "chain", "--json")
+	if !strings.Contains(out, strings.TrimSpace(one)) {
+		t.Errorf("show printed %s, not one of %s", one, out)
+	}
+	if out, _ := s.run(0, "show", "chain"); !strings.Contains(out, s.blob()) || !strings.Contains(out, s.digest) {
+		t.Errorf("show printed %s", out)
+	}
+	if out, _ := s.run(0, "rm", "chain"); !strings.Contains(out, s.blob()) {
+		t.Errorf("rm printed %s", out)
+	}
+	for _, verb := range []string{"rm", "show", "verify"} {
+		if _, errs := s.run(2, verb, "chain"); !strings.Contains(errs, `error: model "chain" is not in the model store`) {
+			t.Errorf("%s printed %s", verb, errs)
+		}
+	}
+}
+
+func TestImportIsRefused(t *testing.T) {
+	s := newShelf(t)
+	other := strings.Repeat("0", 64)
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no file":        {[]string{"import"}, "import needs FILE"},
+		"a bad name":     {[]string{"import", s.file, "--name", ".."}, "model name"},
+		"a short digest": {[]string{"import", s.file, "--expect-sha256", "12"}, "--expect-sha256 must be 64 hex characters (got 12)"},
+		"another digest": {[]string{"import", s.file, "--expect-sha256", other}, fmt.Sprintf("SHA-256 mismatch: expected %s, file is %s (nothing imported)", other, s.digest)},
+		"a folder":       {[]string{"import", filepath.Dir(s.file), "--name", "x"}, filepath.Dir(s.file) + " is not a regular file"},
+		"a bad config":   {[]string{"import", "--config", s.file, s.file}, "config " + s.file},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, errs := s.run(2, test.args...); !strings.HasPrefix(errs, "error: ") || !strings.Contains(errs, test.want) {
+				t.Errorf("%q, want %q", errs, test.want)
+			}
+			if _, err := os.Stat(filepath.Join(s.home, "manifests", "chain.json")); !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		})
+	}
+	// A config file that does not exist means the default store.
+	s.run(0, "--config", filepath.Join(s.home, "none.json"), "import", s.file)
+}
+
+func TestVerify(t *testing.T) {
+	s := newShelf(t)
+	s.run(0, "import", s.file)
+	if out, _ := s.run(0, "verify"); out != "chain: ok\n" {
+		t.Errorf("%q", out)
+	}
+	if err := errors.Join(os.Chmod(s.blob(), 0o600), os.WriteFile(s.blob(), []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := s.run(1, "verify", "chain"); !strings.Contains(out, "chain: damaged: "+s.blob()) {
+		t.Errorf("%q", out)
+	}
+	if out, _ := s.run(1, "verify", "--json"); !strings.Contains(out, `"state":"damaged"`) {
+		t.Errorf("%q", out)
+	}
+	if out, _ := s.run(0, "list"); !strings.Contains(out, "damaged: chain: "+s.blob()) {
+		t.Errorf("%q", out)
+	}
+	torn := filepath.Join(s.home, "manifests", "torn.json")
+	if err := os.WriteFile(torn, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := s.run(1, "doctor")
+	for _, want := range []string{"[FAIL] models: chain is damaged: " + s.blob(), "[FAIL] models: " + torn, "[ ok ] models: " + s.home + ", 0 models"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("doctor lacks %q:\n%s", want, out)
+		}
+	}
+	s.run(0, "import", s.file) // mends the blob
+	if out, _ := s.run(1, "verify"); !strings.Contains(out, "chain: ok\n") || !strings.Contains(out, "problem: "+torn) {
+		t.Errorf("%q", out)
+	}
+	s.run(0, "rm", "torn")
+	s.run(0, "verify")
+}
+
+func TestCollect(t *testing.T) {
+	s := newShelf(t)
+	s.run(0, "import", s.file)
+	if err := os.Remove(filepath.Join(s.home, "manifests", "chain.json")); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs := s.run(0, "gc"); out != "" || errs != "nothing to remove\n" { // it is young
+		t.Errorf("%q, %q", out, errs)
+	}
+	old := func() {
+		info, err := os.Stat(s.blob())
+		if err == nil {
+			hours := info.ModTime().Add(-2 * 3600e9)
+			err = os.Chtimes(s.blob(), hours, hours)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	old()
+	s.configure(fmt.Sprintf(`{"auto_pull":false,"models_home":%q,"backends":[{"name":"gen","model":{"name":"m","sha256":%q}}]}`, s.home, s.digest))
+	s.run(0, "--config", s.config, "gc")
+	if _, err := os.Stat(s.blob()); err != nil {
+		t.Errorf("what the config names was removed: %v", err)
+	}
+	if out, _ := s.run(0, "gc", "--dry-run"); !strings.Contains(out, "would remove blob without a manifest: "+s.blob()) {
+		t.Errorf("%q", out)
+	}
+	if out, _ := s.run(0, "gc"); !strings.Contains(out, "removed blob without a manifest: "+s.blob()) {
+		t.Errorf("%q", out)
+	}
+	if _, err := os.Stat(s.blob()); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	s.configure(`{"backends":`)
+	if _, errs := s.run(2, "--config", s.config, "gc"); !strings.Contains(errs, "config "+s.config) {
+		t.Errorf("%q", errs)
+	}
+}
+
+func TestRemoveOfWhatIsInUse(t *testing.T) {
+	s := newShelf(t)
+	s.run(0, "import", s.file)
+	daemon := &store.Store{Home: s.home}
+	defer daemon.Close()
+	m, err := daemon.Ensure(t.Context(), store.Ref{Name: "chain"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	by := fmt.Sprintf("process %d", os.Getpid())
+	if out, _ := s.run(0, "list"); !strings.Contains(out, by) {
+		t.Errorf("%q", out)
+	}
+	if _, errs := s.run(2, "rm", "chain"); !strings.Contains(errs, "in use by "+by) || !strings.Contains(errs, "--force") {
+		t.Errorf("%q", errs)
+	}
+	s.run(0, "rm", "--force", "chain")
+}
+
+// models_home of the config goes before the environment, and a leading ~/ is the home.
+func TestModelsHome(t *testing.T) {
+	s := newShelf(t)
+	home := filepath.Join(filepath.Dir(s.home), "elsewhere")
+	s.configure(`{"models_home":"~/elsewhere"}`)
+	t.Setenv("INFERD_CONFIG", s.config)
+	if out, _ := s.run(0, "import", s.file); !strings.HasPrefix(out, home) {
+		t.Errorf("%q, want it in %s", out, home)
+	}
+	if out, _ := s.run(0, "list"); !strings.Contains(out, "chain") {
+		t.Errorf("%q", out)
+	}
+}

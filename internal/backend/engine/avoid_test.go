@@ -1,0 +1,88 @@
+package engine_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/inferd-go/inferd/internal/link"
+)
+
+const illegalReason = "killed by SIGILL"
+
+// illegal ends with an illegal instruction in a CPU variant.
+func illegal(variant string) life {
+	return func(_ context.Context, srv *link.Server) string {
+		_ = srv.Report(link.Report{State: link.Selecting, Variant: variant})
+		return illegalReason
+	}
+}
+
+// An engine that dies in a CPU variant is started without it, however many variants there are:
+// such deaths do not count.
+func TestAvoidsVariants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := furnish(t, illegal("a"), illegal("b"), illegal("c"), illegal("d"), crashes, crashes, serves)
+		var avoided []string
+		h.Avoid = func(_ context.Context, variant string) bool {
+			avoided = append(avoided, variant)
+			return true
+		}
+		h.open()
+		if err := h.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.close()
+		if want := []string{"a", "b", "c", "d"}; !slices.Equal(avoided, want) {
+			t.Errorf("avoided %q, want %q", avoided, want)
+		}
+		if !slices.Contains(h.seen(), "Loading EngineExited{"+illegalReason+"}") {
+			t.Errorf("events %q", h.seen())
+		}
+	})
+}
+
+// A variant that cannot be avoided is a crash like any other.
+func TestCannotAvoid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := furnish(t, illegal("a"))
+		asked := 0
+		h.Avoid = func(context.Context, string) bool {
+			asked++
+			return asked == 1
+		}
+		h.open()
+		<-h.over
+		if h.err == nil || !strings.Contains(h.err.Error(), "SIGILL") || h.starts() != 4 {
+			t.Errorf("Run = %v after %d starts", h.err, h.starts())
+		}
+	})
+}
+
+// Once an engine is ready its kernels have run: an illegal instruction has another cause.
+func TestIllegalInstructionAfterReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dies := func(ctx context.Context, srv *link.Server) string {
+			_ = srv.Report(link.Report{State: link.Selecting, Variant: "a"})
+			serves(ctx, srv)
+			return illegalReason
+		}
+		h := furnish(t, dies, serves)
+		h.Avoid = func(context.Context, string) bool {
+			t.Error("asked to avoid")
+			return true
+		}
+		h.open()
+		if err := h.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.kill()
+		synctest.Wait()
+		if err := h.ask(1); err != nil {
+			t.Error(err)
+		}
+		h.close()
+	})
+}

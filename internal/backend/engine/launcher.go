@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/llamacpp"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/launch"
+	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
+	"github.com/inferd-go/inferd/internal/trust"
+)
+
+// engineName is the program beside inferd's own that runs a model.
+const engineName = "inferd-engine"
+
+// enginePath returns the engine program: named, or the file beside our own executable. PATH
+// is never searched: the program reads the prompts of all users.
+func enginePath(named string) (string, error) {
+	if named != "" {
+		return filepath.Abs(named)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find our own executable: %w", err)
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil {
+		return "", fmt.Errorf("find our own executable: %w", err)
+	}
+	name := engineName
+	if filepath.Ext(self) == ".exe" {
+		name += ".exe"
+	}
+	return filepath.Join(filepath.Dir(self), name), nil
+}
+
+// passed names the variables of the daemon's environment that an engine gets, too. The engine
+// parses files and text of strangers, so it gets nothing that loads code, changes a library or
+// is a secret. INFERD_ENGINE_WEDGE has an effect only in an engine built for tests.
+var passed = []string{
+	"LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "INFERD_ENGINE_WEDGE",
+}
+
+// A launcher starts the engine of one entry.
+type launcher struct {
+	program   string
+	libraries *engineLibraries
+	models    *store.Store
+	name      string // of the entry
+	limits    backend.Limits
+	shared    []string
+	settings  *llamacpp.Settings
+	turns     string   // file that engines lock which compute on the same cores; empty if there is one
+	secrets   []string // variables that hold keys: they are never passed
+
+	choice atomic.Pointer[libraryChoice] // of the engine that was started last
+
+	origin atomic.Pointer[backend.Origin] // of the engine that was started last, without settings
+}
+
+// launch checks all that an engine needs, so that an error names the missing part and its
+// remedy, and starts an engine.
+func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child, error) {
+	m := l.settings.Model
+	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
+	if err != nil {
+		return nil, err
+	}
+	defer model.Close()
+	l.origin.Store(&backend.Origin{File: model.Info, Digest: model.Digest})
+	if _, err := os.Stat(l.program); err != nil {
+		return nil, fmt.Errorf("engine program %s is missing: build it beside inferd (\"make build\"), or name it with --engine", l.program)
+	}
+	if err := trust.Path(l.program); err != nil {
+		return nil, fmt.Errorf("engine program: %w", err)
+	}
+	choice, err := l.libraries.choose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.choice.Store(&choice)
+	child, err := launch.Start(l.program, launch.Contract{
+		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Tasks: launch.Tasks(l.settings.Tasks),
+		NCtx: l.limits.NCtx, EmbedNCtx: l.settings.EmbedNCtx, RerankNCtx: l.settings.RerankNCtx,
+		Slots: l.limits.NSlots, Threads: l.limits.Threads, GPULayers: l.limits.NGPULayers,
+		Pooling: l.settings.Pooling, MaxStallMS: l.limits.MaxStallMS, ComputeLock: l.turns, Exact: l.limits.Exact, SharedPrefixes: l.shared,
+	}, model.Files, l.environment(choice.searchPath(l.libraries.folder.Path), os.LookupEnv))
+	if err != nil {
+		return nil, fmt.Errorf("start engine: %w", err)
+	}
+	return engineChild{child}, nil
+}
+
+// environment returns the whole environment of an engine. searchPath is a folder for the
+// system's loader beside its own; empty if there is none.
+func (l *launcher) environment(searchPath string, lookup func(string) (string, bool)) []string {
+	env := []string{"GGML_NO_BACKTRACE=1"} // else a failed assertion starts a debugger first
+	for _, name := range passed {
+		if value, ok := lookup(name); ok && !slices.Contains(l.secrets, name) {
+			env = append(env, name+"="+value)
+		}
+	}
+	if searchPath != "" {
+		env = append(env, "LD_LIBRARY_PATH="+searchPath)
+	}
+	return env
+}
+
+// avoid makes the next engine leave out the CPU variant with which the last one ended.
+func (l *launcher) avoid(ctx context.Context, variant string) bool {
+	choice := l.choice.Load()
+	return choice != nil && l.libraries.avoid(ctx, *choice, l.name, variant)
+}
+
+// originOf returns the origin of the engine's vectors or scores, by the task: the model's file at
+// the last start of the engine, the pooling, and the reported context.
+func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
+	var o backend.Origin
+	if last := l.origin.Load(); last != nil {
+		o = *last
+	}
+	switch t.(type) {
+	case *infer.Embed:
+		o.Settings = fmt.Sprintf("pooling %q, context %d, exact %v", l.settings.Pooling, r.EmbedNCtx, r.Exact)
+	case *infer.Rerank:
+		o.Settings = fmt.Sprintf("context %d, exact %v", r.RerankNCtx, r.Exact)
+	case *infer.Generate, *infer.Count:
+	}
+	return o
+}
+
+// engineChild is an engine process as its supervisor sees it.
+type engineChild struct{ *proc.Child }
+
+var (
+	_ Child    = engineChild{}
+	_ Observed = engineChild{}
+	_ Signaled = engineChild{}
+)
+
+// Wait returns how the engine ended.
+func (c engineChild) Wait() Exit {
+	<-c.Done()
+	exit := c.Exit()
+	if strings.Contains(exit.Stderr, "libffi.so.8") {
+		return Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
+	}
+	return Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
+}
+
+// Conn is the daemon's end of the link.
+func (c engineChild) Conn() net.Conn { return c.Child.Conn() }

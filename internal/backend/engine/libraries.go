@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/inferd-go/inferd/internal/libraries"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// engineLibraries decides for all launchers which of llama.cpp's libraries their engines load.
+type engineLibraries struct {
+	folder *libraries.Folder
+	memory *libraries.Memory
+	log    *slog.Logger
+
+	mu      sync.Mutex // guards the fields below
+	warned  bool       // of libraries that are not verified
+	told    bool       // of variants that an earlier process avoided
+	current *libraries.Set
+}
+
+func newEngineLibraries(dir string, env paths.Env, log *slog.Logger) (*engineLibraries, error) {
+	folder, err := libraries.At(dir, env.EngineDir(), paths.EngineVersion)
+	if err != nil {
+		return nil, err
+	}
+	return &engineLibraries{
+		folder: folder,
+		memory: &libraries.Memory{Path: env.VariantsFile(), Processor: libraries.ThisProcessor()},
+		log:    log,
+	}, nil
+}
+
+// A libraryChoice is the libraries of one engine.
+type libraryChoice struct {
+	set      *libraries.Set
+	backends []string // files, see [libraries.Set.Backends]
+}
+
+// choose checks the libraries and chooses those of the next engine.
+func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
+	set, err := l.folder.Check(ctx)
+	if err != nil {
+		return libraryChoice{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current = set
+	avoid, err := l.memory.Avoid(set.Digest)
+	if err != nil {
+		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))
+	}
+	if !set.Verified && !l.warned {
+		l.warned = true
+		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries are unverified: they are not the folder that \"make engine\" makes",
+			slog.String("folder", l.folder.Path))
+	}
+	if len(avoid) > 0 && !l.told {
+		l.told = true
+		l.log.LogAttrs(ctx, slog.LevelInfo, "CPU variants avoided: they ended with an illegal instruction on this machine",
+			slog.String("variants", strings.Join(avoid, ",")), slog.String("remembered_in", l.memory.Path))
+	}
+	backends, err := set.Backends(avoid)
+	if errors.Is(err, libraries.ErrNoVariant) { // the cause may lie elsewhere
+		err = errors.Join(err, l.memory.Forget(set.Digest))
+	}
+	return libraryChoice{set: set, backends: backends}, err
+}
+
+// avoid has no later engine load the variant with which one of that choice ended with an
+// illegal instruction. It reports false if the engine did not load such a variant.
+func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry, variant string) bool {
+	if !choice.has(variant) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = true
+	news, err := l.memory.Remember(choice.set.Digest, variant)
+	if err != nil {
+		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))
+	}
+	if news { // another engine may have ended the same way
+		avoid, _ := l.memory.Avoid(choice.set.Digest) // its error has been told
+		l.log.LogAttrs(ctx, slog.LevelWarn, "engine ended with an illegal instruction while loading: this CPU variant is avoided on this machine from now on",
+			slog.String("backend", entry), slog.String("variant", variant), slog.String("next", choice.set.Lower(variant, avoid)))
+	}
+	return true
+}
+
+// searchPath is where the system's loader looks for libraries besides its own places: in the
+// folder, if a libffi is there for systems that have none.
+func (c libraryChoice) searchPath(folder string) string {
+	if c.set.SearchPath {
+		return folder
+	}
+	return ""
+}
+
+// has reports whether the engine may load that variant.
+func (c libraryChoice) has(variant string) bool {
+	for _, file := range c.backends {
+		if name, ok := libraries.VariantOf(file); ok && name == variant {
+			return true
+		}
+	}
+	return false
+}
+
+// Results of [engineLibraries.state].
+const (
+	verified   = "verified"
+	unverified = "unverified"
+)
+
+// state says of the libraries that were checked last whether they are the packaged ones; empty
+// if none were.
+func (l *engineLibraries) state() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.current == nil:
+		return ""
+	case l.current.Verified:
+		return verified
+	default:
+		return unverified
+	}
+}

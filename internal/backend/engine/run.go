@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/proc"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/watchdog"
+)
+
+// Run starts the engine and keeps it running until ctx ends; the engine has gone when
+// it returns. It returns an error only if the engine never became ready.
+func (s *Supervisor) Run(ctx context.Context) error {
+	var (
+		policy restartPolicy
+		watch  watchdog.State // of the next engine
+	)
+	for {
+		end := s.runOnce(ctx, watch)
+		watch = watchdog.State{}
+		if end.wedged {
+			watch = watchdog.Replaced()
+		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the ordinary end
+		}
+		if end.Illegal && !end.ready && s.Avoid != nil && s.Avoid(ctx, end.variant) {
+			s.publish(status.EngineExited{Reason: end.Reason})
+			continue
+		}
+		pause, giveUp := policy.next(time.Now(), end.ready)
+		if !s.hasServed() && (end.Final || giveUp) {
+			return fmt.Errorf("engine of %s: %s", s.Name, end.Reason)
+		}
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "engine ended", slog.String("backend", s.Name),
+			slog.String("reason", end.Reason), slog.Duration("restart_in", pause), slog.Bool("given_up", giveUp))
+		if giveUp {
+			if !s.giveUp(ctx, end.Reason) {
+				return nil
+			}
+			policy.reset()
+			continue
+		}
+		s.publish(status.EngineExited{Reason: end.Reason})
+		if !sleep(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+// publish makes a phase known, as part of the boot or of a restart.
+func (s *Supervisor) publish(phase status.Phase) {
+	if s.hasServed() {
+		s.Publish(status.Restarting{Backend: s.Name, Phase: phase})
+	} else {
+		s.Publish(status.Loading{Backend: s.Name, Phase: phase})
+	}
+}
+
+// A death is the end of an engine.
+type death struct {
+	Exit
+	ready   bool   // the engine had been ready
+	wedged  bool   // the watchdog killed it
+	variant string // CPU variant of the libraries in the engine's last report
+}
+
+// resourceWait is the time between two attempts of a launch that lacks a resource.
+const resourceWait = 250 * time.Millisecond
+
+// launch starts an engine. A lack of descriptors, processes or memory is no fault of the
+// engine: it retries until they are free again, or ctx ends.
+func (s *Supervisor) launch(ctx context.Context) (Child, error) {
+	child, err := s.Launch(ctx, s.publish)
+	if err == nil || !proc.OutOfResources(err) {
+		return child, err
+	}
+	s.Log.LogAttrs(ctx, slog.LevelWarn, "engine not started yet", slog.String("backend", s.Name), slog.Any("err", err))
+	s.publish(status.Waiting{Reason: err.Error()})
+	for proc.OutOfResources(err) {
+		if !sleep(ctx, resourceWait) {
+			return nil, context.Cause(ctx)
+		}
+		child, err = s.Launch(ctx, func(p status.Phase) {
+			if _, first := p.(status.CheckingLocal); !first { // published already; every attempt begins with it
+				s.publish(p)
+			}
+		})
+	}
+	return child, err
+}
+
+// runOnce starts an engine and waits for its end. Once the engine is ready, the watchdog
+// begins with the state watching.
+func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death {
+	child, err := s.launch(ctx)
+	if err != nil {
+		return death{Exit: Exit{Reason: err.Error(), Final: true}}
+	}
+	stop := context.AfterFunc(ctx, child.Kill)
+	defer stop()
+	s.setPID(child.PID())
+	defer s.setPID(0)
+
+	r := &engineRun{sup: s, child: child, client: link.NewClient(child.Conn()), watching: watching}
+	linkErr := r.serve(ctx)
+	child.Kill()
+	exit := child.Wait()
+	end := r.end
+	switch {
+	case r.wedged != nil:
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "wedged engine ended", slog.String("backend", s.Name),
+			slog.String("exit", exit.Reason), slog.String("output", exit.Output))
+		return death{Exit: Exit{Reason: "wedged: " + r.wedged.reason}, ready: true, wedged: true}
+	case r.late.Load():
+		end.Reason, end.Final = fmt.Sprintf("backend not ready within %s", s.loadTimeout()), true
+		return end
+	case end.Reason == "":
+		end.Exit = exit
+	}
+	end.Illegal = exit.Illegal
+	if linkErr != nil {
+		end.Reason = fmt.Sprintf("%v (%s)", linkErr, exit.Reason)
+	}
+	return end
+}
+
+// An engineRun is one engine process from its start to its end.
+type engineRun struct {
+	sup      *Supervisor
+	child    Child
+	client   *link.Client
+	watching watchdog.State
+
+	timeout *time.Timer // of the load
+	late    atomic.Bool // the load timed out
+	end     death
+	watcher sync.WaitGroup
+	wedged  *verdict // written by watcher
+}
+
+// serve handles the reports of the engine until the link ends, and returns the error of
+// the link.
+func (r *engineRun) serve(ctx context.Context) error {
+	ctx, stopWatch := context.WithCancel(ctx)
+	defer r.watcher.Wait()
+	defer stopWatch()
+	r.timeout = time.AfterFunc(r.sup.loadTimeout(), func() {
+		r.late.Store(true)
+		r.child.Kill()
+	})
+	defer r.sup.set(backend.Loading, nil, "")
+	defer r.timeout.Stop()
+	return r.client.Run(func(report link.Report) { r.onReport(ctx, report) })
+}
+
+func (r *engineRun) onReport(ctx context.Context, report link.Report) {
+	switch report.State {
+	case link.Ready:
+		if r.timeout.Stop() {
+			r.end.ready = true
+			r.sup.becomeReady(ctx, r.client, report)
+			w := &watch{sup: r.sup, child: r.child, client: r.client, state: r.watching}
+			r.watcher.Go(func() { r.wedged = w.run(ctx) })
+		}
+	case link.Failed:
+		r.end.Reason, r.end.Final = report.Problem, true
+		r.child.Kill()
+	case link.Selecting:
+		r.timeout.Reset(r.sup.loadTimeout())
+		r.end.variant = report.Variant
+	case link.Mapping:
+		r.timeout.Reset(r.sup.loadTimeout())
+		r.sup.publish(status.Mmap{Path: report.Path, Progress: report.Progress})
+	case link.Caching:
+		r.timeout.Reset(r.sup.loadTimeout())
+		r.sup.publish(status.KVCache{NCtx: report.NCtx})
+	}
+}
+
+// setPID notes the start of an engine, or with 0 its end.
+func (s *Supervisor) setPID(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pid = pid
+	if pid != 0 {
+		s.starts.note(time.Now())
+	}
+}
+
+// sleep reports false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

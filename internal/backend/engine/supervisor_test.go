@@ -1,0 +1,358 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/engine"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/link"
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// A life is the behaviour of an engine in memory after its start.
+type life func(ctx context.Context, srv *link.Server) string // returns its exit reason
+
+// serves becomes ready after a second, and answers until it is killed.
+func serves(ctx context.Context, srv *link.Server) string {
+	time.Sleep(time.Second)
+	_ = srv.Report(link.Report{State: link.Ready, NCtx: 8, Slots: 2})
+	srv.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+		if err := emit(&infer.Text{Delta: []byte("hi")}); err != nil {
+			return err
+		}
+		if req.Task.(*infer.Generate).MaxTokens > 1 {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return emit(&infer.Done{})
+	})
+	_ = srv.Serve(ctx)
+	return "killed by SIGKILL"
+}
+
+func crashes(context.Context, *link.Server) string { return "exit code 2: SIGSEGV" }
+
+func hangs(ctx context.Context, _ *link.Server) string {
+	<-ctx.Done()
+	return "killed by SIGKILL"
+}
+
+func failsCleanly(_ context.Context, srv *link.Server) string {
+	_ = srv.Report(link.Report{State: link.Failed, Problem: "not a GGUF"})
+	return "exit code 1"
+}
+
+// slow reports progress every twenty seconds.
+func slow(ctx context.Context, srv *link.Server) string {
+	for i := range 5 {
+		time.Sleep(20 * time.Second)
+		_ = srv.Report(link.Report{State: link.Mapping, Path: "m", Progress: float64(i) / 5})
+	}
+	return serves(ctx, srv)
+}
+
+// A child is an engine in memory.
+type child struct {
+	pid    int
+	conn   net.Conn
+	cancel context.CancelFunc
+	exit   chan string
+}
+
+func (c *child) Conn() net.Conn { return c.conn }
+func (c *child) Kill()          { c.cancel() }
+func (c *child) PID() int       { return c.pid }
+func (c *child) Wait() engine.Exit {
+	reason := <-c.exit
+	return engine.Exit{Reason: reason, Illegal: reason == illegalReason}
+}
+
+// A house is a supervisor with engines in memory.
+type house struct {
+	*engine.Supervisor
+	t *testing.T
+
+	mu     sync.Mutex
+	lives  []life // of the engines to come; the last one is used again
+	alive  []*child
+	events []string
+	err    error // of Run
+	over   chan struct{}
+	stop   context.CancelFunc
+}
+
+func build(t *testing.T, lives ...life) *house {
+	t.Helper()
+	h := furnish(t, lives...)
+	h.open()
+	return h
+}
+
+// furnish makes a house; its supervisor does not run yet.
+func furnish(t *testing.T, lives ...life) *house {
+	t.Helper()
+	h := &house{t: t, lives: lives, over: make(chan struct{})}
+	h.Supervisor = &engine.Supervisor{
+		Name: "gen", Launch: h.launch, Log: slog.New(slog.DiscardHandler),
+		Publish: func(ev status.Event) { h.note(fmt.Sprintf("%T", ev), phaseOf(ev)) },
+		OnReady: func(context.Context, link.Report) { h.note("ready", "") },
+	}
+	return h
+}
+
+func (h *house) open() {
+	ctx, cancel := context.WithCancel(h.t.Context())
+	h.stop = cancel
+	go func() {
+		defer close(h.over)
+		h.err = h.Run(ctx)
+	}()
+}
+
+func phaseOf(ev status.Event) string {
+	switch ev := ev.(type) {
+	case status.Loading:
+		return fmt.Sprintf("%T%v", ev.Phase, ev.Phase)
+	case status.Restarting:
+		return fmt.Sprintf("%T%v", ev.Phase, ev.Phase)
+	case status.Liveness:
+		return strings.TrimSpace(fmt.Sprint(ev.Silent, " ", ev.Reason))
+	case status.Starting, status.Ready, status.Draining, status.Capabilities, status.BackendState:
+	}
+	return ""
+}
+
+func (h *house) note(kind, what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, strings.TrimSpace(strings.ReplaceAll(kind+" "+what, "status.", "")))
+}
+
+func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	live := h.lives[0]
+	if len(h.lives) > 1 {
+		h.lives = h.lives[1:]
+	}
+	if live == nil {
+		return nil, errors.New("there is no such program")
+	}
+	near, far := net.Pipe()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	kill := func() { // a process that is killed says nothing more
+		_ = far.Close()
+		cancel()
+	}
+	c := &child{pid: 100 + len(h.alive), conn: near, cancel: kill, exit: make(chan string, 1)}
+	h.alive = append(h.alive, c)
+	go func() {
+		reason := live(ctx, &link.Server{Conn: far})
+		_ = far.Close()
+		c.exit <- reason
+	}()
+	return c, nil
+}
+
+// kill kills the engine that runs.
+func (h *house) kill() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.alive[len(h.alive)-1].Kill()
+}
+
+func (h *house) seen() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.events)
+}
+
+func (h *house) starts() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.alive)
+}
+
+func (h *house) ask(most int) error {
+	req := &infer.Request{Task: &infer.Generate{MaxTokens: most}}
+	return h.Handle(h.t.Context(), req, func(infer.Event) error { return nil })
+}
+
+func (h *house) close() {
+	h.stop()
+	<-h.over
+}
+
+func TestServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, serves)
+		if err := h.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.ask(1); err != nil {
+			t.Error(err)
+		}
+		h.close()
+		if h.err != nil {
+			t.Errorf("Run = %v", h.err)
+		}
+	})
+}
+
+func TestBootFailures(t *testing.T) {
+	for name, test := range map[string]struct {
+		lives  []life
+		starts int
+		want   string
+		after  time.Duration
+	}{
+		"a clean load error ends it at once":      {[]life{failsCleanly}, 1, "not a GGUF", 0},
+		"a crash is tried three times":            {[]life{crashes}, 3, "SIGSEGV", 0},
+		"a program that cannot be started":        {[]life{nil}, 0, "no such program", 0},
+		"no progress for longer than the timeout": {[]life{hangs}, 1, "not ready within 30s", 30 * time.Second},
+		"a crash that turns into a clean failure": {[]life{crashes, failsCleanly}, 2, "not a GGUF", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				h := build(t, test.lives...)
+				<-h.over
+				if h.err == nil || !strings.Contains(h.err.Error(), test.want) {
+					t.Errorf("Run = %v, want something of %q", h.err, test.want)
+				}
+				if got := h.starts(); got != test.starts {
+					t.Errorf("%d starts, want %d", got, test.starts)
+				}
+				if got := time.Since(begin); got != test.after {
+					t.Errorf("after %s, want %s", got, test.after)
+				}
+			})
+		})
+	}
+}
+
+func TestLoadTimeoutCountsFromTheLastReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, slow) // 101 seconds, the timeout is 30
+		defer h.close()
+		if err := h.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(h.seen(), "Loading Mmap{m 0.4}") {
+			t.Errorf("events %q", h.seen())
+		}
+	})
+}
+
+func TestDeathWhileAnswering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, serves)
+		defer h.close()
+		_ = h.WaitReady(t.Context())
+		failed := make(chan error, 1)
+		go func() { failed <- h.ask(99) }()
+		synctest.Wait()
+		h.kill()
+		if err := <-failed; infer.CodeOf(err) != infer.Unavailable {
+			t.Errorf("the running request got %v", err)
+		}
+		// The next one waits for the new engine.
+		begin := time.Now()
+		if err := h.ask(1); err != nil || time.Since(begin) != time.Second {
+			t.Errorf("the next one got %v after %s", err, time.Since(begin))
+		}
+		want := []string{"ready", "Restarting EngineExited{killed by SIGKILL}", "ready"}
+		if got := h.seen(); !slices.Equal(got, want) {
+			t.Errorf("events %q, want %q", got, want)
+		}
+	})
+}
+
+func TestRequestsDoNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, serves, slow)
+		defer h.close()
+		_ = h.WaitReady(t.Context())
+		h.kill()
+		synctest.Wait()
+		begin := time.Now()
+		if err := h.ask(1); infer.CodeOf(err) != infer.Unavailable || err.Error() != "backend not ready" {
+			t.Errorf("got %v", err)
+		}
+		if got := time.Since(begin); got != engine.DefaultLoadTimeout {
+			t.Errorf("after %s", got)
+		}
+	})
+}
+
+func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, serves, crashes, crashes, failsCleanly, serves)
+		defer h.close()
+		_ = h.WaitReady(t.Context())
+		if err := h.Retry(); infer.CodeOf(err) != infer.Invalid {
+			t.Errorf("retry of a ready engine: %v", err)
+		}
+		h.kill()
+		synctest.Wait()
+		if got, _ := h.State(); got != backend.Down {
+			t.Fatalf("state %v, events %q", got, h.seen())
+		}
+		if err := h.ask(1); infer.CodeOf(err) != infer.Unavailable || !strings.Contains(err.Error(), "not a GGUF") {
+			t.Errorf("refused with %v", err)
+		}
+		if got := h.seen()[len(h.seen())-1]; got != "Restarting GaveUp{not a GGUF}" {
+			t.Errorf("last event %q", got)
+		}
+		if err := h.Retry(); err != nil {
+			t.Error(err)
+		}
+		if err := h.ask(1); err != nil {
+			t.Errorf("after the retry: %v", err)
+		}
+	})
+}
+
+func TestStopsInEveryState(t *testing.T) {
+	for name, lives := range map[string][]life{
+		"loading":  {hangs},
+		"ready":    {serves},
+		"given up": {serves, crashes},
+		"pausing":  {serves},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := build(t, lives...)
+				switch name {
+				case "given up":
+					_ = h.WaitReady(t.Context())
+					h.kill()
+				case "pausing":
+					for range 11 {
+						_ = h.WaitReady(t.Context())
+						h.kill()
+						synctest.Wait()
+					}
+				case "ready":
+					_ = h.WaitReady(t.Context())
+				}
+				synctest.Wait()
+				h.close()
+				if h.err != nil {
+					t.Errorf("Run = %v", h.err)
+				}
+			})
+		})
+	}
+}

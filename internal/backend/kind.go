@@ -1,0 +1,83 @@
+package backend
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/settings"
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// A Kind is a kind of backend. It owns the settings of its entries.
+type Kind struct {
+	Name string // in the config, and on the wires
+	// New returns the settings of an entry before anything is read: the defaults.
+	New func() Settings
+	// Start makes the backends of all entries of the kind, in their order. Nothing runs yet; stop
+	// frees the things that they share, after all of them have ended. Nil is for a program that
+	// only reads the settings.
+	Start func(h *Host, entries []*Entry) (all []*Backend, stop func(), err error)
+}
+
+// Settings are the settings of one entry that only its kind knows.
+type Settings interface {
+	// Table returns the settings that have a row.
+	Table() settings.Table
+	// ReadModel reads an entry of which nothing but the model is given. Errors are kept by o.
+	ReadModel(o *settings.Object, e *Entry)
+	// Read reads the members of an entry, those of the table included. The name and the limits of
+	// the entry are read already. Errors are kept by o.
+	Read(o *settings.Object, e *Entry) (warnings []string)
+	// FromFlags completes the settings of an entry that the command line describes: the flags of
+	// the table are set. A path that begins with "builtin:" names a generated model; both are empty
+	// if no model is named.
+	FromFlags(e *Entry, modelPath, modelSHA256 string) error
+	// Role returns how the entry will use its limits.
+	Role() Role
+}
+
+// A Role is the use of an entry's context.
+type Role struct {
+	Generates bool // it may generate text on Limits.NCtx tokens
+	Encodes   bool // it is asked to embed or to rerank
+	Prefixes  bool // it may keep the KV of shared prefixes
+}
+
+// An Entry is an entry of the config. Names are unique.
+type Entry struct {
+	Name     string
+	Aliases  []string
+	Limits            // NCtx and NSlots are not zero
+	Shared   []string // system messages; every owner may use their KV
+	Kind     *Kind
+	Settings Settings
+}
+
+// Limits are how much of the machine an entry gets, and what that buys. A zero stands for the
+// default.
+type Limits struct {
+	NCtx       int // tokens of context to generate with, over all slots; default 8192
+	NSlots     int // sequences at once; default 4
+	Threads    int // compute threads; default: the cores, shared among the engines
+	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
+	MaxStallMS int // between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
+	// Exact makes the bits of an answer independent of other requests, now and before.
+	Exact bool
+}
+
+// A Host is the daemon as backends of all kinds use it.
+type Host struct {
+	Log *slog.Logger
+	// Publish receives the phases of loading and restarting, from any goroutine.
+	Publish func(status.Event)
+	// Ready is called each time a backend that was loading has become ready.
+	Ready func()
+	// LoadTimeout is how long a backend may load without a sign of progress; 0 is the default.
+	LoadTimeout time.Duration
+	Env         paths.Env
+	Dir         string   // for files that backends share; absolute
+	Engine      string   // engine program; empty is the one beside the daemon's
+	EngineLib   string   // folder of llama.cpp's libraries
+	Secrets     []string // variables of the environment that hold keys: no child process gets them
+}

@@ -1,8 +1,0 @@
-//go:build unix
-
-package config
-
-import "syscall"
-
-// nonBlocking opens a named pipe without waiting for a writer.
-const nonBlocking = syscall.O_NONBLOCK

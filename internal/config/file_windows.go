@@ -1,4 +1,0 @@
-package config
-
-// nonBlocking is not needed: a named pipe is no file of a folder here.
-const nonBlocking = 0

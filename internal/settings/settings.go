@@ -1,0 +1,258 @@
+// Package settings has the mechanics of settings: a table row says once how a value is spelled as a
+// flag, as a variable and as a member of the config file, with its bounds and its help; and a
+// [Document] reads a JSON file so that each mistake is told with its line, and each unknown member
+// found. The package knows no setting: config has those of the daemon, and each kind of backend its
+// own.
+package settings
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Setting is one value that a flag, its variable and the config file may give. Its row is the
+// only place that knows it: the command line, the environment, the config file, --help and
+// docs/settings.md are all made of rows. T is the struct that holds the value.
+type Setting[T any] struct {
+	Flag string // name without dashes; the variable is made of it. Empty: no flag
+	Key  string // member of the config file, after the object that holds it. Empty: no member
+	Help string // for --help and docs/settings.md; back quotes hold the kind of value
+
+	// At returns where the value is kept: a *string, *bool, *int, *Word, *Words or *time.Duration.
+	At func(*T) any
+
+	Least, Most int           // bounds of a number; Most 0 stands for 2^30
+	Unit        time.Duration // of a *time.Duration
+}
+
+// A Word is a string or a number, as it is written.
+type Word string
+
+// Words are the values of a flag that may be repeated, and given without a value; in the config
+// file they are an array of strings.
+type Words []string
+
+// Bare is the value of a flag without one.
+const Bare = "true"
+
+// String returns the words, for package flag.
+func (w *Words) String() string { return strings.Join(*w, ",") }
+
+// Set appends the words of a list with commas.
+func (w *Words) Set(text string) error {
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			*w = append(*w, word)
+		}
+	}
+	return nil
+}
+
+// IsBoolFlag says that the flag may have no value.
+func (*Words) IsBoolFlag() bool { return true }
+
+// JoinValues joins each flag of fs that is [Words] with its value, if one follows: package flag
+// takes the value of a flag that may have none only behind an equals sign.
+func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			return append(joined, args[i:]...)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+		if f := fs.Lookup(name); strings.HasPrefix(arg, "-") && f != nil && i+1 < len(args) && args[i+1] != "" {
+			if _, words := f.Value.(*Words); words && args[i+1][0] != '-' {
+				i++
+				arg += "=" + args[i]
+			} else if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() { // its value is no flag
+				i++
+				joined = append(joined, arg)
+				arg = args[i]
+			}
+		}
+		joined = append(joined, arg)
+	}
+	return joined
+}
+
+// A Table is the rows of some settings with the struct that holds their values.
+type Table interface {
+	// Define makes the flags, with the present values as their defaults.
+	Define(fs *flag.FlagSet)
+	// Check refuses the first number of a flag that is out of bounds.
+	Check() error
+	// Read takes the values of all members from o.
+	Read(o *Object)
+	// Rows describes the settings.
+	Rows() []Row
+}
+
+// A Row describes a setting and its present value.
+type Row struct{ Flag, Key, Help, Value string }
+
+// Of returns the table of rows with the values in to.
+func Of[T any](rows []Setting[T], to *T) Table { return table[T]{rows, to} }
+
+type table[T any] struct {
+	rows []Setting[T]
+	to   *T
+}
+
+// Define makes the flags.
+func (t table[T]) Define(fs *flag.FlagSet) {
+	for _, s := range t.rows {
+		if s.Flag != "" {
+			s.define(fs, t.to)
+		}
+	}
+}
+
+// Check checks the values of flags.
+func (t table[T]) Check() error {
+	for _, s := range t.rows {
+		if s.Flag != "" {
+			if err := s.check(t.to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Read reads the members.
+func (t table[T]) Read(o *Object) {
+	for _, s := range t.rows {
+		s.Read(o, t.to)
+	}
+}
+
+// Rows returns a row for each setting.
+func (t table[T]) Rows() (all []Row) {
+	for _, s := range t.rows {
+		all = append(all, Row{s.Flag, s.Key, s.Help, s.value(t.to)})
+	}
+	return all
+}
+
+// value spells the present value; a number that is 0 is left to the help.
+func (s Setting[T]) value(from *T) string {
+	switch p := s.At(from).(type) {
+	case *string:
+		return *p
+	case *Words:
+		return p.String()
+	case *bool:
+		return strconv.FormatBool(*p)
+	case *int:
+		if *p != 0 {
+			return strconv.Itoa(*p)
+		}
+	case *time.Duration:
+		if *p != 0 {
+			return ticks{p, s.Unit}.String()
+		}
+	}
+	return ""
+}
+
+// bounds returns the least and the most that a number may be.
+func (s Setting[T]) bounds() (least, most int) {
+	if s.Most == 0 {
+		return s.Least, 1 << 30
+	}
+	return s.Least, s.Most
+}
+
+// define makes the flag, with the present value as its default.
+func (s Setting[T]) define(fs *flag.FlagSet, to *T) {
+	switch p := s.At(to).(type) {
+	case *string:
+		fs.StringVar(p, s.Flag, *p, s.Help)
+	case *Word:
+		fs.StringVar((*string)(p), s.Flag, string(*p), s.Help)
+	case *Words:
+		fs.Var(p, s.Flag, s.Help)
+	case *bool:
+		fs.BoolVar(p, s.Flag, *p, s.Help)
+	case *int:
+		fs.IntVar(p, s.Flag, *p, s.Help)
+	case *time.Duration:
+		fs.Var(ticks{p, s.Unit}, s.Flag, s.Help)
+	}
+}
+
+// check refuses a flag's number that is out of bounds. 0 stands for the default of most
+// settings, so it is never out of bounds here.
+func (s Setting[T]) check(from *T) error {
+	var n int
+	switch p := s.At(from).(type) {
+	case *int:
+		n = *p
+	case *time.Duration:
+		n = int(*p / s.Unit)
+	}
+	least, most := s.bounds()
+	switch {
+	case n < min(least, 0):
+		return fmt.Errorf("--%s %d is out of range: it must be at least %d", s.Flag, n, min(least, 0))
+	case n > most:
+		return fmt.Errorf("--%s %d is out of range: it must be at most %d", s.Flag, n, most)
+	}
+	return nil
+}
+
+// Read takes the value of the setting from o, which holds its member, if it has one there.
+func (s Setting[T]) Read(o *Object, to *T) {
+	name := s.Key[strings.LastIndexByte(s.Key, '.')+1:]
+	switch p := s.At(to).(type) {
+	case *string:
+		o.Text(name, p)
+	case *Word:
+		o.word(name, p)
+	case *Words:
+		if all := o.Texts(name); all != nil {
+			*p = all
+		}
+	case *bool:
+		o.boolean(name, p)
+	case *int:
+		least, most := s.bounds()
+		o.number(name, p, least, most)
+	case *time.Duration:
+		n := int(*p / s.Unit)
+		least, most := s.bounds()
+		o.number(name, &n, least, most)
+		*p = time.Duration(n) * s.Unit
+	}
+}
+
+// ticks is a duration that a flag gives as a whole number of units.
+type ticks struct {
+	to   *time.Duration
+	unit time.Duration
+}
+
+// Set parses n units.
+func (t ticks) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil:
+		return strconv.ErrSyntax
+	case n > int(math.MaxInt64/t.unit) || n < int(math.MinInt64/t.unit):
+		return strconv.ErrRange
+	}
+	*t.to = time.Duration(n) * t.unit
+	return nil
+}
+
+// String returns the number of units; package flag also asks for the zero value's.
+func (t ticks) String() string {
+	if t.to == nil {
+		return "0"
+	}
+	return strconv.Itoa(int(*t.to / t.unit))
+}

@@ -1,0 +1,20 @@
+// Package shortdir makes temporary folders with short names for tests. The path of a socket is
+// limited to some hundred bytes, which the names of [testing.T.TempDir] exceed because they contain
+// the name of the test. The package does not know what a test puts into the folder.
+package shortdir
+
+import (
+	"os"
+	"testing"
+)
+
+// New returns a new folder, which is removed with its content when the test ends.
+func New(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "i")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}

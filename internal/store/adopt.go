@@ -1,0 +1,273 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+)
+
+// An Adoption is an order to use files of another tool as a model, without a copy.
+type Adoption struct {
+	Name       string
+	Files      []AdoptedFile // the parts in order
+	Source     Source
+	Asked      []string
+	ProducedBy string
+}
+
+// An AdoptedFile is a file of another tool. It is never written to.
+type AdoptedFile struct {
+	Path   string
+	SHA256 string // as the tool claims; empty if it claims none
+}
+
+// A How is the way in which a file was adopted.
+type How string
+
+// The ways, from the best on: a clone and a link stay if the tool removes its file, and a clone
+// stays as it is if the tool writes to it.
+const (
+	Present   How = "the blob in the store"
+	Cloned    How = "reflink"
+	Linked    How = "hard link"
+	Referred  How = "reference"
+	notBetter How = ""
+)
+
+// An Adopted is the outcome of an adoption.
+type Adopted struct {
+	Manifest *Manifest
+	How      How // of the first file
+	Warning  string
+}
+
+// A LieError means that a file does not have the digest that its tool claims.
+type LieError struct{ Path, Claimed, Actual string }
+
+func (e *LieError) Error() string {
+	return fmt.Sprintf("%s has SHA-256 %s, not %s as its name or its manifest says: left alone", e.Path, e.Actual, e.Claimed)
+}
+
+// Adopt makes files of another tool a model of the store. Each is hashed once and compared with
+// its claim. Then the file system clones it, or it is linked, or else the manifest refers to it:
+// no content is written in any case. An adoption of a model that is there adds to the names
+// that were asked for.
+func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
+	if err := CheckName(a.Name); err != nil {
+		return nil, err
+	}
+	if len(a.Files) == 0 || len(a.Files) > maxParts {
+		return nil, fmt.Errorf("adopt %s: %d files", a.Name, len(a.Files))
+	}
+	lock, err := s.LockName(a.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	old, err := s.Manifest(a.Name)
+	if err != nil {
+		old = nil
+	}
+	m := &Manifest{Name: a.Name, Source: a.Source, Asked: a.Asked, ProducedBy: a.ProducedBy}
+	result := &Adopted{Manifest: m}
+	for n, file := range a.Files {
+		f, info, digest, err := s.openClaimed(ctx, file)
+		if err != nil {
+			return nil, fmt.Errorf("adopt %s: %w", a.Name, err)
+		}
+		part := Part{Blob: digestPrefix + digest, Size: info.Size()}
+		how := notBetter
+		switch {
+		case old != nil && (len(old.Blobs()) != len(a.Files) || old.Blobs()[n].Blob != part.Blob):
+			err = &TakenError{a.Name, old.Digest()}
+		default:
+			if n == 0 {
+				m.GGUF, result.Warning = headerOf(f, len(a.Files))
+			}
+			how, err = s.adopt(ctx, f, info, &part)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("adopt %s: %w", a.Name, err)
+		}
+		if n == 0 {
+			m.Blob, m.Size, m.Refers, result.How = part.Blob, part.Size, part.Refers, how
+		}
+		if len(a.Files) > 1 {
+			m.Parts = append(m.Parts, part)
+		}
+	}
+	if old != nil {
+		m = merge(old, m)
+		result.Manifest = m
+	}
+	return result, s.PutManifest(m, false)
+}
+
+// merge returns the manifest that was there, with the new names. Its blobs are the same, but a
+// file that it refers to may have moved.
+func merge(old, m *Manifest) *Manifest {
+	merged := *old
+	for _, name := range m.Asked {
+		if !slices.Contains(merged.Asked, name) {
+			merged.Asked = append(merged.Asked, name)
+		}
+	}
+	merged.Refers, merged.Parts = m.Refers, m.Parts
+	if merged.GGUF == nil {
+		merged.GGUF = m.GGUF
+	}
+	return &merged
+}
+
+// openClaimed opens a file and compares its digest with the claim.
+func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os.FileInfo, string, error) {
+	target, err := filepath.Abs(file.Path)
+	if err == nil {
+		target, err = filepath.EvalSymlinks(target)
+	}
+	if err != nil {
+		return nil, nil, "", err
+	}
+	f, info, err := openRegular(target)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	digest, err := s.digestOf(ctx, f, info, target, file.SHA256, nil)
+	if err == nil && file.SHA256 != "" && digest != file.SHA256 {
+		err = &LieError{target, file.SHA256, digest}
+	}
+	if err != nil {
+		return nil, nil, "", errors.Join(err, f.Close())
+	}
+	return f, info, digest, nil
+}
+
+// adopt gets the content of an open file into the store without a copy. Of a reference it sets
+// the part's file.
+func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *Part) (How, error) {
+	digest := part.Blob[len(digestPrefix):]
+	there, err := s.Have(ctx, digest, nil)
+	if err != nil {
+		return notBetter, err
+	}
+	if there {
+		return Present, nil
+	}
+	d, err := s.open(true)
+	if err != nil {
+		return notBetter, err
+	}
+	s.releaseUse(digest)
+	lock, err := s.lockBlob(d, digest, false)
+	if err != nil {
+		return notBetter, err
+	}
+	defer lock.Release()
+	before := identityOf(info)
+	for _, way := range []struct {
+		how How
+		do  func(*os.File, os.FileInfo, string) (bool, error)
+	}{{Cloned, d.clone}, {Linked, d.link}} {
+		done, err := way.do(f, info, digest)
+		if err != nil {
+			return notBetter, s.unwritable(err)
+		}
+		if done {
+			return way.how, s.rememberAdopted(d, f, before, digest)
+		}
+	}
+	now, err := f.Stat()
+	if err != nil {
+		return notBetter, err
+	}
+	if identityOf(now) != before {
+		return notBetter, fmt.Errorf("%s was changed while it was adopted", f.Name())
+	}
+	part.Refers = &Refers{f.Name(), before}
+	return Referred, nil
+}
+
+// rememberAdopted notes the digest of a new blob, unless its content has changed since it was
+// hashed: then the blob is removed.
+func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string) error {
+	now, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// A link changes the time of the last change, and nothing else.
+	source := identityOf(now)
+	source.CTime = before.CTime
+	if source != before {
+		return errors.Join(fmt.Errorf("%s was changed while it was adopted", f.Name()), d.removeBlob(digest))
+	}
+	info, err := d.root.Stat(blobPath(digest))
+	if err != nil {
+		return d.full(err)
+	}
+	s.remember(identityOf(info), digest)
+	s.rememberKey(keyOf(identityOf(now), f.Name()), digest)
+	return nil
+}
+
+// clone makes a blob that shares the blocks of a file. It reports false if the file system
+// cannot do so.
+func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err error) {
+	dir := partialDir(digest)
+	if _, err := d.root.Lstat(dir); err == nil { // unfinished: it is not needed any longer
+		if err := d.removeDir(dir); err != nil {
+			return false, err
+		}
+	}
+	if err := d.mkdirAll(dir); err != nil {
+		return false, err
+	}
+	temp := path.Join(dir, tempLeaf)
+	to, err := d.create(temp)
+	if err != nil {
+		return false, err
+	}
+	err = d.do(Op{Kind: OpClone, Path: temp}, func() error {
+		done, err = cloneFile(to, f)
+		return err
+	})
+	if err == nil && done {
+		err = d.sync(to, temp)
+	}
+	if err := errors.Join(err, to.Close()); err != nil || !done {
+		return false, errors.Join(err, d.removeDir(dir))
+	}
+	if err := d.mkdirAll(blobDir(digest)); err != nil {
+		return false, err
+	}
+	if err := d.rename(temp, blobPath(digest)); err != nil {
+		return false, err
+	}
+	return true, errors.Join(d.chmod(blobPath(digest), blobMode), d.syncDir(blobDir(digest)), d.removeDir(dir))
+}
+
+// link makes a blob that is another name of the user's own file. Its mode stays. It reports
+// false if that cannot be done.
+func (d *disk) link(f *os.File, info fs.FileInfo, digest string) (done bool, err error) {
+	if !isOwn(info) {
+		return false, nil
+	}
+	if err := d.do(Op{Kind: OpSync, Path: blobPath(digest)}, f.Sync); err != nil { // the tool may not have synced it
+		return false, err
+	}
+	if err := d.mkdirAll(blobDir(digest)); err != nil {
+		return false, err
+	}
+	err = d.do(Op{Kind: OpLink, Path: blobPath(digest)}, func() error {
+		done, err = linkFile(d.root, f, blobDir(digest), dataLeaf)
+		return err
+	})
+	if err != nil || !done {
+		return false, errors.Join(err, d.remove(blobDir(digest)))
+	}
+	return true, d.syncDir(blobDir(digest))
+}

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// descriptors acts with the descriptors of two files.
+func descriptors(a, b *os.File, act func(a, b int) error) error {
+	rawA, err := a.SyscallConn()
+	if err != nil {
+		return err
+	}
+	rawB, err := b.SyscallConn()
+	if err != nil {
+		return err
+	}
+	ctlErr := rawA.Control(func(fdA uintptr) {
+		if inner := rawB.Control(func(fdB uintptr) { err = act(int(fdA), int(fdB)) }); inner != nil {
+			err = inner
+		}
+	})
+	return errors.Join(ctlErr, err)
+}
+
+// cloneFile makes a file share the blocks of another. It reports false if the file system
+// cannot do so.
+func cloneFile(to, from *os.File) (bool, error) {
+	err := descriptors(to, from, unix.IoctlFileClone)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EXDEV), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
+		return false, nil
+	}
+	return false, fmt.Errorf("clone %s: %w", from.Name(), err)
+}
+
+// linkFile gives an open file another name, in a folder below root: the file at its path may be
+// another one by now. It reports false if that cannot be done.
+func linkFile(root *os.Root, f *os.File, dir, leaf string) (bool, error) {
+	folder, err := root.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer folder.Close()
+	err = descriptors(f, folder, func(from, to int) error {
+		return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", from), to, leaf, unix.AT_SYMLINK_FOLLOW)
+	})
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.EMLINK), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP):
+		return false, nil // another disk, a file system without links, or no /proc
+	}
+	return false, fmt.Errorf("link %s: %w", f.Name(), err)
+}
+
+// isOwn reports whether a file belongs to the user of this process.
+func isOwn(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid()
+}

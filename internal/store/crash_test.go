@@ -1,0 +1,513 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// A disk is a model of a file system with a volatile cache, fed with the changes of a store. A
+// sync of a file makes its content durable, and a sync of a folder its entries; after a power
+// cut anything else may be there or not, in any combination. Real file systems are kinder.
+type disk struct {
+	names   map[string]*file // present entries by path; a folder is a file, too
+	durable map[string]*file
+	pending []change // of entries, not synced
+}
+
+// A file has its content at the last sync, and the changes since.
+type file struct {
+	dir    bool
+	synced []byte
+	writes []func([]byte) []byte
+}
+
+// A change of entries in one folder: nil removes.
+type change struct {
+	folder  string
+	entries map[string]*file
+}
+
+func newDisk() *disk {
+	root := &file{dir: true}
+	return &disk{names: map[string]*file{".": root}, durable: map[string]*file{".": root}}
+}
+
+func (d *disk) change(entries map[string]*file) {
+	byFolder := make(map[string]map[string]*file)
+	for name, f := range entries {
+		folder := path.Dir(name)
+		if byFolder[folder] == nil {
+			byFolder[folder] = make(map[string]*file)
+		}
+		byFolder[folder][name] = f
+		apply(d.names, name, f)
+	}
+	for folder, entries := range byFolder { // a rename within a folder is one change, else two
+		d.pending = append(d.pending, change{folder, entries})
+	}
+}
+
+func apply(names map[string]*file, name string, f *file) {
+	if f == nil {
+		delete(names, name)
+	} else {
+		names[name] = f
+	}
+}
+
+// do applies a change of the store.
+func (d *disk) do(op store.Op) {
+	f := d.names[op.Path]
+	switch op.Kind {
+	case store.OpMkdir:
+		if f == nil {
+			d.change(map[string]*file{op.Path: {dir: true}})
+		}
+	case store.OpCreate:
+		if f == nil {
+			d.change(map[string]*file{op.Path: {}})
+		}
+	case store.OpWrite:
+		data, off := bytes.Clone(op.Data), int(op.Offset)
+		f.writes = append(f.writes, func(b []byte) []byte {
+			b = append(bytes.Clone(b), make([]byte, max(off+len(data)-len(b), 0))...)
+			copy(b[off:], data)
+			return b
+		})
+	case store.OpTruncate:
+		size := int(op.Size)
+		f.writes = append(f.writes, func(b []byte) []byte {
+			return append(bytes.Clone(b[:min(size, len(b))]), make([]byte, max(size-len(b), 0))...)
+		})
+	case store.OpSync:
+		f.synced = f.content(func() bool { return true })
+		f.writes = nil
+	case store.OpSyncDir:
+		d.pending = slices.DeleteFunc(d.pending, func(c change) bool {
+			if c.folder != op.Path {
+				return false
+			}
+			for name, f := range c.entries {
+				apply(d.durable, name, f)
+			}
+			return true
+		})
+	case store.OpRename:
+		d.change(map[string]*file{op.Path: nil, op.To: f})
+	case store.OpRemove:
+		if f != nil {
+			d.change(map[string]*file{op.Path: nil})
+		}
+	case store.OpChmod, store.OpReserve, store.OpClone, store.OpLink: // no content, or not in these lives
+	}
+}
+
+// content returns a file after a power cut. survives decides on each write since the last sync.
+func (f *file) content(survives func() bool) []byte {
+	b := f.synced
+	for _, w := range f.writes {
+		if survives() {
+			b = w(b)
+		}
+	}
+	return b
+}
+
+// crash writes the files and folders after a power cut to dir.
+func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
+	t.Helper()
+	names := maps.Clone(d.durable)
+	for _, c := range d.pending {
+		if entry() {
+			for name, f := range c.entries {
+				apply(names, name, f)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) { // folders come before their entries
+		if parent := names[path.Dir(name)]; parent == nil {
+			delete(names, name)
+			continue
+		}
+		to := filepath.Join(dir, filepath.FromSlash(name))
+		var err error
+		if f := names[name]; f.dir {
+			err = os.MkdirAll(to, 0o755)
+		} else {
+			err = os.WriteFile(to, f.content(data), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ramDir is a folder in memory where there is one: syncs cost nothing there.
+func ramDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "store-test-")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// A life is the actions of a store in the tests of crashes. A step that has returned is a promise.
+type life struct {
+	s    *store.Store
+	dir  string            // for files to import
+	done func(step string) // called after each step; may be nil
+}
+
+var (
+	oldData, newData, sameData = random(5000, 10), random(70000, 11), random(3000, 12)
+	wrongData                  = random(2000, 13)
+)
+
+func wantNew() store.Want {
+	return store.Want{SHA256: digestOf(newData), Name: "new", Upstream: store.Upstream{URL: "https://a/new", ETag: `"1"`, Total: int64(len(newData))}}
+}
+
+// run goes through the steps, and returns the first error.
+func (l *life) run() error {
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"old is there", func() error { return l.put("old", oldData) }},
+		{"new is begun", func() error { return l.fill(wantNew(), newData, 40000, false) }},
+		{"new is reset", l.reset},
+		{"new is there", func() error { return l.put("new", newData) }},
+		{"a wrong one came", func() error { return l.wrong() }},
+		{"a wrong one came again", func() error { return l.wrong() }},
+		{"the imported is there", l.load},
+		{"old is gone", func() error { _, err := l.s.Remove("old", false); return err }},
+		{"all is collected", func() error {
+			_, _, err := l.s.GC(context.Background(), store.GCOptions{Now: time.Now().Add(30 * 24 * time.Hour)})
+			return err
+		}},
+	} {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		if l.done != nil {
+			l.done(step.name)
+		}
+	}
+	return nil
+}
+
+// fill writes the missing ones of the first n bytes, and commits if asked.
+func (l *life) fill(w store.Want, data []byte, n int, commit bool) (err error) {
+	in, err := l.s.Begin(w)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	for at := 0; at < n; {
+		end := min(at+16000, n)
+		for _, r := range in.Ranges() {
+			if int64(at) >= r.Start && int64(at) < r.End {
+				at = int(r.End)
+			} else if r.Start > int64(at) {
+				end = min(end, int(r.Start))
+			}
+		}
+		if at >= n {
+			break
+		}
+		end = max(min(at+16000, n), end)
+		if _, err := in.WriteAt(data[at:min(end, n)], int64(at)); err != nil {
+			return err
+		}
+		at = end
+		if err := in.Checkpoint(); err != nil {
+			return err
+		}
+	}
+	if !commit {
+		return nil
+	}
+	_, err = in.Commit(context.Background())
+	return err
+}
+
+func (l *life) reset() (err error) {
+	in, err := l.s.Begin(wantNew())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	return in.Reset(store.Upstream{URL: "https://a/new", ETag: `"2"`, Total: int64(len(newData))})
+}
+
+func (l *life) put(name string, data []byte) error {
+	lock, err := l.s.LockName(name)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	w := store.Want{SHA256: digestOf(data), Name: name, Upstream: store.Upstream{URL: "https://a/" + name, Total: int64(len(data))}}
+	if ok, err := l.s.Have(context.Background(), w.SHA256, nil); err != nil {
+		return err
+	} else if !ok {
+		if err := l.fill(w, data, len(data), true); err != nil {
+			return err
+		}
+	}
+	return l.s.PutManifest(&store.Manifest{Name: name, Blob: "sha256:" + w.SHA256, Size: w.Total}, false)
+}
+
+func (l *life) wrong() error {
+	err := l.fill(store.Want{SHA256: sum("right"), Name: "wrong", Upstream: store.Upstream{URL: "https://a/wrong"}}, wrongData, len(wrongData), true)
+	if _, ok := errors.AsType[*store.MismatchError](err); ok && !errors.Is(err, errNoSpace) && !errors.Is(err, errInputOutput) {
+		return nil
+	}
+	if err == nil {
+		return errors.New("a wrong digest was committed")
+	}
+	return err
+}
+
+func (l *life) load() error {
+	file := filepath.Join(l.dir, "Same.gguf")
+	if err := os.WriteFile(file, sameData, 0o600); err != nil {
+		return err
+	}
+	_, err := l.s.Import(context.Background(), store.Import{Path: file}, nil)
+	return err
+}
+
+// present says which models there are after which step, in all cases.
+func present(steps []string) (must, mustNot []string) {
+	for _, s := range steps {
+		switch s {
+		case "old is there":
+			must = append(must, "old")
+		case "new is there":
+			must = append(must, "new")
+		case "the imported is there":
+			must = []string{"new", "same"} // the next step removes old
+		case "old is gone":
+			mustNot = append(mustNot, "old")
+		}
+	}
+	return must, mustNot
+}
+
+// check opens a store after a crash. It fails unless the store opens and every manifest's blob
+// is whole, and the models of finished steps are there. Then it
+// finishes the steps, collects the rest, and looks for strays.
+func check(t *testing.T, dir, boot string, steps []string) error {
+	t.Helper()
+	s := &store.Store{Home: dir, Boot: boot}
+	defer s.Close()
+	l, err := s.Verify(t.Context(), nil, nil)
+	if err != nil {
+		return err
+	}
+	if len(l.Torn) > 0 {
+		return fmt.Errorf("torn manifests: %v", l.Torn)
+	}
+	var names []string
+	for _, e := range l.Models {
+		names = append(names, e.Name)
+		if e.State != store.OK {
+			return fmt.Errorf("%s is %s: %s", e.Name, e.State, e.Why)
+		}
+	}
+	must, mustNot := present(steps)
+	for _, n := range must {
+		if !slices.Contains(names, n) {
+			return fmt.Errorf("%s is missing after %q", n, steps)
+		}
+	}
+	for _, n := range mustNot {
+		if slices.Contains(names, n) {
+			return fmt.Errorf("%s is there after %q", n, steps)
+		}
+	}
+	again := life{s: s, dir: t.TempDir()}
+	for name, data := range map[string][]byte{"new": newData, "old": oldData} {
+		if err := again.put(name, data); err != nil {
+			return fmt.Errorf("go on with %s: %w", name, err)
+		}
+	}
+	if err := again.wrong(); err != nil {
+		return fmt.Errorf("go on with the wrong one: %w", err)
+	}
+	if err := again.load(); err != nil {
+		return fmt.Errorf("go on with the import: %w", err)
+	}
+	if _, _, err := s.GC(t.Context(), store.GCOptions{Now: time.Now().Add(30 * 24 * time.Hour)}); err != nil {
+		return fmt.Errorf("collect: %w", err)
+	}
+	want := []string{"manifests/new.json", "manifests/old.json", "manifests/same.json"}
+	for _, data := range [][]byte{newData, oldData, sameData} {
+		want = append(want, "blobs/sha256/"+digestOf(data)[:2]+"/"+digestOf(data)+"/data")
+	}
+	slices.Sort(want)
+	if got := tree(t, dir); !slices.Equal(got, want) {
+		return fmt.Errorf("after all there are %q", got)
+	}
+	return nil
+}
+
+var writerPID = regexp.MustCompile(`"pid": *[0-9]+`)
+
+// killWriters makes the writers of ingests processes that are gone.
+func killWriters(t *testing.T, dir string) {
+	t.Helper()
+	states, err := filepath.Glob(filepath.Join(dir, "blobs/sha256/*/.partial-*/state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range states {
+		data, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(name, writerPID.ReplaceAll(data, []byte(`"pid":0`)), 0o600)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// record runs a life and returns its changes, and the number of changes at the end of each step.
+func record(t *testing.T) (ops []store.Op, steps map[int]string) {
+	t.Helper()
+	dir := ramDir(t)
+	steps = make(map[int]string)
+	s := &store.Store{Home: filepath.Join(dir, "models"), Boot: "first"}
+	if err := os.Mkdir(s.Home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.Before = func(op store.Op) error {
+		op.Data = bytes.Clone(op.Data)
+		ops = append(ops, op)
+		return nil
+	}
+	l := life{s: s, dir: dir, done: func(step string) { steps[len(ops)] = step }}
+	if err := l.run(); err != nil {
+		t.Fatal(err)
+	}
+	return ops, steps
+}
+
+func always() bool { return true }
+func never() bool  { return false }
+
+// Every change of a store's life is followed by power cuts of several kinds, and by a kill.
+func TestCrashes(t *testing.T) {
+	ops, steps := record(t)
+	randoms := 4
+	if testing.Short() {
+		randoms = 0
+	}
+	cuts := 0
+	d := newDisk()
+	var done []string
+	for n := 0; n <= len(ops); n++ {
+		if n > 0 {
+			d.do(ops[n-1])
+		}
+		if steps[n] != "" {
+			done = append(done, steps[n])
+		}
+		r := rand.New(rand.NewPCG(uint64(n), 1))
+		coin := func() bool { return r.IntN(2) == 0 }
+		type cut struct {
+			name        string
+			entry, data func() bool
+		}
+		cutsHere := []cut{
+			{"nothing that is not synced survives", never, never},
+			{"only entries survive", always, never},
+			{"only data survive", never, always},
+			{"all survives", always, always},
+			{"the process is killed", always, always},
+		}
+		for range randoms {
+			cutsHere = append(cutsHere, cut{"something survives", coin, coin})
+		}
+		for _, c := range cutsHere {
+			cuts++
+			dir := filepath.Join(ramDir(t), "models")
+			d.crash(t, dir, c.entry, c.data)
+			boot := "second"
+			if strings.Contains(c.name, "killed") {
+				boot = "first"
+				killWriters(t, dir)
+			}
+			if err := check(t, dir, boot, done); err != nil {
+				last := store.Op{}
+				if n > 0 {
+					last = ops[n-1]
+				}
+				t.Fatalf("%s after change %d of %d (%s %s %s), after %q: %v\n%s", c.name, n, len(ops), last.Kind, last.Path, last.To, done, err, strings.Join(tree(t, dir), "\n"))
+			}
+			_ = os.RemoveAll(dir)
+		}
+	}
+	t.Logf("%d changes, %d crashes", len(ops), cuts)
+	if !testing.Short() && cuts < 1000 {
+		t.Errorf("only %d crashes", cuts)
+	}
+}
+
+// Every change fails once, with a full disk or a broken one: the error is returned, and the
+// next process goes on.
+func TestFailures(t *testing.T) {
+	ops, _ := record(t)
+	failures, stride := []error{errNoSpace, errInputOutput}, 1
+	if testing.Short() {
+		failures, stride = failures[:1], 3
+	}
+	for _, failure := range failures {
+		for n := 0; n < len(ops); n += stride {
+			dir := ramDir(t)
+			s := &store.Store{Home: filepath.Join(dir, "models"), Boot: "first"}
+			count := 0
+			s.Before = func(store.Op) error {
+				if count++; count == n+1 {
+					return failure
+				}
+				return nil
+			}
+			l := life{s: s, dir: dir}
+			var done []string
+			l.done = func(step string) { done = append(done, step) }
+			err := l.run()
+			if err != nil && !errors.Is(err, failure) {
+				t.Errorf("change %d (%s %s): %v", n, ops[n].Kind, ops[n].Path, err)
+			}
+			if err == nil && count > n && ops[n].Kind != store.OpChmod && !strings.Contains(ops[n].Path, ".lock") {
+				t.Errorf("change %d (%s %s) failed, and nobody noticed", n, ops[n].Kind, ops[n].Path)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			killWriters(t, s.Home)
+			if err := check(t, s.Home, "first", done); err != nil {
+				t.Fatalf("after change %d (%s %s) failed with %v: %v", n, ops[n].Kind, ops[n].Path, failure, err)
+			}
+			_ = os.RemoveAll(dir)
+		}
+	}
+}

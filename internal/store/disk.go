@@ -1,0 +1,261 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+)
+
+// An OpKind is a kind of change that the store makes on disk.
+type OpKind string
+
+// The kinds of changes. A rename replaces a file at its destination.
+const (
+	OpMkdir    OpKind = "mkdir"
+	OpCreate   OpKind = "create" // of a new file
+	OpWrite    OpKind = "write"
+	OpTruncate OpKind = "truncate"
+	OpReserve  OpKind = "reserve" // of room for a file, whose size stays
+	OpSync     OpKind = "sync"    // of a file's content
+	OpSyncDir  OpKind = "sync folder"
+	OpRename   OpKind = "rename"
+	OpChmod    OpKind = "chmod"
+	OpRemove   OpKind = "remove"
+	OpClone    OpKind = "clone" // of a file's content, by the file system
+	OpLink     OpKind = "link"  // of a file from outside
+)
+
+// An Op is one change that the store is about to make. The fields below Path are set where the
+// kind needs them.
+type Op struct {
+	Kind   OpKind
+	Path   string // in the store's folder, with slashes
+	To     string // of a rename
+	Offset int64  // of a write
+	Data   []byte // of a write; not to be kept
+	Size   int64  // of a truncate or a reserve
+}
+
+// A disk is the folder of a store. Every change goes through one of its methods, and through
+// os.Root: a link that leads out of the folder is refused.
+type disk struct {
+	root   *os.Root
+	before func(Op) error // see [Store.Before]; may be nil
+	shared bool           // the folder belongs to a group of users
+
+	mu sync.Mutex // with before: one change at a time, so that before sees their order
+}
+
+// do makes a change.
+func (d *disk) do(op Op, change func() error) error {
+	if d.before != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if err := d.before(op); err != nil {
+			return &fs.PathError{Op: string(op.Kind), Path: d.path(op.Path), Err: err}
+		}
+	}
+	return d.full(change())
+}
+
+// full puts the whole path into an error of os.Root.
+func (d *disk) full(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok && !filepath.IsAbs(e.Path) {
+		return &fs.PathError{Op: e.Op, Path: d.path(e.Path), Err: e.Err}
+	}
+	return err
+}
+
+// Modes of folders and files that are written to. In a shared store the group may write, and
+// new entries belong to the group of the store.
+const (
+	dirMode        fs.FileMode = 0o755
+	sharedDirMode              = 0o775 | fs.ModeSetgid
+	fileMode       fs.FileMode = 0o644
+	sharedFileMode fs.FileMode = 0o664
+	blobMode       fs.FileMode = 0o444
+)
+
+// mkdirAll makes a folder and those above it, and syncs the parent of each new one.
+func (d *disk) mkdirAll(dir string) error {
+	if dir == "." {
+		return nil
+	}
+	info, err := d.root.Stat(dir)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s is not a folder", d.path(dir))
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := d.mkdirAll(path.Dir(dir)); err != nil {
+		return err
+	}
+	err = d.do(Op{Kind: OpMkdir, Path: dir}, func() error { return d.root.Mkdir(dir, dirMode) })
+	if errors.Is(err, fs.ErrExist) { // another process was faster
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if d.shared { // the umask has taken the group's right
+		if err := d.chmod(dir, sharedDirMode); err != nil {
+			return err
+		}
+	}
+	return d.syncDir(path.Dir(dir))
+}
+
+// create makes a file, which must not exist.
+func (d *disk) create(name string) (f *os.File, err error) {
+	err = d.do(Op{Kind: OpCreate, Path: name}, func() error {
+		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if d.shared {
+		if err := d.chmod(name, sharedFileMode); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, nil
+}
+
+// open opens a regular file, and refuses links: each file of the store is a file of its own.
+func (d *disk) open(name string, flag int) (*os.File, fs.FileInfo, error) {
+	link, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, nil, d.full(err)
+	}
+	if !link.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%s is not a regular file", d.path(name))
+	}
+	f, err := d.root.OpenFile(name, flag|nonblocking, 0)
+	if err != nil {
+		return nil, nil, d.full(err)
+	}
+	info, err := f.Stat()
+	if err == nil && !os.SameFile(link, info) {
+		err = fmt.Errorf("%s was replaced while it was opened", d.path(name))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
+func (d *disk) writeAt(f *os.File, name string, p []byte, off int64) error {
+	return d.do(Op{Kind: OpWrite, Path: name, Offset: off, Data: p}, func() error {
+		_, err := f.WriteAt(p, off)
+		return err
+	})
+}
+
+func (d *disk) truncate(f *os.File, name string, size int64) error {
+	return d.do(Op{Kind: OpTruncate, Path: name, Size: size}, func() error { return f.Truncate(size) })
+}
+
+func (d *disk) sync(f *os.File, name string) error {
+	return d.do(Op{Kind: OpSync, Path: name}, f.Sync)
+}
+
+func (d *disk) syncDir(dir string) error {
+	return d.do(Op{Kind: OpSyncDir, Path: dir}, func() error { return syncDir(d.root, dir) })
+}
+
+func (d *disk) rename(from, to string) error {
+	return d.do(Op{Kind: OpRename, Path: from, To: to}, func() error { return d.root.Rename(from, to) })
+}
+
+func (d *disk) chmod(name string, mode fs.FileMode) error {
+	return d.do(Op{Kind: OpChmod, Path: name}, func() error { return d.root.Chmod(name, mode) })
+}
+
+// remove removes a file or an empty folder. It is no error if there is none.
+func (d *disk) remove(name string) error {
+	err := d.do(Op{Kind: OpRemove, Path: name}, func() error { return d.root.Remove(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removeDir removes a folder and the files in it.
+func (d *disk) removeDir(dir string) error {
+	entries, err := d.readDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := d.remove(path.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return d.remove(dir)
+}
+
+// readDir lists a folder; it is empty if it does not exist.
+func (d *disk) readDir(dir string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(d.root.FS(), dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return entries, err
+}
+
+// replace writes a file under another name and renames it. If durable, the content is on disk
+// before the rename, and the rename before replace returns: after a power cut the file is the
+// old one or the new one.
+func (d *disk) replace(name string, data []byte, durable bool) (err error) {
+	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+rand.Text()[:8])
+	f, err := d.create(temp)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.remove(temp))
+		}
+	}()
+	err = d.writeAt(f, temp, data, 0)
+	if err == nil && durable {
+		err = d.sync(f, temp)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := d.rename(temp, name); err != nil {
+		return err
+	}
+	if durable {
+		return d.syncDir(path.Dir(name))
+	}
+	return nil
+}
+
+// readFile reads a small file.
+func (d *disk) readFile(name string, limit int64) ([]byte, error) {
+	f, info, err := d.open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", d.path(name), info.Size(), limit)
+	}
+	data := make([]byte, info.Size())
+	n, err := f.ReadAt(data, 0)
+	if int64(n) < info.Size() {
+		return nil, err
+	}
+	return data, nil
+}

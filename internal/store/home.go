@@ -1,0 +1,102 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// errNoHome is the error of a name without a folder of models.
+var errNoHome = errors.New("no folder of models is configured")
+
+// open opens the store's folder the first time. For a writer it makes the folder and those of
+// the layout. For a reader a missing folder is an error that wraps [fs.ErrNotExist].
+func (s *Store) open(write bool) (*disk, error) {
+	if s.Home == "" {
+		return nil, errNoHome
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.disk == nil {
+		home, err := filepath.Abs(s.Home)
+		if err != nil {
+			return nil, fmt.Errorf("model store: %w", err)
+		}
+		if write {
+			if err := os.MkdirAll(home, dirMode); err != nil { // models are no secrets, and may be shared
+				return nil, s.unwritable(err)
+			}
+		}
+		root, err := os.OpenRoot(home)
+		if err != nil {
+			return nil, fmt.Errorf("model store: %w", err)
+		}
+		info, err := root.Stat(".")
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("model store: %w", err), root.Close())
+		}
+		s.disk = &disk{root: root, before: s.Before, shared: isShared(info)}
+	}
+	if write && !s.ready {
+		for _, dir := range []string{".", manifestsDir, blobsDir, locksDir, quarantineDir} {
+			if err := s.disk.mkdirAll(dir); err != nil {
+				return nil, s.unwritable(err)
+			}
+			if err := s.disk.judge(dir); err != nil {
+				return nil, err
+			}
+		}
+		s.ready = true
+	}
+	return s.disk, nil
+}
+
+// Close gives up the folder and the locks on models that were handed out. A store that is
+// closed may be used again.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.uses {
+		l.Release()
+	}
+	s.uses = nil
+	if s.disk == nil {
+		return nil
+	}
+	err := s.disk.root.Close()
+	s.disk, s.ready = nil, false
+	return err
+}
+
+// judge refuses a folder in which every user can replace files: manifests say which digests
+// belong to a name.
+func (d *disk) judge(dir string) error {
+	info, err := d.root.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 && ownersMatter {
+		return fmt.Errorf("model store: every user can change the folder %s (mode %04o): refused; run \"chmod o-w %[1]s\"", d.path(dir), info.Mode().Perm())
+	}
+	return nil
+}
+
+// unwritable explains that the store cannot be changed, and what still works.
+func (s *Store) unwritable(err error) error {
+	switch {
+	case isReadOnly(err):
+		return fmt.Errorf("the model store %s cannot be written to (models in it can be used all the same): choose another with models_home or MODELS_HOME: %w", s.Home, err)
+	case isEscape(err):
+		return fmt.Errorf("the model store %s has a folder that is a link out of it: put the whole store there, and name it with models_home or MODELS_HOME: %w", s.Home, err)
+	}
+	return fmt.Errorf("model store %s: %w", s.Home, err)
+}
+
+// isEscape reports whether os.Root refused a link that leads out of the folder. Its error has
+// no value to compare with.
+func isEscape(err error) bool {
+	path, ok := errors.AsType[*fs.PathError](err)
+	return ok && path.Err != nil && path.Err.Error() == "path escapes from parent"
+}

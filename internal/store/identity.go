@@ -1,0 +1,23 @@
+package store
+
+import "os"
+
+// An Identity is a state of a file's content, as far as the file system reports it: equal
+// identities mean an unchanged file. The change time cannot be set by programs. A field
+// that the platform does not report is 0.
+type Identity struct {
+	Dev   uint64 `json:"dev"`
+	Ino   uint64 `json:"ino"`
+	Size  int64  `json:"size"`
+	MTime int64  `json:"mtime_ns"`
+	CTime int64  `json:"ctime_ns"`
+}
+
+func identityOf(info os.FileInfo) Identity {
+	id := Identity{Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	id.Dev, id.Ino, id.CTime = inode(info)
+	return id
+}
+
+// sameFile reports whether both are states of one file.
+func (id Identity) sameFile(other Identity) bool { return id.Dev == other.Dev && id.Ino == other.Ino }

@@ -1,0 +1,344 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/inferd-go/inferd/internal/gguf"
+	"github.com/inferd-go/inferd/internal/printable"
+)
+
+// An Import is an order to import a model.
+type Import struct {
+	Path       string // of the file; of a split model, its first part
+	Name       string // empty means [NameOf] the file
+	SHA256     string // expected, of a model of one file; empty means any
+	ProducedBy string // for the manifest
+}
+
+// An Imported is the outcome of an import.
+type Imported struct {
+	Manifest *Manifest
+	Path     string // of the blob, or of the first part
+	Warning  string // empty if there is none
+}
+
+// localImport is the registry of imported models.
+const localImport = "local-import"
+
+// Import copies a file of this machine, or all parts of a split model, into the store under a
+// name. The copy is read back and compared with the file, which is not changed. If the content
+// is there already it is not copied again. On an error nothing is left in the store.
+// progress, which may be nil, gets the bytes of all parts.
+func (s *Store) Import(ctx context.Context, im Import, progress func(done, total int64)) (*Imported, error) {
+	im, err := im.check()
+	if err != nil {
+		return nil, err
+	}
+	files, err := openParts(im.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer files.Close()
+	if im.SHA256 != "" && len(files.Files) > 1 {
+		return nil, fmt.Errorf("%s has %d parts: a digest can be expected of a single file only", im.Path, len(files.Files))
+	}
+	lock, err := s.LockName(im.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	c := &copying{store: s, progress: progress, name: im.Name}
+	for _, f := range files.Files {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		c.total += info.Size()
+	}
+	m := &Manifest{
+		Name: im.Name, ProducedBy: im.ProducedBy,
+		Source: Source{Registry: localImport, Filename: filepath.Base(im.Path)},
+	}
+	result := &Imported{Manifest: m}
+	m.GGUF, result.Warning = headerOf(files.Files[0], len(files.Files))
+	// If the name is taken or the digest there, the answer needs no copy.
+	old, err := s.Manifest(im.Name)
+	if err != nil {
+		old = nil
+	}
+	if old != nil && (im.SHA256 != "" && im.SHA256 != old.Digest() || len(old.Blobs()) != len(files.Files)) {
+		return nil, &TakenError{im.Name, old.Digest()}
+	}
+	for n, f := range files.Files {
+		taken := ""
+		if old != nil {
+			taken = old.Blobs()[n].Blob[len(digestPrefix):]
+		}
+		blob, err := c.file(ctx, f, taken, im)
+		if err == nil && old != nil && blob.Digest != taken {
+			err = &TakenError{im.Name, old.Digest()}
+		}
+		if err != nil {
+			return nil, c.undo(err)
+		}
+		part := Part{Blob: digestPrefix + blob.Digest, Size: blob.Size}
+		if n == 0 {
+			m.Blob, m.Size, result.Path = part.Blob, part.Size, blob.Path
+		}
+		if len(files.Files) > 1 {
+			m.Parts = append(m.Parts, part)
+		}
+	}
+	if old != nil { // it has the same blobs, and may say more of them
+		result.Manifest = old
+		return result, nil
+	}
+	if err := s.PutManifest(m, false); err != nil {
+		return nil, c.undo(err)
+	}
+	return result, nil
+}
+
+// check fills in the defaults.
+func (im Import) check() (Import, error) {
+	var err error
+	if im.Name == "" {
+		if im.Name, err = NameOf(im.Path); err != nil {
+			return im, fmt.Errorf("%w: name it with --name", err)
+		}
+	}
+	if err := CheckName(im.Name); err != nil {
+		return im, err
+	}
+	if im.SHA256 != "" {
+		if im.SHA256, err = ParseDigest(im.SHA256); err != nil {
+			return im, err
+		}
+	}
+	im.Path, err = filepath.Abs(im.Path)
+	return im, err
+}
+
+// openParts opens a file, or all parts of a split model by its first part.
+func openParts(path string) (*Model, error) {
+	stem := filepath.Base(path)
+	if match := anyPart.FindStringSubmatch(stem[:len(stem)-len(filepath.Ext(stem))]); match != nil && match[2] != "00001" {
+		return nil, fmt.Errorf("%s is a part of a split model: name its first part, %s-00001-of-%s%s", path, match[1], match[3], filepath.Ext(stem))
+	}
+	return open(path)
+}
+
+// headerOf reads the header of a model for its manifest. A file that is no model can be imported,
+// with a warning: other programs may know it.
+func headerOf(f *os.File, parts int) (*Header, string) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err.Error()
+	}
+	h, err := gguf.ReadHeader(f, info.Size())
+	if err != nil {
+		return nil, fmt.Sprintf("%s cannot be loaded as a model: %v", f.Name(), err)
+	}
+	warning := ""
+	if h.SplitCount > 1 && h.SplitCount != uint64(parts) {
+		warning = fmt.Sprintf("%s is one of %d parts, by its header: the model cannot be loaded without the others", f.Name(), h.SplitCount)
+	}
+	return &Header{printable.Text(h.Arch), h.Quant, clampInt(h.NCtx), clampInt(h.NVocab)}, warning
+}
+
+// clampInt keeps numbers of strangers in the range of JSON.
+func clampInt(n uint64) int64 { return int64(min(n, 1<<53)) }
+
+// copying copies the files of one import.
+type copying struct {
+	store       *Store
+	name        string
+	progress    func(done, total int64)
+	done, total int64
+	blobs       []string // digests that were not there before
+}
+
+// file makes a blob of a file, unless it is there. taken is the digest that the name stands for
+// already, or empty: a file with another one is not copied.
+func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import) (Blob, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Blob{}, err
+	}
+	_, known := c.store.knownDigest(keyOf(identityOf(info), f.Name()))
+	if taken != "" || im.SHA256 != "" || known { // else the copy is hashed
+		digest, err := c.store.digestOf(ctx, f, info, f.Name(), cmp.Or(im.SHA256, taken), nil)
+		if err != nil {
+			return Blob{}, err
+		}
+		if im.SHA256 != "" && digest != im.SHA256 {
+			return Blob{}, mismatchOf(im.SHA256, digest)
+		}
+		if there, err := c.store.Have(ctx, digest, nil); err != nil {
+			return Blob{}, err
+		} else if there {
+			c.report(info.Size())
+			return Blob{digest, info.Size(), c.store.disk.path(blobPath(digest))}, nil
+		}
+		if taken != "" && digest != taken {
+			return Blob{Digest: digest, Size: info.Size()}, nil
+		}
+	}
+	return c.copy(ctx, f, info, im)
+}
+
+func mismatchOf(want, got string) error {
+	return fmt.Errorf("SHA-256 mismatch: expected %s, file is %s (nothing imported)", want, got)
+}
+
+// copy copies a file by way of an ingest, which reads the copy back and hashes it.
+func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
+	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
+	if err != nil {
+		return Blob{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.Discard())
+			return
+		}
+		err = in.Close()
+	}()
+	// Bytes of an earlier import are of no use: the file may have changed, and has to be read
+	// in any case.
+	if err := in.Reset(Upstream{URL: "file:" + f.Name(), Total: info.Size()}); err != nil {
+		return Blob{}, err
+	}
+	if err := in.Reserve(); err != nil {
+		return Blob{}, err
+	}
+	h := sha256.New()
+	if err := c.stream(ctx, in, io.NewSectionReader(f, 0, info.Size()), h); err != nil {
+		return Blob{}, err
+	}
+	if now, err := f.Stat(); err != nil || identityOf(now) != identityOf(info) {
+		return Blob{}, errors.Join(fmt.Errorf("%s was changed while it was copied (nothing imported)", f.Name()), err)
+	}
+	digest := hex.EncodeToString(h.Sum(nil))
+	if im.SHA256 != "" && digest != im.SHA256 {
+		return Blob{}, mismatchOf(im.SHA256, digest)
+	}
+	there, err := c.store.exists(digest)
+	if err != nil {
+		return Blob{}, err
+	}
+	blob, err = in.Commit(ctx)
+	switch mismatch, ok := errors.AsType[*MismatchError](err); {
+	case ok:
+		return Blob{}, fmt.Errorf("copy verification failed: the copy has SHA-256 %s, the file %s (nothing imported)", mismatch.Actual, digest)
+	case err != nil:
+		return Blob{}, err
+	}
+	if !there {
+		c.blobs = append(c.blobs, blob.Digest)
+	}
+	if blob.Digest != digest {
+		return Blob{}, fmt.Errorf("copy verification failed: the copy has SHA-256 %s, the file %s (nothing imported)", blob.Digest, digest)
+	}
+	c.store.rememberKey(keyOf(identityOf(info), f.Name()), digest)
+	return blob, nil
+}
+
+// copyChunk is how much is read at once, in bytes.
+const copyChunk = 1 << 20
+
+// stream copies everything, and hashes a chunk while it reads the next.
+func (c *copying) stream(ctx context.Context, in *Ingest, from io.Reader, h hash.Hash) error {
+	buffers := [2][]byte{make([]byte, copyChunk), make([]byte, copyChunk)}
+	hashed := make(chan struct{}, 1)
+	hashed <- struct{}{}
+	defer func() { <-hashed }() // the last chunk is hashed, too
+	off := int64(0)
+	for turn := 0; ; turn = 1 - turn {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := io.ReadFull(from, buffers[turn])
+		chunk := buffers[turn][:n]
+		<-hashed // the other buffer is free, and the hash takes chunks in order
+		go func() {
+			h.Write(chunk)
+			hashed <- struct{}{}
+		}()
+		if n > 0 {
+			if _, err := in.WriteAt(chunk, off); err != nil {
+				return err
+			}
+			off += int64(n)
+			c.report(int64(n))
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (c *copying) report(n int64) {
+	c.done += n
+	if c.progress != nil {
+		c.progress(c.done, c.total)
+	}
+}
+
+// undo removes the blobs that this import has made and no manifest names.
+func (c *copying) undo(err error) error {
+	for _, digest := range c.blobs {
+		err = errors.Join(err, c.store.removeUnnamed(digest))
+	}
+	return err
+}
+
+// exists reports whether there is a blob, whatever its content.
+func (s *Store) exists(digest string) (bool, error) {
+	d, err := s.open(false)
+	if err != nil {
+		return false, err
+	}
+	_, err = d.root.Lstat(blobPath(digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// removeUnnamed removes a blob unless a manifest names it or a process uses it.
+func (s *Store) removeUnnamed(digest string) error {
+	d, err := s.open(true)
+	if err != nil {
+		return err
+	}
+	lock, err := s.lockBlob(d, digest, false)
+	if _, busy := errors.AsType[*BusyError](err); busy {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if names, err := d.namesOf(digest); err != nil || len(names) > 0 {
+		return err
+	}
+	if err := d.removeBlob(digest); err != nil {
+		return err
+	}
+	d.removeLock(digest)
+	return nil
+}

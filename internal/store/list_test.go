@@ -1,0 +1,423 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// reference writes a model as the reference implementation does.
+func reference(t *testing.T, home, name string, data []byte) {
+	t.Helper()
+	digest := digestOf(data)
+	dir := filepath.Join(home, "blobs", "sha256", digest[:2], digest)
+	for _, d := range []string{dir, filepath.Join(home, "manifests"), filepath.Join(home, "locks")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "data"), string(data))
+	write(t, filepath.Join(home, "locks", name+".lock"), "")
+	write(t, filepath.Join(home, "manifests", name+".json"), fmt.Sprintf(`{
+  "schema_version": 1,
+  "name": %q,
+  "format": "gguf",
+  "blob": "sha256:%s",
+  "size_bytes": %d,
+  "license": "gemma",
+  "source": {
+    "registry": "huggingface.co",
+    "repo": "",
+    "revision": "",
+    "filename": "m.gguf"
+  },
+  "produced_by": "inferd/0.6.0",
+  "produced_at": "2026-05-01T12:00:00Z",
+  "later": {"member": [1]}
+}
+`, name, digest, len(data)))
+}
+
+func names(l store.Listing) string {
+	var all []string
+	for _, e := range l.Models {
+		all = append(all, e.Name+" "+string(e.State))
+	}
+	return strings.Join(all, ", ")
+}
+
+func list(t *testing.T, s *store.Store) store.Listing {
+	t.Helper()
+	l, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestStoreOfTheReference(t *testing.T) {
+	s, home := open(t)
+	reference(t, home, "gemma", []byte("weights"))
+	if got := list(t, s); names(got) != "gemma unverified" || *got.Models[0].License != "gemma" || got.Models[0].Source.Filename != "m.gguf" || len(got.Problems) > 0 {
+		t.Errorf("%+v", got)
+	}
+	m, phases := ensure(t, s, store.Ref{Name: "gemma"})
+	if got := content(t, m); got[0] != "weights" || phases != "CheckingLocal Verify" {
+		t.Errorf("%q, %s", got, phases)
+	}
+	if got := names(list(t, s)); got != "gemma ok" {
+		t.Errorf("after a launch: %s", got)
+	}
+	// Its members are kept when the manifest is written again.
+	manifest, err := s.Manifest("gemma")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest.Asked = []string{"hf:a/b"}
+	if err := s.PutManifest(manifest, false); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(home, "manifests", "gemma.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"later": {`, `"produced_by": "inferd/0.6.0"`, `"hf:a/b"`, `"license": "gemma"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s lacks %s", text, want)
+		}
+	}
+	// A download that the reference did not finish, and an import.
+	partial := filepath.Join(home, "blobs", "sha256", "00", ".partial-"+strings.Repeat("0", 64))
+	if err := os.MkdirAll(partial, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(partial, "data.tmp"), "half")
+	write(t, filepath.Join(home, "locks", ".import-x"), "half")
+	if got := list(t, s).Unfinished; len(got) != 1 || got[0].Digest != strings.Repeat("0", 64) || got[0].Done != 4 || got[0].Running {
+		t.Errorf("%+v", got)
+	}
+	in := begin(t, s, store.Want{SHA256: strings.Repeat("0", 64)})
+	if got := in.Done(); got != 0 {
+		t.Errorf("%d bytes of unknown origin are resumed", got)
+	}
+}
+
+// The manifest has the members of the reference, in its order and form.
+func TestFormOfAManifest(t *testing.T) {
+	s, home := open(t)
+	put(t, s, "m", []byte("x"))
+	got, err := os.ReadFile(filepath.Join(home, "manifests", "m.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Manifest("m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := time.Parse(time.RFC3339, m.ProducedAt); err != nil {
+		t.Error(err)
+	}
+	want := fmt.Sprintf(`{
+  "schema_version": 1,
+  "name": "m",
+  "format": "gguf",
+  "blob": "sha256:%s",
+  "size_bytes": 1,
+  "license": null,
+  "source": {
+    "registry": "",
+    "repo": "",
+    "revision": "",
+    "filename": ""
+  },
+  "produced_by": "",
+  "produced_at": %q
+}
+`, sum("x"), m.ProducedAt)
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDamageIsLocal(t *testing.T) {
+	s, home := open(t)
+	for _, name := range []string{"good", "torn", "missing", "short", "flipped"} {
+		put(t, s, name, []byte("weights of "+name))
+	}
+	manifests := filepath.Join(home, "manifests")
+	write(t, filepath.Join(manifests, "torn.json"), "")
+	write(t, filepath.Join(manifests, "other.json"), `{"schema_version":1,"name":"else","format":"gguf","blob":"sha256:`+sum("x")+`","size_bytes":1}`)
+	write(t, filepath.Join(manifests, "later.json"), `{"schema_version":2}`)
+	write(t, filepath.Join(manifests, "..json"), "a temporary file")
+	write(t, filepath.Join(manifests, "evil.json"), `{"schema_version":1,"name":"evil","format":"gguf","blob":"sha256:../../../../etc/passwd","size_bytes":1}`)
+	blob := func(name string) string {
+		d := sum("weights of " + name)
+		return filepath.Join(home, "blobs", "sha256", d[:2], d, "data")
+	}
+	for _, name := range []string{"short", "flipped", "missing"} {
+		if err := os.Remove(blob(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, blob("short"), "weights")
+	write(t, blob("flipped"), "weights of flopped")
+	l := list(t, s)
+	if got := names(l); got != "flipped unverified, good ok, missing missing, short damaged" {
+		t.Error(got)
+	}
+	if len(l.Torn) != 4 {
+		t.Errorf("%+v", l.Torn)
+	}
+	for _, p := range l.Torn {
+		if !strings.HasPrefix(p.Path, manifests) || p.What == "" {
+			t.Errorf("%+v", p)
+		}
+	}
+	ensure(t, s, store.Ref{Name: "good"})
+	for _, name := range []string{"torn", "missing", "short", "flipped", "evil", "other"} {
+		if _, err := s.Ensure(t.Context(), store.Ref{Name: name}, nil); err == nil || !strings.Contains(err.Error(), home) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	l, err := s.Verify(t.Context(), nil, nil)
+	if got := names(l); err != nil || got != "flipped damaged, good ok, missing missing, short damaged" {
+		t.Errorf("verify: %s, %v", got, err)
+	}
+	if got := names(list(t, s)); got != "flipped damaged, good ok, missing missing, short damaged" {
+		t.Errorf("after verify: %s", got)
+	}
+	if l, err = s.Verify(t.Context(), []string{"torn", "good"}, nil); err != nil || len(l.Torn) != 1 || len(l.Models) != 1 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err = s.Verify(t.Context(), []string{"none"}, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	put(t, s, "torn", []byte("new weights")) // a torn manifest blocks nothing
+	ensure(t, s, store.Ref{Name: "torn"})
+}
+
+func TestNameIsTaken(t *testing.T) {
+	s, _ := open(t)
+	put(t, s, "m", []byte("one"))
+	put(t, s, "n", []byte("two"))
+	other := &store.Manifest{Name: "m", Blob: "sha256:" + sum("two"), Size: 3}
+	if taken, ok := errors.AsType[*store.TakenError](s.PutManifest(other, false)); !ok || taken.Digest != sum("one") {
+		t.Errorf("%v", taken)
+	}
+	if err := s.PutManifest(other, true); err != nil {
+		t.Error(err)
+	}
+	for name, m := range map[string]*store.Manifest{
+		"no such blob":  {Name: "x", Blob: "sha256:" + sum("three"), Size: 5},
+		"another size":  {Name: "x", Blob: "sha256:" + sum("two"), Size: 4},
+		"no digest":     {Name: "x", Blob: "two", Size: 3},
+		"another part":  {Name: "x", Blob: "sha256:" + sum("two"), Size: 3, Parts: []store.Part{{Blob: "sha256:" + sum("one"), Size: 3}}},
+		"a part astray": {Name: "x", Blob: "sha256:" + sum("two"), Size: 3, Parts: []store.Part{{Blob: "sha256:" + sum("two"), Size: 3}, {Blob: "sha256:" + sum("y"), Size: 1}}},
+	} {
+		if err := s.PutManifest(m, false); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestSplitModelByName(t *testing.T) {
+	s, _ := open(t)
+	var parts []store.Part
+	for _, data := range []string{"first", "second"} {
+		b := put(t, s, data, []byte(data))
+		parts = append(parts, store.Part{Blob: "sha256:" + b.Digest, Size: b.Size})
+	}
+	if err := s.PutManifest(&store.Manifest{Name: "split", Blob: parts[0].Blob, Size: 5, Parts: parts}, false); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := ensure(t, s, store.Ref{Name: "split"})
+	if got := content(t, m); len(got) != 2 || got[1] != "second" || m.Digest != "" {
+		t.Errorf("%q, %+v", got, m)
+	}
+	for _, name := range []string{"first", "second"} { // their blobs are needed all the same
+		s.Close()
+		if _, err := s.Remove(name, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ensure(t, s, store.Ref{Name: "split"})
+}
+
+// A verified file is not read again, by another process either, unless that is Paranoid.
+func TestVerifiedFile(t *testing.T) {
+	s, home := open(t)
+	state := filepath.Join(t.TempDir(), "state")
+	reference(t, home, "m", []byte("weights"))
+	phases := func(paranoid bool) string {
+		s := &store.Store{Home: home, VerifiedFile: filepath.Join(state, "verified.json"), Paranoid: paranoid}
+		defer s.Close()
+		_, phases := ensure(t, s, store.Ref{Name: "m"})
+		return phases
+	}
+	if got := phases(false); got != "CheckingLocal Verify" {
+		t.Errorf("first: %s", got)
+	}
+	if got := phases(false); got != "CheckingLocal" {
+		t.Errorf("second: %s", got)
+	}
+	if got := phases(true); got != "CheckingLocal Verify" {
+		t.Errorf("paranoid: %s", got)
+	}
+	write(t, filepath.Join(state, "verified.json"), "{torn")
+	if got := phases(false); got != "CheckingLocal Verify" {
+		t.Errorf("torn: %s", got)
+	}
+	_ = s
+}
+
+func gc(t *testing.T, s *store.Store, o store.GCOptions) []string {
+	t.Helper()
+	removed, _, err := s.GC(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var what []string
+	for _, r := range removed {
+		what = append(what, r.What)
+	}
+	return what
+}
+
+func TestGC(t *testing.T) {
+	s, home := open(t)
+	kept := put(t, s, "kept", []byte("kept"))
+	for _, name := range []string{"orphan", "spared", "used"} {
+		put(t, s, name, []byte(name))
+		if err := os.Remove(filepath.Join(home, "manifests", name+".json")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user := &store.Store{Home: home} // such as a daemon
+	defer user.Close()
+	ensure(t, user, store.Ref{Name: "used", SHA256: sum("used")})
+	half := begin(t, s, store.Want{SHA256: sum("half")})
+	write1(t, half, []byte("ha"), 0)
+	if err := half.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	o := store.GCOptions{Spare: func(digest string) bool { return digest == sum("spared") }}
+	for name, step := range map[string]struct {
+		age  time.Duration
+		want int
+	}{
+		"all is young":   {0, 0},
+		"for 59 minutes": {59 * time.Minute, 0},
+		"for an hour":    {61 * time.Minute, 1},
+		"for 6 days":     {6 * 24 * time.Hour, 1},
+		"for 8 days":     {8 * 24 * time.Hour, 2},
+	} {
+		o.DryRun, o.Now = true, now.Add(step.age)
+		if got := gc(t, s, o); len(got) != step.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	o.DryRun, o.Now = false, now.Add(2*time.Hour)
+	write(t, filepath.Join(home, "manifests", "torn.json"), "")
+	_, problems, err := s.GC(t.Context(), o)
+	if err != nil || len(problems) != 1 || !strings.Contains(problems[0].What, "no blobs are removed") {
+		t.Errorf("with a torn manifest: %+v, %v", problems, err)
+	}
+	if err := os.Remove(filepath.Join(home, "manifests", "torn.json")); err != nil {
+		t.Fatal(err)
+	}
+	if got := gc(t, s, o); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	held := begin(t, s, store.Want{SHA256: sum("half")})
+	o.Now = now.Add(30 * 24 * time.Hour)
+	if got := gc(t, s, o); len(got) != 0 {
+		t.Errorf("what is being written is removed: %q", got)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	user.Close()
+	if got := gc(t, s, o); len(got) != 2 {
+		t.Errorf("%q", got)
+	}
+	if got := len(tree(t, home)); got != 3 { // the kept one, its manifest, the spared one
+		t.Errorf("%q", tree(t, home))
+	}
+	if ok, err := s.Have(t.Context(), kept.Digest, nil); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	empty := &store.Store{Home: filepath.Join(t.TempDir(), "none")}
+	if got := gc(t, empty, store.GCOptions{}); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	if _, err := os.Stat(empty.Home); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the collection made the store: %v", err)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	s, home := open(t)
+	put(t, s, "a", []byte("shared"))
+	if err := s.PutManifest(&store.Manifest{Name: "b", Blob: "sha256:" + sum("shared"), Size: 6}, false); err != nil {
+		t.Fatal(err)
+	}
+	remove := func(name string, force bool) error {
+		_, err := s.Remove(name, force)
+		return err
+	}
+	if err := remove("a", false); err != nil || names(list(t, s)) != "b ok" {
+		t.Errorf("%v, %s", err, names(list(t, s)))
+	}
+	user := &store.Store{Home: home}
+	defer user.Close()
+	m, _ := ensure(t, user, store.Ref{Name: "b"})
+	if l := list(t, s); len(l.Models[0].PIDs) != 1 || l.Models[0].PIDs[0] != os.Getpid() {
+		t.Errorf("%+v", l.Models)
+	}
+	if inUse, ok := errors.AsType[*store.InUseError](remove("b", false)); !ok || inUse.PID != os.Getpid() {
+		t.Errorf("%v", inUse)
+	}
+	if err := remove("b", true); err != nil {
+		t.Error(err)
+	}
+	if got := content(t, m); got[0] != "shared" {
+		t.Errorf("the open file has %q", got)
+	}
+	if err := remove("b", true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("again: %v", err)
+	}
+	// Unfinished and quarantined files of a name go with it.
+	in := begin(t, s, store.Want{SHA256: sum("right"), Name: "c", Upstream: store.Upstream{URL: "https://x"}})
+	write1(t, in, []byte("wrong"), 0)
+	if _, err := in.Commit(t.Context()); err == nil {
+		t.Fatal("committed")
+	}
+	in.Close()
+	in = begin(t, s, store.Want{SHA256: sum("other"), Name: "c"})
+	write1(t, in, []byte("oth"), 0)
+	if busy, ok := errors.AsType[*store.BusyError](remove("c", true)); !ok || busy.PID != os.Getpid() {
+		t.Errorf("while it is written: %v", busy)
+	}
+	in.Close()
+	if err := remove("c", false); err != nil {
+		t.Error(err)
+	}
+	write(t, filepath.Join(home, "manifests", "torn.json"), "{")
+	if err := remove("torn", false); err != nil {
+		t.Error(err)
+	}
+	if got := tree(t, home); len(got) != 0 {
+		t.Errorf("left: %q", got)
+	}
+}

@@ -1,0 +1,263 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/printable"
+)
+
+// A Manifest says which blobs a model's name stands for. Other programs that share the store
+// read and write manifests, too: members that are unknown here are kept.
+type Manifest struct {
+	Schema     int     `json:"schema_version"`
+	Name       string  `json:"name"`
+	Format     string  `json:"format"` // "gguf"
+	Blob       string  `json:"blob"`   // "sha256:" and the digest; of a split model, its first part
+	Size       int64   `json:"size_bytes"`
+	License    *string `json:"license"`
+	Source     Source  `json:"source"`
+	ProducedBy string  `json:"produced_by"` // program and version
+	ProducedAt string  `json:"produced_at"` // RFC 3339
+
+	Parts      []Part          `json:"parts,omitempty"`      // of a split model, in order
+	Companions map[string]Part `json:"companions,omitempty"` // by purpose, such as "mmproj"
+	Refers     *Refers         `json:"refers,omitempty"`     // the file that is used in place of a blob
+	GGUF       *Header         `json:"gguf,omitempty"`       // from the file's header
+	Asked      []string        `json:"asked,omitempty"`      // names that resolved to this model
+
+	Unknown jsontext.Value `json:",embed"`
+}
+
+// Source is where a model came from. Unknown members are empty strings.
+type Source struct {
+	Registry string `json:"registry"`
+	Repo     string `json:"repo"`
+	Revision string `json:"revision"`
+	Filename string `json:"filename"`
+}
+
+// A Part is a blob of a model.
+type Part struct {
+	Blob   string  `json:"blob"` // as in Manifest
+	Size   int64   `json:"size_bytes"`
+	Refers *Refers `json:"refers,omitempty"` // as in Manifest, of this part
+}
+
+// Refers is a file outside of the store, and its state when its content was hashed.
+type Refers struct {
+	Path string `json:"path"` // absolute
+	Identity
+}
+
+// Header has members of a GGUF file's header; unknown ones are zero.
+type Header struct {
+	Arch   string `json:"arch"`
+	Quant  string `json:"quant"`
+	NCtx   int64  `json:"n_ctx_train"`
+	NVocab int64  `json:"n_vocab"`
+}
+
+// Digest is the digest of the blob, or of the first part.
+func (m *Manifest) Digest() string { return strings.TrimPrefix(m.Blob, digestPrefix) }
+
+const digestPrefix = "sha256:"
+
+// Blobs returns the parts of the model in order, without companions.
+func (m *Manifest) Blobs() []Part {
+	if len(m.Parts) > 0 {
+		return m.Parts
+	}
+	return []Part{{Blob: m.Blob, Size: m.Size, Refers: m.Refers}}
+}
+
+// TotalSize is the number of bytes of all parts.
+func (m *Manifest) TotalSize() int64 {
+	size := int64(0)
+	for _, p := range m.Blobs() {
+		size += p.Size
+	}
+	return size
+}
+
+// all returns every blob that the manifest names.
+func (m *Manifest) all() []Part {
+	all := append([]Part{{Blob: m.Blob, Size: m.Size}}, m.Parts...)
+	for _, p := range m.Companions {
+		all = append(all, p)
+	}
+	return all
+}
+
+const (
+	manifestSchema = 1
+	maxManifest    = 1 << 20 // bytes
+	maxRefs        = 4096    // parts, companions or asked names of a manifest
+)
+
+// check refuses a manifest that cannot be used.
+func (m *Manifest) check(name string) error {
+	switch {
+	case m.Schema != manifestSchema:
+		return fmt.Errorf("schema_version is %d, want %d", m.Schema, manifestSchema)
+	case m.Name != name:
+		return fmt.Errorf("its name is %q, not that of the file", printable.Text(m.Name))
+	case m.Format != "gguf":
+		return fmt.Errorf("format is %q, want \"gguf\"", printable.Text(m.Format))
+	case len(m.Parts) > maxParts, len(m.Companions) > maxRefs, len(m.Asked) > maxRefs:
+		return errors.New("too many parts, companions or asked names")
+	case len(m.Parts) > 0 && m.Parts[0].Blob != m.Blob:
+		return errors.New("blob is not the first of its parts")
+	}
+	for _, p := range append(m.all(), m.Blobs()...) {
+		digest, ok := strings.CutPrefix(p.Blob, digestPrefix)
+		if !ok || !isDigest(digest) {
+			return fmt.Errorf("blob %q is not \"sha256:\" and 64 lower-case hex digits", printable.Text(p.Blob))
+		}
+		if p.Size < 0 {
+			return fmt.Errorf("size_bytes is %d", p.Size)
+		}
+		if p.Refers != nil && !filepath.IsAbs(p.Refers.Path) {
+			return fmt.Errorf("refers: %q is not an absolute path", printable.Text(p.Refers.Path))
+		}
+	}
+	return nil
+}
+
+// Manifest returns the manifest of that name. If there is none the error wraps
+// [fs.ErrNotExist]; if it is damaged, it is a [DamagedError].
+func (s *Store) Manifest(name string) (*Manifest, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	d, err := s.open(false)
+	if err != nil {
+		return nil, err
+	}
+	return d.manifest(name)
+}
+
+// A DamagedError names a file of the store that cannot be used. Others are not affected.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
+
+// Unwrap returns the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+func (d *disk) manifest(name string) (*Manifest, error) {
+	file := manifestPath(name)
+	data, err := d.readFile(file, maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("model %q is not in the model store: %w", name, err)
+	}
+	var m Manifest
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err == nil {
+		err = m.check(name)
+	}
+	if err != nil {
+		return nil, &DamagedError{d.path(file), err}
+	}
+	return &m, nil
+}
+
+// A TakenError means that a name stands for another model already.
+type TakenError struct {
+	Name, Digest string // of the model that has the name
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("the name %q belongs to another model, sha256:%s: choose another name, or remove that model first (inferdctl rm %s)", e.Name, e.Digest, e.Name)
+}
+
+// PutManifest writes a manifest, after which the model can be used by its name. Its blobs have
+// been committed, and the caller has the lock of the name. Missing members get their defaults.
+// A name of another model is refused with a [TakenError], unless replace is set; a damaged
+// manifest is replaced.
+func (s *Store) PutManifest(m *Manifest, replace bool) error {
+	if err := CheckName(m.Name); err != nil {
+		return err
+	}
+	d, err := s.open(true)
+	if err != nil {
+		return err
+	}
+	m.Schema = manifestSchema
+	m.Format = cmp.Or(m.Format, "gguf")
+	m.ProducedAt = cmp.Or(m.ProducedAt, time.Now().UTC().Format(time.RFC3339))
+	if err := m.check(m.Name); err != nil {
+		return fmt.Errorf("manifest %s: %w", m.Name, err)
+	}
+	unlock, err := s.holdBlobs(d, m)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := d.manifest(m.Name)
+	if err == nil && old.Blob != m.Blob && !replace {
+		return &TakenError{m.Name, old.Digest()}
+	}
+	if _, damaged := errors.AsType[*DamagedError](err); err != nil && !damaged && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	data, err := json.Marshal(m, jsontext.WithIndent("  "), json.Deterministic(true))
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", m.Name, err)
+	}
+	if err := d.replace(manifestPath(m.Name), append(bytes.TrimSpace(data), '\n'), true); err != nil {
+		return s.unwritable(err)
+	}
+	return nil
+}
+
+// holdBlobs keeps the blobs of a manifest from being removed while it is written, and fails if
+// one is not there.
+func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
+	var locks []*Lock
+	unlock := func() {
+		for _, l := range locks {
+			l.Release()
+		}
+	}
+	defer func() {
+		if err != nil {
+			unlock()
+		}
+	}()
+	for _, p := range m.files() {
+		digest := p.Blob[len(digestPrefix):]
+		if p.Refers != nil {
+			continue
+		}
+		if !s.isWriting(digest) {
+			lock, err := s.lockBlob(d, digest, true)
+			if err != nil {
+				return nil, err
+			}
+			locks = append(locks, lock)
+		}
+		info, err := d.root.Lstat(blobPath(digest))
+		if err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", m.Name, err)
+		}
+		if info.Size() != p.Size {
+			return nil, fmt.Errorf("manifest %s: %s has %d bytes, not %d", m.Name, d.path(blobPath(digest)), info.Size(), p.Size)
+		}
+	}
+	return unlock, nil
+}

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// named opens the model of a name. Every file is checked: the manifest has its digest.
+func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
+	if err := CheckName(ref.Name); err != nil {
+		return nil, err
+	}
+	d, err := s.open(false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("model %q is not in the model store: %w", ref.Name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.manifest(ref.Name)
+	switch {
+	case err == nil && ref.SHA256 != "" && m.Digest() != ref.SHA256:
+		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
+	case err == nil && ref.SHA256 == "":
+		err = d.judge(manifestsDir) // the digest comes from there
+	case errors.Is(err, fs.ErrNotExist) && ref.SHA256 != "":
+		if info, look := d.root.Lstat(blobPath(ref.SHA256)); look == nil {
+			m = &Manifest{Name: ref.Name, Blob: digestPrefix + ref.SHA256, Size: info.Size()}
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.openManifest(ctx, d, m, phase)
+}
+
+// openManifest opens and checks the files of a manifest.
+func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase func(status.Phase)) (_ *Model, err error) {
+	blobs := m.Blobs()
+	model := &Model{Name: m.Name}
+	defer func() {
+		if err != nil {
+			model.Close()
+		}
+	}()
+	for i, part := range blobs {
+		digest := part.Blob[len(digestPrefix):]
+		f, info, path, err := d.openBlob(part)
+		if err != nil {
+			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
+		}
+		if i == 0 {
+			model.Path, model.Info = path, info
+			phase(status.CheckingLocal{Path: path})
+		}
+		model.Files = append(model.Files, f)
+		got, err := s.digestOf(ctx, f, info, path, digest, phase)
+		if err == nil && got != digest {
+			err = &DamagedError{path, fmt.Errorf("it has SHA-256 %s, but %s was expected: run \"inferdctl verify %s\"", got, digest, m.Name)}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
+		}
+		s.use(d, digest)
+	}
+	if len(blobs) == 1 {
+		model.Digest = m.Digest()
+	}
+	return model, nil
+}
+
+func partError(i, n int, err error) error {
+	if n == 1 {
+		return err
+	}
+	return fmt.Errorf("part %d of %d: %w", i+1, n, err)
+}
+
+// openBlob opens a blob, or the file that is used in its place.
+func (d *disk) openBlob(part Part) (*os.File, os.FileInfo, string, error) {
+	if part.Refers != nil {
+		f, info, err := openRegular(part.Refers.Path)
+		return f, info, part.Refers.Path, err
+	}
+	name := blobPath(part.Blob[len(digestPrefix):])
+	f, info, err := d.open(name, os.O_RDONLY)
+	return f, info, d.path(name), err
+}
+
+// use locks a blob for as long as the store is open, so that other processes do not remove it.
+// Without the lock nothing breaks: an open file outlives its name.
+func (s *Store) use(d *disk, digest string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.uses[digest] != nil {
+		return
+	}
+	lock, err := s.lockBlob(d, digest, true)
+	if err != nil {
+		return
+	}
+	if s.uses == nil {
+		s.uses = make(map[string]*Lock)
+	}
+	s.uses[digest] = lock
+}
+
+// releaseUse gives up the shared lock on a blob that this store is about to write.
+func (s *Store) releaseUse(digest string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lock := s.uses[digest]; lock != nil {
+		lock.Release()
+		delete(s.uses, digest)
+	}
+}
+
+// setWriting counts the ingests of a digest.
+func (s *Store) setWriting(digest string, by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing == nil {
+		s.writing = make(map[string]int)
+	}
+	if s.writing[digest] += by; s.writing[digest] == 0 {
+		delete(s.writing, digest)
+	}
+}
+
+func (s *Store) isWriting(digest string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writing[digest] > 0
+}

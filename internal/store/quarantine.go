@@ -1,0 +1,212 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// A Phase is a step of getting a model; see package status.
+type Phase = status.Phase
+
+// A Quarantined is the record of content with a wrong digest, which lies beside the content.
+type Quarantined struct {
+	Name     string    `json:"name"` // of the model; empty if unknown
+	Expected string    `json:"expected"`
+	Actual   string    `json:"actual"`
+	Size     int64     `json:"size_bytes"`
+	URL      string    `json:"url"`      // where it came from; empty if it was damaged in the store
+	MovedTo  string    `json:"moved_to"` // where the content is; empty if it was removed
+	At       time.Time `json:"at"`       // of the latest time
+	Times    int       `json:"times"`    // that this very content came
+}
+
+// A MismatchError means that the content of an ingest does not have the expected digest.
+type MismatchError struct {
+	Quarantined
+	// Damaged means that the source need not be at fault: the bytes were changed on disk, or
+	// were resumed after a power cut.
+	Damaged bool
+}
+
+func (e *MismatchError) Error() string {
+	to := "removed"
+	if e.MovedTo != "" {
+		to = "quarantined to " + e.MovedTo
+	}
+	return fmt.Sprintf("SHA-256 mismatch (expected %s, got %s); %s", e.Expected, e.Actual, to)
+}
+
+const (
+	mismatchReason = "sha-mismatch"
+	damagedReason  = "damaged"
+	maxRecord      = 1 << 16 // bytes
+	maxSameSecond  = 1000    // quarantined files of one second
+)
+
+// mismatch moves the data to the quarantine and ends the ingest.
+func (i *Ingest) mismatch(got string) error {
+	i.stop()
+	q := Quarantined{Name: i.state.Name, Expected: i.state.SHA256, Actual: got, Size: i.state.Total, URL: i.state.URL}
+	damaged := i.damaged
+	if damaged {
+		q.URL = ""
+	}
+	if err := i.closeFile(); err != nil {
+		return err
+	}
+	q, err := i.store.quarantine(i.disk, i.path(tempLeaf), q, nil)
+	if err != nil {
+		return err
+	}
+	i.markCommitted() // Close removes the rest
+	return &MismatchError{q, damaged}
+}
+
+// quarantine moves a file with a wrong digest out of the way and writes the record beside it.
+// Content that came before from a source is removed, and counted.
+func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase)) (Quarantined, error) {
+	q.At, q.Times = time.Now().UTC().Truncate(time.Second), 1
+	old, base := d.record(q.Expected, func(r *Quarantined) bool { return r.Actual == q.Actual && q.URL != "" && r.URL != "" })
+	err := func() error {
+		if old != nil {
+			q.MovedTo, q.Times = old.MovedTo, old.Times+1
+			if err := d.remove(file); err != nil {
+				return err
+			}
+			return d.writeRecord(base, &q)
+		}
+		var err error
+		if base, err = d.freeBase(q); err != nil {
+			return err
+		}
+		q.MovedTo = d.path(base + ".bin")
+		err = d.rename(file, base+".bin")
+		if errors.Is(err, syscall.EXDEV) { // a copy of gigabytes is of no use
+			q.MovedTo = ""
+			err = d.remove(file)
+		}
+		if err != nil {
+			return err
+		}
+		return d.writeRecord(base, &q)
+	}()
+	if err != nil {
+		return q, s.unwritable(fmt.Errorf("quarantine %s, whose SHA-256 is %s instead of %s: %w", d.path(file), q.Actual, q.Expected, err))
+	}
+	if phase != nil {
+		phase(status.Quarantine{Path: d.path(file), Expected: q.Expected, Actual: q.Actual, MovedTo: q.MovedTo})
+	}
+	return q, nil
+}
+
+// freeBase is the path of a new quarantined file and its record, without extension. The
+// resolution of the time is a second: a number tells files of the same second apart.
+func (d *disk) freeBase(q Quarantined) (string, error) {
+	reason := mismatchReason
+	if q.URL == "" {
+		reason = damagedReason
+	}
+	stem := path.Join(quarantineDir, q.At.Format("20060102T150405Z")+"-"+reason)
+	base := stem
+	for n := 2; n < maxSameSecond; n++ {
+		_, bin := d.root.Lstat(base + ".bin")
+		_, record := d.root.Lstat(base + ".json")
+		if errors.Is(bin, fs.ErrNotExist) && errors.Is(record, fs.ErrNotExist) {
+			return base, nil
+		}
+		base = fmt.Sprintf("%s-%d", stem, n)
+	}
+	return "", errors.New("too many quarantined files within a second")
+}
+
+func (d *disk) writeRecord(base string, q *Quarantined) error {
+	data, err := json.Marshal(q, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	return d.replace(base+".json", append(data, '\n'), true)
+}
+
+// records returns all records of the quarantine by their paths without extension. Records that
+// cannot be read are left out: they are only a memory.
+func (d *disk) records() (map[string]*Quarantined, error) {
+	entries, err := d.readDir(quarantineDir)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]*Quarantined)
+	for _, e := range entries {
+		stem, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || strings.HasPrefix(stem, ".") {
+			continue
+		}
+		data, err := d.readFile(path.Join(quarantineDir, e.Name()), maxRecord)
+		if err != nil {
+			continue
+		}
+		var q Quarantined
+		if json.Unmarshal(data, &q) == nil {
+			all[path.Join(quarantineDir, stem)] = &q
+		}
+	}
+	return all, nil
+}
+
+// record returns a record for an expected digest; nil if there is none.
+func (d *disk) record(expected string, match func(*Quarantined) bool) (*Quarantined, string) {
+	all, err := d.records()
+	if err != nil {
+		return nil, ""
+	}
+	for base, q := range all {
+		if q.Expected == expected && match(q) {
+			return q, base
+		}
+	}
+	return nil, ""
+}
+
+// Refused returns the record of content that came from its sources twice or more in place of
+// the expected digest: to fetch it once more is of no use. Nil means that there is none.
+func (s *Store) Refused(digest string) (*Quarantined, error) {
+	d, err := s.open(false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no record is no failure
+	}
+	if err != nil {
+		return nil, err
+	}
+	q, _ := d.record(digest, func(q *Quarantined) bool { return q.Times >= 2 })
+	return q, nil
+}
+
+// Forgive removes the content that came in place of a digest, and its record: the next pull
+// fetches the model again.
+func (s *Store) Forgive(digest string) error {
+	d, err := s.open(true)
+	if err != nil {
+		return err
+	}
+	all, err := d.records()
+	if err != nil {
+		return err
+	}
+	for base, q := range all {
+		if q.Expected == digest {
+			if err := errors.Join(d.remove(base+".bin"), d.remove(base+".json")); err != nil {
+				return s.unwritable(err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+// A NoSpaceError means that the disk has too little room for an ingest.
+type NoSpaceError struct {
+	Path       string // the store's folder
+	Need, Free int64  // bytes: missing with a margin, and free after what other ingests still need
+}
+
+func (e *NoSpaceError) Error() string {
+	return fmt.Sprintf("the model store %s needs %d bytes, but only %d are free: \"inferdctl gc\" and \"inferdctl rm NAME\" make room", e.Path, e.Need, e.Free)
+}
+
+// spaceMargin is kept free beside an ingest.
+const spaceMargin = 64 << 20 // bytes
+
+// Reserve makes room for the missing bytes of an ingest with a known total. If the disk lacks
+// it, the error is a [NoSpaceError] and nothing has changed. Room that other ingests still need
+// counts as used.
+func (i *Ingest) Reserve() error {
+	i.mu.Lock()
+	total, missing := i.state.Total, i.state.Total-sum(i.state.Ranges)
+	i.mu.Unlock()
+	if total == 0 || missing <= 0 {
+		return nil
+	}
+	free, known := freeSpace(i.disk.root.Name())
+	if known {
+		others, err := i.disk.ingests()
+		if err != nil {
+			return err
+		}
+		for _, o := range others {
+			if o.dir != i.dir && o.Running {
+				free -= max(o.Total-o.allocated, 0)
+			}
+		}
+		info, err := i.file.Stat()
+		if err != nil {
+			return err
+		}
+		if need := total - min(allocated(info), total) + spaceMargin; free < need {
+			return &NoSpaceError{i.disk.root.Name(), need, max(free, 0)}
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	err := i.disk.do(Op{Kind: OpReserve, Path: i.path(tempLeaf), Size: total}, func() error { return reserve(i.file, total) })
+	if err != nil {
+		return fmt.Errorf("make room for %s: %w", i.disk.path(i.path(tempLeaf)), err)
+	}
+	return i.noteFile()
+}
+
+// An Unfinished is the state of an ingest.
+type Unfinished struct {
+	Digest  string // expected; empty if unknown
+	Name    string // of the model; empty if unknown
+	URL     string
+	Done    int64     // bytes
+	Total   int64     // bytes; 0 means unknown
+	PID     int       // of the writer; 0 without one
+	Running bool      // a process writes at present
+	Touched time.Time // when its data were written last
+
+	dir       string
+	allocated int64 // bytes on disk
+}
+
+// Unfinished lists the ingests that have not been committed, also those of other processes.
+func (s *Store) Unfinished() ([]Unfinished, error) {
+	d, err := s.open(false)
+	if err != nil {
+		return nil, err
+	}
+	return d.ingests()
+}
+
+// ingests reads the states of all ingests.
+func (d *disk) ingests() ([]Unfinished, error) {
+	prefixes, err := d.readDir(blobsDir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Unfinished
+	for _, p := range prefixes {
+		if !p.IsDir() {
+			continue
+		}
+		dirs, err := d.readDir(path.Join(blobsDir, p.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range dirs {
+			if ref, ok := strings.CutPrefix(dir.Name(), partialPrefix); ok && dir.IsDir() {
+				all = append(all, d.unfinished(path.Join(blobsDir, p.Name(), dir.Name()), ref))
+			}
+		}
+	}
+	return all, nil
+}
+
+// unfinished reads the state of an ingest. Without one, as the reference leaves them, only the
+// size of the data is known.
+func (d *disk) unfinished(dir, ref string) Unfinished {
+	u := Unfinished{dir: dir}
+	info, err := d.root.Lstat(path.Join(dir, tempLeaf))
+	if err == nil {
+		u.Touched, u.allocated = info.ModTime(), allocated(info)
+	} else if info, err := d.root.Lstat(dir); err == nil {
+		u.Touched = info.ModTime()
+	}
+	s, stateErr := d.readState(path.Join(dir, stateLeaf))
+	if stateErr != nil {
+		s, stateErr = d.readState(path.Join(dir, durableLeaf))
+	}
+	if stateErr != nil {
+		u.Digest = ref // as the reference names them
+		if err == nil {
+			u.Done = info.Size()
+		}
+		return u
+	}
+	u.Digest, u.Name, u.URL, u.Total = s.SHA256, s.Name, s.URL, s.Total
+	u.Done = sum(clip(s.Ranges, sizeOf(info, err)))
+	if d.isHeld(ref) {
+		u.Running, u.PID = true, s.PID
+	}
+	return u
+}
+
+func sizeOf(info os.FileInfo, err error) int64 {
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// An Upstream is where the bytes of an ingest come from, and which version of it.
+type Upstream struct {
+	URL          string `json:"url"` // without user and query, which may be secrets
+	ETag         string `json:"etag"`
+	LastModified string `json:"last_modified"`
+	Total        int64  `json:"total"` // bytes of the whole; 0 means unknown
+}
+
+// A state is the knowledge of an ingest. It is in two files: state.json is replaced often and
+// not synced, so it holds while the machine runs; durable.json is written after a sync of
+// the data, and holds after a power cut.
+type state struct {
+	Upstream
+	SHA256  string    `json:"sha256"` // expected; empty means unknown
+	Name    string    `json:"name"`   // of the model, for reports
+	Started time.Time `json:"started"`
+
+	Ranges []Range `json:"ranges"`
+	// HashState is the state of SHA-256 after the first Hashed bytes, so that a resume reads
+	// nothing again.
+	Hashed    int64  `json:"hashed"`
+	HashState []byte `json:"hash_state"`
+	// File is the state of the data after the last write of its writer. If it is another one
+	// now, others have written, or the writer was killed before it could write down the last
+	// one: then all that is there is hashed again.
+	File Identity `json:"file"`
+
+	Boot string `json:"boot_id"` // of the machine's kernel; empty means unknown
+	Host string `json:"host"`
+	PID  int    `json:"pid"` // of the writer; 0 without one
+	// Birth is the start time of that process in the units of the kernel; 0 means unknown.
+	Birth uint64 `json:"pid_birth"`
+}
+
+const maxState = 1 << 20 // bytes
+
+var errState = errors.New("invalid state of an unfinished model")
+
+// readState reads one of the two files.
+func (d *disk) readState(name string) (*state, error) {
+	data, err := d.readFile(name, maxState)
+	if err != nil {
+		return nil, err
+	}
+	var s state
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errState, d.path(name), err)
+	}
+	if _, err := s.hash(); err != nil || !valid(s.Ranges) || s.Hashed < 0 || s.Hashed > contiguous(s.Ranges) || s.Total < 0 {
+		return nil, fmt.Errorf("%w: %s", errState, d.path(name))
+	}
+	return &s, nil
+}
+
+func (d *disk) writeState(name string, s *state, durable bool) error {
+	data, err := json.Marshal(s, jsontext.Multiline(true))
+	if err != nil {
+		return err
+	}
+	return d.replace(name, append(data, '\n'), durable)
+}
+
+// hash returns a SHA-256 that has read the first Hashed bytes.
+func (s *state) hash() (hash.Hash, error) {
+	h := sha256.New()
+	if s.Hashed == 0 {
+		return h, nil
+	}
+	u, ok := h.(encoding.BinaryUnmarshaler)
+	if !ok {
+		return nil, errors.New("internal error: SHA-256 cannot be resumed")
+	}
+	return h, u.UnmarshalBinary(s.HashState)
+}
+
+// rehash forgets the hash, not the bytes.
+func (s *state) rehash() { s.Hashed, s.HashState = 0, nil }
+
+// clear forgets the bytes.
+func (s *state) clear() {
+	s.Ranges = nil
+	s.rehash()
+}
+
+func (s *state) clone() state {
+	c := *s
+	c.Ranges = slices.Clone(s.Ranges)
+	c.HashState = slices.Clone(s.HashState)
+	return c
+}

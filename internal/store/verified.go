@@ -1,0 +1,206 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/trust"
+)
+
+// digests remembers which digest an unchanged file has. Other users must not be able to write
+// the file, and it belongs to one machine: device and inode mean nothing elsewhere.
+type digests struct {
+	mu    sync.Mutex // guards the fields below
+	read  bool       // the file has been read
+	known map[key]known
+}
+
+// A key is a file in a state. The path is only set where the platform reports no inode.
+type key struct {
+	Path string `json:"path,omitempty"`
+	Identity
+}
+
+type known struct {
+	SHA256 string    `json:"sha256"`
+	At     time.Time `json:"at"` // of the last time it was hashed
+}
+
+// A verifiedFile is the form on disk.
+type verifiedFile struct {
+	Files []verifiedEntry `json:"files"`
+}
+
+type verifiedEntry struct {
+	key
+	known
+}
+
+const (
+	maxVerified     = 1024    // files that are remembered
+	maxVerifiedFile = 1 << 20 // bytes
+)
+
+// keyOf is the key of an open file.
+func keyOf(id Identity, path string) key {
+	if id.Ino != 0 {
+		path = ""
+	}
+	return key{path, id}
+}
+
+// digestOf returns the digest of an open file, which it reads only if it is not known to have
+// the digest want. An empty want is met by any known digest. It fails if the file changes
+// meanwhile.
+func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path, want string, phase func(status.Phase)) (string, error) {
+	if !s.Paranoid {
+		if got, ok := s.knownDigest(keyOf(identityOf(info), path)); ok && (want == "" || got == want) {
+			return got, nil
+		}
+	}
+	return s.hashFile(ctx, f, info, path, phase)
+}
+
+// hashFile reads an open file, and remembers its digest.
+func (s *Store) hashFile(ctx context.Context, f *os.File, info os.FileInfo, path string, phase func(status.Phase)) (string, error) {
+	k := keyOf(identityOf(info), path)
+	if phase != nil {
+		phase(status.Verify{Path: path})
+	}
+	got, err := digest(ctx, f, info.Size())
+	if err != nil {
+		return "", fmt.Errorf("verify model: %w", err)
+	}
+	now, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("verify model: %w", err)
+	case keyOf(identityOf(now), path) != k:
+		return "", fmt.Errorf("model %s was changed while its SHA-256 was computed", path)
+	}
+	s.rememberKey(k, got)
+	return got, nil
+}
+
+func (s *Store) knownDigest(k key) (string, bool) {
+	s.digests.mu.Lock()
+	defer s.digests.mu.Unlock()
+	s.loadDigestsLocked()
+	got, ok := s.digests.known[k]
+	return got.SHA256, ok
+}
+
+// remember notes the digest of a blob.
+func (s *Store) remember(id Identity, digest string) {
+	if id.Ino != 0 {
+		s.rememberKey(keyOf(id, ""), digest)
+	}
+}
+
+func (s *Store) rememberKey(k key, digest string) {
+	s.digests.mu.Lock()
+	defer s.digests.mu.Unlock()
+	s.loadDigestsLocked()
+	s.digests.known[k] = known{digest, time.Now().UTC().Truncate(time.Second)}
+	s.saveDigestsLocked()
+}
+
+// loadDigestsLocked reads the file the first time. If it cannot be used, nothing is known:
+// files are hashed once more.
+func (s *Store) loadDigestsLocked() {
+	if s.digests.read {
+		return
+	}
+	s.digests.read = true
+	s.digests.known = make(map[key]known)
+	maps.Copy(s.digests.known, s.readDigests())
+}
+
+func (s *Store) readDigests() map[key]known {
+	if s.VerifiedFile == "" || trust.Folder(filepath.Dir(s.VerifiedFile)) != nil {
+		return nil
+	}
+	f, err := trust.OpenFile(s.VerifiedFile, os.O_RDONLY, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxVerifiedFile))
+	var file verifiedFile
+	if err != nil || json.Unmarshal(data, &file) != nil {
+		return nil
+	}
+	all := make(map[key]known)
+	for _, e := range file.Files {
+		all[e.key] = e.known
+	}
+	return all
+}
+
+// saveDigestsLocked replaces the file, with what other processes have learnt meanwhile. If that
+// fails, the digests are known until the process ends.
+func (s *Store) saveDigestsLocked() {
+	if s.VerifiedFile == "" {
+		return
+	}
+	for k, other := range s.readDigests() {
+		if _, ok := s.digests.known[k]; !ok {
+			s.digests.known[k] = other
+		}
+	}
+	var file verifiedFile
+	for k, v := range s.digests.known {
+		file.Files = append(file.Files, verifiedEntry{k, v})
+	}
+	slices.SortFunc(file.Files, func(a, b verifiedEntry) int {
+		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.SHA256, b.SHA256), cmp.Compare(a.CTime, b.CTime))
+	})
+	for _, e := range file.Files[min(len(file.Files), maxVerified):] {
+		delete(s.digests.known, e.key)
+	}
+	file.Files = file.Files[:min(len(file.Files), maxVerified)]
+	data, err := json.Marshal(file, jsontext.Multiline(true))
+	if err == nil {
+		_ = replaceFile(s.VerifiedFile, append(data, '\n')) // see above
+	}
+}
+
+// replaceFile writes a private file by way of a temporary one.
+func replaceFile(name string, data []byte) error {
+	dir, leaf := filepath.Split(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	temp := "." + leaf + "." + rand.Text()[:8]
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = root.Rename(temp, leaf)
+	}
+	if err != nil {
+		return errors.Join(err, root.Remove(temp))
+	}
+	return nil
+}
