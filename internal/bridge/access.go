@@ -23,11 +23,11 @@ import (
 // the daemon's own user, and the members of Group, need no key.
 type Access struct {
 	Keys  []*Key
-	Open  bool   // admits everyone without a key
+	Open  bool   // admits all clients without a key
 	UID   int    // of the daemon
 	Group string // whose members need no key; empty is none
-	// Blind says that this system cannot identify the clients of TCP. Then keys decide, and
-	// without keys everyone is admitted.
+	// Blind says that this system cannot identify the clients of TCP. Then keys decide; if there
+	// are none, all clients are admitted.
 	Blind bool
 
 	members memberships
@@ -62,8 +62,8 @@ func NewKey(name, secret string) (*Key, error) {
 	return k, nil
 }
 
-// NewKeyFile returns a key whose file is read again when it changes. Only the daemon's user may
-// read or change it.
+// NewKeyFile returns a key in a file, which is read again when it changes. Only the daemon's user
+// may read or change it.
 func NewKeyFile(name, path string) (*Key, error) {
 	k := &Key{Name: name, file: path}
 	if err := errors.Join(checkKeyName(name), k.refresh()); err != nil {
@@ -182,7 +182,7 @@ func forwarded(h http.Header) bool {
 // admit returns the identity of the client of a request, or why it is refused. peer is as the
 // kernel reports it.
 func (a *Access) admit(peer infer.Peer, h http.Header) (infer.Peer, error) {
-	if forwarded(h) { // the peer is a proxy, and the client somebody else
+	if forwarded(h) { // the peer is a proxy, and its client is unknown
 		peer = infer.Peer{Transport: peer.Transport, Program: httpProgram}
 	}
 	name, given := a.find(h)

@@ -97,7 +97,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// A browser asks what a page may send: without a key, and only listed pages may.
+// A browser asks for the permission of a page without a key; only listed pages get it.
 func TestPreflight(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Origins, b.Access.Keys = []string{"https://app.example"}, []*bridge.Key{key(t, "k", secret)}
@@ -249,7 +249,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// A request of a Unix socket needs no key, and one that has a key belongs to it.
+// A request over a Unix socket needs no key; with a key it belongs to the key.
 func TestUnixAccess(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Access.Keys = []*bridge.Key{key(t, "ci", secret)} })
 	for header, status := range map[string]int{"X: x": 200, "X-Api-Key: " + secret: 200, "X-Api-Key: " + otherSecret: 401} {

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/openai"
 )
 
-// What is read and dropped of a body that is too large, so that the client reads the refusal
-// before it learns that the connection is closed.
+// Bounds of the part of a large body that is read and dropped, so that the client reads the
+// refusal before it learns that the connection is closed.
 const (
 	dropBytes = 128 << 20
 	dropTime  = 5 * time.Second
@@ -68,7 +68,7 @@ func (c *call) readBody() ([]byte, bool) {
 }
 
 // abort closes the connection without an answer, or without its rest: the client has gone, or
-// must not take what it has for a whole answer.
+// must not take an incomplete answer for a whole one.
 func abort() { panic(http.ErrAbortHandler) }
 
 // collect reads the body into memory that is held before it is allocated.

@@ -1,7 +1,7 @@
 // Package bridge serves the daemon's models over HTTP, for clients that speak the dialects of
 // others. Below it a package for each dialect reads requests and writes answers; the bridge has
-// what they share: routes, keys, origins, limits, the time of headers and of keep-alives. It
-// knows neither how requests are queued nor how they are answered.
+// their common parts: routes, keys, origins, limits, the time of headers and of keep-alives. It
+// knows neither the queue of requests nor the source of answers.
 //
 // A request passes, in this order,
 //

@@ -413,6 +413,23 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// The status is open until the first piece of the answer: the engine knows the prompt's size by
+// then, and may refuse.
+func TestFailureAfterAdmission(t *testing.T) {
+	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		if err := emit(&infer.Prompt{Tokens: 7}); err != nil {
+			return err
+		}
+		return infer.Errorf(infer.Invalid, "why")
+	}), nil)
+	if got := h.once(request("POST", chatPath, hi(`,"stream":true`))); got.status != 400 {
+		t.Errorf("got %+v", got)
+	}
+	if all := h.kept.records(); len(all) != 1 || all[0].Outcome != exchange.Refused || !all[0].Admitted || all[0].Started {
+		t.Errorf("records %+v", all)
+	}
+}
+
 // A failure in the middle of a stream is an event, and an answer in one piece has its status.
 func TestFailureInTheMiddle(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -570,6 +587,32 @@ func TestLargeBody(t *testing.T) {
 	}
 }
 
+// A client that asks first whether it may send a large body is told no, and sends nothing.
+func TestLargeBodyIsAskedFor(t *testing.T) {
+	h := open(t, words("a"), nil)
+	got := h.once(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", chatPath, 65<<20))
+	if got.status != 413 {
+		t.Errorf("got %+v", got)
+	}
+	nc := h.dial()
+	defer nc.Close()
+	head, body, _ := strings.Cut(request("POST", chatPath, hi(""), "Expect: 100-continue"), "\r\n\r\n")
+	if _, err := io.WriteString(nc, head+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(nc)
+	if line, err := r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+	_, _ = r.ReadString('\n')
+	if _, err := io.WriteString(nc, body); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, r); got.status != 200 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
@@ -715,7 +758,7 @@ func TestDrain(t *testing.T) {
 
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
 
-// Connections beyond the quota get a status, and one that ends makes room.
+// Connections beyond the quota get a status; the end of a connection makes room.
 func TestConnections(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Conns = &quota.Quota{PerCaller: 2, Total: 4} })
 	var all []net.Conn

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/openai"
 )
 
-// checkHost refuses names that are not this machine's: a page of another site whose name leads
-// to 127.0.0.1 has that name as the host.
+// checkHost refuses names that are not this machine's. A page of another site may have a name that
+// resolves to 127.0.0.1; its requests have that name as the host.
 func checkHost(host string, more []string) error {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -74,7 +74,7 @@ func sameHost(origin, host string) bool {
 	return err == nil && u.Host != "" && u.Host == host
 }
 
-// preflight reports whether a browser asks what a page may send.
+// preflight reports whether a browser asks for permission to send the request of a page.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }

@@ -29,7 +29,7 @@ const (
 //	   └───────────────Fail: a real status─────────────────▲
 type reply struct {
 	call *call
-	// stream appends what a stream gets for an event; nil if the answer is sent in one piece,
+	// stream appends the bytes of an event in a stream. It is nil for an answer in one piece,
 	// which collect returns with the last event.
 	stream  func(dst []byte, ev infer.Event) ([]byte, error)
 	collect func(ev infer.Event) ([]byte, error)
@@ -113,7 +113,7 @@ func (r *reply) Write(ev infer.Event) error {
 	return r.flushLocked()
 }
 
-// flushLocked sends what is in the buffer, and before it the headers.
+// flushLocked sends the headers, once, and the buffer.
 func (r *reply) flushLocked() error {
 	switch {
 	case r.stream != nil:

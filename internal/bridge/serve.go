@@ -72,7 +72,7 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// httpProgram is the program of clients over TCP, whose executable is unknown.
+// httpProgram is the program of clients over TCP: their executable is unknown.
 const httpProgram = "http"
 
 // identify asks the kernel for the client of a connection.

@@ -71,7 +71,7 @@ func (d *daemon) identifyTCP(ctx context.Context, b *bridge.Bridge) *sockdiag.Re
 	return users
 }
 
-// listenHTTP binds the socket and the addresses. With an error it returns those that are bound.
+// listenHTTP binds the socket and the addresses. With an error it returns the listeners so far.
 func (d *daemon) listenHTTP(ctx context.Context, cfg *config.Config) (all []net.Listener, err error) {
 	if cfg.HTTP.Sock {
 		ln, err := listen.Local(d.places.HTTP, listen.Options{Mode: withGroup, Group: cfg.Group})

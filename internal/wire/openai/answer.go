@@ -43,7 +43,7 @@ type whole struct {
 // maxAnswer bounds an answer that is not streamed, in bytes.
 const maxAnswer = 64 << 20
 
-// Stream appends what a client of a stream gets for an event: some chunks, or nothing. An
+// Stream appends the chunks for an event, which may be none. An
 // [infer.Error] means that the answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
@@ -92,8 +92,8 @@ func StreamError(dst []byte, f *Error) []byte {
 	return append(dst, "\n\ndata: [DONE]\n\n"...)
 }
 
-// KeepAlive is what a stream gets when nothing else is sent for a while. It is a comment without
-// a blank line: with one, some SDKs take it for an event without data, and fail
+// KeepAlive is sent in a stream after a time without chunks. It is a comment without a blank
+// line: with one, some SDKs take it for an event without data, and fail
 // (openai/openai-python#2722).
 const KeepAlive = ": ping\n"
 
@@ -154,7 +154,7 @@ func (a *Answer) endChunk(dst []byte, logprobs []infer.Logprob, reason string) [
 }
 
 // call appends the two chunks of a tool call: its name, and then its whole arguments. The id is
-// in the first one only (openai/codex#7517), whose arguments are empty (ggml-org/llama.cpp#22722).
+// in the first one only (openai/codex#7517), with empty arguments (ggml-org/llama.cpp#22722).
 func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	index := strconv.Itoa(a.calls)
 	a.calls++

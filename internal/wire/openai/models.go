@@ -16,8 +16,8 @@ type Model struct {
 	Size    uint64    // of the weights, in bytes
 }
 
-// Append appends the model as JSON. The same URL serves clients of Anthropic's interface, whose
-// members it has, too.
+// Append appends the model as JSON. The same URL serves clients of Anthropic's interface, so the
+// members of that interface are there, too.
 func (m *Model) Append(dst []byte) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = wire.AppendString(dst, m.ID)

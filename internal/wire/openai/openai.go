@@ -138,8 +138,7 @@ func ErrorOf(err error) *Error {
 	return &f
 }
 
-// params are this dialect's names of members that v2 calls otherwise, and of those that both
-// call the same.
+// params are this dialect's names of the members of v2.
 var params = map[string]string{
 	"prompt": "prompt", "suffix": "suffix", "tools": "tools", "tool_choice": "tool_choice",
 	"response_format": "response_format", "thinking": "reasoning_effort", "thinking_budget": "reasoning_effort",

@@ -9,8 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Defaults returns this interface's values for what a request does not say; an answer may fill
-// the context.
+// Defaults returns this interface's defaults. An answer may fill the context.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 }

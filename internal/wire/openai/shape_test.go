@@ -68,7 +68,7 @@ func answers() map[string][]infer.Event {
 	}
 }
 
-// chats are requests whose answers differ in form.
+// chats are requests with answers of different forms.
 var chats = map[string]openai.Chat{
 	"plain":    {},
 	"usage":    {Usage: true},
