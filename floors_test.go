@@ -14,12 +14,15 @@ const module = "github.com/inferd-go/inferd/"
 // floors lists the packages from the ground up. A package may import only packages of the floors
 // below its own. docs/ARCHITECTURE.md has the purpose of each.
 var floors = [][]string{
-	{"internal/shortdir"}, // for tests only
+	{"internal/shortdir", "internal/hubtest"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
-		"internal/printable", "client/stats",
+		"internal/printable", "client/stats", "internal/automaton",
 	},
-	{"internal/quota", "internal/trust", "internal/gate"}, // rules about callers, files, and admission
+	{ // rules about callers, files, admission, names of models, patterns and vocabularies
+		"internal/quota", "internal/trust", "internal/gate", "internal/modelname", "internal/regex", "internal/vocab",
+	},
+	{"internal/schema", "internal/gbnf"}, // front ends of the automaton
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
@@ -32,12 +35,12 @@ var floors = [][]string{
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity", "internal/count", "internal/bridge",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge",
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
 	{ // words and rules of the engine
-		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
+		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
 		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
 	{ // parts of the engine

@@ -83,7 +83,7 @@ func fastest(rates [][][]float64, from, kind int) int {
 // rest waits until idle compute threads sleep.
 func (p *peers) rest() { sleepFor(p.ctx, 500*time.Millisecond) }
 
-// ratios divides the figures of a round by each other, for every round.
+// ratios divides the first side's figure by the second's, for every round.
 func ratios(a, b []float64) []float64 {
 	all := make([]float64, len(a))
 	for i := range a {

@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// adopt makes models of other tools models of the store, without a copy. A model that cannot be
-// adopted is named and left alone; the others are adopted all the same, and the exit code is 2.
+// adopt adds models of other tools to the store, without copying them. It reports and skips a model
+// that cannot be adopted; the exit code is then 2.
 func (c *command) adopt(ctx context.Context, args []string) error {
 	fs := c.flags("adopt")
 	only := fs.Bool("list", false, "only print the models of other tools")
@@ -45,7 +45,7 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 	if len(names) == 0 {
 		failed = len(problems)
 		for _, p := range problems {
-			fmt.Fprintf(c.stderr, "left out: %s: %v\n", p.Path, p.Err)
+			fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))
 		}
 	}
 	if len(found) == 0 {
@@ -111,7 +111,7 @@ func (c *command) printFound(found []caches.Model) error {
 		if len(m.Files) > 1 {
 			file += fmt.Sprintf(" and %d more", len(m.Files)-1)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Name, m.Tool, size(total), file)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Name, m.Tool, size(total), clean(file))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("write: %w", err)

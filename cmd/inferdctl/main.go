@@ -143,6 +143,7 @@ func verbs() []verb {
 		{"top", "", "the same, live, until q; without a terminal, the table once", (*command).top},
 		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
 		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},
+		{"pull", "[NAME...]", "bring models into the store by name, or those of the config: inferdctl pull gemma-4-e4b", (*command).pull},
 		{"list", "[--json]", "list the models of the store, unfinished ones and problems", (*command).list},
 		{"show", "NAME", "show one model of the store", (*command).show},
 		{"import", "FILE", "copy a model's file into the store, verified, and print the path of the copy", (*command).importFile},
@@ -153,6 +154,7 @@ func verbs() []verb {
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "set the level that the daemon logs: debug, info, warn, error or off", (*command).logLevel},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},
+		{"schema", "check FILE", "report whether answers can be held to a JSON Schema; exit 0 if so, 1 if not, 2 if it is no schema", (*command).schema},
 		{"doctor", "", "check everything, one line each; exit 1 if anything is wrong", (*command).doctor},
 	}
 }

@@ -11,25 +11,28 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
 // modelSettings are the members of the daemon's config file that concern the model store. Other
-// members are not judged: the store can be looked after although the daemon would refuse to
-// start.
+// members are not checked: the store can be maintained even if the daemon would refuse the file.
 type modelSettings struct {
 	Home     *string         `json:"models_home"`
+	Catalog  *string         `json:"catalog"`
 	Model    jsontext.Value  `json:"model"`
 	Backends []entrySettings `json:"backends"`
 }
 
 // entrySettings are the models of an entry.
 type entrySettings struct {
+	Kind   string         `json:"kind"`
 	Name   string         `json:"name"`
 	Model  jsontext.Value `json:"model"`
 	MMProj jsontext.Value `json:"mmproj"`
@@ -216,7 +219,7 @@ func (c *command) printListing(l modelsJSON, home string) error {
 		w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tSIZE\tARCH\tQUANT\tCONTEXT\tSTATE\tUSED BY")
 		for _, m := range l.Models {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, size(m.Size), orDash(m.Arch), orDash(m.Quant), tokens(m.NCtx), m.State, orDash(strings.Join(m.UsedBy, ", ")))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, size(m.Size), cell(m.Arch), cell(m.Quant), tokens(m.NCtx), m.State, cell(m.UsedBy...))
 		}
 		if err := w.Flush(); err != nil {
 			return fmt.Errorf("write: %w", err)
@@ -230,7 +233,7 @@ func (c *command) printListing(l modelsJSON, home string) error {
 func (c *command) printRest(w io.Writer, l modelsJSON) {
 	for _, m := range l.Models {
 		if m.Why != "" && m.State != store.Unverified {
-			fmt.Fprintf(w, "%s: %s: %s\n", m.State, m.Name, m.Why)
+			fmt.Fprintf(w, "%s: %s: %s\n", m.State, m.Name, clean(m.Why))
 		}
 	}
 	for _, i := range l.Ingests {
@@ -242,14 +245,26 @@ func (c *command) printRest(w io.Writer, l modelsJSON) {
 		if i.PID > 0 {
 			by = "process " + fmt.Sprint(i.PID) + " writes it"
 		}
-		fmt.Fprintf(w, "unfinished: %s: %s%s, %s\n", cmp.Or(i.Name, i.Digest, "(no name)"), size(i.Done), of, by)
+		fmt.Fprintf(w, "unfinished: %s: %s%s, %s\n", clean(cmp.Or(i.Name, i.Digest, "(no name)")), size(i.Done), of, by)
 	}
 	for _, p := range l.Problems {
-		fmt.Fprintf(w, "problem: %s: %s\n", p.Path, p.What)
+		fmt.Fprintf(w, "problem: %s: %s\n", clean(p.Path), clean(p.What))
 	}
 }
 
-func orDash(s string) string { return cmp.Or(s, "-") }
+// cell joins words to the text of a table's cell. It cleans them, because other programs write
+// manifests, too.
+func cell(words ...string) string { return cmp.Or(clean(strings.Join(words, ", ")), "-") }
+
+// clean replaces characters that are not printable, such as a terminal's control characters.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
 
 func tokens(n int64) string {
 	if n == 0 {
@@ -292,7 +307,7 @@ func (c *command) show(_ context.Context, args []string) error {
 	if *asJSON {
 		return c.printJSON(m)
 	}
-	source := strings.Join(slices.DeleteFunc([]string{m.Source.Registry, m.Source.Repo, m.Source.Revision, m.Source.Filename}, func(s string) bool { return s == "" }), " ")
+	source := slices.DeleteFunc([]string{m.Source.Registry, m.Source.Repo, m.Source.Revision, m.Source.Filename}, func(s string) bool { return s == "" })
 	license := ""
 	if m.License != nil {
 		license = *m.License
@@ -303,15 +318,15 @@ func (c *command) show(_ context.Context, args []string) error {
 		{"digest", m.Digest},
 		{"size", fmt.Sprintf("%s (%d bytes)", size(m.Size), m.Size)},
 		{"parts", tokens(int64(len(m.Parts)))},
-		{"architecture", orDash(m.Arch)},
-		{"quantisation", orDash(m.Quant)},
+		{"architecture", cell(m.Arch)},
+		{"quantisation", cell(m.Quant)},
 		{"context", tokens(m.NCtx)},
-		{"license", orDash(license)},
-		{"source", orDash(source)},
-		{"asked as", orDash(strings.Join(m.Asked, ", "))},
-		{"state", strings.TrimSuffix(string(m.State)+": "+m.Why, ": ")},
-		{"used by", orDash(strings.Join(m.UsedBy, ", "))},
-		{"file", orDash(e.File)},
+		{"license", cell(license)},
+		{"source", cell(source...)},
+		{"asked as", cell(m.Asked...)},
+		{"state", cell(strings.TrimSuffix(string(m.State)+": "+m.Why, ": "))},
+		{"used by", cell(m.UsedBy...)},
+		{"file", cell(e.File)},
 	} {
 		fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
 	}
@@ -401,7 +416,11 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		return err
 	}
 	defer s.Close()
-	l, err := s.Verify(ctx, names, nil)
+	l, err := s.Verify(ctx, names, func(p store.Phase) {
+		if v, ok := p.(status.Verify); ok && isTerminal(c.stderr) {
+			fmt.Fprintln(c.stderr, "reading", v.Path)
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -411,10 +430,10 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		err = c.printJSON(out)
 	} else {
 		for _, m := range out.Models {
-			fmt.Fprintf(c.stdout, "%s: %s\n", m.Name, strings.TrimSuffix(string(m.State)+": "+m.Why, ": "))
+			fmt.Fprintf(c.stdout, "%s: %s\n", m.Name, cell(strings.TrimSuffix(string(m.State)+": "+m.Why, ": ")))
 		}
 		for _, p := range l.Torn {
-			fmt.Fprintf(c.stdout, "problem: %s: %s\n", p.Path, p.What)
+			fmt.Fprintf(c.stdout, "problem: %s: %s\n", clean(p.Path), clean(p.What))
 		}
 	}
 	if err == nil && bad {

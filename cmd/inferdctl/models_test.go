@@ -245,7 +245,7 @@ func TestRemoveOfWhatIsInUse(t *testing.T) {
 	s.run(0, "rm", "--force", "chain")
 }
 
-// models_home of the config goes before the environment, and a leading ~/ is the home.
+// models_home of the config takes precedence over the environment, and a leading ~/ is the home.
 func TestModelsHome(t *testing.T) {
 	s := newShelf(t)
 	home := filepath.Join(filepath.Dir(s.home), "elsewhere")
@@ -256,5 +256,29 @@ func TestModelsHome(t *testing.T) {
 	}
 	if out, _ := s.run(0, "list"); !strings.Contains(out, "chain") {
 		t.Errorf("%q", out)
+	}
+}
+
+// Other programs write manifests, too: their control characters do not reach the terminal.
+func TestManifestsOfStrangers(t *testing.T) {
+	s := newShelf(t)
+	s.run(0, "import", s.file)
+	name := filepath.Join(s.home, "manifests", "chain.json")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange := strings.NewReplacer(`"llama"`, `"lla\u001b[2Jma"`, `"license": null`, `"license": "\u0007bell\nname  other"`).Replace(string(text))
+	if strange == string(text) {
+		t.Fatal(strange)
+	}
+	if err := os.WriteFile(name, []byte(strange), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"list"}, {"show", "chain"}, {"list", "--json"}, {"show", "chain", "--json"}} {
+		out, _ := s.run(0, args...)
+		if strings.ContainsAny(out, "\x1b\a") || strings.Contains(out, "\nname  other") {
+			t.Errorf("%q prints %q", args, out)
+		}
 	}
 }

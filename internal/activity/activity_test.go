@@ -83,8 +83,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// Eight writers and many rotations: no line is lost among the files that are kept, none is
-// torn, and each writer's are in order.
+// With eight writers and many rotations, no line of the kept files is lost or torn, and the lines of
+// each writer are in order.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	l := opened(t, dir, 10_000)
@@ -127,7 +127,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// The size of a file that was there counts; a line that a crash has torn is ended.
+// The size of an existing file counts; a line that was torn by a crash is ended.
 func TestReopened(t *testing.T) {
 	dir := t.TempDir()
 	for range 20 {
@@ -151,7 +151,8 @@ func TestReopened(t *testing.T) {
 	}
 }
 
-// The log goes on after any change of its folder, as far as it can.
+// The log creates its folder and its file again after they were removed or renamed. Lines that
+// cannot be written are counted as lost.
 func TestFolderIsTakenAway(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	l := opened(t, dir, Limit)
@@ -174,7 +175,7 @@ func TestFolderIsTakenAway(t *testing.T) {
 	if all := lines(t, dir); len(all) != 1 || !strings.Contains(all[0], "three") {
 		t.Errorf("%q", all)
 	}
-	// Now a file stands where the folder was.
+	// Replace the folder by a file.
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestFolderIsTakenAway(t *testing.T) {
 	}
 }
 
-// A part of a line that a full disk has taken does not stay.
+// A part of a line that was written before the disk was full is removed.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a small disk")
@@ -238,8 +239,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A folder that may only be read any more loses lines, and takes them again when it may be
-// written to. Root may write to any but that of another kind of disk.
+// While a folder is read-only its lines are lost; they are written again afterwards. Root can write to
+// any folder except on a read-only file system.
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	shut, open := func() error { return os.Chmod(dir, 0o500) }, func() error { return os.Chmod(dir, 0o700) }
@@ -259,7 +260,7 @@ func TestReadOnly(t *testing.T) {
 	log := slog.New(l.Handler("x"))
 	log.Info("before")
 	l.Flush()
-	_ = l.file.Close() // a disk that is written to is not made read-only; nobody writes now
+	_ = l.file.Close() // a file system with an open file for writing cannot become read-only; no write is under way
 	if err := shut(); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +283,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// A device that stays full fails every write; no caller waits for it.
+// On a device that stays full every write fails, and no caller waits for it.
 func TestFullDevice(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)
@@ -333,8 +334,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A record is in the file within coalesce; a warning is there at once, with the records before it,
-// and so are many records.
+// A record is written within coalesce. A warning is written at once, with the records before it; so
+// are many queued records.
 func TestRecordsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -373,7 +374,7 @@ func TestRecordsAreGathered(t *testing.T) {
 	})
 }
 
-// With a disk that hangs a caller waits once, and lost records are counted.
+// If the disk hangs, a caller waits only once, and lost records are counted.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(coalesce), closed: make(chan struct{}), ended: make(chan struct{})}

@@ -11,12 +11,12 @@ func mountSmall(dir string) error { return unix.Mount("tmpfs", dir, "tmpfs", 0, 
 
 func unmount(dir string) error { return unix.Unmount(dir, unix.MNT_DETACH) }
 
-// mountReadOnly lets nothing more be written to the disk that mountSmall put at dir.
+// mountReadOnly makes the file system of mountSmall at dir read-only.
 func mountReadOnly(dir string) error {
 	return unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 }
 
-// redirect makes an open file another one.
+// redirect replaces an open file by another one.
 func redirect(f *os.File, to string) error {
 	other, err := os.OpenFile(to, os.O_RDWR, 0)
 	if err != nil {

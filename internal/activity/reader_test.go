@@ -67,7 +67,7 @@ func texts(recs []*Record) string {
 	return b.String()
 }
 
-// Bursts of lines, rotations and looks in any order: every line is read, once, in its order.
+// With bursts of lines, rotations and reads in any order, every line is read once and in order.
 func TestReaderAcrossRotations(t *testing.T) {
 	for seed := range uint64(10) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -227,7 +227,7 @@ func TestRecords(t *testing.T) {
 	for name, test := range map[string]struct {
 		line string
 		bad  bool
-		of   []string // it is about these
+		of   []string // clients of the record
 	}{
 		"done":           {`{"level":"info","msg":"v2_request_done","peer_uid":1000,"peer_pid":42,"peer_exe":"/usr/bin/ed"`, false, []string{"1000", "42", "/usr/bin/ed", "ed"}},
 		"gone":           {`{"level":"info","msg":"embed_request_gone","peer_sid":"S-1-5","peer_exe":"C:\\ed.exe"`, true, []string{"S-1-5", "ed.exe"}},
@@ -288,7 +288,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Whatever is in the files, every line that is a record is read, and nothing else is.
+// With any content of the files, exactly the lines that are records are read.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(at(1)+at(2)), []byte(at(3)))
 	f.Add([]byte(at(1)+"\n\n{"), []byte("}\n"+at(3)[:10]))

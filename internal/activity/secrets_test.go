@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Every spelling of a secret that package redact knows, in every form and in every kind of
-// member, and two of them in one record: nothing of it is in any file, and every line is JSON.
+// No spelling of a secret that package redact knows is in any file, in any form and kind of member, and
+// with two in one record; and every line is JSON.
 func TestNoSecretIsWritten(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "redact", "testdata", "secrets.txt"))
 	if err != nil {

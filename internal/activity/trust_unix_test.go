@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Nothing of the log goes where a link leads.
+// The log is never written to the target of a link.
 func TestLinks(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "target")
 	if err := os.WriteFile(target, []byte("content"), 0o600); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Destination is a backend and the use of it by a request. Requests of one backend share its slots.
+// A Destination is a backend and its use by a request. Requests of one backend share its slots.
 type Destination struct {
 	*backend.Backend
 	// Pausable requests can give their slot to another request, and resume later: the handler
@@ -27,8 +27,8 @@ type Destination struct {
 	NoPreempt bool
 }
 
-// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
-// a request that arrives, leaves, or has generated a quantum lets the next one in.
+// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine: a
+// request that arrives, leaves, or has generated a quantum starts the next one.
 type Gate struct {
 	// Choose returns the present destination of a request; its error refuses the request.
 	// Requests with the same model and the same [infer.Needs] have the same destination at any
@@ -46,7 +46,7 @@ type Gate struct {
 	// Memory bounds the text kept for clients that do not read; nil is no bound.
 	Memory *quota.Quota
 
-	mu      sync.Mutex // guards machine, and the tickets where they say so
+	mu      sync.Mutex // guards machine, and those fields of tickets that are marked
 	machine gate.Machine[*ticket]
 }
 
@@ -56,7 +56,7 @@ var _ infer.Handler = (*Gate)(nil)
 type (
 	// Stats are the requests at a gate.
 	Stats = gate.Stats
-	// Counts are those of a caller or a backend.
+	// Counts are the requests and pauses of a caller or a backend.
 	Counts = gate.Counts
 	// Caller has the counts of a program of a user.
 	Caller = gate.Caller
@@ -72,8 +72,8 @@ type ticket struct {
 	reported, taken usage
 	admission       infer.Admitted // used by the goroutine of Handle only
 
-	// The rest is guarded by the gate's lock, but for to and refused: these do not change
-	// once the wait is over.
+	// The gate's lock guards the fields below, except to and refused: these do not change after the
+	// wait.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
 	to      Destination
@@ -121,14 +121,14 @@ func flowOf(req *infer.Request) sched.Path {
 	return sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client}
 }
 
-// enter returns the ticket of req, which has been admitted or waits, or why it is refused.
+// enter returns the ticket of req, which has been admitted or waits, or the error that refuses it.
 func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	if req.Needs == nil {
 		req.Needs = new(infer.Needs(req.Task))
 	}
 	t := &ticket{req: req, Request: gate.Request[*ticket]{
 		Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
-		Route: gate.Route{Model: modelOf(req.Task), Needs: *req.Needs},
+		Route: gate.Route{Model: infer.ModelOf(req.Task), Needs: *req.Needs},
 		Flow:  flowOf(req),
 	}}
 	t.Item = t
@@ -148,7 +148,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	return t, t.refused
 }
 
-// settle charges the running requests, and lets in the next.
+// settle charges the running requests, and starts the next ones.
 func (g *Gate) settle() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -156,8 +156,8 @@ func (g *Gate) settle() {
 	g.settleLocked()
 }
 
-// leave ends a request that has begun, unless that has happened, and lets the next one in. If
-// it was not answered to the end, done is nil, and the error says why.
+// leave ends a request that has begun, unless it has ended already, and starts the next one. If the
+// answer is incomplete, done is nil, and the error is the reason.
 func (g *Gate) leave(t *ticket, done *infer.Done, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -168,7 +168,7 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	if t.State() == gate.Ended {
 		return
 	}
-	t.over(why)
+	t.report(why)
 	now := g.chargeRunningLocked()
 	var final *gate.Final
 	if done != nil {
@@ -179,7 +179,7 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	g.settleLocked()
 }
 
-// withdraw ends a request that waits, or has been admitted without its goroutine's notice.
+// withdraw ends a request that waits, or that was admitted while its goroutine gave up.
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -278,7 +278,7 @@ func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 		t.endWait()
 	case gate.Cancel:
 		t.cancel(err)
-		t.over(errGone)
+		t.report(errGone)
 	}
 }
 
@@ -288,8 +288,8 @@ func (t *ticket) endWait() {
 	}
 }
 
-// over reports the outcome of a request, once. The gate is locked.
-func (t *ticket) over(why error) {
+// report reports the outcome of a request, once. The gate is locked.
+func (t *ticket) report(why error) {
 	if t.end != nil {
 		t.end(why)
 		t.end = nil

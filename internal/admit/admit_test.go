@@ -19,12 +19,12 @@ import (
 type scene struct {
 	gate *admit.Gate
 	to   admit.Destination
-	away error // what Choose fails with
+	away error // the error of Choose
 
 	mu     sync.Mutex
 	served []string
 	failed map[string]infer.Code
-	most   int // that ran at once
+	most   int // most requests that ran at once
 	now    int
 }
 
@@ -144,7 +144,7 @@ func TestWhoeverLeavesMakesRoom(t *testing.T) {
 		synctest.Wait()
 		all.Go(func() {
 			if err := s.gate.Handle(ctx, request("waits"), drop); !errors.Is(err, gone) {
-				t.Errorf("who left got %v", err)
+				t.Errorf("the canceled request got %v", err)
 			}
 		})
 		synctest.Wait()

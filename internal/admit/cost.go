@@ -56,18 +56,3 @@ func textBytes(parts []infer.Part) (n int) {
 	}
 	return n
 }
-
-// modelOf returns the requested model.
-func modelOf(t infer.Task) string {
-	switch t := t.(type) {
-	case *infer.Generate:
-		return t.Model
-	case *infer.Count:
-		return t.Of.Model
-	case *infer.Embed:
-		return t.Model
-	case *infer.Rerank:
-		return t.Model
-	}
-	return ""
-}

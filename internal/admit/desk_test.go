@@ -29,7 +29,7 @@ type desk struct {
 	asked   map[string]*infer.Request // that have begun
 	written map[string]int
 	ended   map[string]string // how: "done", or an error
-	busy    int               // that are writing, and are not held
+	busy    int               // handlers that write and are not paused
 }
 
 // pieces are the events that carry tokens.

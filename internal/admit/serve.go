@@ -10,23 +10,23 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// Why a request with a deadline is refused.
+// Refusals of a request with a deadline.
 var (
 	errLate    = infer.Errorf(infer.Busy, "queue full: the deadline passed while the request waited")
 	errTooLate = infer.Errorf(infer.Busy, "queue full: the deadline passed before the answer was there")
 )
 
-// Why a request that ran was not answered to the end.
+// Reasons for an incomplete answer.
 var (
 	errGone        = errors.New("nobody waits for the answer")
 	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
 )
 
-// deadlineGrace is how long after its deadline an answer may end by itself.
+// deadlineGrace is the time after its deadline in which an answer may end by itself.
 const deadlineGrace = time.Second
 
-// Handle emits [infer.Admitted] and passes req on when it is its turn. It refuses with [infer.Busy] at once if too
-// many wait already, or when the deadline of req passes while it waits, and with
+// Handle emits [infer.Admitted] and passes req on when it is its turn. It fails with [infer.Busy], at
+// once if too many requests wait already, or when the deadline of req passes while it waits, and with
 // [infer.Unavailable] once the gate is closed.
 func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	t, err := g.enter(req)
@@ -103,7 +103,7 @@ func (t *ticket) admitted() *infer.Admitted {
 	return &t.admission
 }
 
-// An answer is the way of the events of a request to its client.
+// An answer passes the events of a request to its client.
 type answer struct {
 	gate   *Gate
 	ticket *ticket
@@ -113,8 +113,8 @@ type answer struct {
 	lost   error       // of the first event that could not be emitted
 }
 
-// event counts an event and passes it on. The slot is free before Done goes out: a client
-// that has read Done may ask again at once. Vectors and scores are held back until then, so
+// event counts an event and passes it on. The slot is free before Done is sent, because a client that
+// has read Done may send its next request at once. Vectors and scores are held back until then, so
 // that a client that reads slowly does not keep the slot.
 func (a *answer) event(ev infer.Event) error {
 	switch ev := ev.(type) {
@@ -152,7 +152,7 @@ func (a *answer) send(ev infer.Event) error {
 	return err
 }
 
-// outcome returns why the handler has returned without Done. err is the handler's error.
+// outcome returns the reason for a return of the handler without Done. err is the handler's error.
 func (a *answer) outcome(client context.Context, err error) error {
 	failure := cmp.Or(a.lost, err)
 	_, known := errors.AsType[*infer.Error](failure)

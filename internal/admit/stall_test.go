@@ -85,8 +85,8 @@ func TestStalledWhileParked(t *testing.T) {
 	})
 }
 
-// Stalled requests count in the queue depth and in the memory of their caller. Past either
-// they end with queue_full, and their caller's next request has the slot.
+// Stalled requests count in the queue depth and in the memory of their caller. Beyond either they
+// end with queue_full, and their caller's next request gets the slot.
 func TestStalledIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		depth  int
@@ -149,7 +149,7 @@ func TestStalledEnds(t *testing.T) {
 	})
 }
 
-// A caller with many stalled requests preempts nothing more: each has begun, and takes room.
+// A caller with many stalled requests cannot preempt more: each has begun, and takes memory.
 func TestStalledCrowd(t *testing.T) {
 	bubble(t, 1, 3, func(d *desk) {
 		ctx, cancel := context.WithCancel(d.t.Context())
@@ -174,8 +174,8 @@ func TestStalledCrowd(t *testing.T) {
 	})
 }
 
-// The result of a computation is handed on after its slot is free: a client that does not
-// take it holds up only itself.
+// The result of a computation is passed on after its slot is free, so a client that does not read it
+// delays only itself.
 func TestResultsKeepNoSlot(t *testing.T) {
 	for name, result := range map[string]infer.Event{
 		"vectors": &infer.Vectors{Values: [][]float32{{1, 2}}},
@@ -279,8 +279,8 @@ func TestPreemptedWhateverItWrites(t *testing.T) {
 	}
 }
 
-// The cost of sampling is charged as tokens are, while the answer is written and at its end,
-// and counted nowhere.
+// The cost of sampling is charged like tokens, during the answer and at its end, and is not in the
+// usage.
 func TestCostIsCharged(t *testing.T) {
 	for name, piece := range pieces {
 		t.Run(name, func(t *testing.T) {

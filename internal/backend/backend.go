@@ -1,8 +1,7 @@
-// Package backend has the one description of a backend for all parts of the daemon: a [Backend]
-// answers the requests of an entry of the config, and a [Kind] makes backends of entries. The router,
-// the gate, the admin and the control socket and the daemon itself read the same value. The package
-// knows no kind, and nothing about processes, models or protocols; each kind is a package below this
-// one.
+// Package backend describes backends for all parts of the daemon: a [Backend] answers the requests of
+// an entry of the config, and a [Kind] makes backends of entries. The router, the gate, the admin
+// socket, the control socket and the daemon itself use the same value. The package knows no kind, and
+// no processes, models or protocols; each kind is a package below this one.
 package backend
 
 import (
@@ -14,18 +13,17 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A Backend answers the requests of one entry. Its fields do not change; its functions return what
-// changes, may be called from any goroutine after the backend was made, and do not block unless they
-// take a context.
+// A Backend answers the requests of one entry. Its fields do not change; its functions return changing
+// values, may be called from any goroutine, and do not block unless they have a context.
 type Backend struct {
 	Name    string
 	Aliases []string
 	Kind    string // as [infer.Done] has it
 	Slots   int    // requests that it answers at once
 	Handler infer.Handler
-	// Preemptible says that Handler obeys [infer.Request.Pause] while it generates.
+	// Preemptible reports that Handler obeys [infer.Request.Pause] while it generates.
 	Preemptible bool
-	// Faults are the codes of failures that are the backend's own: those open its breaker.
+	// Faults are the codes of the failures that count for the backend's breaker.
 	Faults []infer.Code
 
 	// Abilities returns the tasks and features that requests may use; known is false before the
@@ -39,15 +37,15 @@ type Backend struct {
 	Model func() string
 	// Capabilities returns its description for the admin socket.
 	Capabilities func() status.Capabilities
-	// Stats fills in what only the backend knows, until ctx ends. Nil is nothing.
+	// Stats adds the backend's own statistics, until ctx ends. Nil means none.
 	Stats func(ctx context.Context, into *stats.Backend)
 
-	// Run keeps it running until ctx ends. It fails only if it never became ready. Nil is a
-	// backend that needs no running.
+	// Run keeps it running until ctx ends. It fails only if the backend never became ready. It is nil
+	// for a backend that does not need it.
 	Run func(ctx context.Context) error
 	// WaitReady returns nil once it has been ready, or the cause of ctx.
 	WaitReady func(ctx context.Context) error
-	// Retry starts it again after it was given up. Nil is a backend that never is.
+	// Retry restarts it after it was given up. It is nil for a backend that is never given up.
 	Retry func() error
 }
 

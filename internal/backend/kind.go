@@ -12,28 +12,28 @@ import (
 // A Kind is a kind of backend. It owns the settings of its entries.
 type Kind struct {
 	Name string // in the config, and on the wires
-	// New returns the settings of an entry before anything is read: the defaults.
+	// New returns the default settings of an entry.
 	New func() Settings
-	// Start makes the backends of all entries of the kind, in their order. Nothing runs yet; stop
-	// frees the things that they share, after all of them have ended. Nil is for a program that
+	// Start makes the backends of all entries of the kind, in their order, but does not run them.
+	// stop frees their shared resources after all of them have ended. Start is nil in a program that
 	// only reads the settings.
 	Start func(h *Host, entries []*Entry) (all []*Backend, stop func(), err error)
 }
 
 // Settings are the settings of one entry that only its kind knows.
 type Settings interface {
-	// Table returns the settings that have a row.
+	// Table returns the settings that are read and documented from a table.
 	Table() settings.Table
-	// ReadModel reads an entry of which nothing but the model is given. Errors are kept by o.
+	// ReadModel reads an entry with only a model. o keeps errors.
 	ReadModel(o *settings.Object, e *Entry)
-	// Read reads the members of an entry, those of the table included. The name and the limits of
-	// the entry are read already. Errors are kept by o.
+	// Read reads the members of an entry, including those of the table, after the name and the
+	// limits. o keeps errors.
 	Read(o *settings.Object, e *Entry) (warnings []string)
 	// FromFlags completes the settings of an entry that the command line describes: the flags of
 	// the table are set. A path that begins with "builtin:" names a generated model; both are empty
 	// if no model is named.
 	FromFlags(e *Entry, modelPath, modelSHA256 string) error
-	// Role returns how the entry will use its limits.
+	// Role returns the use of the entry's limits.
 	Role() Role
 }
 
@@ -54,26 +54,25 @@ type Entry struct {
 	Settings Settings
 }
 
-// Limits are how much of the machine an entry gets, and what that buys. A zero stands for the
-// default.
+// Limits are the resources of an entry. A zero means the default.
 type Limits struct {
 	NCtx       int // tokens of context to generate with, over all slots; default 8192
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: the cores, shared among the engines
 	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
 	MaxStallMS int // between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
-	// Exact makes the bits of an answer independent of other requests, now and before.
+	// Exact makes the bits of an answer independent of other requests, present and earlier.
 	Exact bool
 }
 
-// A Host is the daemon as backends of all kinds use it.
+// A Host has the values and functions of the daemon for backends of all kinds.
 type Host struct {
 	Log *slog.Logger
 	// Publish receives the phases of loading and restarting, from any goroutine.
 	Publish func(status.Event)
 	// Ready is called each time a backend that was loading has become ready.
 	Ready func()
-	// LoadTimeout is how long a backend may load without a sign of progress; 0 is the default.
+	// LoadTimeout bounds the time of a load without progress; 0 is the default.
 	LoadTimeout time.Duration
 	Env         paths.Env
 	Dir         string   // for files that backends share; absolute

@@ -2,14 +2,14 @@ package backend
 
 import "os"
 
-// An Origin is what vectors and scores come from. The zero value is like no other.
+// An Origin is the source of vectors and scores. The zero value is the same as no other.
 type Origin struct {
-	// File is the model's file as it was when it was loaded; nil if there is none.
+	// File describes the model's file at the time of its load; nil if there is none.
 	File os.FileInfo
 	// Digest names the model's content; empty if it is not known.
 	Digest string
-	// Settings are all others that values or limits depend on, in any spelling that is equal
-	// for equal settings.
+	// Settings are all other settings that affect values or limits, in any form that is equal for
+	// equal settings.
 	Settings string
 }
 
@@ -22,7 +22,7 @@ func (o Origin) Same(other Origin) bool {
 	return o.Digest != "" && o.Digest == other.Digest || sameFile(o.File, other.File)
 }
 
-// sameFile compares device and inode, and that nothing has been written in between.
+// sameFile reports whether a and b are one file, which has not been written to in between.
 func sameFile(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

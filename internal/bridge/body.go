@@ -45,7 +45,7 @@ func (c *call) readBody() ([]byte, bool) {
 	if err == nil {
 		memory, err = wire.Weigh(body)
 	}
-	if err == nil && memory > frame.Small {
+	if err == nil && memory > frame.FreeBytes {
 		err = c.hold(int64(memory))
 	}
 	switch {
@@ -73,11 +73,11 @@ func abort() { panic(http.ErrAbortHandler) }
 
 // collect reads the body into memory that is held before it is allocated.
 func (c *call) collect() ([]byte, error) {
-	size := int64(frame.Small)
+	size := int64(frame.FreeBytes)
 	if n := c.r.ContentLength; n >= 0 {
 		size = n
 	}
-	if size > frame.Small {
+	if size > frame.FreeBytes {
 		if err := c.hold(size); err != nil {
 			return nil, err
 		}

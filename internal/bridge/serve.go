@@ -52,11 +52,11 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 		_ = server.Shutdown(late) // closes in
 		_ = server.Close()
 	})
-	door := listen.Door{
+	acceptor := listen.Acceptor{
 		Surface: "http", Conns: b.Conns, Slots: b.Slots, Log: b.Runner.Log, Identify: b.identify,
 		Refuse: refuseConn, Closed: stop,
 	}
-	err := door.Each(serving, ln, func(nc net.Conn, peer infer.Peer) {
+	err := acceptor.Serve(serving, ln, func(nc net.Conn, peer infer.Peer) {
 		if b.Runner.Journal != nil {
 			record := &exchange.Connection{Peer: peer, Dialect: wire.HTTP}
 			if peer.Transport == infer.TCP {

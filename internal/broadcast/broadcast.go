@@ -47,8 +47,8 @@ func Serve(ctx context.Context, ln net.Listener, board *status.Board, conns *quo
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(flushTimeout, cancel) })
 	defer stop()
 
-	door := listen.Door{Surface: "admin", Conns: conns, Slots: slots, Log: log}
-	err := door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
+	acceptor := listen.Acceptor{Surface: "admin", Conns: conns, Slots: slots, Log: log}
+	err := acceptor.Serve(ctx, ln, func(nc net.Conn, _ infer.Peer) {
 		sub := board.Subscribe()
 		defer sub.Close()
 		end := context.AfterFunc(hard, func() { _ = nc.Close() })

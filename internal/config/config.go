@@ -1,8 +1,7 @@
-// Package config makes one validated struct of the command line, the environment and
-// the config file. It is read by daemon and handed out as plain fields; nothing below
-// knows that there is a config. The kinds of backends are given to [ParseFlags]: each
-// owns the settings of its entries, and config knows none of them. It opens no model and creates
-// nothing.
+// Package config makes one validated struct of the command line, the environment and the config
+// file. Package daemon reads it and passes its values on as plain fields; no other package depends
+// on it. The kinds of backends are arguments of [ParseFlags]: each owns the settings of its entries,
+// and config knows none of them. It opens no model and creates no file.
 package config
 
 import (
@@ -24,14 +23,14 @@ const (
 	maxNSlots     = 64
 )
 
-// Sockets are the places of everything that a daemon binds.
+// Sockets are the paths of the sockets and the lock of a daemon.
 type Sockets struct {
 	Lock, Admin, Control      string // paths
 	V1, V2, LP, Embed, Rerank string // of the surfaces
 	HTTP                      string
 }
 
-// Surfaces are the surfaces that are wanted.
+// Surfaces are the enabled surfaces.
 type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 
 // A Config holds the settings of a daemon.
@@ -44,7 +43,7 @@ type Config struct {
 	Warnings []string         // for the operator
 }
 
-// Common are the settings that flags, variables and the file give alike.
+// Common are the settings that can be flags, variables and members of the file.
 type Common struct {
 	Surfaces Surfaces
 	Group    string
@@ -58,8 +57,8 @@ type Common struct {
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
 }
 
-// Locate returns the places that the daemon binds, from the flags alone: they are
-// needed before the config is read.
+// Locate returns the sockets and the lock of the daemon. It uses only the flags, because the paths
+// are needed before the config is read.
 func Locate(f *Flags, env paths.Env) Sockets {
 	var dir, main string
 	if f.Main != "" {
@@ -95,15 +94,15 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	return s
 }
 
-// ErrNoModel is returned when nothing says which model to serve.
+// ErrNoModel is the error if neither flags nor the config name a model.
 var ErrNoModel = errors.New(`no model is configured. Name one in one of three ways:
   inferd --model-path FILE.gguf              (--model-sha256 HEX checks it first)
   inferd --model-path builtin:chain          (generated, to try things out)
   a config file, ~/.inferd/config.json or --config FILE, such as
     {"backends":[{"kind":"llamacpp","name":"gen","model":{"path":"/models/model.gguf"}}]}`)
 
-// Load reads the config file and puts the flags over it. If that fails, the config has
-// nothing but the warnings up to there.
+// Load reads the config file and overrides it with the flags. After an error the config has only
+// the warnings so far.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{Warnings: append(env.Warnings(), f.Warnings...)}
 	if err := c.load(f, env); err != nil {
@@ -115,7 +114,7 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 func (c *Config) load(f *Flags, env paths.Env) error {
 	path := cmp.Or(f.ConfigFile, env.ConfigFile())
 	doc, err := settings.Open(path)
-	merged := *f // the flags, with the file's values where none was given
+	merged := *f // the flags; the values of the file replace those that are not set
 	var (
 		keys   []string
 		shared []sharedPrefix
@@ -218,7 +217,7 @@ func (f *Flags) checkKind(kind string) error {
 	return fmt.Errorf("%.64q is not known: %s", kind, f.kindNames())
 }
 
-// over returns the limits of an entry with the flags' in their place, and with the defaults.
+// over returns the limits of an entry, overridden by the flags, with the defaults.
 func (f *Flags) over(l backend.Limits) backend.Limits {
 	for _, s := range limitSettings {
 		if !f.IsSet(s.Flag) {
@@ -236,7 +235,7 @@ func (f *Flags) over(l backend.Limits) backend.Limits {
 	return l
 }
 
-// check refuses limits that do not fit together.
+// check returns an error for limits that conflict.
 func check(e *backend.Entry) error {
 	switch {
 	case e.NSlots > maxNSlots:

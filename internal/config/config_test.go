@@ -79,7 +79,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// An explicit zero on the line beats the file, as every other value does.
+// An explicit zero on the command line overrides the file, like any other value.
 func TestZeroFlagsBeatTheFile(t *testing.T) {
 	const file = `{"backends":[{"kind":"llamacpp","name":"a","threads":2,"max_stall_ms":50,"n_gpu_layers":-1,"model":{"builtin":"chain"}}]}`
 	c, err := load(t, file, nil, "--threads", "0", "--max-stall-ms", "0", "--n-gpu-layers", "0")
@@ -91,7 +91,7 @@ func TestZeroFlagsBeatTheFile(t *testing.T) {
 	}
 }
 
-// A name or alias leads to one entry, or to several that agreed to it by sharing an alias.
+// A name belongs to one entry; an alias may belong to several.
 func TestAliases(t *testing.T) {
 	for name, test := range map[string]struct{ a, b, want string }{
 		"of their own":              {`"name":"a","aliases":["x"]`, `"name":"b","aliases":["y"]`, ""},
@@ -110,8 +110,7 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-// FuzzLoad reads any config file: it is refused with an error that names it, or its content
-// makes sense.
+// FuzzLoad reads any config file: Load returns an error that names the file, or a valid config.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(two))
 	f.Add([]byte(`{"model":{"builtin":"chain"},"n_gpu_layers":0,"engine":{"lib_dir":"x"},"colour":{"a":[1]}}`))
@@ -206,7 +205,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// A file that holds something else is refused in words.
+// A file with other content than a config is refused with the reason.
 func TestFilesOfNothing(t *testing.T) {
 	for content, want := range map[string]string{
 		"[]":                "config.json:1: the file must hold a JSON object, this is an array",
@@ -247,7 +246,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 }
 
-// Ignored settings are named, also if the start fails for another reason.
+// Ignored settings cause warnings, even if the start fails for another reason.
 func TestWarningsOfAFailure(t *testing.T) {
 	for name, test := range map[string]struct{ file, err, warning string }{
 		"an unknown key":     {`{"colour":1,"backends":[]}`, "must not be empty", "unknown key colour"},

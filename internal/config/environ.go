@@ -8,20 +8,20 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// variablePrefix is how the names of our variables begin.
+// variablePrefix is the beginning of the names of our variables.
 const variablePrefix = "INFERD_"
 
 // environmentOnly are variables without a flag, of this release and of the reference; a name
-// that ends in * stands for all that begin so.
+// that ends in * is a prefix.
 var environmentOnly = []string{
 	"INFERD_LOG*", "INFERD_ENGINE*", "INFERD_FORCE_BACKEND", "INFERD_CLI_LOG", "INFERD_HTTP_LOG",
 }
 
-// A variable of the environment has no meaning that we know.
+// A variable is one of the environment without a known meaning, and the nearest known name.
 type variable struct{ name, near string }
 
-// unknownVariables lists the variables that look like ours and are neither in known nor
-// without a flag.
+// unknownVariables lists the variables with our prefix that are neither in known nor in
+// environmentOnly.
 func unknownVariables(env paths.Env, known []string) (unknown []variable) {
 	if env.Environ == nil {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// fromFile reads the file: its settings into merged, and its entries. It returns the names of
-// the variables that hold keys. Errors are the document's.
+// fromFile reads the settings of the file into merged, and its entries. It returns the names of the
+// variables with keys. The document keeps the errors.
 func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string) {
 	root := doc.Root
 	for _, s := range daemonSettings {
@@ -21,7 +21,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 		section, _, _ := strings.Cut(s.Key, ".")
 		to := merged
 		if merged.IsSet(s.Flag) {
-			to = new(Flags) // the flag holds; the member is checked all the same
+			to = new(Flags) // the flag overrides the member, which is checked nevertheless
 		}
 		s.Read(root.Child(section), to)
 	}
@@ -32,7 +32,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 	}
 	root.Child("http").Take("page") // has no page to switch off yet
 	for _, name := range []string{"auto_pull", "models_home", "admin_addr", "model_autoselect", "model_autoselect_min_vram_gib"} {
-		root.Take(name) // of the reference; nothing in this release needs them
+		root.Take(name) // members of the reference without a meaning in this release
 	}
 	var common backend.Limits
 	for _, s := range limitSettings {
@@ -84,7 +84,7 @@ func (c *Config) readEntry(o *settings.Object, limits backend.Limits, f *Flags) 
 	return keyVariable
 }
 
-// add checks an entry beside the others, and appends it.
+// add checks an entry against the earlier ones, and appends it.
 func (c *Config) add(o *settings.Object, e *backend.Entry) {
 	for _, other := range c.Backends {
 		if other.Name == e.Name || slices.Contains(other.Aliases, e.Name) {
@@ -105,7 +105,7 @@ func (c *Config) add(o *settings.Object, e *backend.Entry) {
 	c.Backends = append(c.Backends, e)
 }
 
-// maxShared is how many bytes the shared prefixes of an entry may have together, as JSON.
+// maxShared bounds the total size of the shared prefixes of an entry, as JSON, in bytes.
 const maxShared = 96 << 10
 
 // A sharedPrefix is a text of the config file. An entry keeps its KV for all owners.
@@ -126,7 +126,7 @@ func readShared(root *settings.Object) (all []sharedPrefix) {
 	return all
 }
 
-// share gives the shared prefixes to their entries.
+// share adds the shared prefixes to their entries.
 func (c *Config) share(all []sharedPrefix) {
 	for _, p := range all {
 		meant := c.meant(p.model)
@@ -151,8 +151,8 @@ func (c *Config) share(all []sharedPrefix) {
 	}
 }
 
-// meant returns the entries of a name. Without a name these are the engines that may generate;
-// engines that embed or rerank, too, only if there is no other.
+// meant returns the entries with a name. Without a name it returns the engines that may generate,
+// and of these preferably the ones that neither embed nor rerank.
 func (c *Config) meant(name string) (all []*backend.Entry) {
 	var encode []*backend.Entry
 	for _, e := range c.Backends {

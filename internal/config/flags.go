@@ -59,8 +59,8 @@ const (
 	LogJSON = "json"
 )
 
-// unimplemented are flags of the reference for surfaces or backends that are not there yet. They
-// are accepted, so that its service files keep working, with a warning.
+// unimplemented are flags of the reference for surfaces or backends that are not implemented yet.
+// They are accepted with a warning, so that the reference's service files work.
 var unimplemented = []string{
 	"chat-template",
 	"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
@@ -71,8 +71,8 @@ var unimplemented = []string{
 const notServed = "not served by this release yet"
 
 // ParseFlags reads the command line and the variables of env. The first of kinds is the kind of an
-// entry of which nothing but the model is given. Its errors are about usage;
-// [flag.ErrHelp] means that the usage was asked for, and has been written to out.
+// entry with only a model. Errors are about usage; [flag.ErrHelp] means that the usage was requested
+// and has been written to out.
 func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writer) (Flags, error) {
 	f := Flags{
 		kinds: kinds,
@@ -121,7 +121,8 @@ func (f *Flags) tables() []settings.Table {
 	return all
 }
 
-// check refuses values out of range or in conflict, and resolves defaults that depend on others.
+// check returns an error for values that are out of range or conflict, and sets defaults that depend
+// on other values.
 func (f *Flags) check(env paths.Env) error {
 	if !slices.Contains([]string{LogAuto, LogText, LogJSON}, f.LogFormat) {
 		return fmt.Errorf("--log-format %q: want auto, text or json", f.LogFormat)
@@ -146,11 +147,11 @@ func (f *Flags) check(env paths.Env) error {
 	return nil
 }
 
-// IsSet reports whether a flag was given, by itself or by its variable.
+// IsSet reports whether a flag was set, on the command line or by its variable.
 func (f *Flags) IsSet(name string) bool { return f.set[name] }
 
-// merge sets the flags that were not given from their variables, and notes which are
-// set at all: --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
+// merge sets the flags that are not on the command line from their variables, and records the set
+// ones: the variable of --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
 func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
 	getenv := env.Getenv
 	fs.Visit(func(fl *flag.Flag) { f.set[fl.Name] = true })

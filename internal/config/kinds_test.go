@@ -101,8 +101,8 @@ func TestPooling(t *testing.T) {
 	}
 }
 
-// The config that a release build of the reference writes at its first boot: models by name
-// are all that this release cannot serve.
+// The config that a release build of the reference writes at its first start: this release can serve
+// it except for models by name.
 func TestFirstBootFile(t *testing.T) {
 	const (
 		top = `{
@@ -209,7 +209,7 @@ func TestNullMembers(t *testing.T) {
 	}
 }
 
-// A kind that is not known is named, whatever the types of its members.
+// The error for an unknown kind names it, whatever the types of the other members are.
 func TestUnknownKind(t *testing.T) {
 	for name, test := range map[string]struct{ entry, want string }{
 		"of nobody":                        {`{"kind":"vllm","name":"a"}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},

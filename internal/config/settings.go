@@ -13,7 +13,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "config", Help: "config `file`; default ~/.inferd/config.json", At: func(f *Flags) any { return &f.ConfigFile }},
 	{Flag: "lock", Help: "single-instance lock `file`; default inferd.lock beside the sockets", At: func(f *Flags) any { return &f.Lock }},
 	{Flag: "uds", Help: "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's", At: func(f *Flags) any { return &f.uds }},
-	{Flag: "pipe", Help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the others begin alike", At: func(f *Flags) any { return &f.pipe }},
+	{Flag: "pipe", Help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the other pipes' names extend it", At: func(f *Flags) any { return &f.pipe }},
 	{Flag: "v1-addr", Help: "v1 generation socket `path`", At: func(f *Flags) any { return &f.Addr.V1 }},
 	{Flag: "v2-addr", Help: "v2 generation socket `path`, lines of JSON", At: func(f *Flags) any { return &f.Addr.V2 }},
 	{Flag: "lp-addr", Help: "v2 generation socket `path`, length-prefixed", At: func(f *Flags) any { return &f.Addr.LP }},
@@ -62,8 +62,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "version", Help: "print the version and exit", At: func(f *Flags) any { return &f.Version }},
 }
 
-// limitSettings hold for each entry. A flag holds for all entries, whatever the config
-// file says of them.
+// limitSettings apply to each entry. A flag applies to all entries and overrides the config file.
 var limitSettings = []settings.Setting[backend.Limits]{
 	{Flag: "n-ctx", Key: "n_ctx", Help: "`tokens` of context, shared by all slots (default 8192)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NCtx }},
 	{Flag: "n-slots", Key: "n_slots", Help: "`sequences` that run at once (default 4)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NSlots }},

@@ -21,7 +21,7 @@ var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
 var update = flag.Bool("update", false, "rewrite docs/settings.md")
 
-// The page of all settings is made of the tables, so it lacks none.
+// The page of settings is generated from the tables, so it is complete.
 func TestSettingsPage(t *testing.T) {
 	const page = "../../docs/settings.md"
 	var b strings.Builder
@@ -80,8 +80,8 @@ func section(b *strings.Builder, title string, table settings.Table) {
 	}
 }
 
-// Every setting can be given in each of its ways, and the flag beats the variable, which beats
-// the file.
+// Every setting can be set as a flag, a variable and a member of the file; the flag overrides the
+// variable, which overrides the file.
 func TestEverySetting(t *testing.T) {
 	for _, s := range daemonSettings {
 		if s.Flag == "version" || s.Key == "" || s.Flag == "" {
@@ -146,7 +146,7 @@ func deref(p any) any {
 	return p
 }
 
-// A file of unknown members only is read in a time that grows with its size.
+// The time to read a file of unknown members is proportional to its size.
 func TestManyUnknownMembers(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"backends":[{"kind":"mock","name":"m"`)

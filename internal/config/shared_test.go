@@ -40,7 +40,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// Exact is a setting of each entry; its flag, also switched off, is for all.
+// Exact is a setting of each entry; its flag overrides all entries, even if it is false.
 func TestExact(t *testing.T) {
 	const file = `{"backends":[{"kind":"llamacpp","name":"a","exact":true,"model":{"path":"m"}},{"kind":"llamacpp","name":"b","model":{"path":"m"}}]}`
 	for name, test := range map[string]struct {

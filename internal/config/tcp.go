@@ -6,17 +6,17 @@ import (
 	"net/netip"
 )
 
-// TCP says which surfaces listen on loopback addresses as well, and which clients are accepted
-// there: every process of the machine can connect, and the kernel does not tell the user of the process.
+// TCP has the loopback addresses of surfaces, and the key of their clients: every process of the
+// machine can connect, and the kernel does not report its user.
 type TCP struct {
 	V1, V2, Embed netip.AddrPort // the zero value: none
-	// Key is what a client has to send first; empty accepts every client.
+	// Key must be sent first by a client; empty accepts every client.
 	Key string
 	// KeyVariables are the variables of the environment that may hold the key.
 	KeyVariables []string
 }
 
-// apiKeyVariable is that of --api-key.
+// apiKeyVariable is the variable of --api-key.
 const apiKeyVariable = "INFERD_API_KEY" //nolint:gosec // a name, not a key
 
 // tcp reads the addresses and the key.

@@ -27,7 +27,7 @@ const writeTimeout = time.Second
 
 // maxLine bounds the bytes of a request. Requests need a fraction of it, and a program with a
 // thousand connections must not be able to fill the memory through this socket.
-const maxLine = frame.Small
+const maxLine = frame.FreeBytes
 
 // Verbs are the functions behind the verbs of the wire. The client gets an [infer.Error] with
 // its code and text, and any other error as an internal error.
@@ -57,8 +57,8 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota
 	s := &server{verbs, log}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
-	door := listen.Door{Surface: "control", Conns: conns, Slots: slots, Log: log}
-	err := door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
+	acceptor := listen.Acceptor{Surface: "control", Conns: conns, Slots: slots, Log: log}
+	err := acceptor.Serve(ctx, ln, func(nc net.Conn, _ infer.Peer) {
 		if err := s.serveConn(ctx, nc); err != nil && ctx.Err() == nil {
 			log.LogAttrs(ctx, slog.LevelDebug, "control connection ended", slog.Any("err", err))
 		}

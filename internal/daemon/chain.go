@@ -23,9 +23,9 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// A chain is the way of a request behind its surface: the gate, the router and the backends of a
-// config. Its fields do not change once it is made. The chain of a daemon that has not read its
-// config has no backend.
+// A chain has the handlers of a request behind its surface: the gate, the router and the backends of
+// a config. Its fields do not change. The chain of a daemon that has not read its config has no
+// backend.
 type chain struct {
 	log   *slog.Logger
 	board *status.Board
@@ -40,7 +40,7 @@ type chain struct {
 	publishing sync.Mutex  // publish compares the states with each other
 }
 
-// emptyChain is that of a daemon that has not read its config.
+// emptyChain is the chain of a daemon that has not read its config.
 func emptyChain(log *slog.Logger, board *status.Board) *chain {
 	c := &chain{log: log, board: board, router: new(route.Router), gate: new(admit.Gate)}
 	c.counter = count.New(c.gate, c.chooseCounter)
@@ -53,7 +53,7 @@ func (c *chain) refuse() {
 	c.counter.Close()
 }
 
-// build makes the backends of a config. Nothing runs yet. The chain is not nil after an error, either:
+// build makes the backends of a config, and starts none. Even after an error the chain is not nil:
 // close releases its parts.
 func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	c := emptyChain(d.log, d.board)
@@ -108,8 +108,8 @@ func (c *chain) close() {
 	}
 }
 
-// run starts every backend; they load at the same time. The backends end when stop is called, and
-// stop waits for them. One that cannot become ready ends the daemon by fail.
+// run starts all backends, which load at the same time. stop ends them and waits for their end. A
+// backend that cannot become ready ends the daemon with fail.
 func (c *chain) run(ctx context.Context, fail context.CancelCauseFunc) (stop func()) {
 	var tasks []*task.Task
 	for _, b := range c.backends {
@@ -144,7 +144,7 @@ func (c *chain) waitReady(ctx context.Context) error {
 	return first
 }
 
-// open publishes the abilities of the entries, and that the daemon is ready: requests are let in.
+// open publishes the abilities of the entries, and that the daemon is ready: it accepts requests.
 func (c *chain) open() {
 	caps := make(map[string]status.Capabilities)
 	for _, b := range c.backends {
@@ -157,9 +157,9 @@ func (c *chain) open() {
 	c.publish() // unless one has died again in between: ready comes with its next engine
 }
 
-// publish says that the daemon is ready, if every backend is, and after the boot. If one has been
-// given up it says that once more, because later events have covered it; if one is still loading,
-// its own phases say so.
+// publish publishes, after the boot, that the daemon is ready, if every backend is. If one was given
+// up it publishes that again, because later events have replaced it; if one is still loading, its own
+// phases are published.
 func (c *chain) publish() {
 	c.publishing.Lock()
 	defer c.publishing.Unlock()
@@ -183,7 +183,7 @@ func (c *chain) publish() {
 	}
 }
 
-// breakerChanged publishes that a backend gets no more requests because it fails, or gets them again.
+// breakerChanged publishes that the breaker of a backend has opened or closed.
 func (c *chain) breakerChanged(ctx context.Context, b *backend.Backend, s breaker.State) {
 	level := slog.LevelInfo
 	if s == breaker.Open {
@@ -203,7 +203,7 @@ func (c *chain) retry(name string) error {
 	return infer.Errorf(infer.Invalid, "invalid request: no engine is called %.64q", name)
 }
 
-// tasks returns the tasks that at least one backend takes.
+// tasks returns the tasks of all backends together.
 func (c *chain) tasks() (all infer.Abilities) {
 	for _, b := range c.backends {
 		can, _ := b.Abilities()
@@ -254,7 +254,7 @@ func (c *chain) models() []bridge.Entry {
 	return all
 }
 
-// describe returns the state of every backend and its own statistics, for which it asks until ctx
+// describe returns the state of every backend and its own statistics, which it queries until ctx
 // ends.
 func (c *chain) describe(ctx context.Context) []stats.Backend {
 	all := make([]stats.Backend, len(c.backends))

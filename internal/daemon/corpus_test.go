@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// TestCorpus plays every transcript of spec/corpus against a daemon in this process, each
-// as it is and a byte at a time.
+// TestCorpus plays every transcript of spec/corpus against a daemon in this process, in whole
+// messages and a byte at a time.
 func TestCorpus(t *testing.T) {
 	all, err := corpus.Load(os.DirFS("../../spec/corpus"))
 	if err != nil {
@@ -80,7 +80,7 @@ func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) 
 	return func(leaf string) (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, leaf)) }
 }
 
-// onMessage closes a channel when something is logged.
+// onMessage closes a channel when a certain message is logged.
 type onMessage struct {
 	slog.Handler
 	message string

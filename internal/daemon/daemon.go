@@ -35,12 +35,12 @@ const (
 )
 
 const (
-	// spareFiles is the number of descriptors for everything but connections: engines,
+	// spareFiles is the number of descriptors that are not for connections: for engines,
 	// listeners, the log, files of /proc.
 	spareFiles = 48
 	// refusals is the number of descriptors for clients that are being refused.
 	refusals       = 4
-	strangersTotal = 64 // TCP clients at once that have not sent the key yet
+	maxPendingAuth = 64 // TCP clients at once that have not sent the key yet
 )
 
 // bounds are the limits of all surfaces together.
@@ -80,8 +80,8 @@ type Program struct {
 	SetLogLevel func(name string)
 }
 
-// Run serves until ctx ends, and then drains. It returns nil if that was the reason,
-// also when it came before there was anything to serve.
+// Run serves until ctx ends, and then drains. It returns nil if the end of ctx was the reason, even
+// before the daemon was ready.
 func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
 	err, log := run(ctx, flags, env, program), program.Log
 	if ctx.Err() != nil {
@@ -112,14 +112,14 @@ func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal excha
 
 // run starts the daemon step by step. Each step may fail, and each has its defer.
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
-	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part dies
+	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part fails
 	defer fail(nil)
 	places := config.Locate(flags, env)
 	bounds, err := newBounds(descriptorLimit())
 	if err != nil {
 		return err
 	}
-	lock, err := acquire(places, flags.Group) // 1. from here on we are alone
+	lock, err := acquire(places, flags.Group) // 1. from here on this is the only daemon
 	if err != nil {
 		return err
 	}
@@ -192,8 +192,8 @@ type daemon struct {
 	*bounds
 }
 
-// acquire takes the lock. The folder of the sockets comes first: the lock would make it for us
-// alone.
+// acquire takes the lock. It makes the folder of the sockets first: the lock would make it without
+// access for the group.
 func acquire(places config.Sockets, group string) (*filelock.Lock, error) {
 	if err := listen.Folder(filepath.Dir(places.V1), group); err != nil {
 		return nil, fmt.Errorf("folder of the sockets: %w", err)
@@ -229,7 +229,7 @@ func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, 
 	}).Stop, nil
 }
 
-// notify reports to the service manager. One that cannot be reached is no reason to stop.
+// notify reports to the service manager. If that fails, the daemon continues.
 func (d *daemon) notify(ctx context.Context, assignments ...string) {
 	if err := sdnotify.Notify(d.env.Getenv(sdnotify.Variable), assignments...); err != nil {
 		d.log.LogAttrs(ctx, slog.LevelWarn, "service manager", slog.Any("err", err))
@@ -241,7 +241,7 @@ func (d *daemon) notify(ctx context.Context, assignments ...string) {
 func (d *daemon) drainWith(ctx context.Context) (wait func()) {
 	published := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		d.desk.close() // first: a client that reads that it drains is refused from then on
+		d.desk.close() // first, so that clients that have read the drain event are refused
 		d.board.Publish(status.Draining{})
 		d.notify(ctx, sdnotify.Stopping, sdnotify.Status("draining"))
 		close(published)
@@ -278,7 +278,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 	srv := &server.Server{
 		Runner: runner, WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
 	}
-	strangers := listen.Strangers{Max: min(strangersTotal, max(1, d.conns.Total/4)), Slots: d.slots}
+	pending := listen.PendingAuth{Max: min(maxPendingAuth, max(1, d.conns.Total/4)), Slots: d.slots}
 	var serving sync.WaitGroup
 	drained = func() {
 		fail(nil)
@@ -293,7 +293,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 			d.log.LogAttrs(ctx, level, "surface not bound", slog.String("surface", b.surface.Name), slog.String("reason", b.skipReason))
 			continue
 		}
-		all, err := b.open(cfg, &strangers, d.log)
+		all, err := b.open(cfg, &pending, d.log)
 		if err != nil {
 			return drained, err
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// A desk answers an operator's questions about the load, from before the config is read until the
-// control socket is gone.
+// A desk answers an operator's requests for statistics, from before the config is read until the
+// control socket is closed.
 type desk struct {
 	version string
 	begin   time.Time
@@ -33,7 +33,7 @@ func (d *desk) put(c *chain) {
 	}
 }
 
-// close closes the gate, also of a later chain: no request begins.
+// close closes the gate of the present chain, and of any later one: no request begins.
 func (d *desk) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -50,8 +50,8 @@ func (d *desk) now() *chain {
 // retry restarts the engine of an entry that was given up.
 func (d *desk) retry(_ context.Context, name string) error { return d.now().retry(name) }
 
-// engineTimeout bounds the wait for the statistics of an engine. It takes a millisecond, or is
-// stopped.
+// engineTimeout bounds the wait for the statistics of an engine, which answers within a millisecond
+// unless it is stopped.
 const engineTimeout = 500 * time.Millisecond
 
 func (d *desk) stats(ctx context.Context) *stats.Daemon {
@@ -81,7 +81,7 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	return s
 }
 
-// kvOf returns how many tokens all engines hold for a user; they do not know programs.
+// kvOf returns the number of tokens that all engines hold for a user; engines do not know programs.
 func kvOf(user string, backends []stats.Backend) (tokens int) {
 	for _, b := range backends {
 		if b.Engine == nil {

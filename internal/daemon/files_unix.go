@@ -4,8 +4,8 @@ package daemon
 
 import "syscall"
 
-// descriptorLimit is how many descriptors the process may have; 0 is unknown. Go has raised
-// the limit to the hard one.
+// descriptorLimit is the maximum number of descriptors of the process; 0 is unknown. The Go runtime
+// has raised the soft limit to the hard one.
 func descriptorLimit() int64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

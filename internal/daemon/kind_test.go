@@ -14,8 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A new kind of backend is a value in Kinds: its entries are read, served and described, and no other
-// package knows it.
+// A new kind of backend needs only a value in Kinds: its entries are then read, served and described.
 func TestANewKind(t *testing.T) {
 	before := daemon.Kinds
 	daemon.Kinds = append(slices.Clone(before), &backend.Kind{

@@ -27,8 +27,8 @@ type binding struct {
 	skipReason string
 }
 
-// open listens. The strangers are those of all surfaces.
-func (b binding) open(cfg *config.Config, strangers *listen.Strangers, log *slog.Logger) (all []net.Listener, err error) {
+// open listens. All surfaces share the bound of clients that have not sent the key.
+func (b binding) open(cfg *config.Config, pending *listen.PendingAuth, log *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(b.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {
 		return nil, fmt.Errorf("%s socket: %w", b.surface.Name, err)
@@ -39,7 +39,7 @@ func (b binding) open(cfg *config.Config, strangers *listen.Strangers, log *slog
 		if b.surface.Name != v1Surface.Name {
 			event = b.surface.Name + "_" + event
 		}
-		ln, err := listen.Loopback(b.tcp, cfg.TCP.Key, strangers, func(peer string) {
+		ln, err := listen.Loopback(b.tcp, cfg.TCP.Key, pending, func(peer string) {
 			log.Warn(event, slog.String("peer", peer)) //nolint:sloglint // one of three constants
 		})
 		if err != nil {
@@ -51,7 +51,7 @@ func (b binding) open(cfg *config.Config, strangers *listen.Strangers, log *slog
 	return all, nil
 }
 
-// bindings returns the wanted surfaces.
+// bindings returns the enabled surfaces.
 func bindings(cfg *config.Config, at config.Sockets, can infer.Abilities) []binding {
 	all := []struct {
 		binding

@@ -38,44 +38,43 @@ type MalformedError struct{ What string }
 func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
 // A Reader returns one message at a time. The slice is valid until the next call, or without
-// limit if Keep is called first. At the end of the stream between two messages, the error is
+// limit if Detach is called first. At the end of the stream between two messages, the error is
 // io.EOF.
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
-	// Keep passes the ownership of the last message to the caller: its memory is not reused.
-	Keep()
-	// Hold must be called before n bytes are allocated for values decoded from the last
-	// message. It passes the call on to the stream if that is a Watcher.
-	Hold(n int) error
+	// Detach passes the ownership of the last message to the caller: its memory is not reused.
+	Detach()
+	// Reserve must be called before n bytes are allocated for values decoded from the last
+	// message. If the stream is a Limiter, it calls its Reserve.
+	Reserve(n int) error
 }
 
-// A Watcher is a stream that is told when a message is under way, so that it can put
-// limits to how long one may take and how much memory all of them have. A Reader
-// tells the stream that it reads from, if that is one.
-type Watcher interface {
-	// InFrame is told true once the first byte of a message is there, and false once
-	// the message is whole or has failed.
-	InFrame(under bool)
-	// Hold is called before n more bytes are allocated for a message, beyond its first Small
-	// bytes, or for values decoded from it. It may wait; if it fails, so does the message.
-	Hold(n int) error
+// A Limiter is a stream with limits on the time of a message and on the memory of all messages. A
+// Reader of such a stream calls these methods.
+type Limiter interface {
+	// FrameActive is called with true when the first byte of a message has arrived, and with false
+	// when the message is complete or has failed.
+	FrameActive(active bool)
+	// Reserve is called before n more bytes are allocated for a message, beyond its first
+	// FreeBytes, or for values decoded from it. It may wait; if it fails, the message fails.
+	Reserve(n int) error
 }
 
-// Small is how many bytes a message may have before a Watcher is asked for room.
-const Small = keep
+// FreeBytes is the number of bytes of a message for which Reserve is not called.
+const FreeBytes = keep
 
-// watch returns r if it is a Watcher, else a Watcher without limits.
-func watch(r io.Reader) Watcher {
-	if w, ok := r.(Watcher); ok {
-		return w
+// limiterOf returns r if it is a Limiter, else a Limiter without limits.
+func limiterOf(r io.Reader) Limiter {
+	if l, ok := r.(Limiter); ok {
+		return l
 	}
-	return unwatched{}
+	return unlimited{}
 }
 
-type unwatched struct{}
+type unlimited struct{}
 
-func (unwatched) InFrame(bool)   {}
-func (unwatched) Hold(int) error { return nil }
+func (unlimited) FrameActive(bool)  {}
+func (unlimited) Reserve(int) error { return nil }
 
 // A Writer sends JSON messages.
 type Writer interface {
@@ -122,7 +121,7 @@ func reuse(buf []byte) []byte {
 type lines struct{}
 
 func (lines) NewReader(r io.Reader, limit int) Reader {
-	return &lineReader{br: bufio.NewReaderSize(r, ahead), limit: limit, watcher: watch(r)}
+	return &lineReader{br: bufio.NewReaderSize(r, ahead), limit: limit, limiter: limiterOf(r)}
 }
 
 func (lines) NewWriter(w io.Writer) Writer { return &lineWriter{output{w: w}} }
@@ -131,20 +130,20 @@ type lineReader struct {
 	br      *bufio.Reader
 	buf     []byte
 	limit   int
-	watcher Watcher
+	limiter Limiter
 }
 
-func (r *lineReader) Keep() { r.buf = nil }
+func (r *lineReader) Detach() { r.buf = nil }
 
-func (r *lineReader) Hold(n int) error { return r.watcher.Hold(n) }
+func (r *lineReader) Reserve(n int) error { return r.limiter.Reserve(n) }
 
 func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 	r.buf = reuse(r.buf)
 	if _, err := r.br.Peek(1); err != nil {
 		return 0, nil, err
 	}
-	r.watcher.InFrame(true)
-	defer r.watcher.InFrame(false)
+	r.limiter.FrameActive(true)
+	defer r.limiter.FrameActive(false)
 	for {
 		if _, err := r.br.Peek(1); err != nil { // waits for one byte, not for a full buffer
 			if errors.Is(err, io.EOF) && len(r.buf) > 0 { // half-closed without a newline
@@ -188,7 +187,7 @@ func (r *lineReader) grow(n int) error {
 		room = r.limit
 	}
 	if room > keep {
-		if err := r.watcher.Hold(room - max(cap(r.buf), keep)); err != nil {
+		if err := r.limiter.Reserve(room - max(cap(r.buf), keep)); err != nil {
 			return err
 		}
 	}

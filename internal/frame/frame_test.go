@@ -227,20 +227,20 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// watched is a stream that records the calls of its Watcher methods.
+// watched is a stream that records the calls of its Limiter methods.
 type watched struct {
 	io.Reader
 	told string
 	held []int
-	full error // result of Hold
+	full error // result of Reserve
 }
 
-func (w *watched) Hold(n int) error {
+func (w *watched) Reserve(n int) error {
 	w.held = append(w.held, n)
 	return w.full
 }
 
-func (w *watched) InFrame(under bool) {
+func (w *watched) FrameActive(under bool) {
 	if under {
 		w.told += "("
 	} else {
@@ -281,7 +281,7 @@ func TestStreamIsToldWhenAMessageIsUnderWay(t *testing.T) {
 	}
 }
 
-// Hold is called before memory is allocated: for the whole of a prefixed message at once, for
+// Reserve is called before memory is allocated: for the whole of a prefixed message at once, for
 // a line step by step, for small messages never.
 func TestRoomIsAskedFor(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -289,9 +289,9 @@ func TestRoomIsAskedFor(t *testing.T) {
 		size    int
 	}{
 		"a line":          {frame.Lines, 5 << 20},
-		"a small line":    {frame.Lines, frame.Small},
+		"a small line":    {frame.Lines, frame.FreeBytes},
 		"prefixed":        {frame.Prefixed, 5 << 20},
-		"small, prefixed": {frame.Prefixed, frame.Small},
+		"small, prefixed": {frame.Prefixed, frame.FreeBytes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var wire bytes.Buffer
@@ -308,15 +308,15 @@ func TestRoomIsAskedFor(t *testing.T) {
 			if err != nil || len(first) != test.size {
 				t.Fatalf("%d bytes, %v", len(first), err)
 			}
-			sum := frame.Small
+			sum := frame.FreeBytes
 			for _, n := range stream.held {
 				sum += n
 			}
-			if sum < cap(first) || test.size <= frame.Small && len(stream.held) > 0 || sum > 2*test.size && sum > frame.Small {
+			if sum < cap(first) || test.size <= frame.FreeBytes && len(stream.held) > 0 || sum > 2*test.size && sum > frame.FreeBytes {
 				t.Errorf("asked for %v, and took %d", stream.held, cap(first))
 			}
 			// A message that is kept does not change.
-			r.Keep()
+			r.Detach()
 			first[0] = 'b'
 			if _, second, err := r.ReadFrame(); err != nil || second[0] != 'a' || first[0] != 'b' {
 				t.Errorf("the next: %q, %v", second[:1], err)
@@ -324,7 +324,7 @@ func TestRoomIsAskedFor(t *testing.T) {
 			full := errors.New("full")
 			stream = &watched{Reader: again, full: full}
 			_, _, err = test.framing.NewReader(stream, frame.Limit).ReadFrame()
-			if test.size > frame.Small && !errors.Is(err, full) || test.size <= frame.Small && err != nil {
+			if test.size > frame.FreeBytes && !errors.Is(err, full) || test.size <= frame.FreeBytes && err != nil {
 				t.Errorf("without room: %v", err)
 			}
 		})

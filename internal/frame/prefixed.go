@@ -24,7 +24,7 @@ func AppendHead(dst []byte, kind Kind, n int) []byte {
 }
 
 func (prefixed) NewReader(r io.Reader, limit int) Reader {
-	return &prefixReader{r: bufio.NewReaderSize(r, ahead), limit: limit, watcher: watch(r)}
+	return &prefixReader{r: bufio.NewReaderSize(r, ahead), limit: limit, limiter: limiterOf(r)}
 }
 
 func (prefixed) NewWriter(w io.Writer) Writer { return &prefixWriter{output{w: w}} }
@@ -33,19 +33,19 @@ type prefixReader struct {
 	r       *bufio.Reader
 	buf     []byte
 	limit   int
-	watcher Watcher
+	limiter Limiter
 }
 
-func (r *prefixReader) Keep() { r.buf = nil }
+func (r *prefixReader) Detach() { r.buf = nil }
 
-func (r *prefixReader) Hold(n int) error { return r.watcher.Hold(n) }
+func (r *prefixReader) Reserve(n int) error { return r.limiter.Reserve(n) }
 
 func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	if _, err := r.r.Peek(1); err != nil {
 		return 0, nil, err
 	}
-	r.watcher.InFrame(true)
-	defer r.watcher.InFrame(false)
+	r.limiter.FrameActive(true)
+	defer r.limiter.FrameActive(false)
 	n, err := r.readLen()
 	if err != nil {
 		return 0, nil, err
@@ -72,7 +72,7 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
 	if n > keep {
-		if err := r.watcher.Hold(n - keep); err != nil {
+		if err := r.limiter.Reserve(n - keep); err != nil {
 			return err
 		}
 	}

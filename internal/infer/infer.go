@@ -57,6 +57,21 @@ func (r *Request) CachePart() string {
 	return r.Peer.Key + "\x00" + r.CacheSalt
 }
 
+// ModelOf returns the requested entry name or alias; empty leaves the choice to the daemon.
+func ModelOf(t Task) string {
+	switch t := t.(type) {
+	case *Generate:
+		return t.Model
+	case *Count:
+		return t.Of.Model
+	case *Embed:
+		return t.Model
+	case *Rerank:
+		return t.Model
+	}
+	return ""
+}
+
 // Generate asks for the next message of a conversation, or for the continuation of a prompt.
 type Generate struct {
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
@@ -77,7 +92,7 @@ type Generate struct {
 	Sampling    Sampling
 	Defaults    Defaults // for what the request does not say
 
-	Thinking       bool // let the model think aloud first
+	Thinking       bool // let the model emit Thinking first
 	ThinkingBudget int  // most tokens of thinking; 0 is no limit
 	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 means no logprobs
 }
@@ -111,7 +126,7 @@ type Embed struct {
 	Task       EmbedTask
 }
 
-// Rerank asks how well each of some documents answers a query.
+// Rerank asks for a score of each document: the higher, the better it answers the query.
 type Rerank struct {
 	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty
@@ -124,8 +139,8 @@ func (*Count) task()    {}
 func (*Embed) task()    {}
 func (*Rerank) task()   {}
 
-// EmbedTask is the intended use of vectors. Models trained with prefixes put the one for
-// the task before the text. The set is closed.
+// EmbedTask is the intended use of vectors. A model that was trained with prefixes gets the text
+// behind the prefix of the task. The set is closed.
 type EmbedTask string
 
 // Tasks of vectors, as the wire spells them.
@@ -168,7 +183,7 @@ func (m Message) Text() string {
 	return b.String()
 }
 
-// Role is the speaker of a message. The set is closed.
+// Role is the author of a message. The set is closed.
 type Role string
 
 // Roles.

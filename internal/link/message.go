@@ -261,7 +261,7 @@ func attach(g *infer.Generate, r frame.Reader) error {
 			return protocolError("attachments of more than %d bytes", limit)
 		}
 		left -= len(data)
-		r.Keep()
+		r.Detach()
 		if data == nil {
 			data = []byte{}
 		}

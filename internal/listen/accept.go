@@ -13,10 +13,10 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// acceptPause is how long a Door waits before it tries again.
+// acceptPause is the time between a failure of Accept and the next attempt.
 const acceptPause = 50 * time.Millisecond
 
-// Slots bound the accepted connections of several doors, refused ones included, so that
+// Slots bound the accepted connections of several acceptors, refused ones included, so that
 // the process keeps descriptors for other purposes: a refused client holds one until its error
 // is sent. Use [NewSlots].
 type Slots struct {
@@ -74,13 +74,13 @@ func (s *Slots) peerOf(nc net.Conn, identify func(net.Conn) infer.Peer) infer.Pe
 	return identify(nc)
 }
 
-// A Door lets connections in.
-type Door struct {
+// An Acceptor accepts the connections of a listener within limits.
+type Acceptor struct {
 	Surface string // for the log
-	// Slots bound the descriptors of all doors that share them. While none is free, a door
+	// Slots bound the descriptors of all acceptors that share them. While none is free, an Acceptor
 	// accepts one more connection, which waits for a slot. Nil means no bound.
 	Slots *Slots
-	// Conns bounds the connections of all doors that share it; nil means no bound.
+	// Conns bounds the connections of all acceptors that share it; nil means no bound.
 	Conns *quota.Quota
 	// Identify identifies the peer of a connection; nil means [PeerOf].
 	Identify func(net.Conn) infer.Peer
@@ -93,11 +93,11 @@ type Door struct {
 	Log    *slog.Logger
 }
 
-// Each calls serve with every connection that ln accepts and its peer, in a goroutine per
+// Serve calls serve with every connection that ln accepts and its peer, in a goroutine per
 // connection, and closes the connection afterwards. Once ln is closed, it waits for all calls
 // of serve and returns [net.ErrClosed]. After any other failure of Accept, such as a shortage
 // of descriptors or a client that has gone, it continues; it logs the first failure in a row.
-func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, infer.Peer)) error {
+func (a *Acceptor) Serve(ctx context.Context, ln net.Listener, serve func(net.Conn, infer.Peer)) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for failing := false; ; {
@@ -105,22 +105,22 @@ func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, i
 		switch {
 		case err == nil:
 			failing = false
-			if !d.Slots.take(ctx) {
+			if !a.Slots.take(ctx) {
 				_ = nc.Close()
 				continue
 			}
 			conns.Go(func() {
-				defer d.Slots.give()
-				d.admit(nc, serve)
+				defer a.Slots.give()
+				a.admit(nc, serve)
 			})
 		case errors.Is(err, net.ErrClosed):
-			if d.Closed != nil {
-				d.Closed()
+			if a.Closed != nil {
+				a.Closed()
 			}
-			return fmt.Errorf("accept on %s: %w", d.Surface, err)
+			return fmt.Errorf("accept on %s: %w", a.Surface, err)
 		default:
 			if !failing {
-				d.Log.LogAttrs(ctx, slog.LevelWarn, "accept, retrying", slog.String("surface", d.Surface), slog.Any("err", err))
+				a.Log.LogAttrs(ctx, slog.LevelWarn, "accept, retrying", slog.String("surface", a.Surface), slog.Any("err", err))
 			}
 			failing = true
 			time.Sleep(acceptPause)
@@ -133,20 +133,20 @@ func (d *Door) Each(ctx context.Context, ln net.Listener, serve func(net.Conn, i
 // busy for a moment, and soon full if a client does not read.
 const writeBuffer = 32 << 10
 
-func (d *Door) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
+func (a *Acceptor) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
 	defer nc.Close()
 	if local, ok := nc.(*net.UnixConn); ok {
 		_ = local.SetWriteBuffer(writeBuffer) // if it fails, the buffer is larger
 	}
-	peer := d.Slots.peerOf(nc, d.Identify)
-	if d.Conns != nil {
-		if !d.Conns.TryAcquire(peer.Caller(), 1) {
-			if d.Refuse != nil {
-				d.Refuse(nc)
+	peer := a.Slots.peerOf(nc, a.Identify)
+	if a.Conns != nil {
+		if !a.Conns.TryAcquire(peer.Caller(), 1) {
+			if a.Refuse != nil {
+				a.Refuse(nc)
 			}
 			return
 		}
-		defer d.Conns.Release(peer.Caller(), 1)
+		defer a.Conns.Release(peer.Caller(), 1)
 	}
 	serve(nc, peer)
 }

@@ -26,7 +26,7 @@ func TestSlots(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	release := make(chan struct{})
-	door := Door{
+	acceptor := Acceptor{
 		Surface: "test", Log: slog.New(slog.DiscardHandler), Slots: NewSlots(2), Conns: &quota.Quota{PerCaller: 1, Total: 1},
 		Refuse: func(nc net.Conn) {
 			_, _ = io.WriteString(nc, "refused")
@@ -35,7 +35,7 @@ func TestSlots(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- door.Each(ctx, ln, func(nc net.Conn, _ infer.Peer) {
+		ended <- acceptor.Serve(ctx, ln, func(nc net.Conn, _ infer.Peer) {
 			_, _ = io.WriteString(nc, "served!")
 			_, _ = io.Copy(io.Discard, nc)
 		})
@@ -74,10 +74,10 @@ func TestSlots(t *testing.T) {
 	select {
 	case err := <-ended:
 		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Each = %v", err)
+			t.Errorf("Serve = %v", err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("Each does not return")
+		t.Fatal("Serve does not return")
 	}
 }
 

@@ -32,9 +32,9 @@ const (
 //
 // The line gets no answer. After any other line, or 10 s without one, the connection is closed
 // without an answer, and refused, which must not be nil, is called with the peer's address.
-// Connections beyond the bound of strangers are closed at once.
+// Beyond the bound of pendingAuth, connections are closed at once.
 // The listener's connections are *net.TCPConn; no byte behind the line has been read.
-func Loopback(addr netip.AddrPort, key string, strangers *Strangers, refused func(peer string)) (net.Listener, error) {
+func Loopback(addr netip.AddrPort, key string, pendingAuth *PendingAuth, refused func(peer string)) (net.Listener, error) {
 	if !addr.Addr().Unmap().IsLoopback() {
 		return nil, fmt.Errorf("%s is not a loopback address", addr)
 	}
@@ -46,16 +46,16 @@ func Loopback(addr netip.AddrPort, key string, strangers *Strangers, refused fun
 		return ln, nil
 	}
 	g := &authListener{
-		TCPListener: ln, key: sha256.Sum256([]byte(key)), strangers: strangers, refused: refused,
+		TCPListener: ln, key: sha256.Sum256([]byte(key)), pendingAuth: pendingAuth, refused: refused,
 		in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{}),
 	}
 	g.all.Go(g.run)
 	return g, nil
 }
 
-// Strangers counts the connections that have not sent the key, over all listeners that
+// PendingAuth counts the connections that have not sent the key, over all listeners that
 // share it.
-type Strangers struct {
+type PendingAuth struct {
 	Max   int64  // at once; 0 means 64
 	Slots *Slots // each connection takes one; nil means no bound
 
@@ -63,7 +63,7 @@ type Strangers struct {
 }
 
 // enter reports whether there is room for one more.
-func (s *Strangers) enter() bool {
+func (s *PendingAuth) enter() bool {
 	if s.n.Add(1) > cmp.Or(s.Max, maxPending) || !s.Slots.tryTake() {
 		s.n.Add(-1)
 		return false
@@ -71,7 +71,7 @@ func (s *Strangers) enter() bool {
 	return true
 }
 
-func (s *Strangers) leave() {
+func (s *PendingAuth) leave() {
 	s.Slots.give()
 	s.n.Add(-1)
 }
@@ -81,8 +81,8 @@ type authListener struct {
 	*net.TCPListener
 	key [sha256.Size]byte // its hash, so that the time of a comparison does not depend on the line
 
-	strangers *Strangers
-	refused   func(peer string)
+	pendingAuth *PendingAuth
+	refused     func(peer string)
 
 	in     chan accepted
 	closed chan struct{}
@@ -155,7 +155,7 @@ type halfCloser interface {
 func (g *authListener) enter(nc net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.over || !g.strangers.enter() {
+	if g.over || !g.pendingAuth.enter() {
 		return false
 	}
 	g.pending[nc] = struct{}{}
@@ -166,7 +166,7 @@ func (g *authListener) leave(nc net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.pending, nc)
-	g.strangers.leave()
+	g.pendingAuth.leave()
 }
 
 // authenticate reads the first line, and passes the connection to Accept if it has the key.

@@ -41,13 +41,13 @@ func (l *lockedLog) String() string {
 // guarded returns a listener that requires the key, and its log.
 func guarded(t *testing.T) (net.Listener, *lockedLog) {
 	t.Helper()
-	return guardedFrom(t, new(Strangers))
+	return guardedFrom(t, new(PendingAuth))
 }
 
-func guardedFrom(t *testing.T, strangers *Strangers) (net.Listener, *lockedLog) {
+func guardedFrom(t *testing.T, pendingAuth *PendingAuth) (net.Listener, *lockedLog) {
 	t.Helper()
 	log := new(lockedLog)
-	ln, err := Loopback(anyPort, testKey, strangers, func(peer string) { fmt.Fprintf(log, "refused %s\n", peer) })
+	ln, err := Loopback(anyPort, testKey, pendingAuth, func(peer string) { fmt.Fprintf(log, "refused %s\n", peer) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,14 +155,14 @@ func TestWithoutKey(t *testing.T) {
 // Beyond the bound, a connection without the key is closed; with the key, it is accepted once
 // there is room.
 func TestStrangers(t *testing.T) {
-	var strangers Strangers
-	ln, _ := guardedFrom(t, &strangers)
-	other, _ := guardedFrom(t, &strangers)
+	var pendingAuth PendingAuth
+	ln, _ := guardedFrom(t, &pendingAuth)
+	other, _ := guardedFrom(t, &pendingAuth)
 	all := []net.Conn{call(t, ln)}
 	for len(all) < maxPending {
 		all = append(all, call(t, []net.Listener{ln, other}[len(all)%2]))
 	}
-	for strangers.n.Load() < maxPending {
+	for pendingAuth.n.Load() < maxPending {
 		time.Sleep(time.Millisecond)
 	}
 	for _, ln := range []net.Listener{ln, other} {
@@ -182,7 +182,7 @@ func TestStrangers(t *testing.T) {
 	if err := other.Close(); err != nil {
 		t.Error(err)
 	}
-	if n := strangers.n.Load(); n != 0 {
+	if n := pendingAuth.n.Load(); n != 0 {
 		t.Errorf("%d pending connections are left", n)
 	}
 	if got, err := io.ReadAll(all[1]); len(got) != 0 {
@@ -199,7 +199,7 @@ func TestStrangers(t *testing.T) {
 // A client without the key has ten seconds, however much it sends.
 func TestSlowStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &authListener{strangers: new(Strangers), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{})}
+		g := &authListener{pendingAuth: new(PendingAuth), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{})}
 		here, there := net.Pipe()
 		begin := time.Now()
 		var writer sync.WaitGroup
@@ -225,7 +225,7 @@ func (half) CloseWrite() error { return nil }
 
 func TestNotLoopback(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:0.0.0.0]:0"} {
-		if ln, err := Loopback(netip.MustParseAddrPort(addr), testKey, new(Strangers), func(string) {}); err == nil {
+		if ln, err := Loopback(netip.MustParseAddrPort(addr), testKey, new(PendingAuth), func(string) {}); err == nil {
 			_ = ln.Close()
 			t.Errorf("listens on %s", addr)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/route"
 )
 
-// faults are those of the targets of these tests.
+// faults are the faults of the backends in these tests.
 var faults = []infer.Code{infer.Unavailable, infer.Internal}
 
 func failing(name string, state func() backend.State) *backend.Backend {
@@ -31,7 +31,7 @@ func failing(name string, state func() backend.State) *backend.Backend {
 
 func ready() backend.State { return backend.Ready }
 
-// Faults of the target itself open its breaker, in the end; nothing else does.
+// Only repeated faults of a backend itself open its breaker.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An entry that fails gets no requests for a while, and the change is published.
+// An entry that fails gets no requests for OpenFor, and the change is published.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
@@ -148,7 +148,7 @@ func TestOrderIsKept(t *testing.T) {
 			switch before {
 			case breaker.Closed:
 				t.Fatalf("%v opened the breaker", err)
-			case breaker.HalfOpen: // who tried gave up: the next one tries at once
+			case breaker.HalfOpen: // the client of the probe gave up: the next request is a probe at once
 				rests[i] = now
 			case breaker.Open:
 			}

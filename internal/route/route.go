@@ -1,10 +1,9 @@
 // Package route chooses the entry that answers a request: the first in config order that
 // has the requested name, can do the task, is ready, and has not failed too often in the
 // last minute. It refuses a request that uses a feature beyond the abilities of that entry.
-// Vectors and scores mean something only beside others of the same model, so a request for
-// them goes to the first entry that can do it, or to another of the same [backend.Origin]. The
-// package knows no engine and no model, and it never chooses a second entry after a
-// failure.
+// Vectors and scores of different models cannot be compared, so a request for them goes to the
+// first entry that can do it, or to another of the same [backend.Origin]. The package knows no
+// engine and no model, and it never chooses a second entry after a failure.
 package route
 
 import (
@@ -53,7 +52,7 @@ func answersTo(b *backend.Backend, name string) bool {
 // [infer.Abilities.Check]. A backend of unknown abilities counts as able: requests
 // wait for it.
 func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
-	name := model(req.Task)
+	name := infer.ModelOf(req.Task)
 	able, named := r.candidates(name, req.Task)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,10 +94,10 @@ func needsOf(req *infer.Request) infer.Abilities {
 	return *req.Needs
 }
 
-// candidates returns the backends of that name that can do the task, in order of preference,
-// and whether any backend has the name. Of backends that embed or rerank these are the first,
-// and those of the same origin. Backends of unknown abilities come last; none of them
-// embeds or reranks in place of a backend that is known to.
+// candidates returns the backends with the name that can do the task, in order of preference, and
+// reports whether any backend has the name. To embed or rerank, the candidates are the first such
+// backend and others of the same origin. Backends of unknown abilities are last, and do not replace
+// a backend that is known to embed or rerank.
 func (r *Router) candidates(name string, task infer.Task) (able []*backend.Backend, named bool) {
 	var unknown []*backend.Backend
 	for _, b := range r.Backends {
@@ -134,8 +133,8 @@ func compared(t infer.Task) bool {
 	return false
 }
 
-// Begin notes the start of a request at its backend. The end of the request must call end:
-// with nil after a complete answer, else with the error.
+// Begin records the start of a request at its backend. At the end of the request, end must be
+// called: with nil after a complete answer, otherwise with the error.
 func (r *Router) Begin(b *backend.Backend) (end func(error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -184,20 +183,6 @@ func outcome(b *backend.Backend, err error) breaker.Outcome {
 	default:
 		return breaker.Ignored
 	}
-}
-
-func model(t infer.Task) string {
-	switch t := t.(type) {
-	case *infer.Generate:
-		return t.Model
-	case *infer.Count:
-		return t.Of.Model
-	case *infer.Embed:
-		return t.Model
-	case *infer.Rerank:
-		return t.Model
-	}
-	return ""
 }
 
 func verb(t infer.Task) string {

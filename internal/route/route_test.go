@@ -15,7 +15,7 @@ func TestRouter(t *testing.T) {
 	for name, test := range map[string]struct {
 		a, b  backend.State
 		model string
-		want  string // who answers, or the class of the failure
+		want  string // the answering backend, or the class of the failure
 	}{
 		"the first that is ready":              {backend.Ready, backend.Ready, "", "a"},
 		"the second if the first is away":      {backend.Loading, backend.Ready, "", "b"},
@@ -42,7 +42,7 @@ func TestRouter(t *testing.T) {
 	}
 }
 
-// fileInfo returns what the file system says of a new file, or of a new link to one.
+// fileInfo returns the path and the file information of a new file, or of a new link to one.
 func fileInfo(t *testing.T, linkTo string) (string, os.FileInfo) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model")
@@ -118,7 +118,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	}
 }
 
-// A file that has been written to since is another model.
+// A file that has been written to is another model.
 func TestOriginOfAChangedFile(t *testing.T) {
 	path, before := fileInfo(t, "")
 	if err := os.WriteFile(path, []byte("other weights"), 0o600); err != nil {
@@ -133,7 +133,7 @@ func TestOriginOfAChangedFile(t *testing.T) {
 	}
 }
 
-// A name that is not known is told, but not megabytes of it.
+// The error for an unknown name contains the name, but not megabytes of it.
 func TestUnknownNameIsToldInShort(t *testing.T) {
 	r := route.Router{Backends: []*backend.Backend{{
 		Name: "a", State: in(backend.Ready),
@@ -189,8 +189,8 @@ func TestOnlyWhoCanIsChosen(t *testing.T) {
 	}
 }
 
-// A request for a feature beyond the abilities of its target is refused; another target is
-// not tried. A target that has not reported yet refuses nothing.
+// A request for a feature beyond the abilities of its backend is refused; another backend is not
+// tried. A backend that has not reported its abilities refuses no feature.
 func TestFeaturesBeyondTheAbilities(t *testing.T) {
 	var (
 		plain    = &backend.Backend{Name: "plain", Abilities: able(infer.Abilities{Generate: true})}

@@ -24,9 +24,9 @@ type Path struct {
 // normal band gets this multiple of its service.
 const backgroundWeight = 15
 
-// Quantum is the number of units that a flow gets before the next flow has its turn, as far as
-// the queue can control it. For each slot, it bounds the difference between two flows with
-// unlimited demand, and how often they preempt each other.
+// Quantum is the number of units that a flow gets before the next flow has its turn, as far as the
+// queue can control it. For each slot, it bounds the difference between two flows with unlimited
+// demand, and the frequency with which they preempt each other.
 const Quantum = 32
 
 // A Queue holds waiting and running jobs. The zero value is empty. It is not safe for
@@ -62,9 +62,6 @@ type Job[T any] struct {
 	started       uint64  // number of its latest start; 0 if it has never run
 	usedAtStart   float64 // used at its latest start
 }
-
-// Preempted reports whether the job has run and waits to run again.
-func (j *Job[T]) Preempted() bool { return j.started > 0 && !j.running && j.leaf != nil }
 
 // Len returns the number of waiting jobs.
 func (q *Queue[T]) Len() int { return q.root.waiting }

@@ -21,7 +21,7 @@ type conn struct {
 	srv  *Server
 	peer infer.Peer
 
-	life context.Context //nolint:containedctx // of the connection, for Hold, which its codec's reader calls
+	life context.Context //nolint:containedctx // of the connection, for Reserve, which its codec's reader calls
 	end  context.CancelCauseFunc
 	busy atomic.Bool // a request runs, or the connection lingers after its last one
 
@@ -32,7 +32,7 @@ type conn struct {
 	began time.Time // of the message that is read
 }
 
-var _ frame.Watcher = (*conn)(nil)
+var _ frame.Limiter = (*conn)(nil)
 
 // inFrame is the state of the message that a conn reads.
 //
@@ -80,8 +80,8 @@ func (c *conn) limitWrite(d time.Duration) error {
 	return c.SetWriteDeadline(time.Now().Add(d))
 }
 
-// InFrame limits the time that a message may take to arrive.
-func (c *conn) InFrame(under bool) {
+// FrameActive limits the time that a message may take to arrive.
+func (c *conn) FrameActive(under bool) {
 	if under {
 		c.frame, c.began = begun, time.Now()
 		return
@@ -101,8 +101,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Hold takes memory for a message, and waits while there is none.
-func (c *conn) Hold(n int) error {
+// Reserve takes memory for a message, and waits while there is none.
+func (c *conn) Reserve(n int) error {
 	if c.srv.Memory == nil {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// One connection too many is told so, once, and the others do not notice.
+// A connection beyond the limit gets one error, and the others are not affected.
 func TestTooManyConnections(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Conns: &quota.Quota{PerCaller: 3, Total: 100}}
 	h := serveUnix(t, srv)
@@ -43,7 +43,7 @@ func TestTooManyConnections(t *testing.T) {
 	h.works()
 }
 
-// The memory of a caller is bounded: past the bound nothing is read until an earlier request
+// The memory of a caller is bounded: beyond the bound no message is read until an earlier request
 // has been answered.
 func TestMemoryOfLargeRequests(t *testing.T) {
 	const size = 1 << 20
@@ -66,7 +66,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		return nc
 	}
 	first := large("hold")
-	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.Small })
+	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.FreeBytes })
 	second := large("next")
 	h.works() // small ones pass
 	if srv.Memory.Taken() > 4*size {
@@ -82,7 +82,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 	eventually(t, "all of it is given back", func() bool { return srv.Memory.Taken() == 0 })
 }
 
-// A message for which there is never room does not wait for ever, and tells why.
+// A message for which there is never room fails after a while, with the reason.
 func TestNoMemoryInTime(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Memory: &quota.Quota{PerCaller: 1, Total: 1}, FrameTimeout: 50 * time.Millisecond}
 	h := serveUnix(t, srv)

@@ -1,8 +1,8 @@
-// Package server runs the connection loop that all surfaces over sockets share: read a request,
-// have it answered by an exchange, read the next. It holds the memory of large messages and
-// bounds the time of reads and writes. It knows neither the contents of a message nor its
-// framing, which are its codec's, nor the course of an answer, which is the exchange's; it knows
-// the effect of an error on a connection, and stops without cutting off an answer.
+// Package server runs the connection loop that all surfaces over sockets share: it reads a request,
+// passes it to an exchange, which answers it, and reads the next. It accounts for the memory of
+// large messages, bounds the time of reads and writes, and stops without cutting off an answer. It
+// knows the effect of an error on a connection, but neither the content nor the framing of a
+// message (see codecs), nor the course of an answer (see exchange).
 package server
 
 import (
@@ -24,13 +24,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Codec speaks one dialect on one connection. It is used by one goroutine at a time. The
-// client that it sends to is that of the last request that was read.
+// A Codec is a dialect on one connection. One goroutine at a time uses it. It sends events to the
+// client of the last request that it has read.
 type Codec interface {
 	exchange.Client
-	// Read returns the next request. An [infer.Error] is sent to the client with Fail and the
-	// connection goes on; a [wire.FatalError] is sent and the connection closes; any other
-	// error, [io.EOF] too, means that the client has gone.
+	// Read returns the next request. An [infer.Error] is sent to the client with Fail, and the
+	// connection stays open; a [wire.FatalError] is sent, and the connection is closed; any other
+	// error, such as [io.EOF], means that the client has gone.
 	Read() (*infer.Request, error)
 }
 
@@ -49,18 +49,18 @@ type Surface struct {
 type Server struct {
 	// Runner answers the requests. Its Log and its Journal are the server's, too.
 	Runner *exchange.Runner
-	// WriteTimeout is how long a client may take for one message of its answer; 0 is no limit.
+	// WriteTimeout bounds the write of one message of an answer; 0 is no limit.
 	WriteTimeout time.Duration
-	// FrameTimeout is how long a message may take to arrive, from its first byte; 0 means 60 s.
-	// Between messages a client may be silent as long as it likes.
+	// FrameTimeout bounds the time from the first to the last byte of a message; 0 means 60 s. The
+	// time between messages has no bound.
 	FrameTimeout time.Duration
 	// Conns limits connections; nil means no limit. A refused client gets one error message.
 	Conns *quota.Quota
-	// Slots bound the descriptors of connections; nil does not. See [listen.Slots].
+	// Slots bound the descriptors of connections; nil means no bound. See [listen.Slots].
 	Slots *listen.Slots
-	// Memory bounds the bytes of messages that are being read or held while they are
-	// answered, beyond [frame.Small] each; nil does not. Past it nothing more is read
-	// until there is room, for FrameTimeout at most.
+	// Memory bounds the bytes of messages that are being read or answered, beyond
+	// [frame.FreeBytes] each; nil means no bound. A message beyond it waits for memory, for
+	// FrameTimeout at most.
 	Memory *quota.Quota
 	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does, which is
 	// the default.
@@ -115,12 +115,12 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 		<-srv.Runner.Closed()
 		srv.close()
 	})
-	door := listen.Door{
+	acceptor := listen.Acceptor{
 		Surface: s.Name, Conns: srv.Conns, Slots: srv.Slots, Log: srv.Runner.Log,
 		Refuse: func(nc net.Conn) { srv.refuseConn(nc, s) },
 		Closed: stop,
 	}
-	err := door.Each(serving, ln, func(nc net.Conn, peer infer.Peer) {
+	err := acceptor.Serve(serving, ln, func(nc net.Conn, peer infer.Peer) {
 		if err := srv.serveConn(serving, nc, peer, s); err != nil {
 			srv.Runner.Log.LogAttrs(serving, slog.LevelDebug, "connection ended",
 				slog.String("surface", s.Name), slog.Any("err", err))
@@ -185,7 +185,7 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 	}
 }
 
-// A client is the other end of a connection, as an exchange sees it.
+// A client is the [exchange.Client] of a connection.
 type client struct {
 	Codec
 
@@ -212,8 +212,8 @@ func (srv *Server) mayContinue(ctx context.Context, c *conn) bool {
 	return !srv.closing.Load() // else close may have found c busy
 }
 
-// refuse sends the client the fault of a message. It returns the error that ends the
-// connection, nil if the connection goes on.
+// refuse sends the client the fault of a message. It returns the error that ends the connection,
+// or nil if the connection stays open.
 func refuse(c *conn, codec Codec, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = &wire.FatalError{Err: infer.Errorf(infer.Invalid, "frame took too long to arrive")}

@@ -97,7 +97,7 @@ func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	})
 }
 
-// dial returns a client that reads if it is not deaf.
+// dial returns a new client. A deaf one never reads.
 func (r *room) dial(deaf bool) *client {
 	near, far := net.Pipe()
 	c := &client{Conn: near, done: make(chan struct{})}
@@ -118,7 +118,7 @@ func (r *room) dial(deaf bool) *client {
 	return c
 }
 
-// end waits for the end of Serve and returns when it came.
+// end waits for the end of Serve and returns its time since the start.
 func (r *room) end() time.Duration {
 	r.t.Helper()
 	if err := <-r.served; err != nil {
@@ -127,7 +127,7 @@ func (r *room) end() time.Duration {
 	return time.Since(r.start)
 }
 
-// seconds answers after as many seconds as its prompt says, with one text at once.
+// seconds answers after the number of seconds in its prompt, with one text.
 func seconds(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d, err := time.ParseDuration(prompt(req))
 	if err != nil {
@@ -163,8 +163,8 @@ func (c *client) want(t *testing.T, want ...string) {
 	}
 }
 
-// Ten requests on four slots, and the server is told to stop: the six that wait are
-// refused at once, two end in time, two are cut off when the grace is over.
+// Ten requests on four slots during a stop: the six waiting ones are refused at once, two end in
+// time, two are cut off at the end of the grace.
 func TestDrain(t *testing.T) {
 	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Slots: 4, Handler: infer.HandlerFunc(seconds)}}, nil
@@ -212,7 +212,7 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// The server does not wait longer than there is something to wait for.
+// The server stops when the last request has ended.
 func TestDrainEndsWithTheLastRequest(t *testing.T) {
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *room) {
 		idle, a, b := r.dial(false), r.dial(false), r.dial(false)
@@ -248,7 +248,7 @@ func TestDrainWithNothingToDo(t *testing.T) {
 	})
 }
 
-// Without grace, requests are told to end at once; a handler may still end its answer.
+// Without grace, requests are canceled at once; a handler may still end its answer.
 func TestNoGrace(t *testing.T) {
 	h := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		<-ctx.Done()
@@ -312,7 +312,7 @@ func TestWriteTimeout(t *testing.T) {
 	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		start := time.Now()
 		_ = emit(&infer.Text{Delta: []byte("a")})
-		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // what was lost stays lost
+		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // after a failed event, later ones fail, too
 			told <- time.Since(start)
 		}
 		return nil
@@ -390,8 +390,8 @@ func TestFrameTimeout(t *testing.T) {
 	})
 }
 
-// Every handler, a faulty one too, leads to exactly one terminal message, and the connection
-// goes on.
+// With every handler, even a faulty one, the client gets exactly one terminal message, and the
+// connection stays open.
 func TestOneTerminal(t *testing.T) {
 	var log bytes.Buffer
 	h := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -479,10 +479,10 @@ func TestOneTerminal(t *testing.T) {
 	}
 }
 
-// When the client hangs up, the request ends with a cause, nothing more is written, and
-// the watch has stopped before the connection is read again.
+// When the client hangs up, the request ends with a cause, no further message is written, and the
+// watch has stopped before the connection is read again.
 func TestHangUpEndsTheContext(t *testing.T) {
-	var watching sync.Mutex // held by whoever watches
+	var watching sync.Mutex // held during a watch
 	var hungUp chan struct{}
 	var causes chan error
 	srv := &server.Server{
@@ -499,14 +499,14 @@ func TestHangUpEndsTheContext(t *testing.T) {
 				t.Error("two watch the connection")
 			}
 			defer watching.Unlock()
-			if _, ok := nc.(frame.Watcher); ok {
+			if _, ok := nc.(frame.Limiter); ok {
 				t.Error("it is to watch the connection as it was accepted")
 			}
 			select {
 			case <-hungUp:
 				return nil
 			case <-ctx.Done():
-				time.Sleep(time.Second) // it may take its time: nobody reads meanwhile
+				time.Sleep(time.Second) // a slow watch delays no reader
 				return context.Cause(ctx)
 			}
 		},
@@ -639,7 +639,7 @@ func TestWholeMessagesSetNoDeadline(t *testing.T) {
 	})
 }
 
-// That a connection cannot be accepted passes, and is said once.
+// After a failure of Accept the server continues, and logs the first failure in a row.
 func TestAcceptErrorsPass(t *testing.T) {
 	var log bytes.Buffer
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Log: slog.New(slog.NewTextHandler(&log, nil))}}
@@ -675,7 +675,7 @@ func TestLostListener(t *testing.T) {
 	})
 }
 
-// Several surfaces end as one: none goes while a request of another runs.
+// Several surfaces end together: none is closed while a request of another runs.
 func TestSurfacesEndTogether(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}
 	inBubble(t, srv, func(r *room) {
@@ -696,7 +696,7 @@ func TestSurfacesEndTogether(t *testing.T) {
 		<-idle.done
 		idle.want(t, token("2", "a"), done("2"))
 
-		// And a server does not serve after its end.
+		// A server cannot serve again after its end.
 		late := newListener()
 		if err := srv.Serve(r.t.Context(), late, surface); err != nil || late.give(nil) {
 			t.Errorf("Serve after the end: %v", err)
@@ -704,7 +704,7 @@ func TestSurfacesEndTogether(t *testing.T) {
 	})
 }
 
-// A surface may refuse a peer, without a word.
+// A surface may refuse a peer, without an answer.
 func TestOpenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -25,19 +25,18 @@ import (
 	v1 "github.com/inferd-go/inferd/internal/wire/v1"
 )
 
-// patience is how long a test waits for something that must happen; a healthy machine
-// needs a fraction of it.
+// patience bounds the wait for an event that must happen; a healthy machine needs a fraction of it.
 const patience = 30 * time.Second
 
 var surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, error) {
 	return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 }}
 
-// A house is a server behind a Unix socket. It is gone when its test ends.
+// A house is a server behind a Unix socket. It ends with its test.
 type house struct {
 	t    *testing.T
 	path string
-	stop func() error // ends the server and returns what Serve did
+	stop func() error // ends the server and returns the error of Serve
 }
 
 func serveUnix(t *testing.T, srv *server.Server) *house {
@@ -107,8 +106,8 @@ func send(t *testing.T, w io.Writer, id, text string) {
 // prompt is the text of a request.
 func prompt(req *infer.Request) string { return req.Task.(*infer.Generate).Messages[0].Text() }
 
-// words answers with the words of its prompt; "wait" waits for the context to end and
-// "forever" goes on until then.
+// words answers with the words of its prompt; "wait" waits for the end of the context, and
+// "forever" emits text until then.
 func words(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	n := 0
 	for word := range strings.FieldsSeq(prompt(req)) {
@@ -162,7 +161,7 @@ func TestEndlessLine(t *testing.T) {
 	h.works()
 }
 
-// Exactly the limit is no offence.
+// A line of exactly the limit is accepted.
 func TestLargestLine(t *testing.T) {
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()
@@ -227,7 +226,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	})
 }
 
-// A client that never reads cannot hold up the end of the server either.
+// A client that never reads does not delay the end of the server.
 func TestEndWithAClientThatNeverReads(t *testing.T) {
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words), Grace: 100 * time.Millisecond}, WriteTimeout: time.Hour})
 	deaf := h.dial()
@@ -245,8 +244,8 @@ func TestEndWithAClientThatNeverReads(t *testing.T) {
 	}
 }
 
-// A client that has more to ask when the server ends still sees its last answer and a
-// clean end.
+// A client with further requests in the socket when the server ends still gets its last answer and
+// a clean end.
 func TestPipelinedAtTheEnd(t *testing.T) {
 	started := make(chan struct{})
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -272,7 +271,7 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 	}
 }
 
-// What the loop adds to a token costs no allocation, with every watch and limit on.
+// The loop allocates nothing per token, with every watch and limit.
 func TestTokensDoNotAllocate(t *testing.T) {
 	allocs := make(chan float64, 1)
 	h := serveUnix(t, &server.Server{

@@ -16,12 +16,12 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// maxFile is how many bytes a config file may have.
+// maxFile is the maximum size of a config file, in bytes.
 const maxFile = 1 << 20
 
-// readFile returns the content of a regular file that is not too large. A named pipe or a
-// device is refused before anything is read: it might never end. So is a file that another user
-// can change or replace.
+// readFile returns the content of a regular file that is not too large. It refuses a named pipe or
+// a device, which might never end, before it reads a byte, and a file that another user can change
+// or replace.
 func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
@@ -64,8 +64,8 @@ func Open(path string) (*Document, error) {
 	return parse(path, data)
 }
 
-// A Document is a config file that is being read. It keeps the first error, so the reading
-// goes on to the end and finds every unknown member.
+// A Document is a config file that is being read. It keeps the first error, so that it can be read
+// to the end and every unknown member is found.
 type Document struct {
 	path string
 	data []byte
@@ -98,7 +98,7 @@ func parse(path string, data []byte) (*Document, error) {
 	return d, nil
 }
 
-// failf keeps the first error: of the value at that place.
+// failf records an error at a value, unless there is an earlier error.
 func (d *Document) failf(at jsontext.Pointer, format string, args ...any) {
 	if d.err != nil {
 		return
@@ -144,7 +144,7 @@ func (d *Document) lineAt(offset int64) int {
 // Err returns the first error of the document. It names the file and the line.
 func (d *Document) Err() error { return d.err }
 
-// Unknown returns a warning for every member that no reader has asked for, in order.
+// Unknown returns a warning for every member that was not read, in order.
 func (d *Document) Unknown() (warnings []string) {
 	var at []jsontext.Pointer
 	d.Root.unknown(&at)

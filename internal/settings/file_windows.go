@@ -1,4 +1,4 @@
 package settings
 
-// nonBlocking is not needed: a named pipe is no file of a folder here.
+// nonBlocking is not needed: on Windows named pipes are not in folders.
 const nonBlocking = 0

@@ -16,12 +16,12 @@ type Object struct {
 	at      jsontext.Pointer
 	names   []string                  // of all members, in order
 	members map[string]jsontext.Value // not taken yet
-	inner   map[string]*Object        // members that are objects, and have been asked for
+	inner   map[string]*Object        // members that are objects, and have been read
 	list    []*Object                 // elements of members that are arrays of objects
 	foreign bool                      // of an unknown kind: its members are not checked
 }
 
-// object returns the object at that place.
+// object parses the object at a position of the document.
 func (d *Document) object(at jsontext.Pointer, value jsontext.Value) *Object {
 	o := &Object{doc: d, at: at, members: make(map[string]jsontext.Value), inner: make(map[string]*Object)}
 	if err := json.Unmarshal(value, &o.members); err != nil {
@@ -42,8 +42,8 @@ func (d *Document) object(at jsontext.Pointer, value jsontext.Value) *Object {
 	}
 }
 
-// Failf keeps the first error of the document: of the member of that name, or of o itself if the name
-// is empty. The place comes before the text; a text that begins with a colon follows it at once.
+// Failf records an error at the member of that name, or at o if the name is empty, unless there is
+// an earlier error. The text follows the position, without a space if it begins with a colon.
 func (o *Object) Failf(name, format string, args ...any) {
 	o.doc.failf(o.place(name), format, args...)
 }
@@ -60,10 +60,10 @@ func (o *Object) place(name string) jsontext.Pointer {
 	return o.at.AppendToken(name)
 }
 
-// Key spells the place of a member: backends[0].model.
+// Key returns the position of a member, such as backends[0].model.
 func (o *Object) Key(name string) string { return spell(o.place(name)) }
 
-// Ignore leaves the members of o unchecked: nothing knows them.
+// Ignore leaves the members of o unchecked, because they are of an unknown kind.
 func (o *Object) Ignore() { o.foreign = true }
 
 // Take returns a member, or nil if there is none or it is null.
@@ -135,7 +135,7 @@ func (o *Object) Texts(name string) (all []string) {
 	all = []string{}
 	for i, element := range o.elements(name, value) {
 		if element.Kind() != jsontext.KindString {
-			o.doc.failf(o.at.AppendToken(name).AppendToken(strconv.Itoa(i)), ": %s does not fit here", kindNames[element.Kind()])
+			o.FailElementf(name, i, ": %s does not fit here", kindNames[element.Kind()])
 			continue
 		}
 		all = append(all, unquote(element))
@@ -199,8 +199,8 @@ func (o *Object) Has(name string) bool {
 	return there && value.Kind() != jsontext.KindNull
 }
 
-// unknown appends the members that no reader has taken, in the order of the file, those of inner
-// objects among them. A null is as good as absent.
+// unknown appends the members that were not read, in the order of the file, including those of inner
+// objects. A null counts as absent.
 func (o *Object) unknown(all *[]jsontext.Pointer) {
 	if o.foreign {
 		return
@@ -234,7 +234,7 @@ func (o *Object) word(name string, to *Word) {
 	}
 }
 
-// unquote returns the text of a JSON string whose syntax is right.
+// unquote returns the text of a valid JSON string.
 func unquote(value jsontext.Value) string {
 	text, err := jsontext.AppendUnquote(nil, value)
 	if err != nil {

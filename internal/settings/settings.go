@@ -1,8 +1,7 @@
-// Package settings has the mechanics of settings: a table row says once how a value is spelled as a
-// flag, as a variable and as a member of the config file, with its bounds and its help; and a
-// [Document] reads a JSON file so that each mistake is told with its line, and each unknown member
-// found. The package knows no setting: config has those of the daemon, and each kind of backend its
-// own.
+// Package settings reads settings, which are described by tables. A row names a value as a flag, as
+// a variable and as a member of the config file, with its bounds and its help. A [Document] reads a
+// JSON file, reports each mistake with its line, and finds unknown members. The package knows no
+// setting: config has the daemon's, and each kind of backend its own.
 package settings
 
 import (
@@ -14,15 +13,15 @@ import (
 	"time"
 )
 
-// A Setting is one value that a flag, its variable and the config file may give. Its row is the
-// only place that knows it: the command line, the environment, the config file, --help and
-// docs/settings.md are all made of rows. T is the struct that holds the value.
+// A Setting is one value of a flag, its variable and the config file. It is described only by its
+// row: the command line, the environment, the config file, --help and docs/settings.md are derived
+// from rows. T is the struct that holds the value.
 type Setting[T any] struct {
 	Flag string // name without dashes; the variable is made of it. Empty: no flag
 	Key  string // member of the config file, after the object that holds it. Empty: no member
 	Help string // for --help and docs/settings.md; back quotes hold the kind of value
 
-	// At returns where the value is kept: a *string, *bool, *int, *Word, *Words or *time.Duration.
+	// At returns a pointer to the value: a *string, *bool, *int, *Word, *Words or *time.Duration.
 	At func(*T) any
 
 	Least, Most int           // bounds of a number; Most 0 stands for 2^30
@@ -83,7 +82,7 @@ func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 type Table interface {
 	// Define makes the flags, with the present values as their defaults.
 	Define(fs *flag.FlagSet)
-	// Check refuses the first number of a flag that is out of bounds.
+	// Check returns an error for the first number of a flag that is out of bounds.
 	Check() error
 	// Read takes the values of all members from o.
 	Read(o *Object)
@@ -138,7 +137,7 @@ func (t table[T]) Rows() (all []Row) {
 	return all
 }
 
-// value spells the present value; a number that is 0 is left to the help.
+// value formats the present value; the number 0 is omitted, because the help explains it.
 func (s Setting[T]) value(from *T) string {
 	switch p := s.At(from).(type) {
 	case *string:
@@ -159,7 +158,7 @@ func (s Setting[T]) value(from *T) string {
 	return ""
 }
 
-// bounds returns the least and the most that a number may be.
+// bounds returns the bounds of a number.
 func (s Setting[T]) bounds() (least, most int) {
 	if s.Most == 0 {
 		return s.Least, 1 << 30
@@ -185,8 +184,8 @@ func (s Setting[T]) define(fs *flag.FlagSet, to *T) {
 	}
 }
 
-// check refuses a flag's number that is out of bounds. 0 stands for the default of most
-// settings, so it is never out of bounds here.
+// check returns an error for a flag's number that is out of bounds. 0 is never out of bounds here,
+// because it is the default of most settings.
 func (s Setting[T]) check(from *T) error {
 	var n int
 	switch p := s.At(from).(type) {
@@ -205,7 +204,7 @@ func (s Setting[T]) check(from *T) error {
 	return nil
 }
 
-// Read takes the value of the setting from o, which holds its member, if it has one there.
+// Read takes the value of the setting from o, if o has its member.
 func (s Setting[T]) Read(o *Object, to *T) {
 	name := s.Key[strings.LastIndexByte(s.Key, '.')+1:]
 	switch p := s.At(to).(type) {
@@ -230,7 +229,7 @@ func (s Setting[T]) Read(o *Object, to *T) {
 	}
 }
 
-// ticks is a duration that a flag gives as a whole number of units.
+// ticks is a duration as the value of a flag, a whole number of units.
 type ticks struct {
 	to   *time.Duration
 	unit time.Duration

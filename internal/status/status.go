@@ -5,7 +5,7 @@ package status
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// Event is a change of state that subscribers learn of. The set is closed.
+// Event is a change of state that is sent to subscribers. The set is closed.
 //
 //sumtype:decl
 type Event interface{ event() }
@@ -50,8 +50,8 @@ type Capabilities struct {
 
 	NoTemplate bool // it generates, and its model has no chat template
 	Unverified bool // the libraries that compute are not the packaged ones
-	// Exact says that the same request gets the same bits in any company. WantsExact says that
-	// the operator asked for it, and Inexact why it is not so.
+	// Exact reports that equal requests get the same bits, whatever other requests run. WantsExact
+	// reports that the operator asked for it; Inexact is the reason why it is not so.
 	Exact, WantsExact bool
 	Inexact           string
 }
@@ -93,9 +93,13 @@ type CheckingLocal struct{ Path string }
 
 // Download fetches a model.
 type Download struct {
-	Done  uint64 // bytes
-	Total uint64 // bytes; 0 if unknown
-	URL   string
+	Done    uint64 // bytes
+	Total   uint64 // bytes of the model; 0 if unknown
+	URL     string // without user and query
+	Name    string // of the model; empty if unknown
+	Resumed uint64 // bytes of Done that an earlier try has left
+	Part    int    // that is fetched, of a split model; else 0
+	Parts   int    // of a split model; else 0
 }
 
 // Verify compares a file with its digest.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -62,4 +63,37 @@ func BenchmarkWritePath(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(theirs.Seconds()/ours.Seconds(), "of-cp+sync+sha256sum")
+}
+
+// BenchmarkVerifiedModel opens a model of 300 MB that was verified before, as the start of a
+// daemon does. It is not hashed; 5 ms are to be kept.
+func BenchmarkVerifiedModel(b *testing.B) {
+	dir := b.TempDir()
+	file := filepath.Join(dir, "model.gguf")
+	f, err := os.Create(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(300e6), f.Close()); err != nil {
+		b.Fatal(err)
+	}
+	s := store.Store{Home: filepath.Join(dir, "models"), VerifiedFile: filepath.Join(dir, "state", "verified.json")}
+	if _, err := s.Import(b.Context(), store.Import{Path: file}, nil); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		next := store.Store{Home: s.Home, VerifiedFile: s.VerifiedFile}
+		m, err := next.Ensure(b.Context(), store.Ref{Name: "model"}, func(p status.Phase) {
+			if _, ok := p.(status.Verify); ok {
+				b.Error("it is hashed")
+			}
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		m.Close()
+		if err := next.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

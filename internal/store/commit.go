@@ -49,15 +49,19 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	if done != total {
 		return "", fmt.Errorf("%d of %d bytes are there", done, total)
 	}
-	for again, tries := true, 0; again; tries++ {
-		if tries > maxRehashes {
-			return "", errors.New("another program keeps changing it")
-		}
-		if again, err = i.compare(total); err != nil {
-			return "", err
-		}
+	for tries := 0; ; tries++ {
 		if err := i.wait(ctx, total); err != nil {
 			return "", err
+		}
+		again, err := i.compare(total)
+		if err != nil {
+			return "", err
+		}
+		if !again {
+			break
+		}
+		if tries == maxRehashes {
+			return "", errors.New("another program keeps changing it")
 		}
 	}
 	i.mu.Lock()
@@ -73,8 +77,8 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	return digest, nil
 }
 
-// compare has everything hashed again if others have changed the data, and reports whether
-// that is so or not all is hashed yet: then it has to be compared once more.
+// compare reports whether others may have changed the data since the last own write. Then all
+// of it is to be hashed again.
 func (i *Ingest) compare(total int64) (again bool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -90,13 +94,21 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 		}
 		i.unsynced++ // the size has to be synced, too
 	}
-	if i.suspicious {
-		i.suspicious = false
-		i.resets++
-		i.state.rehash()
-		i.changed.Broadcast()
+	if !i.suspicious {
+		return false, nil
 	}
-	return i.state.Hashed < total, nil
+	if i.firstSum == "" {
+		h, err := i.state.hash()
+		if err != nil {
+			return false, err
+		}
+		i.firstSum = hex.EncodeToString(h.Sum(nil))
+	}
+	i.suspicious = false
+	i.resets++
+	i.state.rehash()
+	i.changed.Broadcast()
+	return true, nil
 }
 
 // publish renames the data to its place.

@@ -72,7 +72,7 @@ func TestDiskFills(t *testing.T) {
 		if err != nil {
 			t.Fatalf("fill %d: %v", n, err)
 		}
-		for _, gap := range missing(in.Ranges(), int64(len(data))) {
+		for _, gap := range gaps(in.Ranges(), int64(len(data))) {
 			write1(t, in, data[gap.Start:gap.End], int(gap.Start))
 		}
 		commit(t, in)

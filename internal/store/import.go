@@ -184,11 +184,15 @@ func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import)
 		if im.SHA256 != "" && digest != im.SHA256 {
 			return Blob{}, mismatchOf(im.SHA256, digest)
 		}
+		d, err := c.store.open(true)
+		if err != nil {
+			return Blob{}, err
+		}
 		if there, err := c.store.Have(ctx, digest, nil); err != nil {
 			return Blob{}, err
 		} else if there {
 			c.report(info.Size())
-			return Blob{digest, info.Size(), c.store.disk.path(blobPath(digest))}, nil
+			return Blob{digest, info.Size(), d.path(blobPath(digest))}, nil
 		}
 		if taken != "" && digest != taken {
 			return Blob{Digest: digest, Size: info.Size()}, nil

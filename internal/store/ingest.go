@@ -84,11 +84,14 @@ type Ingest struct {
 	unsaved    int64 // bytes since the last checkpoint
 	unsynced   int64 // bytes since the last sync
 	suspicious bool  // the data is not as the last own write left it
-	damaged    bool  // it was not so at some time: a wrong digest may not be the source's fault
-	stopped    bool  // no more background work
-	committed  bool  // or quarantined: only the states are left
-	closed     bool
-	err        error // first failure of the background work
+	resumed    bool  // bytes were resumed that others may have changed
+	// firstSum is the digest before everything was hashed again. If the bytes did not change, only
+	// their times, both are equal.
+	firstSum  string
+	stopped   bool // no more background work
+	committed bool // or quarantined: only the states are left
+	closed    bool
+	err       error // first failure of the background work
 }
 
 // Begin starts or resumes an ingest. If another process is at it, the error is a [BusyError];
@@ -202,7 +205,7 @@ func (i *Ingest) resume(last *state, info os.FileInfo) {
 	if intact && sum(ranges) == sum(last.Ranges) {
 		i.state.Hashed, i.state.HashState = last.Hashed, last.HashState
 	}
-	i.damaged = !intact
+	i.resumed = !intact
 	i.state.File = now
 }
 
@@ -271,7 +274,7 @@ func (i *Ingest) compareLocked() error {
 		return err
 	}
 	if now := identityOf(info); now != i.state.File {
-		i.suspicious, i.damaged = true, true
+		i.suspicious = true
 		i.state.File = now
 	}
 	return nil
@@ -305,7 +308,7 @@ func (i *Ingest) Reset(u Upstream) error {
 	i.mu.Lock()
 	i.state.clear()
 	i.state.Upstream = u
-	i.suspicious, i.damaged = false, false
+	i.suspicious, i.resumed, i.firstSum = false, false, ""
 	err := i.disk.truncate(i.file, i.path(tempLeaf), 0)
 	if err == nil {
 		err = i.noteFile()

@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/store"
 )
@@ -236,7 +238,7 @@ func TestModelByName(t *testing.T) {
 	if got := content(t, m); len(got) != 1 || got[0] != "content" || m.Digest != b.Digest || m.Name != "m" || m.Path != b.Path || phases != "CheckingLocal" {
 		t.Errorf("%q, %+v, %s", got, m, phases)
 	}
-	for name, ref := range map[string]store.Ref{"another digest": {Name: "m", SHA256: sum("x")}, "a missing": {Name: "n"}, "a bad": {Name: "../m"}} {
+	for name, ref := range map[string]store.Ref{"another digest": {Name: "m", SHA256: sum("x")}, "a missing": {Name: "n"}, "a bad": {Name: "../m"}, "no digest's": {Name: "m", SHA256: "a"}} {
 		if _, err := s.Ensure(t.Context(), ref, nil); err == nil {
 			t.Errorf("%s name is found", name)
 		}
@@ -370,5 +372,89 @@ func TestChangeBetweenProcesses(t *testing.T) {
 	}
 	if q, err := s.Refused(w.SHA256); q != nil || err != nil { // no fault of the source
 		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+// A hash state of another version of the library costs a read, not the bytes. A state that
+// makes no sense costs the bytes.
+func TestStrangeStates(t *testing.T) {
+	for name, test := range map[string]struct {
+		old, now string
+		want     int64
+	}{
+		"another hash state": {`"hash_state":"`, `"hash_state":"AAAA`, 3},
+		"a torn state":       {`"ranges"`, `"ran`, 0},
+		"ranges that cross":  {`"end":3`, `"end":-3`, 0},
+		"ranges beyond":      {`"end":3`, `"end":3000`, 3},
+		"too much hashed":    {`"hashed":3`, `"hashed":4`, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, home := open(t)
+			w := store.Want{SHA256: sum("right"), Upstream: store.Upstream{Total: 5}}
+			i := begin(t, s, w)
+			write1(t, i, []byte("rig"), 0)
+			if err := i.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, leaf := range []string{"state.json", "durable.json"} {
+				all, err := filepath.Glob(filepath.Join(home, "blobs/sha256/*/.partial-*", leaf))
+				if err != nil || len(all) != 1 {
+					t.Fatal(all, err)
+				}
+				text, err := os.ReadFile(all[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				compact := strings.NewReplacer("\t", "", "\n", "", ": ", ":").Replace(string(text))
+				if leaf == "state.json" && !strings.Contains(compact, test.old) {
+					t.Fatalf("%s lacks %s", compact, test.old)
+				}
+				write(t, all[0], strings.Replace(compact, test.old, test.now, 1))
+			}
+			i = begin(t, s, w)
+			if got := i.Done(); got != test.want {
+				t.Errorf("%d bytes, want %d", got, test.want)
+			}
+			for _, gap := range gaps(i.Ranges(), 5) {
+				write1(t, i, []byte("right")[gap.Start:gap.End], int(gap.Start))
+			}
+			commit(t, i)
+		})
+	}
+}
+
+// gaps returns the ranges between ranges.
+func gaps(ranges []store.Range, size int64) (all []store.Range) {
+	at := int64(0)
+	for _, r := range append(ranges, store.Range{Start: size}) {
+		if at < r.Start {
+			all = append(all, store.Range{Start: at, End: r.Start})
+		}
+		at = r.End
+	}
+	return all
+}
+
+// Times that change alone, as on some network file systems, are no excuse for a wrong digest.
+func TestTimesChangeAlone(t *testing.T) {
+	s, home := open(t)
+	for content, right := range map[string]bool{"right": true, "wrong": false} {
+		i := begin(t, s, store.Want{SHA256: sum("right"), Upstream: store.Upstream{URL: "https://a/b"}})
+		write1(t, i, []byte(content[:3]), 0)
+		all, err := filepath.Glob(filepath.Join(home, "blobs/sha256/*/.partial-*/data.tmp"))
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		if err := os.Chtimes(all[0], time.Time{}, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		write1(t, i, []byte(content[3:]), 3)
+		_, err = i.Commit(t.Context())
+		if m, ok := errors.AsType[*store.MismatchError](err); right && err != nil || !right && (!ok || m.Damaged) {
+			t.Errorf("%s: %v", content, err)
+		}
+		if err := i.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/filelock"
 )
@@ -66,7 +67,7 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 		if err != nil {
 			return nil, s.unwritable(err)
 		}
-		err = filelock.File(f, shared)
+		err = flock(f, shared)
 		switch {
 		case errors.Is(err, errors.ErrUnsupported): // locks only spare work: correctness does not rest on them
 			return &Lock{f}, nil
@@ -82,6 +83,24 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 		}
 	}
 	return nil, fmt.Errorf("lock %s: others keep removing it", d.path(name))
+}
+
+// A listing of the store takes locks for a moment, to see whether they are held: a lock that is
+// held longer than probeTries times probePause is in use.
+const (
+	probeTries = 6
+	probePause = 10 * time.Millisecond
+)
+
+// flock locks a file, unless another process has it for longer than a moment.
+func flock(f *os.File, shared bool) error {
+	for try := 1; ; try++ {
+		err := filelock.File(f, shared)
+		if try == probeTries || !errors.Is(err, filelock.ErrHeld) {
+			return err
+		}
+		time.Sleep(probePause)
+	}
 }
 
 // isAt reports whether an open file is the one of that name.

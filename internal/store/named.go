@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,10 @@ import (
 func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
 	if err := CheckName(ref.Name); err != nil {
 		return nil, err
+	}
+	if ref.SHA256 != "" && !isDigest(ref.SHA256) {
+		_, err := ParseDigest(ref.SHA256)
+		return nil, fmt.Errorf("model %q: digest %w", ref.Name, cmp.Or(err, errNotDigest))
 	}
 	d, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {

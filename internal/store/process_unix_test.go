@@ -35,7 +35,7 @@ var roles = map[string]func(s *store.Store) error{
 		}
 		fmt.Println(in.Done())
 		data := random(killedSize, 20)
-		for _, r := range missing(in.Ranges(), killedSize) {
+		for _, r := range gaps(in.Ranges(), killedSize) {
 			for at := r.Start; at < r.End; at += chunk {
 				end := min(at+chunk, r.End)
 				if _, err := in.WriteAt(data[at:end], at); err != nil {
@@ -154,18 +154,6 @@ func killedWant() store.Want {
 
 var killedDigest = sync.OnceValue(func() string { return digestOf(random(killedSize, 20)) })
 
-// missing returns the gaps between ranges.
-func missing(ranges []store.Range, size int64) (gaps []store.Range) {
-	at := int64(0)
-	for _, r := range append(ranges, store.Range{Start: size}) {
-		if at < r.Start {
-			gaps = append(gaps, store.Range{Start: at, End: r.Start})
-		}
-		at = r.End
-	}
-	return gaps
-}
-
 // A writer that is killed loses at most the bytes since its last checkpoint, and the next one
 // goes on at once.
 func TestWriterIsKilled(t *testing.T) {
@@ -215,7 +203,7 @@ func TestWriterIsKilled(t *testing.T) {
 	s := &store.Store{Home: home}
 	defer s.Close()
 	in := begin(t, s, killedWant())
-	for _, gap := range missing(in.Ranges(), killedSize) {
+	for _, gap := range gaps(in.Ranges(), killedSize) {
 		if gap.End-gap.Start > 8<<20 {
 			t.Errorf("missing: %+v", gap)
 		}

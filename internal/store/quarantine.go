@@ -47,17 +47,16 @@ func (e *MismatchError) Error() string {
 }
 
 const (
-	mismatchReason = "sha-mismatch"
-	damagedReason  = "damaged"
-	maxRecord      = 1 << 16 // bytes
-	maxSameSecond  = 1000    // quarantined files of one second
+	mismatchReason = "sha-mismatch" // in the names of quarantined files
+	maxRecord      = 1 << 16        // bytes
+	maxSameSecond  = 1000           // quarantined files of one second
 )
 
 // mismatch moves the data to the quarantine and ends the ingest.
 func (i *Ingest) mismatch(got string) error {
 	i.stop()
 	q := Quarantined{Name: i.state.Name, Expected: i.state.SHA256, Actual: got, Size: i.state.Total, URL: i.state.URL}
-	damaged := i.damaged
+	damaged := i.resumed || i.firstSum != "" && i.firstSum != got
 	if damaged {
 		q.URL = ""
 	}
@@ -95,6 +94,10 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 			q.MovedTo = ""
 			err = d.remove(file)
 		}
+		if errors.Is(err, fs.ErrNotExist) { // another process was faster
+			q.MovedTo = ""
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -112,11 +115,7 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 // freeBase is the path of a new quarantined file and its record, without extension. The
 // resolution of the time is a second: a number tells files of the same second apart.
 func (d *disk) freeBase(q Quarantined) (string, error) {
-	reason := mismatchReason
-	if q.URL == "" {
-		reason = damagedReason
-	}
-	stem := path.Join(quarantineDir, q.At.Format("20060102T150405Z")+"-"+reason)
+	stem := path.Join(quarantineDir, q.At.Format("20060102T150405Z")+"-"+mismatchReason)
 	base := stem
 	for n := 2; n < maxSameSecond; n++ {
 		_, bin := d.root.Lstat(base + ".bin")

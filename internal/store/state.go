@@ -61,7 +61,10 @@ func (d *disk) readState(name string) (*state, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errState, d.path(name), err)
 	}
-	if _, err := s.hash(); err != nil || !valid(s.Ranges) || s.Hashed < 0 || s.Hashed > contiguous(s.Ranges) || s.Total < 0 {
+	if _, err := s.hash(); err != nil { // of another version of the library
+		s.rehash()
+	}
+	if !valid(s.Ranges) || s.Hashed < 0 || s.Hashed > contiguous(s.Ranges) || s.Total < 0 {
 		return nil, fmt.Errorf("%w: %s", errState, d.path(name))
 	}
 	return &s, nil

@@ -11,13 +11,17 @@ import (
 // nonblocking has a named pipe opened without waiting for its other end.
 const nonblocking = syscall.O_NONBLOCK | syscall.O_NOCTTY
 
-// syncDir writes a folder's entries to disk.
+// syncDir writes a folder's entries to disk, if its file system can do so.
 func syncDir(root *os.Root, dir string) error {
 	f, err := root.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	err = f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 // ownersMatter says that mode bits decide on the right to change a file.

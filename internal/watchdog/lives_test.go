@@ -10,11 +10,11 @@ import (
 
 // A life is a State, and facts about the samples before it that are counted independently.
 type life struct {
-	s        watchdog.State
-	standing int // samples in a row with active calls and without progress, at most 3
-	stopped  int // samples in a row in state T, at most 3
-	calm     int // samples since the last jump, debugger or freeze, at most 3
-	dry      int // samples in a row without a wait for the disk, at most 3
+	s       watchdog.State
+	stalled int // samples in a row with active calls and without progress, at most 3
+	stopped int // samples in a row in state T, at most 3
+	calm    int // samples since the last jump, debugger or freeze, at most 3
+	dry     int // samples in a row without a wait for the disk, at most 3
 }
 
 // next returns the life after x.
@@ -28,7 +28,7 @@ func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
 	}
 	jump := x.Elapsed > 3*time.Second || x.Suspended || x.Frozen || x.Traced
 	count(&l.calm, !jump)
-	count(&l.standing, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
+	count(&l.stalled, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
 	count(&l.stopped, !jump && x.Process == watchdog.Stopped)
 	count(&l.dry, x.Process != watchdog.Disk)
 	return l, a
@@ -127,8 +127,8 @@ func wrong(l life, x *watchdog.Sample) string {
 		return "it waits for its disk"
 	case l.calm < 3:
 		return fmt.Sprintf("only %d samples came since a jump", l.calm)
-	case l.standing < 3 && l.stopped < 3:
-		return fmt.Sprintf("there are %d and %d samples of evidence", l.standing, l.stopped)
+	case l.stalled < 3 && l.stopped < 3:
+		return fmt.Sprintf("there are %d and %d samples of evidence", l.stalled, l.stopped)
 	}
 	return ""
 }

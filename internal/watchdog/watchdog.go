@@ -54,7 +54,7 @@ const (
 	stopKill    = 10 * time.Second
 	stopAgain   = 5 * time.Second // of an engine that is stopped again
 	probation   = 60 * time.Second
-	standSilent = 5 * time.Second  // without a step, before the engine is published as silent
+	stallSilent = 5 * time.Second  // without a step, before the engine is published as silent
 	firstSilent = 30 * time.Second // the same, if the step's cost is unknown
 
 	overrunCPU = 5 * time.Second
@@ -148,7 +148,7 @@ type State struct {
 	resumed  time.Duration // left of the probation after a SIGCONT
 
 	stop  stop
-	stand stand
+	stall stall
 	idle  idle
 	over  int // samples in a row that reported an overrun
 }
@@ -161,8 +161,8 @@ type stop struct {
 	again   bool // it began within the probation of an earlier SIGCONT
 }
 
-// stand is a period of active calls without progress.
-type stand struct {
+// stall is a period of active calls without progress.
+type stall struct {
 	open   bool // a sample had active calls; the fields below count from then on
 	dur    time.Duration
 	missed int           // beats in a row, at most missedBeats
@@ -184,10 +184,9 @@ type idle struct {
 // killed only if it has answered a call.
 func Replaced() State { return State{cooldown: cooldown} }
 
-// Interval returns the planned time until the next sample. active says whether calls are
-// active.
+// Interval returns the planned time until the next sample. active reports whether calls are active.
 func (s State) Interval(active bool) time.Duration {
-	if active || s.stand.open || s.stop.samples > 0 || s.over > 0 {
+	if active || s.stall.open || s.stop.samples > 0 || s.over > 0 {
 		return activeInterval
 	}
 	return idleInterval
@@ -196,7 +195,7 @@ func (s State) Interval(active bool) time.Duration {
 // Suspicious reports whether the next sample needs every field. While it is false,
 // Frozen may be left out.
 func (s State) Suspicious() bool {
-	return s.stand.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
+	return s.stall.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
 }
 
 // A Silence is the reason why an engine is published as silent. The set is closed.
@@ -210,14 +209,14 @@ const (
 	Stuck      Silence = "its steps do not move"
 )
 
-// Silence returns why the engine is published as silent, or Responding.
+// Silence returns the reason why the engine is published as silent, or Responding.
 func (s State) Silence() Silence {
 	switch {
 	case s.stop.dur >= stopSilent:
 		return Halted
-	case s.stand.missed >= missedBeats:
+	case s.stall.missed >= missedBeats:
 		return Unheard
-	case s.stand.step > 0 && s.stand.dur >= max(standSilent, s.stand.quiet()), s.stand.dur >= firstSilent && s.stand.step <= 0:
+	case s.stall.step > 0 && s.stall.dur >= max(stallSilent, s.stall.quiet()), s.stall.dur >= firstSilent && s.stall.step <= 0:
 		return Stuck
 	}
 	return Responding
@@ -230,24 +229,24 @@ func (s State) Next(x Sample) (State, Action) {
 	s.resumed = max(0, s.resumed-x.Elapsed)
 	s.answered = s.answered || x.Answered
 	if x.late() || x.Suspended || x.Frozen || x.Traced {
-		s.stop, s.stand, s.idle, s.over = stop{}, stand{}, idle{}, 0
+		s.stop, s.stall, s.idle, s.over = stop{}, stall{}, idle{}, 0
 		return s, Action{}
 	}
 	if s.overran(&x) {
 		return s.kill("%s does not end: %s of CPU since its call failed", x.OverrunPhase, round(x.Overrun))
 	}
 	if x.Known && x.Process == Stopped {
-		s.stand, s.idle = stand{}, idle{}
+		s.stall, s.idle = stall{}, idle{}
 		return s.addStopped(&x)
 	}
 	s.stop = stop{}
 	if x.Active == 0 {
-		s.stand = stand{}
+		s.stall = stall{}
 		return s.addIdle(&x)
 	}
 	s.idle = idle{}
-	if x.Moved || x.Locked || !s.stand.open { // the interval of the first sample may have begun without calls
-		s.stand = stand{open: true}
+	if x.Moved || x.Locked || !s.stall.open { // the interval of the first sample may have begun without calls
+		s.stall = stall{open: true}
 		return s, Action{}
 	}
 	return s.addStanding(&x)
@@ -312,7 +311,7 @@ func (s State) addIdle(x *Sample) (State, Action) {
 
 // addStanding adds a sample of active calls without progress.
 func (s State) addStanding(x *Sample) (State, Action) {
-	t := &s.stand
+	t := &s.stall
 	t.dur += x.Elapsed
 	t.beat = x.Beat
 	if x.Beat {
@@ -345,8 +344,8 @@ func (s State) addStanding(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// quiet is the time without a step after which a stand counts.
-func (t *stand) quiet() time.Duration {
+// quiet is the time without a step from which on a stall is evidence.
+func (t *stall) quiet() time.Duration {
 	if t.step <= 0 {
 		return minQuiet
 	}
@@ -354,7 +353,7 @@ func (t *stand) quiet() time.Duration {
 }
 
 // budget is the CPU time that an engine may use without a step.
-func (t *stand) budget() time.Duration {
+func (t *stall) budget() time.Duration {
 	if t.step <= 0 {
 		return unknownStep
 	}

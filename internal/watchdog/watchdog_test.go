@@ -161,7 +161,7 @@ func TestSilence(t *testing.T) {
 		"four beats are missing":              {times(5, sample(mute)), watchdog.Responding},
 		"five beats are missing":              {times(6, sample(mute, unplanned)), watchdog.Unheard},
 		"also without samples of the process": {times(6, sample(mute, blind)), watchdog.Unheard},
-		"its steps stand":                     {times(6, sample()), watchdog.Stuck},
+		"its steps stall":                     {times(6, sample()), watchdog.Stuck},
 		"a slow disk":                         {times(6, sample(swaps)), watchdog.Stuck},
 		"its step is long":                    {times(6, sample(planned(time.Second, time.Second))), watchdog.Responding},
 		"its step is of unknown length":       {times(30, sample(unplanned, starves)), watchdog.Responding},

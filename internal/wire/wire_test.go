@@ -122,12 +122,12 @@ func TestRefused(t *testing.T) {
 type holder struct {
 	io.Reader
 	held int
-	full error // result of Hold
+	full error // result of Reserve
 }
 
-func (*holder) InFrame(bool) {}
+func (*holder) FrameActive(bool) {}
 
-func (h *holder) Hold(n int) error {
+func (h *holder) Reserve(n int) error {
 	h.held += n
 	return h.full
 }
@@ -163,7 +163,7 @@ func TestMemoryIsReserved(t *testing.T) {
 			if err != nil || len(m.List) == 0 {
 				t.Fatalf("%d elements, %v", len(m.List), err)
 			}
-			room, took := stream.held+frame.Small, int(after.TotalAlloc-before.TotalAlloc)
+			room, took := stream.held+frame.FreeBytes, int(after.TotalAlloc-before.TotalAlloc)
 			if stream.held > test.most*256+2*len(test.in) || took > 2*room {
 				t.Errorf("reserved %d bytes, used %d", stream.held, took)
 			}

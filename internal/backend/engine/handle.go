@@ -16,10 +16,10 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 	return err
 }
 
-// Handle answers req with the engine. While the engine is being replaced the request
-// waits, up to LoadTimeout; it fails with [infer.Unavailable] then, and also if the engine
-// dies during the answer. If the watchdog killed the engine, a request without an event so
-// far that is not to blame is sent to the next engine, once.
+// Handle answers req with the engine. While the engine is being replaced, the request waits up to
+// LoadTimeout; after that, or if the engine dies during the answer, it fails with
+// [infer.Unavailable]. If the watchdog killed the engine, a request that is not suspected as the
+// cause and has no event so far is sent to the next engine, once.
 func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	var client *link.Client
 	for resent := false; ; {

@@ -44,9 +44,9 @@ func enginePath(named string) (string, error) {
 	return filepath.Join(filepath.Dir(self), name), nil
 }
 
-// passed names the variables of the daemon's environment that an engine gets, too. The engine
-// parses files and text of strangers, so it gets nothing that loads code, changes a library or
-// is a secret. INFERD_ENGINE_WEDGE has an effect only in an engine built for tests.
+// passed names the variables of the daemon's environment that an engine also gets. The engine parses
+// untrusted files and text, so it gets no variable that loads code, changes a library or is a
+// secret. INFERD_ENGINE_WEDGE has an effect only in an engine built for tests.
 var passed = []string{
 	"LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "INFERD_ENGINE_WEDGE",
 }
@@ -60,7 +60,7 @@ type launcher struct {
 	limits    backend.Limits
 	shared    []string
 	settings  *llamacpp.Settings
-	turns     string   // file that engines lock which compute on the same cores; empty if there is one
+	turns     string   // compute lock file of the engines; empty if they share no cores
 	secrets   []string // variables that hold keys: they are never passed
 
 	choice atomic.Pointer[libraryChoice] // of the engine that was started last
@@ -68,8 +68,8 @@ type launcher struct {
 	origin atomic.Pointer[backend.Origin] // of the engine that was started last, without settings
 }
 
-// launch checks all that an engine needs, so that an error names the missing part and its
-// remedy, and starts an engine.
+// launch checks the requirements of an engine, so that an error names the missing part and its
+// remedy, and starts it.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child, error) {
 	m := l.settings.Model
 	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
@@ -139,7 +139,7 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 	return o
 }
 
-// engineChild is an engine process as its supervisor sees it.
+// engineChild is an engine process as a [Child].
 type engineChild struct{ *proc.Child }
 
 var (
@@ -148,7 +148,7 @@ var (
 	_ Signaled = engineChild{}
 )
 
-// Wait returns how the engine ended.
+// Wait returns the exit of the engine.
 func (c engineChild) Wait() Exit {
 	<-c.Done()
 	exit := c.Exit()

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// engineLibraries decides for all launchers which of llama.cpp's libraries their engines load.
+// engineLibraries chooses llama.cpp's libraries for the engines of all launchers.
 type engineLibraries struct {
 	folder *libraries.Folder
 	memory *libraries.Memory
@@ -19,7 +19,7 @@ type engineLibraries struct {
 
 	mu      sync.Mutex // guards the fields below
 	warned  bool       // of libraries that are not verified
-	told    bool       // of variants that an earlier process avoided
+	told    bool       // the log has the variants that an earlier process avoided
 	current *libraries.Set
 }
 
@@ -65,14 +65,14 @@ func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 			slog.String("variants", strings.Join(avoid, ",")), slog.String("remembered_in", l.memory.Path))
 	}
 	backends, err := set.Backends(avoid)
-	if errors.Is(err, libraries.ErrNoVariant) { // the cause may lie elsewhere
+	if errors.Is(err, libraries.ErrNoVariant) { // the cause may be another one
 		err = errors.Join(err, l.memory.Forget(set.Digest))
 	}
 	return libraryChoice{set: set, backends: backends}, err
 }
 
-// avoid has no later engine load the variant with which one of that choice ended with an
-// illegal instruction. It reports false if the engine did not load such a variant.
+// avoid excludes a variant from later engines, after an engine with that choice has ended with an
+// illegal instruction in it. It reports false if the choice does not have the variant.
 func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry, variant string) bool {
 	if !choice.has(variant) {
 		return false
@@ -85,15 +85,15 @@ func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry
 		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))
 	}
 	if news { // another engine may have ended the same way
-		avoid, _ := l.memory.Avoid(choice.set.Digest) // its error has been told
+		avoid, _ := l.memory.Avoid(choice.set.Digest) // its error has been logged
 		l.log.LogAttrs(ctx, slog.LevelWarn, "engine ended with an illegal instruction while loading: this CPU variant is avoided on this machine from now on",
 			slog.String("backend", entry), slog.String("variant", variant), slog.String("next", choice.set.Lower(variant, avoid)))
 	}
 	return true
 }
 
-// searchPath is where the system's loader looks for libraries besides its own places: in the
-// folder, if a libffi is there for systems that have none.
+// searchPath is an additional folder for the system's loader: folder, if it has a libffi for systems
+// without one.
 func (c libraryChoice) searchPath(folder string) string {
 	if c.set.SearchPath {
 		return folder
@@ -117,8 +117,8 @@ const (
 	unverified = "unverified"
 )
 
-// state says of the libraries that were checked last whether they are the packaged ones; empty
-// if none were.
+// state reports whether the libraries that were checked last are the packaged ones; it is empty
+// before the first check.
 func (l *engineLibraries) state() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 
 // The parameters of [restartPolicy.next].
 const (
-	loadDeaths    = 3                      // in a row: more is hopeless
+	loadDeaths    = 3                      // in a row, after which the engine is given up
 	freeRestarts  = 10                     // within restartWindow: at once
 	restartWindow = time.Minute            //
 	firstPause    = 100 * time.Millisecond // doubles with every further death
@@ -22,8 +22,8 @@ type restartPolicy struct {
 	pause  time.Duration // before the last restart that had to wait
 }
 
-// next notes a death. It returns the pause before the next start, or giveUp if there is to
-// be none.
+// next records a death. It returns the pause before the next start, or giveUp if there is to be
+// none.
 //
 // A ready engine that dies is replaced at once, up to ten times a minute, then after
 // a pause of 0.1 s that doubles up to 30 s. An engine that dies three times in a row
@@ -44,13 +44,13 @@ func (r *restartPolicy) next(now time.Time, ready bool) (pause time.Duration, gi
 	return r.pause, false
 }
 
-// starts are the times of recent starts. It reads no clock.
+// starts has the times of recent starts. It reads no clock.
 type starts struct {
 	all    int
-	recent []time.Time // the restarts of the last hour or more; the pauses bound how many
+	recent []time.Time // the restarts of the last hour or more; the pauses bound their number
 }
 
-// note notes a start.
+// note records a start.
 func (s *starts) note(now time.Time) {
 	if s.all++; s.all == 1 {
 		return
@@ -68,5 +68,5 @@ func (s *starts) restarts(now time.Time) (all, hour int) {
 	return max(s.all-1, 0), hour
 }
 
-// reset forgets the deaths during load: an operator asked for a retry.
+// reset sets the number of deaths during load to 0, for an operator's retry.
 func (r *restartPolicy) reset() { r.loads = 0 }

@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// Run starts the engine and keeps it running until ctx ends; the engine has gone when
-// it returns. It returns an error only if the engine never became ready.
+// Run starts the engine and keeps it running until ctx ends; the engine has ended when Run returns.
+// It returns an error only if the engine never became ready.
 func (s *Supervisor) Run(ctx context.Context) error {
 	var (
 		policy restartPolicy
@@ -75,8 +75,8 @@ type death struct {
 // resourceWait is the time between two attempts of a launch that lacks a resource.
 const resourceWait = 250 * time.Millisecond
 
-// launch starts an engine. A lack of descriptors, processes or memory is no fault of the
-// engine: it retries until they are free again, or ctx ends.
+// launch starts an engine. If descriptors, processes or memory are lacking, which is no fault of the
+// engine, it retries until they are free again, or ctx ends.
 func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 	child, err := s.Launch(ctx, s.publish)
 	if err == nil || !proc.OutOfResources(err) {
@@ -185,7 +185,7 @@ func (r *engineRun) onReport(ctx context.Context, report link.Report) {
 	}
 }
 
-// setPID notes the start of an engine, or with 0 its end.
+// setPID records the start of an engine, or with 0 its end.
 func (s *Supervisor) setPID(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,14 +16,14 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// DefaultLoadTimeout is how long an engine may load without a sign of progress.
+// DefaultLoadTimeout bounds the time of a load without progress.
 const DefaultLoadTimeout = 30 * time.Second
 
 // A Child is an engine process that has been started.
 type Child interface {
 	// Conn is the daemon's end of the link to it.
 	Conn() net.Conn
-	// Kill ends it at once, also while it is stopped. It may be called at any time.
+	// Kill ends it at once, even if it is stopped. It may be called at any time.
 	Kill()
 	// PID is its process id.
 	PID() int
@@ -36,7 +36,7 @@ type Exit struct {
 	Reason string // for an operator: "killed by SIGKILL"
 	Final  bool   // the next start would end the same way
 	Output string // the end of its output; it may be empty
-	// Illegal says that an illegal instruction ended it.
+	// Illegal reports that an illegal instruction ended it.
 	Illegal bool
 }
 
@@ -47,19 +47,19 @@ type Supervisor struct {
 	// Launch starts an engine. The phases before the engine itself can report go to
 	// phase. An error means that the next start would fail the same way.
 	Launch func(ctx context.Context, phase func(status.Phase)) (Child, error)
-	// LoadTimeout is how long a load may go on without a report, and how long a request
-	// waits for a new engine. 0 means DefaultLoadTimeout.
+	// LoadTimeout bounds the time between two reports of a load, and the wait of a request for a
+	// new engine. 0 means DefaultLoadTimeout.
 	LoadTimeout time.Duration
 	// Publish receives the phases of loading and restarting, and the changes of the
 	// engine's liveness. It is called from several goroutines.
 	Publish func(status.Event)
-	// Threads is how many threads compute a step; 0 means 1. The watchdog derives the wall
+	// Threads is the number of threads that compute a step; 0 means 1. The watchdog derives the wall
 	// time of a step from it.
 	Threads int
-	// Avoid is called when an illegal instruction has ended an engine before it was ready, with
-	// the CPU variant that it reported last. True means that the next launch leaves that variant
-	// out; the death then does not count. It must not be true twice for a variant. Nil avoids
-	// none.
+	// Avoid is called when an illegal instruction has ended an engine before it was ready, with the
+	// CPU variant that it reported last. True means that later launches exclude the variant; the
+	// death then does not count. Avoid must not return true twice for a variant. If it is nil, no
+	// variant is avoided.
 	Avoid func(ctx context.Context, variant string) bool
 	// OnReady is called with the report of every engine that becomes ready.
 	OnReady func(context.Context, link.Report)
@@ -106,7 +106,7 @@ func (s *Supervisor) LastReport() link.Report {
 	return s.report
 }
 
-// Abilities are those of the last engine that became ready; known is false if none did.
+// Abilities returns the abilities of the last engine that became ready; known is false if none did.
 func (s *Supervisor) Abilities() (can infer.Abilities, known bool) {
 	r := s.LastReport()
 	return r.Abilities, r.State == link.Ready

@@ -66,16 +66,15 @@ type look struct {
 	frozen    bool
 }
 
-// A verdict is the reason for killing an engine, and the calls that are to blame.
+// A verdict is the reason for killing an engine, and the calls that are suspected as its cause.
 type verdict struct {
 	client   *link.Client
 	reason   string
-	stopped  bool     // its process was stopped: no call is to blame
+	stopped  bool     // its process was stopped: no call is suspected
 	suspects []uint64 // calls in the step that stood; empty if unknown
 }
 
-// spares reports whether a call, of which no event was emitted, may be sent to the next
-// engine.
+// spares reports whether a call without an event so far may be sent to the next engine.
 func (v *verdict) spares(call uint64) bool {
 	return v.stopped || len(v.suspects) > 0 && !slices.Contains(v.suspects, call)
 }
@@ -195,10 +194,10 @@ func (w *watch) sample(now look, planned time.Duration) watchdog.Sample {
 	return x
 }
 
-// moved reports whether the engine made progress between two pulses. Of several loops a beat is
-// about the one that has computed for longest: then only that loop counts, because frames and
-// steps of the others would hide that it hangs. A beat about another loop than before is
-// progress: the former loop has ended its phase.
+// moved reports whether the engine made progress between two pulses. With several loops, a beat
+// describes the loop that has computed for longest, and only that loop counts: frames and steps of
+// the others would hide that it hangs. A beat about another loop than before is progress, because
+// the former loop has ended its phase.
 func moved(last, now link.Pulse) bool {
 	if now.Beat.Loop != last.Beat.Loop || now.Beat.Steps > last.Beat.Steps {
 		return true
@@ -221,7 +220,7 @@ func processOf(state byte) watchdog.Process {
 	return watchdog.Other
 }
 
-// note keeps a sample for the log.
+// note records a sample for the log.
 func (w *watch) note(x *watchdog.Sample, now *look) {
 	if len(w.samples) == keptSamples {
 		w.samples = slices.Delete(w.samples, 0, 1)

@@ -67,7 +67,7 @@ func (b *body) Frozen() (bool, error) {
 func (b *body) Resume() { b.is(func(b *body) { b.state, b.resumes = 'S', b.resumes+1 }) }
 func (b *body) Dump()   { b.is(func(b *body) { b.dumps++ }) }
 
-// signals returns how many of each it got.
+// signals returns the number of calls of Resume (SIGCONT) and of Dump (SIGQUIT).
 func (b *body) signals() (conts, quits int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -104,9 +104,8 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A ward is a house of engines with bodies. The first engine answers a request for one
-// token, emits a token of a longer one, and nothing if the request is for none. A later
-// engine answers all.
+// A ward is a house of engines with bodies. The first engine answers a request for one token, emits
+// one token of a longer answer, and does not answer a request for no token. Later engines answer all.
 type ward struct {
 	*house
 	bodies []*body // of the engines
@@ -163,7 +162,7 @@ func (w *ward) current() *body {
 	return w.bodies[len(w.bodies)-1]
 }
 
-// call asks for most tokens and returns how that ended, once it has.
+// call sends a request for most tokens and returns its outcome.
 func (w *ward) call(most int) <-chan error {
 	over := make(chan error, 1)
 	go func() { over <- w.ask(most) }()
@@ -171,7 +170,7 @@ func (w *ward) call(most int) <-chan error {
 	return over
 }
 
-// ended returns how a call has ended, or that it has not.
+// ended returns the outcome of a call, or "open".
 func ended(call <-chan error) string {
 	select {
 	case err := <-call:
@@ -243,8 +242,8 @@ func TestStopped(t *testing.T) {
 	})
 }
 
-// An engine that spins or sleeps is replaced. The calls in its step are to blame; if that
-// is not known, all are.
+// An engine that spins or sleeps is replaced. The calls in its step are suspected as the cause; if
+// these are unknown, all calls are.
 func TestWedged(t *testing.T) {
 	spin := func(calls ...uint64) func(b *body) {
 		return func(b *body) {
@@ -296,8 +295,8 @@ func TestWedged(t *testing.T) {
 	}
 }
 
-// Of several loops one that stands is not hidden by the others' answers, and loops that stand in
-// turn are all right.
+// An engine with a loop that hangs is replaced although its other loops answer; an engine with
+// loops that wait for each other in turns is not.
 func TestSeveralLoops(t *testing.T) {
 	hang := func(loop int) func(*body) {
 		return func(b *body) {
@@ -337,7 +336,7 @@ func TestSeveralLoops(t *testing.T) {
 	}
 }
 
-// Without a word from the platform the operator still learns that nothing comes.
+// On a platform without usage reports, the engine is still published as silent.
 func TestSilentWithoutTheKernel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := hospital(t)
@@ -351,7 +350,7 @@ func TestSilentWithoutTheKernel(t *testing.T) {
 	})
 }
 
-// An engine that computes without a request gets one. It answers, and that was all.
+// An engine that computes without a request gets a canary; if it answers, it is not killed.
 func TestCanary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := hospital(t)
@@ -367,7 +366,7 @@ func TestCanary(t *testing.T) {
 	})
 }
 
-// A launch that lacks a descriptor is tried again, however long that takes.
+// A launch that lacks a descriptor is retried without a limit.
 func TestLaunchWithoutResources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lacking := 100

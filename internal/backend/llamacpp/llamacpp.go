@@ -22,12 +22,12 @@ var Kind = backend.Kind{Name: "llamacpp", New: func() backend.Settings { return 
 // DefaultEncodeNCtx is the context of a model that embeds or reranks, in tokens.
 const DefaultEncodeNCtx = 2048
 
-// Settings are those of an entry with an engine.
+// Settings are the settings of an entry with an engine.
 type Settings struct {
 	Model   Model
 	Tasks   Tasks
 	Pooling string // of vectors: "mean", "cls" or "last"; empty is the model's own
-	// Tokens of context to embed and to rerank with, also if the model itself decides on that.
+	// Tokens of context to embed and to rerank, even if the tasks are left to the model.
 	EmbedNCtx, RerankNCtx int
 
 	written written
@@ -44,7 +44,7 @@ type Tasks struct {
 	Embed, Rerank bool // in addition to generating, if the model can generate
 }
 
-// A Model is where an engine's weights come from: one of Builtin and Path.
+// A Model is the source of an engine's weights: either Builtin or Path.
 type Model struct {
 	Builtin string // name of a generated model
 	Path    string
@@ -59,7 +59,7 @@ type written struct {
 	embedNCtx, rerankNCtx int           // 0 is the default
 }
 
-// rows are the settings with a row. A flag holds for the entry of --model-path alone.
+// rows are the settings with a row. A flag applies only to the entry of --model-path.
 var rows = []settings.Setting[written]{
 	{Flag: "llamacpp-generate", Key: "generate", Help: "whether the model generates, if it can", At: func(w *written) any { return &w.generate }},
 	{Flag: "llamacpp-embed", Key: "embed", Help: "whether it embeds, besides generating if it can (default: the model says)", At: func(w *written) any { return &w.embed }},
@@ -91,7 +91,7 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	return warnings
 }
 
-// ReadModel reads an entry that is nothing but a model.
+// ReadModel reads an entry with only a model.
 func (s *Settings) ReadModel(o *settings.Object, e *backend.Entry) {
 	s.Model = readModel(o)
 	_ = s.resolve(e) // the default pooling is right
@@ -126,9 +126,9 @@ func (s *Settings) Role() backend.Role {
 // encodes reports whether a task beside generating is named.
 func (t Tasks) encodes() bool { return t.Embed || t.Rerank }
 
-// resolve derives the tasks, the context of each, and the pooling from the written values. A model that
-// embeds or reranks without being asked to does so on n_ctx tokens. The error is of the pooling, and
-// follows the name of the setting.
+// resolve derives the tasks, the context of each, and the pooling from the written values. If the
+// tasks are left to the model, it embeds or reranks with a context of n_ctx tokens. The error is about
+// the pooling, and is to follow the name of the setting.
 func (s *Settings) resolve(e *backend.Entry) (err error) {
 	w := &s.written
 	s.Tasks = Tasks{NoGenerate: !w.generate, Embed: w.embed, Rerank: w.rerank}
@@ -141,7 +141,7 @@ func (s *Settings) resolve(e *backend.Entry) (err error) {
 	return err
 }
 
-// pooling returns our word for a pooling.
+// pooling returns the name of a pooling.
 func pooling(w settings.Word) (string, error) {
 	switch w {
 	case "0", "none":
@@ -158,7 +158,7 @@ func pooling(w settings.Word) (string, error) {
 	return "", fmt.Errorf("%.64q is not known: want mean (1), cls (2) or last (3)", string(w))
 }
 
-// readModel reads where the weights of an entry come from.
+// readModel reads the source of the weights of an entry.
 func readModel(o *settings.Object) (m Model) {
 	var name, url string
 	for key, to := range map[string]*string{"builtin": &m.Builtin, "path": &m.Path, "sha256": &m.SHA256, "name": &name, "source_url": &url} {

@@ -17,7 +17,7 @@ import (
 // Kind makes mocks of entries.
 var Kind = backend.Kind{Name: kind, New: func() backend.Settings { return NewSettings() }, Start: start}
 
-// Settings are those of an entry with a mock, with its reported abilities.
+// Settings are the settings of an entry with a mock, with its reported abilities.
 type Settings struct {
 	Backend
 	ReadyAfter                              time.Duration
@@ -73,21 +73,21 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	return nil
 }
 
-// FromFlags needs nothing: a mock has no model.
+// FromFlags does nothing: a mock has no model.
 func (s *Settings) FromFlags(e *backend.Entry, _, _ string) error {
 	s.Name = e.Name
 	return nil
 }
 
-// ReadModel refuses: a mock has no model.
+// ReadModel records an error: a mock has no model.
 func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
 	o.Failf("", ": a mock has no model")
 }
 
-// Role returns that of a backend without a cache.
-func (s *Settings) Role() backend.Role { return backend.Role{Generates: true} }
+// Role returns the role of a backend without a cache.
+func (s *Settings) Role() backend.Role { return backend.Role{} }
 
-// defaultTimeout is how long a mock may take to be ready if the host does not say.
+// defaultTimeout bounds the time until a mock is ready if the host has no LoadTimeout.
 const defaultTimeout = 30 * time.Second
 
 // start makes the mocks.
@@ -100,7 +100,7 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	return all, func() {}, nil
 }
 
-// start makes the mock of an entry. It is ready after a time that passes from now on.
+// start makes the mock of an entry. The time until it is ready begins now.
 func (s *Settings) start(e *backend.Entry, timeout time.Duration) *backend.Backend {
 	can := infer.AllAbilities() // it takes every feature unread
 	can.Embed, can.Rerank = s.Embed, s.Rerank

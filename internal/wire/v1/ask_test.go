@@ -132,6 +132,6 @@ type readerFunc func() (frame.Kind, []byte, error)
 
 func (f readerFunc) ReadFrame() (frame.Kind, []byte, error) { return f() }
 
-func (f readerFunc) Keep() {}
+func (f readerFunc) Detach() {}
 
-func (f readerFunc) Hold(int) error { return nil }
+func (f readerFunc) Reserve(int) error { return nil }

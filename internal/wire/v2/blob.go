@@ -72,7 +72,7 @@ func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 		case uint64(len(blob)) != *d.Len:
 			return nil, wire.Malformed(fmt.Sprintf("blob of attachment %.64q has %d bytes, %d were announced", id, len(blob), *d.Len))
 		}
-		c.R.Keep()
+		c.R.Detach()
 		data[id] = blob
 	}
 	return data, nil

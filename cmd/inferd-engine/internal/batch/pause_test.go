@@ -3,6 +3,7 @@ package batch_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,13 @@ func TestLoopPausedCancel(t *testing.T) {
 // After a long pause the cells of a sequence become retained ones, which are offloaded; when it
 // resumes, none of its tokens is decoded again.
 func TestLoopLongPause(t *testing.T) {
+	for _, repeats := range []bool{false, true} {
+		t.Run(fmt.Sprint("repeats ", repeats), func(t *testing.T) { longPause(t, repeats) })
+	}
+}
+
+func longPause(t *testing.T, repeats bool) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
 		m.faults = 0
@@ -87,7 +95,7 @@ func TestLoopLongPause(t *testing.T) {
 		var paused atomic.Bool
 		var out []batch.Token
 		seq := m.of("a", 0, 100, 50, &out)
-		seq.Paused = paused.Load
+		seq.Paused, seq.Repeats = paused.Load, repeats
 		seq.Emit = func(tok batch.Token, _ int) bool {
 			if out = append(out, tok); len(out) == 10 {
 				paused.Store(true)

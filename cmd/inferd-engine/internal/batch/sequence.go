@@ -17,15 +17,16 @@ type Token = kv.Token
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
-	// Owner shares the loop with other owners, and may use the cached prefixes of its sequences
-	// of the same Part. Uncached sequences neither use nor leave any.
+	// Owner shares the loop with other owners. The cached prefixes of a sequence serve only
+	// sequences of the same owner and Part. An Uncached sequence, or one without an owner and a
+	// part, uses only pinned prefixes, and is retained only if it is Pinned.
 	Owner, Part string
 	Uncached    bool
 	Prompt      []Token // at least one, at most the context less one
 	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Detach replaces Sample in a sequence with possibly slow samples. It copies entry i; choose
+	// Detach replaces Sample in a sequence with possibly slow choices. It copies entry i; choose
 	// then makes the choice on another thread, beside the steps, and may still run when Do has
 	// returned. The sequence fails with the error of choose, or with [budget.ErrExceeded].
 	Detach func(i int) (choose func() (Token, error), err error)
@@ -104,7 +105,8 @@ type sequence struct {
 	owed    time.Duration    // of sampling, not yet reported as cost
 }
 
-// end decides the end of a sequence, with its error. The first decision counts.
+// end marks a sequence to be ended with err; nil means without an error. Only the first call
+// counts.
 func (s *sequence) end(err error) {
 	if !s.ending {
 		s.err, s.ending = err, true
@@ -215,11 +217,14 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 
 // lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
-	p := l.cache.Lookup(s.cacheOwner(), s.tokens)
-	if l.repeats(s) && l.cache.Idle() {
-		p = p.First(schedule.Reusable(p.N, p.Fresh, len(s.tokens), l.Limits.Batch))
+	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
+	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // behind its own tokens it continues
+		return longest
 	}
-	return p
+	if n := schedule.Reusable(longest.N, freshest.Fresh, len(s.tokens), l.Limits.Batch); n <= freshest.Fresh {
+		return freshest.First(n)
+	}
+	return longest
 }
 
 // giveUp frees or retains the cells of a sequence, according to its state.

@@ -105,27 +105,33 @@ func (p Prefix) First(n int) Prefix {
 }
 
 // Lookup returns the longest prefix of tokens that an owner may use, in an active sequence or in a
-// retained one. It excludes the last token, because its logits are needed in any case.
-func (c *Cache) Lookup(owner string, tokens []Token) (best Prefix) {
+// retained one, and the prefix with the most fresh tokens. Both exclude the last token, because its
+// logits are needed in any case.
+func (c *Cache) Lookup(owner string, tokens []Token) (longest, freshest Prefix) {
+	add := func(s *Sequence, active bool) {
+		p := Prefix{N: c.common(s, tokens), source: s}
+		p.Fresh = min(s.fresh, p.N)
+		if active {
+			p.Shared = p.N
+		}
+		if p.N > longest.N || p.N == longest.N && p.Fresh > longest.Fresh {
+			longest = p
+		}
+		if p.Fresh > freshest.Fresh {
+			freshest = p
+		}
+	}
 	for _, s := range c.sequences {
 		if s != nil && !s.retained && s.owner == owner && owner != "" {
-			if n := c.common(s, tokens); n > best.N {
-				best = Prefix{n, n, min(s.fresh, n), s}
-			}
+			add(s, true)
 		}
 	}
 	for _, s := range c.retained {
-		if !s.pinned && (s.owner != owner || owner == "") {
-			continue
-		}
-		if n := c.common(s, tokens); n > best.N {
-			best = Prefix{n, 0, min(s.fresh, n), s}
-			if s.pinned {
-				best.Shared = n
-			}
+		if s.pinned || s.owner == owner && owner != "" {
+			add(s, s.pinned)
 		}
 	}
-	return best
+	return longest, freshest
 }
 
 // common is the number of tokens that a prompt can reuse of a sequence.

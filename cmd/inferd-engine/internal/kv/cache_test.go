@@ -211,7 +211,7 @@ func TestCacheLives(t *testing.T) {
 				if old := past[owner]; len(old) > 0 && rapid.Bool().Draw(t, "again") {
 					prompt = append(slices.Clone(rapid.SampledFrom(old).Draw(t, "old")), prompt...)
 				}
-				p := c.Lookup(owner, prompt)
+				p, _ := c.Lookup(owner, prompt)
 				allocate := c.Allocate
 				if rapid.Bool().Draw(t, "as empty") {
 					allocate = c.AllocateAsEmpty
@@ -312,6 +312,61 @@ func TestCacheLives(t *testing.T) {
 	})
 }
 
+// Of sequences with the same beginning, the one with the most fresh tokens is found as well.
+func TestFresh(t *testing.T) {
+	m := newToy(100)
+	c := kv.New(m, kv.Options{Cells: 100, Sequences: 5, Retain: true, Offloaded: 100})
+	add := func(fresh int, tokens ...kv.Token) {
+		t.Helper()
+		s, err := c.AllocateAsEmpty("a", kv.Prefix{})
+		if err != nil || c.Reserve(len(tokens)) != nil {
+			t.Fatal(err)
+		}
+		m.add(s.ID(), tokens)
+		c.Append(s, tokens)
+		if !c.Alone(s) {
+			t.Error("a lone sequence counts as one beside others")
+		}
+		s.SetFresh(fresh)
+		if err := c.Retain(s, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(0, 1, 2, 3, 4, 5)
+	add(3, 1, 2, 3, 4, 6)
+	add(2, 1, 2, 3, 7)
+	for _, test := range []struct {
+		prompt                     []kv.Token
+		longest, fresh, freshestOf int
+	}{
+		{[]kv.Token{1, 2, 3, 4, 5, 9}, 5, 0, 3},
+		{[]kv.Token{1, 2, 3, 4, 8, 9}, 4, 3, 3}, // of two as long, the fresh one
+		{[]kv.Token{1, 2, 9}, 2, 2, 2},
+		{[]kv.Token{8, 9}, 0, 0, 0},
+	} {
+		longest, freshest := c.Lookup("a", test.prompt)
+		if longest.N != test.longest || longest.Fresh != test.fresh || freshest.Fresh != test.freshestOf {
+			t.Errorf("%v: %+v, %+v", test.prompt, longest, freshest)
+		}
+	}
+	_, freshest := c.Lookup("a", []kv.Token{1, 2, 3, 4, 5, 9})
+	s, err := c.AllocateAsEmpty("a", freshest.First(2))
+	if err != nil || s.Len() != 2 || s.Fresh() != 2 || !c.Alone(s) {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if err := c.Reserve(1); err != nil {
+		t.Fatal(err)
+	}
+	m.add(s.ID(), []kv.Token{9})
+	c.Append(s, []kv.Token{9})
+	if s.Fresh() != 2 {
+		t.Errorf("%d tokens are fresh, of which one was appended", s.Fresh())
+	}
+	if _, err := c.Allocate("a", kv.Prefix{}); err != nil || c.Alone(s) {
+		t.Errorf("beside another sequence: %v, %v", c.Alone(s), err)
+	}
+}
+
 // A pinned sequence is a prefix for all owners, and is never evicted.
 func TestPinned(t *testing.T) {
 	m := newToy(100)
@@ -319,7 +374,8 @@ func TestPinned(t *testing.T) {
 	prompt := []kv.Token{1, 2, 3, 4, 5}
 	add := func(owner string, tokens []kv.Token) *kv.Sequence {
 		t.Helper()
-		s, err := c.AllocateAsEmpty(owner, c.Lookup(owner, tokens))
+		p, _ := c.Lookup(owner, tokens)
+		s, err := c.AllocateAsEmpty(owner, p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +394,7 @@ func TestPinned(t *testing.T) {
 		c.Offload(true)
 	}
 	for _, owner := range []string{"", "a", "b"} {
-		if p := c.Lookup(owner, append(prompt, 6, 7)); p.N != 5 || p.Shared != 5 {
+		if p, _ := c.Lookup(owner, append(prompt, 6, 7)); p.N != 5 || p.Shared != 5 {
 			t.Errorf("%q: %+v", owner, p)
 		}
 	}
@@ -387,7 +443,8 @@ func TestLoneSequence(t *testing.T) {
 		for range rapid.IntRange(1, 3).Draw(t, "rounds") {
 			var active []*kv.Sequence
 			for range rapid.IntRange(1, 3).Draw(t, "active") {
-				s, err := c.Allocate("a", c.Lookup("a", prompt[:rapid.IntRange(pinned+1, 120).Draw(t, "prompt")]))
+				p, _ := c.Lookup("a", prompt[:rapid.IntRange(pinned+1, 120).Draw(t, "prompt")])
+				s, err := c.Allocate("a", p)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -407,7 +464,7 @@ func TestLoneSequence(t *testing.T) {
 				c.Offload(true)
 			}
 		}
-		p := c.Lookup("a", prompt)
+		p, _ := c.Lookup("a", prompt)
 		s, err := c.AllocateAsEmpty("a", p)
 		if err != nil {
 			t.Fatal(err)

@@ -140,6 +140,5 @@ func (c *Cache) loadPieces(s *Sequence, p Prefix, at int) {
 	}
 	if s.cells > p.N {
 		_ = c.truncate(s, p.N) // cannot fail for an active sequence
-		s.tokens = s.tokens[:s.cells]
 	}
 }

@@ -80,7 +80,7 @@ const (
 func (c *Context) compute(padding int) (code int32, err error) {
 	c.batch.NTokens = int32(c.adding)
 	for pos := range padding {
-		setBatch(&c.batch, 0, pos, int(c.spare()), false)
+		setBatch(&c.batch, 0, pos, int(c.scratch()), false)
 	}
 	if c.enters {
 		c.enters = false
@@ -92,13 +92,13 @@ func (c *Context) compute(padding int) (code int32, err error) {
 	messages.end(c.abort)
 	c.abort.end()
 	if padding > 0 {
-		err = errors.Join(err, c.remove(int(c.spare()), -1))
+		err = errors.Join(err, c.remove(int(c.scratch()), -1))
 	}
 	return code, err
 }
 
-// checkLogits returns an error for an entry of the batch decoded last without logits, for which
-// llama.cpp would end the process.
+// checkLogits returns an error if entry i of the batch decoded last has no logits: llama.cpp would
+// end the process.
 func (c *Context) checkLogits(i int) error {
 	if i < 0 || i >= len(c.logits) || !c.logits[i] {
 		return fmt.Errorf("entry %d of the batch has no logits", i)

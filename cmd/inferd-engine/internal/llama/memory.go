@@ -85,11 +85,11 @@ func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	case c.whole, c.window > 0 && to-from >= c.window: // a state has only the window before its end
 		return nil, ErrCannotTruncate
 	}
-	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spare(), yzma.Pos(from), yzma.Pos(to)); err != nil {
+	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.scratch(), yzma.Pos(from), yzma.Pos(to)); err != nil {
 		return nil, err
 	}
-	state, err := c.stateOf(int(c.spare()))
-	return state, errors.Join(err, c.remove(int(c.spare()), -1))
+	state, err := c.stateOf(int(c.scratch()))
+	return state, errors.Join(err, c.remove(int(c.scratch()), -1))
 }
 
 func (c *Context) stateOf(seq int) ([]byte, error) {
@@ -118,11 +118,11 @@ func (c *Context) Load(seq int, state []byte) error {
 	case c.whole:
 		return ErrCannotTruncate
 	}
-	spare := int(c.spare())
+	spare := int(c.scratch())
 	if err := c.load(spare, length, state); err != nil {
 		return err
 	}
-	return errors.Join(yzma.MemorySeqCp(c.memory, c.spare(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
+	return errors.Join(yzma.MemorySeqCp(c.memory, c.scratch(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
 }
 
 // load loads a state, which must begin at position from, into an empty sequence.
@@ -142,9 +142,9 @@ func (c *Context) load(seq, from int, state []byte) error {
 // Piece is the maximum number of tokens in one [Context.Save]; 0 is no limit.
 func (c *Context) Piece() int { return max(0, c.window-1) }
 
-// spare is the number of a sequence that is empty between two calls. It exists only in a context with
+// scratch is the number of a sequence that is empty between two calls. It exists only in a context with
 // sequences that can be truncated.
-func (c *Context) spare() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
+func (c *Context) scratch() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
 
 func (c *Context) checkSeq(seq int) error {
 	if seq < 0 || seq >= c.opt.NSeq {

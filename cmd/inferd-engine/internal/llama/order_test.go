@@ -125,7 +125,8 @@ func TestOrder(t *testing.T) {
 						}
 						begin := rapid.SampledFrom(old).Draw(t, "old")
 						begin = append(slices.Clone(begin[:rapid.IntRange(0, len(begin)).Draw(t, "begin")]), text(rapid.IntRange(2, 9).Draw(t, "seed"), 2)...)
-						s, err := cache.AllocateAsEmpty("a", cache.Lookup("a", begin))
+						p, _ := cache.Lookup("a", begin)
+						s, err := cache.AllocateAsEmpty("a", p)
 						if err != nil {
 							t.Fatal(err)
 						}

@@ -27,7 +27,7 @@ func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 		if s.Cached > 0 {
 			p.present++
 		}
-		if s.active() && p.count < p.Sequences { // beyond the limit, a sequence rests until another is paused
+		if s.active() && p.count < p.Sequences { // beyond the limit, a sequence is in no step until another is paused
 			p.running[i] = true
 			p.need += s.pending()
 			p.count++
@@ -195,8 +195,9 @@ func (p *planner) assign(step *Step, b Budget) {
 			left, step.NoDelay = 0, true
 		}
 	case len(prompts) == 1:
-		s := p.seqs[prompts[0]]
-		left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
+		if s := p.seqs[prompts[0]]; (s.Cached+s.Prefix)%Tile == 0 {
+			left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
+		}
 	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
 		left = min(left, shortStep) // so that the short prompt and the step end soon
 	}

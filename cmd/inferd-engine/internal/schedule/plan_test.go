@@ -40,8 +40,9 @@ func TestPlan(t *testing.T) {
 	}{
 		"a prompt alone gets the whole batch":           {[]Sequence{out("a", 100)}, nil, []int{64}},
 		"a prompt goes on where it was":                 {[]Sequence{in("a", 64, 100)}, nil, []int{36}},
-		"up to a multiple of the batch":                 {[]Sequence{in("a", 70, 200)}, nil, []int{58}},
-		"behind a cached prefix, too":                   {[]Sequence{spared("a", 200, 70, false)}, nil, []int{58}},
+		"up to a multiple of the batch":                 {[]Sequence{in("a", 128, 700)}, nil, []int{64}},
+		"behind a cached prefix of whole tiles":         {[]Sequence{spared("a", 200, 64, false)}, nil, []int{64}},
+		"behind another prefix as many as there may be": {[]Sequence{spared("a", 200, 70, false)}, nil, []int{64}},
 		"every decoding sequence gets one token":        {[]Sequence{in("a", 100, 101), in("b", 50, 51)}, nil, []int{1, 1}},
 		"a prompt beside a stream gets a chunk":         {[]Sequence{in("a", 100, 101), out("b", 50)}, nil, []int{1, 16}},
 		"a prompt of one token":                         {[]Sequence{out("a", 1)}, nil, []int{1}},
