@@ -117,8 +117,8 @@ type account struct{ user, exe, key, entry, model string }
 // A Sum counts the requests and tokens of a client on the model of an entry. Requests that were
 // refused or left the queue may have neither.
 type Sum struct {
-	User     string `json:"user"`  // uid or SID; empty if unknown
-	Exe      string `json:"exe"`   // empty if unknown
+	User     string `json:"user"` // uid or SID; empty if unknown
+	Exe      string `json:"exe"`  // empty if unknown
 	Key      string `json:"key,omitzero"`
 	Entry    string `json:"entry"` // of the config; empty for none
 	Model    string `json:"model"` // its own name; empty if unknown
