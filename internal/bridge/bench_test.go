@@ -69,3 +69,47 @@ func BenchmarkTokens(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRequests is a short request on a connection that is kept.
+func BenchmarkRequests(b *testing.B) {
+	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		ev := infer.Text{Delta: []byte(" word"), Tokens: 1}
+		if err := emit(&ev); err != nil {
+			return err
+		}
+		return emit(&infer.Done{Reason: infer.EndOfTurn})
+	})
+	ln, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	bridge := &bridge.Bridge{Runner: &exchange.Runner{Handler: handler, Log: slog.New(slog.DiscardHandler)}}
+	bridge.Open(entries)
+	ctx, stop := context.WithCancel(b.Context())
+	served := make(chan error, 1)
+	go func() { served <- bridge.Serve(ctx, ln) }()
+	nc, err := net.Dial("unix", ln.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, ask := bufio.NewReader(nc), request("POST", chatPath, hi(""))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := io.WriteString(nc, ask); err != nil {
+			b.Fatal(err)
+		}
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
+			b.Fatal(res.StatusCode, err)
+		}
+		_ = res.Body.Close()
+	}
+	_ = nc.Close()
+	stop()
+	if err := <-served; err != nil {
+		b.Error(err)
+	}
+}
