@@ -27,6 +27,7 @@ const (
 type Sockets struct {
 	Lock, Admin, Control      string // paths
 	V1, V2, LP, Embed, Rerank string // of the surfaces
+	HTTP                      string
 }
 
 // Surfaces are the enabled surfaces.
@@ -35,7 +36,8 @@ type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 // A Config holds the settings of a daemon.
 type Config struct {
 	Common
-	TCP TCP
+	TCP  TCP
+	HTTP HTTP
 
 	Backends []*backend.Entry // at least one; names are unique
 	Warnings []string         // for the operator
@@ -66,7 +68,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	s := Sockets{
 		Lock: env.Lock(dir), Admin: at(paths.AdminLeaf), Control: at(paths.ControlLeaf),
 		V1: at(paths.V1Leaf), V2: at(paths.V2Leaf), LP: at(paths.LPLeaf),
-		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf),
+		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf), HTTP: at(paths.HTTPLeaf),
 	}
 	if main == paths.V1Leaf {
 		s.V1 = f.Main
@@ -83,6 +85,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 		{f.Addr.LP, &s.LP},
 		{f.Addr.Embed, &s.Embed},
 		{f.Addr.Rerank, &s.Rerank},
+		{f.Addr.HTTP, &s.HTTP},
 	} {
 		if set.flag != "" {
 			*set.to = set.flag
@@ -135,6 +138,9 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 	c.Common = merged.Common
 	c.EngineLib = cmp.Or(c.EngineLib, env.EngineDir())
 	if err := c.tcp(&merged, env.Getenv); err != nil {
+		return err
+	}
+	if err := c.http(&merged); err != nil {
 		return err
 	}
 	if err := c.fromFlags(f); err != nil {

@@ -26,6 +26,11 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 		s.Read(root.Child(section), to)
 	}
 	keys = append(keys, merged.APIKeyEnv)
+	c.HTTP.Keys = readHTTPKeys(root.Child("http"))
+	for _, k := range c.HTTP.Keys {
+		keys = append(keys, k.Env)
+	}
+	root.Child("http").Take("page") // has no page to switch off yet
 	for _, name := range []string{"auto_pull", "models_home", "admin_addr", "model_autoselect", "model_autoselect_min_vram_gib"} {
 		root.Take(name) // members of the reference without a meaning in this release
 	}

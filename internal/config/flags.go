@@ -30,6 +30,8 @@ type Flags struct {
 	APIKey, APIKeyEnv                string // APIKeyEnv is of the config file alone
 	TCPNoAuth                        bool
 
+	HTTP httpFlags
+
 	Engine string
 
 	Backend                string // "mock", "llamacpp", or empty: as the config file says
@@ -80,7 +82,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 			Surfaces: Surfaces{V1: true, V2: true, LP: true, Embed: true, Rerank: true}, QueueDepth: 10, QueueTotal: 256,
 			ReadyTimeout: 30 * time.Second, WriteTimeout: time.Minute, DrainTimeout: 8 * time.Second,
 		},
-		LogFormat: LogAuto,
+		LogFormat: LogAuto, HTTP: httpFlags{Sock: true},
 	}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -95,7 +97,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 			fs.String(name, "", notServed)
 		}
 	}
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(settings.JoinValues(fs, args)); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			printUsage(fs, out)
 		}
