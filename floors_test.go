@@ -14,12 +14,12 @@ const module = "github.com/inferd-go/inferd/"
 // floors lists the packages from the ground up. A package may import only packages of the floors
 // below its own. docs/ARCHITECTURE.md has the purpose of each.
 var floors = [][]string{
-	{"internal/shortdir"}, // for tests only
+	{"internal/shortdir", "internal/hubtest"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
 		"internal/printable", "client/stats",
 	},
-	{"internal/quota", "internal/trust", "internal/gate"}, // rules about callers, files, and admission
+	{"internal/quota", "internal/trust", "internal/gate", "internal/modelname"}, // rules about callers, files, admission, and names of models
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
@@ -32,7 +32,7 @@ var floors = [][]string{
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/pull",
 	},
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},

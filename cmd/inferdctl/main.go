@@ -143,6 +143,7 @@ func verbs() []verb {
 		{"top", "", "the same, live, until q; without a terminal, the table once", (*command).top},
 		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
 		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},
+		{"pull", "[NAME...]", "bring models into the store by name, or those of the config: inferdctl pull gemma-4-e4b", (*command).pull},
 		{"list", "[--json]", "list the models of the store, unfinished ones and problems", (*command).list},
 		{"show", "NAME", "show one model of the store", (*command).show},
 		{"import", "FILE", "copy a model's file into the store, verified, and print the path of the copy", (*command).importFile},

@@ -26,12 +26,14 @@ import (
 // start.
 type modelSettings struct {
 	Home     *string         `json:"models_home"`
+	Catalog  *string         `json:"catalog"`
 	Model    jsontext.Value  `json:"model"`
 	Backends []entrySettings `json:"backends"`
 }
 
 // entrySettings are the models of an entry.
 type entrySettings struct {
+	Kind   string         `json:"kind"`
 	Name   string         `json:"name"`
 	Model  jsontext.Value `json:"model"`
 	MMProj jsontext.Value `json:"mmproj"`

@@ -87,9 +87,13 @@ type CheckingLocal struct{ Path string }
 
 // Download fetches a model.
 type Download struct {
-	Done  uint64 // bytes
-	Total uint64 // bytes; 0 if unknown
-	URL   string
+	Done    uint64 // bytes
+	Total   uint64 // bytes of the model; 0 if unknown
+	URL     string // without user and query
+	Name    string // of the model; empty if unknown
+	Resumed uint64 // bytes of Done that an earlier try has left
+	Part    int    // that is fetched, of a split model; else 0
+	Parts   int    // of a split model; else 0
 }
 
 // Verify compares a file with its digest.

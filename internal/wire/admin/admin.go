@@ -100,6 +100,7 @@ func (m members) phase(backend string, p status.Phase) {
 			m["total_bytes"] = p.Total
 		}
 		m["source_url"] = p.URL
+		m.download(p)
 	case status.Verify:
 		m["phase"] = "verify"
 		m["path"] = p.Path
@@ -127,6 +128,20 @@ func (m members) phase(backend string, p status.Phase) {
 	case status.GaveUp:
 		m["phase"] = "gave_up"
 		m["reason"] = p.Reason
+	}
+}
+
+// download adds what the contract does not have, where it is known.
+func (m members) download(p status.Download) {
+	if p.Name != "" {
+		m["name"] = p.Name
+	}
+	if p.Resumed > 0 {
+		m["resumed_bytes"] = p.Resumed
+	}
+	if p.Parts > 0 {
+		m["part"] = p.Part
+		m["parts"] = p.Parts
 	}
 }
 

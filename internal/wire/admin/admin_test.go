@@ -33,6 +33,10 @@ var goldens = map[string]struct {
 		status.Loading{Phase: status.Download{Done: 33554432, Total: 5126304928, URL: "https://models.example/x.gguf?a=1&b=<2>"}},
 		`{"downloaded_bytes":33554432,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf?a=1&b=<2>","status":"loading_model","total_bytes":5126304928,"type":"status"}`,
 	},
+	"downloads a part of a split model, resumed": {
+		status.Loading{Backend: "gen", Phase: status.Download{Done: 10, Total: 100, URL: "https://h/x.gguf", Name: "x", Resumed: 5, Part: 2, Parts: 3}},
+		`{"backend":"gen","downloaded_bytes":10,"id":"admin","name":"x","part":2,"parts":3,"phase":"download","resumed_bytes":5,"source_url":"https://h/x.gguf","status":"loading_model","total_bytes":100,"type":"status"}`,
+	},
 	"a download of unknown size": {
 		status.Loading{Phase: status.Download{URL: "https://models.example/x.gguf"}},
 		`{"downloaded_bytes":0,"id":"admin","phase":"download","source_url":"https://models.example/x.gguf","status":"loading_model","total_bytes":null,"type":"status"}`,

@@ -1,0 +1,162 @@
+package hubtest
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log" //nolint:depguard // http.Server has no other way to be silent
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Certificates are valid by any clock, also that of a synctest bubble.
+var (
+	notBefore = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+	notAfter  = time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// An authority signs the certificates of a test's servers.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	pem  []byte
+	pool *x509.CertPool
+}
+
+func newAuthority(tb testing.TB) *authority {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "hubtest"},
+		NotBefore: notBefore, NotAfter: notAfter,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	a := &authority{key, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), x509.NewCertPool()}
+	a.pool.AddCert(cert)
+	return a
+}
+
+// leaf returns a certificate for the loopback addresses and for names that end in .hub.test.
+func (a *authority) leaf(tb testing.TB) tls.Certificate {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "hubtest server"},
+		NotBefore: notBefore, NotAfter: notAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2), net.IPv6loopback},
+		DNSNames:    []string{"localhost", "hub.test", "*.hub.test"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// quiet drops what http.Server logs of broken connections: the tests break them.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// A Proxy connects clients with hosts, by CONNECT only.
+type Proxy struct {
+	URL *url.URL
+	// Hosts maps "HOST:PORT" of a request to the address that is dialled for it.
+	Hosts map[string]string
+
+	mu    sync.Mutex
+	dials []string
+}
+
+// NewProxy starts a proxy, which ends with the test. Hosts must not change after its first
+// request.
+func NewProxy(tb testing.TB, hosts map[string]string) *Proxy {
+	tb.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p := &Proxy{URL: &url.URL{Scheme: "http", Host: ln.Addr().String()}, Hosts: hosts}
+	server := &http.Server{Handler: http.HandlerFunc(p.connect), ReadHeaderTimeout: time.Minute, ErrorLog: quiet()}
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			tb.Errorf("proxy: %v", err)
+		}
+	})
+	tb.Cleanup(func() {
+		_ = server.Close() // its connections are of no use any longer
+		served.Wait()
+	})
+	return p
+}
+
+// Dials returns the hosts that clients have asked for.
+func (p *Proxy) Dials() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.dials...)
+}
+
+func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	p.dials = append(p.dials, r.Host)
+	p.mu.Unlock()
+	addr, ok := p.Hosts[r.Host]
+	if !ok || r.Method != http.MethodConnect {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	far, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", addr)
+	if err != nil {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	defer far.Close()
+	near, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer near.Close()
+	if _, err := io.WriteString(near, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		return
+	}
+	shuttle(near, far, buffered)
+}
+
+// shuttle copies both ways until both ends are closed.
+func shuttle(near, far net.Conn, buffered *bufio.ReadWriter) {
+	var copied sync.WaitGroup
+	copied.Go(func() {
+		_, _ = io.Copy(far, buffered) // ends with a connection
+		_ = far.Close()
+	})
+	_, _ = io.Copy(near, far) // ends with a connection
+	_ = near.Close()
+	copied.Wait()
+}

@@ -1,0 +1,554 @@
+// Package hubtest is an HTTPS server for tests that answers as the hubs of models do: the API
+// and the files of Hugging Face, which redirect to signed links at a second origin, and the
+// registry of Ollama. Tests script its faults, and read the requests that it got. It is written
+// from descriptions of the hubs and was not compared with the real ones; it does not know the
+// client that it is used with.
+package hubtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A File is a file of a repository or a blob of the registry.
+type File struct {
+	Content []byte
+	// Digest is announced as the SHA-256 of the content; empty: the true one.
+	Digest string
+	// Size is announced as the size of the content; 0: the true one.
+	Size int64
+	// Small files are in git itself: the listing has no digest of their content.
+	Small bool
+}
+
+func (f *File) digest() string {
+	if f.Digest != "" {
+		return f.Digest
+	}
+	return Sum(f.Content)
+}
+
+func (f *File) size() int64 {
+	if f.Size != 0 {
+		return f.Size
+	}
+	return int64(len(f.Content))
+}
+
+// Sum returns the SHA-256 of a content in hex.
+func Sum(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+// Origins of the server.
+const (
+	Hub = "hub" // API, repositories, registry
+	CDN = "cdn" // the content of files
+)
+
+// A Request is a request to the server.
+type Request struct {
+	Origin string // Hub or CDN
+	Method string
+	Path   string
+	Query  string
+	Header http.Header
+	Remote string // address of the client
+	From   int64  // of its range; -1 without one
+	To     int64  // end of its range, exclusive; -1: open
+	N      int    // requests for this path before it
+	Sent   int64  // bytes of content in the answer
+}
+
+// A Fault changes the answer to one request. The zero value changes nothing.
+type Fault struct {
+	Status      int // answer with this status, Header and Body only
+	Body        string
+	Header      http.Header // added to the answer
+	IgnoreRange bool        // 200 and the whole content
+	Content     []byte      // other content
+	ETag        string      // another ETag; "-": none
+	Total       int64       // another total in Content-Range
+	Shift       int64       // Content-Range starts this much later than asked
+	Unranged    bool        // 206 without Content-Range
+	Extra       int         // bytes beyond the range
+	NoLength    bool        // without a length; with IgnoreRange
+	CutAfter    int64       // > 0: the connection is closed after so many bytes of content
+	Empty       bool        // headers as announced, and no body
+	StallAfter  int64       // > 0: no byte after so many, until the client goes
+	Delay       time.Duration
+}
+
+// A Server is the hub and its CDN.
+type Server struct {
+	// Script returns the fault of a request, or nil. It may be nil. It is called by several
+	// goroutines at once.
+	Script func(Request) *Fault
+	// Token, if it is set, is required at the hub for repositories.
+	Token string
+	// RegistryToken, if it is set, is what the registry demands. It is given
+	// without a login.
+	RegistryToken string
+	// PageSize bounds a page of a listing; 0: one page.
+	PageSize int
+	// Slow is the time that a MiB of content takes; 0: no limit.
+	Slow time.Duration
+
+	tb       testing.TB
+	ca       *authority
+	hub, cdn string // addresses
+
+	mu       sync.Mutex
+	repos    map[string]*repo
+	images   map[string][]layer
+	blobs    map[string]*File // by announced digest
+	links    int              // number of the newest signed link
+	expired  int              // links up to this one are refused
+	requests []*Request
+	seen     map[string]int // by origin and path
+}
+
+type repo struct {
+	commit  string
+	license string
+	files   map[string]*File
+	order   []string
+}
+
+type layer struct {
+	kind string
+	file *File
+}
+
+// New starts a server, which ends with the test. Its two origins have addresses of their own.
+func New(tb testing.TB) *Server {
+	tb.Helper()
+	s := &Server{
+		tb: tb, ca: newAuthority(tb),
+		repos: make(map[string]*repo), images: make(map[string][]layer), blobs: make(map[string]*File), seen: make(map[string]int),
+	}
+	s.hub = s.serve("127.0.0.1", Hub, s.answerHub)
+	s.cdn = s.serve("127.0.0.1", CDN, s.answerCDN)
+	return s
+}
+
+// serve starts an origin and returns its address.
+func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http.Request, *Request, *Fault)) string {
+	ln, err := (&net.ListenConfig{}).Listen(s.tb.Context(), "tcp", ip+":0")
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			req, fault := s.record(origin, r)
+			if fault.Delay > 0 {
+				select {
+				case <-time.After(fault.Delay):
+				case <-r.Context().Done():
+				}
+			}
+			maps.Copy(w.Header(), fault.Header)
+			if fault.Status != 0 {
+				w.WriteHeader(fault.Status)
+				_, _ = w.Write([]byte(fault.Body)) //nolint:gosec // scripted by a test; fails if the client has gone
+				return
+			}
+			answer(w, r, req, fault)
+		}),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.ca.leaf(s.tb)}, MinVersion: tls.VersionTLS12},
+		ReadHeaderTimeout: time.Minute,
+		ErrorLog:          quiet(),
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := server.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			s.tb.Errorf("%s: %v", origin, err)
+		}
+	})
+	s.tb.Cleanup(func() {
+		_ = server.Close() // its connections are of no use any longer
+		served.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// Serve starts another origin like the CDN at an address of this machine, and returns its URL.
+func (s *Server) Serve(ip string) string { return "https://" + s.serve(ip, CDN, s.answerCDN) }
+
+// URL is the endpoint of the hub and of the registry.
+func (s *Server) URL() string { return "https://" + s.hub }
+
+// CDNURL is the origin of the content.
+func (s *Server) CDNURL() string { return "https://" + s.cdn }
+
+// Roots has the certificate of the server's authority.
+func (s *Server) Roots() *x509.CertPool { return s.ca.pool }
+
+// Certificate returns one of that authority, for another server of a test.
+func (s *Server) Certificate() tls.Certificate { return s.ca.leaf(s.tb) }
+
+// RootsFile writes that certificate to a file, for SSL_CERT_FILE.
+func (s *Server) RootsFile(tb testing.TB) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, s.ca.pem, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// AddRepo adds a repository "OWNER/NAME" with one commit, on branch main. Files are
+// listed in the order of their paths.
+func (s *Server) AddRepo(name, commit, license string, files map[string]*File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &repo{commit: commit, license: license, files: files, order: slices.Sorted(maps.Keys(files))}
+	s.repos[name] = r
+	for _, f := range files {
+		s.blobs[f.digest()] = f
+	}
+}
+
+// AddImage adds an image "NAME:TAG" of Ollama's library with a model, and with a projector if
+// that is not nil.
+func (s *Server) AddImage(name string, model, projector *File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	layers := []layer{
+		{"application/vnd.ollama.image.template", &File{Content: []byte("{{ .Prompt }}")}},
+		{"application/vnd.ollama.image.model", model},
+		{"application/vnd.ollama.image.params", &File{Content: []byte("{}")}},
+	}
+	if projector != nil {
+		layers = append(layers, layer{"application/vnd.ollama.image.projector", projector})
+	}
+	s.images[name] = layers
+	for _, l := range layers {
+		s.blobs[l.file.digest()] = l.file
+	}
+}
+
+// AddFile adds content at the CDN, at /files/NAME. It returns the address.
+func (s *Server) AddFile(name string, f *File) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs["files/"+name] = f
+	return s.CDNURL() + "/files/" + name
+}
+
+// Expire makes every signed link that was given out so far invalid.
+func (s *Server) Expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expired = s.links
+}
+
+// Requests returns all requests so far.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Request, len(s.requests))
+	for i, r := range s.requests {
+		all[i] = *r
+	}
+	return all
+}
+
+// Sent is the number of bytes of content that all answers so far have had.
+func (s *Server) Sent() (bytes int64) {
+	for _, r := range s.Requests() {
+		bytes += r.Sent
+	}
+	return bytes
+}
+
+// Forget drops the recorded requests.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests, s.seen = nil, make(map[string]int)
+}
+
+// record keeps a request, and returns its copy and its fault.
+func (s *Server) record(origin string, r *http.Request) (*Request, *Fault) {
+	req := &Request{
+		Origin: origin, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
+		Header: r.Header.Clone(), Remote: r.RemoteAddr, From: -1, To: -1,
+	}
+	req.From, req.To = rangeOf(r.Header.Get("Range"))
+	s.mu.Lock()
+	req.N = s.seen[origin+r.URL.Path]
+	s.seen[origin+r.URL.Path]++
+	s.requests = append(s.requests, req)
+	script, given := s.Script, *req
+	s.mu.Unlock()
+	if script != nil {
+		if fault := script(given); fault != nil {
+			return req, fault
+		}
+	}
+	return req, &Fault{}
+}
+
+// rangeOf parses "bytes=FROM-TO".
+func rangeOf(header string) (from, to int64) {
+	text, ok := strings.CutPrefix(header, "bytes=")
+	if !ok {
+		return -1, -1
+	}
+	first, last, _ := strings.Cut(text, "-")
+	from, err := strconv.ParseInt(first, 10, 64)
+	if err != nil {
+		return -1, -1
+	}
+	if to, err = strconv.ParseInt(last, 10, 64); err != nil {
+		return from, -1
+	}
+	return from, to + 1
+}
+
+func (s *Server) answerJSON(w http.ResponseWriter, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(value); err != nil {
+		s.tb.Logf("answer: %v", err) // the client has gone
+	}
+}
+
+// answerHub serves the API, the redirects of files, and the registry.
+func (s *Server) answerHub(w http.ResponseWriter, r *http.Request, _ *Request, _ *Fault) {
+	path := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	switch {
+	case path[0] == "v2" && len(path) > 4:
+		s.answerRegistry(w, r, strings.Join(path[1:len(path)-2], "/"), path[len(path)-2], path[len(path)-1])
+		return
+	case path[0] == "token" && s.RegistryToken != "":
+		s.answerJSON(w, map[string]string{"token": s.RegistryToken})
+		return
+	}
+	if s.Token != "" && r.Header.Get("Authorization") != "Bearer "+s.Token {
+		w.Header().Set("X-Error-Code", "GatedRepo")
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(path) == 6 && path[0] == "api" && path[4] == "revision":
+		if found, ok := s.repos[path[2]+"/"+path[3]]; ok && found.has(path[5]) {
+			s.answerJSON(w, map[string]any{"sha": found.commit, "cardData": map[string]any{"license": found.license}})
+			return
+		}
+	case len(path) == 6 && path[0] == "api" && path[4] == "tree":
+		if found, ok := s.repos[path[2]+"/"+path[3]]; ok && found.has(path[5]) {
+			s.answerTree(w, r, found)
+			return
+		}
+	case len(path) >= 5 && path[2] == "resolve":
+		if found, ok := s.repos[path[0]+"/"+path[1]]; ok && found.has(path[3]) {
+			name := strings.SplitN(r.URL.Path, "/", 6)[5]
+			if f, ok := found.files[name]; ok {
+				w.Header().Set("X-Repo-Commit", found.commit)
+				w.Header().Set("X-Linked-Etag", `"`+f.digest()+`"`)
+				w.Header().Set("X-Linked-Size", strconv.FormatInt(f.size(), 10))
+				s.redirectLocked(w, f, http.StatusFound)
+				return
+			}
+		}
+	}
+	w.WriteHeader(http.StatusNotFound)
+}
+
+func (r *repo) has(rev string) bool { return rev == "main" || rev == r.commit }
+
+// redirectLocked sends the client to a new signed link.
+func (s *Server) redirectLocked(w http.ResponseWriter, f *File, status int) {
+	s.links++
+	w.Header().Set("Location", fmt.Sprintf("%s/blob/%s?sig=%d&secret=hunter2", s.CDNURL(), f.digest(), s.links))
+	w.WriteHeader(status)
+}
+
+func (s *Server) answerTree(w http.ResponseWriter, r *http.Request, found *repo) {
+	start, _ := strconv.Atoi(r.URL.Query().Get("cursor")) // none is 0
+	end := len(found.order)
+	if s.PageSize > 0 && end-start > s.PageSize {
+		end = start + s.PageSize
+		next := fmt.Sprintf("https://huggingface.co%s?recursive=true&cursor=%d", r.URL.EscapedPath(), end)
+		w.Header().Set("Link", "<"+next+`>; rel="next"`)
+	}
+	list := []map[string]any{}
+	for _, name := range found.order[start:end] {
+		f := found.files[name]
+		entry := map[string]any{"type": "file", "path": name, "size": f.size(), "oid": strings.Repeat("0", 40)}
+		if !f.Small {
+			entry["lfs"] = map[string]any{"oid": f.digest(), "size": f.size(), "pointerSize": 134}
+		}
+		list = append(list, entry)
+	}
+	if start == 0 {
+		list = append(list, map[string]any{"type": "directory", "path": "folder", "oid": strings.Repeat("1", 40)})
+	}
+	s.answerJSON(w, list)
+}
+
+// answerRegistry serves manifests and blobs of images.
+func (s *Server) answerRegistry(w http.ResponseWriter, r *http.Request, name, kind, what string) {
+	if s.RegistryToken != "" && r.Header.Get("Authorization") != "Bearer "+s.RegistryToken {
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q,service="registry",scope="repository:%s:pull"`, s.URL()+"/token", name))
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch kind {
+	case "manifests":
+		layers, ok := s.images[strings.TrimPrefix(name, "library/")+":"+what]
+		if !ok {
+			break
+		}
+		var list []map[string]any
+		for _, l := range layers {
+			list = append(list, map[string]any{"mediaType": l.kind, "digest": "sha256:" + l.file.digest(), "size": l.file.size()})
+		}
+		s.answerJSON(w, map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": list})
+		return
+	case "blobs":
+		if f, ok := s.blobs[strings.TrimPrefix(what, "sha256:")]; ok {
+			s.redirectLocked(w, f, http.StatusTemporaryRedirect)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusNotFound)
+}
+
+// answerCDN serves the content of files, with ranges.
+func (s *Server) answerCDN(w http.ResponseWriter, r *http.Request, req *Request, fault *Fault) {
+	kind, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	s.mu.Lock()
+	f, expired := s.blobs[name], s.expired
+	if kind == "files" {
+		f = s.blobs["files/"+name]
+	}
+	s.mu.Unlock()
+	if f == nil {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	if kind == "blob" {
+		if sig, err := strconv.Atoi(r.URL.Query().Get("sig")); err != nil || sig <= expired {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+	}
+	s.answerContent(w, r, req, f, fault)
+}
+
+// ETag is the CDN's ETag of a content. It is not the digest, as with the real one.
+func ETag(content []byte) string { return `"` + Sum([]byte(Sum(content)))[:32] + `"` }
+
+func (s *Server) answerContent(w http.ResponseWriter, r *http.Request, req *Request, f *File, fault *Fault) {
+	content := f.Content
+	if fault.Content != nil {
+		content = fault.Content
+	}
+	etag := ETag(content)
+	if fault.ETag != "" {
+		etag = strings.TrimPrefix(fault.ETag, "-")
+	}
+	if etag != "" {
+		w.Header().Set("ETag", etag)
+	}
+	w.Header().Set("Accept-Ranges", "bytes")
+	from, to := req.From, req.To
+	if cond := r.Header.Get("If-Range"); fault.IgnoreRange || cond != "" && cond != etag {
+		from, to = -1, -1
+	}
+	total := int64(len(content))
+	body, status := content, http.StatusOK
+	if from >= 0 {
+		if from >= total {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", total))
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return
+		}
+		if to < 0 || to > total {
+			to = total
+		}
+		announced := total
+		if fault.Total != 0 {
+			announced = fault.Total
+		}
+		if !fault.Unranged {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from+fault.Shift, to-1+fault.Shift, announced))
+		}
+		body, status = content[from:to], http.StatusPartialContent
+	}
+	if fault.Extra > 0 {
+		body = append(append([]byte(nil), body...), make([]byte, fault.Extra)...)
+	}
+	if !fault.NoLength {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		s.send(r.Context(), w, req, body, fault)
+	}
+}
+
+// send writes a body in pieces.
+func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, body []byte, fault *Fault) {
+	limit := int64(len(body))
+	switch {
+	case fault.Empty:
+		limit = 0
+	case fault.CutAfter > 0:
+		limit = min(limit, fault.CutAfter)
+	case fault.StallAfter > 0:
+		limit = min(limit, fault.StallAfter)
+	}
+	control := http.NewResponseController(w)
+	if limit == 0 && control.Flush() != nil {
+		return // the client has gone
+	}
+	const piece = 64 << 10
+	for sent := int64(0); sent < limit; {
+		n, err := w.Write(body[sent:min(sent+piece, limit)]) //nolint:gosec // content of a test
+		sent += int64(n)
+		s.mu.Lock()
+		req.Sent += int64(n)
+		s.mu.Unlock()
+		if err == nil && (s.Slow > 0 || sent == limit) {
+			err = control.Flush()
+		}
+		if err != nil {
+			return // the client has gone
+		}
+		if s.Slow > 0 {
+			time.Sleep(s.Slow * time.Duration(n) / (1 << 20))
+		}
+	}
+	switch {
+	case limit == int64(len(body)) && !fault.Empty:
+	case fault.StallAfter > 0:
+		<-ctx.Done()
+	default:
+		panic(http.ErrAbortHandler) // closes the connection without the rest
+	}
+}

@@ -1,0 +1,166 @@
+package pull
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A verdict is the meaning of an answer to a request for content.
+type verdict int
+
+const (
+	partial  verdict = iota // the range that was asked for
+	whole                   // the whole content, from byte 0
+	complete                // nothing is there beyond the bytes that were asked for (416)
+	absent                  // the source does not have it, or not for us: the next source
+	refused                 // the same, for lack of a right (401, 403)
+	retry                   // again, later
+	misfit                  // ranges that do not fit: ask without a range
+)
+
+// A head is what the header of an answer says.
+type head struct {
+	verdict      verdict
+	start, end   int64 // of the bytes that follow; end -1: unknown
+	total        int64 // -1: unknown
+	etag         string
+	lastModified string
+	after        time.Duration // for retry; 0: not said
+	status       string        // for reports
+}
+
+// strong returns an ETag that may be sent as If-Range, or nothing.
+func strong(etag string) string {
+	if len(etag) < 2 || etag[0] != '"' || etag[len(etag)-1] != '"' {
+		return ""
+	}
+	return etag
+}
+
+// opaque strips the mark of a weak ETag, for comparisons.
+func opaque(etag string) string { return strings.TrimPrefix(etag, "W/") }
+
+// judge reads the header of an answer to a request for the bytes from start on. A request
+// without a range has start 0.
+func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
+	h := head{
+		start: start, end: -1, total: -1, status: statusOf(resp),
+		etag: resp.Header.Get("ETag"), lastModified: resp.Header.Get("Last-Modified"),
+	}
+	switch code := resp.StatusCode; {
+	case code == http.StatusPartialContent && ranged:
+		h.verdict = partial
+		from, to, total, ok := contentRange(resp.Header.Get("Content-Range"))
+		if !ok || from != start || encoded(resp) {
+			h.verdict = misfit
+			return h
+		}
+		h.end, h.total = to, total
+	case code == http.StatusOK:
+		h.verdict = whole
+		if encoded(resp) {
+			h.verdict, h.status = absent, "a compressed answer, which was not asked for"
+			return h
+		}
+		h.start, h.total, h.end = 0, resp.ContentLength, resp.ContentLength
+	case code == http.StatusRequestedRangeNotSatisfiable && ranged:
+		h.verdict = complete
+		if text, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */"); ok {
+			if total, err := strconv.ParseInt(text, 10, 64); err == nil && total >= 0 {
+				h.total = total
+			}
+		}
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		h.verdict = refused
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
+		h.verdict = retry
+		h.after = retryAfter(resp.Header.Get("Retry-After"), now)
+	case code == http.StatusPartialContent:
+		h.verdict = misfit
+	default:
+		h.verdict = absent
+	}
+	return h
+}
+
+func statusOf(resp *http.Response) string {
+	return strings.TrimSpace(fmt.Sprintf("http status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
+}
+
+// encoded reports whether the bytes are not the content itself.
+func encoded(resp *http.Response) bool {
+	e := strings.ToLower(resp.Header.Get("Content-Encoding"))
+	return e != "" && e != "identity"
+}
+
+// contentRange parses "bytes FROM-LAST/TOTAL" into a range with an exclusive end. An unknown
+// total is -1.
+func contentRange(text string) (from, to, total int64, ok bool) {
+	text, ok = strings.CutPrefix(text, "bytes ")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	span, size, ok := strings.Cut(text, "/")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	first, last, ok := strings.Cut(span, "-")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	total = -1
+	var errs [3]error
+	from, errs[0] = strconv.ParseInt(first, 10, 64)
+	to, errs[1] = strconv.ParseInt(last, 10, 64)
+	if size != "*" {
+		total, errs[2] = strconv.ParseInt(size, 10, 64)
+	}
+	for _, err := range errs {
+		if err != nil {
+			return 0, 0, 0, false
+		}
+	}
+	if from < 0 || to < from || size != "*" && to >= total {
+		return 0, 0, 0, false
+	}
+	return from, to + 1, total, true
+}
+
+// retryAfter parses the header of that name: seconds, or a date.
+func retryAfter(text string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
+		return max(0, time.Duration(seconds)*time.Second)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+const (
+	firstPause = 500 * time.Millisecond
+	maxPause   = 30 * time.Second
+	maxFails   = 8       // in a row
+	progressOK = 8 << 20 // bytes that make a row of failures end
+	// maxAfter is the longest Retry-After that is waited for.
+	maxAfter = 10 * time.Minute
+	// rotateFails is how many failures in a row make the next source be tried, if there is one.
+	rotateFails = 3
+)
+
+// pause is the time before the next try after a number of failures in a row: 0.5 s, doubled
+// each time up to 30 s, give or take half, but at least what the source asks for. random is
+// in [0, 1).
+func pause(fails int, after time.Duration, random float64) time.Duration {
+	p := firstPause
+	for range min(fails-1, 16) {
+		p = min(2*p, maxPause)
+	}
+	return max(time.Duration(float64(p)*(0.5+random)), after)
+}
+
+func random() float64 { return rand.Float64() } //nolint:gosec // it only spreads the load

@@ -1,0 +1,33 @@
+package pull
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Hooks replace what tests cannot wait for. Zero values mean the real thing.
+type Hooks struct {
+	Sleep    func(context.Context, time.Duration) error
+	IsPublic func(netip.Addr) bool
+	Stall    time.Duration
+	Ranges   int64 // bytes of a request
+	Several  int64 // bytes of a file from which on there are several requests at once
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// SetHooks replaces the hooks of a Puller.
+func (p *Puller) SetHooks(h Hooks) {
+	p.test = testHooks{sleep: h.Sleep, isPublic: h.IsPublic, stall: h.Stall, ranges: h.Ranges, several: h.Several, dial: h.Dial, follow: 5 * time.Millisecond}
+}
+
+// For tests of the pure parts.
+var (
+	IsPublic     = isPublic
+	Pause        = pause
+	RetryAfter   = retryAfter
+	ContentRange = contentRange
+	Gaps         = gaps
+	Strong       = strong
+)

@@ -1,0 +1,417 @@
+package pull_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/hubtest"
+	"github.com/inferd-go/inferd/internal/pull"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+func readFile(t *testing.T, elem ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A split model comes whole, and its progress is that of all parts.
+func TestSplitModel(t *testing.T) {
+	b := newBench(t)
+	parts := [][]byte{content(3*rangeOf, 30), content(100, 31), content(2*rangeOf, 32)}
+	b.repo(parts...)
+	b.hub.PageSize = 2
+	r, p := b.pull("hf:O/R:q4_k_m@main", pull.Options{})
+	b.holds("m-q4_k_m", parts...)
+	total := int64(5*rangeOf + 100)
+	if r.Parts != 3 || r.Size != total || r.Digest != hubtest.Sum(parts[0]) {
+		t.Errorf("%+v", r)
+	}
+	all := p.downloads(t)
+	for i, d := range all {
+		if d.Total != uint64(total) || d.Parts != 3 || d.Part < 1 || d.Part > 3 || d.Name != "m-q4_k_m" {
+			t.Errorf("report %d: %+v", i, d)
+		}
+	}
+	if last := all[len(all)-1]; last.Done != uint64(total) || last.Part != 3 {
+		t.Errorf("last report: %+v", last)
+	}
+	m, err := b.Store.Manifest("m-q4_k_m")
+	if err != nil || !slices.Equal(m.Asked, []string{"hf:O/R:Q4_K_M@main"}) {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// Refusals before the first byte of content.
+func TestRefusedNames(t *testing.T) {
+	c := content(100, 33)
+	file := func() *hubtest.File { return &hubtest.File{Content: c} }
+	for name, test := range map[string]struct {
+		files map[string]*hubtest.File
+		typed string
+		want  string
+	}{
+		"a split model that lacks a part": {map[string]*hubtest.File{"m-Q4_K_M-00001-of-00003.gguf": file(), "m-Q4_K_M-00003-of-00003.gguf": file()}, "O/R", "the repository lacks m-Q4_K_M-00002-of-00003.gguf"},
+		"an unknown quantisation":         {map[string]*hubtest.File{"m-Q4_K_M.gguf": file(), "m-Q8_0.gguf": file()}, "O/R:Q3", "has no Q3: it has Q4_K_M, Q8_0"},
+		"no GGUF":                         {map[string]*hubtest.File{"m.safetensors": file()}, "O/R", "has no GGUF file"},
+		"a digest that is none":           {map[string]*hubtest.File{"m.gguf": {Content: c, Digest: "zz"}}, "O/R", "is not a SHA-256"},
+		"a path that leads out":           {map[string]*hubtest.File{"../m.gguf": file()}, "O/R", "a bad path or size"},
+		"an unknown revision":             {map[string]*hubtest.File{"m.gguf": file()}, "O/R@other", "no such model or revision"},
+		"an unknown repository":           {map[string]*hubtest.File{"m.gguf": file()}, "O/S", "no such model or revision"},
+		"an unknown name":                 {nil, "gemma-4-e4", "did you mean gemma-4-e4b?"},
+		"a model without a source":        {nil, "gemma-3-270m-q4_k_m", "no source is known"},
+		"a bad name":                      {nil, "../x/..", "its"},
+		"a file":                          {nil, "./m.gguf", "is a file of this machine"},
+		"a file that has no name":         {map[string]*hubtest.File{strings.Repeat("x", 140) + ".gguf": file()}, "O/R", "give one with --as NAME"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.hub.AddRepo("O/R", commit, "", test.files)
+			if name == "a bad name" {
+				test.want = "is a file of this machine"
+			}
+			b.fails(test.typed, test.want)
+			if n := len(b.contentRequests()); n != 0 {
+				t.Errorf("%d requests for content", n)
+			}
+		})
+	}
+}
+
+// The API of a hub that answers nonsense, or that answers later.
+func TestHubAPI(t *testing.T) {
+	c := content(100, 34)
+	at := func(suffix string, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
+		return func(r hubtest.Request) *hubtest.Fault {
+			if strings.Contains(r.Path, suffix) && r.N == 0 {
+				return &fault
+			}
+			return nil
+		}
+	}
+	for name, test := range map[string]struct {
+		script func(hubtest.Request) *hubtest.Fault
+		want   string
+		pauses int
+	}{
+		"busy":               {at("/revision/", hubtest.Fault{Status: 503}), "", 1},
+		"too many requests":  {at("/tree/", hubtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"5"}}}), "", 5},
+		"cut":                {at("/tree/", hubtest.Fault{Status: 200, Header: http.Header{"Content-Length": {"10"}}, Body: "["}), "", 1},
+		"not JSON":           {at("/revision/", hubtest.Fault{Status: 200, Body: "<html>"}), "the answer is not the expected JSON", 0},
+		"no commit":          {at("/revision/", hubtest.Fault{Status: 200, Body: `{"sha":"main"}`}), "names no commit", 0},
+		"an endless answer":  {at("/tree/", hubtest.Fault{Status: 200, Body: strings.Repeat(" ", 9<<20)}), "more than 8388608 bytes", 0},
+		"endless pages":      {func(r hubtest.Request) *hubtest.Fault { return loop(r) }, "more than 100 pages", 0},
+		"a page elsewhere":   {at("/tree/", hubtest.Fault{Status: 200, Body: "[]", Header: http.Header{"Link": {`<https://h.example/x>; rel="next"`}}}), "is at another origin", 0},
+		"a negative size":    {at("/tree/", hubtest.Fault{Status: 200, Body: `[{"type":"file","path":"m.gguf","size":-1}]`}), "a bad path or size", 0},
+		"a forbidden answer": {at("/tree/", hubtest.Fault{Status: 403}), "set HF_TOKEN", 0},
+		"a server's mistake": {at("/tree/", hubtest.Fault{Status: 418}), "http status 418", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.repo(c)
+			b.hub.Script = test.script
+			if test.want != "" {
+				b.fails("O/R", test.want)
+				return
+			}
+			b.pull("O/R", pull.Options{})
+			b.holds("m-q4_k_m", c)
+			b.paused(test.pauses)
+		})
+	}
+}
+
+// loop is a listing with endless pages.
+func loop(r hubtest.Request) *hubtest.Fault {
+	if !strings.Contains(r.Path, "/tree/") {
+		return nil
+	}
+	return &hubtest.Fault{Status: 200, Body: "[]", Header: http.Header{"Link": {`<` + r.Path + `>; rel="next"`}}}
+}
+
+// A name is that of one model. Another one needs a name of its own, before the first byte.
+func TestNames(t *testing.T) {
+	b := newBench(t)
+	one, two := content(rangeOf, 35), content(rangeOf, 36)
+	b.repo(one)
+	b.pull("O/R", pull.Options{})
+	b.hub.AddRepo("O/S", commit, "", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: two}})
+	b.hub.Forget()
+	err := b.fails("O/S", "belongs to another model")
+	if taken, ok := errors.AsType[*store.TakenError](err); !ok || taken.Digest != hubtest.Sum(one) || len(b.contentRequests()) != 0 {
+		t.Errorf("%v, %d requests", err, len(b.contentRequests()))
+	}
+	if r, _ := b.pull("O/S", pull.Options{As: "mine"}); r.Name != "mine" {
+		t.Errorf("%+v", r)
+	}
+	b.holds("mine", two)
+	b.holds("m-q4_k_m", one)
+	// The same content by another name, without a byte.
+	b.hub.Forget()
+	if r, _ := b.pull("O/R", pull.Options{As: "again"}); r.Name != "again" || len(b.contentRequests()) != 0 {
+		t.Errorf("%+v", r)
+	}
+	if _, err := b.Pull(t.Context(), "O/R", pull.Options{As: "../x"}, nil); err == nil {
+		t.Error("a bad name was accepted")
+	}
+	// An update of a branch that has moved replaces the model; without it no request is sent.
+	moved := "fedcba98" + commit[8:]
+	b.hub.AddRepo("O/R", moved, "", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: two}})
+	if r, _ := b.pull("O/R", pull.Options{}); r.Digest != hubtest.Sum(one) {
+		t.Errorf("%+v", r)
+	}
+	if r, _ := b.pull("O/R", pull.Options{Update: true}); r.Digest != hubtest.Sum(two) {
+		t.Errorf("%+v", r)
+	}
+	b.holds("m-q4_k_m", two)
+	// A link without a digest is refused before it is dialled if its name is taken.
+	link := b.hub.AddFile("mine.gguf", &hubtest.File{Content: one})
+	b.hub.Forget()
+	b.fails(link, "belongs to another model")
+	if n := len(b.hub.Requests()); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// Models of a configuration, in the words of the contract.
+func TestEnsure(t *testing.T) {
+	b := newBench(t)
+	c := content(3*rangeOf, 37)
+	link := b.hub.AddFile("dir/file.gguf", &hubtest.File{Content: c})
+	good := pull.Wanted{Name: "mine", SHA256: hubtest.Sum(c), Size: int64(len(c)), SourceURL: link, License: "mit"}
+	for name, test := range map[string]struct {
+		change func(*pull.Wanted)
+		want   string
+	}{
+		"without a source": {func(w *pull.Wanted) { w.SourceURL = "" }, `model "mine" has no source_url and no manifest exists`},
+		"http":             {func(w *pull.Wanted) { w.SourceURL = "http://h/m.gguf?x" }, "model URL must be https:// (got http://h/m.gguf)"},
+		"no digest":        {func(w *pull.Wanted) { w.SHA256 = "" }, "sha256 must be 64 hex characters"},
+		"a bad name":       {func(w *pull.Wanted) { w.Name = "../x" }, "model name"},
+		"another size":     {func(w *pull.Wanted) { w.Size = 5 }, "it has other content than expected"},
+		"404":              {func(w *pull.Wanted) { w.SourceURL += "x" }, "http status 404"},
+	} {
+		w := good
+		test.change(&w)
+		if _, err := b.Ensure(t.Context(), w, pull.Options{}, nil); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+	var p phases
+	if _, err := b.Ensure(t.Context(), good, pull.Options{}, p.add); err != nil {
+		t.Fatal(err)
+	}
+	b.holds("mine", c)
+	p.downloads(t)
+	m, err := b.Store.Manifest("mine")
+	want := store.Source{Registry: strings.TrimPrefix(b.hub.CDNURL(), "https://"), Filename: "file.gguf"}
+	if err != nil || m.Source != want || *m.License != "mit" || len(m.Asked) != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	// With blob and manifest there is no request, and nothing is hashed.
+	b.hub.Forget()
+	p = phases{}
+	good.SourceURL = ""
+	if _, err := b.Ensure(t.Context(), good, pull.Options{}, p.add); err != nil || len(b.hub.Requests()) != 0 || len(p.all) != 1 {
+		t.Errorf("%v, phases %v", err, p.all)
+	}
+	// A blob without its manifest is hashed, not fetched.
+	if err := os.Remove(filepath.Join(b.Store.Home, "manifests/mine.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Ensure(t.Context(), good, pull.Options{}, nil); err != nil || len(b.hub.Requests()) != 0 {
+		t.Errorf("%v", err)
+	}
+	// A manifest of another digest is rewritten: the configuration decides.
+	other := content(rangeOf, 38)
+	good.SourceURL, good.SHA256, good.Size = b.hub.AddFile("o.gguf", &hubtest.File{Content: other}), hubtest.Sum(other), 0
+	if _, err := b.Ensure(t.Context(), good, pull.Options{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.holds("mine", other)
+	// Damaged bytes are quarantined and fetched again.
+	blob := filepath.Join(b.Store.Home, "blobs/sha256", good.SHA256[:2], good.SHA256, "data")
+	if err := errors.Join(os.Remove(blob), os.WriteFile(blob, []byte("GGUF bad"), 0o600), os.Remove(filepath.Join(b.Store.Home, "manifests/mine.json"))); err != nil {
+		t.Fatal(err)
+	}
+	p = phases{}
+	if _, err := b.Ensure(t.Context(), good, pull.Options{}, p.add); err != nil {
+		t.Fatal(err)
+	}
+	b.holds("mine", other)
+	if !slices.ContainsFunc(p.all, func(ph status.Phase) bool { _, ok := ph.(status.Quarantine); return ok }) {
+		t.Errorf("phases: %v", p.all)
+	}
+}
+
+// Five pulls of one model at once fetch it once, and all show its progress.
+func TestFiveAtOnce(t *testing.T) {
+	b := newBench(t)
+	c := content(8<<20, 39)
+	b.repo(c)
+	b.hub.Slow = 100 * time.Millisecond
+	var all sync.WaitGroup
+	var fetched atomic.Int64
+	reports := make([]phases, 5)
+	for i := range 5 {
+		p := b.puller(b.Store.Home)
+		p.ReportEvery = time.Millisecond
+		all.Go(func() {
+			r, err := p.Pull(t.Context(), "O/R", pull.Options{}, reports[i].add)
+			if err != nil || r.Digest != hubtest.Sum(c) {
+				t.Errorf("%+v, %v", r, err)
+			}
+			fetched.Add(r.Fetched)
+		})
+	}
+	all.Wait()
+	b.holds("m-q4_k_m", c)
+	if sent := b.hub.Sent(); float64(sent) > 1.01*float64(len(c)) || fetched.Load() != int64(len(c)) {
+		t.Errorf("%d bytes were sent for %d", sent, len(c))
+	}
+	for i := range reports {
+		if n := len(reports[i].downloads(t)); n == 0 {
+			t.Errorf("pull %d has not reported a download", i)
+		}
+	}
+}
+
+// Without waiting a model that another process pulls is an error. If the other one fails, a
+// follower goes on from its bytes.
+func TestFollowerTakesOver(t *testing.T) {
+	b := newBench(t)
+	c := content(8*rangeOf, 40)
+	b.repo(c)
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b.hub.Script = func(r hubtest.Request) *hubtest.Fault {
+		if r.Origin == hubtest.CDN && r.From >= 4*rangeOf {
+			once.Do(func() { close(reached) })
+			<-release
+		}
+		return nil
+	}
+	ctx, cancel := cancelable(t, errors.New("the first one gives up"))
+	var first sync.WaitGroup
+	first.Go(func() {
+		if _, err := b.Pull(ctx, "O/R", pull.Options{}, nil); err == nil {
+			t.Error("the first one ended well")
+		}
+	})
+	<-reached
+	second := b.puller(b.Store.Home)
+	if _, err := second.Pull(t.Context(), "O/R", pull.Options{NoWait: true}, nil); err == nil || !strings.Contains(err.Error(), `model "m-q4_k_m" is being fetched by another process`) {
+		t.Errorf("got %v", err)
+	}
+	var p phases
+	followed := make(chan struct{})
+	var seen sync.Once
+	done := make(chan error, 1)
+	go func() {
+		_, err := second.Pull(t.Context(), "O/R", pull.Options{}, func(ph status.Phase) {
+			p.add(ph)
+			if _, ok := ph.(status.Download); ok {
+				seen.Do(func() { close(followed) })
+			}
+		})
+		done <- err
+	}()
+	<-followed
+	cancel()
+	close(release)
+	first.Wait()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	b.holds("m-q4_k_m", c)
+	p.downloads(t)
+}
+
+// After a write to a full disk the bytes are kept, nothing is tried again, and the error says
+// how to make room.
+func TestFullDisk(t *testing.T) {
+	c := content(24*rangeOf, 41)
+	for n := range 20 {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			b := newBench(t)
+			b.repo(c)
+			writes := 0
+			b.Store.Before = func(op store.Op) error {
+				if op.Kind != store.OpWrite {
+					return nil
+				}
+				if writes++; writes > n {
+					return syscall.ENOSPC
+				}
+				return nil
+			}
+			b.fails("O/R", "no space left on device")
+			b.paused(0)
+			kept := b.puller(b.Store.Home)
+			b.hub.Forget()
+			r, err := kept.Pull(t.Context(), "O/R", pull.Options{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Puller = kept
+			b.holds("m-q4_k_m", c)
+			if r.Fetched > int64(len(c)) {
+				t.Errorf("%d bytes were fetched", r.Fetched)
+			}
+		})
+	}
+}
+
+// A disk without room is refused before the first byte, with both numbers.
+func TestNoRoom(t *testing.T) {
+	b := newBench(t)
+	c := content(rangeOf, 42)
+	b.hub.AddRepo("O/R", commit, "", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: c, Digest: hubtest.Sum(c), Size: 1 << 60}})
+	b.MaxBytes = 1 << 61
+	err := b.fails("O/R", "the model store")
+	if space, ok := errors.AsType[*store.NoSpaceError](err); !ok || space.Need < 1<<60 || space.Free <= 0 {
+		t.Errorf("got %v", err)
+	}
+	if n := len(b.contentRequests()); n != 0 {
+		t.Errorf("%d requests for content", n)
+	}
+	b.tidy()
+}
+
+// A damaged manifest, and a store that cannot be written to.
+func TestStoreTroubles(t *testing.T) {
+	b := newBench(t)
+	c := content(rangeOf, 43)
+	b.repo(c)
+	b.pull("O/R", pull.Options{})
+	if err := os.WriteFile(filepath.Join(b.Store.Home, "manifests/m-q4_k_m.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.hub.Forget()
+	b.pull("O/R", pull.Options{})
+	b.holds("m-q4_k_m", c)
+	if n := len(b.contentRequests()); n != 0 {
+		t.Errorf("%d requests for content", n)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := b.puller(file)
+	if _, err := p.Pull(t.Context(), "O/R", pull.Options{}, nil); err == nil {
+		t.Error("a file was used as a store")
+	}
+}
