@@ -96,9 +96,14 @@ func TestEverySetting(t *testing.T) {
 			case *bool:
 				values, quote = []string{"false", "true", "false"}, ""
 			}
+			if s.Flag == "verify" {
+				values = []string{"always", "once", "always"}
+			}
 			path := t.TempDir() + "/config.json"
-			section, member, _ := strings.Cut(s.Key, ".")
-			file := fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, quote, values[0], quote)
+			file := fmt.Sprintf(`{%q:%s%s%s}`, s.Key, quote, values[0], quote)
+			if section, member, inner := strings.Cut(s.Key, "."); inner {
+				file = fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, quote, values[0], quote)
+			}
 			if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -165,11 +165,11 @@ func (s Setting[T]) Read(o *Object, to *T) {
 		o.boolean(name, p)
 	case *int:
 		least, most := s.bounds()
-		o.number(name, p, least, most)
+		o.Number(name, p, least, most)
 	case *time.Duration:
 		n := int(*p / s.Unit)
 		least, most := s.bounds()
-		o.number(name, &n, least, most)
+		o.Number(name, &n, least, most)
 		*p = time.Duration(n) * s.Unit
 	}
 }

@@ -33,7 +33,8 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
 	case err == nil && ref.SHA256 == "":
 		err = d.judge(manifestsDir) // the digest comes from there
-	case errors.Is(err, fs.ErrNotExist) && ref.SHA256 != "":
+	}
+	if err != nil && ref.SHA256 != "" {
 		if info, look := d.root.Lstat(blobPath(ref.SHA256)); look == nil {
 			m = &Manifest{Name: ref.Name, Blob: digestPrefix + ref.SHA256, Size: info.Size()}
 			err = nil

@@ -29,14 +29,13 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
-	"github.com/inferd-go/inferd/internal/store"
 )
 
 // Kind makes engines of entries.
 var Kind = backend.Kind{Name: llamacpp.Kind.Name, New: llamacpp.Kind.New, Start: start}
 
-// start makes an engine of each entry. They share the program, the libraries, the models, and the
-// file by which they take turns.
+// start makes an engine of each entry. They share the program, the libraries, and the file by
+// which they take turns.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
 	program, err := enginePath(h.Engine)
 	if err != nil {
@@ -50,10 +49,9 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	if err != nil {
 		return nil, nil, err
 	}
-	models := &store.Store{BuiltinDir: h.Env.BuiltinDir()}
 	for _, e := range entries {
 		l := &launcher{
-			program: program, libraries: libraries, models: models, name: e.Name, limits: e.Limits, shared: e.Shared,
+			program: program, libraries: libraries, open: h.Open, name: e.Name, limits: e.Limits, shared: e.Shared,
 			settings: e.Settings.(*llamacpp.Settings), //nolint:errcheck // of this kind
 			turns:    turns, secrets: h.Secrets,
 		}

@@ -55,7 +55,7 @@ var passed = []string{
 type launcher struct {
 	program   string
 	libraries *engineLibraries
-	models    *store.Store
+	open      func(context.Context, backend.Model, func(status.Phase)) (*store.Model, error)
 	name      string // of the entry
 	limits    backend.Limits
 	shared    []string
@@ -71,8 +71,7 @@ type launcher struct {
 // launch checks the requirements of an engine, so that an error names the missing part and its
 // remedy, and starts it.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child, error) {
-	m := l.settings.Model
-	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
+	model, err := l.open(ctx, l.settings.Model, phase)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +89,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child,
 	}
 	l.choice.Store(&choice)
 	child, err := launch.Start(l.program, launch.Contract{
-		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Tasks: launch.Tasks(l.settings.Tasks),
+		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path, Name: model.Name}, Tasks: launch.Tasks(l.settings.Tasks),
 		NCtx: l.limits.NCtx, EmbedNCtx: l.settings.EmbedNCtx, RerankNCtx: l.settings.RerankNCtx,
 		Slots: l.limits.NSlots, Threads: l.limits.Threads, GPULayers: l.limits.NGPULayers,
 		Pooling: l.settings.Pooling, MaxStallMS: l.limits.MaxStallMS, ComputeLock: l.turns, Exact: l.limits.Exact, SharedPrefixes: l.shared,
