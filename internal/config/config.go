@@ -114,22 +114,23 @@ var ErrNoModel = errors.New(`no model is configured. Name one in one of these wa
 // the warnings so far.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{Warnings: append(env.Warnings(), f.Warnings...)}
-	if err := c.load(f, env); err != nil {
+	merged := *f
+	if err := c.load(f, &merged, env); err != nil {
 		return &Config{Warnings: c.Warnings}, err
 	}
 	return c, nil
 }
 
-func (c *Config) load(f *Flags, env paths.Env) error {
+// load completes merged, which is a copy of f: the flags, with the file's values where none was given.
+func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	path := cmp.Or(f.ConfigFile, env.ConfigFile())
 	doc, err := settings.Open(path)
-	merged := *f // the flags; the values of the file replace those that are not set
 	var (
 		keys   []string
 		shared []sharedPrefix
 	)
 	if doc != nil {
-		keys = c.fromFile(doc, &merged)
+		keys = c.fromFile(doc, merged)
 		shared = readShared(doc.Root)
 	}
 	c.Warnings = append(c.Warnings, f.warnUnknown(keys)...)
@@ -148,7 +149,7 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 	c.EngineLib = cmp.Or(c.EngineLib, env.EngineDir())
 	c.ModelsHome = cmp.Or(env.Expand(c.ModelsHome), env.ModelsDir())
 	c.Catalog = env.Expand(c.Catalog)
-	if err := c.tcp(&merged, env.Getenv); err != nil {
+	if err := c.tcp(merged, env.Getenv); err != nil {
 		return err
 	}
 	if err := c.fromFlags(f); err != nil {

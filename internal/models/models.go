@@ -36,7 +36,7 @@ func Catalog(file string) (modelname.Catalog, error) {
 	return own.Over(base), nil
 }
 
-// A Source opens models. Its method may be called from any goroutine.
+// A Source opens models. Its methods may be called from any goroutine.
 type Source struct {
 	Puller *pull.Puller // with the store
 	// AutoPull says that models which are missing are pulled.
@@ -63,7 +63,7 @@ func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Ph
 		}
 		phase(p)
 	}
-	ref, there, err := s.known(m)
+	ref, there, err := s.Known(m)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +112,9 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 	return m, nil
 }
 
-// known returns what a model is called in the store, and whether it is there, with a manifest. The
+// Known returns what a model is called in the store, and whether it is there, with a manifest. The
 // digest is set if it is known without a manifest.
-func (s *Source) known(m backend.Model) (ref store.Ref, there bool, err error) {
+func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {
 		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil
 	}
@@ -136,4 +136,3 @@ func (s *Source) missing(m backend.Model) error {
 	}
 	return fmt.Errorf("model %q is not in the model store %s, and auto_pull is false: run %s", m.Name, s.Puller.Store.Home, command)
 }
-

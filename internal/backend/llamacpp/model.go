@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/inferd-go/inferd/internal/backend"
@@ -31,7 +33,15 @@ func ParseModel(typed string) (backend.Model, error) {
 		return backend.Model{}, err
 	}
 	if ref.Kind == modelname.File {
-		return backend.Model{Path: ref.Path}, nil
+		path := ref.Path
+		if rest, ok := strings.CutPrefix(path, "~/"); ok {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return backend.Model{}, fmt.Errorf("model %q: %w", printable.Text(typed), err)
+			}
+			path = filepath.Join(home, rest)
+		}
+		return backend.Model{Path: path}, nil
 	}
 	return backend.Model{Name: typed}, nil
 }
