@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,9 +54,7 @@ func showEntry(e *backend.Entry) map[string]any {
 	}
 	limits := e.Limits
 	for _, members := range []map[string]any{settings.Of(limitSettings, &limits).Members(), e.Settings.Table().Members(), e.Settings.Members()} {
-		for key, value := range members {
-			all[key] = value
-		}
+		maps.Copy(all, members)
 	}
 	return all
 }

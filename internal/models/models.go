@@ -25,7 +25,7 @@ func Catalog(file string) (modelname.Catalog, error) {
 	if file == "" {
 		return base, nil
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // G703: the operator names it
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
