@@ -270,7 +270,7 @@ func (d *daemon) models(cfg *config.Config) (*models.Source, error) {
 	p := &pull.Puller{
 		Store: &store.Store{
 			Home: cfg.ModelsHome, BuiltinDir: d.env.BuiltinDir(), VerifiedFile: d.env.VerifiedFile(),
-			Paranoid: cfg.Verify == config.VerifyAlways,
+			Paranoid: cfg.Verify == config.VerifyAlways, Guarded: true,
 		},
 		Catalog: catalog, Agent: "inferd/" + d.version, Log: d.log,
 	}

@@ -49,7 +49,7 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 // openManifest opens and checks the files of a manifest.
 func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase func(status.Phase)) (_ *Model, err error) {
 	blobs := m.Blobs()
-	model := &Model{Name: m.Name}
+	model := s.newModel(m.Name, "")
 	defer func() {
 		if err != nil {
 			model.Close()
@@ -61,11 +61,14 @@ func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase fu
 		if err != nil {
 			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
 		}
+		model.Files = append(model.Files, f)
+		if info, err = model.watch(ctx, f, info, path); err != nil {
+			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
+		}
 		if i == 0 {
 			model.Path, model.Info = path, info
 			phase(status.CheckingLocal{Path: path})
 		}
-		model.Files = append(model.Files, f)
 		got, err := s.digestOf(ctx, f, info, path, digest, phase)
 		if err == nil && got != digest {
 			err = &DamagedError{path, fmt.Errorf("it has SHA-256 %s, but %s was expected: run \"inferdctl verify %s\"", got, digest, m.Name)}

@@ -9,6 +9,10 @@
 //	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
 //	   └──third death──▶ Down ──Retry──▶ Loading
 //
+// A change of the model's file, or an attempt to write to it, makes Ready Loading, too: the requests
+// that run get a second, the engine is stopped, and the next one loads what lies there. That counts
+// as no death.
+//
 // Before the engine has been ready once, the third death ends Run with an error instead,
 // and so does a start that the engine itself reports as hopeless.
 package engine

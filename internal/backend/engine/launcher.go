@@ -14,6 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/backend/llamacpp"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/launch"
+	"github.com/inferd-go/inferd/internal/lease"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/status"
@@ -97,7 +98,9 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child,
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
-	return engineChild{child}, nil
+	guard := model.Guard
+	model.Guard = nil // it watches as long as the engine lives
+	return engineChild{child, guard}, nil
 }
 
 // environment returns the whole environment of an engine. searchPath is a folder for the
@@ -139,9 +142,13 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 }
 
 // engineChild is an engine process as its supervisor sees it.
-type engineChild struct{ *proc.Child }
+type engineChild struct {
+	*proc.Child
+	guard *lease.Guard // of the model's files; nil: there is none
+}
 
 var (
+	_ Guarded  = engineChild{}
 	_ Child    = engineChild{}
 	_ Observed = engineChild{}
 	_ Signaled = engineChild{}
@@ -151,10 +158,25 @@ var (
 func (c engineChild) Wait() Exit {
 	<-c.Done()
 	exit := c.Exit()
+	if c.guard != nil {
+		reason := c.guard.Check()
+		c.guard.Close() // the engine maps nothing any longer
+		if reason != "" {
+			return Exit{Reason: fmt.Sprintf("%s while the engine had it loaded (%s)", reason, exit), Output: exit.Stderr, Changed: true}
+		}
+	}
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
 		return Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
 	return Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
+}
+
+// Changed is closed when a file of the model has changed, or is about to.
+func (c engineChild) Changed() <-chan struct{} {
+	if c.guard == nil {
+		return nil
+	}
+	return c.guard.Changed()
 }
 
 // Conn is the daemon's end of the link.
