@@ -17,9 +17,12 @@ var floors = [][]string{
 	{"internal/shortdir", "internal/hubtest"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
-		"internal/printable", "client/stats",
+		"internal/printable", "client/stats", "internal/automaton",
 	},
-	{"internal/quota", "internal/trust", "internal/gate", "internal/modelname"}, // rules about callers, files, admission, and names of models
+	{ // rules about callers, files, admission, names of models, patterns and vocabularies
+		"internal/quota", "internal/trust", "internal/gate", "internal/modelname", "internal/regex", "internal/vocab",
+	},
+	{"internal/schema", "internal/gbnf"}, // front ends of the automaton
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
@@ -39,7 +42,7 @@ var floors = [][]string{
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
 	{ // words and rules of the engine
-		"cmd/inferd-engine/internal/gbnf", "cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
+		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
 		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
 	{ // parts of the engine

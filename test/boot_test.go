@@ -27,7 +27,7 @@ func TestBootIsWatched(t *testing.T) {
 	}
 	seen = slices.Compact(seen)
 	all := []string{"starting", "loading_model checking_local", "loading_model mmap", "loading_model kv_cache", "capabilities", "ready"}
-	// The start of the watcher is random, so it sees some last part of the sequence.
+	// The start of the watcher is random, so it gets any last part of the sequence.
 	if len(seen) > len(all) || !slices.Equal(seen, all[len(all)-len(seen):]) {
 		t.Errorf("seen %q, want an end of %q", seen, all)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// adopt makes models of other tools models of the store, without a copy. A model that cannot be
-// adopted is named and left alone; the others are adopted all the same, and the exit code is 2.
+// adopt adds models of other tools to the store, without copying them. It reports and skips a model
+// that cannot be adopted; the exit code is then 2.
 func (c *command) adopt(ctx context.Context, args []string) error {
 	fs := c.flags("adopt")
 	only := fs.Bool("list", false, "only print the models of other tools")

@@ -44,7 +44,7 @@ func TestAdopt(t *testing.T) {
 	if _, err := os.Stat(s.home); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("--list made the store: %v", err)
 	}
-	// A lying blob is named and left, and the good one is adopted all the same.
+	// A blob with a wrong digest is reported and skipped, and the other one is adopted.
 	out, errs := s.run(2, "adopt")
 	if !strings.HasPrefix(out, "adopted chain-latest from ollama by ") || strings.Count(out, "\n") != 1 || !strings.Contains(errs, lie) {
 		t.Errorf("%q, %q", out, errs)

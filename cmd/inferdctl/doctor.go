@@ -46,7 +46,7 @@ func (d *diagnosis) fail(label, format string, args ...any) {
 }
 
 // doctor checks the requirements of a daemon and the reports of the running one, with one line
-// each. Without a running daemon it makes the other checks, and reports that as a failure.
+// each. Without a running daemon it reports a failure, and makes all other checks.
 func (c *command) doctor(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
 		return err

@@ -43,7 +43,7 @@ func (c *command) importFile(ctx context.Context, args []string) error {
 	return nil
 }
 
-// progressStep is how many bytes are copied between two reports.
+// progressStep is the number of bytes copied between two reports.
 const progressStep = 256 << 20
 
 // copyProgress reports the progress of a large copy: in one line on a terminal, else nowhere.

@@ -22,8 +22,7 @@ import (
 )
 
 // modelSettings are the members of the daemon's config file that concern the model store. Other
-// members are not judged: the store can be looked after although the daemon would refuse to
-// start.
+// members are not checked: the store can be maintained even if the daemon would refuse the file.
 type modelSettings struct {
 	Home     *string         `json:"models_home"`
 	Catalog  *string         `json:"catalog"`
@@ -253,10 +252,11 @@ func (c *command) printRest(w io.Writer, l modelsJSON) {
 	}
 }
 
-// cell is the text of words in a table; manifests are written by others, too.
+// cell joins words to the text of a table's cell. It cleans them, because other programs write
+// manifests, too.
 func cell(words ...string) string { return cmp.Or(clean(strings.Join(words, ", ")), "-") }
 
-// clean replaces characters that a terminal could obey.
+// clean replaces characters that are not printable, such as a terminal's control characters.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -245,7 +245,7 @@ func TestRemoveOfWhatIsInUse(t *testing.T) {
 	s.run(0, "rm", "--force", "chain")
 }
 
-// models_home of the config goes before the environment, and a leading ~/ is the home.
+// models_home of the config takes precedence over the environment, and a leading ~/ is the home.
 func TestModelsHome(t *testing.T) {
 	s := newShelf(t)
 	home := filepath.Join(filepath.Dir(s.home), "elsewhere")
@@ -259,7 +259,7 @@ func TestModelsHome(t *testing.T) {
 	}
 }
 
-// Manifests are written by other programs, too: a terminal is not to obey them.
+// Other programs write manifests, too: their control characters do not reach the terminal.
 func TestManifestsOfStrangers(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)

@@ -27,8 +27,8 @@ type Destination struct {
 	NoPreempt bool
 }
 
-// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
-// a request that arrives, leaves, or has generated a quantum lets the next one in.
+// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine: a
+// request that arrives, leaves, or has generated a quantum starts the next one.
 type Gate struct {
 	// Choose returns the present destination of a request; its error refuses the request.
 	// Requests with the same model and the same [infer.Needs] have the same destination at any
@@ -46,7 +46,7 @@ type Gate struct {
 	// Memory bounds the text kept for clients that do not read; nil is no bound.
 	Memory *quota.Quota
 
-	mu      sync.Mutex // guards machine, and the tickets where they say so
+	mu      sync.Mutex // guards machine, and those fields of tickets that are marked
 	machine gate.Machine[*ticket]
 }
 

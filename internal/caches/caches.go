@@ -22,9 +22,9 @@ type Model struct {
 	Tool  string // such as "ollama"
 	Name  string // in lower case; of two models with one name the later ones have their repository's before it
 	Files []File // the parts in order
-	// Asked are names by which a pull would have got it; see docs/models.md.
+	// Asked are the references by which a pull gets the model; see docs/models.md.
 	Asked []string
-	// Registry, Repo and Revision say where it came from; empty if unknown.
+	// Registry, Repo and Revision are the model's source; empty if unknown.
 	Registry, Repo, Revision string
 }
 
@@ -41,14 +41,14 @@ type Problem struct {
 	Err  error
 }
 
-// An Env is the environment that says where tools keep models.
+// An Env is the environment, which determines the folders of the tools.
 type Env struct {
 	Getenv func(string) string
 	Home   string
 	GOOS   string
 }
 
-// Limits: folders of strangers may be large, or deep.
+// Limits, because folders of other tools may be large, or deep.
 const (
 	maxEntries = 20_000  // of all folders of a tool
 	maxDepth   = 8       // of folders in folders
@@ -221,7 +221,7 @@ func (f *finder) group(files []found, claim func(found) string) [][]File {
 	return models
 }
 
-// nameOf makes a model's name of a text: lower case, and dashes for other characters.
+// nameOf converts text to a model's name: lower case, and dashes for other characters.
 func nameOf(text string) string {
 	return strings.Trim(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_' {

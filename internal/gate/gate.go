@@ -3,8 +3,8 @@
 // [Machine.Next]. Waiting requests are served fairly between callers (see package sched), by
 // the real cost of the answers, which is charged while they are generated.
 //
-// The package is pure: it reads no clock, takes no lock, starts nothing and calls nothing
-// back. It does not know what answers a request, nor how the choice of a backend is made.
+// The package is pure: it reads no clock, takes no lock, starts nothing and calls nothing back. It
+// does not know how requests are answered, nor how a backend is chosen.
 package gate
 
 import (
@@ -150,7 +150,7 @@ type Machine[T any] struct {
 	queue     sched.Queue[*Request[T]]
 	running   []*Request[T]
 	arriving  *Request[T] // in state Arrived
-	unsettled bool        // a change may let in another request
+	unsettled bool        // a change may give another request a slot
 	effects   []Effect[T] // for Next, from next on
 	next      int
 
@@ -288,7 +288,7 @@ func (m *Machine[T]) emit(k Kind, r *Request[T], err error) {
 	m.effects = append(m.effects, Effect[T]{k, r, err})
 }
 
-// unsettle notes a change that may let in another request.
+// unsettle notes a change that may give another request a slot.
 func (m *Machine[T]) unsettle() {
 	m.unsettled = true
 	m.asked++

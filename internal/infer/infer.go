@@ -69,7 +69,7 @@ type Generate struct {
 	Stop        []string // the answer ends before the first of these; they are never sent
 	Sampling    Sampling
 
-	Thinking       bool // let the model think aloud first
+	Thinking       bool // let the model emit Thinking first
 	ThinkingBudget int  // most tokens of thinking; 0 is no limit
 	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 means no logprobs
 }
@@ -82,7 +82,7 @@ type Embed struct {
 	Task       EmbedTask
 }
 
-// Rerank asks how well each of some documents answers a query.
+// Rerank asks for a score of each document: the higher, the better it answers the query.
 type Rerank struct {
 	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty
@@ -94,8 +94,8 @@ func (*Generate) task() {}
 func (*Embed) task()    {}
 func (*Rerank) task()   {}
 
-// EmbedTask is the intended use of vectors. Models trained with prefixes put the one for
-// the task before the text. The set is closed.
+// EmbedTask is the intended use of vectors. A model that was trained with prefixes gets the text
+// behind the prefix of the task. The set is closed.
 type EmbedTask string
 
 // Tasks of vectors, as the wire spells them.
@@ -138,7 +138,7 @@ func (m Message) Text() string {
 	return b.String()
 }
 
-// Role is the speaker of a message. The set is closed.
+// Role is the author of a message. The set is closed.
 type Role string
 
 // Roles.

@@ -161,7 +161,7 @@ func (c *call) stallLocked(on bool) bool {
 	return true
 }
 
-// publishStalled passes the state on to the gate.
+// publishStalled sets the switch of the request to the state of the call; the gate follows that.
 func (c *call) publishStalled() {
 	c.req.Pause.Stalled.Follow(func() bool {
 		c.mu.Lock()

@@ -32,7 +32,7 @@ type GoneError struct {
 	Emitted bool   // a part of the answer was emitted
 }
 
-// Error says that the engine is gone.
+// Error returns the text of ErrGone.
 func (e *GoneError) Error() string { return ErrGone.Error() }
 
 // Is reports whether target is ErrGone.

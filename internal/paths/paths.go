@@ -152,7 +152,7 @@ func (e Env) Expand(path string) string {
 // machine. It can be made again, by hashing them.
 func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }
 
-// stateDir is the folder for what inferd remembers of this machine.
+// stateDir is the folder of inferd's state on this machine.
 func (e Env) stateDir() string {
 	if e.GOOS == "windows" || e.GOOS == "darwin" {
 		return e.join(e.DataDir(), "state")

@@ -1,7 +1,7 @@
-// Package settings has the mechanics of settings. A row of a table has the spelling of a value as a
-// flag, as a variable and as a member of the config file, with its bounds and its help. A [Document]
-// reads a JSON file, reports each mistake with its line, and finds unknown members. The package
-// knows no setting: config has the daemon's, and each kind of backend its own.
+// Package settings reads settings, which are described by tables. A row names a value as a flag, as
+// a variable and as a member of the config file, with its bounds and its help. A [Document] reads a
+// JSON file, reports each mistake with its line, and finds unknown members. The package knows no
+// setting: config has the daemon's, and each kind of backend its own.
 package settings
 
 import (
@@ -21,7 +21,7 @@ type Setting[T any] struct {
 	Key  string // member of the config file, after the object that holds it. Empty: no member
 	Help string // for --help and docs/settings.md; back quotes hold the kind of value
 
-	// At returns where the value is kept: a *string, *bool, *int, *Word or *time.Duration.
+	// At returns a pointer to the value: a *string, *bool, *int, *Word or *time.Duration.
 	At func(*T) any
 
 	Least, Most int           // bounds of a number; Most 0 stands for 2^30

@@ -203,7 +203,7 @@ func CheckGrammar(grammar string) error {
 	return nil
 }
 
-// Invalid makes the error for a well-formed request with invalid values. The connection goes on.
+// Invalid makes the error for a well-formed request with invalid values. The connection stays open.
 func Invalid(format string, args ...any) error {
 	return infer.Errorf(infer.Invalid, "invalid request: "+format, args...)
 }

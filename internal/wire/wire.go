@@ -162,8 +162,8 @@ func CheckID(id string) error {
 // Codes maps error codes to their names in a dialect.
 type Codes map[infer.Code]string
 
-// Common are the codes of all dialects. A code that not all dialects have maps to the nearest
-// common one.
+// Common has a name for every code. A code without a name of its own in all dialects has the name
+// of the nearest other code.
 var Common = Codes{
 	infer.Invalid:     "invalid_request",
 	infer.TooLarge:    "frame_too_large",

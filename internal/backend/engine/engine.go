@@ -1,7 +1,8 @@
 // Package engine makes backends of engine processes, one for each entry of kind "llamacpp". A
-// launcher checks all that an engine needs and starts its process; a [Supervisor] observes the load,
-// hands requests to it, replaces it when it dies, and gives up when restarts are hopeless. The package
-// knows neither the protocol of the connection (see package link) nor how an engine computes.
+// launcher checks all that an engine needs and starts its process; a [Supervisor] observes the
+// load, hands requests to it, replaces it when it dies, and gives up after repeated deaths while it
+// loads. The package knows neither the protocol of the connection (see package link) nor how an
+// engine computes.
 //
 // The states of a [Supervisor], and the events that change them:
 //
@@ -13,8 +14,8 @@
 // that run get a second, the engine is stopped, and the next one loads what lies there. That counts
 // as no death.
 //
-// Before the engine has been ready once, the third death ends Run with an error instead,
-// and so does a start that the engine itself reports as hopeless.
+// Before the engine has been ready once, the third death ends Run with an error instead, and so
+// does a load that the engine itself reports as failed.
 package engine
 
 import (
@@ -38,8 +39,8 @@ import (
 // Kind makes engines of entries.
 var Kind = backend.Kind{Name: llamacpp.Kind.Name, New: llamacpp.Kind.New, Start: start}
 
-// start makes an engine of each entry. They share the program, the libraries, and the file by
-// which they take turns.
+// start makes an engine of each entry. They share the program, the libraries and the compute lock
+// file.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
 	program, err := enginePath(h.Engine)
 	if err != nil {
@@ -71,7 +72,7 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 
 // newBackend describes the engine that l starts.
 func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend {
-	var first sync.Once // the warnings of a model are told once
+	var first sync.Once // the warnings of a model are logged once
 	sup := &Supervisor{
 		Name: e.Name, Launch: l.launch, LoadTimeout: h.LoadTimeout, Log: h.Log,
 		Publish: h.Publish, Threads: l.limits.Threads, Avoid: l.avoid,
@@ -105,11 +106,11 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 // threads returns the number of compute threads of an entry's engine.
 func threads(e *backend.Entry) int { return cmp.Or(e.Threads, runtime.NumCPU()) }
 
-// turnsFile is beside the lock of the daemon.
+// turnsFile is the name of the compute lock file, in the folder of the daemon's lock.
 const turnsFile = "compute.lock"
 
-// takeTurns makes the file by which engines take turns, if they would use more threads than there
-// are cores, and returns its path. It is empty if they need not.
+// takeTurns makes the compute lock file and returns its path. If the engines together have no more
+// threads than there are cores, it makes no file and returns "".
 func takeTurns(entries []*backend.Entry, dir string) (string, error) {
 	all := 0
 	for _, e := range entries {

@@ -61,7 +61,7 @@ type launcher struct {
 	limits    backend.Limits
 	shared    []string
 	settings  *llamacpp.Settings
-	turns     string   // file that engines lock which compute on the same cores; empty if there is one
+	turns     string   // compute lock file of the engines; empty if they share no cores
 	secrets   []string // variables that hold keys: they are never passed
 
 	choice atomic.Pointer[libraryChoice] // of the engine that was started last
@@ -141,7 +141,7 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 	return o
 }
 
-// engineChild is an engine process as its supervisor sees it.
+// engineChild is an engine process as a [Child].
 type engineChild struct {
 	*proc.Child
 	guard *lease.Guard // of the model's files; nil: there is none

@@ -162,7 +162,7 @@ func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child,
 	}
 	near, far := net.Pipe()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	kill := func() { // a process that is killed says nothing more
+	kill := func() { // a killed process sends nothing more
 		_ = far.Close()
 		cancel()
 	}

@@ -79,13 +79,13 @@ func TestTasks(t *testing.T) {
 		want string
 	}{
 		"a tool is called":               {&mock.Backend{ToolUse: "f"}, typed, "mock-call-1:f({}) [mock 1]"},
-		"not for those who take text":    {&mock.Backend{ToolUse: "f"}, &infer.Generate{}, "mock-response [mock 1]"},
+		"not for clients of text":        {&mock.Backend{ToolUse: "f"}, &infer.Generate{}, "mock-response [mock 1]"},
 		"one had to be, and was":         {&mock.Backend{ToolUse: "f"}, must, "mock-call-1:f({}) [mock 1]"},
 		"one had to be, and was not":     {&mock.Backend{}, must, "mock-response [mock 1] unsatisfied"},
 		"it thinks":                      {&mock.Backend{Thoughts: []string{"h", "", "m"}}, &infer.Generate{Blocks: true, Thinking: true}, "<h><m>mock-response [mock 4]"},
 		"it thinks before a call":        {&mock.Backend{Thoughts: []string{"hm"}, ToolUse: "f"}, &infer.Generate{Blocks: true, Thinking: true}, "<hm>mock-call-1:f({}) [mock 2]"},
 		"it does not think unasked":      {&mock.Backend{Thoughts: []string{"hm"}}, typed, "mock-response [mock 1]"},
-		"nor for those who take text":    {&mock.Backend{Thoughts: []string{"hm"}}, &infer.Generate{Thinking: true}, "mock-response [mock 1]"},
+		"nor for clients of text":        {&mock.Backend{Thoughts: []string{"hm"}}, &infer.Generate{Thinking: true}, "mock-response [mock 1]"},
 		"without v2":                     {&mock.Backend{NoV2: true, Name: "m"}, typed, `(internal: backend "m" does not advertise v2 capability)`},
 		"without v2, asked over v1":      {&mock.Backend{NoV2: true}, &infer.Generate{}, "mock-response [mock 1]"},
 		"vectors":                        {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc", "é"}, Dimensions: 2}, "[[0.25 0.5] [0.33333334 0.6666667]] [mock 0] of 5"},

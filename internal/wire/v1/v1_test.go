@@ -86,8 +86,7 @@ type counter struct{ writes int }
 
 func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
 
-// A text after which the next event follows at once goes out with that one, also if that is a
-// failure.
+// A text with More is sent in one write with the next message, even if that is a failure.
 func TestWrites(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		out := new(counter)

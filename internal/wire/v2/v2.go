@@ -19,7 +19,7 @@ var codes = wire.Common.With(wire.Codes{
 	infer.Malformed:   "tool_call_malformed",
 })
 
-// A versionError is the only failure with a code that exists only in v2.
+// A versionError is the only failure with a code that is the name of no [infer.Code].
 type versionError struct{ error }
 
 const versionCode = "wire_version_unsupported"

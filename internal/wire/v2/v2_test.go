@@ -336,8 +336,8 @@ func TestTokensDoNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any input to the server half, in both framings. Every failure is one message,
-// and reading takes no more memory than the input.
+// FuzzRead passes any input to the server half, in both framings. Every failure is one message, and
+// the allocations are bounded by the size of the input.
 func FuzzRead(f *testing.F) {
 	const ask = `{"id":"1","wire_version":1,"messages":[{"role":"user","content":[{"type":"image","attachment_id":"a"},{"type":"tool_result","tool_call_id":"c","content":[]}]}],` +
 		`"attachments":[{"kind":"image","id":"a","bytes":"AA\/="}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"tool","name":"f"},"logit_bias":{"1":1}}`

@@ -8,13 +8,13 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 )
 
-// The loop's side of samples beside the steps. All of it runs on the loop's thread.
+// The loop's side of choices. All of it runs on the loop's thread.
 //
 // While its next token is chosen, a sequence keeps its cells and takes part in no step. It may
 // end, pause or lose its cells meanwhile. If it loses them, its tokens are decoded again, the
 // chosen one included.
 
-// detach starts the choice of a sequence's next token beside the steps.
+// detach starts the choice of a sequence's next token.
 func (l *stepper) detach(s *sequence, logits int) {
 	choose, err := s.Detach(logits)
 	if err != nil {

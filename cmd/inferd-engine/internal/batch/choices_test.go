@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
-// detached returns a sequence with samples beside the steps, each of which takes that time, and
-// a counter of the samples.
+// detached returns a sequence with choices, each of which takes that time, and a counter of the
+// choices.
 func (m *toy) detached(owner string, first, prompt, most int, out *[]batch.Token, takes time.Duration) (batch.Sequence, *atomic.Int64) {
 	var count atomic.Int64
 	seq := m.of(owner, first, prompt, most, out)
@@ -123,7 +123,7 @@ func detachedLife(t *testing.T, loop *batch.Loop, m *toy, i, round int, r *rand.
 	}
 }
 
-// Slow samples delay no stream, and their own sequences progress.
+// Slow choices delay no stream, and their own sequences progress.
 func TestSlowSamplesDelayNoStream(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -167,7 +167,7 @@ func TestSlowSamplesDelayNoStream(t *testing.T) {
 
 var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Retained: 4}
 
-// A sequence with fast samples takes part in every step.
+// A sequence with fast choices takes part in every step.
 func TestFastSamplesJoinEveryStep(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -194,7 +194,7 @@ func TestFastSamplesJoinEveryStep(t *testing.T) {
 	})
 }
 
-// Do returns at once when a sequence ends, although its sample goes on.
+// Do returns at once when a sequence ends, although its choice continues.
 func TestDetachedHangUp(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -219,7 +219,7 @@ func TestDetachedHangUp(t *testing.T) {
 	})
 }
 
-// A sample over its budget fails only its own call; another thread continues with the others.
+// A choice over its budget fails only its own call; another thread makes the other choices.
 func TestSampleOverBudget(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -251,7 +251,7 @@ func TestSampleOverBudget(t *testing.T) {
 	})
 }
 
-// An owner with many slow samples delays another owner's sample by one at most.
+// An owner with many slow choices delays a choice of another owner by at most one of them.
 func TestOwnersTakeTurns(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -278,7 +278,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 	})
 }
 
-// The time of samples is reported in units of the step of one token, without loss by rounding.
+// The time of choices is reported in units of the step of one token, without loss by rounding.
 func TestCost(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
@@ -307,7 +307,7 @@ func TestCost(t *testing.T) {
 	})
 }
 
-// A loop that ends does not wait for a sample, nor do its sequences.
+// The loop ends, and fails its sequences, without waiting for an outstanding choice.
 func TestDetachedStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
@@ -328,7 +328,7 @@ func TestDetachedStop(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %v", took)
 		}
-		time.Sleep(time.Hour) // the sample returns, and its thread ends
+		time.Sleep(time.Hour) // the choice returns, and its thread ends
 	})
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 )
 
-// A choice is a sample beside the steps: the next token of one sequence.
+// A choice is the sampling of the next token of one sequence, beside the steps.
 type choice struct {
 	seq    *sequence
 	choose func() (Token, error)

@@ -76,7 +76,7 @@ type Loop struct {
 	// AfterStep is called on the loop's thread after the tokens of a step, or tokens chosen beside
 	// the steps, have been emitted. It may be nil.
 	AfterStep func()
-	// Samples bounds the CPU time of each sample beside the steps. Nil is the default budget.
+	// Samples bounds the CPU time of each choice. Nil is the default budget.
 	Samples *budget.CPU
 	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
 	// step of one token before the first one is measured; 0 is unknown. Both serve only to

@@ -17,14 +17,15 @@ type Token = kv.Token
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
-	// Owner is the owner of the sequence, who alone may use its cached prefixes. If it is empty,
-	// there are no cached prefixes.
+	// Owner is the owner of the sequence: its cached prefixes serve only sequences of the same
+	// owner. A sequence without an owner uses only pinned prefixes, and is retained only if it is
+	// Pinned.
 	Owner  string
 	Prompt []Token // at least one, at most the context less one
 	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Detach replaces Sample in a sequence with possibly slow samples. It copies entry i; choose
+	// Detach replaces Sample in a sequence with possibly slow choices. It copies entry i; choose
 	// then makes the choice on another thread, beside the steps, and may still run when Do has
 	// returned. The sequence fails with the error of choose, or with [budget.ErrExceeded].
 	Detach func(i int) (choose func() (Token, error), err error)
@@ -88,7 +89,8 @@ type sequence struct {
 	owed    time.Duration    // of sampling, not yet reported as cost
 }
 
-// end decides the end of a sequence, with its error. The first decision counts.
+// end marks a sequence to be ended with err; nil means without an error. Only the first call
+// counts.
 func (s *sequence) end(err error) {
 	if !s.ending {
 		s.err, s.ending = err, true

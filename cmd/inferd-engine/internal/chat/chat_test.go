@@ -103,7 +103,7 @@ func TestStops(t *testing.T) {
 	if got := tmpl.Stops(); !tmpl.Transcript() || !slices.Equal(got, []string{"\nUser:", "\nAssistant:", "\nSystem:"}) {
 		t.Errorf("without a template: %q, %v", got, tmpl.Transcript())
 	}
-	// Each line that the template adds begins with one of them.
+	// Each line that a transcript adds to the messages begins with a stop.
 	all, err := tmpl.Render([]infer.Message{infer.TextMessage(infer.System, "a"), infer.TextMessage(infer.User, "b"), infer.TextMessage(infer.Assistant, "c")})
 	if err != nil {
 		t.Fatal(err)

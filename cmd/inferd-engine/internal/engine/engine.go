@@ -1,7 +1,7 @@
 // Package engine answers requests with a model. To generate, it renders a conversation as tokens,
 // decodes their continuation in a batch loop, and converts the new tokens to text; for vectors and
-// scores it tokenises the texts and computes them in an encode loop. A request does not know the
-// daemon, nor the other requests that run beside it.
+// scores it tokenises the texts and computes them in an encode loop. The package does not know the
+// daemon, and handles a request without regard to the requests beside it.
 package engine
 
 import (

@@ -29,7 +29,7 @@ type ContextOptions struct {
 	IdlePriority bool
 }
 
-// Pooling is the method that makes one vector of the tokens'. The set is closed.
+// Pooling is the method that combines the vectors of a text's tokens into one. The set is closed.
 type Pooling string
 
 // Poolings.

@@ -11,7 +11,7 @@ import (
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/gbnf"
+	"github.com/inferd-go/inferd/internal/gbnf"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -24,10 +24,11 @@ type SamplerOptions struct {
 	Grammar string // GBNF with start symbol "root"; empty is none
 }
 
-// A Sampler chooses the tokens of one sequence, and remembers them. It may be made on any thread.
-// Sample and Detach must be called on the context's thread. Choose may run on another one, because a
-// grammar can take longer than the step: it uses the copy that Detach made, so the context may decode
-// meanwhile. Only Free may be called while another method runs.
+// A Sampler chooses the tokens of one sequence, and keeps them for its penalties and its grammar.
+// It may be made on any thread. Sample and Detach must be called on the context's thread. Choose
+// may run on another one, because a grammar can take longer than the step: it uses the copy that
+// Detach made, so the context may decode meanwhile. Only Free may be called while another method
+// runs.
 type Sampler struct {
 	model   *Model
 	chain   yzma.Sampler

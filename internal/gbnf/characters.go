@@ -6,42 +6,49 @@ import (
 	"unicode/utf8"
 )
 
-// characters parses the rest of a literal, up to end, and counts its characters.
-func (p *parser) characters(end byte) (n int, err error) {
+// characters parses the rest of a literal, up to end.
+func (p *parser) characters(end byte) (all []charRange, err error) {
 	begin := p.pos - 1
-	for ; p.next() != end; n++ {
-		if _, err := p.character(begin); err != nil {
-			return 0, err
+	for p.next() != end {
+		c, err := p.character(begin)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, charRange{c, c})
 	}
 	p.pos++
-	return n, nil
+	return all, nil
 }
 
-// class parses the characters and ranges of a class. A range counts as two.
-func (p *parser) class() (n int, err error) {
+// A charRange is a range of characters, as numbers: some are none of Unicode.
+type charRange struct{ least, most uint64 }
+
+// class parses the characters and ranges of a class. It counts a range as two.
+func (p *parser) class() (all []charRange, n int, err error) {
 	begin := p.pos - 1
 	for ; p.next() != ']'; n++ {
 		at := p.pos
 		least, err := p.character(begin)
 		if err != nil {
-			return 0, err
+			return nil, 0, err
 		}
 		if p.next() != '-' || strings.HasPrefix(p.source[p.pos:], "-]") {
+			all = append(all, charRange{least, least})
 			continue
 		}
 		p.pos++
 		n++
 		most, err := p.character(begin)
+		all = append(all, charRange{least, most})
 		switch {
 		case err != nil:
-			return 0, err
+			return nil, 0, err
 		case most < least:
-			return 0, p.errorf(at, "the range %q is empty: its first character comes after its last", p.source[at:p.pos])
+			return nil, 0, p.errorf(at, "the range %q is empty: its first character comes after its last", p.source[at:p.pos])
 		}
 	}
 	p.pos++
-	return n, nil
+	return all, n, nil
 }
 
 // escapes has the number of hexadecimal digits after each escape letter.

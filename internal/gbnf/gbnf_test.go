@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/gbnf"
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/gbnf"
 )
 
 func TestCheck(t *testing.T) {
@@ -99,6 +100,94 @@ func FuzzCheck(f *testing.F) {
 			if !ok || e.Line < 1 || e.Column < 1 || e.Line > strings.Count(grammar, "\n")+1 || e.Column > len(grammar)+1 {
 				t.Errorf("%v", err)
 			}
+		}
+	})
+}
+
+func TestCompile(t *testing.T) {
+	tokens := func(name string) (int32, bool) {
+		id, ok := map[string]int32{"<think>": 3, "<[5]>": 5}[name]
+		return id, ok
+	}
+	for grammar, test := range map[string]struct{ yes, no []string }{
+		`root ::= "a" ("b" | [c-e])* "é"?`:                          {[]string{"a", "abcde", "abé"}, []string{"", "aé2", "b"}},
+		"root ::= x{2,3} .\nx ::= \"ab\" | x1\nx1 ::= \"c\"":        {[]string{"abc!", "ccc日"}, []string{"ab!", "ccccc"}},
+		`root ::= [^"\\]{0,3} "\""`:                                 {[]string{`"`, `日本x"`, "\n\""}, []string{`abcd"`, `\"`, `""`}},
+		`root ::= "(" root ")" | "x"`:                               {[]string{"x", "((x))"}, []string{"((x)", "(x))"}},
+		`root ::= "a" root | "b"`:                                   {[]string{"b", strings.Repeat("a", 20_000) + "b"}, []string{"a"}},
+		`root ::= ("a" | "b" root "c")*`:                            {[]string{"", "abacaa"}, []string{"b", "c"}},
+		`root ::= "x"{65535}`:                                       {[]string{strings.Repeat("x", 65_535)}, []string{strings.Repeat("x", 65_534)}},
+		`root ::= [\U0010FFFF\UFFFFFFFF-\UFFFFFFFF] | "\UFFFFFFFF"`: {[]string{"\U0010FFFF"}, []string{"\uFFFF"}},
+		"root ::= [] | \"y\" \"\"":                                  {[]string{"y", ""}, []string{"yy"}},
+	} {
+		g, err := gbnf.Compile(grammar, tokens, nil)
+		if err != nil {
+			t.Errorf("%s: %v", grammar, err)
+			continue
+		}
+		fits := func(text string) bool {
+			c := automaton.New(g).Open()
+			return c.Feed([]byte(text)) && c.MayEnd()
+		}
+		for _, text := range test.yes {
+			if !fits(text) {
+				t.Errorf("%s refuses %.30q", grammar, text)
+			}
+		}
+		for _, text := range test.no {
+			if fits(text) {
+				t.Errorf("%s takes %.30q", grammar, text)
+			}
+		}
+	}
+	g, err := gbnf.Compile(`root ::= <think> !<[5]> "x"`, tokens, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := automaton.New(g).Open()
+	if c.FeedToken(5) || !c.FeedToken(3) || c.FeedToken(5) || !c.FeedToken(3) || !c.Feed([]byte("x")) || !c.MayEnd() {
+		t.Error("want <think>, any token but 5, and x")
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for name, test := range map[string]struct{ grammar, want string }{
+		"an open parenthesis":       {"root ::= (\n \"a\"", `line 2, column 5: ")" is missing`},
+		"it begins with itself":     {`root ::= root "a" | "b"`, "line 1, column 10: a rule begins with itself"},
+		"many repetitions":          {`root ::= "a"{0,65536}`, "line 1, column 13: more than 65535 repetitions"},
+		"a token that is not there": {"root ::= \"a\"\n <x>", "line 2"},
+		"a token of no model":       {`root ::= <x>`, "line 1, column 10: the model has no token <x>"},
+		"no text":                   {`root ::= "a" root`, "line 1, column 1: no text matches the grammar"},
+		"too large":                 {"root ::= " + strings.Repeat(" ", gbnf.MaxBytes), "line 1, column 1: larger than 65536 bytes"},
+		"too many alternatives":     {"root ::= \"a\"" + strings.Repeat("|\"a\"", 4097), "line 1, column 1: 4097 alternatives, at most 4096"},
+		"too many items":            {`root ::= ("a"? "b"?){0,60000} "c"`, "line 1, column 1: the text could go on in more than 4096 ways"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := gbnf.Compile(test.grammar, nil, nil)
+			if _, ok := errors.AsType[*gbnf.Error](err); !ok || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// Every grammar that llama.cpp may have compiles, and has an end.
+func FuzzCompile(f *testing.F) {
+	f.Add("root ::= (\"a\" | [^b-c]){2,3} . rest?\nrest ::= \"\\u00e9\"* # end")
+	f.Fuzz(func(t *testing.T, grammar string) {
+		tokens := func(string) (int32, bool) { return 1, true }
+		g, err := gbnf.Compile(grammar, tokens, &automaton.Budget{Bytes: 8 << 20})
+		if err != nil {
+			e, ok := errors.AsType[*gbnf.Error](err)
+			if !ok || e.Line < 1 || e.Column < 1 || e.Line > strings.Count(grammar, "\n")+1 || e.Column > len(grammar)+1 {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		a := automaton.New(g)
+		c := a.Open()
+		if end, ok := c.Shortest(1 << 16); !ok && a.Err() == nil && a.Cost(c.State()) < 1<<16 {
+			t.Errorf("no end: %v", end)
 		}
 	})
 }

@@ -14,7 +14,9 @@ type parser struct {
 	pos      int
 	depth    int
 	elements int
-	symbols  int // rules in llama.cpp's form: of names, groups and repetitions
+	symbols  int  // rules in llama.cpp's form: of names, groups and repetitions
+	most     int  // of a repetition
+	plain    bool // repetitions are not written out
 	rules    map[string]*rule
 	defined  []*rule // in source order
 }
@@ -220,6 +222,11 @@ func (p *parser) repeat(e *element, x *expansion, nested bool) error {
 	case e.optional && most == math.MaxInt:
 		return p.errorf(at, "%q repeats without end what may be empty", operator)
 	}
+	e.repeats = append(e.repeats, repetition{at, least, most})
+	if p.plain {
+		e.optional = e.optional || least == 0
+		return nil
+	}
 	if x.rules *= repeats(least, most); x.rules > maxRules {
 		return p.errorf(at, "repetitions of repetitions make more than %d rules", maxRules)
 	}
@@ -281,8 +288,8 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	switch {
 	case p.next() != '}':
 		return 0, 0, p.errorf(p.pos, `"}" is missing`)
-	case least > maxRepetitions || most > maxRepetitions && most != math.MaxInt:
-		return 0, 0, p.errorf(at, "more than %d repetitions", maxRepetitions)
+	case least > p.most || most > p.most && most != math.MaxInt:
+		return 0, 0, p.errorf(at, "more than %d repetitions", p.most)
 	case least > most:
 		return 0, 0, p.errorf(at, "at least %d and at most %d repetitions", least, most)
 	}
@@ -298,19 +305,22 @@ func (p *parser) element() (e element, size int, err error) {
 	p.pos++
 	switch b {
 	case '"':
-		size, err = p.characters('"')
+		e.literal, err = p.characters('"')
+		size = len(e.literal)
 		e.chars = size
 	case '[':
 		if p.next() == '^' {
 			p.pos++
+			e.not = true
 		}
-		size, err = p.class()
+		e.class, size, err = p.class()
 		e.chars = 1
 	case '.':
-		e.chars, size = 1, 1
+		e.chars, size, e.not = 1, 1, true
 	case '<', '!':
 		e.chars, size = 1, 1
-		err = p.token(e.at)
+		e.token, err = p.token(e.at)
+		e.not = b == '!'
 	case '(':
 		size = 1
 		e.group, err = p.group(e.at)
@@ -324,19 +334,20 @@ func (p *parser) element() (e element, size int, err error) {
 }
 
 // token parses the rest of a token of the model, <…> or !<…>, which begins at position at.
-func (p *parser) token(at int) error {
+func (p *parser) token(at int) (name string, err error) {
 	if p.source[at] == '!' {
 		if p.next() != '<' {
-			return p.errorf(p.pos, `"<" is missing behind "!"`)
+			return "", p.errorf(p.pos, `"<" is missing behind "!"`)
 		}
 		p.pos++
 	}
 	end := strings.IndexByte(p.source[p.pos:], '>')
 	if end < 0 {
-		return p.errorf(at, `">" is missing`)
+		return "", p.errorf(at, `">" is missing`)
 	}
+	name = p.source[at : p.pos+end+1]
 	p.pos += end + 1
-	return nil
+	return strings.TrimPrefix(name, "!"), nil
 }
 
 // group parses the rest of a group in parentheses, which begins at position at.

@@ -1,13 +1,17 @@
-// Package gbnf validates grammars in llama.cpp's notation before llama.cpp parses them.
-// llama.cpp reports errors to standard error only, with the whole grammar; some grammars crash
-// its process, and others take minutes of CPU time per token. This package reports the position
-// of an error, and refuses grammars that are too large or too ambiguous. It does not know
-// vocabularies, and does not compile grammars.
+// Package gbnf reads grammars in llama.cpp's notation. It reports the place of an error. It
+// does not know vocabularies: a grammar's tokens are looked up by its caller.
+//
+// [Compile] makes a grammar for package automaton.
+//
+// [Check] validates a grammar before llama.cpp parses it, as long as llama.cpp's sampler is
+// used: llama.cpp reports errors to standard error only, with the whole grammar; some grammars
+// crash its process, and others take minutes of CPU time per token. Check refuses grammars
+// that are too large or too ambiguous for it.
 package gbnf
 
 import "fmt"
 
-// Limits of a grammar.
+// Limits of a grammar for llama.cpp.
 const (
 	maxDepth       = 100     // of nested parentheses
 	maxRepetitions = 2000    // llama.cpp treats larger numbers as no limit
@@ -31,7 +35,7 @@ func (e *Error) Error() string {
 // Check reports the first error in a grammar with the start symbol root. The error is an
 // [*Error].
 func Check(source string) error {
-	p := &parser{source: source, rules: make(map[string]*rule)}
+	p := &parser{source: source, most: maxRepetitions, rules: make(map[string]*rule)}
 	if err := p.parse(); err != nil {
 		return err
 	}
@@ -55,12 +59,20 @@ type sequence []element
 
 // An element is a part of a sequence, with the repetitions in its last three fields.
 type element struct {
-	at    int
-	chars int        // number of characters that a literal or class consumes
-	rule  string     // name of the rule that it refers to
-	group []sequence // in parentheses
+	at      int
+	chars   int          // number of characters that a literal or class consumes
+	literal []charRange  // the characters of a literal
+	class   []charRange  // what a class has
+	not     bool         // a class has all others; any token but the one is meant
+	token   string       // in angle brackets
+	repeats []repetition // operators, from the inside to the outside
+	rule    string       // name of the rule that it refers to
+	group   []sequence   // in parentheses
 
 	optional bool // repeated, with a minimum of 0
 	several  bool // repeated, with a maximum of more than 1
 	never    bool // repeated 0 times
 }
+
+// A repetition is an operator behind an element; a most of math.MaxInt is no maximum.
+type repetition struct{ at, least, most int }

@@ -1,0 +1,82 @@
+package automaton
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// Lookahead is the number of bytes for which [Automaton.Alike] looks ahead.
+const Lookahead = 64
+
+// alikeFrom is the number of states of a DFA from which on looking for similar ones pays.
+const alikeFrom = 64
+
+// Alike returns a state that takes the same texts of up to [Lookahead] bytes. Far from the
+// bound of a length the states of a DFA differ only in how far it is, so one mask does for
+// many of them.
+func (a *Automaton) Alike(s State) State {
+	if s <= 0 {
+		return s
+	}
+	if like := a.states[s].like; like != 0 {
+		return State(like)
+	}
+	st := a.states[s]
+	a.begin()
+	for _, it := range a.items[st.first : st.first+st.items] {
+		if n := &a.g.nodes[it.node]; n.kind == kindDFA && len(a.g.dfas[n.x].Accept) > alikeFrom {
+			it.count = a.alike(n.x)[it.count]
+		}
+		a.out = append(a.out, it)
+	}
+	slices.SortFunc(a.out, compareItems)
+	a.out = slices.Compact(a.out)
+	like := a.stateOf(st.end)
+	a.states[s].like = int32(like)
+	a.states[like].like = int32(like)
+	return like
+}
+
+// alike returns for each state of a DFA the first one that it cannot be told from by texts of
+// up to Lookahead bytes: states are divided as many times by where their bytes lead.
+func (a *Automaton) alike(dfa int32) []int32 {
+	if a.similar == nil {
+		a.similar = make([][]int32, len(a.g.dfas))
+	}
+	if a.similar[dfa] != nil {
+		return a.similar[dfa]
+	}
+	d := a.g.dfas[dfa]
+	n := len(d.Accept)
+	seed := rand.Uint64() //nolint:gosec // so that nobody can choose states whose hashes collide
+	mix := func(h, v uint64) uint64 {
+		h = (h ^ v ^ seed) * 0xbf58476d1ce4e5b9
+		return h ^ h>>29
+	}
+	now, next := make([]uint64, n), make([]uint64, n)
+	for s, ok := range d.Accept {
+		if ok {
+			now[s] = seed
+		}
+	}
+	for range Lookahead {
+		for s := range n {
+			h := mix(1, now[s])
+			for _, e := range d.Edges[d.First[s]:d.First[s+1]] {
+				h = mix(mix(h, uint64(e.Lo)<<8|uint64(e.Hi)), now[e.To])
+			}
+			next[s] = h
+		}
+		now, next = next, now
+	}
+	first := make(map[uint64]int32, n)
+	out := make([]int32, n)
+	for s, h := range now {
+		if _, ok := first[h]; !ok {
+			first[h] = int32(s)
+		}
+		out[s] = first[h]
+	}
+	a.similar[dfa] = out
+	return out
+}

@@ -1,0 +1,80 @@
+package automaton
+
+import (
+	"errors"
+	"time"
+)
+
+// Bounds of a compile that a [Budget] keeps.
+const (
+	DefaultTime  = time.Second
+	DefaultBytes = 64 << 20
+)
+
+// Errors of a [Budget].
+var (
+	ErrTime   = errors.New("compiling takes longer than the time limit")
+	ErrMemory = errors.New("compiling takes more memory than the limit")
+)
+
+// A Budget bounds the time and the memory of one compile. The zero value has the default
+// bounds. Its first error stays: a compiler calls [Budget.Spend] in its loops, gives up the
+// loop when that is false, and looks at [Budget.Err] once at the end.
+type Budget struct {
+	Time  time.Duration // 0 means DefaultTime, from the first Spend on
+	Bytes int           // 0 means DefaultBytes
+	Yield func()        // if not nil, called about every 100 µs
+
+	begin, yielded time.Time
+	calls          int
+	used           int
+	err            error
+}
+
+// Spend counts an allocation of so many bytes, or a unit of work without one (0). It
+// reports whether the compile may go on.
+func (b *Budget) Spend(bytes int) bool {
+	if b.err != nil {
+		return false
+	}
+	limit := b.Bytes
+	if limit == 0 {
+		limit = DefaultBytes
+	}
+	if b.used += bytes; b.used > limit {
+		b.err = ErrMemory
+		return false
+	}
+	if b.calls++; b.calls&63 == 1 {
+		b.look()
+	}
+	return b.err == nil
+}
+
+// look reads the clock.
+func (b *Budget) look() {
+	now := time.Now()
+	if b.begin.IsZero() {
+		b.begin, b.yielded = now, now
+	}
+	limit := b.Time
+	if limit == 0 {
+		limit = DefaultTime
+	}
+	if now.Sub(b.begin) > limit {
+		b.err = ErrTime
+	}
+	if b.Yield != nil && now.Sub(b.yielded) > 100*time.Microsecond {
+		b.Yield()
+		b.yielded = time.Now()
+	}
+}
+
+// Free returns bytes that were counted and are garbage now.
+func (b *Budget) Free(bytes int) { b.used -= bytes }
+
+// Used returns the bytes that are counted.
+func (b *Budget) Used() int { return b.used }
+
+// Err returns the bound that was exceeded, or nil.
+func (b *Budget) Err() error { return b.err }

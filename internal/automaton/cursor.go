@@ -1,0 +1,192 @@
+package automaton
+
+// A Cursor is the place of one text in an [Automaton]: a state and the guard. Close it when
+// the text has ended.
+type Cursor struct {
+	a     *Automaton
+	state State
+	guard guard
+}
+
+// Open returns a cursor before the first byte.
+func (a *Automaton) Open() *Cursor {
+	c := &Cursor{a: a, state: a.Start()}
+	a.cursors = append(a.cursors, c)
+	return c
+}
+
+// Close ends the use of a cursor.
+func (c *Cursor) Close() {
+	for i, other := range c.a.cursors {
+		if other == c {
+			c.a.cursors = append(c.a.cursors[:i], c.a.cursors[i+1:]...)
+			return
+		}
+	}
+}
+
+// Automaton returns the automaton of the cursor.
+func (c *Cursor) Automaton() *Automaton { return c.a }
+
+// State returns the state. It is not valid for long: see [Automaton.Renew].
+func (c *Cursor) State() State { return c.state }
+
+// MayEnd reports whether the text may end here.
+func (c *Cursor) MayEnd() bool { return c.a.MayEnd(c.state) }
+
+// Marks and SureMarks return the marks of the last byte; see [Automaton.Marks].
+func (c *Cursor) Marks() Mark { return c.a.Marks(c.state) }
+
+// SureMarks is [Automaton.SureMarks] of the state.
+func (c *Cursor) SureMarks() Mark { return c.a.SureMarks(c.state) }
+
+// Feed follows bytes. If they do not fit it reports false and stays where it was.
+func (c *Cursor) Feed(p []byte) bool {
+	if !c.a.g.guard {
+		s := c.run(p)
+		if s != Dead {
+			c.state = s
+		}
+		return s != Dead
+	}
+	c.guard.begin()
+	s := c.run(p)
+	if s == Dead {
+		c.guard.rollback()
+	} else {
+		c.state = s
+		c.guard.commit()
+	}
+	return s != Dead
+}
+
+// Try reports whether bytes fit, and stays where it is.
+func (c *Cursor) Try(p []byte) bool {
+	if !c.a.g.guard {
+		return c.run(p) != Dead
+	}
+	c.guard.begin()
+	ok := c.run(p) != Dead
+	c.guard.rollback()
+	return ok
+}
+
+func (c *Cursor) run(p []byte) State {
+	s := c.state
+	for _, b := range p {
+		if s = c.a.Next(s, b); s == Dead || c.a.g.guard && !c.guard.advance(c.a, s, b) {
+			return Dead
+		}
+	}
+	return s
+}
+
+// FeedToken follows a token that is taken by its id; see [Builder.Token]. If it does not fit it
+// reports false and stays where it was.
+func (c *Cursor) FeedToken(id int32) bool {
+	s := c.a.NextToken(c.state, id)
+	if s != Dead {
+		c.state = s
+	}
+	return s != Dead
+}
+
+// Spelling returns the place of the present spelling among the finished ones of its scope.
+// It is false if a guard cannot refuse anything before a mark is passed.
+func (c *Cursor) Spelling() (at Spelling, ok bool) {
+	if n := len(c.guard.scopes); n > 0 {
+		top := &c.guard.scopes[n-1]
+		return Spelling{top.at, top.started}, top.recording && top.any && !top.fresh
+	}
+	return Spelling{}, false
+}
+
+// A Spelling is a beginning of finished spellings.
+type Spelling struct {
+	at      int32
+	started bool
+}
+
+// Follow returns the place behind a byte; false if no finished spelling goes on with it.
+func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
+	if !p.started && isSpace(b) {
+		return p, true
+	}
+	at := c.guard.child(p.at, b)
+	return Spelling{at, true}, at != 0
+}
+
+// A Symbol is a byte, or 256 plus the id of a token that is taken by its id.
+type Symbol int32
+
+// Shortest returns the text that leads to the end in the fewest bytes: exactly the fewest
+// without guards, few with them. It gives up at limit symbols and returns false.
+func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
+	state := c.state
+	if c.a.g.guard {
+		c.guard.begin()
+		defer c.guard.rollback()
+	}
+	for !c.a.MayEnd(state) {
+		if len(text) == limit || state == Dead {
+			return nil, false
+		}
+		b, next := c.nearest(state)
+		if next == Dead {
+			return nil, false
+		}
+		text, state = append(text, b), next
+		if c.a.Full() {
+			live := [1]State{state}
+			c.a.Renew(live[:])
+			state = live[0]
+		}
+	}
+	return text, true
+}
+
+// nearest takes the byte after which the least is missing.
+func (c *Cursor) nearest(s State) (best Symbol, to State) {
+	a := c.a
+	best, to = -1, Dead
+	cost, off, least := 0, false, a.Cost(s)-1
+	consider := func(b byte) {
+		if to != Dead && off && cost <= least { // nothing is nearer
+			return
+		}
+		next := a.Next(s, b)
+		if next == Dead || to != Dead && a.Cost(next) > cost {
+			return
+		}
+		fresh := true
+		if at, ok := c.Spelling(); ok {
+			_, ok = c.Follow(at, b)
+			fresh = !ok // at equal cost, prefer a way off the finished spellings
+		}
+		if to != Dead && a.Cost(next) == cost && (off || !fresh) || a.g.guard && !c.guard.try(a, next, b) {
+			return
+		}
+		best, to, cost, off = Symbol(b), next, a.Cost(next), fresh
+	}
+	if _, guarded := c.Spelling(); guarded {
+		for b := range 256 {
+			consider(byte(b))
+		}
+	} else {
+		for _, b := range a.g.bytes {
+			consider(b)
+		}
+	}
+	a.Tokens(s, func(id int32, other bool) {
+		if other {
+			id = 1 - min(id, 1)
+		}
+		if next := a.NextToken(s, id); next != Dead && (to == Dead || a.Cost(next) < cost) {
+			best, to, cost = 256+Symbol(id), next, a.Cost(next)
+		}
+	})
+	if best >= 0 && best < 256 && a.g.guard {
+		c.guard.advance(a, to, byte(best))
+	}
+	return best, to
+}

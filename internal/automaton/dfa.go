@@ -1,0 +1,80 @@
+package automaton
+
+// A DFA is a deterministic automaton over bytes. State 0 is the start. A byte without an edge
+// is refused. Every state must have a way to an accepting one.
+type DFA struct {
+	First  []int32 // of each state, its first edge; one entry more than there are states
+	Edges  []Edge  // of each state sorted by byte, without overlap
+	Accept []bool
+	// Plain has for each state the number of arbitrary plain characters that it surely
+	// takes; see [Plain]. Nil means 0 for all states.
+	Plain []int32
+}
+
+// An Edge is a transition of a [DFA] for a range of bytes.
+type Edge struct {
+	Lo, Hi byte
+	To     int32
+}
+
+// Size returns the bytes that the DFA occupies.
+func (d *DFA) Size() int {
+	return 4*len(d.First) + 8*len(d.Edges) + len(d.Accept) + 4*len(d.Plain)
+}
+
+// next returns the state behind a byte, or -1.
+func (d *DFA) next(state int32, b byte) int32 {
+	for _, e := range d.Edges[d.First[state]:d.First[state+1]] {
+		if b <= e.Hi {
+			if b < e.Lo {
+				return -1
+			}
+			return e.To
+		}
+	}
+	return -1
+}
+
+// distances returns for each state the fewest bytes to an accepting one.
+func (d *DFA) distances() []int32 {
+	n := len(d.Accept)
+	dist := make([]int32, n)
+	sources := make([][2]int32, 0, len(d.Edges)) // to, from
+	for s := range n {
+		dist[s] = never
+		for _, e := range d.Edges[d.First[s]:d.First[s+1]] {
+			sources = append(sources, [2]int32{e.To, int32(s)})
+		}
+	}
+	// A list of sources for each target: counting sort.
+	first := make([]int32, n+1)
+	for _, e := range sources {
+		first[e[0]+1]++
+	}
+	for i := range n {
+		first[i+1] += first[i]
+	}
+	from, at := make([]int32, len(sources)), append([]int32(nil), first[:n]...)
+	for _, e := range sources {
+		from[at[e[0]]] = e[1]
+		at[e[0]]++
+	}
+	var queue []int32
+	for s, ok := range d.Accept {
+		if ok {
+			dist[s] = 0
+			queue = append(queue, int32(s))
+		}
+	}
+	for len(queue) > 0 {
+		s := queue[0]
+		queue = queue[1:]
+		for _, p := range from[first[s]:first[s+1]] {
+			if dist[p] == never {
+				dist[p] = dist[s] + 1
+				queue = append(queue, p)
+			}
+		}
+	}
+	return dist
+}

@@ -1,0 +1,200 @@
+package automaton
+
+import "slices"
+
+// A guard remembers the finished spellings of the open scopes of a text. It can go back to
+// where begin was called, so that tokens may be tried.
+type guard struct {
+	scopes []scope
+	nodes  []spelling // of all scopes, inner ones above
+
+	log       []change
+	before    []scope // the scopes at begin
+	atBegin   int     // nodes at begin
+	tentative bool    // between begin and commit or rollback
+	tried     []scope // the scopes at try
+}
+
+// A scope is a trie of spellings and the place of the present one in it.
+type scope struct {
+	root, at  int32
+	recording bool // a spelling is under way
+	started   bool // it has more than white space
+	fresh     bool // it is no prefix of a finished one
+	any       bool // a spelling is finished
+}
+
+// A spelling is a node of a trie.
+type spelling struct {
+	child, sibling int32 // 0 is none
+	b              byte
+	final          bool // a spelling ends here
+}
+
+// A change is the former content of a node.
+type change struct {
+	at  int32
+	old spelling
+}
+
+// begin marks the place to which rollback returns.
+func (g *guard) begin() {
+	g.before = append(g.before[:0], g.scopes...)
+	g.atBegin = len(g.nodes)
+	g.log = g.log[:0]
+	g.tentative = true
+}
+
+// commit keeps all bytes since begin.
+func (g *guard) commit() {
+	g.tentative = false
+	if len(g.scopes) == 0 {
+		g.nodes = g.nodes[:0]
+	}
+}
+
+// rollback undoes everything since begin.
+func (g *guard) rollback() {
+	g.undo(0, g.atBegin)
+	g.scopes = append(g.scopes[:0], g.before...)
+	g.tentative = false
+}
+
+// undo takes changes of nodes back, from one of the log on, and drops nodes from one on.
+func (g *guard) undo(change, node int) {
+	for _, c := range slices.Backward(g.log[change:]) {
+		g.nodes[c.at] = c.old
+	}
+	g.log, g.nodes = g.log[:change], g.nodes[:node]
+}
+
+// try reports whether a byte may be followed to a state. It belongs between begin and
+// rollback.
+func (g *guard) try(a *Automaton, s State, b byte) bool {
+	g.tried = append(g.tried[:0], g.scopes...)
+	change, node := len(g.log), len(g.nodes)
+	ok := g.advance(a, s, b)
+	g.undo(change, max(node, min(1, len(g.nodes))))
+	g.scopes = append(g.scopes[:0], g.tried...)
+	return ok
+}
+
+func (g *guard) node(at int32) *spelling {
+	if g.tentative {
+		g.log = append(g.log, change{at, g.nodes[at]})
+	}
+	return &g.nodes[at]
+}
+
+func isSpace(b byte) bool { return b == ' ' || b == '\n' }
+
+// child returns the node behind a byte, or 0.
+func (g *guard) child(at int32, b byte) int32 {
+	for c := g.nodes[at].child; c != 0; c = g.nodes[c].sibling {
+		if g.nodes[c].b == b {
+			return c
+		}
+	}
+	return 0
+}
+
+// advance follows a byte that led to a state. It reports false if the byte would repeat a
+// spelling, or leave no way to a new one.
+func (g *guard) advance(a *Automaton, s State, b byte) bool {
+	m := a.states[s].marks & guards
+	if m == 0 && len(g.scopes) == 0 {
+		return true
+	}
+	if len(g.nodes) == 0 {
+		g.nodes = append(g.nodes, spelling{}) // 0 is none
+		g.atBegin = max(g.atBegin, 1)
+	}
+	if n := len(g.scopes); n > 0 && g.scopes[n-1].recording {
+		if m&End == 0 {
+			g.spell(&g.scopes[n-1], b)
+		} else if !g.finish(&g.scopes[n-1]) {
+			return false
+		}
+	}
+	if n := len(g.scopes); m&Close != 0 && n > 0 {
+		g.scopes = g.scopes[:n-1]
+	}
+	if m&Open != 0 {
+		if n := len(g.scopes); n > 0 {
+			g.scopes[n-1].recording = false // only texts without scopes of their own are compared
+		}
+		g.nodes = append(g.nodes, spelling{})
+		g.scopes = append(g.scopes, scope{root: int32(len(g.nodes) - 1)})
+	}
+	n := len(g.scopes)
+	if n == 0 {
+		return true
+	}
+	top := &g.scopes[n-1]
+	if m&Begin != 0 {
+		top.recording, top.at, top.started, top.fresh = true, top.root, false, false
+	}
+	return !top.recording || top.fresh || !top.any || g.open(a, s, top.at, top.started)
+}
+
+// spell appends a byte to the spelling of a scope.
+func (g *guard) spell(top *scope, b byte) {
+	if !top.started && isSpace(b) {
+		return
+	}
+	top.started = true
+	next := g.child(top.at, b)
+	if next == 0 {
+		next = int32(len(g.nodes))
+		g.nodes = append(g.nodes, spelling{b: b, sibling: g.nodes[top.at].child})
+		g.node(top.at).child = next
+		top.fresh = true
+	}
+	top.at = next
+}
+
+// finish ends the spelling of a scope. It reports false if it is a repetition.
+func (g *guard) finish(top *scope) bool {
+	top.recording = false
+	if !top.started {
+		return true
+	}
+	if g.nodes[top.at].final {
+		return false
+	}
+	g.node(top.at).final = true
+	top.any = true
+	return true
+}
+
+// open reports whether a new spelling can come out of a state and a node of the trie.
+func (g *guard) open(a *Automaton, s State, at int32, started bool) bool {
+	if a.states[s].end || a.states[s].tokens {
+		return true
+	}
+	for i := range 256 {
+		b := byte(i + 0x21) // white space last
+		next := a.Next(s, b)
+		if next == Dead {
+			continue
+		}
+		m := a.states[next].marks
+		if m&End != 0 || m&Close != 0 {
+			if !started || !g.nodes[at].final {
+				return true
+			}
+			continue
+		}
+		if !started && isSpace(b) {
+			if g.open(a, next, at, false) {
+				return true
+			}
+			continue
+		}
+		child := g.child(at, b)
+		if child == 0 || g.open(a, next, child, true) {
+			return true
+		}
+	}
+	return false
+}

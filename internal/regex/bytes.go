@@ -1,0 +1,251 @@
+package regex
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// Raw spells the language in UTF-8.
+func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, false) }
+
+// Quoted spells the language as the inside of a JSON string, each character in its one
+// spelling; see [automaton.Builder.Text].
+func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, true) }
+
+// A span is a range of characters, or of their last bits, and the state behind it.
+type span struct {
+	lo, hi, to int32
+}
+
+// A speller makes the states of a [automaton.DFA] beyond those of the language itself: within
+// a character. Equal ones are made once.
+type speller struct {
+	b     *Budget
+	edges [][]automaton.Edge
+	index map[string]int32
+	key   []byte
+}
+
+func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
+	n := len(d.accept)
+	s := &speller{b: b, edges: make([][]automaton.Edge, n), index: make(map[string]int32)}
+	var ranges [][3]int32 // lo, hi, class
+	d.ranges(func(lo, hi rune, class int32) { ranges = append(ranges, [3]int32{lo, hi, class}) })
+	var spans []span
+	for state := range n {
+		spans = spans[:0]
+		for _, r := range ranges {
+			to := d.next[state*d.classes+int(r[2])]
+			if k := len(spans); to < 0 {
+				continue
+			} else if k > 0 && spans[k-1].to == to && spans[k-1].hi+1 == r[0] {
+				spans[k-1].hi = r[1]
+			} else {
+				spans = append(spans, span{r[0], r[1], to})
+			}
+		}
+		if !b.Spend(0) {
+			return &automaton.DFA{First: []int32{0}}
+		}
+		s.edges[state] = s.first(spans, quoted)
+	}
+	out := &automaton.DFA{First: []int32{0}, Accept: make([]bool, len(s.edges)), Plain: make([]int32, len(s.edges))}
+	copy(out.Accept, d.accept)
+	copy(out.Plain, d.plain())
+	for _, e := range s.edges {
+		out.Edges = append(out.Edges, e...)
+		out.First = append(out.First, int32(len(out.Edges)))
+	}
+	return out
+}
+
+// first returns the edges of a state between characters.
+func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
+	var edges []automaton.Edge
+	for _, p := range cut(spans, 0, 0x7f) {
+		for c := p.lo; c <= p.hi; {
+			if quoted && escaped(c) {
+				c++
+				continue
+			}
+			last := c
+			for last < p.hi && (!quoted || !escaped(last+1)) {
+				last++
+			}
+			edges = append(edges, automaton.Edge{Lo: byte(c), Hi: byte(last), To: p.to})
+			c = last + 1
+		}
+	}
+	if quoted {
+		if escapes := s.escapes(cut(spans, 0, 0x7f)); len(escapes) > 0 {
+			edges = append(edges, automaton.Edge{Lo: '\\', Hi: '\\', To: s.state(escapes)})
+			slices.SortFunc(edges, func(x, y automaton.Edge) int { return int(x.Lo) - int(y.Lo) })
+		}
+	}
+	edges = append(edges, s.digits(cut(spans, 0x80, 0x7ff), 1, 0xc0)...)
+	edges = append(edges, s.digits(cut(spans, 0x800, 0xffff), 2, 0xe0)...)
+	return append(edges, s.digits(cut(spans, 0x10000, maxRune), 3, 0xf0)...)
+}
+
+// cut returns the part of spans from lo to hi.
+func cut(spans []span, lo, hi int32) (out []span) {
+	for _, p := range spans {
+		if p.hi >= lo && p.lo <= hi {
+			out = append(out, span{max(p.lo, lo), min(p.hi, hi), p.to})
+		}
+	}
+	return out
+}
+
+// digits returns the edges for characters, of which so many continuation bytes follow the
+// byte with the given base.
+func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
+	var edges []automaton.Edge
+	block := int32(1) << (6 * rest)
+	for i := 0; i < len(spans); {
+		digit := spans[i].lo / block
+		low := digit * block
+		if p := spans[i]; p.lo == low && p.hi >= low+block-1 {
+			last := (p.hi+1)/block - 1
+			edges = append(edges, automaton.Edge{Lo: base + byte(digit), Hi: base + byte(last), To: s.all(rest, p.to)})
+			if spans[i].lo = (last + 1) * block; spans[i].lo > p.hi {
+				i++
+			}
+			continue
+		}
+		var within []span
+		for ; i < len(spans) && spans[i].lo < low+block; i++ {
+			p := spans[i]
+			within = append(within, span{p.lo - low, min(p.hi-low, block-1), p.to})
+			if p.hi >= low+block {
+				spans[i].lo = low + block
+				break
+			}
+		}
+		edges = append(edges, automaton.Edge{Lo: base + byte(digit), Hi: base + byte(digit), To: s.state(s.tail(within, rest))})
+	}
+	return edges
+}
+
+// tail returns the edges for the last bytes of characters.
+func (s *speller) tail(spans []span, rest int) []automaton.Edge {
+	if rest > 1 {
+		return s.digits(spans, rest-1, 0x80)
+	}
+	edges := make([]automaton.Edge, len(spans))
+	for i, p := range spans {
+		edges[i] = automaton.Edge{Lo: 0x80 + byte(p.lo), Hi: 0x80 + byte(p.hi), To: p.to}
+	}
+	return edges
+}
+
+// all returns the state from which any so many continuation bytes lead to a state.
+func (s *speller) all(rest int, to int32) int32 {
+	for range rest {
+		to = s.state([]automaton.Edge{{Lo: 0x80, Hi: 0xbf, To: to}})
+	}
+	return to
+}
+
+// state returns the state with the given edges.
+func (s *speller) state(edges []automaton.Edge) int32 {
+	s.key = s.key[:0]
+	for _, e := range edges {
+		s.key = append(s.key, e.Lo, e.Hi)
+		s.key = binary.LittleEndian.AppendUint32(s.key, uint32(e.To))
+	}
+	i, ok := s.index[string(s.key)]
+	if !ok {
+		i = int32(len(s.edges))
+		s.index[string(s.key)] = i
+		s.edges = append(s.edges, edges)
+		s.b.Spend(80 + 2*len(s.key))
+	}
+	return i
+}
+
+// short has the characters with an escape of their own, and its letter.
+var short = [...][2]int32{{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}}
+
+// escaped reports whether a character has an escape in a JSON string.
+func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
+
+// escapes returns the edges behind a backslash.
+func (s *speller) escapes(spans []span) []automaton.Edge {
+	var edges []automaton.Edge
+	var rows [2][]automaton.Edge // behind \u000 and \u001
+	for _, p := range spans {
+		for c := p.lo; c <= p.hi; c++ {
+			if !escaped(c) {
+				continue
+			}
+			if i := slices.IndexFunc(short[:], func(e [2]int32) bool { return e[0] == c }); i >= 0 {
+				letter := byte(short[i][1])
+				edges = append(edges, automaton.Edge{Lo: letter, Hi: letter, To: p.to})
+				continue
+			}
+			digit := "0123456789abcdef"[c&15]
+			rows[c>>4] = append(rows[c>>4], automaton.Edge{Lo: digit, Hi: digit, To: p.to})
+		}
+	}
+	var digit []automaton.Edge
+	for i, row := range rows {
+		if len(row) > 0 {
+			digit = append(digit, automaton.Edge{Lo: '0' + byte(i), Hi: '0' + byte(i), To: s.state(row)})
+		}
+	}
+	if len(digit) > 0 {
+		zero := s.state([]automaton.Edge{{Lo: '0', Hi: '0', To: s.state(digit)}})
+		zero = s.state([]automaton.Edge{{Lo: '0', Hi: '0', To: zero}})
+		edges = append(edges, automaton.Edge{Lo: 'u', Hi: 'u', To: zero})
+	}
+	slices.SortFunc(edges, func(x, y automaton.Edge) int { return int(x.Lo) - int(y.Lo) })
+	return edges
+}
+
+// plain returns for each state how many arbitrary plain characters it surely takes: the
+// distance to a state that refuses one.
+func (d *DFA) plain() []int32 {
+	relevant := make([]bool, d.classes)
+	d.ranges(func(lo, hi rune, class int32) {
+		for r := lo; r <= hi && !relevant[class]; r++ {
+			relevant[class] = automaton.Plain(r)
+		}
+	})
+	n := len(d.accept)
+	plain := slices.Repeat([]int32{math.MaxInt32}, n)
+	for s := range n {
+		for c, ok := range relevant {
+			if ok && d.next[s*d.classes+c] < 0 {
+				plain[s] = 0
+			}
+		}
+	}
+	changed := true
+	for round := int32(0); changed && round < maxPlain; round++ {
+		changed = false
+		for s := range n {
+			if plain[s] != math.MaxInt32 {
+				continue
+			}
+			for c, ok := range relevant {
+				if ok && plain[d.next[s*d.classes+c]] == round {
+					plain[s], changed = round+1, true
+					break
+				}
+			}
+		}
+	}
+	if changed {
+		for s := range plain {
+			plain[s] = min(plain[s], maxPlain)
+		}
+	}
+	return plain
+}
+
+// maxPlain is the distance beyond which plain does not look.
+const maxPlain = 256

@@ -1,0 +1,395 @@
+package regex
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// Compile returns the strings in which a pattern matches somewhere, as the standard of JSON
+// Schema has it; ^ and $ are the ends of the string. The error is an [*Error], or the
+// budget's.
+func Compile(b *Budget, pattern string) (*DFA, error) {
+	t, err := parse(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return determine(b, pattern, t)
+}
+
+// A Tree is an expression from which [Build] makes a language.
+type Tree struct{ t *tree }
+
+// Chars is a character of the given ranges, or with not any other one.
+func Chars(ranges [][2]rune, not bool) Tree {
+	s := normal(ranges)
+	if not {
+		s = negate(s)
+	}
+	return Tree{&tree{set: s}}
+}
+
+// Seq is a text of each of the parts, in order.
+func Seq(parts ...Tree) Tree { return Tree{&tree{op: opSeq, parts: trees(parts)}} }
+
+// Alt is a text of one of the parts, of which there must be one at least.
+func Alt(parts ...Tree) Tree { return Tree{&tree{op: opAlt, parts: trees(parts)}} }
+
+// Repeat is least to most texts of a part; most < 0 is no maximum.
+func Repeat(part Tree, least, most int) Tree {
+	return Tree{&tree{op: opRepeat, parts: []*tree{part.t}, least: least, most: most}}
+}
+
+func trees(parts []Tree) (out []*tree) {
+	for _, p := range parts {
+		out = append(out, p.t)
+	}
+	return out
+}
+
+// Build returns the language of an expression. The error is the budget's, or an [*Error].
+func Build(b *Budget, t Tree) (*DFA, error) {
+	return determine(b, "", &tree{op: opSeq, parts: []*tree{{op: opBegin}, t.t, {op: opEnd}}})
+}
+
+func determine(b *Budget, pattern string, t *tree) (*DFA, error) {
+	n := &nfa{b: b, pattern: pattern}
+	match := n.node(nfaNode{kind: nfaMatch})
+	start, err := n.build(t, match)
+	if err != nil {
+		return nil, err
+	}
+	d := n.determine(start)
+	if b.Err() != nil {
+		return nil, b.Err()
+	}
+	return d, nil
+}
+
+type nfaKind uint8
+
+const (
+	nfaSet   nfaKind = iota // a character of a set
+	nfaSplit                // to both
+	nfaBegin                // only at the beginning
+	nfaEnd                  // only at the end
+	nfaMatch                // the pattern has matched
+)
+
+type nfaNode struct {
+	kind nfaKind
+	set  int32
+	to   int32
+	or   int32 // of a split
+}
+
+// An nfa is a nondeterministic automaton, by Thompson's construction from the end.
+type nfa struct {
+	b       *Budget
+	pattern string
+	nodes   []nfaNode
+	sets    []set
+}
+
+func (n *nfa) node(x nfaNode) int32 {
+	n.b.Spend(16)
+	n.nodes = append(n.nodes, x)
+	return int32(len(n.nodes) - 1)
+}
+
+func (n *nfa) build(t *tree, next int32) (int32, error) {
+	if len(n.nodes) > maxNodes {
+		return 0, &Error{Pattern: n.pattern, Problem: "too large once its repetitions are written out"}
+	}
+	switch t.op {
+	case opSet:
+		n.sets = append(n.sets, t.set)
+		return n.node(nfaNode{kind: nfaSet, set: int32(len(n.sets) - 1), to: next}), nil
+	case opBegin:
+		return n.node(nfaNode{kind: nfaBegin, to: next}), nil
+	case opEnd:
+		return n.node(nfaNode{kind: nfaEnd, to: next}), nil
+	case opAlt:
+		at := int32(-1)
+		for _, p := range slices.Backward(t.parts) {
+			way, err := n.build(p, next)
+			if err != nil {
+				return 0, err
+			}
+			if at < 0 {
+				at = way
+			} else {
+				at = n.node(nfaNode{kind: nfaSplit, to: way, or: at})
+			}
+		}
+		return at, nil
+	case opSeq:
+		var err error
+		for _, p := range slices.Backward(t.parts) {
+			if next, err = n.build(p, next); err != nil {
+				return 0, err
+			}
+		}
+		return next, nil
+	case opRepeat:
+		return n.repeat(t, next)
+	}
+	panic("internal error: a tree without an operation")
+}
+
+func (n *nfa) repeat(t *tree, next int32) (int32, error) {
+	var err error
+	at := next
+	if t.most < 0 {
+		at = n.node(nfaNode{kind: nfaSplit, or: next})
+		body, err := n.build(t.parts[0], at)
+		if err != nil {
+			return 0, err
+		}
+		n.nodes[at].to = body
+	}
+	for range t.most - t.least {
+		body, err := n.build(t.parts[0], at)
+		if err != nil {
+			return 0, err
+		}
+		at = n.node(nfaNode{kind: nfaSplit, to: body, or: next})
+	}
+	for range t.least {
+		if at, err = n.build(t.parts[0], at); err != nil {
+			return 0, err
+		}
+	}
+	return at, nil
+}
+
+// letters divides the characters into classes that all sets of the pattern treat alike, and
+// says which sets have each class.
+func (n *nfa) letters() (a alphabet, has [][]uint64) {
+	index := make(map[string]int32, len(n.sets)) // equal sets count once
+	unique := make([]int32, len(n.sets))
+	var sets []set
+	var key []byte
+	for i, s := range n.sets {
+		key = key[:0]
+		for _, r := range s {
+			key = binary.LittleEndian.AppendUint64(key, uint64(r[0])<<32|uint64(r[1]))
+		}
+		j, ok := index[string(key)]
+		if !ok {
+			j = int32(len(sets))
+			index[string(key)] = j
+			sets = append(sets, s)
+		}
+		unique[i] = j
+	}
+	for i := range n.nodes {
+		if n.nodes[i].kind == nfaSet {
+			n.nodes[i].set = unique[n.nodes[i].set]
+		}
+	}
+	type event struct {
+		at  rune
+		set int32
+		in  bool
+	}
+	var events []event
+	for i, s := range sets {
+		for _, r := range s {
+			events = append(events, event{r[0], int32(i), true}, event{r[1] + 1, int32(i), false})
+		}
+	}
+	slices.SortFunc(events, func(x, y event) int { return int(x.at - y.at) })
+	words := (len(sets) + 63) / 64
+	now := make([]uint64, words)
+	classes := make(map[string]int32)
+	add := func(start rune) {
+		key = key[:0]
+		for _, w := range now {
+			key = binary.LittleEndian.AppendUint64(key, w)
+		}
+		c, ok := classes[string(key)]
+		if !ok {
+			c = int32(len(has))
+			classes[string(key)] = c
+			has = append(has, slices.Clone(now))
+		}
+		if k := len(a.class); k == 0 || a.class[k-1] != c {
+			a.starts, a.class = append(a.starts, start), append(a.class, c)
+		}
+	}
+	for i, at := 0, rune(0); at <= maxRune; {
+		for ; i < len(events) && events[i].at == at; i++ {
+			e := events[i]
+			if e.in {
+				now[e.set>>6] |= 1 << (e.set & 63)
+			} else {
+				now[e.set>>6] &^= 1 << (e.set & 63)
+			}
+		}
+		n.b.Spend(8)
+		add(at)
+		if i == len(events) {
+			break
+		}
+		at = events[i].at
+	}
+	a.classes = len(has)
+	return a, has
+}
+
+// A subset is the set of nodes at which a text may be.
+type subset struct {
+	nodes []int32 // of characters and of ends, sorted
+	done  bool    // the pattern has matched: any text may follow
+	begin bool    // no character has come
+}
+
+// determine returns the automaton of the strings that contain a match.
+func (n *nfa) determine(start int32) *DFA {
+	a, has := n.letters()
+	d := &DFA{alphabet: a}
+	c := &closer{n: n, seen: make([]int32, len(n.nodes))}
+	index := make(map[string]int32)
+	var all []subset
+	var key []byte
+	find := func(s subset) int32 {
+		key = key[:0]
+		if s.done {
+			s.nodes = nil
+			key = append(key, 1)
+		}
+		if s.begin {
+			key = append(key, 2)
+		}
+		for _, i := range s.nodes {
+			key = binary.LittleEndian.AppendUint32(key, uint32(i))
+		}
+		i, ok := index[string(key)]
+		if !ok {
+			i = int32(len(all))
+			index[string(key)] = i
+			s.nodes = slices.Clone(s.nodes)
+			all = append(all, s)
+			n.b.Spend(len(key)*2 + 4*d.classes + 80)
+		}
+		return i
+	}
+	restart := n.openAt(start)
+	c.reset()
+	c.add(start, true)
+	first := c.take()
+	first.begin = true
+	find(first)
+	for i := 0; i < len(all); i++ {
+		if n.b.Err() != nil {
+			return None()
+		}
+		d.accept = append(d.accept, all[i].done || n.ends(all[i]))
+		for class := range int32(d.classes) {
+			if all[i].done {
+				d.next = append(d.next, int32(i))
+				continue
+			}
+			c.reset()
+			for _, at := range all[i].nodes {
+				if x := &n.nodes[at]; x.kind == nfaSet && has[class][x.set>>6]>>(x.set&63)&1 != 0 {
+					c.add(x.to, false)
+				}
+			}
+			if restart {
+				c.add(start, false)
+			}
+			n.b.Spend(0)
+			d.next = append(d.next, find(c.take()))
+		}
+	}
+	return d.trim(n.b)
+}
+
+// openAt reports whether a match may begin behind the beginning: whether a node leads anywhere
+// but through ^.
+func (n *nfa) openAt(start int32) bool {
+	c := &closer{n: n, seen: make([]int32, len(n.nodes))}
+	c.reset()
+	c.add(start, false)
+	s := c.take()
+	return s.done || len(s.nodes) > 0
+}
+
+// A closer follows the nodes that take no character.
+type closer struct {
+	n    *nfa
+	seen []int32 // the turn in which each node was met
+	turn int32
+	work []int32
+	out  []int32
+	done bool
+}
+
+func (c *closer) reset() {
+	c.turn++
+	c.out, c.done = c.out[:0], false
+}
+
+// add follows a node. Begin says that no character has come.
+func (c *closer) add(at int32, begin bool) {
+	c.work = append(c.work[:0], at)
+	for len(c.work) > 0 {
+		at := c.work[len(c.work)-1]
+		c.work = c.work[:len(c.work)-1]
+		if c.seen[at] == c.turn {
+			continue
+		}
+		c.seen[at] = c.turn
+		switch x := &c.n.nodes[at]; x.kind {
+		case nfaSplit:
+			c.work = append(c.work, x.to, x.or)
+		case nfaBegin:
+			if begin {
+				c.work = append(c.work, x.to)
+			}
+		case nfaMatch:
+			c.done = true
+		case nfaSet, nfaEnd:
+			c.out = append(c.out, at)
+		}
+	}
+}
+
+func (c *closer) take() subset {
+	slices.Sort(c.out)
+	return subset{nodes: c.out, done: c.done}
+}
+
+// ends reports whether a match is complete if the text ends here.
+func (n *nfa) ends(s subset) bool {
+	seen := make(map[int32]bool)
+	var work []int32
+	for _, at := range s.nodes {
+		if n.nodes[at].kind == nfaEnd {
+			work = append(work, at)
+		}
+	}
+	for len(work) > 0 {
+		at := work[len(work)-1]
+		work = work[:len(work)-1]
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		switch x := &n.nodes[at]; x.kind {
+		case nfaSplit:
+			work = append(work, x.to, x.or)
+		case nfaEnd:
+			work = append(work, x.to)
+		case nfaBegin: // behind $: both match in the empty text
+			if s.begin {
+				work = append(work, x.to)
+			}
+		case nfaMatch:
+			return true
+		case nfaSet:
+		}
+	}
+	return false
+}

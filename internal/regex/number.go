@@ -1,0 +1,309 @@
+package regex
+
+import (
+	"errors"
+	"math/big"
+	"strconv"
+	"strings"
+)
+
+// Numbers are languages like strings: of decimals without exponent. A language is closed
+// if it has all spellings of each of its values (1, 1.0, 1.00; 0 and -0), so that
+// intersections and differences of languages are those of the sets of values.
+
+// maxDigits bounds the digits of a bound, before and behind the point.
+const maxDigits = 400
+
+// MaxMultiple bounds the divisor of [Multiples], scaled to an integer.
+const MaxMultiple = 4096
+
+// Errors of numbers.
+var (
+	ErrDigits   = errors.New("the number has too many digits")
+	ErrMultiple = errors.New("the divisor has too many digits: at most " + strconv.Itoa(MaxMultiple) + " once scaled to an integer")
+)
+
+// A Decimal is a number as JSON writes it, exactly.
+type Decimal struct {
+	Negative        bool
+	whole, fraction string // without zeros that say nothing
+}
+
+// ParseDecimal reads a JSON number.
+func ParseDecimal(s string) (d Decimal, err error) {
+	s, d.Negative = strings.CutPrefix(s, "-")
+	exponent := 0
+	if i := strings.IndexAny(s, "eE"); i >= 0 {
+		if exponent, err = strconv.Atoi(strings.TrimPrefix(s[i+1:], "+")); err != nil || exponent > 4*maxDigits || exponent < -4*maxDigits {
+			return d, ErrDigits
+		}
+		s = s[:i]
+	}
+	whole, fraction, _ := strings.Cut(s, ".")
+	digits, point := whole+fraction, len(whole)+exponent
+	if point < 0 {
+		digits, point = strings.Repeat("0", -point)+digits, 0
+	}
+	if point > len(digits) {
+		digits += strings.Repeat("0", point-len(digits))
+	}
+	d.whole, d.fraction = strings.TrimLeft(digits[:point], "0"), strings.TrimRight(digits[point:], "0")
+	if len(d.whole) > maxDigits || len(d.fraction) > maxDigits {
+		return d, ErrDigits
+	}
+	if d.whole == "" && d.fraction == "" {
+		d.Negative = false
+	}
+	return d, nil
+}
+
+// String returns the shortest spelling without exponent.
+func (d Decimal) String() string {
+	s := d.whole
+	if s == "" {
+		s = "0"
+	}
+	if d.fraction != "" {
+		s += "." + d.fraction
+	}
+	if d.Negative {
+		s = "-" + s
+	}
+	return s
+}
+
+// zero reports whether the number is 0.
+func (d Decimal) zero() bool { return d.whole == "" && d.fraction == "" }
+
+// digitAlphabet has the classes of numbers: each digit, the point and the minus.
+var digitAlphabet = single([]rune("-.0123456789"))
+
+// Classes of digitAlphabet.
+const (
+	minus = 1
+	point = 2
+	zero  = 3 // the digits follow
+)
+
+// machine makes an automaton that is described by a function from a state
+// and a class to a state; states are comparable values.
+func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), accept func(S) bool) *DFA {
+	d := &DFA{alphabet: digitAlphabet}
+	index := map[S]int32{start: 0}
+	states := []S{start}
+	for i := 0; i < len(states); i++ {
+		if !b.Spend(4*d.classes + 48) {
+			return None()
+		}
+		d.accept = append(d.accept, accept(states[i]))
+		for c := range d.classes {
+			to, ok := next(states[i], c)
+			if !ok {
+				d.next = append(d.next, -1)
+				continue
+			}
+			k, known := index[to]
+			if !known {
+				k = int32(len(states))
+				index[to] = k
+				states = append(states, to)
+			}
+			d.next = append(d.next, k)
+		}
+	}
+	return d.trim(b)
+}
+
+// A place is a position in the grammar of decimals.
+type place uint8
+
+const (
+	atStart    place = iota
+	atSign           // behind the minus
+	atZero           // behind a leading zero
+	atWhole          // within the digits before the point
+	atPoint          // behind the point
+	atFraction       // within the digits behind it
+)
+
+// step follows the grammar of decimals.
+func (p place) step(c int) (place, bool) {
+	digit := c >= zero
+	switch p {
+	case atStart, atSign:
+		switch {
+		case c == minus && p == atStart:
+			return atSign, true
+		case c == zero:
+			return atZero, true
+		case digit:
+			return atWhole, true
+		}
+	case atZero, atWhole:
+		switch {
+		case c == point:
+			return atPoint, true
+		case digit && p == atWhole:
+			return atWhole, true
+		}
+	case atPoint, atFraction:
+		return atFraction, digit
+	}
+	return 0, false
+}
+
+// ends reports whether a decimal may end.
+func (p place) ends() bool { return p == atZero || p == atWhole || p == atFraction }
+
+// Decimals returns all decimals.
+func Decimals(b *Budget) *DFA {
+	return machine(b, atStart, place.step, place.ends)
+}
+
+// Canonical returns the decimals without zeros that say nothing, and without -0: of each
+// value one.
+func Canonical(b *Budget) *DFA {
+	type state struct {
+		place
+		zero  bool // the last digit of a fraction
+		minus bool // and nothing but zeros
+	}
+	return machine(b, state{}, func(s state, c int) (state, bool) {
+		p, ok := s.step(c)
+		next := state{place: p, minus: s.minus}
+		switch {
+		case c == minus:
+			next.minus = true
+		case c > zero:
+			next.minus = false
+		}
+		next.zero = p == atFraction && c == zero
+		return next, ok
+	}, func(s state) bool { return s.ends() && !s.zero && !s.minus })
+}
+
+// Compare returns the decimals that are less than, equal to and greater than a bound, as asked
+// for.
+func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
+	// The magnitudes are compared: of the whole parts first the number of digits, then the
+	// digits, then those of the fractions.
+	type state struct {
+		place
+		negative, nonzero bool
+		digits            int  // of the part so far, at most one more than the bound's
+		order             int8 // of these digits beside the bound's: -1, 0, 1
+	}
+	sign := func(have, want int) int8 {
+		return int8(max(-1, min(have-want, 1)))
+	}
+	// Whole parts that are shorter or longer decide when the point comes, or the end.
+	whole := func(s state) int8 {
+		if s.place == atFraction || s.digits == len(bound.whole) {
+			return s.order
+		}
+		return sign(s.digits, len(bound.whole))
+	}
+	next := func(s state, c int) (state, bool) {
+		p, ok := s.step(c)
+		t := s
+		t.place = p
+		t.nonzero = s.nonzero || c > zero
+		switch {
+		case c == minus:
+			t.negative = true
+		case c == point:
+			t.order, t.digits = whole(s), 0
+		case p == atFraction:
+			if t.order != 0 {
+				break
+			}
+			want := 0
+			if s.digits < len(bound.fraction) {
+				want = int(bound.fraction[s.digits] - '0')
+			}
+			t.order = sign(c-zero, want)
+			t.digits = min(s.digits+1, len(bound.fraction))
+		case p == atZero: // no digit that counts
+		case s.digits < len(bound.whole):
+			if t.order == 0 {
+				t.order = sign(c-zero, int(bound.whole[s.digits]-'0'))
+			}
+			t.digits++
+		default:
+			t.digits, t.order = len(bound.whole)+1, 1
+		}
+		return t, ok
+	}
+	accept := func(s state) bool {
+		if !s.ends() {
+			return false
+		}
+		order, digits := whole(s), 0
+		if s.place == atFraction {
+			digits = s.digits
+		}
+		if order == 0 && digits < len(bound.fraction) { // whose last digit is not 0
+			order = -1
+		}
+		negative := s.negative && s.nonzero // -0 is 0
+		switch {
+		case negative && bound.Negative:
+			order = -order
+		case negative:
+			order = -1
+		case bound.Negative:
+			order = 1
+		}
+		return order < 0 && less || order == 0 && equal || order > 0 && greater
+	}
+	return machine(b, state{}, next, accept)
+}
+
+// Equals returns the spellings of a number.
+func Equals(b *Budget, d Decimal) *DFA { return Compare(b, d, false, true, false) }
+
+// Multiples returns the decimals that are multiples of a positive number.
+func Multiples(b *Budget, of Decimal) (*DFA, error) {
+	scaled, ok := new(big.Int).SetString("0"+of.whole+of.fraction, 10)
+	if !ok || of.Negative || of.zero() || scaled.Cmp(big.NewInt(MaxMultiple)) > 0 {
+		return nil, ErrMultiple
+	}
+	n, scale := int(scaled.Int64()), len(of.fraction)
+	type state struct {
+		place
+		rest   int // of the digits so far
+		digits int // of the fraction, at most scale
+	}
+	return machine(b, state{}, func(s state, c int) (state, bool) {
+		p, ok := s.step(c)
+		s.place = p
+		if c >= zero {
+			switch {
+			case p != atFraction:
+				s.rest = (s.rest*10 + c - zero) % n
+			case s.digits < scale:
+				s.rest = (s.rest*10 + c - zero) % n
+				s.digits++
+			case c != zero:
+				return s, false
+			}
+		}
+		return s, ok
+	}, func(s state) bool {
+		rest := s.rest
+		for range scale - s.digits {
+			rest = rest * 10 % n
+		}
+		return s.ends() && rest == 0
+	}), nil
+}
+
+// JSONNumbers returns the spellings of numbers that JSON has, with exponents of up to three
+// digits: readers fail at larger ones.
+func JSONNumbers(b *Budget) *DFA {
+	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`)
+	if err != nil {
+		return None()
+	}
+	return d
+}

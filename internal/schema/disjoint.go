@@ -1,0 +1,55 @@
+package schema
+
+import "github.com/inferd-go/inferd/internal/regex"
+
+// tellDepth bounds how deep members are compared that tell cases apart.
+const tellDepth = 3
+
+// disjoint reports whether two expressions surely have no value in common. It is a quick look
+// at types, literals, and required members; an intersection would tell more.
+func (c *compiler) disjoint(x, y expr, depth int) bool {
+	if x == nothing || y == nothing {
+		return true
+	}
+	if x == everything || y == everything || depth == 0 || !c.budget.Spend(0) {
+		return false
+	}
+	s, err := c.eval(x)
+	if err != nil {
+		return false
+	}
+	t, err := c.eval(y)
+	if err != nil || s.null && t.null || s.bools[0] && t.bools[0] || s.bools[1] && t.bools[1] || len(s.arrs) > 0 && len(t.arrs) > 0 || !regex.Disjoint(s.nums, t.nums) {
+		return false
+	}
+	for _, a := range s.strs {
+		for _, b := range t.strs {
+			if a.lang == nil || b.lang == nil || !regex.Disjoint(a.lang, b.lang) {
+				return false
+			}
+		}
+	}
+	for i := range s.objs {
+		for j := range t.objs {
+			if !c.disjointObjs(&s.objs[i], &t.objs[j], depth) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// disjointObjs reports whether a member that both cases require tells them apart.
+func (c *compiler) disjointObjs(x, y *objs, depth int) bool {
+	for _, p := range x.props {
+		if !p.required {
+			continue
+		}
+		for _, q := range y.props {
+			if q.name == p.name && c.disjoint(p.value, q.value, depth-1) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,120 @@
+// Package schema compiles JSON Schemas into grammars for package automaton: every text of the
+// grammar is a JSON value that the schema takes. A schema that it cannot keep as a whole is
+// refused by keyword and JSON pointer; it is never taken in part. Drafts 4 to 2020-12 are
+// understood, the last where $schema names none. It reads no file and follows no reference
+// out of the schema.
+//
+// A schema is understood as a set of values: for each type a language of scalars, or a union
+// of cases of arrays and objects (type set). Such sets are intersected, united and
+// complemented, for allOf, anyOf, oneOf, not, if and dependent*. The condition on a member
+// or an item is an expression over schemas (type expr), evaluated when it is reached,
+// so recursion is no matter. Each expression becomes one rule of the grammar.
+//
+// docs/schemas.md says which keywords are kept, which are refused, and how values are spelt.
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// A Schema is a compiled schema.
+type Schema struct {
+	Grammar *automaton.Grammar
+	// Annotations has the pointers of keywords that bind nothing although they may seem to:
+	// formats that the standard does not know, content*, and unknown keywords.
+	Annotations []string
+}
+
+// A Refusal is a keyword that cannot be kept. Without a keyword, Pointer is a schema as a
+// whole.
+type Refusal struct {
+	Pointer string `json:"pointer"` // of the keyword's value, or of the schema
+	Keyword string `json:"keyword"`
+	Why     string `json:"why"`
+}
+
+// RefusedError is the error of a schema that cannot be enforced.
+type RefusedError []Refusal
+
+func (r RefusedError) Error() string {
+	var s strings.Builder
+	for i, f := range r {
+		if i == 3 {
+			fmt.Fprintf(&s, "; and %d more", len(r)-i)
+			break
+		}
+		if i > 0 {
+			s.WriteString("; ")
+		}
+		at := f.Pointer
+		if at == "" {
+			at = "the schema"
+		}
+		fmt.Fprintf(&s, "%s: %s", at, f.Why)
+	}
+	return s.String()
+}
+
+// Errors of operations on sets. A refusal has them as its reason.
+var (
+	errCases     = errors.New("too many cases: more than 256 combinations")
+	errFormatNot = errors.New("the opposite of this format cannot be enforced")
+	errUniqueNot = errors.New("the opposite of uniqueItems cannot be enforced")
+	errOthersNot = errors.New("the opposite of a condition on undeclared members cannot be enforced")
+	errLengths   = errors.New("the pattern or format is too large for bounds of this length beside it")
+	errUnique    = errors.New("unique items can be enforced for scalars only, alike at all places and without contains")
+	errPlaces    = errors.New("too many places: counts of members or items are too large beside the other conditions")
+	errFew       = errors.New("minItems is larger than the number of different items")
+	errCycle     = errors.New("a reference leads back to itself without a step into the value")
+)
+
+// Whys of a schema as a whole.
+const (
+	whyNothing = "no value satisfies it"
+	whyItems   = "it has too many alternatives at one place"
+)
+
+// Compile compiles a schema within a budget; nil has the default bounds. The error is a
+// [*SyntaxError] if the source is no schema, else [RefusedError].
+func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
+	if b == nil {
+		b = &automaton.Budget{}
+	}
+	b.Spend(8 * len(source))
+	root, err := parseJSON(source)
+	if err != nil {
+		return nil, err
+	}
+	if root.kind != jsonObject && root.kind != jsonBool {
+		return nil, &SyntaxError{Problem: "a schema is an object, true or false"}
+	}
+	c := newCompiler(root, b)
+	g, err := c.compile()
+	switch {
+	case b.Err() != nil:
+		return nil, RefusedError{{Why: b.Err().Error()}}
+	case len(c.refused) > 0:
+		slices.SortStableFunc(c.refused, func(x, y Refusal) int { return strings.Compare(x.Pointer, y.Pointer) })
+		return nil, RefusedError(slices.Compact(c.refused))
+	case errors.Is(err, automaton.ErrNothing):
+		return nil, RefusedError{{Why: whyNothing}}
+	case err != nil:
+		return nil, RefusedError{{Why: err.Error()}}
+	}
+	if a := automaton.New(g); a.Start() == automaton.Dead {
+		return nil, RefusedError{{Why: whyItems}}
+	}
+	slices.Sort(c.annotations)
+	return &Schema{Grammar: g, Annotations: slices.Compact(c.annotations)}, nil
+}
+
+// Empty reports whether an error says that no value satisfies the schema.
+func Empty(err error) bool {
+	r, ok := errors.AsType[RefusedError](err)
+	return ok && len(r) == 1 && r[0].Why == whyNothing
+}

@@ -1,0 +1,224 @@
+// Package vocab turns the states of an automaton into masks over the tokens of a vocabulary:
+// the bit of a token is set exactly if its bytes fit next. It does not know where a vocabulary
+// comes from, nor how tokens are chosen.
+//
+// A [Vocab] is made once per model: its tokens as a trie in depth-first order, so that a walk
+// along the trie and the automaton skips a subtree at its first byte that does not fit. Tokens that are
+// whole plain characters (see [automaton.Plain]) are grouped by their number of characters:
+// inside a free string one ready mask replaces the walk over nearly the whole vocabulary.
+//
+// [Masks] belongs to one vocabulary and one automaton, keeps masks of states that are
+// expensive, and allocates nothing once it is warm. One goroutine at a time may use it.
+package vocab
+
+import (
+	"cmp"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// A Token is a token of a vocabulary. Its id is its index.
+type Token struct {
+	Bytes []byte
+	// Control tokens (markers, ends, unused ones) are no text, whatever their bytes: only a
+	// grammar that names their id takes them.
+	Control bool
+}
+
+// Groups of plain tokens: 1 to 16 characters each for itself, up to 32, and more.
+const (
+	single = 16
+	groups = single + 2
+)
+
+// A node of a trie, in depth-first order.
+type node struct {
+	token int32  // that ends here; -1 is none
+	size  uint32 // nodes of the subtree in the upper 24 bits, the byte in the lower 8
+}
+
+const (
+	byteBits = 8
+	maxNodes = 1<<(32-byteBits) - 1
+)
+
+// A Vocab is the vocabulary of a model. It is immutable.
+type Vocab struct {
+	tokens  [][]byte
+	control []bool
+	rest    []node           // of tokens that are not plain
+	plain   [groups][]node   // of plain tokens by number of characters
+	longest int              // characters of a plain token
+	most    int              // bytes of a token
+	ready   [groups][]uint64 // masks of all plain tokens up to each group
+	twins   map[int32][]int32
+}
+
+// New makes a vocabulary. Tokens without bytes fit nowhere. Of tokens with the same bytes, as
+// byte fallback has, all fit where one does.
+func New(tokens []Token) *Vocab {
+	v := &Vocab{tokens: make([][]byte, len(tokens)), control: make([]bool, len(tokens)), twins: make(map[int32][]int32)}
+	order := make([]int32, 0, len(tokens))
+	for i, t := range tokens {
+		v.tokens[i], v.control[i] = t.Bytes, t.Control
+		if !t.Control && len(t.Bytes) > 0 {
+			order = append(order, int32(i))
+		}
+	}
+	slices.SortFunc(order, func(x, y int32) int {
+		return cmp.Or(slices.Compare(tokens[x].Bytes, tokens[y].Bytes), cmp.Compare(x, y))
+	})
+	var split [groups + 1][]int32
+	for i := 0; i < len(order); {
+		first := order[i]
+		v.most = max(v.most, len(tokens[first].Bytes))
+		for i++; i < len(order) && slices.Equal(tokens[order[i]].Bytes, tokens[first].Bytes); i++ {
+			v.twins[first] = append(v.twins[first], order[i])
+		}
+		g := groups
+		if n := plainLen(tokens[first].Bytes); n > 0 {
+			g = group(n)
+			v.longest = max(v.longest, n)
+		}
+		split[g] = append(split[g], first)
+	}
+	v.rest = v.trie(split[groups])
+	mask := make([]uint64, v.Words())
+	for g := range groups {
+		v.plain[g] = v.trie(split[g])
+		for _, id := range split[g] {
+			v.set(mask, id)
+		}
+		v.ready[g] = slices.Clone(mask)
+	}
+	return v
+}
+
+// plainLen returns the number of characters of a text of whole plain characters; 0 for others.
+func plainLen(p []byte) (n int) {
+	for len(p) > 0 {
+		r, size := utf8.DecodeRune(p)
+		if r == utf8.RuneError && size == 1 || !automaton.Plain(r) {
+			return 0
+		}
+		p = p[size:]
+		n++
+	}
+	return n
+}
+
+// group returns the group of plain tokens of n characters.
+func group(n int) int {
+	switch {
+	case n <= single:
+		return n - 1
+	case n <= 32:
+		return single
+	}
+	return single + 1
+}
+
+// trie makes the trie of sorted tokens.
+func (v *Vocab) trie(ids []int32) []node {
+	var nodes []node
+	var open []int // nodes along the last token
+	var last []byte
+	end := func(depth int) {
+		for len(open) > depth {
+			at := open[len(open)-1]
+			open = open[:len(open)-1]
+			nodes[at].size |= uint32(min(len(nodes)-at, maxNodes)) << byteBits
+		}
+	}
+	for _, id := range ids {
+		p := v.tokens[id]
+		common := 0
+		for common < len(p) && common < len(last) && p[common] == last[common] {
+			common++
+		}
+		end(common)
+		for _, b := range p[common:] {
+			open = append(open, len(nodes))
+			nodes = append(nodes, node{token: -1, size: uint32(b)})
+		}
+		nodes[len(nodes)-1].token = id
+		last = p
+	}
+	end(0)
+	return slices.Clip(nodes)
+}
+
+// Len returns the number of tokens.
+func (v *Vocab) Len() int { return len(v.tokens) }
+
+// Words returns the length of a mask.
+func (v *Vocab) Words() int { return (len(v.tokens) + 63) / 64 }
+
+// Bytes returns the bytes of a token.
+func (v *Vocab) Bytes(id int32) []byte { return v.tokens[id] }
+
+// Control reports whether a token is no text.
+func (v *Vocab) Control(id int32) bool { return v.control[id] }
+
+// set sets the bits of a token and of its twins.
+func (v *Vocab) set(mask []uint64, id int32) {
+	mask[id>>6] |= 1 << (id & 63)
+	if twins, ok := v.twins[id]; ok {
+		for _, t := range twins {
+			mask[t>>6] |= 1 << (t & 63)
+		}
+	}
+}
+
+func (v *Vocab) clear(mask []uint64, id int32) {
+	mask[id>>6] &^= 1 << (id & 63)
+	for _, t := range v.twins[id] {
+		mask[t>>6] &^= 1 << (t & 63)
+	}
+}
+
+// Has reports whether the bit of a token is set.
+func Has(mask []uint64, id int32) bool { return mask[id>>6]>>(id&63)&1 != 0 }
+
+// Count returns how many tokens a text takes, by the longest match at each place. Bytes
+// without a token count as one. It bounds from above what the text needs at least.
+func (v *Vocab) Count(text []automaton.Symbol) (n int) {
+	for len(text) > 0 {
+		n++
+		if text[0] >= 256 {
+			text = text[1:]
+			continue
+		}
+		text = text[max(1, v.match(text)):]
+	}
+	return n
+}
+
+// match returns the length of the longest token at the beginning of a text.
+func (v *Vocab) match(text []automaton.Symbol) (longest int) {
+	longest = match(v.rest, text)
+	for g := range v.plain {
+		longest = max(longest, match(v.plain[g], text))
+	}
+	return longest
+}
+
+func match(nodes []node, text []automaton.Symbol) (longest int) {
+	at, end := 0, len(nodes)
+	for depth := range text {
+		for at < end && automaton.Symbol(nodes[at].size&(1<<byteBits-1)) != text[depth] {
+			at += int(nodes[at].size >> byteBits)
+		}
+		if at >= end {
+			break
+		}
+		if nodes[at].token >= 0 {
+			longest = depth + 1
+		}
+		end = at + int(nodes[at].size>>byteBits)
+		at++
+	}
+	return longest
+}
