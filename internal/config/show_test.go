@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// What is shown gives the same config when it is loaded, and has no key.
+// The effective file loads as the same config, and has no key.
 func TestEffective(t *testing.T) {
 	digest := strings.Repeat("0a", 32)
 	for name, test := range map[string]struct {
