@@ -55,6 +55,16 @@ type Common struct {
 	QueueTotal    int // requests that may wait in all
 
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
+
+	Models
+}
+
+// Models are the settings of the model store.
+type Models struct {
+	ModelsHome string // folder of the model store; with [Config], never empty
+	AutoPull   bool   // models of the config that are missing are pulled
+	Catalog    string // file with models by name; empty: none but that of the release
+	Verify     string // VerifyOnce or VerifyAlways
 }
 
 // Locate returns the sockets and the lock of the daemon. It uses only the flags, because the paths
@@ -94,33 +104,36 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	return s
 }
 
-// ErrNoModel is the error if neither flags nor the config name a model.
-var ErrNoModel = errors.New(`no model is configured. Name one in one of three ways:
-  inferd --model-path FILE.gguf              (--model-sha256 HEX checks it first)
-  inferd --model-path builtin:chain          (generated, to try things out)
+// ErrNoModel is returned when nothing says which model to serve.
+var ErrNoModel = errors.New(`no model is configured. Name one in one of these ways:
+  inferdctl pull NAME, then inferd --model NAME   (such as qwen3-0.6b, or hf:OWNER/REPO)
+  inferdctl config init                           (writes a config file with two models, which inferd then pulls)
+  inferd --model-path FILE.gguf                   (--model-sha256 HEX checks it first)
+  inferd --model-path builtin:chain               (generated, to try things out)
   a config file, ~/.inferd/config.json or --config FILE, such as
-    {"backends":[{"kind":"llamacpp","name":"gen","model":{"path":"/models/model.gguf"}}]}`)
+    {"backends":[{"kind":"llamacpp","name":"gen","model":"qwen3-0.6b"}]}`)
 
 // Load reads the config file and overrides it with the flags. After an error the config has only
 // the warnings so far.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{Warnings: append(env.Warnings(), f.Warnings...)}
-	if err := c.load(f, env); err != nil {
+	merged := *f
+	if err := c.load(f, &merged, env); err != nil {
 		return &Config{Warnings: c.Warnings}, err
 	}
 	return c, nil
 }
 
-func (c *Config) load(f *Flags, env paths.Env) error {
+// load completes merged, which is a copy of f: the flags, with the file's values where none was given.
+func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	path := cmp.Or(f.ConfigFile, env.ConfigFile())
 	doc, err := settings.Open(path)
-	merged := *f // the flags; the values of the file replace those that are not set
 	var (
 		keys   []string
 		shared []sharedPrefix
 	)
 	if doc != nil {
-		keys = c.fromFile(doc, &merged)
+		keys = c.fromFile(doc, merged)
 		shared = readShared(doc.Root)
 	}
 	c.Warnings = append(c.Warnings, f.warnUnknown(keys)...)
@@ -137,10 +150,12 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 	}
 	c.Common = merged.Common
 	c.EngineLib = cmp.Or(c.EngineLib, env.EngineDir())
-	if err := c.tcp(&merged, env.Getenv); err != nil {
+	c.ModelsHome = cmp.Or(env.Expand(c.ModelsHome), env.ModelsDir())
+	c.Catalog = env.Expand(c.Catalog)
+	if err := c.tcp(merged, env.Getenv); err != nil {
 		return err
 	}
-	if err := c.http(&merged); err != nil {
+	if err := c.http(merged); err != nil {
 		return err
 	}
 	if err := c.fromFlags(f); err != nil {
@@ -165,7 +180,7 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 func (c *Config) fromFlags(f *Flags) error {
 	name := f.Backend
 	if name == "" {
-		if f.ModelPath == "" && f.ModelSHA256 == "" {
+		if f.Model == "" && f.ModelPath == "" && f.ModelSHA256 == "" {
 			return nil
 		}
 		name = f.kinds[0].Name
@@ -175,7 +190,7 @@ func (c *Config) fromFlags(f *Flags) error {
 		return fmt.Errorf("--backend %q is not known: %s", name, f.kindNames())
 	}
 	e := &backend.Entry{Name: name, Limits: f.over(backend.Limits{}), Kind: kind, Settings: f.own[name]}
-	if err := e.Settings.FromFlags(e, f.ModelPath, f.ModelSHA256); err != nil {
+	if err := e.Settings.FromFlags(e, backend.ModelFlags{Name: f.Model, Path: f.ModelPath, SHA256: f.ModelSHA256}); err != nil {
 		return err
 	}
 	if err := check(e); err != nil {

@@ -47,8 +47,17 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "engine", Help: "inferd-engine `program`; default: the one beside inferd", At: func(f *Flags) any { return &f.Engine }},
 	{Flag: "engine-lib", Key: "engine.lib_dir", Help: "`folder` with llama.cpp's libraries; default: the one that \"make engine\" makes", At: func(f *Flags) any { return &f.EngineLib }},
 	{Flag: "backend", Help: "`kind` of backend: llamacpp (with --model-path) or mock; default: the config's", At: func(f *Flags) any { return &f.Backend }},
+	{Flag: "model", Help: "model to serve, by `name`: of the model store or the catalog, hf:OWNER/REPO, ollama:NAME, https://…; pulled if it is missing", At: func(f *Flags) any { return &f.Model }},
 	{Flag: "model-path", Help: "model to serve: a GGUF `file`, or builtin:NAME", At: func(f *Flags) any { return &f.ModelPath }},
 	{Flag: "model-sha256", Help: "SHA-256 that the model's file must have, in `hex`", At: func(f *Flags) any { return &f.ModelSHA256 }},
+
+	{Flag: "models-home", Key: "models_home", Help: "`folder` of the model store; default: MODELS_HOME, else the user's", At: func(f *Flags) any { return &f.ModelsHome }},
+	{Flag: "auto-pull", Key: "auto_pull", Help: "pull the models of the config that are missing", At: func(f *Flags) any { return &f.AutoPull }},
+	{Flag: "catalog", Key: "catalog", Help: "`file` with models by name, over the catalog of this release", At: func(f *Flags) any { return &f.Catalog }},
+	{Flag: "verify", Key: "verify", Help: "`when` a model with a known SHA-256 is hashed: once, or always, at each start of its engine", At: func(f *Flags) any { return &f.Verify }},
+	{Flag: "paranoid", Help: "the same as --verify always", At: func(f *Flags) any { return &f.paranoid }},
+	{Key: "model_autoselect", Help: "`whether` models are chosen if no entry generates: off or auto", At: func(f *Flags) any { return &f.autoselect }},
+	{Key: "model_autoselect_min_vram_gib", Help: "accepted; this release does not measure the `GiB` of a GPU", At: func(f *Flags) any { return &f.minVRAM }},
 
 	{Flag: "active-permits", Key: "admission.active_permits", Help: "`requests` that run at once; 0 is 1 (default: the sum of the slots, as the config's 0)", At: func(f *Flags) any { return &f.ActivePermits }},
 	{Flag: "queue-depth", Key: "admission.queue_depth", Help: "`requests` of one caller that may wait", At: func(f *Flags) any { return &f.QueueDepth }},

@@ -98,9 +98,14 @@ func TestEverySetting(t *testing.T) {
 			case *settings.Words:
 				before, behind = `["`, `"]`
 			}
+			if s.Flag == "verify" {
+				values = []string{"always", "once", "always"}
+			}
 			path := t.TempDir() + "/config.json"
-			section, member, _ := strings.Cut(s.Key, ".")
-			file := fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, before, values[0], behind)
+			file := fmt.Sprintf(`{%q:%s%s%s}`, s.Key, before, values[0], behind)
+			if section, member, inner := strings.Cut(s.Key, "."); inner {
+				file = fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, before, values[0], behind)
+			}
 			if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 				t.Fatal(err)
 			}

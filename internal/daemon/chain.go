@@ -61,8 +61,13 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	if err != nil {
 		return c, fmt.Errorf("folder of the lock: %w", err)
 	}
+	source, err := d.models(cfg)
+	if err != nil {
+		return c, err
+	}
+	c.release = append(c.release, func() { _ = source.Puller.Store.Close() }) // nothing was written through it
 	host := &backend.Host{
-		Log: d.log, Publish: d.board.Publish, Ready: c.publish, LoadTimeout: cfg.ReadyTimeout,
+		Log: d.log, Publish: d.board.Publish, Ready: c.publish, LoadTimeout: cfg.ReadyTimeout, Open: source.Open,
 		Env: d.env, Dir: dir, Engine: d.flags.Engine, EngineLib: cfg.EngineLib, Secrets: cfg.Secrets(),
 	}
 	made := make(map[*backend.Entry]*backend.Backend)

@@ -18,11 +18,14 @@ import (
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/filelock"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/models"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/pull"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/server"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/task"
 )
 
@@ -132,7 +135,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", program.Version))
 	board := status.NewBoard(status.Starting{})
 	desk := &desk{version: program.Version, begin: time.Now(), bounds: bounds, lost: record.Lost, chain: emptyChain(log, board)}
-	d := &daemon{flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
+	d := &daemon{version: program.Version, flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
 	stopAdmin, err := d.openAdmin(ctx, fail) // 2. from here on a client can watch
 	if err != nil {
 		return err
@@ -182,6 +185,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 
 // A daemon has the values that the steps of run share.
 type daemon struct {
+	version string
 	flags   *config.Flags
 	env     paths.Env
 	places  config.Sockets
@@ -263,6 +267,22 @@ func (d *daemon) load(ctx context.Context) (*config.Config, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	return cfg, nil
+}
+
+// models returns the source of all models.
+func (d *daemon) models(cfg *config.Config) (*models.Source, error) {
+	catalog, err := models.Catalog(cfg.Catalog)
+	if err != nil {
+		return nil, err
+	}
+	p := &pull.Puller{
+		Store: &store.Store{
+			Home: cfg.ModelsHome, BuiltinDir: d.env.BuiltinDir(), VerifiedFile: d.env.VerifiedFile(),
+			Paranoid: cfg.Verify == config.VerifyAlways, Guarded: true,
+		},
+		Catalog: catalog, Agent: "inferd/" + d.version, Log: d.log,
+	}
+	return &models.Source{Puller: p, AutoPull: cfg.AutoPull, Unable: p.Environment(d.env.Getenv)}, nil
 }
 
 // ready publishes that requests are served.

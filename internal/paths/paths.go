@@ -141,6 +141,14 @@ func (e Env) ModelsDir() string {
 	return e.join(e.data(), "models")
 }
 
+// Expand returns a path in which a leading "~/" is the user's home.
+func (e Env) Expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		return e.join(e.home(), rest)
+	}
+	return path
+}
+
 // VerifiedFile is the file with the digests of model files that have been verified on this
 // machine. It can be made again, by hashing them.
 func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }

@@ -88,6 +88,9 @@ type Table interface {
 	Read(o *Object)
 	// Rows describes the settings.
 	Rows() []Row
+	// Members returns the present values as the config file has them, by their keys. Those that
+	// stand for a default by being absent are left out.
+	Members() map[string]any
 }
 
 // A Row describes a setting and its present value.
@@ -137,7 +140,44 @@ func (t table[T]) Rows() (all []Row) {
 	return all
 }
 
-// value formats the present value; the number 0 is omitted, because the help explains it.
+// Members returns the values with a key.
+func (t table[T]) Members() map[string]any {
+	all := make(map[string]any)
+	for _, s := range t.rows {
+		if s.Key == "" {
+			continue
+		}
+		if value := s.member(t.to); value != nil {
+			all[s.Key] = value
+		}
+	}
+	return all
+}
+
+// member returns the present value as the config file has it; nil is one that is absent there.
+func (s Setting[T]) member(from *T) any {
+	switch p := s.At(from).(type) {
+	case *string:
+		if *p != "" {
+			return *p
+		}
+	case *Word:
+		if *p != "" {
+			return string(*p)
+		}
+	case *bool:
+		return *p
+	case *int:
+		if *p != 0 || s.Least <= 0 {
+			return *p
+		}
+	case *time.Duration:
+		return int(*p / s.Unit)
+	}
+	return nil
+}
+
+// value spells the present value; a number that is 0 is left to the help.
 func (s Setting[T]) value(from *T) string {
 	switch p := s.At(from).(type) {
 	case *string:
@@ -220,11 +260,11 @@ func (s Setting[T]) Read(o *Object, to *T) {
 		o.boolean(name, p)
 	case *int:
 		least, most := s.bounds()
-		o.number(name, p, least, most)
+		o.Number(name, p, least, most)
 	case *time.Duration:
 		n := int(*p / s.Unit)
 		least, most := s.bounds()
-		o.number(name, &n, least, most)
+		o.Number(name, &n, least, most)
 		*p = time.Duration(n) * s.Unit
 	}
 }

@@ -73,15 +73,35 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	return nil
 }
 
-// FromFlags does nothing: a mock has no model.
-func (s *Settings) FromFlags(e *backend.Entry, _, _ string) error {
+// FromFlags needs nothing: a mock has no model.
+func (s *Settings) FromFlags(e *backend.Entry, _ backend.ModelFlags) error {
 	s.Name = e.Name
 	return nil
 }
 
 // ReadModel records an error: a mock has no model.
 func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
-	o.Failf("", ": a mock has no model")
+	o.Child("model").Failf("", ": a mock has no model")
+}
+
+// Members returns the lists.
+func (s *Settings) Members() map[string]any {
+	all := make(map[string]any)
+	for key, list := range map[string][]string{"tokens": s.Tokens, "thinking_tokens": s.Thoughts} {
+		if list != nil {
+			all[key] = list
+		}
+	}
+	var refused []string
+	for task, no := range map[string]bool{"embed": s.NoEmbed, "rerank": s.NoRerank} {
+		if no {
+			refused = append(refused, task)
+		}
+	}
+	if slices.Sort(refused); refused != nil {
+		all["unsupported"] = refused
+	}
+	return all
 }
 
 // Role returns the role of a backend without a cache.

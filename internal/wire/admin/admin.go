@@ -266,12 +266,18 @@ func Decode(line []byte) (Frame, error) {
 		Reason  string `json:"reason"`
 
 		Progress float64 `json:"progress"`
+
+		Downloaded uint64 `json:"downloaded_bytes"`
+		Total      uint64 `json:"total_bytes"`
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return Frame{}, fmt.Errorf("decode admin frame: %w", err)
 	}
 	if m.Status == "" {
 		return Frame{}, fmt.Errorf("decode admin frame: no status")
+	}
+	if m.Phase == "download" && m.Total > 0 {
+		m.Progress = min(float64(m.Downloaded)/float64(m.Total), 1)
 	}
 	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}, nil
 }

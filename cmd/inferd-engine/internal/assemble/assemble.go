@@ -114,7 +114,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers, Exact: c.Exact, Variant: variant}, mapping(srv, c.Model.Path))
+	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, Name: c.Model.Name, GPULayers: c.GPULayers, Exact: c.Exact, Variant: variant}, mapping(srv, c.Model.Path))
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)
 	}

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"os"
@@ -21,6 +22,8 @@ type Options struct {
 	// Files are the files to read, one for each part of the model, in order. If there are none, Load
 	// reads the file at the path, and further parts that llama.cpp finds by its name.
 	Files []string
+	// Name is the name of a model that does not name itself; empty means that of the file at the path.
+	Name string
 	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
 	// [OpenBackends].
 	Exact   bool
@@ -69,7 +72,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	}
 	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers), tiles: tiles(opt.Variant)}
 	m.masks = sync.OnceValue(m.utf8Masks)
-	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	m.stem = cmp.Or(opt.Name, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
 		m.Close()
