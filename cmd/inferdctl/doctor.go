@@ -37,12 +37,12 @@ type diagnosis struct {
 }
 
 func (d *diagnosis) ok(label, format string, args ...any) {
-	fmt.Fprintf(d.w, "[ ok ] %s: %s\n", label, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.w, "[ ok ] %s: %s\n", label, cleanLines(fmt.Sprintf(format, args...)))
 }
 
 func (d *diagnosis) fail(label, format string, args ...any) {
 	d.failed = true
-	fmt.Fprintf(d.w, "[FAIL] %s: %s\n", label, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.w, "[FAIL] %s: %s\n", label, cleanLines(fmt.Sprintf(format, args...)))
 }
 
 // doctor checks the requirements of a daemon and the reports of the running one, with one line

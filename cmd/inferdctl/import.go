@@ -24,7 +24,7 @@ func (c *command) importFile(ctx context.Context, args []string) error {
 			return fmt.Errorf("--expect-sha256 %w", err)
 		}
 	}
-	s, _, err := c.storeVerb()
+	s, err := c.storeOrDefault()
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (c *command) importFile(ctx context.Context, args []string) error {
 		return err
 	}
 	if done.Warning != "" {
-		fmt.Fprintln(c.stderr, "warning:", done.Warning)
+		fmt.Fprintln(c.stderr, "warning:", clean(done.Warning))
 	}
 	fmt.Fprintln(c.stdout, done.Path)
 	return nil

@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case ctx.Err() != nil: // the error is a consequence of the interrupt
 		return exitInterrupted
 	}
-	fmt.Fprintln(stderr, "error:", err)
+	fmt.Fprintln(stderr, "error:", cleanLines(err.Error())) // it may quote files of others
 	return exitError
 }
 

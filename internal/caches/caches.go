@@ -39,6 +39,8 @@ type File struct {
 type Problem struct {
 	Path string
 	Err  error
+	// Closed means that the file is in the folder of another user, who has closed it to this one.
+	Closed bool
 }
 
 // An Env is the environment, which determines the folders of the tools.
@@ -46,6 +48,9 @@ type Env struct {
 	Getenv func(string) string
 	Home   string
 	GOOS   string
+	// OllamaSystem is the folder of the Ollama that runs for all users, as its own user; empty
+	// means the usual one.
+	OllamaSystem string
 }
 
 // Limits, because folders of other tools may be large, or deep.
@@ -78,11 +83,15 @@ func Find(env Env) ([]Model, []Problem) {
 // A finder collects models.
 type finder struct {
 	env      Env
+	foreign  bool // the folder belongs to another user, and this one has not named it
 	models   []Model
 	problems []Problem
 }
 
-func (f *finder) problem(path string, err error) { f.problems = append(f.problems, Problem{path, err}) }
+// problem notes a file or a folder that is left out.
+func (f *finder) problem(path string, err error) {
+	f.problems = append(f.problems, Problem{path, err, f.foreign && errors.Is(err, fs.ErrPermission)})
+}
 
 // roots are the folders that exist, each once.
 func (f *finder) roots(paths ...string) []string {

@@ -1,12 +1,14 @@
 package caches
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -187,33 +189,51 @@ const ollamaModel = "application/vnd.ollama.image.model"
 // ollama finds the models in the folders of Ollama: manifests/HOST/NAMESPACE/MODEL/TAG names a
 // layer, which is blobs/sha256-HEX.
 func (f *finder) ollama() {
-	for _, root := range f.roots(f.env.Getenv("OLLAMA_MODELS"), filepath.Join(f.env.Home, ".ollama", "models"), "/usr/share/ollama/.ollama/models") {
-		manifests := filepath.Join(root, "manifests")
-		entries := 0
-		err := filepath.WalkDir(manifests, func(name string, e fs.DirEntry, err error) error {
-			switch entries++; {
-			case err != nil:
-				if !errors.Is(err, fs.ErrNotExist) {
-					f.problem(name, err)
-				}
-				return nil
-			case entries > maxEntries:
-				return fmt.Errorf("it has more than %d entries: the rest is left out", maxEntries)
-			case e.IsDir():
-				return nil
-			}
-			rel, err := filepath.Rel(manifests, name)
-			if err != nil {
-				return err
-			}
-			if words := strings.Split(filepath.ToSlash(rel), "/"); len(words) == 4 {
-				f.ollamaTag(root, name, words)
+	named := f.env.Getenv("OLLAMA_MODELS")
+	roots := f.roots(named, filepath.Join(f.env.Home, ".ollama", "models"))
+	for _, root := range roots {
+		f.ollamaRoot(root)
+	}
+	system := cmp.Or(f.env.OllamaSystem, "/usr/share/ollama/.ollama/models")
+	if named == system {
+		return
+	}
+	f.foreign = true
+	defer func() { f.foreign = false }()
+	for _, root := range f.roots(system) {
+		if !slices.Contains(roots, root) {
+			f.ollamaRoot(root)
+		}
+	}
+}
+
+// ollamaRoot looks into one of the folders.
+func (f *finder) ollamaRoot(root string) {
+	manifests := filepath.Join(root, "manifests")
+	entries := 0
+	err := filepath.WalkDir(manifests, func(name string, e fs.DirEntry, err error) error {
+		switch entries++; {
+		case err != nil:
+			if !errors.Is(err, fs.ErrNotExist) {
+				f.problem(name, err)
 			}
 			return nil
-		})
-		if err != nil {
-			f.problem(manifests, err)
+		case entries > maxEntries:
+			return fmt.Errorf("it has more than %d entries: the rest is left out", maxEntries)
+		case e.IsDir():
+			return nil
 		}
+		rel, err := filepath.Rel(manifests, name)
+		if err != nil {
+			return err
+		}
+		if words := strings.Split(filepath.ToSlash(rel), "/"); len(words) == 4 {
+			f.ollamaTag(root, name, words)
+		}
+		return nil
+	})
+	if err != nil {
+		f.problem(manifests, err)
 	}
 }
 

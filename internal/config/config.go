@@ -27,6 +27,7 @@ const (
 type Sockets struct {
 	Lock, Admin, Control      string // paths
 	V1, V2, LP, Embed, Rerank string // of the surfaces
+	HTTP                      string
 }
 
 // Surfaces are the enabled surfaces.
@@ -35,7 +36,8 @@ type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 // A Config holds the settings of a daemon.
 type Config struct {
 	Common
-	TCP TCP
+	TCP  TCP
+	HTTP HTTP
 
 	Backends []*backend.Entry // at least one; names are unique
 	Warnings []string         // for the operator
@@ -76,7 +78,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	s := Sockets{
 		Lock: env.Lock(dir), Admin: at(paths.AdminLeaf), Control: at(paths.ControlLeaf),
 		V1: at(paths.V1Leaf), V2: at(paths.V2Leaf), LP: at(paths.LPLeaf),
-		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf),
+		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf), HTTP: at(paths.HTTPLeaf),
 	}
 	if main == paths.V1Leaf {
 		s.V1 = f.Main
@@ -93,6 +95,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 		{f.Addr.LP, &s.LP},
 		{f.Addr.Embed, &s.Embed},
 		{f.Addr.Rerank, &s.Rerank},
+		{f.Addr.HTTP, &s.HTTP},
 	} {
 		if set.flag != "" {
 			*set.to = set.flag
@@ -150,6 +153,9 @@ func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	c.ModelsHome = cmp.Or(env.Expand(c.ModelsHome), env.ModelsDir())
 	c.Catalog = env.Expand(c.Catalog)
 	if err := c.tcp(merged, env.Getenv); err != nil {
+		return err
+	}
+	if err := c.http(merged); err != nil {
 		return err
 	}
 	if err := c.fromFlags(f); err != nil {

@@ -30,7 +30,12 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 	}
 	c.readWords(root, merged)
 	keys = append(keys, merged.APIKeyEnv)
-	root.Take("admin_addr") // of the reference; nothing in this release needs it
+	c.HTTP.Keys = readHTTPKeys(root.Child("http"))
+	for _, k := range c.HTTP.Keys {
+		keys = append(keys, k.Env)
+	}
+	root.Child("http").Take("page") // has no page to switch off yet
+	root.Take("admin_addr")         // of the reference; nothing in this release needs it
 	var common backend.Limits
 	for _, s := range limitSettings {
 		if s.Key == "n_ctx" || s.Key == "n_gpu_layers" {

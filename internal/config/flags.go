@@ -30,6 +30,8 @@ type Flags struct {
 	APIKey, APIKeyEnv                string // APIKeyEnv is of the config file alone
 	TCPNoAuth                        bool
 
+	HTTP httpFlags
+
 	Engine string
 
 	Backend                       string // "mock", "llamacpp", or empty: as the config file says
@@ -98,7 +100,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 			Models: Models{AutoPull: true, Verify: VerifyOnce},
 		},
 		autoselect: autoselectOff, minVRAM: 20,
-		LogFormat: LogAuto,
+		LogFormat: LogAuto, HTTP: httpFlags{Sock: true},
 	}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -113,7 +115,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 			fs.String(name, "", notServed)
 		}
 	}
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(settings.JoinValues(fs, args)); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			printUsage(fs, out)
 		}

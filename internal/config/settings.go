@@ -19,6 +19,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "lp-addr", Help: "v2 generation socket `path`, length-prefixed", At: func(f *Flags) any { return &f.Addr.LP }},
 	{Flag: "embed-addr", Help: "embeddings socket `path`", At: func(f *Flags) any { return &f.Addr.Embed }},
 	{Flag: "rerank-addr", Help: "rerank socket `path`", At: func(f *Flags) any { return &f.Addr.Rerank }},
+	{Flag: "http-addr", Help: "HTTP socket `path`", At: func(f *Flags) any { return &f.Addr.HTTP }},
 	{Flag: "admin-addr", Help: "admin socket `path`", At: func(f *Flags) any { return &f.Addr.Admin }},
 	{Flag: "control-addr", Help: "control socket `path`", At: func(f *Flags) any { return &f.Addr.Control }},
 	{Flag: "group", Help: "`group` that may use the inference sockets", At: func(f *Flags) any { return &f.Group }},
@@ -35,6 +36,13 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "api-key", Help: "`key` that TCP clients show first; better in INFERD_API_KEY", At: func(f *Flags) any { return &f.APIKey }},
 	{Key: "listen.api_key_env", Help: "name of a `variable` that holds the key of TCP clients", At: func(f *Flags) any { return &f.APIKeyEnv }},
 	{Flag: "tcp-no-auth", Help: "accept every user of this machine over TCP, without a key", At: func(f *Flags) any { return &f.TCPNoAuth }},
+
+	{Flag: "http", Key: "http.listen", Help: "`address` of HTTP over TCP; without one 127.0.0.1:8080 and [::1]:8080. May be repeated", At: func(f *Flags) any { return &f.HTTP.Listen }},
+	{Flag: "http-sock", Key: "http.sock", Help: "serve HTTP on a socket", At: func(f *Flags) any { return &f.HTTP.Sock }},
+	{Key: "http.open", Help: "accept every user of this machine over TCP, without a key", At: func(f *Flags) any { return &f.HTTP.Open }},
+	{Key: "http.any_model", Help: "send requests with an unknown model to the default entry", At: func(f *Flags) any { return &f.HTTP.AnyModel }},
+	{Key: "http.hosts", Help: "`names` of this machine for the header Host, beside localhost", At: func(f *Flags) any { return &f.HTTP.Hosts }},
+	{Key: "http.origins", Help: "`origins` of web pages that may use HTTP, such as https://app.example or chrome-extension://*", At: func(f *Flags) any { return &f.HTTP.Origins }},
 
 	{Flag: "engine", Help: "inferd-engine `program`; default: the one beside inferd", At: func(f *Flags) any { return &f.Engine }},
 	{Flag: "engine-lib", Key: "engine.lib_dir", Help: "`folder` with llama.cpp's libraries; default: the one that \"make engine\" makes", At: func(f *Flags) any { return &f.EngineLib }},

@@ -153,22 +153,30 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return err
 	}
+	runner := &exchange.Runner{Log: log, Journal: journal, Grace: cfg.DrainTimeout}
+	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is there
+	defer httpDrained()
+	if err != nil {
+		return err
+	}
 	c, err := build(ctx, cfg, d) // 4. the backends
 	defer c.close()
 	if err != nil {
 		return err
 	}
 	desk.put(c)
+	runner.Handler = c.counter
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
 	if err := c.waitReady(ctx); err != nil { // 5. every entry, or none
 		return err
 	}
-	drained, err := d.serve(ctx, fail, cfg, c) // 6. the sockets exist only now: no file means not ready
+	drained, err := d.serve(ctx, fail, cfg, c, runner) // 6. the sockets exist only now: no file means not ready
 	defer drained()
 	if err != nil {
 		return err
 	}
+	web.Open(c.models)
 	d.ready(ctx, c) // 7. ready
 	<-ctx.Done()
 	log.LogAttrs(ctx, slog.LevelInfo, "draining")
@@ -286,10 +294,9 @@ func (d *daemon) ready(ctx context.Context, c *chain) {
 
 // serve binds the surfaces that a backend can serve, and serves them until ctx ends. drained ends
 // ctx, and returns once all connections have ended; it is never nil.
-func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain) (drained func(), err error) {
+func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain, runner *exchange.Runner) (drained func(), err error) {
 	srv := &server.Server{
-		Runner:       &exchange.Runner{Handler: c.gate, Log: d.log, Journal: d.journal, Grace: cfg.DrainTimeout},
-		WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
+		Runner: runner, WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
 	}
 	pending := listen.PendingAuth{Max: min(maxPendingAuth, max(1, d.conns.Total/4)), Slots: d.slots}
 	var serving sync.WaitGroup

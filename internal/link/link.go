@@ -37,8 +37,14 @@ type Report struct {
 	NCtx     int     // of Caching and Ready: tokens that the context holds; of Ready, that of the first task
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
-	Device   string  // of Ready: the computing device, such as "cpu"
-	Variant  string  // of Selecting and Ready: the CPU variant of the libraries
+	// Of Ready: facts of the model's file. 0 and empty are unknown.
+	Params       uint64 // weights
+	Size         uint64 // of the weights, in bytes
+	Architecture string // such as "llama"
+	Quantization string // such as "Q4_K_M"
+
+	Device  string // of Ready: the computing device, such as "cpu"
+	Variant string // of Selecting and Ready: the CPU variant of the libraries
 	// Abilities, of Ready, are the tasks and features that the engine supports.
 	Abilities infer.Abilities
 	// GPULayers, of Ready, is the number of layers computed on a device other than the CPU.

@@ -20,6 +20,7 @@ const (
 	LPLeaf      = "inferd.sock" // the v2 generation, length-prefixed
 	EmbedLeaf   = "infer.embed.sock"
 	RerankLeaf  = "infer.rerank.sock"
+	HTTPLeaf    = "http.sock"
 	AdminLeaf   = "admin.sock"
 	ControlLeaf = "control.sock"
 	LockLeaf    = "inferd.lock"

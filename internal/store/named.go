@@ -31,8 +31,8 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 	switch {
 	case err == nil && ref.SHA256 != "" && m.Digest() != ref.SHA256:
 		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
-	case err == nil && ref.SHA256 == "":
-		err = d.judge(manifestsDir) // the digest comes from there
+	case err == nil && ref.SHA256 == "": // the digest comes from there
+		err = errors.Join(d.judge("."), d.judge(manifestsDir))
 	}
 	if err != nil && ref.SHA256 != "" {
 		if info, look := d.root.Lstat(blobPath(ref.SHA256)); look == nil {

@@ -136,7 +136,7 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 		o.Settings = fmt.Sprintf("pooling %q, context %d, exact %v", l.settings.Pooling, r.EmbedNCtx, r.Exact)
 	case *infer.Rerank:
 		o.Settings = fmt.Sprintf("context %d, exact %v", r.RerankNCtx, r.Exact)
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 	}
 	return o
 }

@@ -41,6 +41,7 @@ var rows = []settings.Setting[Settings]{
 	{Key: "ready_after_ms", Help: "`milliseconds` until the entry is ready", Most: maxMS, Unit: time.Millisecond, At: func(s *Settings) any { return &s.ReadyAfter }},
 	{Key: "not_ready_after", Help: "`requests` after which the entry is not ready any longer", At: func(s *Settings) any { return &s.NotReadyAfter }},
 	{Key: "fail_first", Help: "`requests` that fail first, as unavailable", At: func(s *Settings) any { return &s.FailFirst }},
+	{Key: "prompt_tokens", Help: "`tokens` that every prompt has", At: func(s *Settings) any { return &s.PromptTokens }},
 	{Key: "embed_dimensions", Help: "`numbers` of a vector (default 8)", Most: MaxDimensions, At: func(s *Settings) any { return &s.Dimensions }},
 	{Key: "v2", Help: "whether it takes more than text", At: func(s *Settings) any { return &s.V2 }},
 	{Key: "embed", Help: "whether it embeds", At: func(s *Settings) any { return &s.Embed }},

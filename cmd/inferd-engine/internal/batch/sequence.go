@@ -17,12 +17,13 @@ type Token = kv.Token
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
-	// Owner is the owner of the sequence: its cached prefixes serve only sequences of the same
-	// owner. A sequence without an owner uses only pinned prefixes, and is retained only if it is
-	// Pinned.
-	Owner  string
-	Prompt []Token // at least one, at most the context less one
-	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
+	// Owner shares the loop with other owners. The cached prefixes of a sequence serve only
+	// sequences of the same owner and Part. An Uncached sequence, or one without an owner and a
+	// part, uses only pinned prefixes, and is retained only if it is Pinned.
+	Owner, Part string
+	Uncached    bool
+	Prompt      []Token // at least one, at most the context less one
+	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
 	// Detach replaces Sample in a sequence with possibly slow choices. It copies entry i; choose
@@ -43,6 +44,21 @@ type Sequence struct {
 	// Pinned retains the prompt without limit, as a prefix for all owners.
 	Pinned bool
 }
+
+// cacheOwner is the owner of the sequence in the cache, where parts of an owner are apart; empty
+// is none.
+func (s *Sequence) cacheOwner() string {
+	switch {
+	case s.Uncached:
+		return ""
+	case s.Part == "":
+		return s.Owner
+	}
+	return s.Owner + partMark + s.Part
+}
+
+// partMark is between an owner and a part. No user's name has a NUL.
+const partMark = "\x00"
 
 // End is the reason for the end of a sequence. The set is closed.
 type End int
@@ -180,7 +196,7 @@ func (l *stepper) allocate(s *sequence) error {
 	if l.repeats(s) {
 		allocate = l.cache.AllocateAsEmpty
 	}
-	cells, err := allocate(s.Owner, l.lookup(s))
+	cells, err := allocate(s.cacheOwner(), l.lookup(s))
 	if err != nil {
 		return err
 	}
@@ -201,7 +217,7 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 
 // lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
-	longest, freshest := l.cache.Lookup(s.Owner, s.tokens)
+	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
 	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // behind its own tokens it continues
 		return longest
 	}

@@ -151,6 +151,35 @@ func (m *Model) Name() string {
 // find arrays.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
 
+// Params is the number of weights.
+func (m *Model) Params() uint64 { return yzma.ModelNParams(m.handle) }
+
+// Size is the size of all weights in bytes.
+func (m *Model) Size() uint64 { return yzma.ModelSize(m.handle) }
+
+// Architecture is the file's name of the model's architecture, such as "llama".
+func (m *Model) Architecture() string {
+	name, _ := m.Metadata("general.architecture")
+	return name
+}
+
+// Quantization is the name of the format of most weights, such as "Q4_K_M"; empty if the file
+// does not say it.
+func (m *Model) Quantization() string {
+	kind, _ := m.Metadata("general.file_type")
+	return quantizations[kind]
+}
+
+// quantizations are the names of general.file_type, as llama.cpp's tools spell them.
+var quantizations = map[string]string{
+	"0": "F32", "1": "F16", "2": "Q4_0", "3": "Q4_1", "7": "Q8_0", "8": "Q5_0", "9": "Q5_1",
+	"10": "Q2_K", "11": "Q3_K_S", "12": "Q3_K_M", "13": "Q3_K_L", "14": "Q4_K_S", "15": "Q4_K_M",
+	"16": "Q5_K_S", "17": "Q5_K_M", "18": "Q6_K", "19": "IQ2_XXS", "20": "IQ2_XS", "21": "Q2_K_S",
+	"22": "IQ3_XS", "23": "IQ3_XXS", "24": "IQ1_S", "25": "IQ4_NL", "26": "IQ3_S", "27": "IQ3_M",
+	"28": "IQ2_S", "29": "IQ2_M", "30": "IQ4_XS", "31": "IQ1_M", "32": "BF16", "36": "TQ1_0",
+	"37": "TQ2_0", "38": "MXFP4",
+}
+
 // NTokens is the size of the vocabulary.
 func (m *Model) NTokens() int { return m.size }
 

@@ -65,7 +65,7 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			longest := 0
 			for seed := range uint32(600) {
-				got, err := draw(t, m, c, entry, llama.SamplerOptions{Sampling: infer.Sampling{Temperature: 1, Seed: &seed}, Grammar: test.grammar})
+				got, err := draw(t, m, c, entry, llama.SamplerOptions{Sampling: infer.Sampling{Temperature: new(1.0), Seed: &seed}, Grammar: test.grammar})
 				switch n := utf8.RuneCountInString(got); {
 				case err != nil:
 					t.Fatalf("seed %d: %q, %v", seed, got, err)
@@ -203,10 +203,10 @@ func TestDetachedChoices(t *testing.T) {
 	m, c := load(t, "tiny")
 	seed := uint32(7)
 	for name, opt := range map[string]llama.SamplerOptions{
-		"a grammar":          {Sampling: infer.Sampling{Temperature: 1, Seed: &seed}, Grammar: `root ::= ("a" | "b" | [0-9]){40}`},
+		"a grammar":          {Sampling: infer.Sampling{Temperature: new(1.0), Seed: &seed}, Grammar: `root ::= ("a" | "b" | [0-9]){40}`},
 		"a greedy grammar":   {Grammar: `root ::= ([a-z]? [a-z]?){10}`},
-		"none":               {Sampling: infer.Sampling{Temperature: 1, TopK: 40, Seed: &seed}},
-		"none, with a limit": {Sampling: infer.Sampling{Temperature: 1, TopP: 0.9, MinP: 0.01, RepeatPenalty: 1.2, Seed: &seed}},
+		"none":               {Sampling: infer.Sampling{Temperature: new(1.0), TopK: new(40), Seed: &seed}},
+		"none, with a limit": {Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.9), MinP: new(0.01), RepeatPenalty: new(1.2), Seed: &seed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entry := hello(t, m, c)
