@@ -168,7 +168,7 @@ func TestBootPulls(t *testing.T) {
 			d.signal(syscall.SIGTERM)
 			d.exit()
 
-			// The next boot dials nobody and hashes nothing.
+			// The next boot has no dial and no hash.
 			s.hub.Forget()
 			d, frames = s.boot(config, "ready", "")
 			if seen := phases(frames); slices.Contains(seen, "verify") || slices.Contains(seen, "download") {
@@ -273,7 +273,7 @@ func TestBootWithAWrongDigest(t *testing.T) {
 	}
 }
 
-// Without auto_pull the daemon says what pulls the model. A blob needs no manifest then.
+// Without auto_pull the daemon names the command that pulls the model. A blob needs no manifest then.
 func TestBootWithoutPull(t *testing.T) {
 	s := newShelf(t)
 	for model, want := range map[string]string{

@@ -20,7 +20,7 @@ import (
 const maxTries = 3
 
 // askModel asks an operator which model to serve, and writes the config file that serves it. Without
-// an answer nothing is written, and the daemon says what is missing.
+// an answer nothing is written, and the start of the daemon fails.
 func askModel(ctx context.Context, flags *config.Flags, env paths.Env, in io.Reader, out io.Writer) error {
 	catalog, err := models.Catalog(env.Expand(flags.Catalog))
 	if err != nil {

@@ -36,6 +36,9 @@ func Effective(f *Flags, env paths.Env) (text []byte, warnings []string, err err
 		}
 	}
 	file["backends"] = entries
+	if keys := showHTTPKeys(c.HTTP.Keys); keys != nil {
+		file["http"].(map[string]any)["keys"] = keys //nolint:errcheck // its members have rows
+	}
 	if shared != nil {
 		file["shared_prefixes"] = shared
 	}
@@ -55,6 +58,21 @@ func showEntry(e *backend.Entry) map[string]any {
 	limits := e.Limits
 	for _, members := range []map[string]any{settings.Of(limitSettings, &limits).Members(), e.Settings.Table().Members(), e.Settings.Members()} {
 		maps.Copy(all, members)
+	}
+	return all
+}
+
+// showHTTPKeys returns where the keys of HTTP clients are.
+func showHTTPKeys(keys []HTTPKey) (all []map[string]string) {
+	for _, k := range keys {
+		one := map[string]string{"name": k.Name}
+		if k.Env != "" {
+			one["key_env"] = k.Env
+		}
+		if k.File != "" {
+			one["key_file"] = k.File
+		}
+		all = append(all, one)
 	}
 	return all
 }

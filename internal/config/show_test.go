@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// What is shown gives the same config when it is loaded, and has no key.
+// The effective file loads as the same config, and has no key.
 func TestEffective(t *testing.T) {
 	digest := strings.Repeat("0a", 32)
 	for name, test := range map[string]struct {
@@ -30,6 +30,7 @@ func TestEffective(t *testing.T) {
 		args []string
 	}{
 		"entries": {`{"n_ctx":4096,"admission":{"queue_depth":3,"queue_total":0},"listen":{"tcp":"127.0.0.1:1","api_key_env":"THE_KEY"},"verify":"always","auto_pull":false,
+			"http":{"listen":["127.0.0.1:9"],"hosts":["h"],"sock":false,"keys":[{"name":"k","key_env":"THE_KEY"},{"name":"f","key_file":"/k"}]},
 			"shared_prefixes":[{"model":"a","text":"be kind"}],"surfaces":{"rerank":false},"backends":[
 			{"kind":"llamacpp","name":"a","aliases":["x","y"],"model":"hf:O/R","exact":true},
 			{"kind":"llamacpp","name":"b","embed":true,"embed_pooling":1,"n_slots":2,"model":{"name":"d","sha256":"` + digest + `","size_bytes":9,"source_url":"https://h/d"}},

@@ -1,7 +1,7 @@
 // Package lease watches open files that another process maps: a mapped file that is written to, or
 // truncated, changes or kills that process. Where the system grants a lease on the file, a writer is
 // held until the lease is given up, so that the process can be stopped before; elsewhere a change is
-// seen afterwards. The package does not know what the files are, and stops nothing.
+// seen afterwards. The package knows neither models nor engines, and stops no process.
 package lease
 
 import (
@@ -78,7 +78,7 @@ func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 	return nil
 }
 
-// Changed is closed when a file was changed or, if it has a lease, when somebody wants to write to it:
+// Changed is closed when a file was changed or, if it has a lease, when a process opens it for writing:
 // the writer is held until [Guard.Close], or for lease-break-time of the system, 45 s by default.
 func (g *Guard) Changed() <-chan struct{} { return g.changed }
 

@@ -15,7 +15,7 @@ func notify() (breaks <-chan os.Signal, stop func()) {
 	return signals, func() { signal.Stop(signals) }
 }
 
-// duplicate returns another descriptor of an open file. A lease belongs to what both stand for.
+// duplicate returns another descriptor of an open file. A lease belongs to the open file, which both share.
 func duplicate(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

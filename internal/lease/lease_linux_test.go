@@ -95,7 +95,7 @@ func TestWriterIsHeld(t *testing.T) {
 	}
 }
 
-// What leaves the content alone breaks no lease.
+// Changes of names, modes and times break no lease.
 func TestHarmless(t *testing.T) {
 	g, path := leased(t)
 	now := time.Now()

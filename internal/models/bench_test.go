@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// What a boot pays for a verified model of 300 MB by name: nothing is hashed, and nobody is asked.
+// The cost at boot of a verified model of 300 MB by name: no hash, no dial.
 func BenchmarkOpenVerified(b *testing.B) {
 	dir := b.TempDir()
 	file := filepath.Join(dir, "m.gguf")

@@ -1,6 +1,6 @@
 // Package models opens the models of the config's entries: files, generated models, and models by
-// name, which it has pulled into the model store if they are missing there. It does not know what an
-// entry is, nor what loads a model.
+// name, which are pulled into the model store if they are missing there. It knows neither entries nor
+// engines.
 package models
 
 import (
@@ -112,7 +112,7 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 	return m, nil
 }
 
-// Known returns what a model is called in the store, and whether it is there, with a manifest. The
+// Known returns the name of a model in the store, and whether it is there, with a manifest. The
 // digest is set if it is known without a manifest.
 func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {

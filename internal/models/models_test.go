@@ -94,7 +94,7 @@ func (b *bench) put(content []byte) {
 	}
 }
 
-// Each form of name is pulled the first time. After that nobody is asked, and nothing is hashed.
+// Each form of name is pulled the first time. After that there is no dial and no hash.
 func TestOpen(t *testing.T) {
 	for name, model := range map[string]backend.Model{
 		"of a hub":     {Name: "hf:O/R"},

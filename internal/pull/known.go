@@ -6,7 +6,7 @@ import (
 
 // Known returns the name in the store of the model that a typed name stands for: of a manifest of
 // that name, or of one that was resolved from it. It is empty if there is none with all of its blobs.
-// Nobody is asked, and nothing is hashed.
+// It neither dials nor hashes.
 func (p *Puller) Known(typed string) (name string, err error) {
 	ref, err := modelname.Parse(typed)
 	if err != nil {

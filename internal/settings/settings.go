@@ -165,6 +165,10 @@ func (s Setting[T]) member(from *T) any {
 		if *p != "" {
 			return string(*p)
 		}
+	case *Words:
+		if len(*p) > 0 {
+			return []string(*p)
+		}
 	case *bool:
 		return *p
 	case *int:

@@ -48,8 +48,8 @@ type Model struct {
 	Info   os.FileInfo // of the first file when it was opened
 	Digest string      // SHA-256 of the content, in hex; empty: unknown, or split into several files
 	Files  []*os.File  // the parts in order; one if the model is not split
-	// Guard watches the files since before they were judged, if the store has Guarded. Who wants to
-	// go on watching sets it to nil before Close.
+	// Guard watches the files since before they were judged, if the store has Guarded. A caller
+	// that keeps it sets it to nil before Close.
 	Guard *lease.Guard
 }
 

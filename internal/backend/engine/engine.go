@@ -11,7 +11,7 @@
 //	   └──third death──▶ Down ──Retry──▶ Loading
 //
 // A change of the model's file, or an attempt to write to it, makes Ready Loading, too: the requests
-// that run get a second, the engine is stopped, and the next one loads what lies there. That counts
+// that run get a second, the engine is stopped, and the next one loads the file as it is then. That counts
 // as no death.
 //
 // Before the engine has been ready once, the third death ends Run with an error instead, and so
