@@ -44,7 +44,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit i
 		}
 		if a.Type == "done" {
 			return emit(&infer.Done{
-				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, Backend: a.Backend,
+				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, Backend: a.Backend, StopIgnored: a.StopIgnored(),
 			})
 		}
 	}
@@ -86,6 +86,7 @@ type answer struct {
 	Backend    string `json:"backend"`
 	Code       string `json:"code"`
 	Message    string `json:"message"`
+	wire.Ignored
 }
 
 func (a *answer) reason() infer.Reason {

@@ -102,7 +102,7 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
 		return Result{}, fmt.Errorf("a sequence of %d+%d tokens in a context of %d", len(seq.Prompt), seq.Max, l.Room())
 	}
-	s := &sequence{Sequence: seq, ctx: ctx, done: make(chan struct{})}
+	s := &sequence{Sequence: seq, ctx: ctx, done: make(chan struct{}), owed: seq.Spent}
 	s.tokens = append(make([]Token, 0, len(seq.Prompt)+min(seq.Max, 4096)), seq.Prompt...)
 	if !l.inbox.Submit(s) {
 		return Result{}, ErrStopped

@@ -39,6 +39,8 @@ type Sequence struct {
 	// Repeats asks for the same logits whenever the same prompt is sent and no other sequence runs,
 	// whatever is cached. Then some cached tokens are computed again, see [schedule.Reusable].
 	Repeats bool
+	// Spent is time that was spent for the sequence before; it is reported with its first token.
+	Spent time.Duration
 	// Pinned retains the prompt without limit, as a prefix for all owners.
 	Pinned bool
 }
