@@ -8,12 +8,16 @@ import (
 
 // Limits of the search for ends.
 const (
-	// slowEnd is the number of bytes to an end from which on it is not spelt out for a single token.
-	slowEnd = 4096
-	// A guard makes the end longer than the cost of a state says: names and items need to be new. Not
-	// by more than this.
-	guardTimes, guardMore = 4, 64
+	// slowEnd is the number of bytes to an end from which on it is not spelt out for a single token;
+	// slowGuarded is the same with a guard, where each byte takes longer.
+	slowEnd     = 4096
+	slowGuarded = 512
+	guardedEnd  = 16 << 10 // limit of an end with a guard
 )
+
+// guarded bounds the bytes to an end with a guard from above, by the cost of a state: items need to
+// be new, and the shortest way spells n integers in n²/20 bytes.
+func guarded(cost int) int { return cost*cost/32 + 4*cost + 64 }
 
 // Ends reports whether the answer may end within so many more tokens, once a token that fits has
 // been taken. It is false, too, where that is not cheap to find out.
@@ -23,16 +27,15 @@ func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 		return false
 	}
 	cost := m.a.Cost(s)
-	switch guarded := m.a.Grammar().Guarded(); {
-	case !guarded && cost <= tokens, guarded && guardTimes*cost+guardMore <= tokens:
+	switch {
+	case !m.a.Grammar().Guarded():
+		return m.endsFrom(s, tokens)
+	case guarded(cost) <= tokens:
 		return true
-	case cost > tokens*m.v.most || cost > slowEnd:
+	case cost > tokens*m.v.most || cost > slowGuarded || m.v.control[id]:
 		return false
-	case !guarded || m.v.control[id]:
-		text, ok := m.a.ShortestFrom(s, slowEnd)
-		return ok && m.v.Count(text) <= tokens
 	}
-	text, ok := c.ShortestBehind(m.v.tokens[id], guardTimes*slowEnd)
+	text, ok := c.ShortestBehind(m.v.tokens[id], guardedEnd)
 	return ok && m.v.Count(text) <= tokens
 }
 

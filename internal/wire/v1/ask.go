@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -54,6 +55,9 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
 		return nil, fmt.Errorf("v1 cannot encode a %T", req.Task)
+	}
+	if gen.Format.Schema != nil || gen.Format.JSONObject {
+		return nil, errors.New("v1 cannot ask for JSON, only for a grammar")
 	}
 	m := request{
 		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Format.Grammar,
