@@ -424,9 +424,9 @@ func TestResponseFormats(t *testing.T) {
 	if err := os.WriteFile(file, []byte(schema), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, code := d.ctl("chat", "-m", "hello", "--schema", file, "--max-tokens", "40")
-	if code != 0 {
-		t.Errorf("inferdctl: exit code %d, %s", code, out)
+	out, errs, code := d.ctl("chat", "-m", "hello", "--schema", file, "--max-tokens", "40", "--addr", d.socket("inferd.sock"))
+	if code != 0 || errs != "" {
+		t.Errorf("inferdctl: exit code %d, %s", code, errs)
 	}
 	check("inferdctl", out)
 }
