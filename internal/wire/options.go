@@ -188,8 +188,7 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	return o
 }
 
-// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL, at which llama.cpp would
-// cut it off.
+// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)

@@ -57,7 +57,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Stall:     b.contract.MaxStall(),
 		Exclusive: b.turn.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
-		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
+		Threads:   b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // prompts could delay streams, and KV state can be moved between contexts
 		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
@@ -77,7 +77,6 @@ func (b *builder) writer(nCtx int) (*part, error) {
 			return now
 		},
 		overrun: func(b *link.Beat) {
-			addOverrun(b, "sample", loop.Samples)
 			addOverrun(b, "render", eng.Rendering)
 		},
 	}, nil

@@ -24,10 +24,6 @@ type Sequence struct {
 	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Detach replaces Sample in a sequence with possibly slow samples. It copies entry i; choose
-	// then makes the choice on another thread, beside the steps, and may still run when Do has
-	// returned. The sequence fails with the error of choose, or with [budget.ErrExceeded].
-	Detach func(i int) (choose func() (Token, error), err error)
 	// Emit receives a token of the answer, and the time spent on choosing it in whole units of the
 	// mean step of one token; the rest is carried over. It reports false to end the sequence.
 	Emit func(tok Token, cost int) bool
@@ -85,9 +81,7 @@ type sequence struct {
 	workerSeq, workerLen int
 	noOffload            bool // a chunk of it has failed at the worker
 
-	choice  *choice          // of its next token, beside the steps; nil if there is none
-	chooses schedule.Average // seconds of its choices
-	owed    time.Duration    // of sampling, not yet reported as cost
+	owed time.Duration // of sampling, not yet reported as cost
 }
 
 // end decides the end of a sequence, with its error. The first decision counts.
@@ -118,10 +112,6 @@ func (s *sequence) pending() int { return len(s.tokens) - s.cached() }
 // active is the state of a sequence that is neither paused nor at the prefill worker.
 func (s *sequence) active() schedule.State {
 	switch {
-	case s.choice != nil && s.cells == nil:
-		return schedule.Evicted
-	case s.choice != nil:
-		return schedule.Choosing
 	case s.cells == nil:
 		return schedule.Waiting
 	case s.result.Out > 0 && s.pending() == 1:
@@ -143,7 +133,7 @@ func (s *sequence) evictable() bool {
 }
 
 // transition is the only function that changes the state of a sequence; [schedule.State] has the
-// diagram. It allocates cells for states with cells; Waiting and Evicted free them, Suspended and
+// diagram. It allocates cells for states with cells; Waiting frees them, Suspended and
 // Done retain them for the owner. It reserves and releases the place at the prefill worker. If
 // cells cannot be allocated or freed, the sequence is to end; if the worker has no place, the
 // state does not change.
@@ -231,12 +221,9 @@ func (l *stepper) giveUp(s *sequence) error {
 	}
 }
 
-// evict frees the cells of a sequence that continues. The sequence is prefilled again later, with
-// the token that is being chosen for it, if there is one.
+// evict frees the cells of a sequence that continues. The sequence is prefilled again later.
 func (l *stepper) evict(s *sequence) {
 	switch s.state {
-	case schedule.Choosing:
-		l.transition(s, schedule.Evicted)
 	case schedule.Paused:
 		l.transition(s, schedule.Waiting)
 		l.transition(s, schedule.Suspended)
@@ -247,10 +234,6 @@ func (l *stepper) evict(s *sequence) {
 
 // finish ends a sequence.
 func (l *stepper) finish(s *sequence) {
-	if s.choice != nil {
-		l.chooser.drop(s.choice)
-		s.choice = nil
-	}
 	l.transition(s, schedule.Done)
 	l.Progress.Finish(1)
 	close(s.done)
