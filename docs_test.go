@@ -37,7 +37,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 	}
 }
 
-// The model of a request belongs to no wire format.
+// The types of package infer have no struct tags: they belong to no wire format.
 func TestModelHasNoTags(t *testing.T) {
 	files, err := filepath.Glob("internal/infer/*.go")
 	if err != nil || len(files) == 0 {

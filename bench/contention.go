@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// flood measures the first token of a short request beside sixty waiting requests of
-// another caller, and on an idle server.
+// flood measures the TTFT of a short request beside sixty waiting requests of another caller, and
+// on an idle server.
 func (p *peers) flood() error {
 	ours := p.inferds(inferdOptions{queueDepth: 64})
 	rounds := p.rounds()

@@ -49,7 +49,7 @@ func (d *daemon) stop() {
 	_ = os.RemoveAll(d.dir)
 }
 
-// dial connects as soon as the socket exists.
+// dial connects to a socket, and retries for a minute while that fails.
 func (d *daemon) dial(leaf string) (net.Conn, error) {
 	for deadline := time.Now().Add(time.Minute); ; {
 		nc, err := net.Dial("unix", filepath.Join(d.dir, leaf))

@@ -129,7 +129,8 @@ func (d *daemon) exchange(question string) ([]byte, error) {
 	return io.ReadAll(nc)
 }
 
-// tokenFrames counts the frames of answers of 20,000 tokens over eight connections.
+// tokenFrames measures the rate of token frames, in answers of 20,000 tokens over eight
+// connections.
 func (b *bench) tokenFrames() error {
 	const tokens, conns = 20_000, 8
 	d, err := b.mocked(`"n_slots":8,"tokens":[` + strings.TrimSuffix(strings.Repeat(`" token",`, tokens), ",") + `]`)

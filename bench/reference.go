@@ -208,8 +208,8 @@ func (r rival) start() (*daemon, error) {
 	return d, nil
 }
 
-// fire sends short requests over some connections for a while: rate requests per second over each
-// or, if rate is 0, without a pause.
+// fire sends short requests over conns connections for the time length: rate requests per second
+// over each or, if rate is 0, without a pause.
 func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration) (l burst, err error) {
 	var askers []*asker
 	defer func() {

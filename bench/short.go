@@ -138,8 +138,8 @@ func askShort(nc net.Conn, r *bufio.Reader) error {
 	}
 }
 
-// openLoop sends requests at a fixed rate for a while, and measures each from the time at which it
-// was due, so that a slow answer neither delays nor hides others.
+// openLoop sends requests at a fixed rate for the time length, and measures each from the time at
+// which it was due, so that a slow answer neither delays nor hides others.
 func openLoop(dial func() (net.Conn, error), rate int, length time.Duration) ([]time.Duration, error) {
 	const conns = 32
 	due := make(chan time.Time, rate)

@@ -37,9 +37,9 @@ func (c crowd) String() string {
 	return fmt.Sprintf("%d users of %d never-readers", c.users, c.each)
 }
 
-// unread measures the first token of short requests beside clients that ask for long
-// answers and never read. The model is builtin:tiny on every machine: its answers fill the
-// daemon's socket buffers within a second, after which the daemon cannot write.
+// unread measures the TTFT of short requests beside clients that ask for long answers and never
+// read. The model is builtin:tiny on every machine: its answers fill the daemon's socket buffers
+// within a second, after which the daemon cannot write.
 func (p *peers) unread() error {
 	crowds := []crowd{{1, 4}, {1, 40}}
 	if p.root {
@@ -186,7 +186,7 @@ func (p *peers) startUnread(s *side, c crowd) (stop func() (int, error), err err
 	return stop, nil
 }
 
-// reportUnread prints the first tokens of both users.
+// reportUnread prints the TTFTs of both users.
 func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	idle := percentile(r.idle[0].ttft, 99)
 	step := median(r.idle[0].gaps)

@@ -122,8 +122,8 @@ const (
 	maxPause = time.Second
 )
 
-// bindGrace is how long a socket may be missing after the daemon is ready: other daemons bind
-// their sockets late.
+// bindGrace is the time for which a socket may be missing after the daemon is ready: other daemons
+// bind their sockets late.
 const bindGrace = time.Second
 
 // Dial connects to a surface. A connection serves many requests, one after the other; requests

@@ -20,9 +20,9 @@ type Stats struct {
 type (
 	// Counts are the requests of a caller or an entry.
 	Counts = stats.Counts
-	// CallerStats is about a user and an executable.
+	// CallerStats are the counts of a user and an executable.
 	CallerStats = stats.Caller
-	// BackendStats is about an entry of the daemon's config.
+	// BackendStats are the state and the counts of an entry of the daemon's config.
 	BackendStats = stats.Backend
 	// EngineStats is the report of an engine.
 	EngineStats = stats.Engine

@@ -27,7 +27,7 @@ func TestBootIsWatched(t *testing.T) {
 	}
 	seen = slices.Compact(seen)
 	all := []string{"starting", "loading_model checking_local", "loading_model mmap", "loading_model kv_cache", "capabilities", "ready"}
-	// The start of the watcher is random, so it sees some last part of the sequence.
+	// The start of the watcher is random, so it gets any last part of the sequence.
 	if len(seen) > len(all) || !slices.Equal(seen, all[len(all)-len(seen):]) {
 		t.Errorf("seen %q, want an end of %q", seen, all)
 	}
@@ -39,6 +39,17 @@ func TestBootIsWatched(t *testing.T) {
 	for _, absent := range []string{"device_name", "vram_total_bytes", "audio_sample_rate", "rerank"} {
 		if v, ok := late[0][absent]; ok {
 			t.Errorf("capabilities say %s is %v", absent, v)
+		}
+	}
+	facts := map[string]any{"architecture": "llama", "n_ctx": 8192.0, "quantization": "F32"}
+	for fact, want := range facts {
+		if got := late[0][fact]; got != want {
+			t.Errorf("capabilities say %s is %v, want %v", fact, got, want)
+		}
+	}
+	for _, fact := range []string{"model", "n_params", "size_bytes"} {
+		if late[0][fact] == nil {
+			t.Errorf("capabilities do not say %s: %v", fact, late[0])
 		}
 	}
 }

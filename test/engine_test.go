@@ -67,7 +67,7 @@ func TestEngineDies(t *testing.T) {
 					}
 				}
 				if text, end := waits.answer(); text != "bc" || end.Type != "done" {
-					t.Errorf("who waited got %q, %+v", text, end)
+					t.Errorf("a waiting request got %q, %+v", text, end)
 				}
 				w.until("ready", "")
 			})
@@ -193,7 +193,8 @@ func TestCrashAtBoot(t *testing.T) {
 	}
 }
 
-// All ways to end a load that never finishes.
+// A load that makes no progress ends at a signal or after a timeout; until then no request is
+// accepted.
 func TestSlowLoad(t *testing.T) {
 	engine := filepath.Join(shortDir(t), "engine")
 	if err := os.WriteFile(engine, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {

@@ -323,13 +323,13 @@ func TestDeadline(t *testing.T) {
 	waits := d.client()
 	waits.send(prompt("waits", "a", `,"deadline_ms":50`))
 	if _, end := waits.answer(); end.Code != "queue_full" || end.ID != "waits" {
-		t.Errorf("who waits got %+v", end)
+		t.Errorf("the waiting request got %+v", end)
 	}
 	_ = runs.Close()
 	eventually(t, "the slot is free", func() bool { return d.stats().Running == 0 })
 	waits.send(prompt("is cut", "a", `,"deadline_ms":50`))
 	if text, end := waits.answer(); end.Type != "done" || end.Reason != "cancelled" || text != "" || end.Usage.Completion != 0 {
-		t.Errorf("who runs got %q, %+v", text, end)
+		t.Errorf("the running request got %q, %+v", text, end)
 	}
 }
 

@@ -112,7 +112,7 @@ func TestRelativePaths(t *testing.T) {
 	if err := os.Symlink(engineLib, filepath.Join(dir, "lib")); err != nil {
 		t.Fatal(err)
 	}
-	// Both engines use the compute lock, which is beside the lock.
+	// Both engines use the compute lock, which is in the folder of the daemon's lock.
 	const config = `{"engine":{"lib_dir":"lib"},"backends":[
 		{"kind":"llamacpp","name":"a","model":{"path":"m.gguf"}},
 		{"kind":"llamacpp","name":"b","model":{"path":"./m.gguf"}}]}`

@@ -353,7 +353,7 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 	}
 }
 
-// engineCopy links the engine into a folder of its own.
+// engineCopy copies the engine into a folder of its own, with that mode.
 func engineCopy(t *testing.T, dir string, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(dir, "bin", "inferd-engine")

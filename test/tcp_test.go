@@ -71,7 +71,7 @@ func TestTCP(t *testing.T) {
 		}
 		for _, wrong := range []string{`{"type":"auth","key":"wrong horse"}` + "\n" + request, request, "nonsense\n", ""} {
 			if said := d.overTCP(surface, wrong); said != "" {
-				t.Errorf("%s: who sends %q is told %q", surface, wrong, said)
+				t.Errorf("%s: a client that sends %q gets %q", surface, wrong, said)
 			}
 		}
 		event := "tcp_auth_rejected"

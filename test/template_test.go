@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// untaught starts a daemon with an entry llamacpp: a model without a chat template that recites
-// pieces.
+// untaught starts a daemon with an entry of kind llamacpp, whose model recites pieces and has no
+// chat template.
 func untaught(t *testing.T, pieces ...string) *daemon {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")

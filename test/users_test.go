@@ -170,11 +170,11 @@ func TestUsersDoNotShare(t *testing.T) {
 		for who, s := range map[string]*stranger{"one": one, "two": two} {
 			s.send(ask(text))
 			if n := cached(s.terminal()); n > 0 && i == 0 || n > len(text)/2 {
-				t.Errorf("%d: user %s was known for %d tokens", i, who, n)
+				t.Errorf("%d: user %s has %d cached tokens", i, who, n)
 			}
 			s.send(ask(text))
 			if n := cached(s.terminal()); n < len(text) {
-				t.Errorf("%d: user %s was known for %d tokens of what it has asked itself", i, who, n)
+				t.Errorf("%d: user %s has %d cached tokens of its own prompt", i, who, n)
 			}
 		}
 		if n := own(text); n < len(text) {

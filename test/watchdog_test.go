@@ -319,7 +319,8 @@ func TestWatchdogSpares(t *testing.T) {
 					_, err := os.Stat(file)
 					return errors.Is(err, os.ErrNotExist)
 				})
-				// A step is judged by the steps before it, so many usual steps must precede it.
+				// A step's bound is derived from the steps before it, so many usual steps must
+				// precede it.
 				d.finishes(prompt("usual", "a", `,"max_tokens":50`))
 			}
 		})

@@ -1,7 +1,7 @@
 // Package load sends requests to inferd and its peers as programs do, and records the times of the
 // answers. A [Shot] is one request that is due at a certain time, an [Outcome] is its result. An
 // [Asker] sends shots from this process, a [Caller] from another process, which may belong to
-// another user and another program. The package does not judge the figures, but it checks the
+// another user and another program. The package does not evaluate the figures, but it checks the
 // protocol: frames of another request's answer, or after the last frame, are a fault.
 //
 // Shots do not wait for each other: each has its own connection while it runs, and is measured from
@@ -121,7 +121,7 @@ type session interface {
 	ask(ctx context.Context, r *Request) error
 	// next returns the next frame of the answer.
 	next() (event, error)
-	// done reports whether ctx has not ended.
+	// done detaches the connection from ctx. It reports false if ctx has ended before.
 	done() bool
 	// rest closes the connection, and returns an error if the server sends another byte.
 	rest() error

@@ -1,8 +1,8 @@
 // Package stats declares the load and the counters of a daemon, once for all programs: an engine
-// counts into an [Engine], the link and the control socket carry it, and [Daemon] is what the
-// control socket answers and the client returns. A new counter is a field here, and the line of
-// code that counts. The JSON members are specified in spec/control.md. The package computes
-// nothing but sums, and does not know how the values come about.
+// counts into an [Engine], the link and the control socket carry it, and [Daemon] is the answer of
+// the control socket, which the client returns. A new counter is a field here, and the line of code
+// that counts. The JSON members are specified in spec/control.md. The package only adds values up,
+// and does not know how they are measured.
 package stats
 
 // A Daemon is the present load of the daemon and its counts since it started.

@@ -61,7 +61,7 @@ func startEngine(t *testing.T) *engineProcess {
 
 func (e *engineProcess) generate(ctx context.Context, gen infer.Generate, text string, emit infer.Sink) error {
 	gen.Messages = []infer.Message{infer.TextMessage(infer.User, text)}
-	gen.Sampling = infer.Sampling{Temperature: 1}
+	gen.Sampling = infer.Sampling{Temperature: new(1.0)}
 	return e.client.Handle(ctx, &infer.Request{Task: &gen}, emit)
 }
 

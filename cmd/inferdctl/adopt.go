@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// adopt makes models of other tools models of the store, without a copy. A model that cannot be
-// adopted is named and left alone; the others are adopted all the same, and the exit code is 2.
+// adopt adds models of other tools to the store, without copying them. It reports and skips a model
+// that cannot be adopted; the exit code is then 2.
 func (c *command) adopt(ctx context.Context, args []string) error {
 	fs := c.flags("adopt")
 	only := fs.Bool("list", false, "only print the models of other tools")
@@ -43,10 +43,7 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 	}
 	failed := 0
 	if len(names) == 0 {
-		failed = len(problems)
-		for _, p := range problems {
-			fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))
-		}
+		failed = c.leftOut(problems)
 	}
 	if len(found) == 0 {
 		fmt.Fprintln(c.stderr, "no models of other tools")
@@ -63,13 +60,25 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 				return err
 			}
 			failed++
-			fmt.Fprintln(c.stderr, "error:", err)
+			fmt.Fprintln(c.stderr, "error:", cleanLines(err.Error()))
 		}
 	}
 	if failed > 0 {
 		return exit(exitError)
 	}
 	return nil
+}
+
+// leftOut names files and folders that cannot be adopted, and returns their number. A folder that
+// another user has closed is no failure.
+func (c *command) leftOut(problems []caches.Problem) (failed int) {
+	for _, p := range problems {
+		fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))
+		if !p.Closed {
+			failed++
+		}
+	}
+	return failed
 }
 
 // chosen returns the models of these names, or all.
@@ -135,7 +144,7 @@ func (c *command) adoptOne(ctx context.Context, s *store.Store, m caches.Model) 
 		return err
 	}
 	if done.Warning != "" {
-		fmt.Fprintln(c.stderr, "warning:", done.Warning)
+		fmt.Fprintln(c.stderr, "warning:", clean(done.Warning))
 	}
 	fmt.Fprintln(c.stdout, strings.Join([]string{"adopted", m.Name, "from", m.Tool, "by", string(done.How)}, " "))
 	return nil

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/caches"
 )
 
 // ollama gives the user's home a model of Ollama, under a digest.
@@ -22,7 +26,23 @@ func (s *shelf) ollama(name, digest string) (blob string) {
 	if err := errors.Join(os.WriteFile(blob, data, 0o644), os.WriteFile(manifest, []byte(layer), 0o644)); err != nil {
 		s.t.Fatal(err)
 	}
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // a fresh file may change unnoticed
+		runtime.Gosched()
+	}
 	return blob
+}
+
+// What another user has closed is named, and is no failure.
+func TestLeftOut(t *testing.T) {
+	var out strings.Builder
+	c := &command{stderr: &out}
+	err := errors.New("bell\a")
+	if got := c.leftOut([]caches.Problem{{Path: "/closed", Err: err, Closed: true}, {Path: "/bad", Err: err}}); got != 1 {
+		t.Errorf("%d failures", got)
+	}
+	if got, want := out.String(), "left out: /closed: bell \nleft out: /bad: bell \n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 func TestAdopt(t *testing.T) {
@@ -44,7 +64,7 @@ func TestAdopt(t *testing.T) {
 	if _, err := os.Stat(s.home); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("--list made the store: %v", err)
 	}
-	// A lying blob is named and left, and the good one is adopted all the same.
+	// A blob with a wrong digest is reported and skipped, and the other one is adopted.
 	out, errs := s.run(2, "adopt")
 	if !strings.HasPrefix(out, "adopted chain-latest from ollama by ") || strings.Count(out, "\n") != 1 || !strings.Contains(errs, lie) {
 		t.Errorf("%q, %q", out, errs)

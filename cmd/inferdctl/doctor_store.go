@@ -10,7 +10,7 @@ import (
 // models checks the model store, if there is one, without reading its blobs.
 func (d *diagnosis) models(c *command) {
 	const label = "models"
-	s, _, err := c.storeVerb()
+	s, err := c.storeOrDefault()
 	if err != nil {
 		return // the check of the config has reported it
 	}

@@ -24,7 +24,7 @@ func (c *command) importFile(ctx context.Context, args []string) error {
 			return fmt.Errorf("--expect-sha256 %w", err)
 		}
 	}
-	s, _, err := c.storeVerb()
+	s, err := c.storeOrDefault()
 	if err != nil {
 		return err
 	}
@@ -37,13 +37,13 @@ func (c *command) importFile(ctx context.Context, args []string) error {
 		return err
 	}
 	if done.Warning != "" {
-		fmt.Fprintln(c.stderr, "warning:", done.Warning)
+		fmt.Fprintln(c.stderr, "warning:", clean(done.Warning))
 	}
 	fmt.Fprintln(c.stdout, done.Path)
 	return nil
 }
 
-// progressStep is how many bytes are copied between two reports.
+// progressStep is the number of bytes copied between two reports.
 const progressStep = 256 << 20
 
 // copyProgress reports the progress of a large copy: in one line on a terminal, else nowhere.

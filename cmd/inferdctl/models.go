@@ -6,97 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 )
-
-// modelSettings are the members of the daemon's config file that concern the model store. Other
-// members are not judged: the store can be looked after although the daemon would refuse to
-// start.
-type modelSettings struct {
-	Home     *string         `json:"models_home"`
-	Catalog  *string         `json:"catalog"`
-	Model    jsontext.Value  `json:"model"`
-	Backends []entrySettings `json:"backends"`
-}
-
-// entrySettings are the models of an entry.
-type entrySettings struct {
-	Kind   string         `json:"kind"`
-	Name   string         `json:"name"`
-	Model  jsontext.Value `json:"model"`
-	MMProj jsontext.Value `json:"mmproj"`
-}
-
-// modelSettings reads the config file. A file that does not exist sets nothing.
-func (c *command) modelSettings() (modelSettings, error) {
-	var s modelSettings
-	file := cmp.Or(c.config, os.Getenv("INFERD_CONFIG"), paths.Default().ConfigFile())
-	data, err := os.ReadFile(file) //nolint:gosec // G703: the operator names it
-	if errors.Is(err, os.ErrNotExist) {
-		return s, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	if err != nil {
-		return s, fmt.Errorf("config %s: %w", file, err)
-	}
-	return s, nil
-}
-
-// modelStore returns the store that the daemon uses by its config.
-func (c *command) modelStore(s modelSettings) *store.Store {
-	env := paths.Default()
-	home := env.ModelsDir()
-	if s.Home != nil && *s.Home != "" {
-		home = *s.Home
-		if rest, ok := strings.CutPrefix(home, "~/"); ok {
-			if user, err := os.UserHomeDir(); err == nil {
-				home = filepath.Join(user, rest)
-			}
-		}
-	}
-	return &store.Store{Home: home, BuiltinDir: env.BuiltinDir(), VerifiedFile: env.VerifiedFile()}
-}
-
-// usersOf returns the entries of the config by the models that they name: a name, or a digest
-// in hex.
-func (s modelSettings) usersOf() map[string][]string {
-	users := make(map[string][]string)
-	note := func(entry string, model jsontext.Value) {
-		var name string
-		var object struct {
-			Name   string `json:"name"`
-			SHA256 string `json:"sha256"`
-		}
-		if json.Unmarshal(model, &name) != nil && json.Unmarshal(model, &object) != nil {
-			return
-		}
-		for _, word := range []string{name, object.Name, object.SHA256} {
-			if word != "" && !slices.Contains(users[word], entry) {
-				users[word] = append(users[word], entry)
-			}
-		}
-	}
-	note("default", s.Model)
-	for _, b := range s.Backends {
-		note(b.Name, b.Model)
-		note(b.Name, b.MMProj)
-	}
-	return users
-}
 
 // The shapes of --json.
 type (
@@ -180,16 +97,6 @@ func listingOf(l store.Listing, users map[string][]string) modelsJSON {
 	return out
 }
 
-// storeVerb is the beginning of every verb of the store: it returns the store and the entries
-// of the config that name models.
-func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
-	settings, err := c.modelSettings()
-	if err != nil {
-		return nil, nil, err
-	}
-	return c.modelStore(settings), settings.usersOf(), nil
-}
-
 // list shows the models of the store.
 func (c *command) list(_ context.Context, args []string) error {
 	fs := c.flags("list")
@@ -215,7 +122,7 @@ func (c *command) list(_ context.Context, args []string) error {
 // printListing writes models as a table, and the rest in lines below it.
 func (c *command) printListing(l modelsJSON, home string) error {
 	if len(l.Models) == 0 {
-		fmt.Fprintf(c.stderr, "no models in %s\n", home)
+		fmt.Fprintf(c.stderr, "no models in %s\n", clean(home))
 	} else {
 		w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tSIZE\tARCH\tQUANT\tCONTEXT\tSTATE\tUSED BY")
@@ -253,10 +160,11 @@ func (c *command) printRest(w io.Writer, l modelsJSON) {
 	}
 }
 
-// cell is the text of words in a table; manifests are written by others, too.
+// cell joins words to the text of a table's cell. It cleans them, because other programs write
+// manifests, too.
 func cell(words ...string) string { return cmp.Or(clean(strings.Join(words, ", ")), "-") }
 
-// clean replaces characters that a terminal could obey.
+// clean replaces characters that are not printable, such as a terminal's control characters.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -264,6 +172,15 @@ func clean(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// cleanLines is clean for a text of several lines.
+func cleanLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = clean(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func tokens(n int64) string {
@@ -315,7 +232,7 @@ func (c *command) show(_ context.Context, args []string) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 	for _, line := range [][2]string{
 		{"name", m.Name},
-		{"digest", m.Digest},
+		{"digest", cell(m.Digest)},
 		{"size", fmt.Sprintf("%s (%d bytes)", size(m.Size), m.Size)},
 		{"parts", tokens(int64(len(m.Parts)))},
 		{"architecture", cell(m.Arch)},
@@ -366,7 +283,7 @@ func (c *command) printRemoved(verb string, removed []store.Removed) {
 	sum := int64(0)
 	for _, r := range removed {
 		sum += r.Size
-		fmt.Fprintf(c.stdout, "%s %s: %s (%s)\n", verb, r.What, r.Path, size(r.Size))
+		fmt.Fprintf(c.stdout, "%s %s: %s (%s)\n", verb, r.What, clean(r.Path), size(r.Size))
 	}
 	if len(removed) > 1 {
 		fmt.Fprintf(c.stdout, "%s in all\n", size(sum))
@@ -395,7 +312,7 @@ func (c *command) gc(ctx context.Context, args []string) error {
 	}
 	c.printRemoved(verb, removed)
 	for _, p := range problems {
-		fmt.Fprintf(c.stderr, "warning: %s: %s\n", p.Path, p.What)
+		fmt.Fprintf(c.stderr, "warning: %s: %s\n", clean(p.Path), clean(p.What))
 	}
 	if err == nil && len(removed) == 0 {
 		fmt.Fprintln(c.stderr, "nothing to remove")
@@ -418,7 +335,7 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	defer s.Close()
 	l, err := s.Verify(ctx, names, func(p store.Phase) {
 		if v, ok := p.(status.Verify); ok && isTerminal(c.stderr) {
-			fmt.Fprintln(c.stderr, "reading", v.Path)
+			fmt.Fprintln(c.stderr, "reading", clean(v.Path))
 		}
 	})
 	if err != nil {

@@ -145,8 +145,32 @@ func TestImportIsRefused(t *testing.T) {
 			}
 		})
 	}
-	// A config file that does not exist means the default store.
+	// An import into the default store needs no config file.
 	s.run(0, "--config", filepath.Join(s.home, "none.json"), "import", s.file)
+}
+
+// A config file that the operator names has to exist: without it another store would be changed,
+// and models that it names would not be needed.
+func TestNamedConfigIsMissing(t *testing.T) {
+	s := newShelf(t)
+	s.run(0, "import", s.file)
+	missing := filepath.Join(s.home, "none.json")
+	verbs := [][]string{{"gc"}, {"rm", "chain"}, {"list"}, {"show", "chain"}, {"verify"}, {"adopt"}}
+	for _, args := range verbs {
+		if _, errs := s.run(2, append([]string{"--config", missing}, args...)...); !strings.Contains(errs, "config "+missing) {
+			t.Errorf("%q: %q", args, errs)
+		}
+	}
+	t.Setenv("INFERD_CONFIG", missing)
+	for _, args := range verbs {
+		s.run(2, args...)
+	}
+	t.Setenv("INFERD_CONFIG", "")
+	s.run(0, "verify", "chain")
+	// The daemon goes on without such a file, and doctor looks at what it uses.
+	if out, _ := s.run(1, "doctor", "--config", missing); !strings.Contains(out, "[ ok ] models: "+s.home+", 1 models") {
+		t.Errorf("doctor printed\n%s", out)
+	}
 }
 
 func TestVerify(t *testing.T) {
@@ -245,7 +269,7 @@ func TestRemoveOfWhatIsInUse(t *testing.T) {
 	s.run(0, "rm", "--force", "chain")
 }
 
-// models_home of the config goes before the environment, and a leading ~/ is the home.
+// models_home of the config takes precedence over the environment, and a leading ~/ is the home.
 func TestModelsHome(t *testing.T) {
 	s := newShelf(t)
 	home := filepath.Join(filepath.Dir(s.home), "elsewhere")
@@ -259,7 +283,7 @@ func TestModelsHome(t *testing.T) {
 	}
 }
 
-// Manifests are written by other programs, too: a terminal is not to obey them.
+// Other programs write manifests, too: their control characters do not reach the terminal.
 func TestManifestsOfStrangers(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)
@@ -274,6 +298,16 @@ func TestManifestsOfStrangers(t *testing.T) {
 	}
 	if err := os.WriteFile(name, []byte(strange), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	// A blob's file may have any name, too, and so has what an error quotes.
+	bell := filepath.Join(filepath.Dir(s.home), "bell\a.gguf")
+	if err := os.WriteFile(bell, []byte("no model"), 0o600); err == nil {
+		if _, errs := s.run(0, "import", bell, "--name", "bell"); !strings.Contains(errs, "bell .gguf") || strings.Contains(errs, "\a") {
+			t.Errorf("a warning prints %q", errs)
+		}
+		if _, errs := s.run(2, "import", bell+"x", "--name", "x"); strings.Contains(errs, "\a") {
+			t.Errorf("an error prints %q", errs)
+		}
 	}
 	for _, args := range [][]string{{"list"}, {"show", "chain"}, {"list", "--json"}, {"show", "chain", "--json"}} {
 		out, _ := s.run(0, args...)

@@ -151,7 +151,8 @@ func TestReopened(t *testing.T) {
 	}
 }
 
-// The log continues after changes of its folder, if possible.
+// The log creates its folder and its file again after they were removed or renamed. Lines that
+// cannot be written are counted as lost.
 func TestFolderIsTakenAway(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	l := opened(t, dir, Limit)
@@ -333,8 +334,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A record is in the file within coalesce; a warning is there at once, with the records before it,
-// and so are many records.
+// A record is written within coalesce. A warning is written at once, with the records before it; so
+// are many queued records.
 func TestRecordsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

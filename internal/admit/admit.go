@@ -27,8 +27,8 @@ type Destination struct {
 	NoPreempt bool
 }
 
-// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine:
-// a request that arrives, leaves, or has generated a quantum lets the next one in.
+// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine: a
+// request that arrives, leaves, or has generated a quantum starts the next one.
 type Gate struct {
 	// Choose returns the present destination of a request; its error refuses the request.
 	// Requests with the same model and the same [infer.Needs] have the same destination at any
@@ -46,7 +46,7 @@ type Gate struct {
 	// Memory bounds the text kept for clients that do not read; nil is no bound.
 	Memory *quota.Quota
 
-	mu      sync.Mutex // guards machine, and the tickets where they say so
+	mu      sync.Mutex // guards machine, and those fields of tickets that are marked
 	machine gate.Machine[*ticket]
 }
 
@@ -116,6 +116,11 @@ func (g *Gate) Stats() Stats {
 	return g.machine.Stats(now)
 }
 
+// flowOf returns the place of a request among the flows of the fair queue.
+func flowOf(req *infer.Request) sched.Path {
+	return sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client}
+}
+
 // enter returns the ticket of req, which has been admitted or waits, or the error that refuses it.
 func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	if req.Needs == nil {
@@ -124,7 +129,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	t := &ticket{req: req, Request: gate.Request[*ticket]{
 		Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
 		Route: gate.Route{Model: infer.ModelOf(req.Task), Needs: *req.Needs},
-		Flow:  sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client},
+		Flow:  flowOf(req),
 	}}
 	t.Item = t
 	g.mu.Lock()

@@ -144,7 +144,7 @@ func TestWhoeverLeavesMakesRoom(t *testing.T) {
 		synctest.Wait()
 		all.Go(func() {
 			if err := s.gate.Handle(ctx, request("waits"), drop); !errors.Is(err, gone) {
-				t.Errorf("who left got %v", err)
+				t.Errorf("the canceled request got %v", err)
 			}
 		})
 		synctest.Wait()

@@ -148,8 +148,8 @@ func TestParkedIsIn(t *testing.T) {
 	})
 }
 
-// The parked requests of a caller and of a user are bounded, however many clients or programs
-// they pose as. Their running requests are still preempted for others.
+// The parked requests of a caller and of a user are bounded, however many client names or programs
+// they use. Their running requests are still preempted for others.
 func TestParkedIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		total int
@@ -291,8 +291,8 @@ func TestDoesNotPark(t *testing.T) {
 	})
 }
 
-// A request is refused when its deadline passes while it waits. Once it runs, the handler ends
-// it at the deadline, and the gate a while later.
+// A request is refused when its deadline passes while it waits. Once it runs, the handler ends it
+// at the deadline, and the gate does so after deadlineGrace.
 func TestDeadline(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		due := func(id string, in time.Duration) *infer.Request {
@@ -306,14 +306,14 @@ func TestDeadline(t *testing.T) {
 		d.sendTo(d.t.Context(), due("has time", time.Hour), 10)
 		d.after(21 * tick)
 		if _, _, ended := d.has("waits"); ended != "queue full: the deadline passed while the request waited" {
-			d.t.Errorf("who waits: %q", ended)
+			d.t.Errorf("the waiting request: %q", ended)
 		}
 		d.all.Wait()
 		if _, n, ended := d.has("runs"); ended != "queue full: the deadline passed before the answer was there" || n > 130 {
-			d.t.Errorf("who runs: %q after %d tokens", ended, n)
+			d.t.Errorf("the running request: %q after %d tokens", ended, n)
 		}
 		if _, _, ended := d.has("has time"); ended != "done" || time.Since(begin) > 3*time.Second {
-			d.t.Errorf("who has time: %q", ended)
+			d.t.Errorf("the request with time: %q", ended)
 		}
 	})
 }

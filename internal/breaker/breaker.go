@@ -1,6 +1,6 @@
-// Package breaker decides whether requests may go to a target that has failed recently. It is
-// pure: it reads no clock, and learns the outcomes from its caller. It does not know what the
-// target is, nor what counts as a failure.
+// Package breaker decides whether requests may go to a target that has failed recently. It is pure:
+// it reads no clock, and its caller reports the outcomes. It knows neither the target nor the
+// causes of failures.
 package breaker
 
 import (
@@ -16,7 +16,7 @@ const (
 	OpenFor  = 30 * time.Second
 )
 
-// State says which requests pass. The set is closed.
+// State determines the requests that pass. The set is closed.
 type State string
 
 // States.

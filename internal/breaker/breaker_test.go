@@ -47,7 +47,7 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// No request permits while the breaker is open, and after OpenFor only one.
+// No request passes while the breaker is open; after OpenFor one passes.
 func TestOpen(t *testing.T) {
 	var b breaker.Breaker
 	now := time.Unix(0, 0)

@@ -22,9 +22,9 @@ type Model struct {
 	Tool  string // such as "ollama"
 	Name  string // in lower case; of two models with one name the later ones have their repository's before it
 	Files []File // the parts in order
-	// Asked are names by which a pull would have got it; see docs/models.md.
+	// Asked are the references by which a pull gets the model; see docs/models.md.
 	Asked []string
-	// Registry, Repo and Revision say where it came from; empty if unknown.
+	// Registry, Repo and Revision are the model's source; empty if unknown.
 	Registry, Repo, Revision string
 }
 
@@ -39,16 +39,21 @@ type File struct {
 type Problem struct {
 	Path string
 	Err  error
+	// Closed means that the file is in the folder of another user, who has closed it to this one.
+	Closed bool
 }
 
-// An Env is the environment that says where tools keep models.
+// An Env is the environment, which determines the folders of the tools.
 type Env struct {
 	Getenv func(string) string
 	Home   string
 	GOOS   string
+	// OllamaSystem is the folder of the Ollama that runs for all users, as its own user; empty
+	// means the usual one.
+	OllamaSystem string
 }
 
-// Limits: folders of strangers may be large, or deep.
+// Limits, because folders of other tools may be large, or deep.
 const (
 	maxEntries = 20_000  // of all folders of a tool
 	maxDepth   = 8       // of folders in folders
@@ -78,11 +83,15 @@ func Find(env Env) ([]Model, []Problem) {
 // A finder collects models.
 type finder struct {
 	env      Env
+	foreign  bool // the folder belongs to another user, and this one has not named it
 	models   []Model
 	problems []Problem
 }
 
-func (f *finder) problem(path string, err error) { f.problems = append(f.problems, Problem{path, err}) }
+// problem notes a file or a folder that is left out.
+func (f *finder) problem(path string, err error) {
+	f.problems = append(f.problems, Problem{path, err, f.foreign && errors.Is(err, fs.ErrPermission)})
+}
 
 // roots are the folders that exist, each once.
 func (f *finder) roots(paths ...string) []string {
@@ -221,7 +230,7 @@ func (f *finder) group(files []found, claim func(found) string) [][]File {
 	return models
 }
 
-// nameOf makes a model's name of a text: lower case, and dashes for other characters.
+// nameOf converts text to a model's name: lower case, and dashes for other characters.
 func nameOf(text string) string {
 	return strings.Trim(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_' {

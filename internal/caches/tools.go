@@ -1,12 +1,14 @@
 package caches
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -17,9 +19,9 @@ import (
 
 const huggingFace = "huggingface.co"
 
-// huggingFace looks into the cache of Hugging Face's tools, which llama.cpp uses, too:
-// models--OWNER--REPO/snapshots/COMMIT/FILE is a link to a file in blobs, named by its etag,
-// which for large files is their SHA-256.
+// huggingFace finds the models in the cache of Hugging Face's tools, which llama.cpp uses, too:
+// models--OWNER--REPO/snapshots/COMMIT/FILE is a link to a file in blobs, named by its etag, which
+// for large files is their SHA-256.
 func (f *finder) huggingFace() {
 	hub := f.env.Getenv("HF_HUB_CACHE")
 	if home := f.env.Getenv("HF_HOME"); hub == "" && home != "" {
@@ -44,7 +46,7 @@ func (f *finder) huggingFace() {
 	}
 }
 
-// repo looks at the snapshots of a repository.
+// repo finds the models in the snapshots of a repository.
 func (f *finder) repo(root, dir, repo string) {
 	snapshots, err := os.ReadDir(filepath.Join(dir, "snapshots"))
 	if err != nil {
@@ -131,7 +133,7 @@ func (f *finder) tree(file string) map[string]string {
 	return claims
 }
 
-// llamaCpp looks into the cache that llama.cpp had before it used Hugging Face's.
+// llamaCpp finds the models in llama.cpp's former cache; its later releases use Hugging Face's.
 func (f *finder) llamaCpp() {
 	dir := f.env.Getenv("LLAMA_CACHE")
 	if dir == "" {
@@ -162,7 +164,7 @@ func (f *finder) llamaCpp() {
 	}
 }
 
-// lmStudio looks into the folders of LM Studio: PUBLISHER/REPO/FILE.
+// lmStudio finds the models in the folders of LM Studio: PUBLISHER/REPO/FILE.
 func (f *finder) lmStudio() {
 	for _, root := range f.roots(filepath.Join(f.env.Home, ".lmstudio", "models"), filepath.Join(f.cacheHome(), "lm-studio", "models")) {
 		f.plain("lmstudio", f.walk(root, root), func(rel string) string {
@@ -184,36 +186,54 @@ func (f *finder) plain(tool string, files []found, repo func(rel string) string)
 // Media types of layers in Ollama's manifests.
 const ollamaModel = "application/vnd.ollama.image.model"
 
-// ollama looks into the folders of Ollama: manifests/HOST/NAMESPACE/MODEL/TAG names a layer,
-// which is blobs/sha256-HEX.
+// ollama finds the models in the folders of Ollama: manifests/HOST/NAMESPACE/MODEL/TAG names a
+// layer, which is blobs/sha256-HEX.
 func (f *finder) ollama() {
-	for _, root := range f.roots(f.env.Getenv("OLLAMA_MODELS"), filepath.Join(f.env.Home, ".ollama", "models"), "/usr/share/ollama/.ollama/models") {
-		manifests := filepath.Join(root, "manifests")
-		entries := 0
-		err := filepath.WalkDir(manifests, func(name string, e fs.DirEntry, err error) error {
-			switch entries++; {
-			case err != nil:
-				if !errors.Is(err, fs.ErrNotExist) {
-					f.problem(name, err)
-				}
-				return nil
-			case entries > maxEntries:
-				return fmt.Errorf("it has more than %d entries: the rest is left out", maxEntries)
-			case e.IsDir():
-				return nil
-			}
-			rel, err := filepath.Rel(manifests, name)
-			if err != nil {
-				return err
-			}
-			if words := strings.Split(filepath.ToSlash(rel), "/"); len(words) == 4 {
-				f.ollamaTag(root, name, words)
+	named := f.env.Getenv("OLLAMA_MODELS")
+	roots := f.roots(named, filepath.Join(f.env.Home, ".ollama", "models"))
+	for _, root := range roots {
+		f.ollamaRoot(root)
+	}
+	system := cmp.Or(f.env.OllamaSystem, "/usr/share/ollama/.ollama/models")
+	if named == system {
+		return
+	}
+	f.foreign = true
+	defer func() { f.foreign = false }()
+	for _, root := range f.roots(system) {
+		if !slices.Contains(roots, root) {
+			f.ollamaRoot(root)
+		}
+	}
+}
+
+// ollamaRoot looks into one of the folders.
+func (f *finder) ollamaRoot(root string) {
+	manifests := filepath.Join(root, "manifests")
+	entries := 0
+	err := filepath.WalkDir(manifests, func(name string, e fs.DirEntry, err error) error {
+		switch entries++; {
+		case err != nil:
+			if !errors.Is(err, fs.ErrNotExist) {
+				f.problem(name, err)
 			}
 			return nil
-		})
-		if err != nil {
-			f.problem(manifests, err)
+		case entries > maxEntries:
+			return fmt.Errorf("it has more than %d entries: the rest is left out", maxEntries)
+		case e.IsDir():
+			return nil
 		}
+		rel, err := filepath.Rel(manifests, name)
+		if err != nil {
+			return err
+		}
+		if words := strings.Split(filepath.ToSlash(rel), "/"); len(words) == 4 {
+			f.ollamaTag(root, name, words)
+		}
+		return nil
+	})
+	if err != nil {
+		f.problem(manifests, err)
 	}
 }
 

@@ -40,8 +40,8 @@ var (
 // get one.
 //
 // The end of ctx means that the client has hung up. The context of the handler also ends when
-// client, as a [Watcher], reports a hang-up, and when the runner closes. When Run returns,
-// nothing watches client any more.
+// client, as a [Watcher], reports a hang-up, and when the runner closes. When Run returns, the
+// watch of client has ended.
 func (r *Runner) Run(ctx context.Context, dialect wire.Dialect, req *infer.Request, client Client) error {
 	x := &exchange{
 		client: client, req: req, begin: time.Now(),
@@ -133,7 +133,7 @@ func (x *exchange) settle(err, cause error) error {
 	return nil
 }
 
-// stage returns how far the request had come when its client was gone.
+// stage returns the progress of the request when its client left.
 func (x *exchange) stage() Stage {
 	switch {
 	case x.req.Pause.Stalled.On() || errors.Is(x.lost, os.ErrDeadlineExceeded):
@@ -146,7 +146,7 @@ func (x *exchange) stage() Stage {
 	return Queue
 }
 
-// emit sends an event. After a failure it sends nothing more, even if the handler goes on.
+// emit sends an event. After a failure it sends nothing more, even if the handler continues.
 func (x *exchange) emit(ev infer.Event) error {
 	done, isDone := ev.(*infer.Done)
 	x.note(ev)
@@ -175,7 +175,7 @@ func (x *exchange) emit(ev infer.Event) error {
 	return nil
 }
 
-// note notes an event that counts whether it is sent or not.
+// note records an event that counts even if it is not sent.
 func (x *exchange) note(ev infer.Event) {
 	rec := x.record
 	switch ev := ev.(type) {
@@ -185,15 +185,15 @@ func (x *exchange) note(ev infer.Event) {
 		if !rec.Answered {
 			rec.Answered, rec.Usage = true, *ev
 		}
-	case *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
+	case *infer.Prompt, *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
 	}
 }
 
-// wrote notes an event that was sent.
+// wrote records an event that was sent.
 func (x *exchange) wrote(ev infer.Event) {
 	switch ev := ev.(type) {
-	case *infer.Admitted:
-		return
+	case *infer.Admitted, *infer.Prompt:
+		return // no part of the answer
 	case *infer.Done:
 		x.ended = true
 	case *infer.Vectors:

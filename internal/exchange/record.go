@@ -19,8 +19,8 @@ type Connection struct {
 	Addr    string // of the client, over TCP; else empty
 }
 
-// A Record is all that is kept of one request: no prompt, and no answer. Its zero values mean
-// "not known", or "did not get that far".
+// A Record is the outcome of one request, without prompt and answer. A zero value means unknown, or
+// of a stage that the request did not reach.
 type Record struct {
 	Peer    infer.Peer
 	Dialect wire.Dialect
@@ -72,6 +72,7 @@ type Task string
 // Tasks.
 const (
 	Generate Task = "generate"
+	Count    Task = "count"
 	Embed    Task = "embed"
 	Rerank   Task = "rerank"
 )
@@ -81,6 +82,8 @@ func (r *Record) count(task infer.Task) {
 	switch task := task.(type) {
 	case *infer.Generate:
 		r.Task, r.Attachments, r.Tools = Generate, len(task.Attachments), len(task.Tools)
+	case *infer.Count:
+		r.Task = Count
 	case *infer.Embed:
 		r.Task, r.Inputs = Embed, len(task.Inputs)
 	case *infer.Rerank:
@@ -88,7 +91,7 @@ func (r *Record) count(task infer.Task) {
 	}
 }
 
-// rank notes how many of n scores the client gets.
+// rank records the number of the n scores that the client gets.
 func (r *Record) rank(task infer.Task, n int) {
 	if rerank, ok := task.(*infer.Rerank); ok && rerank.TopN > 0 {
 		n = min(n, rerank.TopN)

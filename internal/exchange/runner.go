@@ -15,7 +15,7 @@ type Runner struct {
 	Log     *slog.Logger
 	// Journal records the outcome of every request; nil records nothing.
 	Journal Journal
-	// Grace is how long running requests may go on after the order to stop; 0 ends them at once.
+	// Grace is the time after Drain in which running requests may finish; 0 ends them at once.
 	Grace time.Duration
 
 	draining atomic.Bool // state is not open: read without mu
@@ -66,7 +66,7 @@ func (r *Runner) Drain() {
 // another request.
 func (r *Runner) Draining() bool { return r.draining.Load() }
 
-// Closed returns a channel that is closed when the runner stops: no request may begin any more,
+// Closed returns a channel that is closed when the runner stops: from then on no request may begin,
 // and running requests end at once.
 func (r *Runner) Closed() <-chan struct{} {
 	r.mu.Lock()

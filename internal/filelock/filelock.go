@@ -1,6 +1,6 @@
-// Package filelock is a lock on a path for one process at a time. The kernel holds the lock, so
-// it ends with the process in any case. The file itself stays, and its content means nothing.
-// The package does not know what the lock protects.
+// Package filelock is a lock on a path for one process at a time. The kernel releases the lock when
+// the process ends, in any way. The file itself stays, and its content has no meaning. The package
+// does not know the purpose of the lock.
 package filelock
 
 import (
@@ -60,10 +60,10 @@ func Acquire(path string) (*Lock, error) {
 	return &Lock{file: file}, nil
 }
 
-// File locks an open file without waiting: shared with other shared locks, or for the caller
-// alone. The lock ends when the file is closed. It returns ErrHeld if the lock is taken, and
-// [errors.ErrUnsupported] if the file system has no locks. The file and its folder are not
-// judged.
+// File locks an open file without waiting: shared with other shared locks, or exclusively. The lock
+// ends when the file is closed. It returns ErrHeld if the lock is taken, and
+// [errors.ErrUnsupported] if the file system has no locks. The owner and mode of the file and its
+// folder are not checked.
 func File(f *os.File, shared bool) error { return lock(f, shared) }
 
 // Holder returns the pid of a process with a lock on the file; 0 means that it is unknown.

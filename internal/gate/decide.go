@@ -23,8 +23,8 @@ func (m *Machine[T]) Next() (Effect[T], bool) {
 	return e, true
 }
 
-// decide lets in one request, or settles: then no waiting request can have a slot, and a new
-// arrival takes a place in the queue.
+// decide starts one request, or settles: then no waiting request can have a slot, and a request
+// that has just arrived takes a place in the queue or is refused.
 func (m *Machine[T]) decide() {
 	if m.fill() || m.preempt() {
 		return
@@ -56,7 +56,8 @@ func (m *Machine[T]) fill() bool {
 	return true
 }
 
-// anySlot reports whether any waiting request could have a slot, without a look at each of them.
+// anySlot reports whether any waiting request could have a slot. It looks at backends, not at each
+// request.
 func (m *Machine[T]) anySlot() bool {
 	if m.queue.Len() == 0 || m.noPermit() {
 		return false
@@ -141,10 +142,9 @@ func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 	return all
 }
 
-// overParkLimit reports whether a caller or its user has so many parked and stalled requests
-// that a new one must not preempt another. Otherwise a caller could bypass its queue limit
-// by posing as many clients or programs, and every request that has begun takes room in an
-// engine.
+// overParkLimit reports whether a caller or its user has so many parked and stalled requests that a
+// new one must not preempt another. Otherwise a caller could bypass its queue limit by using many
+// client names or programs, and every request that has begun takes room in an engine.
 func (m *Machine[T]) overParkLimit(r *Request[T]) bool {
 	limit := max(m.Limits.Depth, r.at.slots)
 	return r.caller.preempted() >= limit || r.caller.of.preempted() >= max(limit, m.Limits.Total/2)

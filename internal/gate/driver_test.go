@@ -116,7 +116,8 @@ func (d *driver) setBackends(moved []*request, of *life, b gate.Backend) {
 	}
 }
 
-// obey moves a life along the arrows of the diagram, and along no others.
+// obey changes the state of a life by an effect. It fails the test if the diagram has no such
+// transition.
 func (d *driver) obey(e gate.Effect[*life]) {
 	l := e.Request.Item
 	from := map[gate.Kind][]gate.State{

@@ -3,8 +3,8 @@
 // [Machine.Next]. Waiting requests are served fairly between callers (see package sched), by
 // the real cost of the answers, which is charged while they are generated.
 //
-// The package is pure: it reads no clock, takes no lock, starts nothing and calls nothing
-// back. It does not know what answers a request, nor how the choice of a backend is made.
+// The package is pure: it reads no clock, takes no lock, starts nothing and calls nothing back. It
+// does not know how requests are answered, nor how a backend is chosen.
 package gate
 
 import (
@@ -150,7 +150,7 @@ type Machine[T any] struct {
 	queue     sched.Queue[*Request[T]]
 	running   []*Request[T]
 	arriving  *Request[T] // in state Arrived
-	unsettled bool        // a change may let in another request
+	unsettled bool        // a change may give another request a slot
 	effects   []Effect[T] // for Next, from next on
 	next      int
 
@@ -199,6 +199,13 @@ func (m *Machine[T]) Charge(now time.Time, r *Request[T], u Usage) {
 
 // Running returns the requests that have a slot. The slice is valid until the next event.
 func (m *Machine[T]) Running() []*Request[T] { return m.running }
+
+// ChargeFlow charges a flow for work that needed no slot, in tokens. Idle flows keep no charges.
+func (m *Machine[T]) ChargeFlow(p sched.Path, tokens int) {
+	job := m.queue.Push(p, tokens, nil)
+	m.queue.Start(job)
+	m.queue.Done(job, tokens)
+}
 
 // Leave ends a request in any state. If it was answered to the end, final is the usage, else
 // nil. It has no effect on a request that has ended.
@@ -288,7 +295,7 @@ func (m *Machine[T]) emit(k Kind, r *Request[T], err error) {
 	m.effects = append(m.effects, Effect[T]{k, r, err})
 }
 
-// unsettle notes a change that may let in another request.
+// unsettle notes a change that may give another request a slot.
 func (m *Machine[T]) unsettle() {
 	m.unsettled = true
 	m.asked++

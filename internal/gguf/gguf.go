@@ -1,7 +1,7 @@
-// Package gguf writes GGUF files, version 3, and reads the header of one, by
-// ggml's specification (docs/gguf.md of the ggml project). It knows the container and a few
-// keys that describe a model, not the tensors that an architecture needs. Reading is bounded,
-// since files come from strangers: tensors are parsed in the engine's process and nowhere else.
+// Package gguf writes GGUF files, version 3, and reads the header of one, by ggml's specification
+// (docs/gguf.md of the ggml project). It knows the container and a few keys that describe a model,
+// not the tensors that an architecture needs. Reading is bounded, because files are untrusted:
+// tensors are parsed in the engine's process and nowhere else.
 //
 // The rows of a tensor are produced one at a time while the file is written, so a file may be
 // larger than memory.

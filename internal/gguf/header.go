@@ -354,8 +354,7 @@ func scalarSize(kind uint32) uint64 {
 	return 0
 }
 
-// fileTypes are the names of general.file_type, by number; numbers that are not in use any more
-// have none.
+// fileTypes are the names of general.file_type, by number; retired numbers have none.
 var fileTypes = [...]string{
 	0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
 	14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",

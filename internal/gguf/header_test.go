@@ -56,7 +56,7 @@ func TestReadHeader(t *testing.T) {
 	}
 }
 
-// A raw is a header in the making.
+// A raw is the beginning of a header, to be extended.
 type raw []byte
 
 func newRaw(version uint32, tensors, keys uint64) raw {
@@ -136,7 +136,7 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-// A huge file announces as much as it can hold: the work is bounded all the same.
+// The work for a huge file is bounded, even if its header announces as much as the file can hold.
 func TestHugeFileIsReadInBounds(t *testing.T) {
 	for name, b := range map[string]raw{
 		"strings": newRaw(3, 0, 1).text("a").u32(9).u32(8).u64(1 << 24),

@@ -38,8 +38,8 @@ type Contract struct {
 	Threads   int `json:"threads"`      // compute threads
 	GPULayers int `json:"n_gpu_layers"` // layers on a GPU, if there is one; negative: all
 
-	// Pooling is the method that makes one vector of the tokens': mean, cls or last; empty: the
-	// model's own.
+	// Pooling is the method that combines the vectors of a text's tokens into one: mean, cls or
+	// last; empty: the model's own.
 	Pooling string `json:"pooling"`
 	// MaxStallMS bounds the milliseconds between two tokens of a stream while prompts are
 	// prefilled beside it; 0: the engine decides.
@@ -49,7 +49,7 @@ type Contract struct {
 	ComputeLock string `json:"compute_lock"`
 	// Exact asks for answers with the same bits, whatever other requests are computed with them.
 	Exact bool `json:"exact"`
-	// SharedPrefixes are texts with which the operator expects many conversations to begin.
+	// SharedPrefixes are the operator's system messages of many conversations: their KV is pinned.
 	SharedPrefixes []string `json:"shared_prefixes"`
 }
 
@@ -64,6 +64,7 @@ type Tasks struct {
 // A Model names the files of a model.
 type Model struct {
 	Path  string   `json:"path"`  // of the first file, for reports and errors
+	Name  string   `json:"name"`  // of a model that does not name itself; empty: the file's
 	Files []string `json:"files"` // to open, in order, one for each part
 }
 
@@ -140,9 +141,9 @@ func Start(program string, c Contract, model []*os.File, env []string) (*proc.Ch
 // ErrByHand is the error of Receive in a process that was not started by inferd.
 var ErrByHand = errors.New("this program is started by inferd, not by hand")
 
-// Receive is the engine's side of Start. It may be called once. Its error is ErrByHand if
-// inferd has not started this process. Any other error is about the contract, and comes with
-// the connection, over which the daemon should be told.
+// Receive is the engine's side of Start. It may be called once. Its error is ErrByHand if inferd
+// has not started this process. Any other error is about the contract; it comes with the
+// connection, so that it can be reported to the daemon.
 func Receive() (net.Conn, *Contract, error) {
 	conn, err := proc.InheritedConn()
 	if err != nil {

@@ -37,11 +37,17 @@ type Report struct {
 	NCtx     int     // of Caching and Ready: tokens that the context holds; of Ready, that of the first task
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
-	Device   string  // of Ready: the computing device, such as "cpu"
-	Variant  string  // of Selecting and Ready: the CPU variant of the libraries
+	// Of Ready: facts of the model's file. 0 and empty are unknown.
+	Params       uint64 // weights
+	Size         uint64 // of the weights, in bytes
+	Architecture string // such as "llama"
+	Quantization string // such as "Q4_K_M"
+
+	Device  string // of Ready: the computing device, such as "cpu"
+	Variant string // of Selecting and Ready: the CPU variant of the libraries
 	// Abilities, of Ready, are the tasks and features that the engine supports.
 	Abilities infer.Abilities
-	// GPULayers, of Ready, is how many layers a device beside the processor computes.
+	// GPULayers, of Ready, is the number of layers computed on a device other than the CPU.
 	GPULayers int
 	// EmbedNCtx and RerankNCtx, of Ready, are the tokens of the contexts of these tasks; 0 for an
 	// engine without the task.
@@ -53,7 +59,7 @@ type Report struct {
 	// computed with them. Inexact is the reason why not, if the daemon asked for it.
 	Exact   bool
 	Inexact string
-	// Warnings, of Ready, are for the operator: what the engine assumes of its model.
+	// Warnings, of Ready, are for the operator: the engine's assumptions about its model.
 	Warnings []string
 	Problem  string // of Failed: the cause
 }

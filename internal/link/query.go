@@ -64,7 +64,7 @@ type Pulse struct {
 	Beat     Beat   // the last one received
 	Beats    uint64 // received so far
 	Frames   uint64 // received so far, without beats and stats
-	Active   int    // calls that have neither ended nor paused: the engine owes them progress
+	Active   int    // calls that have neither ended nor paused, so that progress is expected
 	Answered bool   // a call has been answered to its end
 }
 

@@ -119,7 +119,7 @@ func (s *scene) after(d time.Duration) {
 	synctest.Wait()
 }
 
-// The engine is told to pause, to resume and to stop while the client's write is blocked.
+// Pause, resume and cancel reach the engine while the client's write is blocked.
 func TestOrdersPassABlockedWrite(t *testing.T) {
 	play(t, 1, 1_000_000, func(s *scene) {
 		s.after(100 * time.Millisecond)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// pollInterval is the time between two queries of a pipe. Only a pending read would wake us
-// when the other end is closed, and it would consume the bytes that the client sends ahead.
+// pollInterval is the time between two queries of a pipe. Only a pending read would return when the
+// other end is closed, and it would consume the bytes that the client sends ahead.
 const pollInterval = 25 * time.Millisecond
 
 // awaitHangUp supports pipes only. They cannot be half-closed: a closed end is a hang-up.

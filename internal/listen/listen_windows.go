@@ -49,8 +49,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// A pipeListener always has a free instance of its pipe, so that the name stays ours between
-// two clients.
+// A pipeListener always has a free instance of its pipe, so that no other process can take the name
+// between two clients.
 type pipeListener struct {
 	name string
 	only *windows.SecurityAttributes // access rights: this user only

@@ -38,7 +38,7 @@ func identify(fd int, peer *infer.Peer) {
 		defer unix.Close(process)
 	}
 	exe, program := executable(peer.PID)
-	// Checked last: a process that lives now lived when its executable was read.
+	// Checked last: a process that is running now was running when its executable was read.
 	if process < 0 || lives(process) {
 		peer.Exe, peer.Program = printable.Text(exe), program
 	}
@@ -63,7 +63,7 @@ func executable(pid int) (path, program string) {
 	return path, fmt.Sprintf("%x:%d", stat.Dev, stat.Ino)
 }
 
-// lives reports whether the process of a pidfd has not ended.
+// lives reports whether the process of a pidfd is running.
 func lives(process int) bool {
 	fds := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
 	for {

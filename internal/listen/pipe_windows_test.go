@@ -346,7 +346,8 @@ func TestPeerOfPipe(t *testing.T) {
 		t.Errorf("PeerOf = %+v, want pid %d of %s", got, cmd.Process.Pid, cmd.Path)
 	}
 
-	// A client that has ended keeps its pid, but no field that a new process could share.
+	// After its client has ended, a connection still has the pid, but no user and no executable:
+	// they could be those of a new process with that pid.
 	cmd.Process.Kill()
 	cmd.Wait()
 	if err := listen.AwaitHangUp(t.Context(), nc); err != nil {

@@ -20,6 +20,7 @@ const (
 	LPLeaf      = "inferd.sock" // the v2 generation, length-prefixed
 	EmbedLeaf   = "infer.embed.sock"
 	RerankLeaf  = "infer.rerank.sock"
+	HTTPLeaf    = "http.sock"
 	AdminLeaf   = "admin.sock"
 	ControlLeaf = "control.sock"
 	LockLeaf    = "inferd.lock"
@@ -140,11 +141,19 @@ func (e Env) ModelsDir() string {
 	return e.join(e.data(), "models")
 }
 
+// Expand returns a path in which a leading "~/" is the user's home.
+func (e Env) Expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		return e.join(e.home(), rest)
+	}
+	return path
+}
+
 // VerifiedFile is the file with the digests of model files that have been verified on this
 // machine. It can be made again, by hashing them.
 func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }
 
-// stateDir is the folder for what inferd remembers of this machine.
+// stateDir is the folder of inferd's state on this machine.
 func (e Env) stateDir() string {
 	if e.GOOS == "windows" || e.GOOS == "darwin" {
 		return e.join(e.DataDir(), "state")

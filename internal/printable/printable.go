@@ -1,6 +1,5 @@
-// Package printable makes text that came from elsewhere fit for errors, logs and statistics:
-// one short line of printable characters. It does not know where a text comes from, and takes
-// no secrets out of it.
+// Package printable converts untrusted text to one short line of printable characters, for errors,
+// logs and statistics. It does not know the source of a text, and does not remove secrets.
 package printable
 
 import (
@@ -9,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Max is how many bytes of a text are kept.
+// Max is the maximum length of the result of [Text], in bytes.
 const Max = 256
 
 // Text returns the beginning of a text, in whole characters. Unprintable characters become

@@ -21,6 +21,6 @@ func forbidDumps() error {
 	return noCoreFiles()
 }
 
-// keepDescriptors prevents children from inheriting descriptors other than [Command.Files]: our
-// own parent may have left some open. Kernels before 5.11 lack the call.
+// keepDescriptors prevents children from inheriting descriptors other than [Command.Files]: the
+// parent of this process may have left some open. Kernels before 5.11 lack the call.
 func keepDescriptors() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }

@@ -12,6 +12,6 @@ func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: tr
 // same user may still trace this one.
 func forbidDumps() error { return noCoreFiles() }
 
-// keepDescriptors does nothing: descriptors that our own parent left open in us are inherited
-// by our children, too.
+// keepDescriptors does nothing: if the parent of this process left descriptors open, children of
+// this process inherit them, too.
 func keepDescriptors() {}

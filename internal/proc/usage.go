@@ -92,7 +92,7 @@ func OutOfResources(err error) bool {
 	return false
 }
 
-// SuspendedTime returns how long the machine has been suspended since its start: the boot
+// SuspendedTime returns the time that the machine has been suspended since its start: the boot
 // clock minus the monotonic clock. The clocks are read one after the other, so the result is too
 // long by any delay between the two reads. It is 0 if the platform does not report it.
 func SuspendedTime() time.Duration { return suspendedTime() }

@@ -553,6 +553,9 @@ func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, 
 			}
 			continue
 		}
+		if _, present := errors.AsType[*store.PresentError](err); present {
+			continue // another process has just committed it
+		}
 		if err != nil {
 			return err
 		}

@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An entry that fails gets no requests for a while, and the change is published.
+// An entry that fails gets no requests for OpenFor, and the change is published.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string

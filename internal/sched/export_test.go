@@ -3,7 +3,7 @@ package sched
 // Preempted reports whether the job has run and waits to run again.
 func (j *Job[T]) Preempted() bool { return j.started > 0 && !j.running && j.leaf != nil }
 
-// Remembered returns how many flows, on all levels, the queue keeps.
+// Remembered returns the number of flows, on all levels, that the queue keeps.
 func (q *Queue[T]) Remembered() int { return q.root.size() - 1 }
 
 func (n *node[T]) size() int {

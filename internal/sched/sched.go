@@ -24,9 +24,9 @@ type Path struct {
 // normal band gets this multiple of its service.
 const backgroundWeight = 15
 
-// Quantum is the number of units that a flow gets before the next flow has its turn, as far as
-// the queue can control it. For each slot, it bounds the difference between two flows with
-// unlimited demand, and how often they preempt each other.
+// Quantum is the number of units that a flow gets before the next flow has its turn, as far as the
+// queue can control it. For each slot, it bounds the difference between two flows with unlimited
+// demand, and the frequency with which they preempt each other.
 const Quantum = 32
 
 // A Queue holds waiting and running jobs. The zero value is empty. It is not safe for

@@ -72,8 +72,8 @@ func (n *node[T]) virtualStart() float64 {
 	return n.served + n.weight*Quantum*float64(n.running)
 }
 
-// catchUp is the flow's position one quantum ago. A flow that becomes active is placed there
-// and not level with this one, so that it gets its quantum before this one gets the next.
+// catchUp is the position one quantum behind n. A sibling that becomes active is placed there and
+// not level with n, so that it gets a quantum before n gets the next.
 func (n *node[T]) catchUp() float64 { return n.served - n.weight*Quantum }
 
 // activate sets the position of a flow that begins to wait among its siblings: a flow earns no

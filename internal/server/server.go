@@ -185,7 +185,7 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 	}
 }
 
-// A client is the other end of a connection, as an exchange sees it.
+// A client is the [exchange.Client] of a connection.
 type client struct {
 	Codec
 

@@ -97,7 +97,7 @@ func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	})
 }
 
-// dial returns a client that reads if it is not deaf.
+// dial returns a new client. A deaf one never reads.
 func (r *room) dial(deaf bool) *client {
 	near, far := net.Pipe()
 	c := &client{Conn: near, done: make(chan struct{})}
@@ -118,7 +118,7 @@ func (r *room) dial(deaf bool) *client {
 	return c
 }
 
-// end waits for the end of Serve and returns when it came.
+// end waits for the end of Serve and returns its time since the start.
 func (r *room) end() time.Duration {
 	r.t.Helper()
 	if err := <-r.served; err != nil {

@@ -36,7 +36,7 @@ var surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, 
 type house struct {
 	t    *testing.T
 	path string
-	stop func() error // ends the server and returns what Serve did
+	stop func() error // ends the server and returns the error of Serve
 }
 
 func serveUnix(t *testing.T, srv *server.Server) *house {

@@ -22,7 +22,7 @@ type Adoption struct {
 
 // An AdoptedFile is a file of another tool. It is never written to.
 type AdoptedFile struct {
-	Path   string
+	Path   string // without symbolic links
 	SHA256 string // as the tool claims; empty if it claims none
 }
 
@@ -124,16 +124,36 @@ func merge(old, m *Manifest) *Manifest {
 	return &merged
 }
 
+// openDirect opens a file whose path has no links: the caller has judged where it leads. A link
+// that others put there meanwhile is refused.
+func openDirect(file string) (*os.File, os.FileInfo, error) {
+	f, info, err := openRegular(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	target, err := filepath.EvalSymlinks(file)
+	if err == nil && target != file {
+		err = fmt.Errorf("%s is reached by a link, it is %s: left alone", file, target)
+	}
+	if err == nil {
+		var there os.FileInfo
+		if there, err = os.Lstat(file); err == nil && !os.SameFile(there, info) {
+			err = fmt.Errorf("%s was replaced while it was opened", file)
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
 // openClaimed opens a file and compares its digest with the claim.
 func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os.FileInfo, string, error) {
 	target, err := filepath.Abs(file.Path)
-	if err == nil {
-		target, err = filepath.EvalSymlinks(target)
-	}
 	if err != nil {
 		return nil, nil, "", err
 	}
-	f, info, err := openRegular(target)
+	f, info, err := openDirect(target)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -168,6 +188,12 @@ func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *P
 		return notBetter, err
 	}
 	defer lock.Release()
+	// Another process may have had the lock until now.
+	if there, _, err := s.check(ctx, d, digest, true, nil); err != nil {
+		return notBetter, err
+	} else if there {
+		return Present, nil
+	}
 	before := identityOf(info)
 	for _, way := range []struct {
 		how How
@@ -178,30 +204,36 @@ func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *P
 			return notBetter, s.unwritable(err)
 		}
 		if done {
-			return way.how, s.rememberAdopted(d, f, before, digest)
+			return way.how, s.rememberAdopted(d, f, before, digest, way.how)
 		}
 	}
-	now, err := f.Stat()
-	if err != nil {
+	if err := unchanged(f, before); err != nil {
 		return notBetter, err
-	}
-	if identityOf(now) != before {
-		return notBetter, fmt.Errorf("%s was changed while it was adopted", f.Name())
 	}
 	part.Refers = &Refers{f.Name(), before}
 	return Referred, nil
 }
 
+// unchanged fails if a file was changed since it had that identity.
+func unchanged(f *os.File, before Identity) error {
+	now, err := f.Stat()
+	if err == nil && identityOf(now) != before {
+		err = fmt.Errorf("%s was changed while it was adopted", f.Name())
+	}
+	return err
+}
+
 // rememberAdopted notes the digest of a new blob, unless its content has changed since it was
 // hashed: then the blob is removed.
-func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string) error {
+func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string, how How) error {
 	now, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	// A link changes the time of the last change, and nothing else.
 	source := identityOf(now)
-	source.CTime = before.CTime
+	if how == Linked { // it changes the time of the last change, and link has compared that before
+		source.CTime = before.CTime
+	}
 	if source != before {
 		return errors.Join(fmt.Errorf("%s was changed while it was adopted", f.Name()), d.removeBlob(digest))
 	}
@@ -209,8 +241,9 @@ func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest str
 	if err != nil {
 		return d.full(err)
 	}
-	s.remember(identityOf(info), digest)
-	s.rememberKey(keyOf(identityOf(now), f.Name()), digest)
+	lasting := s.lasts(keyOf(before, f.Name()))
+	s.remember(identityOf(info), digest, lasting)
+	s.rememberKey(keyOf(identityOf(now), f.Name()), digest, lasting)
 	return nil
 }
 
@@ -227,7 +260,7 @@ func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err e
 		return false, err
 	}
 	temp := path.Join(dir, tempLeaf)
-	to, err := d.create(temp)
+	to, err := d.create(temp, sharedFileMode)
 	if err != nil {
 		return false, err
 	}
@@ -250,10 +283,10 @@ func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err e
 	return true, errors.Join(d.chmod(blobPath(digest), blobMode), d.syncDir(blobDir(digest)), d.removeDir(dir))
 }
 
-// link makes a blob that is another name of the user's own file. Its mode stays. It reports
-// false if that cannot be done.
+// link makes a blob that is another name of the user's own file. Its mode stays: in a shared
+// store a file that others cannot read is left. It reports false if that cannot be done.
 func (d *disk) link(f *os.File, info fs.FileInfo, digest string) (done bool, err error) {
-	if !isOwn(info) {
+	if !linksOpenFiles || !isOwn(info) || d.shared && info.Mode()&0o004 == 0 {
 		return false, nil
 	}
 	if err := d.do(Op{Kind: OpSync, Path: blobPath(digest)}, f.Sync); err != nil { // the tool may not have synced it
@@ -263,6 +296,9 @@ func (d *disk) link(f *os.File, info fs.FileInfo, digest string) (done bool, err
 		return false, err
 	}
 	err = d.do(Op{Kind: OpLink, Path: blobPath(digest)}, func() error {
+		if err := unchanged(f, identityOf(info)); err != nil {
+			return err
+		}
 		done, err = linkFile(d.root, f, blobDir(digest), dataLeaf)
 		return err
 	})

@@ -22,12 +22,15 @@ type tool struct {
 
 func newTool(t *testing.T, dir string) *tool {
 	t.Helper()
+	dir, err := filepath.EvalSymlinks(dir) // the folder for tests may be a link
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := &tool{t: t, file: filepath.Join(dir, "Tool-Q8_0.gguf")}
 	o.data = modelFile(t, o.file, 0, 0)
 	if err := os.Chmod(o.file, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	var err error
 	if o.info, err = os.Stat(o.file); err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +154,50 @@ func TestAdoptByReference(t *testing.T) {
 	if _, err := os.Stat(o.file); err != nil {
 		t.Errorf("the tool's file was removed: %v", err)
 	}
+}
+
+// Content that changes between its hash and the clone or the link is refused, although its size
+// and its time are as before.
+func TestAdoptOfAChangedFile(t *testing.T) {
+	for _, at := range []store.OpKind{store.OpClone, store.OpLink} {
+		s, home := open(t)
+		o := newTool(t, t.TempDir())
+		changed := false
+		s.Before = func(op store.Op) error {
+			if op.Kind != at || changed {
+				return nil
+			}
+			changed = true
+			evil := strings.Repeat("x", len(o.data))
+			return errors.Join(os.WriteFile(o.file, []byte(evil), 0o600), os.Chtimes(o.file, o.info.ModTime(), o.info.ModTime()))
+		}
+		_, err := s.Adopt(t.Context(), o.adoption("m"))
+		if !changed {
+			t.Skip("cannot be adopted by", at)
+		}
+		if err == nil || !strings.Contains(err.Error(), "was changed while it was adopted") {
+			t.Errorf("%s: %v", at, err)
+		}
+		if got := tree(t, home); len(got) != 0 {
+			t.Errorf("%s: %q", at, got)
+		}
+	}
+}
+
+// A path that leads over a link is refused: where it leads may not be where the caller looked.
+func TestAdoptOverALink(t *testing.T) {
+	s, _ := open(t)
+	o := newTool(t, t.TempDir())
+	folder := filepath.Join(filepath.Dir(o.file), "folder")
+	if err := os.Symlink(filepath.Dir(o.file), folder); err != nil {
+		t.Skip(err)
+	}
+	a := o.adoption("m")
+	a.Files[0].Path = filepath.Join(folder, filepath.Base(o.file))
+	if _, err := s.Adopt(t.Context(), a); err == nil || !strings.Contains(err.Error(), "reached by a link") {
+		t.Error(err)
+	}
+	o.check()
 }
 
 func TestAdoptOfASplitModel(t *testing.T) {

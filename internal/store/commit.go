@@ -18,17 +18,17 @@ import (
 // rename, and the folder after it. A manifest follows later ([Store.PutManifest]).
 func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 	digest, err := i.finish(ctx)
-	if err != nil {
-		if _, mismatch := errors.AsType[*MismatchError](err); mismatch {
-			return Blob{}, err
-		}
-		return Blob{}, fmt.Errorf("commit %s: %w", i.disk.path(i.path(tempLeaf)), err)
+	var blob Blob
+	if err == nil {
+		blob, err = i.publish(ctx, digest)
 	}
-	blob, err := i.publish(ctx, digest)
-	if err != nil {
-		return Blob{}, fmt.Errorf("commit %s: %w", i.disk.path(i.path(tempLeaf)), err)
+	if err == nil {
+		return blob, nil
 	}
-	return blob, nil
+	if _, mismatch := errors.AsType[*MismatchError](err); !mismatch {
+		err = fmt.Errorf("commit %s: %w", i.disk.path(i.path(tempLeaf)), err)
+	}
+	return Blob{}, err
 }
 
 // maxRehashes is how often the content is hashed again because others have changed it.
@@ -111,7 +111,7 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 	return true, nil
 }
 
-// publish renames the data to its place.
+// publish makes the data the blob, unless that is there by now.
 func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	blob := Blob{digest, i.state.Total, i.disk.path(blobPath(digest))}
 	if digest != i.ref {
@@ -130,42 +130,71 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 		defer lock.Release()
 	}
 	i.stop()
-	if err := i.saveDurable(); err != nil {
+	// Always: an earlier process may have written without a sync.
+	if err := i.saveDurable(true); err != nil {
 		return Blob{}, err
 	}
 	// It may be there by now: an ingest by another name has no lock on the digest.
-	if there, err := i.store.check(ctx, i.disk, digest, nil); err != nil {
+	if there, _, err := i.store.check(ctx, i.disk, digest, true, nil); err != nil {
 		return Blob{}, err
 	} else if there {
 		return blob, i.end()
 	}
-	if err := i.disk.mkdirAll(blobDir(digest)); err != nil {
+	exposed, err := i.place(digest)
+	if err != nil {
 		return Blob{}, err
 	}
-	before := i.state.File
+	return blob, i.confirm(ctx, digest, exposed)
+}
+
+// place renames the data to its place. It reports whether other users were able to write to it.
+func (i *Ingest) place(digest string) (exposed bool, err error) {
+	info, err := i.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	exposed = i.disk.shared || ownersMatter && !isOwn(info)
+	if err := i.disk.mkdirAll(blobDir(digest)); err != nil {
+		return false, err
+	}
 	if err := i.closeFile(); err != nil {
-		return Blob{}, err
+		return false, err
 	}
 	if err := i.disk.rename(i.path(tempLeaf), blobPath(digest)); err != nil {
-		return Blob{}, err
+		return false, err
 	}
 	// Without the right to change the mode, for the file belongs to another user, it stays as
 	// it is.
 	if err := i.disk.chmod(blobPath(digest), blobMode); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return Blob{}, err
+		return false, err
 	}
-	if err := i.disk.syncDir(blobDir(digest)); err != nil {
-		return Blob{}, err
-	}
+	return exposed, i.disk.syncDir(blobDir(digest))
+}
+
+// confirm remembers the digest of a new blob if it is unchanged since it was hashed. The rename
+// has changed the time of the last change, and nothing else. If other users were able to write
+// the blob is hashed once more: they can set the other times.
+func (i *Ingest) confirm(ctx context.Context, digest string, exposed bool) error {
 	i.markCommitted()
-	// The rename has changed the time of the last change, and nothing else.
-	if info, err := i.disk.root.Stat(blobPath(digest)); err == nil {
-		now := identityOf(info)
-		if before.CTime = now.CTime; before == now {
-			i.store.remember(now, digest)
-		}
+	info, err := i.disk.root.Stat(blobPath(digest))
+	if err != nil {
+		return i.disk.full(err)
 	}
-	return blob, nil
+	before, now := i.state.File, identityOf(info)
+	if before.CTime = now.CTime; before == now && !exposed {
+		i.store.remember(now, digest, true)
+		return nil
+	}
+	there, q, err := i.store.check(ctx, i.disk, digest, true, nil)
+	switch {
+	case err != nil:
+		return err
+	case q != nil:
+		return &MismatchError{*q, true}
+	case !there:
+		return errors.New("another process has removed the blob")
+	}
+	return nil
 }
 
 func (i *Ingest) markCommitted() {
@@ -198,25 +227,66 @@ func (s *Store) Have(ctx context.Context, digest string, phase func(Phase)) (boo
 	if _, err := d.root.Lstat(blobPath(digest)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return s.check(ctx, d, digest, phase)
+	there, _, err := s.check(ctx, d, digest, false, phase)
+	return there, err
 }
 
-// check is Have in an open folder.
-func (s *Store) check(ctx context.Context, d *disk, digest string, phase func(Phase)) (bool, error) {
-	f, info, err := d.open(blobPath(digest), os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// check is Have in an open folder. It returns the record of a blob that it has moved to the
+// quarantine. held says that the caller has the lock of the digest for itself.
+func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, phase func(Phase)) (there bool, bad *Quarantined, err error) {
+	for range maxLockTries {
+		f, info, err := d.open(blobPath(digest), os.O_RDONLY)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil, nil
+		}
+		if err != nil {
+			return false, nil, err
+		}
+		got, err := s.digestOf(ctx, f, info, d.path(blobPath(digest)), digest, phase)
+		if err != nil {
+			replaced := ctx.Err() == nil && !d.isAt(f, blobPath(digest)) // a rename changes a time of the file
+			if err = errors.Join(err, f.Close()); replaced {
+				continue
+			}
+			return false, nil, err
+		}
+		if got == digest {
+			return true, nil, f.Close()
+		}
+		// While it is open no other file can have its inode.
+		q, replaced, err := s.expel(d, info, Quarantined{Expected: digest, Actual: got, Size: info.Size()}, held, phase)
+		if err := errors.Join(err, f.Close()); err != nil || !replaced {
+			return false, q, err
+		}
 	}
-	if err != nil {
-		return false, err
+	return false, nil, fmt.Errorf("check %s: others keep replacing it", d.path(blobPath(digest)))
+}
+
+// expel moves a damaged blob to the quarantine, if it is still the file that was hashed; else it
+// reports that it was replaced. The lock, which may be shared with users of the blob and others
+// that have found the damage, keeps a writer from putting a good one in its place meanwhile. If
+// a writer has the lock it is left to that.
+func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {
+	name := blobPath(q.Expected)
+	if !held {
+		lock, err := s.lockBlob(d, q.Expected, true)
+		if _, busy := errors.AsType[*BusyError](err); busy {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		defer lock.Release()
 	}
-	got, err := s.digestOf(ctx, f, info, d.path(blobPath(digest)), digest, phase)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return false, err
+	now, err := d.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, d.full(err)
+	case !os.SameFile(now, hashed):
+		return nil, true, nil
 	}
-	if got == digest {
-		return true, nil
-	}
-	_, err = s.quarantine(d, blobPath(digest), Quarantined{Expected: digest, Actual: got, Size: info.Size()}, phase)
-	return false, err
+	q, err = s.quarantine(d, name, q, phase)
+	return &q, false, err
 }

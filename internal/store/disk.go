@@ -72,7 +72,8 @@ func (d *disk) full(err error) error {
 }
 
 // Modes of folders and files that are written to. In a shared store the group may write, and
-// new entries belong to the group of the store.
+// new entries belong to the group of the store. Files that are only replaced by a rename keep
+// fileMode there: then their owner is the writer of their content.
 const (
 	dirMode        fs.FileMode = 0o755
 	sharedDirMode              = 0o775 | fs.ModeSetgid
@@ -113,8 +114,9 @@ func (d *disk) mkdirAll(dir string) error {
 	return d.syncDir(path.Dir(dir))
 }
 
-// create makes a file, which must not exist.
-func (d *disk) create(name string) (f *os.File, err error) {
+// create makes a file, which must not exist. The mode is that in a shared store, where the
+// umask does not count.
+func (d *disk) create(name string, shared fs.FileMode) (f *os.File, err error) {
 	err = d.do(Op{Kind: OpCreate, Path: name}, func() error {
 		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 		return err
@@ -123,7 +125,7 @@ func (d *disk) create(name string) (f *os.File, err error) {
 		return nil, err
 	}
 	if d.shared {
-		if err := d.chmod(name, sharedFileMode); err != nil {
+		if err := d.chmod(name, shared); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
@@ -172,6 +174,16 @@ func (d *disk) syncDir(dir string) error {
 	return d.do(Op{Kind: OpSyncDir, Path: dir}, func() error { return syncDir(d.root, dir) })
 }
 
+// syncUp syncs a folder and all above it: then the folder is found after a power cut.
+func (d *disk) syncUp(dir string) error {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if err := d.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return d.syncDir(dir)
+}
+
 func (d *disk) rename(from, to string) error {
 	return d.do(Op{Kind: OpRename, Path: from, To: to}, func() error { return d.root.Rename(from, to) })
 }
@@ -209,15 +221,15 @@ func (d *disk) readDir(dir string) ([]fs.DirEntry, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return entries, err
+	return entries, d.full(err)
 }
 
 // replace writes a file under another name and renames it. If durable, the content is on disk
 // before the rename, and the rename before replace returns: after a power cut the file is the
-// old one or the new one.
-func (d *disk) replace(name string, data []byte, durable bool) (err error) {
+// old one or the new one. The mode is that in a shared store.
+func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable bool) (err error) {
 	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+rand.Text()[:8])
-	f, err := d.create(temp)
+	f, err := d.create(temp, shared)
 	if err != nil {
 		return err
 	}
@@ -243,19 +255,19 @@ func (d *disk) replace(name string, data []byte, durable bool) (err error) {
 }
 
 // readFile reads a small file.
-func (d *disk) readFile(name string, limit int64) ([]byte, error) {
+func (d *disk) readFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	f, info, err := d.open(name, os.O_RDONLY)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	if info.Size() > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", d.path(name), info.Size(), limit)
+		return nil, nil, fmt.Errorf("%s has %d bytes, more than %d", d.path(name), info.Size(), limit)
 	}
 	data := make([]byte, info.Size())
 	n, err := f.ReadAt(data, 0)
 	if int64(n) < info.Size() {
-		return nil, err
+		return nil, nil, err
 	}
-	return data, nil
+	return data, info, nil
 }

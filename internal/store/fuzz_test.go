@@ -48,6 +48,9 @@ func FuzzFilesOfOthers(f *testing.F) {
 		if _, err := s.Refused(hex); err != nil {
 			t.Error(err)
 		}
+		if err := os.RemoveAll(filepath.Join(home, "blobs", "sha256", hex[:2], hex)); err != nil {
+			t.Fatal(err)
+		}
 		i, err := s.Begin(store.Want{SHA256: hex})
 		if err != nil {
 			if !strings.Contains(err.Error(), "being written") { // by a process that lives

@@ -1,14 +1,13 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +35,8 @@ type Removed struct {
 // GC removes unneeded files: blobs that no manifest names, older than an hour; unfinished
 // ingests and quarantined content older than a week; and rests of processes that were killed.
 // Blobs in use stay. If a manifest cannot be read all blobs stay, for it may name them:
-// the problems say so.
+// the problems say so. A file that cannot be removed does not keep the others from it: the error
+// names all of those.
 func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problems []Problem, err error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -60,8 +60,11 @@ func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problem
 			return c.removed, c.problems, context.Cause(ctx)
 		}
 		if err := step(); err != nil {
-			return c.removed, c.problems, s.unwritable(err)
+			return c.removed, c.problems, s.unwritable(errors.Join(append(c.failed, err)...))
 		}
+	}
+	if err := errors.Join(c.failed...); err != nil {
+		return c.removed, c.problems, s.unwritable(err)
 	}
 	return c.removed, c.problems, nil
 }
@@ -75,6 +78,17 @@ type collection struct {
 	blocked  bool
 	removed  []Removed
 	problems []Problem
+	failed   []error // of files that stay, though they are unneeded
+}
+
+// skip notes the failure of one file, so that the collection goes on. It returns a failure that
+// all files share.
+func (c *collection) skip(err error) error {
+	if err == nil || errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	c.failed = append(c.failed, err)
+	return nil
 }
 
 // damaged reports whether a manifest cannot be read.
@@ -100,7 +114,7 @@ func (c *collection) shards() error {
 			continue
 		}
 		for _, e := range entries {
-			if err := c.shard(dir, e.Name()); err != nil {
+			if err := c.skip(c.shard(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -224,7 +238,7 @@ func (c *collection) old(dir, what string, age time.Duration, match func(leaf st
 			continue
 		}
 		name := path.Join(dir, e.Name())
-		if err := c.remove(name, what, info.Size(), func() error { return c.disk.remove(name) }); err != nil {
+		if err := c.skip(c.remove(name, what, info.Size(), func() error { return c.disk.remove(name) })); err != nil {
 			return err
 		}
 	}
@@ -253,196 +267,4 @@ func (d *disk) removeBlob(digest string) error {
 		return err
 	}
 	return d.syncDir(path.Dir(blobDir(digest)))
-}
-
-// An InUseError means that a process uses a model which is to be removed.
-type InUseError struct {
-	Name string
-	PID  int // 0 if unknown
-}
-
-func (e *InUseError) Error() string {
-	by := "another process"
-	if e.PID > 0 {
-		by = fmt.Sprintf("process %d", e.PID)
-	}
-	return fmt.Sprintf("model %q is in use by %s: stop it first, or use --force", e.Name, by)
-}
-
-// Remove removes a model: its manifest, then the blobs that no other manifest names; and the
-// unfinished and quarantined files of that name. A file outside of the store that the manifest
-// refers to stays. A model in use is an [InUseError], unless force is set: the process that
-// uses it keeps its open files. If there is nothing of that name the error wraps [fs.ErrNotExist].
-func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	d, err := s.open(false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("model %q is not in the model store: %w", name, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, err
-	}
-	gone := fmt.Errorf("model %q is not in the model store: %w", name, fs.ErrNotExist)
-	if known, err := d.knows(name); err != nil || !known {
-		return nil, cmp.Or(err, gone)
-	}
-	if d, err = s.open(true); err != nil {
-		return nil, err
-	}
-	lock, err := s.LockName(name)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Release()
-	r := &removal{store: s, disk: d, name: name, force: force}
-	if err := r.run(); err != nil {
-		return r.removed, s.unwritable(err)
-	}
-	if len(r.removed) == 0 {
-		return nil, gone // another process was faster
-	}
-	return r.removed, nil
-}
-
-// knows reports whether there is anything of a name.
-func (d *disk) knows(name string) (bool, error) {
-	_, err := d.root.Lstat(manifestPath(name))
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err == nil, err
-	}
-	all, err := d.ingests()
-	if err != nil || slices.ContainsFunc(all, func(u Unfinished) bool { return u.Name == name }) {
-		return err == nil, err
-	}
-	records, err := d.records()
-	for _, q := range records {
-		if q.Name == name {
-			return true, nil
-		}
-	}
-	return false, err
-}
-
-// A removal is one run of Remove.
-type removal struct {
-	store   *Store
-	disk    *disk
-	name    string
-	force   bool
-	removed []Removed
-}
-
-func (r *removal) run() error {
-	m, err := r.disk.manifest(r.name)
-	_, damaged := errors.AsType[*DamagedError](err)
-	switch {
-	case err == nil, damaged:
-	case errors.Is(err, fs.ErrNotExist):
-		return r.rests(nil)
-	default:
-		return err
-	}
-	var parts []Part
-	if m != nil {
-		parts = m.files()
-	}
-	if !r.force {
-		for _, p := range parts {
-			if pid, used := r.disk.user(p.Blob[len(digestPrefix):]); used {
-				return &InUseError{r.name, pid}
-			}
-		}
-	}
-	if err := errors.Join(r.disk.remove(manifestPath(r.name)), r.disk.syncDir(manifestsDir)); err != nil {
-		return err
-	}
-	r.note(manifestPath(r.name), "manifest", 0)
-	for _, p := range parts {
-		if err := r.blob(p.Blob[len(digestPrefix):]); err != nil {
-			return err
-		}
-	}
-	return r.rests(parts)
-}
-
-func (r *removal) note(name, what string, size int64) {
-	r.removed = append(r.removed, Removed{r.disk.path(name), what, size})
-}
-
-// blob removes a blob unless another manifest names it.
-func (r *removal) blob(digest string) error {
-	info, err := r.disk.root.Lstat(blobPath(digest))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	lock, err := r.store.lockBlob(r.disk, digest, false)
-	if _, busy := errors.AsType[*BusyError](err); busy && r.force {
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	if lock != nil {
-		defer lock.Release()
-	}
-	if _, problems, err := r.disk.manifests(); err != nil || len(problems) > 0 {
-		return err // a manifest that cannot be read may name it: it is left to GC
-	}
-	if names, err := r.disk.namesOf(digest); err != nil || len(names) > 0 {
-		return err
-	}
-	if err := r.disk.removeBlob(digest); err != nil {
-		return err
-	}
-	if lock != nil {
-		r.disk.removeLock(digest)
-	}
-	r.note(blobPath(digest), "blob", info.Size())
-	return nil
-}
-
-// rests removes unfinished and quarantined files of the model.
-func (r *removal) rests(parts []Part) error {
-	ours := func(name, digest string) bool {
-		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })
-	}
-	all, err := r.disk.ingests()
-	if err != nil {
-		return err
-	}
-	for _, u := range all {
-		if !ours(u.Name, u.Digest) {
-			continue
-		}
-		ref := path.Base(u.dir)[len(partialPrefix):]
-		lock, err := r.store.lockBlob(r.disk, ref, false)
-		if err != nil {
-			return err
-		}
-		err = r.disk.removeDir(u.dir)
-		lock.Release()
-		if err != nil {
-			return err
-		}
-		r.note(u.dir, "unfinished ingest", u.allocated)
-	}
-	records, err := r.disk.records()
-	if err != nil {
-		return err
-	}
-	for base, q := range records {
-		if !ours(q.Name, q.Expected) {
-			continue
-		}
-		if err := errors.Join(r.disk.remove(base+".bin"), r.disk.remove(base+".json")); err != nil {
-			return err
-		}
-		r.note(base+".bin", "quarantined content", q.Size)
-	}
-	return nil
 }

@@ -25,7 +25,7 @@ func (s *Store) open(write bool) (*disk, error) {
 			return nil, fmt.Errorf("model store: %w", err)
 		}
 		if write {
-			if err := os.MkdirAll(home, dirMode); err != nil { // models are no secrets, and may be shared
+			if err := makeHome(home); err != nil {
 				return nil, s.unwritable(err)
 			}
 		}
@@ -51,6 +51,37 @@ func (s *Store) open(write bool) (*disk, error) {
 		s.ready = true
 	}
 	return s.disk, nil
+}
+
+// makeHome makes the folder of a store and those above it, readable for all: models are no
+// secrets, and may be shared. It syncs the parent of each new one, and of the folder itself in any
+// case: a process that made it may have been killed before its sync.
+func makeHome(home string) error {
+	made := []string{home}
+	for dir := filepath.Dir(home); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
+	if err := os.MkdirAll(home, dirMode); err != nil {
+		return err
+	}
+	for _, dir := range made {
+		if err := syncFolder(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // it may be closed to this user
+			return err
+		}
+	}
+	return nil
+}
+
+// syncFolder writes the entries of a folder outside of a store to disk.
+func syncFolder(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncDir(root, "."), root.Close())
 }
 
 // Close gives up the folder and the locks on models that were handed out. A store that is

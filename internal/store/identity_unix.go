@@ -16,9 +16,14 @@ func links(info os.FileInfo) uint64 {
 	return 1
 }
 
-// isShared reports whether a folder is for a group of users: its group is not the one of this
-// process, and it may write or hands itself on.
+// isShared reports whether a folder is for a group of users: the group may write, or new
+// entries belong to it. The group may be the primary one of this process.
 func isShared(info os.FileInfo) bool {
+	return info.Mode()&0o020 != 0 || info.Mode()&fs.ModeSetgid != 0
+}
+
+// isOwn reports whether a file belongs to the user of this process.
+func isOwn(info os.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Gid) != os.Getegid() && (info.Mode()&0o020 != 0 || info.Mode()&fs.ModeSetgid != 0)
+	return ok && int(stat.Uid) == os.Geteuid()
 }

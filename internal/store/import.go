@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/gguf"
 	"github.com/inferd-go/inferd/internal/printable"
@@ -44,7 +45,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if err != nil {
 		return nil, err
 	}
-	files, err := openParts(im.Path)
+	files, err := s.openParts(ctx, im.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -58,19 +59,9 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	}
 	defer lock.Release()
 	c := &copying{store: s, progress: progress, name: im.Name}
-	for _, f := range files.Files {
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
-		c.total += info.Size()
+	if c.total, err = sizeOfAll(files.Files); err != nil {
+		return nil, err
 	}
-	m := &Manifest{
-		Name: im.Name, ProducedBy: im.ProducedBy,
-		Source: Source{Registry: localImport, Filename: filepath.Base(im.Path)},
-	}
-	result := &Imported{Manifest: m}
-	m.GGUF, result.Warning = headerOf(files.Files[0], len(files.Files))
 	// If the name is taken or the digest there, the answer needs no copy.
 	old, err := s.Manifest(im.Name)
 	if err != nil {
@@ -79,26 +70,13 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if old != nil && (im.SHA256 != "" && im.SHA256 != old.Digest() || len(old.Blobs()) != len(files.Files)) {
 		return nil, &TakenError{im.Name, old.Digest()}
 	}
-	for n, f := range files.Files {
-		taken := ""
-		if old != nil {
-			taken = old.Blobs()[n].Blob[len(digestPrefix):]
-		}
-		blob, err := c.file(ctx, f, taken, im)
-		if err == nil && old != nil && blob.Digest != taken {
-			err = &TakenError{im.Name, old.Digest()}
-		}
-		if err != nil {
-			return nil, c.undo(err)
-		}
-		part := Part{Blob: digestPrefix + blob.Digest, Size: blob.Size}
-		if n == 0 {
-			m.Blob, m.Size, result.Path = part.Blob, part.Size, blob.Path
-		}
-		if len(files.Files) > 1 {
-			m.Parts = append(m.Parts, part)
-		}
+	blobs, err := c.all(ctx, files.Files, old, im)
+	if err != nil {
+		return nil, c.undo(err)
 	}
+	m := manifestOf(im, blobs)
+	result := &Imported{Manifest: m, Path: blobs[0].Path}
+	m.GGUF, result.Warning = headerOf(files.Files[0], len(files.Files))
 	if old != nil { // it has the same blobs, and may say more of them
 		result.Manifest = old
 		return result, nil
@@ -107,6 +85,32 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 		return nil, c.undo(err)
 	}
 	return result, nil
+}
+
+func sizeOfAll(files []*os.File) (total int64, err error) {
+	for _, f := range files {
+		info, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		total += info.Size()
+	}
+	return total, nil
+}
+
+// manifestOf is the manifest of an import.
+func manifestOf(im Import, blobs []Blob) *Manifest {
+	m := &Manifest{
+		Name: im.Name, ProducedBy: im.ProducedBy,
+		Blob: digestPrefix + blobs[0].Digest, Size: blobs[0].Size,
+		Source: Source{Registry: localImport, Filename: filepath.Base(im.Path)},
+	}
+	for _, b := range blobs {
+		if len(blobs) > 1 {
+			m.Parts = append(m.Parts, Part{Blob: digestPrefix + b.Digest, Size: b.Size})
+		}
+	}
+	return m
 }
 
 // check fills in the defaults.
@@ -130,12 +134,12 @@ func (im Import) check() (Import, error) {
 }
 
 // openParts opens a file, or all parts of a split model by its first part.
-func openParts(path string) (*Model, error) {
+func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	stem := filepath.Base(path)
 	if match := anyPart.FindStringSubmatch(stem[:len(stem)-len(filepath.Ext(stem))]); match != nil && match[2] != "00001" {
 		return nil, fmt.Errorf("%s is a part of a split model: name its first part, %s-00001-of-%s%s", path, match[1], match[3], filepath.Ext(stem))
 	}
-	return open(path)
+	return s.openFiles(ctx, path)
 }
 
 // headerOf reads the header of a model for its manifest. A file that is no model can be imported,
@@ -166,6 +170,27 @@ type copying struct {
 	progress    func(done, total int64)
 	done, total int64
 	blobs       []string // digests that were not there before
+}
+
+// all makes blobs of all files. old is the manifest of that name, or nil: files with other
+// digests are refused.
+func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
+	var blobs []Blob
+	for n, f := range files {
+		taken := ""
+		if old != nil {
+			taken = old.Blobs()[n].Blob[len(digestPrefix):]
+		}
+		blob, err := c.file(ctx, f, taken, im)
+		if err == nil && old != nil && blob.Digest != taken {
+			err = &TakenError{im.Name, old.Digest()}
+		}
+		if err != nil {
+			return nil, err
+		}
+		blobs = append(blobs, blob)
+	}
+	return blobs, nil
 }
 
 // file makes a blob of a file, unless it is there. taken is the digest that the name stands for
@@ -208,6 +233,9 @@ func mismatchOf(want, got string) error {
 // copy copies a file by way of an ingest, which reads the copy back and hashes it.
 func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
 	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
+	if _, present := errors.AsType[*PresentError](err); present {
+		return c.file(ctx, f, im.SHA256, im) // another process was faster
+	}
 	if err != nil {
 		return Blob{}, err
 	}
@@ -226,10 +254,11 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	if err := in.Reserve(); err != nil {
 		return Blob{}, err
 	}
-	h := sha256.New()
+	h, fresh := sha256.New(), identityOf(info).isFresh(time.Now())
 	if err := c.stream(ctx, in, io.NewSectionReader(f, 0, info.Size()), h); err != nil {
 		return Blob{}, err
 	}
+	synced := syncRead(f) == nil
 	if now, err := f.Stat(); err != nil || identityOf(now) != identityOf(info) {
 		return Blob{}, errors.Join(fmt.Errorf("%s was changed while it was copied (nothing imported)", f.Name()), err)
 	}
@@ -254,7 +283,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	if blob.Digest != digest {
 		return Blob{}, fmt.Errorf("copy verification failed: the copy has SHA-256 %s, the file %s (nothing imported)", blob.Digest, digest)
 	}
-	c.store.rememberKey(keyOf(identityOf(info), f.Name()), digest)
+	c.store.rememberKey(keyOf(identityOf(info), f.Name()), digest, synced && !fresh)
 	return blob, nil
 }
 

@@ -1,14 +1,10 @@
 package store
 
 import (
-	"context"
 	"crypto/sha256"
-	"encoding"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -75,7 +71,10 @@ type Ingest struct {
 	tasks sync.WaitGroup // the follower and the syncer; they end when stopped is set
 	wake  chan struct{}  // for the syncer: something to sync, or the end
 
-	saving sync.Mutex // held while state.json is written, so that the latest stays
+	// saving is held while a state is written, so that the latest stays, and while bytes are
+	// dropped, so that no state claims them afterwards.
+	saving   sync.Mutex
+	findable bool // with saving: the entries of the folders above are on disk
 
 	mu         sync.Mutex // guards the fields below
 	changed    *sync.Cond // of mu: bytes, hashed bytes, or the end
@@ -94,18 +93,36 @@ type Ingest struct {
 	err       error // first failure of the background work
 }
 
-// Begin starts or resumes an ingest. If another process is at it, the error is a [BusyError];
-// its progress is in [Store.Unfinished].
-func (s *Store) Begin(w Want) (*Ingest, error) {
+// A PresentError means that there is a blob of the digest which was to come.
+type PresentError struct{ Digest string }
+
+func (e *PresentError) Error() string {
+	return "blob " + digestPrefix + e.Digest + " is in the model store already"
+}
+
+// check refuses a want that names no content.
+func (w *Want) check() error {
 	if w.SHA256 == "" && w.URL == "" {
-		return nil, errors.New("begin an ingest: neither a digest nor a URL is given")
+		return errors.New("begin an ingest: neither a digest nor a URL is given")
 	}
-	if w.SHA256 != "" {
-		digest, err := ParseDigest(w.SHA256)
-		if err != nil {
-			return nil, fmt.Errorf("begin an ingest: digest %w", err)
-		}
-		w.SHA256 = digest
+	if w.SHA256 == "" {
+		return nil
+	}
+	digest, err := ParseDigest(w.SHA256)
+	if err != nil {
+		return fmt.Errorf("begin an ingest: digest %w", err)
+	}
+	w.SHA256 = digest
+	return nil
+}
+
+// Begin starts or resumes an ingest. If another process is at it, the error is a [BusyError];
+// its progress is in [Store.Unfinished]. If the blob is there the error is a [PresentError]:
+// another process may have committed it since the caller has looked. [Store.Have] then tells
+// whether it is whole, and moves it away if not.
+func (s *Store) Begin(w Want) (*Ingest, error) {
+	if err := w.check(); err != nil {
+		return nil, err
 	}
 	d, err := s.open(true)
 	if err != nil {
@@ -123,6 +140,10 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := d.root.Lstat(blobPath(ref)); w.SHA256 != "" && err == nil {
+		lock.Release()
+		return nil, &PresentError{ref}
+	}
 	i := &Ingest{store: s, disk: d, lock: lock, ref: ref, dir: partialDir(ref), wake: make(chan struct{}, 1)}
 	i.changed = sync.NewCond(&i.mu)
 	if err := i.load(w); err != nil {
@@ -136,149 +157,6 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 }
 
 func (i *Ingest) path(leaf string) string { return path.Join(i.dir, leaf) }
-
-// load opens the data, and finds out which of its bytes are there.
-func (i *Ingest) load(w Want) error {
-	if err := i.disk.mkdirAll(i.dir); err != nil {
-		return err
-	}
-	last, err := i.lastState(w)
-	if err != nil {
-		return err
-	}
-	i.state = state{Upstream: w.Upstream, SHA256: w.SHA256, Name: w.Name, Started: time.Now().UTC().Truncate(time.Second)}
-	err = i.openData(last)
-	if err != nil {
-		return err
-	}
-	i.claim()
-	if err := i.save(); err != nil {
-		return errors.Join(err, i.file.Close())
-	}
-	return nil
-}
-
-// openData opens the data of an earlier process if its state is known, else new data.
-func (i *Ingest) openData(last *state) error {
-	f, info, err := i.disk.open(i.path(tempLeaf), os.O_RDWR)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case last == nil || links(info) != 1: // with another name it is a blob: the end of a commit was lost
-		if err := errors.Join(f.Close(), i.disk.remove(i.path(tempLeaf))); err != nil {
-			return err
-		}
-	default:
-		i.resume(last, info)
-		i.file = f
-		return nil
-	}
-	if err := i.forget(); err != nil {
-		return err
-	}
-	if i.file, err = i.disk.create(i.path(tempLeaf)); err != nil {
-		return err
-	}
-	return i.noteFile()
-}
-
-// forget removes the states before the bytes go of which they speak: they must not come back
-// after a power cut.
-func (i *Ingest) forget() error {
-	return errors.Join(i.disk.remove(i.path(stateLeaf)), i.disk.remove(i.path(durableLeaf)), i.disk.syncDir(i.dir))
-}
-
-// resume takes over the bytes of an earlier process.
-func (i *Ingest) resume(last *state, info os.FileInfo) {
-	now := identityOf(info)
-	ranges := clip(last.Ranges, info.Size())
-	intact := now == last.File
-	if !intact && i.state.SHA256 == "" && !now.sameFile(last.File) {
-		ranges = nil // nothing would tell that they are not the right ones
-	}
-	i.state.Ranges = ranges
-	i.state.Started = last.Started
-	if i.state.URL == "" || i.state.URL == last.URL {
-		i.state.Upstream = last.Upstream
-	}
-	if intact && sum(ranges) == sum(last.Ranges) {
-		i.state.Hashed, i.state.HashState = last.Hashed, last.HashState
-	}
-	i.resumed = !intact
-	i.state.File = now
-}
-
-// lastState returns the state that holds: of this run of the kernel the latest, else the one
-// after the last sync. Nil means that there is none. It fails if the writer lives.
-func (i *Ingest) lastState(w Want) (*state, error) {
-	latest, err := i.disk.readState(i.path(stateLeaf))
-	if err == nil && latest.alive(i.store.boot(), i.age(stateLeaf)) {
-		return nil, &BusyError{w.what(), latest.PID}
-	}
-	if err == nil && latest.Boot != "" && latest.Boot == i.store.boot() {
-		return latest, nil
-	}
-	durable, err := i.disk.readState(i.path(durableLeaf))
-	switch {
-	case err == nil:
-		return durable, nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errState):
-		return nil, nil //nolint:nilnil // no state is no failure
-	}
-	return nil, err
-}
-
-// age is the time since a file of the ingest was written.
-func (i *Ingest) age(leaf string) time.Duration {
-	info, err := i.disk.root.Stat(i.path(leaf))
-	if err != nil {
-		return foreignTime
-	}
-	return time.Since(info.ModTime())
-}
-
-// alive reports whether the writer of a state still writes. The caller has the lock, so this
-// matters on file systems with locks that do nothing.
-func (s *state) alive(boot string, age time.Duration) bool {
-	if s.PID == 0 || s.PID == os.Getpid() { // Begin has found that this process is not at it
-		return false
-	}
-	if host, err := os.Hostname(); err == nil && host != s.Host {
-		return s.Boot != boot && age < foreignTime
-	}
-	return s.Boot != "" && s.Boot == boot && s.Birth != 0 && birth(s.PID) == s.Birth
-}
-
-// claim makes this process the writer.
-func (i *Ingest) claim() {
-	i.state.Boot = i.store.boot()
-	i.state.Host, _ = os.Hostname() // empty if unknown
-	i.state.PID = os.Getpid()
-	i.state.Birth = birth(i.state.PID)
-}
-
-// noteFile remembers the state of the data after an own write.
-func (i *Ingest) noteFile() error {
-	info, err := i.file.Stat()
-	if err == nil {
-		i.state.File = identityOf(info)
-	}
-	return err
-}
-
-// compareLocked notes whether others have written to the data since the last own write.
-func (i *Ingest) compareLocked() error {
-	info, err := i.file.Stat()
-	if err != nil {
-		return err
-	}
-	if now := identityOf(info); now != i.state.File {
-		i.suspicious = true
-		i.state.File = now
-	}
-	return nil
-}
 
 // Upstream returns the source that the bytes came from so far.
 func (i *Ingest) Upstream() Upstream {
@@ -298,26 +176,32 @@ func (i *Ingest) SetUpstream(u Upstream) error {
 
 // Reset drops all bytes: the source has other content now, or the bytes are of no use.
 func (i *Ingest) Reset(u Upstream) error {
+	if err := i.drop(u); err != nil {
+		return fmt.Errorf("drop the bytes of an ingest: %w", err)
+	}
+	return i.Checkpoint()
+}
+
+// drop forgets the states, and then the bytes.
+func (i *Ingest) drop(u Upstream) error {
+	i.saving.Lock()
+	defer i.saving.Unlock()
 	i.mu.Lock()
 	i.resets++ // no durable state is written after this
 	i.state.clear()
 	i.mu.Unlock()
 	if err := i.forget(); err != nil {
-		return fmt.Errorf("drop the bytes of an ingest: %w", err)
+		return err
 	}
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.state.clear()
 	i.state.Upstream = u
 	i.suspicious, i.resumed, i.firstSum = false, false, ""
-	err := i.disk.truncate(i.file, i.path(tempLeaf), 0)
-	if err == nil {
-		err = i.noteFile()
+	if err := i.disk.truncate(i.file, i.path(tempLeaf), 0); err != nil {
+		return err
 	}
-	i.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("drop the bytes of an ingest: %w", err)
-	}
-	return i.Checkpoint()
+	return i.noteFile()
 }
 
 // Ranges returns the bytes that are there: sorted, and no two touch.
@@ -426,116 +310,6 @@ func (i *Ingest) save() error {
 	return i.disk.writeState(i.path(stateLeaf), &state, false)
 }
 
-// saveDurable syncs the data, and then the state as it was before the sync.
-func (i *Ingest) saveDurable() error {
-	i.mu.Lock()
-	resets, unsynced := i.resets, i.unsynced
-	state := i.state.clone()
-	i.mu.Unlock()
-	if unsynced == 0 {
-		return nil
-	}
-	if err := i.disk.sync(i.file, i.path(tempLeaf)); err != nil {
-		return err
-	}
-	i.mu.Lock()
-	same := resets == i.resets // else the state claims bytes that are gone
-	i.mu.Unlock()
-	if same {
-		if err := i.disk.writeState(i.path(durableLeaf), &state, true); err != nil {
-			return err
-		}
-	}
-	i.mu.Lock()
-	i.unsynced -= unsynced
-	i.mu.Unlock()
-	return nil
-}
-
-// syncLoop saves durable states until the ingest is stopped.
-func (i *Ingest) syncLoop() {
-	ticker := time.NewTicker(durableTime)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-i.wake:
-		}
-		i.mu.Lock()
-		stopped := i.stopped
-		i.mu.Unlock()
-		if stopped {
-			return
-		}
-		i.note(i.saveDurable())
-	}
-}
-
-// note keeps the first failure of the background work, which the next write returns.
-func (i *Ingest) note(err error) {
-	if err == nil {
-		return
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.err == nil {
-		i.err = err
-	}
-	i.changed.Broadcast()
-}
-
-// follow hashes the contiguous bytes as they lie on disk, until the ingest is stopped.
-func (i *Ingest) follow() {
-	var h hash.Hash
-	last := -1
-	buf := make([]byte, hashChunk)
-	for {
-		i.mu.Lock()
-		for !i.stopped && i.err == nil && i.state.Hashed >= contiguous(i.state.Ranges) {
-			i.changed.Wait()
-		}
-		if i.stopped || i.err != nil {
-			i.mu.Unlock()
-			return
-		}
-		from, resets := i.state.Hashed, i.resets
-		end := min(contiguous(i.state.Ranges), from+hashChunk)
-		var err error
-		if resets != last {
-			h, err = i.state.hash()
-			last = resets
-		}
-		i.mu.Unlock()
-		if err == nil {
-			_, err = i.file.ReadAt(buf[:end-from], from)
-		}
-		if err != nil {
-			i.note(fmt.Errorf("read back: %w", err))
-			return
-		}
-		h.Write(buf[:end-from])
-		marshaled, err := marshal(h)
-		if err != nil {
-			i.note(err)
-			return
-		}
-		i.mu.Lock()
-		if i.resets == resets {
-			i.state.Hashed, i.state.HashState = end, marshaled
-			i.changed.Broadcast()
-		}
-		i.mu.Unlock()
-	}
-}
-
-func marshal(h hash.Hash) ([]byte, error) {
-	m, ok := h.(encoding.BinaryMarshaler)
-	if !ok {
-		return nil, errors.New("internal error: SHA-256 cannot be suspended")
-	}
-	return m.MarshalBinary()
-}
-
 // stop ends the background work, and waits for it.
 func (i *Ingest) stop() {
 	i.mu.Lock()
@@ -544,26 +318,6 @@ func (i *Ingest) stop() {
 	i.mu.Unlock()
 	i.wakeSyncer()
 	i.tasks.Wait()
-}
-
-// settleTime bounds how long Close waits for the hash.
-const settleTime = time.Second
-
-// settle waits until the first end bytes are hashed, for a while.
-func (i *Ingest) settle(end int64) {
-	expired := false
-	timer := time.AfterFunc(settleTime, func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		expired = true
-		i.changed.Broadcast()
-	})
-	defer timer.Stop()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for i.state.Hashed < end && i.err == nil && !i.stopped && !expired {
-		i.changed.Wait()
-	}
 }
 
 // Close ends the ingest and gives its lock up. Uncommitted bytes stay for the next Begin.
@@ -592,7 +346,7 @@ func (i *Ingest) Close() error {
 	i.mu.Lock()
 	i.state.PID = 0
 	i.mu.Unlock()
-	if err := errors.Join(i.saveDurable(), i.save(), i.closeFile()); err != nil {
+	if err := errors.Join(i.saveDurable(false), i.save(), i.closeFile()); err != nil {
 		return fmt.Errorf("close an ingest: %w", err)
 	}
 	return nil
@@ -623,26 +377,4 @@ func (i *Ingest) Discard() error {
 		err = i.closeFile()
 	}
 	return errors.Join(err, i.Close())
-}
-
-// wait waits until all total bytes are hashed.
-func (i *Ingest) wait(ctx context.Context, total int64) error {
-	stop := context.AfterFunc(ctx, func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.changed.Broadcast()
-	})
-	defer stop()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for i.state.Hashed < total && i.err == nil && !i.stopped && ctx.Err() == nil {
-		i.changed.Wait()
-	}
-	if i.err != nil {
-		return i.err
-	}
-	if i.state.Hashed < total {
-		return context.Cause(ctx)
-	}
-	return nil
 }

@@ -437,8 +437,8 @@ func gaps(ranges []store.Range, size int64) (all []store.Range) {
 
 // Times that change alone, as on some network file systems, are no excuse for a wrong digest.
 func TestTimesChangeAlone(t *testing.T) {
-	s, home := open(t)
 	for content, right := range map[string]bool{"right": true, "wrong": false} {
+		s, home := open(t)
 		i := begin(t, s, store.Want{SHA256: sum("right"), Upstream: store.Upstream{URL: "https://a/b"}})
 		write1(t, i, []byte(content[:3]), 0)
 		all, err := filepath.Glob(filepath.Join(home, "blobs/sha256/*/.partial-*/data.tmp"))

@@ -63,10 +63,13 @@ func (s *Store) List() (Listing, error) {
 	for _, name := range slices.Sorted(maps.Keys(manifests)) {
 		l.Models = append(l.Models, s.entry(d, manifests[name]))
 	}
-	if l.Unfinished, err = d.ingests(); err != nil {
+	if l.Unfinished, problems, err = d.ingests(); err != nil {
 		l.Problems = append(l.Problems, Problem{d.path(blobsDir), err.Error()})
 	}
-	if records, err := d.records(); err == nil {
+	l.Problems = append(l.Problems, problems...)
+	if records, err := d.records(); err != nil {
+		l.Problems = append(l.Problems, Problem{d.path(quarantineDir), err.Error()})
+	} else {
 		for _, base := range slices.Sorted(maps.Keys(records)) {
 			q := records[base]
 			l.Problems = append(l.Problems, Problem{d.path(base + ".json"), q.what()})

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +231,57 @@ func TestNameIsTaken(t *testing.T) {
 	}
 }
 
+// Where the file system does not tell names apart that differ in their case, a model is not
+// replaced or removed by the other name. A hard link has such a file system on any machine.
+func TestNameInAnotherCase(t *testing.T) {
+	s, home := open(t)
+	put(t, s, "Foo", []byte("one"))
+	put(t, s, "n", []byte("two"))
+	manifests := filepath.Join(home, "manifests")
+	if err := os.Link(filepath.Join(manifests, "Foo.json"), filepath.Join(manifests, "foo.json")); err != nil {
+		t.Skip(err)
+	}
+	for _, replace := range []bool{false, true} {
+		err := s.PutManifest(&store.Manifest{Name: "foo", Blob: "sha256:" + sum("two"), Size: 3}, replace)
+		if taken, ok := errors.AsType[*store.TakenError](err); !ok || taken.Name != "Foo" || taken.Digest != sum("one") {
+			t.Errorf("replace %v: %v", replace, err)
+		}
+	}
+	if _, err := s.Remove("foo", true); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := s.Ensure(t.Context(), store.Ref{Name: "foo"}, nil); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), `"Foo" is`) {
+		t.Error(err)
+	}
+	if l := list(t, s); names(l) != "Foo ok, n ok" || len(l.Problems) > 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// A model with other later parts is another model.
+func TestLaterPartsDiffer(t *testing.T) {
+	s, _ := open(t)
+	var parts []store.Part
+	for _, data := range []string{"first", "second", "third"} {
+		b := put(t, s, data, []byte(data))
+		parts = append(parts, store.Part{Blob: "sha256:" + b.Digest, Size: b.Size})
+	}
+	split := func(parts ...store.Part) *store.Manifest {
+		return &store.Manifest{Name: "split", Blob: parts[0].Blob, Size: parts[0].Size, Parts: parts}
+	}
+	if err := s.PutManifest(split(parts[0], parts[1]), false); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []*store.Manifest{split(parts[0], parts[2]), split(parts...), {Name: "split", Blob: parts[0].Blob, Size: parts[0].Size}} {
+		if _, ok := errors.AsType[*store.TakenError](s.PutManifest(other, false)); !ok {
+			t.Errorf("%+v is accepted", other)
+		}
+	}
+	if err := s.PutManifest(split(parts[0], parts[2]), true); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSplitModelByName(t *testing.T) {
 	s, _ := open(t)
 	var parts []store.Part
@@ -258,6 +310,14 @@ func TestVerifiedFile(t *testing.T) {
 	s, home := open(t)
 	state := filepath.Join(t.TempDir(), "state")
 	reference(t, home, "m", []byte("weights"))
+	digest := sum("weights")
+	info, err := os.Stat(filepath.Join(home, "blobs", "sha256", digest[:2], digest, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for time.Since(info.ModTime()) < 50*time.Millisecond { // a fresh file may change unnoticed
+		runtime.Gosched()
+	}
 	phases := func(paranoid bool) string {
 		s := &store.Store{Home: home, VerifiedFile: filepath.Join(state, "verified.json"), Paranoid: paranoid}
 		defer s.Close()
@@ -278,6 +338,39 @@ func TestVerifiedFile(t *testing.T) {
 		t.Errorf("torn: %s", got)
 	}
 	_ = s
+}
+
+// The digest of a file that was changed a moment ago is known to this process only: a further
+// change may leave its times as they are.
+func TestFreshFile(t *testing.T) {
+	verified := filepath.Join(t.TempDir(), "state", "verified.json")
+	ref := store.Ref{Path: filepath.Join(t.TempDir(), "m.gguf"), SHA256: sum("right")}
+	write(t, ref.Path, "right")
+	if err := os.Chtimes(ref.Path, time.Time{}, time.Now().Add(time.Hour)); err != nil { // fresh for an hour
+		t.Fatal(err)
+	}
+	s := &store.Store{VerifiedFile: verified}
+	for _, want := range []string{"CheckingLocal Verify", "CheckingLocal"} {
+		if _, got := ensure(t, s, ref); got != want {
+			t.Errorf("this process: %s, want %s", got, want)
+		}
+	}
+	if _, got := ensure(t, &store.Store{VerifiedFile: verified}, ref); got != "CheckingLocal Verify" {
+		t.Errorf("another process: %s", got)
+	}
+	now := time.Now()
+	for name, test := range map[string]struct {
+		age  time.Duration
+		want bool
+	}{"now": {0, true}, "a tick ago": {10 * time.Millisecond, true}, "before": {30 * time.Millisecond, false}} {
+		if got := (store.Identity{MTime: 1, CTime: now.Add(-test.age).UnixNano() | 1}).IsFresh(now); got != test.want {
+			t.Errorf("%s: fresh is %v", name, got)
+		}
+	}
+	second := time.Unix(1000, 0)
+	if id := (store.Identity{CTime: second.UnixNano()}); !id.IsFresh(second.Add(1900*time.Millisecond)) || id.IsFresh(second.Add(2*time.Second)) {
+		t.Error("times in whole seconds")
+	}
 }
 
 func gc(t *testing.T, s *store.Store, o store.GCOptions) []string {

@@ -60,7 +60,7 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 	for range maxLockTries {
 		f, _, err := d.open(name, os.O_RDONLY)
 		if errors.Is(err, fs.ErrNotExist) {
-			if f, err = d.create(name); errors.Is(err, fs.ErrExist) {
+			if f, err = d.create(name, sharedFileMode); errors.Is(err, fs.ErrExist) {
 				f, _, err = d.open(name, os.O_RDONLY)
 			}
 		}
@@ -120,7 +120,7 @@ func (d *disk) isHeld(ref string) bool {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(filelock.File(f, true), filelock.ErrHeld)
+	return errors.Is(flock(f, true), filelock.ErrHeld)
 }
 
 // removeLock removes the lock file of a blob that is gone. The caller has the lock; a process
@@ -129,18 +129,19 @@ func (d *disk) removeLock(ref string) {
 	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // it is empty, and Windows keeps open files
 }
 
-// user returns a process that uses a blob; 0 if there is none.
+// user returns a process that uses a blob, which may be this one; 0 if it is unknown.
 func (d *disk) user(ref string) (pid int, used bool) {
 	f, _, err := d.open(path.Join(locksDir, ".blob-"+ref+".lock"), os.O_RDONLY)
 	if err != nil {
 		return 0, false
 	}
 	defer f.Close()
-	if !errors.Is(filelock.File(f, false), filelock.ErrHeld) {
+	pid = filelock.Holder(f) // before this process takes the lock itself
+	if !errors.Is(flock(f, false), filelock.ErrHeld) {
 		return 0, false
 	}
-	if errors.Is(filelock.File(f, true), filelock.ErrHeld) {
+	if errors.Is(flock(f, true), filelock.ErrHeld) {
 		return 0, false // a writer
 	}
-	return filelock.Holder(f), true
+	return pid, true
 }

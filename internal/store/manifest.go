@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,6 +81,15 @@ func (m *Manifest) Blobs() []Part {
 		return m.Parts
 	}
 	return []Part{{Blob: m.Blob, Size: m.Size, Refers: m.Refers}}
+}
+
+// digests are those of the parts in order.
+func (m *Manifest) digests() []string {
+	var all []string
+	for _, p := range m.Blobs() {
+		all = append(all, p.Blob)
+	}
+	return all
 }
 
 // TotalSize is the number of bytes of all parts.
@@ -159,13 +171,16 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 
 func (d *disk) manifest(name string) (*Manifest, error) {
 	file := manifestPath(name)
-	data, err := d.readFile(file, maxManifest)
+	data, _, err := d.readFile(file, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model %q is not in the model store: %w", name, err)
 	}
 	var m Manifest
 	if err == nil {
 		err = json.Unmarshal(data, &m)
+	}
+	if err == nil && m.Name != name && strings.EqualFold(m.Name, name) && CheckName(m.Name) == nil && d.sameFile(file, manifestPath(m.Name)) {
+		return nil, &otherCaseError{name, &m}
 	}
 	if err == nil {
 		err = m.check(name)
@@ -175,6 +190,27 @@ func (d *disk) manifest(name string) (*Manifest, error) {
 	}
 	return &m, nil
 }
+
+// sameFile reports whether two names are those of one file.
+func (d *disk) sameFile(a, b string) bool {
+	first, errA := d.root.Lstat(a)
+	second, errB := d.root.Lstat(b)
+	return errA == nil && errB == nil && os.SameFile(first, second)
+}
+
+// An otherCaseError means that the file system finds another model's manifest by a name, as it
+// does not tell upper case from lower case.
+type otherCaseError struct {
+	name  string
+	found *Manifest
+}
+
+func (e *otherCaseError) Error() string {
+	return fmt.Sprintf("model %q is not in the model store, but %q is", e.name, e.found.Name)
+}
+
+// Unwrap returns [fs.ErrNotExist].
+func (e *otherCaseError) Unwrap() error { return fs.ErrNotExist }
 
 // A TakenError means that a name stands for another model already.
 type TakenError struct {
@@ -187,8 +223,9 @@ func (e *TakenError) Error() string {
 
 // PutManifest writes a manifest, after which the model can be used by its name. Its blobs have
 // been committed, and the caller has the lock of the name. Missing members get their defaults.
-// A name of another model is refused with a [TakenError], unless replace is set; a damaged
-// manifest is replaced.
+// A name of another model, by the digests of all parts, is refused with a [TakenError], unless
+// replace is set; a damaged manifest is replaced. A name that the file system does not tell from
+// another model's, as it differs in its case only, is refused in any case.
 func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err := CheckName(m.Name); err != nil {
 		return err
@@ -209,8 +246,11 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	}
 	defer unlock()
 	old, err := d.manifest(m.Name)
-	if err == nil && old.Blob != m.Blob && !replace {
+	if err == nil && !slices.Equal(old.digests(), m.digests()) && !replace {
 		return &TakenError{m.Name, old.Digest()}
+	}
+	if other, found := errors.AsType[*otherCaseError](err); found {
+		return &TakenError{other.found.Name, other.found.Digest()}
 	}
 	if _, damaged := errors.AsType[*DamagedError](err); err != nil && !damaged && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -219,14 +259,15 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", m.Name, err)
 	}
-	if err := d.replace(manifestPath(m.Name), append(bytes.TrimSpace(data), '\n'), true); err != nil {
+	if err := d.replace(manifestPath(m.Name), append(bytes.TrimSpace(data), '\n'), sharedFileMode, true); err != nil {
 		return s.unwritable(err)
 	}
 	return nil
 }
 
 // holdBlobs keeps the blobs of a manifest from being removed while it is written, and fails if
-// one is not there.
+// one is not there. It has them on disk with the folders above: the process that made them may
+// have been killed before its sync, and another program may not sync at all.
 func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	var locks []*Lock
 	unlock := func() {
@@ -251,13 +292,31 @@ func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 			}
 			locks = append(locks, lock)
 		}
-		info, err := d.root.Lstat(blobPath(digest))
-		if err != nil {
+		if err := d.syncBlob(digest, p.Size); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", m.Name, err)
 		}
-		if info.Size() != p.Size {
-			return nil, fmt.Errorf("manifest %s: %s has %d bytes, not %d", m.Name, d.path(blobPath(digest)), info.Size(), p.Size)
-		}
 	}
-	return unlock, nil
+	return unlock, d.syncUp(blobsDir)
+}
+
+// syncBlob has a blob on disk up to its entry in the folder of blobs. It fails if the blob is not
+// there with that size.
+func (d *disk) syncBlob(digest string, size int64) error {
+	name := blobPath(digest)
+	f, info, err := d.open(name, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	if info.Size() != size {
+		err = fmt.Errorf("%s has %d bytes, not %d", d.path(name), info.Size(), size)
+	} else {
+		err = d.do(Op{Kind: OpSync, Path: name}, func() error { return syncRead(f) })
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := d.syncDir(blobDir(digest)); err != nil {
+		return err
+	}
+	return d.syncDir(path.Dir(blobDir(digest)))
 }

@@ -76,6 +76,7 @@ func (i *Ingest) mismatch(got string) error {
 func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase)) (Quarantined, error) {
 	q.At, q.Times = time.Now().UTC().Truncate(time.Second), 1
 	old, base := d.record(q.Expected, func(r *Quarantined) bool { return r.Actual == q.Actual && q.URL != "" && r.URL != "" })
+	gone := false
 	err := func() error {
 		if old != nil {
 			q.MovedTo, q.Times = old.MovedTo, old.Times+1
@@ -95,7 +96,7 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 			err = d.remove(file)
 		}
 		if errors.Is(err, fs.ErrNotExist) { // another process was faster
-			q.MovedTo = ""
+			q.MovedTo, gone = "", true
 			return nil
 		}
 		if err != nil {
@@ -106,7 +107,7 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 	if err != nil {
 		return q, s.unwritable(fmt.Errorf("quarantine %s, whose SHA-256 is %s instead of %s: %w", d.path(file), q.Actual, q.Expected, err))
 	}
-	if phase != nil {
+	if phase != nil && !gone {
 		phase(status.Quarantine{Path: d.path(file), Expected: q.Expected, Actual: q.Actual, MovedTo: q.MovedTo})
 	}
 	return q, nil
@@ -133,7 +134,7 @@ func (d *disk) writeRecord(base string, q *Quarantined) error {
 	if err != nil {
 		return err
 	}
-	return d.replace(base+".json", append(data, '\n'), true)
+	return d.replace(base+".json", append(data, '\n'), sharedFileMode, true)
 }
 
 // records returns all records of the quarantine by their paths without extension. Records that
@@ -149,7 +150,7 @@ func (d *disk) records() (map[string]*Quarantined, error) {
 		if !ok || strings.HasPrefix(stem, ".") {
 			continue
 		}
-		data, err := d.readFile(path.Join(quarantineDir, e.Name()), maxRecord)
+		data, _, err := d.readFile(path.Join(quarantineDir, e.Name()), maxRecord)
 		if err != nil {
 			continue
 		}

@@ -33,7 +33,7 @@ func (i *Ingest) Reserve() error {
 	}
 	free, known := freeSpace(i.disk.root.Name())
 	if known {
-		others, err := i.disk.ingests()
+		others, _, err := i.disk.ingests()
 		if err != nil {
 			return err
 		}
@@ -74,37 +74,40 @@ type Unfinished struct {
 	allocated int64 // bytes on disk
 }
 
-// Unfinished lists the ingests that have not been committed, also those of other processes.
+// Unfinished lists the ingests that have not been committed, also those of other processes, in
+// the folders that can be read.
 func (s *Store) Unfinished() ([]Unfinished, error) {
 	d, err := s.open(false)
 	if err != nil {
 		return nil, err
 	}
-	return d.ingests()
+	all, _, err := d.ingests()
+	return all, err
 }
 
-// ingests reads the states of all ingests.
-func (d *disk) ingests() ([]Unfinished, error) {
+// ingests reads the states of all ingests. Folders that cannot be read become problems.
+func (d *disk) ingests() (all []Unfinished, problems []Problem, err error) {
 	prefixes, err := d.readDir(blobsDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []Unfinished
 	for _, p := range prefixes {
 		if !p.IsDir() {
 			continue
 		}
-		dirs, err := d.readDir(path.Join(blobsDir, p.Name()))
+		shard := path.Join(blobsDir, p.Name())
+		dirs, err := d.readDir(shard)
 		if err != nil {
-			return nil, err
+			problems = append(problems, Problem{d.path(shard), err.Error()})
+			continue
 		}
 		for _, dir := range dirs {
 			if ref, ok := strings.CutPrefix(dir.Name(), partialPrefix); ok && dir.IsDir() {
-				all = append(all, d.unfinished(path.Join(blobsDir, p.Name(), dir.Name()), ref))
+				all = append(all, d.unfinished(path.Join(shard, dir.Name()), ref))
 			}
 		}
 	}
-	return all, nil
+	return all, problems, nil
 }
 
 // unfinished reads the state of an ingest. Without one, as the reference leaves them, only the

@@ -45,6 +45,10 @@ type state struct {
 	PID  int    `json:"pid"` // of the writer; 0 without one
 	// Birth is the start time of that process in the units of the kernel; 0 means unknown.
 	Birth uint64 `json:"pid_birth"`
+
+	// own means that this user wrote the state, and no other user can have changed it. False on
+	// platforms where that is unknown.
+	own bool
 }
 
 const maxState = 1 << 20 // bytes
@@ -53,7 +57,7 @@ var errState = errors.New("invalid state of an unfinished model")
 
 // readState reads one of the two files.
 func (d *disk) readState(name string) (*state, error) {
-	data, err := d.readFile(name, maxState)
+	data, info, err := d.readFile(name, maxState)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +71,7 @@ func (d *disk) readState(name string) (*state, error) {
 	if !valid(s.Ranges) || s.Hashed < 0 || s.Hashed > contiguous(s.Ranges) || s.Total < 0 {
 		return nil, fmt.Errorf("%w: %s", errState, d.path(name))
 	}
+	s.own = isOwn(info) && info.Mode()&0o022 == 0
 	return &s, nil
 }
 
@@ -75,7 +80,7 @@ func (d *disk) writeState(name string, s *state, durable bool) error {
 	if err != nil {
 		return err
 	}
-	return d.replace(name, append(data, '\n'), durable)
+	return d.replace(name, append(data, '\n'), fileMode, durable)
 }
 
 // hash returns a SHA-256 that has read the first Hashed bytes.

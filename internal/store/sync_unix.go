@@ -17,11 +17,17 @@ func syncDir(root *os.Root, dir string) error {
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
+	return errors.Join(syncRead(f), f.Close())
+}
+
+// syncRead writes a folder or a file that is open for reading to disk, if its file system can
+// do so.
+func syncRead(f *os.File) error {
+	err := f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		err = nil
+		return nil
 	}
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // ownersMatter says that mode bits decide on the right to change a file.

@@ -38,6 +38,8 @@ type key struct {
 type known struct {
 	SHA256 string    `json:"sha256"`
 	At     time.Time `json:"at"` // of the last time it was hashed
+
+	passing bool // known to this process only
 }
 
 // A verifiedFile is the form on disk.
@@ -75,16 +77,36 @@ func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path
 	return s.hashFile(ctx, f, info, path, phase)
 }
 
-// hashFile reads an open file, and remembers its digest.
+// Times within which a file may change twice without another change time: file systems take the
+// time from a clock that ticks every 10 ms at most, and those with whole seconds every 2 s.
+const (
+	fineTick   = 20 * time.Millisecond
+	coarseTick = 2 * time.Second
+)
+
+// isFresh reports whether a file was changed so shortly before now that a further change may
+// leave its identity as it is.
+func (id Identity) isFresh(now time.Time) bool {
+	last, tick := max(id.MTime, id.CTime), fineTick
+	if last%int64(time.Second) == 0 {
+		tick = coarseTick
+	}
+	return now.Sub(time.Unix(0, last)) < tick
+}
+
+// hashFile reads an open file, and remembers its digest: beyond the process only if the content
+// is on disk, so that a power cut leaves it under this identity, and the file is not fresh.
 func (s *Store) hashFile(ctx context.Context, f *os.File, info os.FileInfo, path string, phase func(status.Phase)) (string, error) {
 	k := keyOf(identityOf(info), path)
 	if phase != nil {
 		phase(status.Verify{Path: path})
 	}
+	fresh := k.isFresh(time.Now())
 	got, err := digest(ctx, f, info.Size())
 	if err != nil {
 		return "", fmt.Errorf("verify model: %w", err)
 	}
+	synced := syncRead(f) == nil
 	now, err := f.Stat()
 	switch {
 	case err != nil:
@@ -92,7 +114,7 @@ func (s *Store) hashFile(ctx context.Context, f *os.File, info os.FileInfo, path
 	case keyOf(identityOf(now), path) != k:
 		return "", fmt.Errorf("model %s was changed while its SHA-256 was computed", path)
 	}
-	s.rememberKey(k, got)
+	s.rememberKey(k, got, synced && !fresh)
 	return got, nil
 }
 
@@ -105,18 +127,29 @@ func (s *Store) knownDigest(k key) (string, bool) {
 }
 
 // remember notes the digest of a blob.
-func (s *Store) remember(id Identity, digest string) {
+func (s *Store) remember(id Identity, digest string, lasting bool) {
 	if id.Ino != 0 {
-		s.rememberKey(keyOf(id, ""), digest)
+		s.rememberKey(keyOf(id, ""), digest, lasting)
 	}
 }
 
-func (s *Store) rememberKey(k key, digest string) {
+// lasts reports whether later processes may know the digest of a file, too.
+func (s *Store) lasts(k key) bool {
+	s.digests.mu.Lock()
+	defer s.digests.mu.Unlock()
+	got, ok := s.digests.known[k]
+	return ok && !got.passing
+}
+
+// rememberKey notes the digest of a file: for this process, or for later ones, too.
+func (s *Store) rememberKey(k key, digest string, lasting bool) {
 	s.digests.mu.Lock()
 	defer s.digests.mu.Unlock()
 	s.loadDigestsLocked()
-	s.digests.known[k] = known{digest, time.Now().UTC().Truncate(time.Second)}
-	s.saveDigestsLocked()
+	s.digests.known[k] = known{SHA256: digest, At: time.Now().UTC().Truncate(time.Second), passing: !lasting}
+	if lasting {
+		s.saveDigestsLocked()
+	}
 }
 
 // loadDigestsLocked reads the file the first time. If it cannot be used, nothing is known:
@@ -158,12 +191,15 @@ func (s *Store) saveDigestsLocked() {
 		return
 	}
 	for k, other := range s.readDigests() {
-		if _, ok := s.digests.known[k]; !ok {
+		if mine, ok := s.digests.known[k]; !ok || mine.passing {
 			s.digests.known[k] = other
 		}
 	}
 	var file verifiedFile
 	for k, v := range s.digests.known {
+		if v.passing {
+			continue
+		}
 		file.Files = append(file.Files, verifiedEntry{k, v})
 	}
 	slices.SortFunc(file.Files, func(a, b verifiedEntry) int {

@@ -184,8 +184,7 @@ type idle struct {
 // killed only if it has answered a call.
 func Replaced() State { return State{cooldown: cooldown} }
 
-// Interval returns the planned time until the next sample. active says whether calls are
-// active.
+// Interval returns the planned time until the next sample. active reports whether calls are active.
 func (s State) Interval(active bool) time.Duration {
 	if active || s.stall.open || s.stop.samples > 0 || s.over > 0 {
 		return activeInterval
@@ -210,7 +209,7 @@ const (
 	Stuck      Silence = "its steps do not move"
 )
 
-// Silence returns why the engine is published as silent, or Responding.
+// Silence returns the reason why the engine is published as silent, or Responding.
 func (s State) Silence() Silence {
 	switch {
 	case s.stop.dur >= stopSilent:

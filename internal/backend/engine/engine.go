@@ -1,7 +1,8 @@
 // Package engine makes backends of engine processes, one for each entry of kind "llamacpp". A
-// launcher checks all that an engine needs and starts its process; a [Supervisor] observes the load,
-// hands requests to it, replaces it when it dies, and gives up when restarts are hopeless. The package
-// knows neither the protocol of the connection (see package link) nor how an engine computes.
+// launcher checks all that an engine needs and starts its process; a [Supervisor] observes the
+// load, hands requests to it, replaces it when it dies, and gives up after repeated deaths while it
+// loads. The package knows neither the protocol of the connection (see package link) nor how an
+// engine computes.
 //
 // The states of a [Supervisor], and the events that change them:
 //
@@ -9,8 +10,12 @@
 //	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
 //	   └──third death──▶ Down ──Retry──▶ Loading
 //
-// Before the engine has been ready once, the third death ends Run with an error instead,
-// and so does a start that the engine itself reports as hopeless.
+// A change of the model's file, or an attempt to write to it, makes Ready Loading, too: the requests
+// that run get a second, the engine is stopped, and the next one loads what lies there. That counts
+// as no death.
+//
+// Before the engine has been ready once, the third death ends Run with an error instead, and so
+// does a load that the engine itself reports as failed.
 package engine
 
 import (
@@ -29,14 +34,13 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
-	"github.com/inferd-go/inferd/internal/store"
 )
 
 // Kind makes engines of entries.
 var Kind = backend.Kind{Name: llamacpp.Kind.Name, New: llamacpp.Kind.New, Start: start}
 
-// start makes an engine of each entry. They share the program, the libraries, the models, and the
-// file by which they take turns.
+// start makes an engine of each entry. They share the program, the libraries and the compute lock
+// file.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
 	program, err := enginePath(h.Engine)
 	if err != nil {
@@ -50,10 +54,9 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	if err != nil {
 		return nil, nil, err
 	}
-	models := &store.Store{BuiltinDir: h.Env.BuiltinDir()}
 	for _, e := range entries {
 		l := &launcher{
-			program: program, libraries: libraries, models: models, name: e.Name, limits: e.Limits, shared: e.Shared,
+			program: program, libraries: libraries, open: h.Open, name: e.Name, limits: e.Limits, shared: e.Shared,
 			settings: e.Settings.(*llamacpp.Settings), //nolint:errcheck // of this kind
 			turns:    turns, secrets: h.Secrets,
 		}
@@ -69,7 +72,7 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 
 // newBackend describes the engine that l starts.
 func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend {
-	var first sync.Once // the warnings of a model are told once
+	var first sync.Once // the warnings of a model are logged once
 	sup := &Supervisor{
 		Name: e.Name, Launch: l.launch, LoadTimeout: h.LoadTimeout, Log: h.Log,
 		Publish: h.Publish, Threads: l.limits.Threads, Avoid: l.avoid,
@@ -103,11 +106,11 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 // threads returns the number of compute threads of an entry's engine.
 func threads(e *backend.Entry) int { return cmp.Or(e.Threads, runtime.NumCPU()) }
 
-// turnsFile is beside the lock of the daemon.
+// turnsFile is the name of the compute lock file, in the folder of the daemon's lock.
 const turnsFile = "compute.lock"
 
-// takeTurns makes the file by which engines take turns, if they would use more threads than there
-// are cores, and returns its path. It is empty if they need not.
+// takeTurns makes the compute lock file and returns its path. If the engines together have no more
+// threads than there are cores, it makes no file and returns "".
 func takeTurns(entries []*backend.Entry, dir string) (string, error) {
 	all := 0
 	for _, e := range entries {
@@ -152,6 +155,7 @@ func warn(ctx context.Context, log *slog.Logger, name string, r link.Report) {
 func capabilities(name string, r link.Report) status.Capabilities {
 	return status.Capabilities{
 		Backend: name, Abilities: r.Abilities, Accelerator: cmp.Or(r.Device, "cpu"), GPULayers: r.GPULayers,
+		Model: r.Model, NCtx: r.NCtx, Params: r.Params, Size: r.Size, Architecture: r.Architecture, Quantization: r.Quantization,
 		NoTemplate: r.NoTemplate, WantsExact: r.Exact || r.Inexact != "", Exact: r.Exact, Inexact: r.Inexact,
 	}
 }

@@ -65,7 +65,7 @@ func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 			slog.String("variants", strings.Join(avoid, ",")), slog.String("remembered_in", l.memory.Path))
 	}
 	backends, err := set.Backends(avoid)
-	if errors.Is(err, libraries.ErrNoVariant) { // the cause may lie elsewhere
+	if errors.Is(err, libraries.ErrNoVariant) { // the cause may be another one
 		err = errors.Join(err, l.memory.Forget(set.Digest))
 	}
 	return libraryChoice{set: set, backends: backends}, err

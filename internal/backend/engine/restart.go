@@ -7,7 +7,7 @@ import (
 
 // The parameters of [restartPolicy.next].
 const (
-	loadDeaths    = 3                      // in a row: more is hopeless
+	loadDeaths    = 3                      // in a row, after which the engine is given up
 	freeRestarts  = 10                     // within restartWindow: at once
 	restartWindow = time.Minute            //
 	firstPause    = 100 * time.Millisecond // doubles with every further death
@@ -47,7 +47,7 @@ func (r *restartPolicy) next(now time.Time, ready bool) (pause time.Duration, gi
 // starts has the times of recent starts. It reads no clock.
 type starts struct {
 	all    int
-	recent []time.Time // the restarts of the last hour or more; the pauses bound how many
+	recent []time.Time // the restarts of the last hour or more; the pauses bound their number
 }
 
 // note records a start.
@@ -68,5 +68,5 @@ func (s *starts) restarts(now time.Time) (all, hour int) {
 	return max(s.all-1, 0), hour
 }
 
-// reset forgets the deaths during load: an operator asked for a retry.
+// reset sets the number of deaths during load to 0, for an operator's retry.
 func (r *restartPolicy) reset() { r.loads = 0 }

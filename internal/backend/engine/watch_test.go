@@ -67,7 +67,7 @@ func (b *body) Frozen() (bool, error) {
 func (b *body) Resume() { b.is(func(b *body) { b.state, b.resumes = 'S', b.resumes+1 }) }
 func (b *body) Dump()   { b.is(func(b *body) { b.dumps++ }) }
 
-// signals returns how many of each it got.
+// signals returns the number of calls of Resume (SIGCONT) and of Dump (SIGQUIT).
 func (b *body) signals() (conts, quits int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -295,8 +295,8 @@ func TestWedged(t *testing.T) {
 	}
 }
 
-// A loop that hangs is found although other loops answer, and loops that wait in turns are not
-// killed.
+// An engine with a loop that hangs is replaced although its other loops answer; an engine with
+// loops that wait for each other in turns is not.
 func TestSeveralLoops(t *testing.T) {
 	hang := func(loop int) func(*body) {
 		return func(b *body) {

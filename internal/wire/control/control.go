@@ -53,9 +53,9 @@ type request struct {
 	Level   string  `json:"level,omitzero"`
 }
 
-// Read returns the next verb. An [infer.Error] must be sent to the client, and the connection
-// goes on; a [wire.FatalError] must be sent, and ends the connection. Any other error, also
-// [io.EOF], means that the client is gone.
+// Read returns the next verb. An [infer.Error] must be sent to the client, and the connection stays
+// open; a [wire.FatalError] must be sent, and ends the connection. Any other error, also [io.EOF],
+// means that the client is gone.
 func (c *Codec) Read() (Verb, error) {
 	c.id = ""
 	var m request

@@ -136,7 +136,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzBothHalves checks that each half reads what the other one writes unchanged.
+// FuzzBothHalves checks that each half reads the messages of the other one unchanged.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "a", uint16(2), float32(0.5), "m")
 	f.Fuzz(func(t *testing.T, id, input string, dimensions uint16, x float32, model string) {

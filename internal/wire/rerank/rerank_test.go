@@ -128,7 +128,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzBothHalves checks that each half reads what the other one writes unchanged.
+// FuzzBothHalves checks that each half reads the messages of the other one unchanged.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "q", "d", 0.5, -2.0)
 	f.Fuzz(func(t *testing.T, id, query, document string, x, y float64) {

@@ -133,7 +133,7 @@ var reasons = map[infer.Reason]string{
 // the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
-	case *infer.Admitted:
+	case *infer.Admitted, *infer.Prompt:
 		return nil // no message
 	case *infer.Text:
 		if len(c.text)+len(ev.Delta) > frame.Limit {

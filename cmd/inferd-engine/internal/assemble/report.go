@@ -25,10 +25,10 @@ func (a *assembly) beat() link.Beat {
 	return b
 }
 
-// join returns the beat of loops. Of several it describes the loop that has computed for longest
-// in one phase: sooner or later that is a loop that hangs, if there is one, whatever the others
-// do. A loop that waits for its turn does not compute, so the beat has the calls of the loop for
-// which the others wait.
+// join returns the beat of loops. Of several it describes the loop that has computed for longest in
+// one phase: a loop that hangs becomes that loop after a while, whatever the progress of the
+// others. A loop that waits for its turn does not compute, so the beat has the calls of the loop
+// for which the others wait.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
 		return beatOf(all[0])

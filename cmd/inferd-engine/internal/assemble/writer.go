@@ -1,8 +1,10 @@
 package assemble
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
@@ -68,9 +70,10 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
 		Formats: &constraint.Compiler{Model: model},
+		Counter: engine.NewCounter(),
 	}
 	return &part{
-		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
+		handler: eng, loop: beside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
 		stats: func() stats.Engine {
 			now := loop.Stats().Engine
 			now.KVSize = nCtx
@@ -78,8 +81,21 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		},
 		overrun: func(b *link.Beat) {
 			addOverrun(b, "render", eng.Rendering)
+			addOverrun(b, "render", &eng.Counter.CPU)
 		},
 	}, nil
+}
+
+// beside returns loop with another loop beside it, which ends with it.
+func beside(loop func(context.Context) error, other func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() { other(ctx) })
+		return loop(ctx)
+	}
 }
 
 // prefillWorker starts a worker that prefills long prompts beside the steps.

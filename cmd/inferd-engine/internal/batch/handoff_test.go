@@ -196,7 +196,7 @@ func TestOffloadCancel(t *testing.T) {
 	})
 }
 
-// An overdue job is not waited for.
+// The loop does not wait for an overdue job.
 func TestOffloadOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 0)

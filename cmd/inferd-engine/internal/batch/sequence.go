@@ -17,11 +17,13 @@ type Token = kv.Token
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
-	// Owner is the owner of the sequence, who alone may use its cached prefixes. If it is empty,
-	// there are no cached prefixes.
-	Owner  string
-	Prompt []Token // at least one, at most the context less one
-	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
+	// Owner shares the loop with other owners. The cached prefixes of a sequence serve only
+	// sequences of the same owner and Part. An Uncached sequence, or one without an owner and a
+	// part, uses only pinned prefixes, and is retained only if it is Pinned.
+	Owner, Part string
+	Uncached    bool
+	Prompt      []Token // at least one, at most the context less one
+	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
 	// Emit receives a token of the answer, and the time spent on choosing it in whole units of the
@@ -40,6 +42,21 @@ type Sequence struct {
 	// Pinned retains the prompt without limit, as a prefix for all owners.
 	Pinned bool
 }
+
+// cacheOwner is the owner of the sequence in the cache, where parts of an owner are apart; empty
+// is none.
+func (s *Sequence) cacheOwner() string {
+	switch {
+	case s.Uncached:
+		return ""
+	case s.Part == "":
+		return s.Owner
+	}
+	return s.Owner + partMark + s.Part
+}
+
+// partMark is between an owner and a part. No user's name has a NUL.
+const partMark = "\x00"
 
 // End is the reason for the end of a sequence. The set is closed.
 type End int
@@ -84,7 +101,8 @@ type sequence struct {
 	owed time.Duration // of sampling, not yet reported as cost
 }
 
-// end decides the end of a sequence, with its error. The first decision counts.
+// end marks a sequence to be ended with err; nil means without an error. Only the first call
+// counts.
 func (s *sequence) end(err error) {
 	if !s.ending {
 		s.err, s.ending = err, true
@@ -170,7 +188,7 @@ func (l *stepper) allocate(s *sequence) error {
 	if l.repeats(s) {
 		allocate = l.cache.AllocateAsEmpty
 	}
-	cells, err := allocate(s.Owner, l.lookup(s))
+	cells, err := allocate(s.cacheOwner(), l.lookup(s))
 	if err != nil {
 		return err
 	}
@@ -191,7 +209,7 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 
 // lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
-	longest, freshest := l.cache.Lookup(s.Owner, s.tokens)
+	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
 	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // behind its own tokens it continues
 		return longest
 	}

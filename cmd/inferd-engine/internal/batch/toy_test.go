@@ -170,7 +170,7 @@ func (m *toy) sequence(first, prompt, most int, out *[]batch.Token) batch.Sequen
 	}
 }
 
-// of is sequence with an owner; the answer counts on from first+prompt.
+// of returns the sequence of m.sequence with an owner. Its answer continues with first+prompt.
 func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
 	s := m.sequence(first, prompt, most, out)
 	s.Owner = owner

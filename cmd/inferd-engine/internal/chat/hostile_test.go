@@ -31,7 +31,7 @@ const (
 	sourceBound = "longer than"
 )
 
-// double makes s a string of 2^n letters. Longer strings exceed the bound.
+// double makes ns.s a string of 2^n letters. A large n exceeds byteBound.
 func double(n string) string {
 	return `{% set ns = namespace(s='x') %}{% for i in range(` + n + `) %}{% set ns.s = ns.s + ns.s %}{% endfor %}`
 }
@@ -39,7 +39,7 @@ func double(n string) string {
 // numbers makes l a list of 100,000 numbers.
 const numbers = `{% set l = range(100000) | list %}`
 
-// tree makes t a list of two lists of two lists …, 2^n in all; lists of one depth are identical.
+// tree makes ns.t a list of two lists of two lists …, 2^n in all; lists of one depth are identical.
 func tree(n string) string {
 	return `{% set ns = namespace(t=[1, 'x']) %}{% for i in range(` + n + `) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}`
 }

@@ -97,7 +97,9 @@ type startCost struct{ bytes, tokens int }
 const maxShortest = 32 << 10
 
 // Compile returns the constraint of a format, for one answer; Release ends its use. It waits for the
-// compiles of others, until ctx ends. The error names keyword and JSON pointer, or line and column.
+// compiles of others, until ctx ends. Without an owner it is not kept for another answer. The error
+// names keyword and JSON pointer, or line
+// and column.
 func (c *Compiler) Compile(ctx context.Context, owner string, f *infer.Format) (*Constraint, error) {
 	kind, text := source(f)
 	k := key{owner: owner, kind: kind, digest: sha256.Sum256(text)}
@@ -131,6 +133,9 @@ func (c *Compiler) load() {
 }
 
 func (c *Compiler) find(k key) *Constraint {
+	if k.owner == "" {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.kept, func(o *Constraint) bool { return o.key == k })
@@ -263,6 +268,9 @@ func (k *Constraint) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k.refs--
+	if k.refs == 0 && k.key.owner == "" {
+		c.dropLocked(k)
+	}
 	c.evictLocked()
 }
 

@@ -7,10 +7,10 @@ type Limits struct {
 	Sequences int
 }
 
-// plan returns for each job how many of its remaining sequences, given by their lengths, go
-// into the next batch. Jobs take turns, beginning with job first, one sequence at a time, so
-// that a large job does not delay a small one; within a job the order is kept. Every sequence
-// is at most l.Tokens long.
+// plan returns, for each job, the number of its remaining sequences, given by their lengths, in the
+// next batch. Jobs take turns, beginning with job first, one sequence at a time, so that a large
+// job does not delay a small one; within a job the order is kept. Every sequence is at most
+// l.Tokens long.
 func plan(l Limits, jobs [][]int, first int) []int {
 	take := make([]int, len(jobs))
 	tokens, count := l.Tokens, l.Sequences

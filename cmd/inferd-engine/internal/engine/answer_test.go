@@ -113,7 +113,7 @@ func TestLeadingWhiteSpace(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
 		want   []string // the text released by each piece, then by the end
-		told   string   // pieces of the tokens that are told
+		told   string   // pieces of the tokens with reported logprobs
 	}{
 		"none":                              {[]string{"a ", " b"}, []string{"a ", " b", ""}, "a | b"},
 		"a part of a token":                 {[]string{" a", " ", "b"}, []string{"a", " ", "b", ""}, " a| |b"},

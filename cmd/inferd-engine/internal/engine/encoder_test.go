@@ -206,7 +206,7 @@ func TestEncoderRefuses(t *testing.T) {
 		"to rerank with an embedder":   {embed, &infer.Rerank{Query: "q", Documents: []string{"d"}}, infer.Unsupported, "rerank not supported by this backend"},
 		"to embed with a reranker":     {rerank, &infer.Embed{Inputs: []string{"a"}}, infer.Unsupported, "embed not supported by this backend"},
 		"to write with an embedder":    {embed, &infer.Generate{}, infer.Unsupported, "generation not supported by this backend"},
-		"to embed with one who writes": {writer, &infer.Embed{Inputs: []string{"a"}}, infer.Unsupported, "this model only generates"},
+		"to embed with a generator":    {writer, &infer.Embed{Inputs: []string{"a"}}, infer.Unsupported, "this model only generates"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := test.handler.Handle(t.Context(), &infer.Request{Task: test.task}, func(infer.Event) error { return nil })

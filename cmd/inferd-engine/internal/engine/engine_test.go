@@ -103,7 +103,7 @@ func ask(t *testing.T, e *engine.Engine, gen *infer.Generate) (string, infer.Don
 }
 
 func user(text string, most int) *infer.Generate {
-	return &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: most, Sampling: infer.Sampling{Temperature: 1, TopP: 0.95, TopK: 64}}
+	return &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: most, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
 }
 
 // The real model follows the rules that the toy of package batch checks: with so little context

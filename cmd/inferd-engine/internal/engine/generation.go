@@ -40,7 +40,8 @@ func (g *generation) pause(on bool) {
 // for that with a seed; at temperature 0 it is promised only with kernels that compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
-	return s.Seed != nil || s.Temperature == 0 && g.engine.Model.RowByRow()
+	greedy := s.Temperature == nil || *s.Temperature == 0
+	return s.Seed != nil || greedy && g.engine.Model.RowByRow()
 }
 
 // sequence returns the functions of a sequence.

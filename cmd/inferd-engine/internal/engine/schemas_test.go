@@ -162,7 +162,7 @@ func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source 
 	case 0:
 		gen.Sampling = infer.Sampling{}
 	case 1:
-		gen.Sampling.TopK, gen.Sampling.RepeatPenalty = 3, 1.3
+		gen.Sampling.TopK, gen.Sampling.RepeatPenalty = new(3), new(1.3)
 	}
 	text, done := ask(t, e, gen)
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// loadScript runs an engine with a model without a template that recites pieces.
+// loadScript runs an engine with a model that recites pieces and has no chat template.
 func loadScript(t *testing.T, pieces ...string) *engine.Engine {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "script.gguf")

@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// The model's cache allocates the first empty cell. If cells below a sequence were emptied, its next
-// tokens would get them, out of order. So dead cells stay occupied, by ended sequences, whose numbers
-// stay in use so long, or by the tails of retained ones. They are emptied at the top, and by slides.
+// The model's cache allocates the first empty cell. If cells below a sequence were emptied, its
+// next tokens would get them, out of order. Therefore dead cells stay occupied: by ended sequences,
+// which keep their numbers until then, or by the tails of retained ones. Dead cells are emptied by
+// slides, or when no live cell is behind them.
 
 // sink empties the dead cells at the top, and frees the numbers of ended sequences without cells.
 func (c *Cache) sink() error {

@@ -12,16 +12,15 @@ import (
 // maxScores bounds the memory for the attention scores of a batch, in bytes.
 const maxScores = 512 << 20
 
-// separate sets the parameters of a context that encodes, so that a vector does not depend on the
-// other sequences of the batch, if the processor computes.
+// separate sets the parameters of a context that encodes, so that on the CPU a vector does not
+// depend on the other sequences of the batch.
 //
 // With llama.cpp's default parameters it would: in a batch of 64 rows or more, the kernel of flash
-// attention computes 64 rows and cells at a time, and sums in another order than in a smaller batch.
-// It does not if K and V have different types, which requires a model with a KV cache; with V in
-// BF16 it also sums in 32 bits. Without flash attention the order hardly matters.
-// Measured, Gemma 3 270M Q4_K_M, texts of 8 to 250 tokens, AMX kernels, least cosine between a
-// text alone and in a batch: 0.9813 as usual, 0.9998 without flash attention, 1.00000000 with V
-// in BF16.
+// attention computes 64 rows and cells at a time, and sums in another order than in a smaller
+// batch. It does not if K and V have different types, which requires a model with a KV cache; with
+// V in BF16 it also sums in 32 bits. Without flash attention the order hardly matters. Measured,
+// Gemma 3 270M Q4_K_M, texts of 8 to 250 tokens, AMX kernels, least cosine between a text alone and
+// in a batch: 0.9813 with the defaults, 0.9998 without flash attention, 1.00000000 with V in BF16.
 func (m *Model) separate(params *yzma.ContextParams, opt ContextOptions) {
 	switch {
 	case m.layers > 0: // a GPU has other kernels

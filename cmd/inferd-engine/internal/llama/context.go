@@ -29,7 +29,7 @@ type ContextOptions struct {
 	IdlePriority bool
 }
 
-// Pooling is the method that makes one vector of the tokens'. The set is closed.
+// Pooling is the method that combines the vectors of a text's tokens into one. The set is closed.
 type Pooling string
 
 // Poolings.
@@ -172,7 +172,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 // attachThreads makes the threads of the context.
 func (c *Context) attachThreads() (err error) {
 	if c.opt.IdlePriority { // before the threads are made, because they inherit the priority
-		if err := setIdlePriority(); err != nil {
+		if err := SetIdlePriority(); err != nil {
 			return err
 		}
 	}

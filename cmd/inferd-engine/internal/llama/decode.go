@@ -97,8 +97,8 @@ func (c *Context) compute(padding int) (code int32, err error) {
 	return code, err
 }
 
-// checkLogits returns an error for an entry of the batch decoded last without logits, for which
-// llama.cpp would end the process.
+// checkLogits returns an error if entry i of the batch decoded last has no logits: llama.cpp would
+// end the process.
 func (c *Context) checkLogits(i int) error {
 	if i < 0 || i >= len(c.logits) || !c.logits[i] {
 		return fmt.Errorf("entry %d of the batch has no logits", i)

@@ -196,7 +196,7 @@ func checkLayout() error {
 // messages receives llama.cpp's log. There is one per process, as in llama.cpp.
 var messages = &logSink{}
 
-// A logSink writes warnings and errors to standard error, which the daemon keeps, and remembers the
+// A logSink writes warnings and errors to standard error, which the daemon keeps, and keeps the
 // errors since the last drain.
 type logSink struct {
 	mu      sync.Mutex   // guards the fields below

@@ -262,7 +262,7 @@ func run(t *testing.T, m *llama.Model, c *llama.Context, seq int, prompt string,
 
 func TestSamplers(t *testing.T) {
 	m, c := load(t, "tiny")
-	seed := func(n uint32) infer.Sampling { return infer.Sampling{Temperature: 1, Seed: &n} }
+	seed := func(n uint32) infer.Sampling { return infer.Sampling{Temperature: new(1.0), Seed: &n} }
 	text := func(opt llama.SamplerOptions) string { return run(t, m, c, 0, "hello", 30, opt) }
 	if a, b := text(llama.SamplerOptions{Sampling: seed(1)}), text(llama.SamplerOptions{Sampling: seed(1)}); a != b {
 		t.Errorf("one seed: %q, %q", a, b)
@@ -272,16 +272,16 @@ func TestSamplers(t *testing.T) {
 	}
 	greedy := text(llama.SamplerOptions{})
 	one := seed(3)
-	one.TopK = 1
+	one.TopK = new(1)
 	if got := text(llama.SamplerOptions{Sampling: one}); got != greedy {
 		t.Errorf("top-k 1: %q, greedy %q", got, greedy)
 	}
 	minimal := seed(3)
-	minimal.MinP = 1
+	minimal.MinP = new(1.0)
 	if got := text(llama.SamplerOptions{Sampling: minimal}); got != greedy {
 		t.Errorf("min-p 1: %q, greedy %q", got, greedy)
 	}
-	if got := text(llama.SamplerOptions{Sampling: infer.Sampling{RepeatPenalty: 100}}); repeats(got) && repeats(greedy) {
+	if got := text(llama.SamplerOptions{Sampling: infer.Sampling{RepeatPenalty: new(100.0)}}); repeats(got) && repeats(greedy) {
 		t.Errorf("a penalty on repeats: %q", got)
 	}
 }

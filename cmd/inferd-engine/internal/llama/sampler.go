@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -56,25 +57,23 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 func (s *Sampler) addSampling(opt infer.Sampling) {
 	size := s.model.size
 	add := func(next yzma.Sampler) { yzma.SamplerChainAdd(s.chain, next) }
-	repeat := opt.RepeatPenalty
-	if repeat == 0 {
-		repeat = 1
+	repeat := cmp.Or(said(opt.RepeatPenalty), 1)
+	if frequency, presence := said(opt.FrequencyPenalty), said(opt.PresencePenalty); repeat != 1 || frequency != 0 || presence != 0 {
+		add(yzma.SamplerInitPenalties(int32(size), penaltyWindow, float32(repeat), float32(frequency), float32(presence)))
 	}
-	if repeat != 1 || opt.FrequencyPenalty != 0 || opt.PresencePenalty != 0 {
-		add(yzma.SamplerInitPenalties(int32(size), penaltyWindow, float32(repeat), float32(opt.FrequencyPenalty), float32(opt.PresencePenalty)))
-	}
-	if opt.Temperature == 0 {
+	temperature := said(opt.Temperature)
+	if temperature == 0 {
 		add(yzma.SamplerInitGreedy())
 		return
 	}
-	if opt.TopK > 0 {
-		add(yzma.SamplerInitTopK(int32(min(opt.TopK, size))))
+	if k := said(opt.TopK); k > 0 {
+		add(yzma.SamplerInitTopK(int32(min(k, size))))
 	}
-	if opt.TopP > 0 && opt.TopP < 1 {
-		add(yzma.SamplerInitTopP(float32(opt.TopP), 1))
+	if p := said(opt.TopP); p > 0 && p < 1 {
+		add(yzma.SamplerInitTopP(float32(p), 1))
 	}
-	if opt.MinP > 0 {
-		add(yzma.SamplerInitMinP(float32(opt.MinP), 1))
+	if p := said(opt.MinP); p > 0 {
+		add(yzma.SamplerInitMinP(float32(p), 1))
 	}
 	seed := rand.Uint32() //nolint:gosec // a draw, not a secret
 	if opt.Seed != nil {
@@ -83,8 +82,16 @@ func (s *Sampler) addSampling(opt infer.Sampling) {
 	if seed == math.MaxUint32 { // llama.cpp would draw a random seed
 		seed--
 	}
-	add(yzma.SamplerInitTemp(float32(opt.Temperature)))
+	add(yzma.SamplerInitTemp(float32(temperature)))
 	add(yzma.SamplerInitDist(seed))
+}
+
+// said returns *p, or zero for a parameter that is not said.
+func said[T any](p *T) (value T) {
+	if p != nil {
+		value = *p
+	}
+	return value
 }
 
 // biases returns a copy of bias in llama.cpp's form.

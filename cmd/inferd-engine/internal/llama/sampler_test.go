@@ -92,7 +92,7 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			longest := 0
 			for seed := range uint32(600) {
-				got, err := draw(t, m, c, entry, infer.Sampling{Temperature: 1, Seed: &seed}, test.grammar)
+				got, err := draw(t, m, c, entry, infer.Sampling{Temperature: new(1.0), Seed: &seed}, test.grammar)
 				switch n := utf8.RuneCountInString(got); {
 				case err != nil:
 					t.Fatalf("seed %d: %q, %v", seed, got, err)
@@ -178,7 +178,7 @@ func TestMaskComesFirst(t *testing.T) {
 	count := make(map[int]int)
 	const draws = 6000
 	for seed := range uint32(draws) {
-		s, err := llama.NewSampler(m, llama.SamplerOptions{Masked: true, Sampling: infer.Sampling{Temperature: 1, TopK: 3, Seed: &seed}})
+		s, err := llama.NewSampler(m, llama.SamplerOptions{Masked: true, Sampling: infer.Sampling{Temperature: new(1.0), TopK: new(3), Seed: &seed}})
 		if err != nil {
 			t.Fatal(err)
 		}

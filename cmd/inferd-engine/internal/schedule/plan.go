@@ -27,7 +27,7 @@ func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 		if s.Cached > 0 {
 			p.present++
 		}
-		if s.active() && p.count < p.Sequences { // beyond the limit, a sequence rests until another is paused
+		if s.active() && p.count < p.Sequences { // beyond the limit, a sequence is in no step until another is paused
 			p.running[i] = true
 			p.need += s.pending()
 			p.count++

@@ -7,7 +7,7 @@ import (
 
 // StepTimes estimate the number of prompt tokens that a step may decode beside streams, and the
 // time that a step may wait for the prefill worker, so that no stream waits longer for its next
-// token than the stall budget. They learn from past steps, and get all times from the caller.
+// token than the stall budget. They are estimated from past steps; all times come from the caller.
 type StepTimes struct {
 	Stall time.Duration // the longest time for a step beside streams; 0 is the default, see [StepTimes.StallBudget]
 
@@ -17,7 +17,8 @@ type StepTimes struct {
 	prefill Average   // seconds of the prefill worker for each token
 }
 
-// The default stall: hardly noticeable, or four steps of the streams.
+// The default stall is the longer of 100 ms, which are hardly noticeable, and four steps of the
+// streams.
 const (
 	defaultStall = 100 * time.Millisecond
 	stallSteps   = 4

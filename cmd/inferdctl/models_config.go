@@ -1,0 +1,119 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// modelSettings are the members of the daemon's config file that concern the model store. Other
+// members are not checked: the store can be maintained even if the daemon would refuse the file.
+type modelSettings struct {
+	Home     *string         `json:"models_home"`
+	Catalog  *string         `json:"catalog"`
+	Model    jsontext.Value  `json:"model"`
+	Backends []entrySettings `json:"backends"`
+}
+
+// entrySettings are the models of an entry.
+type entrySettings struct {
+	Kind   string         `json:"kind"`
+	Name   string         `json:"name"`
+	Model  jsontext.Value `json:"model"`
+	MMProj jsontext.Value `json:"mmproj"`
+}
+
+// modelSettings reads the config file. The default file need not exist: then it sets nothing.
+// One that the operator names has to exist, as the store and the models that are needed may be
+// others than by default.
+func (c *command) modelSettings() (modelSettings, error) {
+	var s modelSettings
+	file := cmp.Or(c.config, os.Getenv("INFERD_CONFIG"))
+	named := file != ""
+	if !named {
+		file = paths.Default().ConfigFile()
+	}
+	data, err := os.ReadFile(file) //nolint:gosec // G703: the operator names it
+	if errors.Is(err, os.ErrNotExist) && !named {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("config %s: %w", file, err)
+	}
+	return s, nil
+}
+
+// modelStore returns the store that the daemon uses by its config.
+func (c *command) modelStore(s modelSettings) *store.Store {
+	env := paths.Default()
+	home := env.ModelsDir()
+	if s.Home != nil && *s.Home != "" {
+		home = *s.Home
+		if rest, ok := strings.CutPrefix(home, "~/"); ok {
+			if user, err := os.UserHomeDir(); err == nil {
+				home = filepath.Join(user, rest)
+			}
+		}
+	}
+	return &store.Store{Home: home, BuiltinDir: env.BuiltinDir(), VerifiedFile: env.VerifiedFile()}
+}
+
+// usersOf returns the entries of the config by the models that they name: a name, or a digest
+// in hex.
+func (s modelSettings) usersOf() map[string][]string {
+	users := make(map[string][]string)
+	note := func(entry string, model jsontext.Value) {
+		var name string
+		var object struct {
+			Name   string `json:"name"`
+			SHA256 string `json:"sha256"`
+		}
+		if json.Unmarshal(model, &name) != nil && json.Unmarshal(model, &object) != nil {
+			return
+		}
+		for _, word := range []string{name, object.Name, object.SHA256} {
+			if word != "" && !slices.Contains(users[word], entry) {
+				users[word] = append(users[word], entry)
+			}
+		}
+	}
+	note("default", s.Model)
+	for _, b := range s.Backends {
+		note(b.Name, b.Model)
+		note(b.Name, b.MMProj)
+	}
+	return users
+}
+
+// storeVerb is the beginning of every verb of the store: it returns the store and the entries
+// of the config that name models.
+func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
+	settings, err := c.modelSettings()
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.modelStore(settings), settings.usersOf(), nil
+}
+
+// storeOrDefault is storeVerb for verbs that do no harm in the wrong store: a config file that
+// does not exist means the default store, as it does for the daemon.
+func (c *command) storeOrDefault() (*store.Store, error) {
+	s, _, err := c.storeVerb()
+	if errors.Is(err, os.ErrNotExist) {
+		return c.modelStore(modelSettings{}), nil
+	}
+	return s, err
+}

@@ -1,0 +1,63 @@
+package caches_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/caches"
+)
+
+// asOther finds models with the file rights of a user without any.
+func asOther(t *testing.T, env caches.Env) []caches.Problem {
+	t.Helper()
+	found := make(chan []caches.Problem)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine, and its rights with it
+		if os.Geteuid() == 0 {
+			if _, err := unix.SetfsuidRetUid(61001); err != nil {
+				t.Error(err)
+			}
+		}
+		_, problems := caches.Find(env)
+		found <- problems
+	}()
+	return <-found
+}
+
+// The Ollama of the system runs as its own user and may have closed its folder: that is told
+// apart from a folder that this user has named, or that is its own.
+func TestClosedFolderOfAnotherUser(t *testing.T) {
+	for _, closed := range []string{"ollama", "ollama/models", "ollama/models/manifests"} {
+		dir := t.TempDir()
+		system := filepath.Join(dir, "ollama", "models")
+		if err := os.MkdirAll(filepath.Join(system, "manifests", "x"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		folder := filepath.Join(dir, filepath.FromSlash(closed))
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil { // open for the other user
+			t.Fatal(err)
+		}
+		if err := os.Chmod(folder, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Chmod(folder, 0o755) })
+		for _, named := range []string{"", system} {
+			env := caches.Env{Getenv: func(name string) string {
+				if name == "OLLAMA_MODELS" {
+					return named
+				}
+				return ""
+			}, Home: filepath.Join(dir, "none"), GOOS: "linux", OllamaSystem: system}
+			problems := asOther(t, env)
+			if len(problems) != 1 || !errors.Is(problems[0].Err, fs.ErrPermission) || problems[0].Closed != (named == "") {
+				t.Errorf("%s, named %q: %+v", closed, named, problems)
+			}
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package store
+
+import (
+	"path"
+	"time"
+)
+
+// saveDurable syncs the data, and then the state as it was before the sync. Without bytes since
+// the last sync it does nothing, unless always is set.
+func (i *Ingest) saveDurable(always bool) error {
+	i.mu.Lock()
+	resets, unsynced := i.resets, i.unsynced
+	state := i.state.clone()
+	i.mu.Unlock()
+	if unsynced == 0 && !always {
+		return nil
+	}
+	if err := i.disk.sync(i.file, i.path(tempLeaf)); err != nil {
+		return err
+	}
+	if err := i.writeDurable(&state, resets); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	i.unsynced -= unsynced
+	i.mu.Unlock()
+	return nil
+}
+
+// writeDurable writes the state down unless bytes were dropped or replaced since it was taken:
+// then it claims bytes that are gone. A reset comes before or after it.
+func (i *Ingest) writeDurable(s *state, resets int) error {
+	i.saving.Lock()
+	defer i.saving.Unlock()
+	if i.wasReset(resets) {
+		return nil
+	}
+	if !i.findable { // a process that made a folder may have been killed before it synced the parent
+		if err := i.disk.syncUp(path.Dir(i.dir)); err != nil {
+			return err
+		}
+		i.findable = true
+	}
+	return i.disk.writeState(i.path(durableLeaf), s, true)
+}
+
+// syncLoop saves durable states until the ingest is stopped.
+func (i *Ingest) syncLoop() {
+	ticker := time.NewTicker(durableTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-i.wake:
+		}
+		i.mu.Lock()
+		stopped := i.stopped
+		i.mu.Unlock()
+		if stopped {
+			return
+		}
+		i.note(i.saveDurable(false))
+	}
+}
+
+// note keeps the first failure of the background work, which the next write returns.
+func (i *Ingest) note(err error) {
+	if err == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.err == nil {
+		i.err = err
+	}
+	i.changed.Broadcast()
+}

@@ -1,0 +1,73 @@
+package store_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// recordPut puts the new model into a store, and returns the changes.
+func recordPut(t *testing.T, home string) (ops []store.Op) {
+	t.Helper()
+	s := &store.Store{Home: home, Boot: "first", Before: func(op store.Op) error {
+		op.Data = bytes.Clone(op.Data)
+		ops = append(ops, op)
+		return nil
+	}}
+	defer s.Close()
+	l := life{s: s}
+	if err := l.put("new", newData); err != nil {
+		t.Fatal(err)
+	}
+	return ops
+}
+
+// A process is killed after each change, and the next one finishes its work: then a power cut
+// leaves the model whole, although the first process has not synced what it left.
+func TestKillThenPowerCut(t *testing.T) {
+	home := filepath.Join(ramDir(t), "models")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	first := recordPut(t, home)
+	stride, randoms := 1, 1
+	if testing.Short() {
+		stride, randoms = 4, 0
+	}
+	for n := 1; n <= len(first); n += stride {
+		before := newDisk()
+		for _, op := range first[:n] {
+			before.do(op)
+		}
+		home := filepath.Join(ramDir(t), "models")
+		before.crash(t, home, always, always)
+		killWriters(t, home)
+		second := recordPut(t, home)
+		_ = os.RemoveAll(home)
+		cut := func(m int, entry, data func() bool, done ...string) {
+			t.Helper()
+			d := newDisk()
+			for _, op := range append(first[:n:n], second[:m]...) {
+				d.do(op)
+			}
+			dir := filepath.Join(ramDir(t), "models")
+			d.crash(t, dir, entry, data)
+			if err := check(t, dir, "second", done); err != nil {
+				t.Fatalf("killed after change %d of %d, cut after %d of %d: %v\n%s", n, len(first), m, len(second), err, strings.Join(tree(t, dir), "\n"))
+			}
+			_ = os.RemoveAll(dir)
+		}
+		cut(len(second), never, never, "new is there")
+		cut(len(second), always, never, "new is there")
+		r := rand.New(rand.NewPCG(uint64(n), 2))
+		for range randoms {
+			cut(r.IntN(len(second)), never, always)
+			cut(r.IntN(len(second)), always, never)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// load opens the data, and finds out which of its bytes are there.
+func (i *Ingest) load(w Want) error {
+	if err := i.disk.mkdirAll(i.dir); err != nil {
+		return err
+	}
+	last, err := i.lastState(w)
+	if err != nil {
+		return err
+	}
+	i.state = state{Upstream: w.Upstream, SHA256: w.SHA256, Name: w.Name, Started: time.Now().UTC().Truncate(time.Second)}
+	err = i.openData(last)
+	if err != nil {
+		return err
+	}
+	i.claim()
+	if err := i.save(); err != nil {
+		return errors.Join(err, i.file.Close())
+	}
+	return nil
+}
+
+// openData opens the data of an earlier process if its state is known, else new data.
+func (i *Ingest) openData(last *state) error {
+	f, info, err := i.disk.open(i.path(tempLeaf), os.O_RDWR)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case last == nil || links(info) != 1: // with another name it is a blob: the end of a commit was lost
+		if err := errors.Join(f.Close(), i.disk.remove(i.path(tempLeaf))); err != nil {
+			return err
+		}
+	default:
+		i.resume(last, info)
+		i.file = f
+		return nil
+	}
+	if err := i.forget(); err != nil {
+		return err
+	}
+	if i.file, err = i.disk.create(i.path(tempLeaf), sharedFileMode); err != nil {
+		return err
+	}
+	return i.noteFile()
+}
+
+// forget removes the states before the bytes go of which they speak: they must not come back
+// after a power cut.
+func (i *Ingest) forget() error {
+	return errors.Join(i.disk.remove(i.path(stateLeaf)), i.disk.remove(i.path(durableLeaf)), i.disk.syncDir(i.dir))
+}
+
+// resume takes over the bytes of an earlier process. In a shared store other users may have
+// written the state, the data or both: then everything is hashed again.
+func (i *Ingest) resume(last *state, info os.FileInfo) {
+	now := identityOf(info)
+	ranges := clip(last.Ranges, info.Size())
+	intact := now == last.File
+	doubtful := ownersMatter && !last.own || !intact && (i.disk.shared || !now.sameFile(last.File))
+	if i.state.SHA256 == "" && doubtful {
+		ranges = nil // nothing would tell that they are not the right ones
+	}
+	i.state.Ranges = ranges
+	i.state.Started = last.Started
+	if i.state.URL == "" || i.state.URL == last.URL {
+		i.state.Upstream = last.Upstream
+	}
+	own := last.own && isOwn(info)
+	if intact && own && sum(ranges) == sum(last.Ranges) {
+		i.state.Hashed, i.state.HashState = last.Hashed, last.HashState
+	}
+	i.resumed = !intact || ownersMatter && !own
+	i.unsynced = sum(ranges) // the earlier process may have been killed before its sync
+	i.state.File = now
+}
+
+// lastState returns the state that holds: of this run of the kernel the latest, else the one
+// after the last sync. Nil means that there is none. It fails if the writer lives.
+func (i *Ingest) lastState(w Want) (*state, error) {
+	latest, err := i.disk.readState(i.path(stateLeaf))
+	if err == nil && latest.alive(i.store.boot(), i.age(stateLeaf)) {
+		return nil, &BusyError{w.what(), latest.PID}
+	}
+	if err == nil && latest.Boot != "" && latest.Boot == i.store.boot() {
+		return latest, nil
+	}
+	durable, err := i.disk.readState(i.path(durableLeaf))
+	switch {
+	case err == nil:
+		return durable, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errState):
+		return nil, nil //nolint:nilnil // no state is no failure
+	}
+	return nil, err
+}
+
+// age is the time since a file of the ingest was written.
+func (i *Ingest) age(leaf string) time.Duration {
+	info, err := i.disk.root.Stat(i.path(leaf))
+	if err != nil {
+		return foreignTime
+	}
+	return time.Since(info.ModTime())
+}
+
+// alive reports whether the writer of a state still writes. The caller has the lock, so this
+// matters on file systems with locks that do nothing.
+func (s *state) alive(boot string, age time.Duration) bool {
+	if s.PID == 0 || s.PID == os.Getpid() { // Begin has found that this process is not at it
+		return false
+	}
+	if host, err := os.Hostname(); err == nil && host != s.Host {
+		return age < foreignTime // another machine, or a container with the kernel of this one
+	}
+	return s.Boot != "" && s.Boot == boot && s.Birth != 0 && birth(s.PID) == s.Birth
+}
+
+// claim makes this process the writer.
+func (i *Ingest) claim() {
+	i.state.Boot = i.store.boot()
+	i.state.Host, _ = os.Hostname() // empty if unknown
+	i.state.PID = os.Getpid()
+	i.state.Birth = birth(i.state.PID)
+}
+
+// noteFile remembers the state of the data after an own write.
+func (i *Ingest) noteFile() error {
+	info, err := i.file.Stat()
+	if err == nil {
+		i.state.File = identityOf(info)
+	}
+	return err
+}
+
+// compareLocked notes whether others have written to the data since the last own write.
+func (i *Ingest) compareLocked() error {
+	info, err := i.file.Stat()
+	if err != nil {
+		return err
+	}
+	if now := identityOf(info); now != i.state.File {
+		i.suspicious = true
+		i.state.File = now
+	}
+	return nil
+}
