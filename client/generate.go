@@ -175,6 +175,8 @@ type Done struct {
 	Backend      string // kind: "llamacpp", "mock"
 	// ToolChoiceUnsatisfied means that a required tool call is missing.
 	ToolChoiceUnsatisfied bool
+	// StopIgnored means that the request's Stop had no effect, because its Format defines the answer.
+	StopIgnored bool
 }
 
 // StopReason is the reason for the end of an answer.
@@ -308,6 +310,7 @@ func eventOf(ev infer.Event) (Event, bool) {
 	case *infer.Done:
 		return Event{Done: &Done{
 			StopReason: reasons[ev.Reason], InputTokens: ev.In, OutputTokens: ev.Out, Backend: ev.Backend, ToolChoiceUnsatisfied: ev.Unsatisfied,
+			StopIgnored: ev.StopIgnored,
 		}}, true
 	default:
 		return Event{}, false

@@ -94,7 +94,7 @@ type Beat struct {
 	// StepCPUMS is the expected CPU time of the present step, in milliseconds over all
 	// threads; 0 is unknown.
 	StepCPUMS int64
-	// Overrun names the phase, "sample" or "render", of a call that failed for its CPU time
+	// Overrun names the phase, such as "render", of a call that failed for its CPU time
 	// while its thread still runs; OverrunCPUMS is the CPU time of that thread since.
 	Overrun      string
 	OverrunCPUMS int64

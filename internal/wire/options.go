@@ -215,8 +215,7 @@ func CheckSalt(salt string) error {
 	return nil
 }
 
-// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL, at which llama.cpp would
-// cut it off.
+// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)

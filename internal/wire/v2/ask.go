@@ -41,7 +41,7 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 		case "done":
 			return emit(&infer.Done{
 				Reason: a.reason(), In: a.Usage.Input, Cached: a.Usage.Cached, Out: a.Usage.Output, Backend: a.Backend,
-				Unsatisfied: a.Unsatisfied, Timings: a.Timings.infer(),
+				Unsatisfied: a.Unsatisfied, StopIgnored: a.StopIgnored(), Timings: a.Timings.infer(),
 			})
 		}
 		if a.Type == "frame" && a.InputTokens > 0 {
@@ -234,6 +234,7 @@ type answer struct {
 	StopReason  string  `json:"stop_reason"`
 	Backend     string  `json:"backend"`
 	Unsatisfied bool    `json:"tool_choice_unsatisfied"`
+	wire.Ignored
 }
 
 // timings are in milliseconds.

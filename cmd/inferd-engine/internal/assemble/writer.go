@@ -10,6 +10,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
@@ -58,7 +59,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Stall:     b.contract.MaxStall(),
 		Exclusive: b.turn.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
-		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
+		Threads:   b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // prompts could delay streams, and KV state can be moved between contexts
 		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
@@ -68,6 +69,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
+		Formats: &constraint.Compiler{Model: model},
 		Counter: engine.NewCounter(),
 	}
 	return &part{
@@ -78,7 +80,6 @@ func (b *builder) writer(nCtx int) (*part, error) {
 			return now
 		},
 		overrun: func(b *link.Beat) {
-			addOverrun(b, "sample", loop.Samples)
 			addOverrun(b, "render", eng.Rendering)
 			addOverrun(b, "render", &eng.Counter.CPU)
 		},

@@ -13,6 +13,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -32,6 +33,7 @@ type Engine struct {
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
+	Formats  *constraint.Compiler
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
@@ -46,7 +48,7 @@ var _ Handler = (*Engine)(nil)
 
 // Abilities returns the abilities of this package, which are the same for all models.
 func (*Engine) Abilities() infer.Abilities {
-	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, Logprobs: true, Prompt: true, Count: true}
+	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Count: true}
 }
 
 // Handle answers req, which must be to generate or to count. A request that the model cannot
@@ -66,15 +68,28 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 }
 
 func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Generate, emit infer.Sink) error {
+	format, err := e.format(ctx, req, &gen.Format)
+	if err != nil {
+		return err
+	}
+	if format != nil {
+		defer format.Release()
+	}
 	prompt, err := e.fit(gen)
 	if err != nil {
 		return err
 	}
+	most := e.Loop.Room() - len(prompt)
+	if gen.MaxTokens > 0 {
+		most = min(most, gen.MaxTokens)
+	}
+	if format != nil && most < format.Least() {
+		return errTooShort(format.Least(), gen.MaxTokens, most)
+	}
 	if err := emit(&infer.Prompt{Tokens: len(prompt)}); err != nil {
 		return err
 	}
-	grammar := grammarOf(gen.Format)
-	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: grammar})
+	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Masked: format != nil})
 	if err != nil {
 		return infer.Errorf(infer.Invalid, "%w", err)
 	}
@@ -84,32 +99,56 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	g := &generation{
-		engine: e, gen: gen, sampler: sampler, emit: emit,
-		text: e.answer(gen, grammar),
+	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen, format != nil)}
+	seq := g.sequence()
+	if format != nil {
+		if g.format, err = format.Open(most); err != nil {
+			return err
+		}
+		defer g.format.Close()
+		seq.Spent = format.TakeCost()
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
-	seq := g.sequence(grammar != "")
-	seq.Call, seq.Prompt = callOf(req), prompt
+	seq.Call, seq.Prompt, seq.Max = callOf(req), prompt, most
 	seq.Owner, seq.Part, seq.Uncached = req.Peer.User, req.CachePart(), !req.Peer.Owns()
-	seq.Max = e.Loop.Room() - len(prompt)
-	if gen.MaxTokens > 0 {
-		seq.Max = min(seq.Max, gen.MaxTokens)
-	}
 	result, err := e.Loop.Do(ctx, seq)
 	return g.finish(result, len(prompt), err)
 }
 
-// answer returns an empty answer to gen. A grammar defines the whole text, and a prompt without
-// the template has no turns: then nothing is trimmed, and markers of turns are text like any
-// other.
-func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
+// format compiles a response format; nil is none.
+func (e *Engine) format(ctx context.Context, req *infer.Request, f *infer.Format) (*constraint.Constraint, error) {
+	if !constraint.Has(f) {
+		return nil, nil //nolint:nilnil // no format is no error
+	}
+	owner := ""
+	if req.Peer.Owns() {
+		owner = req.Peer.User + "\x00" + req.CachePart()
+	}
+	return e.Formats.Compile(ctx, owner, f)
+}
+
+// errTooShort refuses an answer that could not end as a whole within most tokens; 0 of asked is not
+// said.
+func errTooShort(least, asked, most int) error {
+	if asked == 0 || most < asked {
+		return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens, the context has room for %d behind the prompt", least, most)
+	}
+	return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens: max_tokens must be at least that, it is %d", least, asked)
+}
+
+// answer returns an empty answer to gen. A response format defines the whole text: neither stop
+// sequences nor markers of turns end it. It and a prompt without the template have no turns: then
+// nothing is trimmed, and markers of turns are text like any other.
+func (e *Engine) answer(gen *infer.Generate, constrained bool) answer {
 	var a answer
+	if constrained {
+		return a
+	}
 	for _, text := range gen.Stop {
 		a.stops = append(a.stops, stop{text, infer.StopSequence})
 	}
-	if grammar == "" && gen.Prompt == nil {
+	if gen.Prompt == nil {
 		for _, text := range e.Template.Stops() {
 			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
 		}
@@ -121,11 +160,8 @@ func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
 // errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
-// Failures of calls over their budget of CPU time.
-var (
-	errSlowGrammar  = infer.Errorf(infer.Invalid, "the grammar takes too long: one token took more than 5 s of CPU time")
-	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
-)
+// errSlowTemplate is the failure of a rendering over its budget of CPU time.
+var errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 
 // callOf is the number of a call, which the link sets as the ID of its request; 0 is none.
 func callOf(req *infer.Request) uint64 {

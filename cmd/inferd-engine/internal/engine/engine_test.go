@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/builtin"
@@ -65,7 +66,7 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: &batch.Loop{
+	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Formats: &constraint.Compiler{Model: model}, Loop: &batch.Loop{
 		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Limits: limits,
 	}}
 	change(e.Loop, model)

@@ -281,26 +281,8 @@ func TestSamplers(t *testing.T) {
 	if got := text(llama.SamplerOptions{Sampling: minimal}); got != greedy {
 		t.Errorf("min-p 1: %q, greedy %q", got, greedy)
 	}
-	if got := text(llama.SamplerOptions{Sampling: seed(3), Grammar: `root ::= [a-c]*`}); strings.Trim(got, "abc") != "" || len(got) != 30 {
-		t.Errorf("grammar: %q", got)
-	}
 	if got := text(llama.SamplerOptions{Sampling: infer.Sampling{RepeatPenalty: new(100.0)}}); repeats(got) && repeats(greedy) {
 		t.Errorf("a penalty on repeats: %q", got)
-	}
-	for grammar, want := range map[string]string{
-		"root ::= \"a\"\n  (":      "line 2, column 3",
-		`start ::= "a"`:            "root",
-		`root ::= undefined`:       "undefined",
-		`root ::= "a"{5,2}`:        "at least 5 and at most 2", // llama.cpp would use up all memory
-		`root ::= <no-such-token>`: "rejected by llama.cpp",
-	} {
-		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: grammar})
-		if err == nil {
-			s.Free()
-		}
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", grammar, err, want)
-		}
 	}
 }
 

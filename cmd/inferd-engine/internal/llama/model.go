@@ -39,9 +39,8 @@ type Model struct {
 	tiles   bool // see RowByRow
 	stem    string
 	symbols symbols
-	masks   func() []uint8 // see utf8Masks; computed on first use
-	scratch sync.Pool      // of *[]yzma.TokenData with an entry per token, for a sampling thread
-	wedge   wedge          // faults on demand; empty without the tag wedge
+	scratch sync.Pool // of *[]yzma.TokenData with an entry per token, for Sampler.Choose
+	wedge   wedge     // faults on demand; empty without the tag wedge
 }
 
 // Load loads the model of the GGUF file at path into memory. If opt has Files, path only names the
@@ -71,7 +70,6 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, messages.drain(err.Error())
 	}
 	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers), tiles: tiles(opt.Variant)}
-	m.masks = sync.OnceValue(m.utf8Masks)
 	m.stem = cmp.Or(opt.Name, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
