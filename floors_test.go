@@ -26,21 +26,23 @@ var floors = [][]string{
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
-		"internal/libraries", "internal/settings",
+		"internal/libraries", "internal/settings", "internal/sockdiag", "internal/lease",
 	},
-	{"internal/store", "internal/caches", "internal/launch", "internal/backend", "internal/exchange"}, // models, the start of their engines, backends; the course of a request
+	{"internal/store", "internal/caches", "internal/launch", "internal/exchange"}, // models, the start of their engines; the course of a request
+	{"internal/backend"},          // backends
 	{"internal/backend/llamacpp"}, // settings of engines
 	{ // dialects
-		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/link", "internal/corpus",
+		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/link", "internal/corpus",
 	},
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity", "internal/pull",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge",
 	},
+	{"internal/models"}, // puts the store and the pull together
 	{"internal/config", "client"},
 	{"internal/daemon", "bench/load"},
 	{ // words and rules of the engine
-		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget",
+		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget", "cmd/inferd-engine/internal/constraint",
 		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
 	{ // parts of the engine

@@ -99,6 +99,31 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// A prompt is continued without messages; its tokens are the first event, and the answer to a
+// count.
+func TestPromptAndCount(t *testing.T) {
+	c := serve(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"prompt_tokens":7}]}`)
+	req := &client.Request{Prompt: new("once"), CacheSalt: "s"}
+	var got []client.Event
+	for ev, err := range c.Generate(t.Context(), req) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, ev)
+	}
+	want := []client.Event{{InputTokens: 7}, {Text: "a"}, {Done: &client.Done{StopReason: client.EndTurn, InputTokens: 7, OutputTokens: 1, Backend: "mock"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if n, err := c.Count(t.Context(), req); n != 7 || err != nil {
+		t.Errorf("Count = %d, %v", n, err)
+	}
+	req.Messages = client.Ask("hi").Messages
+	if _, err := c.Count(t.Context(), req); err == nil || !strings.Contains(err.Error(), "mutually exclusive") {
+		t.Errorf("a prompt beside messages: %v", err)
+	}
+}
+
 // All members of v2 reach the daemon and return, in both framings.
 func TestAllMembersOfV2(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look"}]}`)
@@ -107,8 +132,8 @@ func TestAllMembersOfV2(t *testing.T) {
 		Messages: []client.Message{
 			client.Text(client.System, "be"),
 			{Role: client.User, Blocks: []client.Block{{Text: "what"}, {Media: "cat"}, {Media: "purr"}}},
-			{Role: client.Assistant, Blocks: []client.Block{{Call: &client.ToolCall{ID: "c", Name: "look", Input: []byte(`{"at":"cat"}`)}}}},
-			{Role: client.User, Blocks: []client.Block{{Result: &client.ToolResult{ID: "c", Blocks: []client.Block{{Text: "a cat"}}}}}},
+			{Role: client.Assistant, Blocks: []client.Block{{Thinking: "hm"}, {Call: &client.ToolCall{ID: "c", Name: "look", Input: []byte(`{"at":"cat"}`)}}}},
+			{Role: client.User, Blocks: []client.Block{{Result: &client.ToolResult{ID: "c", Blocks: []client.Block{{Text: "a cat"}}, IsError: true}}}},
 		},
 		Attachments: []client.Attachment{
 			{ID: "cat", Kind: client.Image, Width: 1, Height: 1, Data: []byte{1, 2, 3}},
@@ -116,7 +141,7 @@ func TestAllMembersOfV2(t *testing.T) {
 		},
 		Tools:      []client.Tool{{Name: "look", Description: "looks", InputSchema: []byte(`{"type":"object"}`)}},
 		ToolChoice: "look", Format: client.Format{JSONSchema: []byte(`{}`)}, Thinking: true,
-		LogitBias: map[int]float64{5: -1}, Background: true, Client: "test",
+		LogitBias: map[int]float64{5: -1}, Background: true, Client: "test", CacheSalt: "s", OneCall: true,
 	}
 	want := &client.Answer{
 		Calls: []client.ToolCall{{ID: "mock-call-1", Name: "look", Input: []byte("{}")}},

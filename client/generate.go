@@ -12,23 +12,30 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// Defaults of a Request.
+// The daemon's defaults for a Request.
 const (
+	// DefaultMaxTokens is 1000 over v1.
+	DefaultMaxTokens   = 1024
 	DefaultTemperature = 1.0
 	DefaultTopP        = 0.95
 	DefaultTopK        = 64
-	DefaultMaxTokens   = 1024
 )
 
-// A Request requests the next message of a conversation. Only Messages is required.
+// A Request requests the next message of a conversation, or the continuation of a prompt. Only
+// one of Messages and Prompt is required.
 type Request struct {
 	ID       string    // echoed by the daemon, and in its log; at most 1,024 bytes
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
 	Messages []Message // at least one
+	// Prompt, if not nil, is continued as it is, without the model's template. Spellings of
+	// special tokens in it are these tokens.
+	Prompt *string
+	Suffix *string // with Prompt: the text behind the answer, if the model can fill a gap
 
 	Attachments []Attachment // referenced by Media blocks; at most 32, 128 MiB in total
 	Tools       []Tool
 	ToolChoice  ToolChoice
+	OneCall     bool // at most one tool call
 	Format      Format
 	Thinking    bool // let the model write its reasoning first
 
@@ -47,6 +54,7 @@ type Request struct {
 
 	Background bool   // run only on capacity that normal requests leave unused
 	Client     string // subdivides this program's share; at most 64 bytes
+	CacheSalt  string // only requests with the same salt share cached prompts; at most 64 bytes
 	Whole      bool   // the answer is one event, not a stream
 }
 
@@ -78,10 +86,11 @@ func Text(role Role, text string) Message {
 
 // A Block is a part of a message. Exactly one field is set; if none is, it is an empty text.
 type Block struct {
-	Text   string
-	Media  string      // id of an attachment
-	Call   *ToolCall   // earlier call by the model
-	Result *ToolResult // of an earlier call
+	Text     string
+	Thinking string      // earlier reasoning of the model, in messages of the assistant
+	Media    string      // id of an attachment
+	Call     *ToolCall   // earlier call by the model
+	Result   *ToolResult // of an earlier call
 }
 
 // A ToolCall is a call by the model.
@@ -92,8 +101,9 @@ type ToolCall struct {
 
 // A ToolResult is the result of a tool call.
 type ToolResult struct {
-	ID     string // of the call
-	Blocks []Block
+	ID      string // of the call
+	Blocks  []Block
+	IsError bool // the blocks describe a failure of the tool
 }
 
 // An Attachment is decoded media.
@@ -135,11 +145,12 @@ type Format struct {
 // An Event is a part of an answer. Exactly one field is set, except that Logprobs belong to
 // Text.
 type Event struct {
-	Text     string
-	Logprobs []Logprob // of the tokens of Text, if requested
-	Thinking string    // reasoning of the model
-	Call     *ToolCall // complete
-	Done     *Done     // the last event
+	InputTokens int // of the prompt: the first event, if the daemon knows the number by then
+	Text        string
+	Logprobs    []Logprob // of the tokens of Text, if requested
+	Thinking    string    // reasoning of the model
+	Call        *ToolCall // complete
+	Done        *Done     // the last event
 }
 
 // A Logprob is a token of the answer with its probability, and the likeliest tokens in its
@@ -164,6 +175,8 @@ type Done struct {
 	Backend      string // kind: "llamacpp", "mock"
 	// ToolChoiceUnsatisfied means that a required tool call is missing.
 	ToolChoiceUnsatisfied bool
+	// StopIgnored means that the request's Stop had no effect, because its Format defines the answer.
+	StopIgnored bool
 }
 
 // StopReason is the reason for the end of an answer.
@@ -240,6 +253,35 @@ func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, erro
 	}
 }
 
+// Count returns the number of tokens of the prompt that the request would have, which it sends
+// over the length-prefixed v2 socket on a new connection. It needs no slot. Daemons without the
+// ability generate an answer, which Count discards; their number is right, too.
+func (c *Client) Count(ctx context.Context, req *Request) (int, error) {
+	conn, err := c.Dial(ctx, LP)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	asked, err := req.infer()
+	if err != nil {
+		return 0, err
+	}
+	if gen, ok := asked.Task.(*infer.Generate); ok {
+		gen.MaxTokens = 1
+		asked.Task = &infer.Count{Of: gen}
+	}
+	tokens := 0
+	err = conn.during(ctx, func() error {
+		return v2.Ask(conn.r, conn.w, true, asked, !req.Whole, func(ev infer.Event) error {
+			if done, ok := ev.(*infer.Done); ok {
+				tokens = done.In
+			}
+			return nil
+		})
+	})
+	return tokens, err
+}
+
 func (c *Conn) ask(req *Request, emit infer.Sink) error {
 	asked, err := req.infer()
 	if err != nil {
@@ -257,6 +299,8 @@ func (c *Conn) ask(req *Request, emit infer.Sink) error {
 
 func eventOf(ev infer.Event) (Event, bool) {
 	switch ev := ev.(type) {
+	case *infer.Prompt:
+		return Event{InputTokens: ev.Tokens}, true
 	case *infer.Text:
 		return Event{Text: string(ev.Delta), Logprobs: logprobsOf(ev.Logprobs)}, true
 	case *infer.Thinking:
@@ -266,6 +310,7 @@ func eventOf(ev infer.Event) (Event, bool) {
 	case *infer.Done:
 		return Event{Done: &Done{
 			StopReason: reasons[ev.Reason], InputTokens: ev.In, OutputTokens: ev.Out, Backend: ev.Backend, ToolChoiceUnsatisfied: ev.Unsatisfied,
+			StopIgnored: ev.StopIgnored,
 		}}, true
 	default:
 		return Event{}, false

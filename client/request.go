@@ -13,11 +13,13 @@ import (
 // the values.
 func (r *Request) infer() (*infer.Request, error) {
 	gen := &infer.Generate{
-		Model: r.Model, Blocks: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: DefaultMaxTokens, Logprobs: r.Logprobs,
-		Format: infer.Format{Grammar: r.Format.Grammar, Schema: r.Format.JSONSchema, JSONObject: r.Format.JSONObject},
+		Model: r.Model, Prompt: r.Prompt, Suffix: r.Suffix, Blocks: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: r.MaxTokens, Logprobs: r.Logprobs,
+		OneCall: r.OneCall,
+		Format:  infer.Format{Grammar: r.Format.Grammar, Schema: r.Format.JSONSchema, JSONObject: r.Format.JSONObject},
 		Sampling: infer.Sampling{
-			Temperature: value(r.Temperature, DefaultTemperature), TopP: value(r.TopP, DefaultTopP), TopK: value(r.TopK, DefaultTopK),
-			MinP: r.MinP, RepeatPenalty: r.RepeatPenalty, PresencePenalty: r.PresencePenalty, FrequencyPenalty: r.FrequencyPenalty,
+			Temperature: r.Temperature, TopP: r.TopP, TopK: r.TopK,
+			MinP: unlessZero(r.MinP), RepeatPenalty: unlessZero(r.RepeatPenalty),
+			PresencePenalty: unlessZero(r.PresencePenalty), FrequencyPenalty: unlessZero(r.FrequencyPenalty),
 			LogitBias: r.LogitBias,
 		},
 	}
@@ -25,10 +27,7 @@ func (r *Request) infer() (*infer.Request, error) {
 		seed := wire.FoldSeed(uint64(*r.Seed)) // as the daemon does; older daemons accept only 32 bits
 		gen.Sampling.Seed = &seed
 	}
-	if r.MaxTokens != 0 {
-		gen.MaxTokens = r.MaxTokens
-	}
-	for _, n := range []int{gen.MaxTokens, gen.Sampling.TopK, gen.Logprobs} {
+	for _, n := range []int{gen.MaxTokens, value(gen.Sampling.TopK, 0), gen.Logprobs} {
 		if n < 0 || n > math.MaxUint32 {
 			return nil, fmt.Errorf("%d does not fit into 32 bits", n)
 		}
@@ -57,7 +56,7 @@ func (r *Request) infer() (*infer.Request, error) {
 	default:
 		gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: string(r.ToolChoice)}
 	}
-	return &infer.Request{ID: r.ID, Task: gen, Client: r.Client, Background: r.Background}, nil
+	return &infer.Request{ID: r.ID, Task: gen, Client: r.Client, CacheSalt: r.CacheSalt, Background: r.Background}, nil
 }
 
 func partsOf(blocks []Block) ([]infer.Part, error) {
@@ -71,9 +70,13 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 			if err != nil {
 				return nil, err
 			}
-			parts[i] = &infer.ResultPart{ID: b.Result.ID, Content: content}
+			parts[i] = &infer.ResultPart{ID: b.Result.ID, Content: content, Failed: b.Result.IsError}
 		case b.Media != "" && b.Text != "":
 			return nil, errors.New("a block is a text or media, not both")
+		case b.Thinking != "" && (b.Text != "" || b.Media != ""):
+			return nil, errors.New("a block is thinking, a text or media, not several")
+		case b.Thinking != "":
+			parts[i] = &infer.ThinkingPart{Text: b.Thinking}
 		case b.Media != "":
 			parts[i] = &infer.MediaPart{Attachment: b.Media}
 		default:
@@ -81,6 +84,14 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 		}
 	}
 	return parts, nil
+}
+
+// unlessZero returns nil for 0: the request does not say it.
+func unlessZero(x float64) *float64 {
+	if x == 0 {
+		return nil
+	}
+	return &x
 }
 
 // value returns *p, or fallback if p is nil.

@@ -5,12 +5,15 @@ set -eu
 cd "$(dirname "$0")/.."
 
 sh scripts/engine.sh
-if model=$(sh scripts/model.sh); then
-	question="What is the capital of France?"
-else
-	echo "demo: no real model, so builtin:chain answers: it knows the alphabet and nothing else"
-	model=builtin:chain
-	question=a
+# The model is imported into the model store, and runs by its name there.
+model=gemma-3-270m-q4_k_m
+question="What is the capital of France?"
+if ! bin/inferdctl show "$model" >/dev/null 2>&1; then
+	if ! file=$(sh scripts/model.sh) || ! bin/inferdctl import --name "$model" "$file"; then
+		echo "demo: no real model, so builtin:chain answers: it knows the alphabet and nothing else"
+		model=builtin:chain
+		question=a
+	fi
 fi
 
 dir=$(mktemp -d)
@@ -37,8 +40,8 @@ fail() {
 }
 
 echo
-echo "\$ inferd --model-path $model"
-bin/inferd --model-path "$model" --uds "$dir/infer.sock" --lock "$dir/inferd.lock" >"$dir/log" 2>&1 &
+echo "\$ inferd --model $model"
+bin/inferd --model "$model" --uds "$dir/infer.sock" --lock "$dir/inferd.lock" >"$dir/log" 2>&1 &
 daemon=$!
 
 # The admin socket exists within milliseconds, long before the model is loaded.

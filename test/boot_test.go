@@ -41,6 +41,17 @@ func TestBootIsWatched(t *testing.T) {
 			t.Errorf("capabilities say %s is %v", absent, v)
 		}
 	}
+	facts := map[string]any{"architecture": "llama", "n_ctx": 8192.0, "quantization": "F32"}
+	for fact, want := range facts {
+		if got := late[0][fact]; got != want {
+			t.Errorf("capabilities say %s is %v, want %v", fact, got, want)
+		}
+	}
+	for _, fact := range []string{"model", "n_params", "size_bytes"} {
+		if late[0][fact] == nil {
+			t.Errorf("capabilities do not say %s: %v", fact, late[0])
+		}
+	}
 }
 
 func TestSockets(t *testing.T) {

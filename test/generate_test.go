@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	inferd "github.com/inferd-go/inferd/client"
 )
 
 func TestChain(t *testing.T) {
@@ -366,3 +368,65 @@ func TestSlowMock(t *testing.T) {
 }
 
 var _ net.Conn = (*client)(nil)
+
+// Response formats over every surface: the answer is a value of the schema, also where max_tokens
+// cuts it, and stop is named as ignored.
+func TestResponseFormats(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
+	const schema = `{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false}`
+	type person struct {
+		Name *string
+		Age  *int
+	}
+	check := func(where, text string) {
+		t.Helper()
+		var p person
+		in := json.NewDecoder(strings.NewReader(text))
+		in.DisallowUnknownFields()
+		if err := in.Decode(&p); err != nil || p.Name == nil || p.Age == nil || *p.Age < 0 || *p.Age > 150 {
+			t.Errorf("%s: %q, %v", where, text, err)
+		}
+	}
+	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
+		for most := 21; most < 40; most += 6 {
+			for _, stream := range []bool{true, false} {
+				p := d.peer(leaf)
+				frames := p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"stop":["a"],"stream":%v,"response_format":{"type":"json_schema","schema":%s}`, most, stream, schema))
+				check(leaf, said(frames))
+				if got := fmt.Sprint(frames[len(frames)-1]["ignored"]); got != "[stop]" {
+					t.Errorf("%s: ignored is %s", leaf, got)
+				}
+				frames = p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"response_format":{"type":"json_object"}`, most))
+				var any map[string]any
+				if err := json.Unmarshal([]byte(said(frames)), &any); err != nil || frames[len(frames)-1]["ignored"] != nil {
+					t.Errorf("%s: %q, %v", leaf, said(frames), err)
+				}
+			}
+		}
+	}
+	c := inferd.Client{Dir: d.dir}
+	req := inferd.Ask("hello")
+	req.MaxTokens, req.Stop = 60, []string{"a"}
+	req.Format.JSONSchema = []byte(schema)
+	got, err := inferd.Collect(c.Generate(t.Context(), req))
+	if err != nil || !got.StopIgnored {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	check("the Go client", got.Text)
+	if _, err := inferd.Collect(c.GenerateV1(t.Context(), req)); err == nil || !strings.Contains(err.Error(), "v1 cannot ask for JSON") {
+		t.Errorf("v1: %v", err)
+	}
+	text, end := d.ask("hello", `,"max_tokens":5,"stop":["c"],"grammar":"root ::= \"ab\" [cd]{3}"`)
+	if len(text) != 5 || !strings.HasPrefix(text, "ab") || strings.Trim(text[2:], "cd") != "" {
+		t.Errorf("v1: %q, %+v", text, end)
+	}
+	file := filepath.Join(t.TempDir(), "person.json")
+	if err := os.WriteFile(file, []byte(schema), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := d.ctl("chat", "-m", "hello", "--schema", file, "--max-tokens", "40", "--addr", d.socket("inferd.sock"))
+	if code != 0 || errs != "" {
+		t.Errorf("inferdctl: exit code %d, %s", code, errs)
+	}
+	check("inferdctl", out)
+}

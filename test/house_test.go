@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 		}
 		// Models are generated once for all tests, outside the user's cache.
 		_ = os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+		_ = os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the tests' daemons
 		_ = os.Unsetenv("INVOCATION_ID")
 		for _, name := range os.Environ() { // only the tests' own settings

@@ -328,7 +328,8 @@ func TestEnginesRefuseByName(t *testing.T) {
 	for more, want := range map[string][2]string{
 		`,"tools":[{"name":"t","description":"","input_schema":{}}]`: {"invalid_request", "tools"},
 		`,"thinking":true`: {"invalid_request", "thinking"},
-		`,"response_format":{"type":"json_schema","schema":{"type":"object"}}`: {"invalid_request", "json_schema"},
+		`,"response_format":{"type":"json_schema","schema":{"type":"string","pattern":"(?=a)b"}}`:           {"invalid_request", "/pattern: pattern \"(?=a)b\""},
+		`,"response_format":{"type":"json_schema","schema":{"type":"string","minLength":9}},"max_tokens":5`: {"invalid_request", "has 11 tokens"},
 		`,"logprobs":21`:          {"invalid_request", "logprobs"},
 		`,"logit_bias":{"999":1}`: {"invalid_request", "logit_bias"},
 		`,"deadline_ms":0`:        {"invalid_request", "deadline_ms"},

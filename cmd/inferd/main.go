@@ -63,6 +63,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(say, "inferd: INFERD_LOG=%q is no level: debug, info, warn, error or off\n", os.Getenv("INFERD_LOG"))
 		return 2
 	}
+	if config.Unconfigured(&flags, paths.Default()) && isTerminal(os.Stdin) && isTerminal(os.Stderr) {
+		if err := askModel(ctx, &flags, paths.Default(), os.Stdin, stderr); err != nil {
+			if ctx.Err() != nil {
+				return 0
+			}
+			fmt.Fprintln(say, "Error:", err)
+			return 1
+		}
+	}
 	threshold := new(slog.LevelVar)
 	threshold.Set(level)
 	log := slog.New(handler(stderr, threshold, logsJSON(flags.LogFormat, os.Getenv, isDevice(os.Stderr))))

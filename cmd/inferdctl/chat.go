@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/paths"
 )
 
 // chat asks one question and streams the answer, or holds a conversation on a terminal. An
@@ -35,7 +36,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 		return err
 	}
 	opts.req.Messages = append(opts.req.Messages, client.Text(client.User, question))
-	_, err = c.answer(c.generate(ctx, cl, opts.req), opts.asJSON)
+	_, err = c.answer(opts.req, c.generate(ctx, cl, opts.req), opts.asJSON)
 	if failed, ok := errors.AsType[*client.DialError](err); ok && failed.Status != "" && failed.Transient() && failed.Waited == 0 && failed.Status != "ready" {
 		err = fmt.Errorf("%w; try again later, or with --wait", err)
 	}
@@ -46,6 +47,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 type chatOptions struct {
 	req    *client.Request
 	text   *string // the question; nil without -m
+	schema string  // file with the schema of the answer; empty is none
 	asJSON bool
 	wait   wait
 }
@@ -74,6 +76,7 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 		opts.req.Temperature = &x
 		return errors.Unwrap(err)
 	})
+	fs.StringVar(&opts.schema, "schema", "", "`file` with a JSON Schema that the answer satisfies")
 	fs.StringVar(&opts.req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.BoolVar(&opts.asJSON, "json", false, "print the daemon's frames unchanged")
 	fs.Var(&opts.wait, "wait", waitUsage)
@@ -81,10 +84,28 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 	if extra, ok := errors.AsType[*extraArgumentError](err); ok {
 		return nil, fmt.Errorf("%w: a question follows -m, as in inferdctl chat -m %q", err, extra.value)
 	}
+	if err != nil {
+		return nil, err
+	}
 	if system != nil {
 		opts.req.Messages = append(opts.req.Messages, client.Text(client.System, *system))
 	}
-	return opts, err
+	return opts, c.addSchema(opts)
+}
+
+// addSchema reads the schema of the answer.
+func (c *command) addSchema(opts *chatOptions) error {
+	switch {
+	case opts.schema == "":
+		return nil
+	case opts.schema == "-":
+		return errors.New("chat reads the question from stdin: --schema needs the name of a file")
+	case c.surface() == client.V1:
+		return fmt.Errorf("--schema needs the length-prefixed socket %s: --addr names another one", paths.LPLeaf)
+	}
+	var err error
+	opts.req.Format.JSONSchema, err = c.readSchema(opts.schema)
+	return err
 }
 
 // question returns the value of -m, or stdin if that is missing or "-".
@@ -131,9 +152,9 @@ func (c *command) generate(ctx context.Context, cl *client.Client, req *client.R
 	return cl.Generate(ctx, req)
 }
 
-// answer prints an answer while it arrives, unless quiet is set. It returns the text, also the
-// part before an error.
-func (c *command) answer(events iter.Seq2[client.Event, error], quiet bool) (string, error) {
+// answer prints the answer to req while it arrives, unless quiet is set. It returns the text, also
+// the part before an error.
+func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, error], quiet bool) (string, error) {
 	out := &textWriter{w: c.stdout}
 	if quiet {
 		out.w = io.Discard
@@ -151,6 +172,9 @@ func (c *command) answer(events iter.Seq2[client.Event, error], quiet bool) (str
 		}
 		if ev.Done != nil {
 			note = notes[ev.Done.StopReason]
+			if ev.Done.StopReason == client.MaxTokens && req.Format.JSONSchema != nil {
+				note = "" // a value is whole all the same
+			}
 		}
 	}
 	err := errors.Join(failed, out.end())
@@ -224,7 +248,7 @@ func (c *command) converse(ctx context.Context, cl *client.Client, req *client.R
 		before := req.Messages
 		req.Messages = append(req.Messages, client.Text(client.User, line))
 		text, err := c.interruptible(ctx, interrupts, func(ctx context.Context) (string, error) {
-			return c.answer(c.generate(ctx, cl, req), false)
+			return c.answer(req, c.generate(ctx, cl, req), false)
 		})
 		if err != nil && !errors.Is(err, errInterrupted) {
 			fmt.Fprintln(c.stderr, "error:", err)

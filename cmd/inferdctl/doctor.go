@@ -22,7 +22,10 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/libraries"
+	"github.com/inferd-go/inferd/internal/models"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/pull"
+	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/trust"
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
@@ -54,7 +57,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 	if cfg != nil {
 		d.engine(ctx, cfg)
 		for _, b := range cfg.Backends {
-			d.model(b)
+			d.model(b, cfg)
 		}
 	}
 	d.models(c)
@@ -141,7 +144,9 @@ func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 // kinds are those of the daemon, without the code that starts them.
 var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
-func (d *diagnosis) model(e *backend.Entry) {
+// model looks for the model of an entry. One by name that is missing is no failure if the daemon
+// pulls it.
+func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	label := "model[" + e.Name + "]"
 	s, hasModel := e.Settings.(*llamacpp.Settings)
 	switch {
@@ -149,6 +154,8 @@ func (d *diagnosis) model(e *backend.Entry) {
 		d.ok(label, "a %s needs none", e.Kind.Name)
 	case s.Model.Builtin != "":
 		d.ok(label, "built-in %s", s.Model.Builtin)
+	case s.Model.Name != "":
+		d.named(label, s.Model, cfg)
 	default:
 		info, err := os.Stat(s.Model.Path)
 		switch {
@@ -159,6 +166,28 @@ func (d *diagnosis) model(e *backend.Entry) {
 		default:
 			d.ok(label, "%s, %.1f GB", s.Model.Path, float64(info.Size())/1e9)
 		}
+	}
+}
+
+// named looks for a model by name in the store, without reading its blobs.
+func (d *diagnosis) named(label string, m backend.Model, cfg *config.Config) {
+	catalog, err := models.Catalog(cfg.Catalog)
+	if err != nil {
+		d.fail(label, "%v", err)
+		return
+	}
+	p := &pull.Puller{Store: &store.Store{Home: cfg.ModelsHome}, Catalog: catalog}
+	defer p.Store.Close()
+	ref, there, err := (&models.Source{Puller: p}).Known(m)
+	switch {
+	case err != nil:
+		d.fail(label, "%v", err)
+	case there:
+		d.ok(label, "%s in %s", ref.Name, cfg.ModelsHome)
+	case cfg.AutoPull:
+		d.ok(label, "%s is not in the model store yet: the daemon pulls it", m.Name)
+	default:
+		d.fail(label, "%s is not in the model store, and auto_pull is false: run inferdctl pull %s", m.Name, m.Name)
 	}
 }
 

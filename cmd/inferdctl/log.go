@@ -236,7 +236,11 @@ func usageTable(w io.Writer, sum *activity.Usage) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "USER\tPROGRAM\tENTRY\tMODEL\tREQUESTS\tTOKENS IN\tOUT\tERRORS\tGONE")
 	for _, s := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", plain(cmp.Or(s.User, "?")), plain(cmp.Or(s.Exe, "?")),
+		program := cmp.Or(s.Exe, "?")
+		if s.Key != "" {
+			program = "key " + s.Key
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", plain(cmp.Or(s.User, "?")), plain(program),
 			plain(cmp.Or(s.Entry, "-")), plain(cmp.Or(s.Model, "-")), s.Requests, s.In, s.Out, s.Errors, s.Gone)
 	}
 	return t.Flush()

@@ -153,6 +153,7 @@ func verbs() []verb {
 		{"gc", "[--dry-run]", "remove unneeded files from the store", (*command).gc},
 		{"retry", "NAME", "start the engine of a backend that was given up", (*command).retry},
 		{"log-level", "LEVEL", "set the level that the daemon logs: debug, info, warn, error or off", (*command).logLevel},
+		{"config", "check|show|init", "check the daemon's config file, print all settings in effect, or write a first file", (*command).configVerb},
 		{"conform", "DIR", "play the transcripts of a folder against the daemon; exit 1 if one fails", (*command).conform},
 		{"schema", "check FILE", "report whether answers can be held to a JSON Schema; exit 0 if so, 1 if not, 2 if it is no schema", (*command).schema},
 		{"doctor", "", "check everything, one line each; exit 1 if anything is wrong", (*command).doctor},

@@ -13,7 +13,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/inferd-go/inferd/internal/modelname"
+	"github.com/inferd-go/inferd/internal/models"
+	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/pull"
 	"github.com/inferd-go/inferd/internal/status"
 )
@@ -80,19 +81,16 @@ func (c *command) warn(text string) { fmt.Fprintln(c.stderr, "warning:", text) }
 // puller returns a puller into the store of the config, with the endpoints of the environment.
 func (c *command) puller(settings modelSettings, flags pullFlags) (*pull.Puller, error) {
 	p := &pull.Puller{
-		Store: c.modelStore(settings), Catalog: modelname.Embedded(), Agent: "inferdctl/" + version,
+		Store: c.modelStore(settings), Agent: "inferdctl/" + version,
 		EndpointOnly: flags.endpointOnly, MaxBytes: flags.maxBytes,
 	}
-	if settings.Catalog != nil && *settings.Catalog != "" {
-		text, err := os.ReadFile(*settings.Catalog)
-		if err != nil {
-			return nil, fmt.Errorf("catalog: %w", err)
-		}
-		own, err := modelname.ParseCatalog(text)
-		if err != nil {
-			return nil, fmt.Errorf("catalog %s: %w", *settings.Catalog, err)
-		}
-		p.Catalog = own.Over(p.Catalog)
+	file := ""
+	if settings.Catalog != nil {
+		file = paths.Default().Expand(*settings.Catalog)
+	}
+	var err error
+	if p.Catalog, err = models.Catalog(file); err != nil {
+		return nil, err
 	}
 	return p, p.Environment(os.Getenv)
 }

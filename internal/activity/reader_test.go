@@ -270,20 +270,21 @@ func TestUsage(t *testing.T) {
 		`"msg":"v2_request_refused","peer_uid":1,"peer_exe":"/a","code":"queue_full"}`,
 		`"msg":"request_error_mid_stream","peer_uid":1,"peer_exe":"/a","entry":"gen","model":"m"}`,
 		`"msg":"embed_request_done","entry":"emb","input_tokens":7}`,
+		`"msg":"http_request_done","peer_uid":1,"key":"ci","entry":"gen","model":"m","input_tokens":5,"output_tokens":6}`,
 		`"msg":"connection_accepted","peer_uid":1}`,
 	} {
 		u.Add(parse(fmt.Appendf(nil, `{"t":"2026-01-02T03:04:%02dZ","component":"activity",%s`, i, line)))
 	}
 	u.Add(parse([]byte(`{"t":"2026-01-02T03:05:00Z","component":"daemon","msg":"request_done","input_tokens":99}`)))
-	want := "[{ emb  1 7 0 0 0} {1/a   1 0 0 1 0} {1/a gen m 4 14 26 1 1}]"
+	want := "[{ emb  1 7 0 0 0} {1/ci gen m 1 5 6 0 0} {1/a   1 0 0 1 0} {1/a gen m 4 14 26 1 1}]"
 	var got []string
 	for _, s := range u.Sums() {
-		got = append(got, fmt.Sprintf("{%s%s %s %s %d %d %d %d %d}", s.User, s.Exe, s.Entry, s.Model, s.Requests, s.In, s.Out, s.Errors, s.Gone))
+		got = append(got, fmt.Sprintf("{%s%s %s %s %d %d %d %d %d}", s.User, s.Exe+strings.Repeat("/", min(len(s.Key), 1))+s.Key, s.Entry, s.Model, s.Requests, s.In, s.Out, s.Errors, s.Gone))
 	}
 	if fmt.Sprint(got) != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if u.From.Second() != 0 || u.To.Second() != 5 {
+	if u.From.Second() != 0 || u.To.Second() != 6 {
 		t.Errorf("from %s to %s", u.From, u.To)
 	}
 }

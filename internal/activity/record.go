@@ -24,6 +24,7 @@ type Record struct {
 	SID string  `json:"peer_sid"`
 	PID int     `json:"peer_pid"`
 	Exe string  `json:"peer_exe"`
+	Key string  `json:"key"` // name of the configured key
 
 	Entry      string `json:"entry"`
 	Model      string `json:"model"`
@@ -94,14 +95,14 @@ func (r *Record) User() string {
 	return r.SID
 }
 
-// IsOf reports whether a record is of the given client: its uid or SID, its pid, or its
-// executable, as a path or by its last element. The empty string is no client.
+// IsOf reports whether a record is of the given client: its uid or SID, its pid, the name of its
+// key, or its executable, as a path or by its last element. The empty string is no client.
 func (r *Record) IsOf(client string) bool {
 	if client == "" {
 		return false
 	}
 	exe := strings.ReplaceAll(r.Exe, `\`, "/")
-	return client == r.User() || r.PID != 0 && client == strconv.Itoa(r.PID) || client == r.Exe || r.Exe != "" && client == path.Base(exe)
+	return client == r.User() || client == r.Key || r.PID != 0 && client == strconv.Itoa(r.PID) || client == r.Exe || r.Exe != "" && client == path.Base(exe)
 }
 
 // A Usage sums up the requests and tokens of clients, by model.
@@ -111,13 +112,14 @@ type Usage struct {
 	sums map[account]*Sum
 }
 
-type account struct{ user, exe, entry, model string }
+type account struct{ user, exe, key, entry, model string }
 
 // A Sum counts the requests and tokens of a client on the model of an entry. Requests that were
 // refused or left the queue may have neither.
 type Sum struct {
-	User     string `json:"user"`  // uid or SID; empty if unknown
-	Exe      string `json:"exe"`   // empty if unknown
+	User     string `json:"user"` // uid or SID; empty if unknown
+	Exe      string `json:"exe"`  // empty if unknown
+	Key      string `json:"key,omitzero"`
 	Entry    string `json:"entry"` // of the config; empty for none
 	Model    string `json:"model"` // its own name; empty if unknown
 	Requests int64  `json:"requests"`
@@ -137,13 +139,13 @@ func (u *Usage) Add(r *Record) {
 		u.From = r.Time
 	}
 	u.To = r.Time
-	key := account{r.User(), r.Exe, r.Entry, r.Model}
+	key := account{r.User(), r.Exe, r.Key, r.Entry, r.Model}
 	s := u.sums[key]
 	if s == nil {
 		if u.sums == nil {
 			u.sums = make(map[account]*Sum)
 		}
-		s = &Sum{User: key.user, Exe: key.exe, Entry: key.entry, Model: key.model}
+		s = &Sum{User: key.user, Exe: key.exe, Key: key.key, Entry: key.entry, Model: key.model}
 		u.sums[key] = s
 	}
 	s.Requests++
@@ -158,14 +160,14 @@ func (u *Usage) Add(r *Record) {
 	}
 }
 
-// Sums returns all sums, by user, executable and entry.
+// Sums returns all sums, by user, executable, key and entry.
 func (u *Usage) Sums() []*Sum {
 	all := make([]*Sum, 0, len(u.sums))
 	for _, s := range u.sums {
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b *Sum) int {
-		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Exe, b.Exe), cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.Model, b.Model))
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Exe, b.Exe), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.Model, b.Model))
 	})
 	return all
 }

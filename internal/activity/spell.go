@@ -60,10 +60,14 @@ func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr
 	return prefix(r.Dialect) + string(outcomes[r.Outcome]), attrs
 }
 
-// prefix is that of the names of a dialect's events: v1's have none.
+// prefix is that of the names of a dialect's events: v1's have none, and those over HTTP have
+// one together.
 func prefix(d wire.Dialect) string {
-	if isV1(d) {
+	switch {
+	case isV1(d):
 		return ""
+	case d == wire.OpenAI:
+		d = wire.HTTP
 	}
 	return string(d) + "_"
 }
@@ -92,6 +96,9 @@ func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 	}
 	if peer.Exe != "" {
 		attrs = append(attrs, slog.String("peer_exe", peer.Exe))
+	}
+	if peer.Key != "" {
+		attrs = append(attrs, slog.String("key", peer.Key))
 	}
 	return attrs
 }
@@ -144,6 +151,8 @@ func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 		}
 		return append(attrs, slog.String("stop_reason", reasons[1][r.Usage.Reason]),
 			slog.Int("n_attachments", r.Attachments), slog.Int("n_tools", r.Tools))
+	case exchange.Count:
+		return append(attrs, slog.Bool("count_only", true))
 	case exchange.Embed:
 		return append(attrs, slog.Int("n_inputs", r.Inputs), slog.Int("dimensions", r.Dimensions))
 	case exchange.Rerank:

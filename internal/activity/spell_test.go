@@ -71,6 +71,17 @@ func TestLinesOfRecords(t *testing.T) {
 			Dialect: wire.Embed, Outcome: exchange.Failed, Code: infer.Malformed, ID: "a", Task: exchange.Embed,
 			Admitted: true, Admission: admission, Started: true, Timings: times,
 		},
+		// OpenAI's interface, done; and a request that only counts
+		&exchange.Record{
+			Peer: infer.Peer{Transport: infer.TCP, User: "1000", Program: "ci", Key: "ci"}, Dialect: wire.OpenAI, Outcome: exchange.Done, ID: "req_1", Task: exchange.Generate,
+			Admitted: true, Admission: admission, Started: true, Timings: times, Answered: true, Usage: infer.Done{Reason: infer.EndOfTurn, In: 12, Out: 34},
+		},
+		&exchange.Record{
+			Peer: unix, Dialect: wire.V2, Outcome: exchange.Done, ID: "a", Task: exchange.Count,
+			Admitted: true, Admission: admission, Timings: times, Answered: true, Usage: infer.Done{Reason: infer.EndOfTurn, In: 12},
+		},
+		// a connection over HTTP
+		&exchange.Connection{Peer: tcp, Dialect: wire.HTTP, Addr: "127.0.0.1:9"},
 		// a message that is no request
 		&exchange.Record{Peer: unix, Dialect: wire.V1, Outcome: exchange.Unreadable, Code: infer.TooLarge},
 	}

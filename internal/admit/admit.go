@@ -116,6 +116,11 @@ func (g *Gate) Stats() Stats {
 	return g.machine.Stats(now)
 }
 
+// flowOf returns the place of a request among the flows of the fair queue.
+func flowOf(req *infer.Request) sched.Path {
+	return sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client}
+}
+
 // enter returns the ticket of req, which has been admitted or waits, or the error that refuses it.
 func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	if req.Needs == nil {
@@ -124,7 +129,7 @@ func (g *Gate) enter(req *infer.Request) (*ticket, error) {
 	t := &ticket{req: req, Request: gate.Request[*ticket]{
 		Exe: req.Peer.Exe, Prompt: promptTokens(req.Task),
 		Route: gate.Route{Model: infer.ModelOf(req.Task), Needs: *req.Needs},
-		Flow:  sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client},
+		Flow:  flowOf(req),
 	}}
 	t.Item = t
 	g.mu.Lock()

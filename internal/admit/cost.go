@@ -12,7 +12,15 @@ const (
 func promptTokens(t infer.Task) int {
 	bytes, more := 0, 0
 	switch t := t.(type) {
+	case *infer.Count:
+		return promptTokens(t.Of)
 	case *infer.Generate:
+		if t.Prompt != nil {
+			bytes += len(*t.Prompt)
+		}
+		if t.Suffix != nil {
+			bytes += len(*t.Suffix)
+		}
 		for _, m := range t.Messages {
 			bytes += textBytes(m.Content)
 		}
@@ -36,6 +44,8 @@ func textBytes(parts []infer.Part) (n int) {
 	for _, part := range parts {
 		switch part := part.(type) {
 		case *infer.TextPart:
+			n += len(part.Text)
+		case *infer.ThinkingPart:
 			n += len(part.Text)
 		case *infer.CallPart:
 			n += len(part.Input)

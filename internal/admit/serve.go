@@ -126,6 +126,7 @@ func (a *answer) event(ev infer.Event) error {
 		a.take(ev.Tokens, ev.Cost)
 	case *infer.Admitted:
 		return nil // serve has emitted its own
+	case *infer.Prompt: // costs nothing
 	case *infer.Vectors:
 		a.result = &infer.Vectors{Values: ev.Values}
 		return nil

@@ -122,11 +122,34 @@ type Symbol int32
 // Shortest returns the text that leads to the end in the fewest bytes: exactly the fewest
 // without guards, few with them. It gives up at limit symbols and returns false.
 func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
-	state := c.state
 	if c.a.g.guard {
 		c.guard.begin()
 		defer c.guard.rollback()
 	}
+	return c.shortest(c.state, limit)
+}
+
+// ShortestBehind is Shortest behind bytes, which are not followed. It is false, too, if they do
+// not fit.
+func (c *Cursor) ShortestBehind(p []byte, limit int) (text []Symbol, ok bool) {
+	if c.a.g.guard {
+		c.guard.begin()
+		defer c.guard.rollback()
+	}
+	s := c.run(p)
+	if s == Dead {
+		return nil, false
+	}
+	return c.shortest(s, limit)
+}
+
+// ShortestFrom is [Cursor.Shortest] from a state, without a guard.
+func (a *Automaton) ShortestFrom(s State, limit int) (text []Symbol, ok bool) {
+	c := Cursor{a: a, state: s}
+	return c.Shortest(limit)
+}
+
+func (c *Cursor) shortest(state State, limit int) (text []Symbol, ok bool) {
 	for !c.a.MayEnd(state) {
 		if len(text) == limit || state == Dead {
 			return nil, false

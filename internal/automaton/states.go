@@ -84,6 +84,9 @@ func (a *Automaton) reset() {
 	a.stateTable = make([]int32, 64)
 }
 
+// Grammar returns the grammar of the automaton.
+func (a *Automaton) Grammar() *Grammar { return a.g }
+
 // Bytes returns the memory of the states.
 func (a *Automaton) Bytes() int {
 	return cap(a.frames)*20 + cap(a.items)*16 + cap(a.states)*40 + cap(a.next)*4 + 4*(len(a.frameTable)+len(a.stateTable))

@@ -1,12 +1,14 @@
 package backend
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/settings"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
 )
 
 // A Kind is a kind of backend. It owns the settings of its entries.
@@ -24,17 +26,41 @@ type Kind struct {
 type Settings interface {
 	// Table returns the settings that are read and documented from a table.
 	Table() settings.Table
-	// ReadModel reads an entry with only a model. o keeps errors.
+	// ReadModel reads an entry of which nothing but the model is given: the member "model" of o.
+	// Errors are kept by o.
 	ReadModel(o *settings.Object, e *Entry)
 	// Read reads the members of an entry, including those of the table, after the name and the
 	// limits. o keeps errors.
 	Read(o *settings.Object, e *Entry) (warnings []string)
 	// FromFlags completes the settings of an entry that the command line describes: the flags of
-	// the table are set. A path that begins with "builtin:" names a generated model; both are empty
-	// if no model is named.
-	FromFlags(e *Entry, modelPath, modelSHA256 string) error
+	// the table are set.
+	FromFlags(e *Entry, m ModelFlags) error
+	// Members returns the members of the entry that have no row in the table, for a config that is
+	// shown. Absent ones are left out.
+	Members() map[string]any
 	// Role returns the use of the entry's limits.
 	Role() Role
+}
+
+// ModelFlags name the model of an entry on the command line; all are empty if none is named.
+type ModelFlags struct {
+	Name   string // --model: as [Model.Name]; "builtin:" and the name of a generated model
+	Path   string // --model-path: a file; "builtin:" as above
+	SHA256 string // --model-sha256: digest of the file
+}
+
+// A Model says where the weights of an entry come from: one of Builtin, Path and Name.
+type Model struct {
+	Builtin string // name of a generated model
+	Path    string // GGUF file
+	// Name is a model of the store or of the catalog, or hf:…, ollama:…, https://…: see package
+	// modelname. With SHA256 it is the name of a manifest.
+	Name   string
+	SHA256 string // of the file, or of the model of that name, in lower-case hex; empty: unknown
+
+	// Of a model with a name and a digest; zero values are unknown.
+	URL, License string
+	Size         int64 // bytes
 }
 
 // A Role is the use of an entry's context.
@@ -72,6 +98,9 @@ type Host struct {
 	Publish func(status.Event)
 	// Ready is called each time a backend that was loading has become ready.
 	Ready func()
+	// Open opens the model of an entry, checked. A model by name that is not in the store is
+	// pulled first. Phases are reported to phase.
+	Open func(ctx context.Context, m Model, phase func(status.Phase)) (*store.Model, error)
 	// LoadTimeout bounds the time of a load without progress; 0 is the default.
 	LoadTimeout time.Duration
 	Env         paths.Env

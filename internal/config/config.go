@@ -27,6 +27,7 @@ const (
 type Sockets struct {
 	Lock, Admin, Control      string // paths
 	V1, V2, LP, Embed, Rerank string // of the surfaces
+	HTTP                      string
 }
 
 // Surfaces are the enabled surfaces.
@@ -35,7 +36,8 @@ type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 // A Config holds the settings of a daemon.
 type Config struct {
 	Common
-	TCP TCP
+	TCP  TCP
+	HTTP HTTP
 
 	Backends []*backend.Entry // at least one; names are unique
 	Warnings []string         // for the operator
@@ -53,6 +55,16 @@ type Common struct {
 	QueueTotal    int // requests that may wait in all
 
 	ReadyTimeout, WriteTimeout, DrainTimeout time.Duration
+
+	Models
+}
+
+// Models are the settings of the model store.
+type Models struct {
+	ModelsHome string // folder of the model store; with [Config], never empty
+	AutoPull   bool   // models of the config that are missing are pulled
+	Catalog    string // file with models by name; empty: none but that of the release
+	Verify     string // VerifyOnce or VerifyAlways
 }
 
 // Locate returns the sockets and the lock of the daemon. It uses only the flags, because the paths
@@ -66,7 +78,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	s := Sockets{
 		Lock: env.Lock(dir), Admin: at(paths.AdminLeaf), Control: at(paths.ControlLeaf),
 		V1: at(paths.V1Leaf), V2: at(paths.V2Leaf), LP: at(paths.LPLeaf),
-		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf),
+		Embed: at(paths.EmbedLeaf), Rerank: at(paths.RerankLeaf), HTTP: at(paths.HTTPLeaf),
 	}
 	if main == paths.V1Leaf {
 		s.V1 = f.Main
@@ -83,6 +95,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 		{f.Addr.LP, &s.LP},
 		{f.Addr.Embed, &s.Embed},
 		{f.Addr.Rerank, &s.Rerank},
+		{f.Addr.HTTP, &s.HTTP},
 	} {
 		if set.flag != "" {
 			*set.to = set.flag
@@ -91,33 +104,36 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	return s
 }
 
-// ErrNoModel is the error if neither flags nor the config name a model.
-var ErrNoModel = errors.New(`no model is configured. Name one in one of three ways:
-  inferd --model-path FILE.gguf              (--model-sha256 HEX checks it first)
-  inferd --model-path builtin:chain          (generated, to try things out)
+// ErrNoModel is returned when nothing says which model to serve.
+var ErrNoModel = errors.New(`no model is configured. Name one in one of these ways:
+  inferdctl pull NAME, then inferd --model NAME   (such as qwen3-0.6b, or hf:OWNER/REPO)
+  inferdctl config init                           (writes a config file with two models, which inferd then pulls)
+  inferd --model-path FILE.gguf                   (--model-sha256 HEX checks it first)
+  inferd --model-path builtin:chain               (generated, to try things out)
   a config file, ~/.inferd/config.json or --config FILE, such as
-    {"backends":[{"kind":"llamacpp","name":"gen","model":{"path":"/models/model.gguf"}}]}`)
+    {"backends":[{"kind":"llamacpp","name":"gen","model":"qwen3-0.6b"}]}`)
 
 // Load reads the config file and overrides it with the flags. After an error the config has only
 // the warnings so far.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{Warnings: append(env.Warnings(), f.Warnings...)}
-	if err := c.load(f, env); err != nil {
+	merged := *f
+	if err := c.load(f, &merged, env); err != nil {
 		return &Config{Warnings: c.Warnings}, err
 	}
 	return c, nil
 }
 
-func (c *Config) load(f *Flags, env paths.Env) error {
+// load completes merged, which is a copy of f: the flags, with the file's values where none was given.
+func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	path := cmp.Or(f.ConfigFile, env.ConfigFile())
 	doc, err := settings.Open(path)
-	merged := *f // the flags; the values of the file replace those that are not set
 	var (
 		keys   []string
 		shared []sharedPrefix
 	)
 	if doc != nil {
-		keys = c.fromFile(doc, &merged)
+		keys = c.fromFile(doc, merged)
 		shared = readShared(doc.Root)
 	}
 	c.Warnings = append(c.Warnings, f.warnUnknown(keys)...)
@@ -134,7 +150,12 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 	}
 	c.Common = merged.Common
 	c.EngineLib = cmp.Or(c.EngineLib, env.EngineDir())
-	if err := c.tcp(&merged, env.Getenv); err != nil {
+	c.ModelsHome = cmp.Or(env.Expand(c.ModelsHome), env.ModelsDir())
+	c.Catalog = env.Expand(c.Catalog)
+	if err := c.tcp(merged, env.Getenv); err != nil {
+		return err
+	}
+	if err := c.http(merged); err != nil {
 		return err
 	}
 	if err := c.fromFlags(f); err != nil {
@@ -159,7 +180,7 @@ func (c *Config) load(f *Flags, env paths.Env) error {
 func (c *Config) fromFlags(f *Flags) error {
 	name := f.Backend
 	if name == "" {
-		if f.ModelPath == "" && f.ModelSHA256 == "" {
+		if f.Model == "" && f.ModelPath == "" && f.ModelSHA256 == "" {
 			return nil
 		}
 		name = f.kinds[0].Name
@@ -169,7 +190,7 @@ func (c *Config) fromFlags(f *Flags) error {
 		return fmt.Errorf("--backend %q is not known: %s", name, f.kindNames())
 	}
 	e := &backend.Entry{Name: name, Limits: f.over(backend.Limits{}), Kind: kind, Settings: f.own[name]}
-	if err := e.Settings.FromFlags(e, f.ModelPath, f.ModelSHA256); err != nil {
+	if err := e.Settings.FromFlags(e, backend.ModelFlags{Name: f.Model, Path: f.ModelPath, SHA256: f.ModelSHA256}); err != nil {
 		return err
 	}
 	if err := check(e); err != nil {

@@ -141,7 +141,7 @@ func FuzzLoad(f *testing.F) {
 			if b.NCtx < b.NSlots || b.NSlots < 1 || b.Threads < 0 || b.Settings == nil {
 				t.Errorf("%+v", b)
 			}
-			if e, ok := b.Settings.(*llamacpp.Settings); ok && e.Model == (llamacpp.Model{}) {
+			if e, ok := b.Settings.(*llamacpp.Settings); ok && e.Model == (backend.Model{}) {
 				t.Errorf("%+v", e)
 			}
 			if m, ok := b.Settings.(*mock.Settings); ok && (m.TokenDelay < 0 || m.ReadyAfter < 0 || m.DropAfter < 0 || m.Dimensions < 0) {

@@ -18,17 +18,24 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 		if s.Key == "" {
 			continue
 		}
-		section, _, _ := strings.Cut(s.Key, ".")
+		holder := root
+		if section, _, inner := strings.Cut(s.Key, "."); inner {
+			holder = root.Child(section)
+		}
 		to := merged
 		if merged.IsSet(s.Flag) {
 			to = new(Flags) // the flag overrides the member, which is checked nevertheless
 		}
-		s.Read(root.Child(section), to)
+		s.Read(holder, to)
 	}
+	c.readWords(root, merged)
 	keys = append(keys, merged.APIKeyEnv)
-	for _, name := range []string{"auto_pull", "models_home", "admin_addr", "model_autoselect", "model_autoselect_min_vram_gib"} {
-		root.Take(name) // members of the reference without a meaning in this release
+	c.HTTP.Keys = readHTTPKeys(root.Child("http"))
+	for _, k := range c.HTTP.Keys {
+		keys = append(keys, k.Env)
 	}
+	root.Child("http").Take("page") // has no page to switch off yet
+	root.Take("admin_addr")         // of the reference; nothing in this release needs it
 	var common backend.Limits
 	for _, s := range limitSettings {
 		if s.Key == "n_ctx" || s.Key == "n_gpu_layers" {
@@ -37,23 +44,77 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 	}
 	switch {
 	case root.Has("model") && root.Has("backends"):
-		root.Child("model")
+		root.Take("model")
 		root.Failf("", "model and backends are mutually exclusive")
 	case root.Has("model"):
 		kind := merged.kinds[0]
 		e := &backend.Entry{Name: kind.Name, Limits: merged.over(common), Kind: kind, Settings: kind.New()}
-		e.Settings.ReadModel(root.Child("model"), e)
+		e.Settings.ReadModel(root, e)
 		c.add(root, e)
 	case root.Has("backends"):
 		entries := root.Children("backends")
-		if len(entries) == 0 {
+		if len(entries) == 0 && merged.autoselect != autoselectAuto {
 			root.Failf("backends", "must not be empty")
 		}
 		for _, o := range entries {
 			keys = append(keys, c.readEntry(o, common, merged))
 		}
 	}
+	if merged.autoselect == autoselectAuto {
+		c.autoselect(root, common, merged)
+	}
 	return keys
+}
+
+// readWords checks the settings of which only some words are valid.
+func (c *Config) readWords(root *settings.Object, f *Flags) {
+	if f.Verify != VerifyOnce && f.Verify != VerifyAlways {
+		root.Failf("verify", "%.64q is not known: once or always", f.Verify)
+	}
+	if f.autoselect != autoselectOff && f.autoselect != autoselectAuto {
+		root.Failf("model_autoselect", "%.64q is not known: off or auto", f.autoselect)
+	}
+}
+
+// Models that are chosen if no entry says which. The sizes of GPUs are not measured, so the smaller
+// model that generates is chosen.
+const (
+	autoGenerate  = "gemma-4-e4b"
+	autoEmbed     = "embeddinggemma-300m"
+	autoEmbedNCtx = 2048
+)
+
+// autoselect puts an entry that generates before the others, and one that embeds after them, unless
+// an entry of the first kind says otherwise: one that generates prevents both.
+func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Flags) {
+	kind, embeds := f.kinds[0], false
+	for _, e := range c.Backends {
+		if e.Kind != kind {
+			continue
+		}
+		role := e.Settings.Role()
+		if !role.Encodes {
+			return
+		}
+		embeds = true
+	}
+	chosen := func(name string, limits backend.Limits) *backend.Entry {
+		e := &backend.Entry{Name: name, Limits: f.over(limits), Kind: kind, Settings: kind.New()}
+		if err := e.Settings.FromFlags(e, backend.ModelFlags{Name: name}); err != nil {
+			root.Failf("model_autoselect", ": %w", err)
+		}
+		return e
+	}
+	others := c.Backends
+	c.Backends = nil
+	c.add(root, chosen(autoGenerate, limits))
+	for _, e := range others {
+		c.add(root, e)
+	}
+	if !embeds {
+		limits.NCtx = autoEmbedNCtx
+		c.add(root, chosen(autoEmbed, limits))
+	}
 }
 
 // readEntry reads an entry of the file, and returns the name of the variable that holds its key.

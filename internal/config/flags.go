@@ -30,10 +30,12 @@ type Flags struct {
 	APIKey, APIKeyEnv                string // APIKeyEnv is of the config file alone
 	TCPNoAuth                        bool
 
+	HTTP httpFlags
+
 	Engine string
 
-	Backend                string // "mock", "llamacpp", or empty: as the config file says
-	ModelPath, ModelSHA256 string
+	Backend                       string // "mock", "llamacpp", or empty: as the config file says
+	Model, ModelPath, ModelSHA256 string
 
 	LogFormat string // one of the constants below
 
@@ -43,12 +45,28 @@ type Flags struct {
 	limits    backend.Limits // of all entries
 	uds, pipe string
 
+	paranoid   bool
+	autoselect string // one of the constants below
+	minVRAM    int
+
 	kinds []*backend.Kind             // of entries; the first is that of a model without a kind
 	own   map[string]backend.Settings // by kind: of the entry that the flags describe
 
 	unknown []variable      // of the environment: they look like ours
 	set     map[string]bool // flags that were given, by themselves or by their variable
 }
+
+// Values of [Models.Verify].
+const (
+	VerifyOnce   = "once"
+	VerifyAlways = "always"
+)
+
+// Values of model_autoselect.
+const (
+	autoselectOff  = "off"
+	autoselectAuto = "auto"
+)
 
 // Formats of the log on stderr.
 const (
@@ -79,8 +97,10 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 		Common: Common{
 			Surfaces: Surfaces{V1: true, V2: true, LP: true, Embed: true, Rerank: true}, QueueDepth: 10, QueueTotal: 256,
 			ReadyTimeout: 30 * time.Second, WriteTimeout: time.Minute, DrainTimeout: 8 * time.Second,
+			Models: Models{AutoPull: true, Verify: VerifyOnce},
 		},
-		LogFormat: LogAuto,
+		autoselect: autoselectOff, minVRAM: 20,
+		LogFormat: LogAuto, HTTP: httpFlags{Sock: true},
 	}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -95,7 +115,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 			fs.String(name, "", notServed)
 		}
 	}
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(settings.JoinValues(fs, args)); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			printUsage(fs, out)
 		}
@@ -129,6 +149,13 @@ func (f *Flags) check(env paths.Env) error {
 		if err := t.Check(); err != nil {
 			return err
 		}
+	}
+	if f.Verify != VerifyOnce && f.Verify != VerifyAlways {
+		return fmt.Errorf("--verify %.64q: want once or always", f.Verify)
+	}
+	if f.paranoid {
+		f.Verify = VerifyAlways
+		f.set["verify"] = true
 	}
 	if f.ActivePermits == 0 && f.IsSet("active-permits") {
 		f.ActivePermits = 1 // as in the reference; the config's 0 is the sum of the slots

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,8 +102,7 @@ func TestPooling(t *testing.T) {
 	}
 }
 
-// The config that a release build of the reference writes at its first start: this release can serve
-// it except for models by name.
+// The config that a release build of the reference writes at its first boot is served.
 func TestFirstBootFile(t *testing.T) {
 	const (
 		top = `{
@@ -154,24 +154,33 @@ func TestFirstBootFile(t *testing.T) {
 	model := func(name string) string {
 		return `{"name": "` + name + `", "sha256": "` + strings.Repeat("0a", 32) + `", "size_bytes": 5126304928, "source_url": "https://example.com/` + name + `.gguf", "license": "gemma"}`
 	}
-	_, err := load(t, top+fmt.Sprintf(writer, model("gemma-4-e4b"), model("gemma-4-e4b-mmproj"))+fmt.Sprintf(embedder, model("embeddinggemma-300m"))+rest, nil)
-	if err == nil || !strings.Contains(err.Error(), "backends[0].model: models by name need the model store") || strings.Contains(err.Error(), "gpu") {
-		t.Errorf("as it is written: %v", err)
+	c, err := load(t, top+fmt.Sprintf(writer, model("gemma-4-e4b"), model("gemma-4-e4b-mmproj"))+fmt.Sprintf(embedder, model("embeddinggemma-300m"))+rest, nil)
+	if err != nil || len(c.Backends) != 2 || !slices.Equal(c.Warnings, []string{"backends[0].mmproj has no effect in this release"}) {
+		t.Fatalf("as it is written: %+v, %v", c, err)
+	}
+	for _, e := range c.Backends {
+		want := backend.Model{Name: e.Name, SHA256: strings.Repeat("0a", 32), Size: 5126304928, URL: "https://example.com/" + e.Name + ".gguf", License: "gemma"}
+		if got := engineOf(e).Model; got != want {
+			t.Errorf("%s: got %+v, want %+v", e.Name, got, want)
+		}
+	}
+	if !c.AutoPull || c.Verify != config.VerifyOnce || c.ModelsHome == "" {
+		t.Errorf("got %+v", c.Models)
 	}
 
-	// With files in place of names it is served.
-	c, err := load(t, top+fmt.Sprintf(writer, `{"path":"gen.gguf"}`, "null")+fmt.Sprintf(embedder, `{"path":"vec.gguf"}`)+rest, nil)
+	// So it is with files in place of names.
+	c, err = load(t, top+fmt.Sprintf(writer, `{"path":"gen.gguf"}`, "null")+fmt.Sprintf(embedder, `{"path":"vec.gguf"}`)+rest, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []*backend.Entry{
 		{
 			Name: "gemma-4-e4b", Limits: backend.Limits{NCtx: 8192, NSlots: 4, NGPULayers: -1},
-			Settings: &llamacpp.Settings{Model: llamacpp.Model{Path: "gen.gguf"}, EmbedNCtx: 2048, RerankNCtx: 2048},
+			Settings: &llamacpp.Settings{Model: backend.Model{Path: "gen.gguf"}, EmbedNCtx: 2048, RerankNCtx: 2048},
 		},
 		{
 			Name: "embeddinggemma-300m", Limits: backend.Limits{NCtx: 2048, NSlots: 4, NGPULayers: -1},
-			Settings: &llamacpp.Settings{Model: llamacpp.Model{Path: "vec.gguf"}, Tasks: llamacpp.Tasks{Embed: true}, EmbedNCtx: 2048, RerankNCtx: 2048},
+			Settings: &llamacpp.Settings{Model: backend.Model{Path: "vec.gguf"}, Tasks: llamacpp.Tasks{Embed: true}, EmbedNCtx: 2048, RerankNCtx: 2048},
 		},
 	}
 	if diff := cmp.Diff(want, c.Backends, cmpopts.IgnoreFields(backend.Entry{}, "Kind"), cmpopts.IgnoreUnexported(llamacpp.Settings{})); diff != "" || len(c.Warnings) > 0 {
@@ -217,7 +226,7 @@ func TestUnknownKind(t *testing.T) {
 		"of the reference":                 {`{"kind":"openai-compat","name":"a","base_url":"https://example.com","model":"gpt","timeout_secs":300}`, `backends[1].kind "openai-compat" is not served by this release yet`},
 		"of the reference, for the cloud":  {`{"kind":"bedrock-invoke","name":"a","region":"r","model_id":"m"}`, `backends[1].kind "bedrock-invoke" is not served by this release yet`},
 		"none":                             {`{"name":"a","model":"x"}`, `backends[1].kind is missing`},
-		"one that is, with a wrong member": {`{"kind":"llamacpp","name":"a","model":"x"}`, `backends[1].model`},
+		"one that is, with a wrong member": {`{"kind":"llamacpp","name":"a","model":7}`, `backends[1].model`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := load(t, `{"backends":[{"kind":"mock","name":"m"},`+test.entry+`]}`, nil); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -231,20 +240,20 @@ func TestModels(t *testing.T) {
 	digest := strings.Repeat("0a", 32)
 	for name, test := range map[string]struct {
 		args []string
-		want llamacpp.Model
+		want backend.Model
 		err  string
 	}{
-		"a file":               {[]string{"--model-path", "m.gguf"}, llamacpp.Model{Path: "m.gguf"}, ""},
-		"with its digest":      {[]string{"--model-path", "m.gguf", "--model-sha256", digest}, llamacpp.Model{Path: "m.gguf", SHA256: digest}, ""},
-		"a built-in one":       {[]string{"--model-path", "builtin:loop"}, llamacpp.Model{Builtin: "loop"}, ""},
-		"one that is not":      {[]string{"--model-path", "builtin:gpt"}, llamacpp.Model{}, "gpt"},
-		"a digest of nothing":  {[]string{"--model-sha256", digest}, llamacpp.Model{}, "--model-path"},
-		"a digest in capitals": {[]string{"--model-path", "m", "--model-sha256", strings.ToUpper(digest)}, llamacpp.Model{}, "64 lower-case hex"},
-		"no model at all":      {nil, llamacpp.Model{}, "builtin:chain"},
-		"a kind without model": {[]string{"--backend", "llamacpp"}, llamacpp.Model{}, "--model-path"},
-		"an unknown kind":      {[]string{"--backend", "vllm"}, llamacpp.Model{}, "vllm"},
-		"more slots than room": {[]string{"--model-path", "m", "--n-ctx", "3"}, llamacpp.Model{}, "n_ctx 3 is less than n_slots 4"},
-		"too many slots":       {[]string{"--model-path", "m", "--n-slots", "1000"}, llamacpp.Model{}, "n_slots"},
+		"a file":               {[]string{"--model-path", "m.gguf"}, backend.Model{Path: "m.gguf"}, ""},
+		"with its digest":      {[]string{"--model-path", "m.gguf", "--model-sha256", digest}, backend.Model{Path: "m.gguf", SHA256: digest}, ""},
+		"a built-in one":       {[]string{"--model-path", "builtin:loop"}, backend.Model{Builtin: "loop"}, ""},
+		"one that is not":      {[]string{"--model-path", "builtin:gpt"}, backend.Model{}, "gpt"},
+		"a digest of nothing":  {[]string{"--model-sha256", digest}, backend.Model{}, "--model-path"},
+		"a digest in capitals": {[]string{"--model-path", "m", "--model-sha256", strings.ToUpper(digest)}, backend.Model{}, "64 lower-case hex"},
+		"no model at all":      {nil, backend.Model{}, "builtin:chain"},
+		"a kind without model": {[]string{"--backend", "llamacpp"}, backend.Model{}, "--model-path"},
+		"an unknown kind":      {[]string{"--backend", "vllm"}, backend.Model{}, "vllm"},
+		"more slots than room": {[]string{"--model-path", "m", "--n-ctx", "3"}, backend.Model{}, "n_ctx 3 is less than n_slots 4"},
+		"too many slots":       {[]string{"--model-path", "m", "--n-slots", "1000"}, backend.Model{}, "n_slots"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := load(t, "", nil, test.args...)

@@ -89,16 +89,23 @@ func TestEverySetting(t *testing.T) {
 		}
 		t.Run(s.Flag, func(t *testing.T) {
 			values := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
-			quote := `"`
+			before, behind := `"`, `"`
 			switch s.At(new(Flags)).(type) {
 			case *int:
-				values, quote = []string{"11", "12", "13"}, ""
+				values, before, behind = []string{"11", "12", "13"}, "", ""
 			case *bool:
-				values, quote = []string{"false", "true", "false"}, ""
+				values, before, behind = []string{"false", "true", "false"}, "", ""
+			case *settings.Words:
+				before, behind = `["`, `"]`
+			}
+			if s.Flag == "verify" {
+				values = []string{"always", "once", "always"}
 			}
 			path := t.TempDir() + "/config.json"
-			section, member, _ := strings.Cut(s.Key, ".")
-			file := fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, quote, values[0], quote)
+			file := fmt.Sprintf(`{%q:%s%s%s}`, s.Key, before, values[0], behind)
+			if section, member, inner := strings.Cut(s.Key, "."); inner {
+				file = fmt.Sprintf(`{%q:{%q:%s%s%s}}`, section, member, before, values[0], behind)
+			}
 			if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -138,6 +145,8 @@ func deref(p any) any {
 		return *p
 	case *bool:
 		return *p
+	case *settings.Words:
+		return p.String()
 	}
 	return p
 }

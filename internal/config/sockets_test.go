@@ -18,7 +18,7 @@ func TestLocate(t *testing.T) {
 		return config.Sockets{
 			Lock: dir + "/inferd.lock", Admin: dir + "/admin.sock", Control: dir + "/control.sock",
 			V1: dir + "/infer.sock", V2: dir + "/infer.v2.sock", LP: dir + "/inferd.sock",
-			Embed: dir + "/infer.embed.sock", Rerank: dir + "/infer.rerank.sock",
+			Embed: dir + "/infer.embed.sock", Rerank: dir + "/infer.rerank.sock", HTTP: dir + "/http.sock",
 		}
 	}
 	mine := beside("/x")
@@ -29,7 +29,7 @@ func TestLocate(t *testing.T) {
 		at := `\\.\pipe\` + base
 		return config.Sockets{
 			Lock: `C:\L\inferd\` + base + ".lock", Admin: at + "-admin", Control: at + "-control",
-			V1: at + "-infer", V2: at + "-infer-v2", LP: at, Embed: at + "-infer-embed", Rerank: at + "-infer-rerank",
+			V1: at + "-infer", V2: at + "-infer-v2", LP: at, Embed: at + "-infer-embed", Rerank: at + "-infer-rerank", HTTP: at + "-http",
 		}
 	}
 	for name, test := range map[string]struct {
@@ -42,9 +42,9 @@ func TestLocate(t *testing.T) {
 		"the newest main socket": {linux, []string{"--uds", "/x/inferd.sock"}, beside("/x")},
 		"each by itself": {linux, []string{
 			"--uds", "/x/a.sock", "--v1-addr", "/y/b", "--admin-addr", "/y/c", "--control-addr", "/y/d", "--lock", "/y/e",
-			"--v2-addr", "/y/f", "--lp-addr", "/y/g", "--embed-addr", "/y/h", "--rerank-addr", "/y/i",
+			"--v2-addr", "/y/f", "--lp-addr", "/y/g", "--embed-addr", "/y/h", "--rerank-addr", "/y/i", "--http-addr", "/y/j",
 		}, config.Sockets{
-			V1: "/y/b", Admin: "/y/c", Control: "/y/d", Lock: "/y/e", V2: "/y/f", LP: "/y/g", Embed: "/y/h", Rerank: "/y/i",
+			V1: "/y/b", Admin: "/y/c", Control: "/y/d", Lock: "/y/e", V2: "/y/f", LP: "/y/g", Embed: "/y/h", Rerank: "/y/i", HTTP: "/y/j",
 		}},
 		"pipes":                {windows, nil, pipes("inferd")},
 		"the main pipe":        {windows, []string{"--pipe", `\\.\pipe\mine`}, pipes("mine")},

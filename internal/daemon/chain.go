@@ -14,7 +14,9 @@ import (
 	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/breaker"
+	"github.com/inferd-go/inferd/internal/bridge"
 	"github.com/inferd-go/inferd/internal/config"
+	"github.com/inferd-go/inferd/internal/count"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/route"
 	"github.com/inferd-go/inferd/internal/status"
@@ -31,7 +33,8 @@ type chain struct {
 	backends []*backend.Backend // in config order
 	router   *route.Router
 	gate     *admit.Gate
-	release  []func() // frees the things that the backends of a kind share
+	counter  *count.Desk // in front of the gate
+	release  []func()    // frees the things that the backends of a kind share
 
 	serving    atomic.Bool // every backend has been ready, and requests are let in
 	publishing sync.Mutex  // publish compares the states with each other
@@ -39,7 +42,15 @@ type chain struct {
 
 // emptyChain is the chain of a daemon that has not read its config.
 func emptyChain(log *slog.Logger, board *status.Board) *chain {
-	return &chain{log: log, board: board, router: new(route.Router), gate: new(admit.Gate)}
+	c := &chain{log: log, board: board, router: new(route.Router), gate: new(admit.Gate)}
+	c.counter = count.New(c.gate, c.chooseCounter)
+	return c
+}
+
+// refuse refuses all requests from now on.
+func (c *chain) refuse() {
+	c.gate.Close()
+	c.counter.Close()
 }
 
 // build makes the backends of a config, and starts none. Even after an error the chain is not nil:
@@ -50,9 +61,14 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	if err != nil {
 		return c, fmt.Errorf("folder of the lock: %w", err)
 	}
+	source, err := d.models(cfg)
+	if err != nil {
+		return c, err
+	}
+	c.release = append(c.release, func() { _ = source.Puller.Store.Close() }) // nothing was written through it
 	host := &backend.Host{
-		Log: d.log, Publish: d.board.Publish, Ready: c.publish, LoadTimeout: cfg.ReadyTimeout,
-		Env: d.env, Dir: dir, Engine: d.flags.Engine, EngineLib: cfg.EngineLib, Secrets: cfg.TCP.KeyVariables,
+		Log: d.log, Publish: d.board.Publish, Ready: c.publish, LoadTimeout: cfg.ReadyTimeout, Open: source.Open,
+		Env: d.env, Dir: dir, Engine: d.flags.Engine, EngineLib: cfg.EngineLib, Secrets: cfg.Secrets(),
 	}
 	made := make(map[*backend.Entry]*backend.Backend)
 	for kind, entries := range byKind(cfg.Backends) {
@@ -76,6 +92,8 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 		Choose: c.choose, Begin: c.router.Begin,
 		Active: cfg.ActivePermits, Depth: cfg.QueueDepth, Total: cfg.QueueTotal, Memory: d.memory,
 	}
+	c.counter = count.New(c.gate, c.chooseCounter)
+	c.counter.Charge = c.gate.Charge
 	return c, nil
 }
 
@@ -213,11 +231,32 @@ func (c *chain) choose(req *infer.Request) (admit.Destination, error) {
 	switch req.Task.(type) {
 	case *infer.Generate:
 		to.Pausable = b.Preemptible
+	case *infer.Count: // needs no slot, and does not come here
 	case *infer.Embed, *infer.Rerank:
 		can, _ := b.Abilities()
 		to.NoPreempt = b.Preemptible && can.Generate
 	}
 	return to, nil
+}
+
+// chooseCounter chooses the backend of a request to count.
+func (c *chain) chooseCounter(req *infer.Request) (count.Entry, error) {
+	b, err := c.router.Choose(req)
+	if err != nil {
+		return count.Entry{}, err
+	}
+	return count.Entry{Name: b.Name, Kind: b.Kind, Handler: b.Handler}, nil
+}
+
+// models describes the entries for clients of HTTP.
+func (c *chain) models() []bridge.Entry {
+	all := make([]bridge.Entry, len(c.backends))
+	for i, b := range c.backends {
+		facts := b.Capabilities()
+		all[i] = bridge.Entry{Name: b.Name, Aliases: b.Aliases, NCtx: facts.NCtx, Params: facts.Params, Size: facts.Size}
+		all[i].Can, _ = b.Abilities()
+	}
+	return all
 }
 
 // describe returns the state of every backend and its own statistics, which it queries until ctx

@@ -18,11 +18,14 @@ import (
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/filelock"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/models"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/pull"
 	"github.com/inferd-go/inferd/internal/quota"
 	"github.com/inferd-go/inferd/internal/sdnotify"
 	"github.com/inferd-go/inferd/internal/server"
 	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
 	"github.com/inferd-go/inferd/internal/task"
 )
 
@@ -132,7 +135,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", program.Version))
 	board := status.NewBoard(status.Starting{})
 	desk := &desk{version: program.Version, begin: time.Now(), bounds: bounds, lost: record.Lost, chain: emptyChain(log, board)}
-	d := &daemon{flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
+	d := &daemon{version: program.Version, flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
 	stopAdmin, err := d.openAdmin(ctx, fail) // 2. from here on a client can watch
 	if err != nil {
 		return err
@@ -150,22 +153,30 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return err
 	}
+	runner := &exchange.Runner{Log: log, Journal: journal, Grace: cfg.DrainTimeout}
+	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is there
+	defer httpDrained()
+	if err != nil {
+		return err
+	}
 	c, err := build(ctx, cfg, d) // 4. the backends
 	defer c.close()
 	if err != nil {
 		return err
 	}
 	desk.put(c)
+	runner.Handler = c.counter
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
 	if err := c.waitReady(ctx); err != nil { // 5. every entry, or none
 		return err
 	}
-	drained, err := d.serve(ctx, fail, cfg, c) // 6. the sockets exist only now: no file means not ready
+	drained, err := d.serve(ctx, fail, cfg, c, runner) // 6. the sockets exist only now: no file means not ready
 	defer drained()
 	if err != nil {
 		return err
 	}
+	web.Open(c.models)
 	d.ready(ctx, c) // 7. ready
 	<-ctx.Done()
 	log.LogAttrs(ctx, slog.LevelInfo, "draining")
@@ -174,6 +185,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 
 // A daemon has the values that the steps of run share.
 type daemon struct {
+	version string
 	flags   *config.Flags
 	env     paths.Env
 	places  config.Sockets
@@ -257,6 +269,22 @@ func (d *daemon) load(ctx context.Context) (*config.Config, error) {
 	return cfg, nil
 }
 
+// models returns the source of all models.
+func (d *daemon) models(cfg *config.Config) (*models.Source, error) {
+	catalog, err := models.Catalog(cfg.Catalog)
+	if err != nil {
+		return nil, err
+	}
+	p := &pull.Puller{
+		Store: &store.Store{
+			Home: cfg.ModelsHome, BuiltinDir: d.env.BuiltinDir(), VerifiedFile: d.env.VerifiedFile(),
+			Paranoid: cfg.Verify == config.VerifyAlways, Guarded: true,
+		},
+		Catalog: catalog, Agent: "inferd/" + d.version, Log: d.log,
+	}
+	return &models.Source{Puller: p, AutoPull: cfg.AutoPull, Unable: p.Environment(d.env.Getenv)}, nil
+}
+
 // ready publishes that requests are served.
 func (d *daemon) ready(ctx context.Context, c *chain) {
 	c.open()
@@ -266,10 +294,9 @@ func (d *daemon) ready(ctx context.Context, c *chain) {
 
 // serve binds the surfaces that a backend can serve, and serves them until ctx ends. drained ends
 // ctx, and returns once all connections have ended; it is never nil.
-func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain) (drained func(), err error) {
+func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain, runner *exchange.Runner) (drained func(), err error) {
 	srv := &server.Server{
-		Runner:       &exchange.Runner{Handler: c.gate, Log: d.log, Journal: d.journal, Grace: cfg.DrainTimeout},
-		WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
+		Runner: runner, WriteTimeout: cfg.WriteTimeout, Conns: d.conns, Slots: d.slots, Memory: d.memory,
 	}
 	pending := listen.PendingAuth{Max: min(maxPendingAuth, max(1, d.conns.Total/4)), Slots: d.slots}
 	var serving sync.WaitGroup

@@ -29,7 +29,7 @@ func (d *desk) put(c *chain) {
 	defer d.mu.Unlock()
 	d.chain = c
 	if d.closed {
-		c.gate.Close()
+		c.refuse()
 	}
 }
 
@@ -38,7 +38,7 @@ func (d *desk) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
-	d.chain.gate.Close()
+	d.chain.refuse()
 }
 
 func (d *desk) now() *chain {

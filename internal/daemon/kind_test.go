@@ -65,7 +65,9 @@ func (e *echo) Read(o *settings.Object, _ *backend.Entry) (warnings []string) {
 
 func (e *echo) ReadModel(*settings.Object, *backend.Entry) {}
 
-func (e *echo) FromFlags(*backend.Entry, string, string) error { return nil }
+func (e *echo) FromFlags(*backend.Entry, backend.ModelFlags) error { return nil }
+
+func (e *echo) Members() map[string]any { return nil }
 
 func (e *echo) Role() backend.Role { return backend.Role{Generates: true} }
 

@@ -185,15 +185,15 @@ func (x *exchange) note(ev infer.Event) {
 		if !rec.Answered {
 			rec.Answered, rec.Usage = true, *ev
 		}
-	case *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
+	case *infer.Prompt, *infer.Text, *infer.Thinking, *infer.ToolCall, *infer.Vectors, *infer.Scores:
 	}
 }
 
 // wrote records an event that was sent.
 func (x *exchange) wrote(ev infer.Event) {
 	switch ev := ev.(type) {
-	case *infer.Admitted:
-		return
+	case *infer.Admitted, *infer.Prompt:
+		return // no part of the answer
 	case *infer.Done:
 		x.ended = true
 	case *infer.Vectors:

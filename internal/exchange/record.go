@@ -72,6 +72,7 @@ type Task string
 // Tasks.
 const (
 	Generate Task = "generate"
+	Count    Task = "count"
 	Embed    Task = "embed"
 	Rerank   Task = "rerank"
 )
@@ -81,6 +82,8 @@ func (r *Record) count(task infer.Task) {
 	switch task := task.(type) {
 	case *infer.Generate:
 		r.Task, r.Attachments, r.Tools = Generate, len(task.Attachments), len(task.Tools)
+	case *infer.Count:
+		r.Task = Count
 	case *infer.Embed:
 		r.Task, r.Inputs = Embed, len(task.Inputs)
 	case *infer.Rerank:

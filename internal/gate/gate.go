@@ -200,6 +200,13 @@ func (m *Machine[T]) Charge(now time.Time, r *Request[T], u Usage) {
 // Running returns the requests that have a slot. The slice is valid until the next event.
 func (m *Machine[T]) Running() []*Request[T] { return m.running }
 
+// ChargeFlow charges a flow for work that needed no slot, in tokens. Idle flows keep no charges.
+func (m *Machine[T]) ChargeFlow(p sched.Path, tokens int) {
+	job := m.queue.Push(p, tokens, nil)
+	m.queue.Start(job)
+	m.queue.Done(job, tokens)
+}
+
 // Leave ends a request in any state. If it was answered to the end, final is the usage, else
 // nil. It has no effect on a request that has ended.
 func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) {

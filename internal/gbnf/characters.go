@@ -24,31 +24,30 @@ func (p *parser) characters(end byte) (all []charRange, err error) {
 type charRange struct{ least, most uint64 }
 
 // class parses the characters and ranges of a class. It counts a range as two.
-func (p *parser) class() (all []charRange, n int, err error) {
+func (p *parser) class() (all []charRange, err error) {
 	begin := p.pos - 1
-	for ; p.next() != ']'; n++ {
+	for p.next() != ']' {
 		at := p.pos
 		least, err := p.character(begin)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if p.next() != '-' || strings.HasPrefix(p.source[p.pos:], "-]") {
 			all = append(all, charRange{least, least})
 			continue
 		}
 		p.pos++
-		n++
 		most, err := p.character(begin)
 		all = append(all, charRange{least, most})
 		switch {
 		case err != nil:
-			return nil, 0, err
+			return nil, err
 		case most < least:
-			return nil, 0, p.errorf(at, "the range %q is empty: its first character comes after its last", p.source[at:p.pos])
+			return nil, p.errorf(at, "the range %q is empty: its first character comes after its last", p.source[at:p.pos])
 		}
 	}
 	p.pos++
-	return all, n, nil
+	return all, nil
 }
 
 // escapes has the number of hexadecimal digits after each escape letter.

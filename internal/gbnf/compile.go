@@ -27,7 +27,7 @@ type Tokens func(name string) (id int32, ok bool)
 // Compile makes the grammar of a source with the start symbol root. The error is an [*Error].
 // Tokens may be nil if there are none. The budget may be nil, with the default bounds.
 func Compile(source string, tokens Tokens, b *automaton.Budget) (*automaton.Grammar, error) {
-	p := &parser{source: source, most: MaxRepetitions, plain: true, rules: make(map[string]*rule)}
+	p := &parser{source: source, rules: make(map[string]*rule)}
 	switch n := strings.Count(source, "|"); {
 	case len(source) > MaxBytes:
 		return nil, p.errorf(0, "larger than %d bytes", MaxBytes)
@@ -61,6 +61,47 @@ func Compile(source string, tokens Tokens, b *automaton.Budget) (*automaton.Gram
 		return nil, p.errorf(p.rules["root"].at, "%v", a.Err())
 	}
 	return g, nil
+}
+
+// begin finds out whether a rule matches the empty text, after the rules that it may begin with. A
+// rule that recurs among these is left-recursive.
+func (p *parser) begin(r *rule, at int) (err error) {
+	switch r.state {
+	case unseen:
+	case seen:
+		return nil
+	case underWay:
+		return p.errorf(at, "a rule begins with itself")
+	}
+	r.state = underWay
+	r.nullable, err = p.beginAny(r.body)
+	r.state = seen
+	return err
+}
+
+func (p *parser) beginAny(body []sequence) (nullable bool, err error) {
+	for _, s := range body {
+		whole := true
+		for i := 0; whole && i < len(s); i++ {
+			if whole, err = p.beginOne(&s[i]); err != nil {
+				return false, err
+			}
+		}
+		nullable = nullable || whole
+	}
+	return nullable, nil
+}
+
+func (p *parser) beginOne(e *element) (nullable bool, err error) {
+	switch {
+	case e.rule != "":
+		r := p.rules[e.rule]
+		err = p.begin(r, e.at)
+		nullable = r.nullable
+	case e.group != nil:
+		nullable, err = p.beginAny(e.group)
+	}
+	return nullable || e.optional, err
 }
 
 // A compiler writes a parsed grammar.

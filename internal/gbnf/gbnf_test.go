@@ -10,57 +10,47 @@ import (
 	"github.com/inferd-go/inferd/internal/gbnf"
 )
 
-func TestCheck(t *testing.T) {
+// anyToken is a model with all tokens.
+func anyToken(string) (int32, bool) { return 1, true }
+
+func TestRefuses(t *testing.T) {
 	deep := func(n int) string { return "root ::= " + strings.Repeat("(", n) + `"a"` + strings.Repeat(")", n) }
 	for name, test := range map[string]struct{ grammar, want string }{
-		"empty":                       {"", `line 1, column 1: no rule is called "root"`},
-		"another start":               {`start ::= "a"`, `line 1, column 14: no rule is called "root"`},
-		"an open parenthesis":         {"root ::= (\n \"a\"", `line 2, column 5: ")" is missing`},
-		"a closed one":                {`root ::= "a" )`, `line 1, column 14: ')' does not belong here`},
-		"a rule that is missing":      {"root ::= a b\na ::= \"a\"", `line 1, column 12: no rule is called "b"`},
-		"no name":                     {"\n\"a\"", "line 2, column 1: the name of a rule is missing"},
-		"an underscore":               {`root_a ::= "a"`, `line 1, column 5: "::=" is missing`},
-		"an open literal":             {"root ::= \"a\\n\n", `line 1, column 10: '"' has no end`},
-		"an open class":               {"root ::= [a-", `line 1, column 10: '[' has no end`},
-		"an unknown escape":           {`root ::= "\q"`, "line 1, column 11: an unknown escape"},
-		"too few digits":              {`root ::= "\x1"`, "line 1, column 11: 2 hexadecimal digits are missing"},
-		"an escape of nothing":        {`root ::= "\`, "line 1, column 11: an unknown escape"},
-		"nothing to be repeated":      {`root ::= * "a"`, `line 1, column 10: there is nothing before '*' to be repeated`},
-		"an empty literal repeated":   {`root ::= ""?`, `line 1, column 12: there is nothing`},
-		"from more to less":           {`root ::= "a"{5,2}`, "line 1, column 13: at least 5 and at most 2"},
-		"a negative number":           {`root ::= "a"{-1}`, "line 1, column 14: a number is missing"},
-		"a huge number":               {`root ::= "a"{99999999999999999999}`, "line 1, column 14: a number is missing, or too large"},
-		"many repetitions":            {`root ::= "a"{0,2001}`, "line 1, column 13: more than 2000 repetitions"},
-		"repetitions of repetitions":  {`root ::= "a"{1000}{1000}`, "line 1, column 19: repetitions of repetitions"},
-		"a star of a star":            {`root ::= "a"**`, `line 1, column 14: '*' repeats without end what may be empty`},
-		"a plus of an option":         {"root ::=\n  [a-z]?+", `line 2, column 9: '+' repeats without end what may be empty`},
-		"a star of a few":             {`root ::= "a"{0,3}*`, `line 1, column 18: '*' repeats without end`},
-		"repetitions in each other":   {`root ::= ("a"{0,50}){0,40}`, "line 1, column 21: repetitions of repetitions make more than 2000 rules"},
-		"repetitions thrice":          {`root ::= (("a"{0,1000}){0,1000}){0,1000}`, "line 1, column 24: repetitions of repetitions"},
-		"at least many":               {`root ::= ("a"{0,1000}){3,}`, "line 1, column 23: repetitions of repetitions"},
-		"few of many":                 {`root ::= "a"{0,1000}{0,3}`, "line 1, column 21: repetitions of repetitions"},
-		"an empty range":              {`root ::= [z-a]`, `line 1, column 11: the range "z-a" is empty`},
-		"an empty range of many":      {"root ::= \"x\" [^0-9b-aé]", `line 1, column 19: the range "b-a" is empty`},
-		"an empty range of escapes":   {`root ::= [\u00e9-\x41]`, `line 1, column 11: the range "\\u00e9-\\x41" is empty`},
-		"a long text many times":      {`root ::= "` + strings.Repeat("a", 1000) + `"{2000}`, "the grammar is too large"},
-		"a NUL":                       {"root ::= \"a\"\x00", "line 1, column 13: a NUL"},
-		"parentheses":                 {deep(101), "line 1, column 110: more than 100 parentheses"},
-		"many parentheses":            {deep(30000), "more than 100 parentheses"},
-		"it begins with itself":       {`root ::= root "a" | "b"`, "line 1, column 10: a rule begins with itself"},
-		"through something optional":  {"root ::= x root \"a\" | \"b\"\nx ::= \"a\"?", "line 1, column 12: a rule begins with itself"},
-		"through another":             {"root ::= (\"x\"* a)\na ::= \"\" root", "begins with itself"},
-		"a chain of optional ones":    {"root ::= " + strings.Repeat(`"a"? `, 5000), "too many ways"},
-		"many ways to many":           {"root ::= x*\nx ::= " + strings.Repeat(`"a" x | `, 4000) + `"b"`, "too many ways"},
-		"many ways to many, far away": {"root ::= x*\nx ::= " + strings.Repeat(`"é" x | `, 4000) + `"b"`, "too many ways"},
-		"open ends in each other":     {"root ::= " + strings.Repeat(`("x" `, 50) + strings.Repeat(strings.Repeat(`"b"? `, 100)+")", 50), "line 1, column 1: a text could go on in too many ways within this rule"},
-		"open ends behind itself":     {`root ::= "a" root "b"? | "c"`, "line 1, column 1: a text could go on in too many ways within this rule"},
-		"a tree without ends":         {"root ::= x\nx ::= \"a\" x*", "too many ways within this rule"},
-		"no UTF-8":                    {"root ::= \"\xf0\"", "line 1, column 11: no UTF-8"},
-		"a token without an end":      {`root ::= <think`, `line 1, column 10: ">" is missing`},
-		"no token":                    {`root ::= !"a"`, `line 1, column 11: "<" is missing`},
+		"empty":                      {"", `line 1, column 1: no rule is called "root"`},
+		"another start":              {`start ::= "a"`, `line 1, column 14: no rule is called "root"`},
+		"an open parenthesis":        {"root ::= (\n \"a\"", `line 2, column 5: ")" is missing`},
+		"a closed one":               {`root ::= "a" )`, `line 1, column 14: ')' does not belong here`},
+		"a rule that is missing":     {"root ::= a b\na ::= \"a\"", `line 1, column 12: no rule is called "b"`},
+		"no name":                    {"\n\"a\"", "line 2, column 1: the name of a rule is missing"},
+		"an underscore":              {`root_a ::= "a"`, `line 1, column 5: "::=" is missing`},
+		"an open literal":            {"root ::= \"a\\n\n", `line 1, column 10: '"' has no end`},
+		"an open class":              {"root ::= [a-", `line 1, column 10: '[' has no end`},
+		"an unknown escape":          {`root ::= "\q"`, "line 1, column 11: an unknown escape"},
+		"too few digits":             {`root ::= "\x1"`, "line 1, column 11: 2 hexadecimal digits are missing"},
+		"an escape of nothing":       {`root ::= "\`, "line 1, column 11: an unknown escape"},
+		"nothing to be repeated":     {`root ::= * "a"`, `line 1, column 10: there is nothing before '*' to be repeated`},
+		"an empty literal repeated":  {`root ::= ""?`, `line 1, column 12: there is nothing`},
+		"from more to less":          {`root ::= "a"{5,2}`, "line 1, column 13: at least 5 and at most 2"},
+		"a negative number":          {`root ::= "a"{-1}`, "line 1, column 14: a number is missing"},
+		"a huge number":              {`root ::= "a"{99999999999999999999}`, "line 1, column 14: a number is missing, or too large"},
+		"a star of a star":           {`root ::= "a"**`, `line 1, column 14: '*' repeats without end what may be empty`},
+		"a plus of an option":        {"root ::=\n  [a-z]?+", `line 2, column 9: '+' repeats without end what may be empty`},
+		"a star of a few":            {`root ::= "a"{0,3}*`, `line 1, column 18: '*' repeats without end`},
+		"an empty range":             {`root ::= [z-a]`, `line 1, column 11: the range "z-a" is empty`},
+		"an empty range of many":     {"root ::= \"x\" [^0-9b-aé]", `line 1, column 19: the range "b-a" is empty`},
+		"an empty range of escapes":  {`root ::= [\u00e9-\x41]`, `line 1, column 11: the range "\\u00e9-\\x41" is empty`},
+		"a NUL":                      {"root ::= \"a\"\x00", "line 1, column 13: a NUL"},
+		"parentheses":                {deep(101), "line 1, column 110: more than 100 parentheses"},
+		"many parentheses":           {deep(30000), "more than 100 parentheses"},
+		"it begins with itself":      {`root ::= root "a" | "b"`, "line 1, column 10: a rule begins with itself"},
+		"through something optional": {"root ::= x root \"a\" | \"b\"\nx ::= \"a\"?", "line 1, column 12: a rule begins with itself"},
+		"through another":            {"root ::= (\"x\"* a)\na ::= \"\" root", "begins with itself"},
+		"no UTF-8":                   {"root ::= \"\xf0\"", "line 1, column 11: no UTF-8"},
+		"a token without an end":     {`root ::= <think`, `line 1, column 10: ">" is missing`},
+		"no token":                   {`root ::= !"a"`, `line 1, column 11: "<" is missing`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := gbnf.Check(test.grammar)
+			_, err := gbnf.Compile(test.grammar, anyToken, nil)
 			if _, ok := errors.AsType[*gbnf.Error](err); !ok || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
@@ -85,23 +75,11 @@ func TestCheck(t *testing.T) {
 		"long white space":      "root ::= (\"a\" ws){0,100}\nws ::= (\" \" | \"\\n\" | \"\\t\"){0,20}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := gbnf.Check(grammar); err != nil {
+			if _, err := gbnf.Compile(grammar, anyToken, nil); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-}
-
-func FuzzCheck(f *testing.F) {
-	f.Add("root ::= (\"a\" | [^b-c]){2,3} . <x> !<[1]> rest?\nrest ::= \"\\u00e9\"* # end")
-	f.Fuzz(func(t *testing.T, grammar string) {
-		if err := gbnf.Check(grammar); err != nil {
-			e, ok := errors.AsType[*gbnf.Error](err)
-			if !ok || e.Line < 1 || e.Column < 1 || e.Line > strings.Count(grammar, "\n")+1 || e.Column > len(grammar)+1 {
-				t.Errorf("%v", err)
-			}
-		}
-	})
 }
 
 func TestCompile(t *testing.T) {
@@ -171,12 +149,11 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// Every grammar that llama.cpp may have compiles, and has an end.
+// A grammar is refused with its place, or has an end.
 func FuzzCompile(f *testing.F) {
 	f.Add("root ::= (\"a\" | [^b-c]){2,3} . rest?\nrest ::= \"\\u00e9\"* # end")
 	f.Fuzz(func(t *testing.T, grammar string) {
-		tokens := func(string) (int32, bool) { return 1, true }
-		g, err := gbnf.Compile(grammar, tokens, &automaton.Budget{Bytes: 8 << 20})
+		g, err := gbnf.Compile(grammar, anyToken, &automaton.Budget{Bytes: 8 << 20})
 		if err != nil {
 			e, ok := errors.AsType[*gbnf.Error](err)
 			if !ok || e.Line < 1 || e.Column < 1 || e.Line > strings.Count(grammar, "\n")+1 || e.Column > len(grammar)+1 {

@@ -10,15 +10,11 @@ import (
 
 // parser parses a grammar. Positions are byte offsets in source.
 type parser struct {
-	source   string
-	pos      int
-	depth    int
-	elements int
-	symbols  int  // rules in llama.cpp's form: of names, groups and repetitions
-	most     int  // of a repetition
-	plain    bool // repetitions are not written out
-	rules    map[string]*rule
-	defined  []*rule // in source order
+	source  string
+	pos     int
+	depth   int
+	rules   map[string]*rule
+	defined []*rule // in source order
 }
 
 func (p *parser) errorf(at int, format string, args ...any) error {
@@ -112,7 +108,6 @@ func (p *parser) named(name string, at int) *rule {
 	if r == nil {
 		r = &rule{at: at}
 		p.rules[name] = r
-		p.symbols++
 	}
 	return r
 }
@@ -162,22 +157,16 @@ func (p *parser) alternatives(nested bool) ([]sequence, error) {
 	}
 }
 
-// An expansion is what llama.cpp makes of the last element of a sequence.
-type expansion struct {
-	elements int // 0: the element matches nothing and is left out
-	rules    int
-}
-
 func (p *parser) sequence(nested bool) (sequence, error) {
 	var s sequence
-	var last expansion
+	repeatable := false // the last element matches something
 	for {
 		switch b := p.next(); {
 		case b == '*' || b == '+' || b == '?' || b == '{':
-			if last.elements == 0 {
+			if !repeatable {
 				return nil, p.repeatsNothing(nested)
 			}
-			if err := p.repeat(&s[len(s)-1], &last, nested); err != nil {
+			if err := p.repeat(&s[len(s)-1], nested); err != nil {
 				return nil, err
 			}
 			continue
@@ -185,18 +174,12 @@ func (p *parser) sequence(nested bool) (sequence, error) {
 		default:
 			return s, nil
 		}
-		before := p.symbols
-		e, n, err := p.element()
+		e, empty, err := p.element()
 		if err != nil {
 			return nil, err
 		}
-		last = expansion{elements: n, rules: 1}
-		if e.group != nil {
-			last.rules = p.symbols - before
-		}
 		p.skip(nested)
-		p.elements += n
-		if n > 0 {
+		if repeatable = !empty; repeatable {
 			s = append(s, e)
 		}
 	}
@@ -211,9 +194,8 @@ func (p *parser) repeatsNothing(nested bool) error {
 	return p.errorf(at, "there is nothing before %q to be repeated", operator)
 }
 
-// repeat parses a repetition operator, and applies it to the element before it and to the
-// expansion of that.
-func (p *parser) repeat(e *element, x *expansion, nested bool) error {
+// repeat parses a repetition operator, and applies it to the element before it.
+func (p *parser) repeat(e *element, nested bool) error {
 	at, operator := p.pos, p.next()
 	least, most, err := p.repetition(nested)
 	switch {
@@ -223,38 +205,8 @@ func (p *parser) repeat(e *element, x *expansion, nested bool) error {
 		return p.errorf(at, "%q repeats without end what may be empty", operator)
 	}
 	e.repeats = append(e.repeats, repetition{at, least, most})
-	if p.plain {
-		e.optional = e.optional || least == 0
-		return nil
-	}
-	if x.rules *= repeats(least, most); x.rules > maxRules {
-		return p.errorf(at, "repetitions of repetitions make more than %d rules", maxRules)
-	}
 	e.optional = e.optional || least == 0
-	e.several = e.several || most > 1
-	e.never = e.never || most == 0
-	optional := most - least
-	if most == math.MaxInt {
-		optional = 1
-	}
-	p.symbols += optional
-	p.elements += x.elements*max(least-1, 0) + (x.elements+2)*optional
-	if x.elements *= least; optional > 0 {
-		x.elements++
-	}
-	x.elements = max(x.elements, 1)
-	if p.elements > maxElements {
-		return p.errorf(at, "the grammar is too large once its repetitions are written out")
-	}
 	return nil
-}
-
-// repeats is the factor by which llama.cpp counts the rules of a repeated element.
-func repeats(least, most int) int {
-	if most == math.MaxInt {
-		most = least
-	}
-	return max(most, 1)
 }
 
 // repetition parses a repetition operator into its minimum and maximum; math.MaxInt is no
@@ -288,8 +240,8 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	switch {
 	case p.next() != '}':
 		return 0, 0, p.errorf(p.pos, `"}" is missing`)
-	case least > p.most || most > p.most && most != math.MaxInt:
-		return 0, 0, p.errorf(at, "more than %d repetitions", p.most)
+	case least > MaxRepetitions || most > MaxRepetitions && most != math.MaxInt:
+		return 0, 0, p.errorf(at, "more than %d repetitions", MaxRepetitions)
 	case least > most:
 		return 0, 0, p.errorf(at, "at least %d and at most %d repetitions", least, most)
 	}
@@ -298,39 +250,35 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	return least, most, nil
 }
 
-// element parses an element; size is the number of llama.cpp's elements for it.
-func (p *parser) element() (e element, size int, err error) {
+// element parses an element. One that is empty matches the empty text only.
+func (p *parser) element() (e element, empty bool, err error) {
 	e.at = p.pos
 	b := p.next()
 	p.pos++
 	switch b {
 	case '"':
 		e.literal, err = p.characters('"')
-		size = len(e.literal)
-		e.chars = size
+		empty = len(e.literal) == 0
 	case '[':
 		if p.next() == '^' {
 			p.pos++
 			e.not = true
 		}
-		e.class, size, err = p.class()
-		e.chars = 1
+		e.class, err = p.class()
+		empty = len(e.class) == 0
 	case '.':
-		e.chars, size, e.not = 1, 1, true
+		e.not = true
 	case '<', '!':
-		e.chars, size = 1, 1
 		e.token, err = p.token(e.at)
 		e.not = b == '!'
 	case '(':
-		size = 1
 		e.group, err = p.group(e.at)
 	default:
 		p.pos--
-		size = 1
 		e.rule, err = p.name()
 		p.named(e.rule, e.at)
 	}
-	return e, size, err
+	return e, empty, err
 }
 
 // token parses the rest of a token of the model, <…> or !<…>, which begins at position at.
@@ -356,7 +304,6 @@ func (p *parser) group(at int) ([]sequence, error) {
 		return nil, p.errorf(at, "more than %d parentheses in each other", maxDepth)
 	}
 	p.skip(true)
-	p.symbols++
 	body, err := p.alternatives(true)
 	if err != nil {
 		return nil, err

@@ -1,5 +1,10 @@
 package infer
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Abilities are the tasks and the features of generation that a backend supports, or that a
 // request needs. An engine reports its abilities when it is ready; [Abilities.Check] refuses
 // requests beyond them. The zero value has none.
@@ -11,6 +16,9 @@ type Abilities struct {
 	Thinking                        bool // with or without a budget
 	Grammar, JSONObject, JSONSchema bool // response formats
 	Logprobs                        bool
+	Prompt                          bool // continues a prompt without the template
+	Infill                          bool // fills the gap before a suffix
+	Count                           bool // counts the tokens of a prompt
 	Vision, Audio, Video            bool // kinds of attachments
 }
 
@@ -19,7 +27,7 @@ func AllAbilities() Abilities {
 	return Abilities{
 		Generate: true, Embed: true, Rerank: true,
 		Tools: true, Thinking: true, Grammar: true, JSONObject: true, JSONSchema: true,
-		Logprobs: true, Vision: true, Audio: true, Video: true,
+		Logprobs: true, Prompt: true, Infill: true, Count: true, Vision: true, Audio: true, Video: true,
 	}
 }
 
@@ -30,9 +38,13 @@ func Needs(t Task) Abilities {
 		return Abilities{Embed: true}
 	case *Rerank:
 		return Abilities{Rerank: true}
+	case *Count:
+		need := Needs(t.Of)
+		need.Count = true
+		return need
 	case *Generate:
 		need := Abilities{
-			Generate: true,
+			Generate: true, Prompt: t.Prompt != nil, Infill: t.Suffix != nil,
 			Tools:    len(t.Tools) > 0 || t.Choice.Mode != ToolAuto,
 			Thinking: t.Thinking || t.ThinkingBudget > 0,
 			Grammar:  t.Format.Grammar != "", JSONObject: t.Format.JSONObject, JSONSchema: t.Format.Schema != nil,
@@ -59,7 +71,7 @@ func (g *Generate) mediaKinds() map[string]Media {
 func (a *Abilities) addParts(parts []Part, kinds map[string]Media) {
 	for _, part := range parts {
 		switch part := part.(type) {
-		case *TextPart:
+		case *TextPart, *ThinkingPart:
 		case *MediaPart:
 			kind := kinds[part.Attachment]
 			a.Vision = a.Vision || kind == Image
@@ -86,6 +98,9 @@ func (a Abilities) Cover(need Abilities) bool {
 		{a.JSONObject, need.JSONObject},
 		{a.JSONSchema, need.JSONSchema},
 		{a.Logprobs, need.Logprobs},
+		{a.Prompt, need.Prompt},
+		{a.Infill, need.Infill},
+		{a.Count, need.Count},
 		{a.Vision, need.Vision},
 		{a.Audio, need.Audio},
 		{a.Video, need.Video},
@@ -100,7 +115,7 @@ func (a Abilities) Cover(need Abilities) bool {
 // Do reports whether tasks of the kind of t are supported.
 func (a Abilities) Do(t Task) bool {
 	switch t.(type) {
-	case *Generate:
+	case *Generate, *Count:
 		return a.Generate
 	case *Embed:
 		return a.Embed
@@ -114,14 +129,24 @@ func (a Abilities) Do(t Task) bool {
 // attachments, [Invalid] for all others. It does not check the kind of t, see
 // [Abilities.Do].
 func (a Abilities) Check(t Task) error {
-	g, ok := t.(*Generate)
-	if !ok {
+	var g *Generate
+	switch t := t.(type) {
+	case *Generate:
+		g = t
+	case *Count:
+		if !a.Count {
+			return unsupported("count_only")
+		}
+		g = t.Of
+	case *Embed, *Rerank:
 		return nil
 	}
 	for _, feature := range []struct {
 		used, supported bool
 		name            string
 	}{
+		{g.Prompt != nil, a.Prompt, "prompt"},
+		{g.Suffix != nil, a.Infill, "suffix"},
 		{len(g.Tools) > 0, a.Tools, "tools"},
 		{g.Choice.Mode != ToolAuto, a.Tools, "tool_choice"},
 		{g.Format.Schema != nil, a.JSONSchema, "response_format json_schema"},
@@ -132,7 +157,7 @@ func (a Abilities) Check(t Task) error {
 		{g.Logprobs > 0, a.Logprobs, "logprobs"},
 	} {
 		if feature.used && !feature.supported {
-			return Errorf(Invalid, "invalid request: %s is not supported by this model", feature.name)
+			return unsupported(feature.name)
 		}
 	}
 	kinds := g.mediaKinds()
@@ -144,11 +169,22 @@ func (a Abilities) Check(t Task) error {
 	return nil
 }
 
+// unsupported refuses a feature: a member, and perhaps its value.
+func unsupported(feature string) error {
+	member, _, _ := strings.Cut(feature, " ")
+	return &Error{Invalid, &FeatureError{member, fmt.Errorf("invalid request: %s is not supported by this model", feature)}}
+}
+
+// unsupportedIn refuses something in the messages.
+func unsupportedIn(code Code, format string, args ...any) error {
+	return &Error{code, &FeatureError{"messages", fmt.Errorf(format, args...)}}
+}
+
 // checkParts checks parts of a message.
 func (a Abilities) checkParts(message int, parts []Part, kinds map[string]Media) error {
 	for _, part := range parts {
 		switch part := part.(type) {
-		case *TextPart:
+		case *TextPart, *ThinkingPart:
 		case *MediaPart:
 			if err := a.checkMedia(part.Attachment, kinds); err != nil {
 				return err
@@ -170,7 +206,7 @@ func (a Abilities) checkParts(message int, parts []Part, kinds map[string]Media)
 }
 
 func errToolCalls(message int) error {
-	return Errorf(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
+	return unsupportedIn(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
 }
 
 // checkMedia checks the kind of the attachment id.
@@ -189,9 +225,9 @@ func (a Abilities) checkMedia(id string, kinds map[string]Media) error {
 	case takes:
 		return nil
 	case !a.Vision && !a.Audio && !a.Video:
-		return Errorf(Unsupported, "this model takes no attachments: %q cannot be used", id)
+		return unsupportedIn(Unsupported, "this model takes no attachments: %q cannot be used", id)
 	case !known:
 		return Errorf(Invalid, "invalid request: there is no attachment %q", id)
 	}
-	return Errorf(Unsupported, "this model takes no %s: %q cannot be used", kind, id)
+	return unsupportedIn(Unsupported, "this model takes no %s: %q cannot be used", kind, id)
 }

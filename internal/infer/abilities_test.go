@@ -1,6 +1,7 @@
 package infer_test
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -42,6 +43,8 @@ func TestAbilitiesCheck(t *testing.T) {
 		"a grammar":            {infer.Generate{Format: infer.Format{Grammar: "root ::= \"a\""}}, text, infer.Invalid, "invalid request: response_format grammar is not supported by this model"},
 		"thinking":             {infer.Generate{Thinking: true}, text, infer.Invalid, "invalid request: thinking is not supported by this model"},
 		"a thinking budget":    {infer.Generate{ThinkingBudget: 5}, text, infer.Invalid, "invalid request: thinking_budget is not supported by this model"},
+		"a prompt":             {infer.Generate{Prompt: new("a")}, text, infer.Invalid, "invalid request: prompt is not supported by this model"},
+		"a gap":                {infer.Generate{Prompt: new("a"), Suffix: new("b")}, infer.Abilities{Generate: true, Prompt: true}, infer.Invalid, "invalid request: suffix is not supported by this model"},
 		"logprobs":             {infer.Generate{Logprobs: 1}, text, infer.Invalid, "invalid request: logprobs is not supported by this model"},
 		"a call in the past":   {infer.Generate{Messages: user(&infer.CallPart{ID: "1", Name: "f"})}, text, infer.Invalid, "invalid request: messages[1]: tool calls are not supported by this model"},
 		"a result of a call":   {infer.Generate{Messages: user(&infer.ResultPart{ID: "1"})}, text, infer.Invalid, "invalid request: messages[1]: tool calls are not supported by this model"},
@@ -49,6 +52,13 @@ func TestAbilitiesCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if err := test.can.Check(&test.task); infer.CodeOf(err) != test.code || err == nil || err.Error() != test.want {
 				t.Errorf("got %v (%s), want %q (%s)", err, infer.CodeOf(err), test.want, test.code)
+			}
+			member, _, _ := strings.Cut(strings.TrimPrefix(test.want, "invalid request: "), " ")
+			if strings.HasPrefix(member, "messages") || test.code == infer.Unsupported {
+				member = "messages"
+			}
+			if feature, ok := errors.AsType[*infer.FeatureError](test.can.Check(&test.task)); !ok || feature.Member != member {
+				t.Errorf("it is about %+v, want %s", feature, member)
 			}
 			if err := infer.AllAbilities().Check(&test.task); err != nil {
 				t.Errorf("with all abilities: %v", err)
@@ -65,7 +75,19 @@ func TestAbilitiesCheck(t *testing.T) {
 	if err := infer.AllAbilities().Check(&lost); infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), `no attachment "cat"`) {
 		t.Errorf("an attachment that is not there: %v", err)
 	}
-	for _, plain := range []infer.Task{&infer.Generate{Messages: user(&infer.TextPart{})}, &infer.Embed{}, &infer.Rerank{}} {
+	count := &infer.Count{Of: &infer.Generate{Tools: []infer.Tool{{Name: "f"}}}}
+	for want, can := range map[string]infer.Abilities{
+		"invalid request: count_only is not supported by this model": {Generate: true, Tools: true},
+		"invalid request: tools is not supported by this model":      {Generate: true, Count: true},
+	} {
+		if err := can.Check(count); infer.CodeOf(err) != infer.Invalid || err.Error() != want {
+			t.Errorf("a count: %v, want %s", err, want)
+		}
+	}
+	if need := infer.Needs(count); !need.Count || !need.Tools || !need.Generate {
+		t.Errorf("a count needs %+v", need)
+	}
+	for _, plain := range []infer.Task{&infer.Generate{Messages: user(&infer.TextPart{}, &infer.ThinkingPart{}), OneCall: true}, &infer.Embed{}, &infer.Rerank{}} {
 		if err := (infer.Abilities{}).Check(plain); err != nil {
 			t.Errorf("%T: %v", plain, err)
 		}

@@ -42,3 +42,29 @@ func CodeOf(err error) Code {
 	}
 	return Internal
 }
+
+// A FeatureError is the cause of a refusal of a feature beyond the abilities of a model.
+type FeatureError struct {
+	// Member is the feature as v2 names the member of its request: "tools", "response_format".
+	Member string
+	Err    error
+}
+
+func (e *FeatureError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FeatureError) Unwrap() error { return e.Err }
+
+// A PromptError is the cause of a refusal of a prompt that does not fit into the context.
+type PromptError struct {
+	Tokens  int  // of the prompt
+	AtLeast bool // it has more than Tokens
+	Most    int  // tokens that the context holds
+}
+
+func (e *PromptError) Error() string {
+	if e.AtLeast {
+		return fmt.Sprintf("the prompt has more than %d tokens, the context holds %d", e.Tokens, e.Most)
+	}
+	return fmt.Sprintf("the prompt has %d tokens, the context holds %d", e.Tokens, e.Most)
+}

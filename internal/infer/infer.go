@@ -8,6 +8,7 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ type Request struct {
 	// Client subdivides the share of the calling program; at most 64 bytes. The client
 	// chooses it freely, so it cannot enlarge the share.
 	Client string
+	// CacheSalt, of the client's choice, subdivides the cached prompts of the user; at most 64
+	// bytes. See [Request.CachePart].
+	CacheSalt string
 	// Background lowers the priority: the request runs on capacity that is otherwise unused.
 	Background bool
 	// Deadline is the time after which the answer is useless; zero is never.
@@ -43,11 +47,23 @@ type Request struct {
 //sumtype:decl
 type Task interface{ task() }
 
+// CachePart names the part of the user's cached prompts that the request may use and adds to;
+// empty is the part of all requests without a key and a salt. A request of an unknown user
+// without a key has no part: [Peer.Owns] is false.
+func (r *Request) CachePart() string {
+	if r.Peer.Key == "" && r.CacheSalt == "" {
+		return ""
+	}
+	return r.Peer.Key + "\x00" + r.CacheSalt
+}
+
 // ModelOf returns the requested entry name or alias; empty leaves the choice to the daemon.
 func ModelOf(t Task) string {
 	switch t := t.(type) {
 	case *Generate:
 		return t.Model
+	case *Count:
+		return t.Of.Model
 	case *Embed:
 		return t.Model
 	case *Rerank:
@@ -56,23 +72,51 @@ func ModelOf(t Task) string {
 	return ""
 }
 
-// Generate asks for the next message of a conversation.
+// Generate asks for the next message of a conversation, or for the continuation of a prompt.
 type Generate struct {
-	Model       string       // entry name or alias; empty leaves the choice to the daemon
-	Messages    []Message    // at least one
+	Model    string    // entry name or alias; empty leaves the choice to the daemon
+	Messages []Message // at least one, unless there is a Prompt
+	// Prompt, if not nil, is continued as it is: the model's template is not used, and spellings
+	// of special tokens in it are these tokens. Messages, Attachments and Tools are empty then.
+	Prompt *string
+	// Suffix, if not nil, is the text behind the answer, which fills the gap after Prompt.
+	Suffix      *string
 	Attachments []Attachment // named by MediaParts; their ids are unique
 	Tools       []Tool       // that the model may call; their names are unique
 	Choice      ToolChoice
+	OneCall     bool // the answer has at most one tool call
 	Format      Format
 	Blocks      bool     // the client takes Thinking and ToolCall; without it only Text may be emitted
-	MaxTokens   int      // most tokens to write, at least 1; reduced to the free room of the context
+	MaxTokens   int      // most tokens to write; reduced to the free room of the context; 0 is not said
 	Stop        []string // the answer ends before the first of these; they are never sent
 	Sampling    Sampling
+	Defaults    Defaults // for what the request does not say
 
 	Thinking       bool // let the model emit Thinking first
 	ThinkingBudget int  // most tokens of thinking; 0 is no limit
 	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 means no logprobs
 }
+
+// Defaults are the values of a surface for what a request does not say. They are filled in where
+// a request reaches an engine, see [Generate.Settled]; a backend with defaults of its own gets
+// only what the request says.
+type Defaults struct {
+	MaxTokens int // 0 is the free room of the context
+	Sampling  Sampling
+}
+
+// Settled returns g with its defaults filled in.
+func (g *Generate) Settled() *Generate {
+	whole := *g
+	whole.Defaults = Defaults{}
+	whole.MaxTokens = cmp.Or(g.MaxTokens, g.Defaults.MaxTokens)
+	whole.Sampling = g.Sampling.or(g.Defaults.Sampling)
+	return &whole
+}
+
+// Count asks for the number of tokens of the prompt that a request to generate would have, and
+// generates nothing. The answer is a Done. It needs no slot.
+type Count struct{ Of *Generate }
 
 // Embed asks for a vector for each of some texts.
 type Embed struct {
@@ -91,6 +135,7 @@ type Rerank struct {
 }
 
 func (*Generate) task() {}
+func (*Count) task()    {}
 func (*Embed) task()    {}
 func (*Rerank) task()   {}
 
@@ -156,6 +201,10 @@ type Part interface{ part() }
 // TextPart is text; it may be empty.
 type TextPart struct{ Text string }
 
+// ThinkingPart is what the model thought earlier. Only a message of the assistant has it, and the
+// model's template decides whether the model reads it again.
+type ThinkingPart struct{ Text string }
+
 // MediaPart is the position of an attachment.
 type MediaPart struct{ Attachment string } // the id of one of Generate.Attachments
 
@@ -169,12 +218,14 @@ type CallPart struct {
 type ResultPart struct {
 	ID      string // of the call
 	Content []Part
+	Failed  bool // the content describes a failure of the tool
 }
 
-func (*TextPart) part()   {}
-func (*MediaPart) part()  {}
-func (*CallPart) part()   {}
-func (*ResultPart) part() {}
+func (*TextPart) part()     {}
+func (*ThinkingPart) part() {}
+func (*MediaPart) part()    {}
+func (*CallPart) part()     {}
+func (*ResultPart) part()   {}
 
 // An Attachment is media, as decoded by the client.
 type Attachment struct {
@@ -225,17 +276,34 @@ type Format struct {
 	JSONObject bool   // the answer is a JSON object
 }
 
-// Sampling holds the parameters for choosing the next token. The zero value is greedy.
+// Sampling holds the parameters for choosing the next token, as far as they are said: nil is not
+// said. Without any the choice is greedy.
 type Sampling struct {
-	Temperature      float64         // 0 is greedy
-	TopK             int             // 0 is no limit
-	TopP             float64         // 0 and 1 are no limit
-	MinP             float64         // 0 is no limit
-	RepeatPenalty    float64         // 0 and 1 are none
-	PresencePenalty  float64         // 0 is none
-	FrequencyPenalty float64         // 0 is none
-	Seed             *uint32         // nil is a random one
+	Temperature      *float64        // 0 is greedy
+	TopK             *int            // 0 is no limit
+	TopP             *float64        // 0 and 1 are no limit
+	MinP             *float64        // 0 is no limit
+	RepeatPenalty    *float64        // 0 and 1 are none
+	PresencePenalty  *float64        // 0 is none
+	FrequencyPenalty *float64        // 0 is none
+	Seed             *uint32         // without one it is random
 	LogitBias        map[int]float64 // by token, -100 to 100
+}
+
+// or returns s with the values of d for what s does not say.
+func (s Sampling) or(d Sampling) Sampling {
+	s.Temperature = cmp.Or(s.Temperature, d.Temperature)
+	s.TopK = cmp.Or(s.TopK, d.TopK)
+	s.TopP = cmp.Or(s.TopP, d.TopP)
+	s.MinP = cmp.Or(s.MinP, d.MinP)
+	s.RepeatPenalty = cmp.Or(s.RepeatPenalty, d.RepeatPenalty)
+	s.PresencePenalty = cmp.Or(s.PresencePenalty, d.PresencePenalty)
+	s.FrequencyPenalty = cmp.Or(s.FrequencyPenalty, d.FrequencyPenalty)
+	s.Seed = cmp.Or(s.Seed, d.Seed)
+	if s.LogitBias == nil {
+		s.LogitBias = d.LogitBias
+	}
+	return s
 }
 
 // Event is a piece of an answer; events come in order. A request that succeeds ends with
@@ -256,6 +324,10 @@ type Admitted struct {
 	Backend string        // its kind, as in Done
 	Model   string        // the model's own name; may be empty
 }
+
+// Prompt reports the size of the prompt before the first piece of the answer. A backend need not
+// send it, and sends it again if the request begins anew.
+type Prompt struct{ Tokens int }
 
 // Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
 // engine and its link, to report tokens without text or with text that is held back.
@@ -331,6 +403,7 @@ type Done struct {
 	Model   string // the model's own name; may be empty
 	// Unsatisfied reports that the model called no tool although the request demanded it.
 	Unsatisfied bool
+	StopIgnored bool // the request's Stop had no effect, because its Format defines the answer
 	Timings     Timings
 }
 
@@ -342,6 +415,7 @@ type Timings struct {
 }
 
 func (*Admitted) event() {}
+func (*Prompt) event()   {}
 func (*Text) event()     {}
 func (*Thinking) event() {}
 func (*ToolCall) event() {}

@@ -64,6 +64,7 @@ type Tasks struct {
 // A Model names the files of a model.
 type Model struct {
 	Path  string   `json:"path"`  // of the first file, for reports and errors
+	Name  string   `json:"name"`  // of a model that does not name itself; empty: the file's
 	Files []string `json:"files"` // to open, in order, one for each part
 }
 

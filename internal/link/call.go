@@ -56,6 +56,13 @@ func (c *call) addText(ev *infer.Text) {
 	c.added(stalls, ev.Tokens, ev.Cost)
 }
 
+func (c *call) addPrompt(ev *infer.Prompt) {
+	c.mu.Lock()
+	c.pending.addPrompt(ev)
+	c.mu.Unlock()
+	c.signal()
+}
+
 func (c *call) addThinking(ev *infer.Thinking) {
 	c.mu.Lock()
 	if len(ev.Delta) > 0 {
@@ -103,8 +110,12 @@ func (c *call) finish(last *response) {
 	c.signal()
 }
 
-// active reports whether the engine is expected to make progress on the call.
+// active reports whether the engine is expected to make progress on the call. Counting is no
+// progress of a computing loop, and waits while the machine is busy.
 func (c *call) active() bool {
+	if _, counts := c.req.Task.(*infer.Count); counts {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.over && !c.paused && !c.canceled
@@ -221,7 +232,7 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 		c.mu.Unlock()
 
 		for i := range ready {
-			emitted = true
+			emitted = emitted || ready[i].kind != promptPiece
 			ready[i].text.More = i+1 == len(ready) && over && last != nil && last.Fail == nil
 			if err := emit(ready[i].event()); err != nil {
 				return err

@@ -148,6 +148,7 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	case r.Report != nil:
 		r.Report.Model, r.Report.Device = printable.Text(r.Report.Model), printable.Text(r.Report.Device)
 		r.Report.Problem, r.Report.Variant = printable.Text(r.Report.Problem), printable.Text(r.Report.Variant)
+		r.Report.Architecture, r.Report.Quantization = printable.Text(r.Report.Architecture), printable.Text(r.Report.Quantization)
 		r.Report.Inexact = printable.Text(r.Report.Inexact)
 		for i, w := range r.Report.Warnings {
 			r.Report.Warnings[i] = printable.Text(w)
@@ -168,6 +169,10 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 func (c *Client) takeEvent(r *response) error {
 	call := c.call(r.Call)
 	switch {
+	case r.Prompt != nil:
+		if call != nil {
+			call.addPrompt(r.Prompt)
+		}
 	case r.Text != nil:
 		if call != nil {
 			call.addText(r.Text)
@@ -256,10 +261,13 @@ func (c *Client) start(req *infer.Request) (*call, error) {
 
 // requestOf returns the message that begins a call.
 func requestOf(call uint64, req *infer.Request) *request {
-	r := &request{Call: call, User: req.Peer.User, Deadline: req.Deadline}
+	r := &request{Call: call, User: req.Peer.User, Key: req.Peer.Key, Salt: req.CacheSalt, Deadline: req.Deadline}
 	switch t := req.Task.(type) {
 	case *infer.Generate:
-		r.Generate = t
+		r.Generate = t.Settled()
+	case *infer.Count:
+		_, bare := detach(t.Of)
+		r.Count = &infer.Count{Of: bare}
 	case *infer.Embed:
 		r.Embed = t
 	case *infer.Rerank:

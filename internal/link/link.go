@@ -37,8 +37,14 @@ type Report struct {
 	NCtx     int     // of Caching and Ready: tokens that the context holds; of Ready, that of the first task
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
-	Device   string  // of Ready: the computing device, such as "cpu"
-	Variant  string  // of Selecting and Ready: the CPU variant of the libraries
+	// Of Ready: facts of the model's file. 0 and empty are unknown.
+	Params       uint64 // weights
+	Size         uint64 // of the weights, in bytes
+	Architecture string // such as "llama"
+	Quantization string // such as "Q4_K_M"
+
+	Device  string // of Ready: the computing device, such as "cpu"
+	Variant string // of Selecting and Ready: the CPU variant of the libraries
 	// Abilities, of Ready, are the tasks and features that the engine supports.
 	Abilities infer.Abilities
 	// GPULayers, of Ready, is the number of layers computed on a device other than the CPU.
@@ -88,7 +94,7 @@ type Beat struct {
 	// StepCPUMS is the expected CPU time of the present step, in milliseconds over all
 	// threads; 0 is unknown.
 	StepCPUMS int64
-	// Overrun names the phase, "sample" or "render", of a call that failed for its CPU time
+	// Overrun names the phase, such as "render", of a call that failed for its CPU time
 	// while its thread still runs; OverrunCPUMS is the CPU time of that thread since.
 	Overrun      string
 	OverrunCPUMS int64

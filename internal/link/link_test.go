@@ -103,6 +103,36 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
+// The numbers of a prompt that does not fit cross the link.
+func TestPromptDoesNotFit(t *testing.T) {
+	want := infer.PromptError{Tokens: 12, AtLeast: true, Most: 10}
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+		return infer.Errorf(infer.Invalid, "refused: %w", &want)
+	})})
+	_, err := collect(t.Context(), client, ask("x"))
+	got, ok := errors.AsType[*infer.PromptError](err)
+	if !ok || *got != want || infer.CodeOf(err) != infer.Invalid {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The user, the key and the salt cross the link: they own cached prompts.
+func TestOwner(t *testing.T) {
+	want := infer.Request{Peer: infer.Peer{User: "1000", Key: "ci"}, CacheSalt: "pepper"}
+	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+		if req.Peer != want.Peer || req.CachePart() != want.CachePart() {
+			return infer.Errorf(infer.Internal, "asked by %+v, part %q", req.Peer, req.CachePart())
+		}
+		return emit(&infer.Done{})
+	})})
+	req := ask("x")
+	req.Peer, req.CacheSalt = want.Peer, want.CacheSalt
+	req.Peer.Exe, req.Peer.Program = "/bin/x", "x" // an engine has no use for them
+	if _, err := collect(t.Context(), client, req); err != nil {
+		t.Error(err)
+	}
+}
+
 // The user, the deadline, the tokens of text, and a pause and its end cross the link.
 func TestPauseAndTokens(t *testing.T) {
 	deadline := time.Now().Add(time.Hour)

@@ -22,10 +22,13 @@ const limit = 2 * frame.Limit
 // belong to no call and have the number 0; at most one of each kind is open.
 type request struct {
 	Call     uint64
-	Generate *infer.Generate // its attachments come without their data
+	Generate *infer.Generate // settled; its attachments come without their data
+	Count    *infer.Count    // its attachments come without their data, which is not sent
 	Embed    *infer.Embed
 	Rerank   *infer.Rerank
 	User     string // of the caller, as the kernel reports it: cached prompts belong to a user
+	Key      string // name of the caller's key, as in infer.Peer
+	Salt     string // as in infer.Request
 	Deadline time.Time
 	Cancel   bool
 	Pause    bool // until Resume
@@ -39,6 +42,8 @@ func (r *request) task() infer.Task {
 	switch {
 	case r.Generate != nil:
 		return r.Generate
+	case r.Count != nil:
+		return r.Count
 	case r.Embed != nil:
 		return r.Embed
 	case r.Rerank != nil:
@@ -51,6 +56,7 @@ func (r *request) task() infer.Task {
 // answer to a query.
 type response struct {
 	Call     uint64
+	Prompt   *infer.Prompt
 	Text     *infer.Text // with logprobs
 	ToolCall *infer.ToolCall
 	Vectors  *infer.Vectors
@@ -69,30 +75,43 @@ type done struct {
 	Out            int
 	Backend, Model string
 	Unsatisfied    bool
+	StopIgnored    bool
 }
 
 func doneOf(ev *infer.Done) *done {
 	return &done{
 		Reason: ev.Reason, In: ev.In, Cached: ev.Cached, Out: ev.Out,
-		Backend: ev.Backend, Model: ev.Model, Unsatisfied: ev.Unsatisfied,
+		Backend: ev.Backend, Model: ev.Model, Unsatisfied: ev.Unsatisfied, StopIgnored: ev.StopIgnored,
 	}
 }
 
 func (d *done) event() *infer.Done {
 	return &infer.Done{
 		Reason: d.Reason, In: d.In, Cached: d.Cached, Out: d.Out,
-		Backend: d.Backend, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied,
+		Backend: d.Backend, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied, StopIgnored: d.StopIgnored,
 	}
 }
 
 type failure struct {
-	Code infer.Code
-	Text string
+	Code   infer.Code
+	Text   string
+	Prompt *infer.PromptError // the cause, if it is one
+}
+
+func failureOf(err error) *failure {
+	f := &failure{Code: infer.CodeOf(err), Text: err.Error()}
+	f.Prompt, _ = errors.AsType[*infer.PromptError](err)
+	return f
 }
 
 // err returns the failure with its text cut: an engine's messages quote the model and the
 // request.
-func (f *failure) err() error { return infer.Errorf(f.Code, "%s", printable.Text(f.Text)) }
+func (f *failure) err() error {
+	if f.Prompt != nil {
+		return infer.Errorf(f.Code, "%w", f.Prompt)
+	}
+	return infer.Errorf(f.Code, "%s", printable.Text(f.Text))
+}
 
 // Kinds of blobs of the engine.
 const (
@@ -103,17 +122,19 @@ const (
 // A part is an [infer.Part] as JSON: one member is set. Its members have no methods, so
 // that [marshalPart] does not take them for parts.
 type part struct {
-	Text   *textPart
-	Media  *mediaPart
-	Call   *callPart
-	Result *resultPart
+	Text     *textPart
+	Thinking *thinkingPart
+	Media    *mediaPart
+	Call     *callPart
+	Result   *resultPart
 }
 
 type (
-	textPart   infer.TextPart
-	mediaPart  infer.MediaPart
-	callPart   infer.CallPart
-	resultPart infer.ResultPart
+	textPart     infer.TextPart
+	thinkingPart infer.ThinkingPart
+	mediaPart    infer.MediaPart
+	callPart     infer.CallPart
+	resultPart   infer.ResultPart
 )
 
 func marshalPart(e *jsontext.Encoder, p infer.Part) error {
@@ -121,6 +142,8 @@ func marshalPart(e *jsontext.Encoder, p infer.Part) error {
 	switch p := p.(type) {
 	case *infer.TextPart:
 		one.Text = (*textPart)(p)
+	case *infer.ThinkingPart:
+		one.Thinking = (*thinkingPart)(p)
 	case *infer.MediaPart:
 		one.Media = (*mediaPart)(p)
 	case *infer.CallPart:
@@ -139,6 +162,8 @@ func unmarshalPart(d *jsontext.Decoder, p *infer.Part) error {
 	switch {
 	case one.Text != nil:
 		*p = (*infer.TextPart)(one.Text)
+	case one.Thinking != nil:
+		*p = (*infer.ThinkingPart)(one.Thinking)
 	case one.Media != nil:
 		*p = (*infer.MediaPart)(one.Media)
 	case one.Call != nil:

@@ -5,6 +5,7 @@ import "github.com/inferd-go/inferd/internal/infer"
 // A piece is an event of an answer other than its end. One field is in use.
 type piece struct {
 	kind     pieceKind
+	prompt   infer.Prompt
 	text     infer.Text
 	thinking infer.Thinking
 	tool     *infer.ToolCall
@@ -16,6 +17,7 @@ const (
 	textPiece pieceKind = iota
 	thinkingPiece
 	toolPiece
+	promptPiece
 )
 
 // event returns the event, which is valid as long as the piece.
@@ -25,6 +27,8 @@ func (p *piece) event() infer.Event {
 		return &p.thinking
 	case toolPiece:
 		return p.tool
+	case promptPiece:
+		return &p.prompt
 	default:
 		return &p.text
 	}
@@ -40,6 +44,8 @@ func (p *piece) size() int {
 		return len(p.thinking.Delta)
 	case toolPiece:
 		return sizeOfTool(p.tool)
+	case promptPiece:
+		return 0
 	default:
 		return sizeOfText(&p.text)
 	}
@@ -61,7 +67,7 @@ type pieces []piece
 // end returns the piece that an event of kind k is joined to: the last one or a new one.
 func (ps *pieces) end(k pieceKind) *piece {
 	n := len(*ps)
-	if n > 0 && (*ps)[n-1].kind == k && k != toolPiece {
+	if n > 0 && (*ps)[n-1].kind == k && k != toolPiece && k != promptPiece {
 		return &(*ps)[n-1]
 	}
 	if n < cap(*ps) {
@@ -92,6 +98,9 @@ func (ps *pieces) addThinking(ev *infer.Thinking, carry *infer.Text) {
 	t.Cost += carry.Cost + ev.Cost
 	carry.Tokens, carry.Cost = 0, 0
 }
+
+// addPrompt copies ev.
+func (ps *pieces) addPrompt(ev *infer.Prompt) { ps.end(promptPiece).prompt = *ev }
 
 // addTool keeps ev.
 func (ps *pieces) addTool(ev *infer.ToolCall) { ps.end(toolPiece).tool = ev }

@@ -80,7 +80,8 @@ func (s *Server) Serve(ctx context.Context) error {
 			return protocolError("an empty request")
 		default:
 			work := &infer.Request{
-				ID: strconv.FormatUint(req.Call, 10), Task: req.task(), Peer: infer.Peer{User: req.User}, Deadline: req.Deadline,
+				ID: strconv.FormatUint(req.Call, 10), Task: req.task(), Deadline: req.Deadline,
+				Peer: infer.Peer{User: req.User, Key: req.Key}, CacheSalt: req.Salt,
 			}
 			ctx, done := calls.begin(ctx, req.Call, &work.Pause)
 			answers.Go(func() {
@@ -123,6 +124,8 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Admitted: // emitted by the daemon's gate only
+		case *infer.Prompt:
+			return s.put(response{Call: call, Prompt: ev}, !s.Deferred)
 		case *infer.Text:
 			if len(ev.Logprobs) > 0 {
 				return s.put(response{Call: call, Text: ev}, !s.Deferred)
@@ -146,7 +149,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	})
 	switch {
 	case err != nil:
-		end = response{Call: call, Fail: &failure{Code: infer.CodeOf(err), Text: err.Error()}}
+		end = response{Call: call, Fail: failureOf(err)}
 	case end.Done == nil:
 		end = response{Call: call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}

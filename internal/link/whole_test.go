@@ -73,7 +73,7 @@ func (g *generator) fill(v reflect.Value) {
 }
 
 func (g *generator) part() infer.Part {
-	parts := []infer.Part{&infer.TextPart{}, &infer.MediaPart{}, &infer.CallPart{}, &infer.ResultPart{}}
+	parts := []infer.Part{&infer.TextPart{}, &infer.ThinkingPart{}, &infer.MediaPart{}, &infer.CallPart{}, &infer.ResultPart{}}
 	if g.depth == 3 {
 		parts = parts[:1]
 	}
@@ -85,12 +85,36 @@ func (g *generator) part() infer.Part {
 }
 
 func (g *generator) task() infer.Task {
-	task := rapid.SampledFrom([]infer.Task{&infer.Generate{}, &infer.Embed{}, &infer.Rerank{}}).Draw(g.t, "task")
+	task := rapid.SampledFrom([]infer.Task{&infer.Generate{}, &infer.Count{}, &infer.Embed{}, &infer.Rerank{}}).Draw(g.t, "task")
+	if count, ok := task.(*infer.Count); ok {
+		count.Of = new(infer.Generate)
+		g.fill(reflect.ValueOf(count.Of).Elem())
+		return task
+	}
 	g.fill(reflect.ValueOf(task).Elem())
 	if gen, ok := task.(*infer.Generate); ok {
 		for i := range gen.Attachments { // a blob of no bytes is never nil
 			gen.Attachments[i].Data = append([]byte{}, gen.Attachments[i].Data...)
 		}
+	}
+	return task
+}
+
+// carriedTask returns a task as an engine gets it: with its defaults, and without the data of
+// attachments if it is only counted.
+func carriedTask(task infer.Task) infer.Task {
+	switch t := task.(type) {
+	case *infer.Generate:
+		return t.Settled()
+	case *infer.Count:
+		bare := *t.Of
+		bare.Attachments = []infer.Attachment{}
+		for _, a := range t.Of.Attachments {
+			a.Data = nil
+			bare.Attachments = append(bare.Attachments, a)
+		}
+		return &infer.Count{Of: &bare}
+	case *infer.Embed, *infer.Rerank:
 	}
 	return task
 }
@@ -102,9 +126,10 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 		all = append(all, &infer.Vectors{})
 	case *infer.Rerank:
 		all = append(all, &infer.Scores{})
+	case *infer.Count:
 	case *infer.Generate:
 		for range rapid.IntRange(0, 8).Draw(g.t, "events") {
-			all = append(all, rapid.SampledFrom([]infer.Event{&infer.Text{}, &infer.Thinking{}, &infer.ToolCall{}}).Draw(g.t, "event"))
+			all = append(all, rapid.SampledFrom([]infer.Event{&infer.Prompt{}, &infer.Text{}, &infer.Thinking{}, &infer.ToolCall{}}).Draw(g.t, "event"))
 			all[len(all)-1] = reflect.New(reflect.TypeOf(all[len(all)-1]).Elem()).Interface().(infer.Event)
 		}
 	}
@@ -192,6 +217,8 @@ func joined(events []infer.Event) (all []infer.Event) {
 			thinking := *ev
 			thinking.Delta = bytes.Clone(ev.Delta)
 			all = append(all, &thinking)
+		case *infer.Prompt:
+			all = append(all, new(*ev))
 		default:
 			all = append(all, ev)
 		}
@@ -234,7 +261,7 @@ func TestLinkIsLossless(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(task, <-tasks); diff != "" {
+			if diff := cmp.Diff(carriedTask(task), <-tasks); diff != "" {
 				t.Errorf("task: -want +got\n%s", diff)
 			}
 			if diff := cmp.Diff(joined(carried(events)), got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(infer.Text{}, "More")); diff != "" {

@@ -63,12 +63,15 @@ func (s *Slots) give() {
 }
 
 // peerOf identifies one peer at a time.
-func (s *Slots) peerOf(nc net.Conn) infer.Peer {
+func (s *Slots) peerOf(nc net.Conn, identify func(net.Conn) infer.Peer) infer.Peer {
 	if s != nil {
 		s.identify <- struct{}{}
 		defer func() { <-s.identify }()
 	}
-	return PeerOf(nc)
+	if identify == nil {
+		identify = PeerOf
+	}
+	return identify(nc)
 }
 
 // An Acceptor accepts the connections of a listener within limits.
@@ -79,6 +82,8 @@ type Acceptor struct {
 	Slots *Slots
 	// Conns bounds the connections of all acceptors that share it; nil means no bound.
 	Conns *quota.Quota
+	// Identify identifies the peer of a connection; nil means [PeerOf].
+	Identify func(net.Conn) infer.Peer
 	// Refuse answers a connection over the bound of Conns. It must not block for long. Nil
 	// closes the connection without an answer.
 	Refuse func(net.Conn)
@@ -133,7 +138,7 @@ func (a *Acceptor) admit(nc net.Conn, serve func(net.Conn, infer.Peer)) {
 	if local, ok := nc.(*net.UnixConn); ok {
 		_ = local.SetWriteBuffer(writeBuffer) // if it fails, the buffer is larger
 	}
-	peer := a.Slots.peerOf(nc)
+	peer := a.Slots.peerOf(nc, a.Identify)
 	if a.Conns != nil {
 		if !a.Conns.TryAcquire(peer.Caller(), 1) {
 			if a.Refuse != nil {

@@ -20,6 +20,7 @@ const (
 	LPLeaf      = "inferd.sock" // the v2 generation, length-prefixed
 	EmbedLeaf   = "infer.embed.sock"
 	RerankLeaf  = "infer.rerank.sock"
+	HTTPLeaf    = "http.sock"
 	AdminLeaf   = "admin.sock"
 	ControlLeaf = "control.sock"
 	LockLeaf    = "inferd.lock"
@@ -138,6 +139,14 @@ func (e Env) ModelsDir() string {
 		return dir
 	}
 	return e.join(e.data(), "models")
+}
+
+// Expand returns a path in which a leading "~/" is the user's home.
+func (e Env) Expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		return e.join(e.home(), rest)
+	}
+	return path
 }
 
 // VerifiedFile is the file with the digests of model files that have been verified on this

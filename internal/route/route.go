@@ -128,7 +128,7 @@ func compared(t infer.Task) bool {
 	switch t.(type) {
 	case *infer.Embed, *infer.Rerank:
 		return true
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 	}
 	return false
 }
@@ -187,7 +187,7 @@ func outcome(b *backend.Backend, err error) breaker.Outcome {
 
 func verb(t infer.Task) string {
 	switch t.(type) {
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 		return "generate"
 	case *infer.Embed:
 		return "embed"
@@ -204,7 +204,7 @@ func noBackend(t infer.Task) string {
 		return "no embed-capable backend available"
 	case *infer.Rerank:
 		return "no rerank-capable backend available"
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 	}
 	return "no backend available"
 }

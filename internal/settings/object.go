@@ -103,8 +103,8 @@ func (o *Object) boolean(name string, to *bool) {
 	}
 }
 
-// number reads a whole number within bounds.
-func (o *Object) number(name string, to *int, least, most int) {
+// Number reads a whole number within bounds.
+func (o *Object) Number(name string, to *int, least, most int) {
 	value := o.Take(name)
 	if value == nil {
 		return
@@ -192,6 +192,9 @@ func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Val
 	}
 	return all
 }
+
+// HasText reports whether a member is a string. It does not take it.
+func (o *Object) HasText(name string) bool { return o.members[name].Kind() == jsontext.KindString }
 
 // Has reports whether a member is there and not null. It does not take it.
 func (o *Object) Has(name string) bool {

@@ -21,7 +21,7 @@ type Setting[T any] struct {
 	Key  string // member of the config file, after the object that holds it. Empty: no member
 	Help string // for --help and docs/settings.md; back quotes hold the kind of value
 
-	// At returns a pointer to the value: a *string, *bool, *int, *Word or *time.Duration.
+	// At returns a pointer to the value: a *string, *bool, *int, *Word, *Words or *time.Duration.
 	At func(*T) any
 
 	Least, Most int           // bounds of a number; Most 0 stands for 2^30
@@ -30,6 +30,53 @@ type Setting[T any] struct {
 
 // A Word is a string or a number, as it is written.
 type Word string
+
+// Words are the values of a flag that may be repeated, and given without a value; in the config
+// file they are an array of strings.
+type Words []string
+
+// Bare is the value of a flag without one.
+const Bare = "true"
+
+// String returns the words, for package flag.
+func (w *Words) String() string { return strings.Join(*w, ",") }
+
+// Set appends the words of a list with commas.
+func (w *Words) Set(text string) error {
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			*w = append(*w, word)
+		}
+	}
+	return nil
+}
+
+// IsBoolFlag says that the flag may have no value.
+func (*Words) IsBoolFlag() bool { return true }
+
+// JoinValues joins each flag of fs that is [Words] with its value, if one follows: package flag
+// takes the value of a flag that may have none only behind an equals sign.
+func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			return append(joined, args[i:]...)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+		if f := fs.Lookup(name); strings.HasPrefix(arg, "-") && f != nil && i+1 < len(args) && args[i+1] != "" {
+			if _, words := f.Value.(*Words); words && args[i+1][0] != '-' {
+				i++
+				arg += "=" + args[i]
+			} else if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() { // its value is no flag
+				i++
+				joined = append(joined, arg)
+				arg = args[i]
+			}
+		}
+		joined = append(joined, arg)
+	}
+	return joined
+}
 
 // A Table is the rows of some settings with the struct that holds their values.
 type Table interface {
@@ -41,6 +88,9 @@ type Table interface {
 	Read(o *Object)
 	// Rows describes the settings.
 	Rows() []Row
+	// Members returns the present values as the config file has them, by their keys. Those that
+	// stand for a default by being absent are left out.
+	Members() map[string]any
 }
 
 // A Row describes a setting and its present value.
@@ -90,11 +140,54 @@ func (t table[T]) Rows() (all []Row) {
 	return all
 }
 
-// value formats the present value; the number 0 is omitted, because the help explains it.
+// Members returns the values with a key.
+func (t table[T]) Members() map[string]any {
+	all := make(map[string]any)
+	for _, s := range t.rows {
+		if s.Key == "" {
+			continue
+		}
+		if value := s.member(t.to); value != nil {
+			all[s.Key] = value
+		}
+	}
+	return all
+}
+
+// member returns the present value as the config file has it; nil is one that is absent there.
+func (s Setting[T]) member(from *T) any {
+	switch p := s.At(from).(type) {
+	case *string:
+		if *p != "" {
+			return *p
+		}
+	case *Word:
+		if *p != "" {
+			return string(*p)
+		}
+	case *Words:
+		if len(*p) > 0 {
+			return []string(*p)
+		}
+	case *bool:
+		return *p
+	case *int:
+		if *p != 0 || s.Least <= 0 {
+			return *p
+		}
+	case *time.Duration:
+		return int(*p / s.Unit)
+	}
+	return nil
+}
+
+// value spells the present value; a number that is 0 is left to the help.
 func (s Setting[T]) value(from *T) string {
 	switch p := s.At(from).(type) {
 	case *string:
 		return *p
+	case *Words:
+		return p.String()
 	case *bool:
 		return strconv.FormatBool(*p)
 	case *int:
@@ -124,6 +217,8 @@ func (s Setting[T]) define(fs *flag.FlagSet, to *T) {
 		fs.StringVar(p, s.Flag, *p, s.Help)
 	case *Word:
 		fs.StringVar((*string)(p), s.Flag, string(*p), s.Help)
+	case *Words:
+		fs.Var(p, s.Flag, s.Help)
 	case *bool:
 		fs.BoolVar(p, s.Flag, *p, s.Help)
 	case *int:
@@ -161,15 +256,19 @@ func (s Setting[T]) Read(o *Object, to *T) {
 		o.Text(name, p)
 	case *Word:
 		o.word(name, p)
+	case *Words:
+		if all := o.Texts(name); all != nil {
+			*p = all
+		}
 	case *bool:
 		o.boolean(name, p)
 	case *int:
 		least, most := s.bounds()
-		o.number(name, p, least, most)
+		o.Number(name, p, least, most)
 	case *time.Duration:
 		n := int(*p / s.Unit)
 		least, most := s.bounds()
-		o.number(name, &n, least, most)
+		o.Number(name, &n, least, most)
 		*p = time.Duration(n) * s.Unit
 	}
 }

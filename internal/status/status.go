@@ -42,8 +42,14 @@ type Capabilities struct {
 	DeviceName  string // empty if unknown
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
-	NoTemplate  bool   // it generates, and its model has no chat template
-	Unverified  bool   // the libraries that compute are not the packaged ones
+	// Facts of the entry's model; 0 and empty are unknown.
+	Model                      string // its own name
+	NCtx                       int    // tokens of the context
+	Params, Size               uint64 // weights, and their bytes
+	Architecture, Quantization string
+
+	NoTemplate bool // it generates, and its model has no chat template
+	Unverified bool // the libraries that compute are not the packaged ones
 	// Exact reports that equal requests get the same bits, whatever other requests run. WantsExact
 	// reports that the operator asked for it; Inexact is the reason why it is not so.
 	Exact, WantsExact bool

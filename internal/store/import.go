@@ -45,7 +45,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if err != nil {
 		return nil, err
 	}
-	files, err := openParts(im.Path)
+	files, err := s.openParts(ctx, im.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -134,12 +134,12 @@ func (im Import) check() (Import, error) {
 }
 
 // openParts opens a file, or all parts of a split model by its first part.
-func openParts(path string) (*Model, error) {
+func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	stem := filepath.Base(path)
 	if match := anyPart.FindStringSubmatch(stem[:len(stem)-len(filepath.Ext(stem))]); match != nil && match[2] != "00001" {
 		return nil, fmt.Errorf("%s is a part of a split model: name its first part, %s-00001-of-%s%s", path, match[1], match[3], filepath.Ext(stem))
 	}
-	return open(path)
+	return s.openFiles(ctx, path)
 }
 
 // headerOf reads the header of a model for its manifest. A file that is no model can be imported,

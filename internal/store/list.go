@@ -63,7 +63,7 @@ func (s *Store) List() (Listing, error) {
 	for _, name := range slices.Sorted(maps.Keys(manifests)) {
 		l.Models = append(l.Models, s.entry(d, manifests[name]))
 	}
-	if l.Unfinished, problems, err = d.ingests(); err != nil {
+	if l.Unfinished, problems, err = d.ingests(""); err != nil {
 		l.Problems = append(l.Problems, Problem{d.path(blobsDir), err.Error()})
 	}
 	l.Problems = append(l.Problems, problems...)

@@ -33,7 +33,8 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
 	case err == nil && ref.SHA256 == "": // the digest comes from there
 		err = errors.Join(d.judge("."), d.judge(manifestsDir))
-	case errors.Is(err, fs.ErrNotExist) && ref.SHA256 != "":
+	}
+	if err != nil && ref.SHA256 != "" {
 		if info, look := d.root.Lstat(blobPath(ref.SHA256)); look == nil {
 			m = &Manifest{Name: ref.Name, Blob: digestPrefix + ref.SHA256, Size: info.Size()}
 			err = nil
@@ -48,7 +49,7 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 // openManifest opens and checks the files of a manifest.
 func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase func(status.Phase)) (_ *Model, err error) {
 	blobs := m.Blobs()
-	model := &Model{Name: m.Name}
+	model := s.newModel(m.Name, "")
 	defer func() {
 		if err != nil {
 			model.Close()
@@ -60,11 +61,14 @@ func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase fu
 		if err != nil {
 			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
 		}
+		model.Files = append(model.Files, f)
+		if info, err = model.watch(ctx, f, info, path); err != nil {
+			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
+		}
 		if i == 0 {
 			model.Path, model.Info = path, info
 			phase(status.CheckingLocal{Path: path})
 		}
-		model.Files = append(model.Files, f)
 		got, err := s.digestOf(ctx, f, info, path, digest, phase)
 		if err == nil && got != digest {
 			err = &DamagedError{path, fmt.Errorf("it has SHA-256 %s, but %s was expected: run \"inferdctl verify %s\"", got, digest, m.Name)}

@@ -66,7 +66,7 @@ func (d *disk) knows(name string) (bool, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err == nil, err
 	}
-	all, _, err := d.ingests()
+	all, _, err := d.ingests("")
 	if err != nil || slices.ContainsFunc(all, func(u Unfinished) bool { return u.Name == name }) {
 		return err == nil, err
 	}
@@ -165,7 +165,7 @@ func (r *removal) rests(parts []Part) error {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })
 	}
 	var failed []error
-	all, _, err := r.disk.ingests()
+	all, _, err := r.disk.ingests("")
 	failed = append(failed, err)
 	for _, u := range all {
 		if ours(u.Name, u.Digest) {

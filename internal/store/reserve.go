@@ -33,12 +33,12 @@ func (i *Ingest) Reserve() error {
 	}
 	free, known := freeSpace(i.disk.root.Name())
 	if known {
-		others, _, err := i.disk.ingests()
+		others, _, err := i.disk.ingests(i.dir)
 		if err != nil {
 			return err
 		}
 		for _, o := range others {
-			if o.dir != i.dir && o.Running {
+			if o.Running {
 				free -= max(o.Total-o.allocated, 0)
 			}
 		}
@@ -81,12 +81,13 @@ func (s *Store) Unfinished() ([]Unfinished, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, _, err := d.ingests()
+	all, _, err := d.ingests("")
 	return all, err
 }
 
-// ingests reads the states of all ingests. Folders that cannot be read become problems.
-func (d *disk) ingests() (all []Unfinished, problems []Problem, err error) {
+// ingests reads the states of all ingests except one, whose folder may be empty. Folders that
+// cannot be read become problems.
+func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err error) {
 	prefixes, err := d.readDir(blobsDir)
 	if err != nil {
 		return nil, nil, err
@@ -102,8 +103,9 @@ func (d *disk) ingests() (all []Unfinished, problems []Problem, err error) {
 			continue
 		}
 		for _, dir := range dirs {
-			if ref, ok := strings.CutPrefix(dir.Name(), partialPrefix); ok && dir.IsDir() {
-				all = append(all, d.unfinished(path.Join(shard, dir.Name()), ref))
+			name := path.Join(shard, dir.Name())
+			if ref, ok := strings.CutPrefix(dir.Name(), partialPrefix); ok && dir.IsDir() && name != except {
+				all = append(all, d.unfinished(name, ref))
 			}
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"sync"
 
 	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/lease"
 	"github.com/inferd-go/inferd/internal/status"
 )
 
@@ -47,10 +48,27 @@ type Model struct {
 	Info   os.FileInfo // of the first file when it was opened
 	Digest string      // SHA-256 of the content, in hex; empty: unknown, or split into several files
 	Files  []*os.File  // the parts in order; one if the model is not split
+	// Guard watches the files since before they were judged, if the store has Guarded. A caller
+	// that keeps it sets it to nil before Close.
+	Guard *lease.Guard
 }
 
-// Close closes the files.
+// watch has the guard watch a file, if there is one, and returns the file's state after that.
+func (m *Model) watch(ctx context.Context, f *os.File, info os.FileInfo, path string) (os.FileInfo, error) {
+	if m.Guard == nil {
+		return info, nil
+	}
+	if err := m.Guard.Add(ctx, f, path); err != nil {
+		return nil, err
+	}
+	return f.Stat()
+}
+
+// Close closes the files, and ends the watch.
 func (m *Model) Close() {
+	if m.Guard != nil {
+		m.Guard.Close()
+	}
 	for _, f := range m.Files {
 		_ = f.Close() // only read
 	}
@@ -73,6 +91,8 @@ type Store struct {
 	VerifiedFile string
 	// Paranoid has every file hashed each time that it is handed out.
 	Paranoid bool
+	// Guarded has the files of a model watched from the time that it is handed out; see package lease.
+	Guarded bool
 	// Before is called before each change in Home, one at a time; an error prevents the change.
 	// It is for tests: they record the order of changes, and have some fail.
 	Before func(Op) error
@@ -111,7 +131,7 @@ func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (
 		return nil, fmt.Errorf("model %s: %w", ref.Path, err)
 	}
 	phase(status.CheckingLocal{Path: path})
-	m, err := open(path)
+	m, err := s.openFiles(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err) // names the file
 	}
@@ -132,7 +152,7 @@ func (s *Store) builtin(ctx context.Context, name string, phase func(status.Phas
 		return nil, fmt.Errorf("built-in model %s: %w", name, err)
 	}
 	phase(status.CheckingLocal{Path: path})
-	m, err := open(path)
+	m, err := s.openFiles(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("built-in model: %w", err) // names the file
 	}
@@ -154,11 +174,21 @@ func (s *Store) generate(name string) (path, digest string, err error) {
 	return path, digest, err
 }
 
-// open opens all files of a model. Only the first one is checked against a digest.
-func open(path string) (*Model, error) {
-	m := &Model{Path: path}
+// newModel returns a model without files.
+func (s *Store) newModel(name, path string) *Model {
+	m := &Model{Name: name, Path: path}
+	if s.Guarded {
+		m.Guard = lease.New()
+	}
+	return m
+}
+
+// openFiles opens all files of a model. Only the first one is checked against a digest.
+func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
+	m := s.newModel("", path)
 	parts := partsOf(path)
 	if len(parts) > maxParts {
+		m.Close()
 		return nil, fmt.Errorf("%s has %d parts: at most %d can be loaded", path, len(parts), maxParts)
 	}
 	for i, part := range parts {
@@ -171,6 +201,10 @@ func open(path string) (*Model, error) {
 			return nil, err
 		}
 		m.Files = append(m.Files, f)
+		if info, err = m.watch(ctx, f, info, part); err != nil {
+			m.Close()
+			return nil, err
+		}
 		if i == 0 {
 			m.Info = info
 		}

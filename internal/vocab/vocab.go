@@ -184,28 +184,34 @@ func Has(mask []uint64, id int32) bool { return mask[id>>6]>>(id&63)&1 != 0 }
 
 // Count returns how many tokens a text takes, by the longest match at each place. Bytes
 // without a token count as one. It bounds from above what the text needs at least.
-func (v *Vocab) Count(text []automaton.Symbol) (n int) {
-	for len(text) > 0 {
-		n++
-		if text[0] >= 256 {
-			text = text[1:]
-			continue
-		}
-		text = text[max(1, v.match(text)):]
+func (v *Vocab) Count(text []automaton.Symbol) (count int) {
+	for ; len(text) > 0; count++ {
+		_, n, _ := v.First(text)
+		text = text[max(1, n):]
 	}
-	return n
+	return count
 }
 
-// match returns the length of the longest token at the beginning of a text.
-func (v *Vocab) match(text []automaton.Symbol) (longest int) {
-	longest = match(v.rest, text)
+// First returns the longest token at the beginning of a text, which is not empty, and its number
+// of symbols. It is false if no token begins so.
+func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
+	if text[0] >= 256 {
+		return int32(text[0] - 256), 1, true
+	}
+	id, n = match(v.rest, text)
 	for g := range v.plain {
-		longest = max(longest, match(v.plain[g], text))
+		if other, m := match(v.plain[g], text); m > n {
+			id, n = other, m
+		}
 	}
-	return longest
+	return id, n, n > 0
 }
 
-func match(nodes []node, text []automaton.Symbol) (longest int) {
+// Most returns the bytes of the longest token.
+func (v *Vocab) Most() int { return v.most }
+
+// match returns the longest token of a trie at the beginning of a text, and its length; 0 is none.
+func match(nodes []node, text []automaton.Symbol) (id int32, longest int) {
 	at, end := 0, len(nodes)
 	for depth := range text {
 		for at < end && automaton.Symbol(nodes[at].size&(1<<byteBits-1)) != text[depth] {
@@ -215,10 +221,10 @@ func match(nodes []node, text []automaton.Symbol) (longest int) {
 			break
 		}
 		if nodes[at].token >= 0 {
-			longest = depth + 1
+			id, longest = nodes[at].token, depth+1
 		}
 		end = at + int(nodes[at].size>>byteBits)
 		at++
 	}
-	return longest
+	return id, longest
 }

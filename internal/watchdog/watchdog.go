@@ -94,7 +94,7 @@ type Sample struct {
 	// StepCPU is the planned CPU time, over all threads, of the step under way, and
 	// StepWall its planned wall time. 0 is unknown.
 	StepCPU, StepWall time.Duration
-	// Overrun is the CPU time that a phase ("sample" or "render") has used since its call
+	// Overrun is the CPU time that a phase, such as "render", has used since its call
 	// failed. 0 means that no such phase runs.
 	Overrun      time.Duration
 	OverrunPhase string

@@ -56,7 +56,7 @@ func beats(x *watchdog.Sample) { x.CPU, x.Wait = time.Millisecond, 20*time.Milli
 
 // overruns returns a sample in which a phase has used the CPU time d since its call failed.
 func overruns(d time.Duration) watchdog.Sample {
-	return sample(free, func(x *watchdog.Sample) { x.Overrun, x.OverrunPhase = d, "sample" })
+	return sample(free, func(x *watchdog.Sample) { x.Overrun, x.OverrunPhase = d, "render" })
 }
 
 func planned(cpu, wall time.Duration) func(*watchdog.Sample) {
@@ -125,7 +125,7 @@ func TestRules(t *testing.T) {
 		"a slow disk between spins":                            {samples: times(200, sample(swaps, spins, swaps)), want: []string{"125 kill spin"}},
 		"swapping":                                             {samples: times(119, sample(faults, spins))},
 		"swapping, then a spin":                                {samples: join(times(60, sample(faults)), times(20, sample(spins))), want: []string{"65 kill spin"}},
-		"a template of a failed call does not end":             {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), overruns(5e9)}, want: []string{"5 kill sample does not end"}},
+		"a template of a failed call does not end":             {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), overruns(5e9)}, want: []string{"5 kill render does not end"}},
 		"one overrun is no evidence":                           {samples: []watchdog.Sample{overruns(9e9), sample(free), overruns(9e9), overruns(9e9), sample(free)}},
 		"an overrun that ends":                                 {samples: []watchdog.Sample{overruns(1e9), overruns(2e9), overruns(3e9), overruns(4e9), sample(free)}},
 		"a frozen cgroup":                                      {samples: times(300, sample(frozen))},
@@ -202,7 +202,7 @@ func TestReasons(t *testing.T) {
 		"spin: no beat for 5s with 1 calls open, 10s of CPU":          times(20, sample(spins, mute)),
 		"deadlock: no step for 10s with 1 calls open, no CPU for 10s": times(20, sample()),
 		"stopped for 10s, also after a SIGCONT":                       times(20, sample(halted)),
-		"sample does not end: 5s of CPU since its call failed":        times(3, overruns(5*time.Second)),
+		"render does not end: 5s of CPU since its call failed":        times(3, overruns(5*time.Second)),
 	} {
 		var (
 			s watchdog.State

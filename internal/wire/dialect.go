@@ -9,4 +9,8 @@ const (
 	V2     Dialect = "v2"
 	Embed  Dialect = "embed"
 	Rerank Dialect = "rerank"
+
+	// HTTP is the dialect of a connection over HTTP, where each request has its own.
+	HTTP   Dialect = "http"
+	OpenAI Dialect = "openai"
 )

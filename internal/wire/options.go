@@ -14,6 +14,7 @@ const (
 	maxStops        = 16
 	maxStop         = 256 // bytes
 	maxClient       = 64  // bytes
+	maxSalt         = 64  // bytes
 	maxGrammar      = 64 << 10
 	maxAlternatives = 4096
 	maxNumber       = 1e6 // far above any sensible value, and exact in single precision
@@ -23,12 +24,11 @@ const (
 // means no limit.
 const minTopP = 1e-6
 
-// Defaults of a request to generate.
-const (
-	defaultTemperature Number = 1.0
-	defaultTopP        Number = 0.95
-	defaultTopK               = 64
-)
+// Defaults returns the sockets' values for what a request to generate does not say. maxTokens is
+// the dialect's default of max_tokens.
+func Defaults(maxTokens int) infer.Defaults {
+	return infer.Defaults{MaxTokens: maxTokens, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
+}
 
 // priorities maps the values of priority to [infer.Request.Background].
 var priorities = map[string]bool{"normal": false, "background": true}
@@ -45,10 +45,10 @@ type Options struct {
 	// Extensions of the reference.
 	Stop             []*string `json:"stop,omitzero"` // elements must not be null
 	Seed             *Integer  `json:"seed,omitzero"`
-	MinP             Number    `json:"min_p,omitzero"`
-	RepeatPenalty    Number    `json:"repeat_penalty,omitzero"`
-	PresencePenalty  Number    `json:"presence_penalty,omitzero"`
-	FrequencyPenalty Number    `json:"frequency_penalty,omitzero"`
+	MinP             *Number   `json:"min_p,omitzero"`
+	RepeatPenalty    *Number   `json:"repeat_penalty,omitzero"`
+	PresencePenalty  *Number   `json:"presence_penalty,omitzero"`
+	FrequencyPenalty *Number   `json:"frequency_penalty,omitzero"`
 	Model            string    `json:"model,omitzero"`
 	Priority         string    `json:"priority,omitzero"`
 	Client           string    `json:"client,omitzero"`
@@ -66,16 +66,17 @@ func (o *Options) Shape() error {
 // Streams reports whether the answer is wanted in pieces.
 func (o *Options) Streams() bool { return ValueOr(o.Stream, true) }
 
-// Apply checks the values of the members and copies them into req and gen, its task. maxTokens
-// is the default of max_tokens.
+// Apply checks the values of the members and copies them into req and gen. maxTokens is the
+// default of max_tokens.
 func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) error {
 	gen.Model = o.Model
+	gen.Defaults = Defaults(maxTokens)
 	for _, s := range o.Stop {
 		gen.Stop = append(gen.Stop, *s)
 	}
 	req.Client = o.Client
 	req.Background = priorities[o.Priority]
-	if err := o.integers(req, gen, maxTokens); err != nil {
+	if err := o.integers(req, gen); err != nil {
 		return err
 	}
 	if err := o.numbers(&gen.Sampling); err != nil {
@@ -85,12 +86,18 @@ func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) 
 }
 
 // integers applies the integer members.
-func (o *Options) integers(req *infer.Request, gen *infer.Generate, maxTokens int) (err error) {
-	if gen.MaxTokens, err = ValueOr(o.MaxTokens, IntegerOf(maxTokens)).Within("max_tokens", 1); err != nil {
-		return err
+func (o *Options) integers(req *infer.Request, gen *infer.Generate) (err error) {
+	if o.MaxTokens != nil {
+		if gen.MaxTokens, err = o.MaxTokens.Within("max_tokens", 1); err != nil {
+			return err
+		}
 	}
-	if gen.Sampling.TopK, err = ValueOr(o.TopK, IntegerOf(defaultTopK)).Within("top_k", 0); err != nil {
-		return err
+	if o.TopK != nil {
+		k, err := o.TopK.Within("top_k", 0)
+		if err != nil {
+			return err
+		}
+		gen.Sampling.TopK = &k
 	}
 	if o.Seed != nil {
 		seed, err := o.Seed.Seed()
@@ -113,24 +120,29 @@ func (o *Options) integers(req *infer.Request, gen *infer.Generate, maxTokens in
 func (o *Options) numbers(s *infer.Sampling) error {
 	for _, number := range []struct {
 		name     string
-		value    Number
+		value    *Number
 		min, max float64
-		to       *float64
+		to       **float64
 	}{
-		{"temperature", ValueOr(o.Temperature, defaultTemperature), 0, maxNumber, &s.Temperature},
-		{"top_p", ValueOr(o.TopP, defaultTopP), 0, maxNumber, &s.TopP}, // above 1 means no limit, and was never refused
+		{"temperature", o.Temperature, 0, maxNumber, &s.Temperature},
+		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // above 1 means no limit, and was never refused
 		{"min_p", o.MinP, 0, 1, &s.MinP},
 		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
 		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},
 		{"frequency_penalty", o.FrequencyPenalty, -maxNumber, maxNumber, &s.FrequencyPenalty},
 	} {
-		value := float64(number.value)
+		if number.value == nil {
+			continue
+		}
+		value := float64(*number.value)
 		if value < number.min || value > number.max {
 			return Invalid("%s must be between %.0f and %.0f", number.name, number.min, number.max)
 		}
-		*number.to = value
+		*number.to = &value
 	}
-	s.TopP = max(s.TopP, minTopP)
+	if s.TopP != nil {
+		*s.TopP = max(*s.TopP, minTopP)
+	}
 	return nil
 }
 
@@ -155,21 +167,21 @@ func (o *Options) check(gen *infer.Generate) error {
 // OptionsOf is the inverse of [Options.Apply], for clients: applying the result makes the same
 // request and task.
 func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
-	var (
-		s           = gen.Sampling
-		temperature = Number(s.Temperature)
-		topP        = Number(s.TopP)
-		topK        = IntegerOf(s.TopK)
-		maxTokens   = IntegerOf(gen.MaxTokens)
-	)
-	if topP == 0 {
-		topP = 1 // on the wire, that means no limit
-	}
+	s := gen.Sampling
 	o := Options{
-		Temperature: &temperature, TopP: &topP, TopK: &topK, MaxTokens: &maxTokens, Stream: &stream,
-		MinP: Number(s.MinP), RepeatPenalty: Number(s.RepeatPenalty),
-		PresencePenalty: Number(s.PresencePenalty), FrequencyPenalty: Number(s.FrequencyPenalty),
+		Temperature: numberOf(s.Temperature), TopP: numberOf(s.TopP), Stream: &stream,
+		MinP: numberOf(s.MinP), RepeatPenalty: numberOf(s.RepeatPenalty),
+		PresencePenalty: numberOf(s.PresencePenalty), FrequencyPenalty: numberOf(s.FrequencyPenalty),
 		Model: gen.Model, Client: req.Client,
+	}
+	if o.TopP != nil && *o.TopP == 0 {
+		o.TopP = new(Number(1)) // on the wire, that means no limit
+	}
+	if s.TopK != nil {
+		o.TopK = new(IntegerOf(*s.TopK))
+	}
+	if gen.MaxTokens != 0 {
+		o.MaxTokens = new(IntegerOf(gen.MaxTokens))
 	}
 	if s.Seed != nil {
 		seed := IntegerOf(int(*s.Seed))
@@ -188,8 +200,22 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	return o
 }
 
-// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL, at which llama.cpp would
-// cut it off.
+func numberOf(x *float64) *Number {
+	if x == nil {
+		return nil
+	}
+	return new(Number(*x))
+}
+
+// CheckSalt refuses a cache_salt that is too long.
+func CheckSalt(salt string) error {
+	if len(salt) > maxSalt {
+		return Invalid("cache_salt has %d bytes, at most %d are allowed", len(salt), maxSalt)
+	}
+	return nil
+}
+
+// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/inferd-go/inferd/internal/frame"
@@ -83,6 +84,21 @@ func (r *Reply) end(send func([]byte) error) error {
 	}
 	return send(r.buf)
 }
+
+// Ignored appends the members of a request that had no effect on the answer, if there are any.
+func (r *Reply) Ignored(ev *infer.Done) {
+	if ev.StopIgnored {
+		r.Raw(`,"ignored":["stop"]`)
+	}
+}
+
+// An Ignored is the client's side of [Reply.Ignored], a part of a message.
+type Ignored struct {
+	Ignored []string `json:"ignored"`
+}
+
+// StopIgnored reports whether stop had no effect.
+func (i *Ignored) StopIgnored() bool { return slices.Contains(i.Ignored, "stop") }
 
 // Fail sends the message that ends a request with a failure.
 func (r *Reply) Fail(w frame.Writer, code, text string) error {

@@ -9,6 +9,7 @@ package wire
 import (
 	"errors"
 	"maps"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -33,6 +34,8 @@ const valueSize = 256
 // error is sent to the client first.
 type FatalError struct {
 	Err error // an [infer.Error]
+	// Member is the member of the message that does not fit; empty if it is not known.
+	Member string
 }
 
 func (e *FatalError) Error() string { return e.Err.Error() }
@@ -42,7 +45,7 @@ func (e *FatalError) Unwrap() error { return e.Err }
 
 // Decodef makes the error for a message that the dialect cannot decode.
 func Decodef(format string, args ...any) error {
-	return &FatalError{infer.Errorf(infer.Invalid, "decode: "+format, args...)}
+	return &FatalError{Err: infer.Errorf(infer.Invalid, "decode: "+format, args...)}
 }
 
 // Missing makes the error for a message in which a required member is missing or null.
@@ -69,22 +72,40 @@ func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	if kind != frame.JSON {
 		return nil, Malformed("expected a JSON control frame, got a BLOB frame")
 	}
-	values, depth := countValues(msg)
-	switch {
-	case depth > maxDepth:
-		return nil, Decodef("nested deeper than %d", maxDepth)
-	case values > maxValues:
-		return nil, Decodef("more than %d values", maxValues)
+	memory, err := Weigh(msg)
+	if err != nil {
+		return nil, err
 	}
-	if n := values * valueSize; n > frame.FreeBytes {
-		if err := r.Reserve(n); err != nil {
+	if memory > frame.FreeBytes {
+		if err := r.Reserve(memory); err != nil {
 			return nil, err
 		}
 	}
-	if err := json.Unmarshal(msg, v); err != nil {
-		return nil, decodeError(err)
+	if err := Unmarshal(msg, v); err != nil {
+		return nil, err
 	}
 	return msg, nil
+}
+
+// Weigh returns the memory that decoding msg may take, in bytes, beside msg itself. It fails if
+// msg has too many values, or is nested too deeply.
+func Weigh(msg []byte) (memory int, err error) {
+	values, depth := countValues(msg)
+	switch {
+	case depth > maxDepth:
+		return 0, Decodef("nested deeper than %d", maxDepth)
+	case values > maxValues:
+		return 0, Decodef("more than %d values", maxValues)
+	}
+	return values * valueSize, nil
+}
+
+// Unmarshal decodes a message that has been weighed into v, as [ReadJSON] does.
+func Unmarshal(msg []byte, v any) error {
+	if err := json.Unmarshal(msg, v); err != nil {
+		return decodeError(err)
+	}
+	return nil
 }
 
 // Malformed makes the error for a frame of the wrong kind.
@@ -94,10 +115,10 @@ func Malformed(what string) error { return Fault(&frame.MalformedError{What: wha
 // stream unchanged.
 func Fault(err error) error {
 	if _, ok := errors.AsType[*frame.TooLongError](err); ok {
-		return &FatalError{infer.Errorf(infer.TooLarge, "%w", err)}
+		return &FatalError{Err: infer.Errorf(infer.TooLarge, "%w", err)}
 	}
 	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
-		return &FatalError{infer.Errorf(infer.Invalid, "%w", err)}
+		return &FatalError{Err: infer.Errorf(infer.Invalid, "%w", err)}
 	}
 	return err
 }
@@ -119,7 +140,11 @@ func decodeError(err error) error {
 		case len(place) > maxPointer:
 			place = place[:maxPointer] + "…"
 		}
-		return Decodef("%q at byte %d has the wrong type or is out of range", place, e.ByteOffset)
+		member, _, _ := strings.Cut(strings.TrimPrefix(string(e.JSONPointer), "/"), "/")
+		return &FatalError{
+			Err:    infer.Errorf(infer.Invalid, "decode: %q at byte %d has the wrong type or is out of range", place, e.ByteOffset),
+			Member: member,
+		}
 	}
 	return Decodef("not JSON")
 }

@@ -10,6 +10,10 @@
 //	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
 //	   └──third death──▶ Down ──Retry──▶ Loading
 //
+// A change of the model's file, or an attempt to write to it, makes Ready Loading, too: the requests
+// that run get a second, the engine is stopped, and the next one loads the file as it is then. That counts
+// as no death.
+//
 // Before the engine has been ready once, the third death ends Run with an error instead, and so
 // does a load that the engine itself reports as failed.
 package engine
@@ -30,14 +34,13 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/status"
-	"github.com/inferd-go/inferd/internal/store"
 )
 
 // Kind makes engines of entries.
 var Kind = backend.Kind{Name: llamacpp.Kind.Name, New: llamacpp.Kind.New, Start: start}
 
-// start makes an engine of each entry. They share the program, the libraries, the models and the
-// compute lock file.
+// start makes an engine of each entry. They share the program, the libraries and the compute lock
+// file.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
 	program, err := enginePath(h.Engine)
 	if err != nil {
@@ -51,10 +54,9 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	if err != nil {
 		return nil, nil, err
 	}
-	models := &store.Store{BuiltinDir: h.Env.BuiltinDir()}
 	for _, e := range entries {
 		l := &launcher{
-			program: program, libraries: libraries, models: models, name: e.Name, limits: e.Limits, shared: e.Shared,
+			program: program, libraries: libraries, open: h.Open, name: e.Name, limits: e.Limits, shared: e.Shared,
 			settings: e.Settings.(*llamacpp.Settings), //nolint:errcheck // of this kind
 			turns:    turns, secrets: h.Secrets,
 		}
@@ -153,6 +155,7 @@ func warn(ctx context.Context, log *slog.Logger, name string, r link.Report) {
 func capabilities(name string, r link.Report) status.Capabilities {
 	return status.Capabilities{
 		Backend: name, Abilities: r.Abilities, Accelerator: cmp.Or(r.Device, "cpu"), GPULayers: r.GPULayers,
+		Model: r.Model, NCtx: r.NCtx, Params: r.Params, Size: r.Size, Architecture: r.Architecture, Quantization: r.Quantization,
 		NoTemplate: r.NoTemplate, WantsExact: r.Exact || r.Inexact != "", Exact: r.Exact, Inexact: r.Inexact,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/backend/llamacpp"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/launch"
+	"github.com/inferd-go/inferd/internal/lease"
 	"github.com/inferd-go/inferd/internal/link"
 	"github.com/inferd-go/inferd/internal/proc"
 	"github.com/inferd-go/inferd/internal/status"
@@ -55,7 +56,7 @@ var passed = []string{
 type launcher struct {
 	program   string
 	libraries *engineLibraries
-	models    *store.Store
+	open      func(context.Context, backend.Model, func(status.Phase)) (*store.Model, error)
 	name      string // of the entry
 	limits    backend.Limits
 	shared    []string
@@ -71,8 +72,7 @@ type launcher struct {
 // launch checks the requirements of an engine, so that an error names the missing part and its
 // remedy, and starts it.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child, error) {
-	m := l.settings.Model
-	model, err := l.models.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
+	model, err := l.open(ctx, l.settings.Model, phase)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child,
 	}
 	l.choice.Store(&choice)
 	child, err := launch.Start(l.program, launch.Contract{
-		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path}, Tasks: launch.Tasks(l.settings.Tasks),
+		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path, Name: model.Name}, Tasks: launch.Tasks(l.settings.Tasks),
 		NCtx: l.limits.NCtx, EmbedNCtx: l.settings.EmbedNCtx, RerankNCtx: l.settings.RerankNCtx,
 		Slots: l.limits.NSlots, Threads: l.limits.Threads, GPULayers: l.limits.NGPULayers,
 		Pooling: l.settings.Pooling, MaxStallMS: l.limits.MaxStallMS, ComputeLock: l.turns, Exact: l.limits.Exact, SharedPrefixes: l.shared,
@@ -98,7 +98,9 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child,
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
-	return engineChild{child}, nil
+	guard := model.Guard
+	model.Guard = nil // it watches as long as the engine lives
+	return engineChild{child, guard}, nil
 }
 
 // environment returns the whole environment of an engine. searchPath is a folder for the
@@ -134,15 +136,19 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 		o.Settings = fmt.Sprintf("pooling %q, context %d, exact %v", l.settings.Pooling, r.EmbedNCtx, r.Exact)
 	case *infer.Rerank:
 		o.Settings = fmt.Sprintf("context %d, exact %v", r.RerankNCtx, r.Exact)
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 	}
 	return o
 }
 
 // engineChild is an engine process as a [Child].
-type engineChild struct{ *proc.Child }
+type engineChild struct {
+	*proc.Child
+	guard *lease.Guard // of the model's files; nil: there is none
+}
 
 var (
+	_ Guarded  = engineChild{}
 	_ Child    = engineChild{}
 	_ Observed = engineChild{}
 	_ Signaled = engineChild{}
@@ -152,10 +158,25 @@ var (
 func (c engineChild) Wait() Exit {
 	<-c.Done()
 	exit := c.Exit()
+	if c.guard != nil {
+		reason := c.guard.Check()
+		c.guard.Close() // the engine maps nothing any longer
+		if reason != "" {
+			return Exit{Reason: fmt.Sprintf("%s while the engine had it loaded (%s)", reason, exit), Output: exit.Stderr, Changed: true}
+		}
+	}
 	if strings.Contains(exit.Stderr, "libffi.so.8") {
 		return Exit{Reason: `the engine needs the library libffi.so.8: run "apt-get install libffi8"`, Final: true}
 	}
 	return Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
+}
+
+// Changed is closed when a file of the model has changed, or is about to.
+func (c engineChild) Changed() <-chan struct{} {
+	if c.guard == nil {
+		return nil
+	}
+	return c.guard.Changed()
 }
 
 // Conn is the daemon's end of the link.

@@ -20,6 +20,7 @@ import (
 func (s *Supervisor) Run(ctx context.Context) error {
 	var (
 		policy restartPolicy
+		edits  restartPolicy  // of the model's file, which are no deaths
 		watch  watchdog.State // of the next engine
 	)
 	for {
@@ -33,6 +34,16 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}
 		if end.Illegal && !end.ready && s.Avoid != nil && s.Avoid(ctx, end.variant) {
 			s.publish(status.EngineExited{Reason: end.Reason})
+			continue
+		}
+		if end.Changed {
+			pause, _ := edits.next(time.Now(), true)
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "model changed", slog.String("backend", s.Name),
+				slog.String("reason", end.Reason), slog.Duration("restart_in", pause))
+			s.publish(status.EngineExited{Reason: end.Reason})
+			if !sleep(ctx, pause) {
+				return nil
+			}
 			continue
 		}
 		pause, giveUp := policy.next(time.Now(), end.ready)
@@ -110,11 +121,16 @@ func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death
 	defer s.setPID(0)
 
 	r := &engineRun{sup: s, child: child, client: link.NewClient(child.Conn()), watching: watching}
+	unguard := r.guard(ctx)
 	linkErr := r.serve(ctx)
 	child.Kill()
+	unguard()
 	exit := child.Wait()
 	end := r.end
 	switch {
+	case exit.Changed:
+		end.Exit = exit
+		return end
 	case r.wedged != nil:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "wedged engine ended", slog.String("backend", s.Name),
 			slog.String("exit", exit.Reason), slog.String("output", exit.Output))
@@ -130,6 +146,38 @@ func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death
 		end.Reason = fmt.Sprintf("%v (%s)", linkErr, exit.Reason)
 	}
 	return end
+}
+
+// Times of the drain of an engine whose model changes.
+const (
+	drainTime = time.Second // the writers wait meanwhile
+	drainPoll = 10 * time.Millisecond
+)
+
+// guard stops the engine when its model's files change: new requests wait for the next engine, and
+// those that run get drainTime to end. It returns a function that ends the guard.
+func (r *engineRun) guard(ctx context.Context) (unguard func()) {
+	child, ok := r.child.(Guarded)
+	if !ok || child.Changed() == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var guard sync.WaitGroup
+	guard.Go(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-child.Changed():
+		}
+		r.sup.retire(r.client)
+		for end := time.Now().Add(drainTime); time.Now().Before(end) && r.client.Pulse().Active > 0 && sleep(ctx, drainPoll); {
+		}
+		r.child.Kill()
+	})
+	return func() {
+		cancel()
+		guard.Wait()
+	}
 }
 
 // An engineRun is one engine process from its start to its end.

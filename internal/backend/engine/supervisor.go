@@ -38,6 +38,15 @@ type Exit struct {
 	Output string // the end of its output; it may be empty
 	// Illegal reports that an illegal instruction ended it.
 	Illegal bool
+	// Changed says that its model's file was changed under it: the end is not the engine's fault.
+	Changed bool
+}
+
+// A Guarded is a [Child] whose model's files are watched. It is stopped when they change; its Wait
+// then gives the writers way.
+type Guarded interface {
+	// Changed is closed when a file has changed, or is about to; nil: never.
+	Changed() <-chan struct{}
 }
 
 // A Supervisor is a Handler that answers with an engine process. [Supervisor.Run]
@@ -74,6 +83,7 @@ type Supervisor struct {
 	pid     int           // of the engine that loads or is ready
 	starts  starts
 	report  link.Report   // of the last engine that became ready
+	retired *link.Client  // of an engine that gets no more requests; nil if there is none
 	retry   chan struct{} // while Down: closed by Retry
 
 	verdict  *verdict         // of the last engine that the watchdog killed
@@ -169,7 +179,9 @@ func (s *Supervisor) describe(ctx context.Context, into *stats.Backend) {
 func (s *Supervisor) becomeReady(ctx context.Context, client *link.Client, r link.Report) {
 	s.mu.Lock()
 	s.served, s.report = true, r
-	s.setLocked(backend.Ready, client, "")
+	if s.retired != client {
+		s.setLocked(backend.Ready, client, "")
+	}
 	s.mu.Unlock()
 	s.setSilence(ctx, watchdog.Responding)
 	s.OnReady(ctx, r)
@@ -187,6 +199,16 @@ func (s *Supervisor) setLocked(state backend.State, client *link.Client, reason 
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
+	}
+}
+
+// retire hands no more requests to an engine, which may not be ready yet.
+func (s *Supervisor) retire(client *link.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = client
+	if s.client == client {
+		s.setLocked(backend.Loading, nil, "")
 	}
 }
 

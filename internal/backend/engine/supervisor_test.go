@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +69,9 @@ type child struct {
 	conn   net.Conn
 	cancel context.CancelFunc
 	exit   chan string
+
+	edited  chan struct{} // closed when the model's file changes
+	reloads *atomic.Bool  // it was
 }
 
 func (c *child) Conn() net.Conn { return c.conn }
@@ -75,8 +79,15 @@ func (c *child) Kill()          { c.cancel() }
 func (c *child) PID() int       { return c.pid }
 func (c *child) Wait() engine.Exit {
 	reason := <-c.exit
+	if c.reloads.Load() {
+		return engine.Exit{Reason: "the file was changed (" + reason + ")", Changed: true}
+	}
 	return engine.Exit{Reason: reason, Illegal: reason == illegalReason}
 }
+
+func (c *child) Changed() <-chan struct{} { return c.edited }
+
+var _ engine.Guarded = (*child)(nil)
 
 // A house is a supervisor with engines in memory.
 type house struct {
@@ -155,7 +166,7 @@ func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child,
 		_ = far.Close()
 		cancel()
 	}
-	c := &child{pid: 100 + len(h.alive), conn: near, cancel: kill, exit: make(chan string, 1)}
+	c := &child{pid: 100 + len(h.alive), conn: near, cancel: kill, exit: make(chan string, 1), edited: make(chan struct{}), reloads: new(atomic.Bool)}
 	h.alive = append(h.alive, c)
 	go func() {
 		reason := live(ctx, &link.Server{Conn: far})
@@ -170,6 +181,15 @@ func (h *house) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.alive[len(h.alive)-1].Kill()
+}
+
+// edit changes the model's file under the engine that runs.
+func (h *house) edit() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.alive[len(h.alive)-1]
+	c.reloads.Store(true)
+	close(c.edited)
 }
 
 func (h *house) seen() []string {
@@ -275,6 +295,56 @@ func TestDeathWhileAnswering(t *testing.T) {
 		want := []string{"ready", "Restarting EngineExited{killed by SIGKILL}", "ready"}
 		if got := h.seen(); !slices.Equal(got, want) {
 			t.Errorf("events %q, want %q", got, want)
+		}
+	})
+}
+
+// An engine whose model changes is drained for a second and replaced. That counts as no death.
+func TestModelChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, serves)
+		defer h.close()
+		_ = h.WaitReady(t.Context())
+		failed := make(chan error, 1)
+		go func() { failed <- h.ask(99) }()
+		synctest.Wait()
+		begin := time.Now()
+		h.edit()
+		synctest.Wait()
+		if state, _ := h.State(); state != backend.Loading {
+			t.Errorf("it is %v while it drains", state)
+		}
+		next := make(chan error, 1)
+		go func() { next <- h.ask(1) }()
+		if err := <-failed; infer.CodeOf(err) != infer.Unavailable || time.Since(begin) != time.Second {
+			t.Errorf("the running request got %v after %s", err, time.Since(begin))
+		}
+		if err := <-next; err != nil {
+			t.Errorf("the next one got %v", err)
+		}
+		want := []string{"ready", "Restarting EngineExited{the file was changed (killed by SIGKILL)}", "ready"}
+		if got := h.seen(); !slices.Equal(got, want) {
+			t.Errorf("events %q, want %q", got, want)
+		}
+		change := func() time.Duration {
+			begin := time.Now()
+			h.edit()
+			synctest.Wait()
+			if err := h.WaitReady(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(begin)
+		}
+		for range 9 { // an idle engine is replaced at once; the load takes a second
+			if took := change(); took != time.Second {
+				t.Errorf("an idle engine took %s", took)
+			}
+		}
+		if took := change(); took != 1100*time.Millisecond || h.starts() != 12 {
+			t.Errorf("the eleventh change within a minute took %s, %d starts", took, h.starts())
+		}
+		if state, reason := h.State(); state != backend.Ready {
+			t.Errorf("it is %v: %s", state, reason)
 		}
 	})
 }

@@ -259,7 +259,7 @@ func TestWedged(t *testing.T) {
 		"spin in one that had not":         {spin(2), "unavailable unavailable done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
 		"spin, and no word of which calls": {spin(), "unavailable unavailable unavailable", "spin: no step for 5s with 3 calls open, 10s of CPU"},
 		"deadlock":                         {func(b *body) { b.beat = link.Beat{Phase: "decode", Calls: []uint64{1, 3}} }, "unavailable done unavailable", "deadlock: no step for 10s with 3 calls open, no CPU for 10s"},
-		"a grammar without an end":         {func(b *body) { b.beat = link.Beat{Overrun: "sample", OverrunCPUMS: 6000, Calls: []uint64{1}} }, "unavailable done done", "sample does not end: 6s of CPU since its call failed"},
+		"a template without an end":        {func(b *body) { b.beat = link.Beat{Overrun: "render", OverrunCPUMS: 6000, Calls: []uint64{1}} }, "unavailable done done", "render does not end: 6s of CPU since its call failed"},
 		"a debugger":                       {func(b *body) { b.state, b.tracer = 'T', 1 }, "open open open", ""},
 		"a frozen cgroup":                  {func(b *body) { b.frozen = true }, "open open open", ""},
 		"no file can be opened":            {func(b *body) { b.err = syscall.EMFILE }, "open open open", ""},

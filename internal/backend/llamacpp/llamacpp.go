@@ -5,14 +5,12 @@ package llamacpp
 
 import (
 	"cmp"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
 
 	"github.com/inferd-go/inferd/internal/backend"
-	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
@@ -24,7 +22,7 @@ const DefaultEncodeNCtx = 2048
 
 // Settings are the settings of an entry with an engine.
 type Settings struct {
-	Model   Model
+	Model   backend.Model
 	Tasks   Tasks
 	Pooling string // of vectors: "mean", "cls" or "last"; empty is the model's own
 	// Tokens of context to embed and to rerank, even if the tasks are left to the model.
@@ -42,13 +40,6 @@ func New() *Settings { return &Settings{written: written{generate: true}} }
 type Tasks struct {
 	NoGenerate    bool // generating is switched off
 	Embed, Rerank bool // in addition to generating, if the model can generate
-}
-
-// A Model is the source of an engine's weights: either Builtin or Path.
-type Model struct {
-	Builtin string // name of a generated model
-	Path    string
-	SHA256  string // of the file at Path, lower-case hex; empty trusts it
 }
 
 // written are the settings as they are written.
@@ -76,7 +67,7 @@ func (s *Settings) Table() settings.Table { return settings.Of(rows, &s.written)
 func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string) {
 	s.Table().Read(o)
 	if o.Has("model") {
-		s.Model = readModel(o.Child("model"))
+		s.Model = readModel(o)
 	} else {
 		o.Failf("model", "is missing")
 	}
@@ -97,20 +88,27 @@ func (s *Settings) ReadModel(o *settings.Object, e *backend.Entry) {
 	_ = s.resolve(e) // the default pooling is right
 }
 
-// FromFlags completes the settings of --model-path.
-func (s *Settings) FromFlags(e *backend.Entry, path, sha256 string) error {
+// FromFlags completes the settings of --model or --model-path.
+func (s *Settings) FromFlags(e *backend.Entry, m backend.ModelFlags) (err error) {
 	switch {
-	case path == "" && sha256 != "":
+	case m.Path == "" && m.SHA256 != "":
 		return errors.New("--model-sha256 needs --model-path")
-	case path == "":
-		return errors.New("--backend llamacpp needs --model-path")
-	}
-	s.Model = Model{Path: path, SHA256: sha256}
-	if name, ok := strings.CutPrefix(path, "builtin:"); ok {
-		s.Model = Model{Builtin: name, SHA256: sha256}
-	}
-	if err := s.Model.check(); err != nil {
-		return fmt.Errorf("--model-path: %w", err)
+	case m.Path != "" && m.Name != "":
+		return errors.New("--model and --model-path exclude each other")
+	case m.Path != "":
+		s.Model = backend.Model{Path: m.Path, SHA256: m.SHA256}
+		if name, ok := strings.CutPrefix(m.Path, builtinPrefix); ok {
+			s.Model = backend.Model{Builtin: name, SHA256: m.SHA256}
+		}
+		if err := check(s.Model); err != nil {
+			return fmt.Errorf("--model-path: %w", err)
+		}
+	case m.Name != "":
+		if s.Model, err = ParseModel(m.Name); err != nil {
+			return fmt.Errorf("--model: %w", err)
+		}
+	default:
+		return errors.New("--backend llamacpp needs --model or --model-path")
 	}
 	if err := s.resolve(e); err != nil {
 		return fmt.Errorf("--llamacpp-embed-pooling %w", err)
@@ -156,42 +154,4 @@ func pooling(w settings.Word) (string, error) {
 		return string(w), nil
 	}
 	return "", fmt.Errorf("%.64q is not known: want mean (1), cls (2) or last (3)", string(w))
-}
-
-// readModel reads the source of the weights of an entry.
-func readModel(o *settings.Object) (m Model) {
-	var name, url string
-	for key, to := range map[string]*string{"builtin": &m.Builtin, "path": &m.Path, "sha256": &m.SHA256, "name": &name, "source_url": &url} {
-		o.Text(key, to)
-	}
-	for _, unused := range []string{"size_bytes", "license"} {
-		o.Take(unused)
-	}
-	switch {
-	case m.Builtin == "" && m.Path == "" && name != "":
-		o.Failf("", ": models by name need the model store, which this release does not have yet: give path or builtin")
-	default:
-		if err := m.check(); err != nil {
-			o.Failf("", ": %w", err)
-		}
-	}
-	return m
-}
-
-func (m Model) check() error {
-	switch {
-	case m.Builtin == "" && m.Path == "":
-		return errors.New("one of path and builtin is needed")
-	case m.Builtin != "" && m.Path != "":
-		return errors.New("path and builtin are mutually exclusive")
-	case m.Builtin != "" && !builtin.Has(m.Builtin):
-		return fmt.Errorf("no built-in model is called %q: there are %s", m.Builtin, strings.Join(builtin.Names(), ", "))
-	case m.SHA256 == "":
-		return nil
-	}
-	raw, err := hex.DecodeString(m.SHA256)
-	if err != nil || len(raw) != 32 || strings.ToLower(m.SHA256) != m.SHA256 {
-		return errors.New("sha256 must be 64 lower-case hex digits")
-	}
-	return nil
 }

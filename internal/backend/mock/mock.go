@@ -32,6 +32,9 @@ type Backend struct {
 	Thoughts   []string
 	FailFirst  int // number of first requests that fail as unavailable
 	Dimensions int // of vectors; 0 means DefaultDimensions
+	// PromptTokens is the reported size of every prompt: at the end of an answer, before its
+	// beginning if it is not 0, and for requests to count.
+	PromptTokens int
 	// NotReadyAfter is the number of requests that it answers before it is no longer ready; 0
 	// means no limit.
 	NotReadyAfter int
@@ -82,29 +85,39 @@ func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 			defer cancel()
 		}
 		return b.generate(ctx, t, emit)
+	case *infer.Count:
+		if b.NoV2 {
+			return b.noV2()
+		}
+		return emit(b.done(infer.EndOfTurn, 0))
 	}
 	return infer.Errorf(infer.Internal, "the mock does not know a %T", req.Task)
 }
 
 func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Sink) error {
 	if b.NoV2 && t.Blocks {
-		return infer.Errorf(infer.Internal, "backend %q does not advertise v2 capability", b.Name)
+		return b.noV2()
+	}
+	if b.PromptTokens > 0 {
+		if err := emit(&infer.Prompt{Tokens: b.PromptTokens}); err != nil {
+			return err
+		}
 	}
 	thought := 0
 	if t.Thinking && t.Blocks {
 		var err error
 		if thought, err = b.think(ctx, emit); err != nil {
-			return cut(err, thought, emit)
+			return b.cut(err, thought, emit)
 		}
 	}
 	if b.ToolUse != "" && t.Blocks {
 		if err := pause(ctx, b.TokenDelay); err != nil {
-			return cut(err, thought, emit)
+			return b.cut(err, thought, emit)
 		}
 		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}"), Tokens: 1}); err != nil {
 			return err
 		}
-		return emit(&infer.Done{Reason: infer.CalledTool, Out: thought + 1, Backend: kind, Model: kind})
+		return emit(b.done(infer.CalledTool, thought+1))
 	}
 	tokens := b.Tokens
 	if tokens == nil {
@@ -117,7 +130,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	ev := infer.Text{Tokens: 1}
 	for i, token := range tokens {
 		if err := pause(ctx, b.TokenDelay); err != nil {
-			return cut(err, thought+i, emit)
+			return b.cut(err, thought+i, emit)
 		}
 		ev.Delta = append(ev.Delta[:0], token...)
 		ev.More = b.TokenDelay <= 0 || i == len(tokens)-1
@@ -131,8 +144,17 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	if drops {
 		return nil
 	}
-	must := t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
-	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: thought + len(tokens), Backend: kind, Model: kind, Unsatisfied: must})
+	done := b.done(infer.EndOfTurn, thought+len(tokens))
+	done.Unsatisfied = t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
+	return emit(done)
+}
+
+func (b *Backend) done(reason infer.Reason, out int) *infer.Done {
+	return &infer.Done{Reason: reason, In: b.PromptTokens, Out: out, Backend: kind, Model: kind}
+}
+
+func (b *Backend) noV2() error {
+	return infer.Errorf(infer.Internal, "backend %q does not advertise v2 capability", b.Name)
 }
 
 // think emits the thoughts, and returns the number of their tokens.
@@ -158,11 +180,11 @@ func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err e
 var errLate = errors.New("the deadline has passed")
 
 // cut ends an answer after n tokens: with a Done if the deadline has passed, else with err.
-func cut(err error, n int, emit infer.Sink) error {
+func (b *Backend) cut(err error, n int, emit infer.Sink) error {
 	if !errors.Is(err, errLate) {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.Canceled, Out: n, Backend: kind, Model: kind})
+	return emit(b.done(infer.Canceled, n))
 }
 
 // embed makes vectors that depend only on the length of the texts in bytes.

@@ -18,6 +18,8 @@ func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {
 	var line string
 	err := b.Handle(ctx, &infer.Request{Task: task}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
+		case *infer.Prompt:
+			line += fmt.Sprintf("%d: ", ev.Tokens)
 		case *infer.Text:
 			line += string(ev.Delta) + " "
 		case *infer.Thinking:
@@ -88,6 +90,9 @@ func TestTasks(t *testing.T) {
 		"nor for clients of text":        {&mock.Backend{Thoughts: []string{"hm"}}, &infer.Generate{Thinking: true}, "mock-response [mock 1]"},
 		"without v2":                     {&mock.Backend{NoV2: true, Name: "m"}, typed, `(internal: backend "m" does not advertise v2 capability)`},
 		"without v2, asked over v1":      {&mock.Backend{NoV2: true}, &infer.Generate{}, "mock-response [mock 1]"},
+		"a prompt of a size":             {&mock.Backend{PromptTokens: 7}, typed, "7: mock-response [mock 1] of 7"},
+		"its size is asked for":          {&mock.Backend{PromptTokens: 7}, &infer.Count{Of: typed}, "[mock 0] of 7"},
+		"a size, without v2":             {&mock.Backend{NoV2: true, Name: "m"}, &infer.Count{Of: typed}, `(internal: backend "m" does not advertise v2 capability)`},
 		"vectors":                        {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc", "é"}, Dimensions: 2}, "[[0.25 0.5] [0.33333334 0.6666667]] [mock 0] of 5"},
 		"vectors of the usual length":    {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc"}}, "[[0.25 0.5 0.75 1 1.25 1.5 1.75 2]] [mock 0] of 3"},
 		"vectors of a length of its own": {&mock.Backend{Dimensions: 1}, &infer.Embed{Inputs: []string{"abc"}}, "[[0.25]] [mock 0] of 3"},

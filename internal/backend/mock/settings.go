@@ -41,6 +41,7 @@ var rows = []settings.Setting[Settings]{
 	{Key: "ready_after_ms", Help: "`milliseconds` until the entry is ready", Most: maxMS, Unit: time.Millisecond, At: func(s *Settings) any { return &s.ReadyAfter }},
 	{Key: "not_ready_after", Help: "`requests` after which the entry is not ready any longer", At: func(s *Settings) any { return &s.NotReadyAfter }},
 	{Key: "fail_first", Help: "`requests` that fail first, as unavailable", At: func(s *Settings) any { return &s.FailFirst }},
+	{Key: "prompt_tokens", Help: "`tokens` that every prompt has", At: func(s *Settings) any { return &s.PromptTokens }},
 	{Key: "embed_dimensions", Help: "`numbers` of a vector (default 8)", Most: MaxDimensions, At: func(s *Settings) any { return &s.Dimensions }},
 	{Key: "v2", Help: "whether it takes more than text", At: func(s *Settings) any { return &s.V2 }},
 	{Key: "embed", Help: "whether it embeds", At: func(s *Settings) any { return &s.Embed }},
@@ -72,15 +73,35 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	return nil
 }
 
-// FromFlags does nothing: a mock has no model.
-func (s *Settings) FromFlags(e *backend.Entry, _, _ string) error {
+// FromFlags needs nothing: a mock has no model.
+func (s *Settings) FromFlags(e *backend.Entry, _ backend.ModelFlags) error {
 	s.Name = e.Name
 	return nil
 }
 
 // ReadModel records an error: a mock has no model.
 func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
-	o.Failf("", ": a mock has no model")
+	o.Child("model").Failf("", ": a mock has no model")
+}
+
+// Members returns the lists.
+func (s *Settings) Members() map[string]any {
+	all := make(map[string]any)
+	for key, list := range map[string][]string{"tokens": s.Tokens, "thinking_tokens": s.Thoughts} {
+		if list != nil {
+			all[key] = list
+		}
+	}
+	var refused []string
+	for task, no := range map[string]bool{"embed": s.NoEmbed, "rerank": s.NoRerank} {
+		if no {
+			refused = append(refused, task)
+		}
+	}
+	if slices.Sort(refused); refused != nil {
+		all["unsupported"] = refused
+	}
+	return all
 }
 
 // Role returns the role of a backend without a cache.

@@ -169,6 +169,7 @@ func (m members) capabilities(c status.Capabilities) {
 	if c.AudioRate > 0 {
 		m["audio_sample_rate"] = c.AudioRate
 	}
+	m.facts(c)
 	if c.NoTemplate {
 		m["chat_template"] = noTemplate
 	}
@@ -180,6 +181,20 @@ func (m members) capabilities(c status.Capabilities) {
 	}
 	if c.Inexact != "" {
 		m["inexact"] = c.Inexact
+	}
+}
+
+// facts adds what is known of the entry's model.
+func (m members) facts(c status.Capabilities) {
+	for name, text := range map[string]string{"model": c.Model, "architecture": c.Architecture, "quantization": c.Quantization} {
+		if text != "" {
+			m[name] = text
+		}
+	}
+	for name, n := range map[string]uint64{"n_ctx": uint64(max(c.NCtx, 0)), "n_params": c.Params, "size_bytes": c.Size} {
+		if n > 0 {
+			m[name] = n
+		}
 	}
 }
 
@@ -201,6 +216,12 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		DeviceName  string `json:"device_name"`
 		VRAMBytes   uint64 `json:"vram_total_bytes"`
 		AudioRate   int    `json:"audio_sample_rate"`
+		Model       string `json:"model"`
+		NCtx        int    `json:"n_ctx"`
+		Params      uint64 `json:"n_params"`
+		Size        uint64 `json:"size_bytes"`
+		Arch        string `json:"architecture"`
+		Quant       string `json:"quantization"`
 		Template    string `json:"chat_template"`
 		Libraries   string `json:"libraries"`
 		Exact       *bool  `json:"exact"`
@@ -217,6 +238,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
+		Model: m.Model, NCtx: m.NCtx, Params: m.Params, Size: m.Size, Architecture: m.Arch, Quantization: m.Quant,
 		NoTemplate: m.Template == noTemplate, Unverified: m.Libraries == unverified,
 		WantsExact: m.Exact != nil, Exact: m.Exact != nil && *m.Exact, Inexact: m.Inexact,
 	}, m.Version, nil
@@ -244,12 +266,18 @@ func Decode(line []byte) (Frame, error) {
 		Reason  string `json:"reason"`
 
 		Progress float64 `json:"progress"`
+
+		Downloaded uint64 `json:"downloaded_bytes"`
+		Total      uint64 `json:"total_bytes"`
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return Frame{}, fmt.Errorf("decode admin frame: %w", err)
 	}
 	if m.Status == "" {
 		return Frame{}, fmt.Errorf("decode admin frame: no status")
+	}
+	if m.Phase == "download" && m.Total > 0 {
+		m.Progress = min(float64(m.Downloaded)/float64(m.Total), 1)
 	}
 	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}, nil
 }

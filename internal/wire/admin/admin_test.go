@@ -84,6 +84,13 @@ var goldens = map[string]struct {
 		status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}, Accelerator: "cuda", WantsExact: true, Inexact: "a GPU computes"},
 		`{"accelerator":"cuda","audio":false,"backend":"gen","embed":false,"exact":false,"gpu_layers":0,"id":"admin","inexact":"a GPU computes","status":"capabilities","thinking":false,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
 	},
+	"capabilities with facts of the model": {
+		status.Capabilities{
+			Backend: "gen", Abilities: infer.Abilities{Generate: true}, Accelerator: "cpu", Model: "Chain", NCtx: 512,
+			Params: 1 << 40, Size: 1 << 41, Architecture: "llama", Quantization: "Q4_K_M",
+		},
+		`{"accelerator":"cpu","architecture":"llama","audio":false,"backend":"gen","embed":false,"gpu_layers":0,"id":"admin","model":"Chain","n_ctx":512,"n_params":1099511627776,"quantization":"Q4_K_M","size_bytes":2199023255552,"status":"capabilities","thinking":false,"tools":false,"type":"status","v2":true,"vision":false,"wire_version":1}`,
+	},
 
 	"added: an entry that fails": {
 		status.BackendState{Backend: "gen", State: "half_open"},

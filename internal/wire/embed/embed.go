@@ -114,7 +114,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 // error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
-	case *infer.Admitted:
+	case *infer.Admitted, *infer.Prompt:
 		return nil // no message
 	case *infer.Vectors:
 		c.vectors = ev.Values

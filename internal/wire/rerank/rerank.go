@@ -130,7 +130,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 // was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
-	case *infer.Admitted:
+	case *infer.Admitted, *infer.Prompt:
 		return nil // no message
 	case *infer.Scores:
 		c.ranked = rank(ev.Values)

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -44,7 +45,7 @@ func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit i
 		}
 		if a.Type == "done" {
 			return emit(&infer.Done{
-				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, Backend: a.Backend,
+				Reason: a.reason(), In: a.Usage.Prompt, Out: a.Usage.Completion, Backend: a.Backend, StopIgnored: a.StopIgnored(),
 			})
 		}
 	}
@@ -54,6 +55,9 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 	gen, ok := req.Task.(*infer.Generate)
 	if !ok {
 		return nil, fmt.Errorf("v1 cannot encode a %T", req.Task)
+	}
+	if gen.Format.Schema != nil || gen.Format.JSONObject {
+		return nil, errors.New("v1 cannot ask for JSON, only for a grammar")
 	}
 	m := request{
 		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Format.Grammar,
@@ -86,6 +90,7 @@ type answer struct {
 	Backend    string `json:"backend"`
 	Code       string `json:"code"`
 	Message    string `json:"message"`
+	wire.Ignored
 }
 
 func (a *answer) reason() infer.Reason {

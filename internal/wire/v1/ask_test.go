@@ -91,9 +91,10 @@ func FuzzBothHalves(f *testing.F) {
 			Model: model, Messages: []infer.Message{infer.TextMessage(infer.System, system), infer.TextMessage(infer.User, user)},
 			MaxTokens: int(maxTokens), Stop: []string{stop}, Format: infer.Format{Grammar: grammar},
 			Sampling: infer.Sampling{
-				Temperature: temperature, TopK: int(topK), TopP: topP, MinP: minP, Seed: &seed,
-				RepeatPenalty: math.Abs(penalty), PresencePenalty: penalty, FrequencyPenalty: -penalty,
+				Temperature: &temperature, TopK: new(int(topK)), TopP: &topP, MinP: &minP, Seed: &seed,
+				RepeatPenalty: new(math.Abs(penalty)), PresencePenalty: &penalty, FrequencyPenalty: new(-penalty),
 			},
+			Defaults: wire.Defaults(1000),
 		}}
 		events := []infer.Event{text("<" + user), text(grammar + "é"), &infer.Done{Reason: infer.Length, In: int(topK), Out: int(seed), Backend: stop}}
 		streamed := events

@@ -133,7 +133,7 @@ var reasons = map[infer.Reason]string{
 // the event, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
-	case *infer.Admitted:
+	case *infer.Admitted, *infer.Prompt:
 		return nil // no message
 	case *infer.Text:
 		if len(c.text)+len(ev.Delta) > frame.Limit {
@@ -159,6 +159,7 @@ func (c *Codec) Write(ev infer.Event) error {
 		c.reply.Raw(reasons[ev.Reason])
 		c.reply.Raw(`","backend":`)
 		c.reply.String(ev.Backend)
+		c.reply.Ignored(ev)
 	default:
 		return infer.Errorf(infer.Internal, "v1 cannot encode a %T", ev)
 	}

@@ -27,9 +27,11 @@ func ask(more string) string { return `{"messages":[{"role":"user","content":"hi
 // asked returns the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Request {
 	gen := &infer.Generate{
-		Messages:  []infer.Message{infer.TextMessage(infer.User, "hi")},
-		MaxTokens: 1000,
-		Sampling:  infer.Sampling{Temperature: 1, TopK: 64, TopP: 0.95},
+		Messages: []infer.Message{infer.TextMessage(infer.User, "hi")},
+		Defaults: infer.Defaults{
+			MaxTokens: 1000,
+			Sampling:  infer.Sampling{Temperature: new(1.0), TopK: new(64), TopP: new(0.95)},
+		},
 	}
 	change(gen)
 	return &infer.Request{Task: gen}
@@ -52,8 +54,8 @@ func TestRead(t *testing.T) {
 			"frequency_penalty":2,"model":"gen"`), func(g *infer.Generate) {
 			g.MaxTokens, g.Format.Grammar, g.Stop, g.Model = 9, `root ::= "a"`, []string{"x", "y"}, "gen"
 			g.Sampling = infer.Sampling{
-				Temperature: 0.5, TopP: 0.25, TopK: 7, MinP: 0.125, RepeatPenalty: 1.5,
-				PresencePenalty: -1, FrequencyPenalty: 2, Seed: &seed,
+				Temperature: new(0.5), TopP: new(0.25), TopK: new(7), MinP: new(0.125), RepeatPenalty: new(1.5),
+				PresencePenalty: new(-1.0), FrequencyPenalty: new(2.0), Seed: &seed,
 			}
 		}},
 		"a conversation": {
@@ -62,9 +64,9 @@ func TestRead(t *testing.T) {
 				g.Messages = []infer.Message{infer.TextMessage(infer.System, ""), infer.TextMessage(infer.User, "é"), infer.TextMessage(infer.Assistant, "\n")}
 			},
 		},
-		"greedy":                               {ask(`,"temperature":0,"top_k":0`), func(g *infer.Generate) { g.Sampling.Temperature, g.Sampling.TopK = 0, 0 }},
-		"top_p 0 is the strictest limit":       {ask(`,"top_p":0`), func(g *infer.Generate) { g.Sampling.TopP = 1e-6 }},
-		"top_p above 1 is no limit":            {ask(`,"top_p":1.5`), func(g *infer.Generate) { g.Sampling.TopP = 1.5 }},
+		"greedy":                               {ask(`,"temperature":0,"top_k":0`), func(g *infer.Generate) { g.Sampling.Temperature, g.Sampling.TopK = new(0.0), new(0) }},
+		"top_p 0 is the strictest limit":       {ask(`,"top_p":0`), func(g *infer.Generate) { g.Sampling.TopP = new(1e-6) }},
+		"top_p above 1 is no limit":            {ask(`,"top_p":1.5`), func(g *infer.Generate) { g.Sampling.TopP = new(1.5) }},
 		"no stop":                              {ask(`,"stop":[]`), same},
 		"the most and the longest stops":       {ask(`,"stop":[` + list(16, strings.Repeat("é", 128)) + `]`), func(g *infer.Generate) { g.Stop = many(16, strings.Repeat("é", 128)) }},
 		"the most tokens":                      {ask(`,"max_tokens":4294967295`), func(g *infer.Generate) { g.MaxTokens = 1<<32 - 1 }},
@@ -416,8 +418,9 @@ func FuzzRead(f *testing.F) {
 				continue
 			}
 			gen, ok := req.Task.(*infer.Generate)
-			if !ok || len(gen.Messages) == 0 || gen.MaxTokens < 1 || len(gen.Stop) > 16 || gen.Sampling.Temperature < 0 ||
-				len(req.ID) > wire.MaxID || gen.Sampling.TopP <= 0 {
+			whole := gen.Settled()
+			if !ok || len(gen.Messages) == 0 || whole.MaxTokens < 1 || len(gen.Stop) > 16 || *whole.Sampling.Temperature < 0 ||
+				len(req.ID) > wire.MaxID || *whole.Sampling.TopP <= 0 {
 				t.Fatalf("accepted %+v", gen)
 			}
 		}

@@ -15,19 +15,19 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, which must have an [infer.Generate] as its task, and
-// emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
+// Ask is the client half: it sends req, whose task must be an [infer.Generate] or an
+// [infer.Count], and emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
 // or fails, it returns an [infer.Error], and the connection can be used again unless the error
 // is about blobs or the wire's version. After any other error the answer is incomplete.
 //
 // With blobs, w must be a [frame.BlobWriter]. Without stream, each kind of text is one event.
 // Unknown messages and members, of newer daemons, are skipped.
 func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream bool, emit infer.Sink) error {
-	gen, ok := req.Task.(*infer.Generate)
-	if !ok {
+	gen, count := generateOf(req.Task)
+	if gen == nil {
 		return fmt.Errorf("v2 cannot encode a %T", req.Task)
 	}
-	if err := send(w, blobs, req, gen, stream); err != nil {
+	if err := send(w, blobs, req, gen, count, stream); err != nil {
 		return fmt.Errorf("ask: %w", err)
 	}
 	for {
@@ -41,8 +41,13 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 		case "done":
 			return emit(&infer.Done{
 				Reason: a.reason(), In: a.Usage.Input, Cached: a.Usage.Cached, Out: a.Usage.Output, Backend: a.Backend,
-				Unsatisfied: a.Unsatisfied, Timings: a.Timings.infer(),
+				Unsatisfied: a.Unsatisfied, StopIgnored: a.StopIgnored(), Timings: a.Timings.infer(),
 			})
+		}
+		if a.Type == "frame" && a.InputTokens > 0 {
+			if err := emit(&infer.Prompt{Tokens: a.InputTokens}); err != nil {
+				return err
+			}
 		}
 		if ev := a.event(); ev != nil {
 			if err := emit(ev); err != nil {
@@ -52,8 +57,20 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 	}
 }
 
-func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, stream bool) error {
-	msg, err := encode(req, gen, blobs, stream)
+// generateOf returns the request to generate that a task is or counts; nil for other tasks.
+func generateOf(t infer.Task) (gen *infer.Generate, count bool) {
+	switch t := t.(type) {
+	case *infer.Generate:
+		return t, false
+	case *infer.Count:
+		return t.Of, true
+	case *infer.Embed, *infer.Rerank:
+	}
+	return nil, false
+}
+
+func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, count, stream bool) error {
+	msg, err := encode(req, gen, blobs, count, stream)
 	if err != nil {
 		return err
 	}
@@ -80,11 +97,17 @@ func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, s
 	return nil
 }
 
-func encode(req *infer.Request, gen *infer.Generate, blobs, stream bool) ([]byte, error) {
+func encode(req *infer.Request, gen *infer.Generate, blobs, count, stream bool) ([]byte, error) {
 	m := request{
-		ID: req.ID, Messages: make([]message, len(gen.Messages)),
+		ID: req.ID, Prompt: gen.Prompt, Suffix: gen.Suffix, CountOnly: count, CacheSalt: req.CacheSalt,
 		Thinking: gen.Thinking, ThinkingBudget: wire.IntegerOf(gen.ThinkingBudget), Logprobs: wire.IntegerOf(gen.Logprobs),
 		Options: wire.OptionsOf(req, gen, stream),
+	}
+	if gen.Prompt == nil || len(gen.Messages) > 0 {
+		m.Messages = make([]message, len(gen.Messages))
+	}
+	if gen.OneCall {
+		m.ParallelCalls = new(false)
 	}
 	if blobs {
 		m.WireVersion = wire.IntegerOf(wireVersion)
@@ -153,6 +176,8 @@ func blocksOf(parts []infer.Part, kinds map[string]infer.Media) ([]block, error)
 		switch part := part.(type) {
 		case *infer.TextPart:
 			kind, b.Text = textBlock, &part.Text
+		case *infer.ThinkingPart:
+			kind, b.Text = thinkingBlock, &part.Text
 		case *infer.MediaPart:
 			kind, b.AttachmentID = string(kinds[part.Attachment]), &part.Attachment
 		case *infer.CallPart:
@@ -162,7 +187,7 @@ func blocksOf(parts []infer.Part, kinds map[string]infer.Media) ([]block, error)
 			if err != nil {
 				return nil, err
 			}
-			kind, b.ToolCallID, b.Content = resultBlock, &part.ID, &content
+			kind, b.ToolCallID, b.Content, b.IsError = resultBlock, &part.ID, &content, part.Failed
 		default:
 			return nil, fmt.Errorf("v2 cannot encode a %T", part)
 		}
@@ -198,8 +223,9 @@ type answer struct {
 		Name       string         `json:"name"`
 		Input      jsontext.Value `json:"input"`
 	} `json:"block"`
-	Logprobs []logprob `json:"logprobs"`
-	Usage    struct {
+	Logprobs    []logprob `json:"logprobs"`
+	InputTokens int       `json:"input_tokens"`
+	Usage       struct {
 		Input  int `json:"input_tokens"`
 		Output int `json:"output_tokens"`
 		Cached int `json:"cached_tokens"`
@@ -208,6 +234,7 @@ type answer struct {
 	StopReason  string  `json:"stop_reason"`
 	Backend     string  `json:"backend"`
 	Unsatisfied bool    `json:"tool_choice_unsatisfied"`
+	wire.Ignored
 }
 
 // timings are in milliseconds.

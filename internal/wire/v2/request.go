@@ -2,6 +2,7 @@ package v2
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,7 +27,7 @@ const (
 type request struct {
 	ID          string       `json:"id,omitzero"`
 	WireVersion wire.Integer `json:"wire_version,omitzero"`
-	Messages    []message    `json:"messages"` // required
+	Messages    []message    `json:"messages,omitzero"` // required, unless there is a prompt
 	Attachments []attachment `json:"attachments,omitzero"`
 	Tools       []tool       `json:"tools,omitzero"`
 
@@ -38,6 +39,11 @@ type request struct {
 	ThinkingBudget wire.Integer           `json:"thinking_budget,omitzero"`
 	Logprobs       wire.Integer           `json:"logprobs,omitzero"`
 	LogitBias      map[string]wire.Number `json:"logit_bias,omitzero"`
+	Prompt         *string                `json:"prompt,omitzero"`
+	Suffix         *string                `json:"suffix,omitzero"`
+	CountOnly      bool                   `json:"count_only,omitzero"`
+	ParallelCalls  *bool                  `json:"parallel_tool_calls,omitzero"`
+	CacheSalt      string                 `json:"cache_salt,omitzero"`
 
 	wire.Options
 }
@@ -56,6 +62,7 @@ type block struct {
 	Name         *string        `json:"name,omitzero"`
 	Input        jsontext.Value `json:"input,omitzero"`
 	Content      *[]block       `json:"content,omitzero"`
+	IsError      bool           `json:"is_error,omitzero"` // of a tool_result
 }
 
 type attachment struct {
@@ -93,7 +100,7 @@ var media = map[string]infer.Media{imageBlock: infer.Image, audioBlock: infer.Au
 
 // shape checks the form of m. Its error ends the connection.
 func (m *request) shape(blobs bool) error {
-	if m.Messages == nil {
+	if m.Messages == nil && m.Prompt == nil {
 		return wire.Missing("messages")
 	}
 	for i, msg := range m.Messages {
@@ -147,7 +154,7 @@ func shapeOf(blocks []block, at string) error {
 			return wire.Missing(at + ".type")
 		}
 		switch *b.Type {
-		case textBlock:
+		case textBlock, thinkingBlock:
 			if b.Text == nil {
 				return wire.Missing(at + ".text")
 			}
@@ -188,13 +195,23 @@ func checkCount(n int) error {
 
 // generate checks the values of m, in the order of the spec, and returns the task.
 func (m *request) generate() (*infer.Generate, error) {
-	if len(m.Messages) == 0 {
+	switch {
+	case m.Prompt != nil:
+		if err := m.checkPrompt(); err != nil {
+			return nil, err
+		}
+	case len(m.Messages) == 0:
 		return nil, wire.Invalid("messages must not be empty")
+	case m.Suffix != nil:
+		return nil, wire.Invalid("suffix needs a prompt")
 	}
 	if err := checkCount(len(m.Attachments)); err != nil {
 		return nil, err
 	}
-	gen := &infer.Generate{Blocks: true, Messages: make([]infer.Message, len(m.Messages))}
+	gen := &infer.Generate{Blocks: true, Prompt: m.Prompt, Suffix: m.Suffix, OneCall: !wire.ValueOr(m.ParallelCalls, true)}
+	if len(m.Messages) > 0 {
+		gen.Messages = make([]infer.Message, len(m.Messages))
+	}
 	kinds, err := m.attachments(gen)
 	if err != nil {
 		return nil, err
@@ -214,9 +231,36 @@ func (m *request) generate() (*infer.Generate, error) {
 		if err != nil {
 			return nil, err
 		}
+		if msg.Role != infer.Assistant && slices.ContainsFunc(parts, isThinking) {
+			return nil, wire.Invalid("%s has a thinking block, which only messages of the assistant may have", at)
+		}
 		gen.Messages[i] = infer.Message{Role: msg.Role, Content: parts}
 	}
 	return gen, nil
+}
+
+// checkPrompt refuses members that mean nothing beside a prompt, which is continued as it is.
+func (m *request) checkPrompt() error {
+	for _, other := range []struct {
+		name string
+		used bool
+	}{
+		{"messages", len(m.Messages) > 0},
+		{"attachments", len(m.Attachments) > 0},
+		{"tools", len(m.Tools) > 0},
+		{"thinking", m.Thinking},
+		{"thinking_budget", !m.ThinkingBudget.Is(0)},
+	} {
+		if other.used {
+			return wire.Invalid("prompt and %s are mutually exclusive", other.name)
+		}
+	}
+	return nil
+}
+
+func isThinking(p infer.Part) bool {
+	_, is := p.(*infer.ThinkingPart)
+	return is
 }
 
 // attachments adds the declared attachments, and returns their kinds by id.
@@ -279,6 +323,8 @@ func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.P
 		switch *b.Type {
 		case textBlock:
 			parts[j] = &infer.TextPart{Text: *b.Text}
+		case thinkingBlock:
+			parts[j] = &infer.ThinkingPart{Text: *b.Text}
 		case imageBlock, audioBlock, videoBlock:
 			id := *b.AttachmentID
 			switch kinds[id] {
@@ -296,7 +342,10 @@ func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.P
 			if err != nil {
 				return nil, err
 			}
-			parts[j] = &infer.ResultPart{ID: *b.ToolCallID, Content: content}
+			if slices.ContainsFunc(content, isThinking) {
+				return nil, wire.Invalid("%s has a thinking block, which only messages of the assistant may have", at)
+			}
+			parts[j] = &infer.ResultPart{ID: *b.ToolCallID, Content: content, Failed: b.IsError}
 		default:
 			return nil, wire.Invalid("%s uses unknown content-block type", at)
 		}
@@ -324,6 +373,10 @@ func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 			return wire.Invalid("response_format.type must be one of: json_schema, json_object, grammar")
 		}
 	}
+	if err := wire.CheckSalt(m.CacheSalt); err != nil {
+		return err
+	}
+	req.CacheSalt = m.CacheSalt
 	var err error
 	gen.Thinking = m.Thinking
 	if gen.ThinkingBudget, err = m.ThinkingBudget.Within("thinking_budget", 0); err != nil {

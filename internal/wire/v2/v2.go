@@ -35,6 +35,7 @@ type Codec struct {
 	reply    wire.Reply
 	withheld *held  // answer of the current request; nil if it is streamed
 	logprobs []byte // buffer for the logprobs of a frame
+	prompt   int    // tokens of the prompt, for the first frame; 0 if there is none to report
 }
 
 // held collects an answer for stream:false.
@@ -45,13 +46,13 @@ type held struct {
 	size           int // bytes, in total
 }
 
-// Read returns the next request; its task is an [infer.Generate]. An
+// Read returns the next request; its task is an [infer.Generate] or an [infer.Count]. An
 // [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
 // must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
 // is gone.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
-	c.withheld, c.logprobs = nil, nil
+	c.withheld, c.logprobs, c.prompt = nil, nil, 0
 	m := &c.asked
 	defer func() { *m = request{} }()
 	msg, err := wire.ReadMessage(c.R, m)
@@ -95,6 +96,9 @@ func (c *Codec) Read() (*infer.Request, error) {
 			return nil, wire.Invalid("attachment %.64q: bytes is not base64", a.ID)
 		}
 	}
+	if m.CountOnly {
+		req.Task = &infer.Count{Of: gen}
+	}
 	return req, nil
 }
 
@@ -119,6 +123,9 @@ func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
 		return nil // no message
+	case *infer.Prompt:
+		c.prompt = ev.Tokens
+		return nil
 	case *infer.Text:
 		c.logprobs = appendLogprobs(c.logprobs[:0], ev.Logprobs)
 		return c.delta(textBlock, ev.Delta, c.logprobs, ev.More)
@@ -158,7 +165,17 @@ func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 		c.reply.Value(logprobs)
 		c.reply.Raw("]")
 	}
+	c.inputTokens()
 	return c.send(more)
+}
+
+// inputTokens adds the size of the prompt to the first frame, if it is known by then.
+func (c *Codec) inputTokens() {
+	if c.prompt > 0 {
+		c.reply.Raw(`,"input_tokens":`)
+		c.reply.Int(c.prompt)
+		c.prompt = 0
+	}
 }
 
 // send sends the message of the reply, together with the next one if more follows.
@@ -178,6 +195,7 @@ func (c *Codec) call(ev *infer.ToolCall, more bool) error {
 	c.reply.Raw(`,"input":`)
 	c.reply.Value(ev.Input)
 	c.reply.Raw("}")
+	c.inputTokens()
 	return c.send(more)
 }
 
@@ -198,6 +216,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	if ev.Unsatisfied {
 		c.reply.Raw(`,"tool_choice_unsatisfied":true`)
 	}
+	c.reply.Ignored(ev)
 	if t := ev.Timings; t != (infer.Timings{}) {
 		c.reply.Raw(`,"timings":{"queue_ms":`)
 		c.reply.Float(milliseconds(t.Queue), 64)

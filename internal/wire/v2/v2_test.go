@@ -40,13 +40,13 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 // asked is a request with all members.
 func asked() *infer.Request {
 	seed := uint32(7)
-	return &infer.Request{ID: "é", Client: "me", Background: true, Task: &infer.Generate{
-		Blocks: true, Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: true, ThinkingBudget: 5, Logprobs: 3,
+	return &infer.Request{ID: "é", Client: "me", CacheSalt: "pepper", Background: true, Task: &infer.Generate{
+		Blocks: true, OneCall: true, Defaults: wire.Defaults(1024), Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: true, ThinkingBudget: 5, Logprobs: 3,
 		Messages: []infer.Message{
 			infer.TextMessage(infer.System, ""),
 			{Role: infer.User, Content: []infer.Part{&infer.TextPart{Text: "see"}, &infer.MediaPart{Attachment: "a"}, &infer.MediaPart{Attachment: "b"}}},
-			{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "c", Name: "f", Input: []byte(`{"x":[1,null]}`)}}},
-			{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "c", Content: []infer.Part{&infer.TextPart{Text: "r"}, &infer.MediaPart{Attachment: "a"}}}}},
+			{Role: infer.Assistant, Content: []infer.Part{&infer.ThinkingPart{Text: "hm"}, &infer.CallPart{ID: "c", Name: "f", Input: []byte(`{"x":[1,null]}`)}}},
+			{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "c", Content: []infer.Part{&infer.TextPart{Text: "r"}, &infer.MediaPart{Attachment: "a"}}, Failed: true}}},
 		},
 		Attachments: []infer.Attachment{
 			{ID: "a", Kind: infer.Image, Width: 2, Height: 1, Data: []byte{1, 2, 3, 4, 5, 6}},
@@ -57,7 +57,7 @@ func asked() *infer.Request {
 		Choice: infer.ToolChoice{Mode: infer.ToolNamed, Tool: "f"},
 		Format: infer.Format{Grammar: "root ::= \"a\""},
 		Sampling: infer.Sampling{
-			Temperature: 0.5, TopK: 3, TopP: 0.9, MinP: 0.1, RepeatPenalty: 1.1, PresencePenalty: -1, FrequencyPenalty: 1, Seed: &seed,
+			Temperature: new(0.5), TopK: new(3), TopP: new(0.9), MinP: new(0.1), RepeatPenalty: new(1.1), PresencePenalty: new(-1.0), FrequencyPenalty: new(1.0), Seed: &seed,
 			LogitBias: map[int]float64{5: -100, 6: 0.5},
 		},
 	}}
@@ -108,6 +108,7 @@ func likely() []infer.Logprob {
 
 func answers() []infer.Event {
 	return []infer.Event{
+		&infer.Prompt{Tokens: 5},
 		&infer.Thinking{Delta: []byte("hm")},
 		&infer.Text{Delta: []byte("<é"), Logprobs: likely()[:2]},
 		&infer.Text{Delta: []byte("\n\""), Logprobs: likely()[2:]},
@@ -125,7 +126,7 @@ func TestBothHalves(t *testing.T) {
 			t.Run(fmt.Sprintf("blobs %v, stream %v", blobs, stream), func(t *testing.T) {
 				want := answers()
 				if !stream {
-					want = []infer.Event{want[0], &infer.Text{Delta: []byte("<é\n\""), Logprobs: likely()}, want[3], want[4]}
+					want = []infer.Event{want[0], want[1], &infer.Text{Delta: []byte("<é\n\""), Logprobs: likely()}, want[4], want[5]}
 				}
 				read, got, err := exchange(t, blobs, stream, asked(), answers(), nil)
 				if err != nil {
@@ -138,6 +139,32 @@ func TestBothHalves(t *testing.T) {
 					t.Errorf("answered: -want +got\n%s", diff)
 				}
 			})
+		}
+	}
+}
+
+// What a request does not say is not sent: the daemon reads what the client said, and its own
+// defaults.
+func TestNotSaid(t *testing.T) {
+	for name, task := range map[string]*infer.Generate{
+		"messages": {Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}},
+		"a prompt": {Prompt: new("once"), Format: infer.Format{JSONObject: true}},
+		"a gap":    {Prompt: new(""), Suffix: new("end")},
+	} {
+		task.Blocks, task.Defaults = true, wire.Defaults(1024)
+		for _, of := range []infer.Task{task, &infer.Count{Of: task}} {
+			req := &infer.Request{Task: of}
+			done := []infer.Event{&infer.Done{Reason: infer.EndOfTurn, In: 3, Backend: "mock"}}
+			read, got, err := exchange(t, true, true, req, done, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(req, read, cmpopts.IgnoreTypes(infer.Pause{})); diff != "" {
+				t.Errorf("%s, %T: -want +got\n%s", name, of, diff)
+			}
+			if diff := cmp.Diff(done, got); diff != "" {
+				t.Errorf("%s, %T: -want +got\n%s", name, of, diff)
+			}
 		}
 	}
 }
@@ -347,6 +374,7 @@ func FuzzRead(f *testing.F) {
 	prefixed = append(append(frame.AppendHead(prefixed, frame.JSON, len(blob)), blob...), "\x03\x02abc"...)
 	f.Add(prefixed, true)
 	f.Add([]byte{0x80, 0x80, 0x80, 0x20, 1}, true)
+	f.Add([]byte(`{"prompt":"a","suffix":"b","count_only":true,"cache_salt":"s","parallel_tool_calls":false}`+"\n"), false)
 	f.Fuzz(func(t *testing.T, in []byte, blobs bool) {
 		var out bytes.Buffer
 		c := codec(blobs, bytes.NewReader(in), &out)
@@ -358,8 +386,11 @@ func FuzzRead(f *testing.F) {
 				break
 			}
 			if err == nil {
-				gen := req.Task.(*infer.Generate)
-				if len(gen.Messages) == 0 || gen.MaxTokens < 1 || len(gen.Attachments) > 32 || len(req.ID) > wire.MaxID {
+				gen, ok := req.Task.(*infer.Generate)
+				if !ok {
+					gen = req.Task.(*infer.Count).Of
+				}
+				if (len(gen.Messages) == 0) == (gen.Prompt == nil) || gen.Settled().MaxTokens < 1 || len(gen.Attachments) > 32 || len(req.ID) > wire.MaxID {
 					t.Fatalf("accepted %+v", gen)
 				}
 				continue
@@ -402,7 +433,7 @@ func FuzzBothHalves(f *testing.F) {
 			number = "1"
 		}
 		req := &infer.Request{ID: id, Task: &infer.Generate{
-			Blocks: true, MaxTokens: int(maxTokens), Sampling: infer.Sampling{Temperature: temperature, TopP: 0.5},
+			Blocks: true, MaxTokens: int(maxTokens), Sampling: infer.Sampling{Temperature: &temperature, TopP: new(0.5)}, Defaults: wire.Defaults(1024),
 			Messages: []infer.Message{{Role: infer.User, Content: []infer.Part{
 				&infer.TextPart{Text: text}, &infer.MediaPart{Attachment: attachment},
 				&infer.CallPart{ID: text, Name: tool, Input: []byte(number)},

@@ -114,7 +114,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, GPULayers: c.GPULayers, Exact: c.Exact, Variant: variant}, mapping(srv, c.Model.Path))
+	model, err := llama.Load(c.Model.Path, llama.Options{Files: c.Model.Files, Name: c.Model.Name, GPULayers: c.GPULayers, Exact: c.Exact, Variant: variant}, mapping(srv, c.Model.Path))
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)
 	}
@@ -126,6 +126,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	}
 	eng := &assembly{srv: srv, ready: link.Report{
 		State: link.Ready, Slots: c.Slots, Model: model.Name(), Device: "cpu", GPULayers: model.GPULayers(), Variant: variant,
+		Params: model.Params(), Size: model.Size(), Architecture: model.Architecture(), Quantization: model.Quantization(),
 	}}
 	if eng.parts, err = b.parts(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)

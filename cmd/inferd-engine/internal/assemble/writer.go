@@ -1,13 +1,16 @@
 package assemble
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
@@ -56,7 +59,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Stall:     b.contract.MaxStall(),
 		Exclusive: b.turn.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
-		Samples:   new(budget.CPU), Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
+		Threads:   b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // prompts could delay streams, and KV state can be moved between contexts
 		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
@@ -66,19 +69,33 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
+		Formats: &constraint.Compiler{Model: model},
+		Counter: engine.NewCounter(),
 	}
 	return &part{
-		handler: eng, loop: loop.Run, progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
+		handler: eng, loop: beside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
 		stats: func() stats.Engine {
 			now := loop.Stats().Engine
 			now.KVSize = nCtx
 			return now
 		},
 		overrun: func(b *link.Beat) {
-			addOverrun(b, "sample", loop.Samples)
 			addOverrun(b, "render", eng.Rendering)
+			addOverrun(b, "render", &eng.Counter.CPU)
 		},
 	}, nil
+}
+
+// beside returns loop with another loop beside it, which ends with it.
+func beside(loop func(context.Context) error, other func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() { other(ctx) })
+		return loop(ctx)
+	}
 }
 
 // prefillWorker starts a worker that prefills long prompts beside the steps.

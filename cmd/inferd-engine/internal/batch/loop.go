@@ -5,8 +5,7 @@
 // The [Loop] repeats one step (step.go) on one OS thread; no other thread uses the context. A step
 // takes a snapshot of the sequences, gets a plan from package schedule, applies it, decodes and
 // settles. Package kv accounts for the cells of the cache. A sequence has one state, which one
-// function changes (sequence.go). Long prompts are handed to a prefill worker (handoff.go), and
-// costly samples to a thread of their own (chooser.go, choices.go).
+// function changes (sequence.go). Long prompts are handed to a prefill worker (handoff.go).
 package batch
 
 import (
@@ -19,7 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/inbox"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
@@ -73,11 +71,9 @@ type Loop struct {
 	// Prefill decodes prompts beside streams. It ends with the loop. If it is nil, steps decode
 	// them.
 	Prefill *prefill.Worker
-	// AfterStep is called on the loop's thread after the tokens of a step, or tokens chosen beside
-	// the steps, have been emitted. It may be nil.
+	// AfterStep is called on the loop's thread after the tokens of a step have been emitted. It may be
+	// nil.
 	AfterStep func()
-	// Samples bounds the CPU time of each choice. Nil is the default budget.
-	Samples *budget.CPU
 	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
 	// step of one token before the first one is measured; 0 is unknown. Both serve only to
 	// estimate the CPU time of a step.
@@ -102,7 +98,7 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
 		return Result{}, fmt.Errorf("a sequence of %d+%d tokens in a context of %d", len(seq.Prompt), seq.Max, l.Room())
 	}
-	s := &sequence{Sequence: seq, ctx: ctx, done: make(chan struct{})}
+	s := &sequence{Sequence: seq, ctx: ctx, done: make(chan struct{}), owed: seq.Spent}
 	s.tokens = append(make([]Token, 0, len(seq.Prompt)+min(seq.Max, 4096)), seq.Prompt...)
 	if !l.inbox.Submit(s) {
 		return Result{}, ErrStopped
@@ -175,7 +171,6 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer stop()
 	s := newStepper(l)
 	defer s.cache.Clear()
-	defer s.chooser.stop()
 	if l.Prefill != nil {
 		l.Prefill.Notify(l.inbox.Wake)
 		defer l.Prefill.Stop()
@@ -189,7 +184,6 @@ type stepper struct {
 	*Loop
 	cache    *kv.Cache
 	times    schedule.StepTimes
-	chooser  chooser
 	handoff  handoff
 	live     []*sequence         // oldest first
 	views    []schedule.Sequence // of live, in the step under way
@@ -209,10 +203,6 @@ func newStepper(l *Loop) *stepper {
 			Retain: l.Limits.Retained > 0, Offloaded: l.Limits.Offloaded, Whole: l.Whole, Piece: l.Piece,
 		}),
 		times: schedule.StepTimes{Stall: l.Stall}, cachedOf: make(map[string]int64),
-		chooser: chooser{budget: l.Samples, wake: l.inbox.Wake},
-	}
-	if l.Samples == nil {
-		s.chooser.budget = new(budget.CPU)
 	}
 	return s
 }
@@ -220,7 +210,6 @@ func newStepper(l *Loop) *stepper {
 func (l *stepper) run(ctx context.Context) {
 	for l.receive(ctx) {
 		l.collectPrefill()
-		l.collectChoices()
 		l.settle()
 		l.pauseAndResume()
 		if !l.running() {
@@ -229,7 +218,6 @@ func (l *stepper) run(ctx context.Context) {
 			continue
 		}
 		l.suspend()
-		l.awaitChoices()
 		l.settle()
 		if l.running() {
 			l.step()
@@ -353,7 +341,7 @@ const longPause = time.Second
 // suspend returns the time at which the next sequence is due, zero if there is none.
 func (l *stepper) suspend() (next time.Time) {
 	for _, s := range l.live {
-		if s.state != schedule.Paused || s.cached() == 0 || s.choice != nil {
+		if s.state != schedule.Paused || s.cached() == 0 {
 			continue
 		}
 		due := s.pausedAt.Add(longPause)

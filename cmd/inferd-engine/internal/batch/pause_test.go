@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -122,39 +121,5 @@ func longPause(t *testing.T, repeats bool) {
 		if m.read != 149 {
 			t.Errorf("%d tokens were decoded", m.read)
 		}
-	})
-}
-
-// A sequence that loses its cells while its next token is being chosen, and pauses meanwhile, is
-// prefilled again with that token when it resumes.
-func TestLoopEvictedWhileChoosing(t *testing.T) {
-	bubble(t, batch.Limits{Context: 300, Batch: 64, Sequences: 2, Retained: 1}, func(t *testing.T, loop *batch.Loop, m *toy) {
-		t.Helper()
-		var other []batch.Token
-		var all sync.WaitGroup
-		all.Go(func() { // the oldest sequence, which is never evicted
-			seq := m.of("b", 5000, 60, 200, &other)
-			seq.Ends = func(batch.Token) bool { return false }
-			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 200 {
-				t.Errorf("the other one: %+v, %v", got, err)
-			}
-		})
-		time.Sleep(5 * time.Millisecond)
-		var paused atomic.Bool
-		var out []batch.Token
-		seq, count := m.detached("a", 0, 100, 3, &out, time.Second)
-		seq.Paused = paused.Load
-		time.AfterFunc(500*time.Millisecond, func() {
-			if st := loop.Stats(); st.Dropped != 1 {
-				t.Errorf("before the pause: %+v", st)
-			}
-			paused.Store(true)
-			loop.Wake()
-		})
-		time.AfterFunc(700*time.Millisecond, func() { paused.Store(false); loop.Wake() })
-		if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{100, 101, 102}) || count.Load() != 3 {
-			t.Errorf("Do = %+v, %v, %v, %d choices", got, err, out, count.Load())
-		}
-		all.Wait()
 	})
 }

@@ -17,18 +17,15 @@ type Token = kv.Token
 type Sequence struct {
 	// Call is the number of the call, for [progress.Progress]; 0 is none.
 	Call uint64
-	// Owner is the owner of the sequence: its cached prefixes serve only sequences of the same
-	// owner. A sequence without an owner uses only pinned prefixes, and is retained only if it is
-	// Pinned.
-	Owner  string
-	Prompt []Token // at least one, at most the context less one
-	Max    int     // tokens of the answer, at least 1; with the prompt at most the context
+	// Owner shares the loop with other owners. The cached prefixes of a sequence serve only
+	// sequences of the same owner and Part. An Uncached sequence, or one without an owner and a
+	// part, uses only pinned prefixes, and is retained only if it is Pinned.
+	Owner, Part string
+	Uncached    bool
+	Prompt      []Token // at least one, at most the context less one
+	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Detach replaces Sample in a sequence with possibly slow choices. It copies entry i; choose
-	// then makes the choice on another thread, beside the steps, and may still run when Do has
-	// returned. The sequence fails with the error of choose, or with [budget.ErrExceeded].
-	Detach func(i int) (choose func() (Token, error), err error)
 	// Emit receives a token of the answer, and the time spent on choosing it in whole units of the
 	// mean step of one token; the rest is carried over. It reports false to end the sequence.
 	Emit func(tok Token, cost int) bool
@@ -40,9 +37,26 @@ type Sequence struct {
 	// Repeats asks for the same logits whenever the same prompt is sent and no other sequence runs,
 	// whatever is cached. Then some cached tokens are computed again, see [schedule.Reusable].
 	Repeats bool
+	// Spent is time that was spent for the sequence before; it is reported with its first token.
+	Spent time.Duration
 	// Pinned retains the prompt without limit, as a prefix for all owners.
 	Pinned bool
 }
+
+// cacheOwner is the owner of the sequence in the cache, where parts of an owner are apart; empty
+// is none.
+func (s *Sequence) cacheOwner() string {
+	switch {
+	case s.Uncached:
+		return ""
+	case s.Part == "":
+		return s.Owner
+	}
+	return s.Owner + partMark + s.Part
+}
+
+// partMark is between an owner and a part. No user's name has a NUL.
+const partMark = "\x00"
 
 // End is the reason for the end of a sequence. The set is closed.
 type End int
@@ -84,9 +98,7 @@ type sequence struct {
 	workerSeq, workerLen int
 	noOffload            bool // a chunk of it has failed at the worker
 
-	choice  *choice          // of its next token, beside the steps; nil if there is none
-	chooses schedule.Average // seconds of its choices
-	owed    time.Duration    // of sampling, not yet reported as cost
+	owed time.Duration // of sampling, not yet reported as cost
 }
 
 // end marks a sequence to be ended with err; nil means without an error. Only the first call
@@ -118,10 +130,6 @@ func (s *sequence) pending() int { return len(s.tokens) - s.cached() }
 // active is the state of a sequence that is neither paused nor at the prefill worker.
 func (s *sequence) active() schedule.State {
 	switch {
-	case s.choice != nil && s.cells == nil:
-		return schedule.Evicted
-	case s.choice != nil:
-		return schedule.Choosing
 	case s.cells == nil:
 		return schedule.Waiting
 	case s.result.Out > 0 && s.pending() == 1:
@@ -143,7 +151,7 @@ func (s *sequence) evictable() bool {
 }
 
 // transition is the only function that changes the state of a sequence; [schedule.State] has the
-// diagram. It allocates cells for states with cells; Waiting and Evicted free them, Suspended and
+// diagram. It allocates cells for states with cells; Waiting frees them, Suspended and
 // Done retain them for the owner. It reserves and releases the place at the prefill worker. If
 // cells cannot be allocated or freed, the sequence is to end; if the worker has no place, the
 // state does not change.
@@ -180,7 +188,7 @@ func (l *stepper) allocate(s *sequence) error {
 	if l.repeats(s) {
 		allocate = l.cache.AllocateAsEmpty
 	}
-	cells, err := allocate(s.Owner, l.lookup(s))
+	cells, err := allocate(s.cacheOwner(), l.lookup(s))
 	if err != nil {
 		return err
 	}
@@ -201,7 +209,7 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 
 // lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
-	longest, freshest := l.cache.Lookup(s.Owner, s.tokens)
+	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
 	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // behind its own tokens it continues
 		return longest
 	}
@@ -231,12 +239,9 @@ func (l *stepper) giveUp(s *sequence) error {
 	}
 }
 
-// evict frees the cells of a sequence that continues. The sequence is prefilled again later, with
-// the token that is being chosen for it, if there is one.
+// evict frees the cells of a sequence that continues. The sequence is prefilled again later.
 func (l *stepper) evict(s *sequence) {
 	switch s.state {
-	case schedule.Choosing:
-		l.transition(s, schedule.Evicted)
 	case schedule.Paused:
 		l.transition(s, schedule.Waiting)
 		l.transition(s, schedule.Suspended)
@@ -247,10 +252,6 @@ func (l *stepper) evict(s *sequence) {
 
 // finish ends a sequence.
 func (l *stepper) finish(s *sequence) {
-	if s.choice != nil {
-		l.chooser.drop(s.choice)
-		s.choice = nil
-	}
 	l.transition(s, schedule.Done)
 	l.Progress.Finish(1)
 	close(s.done)

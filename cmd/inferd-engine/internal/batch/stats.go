@@ -3,6 +3,7 @@ package batch
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/inferd-go/inferd/client/stats"
@@ -88,7 +89,10 @@ func (l *stepper) users() (all []stats.User) {
 	for _, s := range l.live {
 		hold(s.Owner, s.cached())
 	}
-	l.cache.RetainedByOwner(hold)
+	l.cache.RetainedByOwner(func(owner string, tokens int) {
+		owner, _, _ = strings.Cut(owner, partMark)
+		hold(owner, tokens)
+	})
 	delete(of, "")
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		u := of[name]

@@ -49,7 +49,7 @@ func (l *stepper) plan(now time.Time) schedule.Step {
 	for _, s := range l.live {
 		v := l.view(s)
 		l.views = append(l.views, v)
-		if s.choice != nil || v.State == schedule.Decoding {
+		if v.State == schedule.Decoding {
 			streams++
 		}
 	}
@@ -64,9 +64,6 @@ func (l *stepper) plan(now time.Time) schedule.Step {
 // view is the scheduler's view of a sequence.
 func (l *stepper) view(s *sequence) schedule.Sequence {
 	v := schedule.Sequence{Owner: s.Owner, State: s.state, Cached: s.cached(), Total: len(s.tokens), NoOffload: s.noOffload}
-	if s.choice != nil {
-		v.Total++ // the chosen token needs a cell
-	}
 	switch {
 	case s.cells != nil:
 		v.Exclusive, v.Evictable = l.cache.Exclusive(s.cells), s.evictable()
@@ -134,9 +131,6 @@ func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	case busy:
 		l.Progress.Enter(progress.Idle)
 		l.inbox.WaitUntil(l.prefillDeadline())
-	case l.choosing():
-		l.Progress.Enter(progress.Sample)
-		l.inbox.Wait()
 	default: // impossible; without this the loop would spin
 		for _, s := range l.live {
 			s.end(errors.New("internal error: an empty step"))
@@ -254,12 +248,8 @@ func (l *stepper) advance() {
 	}
 }
 
-// sampleNext chooses the next token of a sequence, or starts its choice beside the steps.
+// sampleNext chooses the next token of a sequence.
 func (l *stepper) sampleNext(s *sequence, logits int) {
-	if s.Detach != nil {
-		l.detach(s, logits)
-		return
-	}
 	began := time.Now()
 	tok, err := s.Sample(logits)
 	l.accept(s, tok, err, time.Since(began))
@@ -286,3 +276,18 @@ func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) 
 		l.transition(s, s.active())
 	}
 }
+
+// cost adds sampling time to a sequence and returns the whole units of it to charge. A unit is
+// the mean time of a step of one token. The rest, or all if the unit is unknown, is carried over.
+func (l *stepper) cost(s *sequence, took time.Duration) int {
+	s.owed += took
+	unit := l.times.DecodeStep(1)
+	if unit <= 0 {
+		return 0
+	}
+	n := s.owed / unit
+	s.owed %= unit
+	return int(n)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -106,6 +106,9 @@ func (t *Template) render(messages []infer.Message, nonce nonce) (text string, e
 		d := jinja.NewDict()
 		d.AsDict().Set("role", jinja.NewString(string(m.Role)))
 		d.AsDict().Set("content", jinja.NewString(t.specials.guard(m.Text(), nonce)))
+		if thoughts := thinking(m); thoughts != "" {
+			d.AsDict().Set("reasoning_content", jinja.NewString(t.specials.guard(thoughts, nonce)))
+		}
 		list[i] = d
 	}
 	err = guarded(func() (err error) {
@@ -118,6 +121,18 @@ func (t *Template) render(messages []infer.Message, nonce nonce) (text string, e
 		return err
 	})
 	return text, err
+}
+
+// thinking returns the thoughts of a message, joined. Templates find them under
+// reasoning_content, as those of Qwen and DeepSeek do; most leave out all but the latest.
+func thinking(m infer.Message) string {
+	var b strings.Builder
+	for _, part := range m.Content {
+		if t, ok := part.(*infer.ThinkingPart); ok {
+			b.WriteString(t.Text)
+		}
+	}
+	return b.String()
 }
 
 // A nonce has three marks for places in text.
@@ -134,7 +149,9 @@ func newNonce(messages []infer.Message) nonce {
 		n := nonce{draw(), draw(), draw()}
 		taken := n.inside == n.literal || n.literal == n.edge || n.edge == n.inside
 		for _, m := range messages {
-			taken = taken || n.strip(m.Text()) != m.Text()
+			for _, text := range []string{m.Text(), thinking(m)} {
+				taken = taken || n.strip(text) != text
+			}
 		}
 		if !taken {
 			return n

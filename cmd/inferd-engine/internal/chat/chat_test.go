@@ -77,6 +77,18 @@ func TestRender(t *testing.T) {
 			"", append([]infer.Message{infer.TextMessage(infer.System, "Be brief.")}, talk("hello", "hi", "bye")...),
 			"System: Be brief.\nUser: hello\nAssistant: hi\nUser: bye\nAssistant:",
 		},
+		"thinking, with a template that has a place for it": {
+			`{% for m in messages %}{{ m.role }}:{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }};{% endfor %}`,
+			[]infer.Message{infer.TextMessage(infer.User, "hello"), {Role: infer.Assistant, Content: []infer.Part{
+				&infer.ThinkingPart{Text: "so "}, &infer.ThinkingPart{Text: "what"}, &infer.TextPart{Text: "hey"},
+			}}},
+			"user:hello;assistant:<think>so what</think>hey;",
+		},
+		"thinking, without a template": {
+			"",
+			[]infer.Message{{Role: infer.Assistant, Content: []infer.Part{&infer.ThinkingPart{Text: "hm"}, &infer.TextPart{Text: "b"}}}},
+			"Assistant: b\nAssistant:",
+		},
 		"white space around messages": {
 			" \n", append([]infer.Message{infer.TextMessage(infer.System, "\nBe brief.\n\n")}, talk(" hel lo\n", "\n\n hi\u00a0", "bye\r\n")...),
 			"System: Be brief.\nUser: hel lo\nAssistant: hi\nUser: bye\nAssistant:",

@@ -41,7 +41,7 @@ func (e *Encoder) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 			return infer.Errorf(infer.Unsupported, "rerank not supported by this backend")
 		}
 		return e.rerank(ctx, callOf(req), t, emit)
-	case *infer.Generate:
+	case *infer.Generate, *infer.Count:
 		return infer.Errorf(infer.Unsupported, "generation not supported by this backend")
 	}
 	return infer.Errorf(infer.Internal, "this engine does not know a %T", req.Task)

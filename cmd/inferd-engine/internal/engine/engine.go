@@ -13,6 +13,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -32,36 +33,63 @@ type Engine struct {
 	Context  *llama.Context
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
+	Formats  *constraint.Compiler
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
 	// program. Nil is no bound.
 	Rendering *budget.CPU
+	// Counter counts the tokens of prompts for requests that only ask for that; nil counts in
+	// the goroutine of the call, without bounds.
+	Counter *Counter
 }
 
 var _ Handler = (*Engine)(nil)
 
 // Abilities returns the abilities of this package, which are the same for all models.
 func (*Engine) Abilities() infer.Abilities {
-	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, Logprobs: true}
+	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Count: true}
 }
 
-// Handle answers req, which must be to generate. The error for a request that does not fit the
-// model, or is beyond [Engine.Abilities], is [infer.Invalid] and has the reason.
+// Handle answers req, which must be to generate or to count. A request that the model cannot
+// take is [infer.Invalid] and says why; so is one beyond [Engine.Abilities].
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	gen, ok := req.Task.(*infer.Generate)
-	if !ok {
-		return infer.Errorf(infer.Unsupported, "this model only generates")
-	}
-	if err := e.Abilities().Check(gen); err != nil {
+	if err := e.Abilities().Check(req.Task); err != nil {
 		return err
 	}
-	prompt, err := e.fit(gen.Messages)
+	switch t := req.Task.(type) {
+	case *infer.Generate:
+		return e.generate(ctx, req, t, emit)
+	case *infer.Count:
+		return e.count(ctx, t.Of, emit)
+	case *infer.Embed, *infer.Rerank:
+	}
+	return infer.Errorf(infer.Unsupported, "this model only generates")
+}
+
+func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Generate, emit infer.Sink) error {
+	format, err := e.format(ctx, req, &gen.Format)
 	if err != nil {
 		return err
 	}
-	grammar := grammarOf(gen.Format)
-	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Grammar: grammar})
+	if format != nil {
+		defer format.Release()
+	}
+	prompt, err := e.fit(gen)
+	if err != nil {
+		return err
+	}
+	most := e.Loop.Room() - len(prompt)
+	if gen.MaxTokens > 0 {
+		most = min(most, gen.MaxTokens)
+	}
+	if format != nil && most < format.Least() {
+		return errTooShort(format.Least(), gen.MaxTokens, most)
+	}
+	if err := emit(&infer.Prompt{Tokens: len(prompt)}); err != nil {
+		return err
+	}
+	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Masked: format != nil})
 	if err != nil {
 		return infer.Errorf(infer.Invalid, "%w", err)
 	}
@@ -71,27 +99,56 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	g := &generation{
-		engine: e, gen: gen, sampler: sampler, emit: emit,
-		text: e.answer(gen, grammar),
+	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen, format != nil)}
+	seq := g.sequence()
+	if format != nil {
+		if g.format, err = format.Open(most); err != nil {
+			return err
+		}
+		defer g.format.Close()
+		seq.Spent = format.TakeCost()
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
-	seq := g.sequence(grammar != "")
-	seq.Call, seq.Owner, seq.Prompt = callOf(req), req.Peer.User, prompt
-	seq.Max = min(gen.MaxTokens, e.Loop.Room()-len(prompt))
+	seq.Call, seq.Prompt, seq.Max = callOf(req), prompt, most
+	seq.Owner, seq.Part, seq.Uncached = req.Peer.User, req.CachePart(), !req.Peer.Owns()
 	result, err := e.Loop.Do(ctx, seq)
 	return g.finish(result, len(prompt), err)
 }
 
-// answer returns an empty answer to gen. With a grammar, which defines the whole text, white space
-// is not trimmed, and markers of turns are not stops.
-func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
+// format compiles a response format; nil is none.
+func (e *Engine) format(ctx context.Context, req *infer.Request, f *infer.Format) (*constraint.Constraint, error) {
+	if !constraint.Has(f) {
+		return nil, nil //nolint:nilnil // no format is no error
+	}
+	owner := ""
+	if req.Peer.Owns() {
+		owner = req.Peer.User + "\x00" + req.CachePart()
+	}
+	return e.Formats.Compile(ctx, owner, f)
+}
+
+// errTooShort refuses an answer that could not end as a whole within most tokens; 0 of asked is not
+// said.
+func errTooShort(least, asked, most int) error {
+	if asked == 0 || most < asked {
+		return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens, the context has room for %d behind the prompt", least, most)
+	}
+	return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens: max_tokens must be at least that, it is %d", least, asked)
+}
+
+// answer returns an empty answer to gen. A response format defines the whole text: neither stop
+// sequences nor markers of turns end it. It and a prompt without the template have no turns: then
+// nothing is trimmed, and markers of turns are text like any other.
+func (e *Engine) answer(gen *infer.Generate, constrained bool) answer {
 	var a answer
+	if constrained {
+		return a
+	}
 	for _, text := range gen.Stop {
 		a.stops = append(a.stops, stop{text, infer.StopSequence})
 	}
-	if grammar == "" {
+	if gen.Prompt == nil {
 		for _, text := range e.Template.Stops() {
 			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
 		}
@@ -103,11 +160,8 @@ func (e *Engine) answer(gen *infer.Generate, grammar string) answer {
 // errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
-// Failures of calls over their budget of CPU time.
-var (
-	errSlowGrammar  = infer.Errorf(infer.Invalid, "the grammar takes too long: one token took more than 5 s of CPU time")
-	errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
-)
+// errSlowTemplate is the failure of a rendering over its budget of CPU time.
+var errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 
 // callOf is the number of a call, which the link sets as the ID of its request; 0 is none.
 func callOf(req *infer.Request) uint64 {
@@ -123,7 +177,7 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		var err error
-		prompts[i], err = e.prompt([]infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)})
+		prompts[i], err = e.prompt(&infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}, e.render)
 		if err != nil {
 			return err
 		}
@@ -146,32 +200,40 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	return err
 }
 
-// fit returns the tokens of a conversation that leaves room for an answer.
-func (e *Engine) fit(messages []infer.Message) ([]batch.Token, error) {
-	if least := e.leastTokens(messages); least > e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "the prompt has more than %d tokens, the context holds %d", least, e.Loop.Room())
+// fit returns the tokens of a prompt that leaves room for an answer.
+func (e *Engine) fit(gen *infer.Generate) ([]batch.Token, error) {
+	if least := e.leastTokens(gen); least > e.Loop.Room() {
+		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: e.Loop.Room()})
 	}
-	prompt, err := e.prompt(messages)
+	prompt, err := e.prompt(gen, e.render)
 	if err != nil {
 		return nil, err
 	}
 	if len(prompt) >= e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "the prompt has %d tokens, the context holds %d", len(prompt), e.Loop.Room())
+		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(prompt), Most: e.Loop.Room()})
 	}
 	return prompt, nil
 }
 
-// leastTokens is a lower bound of the tokens of a conversation. It saves the exact count, of up to
-// a second per 100 KB, for a conversation that cannot fit.
-func (e *Engine) leastTokens(messages []infer.Message) int {
+// leastTokens is a lower bound of the tokens of a prompt. Exact counting takes a second per
+// 100 KB of the worst text, which is not spent on a prompt that cannot fit.
+func (e *Engine) leastTokens(gen *infer.Generate) int {
 	if e.LongestToken == 0 {
 		return 0
 	}
-	bytes := 0
-	for _, m := range messages {
-		bytes += len(m.Text())
+	return textBytes(gen) / e.LongestToken
+}
+
+// textBytes is the length of the text that becomes a prompt, without that of the template, and
+// without thinking, which templates may leave out.
+func textBytes(gen *infer.Generate) (n int) {
+	if gen.Prompt != nil {
+		n = len(*gen.Prompt)
 	}
-	return bytes / e.LongestToken
+	for _, m := range gen.Messages {
+		n += len(m.Text())
+	}
+	return n
 }
 
 // render renders a conversation within its budget of CPU time.
@@ -189,12 +251,17 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// prompt returns the tokens of a conversation. Only text of the template can become special
-// tokens.
-func (e *Engine) prompt(messages []infer.Message) ([]batch.Token, error) {
-	segments, err := e.render(messages)
-	if err != nil {
-		return nil, err
+// prompt returns the tokens of a prompt. Of a conversation, which render renders, only text of
+// the template becomes special tokens.
+func (e *Engine) prompt(gen *infer.Generate, render func([]infer.Message) ([]chat.Segment, error)) ([]batch.Token, error) {
+	var segments []chat.Segment
+	if gen.Prompt != nil {
+		segments = []chat.Segment{{Text: *gen.Prompt, Special: true}}
+	} else {
+		var err error
+		if segments, err = render(gen.Messages); err != nil {
+			return nil, err
+		}
 	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/builtin"
@@ -65,7 +66,7 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: &batch.Loop{
+	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Formats: &constraint.Compiler{Model: model}, Loop: &batch.Loop{
 		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Limits: limits,
 	}}
 	change(e.Loop, model)
@@ -102,7 +103,7 @@ func ask(t *testing.T, e *engine.Engine, gen *infer.Generate) (string, infer.Don
 }
 
 func user(text string, most int) *infer.Generate {
-	return &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: most, Sampling: infer.Sampling{Temperature: 1, TopP: 0.95, TopK: 64}}
+	return &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: most, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
 }
 
 // The real model follows the rules that the toy of package batch checks: with so little context

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -14,12 +14,13 @@ import (
 //
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //
-// Its methods run on the loop's thread, apart from pause, from finish, which runs after
-// the sequence has ended, and from a detached choice.
+// Its methods run on the loop's thread, apart from pause, and from finish, which runs after the
+// sequence has ended.
 type generation struct {
 	engine  *Engine
 	gen     *infer.Generate
 	sampler *llama.Sampler
+	format  *constraint.Answer // nil without a response format
 	emit    infer.Sink
 	paused  atomic.Bool
 
@@ -39,41 +40,51 @@ func (g *generation) pause(on bool) {
 // for that with a seed; at temperature 0 it is promised only with kernels that compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
-	return s.Seed != nil || s.Temperature == 0 && g.engine.Model.RowByRow()
+	greedy := s.Temperature == nil || *s.Temperature == 0
+	return s.Seed != nil || greedy && g.engine.Model.RowByRow()
 }
 
-// sequence returns the functions of a sequence. Detached samples run beside the steps.
-func (g *generation) sequence(detached bool) batch.Sequence {
-	seq := batch.Sequence{
+// sequence returns the functions of a sequence.
+func (g *generation) sequence() batch.Sequence {
+	return batch.Sequence{
 		Paused: g.paused.Load, Repeats: g.repeats(),
 		Sample: g.sample,
 		Ends:   g.engine.Model.IsEOG,
 		Emit:   g.token,
 	}
-	if detached {
-		seq.Detach = g.detach
-	}
-	return seq
 }
 
 // sample chooses the next token from the logits of entry i of the batch.
 func (g *generation) sample(i int) (batch.Token, error) {
-	tok, err := g.sampler.Sample(g.engine.Context, i)
+	tok, err := g.choose(i)
 	if err == nil && g.gen.Logprobs > 0 {
 		g.likely, err = g.engine.Model.Logprobs(g.engine.Context, i, tok, g.gen.Logprobs)
 	}
 	return tok, err
 }
 
-// detach copies the logits of entry i, and returns the choice for another thread.
-func (g *generation) detach(i int) (choose func() (batch.Token, error), err error) {
-	return func() (batch.Token, error) {
-		tok, err := g.sampler.Choose()
-		if err == nil && g.gen.Logprobs > 0 {
-			g.likely, err = g.sampler.Logprobs(tok, g.gen.Logprobs)
+// maxChoices is more than a format refuses at one place.
+const maxChoices = 100
+
+// choose is sample without logprobs. With a response format the mask is made here, on the loop's
+// thread and right before the choice: a goroutine that makes it meanwhile would delay the return
+// of the decode thread to Go. So its time is part of the choice's.
+func (g *generation) choose(i int) (batch.Token, error) {
+	if g.format == nil {
+		return g.sampler.Sample(g.engine.Context, i)
+	}
+	mask, err := g.format.Mask()
+	for range maxChoices {
+		if err != nil {
+			return 0, err
 		}
-		return tok, err
-	}, g.sampler.Detach(g.engine.Context, i)
+		var tok batch.Token
+		if tok, err = g.sampler.Choose(g.engine.Context, i, mask); err == nil && g.format.Take(tok) {
+			g.sampler.Accept(tok)
+			return tok, nil
+		}
+	}
+	return 0, errors.New("internal error: the response format refuses all tokens of its mask")
 }
 
 // token adds a token and the cost of choosing it. It reports false to end the sequence.
@@ -113,12 +124,11 @@ func (g *generation) finish(result batch.Result, prompt int, err error) error {
 	done := infer.Done{
 		In: prompt, Cached: result.Cached, Out: result.Out,
 		Backend: Kind, Model: g.engine.Model.Name(),
+		StopIgnored: g.format != nil && len(g.gen.Stop) > 0,
 	}
 	late := errors.Is(err, errLate)
 	switch {
 	case late:
-	case errors.Is(err, budget.ErrExceeded):
-		return errSlowGrammar
 	case err != nil:
 		return err
 	}

@@ -92,7 +92,8 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
-// With a grammar the text is the grammar's: nothing is trimmed, and markers are text.
+// With a grammar the text is the grammar's: nothing is trimmed, markers are text, and stop sequences,
+// too.
 func TestTranscriptWithGrammar(t *testing.T) {
 	e := loadScript(t, " Hello", "\n", "User", ":")
 	req := greedily("", 30, "Hi")
@@ -100,7 +101,7 @@ func TestTranscriptWithGrammar(t *testing.T) {
 	gen.Format.Grammar = `root ::= "\n\nUser: " [a-c] "."`
 	gen.Stop = []string{"."}
 	text, done, err := answer(t.Context(), e, req, nil)
-	if rest, ok := strings.CutPrefix(text, "\n\nUser: "); err != nil || !ok || len(rest) != 1 || done.Reason != infer.StopSequence {
+	if rest, ok := strings.CutPrefix(text, "\n\nUser: "); err != nil || !ok || len(rest) != 2 || done.Reason != infer.EndOfTurn || !done.StopIgnored {
 		t.Errorf("%q, %+v, %v", text, done, err)
 	}
 }

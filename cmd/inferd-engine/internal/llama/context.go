@@ -172,7 +172,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 // attachThreads makes the threads of the context.
 func (c *Context) attachThreads() (err error) {
 	if c.opt.IdlePriority { // before the threads are made, because they inherit the priority
-		if err := setIdlePriority(); err != nil {
+		if err := SetIdlePriority(); err != nil {
 			return err
 		}
 	}

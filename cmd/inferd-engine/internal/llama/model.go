@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"os"
@@ -21,6 +22,8 @@ type Options struct {
 	// Files are the files to read, one for each part of the model, in order. If there are none, Load
 	// reads the file at the path, and further parts that llama.cpp finds by its name.
 	Files []string
+	// Name is the name of a model that does not name itself; empty means that of the file at the path.
+	Name string
 	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
 	// [OpenBackends].
 	Exact   bool
@@ -36,9 +39,8 @@ type Model struct {
 	tiles   bool // see RowByRow
 	stem    string
 	symbols symbols
-	masks   func() []uint8 // see utf8Masks; computed on first use
-	scratch sync.Pool      // of *[]yzma.TokenData with an entry per token, for a sampling thread
-	wedge   wedge          // faults on demand; empty without the tag wedge
+	scratch sync.Pool // of *[]yzma.TokenData with an entry per token, for Sampler.Choose
+	wedge   wedge     // faults on demand; empty without the tag wedge
 }
 
 // Load loads the model of the GGUF file at path into memory. If opt has Files, path only names the
@@ -68,8 +70,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 		return nil, messages.drain(err.Error())
 	}
 	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers), tiles: tiles(opt.Variant)}
-	m.masks = sync.OnceValue(m.utf8Masks)
-	m.stem = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	m.stem = cmp.Or(opt.Name, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
 		m.Close()
@@ -147,6 +148,35 @@ func (m *Model) Name() string {
 // Metadata returns a value of the GGUF file as text, and whether the file has the key. It does not
 // find arrays.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
+
+// Params is the number of weights.
+func (m *Model) Params() uint64 { return yzma.ModelNParams(m.handle) }
+
+// Size is the size of all weights in bytes.
+func (m *Model) Size() uint64 { return yzma.ModelSize(m.handle) }
+
+// Architecture is the file's name of the model's architecture, such as "llama".
+func (m *Model) Architecture() string {
+	name, _ := m.Metadata("general.architecture")
+	return name
+}
+
+// Quantization is the name of the format of most weights, such as "Q4_K_M"; empty if the file
+// does not say it.
+func (m *Model) Quantization() string {
+	kind, _ := m.Metadata("general.file_type")
+	return quantizations[kind]
+}
+
+// quantizations are the names of general.file_type, as llama.cpp's tools spell them.
+var quantizations = map[string]string{
+	"0": "F32", "1": "F16", "2": "Q4_0", "3": "Q4_1", "7": "Q8_0", "8": "Q5_0", "9": "Q5_1",
+	"10": "Q2_K", "11": "Q3_K_S", "12": "Q3_K_M", "13": "Q3_K_L", "14": "Q4_K_S", "15": "Q4_K_M",
+	"16": "Q5_K_S", "17": "Q5_K_M", "18": "Q6_K", "19": "IQ2_XXS", "20": "IQ2_XS", "21": "Q2_K_S",
+	"22": "IQ3_XS", "23": "IQ3_XXS", "24": "IQ1_S", "25": "IQ4_NL", "26": "IQ3_S", "27": "IQ3_M",
+	"28": "IQ2_S", "29": "IQ2_M", "30": "IQ4_XS", "31": "IQ1_M", "32": "BF16", "36": "TQ1_0",
+	"37": "TQ2_0", "38": "MXFP4",
+}
 
 // NTokens is the size of the vocabulary.
 func (m *Model) NTokens() int { return m.size }

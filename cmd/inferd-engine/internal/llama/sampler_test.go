@@ -3,12 +3,11 @@ package llama_test
 import (
 	"errors"
 	"math"
-	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -28,23 +27,51 @@ func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
 	return entry
 }
 
-// draw returns the text of a sampler until it ends, as if the model always had the same logits.
-func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt llama.SamplerOptions) (string, error) {
+// draw returns the text of a sampler until it ends, as if the model always had the same logits. It
+// keeps to a grammar, unless that is empty.
+func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt infer.Sampling, grammar string) (string, error) {
 	t.Helper()
-	s, err := llama.NewSampler(m, opt)
+	s, err := llama.NewSampler(m, llama.SamplerOptions{Sampling: opt, Masked: grammar != ""})
 	if err != nil {
 		return "", err
 	}
 	defer s.Free()
+	var answer *constraint.Answer
+	if grammar != "" {
+		k, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", &infer.Format{Grammar: grammar})
+		if err != nil {
+			return "", err
+		}
+		if answer, err = k.Open(1000); err != nil {
+			return "", err
+		}
+	}
 	var out []byte
 	for range 100 {
-		tok, err := s.Sample(c, entry)
+		tok, err := one(s, c, entry, answer)
 		if err != nil || m.IsEOG(tok) {
 			return string(out), err
 		}
 		out = m.AppendPiece(out, tok)
 	}
 	return string(out), nil
+}
+
+// one chooses the next token of an answer; nil is one without a format.
+func one(s *llama.Sampler, c *llama.Context, entry int, answer *constraint.Answer) (llama.Token, error) {
+	if answer == nil {
+		return s.Sample(c, entry)
+	}
+	mask, err := answer.Mask()
+	if err != nil {
+		return 0, err
+	}
+	tok, err := s.Choose(c, entry, mask)
+	if err == nil && !answer.Take(tok) {
+		return 0, errors.New("refused")
+	}
+	s.Accept(tok)
+	return tok, err
 }
 
 // With equally likely bytes as the vocabulary, a grammar of characters yields whole characters. With
@@ -65,7 +92,7 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			longest := 0
 			for seed := range uint32(600) {
-				got, err := draw(t, m, c, entry, llama.SamplerOptions{Sampling: infer.Sampling{Temperature: 1, Seed: &seed}, Grammar: test.grammar})
+				got, err := draw(t, m, c, entry, infer.Sampling{Temperature: new(1.0), Seed: &seed}, test.grammar)
 				switch n := utf8.RuneCountInString(got); {
 				case err != nil:
 					t.Fatalf("seed %d: %q, %v", seed, got, err)
@@ -82,63 +109,125 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 	}
 }
 
-// A grammar that allows no token is an error, and other samplers are not affected.
+// Parts of a grammar that no text satisfies are left out; where that leaves nothing, it is refused.
+// Control tokens come where a grammar names them, and nowhere else.
+func TestGrammarsWithoutText(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	for name, test := range map[string]struct{ grammar, want, refused string }{
+		"a surrogate":             {`root ::= "ab" [\uD800-\uDFFF]`, "", "no text"},
+		"beyond the last":         {`root ::= [\U00110000-\U00110010]`, "", "line 1"},
+		"a dead end":              {`root ::= "a" root`, "", "no text"},
+		"a dead end beside a way": {`root ::= "a" root | "ab" [\uD800-\uDFFF] | "fine"`, "", ""},
+		"a NUL":                   {`root ::= "a" [\x00] "b"`, "a\x00b", ""},
+		"a control token":         {`root ::= "a" <[256]> "b"`, "ab", ""},
+		"what is fine":            {`root ::= "fine"`, "fine", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := draw(t, m, c, entry, infer.Sampling{}, test.grammar)
+			switch {
+			case test.refused != "":
+				if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), test.refused) {
+					t.Errorf("%q, %v", got, err)
+				}
+			case err != nil, test.want != "" && got != test.want:
+				t.Errorf("%q, %v; want %q", got, err, test.want)
+			}
+		})
+	}
+}
+
+// A mask without a token is an error, and other samplers are not affected.
 func TestNothingFits(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
-	for name, test := range map[string]struct{ grammar, before string }{
-		"a surrogate":                {`root ::= "ab" [\uD800-\uDFFF]`, "ab\xed"},
-		"beyond the last":            {`root ::= [\U00110000-\U00110010]`, "\xf4"},
-		"a NUL":                      {`root ::= "a" [\x00]`, "a"},
-		"the spelling of a token":    {`root ::= <[256]>`, ""},
-		"nothing but a dead end":     {`root ::= "a" root`, strings.Repeat("a", 100)},
-		"what is fine comes through": {`root ::= "fine"`, "fine"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			fine := test.before == "fine" || len(test.before) == 100
-			got, err := draw(t, m, c, entry, llama.SamplerOptions{Grammar: test.grammar})
-			if fine && err != nil || !fine && !errors.Is(err, llama.ErrNothingFits) || got != test.before {
-				t.Errorf("%q, %v; want %q", got, err, test.before)
-			}
-		})
+	s, err := llama.NewSampler(m, llama.SamplerOptions{Masked: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Free()
+	mask := make([]uint64, (m.NTokens()+63)/64)
+	if _, err := s.Choose(c, entry, mask); !errors.Is(err, llama.ErrNothingFits) {
+		t.Errorf("no token: %v", err)
+	}
+	mask['q'>>6] |= 1 << ('q' & 63)
+	if tok, err := s.Choose(c, entry, mask); err != nil || tok != 'q' {
+		t.Errorf("one token: %d, %v", tok, err)
+	}
+	if _, err := draw(t, m, c, entry, infer.Sampling{}, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// The tokens of a mask have one distribution, whatever the limits: each has the probability that it
+// has among them.
+func TestMaskComesFirst(t *testing.T) {
+	m, c := load(t, "tiny")
+	entry := hello(t, m, c)
+	all, err := m.Logprobs(c, entry, 'a', m.NTokens())
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := all.Top[len(all.Top)-3:] // top-k without the mask would leave out all three
+	mask := make([]uint64, (m.NTokens()+63)/64)
+	sum := 0.0
+	for _, l := range least {
+		mask[l.ID>>6] |= 1 << (l.ID & 63)
+		sum += math.Exp(l.Logprob)
+	}
+	count := make(map[int]int)
+	const draws = 6000
+	for seed := range uint32(draws) {
+		s, err := llama.NewSampler(m, llama.SamplerOptions{Masked: true, Sampling: infer.Sampling{Temperature: new(1.0), TopK: new(3), Seed: &seed}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := s.Choose(c, entry, mask)
+		s.Free()
+		if err != nil {
+			t.Fatal(err)
+		}
+		count[int(tok)]++
+	}
+	for _, l := range least {
+		want := draws * math.Exp(l.Logprob) / sum
+		if got := float64(count[l.ID]); math.Abs(got-want) > 5*math.Sqrt(want) {
+			t.Errorf("token %d came %v times, want about %.0f", l.ID, got, want)
+		}
 	}
 }
 
 func TestBias(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
-	text := func(opt llama.SamplerOptions) string {
+	bound := func(bias map[int]float64, grammar string) string {
 		t.Helper()
-		got, err := draw(t, m, c, entry, opt)
+		got, err := draw(t, m, c, entry, infer.Sampling{LogitBias: bias}, grammar)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return got[:1]
 	}
-	with := func(bias map[int]float64) llama.SamplerOptions {
-		return llama.SamplerOptions{Sampling: infer.Sampling{LogitBias: bias}}
-	}
-	plain := text(with(nil))
+	text := func(bias map[int]float64) string { return bound(bias, "") }
+	plain := text(nil)
 	all := make(map[int]float64)
 	for tok := range m.NTokens() {
 		all[tok] = -100
 	}
-	if got := text(with(all)); got != plain {
+	if got := text(all); got != plain {
 		t.Errorf("all disliked alike: %q, else %q", got, plain)
 	}
-	if got := text(with(map[int]float64{'x': 100})); got != "x" {
+	if got := text(map[int]float64{'x': 100}); got != "x" {
 		t.Errorf("x liked: %q", got)
 	}
-	if got := text(with(map[int]float64{int(plain[0]): -100})); got == plain {
+	if got := text(map[int]float64{int(plain[0]): -100}); got == plain {
 		t.Errorf("%q disliked, and chosen", plain)
 	}
-	bound := with(map[int]float64{'y': 100, 'x': 100})
-	bound.Grammar = `root ::= [a-x]`
-	if got := text(bound); got != "x" {
+	if got := bound(map[int]float64{'y': 100, 'x': 100}, `root ::= [a-x]`); got != "x" {
 		t.Errorf("x and y liked, up to x allowed: %q", got)
 	}
 	for id, want := range map[int]string{m.NTokens(): "token 260 ", -1: "token -1 ", 1 << 40: "token 1099511627776 "} {
-		if _, err := draw(t, m, c, entry, with(map[int]float64{id: 1, 5: 1})); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := draw(t, m, c, entry, infer.Sampling{LogitBias: map[int]float64{id: 1, 5: 1}}, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("token %d: %v", id, err)
 		}
 	}
@@ -175,8 +264,7 @@ func TestLogprobs(t *testing.T) {
 	if got := all.Candidate; got.ID != int(likeliest) || got.Logprob != all.Top[0].Logprob || string(got.Piece) != string([]byte{byte(likeliest)}) {
 		t.Errorf("%+v, likeliest is %d: %+v", got, likeliest, all.Top[0])
 	}
-	biased := llama.SamplerOptions{Sampling: infer.Sampling{LogitBias: map[int]float64{int(likeliest): -100}}, Grammar: `root ::= [a-c]`}
-	if _, err := draw(t, m, c, entry, biased); err != nil {
+	if _, err := draw(t, m, c, entry, infer.Sampling{LogitBias: map[int]float64{int(likeliest): -100}}, `root ::= [a-c]`); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []int{0, 1, 3} {
@@ -194,94 +282,5 @@ func TestLogprobs(t *testing.T) {
 	_, tokenErr := m.Logprobs(c, entry, -1, 1)
 	if entryErr == nil || tokenErr == nil {
 		t.Errorf("no logits: %v, no token: %v", entryErr, tokenErr)
-	}
-}
-
-// A choice from a copied row equals the choice of Sample, even if the context has decoded another
-// batch since, and another sampler chooses at the same time.
-func TestDetachedChoices(t *testing.T) {
-	m, c := load(t, "tiny")
-	seed := uint32(7)
-	for name, opt := range map[string]llama.SamplerOptions{
-		"a grammar":          {Sampling: infer.Sampling{Temperature: 1, Seed: &seed}, Grammar: `root ::= ("a" | "b" | [0-9]){40}`},
-		"a greedy grammar":   {Grammar: `root ::= ([a-z]? [a-z]?){10}`},
-		"none":               {Sampling: infer.Sampling{Temperature: 1, TopK: 40, Seed: &seed}},
-		"none, with a limit": {Sampling: infer.Sampling{Temperature: 1, TopP: 0.9, MinP: 0.01, RepeatPenalty: 1.2, Seed: &seed}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			entry := hello(t, m, c)
-			inside, err := llama.NewSampler(m, opt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer inside.Free()
-			var want []llama.Token
-			for range 20 {
-				tok, err := inside.Sample(c, entry)
-				if err != nil {
-					t.Fatal(err)
-				}
-				want = append(want, tok)
-			}
-			likely, err := m.Logprobs(c, entry, want[0], 3)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var all sync.WaitGroup
-			defer all.Wait()
-			for range 2 {
-				s, err := llama.NewSampler(m, opt)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := s.Detach(c, entry); err != nil {
-					t.Fatal(err)
-				}
-				all.Go(func() {
-					defer s.Free()
-					for i := range 20 { // of the same row each time
-						if got, err := s.Choose(); err != nil || got != want[i] {
-							t.Errorf("choice %d: %d, %v, want %d", i, got, err, want[i])
-						}
-					}
-					if got, err := s.Logprobs(want[0], 3); err != nil || !reflect.DeepEqual(got, likely) {
-						t.Errorf("Logprobs = %+v, %v, want %+v", got, err, likely)
-					}
-				})
-			}
-			if err := c.Truncate(0, 0); err != nil {
-				t.Fatal(err)
-			}
-			hello(t, m, c)
-			if err := c.Truncate(0, 0); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-// A sampler may be freed at any time: its memory is freed when its choice ends.
-func TestFreeDuringChoice(t *testing.T) {
-	m, c := load(t, "tiny")
-	entry := hello(t, m, c)
-	var all sync.WaitGroup
-	defer all.Wait()
-	for range 20 {
-		s, err := llama.NewSampler(m, llama.SamplerOptions{Grammar: `root ::= ([a-z]? [a-z]? [a-z]?){0,20}`})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Detach(c, entry); err != nil {
-			t.Fatal(err)
-		}
-		all.Go(func() {
-			for err == nil {
-				_, err = s.Choose()
-			}
-		})
-		s.Free()
-	}
-	if err := c.Truncate(0, 0); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -39,11 +39,11 @@ const (
 	spin     = 1
 )
 
-// setIdlePriority gives the calling thread, and the threads that it makes from now on, the
+// SetIdlePriority gives the calling thread, and the threads that it makes from now on, the
 // scheduling class for idle time. A low priority (nice) is not enough: a step beside such threads
 // now and then takes two to four times as long, because the kernel lets them use up their time
 // slice, and puts the threads of the step on one processor. It cannot be undone without privileges.
-func setIdlePriority() error {
+func SetIdlePriority() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
 		return fmt.Errorf("lower the priority of a thread: %w", err)

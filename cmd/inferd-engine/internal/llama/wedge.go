@@ -7,4 +7,3 @@ package llama
 type wedge struct{}
 
 func (*wedge) decode(*Context) {}
-func (*wedge) choose()         {}

@@ -23,13 +23,12 @@ import (
 //	sleep    the step never begins; no thread runs
 //	block    the step never ends; one compute thread sleeps, the others burn CPU
 //	slow     the step takes 100 times the last one, but at least 3 s, of CPU time
-//	grammar  the next Choose never returns, and burns CPU
 //	lane     the next Decode of a context of idle priority never returns, and sleeps
 const wedgeEnv = "INFERD_ENGINE_WEDGE"
 
 // A wedge makes an engine stop working on demand, for tests of the daemon's watchdog.
 type wedge struct {
-	grammar, lane atomic.Bool // the fault is due
+	lane atomic.Bool // the fault is due
 
 	last atomic.Int64 // nanoseconds between the last two steps
 	at   atomic.Int64 // start of the last step
@@ -71,18 +70,10 @@ func (w *wedge) decode(c *Context) {
 		w.sleep()
 	case "slow":
 		w.burn(max(slowest, 100*time.Duration(w.last.Load())))
-	case "grammar":
-		w.grammar.Store(true)
 	case "lane":
 		w.lane.Store(true)
 	default:
 		fmt.Fprintf(os.Stderr, "wedge: the mode %q is not known\n", mode)
-	}
-}
-
-func (w *wedge) choose() {
-	if w.grammar.CompareAndSwap(true, false) {
-		call(symbol("pthread_spin_lock"), w.locked())
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 	Plan                // it decides on the next step
 	Lock                // it waits for the compute lock
 	Decode              // the model computes
-	Sample              // it chooses tokens, or waits for choices beside the step
+	Sample              // it chooses tokens
 )
 
 var names = [...]string{Idle: "idle", Plan: "plan", Lock: "lock", Decode: "decode", Sample: "sample"}

@@ -15,7 +15,7 @@ import (
 // sequences start in their order. For a sequence without room, paused sequences are evicted and,
 // if its owner has no running sequence, one of the owner with the most.
 //
-// In a step each decoding sequence decodes one token. A choosing sequence also counts as a stream.
+// In a step each decoding sequence decodes one token.
 // Without streams, prompts share the batch, or [shortStep] tokens if there are several and a short
 // one among them. Beside a stream the prefill worker gets the prompts, except short ones of owners
 // with few running sequences, which the step decodes; without a worker, or without room at it,
@@ -212,14 +212,12 @@ func (p *planner) assign(step *Step, b Budget) {
 }
 
 // assignStreams assigns one token to each decoding sequence. It returns the rest of the batch, the
-// number of streams, choosing ones included, and the sequences with prompts to decode.
+// number of streams, and the sequences with prompts to decode.
 func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 	left = p.Batch
 	for i, s := range p.seqs {
 		switch {
 		case !p.running[i] || s.State == Offloaded:
-		case s.State == Choosing:
-			streams++
 		case s.State == Decoding:
 			step.Feed[i] = 1
 			left--

@@ -7,29 +7,24 @@ package schedule
 // State is the state of a sequence. The set is closed. The loop has one function that changes
 // it; see package batch.
 //
-//	──▶ Waiting ──▶ Prefilling ──▶ Decoding ◀──▶ Choosing
+//	──▶ Waiting ──▶ Prefilling ──▶ Decoding
 //	                  ▲    │
 //	                  │    ▼
 //	                  └─ Staged ◀──▶ Offloaded
 //
 //	evicted   Prefilling, Staged, Offloaded, Decoding ──▶ Waiting
-//	          Choosing ──▶ Evicted ──▶ Waiting, when the token is chosen
 //	paused    with cells ──▶ Paused, without ──▶ Suspended; and back when it resumes
 //	          Paused ──▶ Suspended, when it is evicted or has been paused for long
 //	ended     all ──▶ Done
-//
-// A paused sequence may still be waiting for a token that is being chosen.
 type State uint8
 
-// States. All but Waiting, Evicted, Suspended and Done have cells.
+// States. All but Waiting, Suspended and Done have cells.
 const (
 	Waiting    State = iota // for cells
 	Prefilling              // steps decode its pending tokens
 	Staged                  // the prefill worker has a copy of its cells, but no chunk of its prompt
 	Offloaded               // the prefill worker has a chunk of its prompt
 	Decoding                // one token is pending, which the next step decodes
-	Choosing                // its next token is being chosen beside the steps
-	Evicted                 // it lost its cells while its next token is being chosen
 	Paused                  // it keeps its cells while there is room
 	Suspended               // paused, without cells
 	Done
@@ -40,7 +35,7 @@ func (s State) Running() bool { return s != Paused && s != Suspended && s != Don
 
 // HasCells reports whether a sequence in this state has cells.
 func (s State) HasCells() bool {
-	return s != Waiting && s != Evicted && s != Suspended && s != Done
+	return s != Waiting && s != Suspended && s != Done
 }
 
 // AtWorker reports whether the prefill worker has a copy of the cells of a sequence in this state.
@@ -63,7 +58,7 @@ type Sequence struct {
 	Owner     string
 	State     State
 	Cached    int // tokens with cells
-	Total     int // tokens of the prompt and of the answer so far, the one being chosen included; more than Cached
+	Total     int // tokens of the prompt and of the answer so far; more than Cached
 	Exclusive int // tokens of Cached on cells that no other active sequence shares
 	Prefix    int // while Cached is 0: tokens found in the cache
 	Shared    int // tokens of Prefix on active cells
@@ -85,7 +80,7 @@ func (s Sequence) paused() bool { return s.Cached > 0 && !s.State.Running() }
 
 // wants reports whether a sequence lacks cells.
 func (s Sequence) wants() bool {
-	return s.Cached == 0 && s.State.Running() && s.State != Choosing && s.State != Evicted
+	return s.Cached == 0 && s.State.Running()
 }
 
 // A Budget bounds the prompt tokens of a step beside streams, and the prefill worker.

@@ -160,24 +160,6 @@ func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) tim
 	return last.Add(seconds(pause))
 }
 
-// ChoiceDeadline is the time until which a step with that number of streams may wait for choices
-// beside the steps: a quarter of the step's time from now, but within the stall budget of the
-// streams, which have waited since last; a zero last means no streams.
-func (t *StepTimes) ChoiceDeadline(streams int, last, now time.Time) time.Time {
-	takes := t.all.at(max(streams, 1))
-	deadline := now.Add(seconds(takes / choiceShare))
-	if last.IsZero() {
-		return deadline
-	}
-	if latest := last.Add(seconds(t.StallBudget(streams).Seconds()*margin - takes)); latest.Before(deadline) {
-		return latest
-	}
-	return deadline
-}
-
-// choiceShare divides a step's time: the step waits that long for choices.
-const choiceShare = 4
-
 // decode estimates the time of a step without prompts; zero before the first one.
 func (t *StepTimes) decode(streams int) Average {
 	least := fewest(t.alone, streams)

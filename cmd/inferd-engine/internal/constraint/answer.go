@@ -1,0 +1,153 @@
+package constraint
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// An Answer follows one answer. Before each token Mask says which ones may come, and Take is told
+// the one chosen:
+//
+//	Mask ─▶ choose ─▶ Take ─▶ true: the next token
+//	          ▲        │
+//	          └────────┘ false: the mask has become smaller
+//
+// So long as there is room, every token of the grammar may come. Take refuses a token behind which
+// the shortest end has more tokens than are left; the mask then has only tokens that leave room for
+// an end. If that leaves none, or finding them took too long, the rest of the answer is the shortest
+// one. One token at a time is checked, so the common case costs nothing.
+//
+// Mask and Take belong to one thread for all answers of a compiler.
+type Answer struct {
+	constraint *Constraint
+	cursor     *automaton.Cursor
+	left       int // tokens
+	tries      int // tokens refused at this place
+	mask       []uint64
+
+	ending bool               // the rest is decided:
+	rest   []automaton.Symbol // what is missing of it
+}
+
+// maxTries bounds the tokens that are tried at one place before the rest is decided.
+const maxTries = 8
+
+// ErrShort is the error of Open for too few tokens.
+var ErrShort = errors.New("constraint: too few tokens")
+
+// Least returns the tokens of the shortest answer.
+func (k *Constraint) Least() int { return k.start.tokens }
+
+// Open begins an answer of up to most tokens, which must be at least [Constraint.Least].
+func (k *Constraint) Open(most int) (*Answer, error) {
+	if most < k.Least() {
+		return nil, ErrShort
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return &Answer{constraint: k, cursor: k.auto.Open(), left: most, mask: k.compiler.scratch}, nil
+}
+
+// Close ends the use of an answer.
+func (a *Answer) Close() {
+	a.constraint.mu.Lock()
+	defer a.constraint.mu.Unlock()
+	a.cursor.Close()
+}
+
+// Mask returns the tokens that may come next, also those that end the answer. The mask is valid
+// until the next Mask of any answer of the compiler. It is empty where the model has no token for
+// what is to come.
+func (a *Answer) Mask() ([]uint64, error) {
+	k := a.constraint
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a.tries = 0
+	if a.ending {
+		a.follow()
+		return a.mask, nil
+	}
+	if err := k.masks.Mask(a.cursor, a.mask); err != nil {
+		k.compiler.forget(k)
+		return nil, infer.Errorf(infer.Invalid, "response_format: %w", err)
+	}
+	a.end()
+	if !k.compiler.grown(k) {
+		k.masks.Forget()
+		k.auto.Renew(nil)
+		k.compiler.grown(k)
+	}
+	return a.mask, nil
+}
+
+// end adds the tokens that end the answer, where it may end.
+func (a *Answer) end() {
+	if a.cursor.MayEnd() {
+		for _, id := range a.constraint.compiler.ends {
+			a.mask[id>>6] |= 1 << (id & 63)
+		}
+	}
+}
+
+// follow makes the mask of the rest.
+func (a *Answer) follow() {
+	clear(a.mask)
+	if len(a.rest) == 0 {
+		a.end()
+		return
+	}
+	if id, _, ok := a.constraint.compiler.vocab.First(a.rest); ok {
+		a.mask[id>>6] |= 1 << (id & 63)
+	}
+}
+
+// Take follows a token of the mask. If it leaves too little room for an end it is not followed, and
+// is no longer in the mask.
+func (a *Answer) Take(id int32) (taken bool) {
+	k := a.constraint
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case a.cursor.MayEnd() && slices.Contains(k.compiler.ends, id):
+		return true
+	case a.ending:
+		_, n, _ := k.compiler.vocab.First(a.rest)
+		a.rest = a.rest[n:]
+	case !k.masks.Ends(a.cursor, id, a.left-1):
+		a.narrow(id)
+		return false
+	}
+	a.left--
+	return k.masks.Next(a.cursor, id) || a.lost()
+}
+
+// lost cannot happen: tokens of the mask fit. The rest is then decided, so that no choice goes on
+// for ever.
+func (a *Answer) lost() bool {
+	a.left++
+	a.decide()
+	return false
+}
+
+// narrow clears the tokens that leave too little room, as the refused one does.
+func (a *Answer) narrow(id int32) {
+	if a.tries == 0 {
+		a.constraint.masks.Within(a.cursor, a.mask, a.left-1)
+		a.end()
+	}
+	a.mask[id>>6] &^= 1 << (id & 63)
+	a.tries++
+	if a.tries > maxTries || !slices.ContainsFunc(a.mask, func(w uint64) bool { return w != 0 }) {
+		a.decide()
+	}
+}
+
+// decide makes the shortest end the rest of the answer.
+func (a *Answer) decide() {
+	a.rest, _ = a.cursor.Shortest(4 * maxShortest)
+	a.ending = true
+	a.follow()
+}

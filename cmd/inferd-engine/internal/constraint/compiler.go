@@ -1,0 +1,285 @@
+package constraint
+
+import (
+	"context"
+	"crypto/sha256"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/gbnf"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
+	"github.com/inferd-go/inferd/internal/vocab"
+)
+
+// A Vocabulary is what a Compiler needs of a model. Package llama's Model is one.
+type Vocabulary interface {
+	// Vocabulary returns the tokens and those of them that end an answer. It calls yield often.
+	Vocabulary(yield func()) (tokens []vocab.Token, ends []int32)
+	// ByName returns the token that a grammar names.
+	ByName(name string) (id int32, ok bool)
+}
+
+// A Compiler compiles one format at a time, and yields the processor every 100 µs: the engine runs
+// Go on one processor, and decodes meanwhile. It keeps the compiled ones within a budget of memory,
+// the least recently used go first. Those of different owners are kept apart: from a shared one
+// others could tell by its time that a schema is in use.
+type Compiler struct {
+	Model Vocabulary
+	Bytes int // budget of memory for grammars, states and kept masks; 0 means 256 MiB
+
+	once    sync.Once // guards the next three
+	vocab   *vocab.Vocab
+	ends    []int32
+	turn    chan struct{} // has room for one: holds the turn to compile
+	scratch []uint64      // the mask of the present choice, see Answer.Mask
+
+	mu   sync.Mutex // guards the fields below
+	kept []*Constraint
+	used int // bytes of all kept
+}
+
+const defaultBytes = 256 << 20
+
+// A key names a compiled format.
+type key struct {
+	owner  string
+	kind   byte
+	digest [sha256.Size]byte
+}
+
+// Kinds of formats.
+const (
+	kindSchema = iota
+	kindGrammar
+)
+
+// anyObject is the schema of json_object.
+const anyObject = `{"type":"object"}`
+
+// source returns the text to compile.
+func source(f *infer.Format) (kind byte, text []byte) {
+	switch {
+	case f.JSONObject:
+		return kindSchema, []byte(anyObject)
+	case f.Schema != nil:
+		return kindSchema, f.Schema
+	}
+	return kindGrammar, []byte(f.Grammar)
+}
+
+// Has reports whether a format constrains an answer.
+func Has(f *infer.Format) bool { return f.JSONObject || f.Schema != nil || f.Grammar != "" }
+
+// A Constraint is a compiled format.
+type Constraint struct {
+	compiler *Compiler
+	key      key
+	start    startCost
+	pending  time.Duration // time of compiling, until an answer has taken it
+
+	mu    sync.Mutex // guards automaton, masks and all cursors
+	auto  *automaton.Automaton
+	masks *vocab.Masks
+
+	// Guarded by compiler.mu.
+	refs  int
+	bytes int
+}
+
+// A startCost is the length of the shortest answer.
+type startCost struct{ bytes, tokens int }
+
+// maxShortest bounds the shortest answer, in bytes.
+const maxShortest = 32 << 10
+
+// Compile returns the constraint of a format, for one answer; Release ends its use. It waits for the
+// compiles of others, until ctx ends. Without an owner it is not kept for another answer. The error
+// names keyword and JSON pointer, or line
+// and column.
+func (c *Compiler) Compile(ctx context.Context, owner string, f *infer.Format) (*Constraint, error) {
+	kind, text := source(f)
+	k := key{owner: owner, kind: kind, digest: sha256.Sum256(text)}
+	if found := c.find(k); found != nil {
+		return found, nil
+	}
+	c.once.Do(c.load)
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if found := c.find(k); found != nil { // compiled meanwhile
+		return found, nil
+	}
+	made, err := c.compile(kind, text)
+	if err != nil {
+		return nil, err
+	}
+	made.key = k
+	return made, c.keep(made)
+}
+
+// load reads the vocabulary.
+func (c *Compiler) load() {
+	tokens, ends := c.Model.Vocabulary(runtime.Gosched)
+	c.vocab, c.ends = vocab.New(tokens), ends
+	c.turn = make(chan struct{}, 1)
+	c.scratch = make([]uint64, c.vocab.Words())
+}
+
+func (c *Compiler) find(k key) *Constraint {
+	if k.owner == "" {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.kept, func(o *Constraint) bool { return o.key == k })
+	if i < 0 {
+		return nil
+	}
+	found := c.kept[i]
+	c.kept = append(slices.Delete(c.kept, i, i+1), found) // the last one used is the last one
+	found.refs++
+	return found
+}
+
+// compile makes the constraint of a source.
+func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
+	var busy time.Duration
+	since := time.Now()
+	b := &automaton.Budget{Yield: func() {
+		busy += time.Since(since)
+		runtime.Gosched()
+		since = time.Now()
+	}}
+	var g *automaton.Grammar
+	switch kind {
+	case kindGrammar:
+		var err error
+		if g, err = gbnf.Compile(string(text), c.Model.ByName, b); err != nil {
+			return nil, infer.Errorf(infer.Invalid, "grammar: %w", err)
+		}
+	default:
+		s, err := schema.Compile(text, b)
+		if err != nil {
+			return nil, infer.Errorf(infer.Invalid, "response_format: schema: %w", err)
+		}
+		g = s.Grammar
+	}
+	made := &Constraint{compiler: c, auto: automaton.New(g), refs: 1}
+	made.masks = vocab.NewMasks(c.vocab, made.auto)
+	var ok bool
+	if made.start, ok = c.startOf(made.auto); !ok {
+		return nil, infer.Errorf(infer.Invalid, "response_format: the shortest answer has more than %d bytes", maxShortest)
+	}
+	made.pending = busy + time.Since(since)
+	made.bytes = made.size()
+	return made, nil
+}
+
+// startOf returns the length of the shortest answer. It is false if that is too long.
+func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
+	cursor := a.Open()
+	defer cursor.Close()
+	if a.Cost(cursor.State()) > maxShortest {
+		return startCost{}, false
+	}
+	text, ok := cursor.Shortest(maxShortest)
+	return startCost{len(text), c.vocab.Count(text)}, ok
+}
+
+// size returns the memory of a constraint.
+func (k *Constraint) size() int { return k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes() }
+
+// keep adds a new constraint. It is refused if those in use take up the whole budget.
+func (c *Compiler) keep(made *Constraint) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used += made.bytes
+	c.kept = append(c.kept, made)
+	if !c.evictLocked() {
+		c.dropLocked(made)
+		return infer.Errorf(infer.Busy, "the response formats in use take up the memory for them")
+	}
+	return nil
+}
+
+func (c *Compiler) budget() int {
+	if c.Bytes > 0 {
+		return c.Bytes
+	}
+	return defaultBytes
+}
+
+// evictLocked drops unused constraints until the others are within the budget. It reports whether
+// they are.
+func (c *Compiler) evictLocked() bool {
+	for i := 0; c.used > c.budget() && i < len(c.kept); {
+		if k := c.kept[i]; k.refs == 0 {
+			c.dropLocked(k)
+		} else {
+			i++
+		}
+	}
+	return c.used <= c.budget()
+}
+
+func (c *Compiler) dropLocked(k *Constraint) {
+	if i := slices.Index(c.kept, k); i >= 0 {
+		c.kept = slices.Delete(c.kept, i, i+1)
+		c.used -= k.bytes
+	}
+}
+
+// grown counts the memory of a constraint anew. It reports whether all are within the budget.
+func (c *Compiler) grown(k *Constraint) bool {
+	size := k.size()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Contains(c.kept, k) {
+		c.used += size - k.bytes
+	}
+	k.bytes = size
+	return c.evictLocked()
+}
+
+// forget drops a constraint that has failed: its automaton stays in error.
+func (c *Compiler) forget(k *Constraint) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropLocked(k)
+}
+
+// Used returns the bytes of all kept constraints.
+func (c *Compiler) Used() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
+}
+
+// Release ends the use of a constraint.
+func (k *Constraint) Release() {
+	c := k.compiler
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.refs--
+	if k.refs == 0 && k.key.owner == "" {
+		c.dropLocked(k)
+	}
+	c.evictLocked()
+}
+
+// TakeCost returns the time that compiling took, once.
+func (k *Constraint) TakeCost() time.Duration {
+	c := k.compiler
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	took := k.pending
+	k.pending = 0
+	return took
+}

@@ -1,0 +1,10 @@
+package admit
+
+import "github.com/inferd-go/inferd/internal/infer"
+
+// Charge charges the caller of req for work that needed no slot, in tokens.
+func (g *Gate) Charge(req *infer.Request, tokens int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.machine.ChargeFlow(flowOf(req), tokens)
+}

@@ -1,0 +1,261 @@
+package bridge
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/trust"
+	"github.com/inferd-go/inferd/internal/wire/openai"
+)
+
+// Access has the rules for clients. Over a Unix socket the rights of its file decide; over TCP
+// the daemon's own user, and the members of Group, need no key.
+type Access struct {
+	Keys  []*Key
+	Open  bool   // admits all clients without a key
+	UID   int    // of the daemon
+	Group string // whose members need no key; empty is none
+	// Blind says that this system cannot identify the clients of TCP. Then keys decide; if there
+	// are none, all clients are admitted.
+	Blind bool
+
+	members memberships
+}
+
+// Bounds of keys.
+const (
+	minKey     = 16 // bytes
+	maxKeyName = 32 // bytes
+	maxKeyFile = 4 << 10
+)
+
+// A Key admits its clients, and subdivides the share of their users. Use [NewKey] or
+// [NewKeyFile].
+type Key struct {
+	Name string
+
+	file string // empty for a key that does not change
+
+	mu       sync.Mutex // guards the fields below
+	sum      [sha256.Size]byte
+	modified time.Time // of the file, when it was read
+	size     int64     // as modified
+}
+
+// NewKey returns a key that does not change.
+func NewKey(name, secret string) (*Key, error) {
+	k := &Key{Name: name}
+	if err := errors.Join(checkKeyName(name), k.set(secret)); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// NewKeyFile returns a key in a file, which is read again when it changes. Only the daemon's user
+// may read or change it.
+func NewKeyFile(name, path string) (*Key, error) {
+	k := &Key{Name: name, file: path}
+	if err := errors.Join(checkKeyName(name), k.refresh()); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func checkKeyName(name string) error {
+	if name == "" || len(name) > maxKeyName {
+		return fmt.Errorf("the name of a key must have 1 to %d bytes, this one has %d", maxKeyName, len(name))
+	}
+	return nil
+}
+
+func (k *Key) set(secret string) error {
+	if len(secret) < minKey {
+		return fmt.Errorf("key %s: it must have at least %d characters", k.Name, minKey)
+	}
+	k.sum = sha256.Sum256([]byte(secret))
+	return nil
+}
+
+// refresh reads the file if it has changed.
+func (k *Key) refresh() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.file == "" {
+		return nil
+	}
+	info, err := os.Stat(k.file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("key %s: %w", k.Name, err)
+	case info.ModTime().Equal(k.modified) && info.Size() == k.size:
+		return nil
+	}
+	secret, err := readKey(k.file)
+	if err == nil {
+		err = k.set(secret)
+	}
+	if err != nil {
+		return fmt.Errorf("key %s: %w", k.Name, err)
+	}
+	k.modified, k.size = info.ModTime(), info.Size()
+	return nil
+}
+
+// readKey reads a file that only its owner can read.
+func readKey(path string) (string, error) {
+	if err := trust.Path(path); err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
+		return "", fmt.Errorf("%s is not a small file", path)
+	case !private(info):
+		return "", fmt.Errorf("%s can be read by other users: chmod 600", path)
+	}
+	data, err := os.ReadFile(path)
+	return strings.TrimSpace(string(data)), err
+}
+
+// matches compares the hash of a secret in a time that does not depend on it. A file that
+// cannot be read any more has no key.
+func (k *Key) matches(sum [sha256.Size]byte) bool {
+	if k.refresh() != nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1
+}
+
+// secrets returns the keys of a request: a bearer token, or an x-api-key.
+func secrets(h http.Header) (all []string) {
+	if scheme, token, ok := strings.Cut(h.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		all = append(all, strings.TrimSpace(token))
+	}
+	if key := h.Get("X-Api-Key"); key != "" {
+		all = append(all, key)
+	}
+	return all
+}
+
+// find returns the name of the configured key that a request has; given reports whether it has
+// any. It compares with all keys.
+func (a *Access) find(h http.Header) (name string, given bool) {
+	for _, secret := range secrets(h) {
+		given = true
+		sum := sha256.Sum256([]byte(secret))
+		for _, k := range a.Keys {
+			if k.matches(sum) && name == "" {
+				name = k.Name
+			}
+		}
+	}
+	return name, given
+}
+
+// forwarders are headers of requests that a proxy passes on for others.
+var forwarders = []string{"Forwarded", "X-Real-Ip", "Via"}
+
+func forwarded(h http.Header) bool {
+	for name := range h {
+		if slices.Contains(forwarders, name) || strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return false
+}
+
+// admit returns the identity of the client of a request, or why it is refused. peer is as the
+// kernel reports it.
+func (a *Access) admit(peer infer.Peer, h http.Header) (infer.Peer, error) {
+	if forwarded(h) { // the peer is a proxy, and its client is unknown
+		peer = infer.Peer{Transport: peer.Transport, Program: httpProgram}
+	}
+	name, given := a.find(h)
+	switch {
+	case name != "":
+		peer.Key, peer.Program = name, name
+		return peer, nil
+	case given && len(a.Keys) > 0:
+		f := openai.Refused(http.StatusUnauthorized, "invalid_api_key", "this key is not among http.keys")
+		return peer, f
+	case peer.Transport != infer.TCP || a.Open || a.Blind && len(a.Keys) == 0 || a.known(peer.User):
+		return peer, nil
+	}
+	who := "of an unknown user"
+	if peer.User != "" {
+		who = "of user " + peer.User
+	}
+	return peer, openai.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
+}
+
+// known reports whether a user needs no key. Root needs one unless the daemon is root's:
+// programs that pass on the requests of others often run as root.
+func (a *Access) known(uid string) bool {
+	if uid == "" {
+		return false
+	}
+	return uid == strconv.Itoa(a.UID) || a.Group != "" && uid != "0" && a.members.has(uid, a.Group)
+}
+
+// memberships remembers for a while which users belong to a group.
+type memberships struct {
+	mu   sync.Mutex // guards users
+	user map[string]membership
+}
+
+type membership struct {
+	is    bool
+	until time.Time
+}
+
+const (
+	rememberMember = time.Minute
+	maxMembers     = 1024
+)
+
+func (m *memberships) has(uid, group string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if known, ok := m.user[uid]; ok && now.Before(known.until) {
+		return known.is
+	}
+	if m.user == nil || len(m.user) >= maxMembers {
+		m.user = make(map[string]membership)
+	}
+	is := isMember(uid, group)
+	m.user[uid] = membership{is, now.Add(rememberMember)}
+	return is
+}
+
+// isMember looks a user up in the files of users and groups.
+func isMember(uid, group string) bool {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return false
+	}
+	u, err := user.LookupId(uid)
+	if err != nil {
+		return false
+	}
+	if u.Gid == g.Gid {
+		return true
+	}
+	ids, err := u.GroupIds()
+	return err == nil && slices.Contains(ids, g.Gid)
+}

@@ -1,0 +1,158 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/frame"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/openai"
+)
+
+// Bounds of the part of a large body that is read and dropped, so that the client reads the
+// refusal before it learns that the connection is closed.
+const (
+	dropBytes = 128 << 20
+	dropTime  = 5 * time.Second
+)
+
+var errTooLarge = infer.Errorf(infer.TooLarge, "the body has more than %d bytes", maxBody)
+
+// readBody reads the whole body, before anything else happens: only then the server notices a
+// client that hangs up. It reports false if the request has been answered, or its client has
+// gone. The memory for it is held until release.
+func (c *call) readBody() ([]byte, bool) {
+	control := http.NewResponseController(c.w)
+	if c.r.ContentLength > maxBody {
+		c.dropBody(control)
+		return nil, false
+	}
+	if control.SetReadDeadline(time.Now().Add(bodyTimeout)) != nil {
+		abort()
+	}
+	body, err := c.collect()
+	if err == nil {
+		err = control.SetReadDeadline(time.Time{})
+	}
+	var memory int
+	if err == nil {
+		memory, err = wire.Weigh(body)
+	}
+	if err == nil && memory > frame.FreeBytes {
+		err = c.hold(int64(memory))
+	}
+	switch {
+	case err == nil:
+		return body, true
+	case errors.Is(err, errTooLarge):
+		c.dropBody(control)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.w.Header()["Connection"] = []string{"close"}
+		c.refuse(openai.Refused(http.StatusRequestTimeout, "", "the body took longer than %s", bodyTimeout))
+	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its half
+		c.w.Header()["Connection"] = []string{"close"}
+		c.refuse(openai.Invalid("", "the body ends before its end"))
+	case c.r.Context().Err() != nil:
+		abort()
+	default:
+		c.refuse(err)
+	}
+	return nil, false
+}
+
+// abort closes the connection without an answer, or without its rest: the client has gone, or
+// must not take an incomplete answer for a whole one.
+func abort() { panic(http.ErrAbortHandler) }
+
+// collect reads the body into memory that is held before it is allocated.
+func (c *call) collect() ([]byte, error) {
+	size := int64(frame.FreeBytes)
+	if n := c.r.ContentLength; n >= 0 {
+		size = n
+	}
+	if size > frame.FreeBytes {
+		if err := c.hold(size); err != nil {
+			return nil, err
+		}
+	}
+	body := make([]byte, 0, size+1)
+	for {
+		n, err := c.r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, err
+		case err != nil:
+			return nil, openai.Invalid("", "the body cannot be read: %v", err)
+		case len(body) > maxBody:
+			return nil, errTooLarge
+		case len(body) == cap(body):
+			if err := c.hold(int64(cap(body))); err != nil {
+				return nil, err
+			}
+			body = append(make([]byte, 0, 2*cap(body)), body...)
+		}
+	}
+}
+
+// dropBody refuses a body that is too large. The client gets the answer at once, and may send
+// on for a while: else it would see a broken connection in place of the answer.
+func (c *call) dropBody(control *http.ResponseController) {
+	c.w.Header()["Connection"] = []string{"close"}
+	waits := c.r.Header.Get("Expect") != ""
+	if !waits {
+		_ = control.EnableFullDuplex() // fails for protocols that always are
+	}
+	c.refuse(errTooLarge)
+	if waits || control.Flush() != nil || control.SetReadDeadline(time.Now().Add(dropTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // however it ends, the answer has been sent
+}
+
+// hold takes memory for the request, or waits for it.
+func (c *call) hold(n int64) error {
+	if c.bridge.Memory == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(c.r.Context(), bodyTimeout, infer.Errorf(infer.Busy, "queue full: no memory for the body"))
+	defer cancel()
+	if err := c.bridge.Memory.Acquire(ctx, c.peer.Caller(), n, c.held); err != nil {
+		return err
+	}
+	c.held += n
+	return nil
+}
+
+// release returns the memory of the request.
+func (c *call) release() {
+	if c.held == 0 {
+		return
+	}
+	c.bridge.Memory.Release(c.peer.Caller(), c.held)
+	if c.held >= large && trimming.CompareAndSwap(false, true) {
+		time.AfterFunc(trimAfter, func() {
+			trimming.Store(false)
+			debug.FreeOSMemory()
+		})
+	}
+	c.held = 0
+}
+
+// A request that held at least large bytes leaves memory to return to the system.
+const (
+	large     = 1 << 20
+	trimAfter = time.Second
+)
+
+// trimming is set while a return of memory is due.
+var trimming atomic.Bool

@@ -1,0 +1,352 @@
+// Package bridge serves the daemon's models over HTTP, for clients that speak the dialects of
+// others. Below it a package for each dialect reads requests and writes answers; the bridge has
+// their common parts: routes, keys, origins, limits, the time of headers and of keep-alives. It
+// knows neither the queue of requests nor the source of answers.
+//
+// A request passes, in this order,
+//
+//	host ─▶ origin ─▶ access ─▶ body ─▶ ready? ─▶ decode ─▶ exchange
+//
+// and ends at the first that refuses it. Pure functions decide; this file and the ones for
+// bodies and replies carry out.
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/quota"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/openai"
+)
+
+// A Bridge is an [http.Handler] over the daemon's models. It serves before there is any: until
+// [Bridge.Open] requests wait. It stops with its Runner, and cannot be used again then.
+type Bridge struct {
+	// Runner answers the requests. Its Log and its Journal are the bridge's, too.
+	Runner *exchange.Runner
+	// Access has the rules for clients.
+	Access Access
+	// Hosts are names of this machine for the header Host, beside those of loopback.
+	Hosts []string
+	// Origins are the web pages that may use the bridge, beside its own: an origin, or a scheme
+	// with any name, such as chrome-extension://*.
+	Origins []string
+	// AnyModel sends requests with an unknown model to the default entry.
+	AnyModel bool
+	// ReadyTimeout is how long a request waits for the daemon to be ready; 0 means 30 s.
+	ReadyTimeout time.Duration
+	// WriteTimeout is how long a client may take for a piece of its answer; 0 is no limit.
+	WriteTimeout time.Duration
+
+	// UserOf identifies the clients of TCP; nil identifies none.
+	UserOf func(*net.TCPConn) (uid uint32, err error)
+	// Conns, Slots and Memory bound connections and bodies, as those of the sockets; nil does not.
+	Conns  *quota.Quota
+	Slots  *listen.Slots
+	Memory *quota.Quota
+
+	draining atomic.Bool
+	entries  atomic.Pointer[func() []Entry] // nil until Open
+	once     sync.Once                      // makes ready
+	ready    chan struct{}                  // closed by Open
+	started  time.Time                      // when it was opened
+}
+
+// An Entry is a model that the daemon serves. 0 and empty are unknown.
+type Entry struct {
+	Name         string
+	Aliases      []string
+	Can          infer.Abilities
+	NCtx         int    // tokens of the context
+	Params, Size uint64 // weights, and their bytes
+}
+
+func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
+
+// Times and bounds of a request.
+const (
+	headerTimeout  = 10 * time.Second
+	bodyTimeout    = time.Minute
+	idleTimeout    = 2 * time.Minute
+	maxHeader      = 64 << 10 // bytes
+	maxBody        = 64 << 20 // bytes
+	defaultTimeout = 30 * time.Second
+)
+
+// Open lets requests in. entries returns the daemon's models, in the order of the config.
+func (b *Bridge) Open(entries func() []Entry) {
+	b.started = time.Now()
+	b.entries.Store(&entries)
+	close(b.readyChannel())
+}
+
+func (b *Bridge) readyChannel() chan struct{} {
+	b.once.Do(func() { b.ready = make(chan struct{}) })
+	return b.ready
+}
+
+// Failures of requests that come too early or too late.
+var (
+	errLoading  = infer.Errorf(infer.Unavailable, "the models are still being loaded")
+	errDraining = infer.Errorf(infer.Unavailable, "daemon is shutting down")
+)
+
+// await returns once the bridge is open.
+func (b *Bridge) await(ctx context.Context) error {
+	ready := b.readyChannel()
+	select {
+	case <-ready:
+		return nil
+	default:
+	}
+	timeout := b.ReadyTimeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-ready:
+		return nil
+	case <-timer.C:
+		return errLoading
+	case <-b.Runner.Closed():
+		return errDraining
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A call is a request with the identity of its client, on its way through the bridge.
+type call struct {
+	bridge *Bridge
+	w      http.ResponseWriter
+	r      *http.Request
+	id     string // 24 hex digits
+	peer   infer.Peer
+	held   int64 // bytes of Memory
+}
+
+// ServeHTTP answers a request.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{bridge: b, w: w, r: r, id: newID(), peer: peerOf(r.Context())}
+	defer c.release()
+	h := w.Header()
+	h["Request-Id"], h["X-Request-Id"] = []string{c.requestID()}, []string{c.requestID()}
+	h["X-Content-Type-Options"], h["Cross-Origin-Resource-Policy"], h["Vary"] = nosniff, sameOrigin, varyOrigin
+	if b.draining.Load() || b.Runner.Draining() {
+		h["Connection"] = []string{"close"}
+	}
+	if err := c.screen(); err != nil {
+		c.refuse(err) //nolint:contextcheck // the call has the request's
+		return
+	}
+	if preflight(r) {
+		_ = c.limitWrite() // as in sendJSON
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	c.route() //nolint:contextcheck // as above
+}
+
+// Values of headers that all answers have.
+var (
+	nosniff    = []string{"nosniff"}
+	sameOrigin = []string{"same-origin"}
+	varyOrigin = []string{"Origin"}
+)
+
+func newID() string {
+	var raw [12]byte
+	_, _ = rand.Read(raw[:]) // it never fails
+	return hex.EncodeToString(raw[:])
+}
+
+// requestID is the id of the request in headers and in the activity log.
+func (c *call) requestID() string { return "req_" + c.id }
+
+// screen checks the host, the origin and the access of a request.
+func (c *call) screen() error {
+	b, r := c.bridge, c.r
+	tcp := c.peer.Transport == infer.TCP
+	if tcp {
+		if err := checkHost(r.Host, b.Hosts); err != nil {
+			return err
+		}
+	}
+	origin, err := checkOrigin(r, b.Origins)
+	if err != nil {
+		return err
+	}
+	allowOrigin(c.w.Header(), r, origin)
+	if preflight(r) || r.URL.Path == healthPath {
+		return nil // they need no key
+	}
+	if c.peer, err = b.Access.admit(c.peer, r.Header); err != nil {
+		return err
+	}
+	if fromBrowser(r) && r.Method == http.MethodPost && !isJSON(r.Header.Get("Content-Type")) {
+		return openai.Refused(http.StatusUnsupportedMediaType, "", "a page must send Content-Type: application/json")
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return openai.Refused(http.StatusUnsupportedMediaType, "", "Content-Encoding %.32q is not supported", coding)
+	}
+	return nil
+}
+
+const healthPath = "/health"
+
+// A route is a path with its method.
+type route struct {
+	method string
+	serve  func(*call)
+}
+
+// routes are those of the paths without /v1, which is optional.
+var routes = map[string]route{
+	"/chat/completions": {http.MethodPost, (*call).chat},
+	"/embeddings":       {http.MethodPost, (*call).embeddings},
+	"/models":           {http.MethodGet, (*call).models},
+}
+
+// route calls the handler of a path.
+func (c *call) route() {
+	path := c.r.URL.Path
+	if path == healthPath {
+		c.serveIf(http.MethodGet, (*call).health)
+		return
+	}
+	path = strings.TrimPrefix(path, "/v1")
+	if at, ok := routes[path]; ok {
+		c.serveIf(at.method, at.serve)
+		return
+	}
+	if name, ok := strings.CutPrefix(path, "/models/"); ok && name != "" {
+		c.serveIf(http.MethodGet, func(c *call) { c.model(name) })
+		return
+	}
+	c.refuse(openai.Refused(http.StatusNotFound, "unknown_url", "there is no %s %.64s", c.r.Method, c.r.URL.Path))
+}
+
+// serveIf calls serve if the request has the method; HEAD is GET without a body.
+func (c *call) serveIf(method string, serve func(*call)) {
+	if c.r.Method == method || c.r.Method == http.MethodHead && method == http.MethodGet {
+		serve(c)
+		return
+	}
+	c.w.Header().Set("Allow", method)
+	c.refuse(openai.Refused(http.StatusMethodNotAllowed, "method_not_allowed", "%s needs the method %s", c.r.URL.Path, method))
+}
+
+// health reports whether requests are let in.
+func (c *call) health() {
+	select {
+	case <-c.bridge.readyChannel():
+		if !c.bridge.Runner.Draining() {
+			c.sendJSON(http.StatusOK, []byte(`{"status":"ok"}`))
+			return
+		}
+		c.sendJSON(http.StatusServiceUnavailable, []byte(`{"status":"draining"}`))
+	default:
+		c.sendJSON(http.StatusServiceUnavailable, []byte(`{"status":"loading"}`))
+	}
+}
+
+// refuse answers with a failure, and records it.
+func (c *call) refuse(cause error) {
+	b, f := c.bridge, openai.ErrorOf(cause)
+	if b.Runner.Journal != nil {
+		b.Runner.Journal.Request(&exchange.Record{
+			Peer: c.peer, Dialect: wire.OpenAI, Outcome: exchange.Unreadable, Code: infer.CodeOf(cause),
+		})
+	}
+	if infer.CodeOf(cause) == infer.Internal {
+		b.Runner.Log.LogAttrs(c.r.Context(), slog.LevelError, "request failed", slog.Any("err", cause))
+	}
+	c.fail(f)
+}
+
+// fail sends a failure as the whole answer.
+func (c *call) fail(f *openai.Error) {
+	h := c.w.Header()
+	switch {
+	case f.NoRetry:
+		h["X-Should-Retry"] = []string{"false"}
+	case f.Status == http.StatusTooManyRequests || f.Status == http.StatusServiceUnavailable:
+		h["Retry-After"] = []string{"1"}
+	}
+	if f.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	c.sendJSON(f.Status, f.Append(nil))
+}
+
+// sendJSON sends a whole answer. A client that has gone needs none.
+func (c *call) sendJSON(status int, body []byte) {
+	h := c.w.Header()
+	h["Content-Type"], h["Content-Length"] = []string{"application/json"}, []string{strconv.Itoa(len(body))}
+	_ = c.limitWrite()
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(body)
+}
+
+// limitWrite gives the next writes their time.
+func (c *call) limitWrite() error {
+	if c.bridge.WriteTimeout <= 0 {
+		return nil
+	}
+	return http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(c.bridge.WriteTimeout))
+}
+
+// list returns the daemon's models; none before Open.
+func (b *Bridge) list() []Entry {
+	entries := b.entries.Load()
+	if entries == nil {
+		return nil
+	}
+	return (*entries)()
+}
+
+// resolve returns the entry for a task, and the name by which the router finds it: empty for an
+// unknown model that stands for any.
+func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed string, err error) {
+	var found *Entry
+	list := b.list()
+	known := false
+	for _, anyName := range []bool{false, name == "" || b.AnyModel} {
+		for i := range list {
+			e := &list[i]
+			if !anyName && !e.is(name) {
+				continue
+			}
+			known = true
+			if found == nil || !found.Can.Do(task) && e.Can.Do(task) {
+				found = e
+			}
+		}
+		if found != nil {
+			if anyName {
+				return *found, "", nil
+			}
+			return *found, name, nil
+		}
+	}
+	if !known && name != "" {
+		return Entry{}, "", openai.UnknownModel(name)
+	}
+	return Entry{}, "", nil // the router says why
+}

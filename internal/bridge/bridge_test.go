@@ -1,0 +1,842 @@
+package bridge_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/inferd-go/inferd/internal/admit"
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/backend/mock"
+	"github.com/inferd-go/inferd/internal/bridge"
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/quota"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// waitLimit bounds every wait, generously for a busy machine.
+const waitLimit = 30 * time.Second
+
+// A house is a bridge over a gate with one slot and one place in the queue, over a handler.
+type house struct {
+	t       *testing.T
+	bridge  *bridge.Bridge
+	kept    *journal
+	addr    net.Addr // of TCP
+	path    string   // of the Unix socket
+	stop    context.CancelFunc
+	serving sync.WaitGroup
+}
+
+// journal keeps the records of requests.
+type journal struct {
+	mu    sync.Mutex
+	all   []exchange.Record
+	conns []exchange.Connection
+}
+
+func (j *journal) Connection(c *exchange.Connection) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.conns = append(j.conns, *c)
+}
+
+func (j *journal) Request(r *exchange.Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.all = append(j.all, *r)
+}
+
+func (j *journal) records() []exchange.Record {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]exchange.Record(nil), j.all...)
+}
+
+// entries are those of a house: its only one, unless a test says otherwise.
+func entries() []bridge.Entry {
+	can := infer.AllAbilities()
+	can.Tools, can.Thinking = false, false
+	return []bridge.Entry{
+		{Name: "gen", Aliases: []string{"alias", "org/model"}, Can: can, NCtx: 512, Params: 1000, Size: 4000},
+		{Name: "vec", Can: infer.Abilities{Embed: true}},
+	}
+}
+
+// build makes a house that is not open and listens nowhere.
+func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
+	t.Helper()
+	h := &house{t: t, kept: &journal{}}
+	can := entries()[0].Can
+	to := admit.Destination{Backend: &backend.Backend{Name: "gen", Kind: "mock", Slots: 1, Handler: handler}}
+	gate := &admit.Gate{Depth: 1, Total: 10, Choose: func(req *infer.Request) (admit.Destination, error) {
+		return to, can.Check(req.Task)
+	}}
+	h.bridge = &bridge.Bridge{
+		Runner:       &exchange.Runner{Handler: gate, Log: slog.New(slog.DiscardHandler), Journal: h.kept},
+		Access:       bridge.Access{UID: os.Getuid()},
+		UserOf:       func(*net.TCPConn) (uint32, error) { return uint32(os.Getuid()), nil },
+		WriteTimeout: time.Minute,
+	}
+	if change != nil {
+		change(h.bridge)
+	}
+	return h
+}
+
+// serve listens on TCP and on a Unix socket until the test ends.
+func (h *house) serve() *house {
+	h.t.Helper()
+	dir, err := os.MkdirTemp("", "b")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h.path = filepath.Join(dir, "http.sock")
+	local, err := net.Listen("unix", h.path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.addr = tcp.Addr()
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop = stop
+	for _, ln := range []net.Listener{local, tcp} {
+		h.serving.Go(func() {
+			if err := h.bridge.Serve(ctx, ln); err != nil {
+				h.t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+	h.t.Cleanup(func() {
+		stop()
+		h.serving.Wait()
+	})
+	return h
+}
+
+// open returns a house that answers with handler.
+func open(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
+	t.Helper()
+	h := build(t, handler, change)
+	h.bridge.Open(entries)
+	return h.serve()
+}
+
+func (h *house) dial() net.Conn {
+	h.t.Helper()
+	nc, err := net.Dial("tcp", h.addr.String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := nc.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		h.t.Fatal(err)
+	}
+	return nc
+}
+
+// request returns the bytes of a request. headers are lines, without the end of a line.
+func request(method, path, body string, headers ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, path)
+	host, length := "Host: localhost", fmt.Sprintf("Content-Length: %d", len(body))
+	for _, line := range headers {
+		if strings.HasPrefix(line, "Host:") {
+			host = line
+		}
+		if strings.HasPrefix(line, "Transfer-Encoding:") || strings.HasPrefix(line, "Content-Length:") {
+			length = ""
+		}
+	}
+	b.WriteString(host + "\r\n")
+	if method == http.MethodPost && length != "" {
+		b.WriteString(length + "\r\n")
+	}
+	for _, line := range headers {
+		if !strings.HasPrefix(line, "Host:") {
+			b.WriteString(line + "\r\n")
+		}
+	}
+	return b.String() + "\r\n" + body
+}
+
+const chatPath = "/v1/chat/completions"
+
+// hi is the body of a request.
+func hi(more string) string {
+	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + `}`
+}
+
+// An answered is an answer of the bridge.
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// failure returns the members of an error.
+func (a answered) failure() (kind, code, param, message string) {
+	var m struct {
+		Error struct {
+			Message string  `json:"message"`
+			Type    string  `json:"type"`
+			Param   *string `json:"param"`
+			Code    *string `json:"code"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+		return "", "", "", "no error: " + a.body
+	}
+	text := func(p *string) string {
+		if p == nil {
+			return ""
+		}
+		return *p
+	}
+	return m.Error.Type, text(m.Error.Code), text(m.Error.Param), m.Error.Message
+}
+
+// send sends bytes on a connection and reads one answer.
+func send(t *testing.T, nc net.Conn, text string) answered {
+	t.Helper()
+	if _, err := io.WriteString(nc, text); err != nil {
+		t.Fatal(err)
+	}
+	return receive(t, bufio.NewReader(nc))
+}
+
+func receive(t *testing.T, r *bufio.Reader) answered {
+	t.Helper()
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answered{res.StatusCode, res.Header, string(body)}
+}
+
+// once sends one request on a connection of its own.
+func (h *house) once(text string) answered {
+	h.t.Helper()
+	nc := h.dial()
+	defer nc.Close()
+	return send(h.t, nc, text)
+}
+
+func words(tokens ...string) *mock.Backend { return &mock.Backend{Tokens: tokens, PromptTokens: 7} }
+
+func TestChat(t *testing.T) {
+	h := open(t, words("a", "b"), nil)
+	got := h.once(request("POST", chatPath, hi(`,"user":"u","reasoning_effort":"high"`)))
+	if got.status != 200 || got.header.Get("Content-Type") != "application/json" ||
+		!strings.Contains(got.body, `"content":"ab"`) || !strings.Contains(got.body, `"prompt_tokens":7,"completion_tokens":2,"total_tokens":9`) {
+		t.Errorf("got %+v", got)
+	}
+	if ignored := got.header.Get("Inferd-Ignored"); ignored != "reasoning_effort, user" {
+		t.Errorf("ignored %q", ignored)
+	}
+	id := got.header.Get("X-Request-Id")
+	if id == "" || got.header.Get("Request-Id") != id || got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+		t.Errorf("headers %v", got.header)
+	}
+	got = h.once(request("POST", "/chat/completions", hi(`,"stream":true,"stream_options":{"include_usage":true}`)))
+	if got.status != 200 || got.header.Get("Content-Type") != "text/event-stream" || got.header.Get("Cache-Control") != "no-cache" ||
+		strings.Count(got.body, `"content":"a"`) != 1 || !strings.HasSuffix(got.body, "data: [DONE]\n\n") || strings.Count(got.body, `"usage":{`) != 1 {
+		t.Errorf("got %+v", got)
+	}
+	all := h.kept.records()
+	if len(all) != 2 || all[0].ID != id || all[0].Outcome != exchange.Done || all[0].Dialect != wire.OpenAI || all[0].Usage.Out != 2 || all[0].Peer.Program != "http" {
+		t.Errorf("records %+v", all)
+	}
+}
+
+// A connection serves many requests, over TCP and over a Unix socket.
+func TestKeepAlive(t *testing.T) {
+	h := open(t, words("a"), nil)
+	for _, dial := range []func() (net.Conn, error){
+		func() (net.Conn, error) { return net.Dial("tcp", h.addr.String()) },
+		func() (net.Conn, error) { return net.Dial("unix", h.path) },
+	} {
+		nc, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		for i := range 5 {
+			stream := ""
+			if i%2 == 1 {
+				stream = `,"stream":true`
+			}
+			if got := send(t, nc, request("POST", chatPath, hi(stream))); got.status != 200 {
+				t.Fatalf("request %d: %+v", i, got)
+			}
+		}
+	}
+	if len(h.kept.conns) != 2 || h.kept.conns[0].Dialect != wire.HTTP {
+		t.Errorf("connections %+v", h.kept.conns)
+	}
+	if peer := h.kept.conns[1].Peer; peer.Transport != infer.Unix || peer.User != fmt.Sprint(os.Getuid()) {
+		t.Errorf("over the Unix socket: %+v", peer)
+	}
+}
+
+func TestEmbeddings(t *testing.T) {
+	h := open(t, &mock.Backend{Dimensions: 2}, nil)
+	for more, want := range map[string]string{
+		``:                            `"embedding":[0.33333334,0.6666667]`,
+		`,"encoding_format":"base64"`: `"embedding":"q6qqPquqKj8="`,
+		`,"dimensions":1`:             `"embedding":[0.33333334]`,
+	} {
+		got := h.once(request("POST", "/v1/embeddings", `{"model":"vec","input":["hi"]`+more+`}`))
+		if got.status != 200 || !strings.Contains(got.body, want) || !strings.Contains(got.body, `"model":"vec"`) || !strings.Contains(got.body, `"prompt_tokens":2`) {
+			t.Errorf("%s: %+v", more, got)
+		}
+	}
+}
+
+func TestModelsAndHealth(t *testing.T) {
+	h := build(t, words("a"), nil).serve()
+	if got := h.once(request("GET", "/health", "")); got.status != 503 || got.body != `{"status":"loading"}` {
+		t.Errorf("while loading: %+v", got)
+	}
+	if got := h.once(request("GET", "/v1/models", "")); got.status != 200 || !strings.Contains(got.body, `"data":[]`) {
+		t.Errorf("while loading: %+v", got)
+	}
+	h.bridge.Open(entries)
+	if got := h.once(request("GET", "/health", "")); got.status != 200 || got.body != `{"status":"ok"}` {
+		t.Errorf("ready: %+v", got)
+	}
+	for _, path := range []string{"/v1/models", "/models"} {
+		if got := h.once(request("GET", path, "")); got.status != 200 || !strings.Contains(got.body, `"id":"gen"`) || !strings.Contains(got.body, `"meta":{"n_ctx":512,"n_params":1000,"size":4000}`) || !strings.Contains(got.body, `"id":"vec"`) {
+			t.Errorf("%s: %+v", path, got)
+		}
+	}
+	for path, want := range map[string]int{"/v1/models/gen": 200, "/v1/models/org/model": 200, "/v1/models/x": 404, "/v1/models/": 404} {
+		if got := h.once(request("GET", path, "")); got.status != want {
+			t.Errorf("%s: %+v", path, got)
+		}
+	}
+	nc := h.dial()
+	defer nc.Close()
+	if _, err := io.WriteString(nc, request("HEAD", "/health", "", "Connection: close")); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := io.ReadAll(nc); err != nil || !strings.HasPrefix(string(all), "HTTP/1.1 200") || !strings.HasSuffix(string(all), "\r\n\r\n") {
+		t.Errorf("HEAD: %q, %v", all, err)
+	}
+}
+
+// Names and aliases of models lead to their entry; unknown ones are refused, unless any may do.
+func TestModelNames(t *testing.T) {
+	var routed atomic.Value
+	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
+		routed.Store(req.Task.(*infer.Generate).Model)
+		return emit(&infer.Done{Reason: infer.EndOfTurn})
+	})
+	for _, anyModel := range []bool{false, true} {
+		h := open(t, handler, func(b *bridge.Bridge) { b.AnyModel = anyModel })
+		for asked, want := range map[string]struct{ routed, answered string }{
+			`"gen"`: {"gen", "gen"}, `"org/model"`: {"org/model", "org/model"}, `""`: {"", "gen"}, `"gpt-9"`: {"", "gpt-9"},
+		} {
+			got := h.once(request("POST", chatPath, `{"model":`+asked+`,"messages":[{"role":"user","content":"hi"}]}`))
+			if asked == `"gpt-9"` && !anyModel {
+				if _, code, param, _ := got.failure(); got.status != 404 || code != "model_not_found" || param != "model" {
+					t.Errorf("%s: %+v", asked, got)
+				}
+				continue
+			}
+			if got.status != 200 || routed.Load() != want.routed || !strings.Contains(got.body, `"model":"`+want.answered+`"`) {
+				t.Errorf("any %v, %s: routed to %q, %+v", anyModel, asked, routed.Load(), got)
+			}
+		}
+	}
+}
+
+// Each class of failure has its status, whether a stream was wanted or not.
+func TestFailures(t *testing.T) {
+	for name, test := range map[string]struct {
+		err    error
+		status int
+		kind   string
+		code   string
+		header string // that it has
+	}{
+		"busy":        {infer.Errorf(infer.Busy, "why"), 429, "rate_limit_error", "queue_full", "Retry-After"},
+		"unavailable": {infer.Errorf(infer.Unavailable, "why"), 503, "api_error", "server_is_overloaded", "Retry-After"},
+		"invalid":     {infer.Errorf(infer.Invalid, "why"), 400, "invalid_request_error", "", ""},
+		"unsupported": {infer.Errorf(infer.Unsupported, "why"), 400, "invalid_request_error", "", ""},
+		"too large":   {infer.Errorf(infer.TooLarge, "why"), 413, "invalid_request_error", "", ""},
+		"malformed":   {infer.Errorf(infer.Malformed, "why"), 502, "api_error", "", "X-Should-Retry"},
+		"internal":    {infer.Errorf(infer.Internal, "why"), 500, "api_error", "", ""},
+		"a long prompt": {
+			infer.Errorf(infer.Invalid, "why: %w", &infer.PromptError{Tokens: 9, Most: 8}), 400, "invalid_request_error", "context_length_exceeded", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return test.err }), nil)
+			for _, stream := range []string{"", `,"stream":true`} {
+				got := h.once(request("POST", chatPath, hi(stream)))
+				kind, code, _, message := got.failure()
+				if got.status != test.status || kind != test.kind || code != test.code || !strings.Contains(message, "why") ||
+					test.header != "" && got.header.Get(test.header) == "" || got.header.Get("Content-Type") != "application/json" {
+					t.Errorf("got %+v", got)
+				}
+			}
+			all := h.kept.records()
+			if len(all) != 2 || all[0].Outcome != exchange.Refused || all[0].Code != infer.CodeOf(test.err) {
+				t.Errorf("records %+v", all)
+			}
+		})
+	}
+}
+
+// The status is open until the first piece of the answer: the engine knows the prompt's size by
+// then, and may refuse.
+func TestFailureAfterAdmission(t *testing.T) {
+	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		if err := emit(&infer.Prompt{Tokens: 7}); err != nil {
+			return err
+		}
+		return infer.Errorf(infer.Invalid, "why")
+	}), nil)
+	if got := h.once(request("POST", chatPath, hi(`,"stream":true`))); got.status != 400 {
+		t.Errorf("got %+v", got)
+	}
+	if all := h.kept.records(); len(all) != 1 || all[0].Outcome != exchange.Refused || !all[0].Admitted || all[0].Started {
+		t.Errorf("records %+v", all)
+	}
+}
+
+// A failure in the middle of a stream is an event, and an answer in one piece has its status.
+func TestFailureInTheMiddle(t *testing.T) {
+	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
+			return err
+		}
+		return infer.Errorf(infer.Unavailable, "the engine has died")
+	}), nil)
+	got := h.once(request("POST", chatPath, hi(`,"stream":true`)))
+	if got.status != 200 || !strings.HasSuffix(got.body, `data: {"error":{"message":"the engine has died","type":"api_error","param":null,"code":"server_is_overloaded"}}`+"\n\ndata: [DONE]\n\n") ||
+		strings.Contains(got.body, `"finish_reason":"stop"`) {
+		t.Errorf("got %+v", got)
+	}
+	if got := h.once(request("POST", chatPath, hi(""))); got.status != 503 {
+		t.Errorf("got %+v", got)
+	}
+	if all := h.kept.records(); len(all) != 2 || all[0].Outcome != exchange.Failed {
+		t.Errorf("records %+v", all)
+	}
+}
+
+// Requests that are refused before they reach a model.
+func TestRefusals(t *testing.T) {
+	h := open(t, words("a"), nil)
+	deep := strings.Repeat("[", 1000)
+	for name, test := range map[string]struct {
+		request string
+		status  int
+		code    string
+		text    string
+	}{
+		"an unknown path":           {request("POST", "/v1/x", "{}"), 404, "unknown_url", "there is no POST /v1/x"},
+		"a path outside":            {request("GET", "/", ""), 404, "unknown_url", ""},
+		"another method":            {request("GET", chatPath, ""), 405, "method_not_allowed", "POST"},
+		"another method, of models": {request("POST", "/v1/models", ""), 405, "method_not_allowed", "GET"},
+		"TRACE":                     {request("TRACE", chatPath, ""), 405, "method_not_allowed", "POST"},
+		"gzip":                      {request("POST", chatPath, hi(""), "Content-Encoding: gzip"), 415, "", "gzip"},
+		"two answers":               {request("POST", chatPath, hi(`,"n":2`)), 400, "", "n must be 1"},
+		"an image to fetch":         {request("POST", chatPath, `{"model":"gen","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x/y"}}]}]}`), 400, "", "nothing is fetched"},
+		"token arrays":              {request("POST", "/v1/embeddings", `{"model":"vec","input":[[1,2]]}`), 400, "", "send text"},
+		"tools that are not offered": {
+			request("POST", chatPath, hi(`,"tools":[{"type":"function","function":{"name":"f"}}]`)), 400, "", "tools is not supported by this model",
+		},
+		"deeply nested":    {request("POST", chatPath, `{"x":`+deep), 400, "", "nested deeper"},
+		"invalid UTF-8":    {request("POST", chatPath, "{\"model\":\"\xff\"}"), 400, "", "UTF-8"},
+		"no body":          {request("POST", chatPath, ""), 400, "", "EOF"},
+		"an unknown model": {request("POST", "/v1/embeddings", `{"model":"x","input":"a"}`), 404, "model_not_found", `"x"`},
+		"malformed chunks": {request("POST", chatPath, "zz\r\n", "Transfer-Encoding: chunked"), 400, "", "the body cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := h.once(test.request)
+			kind, code, _, message := got.failure()
+			if got.status != test.status || kind != "invalid_request_error" || code != test.code || !strings.Contains(message, test.text) {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+	if got := h.once(request("POST", chatPath, hi(""))); got.status != 200 { // nobody is disturbed
+		t.Errorf("got %+v", got)
+	}
+	for _, r := range h.kept.records() {
+		if r.Outcome == exchange.Unreadable && (r.Code != infer.Invalid || r.Dialect != wire.OpenAI) {
+			t.Errorf("record %+v", r)
+		}
+	}
+}
+
+// A body that ends anywhere before its end is refused; no part of it is taken for a request.
+func TestBodyCutOff(t *testing.T) {
+	var ran atomic.Int64
+	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
+		ran.Add(1)
+		return nil
+	}), nil)
+	body := hi(`,"stream":true`)
+	for n := 0; n < len(body); n += len(body) / 10 {
+		nc := h.dial()
+		head, _, _ := strings.Cut(request("POST", chatPath, body), "\r\n\r\n")
+		if _, err := io.WriteString(nc, head+"\r\n\r\n"+body[:n]); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(nc)
+		if err != nil || strings.Count(string(all), "HTTP/1.1 ") != 1 || !strings.HasPrefix(string(all), "HTTP/1.1 400") {
+			t.Errorf("after %d bytes: %q, %v", n, all, err)
+		}
+		_ = nc.Close()
+	}
+	if ran.Load() != 0 {
+		t.Errorf("%d requests ran", ran.Load())
+	}
+}
+
+// What net/http refuses before any handler gets one answer, and nothing of it is another request.
+func TestBeforeTheHandler(t *testing.T) {
+	var ran atomic.Int64
+	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		ran.Add(1)
+		return emit(&infer.Done{Reason: infer.EndOfTurn})
+	}), nil)
+	inner := request("POST", chatPath, hi(""))
+	for name, test := range map[string]struct {
+		request string
+		want    string
+		ran     int64
+	}{
+		"two lengths":            {request("POST", chatPath, inner, "Content-Length: 5", "Content-Length: 6"), "HTTP/1.1 400", 0},
+		"a length that is none":  {request("POST", chatPath, inner, "Content-Length: five"), "HTTP/1.1 400", 0},
+		"an unknown coding":      {request("POST", chatPath, inner, "Transfer-Encoding: x"), "HTTP/1.1 501", 0},
+		"large headers":          {request("POST", chatPath, "", "X: "+strings.Repeat("x", 80<<10)), "HTTP/1.1 431", 0},
+		"a length beside chunks": {request("POST", chatPath, "0\r\n\r\n", "Content-Length: 4", "Transfer-Encoding: chunked", "Connection: close"), "HTTP/1.1 400", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := ran.Load()
+			nc := h.dial()
+			defer nc.Close()
+			go func() { _, _ = io.WriteString(nc, test.request) }()
+			all, _ := io.ReadAll(nc) // a reset may follow the answer
+			if !strings.HasPrefix(string(all), test.want) || strings.Count(string(all), "HTTP/1.1 ") != 1 {
+				t.Errorf("got %q", all)
+			}
+			if ran.Load()-before != test.ran {
+				t.Errorf("%d requests ran", ran.Load()-before)
+			}
+		})
+	}
+}
+
+// A body that is too large is refused at once, in whatever way its length is said, and the
+// client can read the refusal while it sends.
+func TestLargeBody(t *testing.T) {
+	h := open(t, words("a"), nil)
+	const size = 65 << 20
+	for name, head := range map[string]string{
+		"a length": fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", chatPath, size),
+		"a chunk":  fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", chatPath, size),
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc := h.dial()
+			defer nc.Close()
+			var sending sync.WaitGroup
+			defer sending.Wait()
+			sending.Go(func() {
+				_, _ = io.WriteString(nc, head)
+				_, _ = io.Copy(nc, io.LimitReader(zeros{}, size)) // fails once the answer is there
+			})
+			got := receive(t, bufio.NewReader(nc))
+			if kind, _, _, message := got.failure(); got.status != 413 || kind != "invalid_request_error" || !strings.Contains(message, "67108864") {
+				t.Errorf("got %+v", got)
+			}
+			_ = nc.Close()
+		})
+	}
+}
+
+// A client that asks first whether it may send a large body is told no, and sends nothing.
+func TestLargeBodyIsAskedFor(t *testing.T) {
+	h := open(t, words("a"), nil)
+	got := h.once(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", chatPath, 65<<20))
+	if got.status != 413 {
+		t.Errorf("got %+v", got)
+	}
+	nc := h.dial()
+	defer nc.Close()
+	head, body, _ := strings.Cut(request("POST", chatPath, hi(""), "Expect: 100-continue"), "\r\n\r\n")
+	if _, err := io.WriteString(nc, head+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(nc)
+	if line, err := r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+	_, _ = r.ReadString('\n')
+	if _, err := io.WriteString(nc, body); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, r); got.status != 200 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// Memory of bodies is bounded, and returned.
+func TestMemory(t *testing.T) {
+	memory := &quota.Quota{PerCaller: 10 << 20, Total: 10 << 20}
+	h := open(t, words("a"), func(b *bridge.Bridge) { b.Memory = memory })
+	body := `{"model":"gen","messages":[{"role":"user","content":"` + strings.Repeat("x", 4<<20) + `"}]}`
+	for range 5 {
+		if got := h.once(request("POST", chatPath, body)); got.status != 200 {
+			t.Fatalf("got %.200s", got.body)
+		}
+		chunked := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+		if got := h.once(request("POST", chatPath, chunked, "Transfer-Encoding: chunked")); got.status != 200 {
+			t.Fatalf("got %.200s", got.body)
+		}
+	}
+	for late := time.Now().Add(waitLimit); memory.Taken() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("%d bytes are still taken", memory.Taken())
+		}
+	}
+}
+
+// hold is a handler that begins to answer, and ends with its context. It tells what happens.
+type hold struct {
+	began, ended chan struct{}
+	text         bool // it sends a piece first
+}
+
+func newHold(text bool) *hold {
+	return &hold{make(chan struct{}, 100), make(chan struct{}, 100), text}
+}
+
+func (h *hold) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+	if h.text {
+		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
+			return err
+		}
+	}
+	h.began <- struct{}{}
+	<-ctx.Done()
+	h.ended <- struct{}{}
+	return context.Cause(ctx)
+}
+
+func wait(t *testing.T, c chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(waitLimit):
+		t.Fatal("in vain: ", what)
+	}
+}
+
+// A client that leaves frees its slot, streaming or not, also if it only closes its half.
+func TestAbort(t *testing.T) {
+	for _, stream := range []string{"", `,"stream":true`} {
+		for name, leave := range map[string]func(*net.TCPConn) error{"close": (*net.TCPConn).Close, "close a half": (*net.TCPConn).CloseWrite} {
+			t.Run(name+stream, func(t *testing.T) {
+				handler := newHold(stream != "")
+				h := open(t, handler, nil)
+				nc := h.dial()
+				defer nc.Close()
+				if _, err := io.WriteString(nc, request("POST", chatPath, hi(stream))); err != nil {
+					t.Fatal(err)
+				}
+				wait(t, handler.began, "it begins")
+				if err := leave(nc.(*net.TCPConn)); err != nil {
+					t.Fatal(err)
+				}
+				wait(t, handler.ended, "it ends")
+				for late := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) {
+					if all := h.kept.records(); len(all) == 1 && all[0].Outcome == exchange.Gone {
+						break
+					} else if time.Now().After(late) {
+						t.Fatalf("records %+v", all)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The queue is full: the status says so, for a stream, too.
+func TestQueueFull(t *testing.T) {
+	handler := newHold(false)
+	h := open(t, handler, nil)
+	var others []net.Conn
+	for range 2 { // one runs, one waits
+		nc := h.dial()
+		t.Cleanup(func() { _ = nc.Close() })
+		others = append(others, nc)
+		if _, err := io.WriteString(nc, request("POST", chatPath, hi(`,"stream":true`))); err != nil {
+			t.Fatal(err)
+		}
+		if len(others) == 1 {
+			wait(t, handler.began, "it begins")
+		}
+	}
+	for late := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) { // until the second one waits
+		got := h.once(request("POST", chatPath, hi(`,"stream":true`), "Connection: close"))
+		if _, code, _, _ := got.failure(); got.status == 429 && code == "queue_full" && got.header.Get("Retry-After") == "1" {
+			break
+		} else if time.Now().After(late) {
+			t.Fatalf("got %+v", got)
+		}
+	}
+}
+
+// A drain refuses new requests, and ends running ones in the words of their dialect.
+func TestDrain(t *testing.T) {
+	handler := newHold(true)
+	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Grace = 100 * time.Millisecond })
+	idle := h.dial()
+	defer idle.Close()
+	if got := send(t, idle, request("GET", "/health", "")); got.status != 200 {
+		t.Fatalf("got %+v", got)
+	}
+	stream := h.dial()
+	defer stream.Close()
+	if _, err := io.WriteString(stream, request("POST", chatPath, hi(`,"stream":true`))); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, handler.began, "it begins")
+	h.stop()
+	got := receive(t, bufio.NewReader(stream))
+	if !strings.HasSuffix(got.body, `data: {"error":{"message":"daemon is shutting down","type":"api_error","param":null,"code":"server_is_overloaded"}}`+"\n\ndata: [DONE]\n\n") {
+		t.Errorf("the stream ends with %q", got.body)
+	}
+	h.serving.Wait()
+	if _, err := net.Dial("tcp", h.addr.String()); err == nil {
+		t.Error("it still listens")
+	}
+	if all, err := io.ReadAll(idle); len(all) > 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !isReset(err) {
+		t.Errorf("the idle connection: %q, %v", all, err)
+	}
+}
+
+func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
+
+// Connections beyond the quota get a status; the end of a connection makes room.
+func TestConnections(t *testing.T) {
+	h := open(t, words("a"), func(b *bridge.Bridge) { b.Conns = &quota.Quota{PerCaller: 2, Total: 4} })
+	var all []net.Conn
+	for range 2 {
+		nc := h.dial()
+		t.Cleanup(func() { _ = nc.Close() })
+		all = append(all, nc)
+		if got := send(t, nc, request("GET", "/health", "")); got.status != 200 {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	got := h.once("")
+	if _, code, _, message := got.failure(); got.status != 503 || code != "server_is_overloaded" || message != "too many connections" || got.header.Get("Retry-After") != "1" {
+		t.Errorf("got %+v", got)
+	}
+	_ = all[0].Close()
+	for late := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) {
+		if got := h.once(request("GET", "/health", "")); got.status == 200 {
+			break
+		} else if time.Now().After(late) {
+			t.Fatalf("got %+v", got)
+		}
+	}
+}
+
+// Requests wait until the models are loaded, and no longer than they may.
+func TestLoading(t *testing.T) {
+	h := build(t, words("a"), func(b *bridge.Bridge) { b.ReadyTimeout = waitLimit }).serve()
+	nc := h.dial()
+	defer nc.Close()
+	if _, err := io.WriteString(nc, request("POST", chatPath, hi(""))); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.once(request("GET", "/health", "")); got.status != 503 {
+		t.Errorf("got %+v", got)
+	}
+	h.bridge.Open(entries)
+	if got := receive(t, bufio.NewReader(nc)); got.status != 200 {
+		t.Errorf("got %+v", got)
+	}
+	h = build(t, words("a"), func(b *bridge.Bridge) { b.ReadyTimeout = time.Millisecond }).serve()
+	got := h.once(request("POST", chatPath, hi(`,"stream":true`)))
+	if _, code, _, message := got.failure(); got.status != 503 || code != "server_is_overloaded" || !strings.Contains(message, "still being loaded") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	h := open(t, words(strings.Split("abcdefghij", "")...), nil)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			nc, err := net.Dial("tcp", h.addr.String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer nc.Close()
+			r := bufio.NewReader(nc)
+			for range 20 {
+				stream := fmt.Sprintf(`,"stream":%v`, i%2 == 0)
+				if _, err := io.WriteString(nc, request("POST", chatPath, hi(stream))); err != nil {
+					t.Error(err)
+					return
+				}
+				res, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var body bytes.Buffer
+				_, err = body.ReadFrom(res.Body)
+				_ = res.Body.Close()
+				if err != nil || res.StatusCode != http.StatusOK && res.StatusCode != http.StatusTooManyRequests {
+					t.Errorf("%d: %s, %v", res.StatusCode, &body, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,115 @@
+package bridge
+
+import (
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/wire/openai"
+)
+
+// checkHost refuses names that are not this machine's. A page of another site may have a name that
+// resolves to 127.0.0.1; its requests have that name as the host.
+func checkHost(host string, more []string) error {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.ToLower(strings.Trim(name, "[]"))
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return nil
+	}
+	if addr, err := netip.ParseAddr(name); err == nil && addr.Unmap().IsLoopback() {
+		return nil
+	}
+	if name != "" && slices.ContainsFunc(more, func(h string) bool { return strings.EqualFold(h, name) }) {
+		return nil
+	}
+	return openai.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)
+}
+
+// Fetch metadata of browsers.
+const (
+	siteHeader = "Sec-Fetch-Site"
+	crossSite  = "cross-site"
+	sameSite   = "same-site" // another port or subdomain
+)
+
+// checkOrigin refuses requests of pages that are not listed. It returns the listed origin of a
+// request, which is answered so that its page can read the answer; empty if there is none.
+func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
+	origin = r.Header.Get("Origin")
+	if origin != "" && origin != "null" && slices.ContainsFunc(listed, func(p string) bool { return matchOrigin(p, origin) }) {
+		return origin, nil
+	}
+	site := r.Header.Get(siteHeader)
+	navigates := r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate"
+	foreign := (site == crossSite || site == sameSite) && !navigates
+	if preflight(r) && !sameHost(origin, r.Host) {
+		foreign = true
+	}
+	var protection http.CrossOriginProtection
+	if foreign || origin == "null" || protection.Check(r) != nil {
+		return "", openai.Refused(http.StatusForbidden, "", "the origin %.128q is not allowed: see http.origins in the daemon's config", origin)
+	}
+	return "", nil
+}
+
+// matchOrigin reports whether a pattern is the origin, or its scheme with any name.
+func matchOrigin(pattern, origin string) bool {
+	if scheme, ok := strings.CutSuffix(pattern, "://*"); ok {
+		name, is := strings.CutPrefix(origin, scheme+"://")
+		return is && name != "" && !strings.ContainsAny(name, "/?#@")
+	}
+	return pattern == origin
+}
+
+// sameHost reports whether an origin is a page of the host itself.
+func sameHost(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && u.Host == host
+}
+
+// preflight reports whether a browser asks for permission to send the request of a page.
+func preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// maxAsked bounds the names of headers that a preflight asks for, in bytes.
+const maxAsked = 4 << 10
+
+// allowOrigin sets the headers by which the page of a listed origin can read the answer.
+func allowOrigin(h http.Header, r *http.Request, origin string) {
+	if origin == "" {
+		return
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", "Request-Id, X-Request-Id, Retry-After, Inferd-Ignored")
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	if !preflight(r) {
+		return
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+	h.Set("Access-Control-Max-Age", "600")
+	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" && len(asked) <= maxAsked {
+		h.Set("Access-Control-Allow-Headers", asked)
+	}
+	if r.Header.Get("Access-Control-Request-Private-Network") == "true" {
+		h.Set("Access-Control-Allow-Private-Network", "true")
+	}
+}
+
+// fromBrowser reports whether a page has sent the request. Sec-Fetch-Mode says nothing: Node
+// sends it, too.
+func fromBrowser(r *http.Request) bool {
+	return r.Header.Get("Origin") != "" || r.Header.Get(siteHeader) != ""
+}
+
+func isJSON(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && kind == "application/json"
+}

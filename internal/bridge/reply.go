@@ -1,0 +1,181 @@
+package bridge
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire/openai"
+)
+
+// Times of a reply.
+const (
+	// silence is the longest time that a stream sends nothing. Before its beginning, the headers
+	// go out after it, and the status is decided.
+	silence = 10 * time.Second
+	// patience is the longest time that an answer in one piece keeps its status undecided: some
+	// clients wait no more than 5 minutes for headers.
+	patience = 2 * time.Minute
+)
+
+// A reply sends the answer of an exchange. Its status is decided by the first piece of the
+// answer, or by the failure before it:
+//
+//	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
+//	   └───────────────Fail: a real status─────────────────▲
+type reply struct {
+	call *call
+	// stream appends the bytes of an event in a stream. It is nil for an answer in one piece,
+	// which collect returns with the last event.
+	stream  func(dst []byte, ev infer.Event) ([]byte, error)
+	collect func(ev infer.Event) ([]byte, error)
+
+	mu     sync.Mutex // guards the fields below, and writing
+	begun  bool       // the headers have been sent
+	over   bool       // nothing more may be sent
+	buf    []byte     // not yet written
+	latest time.Time  // of the last write
+	fresh  time.Time  // until then the write deadline is new enough
+	timer  *time.Timer
+}
+
+var _ exchange.Client = (*reply)(nil)
+
+// start begins to look for silence; stop ends it: from then on nothing is sent.
+func (r *reply) start() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest = time.Now()
+	r.timer = time.AfterFunc(r.limit(), r.look)
+}
+
+func (r *reply) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	r.timer.Stop()
+}
+
+func (r *reply) limit() time.Duration {
+	if r.stream == nil {
+		return patience
+	}
+	return silence
+}
+
+// look sends a sign of life after a time of silence.
+func (r *reply) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	wait := r.limit()
+	if left := wait - time.Since(r.latest); left > 0 {
+		r.timer.Reset(left)
+		return
+	}
+	if r.stream == nil {
+		r.beginLocked("application/json")
+		_ = http.NewResponseController(r.call.w).Flush() // a client that has gone shows in the request's context
+		return
+	}
+	r.buf = append(r.buf, openai.KeepAlive...)
+	_ = r.flushLocked() // as above
+	r.timer.Reset(wait)
+}
+
+// Write sends an event.
+func (r *reply) Write(ev infer.Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stream == nil {
+		body, err := r.collect(ev)
+		if err != nil || body == nil {
+			return err
+		}
+		r.buf = body
+		return r.flushLocked()
+	}
+	before := len(r.buf)
+	buf, err := r.stream(r.buf, ev)
+	if r.buf = buf; err != nil {
+		r.buf = buf[:before]
+		return err
+	}
+	if text, ok := ev.(*infer.Text); ok && text.More || len(r.buf) == 0 {
+		return nil
+	}
+	return r.flushLocked()
+}
+
+// flushLocked sends the headers, once, and the buffer.
+func (r *reply) flushLocked() error {
+	switch {
+	case r.stream != nil:
+		r.beginLocked("text/event-stream")
+	case !r.begun:
+		r.call.w.Header()["Content-Length"] = []string{strconv.Itoa(len(r.buf))}
+		r.beginLocked("application/json")
+	}
+	now := time.Now()
+	r.latest = now
+	if timeout := r.call.bridge.WriteTimeout; timeout > 0 && now.After(r.fresh) {
+		// A deadline costs as much as a small write, so it serves for a while.
+		more := timeout / 64
+		r.fresh = now.Add(more)
+		if err := http.NewResponseController(r.call.w).SetWriteDeadline(now.Add(timeout + more)); err != nil {
+			return err
+		}
+	}
+	_, err := r.call.w.Write(r.buf)
+	r.buf = r.buf[:0]
+	if err != nil {
+		return err
+	}
+	if r.stream == nil {
+		return nil
+	}
+	return http.NewResponseController(r.call.w).Flush()
+}
+
+// beginLocked sends the headers, once.
+func (r *reply) beginLocked(contentType string) {
+	if r.begun {
+		return
+	}
+	r.begun = true
+	h := r.call.w.Header()
+	h["Content-Type"] = []string{contentType}
+	if r.stream != nil {
+		h["Cache-Control"] = []string{"no-cache"}
+	}
+	r.call.w.WriteHeader(http.StatusOK)
+}
+
+// errAborted ends an answer that cannot report its failure.
+var errAborted = errors.New("the answer has failed after its headers")
+
+// Fail ends the answer with a failure: as its status, or in the stream.
+func (r *reply) Fail(cause error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := openai.ErrorOf(cause)
+	switch {
+	case !r.begun:
+		r.begun, r.buf = true, nil
+		if r.call.bridge.Runner.Draining() {
+			r.call.w.Header()["Connection"] = []string{"close"}
+		}
+		r.call.fail(f)
+		return nil
+	case r.stream == nil:
+		return errAborted
+	}
+	r.buf = openai.StreamError(r.buf, f)
+	return r.flushLocked()
+}

@@ -1,0 +1,208 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/exchange"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// lastAnswers is the time for connections to end once no request runs any more.
+const lastAnswers = time.Second
+
+// Serve answers the clients that connect to ln, over TCP or a Unix socket. When ctx ends, it
+// drains the runner: new requests are refused, running ones get its grace. Serve returns nil
+// once all connections have ended. It closes ln. If ln is closed otherwise, the runner drains as
+// well and Serve returns an error.
+func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
+	defer ln.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	in := &intake{conns: make(chan net.Conn), closed: make(chan struct{}), addr: ln.Addr()}
+	server := &http.Server{
+		Handler: b, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog:    slog.NewLogLogger(b.Runner.Log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context { return withPeer(ctx, nc) },
+	}
+	all.Go(func() { _ = server.Serve(in) }) // ends when in is closed
+	all.Go(func() {
+		select {
+		case <-serving.Done():
+			b.draining.Store(true)
+			server.SetKeepAlivesEnabled(false)
+			b.Runner.Drain()
+		case <-b.Runner.Closed():
+		}
+		<-b.Runner.Closed()
+		_ = ln.Close()
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
+		defer cancel()
+		_ = server.Shutdown(late) // closes in
+		_ = server.Close()
+	})
+	acceptor := listen.Acceptor{
+		Surface: "http", Conns: b.Conns, Slots: b.Slots, Log: b.Runner.Log, Identify: b.identify,
+		Refuse: refuseConn, Closed: stop,
+	}
+	err := acceptor.Serve(serving, ln, func(nc net.Conn, peer infer.Peer) {
+		if b.Runner.Journal != nil {
+			record := &exchange.Connection{Peer: peer, Dialect: wire.HTTP}
+			if peer.Transport == infer.TCP {
+				record.Addr = nc.RemoteAddr().String()
+			}
+			b.Runner.Journal.Connection(record)
+		}
+		in.serve(nc, peer)
+	})
+	if ctx.Err() != nil {
+		return nil // closed by the order to stop
+	}
+	return err
+}
+
+// httpProgram is the program of clients over TCP: their executable is unknown.
+const httpProgram = "http"
+
+// identify asks the kernel for the client of a connection.
+func (b *Bridge) identify(nc net.Conn) infer.Peer {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return listen.PeerOf(nc)
+	}
+	peer := infer.Peer{Transport: infer.TCP, Program: httpProgram}
+	if b.UserOf == nil {
+		return peer
+	}
+	if uid, err := b.UserOf(tcp); err == nil {
+		peer.User = strconv.FormatUint(uint64(uid), 10)
+	}
+	return peer
+}
+
+// refusalBody and refusal answer a client when there are too many connections.
+const refusalBody = `{"error":{"message":"too many connections","type":"api_error","param":null,"code":"server_is_overloaded"}}`
+
+var refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n" +
+	"Content-Length: " + strconv.Itoa(len(refusalBody)) + "\r\n\r\n" + refusalBody
+
+// Bounds of a refusal.
+const (
+	refusalTime   = time.Second
+	refusalLinger = 50 * time.Millisecond
+	lingerBytes   = 64 << 10
+)
+
+// refuseConn sends the refusal, and reads a little of the request, so that the answer is not
+// lost in a reset.
+func refuseConn(nc net.Conn) {
+	if nc.SetWriteDeadline(time.Now().Add(refusalTime)) != nil {
+		return
+	}
+	if _, err := io.WriteString(nc, refusal); err != nil {
+		return
+	}
+	if half, ok := nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	if nc.SetReadDeadline(time.Now().Add(refusalLinger)) == nil {
+		_, _ = io.CopyN(io.Discard, nc, lingerBytes)
+	}
+}
+
+// An intake is a listener of connections that have been identified and counted.
+type intake struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	addr   net.Addr
+	once   sync.Once
+}
+
+// serve passes a connection to the server, and returns when it is closed.
+func (in *intake) serve(nc net.Conn, peer infer.Peer) {
+	c := &conn{Conn: nc, peer: peer, closed: make(chan struct{})}
+	select {
+	case in.conns <- c:
+	case <-in.closed:
+		return
+	}
+	select {
+	case <-c.closed:
+	case <-in.closed:
+		// The server may have taken the connection just before it closed.
+		timer := time.NewTimer(lastAnswers)
+		defer timer.Stop()
+		select {
+		case <-c.closed:
+		case <-timer.C:
+		}
+	}
+}
+
+// Accept returns the next connection.
+func (in *intake) Accept() (net.Conn, error) {
+	select {
+	case nc := <-in.conns:
+		return nc, nil
+	case <-in.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept and serve.
+func (in *intake) Close() error {
+	in.once.Do(func() { close(in.closed) })
+	return nil
+}
+
+// Addr is the address of the listener behind.
+func (in *intake) Addr() net.Addr { return in.addr }
+
+// A conn is a connection with its client.
+type conn struct {
+	net.Conn
+
+	peer   infer.Peer
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	defer c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// CloseWrite closes the sending half, so that the client sees a clean end.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// peerKey is the key of a connection's client in its context.
+type peerKey struct{}
+
+func withPeer(ctx context.Context, nc net.Conn) context.Context {
+	if c, ok := nc.(*conn); ok {
+		return context.WithValue(ctx, peerKey{}, c.peer)
+	}
+	return ctx
+}
+
+func peerOf(ctx context.Context) infer.Peer {
+	peer, _ := ctx.Value(peerKey{}).(infer.Peer)
+	return peer
+}

@@ -1,0 +1,178 @@
+package bridge_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// A pipeListener accepts connections in memory, so that the clock of a bubble can run.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.conns:
+		return nc, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (*pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// bubble serves handler in memory while test runs. dial makes a connection.
+func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func() net.Conn)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, handler, nil)
+		h.bridge.Open(entries)
+		ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, stop := context.WithCancel(t.Context())
+		var serving sync.WaitGroup
+		serving.Go(func() {
+			if err := h.bridge.Serve(ctx, ln); err != nil {
+				t.Error(err)
+			}
+		})
+		var conns []net.Conn
+		test(h, func() net.Conn {
+			ours, theirs := net.Pipe()
+			conns = append(conns, ours)
+			ln.conns <- theirs
+			return ours
+		})
+		for _, nc := range conns {
+			_ = nc.Close()
+		}
+		stop()
+		serving.Wait()
+	})
+}
+
+// A header that does not end within 10 s, or a body within 60 s, ends the connection.
+func TestSlowRequests(t *testing.T) {
+	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
+		begin := time.Now()
+		nc := dial()
+		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(nc)
+		if took := time.Since(begin); err != nil || took != 10*time.Second || strings.Contains(string(all), "200") {
+			t.Errorf("a slow header: %q after %s, %v", all, took, err)
+		}
+
+		begin, nc = time.Now(), dial()
+		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+			t.Fatal(err)
+		}
+		got := receive(t, bufio.NewReader(nc))
+		if took := time.Since(begin); got.status != 408 || took != time.Minute {
+			t.Errorf("a slow body: %+v after %s", got, took)
+		}
+		if n, err := io.Copy(io.Discard, nc); n > 0 || err != nil {
+			t.Errorf("then %d bytes, %v", n, err)
+		}
+
+		begin, nc = time.Now(), dial()
+		if got := send(t, nc, request("GET", "/health", "")); got.status != 200 {
+			t.Errorf("got %+v", got)
+		}
+		if n, err := io.Copy(io.Discard, nc); n > 0 || err != nil || time.Since(begin) != 2*time.Minute {
+			t.Errorf("an idle connection: %d bytes, %v, after %s", n, err, time.Since(begin))
+		}
+	})
+}
+
+// slowly answers after a while, and then once more.
+type slowly []time.Duration
+
+func (s slowly) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+	for _, d := range s {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
+			return err
+		}
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn})
+}
+
+// A stream that has nothing to say sends a comment every 10 s, without a blank line.
+func TestKeepAliveComments(t *testing.T) {
+	bubble(t, slowly{25 * time.Second, 5 * time.Second, 11 * time.Second}, func(_ *house, dial func() net.Conn) {
+		got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
+		pieces := strings.Split(got.body, ": ping\n")
+		if len(pieces) != 4 || pieces[0] != "" || pieces[1] != "" || strings.Count(pieces[2], `"content":"a"`) != 2 || strings.Count(pieces[3], `"content":"a"`) != 1 {
+			t.Errorf("got %q", got.body)
+		}
+		for i, piece := range pieces[2:] {
+			if !strings.HasPrefix(piece, "data: ") || !strings.HasSuffix(piece, "\n\n") {
+				t.Errorf("piece %d is %q", i, piece)
+			}
+		}
+	})
+}
+
+// The status of a stream is open for 10 s, and then decided.
+func TestStatusIsDecided(t *testing.T) {
+	late := func(d time.Duration) infer.HandlerFunc {
+		return func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
+			select {
+			case <-time.After(d):
+				return infer.Errorf(infer.Invalid, "why")
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	for d, status := range map[time.Duration]int{9 * time.Second: 400, 11 * time.Second: 200} {
+		bubble(t, late(d), func(_ *house, dial func() net.Conn) {
+			got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
+			if got.status != status || !strings.Contains(got.body, "why") || strings.HasSuffix(got.body, "data: [DONE]\n\n") != (status == 200) {
+				t.Errorf("after %s: %+v", d, got)
+			}
+		})
+	}
+	bubble(t, late(119*time.Second), func(_ *house, dial func() net.Conn) {
+		if got := send(t, dial(), request("POST", chatPath, hi(""))); got.status != 400 {
+			t.Errorf("in one piece: %+v", got)
+		}
+	})
+	// A failure after the headers of an answer in one piece breaks it off: it must not look whole.
+	bubble(t, late(121*time.Second), func(_ *house, dial func() net.Conn) {
+		nc := dial()
+		if _, err := io.WriteString(nc, request("POST", chatPath, hi(""))); err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(nc)
+		if err != nil || !strings.HasPrefix(string(all), "HTTP/1.1 200") || strings.Contains(string(all), "\r\n0\r\n") {
+			t.Errorf("in one piece, late: %q, %v", all, err)
+		}
+	})
+	bubble(t, slowly{3 * time.Minute}, func(_ *house, dial func() net.Conn) {
+		if got := send(t, dial(), request("POST", chatPath, hi(""))); got.status != 200 || !strings.Contains(got.body, `"content":"a"`) {
+			t.Errorf("in one piece, slow: %+v", got)
+		}
+	})
+}

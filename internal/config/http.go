@@ -1,0 +1,117 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/settings"
+)
+
+// HTTP has the settings of the HTTP surface.
+type HTTP struct {
+	Sock     bool // it listens on a socket
+	Listen   []HTTPAddr
+	Keys     []HTTPKey
+	Open     bool // every user of this machine may use it over TCP
+	AnyModel bool // unknown models stand for the default entry
+	Hosts    []string
+	Origins  []string
+}
+
+// An HTTPAddr is an address of TCP.
+type HTTPAddr struct {
+	netip.AddrPort
+
+	// Optional addresses need not exist on this machine.
+	Optional bool
+}
+
+// An HTTPKey is a key of clients: the value of a variable, or the content of a file.
+type HTTPKey struct{ Name, Env, File string }
+
+// httpFlags are the settings as they are spelled.
+type httpFlags struct {
+	Listen         settings.Words
+	Sock           bool
+	Open, AnyModel bool
+	Hosts, Origins settings.Words
+}
+
+// readHTTPKeys reads the keys of the config file.
+func readHTTPKeys(o *settings.Object) (all []HTTPKey) {
+	for _, one := range o.Children("keys") {
+		var k HTTPKey
+		one.Text("name", &k.Name)
+		one.Text("key_env", &k.Env)
+		one.Text("key_file", &k.File)
+		switch {
+		case k.Name == "":
+			one.Failf("name", "must not be empty")
+		case (k.Env == "") == (k.File == ""):
+			one.Failf("", ": one of key_env and key_file is needed")
+		}
+		for _, other := range all {
+			if other.Name == k.Name {
+				one.Failf("name", "%q is taken", k.Name)
+			}
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
+// http reads the addresses. Keys have been read.
+func (c *Config) http(f *Flags) error {
+	h := &c.HTTP
+	h.Sock, h.Open, h.AnyModel, h.Hosts, h.Origins = f.HTTP.Sock, f.HTTP.Open, f.HTTP.AnyModel, f.HTTP.Hosts, f.HTTP.Origins
+	name := "http.listen"
+	if f.IsSet("http") {
+		name = "--http"
+	}
+	for _, word := range f.HTTP.Listen {
+		switch word {
+		case "false":
+			h.Listen = nil
+			continue
+		case settings.Bare:
+			h.Listen = append(h.Listen, HTTPAddr{AddrPort: netip.MustParseAddrPort("127.0.0.1:8080")},
+				HTTPAddr{AddrPort: netip.MustParseAddrPort("[::1]:8080"), Optional: true})
+			continue
+		}
+		addr, err := netip.ParseAddrPort(strings.Replace(word, "localhost:", "127.0.0.1:", 1))
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s %q: want an address and a port, such as 127.0.0.1:8080", name, word)
+		case !addr.Addr().Unmap().IsLoopback() && (len(h.Keys) == 0 || len(h.Hosts) == 0):
+			return fmt.Errorf("%s %s is not a loopback address: clients of other machines need http.keys, and their names for this machine http.hosts", name, word)
+		case !addr.Addr().Unmap().IsLoopback():
+			c.Warnings = append(c.Warnings, name+" "+word+": keys and prompts can be read on the network: there is no TLS")
+		}
+		h.Listen = append(h.Listen, HTTPAddr{AddrPort: addr})
+	}
+	for _, o := range h.Origins {
+		if !strings.Contains(o, "://") || strings.HasSuffix(o, "/") {
+			return fmt.Errorf("http.origins: %.128q is no origin: want a scheme and a host, such as https://app.example", o)
+		}
+	}
+	if h.Open && len(h.Listen) > 0 {
+		c.Warnings = append(c.Warnings, "http.open: every user of this machine is accepted over TCP")
+	}
+	if !h.Sock && len(h.Listen) == 0 && len(h.Keys) > 0 {
+		return errors.New("http.keys: HTTP is switched off")
+	}
+	return nil
+}
+
+// Secrets returns the variables that hold keys.
+func (c *Config) Secrets() []string {
+	all := c.TCP.KeyVariables
+	for _, k := range c.HTTP.Keys {
+		if k.Env != "" {
+			all = append(all, k.Env)
+		}
+	}
+	return all
+}

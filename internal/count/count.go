@@ -1,0 +1,109 @@
+// Package count answers requests that only count tokens, in front of the gate. Counting needs
+// no slot, so it has bounds of its own: otherwise a caller could take the processor with it.
+// The package knows neither how tokens are counted nor the requests of other kinds, which it
+// passes on.
+package count
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/quota"
+)
+
+// An Entry answers requests to count.
+type Entry struct {
+	Name    string
+	Kind    string // of backend, as in [infer.Done]
+	Handler infer.Handler
+}
+
+// A Desk is a Handler that answers requests to count, one at a time for each caller and two in
+// all, and passes all others to Next.
+type Desk struct {
+	Next infer.Handler
+	// Choose returns the entry of a request to count. Its error is the answer.
+	Choose func(*infer.Request) (Entry, error)
+	// Charge charges the caller of a request for work, in tokens that are prefilled. May be nil.
+	Charge func(req *infer.Request, tokens int)
+	Wait   time.Duration // the longest wait for a turn; 0 means 10 s
+
+	closed atomic.Bool
+	turns  quota.Quota
+}
+
+var _ infer.Handler = (*Desk)(nil)
+
+// Bounds of a Desk.
+const (
+	perCaller   = 1
+	total       = 2
+	defaultWait = 10 * time.Second
+)
+
+// tokensPerCharge is how many tokens are counted in about the time that prefills one.
+const tokensPerCharge = 64
+
+var (
+	errBusy   = infer.Errorf(infer.Busy, "queue full: too many requests count tokens")
+	errClosed = infer.Errorf(infer.Unavailable, "admission closed")
+)
+
+// New returns a Desk in front of next.
+func New(next infer.Handler, choose func(*infer.Request) (Entry, error)) *Desk {
+	return &Desk{Next: next, Choose: choose, turns: quota.Quota{PerCaller: perCaller, Total: total}}
+}
+
+// Close refuses requests to count from now on; running ones may finish.
+func (d *Desk) Close() { d.closed.Store(true) }
+
+// Handle answers or passes on req. It refuses with [infer.Busy] a request that had no turn
+// within the wait.
+func (d *Desk) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	if _, counts := req.Task.(*infer.Count); !counts {
+		return d.Next.Handle(ctx, req, emit)
+	}
+	if d.closed.Load() {
+		return errClosed
+	}
+	entry, err := d.Choose(req)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := d.wait(ctx, req); err != nil {
+		return err
+	}
+	defer d.turns.Release(req.Peer.Caller(), 1)
+	if d.closed.Load() {
+		return errClosed
+	}
+	if err := emit(&infer.Admitted{Queued: time.Since(begin), Entry: entry.Name, Backend: entry.Kind}); err != nil {
+		return err
+	}
+	return entry.Handler.Handle(ctx, req, func(ev infer.Event) error {
+		if done, ok := ev.(*infer.Done); ok && d.Charge != nil {
+			d.Charge(req, 1+done.In/tokensPerCharge)
+		}
+		return emit(ev)
+	})
+}
+
+// wait takes a turn.
+func (d *Desk) wait(ctx context.Context, req *infer.Request) error {
+	late := time.Now().Add(cmp.Or(d.Wait, defaultWait))
+	if !req.Deadline.IsZero() && req.Deadline.Before(late) {
+		late = req.Deadline
+	}
+	limited, cancel := context.WithDeadlineCause(ctx, late, errBusy)
+	defer cancel()
+	err := d.turns.Acquire(limited, req.Peer.Caller(), 1, 0)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, errBusy) {
+		return context.Cause(ctx)
+	}
+	return err
+}

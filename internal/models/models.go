@@ -1,0 +1,138 @@
+// Package models opens the models of the config's entries: files, generated models, and models by
+// name, which are pulled into the model store if they are missing there. It knows neither entries nor
+// engines.
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/modelname"
+	"github.com/inferd-go/inferd/internal/pull"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// Catalog returns the catalog of this release, with the entries of a file over it. An empty file
+// adds none.
+func Catalog(file string) (modelname.Catalog, error) {
+	base := modelname.Embedded()
+	if file == "" {
+		return base, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	own, err := modelname.ParseCatalog(text)
+	if err != nil {
+		return nil, fmt.Errorf("catalog %s: %w", file, err)
+	}
+	return own.Over(base), nil
+}
+
+// A Source opens models. Its methods may be called from any goroutine.
+type Source struct {
+	Puller *pull.Puller // with the store
+	// AutoPull says that models which are missing are pulled.
+	AutoPull bool
+	// Unable is the reason if nothing can be pulled, such as a token that is not valid. Models that
+	// are in the store are opened all the same.
+	Unable error
+}
+
+// Open opens a model, checked. A model by name that is in the store, with a manifest, is opened
+// without a dial, and is hashed only if it was not before. Phases are reported to phase; the first
+// one is [status.CheckingLocal], once.
+func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Phase)) (*store.Model, error) {
+	if m.Name == "" {
+		return s.Puller.Store.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
+	}
+	checked := false
+	once := func(p status.Phase) {
+		if _, ok := p.(status.CheckingLocal); ok {
+			if checked {
+				return
+			}
+			checked = true
+		}
+		phase(p)
+	}
+	ref, there, err := s.Known(m)
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		name, err := s.obtain(ctx, m, once)
+		if err != nil {
+			return s.withoutManifest(ctx, ref, err, once)
+		}
+		ref.Name = name
+	}
+	return s.Puller.Store.Ensure(ctx, ref, once)
+}
+
+// obtain has a model by name pulled that is missing in the store, and returns its name there.
+func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.Phase)) (name string, err error) {
+	switch {
+	case !s.AutoPull:
+		return "", s.missing(m)
+	case s.Unable != nil:
+		return "", fmt.Errorf("pull model %q: %w", m.Name, s.Unable)
+	}
+	var r pull.Result
+	if m.SHA256 != "" {
+		r, err = s.Puller.Ensure(ctx, pull.Wanted{Name: m.Name, SHA256: m.SHA256, License: m.License, Size: m.Size, SourceURL: m.URL}, pull.Options{}, phase)
+	} else {
+		r, err = s.Puller.Pull(ctx, m.Name, pull.Options{}, phase)
+	}
+	return r.Name, err
+}
+
+// withoutManifest opens a model that could not be obtained, for the reason err, if its blob is in the
+// store: a store that cannot be written to gets no manifest. If the blob is not there the error is err.
+func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, phase func(status.Phase)) (*store.Model, error) {
+	if ref.SHA256 == "" || ctx.Err() != nil {
+		return nil, err
+	}
+	m, check := s.Puller.Store.Ensure(ctx, ref, phase)
+	switch {
+	case errors.Is(check, fs.ErrNotExist):
+		return nil, err
+	case check != nil:
+		return nil, check
+	case s.AutoPull:
+		s.Puller.Log.LogAttrs(ctx, slog.LevelWarn, "a model is used without a manifest", slog.String("name", ref.Name), slog.Any("err", err))
+	}
+	return m, nil
+}
+
+// Known returns the name of a model in the store, and whether it is there, with a manifest. The
+// digest is set if it is known without a manifest.
+func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
+	if m.SHA256 != "" {
+		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil
+	}
+	name, err := s.Puller.Known(m.Name)
+	if err != nil || name != "" {
+		return store.Ref{Name: name}, name != "", err
+	}
+	if e, ok := s.Puller.Catalog.Find(m.Name); ok {
+		return store.Ref{Name: e.Name, SHA256: e.SHA256}, false, nil
+	}
+	return store.Ref{}, false, nil
+}
+
+// missing is the error for a model that is not in the store and is not pulled.
+func (s *Source) missing(m backend.Model) error {
+	command := "inferdctl pull " + m.Name
+	if e, ok := s.Puller.Catalog.Find(m.Name); m.SHA256 != "" && (!ok || e.SHA256 != m.SHA256) {
+		command = "inferdctl pull, which pulls the models of the config, or inferdctl import --name " + m.Name + " FILE"
+	}
+	return fmt.Errorf("model %q is not in the model store %s, and auto_pull is false: run %s", m.Name, s.Puller.Store.Home, command)
+}

@@ -1,0 +1,58 @@
+// Package sockdiag asks the kernel for the user of the other end of a TCP connection within
+// this machine. Only Linux can answer. The package decides nothing about users, and does not
+// know which program has the other end.
+package sockdiag
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+)
+
+// ErrUnknown means that the kernel knows no open socket at the other end: the client is on
+// another machine, has closed its socket, or belongs to a user that has no number here.
+var ErrUnknown = errors.New("the user of the other end is unknown")
+
+// A Resolver looks up users. It may be used by several goroutines at once. Use [Open].
+type Resolver struct {
+	unknown atomic.Int64
+	kernel
+}
+
+// Open makes a Resolver for connections in the present network namespace. The error is
+// [errors.ErrUnsupported] on systems without the means.
+func Open() (*Resolver, error) { return open() }
+
+// Close releases the Resolver. Later lookups fail.
+func (r *Resolver) Close() error { return r.close() }
+
+// UserOf returns the uid of the user that created the socket at the other end of nc. It takes
+// at most 100 ms; every failure means that the user is unknown.
+func (r *Resolver) UserOf(nc *net.TCPConn) (uid uint32, err error) {
+	remote, ok := addrOf(nc.RemoteAddr())
+	local, ok2 := addrOf(nc.LocalAddr())
+	if !ok || !ok2 {
+		r.unknown.Add(1)
+		return 0, ErrUnknown
+	}
+	uid, err = r.lookup(remote, local)
+	if err != nil {
+		r.unknown.Add(1)
+	}
+	return uid, err
+}
+
+// Unknown returns how many lookups have failed.
+func (r *Resolver) Unknown() int64 { return r.unknown.Load() }
+
+// addrOf returns an address in its shortest form: an IPv4 address that is mapped to IPv6 is the
+// same end as the plain one.
+func addrOf(a net.Addr) (netip.AddrPort, bool) {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	at := tcp.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()), at.IsValid()
+}

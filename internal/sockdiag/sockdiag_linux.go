@@ -1,0 +1,194 @@
+package sockdiag
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernel is a netlink socket to the kernel's socket diagnostics.
+type kernel struct {
+	overflow uint32 // the uid that stands for users without a number in our namespace
+
+	mu  sync.Mutex // guards the fields below, and one question at a time
+	fd  int        // -1 once closed
+	seq uint32     // of the last question
+	buf [4096]byte
+}
+
+// timeout bounds a lookup, which takes some 3 µs.
+const timeout = 100 * time.Millisecond
+
+// nobody is the usual uid of users without a number.
+const nobody = 65534
+
+func open() (*Resolver, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("socket diagnostics: %w", err)
+	}
+	limit := unix.NsecToTimeval(int64(timeout))
+	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit); err != nil {
+			_ = unix.Close(fd)
+			return nil, fmt.Errorf("socket diagnostics: %w", err)
+		}
+	}
+	r := new(Resolver)
+	r.fd, r.overflow = fd, overflowUID()
+	return r, nil
+}
+
+// overflowUID is the uid that the kernel reports for users without a number in our namespace.
+func overflowUID() uint32 {
+	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	if err != nil {
+		return nobody
+	}
+	uid, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil {
+		return nobody
+	}
+	return uint32(uid)
+}
+
+func (k *kernel) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	fd := k.fd
+	k.fd = -1
+	return unix.Close(fd)
+}
+
+// Sizes of the kernel's structs, in bytes.
+const (
+	sizeofHeader  = 16 // struct nlmsghdr
+	sizeofID      = 48 // struct inet_diag_sockid
+	sizeofRequest = 8 + sizeofID
+	sizeofReply   = 4 + sizeofID + 20 // struct inet_diag_msg
+)
+
+// lookup returns the user of the socket from, which is connected to the address to.
+func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fd < 0 {
+		return 0, unix.EBADF
+	}
+	k.seq++
+	if err := unix.Sendto(k.fd, question(k.seq, from, to), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, fmt.Errorf("ask for a socket: %w", err)
+	}
+	for late := time.Now().Add(timeout); time.Now().Before(late); {
+		n, sender, err := unix.Recvfrom(k.fd, k.buf[:], 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return 0, fmt.Errorf("ask for a socket: %w", err)
+		}
+		if netlink, ok := sender.(*unix.SockaddrNetlink); !ok || netlink.Pid != 0 {
+			continue // not of the kernel
+		}
+		msgs, err := syscall.ParseNetlinkMessage(k.buf[:n])
+		if err != nil {
+			return 0, fmt.Errorf("ask for a socket: %w", err)
+		}
+		for _, m := range msgs {
+			if m.Header.Seq == k.seq { // else the answer to a question that was given up
+				return k.answer(m, from, to)
+			}
+		}
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// question is a request for one socket.
+func question(seq uint32, from, to netip.AddrPort) []byte {
+	msg := make([]byte, sizeofHeader+sizeofRequest)
+	native, body := binary.NativeEndian, msg[sizeofHeader:]
+	native.PutUint32(msg[0:], uint32(len(msg)))
+	native.PutUint16(msg[4:], unix.SOCK_DIAG_BY_FAMILY)
+	native.PutUint16(msg[6:], unix.NLM_F_REQUEST)
+	native.PutUint32(msg[8:], seq)
+	body[0] = family(from.Addr())
+	body[1] = unix.IPPROTO_TCP
+	native.PutUint32(body[4:], openStates)
+	putID(body[8:], from, to)
+	return msg
+}
+
+func family(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// putID writes a struct inet_diag_sockid for any interface and cookie.
+func putID(id []byte, from, to netip.AddrPort) {
+	binary.BigEndian.PutUint16(id[0:], from.Port())
+	binary.BigEndian.PutUint16(id[2:], to.Port())
+	copy(id[4:20], from.Addr().AsSlice())
+	copy(id[20:36], to.Addr().AsSlice())
+	for i := 40; i < sizeofID; i++ {
+		id[i] = 0xff // no cookie
+	}
+}
+
+// States of TCP in which the other end may still send or read.
+const (
+	established = 1
+	finWait1    = 4
+	finWait2    = 5
+	closeWait   = 8
+
+	openStates = 1<<established | 1<<finWait1 | 1<<finWait2 | 1<<closeWait
+)
+
+// answer reads the kernel's answer about a socket.
+func (k *kernel) answer(m syscall.NetlinkMessage, from, to netip.AddrPort) (uint32, error) {
+	native := binary.NativeEndian
+	switch {
+	case m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4:
+		errno := syscall.Errno(-int32(native.Uint32(m.Data)))
+		if errno == unix.ENOENT {
+			return 0, ErrUnknown
+		}
+		return 0, fmt.Errorf("ask for a socket: %w", errno)
+	case m.Header.Type != unix.SOCK_DIAG_BY_FAMILY || len(m.Data) < sizeofReply:
+		return 0, errors.New("ask for a socket: the kernel's answer has another form")
+	}
+	state, id, rest := m.Data[1], m.Data[4:4+sizeofID], m.Data[4+sizeofID:]
+	uid, inode := native.Uint32(rest[12:]), native.Uint32(rest[16:])
+	switch {
+	case openStates&(1<<state) == 0:
+		return 0, ErrUnknown // such as a listener, which the kernel returns in place of none
+	case addrIn(m.Data[0], id[0:], id[4:]) != from || addrIn(m.Data[0], id[2:], id[20:]) != to:
+		return 0, ErrUnknown
+	case inode == 0: // the client has closed it; the kernel then reports the uid 0
+		return 0, ErrUnknown
+	case uid == k.overflow || uid == nobody:
+		return 0, ErrUnknown
+	}
+	return uid, nil
+}
+
+// addrIn reads a port and an address of a struct inet_diag_sockid.
+func addrIn(family byte, port, addr []byte) netip.AddrPort {
+	size := 16
+	if family == unix.AF_INET {
+		size = 4
+	}
+	a, _ := netip.AddrFromSlice(addr[:size])
+	return netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(port))
+}

@@ -1,0 +1,198 @@
+package sockdiag_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/sockdiag"
+)
+
+// The test binary is the client of another user, too: it connects, reports, and waits.
+func TestMain(m *testing.M) {
+	if addr := os.Getenv("SOCKDIAG_DIAL"); addr != "" {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			os.Exit(1)
+		}
+		_, _ = io.Copy(io.Discard, nc) // until the server closes
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func open(tb testing.TB) *sockdiag.Resolver {
+	tb.Helper()
+	r, err := sockdiag.Open()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// pair returns both ends of a connection over the address.
+func pair(tb testing.TB, listenAt, dialAt string) (server, client *net.TCPConn) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", listenAt)
+	if err != nil {
+		tb.Skip("no such address here: ", err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	out, err := net.Dial("tcp", net.JoinHostPort(dialAt, port))
+	if err != nil {
+		tb.Skip("no such address here: ", err)
+	}
+	in, err := ln.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = errors.Join(in.Close(), out.Close()) })
+	return in.(*net.TCPConn), out.(*net.TCPConn)
+}
+
+func TestOwnUser(t *testing.T) {
+	r := open(t)
+	for name, at := range map[string]struct{ listen, dial string }{
+		"IPv4":       {"127.0.0.1:0", "127.0.0.1"},
+		"IPv6":       {"[::1]:0", "::1"},
+		"dual stack": {"[::]:0", "127.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, client := pair(t, at.listen, at.dial)
+			check := func(what string) {
+				t.Helper()
+				if uid, err := r.UserOf(server); err != nil || int(uid) != os.Getuid() {
+					t.Errorf("%s: %d, %v; want %d", what, uid, err, os.Getuid())
+				}
+			}
+			check("open")
+			if err := client.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			check("half-closed")
+		})
+	}
+}
+
+// A client that has closed is unknown, and never root.
+func TestClosedClient(t *testing.T) {
+	r := open(t)
+	server, client := pair(t, "127.0.0.1:0", "127.0.0.1")
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, server); err != nil {
+		t.Fatal(err)
+	}
+	if uid, err := r.UserOf(server); !errors.Is(err, sockdiag.ErrUnknown) {
+		t.Errorf("got %d, %v", uid, err)
+	}
+	if r.Unknown() != 1 {
+		t.Errorf("%d unknown", r.Unknown())
+	}
+}
+
+func TestClosedResolver(t *testing.T) {
+	r := open(t)
+	server, _ := pair(t, "127.0.0.1:0", "127.0.0.1")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if uid, err := r.UserOf(server); err == nil {
+		t.Errorf("a closed resolver knows %d", uid)
+	}
+}
+
+// Many lookups at once get their own answers.
+func TestTogether(t *testing.T) {
+	r := open(t)
+	var all sync.WaitGroup
+	defer all.Wait()
+	for range 20 {
+		server, _ := pair(t, "127.0.0.1:0", "127.0.0.1")
+		all.Go(func() {
+			for range 100 {
+				if uid, err := r.UserOf(server); err != nil || int(uid) != os.Getuid() {
+					t.Errorf("got %d, %v", uid, err)
+					return
+				}
+			}
+		})
+	}
+}
+
+// Other users are told apart, and one without a number is unknown. It needs root.
+func TestOtherUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can run a client of another user")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := copyFor(t, exe)
+	r := open(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, uid := range []uint32{61234, 61235, 65534} {
+		cmd := exec.Command(copied)
+		cmd.Env = []string{"SOCKDIAG_DIAL=" + ln.Addr().String()}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		if err := cmd.Start(); err != nil {
+			t.Skip("cannot run a client of another user: ", err)
+		}
+		server, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.UserOf(server.(*net.TCPConn))
+		switch {
+		case uid == 65534 && !errors.Is(err, sockdiag.ErrUnknown):
+			t.Errorf("nobody is %d, %v", got, err)
+		case uid != 65534 && (err != nil || got != uid):
+			t.Errorf("got %d, %v; want %d", got, err, uid)
+		}
+		_ = server.Close()
+		_ = cmd.Wait()
+	}
+}
+
+// copyFor copies the test binary to a place that every user can read.
+func copyFor(t *testing.T, exe string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "sockdiag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	data, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := dir + "/client" + strconv.Itoa(os.Getpid())
+	if err := errors.Join(os.WriteFile(path, data, 0o600), os.Chmod(path, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func BenchmarkUserOf(b *testing.B) {
+	r := open(b)
+	server, _ := pair(b, "127.0.0.1:0", "127.0.0.1")
+	for b.Loop() {
+		if _, err := r.UserOf(server); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package vocab
+
+import (
+	"math/bits"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// Limits of the search for ends.
+const (
+	// slowEnd is the number of bytes to an end from which on it is not spelt out for a single token;
+	// slowGuarded is the same with a guard, where each byte takes longer.
+	slowEnd     = 4096
+	slowGuarded = 512
+	guardedEnd  = 16 << 10 // limit of an end with a guard
+)
+
+// guarded bounds the bytes to an end with a guard from above, by the cost of a state: items need to
+// be new, and the shortest way spells n integers in n²/20 bytes.
+func guarded(cost int) int { return cost*cost/32 + 4*cost + 64 }
+
+// Ends reports whether the answer may end within so many more tokens, once a token that fits has
+// been taken. It is false, too, where that is not cheap to find out.
+func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
+	s := m.behind(c.State(), id)
+	if s == automaton.Dead {
+		return false
+	}
+	cost := m.a.Cost(s)
+	switch {
+	case !m.a.Grammar().Guarded():
+		return m.endsFrom(s, tokens)
+	case guarded(cost) <= tokens:
+		return true
+	case cost > tokens*m.v.most || cost > slowGuarded || m.v.control[id]:
+		return false
+	}
+	text, ok := c.ShortestBehind(m.v.tokens[id], guardedEnd)
+	return ok && m.v.Count(text) <= tokens
+}
+
+// Within clears the tokens of a mask behind which the answer could not end within so many more
+// tokens, as far as that is seen without a guard. It looks at every token of the mask: some
+// milliseconds for a large one.
+func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
+	fits := make(map[automaton.State]bool)
+	renewed := m.a.Renewed()
+	for w, word := range mask {
+		for rest := word; rest != 0; rest &= rest - 1 {
+			id := int32(w<<6 + bits.TrailingZeros64(rest))
+			if m.a.Full() {
+				m.a.Renew(nil)
+			}
+			s := m.behind(c.State(), id)
+			if m.a.Renewed() != renewed {
+				renewed = m.a.Renewed()
+				clear(fits)
+			}
+			ok, known := fits[s]
+			if !known {
+				ok = s != automaton.Dead && m.endsFrom(s, tokens)
+				fits[s] = ok // stale, if the search began anew; then the next round clears it
+			}
+			if !ok {
+				mask[w] &^= 1 << (id & 63)
+			}
+		}
+	}
+}
+
+// endsFrom is Ends from a state, without a guard.
+func (m *Masks) endsFrom(s automaton.State, tokens int) bool {
+	cost := m.a.Cost(s)
+	switch {
+	case cost <= tokens:
+		return true
+	case cost > tokens*m.v.most || cost > slowEnd:
+		return false
+	}
+	text, ok := m.a.ShortestFrom(s, slowEnd)
+	return ok && m.v.Count(text) <= tokens
+}
+
+// behind returns the state behind a token, without a guard.
+func (m *Masks) behind(s automaton.State, id int32) automaton.State {
+	if next := m.a.NextToken(s, id); next != automaton.Dead || m.v.control[id] {
+		return next
+	}
+	for _, b := range m.v.tokens[id] {
+		if s = m.a.Next(s, b); s == automaton.Dead {
+			break
+		}
+	}
+	return s
+}
+
+// Bytes returns the memory of the kept masks.
+func (m *Masks) Bytes() (n int) {
+	for i := range m.kept {
+		n += 8*cap(m.kept[i].mask) + 4*cap(m.kept[i].guarded)
+	}
+	return n
+}
+
+// Forget drops the kept masks.
+func (m *Masks) Forget() { clear(m.kept[:]) }

@@ -1,0 +1,338 @@
+package openai
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// fingerprint is the system_fingerprint of every answer.
+const fingerprint = "fp_inferd"
+
+// errCanceled ends an answer that the daemon has ended early: it must not look complete.
+var errCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
+
+// reasons are the values of finish_reason.
+var reasons = map[infer.Reason]string{
+	infer.EndOfTurn: "stop", infer.StopSequence: "stop", infer.Length: "length", infer.CalledTool: "tool_calls",
+}
+
+// An Answer encodes the events of a chat completion. One answer has one id.
+type Answer struct {
+	ID      string
+	Model   string // as the client spelled it
+	Created int64  // seconds since 1970
+	Chat    *Chat
+
+	begun   bool
+	calls   int
+	thought int // tokens of thinking
+
+	head  []byte // the beginning of every chunk
+	whole whole
+}
+
+// whole collects an answer that is not streamed.
+type whole struct {
+	text, thinking  []byte
+	calls, logprobs []byte // as JSON, without brackets
+}
+
+// maxAnswer bounds an answer that is not streamed, in bytes.
+const maxAnswer = 64 << 20
+
+// Stream appends the chunks for an event, which may be none. An
+// [infer.Error] means that the answer has failed.
+func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
+	switch ev := ev.(type) {
+	case *infer.Admitted, *infer.Prompt:
+	case *infer.Text:
+		dst = a.begin(dst)
+		dst = a.chunk(dst, `{"content":`)
+		dst = wire.AppendString(dst, ev.Delta)
+		dst = append(dst, '}')
+		dst = a.endChunk(dst, ev.Logprobs, "")
+	case *infer.Thinking:
+		a.thought += ev.Tokens
+		dst = a.begin(dst)
+		dst = a.chunk(dst, `{"reasoning_content":`)
+		dst = wire.AppendString(dst, ev.Delta)
+		dst = append(dst, `,"reasoning":`...)
+		dst = wire.AppendString(dst, ev.Delta)
+		dst = append(dst, '}')
+		dst = a.endChunk(dst, nil, "")
+	case *infer.ToolCall:
+		dst = a.begin(dst)
+		dst = a.call(dst, ev)
+	case *infer.Done:
+		if ev.Reason == infer.Canceled {
+			return dst, errCanceled
+		}
+		dst = a.begin(dst)
+		dst = a.chunk(dst, "{}")
+		dst = a.endChunk(dst, nil, a.reason(ev))
+		if a.Chat.Usage {
+			dst = append(a.start(dst), `[],"usage":`...)
+			dst = a.usage(dst, ev)
+			dst = append(appendTimings(dst, ev.Timings), "}\n\n"...)
+		}
+		dst = append(dst, "data: [DONE]\n\n"...)
+	default:
+		return dst, infer.Errorf(infer.Internal, "chat completions cannot encode a %T", ev)
+	}
+	return dst, nil
+}
+
+// StreamError appends the end of a stream that has failed.
+func StreamError(dst []byte, f *Error) []byte {
+	dst = append(dst, "data: "...)
+	dst = f.Append(dst)
+	return append(dst, "\n\ndata: [DONE]\n\n"...)
+}
+
+// KeepAlive is sent in a stream after a time without chunks. It is a comment without a blank
+// line: with one, some SDKs take it for an event without data, and fail
+// (openai/openai-python#2722).
+const KeepAlive = ": ping\n"
+
+// begin appends the first chunk, once.
+func (a *Answer) begin(dst []byte) []byte {
+	if a.begun {
+		return dst
+	}
+	a.begun = true
+	dst = a.chunk(dst, `{"role":"assistant","content":""}`)
+	return a.endChunk(dst, nil, "")
+}
+
+// start appends the beginning of an event, up to its choices.
+func (a *Answer) start(dst []byte) []byte {
+	if a.head == nil {
+		a.head = append(a.appendHead([]byte("data: "), "chat.completion.chunk"), `,"choices":`...)
+	}
+	return append(dst, a.head...)
+}
+
+// appendHead appends the members that chunks and whole answers share.
+func (a *Answer) appendHead(dst []byte, object string) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = wire.AppendString(dst, a.ID)
+	dst = append(dst, `,"object":"`...)
+	dst = append(dst, object...)
+	dst = append(dst, `","created":`...)
+	dst = strconv.AppendInt(dst, a.Created, 10)
+	dst = append(dst, `,"model":`...)
+	dst = wire.AppendString(dst, a.Model)
+	return append(dst, `,"system_fingerprint":"`+fingerprint+`"`...)
+}
+
+// chunk appends the beginning of a chunk, up to delta and its beginning.
+func (a *Answer) chunk(dst []byte, delta string) []byte {
+	dst = append(a.start(dst), `[{"index":0,"delta":`...)
+	return append(dst, delta...)
+}
+
+// endChunk appends the rest of a chunk behind its delta.
+func (a *Answer) endChunk(dst []byte, logprobs []infer.Logprob, reason string) []byte {
+	dst = append(dst, `,"logprobs":`...)
+	if a.Chat.Logprobs && len(logprobs) > 0 {
+		dst = append(dst, `{"content":[`...)
+		dst = appendLogprobs(dst, logprobs, a.Chat.Top)
+		dst = append(dst, `],"refusal":null}`...)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `,"finish_reason":`...)
+	dst = appendNullable(dst, reason)
+	dst = append(dst, "}]"...)
+	if a.Chat.Usage {
+		dst = append(dst, `,"usage":null`...)
+	}
+	return append(dst, "}\n\n"...)
+}
+
+// call appends the two chunks of a tool call: its name, and then its whole arguments. The id is
+// in the first one only (openai/codex#7517), with empty arguments (ggml-org/llama.cpp#22722).
+func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
+	index := strconv.Itoa(a.calls)
+	a.calls++
+	dst = a.chunk(dst, `{"tool_calls":[{"index":`)
+	dst = append(dst, index...)
+	dst = append(dst, `,"id":`...)
+	dst = wire.AppendString(dst, callID(ev, a.calls))
+	dst = append(dst, `,"type":"function","function":{"name":`...)
+	dst = wire.AppendString(dst, ev.Name)
+	dst = append(dst, `,"arguments":""}}]}`...)
+	dst = a.endChunk(dst, nil, "")
+	dst = a.chunk(dst, `{"tool_calls":[{"index":`)
+	dst = append(dst, index...)
+	dst = append(dst, `,"function":{"arguments":`...)
+	dst = wire.AppendString(dst, ev.Input)
+	dst = append(dst, `}}]}`...)
+	return a.endChunk(dst, nil, "")
+}
+
+// callID is never empty: clients find a result's call by it.
+func callID(ev *infer.ToolCall, n int) string {
+	if ev.ID == "" {
+		return "call_" + strconv.Itoa(n)
+	}
+	return ev.ID
+}
+
+func (a *Answer) reason(ev *infer.Done) string {
+	if a.calls > 0 && ev.Reason == infer.EndOfTurn {
+		return reasons[infer.CalledTool]
+	}
+	return reasons[ev.Reason]
+}
+
+// usage appends the tokens of an answer.
+func (a *Answer) usage(dst []byte, ev *infer.Done) []byte {
+	for _, n := range []struct {
+		name  string
+		value int
+	}{
+		{`{"prompt_tokens":`, ev.In},
+		{`,"completion_tokens":`, ev.Out},
+		{`,"total_tokens":`, ev.In + ev.Out},
+		{`,"prompt_tokens_details":{"cached_tokens":`, ev.Cached},
+		{`},"completion_tokens_details":{"reasoning_tokens":`, a.thought},
+	} {
+		dst = append(dst, n.name...)
+		dst = strconv.AppendInt(dst, int64(n.value), 10)
+	}
+	return append(dst, "}}"...)
+}
+
+func appendTimings(dst []byte, t infer.Timings) []byte {
+	for _, of := range []struct {
+		name string
+		time time.Duration
+	}{{`,"timings":{"queue_ms":`, t.Queue}, {`,"prefill_ms":`, t.Prefill}, {`,"decode_ms":`, t.Decode}} {
+		dst = append(dst, of.name...)
+		dst = strconv.AppendFloat(dst, float64(of.time.Microseconds())/1000, 'g', -1, 64)
+	}
+	return append(dst, '}')
+}
+
+// appendLogprobs appends the members of an array, without its brackets, with top alternatives
+// each.
+func appendLogprobs(dst []byte, list []infer.Logprob, top int) []byte {
+	for i, l := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendCandidate(dst, l.Candidate)
+		dst = append(dst, `,"top_logprobs":[`...)
+		for j, c := range l.Top[:min(top, len(l.Top))] {
+			if j > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendCandidate(dst, c), '}')
+		}
+		dst = append(dst, "]}"...)
+	}
+	return dst
+}
+
+// appendCandidate appends an object without its closing brace.
+func appendCandidate(dst []byte, c infer.Candidate) []byte {
+	dst = append(dst, `{"token":`...)
+	dst = wire.AppendString(dst, c.Piece)
+	dst = append(dst, `,"logprob":`...)
+	dst = strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
+	dst = append(dst, `,"bytes":[`...)
+	for i, b := range c.Piece {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendUint(dst, uint64(b), 10)
+	}
+	return append(dst, ']')
+}
+
+// Collect takes an event of an answer that is not streamed. For the Done it returns the body of
+// the answer, else nil. An [infer.Error] means that the answer has failed.
+func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
+	w := &a.whole
+	switch ev := ev.(type) {
+	case *infer.Admitted, *infer.Prompt:
+	case *infer.Text:
+		w.text = append(w.text, ev.Delta...)
+		if a.Chat.Logprobs && len(ev.Logprobs) > 0 {
+			w.logprobs = appendLogprobs(comma(w.logprobs), ev.Logprobs, a.Chat.Top)
+		}
+	case *infer.Thinking:
+		a.thought += ev.Tokens
+		w.thinking = append(w.thinking, ev.Delta...)
+	case *infer.ToolCall:
+		a.calls++
+		w.calls = append(comma(w.calls), `{"id":`...)
+		w.calls = wire.AppendString(w.calls, callID(ev, a.calls))
+		w.calls = append(w.calls, `,"type":"function","function":{"name":`...)
+		w.calls = wire.AppendString(w.calls, ev.Name)
+		w.calls = append(w.calls, `,"arguments":`...)
+		w.calls = wire.AppendString(w.calls, ev.Input)
+		w.calls = append(w.calls, "}}"...)
+	case *infer.Done:
+		if ev.Reason == infer.Canceled {
+			return nil, errCanceled
+		}
+		return a.body(ev), nil
+	default:
+		return nil, infer.Errorf(infer.Internal, "chat completions cannot encode a %T", ev)
+	}
+	if len(w.text)+len(w.thinking)+len(w.calls)+len(w.logprobs) > maxAnswer {
+		return nil, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes: ask for a stream", maxAnswer)
+	}
+	return nil, nil
+}
+
+// comma appends a comma to a list that has a member.
+func comma(list []byte) []byte {
+	if len(list) > 0 {
+		return append(list, ',')
+	}
+	return list
+}
+
+// body returns the whole answer.
+func (a *Answer) body(ev *infer.Done) []byte {
+	w := &a.whole
+	dst := a.appendHead(make([]byte, 0, len(w.text)+len(w.calls)+2*len(w.thinking)+len(w.logprobs)+1024), "chat.completion")
+	dst = append(dst, `,"choices":[{"index":0,"message":{"role":"assistant","content":`...)
+	if len(w.text) == 0 && a.calls > 0 {
+		dst = append(dst, "null"...)
+	} else {
+		dst = wire.AppendString(dst, w.text)
+	}
+	dst = append(dst, `,"refusal":null`...)
+	if len(w.thinking) > 0 {
+		dst = append(dst, `,"reasoning_content":`...)
+		dst = wire.AppendString(dst, w.thinking)
+		dst = append(dst, `,"reasoning":`...)
+		dst = wire.AppendString(dst, w.thinking)
+	}
+	if len(w.calls) > 0 {
+		dst = append(dst, `,"tool_calls":[`...)
+		dst = append(dst, w.calls...)
+		dst = append(dst, ']')
+	}
+	dst = append(dst, `},"logprobs":`...)
+	if a.Chat.Logprobs {
+		dst = append(dst, `{"content":[`...)
+		dst = append(dst, w.logprobs...)
+		dst = append(dst, `],"refusal":null}`...)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `,"finish_reason":`...)
+	dst = appendNullable(dst, a.reason(ev))
+	dst = append(dst, `}],"usage":`...)
+	dst = a.usage(dst, ev)
+	dst = appendTimings(dst, ev.Timings)
+	return append(dst, '}')
+}

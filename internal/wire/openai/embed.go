@@ -1,0 +1,163 @@
+package openai
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// Embeddings are a request for embeddings.
+type Embeddings struct {
+	Task    *infer.Embed
+	Model   string // as the client spells it; may be empty
+	Base64  bool   // the encoding of the vectors
+	Ignored []string
+
+	vectors [][]float32
+}
+
+// ReadEmbeddings reads the body of a request, which has been weighed.
+func ReadEmbeddings(body []byte) (*Embeddings, error) {
+	var m struct {
+		Model          string         `json:"model"`
+		Input          jsontext.Value `json:"input"`
+		Dimensions     *wire.Integer  `json:"dimensions"`
+		EncodingFormat string         `json:"encoding_format"`
+		User           jsontext.Value `json:"user"`
+	}
+	if err := wire.Unmarshal(body, &m); err != nil {
+		return nil, err
+	}
+	inputs, err := readInputs(m.Input)
+	if err != nil {
+		return nil, err
+	}
+	e := &Embeddings{Task: &infer.Embed{Model: m.Model, Inputs: inputs}, Model: m.Model}
+	switch m.EncodingFormat {
+	case "", "float":
+	case "base64":
+		e.Base64 = true
+	default:
+		return nil, Invalid("encoding_format", "encoding_format must be one of: float, base64")
+	}
+	if m.Dimensions != nil {
+		if e.Task.Dimensions, err = integer("dimensions", m.Dimensions, 1); err != nil {
+			return nil, err
+		}
+	}
+	if present(m.User) {
+		e.Ignored = append(e.Ignored, "user")
+	}
+	return e, nil
+}
+
+// readInputs returns the texts of input, which is a text or a list.
+func readInputs(input jsontext.Value) ([]string, error) {
+	const param = "input"
+	var texts []string
+	switch {
+	case !present(input):
+		return nil, Invalid(param, "input is missing")
+	case input.Kind() == jsontext.KindString:
+		texts = make([]string, 1)
+		if err := decode(param, input, &texts[0]); err != nil {
+			return nil, err
+		}
+	default:
+		var list []jsontext.Value
+		if err := decode(param, input, &list); err != nil {
+			return nil, err
+		}
+		if len(list) > MaxInputs {
+			return nil, Invalid(param, "input has %d texts, at most %d are allowed", len(list), MaxInputs)
+		}
+		for i, one := range list {
+			switch one.Kind() {
+			case jsontext.KindString:
+				var text string
+				if err := decode(param, one, &text); err != nil {
+					return nil, err
+				}
+				texts = append(texts, text)
+			case jsontext.KindNumber, jsontext.KindBeginArray:
+				return nil, Invalid(param, "input has token ids: send text (with LangChain: check_embedding_ctx_length=False)")
+			default:
+				return nil, Invalid(param, "input[%d] is not a string", i)
+			}
+		}
+	}
+	if len(texts) == 0 {
+		return nil, Invalid(param, "input must not be empty")
+	}
+	for i, text := range texts {
+		if text == "" {
+			return nil, Invalid(param, "input[%d] must not be empty", i)
+		}
+	}
+	return texts, nil
+}
+
+// Collect takes an event of the answer. For the Done it returns the body of the answer.
+func (e *Embeddings) Collect(ev infer.Event) ([]byte, error) {
+	switch ev := ev.(type) {
+	case *infer.Admitted:
+		return nil, nil
+	case *infer.Vectors:
+		e.vectors = ev.Values
+		return nil, nil
+	case *infer.Done:
+		return e.body(ev), nil
+	default:
+		return nil, infer.Errorf(infer.Internal, "embeddings cannot encode a %T", ev)
+	}
+}
+
+func (e *Embeddings) body(ev *infer.Done) []byte {
+	dst := append([]byte(nil), `{"object":"list","data":[`...)
+	for i, v := range e.vectors {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"object":"embedding","index":`...)
+		dst = strconv.AppendInt(dst, int64(i), 10)
+		dst = append(dst, `,"embedding":`...)
+		dst = e.vector(dst, v)
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `],"model":`...)
+	dst = wire.AppendString(dst, e.Model)
+	dst = append(dst, `,"usage":{"prompt_tokens":`...)
+	dst = strconv.AppendInt(dst, int64(ev.In), 10)
+	dst = append(dst, `,"total_tokens":`...)
+	dst = strconv.AppendInt(dst, int64(ev.In), 10)
+	dst = append(dst, '}')
+	dst = appendTimings(dst, ev.Timings)
+	return append(dst, '}')
+}
+
+// vector appends a vector in its encoding: numbers, or base64 of little-endian float32.
+func (e *Embeddings) vector(dst []byte, v []float32) []byte {
+	if e.Base64 {
+		raw := make([]byte, 0, 4*len(v))
+		for _, x := range v {
+			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+		}
+		dst = append(dst, '"')
+		dst = base64.StdEncoding.AppendEncode(dst, raw)
+		return append(dst, '"')
+	}
+	dst = append(dst, '[')
+	for i, x := range v {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendFloat(dst, float64(x), 'g', -1, 32)
+	}
+	return append(dst, ']')
+}

@@ -1,0 +1,117 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/draw"
+	_ "image/jpeg" // a format of images
+	_ "image/png"  // a format of images
+	"math"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// maxPixels bounds an image: as RGB it has 48 MiB.
+const maxPixels = 16 << 20
+
+// readImage decodes a data URL with a PNG or JPEG image. Other URLs are not fetched.
+func readImage(url string) (infer.Attachment, error) {
+	head, data, ok := strings.Cut(url, ",")
+	switch {
+	case !strings.HasPrefix(head, "data:"):
+		return infer.Attachment{}, errors.New("image_url must be a data: URL: nothing is fetched")
+	case !ok || !strings.HasSuffix(head, ";base64"):
+		return infer.Attachment{}, errors.New("image_url must have base64 data")
+	}
+	raw, err := decodeBase64(data)
+	if err != nil {
+		return infer.Attachment{}, fmt.Errorf("image_url: %w", err)
+	}
+	cfg, _, err := image.DecodeConfig(bytes.NewReader(raw))
+	switch {
+	case err != nil:
+		return infer.Attachment{}, errors.New("image_url must be a PNG or JPEG image")
+	case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height:
+		return infer.Attachment{}, fmt.Errorf("the image has %d × %d pixels, at most %d are allowed", cfg.Width, cfg.Height, maxPixels)
+	}
+	decoded, _, err := image.Decode(bytes.NewReader(raw))
+	if err != nil {
+		return infer.Attachment{}, errors.New("image_url is a damaged image")
+	}
+	return infer.Attachment{Kind: infer.Image, Width: cfg.Width, Height: cfg.Height, Data: rgb(decoded)}, nil
+}
+
+// rgb returns the pixels of an image, on white where it is transparent.
+func rgb(m image.Image) []byte {
+	b := m.Bounds()
+	flat := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
+	draw.Draw(flat, flat.Bounds(), image.White, image.Point{}, draw.Src)
+	draw.Draw(flat, flat.Bounds(), m, b.Min, draw.Over)
+	out := make([]byte, 0, 3*b.Dx()*b.Dy())
+	for i := 0; i < len(flat.Pix); i += 4 {
+		out = append(out, flat.Pix[i:i+3]...)
+	}
+	return out
+}
+
+// decodeBase64 decodes standard base64, white space in it dropped.
+func decodeBase64(text string) ([]byte, error) {
+	if strings.ContainsAny(text, " \t\r\n") {
+		text = strings.Join(strings.Fields(text), "")
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, errors.New("its data is not base64")
+	}
+	return raw, nil
+}
+
+// readAudio decodes a WAV file of 16-bit samples to mono.
+func readAudio(data, format string) (infer.Attachment, error) {
+	if format != "wav" {
+		return infer.Attachment{}, fmt.Errorf("input_audio of format %.16q is not supported: wav is", format)
+	}
+	raw, err := decodeBase64(data)
+	if err != nil {
+		return infer.Attachment{}, fmt.Errorf("input_audio: %w", err)
+	}
+	if len(raw) < 12 || string(raw[:4]) != "RIFF" || string(raw[8:12]) != "WAVE" {
+		return infer.Attachment{}, errors.New("input_audio is not a WAV file")
+	}
+	channels, rate := 0, 0
+	for rest := raw[12:]; len(rest) >= 8; {
+		kind, size := string(rest[:4]), int(binary.LittleEndian.Uint32(rest[4:]))
+		body := rest[8:min(8+size, len(rest))]
+		rest = rest[min(8+size+size%2, len(rest)):]
+		switch {
+		case kind == "fmt " && len(body) >= 16:
+			channels, rate = int(binary.LittleEndian.Uint16(body[2:])), int(binary.LittleEndian.Uint32(body[4:]))
+			if pcm := binary.LittleEndian.Uint16(body); pcm != 1 || binary.LittleEndian.Uint16(body[14:]) != 16 {
+				return infer.Attachment{}, errors.New("input_audio must have 16-bit PCM samples")
+			}
+		case kind == "data" && channels > 0 && rate > 0:
+			return infer.Attachment{Kind: infer.Audio, SampleRate: rate, Data: mono(body, channels)}, nil
+		}
+	}
+	return infer.Attachment{}, errors.New("input_audio has no samples")
+}
+
+// mono returns the mean of all channels, as float32 samples.
+func mono(pcm []byte, channels int) []byte {
+	frame := 2 * channels
+	out := make([]byte, 0, len(pcm)/frame*4)
+	for ; len(pcm) >= frame; pcm = pcm[frame:] {
+		sum := 0
+		for c := range channels {
+			sum += int(int16(binary.LittleEndian.Uint16(pcm[2*c:])))
+		}
+		sample := float32(sum) / float32(channels) / (1 << 15)
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(sample))
+	}
+	return out
+}

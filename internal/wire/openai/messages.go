@@ -1,0 +1,227 @@
+package openai
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// chatMessage is a message of any role.
+type chatMessage struct {
+	Role             string         `json:"role"`
+	Content          jsontext.Value `json:"content"` // a text, null or parts
+	Refusal          string         `json:"refusal"`
+	ReasoningContent string         `json:"reasoning_content"`
+	Reasoning        string         `json:"reasoning"`
+	ToolCalls        []struct {
+		ID       string       `json:"id"`
+		Function functionCall `json:"function"`
+	} `json:"tool_calls"`
+	FunctionCall *functionCall `json:"function_call"`
+	ToolCallID   string        `json:"tool_call_id"`
+	Name         string        `json:"name"`
+}
+
+type functionCall struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// contentPart is a part of a message. Its type determines its members.
+type contentPart struct {
+	Type     string  `json:"type"`
+	Text     *string `json:"text"`
+	Refusal  *string `json:"refusal"`
+	ImageURL *struct {
+		URL string `json:"url"`
+	} `json:"image_url"`
+	InputAudio *struct {
+		Data   string `json:"data"`
+		Format string `json:"format"`
+	} `json:"input_audio"`
+}
+
+// readMessages adds the messages of a request to gen. System messages at the start become one;
+// results of tools that follow each other, too.
+func readMessages(messages []chatMessage, gen *infer.Generate) error {
+	if len(messages) == 0 {
+		return Invalid("messages", "messages must not be empty")
+	}
+	var leading []string // texts of system messages at the start
+	for i, m := range messages {
+		at := place("messages", i)
+		if (m.Role == "system" || m.Role == "developer") && len(gen.Messages) == 0 {
+			parts, err := readContent(m.Content, at, gen)
+			if err != nil {
+				return err
+			}
+			leading = append(leading, infer.Message{Content: parts}.Text())
+			continue
+		}
+		if len(leading) > 0 {
+			gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(leading, "\n\n")))
+			leading = nil
+		}
+		msg, err := m.read(at, gen)
+		if err != nil {
+			return err
+		}
+		if n := len(gen.Messages); isResult(m.Role) && n > 0 && isResult(messages[i-1].Role) {
+			gen.Messages[n-1].Content = append(gen.Messages[n-1].Content, msg.Content...)
+			continue
+		}
+		gen.Messages = append(gen.Messages, msg)
+	}
+	if len(leading) > 0 { // there is no other message
+		gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(leading, "\n\n")))
+	}
+	return nil
+}
+
+// isResult reports whether a message of the role is the result of a tool.
+func isResult(role string) bool { return role == "tool" || role == "function" }
+
+// read returns a message that is not a system message at the start.
+func (m *chatMessage) read(at string, gen *infer.Generate) (infer.Message, error) {
+	content, err := readContent(m.Content, at, gen)
+	if err != nil {
+		return infer.Message{}, err
+	}
+	switch m.Role {
+	case "system", "developer":
+		return infer.Message{Role: infer.System, Content: content}, nil
+	case "user":
+		return infer.Message{Role: infer.User, Content: content}, nil
+	case "tool", "function":
+		id := m.ToolCallID
+		if m.Role == "function" {
+			id = m.Name
+		}
+		if id == "" {
+			return infer.Message{}, Invalid("messages", "%s has no tool_call_id", at)
+		}
+		return infer.Message{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: id, Content: content}}}, nil
+	case "assistant":
+		return m.assistant(content, at)
+	}
+	return infer.Message{}, Invalid("messages", "%s.role must be one of: system, developer, user, assistant, tool", at)
+}
+
+// assistant returns a message of the model: its thinking, its text, and its calls.
+func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message, error) {
+	msg := infer.Message{Role: infer.Assistant}
+	thoughts := m.ReasoningContent
+	if thoughts == "" {
+		thoughts = m.Reasoning
+	}
+	if thoughts != "" {
+		msg.Content = append(msg.Content, &infer.ThinkingPart{Text: thoughts})
+	}
+	msg.Content = append(msg.Content, content...)
+	if m.Refusal != "" {
+		msg.Content = append(msg.Content, &infer.TextPart{Text: m.Refusal})
+	}
+	calls := m.ToolCalls
+	if m.FunctionCall != nil {
+		calls = append(calls, struct {
+			ID       string       `json:"id"`
+			Function functionCall `json:"function"`
+		}{m.FunctionCall.Name, *m.FunctionCall})
+	}
+	for i, call := range calls {
+		input := jsontext.Value(call.Function.Arguments)
+		if strings.TrimSpace(call.Function.Arguments) == "" {
+			input = jsontext.Value("{}")
+		}
+		switch {
+		case call.Function.Name == "":
+			return msg, Invalid("messages", "%s.tool_calls[%d] has no name", at, i)
+		case !input.IsValid():
+			return msg, Invalid("messages", "%s.tool_calls[%d]: arguments must be JSON", at, i)
+		}
+		msg.Content = append(msg.Content, &infer.CallPart{ID: call.ID, Name: call.Function.Name, Input: input})
+	}
+	return msg, nil
+}
+
+// readContent returns the parts of a content, at least one; at is its message. Media become
+// attachments of gen.
+func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
+	empty := []infer.Part{&infer.TextPart{}}
+	if !present(content) {
+		return empty, nil
+	}
+	if content.Kind() == jsontext.KindString {
+		var text string
+		if err := decode("messages", content, &text); err != nil {
+			return nil, err
+		}
+		return []infer.Part{&infer.TextPart{Text: text}}, nil
+	}
+	var all []contentPart
+	if err := decode("messages", content, &all); err != nil {
+		return nil, Invalid("messages", "%s.content must be a string or an array of parts", at)
+	}
+	if len(all) == 0 {
+		return empty, nil
+	}
+	parts := make([]infer.Part, len(all))
+	for i, p := range all {
+		part, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)
+		if err != nil {
+			return nil, err
+		}
+		parts[i] = part
+	}
+	return parts, nil
+}
+
+func (p *contentPart) read(at string, gen *infer.Generate) (infer.Part, error) {
+	switch {
+	case (p.Type == "text" || p.Type == "") && p.Text != nil:
+		return &infer.TextPart{Text: *p.Text}, nil
+	case p.Type == "refusal" && p.Refusal != nil:
+		return &infer.TextPart{Text: *p.Refusal}, nil
+	case p.Type == "image_url" && p.ImageURL != nil:
+		a, err := readImage(p.ImageURL.URL)
+		if err != nil {
+			return nil, Invalid("messages", "%s: %v", at, err)
+		}
+		return attach(a, at, gen)
+	case p.Type == "input_audio" && p.InputAudio != nil:
+		a, err := readAudio(p.InputAudio.Data, p.InputAudio.Format)
+		if err != nil {
+			return nil, Invalid("messages", "%s: %v", at, err)
+		}
+		return attach(a, at, gen)
+	case p.Type == "text" || p.Type == "refusal" || p.Type == "image_url" || p.Type == "input_audio":
+		return nil, Invalid("messages", "%s has no %s", at, p.Type)
+	}
+	return nil, Invalid("messages", "%s.type must be one of: text, image_url, input_audio, refusal", at)
+}
+
+// Limits of media.
+const (
+	maxAttachments = 32
+	maxMedia       = 128 << 20 // bytes, decoded, of all attachments of a request
+)
+
+// attach adds an attachment to gen.
+func attach(a infer.Attachment, at string, gen *infer.Generate) (infer.Part, error) {
+	size := len(a.Data)
+	for _, other := range gen.Attachments {
+		size += len(other.Data)
+	}
+	switch {
+	case len(gen.Attachments) == maxAttachments:
+		return nil, Invalid("messages", "%s: at most %d attachments are allowed", at, maxAttachments)
+	case size > maxMedia:
+		return nil, Refused(413, "", "%s: attachments exceed %d bytes together", at, maxMedia)
+	}
+	a.ID = fmt.Sprintf("%s-%d", a.Kind, len(gen.Attachments))
+	gen.Attachments = append(gen.Attachments, a)
+	return &infer.MediaPart{Attachment: a.ID}, nil
+}

@@ -1,0 +1,70 @@
+package openai
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// A Model is a model as clients list it. 0 is unknown.
+type Model struct {
+	ID      string
+	Created time.Time // when the daemon began to serve it
+	NCtx    int       // tokens of the context
+	Params  uint64    // weights
+	Size    uint64    // of the weights, in bytes
+}
+
+// Append appends the model as JSON. The same URL serves clients of Anthropic's interface, so the
+// members of that interface are there, too.
+func (m *Model) Append(dst []byte) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = wire.AppendString(dst, m.ID)
+	dst = append(dst, `,"object":"model","created":`...)
+	dst = strconv.AppendInt(dst, m.Created.Unix(), 10)
+	dst = append(dst, `,"owned_by":"inferd","type":"model","display_name":`...)
+	dst = wire.AppendString(dst, m.ID)
+	dst = append(dst, `,"created_at":"`...)
+	dst = m.Created.UTC().AppendFormat(dst, time.RFC3339)
+	dst = append(dst, `","lifecycle":"active"`...)
+	if m.NCtx > 0 {
+		dst = append(dst, `,"max_model_len":`...)
+		dst = strconv.AppendInt(dst, int64(m.NCtx), 10)
+	}
+	dst = append(dst, `,"meta":{`...)
+	begin := len(dst)
+	for _, fact := range []struct {
+		name  string
+		value uint64
+	}{{"n_ctx", uint64(max(m.NCtx, 0))}, {"n_params", m.Params}, {"size", m.Size}} {
+		if fact.value == 0 {
+			continue
+		}
+		if len(dst) > begin {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `"`+fact.name+`":`...)
+		dst = strconv.AppendUint(dst, fact.value, 10)
+	}
+	return append(dst, "}}"...)
+}
+
+// AppendModels appends a list of models as the body of an answer.
+func AppendModels(dst []byte, models []Model) []byte {
+	dst = append(dst, `{"object":"list","data":[`...)
+	for i := range models {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = models[i].Append(dst)
+	}
+	dst = append(dst, `],"has_more":false,"first_id":`...)
+	first, last := "", ""
+	if n := len(models); n > 0 {
+		first, last = models[0].ID, models[n-1].ID
+	}
+	dst = appendNullable(dst, first)
+	dst = append(dst, `,"last_id":`...)
+	return append(appendNullable(dst, last), '}')
+}

@@ -1,0 +1,339 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startWith starts a daemon with that config, and does not wait.
+func startWith(t *testing.T, cfg string, args ...string) *daemon {
+	t.Helper()
+	dir := shortDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(cfg), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, dir, args...)
+}
+
+var boundAt = regexp.MustCompile(`surface=http path=(127\.0\.0\.1:\d+)`)
+
+// httpAddr waits for the address of HTTP over TCP.
+func (d *daemon) httpAddr() (addr string) {
+	d.t.Helper()
+	eventually(d.t, "HTTP is bound", func() bool {
+		select {
+		case <-d.exited:
+			d.t.Fatalf("inferd exited:\n%s", d.stderr)
+		default:
+		}
+		if m := boundAt.FindStringSubmatch(d.stderr.String()); m != nil {
+			addr = m[1]
+		}
+		return addr != ""
+	})
+	return addr
+}
+
+// overSocket is a client of http.sock.
+func (d *daemon) overSocket() *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", d.socket("http.sock"))
+	}
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial}}
+}
+
+// askHTTP sends a chat and returns the status and the body.
+func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	all, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(all)
+}
+
+const hiGen = `{"model":"gen","messages":[{"role":"user","content":"abc"}],"max_tokens":4}`
+
+// HTTP is bound before any model is there: it says that models are loading, requests wait, and no
+// other program can take the address.
+func TestHTTPIsBoundEarly(t *testing.T) {
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","ready_after_ms":2000}]}`)
+	base := "http://" + d.httpAddr()
+	c := &http.Client{Timeout: patience}
+	res, err := c.Get(base + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusServiceUnavailable || string(body) != `{"status":"loading"}` {
+		t.Errorf("health: %d %s", res.StatusCode, body)
+	}
+	if status, answer := askHTTP(t, c, base, hiGen); status != http.StatusOK || !strings.Contains(answer, "mock-response") {
+		t.Errorf("got %d %s", status, answer)
+	}
+	other := startWith(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", strings.TrimPrefix(base, "http://"))
+	if code := other.exit(); code != 1 || !strings.Contains(other.stderr.String(), "--http "+strings.TrimPrefix(base, "http://")) {
+		t.Errorf("a second daemon exits with %d:\n%s", code, other.stderr)
+	}
+}
+
+// The real engine answers over http.sock, which is there by default, for the group, and goes with
+// the daemon.
+func TestHTTPSocket(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:chain")
+	info, err := os.Stat(d.socket("http.sock"))
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("http.sock: %v, %v", info, err)
+	}
+	c := d.overSocket()
+	if status, answer := askHTTP(t, c, "http://x", `{"messages":[{"role":"user","content":"abc"}],"max_tokens":4}`); status != http.StatusOK ||
+		!strings.Contains(answer, `"content":"defg"`) || !strings.Contains(answer, `"model":"llamacpp"`) || !strings.Contains(answer, `"prompt_tokens":3,"completion_tokens":4`) {
+		t.Errorf("got %d %s", status, answer)
+	}
+	if status, answer := askHTTP(t, c, "http://x", `{"model":"llamacpp","messages":[{"role":"user","content":"`+strings.Repeat("x", 20_000)+`"}],"stream":true}`); status != http.StatusBadRequest ||
+		!strings.Contains(answer, `"code":"context_length_exceeded"`) {
+		t.Errorf("a long prompt: %d %s", status, answer)
+	}
+	if status, answer := askHTTP(t, c, "http://x", `{"model":"llamacpp","messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"f"}}]}`); status != http.StatusBadRequest ||
+		!strings.Contains(answer, `"param":"tools"`) {
+		t.Errorf("tools: %d %s", status, answer)
+	}
+	if status, answer := askHTTP(t, c, "http://x", `{"model":"gpt-9","messages":[{"role":"user","content":"a"}]}`); status != http.StatusNotFound {
+		t.Errorf("an unknown model: %d %s", status, answer)
+	}
+	d.signal(syscall.SIGTERM)
+	if code := d.exit(); code != 0 {
+		t.Errorf("it exits with %d", code)
+	}
+	if _, err := os.Stat(d.socket("http.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("http.sock is left: %v", err)
+	}
+	d = startWith(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http-sock=false")
+	d.waitReady()
+	if _, err := os.Stat(d.socket("http.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("switched off, and there: %v", err)
+	}
+}
+
+// A running stream ends with an error in its own words when the daemon stops, and its record names
+// the user.
+func TestHTTPDrain(t *testing.T) {
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["a","b","c"],"token_delay_ms":100000}]}`, "--drain-timeout-secs", "0")
+	d.waitReady()
+	answered := make(chan string, 1)
+	go func() {
+		req, _ := http.NewRequest(http.MethodPost, "http://"+d.httpAddr()+"/v1/chat/completions", strings.NewReader(`{"model":"gen","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
+		res, err := (&http.Client{Timeout: patience}).Do(req)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		answered <- fmt.Sprint(res.StatusCode, " ", string(body), " ", err)
+	}()
+	eventually(t, "the request runs", func() bool {
+		out, _, _ := d.ctl("stats")
+		var s struct{ Running int }
+		return json.Unmarshal([]byte(out), &s) == nil && s.Running == 1
+	})
+	d.signal(syscall.SIGTERM)
+	if code := d.exit(); code != 0 {
+		t.Errorf("it exits with %d", code)
+	}
+	if got := <-answered; !strings.HasPrefix(got, "503") || !strings.Contains(got, "daemon is shutting down") {
+		t.Errorf("the stream: %s", got)
+	}
+	accepted, refused := d.records("http_connection_accepted"), d.records("http_request_refused")
+	if len(accepted) != 1 || accepted[0]["peer_uid"] != float64(os.Getuid()) || accepted[0]["transport"] != "tcp" {
+		t.Errorf("connections %v", accepted)
+	}
+	if id, _ := refused[0]["req_id"].(string); len(refused) != 1 || refused[0]["code"] != "backend_unavailable" || !strings.HasPrefix(id, "req_") {
+		t.Errorf("requests %v", refused)
+	}
+}
+
+// curlAs runs curl as another user, and returns the status and the body.
+func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
+	t.Helper()
+	cmd := exec.Command("curl", append([]string{"-s", "--max-time", "60", "-w", "\n%{http_code}"}, args...)...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("curl: %v", err)
+	}
+	i := bytes.LastIndexByte(out, '\n')
+	return string(out[i+1:]), string(out[:i])
+}
+
+// Over TCP, too, the kernel identifies the user: other users need a key, and a key is a caller of its
+// own.
+func TestHTTPOtherUsers(t *testing.T) {
+	asRoot(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl")
+	}
+	t.Setenv("TEST_HTTP_KEY", "0123456789abcdef")
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"keys":[{"name":"ci","key_env":"TEST_HTTP_KEY"}]},"backends":[{"kind":"mock","name":"gen"}]}`)
+	d.waitReady()
+	url := "http://" + d.httpAddr() + "/v1/chat/completions"
+	const other = 61234
+	for name, test := range map[string]struct {
+		args   []string
+		status string
+	}{
+		"no key":      {nil, "403"},
+		"a wrong key": {[]string{"-H", "Authorization: Bearer nothing-of-the-kind"}, "401"},
+		"a key":       {[]string{"-H", "Authorization: Bearer 0123456789abcdef"}, "200"},
+	} {
+		if status, body := curlAs(t, other, append(test.args, "-d", hiGen, url)...); status != test.status {
+			t.Errorf("%s: %s %s", name, status, body)
+		}
+	}
+	if status, body := askHTTP(t, &http.Client{Timeout: patience}, "http://"+d.httpAddr(), hiGen); status != http.StatusOK {
+		t.Errorf("the daemon's user: %d %s", status, body)
+	}
+	out, _, _ := d.ctl("stats")
+	var s struct {
+		Callers []struct{ User, Program string }
+	}
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatal(err)
+	}
+	callers := fmt.Sprint(s.Callers)
+	for _, want := range []string{"{61234 ci}", "{0 http}"} {
+		if !strings.Contains(callers, want) {
+			t.Errorf("callers %s, want %s", callers, want)
+		}
+	}
+}
+
+// A user that opens connections without end gets a status, and another user is served meanwhile.
+func TestHTTPFlood(t *testing.T) {
+	asRoot(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl")
+	}
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"open":true},"backends":[{"kind":"mock","name":"gen"}]}`)
+	d.waitReady()
+	addr := d.httpAddr()
+	var held []net.Conn
+	defer func() {
+		for _, nc := range held {
+			_ = nc.Close()
+		}
+	}()
+	refused := 0
+	for i := range 10_000 {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		if i < 1024 {
+			held = append(held, nc) // idle
+		} else if i%500 == 0 {
+			_ = nc.SetDeadline(time.Now().Add(patience))
+			if all, err := io.ReadAll(nc); err == nil && bytes.HasPrefix(all, []byte("HTTP/1.1 503")) && bytes.Contains(all, []byte("Retry-After: 1")) {
+				refused++
+			}
+			if status, body := curlAs(t, 61234, "-d", hiGen, "http://"+addr+"/v1/chat/completions"); status != "200" {
+				t.Fatalf("another user, after %d connections: %s %s", i, status, body)
+			}
+			_ = nc.Close()
+		} else {
+			_ = nc.Close()
+		}
+	}
+	if refused == 0 {
+		t.Error("no connection was refused with a status")
+	}
+}
+
+// openaiPin is the stock client of OpenAI.
+const openaiPin = "openai==3.57.0"
+
+// tryPython returns an interpreter with a package, which is installed once and kept. It reports
+// false, with a line in the log, if that fails.
+func tryPython(t *testing.T, pin string) (program string, ok bool) {
+	t.Helper()
+	cache, err := os.UserHomeDir()
+	if err != nil {
+		t.Logf("%s is not run: %v", pin, err)
+		return "", false
+	}
+	name, _, _ := strings.Cut(pin, "==")
+	venv := filepath.Join(cache, ".cache", "inferd-test", strings.ReplaceAll(pin, "==", "-"))
+	program = filepath.Join(venv, "bin", "python")
+	if exec.Command(program, "-c", "import "+name).Run() == nil {
+		return program, true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	for _, args := range [][]string{
+		{"python3", "-m", "venv", "--clear", venv},
+		{program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pin},
+	} {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			_ = os.RemoveAll(venv)
+			t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
+			return "", false
+		}
+	}
+	return program, true
+}
+
+// The stock client of OpenAI works unchanged.
+func TestStockOpenAI(t *testing.T) {
+	program, ok := tryPython(t, openaiPin)
+	if !ok {
+		t.Skip("no stock client")
+	}
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[
+		{"kind":"mock","name":"gen","tokens":["Hel","lo"],"prompt_tokens":7},
+		{"kind":"mock","name":"tool","emit_tool_use":"look"},
+		{"kind":"mock","name":"json","tokens":["{\"city\":","\"Oslo\"}"]},
+		{"kind":"mock","name":"vec","embed_dimensions":2},
+		{"kind":"mock","name":"down","pre_stream_error":"unavailable"},
+		{"kind":"mock","name":"drop","tokens":["a","b","c"],"mid_stream_drop_after":2,"token_delay_ms":20},
+		{"kind":"mock","name":"flaky","tokens":["Hello"],"fail_first":2},
+		{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
+		{"kind":"mock","name":"slow","n_slots":1,"tokens":[`+strings.Repeat(`"a",`, 600)+`"a"],"token_delay_ms":200}]}`)
+	d.waitReady()
+	out, err := exec.Command(program, "testdata/openai_client.py", "http://"+d.httpAddr()+"/v1").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if n := strings.Count(string(out), "\n"); err == nil && n < 14 {
+		t.Errorf("only %d cases:\n%s", n, out)
+	}
+}
