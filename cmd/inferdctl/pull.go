@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/inferd-go/inferd/internal/modelname"
 	"github.com/inferd-go/inferd/internal/models"
 	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/pull"

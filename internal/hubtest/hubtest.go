@@ -207,9 +207,12 @@ func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          quiet(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if c, ok := c.(*tls.Conn); ok && s.WriteBuffer > 0 {
+			s.mu.Lock() // orders it with a test that has added content since
+			size := s.WriteBuffer
+			s.mu.Unlock()
+			if c, ok := c.(*tls.Conn); ok && size > 0 {
 				if tcp, ok := c.NetConn().(*net.TCPConn); ok {
-					_ = tcp.SetWriteBuffer(s.WriteBuffer) // else the test finds more bytes on their way
+					_ = tcp.SetWriteBuffer(size) // else the test finds more bytes on their way
 				}
 			}
 			return ctx

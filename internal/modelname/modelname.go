@@ -62,10 +62,10 @@ const Forms = "a name of the catalog, hf:OWNER/REPO[:QUANT][@REV], hf:OWNER/REPO
 // address matches the begin of an address, up to its host or user.
 var address = regexp.MustCompile(`^(?i)(?:[a-z][a-z0-9+.-]*://|https?:/*)`)
 
-// port matches what may follow a host. Else it is rather the begin of a password.
+// port matches a host with its port, if any. Anything else is rather the begin of a password.
 var port = regexp.MustCompile(`^[^:]*(?::[0-9]*)?$|^\[[0-9a-fA-F:.]*\](?::[0-9]*)?$`)
 
-// Public returns a typed name without what may be secret: of an address it has the scheme, the
+// Public returns a typed name without possible secrets: of an address it has the scheme, the
 // host and the path, but no user, password, query or fragment.
 func Public(typed string) string {
 	if i := strings.IndexAny(typed, "?#"); i >= 0 {

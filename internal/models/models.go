@@ -83,7 +83,7 @@ func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.
 	case !s.AutoPull:
 		return "", s.missing(m)
 	case s.Unable != nil:
-		return "", fmt.Errorf("pull model %q: %w", m.Name, s.Unable)
+		return "", fmt.Errorf("pull model %q: %w", modelname.Public(m.Name), s.Unable)
 	}
 	var r pull.Result
 	if m.SHA256 != "" {
@@ -130,9 +130,13 @@ func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 
 // missing is the error for a model that is not in the store and is not pulled.
 func (s *Source) missing(m backend.Model) error {
+	shown := modelname.Public(m.Name)
 	command := "inferdctl pull " + m.Name
+	if shown != m.Name { // an address with a query, which may be a secret
+		command = "inferdctl pull, which pulls the models of the config"
+	}
 	if e, ok := s.Puller.Catalog.Find(m.Name); m.SHA256 != "" && (!ok || e.SHA256 != m.SHA256) {
 		command = "inferdctl pull, which pulls the models of the config, or inferdctl import --name " + m.Name + " FILE"
 	}
-	return fmt.Errorf("model %q is not in the model store %s, and auto_pull is false: run %s", m.Name, s.Puller.Store.Home, command)
+	return fmt.Errorf("model %q is not in the model store %s, and auto_pull is false: run %s", shown, s.Puller.Store.Home, command)
 }

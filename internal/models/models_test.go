@@ -126,6 +126,8 @@ func TestOpenMissing(t *testing.T) {
 	other := strings.Repeat("0a", 32)
 	for want, m := range map[string]backend.Model{
 		"and auto_pull is false: run inferdctl pull hf:O/R":                                              {Name: "hf:O/R"},
+		`model "https://h.example/m.gguf" is not in the model store`:                                     {Name: "https://h.example/m.gguf?sig=hunter2"},
+		"and auto_pull is false: run inferdctl pull, which pulls the models of the config":               {Name: "https://h.example/m.gguf?sig=hunter2"},
 		"and auto_pull is false: run inferdctl pull ours":                                                {Name: "ours", SHA256: b.digest},
 		"run inferdctl pull, which pulls the models of the config, or inferdctl import --name ours FILE": {Name: "ours", SHA256: other},
 		"no such file": {Path: filepath.Join(t.TempDir(), "none.gguf")},

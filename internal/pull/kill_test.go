@@ -71,7 +71,7 @@ const (
 	killSize    = 32 << 20 // of a model
 	killRange   = 4 << 20
 	killWindow  = 24 << 20 // a process is killed before it has got more bytes, and a few
-	killSlack   = 2 << 20  // what it gets at most until it is killed
+	killSlack   = 2 << 20  // most bytes beyond that moment
 	killBuffer  = 64 << 10 // of a socket
 	connections = 4        // at once
 	checkpoint  = 8 << 20  // most bytes between two states that are written down
@@ -92,9 +92,9 @@ func TestKilledAnywhere(t *testing.T) {
 				t.Parallel()
 				b := newBench(t)
 				c := content(killSize, 50)
-				b.repo(c)
 				var g gate
 				b.hub.Sending, b.hub.WriteBuffer = g.sending, killBuffer
+				b.repo(c) // the hub's requests see what was set before
 				random := rand.New(rand.NewPCG(uint64(lane), uint64(kills)))
 				for left := kills / lanes; left > 0; {
 					killed := b.killAnywhere(&g, random, left)

@@ -1,6 +1,8 @@
 package pull
 
 import (
+	"slices"
+
 	"github.com/inferd-go/inferd/internal/modelname"
 )
 
@@ -18,9 +20,9 @@ func (p *Puller) Known(typed string) (name string, err error) {
 	return "", nil
 }
 
-// Has reports whether the store has a model of that name and digest, with all of its blobs. Nothing
+// Has reports whether the store has a model of that name, of one file with that digest. Nothing
 // is hashed.
 func (p *Puller) Has(name, digest string) bool {
 	m := (&session{Puller: p}).whole(name)
-	return m != nil && m.Digest() == digest
+	return m != nil && slices.Equal(digestsOf(m), []string{digest})
 }

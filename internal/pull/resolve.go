@@ -67,8 +67,8 @@ func digestsOf(m *store.Manifest) (all []string) {
 	return all
 }
 
-// askedOf is what a manifest lists under "asked" for a name. Of an address it has no query, which
-// may be a secret: its digest tells addresses apart that differ only there. If the SHA-256 of the
+// askedOf is the spelling of a name in the member "asked" of manifests. Of an address it has no
+// query, for that may be a secret: its digest tells addresses apart that differ only there. If the SHA-256 of the
 // content is known, it tells enough.
 func askedOf(ref modelname.Ref) string {
 	u, err := url.Parse(ref.URL)
