@@ -23,11 +23,11 @@ import (
 // the daemon's own user, and the members of Group, need no key.
 type Access struct {
 	Keys  []*Key
-	Open  bool   // admits all clients without a key
+	Open  bool   // admits all clients of this machine without a key
 	UID   int    // of the daemon
 	Group string // whose members need no key; empty is none
 	// Blind says that this system cannot identify the clients of TCP. Then keys decide; if there
-	// are none, all clients are admitted.
+	// are none, all clients of this machine are admitted.
 	Blind bool
 
 	members memberships
@@ -180,8 +180,8 @@ func forwarded(h http.Header) bool {
 }
 
 // admit returns the identity of the client of a request, or why it is refused. peer is as the
-// kernel reports it.
-func (a *Access) admit(peer infer.Peer, h http.Header) (infer.Peer, error) {
+// kernel reports it; local says that it is on this machine.
+func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, error) {
 	if forwarded(h) { // the peer is a proxy, and its client is unknown
 		peer = infer.Peer{Transport: peer.Transport, Program: httpProgram}
 	}
@@ -193,7 +193,7 @@ func (a *Access) admit(peer infer.Peer, h http.Header) (infer.Peer, error) {
 	case given && len(a.Keys) > 0:
 		f := openai.Refused(http.StatusUnauthorized, "invalid_api_key", "this key is not among http.keys")
 		return peer, f
-	case peer.Transport != infer.TCP || a.Open || a.Blind && len(a.Keys) == 0 || a.known(peer.User):
+	case fileDecides(peer) || local && (a.Open || a.Blind && len(a.Keys) == 0) || a.known(peer.User):
 		return peer, nil
 	}
 	who := "of an unknown user"
@@ -201,6 +201,12 @@ func (a *Access) admit(peer infer.Peer, h http.Header) (infer.Peer, error) {
 		who = "of user " + peer.User
 	}
 	return peer, openai.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
+}
+
+// fileDecides reports whether the rights of a file have admitted the client. Peers of any other
+// transport, or of none, are treated as those of TCP.
+func fileDecides(peer infer.Peer) bool {
+	return peer.Transport == infer.Unix || peer.Transport == infer.Pipe
 }
 
 // known reports whether a user needs no key. Root needs one unless the daemon is root's:

@@ -138,12 +138,14 @@ type call struct {
 	r      *http.Request
 	id     string // 24 hex digits
 	peer   infer.Peer
+	local  bool  // the peer is on this machine
 	held   int64 // bytes of Memory
 }
 
 // ServeHTTP answers a request.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{bridge: b, w: w, r: r, id: newID(), peer: peerOf(r.Context())}
+	c := &call{bridge: b, w: w, r: r, id: newID()}
+	c.peer, c.local = peerOf(r.Context())
 	defer c.release()
 	h := w.Header()
 	h["Request-Id"], h["X-Request-Id"] = []string{c.requestID()}, []string{c.requestID()}
@@ -182,8 +184,7 @@ func (c *call) requestID() string { return "req_" + c.id }
 // screen checks the host, the origin and the access of a request.
 func (c *call) screen() error {
 	b, r := c.bridge, c.r
-	tcp := c.peer.Transport == infer.TCP
-	if tcp {
+	if !fileDecides(c.peer) {
 		if err := checkHost(r.Host, b.Hosts); err != nil {
 			return err
 		}
@@ -196,7 +197,7 @@ func (c *call) screen() error {
 	if preflight(r) || r.URL.Path == healthPath {
 		return nil // they need no key
 	}
-	if c.peer, err = b.Access.admit(c.peer, r.Header); err != nil {
+	if c.peer, err = b.Access.admit(c.peer, c.local, r.Header); err != nil {
 		return err
 	}
 	if fromBrowser(r) && r.Method == http.MethodPost && !isJSON(r.Header.Get("Content-Type")) {

@@ -192,17 +192,27 @@ func (c *conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// peerKey is the key of a connection's client in its context.
+// peerKey is the key of a connection in its context.
 type peerKey struct{}
 
 func withPeer(ctx context.Context, nc net.Conn) context.Context {
 	if c, ok := nc.(*conn); ok {
-		return context.WithValue(ctx, peerKey{}, c.peer)
+		return context.WithValue(ctx, peerKey{}, c)
 	}
 	return ctx
 }
 
-func peerOf(ctx context.Context) infer.Peer {
-	peer, _ := ctx.Value(peerKey{}).(infer.Peer)
-	return peer
+// peerOf returns the client of a request, and whether it is on this machine. Without a
+// connection of [Bridge.Serve] it is unknown.
+func peerOf(ctx context.Context) (peer infer.Peer, local bool) {
+	c, ok := ctx.Value(peerKey{}).(*conn)
+	if !ok {
+		return infer.Peer{}, false
+	}
+	return c.peer, fileDecides(c.peer) || loopback(c.RemoteAddr())
+}
+
+func loopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/bridge"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -37,11 +38,16 @@ func (l *pipeListener) Close() error {
 
 func (*pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
+// A localConn has a client on this machine, whose user is unknown.
+type localConn struct{ net.Conn }
+
+func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
 // bubble serves handler in memory while test runs. dial makes a connection.
 func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func() net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, handler, nil)
+		h := build(t, handler, func(b *bridge.Bridge) { b.Access.Open = true })
 		h.bridge.Open(entries)
 		ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
@@ -55,7 +61,7 @@ func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func()
 		test(h, func() net.Conn {
 			ours, theirs := net.Pipe()
 			conns = append(conns, ours)
-			ln.conns <- theirs
+			ln.conns <- localConn{theirs}
 			return ours
 		})
 		for _, nc := range conns {
@@ -71,7 +77,7 @@ func TestSlowRequests(t *testing.T) {
 	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
 		begin := time.Now()
 		nc := dial()
-		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"); err != nil {
+		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		all, err := io.ReadAll(nc)
@@ -80,7 +86,7 @@ func TestSlowRequests(t *testing.T) {
 		}
 
 		begin, nc = time.Now(), dial()
-		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"); err != nil {
 			t.Fatal(err)
 		}
 		got := receive(t, bufio.NewReader(nc))

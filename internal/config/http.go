@@ -86,6 +86,8 @@ func (c *Config) http(f *Flags) error {
 			return fmt.Errorf("%s %q: want an address and a port, such as 127.0.0.1:8080", name, word)
 		case !addr.Addr().Unmap().IsLoopback() && (len(h.Keys) == 0 || len(h.Hosts) == 0):
 			return fmt.Errorf("%s %s is not a loopback address: clients of other machines need http.keys, and their names for this machine http.hosts", name, word)
+		case !addr.Addr().Unmap().IsLoopback() && h.Open:
+			return fmt.Errorf("%s %s is not a loopback address: http.open is for loopback addresses only", name, word)
 		case !addr.Addr().Unmap().IsLoopback():
 			c.Warnings = append(c.Warnings, name+" "+word+": keys and prompts can be read on the network: there is no TLS")
 		}

@@ -87,6 +87,7 @@ func TestHTTPRefusals(t *testing.T) {
 		"no port":                     {"", []string{"--http", "127.0.0.1"}, "want an address and a port"},
 		"another machine's":           {"", []string{"--http", "0.0.0.0:8080"}, "need http.keys, and their names for this machine http.hosts"},
 		"another machine's, no hosts": {`"http":{"listen":["192.168.1.2:80"],"keys":[{"name":"k","key_env":"K"}]},`, nil, "http.listen 192.168.1.2:80 is not a loopback address"},
+		"another machine's, open":     {`"http":{"listen":["0.0.0.0:1"],"open":true,"hosts":["box"],"keys":[{"name":"k","key_env":"K"}]},`, nil, "http.open is for loopback addresses only"},
 		"a key without a source":      {`"http":{"keys":[{"name":"k"}]},`, nil, "http.keys[0]: one of key_env and key_file is needed"},
 		"a key with two":              {`"http":{"keys":[{"name":"k","key_env":"K","key_file":"/k"}]},`, nil, "one of key_env and key_file"},
 		"a key without a name":        {`"http":{"keys":[{"key_env":"K"}]},`, nil, "http.keys[0].name must not be empty"},

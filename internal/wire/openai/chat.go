@@ -298,6 +298,9 @@ type function struct {
 	Parameters  jsontext.Value `json:"parameters"`
 }
 
+// maxTools bounds the tools of a request.
+const maxTools = 1024
+
 // apply checks the tools and adds them to gen.
 func (m *toolMembers) apply(gen *infer.Generate) error {
 	functions, param := m.Functions, "functions"
@@ -307,15 +310,20 @@ func (m *toolMembers) apply(gen *infer.Generate) error {
 		}
 		functions, param = append(functions, t.Function), "tools"
 	}
+	if len(functions) > maxTools {
+		return Invalid(param, "%s: at most %d are allowed", param, maxTools)
+	}
+	taken := make(map[string]bool, len(functions))
 	for i, f := range functions {
 		switch {
 		case f.Name == "":
 			return Invalid(param, "%s[%d] has no name", param, i)
-		case slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == f.Name }):
+		case taken[f.Name]:
 			return Invalid(param, "%s: two are called %.64q", param, f.Name)
 		case present(f.Parameters) && f.Parameters.Kind() != jsontext.KindBeginObject:
 			return Invalid(param, "%s[%d]: parameters must be an object", param, i)
 		}
+		taken[f.Name] = true
 		gen.Tools = append(gen.Tools, infer.Tool{Name: f.Name, Description: f.Description, Schema: schemaOf(f.Parameters)})
 	}
 	gen.OneCall = !wire.ValueOr(m.ParallelToolCalls, true) || len(m.Functions) > 0 && len(m.Tools) == 0
@@ -352,14 +360,17 @@ func readChoice(choice jsontext.Value, param string, gen *infer.Generate) error 
 	case m.word != "":
 		return chooseMode(m.word, param, gen)
 	case m.Type == "allowed_tools":
+		if len(m.Allowed.Tools) > maxTools {
+			return Invalid(param, "%s: at most %d are allowed", param, maxTools)
+		}
+		allowed := make(map[string]bool, len(m.Allowed.Tools))
 		for _, t := range m.Allowed.Tools {
 			if err := declared(t.Function.Name, param, gen); err != nil {
 				return err
 			}
+			allowed[t.Function.Name] = true
 		}
-		gen.Tools = slices.DeleteFunc(gen.Tools, func(t infer.Tool) bool {
-			return !slices.ContainsFunc(m.Allowed.Tools, func(a toolMember) bool { return a.Function.Name == t.Name })
-		})
+		gen.Tools = slices.DeleteFunc(gen.Tools, func(t infer.Tool) bool { return !allowed[t.Name] })
 		return chooseMode(m.Allowed.Mode, param, gen)
 	case m.Type == "function" || m.Type == "" && m.Name != "":
 		name := m.Function.Name

@@ -227,6 +227,7 @@ func TestChatRefusals(t *testing.T) {
 		"content of another type":    {content("7"), "messages", "messages[0].content"},
 		"an unknown part":            {content(`[{"type":"file"}]`), "messages", "messages[0].content[0].type"},
 		"a part without its member":  {content(`[{"type":"text"}]`), "messages", "has no text"},
+		"too many tools":             {ask(`,"tools":[` + strings.Repeat(`{"function":{"name":"f"}},`, 1024) + `{"function":{"name":"f"}}]`), "tools", "at most 1024"},
 		"an image to fetch":          {picture("https://example.com/x.png"), "messages", "nothing is fetched"},
 		"an image that is none":      {picture("data:image/png;base64,AAAA"), "messages", "PNG or JPEG"},
 		"an image that is no base64": {picture("data:image/png;base64,***"), "messages", "not base64"},

@@ -74,6 +74,10 @@ func TestPromptsAndCounts(t *testing.T) {
 	if _, _, _, err := answerOf(e, &infer.Request{Task: &infer.Count{Of: &infer.Generate{Prompt: &long}}}); infer.CodeOf(err) != infer.TooLarge {
 		t.Errorf("a text far beyond the context: %v", err)
 	}
+	thinks := infer.Message{Role: infer.Assistant, Content: []infer.Part{&infer.ThinkingPart{Text: long}, &infer.TextPart{Text: "a"}}}
+	if _, _, _, err := answerOf(e, &infer.Request{Task: &infer.Count{Of: &infer.Generate{Messages: []infer.Message{thinks}}}}); infer.CodeOf(err) != infer.TooLarge {
+		t.Errorf("thinking far beyond the context: %v", err)
+	}
 	if _, _, _, err := answerOf(e, &infer.Request{Task: &infer.Generate{Prompt: new("a"), Suffix: new("b")}}); infer.CodeOf(err) != infer.Invalid {
 		t.Errorf("a suffix: %v", err)
 	}

@@ -7,6 +7,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -75,7 +76,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if format != nil {
 		defer format.Release()
 	}
-	prompt, err := e.fit(gen)
+	prompt, err := e.fit(ctx, gen)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		var err error
-		prompts[i], err = e.prompt(&infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}, e.render)
+		prompts[i], err = e.prompt(ctx, &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}, 0, e.render)
 		if err != nil {
 			return err
 		}
@@ -201,11 +202,14 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 }
 
 // fit returns the tokens of a prompt that leaves room for an answer.
-func (e *Engine) fit(gen *infer.Generate) ([]batch.Token, error) {
+func (e *Engine) fit(ctx context.Context, gen *infer.Generate) ([]batch.Token, error) {
 	if least := e.leastTokens(gen); least > e.Loop.Room() {
 		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: e.Loop.Room()})
 	}
-	prompt, err := e.prompt(gen, e.render)
+	prompt, err := e.prompt(ctx, gen, e.LongestToken*e.Loop.Room(), e.render)
+	if long, ok := errors.AsType[*sizeError](err); ok {
+		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: long.size / e.LongestToken, AtLeast: true, Most: e.Loop.Room()})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +240,18 @@ func textBytes(gen *infer.Generate) (n int) {
 	return n
 }
 
+// thinkingBytes is the length of the thinking in a conversation.
+func thinkingBytes(gen *infer.Generate) (n int) {
+	for _, m := range gen.Messages {
+		for _, part := range m.Content {
+			if t, ok := part.(*infer.ThinkingPart); ok {
+				n += len(t.Text)
+			}
+		}
+	}
+	return n
+}
+
 // render renders a conversation within its budget of CPU time.
 func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	if e.Rendering == nil {
@@ -251,9 +267,17 @@ func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
+// A sizeError says that a rendered prompt is too long to tokenise, in bytes.
+type sizeError struct{ size, most int }
+
+func (e *sizeError) Error() string {
+	return fmt.Sprintf("the prompt has %d bytes with its template, at most %d are tokenised", e.size, e.most)
+}
+
 // prompt returns the tokens of a prompt. Of a conversation, which render renders, only text of
-// the template becomes special tokens.
-func (e *Engine) prompt(gen *infer.Generate, render func([]infer.Message) ([]chat.Segment, error)) ([]batch.Token, error) {
+// the template becomes special tokens. More than most rendered bytes are refused before they are
+// tokenised; 0 is no bound.
+func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, most int, render renderer) ([]batch.Token, error) {
 	var segments []chat.Segment
 	if gen.Prompt != nil {
 		segments = []chat.Segment{{Text: *gen.Prompt, Special: true}}
@@ -263,6 +287,13 @@ func (e *Engine) prompt(gen *infer.Generate, render func([]infer.Message) ([]cha
 			return nil, err
 		}
 	}
+	size := 0
+	for _, s := range segments {
+		size += len(s.Text)
+	}
+	if most > 0 && size > most {
+		return nil, &sizeError{size, most}
+	}
 	var tokens []batch.Token
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
 		// Most templates already begin with BOS.
@@ -271,6 +302,9 @@ func (e *Engine) prompt(gen *infer.Generate, render func([]infer.Message) ([]cha
 		}
 	}
 	for _, s := range segments {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		more, err := e.Model.Tokenize(s.Text, s.Special)
 		if err != nil {
 			return nil, infer.Errorf(infer.Internal, "tokenize: %w", err)
