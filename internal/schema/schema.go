@@ -79,6 +79,9 @@ const (
 	whyItems   = "it has too many alternatives at one place"
 )
 
+// maxShortest is the most symbols of the shortest value of a schema, which is followed to its end once.
+const maxShortest = 1 << 20
+
 // Compile compiles a schema within a budget; nil has the default bounds. The error is a
 // [*SyntaxError] if the source is no schema, else [RefusedError].
 func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
@@ -106,7 +109,7 @@ func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
 	case err != nil:
 		return nil, RefusedError{{Why: err.Error()}}
 	}
-	if a := automaton.New(g); a.Start() == automaton.Dead {
+	if _, ok := automaton.New(g).Open().Shortest(maxShortest); !ok {
 		return nil, RefusedError{{Why: whyItems}}
 	}
 	slices.Sort(c.annotations)
