@@ -28,32 +28,33 @@ var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Retained: 
 // The time of samples, and the time spent before, is reported in units of the step of one token,
 // without loss by rounding.
 func TestCost(t *testing.T) {
-	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
-		t.Helper()
-		for name, test := range map[string]struct {
-			takes, before time.Duration
-			want          int // for 100 tokens; a step takes 1 ms and its sample
-		}{
-			"slow":               {80 * time.Millisecond, 0, 99},
-			"fast":               {300 * time.Microsecond, 0, 23},
-			"fast, with a start": {300 * time.Microsecond, 130 * time.Millisecond, 123},
-		} {
-			cost := 0
-			var out []batch.Token
-			seq := m.of("a", 1000, 5, 100, &out)
-			seq.Ends = func(batch.Token) bool { return false }
-			seq.Spent = test.before
-			seq.Sample = func(i int) (batch.Token, error) { time.Sleep(test.takes); return m.sample(i) }
-			seq.Emit = func(_ batch.Token, c int) bool { cost += c; return true }
-			if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 100 {
-				t.Errorf("%s: Do = %+v, %v", name, got, err)
-			}
-			t.Log(name, cost)
-			if cost < test.want*9/10-1 || cost > test.want*11/10+1 {
-				t.Errorf("%s: cost %d, want %d", name, cost, test.want)
-			}
-		}
-	})
+	for name, test := range map[string]struct {
+		takes, before time.Duration
+		want          int // for 100 tokens; a step takes 1 ms and its sample
+	}{
+		"slow":               {80 * time.Millisecond, 0, 99},
+		"fast":               {300 * time.Microsecond, 0, 23},
+		"fast, with a start": {300 * time.Microsecond, 130 * time.Millisecond, 123},
+	} {
+		t.Run(name, func(t *testing.T) { // each with a loop of its own, which learns its steps
+			bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
+				t.Helper()
+				cost := 0
+				var out []batch.Token
+				seq := m.of("a", 1000, 5, 100, &out)
+				seq.Ends = func(batch.Token) bool { return false }
+				seq.Spent = test.before
+				seq.Sample = func(i int) (batch.Token, error) { time.Sleep(test.takes); return m.sample(i) }
+				seq.Emit = func(_ batch.Token, c int) bool { cost += c; return true }
+				if got, err := loop.Do(t.Context(), seq); err != nil || got.Out != 100 {
+					t.Errorf("Do = %+v, %v", got, err)
+				}
+				if cost < test.want*9/10-1 || cost > test.want*11/10+1 {
+					t.Errorf("cost %d, want %d", cost, test.want)
+				}
+			})
+		})
+	}
 }
 
 // Progress is reported while a step hangs, with the calls of that step.
