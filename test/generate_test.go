@@ -397,8 +397,8 @@ func TestResponseFormats(t *testing.T) {
 					t.Errorf("%s: ignored is %s", leaf, got)
 				}
 				frames = p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"response_format":{"type":"json_object"}`, most))
-				var any map[string]any
-				if err := json.Unmarshal([]byte(said(frames)), &any); err != nil || frames[len(frames)-1]["ignored"] != nil {
+				var object map[string]any
+				if err := json.Unmarshal([]byte(said(frames)), &object); err != nil || frames[len(frames)-1]["ignored"] != nil {
 					t.Errorf("%s: %q, %v", leaf, said(frames), err)
 				}
 			}

@@ -83,11 +83,11 @@ func BenchmarkRequests(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bridge := &bridge.Bridge{Runner: &exchange.Runner{Handler: handler, Log: slog.New(slog.DiscardHandler)}}
-	bridge.Open(entries)
+	served := &bridge.Bridge{Runner: &exchange.Runner{Handler: handler, Log: slog.New(slog.DiscardHandler)}}
+	served.Open(entries)
 	ctx, stop := context.WithCancel(b.Context())
-	served := make(chan error, 1)
-	go func() { served <- bridge.Serve(ctx, ln) }()
+	ended := make(chan error, 1)
+	go func() { ended <- served.Serve(ctx, ln) }()
 	nc, err := net.Dial("unix", ln.Addr().String())
 	if err != nil {
 		b.Fatal(err)
@@ -109,7 +109,7 @@ func BenchmarkRequests(b *testing.B) {
 	}
 	_ = nc.Close()
 	stop()
-	if err := <-served; err != nil {
+	if err := <-ended; err != nil {
 		b.Error(err)
 	}
 }

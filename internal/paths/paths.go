@@ -142,11 +142,11 @@ func (e Env) ModelsDir() string {
 }
 
 // Expand returns a path in which a leading "~/" is the user's home.
-func (e Env) Expand(path string) string {
-	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+func (e Env) Expand(file string) string {
+	if rest, ok := strings.CutPrefix(file, "~/"); ok {
 		return e.join(e.home(), rest)
 	}
-	return path
+	return file
 }
 
 // VerifiedFile is the file with the digests of model files that have been verified on this
