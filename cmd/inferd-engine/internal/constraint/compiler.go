@@ -30,6 +30,8 @@ type Vocabulary interface {
 type Compiler struct {
 	Model Vocabulary
 	Bytes int // budget of memory for grammars, states and kept masks; 0 means 256 MiB
+	// Time bounds one compile; 0 means [automaton.DefaultTime].
+	Time time.Duration
 
 	once    sync.Once // guards the next three
 	vocab   *vocab.Vocab
@@ -152,7 +154,7 @@ func (c *Compiler) find(k key) *Constraint {
 func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
 	var busy time.Duration
 	since := time.Now()
-	b := &automaton.Budget{Yield: func() {
+	b := &automaton.Budget{Time: c.Time, Yield: func() {
 		busy += time.Since(since)
 		runtime.Gosched()
 		since = time.Now()

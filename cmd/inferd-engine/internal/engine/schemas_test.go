@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -127,11 +128,16 @@ func TestAnswersValidate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := load(t, batch.Limits{Context: 8192, Batch: 64, Sequences: 8})
+			e.Formats.Time = time.Minute // the machine of the test may be busy
 			judged := judges(t)
+			leasts := make([]int, len(schemas))
+			for i, source := range schemas {
+				leasts[i] = needs(t, e, source)
+			}
 			var all sync.WaitGroup
 			turns := make(chan struct{}, 8)
 			for i, source := range schemas {
-				least := needs(t, e, source)
+				least := leasts[i]
 				all.Go(func() {
 					r := rand.New(rand.NewPCG(7, uint64(i)))
 					for n := range each {
@@ -259,6 +265,7 @@ func TestHostileFormats(t *testing.T) {
 // Compiled formats of a user are kept for that user, within the budget.
 func TestFormatsAreKept(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
+	e.Formats.Time = time.Minute
 	compile := func(owner, source string) *constraint.Constraint {
 		t.Helper()
 		k, err := e.Formats.Compile(t.Context(), owner, &infer.Format{Schema: []byte(source)})

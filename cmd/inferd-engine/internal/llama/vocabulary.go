@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 	const often = 128
 	tokens = make([]vocab.Token, m.size)
-	var text []byte // of many tokens
+	var piece []byte
 	for tok := range Token(m.size) {
 		if yield != nil && tok%often == 0 {
 			yield()
@@ -25,11 +26,10 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 			ends = append(ends, tok)
 			continue
 		}
-		from := len(text)
-		text = m.AppendPiece(text, tok)
+		piece = m.AppendPiece(piece[:0], tok)
 		tokens[tok] = vocab.Token{
-			Bytes:   text[from:len(text):len(text)],
-			Control: len(text) == from || m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown|yzma.TokenAttrUnused) != 0,
+			Bytes:   slices.Clone(piece),
+			Control: len(piece) == 0 || m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown|yzma.TokenAttrUnused) != 0,
 		}
 	}
 	return tokens, ends
