@@ -76,6 +76,15 @@ func checkKeyName(name string) error {
 	if name == "" || len(name) > maxKeyName {
 		return fmt.Errorf("the name of a key must have 1 to %d bytes, this one has %d", maxKeyName, len(name))
 	}
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r)
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
+		return fmt.Errorf("the name of a key must have letters, digits, dots, underscores and hyphens only, not %q", name)
+	}
+	if name == "http" || name == "tcp" { // the programs of peers without a key
+		return fmt.Errorf("the name %q of a key is reserved", name)
+	}
 	return nil
 }
 
@@ -98,6 +107,8 @@ func (k *Key) refresh() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("key %s: %w", k.Name, err)
+	case !private(info): // also if it has become so without a change of its content
+		return fmt.Errorf("key %s: %s can be read by other users: chmod 600", k.Name, k.file)
 	case info.ModTime().Equal(k.modified) && info.Size() == k.size:
 		return nil
 	}

@@ -201,7 +201,7 @@ func TestAccess(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	for name, secret := range map[string]string{"short": "0123456789abcde", "": secret, strings.Repeat("x", 33): secret} {
+	for name, secret := range map[string]string{"short": "0123456789abcde", "": secret, strings.Repeat("x", 33): secret, "a\x00b": secret, "a b": secret, "http": secret, "tcp": secret} {
 		if _, err := bridge.NewKey(name, secret); err == nil {
 			t.Errorf("%q with %d bytes is accepted", name, len(secret))
 		}
@@ -240,6 +240,12 @@ func TestKeys(t *testing.T) {
 	write(otherSecret+"\n", 0o600, time.Unix(4, 0))
 	if a, b := try(secret), try(otherSecret); a != http.StatusUnauthorized || b != http.StatusOK {
 		t.Errorf("after a change: %d, %d", a, b)
+	}
+	if err := os.Chmod(file, 0o644); err != nil { // neither its time nor its size
+		t.Fatal(err)
+	}
+	if a := try(otherSecret); a != http.StatusUnauthorized {
+		t.Errorf("readable by others: %d", a)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)

@@ -318,12 +318,14 @@ func TestEmbeddings(t *testing.T) {
 }
 
 func TestModelsAndHealth(t *testing.T) {
-	h := build(t, words("a"), nil).serve()
+	h := build(t, words("a"), func(b *bridge.Bridge) { b.ReadyTimeout = 50 * time.Millisecond }).serve()
 	if got := h.once(request("GET", "/health", "")); got.status != 503 || got.body != `{"status":"loading"}` {
 		t.Errorf("while loading: %+v", got)
 	}
-	if got := h.once(request("GET", "/v1/models", "")); got.status != 200 || !strings.Contains(got.body, `"data":[]`) {
-		t.Errorf("while loading: %+v", got)
+	for _, path := range []string{"/v1/models", "/v1/models/m"} { // clients would keep an empty list
+		if got := h.once(request("GET", path, "")); got.status != 503 || got.header.Get("Retry-After") == "" {
+			t.Errorf("%s while loading: %+v", path, got)
+		}
 	}
 	h.bridge.Open(entries)
 	if got := h.once(request("GET", "/health", "")); got.status != 200 || got.body != `{"status":"ok"}` {

@@ -20,14 +20,20 @@ func (c *call) read() ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	if err := c.bridge.await(c.r.Context()); err != nil {
-		if c.r.Context().Err() != nil {
-			abort()
-		}
-		c.refuse(err)
-		return nil, false
+	return body, c.ready()
+}
+
+// ready waits until the entries are known. If that takes too long, it answers and reports false.
+func (c *call) ready() bool {
+	err := c.bridge.await(c.r.Context())
+	switch {
+	case err == nil:
+		return true
+	case c.r.Context().Err() != nil:
+		abort()
 	}
-	return body, true
+	c.refuse(err)
+	return false
 }
 
 // chat answers POST /v1/chat/completions.
@@ -50,6 +56,12 @@ func (c *call) chat() {
 	if entry.Name != "" {
 		chat.Offer(entry.Can)
 	}
+	if entry.Name == "" || entry.Can.Vision { // else it is refused at the router
+		if err := c.decodeImages(chat); err != nil {
+			c.refuse(err)
+			return
+		}
+	}
 	c.ignored(chat.Ignored)
 	answer := &openai.Answer{ID: "chatcmpl-" + c.id, Model: nameOf(chat.Model, entry), Created: time.Now().Unix(), Chat: chat}
 	r := &reply{call: c, collect: answer.Collect}
@@ -57,6 +69,27 @@ func (c *call) chat() {
 		r.stream = answer.Stream
 	}
 	c.exchange(&infer.Request{Task: chat.Generate, CacheSalt: chat.CacheSalt}, r)
+}
+
+// decoding has room for one request whose images are being decoded.
+var decoding = make(chan struct{}, 1)
+
+// decodeImages decodes the images of a request, within its caller's memory.
+func (c *call) decodeImages(chat *openai.Chat) error {
+	memory := chat.Images()
+	if memory == 0 {
+		return nil
+	}
+	if err := c.hold(memory); err != nil {
+		return err
+	}
+	select {
+	case decoding <- struct{}{}:
+	case <-c.r.Context().Done():
+		abort()
+	}
+	defer func() { <-decoding }()
+	return chat.Decode()
 }
 
 // embeddings answers POST /v1/embeddings.
@@ -107,6 +140,9 @@ func (c *call) exchange(req *infer.Request, r *reply) {
 
 // models answers GET /v1/models.
 func (c *call) models() {
+	if !c.ready() {
+		return
+	}
 	var list []openai.Model
 	for _, e := range c.bridge.list() {
 		list = append(list, c.bridge.describe(e, e.Name))
@@ -116,6 +152,9 @@ func (c *call) models() {
 
 // model answers GET /v1/models/{name}.
 func (c *call) model(name string) {
+	if !c.ready() {
+		return
+	}
 	for _, e := range c.bridge.list() {
 		if e.is(name) {
 			m := c.bridge.describe(e, name)

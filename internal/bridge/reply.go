@@ -101,6 +101,9 @@ func (r *reply) Write(ev infer.Event) error {
 		r.buf = body
 		return r.flushLocked()
 	}
+	if _, done := ev.(*infer.Done); done {
+		r.over = true // nothing comes behind the end of the stream
+	}
 	before := len(r.buf)
 	buf, err := r.stream(r.buf, ev)
 	if r.buf = buf; err != nil {
@@ -176,6 +179,7 @@ func (r *reply) Fail(cause error) error {
 	case r.stream == nil:
 		return errAborted
 	}
+	r.over = true
 	r.buf = openai.StreamError(r.buf, f)
 	return r.flushLocked()
 }

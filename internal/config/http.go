@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -94,8 +95,17 @@ func (c *Config) http(f *Flags) error {
 		h.Listen = append(h.Listen, HTTPAddr{AddrPort: addr})
 	}
 	for _, o := range h.Origins {
-		if !strings.Contains(o, "://") || strings.HasSuffix(o, "/") {
+		scheme, host, ok := strings.Cut(o, "://")
+		switch {
+		case !ok || strings.HasSuffix(o, "/"):
 			return fmt.Errorf("http.origins: %.128q is no origin: want a scheme and a host, such as https://app.example", o)
+		case strings.Contains(o, "*") && (host != "*" || scheme == "http" || scheme == "https" || strings.Contains(scheme, "*")):
+			return fmt.Errorf("http.origins: %.128q: a * stands only for the whole host of an application, such as vscode-webview://*", o)
+		}
+	}
+	for _, host := range h.Hosts {
+		if _, _, err := net.SplitHostPort(host); err == nil {
+			return fmt.Errorf("http.hosts: %.128q has a port: want the name alone, every port is allowed", host)
 		}
 	}
 	if h.Open && len(h.Listen) > 0 {

@@ -94,6 +94,10 @@ func TestHTTPRefusals(t *testing.T) {
 		"two keys of one name":        {`"http":{"keys":[{"name":"k","key_env":"K"},{"name":"k","key_env":"L"}]},`, nil, `"k" is taken`},
 		"an origin that is none":      {`"http":{"origins":["app.example"]},`, nil, "is no origin"},
 		"an origin with a path":       {`"http":{"origins":["https://app.example/"]},`, nil, "is no origin"},
+		"every origin of the web":     {`"http":{"origins":["https://*"]},`, nil, "a * stands only for"},
+		"a part of an origin":         {`"http":{"origins":["https://*.example.com"]},`, nil, "a * stands only for"},
+		"a part of an application":    {`"http":{"origins":["chrome-extension://a*"]},`, nil, "a * stands only for"},
+		"a host with a port":          {`"http":{"hosts":["box:8080"]},`, nil, "has a port"},
 		"listen of another type":      {`"http":{"listen":"127.0.0.1:1"},`, nil, "http.listen: a string does not fit here"},
 		"keys for nothing":            {`"http":{"sock":false,"keys":[{"name":"k","key_env":"K"}]},`, nil, "HTTP is switched off"},
 	} {

@@ -48,6 +48,10 @@ const (
 // tokensPerCharge is how many tokens are counted in about the time that prefills one.
 const tokensPerCharge = 64
 
+// timePerCharge is what a count that does not end as it should is charged for: about the time of a
+// token.
+const timePerCharge = 10 * time.Millisecond
+
 var (
 	errBusy   = infer.Errorf(infer.Busy, "queue full: too many requests count tokens")
 	errClosed = infer.Errorf(infer.Unavailable, "admission closed")
@@ -85,9 +89,18 @@ func (d *Desk) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	if err := emit(&infer.Admitted{Queued: time.Since(begin), Entry: entry.Name, Backend: entry.Kind}); err != nil {
 		return err
 	}
+	charge, began := 0, time.Now()
+	if d.Charge != nil {
+		defer func() {
+			if charge == 0 { // it has not ended as it should, but it took a processor
+				charge = 1 + int(time.Since(began)/timePerCharge)
+			}
+			d.Charge(req, charge)
+		}()
+	}
 	return entry.Handler.Handle(ctx, req, func(ev infer.Event) error {
-		if done, ok := ev.(*infer.Done); ok && d.Charge != nil {
-			d.Charge(req, 1+done.In/tokensPerCharge)
+		if done, ok := ev.(*infer.Done); ok {
+			charge = 1 + done.In/tokensPerCharge
 		}
 		return emit(ev)
 	})

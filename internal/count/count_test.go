@@ -69,6 +69,20 @@ func TestAnswer(t *testing.T) {
 	})
 }
 
+// A count that its client leaves, or that fails, is charged for its time.
+func TestLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := desk(nil)
+		charged := 0
+		d.Charge = func(_ *infer.Request, tokens int) { charged += tokens }
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if err := d.Handle(ctx, request("1", "x"), drop); err == nil || charged != 51 {
+			t.Errorf("charged %d; %v", charged, err)
+		}
+	})
+}
+
 // One request of a user runs at a time, and two in all; a request that waits for too long is
 // refused.
 func TestTurns(t *testing.T) {

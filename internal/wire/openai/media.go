@@ -19,7 +19,8 @@ import (
 // maxPixels bounds an image: as RGB it has 48 MiB.
 const maxPixels = 16 << 20
 
-// readImage decodes a data URL with a PNG or JPEG image. Other URLs are not fetched.
+// readImage reads a data URL with a PNG or JPEG image. Other URLs are not fetched. The data stays as
+// it is until [Chat.Decode].
 func readImage(url string) (infer.Attachment, error) {
 	head, data, ok := strings.Cut(url, ",")
 	switch {
@@ -39,11 +40,40 @@ func readImage(url string) (infer.Attachment, error) {
 	case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height:
 		return infer.Attachment{}, fmt.Errorf("the image has %d × %d pixels, at most %d are allowed", cfg.Width, cfg.Height, maxPixels)
 	}
-	decoded, _, err := image.Decode(bytes.NewReader(raw))
-	if err != nil {
-		return infer.Attachment{}, errors.New("image_url is a damaged image")
+	return infer.Attachment{Kind: infer.Image, Width: cfg.Width, Height: cfg.Height, Data: raw}, nil
+}
+
+// decodedSize returns the size of an attachment's data once it is decoded.
+func decodedSize(a *infer.Attachment) int { return max(len(a.Data), 3*a.Width*a.Height) }
+
+// decodeMemory is what decoding takes for each pixel, in bytes: 8 decoded, 4 flat, 3 as RGB.
+const decodeMemory = 15
+
+// Images returns the memory that Decode takes, in bytes; 0 without images.
+func (c *Chat) Images() (bytes int64) {
+	for _, a := range c.Generate.Attachments {
+		if a.Kind == infer.Image {
+			bytes += int64(a.Width) * int64(a.Height) * decodeMemory
+		}
 	}
-	return infer.Attachment{Kind: infer.Image, Width: cfg.Width, Height: cfg.Height, Data: rgb(decoded)}, nil
+	return bytes
+}
+
+// Decode turns the images into RGB, once. It takes much memory and time for a small body: the caller
+// bounds both.
+func (c *Chat) Decode() error {
+	for i := range c.Generate.Attachments {
+		a := &c.Generate.Attachments[i]
+		if a.Kind != infer.Image {
+			continue
+		}
+		decoded, _, err := image.Decode(bytes.NewReader(a.Data))
+		if err != nil {
+			return Invalid("messages", "image %d is damaged", i)
+		}
+		a.Data = rgb(decoded)
+	}
+	return nil
 }
 
 // rgb returns the pixels of an image, on white where it is transparent.

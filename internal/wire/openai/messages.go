@@ -58,6 +58,11 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 			if err != nil {
 				return err
 			}
+			for _, part := range parts {
+				if _, text := part.(*infer.TextPart); !text {
+					return Invalid("messages", "%s: a %s message takes text only", at, m.Role)
+				}
+			}
 			leading = append(leading, infer.Message{Content: parts}.Text())
 			continue
 		}
@@ -211,9 +216,9 @@ const (
 
 // attach adds an attachment to gen.
 func attach(a infer.Attachment, at string, gen *infer.Generate) (infer.Part, error) {
-	size := len(a.Data)
-	for _, other := range gen.Attachments {
-		size += len(other.Data)
+	size := decodedSize(&a)
+	for i := range gen.Attachments {
+		size += decodedSize(&gen.Attachments[i])
 	}
 	switch {
 	case len(gen.Attachments) == maxAttachments:

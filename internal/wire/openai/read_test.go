@@ -278,6 +278,12 @@ func TestReadMedia(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.Images() != 4*15 || bytes.Equal(c.Generate.Attachments[0].Data, []byte{255, 0, 0, 255, 255, 255}) {
+		t.Errorf("before they are decoded: %d bytes, %+v", c.Images(), c.Generate.Attachments)
+	}
+	if err := c.Decode(); err != nil {
+		t.Fatal(err)
+	}
 	all := c.Generate.Attachments
 	if len(all) != 3 || !bytes.Equal(all[0].Data, []byte{255, 0, 0, 255, 255, 255}) || all[0].Width != 2 || all[0].Height != 1 || all[1].Kind != infer.Image || len(all[1].Data) != 6 {
 		t.Errorf("attachments %+v", all)
@@ -294,6 +300,14 @@ func TestReadMedia(t *testing.T) {
 	_, err = openai.ReadChat([]byte(`{"messages":[{"role":"user","content":[` + strings.TrimSuffix(many, ",") + `]}]}`))
 	if f := openai.ErrorOf(err); f.Status != 400 || !strings.Contains(f.Message, "at most 32") {
 		t.Errorf("33 images: %+v", f)
+	}
+}
+
+// A system message takes no media: its text becomes the system prompt.
+func TestSystemMedia(t *testing.T) {
+	_, err := openai.ReadChat([]byte(`{"messages":[{"role":"developer","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"user","content":"hi"}]}`))
+	if f := openai.ErrorOf(err); f.Status != 400 || !strings.Contains(f.Message, "takes text only") {
+		t.Errorf("%+v", f)
 	}
 }
 
