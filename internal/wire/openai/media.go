@@ -50,13 +50,13 @@ func decodedSize(a *infer.Attachment) int { return max(len(a.Data), 3*a.Width*a.
 const decodeMemory = 15
 
 // Images returns the memory that Decode takes, in bytes; 0 without images.
-func (c *Chat) Images() (bytes int64) {
+func (c *Chat) Images() (size int64) {
 	for _, a := range c.Generate.Attachments {
 		if a.Kind == infer.Image {
-			bytes += int64(a.Width) * int64(a.Height) * decodeMemory
+			size += int64(a.Width) * int64(a.Height) * decodeMemory
 		}
 	}
-	return bytes
+	return size
 }
 
 // Decode turns the images into RGB, once. It takes much memory and time for a small body: the caller
