@@ -58,27 +58,37 @@ type route struct {
 
 // routes are the paths of the bridge. Those below /v1 are served without it, too.
 var routes = map[string]route{
-	"/v1/chat/completions": {method: http.MethodPost, dialect: openAI, serve: (*call).chat},
-	"/v1/embeddings":       {method: http.MethodPost, dialect: openAI, serve: (*call).embeddings},
-	"/v1/models":           {method: http.MethodGet, dialect: openAI, serve: (*call).models},
-	"/health":              {method: http.MethodGet, dialect: openAI, serve: (*call).health, public: true},
+	"/v1/chat/completions":      {method: http.MethodPost, dialect: openAI, serve: (*call).chat},
+	"/v1/embeddings":            {method: http.MethodPost, dialect: openAI, serve: (*call).embeddings},
+	"/v1/models":                {method: http.MethodGet, dialect: openAI, serve: (*call).models},
+	"/v1/responses":             {method: http.MethodPost, dialect: responsesDialect, serve: (*call).responses},
+	"/v1/messages":              {method: http.MethodPost, dialect: anthropicDialect, serve: (*call).messages},
+	"/":                         {method: http.MethodHead, dialect: openAI, serve: (*call).root},
+	"/v1/messages/count_tokens": {method: http.MethodPost, dialect: anthropicDialect, serve: (*call).countTokens},
+	"/health":                   {method: http.MethodGet, dialect: openAI, serve: (*call).health, public: true},
 }
 
 // trees are the paths that have all paths below them: call.below is the rest.
 var trees = map[string]route{
-	"/v1/models/": {method: http.MethodGet, dialect: openAI, serve: (*call).model},
+	"/v1/models/":   {method: http.MethodGet, dialect: openAI, serve: (*call).model},
+	"/v1/messages/": {dialect: anthropicDialect}, // unknown
 }
 
-// find returns the route of a path, and the part of the path below it. The route of an unknown
-// path has a dialect only.
-func find(path string) (at route, below string) {
-	if at, below, ok := lookUp(path); ok {
-		return at, below
+// find returns the route of a request, and the part of the path below it. The route of an unknown
+// path has a dialect only. Where dialects share a route, clients of Anthropic's say so.
+func find(r *http.Request) (at route, below string) {
+	path := r.URL.Path
+	at, below, ok := lookUp(path)
+	if !ok {
+		at, below, ok = lookUp("/v1" + path)
 	}
-	if at, below, ok := lookUp("/v1" + path); ok {
-		return at, below
+	if !ok {
+		at = route{dialect: openAI}
 	}
-	return route{dialect: openAI}, ""
+	if at.dialect == openAI && at.method != http.MethodPost && r.Header.Get(versionHeader) != "" {
+		at.dialect = anthropicDialect
+	}
+	return at, below
 }
 
 func lookUp(path string) (at route, below string, ok bool) {
