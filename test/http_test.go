@@ -312,28 +312,48 @@ func tryPython(t *testing.T, pin string) (program string, ok bool) {
 	return program, true
 }
 
-// The stock client of OpenAI works unchanged.
-func TestStockOpenAI(t *testing.T) {
-	program, ok := tryPython(t, openaiPin)
-	if !ok {
-		t.Skip("no stock client")
-	}
-	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[
-		{"kind":"mock","name":"gen","tokens":["Hel","lo"],"prompt_tokens":7},
-		{"kind":"mock","name":"tool","emit_tool_use":"look"},
-		{"kind":"mock","name":"json","tokens":["{\"city\":","\"Oslo\"}"]},
-		{"kind":"mock","name":"vec","embed_dimensions":2},
-		{"kind":"mock","name":"down","pre_stream_error":"unavailable"},
-		{"kind":"mock","name":"drop","tokens":["a","b","c"],"mid_stream_drop_after":2,"token_delay_ms":20},
-		{"kind":"mock","name":"flaky","tokens":["Hello"],"fail_first":2},
-		{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
-		{"kind":"mock","name":"slow","n_slots":1,"tokens":[`+strings.Repeat(`"a",`, 600)+`"a"],"token_delay_ms":200}]}`)
-	d.waitReady()
-	out, err := exec.Command(program, "testdata/openai_client.py", "http://"+d.httpAddr()+"/v1").CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if n := strings.Count(string(out), "\n"); err == nil && n < 14 {
-		t.Errorf("only %d cases:\n%s", n, out)
+// anthropicPin is the stock client of Anthropic.
+const anthropicPin = "anthropic==2.14.0"
+
+// stockConfig has an entry for each case of the stock clients.
+var stockConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
+	{"kind":"mock","name":"gen","tokens":["Hel","lo"],"prompt_tokens":7},
+	{"kind":"mock","name":"tool","emit_tool_use":"look"},
+	{"kind":"mock","name":"inside","emit_tool_use":"files__open"},
+	{"kind":"mock","name":"custom","emit_tool_use":"patch"},
+	{"kind":"mock","name":"thinks","thinking_tokens":["hm, ","so"],"tokens":["Hello"]},
+	{"kind":"mock","name":"json","tokens":["{\"city\":","\"Oslo\"}"]},
+	{"kind":"mock","name":"vec","embed_dimensions":2},
+	{"kind":"mock","name":"down","pre_stream_error":"unavailable"},
+	{"kind":"mock","name":"drop","tokens":["a","b","c"],"mid_stream_drop_after":2,"token_delay_ms":20},
+	{"kind":"mock","name":"flaky","tokens":["Hello"],"fail_first":2},
+	{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
+	{"kind":"mock","name":"slow","n_slots":1,"tokens":[` + strings.Repeat(`"a",`, 600) + `"a"],"token_delay_ms":200}]}`
+
+// The stock clients of OpenAI and of Anthropic work unchanged.
+func TestStockClients(t *testing.T) {
+	for script, test := range map[string]struct {
+		pin, base string
+		cases     int
+	}{
+		"openai_client.py":    {openaiPin, "/v1", 14},
+		"responses_client.py": {openaiPin, "/v1", 12},
+		"anthropic_client.py": {anthropicPin, "", 16},
+	} {
+		t.Run(script, func(t *testing.T) {
+			program, ok := tryPython(t, test.pin)
+			if !ok {
+				t.Skip("no stock client")
+			}
+			d := startWith(t, stockConfig)
+			d.waitReady()
+			out, err := exec.Command(program, "testdata/"+script, "http://"+d.httpAddr()+test.base).CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			if n := strings.Count(string(out), "\n"); err == nil && n < test.cases {
+				t.Errorf("only %d cases:\n%s", n, out)
+			}
+		})
 	}
 }
