@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked is what ask("") asks for, changed.
+// asked is the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, MaxTokens: 9, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: anthropic.Defaults(),
@@ -169,7 +169,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// What cannot be honoured is refused by its name.
+// Members that cannot be honoured are refused by name.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, text string }{
 		"no messages":                {talk(``), "messages must not be empty"},

@@ -193,7 +193,7 @@ func unseal(sealed string) string {
 	return strings.ToValidUTF8(string(raw), "\uFFFD")
 }
 
-// reasoning adds what the model thought: out of the sealed form, the text or the summary.
+// reasoning adds earlier thinking of the model: out of the sealed form, the text or the summary.
 func (in *reader) reasoning(it *item, at string) error {
 	thoughts := unseal(it.EncryptedContent)
 	if thoughts == "" && web.Present(it.Content) {
