@@ -129,3 +129,20 @@ func TestStockClients(t *testing.T) {
 		})
 	}
 }
+
+// The stock Go clients, which are a module of their own, and take minutes to build.
+func TestStockGoClients(t *testing.T) {
+	if os.Getenv("INFERD_TEST_GO_CLIENTS") == "" {
+		t.Skip("run by make test-clients")
+	}
+	if out, err := exec.Command("go", "mod", "download", "-C", "sdk").CombinedOutput(); err != nil {
+		t.Skipf("the Go clients are not run: %v %.200s", err, out)
+	}
+	d := startWith(t, stockConfig)
+	d.waitReady()
+	cmd := exec.Command("go", "test", "-C", "sdk", "-count=1", "./...")
+	cmd.Env = append(os.Environ(), "INFERD_TEST_URL=http://"+d.httpAddr())
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "no tests to run") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
