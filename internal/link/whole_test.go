@@ -89,6 +89,9 @@ func (g *generator) task() infer.Task {
 	if count, ok := task.(*infer.Count); ok {
 		count.Of = new(infer.Generate)
 		g.fill(reflect.ValueOf(count.Of).Elem())
+		for _, flag := range []*bool{&count.Bare, &count.Literal, &count.History} {
+			g.fill(reflect.ValueOf(flag).Elem())
+		}
 		return task
 	}
 	g.fill(reflect.ValueOf(task).Elem())
@@ -113,7 +116,9 @@ func carriedTask(task infer.Task) infer.Task {
 			a.Data = nil
 			bare.Attachments = append(bare.Attachments, a)
 		}
-		return &infer.Count{Of: &bare}
+		whole := *t
+		whole.Of = &bare
+		return &whole
 	case *infer.Embed, *infer.Rerank:
 	}
 	return task
@@ -127,6 +132,9 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 	case *infer.Rerank:
 		all = append(all, &infer.Scores{})
 	case *infer.Count:
+		if rapid.Bool().Draw(g.t, "revealed") {
+			all = append(all, &infer.Prompt{})
+		}
 	case *infer.Generate:
 		for range rapid.IntRange(0, 8).Draw(g.t, "events") {
 			all = append(all, rapid.SampledFrom([]infer.Event{&infer.Prompt{}, &infer.Text{}, &infer.Thinking{}, &infer.ToolCall{}}).Draw(g.t, "event"))
