@@ -29,6 +29,8 @@ func (g *generator) fill(v reflect.Value) {
 		v.SetBool(rapid.Bool().Draw(g.t, "bool"))
 	case reflect.Int:
 		v.SetInt(int64(rapid.IntRange(0, math.MaxInt32).Draw(g.t, "int")))
+	case reflect.Int32:
+		v.SetInt(int64(rapid.Int32().Draw(g.t, "int32")))
 	case reflect.Uint8:
 		v.SetUint(uint64(rapid.Byte().Draw(g.t, "byte")))
 	case reflect.Uint32:
