@@ -10,14 +10,15 @@ import (
 )
 
 // generator returns the entry that answers in the dialect of llama.cpp's server, which has one
-// model: the one with the name, else the first that generates. It is empty if none does.
-func (b *Bridge) generator(name string) (entry Entry) {
+// model: the one with the name, else the first with the abilities, else the first that generates. It
+// is empty if none does.
+func (b *Bridge) generator(name string, need infer.Abilities) (entry Entry) {
 	for _, e := range b.list() {
 		switch {
 		case !e.Can.Generate:
 		case e.is(name):
 			return e
-		case entry.Name == "":
+		case entry.Name == "", !entry.Can.Cover(need) && e.Can.Cover(need):
 			entry = e
 		}
 	}
@@ -29,7 +30,7 @@ func (c *call) llamaProps() {
 	if !c.ready() {
 		return
 	}
-	e := c.bridge.generator("")
+	e := c.bridge.generator("", infer.Abilities{Generate: true})
 	m := llama.Model{Name: e.Name, NCtx: e.NCtx, Slots: e.Slots, Can: e.Can, Template: e.Template}
 	c.sendJSON(http.StatusOK, m.Props())
 }
@@ -53,7 +54,7 @@ func (c *call) llamaAnswer(read func([]byte) (*llama.Completion, error)) {
 		c.refuse(err)
 		return
 	}
-	e := c.bridge.generator(ask.Model)
+	e := c.bridge.generator(ask.Model, infer.Abilities{Infill: ask.Generate.Suffix != nil})
 	if !e.is(ask.Model) {
 		ask.Model = e.Name
 	}
@@ -84,7 +85,7 @@ func (c *call) llamaTokens(read func([]byte) (*llama.Tokens, error)) {
 		c.refuse(err)
 		return
 	}
-	e := c.bridge.generator(t.Model)
+	e := c.bridge.generator(t.Model, infer.Abilities{Count: true})
 	if !e.is(t.Model) {
 		if t.Strict && t.Model != "" && !c.bridge.AnyModel {
 			c.refuse(web.UnknownModel(t.Model))

@@ -96,7 +96,7 @@ var routes = map[string]route{
 	"/detokenize":     {method: http.MethodPost, dialect: llamaServer, serve: (*call).llamaDetokenize},
 	"/apply-template": {method: http.MethodPost, dialect: llamaServer, serve: (*call).llamaTemplate},
 
-	"/health":              {method: http.MethodGet, dialect: openAI, serve: (*call).health, public: true},
+	"/health": {method: http.MethodGet, dialect: openAI, serve: (*call).health, public: true},
 }
 
 // trees are the paths that have all paths below them: call.below is the rest.

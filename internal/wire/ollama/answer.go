@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/web"
@@ -112,7 +114,7 @@ func (a *Answer) content(dst, text, thinking, calls []byte) []byte {
 	return dst
 }
 
-// appendCall appends a call; its arguments are an object.
+// appendCall appends a call; its arguments are an object, because clients know no others.
 func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	id := ev.ID
 	if id == "" {
@@ -125,9 +127,12 @@ func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	dst = append(dst, `,"name":`...)
 	dst = wire.AppendString(dst, ev.Name)
 	dst = append(dst, `,"arguments":`...)
-	dst = append(dst, ev.Input...)
 	a.calls++
-	return append(dst, "}}"...)
+	if jsontext.Value(ev.Input).Kind() == jsontext.KindBeginObject {
+		return append(append(dst, ev.Input...), "}}"...)
+	}
+	dst = append(dst, `{"value":`...)
+	return append(append(dst, ev.Input...), "}}}"...)
 }
 
 // end appends the members of the last line, and its brace.

@@ -84,7 +84,9 @@ type Segment struct {
 
 // Render renders a conversation up to the beginning of the model's answer. It returns
 // [infer.Invalid] if the template refuses the conversation or exceeds a bound.
-func (t *Template) Render(messages []infer.Message) ([]Segment, error) { return t.segments(messages, true) }
+func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
+	return t.segments(messages, true)
+}
 
 // RenderHistory is Render without the beginning of an answer.
 func (t *Template) RenderHistory(messages []infer.Message) ([]Segment, error) {
