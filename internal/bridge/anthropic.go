@@ -1,8 +1,6 @@
 package bridge
 
 import (
-	"net/http"
-
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/anthropic"
@@ -42,6 +40,3 @@ func (c *call) countTokens() {
 		c.exchange(&infer.Request{Task: &infer.Count{Of: ask.Generate}}, &reply{call: c, collect: anthropic.Count{}})
 	}
 }
-
-// root answers HEAD /, by which Claude Code looks for the server.
-func (c *call) root() { c.w.WriteHeader(http.StatusOK) }
