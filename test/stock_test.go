@@ -52,11 +52,14 @@ func tryPython(t *testing.T, pin string) (program string, ok bool) {
 func tryNode(t *testing.T, pin string) (folder string, ok bool) {
 	t.Helper()
 	cache, err := os.UserHomeDir()
+	if err == nil {
+		_, err = exec.LookPath("npm")
+	}
 	if err != nil {
 		t.Logf("%s is not run: %v", pin, err)
 		return "", false
 	}
-	folder = filepath.Join(cache, ".cache", "inferd-test", strings.NewReplacer("@", "-", "/", "-").Replace(pin))
+	folder = filepath.Join(cache, ".cache", "inferd-test", strings.NewReplacer("@", "-", "/", "-").Replace(pin)+"-js")
 	name := pin[:strings.LastIndexByte(pin, '@')]
 	if exec.Command("node", "-e", "require('node:module').createRequire(process.argv[1]+'/')(process.argv[2])", folder, name).Run() == nil {
 		return folder, true
@@ -67,7 +70,7 @@ func tryNode(t *testing.T, pin string) (folder string, ok bool) {
 		t.Logf("%s is not run: %v", pin, err)
 		return "", false
 	}
-	install := exec.CommandContext(ctx, "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix", folder, pin)
+	install := exec.CommandContext(ctx, "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix", folder, pin)
 	if out, err := install.CombinedOutput(); err != nil {
 		_ = os.RemoveAll(folder)
 		t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
