@@ -227,8 +227,8 @@ func TestProps(t *testing.T) {
 	if diff := cmp.Diff(want, string(m.Props())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	var any map[string]any
-	if err := json.Unmarshal(m.Props(), &any); err != nil || any["model_path"] != nil {
-		t.Errorf("%v, %v", any, err)
+	var members map[string]any
+	if err := json.Unmarshal(m.Props(), &members); err != nil || members["model_path"] != nil {
+		t.Errorf("%v, %v", members, err)
 	}
 }

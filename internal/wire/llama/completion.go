@@ -191,7 +191,7 @@ func (m *request) read() (*Completion, error) {
 	if web.Negative(m.TopK) { // no limit
 		*m.TopK = wire.IntegerOf(0)
 	}
-	if err := m.Sampling.Apply(&gen.Sampling); err != nil {
+	if err := m.Apply(&gen.Sampling); err != nil {
 		return nil, err
 	}
 	if err := m.numbers(c); err != nil {

@@ -122,8 +122,8 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 			for _, line := range append(test.lines, test.whole) {
-				var any map[string]any
-				if err := json.Unmarshal([]byte(line), &any); err != nil {
+				var members map[string]any
+				if err := json.Unmarshal([]byte(line), &members); err != nil {
 					t.Errorf("%v: %s", err, line)
 				}
 			}

@@ -154,7 +154,7 @@ func (o *options) apply(ask *web.Ask) error {
 	if web.Negative(o.Seed) {
 		o.Seed = nil
 	}
-	if err := o.Sampling.Apply(&gen.Sampling); err != nil {
+	if err := o.Apply(&gen.Sampling); err != nil {
 		return err
 	}
 	if o.NumPredict != nil && !web.Negative(o.NumPredict) {
