@@ -152,7 +152,7 @@ type call struct {
 // ServeHTTP answers a request.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{bridge: b, w: w, r: r, id: newID()}
-	c.at, c.below = find(r.URL.Path)
+	c.at, c.below = find(r)
 	c.peer, c.local = peerOf(r.Context())
 	defer c.release()
 	h := w.Header()

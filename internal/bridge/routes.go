@@ -70,8 +70,12 @@ var routes = map[string]route{
 	"/v1/embeddings":       {method: http.MethodPost, dialect: openAI, serve: (*call).embeddings},
 	"/v1/models":           {method: http.MethodGet, dialect: openAI, serve: (*call).models},
 	"/v1/completions":      {method: http.MethodPost, dialect: openAI, serve: (*call).completions},
+	"/v1/responses":        {method: http.MethodPost, dialect: responsesDialect, serve: (*call).responses},
 	"/v1/rerank":           {method: http.MethodPost, dialect: openAI, serve: (*call).rerank},
 	"/v2/rerank":           {method: http.MethodPost, dialect: openAI, serve: (*call).rerank},
+
+	"/v1/messages":              {method: http.MethodPost, dialect: anthropicDialect, serve: (*call).messages},
+	"/v1/messages/count_tokens": {method: http.MethodPost, dialect: anthropicDialect, serve: (*call).countTokens},
 
 	"/":               {method: http.MethodGet, dialect: ollamaLines, serve: (*call).ollamaRoot},
 	"/api/version":    {method: http.MethodGet, dialect: ollamaLines, serve: (*call).ollamaVersion},
@@ -101,23 +105,29 @@ var routes = map[string]route{
 
 // trees are the paths that have all paths below them: call.below is the rest.
 var trees = map[string]route{
-	"/v1/models/": {method: http.MethodGet, dialect: openAI, serve: (*call).model},
-	"/api/blobs/": {dialect: ollamaLines, serve: (*call).ollamaUnsupported},
+	"/v1/models/":   {method: http.MethodGet, dialect: openAI, serve: (*call).model},
+	"/v1/messages/": {dialect: anthropicDialect}, // unknown
+	"/api/blobs/":   {dialect: ollamaLines, serve: (*call).ollamaUnsupported},
 }
 
-// find returns the route of a path, and the part of the path below it. The route of an unknown
-// path has a dialect only.
-func find(path string) (at route, below string) {
-	if at, below, ok := lookUp(path); ok {
-		return at, below
+// find returns the route of a request, and the part of the path below it. The route of an unknown
+// path has a dialect only. Where dialects share a route, clients of Anthropic's say so.
+func find(r *http.Request) (at route, below string) {
+	path := r.URL.Path
+	at, below, ok := lookUp(path)
+	if !ok {
+		at, below, ok = lookUp("/v1" + path)
 	}
-	if at, below, ok := lookUp("/v1" + path); ok {
-		return at, below
+	switch {
+	case !ok && strings.HasPrefix(path, "/api/"):
+		at = route{dialect: ollamaLines}
+	case !ok:
+		at = route{dialect: openAI}
 	}
-	if strings.HasPrefix(path, "/api/") {
-		return route{dialect: ollamaLines}, ""
+	if at.dialect == openAI && at.method != http.MethodPost && r.Header.Get(versionHeader) != "" {
+		at.dialect = anthropicDialect
 	}
-	return route{dialect: openAI}, ""
+	return at, below
 }
 
 func lookUp(path string) (at route, below string, ok bool) {
