@@ -79,7 +79,7 @@ func TestAnswers(t *testing.T) {
 			},
 			head + `,"message":{"role":"assistant","content":"a","thinking":"hm"},"done":true,"done_reason":"stop",` + costs,
 		},
-		"calls": { // ollama/ollama#7881: each has its index
+		"calls have their index (ollama/ollama#7881)": {
 			chat(""), false,
 			[]infer.Event{&infer.ToolCall{ID: "c", Name: "f", Input: []byte(`{"x":1}`)}, &infer.ToolCall{Name: "g", Input: []byte(`[1]`)}, done(infer.CalledTool)},
 			[]string{
