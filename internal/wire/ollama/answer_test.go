@@ -81,7 +81,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"calls have their index (ollama/ollama#7881)": {
 			chat(""), false,
-			[]infer.Event{&infer.ToolCall{ID: "c", Name: "f", Input: []byte(`{"x":1}`)}, &infer.ToolCall{Name: "g", Input: []byte(`[1]`)}, done(infer.CalledTool)},
+			[]infer.Event{&infer.ToolCall{ID: "c", Name: "f", Input: []byte("{\n\n\"x\": 1\n}")}, &infer.ToolCall{Name: "g", Input: []byte(`[1]`)}, done(infer.CalledTool)},
 			[]string{
 				head + `,"message":{"role":"assistant","content":"","tool_calls":[{"id":"c","function":{"index":0,"name":"f","arguments":{"x":1}}}]},"done":false}`,
 				head + `,"message":{"role":"assistant","content":"","tool_calls":[{"id":"call_2","function":{"index":1,"name":"g","arguments":{"value":[1]}}}]},"done":false}`,
