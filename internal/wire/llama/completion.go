@@ -205,6 +205,9 @@ func (m *request) read() (*Completion, error) {
 		return nil, err
 	}
 	c.IgnorePresent(m.members())
+	if m.Stream && len(m.Fields) > 0 { // the events of a stream are whole
+		c.Ignore("response_fields")
+	}
 	return c, m.format(gen)
 }
 
