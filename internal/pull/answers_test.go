@@ -469,7 +469,8 @@ func TestNextSource(t *testing.T) {
 			}
 			b.pull("m", pull.Options{})
 			b.holds("m", c)
-			if sent := b.hub.Sent(); sent < int64(test.sent*len(c)) || sent > int64(test.sent*len(c)+rangeOf) || len(b.pauses) != test.pauses {
+			// Requests for the first two ranges may be canceled when the third is refused.
+			if sent := b.hub.Sent(); sent < int64(test.sent*len(c)) || sent > int64(test.sent*len(c)+2*rangeOf) || len(b.pauses) != test.pauses {
 				t.Errorf("%d bytes were sent of %d, pauses %v", sent, len(c), b.pauses)
 			}
 		})
