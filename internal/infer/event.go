@@ -21,9 +21,15 @@ type Admitted struct {
 	Model   string        // the model's own name; may be empty
 }
 
-// Prompt reports the size of the prompt before the first piece of the answer. A backend need not
-// send it, and sends it again if the request begins anew.
-type Prompt struct{ Tokens int }
+// Prompt reports the size of the prompt before the first piece of the answer, and the parts that
+// Generate.Reveal asks for. A backend need not send it, unless it is asked, and sends it again if the
+// request begins anew.
+type Prompt struct {
+	Tokens int
+	IDs    []int32
+	Pieces [][]byte // the texts of the tokens, any bytes; control tokens have their spelling
+	Text   []byte   // of a conversation, as its template renders it
+}
 
 // Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
 // engine and its link, to report tokens without text or with text that is held back.
