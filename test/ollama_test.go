@@ -1,13 +1,10 @@
 package test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -51,37 +48,6 @@ func TestStockOllama(t *testing.T) {
 	d := startWith(t, ollamaModels)
 	d.waitReady()
 	runClient(t, 15, program, "testdata/ollama_client.py", "http://"+d.httpAddr())
-}
-
-// tryNode returns a folder with a package of npm, which is installed once and kept. It reports false,
-// with a line in the log, if that fails.
-func tryNode(t *testing.T, pin string) (dir string, ok bool) {
-	t.Helper()
-	cache, err := os.UserHomeDir()
-	if err == nil {
-		_, err = exec.LookPath("npm")
-	}
-	if err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
-	}
-	name, _, _ := strings.Cut(pin, "@")
-	dir = filepath.Join(cache, ".cache", "inferd-test", strings.ReplaceAll(pin, "@", "-")+"-js")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", name, "package.json")); err == nil {
-		return dir, true
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
-	}
-	if out, err := exec.CommandContext(ctx, "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, pin).CombinedOutput(); err != nil {
-		_ = os.RemoveAll(dir)
-		t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
-		return "", false
-	}
-	return dir, true
 }
 
 // The stock client of Ollama for JavaScript works unchanged.
