@@ -61,8 +61,9 @@ func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 		r.refusal(o, denied)
 		return true, nil
 	}
-	if r.dead[r.at] = fatal(o.err, here); r.dead[r.at] != nil {
-		return true, nil
+	if reason := fatal(o.err, here); reason != nil {
+		r.dead[r.at] = reason
+		return true, nil //nolint:nilerr // choose returns it if there is no other source
 	}
 	switch {
 	case errors.Is(o.err, errMoved):
