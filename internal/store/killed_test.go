@@ -102,8 +102,18 @@ func TestRestOfAKilledCommit(t *testing.T) {
 	manifest := func() *store.Manifest {
 		return &store.Manifest{Name: "new", Blob: "sha256:" + wantNew().SHA256, Size: int64(len(newData))}
 	}
+	// Another one was killed while it wrote the manifest.
+	if err := os.MkdirAll(filepath.Join(killed, "manifests"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, leaf := range []string{".new.json.ABCDEFGH", ".newer.json.ABCDEFGH"} {
+		write(t, filepath.Join(killed, "manifests", leaf), "{")
+	}
 	if err := next.PutManifest(manifest(), false); err != nil || rests(killed) != 0 {
 		t.Errorf("%v, %q", err, tree(t, killed))
+	}
+	if left, err := filepath.Glob(filepath.Join(killed, "manifests/.*")); err != nil || len(left) != 1 {
+		t.Errorf("%q, %v: want only that of the other model", left, err)
 	}
 	// The first process itself has none from its manifest on.
 	if err := s.PutManifest(manifest(), false); err != nil || rests(home) != 0 {

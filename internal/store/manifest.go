@@ -259,6 +259,9 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", m.Name, err)
 	}
+	if err := d.removeTemps(manifestPath(m.Name)); err != nil {
+		return s.unwritable(err)
+	}
 	if err := d.replace(manifestPath(m.Name), append(bytes.TrimSpace(data), '\n'), sharedFileMode, true); err != nil {
 		return s.unwritable(err)
 	}
