@@ -113,7 +113,8 @@ func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal excha
 	return both, record, record, nil
 }
 
-// run starts the daemon step by step. Each step may fail, and each has its defer.
+// run starts the daemon step by step, up to the point at which it can be watched; operate goes on.
+// Each step may fail, and each has its defer.
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part fails
 	defer fail(nil)
@@ -148,12 +149,16 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		return err
 	}
 	defer stopControl()
+	return d.operate(ctx, fail)
+}
 
+// operate is the second half of run: from the config to the end of the daemon.
+func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) error {
 	cfg, err := d.load(ctx) // 3. the config
 	if err != nil {
 		return err
 	}
-	runner := &exchange.Runner{Log: log, Journal: journal, Grace: cfg.DrainTimeout}
+	runner := &exchange.Runner{Log: d.log, Journal: d.journal, Grace: cfg.DrainTimeout}
 	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is there
 	defer httpDrained()
 	if err != nil {
@@ -164,7 +169,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return err
 	}
-	desk.put(c)
+	d.desk.put(c)
 	runner.Handler = c.counter
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
@@ -179,7 +184,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	web.Open(c.models)
 	d.ready(ctx, c) // 7. ready
 	<-ctx.Done()
-	log.LogAttrs(ctx, slog.LevelInfo, "draining")
+	d.log.LogAttrs(ctx, slog.LevelInfo, "draining")
 	return context.Cause(ctx)
 }
 
