@@ -23,6 +23,8 @@ func TestHTTPPage(t *testing.T) {
 	}
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 		{"kind":"llamacpp","name":"gen","n_ctx":512,"model":{"builtin":"chain"}},
+		{"kind":"llamacpp","name":"code","n_ctx":512,"model":{"builtin":"fim"}},
+		{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 		{"kind":"llamacpp","name":"embed","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`)
 	d.waitReady()
 	place := strings.NewReplacer("localhost:8080", d.httpAddr(), `$XDG_RUNTIME_DIR/inferd/http.sock`, d.socket("http.sock"))

@@ -231,3 +231,74 @@ func TestGapsAndScoresOverHTTP(t *testing.T) {
 		t.Errorf("%d %v", status, shown)
 	}
 }
+
+// One case through chats of OpenAI, Ollama and through completions, with the real engine: the same
+// text, the same tokens and the same end. The template of the model is the last message itself.
+func TestOneCaseOverOtherPaths(t *testing.T) {
+	d := startWith(t, builtinModels)
+	d.waitReady()
+	base := "http://" + d.httpAddr()
+	type told struct {
+		text    string
+		in, out int
+		finish  string
+	}
+	for name, test := range map[string]struct {
+		prompt string
+		most   int
+		stop   string
+		want   told
+	}{
+		"the end of a turn": {"w", 50, "", told{"xyz", 1, 3, "stop"}},
+		"a bound":           {"abc", 4, "", told{"defg", 3, 4, "length"}},
+		"a stop":            {"abc", 50, "g", told{"def", 3, 4, "stop"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stops := []string{}
+			if test.stop != "" {
+				stops = append(stops, test.stop)
+			}
+			messages := []map[string]string{{"role": "user", "content": test.prompt}}
+			options := map[string]any{"temperature": 0, "num_predict": test.most, "stop": stops}
+			for path, ask := range map[string]map[string]any{
+				"/v1/chat/completions": {"messages": messages, "max_tokens": test.most, "temperature": 0, "stop": stops},
+				"/v1/completions":      {"prompt": test.prompt, "max_tokens": test.most, "temperature": 0, "stop": stops},
+				"/api/chat":            {"model": "gen", "messages": messages, "options": options, "stream": false},
+				"/api/generate":        {"model": "gen", "prompt": test.prompt, "options": options, "stream": false},
+				"/completion":          {"prompt": test.prompt, "n_predict": test.most, "temperature": 0, "stop": stops},
+			} {
+				var a struct {
+					Choices []struct {
+						Text    string
+						Message struct{ Content string }
+						Finish  string `json:"finish_reason"`
+					}
+					Usage struct {
+						In  int `json:"prompt_tokens"`
+						Out int `json:"completion_tokens"`
+					}
+					Message    struct{ Content string }
+					Response   string
+					Content    string
+					DoneReason string `json:"done_reason"`
+					PromptEval int    `json:"prompt_eval_count"`
+					Eval       int    `json:"eval_count"`
+					StopType   string `json:"stop_type"`
+					Evaluated  int    `json:"tokens_evaluated"`
+					Predicted  int    `json:"tokens_predicted"`
+				}
+				status := post(t, base+path, encode(t, ask), &a)
+				got := told{
+					a.Message.Content + a.Response + a.Content, a.Usage.In + a.PromptEval + a.Evaluated, a.Usage.Out + a.Eval + a.Predicted,
+					a.DoneReason + map[string]string{"eos": "stop", "word": "stop", "limit": "length"}[a.StopType],
+				}
+				for _, c := range a.Choices {
+					got.text, got.finish = c.Text+c.Message.Content, c.Finish
+				}
+				if status != http.StatusOK || got != test.want {
+					t.Errorf("%s: %d %+v, want %+v", path, status, got, test.want)
+				}
+			}
+		})
+	}
+}

@@ -59,7 +59,7 @@ func tryNode(t *testing.T, pin string) (folder string, ok bool) {
 		t.Logf("%s is not run: %v", pin, err)
 		return "", false
 	}
-	folder = filepath.Join(cache, ".cache", "inferd-test", strings.NewReplacer("@", "-", "/", "-").Replace(pin)+"-js")
+	folder = filepath.Join(cache, ".cache", "inferd-test", "npm", strings.NewReplacer("@", "-", "/", "-").Replace(pin))
 	name := pin[:strings.LastIndexByte(pin, '@')]
 	if exec.Command("node", "-e", "require('node:module').createRequire(process.argv[1]+'/')(process.argv[2])", folder, name).Run() == nil {
 		return folder, true
