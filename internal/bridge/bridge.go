@@ -47,6 +47,8 @@ type Bridge struct {
 	Origins []string
 	// AnyModel sends requests with an unknown model to the default entry.
 	AnyModel bool
+	// Page serves people in a browser; nil is no page.
+	Page Page
 	// ReadyTimeout is how long a request waits for the daemon to be ready; 0 means 30 s.
 	ReadyTimeout time.Duration
 	// WriteTimeout is how long a client may take for a piece of its answer; 0 is no limit.
@@ -76,6 +78,16 @@ type Entry struct {
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
+
+// A Page is a part of the server for people in a browser.
+type Page interface {
+	// Takes reports whether a request is for the page.
+	Takes(*http.Request) bool
+	// Public reports whether a path of the page needs no key.
+	Public(path string) bool
+	// Serve answers a request of that client.
+	Serve(http.ResponseWriter, *http.Request, infer.Peer)
+}
 
 // Times and bounds of a request.
 const (
@@ -194,7 +206,7 @@ func (c *call) screen() error {
 		return err
 	}
 	allowOrigin(c.w.Header(), r, origin)
-	if preflight(r) || r.URL.Path == healthPath {
+	if preflight(r) || r.URL.Path == healthPath || c.forPage() && b.Page.Public(r.URL.Path) {
 		return nil // they need no key
 	}
 	if c.peer, err = b.Access.admit(c.peer, c.local, r.Header); err != nil {
@@ -210,6 +222,9 @@ func (c *call) screen() error {
 }
 
 const healthPath = "/health"
+
+// forPage reports whether the page answers the request.
+func (c *call) forPage() bool { return c.bridge.Page != nil && c.bridge.Page.Takes(c.r) }
 
 // A route is a path with its method.
 type route struct {
@@ -227,6 +242,10 @@ var routes = map[string]route{
 // route calls the handler of a path.
 func (c *call) route() {
 	path := c.r.URL.Path
+	if c.forPage() {
+		c.bridge.Page.Serve(c.w, c.r, c.peer)
+		return
+	}
 	if path == healthPath {
 		c.serveIf(http.MethodGet, (*call).health)
 		return
