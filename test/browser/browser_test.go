@@ -19,12 +19,13 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
 // patience bounds every wait of a test. It is no measurement.
-const patience = 60 * time.Second
+const patience = 20 * time.Second
 
 // bin is the folder of the programs; browsers makes tabs.
 var (
@@ -281,12 +282,28 @@ func (b *tab) press(keys string, options ...chromedp.KeyOption) {
 	b.do(chromedp.KeyEvent(keys, options...))
 }
 
+// enter presses Enter as a keyboard does: without a character beside the key.
+func (b *tab) enter() {
+	b.t.Helper()
+	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
+		if _, err := chromedp.Call(b.ctx, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: kind, Key: "Enter", Code: "Enter", WindowsVirtualKeyCode: 13}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
 // ask waits for a model, types a message and sends it.
 func (b *tab) ask(text string) {
 	b.t.Helper()
 	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
-	value[bool](b, `document.querySelector("#draft").focus(), true`)
-	b.press(text + "\r")
+	// The browser drops keys for a moment after a dialog was closed.
+	eventually(b.t, "the text is in the field", func() bool {
+		value[bool](b, `document.querySelector("#draft").focus(), document.querySelector("#draft").select(), true`)
+		b.press(text)
+		return value[string](b, `document.querySelector("#draft").value`) == text
+	})
+	b.enter()
+	b.until("it is sent", `document.querySelector("#draft").value === ""`)
 }
 
 // click clicks the first button with that text.
@@ -299,7 +316,7 @@ func (b *tab) click(text string) {
 // idle waits until no answer is arriving.
 func (b *tab) idle() {
 	b.t.Helper()
-	b.until("no answer is arriving", `!document.querySelector("#stop") && !!document.querySelector("#send")`)
+	b.until("no answer is arriving", `!document.querySelector("#stop") && !!document.querySelector("#send") && !document.querySelector("[aria-busy=true]")`)
 }
 
 func quote(s string) string {

@@ -133,15 +133,17 @@ const hostile = "<script>window.hacked = 1</script>\n\n<img src=x onerror=\"wind
 func TestHostileMarkdown(t *testing.T) {
 	d := start(t, mock(t, hostile, `,"thinking_tokens":["<script>window.hacked = 8</script>"]`))
 	b := open(t, d.base)
+	b.thinks()
 	b.ask("<img src=x onerror=window.hacked=9> hi")
-	b.has(".answer .prose", "end")
+	b.has(".answer > .prose", "end")
 	b.idle()
 	b.until("the code has colours", `!!document.querySelector(".code .c-keyword")`)
 	if value[bool](b, `"hacked" in window`) {
 		t.Errorf("a script ran: %v", value[int](b, "window.hacked"))
 	}
+	b.has(".question", "<img src=x onerror=window.hacked=9> hi")
 	for _, want := range []string{"<script>window.hacked = 1</script>", `<img src=x onerror="window.hacked = 2">`, "[click](javascript:window.hacked=3)", `<a href="javascript:window.hacked=4">`, "<b>", "<svg onload=window.hacked=5>", "<iframe"} {
-		if got := value[string](b, `document.querySelector(".answer .prose:last-of-type, .answer > .prose").innerText`); !strings.Contains(got, want) {
+		if got := value[string](b, `document.querySelector(".answer > .prose").innerText`); !strings.Contains(got, want) {
 			t.Errorf("%q is not shown as text in\n%s", want, got)
 		}
 	}
@@ -209,9 +211,11 @@ func TestLightAndDark(t *testing.T) {
 	grounds := make(map[string]string)
 	for _, scheme := range []string{"light", "dark"} {
 		b := open(t, d.base, "prefers-color-scheme="+scheme)
+		b.until("there is a model", `!!document.querySelector(".row select")?.value`)
 		b.shot("empty-" + scheme)
+		b.thinks()
 		b.ask("Why is the sky blue?")
-		b.has(".answer .prose", "So the sky is blue.")
+		b.has(".answer > .prose", "So the sky is blue.")
 		b.until("the code has colours", `!!document.querySelector(".code .c-string")`)
 		b.idle()
 		b.shot("chat-" + scheme)
@@ -243,6 +247,16 @@ func TestLightAndDark(t *testing.T) {
 	if got := value[string](still, `(() => { const e = document.createElement("span"); e.className = "pulse"; document.body.append(e); return getComputedStyle(e).animationName })()`); got != "none" {
 		t.Errorf("with reduced motion: animation %q", got)
 	}
+}
+
+// thinks asks for thoughts in the settings of the conversation.
+func (b *tab) thinks() {
+	b.t.Helper()
+	b.click("Settings")
+	b.has("dialog", "Thinking")
+	value[bool](b, `(() => { const s = document.querySelector("#thinking"); s.value = "on"; s.dispatchEvent(new Event("change", { bubbles: true })); return true })()`)
+	b.press(kb.Escape)
+	b.until("the dialog is closed", `!document.querySelector("dialog")`)
 }
 
 // shot keeps a picture of the screen.

@@ -2,7 +2,7 @@
 // state, and draws nothing.
 
 import { call, data, Refusal } from "./api.js";
-import { blank, changed, state, touch } from "./state.js";
+import { address, blank, changed, state, touch } from "./state.js";
 import * as store from "./store.js";
 import { hush, Reader, say } from "./voice.js";
 
@@ -77,6 +77,7 @@ async function answer() {
   const body = request(chat);
   const message = { role: "assistant", model: chat.model, text: "", thinking: "", calls: [], live: true };
   chat.messages.push(message);
+  address(chat.id);
   const running = (state.running = new AbortController());
   const reader = new Reader();
   say("The model is answering.");
@@ -197,7 +198,7 @@ export function fresh() {
   state.chat = blank(state.chat.model);
   state.view = "chat";
   state.editing = -1;
-  location.hash = "";
+  address("");
   changed();
 }
 
@@ -207,7 +208,7 @@ export async function show(id) {
   if (!chat) return;
   stop();
   Object.assign(state, { chat, view: "chat", dialog: "", editing: -1 });
-  location.hash = id;
+  address(id);
   changed();
 }
 
@@ -215,6 +216,6 @@ export async function show(id) {
 export async function forget(id) {
   await (id ? store.remove(id) : store.clear()).catch(() => {});
   state.chats = await store.list().catch(() => []);
-  if (!id || state.chat.id === id) state.chat = blank(state.chat.model);
+  if (!id || state.chat.id === id) fresh();
   changed();
 }

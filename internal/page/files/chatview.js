@@ -1,11 +1,11 @@
 // The conversation on the screen: its messages, the field for the next one, and its dialogs.
 
-import { again, edit, forget, fresh, keepNow, numbers, send, show, stop } from "./chat.js";
+import { again, edit, forget, keepNow, numbers, send, show, stop } from "./chat.js";
 import { choose } from "./daemon.js";
 import * as images from "./images.js";
 import { markdown } from "./markdown.js";
 import { Area, Component, CopyButton, Dialog, html } from "./parts.js";
-import { changed, state, touch } from "./state.js";
+import { changed, state } from "./state.js";
 
 const set = (name) => (value) => {
   state[name] = value;
@@ -101,7 +101,7 @@ function remarks({ facts, stopped, cut, ignored }) {
   if (cut) all.push("cut off: the limit of tokens, or the end of the context");
   if (facts) {
     all.push(count(facts.tokens, "token"));
-    if (facts.rate) all.push(`${facts.rate.toFixed(facts.rate < 10 ? 1 : 0)} tokens/s`);
+    if (facts.rate) all.push(`${facts.rate.toLocaleString("en", { maximumFractionDigits: facts.rate < 10 ? 1 : 0 })} tokens/s`);
     if (facts.first) all.push(`first after ${facts.first.toFixed(facts.first < 10 ? 2 : 0)} s`);
     all.push(`${facts.cached.toLocaleString("en")} of ${count(facts.prompt, "prompt token")} cached`);
   }
@@ -170,7 +170,7 @@ function Settings() {
   };
   const close = () => {
     keepNow();
-    set("dialog")("");
+    leave("settings");
   };
   return html`<${Dialog} title="Settings of this conversation" onClose=${close}>
     <label class="field">System message
@@ -190,11 +190,16 @@ function Settings() {
   <//>`;
 }
 
+// leave closes a dialog, unless another one has taken its place.
+function leave(name) {
+  if (state.dialog === name) set("dialog")("");
+}
+
 const day = (ms) => new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 function History() {
   const { chats, keeps } = state;
-  return html`<${Dialog} title="Conversations" onClose=${() => set("dialog")("")}>
+  return html`<${Dialog} title="Conversations" onClose=${() => leave("history")}>
     ${!keeps && html`<p>This browser window keeps no conversations.</p>`}
     ${keeps && !chats.length && html`<p>There is none yet. Conversations are kept in this browser only.</p>`}
     <ul class="chats">${chats.map((c) => html`<li key=${c.id}>
@@ -235,5 +240,3 @@ export function ChatView() {
     ${dialog === "history" && html`<${History} />`}
   </main>`;
 }
-
-export { fresh, touch };

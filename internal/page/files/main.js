@@ -5,15 +5,14 @@ import { fresh, show } from "./chat.js";
 import { ChatView } from "./chatview.js";
 import { ask, retry, watch } from "./daemon.js";
 import { Component, html, render } from "./parts.js";
-import { changed, onChange, state } from "./state.js";
+import { address, changed, onChange, state } from "./state.js";
 import { Banner, StatusView } from "./statusview.js";
 import * as store from "./store.js";
 import { setRegion } from "./voice.js";
 
 function go(view) {
   state.view = view;
-  if (view === "status") location.hash = "status";
-  else location.hash = state.chat.messages.length ? state.chat.id : "";
+  address(view === "status" ? view : state.chat.messages.length ? state.chat.id : "");
   changed();
 }
 

@@ -71,18 +71,23 @@ export class CodeBlock extends Component {
 
 // A Dialog is modal. It closes with Escape, as every dialog of the browser does.
 export class Dialog extends Component {
+  hold = (element) => {
+    if (element) this.element = element;
+  };
+
   componentDidMount() {
     this.before = document.activeElement;
-    this.base.showModal();
+    this.element.showModal();
+    (this.element.querySelector("textarea, .open") ?? this.element).focus();
   }
 
   componentWillUnmount() {
-    this.base.close();
+    this.element.close();
     if (this.before?.isConnected) this.before.focus();
   }
 
   render({ title, children, onClose }) {
-    return html`<dialog aria-labelledby="dialog-title" onClose=${onClose} onClick=${(e) => e.target === this.base && onClose()}>
+    return html`<dialog ref=${this.hold} aria-labelledby="dialog-title" onClose=${onClose} onClick=${(e) => e.target === this.element && onClose()}>
       <div class="inside">
         <header><h2 id="dialog-title">${title}</h2><button type="button" class="quiet" onClick=${onClose}>Close</button></header>
         ${children}
@@ -93,9 +98,13 @@ export class Dialog extends Component {
 
 // An Area is a field for text of several lines that grows with it. Enter calls onEnter.
 export class Area extends Component {
+  hold = (element) => {
+    if (element) this.element = element;
+  };
+
   componentDidMount() {
     this.fit();
-    if (this.props.focus) this.base.focus();
+    if (this.props.focus) this.element.focus();
   }
 
   componentDidUpdate() {
@@ -105,8 +114,8 @@ export class Area extends Component {
   // Browsers without field-sizing need a height.
   fit() {
     if (CSS.supports("field-sizing", "content")) return;
-    this.base.style.height = "auto";
-    this.base.style.height = `${this.base.scrollHeight}px`;
+    this.element.style.height = "auto";
+    this.element.style.height = `${this.element.scrollHeight}px`;
   }
 
   key = (e) => {
@@ -119,7 +128,7 @@ export class Area extends Component {
   };
 
   render({ id, label, value, onText, placeholder, onPaste }) {
-    return html`<textarea id=${id} rows="1" aria-label=${label} value=${value} placeholder=${placeholder}
+    return html`<textarea ref=${this.hold} id=${id} rows="1" aria-label=${label} value=${value} placeholder=${placeholder}
       onInput=${(e) => onText(e.target.value)} onKeyDown=${this.key} onPaste=${onPaste}></textarea>`;
   }
 }

@@ -56,3 +56,8 @@ export function touch(message) {
   message.rev = (message.rev || 0) + 1;
   changed();
 }
+
+// address names what is on the screen, so that a reload finds it again.
+export function address(name) {
+  history.replaceState(null, "", name ? "#" + name : location.pathname);
+}
