@@ -203,7 +203,7 @@ const contrast = `(selector) => {
   return (a + 0.05) / (b + 0.05);
 }`
 
-// Light and dark follow the system; in both, text has the contrast of WCAG AA. With INFERD_SHOTS, a
+// Light and dark follow the system; in both, text has the contrast of WCAG AA. With PAGE_SHOTS, a
 // folder, the screens are kept there.
 func TestLightAndDark(t *testing.T) {
 	d := start(t, mock(t, "Rayleigh scattering: short waves are scattered **more**. See [the article](https://example.org).\n\n"+
@@ -262,7 +262,7 @@ func (b *tab) thinks() {
 // shot keeps a picture of the screen.
 func (b *tab) shot(name string) {
 	b.t.Helper()
-	dir := os.Getenv("INFERD_SHOTS")
+	dir := os.Getenv("PAGE_SHOTS")
 	if dir == "" {
 		return
 	}
