@@ -51,7 +51,9 @@ func load(context.Context) *stats.Daemon {
 func newPage() *page.Page {
 	return &page.Page{
 		Board: status.NewBoard(status.Starting{}), Stats: load, UID: owner,
-		Log: func(n int) ([][]byte, error) { return [][]byte{[]byte(`{"msg":"a"}`), []byte(`{"msg":`), []byte(`{"msg":"b"}`)}, nil },
+		Log: func(n int) ([][]byte, error) {
+			return [][]byte{[]byte(`{"msg":"a"}`), []byte(`{"msg":`), []byte(`{"msg":"b"}`)}, nil
+		},
 	}
 }
 

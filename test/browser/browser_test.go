@@ -89,7 +89,7 @@ func TestMain(m *testing.M) {
 
 // A daemon is a running inferd.
 type daemon struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	stderr *output
 	base   string // URL
@@ -115,12 +115,12 @@ func (o *output) String() string {
 var boundAt = regexp.MustCompile(`surface=http path=(127\.0\.0\.1:\d+)`)
 
 // start starts a daemon with those entries, and waits until HTTP is bound.
-func start(t *testing.T, entries string) *daemon {
+func start(t testing.TB, entries string) *daemon {
 	t.Helper()
 	return startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[`+entries+`]}`)
 }
 
-func startWith(t *testing.T, config string) *daemon {
+func startWith(t testing.TB, config string) *daemon {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -178,7 +178,7 @@ func (d *daemon) running() int {
 }
 
 // eventually polls a condition, for states without an event.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -210,11 +210,16 @@ func TestNoDaemon(t *testing.T) {
 		serve func(http.ResponseWriter, *http.Request)
 		want  string
 	}{
-		"another server":   {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }, "answers 404 Not Found, and is no inferd"},
-		"no JSON":          {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {x\n\n") }, "none of inferd's"},
-		"an early end":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {\"choices\":[]}\n\n") }, "went away before the end"},
-		"a broken end":     {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "9"); _, _ = io.WriteString(w, "data") }, "went away before the end"},
-		"an error at last": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {\"error\":{\"message\":\"too late\"}}\n\n") }, "too late"},
+		"another server": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }, "answers 404 Not Found, and is no inferd"},
+		"no JSON":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {x\n\n") }, "none of inferd's"},
+		"an early end":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {\"choices\":[]}\n\n") }, "went away before the end"},
+		"a broken end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9")
+			_, _ = io.WriteString(w, "data")
+		}, "went away before the end"},
+		"an error at last": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "data: {\"error\":{\"message\":\"too late\"}}\n\n")
+		}, "too late"},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(test.serve))
 		_, err := client.Collect(dial(t, server.URL).Generate(t.Context(), client.Ask("hi")))
