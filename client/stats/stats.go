@@ -21,7 +21,7 @@ type Daemon struct {
 	Callers     []Caller  `json:"callers"`     // active and recent
 	Backends    []Backend `json:"backends"`    // in config order
 	// Listeners are the sockets and addresses in the order of their binding; none from an older daemon.
-	Listeners []Listener `json:"listeners"`
+	Listeners []Listener `json:"listeners,omitzero"`
 }
 
 // A Listener is a surface where clients can connect.

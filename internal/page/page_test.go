@@ -38,8 +38,11 @@ func load(context.Context) *stats.Daemon {
 		Version: "1", Running: 3, Waiting: 2,
 		Listeners: []stats.Listener{{Surface: "http", Addr: "/run/secret/http.sock"}},
 		Callers: []stats.Caller{
-			{User: "1000", Program: "8:1", Exe: "/home/owner/bin/editor"}, {User: "1000", Program: "ci"},
-			{User: "1001", Program: "8:2", Exe: "/home/other/bin/flood"}, {User: "", Program: "ci"}, {User: "", Program: "http"},
+			{User: "1000", Program: "8:1", Exe: "/home/owner/bin/editor"},
+			{User: "1000", Program: "ci"},
+			{User: "1001", Program: "8:2", Exe: "/home/other/bin/flood"},
+			{User: "", Program: "ci"},
+			{User: "", Program: "http"},
 		},
 		Backends: []stats.Backend{{
 			Name: "gen", PID: 4711, Reason: "open /home/owner/model.gguf: denied", LastKill: "wedged", Inexact: "/lib/x",
@@ -51,7 +54,7 @@ func load(context.Context) *stats.Daemon {
 func newPage() *page.Page {
 	return &page.Page{
 		Board: status.NewBoard(status.Starting{}), Stats: load, UID: owner,
-		Log: func(n int) ([][]byte, error) {
+		Log: func(int) ([][]byte, error) {
 			return [][]byte{[]byte(`{"msg":"a"}`), []byte(`{"msg":`), []byte(`{"msg":"b"}`)}, nil
 		},
 	}
@@ -290,16 +293,24 @@ func TestEvents(t *testing.T) {
 func TestEventsOfOthers(t *testing.T) {
 	const secret = "/home/owner/secret"
 	for _, phase := range []status.Phase{
-		status.CheckingLocal{Path: secret}, status.Download{Done: 1, Total: 4, URL: secret, Name: "m"}, status.Verify{Path: secret},
-		status.Quarantine{Path: secret, Expected: secret, Actual: secret, MovedTo: secret}, status.Mmap{Path: secret, Progress: 0.5},
-		status.KVCache{NCtx: 512}, status.Waiting{Reason: secret}, status.EngineExited{Reason: secret}, status.GaveUp{Reason: secret},
+		status.CheckingLocal{Path: secret},
+		status.Download{Done: 1, Total: 4, URL: secret, Name: "m"},
+		status.Verify{Path: secret},
+		status.Quarantine{Path: secret, Expected: secret, Actual: secret, MovedTo: secret},
+		status.Mmap{Path: secret, Progress: 0.5},
+		status.KVCache{NCtx: 512},
+		status.Waiting{Reason: secret},
+		status.EngineExited{Reason: secret},
+		status.GaveUp{Reason: secret},
 	} {
 		p := newPage()
 		w := watch(t, p, other)
 		w.next()
 		for _, ev := range []status.Event{
-			status.Loading{Backend: "gen", Phase: phase}, status.Restarting{Backend: "gen", Phase: phase},
-			status.Liveness{Backend: "gen", Silent: true, Reason: secret}, status.Capabilities{Backend: "gen", Inexact: secret},
+			status.Loading{Backend: "gen", Phase: phase},
+			status.Restarting{Backend: "gen", Phase: phase},
+			status.Liveness{Backend: "gen", Silent: true, Reason: secret},
+			status.Capabilities{Backend: "gen", Inexact: secret},
 			status.BackendState{Backend: "gen", State: "open"},
 		} {
 			p.Board.Publish(ev)

@@ -208,7 +208,7 @@ func TestImages(t *testing.T) {
 	d := start(t, mock(t, "a picture", `,"vision":true`))
 	b := open(t, d.base)
 	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
-	paste := func(kind string, make string) {
+	paste := func(kind, make string) {
 		t.Helper()
 		value[bool](b, fmt.Sprintf(`(async () => {
 			const transfer = new DataTransfer();

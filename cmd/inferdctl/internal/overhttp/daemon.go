@@ -29,6 +29,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[client.Status, error] {
 			yield(client.Status{}, withPage(err))
 			return
 		}
+		defer res.Body.Close()
 		for text, err := range events(ctx, res.Body) {
 			var s client.Status
 			if err == nil {

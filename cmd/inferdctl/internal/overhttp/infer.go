@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,14 +44,14 @@ func chatOf(req *client.Request) (*chat, error) {
 		m.MaxTokens = client.DefaultMaxTokens
 	}
 	for _, msg := range req.Messages {
-		text := ""
+		var text strings.Builder
 		for _, b := range msg.Blocks {
 			if b.Media != "" || b.Call != nil || b.Result != nil || b.Thinking != "" {
 				return nil, errors.New("internal error: only text goes over HTTP")
 			}
-			text += b.Text
+			text.WriteString(b.Text)
 		}
-		m.Messages = append(m.Messages, message{msg.Role, text})
+		m.Messages = append(m.Messages, message{msg.Role, text.String()})
 	}
 	if req.Format.JSONSchema != nil {
 		m.Format = map[string]any{"type": "json_schema", "json_schema": map[string]any{
@@ -92,6 +93,7 @@ func (c *Client) Generate(ctx context.Context, req *client.Request) iter.Seq2[cl
 			yield(client.Event{}, err)
 			return
 		}
+		defer res.Body.Close()
 		var done client.Done
 		for data, err := range events(ctx, res.Body) {
 			if err != nil {

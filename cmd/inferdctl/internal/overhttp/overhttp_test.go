@@ -263,7 +263,7 @@ func TestWait(t *testing.T) {
 		if err != nil {
 			return
 		}
-		_ = http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"late"}`) })) //nolint:gosec // ends with the test
+		_ = http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"late"}`) }))
 	}()
 	close(began)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

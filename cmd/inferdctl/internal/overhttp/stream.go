@@ -13,10 +13,8 @@ import (
 const maxEvent = 16 << 20
 
 // events yields the data of the events of a stream until it ends: with an error, or with the server.
-// It closes body.
-func events(ctx context.Context, body io.ReadCloser) iter.Seq2[[]byte, error] {
+func events(ctx context.Context, body io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		defer body.Close()
 		in := bufio.NewScanner(body)
 		in.Buffer(nil, maxEvent)
 		for in.Scan() {
