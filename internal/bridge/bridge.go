@@ -46,7 +46,7 @@ type Bridge struct {
 	Origins []string
 	// AnyModel sends requests with an unknown model to the default entry.
 	AnyModel bool
-	// Page serves people in a browser; nil is no page.
+	// Page serves browsers; nil is no page.
 	Page Page
 	// ReadyTimeout is how long a request waits for the daemon to be ready; 0 means 30 s.
 	ReadyTimeout time.Duration

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Page is the part of the server for people in a browser.
+// A Page is the part of the server for browsers.
 type Page interface {
 	// Takes reports whether a request is for the page.
 	Takes(*http.Request) bool

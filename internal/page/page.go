@@ -1,7 +1,7 @@
-// Package page serves the page for people: a chat and the daemon's state in a browser. Its files
+// Package page serves the page for browsers: a chat and the daemon's state in a browser. Its files
 // are embedded as they are in the folder files, without a build step, and its live paths send what
 // the admin and the control socket send. The page is a client of the HTTP interface like any other:
-// this package knows no model and no request, and the bridge decides who is let in.
+// this package knows no model and no request, and access is the business of the bridge.
 package page
 
 import (
@@ -26,7 +26,7 @@ type Page struct {
 	Stats func(context.Context) *stats.Daemon
 	// Log returns the newest lines of the activity log, oldest first; nil: there is none.
 	Log func(lines int) ([][]byte, error)
-	// UID is the daemon's user, the only one who sees everything.
+	// UID is the daemon's user: the only client without limits on what it sees.
 	UID int
 }
 
@@ -50,7 +50,7 @@ func (p *Page) Takes(r *http.Request) bool {
 }
 
 // Public reports whether a path needs no key: a client without one must get the page, to type it
-// there. The files are the same for everyone.
+// there. The files are the same for all clients.
 func (p *Page) Public(path string) bool {
 	return path == root || strings.HasPrefix(path, fileRoot)
 }

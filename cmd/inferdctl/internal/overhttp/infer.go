@@ -123,7 +123,7 @@ func (c *Client) Generate(ctx context.Context, req *client.Request) iter.Seq2[cl
 	}
 }
 
-// read decodes an event, and adds to done what it says about the end.
+// read decodes an event, and adds its members about the end to done.
 func read(done *client.Done, data []byte) (client.Event, error) {
 	var m chunk
 	if err := json.Unmarshal(data, &m); err != nil {

@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// What is no inferd is told apart from one that refuses.
+// Another server is told apart from a daemon that refuses.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		serve func(http.ResponseWriter, *http.Request)
