@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -220,6 +221,7 @@ func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (s
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
+	d.desk.listens("admin", ln)
 	d.notify(ctx, sdnotify.Status("loading"))
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return broadcast.Serve(ctx, ln, d.board, d.conns, d.slots, d.log)
@@ -232,6 +234,7 @@ func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, 
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	d.desk.listens("control", ln)
 	verbs := control.Verbs{Retry: d.desk.retry, Stats: d.desk.stats, SetLogLevel: setLogLevel}
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return control.Serve(ctx, ln, verbs, d.conns, d.slots, d.log)
@@ -297,6 +300,12 @@ func (d *daemon) ready(ctx context.Context, c *chain) {
 	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", d.places.Admin))
 }
 
+// isBound records that a surface is bound.
+func (d *daemon) isBound(ctx context.Context, surface string, ln net.Listener) {
+	d.desk.listens(surface, ln)
+	d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", surface), slog.String("path", ln.Addr().String()))
+}
+
 // serve binds the surfaces that a backend can serve, and serves them until ctx ends. drained ends
 // ctx, and returns once all connections have ended; it is never nil.
 func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain, runner *exchange.Runner) (drained func(), err error) {
@@ -323,7 +332,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 			return drained, err
 		}
 		for _, ln := range all {
-			d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", b.surface.Name), slog.String("path", ln.Addr().String()))
+			d.isBound(ctx, b.surface.Name, ln)
 			serving.Go(func() {
 				if err := srv.Serve(ctx, ln, b.surface); err != nil {
 					fail(err)
