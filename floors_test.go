@@ -33,7 +33,7 @@ var floors = [][]string{
 	{"internal/backend/llamacpp"}, // settings of engines
 	{"internal/wire/web"},         // common parts of the dialects of HTTP
 	{ // dialects
-		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/wire/anthropic", "internal/link", "internal/corpus",
+		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/wire/ollama", "internal/wire/llama", "internal/wire/anthropic", "internal/link", "internal/corpus",
 	},
 	{"internal/wire/responses"}, // a dialect with the errors of another
 	{ // parts: none imports another
