@@ -33,18 +33,21 @@ type Mark uint32
 // Marks of guards; see the package comment. End frames the spelling before the byte that
 // was just read, Begin the one behind it, leading white space aside.
 const (
-	Open  Mark = 1 << iota // a scope begins: no spelling is known in it
-	Begin                  // the next spelling begins
-	End                    // the spelling has ended before this byte
-	Close                  // the scope ends
-	_
-	_
+	Open   Mark = 1 << iota // a scope begins: no spelling is known in it
+	Begin                   // the next spelling begins
+	End                     // the spelling has ended before this byte
+	Close                   // the scope ends
+	Commit                  // ways without it end here; see the package comment
+	Forbid                  // the byte before is refused
 	_
 	_
 	User // the first mark without a meaning here; 24 are free
 )
 
-const guards = Open | Begin | End | Close
+const (
+	guards  = Open | Begin | End | Close
+	decides = Commit | Forbid
+)
 
 type kind uint8
 
@@ -109,6 +112,7 @@ type Grammar struct {
 	bytes  []byte // a byte of each class
 	start  int32
 	guard  bool
+	decide bool // it has marks that decide between ways
 	size   int
 }
 
@@ -137,6 +141,11 @@ func (b *Builder) End() Node { return b.add(node{kind: kindEnd}) }
 
 // Set takes a byte of a set.
 func (b *Builder) Set(set Set, next Node) Node {
+	return b.add(node{kind: kindSet, x: b.set(set), next: int32(next)})
+}
+
+// set returns the index of a set.
+func (b *Builder) set(set Set) int32 {
 	i, ok := b.sets[set]
 	if !ok {
 		if b.sets == nil {
@@ -146,7 +155,7 @@ func (b *Builder) Set(set Set, next Node) Node {
 		b.sets[set] = i
 		b.g.sets = append(b.g.sets, set)
 	}
-	return b.add(node{kind: kindSet, x: i, next: int32(next)})
+	return i
 }
 
 // Bytes takes the bytes of a text.
@@ -161,6 +170,11 @@ func (b *Builder) Bytes(text string, next Node) Node {
 
 // DFA takes a text of a DFA.
 func (b *Builder) DFA(d *DFA, next Node) Node {
+	return b.add(node{kind: kindDFA, x: b.dfa(d), next: int32(next)})
+}
+
+// dfa returns the index of a DFA.
+func (b *Builder) dfa(d *DFA) int32 {
 	i, ok := b.dfas[d]
 	if !ok {
 		if b.dfas == nil {
@@ -171,7 +185,7 @@ func (b *Builder) DFA(d *DFA, next Node) Node {
 		b.Spend(d.Size() + 4*len(d.Accept))
 		b.g.dfas = append(b.g.dfas, d)
 	}
-	return b.add(node{kind: kindDFA, x: i, next: int32(next)})
+	return i
 }
 
 // Text takes least to most characters of a JSON string, each in its one spelling.
@@ -225,9 +239,8 @@ func (b *Builder) Define(n Node, ways ...Node) {
 
 // Mark passes marks.
 func (b *Builder) Mark(m Mark, next Node) Node {
-	if m&guards != 0 {
-		b.g.guard = true
-	}
+	b.g.guard = b.g.guard || m&guards != 0
+	b.g.decide = b.g.decide || m&decides != 0
 	return b.add(node{kind: kindMark, x: int32(m), next: int32(next)})
 }
 

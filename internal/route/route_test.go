@@ -199,7 +199,7 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 		known    = false
 		loading  = &backend.Backend{Name: "loading", Abilities: func() (infer.Abilities, bool) { return reported, known }}
 		r        = route.Router{Backends: []*backend.Backend{plain, whole, loading}}
-		thinking = func(model string) infer.Task { return &infer.Generate{Model: model, Thinking: true} }
+		thinking = func(model string) infer.Task { return &infer.Generate{Model: model, Thinking: infer.ThinkOn} }
 		want     = func(task infer.Task, want string) {
 			t.Helper()
 			if got := choose(&r, task); got != want {
@@ -218,7 +218,7 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 	want(&infer.Embed{Model: "loading"}, "loading")
 	known = true
 	want(thinking("loading"), "invalid")
-	reported = infer.Abilities{Generate: true, Thinking: true}
+	reported = infer.Abilities{Generate: true, Thinking: infer.ThinkOn}
 	want(thinking("loading"), "loading")
 	want(&infer.Embed{Model: "loading"}, "invalid")
 	plain.State = in(backend.Down)

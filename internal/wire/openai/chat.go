@@ -244,36 +244,43 @@ func (m *chatRequest) thinking(c *Chat) error {
 			return Invalid("reasoning_effort", "reasoning_effort must be one of: none, minimal, low, medium, high, xhigh")
 		}
 		c.thinks = "reasoning_effort"
-		gen.Thinking, gen.ThinkingBudget = budget >= 0, max(budget, 0)
+		gen.Thinking, gen.ThinkingBudget = thinkIf(budget >= 0), max(budget, 0)
 	}
 	if m.Template.EnableThinking != nil {
 		c.thinks = "chat_template_kwargs"
-		gen.Thinking = *m.Template.EnableThinking
+		gen.Thinking = thinkIf(*m.Template.EnableThinking)
 	}
 	if m.ReasoningBudget != nil {
 		c.thinks = "reasoning_budget"
 		switch n, err := m.ReasoningBudget.Within("reasoning_budget", 0); {
 		case m.ReasoningBudget.String() == "-1":
-			gen.Thinking, gen.ThinkingBudget = true, 0
+			gen.Thinking, gen.ThinkingBudget = infer.ThinkOn, 0
 		case err != nil:
 			return Invalid("reasoning_budget", "%v", err)
 		default:
-			gen.Thinking, gen.ThinkingBudget = n > 0, n
+			gen.Thinking, gen.ThinkingBudget = thinkIf(n > 0), n
 		}
 	}
-	if !gen.Thinking {
+	if gen.Thinking != infer.ThinkOn {
 		gen.ThinkingBudget = 0
 	}
 	return nil
 }
 
+func thinkIf(on bool) infer.ThinkingMode {
+	if on {
+		return infer.ThinkOn
+	}
+	return infer.ThinkOff
+}
+
 // Offer adapts the request to the abilities of the model: thinking that it does not offer is
 // ignored.
 func (c *Chat) Offer(can infer.Abilities) {
-	if can.Thinking || !c.Generate.Thinking {
+	if can.Thinking || c.Generate.Thinking != infer.ThinkOn {
 		return
 	}
-	c.Generate.Thinking, c.Generate.ThinkingBudget = false, 0
+	c.Generate.Thinking, c.Generate.ThinkingBudget = infer.ThinkAuto, 0
 	c.Ignored = append(c.Ignored, c.thinks)
 	slices.Sort(c.Ignored)
 }

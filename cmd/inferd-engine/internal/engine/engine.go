@@ -15,7 +15,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -35,6 +37,10 @@ type Engine struct {
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
 	Formats  *constraint.Compiler
+	// Dialect is how the answers of the model spell thoughts and calls; nil is text alone.
+	Dialect *dialect.Dialect
+	// Markers are the control tokens of the model by their spelling.
+	Markers map[string]llama.Token
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
@@ -47,9 +53,13 @@ type Engine struct {
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities returns the abilities of this package, which are the same for all models.
-func (*Engine) Abilities() infer.Abilities {
-	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Count: true}
+// Abilities returns the abilities of the engine. Every model can call tools, as its template spells calls
+// or as a system message describes them; thoughts depend on the template.
+func (e *Engine) Abilities() infer.Abilities {
+	return infer.Abilities{
+		Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Count: true,
+		Tools: e.Dialect != nil && e.Dialect.Shape != dialect.NoCalls, Thinking: e.Dialect != nil && e.Dialect.Thinking.Has(),
+	}
 }
 
 // Handle answers req, which must be to generate or to count. A request that the model cannot
@@ -69,23 +79,27 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 }
 
 func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Generate, emit infer.Sink) error {
-	format, err := e.format(ctx, req, &gen.Format)
+	prompt, tail, err := e.fit(ctx, gen)
+	if err != nil {
+		return err
+	}
+	spoken, err := e.speech(gen, tail)
+	if err != nil {
+		return err
+	}
+	format, err := e.compile(ctx, req, spoken)
 	if err != nil {
 		return err
 	}
 	if format != nil {
 		defer format.Release()
 	}
-	prompt, err := e.fit(ctx, gen)
-	if err != nil {
-		return err
-	}
 	most := e.Loop.Room() - len(prompt)
 	if gen.MaxTokens > 0 {
 		most = min(most, gen.MaxTokens)
 	}
 	if format != nil && most < format.Least() {
-		return errTooShort(format.Least(), gen.MaxTokens, most)
+		return errTooShort(spoken.Member(), format.Least(), gen.MaxTokens, most)
 	}
 	if err := emit(&infer.Prompt{Tokens: len(prompt)}); err != nil {
 		return err
@@ -100,13 +114,14 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen, format != nil)}
+	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen)}
 	seq := g.sequence()
 	if format != nil {
-		if g.format, err = format.Open(most); err != nil {
+		if g.allowed, err = format.Open(most); err != nil {
 			return err
 		}
-		defer g.format.Close()
+		defer g.allowed.Close()
+		g.understand(spoken)
 		seq.Spent = format.TakeCost()
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
@@ -117,33 +132,64 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	return g.finish(result, len(prompt), err)
 }
 
-// format compiles a response format; nil is none.
-func (e *Engine) format(ctx context.Context, req *infer.Request, f *infer.Format) (*constraint.Constraint, error) {
-	if !constraint.Has(f) {
-		return nil, nil //nolint:nilnil // no format is no error
+// speech returns what the answer to a prompt may be; nil is any text. tail is the end of the prompt,
+// as far as the template wrote it.
+func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
+	o := speech.Options{
+		Dialect: e.Dialect, Markers: e.Markers, Ends: e.ends(),
+		Tools: gen.Tools, Choice: gen.Choice, OneCall: gen.OneCall,
+	}
+	if o.Dialect == nil || gen.Prompt != nil {
+		o.Dialect = new(dialect.Dialect)
+	}
+	if constraint.Has(&gen.Format) {
+		o.Format = &gen.Format
+	}
+	o.Place = o.Dialect.Thinking.Place(tail)
+	o.NoThoughts = gen.Thinking == infer.ThinkOff && o.Dialect.Thinking.CanStop()
+	if !speech.Needed(&o) {
+		return nil, nil //nolint:nilnil // any text is no error
+	}
+	return speech.New(o)
+}
+
+// ends returns the tokens that end an answer.
+func (e *Engine) ends() (ids []llama.Token) {
+	for _, id := range e.Markers {
+		if e.Model.IsEOG(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// compile compiles what an answer may be; nil is any text.
+func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, error) {
+	if s == nil {
+		return nil, nil //nolint:nilnil // any text is no error
 	}
 	owner := ""
 	if req.Peer.Owns() {
 		owner = req.Peer.User + "\x00" + req.CachePart()
 	}
-	return e.Formats.Compile(ctx, owner, f)
+	return e.Formats.Compile(ctx, owner, s)
 }
 
 // errTooShort refuses an answer that could not end as a whole within most tokens; 0 of asked is not
 // said.
-func errTooShort(least, asked, most int) error {
+func errTooShort(member string, least, asked, most int) error {
 	if asked == 0 || most < asked {
-		return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens, the context has room for %d behind the prompt", least, most)
+		return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
 	}
-	return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens: max_tokens must be at least that, it is %d", least, asked)
+	return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, asked)
 }
 
 // answer returns an empty answer to gen. A response format defines the whole text: neither stop
 // sequences nor markers of turns end it. It and a prompt without the template have no turns: then
 // nothing is trimmed, and markers of turns are text like any other.
-func (e *Engine) answer(gen *infer.Generate, constrained bool) answer {
+func (e *Engine) answer(gen *infer.Generate) answer {
 	var a answer
-	if constrained {
+	if constraint.Has(&gen.Format) {
 		return a
 	}
 	for _, text := range gen.Stop {
@@ -201,22 +247,29 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	return err
 }
 
-// fit returns the tokens of a prompt that leaves room for an answer.
-func (e *Engine) fit(ctx context.Context, gen *infer.Generate) ([]batch.Token, error) {
+// fit returns the tokens of a prompt that leaves room for an answer, and the end of its text as far as the
+// template wrote it.
+func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt []batch.Token, tail string, err error) {
 	if least := e.leastTokens(gen); least > e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: e.Loop.Room()})
+		return nil, "", infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: e.Loop.Room()})
 	}
-	prompt, err := e.prompt(ctx, gen, e.LongestToken*e.Loop.Room(), e.render)
+	prompt, err = e.prompt(ctx, gen, e.LongestToken*e.Loop.Room(), func(messages []infer.Message) ([]chat.Segment, error) {
+		segments, err := e.render(messages)
+		if n := len(segments); n > 0 && segments[n-1].Special {
+			tail = segments[n-1].Text
+		}
+		return segments, err
+	})
 	if long, ok := errors.AsType[*sizeError](err); ok {
-		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: long.size / e.LongestToken, AtLeast: true, Most: e.Loop.Room()})
+		return nil, "", infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: long.size / e.LongestToken, AtLeast: true, Most: e.Loop.Room()})
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if len(prompt) >= e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(prompt), Most: e.Loop.Room()})
+		return nil, "", infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(prompt), Most: e.Loop.Room()})
 	}
-	return prompt, nil
+	return prompt, tail, nil
 }
 
 // leastTokens is a lower bound of the tokens of a prompt. Exact counting takes a second per
