@@ -24,7 +24,12 @@ func (d *DFA) Size() int {
 
 // next returns the state behind a byte, or -1.
 func (d *DFA) next(state int32, b byte) int32 {
-	for _, e := range d.Edges[d.First[state]:d.First[state+1]] {
+	return target(d.Edges[d.First[state]:d.First[state+1]], b)
+}
+
+// target returns the state to which the edges of a state lead, or -1.
+func target(edges []Edge, b byte) int32 {
+	for _, e := range edges {
 		if b <= e.Hi {
 			if b < e.Lo {
 				return -1

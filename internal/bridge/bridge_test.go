@@ -464,7 +464,7 @@ func TestRefusals(t *testing.T) {
 		text    string
 	}{
 		"an unknown path":           {request("POST", "/v1/x", "{}"), 404, "unknown_url", "there is no POST /v1/x"},
-		"a path outside":            {request("GET", "/", ""), 404, "unknown_url", ""},
+		"a path outside":            {request("GET", "/x", ""), 404, "unknown_url", ""},
 		"another method":            {request("GET", chatPath, ""), 405, "method_not_allowed", "POST"},
 		"another method, of models": {request("POST", "/v1/models", ""), 405, "method_not_allowed", "GET"},
 		"TRACE":                     {request("TRACE", chatPath, ""), 405, "method_not_allowed", "POST"},

@@ -79,8 +79,15 @@ type Generate struct {
 	// Prompt, if not nil, is continued as it is: the model's template is not used, and spellings
 	// of special tokens in it are these tokens. Messages, Attachments and Tools are empty then.
 	Prompt *string
-	// Suffix, if not nil, is the text behind the answer, which fills the gap after Prompt.
-	Suffix      *string
+	// Tokens, if not nil, are a prompt as tokens of the model, continued as they are. There is no
+	// Prompt then.
+	Tokens []int32
+	// Suffix, if not nil, is the text behind the answer, which fills the gap after Prompt. Both are
+	// text alone: spellings of special tokens in them mean nothing.
+	Suffix *string
+	// Files are other texts of a project, the least important first, that help to fill a gap. As many
+	// of the last ones are used as fit.
+	Files       []File
 	Attachments []Attachment // named by MediaParts; their ids are unique
 	Tools       []Tool       // that the model may call; their names are unique
 	Choice      ToolChoice
@@ -95,6 +102,8 @@ type Generate struct {
 	Thinking       ThinkingMode
 	ThinkingBudget int // most tokens of thinking; 0 is no limit
 	Logprobs       int // alternatives to report for every token, 0 to 20; 0 means no logprobs
+
+	Reveal Reveal // parts of the prompt to report
 }
 
 // Defaults are the values of a surface for what a request does not say. They are filled in where
@@ -114,15 +123,12 @@ func (g *Generate) Settled() *Generate {
 	return &whole
 }
 
-// Count asks for the number of tokens of the prompt that a request to generate would have, and
-// generates nothing. The answer is a Done. It needs no slot.
-type Count struct{ Of *Generate }
-
 // Embed asks for a vector for each of some texts.
 type Embed struct {
 	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
 	Dimensions int      // number of leading values of each vector to return; 0 is all
+	Truncate   bool     // the end of an input that does not fit into the context is left out
 	Task       EmbedTask
 }
 
@@ -279,6 +285,14 @@ const (
 	ThinkOff  ThinkingMode = "off" // as little as the model can
 )
 
+// ThinkIf returns the mode of a request that says yes or no.
+func ThinkIf(on bool) ThinkingMode {
+	if on {
+		return ThinkOn
+	}
+	return ThinkOff
+}
+
 // Format constrains the answer. At most one field is set.
 type Format struct {
 	Grammar    string // GBNF with start symbol "root"
@@ -335,9 +349,15 @@ type Admitted struct {
 	Model   string        // the model's own name; may be empty
 }
 
-// Prompt reports the size of the prompt before the first piece of the answer. A backend need not
-// send it, and sends it again if the request begins anew.
-type Prompt struct{ Tokens int }
+// Prompt reports the size of the prompt before the first piece of the answer, and the parts that
+// Generate.Reveal asks for. A backend need not send it, unless it is asked, and sends it again if the
+// request begins anew.
+type Prompt struct {
+	Tokens int
+	IDs    []int32
+	Pieces [][]byte // the texts of the tokens, any bytes; control tokens have their spelling
+	Text   []byte   // of a conversation, as its template renders it
+}
 
 // Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
 // engine and its link, to report tokens without text or with text that is held back.

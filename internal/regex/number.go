@@ -185,78 +185,83 @@ func Canonical(b *Budget) *DFA {
 // Compare returns the decimals that are less than, equal to and greater than a bound, as asked
 // for.
 func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
-	// The magnitudes are compared: of the whole parts first the number of digits, then the
-	// digits, then those of the fractions.
-	type state struct {
-		place
-		negative, nonzero bool
-		digits            int  // of the part so far, at most one more than the bound's
-		order             int8 // of these digits beside the bound's: -1, 0, 1
+	return machine(b, comparing{}, func(s comparing, c int) (comparing, bool) { return s.next(&bound, c) }, func(s comparing) bool {
+		order := s.sum(&bound)
+		return s.ends() && (order < 0 && less || order == 0 && equal || order > 0 && greater)
+	})
+}
+
+// comparing is the comparison of a decimal with a bound. The magnitudes are compared: of the
+// whole parts first the number of digits, then the digits, then those of the fractions.
+type comparing struct {
+	place
+	negative, nonzero bool
+	digits            int  // of the part so far, at most one more than the bound's
+	order             int8 // of these digits beside the bound's: -1, 0, 1
+}
+
+func sign(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
+
+// whole compares the whole parts, once the point comes or the end: shorter and longer ones
+// decide.
+func (s comparing) whole(bound *Decimal) int8 {
+	if s.place == atFraction || s.digits == len(bound.whole) {
+		return s.order
 	}
-	sign := func(have, want int) int8 {
-		return int8(max(-1, min(have-want, 1)))
+	return sign(s.digits, len(bound.whole))
+}
+
+func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
+	p, ok := s.step(c)
+	t := s
+	t.place = p
+	t.nonzero = s.nonzero || c > zero
+	switch {
+	case c == minus:
+		t.negative = true
+	case c == point:
+		t.order, t.digits = s.whole(bound), 0
+	case p == atFraction:
+		if t.order != 0 {
+			break
+		}
+		want := 0
+		if s.digits < len(bound.fraction) {
+			want = int(bound.fraction[s.digits] - '0')
+		}
+		t.order = sign(c-zero, want)
+		t.digits = min(s.digits+1, len(bound.fraction))
+	case p == atZero: // no digit that counts
+	case s.digits < len(bound.whole):
+		if t.order == 0 {
+			t.order = sign(c-zero, int(bound.whole[s.digits]-'0'))
+		}
+		t.digits++
+	default:
+		t.digits, t.order = len(bound.whole)+1, 1
 	}
-	// Whole parts that are shorter or longer decide when the point comes, or the end.
-	whole := func(s state) int8 {
-		if s.place == atFraction || s.digits == len(bound.whole) {
-			return s.order
-		}
-		return sign(s.digits, len(bound.whole))
+	return t, ok
+}
+
+// sum compares a whole decimal with the bound.
+func (s comparing) sum(bound *Decimal) int8 {
+	order, digits := s.whole(bound), 0
+	if s.place == atFraction {
+		digits = s.digits
 	}
-	next := func(s state, c int) (state, bool) {
-		p, ok := s.step(c)
-		t := s
-		t.place = p
-		t.nonzero = s.nonzero || c > zero
-		switch {
-		case c == minus:
-			t.negative = true
-		case c == point:
-			t.order, t.digits = whole(s), 0
-		case p == atFraction:
-			if t.order != 0 {
-				break
-			}
-			want := 0
-			if s.digits < len(bound.fraction) {
-				want = int(bound.fraction[s.digits] - '0')
-			}
-			t.order = sign(c-zero, want)
-			t.digits = min(s.digits+1, len(bound.fraction))
-		case p == atZero: // no digit that counts
-		case s.digits < len(bound.whole):
-			if t.order == 0 {
-				t.order = sign(c-zero, int(bound.whole[s.digits]-'0'))
-			}
-			t.digits++
-		default:
-			t.digits, t.order = len(bound.whole)+1, 1
-		}
-		return t, ok
+	if order == 0 && digits < len(bound.fraction) { // whose last digit is not 0
+		order = -1
 	}
-	accept := func(s state) bool {
-		if !s.ends() {
-			return false
-		}
-		order, digits := whole(s), 0
-		if s.place == atFraction {
-			digits = s.digits
-		}
-		if order == 0 && digits < len(bound.fraction) { // whose last digit is not 0
-			order = -1
-		}
-		negative := s.negative && s.nonzero // -0 is 0
-		switch {
-		case negative && bound.Negative:
-			order = -order
-		case negative:
-			order = -1
-		case bound.Negative:
-			order = 1
-		}
-		return order < 0 && less || order == 0 && equal || order > 0 && greater
+	negative := s.negative && s.nonzero // -0 is 0
+	switch {
+	case negative && bound.Negative:
+		return -order
+	case negative:
+		return -1
+	case bound.Negative:
+		return 1
 	}
-	return machine(b, state{}, next, accept)
+	return order
 }
 
 // Equals returns the spellings of a number.

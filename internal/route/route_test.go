@@ -218,7 +218,7 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 	want(&infer.Embed{Model: "loading"}, "loading")
 	known = true
 	want(thinking("loading"), "invalid")
-	reported = infer.Abilities{Generate: true, Thinking: infer.ThinkOn}
+	reported = infer.Abilities{Generate: true, Thinking: true}
 	want(thinking("loading"), "loading")
 	want(&infer.Embed{Model: "loading"}, "invalid")
 	plain.State = in(backend.Down)

@@ -20,6 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // ask is a request with one message and more members.
@@ -85,10 +86,10 @@ func TestReadChat(t *testing.T) {
 		"a schema":                      {ask(`,"response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"object"}}}`), func(g *infer.Generate) { g.Format.Schema = []byte(`{"type":"object"}`) }},
 		"a schema, llama.cpp's way":     {ask(`,"json_schema":{"type":"object"}`), func(g *infer.Generate) { g.Format.Schema = []byte(`{"type":"object"}`) }},
 		"a grammar":                     {ask(`,"grammar":"root ::= \"a\""`), func(g *infer.Generate) { g.Format.Grammar = `root ::= "a"` }},
-		"no effort":                     {ask(`,"reasoning_effort":"none"`), same},
+		"no effort":                     {ask(`,"reasoning_effort":"none"`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }},
 		"some effort":                   {ask(`,"reasoning_effort":"low"`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = infer.ThinkOn, 1024 }},
 		"thinking, by the template":     {ask(`,"chat_template_kwargs":{"enable_thinking":true,"x":1}`), func(g *infer.Generate) { g.Thinking = infer.ThinkOn }},
-		"no thinking, by the template":  {ask(`,"reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}`), same},
+		"no thinking, by the template":  {ask(`,"reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }},
 		"a budget":                      {ask(`,"reasoning_budget":7`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = infer.ThinkOn, 7 }},
 		"an unlimited budget":           {ask(`,"reasoning_budget":-1`), func(g *infer.Generate) { g.Thinking = infer.ThinkOn }},
 		"tools":                         {ask(tools), withTools(infer.ToolChoice{})},
@@ -366,19 +367,16 @@ func TestFaults(t *testing.T) {
 		"malformed":       {infer.Errorf(infer.Malformed, "why"), 502, "api_error", "", "", "why"},
 		"internal":        {infer.Errorf(infer.Internal, "why"), 500, "api_error", "", "", "why"},
 		"no class":        {errors.New("secret"), 500, "api_error", "", "", "internal error"},
-		"model unknown":   {openai.UnknownModel("x"), 404, "invalid_request_error", "model_not_found", "model", `"x"`},
+		"model unknown":   {web.UnknownModel("x"), 404, "invalid_request_error", "model_not_found", "model", `"x"`},
 		"a long prompt":   {infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: 9, Most: 8}), 400, "invalid_request_error", "context_length_exceeded", "messages", "9 tokens"},
 		"tools":           {infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}), 400, "invalid_request_error", "", "tools", "not supported"},
 		"a schema":        {infer.Abilities{}.Check(&infer.Generate{Format: infer.Format{Schema: []byte("{}")}}), 400, "invalid_request_error", "", "response_format", "not supported"},
-		"a wrapped fault": {fmt.Errorf("x: %w", openai.Invalid("n", "why")), 400, "invalid_request_error", "", "n", "why"},
+		"a wrapped fault": {fmt.Errorf("x: %w", web.Invalid("n", "why")), 400, "invalid_request_error", "", "n", "why"},
 		"a member's type": {&wire.FatalError{Err: infer.Errorf(infer.Invalid, "decode"), Member: "stop"}, 400, "invalid_request_error", "", "stop", "decode"},
 	} {
 		f := openai.ErrorOf(test.err)
 		if f.Status != test.status || f.Type != test.kind || f.Code != test.code || f.Param != test.param || !strings.Contains(f.Message, test.text) {
 			t.Errorf("%s: %+v", name, f)
-		}
-		if f.NoRetry != (f.Status == 502) {
-			t.Errorf("%s: no retry: %v", name, f.NoRetry)
 		}
 	}
 }
@@ -414,7 +412,7 @@ func TestStream(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if got, want := string(openai.StreamError(nil, openai.Invalid("n", "why"))),
+	if got, want := string(a.Fail(nil, web.Invalid("n", "why"))),
 		`data: {"error":{"message":"why","type":"invalid_request_error","param":"n","code":null}}`+"\n\ndata: [DONE]\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -6,9 +6,43 @@ import (
 	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
+
+// speech returns what the answer to a prompt may be; nil is any text. tail is the end of the prompt,
+// as far as the template wrote it.
+func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
+	o := speech.Options{
+		Dialect: e.Dialect, Markers: e.Markers, Ends: e.ends(),
+		Tools: gen.Tools, Choice: gen.Choice, OneCall: gen.OneCall,
+	}
+	if o.Dialect == nil || gen.Raw() {
+		o.Dialect = new(dialect.Dialect)
+	}
+	if constraint.Has(&gen.Format) {
+		o.Format = &gen.Format
+	}
+	o.Place = o.Dialect.Thinking.Place(tail)
+	o.NoThoughts = gen.Thinking == infer.ThinkOff && o.Dialect.Thinking.CanStop()
+	if !speech.Needed(&o) {
+		return nil, nil //nolint:nilnil // any text is no error
+	}
+	return speech.New(o)
+}
+
+// ends returns the tokens that end an answer.
+func (e *Engine) ends() (ids []llama.Token) {
+	for _, id := range e.Markers {
+		if e.Model.IsEOG(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
 
 // spoken is the part of a generation that an answer with a parser needs.
 type spoken struct {

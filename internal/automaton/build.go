@@ -1,0 +1,196 @@
+package automaton
+
+// A Builder makes a [Grammar], nodes from the end to the beginning: each takes the node that
+// follows it. The zero value is ready for use.
+type Builder struct {
+	Budget *Budget // nil has the default bounds
+	Depth  int     // of calls made with Nest, in each other; 0 means 128
+
+	g    Grammar
+	sets map[Set]int32
+	dfas map[*DFA]int32
+}
+
+// Spend is [Budget.Spend] of the builder's budget.
+func (b *Builder) Spend(bytes int) bool {
+	if b.Budget == nil {
+		b.Budget = &Budget{}
+	}
+	return b.Budget.Spend(bytes)
+}
+
+func (b *Builder) add(n node) Node {
+	b.Spend(36) // with its cost, height and slack
+	b.g.nodes = append(b.g.nodes, n)
+	return Node(len(b.g.nodes) - 1)
+}
+
+// End ends a rule, or the whole text.
+func (b *Builder) End() Node { return b.add(node{kind: kindEnd}) }
+
+// Set takes a byte of a set.
+func (b *Builder) Set(set Set, next Node) Node {
+	return b.add(node{kind: kindSet, x: b.set(set), next: int32(next)})
+}
+
+// set returns the index of a set.
+func (b *Builder) set(set Set) int32 {
+	i, ok := b.sets[set]
+	if !ok {
+		if b.sets == nil {
+			b.sets = make(map[Set]int32)
+		}
+		i = int32(len(b.g.sets))
+		b.sets[set] = i
+		b.g.sets = append(b.g.sets, set)
+	}
+	return i
+}
+
+// Bytes takes the bytes of a text.
+func (b *Builder) Bytes(text string, next Node) Node {
+	for i := len(text) - 1; i >= 0; i-- {
+		var s Set
+		s.Add(text[i], text[i])
+		next = b.Set(s, next)
+	}
+	return next
+}
+
+// DFA takes a text of a DFA.
+func (b *Builder) DFA(d *DFA, next Node) Node {
+	return b.add(node{kind: kindDFA, x: b.dfa(d), next: int32(next)})
+}
+
+// dfa returns the index of a DFA.
+func (b *Builder) dfa(d *DFA) int32 {
+	i, ok := b.dfas[d]
+	if !ok {
+		if b.dfas == nil {
+			b.dfas = make(map[*DFA]int32)
+		}
+		i = int32(len(b.g.dfas))
+		b.dfas[d] = i
+		b.Spend(d.Size() + 4*len(d.Accept))
+		b.g.dfas = append(b.g.dfas, d)
+	}
+	return i
+}
+
+// Text takes least to most characters of a JSON string, each in its one spelling.
+func (b *Builder) Text(least, most int, next Node) Node {
+	if least > MaxCount {
+		return b.Alt()
+	}
+	return b.add(node{kind: kindText, min: count(least), max: count(most), next: int32(next)})
+}
+
+// count bounds a count: a maximum beyond MaxCount is none, as no answer is so long. A minimum
+// beyond it is not reached by any.
+func count(n int) int32 {
+	if n > MaxCount {
+		return Unlimited
+	}
+	return int32(n)
+}
+
+// Token takes a token by id, whatever its bytes.
+func (b *Builder) Token(id int32, next Node) Node {
+	return b.add(node{kind: kindToken, x: id, next: int32(next)})
+}
+
+// OtherToken takes any token but one.
+func (b *Builder) OtherToken(id int32, next Node) Node {
+	return b.add(node{kind: kindOther, x: id, next: int32(next)})
+}
+
+// Alt takes one of several ways. Of none there is no way.
+func (b *Builder) Alt(ways ...Node) Node {
+	if len(ways) == 1 {
+		return ways[0]
+	}
+	n := b.Forward()
+	b.Define(n, ways...)
+	return n
+}
+
+// Forward makes alternatives that [Builder.Define] sets later, for loops.
+func (b *Builder) Forward() Node { return b.add(node{kind: kindAlt}) }
+
+// Define sets the alternatives of a node made by [Builder.Forward].
+func (b *Builder) Define(n Node, ways ...Node) {
+	b.Spend(4 * len(ways))
+	b.g.nodes[n].x, b.g.nodes[n].y = int32(len(b.g.lists)), int32(len(ways))
+	for _, w := range ways {
+		b.g.lists = append(b.g.lists, int32(w))
+	}
+}
+
+// Mark passes marks.
+func (b *Builder) Mark(m Mark, next Node) Node {
+	b.g.guard = b.g.guard || m&guards != 0
+	b.g.decide = b.g.decide || m&decides != 0
+	return b.add(node{kind: kindMark, x: int32(m), next: int32(next)})
+}
+
+// Rule declares a rule.
+func (b *Builder) Rule() Rule {
+	b.g.rules = append(b.g.rules, -1)
+	return Rule(len(b.g.rules) - 1)
+}
+
+// Body defines a rule.
+func (b *Builder) Body(r Rule, start Node) { b.g.rules[r] = int32(start) }
+
+// Call takes a text of a rule.
+func (b *Builder) Call(r Rule, next Node) Node {
+	return b.add(node{kind: kindCall, x: int32(r), next: int32(next)})
+}
+
+// Nest is Call for a rule in which the text is a level deeper.
+func (b *Builder) Nest(r Rule, next Node) Node {
+	return b.add(node{kind: kindCall, deep: true, x: int32(r), next: int32(next)})
+}
+
+// Repeat takes least to most texts of a rule.
+func (b *Builder) Repeat(r Rule, least, most int, next Node) Node {
+	if least > MaxCount {
+		return b.Alt()
+	}
+	return b.add(node{kind: kindRepeat, x: int32(r), min: count(least), max: count(most), next: int32(next)})
+}
+
+// Build ends the construction: the grammar is the texts of a rule. It fails if a rule begins
+// with itself, if there is no text, or if the budget is exceeded.
+func (b *Builder) Build(start Rule) (*Grammar, error) {
+	g := &b.g
+	g.start = g.rules[start]
+	g.depth = int32(b.Depth)
+	if g.depth == 0 {
+		g.depth = 128
+	}
+	if !b.Spend(0) {
+		return nil, b.Budget.Err()
+	}
+	g.dist = make([][]int32, len(g.dfas))
+	for i, d := range g.dfas {
+		g.dist[i] = d.distances()
+	}
+	b.measure()
+	b.classify()
+	switch {
+	case b.Budget.Err() != nil:
+		return nil, b.Budget.Err()
+	case g.cost[g.start] >= never:
+		return nil, ErrNothing
+	case g.leftRecursive():
+		return nil, ErrLeftRecursion
+	case g.height[g.start] > g.depth:
+		return nil, ErrNothing
+	}
+	g.size = len(g.nodes)*32 + len(g.lists)*4 + len(g.rules)*4 + len(g.sets)*32
+	for _, d := range g.dfas {
+		g.size += d.Size() + 4*len(d.Accept)
+	}
+	return g, nil
+}

@@ -1,0 +1,85 @@
+package automaton
+
+import "slices"
+
+// classify divides the bytes into classes that every set and every state of a DFA treats
+// alike.
+func (b *Builder) classify() {
+	g := &b.g
+	classes := 1
+	split := func(key func(b int) int32) {
+		if classes < 256 {
+			classes = g.split(key)
+		}
+	}
+	for i := range g.sets {
+		split(func(b int) int32 { return int32(g.sets[i][b>>6] >> (b & 63) & 1) })
+	}
+	for i := range g.nodes {
+		if g.nodes[i].kind == kindText {
+			for state := range int32(refused) {
+				split(func(b int) int32 { return textNext(state, byte(b)) })
+			}
+			break
+		}
+	}
+	for _, d := range g.dfas {
+		for s := range d.Accept {
+			if edges := d.Edges[d.First[s]:d.First[s+1]]; len(edges) > 0 && !b.uniform(edges) {
+				if !b.Spend(0) {
+					return
+				}
+				split(func(b int) int32 { return target(edges, byte(b)) })
+			}
+		}
+	}
+	g.bytes = make([]byte, classes)
+	for i := range 256 {
+		g.bytes[g.class[255-i]] = byte(255 - i)
+	}
+}
+
+// split divides the classes by a key of bytes. It returns their number.
+func (g *Grammar) split(key func(b int) int32) (classes int) {
+	type pair struct {
+		class uint8
+		key   int32
+	}
+	var seen [256]pair
+	var class [256]uint8
+	for i := range 256 {
+		p := pair{g.class[i], key(i)}
+		at := slices.Index(seen[:classes], p)
+		if at < 0 {
+			at = classes
+			seen[at] = p
+			classes++
+		}
+		class[i] = uint8(at)
+	}
+	g.class = class
+	return classes
+}
+
+// uniform reports whether all edges keep to the classes so far: a quick check of the usual
+// case.
+func (b *Builder) uniform(edges []Edge) bool {
+	var to [256]int32 // of each class, the target plus 2; 1 is none
+	class := &b.g.class
+	i := 0
+	for c := range 256 {
+		for i < len(edges) && int(edges[i].Hi) < c {
+			i++
+		}
+		t := int32(1)
+		if i < len(edges) && int(edges[i].Lo) <= c {
+			t = edges[i].To + 2
+		}
+		if to[class[c]] == 0 {
+			to[class[c]] = t
+		} else if to[class[c]] != t {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,218 @@
+package automaton
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Next returns the state behind a byte: [Dead] if it does not fit. The second use of a
+// transition allocates nothing.
+func (a *Automaton) Next(s State, b byte) State {
+	if s <= 0 {
+		return Dead
+	}
+	if t := a.next[int(s)*a.classes+int(a.g.class[b])]; t != 0 {
+		return t
+	}
+	return a.step(s, b)
+}
+
+// step makes a transition.
+func (a *Automaton) step(s State, b byte) State {
+	a.begin()
+	st := a.states[s]
+	for _, it := range a.items[st.first : st.first+st.items] {
+		a.stepItem(it, b)
+	}
+	t := a.intern()
+	a.next[int(s)*a.classes+int(a.g.class[b])] = t
+	return t
+}
+
+func (a *Automaton) stepItem(it item, b byte) {
+	g := a.g
+	n := &g.nodes[it.node]
+	switch n.kind {
+	case kindSet:
+		if g.sets[n.x].Has(b) {
+			a.push(n.next, it.stack, 0, 0)
+		}
+	case kindDFA:
+		to := g.dfas[n.x].next(it.count, b)
+		if to < 0 || g.dist[n.x][to] >= never {
+			return
+		}
+		a.push(it.node, it.stack, to, 0)
+	case kindText:
+		chars, in := it.count>>textBits, it.count&(1<<textBits-1)
+		if in == whole && chars == n.max {
+			return
+		}
+		if in = textNext(in, b); in == refused {
+			return
+		}
+		if in == whole {
+			if chars++; n.max == Unlimited {
+				chars = min(chars, n.min)
+			}
+		}
+		a.push(it.node, it.stack, chars<<textBits|in, 0)
+	default: // takes no byte
+	}
+}
+
+// NextToken returns the state behind a token that a state takes by its id. Unlike Next it is
+// computed every time.
+func (a *Automaton) NextToken(s State, id int32) State {
+	if s <= 0 || !a.states[s].tokens {
+		return Dead
+	}
+	a.begin()
+	st := a.states[s]
+	for _, it := range a.items[st.first : st.first+st.items] {
+		n := &a.g.nodes[it.node]
+		if n.kind == kindToken && n.x == id || n.kind == kindOther && n.x != id {
+			a.push(n.next, it.stack, 0, 0)
+		}
+	}
+	return a.intern()
+}
+
+// Tokens calls yield for each way of a state to take a token by its id: that token, or with
+// other any token but that one.
+func (a *Automaton) Tokens(s State, yield func(id int32, other bool)) {
+	st := &a.states[s]
+	if !st.tokens {
+		return
+	}
+	for _, it := range a.items[st.first : st.first+st.items] {
+		if n := &a.g.nodes[it.node]; n.kind == kindToken || n.kind == kindOther {
+			yield(n.x, n.kind == kindOther)
+		}
+	}
+}
+
+// begin starts the collection of a state's items.
+func (a *Automaton) begin() {
+	a.work, a.out = a.work[:0], a.out[:0]
+	a.seen.clear()
+}
+
+// push adds an item that is to be closed: followed to the nodes that take a byte.
+func (a *Automaton) push(node, stack, count int32, marks Mark) {
+	g := a.g
+	if g.cost[node] >= never || a.frames[stack].depth+g.height[node] > g.depth {
+		return
+	}
+	it := item{node, stack, count, marks}
+	if a.seen.n <= 4*MaxItems && a.seen.add(it) {
+		a.work = append(a.work, it)
+	}
+}
+
+// intern closes the collected items and returns their state.
+func (a *Automaton) intern() State {
+	end := false
+	for len(a.work) > 0 {
+		it := a.work[len(a.work)-1]
+		a.work = a.work[:len(a.work)-1]
+		end = a.close(it) || end
+	}
+	if len(a.out) == 0 && !end {
+		return Dead
+	}
+	if len(a.out) > MaxItems || a.seen.n > 4*MaxItems {
+		if a.err == nil {
+			a.err = ErrItems
+		}
+		return Dead
+	}
+	if a.g.decide {
+		var ok bool
+		if end, ok = a.decide(end); !ok {
+			return Dead
+		}
+	}
+	slices.SortFunc(a.out, compareItems)
+	return a.stateOf(end)
+}
+
+func compareItems(x, y item) int {
+	if x.node != y.node {
+		return cmp.Compare(x.node, y.node)
+	}
+	if x.stack != y.stack {
+		return cmp.Compare(x.stack, y.stack)
+	}
+	if x.count != y.count {
+		return cmp.Compare(x.count, y.count)
+	}
+	return cmp.Compare(x.marks, y.marks)
+}
+
+// close follows an item. It reports whether the text may end there. An item that only ends the
+// text is kept if it has marks, so that they are not lost.
+func (a *Automaton) close(it item) (end bool) {
+	g := a.g
+	n := &g.nodes[it.node]
+	switch n.kind {
+	case kindEnd:
+		if it.stack == 0 {
+			a.out = append(a.out, it)
+			return true
+		}
+		f := a.frames[it.stack]
+		a.push(f.node, f.parent, f.count, it.marks)
+	case kindSet, kindToken, kindOther:
+		a.out = append(a.out, it)
+	case kindDFA:
+		d := g.dfas[n.x]
+		if d.First[it.count] < d.First[it.count+1] {
+			a.out = append(a.out, it)
+		}
+		if d.Accept[it.count] {
+			a.push(n.next, it.stack, 0, it.marks)
+		}
+	case kindText:
+		chars, in := it.count>>textBits, it.count&(1<<textBits-1)
+		if in != whole || chars < n.max {
+			a.out = append(a.out, it)
+		}
+		if in == whole && chars >= n.min {
+			a.push(n.next, it.stack, 0, it.marks)
+		}
+	case kindAlt:
+		for _, way := range g.lists[n.x : n.x+n.y] {
+			a.push(way, it.stack, 0, it.marks)
+		}
+	case kindMark:
+		a.push(n.next, it.stack, 0, it.marks|Mark(n.x))
+	case kindCall:
+		a.call(n, n.next, 0, it)
+	case kindRepeat:
+		if it.count >= n.min {
+			a.push(n.next, it.stack, 0, it.marks)
+		}
+		if it.count < n.max {
+			count := it.count + 1
+			if n.max == Unlimited {
+				count = min(count, n.min)
+			}
+			a.call(n, it.node, count, it)
+		}
+	}
+	return false
+}
+
+// call enters the rule of a node; it returns to node back with a count.
+func (a *Automaton) call(n *node, back, count int32, it item) {
+	start := a.g.rules[n.x]
+	if start < 0 || a.g.cost[start] >= never {
+		return
+	}
+	stack := it.stack
+	if n.deep || a.g.nodes[back].kind != kindEnd {
+		stack = a.frame(back, count, it.stack, n.level())
+	}
+	a.push(start, stack, 0, it.marks)
+}

@@ -1,0 +1,229 @@
+package regex
+
+import "slices"
+
+// trim removes states without a way to the end, merges equal ones, and numbers the rest from
+// the start.
+func (d *DFA) trim(b *Budget) *DFA {
+	n := len(d.accept)
+	if n == 0 || !b.Spend(12*n+4*len(d.next)) {
+		return None()
+	}
+	defer b.Free(12*n + 4*len(d.next))
+	useful := d.useful()
+	if !useful[0] {
+		return None()
+	}
+	for i, to := range d.next {
+		if to >= 0 && !useful[to] {
+			d.next[i] = -1
+		}
+	}
+	return d.order(b, d.blocks(b))
+}
+
+// order numbers the blocks of equal states in the order in which the start reaches them; nil
+// is a block for each state.
+func (d *DFA) order(b *Budget, block []int32) *DFA {
+	n := len(d.accept)
+	if !b.Spend(8*n + 4*len(d.next)) {
+		return None()
+	}
+	if block == nil {
+		block = identity(n)
+	}
+	number := slices.Repeat([]int32{-1}, n)
+	order := []int32{0}
+	number[block[0]] = 0
+	out := &DFA{alphabet: d.alphabet}
+	for i := 0; i < len(order); i++ {
+		s := order[i]
+		out.accept = append(out.accept, d.accept[s])
+		for _, to := range d.next[int(s)*d.classes : (int(s)+1)*d.classes] {
+			if to >= 0 {
+				if number[block[to]] < 0 {
+					number[block[to]] = int32(len(order))
+					order = append(order, to)
+				}
+				to = number[block[to]]
+			}
+			out.next = append(out.next, to)
+		}
+	}
+	out.compact()
+	return out
+}
+
+// useful returns the states with a way to an accepting one.
+func (d *DFA) useful() []bool {
+	n := len(d.accept)
+	first := make([]int32, n+1)
+	for _, to := range d.next {
+		if to >= 0 {
+			first[to+1]++
+		}
+	}
+	for i := range n {
+		first[i+1] += first[i]
+	}
+	from, at := make([]int32, first[n]), slices.Clone(first[:n])
+	for i, to := range d.next {
+		if to >= 0 {
+			from[at[to]] = int32(i / d.classes)
+			at[to]++
+		}
+	}
+	useful := make([]bool, n)
+	var queue []int32
+	for s, ok := range d.accept {
+		if ok {
+			useful[s] = true
+			queue = append(queue, int32(s))
+		}
+	}
+	for len(queue) > 0 {
+		s := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		for _, p := range from[first[s]:first[s+1]] {
+			if !useful[p] {
+				useful[p] = true
+				queue = append(queue, p)
+			}
+		}
+	}
+	return useful
+}
+
+// maxRounds bounds the refinement of blocks. Without the last rounds states may stay apart
+// that are equal.
+const maxRounds = 64
+
+// blocks returns a block for each state; states of one block are equal.
+func (d *DFA) blocks(b *Budget) []int32 {
+	n := len(d.accept)
+	block := make([]int32, n)
+	count := 1
+	for s, ok := range d.accept {
+		if ok != d.accept[0] {
+			block[s], count = 1, 2
+		}
+	}
+	next := make([]int32, n)
+	for range maxRounds {
+		index := make(map[uint64]int32, 2*count)
+		for s := range n {
+			if s&15 == 0 && !b.Spend(0) {
+				return identity(n)
+			}
+			h := mix(0x9e3779b97f4a7c15, uint64(block[s]))
+			for _, to := range d.next[s*d.classes : (s+1)*d.classes] {
+				v := uint64(0)
+				if to >= 0 {
+					v = uint64(block[to]) + 1
+				}
+				h = mix(h, v)
+			}
+			i, ok := index[h]
+			if !ok {
+				i = int32(len(index))
+				index[h] = i
+			}
+			next[s] = i
+		}
+		block, next = next, block
+		if len(index) == count {
+			if d.stable(block, count) {
+				return block
+			}
+			break
+		}
+		count = len(index)
+	}
+	return identity(n)
+}
+
+// identity returns a block for each state.
+func identity(n int) []int32 {
+	block := make([]int32, n)
+	for s := range block {
+		block[s] = int32(s)
+	}
+	return block
+}
+
+// stable reports whether the states of each block are equal indeed: the refinement compares
+// hashes.
+func (d *DFA) stable(block []int32, count int) bool {
+	first := slices.Repeat([]int32{-1}, count)
+	for s, i := range block {
+		f := first[i]
+		if f < 0 {
+			first[i] = int32(s)
+			continue
+		}
+		if d.accept[f] != d.accept[s] {
+			return false
+		}
+		for c := range d.classes {
+			x, y := d.next[int(f)*d.classes+c], d.next[s*d.classes+c]
+			if x != y && (x < 0 || y < 0 || block[x] != block[y]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func mix(h, v uint64) uint64 {
+	h ^= v + 0x9e3779b97f4a7c15
+	h *= 0xbf58476d1ce4e5b9
+	return h ^ h>>29
+}
+
+// compact merges the classes that no state tells apart.
+func (d *DFA) compact() {
+	n := len(d.accept)
+	if d.classes == 1 {
+		return
+	}
+	to := make([]int32, d.classes) // of each class, its representative
+	var kept []int32
+	index := make(map[uint64]int32, d.classes)
+	for c := range d.classes {
+		h := uint64(1)
+		for s := range n {
+			h = mix(h, uint64(d.next[s*d.classes+c]+1))
+		}
+		k, ok := index[h]
+		if ok {
+			for s := range n {
+				if d.next[s*d.classes+c] != d.next[s*d.classes+int(kept[k])] {
+					ok = false
+					break
+				}
+			}
+		}
+		if !ok {
+			k = int32(len(kept))
+			index[h] = k
+			kept = append(kept, int32(c))
+		}
+		to[c] = k
+	}
+	if len(kept) == d.classes {
+		return
+	}
+	next := make([]int32, 0, n*len(kept))
+	for s := range n {
+		for _, c := range kept {
+			next = append(next, d.next[s*d.classes+int(c)])
+		}
+	}
+	a := alphabet{classes: len(kept)}
+	for i, start := range d.starts {
+		if c := to[d.class[i]]; i == 0 || c != a.class[len(a.class)-1] {
+			a.starts, a.class = append(a.starts, start), append(a.class, c)
+		}
+	}
+	d.alphabet, d.next = a, next
+}

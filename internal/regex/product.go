@@ -1,0 +1,176 @@
+package regex
+
+// Not returns the language of all other strings.
+func Not(b *Budget, d *DFA) *DFA {
+	if d.Empty() {
+		return Any()
+	}
+	n := len(d.accept)
+	if !b.Spend(d.size() + 4*d.classes) {
+		return None()
+	}
+	c := &DFA{alphabet: d.alphabet, next: make([]int32, (n+1)*d.classes), accept: make([]bool, n+1)}
+	for i := range c.next {
+		c.next[i] = int32(n) // the sink
+		if i < len(d.next) && d.next[i] >= 0 {
+			c.next[i] = d.next[i]
+		}
+	}
+	for i := range c.accept {
+		c.accept[i] = i == n || !d.accept[i]
+	}
+	return c.trim(b)
+}
+
+// And returns the strings that are in both languages.
+func And(b *Budget, x, y *DFA) *DFA {
+	return product(b, x, y, func(x, y bool) bool { return x && y }, false)
+}
+
+// Or returns the strings that are in one of the languages or both.
+func Or(b *Budget, x, y *DFA) *DFA {
+	return product(b, x, y, func(x, y bool) bool { return x || y }, true)
+}
+
+// Minus returns the strings of x that are not in y.
+func Minus(b *Budget, x, y *DFA) *DFA {
+	switch {
+	case x.Empty() || y.Empty():
+		return x
+	}
+	return And(b, x, Not(b, y))
+}
+
+// isAny reports whether d is the automaton of all strings, when it is minimal.
+func (d *DFA) isAny() bool {
+	if len(d.accept) != 1 || !d.accept[0] {
+		return false
+	}
+	for _, to := range d.next {
+		if to < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// product runs two automata side by side. With either, it goes on while one of them does.
+func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DFA {
+	switch {
+	case x.Empty() || y.Empty():
+		if !either {
+			return None()
+		}
+		if x.Empty() {
+			return y
+		}
+		return x
+	case !either && x.isAny(), either && y.isAny():
+		return y
+	case !either && y.isAny(), either && x.isAny():
+		return x
+	}
+	joint, left, right := join(&x.alphabet, &y.alphabet)
+	d := &DFA{alphabet: joint}
+	index := map[[2]int32]int32{{0, 0}: 0}
+	pairs := [][2]int32{{0, 0}}
+	for i := 0; i < len(pairs); i++ {
+		if !b.Spend(4*d.classes + 32) {
+			return None()
+		}
+		p := pairs[i]
+		d.accept = append(d.accept, accept(p[0] >= 0 && x.accept[max(p[0], 0)], p[1] >= 0 && y.accept[max(p[1], 0)]))
+		for c := range d.classes {
+			q := [2]int32{-1, -1}
+			if p[0] >= 0 {
+				q[0] = x.next[int(p[0])*x.classes+int(left[c])]
+			}
+			if p[1] >= 0 {
+				q[1] = y.next[int(p[1])*y.classes+int(right[c])]
+			}
+			if q[0] < 0 && q[1] < 0 || !either && (q[0] < 0 || q[1] < 0) {
+				d.next = append(d.next, -1)
+				continue
+			}
+			to, ok := index[q]
+			if !ok {
+				to = int32(len(pairs))
+				index[q] = to
+				pairs = append(pairs, q)
+			}
+			d.next = append(d.next, to)
+		}
+	}
+	b.Free(32 * len(pairs))
+	return d.trim(b)
+}
+
+// join returns the common refinement of two alphabets, and of each of its classes those of
+// the two.
+func join(x, y *alphabet) (joint alphabet, left, right []int32) {
+	index := make(map[[2]int32]int32)
+	for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
+		pair := [2]int32{x.class[i], y.class[j]}
+		c, ok := index[pair]
+		if !ok {
+			c = int32(joint.classes)
+			index[pair] = c
+			joint.classes++
+			left, right = append(left, pair[0]), append(right, pair[1])
+		}
+		joint.starts, joint.class = append(joint.starts, max(x.starts[i], y.starts[j])), append(joint.class, c)
+		switch {
+		case i+1 == len(x.starts):
+			j++
+		case j+1 == len(y.starts) || x.starts[i+1] < y.starts[j+1]:
+			i++
+		case x.starts[i+1] > y.starts[j+1]:
+			j++
+		default:
+			i++
+			j++
+		}
+	}
+	return joint, left, right
+}
+
+// maxPairs bounds the search of [Disjoint].
+const maxPairs = 4096
+
+// Disjoint reports whether two languages surely have no string in common. It builds nothing,
+// and gives up early.
+func Disjoint(x, y *DFA) bool {
+	if x.Empty() || y.Empty() {
+		return true
+	}
+	seen := map[[2]int32]bool{{0, 0}: true}
+	work := [][2]int32{{0, 0}}
+	for len(work) > 0 {
+		p := work[len(work)-1]
+		work = work[:len(work)-1]
+		if x.accept[p[0]] && y.accept[p[1]] || len(seen) > maxPairs {
+			return false
+		}
+		last := [2]int32{-1, -1}
+		for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
+			q := [2]int32{x.next[int(p[0])*x.classes+int(x.class[i])], y.next[int(p[1])*y.classes+int(y.class[j])]}
+			if q != last && q[0] >= 0 && q[1] >= 0 && !seen[q] {
+				seen[q] = true
+				work = append(work, q)
+			}
+			last = q
+			switch {
+			case i+1 == len(x.starts):
+				j++
+			case j+1 == len(y.starts) || x.starts[i+1] < y.starts[j+1]:
+				i++
+			case x.starts[i+1] > y.starts[j+1]:
+				j++
+			default:
+				i++
+				j++
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,108 @@
+package schema
+
+import (
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/regex"
+)
+
+type spelling struct {
+	lang *regex.DFA
+	kind uint8
+}
+
+// Kinds of spellings.
+const (
+	spellQuoted uint8 = iota
+	spellNumber
+	spellCanonical
+)
+
+// spell returns the spelling of a language, made once.
+func (e *emitter) spell(lang *regex.DFA, kind uint8, write func() *automaton.DFA) *automaton.DFA {
+	k := spelling{lang, kind}
+	d, ok := e.spelt[k]
+	if !ok {
+		d = write()
+		e.spelt[k] = d
+	}
+	return d
+}
+
+// number writes numbers: integers without a fraction, finite languages without zeros that say
+// nothing, and exponents only where nothing is asked of a number.
+func (e *emitter) number(nums *regex.DFA, single bool, next automaton.Node) automaton.Node {
+	kind := spellNumber
+	if single {
+		kind = spellCanonical
+	}
+	return e.b.DFA(e.spell(nums, kind, func() *automaton.DFA {
+		switch {
+		case single:
+			nums = regex.And(e.budget, nums, e.canonical)
+		case nums == e.decimals:
+			nums = regex.JSONNumbers(e.budget)
+		case nums == e.integers:
+			nums = e.plainInts
+		default:
+			if regex.Minus(e.budget, nums, e.integers).Empty() {
+				nums = regex.And(e.budget, nums, e.plainInts)
+			} else if short := regex.And(e.budget, nums, e.canonical); short.Finite() {
+				nums = short
+			}
+		}
+		return regex.Raw(e.budget, nums)
+	}), next)
+}
+
+func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
+	next = e.b.Bytes(`"`, next)
+	if x.lang == nil {
+		most := x.most
+		if most < 0 {
+			most = automaton.Unlimited
+		}
+		return e.b.Bytes(`"`, e.b.Text(x.least, most, next)), nil
+	}
+	lang, err := e.cutStrs(x)
+	if err != nil {
+		return 0, err
+	}
+	return e.b.Bytes(`"`, e.quoted(lang, next)), nil
+}
+
+// quoted writes the inside of strings.
+func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
+	if lang.Empty() {
+		return e.b.Alt()
+	}
+	return e.b.DFA(e.spell(lang, spellQuoted, func() *automaton.DFA { return regex.Quoted(e.budget, lang) }), next)
+}
+
+// inner returns the inside of a JSON string: each character in its one spelling.
+func inner(s string) string {
+	var out []byte
+	for i := range len(s) {
+		switch b := s[i]; b {
+		case '"', '\\':
+			out = append(out, '\\', b)
+		case '\b':
+			out = append(out, `\b`...)
+		case '\f':
+			out = append(out, `\f`...)
+		case '\n':
+			out = append(out, `\n`...)
+		case '\r':
+			out = append(out, `\r`...)
+		case '\t':
+			out = append(out, `\t`...)
+		default:
+			if b < 0x20 {
+				out = append(out, `\u00`...)
+				out = append(out, "01"[b>>4], "0123456789abcdef"[b&15])
+			} else {
+				out = append(out, b)
+			}
+		}
+	}
+	return string(out)
+}
