@@ -83,7 +83,7 @@ func (a *Answer) Mask() ([]uint64, error) {
 	}
 	if err := k.masks.Mask(a.cursor, a.mask); err != nil {
 		k.compiler.forget(k)
-		return nil, infer.Errorf(infer.Invalid, "%s: %w", k.member, err)
+		return nil, infer.Errorf(infer.Invalid, "%s: %w", k.source.Member(), err)
 	}
 	a.end()
 	if !k.compiler.grown(k) {

@@ -64,7 +64,7 @@ type key struct {
 type Constraint struct {
 	compiler *Compiler
 	key      key
-	member   string
+	source   Source
 	start    startCost
 	pending  time.Duration // time of compiling, until an answer has taken it
 
@@ -145,11 +145,11 @@ func (c *Compiler) compile(source Source) (*Constraint, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &Constraint{compiler: c, auto: automaton.New(g), member: source.Member(), refs: 1}
+	made := &Constraint{compiler: c, auto: automaton.New(g), source: source, refs: 1}
 	made.masks = vocab.NewMasks(c.vocab, made.auto)
 	var ok bool
 	if made.start, ok = c.startOf(made.auto); !ok {
-		return nil, infer.Errorf(infer.Invalid, "%s: the shortest answer has more than %d bytes", made.member, maxShortest)
+		return nil, infer.Errorf(infer.Invalid, "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
 	}
 	made.pending = busy + time.Since(since)
 	made.bytes = made.size()
@@ -166,6 +166,9 @@ func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 	text, ok := cursor.Shortest(maxShortest)
 	return startCost{len(text), c.vocab.Count(text)}, ok
 }
+
+// Source returns the source that was compiled: one with the digest of the one that was asked for.
+func (k *Constraint) Source() Source { return k.source }
 
 // size returns the memory of a constraint.
 func (k *Constraint) size() int { return k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes() }

@@ -121,7 +121,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 			return err
 		}
 		defer g.allowed.Close()
-		g.understand(spoken)
+		g.understand(format)
 		seq.Spent = format.TakeCost()
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)

@@ -57,8 +57,10 @@ type spoken struct {
 const callPrefix = "tc-"
 
 // understand lets a parser follow the answer.
-func (g *generation) understand(s *speech.Speech) {
-	g.parser = s.Parser(g.allowed.Place())
+func (g *generation) understand(k *constraint.Constraint) {
+	if s, ok := k.Source().(*speech.Speech); ok { // all are
+		g.parser = s.Parser(g.allowed.Place())
+	}
 	g.allowed.Watch = g.parser.Symbol
 	g.free = g.sampler.Loose()
 	g.demands = g.gen.Choice.Mode == infer.ToolRequired || g.gen.Choice.Mode == infer.ToolNamed

@@ -60,11 +60,6 @@ func textOf(list []automaton.Symbol) string {
 	return b.String()
 }
 
-// input returns the arguments of a call as JSON.
-func (s *Speech) input(_ int, text []automaton.Symbol) []byte {
-	return []byte(strings.TrimSpace(textOf(text)))
-}
-
 // beginning is the text of a call up to the name.
 func (s *Speech) beginning() []automaton.Symbol {
 	c := &s.Dialect.Calls

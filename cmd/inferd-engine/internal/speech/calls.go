@@ -2,13 +2,10 @@ package speech
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
-	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/schema"
 )
 
 // calls writes all calls and the end of the answer. While opening it is the beginning of the first.
@@ -29,9 +26,17 @@ func (w *writer) calls() automaton.Node {
 	}
 	mark := automaton.Mark(0)
 	if w.symbols(c.Begin)[0] >= 256 {
-		mark = automaton.Commit | markCall
+		mark = w.certain()
 	}
 	return w.fixed(c.Begin, mark, again)
+}
+
+// certain returns the marks behind a token that only calls begin with.
+func (w *writer) certain() automaton.Mark {
+	if !w.opening && !w.mayCall() {
+		return automaton.Forbid
+	}
+	return automaton.Commit | markCall
 }
 
 // spellings writes one call in all its spellings.
@@ -72,11 +77,8 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 	}
 	slices.SortFunc(names, func(x, y name) int { return cmp.Compare(x.text, y.text) })
 	mark := automaton.Mark(0)
-	if w.firstOf(before) >= 256 {
-		mark = automaton.Commit | markCall
-		if !w.opening && !w.mayCall() {
-			mark = automaton.Forbid
-		}
+	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // a marker of calls alone
+		mark = w.certain()
 	}
 	return w.pieces(before, mark, b.Mark(markName, w.names(names, 0, rest)))
 }
@@ -224,26 +226,3 @@ func isSpace(x automaton.Symbol) bool { return x == ' ' || x == '\n' || x == '\t
 
 // behindSpace reports whether white space may follow a character of JSON.
 func behindSpace(x automaton.Symbol) bool { return x == '{' || x == '[' || x == ',' || x == ':' }
-
-// anyObject is the schema of a tool without one.
-const anyObject = `{"type":"object"}`
-
-// arguments returns the rule of a tool's arguments. The error names tool, keyword and pointer.
-func (w *writer) arguments(t *infer.Tool) (automaton.Rule, error) {
-	source := t.Schema
-	if len(source) == 0 {
-		source = []byte(anyObject)
-	}
-	s, err := schema.Compile(source, w.b.Budget)
-	if err != nil {
-		return 0, errTool(t, err)
-	}
-	return w.b.Include(s.Grammar), nil
-}
-
-func errTool(t *infer.Tool, err error) error {
-	if errors.Is(err, automaton.ErrTime) || errors.Is(err, automaton.ErrMemory) {
-		return infer.Errorf(infer.Invalid, "tools: %w", err)
-	}
-	return infer.Errorf(infer.Invalid, "tools: %.64q: input_schema: %w", t.Name, err)
-}

@@ -7,6 +7,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
 )
 
 // Marks of the grammar, for the parser.
@@ -51,8 +52,9 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{Budget: budget})
 	if s.mayCall() {
+		s.kinds = make([]map[string]schema.Kinds, len(s.named))
 		for i := range s.named {
-			rule, err := w.arguments(&s.named[i])
+			rule, err := w.arguments(i)
 			if err != nil {
 				return nil, err
 			}

@@ -109,8 +109,9 @@ func tryBegin(t testing.TB, m model, o speech.Options) (*run, error) {
 		return nil, err
 	}
 	t.Cleanup(a.Close)
-	r := &run{model: m, speech: s, answer: a}
-	r.parser = s.Parser(a.Place())
+	r := &run{model: m, answer: a}
+	r.speech, _ = k.Source().(*speech.Speech)
+	r.parser = r.speech.Parser(a.Place())
 	a.Watch = r.parser.Symbol
 	return r, nil
 }

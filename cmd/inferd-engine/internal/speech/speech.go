@@ -20,6 +20,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
 )
 
 // Options say what an answer may be.
@@ -39,15 +40,16 @@ type Options struct {
 	NoThoughts bool
 }
 
-// A Speech is what an answer may be. It is immutable.
+// A Speech is what an answer may be. It does not change once its grammar is made.
 type Speech struct {
 	Options
 	byLength []string // spellings of markers, the longest first
 	first    [256]bool
-	opener   *automaton.Grammar // of what text may turn out to be; nil if it is text
-	tools    map[string]int     // by name, as the dialect spells it
-	named    []infer.Tool       // that may be called
-	end      []automaton.Symbol // the marker at the end of thoughts, without white space
+	opener   *automaton.Grammar        // of what text may turn out to be; nil if it is text
+	tools    map[string]int            // by name, as the dialect spells it
+	named    []infer.Tool              // that may be called
+	end      []automaton.Symbol        // the marker at the end of thoughts, without white space
+	kinds    []map[string]schema.Kinds // of each tool, what its arguments may be; once the grammar is made
 }
 
 var _ constraint.Source = (*Speech)(nil)
@@ -191,6 +193,23 @@ func (s *Speech) symbols(text string) (out []automaton.Symbol) {
 		text = text[1:]
 	}
 	return out
+}
+
+// spelling returns symbols as text, with the spellings of tokens.
+func (s *Speech) spelling(list []automaton.Symbol) string {
+	var b strings.Builder
+	for _, x := range list {
+		if x < 256 {
+			b.WriteByte(byte(x))
+			continue
+		}
+		for _, text := range s.byLength {
+			if s.Markers[text] == int32(x-256) {
+				b.WriteString(text)
+			}
+		}
+	}
+	return b.String()
 }
 
 // isEnd reports whether a symbol is a token that ends an answer.
