@@ -1,13 +1,10 @@
 package test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -51,37 +48,6 @@ func TestStockOllama(t *testing.T) {
 	d := startWith(t, ollamaModels)
 	d.waitReady()
 	runClient(t, 15, program, "testdata/ollama_client.py", "http://"+d.httpAddr())
-}
-
-// tryNode returns a folder with a package of npm, which is installed once and kept. It reports false,
-// with a line in the log, if that fails.
-func tryNode(t *testing.T, pin string) (dir string, ok bool) {
-	t.Helper()
-	cache, err := os.UserHomeDir()
-	if err == nil {
-		_, err = exec.LookPath("npm")
-	}
-	if err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
-	}
-	name, _, _ := strings.Cut(pin, "@")
-	dir = filepath.Join(cache, ".cache", "inferd-test", strings.ReplaceAll(pin, "@", "-")+"-js")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", name, "package.json")); err == nil {
-		return dir, true
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
-	}
-	if out, err := exec.CommandContext(ctx, "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, pin).CombinedOutput(); err != nil {
-		_ = os.RemoveAll(dir)
-		t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
-		return "", false
-	}
-	return dir, true
 }
 
 // The stock client of Ollama for JavaScript works unchanged.
@@ -263,5 +229,76 @@ func TestGapsAndScoresOverHTTP(t *testing.T) {
 	var shown struct{ Capabilities []string }
 	if status := post(t, base+"/api/show", `{"model":"code"}`, &shown); status != 200 || encode(t, shown.Capabilities) != `["completion","insert"]` {
 		t.Errorf("%d %v", status, shown)
+	}
+}
+
+// One case through chats of OpenAI, Ollama and through completions, with the real engine: the same
+// text, the same tokens and the same end. The template of the model is the last message itself.
+func TestOneCaseOverOtherPaths(t *testing.T) {
+	d := startWith(t, builtinModels)
+	d.waitReady()
+	base := "http://" + d.httpAddr()
+	type told struct {
+		text    string
+		in, out int
+		finish  string
+	}
+	for name, test := range map[string]struct {
+		prompt string
+		most   int
+		stop   string
+		want   told
+	}{
+		"the end of a turn": {"w", 50, "", told{"xyz", 1, 3, "stop"}},
+		"a bound":           {"abc", 4, "", told{"defg", 3, 4, "length"}},
+		"a stop":            {"abc", 50, "g", told{"def", 3, 4, "stop"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stops := []string{}
+			if test.stop != "" {
+				stops = append(stops, test.stop)
+			}
+			messages := []map[string]string{{"role": "user", "content": test.prompt}}
+			options := map[string]any{"temperature": 0, "num_predict": test.most, "stop": stops}
+			for path, ask := range map[string]map[string]any{
+				"/v1/chat/completions": {"messages": messages, "max_tokens": test.most, "temperature": 0, "stop": stops},
+				"/v1/completions":      {"prompt": test.prompt, "max_tokens": test.most, "temperature": 0, "stop": stops},
+				"/api/chat":            {"model": "gen", "messages": messages, "options": options, "stream": false},
+				"/api/generate":        {"model": "gen", "prompt": test.prompt, "options": options, "stream": false},
+				"/completion":          {"prompt": test.prompt, "n_predict": test.most, "temperature": 0, "stop": stops},
+			} {
+				var a struct {
+					Choices []struct {
+						Text    string
+						Message struct{ Content string }
+						Finish  string `json:"finish_reason"`
+					}
+					Usage struct {
+						In  int `json:"prompt_tokens"`
+						Out int `json:"completion_tokens"`
+					}
+					Message    struct{ Content string }
+					Response   string
+					Content    string
+					DoneReason string `json:"done_reason"`
+					PromptEval int    `json:"prompt_eval_count"`
+					Eval       int    `json:"eval_count"`
+					StopType   string `json:"stop_type"`
+					Evaluated  int    `json:"tokens_evaluated"`
+					Predicted  int    `json:"tokens_predicted"`
+				}
+				status := post(t, base+path, encode(t, ask), &a)
+				got := told{
+					a.Message.Content + a.Response + a.Content, a.Usage.In + a.PromptEval + a.Evaluated, a.Usage.Out + a.Eval + a.Predicted,
+					a.DoneReason + map[string]string{"eos": "stop", "word": "stop", "limit": "length"}[a.StopType],
+				}
+				for _, c := range a.Choices {
+					got.text, got.finish = c.Text+c.Message.Content, c.Finish
+				}
+				if status != http.StatusOK || got != test.want {
+					t.Errorf("%s: %d %+v, want %+v", path, status, got, test.want)
+				}
+			}
+		})
 	}
 }

@@ -52,11 +52,14 @@ func tryPython(t *testing.T, pin string) (program string, ok bool) {
 func tryNode(t *testing.T, pin string) (folder string, ok bool) {
 	t.Helper()
 	cache, err := os.UserHomeDir()
+	if err == nil {
+		_, err = exec.LookPath("npm")
+	}
 	if err != nil {
 		t.Logf("%s is not run: %v", pin, err)
 		return "", false
 	}
-	folder = filepath.Join(cache, ".cache", "inferd-test", strings.NewReplacer("@", "-", "/", "-").Replace(pin))
+	folder = filepath.Join(cache, ".cache", "inferd-test", "npm", strings.NewReplacer("@", "-", "/", "-").Replace(pin))
 	name := pin[:strings.LastIndexByte(pin, '@')]
 	if exec.Command("node", "-e", "require('node:module').createRequire(process.argv[1]+'/')(process.argv[2])", folder, name).Run() == nil {
 		return folder, true
@@ -67,7 +70,7 @@ func tryNode(t *testing.T, pin string) (folder string, ok bool) {
 		t.Logf("%s is not run: %v", pin, err)
 		return "", false
 	}
-	install := exec.CommandContext(ctx, "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix", folder, pin)
+	install := exec.CommandContext(ctx, "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix", folder, pin)
 	if out, err := install.CombinedOutput(); err != nil {
 		_ = os.RemoveAll(folder)
 		t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
@@ -127,5 +130,22 @@ func TestStockClients(t *testing.T) {
 				t.Errorf("only %d cases:\n%s", n, out)
 			}
 		})
+	}
+}
+
+// The stock Go clients, which are a module of their own, and take minutes to build.
+func TestStockGoClients(t *testing.T) {
+	if os.Getenv("INFERD_TEST_GO_CLIENTS") == "" {
+		t.Skip("run by make test-clients")
+	}
+	if out, err := exec.Command("go", "mod", "download", "-C", "sdk").CombinedOutput(); err != nil {
+		t.Skipf("the Go clients are not run: %v %.200s", err, out)
+	}
+	d := startWith(t, stockConfig)
+	d.waitReady()
+	cmd := exec.Command("go", "test", "-C", "sdk", "-count=1", "./...")
+	cmd.Env = append(os.Environ(), "INFERD_TEST_URL=http://"+d.httpAddr())
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "no tests to run") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -31,7 +31,7 @@ type tongue struct {
 	dialect wire.Dialect
 	path    string
 	body    string // of a request, up to its last brace
-	// failed returns the status and the type of an error, or what is wrong with it.
+	// failed returns the status and the type of an error, or its fault.
 	failed func(answered) (kind, message string)
 	// statuses and types of failures, by their class
 	failures map[infer.Code]string
@@ -152,7 +152,7 @@ func TestBrokenStreams(t *testing.T) {
 	}
 }
 
-// What is refused before it is read is refused in the words of the route, also on paths that no
+// A request that is refused before it is read is refused in the words of the route, also on paths that no
 // route has.
 func TestRefusalsOfDialects(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
@@ -189,7 +189,7 @@ func TestRefusalsOfDialects(t *testing.T) {
 				t.Errorf("%s, %s: %s %q, want %s", l.dialect, name, kind, message, want)
 			}
 		}
-		if got := h.once(request("POST", l.path, l.body+"}", "X-Api-Key: "+secret)); got.status != 200 { // nobody is disturbed
+		if got := h.once(request("POST", l.path, l.body+"}", "X-Api-Key: "+secret)); got.status != 200 { // others are served
 			t.Errorf("%s: %+v", l.dialect, got)
 		}
 	}

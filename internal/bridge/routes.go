@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A dialect has the words for what may happen to every request, of any route.
+// A dialect encodes the failures that requests of any route can meet.
 type dialect struct {
 	name   wire.Dialect
 	stream string // content type of streams
@@ -44,13 +44,13 @@ type streamer interface {
 	// Stream appends the bytes of an event, which may be none. An [infer.Error] means that the
 	// answer has failed.
 	Stream(dst []byte, ev infer.Event) ([]byte, error)
-	// KeepAlive appends what a stream sends after a time of silence. It may be its beginning.
+	// KeepAlive appends a sign of life, for a time of silence. It may be the first piece of a stream.
 	KeepAlive(dst []byte) []byte
 	// Fail appends the end of a stream that has failed.
 	Fail(dst []byte, cause error) []byte
 }
 
-// An answer is what a client asks for: in one piece or as a stream.
+// An answer can be encoded in one piece and as a stream.
 type answer interface {
 	collector
 	streamer

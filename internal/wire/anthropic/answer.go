@@ -91,7 +91,7 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return append(appendError(dst, as.kind, text, a.RequestID), "\n\n"...)
 }
 
-// KeepAlive appends what a stream sends after a time without events.
+// KeepAlive appends a sign of life, for a time without events.
 func (*Answer) KeepAlive(dst []byte) []byte { return end(begin(dst, "ping")) }
 
 // begin appends the beginning of an event: its type, also in the data.
@@ -209,7 +209,7 @@ func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
 	return web.AppendNullable(dst, sequence)
 }
 
-// usage appends the tokens of an answer: input_tokens are those that were not cached.
+// usage appends the tokens of an answer: input_tokens does not count cached ones.
 func usage(dst []byte, in, cached, out int) []byte {
 	for _, n := range []struct {
 		name  string

@@ -134,7 +134,7 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking applies the members about thinking: the effort bounds what thinking asks for.
+// thinking applies the members about thinking: the effort is a budget.
 func (m *request) thinking(r *Request) error {
 	gen := r.Generate
 	if word := m.OutputConfig.Effort; word != "" {

@@ -69,7 +69,10 @@ func (m *request) history(r *Request) error {
 	gen := r.Generate
 	for i, msg := range m.Messages {
 		at := fmt.Sprintf("messages[%d]", i)
-		parts, err := readContent(msg.Content, at, r)
+		parts, err := readContent(msg.Content, at, inMessage, r)
+		if err == nil {
+			err = checkRole(msg.Role, parts, at)
+		}
 		if err != nil {
 			return err
 		}
@@ -156,8 +159,35 @@ func systemTexts(parts []infer.Part, at string) (all []string, err error) {
 	return all, nil
 }
 
+// checkRole refuses parts that only the other role has.
+func checkRole(role string, parts []infer.Part, at string) error {
+	for _, part := range parts {
+		wrong := false
+		switch part.(type) {
+		case *infer.TextPart:
+		case *infer.ThinkingPart, *infer.CallPart:
+			wrong = role == "user"
+		case *infer.MediaPart, *infer.ResultPart:
+			wrong = role == "assistant"
+		}
+		if wrong {
+			return web.Invalid("messages", "%s: thinking and tool_use belong to the assistant, media and tool_result to the user", at)
+		}
+	}
+	return nil
+}
+
+// A level is a place of a content. It bounds nesting: each level is decoded anew.
+type level int
+
+const (
+	inMessage level = iota
+	inResult
+	inDocument
+)
+
 // readContent returns the parts of a content, at least one. Media become attachments.
-func readContent(content jsontext.Value, at string, r *Request) ([]infer.Part, error) {
+func readContent(content jsontext.Value, at string, in level, r *Request) ([]infer.Part, error) {
 	empty := []infer.Part{&infer.TextPart{}}
 	if !web.Present(content) {
 		return empty, nil
@@ -175,7 +205,7 @@ func readContent(content jsontext.Value, at string, r *Request) ([]infer.Part, e
 	}
 	var parts []infer.Part
 	for i := range blocks {
-		read, err := blocks[i].read(fmt.Sprintf("%s.content[%d]", at, i), r)
+		read, err := blocks[i].read(fmt.Sprintf("%s.content[%d]", at, i), in, r)
 		if err != nil {
 			return nil, err
 		}
@@ -188,33 +218,35 @@ func readContent(content jsontext.Value, at string, r *Request) ([]infer.Part, e
 }
 
 // read returns the parts of a block, which may be none.
-func (b *block) read(at string, r *Request) ([]infer.Part, error) {
+func (b *block) read(at string, in level, r *Request) ([]infer.Part, error) {
 	if web.Present(b.CacheControl) {
 		r.Ignore("cache_control")
 	}
 	switch {
 	case b.Type == "text" && b.Text != nil:
 		return []infer.Part{&infer.TextPart{Text: *b.Text}}, nil
+	case b.Type == "text":
+		return nil, web.Invalid("messages", "%s has no text", at)
+	case b.Type == "image":
+		return b.image(at, r)
+	case b.Type == "document" && in < inDocument:
+		return b.document(at, r)
+	case b.Type == "tool_reference":
+		return []infer.Part{&infer.TextPart{Text: b.ToolName}}, nil
+	case in > inMessage:
+		return nil, web.Invalid("messages", "%s: a result has texts, images and documents only, and a document has no document", at)
 	case b.Type == "thinking":
 		if b.Thinking == "" {
 			return nil, nil
 		}
 		return []infer.Part{&infer.ThinkingPart{Text: b.Thinking}}, nil
-	case b.Type == "image":
-		return b.image(at, r)
-	case b.Type == "document":
-		return b.document(at, r)
 	case b.Type == "tool_use":
 		return b.call(at)
 	case b.Type == "tool_result":
 		return b.result(at, r)
-	case b.Type == "tool_reference":
-		return []infer.Part{&infer.TextPart{Text: b.ToolName}}, nil
 	case slices.Contains(foreign, b.Type):
 		r.Ignore("messages." + b.Type)
 		return nil, nil
-	case b.Type == "text":
-		return nil, web.Invalid("messages", "%s has no text", at)
 	}
 	return nil, web.Invalid("messages", "%s.type must be one of: text, image, tool_use, tool_result, thinking, redacted_thinking, document", at)
 }
@@ -238,16 +270,9 @@ func (b *block) result(at string, r *Request) ([]infer.Part, error) {
 	if b.ToolUseID == "" {
 		return nil, web.Invalid("messages", "%s has no tool_use_id", at)
 	}
-	content, err := readContent(b.Content, at, r)
+	content, err := readContent(b.Content, at, inResult, r)
 	if err != nil {
 		return nil, err
-	}
-	for _, part := range content {
-		switch part.(type) {
-		case *infer.TextPart, *infer.MediaPart:
-		case *infer.ThinkingPart, *infer.CallPart, *infer.ResultPart:
-			return nil, web.Invalid("messages", "%s: a result has texts, images and documents only", at)
-		}
 	}
 	return []infer.Part{&infer.ResultPart{ID: b.ToolUseID, Content: content, Failed: b.IsError}}, nil
 }
@@ -293,7 +318,7 @@ func (b *block) document(at string, r *Request) ([]infer.Part, error) {
 	case "text":
 		return append(parts, &infer.TextPart{Text: s.Data}), nil
 	case "content":
-		content, err := readContent(s.Content, at, r)
+		content, err := readContent(s.Content, at, inDocument, r)
 		if err != nil {
 			return nil, err
 		}

@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked is what ask("") asks for, changed.
+// asked is the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, MaxTokens: 9, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: anthropic.Defaults(),
@@ -169,7 +169,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// What cannot be honoured is refused by its name.
+// Members that cannot be honoured are refused by name.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, text string }{
 		"no messages":                {talk(``), "messages must not be empty"},
@@ -188,6 +188,10 @@ func TestRefusals(t *testing.T) {
 		"a call of nothing":          {block1(`{"type":"tool_use","id":"1","input":{}}`), "has no name"},
 		"a result of no call":        {block1(`{"type":"tool_result","content":"x"}`), "no tool_use_id"},
 		"a result in a result":       {block1(`{"type":"tool_result","tool_use_id":"1","content":[{"type":"tool_result","tool_use_id":"2"}]}`), "texts, images and documents only"},
+		"a call of the user":         {block1(`{"type":"tool_use","id":"1","name":"f","input":{}}`), "belong to the assistant"},
+		"thinking of the user":       {block1(`{"type":"thinking","thinking":"hm","signature":"x"}`), "belong to the assistant"},
+		"a result of the assistant":  {talk(`{"role":"assistant","content":[{"type":"tool_result","tool_use_id":"1"}]},{"role":"user","content":"x"}`), "tool_result to the user"},
+		"a document in a document":   {block1(`{"type":"document","source":{"type":"content","content":[{"type":"document","source":{"type":"text","data":"x"}}]}}`), "a document has no document"},
 		"a system block of another":  {ask(`,"system":[{"type":"image"}]`), "system[0] must be a text block"},
 		"a system of another type":   {ask(`,"system":7`), "system: it has the wrong form"},
 		"media for the system":       {talk(`{"role":"system","content":[{"type":"tool_use","id":"1","name":"f"}]},{"role":"user","content":"hi"}`), "takes text only"},

@@ -168,7 +168,8 @@ func TestFailures(t *testing.T) {
 		want   string
 	}{
 		"invalid":     {web.Invalid("x", "why"), 400, `{"error":{"code":400,"message":"why","type":"invalid_request_error"}}`},
-		"busy":        {infer.Errorf(infer.Busy, "why"), 503, `{"error":{"code":503,"message":"why","type":"unavailable_error"}}`},
+		"busy":        {infer.Errorf(infer.Busy, "why"), 429, `{"error":{"code":429,"message":"why","type":"rate_limit_error"}}`},
+		"unavailable": {infer.Errorf(infer.Unavailable, "why"), 503, `{"error":{"code":503,"message":"why","type":"unavailable_error"}}`},
 		"too large":   {infer.Errorf(infer.TooLarge, "why"), 413, `{"error":{"code":413,"message":"why","type":"invalid_request_error"}}`},
 		"a wrong key": {web.Refused(401, web.WrongKey, "why"), 401, `{"error":{"code":401,"message":"why","type":"authentication_error"}}`},
 		"slots":       {llama.Slots(), 501, `{"error":{"code":501,"message":"/slots is off: it would show the prompts of others","type":"not_supported_error"}}`},
@@ -227,8 +228,8 @@ func TestProps(t *testing.T) {
 	if diff := cmp.Diff(want, string(m.Props())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	var any map[string]any
-	if err := json.Unmarshal(m.Props(), &any); err != nil || any["model_path"] != nil {
-		t.Errorf("%v, %v", any, err)
+	var members map[string]any
+	if err := json.Unmarshal(m.Props(), &members); err != nil || members["model_path"] != nil {
+		t.Errorf("%v, %v", members, err)
 	}
 }

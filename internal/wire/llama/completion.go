@@ -29,8 +29,7 @@ const (
 	maxFields = 64
 )
 
-// Defaults returns the values of llama.cpp's server for what a request does not say. An answer may
-// fill the context.
+// Defaults returns the defaults of llama.cpp's server. An answer may fill the context.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.95), TopK: new(40), MinP: new(0.05)}}
 }
@@ -64,8 +63,7 @@ type request struct {
 	ignored
 }
 
-// ignored are members without effect: samplers that the engines lack, and what is the daemon's to
-// decide.
+// ignored are members without effect: samplers that the engines lack, and decisions of the daemon.
 type ignored struct {
 	CachePrompt jsontext.Value `json:"cache_prompt"`
 	IDSlot      jsontext.Value `json:"id_slot"`
@@ -191,7 +189,7 @@ func (m *request) read() (*Completion, error) {
 	if web.Negative(m.TopK) { // no limit
 		*m.TopK = wire.IntegerOf(0)
 	}
-	if err := m.Sampling.Apply(&gen.Sampling); err != nil {
+	if err := m.Apply(&gen.Sampling); err != nil {
 		return nil, err
 	}
 	if err := m.numbers(c); err != nil {
@@ -205,10 +203,13 @@ func (m *request) read() (*Completion, error) {
 		return nil, err
 	}
 	c.IgnorePresent(m.members())
+	if m.Stream && len(m.Fields) > 0 { // the events of a stream are whole
+		c.Ignore("response_fields")
+	}
 	return c, m.format(gen)
 }
 
-// numbers applies the bound of tokens, and what is reported of them. A negative n_predict is no
+// numbers applies the bound of tokens, and the members about reports of them. A negative n_predict is no
 // bound; with 0 the prompt is only prefilled.
 func (m *request) numbers(c *Completion) error {
 	if m.NPredict != nil && !web.Negative(m.NPredict) {

@@ -91,6 +91,10 @@ func TestReadInfill(t *testing.T) {
 	if err != nil || *c.Generate.Prompt != "" || *c.Generate.Suffix != "" {
 		t.Errorf("%+v, %v", c, err)
 	}
+	c, err = llama.ReadInfill([]byte(`{"stream":true,"response_fields":["content"]}`))
+	if err != nil || !c.Stream || cmp.Diff([]string{"response_fields"}, c.Ignored) != "" {
+		t.Errorf("%+v, %v", c, err)
+	}
 }
 
 func TestReadTokens(t *testing.T) {

@@ -114,7 +114,8 @@ func (a *Answer) content(dst, text, thinking, calls []byte) []byte {
 	return dst
 }
 
-// appendCall appends a call; its arguments are an object, because clients know no others.
+// appendCall appends a call. Its arguments are an object, because clients know no others, and without
+// white space: an event is one line.
 func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	id := ev.ID
 	if id == "" {
@@ -128,11 +129,15 @@ func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	dst = wire.AppendString(dst, ev.Name)
 	dst = append(dst, `,"arguments":`...)
 	a.calls++
-	if jsontext.Value(ev.Input).Kind() == jsontext.KindBeginObject {
-		return append(append(dst, ev.Input...), "}}"...)
+	input := jsontext.Value(ev.Input).Clone()
+	if input.Compact() != nil {
+		input = jsontext.Value("{}") // it cannot be: the link checks it
+	}
+	if input.Kind() == jsontext.KindBeginObject {
+		return append(append(dst, input...), "}}"...)
 	}
 	dst = append(dst, `{"value":`...)
-	return append(append(dst, ev.Input...), "}}}"...)
+	return append(append(dst, input...), "}}}"...)
 }
 
 // end appends the members of the last line, and its brace.

@@ -79,9 +79,9 @@ func TestAnswers(t *testing.T) {
 			},
 			head + `,"message":{"role":"assistant","content":"a","thinking":"hm"},"done":true,"done_reason":"stop",` + costs,
 		},
-		"calls": { // ollama/ollama#7881: each has its index
+		"calls have their index (ollama/ollama#7881)": {
 			chat(""), false,
-			[]infer.Event{&infer.ToolCall{ID: "c", Name: "f", Input: []byte(`{"x":1}`)}, &infer.ToolCall{Name: "g", Input: []byte(`[1]`)}, done(infer.CalledTool)},
+			[]infer.Event{&infer.ToolCall{ID: "c", Name: "f", Input: []byte("{\n\n\"x\": 1\n}")}, &infer.ToolCall{Name: "g", Input: []byte(`[1]`)}, done(infer.CalledTool)},
 			[]string{
 				head + `,"message":{"role":"assistant","content":"","tool_calls":[{"id":"c","function":{"index":0,"name":"f","arguments":{"x":1}}}]},"done":false}`,
 				head + `,"message":{"role":"assistant","content":"","tool_calls":[{"id":"call_2","function":{"index":1,"name":"g","arguments":{"value":[1]}}}]},"done":false}`,
@@ -122,8 +122,8 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 			for _, line := range append(test.lines, test.whole) {
-				var any map[string]any
-				if err := json.Unmarshal([]byte(line), &any); err != nil {
+				var members map[string]any
+				if err := json.Unmarshal([]byte(line), &members); err != nil {
 					t.Errorf("%v: %s", err, line)
 				}
 			}

@@ -128,8 +128,12 @@ func (m *Model) capabilities() []string {
 		can  bool
 		word string
 	}{
-		{m.Can.Generate, "completion"}, {m.Can.Tools, "tools"}, {m.Can.Thinking, "thinking"}, {m.Can.Vision, "vision"},
-		{m.Can.Embed, "embedding"}, {m.Can.Infill, "insert"},
+		{m.Can.Generate, "completion"},
+		{m.Can.Tools, "tools"},
+		{m.Can.Thinking, "thinking"},
+		{m.Can.Vision, "vision"},
+		{m.Can.Embed, "embedding"},
+		{m.Can.Infill, "insert"},
 	} {
 		if of.can {
 			all = append(all, of.word)

@@ -2,8 +2,8 @@
 // as requests and as the bytes of their answers, which are lines of JSON unless a client asks for
 // one piece. It does not know HTTP beyond the number of a status, nor the daemon's models.
 //
-// What Ollama lets a client decide for all others, such as the size of the context and the time
-// that a model stays loaded, has no effect here, and is on the list of ignored members.
+// Members that decide for all clients, such as the size of the context and the time that a model
+// stays loaded, have no effect here, and are on the list of ignored members.
 package ollama
 
 import (
@@ -142,7 +142,7 @@ func (o *options) ignored() map[string]jsontext.Value {
 	}
 }
 
-// Defaults returns Ollama's values for what a request does not say. An answer may fill the context.
+// Defaults returns Ollama's defaults. An answer may fill the context.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.9), TopK: new(40), RepeatPenalty: new(1.1)}}
 }
@@ -154,7 +154,7 @@ func (o *options) apply(ask *web.Ask) error {
 	if web.Negative(o.Seed) {
 		o.Seed = nil
 	}
-	if err := o.Sampling.Apply(&gen.Sampling); err != nil {
+	if err := o.Apply(&gen.Sampling); err != nil {
 		return err
 	}
 	if o.NumPredict != nil && !web.Negative(o.NumPredict) {

@@ -212,6 +212,8 @@ func TestRefusals(t *testing.T) {
 		"an image that is none":    {"chat", one(`{"role":"user","content":"a","images":["AAAA"]}`), "messages", "PNG or JPEG"},
 		"an image without base64":  {"chat", one(`{"role":"user","content":"a","images":["%"]}`), "messages", "base64"},
 		"an image to fetch":        {"chat", one(`{"role":"user","content":"a","images":["data:x"]}`), "messages", "base64"},
+		"an image of the model":    {"chat", one(`{"role":"assistant","content":"a","images":["AAAA"]}`), "messages", "text only"},
+		"an image, later":          {"chat", one(`{"role":"user","content":"a"},{"role":"system","content":"a","images":["AAAA"]}`), "messages", "text only"},
 		"an image of the system":   {"chat", one(`{"role":"system","content":"a","images":["AAAA"]}`), "messages", "text only"},
 		"a call without a name":    {"chat", one(`{"role":"assistant","tool_calls":[{"function":{}}]}`), "messages", "has no name"},
 		"a call without JSON":      {"chat", one(`{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]}`), "messages", "must be JSON"},

@@ -93,8 +93,8 @@ func (h *history) read(messages []message) error {
 	for i, m := range messages {
 		at := fmt.Sprintf("messages[%d]", i)
 		if m.Role == "system" && len(h.gen.Messages) == 0 {
-			if len(m.Images) > 0 {
-				return web.Invalid("messages", "%s: a system message takes text only", at)
+			if err := m.textOnly(at); err != nil {
+				return err
 			}
 			leading = append(leading, m.Content)
 			continue
@@ -112,6 +112,11 @@ func (h *history) read(messages []message) error {
 
 // add adds a message that is not a system message at the start.
 func (h *history) add(m *message, at string) error {
+	if m.Role == "system" || m.Role == "assistant" {
+		if err := m.textOnly(at); err != nil {
+			return err
+		}
+	}
 	content := []infer.Part{&infer.TextPart{Text: m.Content}}
 	for _, data := range m.Images {
 		part, err := attach(data, at, h.gen)
@@ -134,6 +139,14 @@ func (h *history) add(m *message, at string) error {
 		h.gen.Messages = append(h.gen.Messages, infer.Message{Role: infer.User, Content: []infer.Part{part}})
 	default:
 		return web.Invalid("messages", "%s.role must be one of: system, user, assistant, tool", at)
+	}
+	return nil
+}
+
+// textOnly refuses images.
+func (m *message) textOnly(at string) error {
+	if len(m.Images) > 0 {
+		return web.Invalid("messages", "%s: a message of the %s takes text only", at, m.Role)
 	}
 	return nil
 }

@@ -295,9 +295,9 @@ func appendToken(dst, piece []byte) []byte {
 	if utf8.Valid(piece) {
 		return wire.AppendString(dst, piece)
 	}
-	text := "bytes:"
+	text := []byte("bytes:")
 	for _, b := range piece {
-		text += fmt.Sprintf(`\x%02x`, b)
+		text = fmt.Appendf(text, `\x%02x`, b)
 	}
 	return wire.AppendString(dst, text)
 }

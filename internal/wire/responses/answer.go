@@ -110,7 +110,7 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return end(a.object(dst, failed, nil, errorOf(cause)))
 }
 
-// KeepAlive appends what a stream sends after a time without events.
+// KeepAlive appends a sign of life, for a time without events.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, openai.KeepAlive...) }
 
 // start appends the first events, once.

@@ -133,13 +133,13 @@ func (in *reader) message(it *item, at string) error {
 	if err != nil {
 		return err
 	}
+	if it.Role != "user" {
+		if err := textOnly(parts, at); err != nil {
+			return err
+		}
+	}
 	switch it.Role {
 	case "system", "developer":
-		for _, p := range parts {
-			if _, text := p.(*infer.TextPart); !text {
-				return web.Invalid("input", "%s: a %s message takes text only", at, it.Role)
-			}
-		}
 		msg := infer.Message{Role: infer.System, Content: parts}
 		if !in.begun {
 			in.leading = append(in.leading, msg.Text())
@@ -157,6 +157,16 @@ func (in *reader) message(it *item, at string) error {
 		return nil
 	}
 	return web.Invalid("input", "%s.role must be one of: user, assistant, system, developer", at)
+}
+
+// textOnly refuses media.
+func textOnly(parts []infer.Part, at string) error {
+	for _, p := range parts {
+		if _, text := p.(*infer.TextPart); !text {
+			return web.Invalid("input", "%s takes text only: media are for messages of the user and outputs", at)
+		}
+	}
+	return nil
 }
 
 // assistant adds parts to the turn of the model. Items that follow each other are one turn, but a
@@ -193,11 +203,14 @@ func unseal(sealed string) string {
 	return strings.ToValidUTF8(string(raw), "\uFFFD")
 }
 
-// reasoning adds what the model thought: out of the sealed form, the text or the summary.
+// reasoning adds earlier thinking of the model: out of the sealed form, the text or the summary.
 func (in *reader) reasoning(it *item, at string) error {
 	thoughts := unseal(it.EncryptedContent)
 	if thoughts == "" && web.Present(it.Content) {
 		parts, err := readContent(it.Content, at, in.r.Generate)
+		if err == nil {
+			err = textOnly(parts, at)
+		}
 		if err != nil {
 			return err
 		}

@@ -15,8 +15,18 @@ import (
 // request they are left empty.
 const maxEcho = 1 << 20 // bytes
 
-// echoes returns the members of the answer that repeat the request.
+// echoes returns the members of the answer that repeat the request, without white space: an event
+// is one line.
 func (m *request) echoes(r *Request) []byte {
+	whole := jsontext.Value(append(append([]byte{'{'}, m.members(r)[1:]...), '}'))
+	if whole.Compact() != nil {
+		return nil // it was decoded, so it is JSON
+	}
+	whole[0] = ','
+	return whole[:len(whole)-1]
+}
+
+func (m *request) members(r *Request) []byte {
 	instructions, tools, format := m.Instructions, r.tools, m.Text.Format
 	if len(instructions)+len(tools)+len(format)+len(m.ToolChoice)+len(m.Metadata) > maxEcho {
 		instructions, tools, format, m.ToolChoice, m.Metadata = nil, nil, nil, nil, nil

@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/responses"
 )
 
-// asked is what ask("") asks for, changed.
+// asked is the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: openai.Defaults(),
@@ -169,7 +169,10 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// What cannot be honoured is refused by its name.
+// picture is a part with an image of one pixel.
+const picture = `{"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}`
+
+// Members that cannot be honoured are refused by name.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, param, text string }{
 		"an earlier response":        {ask(`,"previous_response_id":"resp_1"`), "previous_response_id", "not stored"},
@@ -189,7 +192,9 @@ func TestRefusals(t *testing.T) {
 		"an image to fetch":          {input(`{"role":"user","content":[{"type":"input_image","image_url":"https://x/y.png"}]}`), "input", "nothing is fetched"},
 		"audio of another format":    {input(`{"role":"user","content":[{"type":"input_audio","input_audio":{"format":"mp3","data":""}}]}`), "input", "mp3"},
 		"content of another type":    {input(`{"role":"user","content":7}`), "input", "array of parts"},
-		"media for the system":       {input(`{"role":"system","content":[{"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}]}`), "input", "takes text only"},
+		"media for the system":       {input(`{"role":"system","content":[` + picture + `]}`), "input", "takes text only"},
+		"media for the assistant":    {input(`{"role":"assistant","content":[` + picture + `]}`), "input", "takes text only"},
+		"media as thinking":          {input(`{"type":"reasoning","content":[` + picture + `],"summary":[]}`), "input", "takes text only"},
 		"a call without an id":       {input(`{"type":"function_call","name":"f","arguments":"{}"}`), "input", "no call_id"},
 		"a call of nothing":          {input(`{"type":"function_call","call_id":"1","arguments":"{}"}`), "input", "no name"},
 		"arguments that are no JSON": {input(`{"type":"function_call","call_id":"1","name":"f","arguments":"{"}`), "input", "must be JSON"},
@@ -275,6 +280,18 @@ func TestEcho(t *testing.T) {
 	large := split(t, stream(t, answer(read(t, ask(`,"instructions":"`+strings.Repeat("x", 2<<20)+`"`))), done(infer.EndOfTurn)))
 	if len(large[0].data) > 4096 || check("ResponseCreatedEvent", large[0].data) != nil {
 		t.Errorf("%d bytes", len(large[0].data))
+	}
+}
+
+// An event is one line, however the request is written.
+func TestEchoIsOneLine(t *testing.T) {
+	pretty := "{\n\t\"type\": \"function\",\r\n \"name\": \"f\",\n\"parameters\": {\n\"type\": \"object\"\n},\n \"strict\": null\n}"
+	space := "{\n\"type\": \"namespace\",\n\"name\": \"n\", \"description\": \"\\n\",\n\"tools\": [\n" + pretty + "\n]}"
+	body := ask(",\n\"tools\": [\n" + pretty + ",\n" + space + "],\n\"tool_choice\": {\n\"type\": \"function\",\n\"name\": \"f\"},\n\"metadata\": {\n\"a\": \"b\"\n},\n\"text\": {\n\"format\": {\n\"type\": \"text\"\n}}")
+	for _, ev := range split(t, stream(t, answer(read(t, body)), text("a"), done(infer.EndOfTurn))) {
+		if err := check(schemas[ev.kind], ev.data); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ type Request struct {
 	summary   bool            // thinking is sent as its own summary
 	encrypted bool            // thinking is also sent in the form that clients send back unread
 	names     map[string]name // by the name that the model knows
-	tools     []byte          // those that the model may call, as JSON, without brackets
+	tools     []byte          // declared to the model, as JSON, without brackets
 	echo      []byte          // members of the answer that repeat the request
 }
 

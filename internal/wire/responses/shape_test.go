@@ -211,7 +211,7 @@ func stream(t *testing.T, a *responses.Answer, events ...infer.Event) []byte {
 }
 
 // Every answer and every event has the published shape. Events are numbered from 0, each item has
-// one index and one id from its beginning to its end, and the last event has what all others said.
+// one index and one id from its beginning to its end, and the last event has the whole answer.
 func TestAnswersMatchTheDescription(t *testing.T) {
 	for name, events := range answers() {
 		for form, body := range requests {

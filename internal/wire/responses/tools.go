@@ -47,7 +47,7 @@ func customInput(text string) []byte {
 	return append(wire.AppendString([]byte(`{"input":`), text), '}')
 }
 
-// customText returns the input of a custom tool out of what the model wrote.
+// customText returns the input of a custom tool out of the input that the model wrote.
 func customText(input []byte) []byte {
 	var m struct {
 		Input *string `json:"input"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
@@ -265,8 +266,8 @@ func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]bat
 	}
 	room -= len(first) + len(last)
 	var chosen [][]batch.Token
-	for i := len(files) - 1; i >= 0; i-- {
-		tokens, err := one(marks.File, files[i].Name+"\n"+files[i].Text+"\n")
+	for _, f := range slices.Backward(files) {
+		tokens, err := one(marks.File, f.Name+"\n"+f.Text+"\n")
 		if err != nil {
 			return nil, err
 		}
@@ -279,11 +280,8 @@ func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]bat
 	if len(chosen) == 0 {
 		return nil, nil
 	}
-	all := first
-	for i := len(chosen) - 1; i >= 0; i-- {
-		all = append(all, chosen[i]...)
-	}
-	return append(all, last...), nil
+	slices.Reverse(chosen)
+	return slices.Concat(first, slices.Concat(chosen...), last), nil
 }
 
 // reveal returns the event about a prompt, with the parts that are asked for.

@@ -95,23 +95,28 @@ func TestRevealedPrompts(t *testing.T) {
 		"half a character":          {"chain", infer.Count{Of: &infer.Generate{Tokens: []int32{0xc3}}}, []int32{0xc3}, "\xc3"},
 		"no tokens":                 {"chain", infer.Count{Of: &infer.Generate{Tokens: []int32{}}, Bare: true}, []int32{}, ""},
 		"a conversation": {
-			"tiny", infer.Count{Of: &infer.Generate{Messages: conversation}},
+			"tiny",
+			infer.Count{Of: &infer.Generate{Messages: conversation}},
 			join(startOfTurn, "user\nhi <|im_end|>", endOfTurn, "\n", startOfTurn, "assistant\n"), closed + "<|im_start|>assistant\n",
 		},
 		"a history": {
-			"tiny", infer.Count{Of: &infer.Generate{Messages: conversation}, History: true},
+			"tiny",
+			infer.Count{Of: &infer.Generate{Messages: conversation}, History: true},
 			join(startOfTurn, "user\nhi <|im_end|>", endOfTurn, "\n"), closed,
 		},
 		"a gap": {
-			"fim", infer.Count{Of: &infer.Generate{Prompt: new("ab"), Suffix: new("yz")}},
+			"fim",
+			infer.Count{Of: &infer.Generate{Prompt: new("ab"), Suffix: new("yz")}},
 			join(fimPrefix, "ab", fimSuffix, "yz", fimMiddle), "<|fim_prefix|>ab<|fim_suffix|>yz<|fim_middle|>",
 		},
 		"marks in a gap are text": {
-			"fim", infer.Count{Of: &infer.Generate{Prompt: new("<|fim_middle|>"), Suffix: new("")}},
+			"fim",
+			infer.Count{Of: &infer.Generate{Prompt: new("<|fim_middle|>"), Suffix: new("")}},
 			join(fimPrefix, "<|fim_middle|>", fimSuffix, fimMiddle), "<|fim_prefix|><|fim_middle|><|fim_suffix|><|fim_middle|>",
 		},
 		"a gap, and files": {
-			"fim", infer.Count{Of: &infer.Generate{Prompt: new("ab"), Suffix: new("yz"), Files: []infer.File{{Name: "b.go", Text: "bb"}, {Name: "c.go", Text: "cc"}}}},
+			"fim",
+			infer.Count{Of: &infer.Generate{Prompt: new("ab"), Suffix: new("yz"), Files: []infer.File{{Name: "b.go", Text: "bb"}, {Name: "c.go", Text: "cc"}}}},
 			join(project, "project\n", fileMark, "b.go\nbb\n", fileMark, "c.go\ncc\n", fileMark, "present\n", fimPrefix, "ab", fimSuffix, "yz", fimMiddle),
 			"<|repo_name|>project\n<|file_sep|>b.go\nbb\n<|file_sep|>c.go\ncc\n<|file_sep|>present\n<|fim_prefix|>ab<|fim_suffix|>yz<|fim_middle|>",
 		},

@@ -243,13 +243,20 @@ func TestHostileFormats(t *testing.T) {
 		"a nested grammar":        {Grammar: `root ::= ((((([a-z]+)+)+)+)+)+`},
 		"a left recursion":        {Grammar: `root ::= root "a" | "b"`},
 	}
+	tokens := 1500
+	if testing.Short() {
+		tokens = 100
+		for _, costs := range []string{"an enum", "an exploding pattern", "an exploding union", "many counts", "a grammar of many items"} {
+			delete(formats, costs)
+		}
+	}
 	var all sync.WaitGroup
 	for i := range 2 {
 		all.Go(func() { ask(t, e, user(strings.Repeat("a", i+1), 600)) })
 	}
 	for name, f := range formats {
 		all.Go(func() {
-			gen := user(name, 1500)
+			gen := user(name, tokens)
 			gen.Format = f
 			err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(infer.Event) error { return nil })
 			if err != nil && infer.CodeOf(err) != infer.Invalid {
