@@ -4,6 +4,8 @@
 // nor tokens: a marker is a text, and the vocabulary decides whether it is a control token.
 package dialect
 
+import "strings"
+
 // A Shape is the notation of a call's arguments and the way in which a name comes to them. The set
 // is closed.
 type Shape string
@@ -128,4 +130,30 @@ type Text struct {
 	Begins []string
 	// End stands behind a text that more follows; empty is none.
 	End string
+}
+
+// A Place says where an answer begins, with regard to its thoughts. The set is closed.
+type Place int
+
+// Places.
+const (
+	Before Place = iota // thoughts may come
+	Inside              // the prompt has opened them
+	Behind              // the prompt has closed them
+)
+
+// Place returns where the answer to a prompt begins. Only text that the template has written may be
+// given: a message that spells a marker says nothing.
+func (t *Thinking) Place(prompt string) Place {
+	tail := strings.TrimSpace(prompt)
+	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
+	switch {
+	case !t.Has():
+		return Behind
+	case begin != "" && strings.HasSuffix(tail, begin):
+		return Inside
+	case strings.HasSuffix(tail, end):
+		return Behind
+	}
+	return Before
 }
