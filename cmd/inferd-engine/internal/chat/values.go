@@ -100,6 +100,9 @@ func (w *writer) message(t *turn) (jinja.Value, error) {
 	if len(t.calls) == 0 {
 		return m, nil
 	}
+	if w.traits.NoContent && t.text.empty() {
+		m.AsDict().Set("content", jinja.None())
+	}
 	calls := make([]jinja.Value, len(t.calls))
 	for i := range t.calls {
 		c := &t.calls[i]
@@ -121,13 +124,13 @@ func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, c
 		m.Set("reasoning_content", jinja.NewString(thoughts))
 	case dialect.ThinkingMember:
 		text, _ := m.Get("content")
-		if !calls || text.AsString() == "" { // gpt-oss refuses both beside calls
+		if !calls || !text.IsTruthy() { // gpt-oss refuses both beside calls
 			m.Set("thinking", jinja.NewString(thoughts))
 		}
 	case dialect.ThinkingBlock:
 		text, _ := m.Get("content")
 		blocks := []jinja.Value{dict("type", jinja.NewString("thinking"), "thinking", jinja.NewString(thoughts))}
-		if text.AsString() != "" {
+		if text.IsTruthy() {
 			blocks = append(blocks, dict("type", jinja.NewString("text"), "text", text))
 		}
 		m.Set("content", jinja.NewList(blocks))

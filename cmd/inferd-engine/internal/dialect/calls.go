@@ -33,7 +33,7 @@ func withIDs(ids IDs, calls ...Call) []Call {
 }
 
 // A sample is what a template writes for calls, without the header and the end of the message.
-type sample struct{ one, two, withText string }
+type sample struct{ one, two, withText, foot string }
 
 // readTools returns whether a template writes declarations and calls, and how it takes them. The sample
 // has its calls.
@@ -41,8 +41,8 @@ func readTools(render Render, t *Traits) (s sample, ok bool) {
 	text, err := render(&Probe{Messages: []Message{user(userText)}, Tools: tools(), Answer: true})
 	t.Tools = err == nil && strings.Contains(text, toolOne) && strings.Contains(text, "ka") && strings.Contains(text, userText)
 	for _, ids := range []IDs{AnyID, NineID, FunctionID} {
-		for _, textual := range []bool{false, true} {
-			t.IDs, t.TextArguments = ids, textual
+		for _, way := range [][2]bool{{}, {true, false}, {false, true}, {true, true}} {
+			t.IDs, t.TextArguments, t.NoContent = ids, way[0], way[1]
 			if s, ok = sampleCalls(render, *t); ok {
 				t.Calls = true
 				t.Interrupts = interrupts(render, *t)
@@ -50,7 +50,7 @@ func readTools(render Render, t *Traits) (s sample, ok bool) {
 			}
 		}
 	}
-	t.IDs, t.TextArguments = AnyID, false
+	t.IDs, t.TextArguments, t.NoContent = AnyID, false, false
 	return s, false
 }
 
@@ -93,7 +93,8 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 		return text[:len(text)-commonSuffix(text, foot)]
 	}
 	s.one = cut(text)
-	if text, err = turn(calling(calls...)); err == nil && inOrder(text, toolOne, toolTwo) {
+	s.foot = footOf(render, t)
+	if text, err = turn(calling(calls...)); err == nil && inOrder(cut(text), toolOne, toolTwo) {
 		s.two = cut(text)
 	}
 	both := calling(calls[0])
@@ -102,6 +103,33 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 		s.withText = cut(text)
 	}
 	return s, true
+}
+
+// footOf returns what stands between a text and the next message.
+func footOf(render Render, t Traits) string {
+	text, err := render(&Probe{
+		Messages: []Message{user(userText), assistant(answerText), user(userText2)}, Tools: tools(), Traits: t,
+	})
+	if err != nil {
+		return ""
+	}
+	_, text, _ = strings.Cut(text, answerText)
+	text, _, _ = strings.Cut(text, userText2)
+	return text
+}
+
+// withoutThoughts cuts thoughts at the beginning of what a template writes for calls.
+func (s *sample) withoutThoughts(th *Thinking) {
+	end := strings.TrimSpace(th.End)
+	if end == "" {
+		return
+	}
+	for _, text := range []*string{&s.one, &s.two, &s.withText} {
+		before, _, _ := strings.Cut(*text, toolOne)
+		if at := strings.LastIndex(before, end); at >= 0 {
+			*text = (*text)[at+len(end):]
+		}
+	}
 }
 
 // header returns the length of a message's beginning: the prompt, if the message with a call goes on from
@@ -128,52 +156,69 @@ func whole(text string) bool {
 	return inOrder(text[at+len(toolOne):], valuesOne...) && !strings.Contains(text, `'ka'`) && !strings.Contains(text, `\"ka\"`)
 }
 
-// readCalls divides a sample into the parts of a call.
-func readCalls(s sample, t Traits) (shape Shape, c Calls, ok bool) {
+// readCalls divides a sample into the parts of a call. foot is the end of a message of text.
+func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	one, ok := splitCall(s.one, 0)
 	if !ok {
 		return NoCalls, c, false
 	}
-	before, end, begin := one.before, one.behind, one.before
+	one.behind = withoutFoot(one.behind, foot)
+	trimmed := strings.TrimLeftFunc(one.before, unicode.IsSpace)
+	c.Lead = one.before[:len(one.before)-len(trimmed)]
+	one.before = trimmed
+	end, begin, counter := one.behind, one.before, false
+	index := Fixed
 	if s.two != "" {
 		first, ok1 := splitCall(s.two, 0)
 		second, ok2 := splitCall(s.two, 1)
-		if ok1 && ok2 {
-			from, to := first.until, second.from
-			if from > to {
-				return NoCalls, c, false
-			}
-			c.Several = true
-			end, c.Separator, begin = divide(before, s.two[from:to], one.behind)
-			c.Begin = strings.TrimSuffix(before, begin)
-			c.End = strings.TrimPrefix(one.behind, end)
+		if !ok1 || !ok2 || first.until > second.from {
+			return NoCalls, c, false
 		}
+		c.Several = true
+		between := s.two[first.until:second.from]
+		end, c.Separator, begin = divide(one.before, between, one.behind)
+		if at := strings.LastIndex(between, `"1"`); at >= 0 && strings.Contains(one.before, `"0"`) {
+			same := between[:at] + `"0"` + between[at+3:]
+			if e, sep, b := divide(one.before, same, one.behind); len(b) > len(begin) {
+				end, c.Separator, begin, index = e, sep, b, Index
+			}
+		}
+		c.Begin = strings.TrimSuffix(one.before, begin)
+		c.End = strings.TrimPrefix(one.behind, end)
+		counter = second.between != first.between && strings.Replace(second.between, "1", "0", 1) == first.between
+		space := end[len(strings.TrimRightFunc(end, unicode.IsSpace)):]
+		end = end[:len(end)-len(space)]
+		c.Separator, c.End = space+c.Separator, space+c.End
+	} else {
+		end = strings.TrimRightFunc(end, unicode.IsSpace)
 	}
+	c.End = strings.TrimRightFunc(c.End, unicode.IsSpace)
 	if s.withText != "" {
 		text, _, _ := strings.Cut(s.withText, toolOne)
 		_, lead, _ := strings.Cut(text, answerText)
-		c.Lead = lead[:len(lead)-len(strings.TrimLeftFunc(lead, unicode.IsSpace))]
+		if n := len(lead) - len(strings.TrimLeftFunc(lead, unicode.IsSpace)); n > 0 {
+			c.Lead = lead[:n]
+		}
 	}
-	c.Begin, begin = withoutLead(c.Begin, begin, &c.Lead)
-	c.Call = pieces(t.IDs, begin, one.between, end)
+	c.Call = append(fixed(begin, index), Piece{Kind: Name})
+	if counter {
+		c.Call = append(c.Call, numbered(one.between, "0", Counter)...)
+	} else {
+		c.Call = append(c.Call, fixed(one.between, Fixed)...)
+	}
+	c.Call = append(append(c.Call, Piece{Kind: Arguments}), fixed(end, Fixed)...)
 	c.Param = one.param
 	return shapeOf(&c, one), c, true
 }
 
-// withoutLead moves white space in front of the calls to the lead.
-func withoutLead(begin, call string, lead *string) (string, string) {
-	whole := begin + call
-	space := len(whole) - len(strings.TrimLeftFunc(whole, unicode.IsSpace))
-	if space == 0 {
-		return begin, call
+// withoutFoot cuts the end of a message, which begins with the first marker behind a text.
+func withoutFoot(behind, foot string) string {
+	first := marker.FindString(foot)
+	if first == "" {
+		return behind
 	}
-	if *lead == "" {
-		*lead = whole[:space]
-	}
-	if begin == "" {
-		return begin, call[space:]
-	}
-	return begin[min(space, len(begin)):], call
+	before, _, _ := strings.Cut(behind, first)
+	return before
 }
 
 // shapeOf names the shape of a call.
@@ -183,10 +228,26 @@ func shapeOf(c *Calls, s split) Shape {
 		return s.shape
 	case strings.HasSuffix(strings.TrimSpace(c.Begin), "["):
 		return Array
-	case inObject.MatchString(c.Begin + c.Call[0].Text):
+	case inObject.MatchString(c.Begin + c.beforeName()):
 		return Object
 	}
 	return Named
+}
+
+// beforeName is the text of a call up to its name, with a zero for a number.
+func (c *Calls) beforeName() string {
+	var b strings.Builder
+	for _, p := range c.Call {
+		switch p.Kind {
+		case Fixed:
+			b.WriteString(p.Text)
+		case Index, Counter, ID:
+			b.WriteString("0")
+		case Name, Arguments:
+			return b.String()
+		}
+	}
+	return b.String()
 }
 
 // inObject matches what stands before a name that is a member of a JSON object.
@@ -214,17 +275,7 @@ func splitCall(text string, i int) (s split, ok bool) {
 			rest = rest[:end]
 		}
 	}
-	if k := strings.Index(rest, key); k >= 0 {
-		open := strings.LastIndexByte(rest[:k], '{')
-		if open < 0 {
-			return s, false
-		}
-		d := json.NewDecoder(strings.NewReader(rest[open:]))
-		var args map[string]any
-		if d.Decode(&args) != nil || len(args) != 4 {
-			return s, false
-		}
-		end := open + int(d.InputOffset())
+	if open, end, ok := jsonArguments(rest, key); ok {
 		s.shape, s.between, s.behind = Object, rest[:open], rest[end:]
 		s.until = at + len(name) + end
 		return s, true
@@ -232,33 +283,57 @@ func splitCall(text string, i int) (s split, ok bool) {
 	return s, splitParams(&s, rest, at+len(name), i)
 }
 
-// pieces returns the pieces of a call from the texts around its name and its arguments.
-func pieces(ids IDs, before, between, behind string) (all []Piece) {
-	if rest, ok := strings.CutPrefix(between, ":0"); ok && ids == FunctionID {
-		all = append(fixed(before), Piece{Kind: Name}, Piece{Kind: Fixed, Text: ":"}, Piece{Kind: Counter})
-		all = append(all, fixed(rest)...)
-	} else {
-		all = append(fixed(before), Piece{Kind: Name})
-		all = append(all, fixed(between)...)
+// jsonArguments finds the JSON object with a key in text.
+func jsonArguments(text, key string) (from, until int, ok bool) {
+	k := strings.Index(text, key)
+	if k < 0 {
+		return 0, 0, false
 	}
-	return append(append(all, Piece{Kind: Arguments}), fixed(behind)...)
+	from = strings.LastIndexByte(text[:k], '{')
+	if from < 0 {
+		return 0, 0, false
+	}
+	d := json.NewDecoder(strings.NewReader(text[from:]))
+	var args map[string]any
+	if d.Decode(&args) != nil || len(args) != 4 {
+		return 0, 0, false
+	}
+	return from, from + int(d.InputOffset()), true
 }
 
-// fixed returns a fixed text as pieces: an id in it is a piece of its own.
-func fixed(text string) (all []Piece) {
-	add := func(text string) {
-		if text != "" {
-			all = append(all, Piece{Kind: Fixed, Text: text})
+// fixed returns a fixed text as pieces: ids in it, and the number of the call of a kind, are pieces of their own.
+func fixed(text string, index Kind) []Piece {
+	if index == Index {
+		return numbered(text, `"0"`, Index)
+	}
+	for _, id := range [][2]string{{"call_z1", Words}, {"zid000001", Nine}} {
+		if before, behind, ok := strings.Cut(text, id[0]); ok {
+			return around(before, Piece{Kind: ID, Text: id[1]}, behind)
 		}
 	}
-	for id, alphabet := range map[string]string{"call_z1": Words, "zid000001": Nine} {
-		if before, behind, ok := strings.Cut(text, id); ok {
-			add(before)
-			all = append(all, Piece{Kind: ID, Text: alphabet})
-			add(behind)
-			return all
-		}
+	return around(text, Piece{}, "")
+}
+
+// numbered returns a text with the number 0 of a call, which may have quotes, as pieces.
+func numbered(text, number string, kind Kind) []Piece {
+	before, behind, ok := strings.Cut(text, number)
+	if !ok {
+		return around(text, Piece{}, "")
 	}
-	add(text)
+	quote := strings.TrimSuffix(number, strings.TrimLeft(number, `"`))
+	return around(before+quote, Piece{Kind: kind}, quote+behind)
+}
+
+// around returns a piece between two fixed texts; one that is empty is none.
+func around(before string, p Piece, behind string) (all []Piece) {
+	if before != "" {
+		all = append(all, Piece{Kind: Fixed, Text: before})
+	}
+	if p != (Piece{}) {
+		all = append(all, p)
+	}
+	if behind != "" {
+		all = append(all, Piece{Kind: Fixed, Text: behind})
+	}
 	return all
 }

@@ -7,7 +7,7 @@ import "strings"
 type row struct {
 	name  string
 	shape Shape
-	words []string // all of them are in the fixed parts of a call
+	words []string // all of them are in the fixed parts of a call, which begin with "\x00"
 }
 
 // rows are the families, the more particular ones first.
@@ -18,7 +18,7 @@ var rows = []row{
 	{"deepseek-v3.2", Params, []string{"DSML", "invoke name="}},
 	{"minimax-m2", Params, []string{"<invoke name=", "<parameter name="}},
 	{"hermes", Object, []string{"<tool_call>", `"arguments"`}},
-	{"llama3-json", Object, []string{`"parameters"`}},
+	{"llama3-json", Object, []string{"\x00{", `"parameters"`}},
 	{"mistral-nemo", Array, []string{"[TOOL_CALLS]", `"arguments"`}},
 	{"mistral-small-3.2", Named, []string{"[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"}},
 	{"devstral", Named, []string{"[TOOL_CALLS]", "[ARGS]"}},
@@ -67,7 +67,7 @@ func (d *Dialect) family(string) (ok bool) {
 func (d *Dialect) fixedText() string {
 	var b strings.Builder
 	p := &d.Calls.Param
-	b.WriteString(d.Calls.Begin)
+	b.WriteString("\x00" + d.Calls.Begin)
 	for _, piece := range d.Calls.Call {
 		if piece.Kind == Fixed {
 			b.WriteString(piece.Text)
@@ -90,6 +90,7 @@ func (d *Dialect) adjust() {
 		d.Calls.End = strings.TrimSuffix(d.Calls.End, "<|tool_response>")
 		last := &d.Calls.Call[len(d.Calls.Call)-1]
 		last.Text = strings.TrimSuffix(last.Text, "<|tool_response>")
+		d.Thinking.End = strings.TrimSpace(d.Thinking.End)
 	case "gpt-oss":
 		d.harmony()
 	}

@@ -33,6 +33,7 @@ type Traits struct {
 	Calls bool // writes calls, and the answers of tools in messages of their own
 
 	TextArguments bool // takes the arguments of calls as the text of a JSON object only
+	NoContent     bool // takes calls only without a content beside them: null, not an empty text
 	IDs           IDs  // the ids of calls that it takes
 
 	System     bool // takes a system message at the beginning

@@ -9,17 +9,18 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	t := readTraits(render)
 	d := new(Dialect)
 	s, ok := readTools(render, &t)
-	if ok {
-		d.Shape, d.Calls, ok = readCalls(s, t)
-	}
 	thinking := readThinking(render, source, &t)
+	if ok {
+		s.withoutThoughts(&thinking)
+		d.Shape, d.Calls, ok = readCalls(s, s.foot)
+	}
 	if ok {
 		ok = d.family(source)
 	}
 	if !ok {
 		d = Generic()
 		t.Calls, t.Tools = false, false
-		t.IDs, t.TextArguments = AnyID, false
+		t.IDs, t.TextArguments, t.NoContent = AnyID, false, false
 	}
 	d.Thinking = thinking
 	d.Text.Begins = readText(render, &t, &d.Thinking)

@@ -96,10 +96,10 @@ func (t *Thinking) close(off string) {
 	}
 }
 
-// thoughtMarker matches a marker with a word behind it, and white space.
+// Markers before and behind a thought, with a word between two or behind one, and white space.
 var (
-	lastMarker  = regexp.MustCompile(`(?:<[^<>\s]+>[a-z]*<[^<>\s]+>|<[^<>\s]+>[a-z]*|\[[A-Z_]+\])\s*$`)
-	firstMarker = regexp.MustCompile(`^\s*(?:<[^<>\s]+>|\[/?[A-Z_]+\])\s*`)
+	lastMarker  = regexp.MustCompile(`(?:<[^<>\s]+>[a-z]+<[^<>\s]+>|<[^<>\s]+>[a-z]*|\[[A-Z_]+\])\s*$`)
+	firstMarker = regexp.MustCompile(`^\s*(?:<[^<>\s]+>(?:[a-z]+<[^<>\s]+>)?|\[/?[A-Z_]+\])\s*`)
 )
 
 // markers reads the markers off thoughts in the history. plain and on are the prompts before an answer.
