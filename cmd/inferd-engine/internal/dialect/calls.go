@@ -153,7 +153,8 @@ func whole(text string) bool {
 	if at < 0 {
 		return false
 	}
-	return inOrder(text[at+len(toolOne):], valuesOne...) && !strings.Contains(text, `'ka'`) && !strings.Contains(text, `\"ka\"`)
+	call := text[at+len(toolOne):]
+	return inOrder(call, valuesOne...) && !strings.Contains(call, `'ka'`) && !strings.Contains(call, `\"ka\"`)
 }
 
 // readCalls divides a sample into the parts of a call. foot is the end of a message of text.
@@ -169,6 +170,9 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	end, begin, counter := one.behind, one.before, false
 	index := Fixed
 	if s.two != "" {
+		for old, same := range map[string]string{"call_z2": "call_z1", "zid000002": "zid000001"} {
+			s.two = strings.ReplaceAll(s.two, old, same)
+		}
 		first, ok1 := splitCall(s.two, 0)
 		second, ok2 := splitCall(s.two, 1)
 		if !ok1 || !ok2 || first.until > second.from {
@@ -185,6 +189,9 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 		}
 		c.Begin = strings.TrimSuffix(one.before, begin)
 		c.End = strings.TrimPrefix(one.behind, end)
+		if rest, ok := strings.CutPrefix(withoutFoot(second.behind, foot), end); ok && c.End == "" {
+			c.End = rest // DeepSeek R1 ends several calls, but not one
+		}
 		counter = second.between != first.between && strings.Replace(second.between, "1", "0", 1) == first.between
 		space := end[len(strings.TrimRightFunc(end, unicode.IsSpace)):]
 		end = end[:len(end)-len(space)]
@@ -208,7 +215,47 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	}
 	c.Call = append(append(c.Call, Piece{Kind: Arguments}), fixed(end, Fixed)...)
 	c.Param = one.param
-	return shapeOf(&c, one), c, true
+	shape = shapeOf(&c, one)
+	return shape, c, spells(&Dialect{Shape: shape, Calls: c}, s, one.nested)
+}
+
+// spells reports whether a dialect writes the calls of a sample to the byte, white space in JSON aside. nested is
+// what the template writes for the nested object of the first call, which may be Python.
+func spells(d *Dialect, s sample, nested string) bool {
+	for i, want := range []string{s.one, s.two} {
+		if want == "" {
+			continue
+		}
+		calls := withIDs(AnyID, []Call{callOne, callTwo}[:i+1]...)
+		if strings.Contains(s.one, "zid000001") {
+			calls = withIDs(NineID, calls...)
+		}
+		if i == 1 && calls[0].ID != "" {
+			calls[1].ID = calls[0].ID // as in the sample
+		}
+		all, err := d.Write(calls)
+		if err != nil {
+			return false
+		}
+		var b strings.Builder
+		for _, f := range all {
+			b.WriteString(f.Text)
+		}
+		text := b.String()
+		if nested != "" {
+			text = strings.Replace(text, `{"ke": "Zve1z"}`, nested, 1)
+			text = strings.Replace(text, `{"ke": "Zve2z"}`, strings.ReplaceAll(nested, "Zve1z", "Zve2z"), 1)
+		}
+		if !strings.HasPrefix(compact(want), strings.TrimSuffix(compact(text), compact(d.Calls.End))) {
+			return false
+		}
+	}
+	return true
+}
+
+// compact returns text without white space: templates indent JSON.
+func compact(text string) string {
+	return strings.Join(strings.Fields(text), "")
 }
 
 // withoutFoot cuts the end of a message, which begins with the first marker behind a text.
@@ -259,6 +306,7 @@ type split struct {
 	before, between, behind string
 	from, until             int // the name begins, the arguments end
 	param                   Param
+	nested                  string // the nested object, in shapes without JSON
 }
 
 // splitCall finds call number i of a text.

@@ -25,13 +25,15 @@ func splitParams(s *split, rest string, from, i int) bool {
 		return false
 	}
 	end := next + last
+	s.nested = rest[found[6].end:end]
+	s.nested = s.nested[strings.IndexByte(s.nested, '{'):]
 	s.between, s.behind, s.until = rest[:found[0].at], rest[end:], from+end
 	quote, isQuoted := strings.CutPrefix(middle, plain)
 	isQuoted = isQuoted && quote != "" && strings.HasPrefix(after, quote) && !strings.HasSuffix(plain, ">") && !strings.HasSuffix(plain, "\n")
 	switch {
 	case isQuoted && plain == "=":
 		s.shape = Python
-		s.param = Param{Middle: plain, Separator: strings.TrimPrefix(after, quote)}
+		s.param = Param{Middle: plain, Separator: strings.TrimPrefix(after, quote), Quote: quote}
 	case isQuoted:
 		s.shape = Literal
 		s.param = Param{Middle: plain, Separator: strings.TrimPrefix(after, quote), Quote: quote}
