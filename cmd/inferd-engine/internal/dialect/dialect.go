@@ -93,7 +93,8 @@ type Param struct {
 	Open, Middle, Close, Separator string
 	// MiddleJSON replaces Middle before a value that is JSON; empty is the same as Middle.
 	MiddleJSON string
-	// Quote is the marker on both sides of a string, in shape Literal.
+	// Quote is the marker on both sides of a string, in shape Literal; in shape Python it is the quotation
+	// mark that the template writes, of the two that Python has.
 	Quote string
 }
 
