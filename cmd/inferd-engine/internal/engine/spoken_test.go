@@ -17,7 +17,7 @@ import (
 // speaking loads a model with the dialect of a family.
 func speaking(t *testing.T, model, family string) *engine.Engine {
 	t.Helper()
-	e := load(t, model, batch.Limits{Context: 4096, Batch: 64, Sequences: 4})
+	e := load(t, model, batch.Limits{Context: 8192, Batch: 256, Sequences: 4})
 	e.Markers = e.Model.Markers()
 	e.Dialect = dialect.Fixtures()[family]
 	return e
@@ -64,9 +64,9 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 	return h, err
 }
 
-// fifty returns tools with schemas of many kinds.
-func fifty() (tools []infer.Tool) {
-	for i := range 50 {
+// many returns tools with schemas of many kinds.
+func many() (tools []infer.Tool) {
+	for i := range 15 {
 		tools = append(tools, infer.Tool{Name: fmt.Sprintf("tool_%d", i), Description: "d", Schema: []byte(schemasOfTools[i%len(schemasOfTools)])})
 	}
 	return tools
@@ -122,7 +122,7 @@ func TestRandomCallsValidate(t *testing.T) {
 	for family := range dialect.Fixtures() {
 		t.Run(family, func(t *testing.T) {
 			e := speaking(t, "tiny", family)
-			tools := fifty()
+			tools := many()
 			for seed := range uint32(8) {
 				gen := user("call", 300)
 				gen.Blocks, gen.Tools, gen.Choice = true, tools, infer.ToolChoice{Mode: infer.ToolRequired}
