@@ -4,6 +4,7 @@
 # make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
 # make check   all checks that a change has to pass
+# make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
@@ -22,7 +23,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
+.PHONY: build engine demo quick test test-templates check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -41,6 +42,9 @@ test: engine
 	go vet ./...
 	go vet -tags wedge ./cmd/inferd-engine/...
 	go test ./...
+
+test-templates:
+	@sh scripts/templates.sh $(ARGS)
 
 check: format lint engine cross
 	go test -race -shuffle=on ./...
