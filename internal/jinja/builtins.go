@@ -267,7 +267,7 @@ func (m *meter) evalTest(name string, val Value, args []Value) (bool, error) {
 	case "mapping":
 		return val.IsDict(), nil
 	case "iterable":
-		return val.IsList() || val.IsDict() || val.IsString(), nil
+		return val.IsList() || val.IsDict() || val.IsString() || val.IsUndefined(), nil
 	case "sequence":
 		return val.IsList(), nil
 	case "callable":

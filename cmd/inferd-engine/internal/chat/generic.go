@@ -11,15 +11,15 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// spoken writes calls and answers of tools as text, for templates that have no place for them: calls in the
-// dialect's spelling, answers as messages of the user.
+// spoken writes calls as text, in the dialect's spelling, for templates that have no place for them. Answers of tools
+// become messages of the user, where the template does not take them either.
 func (t *Template) spoken(turns []turn) (out []turn) {
 	for _, next := range turns {
 		if len(next.calls) > 0 {
 			next.text = next.text.and(spell(t.dialect, next.calls))
 			next.calls = nil
 		}
-		if next.call != nil {
+		if next.call != nil && !t.traits.Results {
 			next.role = "user"
 			next.text = slices.Concat(mixed{{"Result of the tool ", true}, {text: next.call.name}, {":\n", true}}, next.text)
 			next.call = nil
@@ -29,36 +29,20 @@ func (t *Template) spoken(turns []turn) (out []turn) {
 	return out
 }
 
-// spell writes calls whose arguments are JSON.
+// spell writes calls as a dialect has them, and those whose input is no object as JSON.
 func spell(d *dialect.Dialect, calls []call) (m mixed) {
-	ours := func(text string) { m = append(m, fragment{text, true}) }
-	ours(d.Calls.Begin)
+	list := make([]dialect.Call, len(calls))
 	for i, c := range calls {
-		if i > 0 {
-			ours(d.Calls.Separator)
-		}
-		for _, p := range d.Calls.Call {
-			switch p.Kind {
-			case dialect.Name:
-				m = append(m, fragment{text: quoted(c.name)})
-			case dialect.Arguments:
-				m = append(m, fragment{text: string(or(bytes.TrimSpace(c.input)))})
-			case dialect.Fixed:
-				ours(p.Text)
-			case dialect.ID, dialect.Counter, dialect.Index:
-			}
-		}
+		list[i] = dialect.Call{ID: c.id, Name: c.name, Arguments: string(c.input)}
 	}
-	ours(d.Calls.End)
+	all, err := d.Write(list)
+	if err != nil {
+		all, _ = dialect.Generic().Write(list) // it takes any JSON
+	}
+	for _, f := range all {
+		m = append(m, fragment{f.Text, !f.Client})
+	}
 	return m
-}
-
-// or returns the arguments of a call, which may be none.
-func or(input []byte) []byte {
-	if len(input) == 0 {
-		return []byte("{}")
-	}
-	return input
 }
 
 // quoted returns a text as it stands in a JSON string.
@@ -90,25 +74,8 @@ func (t *Template) describe(tools []infer.Tool) (m mixed) {
 		ours("}")
 	}
 	ours("\n\nTo call tools, answer with nothing but this, one member of the list for each call:\n")
-	m = append(m, example(t.dialect)...)
+	m = append(m, spell(t.dialect, []call{{name: "NAME", input: []byte(`{"ARGUMENT": "VALUE"}`)}})...)
 	ours("\nThe results come back in a message of the user. Without a need for a tool, answer in plain text.")
-	return m
-}
-
-// example shows a call in the spelling of a dialect.
-func example(d *dialect.Dialect) mixed {
-	if d.Shape == dialect.Object || d.Shape == dialect.Array || d.Shape == dialect.Named {
-		return spell(d, []call{{name: "NAME", input: []byte(`{"ARGUMENT": "VALUE"}`)}})
-	}
-	p := &d.Calls.Param
-	spelt := *d
-	m := mixed{}
-	for _, f := range spell(&spelt, []call{{name: "NAME", input: []byte("\x00")}}) {
-		if f.text == "\x00" {
-			f = fragment{p.Open + "ARGUMENT" + p.Middle + p.Quote + "VALUE" + p.Quote + p.Close, true}
-		}
-		m = append(m, f)
-	}
 	return m
 }
 

@@ -2,17 +2,22 @@ package chat_test
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
-	"github.com/inferd-go/inferd/internal/infer"
 )
 
 // public returns the folder of public templates and the Python with jinja2; make test-templates sets both.
@@ -77,96 +82,162 @@ func (r *reference) render(t *testing.T, file string, context []byte) (string, e
 	return got.Text, nil
 }
 
-// conversations are those that the public templates render as the reference does.
-func conversations() map[string]*chat.Conversation {
-	yes, no := true, false
-	call := func(id, name, input string) *infer.CallPart {
-		return &infer.CallPart{ID: id, Name: name, Input: []byte(input)}
-	}
-	result := func(id, text string) *infer.ResultPart {
-		return &infer.ResultPart{ID: id, Content: []infer.Part{&infer.TextPart{Text: text}}}
-	}
-	system := infer.TextMessage(infer.System, "Be brief.")
-	ask := infer.TextMessage(infer.User, "  What is the weather in Zürich & <Köln>? ")
-	say := infer.TextMessage(infer.Assistant, "It is \"fine\".\n")
-	tools := []infer.Tool{
-		{Name: "get_weather", Description: "Weather of a <city> & its \"region\" – now", Schema: []byte(`{"type":"object","properties":{` +
-			`"city":{"type":"string","description":"A name, as in \"Zürich\" or <Köln>"},"days":{"type":"integer","minimum":1,"default":3},` +
-			`"unit":{"type":"string","enum":["°C","°F"]},"at":{"type":["object","null"],"properties":{"lat":{"type":"number"},"lon":{"type":"number","maximum":180.5}}},` +
-			`"tags":{"type":"array","items":{"type":"string"}}},"required":["city","unit"],"additionalProperties":false}`)},
-		{Name: "stop", Description: "Stops"},
-	}
-	one := infer.Message{Role: infer.Assistant, Content: []infer.Part{
-		&infer.TextPart{Text: "I look."}, call("tc-1", "get_weather", `{"unit":"°C","city":"Zürich & <Köln>","days":3,"at":{"lat":47.0,"lon":8.55},"tags":["a",null,true]}`),
-	}}
-	bare := infer.Message{Role: infer.Assistant, Content: []infer.Part{call("tc-1", "get_weather", `{"city":"Köln","unit":"°F"}`)}}
-	two := infer.Message{Role: infer.Assistant, Content: []infer.Part{
-		call("tc-1", "get_weather", `{"city":"Köln","unit":"°F"}`), call("tc-2", "stop", `{}`),
-	}}
-	answered := infer.Message{Role: infer.User, Content: []infer.Part{result("tc-1", "{\"sun\": true, \"text\": \"<b>\"}")}}
-	failed := infer.Message{Role: infer.User, Content: []infer.Part{
-		result("tc-1", "12 °F"), &infer.ResultPart{ID: "tc-2", Failed: true, Content: []infer.Part{&infer.TextPart{Text: "no such thing"}}},
-	}}
-	thought := infer.Message{Role: infer.Assistant, Content: []infer.Part{&infer.ThinkingPart{Text: "They ask\nfor weather."}, &infer.TextPart{Text: "Fine."}}}
-	considered := infer.Message{Role: infer.Assistant, Content: []infer.Part{&infer.ThinkingPart{Text: "I need a tool."}, call("tc-1", "get_weather", `{"city":"Köln","unit":"°F"}`)}}
-	return map[string]*chat.Conversation{
-		"plain":            {Messages: []infer.Message{system, ask, say, ask}},
-		"plain, no system": {Messages: []infer.Message{ask, say, ask}},
-		"plain, late":      {Messages: []infer.Message{ask, say, system, ask, ask}},
-		"plain, thoughts":  {Messages: []infer.Message{ask, thought, ask}},
-		"plain, thinking":  {Messages: []infer.Message{ask}, Think: &yes},
-		"plain, no thoughts": {Messages: []infer.Message{ask}, Think: &no},
-		"tools":              {Messages: []infer.Message{system, ask}, Tools: tools},
-		"tools, one call":    {Messages: []infer.Message{system, ask, one, answered}, Tools: tools},
-		"tools, bare call":   {Messages: []infer.Message{ask, bare, answered, say, ask}, Tools: tools},
-		"tools, two calls":   {Messages: []infer.Message{ask, two, failed}, Tools: tools},
-		"tools, interrupted": {Messages: []infer.Message{ask, bare, answered, ask}, Tools: tools},
-		"tools, thoughts":    {Messages: []infer.Message{ask, considered, answered}, Tools: tools, Think: &yes},
-	}
-}
-
+// The texts are those of Python's jinja2; the digests, one for each template, are those of texts that were
+// looked at.
 func TestPublicTemplates(t *testing.T) {
 	files, python := public(t)
 	ref := startReference(t, python)
+	want := digests(t)
+	got := make(map[string]string)
+	equal, toolsEqual := 0, 0
 	for _, file := range files {
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			tmpl, err := chat.New(string(source), nil, "<BOS>", "<EOS>")
-			if err != nil {
-				t.Fatal(err)
+		name := filepath.Base(file)
+		t.Run(name, func(t *testing.T) {
+			plain, tools, digest := compare(t, ref, file)
+			if plain {
+				equal++
 			}
-			for name, c := range conversations() {
-				var want string
-				for _, described := range []bool{false, true} {
-					context, tail, err := tmpl.Context(c, described)
-					if err != nil {
-						t.Fatalf("%s: %v", name, err)
-					}
-					if want, err = ref.render(t, file, context); err == nil {
-						want += tail
-						break
-					}
-					t.Logf("%s: the reference: %v", name, err)
-				}
-				got, err := text(tmpl.Prompt(c))
-				if err != nil {
-					t.Errorf("%s: %v", name, err)
-					continue
-				}
-				if got != want {
-					n := 0
-					for n < len(got) && n < len(want) && got[n] == want[n] {
-						n++
-					}
-					n = max(0, n-40)
-					t.Errorf("%s differs:\ngot  %.160q\nwant %.160q", name, got[min(n, len(got)):], want[min(n, len(want)):])
-				}
+			if tools {
+				toolsEqual++
+			}
+			got[name] = digest
+			if !*update && digest != want[name] {
+				t.Errorf("the digest of its texts is %s, not %s", digest, want[name])
 			}
 		})
 	}
+	t.Logf("%d of %d templates are equal without tools, %d with tools", equal, len(files), toolsEqual)
+	if equal < len(files) || toolsEqual < len(files)-len(differing) {
+		t.Errorf("too few of %d templates are equal: %d without tools, %d with tools", len(files), equal, toolsEqual)
+	}
+	if *update {
+		writeDigests(t, got)
+	}
+}
+
+// differing are the templates that the reference refuses where the engine does not.
+var differing = map[string]string{
+	"CohereForAI-c4ai-command-r-plus-tool_use.jinja": "jinja2 refuses objects without additionalProperties",
+}
+
+// compare renders all conversations with a template and with the reference.
+func compare(t *testing.T, ref *reference, file string) (plainEqual, toolsEqual bool, digest string) {
+	t.Helper()
+	tmpl := read(t, file)
+	plainEqual, toolsEqual = true, true
+	sum := sha256.New()
+	all := conversations()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		c := all[name]
+		want := expected(t, ref, tmpl, file, c)
+		got, err := text(tmpl.Prompt(c))
+		if err == nil && got == want {
+			fmt.Fprintf(sum, "%s\x00%s\x00", name, undated(want))
+			continue
+		}
+		if len(c.Tools) > 0 {
+			toolsEqual = false
+		} else {
+			plainEqual = false
+		}
+		if why, ok := differing[filepath.Base(file)]; ok && err == nil {
+			t.Logf("%s differs: %s", name, why)
+			continue
+		}
+		n := 0
+		for n < min(len(got), len(want)) && got[n] == want[n] {
+			n++
+		}
+		n = max(0, n-40)
+		t.Errorf("%s differs: %v\ngot  %.160q\nwant %.160q", name, err, got[min(n, len(got)):], want[min(n, len(want)):])
+	}
+	return plainEqual, toolsEqual, hex.EncodeToString(sum.Sum(nil))
+}
+
+// read compiles a public template.
+func read(t *testing.T, file string) *chat.Template {
+	t.Helper()
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl, err := chat.New(string(source), nil, "<BOS>", "<EOS>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tmpl
+}
+
+// expected returns the text of the reference. Where the template refuses the tools, it is that of tools in a system
+// message.
+func expected(t *testing.T, ref *reference, tmpl *chat.Template, file string, c *chat.Conversation) string {
+	t.Helper()
+	for _, described := range []bool{false, true} {
+		context, tail, err := tmpl.Context(c, described)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := ref.render(t, file, context)
+		if err == nil {
+			return text + tail
+		}
+		t.Logf("the reference: %.100s", err)
+	}
+	return ""
+}
+
+// undated replaces the date of today, which some templates write.
+func undated(text string) string {
+	now := time.Now()
+	for _, form := range []string{"2006-01-02", "02 Jan 2006", "January 02, 2006", "02 January 2006", "January 2, 2006", "Monday"} {
+		text = strings.ReplaceAll(text, now.Format(form), "DATE")
+	}
+	return text
+}
+
+var update = flag.Bool("update", false, "write the digests of the texts of public templates")
+
+const digestsFile = "testdata/templates.sha256"
+
+func digests(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	data, err := os.ReadFile(digestsFile)
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if digest, name, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
+			all[name] = digest
+		}
+	}
+	return all
+}
+
+func writeDigests(t *testing.T, all map[string]string) {
+	t.Helper()
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&b, "%s  %s\n", all[name], name)
+	}
+	if err := os.WriteFile(digestsFile, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The dialect of a template is found by its probes alone; the table has the row that it belongs to.
+func TestPublicDialects(t *testing.T) {
+	files, _ := public(t)
+	found := 0
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".jinja")
+		if got, want := read(t, file).Dialect().Name, families[name]; got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		} else {
+			found++
+		}
+	}
+	t.Logf("%d of %d dialects found", found, len(files))
 }
 
 // text joins the segments of a prompt.

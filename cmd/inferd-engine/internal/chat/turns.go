@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"unicode"
 
@@ -80,8 +82,11 @@ func paired(messages []infer.Message) (turns []turn, err error) {
 		switch m.Role {
 		case infer.Assistant:
 			t := turn{role: "assistant", text: plain(m.Text()), thoughts: thinking(m)}
-			for _, part := range m.Content {
+			for j, part := range m.Content {
 				if p, ok := part.(*infer.CallPart); ok {
+					if input := bytes.TrimSpace(p.Input); len(input) > 0 && !json.Valid(input) {
+						return nil, infer.Errorf(infer.Invalid, "render: messages[%d].content[%d]: the input of tool_use %.128q is not JSON", i, j, p.ID)
+					}
 					t.calls = append(t.calls, call{id: p.ID, name: p.Name, input: p.Input, number: number})
 					number++
 				}

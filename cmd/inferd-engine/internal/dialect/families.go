@@ -41,7 +41,7 @@ var rows = []row{
 
 // family names the dialect by its row. A call that no row describes keeps the name of its shape; ok is false
 // if its calls cannot be told from text.
-func (d *Dialect) family(string) (ok bool) {
+func (d *Dialect) family() (ok bool) {
 	all := d.fixedText()
 	for _, r := range rows {
 		if r.shape != d.Shape {
@@ -62,6 +62,40 @@ func (d *Dialect) family(string) (ok bool) {
 		opening = d.Calls.Call[0].Text
 	}
 	return strings.TrimSpace(opening) != ""
+}
+
+// silent are the dialects of families whose templates declare tools but write no calls, by words of these
+// templates.
+var silent = []struct {
+	word string
+	make func() *Dialect
+}{
+	{"List of tools: ", func() *Dialect {
+		return &Dialect{Name: "lfm2", Shape: Python, Calls: Calls{
+			Begin: "<|tool_call_start|>[", End: "]<|tool_call_end|>", Separator: ", ", Several: true,
+			Call:  []Piece{{Name, ""}, {Fixed, "("}, {Arguments, ""}, {Fixed, ")"}},
+			Param: Param{Middle: "=", Separator: ", ", Quote: `"`},
+		}}
+	}},
+	{"<|tool_call|>", func() *Dialect {
+		return &Dialect{Name: "granite-3.3", Shape: Array, Calls: Calls{
+			Begin: "<|tool_call|>[", End: "]", Separator: ", ", Several: true,
+			Call: object("", "name", "arguments", ""),
+		}}
+	}},
+}
+
+// quiet returns the dialect of a template that declares tools but writes no calls, or nil.
+func quiet(source string, t *Traits) *Dialect {
+	if !t.Tools {
+		return nil
+	}
+	for _, s := range silent {
+		if strings.Contains(source, s.word) {
+			return s.make()
+		}
+	}
+	return nil
 }
 
 // fixedText is all that is fixed in a call.

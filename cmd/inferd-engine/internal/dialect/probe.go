@@ -31,6 +31,8 @@ type Call struct {
 type Traits struct {
 	Tools bool // writes the declarations of tools
 	Calls bool // writes calls, and the answers of tools in messages of their own
+	// Results says that a template without calls takes answers of tools in messages of their own.
+	Results bool
 
 	TextArguments bool // takes the arguments of calls as the text of a JSON object only
 	NoContent     bool // takes calls only without a content beside them: null, not an empty text

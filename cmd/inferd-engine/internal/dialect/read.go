@@ -15,12 +15,15 @@ func Read(render Render, source string) (*Dialect, Traits) {
 		d.Shape, d.Calls, ok = readCalls(s, s.foot)
 	}
 	if ok {
-		ok = d.family(source)
+		ok = d.family()
 	}
 	if !ok {
-		d = Generic()
-		t.Calls, t.Tools = false, false
-		t.IDs, t.TextArguments, t.NoContent = AnyID, false, false
+		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false
+		t.Results = takes(render, []Message{user(userText), assistant(answerText), result(callOne)}, answerText, resultText)
+		if d = quiet(source, &t); d == nil {
+			d = Generic()
+			t.Tools = false
+		}
 	}
 	d.Thinking = thinking
 	d.Text.Begins = readText(render, &t, &d.Thinking)

@@ -7,17 +7,18 @@ import (
 
 // A control is a variable by which templates switch thinking.
 type control struct {
-	name    string
-	on, off any
-	low     any // the lowest effort; off may not exist
+	name string
+	on   []any // the first that the template tells from off is used
+	off  []any
+	low  any // the lowest effort, if off may not exist
 }
 
 // controls are the known variables, the usual ones first.
 var controls = []control{
-	{name: "enable_thinking", on: true, off: false},
-	{name: "thinking", on: true, off: false},
-	{name: "thinking_budget", on: -1, off: 0},
-	{name: "reasoning_effort", on: "high", off: "none", low: "low"},
+	{name: "enable_thinking", on: []any{true}, off: []any{false}},
+	{name: "thinking", on: []any{true}, off: []any{false}},
+	{name: "thinking_budget", on: []any{-1}, off: []any{0}},
+	{name: "reasoning_effort", on: []any{"medium", "high"}, off: []any{"none", "no_think", "low"}, low: "low"},
 }
 
 // pairs are the markers of thoughts that templates know but do not write.
@@ -40,37 +41,42 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 		return text
 	}
 	plain := prompt(nil)
-	on, off := plain, plain
-	for _, c := range controls {
-		if !strings.Contains(source, c.name) {
-			continue
-		}
-		low := c.off
-		if c.low != nil {
-			low = c.low
-		}
-		with, without := prompt(map[string]any{c.name: c.on}), prompt(map[string]any{c.name: low})
-		if with == "" || without == "" || with == without {
-			continue
-		}
-		th.Variable, th.On, th.Off, th.Low = c.name, c.on, c.off, c.low
-		on, off = with, without
-		break
-	}
+	on, off, c := th.control(prompt, source)
 	if !th.markers(render, t, plain, on) && !th.known(source, plain, on, off) {
 		return Thinking{}
 	}
 	th.Opened = th.Place(plain) == Inside
-	if th.Low != nil { // whether the effort "none" exists
-		none := prompt(map[string]any{th.Variable: th.Off})
-		if none == "" || none == off || th.Place(none) != Behind {
-			th.Off, th.Always = nil, true
-		} else {
-			off, th.Low = none, nil
+	if c.low != nil { // an effort may switch it off
+		th.Off, th.Always = nil, true
+		for _, value := range c.off {
+			if text := prompt(map[string]any{c.name: value}); text != "" && th.Place(text) == Behind {
+				th.Off, th.Low, th.Always, off = value, nil, false, text
+				break
+			}
 		}
 	}
 	th.close(off)
 	return th
+}
+
+// control finds the variable that switches thinking, and returns prompts with and without thinking.
+func (t *Thinking) control(prompt func(map[string]any) string, source string) (on, off string, c control) {
+	for _, c := range controls {
+		if !strings.Contains(source, c.name) {
+			continue
+		}
+		for _, with := range c.on {
+			for _, without := range c.off {
+				on, off = prompt(map[string]any{c.name: with}), prompt(map[string]any{c.name: without})
+				if on != "" && off != "" && on != off {
+					t.Variable, t.On, t.Off, t.Low = c.name, with, without, c.low
+					return on, off, c
+				}
+			}
+		}
+	}
+	plain := prompt(nil)
+	return plain, plain, control{}
 }
 
 // close finds the closed pair behind a prompt without thinking.
