@@ -49,9 +49,9 @@ func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, er
 // noted writes a member of the outermost object in the notation.
 func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	n, b := w.note, w.b
-	close := n.Write(b, n.Close, next)
+	end := n.Write(b, n.Close, next)
 	of := func(style uint8, middle string) automaton.Node {
-		return n.Write(b, middle, b.Nest(w.styled(value, false, style), close))
+		return n.Write(b, middle, b.Nest(w.styled(value, false, style), end))
 	}
 	var behind automaton.Node
 	switch {

@@ -63,12 +63,13 @@ func textOf(list []automaton.Symbol) string {
 // beginning is the text of a call up to the name.
 func (s *Speech) beginning() []automaton.Symbol {
 	c := &s.Dialect.Calls
-	text := c.Lead + c.Begin
+	var text strings.Builder
+	text.WriteString(c.Lead + c.Begin)
 	for _, p := range c.Call {
 		if p.Kind != dialect.Fixed {
 			break
 		}
-		text += p.Text
+		text.WriteString(p.Text)
 	}
-	return s.symbols(text)
+	return s.symbols(text.String())
 }

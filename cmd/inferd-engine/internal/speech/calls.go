@@ -55,7 +55,7 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 	args := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Arguments })
 	before, between, behind := pieces[:at], pieces[at+1:args], w.withoutEnd(pieces[args+1:])
 	sure := automaton.Commit | markCall | markNamed
-	rest := func(int) automaton.Node { return w.pieces(between, sure, b.End()) }
+	var rest func(tool int) automaton.Node
 	if w.opening || !w.mayCall() {
 		if !w.opening {
 			sure = automaton.Forbid
@@ -140,12 +140,12 @@ func common(list []name, from int) int {
 
 // pieces writes pieces without name and arguments, and marks behind their first symbol.
 func (w *writer) pieces(list []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
-	for i := len(list) - 1; i >= 0; i-- {
+	for i, p := range slices.Backward(list) {
 		m := automaton.Mark(0)
 		if i == 0 {
 			m = mark
 		}
-		switch p := list[i]; p.Kind {
+		switch p.Kind {
 		case dialect.Fixed:
 			next = w.fixed(p.Text, m, next)
 		case dialect.ID:
@@ -188,8 +188,7 @@ func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) au
 	symbols := w.symbols(text)
 	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array
 	spaced := false // next begins with white space
-	for i := len(symbols) - 1; i >= 0; i-- {
-		x := symbols[i]
+	for i, x := range slices.Backward(symbols) {
 		switch {
 		case !free && w.Dialect.Shape != dialect.Params, !isSpace(x) && !free:
 			next = w.symbol(x, w.marked(i == 0, mark, next))

@@ -1,6 +1,7 @@
 package speech
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
@@ -196,8 +197,8 @@ func (w *writer) spaces(next automaton.Node) automaton.Node {
 
 // exact writes symbols.
 func (w *writer) exact(text []automaton.Symbol, next automaton.Node) automaton.Node {
-	for i := len(text) - 1; i >= 0; i-- {
-		next = w.symbol(text[i], next)
+	for _, x := range slices.Backward(text) {
+		next = w.symbol(x, next)
 	}
 	return next
 }

@@ -82,7 +82,7 @@ type run struct {
 }
 
 // begin compiles a speech and begins an answer.
-func begin(t testing.TB, m model, o speech.Options) *run {
+func begin(t *testing.T, m model, o speech.Options) *run {
 	t.Helper()
 	r, err := tryBegin(t, m, o)
 	if err != nil {
@@ -91,7 +91,7 @@ func begin(t testing.TB, m model, o speech.Options) *run {
 	return r
 }
 
-func tryBegin(t testing.TB, m model, o speech.Options) (*run, error) {
+func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 	t.Helper()
 	_, ends := m.Vocabulary(nil)
 	o.Markers, o.Ends = m.ids(), ends
@@ -173,7 +173,7 @@ func (r *run) add(kind string, text []byte) {
 }
 
 // understand returns the parts of an answer that ends its turn, drained after each token, or at the end.
-func understand(t testing.TB, m model, o speech.Options, text string, often bool) []string {
+func understand(t *testing.T, m model, o speech.Options, text string, often bool) []string {
 	t.Helper()
 	r := begin(t, m, o)
 	var each func()
