@@ -212,6 +212,33 @@ func (w *writer) symbol(x automaton.Symbol, next automaton.Node) automaton.Node 
 	return w.b.Set(s, next)
 }
 
+// Places of a line, with regard to fenced blocks.
+const (
+	line  = iota // at the beginning of a line, white space aside
+	mid          // in a line
+	tick1        // behind a backtick at the beginning of a line
+	tick2
+	info // in the line that opens a block
+	fline
+	fmid
+	ftick1
+	ftick2
+	states
+)
+const other = -1 // any other byte
+// fences says where a byte leads.
+var fences = [states]map[int]int{
+	line:   {'\n': line, ' ': line, '\t': line, '`': tick1, other: mid},
+	mid:    {'\n': line, other: mid},
+	tick1:  {'\n': line, '`': tick2, other: mid},
+	tick2:  {'\n': line, '`': info, other: mid},
+	info:   {'\n': fline, '`': mid, other: info},
+	fline:  {'\n': fline, ' ': fline, '\t': fline, '`': ftick1, other: fmid},
+	fmid:   {'\n': fline, other: fmid},
+	ftick1: {'\n': fline, '`': ftick2, other: fmid},
+	ftick2: {'\n': fline, '`': mid, other: fmid},
+}
+
 // loop writes free text. It may be left anywhere by the ways out, and outside fenced blocks of code by
 // the forks. A fence is three backticks at the beginning of a line, without a further one in it.
 func (w *writer) loop(out, forks []automaton.Node) automaton.Node {
@@ -223,35 +250,11 @@ func (w *writer) loop(out, forks []automaton.Node) automaton.Node {
 		b.Define(loop, append([]automaton.Node{b.Mark(markText, b.Set(all, loop))}, out...)...)
 		return loop
 	}
-	const (
-		line  = iota // at the beginning of a line, white space aside
-		mid          // in a line
-		tick1        // behind a backtick at the beginning of a line
-		tick2
-		info // in the line that opens a block
-		fline
-		fmid
-		ftick1
-		ftick2
-		states
-	)
-	const other = -1
-	next := [states]map[int]int{
-		line:   {'\n': line, ' ': line, '\t': line, '`': tick1, other: mid},
-		mid:    {'\n': line, other: mid},
-		tick1:  {'\n': line, '`': tick2, other: mid},
-		tick2:  {'\n': line, '`': info, other: mid},
-		info:   {'\n': fline, '`': mid, other: info},
-		fline:  {'\n': fline, ' ': fline, '\t': fline, '`': ftick1, other: fmid},
-		fmid:   {'\n': fline, other: fmid},
-		ftick1: {'\n': fline, '`': ftick2, other: fmid},
-		ftick2: {'\n': fline, '`': mid, other: fmid},
-	}
 	var nodes [states]automaton.Node
 	for i := range nodes {
 		nodes[i] = b.Forward()
 	}
-	for i, edges := range next {
+	for i, edges := range fences {
 		rest := automaton.Set{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
 		var ways []automaton.Node
 		for _, c := range []int{'\n', '\t', ' ', '`'} {
