@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
@@ -73,6 +72,3 @@ func encode(b *strings.Builder, v jinja.Value) {
 		b.WriteString("null")
 	}
 }
-
-// Traits are what was read of the template.
-func (t *Template) Traits() dialect.Traits { return t.traits }
