@@ -6,6 +6,7 @@
 # make browser the page in a real Chromium, if there is one; a part of make test
 # make test-clients  the stock Go clients of OpenAI and of Anthropic, which take minutes to build
 # make check   all checks that a change has to pass
+# make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
@@ -24,7 +25,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test browser test-clients check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
+.PHONY: build engine demo quick test browser test-clients test-templates check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -53,6 +54,9 @@ browser:
 
 test-clients: engine
 	INFERD_TEST_GO_CLIENTS=1 go test -count=1 -timeout 20m -run TestStockGoClients ./test
+
+test-templates:
+	@sh scripts/templates.sh $(ARGS)
 
 check: format lint engine cross
 	go test -race -shuffle=on ./...

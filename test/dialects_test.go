@@ -200,14 +200,6 @@ func TestEngineInEveryDialect(t *testing.T) {
 			t.Errorf("a long prompt to %s: %d %.300s", path, status, answer)
 		}
 	}
-	for path, body := range map[string]string{
-		"/v1/messages":  `{"messages":[{"role":"user","content":"a"}],"tools":[{"name":"f","input_schema":{}}]}`,
-		"/v1/responses": `{"input":"a","tools":[{"type":"function","name":"f"}]}`,
-	} {
-		if status, answer := d.overHTTP(path, body); status != http.StatusBadRequest || !strings.Contains(answer, "tools is not supported by this model") {
-			t.Errorf("tools to %s: %d %s", path, status, answer)
-		}
-	}
 }
 
 // The requests of agents, as they send them: all members, late system messages, tools of servers.

@@ -107,7 +107,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		return err
 	}
 	thought := 0
-	if t.Thinking && t.Blocks {
+	if t.Thinking == infer.ThinkOn && t.Blocks {
 		var err error
 		if thought, err = b.think(ctx, emit); err != nil {
 			return b.cut(err, thought, emit)
