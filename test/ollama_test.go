@@ -227,7 +227,7 @@ func TestGapsAndScoresOverHTTP(t *testing.T) {
 		t.Errorf("%d %.200s", status, vectors.Error)
 	}
 	var shown struct{ Capabilities []string }
-	if status := post(t, base+"/api/show", `{"model":"code"}`, &shown); status != 200 || encode(t, shown.Capabilities) != `["completion","insert"]` {
+	if status := post(t, base+"/api/show", `{"model":"code"}`, &shown); status != 200 || encode(t, shown.Capabilities) != `["completion","tools","insert"]` {
 		t.Errorf("%d %v", status, shown)
 	}
 }
