@@ -74,5 +74,18 @@ func encode(b *strings.Builder, v jinja.Value) {
 	}
 }
 
+// ProbeSteps returns the steps that reading the dialect takes.
+func (t *Template) ProbeSteps(source string) (steps int) {
+	dialect.Read(func(p *dialect.Probe) (text string, err error) {
+		text, n, err := t.compiled.RenderWithin(t.probeValues(p), probeSteps)
+		steps += n + probeSteps/1000
+		return text, err
+	}, source)
+	return steps
+}
+
 // Traits are what was read of the template.
 func (t *Template) Traits() dialect.Traits { return t.traits }
+
+// MaxProbeSteps is the bound on the steps of all probes of a template.
+const MaxProbeSteps = probeSteps

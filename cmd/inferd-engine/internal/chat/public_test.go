@@ -228,7 +228,7 @@ func writeDigests(t *testing.T, all map[string]string) {
 // The dialect of a template is found by its probes alone; the table has the row that it belongs to.
 func TestPublicDialects(t *testing.T) {
 	files, _ := public(t)
-	found := 0
+	found, most := 0, 0
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".jinja")
 		if got, want := read(t, file).Dialect().Name, families[name]; got != want {
@@ -236,8 +236,20 @@ func TestPublicDialects(t *testing.T) {
 		} else {
 			found++
 		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if steps := read(t, file).ProbeSteps(string(source)); steps > chat.MaxProbeSteps/4 {
+			t.Errorf("%s: reading its dialect takes %d of %d steps", name, steps, chat.MaxProbeSteps)
+		} else {
+			most = max(most, steps)
+		}
 	}
-	t.Logf("%d of %d dialects found", found, len(files))
+	t.Logf("%d of %d dialects found, in at most %d steps", found, len(files), most)
+	if found < 60 {
+		t.Errorf("only %d of %d dialects are found", found, len(files))
+	}
 }
 
 // text joins the segments of a prompt.
