@@ -33,7 +33,7 @@ var floors = [][]string{
 	{"internal/backend/llamacpp"}, // settings of engines
 	{"internal/wire/web"},         // common parts of the dialects of HTTP
 	{ // dialects
-		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/wire/anthropic", "internal/link", "internal/corpus",
+		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/wire/ollama", "internal/wire/llama", "internal/wire/anthropic", "internal/link", "internal/corpus",
 	},
 	{"internal/wire/responses"}, // a dialect with the errors of another
 	{ // parts: none imports another
@@ -47,6 +47,7 @@ var floors = [][]string{
 		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget", "cmd/inferd-engine/internal/constraint",
 		"cmd/inferd-engine/internal/dialect", "cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
+	{"cmd/inferd-engine/internal/speech"}, // answers, in the dialect of a family
 	{ // parts of the engine
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/encode",
 		"cmd/inferd-engine/internal/prefill",

@@ -48,6 +48,7 @@ type chatOptions struct {
 	req    *client.Request
 	text   *string // the question; nil without -m
 	schema string  // file with the schema of the answer; empty is none
+	tools  toolFlags
 	asJSON bool
 	wait   wait
 }
@@ -77,6 +78,7 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 		return errors.Unwrap(err)
 	})
 	fs.StringVar(&opts.schema, "schema", "", "`file` with a JSON Schema that the answer satisfies")
+	opts.tools.add(fs)
 	fs.StringVar(&opts.req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.BoolVar(&opts.asJSON, "json", false, "print the daemon's frames unchanged")
 	fs.Var(&opts.wait, "wait", waitUsage)
@@ -89,6 +91,9 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 	}
 	if system != nil {
 		opts.req.Messages = append(opts.req.Messages, client.Text(client.System, *system))
+	}
+	if err := opts.tools.apply(c, opts.req); err != nil {
+		return nil, err
 	}
 	return opts, c.addSchema(opts)
 }
@@ -166,6 +171,9 @@ func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, err
 		if failed = err; failed == nil && ev.Text != "" {
 			text.WriteString(ev.Text)
 			failed = out.write(ev.Text)
+		}
+		if failed == nil && ev.Call != nil {
+			failed = out.call(ev.Call)
 		}
 		if failed != nil {
 			break

@@ -70,8 +70,14 @@ type Entry struct {
 	Name         string
 	Aliases      []string
 	Can          infer.Abilities
+	Slots        int    // requests that run at once
 	NCtx         int    // tokens of the context
 	Params, Size uint64 // weights, and their bytes
+	OnGPU        bool   // some layers are computed on a GPU
+	Digest       string // of the content of the model
+
+	Architecture, Quantization string
+	Template                   string // of chats, in Jinja
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
@@ -146,7 +152,7 @@ type call struct {
 // ServeHTTP answers a request.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{bridge: b, w: w, r: r, id: newID()}
-	c.at, c.below = find(r.URL.Path)
+	c.at, c.below = find(r)
 	c.peer, c.local = peerOf(r.Context())
 	defer c.release()
 	h := w.Header()
@@ -256,10 +262,13 @@ func (c *call) fail(cause error) {
 	c.sendJSON(status, body)
 }
 
-// sendJSON sends a whole answer. A client that has gone needs none.
-func (c *call) sendJSON(status int, body []byte) {
+// sendJSON sends a whole answer.
+func (c *call) sendJSON(status int, body []byte) { c.send(status, "application/json", body) }
+
+// send sends a whole answer. A client that has gone needs none.
+func (c *call) send(status int, contentType string, body []byte) {
 	h := c.w.Header()
-	h["Content-Type"], h["Content-Length"] = []string{"application/json"}, []string{strconv.Itoa(len(body))}
+	h["Content-Type"], h["Content-Length"] = []string{contentType}, []string{strconv.Itoa(len(body))}
 	_ = c.limitWrite()
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)

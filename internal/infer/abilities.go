@@ -44,9 +44,9 @@ func Needs(t Task) Abilities {
 		return need
 	case *Generate:
 		need := Abilities{
-			Generate: true, Prompt: t.Prompt != nil, Infill: t.Suffix != nil,
+			Generate: true, Prompt: t.Raw(), Infill: t.Suffix != nil || len(t.Files) > 0,
 			Tools:    len(t.Tools) > 0 || t.Choice.Mode != ToolAuto,
-			Thinking: t.Thinking || t.ThinkingBudget > 0,
+			Thinking: t.Thinking == ThinkOn || t.ThinkingBudget > 0,
 			Grammar:  t.Format.Grammar != "", JSONObject: t.Format.JSONObject, JSONSchema: t.Format.Schema != nil,
 			Logprobs: t.Logprobs > 0,
 		}
@@ -145,14 +145,15 @@ func (a Abilities) Check(t Task) error {
 		used, supported bool
 		name            string
 	}{
-		{g.Prompt != nil, a.Prompt, "prompt"},
+		{g.Raw(), a.Prompt, "prompt"},
 		{g.Suffix != nil, a.Infill, "suffix"},
+		{len(g.Files) > 0, a.Infill, "files"},
 		{len(g.Tools) > 0, a.Tools, "tools"},
 		{g.Choice.Mode != ToolAuto, a.Tools, "tool_choice"},
 		{g.Format.Schema != nil, a.JSONSchema, "response_format json_schema"},
 		{g.Format.JSONObject, a.JSONObject, "response_format json_object"},
 		{g.Format.Grammar != "", a.Grammar, "response_format grammar"},
-		{g.Thinking, a.Thinking, "thinking"},
+		{g.Thinking == ThinkOn, a.Thinking, "thinking"},
 		{g.ThinkingBudget > 0, a.Thinking, "thinking_budget"},
 		{g.Logprobs > 0, a.Logprobs, "logprobs"},
 	} {

@@ -15,12 +15,14 @@ const (
 	OpenAI    Dialect = "openai"
 	Responses Dialect = "responses"
 	Anthropic Dialect = "anthropic"
+	Ollama    Dialect = "ollama"
+	Llama     Dialect = "llama"
 )
 
 // OverHTTP reports whether requests of the dialect come over HTTP.
 func (d Dialect) OverHTTP() bool {
 	switch d {
-	case HTTP, OpenAI, Responses, Anthropic:
+	case HTTP, OpenAI, Responses, Anthropic, Ollama, Llama:
 		return true
 	case V1, V2, Embed, Rerank:
 	}

@@ -92,7 +92,7 @@ func (*Answer) Fail(dst []byte, cause error) []byte {
 	return append(dst, "\n\ndata: [DONE]\n\n"...)
 }
 
-// KeepAlive appends what a stream sends after a time without chunks.
+// KeepAlive appends a sign of life, for a time without chunks.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, KeepAlive...) }
 
 // KeepAlive is a comment without a blank line: with one, some SDKs take it for an event without

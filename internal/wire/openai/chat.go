@@ -38,13 +38,11 @@ type chatRequest struct {
 	sampling
 
 	toolMembers
-	ResponseFormat  *responseFormat `json:"response_format"`
-	ReasoningEffort string          `json:"reasoning_effort"`
+	constraint
+	ReasoningEffort string `json:"reasoning_effort"`
 
 	// Of llama.cpp's server.
-	Grammar    string         `json:"grammar"`
-	JSONSchema jsontext.Value `json:"json_schema"`
-	Template   struct {
+	Template struct {
 		EnableThinking *bool `json:"enable_thinking"`
 	} `json:"chat_template_kwargs"`
 	ReasoningBudget *wire.Integer `json:"reasoning_budget"`
@@ -81,14 +79,6 @@ func (m *ignoredMembers) by() map[string]jsontext.Value {
 	}
 }
 
-type responseFormat struct {
-	Type       string `json:"type"`
-	JSONSchema struct {
-		Schema jsontext.Value `json:"schema"`
-	} `json:"json_schema"`
-	Schema jsontext.Value `json:"schema"` // of llama.cpp's server
-}
-
 // ReadChat reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are
 // faults, or for [ErrorOf].
 func ReadChat(body []byte) (*Chat, error) {
@@ -117,7 +107,7 @@ func ReadChat(body []byte) (*Chat, error) {
 	if err := m.sampling.apply(gen); err != nil {
 		return nil, err
 	}
-	if err := m.format(gen); err != nil {
+	if err := m.constraint.apply(gen); err != nil {
 		return nil, err
 	}
 	if err := m.numbers(c); err != nil {
@@ -175,47 +165,6 @@ func (m *chatRequest) numbers(c *Chat) error {
 	return nil
 }
 
-// format applies the constraint of the answer.
-func (m *chatRequest) format(gen *infer.Generate) error {
-	f := &gen.Format
-	if m.ResponseFormat != nil {
-		switch r := m.ResponseFormat; r.Type {
-		case "text":
-		case "json_object":
-			f.JSONObject = !web.Present(r.Schema)
-			f.Schema = web.Bytes(r.Schema)
-		case "json_schema":
-			schema := r.JSONSchema.Schema
-			if !web.Present(schema) {
-				schema = r.Schema
-			}
-			if schema.Kind() != jsontext.KindBeginObject {
-				return web.Invalid("response_format", "response_format.json_schema.schema must be an object")
-			}
-			f.Schema = schema
-		default:
-			return web.Invalid("response_format", "response_format.type must be one of: text, json_object, json_schema")
-		}
-	}
-	if web.Present(m.JSONSchema) {
-		if m.JSONSchema.Kind() != jsontext.KindBeginObject {
-			return web.Invalid("json_schema", "json_schema must be an object")
-		}
-		f.Schema, f.JSONObject = web.Bytes(m.JSONSchema), false
-	}
-	if m.Grammar == "" {
-		return nil
-	}
-	if f.Schema != nil || f.JSONObject {
-		return web.Invalid("grammar", "grammar and a response_format are mutually exclusive")
-	}
-	if err := wire.CheckGrammar(m.Grammar); err != nil {
-		return web.Invalid("grammar", "%v", err)
-	}
-	f.Grammar = m.Grammar
-	return nil
-}
-
 // thinking applies the members about thinking. Later ones win: they are more precise.
 func (m *chatRequest) thinking(c *Chat) error {
 	gen := c.Generate
@@ -226,20 +175,20 @@ func (m *chatRequest) thinking(c *Chat) error {
 	}
 	if m.Template.EnableThinking != nil {
 		c.Thinks = "chat_template_kwargs"
-		gen.Thinking = *m.Template.EnableThinking
+		gen.Thinking = infer.ThinkIf(*m.Template.EnableThinking)
 	}
 	if m.ReasoningBudget != nil {
 		c.Thinks = "reasoning_budget"
 		switch n, err := m.ReasoningBudget.Within("reasoning_budget", 0); {
 		case m.ReasoningBudget.String() == "-1":
-			gen.Thinking, gen.ThinkingBudget = true, 0
+			gen.Thinking, gen.ThinkingBudget = infer.ThinkOn, 0
 		case err != nil:
 			return web.Invalid("reasoning_budget", "%v", err)
 		default:
-			gen.Thinking, gen.ThinkingBudget = n > 0, n
+			gen.Thinking, gen.ThinkingBudget = infer.ThinkIf(n > 0), n
 		}
 	}
-	if !gen.Thinking {
+	if gen.Thinking != infer.ThinkOn {
 		gen.ThinkingBudget = 0
 	}
 	return nil

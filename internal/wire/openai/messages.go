@@ -44,6 +44,15 @@ type contentPart struct {
 	} `json:"input_audio"`
 }
 
+// ReadMessages adds the messages of a request in another dialect to gen.
+func ReadMessages(value jsontext.Value, gen *infer.Generate) error {
+	var messages []chatMessage
+	if err := web.Decode("messages", value, &messages); err != nil {
+		return err
+	}
+	return readMessages(messages, gen)
+}
+
 // readMessages adds the messages of a request to gen. System messages at the start become one;
 // results of tools that follow each other, too.
 func readMessages(messages []chatMessage, gen *infer.Generate) error {

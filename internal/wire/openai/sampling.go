@@ -33,7 +33,7 @@ func (m *sampling) apply(gen *infer.Generate) error {
 		return err
 	}
 	var err error
-	gen.Stop, err = m.stops()
+	gen.Stop, err = web.ReadStops("stop", m.Stop)
 	return err
 }
 
@@ -52,21 +52,4 @@ func (m *sampling) bias(s *infer.Sampling) error {
 		s.LogitBias[int(token)] = float64(bias)
 	}
 	return nil
-}
-
-// stops returns the texts of stop, which is a text or a list.
-func (m *sampling) stops() ([]string, error) {
-	if !web.Present(m.Stop) {
-		return nil, nil
-	}
-	var all []string
-	if m.Stop.Kind() == jsontext.KindString {
-		all = make([]string, 1)
-		if err := web.Decode("stop", m.Stop, &all[0]); err != nil {
-			return nil, err
-		}
-	} else if err := web.Decode("stop", m.Stop, &all); err != nil {
-		return nil, err
-	}
-	return web.Stops("stop", all)
 }

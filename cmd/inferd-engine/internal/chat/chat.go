@@ -124,6 +124,8 @@ type Conversation struct {
 	Think *bool
 	// Budget is the most tokens of thinking, for templates that tell the model; 0 is no limit.
 	Budget int
+	// History leaves out the beginning of the model's answer.
+	History bool
 }
 
 // Render is Prompt for messages alone.
@@ -158,7 +160,7 @@ func (t *Template) Prompt(c *Conversation) ([]Segment, error) {
 // described in a system message.
 func (t *Template) render(w *writer, c *Conversation, turns []turn) (text string, err error) {
 	if t.compiled == nil {
-		return transcript(t.fold(c, turns, true), w.guard), nil
+		return transcript(t.fold(c, turns, true), !c.History, w.guard), nil
 	}
 	left := maxSteps
 	for _, described := range []bool{false, true} {
@@ -193,6 +195,10 @@ func (t *Template) values(w *writer, c *Conversation, turns []turn, described bo
 	values, err = w.conversation(t.fold(c, turns, described), tools)
 	if err != nil {
 		return nil, "", err
+	}
+	if c.History {
+		values["add_generation_prompt"] = jinja.NewBool(false)
+		return values, "", nil
 	}
 	return values, t.think(c, values), nil
 }

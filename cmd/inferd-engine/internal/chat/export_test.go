@@ -84,8 +84,5 @@ func (t *Template) ProbeSteps(source string) (steps int) {
 	return steps
 }
 
-// Traits are what was read of the template.
-func (t *Template) Traits() dialect.Traits { return t.traits }
-
 // MaxProbeSteps is the bound on the steps of all probes of a template.
 const MaxProbeSteps = probeSteps

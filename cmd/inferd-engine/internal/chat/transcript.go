@@ -44,8 +44,8 @@ func markers() []string {
 	return all
 }
 
-// transcript renders turns; mark marks the text of a client.
-func transcript(turns []turn, mark func(text string) string) string {
+// transcript renders turns, and with answer the marker of the model's; mark marks the text of a client.
+func transcript(turns []turn, answer bool, mark func(text string) string) string {
 	var b strings.Builder
 	for _, t := range turns {
 		b.WriteString(marker(infer.Role(t.role)))
@@ -61,6 +61,8 @@ func transcript(turns []turn, mark func(text string) string) string {
 		}
 		b.WriteByte('\n')
 	}
-	b.WriteString(marker(infer.Assistant))
+	if answer {
+		b.WriteString(marker(infer.Assistant))
+	}
 	return b.String()
 }

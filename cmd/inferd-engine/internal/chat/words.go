@@ -37,10 +37,10 @@ var vocabulary = func() words {
 	inside := schema // a schema within it, as its own type: a value that is a word of keywords is a client's
 	inside.members = map[string]*words{"type": types}
 	names := &words{otherwise: &inside}
-	for _, keyword := range strings.Fields("properties patternProperties $defs definitions dependentSchemas") {
+	for keyword := range strings.FieldsSeq("properties patternProperties $defs definitions dependentSchemas") {
 		inside.members[keyword] = names
 	}
-	for _, keyword := range strings.Fields(`additionalProperties propertyNames items prefixItems additionalItems contains
+	for keyword := range strings.FieldsSeq(`additionalProperties propertyNames items prefixItems additionalItems contains
 		allOf anyOf oneOf not if then else`) {
 		inside.members[keyword] = &inside
 	}
@@ -49,7 +49,7 @@ var vocabulary = func() words {
 
 func set(text string) map[string]bool {
 	all := make(map[string]bool)
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		all[word] = true
 	}
 	return all

@@ -333,11 +333,11 @@ func splitCall(text string, i int) (s split, ok bool) {
 
 // jsonArguments finds the JSON object with a key in text.
 func jsonArguments(text, key string) (from, until int, ok bool) {
-	k := strings.Index(text, key)
-	if k < 0 {
+	before, _, ok0 := strings.Cut(text, key)
+	if !ok0 {
 		return 0, 0, false
 	}
-	from = strings.LastIndexByte(text[:k], '{')
+	from = strings.LastIndexByte(before, '{')
 	if from < 0 {
 		return 0, 0, false
 	}

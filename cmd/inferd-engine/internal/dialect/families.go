@@ -80,7 +80,7 @@ var silent = []struct {
 	{"<|tool_call|>", func() *Dialect {
 		return &Dialect{Name: "granite-3.3", Shape: Array, Calls: Calls{
 			Begin: "<|tool_call|>[", End: "]", Separator: ", ", Several: true,
-			Call: object("", "name", "arguments", ""),
+			Call: object("", "arguments", ""),
 		}}
 	}},
 }

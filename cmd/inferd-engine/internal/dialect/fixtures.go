@@ -16,14 +16,14 @@ func Fixtures() map[string]*Dialect {
 func Generic() *Dialect {
 	return &Dialect{Name: "generic", Shape: Object, Calls: Calls{
 		Begin: `{"tool_calls": [`, End: `]}`, Separator: ", ", Several: true, Alone: true,
-		Call: object("", "name", "arguments", ""),
+		Call: object("", "arguments", ""),
 	}}
 }
 
 // object is the spelling of a call as a JSON object.
-func object(before, name, arguments, behind string) []Piece {
+func object(before, arguments, behind string) []Piece {
 	return []Piece{
-		{Fixed, before + `{"` + name + `": "`},
+		{Fixed, before + `{"name": "`},
 		{Name, ""},
 		{Fixed, `", "` + arguments + `": `},
 		{Arguments, ""},
@@ -37,7 +37,7 @@ func hermes() *Dialect {
 		Name: "hermes", Shape: Object,
 		Calls: Calls{
 			Separator: "\n", Lead: "\n", Several: true,
-			Call: object("<tool_call>\n", "name", "arguments", "\n</tool_call>"),
+			Call: object("<tool_call>\n", "arguments", "\n</tool_call>"),
 		},
 		Thinking: Thinking{
 			Begin: "<think>\n", End: "\n</think>\n\n", Variable: "enable_thinking", On: true, Off: false,
@@ -49,7 +49,7 @@ func hermes() *Dialect {
 func llama3() *Dialect {
 	return &Dialect{
 		Name: "llama3-json", Shape: Object,
-		Calls: Calls{Alone: true, Call: object("", "name", "parameters", "")},
+		Calls: Calls{Alone: true, Call: object("", "parameters", "")},
 	}
 }
 

@@ -90,7 +90,7 @@ func judges(t *testing.T) []*jsonschema.Schema {
 // needs returns the tokens that the shortest answer needs, as the refusal of a shorter one says.
 func needs(t *testing.T, e *engine.Engine, source string) int {
 	t.Helper()
-	k, err := e.Formats.Compile(t.Context(), "", &infer.Format{Schema: []byte(source)})
+	k, err := e.Formats.Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 	if err != nil {
 		t.Fatalf("%s: %v", source, err)
 	}
@@ -243,13 +243,20 @@ func TestHostileFormats(t *testing.T) {
 		"a nested grammar":        {Grammar: `root ::= ((((([a-z]+)+)+)+)+)+`},
 		"a left recursion":        {Grammar: `root ::= root "a" | "b"`},
 	}
+	tokens := 1500
+	if testing.Short() {
+		tokens = 100
+		for _, costs := range []string{"an enum", "an exploding pattern", "an exploding union", "many counts", "a grammar of many items"} {
+			delete(formats, costs)
+		}
+	}
 	var all sync.WaitGroup
 	for i := range 2 {
 		all.Go(func() { ask(t, e, user(strings.Repeat("a", i+1), 600)) })
 	}
 	for name, f := range formats {
 		all.Go(func() {
-			gen := user(name, 1500)
+			gen := user(name, tokens)
 			gen.Format = f
 			err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(infer.Event) error { return nil })
 			if err != nil && infer.CodeOf(err) != infer.Invalid {
@@ -268,7 +275,7 @@ func TestFormatsAreKept(t *testing.T) {
 	e.Formats.Time = time.Minute
 	compile := func(owner, source string) *constraint.Constraint {
 		t.Helper()
-		k, err := e.Formats.Compile(t.Context(), owner, &infer.Format{Schema: []byte(source)})
+		k, err := e.Formats.Compile(t.Context(), owner, constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,7 +290,7 @@ func TestFormatsAreKept(t *testing.T) {
 	}
 	e.Formats.Bytes = e.Formats.Used() + 1<<10
 	for _, source := range schemas {
-		if k, err := e.Formats.Compile(t.Context(), "c", &infer.Format{Schema: []byte(source)}); err == nil {
+		if k, err := e.Formats.Compile(t.Context(), "c", constraint.Format{Format: &infer.Format{Schema: []byte(source)}}); err == nil {
 			k.Release()
 		} else if infer.CodeOf(err) != infer.Busy {
 			t.Fatal(err)

@@ -35,6 +35,19 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 	return tokens, ends
 }
 
+// Markers returns the control tokens by their spelling, as far as they have one.
+func (m *Model) Markers() map[string]Token {
+	all := make(map[string]Token)
+	for tok := range Token(m.size) {
+		if m.isEOG(tok) || m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown|yzma.TokenAttrUnused) != 0 {
+			if text := m.TokenText(tok); text != "" {
+				all[text] = tok
+			}
+		}
+	}
+	return all
+}
+
 // ByName returns the token that a grammar names: by its spelling, as in <think>, or by its id, as in
 // <[5]>.
 func (m *Model) ByName(name string) (Token, bool) {
@@ -47,4 +60,37 @@ func (m *Model) ByName(name string) (Token, bool) {
 		return 0, false
 	}
 	return tokens[0], true
+}
+
+// AppendSpelling appends the bytes of a token's text, as [Model.AppendPiece] does, or of a control
+// token its spelling.
+func (m *Model) AppendSpelling(dst []byte, tok Token) []byte {
+	if m.IsControl(tok) {
+		return append(dst, m.TokenText(tok)...)
+	}
+	return m.AppendPiece(dst, tok)
+}
+
+// Has reports whether a token is in the vocabulary.
+func (m *Model) Has(tok Token) bool { return m.valid(tok) }
+
+// Marks are the tokens with which a model was trained to fill the gap in a text.
+type Marks struct {
+	Prefix, Suffix, Middle Token // before the text before and behind the gap, and before the answer
+	Project, File          Token // before the name of a project and of each of its files; negative is none
+}
+
+// Marks returns the marks of the model, if it has those around a gap.
+func (m *Model) Marks() (Marks, bool) {
+	one := func(tok yzma.Token) Token {
+		if !m.valid(Token(tok)) {
+			return -1
+		}
+		return Token(tok)
+	}
+	marks := Marks{
+		Prefix: one(yzma.VocabFIMPre(m.vocab)), Suffix: one(yzma.VocabFIMSuf(m.vocab)), Middle: one(yzma.VocabFIMMid(m.vocab)),
+		Project: one(yzma.VocabFIMRep(m.vocab)), File: one(yzma.VocabFIMSep(m.vocab)),
+	}
+	return marks, min(marks.Prefix, marks.Suffix, marks.Middle) >= 0
 }
