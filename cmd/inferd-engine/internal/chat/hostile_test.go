@@ -80,7 +80,7 @@ var hostiles = map[string]hostile{
 	"a JSON text of a deep value, indented":       {deep + `{{ ns.t | tojson(indent=2) }}`, depthBound},
 	"a JSON text indented by the largest number":  {`{{ [1, [2]] | tojson(indent=9223372036854775807) }}`, byteBound},
 	"a JSON text indented by less than nothing":   {`{{ [1, [2]] | tojson(indent=-1) }}`, ""},
-	"a JSON text of characters to escape":         {`{% set s = '<' * 10000000 %}{{ [s] | tojson(indent=1) }}`, byteBound},
+	"a JSON text of characters to escape":         {`{% set s = '"' * 10000000 %}{{ [s] | tojson(indent=1) }}`, byteBound},
 	"a printed shared value":                      {tree("60") + `{{ ns.t }}`, stepBound},
 	"a printed deep value":                        {deep + `{{ ns.t }}`, depthBound},
 	"a shared value as a key":                     {tree("60") + `{{ {ns.t: 1} }}`, stepBound},
