@@ -38,7 +38,7 @@ var floors = [][]string{
 	{"internal/wire/responses"}, // a dialect with the errors of another
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge", "internal/page",
 	},
 	{"internal/models"}, // puts the store and the pull together
 	{"internal/config", "client"},
@@ -55,7 +55,7 @@ var floors = [][]string{
 	{"cmd/inferd-engine/internal/batch"},
 	{"cmd/inferd-engine/internal/engine"},
 	{"cmd/inferd-engine/internal/assemble"},
-	{"cmd/inferdctl/internal/top"}, // a part of the operator's command
+	{"cmd/inferdctl/internal/top", "cmd/inferdctl/internal/overhttp", "cmd/inferdctl/internal/setup"}, // parts of the operator's command
 	{ // programs, which no package can import
 		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
 	},

@@ -49,7 +49,7 @@ type Backend struct {
 
 var _ infer.Handler = (*Backend)(nil)
 
-// failures are the values of Backend.PreStream.
+// failures maps the values of Backend.PreStream to errors.
 var failures = map[string]error{
 	"not_ready":       infer.Errorf(infer.Unavailable, "backend not ready"),
 	"invalid_request": infer.Errorf(infer.Invalid, "mock"),

@@ -138,7 +138,7 @@ func (g *generation) finish(result batch.Result, prompt int, err error) error {
 	case late:
 		done.Reason = infer.Canceled
 	case g.text.stopped:
-		done.Reason = g.text.reason
+		done.Reason, done.Stop = g.text.reason, g.text.stop
 	case result.End == batch.Reached:
 		done.Reason = infer.Length
 	case g.parser != nil && g.parser.Calls > 0:
