@@ -49,11 +49,13 @@ func TestFolds(t *testing.T) {
 		"two system messages":              {leading, []infer.Message{said("system", "S"), said("system", "T"), said("user", "U")}, "[system]S\n\nT[user]U[assistant]"},
 		"what it takes":                    {leading, []infer.Message{said("system", "S"), said("user", "U"), said("user", "V")}, "[system]S[user]U[user]V[assistant]"},
 		"a call without a place": {
-			strict, []infer.Message{said("user", "U"), calls(&infer.TextPart{Text: "T"}, call("1", `{"a": 1}`)), results(result("1", "R"))},
+			strict,
+			[]infer.Message{said("user", "U"), calls(&infer.TextPart{Text: "T"}, call("1", `{"a": 1}`)), results(result("1", "R"))},
 			"[user]U[assistant]T\n\n{\"tool_calls\": [{\"name\": \"f1\", \"arguments\": {\"a\": 1}}]}[user]Result of the tool f1:\nR[assistant]",
 		},
 		"a result and a text": {
-			strict, []infer.Message{said("user", "U"), calls(call("1", `{}`)), results(&infer.TextPart{Text: "V"}, result("1", "R"))},
+			strict,
+			[]infer.Message{said("user", "U"), calls(call("1", `{}`)), results(&infer.TextPart{Text: "V"}, result("1", "R"))},
 			"[user]U[assistant]{\"tool_calls\": [{\"name\": \"f1\", \"arguments\": {}}]}[user]Result of the tool f1:\nR\n\nV[assistant]",
 		},
 	} {

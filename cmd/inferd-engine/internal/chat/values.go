@@ -45,8 +45,10 @@ func (w *writer) mixed(m mixed) string {
 // dict returns an ordered mapping of names and values in turns.
 func dict(members ...any) jinja.Value {
 	d := jinja.NewDict()
-	for i := 0; i < len(members); i += 2 {
-		d.AsDict().Set(members[i].(string), members[i+1].(jinja.Value))
+	for i := 0; i+1 < len(members); i += 2 {
+		name, _ := members[i].(string)
+		v, _ := members[i+1].(jinja.Value)
+		d.AsDict().Set(name, v)
 	}
 	return d
 }
