@@ -19,7 +19,7 @@
 # make wine    the tests of Windows code, if wine is installed
 # make clean   removes bin/
 
-programs := inferd inferdctl inferd-engine
+programs := inferd inferdctl inferd-http inferd-engine
 tool     := go tool -modfile=tools/go.mod
 
 # Prints the output of a command, and fails if there is any.
@@ -93,7 +93,7 @@ bench-answers: engine
 	go run ./bench answers $(ARGS)
 
 # The engine runs only on Linux so far; the other programs must build and vet on all platforms.
-portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...
+portable  := ./client ./cmd/inferd ./cmd/inferdctl ./cmd/inferd-http ./internal/...
 platforms := darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 cross: $(platforms:%=cross/%) cross/linux/amd64 cross/linux/arm64
@@ -103,7 +103,7 @@ cross/linux/%:
 	GOOS=linux GOARCH=$* CGO_ENABLED=0 go vet ./...
 
 cross/%:
-	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go build -o /dev/null ./cmd/inferd ./cmd/inferdctl
+	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go build -o /dev/null ./cmd/inferd ./cmd/inferdctl ./cmd/inferd-http
 	GOOS=$(*D) GOARCH=$(*F) CGO_ENABLED=0 go vet $(portable)
 
 wine:

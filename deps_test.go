@@ -40,17 +40,17 @@ var bans = []struct {
 	reason   string
 }{
 	{
-		[]string{"cmd/inferd", "cmd/inferdctl", "client"},
+		[]string{"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "client"},
 		[]string{"github.com/ebitengine/purego", "github.com/jupiterrider/ffi", "github.com/hybridgroup/yzma", module + "cmd/inferd-engine/internal"},
 		"only the engine's process loads native code: a crash there must not be ours, and a machine without libffi must be told so",
 	},
 	{
-		[]string{"cmd/inferd", "cmd/inferdctl", "client"},
+		[]string{"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "client"},
 		[]string{module + "internal/jinja"},
 		"templates come from strangers: only the engine's process renders them",
 	},
 	{
-		[]string{"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "client"},
+		[]string{"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "cmd/inferd-engine", "client"},
 		[]string{"testing"},
 		"test code does not ship",
 	},
@@ -60,12 +60,12 @@ var bans = []struct {
 		"the engine reads everybody's prompts and hostile models: it has no business with the network",
 	},
 	{
-		[]string{"cmd/inferd", "cmd/inferd-engine", "client"},
+		[]string{"cmd/inferd", "cmd/inferd-http", "cmd/inferd-engine", "client"},
 		[]string{"charm.land", "github.com/charmbracelet"},
 		"only the operator's command draws on a terminal (docs/adr/0011)",
 	},
 	{
-		[]string{"cmd/inferdctl", "client"},
+		[]string{"cmd/inferdctl", "cmd/inferd-http", "client"},
 		[]string{
 			module + "internal/daemon", module + "internal/server", module + "internal/admit", module + "internal/route",
 			module + "internal/backend/engine", module + "internal/broadcast", module + "internal/proc",
@@ -101,7 +101,7 @@ func TestUnsafe(t *testing.T) {
 // The dependencies outside the standard library are listed, so that a new one is a line in a
 // review, and in docs/adr.
 func TestDependencies(t *testing.T) {
-	for _, program := range []string{"inferd", "inferdctl", "inferd-engine"} {
+	for _, program := range []string{"inferd", "inferdctl", "inferd-http", "inferd-engine"} {
 		var outside []string
 		for _, dep := range dependencies(t, "cmd/"+program) {
 			if strings.Contains(strings.Split(dep, "/")[0], ".") && !strings.HasPrefix(dep, module) {

@@ -42,7 +42,7 @@ var floors = [][]string{
 	},
 	{"internal/models"}, // puts the store and the pull together
 	{"internal/config", "client"},
-	{"internal/daemon", "bench/load"},
+	{"internal/daemon", "internal/wire/refhttp", "bench/load"},
 	{ // words and rules of the engine
 		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget", "cmd/inferd-engine/internal/constraint",
 		"cmd/inferd-engine/internal/dialect", "cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
@@ -57,7 +57,7 @@ var floors = [][]string{
 	{"cmd/inferd-engine/internal/assemble"},
 	{"cmd/inferdctl/internal/top", "cmd/inferdctl/internal/overhttp", "cmd/inferdctl/internal/setup"}, // parts of the operator's command
 	{ // programs, which no package can import
-		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
+		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
 	},
 }
 

@@ -27,7 +27,7 @@ func TestHTTPPage(t *testing.T) {
 		{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 		{"kind":"llamacpp","name":"embed","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`)
 	d.waitReady()
-	place := strings.NewReplacer("localhost:8080", d.httpAddr(), `$XDG_RUNTIME_DIR/inferd/http.sock`, d.socket("http.sock"))
+	place := strings.NewReplacer("localhost:8080", d.httpAddr(), "http://127.0.0.1:8081", d.gateway().base, `$XDG_RUNTIME_DIR/inferd/http.sock`, d.socket("http.sock"))
 	ran, last := 0, ""
 	for _, block := range fences.FindAllStringSubmatch(string(page), -1) {
 		kind, text := block[1], place.Replace(block[2])

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		build := exec.Command("go", "build", "-o", dir, "../cmd/inferd", "../cmd/inferdctl", "../cmd/inferd-engine")
+		build := exec.Command("go", "build", "-o", dir, "../cmd/inferd", "../cmd/inferdctl", "../cmd/inferd-http", "../cmd/inferd-engine")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)

@@ -2,9 +2,7 @@ package bridge
 
 import (
 	"mime"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,21 +10,9 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// checkHost refuses names that are not this machine's. A page of another site may have a name that
-// resolves to 127.0.0.1; its requests have that name as the host.
+// checkHost refuses names that are not this machine's, see [web.IsLocal].
 func checkHost(host string, more []string) error {
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
-	}
-	name = strings.ToLower(strings.Trim(name, "[]"))
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		return nil
-	}
-	if addr, err := netip.ParseAddr(name); err == nil && addr.Unmap().IsLoopback() {
-		return nil
-	}
-	if name != "" && slices.ContainsFunc(more, func(h string) bool { return strings.EqualFold(h, name) }) {
+	if web.IsLocal(host, more) {
 		return nil
 	}
 	return web.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)

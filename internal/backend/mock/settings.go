@@ -22,6 +22,7 @@ type Settings struct {
 	Backend
 	ReadyAfter                              time.Duration
 	V2, Embed, Rerank, Vision, Audio, Tools bool
+	AudioRate                               int
 }
 
 var _ backend.Settings = (*Settings)(nil)
@@ -48,6 +49,7 @@ var rows = []settings.Setting[Settings]{
 	{Key: "rerank", Help: "whether it reranks", At: func(s *Settings) any { return &s.Rerank }},
 	{Key: "vision", Help: "whether capabilities say that it takes images", At: func(s *Settings) any { return &s.Vision }},
 	{Key: "audio", Help: "whether capabilities say that it takes audio", At: func(s *Settings) any { return &s.Audio }},
+	{Key: "audio_sample_rate", Help: "`samples` a second of audio, in capabilities", At: func(s *Settings) any { return &s.AudioRate }},
 	{Key: "tools", Help: "whether capabilities say that it takes tools", At: func(s *Settings) any { return &s.Tools }},
 }
 
@@ -139,7 +141,7 @@ func (s *Settings) start(e *backend.Entry, timeout time.Duration) *backend.Backe
 			return backend.Origin{Digest: kind, Settings: strconv.Itoa(cmp.Or(s.Dimensions, DefaultDimensions))}
 		},
 		Capabilities: func() status.Capabilities {
-			return status.Capabilities{Backend: e.Name, Accelerator: "cpu", Abilities: infer.Abilities{
+			return status.Capabilities{Backend: e.Name, Accelerator: "cpu", AudioRate: s.AudioRate, Abilities: infer.Abilities{
 				Generate: s.V2, Embed: s.Embed, Rerank: s.Rerank,
 				Thinking: true, Vision: s.Vision, Audio: s.Audio, Tools: s.Tools,
 			}}

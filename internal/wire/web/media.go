@@ -99,13 +99,13 @@ func (a *Ask) Decode() error {
 		if err != nil {
 			return Invalid(a.History, "image %d is damaged", i)
 		}
-		m.Data = rgb(decoded)
+		m.Data = RGB(decoded)
 	}
 	return nil
 }
 
-// rgb returns the pixels of an image, on white where it is transparent.
-func rgb(m image.Image) []byte {
+// RGB returns the pixels of an image, on white where it is transparent.
+func RGB(m image.Image) []byte {
 	b := m.Bounds()
 	flat := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
 	draw.Draw(flat, flat.Bounds(), image.White, image.Point{}, draw.Src)

@@ -1,0 +1,102 @@
+package refhttp
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// Embeddings are a request for embeddings.
+type Embeddings struct {
+	Request *client.EmbedRequest
+	Base64  bool // the encoding of the vectors
+}
+
+// ReadEmbeddings reads the body of a request.
+func ReadEmbeddings(body []byte) (*Embeddings, error) {
+	var m struct {
+		Model          *string        `json:"model"`
+		Input          jsontext.Value `json:"input"`
+		Dimensions     *wire.Integer  `json:"dimensions"`
+		EncodingFormat *string        `json:"encoding_format"`
+	}
+	if err := unmarshal(body, &m); err != nil {
+		return nil, err
+	}
+	if m.Model == nil {
+		return nil, missing("model")
+	}
+	e := &Embeddings{Request: &client.EmbedRequest{}}
+	switch m.Input.Kind() {
+	case jsontext.KindString:
+		e.Request.Inputs = make([]string, 1)
+		if err := wire.Unmarshal(m.Input, &e.Request.Inputs[0]); err != nil {
+			return nil, Plain(http.StatusUnprocessableEntity, "the body is not a request: input: %v", err)
+		}
+	case jsontext.KindBeginArray:
+		if err := wire.Unmarshal(m.Input, &e.Request.Inputs); err != nil {
+			return nil, Invalid("input must be a string or a list of strings: token ids are not supported")
+		}
+	default:
+		return nil, missing("input")
+	}
+	switch {
+	case m.EncodingFormat == nil || *m.EncodingFormat == "float":
+	case *m.EncodingFormat == "base64":
+		e.Base64 = true
+	default:
+		return nil, Invalid("encoding_format must be one of: float, base64")
+	}
+	if m.Dimensions != nil {
+		n, err := m.Dimensions.Within("dimensions", 1)
+		if err != nil {
+			return nil, Invalid("%v", err)
+		}
+		e.Request.Dimensions = n
+	}
+	return e, nil
+}
+
+// Append appends the answer; model is the name in it.
+func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string) []byte {
+	dst = append(dst, `{"object":"list","data":[`...)
+	for i, v := range answer.Vectors {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"object":"embedding","index":`...)
+		dst = strconv.AppendInt(dst, int64(i), 10)
+		dst = append(dst, `,"embedding":`...)
+		dst = append(e.vector(dst, v), '}')
+	}
+	dst = append(dst, `],"model":`...)
+	dst = wire.AppendString(dst, model)
+	dst = append(dst, `,"usage":`...)
+	return append(appendUsage(dst, answer.InputTokens, -1), '}')
+}
+
+// vector appends a vector in its encoding: numbers, or base64 of little-endian float32.
+func (e *Embeddings) vector(dst []byte, v []float32) []byte {
+	if e.Base64 {
+		raw := make([]byte, 0, 4*len(v))
+		for _, x := range v {
+			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+		}
+		return append(base64.StdEncoding.AppendEncode(append(dst, '"'), raw), '"')
+	}
+	dst = append(dst, '[')
+	for i, x := range v {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendFloat(dst, float64(x), 'g', -1, 32)
+	}
+	return append(dst, ']')
+}

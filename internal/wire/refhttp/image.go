@@ -1,0 +1,125 @@
+package refhttp
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"image"
+	"image/color"
+	_ "image/jpeg" // a format of images
+	_ "image/png"  // a format of images
+	"strings"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// Limits of media.
+const (
+	maxImages  = 8
+	maxSide    = 4096      // pixels
+	maxEncoded = 8 << 20   // bytes of an image or a clip
+	maxPixels  = 64 << 20  // bytes of an image as its decoder allocates it
+	maxDecoded = 128 << 20 // bytes of all images and clips of a request, decoded
+)
+
+// media are the attachments of a request, before they are decoded: each has its encoded data.
+type media struct {
+	images, clips int
+	decoded       int // bytes
+}
+
+// image adds the image of a data URL, and returns its id.
+func (c *Chat) image(url, at string) (id string, err error) {
+	head, data, ok := strings.Cut(url, ",")
+	switch {
+	case !strings.HasPrefix(head, "data:"):
+		return "", Invalid("%s: an image must be a data: URL: nothing is fetched", at)
+	case !ok || !strings.Contains(head, "base64"):
+		return "", Invalid("%s: an image must have base64 data", at)
+	case c.media.images == maxImages:
+		return "", Invalid("%s: at most %d images are allowed", at, maxImages)
+	}
+	raw, err := decodeBase64(data, at)
+	if err != nil {
+		return "", err
+	}
+	cfg, _, err := image.DecodeConfig(bytes.NewReader(raw))
+	switch {
+	case err != nil:
+		return "", Invalid("%s: an image must be PNG or JPEG", at)
+	case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxSide || cfg.Height > maxSide:
+		return "", Invalid("%s: the image has %d × %d pixels, at most %d × %d are allowed", at, cfg.Width, cfg.Height, maxSide, maxSide)
+	case cfg.Width*cfg.Height*bytesPerPixel(cfg.ColorModel) > maxPixels:
+		return "", Invalid("%s: the image takes more than %d bytes", at, maxPixels)
+	}
+	id = fmt.Sprintf("img-%d", c.media.images)
+	c.media.images++
+	a := client.Attachment{ID: id, Kind: client.Image, Width: cfg.Width, Height: cfg.Height, Data: raw}
+	return id, c.attach(a, 3*cfg.Width*cfg.Height, at)
+}
+
+// bytesPerPixel is the memory of a decoded pixel, at most.
+func bytesPerPixel(m color.Model) int {
+	switch m {
+	case color.RGBA64Model, color.NRGBA64Model:
+		return 8
+	case color.Gray16Model:
+		return 2
+	}
+	return 4
+}
+
+// attach adds an attachment that takes size bytes when it is decoded.
+func (c *Chat) attach(a client.Attachment, size int, at string) error {
+	if c.media.decoded += size; c.media.decoded > maxDecoded {
+		return Invalid("%s: images and audio exceed %d bytes together", at, maxDecoded)
+	}
+	c.Request.Attachments = append(c.Request.Attachments, a)
+	return nil
+}
+
+// decodeBase64 decodes standard base64, white space in it dropped.
+func decodeBase64(text, at string) ([]byte, error) {
+	if strings.ContainsAny(text, " \t\r\n") {
+		text = strings.Join(strings.Fields(text), "")
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	switch {
+	case err != nil:
+		return nil, Invalid("%s: its data is not base64", at)
+	case len(raw) > maxEncoded:
+		return nil, Invalid("%s: it has %d bytes, at most %d are allowed", at, len(raw), maxEncoded)
+	}
+	return raw, nil
+}
+
+// HasMedia reports whether [Chat.Decode] has something to decode, and HasAudio whether it needs
+// a rate.
+func (c *Chat) HasMedia() bool { return c.media.images+c.media.clips > 0 }
+
+// HasAudio is explained at HasMedia.
+func (c *Chat) HasAudio() bool { return c.media.clips > 0 }
+
+// Decode decodes images to RGB, and audio to mono samples at the rate in hertz, once. It takes
+// much memory for a small body: up to 128 MiB stay, and one decoder's 64 MiB come on top.
+func (c *Chat) Decode(rate int) error {
+	for i := range c.Request.Attachments {
+		a := &c.Request.Attachments[i]
+		if a.Kind == client.Audio {
+			if err := c.decodeAudio(a, rate); err != nil {
+				return err
+			}
+			continue
+		}
+		decoded, _, err := image.Decode(bytes.NewReader(a.Data))
+		if err != nil {
+			return Invalid("%s is damaged", a.ID)
+		}
+		if b := decoded.Bounds(); b.Dx() != a.Width || b.Dy() != a.Height {
+			return Invalid("%s is damaged", a.ID)
+		}
+		a.Data = web.RGB(decoded)
+	}
+	return nil
+}
