@@ -47,20 +47,11 @@ func (c *compiler) complement(x *set, origin *origin) (*set, error) {
 	}
 	s.objs = []objs{anyObjs}
 	for _, o := range x.objs {
-		not, err := c.complementObjs(o, origin)
-		if err != nil {
+		not := c.complementObjs(o, origin)
+		var err error
+		if s.objs, err = c.intersectAll(s.objs, not); err != nil {
 			return nil, err
 		}
-		if len(not)*len(s.objs) > maxCases {
-			return nil, errCases
-		}
-		var left []objs
-		for _, b := range not {
-			for _, have := range s.objs {
-				left = addCase(left, c.intersectObjs(have, b), equalObjs)
-			}
-		}
-		s.objs = left
 	}
 	return s, c.budget.Err()
 }
@@ -126,7 +117,7 @@ func (c *compiler) complementArrs(x arrs, origin *origin) (out []arrs, err error
 	return out, nil
 }
 
-func (c *compiler) complementObjs(x objs, origin *origin) (out []objs, err error) {
+func (c *compiler) complementObjs(x objs, origin *origin) (out []objs) {
 	if x.least > 0 {
 		out = append(out, objs{most: x.least - 1})
 	}
@@ -141,10 +132,33 @@ func (c *compiler) complementObjs(x objs, origin *origin) (out []objs, err error
 			out = append(out, objs{most: -1, props: []prop{{name: p.name, value: c.not(p.value, origin), required: true, late: true}}})
 		}
 	}
+	var declared []string
+	for _, p := range x.props {
+		declared = append(declared, p.name)
+	}
 	for _, k := range x.classes {
 		if k.value != everything {
-			return nil, errOthersNot
+			k.names = c.without(k.names, declared)
+			out = append(out, objs{most: -1, needs: []class{{k.names, c.not(k.value, origin)}}})
 		}
 	}
-	return out, nil
+	for _, k := range x.needs { // none of them
+		rest := []class{{k.names, c.not(k.value, origin)}}
+		if k.names != nil {
+			rest = append(rest, class{regex.Not(c.budget, k.names), everything})
+		}
+		out = append(out, objs{most: -1, classes: disjoint(rest...)})
+	}
+	return out
+}
+
+// without returns the names of a language but for some.
+func (c *compiler) without(lang *regex.DFA, names []string) *regex.DFA {
+	if len(names) == 0 {
+		return lang
+	}
+	if lang == nil {
+		lang = regex.Any()
+	}
+	return regex.Minus(c.budget, lang, regex.Words(c.budget, names))
 }

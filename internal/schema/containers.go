@@ -124,7 +124,7 @@ func (c *compiler) members(v *value) (expr, error) {
 // disjoint returns the classes that have a name.
 func disjoint(classes ...class) (out []class) {
 	for _, k := range classes {
-		if !k.names.Empty() {
+		if k.names == nil || !k.names.Empty() {
 			out = append(out, k)
 		}
 	}

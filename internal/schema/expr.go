@@ -327,7 +327,27 @@ func (c *compiler) emptyObjs(o *objs) bool {
 	if o.most >= 0 && (required > o.most || o.least > o.most) {
 		return true
 	}
+	for i := range o.needs {
+		if !c.mayMeet(o, &o.needs[i]) {
+			return true
+		}
+	}
 	return o.least > required+optional && o.least > required+optional+c.others(o, o.least)
+}
+
+// mayMeet reports whether a member may be of a class that is needed.
+func (c *compiler) mayMeet(o *objs, n *class) bool {
+	for _, p := range o.props {
+		if n.has(p.name) && !c.empty(c.and(p.value, n.value)) {
+			return true
+		}
+	}
+	for _, k := range c.otherClasses(o) {
+		if !disjointNames(k.names, n.names) && !c.empty(c.and(k.value, n.value)) {
+			return true
+		}
+	}
+	return false
 }
 
 // others returns how many undeclared members an object may have, at most limit.
@@ -348,22 +368,11 @@ func (c *compiler) otherClasses(o *objs) (out []class) {
 	for _, p := range o.props {
 		names = append(names, p.name)
 	}
-	declared := regex.Words(c.budget, names)
-	classes := o.classes
-	if len(classes) == 0 {
-		classes = []class{{value: everything}}
-	}
-	for _, k := range classes {
+	for _, k := range o.others() {
 		if c.empty(k.value) {
 			continue
 		}
-		if len(names) > 0 {
-			lang := k.names
-			if lang == nil {
-				lang = regex.Any()
-			}
-			k.names = regex.Minus(c.budget, lang, declared)
-		}
+		k.names = c.without(k.names, names)
 		if k.names == nil || !k.names.Empty() {
 			out = append(out, k)
 		}

@@ -4,11 +4,15 @@ import (
 	"math"
 
 	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/regex"
 )
 
 // object writes the objects of a case.
 func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
 	w := &objectWriter{emitter: e, o: o, behind: make(map[place]automaton.Node), ahead: make(map[place]automaton.Node)}
+	if len(o.needs) > maxNeeds {
+		return 0, errCases
+	}
 	for _, p := range o.props {
 		if !e.empty(p.value) {
 			w.props = append(w.props, p)
@@ -16,6 +20,9 @@ func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
 	}
 	w.counted = o.least > 0 || o.most >= 0
 	w.classes = e.otherClasses(o)
+	if err := w.checkNeeds(); err != nil {
+		return 0, err
+	}
 	w.spare = math.MaxInt
 	if o.least > 0 {
 		if n := e.others(o, o.least+1); n <= o.least {
@@ -33,7 +40,7 @@ func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
 	w.close = b.Bytes("}", e.mark(e.markObjects, automaton.Close, end))
 	w.last = e.ws(w.close)
 	ways := []automaton.Node{w.next(place{})}
-	if !w.required[0] && o.least == 0 {
+	if w.enough(place{}) {
 		ways = append(ways, w.close)
 	}
 	if w.err != nil {
@@ -43,8 +50,15 @@ func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
 }
 
 // A place is a position in an object: the next prop, the members so far as far as they are
-// counted, and the undeclared ones among them as far as they are limited.
-type place struct{ prop, members, others int }
+// counted, the undeclared ones among them as far as they are limited, and the needs that are met, a
+// bit each.
+type place struct {
+	prop, members, others int
+	met                   uint16
+}
+
+// maxNeeds bounds the needs of one case.
+const maxNeeds = 8
 
 // An objectWriter writes one case of objects.
 type objectWriter struct {
@@ -73,6 +87,66 @@ func (w *objectWriter) add(p place) place {
 	return p
 }
 
+// enough reports whether an object may end.
+func (w *objectWriter) enough(p place) bool {
+	return !w.required[p.prop] && p.members >= w.o.least && p.met == 1<<len(w.o.needs)-1
+}
+
+// checkNeeds refuses needs that could be left without a name: names are not repeated, so of
+// finitely many the last one may be gone.
+func (w *objectWriter) checkNeeds() error {
+	for _, n := range w.o.needs {
+		for _, k := range w.classes {
+			if both := w.both(k.names, n.names); both != nil && both.Finite() && !both.Empty() {
+				return errOthersNot
+			}
+		}
+	}
+	return nil
+}
+
+// both returns the names of both languages.
+func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
+	switch {
+	case x == nil:
+		return y
+	case y == nil || x == y:
+		return x
+	}
+	return regex.And(c.budget, x, y)
+}
+
+// A meeting is a member with the needs that are met behind it.
+type meeting struct {
+	class
+	met uint16
+}
+
+// meetings returns the ways of a member to meet needs: of a prop by its name, of undeclared ones by
+// the names that each way leaves them.
+func (w *objectWriter) meetings(k class, name *string, met uint16) []meeting {
+	ways := []meeting{{k, met}}
+	for i, n := range w.o.needs {
+		if met>>i&1 != 0 || name != nil && !n.has(*name) {
+			continue
+		}
+		for _, m := range ways {
+			m.met |= 1 << i
+			m.value = w.and(m.value, n.value)
+			if name == nil {
+				m.names = w.both(m.names, n.names)
+				if m.names != nil && m.names.Empty() {
+					continue
+				}
+			}
+			if !w.empty(m.value) {
+				ways = append(ways, m)
+			}
+		}
+	}
+	return ways
+}
+
 // member writes a member: name writes its name in front of a node.
 func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	b := w.b
@@ -95,31 +169,45 @@ func (w *objectWriter) next(p place) automaton.Node {
 	}
 	n := w.b.Forward()
 	w.ahead[p] = n
-	var ways []automaton.Node
+	w.b.Define(n, w.members(p)...)
+	return n
+}
+
+// members writes the members that may come at a place.
+func (w *objectWriter) members(p place) (ways []automaton.Node) {
 	if p.prop < len(w.props) {
 		prop := &w.props[p.prop]
 		q := p
 		q.prop++
-		ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(inner(prop.name), next) }, prop.value, w.after(w.add(q))))
+		for _, m := range w.meetings(class{value: prop.value}, &prop.name, p.met) {
+			next := w.add(q)
+			next.met = m.met
+			ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(inner(prop.name), next) }, m.value, w.after(next)))
+		}
 		if !prop.required {
 			ways = append(ways, w.next(q))
 		}
-	} else if p.others < w.spare {
-		q := w.add(p)
-		if w.spare != math.MaxInt {
-			q.others++
-		}
-		for _, k := range w.classes {
+		return ways
+	}
+	if p.others >= w.spare {
+		return nil
+	}
+	q := w.add(p)
+	if w.spare != math.MaxInt {
+		q.others++
+	}
+	for _, k := range w.classes {
+		for _, m := range w.meetings(k, nil, p.met) {
+			q.met = m.met
 			ways = append(ways, w.member(func(next automaton.Node) automaton.Node {
-				if k.names == nil {
+				if m.names == nil {
 					return w.b.Text(0, automaton.Unlimited, next)
 				}
-				return w.quoted(k.names, next)
-			}, k.value, w.after(q)))
+				return w.quoted(m.names, next)
+			}, m.value, w.after(q)))
 		}
 	}
-	w.b.Define(n, ways...)
-	return n
+	return ways
 }
 
 // after writes the rest of an object behind a member.
@@ -130,7 +218,7 @@ func (w *objectWriter) after(p place) automaton.Node {
 	n := w.b.Forward()
 	w.behind[p] = n
 	ways := []automaton.Node{w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.ws(w.next(p))))}
-	if !w.required[p.prop] && p.members >= w.o.least {
+	if w.enough(p) {
 		ways = append(ways, w.last)
 	}
 	w.b.Define(n, ways...)

@@ -64,6 +64,10 @@ func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 	if d, ok := c.cuts[x]; ok {
 		return d, nil
 	}
+	if longest := lang.Longest(); longest >= 0 && longest <= x.most {
+		x.most = -1 // it binds nothing
+		return c.cutStrs(x)
+	}
 	if lang.States()*(max(x.least, x.most)+1) > maxProduct {
 		return nil, errLengths
 	}
