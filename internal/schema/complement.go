@@ -124,41 +124,60 @@ func (c *compiler) complementObjs(x objs, origin *origin) (out []objs) {
 	if x.most >= 0 {
 		out = append(out, objs{least: x.most + 1, most: -1})
 	}
-	for _, p := range x.props {
-		if p.required {
-			out = append(out, objs{most: -1, props: []prop{{name: p.name, value: nothing, late: true}}})
-		}
-		if p.value != everything {
-			out = append(out, objs{most: -1, props: []prop{{name: p.name, value: c.not(p.value, origin), required: true, late: true}}})
-		}
-	}
+	var ways []way
+	rest := objs{most: -1}
 	var declared []string
 	for _, p := range x.props {
 		declared = append(declared, p.name)
+		if p.required {
+			ways = append(ways, way{name: p.name, absent: true})
+		}
+		if p.value != everything {
+			ways = append(ways, way{name: p.name, value: c.not(p.value, origin)})
+		}
+		if p.required || p.value != everything {
+			rest.props = append(rest.props, prop{name: p.name, value: everything, late: true})
+		}
 	}
 	for _, k := range x.classes {
 		if k.value != everything {
-			k.names = c.without(k.names, declared)
-			out = append(out, objs{most: -1, needs: []class{{k.names, c.not(k.value, origin)}}})
+			ways = append(ways, way{others: true, names: c.langs.without(k.names, declared), value: c.not(k.value, origin)})
 		}
 	}
-	for _, k := range x.needs { // none of them
-		rest := []class{{k.names, c.not(k.value, origin)}}
-		if k.names != nil {
-			rest = append(rest, class{regex.Not(c.budget, k.names), everything})
-		}
-		out = append(out, objs{most: -1, classes: disjoint(rest...)})
+	switch {
+	case len(ways) == 1 && ways[0].absent:
+		rest.props[0].value = nothing
+		out = append(out, rest)
+	case len(ways) == 1 && !ways[0].others:
+		rest.props[0].value, rest.props[0].required = ways[0].value, true
+		out = append(out, rest)
+	case len(ways) > 0:
+		rest.needs = []*need{{ways}}
+		out = append(out, rest)
+	}
+	for _, n := range x.needs {
+		out = append(out, c.unmet(n, origin))
 	}
 	return out
 }
 
-// without returns the names of a language but for some.
-func (c *compiler) without(lang *regex.DFA, names []string) *regex.DFA {
-	if len(names) == 0 {
-		return lang
+// unmet returns the objects that meet a need in none of its ways.
+func (c *compiler) unmet(n *need, origin *origin) objs {
+	o := anyObjs
+	for _, w := range n.ways {
+		x := objs{most: -1}
+		switch {
+		case w.absent:
+			x.props = []prop{{name: w.name, value: everything, required: true, late: true}}
+		case w.others:
+			x.classes = []class{{w.names, c.not(w.value, origin)}}
+			if w.names != nil {
+				x.classes = disjoint(x.classes[0], class{regex.Not(c.budget, w.names), everything})
+			}
+		default:
+			x.props = []prop{{name: w.name, value: c.not(w.value, origin), late: true}}
+		}
+		o = c.intersectObjs(o, x)
 	}
-	if lang == nil {
-		lang = regex.Any()
-	}
-	return regex.Minus(c.budget, lang, regex.Words(c.budget, names))
+	return o
 }

@@ -74,7 +74,7 @@ func (c *compiler) members(v *value) (expr, error) {
 			return nothing, wrong("an object of schemas")
 		}
 		for i, name := range p.names {
-			d, err := regex.Compile(c.budget, name)
+			d, err := c.langs.pattern(name)
 			if err != nil {
 				return nothing, &fault{origin{p.items[i], "patternProperties"}, err}
 			}

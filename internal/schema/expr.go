@@ -66,6 +66,7 @@ type compiler struct {
 	decimals, integers *regex.DFA // all numbers, and those without a fraction but zeros
 	canonical          *regex.DFA
 	plainInts          *regex.DFA
+	langs              *languages
 	cuts               map[strs]*regex.DFA
 	vacant             map[expr]bool // answers of empty
 	asking             map[expr]bool
@@ -76,6 +77,7 @@ type compiler struct {
 
 func newCompiler(root *value, b *automaton.Budget) *compiler {
 	c := &compiler{budget: b, root: root, index: make(map[string]expr), vacant: make(map[expr]bool), asking: make(map[expr]bool)}
+	c.langs = newLanguages(b)
 	c.decimals = regex.Decimals(b)
 	c.canonical = regex.Canonical(b)
 	one, _ := regex.ParseDecimal("1")
@@ -141,7 +143,7 @@ func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) 
 			sub = e.parts
 		}
 		for _, q := range sub {
-			if q == dominant {
+			if q == dominant || c.opposite(q, flat, kind) {
 				return dominant
 			}
 			if q != neutral && !slices.Contains(flat, q) {
@@ -160,6 +162,19 @@ func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) 
 		key = binary.LittleEndian.AppendUint32(key, uint32(p))
 	}
 	return c.find(key, expression{kind: kind, parts: flat})
+}
+
+// opposite reports whether the opposite of an expression is among others of a conjunction.
+func (c *compiler) opposite(e expr, among []expr, kind exprKind) bool {
+	if kind != exprAnd {
+		return false
+	}
+	for _, f := range among {
+		if c.exprs[e].kind == exprNot && c.exprs[e].parts[0] == f || c.exprs[f].kind == exprNot && c.exprs[f].parts[0] == e {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *compiler) not(e expr, o *origin) expr {
@@ -327,16 +342,23 @@ func (c *compiler) emptyObjs(o *objs) bool {
 	if o.most >= 0 && (required > o.most || o.least > o.most) {
 		return true
 	}
-	for i := range o.needs {
-		if !c.mayMeet(o, &o.needs[i]) {
+	for _, n := range o.needs {
+		if !slices.ContainsFunc(n.ways, func(w way) bool { return c.mayMeet(o, &w) }) {
 			return true
 		}
 	}
 	return o.least > required+optional && o.least > required+optional+c.others(o, o.least)
 }
 
-// mayMeet reports whether a member may be of a class that is needed.
-func (c *compiler) mayMeet(o *objs, n *class) bool {
+// mayMeet reports whether a way may meet its need.
+func (c *compiler) mayMeet(o *objs, n *way) bool {
+	if may, _ := c.meets(o, n); !may || n.absent {
+		return may
+	}
+	if !n.others {
+		value, _ := o.value(n.name)
+		return !c.empty(c.and(value, n.value))
+	}
 	for _, p := range o.props {
 		if n.has(p.name) && !c.empty(c.and(p.value, n.value)) {
 			return true
@@ -362,7 +384,7 @@ func (c *compiler) others(o *objs, limit int) (n int) {
 }
 
 // otherClasses returns the classes of undeclared members that exist; names are those that no
-// prop has.
+// prop has, or nil for all of these.
 func (c *compiler) otherClasses(o *objs) (out []class) {
 	var names []string
 	for _, p := range o.props {
@@ -372,7 +394,9 @@ func (c *compiler) otherClasses(o *objs) (out []class) {
 		if c.empty(k.value) {
 			continue
 		}
-		k.names = c.without(k.names, names)
+		if k.names != nil {
+			k.names = c.langs.without(k.names, names)
+		}
 		if k.names == nil || !k.names.Empty() {
 			out = append(out, k)
 		}

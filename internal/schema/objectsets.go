@@ -113,28 +113,60 @@ func (c *compiler) possible(o *objs) bool {
 		return false
 	}
 	for i := 0; i < len(o.needs); i++ {
-		n := o.needs[i]
-		met, may := false, false
-		for _, p := range o.props {
-			if n.has(p.name) && p.value != nothing {
-				may = true
-				met = met || p.required && n.value == everything
-			}
+		may, met := false, false
+		for k := range o.needs[i].ways {
+			a, b := c.meets(o, &o.needs[i].ways[k])
+			may, met = may || a, met || b
 		}
 		if met {
 			o.needs = slices.Delete(slices.Clone(o.needs), i, i+1)
 			i--
-			continue
-		}
-		if !may && !slices.ContainsFunc(o.others(), func(k class) bool { return k.value != nothing && !disjointNames(k.names, n.names) }) {
+		} else if !may {
 			return false
 		}
 	}
 	return true
 }
 
-// has reports whether a name is of a class.
-func (k *class) has(name string) bool { return k.names == nil || k.names.Match(name) }
+// meets reports whether a way may meet its need in a case, and whether it surely does, as far as a
+// quick look tells.
+func (c *compiler) meets(o *objs, w *way) (may, met bool) {
+	if w.others {
+		for _, p := range o.props {
+			if w.has(p.name) && p.value != nothing {
+				may = true
+				met = met || p.required && w.value == everything
+			}
+		}
+		return may || slices.ContainsFunc(o.others(), func(k class) bool { return k.value != nothing && !disjointNames(k.names, w.names) }), met
+	}
+	value, required := o.value(w.name)
+	if w.absent {
+		return !required, value == nothing
+	}
+	return c.and(value, w.value) != nothing, required && c.implies(value, w.value)
+}
+
+// value returns the condition on a member, and whether it is required.
+func (o *objs) value(name string) (value expr, required bool) {
+	for i := range o.props {
+		if p := &o.props[i]; p.name == name {
+			return p.value, p.required
+		}
+	}
+	return o.other(name), false
+}
+
+// has reports whether a member with a name may be a way.
+func (w *way) has(name string) bool {
+	switch {
+	case w.absent:
+		return false
+	case w.others:
+		return w.names == nil || w.names.Match(name)
+	}
+	return w.name == name
+}
 
 // disjointNames reports whether two languages surely have no name in common.
 func disjointNames(x, y *regex.DFA) bool {
@@ -238,7 +270,7 @@ func (c *compiler) intersectClasses(x, y []class) []class {
 			case a.names == nil:
 				k.names = b.names
 			case b.names != nil && a.names != b.names:
-				k.names = regex.And(c.budget, a.names, b.names)
+				k.names = c.langs.and(a.names, b.names)
 			}
 			if k.names == nil || !k.names.Empty() {
 				out = append(out, k)

@@ -46,7 +46,20 @@ type objs struct {
 	props       []prop
 	classes     []class // of all other names, disjoint; nil: any value
 	least, most int     // members; most < 0: no maximum
-	needs       []class // a member of each of these there must be, with a name of the language and such a value
+	needs       []*need // each is to be met
+}
+
+// A need is met in one of several ways, each by one member: opposites of objects are of this kind.
+// The names of its ways are props of the case.
+type need struct{ ways []way }
+
+// A way meets a need: a member with a name has a value, or there is no such member.
+type way struct {
+	name   string // a declared one, or with names one of the others
+	others bool
+	names  *regex.DFA // nil: any
+	value  expr
+	absent bool
 }
 
 // A prop is a member by name.

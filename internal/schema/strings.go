@@ -10,7 +10,7 @@ func (c *compiler) intersectStrs(x, y strs) strs {
 	case x.lang == nil:
 		s.lang = y.lang
 	case y.lang != nil && x.lang != y.lang:
-		s.lang = regex.And(c.budget, x.lang, y.lang)
+		s.lang = c.langs.and(x.lang, y.lang)
 	}
 	return s
 }
