@@ -71,7 +71,7 @@ func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 	if lang.States()*(max(x.least, x.most)+1) > maxProduct {
 		return nil, errLengths
 	}
-	d := regex.And(c.budget, lang, regex.Lengths(c.budget, x.least, x.most))
+	d := regex.Cut(c.budget, lang, x.least, x.most)
 	if c.cuts == nil {
 		c.cuts = make(map[strs]*regex.DFA)
 	}
