@@ -12,6 +12,8 @@
 #              ARGS="--rounds 3", ARGS="--before DIR"; skipped without cargo
 # make stats   the size of the engine's code: files, functions, interfaces, tests; ARGS="FOLDER..."
 # make bench-answers  answers of a warm engine beside those of a fresh one, bit for bit
+# make bench-masks  the schemas and the masks of MaskBench and of the JSON Schema test suite, beside llguidance;
+#              ARGS="--maskbench DIR --suite DIR --vocab FILE.gguf"
 # make cross   the programs for other platforms, built and vetted
 # make wine    the tests of Windows code, if wine is installed
 # make clean   removes bin/
@@ -22,7 +24,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
+.PHONY: build engine demo quick test check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -74,6 +76,9 @@ stats:
 
 bench-answers: engine
 	go run ./bench answers $(ARGS)
+
+bench-masks: engine
+	go run ./cmd/inferd-engine/maskbench $(ARGS)
 
 # The engine runs only on Linux so far; the other programs must build and vet on all platforms.
 portable  := ./client ./cmd/inferd ./cmd/inferdctl ./internal/...

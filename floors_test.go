@@ -54,7 +54,7 @@ var floors = [][]string{
 	{"cmd/inferd-engine/internal/assemble"},
 	{"cmd/inferdctl/internal/top"}, // a part of the operator's command
 	{ // programs, which no package can import
-		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
+		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "cmd/inferd-engine/maskbench", "bench", "test",
 	},
 }
 
