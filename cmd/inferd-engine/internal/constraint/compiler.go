@@ -3,6 +3,7 @@ package constraint
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -39,9 +40,10 @@ type Compiler struct {
 	turn    chan struct{} // has room for one: holds the turn to compile
 	scratch []uint64      // the mask of the present choice, see Answer.Mask
 
-	mu   sync.Mutex // guards the fields below
-	kept []*Constraint
-	used int // bytes of all kept
+	mu      sync.Mutex // guards the fields below
+	kept    []*Constraint
+	used    int // bytes of all kept
+	refused refusals
 }
 
 const defaultBytes = 256 << 20
@@ -100,13 +102,13 @@ const maxShortest = 32 << 10
 
 // Compile returns the constraint of a format, for one answer; Release ends its use. It waits for the
 // compiles of others, until ctx ends. Without an owner it is not kept for another answer. The error
-// names keyword and JSON pointer, or line
-// and column.
+// names keyword and JSON pointer, or line and column; that of a refusal is kept for the owner's next
+// request.
 func (c *Compiler) Compile(ctx context.Context, owner string, f *infer.Format) (*Constraint, error) {
 	kind, text := source(f)
 	k := key{owner: owner, kind: kind, digest: sha256.Sum256(text)}
-	if found := c.find(k); found != nil {
-		return found, nil
+	if found, err := c.find(k); found != nil || err != nil {
+		return found, err
 	}
 	c.once.Do(c.load)
 	select {
@@ -115,14 +117,13 @@ func (c *Compiler) Compile(ctx context.Context, owner string, f *infer.Format) (
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if found := c.find(k); found != nil { // compiled meanwhile
-		return found, nil
+	if found, err := c.find(k); found != nil || err != nil { // compiled meanwhile
+		return found, err
 	}
-	made, err := c.compile(kind, text)
+	made, err := c.compile(k, text)
 	if err != nil {
 		return nil, err
 	}
-	made.key = k
 	return made, c.keep(made)
 }
 
@@ -134,24 +135,28 @@ func (c *Compiler) load() {
 	c.scratch = make([]uint64, c.vocab.Words())
 }
 
-func (c *Compiler) find(k key) *Constraint {
+// find returns what is kept of a format: its constraint, or the error of its refusal.
+func (c *Compiler) find(k key) (*Constraint, error) {
 	if k.owner == "" {
-		return nil
+		return nil, nil //nolint:nilnil // nothing is kept
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.refused.find(k); err != nil {
+		return nil, err
+	}
 	i := slices.IndexFunc(c.kept, func(o *Constraint) bool { return o.key == k })
 	if i < 0 {
-		return nil
+		return nil, nil //nolint:nilnil // likewise
 	}
 	found := c.kept[i]
 	c.kept = append(slices.Delete(c.kept, i, i+1), found) // the last one used is the last one
 	found.refs++
-	return found
+	return found, nil
 }
 
 // compile makes the constraint of a source.
-func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
+func (c *Compiler) compile(k key, text []byte) (made *Constraint, err error) {
 	var busy time.Duration
 	since := time.Now()
 	b := &automaton.Budget{Time: c.Time, Yield: func() {
@@ -159,10 +164,15 @@ func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
 		runtime.Gosched()
 		since = time.Now()
 	}}
+	defer func() {
+		// After a compile that was too slow the machine may be less busy the next time.
+		if err != nil && k.owner != "" && !errors.Is(b.Err(), automaton.ErrTime) {
+			c.refuse(k, err)
+		}
+	}()
 	var g *automaton.Grammar
-	switch kind {
+	switch k.kind {
 	case kindGrammar:
-		var err error
 		if g, err = gbnf.Compile(string(text), c.Model.ByName, b); err != nil {
 			return nil, infer.Errorf(infer.Invalid, "grammar: %w", err)
 		}
@@ -173,7 +183,7 @@ func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
 		}
 		g = s.Grammar
 	}
-	made := &Constraint{compiler: c, auto: automaton.New(g), refs: 1}
+	made = &Constraint{compiler: c, key: k, auto: automaton.New(g), refs: 1}
 	made.masks = vocab.NewMasks(c.vocab, made.auto)
 	var ok bool
 	if made.start, ok = c.startOf(made.auto); !ok {
