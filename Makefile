@@ -3,7 +3,9 @@
 # make demo    the programs, the libraries and a small real model, which answers a question
 # make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
+# make test-clients  the stock Go clients of OpenAI and of Anthropic, which take minutes to build
 # make check   all checks that a change has to pass
+# make test-answers  4,000 answers of random weights under 100 schemas, cut anywhere, all of which must validate: 5 minutes
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
@@ -24,7 +26,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
+.PHONY: build engine demo quick test test-answers test-clients check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -35,14 +37,18 @@ engine:
 demo: build
 	@sh scripts/demo.sh
 
+# Some packages wait more than they compute, so more of them run at once than there are cores.
 quick:
 	go vet ./...
-	go test -short $$(go list ./... | grep -v /test$$)
+	go test -short -p 4 $$(go list ./... | grep -v /test$$)
 
 test: engine
 	go vet ./...
 	go vet -tags wedge ./cmd/inferd-engine/...
 	go test ./...
+
+test-clients: engine
+	INFERD_TEST_GO_CLIENTS=1 go test -count=1 -timeout 20m -run TestStockGoClients ./test
 
 check: format lint engine cross
 	go test -race -shuffle=on ./...
@@ -52,6 +58,9 @@ SOAK := 2m
 
 soak: engine
 	INFERD_TEST_SOAK=$(SOAK) go test -count=1 -timeout 12h -v -run 'TestWatchdogSpares|TestEngineStops|TestEngineWedges' ./test
+
+test-answers: engine
+	INFERD_TEST_ANSWERS=20 go test -count=1 -timeout 1h -run TestAnswersValidate ./cmd/inferd-engine/internal/engine
 
 format:
 	$(tool) golangci-lint fmt --diff ./...

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -15,14 +16,22 @@ var update = flag.Bool("update", false, "write deps/*.txt anew")
 // dependencies returns all packages that a program links on Linux.
 func dependencies(t *testing.T, program string) []string {
 	t.Helper()
+	if known, ok := listed.Load(program); ok {
+		return known.([]string)
+	}
 	cmd := exec.Command("go", "list", "-deps", "./"+program)
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list -deps %s: %v", program, err)
 	}
-	return strings.Fields(string(out))
+	all := strings.Fields(string(out))
+	listed.Store(program, all)
+	return all
 }
+
+// listed has the dependencies of programs that were listed before.
+var listed sync.Map
 
 // The packages that programs must not link, with the reasons.
 var bans = []struct {

@@ -31,9 +31,11 @@ var floors = [][]string{
 	{"internal/store", "internal/caches", "internal/launch", "internal/exchange"}, // models, the start of their engines; the course of a request
 	{"internal/backend"},          // backends
 	{"internal/backend/llamacpp"}, // settings of engines
+	{"internal/wire/web"},         // common parts of the dialects of HTTP
 	{ // dialects
-		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/link", "internal/corpus",
+		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/wire/ollama", "internal/wire/llama", "internal/wire/anthropic", "internal/link", "internal/corpus",
 	},
+	{"internal/wire/responses"}, // a dialect with the errors of another
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
 		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge",

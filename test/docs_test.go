@@ -23,6 +23,8 @@ func TestHTTPPage(t *testing.T) {
 	}
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 		{"kind":"llamacpp","name":"gen","n_ctx":512,"model":{"builtin":"chain"}},
+		{"kind":"llamacpp","name":"code","n_ctx":512,"model":{"builtin":"fim"}},
+		{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 		{"kind":"llamacpp","name":"embed","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`)
 	d.waitReady()
 	place := strings.NewReplacer("localhost:8080", d.httpAddr(), `$XDG_RUNTIME_DIR/inferd/http.sock`, d.socket("http.sock"))
@@ -38,7 +40,11 @@ func TestHTTPPage(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			program, ok := tryPython(t, openaiPin)
+			pin := openaiPin
+			if strings.Contains(text, "import anthropic") {
+				pin = anthropicPin
+			}
+			program, ok := tryPython(t, pin)
 			if !ok {
 				last = "" // not run
 				continue
@@ -59,12 +65,12 @@ func TestHTTPPage(t *testing.T) {
 			if !regexp.MustCompile("^" + pattern.String()).MatchString(strings.TrimSpace(last)) {
 				t.Errorf("the page says\n%s\nit prints\n%s", text, last)
 			}
-		case "json":
+		case "json", "toml", "console": // of other programs, and marked as not run
 		default:
 			t.Errorf("a block of %s is not run", kind)
 		}
 	}
-	if ran < 4 {
+	if ran < 6 {
 		t.Errorf("only %d examples", ran)
 	}
 }

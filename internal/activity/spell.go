@@ -66,7 +66,7 @@ func prefix(d wire.Dialect) string {
 	switch {
 	case isV1(d):
 		return ""
-	case d == wire.OpenAI:
+	case d.OverHTTP():
 		d = wire.HTTP
 	}
 	return string(d) + "_"

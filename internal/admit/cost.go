@@ -21,13 +21,16 @@ func promptTokens(t infer.Task) int {
 		if t.Suffix != nil {
 			bytes += len(*t.Suffix)
 		}
+		for _, f := range t.Files {
+			bytes += len(f.Name) + len(f.Text)
+		}
 		for _, m := range t.Messages {
 			bytes += textBytes(m.Content)
 		}
 		for _, tool := range t.Tools {
 			bytes += len(tool.Description) + len(tool.Schema)
 		}
-		more = len(t.Attachments) * mediaTokens
+		more = len(t.Tokens) + len(t.Attachments)*mediaTokens
 	case *infer.Embed:
 		for _, text := range t.Inputs {
 			bytes += len(text)

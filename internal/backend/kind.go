@@ -82,7 +82,7 @@ type Entry struct {
 
 // Limits are the resources of an entry. A zero means the default.
 type Limits struct {
-	NCtx       int // tokens of context to generate with, over all slots; default 8192
+	NCtx       int // tokens of context to generate with, over all slots; default: that of the model in the catalog, else 8192
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: the cores, shared among the engines
 	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0

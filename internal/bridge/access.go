@@ -16,7 +16,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/trust"
-	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // Access has the rules for clients. Over a Unix socket the rights of its file decide; over TCP
@@ -202,7 +202,7 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 		peer.Key, peer.Program = name, name
 		return peer, nil
 	case given && len(a.Keys) > 0:
-		f := openai.Refused(http.StatusUnauthorized, "invalid_api_key", "this key is not among http.keys")
+		f := web.Refused(http.StatusUnauthorized, web.WrongKey, "this key is not among http.keys")
 		return peer, f
 	case fileDecides(peer) || local && (a.Open || a.Blind && len(a.Keys) == 0) || a.known(peer.User):
 		return peer, nil
@@ -211,7 +211,7 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 	if peer.User != "" {
 		who = "of user " + peer.User
 	}
-	return peer, openai.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
+	return peer, web.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
 }
 
 // fileDecides reports whether the rights of a file have admitted the client. Peers of any other

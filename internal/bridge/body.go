@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
-	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // Bounds of the part of a large body that is read and dropped, so that the client reads the
@@ -55,10 +55,10 @@ func (c *call) readBody() ([]byte, bool) {
 		c.dropBody(control)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.w.Header()["Connection"] = []string{"close"}
-		c.refuse(openai.Refused(http.StatusRequestTimeout, "", "the body took longer than %s", bodyTimeout))
+		c.refuse(web.Refused(http.StatusRequestTimeout, "", "the body took longer than %s", bodyTimeout))
 	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its half
 		c.w.Header()["Connection"] = []string{"close"}
-		c.refuse(openai.Invalid("", "the body ends before its end"))
+		c.refuse(web.Invalid("", "the body ends before its end"))
 	case c.r.Context().Err() != nil:
 		abort()
 	default:
@@ -92,7 +92,7 @@ func (c *call) collect() ([]byte, error) {
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil, err
 		case err != nil:
-			return nil, openai.Invalid("", "the body cannot be read: %v", err)
+			return nil, web.Invalid("", "the body cannot be read: %v", err)
 		case len(body) > maxBody:
 			return nil, errTooLarge
 		case len(body) == cap(body):

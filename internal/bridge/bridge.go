@@ -29,8 +29,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/listen"
 	"github.com/inferd-go/inferd/internal/quota"
-	"github.com/inferd-go/inferd/internal/wire"
-	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // A Bridge is an [http.Handler] over the daemon's models. It serves before there is any: until
@@ -71,8 +70,14 @@ type Entry struct {
 	Name         string
 	Aliases      []string
 	Can          infer.Abilities
+	Slots        int    // requests that run at once
 	NCtx         int    // tokens of the context
 	Params, Size uint64 // weights, and their bytes
+	OnGPU        bool   // some layers are computed on a GPU
+	Digest       string // of the content of the model
+
+	Architecture, Quantization string
+	Template                   string // of chats, in Jinja
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
@@ -136,6 +141,8 @@ type call struct {
 	bridge *Bridge
 	w      http.ResponseWriter
 	r      *http.Request
+	at     route
+	below  string // the part of the path below that of the route
 	id     string // 24 hex digits
 	peer   infer.Peer
 	local  bool  // the peer is on this machine
@@ -145,6 +152,7 @@ type call struct {
 // ServeHTTP answers a request.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{bridge: b, w: w, r: r, id: newID()}
+	c.at, c.below = find(r)
 	c.peer, c.local = peerOf(r.Context())
 	defer c.release()
 	h := w.Header()
@@ -194,63 +202,19 @@ func (c *call) screen() error {
 		return err
 	}
 	allowOrigin(c.w.Header(), r, origin)
-	if preflight(r) || r.URL.Path == healthPath {
+	if preflight(r) || c.at.public {
 		return nil // they need no key
 	}
 	if c.peer, err = b.Access.admit(c.peer, c.local, r.Header); err != nil {
 		return err
 	}
 	if fromBrowser(r) && r.Method == http.MethodPost && !isJSON(r.Header.Get("Content-Type")) {
-		return openai.Refused(http.StatusUnsupportedMediaType, "", "a page must send Content-Type: application/json")
+		return web.Refused(http.StatusUnsupportedMediaType, "", "a page must send Content-Type: application/json")
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return openai.Refused(http.StatusUnsupportedMediaType, "", "Content-Encoding %.32q is not supported", coding)
+		return web.Refused(http.StatusUnsupportedMediaType, "", "Content-Encoding %.32q is not supported", coding)
 	}
 	return nil
-}
-
-const healthPath = "/health"
-
-// A route is a path with its method.
-type route struct {
-	method string
-	serve  func(*call)
-}
-
-// routes are those of the paths without /v1, which is optional.
-var routes = map[string]route{
-	"/chat/completions": {http.MethodPost, (*call).chat},
-	"/embeddings":       {http.MethodPost, (*call).embeddings},
-	"/models":           {http.MethodGet, (*call).models},
-}
-
-// route calls the handler of a path.
-func (c *call) route() {
-	path := c.r.URL.Path
-	if path == healthPath {
-		c.serveIf(http.MethodGet, (*call).health)
-		return
-	}
-	path = strings.TrimPrefix(path, "/v1")
-	if at, ok := routes[path]; ok {
-		c.serveIf(at.method, at.serve)
-		return
-	}
-	if name, ok := strings.CutPrefix(path, "/models/"); ok && name != "" {
-		c.serveIf(http.MethodGet, func(c *call) { c.model(name) })
-		return
-	}
-	c.refuse(openai.Refused(http.StatusNotFound, "unknown_url", "there is no %s %.64s", c.r.Method, c.r.URL.Path))
-}
-
-// serveIf calls serve if the request has the method; HEAD is GET without a body.
-func (c *call) serveIf(method string, serve func(*call)) {
-	if c.r.Method == method || c.r.Method == http.MethodHead && method == http.MethodGet {
-		serve(c)
-		return
-	}
-	c.w.Header().Set("Allow", method)
-	c.refuse(openai.Refused(http.StatusMethodNotAllowed, "method_not_allowed", "%s needs the method %s", c.r.URL.Path, method))
 }
 
 // health reports whether requests are let in.
@@ -269,37 +233,42 @@ func (c *call) health() {
 
 // refuse answers with a failure, and records it.
 func (c *call) refuse(cause error) {
-	b, f := c.bridge, openai.ErrorOf(cause)
+	b := c.bridge
 	if b.Runner.Journal != nil {
 		b.Runner.Journal.Request(&exchange.Record{
-			Peer: c.peer, Dialect: wire.OpenAI, Outcome: exchange.Unreadable, Code: infer.CodeOf(cause),
+			Peer: c.peer, Dialect: c.at.dialect.name, Outcome: exchange.Unreadable, Code: infer.CodeOf(cause),
 		})
 	}
 	if infer.CodeOf(cause) == infer.Internal {
 		b.Runner.Log.LogAttrs(c.r.Context(), slog.LevelError, "request failed", slog.Any("err", cause))
 	}
-	c.fail(f)
+	c.fail(cause)
 }
 
-// fail sends a failure as the whole answer.
-func (c *call) fail(f *openai.Error) {
+// fail sends a failure as the whole answer, with what it says to clients that retry.
+func (c *call) fail(cause error) {
 	h := c.w.Header()
-	switch {
-	case f.NoRetry:
+	switch infer.CodeOf(cause) {
+	case infer.Malformed: // it would fail again
 		h["X-Should-Retry"] = []string{"false"}
-	case f.Status == http.StatusTooManyRequests || f.Status == http.StatusServiceUnavailable:
+	case infer.Busy, infer.Unavailable:
 		h["Retry-After"] = []string{"1"}
+	case infer.Invalid, infer.TooLarge, infer.Internal, infer.Unsupported:
 	}
-	if f.Status == http.StatusUnauthorized {
+	status, body := c.at.dialect.failure(cause, c.requestID())
+	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
-	c.sendJSON(f.Status, f.Append(nil))
+	c.sendJSON(status, body)
 }
 
-// sendJSON sends a whole answer. A client that has gone needs none.
-func (c *call) sendJSON(status int, body []byte) {
+// sendJSON sends a whole answer.
+func (c *call) sendJSON(status int, body []byte) { c.send(status, "application/json", body) }
+
+// send sends a whole answer. A client that has gone needs none.
+func (c *call) send(status int, contentType string, body []byte) {
 	h := c.w.Header()
-	h["Content-Type"], h["Content-Length"] = []string{"application/json"}, []string{strconv.Itoa(len(body))}
+	h["Content-Type"], h["Content-Length"] = []string{contentType}, []string{strconv.Itoa(len(body))}
 	_ = c.limitWrite()
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)
@@ -347,7 +316,7 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 		}
 	}
 	if !known && name != "" {
-		return Entry{}, "", openai.UnknownModel(name)
+		return Entry{}, "", web.UnknownModel(name)
 	}
 	return Entry{}, "", nil // the router says why
 }

@@ -37,6 +37,7 @@ const waitLimit = 30 * time.Second
 type house struct {
 	t       *testing.T
 	bridge  *bridge.Bridge
+	gate    *admit.Gate
 	kept    *journal
 	addr    net.Addr // of TCP
 	path    string   // of the Unix socket
@@ -88,6 +89,7 @@ func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 	gate := &admit.Gate{Depth: 1, Total: 10, Choose: func(req *infer.Request) (admit.Destination, error) {
 		return to, can.Check(req.Task)
 	}}
+	h.gate = gate
 	h.bridge = &bridge.Bridge{
 		Runner:       &exchange.Runner{Handler: gate, Log: slog.New(slog.DiscardHandler), Journal: h.kept},
 		Access:       bridge.Access{UID: os.Getuid()},
@@ -464,7 +466,7 @@ func TestRefusals(t *testing.T) {
 		text    string
 	}{
 		"an unknown path":           {request("POST", "/v1/x", "{}"), 404, "unknown_url", "there is no POST /v1/x"},
-		"a path outside":            {request("GET", "/", ""), 404, "unknown_url", ""},
+		"a path outside":            {request("GET", "/x", ""), 404, "unknown_url", ""},
 		"another method":            {request("GET", chatPath, ""), 405, "method_not_allowed", "POST"},
 		"another method, of models": {request("POST", "/v1/models", ""), 405, "method_not_allowed", "GET"},
 		"TRACE":                     {request("TRACE", chatPath, ""), 405, "method_not_allowed", "POST"},
@@ -719,13 +721,14 @@ func TestQueueFull(t *testing.T) {
 			wait(t, handler.began, "it begins")
 		}
 	}
-	for late := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) { // until the second one waits
-		got := h.once(request("POST", chatPath, hi(`,"stream":true`), "Connection: close"))
-		if _, code, _, _ := got.failure(); got.status == 429 && code == "queue_full" && got.header.Get("Retry-After") == "1" {
-			break
-		} else if time.Now().After(late) {
-			t.Fatalf("got %+v", got)
+	for late := time.Now().Add(waitLimit); h.gate.Stats().Waiting == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatal("the second one does not wait")
 		}
+	}
+	got := h.once(request("POST", chatPath, hi(`,"stream":true`), "Connection: close"))
+	if _, code, _, _ := got.failure(); got.status != 429 || code != "queue_full" || got.header.Get("Retry-After") != "1" {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -2,39 +2,12 @@ package bridge
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
-
-// ignoredHeader names the members of a request that had no effect.
-const ignoredHeader = "Inferd-Ignored"
-
-// read reads the body of a request once the bridge is open. It reports false if the request has
-// been answered.
-func (c *call) read() ([]byte, bool) {
-	body, ok := c.readBody()
-	if !ok {
-		return nil, false
-	}
-	return body, c.ready()
-}
-
-// ready waits until the entries are known. If that takes too long, it answers and reports false.
-func (c *call) ready() bool {
-	err := c.bridge.await(c.r.Context())
-	switch {
-	case err == nil:
-		return true
-	case c.r.Context().Err() != nil:
-		abort()
-	}
-	c.refuse(err)
-	return false
-}
 
 // chat answers POST /v1/chat/completions.
 func (c *call) chat() {
@@ -47,49 +20,9 @@ func (c *call) chat() {
 		c.refuse(err)
 		return
 	}
-	entry, routed, err := c.bridge.resolve(chat.Model, chat.Generate)
-	if err != nil {
-		c.refuse(err)
-		return
+	if model, ok := c.prepare(&chat.Ask); ok {
+		c.generate(&chat.Ask, &openai.Answer{ID: "chatcmpl-" + c.id, Model: model, Created: time.Now().Unix(), Chat: chat})
 	}
-	chat.Generate.Model = routed
-	if entry.Name != "" {
-		chat.Offer(entry.Can)
-	}
-	if entry.Name == "" || entry.Can.Vision { // else it is refused at the router
-		if err := c.decodeImages(chat); err != nil {
-			c.refuse(err)
-			return
-		}
-	}
-	c.ignored(chat.Ignored)
-	answer := &openai.Answer{ID: "chatcmpl-" + c.id, Model: nameOf(chat.Model, entry), Created: time.Now().Unix(), Chat: chat}
-	r := &reply{call: c, collect: answer.Collect}
-	if chat.Stream {
-		r.stream = answer.Stream
-	}
-	c.exchange(&infer.Request{Task: chat.Generate, CacheSalt: chat.CacheSalt}, r)
-}
-
-// decoding has room for one request whose images are being decoded.
-var decoding = make(chan struct{}, 1)
-
-// decodeImages decodes the images of a request, within its caller's memory.
-func (c *call) decodeImages(chat *openai.Chat) error {
-	memory := chat.Images()
-	if memory == 0 {
-		return nil
-	}
-	if err := c.hold(memory); err != nil {
-		return err
-	}
-	select {
-	case decoding <- struct{}{}:
-	case <-c.r.Context().Done():
-		abort()
-	}
-	defer func() { <-decoding }()
-	return chat.Decode()
 }
 
 // embeddings answers POST /v1/embeddings.
@@ -110,32 +43,7 @@ func (c *call) embeddings() {
 	}
 	e.Task.Model, e.Model = routed, nameOf(e.Model, entry)
 	c.ignored(e.Ignored)
-	c.exchange(&infer.Request{Task: e.Task}, &reply{call: c, collect: e.Collect})
-}
-
-// nameOf is the model in an answer: as the client spelled it.
-func nameOf(asked string, entry Entry) string {
-	if asked == "" {
-		return entry.Name
-	}
-	return asked
-}
-
-func (c *call) ignored(names []string) {
-	if len(names) > 0 {
-		c.w.Header().Set(ignoredHeader, strings.Join(names, ", "))
-	}
-}
-
-// exchange has a request answered.
-func (c *call) exchange(req *infer.Request, r *reply) {
-	req.ID, req.Peer = c.requestID(), c.peer
-	r.start()
-	err := c.bridge.Runner.Run(c.r.Context(), wire.OpenAI, req, r)
-	r.stop()
-	if err != nil {
-		abort()
-	}
+	c.exchange(&infer.Request{Task: e.Task}, &reply{call: c, collect: e})
 }
 
 // models answers GET /v1/models.
@@ -151,7 +59,8 @@ func (c *call) models() {
 }
 
 // model answers GET /v1/models/{name}.
-func (c *call) model(name string) {
+func (c *call) model() {
+	name := c.below
 	if !c.ready() {
 		return
 	}
@@ -162,7 +71,7 @@ func (c *call) model(name string) {
 			return
 		}
 	}
-	c.refuse(openai.UnknownModel(name))
+	c.refuse(web.UnknownModel(name))
 }
 
 func (b *Bridge) describe(e Entry, id string) openai.Model {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // checkHost refuses names that are not this machine's. A page of another site may have a name that
@@ -29,7 +29,7 @@ func checkHost(host string, more []string) error {
 	if name != "" && slices.ContainsFunc(more, func(h string) bool { return strings.EqualFold(h, name) }) {
 		return nil
 	}
-	return openai.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)
+	return web.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)
 }
 
 // Fetch metadata of browsers.
@@ -54,7 +54,7 @@ func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	}
 	var protection http.CrossOriginProtection
 	if foreign || origin == "null" || protection.Check(r) != nil {
-		return "", openai.Refused(http.StatusForbidden, "", "the origin %.128q is not allowed: see http.origins in the daemon's config", origin)
+		return "", web.Refused(http.StatusForbidden, "", "the origin %.128q is not allowed: see http.origins in the daemon's config", origin)
 	}
 	return "", nil
 }

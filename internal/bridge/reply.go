@@ -9,7 +9,6 @@ import (
 
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/wire/openai"
 )
 
 // Times of a reply.
@@ -28,11 +27,9 @@ const (
 //	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
 //	   └───────────────Fail: a real status─────────────────▲
 type reply struct {
-	call *call
-	// stream appends the bytes of an event in a stream. It is nil for an answer in one piece,
-	// which collect returns with the last event.
-	stream  func(dst []byte, ev infer.Event) ([]byte, error)
-	collect func(ev infer.Event) ([]byte, error)
+	call    *call
+	collect collector // of an answer in one piece
+	stream  streamer  // nil for an answer in one piece
 
 	mu     sync.Mutex // guards the fields below, and writing
 	begun  bool       // the headers have been sent
@@ -84,7 +81,7 @@ func (r *reply) look() {
 		_ = http.NewResponseController(r.call.w).Flush() // a client that has gone shows in the request's context
 		return
 	}
-	r.buf = append(r.buf, openai.KeepAlive...)
+	r.buf = r.stream.KeepAlive(r.buf)
 	_ = r.flushLocked() // as above
 	r.timer.Reset(wait)
 }
@@ -94,7 +91,7 @@ func (r *reply) Write(ev infer.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stream == nil {
-		body, err := r.collect(ev)
+		body, err := r.collect.Collect(ev)
 		if err != nil || body == nil {
 			return err
 		}
@@ -105,7 +102,7 @@ func (r *reply) Write(ev infer.Event) error {
 		r.over = true // nothing comes behind the end of the stream
 	}
 	before := len(r.buf)
-	buf, err := r.stream(r.buf, ev)
+	buf, err := r.stream.Stream(r.buf, ev)
 	if r.buf = buf; err != nil {
 		r.buf = buf[:before]
 		return err
@@ -120,7 +117,7 @@ func (r *reply) Write(ev infer.Event) error {
 func (r *reply) flushLocked() error {
 	switch {
 	case r.stream != nil:
-		r.beginLocked("text/event-stream")
+		r.beginLocked(r.call.at.dialect.stream)
 	case !r.begun:
 		r.call.w.Header()["Content-Length"] = []string{strconv.Itoa(len(r.buf))}
 		r.beginLocked("application/json")
@@ -167,19 +164,18 @@ var errAborted = errors.New("the answer has failed after its headers")
 func (r *reply) Fail(cause error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := openai.ErrorOf(cause)
 	switch {
 	case !r.begun:
 		r.begun, r.buf = true, nil
 		if r.call.bridge.Runner.Draining() {
 			r.call.w.Header()["Connection"] = []string{"close"}
 		}
-		r.call.fail(f)
+		r.call.fail(cause)
 		return nil
 	case r.stream == nil:
 		return errAborted
 	}
 	r.over = true
-	r.buf = openai.StreamError(r.buf, f)
+	r.buf = r.stream.Fail(r.buf, cause)
 	return r.flushLocked()
 }

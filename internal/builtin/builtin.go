@@ -1,8 +1,9 @@
 // Package builtin generates small models, so that a first try and the tests of the real
-// engine need no download: chain and loop recite the alphabet, tiny generates random text,
-// embed and rerank compare texts by their words. They are complete GGUF files that
-// llama.cpp loads like any other, with the same bytes on every platform. The package knows
-// how these files are generated and stored; it does not know the engine or the daemon.
+// engine need no download: chain and loop recite the alphabet, fim does so in the gap of a
+// text, tiny generates random text, embed and rerank compare texts by their words. They are
+// complete GGUF files that llama.cpp loads like any other, with the same bytes on every
+// platform. The package knows how these files are generated and stored; it does not know the
+// engine or the daemon.
 package builtin
 
 import (
@@ -30,6 +31,7 @@ type model struct {
 var models = []model{
 	{"chain", "92625db9416ea141d62842a683c9e5db46ed0787bd6ce8a5b8c3c6663558085d", chain},
 	{"embed", "d7f25bbefb0c54929be109aef95367ce08f8f1c4d37dd56c52cf17b40d7551f1", embed},
+	{"fim", "f8ef6330d4049256b5a3bfb05147e669fcd210dd8b44fc1a918618a5246f32f4", fim},
 	{"loop", "cf5ed50c8273e1eddde6ba8adf2d7561ce2a6db336a4b135a6afd0654d0cca66", loop},
 	{"rerank", "ff19514ae1071939f975129c74188c0cd5d02b01af9ce464822c3d3a7d5a4fec", rerank},
 	{"tiny", "1743fb83a5268f96be930ca0e260b37257dc8f2cda28245e6361566d4e2c637c", tiny},

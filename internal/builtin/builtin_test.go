@@ -58,7 +58,7 @@ func TestReaders(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	if diff := cmp.Diff([]string{"chain", "embed", "loop", "rerank", "tiny"}, builtin.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"chain", "embed", "fim", "loop", "rerank", "tiny"}, builtin.Names()); diff != "" {
 		t.Errorf("Names (-want +got):\n%s", diff)
 	}
 	for _, name := range builtin.Names() {
@@ -72,7 +72,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestUnknownName(t *testing.T) {
-	const want = `no built-in model is called "train": there are chain, embed, loop, rerank, tiny`
+	const want = `no built-in model is called "train": there are chain, embed, fim, loop, rerank, tiny`
 	dir := filepath.Join(t.TempDir(), "models")
 	if _, err := builtin.Ensure(dir, "train"); err == nil || err.Error() != want {
 		t.Errorf("Ensure: %v, want %s", err, want)
@@ -109,7 +109,7 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// generative are the models that generate text.
+// generative are the models that generate text, with the common vocabulary.
 var generative = []string{"chain", "loop", "tiny"}
 
 func TestMetadata(t *testing.T) {
@@ -160,6 +160,28 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// fim has the marks around a gap as control tokens behind the common ones; nothing else differs from
+// chain.
+func TestMarks(t *testing.T) {
+	h := parse(t, generate(t, "fim"))
+	tokens, _ := h.meta["tokenizer.ggml.tokens"].([]string)
+	kinds, _ := h.meta["tokenizer.ggml.token_type"].([]int32)
+	want := []string{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>"}
+	if len(tokens) != 265 || len(kinds) != 265 {
+		t.Fatalf("%d tokens, %d kinds", len(tokens), len(kinds))
+	}
+	if diff := cmp.Diff(want, tokens[260:]); diff != "" {
+		t.Errorf("marks (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int32{3, 3, 3, 3, 3}, kinds[260:]); diff != "" {
+		t.Errorf("kinds (-want +got):\n%s", diff)
+	}
+	chain := parse(t, generate(t, "chain"))
+	if diff := cmp.Diff(chain.meta["tokenizer.ggml.tokens"].([]string), tokens[:260]); diff != "" {
+		t.Errorf("other tokens (-chain +fim):\n%s", diff)
+	}
+}
+
 // Tensors do not overlap, and each begins on a multiple of 32.
 func TestTensors(t *testing.T) {
 	h := parse(t, generate(t, "tiny"))
@@ -202,6 +224,9 @@ func TestAlphabet(t *testing.T) {
 		"after a zero an a":                   {"chain", 0, 'a'},
 		"after a control token an a":          {"chain", 257, 'a'},
 		"after the end of the turn an a":      {"chain", endOfTurn, 'a'},
+		"fim: after a letter the next":        {"fim", 'a', 'b'},
+		"fim: after the mark of the answer":   {"fim", 262, 'm'},
+		"fim: after another mark an a":        {"fim", 261, 'a'},
 		"loop: after a letter the next":       {"loop", 'a', 'b'},
 		"loop: after z an a":                  {"loop", 'z', 'a'},
 		"loop: after Z an A":                  {"loop", 'Z', 'A'},

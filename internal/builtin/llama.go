@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/inferd-go/inferd/internal/gguf"
@@ -20,6 +21,19 @@ func chain(name string) *gguf.File {
 // loop is chain without an end: after z comes a.
 func loop(name string) *gguf.File {
 	return alphabet(name, func(letter int) int { return letter - 'z' + 'a' })
+}
+
+// fim is chain with the marks of models that fill gaps in code. The mark before the answer is
+// followed by an m.
+func fim(name string) *gguf.File {
+	marks := []string{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>"}
+	middle := vocabulary + slices.Index(marks, "<|fim_middle|>")
+	return lookup(name, &lexicon{template: lastMessage, marks: marks}, func(token int) int {
+		if token == middle {
+			return 'm'
+		}
+		return follower(token, func(int) int { return endOfTurn })
+	})
 }
 
 // alphabet is chain or loop; afterZ returns the follower of z and Z.

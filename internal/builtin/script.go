@@ -67,7 +67,7 @@ func (x *lexicon) learn(piece string) (token int) {
 			x.words = append(x.words, word)
 			x.merges = append(x.merges, merge)
 		}
-		token = vocabulary + at
+		token = vocabulary + len(x.marks) + at
 	}
 	return token
 }

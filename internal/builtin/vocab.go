@@ -64,12 +64,13 @@ const chatML = `{%- if tools %}
 // A lexicon is the part of a vocabulary that differs between models.
 type lexicon struct {
 	template string   // Jinja source; empty: the file has none
+	marks    []string // more control tokens, after the first ones
 	words    []string // tokens after the control tokens, in [byteRunes]
 	merges   []string // the tokenizer's, best first; without them it never yields a word
 }
 
 // tokens is the size of the vocabulary.
-func (x *lexicon) tokens() int { return vocabulary + len(x.words) }
+func (x *lexicon) tokens() int { return vocabulary + len(x.marks) + len(x.words) }
 
 // add writes the vocabulary to f.
 func (x *lexicon) add(f *gguf.File) {
@@ -79,7 +80,7 @@ func (x *lexicon) add(f *gguf.File) {
 		tokens = append(tokens, string(r))
 		kinds = append(kinds, normalToken)
 	}
-	for _, t := range []string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"} {
+	for _, t := range append([]string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"}, x.marks...) {
 		tokens = append(tokens, t)
 		kinds = append(kinds, controlToken)
 	}

@@ -1,7 +1,7 @@
 // Package caches finds GGUF models that other tools keep on this machine: in the caches of
 // Hugging Face's tools and of llama.cpp, and in the folders of Ollama and LM Studio. It reads
-// only names, links and small files, and writes nothing. Digests that it reports are claims of
-// those tools. It does not know the model store.
+// only names, links and small files, and writes nothing. The digests that it reports are claims of
+// the tools, not verified. It does not know the model store.
 package caches
 
 import (
@@ -20,7 +20,7 @@ import (
 // A Model is a model in the folder of another tool.
 type Model struct {
 	Tool  string // such as "ollama"
-	Name  string // in lower case; of two models with one name the later ones have their repository's before it
+	Name  string // in lower case; if an earlier model has the same name, the repository's name precedes it
 	Files []File // the parts in order
 	// Asked are the references by which a pull gets the model; see docs/models.md.
 	Asked []string
@@ -31,15 +31,15 @@ type Model struct {
 // A File is one file of a model.
 type File struct {
 	Path   string // absolute, without links
-	Name   string // that it has in its repository
+	Name   string // in its repository
 	SHA256 string // as the tool claims, in lower-case hex; empty if it claims none
 }
 
-// A Problem is a file or a folder that was left out.
+// A Problem is a file or folder that was skipped.
 type Problem struct {
 	Path string
 	Err  error
-	// Closed means that the file is in the folder of another user, who has closed it to this one.
+	// Closed means that the file is in another user's folder, which this user may not read.
 	Closed bool
 }
 
@@ -48,8 +48,8 @@ type Env struct {
 	Getenv func(string) string
 	Home   string
 	GOOS   string
-	// OllamaSystem is the folder of the Ollama that runs for all users, as its own user; empty
-	// means the usual one.
+	// OllamaSystem is the model folder of an Ollama that runs as a system service; empty means the
+	// usual one.
 	OllamaSystem string
 }
 
@@ -83,17 +83,17 @@ func Find(env Env) ([]Model, []Problem) {
 // A finder collects models.
 type finder struct {
 	env      Env
-	foreign  bool // the folder belongs to another user, and this one has not named it
+	foreign  bool // the folder is another user's, and no variable names it
 	models   []Model
 	problems []Problem
 }
 
-// problem notes a file or a folder that is left out.
+// problem records a file or folder that is skipped.
 func (f *finder) problem(path string, err error) {
 	f.problems = append(f.problems, Problem{path, err, f.foreign && errors.Is(err, fs.ErrPermission)})
 }
 
-// roots are the folders that exist, each once.
+// roots returns the folders among paths that exist, with links resolved, each once.
 func (f *finder) roots(paths ...string) []string {
 	var roots []string
 	for _, p := range paths {
@@ -122,7 +122,7 @@ func (f *finder) cacheHome() string {
 	return filepath.Join(f.env.Home, ".cache")
 }
 
-// inside resolves the links of a path, which must not lead out of root.
+// inside resolves the links of a path. It returns an error if they lead out of root.
 func inside(root, path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -134,7 +134,7 @@ func inside(root, path string) (string, error) {
 	return target, nil
 }
 
-// excluded matches names of files that are no models of their own: projectors, and drafts.
+// excluded matches names of GGUF files that are no models themselves, such as projectors and drafts.
 var excluded = regexp.MustCompile(`(?i)mmproj|imatrix|^mtp-|^eagle3-|^dflash-|^dspark-`)
 
 func isModel(name string) bool {
@@ -147,7 +147,7 @@ type found struct {
 	path string // without links
 }
 
-// walk returns the models' files below dir, links included, if they stay within root.
+// walk returns the model files below dir. Links are followed if they stay within root.
 func (f *finder) walk(root, dir string) []found {
 	var all []found
 	entries := 0
@@ -191,7 +191,8 @@ func (f *finder) walk(root, dir string) []found {
 // part matches the stem of a part of a split model.
 var part = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})$`)
 
-// group puts the parts of split models together. Models with missing parts become problems.
+// group returns the files of each model, with the parts of split models together. Models with missing
+// parts become problems.
 func (f *finder) group(files []found, claim func(found) string) [][]File {
 	var models [][]File
 	byRel := make(map[string]found)
@@ -240,7 +241,7 @@ func nameOf(text string) string {
 	}, strings.ToLower(text)), ".-")
 }
 
-// stemOf is the name of a file without extension and the number of a part.
+// stemOf is the name of a file without its extension and part number.
 func stemOf(file string) string {
 	stem := filepath.Base(file)
 	stem = stem[:len(stem)-len(filepath.Ext(stem))]

@@ -20,8 +20,8 @@ import (
 const huggingFace = "huggingface.co"
 
 // huggingFace finds the models in the cache of Hugging Face's tools, which llama.cpp uses, too:
-// models--OWNER--REPO/snapshots/COMMIT/FILE is a link to a file in blobs, named by its etag, which
-// for large files is their SHA-256.
+// models--OWNER--REPO/snapshots/COMMIT/FILE is a link to a file in blobs. That file is named by its
+// ETag, which is the SHA-256 of large files.
 func (f *finder) huggingFace() {
 	hub := f.env.Getenv("HF_HUB_CACHE")
 	if home := f.env.Getenv("HF_HOME"); hub == "" && home != "" {
@@ -82,7 +82,7 @@ func (f *finder) repo(root, dir, repo string) {
 	}
 }
 
-// tree reads the listing of a commit: the SHA-256 of its files by their paths.
+// tree reads the listing of a commit, and returns the SHA-256 of its files by path.
 func (f *finder) tree(file string) map[string]string {
 	data, err := readSmall(file)
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *finder) tree(file string) map[string]string {
 	}
 	var entries []entry
 	if json.Unmarshal(data, &entries) != nil {
-		var object map[string]jsontext.Value // the list is in a member, or the paths are members
+		var object map[string]jsontext.Value // the list is a member, or each path is one
 		if err := json.Unmarshal(data, &object); err != nil {
 			f.problem(file, err)
 			return nil
@@ -133,7 +133,7 @@ func (f *finder) tree(file string) map[string]string {
 	return claims
 }
 
-// llamaCpp finds the models in llama.cpp's former cache; its later releases use Hugging Face's.
+// llamaCpp finds the models in llama.cpp's own cache; releases since March 2026 use Hugging Face's.
 func (f *finder) llamaCpp() {
 	dir := f.env.Getenv("LLAMA_CACHE")
 	if dir == "" {
@@ -176,7 +176,7 @@ func (f *finder) lmStudio() {
 	}
 }
 
-// plain adds files of a tool that keeps no digests.
+// plain adds the models of a tool that stores no digests.
 func (f *finder) plain(tool string, files []found, repo func(rel string) string) {
 	for _, parts := range f.group(files, func(found) string { return "" }) {
 		f.models = append(f.models, Model{Tool: tool, Name: nameOf(stemOf(parts[0].Name)), Files: parts, Repo: repo(parts[0].Name)})
@@ -207,7 +207,7 @@ func (f *finder) ollama() {
 	}
 }
 
-// ollamaRoot looks into one of the folders.
+// ollamaRoot finds the models in one folder of Ollama.
 func (f *finder) ollamaRoot(root string) {
 	manifests := filepath.Join(root, "manifests")
 	entries := 0

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/models"
 	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/settings"
 )
@@ -133,8 +134,10 @@ func (c *Config) load(f, merged *Flags, env paths.Env) error {
 		shared []sharedPrefix
 	)
 	if doc != nil {
-		keys = c.fromFile(doc, merged)
+		keys = c.fromFile(doc, merged, env)
 		shared = readShared(doc.Root)
+	} else {
+		merged.readCatalog(env)
 	}
 	c.Warnings = append(c.Warnings, f.warnUnknown(keys)...)
 	switch {
@@ -158,7 +161,7 @@ func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	if err := c.http(merged); err != nil {
 		return err
 	}
-	if err := c.fromFlags(f); err != nil {
+	if err := c.fromFlags(f, merged); err != nil {
 		return err
 	}
 	if doc != nil {
@@ -176,8 +179,8 @@ func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	return nil
 }
 
-// fromFlags replaces the entries if the flags name one.
-func (c *Config) fromFlags(f *Flags) error {
+// fromFlags replaces the entries if the flags name one. merged has the catalog.
+func (c *Config) fromFlags(f, merged *Flags) error {
 	name := f.Backend
 	if name == "" {
 		if f.Model == "" && f.ModelPath == "" && f.ModelSHA256 == "" {
@@ -189,7 +192,7 @@ func (c *Config) fromFlags(f *Flags) error {
 	if kind == nil {
 		return fmt.Errorf("--backend %q is not known: %s", name, f.kindNames())
 	}
-	e := &backend.Entry{Name: name, Limits: f.over(backend.Limits{}), Kind: kind, Settings: f.own[name]}
+	e := &backend.Entry{Name: name, Limits: f.over(backend.Limits{}, merged.suggested(f.Model)), Kind: kind, Settings: f.own[name]}
 	if err := e.Settings.FromFlags(e, backend.ModelFlags{Name: f.Model, Path: f.ModelPath, SHA256: f.ModelSHA256}); err != nil {
 		return err
 	}
@@ -232,8 +235,21 @@ func (f *Flags) checkKind(kind string) error {
 	return fmt.Errorf("%.64q is not known: %s", kind, f.kindNames())
 }
 
-// over returns the limits of an entry, overridden by the flags, with the defaults.
-func (f *Flags) over(l backend.Limits) backend.Limits {
+// readCatalog reads the catalog, once the file that adds to it is known. Without a catalog nothing
+// is suggested; the daemon, which needs it to pull, returns the error.
+func (f *Flags) readCatalog(env paths.Env) {
+	f.catalog, _ = models.Catalog(env.Expand(f.Catalog))
+}
+
+// suggested is the context of a model in the catalog, in tokens; 0 if none is suggested.
+func (f *Flags) suggested(model string) int {
+	e, _ := f.catalog.Find(model)
+	return e.NCtx
+}
+
+// over returns the limits of an entry, overridden by the flags, with the defaults. suggested is the
+// default of n_ctx; 0 means [DefaultNCtx].
+func (f *Flags) over(l backend.Limits, suggested int) backend.Limits {
 	for _, s := range limitSettings {
 		if !f.IsSet(s.Flag) {
 			continue
@@ -245,7 +261,7 @@ func (f *Flags) over(l backend.Limits) backend.Limits {
 			*to = *s.At(&f.limits).(*bool) //nolint:errcheck // as above
 		}
 	}
-	l.NCtx = cmp.Or(l.NCtx, DefaultNCtx)
+	l.NCtx = cmp.Or(l.NCtx, suggested, DefaultNCtx)
 	l.NSlots = cmp.Or(l.NSlots, DefaultNSlots)
 	return l
 }

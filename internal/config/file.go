@@ -7,12 +7,13 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
 // fromFile reads the settings of the file into merged, and its entries. It returns the names of the
 // variables with keys. The document keeps the errors.
-func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string) {
+func (c *Config) fromFile(doc *settings.Document, merged *Flags, env paths.Env) (keys []string) {
 	root := doc.Root
 	for _, s := range daemonSettings {
 		if s.Key == "" {
@@ -28,6 +29,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 		}
 		s.Read(holder, to)
 	}
+	merged.readCatalog(env)
 	c.readWords(root, merged)
 	keys = append(keys, merged.APIKeyEnv)
 	c.HTTP.Keys = readHTTPKeys(root.Child("http"))
@@ -48,7 +50,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags) (keys []string)
 		root.Failf("", "model and backends are mutually exclusive")
 	case root.Has("model"):
 		kind := merged.kinds[0]
-		e := &backend.Entry{Name: kind.Name, Limits: merged.over(common), Kind: kind, Settings: kind.New()}
+		e := &backend.Entry{Name: kind.Name, Limits: merged.over(common, merged.suggested(root.PeekText("model"))), Kind: kind, Settings: kind.New()}
 		e.Settings.ReadModel(root, e)
 		c.add(root, e)
 	case root.Has("backends"):
@@ -99,7 +101,7 @@ func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Fla
 		embeds = true
 	}
 	chosen := func(name string, limits backend.Limits) *backend.Entry {
-		e := &backend.Entry{Name: name, Limits: f.over(limits), Kind: kind, Settings: kind.New()}
+		e := &backend.Entry{Name: name, Limits: f.over(limits, 0), Kind: kind, Settings: kind.New()}
 		if err := e.Settings.FromFlags(e, backend.ModelFlags{Name: name}); err != nil {
 			root.Failf("model_autoselect", ": %w", err)
 		}
@@ -133,7 +135,7 @@ func (c *Config) readEntry(o *settings.Object, limits backend.Limits, f *Flags) 
 	}
 	e.Aliases = o.Texts("aliases")
 	settings.Of(limitSettings, &limits).Read(o)
-	e.Limits = f.over(limits)
+	e.Limits = f.over(limits, f.suggested(o.PeekText("model")))
 	e.Settings = e.Kind.New()
 	c.Warnings = append(c.Warnings, e.Settings.Read(o, e)...)
 	c.add(o, e)

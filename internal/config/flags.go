@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/modelname"
 	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/settings"
 	"github.com/inferd-go/inferd/internal/usage"
@@ -48,6 +49,8 @@ type Flags struct {
 	paranoid   bool
 	autoselect string // one of the constants below
 	minVRAM    int
+
+	catalog modelname.Catalog // nil until readCatalog
 
 	kinds []*backend.Kind             // of entries; the first is that of a model without a kind
 	own   map[string]backend.Settings // by kind: of the entry that the flags describe

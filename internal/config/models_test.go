@@ -3,6 +3,8 @@ package config_test
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,6 +76,51 @@ func TestModelsByName(t *testing.T) {
 		if _, err := load(t, "", nil, args...); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v, want %q", args, err, text)
 		}
+	}
+}
+
+// The catalog suggests the context of an entry that names its model; a written one wins.
+func TestContextOfTheCatalog(t *testing.T) {
+	catalog := filepath.Join(t.TempDir(), "catalog.json")
+	text := `[{"name":"ours","file":"o.gguf","size_bytes":1,"sha256":"` + strings.Repeat("0a", 32) + `","n_ctx":3000},
+		{"name":"silent","file":"s.gguf","size_bytes":1,"sha256":"` + strings.Repeat("0b", 32) + `"}]`
+	if err := os.WriteFile(catalog, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		file string
+		args []string
+		want int
+	}{
+		"at the top":            {`"model":"ours"`, nil, 3000},
+		"in another case":       {`"model":"OURS"`, nil, 3000},
+		"in an entry":           {`"backends":[{"kind":"llamacpp","name":"g","model":"ours"}]`, nil, 3000},
+		"to embed":              {`"backends":[{"kind":"llamacpp","name":"g","model":"embeddinggemma-300m"}]`, nil, 2048},
+		"of the command line":   {`"model":"builtin:chain"`, []string{"--model", "ours"}, 3000},
+		"written in the entry":  {`"backends":[{"kind":"llamacpp","name":"g","model":"ours","n_ctx":500}]`, nil, 500},
+		"written for all":       {`"n_ctx":600,"model":"ours"`, nil, 600},
+		"a flag":                {`"model":"ours"`, []string{"--n-ctx", "700"}, 700},
+		"none suggested":        {`"model":"silent"`, nil, config.DefaultNCtx},
+		"not in the catalog":    {`"model":"hf:O/R"`, nil, config.DefaultNCtx},
+		"described by a digest": {`"model":{"name":"ours","sha256":"` + strings.Repeat("0c", 32) + `"}`, nil, config.DefaultNCtx},
+		"a path":                {`"model":"./ours"`, nil, config.DefaultNCtx},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(t, fmt.Sprintf(`{"catalog":%q,%s}`, catalog, test.file), nil, test.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Backends[0].NCtx; got != test.want || engineOf(c.Backends[0]).EmbedNCtx != test.want {
+				t.Errorf("n_ctx %d, want %d, and to embed %d", got, test.want, engineOf(c.Backends[0]).EmbedNCtx)
+			}
+		})
+	}
+	// Without a config file the catalog is a flag, or that of the release.
+	if c, err := load(t, "", nil, "--model", "ours", "--catalog", catalog); err != nil || c.Backends[0].NCtx != 3000 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := load(t, "", nil, "--model", "bge-reranker-v2-m3"); err != nil || c.Backends[0].NCtx != 2048 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -73,7 +73,7 @@ var daemonSettings = []settings.Setting[Flags]{
 
 // limitSettings apply to each entry. A flag applies to all entries and overrides the config file.
 var limitSettings = []settings.Setting[backend.Limits]{
-	{Flag: "n-ctx", Key: "n_ctx", Help: "`tokens` of context, shared by all slots (default 8192)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NCtx }},
+	{Flag: "n-ctx", Key: "n_ctx", Help: "`tokens` of context, shared by all slots (default: that of the model in the catalog, else 8192)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NCtx }},
 	{Flag: "n-slots", Key: "n_slots", Help: "`sequences` that run at once (default 4)", Least: 1, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NSlots }},
 	{Flag: "threads", Key: "threads", Help: "compute `threads` (default: the cores, shared among the engines)", At: func(l *backend.Limits) any { return &l.Threads }},
 	{Flag: "n-gpu-layers", Key: "n_gpu_layers", Help: "`layers` to compute on a GPU, if there is one; -1 is all of them", Least: math.MinInt32, Most: math.MaxInt32, At: func(l *backend.Limits) any { return &l.NGPULayers }},

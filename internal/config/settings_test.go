@@ -122,7 +122,7 @@ func TestEverySetting(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				new(Config).fromFile(doc, &f)
+				new(Config).fromFile(doc, &f, paths.Env{Getenv: func(string) string { return "" }})
 				if doc.Err() != nil {
 					t.Fatal(doc.Err())
 				}

@@ -253,7 +253,11 @@ func (c *chain) models() []bridge.Entry {
 	all := make([]bridge.Entry, len(c.backends))
 	for i, b := range c.backends {
 		facts := b.Capabilities()
-		all[i] = bridge.Entry{Name: b.Name, Aliases: b.Aliases, NCtx: facts.NCtx, Params: facts.Params, Size: facts.Size}
+		all[i] = bridge.Entry{
+			Name: b.Name, Aliases: b.Aliases, Slots: b.Slots, NCtx: facts.NCtx, Params: facts.Params, Size: facts.Size,
+			OnGPU: facts.GPULayers > 0, Architecture: facts.Architecture, Quantization: facts.Quantization, Template: facts.Template,
+			Digest: b.OriginOf(&infer.Generate{}).Digest,
+		}
 		all[i].Can, _ = b.Abilities()
 	}
 	return all

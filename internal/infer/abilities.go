@@ -44,7 +44,7 @@ func Needs(t Task) Abilities {
 		return need
 	case *Generate:
 		need := Abilities{
-			Generate: true, Prompt: t.Prompt != nil, Infill: t.Suffix != nil,
+			Generate: true, Prompt: t.Raw(), Infill: t.Suffix != nil || len(t.Files) > 0,
 			Tools:    len(t.Tools) > 0 || t.Choice.Mode != ToolAuto,
 			Thinking: t.Thinking || t.ThinkingBudget > 0,
 			Grammar:  t.Format.Grammar != "", JSONObject: t.Format.JSONObject, JSONSchema: t.Format.Schema != nil,
@@ -145,8 +145,9 @@ func (a Abilities) Check(t Task) error {
 		used, supported bool
 		name            string
 	}{
-		{g.Prompt != nil, a.Prompt, "prompt"},
+		{g.Raw(), a.Prompt, "prompt"},
 		{g.Suffix != nil, a.Infill, "suffix"},
+		{len(g.Files) > 0, a.Infill, "files"},
 		{len(g.Tools) > 0, a.Tools, "tools"},
 		{g.Choice.Mode != ToolAuto, a.Tools, "tool_choice"},
 		{g.Format.Schema != nil, a.JSONSchema, "response_format json_schema"},

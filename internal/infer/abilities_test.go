@@ -45,6 +45,8 @@ func TestAbilitiesCheck(t *testing.T) {
 		"a thinking budget":    {infer.Generate{ThinkingBudget: 5}, text, infer.Invalid, "invalid request: thinking_budget is not supported by this model"},
 		"a prompt":             {infer.Generate{Prompt: new("a")}, text, infer.Invalid, "invalid request: prompt is not supported by this model"},
 		"a gap":                {infer.Generate{Prompt: new("a"), Suffix: new("b")}, infer.Abilities{Generate: true, Prompt: true}, infer.Invalid, "invalid request: suffix is not supported by this model"},
+		"a prompt of tokens":   {infer.Generate{Tokens: []int32{}}, text, infer.Invalid, "invalid request: prompt is not supported by this model"},
+		"files around a gap":   {infer.Generate{Prompt: new("a"), Files: []infer.File{{}}}, infer.Abilities{Generate: true, Prompt: true}, infer.Invalid, "invalid request: files is not supported by this model"},
 		"logprobs":             {infer.Generate{Logprobs: 1}, text, infer.Invalid, "invalid request: logprobs is not supported by this model"},
 		"a call in the past":   {infer.Generate{Messages: user(&infer.CallPart{ID: "1", Name: "f"})}, text, infer.Invalid, "invalid request: messages[1]: tool calls are not supported by this model"},
 		"a result of a call":   {infer.Generate{Messages: user(&infer.ResultPart{ID: "1"})}, text, infer.Invalid, "invalid request: messages[1]: tool calls are not supported by this model"},

@@ -10,7 +10,6 @@ package infer
 import (
 	"cmp"
 	"context"
-	"strings"
 	"time"
 )
 
@@ -79,8 +78,15 @@ type Generate struct {
 	// Prompt, if not nil, is continued as it is: the model's template is not used, and spellings
 	// of special tokens in it are these tokens. Messages, Attachments and Tools are empty then.
 	Prompt *string
-	// Suffix, if not nil, is the text behind the answer, which fills the gap after Prompt.
-	Suffix      *string
+	// Tokens, if not nil, are a prompt as tokens of the model, continued as they are. There is no
+	// Prompt then.
+	Tokens []int32
+	// Suffix, if not nil, is the text behind the answer, which fills the gap after Prompt. Both are
+	// text alone: spellings of special tokens in them mean nothing.
+	Suffix *string
+	// Files are other texts of a project, the least important first, that help to fill a gap. As many
+	// of the last ones are used as fit.
+	Files       []File
 	Attachments []Attachment // named by MediaParts; their ids are unique
 	Tools       []Tool       // that the model may call; their names are unique
 	Choice      ToolChoice
@@ -95,6 +101,8 @@ type Generate struct {
 	Thinking       bool // let the model emit Thinking first
 	ThinkingBudget int  // most tokens of thinking; 0 is no limit
 	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 means no logprobs
+
+	Reveal Reveal // parts of the prompt to report
 }
 
 // Defaults are the values of a surface for what a request does not say. They are filled in where
@@ -114,15 +122,12 @@ func (g *Generate) Settled() *Generate {
 	return &whole
 }
 
-// Count asks for the number of tokens of the prompt that a request to generate would have, and
-// generates nothing. The answer is a Done. It needs no slot.
-type Count struct{ Of *Generate }
-
 // Embed asks for a vector for each of some texts.
 type Embed struct {
 	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
 	Dimensions int      // number of leading values of each vector to return; 0 is all
+	Truncate   bool     // the end of an input that does not fit into the context is left out
 	Task       EmbedTask
 }
 
@@ -154,96 +159,6 @@ const (
 	QuestionAnswering  EmbedTask = "question_answering"
 	FactVerification   EmbedTask = "fact_verification"
 	CodeRetrievalQuery EmbedTask = "code_retrieval_query"
-)
-
-// A Message is one message of a conversation.
-type Message struct {
-	Role    Role
-	Content []Part // at least one
-}
-
-// TextMessage returns a message with one text part.
-func TextMessage(role Role, text string) Message {
-	return Message{Role: role, Content: []Part{&TextPart{Text: text}}}
-}
-
-// Text returns the text parts of the message, joined.
-func (m Message) Text() string {
-	if len(m.Content) == 1 {
-		if t, ok := m.Content[0].(*TextPart); ok {
-			return t.Text
-		}
-	}
-	var b strings.Builder
-	for _, part := range m.Content {
-		if t, ok := part.(*TextPart); ok {
-			b.WriteString(t.Text)
-		}
-	}
-	return b.String()
-}
-
-// Role is the author of a message. The set is closed.
-type Role string
-
-// Roles.
-const (
-	System    Role = "system"
-	User      Role = "user"
-	Assistant Role = "assistant"
-)
-
-// Part is a piece of a message. The set is closed.
-//
-//sumtype:decl
-type Part interface{ part() }
-
-// TextPart is text; it may be empty.
-type TextPart struct{ Text string }
-
-// ThinkingPart is what the model thought earlier. Only a message of the assistant has it, and the
-// model's template decides whether the model reads it again.
-type ThinkingPart struct{ Text string }
-
-// MediaPart is the position of an attachment.
-type MediaPart struct{ Attachment string } // the id of one of Generate.Attachments
-
-// CallPart is a call of a tool that the model made earlier.
-type CallPart struct {
-	ID, Name string
-	Input    []byte // any JSON value
-}
-
-// ResultPart is the answer of a tool.
-type ResultPart struct {
-	ID      string // of the call
-	Content []Part
-	Failed  bool // the content describes a failure of the tool
-}
-
-func (*TextPart) part()     {}
-func (*ThinkingPart) part() {}
-func (*MediaPart) part()    {}
-func (*CallPart) part()     {}
-func (*ResultPart) part()   {}
-
-// An Attachment is media, as decoded by the client.
-type Attachment struct {
-	ID            string // not empty
-	Kind          Media
-	Width, Height int    // of an image, in pixels
-	SampleRate    int    // of audio, in samples a second
-	Data          []byte // image: RGB, 8 bits each; audio: mono little-endian float32 samples
-}
-
-// Media is a kind of attachment. The set is closed.
-type Media string
-
-// Kinds of attachments.
-const (
-	Image Media = "image"
-	Audio Media = "audio"
-	Video Media = "video"
 )
 
 // A Tool is a function that the model may call.
@@ -305,135 +220,6 @@ func (s Sampling) or(d Sampling) Sampling {
 	}
 	return s
 }
-
-// Event is a piece of an answer; events come in order. A request that succeeds ends with
-// exactly one Done; a request that fails ends with the error of its Handler. The set is
-// closed.
-//
-// Events are passed as pointers that the sender may use again: a Sink that keeps
-// an event, or the bytes in it, must copy.
-//
-//sumtype:decl
-type Event interface{ event() }
-
-// Admitted is the first event of a request that the gate has admitted, before it reaches a
-// backend. Most dialects have no message for it.
-type Admitted struct {
-	Queued  time.Duration // the wait for admission
-	Entry   string        // name of the config entry
-	Backend string        // its kind, as in Done
-	Model   string        // the model's own name; may be empty
-}
-
-// Prompt reports the size of the prompt before the first piece of the answer. A backend need not
-// send it, and sends it again if the request begins anew.
-type Prompt struct{ Tokens int }
-
-// Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
-// engine and its link, to report tokens without text or with text that is held back.
-type Text struct {
-	Delta []byte
-	// Tokens is the number of tokens generated since the last event. A piece may have the text
-	// of several tokens, because text can be held back.
-	Tokens   int
-	Logprobs []Logprob // of those tokens, one each, if Generate.Logprobs asks for them
-	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
-	// of a step that decodes one. Admission charges it, usage does not count it.
-	Cost int
-	// More reports that the next event, or a failure, follows at once: both may be sent together.
-	More bool
-}
-
-// A Logprob is the log probability of a generated token, and of the likeliest alternatives.
-type Logprob struct {
-	Candidate
-	Top []Candidate // the likeliest first; the token itself may be among them
-}
-
-// A Candidate is a token that the model could have chosen.
-type Candidate struct {
-	ID    int
-	Piece []byte // its text: any bytes, or none
-	// Logprob is the natural logarithm of the token's probability by the model's logits: at
-	// temperature 1, before bias, penalties, limits and constraints. It is at least
-	// LeastLogprob.
-	Logprob float64
-}
-
-// LeastLogprob replaces all lower values, such as those of impossible tokens.
-const LeastLogprob = -9999
-
-// Thinking is the next piece of the model's thinking: whole UTF-8 characters, never empty.
-type Thinking struct {
-	Delta        []byte
-	Tokens, Cost int // as in Text
-}
-
-// ToolCall is a complete call of a tool by the model.
-type ToolCall struct {
-	ID, Name     string
-	Input        []byte // a JSON value
-	Tokens, Cost int    // as in Text
-}
-
-// Vectors are the answer to Embed, in the order of its inputs, all of one length.
-type Vectors struct{ Values [][]float32 }
-
-// Dimensions is the length of a vector.
-func (v *Vectors) Dimensions() int {
-	if len(v.Values) == 0 {
-		return 0
-	}
-	return len(v.Values[0])
-}
-
-// Scores are the answer to Rerank, in the order of its documents. A higher score is better;
-// scores are comparable only within one answer.
-type Scores struct{ Values []float64 }
-
-// Done ends the answer.
-type Done struct {
-	Reason Reason
-	In     int // tokens of the prompt
-	Cached int // tokens of the prompt found in the cache, left there by earlier requests of the user
-	// Out counts the tokens of the answer, thinking and tool calls included, without the
-	// end-of-turn token.
-	Out     int
-	Backend string // its kind: "llamacpp", "mock"
-	Model   string // the model's own name; may be empty
-	// Unsatisfied reports that the model called no tool although the request demanded it.
-	Unsatisfied bool
-	StopIgnored bool // the request's Stop had no effect, because its Format defines the answer
-	Timings     Timings
-}
-
-// Timings divide the time of an answer; zero if not measured.
-type Timings struct {
-	Queue   time.Duration // until admission
-	Prefill time.Duration // from admission to the first event of the answer
-	Decode  time.Duration // from there to the end
-}
-
-func (*Admitted) event() {}
-func (*Prompt) event()   {}
-func (*Text) event()     {}
-func (*Thinking) event() {}
-func (*ToolCall) event() {}
-func (*Vectors) event()  {}
-func (*Scores) event()   {}
-func (*Done) event()     {}
-
-// Reason is the cause of an answer's end. The set is closed.
-type Reason string
-
-// Reasons.
-const (
-	EndOfTurn    Reason = "end of turn"   // the model ended its turn
-	StopSequence Reason = "stop sequence" // the answer contained one of Generate.Stop
-	Length       Reason = "length"        // MaxTokens or the context was reached
-	CalledTool   Reason = "called tool"   // the model ended after a call
-	Canceled     Reason = "canceled"      // the daemon ended the answer early
-)
 
 // A Sink takes the events of one request, one at a time. It blocks while the
 // client is slow and fails once the client is gone; the Handler then returns that

@@ -13,18 +13,21 @@ import (
 	"time"
 )
 
-// Times of a [Guard].
-const (
-	compareTime = 5 * time.Second        // between two comparisons of a file without a lease
-	writerTime  = 5 * time.Second        // that a file may be open for writing before it goes without a lease
-	writerPoll  = 100 * time.Millisecond // between two tries while it is
-)
+// times are the times of a [Guard].
+type times struct {
+	compare time.Duration // between two comparisons of a file without a lease
+	writer  time.Duration // for which Add waits for a lease while the file is open for writing
+	poll    time.Duration // between two tries while it is
+}
+
+var usual = times{5 * time.Second, 5 * time.Second, 100 * time.Millisecond}
 
 // errWriter means that a file is open for writing, so that there is no lease.
 var errWriter = errors.New("the file is open for writing")
 
 // A Guard watches files. Its methods may be called from any goroutine.
 type Guard struct {
+	times
 	changed chan struct{} // closed when a file has changed, or is about to
 	quit    chan struct{} // closed by Close
 	over    sync.WaitGroup
@@ -44,8 +47,10 @@ type guarded struct {
 }
 
 // New returns a guard without files. A goroutine watches until [Guard.Close].
-func New() *Guard {
-	g := &Guard{changed: make(chan struct{}), quit: make(chan struct{})}
+func New() *Guard { return newGuard(usual) }
+
+func newGuard(t times) *Guard {
+	g := &Guard{times: t, changed: make(chan struct{}), quit: make(chan struct{})}
 	breaks, stop := notify()
 	g.over.Go(func() {
 		defer stop()
@@ -62,8 +67,8 @@ func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 		return fmt.Errorf("watch %s: %w", path, err)
 	}
 	leased := take(own)
-	for end := time.Now().Add(writerTime); errors.Is(leased, errWriter) && time.Now().Before(end); leased = take(own) {
-		if err := sleep(ctx, writerPoll); err != nil {
+	for end := time.Now().Add(g.writer); errors.Is(leased, errWriter) && time.Now().Before(end); leased = take(own) {
+		if err := sleep(ctx, g.poll); err != nil {
 			return errors.Join(err, own.Close())
 		}
 	}
@@ -123,7 +128,7 @@ func (g *Guard) Close() {
 // watch looks at all files when the system has broken a lease of this process, and from time to time
 // at those without one.
 func (g *Guard) watch(breaks <-chan os.Signal) {
-	ticker := time.NewTicker(compareTime)
+	ticker := time.NewTicker(g.compare)
 	defer ticker.Stop()
 	for {
 		select {

@@ -135,7 +135,7 @@ func TestWithoutLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	g := lease.New()
+	g := lease.NewGuard(20*time.Millisecond, 20*time.Millisecond)
 	defer g.Close()
 	if err := g.Add(t.Context(), f, path); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -129,8 +130,8 @@ type Set struct {
 func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	sums := packaged(runtime.GOOS, runtime.GOARCH)
-	set := &Set{Verified: f.Packaged && sums != nil, folder: f.Path}
+	c := &checking{Folder: f, sums: packaged(runtime.GOOS, runtime.GOARCH), whole: sha256.New()}
+	c.set = &Set{Verified: f.Packaged && c.sums != nil, folder: f.Path}
 	if _, err := os.Stat(filepath.Join(f.Path, File("llama"))); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", File("llama"), f.Path)
 	}
@@ -138,77 +139,93 @@ func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	if err := trust.Path(f.Path); err != nil {
 		return nil, fmt.Errorf("llama.cpp's libraries: %w", err)
 	}
-	whole := sha256.New() // of the variants
-	check := func(file, as string) (present bool, err error) {
-		digest, err := f.digest(ctx, file)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && !set.Verified:
-			return false, nil
-		case errors.Is(err, fs.ErrNotExist):
-			return false, fmt.Errorf("llama.cpp's library %s is missing in %s: run \"make engine\"", file, f.Path)
-		case err != nil:
-			return false, fmt.Errorf("llama.cpp's libraries: %w", err) // names the file
-		case set.Verified && digest != sums[as]:
-			return false, fmt.Errorf("llama.cpp's library %s is not the packaged one (its SHA-256 is %s, not %s): run \"make engine\"", filepath.Join(f.Path, file), digest, sums[as])
-		}
-		if _, ok := VariantOf(file); ok {
-			fmt.Fprintf(whole, "%s  %s\n", digest, file)
-		}
-		return true, nil
+	if err := c.core(ctx); err != nil {
+		return nil, err
 	}
-	for _, library := range Core() {
-		as := File(library)
-		if _, direct := sums[as]; !direct {
-			as = versioned(library, f.Version)
-		}
-		present, err := check(File(library), as)
+	for _, v := range Variants(runtime.GOARCH) {
+		present, err := c.optional(ctx, variantFile(v))
 		if err != nil {
 			return nil, err
 		}
-		if !present {
-			return nil, fmt.Errorf("llama.cpp's library %s is missing in %s: %s", File(library), f.Path, Mend)
+		if present {
+			c.set.cpu = append(c.set.cpu, v)
 		}
-		if set.Verified { // the libraries name each other by it
-			if _, err := check(as, as); err != nil {
-				return nil, err
+	}
+	c.set.Digest = hex.EncodeToString(c.whole.Sum(nil))
+	for _, name := range accelerators {
+		file := File("ggml-" + name)
+		present, err := c.optional(ctx, file)
+		if err != nil {
+			return nil, err
+		}
+		if present {
+			c.set.files = append(c.set.files, file)
+		}
+	}
+	var err error
+	if c.set.SearchPath, err = c.optional(ctx, ffi); err != nil {
+		return nil, err
+	}
+	return c.set, nil
+}
+
+// A checking is one run of Check.
+type checking struct {
+	*Folder
+	set   *Set
+	sums  map[string]string // digests of the packaged files; nil: unknown
+	whole hash.Hash         // of the variants' names and digests
+}
+
+// core checks the libraries that every engine needs.
+func (c *checking) core(ctx context.Context) error {
+	for _, library := range Core() {
+		as := File(library)
+		if _, direct := c.sums[as]; !direct {
+			as = versioned(library, c.Version)
+		}
+		present, err := c.check(ctx, File(library), as)
+		if err != nil {
+			return err
+		}
+		if !present {
+			return fmt.Errorf("llama.cpp's library %s is missing in %s: %s", File(library), c.Path, Mend)
+		}
+		if c.set.Verified { // the libraries name each other by it
+			if _, err := c.check(ctx, as, as); err != nil {
+				return err
 			}
 		}
 	}
-	for _, v := range Variants(runtime.GOARCH) {
-		file := variantFile(v)
-		if _, known := sums[file]; set.Verified && !known {
-			continue
-		}
-		present, err := check(file, file)
-		if err != nil {
-			return nil, err
-		}
-		if present {
-			set.cpu = append(set.cpu, v)
-		}
+	return nil
+}
+
+// optional checks a library that an engine can do without. One that a verified package does not
+// have counts as absent.
+func (c *checking) optional(ctx context.Context, file string) (present bool, err error) {
+	if _, known := c.sums[file]; c.set.Verified && !known {
+		return false, nil
 	}
-	set.Digest = hex.EncodeToString(whole.Sum(nil))
-	for _, name := range accelerators {
-		file := File("ggml-" + name)
-		if _, known := sums[file]; set.Verified && !known {
-			continue
-		}
-		present, err := check(file, file)
-		if err != nil {
-			return nil, err
-		}
-		if present {
-			set.files = append(set.files, file)
-		}
+	return c.check(ctx, file, file)
+}
+
+// check checks a file, which has the digest of the packaged file as if the package is verified.
+func (c *checking) check(ctx context.Context, file, as string) (present bool, err error) {
+	digest, err := c.digest(ctx, file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !c.set.Verified:
+		return false, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("llama.cpp's library %s is missing in %s: run \"make engine\"", file, c.Path)
+	case err != nil:
+		return false, fmt.Errorf("llama.cpp's libraries: %w", err) // names the file
+	case c.set.Verified && digest != c.sums[as]:
+		return false, fmt.Errorf("llama.cpp's library %s is not the packaged one (its SHA-256 is %s, not %s): run \"make engine\"", filepath.Join(c.Path, file), digest, c.sums[as])
 	}
-	if _, known := sums[ffi]; known || !set.Verified {
-		present, err := check(ffi, ffi)
-		if err != nil {
-			return nil, err
-		}
-		set.SearchPath = present
+	if _, ok := VariantOf(file); ok {
+		fmt.Fprintf(c.whole, "%s  %s\n", digest, file)
 	}
-	return set, nil
+	return true, nil
 }
 
 // digest checks a file of the folder, after all links, and returns its SHA-256. It checks and

@@ -266,8 +266,9 @@ func requestOf(call uint64, req *infer.Request) *request {
 	case *infer.Generate:
 		r.Generate = t.Settled()
 	case *infer.Count:
-		_, bare := detach(t.Of)
-		r.Count = &infer.Count{Of: bare}
+		whole := *t
+		_, whole.Of = detach(t.Of)
+		r.Count = &whole
 	case *infer.Embed:
 		r.Embed = t
 	case *infer.Rerank:

@@ -55,6 +55,8 @@ type Report struct {
 	// NoTemplate, of Ready, reports that the engine generates with a model without a chat
 	// template: conversations are rendered as plain text.
 	NoTemplate bool
+	// Template, of Ready, is the source of the model's chat template; empty if it has none.
+	Template string
 	// Exact, of Ready, reports that equal requests get the same bits, whatever other requests are
 	// computed with them. Inexact is the reason why not, if the daemon asked for it.
 	Exact   bool

@@ -29,6 +29,8 @@ func (g *generator) fill(v reflect.Value) {
 		v.SetBool(rapid.Bool().Draw(g.t, "bool"))
 	case reflect.Int:
 		v.SetInt(int64(rapid.IntRange(0, math.MaxInt32).Draw(g.t, "int")))
+	case reflect.Int32:
+		v.SetInt(int64(rapid.Int32().Draw(g.t, "int32")))
 	case reflect.Uint8:
 		v.SetUint(uint64(rapid.Byte().Draw(g.t, "byte")))
 	case reflect.Uint32:
@@ -89,6 +91,9 @@ func (g *generator) task() infer.Task {
 	if count, ok := task.(*infer.Count); ok {
 		count.Of = new(infer.Generate)
 		g.fill(reflect.ValueOf(count.Of).Elem())
+		for _, flag := range []*bool{&count.Bare, &count.Literal, &count.History} {
+			g.fill(reflect.ValueOf(flag).Elem())
+		}
 		return task
 	}
 	g.fill(reflect.ValueOf(task).Elem())
@@ -113,7 +118,9 @@ func carriedTask(task infer.Task) infer.Task {
 			a.Data = nil
 			bare.Attachments = append(bare.Attachments, a)
 		}
-		return &infer.Count{Of: &bare}
+		whole := *t
+		whole.Of = &bare
+		return &whole
 	case *infer.Embed, *infer.Rerank:
 	}
 	return task
@@ -127,6 +134,9 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 	case *infer.Rerank:
 		all = append(all, &infer.Scores{})
 	case *infer.Count:
+		if rapid.Bool().Draw(g.t, "revealed") {
+			all = append(all, &infer.Prompt{})
+		}
 	case *infer.Generate:
 		for range rapid.IntRange(0, 8).Draw(g.t, "events") {
 			all = append(all, rapid.SampledFrom([]infer.Event{&infer.Prompt{}, &infer.Text{}, &infer.Thinking{}, &infer.ToolCall{}}).Draw(g.t, "event"))

@@ -21,11 +21,11 @@ type Entry struct {
 	SHA256    string   `json:"sha256"`
 	License   string   `json:"license"`
 	Sources   []string `json:"sources"` // https URLs, in the order of trial; none: it cannot be pulled
-	NCtx      int      `json:"n_ctx"`   // suggested context; 0: the daemon's default
+	NCtx      int      `json:"n_ctx"`   // suggested context in tokens; 0: the daemon's default
 	Task      string   `json:"task"`    // generate, embed, rerank or mmproj
 }
 
-// A Catalog is a list of entries. A name is in it once.
+// A Catalog is a list of entries with distinct names.
 type Catalog []Entry
 
 //go:embed catalog.json

@@ -18,7 +18,7 @@ type Listed struct {
 	SHA256 string // of the content, in lower-case hex; empty: unknown
 }
 
-// A Choice is the model that a name means in a repository.
+// A Choice is the model that a name stands for in a repository.
 type Choice struct {
 	Parts     []Listed // in order; one if the model is not split
 	Quant     string   // as the file's name spells it; empty: the name has none
@@ -28,7 +28,7 @@ type Choice struct {
 // MaxParts bounds the parts of a split model: each costs the engine a descriptor.
 const MaxParts = 512
 
-// The quantisations that are taken without being asked for, the first of them that is there.
+// preferred lists the quantisations that are chosen if none is named, best first.
 var preferred = []string{"Q4_K_M", "Q8_0"}
 
 var (
@@ -36,7 +36,7 @@ var (
 	// A quantisation at the end of a stem: the types of llama.cpp, with the letters that
 	// publishers add (UD-Q4_K_XL).
 	quantSuffix = regexp.MustCompile(`(?i)(?:^|[-._])((?:UD-)?(?:I?Q[1-9][0-9]*|TQ[12]|MXFP[0-9]+|NVFP[0-9]+|BF16|FP?16|FP?32)(?:_[A-Z0-9]+)*)$`)
-	// Files beside a model that are not one.
+	// Files beside models that are no models themselves.
 	helper = regexp.MustCompile(`(?i)(?:mmproj|imatrix|(?:^|[-._/])(?:mtp|eagle3|dflash|dspark)(?:-|/))`)
 )
 
@@ -49,7 +49,7 @@ func dirOf(path string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(path, leafOf(path)), "/")
 }
 
-// A part is what the name of a part of a split model says.
+// A part is the parsed file name of a part of a split model.
 type part struct {
 	base      string
 	no, count int
@@ -96,7 +96,7 @@ func (c *candidate) missing() (names []string) {
 	return names
 }
 
-// check refuses a split model that is not whole.
+// check returns an error if a split model lacks parts or has too many.
 func (c *candidate) check() error {
 	if c.part.count == 0 {
 		return nil
@@ -162,8 +162,8 @@ func quantOf(dir, stem string) string {
 	return ""
 }
 
-// has reports whether the candidate's stem, or the name of its folder if the stem has no
-// quantisation, ends in the word quant. Of a type of llama.cpp only the prefix UD- may lack.
+// has reports whether the candidate's stem, or the name of its folder if the stem has no quantisation,
+// ends in the word quant. The prefix UD- of a quantisation may be left out, but nothing else of it.
 func (c *candidate) has(quant string) bool {
 	text := c.stem
 	if quantSuffix.FindString(text) == "" && c.quant != "" {
@@ -181,9 +181,8 @@ func cutSuffixFold(text, suffix string) (rest string, ok bool) {
 	return text[:len(text)-len(suffix)], true
 }
 
-// Choose returns the files that a name of kind Hub means in the listing of its repository. It
-// refuses split models that lack a part, and names with several meanings, and lists what there
-// is to choose from.
+// Choose returns the files that a name of kind Hub stands for in the listing of its repository. Its
+// errors list the choices of an ambiguous name, and the missing parts of a split model.
 func Choose(files []Listed, ref Ref) (Choice, error) {
 	all := candidates(files)
 	if ref.File != "" {
@@ -221,8 +220,8 @@ func Choose(files []Listed, ref Ref) (Choice, error) {
 	return choice(files, chosen[0])
 }
 
-// matches returns the models with a quantisation. A model that is spelt exactly so is preferred
-// to one with a prefix (UD-Q4_K_M for Q4_K_M).
+// matches returns the models with a quantisation. Exact matches are preferred to those with a prefix
+// (UD-Q4_K_M for Q4_K_M).
 func matches(models []*candidate, quant string) []*candidate {
 	var loose, exact []*candidate
 	for _, c := range models {
@@ -239,7 +238,7 @@ func matches(models []*candidate, quant string) []*candidate {
 	return loose
 }
 
-// chooseFile finds a file by its path. A part of a split model means all of its parts.
+// chooseFile finds a model by the path of a file. A part of a split model stands for all parts.
 func chooseFile(files []Listed, all []*candidate, path string) (Choice, error) {
 	for _, c := range all {
 		for _, f := range c.files {
@@ -272,8 +271,8 @@ func choice(files []Listed, c *candidate) (Choice, error) {
 	return Choice{Parts: parts, Quant: c.quant, Projector: projector(files, c)}, nil
 }
 
-// projector returns the mmproj file of a model: of its folder or the nearest one above, and
-// there the one with the nearest number of bits, F16 if the model has no quantisation.
+// projector returns the mmproj file of a model: from its folder or the nearest parent, the file with the
+// bits nearest to the model's; a model without a quantisation counts as F16.
 func projector(files []Listed, c *candidate) *Listed {
 	if strings.Contains(strings.ToLower(leafOf(c.String())), "mmproj") {
 		return nil
@@ -381,7 +380,7 @@ func list(names []string) string {
 	return strings.Join(names, ", ") + more
 }
 
-// beside names the weights of a repository without GGUF files, as a hint.
+// beside returns a hint about a repository that has weights, but no GGUF files.
 func beside(files []Listed) string {
 	for _, f := range files {
 		if strings.HasSuffix(strings.ToLower(f.Path), ".safetensors") {

@@ -1,7 +1,7 @@
-// Package modelname gives a meaning to the name of a model as an operator types it, and chooses
-// the files of a model from the listing of a repository. It has the catalog of models with
-// digests that are known for certain. It is pure: it reads no disk and opens no connection, and does
-// not know how a name is resolved or a file is fetched.
+// Package modelname parses the names of models as operators type them, and chooses the files of a
+// model from the listing of a repository. It contains the catalog: models with digests that are known
+// for certain. It is pure: it reads no disk and opens no connection, and does not know how names are
+// resolved or files fetched.
 package modelname
 
 import (
@@ -59,14 +59,14 @@ var (
 // Forms lists the accepted names, for errors and help.
 const Forms = "a name of the catalog, hf:OWNER/REPO[:QUANT][@REV], hf:OWNER/REPO/FILE.gguf[@REV], ollama:NAME[:TAG], https://…[#sha256=HEX], or the path of a file"
 
-// address matches the begin of an address, up to its host or user.
+// address matches the start of an address, up to its host or user.
 var address = regexp.MustCompile(`^(?i)(?:[a-z][a-z0-9+.-]*://|https?:/*)`)
 
-// port matches a host with its port, if any. Anything else is rather the begin of a password.
+// port matches a host with an optional port. Anything else may contain a password.
 var port = regexp.MustCompile(`^[^:]*(?::[0-9]*)?$|^\[[0-9a-fA-F:.]*\](?::[0-9]*)?$`)
 
-// Public returns a typed name without possible secrets: of an address it has the scheme, the
-// host and the path, but no user, password, query or fragment.
+// Public returns a typed name without possible secrets. Of an address it keeps scheme, host and path,
+// and leaves out user, password, query and fragment.
 func Public(typed string) string {
 	if i := strings.IndexAny(typed, "?#"); i >= 0 {
 		typed = typed[:i]
@@ -88,7 +88,7 @@ func Public(typed string) string {
 	return scheme + host + path
 }
 
-// quoted is a part of a typed name for an error.
+// quoted quotes a part of a typed name for an error.
 func quoted(text string) string { return fmt.Sprintf("%q", printable.Text(Public(text))) }
 
 // Parse returns the meaning of a typed name. Errors quote at most 256 bytes of it, and nothing that
@@ -293,7 +293,7 @@ func IsSHA256(text string) bool {
 	return err == nil && len(text) == 64 && strings.ToLower(text) == text
 }
 
-// String returns the name in its one spelling: what manifests list under "asked".
+// String returns the name in its canonical spelling, as manifests list it under "asked".
 func (r Ref) String() string {
 	switch r.Kind {
 	case Plain:

@@ -39,16 +39,16 @@ func Catalog(file string) (modelname.Catalog, error) {
 // A Source opens models. Its methods may be called from any goroutine.
 type Source struct {
 	Puller *pull.Puller // with the store
-	// AutoPull says that models which are missing are pulled.
+	// AutoPull means that missing models are pulled.
 	AutoPull bool
-	// Unable is the reason if nothing can be pulled, such as a token that is not valid. Models that
-	// are in the store are opened all the same.
+	// Unable is the reason why nothing can be pulled, such as an invalid token, or nil. Models in the
+	// store can still be opened.
 	Unable error
 }
 
-// Open opens a model, checked. A model by name that is in the store, with a manifest, is opened
-// without a dial, and is hashed only if it was not before. Phases are reported to phase; the first
-// one is [status.CheckingLocal], once.
+// Open opens a model and checks its digest. A model by name that has a manifest in the store is
+// opened without a dial, and is hashed only if it was not verified before. Phases are reported to
+// phase; the first one is [status.CheckingLocal], once.
 func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Phase)) (*store.Model, error) {
 	if m.Name == "" {
 		return s.Puller.Store.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
@@ -77,7 +77,7 @@ func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Ph
 	return s.Puller.Store.Ensure(ctx, ref, once)
 }
 
-// obtain has a model by name pulled that is missing in the store, and returns its name there.
+// obtain pulls a model that is missing in the store, and returns its name there.
 func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.Phase)) (name string, err error) {
 	switch {
 	case !s.AutoPull:
@@ -94,8 +94,8 @@ func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.
 	return r.Name, err
 }
 
-// withoutManifest opens a model that could not be obtained, for the reason err, if its blob is in the
-// store: a store that cannot be written to gets no manifest. If the blob is not there the error is err.
+// withoutManifest opens a model by its blob after obtain failed with err: a read-only store may have
+// the blob, but cannot get a manifest. If there is no blob, it returns err.
 func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, phase func(status.Phase)) (*store.Model, error) {
 	if ref.SHA256 == "" || ctx.Err() != nil {
 		return nil, err
@@ -112,8 +112,8 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 	return m, nil
 }
 
-// Known returns the name of a model in the store, and whether it is there, with a manifest. The
-// digest is set if it is known without a manifest.
+// Known returns the reference of a model in the store, and whether the store has it, with a manifest.
+// The digest is set if it is known from the config or the catalog.
 func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {
 		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil

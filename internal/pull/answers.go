@@ -13,23 +13,23 @@ import (
 type verdict int
 
 const (
-	partial  verdict = iota // the range that was asked for
+	partial  verdict = iota // the requested range
 	whole                   // the whole content, from byte 0
-	complete                // nothing is there beyond the bytes that were asked for (416)
-	absent                  // the source does not have it, or not for us: the next source
-	refused                 // the same, for lack of a right (401, 403)
-	retry                   // again, later
-	misfit                  // ranges that do not fit: ask without a range
+	complete                // 416: the requested range begins at or beyond the end
+	absent                  // the source does not have the file: try the next source
+	refused                 // 401 or 403: as absent, for lack of a right
+	retry                   // a transient failure: ask again later
+	misfit                  // another range than requested: ask without a range
 )
 
-// A head is what the header of an answer says.
+// A head is the header of an answer to a request for content.
 type head struct {
 	verdict      verdict
 	start, end   int64 // of the bytes that follow; end -1: unknown
 	total        int64 // -1: unknown
 	etag         string
 	lastModified string
-	after        time.Duration // for retry; 0: not said
+	after        time.Duration // of Retry-After; 0 without one
 	status       string        // for reports
 }
 
@@ -44,8 +44,8 @@ func strong(etag string) string {
 // opaque strips the mark of a weak ETag, for comparisons.
 func opaque(etag string) string { return strings.TrimPrefix(etag, "W/") }
 
-// judge reads the header of an answer to a request for the bytes from start on. A request
-// without a range has start 0.
+// judge reads the header of an answer to a request for the bytes from start on; start is 0 for a
+// request without a range.
 func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
 	h := head{
 		start: start, end: -1, total: -1, status: statusOf(resp),
@@ -91,7 +91,7 @@ func statusOf(resp *http.Response) string {
 	return strings.TrimSpace(fmt.Sprintf("http status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
 }
 
-// encoded reports whether the bytes are not the content itself.
+// encoded reports whether the body is compressed, although it was requested as it is.
 func encoded(resp *http.Response) bool {
 	e := strings.ToLower(resp.Header.Get("Content-Encoding"))
 	return e != "" && e != "identity"
@@ -145,16 +145,15 @@ const (
 	firstPause = 500 * time.Millisecond
 	maxPause   = 30 * time.Second
 	maxFails   = 8       // in a row
-	progressOK = 8 << 20 // bytes that make a row of failures end
-	// maxAfter is the longest Retry-After that is waited for.
+	progressOK = 8 << 20 // bytes of progress that reset the count of failures
+	// maxAfter is the longest Retry-After that a pull waits for.
 	maxAfter = 10 * time.Minute
-	// rotateFails is how many failures in a row make the next source be tried, if there is one.
+	// rotateFails is the number of failures in a row after which the next source is tried.
 	rotateFails = 3
 )
 
-// pause is the time before the next try after a number of failures in a row: 0.5 s, doubled
-// each time up to 30 s, give or take half, but at least what the source asks for. random is
-// in [0, 1).
+// pause is the time before the next try after a number of failures in a row: 0.5 s, doubled for each
+// failure up to 30 s, times 0.5 to 1.5 by random in [0, 1), but at least the source's Retry-After.
 func pause(fails int, after time.Duration, random float64) time.Duration {
 	p := firstPause
 	for range min(fails-1, 16) {

@@ -35,6 +35,9 @@ func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault 
 func TestAnswersOnce(t *testing.T) {
 	c := content(6*rangeOf+1000, 2)
 	positions := map[string]int64{"first": 0, "middle": 3 * rangeOf, "last": 6 * rangeOf}
+	if testing.Short() {
+		positions = map[string]int64{"middle": 3 * rangeOf}
+	}
 	statuses := func(code int, header http.Header) hubtest.Fault { return hubtest.Fault{Status: code, Header: header} }
 	for name, test := range map[string]struct {
 		fault hubtest.Fault
@@ -82,6 +85,9 @@ func TestAnswersOnce(t *testing.T) {
 	} {
 		for position, from := range positions {
 			t.Run(name+", "+position, func(t *testing.T) {
+				if testing.Short() && test.fault.StallAfter > 0 {
+					t.Skip("takes a second")
+				}
 				t.Parallel()
 				b := newBench(t)
 				b.repo(c)
@@ -181,6 +187,9 @@ func TestAnswersForGood(t *testing.T) {
 		"empty bodies": {hubtest.Fault{Empty: true}, "8 failures in a row, the last one: the connection was cut: ", 7, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && test.fault.StallAfter > 0 {
+				t.Skip("takes eight seconds")
+			}
 			t.Parallel()
 			b := newBench(t)
 			b.repo(c)
@@ -240,6 +249,9 @@ func TestProgressResetsTheCount(t *testing.T) {
 func TestCutAnywhere(t *testing.T) {
 	c := content(4*rangeOf, 5)
 	for i := range 20 {
+		if testing.Short() && i%5 > 0 {
+			continue
+		}
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
@@ -260,6 +272,9 @@ func TestCutAnywhere(t *testing.T) {
 func TestChangedUpstream(t *testing.T) {
 	old, changed := content(10*rangeOf, 6), content(10*rangeOf, 7)
 	for i := range 10 {
+		if testing.Short() && i%4 > 0 {
+			continue
+		}
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
@@ -454,7 +469,8 @@ func TestNextSource(t *testing.T) {
 			}
 			b.pull("m", pull.Options{})
 			b.holds("m", c)
-			if sent := b.hub.Sent(); sent < int64(test.sent*len(c)) || sent > int64(test.sent*len(c)+rangeOf) || len(b.pauses) != test.pauses {
+			// Requests for the first two ranges may be canceled when the third is refused.
+			if sent := b.hub.Sent(); sent < int64(test.sent*len(c)) || sent > int64(test.sent*len(c)+2*rangeOf) || len(b.pauses) != test.pauses {
 				t.Errorf("%d bytes were sent of %d, pauses %v", sent, len(c), b.pauses)
 			}
 		})
@@ -662,6 +678,9 @@ func TestRefusedWhileBytesCome(t *testing.T) {
 // A write that takes longer than the time-out of a stall is not taken for one. The store holds a
 // mutex meanwhile, so this cannot run on the clock of a bubble.
 func TestSlowDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes four seconds")
+	}
 	t.Parallel()
 	b := newBench(t)
 	c := content(3*rangeOf, 71)

@@ -24,17 +24,17 @@ const (
 	stallTimeout   = 30 * time.Second // without a byte
 )
 
-// A client sends requests and follows redirects by hand, for these rules: https only; at most
-// five; never from a public address to one that is not; a credential goes only to its own
-// origin, and is dropped for good by a redirect to another one.
+// A client sends requests and follows redirects itself, by these rules: https only; at most five;
+// never from a public address to a private one; a credential is sent only to its own origin, and is
+// dropped for good by a redirect to another origin.
 //
-// The dialled address decides, not the name of a host.
-// The addresses of proxies and of configured endpoints are exempt.
+// Whether an address is public depends on the dialled IP, not on the name of the host. Proxies and
+// configured endpoints are exempt.
 type client struct {
 	agent        string          // of the header User-Agent
 	hub          string          // origin of the hub
 	endpoints    map[string]bool // configured origins
-	endpointOnly bool            // no redirect leaves the endpoints
+	endpointOnly bool            // only endpoints are dialled
 	isPublic     func(netip.Addr) bool
 	proxy        func(*http.Request) (*url.URL, error)
 
@@ -42,7 +42,7 @@ type client struct {
 	public *http.Transport // dials public addresses and proxies
 
 	mu      sync.Mutex      // guards the field below
-	proxies map[string]bool // HOST:PORT of proxies that were used
+	proxies map[string]bool // HOST:PORT of the proxies used so far
 }
 
 // A credential is the value of an Authorization header, for one origin.
@@ -90,7 +90,7 @@ func (c *client) transport(roots *x509.CertPool, dial dialer) *http.Transport {
 	}
 }
 
-// proxyOf is the transports' proxy function. It notes the address that will be dialled.
+// proxyOf is the transports' proxy function. It records the address of the proxy for dialPublic.
 func (c *client) proxyOf(r *http.Request) (*url.URL, error) {
 	proxy, err := c.proxy(r)
 	if err != nil || proxy == nil {
@@ -109,7 +109,7 @@ func (c *client) proxyOf(r *http.Request) (*url.URL, error) {
 	return proxy, nil
 }
 
-// An addressError means that a redirect led to an address that is not public.
+// An addressError means that a public address redirected to a private one.
 type addressError struct{ addr string }
 
 func (e *addressError) Error() string {
@@ -138,12 +138,13 @@ func (c *client) dialPublic(ctx context.Context, network, addr string) (net.Conn
 type answer struct {
 	*http.Response
 	url        *url.URL    // of this response; may have a secret query
-	cred       *credential // that is still valid there, or nil
+	cred       *credential // nil once a redirect has dropped it
 	hops       []http.Header
-	fromPublic bool // whether an address on the way was public
+	fromPublic bool // an address of the chain was public
 }
 
-// A target is the begin of a chain of redirects, or its end, for another request there.
+// A target is the address of a request: the start of a chain of redirects, or its end, which further
+// requests use directly.
 type target struct {
 	url        *url.URL
 	cred       *credential
@@ -153,7 +154,7 @@ type target struct {
 // end is the target of further requests for the same content.
 func (a *answer) end() target { return target{a.url, a.cred, a.fromPublic} }
 
-// hop returns the first value of a header in the redirects and the response.
+// hop returns the first value of a header in the chain of redirects and the response.
 func (a *answer) hop(name string) string {
 	for _, h := range a.hops {
 		if v := h.Get(name); v != "" {
@@ -193,12 +194,12 @@ func (c *client) do(ctx context.Context, method string, t target, header http.He
 	}
 }
 
-// A refusedError means that the rules for requests forbid a request that a source asks for.
+// A refusedError means that the rules of client forbid a request.
 type refusedError struct{ what string }
 
 func (e *refusedError) Error() string { return e.what }
 
-// allowed refuses the next request of a chain, after n redirects.
+// allowed returns an error if the next request of a chain, after n redirects, is forbidden.
 func (c *client) allowed(a *answer, n int) error {
 	switch {
 	case n > maxRedirects:
@@ -213,12 +214,12 @@ func (c *client) allowed(a *answer, n int) error {
 		return &refusedError{fmt.Sprintf("%s is not at a configured endpoint (--endpoint-only)", display(a.url))}
 	}
 	if ip, err := netip.ParseAddr(a.url.Hostname()); err == nil && a.fromPublic && !c.endpoints[originOf(a.url)] && !c.isPublic(ip) {
-		return &addressError{a.url.Host} // before a proxy is asked to connect to it
+		return &addressError{a.url.Host} // a proxy would connect to it
 	}
 	return nil
 }
 
-// once sends one request of a chain, and notes whether the address that answered was public.
+// once sends one request of a chain, and records whether the responding address was public.
 func (c *client) once(ctx context.Context, method string, a *answer, header http.Header) (*http.Response, error) {
 	var remote net.Addr
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { remote = info.Conn.RemoteAddr() }}
@@ -245,8 +246,8 @@ func (c *client) once(ctx context.Context, method string, a *answer, header http
 	return resp, nil
 }
 
-// counts reports whether a request went to the public network. Behind a proxy that is so unless
-// the host is an address that says otherwise.
+// counts reports whether a request went to a public address. Behind a proxy, every host counts as
+// public, except an IP address that is private.
 func (c *client) counts(req *http.Request, remote net.Addr) bool {
 	if proxy, err := c.proxy(req); err == nil && proxy != nil {
 		ip, err := netip.ParseAddr(req.URL.Hostname())
@@ -259,7 +260,7 @@ func (c *client) counts(req *http.Request, remote net.Addr) bool {
 	return c.isPublic(tcp.AddrPort().Addr())
 }
 
-// redirect returns the address that a response redirects to; nil if it does not.
+// redirect returns the address that a response redirects to, or nil.
 func redirect(resp *http.Response, from *url.URL) (*url.URL, error) {
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -284,14 +285,13 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// display returns a URL for reports: signed links have their secret in the query.
+// display returns a URL without its query, for reports: the query of a signed link is a secret.
 func display(u *url.URL) string {
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	return shown.String()
 }
 
-// notPublic lists the networks that netip has no predicate for, and that are not routed on the
-// public internet.
+// notPublic lists networks that are not routed on the public internet, beyond netip's predicates.
 var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("100.64.0.0/10"), // carriers' own
@@ -301,7 +301,7 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"), // site-local, deprecated
 }
 
-// embedding lists the IPv6 networks that have an IPv4 address from the given byte on.
+// embedding lists the IPv6 networks with an IPv4 address in their addresses, from byte at on.
 var embedding = []struct {
 	prefix netip.Prefix
 	at     int
@@ -310,7 +310,7 @@ var embedding = []struct {
 	{netip.MustParsePrefix("2002::/16"), 2},     // 6to4
 }
 
-// isPublic reports whether an address is one of the public internet.
+// isPublic reports whether an address belongs to the public internet.
 func isPublic(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	if !addr.IsGlobalUnicast() || addr.IsPrivate() {

@@ -61,7 +61,7 @@ func token(getenv func(string) string) (string, error) {
 	return text, nil
 }
 
-// tokenFile is where the hub's own programs keep the token; empty without a home.
+// tokenFile is the path where the hub's own programs keep the token; empty without a home folder.
 func tokenFile(getenv func(string) string) string {
 	if file := getenv("HF_TOKEN_PATH"); file != "" {
 		return file
@@ -80,8 +80,8 @@ func tokenFile(getenv func(string) string) string {
 	return filepath.Join(cache, "huggingface", "token")
 }
 
-// rootsWith returns the system's authorities and those of a file. On Linux crypto/x509 reads
-// SSL_CERT_FILE in place of the system's bundle, but the system's folders all the same.
+// rootsWith returns the system's certificate authorities and those of a file. On Linux crypto/x509
+// reads SSL_CERT_FILE in place of the system's bundle, but still reads the system's folders.
 func rootsWith(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {

@@ -7,14 +7,14 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// Distances between two reports of a download, of which the shorter one decides.
+// A report of a download is due after this many bytes or this time, whichever comes first.
 const (
 	reportBytes = 32 << 20
 	reportTime  = 5 * time.Second
 )
 
-// A meter reports the progress of a model in bytes: 0 at first, then the bytes of an earlier
-// try, then at distances, at last the total. Reports never go back.
+// A meter reports the progress of a model in bytes: first 0, then the bytes of an earlier try, then
+// at intervals, finally the total. Reports never decrease, except after [meter.again].
 type meter struct {
 	report func(status.Phase)
 	every  time.Duration
@@ -27,7 +27,7 @@ type meter struct {
 	begun  bool
 }
 
-// begin reports 0 bytes, and then the present ones.
+// begin reports 0 bytes, and then the bytes that are in the store already.
 func (m *meter) begin(url string, there, total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -67,15 +67,14 @@ func (m *meter) source(url string) {
 	m.frame.URL = url
 }
 
-// note reports that done bytes of the present part are there, if a report is due.
+// note reports done bytes of the present part, if a report is due.
 func (m *meter) note(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.noteLocked(m.base + done)
 }
 
-// follow reports that done bytes of the model are there, if a report is due: another process
-// fetches them.
+// follow reports done bytes of the model, which another process fetches, if a report is due.
 func (m *meter) follow(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,12 +86,12 @@ func (m *meter) noteLocked(done int64) {
 		return
 	}
 	if m.frame.Total > 0 && size(done) >= m.frame.Total {
-		return // end does so
+		return // end reports the total
 	}
 	m.sendLocked(done)
 }
 
-// fetched reports the total if done bytes of the present part are all that was missing.
+// fetched reports the total if done bytes of the present part complete the model.
 func (m *meter) fetched(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,7 +100,7 @@ func (m *meter) fetched(done int64) {
 	}
 }
 
-// end reports the total, unless it is the last report.
+// end reports the total, unless the last report was the total.
 func (m *meter) end(total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,8 +109,8 @@ func (m *meter) end(total int64) {
 	}
 }
 
-// again reports 0 bytes after those of the present part were dropped for good, and then the bytes
-// that are there: those of the earlier parts, and done of the present one.
+// again restarts the reports after bytes of the present part were dropped: 0 first, then the bytes
+// of the earlier parts and done of the present one.
 func (m *meter) again(url string, done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -128,5 +127,5 @@ func (m *meter) sendLocked(done int64) {
 	m.report(m.frame)
 }
 
-// size converts a number of bytes, of which unknown ones are 0.
+// size converts a number of bytes; unknown ones, below 0, become 0.
 func size(n int64) uint64 { return uint64(max(n, 0)) }

@@ -1,23 +1,18 @@
 // Package pull brings models into the store by name: it resolves a name to files with digests,
-// fetches them over https in ranges that survive cuts and restarts, and has the store verify
-// them. Docs: docs/models.md. It does not know the use of a model, and chooses no
-// model that was not named.
+// downloads them over https in ranges that survive cuts and restarts, and has the store verify
+// them. Docs: docs/models.md. It does not know the use of a model, and never chooses a model itself.
 package pull
 
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/modelname"
@@ -36,13 +31,13 @@ type Puller struct {
 	HubEndpoint, OllamaEndpoint string
 	// Token is sent to the origin of the hub's endpoint only.
 	Token string
-	// EndpointOnly refuses every address that is not at one of the endpoints.
+	// EndpointOnly means that only the configured endpoints are dialled.
 	EndpointOnly bool
 	// MaxBytes bounds a file; 0 means 256 GiB.
 	MaxBytes int64
-	// Roots are the authorities that certificates are checked with; nil means the system's.
+	// Roots are the trusted certificate authorities; nil means the system's.
 	Roots *x509.CertPool
-	// Proxy chooses the proxy of a request; nil means the one of the environment.
+	// Proxy returns the proxy of a request; nil means the environment's.
 	Proxy func(*http.Request) (*url.URL, error)
 	// ReportEvery is the longest time between two reports of a running download; 0 means 5 s.
 	ReportEvery time.Duration
@@ -50,7 +45,7 @@ type Puller struct {
 	test testHooks
 }
 
-// testHooks replace what tests cannot wait for. Zero values mean the real thing.
+// testHooks replace delays and addresses in tests. Zero values mean the real ones.
 type testHooks struct {
 	sleep           func(context.Context, time.Duration) error
 	isPublic        func(netip.Addr) bool
@@ -58,110 +53,40 @@ type testHooks struct {
 	stall           time.Duration
 	ranges, several int64
 	follow          time.Duration
-	follows         func() // before the progress of another process is looked at
+	follows         func() // called before each look at the progress of another process
 }
 
 // Options change one pull.
 type Options struct {
 	As     string // name of the manifest; empty: by the file
-	Update bool   // ask the source also for a name that was resolved before
-	NoWait bool   // fail if another process pulls the model
+	Update bool   // ask the source again for a name that was resolved before
+	NoWait bool   // fail if another process is pulling the model
 }
 
-// A Result is a model that is in the store.
+// A Result describes a model that is in the store after a pull.
 type Result struct {
 	Name    string
 	Digest  string // of the first part
 	Size    int64  // of all parts
 	Parts   int
 	Path    string // of the first part's blob
-	Fetched int64  // bytes that this pull has fetched, also those that were dropped
-	// Already means that nothing was to be done.
+	Fetched int64  // bytes that this pull received, dropped ones included
+	// Already means that the model was in the store before.
 	Already bool
-	// Projector is a name that pulls the model's projector; empty: none is known.
+	// Projector is a name by which the model's projector can be pulled; empty if none is known.
 	Projector string
 }
 
-// A Wanted is a model that a configuration describes.
+// A Wanted is a model as a configuration describes it.
 type Wanted struct {
 	Name, SHA256, License string
 	Size                  int64  // 0: unknown
-	SourceURL             string // https; empty: it has to be in the store
+	SourceURL             string // https; empty: the model must be in the store already
 }
 
-// A session is one call of a method.
-type session struct {
-	*Puller
-	client      *client
-	hub, ollama *url.URL
-	hubCred     *credential
-	report      func(status.Phase)
-	fetched     int64
-}
-
-// Endpoints by default.
-const (
-	defaultHub    = "https://huggingface.co"
-	defaultOllama = "https://registry.ollama.ai"
-)
-
-func (p *Puller) session(report func(status.Phase)) (*session, error) {
-	s := &session{Puller: p, report: report}
-	if report == nil {
-		s.report = func(status.Phase) {}
-	}
-	var configured []*url.URL
-	for _, e := range []struct {
-		what, given, usual string
-		to                 **url.URL
-	}{{"hub", p.HubEndpoint, defaultHub, &s.hub}, {"registry of Ollama", p.OllamaEndpoint, defaultOllama, &s.ollama}} {
-		text := e.usual
-		if e.given != "" {
-			text = strings.TrimRight(e.given, "/")
-		}
-		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-			return nil, fmt.Errorf("the endpoint of the %s must be an https:// address without user and query (HF_ENDPOINT, OLLAMA_ENDPOINT)", e.what)
-		}
-		*e.to = u
-		if e.given != "" {
-			configured = append(configured, u)
-		}
-	}
-	if p.Token != "" {
-		s.hubCred = &credential{originOf(s.hub), "Bearer " + p.Token}
-	}
-	proxy := p.Proxy
-	if proxy == nil {
-		proxy = http.ProxyFromEnvironment
-	}
-	public := p.test.isPublic
-	if public == nil {
-		public = isPublic
-	}
-	s.client = newClient(p.Agent, s.hub, configured, p.EndpointOnly, p.Roots, proxy, public, p.test.dial)
-	return s, nil
-}
-
-func (p *Puller) now() time.Time { return time.Now() }
-
-func (p *Puller) sleep(ctx context.Context, d time.Duration) error {
-	if p.test.sleep != nil {
-		return p.test.sleep(ctx, d)
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// Pull brings the model of a typed name into the store. Phases are reported to report, which
-// may be nil; they come one at a time. If the context ends, the bytes that are there are kept,
-// and the next pull goes on from them.
+// Pull brings the model of a typed name into the store. Phases are reported to report, which may be
+// nil, one at a time. If the context ends, the bytes received so far are kept, and the next pull
+// resumes from them.
 func (p *Puller) Pull(ctx context.Context, typed string, o Options, report func(status.Phase)) (Result, error) {
 	ref, err := modelname.Parse(typed)
 	if err != nil {
@@ -198,7 +123,7 @@ func (p *Puller) Pull(ctx context.Context, typed string, o Options, report func(
 	return s.get(ctx, made, o)
 }
 
-// shown returns a name for errors: an address without its query.
+// shown returns a name for errors. Of an address it leaves out the query, which may be a secret.
 func shown(ref modelname.Ref) string {
 	if u, err := url.Parse(ref.URL); ref.Kind == modelname.Link && err == nil {
 		return display(u)
@@ -206,7 +131,7 @@ func shown(ref modelname.Ref) string {
 	return ref.String()
 }
 
-// Ensure brings a model that a configuration describes into the store.
+// Ensure brings a model into the store that a configuration describes.
 func (p *Puller) Ensure(ctx context.Context, w Wanted, o Options, report func(status.Phase)) (Result, error) {
 	digest, err := store.ParseDigest(w.SHA256)
 	if err != nil {
@@ -251,50 +176,6 @@ func (p *Puller) bySHA(digest string) (modelname.Entry, bool) {
 	return p.Catalog[i], true
 }
 
-// whole returns the manifest of a name if all of its blobs are there. Nothing is hashed.
-func (s *session) whole(name string) *store.Manifest {
-	m, err := s.Store.Manifest(name)
-	if err != nil || !s.Store.Present(m) {
-		return nil
-	}
-	return m
-}
-
-// known returns the manifest of a name without a request: by the name itself, or by a name that
-// it was resolved from.
-func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
-	asked := askedOf(ref)
-	if as != "" {
-		if m := s.whole(as); m != nil && slices.Contains(m.Asked, asked) {
-			return m
-		}
-		return nil
-	}
-	if ref.Kind == modelname.Plain {
-		return s.whole(ref.Name)
-	}
-	listing, err := s.Store.List()
-	if err != nil {
-		return nil // get fails with the reason
-	}
-	for i := range listing.Models {
-		m := &listing.Models[i].Manifest
-		if slices.Contains(m.Asked, asked) && s.Store.Present(m) {
-			return m
-		}
-	}
-	return nil
-}
-
-// already is the result of a model that is there.
-func (s *session) already(m *store.Manifest) Result {
-	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.Store.BlobPath(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
-	if first := m.Blobs()[0]; first.Refers != nil {
-		r.Path = first.Refers.Path
-	}
-	return r
-}
-
 // get brings the files of a plan into the store and writes the manifest.
 func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error) {
 	if err := made.check(); err != nil {
@@ -321,7 +202,7 @@ func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error
 		return Result{}, err
 	}
 	defer lock.Release()
-	// The other process may have finished it.
+	// Another process may have pulled it while this one waited for the lock.
 	if m, err := s.takeable(ctx, made, o, true); m != nil || err != nil {
 		if err != nil {
 			return Result{}, err
@@ -338,462 +219,4 @@ func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error
 	r := s.already(m)
 	r.Projector = made.projector
 	return r, nil
-}
-
-// bring fetches what the store lacks and writes the manifest. The blobs are locked until then:
-// nothing else keeps them from being removed.
-func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options) (m *store.Manifest, err error) {
-	parts := make([]part, len(made.files))
-	defer func() {
-		for i := range parts {
-			err = errors.Join(err, s.release(&parts[i], err != nil))
-		}
-	}()
-	if err := s.fetchAll(ctx, made, parts, meter, o); err != nil {
-		return nil, fmt.Errorf("model %q: %w", made.name, explain(err))
-	}
-	return s.publish(ctx, made, parts, o)
-}
-
-// explain adds what to do about a full disk.
-func explain(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w: the bytes that are there are kept; \"inferdctl gc\" and \"inferdctl rm NAME\" make room", err)
-	}
-	return err
-}
-
-// takeable returns the manifest of the plan's name if it is what the plan wants: nothing is
-// fetched then. It refuses a name of another model before the first byte. locked means that the
-// caller has the lock of the name.
-func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bool) (*store.Manifest, error) {
-	m, err := s.Store.Manifest(made.name)
-	if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "a damaged manifest will be replaced", slog.String("path", damaged.Path))
-		return nil, nil // it does not count as one
-	}
-	if err != nil {
-		return nil, nil //nolint:nilerr // no manifest: to be pulled, which fails if the store cannot be used
-	}
-	asks := made.asked == "" || slices.Contains(m.Asked, made.asked)
-	same, present := made.is(m), s.Store.Present(m)
-	switch {
-	case same && present:
-		return s.note(m, made, locked)
-	case same, made.asked == "", asks && o.Update:
-		return nil, nil // the model of that name is replaced
-	case asks && present:
-		return m, nil // its source is asked only once
-	case asks:
-		return nil, nil // its blobs lack
-	}
-	return nil, &store.TakenError{Name: m.Name, Digest: m.Digest()}
-}
-
-// note adds the asked name of a plan to its model. The manifest is read and written under the
-// lock of its name: others add names, too. Without the lock the name is not noted, which costs
-// another request to the source. Nil means that the name is not the plan's model any longer.
-func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manifest, error) {
-	if made.asked == "" || slices.Contains(m.Asked, made.asked) {
-		return m, nil
-	}
-	if !locked {
-		lock, err := s.Store.LockName(m.Name)
-		if err != nil {
-			return m, nil // it is only a memory
-		}
-		defer lock.Release()
-		now, err := s.Store.Manifest(m.Name)
-		if err != nil || !made.is(now) {
-			return nil, nil // the long way finds out more
-		}
-		if m = now; slices.Contains(m.Asked, made.asked) {
-			return m, nil
-		}
-	}
-	m.Asked = append(m.Asked, made.asked)
-	return m, s.Store.PutManifest(m, false)
-}
-
-// publish writes the manifest.
-func (s *session) publish(ctx context.Context, made *plan, parts []part, o Options) (*store.Manifest, error) {
-	m := &store.Manifest{
-		Name: made.name, Format: "gguf", Blob: "sha256:" + parts[0].blob.Digest, Size: parts[0].blob.Size,
-		Source: made.source, ProducedBy: s.Agent,
-	}
-	if made.license != "" {
-		m.License = &made.license
-	}
-	if len(parts) > 1 {
-		for _, p := range parts {
-			m.Parts = append(m.Parts, store.Part{Blob: "sha256:" + p.blob.Digest, Size: p.blob.Size})
-		}
-	}
-	if made.asked != "" {
-		m.Asked = []string{made.asked}
-	}
-	replace := made.asked == "" && made.files[0].sha256 != "" // the contract: a warning, and rewritten
-	old, err := s.Store.Manifest(made.name)
-	if err == nil {
-		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, made.asked)
-		same := slices.Equal(digestsOf(old), digestsOf(m))
-		if !same && replace {
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "a manifest of another model is replaced", slog.String("name", m.Name), slog.String("old", old.Digest()), slog.String("new", m.Digest()))
-		}
-		if same {
-			for _, a := range old.Asked {
-				if !slices.Contains(m.Asked, a) {
-					m.Asked = append(m.Asked, a)
-				}
-			}
-		}
-	}
-	if warning := s.Store.Describe(m); warning != "" {
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "the model is in the store, but may not be usable", slog.String("name", m.Name), slog.String("reason", warning))
-	}
-	return m, s.Store.PutManifest(m, replace)
-}
-
-// errNowhere is the error of a model without a source.
-func errNowhere(name string) error {
-	return fmt.Errorf("model %q has no source_url and no manifest exists", name)
-}
-
-// A part is a file of a plan on its way into the store.
-type part struct {
-	file
-	blob   store.Blob    // once it is there
-	held   *store.Lock   // keeps the blob from being removed; nil if the ingest does
-	ingest *store.Ingest // nil if it was there
-}
-
-// release ends the use of a part. If the pull has failed its bytes are kept for the next one.
-func (s *session) release(p *part, failed bool) error {
-	if p.held != nil {
-		p.held.Release()
-	}
-	switch {
-	case p.ingest == nil:
-		return nil
-	case failed:
-		return s.giveBack(p)
-	}
-	return p.ingest.Close()
-}
-
-// fetchAll brings all files into the store. Room for all of them is made before the first byte.
-func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter *meter, o Options) error {
-	var there, total, done int64
-	for i, f := range made.files {
-		parts[i].file = f
-		if err := s.begin(ctx, made, &parts[i], meter, o); err != nil {
-			return err
-		}
-		size := f.size
-		if parts[i].ingest == nil {
-			size = parts[i].blob.Size
-			there += size
-		} else {
-			there += parts[i].ingest.Done()
-			if size == 0 {
-				size = parts[i].ingest.Upstream().Total
-			}
-		}
-		if total >= 0 && size > 0 {
-			total += size
-		} else {
-			total = -1
-		}
-	}
-	for i := range parts {
-		p := &parts[i]
-		meter.part(i+1, done)
-		if p.ingest != nil {
-			meter.begin(display(p.sources[0].url), there, total)
-			if err := s.fetchOne(ctx, made, p, meter, o); err != nil {
-				return err
-			}
-		}
-		done += p.blob.Size
-	}
-	if meter.begun {
-		meter.end(done)
-	}
-	return nil
-}
-
-// begin finds out whether a file is in the store, and begins its ingest if it is not. While
-// another process fetches it, its progress is shown.
-func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
-	for {
-		err := s.beginOnce(ctx, made, p, o)
-		busy, ok := errors.AsType[*store.BusyError](err)
-		if !ok {
-			return err
-		}
-		if err := s.follow(ctx, made, meter, busy, o); err != nil {
-			return err
-		}
-	}
-}
-
-// beginOnce is begin, but fails with a [store.BusyError] if another process has the file.
-func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options) error {
-	for {
-		if there, err := s.hold(ctx, p); there || err != nil {
-			return err
-		}
-		if len(p.sources) == 0 {
-			return errNowhere(made.name)
-		}
-		if err := s.judgeHistory(p, o); err != nil {
-			return err
-		}
-		here := display(p.sources[0].url)
-		ingest, err := s.Store.Begin(store.Want{SHA256: p.sha256, Name: made.name, Upstream: store.Upstream{URL: here, Total: p.size}})
-		if _, present := errors.AsType[*store.PresentError](err); present {
-			continue // another process has just committed it
-		}
-		if err != nil {
-			return err
-		}
-		p.ingest = ingest
-		if err := ingest.Reserve(); err != nil {
-			return errors.Join(err, s.giveBack(p))
-		}
-		return nil
-	}
-}
-
-// hold reports whether the blob of a file is there, and locks it then.
-func (s *session) hold(ctx context.Context, p *part) (there bool, err error) {
-	if p.sha256 == "" {
-		return false, nil
-	}
-	if there, err := s.Store.Have(ctx, p.sha256, s.report); err != nil || !there {
-		return false, err
-	}
-	p.blob, p.held, err = s.Store.Hold(p.sha256)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it was removed meanwhile
-	}
-	return err == nil, err
-}
-
-// giveBack ends an ingest of a pull that has failed. Without bytes it is dropped, with the room
-// that was reserved for it.
-func (s *session) giveBack(p *part) error {
-	ingest := p.ingest
-	p.ingest = nil
-	if ingest.Done() == 0 {
-		return ingest.Discard()
-	}
-	return ingest.Close()
-}
-
-// judgeHistory refuses a digest if the sources have sent the same other content in its place
-// twice.
-func (s *session) judgeHistory(p *part, o Options) error {
-	if p.sha256 == "" {
-		return nil
-	}
-	if o.Update {
-		return s.Store.Forgive(p.sha256)
-	}
-	q, err := s.Store.Refused(p.sha256)
-	if err != nil {
-		return err
-	}
-	if q != nil {
-		return &wrongError{*q}
-	}
-	return nil
-}
-
-// A wrongError means that the sources of a model send other content than its digest says, again
-// and again.
-type wrongError struct{ store.Quarantined }
-
-func (e *wrongError) Error() string {
-	kept := ""
-	if e.MovedTo != "" {
-		kept = "; it is kept in " + e.MovedTo
-	}
-	return fmt.Sprintf("SHA-256 mismatch (expected %s, got %s) %d times from %s%s: it was replaced upstream? Pin its commit, or fetch it once more with inferdctl pull --update",
-		e.Expected, e.Actual, e.Times, e.URL, kept)
-}
-
-// maxWrong is the most fetches of one pull that end with a wrong digest.
-const maxWrong = 2
-
-// fetchOne fetches a file and commits it. After a wrong digest it is fetched once more, from the
-// next source if there is one, unless another process has brought it meanwhile.
-func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
-	for wrong := 1; ; wrong++ {
-		err := s.fetchSources(ctx, made, p, meter, o)
-		mismatch, ok := errors.AsType[*store.MismatchError](err)
-		if !ok {
-			return err
-		}
-		s.report(status.Quarantine{
-			Path: s.Store.BlobPath(p.sha256), Expected: mismatch.Expected, Actual: mismatch.Actual, MovedTo: mismatch.MovedTo,
-		})
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "a model has a wrong SHA-256", slog.String("name", made.name), slog.String("url", mismatch.URL),
-			slog.String("expected", mismatch.Expected), slog.String("actual", mismatch.Actual), slog.String("moved_to", mismatch.MovedTo))
-		if mismatch.Times >= 2 {
-			return &wrongError{mismatch.Quarantined}
-		}
-		if wrong >= maxWrong {
-			return mismatch
-		}
-		if err := p.ingest.Close(); err != nil {
-			return err
-		}
-		p.ingest = nil
-		if !mismatch.Damaged {
-			p.sources = append(slices.Clone(p.sources[1:]), p.sources[0])
-		}
-		again := o
-		again.Update = false // which would forgive the first one
-		if err := s.begin(ctx, made, p, meter, again); err != nil || p.ingest == nil {
-			return err
-		}
-		meter.again(display(p.sources[0].url), p.ingest.Done())
-	}
-}
-
-// fetchSources fetches the missing bytes of a file and commits it.
-func (s *session) fetchSources(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
-	f := &fetcher{
-		client: s.client, log: s.Log, sleep: s.sleep, now: s.now, stall: s.test.stall,
-		ranges: s.test.ranges, several: s.test.several, max: s.MaxBytes,
-		file: p.file, sources: p.sources, ingest: p.ingest, meter: meter,
-	}
-	for _, d := range []struct {
-		to    *int64
-		usual int64
-	}{{(*int64)(&f.stall), int64(stallTimeout)}, {&f.ranges, rangeBytes}, {&f.several, parallelFrom}, {&f.max, defaultMax}} {
-		if *d.to == 0 {
-			*d.to = d.usual
-		}
-	}
-	err := f.fetch(ctx)
-	s.fetched += f.received
-	if err != nil {
-		return err
-	}
-	meter.fetched(p.ingest.Done())
-	s.report(status.Verify{Path: s.Store.BlobPath(p.sha256)})
-	return s.commit(ctx, made, p, meter, o)
-}
-
-// commit makes the bytes of a part a blob, and keeps it from being removed. Where the digest was
-// not known before, another process may write the same blob: its end is waited for.
-func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
-	for {
-		var err error
-		p.blob, err = p.ingest.Commit(ctx)
-		if err == nil && p.sha256 == "" {
-			p.blob, p.held, err = s.Store.Hold(p.blob.Digest)
-		}
-		busy, ok := errors.AsType[*store.BusyError](err)
-		if !ok {
-			return err
-		}
-		if err := s.follow(ctx, made, meter, busy, o); err != nil {
-			return err
-		}
-	}
-}
-
-// followTime is the time between two looks at the pull of another process.
-const followTime = 500 * time.Millisecond
-
-// lockName locks the name of the model. While another process pulls it, its progress is shown.
-func (s *session) lockName(ctx context.Context, made *plan, meter *meter, o Options) (*store.Lock, error) {
-	for {
-		lock, err := s.Store.LockName(made.name)
-		busy, ok := errors.AsType[*store.BusyError](err)
-		if !ok {
-			return lock, err
-		}
-		if err := s.follow(ctx, made, meter, busy, o); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// follow reports the progress of another process once, and waits a little.
-func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *store.BusyError, o Options) error {
-	if o.NoWait {
-		by := ""
-		if busy.PID > 0 {
-			by = fmt.Sprintf(" (pid %d)", busy.PID)
-		}
-		return fmt.Errorf("model %q is being fetched by another process%s", made.name, by)
-	}
-	if s.test.follows != nil {
-		s.test.follows()
-	}
-	done, total := s.progressOf(made)
-	meter.begin(firstURL(made), done, total)
-	meter.follow(done)
-	every := s.test.follow
-	if every == 0 {
-		every = followTime
-	}
-	return s.wait(ctx, every)
-}
-
-// wait waits between two looks. Unlike sleep, tests do not replace it.
-func (s *session) wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func firstURL(made *plan) string {
-	if f := made.files[0]; len(f.sources) > 0 {
-		return display(f.sources[0].url)
-	}
-	return ""
-}
-
-// progressOf returns the bytes of a plan that are there, and the total; -1 if it is unknown.
-func (s *session) progressOf(made *plan) (done, total int64) {
-	unfinished, err := s.Store.Unfinished()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		unfinished = nil // nothing to show
-	}
-	for _, f := range made.files {
-		size := f.size
-		i := slices.IndexFunc(unfinished, func(u store.Unfinished) bool {
-			return f.sha256 != "" && u.Digest == f.sha256 || f.sha256 == "" && u.Name == made.name
-		})
-		if i >= 0 {
-			done += unfinished[i].Done
-			size = max(size, unfinished[i].Total)
-		} else if blob, err := s.Store.Blob(f.sha256); err == nil {
-			done, size = done+blob.Size, blob.Size
-		}
-		if size == 0 || total < 0 {
-			total = -1
-		} else {
-			total += size
-		}
-	}
-	return done, total
-}
-
-// bytesOf writes a number of bytes of a total for reports.
-func bytesOf(done, total int64) string {
-	if total < 0 {
-		return fmt.Sprintf("%d bytes", done)
-	}
-	return fmt.Sprintf("%d of %d bytes", done, total)
 }

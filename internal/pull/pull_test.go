@@ -58,8 +58,19 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, hub: hubtest.New(t), log: &bytes.Buffer{}}
-	b.Puller = b.puller(filepath.Join(t.TempDir(), "models"))
+	b.Puller = b.puller(filepath.Join(ramDir(t), "models"))
 	return b
+}
+
+// ramDir is a folder in memory where there is one: syncs cost nothing there.
+func ramDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "pull-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // puller returns a puller with a store of its own in a folder.

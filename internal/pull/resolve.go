@@ -2,8 +2,6 @@ package pull
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +11,6 @@ import (
 	"net/url"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,69 +18,6 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 	"github.com/inferd-go/inferd/internal/store"
 )
-
-// A file is a file to fetch.
-type file struct {
-	name    string // last segment of its path
-	size    int64  // 0: unknown
-	sha256  string // empty: unknown
-	sources []source
-}
-
-// A plan is a model that a name was resolved to.
-type plan struct {
-	name      string // of the manifest
-	asked     string // what was resolved; empty if it is the name itself
-	license   string
-	source    store.Source
-	files     []file // parts in order
-	projector string // name that pulls the model's projector; empty: it has none
-}
-
-// check refuses a plan with two equal files: no split model has them, and the ingest of the one
-// would wait for that of the other.
-func (m *plan) check() error {
-	no := make(map[string]int)
-	for i, f := range m.files {
-		if before := no[f.sha256]; before > 0 && f.sha256 != "" {
-			return fmt.Errorf("its parts %d and %d have one SHA-256, %s: they cannot both be right", before, i+1, f.sha256)
-		}
-		no[f.sha256] = i + 1
-	}
-	return nil
-}
-
-// is reports whether a manifest has the content of the plan. It has not if a digest of the plan
-// is unknown.
-func (m *plan) is(of *store.Manifest) bool {
-	return slices.EqualFunc(m.files, digestsOf(of), func(f file, digest string) bool { return f.sha256 == digest })
-}
-
-// digestsOf returns the digests of all parts of a model.
-func digestsOf(m *store.Manifest) (all []string) {
-	for _, p := range m.Blobs() {
-		all = append(all, strings.TrimPrefix(p.Blob, "sha256:"))
-	}
-	return all
-}
-
-// askedOf is the spelling of a name in the member "asked" of manifests. Of an address it has no
-// query, for that may be a secret: its digest tells addresses apart that differ only there. If the SHA-256 of the
-// content is known, it tells enough.
-func askedOf(ref modelname.Ref) string {
-	u, err := url.Parse(ref.URL)
-	if ref.Kind != modelname.Link || err != nil {
-		return ref.String()
-	}
-	switch {
-	case ref.SHA256 != "":
-		return display(u) + "#sha256=" + ref.SHA256
-	case u.RawQuery != "":
-		sum := sha256.Sum256([]byte(u.RawQuery))
-		return display(u) + "?sha256-of-query=" + hex.EncodeToString(sum[:16])
-	}
-	return display(u)
-}
 
 // Limits of the answers of a hub.
 const (
@@ -94,7 +28,7 @@ const (
 // hubHosts are the names of Hugging Face in addresses, which HF_ENDPOINT replaces.
 var hubHosts = []string{"huggingface.co", "www.huggingface.co", "hf.co"}
 
-// resolve finds out which files a name means.
+// resolve returns the files that a name stands for.
 func (s *session) resolve(ctx context.Context, ref modelname.Ref) (*plan, error) {
 	switch ref.Kind {
 	case modelname.Plain:
@@ -149,7 +83,7 @@ func (s *session) resolveLink(ref modelname.Ref) (*plan, error) {
 // hubFile matches the path of a file at a revision.
 var hubFile = regexp.MustCompile(`^/([^/]+/[^/]+)/resolve/([^/]+)/(.+)$`)
 
-// describe is the source of a manifest by the address of the file.
+// describe derives the source member of a manifest from the address of a file.
 func describe(u *url.URL, leaf string) store.Source {
 	s := store.Source{Registry: u.Host, Filename: leaf}
 	if m := hubFile.FindStringSubmatch(u.Path); m != nil {
@@ -158,8 +92,8 @@ func describe(u *url.URL, leaf string) store.Source {
 	return s
 }
 
-// sourceOf parses an address. One at Hugging Face is moved to the configured endpoint, with the
-// token.
+// sourceOf parses an address. An address at Hugging Face is rewritten to the configured endpoint,
+// with the token.
 func (s *session) sourceOf(address string) (source, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
@@ -177,7 +111,7 @@ func (s *session) sourceOf(address string) (source, error) {
 	return src, nil
 }
 
-// under returns the address of an unescaped path at an endpoint.
+// under returns the address of a path, not escaped, below an endpoint.
 func under(endpoint *url.URL, where, query string) *url.URL {
 	u := *endpoint
 	u.Path, u.RawPath = strings.TrimSuffix(endpoint.Path, "/")+where, ""
@@ -185,252 +119,7 @@ func under(endpoint *url.URL, where, query string) *url.URL {
 	return &u
 }
 
-// A hubInfo is what the API says of a revision of a repository.
-type hubInfo struct {
-	SHA  string `json:"sha"`
-	Card struct {
-		License any `json:"license"` // a string, or a list of strings
-	} `json:"cardData"`
-}
-
-// A hubEntry is a file or folder of a listing.
-type hubEntry struct {
-	Type string `json:"type"`
-	Path string `json:"path"`
-	Size int64  `json:"size"`
-	LFS  *struct {
-		OID  string `json:"oid"`
-		Size int64  `json:"size"`
-	} `json:"lfs"`
-}
-
-var commit = regexp.MustCompile(`^[0-9a-f]{7,64}$`)
-
-func (s *session) resolveHub(ctx context.Context, ref modelname.Ref) (*plan, error) {
-	repo, rev := ref.Owner+"/"+ref.Repo, ref.Rev
-	if rev == "" {
-		rev = "main"
-	}
-	what := "hf:" + repo
-	api := s.hub.JoinPath("api", "models", ref.Owner, ref.Repo)
-	var info hubInfo
-	revision := target{url: api.JoinPath("revision", url.PathEscape(rev)), cred: s.hubCred}
-	if _, err := s.api(ctx, what, revision, nil, &info); err != nil {
-		return nil, err
-	}
-	if !commit.MatchString(info.SHA) {
-		return nil, fmt.Errorf("%s: the hub names no commit for revision %s", what, rev)
-	}
-	listed, err := s.listing(ctx, what, api.JoinPath("tree", info.SHA))
-	if err != nil {
-		return nil, err
-	}
-	choice, err := modelname.Choose(listed, ref)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	made := &plan{
-		asked: ref.String(), license: licenseOf(info.Card.License),
-		source: store.Source{Registry: s.hub.Host, Repo: repo, Revision: info.SHA, Filename: choice.Parts[0].Path},
-	}
-	if made.name, err = store.NameOf(path.Base(choice.Parts[0].Path)); err != nil {
-		made.name = "" // --as gives one, or there is an error
-	}
-	for _, part := range choice.Parts {
-		src := source{url: under(s.hub, "/"+repo+"/resolve/"+info.SHA+"/"+part.Path, ""), cred: s.hubCred}
-		made.files = append(made.files, file{path.Base(part.Path), part.Size, part.SHA256, []source{src}})
-	}
-	if choice.Projector != nil {
-		made.projector = what + "/" + choice.Projector.Path
-	}
-	return made, nil
-}
-
-// listing returns all files of a repository at a commit.
-func (s *session) listing(ctx context.Context, what string, u *url.URL) (listed []modelname.Listed, err error) {
-	u.RawQuery = "recursive=true"
-	public := false
-	for page := 0; u != nil; page++ {
-		if page >= maxPages {
-			return nil, fmt.Errorf("%s: its listing has more than %d pages", what, maxPages)
-		}
-		var entries []hubEntry
-		got, err := s.api(ctx, what, target{u, s.hubCred, public}, nil, &entries)
-		if err != nil {
-			return nil, err
-		}
-		public = got.fromPublic
-		for _, e := range entries {
-			if e.Type != "file" {
-				continue
-			}
-			f := modelname.Listed{Path: e.Path, Size: e.Size}
-			if e.LFS != nil {
-				f.SHA256, f.Size = strings.TrimPrefix(e.LFS.OID, "sha256:"), e.LFS.Size
-				if !modelname.IsSHA256(f.SHA256) {
-					return nil, fmt.Errorf("%s: the digest of %s in its listing is not a SHA-256", what, printable.Text(e.Path))
-				}
-			}
-			if bad := strings.Contains("/"+e.Path+"/", "/../") || strings.ContainsAny(e.Path, "\\\x00"); bad || f.Size < 0 {
-				return nil, fmt.Errorf("%s: its listing has a file with a bad path or size: %s", what, printable.Text(e.Path))
-			}
-			listed = append(listed, f)
-		}
-		if u, err = s.nextPage(got.Header.Get("Link"), u); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	return listed, nil
-}
-
-var nextLink = regexp.MustCompile(`<([^>]*)>\s*;\s*rel="?next"?`)
-
-// nextPage returns the address of the next page of a listing, moved to the endpoint; nil after
-// the last one.
-func (s *session) nextPage(link string, from *url.URL) (*url.URL, error) {
-	m := nextLink.FindStringSubmatch(link)
-	if m == nil {
-		return nil, nil // no next page is no failure
-	}
-	next, err := from.Parse(m[1])
-	if err != nil {
-		return nil, errors.New("the address of the next page of its listing is not valid")
-	}
-	moved, err := s.sourceOf(next.String())
-	if err != nil {
-		return nil, err
-	}
-	if originOf(moved.url) != originOf(s.hub) {
-		return nil, fmt.Errorf("the next page of its listing is at another origin, %s", display(next))
-	}
-	return moved.url, nil
-}
-
-func licenseOf(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case []any:
-		if len(v) > 0 {
-			return licenseOf(v[0])
-		}
-	}
-	return ""
-}
-
-// An ociManifest is a manifest of a registry.
-type ociManifest struct {
-	Layers []struct {
-		MediaType string `json:"mediaType"`
-		Digest    string `json:"digest"`
-		Size      int64  `json:"size"`
-	} `json:"layers"`
-}
-
-// Media types of the registry.
-const (
-	manifestType   = "application/vnd.docker.distribution.manifest.v2+json"
-	modelLayer     = "application/vnd.ollama.image.model"
-	projectorLayer = "application/vnd.ollama.image.projector"
-)
-
-func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, error) {
-	image := ref.Name
-	if !strings.Contains(image, "/") {
-		image = "library/" + image
-	}
-	what := ref.String()
-	base := s.ollama.JoinPath("v2", image)
-	manifest := target{url: base.JoinPath("manifests", ref.Tag)}
-	var m ociManifest
-	_, err := s.api(ctx, what, manifest, http.Header{"Accept": {manifestType}}, &m)
-	var cred *credential
-	if denied, ok := errors.AsType[*challengeError](err); ok {
-		if cred, err = s.anonymous(ctx, what, denied); err != nil {
-			return nil, err
-		}
-		manifest.cred, manifest.fromPublic = cred, denied.fromPublic
-		_, err = s.api(ctx, what, manifest, http.Header{"Accept": {manifestType}}, &m)
-	}
-	if err != nil {
-		return nil, err
-	}
-	made := &plan{asked: what, source: store.Source{Registry: s.ollama.Host, Repo: image, Revision: ref.Tag}}
-	name := strings.ReplaceAll(strings.TrimPrefix(ref.Name, "library/"), "/", "-")
-	if ref.Tag != "latest" {
-		name += "-" + ref.Tag
-	}
-	if made.name, err = store.NameOf(name + ".gguf"); err != nil {
-		made.name = "" // --as gives one, or there is an error
-	}
-	for _, l := range m.Layers {
-		digest := strings.TrimPrefix(l.Digest, "sha256:")
-		switch {
-		case l.MediaType == projectorLayer:
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "the image has a projector, which is not pulled", slog.String("name", what))
-			continue
-		case l.MediaType != modelLayer:
-			continue
-		case !modelname.IsSHA256(digest) || l.Size <= 0:
-			return nil, fmt.Errorf("%s: its manifest has a model layer without a valid digest and size", what)
-		}
-		src := source{url: base.JoinPath("blobs", "sha256:"+digest), cred: cred}
-		made.files = append(made.files, file{"sha256-" + digest, l.Size, digest, []source{src}})
-	}
-	switch len(made.files) {
-	case 0:
-		return nil, fmt.Errorf("%s: its manifest has no model layer: it is no GGUF model, or runs in the cloud only", what)
-	case 1:
-		made.source.Filename = made.files[0].name
-		return made, nil
-	}
-	return nil, fmt.Errorf("%s: its manifest has %d model layers, and only one can be used", what, len(made.files))
-}
-
-var challenge = regexp.MustCompile(`(\w+)="([^"]*)"`)
-
-// anonymous fetches the token that a registry gives without a login. The address for it is like
-// a redirect: a public registry cannot name one that is not.
-func (s *session) anonymous(ctx context.Context, what string, denied *challengeError) (*credential, error) {
-	if scheme, _, _ := strings.Cut(denied.header, " "); !strings.EqualFold(scheme, "Bearer") {
-		return nil, fmt.Errorf("%s: the registry wants a login, which inferd does not do", what)
-	}
-	asked := make(map[string]string)
-	for _, m := range challenge.FindAllStringSubmatch(denied.header, -1) {
-		asked[strings.ToLower(m[1])] = m[2]
-	}
-	realm, err := url.Parse(asked["realm"])
-	if err != nil || realm.Host == "" {
-		return nil, fmt.Errorf("%s: the registry wants a token from an address that is not valid", what)
-	}
-	realm.RawQuery = url.Values{"service": {asked["service"]}, "scope": {asked["scope"]}}.Encode()
-	var answer struct {
-		Token string `json:"token"`
-		Other string `json:"access_token"`
-	}
-	if _, err := s.api(ctx, what, target{url: realm, fromPublic: denied.fromPublic}, nil, &answer); err != nil {
-		return nil, err
-	}
-	token := answer.Token
-	if token == "" {
-		token = answer.Other
-	}
-	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return nil, fmt.Errorf("%s: the registry gave no valid token", what)
-	}
-	return &credential{originOf(s.ollama), "Bearer " + token}, nil
-}
-
-// A challengeError is a 401 that says how to log in.
-type challengeError struct {
-	*deniedError
-	header     string
-	fromPublic bool // as in answer
-}
-
-func (e *challengeError) Unwrap() error { return e.deniedError }
-
-// api gets an answer in JSON, with the pauses and tries of a download.
+// api gets a JSON answer, with the retries and pauses of a download.
 func (s *session) api(ctx context.Context, what string, t target, header http.Header, value any) (*answer, error) {
 	for fails := 1; ; fails++ {
 		got, again, after, err := s.apiOnce(ctx, what, t, header, value)
@@ -452,7 +141,8 @@ func (s *session) api(ctx context.Context, what string, t target, header http.He
 	}
 }
 
-// apiOnce sends one request; the body of its answer has been read. again reports whether another try may succeed.
+// apiOnce sends one request, decodes the answer and closes its body. again reports
+// whether a retry may succeed.
 func (s *session) apiOnce(ctx context.Context, what string, t target, header http.Header, value any) (got *answer, again bool, after time.Duration, err error) {
 	inner, cancel := context.WithTimeoutCause(ctx, 2*stallTimeout, errStall)
 	defer cancel()

@@ -472,7 +472,11 @@ func TestSuspendedAndDropped(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	var q sched.Queue[int]
 	q.Push(user("other"), 1, 0) // waits for ever, so that there is always competition
-	for i := range 50_000 {
+	programs := 50_000
+	if testing.Short() {
+		programs = 5000
+	}
+	for i := range programs {
 		e := q.Push(sched.Path{User: "a", Program: fmt.Sprint(i)}, 1000, i)
 		q.Start(e)
 		q.Done(e, 1000)

@@ -23,6 +23,10 @@ func TestHangUp(t *testing.T) {
 		}
 		return err
 	})}})
+	rounds := 20
+	if testing.Short() {
+		rounds = 2
+	}
 	for name, test := range map[string]struct{ text, ahead string }{
 		"before the first token":       {"wait", ""},
 		"in the middle, nothing comes": {"a b wait", ""},
@@ -31,7 +35,7 @@ func TestHangUp(t *testing.T) {
 		"in the middle of a request":   {"a wait", "{\"id\":"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for i := range 20 {
+			for i := range rounds {
 				nc := h.dial()
 				r := bufio.NewReader(nc)
 				id := fmt.Sprint(name, i)

@@ -196,6 +196,14 @@ func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Val
 // HasText reports whether a member is a string. It does not take it.
 func (o *Object) HasText(name string) bool { return o.members[name].Kind() == jsontext.KindString }
 
+// PeekText returns a member that is a string, without taking it; empty if it is none.
+func (o *Object) PeekText(name string) string {
+	if !o.HasText(name) {
+		return ""
+	}
+	return unquote(o.members[name])
+}
+
 // Has reports whether a member is there and not null. It does not take it.
 func (o *Object) Has(name string) bool {
 	value, there := o.members[name]

@@ -104,7 +104,7 @@ type table[T any] struct {
 	to   *T
 }
 
-// Define makes the flags.
+// Define defines the flags of all rows.
 func (t table[T]) Define(fs *flag.FlagSet) {
 	for _, s := range t.rows {
 		if s.Flag != "" {

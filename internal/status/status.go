@@ -47,6 +47,7 @@ type Capabilities struct {
 	NCtx                       int    // tokens of the context
 	Params, Size               uint64 // weights, and their bytes
 	Architecture, Quantization string
+	Template                   string // the source of its chat template, which is not sent to admin
 
 	NoTemplate bool // it generates, and its model has no chat template
 	Unverified bool // the libraries that compute are not the packaged ones

@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// An Adoption is an order to use files of another tool as a model, without a copy.
+// An Adoption describes files of another tool that become a model of the store without a copy.
 type Adoption struct {
 	Name       string
 	Files      []AdoptedFile // the parts in order
@@ -29,8 +29,8 @@ type AdoptedFile struct {
 // A How is the way in which a file was adopted.
 type How string
 
-// The ways, from the best on: a clone and a link stay if the tool removes its file, and a clone
-// stays as it is if the tool writes to it.
+// The ways of adoption, best first. A clone and a hard link keep the content if the tool removes
+// its file; only a clone also keeps it if the tool writes to that file.
 const (
 	Present   How = "the blob in the store"
 	Cloned    How = "reflink"
@@ -54,9 +54,9 @@ func (e *LieError) Error() string {
 }
 
 // Adopt makes files of another tool a model of the store. Each is hashed once and compared with
-// its claim. Then the file system clones it, or it is linked, or else the manifest refers to it:
-// no content is written in any case. An adoption of a model that is there adds to the names
-// that were asked for.
+// its claim. Then it is cloned by the file system, hard-linked, or else referred to by the
+// manifest: content is never written. Adopting a model that is already in the store adds its
+// Asked names to the manifest.
 func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 	if err := CheckName(a.Name); err != nil {
 		return nil, err
@@ -108,8 +108,8 @@ func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 	return result, s.PutManifest(m, false)
 }
 
-// merge returns the manifest that was there, with the new names. Its blobs are the same, but a
-// file that it refers to may have moved.
+// merge returns the old manifest with the names of the new one. Both have the same blobs, but a
+// file that the manifest refers to may have moved.
 func merge(old, m *Manifest) *Manifest {
 	merged := *old
 	for _, name := range m.Asked {
@@ -124,8 +124,8 @@ func merge(old, m *Manifest) *Manifest {
 	return &merged
 }
 
-// openDirect opens a file whose path has no links: the caller has judged where it leads. A link
-// that others put there meanwhile is refused.
+// openDirect opens a file by a path without links: the caller has resolved and checked them. A
+// link that appeared since then is refused.
 func openDirect(file string) (*os.File, os.FileInfo, error) {
 	f, info, err := openRegular(file)
 	if err != nil {
@@ -167,8 +167,8 @@ func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os
 	return f, info, digest, nil
 }
 
-// adopt gets the content of an open file into the store without a copy. Of a reference it sets
-// the part's file.
+// adopt brings the content of an open file into the store without a copy. If only a reference is
+// possible, it sets part.Refers.
 func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *Part) (How, error) {
 	digest := part.Blob[len(digestPrefix):]
 	there, err := s.Have(ctx, digest, nil)
@@ -188,7 +188,7 @@ func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *P
 		return notBetter, err
 	}
 	defer lock.Release()
-	// Another process may have had the lock until now.
+	// Another process may have held the lock and committed the blob.
 	if there, _, err := s.check(ctx, d, digest, true, nil); err != nil {
 		return notBetter, err
 	} else if there {
@@ -214,7 +214,7 @@ func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *P
 	return Referred, nil
 }
 
-// unchanged fails if a file was changed since it had that identity.
+// unchanged returns an error if the identity of a file is no longer before.
 func unchanged(f *os.File, before Identity) error {
 	now, err := f.Stat()
 	if err == nil && identityOf(now) != before {
@@ -223,15 +223,15 @@ func unchanged(f *os.File, before Identity) error {
 	return err
 }
 
-// rememberAdopted notes the digest of a new blob, unless its content has changed since it was
-// hashed: then the blob is removed.
+// rememberAdopted records the digest of a new blob as verified. If the content has changed since
+// it was hashed, the blob is removed.
 func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string, how How) error {
 	now, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	source := identityOf(now)
-	if how == Linked { // it changes the time of the last change, and link has compared that before
+	if how == Linked { // linking changes ctime; link has compared it before
 		source.CTime = before.CTime
 	}
 	if source != before {
@@ -247,11 +247,11 @@ func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest str
 	return nil
 }
 
-// clone makes a blob that shares the blocks of a file. It reports false if the file system
-// cannot do so.
+// clone makes a blob that shares the blocks of a file. It reports false if the file system does
+// not support that.
 func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err error) {
 	dir := partialDir(digest)
-	if _, err := d.root.Lstat(dir); err == nil { // unfinished: it is not needed any longer
+	if _, err := d.root.Lstat(dir); err == nil { // an unfinished ingest, no longer needed
 		if err := d.removeDir(dir); err != nil {
 			return false, err
 		}
@@ -283,8 +283,9 @@ func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err e
 	return true, errors.Join(d.chmod(blobPath(digest), blobMode), d.syncDir(blobDir(digest)), d.removeDir(dir))
 }
 
-// link makes a blob that is another name of the user's own file. Its mode stays: in a shared
-// store a file that others cannot read is left. It reports false if that cannot be done.
+// link makes a blob that is a hard link to the user's own file. The file keeps its mode, so in a
+// shared store a file that others cannot read is not linked. It reports false if linking is not
+// possible.
 func (d *disk) link(f *os.File, info fs.FileInfo, digest string) (done bool, err error) {
 	if !linksOpenFiles || !isOwn(info) || d.shared && info.Mode()&0o004 == 0 {
 		return false, nil

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linksOpenFiles says that linkFile may work.
+// linksOpenFiles means that linkFile is implemented.
 const linksOpenFiles = true
 
-// descriptors acts with the descriptors of two files.
+// descriptors calls act with the descriptors of two files.
 func descriptors(a, b *os.File, act func(a, b int) error) error {
 	rawA, err := a.SyscallConn()
 	if err != nil {
@@ -29,8 +29,8 @@ func descriptors(a, b *os.File, act func(a, b int) error) error {
 	return errors.Join(ctlErr, err)
 }
 
-// cloneFile makes a file share the blocks of another. It reports false if the file system
-// cannot do so.
+// cloneFile makes a file share the blocks of another. It reports false if the file system does not
+// support that.
 func cloneFile(to, from *os.File) (bool, error) {
 	err := descriptors(to, from, unix.IoctlFileClone)
 	switch {
@@ -42,8 +42,8 @@ func cloneFile(to, from *os.File) (bool, error) {
 	return false, fmt.Errorf("clone %s: %w", from.Name(), err)
 }
 
-// linkFile gives an open file another name, in a folder below root: the file at its path may be
-// another one by now. It reports false if that cannot be done.
+// linkFile makes a hard link to an open file in a folder below root. It links the descriptor, as the
+// file at the path may have been replaced. It reports false if linking is not possible.
 func linkFile(root *os.Root, f *os.File, dir, leaf string) (bool, error) {
 	folder, err := root.Open(dir)
 	if err != nil {

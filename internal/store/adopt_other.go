@@ -6,7 +6,7 @@ import "os"
 
 const linksOpenFiles = false
 
-// cloneFile and linkFile report false: manifests refer to adopted files here.
+// cloneFile and linkFile report false: on this platform manifests refer to adopted files.
 func cloneFile(_, _ *os.File) (bool, error) { return false, nil }
 
 func linkFile(*os.Root, *os.File, string, string) (bool, error) { return false, nil }

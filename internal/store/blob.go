@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 )
 
-// BlobPath is where the blob of a digest is, or would be. It is empty for an unknown digest.
+// BlobPath is the path of a blob, whether it exists or not. It is empty if digest is not a SHA-256.
 func (s *Store) BlobPath(digest string) string {
 	if !isDigest(digest) {
 		return ""
@@ -13,8 +13,8 @@ func (s *Store) BlobPath(digest string) string {
 	return filepath.Join(s.Home, filepath.FromSlash(blobPath(digest)))
 }
 
-// Blob returns a blob that is there, without reading it: [Store.Have] checks its digest. If there
-// is none the error wraps [fs.ErrNotExist].
+// Blob returns a blob of the store without reading it; [Store.Have] also checks its digest. If there
+// is none, the error wraps [fs.ErrNotExist].
 func (s *Store) Blob(digest string) (Blob, error) {
 	digest, err := ParseDigest(digest)
 	if err != nil {
@@ -34,9 +34,9 @@ func (s *Store) Blob(digest string) (Blob, error) {
 	return Blob{digest, info.Size(), s.BlobPath(digest)}, nil
 }
 
-// Hold keeps other processes from removing a blob until the lock is released, also while no
-// manifest names it. If there is no such blob the error wraps [fs.ErrNotExist]; if another process
-// has it for itself at present, it is a [BusyError].
+// Hold keeps other processes from removing a blob until the lock is released, even if no manifest
+// names it. If there is no such blob, the error wraps [fs.ErrNotExist]; if another process writes
+// or removes it, the error is a [BusyError].
 func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 	if _, err := s.Blob(digest); err != nil {
 		return Blob{}, nil, err
@@ -49,7 +49,7 @@ func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 	if err != nil {
 		return Blob{}, nil, err
 	}
-	blob, err := s.Blob(digest) // it may have been removed before the lock was there
+	blob, err := s.Blob(digest) // it may have been removed before the lock was taken
 	if err != nil {
 		lock.Release()
 		return Blob{}, nil, err
@@ -57,8 +57,8 @@ func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 	return blob, lock, nil
 }
 
-// Present reports whether all parts of a model are there, as far as it is known without reading
-// them. Companions do not count.
+// Present reports whether all parts of a model exist and are not known to be damaged. It reads no
+// content, and ignores companions.
 func (s *Store) Present(m *Manifest) bool {
 	d, err := s.open(false)
 	if err != nil {

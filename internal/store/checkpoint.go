@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// saveDurable syncs the data, and then the state as it was before the sync. Without bytes since
-// the last sync it does nothing, unless always is set.
+// saveDurable syncs the data, and then writes and syncs the state as it was before that sync. If
+// no byte was written since the last sync, it does nothing, unless always is set.
 func (i *Ingest) saveDurable(always bool) error {
 	i.mu.Lock()
 	resets, unsynced := i.resets, i.unsynced
@@ -27,15 +27,15 @@ func (i *Ingest) saveDurable(always bool) error {
 	return nil
 }
 
-// writeDurable writes the state down unless bytes were dropped or replaced since it was taken:
-// then it claims bytes that are gone. A reset comes before or after it.
+// writeDurable writes a state, unless bytes were dropped or replaced since it was taken: it would
+// claim bytes that are gone. The lock saving orders it before or after a reset.
 func (i *Ingest) writeDurable(s *state, resets int) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()
 	if i.wasReset(resets) {
 		return nil
 	}
-	if !i.findable { // a process that made a folder may have been killed before it synced the parent
+	if !i.findable { // an earlier process may have been killed between mkdir and sync
 		if err := i.disk.syncUp(path.Dir(i.dir)); err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (i *Ingest) syncLoop() {
 	}
 }
 
-// note keeps the first failure of the background work, which the next write returns.
+// note records the first error of the background tasks; the next write returns it.
 func (i *Ingest) note(err error) {
 	if err == nil {
 		return

@@ -10,12 +10,13 @@ import (
 	"os"
 )
 
-// Commit checks the digest and makes the bytes a blob, which is whole on disk from then on. It
-// waits until they are hashed as they lie there. Close removes the rest of the ingest. A wrong
-// digest is a [MismatchError], after which the bytes are gone; other failures leave them.
+// Commit waits until all bytes have been read back and hashed, compares the digest, and turns the
+// bytes into a blob. When it returns without an error, the blob is whole on disk; Close then
+// removes the remaining files of the ingest. A wrong digest is a [MismatchError] and moves the
+// bytes to the quarantine; after any other error they are kept.
 //
 // A power cut at any time leaves the blob whole or absent: the data is synced before the
-// rename, and the folder after it. A manifest follows later ([Store.PutManifest]).
+// rename, and the folder after it. The caller writes the manifest later ([Store.PutManifest]).
 func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 	digest, err := i.finish(ctx)
 	var blob Blob
@@ -31,10 +32,10 @@ func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 	return Blob{}, err
 }
 
-// maxRehashes is how often the content is hashed again because others have changed it.
+// maxRehashes bounds how often the content is hashed again because another program changed it.
 const maxRehashes = 3
 
-// finish waits until everything is hashed, and compares the digest.
+// finish waits until all bytes are hashed, and compares the digest.
 func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	i.mu.Lock()
 	if i.state.Total == 0 {
@@ -77,8 +78,8 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	return digest, nil
 }
 
-// compare reports whether others may have changed the data since the last own write. Then all
-// of it is to be hashed again.
+// compare reports whether another program may have changed the data since the last write of this
+// ingest. If so, all of the data must be hashed again.
 func (i *Ingest) compare(total int64) (again bool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -111,11 +112,11 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 	return true, nil
 }
 
-// publish makes the data the blob, unless that is there by now.
+// publish turns the data into a blob, unless another ingest has committed the same content.
 func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	blob := Blob{digest, i.state.Total, i.disk.path(blobPath(digest))}
 	if digest != i.ref {
-		// The same content may be there, from another name of the ingest, and in use.
+		// The content may already be a blob, committed by an ingest of another name, and in use.
 		if there, err := i.store.Have(ctx, digest, nil); err != nil {
 			return Blob{}, err
 		} else if there {
@@ -130,11 +131,11 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 		defer lock.Release()
 	}
 	i.stop()
-	// Always: an earlier process may have written without a sync.
+	// Sync in any case: an earlier process may have written without a sync.
 	if err := i.saveDurable(true); err != nil {
 		return Blob{}, err
 	}
-	// It may be there by now: an ingest by another name has no lock on the digest.
+	// Look once more under the lock: an ingest of another name may have committed meanwhile.
 	if there, _, err := i.store.check(ctx, i.disk, digest, true, nil); err != nil {
 		return Blob{}, err
 	} else if there {
@@ -147,7 +148,8 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	return blob, i.confirm(ctx, digest, exposed)
 }
 
-// place renames the data to its place. It reports whether other users were able to write to it.
+// place renames the data to the path of its blob. It reports whether other users were able to
+// write to it.
 func (i *Ingest) place(digest string) (exposed bool, err error) {
 	info, err := i.file.Stat()
 	if err != nil {
@@ -163,17 +165,16 @@ func (i *Ingest) place(digest string) (exposed bool, err error) {
 	if err := i.disk.rename(i.path(tempLeaf), blobPath(digest)); err != nil {
 		return false, err
 	}
-	// Without the right to change the mode, for the file belongs to another user, it stays as
-	// it is.
+	// A file of another user keeps its mode: only its owner may change it.
 	if err := i.disk.chmod(blobPath(digest), blobMode); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return false, err
 	}
 	return exposed, i.disk.syncDir(blobDir(digest))
 }
 
-// confirm remembers the digest of a new blob if it is unchanged since it was hashed. The rename
-// has changed the time of the last change, and nothing else. If other users were able to write
-// the blob is hashed once more: they can set the other times.
+// confirm records the digest of a new blob as verified if the file is unchanged since it was
+// hashed; the rename itself changes only ctime. If other users were able to write to the file,
+// the blob is hashed once more: they can set mtime back.
 func (i *Ingest) confirm(ctx context.Context, digest string, exposed bool) error {
 	i.markCommitted()
 	info, err := i.disk.root.Stat(blobPath(digest))
@@ -203,15 +204,15 @@ func (i *Ingest) markCommitted() {
 	i.committed = true
 }
 
-// end closes the data, which is not needed: Close removes it.
+// end closes the data of an ingest if its content is already a blob; Close removes it.
 func (i *Ingest) end() error {
 	i.markCommitted()
 	return i.closeFile()
 }
 
-// Have reports whether a blob is there and has its digest. A blob that is damaged is moved to
-// the quarantine first. It reads a blob only if it is not known to be unchanged. Phases are
-// reported to phase, which may be nil.
+// Have reports whether the store has a blob with that digest. A damaged blob is moved to the
+// quarantine, and counts as absent. A blob is read only if it is not known to be unchanged since
+// it was verified. Phases are reported to phase, which may be nil.
 func (s *Store) Have(ctx context.Context, digest string, phase func(Phase)) (bool, error) {
 	digest, err := ParseDigest(digest)
 	if err != nil {
@@ -231,8 +232,8 @@ func (s *Store) Have(ctx context.Context, digest string, phase func(Phase)) (boo
 	return there, err
 }
 
-// check is Have in an open folder. It returns the record of a blob that it has moved to the
-// quarantine. held says that the caller has the lock of the digest for itself.
+// check is Have in an open folder. If it moved the blob to the quarantine, it returns the record.
+// held means that the caller holds the exclusive lock of the digest.
 func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, phase func(Phase)) (there bool, bad *Quarantined, err error) {
 	for range maxLockTries {
 		f, info, err := d.open(blobPath(digest), os.O_RDONLY)
@@ -244,7 +245,7 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 		}
 		got, err := s.digestOf(ctx, f, info, d.path(blobPath(digest)), digest, phase)
 		if err != nil {
-			replaced := ctx.Err() == nil && !d.isAt(f, blobPath(digest)) // a rename changes a time of the file
+			replaced := ctx.Err() == nil && !d.isAt(f, blobPath(digest)) // a rename changes ctime
 			if err = errors.Join(err, f.Close()); replaced {
 				continue
 			}
@@ -253,7 +254,7 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 		if got == digest {
 			return true, nil, f.Close()
 		}
-		// While it is open no other file can have its inode.
+		// While f is open, no other file can get its inode number.
 		q, replaced, err := s.expel(d, info, Quarantined{Expected: digest, Actual: got, Size: info.Size()}, held, phase)
 		if err := errors.Join(err, f.Close()); err != nil || !replaced {
 			return false, q, err
@@ -262,10 +263,10 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 	return false, nil, fmt.Errorf("check %s: others keep replacing it", d.path(blobPath(digest)))
 }
 
-// expel moves a damaged blob to the quarantine, if it is still the file that was hashed; else it
-// reports that it was replaced. The lock, which may be shared with users of the blob and others
-// that have found the damage, keeps a writer from putting a good one in its place meanwhile. If
-// a writer has the lock it is left to that.
+// expel moves a damaged blob to the quarantine if its path still has the file that was hashed;
+// else it reports replaced. A shared lock, which users of the blob may hold, too, keeps a writer
+// from renaming a good blob to that path meanwhile. If a writer holds the lock, expel does
+// nothing: the writer will find the damage itself.
 func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {
 	name := blobPath(q.Expected)
 	if !held {

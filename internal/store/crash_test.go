@@ -418,7 +418,7 @@ func TestCrashes(t *testing.T) {
 	ops, steps := record(t)
 	randoms, stride := 2, 1
 	if testing.Short() {
-		randoms, stride = 0, 23
+		randoms, stride = 0, 41
 	}
 	cuts := 0
 	d := newDisk()

@@ -2,9 +2,9 @@ package store
 
 import "os"
 
-// Describe sets what the header of a manifest's first blob says of the model. The blob has been
-// committed. The warning is not empty if the model cannot be loaded as it is: other programs
-// may know it.
+// Describe fills in the GGUF member of a manifest from the header of its first blob, which must have
+// been committed. It returns a warning if the model cannot be loaded as it is; other programs may
+// still be able to use it.
 func (s *Store) Describe(m *Manifest) (warning string) {
 	d, err := s.open(false)
 	if err != nil {

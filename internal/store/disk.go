@@ -20,7 +20,7 @@ const (
 	OpCreate   OpKind = "create" // of a new file
 	OpWrite    OpKind = "write"
 	OpTruncate OpKind = "truncate"
-	OpReserve  OpKind = "reserve" // of room for a file, whose size stays
+	OpReserve  OpKind = "reserve" // of blocks for a file, whose size stays
 	OpSync     OpKind = "sync"    // of a file's content
 	OpSyncDir  OpKind = "sync folder"
 	OpRename   OpKind = "rename"
@@ -45,13 +45,15 @@ type Op struct {
 // os.Root: a link that leads out of the folder is refused.
 type disk struct {
 	root   *os.Root
-	before func(Op) error // see [Store.Before]; may be nil
+	before func(Op) error // as [Store.Before]; may be nil
 	shared bool           // the folder belongs to a group of users
 
-	mu sync.Mutex // with before: one change at a time, so that before sees their order
+	lockFile func(f *os.File, shared bool) error // [filelock.File], or a replacement for tests
+
+	mu sync.Mutex // held during a change if before is set, so that it sees them in order
 }
 
-// do makes a change.
+// do calls before and then change.
 func (d *disk) do(op Op, change func() error) error {
 	if d.before != nil {
 		d.mu.Lock()
@@ -63,7 +65,7 @@ func (d *disk) do(op Op, change func() error) error {
 	return d.full(change())
 }
 
-// full puts the whole path into an error of os.Root.
+// full replaces the relative path in an error of os.Root by the absolute one.
 func (d *disk) full(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok && !filepath.IsAbs(e.Path) {
 		return &fs.PathError{Op: e.Op, Path: d.path(e.Path), Err: e.Err}
@@ -71,9 +73,9 @@ func (d *disk) full(err error) error {
 	return err
 }
 
-// Modes of folders and files that are written to. In a shared store the group may write, and
-// new entries belong to the group of the store. Files that are only replaced by a rename keep
-// fileMode there: then their owner is the writer of their content.
+// Modes of folders and files. In a shared store the group may write, and new entries belong to
+// the group of the store. Files that are only ever replaced by a rename have fileMode even there:
+// so their owner is always the writer of their content.
 const (
 	dirMode        fs.FileMode = 0o755
 	sharedDirMode              = 0o775 | fs.ModeSetgid
@@ -100,13 +102,13 @@ func (d *disk) mkdirAll(dir string) error {
 		return err
 	}
 	err = d.do(Op{Kind: OpMkdir, Path: dir}, func() error { return d.root.Mkdir(dir, dirMode) })
-	if errors.Is(err, fs.ErrExist) { // another process was faster
+	if errors.Is(err, fs.ErrExist) { // another process has created it
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if d.shared { // the umask has taken the group's right
+	if d.shared { // the umask may have removed the group's right
 		if err := d.chmod(dir, sharedDirMode); err != nil {
 			return err
 		}
@@ -114,8 +116,8 @@ func (d *disk) mkdirAll(dir string) error {
 	return d.syncDir(path.Dir(dir))
 }
 
-// create makes a file, which must not exist. The mode is that in a shared store, where the
-// umask does not count.
+// create creates a file, which must not exist. shared is its mode in a shared store, regardless of
+// the umask; else the mode is fileMode.
 func (d *disk) create(name string, shared fs.FileMode) (f *os.File, err error) {
 	err = d.do(Op{Kind: OpCreate, Path: name}, func() error {
 		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
@@ -132,7 +134,7 @@ func (d *disk) create(name string, shared fs.FileMode) (f *os.File, err error) {
 	return f, nil
 }
 
-// open opens a regular file, and refuses links: each file of the store is a file of its own.
+// open opens a regular file. Symbolic links are refused: the store makes none.
 func (d *disk) open(name string, flag int) (*os.File, fs.FileInfo, error) {
 	link, err := d.root.Lstat(name)
 	if err != nil {
@@ -174,7 +176,7 @@ func (d *disk) syncDir(dir string) error {
 	return d.do(Op{Kind: OpSyncDir, Path: dir}, func() error { return syncDir(d.root, dir) })
 }
 
-// syncUp syncs a folder and all above it: then the folder is found after a power cut.
+// syncUp syncs a folder and its parents up to the store's, so that its path survives a power cut.
 func (d *disk) syncUp(dir string) error {
 	for ; dir != "."; dir = path.Dir(dir) {
 		if err := d.syncDir(dir); err != nil {
@@ -192,7 +194,7 @@ func (d *disk) chmod(name string, mode fs.FileMode) error {
 	return d.do(Op{Kind: OpChmod, Path: name}, func() error { return d.root.Chmod(name, mode) })
 }
 
-// remove removes a file or an empty folder. It is no error if there is none.
+// remove removes a file or an empty folder. It returns nil if there is none.
 func (d *disk) remove(name string) error {
 	err := d.do(Op{Kind: OpRemove, Path: name}, func() error { return d.root.Remove(name) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -215,7 +217,7 @@ func (d *disk) removeDir(dir string) error {
 	return d.remove(dir)
 }
 
-// readDir lists a folder; it is empty if it does not exist.
+// readDir lists a folder. A missing folder has no entries.
 func (d *disk) readDir(dir string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(d.root.FS(), dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -224,9 +226,9 @@ func (d *disk) readDir(dir string) ([]fs.DirEntry, error) {
 	return entries, d.full(err)
 }
 
-// replace writes a file under another name and renames it. If durable, the content is on disk
-// before the rename, and the rename before replace returns: after a power cut the file is the
-// old one or the new one. The mode is that in a shared store.
+// replace writes a temporary file and renames it to name. If durable is set, the content is synced
+// before the rename, and the folder after it: a power cut leaves the old file or the new one.
+// shared is the mode in a shared store.
 func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable bool) (err error) {
 	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+rand.Text()[:8])
 	f, err := d.create(temp, shared)
@@ -254,7 +256,7 @@ func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable boo
 	return nil
 }
 
-// readFile reads a small file.
+// readFile reads a file of at most limit bytes.
 func (d *disk) readFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	f, info, err := d.open(name, os.O_RDONLY)
 	if err != nil {

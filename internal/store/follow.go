@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// follow hashes the contiguous bytes as they lie on disk, until the ingest is stopped.
+// follow reads the leading contiguous bytes back from disk and hashes them, until the ingest
+// stops.
 func (i *Ingest) follow() {
 	var h hash.Hash
 	last := -1
@@ -35,7 +36,7 @@ func (i *Ingest) follow() {
 			_, err = i.file.ReadAt(buf[:end-from], from)
 		}
 		if err != nil {
-			if i.wasReset(resets) { // its truncation came between
+			if i.wasReset(resets) { // the file was truncated meanwhile
 				continue
 			}
 			i.note(fmt.Errorf("read back: %w", err))
@@ -74,7 +75,7 @@ func marshal(h hash.Hash) ([]byte, error) {
 // settleTime bounds how long Close waits for the hash.
 const settleTime = time.Second
 
-// settle waits until the first end bytes are hashed, for a while.
+// settle waits until the first end bytes are hashed, for at most settleTime.
 func (i *Ingest) settle(end int64) {
 	expired := false
 	timer := time.AfterFunc(settleTime, func() {

@@ -86,6 +86,53 @@ func TestDiskFills(t *testing.T) {
 	}
 }
 
+// An import into a disk with too little room says so and leaves nothing; with room it succeeds.
+func TestImportIntoAFullDisk(t *testing.T) {
+	const disk = 80 << 20
+	dir := tmpfs(t, disk, "")
+	file, filler := filepath.Join(t.TempDir(), "m.gguf"), filepath.Join(dir, "filler")
+	data := modelFile(t, file, 0, 0)
+	data = append(data, random(8<<20-len(data), 31)...)
+	write(t, file, string(data))
+	refused, stride := 0, 1
+	if testing.Short() {
+		stride = 19
+	}
+	for n := 0; n < 20; n += stride {
+		s := &store.Store{Home: filepath.Join(dir, "models")}
+		free := n * disk / 20
+		write(t, filler, strings.Repeat("x", disk-free))
+		_, err := s.Import(t.Context(), store.Import{Path: file}, nil)
+		if err != nil {
+			refused++
+			if _, early := errors.AsType[*store.NoSpaceError](err); !early && !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("fill %d: %v", n, err)
+			}
+			if got := tree(t, s.Home); len(got) != 0 {
+				t.Errorf("fill %d: %q is left", n, got)
+			}
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Import(t.Context(), store.Import{Path: file}, nil); err != nil {
+			t.Errorf("fill %d: with room: %v", n, err)
+		}
+		m, _ := ensure(t, s, store.Ref{Name: "m"})
+		if got := content(t, m); got[0] != string(data) {
+			t.Errorf("fill %d: it has other content", n)
+		}
+		m.Close()
+		s.Close()
+		if err := os.RemoveAll(s.Home); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if imports := (19 + stride) / stride; refused < imports/2 || refused == imports {
+		t.Errorf("%d of %d imports were refused", refused, imports)
+	}
+}
+
 // A full disk is named before the first byte, with both numbers.
 func TestNoSpace(t *testing.T) {
 	dir := tmpfs(t, 80<<20, "")
@@ -102,7 +149,7 @@ func TestNoSpace(t *testing.T) {
 	if err := in.Discard(); err != nil {
 		t.Fatal(err)
 	}
-	// The reserve of another ingest is not free.
+	// Space that another ingest has reserved does not count as free.
 	small := begin(t, s, store.Want{SHA256: sum("y"), Upstream: store.Upstream{Total: 10 << 20}})
 	if err := small.Reserve(); err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Ages from which on files are collected.
+// Minimum ages of files that GC removes.
 const (
 	gcBlobAge       = time.Hour          // its manifest may be about to be written
 	gcIngestAge     = 7 * 24 * time.Hour // it may be resumed
@@ -20,23 +20,23 @@ const (
 
 // GCOptions are the options of a collection.
 type GCOptions struct {
-	Spare  func(digest string) bool // reports digests that are needed without a manifest; may be nil
+	Spare  func(digest string) bool // reports blobs to keep although no manifest names them; may be nil
 	DryRun bool                     // removes nothing
 	Now    time.Time                // zero means the present
 }
 
-// A Removed is something that was removed, or would be.
+// A Removed is a file or folder that was removed, or would be in a dry run.
 type Removed struct {
 	Path string
 	What string
 	Size int64 // bytes
 }
 
-// GC removes unneeded files: blobs that no manifest names, older than an hour; unfinished
-// ingests and quarantined content older than a week; and rests of processes that were killed.
-// Blobs in use stay. If a manifest cannot be read all blobs stay, for it may name them:
-// the problems say so. A file that cannot be removed does not keep the others from it: the error
-// names all of those.
+// GC removes blobs that no manifest names, once they are an hour old; unfinished ingests and
+// quarantined content that are a week old; and temporary files of killed processes. Blobs in use
+// are kept. If a manifest cannot be read, all blobs are kept, because it may name them, and
+// problems says so. If a file cannot be removed, GC goes on with the others; the error names
+// each such file.
 func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problems []Problem, err error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -74,15 +74,15 @@ type collection struct {
 	GCOptions
 	store *Store
 	disk  *disk
-	// blocked says that blobs must stay: a manifest cannot be read.
+	// blocked means that no blob may be removed, because a manifest cannot be read.
 	blocked  bool
 	removed  []Removed
 	problems []Problem
-	failed   []error // of files that stay, though they are unneeded
+	failed   []error // one for each file that could not be removed
 }
 
-// skip notes the failure of one file, so that the collection goes on. It returns a failure that
-// all files share.
+// skip records the error of one file, and returns nil so that the collection goes on. An error
+// that every file would have, such as a read-only disk, is returned.
 func (c *collection) skip(err error) error {
 	if err == nil || errors.Is(err, syscall.EROFS) {
 		return err
@@ -91,7 +91,7 @@ func (c *collection) skip(err error) error {
 	return nil
 }
 
-// damaged reports whether a manifest cannot be read.
+// damaged reports whether any manifest cannot be read, and adds each to the problems.
 func (c *collection) damaged() (bool, error) {
 	_, problems, err := c.disk.manifests()
 	for _, p := range problems {
@@ -100,7 +100,7 @@ func (c *collection) damaged() (bool, error) {
 	return len(problems) > 0, err
 }
 
-// shards looks at the folders of blobs.
+// shards visits the folders of blobs.
 func (c *collection) shards() error {
 	shards, err := c.disk.readDir(blobsDir)
 	if err != nil {
@@ -122,18 +122,18 @@ func (c *collection) shards() error {
 	return nil
 }
 
-// shard looks at a blob or an ingest.
+// shard removes one blob or ingest if it is unneeded.
 func (c *collection) shard(dir, leaf string) error {
 	ref, partial := strings.CutPrefix(leaf, partialPrefix)
 	if !isDigest(ref) {
-		return nil // nothing of ours
+		return nil // not a file of the store
 	}
 	if !partial {
 		return c.blob(ref)
 	}
 	u := c.disk.unfinished(path.Join(dir, leaf), ref)
 	age := gcIngestAge
-	if u.allocated == 0 && u.Done == 0 { // the rest of a commit
+	if u.allocated == 0 && u.Done == 0 { // an empty folder left by a commit
 		age = gcBlobAge
 	}
 	if c.Now.Sub(u.Touched) < age {
@@ -144,8 +144,8 @@ func (c *collection) shard(dir, leaf string) error {
 	})
 }
 
-// blob removes a blob that no manifest names. Manifests are read again with the lock: a new one
-// is written under it.
+// blob removes a blob that no manifest names. It reads the manifests again once it holds the lock,
+// since writers of manifests hold it, too.
 func (c *collection) blob(digest string) error {
 	if c.blocked || c.Spare != nil && c.Spare(digest) {
 		return nil
@@ -176,7 +176,8 @@ func (c *collection) blob(digest string) error {
 	})
 }
 
-// locked acts with the lock of a blob or an ingest, or not at all if a process has it.
+// locked calls act under the lock of a blob or an ingest. If a process holds the lock, it does
+// nothing.
 func (c *collection) locked(ref string, act func() error) error {
 	if c.DryRun {
 		if _, used := c.disk.user(ref); used || c.disk.isHeld(ref) {
@@ -211,7 +212,7 @@ func (c *collection) remove(name, what string, size int64, act func() error) err
 	return nil
 }
 
-// quarantine removes old content with a wrong digest, and the memory of it.
+// quarantine removes old quarantined content and its records.
 func (c *collection) quarantine() error {
 	return c.old(quarantineDir, "quarantined content", gcQuarantineAge, func(string) bool { return true })
 }
@@ -221,12 +222,12 @@ func (c *collection) temps(dir string) error {
 	return c.old(dir, "temporary file", gcBlobAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".") })
 }
 
-// imports removes leftovers of the reference's imports.
+// imports removes unfinished imports of the reference implementation.
 func (c *collection) imports() error {
 	return c.old(locksDir, "unfinished import", gcIngestAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".import-") })
 }
 
-// old removes files of a folder that have not been written to for that time.
+// old removes the matching files of a folder that have not been written to for that time.
 func (c *collection) old(dir, what string, age time.Duration, match func(leaf string) bool) error {
 	entries, err := c.disk.readDir(dir)
 	if err != nil {
@@ -245,7 +246,7 @@ func (c *collection) old(dir, what string, age time.Duration, match func(leaf st
 	return nil
 }
 
-// namesOf returns the names of manifests that name a blob.
+// namesOf returns the names of the models whose manifests name a blob.
 func (d *disk) namesOf(digest string) ([]string, error) {
 	manifests, _, err := d.manifests()
 	if err != nil {

@@ -6,13 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/inferd-go/inferd/internal/filelock"
 )
 
-// errNoHome is the error of a name without a folder of models.
+// errNoHome is the error for a model by name while no folder of models is configured.
 var errNoHome = errors.New("no folder of models is configured")
 
-// open opens the store's folder the first time. For a writer it makes the folder and those of
-// the layout. For a reader a missing folder is an error that wraps [fs.ErrNotExist].
+// open returns the store's folder, which it opens on the first call. With write it creates the
+// folder and its subfolders; without, a missing folder is an error that wraps [fs.ErrNotExist].
 func (s *Store) open(write bool) (*disk, error) {
 	if s.Home == "" {
 		return nil, errNoHome
@@ -37,7 +39,10 @@ func (s *Store) open(write bool) (*disk, error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("model store: %w", err), root.Close())
 		}
-		s.disk = &disk{root: root, before: s.Before, shared: isShared(info)}
+		s.disk = &disk{root: root, before: s.Before, shared: isShared(info), lockFile: filelock.File}
+		if s.lockFile != nil {
+			s.disk.lockFile = s.lockFile
+		}
 	}
 	if write && !s.ready {
 		for _, dir := range []string{".", manifestsDir, blobsDir, locksDir, quarantineDir} {
@@ -53,9 +58,9 @@ func (s *Store) open(write bool) (*disk, error) {
 	return s.disk, nil
 }
 
-// makeHome makes the folder of a store and those above it, readable for all: models are no
-// secrets, and may be shared. It syncs the parent of each new one, and of the folder itself in any
-// case: a process that made it may have been killed before its sync.
+// makeHome creates the folder of a store and its missing parents, readable for all users: models
+// are no secrets, and may be shared. It syncs the parent of each new folder, and always that of
+// the store's folder: an earlier process may have created it and been killed before its sync.
 func makeHome(home string) error {
 	made := []string{home}
 	for dir := filepath.Dir(home); ; dir = filepath.Dir(dir) {
@@ -68,14 +73,14 @@ func makeHome(home string) error {
 		return err
 	}
 	for _, dir := range made {
-		if err := syncFolder(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // it may be closed to this user
+		if err := syncFolder(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // the user may lack access to a parent
 			return err
 		}
 	}
 	return nil
 }
 
-// syncFolder writes the entries of a folder outside of a store to disk.
+// syncFolder syncs the entries of a folder outside of a store.
 func syncFolder(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -84,8 +89,8 @@ func syncFolder(dir string) error {
 	return errors.Join(syncDir(root, "."), root.Close())
 }
 
-// Close gives up the folder and the locks on models that were handed out. A store that is
-// closed may be used again.
+// Close closes the folder and releases the locks on models that Ensure returned. The next call of
+// a method opens the store again.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +106,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// judge refuses a folder in which every user can replace files: manifests say which digests
-// belong to a name.
+// judge returns an error for a folder in which every user can replace files. The digest of a
+// model comes from its manifest, so write access to manifests is write access to models.
 func (d *disk) judge(dir string) error {
 	info, err := d.root.Stat(dir)
 	if err != nil {
@@ -114,7 +119,7 @@ func (d *disk) judge(dir string) error {
 	return nil
 }
 
-// unwritable explains that the store cannot be changed, and what still works.
+// unwritable adds to an error that the store cannot be changed, and which uses still work.
 func (s *Store) unwritable(err error) error {
 	switch {
 	case isReadOnly(err):
@@ -125,8 +130,8 @@ func (s *Store) unwritable(err error) error {
 	return fmt.Errorf("model store %s: %w", s.Home, err)
 }
 
-// isEscape reports whether os.Root refused a link that leads out of the folder. Its error has
-// no value to compare with.
+// isEscape reports whether os.Root refused a link that leads out of the folder. The os package
+// exports no error value for that, so the text is compared.
 func isEscape(err error) bool {
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && path.Err != nil && path.Err.Error() == "path escapes from parent"

@@ -2,9 +2,8 @@ package store
 
 import "os"
 
-// An Identity is a state of a file's content, as far as the file system reports it: equal
-// identities mean an unchanged file. The change time cannot be set by programs. A field
-// that the platform does not report is 0.
+// An Identity tells states of a file's content apart: equal identities mean an unchanged file.
+// Programs cannot set ctime. A field that the platform does not report is 0.
 type Identity struct {
 	Dev   uint64 `json:"dev"`
 	Ino   uint64 `json:"ino"`

@@ -4,12 +4,12 @@ package store
 
 import "os"
 
-// inode knows nothing: the size and the modification time have to do here.
+// inode returns no inode: on this platform only the size and the modification time are compared.
 func inode(os.FileInfo) (dev, ino uint64, ctime int64) { return 0, 0, 0 }
 
 func links(os.FileInfo) uint64 { return 1 }
 
-// isShared reports false: access lists decide here on the right to write.
+// isShared reports false: on this platform access lists control writing.
 func isShared(os.FileInfo) bool { return false }
 
 // isOwn reports false: the owner is not known here.

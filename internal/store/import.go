@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// An Import is an order to import a model.
+// An Import describes a model to import.
 type Import struct {
 	Path       string // of the file; of a split model, its first part
 	Name       string // empty means [NameOf] the file
@@ -37,9 +37,9 @@ type Imported struct {
 const localImport = "local-import"
 
 // Import copies a file of this machine, or all parts of a split model, into the store under a
-// name. The copy is read back and compared with the file, which is not changed. If the content
-// is there already it is not copied again. On an error nothing is left in the store.
-// progress, which may be nil, gets the bytes of all parts.
+// name. The copy is read back and compared with the file, which is not changed. Content that the
+// store already has is not copied again. After an error the store is as it was before. progress,
+// which may be nil, gets the bytes of all parts.
 func (s *Store) Import(ctx context.Context, im Import, progress func(done, total int64)) (*Imported, error) {
 	im, err := im.check()
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if c.total, err = sizeOfAll(files.Files); err != nil {
 		return nil, err
 	}
-	// If the name is taken or the digest there, the answer needs no copy.
+	// Without a copy: refuse a name that belongs to another model.
 	old, err := s.Manifest(im.Name)
 	if err != nil {
 		old = nil
@@ -77,7 +77,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	m := manifestOf(im, blobs)
 	result := &Imported{Manifest: m, Path: blobs[0].Path}
 	m.GGUF, result.Warning = headerOf(files.Files[0], len(files.Files))
-	if old != nil { // it has the same blobs, and may say more of them
+	if old != nil { // it has the same blobs, and possibly more members
 		result.Manifest = old
 		return result, nil
 	}
@@ -142,8 +142,8 @@ func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	return s.openFiles(ctx, path)
 }
 
-// headerOf reads the header of a model for its manifest. A file that is no model can be imported,
-// with a warning: other programs may know it.
+// headerOf reads the header of a model for its manifest. An unreadable header yields a warning, not
+// an error: other programs may be able to use the file.
 func headerOf(f *os.File, parts int) (*Header, string) {
 	info, err := f.Stat()
 	if err != nil {
@@ -160,20 +160,20 @@ func headerOf(f *os.File, parts int) (*Header, string) {
 	return &Header{printable.Text(h.Arch), h.Quant, clampInt(h.NCtx), clampInt(h.NVocab)}, warning
 }
 
-// clampInt keeps numbers of strangers in the range of JSON.
+// clampInt bounds a number of an untrusted header to 2^53, up to which JSON readers are exact.
 func clampInt(n uint64) int64 { return int64(min(n, 1<<53)) }
 
-// copying copies the files of one import.
+// copying is the state of one import.
 type copying struct {
 	store       *Store
 	name        string
 	progress    func(done, total int64)
 	done, total int64
-	blobs       []string // digests that were not there before
+	blobs       []string // digests of the blobs that this import has added
 }
 
-// all makes blobs of all files. old is the manifest of that name, or nil: files with other
-// digests are refused.
+// all makes blobs of all files. old is the present manifest of the name, or nil; files with other
+// digests than its blobs are refused.
 func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
 	var blobs []Blob
 	for n, f := range files {
@@ -193,8 +193,8 @@ func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im I
 	return blobs, nil
 }
 
-// file makes a blob of a file, unless it is there. taken is the digest that the name stands for
-// already, or empty: a file with another one is not copied.
+// file makes a blob of a file, unless the store has it. taken is the digest that belongs to the
+// name at present, or empty; a file with another digest is not copied.
 func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import) (Blob, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -234,7 +234,7 @@ func mismatchOf(want, got string) error {
 func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
 	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
 	if _, present := errors.AsType[*PresentError](err); present {
-		return c.file(ctx, f, im.SHA256, im) // another process was faster
+		return c.file(ctx, f, im.SHA256, im) // another process has committed it
 	}
 	if err != nil {
 		return Blob{}, err
@@ -246,7 +246,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 		}
 		err = in.Close()
 	}()
-	// Bytes of an earlier import are of no use: the file may have changed, and has to be read
+	// Drop the bytes of an earlier import: the file may have changed since, and must be read again
 	// in any case.
 	if err := in.Reset(Upstream{URL: "file:" + f.Name(), Total: info.Size()}); err != nil {
 		return Blob{}, err
@@ -287,7 +287,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	return blob, nil
 }
 
-// copyChunk is how much is read at once, in bytes.
+// copyChunk is the size of one read in bytes.
 const copyChunk = 1 << 20
 
 // stream copies everything, and hashes a chunk while it reads the next.
@@ -295,7 +295,7 @@ func (c *copying) stream(ctx context.Context, in *Ingest, from io.Reader, h hash
 	buffers := [2][]byte{make([]byte, copyChunk), make([]byte, copyChunk)}
 	hashed := make(chan struct{}, 1)
 	hashed <- struct{}{}
-	defer func() { <-hashed }() // the last chunk is hashed, too
+	defer func() { <-hashed }() // waits for the hash of the last chunk
 	off := int64(0)
 	for turn := 0; ; turn = 1 - turn {
 		if ctx.Err() != nil {
@@ -303,7 +303,7 @@ func (c *copying) stream(ctx context.Context, in *Ingest, from io.Reader, h hash
 		}
 		n, err := io.ReadFull(from, buffers[turn])
 		chunk := buffers[turn][:n]
-		<-hashed // the other buffer is free, and the hash takes chunks in order
+		<-hashed // the previous chunk: frees its buffer, and keeps the chunks in order
 		go func() {
 			h.Write(chunk)
 			hashed <- struct{}{}
@@ -331,7 +331,7 @@ func (c *copying) report(n int64) {
 	}
 }
 
-// undo removes the blobs that this import has made and no manifest names.
+// undo removes the blobs that this import has added, unless a manifest names them by now.
 func (c *copying) undo(err error) error {
 	for _, digest := range c.blobs {
 		err = errors.Join(err, c.store.removeUnnamed(digest))
@@ -339,7 +339,7 @@ func (c *copying) undo(err error) error {
 	return err
 }
 
-// exists reports whether there is a blob, whatever its content.
+// exists reports whether there is a file at the path of a blob.
 func (s *Store) exists(digest string) (bool, error) {
 	d, err := s.open(false)
 	if err != nil {

@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// Distances between two writes of an ingest's state.
+// Bounds between two writes of an ingest's state.
 const (
-	checkpointBytes = 8 << 20         // written since the last checkpoint, in any range
-	durableBytes    = 256 << 20       // written since the last sync
+	checkpointBytes = 8 << 20         // bytes since the last checkpoint, in any range
+	durableBytes    = 256 << 20       // bytes since the last sync
 	durableTime     = 5 * time.Second // since the last sync
-	hashChunk       = 1 << 20         // bytes that are read back at once
-	foreignTime     = 2 * time.Minute // since the last checkpoint of a writer on another machine
+	hashChunk       = 1 << 20         // bytes of one read of the follower
+	foreignTime     = 2 * time.Minute // a writer on another machine counts as dead this long after its last checkpoint
 )
 
-// A Want describes a blob that is to come into the store.
+// A Want describes the blob that an ingest is for.
 type Want struct {
-	// SHA256 is the expected digest, in lower-case hex. If it is empty, the URL names the
-	// ingest, and its content the blob.
+	// SHA256 is the expected digest, in lower-case hex. If it is empty, the ingest is named by
+	// the hash of the URL, and the blob by the digest of its content.
 	SHA256   string
-	Upstream        // where it comes from; Total may be set later
+	Upstream        // the source; Total may be set later
 	Name     string // of the model, for reports; may be empty
 }
 
-// ref names the ingest.
+// ref is the name of the ingest: 64 hex digits.
 func (w *Want) ref() string {
 	if w.SHA256 != "" {
 		return w.SHA256
@@ -39,7 +39,7 @@ func (w *Want) ref() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// what names the content in an error.
+// what describes the content, for errors.
 func (w *Want) what() string {
 	if w.SHA256 != "" {
 		return "blob " + digestPrefix + w.SHA256
@@ -54,53 +54,53 @@ type Blob struct {
 	Path   string // absolute if the store's folder is
 }
 
-// An Ingest is a blob on its way into the store. Bytes come in any order, from several
-// goroutines. The ingest outlives its process: the next [Store.Begin] of the same blob
-// continues with the bytes that are there.
+// An Ingest is a blob on its way into the store. Bytes are written in any order, from several
+// goroutines. An ingest outlives its process: the next [Store.Begin] of the same blob continues
+// with the bytes on disk.
 //
-// It hashes the bytes as they lie on disk, in the background, and writes its state down: every
-// 8 MiB, and after a sync every 256 MiB or 5 s. The caller calls Close, in any case.
+// In the background it reads the bytes back and hashes them. It saves its state every 8 MiB, and
+// every 256 MiB or 5 s after a sync. The caller must call Close.
 type Ingest struct {
 	store *Store
 	disk  *disk
 	lock  *Lock
 	ref   string // the digest, or a name instead
-	dir   string // of the data and the states
+	dir   string // folder of the data and the states
 	file  *os.File
 
 	tasks sync.WaitGroup // the follower and the syncer; they end when stopped is set
-	wake  chan struct{}  // for the syncer: something to sync, or the end
+	wake  chan struct{}  // wakes the syncer: a sync is due, or the ingest has stopped
 
-	// saving is held while a state is written, so that the latest stays, and while bytes are
-	// dropped, so that no state claims them afterwards.
+	// saving is held while a state is written, so that an older state never replaces a newer one,
+	// and while bytes are dropped, so that no later state claims them.
 	saving   sync.Mutex
-	findable bool // with saving: the entries of the folders above are on disk
+	findable bool // guarded by saving: the entries of the parent folders are synced
 
 	mu         sync.Mutex // guards the fields below
-	changed    *sync.Cond // of mu: bytes, hashed bytes, or the end
+	changed    *sync.Cond // on mu: bytes were written or hashed, or the ingest stopped
 	state      state
-	resets     int   // a chunk that was read before a reset does not count after it
+	resets     int   // counts dropped or replaced bytes: chunks read before are not hashed after
 	unsaved    int64 // bytes since the last checkpoint
 	unsynced   int64 // bytes since the last sync
-	suspicious bool  // the data is not as the last own write left it
-	resumed    bool  // bytes were resumed that others may have changed
-	// firstSum is the digest before everything was hashed again. If the bytes did not change, only
-	// their times, both are equal.
+	suspicious bool  // the file was changed since the last write of this ingest
+	resumed    bool  // resumed bytes may have been changed by other programs
+	// firstSum is the digest before all bytes were hashed again. It equals the second digest if
+	// only the times of the file had changed.
 	firstSum  string
-	stopped   bool // no more background work
-	committed bool // or quarantined: only the states are left
+	stopped   bool // the background tasks end
+	committed bool // committed or quarantined: only the states are left
 	closed    bool
-	err       error // first failure of the background work
+	err       error // first error of the background tasks
 }
 
-// A PresentError means that there is a blob of the digest which was to come.
+// A PresentError means that the store already has a blob of that digest.
 type PresentError struct{ Digest string }
 
 func (e *PresentError) Error() string {
 	return "blob " + digestPrefix + e.Digest + " is in the model store already"
 }
 
-// check refuses a want that names no content.
+// check returns an error if neither a digest nor a URL is given, and normalises the digest.
 func (w *Want) check() error {
 	if w.SHA256 == "" && w.URL == "" {
 		return errors.New("begin an ingest: neither a digest nor a URL is given")
@@ -116,10 +116,10 @@ func (w *Want) check() error {
 	return nil
 }
 
-// Begin starts or resumes an ingest. If another process is at it, the error is a [BusyError];
-// its progress is in [Store.Unfinished]. If the blob is there the error is a [PresentError]:
-// another process may have committed it since the caller has looked. [Store.Have] then tells
-// whether it is whole, and moves it away if not.
+// Begin starts or resumes an ingest. If another process writes the same one, the error is a
+// [BusyError], and [Store.Unfinished] has its progress. If the store has the blob, the error is a
+// [PresentError]: another process may have committed it since the caller looked. [Store.Have] then
+// checks the blob, and moves it to the quarantine if it is damaged.
 func (s *Store) Begin(w Want) (*Ingest, error) {
 	if err := w.check(); err != nil {
 		return nil, err
@@ -158,15 +158,14 @@ func (s *Store) Begin(w Want) (*Ingest, error) {
 
 func (i *Ingest) path(leaf string) string { return path.Join(i.dir, leaf) }
 
-// Upstream returns the source that the bytes came from so far.
+// Upstream returns the source of the bytes.
 func (i *Ingest) Upstream() Upstream {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.state.Upstream
 }
 
-// SetUpstream changes the source for the bytes that are missing, which is to have the same
-// content.
+// SetUpstream changes the source of the missing bytes. The new source must have the same content.
 func (i *Ingest) SetUpstream(u Upstream) error {
 	i.mu.Lock()
 	i.state.Upstream = u
@@ -174,7 +173,7 @@ func (i *Ingest) SetUpstream(u Upstream) error {
 	return i.Checkpoint()
 }
 
-// Reset drops all bytes: the source has other content now, or the bytes are of no use.
+// Reset drops all bytes, for example because the content of the source has changed.
 func (i *Ingest) Reset(u Upstream) error {
 	if err := i.drop(u); err != nil {
 		return fmt.Errorf("drop the bytes of an ingest: %w", err)
@@ -182,12 +181,12 @@ func (i *Ingest) Reset(u Upstream) error {
 	return i.Checkpoint()
 }
 
-// drop forgets the states, and then the bytes.
+// drop removes the states, and then the bytes.
 func (i *Ingest) drop(u Upstream) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()
 	i.mu.Lock()
-	i.resets++ // no durable state is written after this
+	i.resets++ // writeDurable discards states taken before
 	i.state.clear()
 	i.mu.Unlock()
 	if err := i.forget(); err != nil {
@@ -204,32 +203,32 @@ func (i *Ingest) drop(u Upstream) error {
 	return i.noteFile()
 }
 
-// Ranges returns the bytes that are there: sorted, and no two touch.
+// Ranges returns the ranges that have been written, sorted; no two touch.
 func (i *Ingest) Ranges() []Range {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.Clone(i.state.Ranges)
 }
 
-// Done is the number of bytes that are there.
+// Done is the number of bytes that have been written.
 func (i *Ingest) Done() int64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return sum(i.state.Ranges)
 }
 
-// Hashed is the number of bytes that have been hashed, from the first one on.
+// Hashed is the number of leading bytes that have been hashed.
 func (i *Ingest) Hashed() int64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.state.Hashed
 }
 
-// ErrTooLong is the error of a write beyond the total.
+// ErrTooLong is the error for a write beyond the total.
 var ErrTooLong = errors.New("more bytes than the announced total")
 
-// WriteAt writes bytes at their place in the blob. It may be called from several goroutines,
-// for bytes that are not there yet.
+// WriteAt writes bytes at their offset in the blob. Goroutines may call it concurrently for ranges
+// that do not overlap.
 func (i *Ingest) WriteAt(p []byte, off int64) (int, error) {
 	due, err := i.writeAt(p, off)
 	if err != nil {
@@ -243,8 +242,8 @@ func (i *Ingest) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// writeAt also reports whether a checkpoint is due. Writes come one at a time, so that a write
-// of others is seen between two.
+// writeAt also reports whether a checkpoint is due. It holds mu throughout, so that a write of
+// another program between two of its own is noticed.
 func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -261,7 +260,7 @@ func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	if err := i.compareLocked(); err != nil {
 		return false, err
 	}
-	if off < i.state.Hashed { // hashed bytes are replaced: that hash is of no use
+	if off < i.state.Hashed { // replaces hashed bytes: hash again
 		i.resets++
 		i.state.rehash()
 	}
@@ -288,12 +287,12 @@ func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 func (i *Ingest) wakeSyncer() {
 	select {
 	case i.wake <- struct{}{}:
-	default: // it is awake
+	default: // already woken
 	}
 }
 
-// Checkpoint writes the state down: if the process ends now, the next one continues from
-// here. WriteAt does so every 8 MiB.
+// Checkpoint saves the state: if the process is killed, the next one continues from there.
+// WriteAt calls it every 8 MiB.
 func (i *Ingest) Checkpoint() error {
 	if err := i.save(); err != nil {
 		return fmt.Errorf("write the state of an ingest down: %w", err)
@@ -310,7 +309,7 @@ func (i *Ingest) save() error {
 	return i.disk.writeState(i.path(stateLeaf), &state, false)
 }
 
-// stop ends the background work, and waits for it.
+// stop ends the background tasks and waits for them.
 func (i *Ingest) stop() {
 	i.mu.Lock()
 	i.stopped = true
@@ -320,7 +319,7 @@ func (i *Ingest) stop() {
 	i.tasks.Wait()
 }
 
-// Close ends the ingest and gives its lock up. Uncommitted bytes stay for the next Begin.
+// Close ends the ingest and releases its lock. Uncommitted bytes are kept for the next Begin.
 func (i *Ingest) Close() error {
 	i.mu.Lock()
 	closed, committed := i.closed, i.committed
@@ -330,7 +329,7 @@ func (i *Ingest) Close() error {
 	if closed {
 		return nil
 	}
-	if !committed { // the next Begin has less to read
+	if !committed { // saves the next Begin some hashing
 		i.settle(end)
 	}
 	i.stop()
@@ -352,7 +351,7 @@ func (i *Ingest) Close() error {
 	return nil
 }
 
-// closeFile closes the data, once. The background work has ended.
+// closeFile closes the data, once. The background tasks must have ended.
 func (i *Ingest) closeFile() error {
 	f := i.file
 	if f == nil {

@@ -37,7 +37,7 @@ func TestKillThenPowerCut(t *testing.T) {
 	first := recordPut(t, home)
 	stride, randoms := 1, 1
 	if testing.Short() {
-		stride, randoms = 4, 0
+		stride, randoms = 12, 0
 	}
 	for n := 1; n <= len(first); n += stride {
 		before := newDisk()

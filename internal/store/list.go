@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A State is the state of a model's files, as far as it is known without reading them.
+// A State is the state of a model's files, as far as it is known without reading their content.
 type State string
 
 // The states of a model.
@@ -28,7 +28,7 @@ type Entry struct {
 	Manifest
 	State State
 	Why   string // for a state other than OK
-	// PIDs are processes that use one of its blobs, as far as they can be found out.
+	// PIDs are the known processes that use one of its blobs.
 	PIDs []int
 	File string // of the blob, of the first part, or the file that the manifest refers to
 }
@@ -43,10 +43,10 @@ type Listing struct {
 	Models     []Entry // sorted by name
 	Unfinished []Unfinished
 	Torn       []Problem // manifests that cannot be used
-	Problems   []Problem // all of them; damage is local: it hides nothing else
+	Problems   []Problem // all of them, also those of Torn; none hides another part of the store
 }
 
-// List returns the content of the store. It reads no blobs. A store that does not exist is empty.
+// List returns the content of the store. It reads no blobs. If there is no store, it is empty.
 func (s *Store) List() (Listing, error) {
 	d, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +94,7 @@ func (q *Quarantined) what() string {
 	return fmt.Sprintf("content%s came %d times with SHA-256 %s instead of %s, from %s", model, q.Times, q.Actual, q.Expected, q.URL)
 }
 
-// manifests reads all manifests. Unusable ones become problems.
+// manifests reads all manifests by name. Unusable ones become problems.
 func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 	entries, err := d.readDir(manifestsDir)
 	if err != nil {
@@ -124,7 +124,7 @@ func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 	return all, problems, nil
 }
 
-// entry finds out the state of a model.
+// entry determines the state of a model.
 func (s *Store) entry(d *disk, m *Manifest) Entry {
 	e := Entry{Manifest: *m, State: OK, File: d.path(blobPath(m.Digest()))}
 	if first := m.Blobs()[0]; first.Refers != nil {
@@ -149,7 +149,7 @@ func (m *Manifest) files() []Part {
 	return all
 }
 
-// worsen notes the state of one file: that of the model is the worst one.
+// worsen records the state of one file: the state of a model is that of its worst file.
 func (e *Entry) worsen(state State, why string) {
 	order := []State{OK, Unverified, Missing, Damaged}
 	if slices.Index(order, state) > slices.Index(order, e.State) {
@@ -157,7 +157,7 @@ func (e *Entry) worsen(state State, why string) {
 	}
 }
 
-// stateOf finds out the state of one file without reading it.
+// stateOf determines the state of one file without reading its content.
 func (s *Store) stateOf(d *disk, part Part) (State, string) {
 	digest := part.Blob[len(digestPrefix):]
 	file := d.path(blobPath(digest))
@@ -202,10 +202,10 @@ func (s *Store) Show(name string) (Entry, error) {
 	return s.entry(d, m), nil
 }
 
-// Verify reads all files of the models of these names, or of all models, and compares their
-// digests. It changes nothing in the store. A model that cannot be verified is an entry with
-// the state Missing or Damaged, or a problem if its manifest cannot be read. Files that are
-// read are reported to phase, which may be nil.
+// Verify reads all files of the named models, or of all models if names is empty, and compares
+// their digests. It changes nothing in the store. A model that fails is an entry with the state
+// Missing or Damaged, or a problem if its manifest cannot be read. Each file is reported to phase
+// before it is read; phase may be nil.
 func (s *Store) Verify(ctx context.Context, names []string, phase func(Phase)) (Listing, error) {
 	l, err := s.List()
 	if err != nil {

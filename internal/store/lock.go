@@ -25,15 +25,15 @@ func (e *BusyError) Error() string {
 	return e.What + " is being written by another process" + by
 }
 
-// A Lock is a lock on a model's name or on a blob. The kernel holds it: it ends with the
-// process. On a file system without locks it is only the file.
+// A Lock is a lock on a model's name or on a blob. The kernel releases it when the process ends.
+// On a file system without locks it has no effect.
 type Lock struct{ file *os.File }
 
-// Release gives the lock up. Its file stays.
+// Release releases the lock. The lock file remains.
 func (l *Lock) Release() { _ = l.file.Close() } // nothing was written
 
-// LockName locks a model's name against other writers of its manifest, without waiting. If
-// another process has it, the error is a [BusyError].
+// LockName takes the lock that writers of a model's manifest hold, without waiting. If another
+// process holds it, the error is a [BusyError].
 func (s *Store) LockName(name string) (*Lock, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -45,16 +45,16 @@ func (s *Store) LockName(name string) (*Lock, error) {
 	return s.lock(d, name+".lock", fmt.Sprintf("model %q", name), false)
 }
 
-// lockBlob locks a digest: for its writer alone, or shared for its users.
+// lockBlob locks a blob: exclusively for its writer, or shared for its users.
 func (s *Store) lockBlob(d *disk, digest string, shared bool) (*Lock, error) {
-	// The dot keeps it apart from the locks of names.
+	// No model's name begins with a dot, so these never collide with the locks of names.
 	return s.lock(d, ".blob-"+digest+".lock", "blob sha256:"+digest, shared)
 }
 
-// maxLockTries is how often a lock's file may be removed between its open and its lock.
+// maxLockTries bounds the retries after a lock file was removed between open and lock.
 const maxLockTries = 10
 
-// lock opens the lock file for reading, so that it may belong to another user of the store.
+// lock opens the lock file read-only: it may belong to another user of the store.
 func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 	name := path.Join(locksDir, leaf)
 	for range maxLockTries {
@@ -67,9 +67,9 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 		if err != nil {
 			return nil, s.unwritable(err)
 		}
-		err = flock(f, shared)
+		err = d.flock(f, shared)
 		switch {
-		case errors.Is(err, errors.ErrUnsupported): // locks only spare work: correctness does not rest on them
+		case errors.Is(err, errors.ErrUnsupported): // locks only save work: no correctness depends on them
 			return &Lock{f}, nil
 		case errors.Is(err, filelock.ErrHeld):
 			return nil, errors.Join(&BusyError{what, filelock.Holder(f)}, f.Close())
@@ -85,17 +85,17 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 	return nil, fmt.Errorf("lock %s: others keep removing it", d.path(name))
 }
 
-// A listing of the store takes locks for a moment, to see whether they are held: a lock that is
-// held longer than probeTries times probePause is in use.
+// A listing of the store takes each lock for a moment, to see whether it is held. So a lock counts
+// as held only if it stays so for probeTries times probePause.
 const (
 	probeTries = 6
 	probePause = 10 * time.Millisecond
 )
 
-// flock locks a file, unless another process has it for longer than a moment.
-func flock(f *os.File, shared bool) error {
+// flock locks a file. If another process holds the lock only for a moment, it waits for that.
+func (d *disk) flock(f *os.File, shared bool) error {
 	for try := 1; ; try++ {
-		err := filelock.File(f, shared)
+		err := d.lockFile(f, shared)
 		if try == probeTries || !errors.Is(err, filelock.ErrHeld) {
 			return err
 		}
@@ -103,7 +103,7 @@ func flock(f *os.File, shared bool) error {
 	}
 }
 
-// isAt reports whether an open file is the one of that name.
+// isAt reports whether the file at a path is the open file.
 func (d *disk) isAt(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {
@@ -113,34 +113,35 @@ func (d *disk) isAt(f *os.File, name string) bool {
 	return err == nil && os.SameFile(open, there)
 }
 
-// isHeld reports whether a process has the lock of a blob or an ingest for itself.
+// isHeld reports whether a process holds the exclusive lock of a blob or an ingest.
 func (d *disk) isHeld(ref string) bool {
 	f, _, err := d.open(path.Join(locksDir, ".blob-"+ref+".lock"), os.O_RDONLY)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(flock(f, true), filelock.ErrHeld)
+	return errors.Is(d.flock(f, true), filelock.ErrHeld)
 }
 
-// removeLock removes the lock file of a blob that is gone. The caller has the lock; a process
-// that has opened the file sees after its lock that the file is not there any longer.
+// removeLock removes the lock file of a blob that was removed. The caller holds the lock. A process
+// that has opened the file checks, once it has the lock, whether the file is still at its path.
 func (d *disk) removeLock(ref string) {
-	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // it is empty, and Windows keeps open files
+	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // an empty file may stay; Windows cannot remove an open one
 }
 
-// user returns a process that uses a blob, which may be this one; 0 if it is unknown.
+// user reports whether a process uses a blob; pid is that process, which may be this one, or 0 if
+// unknown.
 func (d *disk) user(ref string) (pid int, used bool) {
 	f, _, err := d.open(path.Join(locksDir, ".blob-"+ref+".lock"), os.O_RDONLY)
 	if err != nil {
 		return 0, false
 	}
 	defer f.Close()
-	pid = filelock.Holder(f) // before this process takes the lock itself
-	if !errors.Is(flock(f, false), filelock.ErrHeld) {
+	pid = filelock.Holder(f) // must precede the lock attempts of this process
+	if !errors.Is(d.flock(f, false), filelock.ErrHeld) {
 		return 0, false
 	}
-	if errors.Is(flock(f, true), filelock.ErrHeld) {
+	if errors.Is(d.flock(f, true), filelock.ErrHeld) {
 		return 0, false // a writer
 	}
 	return pid, true

@@ -19,8 +19,8 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// A Manifest says which blobs a model's name stands for. Other programs that share the store
-// read and write manifests, too: members that are unknown here are kept.
+// A Manifest maps the name of a model to its blobs. Other programs that share the store read and
+// write manifests, too, so unknown members are kept.
 type Manifest struct {
 	Schema     int     `json:"schema_version"`
 	Name       string  `json:"name"`
@@ -34,14 +34,14 @@ type Manifest struct {
 
 	Parts      []Part          `json:"parts,omitempty"`      // of a split model, in order
 	Companions map[string]Part `json:"companions,omitempty"` // by purpose, such as "mmproj"
-	Refers     *Refers         `json:"refers,omitempty"`     // the file that is used in place of a blob
+	Refers     *Refers         `json:"refers,omitempty"`     // a file outside of the store, in place of the blob
 	GGUF       *Header         `json:"gguf,omitempty"`       // from the file's header
 	Asked      []string        `json:"asked,omitempty"`      // names that resolved to this model
 
 	Unknown jsontext.Value `json:",embed"`
 }
 
-// Source is where a model came from. Unknown members are empty strings.
+// Source is the origin of a model. Unknown members are empty strings.
 type Source struct {
 	Registry string `json:"registry"`
 	Repo     string `json:"repo"`
@@ -56,13 +56,13 @@ type Part struct {
 	Refers *Refers `json:"refers,omitempty"` // as in Manifest, of this part
 }
 
-// Refers is a file outside of the store, and its state when its content was hashed.
+// Refers is a file outside of the store, with its identity when its content was hashed.
 type Refers struct {
 	Path string `json:"path"` // absolute
 	Identity
 }
 
-// Header has members of a GGUF file's header; unknown ones are zero.
+// Header is an excerpt of a GGUF file's header. Unknown members are zero.
 type Header struct {
 	Arch   string `json:"arch"`
 	Quant  string `json:"quant"`
@@ -83,7 +83,7 @@ func (m *Manifest) Blobs() []Part {
 	return []Part{{Blob: m.Blob, Size: m.Size, Refers: m.Refers}}
 }
 
-// digests are those of the parts in order.
+// digests returns the digests of the parts in order, with their prefix.
 func (m *Manifest) digests() []string {
 	var all []string
 	for _, p := range m.Blobs() {
@@ -116,7 +116,7 @@ const (
 	maxRefs        = 4096    // parts, companions or asked names of a manifest
 )
 
-// check refuses a manifest that cannot be used.
+// check returns an error if a manifest cannot be used.
 func (m *Manifest) check(name string) error {
 	switch {
 	case m.Schema != manifestSchema:
@@ -145,8 +145,8 @@ func (m *Manifest) check(name string) error {
 	return nil
 }
 
-// Manifest returns the manifest of that name. If there is none the error wraps
-// [fs.ErrNotExist]; if it is damaged, it is a [DamagedError].
+// Manifest returns the manifest of a name. If there is none, the error wraps [fs.ErrNotExist]; if it
+// is unusable, the error is a [DamagedError].
 func (s *Store) Manifest(name string) (*Manifest, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s *Store) Manifest(name string) (*Manifest, error) {
 	return d.manifest(name)
 }
 
-// A DamagedError names a file of the store that cannot be used. Others are not affected.
+// A DamagedError means that one file of the store cannot be used. The rest of the store can.
 type DamagedError struct {
 	Path string
 	Err  error
@@ -191,15 +191,15 @@ func (d *disk) manifest(name string) (*Manifest, error) {
 	return &m, nil
 }
 
-// sameFile reports whether two names are those of one file.
+// sameFile reports whether two paths lead to one file.
 func (d *disk) sameFile(a, b string) bool {
 	first, errA := d.root.Lstat(a)
 	second, errB := d.root.Lstat(b)
 	return errA == nil && errB == nil && os.SameFile(first, second)
 }
 
-// An otherCaseError means that the file system finds another model's manifest by a name, as it
-// does not tell upper case from lower case.
+// An otherCaseError means that a file system that ignores case returned the manifest of a model
+// whose name differs from the wanted one only in case.
 type otherCaseError struct {
 	name  string
 	found *Manifest
@@ -212,20 +212,20 @@ func (e *otherCaseError) Error() string {
 // Unwrap returns [fs.ErrNotExist].
 func (e *otherCaseError) Unwrap() error { return fs.ErrNotExist }
 
-// A TakenError means that a name stands for another model already.
+// A TakenError means that a name already belongs to another model.
 type TakenError struct {
-	Name, Digest string // of the model that has the name
+	Name, Digest string // of that other model
 }
 
 func (e *TakenError) Error() string {
 	return fmt.Sprintf("the name %q belongs to another model, sha256:%s: choose another name, or remove that model first (inferdctl rm %s)", e.Name, e.Digest, e.Name)
 }
 
-// PutManifest writes a manifest, after which the model can be used by its name. Its blobs have
-// been committed, and the caller has the lock of the name. Missing members get their defaults.
-// A name of another model, by the digests of all parts, is refused with a [TakenError], unless
-// replace is set; a damaged manifest is replaced. A name that the file system does not tell from
-// another model's, as it differs in its case only, is refused in any case.
+// PutManifest writes a manifest. From then on the model can be used by its name. Its blobs must
+// have been committed, and the caller must hold the lock of the name. Missing members get their
+// defaults. If the name belongs to a model with other digests, the error is a [TakenError], unless
+// replace is set; a damaged manifest is replaced. Where the file system ignores case, a name that
+// differs from another model's only in case is always refused.
 func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err := CheckName(m.Name); err != nil {
 		return err
@@ -265,9 +265,9 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	return nil
 }
 
-// holdBlobs keeps the blobs of a manifest from being removed while it is written, and fails if
-// one is not there. It has them on disk with the folders above: the process that made them may
-// have been killed before its sync, and another program may not sync at all.
+// holdBlobs locks the blobs of a manifest against removal while it is written, and fails if one is
+// missing. It syncs them and their parent folders: the process that made them may have been killed
+// before its sync, and other programs that share the store may never sync.
 func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	var locks []*Lock
 	unlock := func() {
@@ -299,8 +299,8 @@ func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	return unlock, d.syncUp(blobsDir)
 }
 
-// syncBlob has a blob on disk up to its entry in the folder of blobs. It fails if the blob is not
-// there with that size.
+// syncBlob syncs a blob, its folder and the folder above that. It fails if there is no blob of that
+// size.
 func (d *disk) syncBlob(digest string, size int64) error {
 	name := blobPath(digest)
 	f, info, err := d.open(name, os.O_RDONLY)

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// named opens the model of a name. Every file is checked: the manifest has its digest.
+// named opens a model by name. Every file is checked against its digest in the manifest.
 func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
 	if err := CheckName(ref.Name); err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 	switch {
 	case err == nil && ref.SHA256 != "" && m.Digest() != ref.SHA256:
 		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
-	case err == nil && ref.SHA256 == "": // the digest comes from there
+	case err == nil && ref.SHA256 == "": // the digest comes from the manifest
 		err = errors.Join(d.judge("."), d.judge(manifestsDir))
 	}
 	if err != nil && ref.SHA256 != "" {
@@ -91,7 +91,7 @@ func partError(i, n int, err error) error {
 	return fmt.Errorf("part %d of %d: %w", i+1, n, err)
 }
 
-// openBlob opens a blob, or the file that is used in its place.
+// openBlob opens a blob, or the file that the manifest refers to instead.
 func (d *disk) openBlob(part Part) (*os.File, os.FileInfo, string, error) {
 	if part.Refers != nil {
 		f, info, err := openRegular(part.Refers.Path)
@@ -102,8 +102,8 @@ func (d *disk) openBlob(part Part) (*os.File, os.FileInfo, string, error) {
 	return f, info, d.path(name), err
 }
 
-// use locks a blob for as long as the store is open, so that other processes do not remove it.
-// Without the lock nothing breaks: an open file outlives its name.
+// use locks a blob until the store is closed, so that other processes do not remove it. It may fail
+// silently: an open file stays readable after its removal.
 func (s *Store) use(d *disk, digest string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Store) use(d *disk, digest string) {
 	s.uses[digest] = lock
 }
 
-// releaseUse gives up the shared lock on a blob that this store is about to write.
+// releaseUse releases the shared lock of a blob, before this store takes the exclusive one.
 func (s *Store) releaseUse(digest string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +130,7 @@ func (s *Store) releaseUse(digest string) {
 	}
 }
 
-// setWriting counts the ingests of a digest.
+// setWriting changes the number of open ingests of a digest.
 func (s *Store) setWriting(digest string, by int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// Folders and files of the layout, which other programs share. All paths have slashes.
+// Folders and files of the layout, which other programs use, too. Paths have slashes.
 const (
 	blobsDir      = "blobs/sha256"
 	manifestsDir  = "manifests"
@@ -34,15 +34,15 @@ func manifestPath(name string) string {
 	return path.Join(manifestsDir, name+manifestExt)
 }
 
-// path is where a file of the store is, for reports and errors.
+// path is the absolute path of a file of the store, for reports and errors.
 func (d *disk) path(name string) string {
 	return filepath.Join(d.root.Name(), filepath.FromSlash(name))
 }
 
-// maxName is the most bytes of a model's name.
+// maxName bounds a model's name in bytes.
 const maxName = 128
 
-// CheckName refuses a name that no manifest can have: it is part of file names.
+// CheckName returns an error if a name cannot be that of a model: names are parts of file names.
 func CheckName(name string) error {
 	var because string
 	switch {
@@ -68,7 +68,7 @@ func isNameRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
 }
 
-// isDevice reports whether Windows opens a device by that name, whatever its extension.
+// isDevice reports whether Windows opens a device by that name; it ignores the extension.
 func isDevice(name string) bool {
 	stem, _, _ := strings.Cut(strings.ToLower(name), ".")
 	if slices.Contains([]string{"con", "prn", "aux", "nul"}, stem) {
@@ -77,8 +77,8 @@ func isDevice(name string) bool {
 	return len(stem) == 4 && (strings.HasPrefix(stem, "com") || strings.HasPrefix(stem, "lpt")) && stem[3] >= '1' && stem[3] <= '9'
 }
 
-// NameOf is the name of a model by its file: the stem in lower case, without the number of a
-// part. Characters that no name may have become dashes.
+// NameOf derives a model's name from its file: the stem in lower case, without the number of a
+// part, with dashes in place of characters that names must not have.
 func NameOf(file string) (string, error) {
 	stem := strings.TrimSuffix(strings.ToLower(filepath.Base(file)), ".gguf")
 	if match := anyPart.FindStringSubmatch(stem); match != nil {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// bootID identifies the run of the machine's kernel; empty if it is unknown.
+// bootID identifies this boot of the machine; empty if it is unknown.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -17,8 +17,8 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// birth is the start time of a process, in ticks since the boot; 0 if there is no such
-// process or nothing is known. A process with the pid and the birth of another one is that one.
+// birth is the start time of a process, in ticks since the boot; 0 if there is no such process or
+// its start is unknown. Pid and birth together identify a process.
 func birth(pid int) uint64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

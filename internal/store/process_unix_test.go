@@ -119,6 +119,26 @@ var roles = map[string]func(s *store.Store) error{
 		fmt.Println("ready")
 		return waitForEnd()
 	},
+	"show": func(s *store.Store) error {
+		m, err := s.Ensure(context.Background(), store.Ref{Name: "m"}, nil)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		fmt.Println("ready")
+		if err := waitForEnd(); err != nil {
+			return err
+		}
+		text, err := io.ReadAll(m.Files[0])
+		fmt.Printf("%q\n", text)
+		return err
+	},
+	"get": func(s *store.Store) error { return get(s, contended(), false) },
+	"lie": func(s *store.Store) error {
+		lie := contended()
+		lie[rand.IntN(len(lie))] ^= 1
+		return get(s, lie, true)
+	},
 	"problems": func(s *store.Store) error {
 		l, err := s.List()
 		for _, p := range l.Problems {
@@ -144,6 +164,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
 		syscall.Umask(0o022)
 		s := &store.Store{Home: os.Getenv("STORE_TEST_HOME")}
+		s.SetLocks(locks[os.Getenv(locksEnv)])
 		if err := roles[role](s); err != nil {
 			fmt.Println("error:", err)
 			os.Exit(1)
@@ -240,40 +261,6 @@ func TestWriterIsKilled(t *testing.T) {
 	if got := tree(t, home); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
-}
-
-// On a file system whose locks do nothing the state names the writer.
-func TestWriterWithoutLocks(t *testing.T) {
-	home := ramDir(t)
-	cmd := process(t, "", "hold", home)
-	if _, err := cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "0\n" {
-		t.Fatal(line, err)
-	}
-	locks, err := filepath.Glob(filepath.Join(home, "locks", ".blob-*"))
-	if err != nil || len(locks) != 1 {
-		t.Fatal(locks, err)
-	}
-	if err := os.Remove(locks[0]); err != nil { // its lock is now no obstacle
-		t.Fatal(err)
-	}
-	s := &store.Store{Home: home}
-	defer s.Close()
-	if busy, ok := errors.AsType[*store.BusyError](func() error { _, err := s.Begin(killedWant()); return err }()); !ok || busy.PID != cmd.Process.Pid {
-		t.Errorf("%v", busy)
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	begin(t, s, killedWant())
 }
 
 // Two users of a group share a store: one goes on with, uses and removes what the other began.

@@ -15,26 +15,26 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A Phase is a step of getting a model; see package status.
+// A Phase is a step of obtaining a model; see package status.
 type Phase = status.Phase
 
-// A Quarantined is the record of content with a wrong digest, which lies beside the content.
+// A Quarantined is the record of content with a wrong digest. It is stored beside that content.
 type Quarantined struct {
 	Name     string    `json:"name"` // of the model; empty if unknown
 	Expected string    `json:"expected"`
 	Actual   string    `json:"actual"`
 	Size     int64     `json:"size_bytes"`
-	URL      string    `json:"url"`      // where it came from; empty if it was damaged in the store
-	MovedTo  string    `json:"moved_to"` // where the content is; empty if it was removed
-	At       time.Time `json:"at"`       // of the latest time
-	Times    int       `json:"times"`    // that this very content came
+	URL      string    `json:"url"`      // the source; empty if the content was damaged in the store
+	MovedTo  string    `json:"moved_to"` // path of the content; empty if it was removed
+	At       time.Time `json:"at"`       // of the latest fetch
+	Times    int       `json:"times"`    // fetches that brought this content
 }
 
 // A MismatchError means that the content of an ingest does not have the expected digest.
 type MismatchError struct {
 	Quarantined
-	// Damaged means that the source need not be at fault: the bytes were changed on disk, or
-	// were resumed after a power cut.
+	// Damaged means that the source may not be at fault: the bytes were changed on disk, or were
+	// resumed after a power cut.
 	Damaged bool
 }
 
@@ -71,8 +71,8 @@ func (i *Ingest) mismatch(got string) error {
 	return &MismatchError{q, damaged}
 }
 
-// quarantine moves a file with a wrong digest out of the way and writes the record beside it.
-// Content that came before from a source is removed, and counted.
+// quarantine moves a file with a wrong digest to the quarantine and writes its record. If a source
+// already sent the same content, the file is removed and the old record counts it.
 func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase)) (Quarantined, error) {
 	q.At, q.Times = time.Now().UTC().Truncate(time.Second), 1
 	old, base := d.record(q.Expected, func(r *Quarantined) bool { return r.Actual == q.Actual && q.URL != "" && r.URL != "" })
@@ -91,11 +91,11 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 		}
 		q.MovedTo = d.path(base + ".bin")
 		err = d.rename(file, base+".bin")
-		if errors.Is(err, syscall.EXDEV) { // a copy of gigabytes is of no use
+		if errors.Is(err, syscall.EXDEV) { // not worth a copy of gigabytes
 			q.MovedTo = ""
 			err = d.remove(file)
 		}
-		if errors.Is(err, fs.ErrNotExist) { // another process was faster
+		if errors.Is(err, fs.ErrNotExist) { // another process has moved it
 			q.MovedTo, gone = "", true
 			return nil
 		}
@@ -113,8 +113,8 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 	return q, nil
 }
 
-// freeBase is the path of a new quarantined file and its record, without extension. The
-// resolution of the time is a second: a number tells files of the same second apart.
+// freeBase returns an unused path for a quarantined file and its record, without extension: the
+// time in seconds, with a number for further files of the same second.
 func (d *disk) freeBase(q Quarantined) (string, error) {
 	stem := path.Join(quarantineDir, q.At.Format("20060102T150405Z")+"-"+mismatchReason)
 	base := stem
@@ -137,8 +137,8 @@ func (d *disk) writeRecord(base string, q *Quarantined) error {
 	return d.replace(base+".json", append(data, '\n'), sharedFileMode, true)
 }
 
-// records returns all records of the quarantine by their paths without extension. Records that
-// cannot be read are left out: they are only a memory.
+// records returns the records of the quarantine by their paths without extension. Unreadable ones
+// are skipped: without a record, content is at worst fetched once more.
 func (d *disk) records() (map[string]*Quarantined, error) {
 	entries, err := d.readDir(quarantineDir)
 	if err != nil {
@@ -162,7 +162,7 @@ func (d *disk) records() (map[string]*Quarantined, error) {
 	return all, nil
 }
 
-// record returns a record for an expected digest; nil if there is none.
+// record returns a matching record of an expected digest, or nil.
 func (d *disk) record(expected string, match func(*Quarantined) bool) (*Quarantined, string) {
 	all, err := d.records()
 	if err != nil {
@@ -176,8 +176,8 @@ func (d *disk) record(expected string, match func(*Quarantined) bool) (*Quaranti
 	return nil, ""
 }
 
-// Refused returns the record of content that came from its sources twice or more in place of
-// the expected digest: to fetch it once more is of no use. Nil means that there is none.
+// Refused returns the record of wrong content that the sources of a digest have sent at least
+// twice, so that another fetch is pointless; nil if there is none.
 func (s *Store) Refused(digest string) (*Quarantined, error) {
 	d, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +190,7 @@ func (s *Store) Refused(digest string) (*Quarantined, error) {
 	return q, nil
 }
 
-// Forgive removes the content that came in place of a digest, and its record: the next pull
+// Forgive removes the quarantined content of a digest and its records, so that the next pull
 // fetches the model again.
 func (s *Store) Forgive(digest string) error {
 	d, err := s.open(true)

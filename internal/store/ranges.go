@@ -8,7 +8,7 @@ type Range struct {
 	End   int64 `json:"end"`
 }
 
-// insert adds a range to sorted ranges that do not touch, and joins it with those it touches.
+// insert adds a range to sorted ranges that do not touch, and merges the ranges that it touches.
 func insert(ranges []Range, r Range) []Range {
 	if r.Start >= r.End {
 		return ranges
@@ -26,7 +26,7 @@ func insert(ranges []Range, r Range) []Range {
 	return slices.Replace(ranges, from, to, r)
 }
 
-// clip returns the part of ranges below end.
+// clip returns the parts of the ranges below end.
 func clip(ranges []Range, end int64) []Range {
 	var kept []Range
 	for _, r := range ranges {

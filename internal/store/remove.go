@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// An InUseError means that a process uses a model which is to be removed.
+// An InUseError means that a model cannot be removed because a process uses it.
 type InUseError struct {
 	Name string
 	PID  int // 0 if unknown
@@ -23,10 +23,11 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("model %q is in use by %s: stop it first, or use --force", e.Name, by)
 }
 
-// Remove removes a model: its manifest, then the blobs that no other manifest names; and the
-// unfinished and quarantined files of that name. A file outside of the store that the manifest
-// refers to stays. A model in use is an [InUseError], unless force is set: the process that
-// uses it keeps its open files. If there is nothing of that name the error wraps [fs.ErrNotExist].
+// Remove removes a model: its manifest, the blobs that no other manifest names, and the unfinished
+// and quarantined files of that name. Files outside of the store that the manifest refers to are
+// not touched. If a process uses the model, the error is an [InUseError], unless force is set: the
+// process keeps its open files. If the store has nothing of that name, the error wraps
+// [fs.ErrNotExist].
 func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -55,12 +56,12 @@ func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
 		return r.removed, s.unwritable(err)
 	}
 	if len(r.removed) == 0 {
-		return nil, gone // another process was faster
+		return nil, gone // another process has removed it
 	}
 	return r.removed, nil
 }
 
-// knows reports whether there is anything of a name.
+// knows reports whether the store has a manifest, an ingest or a quarantined file of a name.
 func (d *disk) knows(name string) (bool, error) {
 	_, err := d.root.Lstat(manifestPath(name))
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -113,7 +114,7 @@ func (r *removal) run() error {
 		return err
 	}
 	r.note(manifestPath(r.name), "manifest", 0)
-	var failed []error // the model is gone in any case: all that can go with it does
+	var failed []error // the model is gone: a failure must not keep its other files
 	for _, p := range parts {
 		failed = append(failed, r.blob(p.Blob[len(digestPrefix):]))
 	}
@@ -144,7 +145,7 @@ func (r *removal) blob(digest string) error {
 		defer lock.Release()
 	}
 	if _, problems, err := r.disk.manifests(); err != nil || len(problems) > 0 {
-		return err // a manifest that cannot be read may name it: it is left to GC
+		return err // an unreadable manifest may name the blob: it stays
 	}
 	if names, err := r.disk.namesOf(digest); err != nil || len(names) > 0 {
 		return err
@@ -159,7 +160,8 @@ func (r *removal) blob(digest string) error {
 	return nil
 }
 
-// rests removes unfinished and quarantined files of the model. The error names those that stay.
+// rests removes unfinished and quarantined files of the model. The error names each file that could
+// not be removed.
 func (r *removal) rests(parts []Part) error {
 	ours := func(name, digest string) bool {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })
@@ -187,7 +189,7 @@ func (r *removal) rests(parts []Part) error {
 	return errors.Join(failed...)
 }
 
-// ingest removes an unfinished file, unless a process writes it.
+// ingest removes an unfinished ingest, unless a process writes it.
 func (r *removal) ingest(u Unfinished) error {
 	lock, err := r.store.lockBlob(r.disk, path.Base(u.dir)[len(partialPrefix):], false)
 	if err != nil {

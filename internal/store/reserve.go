@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// A NoSpaceError means that the disk has too little room for an ingest.
+// A NoSpaceError means that the disk has too little free space for an ingest.
 type NoSpaceError struct {
 	Path       string // the store's folder
-	Need, Free int64  // bytes: missing with a margin, and free after what other ingests still need
+	Need, Free int64  // bytes: the missing ones with a margin; the free ones without the needs of other ingests
 }
 
 func (e *NoSpaceError) Error() string {
 	return fmt.Sprintf("the model store %s needs %d bytes, but only %d are free: \"inferdctl gc\" and \"inferdctl rm NAME\" make room", e.Path, e.Need, e.Free)
 }
 
-// spaceMargin is kept free beside an ingest.
+// spaceMargin stays free on the disk beside an ingest.
 const spaceMargin = 64 << 20 // bytes
 
-// Reserve makes room for the missing bytes of an ingest with a known total. If the disk lacks
-// it, the error is a [NoSpaceError] and nothing has changed. Room that other ingests still need
-// counts as used.
+// Reserve allocates disk space for the missing bytes of an ingest with a known total. If there is
+// too little, the error is a [NoSpaceError] and nothing has changed. Space that other running
+// ingests still need counts as used.
 func (i *Ingest) Reserve() error {
 	i.mu.Lock()
 	total, missing := i.state.Total, i.state.Total-sum(i.state.Ranges)
@@ -68,14 +68,14 @@ type Unfinished struct {
 	Total   int64     // bytes; 0 means unknown
 	PID     int       // of the writer; 0 without one
 	Running bool      // a process writes at present
-	Touched time.Time // when its data were written last
+	Touched time.Time // last write of its data
 
 	dir       string
 	allocated int64 // bytes on disk
 }
 
-// Unfinished lists the ingests that have not been committed, also those of other processes, in
-// the folders that can be read.
+// Unfinished lists the ingests of all processes that are not committed. Unreadable folders are
+// skipped.
 func (s *Store) Unfinished() ([]Unfinished, error) {
 	d, err := s.open(false)
 	if err != nil {
@@ -85,8 +85,8 @@ func (s *Store) Unfinished() ([]Unfinished, error) {
 	return all, err
 }
 
-// ingests reads the states of all ingests except one, whose folder may be empty. Folders that
-// cannot be read become problems.
+// ingests reads the states of all ingests, without the one in the folder except. Unreadable folders
+// become problems.
 func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err error) {
 	prefixes, err := d.readDir(blobsDir)
 	if err != nil {
@@ -112,8 +112,8 @@ func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err
 	return all, problems, nil
 }
 
-// unfinished reads the state of an ingest. Without one, as the reference leaves them, only the
-// size of the data is known.
+// unfinished reads the state of an ingest. Ingests of the reference implementation have none: then
+// only the size of the data is known.
 func (d *disk) unfinished(dir, ref string) Unfinished {
 	u := Unfinished{dir: dir}
 	info, err := d.root.Lstat(path.Join(dir, tempLeaf))
@@ -127,7 +127,7 @@ func (d *disk) unfinished(dir, ref string) Unfinished {
 		s, stateErr = d.readState(path.Join(dir, durableLeaf))
 	}
 	if stateErr != nil {
-		u.Digest = ref // as the reference names them
+		u.Digest = ref // the reference names its ingests by digest
 		if err == nil {
 			u.Done = info.Size()
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// load opens the data, and finds out which of its bytes are there.
+// load opens the data and determines which of its bytes count as written.
 func (i *Ingest) load(w Want) error {
 	if err := i.disk.mkdirAll(i.dir); err != nil {
 		return err
@@ -23,19 +23,23 @@ func (i *Ingest) load(w Want) error {
 	}
 	i.claim()
 	if err := i.save(); err != nil {
-		return errors.Join(err, i.file.Close())
+		err = errors.Join(err, i.file.Close())
+		if len(i.state.Ranges) == 0 { // a full disk, most likely: leave nothing
+			err = errors.Join(err, i.disk.removeDir(i.dir))
+		}
+		return err
 	}
 	return nil
 }
 
-// openData opens the data of an earlier process if its state is known, else new data.
+// openData opens the data of an earlier process if its state is known; else it creates a new file.
 func (i *Ingest) openData(last *state) error {
 	f, info, err := i.disk.open(i.path(tempLeaf), os.O_RDWR)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case last == nil || links(info) != 1: // with another name it is a blob: the end of a commit was lost
+	case last == nil || links(info) != 1: // a second link is a blob: a power cut lost the end of a commit
 		if err := errors.Join(f.Close(), i.disk.remove(i.path(tempLeaf))); err != nil {
 			return err
 		}
@@ -53,21 +57,21 @@ func (i *Ingest) openData(last *state) error {
 	return i.noteFile()
 }
 
-// forget removes the states before the bytes go of which they speak: they must not come back
-// after a power cut.
+// forget removes the states and syncs the folder. It is called before the bytes are dropped, so
+// that no state that claims them comes back after a power cut.
 func (i *Ingest) forget() error {
 	return errors.Join(i.disk.remove(i.path(stateLeaf)), i.disk.remove(i.path(durableLeaf)), i.disk.syncDir(i.dir))
 }
 
-// resume takes over the bytes of an earlier process. In a shared store other users may have
-// written the state, the data or both: then everything is hashed again.
+// resume takes over the bytes of an earlier process. If another user may have written the state or
+// the data, as in a shared store, all bytes are hashed again.
 func (i *Ingest) resume(last *state, info os.FileInfo) {
 	now := identityOf(info)
 	ranges := clip(last.Ranges, info.Size())
 	intact := now == last.File
 	doubtful := ownersMatter && !last.own || !intact && (i.disk.shared || !now.sameFile(last.File))
 	if i.state.SHA256 == "" && doubtful {
-		ranges = nil // nothing would tell that they are not the right ones
+		ranges = nil // without a digest nothing would reveal foreign bytes
 	}
 	i.state.Ranges = ranges
 	i.state.Started = last.Started
@@ -79,12 +83,13 @@ func (i *Ingest) resume(last *state, info os.FileInfo) {
 		i.state.Hashed, i.state.HashState = last.Hashed, last.HashState
 	}
 	i.resumed = !intact || ownersMatter && !own
-	i.unsynced = sum(ranges) // the earlier process may have been killed before its sync
+	i.unsynced = sum(ranges) // not known to be synced
 	i.state.File = now
 }
 
-// lastState returns the state that holds: of this run of the kernel the latest, else the one
-// after the last sync. Nil means that there is none. It fails if the writer lives.
+// lastState returns the state to resume from: the latest if it was written since the machine
+// booted, else the durable one. Nil means that there is none. If its writer is alive, the error is
+// a [BusyError].
 func (i *Ingest) lastState(w Want) (*state, error) {
 	latest, err := i.disk.readState(i.path(stateLeaf))
 	if err == nil && latest.alive(i.store.boot(), i.age(stateLeaf)) {
@@ -112,14 +117,14 @@ func (i *Ingest) age(leaf string) time.Duration {
 	return time.Since(info.ModTime())
 }
 
-// alive reports whether the writer of a state still writes. The caller has the lock, so this
-// matters on file systems with locks that do nothing.
+// alive reports whether the writer of a state is still running. The caller holds the lock, so this
+// matters only on file systems where locks have no effect.
 func (s *state) alive(boot string, age time.Duration) bool {
-	if s.PID == 0 || s.PID == os.Getpid() { // Begin has found that this process is not at it
+	if s.PID == 0 || s.PID == os.Getpid() { // Begin has checked the ingests of this process
 		return false
 	}
 	if host, err := os.Hostname(); err == nil && host != s.Host {
-		return age < foreignTime // another machine, or a container with the kernel of this one
+		return age < foreignTime // another machine, or another container on this kernel
 	}
 	return s.Boot != "" && s.Boot == boot && s.Birth != 0 && birth(s.PID) == s.Birth
 }
@@ -132,7 +137,7 @@ func (i *Ingest) claim() {
 	i.state.Birth = birth(i.state.PID)
 }
 
-// noteFile remembers the state of the data after an own write.
+// noteFile records the identity of the data after a write of this ingest.
 func (i *Ingest) noteFile() error {
 	info, err := i.file.Stat()
 	if err == nil {
@@ -141,7 +146,7 @@ func (i *Ingest) noteFile() error {
 	return err
 }
 
-// compareLocked notes whether others have written to the data since the last own write.
+// compareLocked sets suspicious if the file has changed since the last write of this ingest.
 func (i *Ingest) compareLocked() error {
 	info, err := i.file.Stat()
 	if err != nil {

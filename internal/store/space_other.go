@@ -4,5 +4,5 @@ package store
 
 import "os"
 
-// reserve does nothing: a full disk shows with the write that it fails.
+// reserve does nothing on this platform: a full disk is noticed when a write fails.
 func reserve(*os.File, int64) error { return nil }

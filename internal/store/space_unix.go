@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace is the room that this user has on a folder's disk.
+// freeSpace is the space on a folder's disk that this user may still use.
 func freeSpace(dir string) (bytes int64, known bool) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Upstream is where the bytes of an ingest come from, and which version of it.
+// An Upstream is the source of an ingest's bytes, and the version of its content.
 type Upstream struct {
 	URL          string `json:"url"` // without user and query, which may be secrets
 	ETag         string `json:"etag"`
@@ -21,9 +21,9 @@ type Upstream struct {
 	Total        int64  `json:"total"` // bytes of the whole; 0 means unknown
 }
 
-// A state is the knowledge of an ingest. It is in two files: state.json is replaced often and
-// not synced, so it holds while the machine runs; durable.json is written after a sync of
-// the data, and holds after a power cut.
+// A state describes an ingest on disk, in two files. state.json is replaced often and not synced,
+// so it is valid only until the machine reboots. durable.json is written after a sync of the data,
+// and is valid after a power cut, too.
 type state struct {
 	Upstream
 	SHA256  string    `json:"sha256"` // expected; empty means unknown
@@ -31,13 +31,13 @@ type state struct {
 	Started time.Time `json:"started"`
 
 	Ranges []Range `json:"ranges"`
-	// HashState is the state of SHA-256 after the first Hashed bytes, so that a resume reads
-	// nothing again.
+	// HashState is the internal state of SHA-256 after the first Hashed bytes, so that a resumed
+	// ingest need not read them again.
 	Hashed    int64  `json:"hashed"`
 	HashState []byte `json:"hash_state"`
-	// File is the state of the data after the last write of its writer. If it is another one
-	// now, others have written, or the writer was killed before it could write down the last
-	// one: then all that is there is hashed again.
+	// File is the identity of the data after the writer's last write. If the file has another one
+	// now, another program wrote to it, or the writer was killed before it saved its state: then
+	// all bytes are hashed again.
 	File Identity `json:"file"`
 
 	Boot string `json:"boot_id"` // of the machine's kernel; empty means unknown
@@ -46,8 +46,8 @@ type state struct {
 	// Birth is the start time of that process in the units of the kernel; 0 means unknown.
 	Birth uint64 `json:"pid_birth"`
 
-	// own means that this user wrote the state, and no other user can have changed it. False on
-	// platforms where that is unknown.
+	// own means that the state belongs to this user and no other user can write to it. It is false
+	// on platforms where that is unknown.
 	own bool
 }
 
@@ -55,7 +55,7 @@ const maxState = 1 << 20 // bytes
 
 var errState = errors.New("invalid state of an unfinished model")
 
-// readState reads one of the two files.
+// readState reads state.json or durable.json.
 func (d *disk) readState(name string) (*state, error) {
 	data, info, err := d.readFile(name, maxState)
 	if err != nil {
@@ -65,7 +65,7 @@ func (d *disk) readState(name string) (*state, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errState, d.path(name), err)
 	}
-	if _, err := s.hash(); err != nil { // of another version of the library
+	if _, err := s.hash(); err != nil { // written by another version of crypto/sha256
 		s.rehash()
 	}
 	if !valid(s.Ranges) || s.Hashed < 0 || s.Hashed > contiguous(s.Ranges) || s.Total < 0 {
@@ -96,10 +96,10 @@ func (s *state) hash() (hash.Hash, error) {
 	return h, u.UnmarshalBinary(s.HashState)
 }
 
-// rehash forgets the hash, not the bytes.
+// rehash has all bytes hashed again.
 func (s *state) rehash() { s.Hashed, s.HashState = 0, nil }
 
-// clear forgets the bytes.
+// clear marks all bytes as missing.
 func (s *state) clear() {
 	s.Ranges = nil
 	s.rehash()

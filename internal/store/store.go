@@ -1,10 +1,10 @@
-// Package store keeps models: it takes their bytes in, checks them, and hands them out. It
-// returns a model as open files, so that an engine loads the checked files even if others have
-// replaced them at their paths. It knows models by name in a folder that other programs may
-// share, files that an operator names, and built-in models. It does not know where bytes come
-// from, and what loads a model.
+// Package store keeps models: it writes their bytes to disk, verifies them, and opens them. It
+// returns a model as open files, so that an engine loads the verified content even if the files are
+// replaced at their paths. Models are in a folder that other programs may share, found by name; or
+// they are files of an operator, or built in. The package does not know the sources of bytes, nor
+// the engines that load them.
 //
-// A model comes in so:
+// A model is added like this:
 //
 //	lock, err := s.LockName(name)       // one writer of a name
 //	defer lock.Release()
@@ -36,24 +36,24 @@ type Ref struct {
 	Name    string // of a manifest
 	Path    string // GGUF file; for a split model, its first part
 	Builtin string // a model of package builtin
-	// SHA256 is the expected digest of the file at Path, or of the model of that name, in
-	// lower-case hex; empty: unknown. With a name a blob of that digest needs no manifest.
+	// SHA256 is the expected digest of the file at Path, or of the model named Name, in lower-case
+	// hex; empty means unknown. With Name and SHA256, the blob is found even without a manifest.
 	SHA256 string
 }
 
-// A Model is a model with open, checked files. The caller closes it.
+// A Model is a model with open, checked files. The caller must close it.
 type Model struct {
 	Name   string      // in the store; empty for other models
 	Path   string      // absolute path of the first file, for reports and errors
 	Info   os.FileInfo // of the first file when it was opened
 	Digest string      // SHA-256 of the content, in hex; empty: unknown, or split into several files
 	Files  []*os.File  // the parts in order; one if the model is not split
-	// Guard watches the files since before they were judged, if the store has Guarded. A caller
-	// that keeps it sets it to nil before Close.
+	// Guard watches the files from before they were checked; nil unless the store is Guarded. To keep
+	// it beyond Close, take it and set the field to nil.
 	Guard *lease.Guard
 }
 
-// watch has the guard watch a file, if there is one, and returns the file's state after that.
+// watch adds a file to the guard, if there is one, and returns the file's state after that.
 func (m *Model) watch(ctx context.Context, f *os.File, info os.FileInfo, path string) (os.FileInfo, error) {
 	if m.Guard == nil {
 		return info, nil
@@ -81,20 +81,20 @@ func (m *Model) Close() {
 // The folder has blobs by their digest, and manifests: names of models, each with the digests
 // of its blobs. Everything in it is whole or absent, whenever a process or the machine ends.
 type Store struct {
-	// Home is the folder of models. It is made when something is written. If it is empty,
-	// models have no names.
+	// Home is the folder of models. It is created by the first write. If it is empty, there are no
+	// models by name.
 	Home string
 	// BuiltinDir is the folder where built-in models are generated.
 	BuiltinDir string
-	// VerifiedFile is where digests of unchanged files are remembered, for this machine. If it
-	// is empty, they are forgotten with the process.
+	// VerifiedFile is the file with the digests of verified files on this machine. If it is empty,
+	// digests are known to this process only.
 	VerifiedFile string
-	// Paranoid has every file hashed each time that it is handed out.
+	// Paranoid means that files are hashed each time that a model is opened.
 	Paranoid bool
-	// Guarded has the files of a model watched from the time that it is handed out; see package lease.
+	// Guarded means that the files of an opened model are watched; see package lease.
 	Guarded bool
-	// Before is called before each change in Home, one at a time; an error prevents the change.
-	// It is for tests: they record the order of changes, and have some fail.
+	// Before is for tests, which record changes or make them fail. It is called before each change
+	// in Home, one at a time; an error prevents the change.
 	Before func(Op) error
 	// Boot replaces the identity of this run of the kernel, for tests of power cuts.
 	Boot string
@@ -102,20 +102,22 @@ type Store struct {
 	mu    sync.Mutex       // guards the fields below
 	disk  *disk            // nil until the folder is needed
 	ready bool             // all folders of the layout are there
-	uses  map[string]*Lock // by digest: blobs that were handed out
-	// writing counts the ingests of this store by their digests, whose locks they have.
+	uses  map[string]*Lock // by digest: shared locks of the blobs of opened models
+	// writing counts the open ingests of this store by digest. Each holds the lock of its digest.
 	writing map[string]int
 
 	digests digests
+
+	lockFile func(f *os.File, shared bool) error // replaces file locks in tests; nil means real ones
 }
 
 // boot identifies this run of the kernel; empty means unknown.
 func (s *Store) boot() string { return cmp.Or(s.Boot, bootID()) }
 
-// Ensure opens the model of ref, and fails unless it is there and has the expected digest.
-// Symbolic links are followed, as caches of models use them; each file is opened once and
-// judged by its descriptor. A verified file that is unchanged (inode, size, times) is not
-// read again. Phases are reported to phase, which may be nil.
+// Ensure opens the model of ref. It fails if the model is missing or has another digest than
+// expected. Symbolic links are followed, because caches of models use them; each file is opened
+// once, and checked by its descriptor. A verified file that is unchanged (inode, size, times) is
+// not read again. Phases are reported to phase, which may be nil.
 func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
 	if phase == nil {
 		phase = func(status.Phase) {}
@@ -144,8 +146,8 @@ func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (
 	return m, nil
 }
 
-// builtin generates a model if it is not there. It checks the open file again: the folder
-// belongs to the user, and the file may have been replaced since it was generated.
+// builtin generates a built-in model if its file is missing. It verifies the opened file: the user
+// can write to the folder, so the file may have been replaced since it was generated.
 func (s *Store) builtin(ctx context.Context, name string, phase func(status.Phase)) (*Model, error) {
 	path, digest, err := s.generate(name)
 	if err != nil {
@@ -212,8 +214,8 @@ func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
 	return m, nil
 }
 
-// openRegular opens a regular file. The first look keeps it from touching a device; the
-// second one, at the descriptor, decides.
+// openRegular opens a regular file. It checks the type before the open, so that no device is opened,
+// and again by the descriptor, which decides.
 func openRegular(path string) (*os.File, os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -222,7 +224,7 @@ func openRegular(path string) (*os.File, os.FileInfo, error) {
 	if !info.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	f, err := openNonblocking(path) // it may be a named pipe by now
+	f, err := openNonblocking(path) // it may have become a named pipe
 	if err != nil {
 		return nil, nil, err
 	}
@@ -236,7 +238,8 @@ func openRegular(path string) (*os.File, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// verify compares the first file with its digest, unless it did so before.
+// verify compares the first file with a digest. It reads the file only if it is not known to be
+// unchanged since it was verified.
 func (s *Store) verify(ctx context.Context, m *Model, want string, phase func(status.Phase)) error {
 	if len(m.Files) == 1 {
 		m.Digest = want

@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// nonblocking has a named pipe opened without waiting for its other end.
+// nonblocking is the flag that opens a named pipe without waiting for its other end.
 const nonblocking = syscall.O_NONBLOCK | syscall.O_NOCTTY
 
-// syncDir writes a folder's entries to disk, if its file system can do so.
+// syncDir syncs a folder's entries, if its file system supports that.
 func syncDir(root *os.Root, dir string) error {
 	f, err := root.Open(dir)
 	if err != nil {
@@ -20,8 +20,7 @@ func syncDir(root *os.Root, dir string) error {
 	return errors.Join(syncRead(f), f.Close())
 }
 
-// syncRead writes a folder or a file that is open for reading to disk, if its file system can
-// do so.
+// syncRead syncs a file or folder that is open read-only, if its file system supports that.
 func syncRead(f *os.File) error {
 	err := f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
@@ -30,10 +29,10 @@ func syncRead(f *os.File) error {
 	return err
 }
 
-// ownersMatter says that mode bits decide on the right to change a file.
+// ownersMatter means that owner and mode bits control the right to change a file.
 const ownersMatter = true
 
-// isReadOnly reports whether a change failed for lack of the right to write.
+// isReadOnly reports whether an error means that the disk or the folder cannot be written to.
 func isReadOnly(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission)
 }

@@ -21,15 +21,15 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// digests remembers which digest an unchanged file has. Other users must not be able to write
-// the file, and it belongs to one machine: device and inode mean nothing elsewhere.
+// digests maps files in a certain state to their digests. Its file on disk must not be writable by
+// other users, and is valid on one machine only: device and inode mean nothing elsewhere.
 type digests struct {
 	mu    sync.Mutex // guards the fields below
-	read  bool       // the file has been read
+	read  bool       // the file on disk has been read
 	known map[key]known
 }
 
-// A key is a file in a state. The path is only set where the platform reports no inode.
+// A key is a file in a certain state. The path is set only on platforms without inodes.
 type key struct {
 	Path string `json:"path,omitempty"`
 	Identity
@@ -37,9 +37,9 @@ type key struct {
 
 type known struct {
 	SHA256 string    `json:"sha256"`
-	At     time.Time `json:"at"` // of the last time it was hashed
+	At     time.Time `json:"at"` // of the last hash
 
-	passing bool // known to this process only
+	passing bool // not saved: for this process only
 }
 
 // A verifiedFile is the form on disk.
@@ -65,9 +65,8 @@ func keyOf(id Identity, path string) key {
 	return key{path, id}
 }
 
-// digestOf returns the digest of an open file, which it reads only if it is not known to have
-// the digest want. An empty want is met by any known digest. It fails if the file changes
-// meanwhile.
+// digestOf returns the digest of an open file. It reads the file unless its digest is known and
+// equals want; an empty want matches any known digest. It fails if the file changes meanwhile.
 func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path, want string, phase func(status.Phase)) (string, error) {
 	if !s.Paranoid {
 		if got, ok := s.knownDigest(keyOf(identityOf(info), path)); ok && (want == "" || got == want) {
@@ -77,15 +76,15 @@ func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path
 	return s.hashFile(ctx, f, info, path, phase)
 }
 
-// Times within which a file may change twice without another change time: file systems take the
-// time from a clock that ticks every 10 ms at most, and those with whole seconds every 2 s.
+// Two changes of a file within these times may leave equal timestamps: file systems take them from a
+// clock that ticks at least every 10 ms, or, if they store whole seconds, every 2 s.
 const (
 	fineTick   = 20 * time.Millisecond
 	coarseTick = 2 * time.Second
 )
 
-// isFresh reports whether a file was changed so shortly before now that a further change may
-// leave its identity as it is.
+// isFresh reports whether a file was changed so shortly before now that a further change might not
+// change its identity.
 func (id Identity) isFresh(now time.Time) bool {
 	last, tick := max(id.MTime, id.CTime), fineTick
 	if last%int64(time.Second) == 0 {
@@ -94,8 +93,9 @@ func (id Identity) isFresh(now time.Time) bool {
 	return now.Sub(time.Unix(0, last)) < tick
 }
 
-// hashFile reads an open file, and remembers its digest: beyond the process only if the content
-// is on disk, so that a power cut leaves it under this identity, and the file is not fresh.
+// hashFile reads an open file and records its digest. It saves the digest for later processes only
+// if the content is synced, so that a power cut cannot change it under the same identity, and if
+// the file is not fresh.
 func (s *Store) hashFile(ctx context.Context, f *os.File, info os.FileInfo, path string, phase func(status.Phase)) (string, error) {
 	k := keyOf(identityOf(info), path)
 	if phase != nil {
@@ -126,14 +126,14 @@ func (s *Store) knownDigest(k key) (string, bool) {
 	return got.SHA256, ok
 }
 
-// remember notes the digest of a blob.
+// remember records the digest of a blob.
 func (s *Store) remember(id Identity, digest string, lasting bool) {
 	if id.Ino != 0 {
 		s.rememberKey(keyOf(id, ""), digest, lasting)
 	}
 }
 
-// lasts reports whether later processes may know the digest of a file, too.
+// lasts reports whether the digest of a file is saved for later processes.
 func (s *Store) lasts(k key) bool {
 	s.digests.mu.Lock()
 	defer s.digests.mu.Unlock()
@@ -141,7 +141,7 @@ func (s *Store) lasts(k key) bool {
 	return ok && !got.passing
 }
 
-// rememberKey notes the digest of a file: for this process, or for later ones, too.
+// rememberKey records the digest of a file, and saves it for later processes if lasting is set.
 func (s *Store) rememberKey(k key, digest string, lasting bool) {
 	s.digests.mu.Lock()
 	defer s.digests.mu.Unlock()
@@ -152,8 +152,8 @@ func (s *Store) rememberKey(k key, digest string, lasting bool) {
 	}
 }
 
-// loadDigestsLocked reads the file the first time. If it cannot be used, nothing is known:
-// files are hashed once more.
+// loadDigestsLocked reads the file on disk, once. If it is unusable, no digest is known, and files
+// are hashed again.
 func (s *Store) loadDigestsLocked() {
 	if s.digests.read {
 		return
@@ -184,8 +184,8 @@ func (s *Store) readDigests() map[key]known {
 	return all
 }
 
-// saveDigestsLocked replaces the file, with what other processes have learnt meanwhile. If that
-// fails, the digests are known until the process ends.
+// saveDigestsLocked merges the file on disk, which other processes write, too, with the digests of
+// this process, and replaces it. If that fails, the digests are known to this process only.
 func (s *Store) saveDigestsLocked() {
 	if s.VerifiedFile == "" {
 		return
@@ -211,11 +211,11 @@ func (s *Store) saveDigestsLocked() {
 	file.Files = file.Files[:min(len(file.Files), maxVerified)]
 	data, err := json.Marshal(file, jsontext.Multiline(true))
 	if err == nil {
-		_ = replaceFile(s.VerifiedFile, append(data, '\n')) // see above
+		_ = replaceFile(s.VerifiedFile, append(data, '\n')) // a failure costs another hash
 	}
 }
 
-// replaceFile writes a private file by way of a temporary one.
+// replaceFile replaces a file of mode 0600 by way of a temporary one.
 func replaceFile(name string, data []byte) error {
 	dir, leaf := filepath.Split(name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -11,6 +11,20 @@ const (
 	Rerank Dialect = "rerank"
 
 	// HTTP is the dialect of a connection over HTTP, where each request has its own.
-	HTTP   Dialect = "http"
-	OpenAI Dialect = "openai"
+	HTTP      Dialect = "http"
+	OpenAI    Dialect = "openai"
+	Responses Dialect = "responses"
+	Anthropic Dialect = "anthropic"
+	Ollama    Dialect = "ollama"
+	Llama     Dialect = "llama"
 )
+
+// OverHTTP reports whether requests of the dialect come over HTTP.
+func (d Dialect) OverHTTP() bool {
+	switch d {
+	case HTTP, OpenAI, Responses, Anthropic, Ollama, Llama:
+		return true
+	case V1, V2, Embed, Rerank:
+	}
+	return false
+}

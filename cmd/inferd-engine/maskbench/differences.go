@@ -117,7 +117,7 @@ func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []
 func classify(c *automaton.Cursor, text string, token []byte, ours bool) string {
 	n := len(token)
 	if !ours {
-		for n = 0; n < len(token)-1 && c.Try(token[:n+1]); n++ { //nolint:revive // counts the bytes that fit
+		for n = 0; n < len(token)-1 && c.Try(token[:n+1]); n++ {
 		}
 	}
 	l := lexer{}

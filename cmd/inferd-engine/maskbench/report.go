@@ -17,7 +17,7 @@ type report struct {
 	Tokens     int            `json:"tokens"` // of the vocabulary
 	MaskBench  map[string]row `json:"maskbench,omitempty"`
 	Instances  map[string]row `json:"maskbench_with_instances,omitempty"` // the schemas that have an instance
-	Suite      row            `json:"suite,omitzero"`                    // tests, not schemas
+	Suite      row            `json:"suite,omitzero"`                     // tests, not schemas
 	Refused    map[string]int `json:"refused,omitempty"`                  // schemas of MaskBench by keyword
 	Masks      spread         `json:"mask_us"`
 	Theirs     spread         `json:"mask_us_llguidance,omitzero"`

@@ -155,7 +155,7 @@ func warn(ctx context.Context, log *slog.Logger, name string, r link.Report) {
 func capabilities(name string, r link.Report) status.Capabilities {
 	return status.Capabilities{
 		Backend: name, Abilities: r.Abilities, Accelerator: cmp.Or(r.Device, "cpu"), GPULayers: r.GPULayers,
-		Model: r.Model, NCtx: r.NCtx, Params: r.Params, Size: r.Size, Architecture: r.Architecture, Quantization: r.Quantization,
+		Model: r.Model, NCtx: r.NCtx, Params: r.Params, Size: r.Size, Architecture: r.Architecture, Quantization: r.Quantization, Template: r.Template,
 		NoTemplate: r.NoTemplate, WantsExact: r.Exact || r.Inexact != "", Exact: r.Exact, Inexact: r.Inexact,
 	}
 }

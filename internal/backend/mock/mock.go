@@ -89,6 +89,11 @@ func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 		if b.NoV2 {
 			return b.noV2()
 		}
+		if t.Of.Reveal != (infer.Reveal{}) {
+			if err := b.reveal(t.Of, emit); err != nil {
+				return err
+			}
+		}
 		return emit(b.done(infer.EndOfTurn, 0))
 	}
 	return infer.Errorf(infer.Internal, "the mock does not know a %T", req.Task)
@@ -98,10 +103,8 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	if b.NoV2 && t.Blocks {
 		return b.noV2()
 	}
-	if b.PromptTokens > 0 {
-		if err := emit(&infer.Prompt{Tokens: b.PromptTokens}); err != nil {
-			return err
-		}
+	if err := b.reveal(t, emit); err != nil {
+		return err
 	}
 	thought := 0
 	if t.Thinking && t.Blocks {
@@ -147,6 +150,41 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	done := b.done(infer.EndOfTurn, thought+len(tokens))
 	done.Unsatisfied = t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
 	return emit(done)
+}
+
+// reveal reports the prompt, with one token for each of its bytes: those of the texts of a
+// conversation. Tokens of a prompt beyond the bytes have no text.
+func (b *Backend) reveal(t *infer.Generate, emit infer.Sink) error {
+	of := t.Reveal
+	if of == (infer.Reveal{}) {
+		if b.PromptTokens == 0 {
+			return nil
+		}
+		return emit(&infer.Prompt{Tokens: b.PromptTokens})
+	}
+	var text []byte
+	if t.Prompt != nil {
+		text = append(text, *t.Prompt...)
+	}
+	for _, m := range t.Messages {
+		text = append(text, m.Text()...)
+	}
+	ids := t.Tokens
+	if ids == nil {
+		for _, c := range text {
+			ids = append(ids, int32(c))
+		}
+	}
+	ev := &infer.Prompt{Tokens: b.PromptTokens, IDs: ids}
+	for _, id := range ids {
+		var piece []byte
+		if id >= 0 && id < 256 {
+			piece = []byte{byte(id)}
+		}
+		ev.Pieces = append(ev.Pieces, piece)
+		ev.Text = append(ev.Text, piece...)
+	}
+	return emit(ev)
 }
 
 func (b *Backend) done(reason infer.Reason, out int) *infer.Done {

@@ -19,6 +19,10 @@ func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {
 	err := b.Handle(ctx, &infer.Request{Task: task}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Prompt:
+			if ev.IDs != nil {
+				line += fmt.Sprintf("%d %v %q: ", ev.Tokens, ev.IDs, ev.Text)
+				return nil
+			}
 			line += fmt.Sprintf("%d: ", ev.Tokens)
 		case *infer.Text:
 			line += string(ev.Delta) + " "
@@ -92,6 +96,9 @@ func TestTasks(t *testing.T) {
 		"without v2, asked over v1":      {&mock.Backend{NoV2: true}, &infer.Generate{}, "mock-response [mock 1]"},
 		"a prompt of a size":             {&mock.Backend{PromptTokens: 7}, typed, "7: mock-response [mock 1] of 7"},
 		"its size is asked for":          {&mock.Backend{PromptTokens: 7}, &infer.Count{Of: typed}, "[mock 0] of 7"},
+		"the prompt is asked for":        {&mock.Backend{PromptTokens: 7}, &infer.Count{Of: &infer.Generate{Prompt: new("aé"), Reveal: infer.Reveal{IDs: true}}}, `7 [97 195 169] "aé": [mock 0] of 7`},
+		"that of tokens":                 {&mock.Backend{}, &infer.Count{Of: &infer.Generate{Tokens: []int32{98, 300, -1}, Reveal: infer.Reveal{Text: true}}}, `0 [98 300 -1] "b": [mock 0]`},
+		"that of a conversation":         {&mock.Backend{}, &infer.Generate{Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "a"), infer.TextMessage(infer.User, "b")}, Reveal: infer.Reveal{Text: true}}, `0 [97 98] "ab": mock-response [mock 1]`},
 		"a size, without v2":             {&mock.Backend{NoV2: true, Name: "m"}, &infer.Count{Of: typed}, `(internal: backend "m" does not advertise v2 capability)`},
 		"vectors":                        {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc", "é"}, Dimensions: 2}, "[[0.25 0.5] [0.33333334 0.6666667]] [mock 0] of 5"},
 		"vectors of the usual length":    {&mock.Backend{}, &infer.Embed{Inputs: []string{"abc"}}, "[[0.25 0.5 0.75 1 1.25 1.5 1.75 2]] [mock 0] of 3"},

@@ -160,6 +160,9 @@ func (m members) capabilities(c status.Capabilities) {
 	if can.Rerank {
 		m["rerank"] = true
 	}
+	if can.Infill {
+		m["fim"] = true
+	}
 	if c.DeviceName != "" {
 		m["device_name"] = c.DeviceName
 	}
@@ -210,6 +213,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		Thinking    bool   `json:"thinking"`
 		Embed       bool   `json:"embed"`
 		Rerank      bool   `json:"rerank"`
+		Infill      bool   `json:"fim"`
 		Accelerator string `json:"accelerator"`
 		GPULayers   int    `json:"gpu_layers"`
 		Version     int    `json:"wire_version"`
@@ -233,7 +237,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 	return status.Capabilities{
 		Backend: m.Backend,
 		Abilities: infer.Abilities{
-			Generate: m.V2, Embed: m.Embed, Rerank: m.Rerank,
+			Generate: m.V2, Embed: m.Embed, Rerank: m.Rerank, Infill: m.Infill,
 			Vision: m.Vision, Audio: m.Audio, Tools: m.Tools, Thinking: m.Thinking,
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,

@@ -2,10 +2,10 @@ package openai
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // fingerprint is the system_fingerprint of every answer.
@@ -76,7 +76,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 		if a.Chat.Usage {
 			dst = append(a.start(dst), `[],"usage":`...)
 			dst = a.usage(dst, ev)
-			dst = append(appendTimings(dst, ev.Timings), "}\n\n"...)
+			dst = append(web.AppendTimings(dst, ev.Timings), "}\n\n"...)
 		}
 		dst = append(dst, "data: [DONE]\n\n"...)
 	default:
@@ -85,16 +85,18 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// StreamError appends the end of a stream that has failed.
-func StreamError(dst []byte, f *Error) []byte {
+// Fail appends the end of a stream that has failed.
+func (*Answer) Fail(dst []byte, cause error) []byte {
 	dst = append(dst, "data: "...)
-	dst = f.Append(dst)
+	dst = ErrorOf(cause).Append(dst)
 	return append(dst, "\n\ndata: [DONE]\n\n"...)
 }
 
-// KeepAlive is sent in a stream after a time without chunks. It is a comment without a blank
-// line: with one, some SDKs take it for an event without data, and fail
-// (openai/openai-python#2722).
+// KeepAlive appends a sign of life, for a time without chunks.
+func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, KeepAlive...) }
+
+// KeepAlive is a comment without a blank line: with one, some SDKs take it for an event without
+// data, and fail (openai/openai-python#2722).
 const KeepAlive = ": ping\n"
 
 // begin appends the first chunk, once.
@@ -139,13 +141,13 @@ func (a *Answer) endChunk(dst []byte, logprobs []infer.Logprob, reason string) [
 	dst = append(dst, `,"logprobs":`...)
 	if a.Chat.Logprobs && len(logprobs) > 0 {
 		dst = append(dst, `{"content":[`...)
-		dst = appendLogprobs(dst, logprobs, a.Chat.Top)
+		dst = web.AppendLogprobs(dst, logprobs, a.Chat.Top)
 		dst = append(dst, `],"refusal":null}`...)
 	} else {
 		dst = append(dst, "null"...)
 	}
 	dst = append(dst, `,"finish_reason":`...)
-	dst = appendNullable(dst, reason)
+	dst = web.AppendNullable(dst, reason)
 	dst = append(dst, "}]"...)
 	if a.Chat.Usage {
 		dst = append(dst, `,"usage":null`...)
@@ -207,53 +209,6 @@ func (a *Answer) usage(dst []byte, ev *infer.Done) []byte {
 	return append(dst, "}}"...)
 }
 
-func appendTimings(dst []byte, t infer.Timings) []byte {
-	for _, of := range []struct {
-		name string
-		time time.Duration
-	}{{`,"timings":{"queue_ms":`, t.Queue}, {`,"prefill_ms":`, t.Prefill}, {`,"decode_ms":`, t.Decode}} {
-		dst = append(dst, of.name...)
-		dst = strconv.AppendFloat(dst, float64(of.time.Microseconds())/1000, 'g', -1, 64)
-	}
-	return append(dst, '}')
-}
-
-// appendLogprobs appends the members of an array, without its brackets, with top alternatives
-// each.
-func appendLogprobs(dst []byte, list []infer.Logprob, top int) []byte {
-	for i, l := range list {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendCandidate(dst, l.Candidate)
-		dst = append(dst, `,"top_logprobs":[`...)
-		for j, c := range l.Top[:min(top, len(l.Top))] {
-			if j > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(appendCandidate(dst, c), '}')
-		}
-		dst = append(dst, "]}"...)
-	}
-	return dst
-}
-
-// appendCandidate appends an object without its closing brace.
-func appendCandidate(dst []byte, c infer.Candidate) []byte {
-	dst = append(dst, `{"token":`...)
-	dst = wire.AppendString(dst, c.Piece)
-	dst = append(dst, `,"logprob":`...)
-	dst = strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
-	dst = append(dst, `,"bytes":[`...)
-	for i, b := range c.Piece {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendUint(dst, uint64(b), 10)
-	}
-	return append(dst, ']')
-}
-
 // Collect takes an event of an answer that is not streamed. For the Done it returns the body of
 // the answer, else nil. An [infer.Error] means that the answer has failed.
 func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
@@ -263,7 +218,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	case *infer.Text:
 		w.text = append(w.text, ev.Delta...)
 		if a.Chat.Logprobs && len(ev.Logprobs) > 0 {
-			w.logprobs = appendLogprobs(comma(w.logprobs), ev.Logprobs, a.Chat.Top)
+			w.logprobs = web.AppendLogprobs(comma(w.logprobs), ev.Logprobs, a.Chat.Top)
 		}
 	case *infer.Thinking:
 		a.thought += ev.Tokens
@@ -330,9 +285,9 @@ func (a *Answer) body(ev *infer.Done) []byte {
 		dst = append(dst, "null"...)
 	}
 	dst = append(dst, `,"finish_reason":`...)
-	dst = appendNullable(dst, a.reason(ev))
+	dst = web.AppendNullable(dst, a.reason(ev))
 	dst = append(dst, `}],"usage":`...)
 	dst = a.usage(dst, ev)
-	dst = appendTimings(dst, ev.Timings)
+	dst = web.AppendTimings(dst, ev.Timings)
 	return append(dst, '}')
 }

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
@@ -8,20 +9,16 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // A Chat is a request to complete a chat.
 type Chat struct {
-	Generate  *infer.Generate
-	CacheSalt string
-	Model     string // as the client spells it; may be empty
-	Stream    bool
-	Usage     bool // a stream ends with the usage
-	Logprobs  bool
-	Top       int      // alternatives to report for each token
-	Ignored   []string // members that had no effect, sorted
+	web.Ask
 
-	thinks string // the member that asks for thinking
+	Usage    bool // a stream ends with the usage
+	Logprobs bool
+	Top      int // alternatives to report for each token
 }
 
 // chatRequest is the body of a request. A null member reads like a missing one.
@@ -41,13 +38,11 @@ type chatRequest struct {
 	sampling
 
 	toolMembers
-	ResponseFormat  *responseFormat `json:"response_format"`
-	ReasoningEffort string          `json:"reasoning_effort"`
+	constraint
+	ReasoningEffort string `json:"reasoning_effort"`
 
 	// Of llama.cpp's server.
-	Grammar    string         `json:"grammar"`
-	JSONSchema jsontext.Value `json:"json_schema"`
-	Template   struct {
+	Template struct {
 		EnableThinking *bool `json:"enable_thinking"`
 	} `json:"chat_template_kwargs"`
 	ReasoningBudget *wire.Integer `json:"reasoning_budget"`
@@ -75,27 +70,13 @@ type ignoredMembers struct {
 	CachePrompt      jsontext.Value `json:"cache_prompt"`
 }
 
-// names returns the members that are there, sorted.
-func (m *ignoredMembers) names() (all []string) {
-	for name, value := range map[string]jsontext.Value{
+// by returns the members by their names.
+func (m *ignoredMembers) by() map[string]jsontext.Value {
+	return map[string]jsontext.Value{
 		"user": m.User, "store": m.Store, "metadata": m.Metadata, "service_tier": m.ServiceTier, "verbosity": m.Verbosity,
 		"prompt_cache_key": m.PromptCacheKey, "safety_identifier": m.SafetyIdentifier, "prediction": m.Prediction,
 		"cache_prompt": m.CachePrompt,
-	} {
-		if present(value) {
-			all = append(all, name)
-		}
 	}
-	slices.Sort(all)
-	return all
-}
-
-type responseFormat struct {
-	Type       string `json:"type"`
-	JSONSchema struct {
-		Schema jsontext.Value `json:"schema"`
-	} `json:"json_schema"`
-	Schema jsontext.Value `json:"schema"` // of llama.cpp's server
 }
 
 // ReadChat reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are
@@ -107,14 +88,15 @@ func ReadChat(body []byte) (*Chat, error) {
 	}
 	gen := &infer.Generate{Blocks: true, Model: m.Model, Defaults: Defaults()}
 	c := &Chat{
-		Generate: gen, Model: m.Model, CacheSalt: m.CacheSalt, Stream: m.Stream, Usage: m.StreamOptions.IncludeUsage,
-		Ignored: m.names(),
+		Ask:   web.Ask{Generate: gen, Model: m.Model, CacheSalt: m.CacheSalt, Stream: m.Stream, History: "messages"},
+		Usage: m.StreamOptions.IncludeUsage,
 	}
+	c.IgnorePresent(m.by())
 	if err := m.refused(); err != nil {
 		return nil, err
 	}
 	if err := wire.CheckSalt(m.CacheSalt); err != nil {
-		return nil, Invalid("cache_salt", "%v", err)
+		return nil, web.Invalid("cache_salt", "%v", err)
 	}
 	if err := readMessages(m.Messages, gen); err != nil {
 		return nil, err
@@ -125,7 +107,7 @@ func ReadChat(body []byte) (*Chat, error) {
 	if err := m.sampling.apply(gen); err != nil {
 		return nil, err
 	}
-	if err := m.format(gen); err != nil {
+	if err := m.constraint.apply(gen); err != nil {
 		return nil, err
 	}
 	if err := m.numbers(c); err != nil {
@@ -138,11 +120,11 @@ func ReadChat(body []byte) (*Chat, error) {
 func (m *chatRequest) refused() error {
 	switch {
 	case m.N != nil && !m.N.Is(1):
-		return Invalid("n", "n must be 1: one answer at a time is supported")
-	case present(m.Audio) || slices.Contains(m.Modalities, "audio"):
-		return Invalid("modalities", "audio in answers is not supported")
-	case present(m.WebSearchOptions):
-		return Invalid("web_search_options", "web search is not supported")
+		return web.Invalid("n", "n must be 1: one answer at a time is supported")
+	case web.Present(m.Audio) || slices.Contains(m.Modalities, "audio"):
+		return web.Invalid("modalities", "audio in answers is not supported")
+	case web.Present(m.WebSearchOptions):
+		return web.Invalid("web_search_options", "web search is not supported")
 	}
 	return nil
 }
@@ -156,7 +138,7 @@ func (m *chatRequest) numbers(c *Chat) error {
 		if of.value == nil {
 			continue
 		}
-		n, err := integer(of.param, of.value, 1)
+		n, err := web.Integer(of.param, of.value, 1)
 		if err != nil {
 			return err
 		}
@@ -166,14 +148,14 @@ func (m *chatRequest) numbers(c *Chat) error {
 	}
 	c.Logprobs = m.Logprobs
 	if m.TopLogprobs != nil {
-		n, err := integer("top_logprobs", m.TopLogprobs, 0)
+		n, err := web.Integer("top_logprobs", m.TopLogprobs, 0)
 		switch {
 		case err != nil:
 			return err
 		case n > maxLogprobs:
-			return Invalid("top_logprobs", "top_logprobs must be between 0 and %d", maxLogprobs)
+			return web.Invalid("top_logprobs", "top_logprobs must be between 0 and %d", maxLogprobs)
 		case n > 0 && !m.Logprobs:
-			return Invalid("top_logprobs", "top_logprobs needs logprobs")
+			return web.Invalid("top_logprobs", "top_logprobs needs logprobs")
 		}
 		c.Top = n
 	}
@@ -183,80 +165,25 @@ func (m *chatRequest) numbers(c *Chat) error {
 	return nil
 }
 
-// format applies the constraint of the answer.
-func (m *chatRequest) format(gen *infer.Generate) error {
-	f := &gen.Format
-	if m.ResponseFormat != nil {
-		switch r := m.ResponseFormat; r.Type {
-		case "text":
-		case "json_object":
-			f.JSONObject = !present(r.Schema)
-			f.Schema = schemaOf(r.Schema)
-		case "json_schema":
-			schema := r.JSONSchema.Schema
-			if !present(schema) {
-				schema = r.Schema
-			}
-			if schema.Kind() != jsontext.KindBeginObject {
-				return Invalid("response_format", "response_format.json_schema.schema must be an object")
-			}
-			f.Schema = schema
-		default:
-			return Invalid("response_format", "response_format.type must be one of: text, json_object, json_schema")
-		}
-	}
-	if present(m.JSONSchema) {
-		if m.JSONSchema.Kind() != jsontext.KindBeginObject {
-			return Invalid("json_schema", "json_schema must be an object")
-		}
-		f.Schema, f.JSONObject = schemaOf(m.JSONSchema), false
-	}
-	if m.Grammar == "" {
-		return nil
-	}
-	if f.Schema != nil || f.JSONObject {
-		return Invalid("grammar", "grammar and a response_format are mutually exclusive")
-	}
-	if err := wire.CheckGrammar(m.Grammar); err != nil {
-		return Invalid("grammar", "%v", err)
-	}
-	f.Grammar = m.Grammar
-	return nil
-}
-
-func schemaOf(v jsontext.Value) []byte {
-	if !present(v) {
-		return nil
-	}
-	return v
-}
-
-// efforts are the budgets of thinking, in tokens, by the words of reasoning_effort; -1 is no
-// thinking.
-var efforts = map[string]int{"none": -1, "minimal": -1, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 0}
-
 // thinking applies the members about thinking. Later ones win: they are more precise.
 func (m *chatRequest) thinking(c *Chat) error {
 	gen := c.Generate
 	if word := m.ReasoningEffort; word != "" {
-		budget, ok := efforts[word]
-		if !ok {
-			return Invalid("reasoning_effort", "reasoning_effort must be one of: none, minimal, low, medium, high, xhigh")
+		if err := c.Effort("reasoning_effort", word); err != nil {
+			return err
 		}
-		c.thinks = "reasoning_effort"
-		gen.Thinking, gen.ThinkingBudget = budget >= 0, max(budget, 0)
 	}
 	if m.Template.EnableThinking != nil {
-		c.thinks = "chat_template_kwargs"
+		c.Thinks = "chat_template_kwargs"
 		gen.Thinking = *m.Template.EnableThinking
 	}
 	if m.ReasoningBudget != nil {
-		c.thinks = "reasoning_budget"
+		c.Thinks = "reasoning_budget"
 		switch n, err := m.ReasoningBudget.Within("reasoning_budget", 0); {
 		case m.ReasoningBudget.String() == "-1":
 			gen.Thinking, gen.ThinkingBudget = true, 0
 		case err != nil:
-			return Invalid("reasoning_budget", "%v", err)
+			return web.Invalid("reasoning_budget", "%v", err)
 		default:
 			gen.Thinking, gen.ThinkingBudget = n > 0, n
 		}
@@ -265,17 +192,6 @@ func (m *chatRequest) thinking(c *Chat) error {
 		gen.ThinkingBudget = 0
 	}
 	return nil
-}
-
-// Offer adapts the request to the abilities of the model: thinking that it does not offer is
-// ignored.
-func (c *Chat) Offer(can infer.Abilities) {
-	if can.Thinking || !c.Generate.Thinking {
-		return
-	}
-	c.Generate.Thinking, c.Generate.ThinkingBudget = false, 0
-	c.Ignored = append(c.Ignored, c.thinks)
-	slices.Sort(c.Ignored)
 }
 
 // toolMembers are the members about tools; functions are their older form.
@@ -298,37 +214,25 @@ type function struct {
 	Parameters  jsontext.Value `json:"parameters"`
 }
 
-// maxTools bounds the tools of a request.
-const maxTools = 1024
-
 // apply checks the tools and adds them to gen.
 func (m *toolMembers) apply(gen *infer.Generate) error {
 	functions, param := m.Functions, "functions"
 	for i, t := range m.Tools {
 		if t.Type != "function" && t.Type != "" {
-			return Invalid("tools", "tools[%d].type %.64q is not supported: only function is", i, t.Type)
+			return web.Invalid("tools", "tools[%d].type %.64q is not supported: only function is", i, t.Type)
 		}
 		functions, param = append(functions, t.Function), "tools"
 	}
-	if len(functions) > maxTools {
-		return Invalid(param, "%s: at most %d are allowed", param, maxTools)
-	}
-	taken := make(map[string]bool, len(functions))
+	tools := make([]web.Tool, len(functions))
 	for i, f := range functions {
-		switch {
-		case f.Name == "":
-			return Invalid(param, "%s[%d] has no name", param, i)
-		case taken[f.Name]:
-			return Invalid(param, "%s: two are called %.64q", param, f.Name)
-		case present(f.Parameters) && f.Parameters.Kind() != jsontext.KindBeginObject:
-			return Invalid(param, "%s[%d]: parameters must be an object", param, i)
-		}
-		taken[f.Name] = true
-		gen.Tools = append(gen.Tools, infer.Tool{Name: f.Name, Description: f.Description, Schema: schemaOf(f.Parameters)})
+		tools[i] = web.Tool(f)
+	}
+	if err := web.AddTools(param, tools, gen); err != nil {
+		return err
 	}
 	gen.OneCall = !wire.ValueOr(m.ParallelToolCalls, true) || len(m.Functions) > 0 && len(m.Tools) == 0
 	choice, param := m.ToolChoice, "tool_choice"
-	if !present(choice) {
+	if !web.Present(choice) {
 		choice, param = m.FunctionCall, "function_call"
 	}
 	return readChoice(choice, param, gen)
@@ -336,7 +240,7 @@ func (m *toolMembers) apply(gen *infer.Generate) error {
 
 // readChoice reads tool_choice, or function_call, which is its older form.
 func readChoice(choice jsontext.Value, param string, gen *infer.Generate) error {
-	if !present(choice) {
+	if !web.Present(choice) {
 		return nil
 	}
 	var m struct {
@@ -350,66 +254,28 @@ func readChoice(choice jsontext.Value, param string, gen *infer.Generate) error 
 		} `json:"allowed_tools"`
 	}
 	if choice.Kind() == jsontext.KindString {
-		if err := decode(param, choice, &m.word); err != nil {
+		if err := web.Decode(param, choice, &m.word); err != nil {
 			return err
 		}
-	} else if err := decode(param, choice, &m); err != nil {
+	} else if err := web.Decode(param, choice, &m); err != nil {
 		return err
 	}
 	switch {
 	case m.word != "":
-		return chooseMode(m.word, param, gen)
+		return web.ChooseMode(param, m.word, gen)
 	case m.Type == "allowed_tools":
-		if len(m.Allowed.Tools) > maxTools {
-			return Invalid(param, "%s: at most %d are allowed", param, maxTools)
+		names := make([]string, len(m.Allowed.Tools))
+		for i, t := range m.Allowed.Tools {
+			names[i] = t.Function.Name
 		}
-		allowed := make(map[string]bool, len(m.Allowed.Tools))
-		for _, t := range m.Allowed.Tools {
-			if err := declared(t.Function.Name, param, gen); err != nil {
-				return err
-			}
-			allowed[t.Function.Name] = true
-		}
-		gen.Tools = slices.DeleteFunc(gen.Tools, func(t infer.Tool) bool { return !allowed[t.Name] })
-		return chooseMode(m.Allowed.Mode, param, gen)
-	case m.Type == "function" || m.Type == "" && m.Name != "":
-		name := m.Function.Name
-		if name == "" {
-			name = m.Name
-		}
-		if err := declared(name, param, gen); err != nil {
+		if err := web.ChooseFrom(param, names, gen); err != nil {
 			return err
 		}
-		gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: name}
-		return nil
+		return web.ChooseMode(param, m.Allowed.Mode, gen)
+	case m.Type == "function" || m.Type == "" && m.Name != "":
+		return web.ChooseTool(param, cmp.Or(m.Function.Name, m.Name), gen)
 	}
-	return Invalid(param, "%s must be a word, or name a function", param)
-}
-
-// chooseMode applies a word. Without tools none and auto mean the same, and SDKs send them.
-func chooseMode(word, param string, gen *infer.Generate) error {
-	switch word {
-	case "auto":
-	case "none":
-		if len(gen.Tools) > 0 {
-			gen.Choice.Mode = infer.ToolNone
-		}
-	case "required":
-		if len(gen.Tools) == 0 {
-			return Invalid(param, "%s required needs tools", param)
-		}
-		gen.Choice.Mode = infer.ToolRequired
-	default:
-		return Invalid(param, "%s must be one of: auto, none, required", param)
-	}
-	return nil
-}
-
-func declared(name, param string, gen *infer.Generate) error {
-	if !slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == name }) {
-		return Invalid(param, "%s names %.64q, which is not among the tools", param, name)
-	}
-	return nil
+	return web.Invalid(param, "%s must be a word, or name a function", param)
 }
 
 // place names a part of a request in an error.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // Embeddings are a request for embeddings.
@@ -44,14 +45,14 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	case "base64":
 		e.Base64 = true
 	default:
-		return nil, Invalid("encoding_format", "encoding_format must be one of: float, base64")
+		return nil, web.Invalid("encoding_format", "encoding_format must be one of: float, base64")
 	}
 	if m.Dimensions != nil {
-		if e.Task.Dimensions, err = integer("dimensions", m.Dimensions, 1); err != nil {
+		if e.Task.Dimensions, err = web.Integer("dimensions", m.Dimensions, 1); err != nil {
 			return nil, err
 		}
 	}
-	if present(m.User) {
+	if web.Present(m.User) {
 		e.Ignored = append(e.Ignored, "user")
 	}
 	return e, nil
@@ -62,42 +63,42 @@ func readInputs(input jsontext.Value) ([]string, error) {
 	const param = "input"
 	var texts []string
 	switch {
-	case !present(input):
-		return nil, Invalid(param, "input is missing")
+	case !web.Present(input):
+		return nil, web.Invalid(param, "input is missing")
 	case input.Kind() == jsontext.KindString:
 		texts = make([]string, 1)
-		if err := decode(param, input, &texts[0]); err != nil {
+		if err := web.Decode(param, input, &texts[0]); err != nil {
 			return nil, err
 		}
 	default:
 		var list []jsontext.Value
-		if err := decode(param, input, &list); err != nil {
+		if err := web.Decode(param, input, &list); err != nil {
 			return nil, err
 		}
 		if len(list) > MaxInputs {
-			return nil, Invalid(param, "input has %d texts, at most %d are allowed", len(list), MaxInputs)
+			return nil, web.Invalid(param, "input has %d texts, at most %d are allowed", len(list), MaxInputs)
 		}
 		for i, one := range list {
 			switch one.Kind() {
 			case jsontext.KindString:
 				var text string
-				if err := decode(param, one, &text); err != nil {
+				if err := web.Decode(param, one, &text); err != nil {
 					return nil, err
 				}
 				texts = append(texts, text)
 			case jsontext.KindNumber, jsontext.KindBeginArray:
-				return nil, Invalid(param, "input has token ids: send text (with LangChain: check_embedding_ctx_length=False)")
+				return nil, web.Invalid(param, "input has token ids: send text (with LangChain: check_embedding_ctx_length=False)")
 			default:
-				return nil, Invalid(param, "input[%d] is not a string", i)
+				return nil, web.Invalid(param, "input[%d] is not a string", i)
 			}
 		}
 	}
 	if len(texts) == 0 {
-		return nil, Invalid(param, "input must not be empty")
+		return nil, web.Invalid(param, "input must not be empty")
 	}
 	for i, text := range texts {
 		if text == "" {
-			return nil, Invalid(param, "input[%d] must not be empty", i)
+			return nil, web.Invalid(param, "input[%d] must not be empty", i)
 		}
 	}
 	return texts, nil
@@ -137,7 +138,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 	dst = append(dst, `,"total_tokens":`...)
 	dst = strconv.AppendInt(dst, int64(ev.In), 10)
 	dst = append(dst, '}')
-	dst = appendTimings(dst, ev.Timings)
+	dst = web.AppendTimings(dst, ev.Timings)
 	return append(dst, '}')
 }
 

@@ -2,11 +2,11 @@ package openai
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // chatMessage is a message of any role.
@@ -44,11 +44,20 @@ type contentPart struct {
 	} `json:"input_audio"`
 }
 
+// ReadMessages adds the messages of a request in another dialect to gen.
+func ReadMessages(value jsontext.Value, gen *infer.Generate) error {
+	var messages []chatMessage
+	if err := web.Decode("messages", value, &messages); err != nil {
+		return err
+	}
+	return readMessages(messages, gen)
+}
+
 // readMessages adds the messages of a request to gen. System messages at the start become one;
 // results of tools that follow each other, too.
 func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	if len(messages) == 0 {
-		return Invalid("messages", "messages must not be empty")
+		return web.Invalid("messages", "messages must not be empty")
 	}
 	var leading []string // texts of system messages at the start
 	for i, m := range messages {
@@ -60,16 +69,14 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 			}
 			for _, part := range parts {
 				if _, text := part.(*infer.TextPart); !text {
-					return Invalid("messages", "%s: a %s message takes text only", at, m.Role)
+					return web.Invalid("messages", "%s: a %s message takes text only", at, m.Role)
 				}
 			}
 			leading = append(leading, infer.Message{Content: parts}.Text())
 			continue
 		}
-		if len(leading) > 0 {
-			gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(leading, "\n\n")))
-			leading = nil
-		}
+		web.AddSystem(leading, gen)
+		leading = nil
 		msg, err := m.read(at, gen)
 		if err != nil {
 			return err
@@ -80,9 +87,7 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 		}
 		gen.Messages = append(gen.Messages, msg)
 	}
-	if len(leading) > 0 { // there is no other message
-		gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(leading, "\n\n")))
-	}
+	web.AddSystem(leading, gen) // there is no other message
 	return nil
 }
 
@@ -106,13 +111,13 @@ func (m *chatMessage) read(at string, gen *infer.Generate) (infer.Message, error
 			id = m.Name
 		}
 		if id == "" {
-			return infer.Message{}, Invalid("messages", "%s has no tool_call_id", at)
+			return infer.Message{}, web.Invalid("messages", "%s has no tool_call_id", at)
 		}
 		return infer.Message{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: id, Content: content}}}, nil
 	case "assistant":
 		return m.assistant(content, at)
 	}
-	return infer.Message{}, Invalid("messages", "%s.role must be one of: system, developer, user, assistant, tool", at)
+	return infer.Message{}, web.Invalid("messages", "%s.role must be one of: system, developer, user, assistant, tool", at)
 }
 
 // assistant returns a message of the model: its thinking, its text, and its calls.
@@ -137,15 +142,12 @@ func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message,
 		}{m.FunctionCall.Name, *m.FunctionCall})
 	}
 	for i, call := range calls {
-		input := jsontext.Value(call.Function.Arguments)
-		if strings.TrimSpace(call.Function.Arguments) == "" {
-			input = jsontext.Value("{}")
+		if call.Function.Name == "" {
+			return msg, web.Invalid("messages", "%s.tool_calls[%d] has no name", at, i)
 		}
-		switch {
-		case call.Function.Name == "":
-			return msg, Invalid("messages", "%s.tool_calls[%d] has no name", at, i)
-		case !input.IsValid():
-			return msg, Invalid("messages", "%s.tool_calls[%d]: arguments must be JSON", at, i)
+		input, err := web.Arguments("messages", fmt.Sprintf("%s.tool_calls[%d]", at, i), call.Function.Arguments)
+		if err != nil {
+			return msg, err
 		}
 		msg.Content = append(msg.Content, &infer.CallPart{ID: call.ID, Name: call.Function.Name, Input: input})
 	}
@@ -156,19 +158,19 @@ func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message,
 // attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
 	empty := []infer.Part{&infer.TextPart{}}
-	if !present(content) {
+	if !web.Present(content) {
 		return empty, nil
 	}
 	if content.Kind() == jsontext.KindString {
 		var text string
-		if err := decode("messages", content, &text); err != nil {
+		if err := web.Decode("messages", content, &text); err != nil {
 			return nil, err
 		}
 		return []infer.Part{&infer.TextPart{Text: text}}, nil
 	}
 	var all []contentPart
-	if err := decode("messages", content, &all); err != nil {
-		return nil, Invalid("messages", "%s.content must be a string or an array of parts", at)
+	if err := web.Decode("messages", content, &all); err != nil {
+		return nil, web.Invalid("messages", "%s.content must be a string or an array of parts", at)
 	}
 	if len(all) == 0 {
 		return empty, nil
@@ -191,42 +193,19 @@ func (p *contentPart) read(at string, gen *infer.Generate) (infer.Part, error) {
 	case p.Type == "refusal" && p.Refusal != nil:
 		return &infer.TextPart{Text: *p.Refusal}, nil
 	case p.Type == "image_url" && p.ImageURL != nil:
-		a, err := readImage(p.ImageURL.URL)
+		a, err := web.ImageURL(p.ImageURL.URL)
 		if err != nil {
-			return nil, Invalid("messages", "%s: %v", at, err)
+			return nil, web.Invalid("messages", "%s: %v", at, err)
 		}
-		return attach(a, at, gen)
+		return web.Attach("messages", at, a, gen)
 	case p.Type == "input_audio" && p.InputAudio != nil:
-		a, err := readAudio(p.InputAudio.Data, p.InputAudio.Format)
+		a, err := web.WAV(p.InputAudio.Data, p.InputAudio.Format)
 		if err != nil {
-			return nil, Invalid("messages", "%s: %v", at, err)
+			return nil, web.Invalid("messages", "%s: %v", at, err)
 		}
-		return attach(a, at, gen)
+		return web.Attach("messages", at, a, gen)
 	case p.Type == "text" || p.Type == "refusal" || p.Type == "image_url" || p.Type == "input_audio":
-		return nil, Invalid("messages", "%s has no %s", at, p.Type)
+		return nil, web.Invalid("messages", "%s has no %s", at, p.Type)
 	}
-	return nil, Invalid("messages", "%s.type must be one of: text, image_url, input_audio, refusal", at)
-}
-
-// Limits of media.
-const (
-	maxAttachments = 32
-	maxMedia       = 128 << 20 // bytes, decoded, of all attachments of a request
-)
-
-// attach adds an attachment to gen.
-func attach(a infer.Attachment, at string, gen *infer.Generate) (infer.Part, error) {
-	size := decodedSize(&a)
-	for i := range gen.Attachments {
-		size += decodedSize(&gen.Attachments[i])
-	}
-	switch {
-	case len(gen.Attachments) == maxAttachments:
-		return nil, Invalid("messages", "%s: at most %d attachments are allowed", at, maxAttachments)
-	case size > maxMedia:
-		return nil, Refused(413, "", "%s: attachments exceed %d bytes together", at, maxMedia)
-	}
-	a.ID = fmt.Sprintf("%s-%d", a.Kind, len(gen.Attachments))
-	gen.Attachments = append(gen.Attachments, a)
-	return &infer.MediaPart{Attachment: a.ID}, nil
+	return nil, web.Invalid("messages", "%s.type must be one of: text, image_url, input_audio, refusal", at)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // A Model is a model as clients list it. 0 is unknown.
@@ -64,7 +65,7 @@ func AppendModels(dst []byte, models []Model) []byte {
 	if n := len(models); n > 0 {
 		first, last = models[0].ID, models[n-1].ID
 	}
-	dst = appendNullable(dst, first)
+	dst = web.AppendNullable(dst, first)
 	dst = append(dst, `,"last_id":`...)
-	return append(appendNullable(dst, last), '}')
+	return append(web.AppendNullable(dst, last), '}')
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // ask is a request with one message and more members.
@@ -366,19 +367,16 @@ func TestFaults(t *testing.T) {
 		"malformed":       {infer.Errorf(infer.Malformed, "why"), 502, "api_error", "", "", "why"},
 		"internal":        {infer.Errorf(infer.Internal, "why"), 500, "api_error", "", "", "why"},
 		"no class":        {errors.New("secret"), 500, "api_error", "", "", "internal error"},
-		"model unknown":   {openai.UnknownModel("x"), 404, "invalid_request_error", "model_not_found", "model", `"x"`},
+		"model unknown":   {web.UnknownModel("x"), 404, "invalid_request_error", "model_not_found", "model", `"x"`},
 		"a long prompt":   {infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: 9, Most: 8}), 400, "invalid_request_error", "context_length_exceeded", "messages", "9 tokens"},
 		"tools":           {infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}), 400, "invalid_request_error", "", "tools", "not supported"},
 		"a schema":        {infer.Abilities{}.Check(&infer.Generate{Format: infer.Format{Schema: []byte("{}")}}), 400, "invalid_request_error", "", "response_format", "not supported"},
-		"a wrapped fault": {fmt.Errorf("x: %w", openai.Invalid("n", "why")), 400, "invalid_request_error", "", "n", "why"},
+		"a wrapped fault": {fmt.Errorf("x: %w", web.Invalid("n", "why")), 400, "invalid_request_error", "", "n", "why"},
 		"a member's type": {&wire.FatalError{Err: infer.Errorf(infer.Invalid, "decode"), Member: "stop"}, 400, "invalid_request_error", "", "stop", "decode"},
 	} {
 		f := openai.ErrorOf(test.err)
 		if f.Status != test.status || f.Type != test.kind || f.Code != test.code || f.Param != test.param || !strings.Contains(f.Message, test.text) {
 			t.Errorf("%s: %+v", name, f)
-		}
-		if f.NoRetry != (f.Status == 502) {
-			t.Errorf("%s: no retry: %v", name, f.NoRetry)
 		}
 	}
 }
@@ -414,7 +412,7 @@ func TestStream(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if got, want := string(openai.StreamError(nil, openai.Invalid("n", "why"))),
+	if got, want := string(a.Fail(nil, web.Invalid("n", "why"))),
 		`data: {"error":{"message":"why","type":"invalid_request_error","param":"n","code":null}}`+"\n\ndata: [DONE]\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

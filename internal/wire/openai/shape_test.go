@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire/openai"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // testdata/openapi.json has the schemas of the answers that this package writes, out of OpenAI's
@@ -141,8 +142,8 @@ func TestOthersMatchTheDescription(t *testing.T) {
 	for i := range models {
 		validate(t, schema(t, "Model"), models[i].Append(nil))
 	}
-	for _, f := range []*openai.Error{openai.Invalid("n", "why"), openai.Refused(404, "", "why"), openai.UnknownModel("x")} {
-		validate(t, schema(t, "ErrorResponse"), f.Append(nil))
+	for _, f := range []error{web.Invalid("n", "why"), web.Refused(404, "", "why"), web.UnknownModel("x")} {
+		validate(t, schema(t, "ErrorResponse"), openai.ErrorOf(f).Append(nil))
 	}
 }
 

@@ -126,7 +126,8 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	}
 	eng := &assembly{srv: srv, ready: link.Report{
 		State: link.Ready, Slots: c.Slots, Model: model.Name(), Device: "cpu", GPULayers: model.GPULayers(), Variant: variant,
-		Params: model.Params(), Size: model.Size(), Architecture: model.Architecture(), Quantization: model.Quantization(),
+		Template: model.ChatTemplate(),
+		Params:   model.Params(), Size: model.Size(), Architecture: model.Architecture(), Quantization: model.Quantization(),
 	}}
 	if eng.parts, err = b.parts(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", c.Model.Path, err)

@@ -85,8 +85,18 @@ type Segment struct {
 // Render renders a conversation up to the beginning of the model's answer. It returns
 // [infer.Invalid] if the template refuses the conversation or exceeds a bound.
 func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
+	return t.segments(messages, true)
+}
+
+// RenderHistory is Render without the beginning of an answer.
+func (t *Template) RenderHistory(messages []infer.Message) ([]Segment, error) {
+	return t.segments(messages, false)
+}
+
+// segments renders a conversation; answer adds the beginning of the model's answer.
+func (t *Template) segments(messages []infer.Message, answer bool) ([]Segment, error) {
 	nonce := newNonce(messages)
-	text, err := t.render(messages, nonce)
+	text, err := t.render(messages, answer, nonce)
 	if err == nil && len(text) > maxText {
 		err = fmt.Errorf("its text has more than %d bytes", maxText)
 	}
@@ -97,9 +107,9 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 }
 
 // render returns the prompt with its marks.
-func (t *Template) render(messages []infer.Message, nonce nonce) (text string, err error) {
+func (t *Template) render(messages []infer.Message, answer bool, nonce nonce) (text string, err error) {
 	if t.compiled == nil {
-		return transcript(messages, func(text string) string { return t.specials.guard(text, nonce) }), nil
+		return transcript(messages, answer, func(text string) string { return t.specials.guard(text, nonce) }), nil
 	}
 	list := make([]jinja.Value, len(messages))
 	for i, m := range messages {
@@ -114,7 +124,7 @@ func (t *Template) render(messages []infer.Message, nonce nonce) (text string, e
 	err = guarded(func() (err error) {
 		text, err = t.compiled.RenderValues(map[string]jinja.Value{
 			"messages":              jinja.NewList(list),
-			"add_generation_prompt": jinja.NewBool(true),
+			"add_generation_prompt": jinja.NewBool(answer),
 			"bos_token":             jinja.NewString(t.bos),
 			"eos_token":             jinja.NewString(t.eos),
 		})

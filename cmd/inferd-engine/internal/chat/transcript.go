@@ -44,8 +44,9 @@ func markers() []string {
 	return all
 }
 
-// transcript renders messages; mark marks the text of a message.
-func transcript(messages []infer.Message, mark func(text string) string) string {
+// transcript renders messages, and with answer the marker of the model's; mark marks the text of a
+// message.
+func transcript(messages []infer.Message, answer bool, mark func(text string) string) string {
 	var b strings.Builder
 	for _, m := range messages {
 		b.WriteString(marker(m.Role))
@@ -55,6 +56,8 @@ func transcript(messages []infer.Message, mark func(text string) string) string 
 		}
 		b.WriteByte('\n')
 	}
-	b.WriteString(marker(infer.Assistant))
+	if answer {
+		b.WriteString(marker(infer.Assistant))
+	}
 	return b.String()
 }

@@ -45,14 +45,14 @@ type renderer = func([]infer.Message) ([]chat.Segment, error)
 
 // do runs f on the counter's thread, with a render within its budget of CPU time. Over it do
 // fails with errSlowTemplate; the counter is free again when f returns.
-func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (int, error)) (int, error) {
+func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
-		n   int
-		err error
+		prompt *infer.Prompt
+		err    error
 	}
 	done := make(chan result, 2)
 	job := func() {
-		n, err := f(func(messages []infer.Message) ([]chat.Segment, error) {
+		prompt, err := f(func(messages []infer.Message) ([]chat.Segment, error) {
 			w := c.CPU.Begin(func() { done <- result{err: errSlowTemplate} })
 			segments, err := render(messages)
 			if _, exceeded := w.End(); exceeded {
@@ -60,41 +60,52 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (int
 			}
 			return segments, err
 		})
-		done <- result{n, err}
+		done <- result{prompt, err}
 	}
 	select {
 	case c.jobs <- job:
 	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	select {
 	case r := <-done:
-		return r.n, r.err
+		return r.prompt, r.err
 	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 
 // maxCounted is the longest text to count, in bytes for each token of the context. Text with
-// fewer tokens than it is long counts for most of what clients send; a longer text cannot fit.
+// fewer tokens than it is long counts for most of what clients send; a longer text cannot fit. It
+// bounds the text that is made of tokens, too.
 const maxCounted = 16
 
-// count answers with the number of tokens of a prompt, which may be more than the context holds.
-func (e *Engine) count(ctx context.Context, gen *infer.Generate, emit infer.Sink) error {
-	most := maxCounted * e.Loop.Room()
-	if n := textBytes(gen) + thinkingBytes(gen); n > most {
+// maxRevealed bounds the tokens that an answer has one by one.
+const maxRevealed = 1 << 20
+
+// count answers with the prompt of a request, which may have more tokens than the context holds.
+func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) error {
+	gen, most := t.Of, maxCounted*e.Loop.Room()
+	if n := textBytes(gen) + optionalBytes(gen) + len(gen.Tokens); n > most {
 		return infer.Errorf(infer.TooLarge, "the prompt has %d bytes, at most %d are counted", n, most)
 	}
-	count := func(render renderer) (int, error) {
-		tokens, err := e.prompt(ctx, gen, most, render)
-		return len(tokens), err
+	render := e.Template.Render
+	if t.History {
+		render = e.Template.RenderHistory
 	}
-	var n int
+	count := func(render renderer) (*infer.Prompt, error) {
+		p, err := e.prompt(ctx, gen, reading{render: render, most: most, bare: t.Bare, literal: t.Literal})
+		if err != nil {
+			return nil, err
+		}
+		return e.counted(gen.Reveal, p, most)
+	}
+	var counted *infer.Prompt
 	var err error
 	if e.Counter != nil {
-		n, err = e.Counter.do(ctx, e.Template.Render, count)
+		counted, err = e.Counter.do(ctx, render, count)
 	} else {
-		n, err = count(e.Template.Render)
+		counted, err = count(render)
 	}
 	if long, ok := errors.AsType[*sizeError](err); ok {
 		return infer.Errorf(infer.TooLarge, "%w", long)
@@ -102,5 +113,28 @@ func (e *Engine) count(ctx context.Context, gen *infer.Generate, emit infer.Sink
 	if err != nil {
 		return err
 	}
-	return emit(&infer.Done{Reason: infer.EndOfTurn, In: n, Backend: Kind, Model: e.Model.Name()})
+	if gen.Reveal != (infer.Reveal{}) {
+		if err := emit(counted); err != nil {
+			return err
+		}
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn, In: counted.Tokens, Backend: Kind, Model: e.Model.Name()})
+}
+
+// counted is reveal within bounds: most bytes of text.
+func (e *Engine) counted(of infer.Reveal, p prompt, most int) (*infer.Prompt, error) {
+	if (of.IDs || of.Pieces) && len(p.tokens) > maxRevealed {
+		return nil, infer.Errorf(infer.TooLarge, "the prompt has %d tokens, at most %d are returned", len(p.tokens), maxRevealed)
+	}
+	if (of.Text || of.Pieces) && p.text == nil {
+		size := 0
+		var piece []byte
+		for _, tok := range p.tokens {
+			piece = e.Model.AppendSpelling(piece[:0], tok)
+			if size += len(piece); size > most {
+				return nil, infer.Errorf(infer.TooLarge, "the tokens have more than %d bytes of text", most)
+			}
+		}
+	}
+	return e.reveal(of, p), nil
 }

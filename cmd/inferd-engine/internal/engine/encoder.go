@@ -59,6 +59,9 @@ func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit i
 	before := prefix(architecture, e.Model.Name(), t.Task)
 	vectors, count, err := e.encode(ctx, call, len(t.Inputs), func(i int) ([]encode.Token, error) {
 		text := before + t.Inputs[i]
+		if t.Truncate {
+			return e.truncate(fmt.Sprintf("input[%d]", i), text)
+		}
 		return e.cut(fmt.Sprintf("input[%d]", i), "embed_n_ctx", len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) })
 	})
 	if err != nil {
@@ -147,6 +150,29 @@ func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode
 		return nil, infer.Errorf(infer.Invalid, "%s produced zero tokens", name)
 	case len(tokens) > most:
 		return nil, infer.Errorf(infer.Invalid, "%s has %d tokens, %s allows %d", name, len(tokens), setting, most)
+	}
+	return tokens, nil
+}
+
+// truncate returns the tokens of the beginning of a text, as many as fit, and the token that ends a
+// text if the model has one.
+func (e *Encoder) truncate(name, text string) ([]encode.Token, error) {
+	most := e.Loop.Limits.Tokens
+	if n := e.LongestToken * most; n > 0 && len(text) > n {
+		text = strings.ToValidUTF8(text[:n], "") // the cut may have divided a character
+	}
+	tokens, err := e.Model.TokenizeWhole(text)
+	switch {
+	case err != nil:
+		return nil, infer.Errorf(infer.Internal, "tokenize: %w", err)
+	case len(tokens) == 0:
+		return nil, infer.Errorf(infer.Invalid, "%s produced zero tokens", name)
+	case len(tokens) <= most:
+		return tokens, nil
+	}
+	last := tokens[len(tokens)-1]
+	if tokens = tokens[:most]; e.Model.IsControl(last) {
+		tokens[most-1] = last
 	}
 	return tokens, nil
 }

@@ -256,3 +256,23 @@ func TestTogetherAsAlone(t *testing.T) {
 		}
 	}
 }
+
+// The end of an input that does not fit is left out, if the request says so.
+func TestTruncate(t *testing.T) {
+	e := loadEncoder(t, "embed", 16)
+	long := strings.Repeat("red apple ", 100)
+	if err := e.Handle(t.Context(), &infer.Request{Task: &infer.Embed{Inputs: []string{long}}}, func(infer.Event) error { return nil }); infer.CodeOf(err) != infer.Invalid {
+		t.Errorf("without: %v", err)
+	}
+	cut, done := vectors(t, e, &infer.Embed{Inputs: []string{long, "red"}, Truncate: true})
+	short, _ := vectors(t, e, &infer.Embed{Inputs: []string{"red"}})
+	if len(cut) != 2 || done.In <= 16 || done.In > 16+16 || !slices.Equal(cut[1], short[0]) {
+		t.Errorf("%d tokens, %v", done.In, cut)
+	}
+	if c := cosine(cut[0], short[0]); math.IsNaN(c) || c <= 0 {
+		t.Errorf("the vector of the beginning is unlike it: %v", c)
+	}
+	if cut, _ = vectors(t, e, &infer.Embed{Inputs: []string{strings.Repeat("é", 1000)}, Truncate: true}); len(cut[0]) != 64 {
+		t.Errorf("%d values", len(cut[0]))
+	}
+}

@@ -7,9 +7,7 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
@@ -47,9 +45,11 @@ type Engine struct {
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities returns the abilities of this package, which are the same for all models.
-func (*Engine) Abilities() infer.Abilities {
-	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Count: true}
+// Abilities returns the abilities of this package, which are the same for all models, but for the
+// marks that a vocabulary needs to fill gaps.
+func (e *Engine) Abilities() infer.Abilities {
+	_, fills := e.Model.Marks()
+	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Infill: fills, Count: true}
 }
 
 // Handle answers req, which must be to generate or to count. A request that the model cannot
@@ -62,7 +62,7 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	case *infer.Generate:
 		return e.generate(ctx, req, t, emit)
 	case *infer.Count:
-		return e.count(ctx, t.Of, emit)
+		return e.count(ctx, t, emit)
 	case *infer.Embed, *infer.Rerank:
 	}
 	return infer.Errorf(infer.Unsupported, "this model only generates")
@@ -76,10 +76,11 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if format != nil {
 		defer format.Release()
 	}
-	prompt, err := e.fit(ctx, gen)
+	read, err := e.fit(ctx, gen)
 	if err != nil {
 		return err
 	}
+	prompt := read.tokens
 	most := e.Loop.Room() - len(prompt)
 	if gen.MaxTokens > 0 {
 		most = min(most, gen.MaxTokens)
@@ -87,7 +88,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if format != nil && most < format.Least() {
 		return errTooShort(format.Least(), gen.MaxTokens, most)
 	}
-	if err := emit(&infer.Prompt{Tokens: len(prompt)}); err != nil {
+	if err := emit(e.reveal(gen.Reveal, read)); err != nil {
 		return err
 	}
 	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Masked: format != nil})
@@ -149,7 +150,7 @@ func (e *Engine) answer(gen *infer.Generate, constrained bool) answer {
 	for _, text := range gen.Stop {
 		a.stops = append(a.stops, stop{text, infer.StopSequence})
 	}
-	if gen.Prompt == nil {
+	if !gen.Raw() {
 		for _, text := range e.Template.Stops() {
 			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
 		}
@@ -177,11 +178,12 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	// part of two conversations.
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
-		var err error
-		prompts[i], err = e.prompt(ctx, &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}, 0, e.render)
+		gen := &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}
+		read, err := e.prompt(ctx, gen, reading{render: e.render})
 		if err != nil {
 			return err
 		}
+		prompts[i] = read.tokens
 	}
 	n := 0
 	for n < min(len(prompts[0]), len(prompts[1])) && prompts[0][n] == prompts[1][n] {
@@ -199,124 +201,4 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 		Ends:   func(batch.Token) bool { return true },
 	})
 	return err
-}
-
-// fit returns the tokens of a prompt that leaves room for an answer.
-func (e *Engine) fit(ctx context.Context, gen *infer.Generate) ([]batch.Token, error) {
-	if least := e.leastTokens(gen); least > e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: e.Loop.Room()})
-	}
-	prompt, err := e.prompt(ctx, gen, e.LongestToken*e.Loop.Room(), e.render)
-	if long, ok := errors.AsType[*sizeError](err); ok {
-		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: long.size / e.LongestToken, AtLeast: true, Most: e.Loop.Room()})
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(prompt) >= e.Loop.Room() {
-		return nil, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(prompt), Most: e.Loop.Room()})
-	}
-	return prompt, nil
-}
-
-// leastTokens is a lower bound of the tokens of a prompt. Exact counting takes a second per
-// 100 KB of the worst text, which is not spent on a prompt that cannot fit.
-func (e *Engine) leastTokens(gen *infer.Generate) int {
-	if e.LongestToken == 0 {
-		return 0
-	}
-	return textBytes(gen) / e.LongestToken
-}
-
-// textBytes is the length of the text that becomes a prompt, without that of the template, and
-// without thinking, which templates may leave out.
-func textBytes(gen *infer.Generate) (n int) {
-	if gen.Prompt != nil {
-		n = len(*gen.Prompt)
-	}
-	for _, m := range gen.Messages {
-		n += len(m.Text())
-	}
-	return n
-}
-
-// thinkingBytes is the length of the thinking in a conversation.
-func thinkingBytes(gen *infer.Generate) (n int) {
-	for _, m := range gen.Messages {
-		for _, part := range m.Content {
-			if t, ok := part.(*infer.ThinkingPart); ok {
-				n += len(t.Text)
-			}
-		}
-	}
-	return n
-}
-
-// render renders a conversation within its budget of CPU time.
-func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
-	if e.Rendering == nil {
-		return e.Template.Render(messages)
-	}
-	var out struct { // no result variables: an abandoned rendering may still write here
-		segments []chat.Segment
-		err      error
-	}
-	if e.Rendering.Do(func() { out.segments, out.err = e.Template.Render(messages) }) != nil {
-		return nil, errSlowTemplate
-	}
-	return out.segments, out.err
-}
-
-// A sizeError says that a rendered prompt is too long to tokenise, in bytes.
-type sizeError struct{ size, most int }
-
-func (e *sizeError) Error() string {
-	return fmt.Sprintf("the prompt has %d bytes with its template, at most %d are tokenised", e.size, e.most)
-}
-
-// prompt returns the tokens of a prompt. Of a conversation, which render renders, only text of
-// the template becomes special tokens. More than most rendered bytes are refused before they are
-// tokenised; 0 is no bound.
-func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, most int, render renderer) ([]batch.Token, error) {
-	var segments []chat.Segment
-	if gen.Prompt != nil {
-		segments = []chat.Segment{{Text: *gen.Prompt, Special: true}}
-	} else {
-		var err error
-		if segments, err = render(gen.Messages); err != nil {
-			return nil, err
-		}
-	}
-	size := 0
-	for _, s := range segments {
-		size += len(s.Text)
-	}
-	if most > 0 && size > most {
-		return nil, &sizeError{size, most}
-	}
-	var tokens []batch.Token
-	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() {
-		// Most templates already begin with BOS.
-		if len(segments) == 0 || !strings.HasPrefix(segments[0].Text, e.Model.TokenText(bos)) {
-			tokens = append(tokens, bos)
-		}
-	}
-	for _, s := range segments {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		more, err := e.Model.Tokenize(s.Text, s.Special)
-		if err != nil {
-			return nil, infer.Errorf(infer.Internal, "tokenize: %w", err)
-		}
-		tokens = append(tokens, more...)
-	}
-	if len(tokens) == 0 { // an empty prompt: decoding needs at least one token
-		bos, ok := e.Model.BOS()
-		if !ok {
-			return nil, infer.Errorf(infer.Invalid, "the prompt has no tokens")
-		}
-		tokens = append(tokens, bos)
-	}
-	return tokens, nil
 }

@@ -357,6 +357,9 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 // Tokens behind an attention window may be overwritten. Then a truncation to them fails; after any
 // successful truncation the continuation is right.
 func TestTruncateBehindTheWindow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads many prompts")
+	}
 	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
 	const room = 30 // free cells before the sequence
 	prompt, other := text(1, 300), text(2, 30)
@@ -402,7 +405,10 @@ func TestTruncateBehindTheWindow(t *testing.T) {
 func TestAbort(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
-			const most = 1024
+			most := 1024
+			if testing.Short() {
+				most = 256
+			}
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 8192, NBatch: most, NSeq: 2, Threads: 1})
 			prompt, beside := text(1, most-1), text(2, 40)
 			wantPrompt, wantBeside := fresh(t, m, c, prompt), fresh(t, m, c, beside)

@@ -69,6 +69,9 @@ func checkOrder(t *rapid.T, c *llama.Context, seq, tokens int) {
 func TestOrder(t *testing.T) {
 	for _, name := range []string{"whole", "sliding"} {
 		t.Run(name, func(t *testing.T) {
+			if _, ok := kinds()[name]; !ok {
+				t.Skip("as with the other memory")
+			}
 			const cells, sequences = 512, 12
 			m, c := loadFile(t, file(t, memories[name].write), llama.ContextOptions{NCtx: cells, NBatch: 512, NSeq: sequences, Threads: 1})
 			prompt := text(77, 40)

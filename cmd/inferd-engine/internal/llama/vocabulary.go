@@ -48,3 +48,36 @@ func (m *Model) ByName(name string) (Token, bool) {
 	}
 	return tokens[0], true
 }
+
+// AppendSpelling appends the bytes of a token's text, as [Model.AppendPiece] does, or of a control
+// token its spelling.
+func (m *Model) AppendSpelling(dst []byte, tok Token) []byte {
+	if m.IsControl(tok) {
+		return append(dst, m.TokenText(tok)...)
+	}
+	return m.AppendPiece(dst, tok)
+}
+
+// Has reports whether a token is in the vocabulary.
+func (m *Model) Has(tok Token) bool { return m.valid(tok) }
+
+// Marks are the tokens with which a model was trained to fill the gap in a text.
+type Marks struct {
+	Prefix, Suffix, Middle Token // before the text before and behind the gap, and before the answer
+	Project, File          Token // before the name of a project and of each of its files; negative is none
+}
+
+// Marks returns the marks of the model, if it has those around a gap.
+func (m *Model) Marks() (Marks, bool) {
+	one := func(tok yzma.Token) Token {
+		if !m.valid(Token(tok)) {
+			return -1
+		}
+		return Token(tok)
+	}
+	marks := Marks{
+		Prefix: one(yzma.VocabFIMPre(m.vocab)), Suffix: one(yzma.VocabFIMSuf(m.vocab)), Middle: one(yzma.VocabFIMMid(m.vocab)),
+		Project: one(yzma.VocabFIMRep(m.vocab)), File: one(yzma.VocabFIMSep(m.vocab)),
+	}
+	return marks, min(marks.Prefix, marks.Suffix, marks.Middle) >= 0
+}

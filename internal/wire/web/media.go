@@ -1,4 +1,4 @@
-package openai
+package web
 
 import (
 	"bytes"
@@ -11,32 +11,60 @@ import (
 	_ "image/jpeg" // a format of images
 	_ "image/png"  // a format of images
 	"math"
+	"net/http"
 	"strings"
 
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
+// Limits of media.
+const (
+	maxAttachments = 32
+	maxMedia       = 128 << 20 // bytes, decoded, of all attachments of a request
+)
+
+// Attach adds an attachment to gen, and returns its part of the message at, which is in member.
+func Attach(member, at string, a infer.Attachment, gen *infer.Generate) (infer.Part, error) {
+	size := decodedSize(&a)
+	for i := range gen.Attachments {
+		size += decodedSize(&gen.Attachments[i])
+	}
+	switch {
+	case len(gen.Attachments) == maxAttachments:
+		return nil, Invalid(member, "%s: at most %d attachments are allowed", at, maxAttachments)
+	case size > maxMedia:
+		return nil, Refused(http.StatusRequestEntityTooLarge, "", "%s: attachments exceed %d bytes together", at, maxMedia)
+	}
+	a.ID = fmt.Sprintf("%s-%d", a.Kind, len(gen.Attachments))
+	gen.Attachments = append(gen.Attachments, a)
+	return &infer.MediaPart{Attachment: a.ID}, nil
+}
+
 // maxPixels bounds an image: as RGB it has 48 MiB.
 const maxPixels = 16 << 20
 
-// readImage reads a data URL with a PNG or JPEG image. Other URLs are not fetched. The data stays as
-// it is until [Chat.Decode].
-func readImage(url string) (infer.Attachment, error) {
+// ImageURL reads a data URL with an image, as [Image]. Other URLs are not fetched.
+func ImageURL(url string) (infer.Attachment, error) {
 	head, data, ok := strings.Cut(url, ",")
 	switch {
 	case !strings.HasPrefix(head, "data:"):
-		return infer.Attachment{}, errors.New("image_url must be a data: URL: nothing is fetched")
+		return infer.Attachment{}, errors.New("an image must be a data: URL: nothing is fetched")
 	case !ok || !strings.HasSuffix(head, ";base64"):
-		return infer.Attachment{}, errors.New("image_url must have base64 data")
+		return infer.Attachment{}, errors.New("an image must have base64 data")
 	}
+	return Image(data)
+}
+
+// Image reads a PNG or JPEG image in base64. The data stays as it is until [Ask.Decode].
+func Image(data string) (infer.Attachment, error) {
 	raw, err := decodeBase64(data)
 	if err != nil {
-		return infer.Attachment{}, fmt.Errorf("image_url: %w", err)
+		return infer.Attachment{}, fmt.Errorf("image: %w", err)
 	}
 	cfg, _, err := image.DecodeConfig(bytes.NewReader(raw))
 	switch {
 	case err != nil:
-		return infer.Attachment{}, errors.New("image_url must be a PNG or JPEG image")
+		return infer.Attachment{}, errors.New("an image must be PNG or JPEG")
 	case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height:
 		return infer.Attachment{}, fmt.Errorf("the image has %d × %d pixels, at most %d are allowed", cfg.Width, cfg.Height, maxPixels)
 	}
@@ -50,10 +78,10 @@ func decodedSize(a *infer.Attachment) int { return max(len(a.Data), 3*a.Width*a.
 const decodeMemory = 15
 
 // Images returns the memory that Decode takes, in bytes; 0 without images.
-func (c *Chat) Images() (size int64) {
-	for _, a := range c.Generate.Attachments {
-		if a.Kind == infer.Image {
-			size += int64(a.Width) * int64(a.Height) * decodeMemory
+func (a *Ask) Images() (size int64) {
+	for _, m := range a.Generate.Attachments {
+		if m.Kind == infer.Image {
+			size += int64(m.Width) * int64(m.Height) * decodeMemory
 		}
 	}
 	return size
@@ -61,17 +89,17 @@ func (c *Chat) Images() (size int64) {
 
 // Decode turns the images into RGB, once. It takes much memory and time for a small body: the caller
 // bounds both.
-func (c *Chat) Decode() error {
-	for i := range c.Generate.Attachments {
-		a := &c.Generate.Attachments[i]
-		if a.Kind != infer.Image {
+func (a *Ask) Decode() error {
+	for i := range a.Generate.Attachments {
+		m := &a.Generate.Attachments[i]
+		if m.Kind != infer.Image {
 			continue
 		}
-		decoded, _, err := image.Decode(bytes.NewReader(a.Data))
+		decoded, _, err := image.Decode(bytes.NewReader(m.Data))
 		if err != nil {
-			return Invalid("messages", "image %d is damaged", i)
+			return Invalid(a.History, "image %d is damaged", i)
 		}
-		a.Data = rgb(decoded)
+		m.Data = rgb(decoded)
 	}
 	return nil
 }
@@ -101,8 +129,8 @@ func decodeBase64(text string) ([]byte, error) {
 	return raw, nil
 }
 
-// readAudio decodes a WAV file of 16-bit samples to mono.
-func readAudio(data, format string) (infer.Attachment, error) {
+// WAV decodes a WAV file of 16-bit samples to mono.
+func WAV(data, format string) (infer.Attachment, error) {
 	if format != "wav" {
 		return infer.Attachment{}, fmt.Errorf("input_audio of format %.16q is not supported: wav is", format)
 	}

@@ -1,0 +1,305 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// A prompt is the input of a sequence.
+type prompt struct {
+	tokens []batch.Token
+	text   []byte // of a conversation, as rendered; nil is that of the tokens
+}
+
+// A reading says how a prompt is made.
+type reading struct {
+	render  renderer
+	most    int  // rendered bytes that are tokenised; 0 is no bound
+	room    int  // tokens that the files beside a gap may fill up; 0 is no bound
+	bare    bool // as in [infer.Count]
+	literal bool // as in [infer.Count]
+}
+
+// fit returns a prompt that leaves room for an answer.
+func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
+	room := e.Loop.Room()
+	if least := e.leastTokens(gen); least > room {
+		return prompt{}, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: least, AtLeast: true, Most: room})
+	}
+	answer := gen.MaxTokens
+	if answer == 0 {
+		answer = room / filesLeave
+	}
+	read, err := e.prompt(ctx, gen, reading{render: e.render, most: e.LongestToken * room, room: max(room-answer, 1)})
+	if long, ok := errors.AsType[*sizeError](err); ok {
+		return prompt{}, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: long.size / e.LongestToken, AtLeast: true, Most: room})
+	}
+	if err != nil {
+		return prompt{}, err
+	}
+	if len(read.tokens) >= room {
+		return prompt{}, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(read.tokens), Most: room})
+	}
+	return read, nil
+}
+
+// filesLeave is the part of the context, as its divisor, that files leave to an answer whose
+// length is not said.
+const filesLeave = 4
+
+// leastTokens is a lower bound of the tokens of a prompt. Exact counting takes a second per
+// 100 KB of the worst text, which is not spent on a prompt that cannot fit.
+func (e *Engine) leastTokens(gen *infer.Generate) int {
+	if e.LongestToken == 0 {
+		return len(gen.Tokens)
+	}
+	return len(gen.Tokens) + textBytes(gen)/e.LongestToken
+}
+
+// textBytes is the length of the text that becomes a prompt, without that of the template, and
+// without thinking and files, which may be left out.
+func textBytes(gen *infer.Generate) (n int) {
+	if gen.Prompt != nil {
+		n = len(*gen.Prompt)
+	}
+	if gen.Suffix != nil {
+		n += len(*gen.Suffix)
+	}
+	for _, m := range gen.Messages {
+		n += len(m.Text())
+	}
+	return n
+}
+
+// optionalBytes is the length of the thinking and of the files.
+func optionalBytes(gen *infer.Generate) (n int) {
+	for _, m := range gen.Messages {
+		for _, part := range m.Content {
+			if t, ok := part.(*infer.ThinkingPart); ok {
+				n += len(t.Text)
+			}
+		}
+	}
+	for _, f := range gen.Files {
+		n += len(f.Name) + len(f.Text)
+	}
+	return n
+}
+
+// render renders a conversation within its budget of CPU time.
+func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
+	if e.Rendering == nil {
+		return e.Template.Render(messages)
+	}
+	var out struct { // no result variables: an abandoned rendering may still write here
+		segments []chat.Segment
+		err      error
+	}
+	if e.Rendering.Do(func() { out.segments, out.err = e.Template.Render(messages) }) != nil {
+		return nil, errSlowTemplate
+	}
+	return out.segments, out.err
+}
+
+// A sizeError says that a rendered prompt is too long to tokenise, in bytes.
+type sizeError struct{ size, most int }
+
+func (e *sizeError) Error() string {
+	return fmt.Sprintf("the prompt has %d bytes with its template, at most %d are tokenised", e.size, e.most)
+}
+
+// prompt returns the tokens of a prompt, at least one unless it is bare. Of a conversation, which
+// render renders, only text of the template becomes special tokens. More rendered bytes than the bound
+// are refused before they are tokenised.
+func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r reading) (p prompt, err error) {
+	switch {
+	case gen.Tokens != nil:
+		p.tokens, err = e.known(gen.Tokens)
+	case gen.Suffix != nil:
+		p.tokens, err = e.gap(ctx, gen, r)
+	default:
+		p, err = e.read(ctx, gen, r)
+	}
+	if err != nil || len(p.tokens) > 0 || r.bare {
+		return p, err
+	}
+	bos, ok := e.Model.BOS() // an empty prompt: decoding needs at least one token
+	if !ok {
+		return p, infer.Errorf(infer.Invalid, "the prompt has no tokens")
+	}
+	p.tokens = []batch.Token{bos}
+	return p, nil
+}
+
+// known checks that tokens are in the vocabulary.
+func (e *Engine) known(tokens []int32) ([]batch.Token, error) {
+	for i, tok := range tokens {
+		if !e.Model.Has(tok) {
+			return nil, infer.Errorf(infer.Invalid, "token %d, at position %d, is not in the vocabulary of %d tokens", tok, i, e.Model.NTokens())
+		}
+	}
+	return tokens, nil
+}
+
+// read returns a prompt of text, or of a conversation.
+func (e *Engine) read(ctx context.Context, gen *infer.Generate, r reading) (p prompt, err error) {
+	var segments []chat.Segment
+	if gen.Prompt != nil {
+		segments = []chat.Segment{{Text: *gen.Prompt, Special: !r.literal}}
+	} else if segments, err = r.render(gen.Messages); err != nil {
+		return p, err
+	}
+	size := 0
+	for _, s := range segments {
+		size += len(s.Text)
+	}
+	if r.most > 0 && size > r.most {
+		return p, &sizeError{size, r.most}
+	}
+	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() && !r.bare {
+		// Most templates already begin with BOS.
+		if len(segments) == 0 || !segments[0].Special || !strings.HasPrefix(segments[0].Text, e.Model.TokenText(bos)) {
+			p.tokens = append(p.tokens, bos)
+		}
+	}
+	for _, s := range segments {
+		if p.tokens, err = e.tokenize(ctx, p.tokens, s.Text, s.Special); err != nil {
+			return p, err
+		}
+		if gen.Reveal.Text {
+			p.text = append(p.text, s.Text...)
+		}
+	}
+	return p, nil
+}
+
+// tokenize appends the tokens of a text.
+func (e *Engine) tokenize(ctx context.Context, tokens []batch.Token, text string, special bool) ([]batch.Token, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	more, err := e.Model.Tokenize(text, special)
+	if err != nil {
+		return nil, infer.Errorf(infer.Internal, "tokenize: %w", err)
+	}
+	return append(tokens, more...), nil
+}
+
+// gap returns the prompt to fill the gap between Prompt and Suffix:
+//
+//	project and files ─▶ prefix mark, text before ─▶ suffix mark, text behind ─▶ middle mark
+//
+// Nothing in the texts becomes a special token.
+func (e *Engine) gap(ctx context.Context, gen *infer.Generate, r reading) ([]batch.Token, error) {
+	marks, ok := e.Model.Marks()
+	if !ok || gen.Prompt == nil {
+		return nil, infer.Errorf(infer.Internal, "a gap without marks, or without a prompt")
+	}
+	around, err := e.tokenize(ctx, []batch.Token{marks.Prefix}, *gen.Prompt, false)
+	if err == nil {
+		around, err = e.tokenize(ctx, append(around, marks.Suffix), *gen.Suffix, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	around = append(around, marks.Middle)
+	var before []batch.Token
+	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() && !r.bare {
+		before = append(before, bos)
+	}
+	room := r.room - len(before) - len(around)
+	if r.room == 0 {
+		room = e.Loop.Room()
+	}
+	files, err := e.files(ctx, gen.Files, room)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(before, files...), around...), nil
+}
+
+// Names in place of unknown ones, for models that expect some.
+const (
+	projectName = "project"
+	presentName = "present"
+)
+
+// files returns as many of the last files as fit into room, in order, up to the name of the file
+// with the gap.
+func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]batch.Token, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	marks, _ := e.Model.Marks()
+	one := func(mark batch.Token, text string) ([]batch.Token, error) {
+		if e.LongestToken > 0 && len(text)/e.LongestToken > room {
+			return nil, nil // it cannot fit
+		}
+		var tokens []batch.Token
+		if mark >= 0 {
+			tokens = append(tokens, mark)
+		}
+		return e.tokenize(ctx, tokens, text, false)
+	}
+	var first, last []batch.Token
+	var err error
+	if marks.File >= 0 {
+		if last, err = one(marks.File, presentName+"\n"); err != nil {
+			return nil, err
+		}
+		if marks.Project >= 0 {
+			if first, err = one(marks.Project, projectName+"\n"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	room -= len(first) + len(last)
+	var chosen [][]batch.Token
+	for _, f := range slices.Backward(files) {
+		tokens, err := one(marks.File, f.Name+"\n"+f.Text+"\n")
+		if err != nil {
+			return nil, err
+		}
+		if len(tokens) == 0 || len(tokens) > room {
+			break
+		}
+		room -= len(tokens)
+		chosen = append(chosen, tokens)
+	}
+	if len(chosen) == 0 {
+		return nil, nil
+	}
+	slices.Reverse(chosen)
+	return slices.Concat(first, slices.Concat(chosen...), last), nil
+}
+
+// reveal returns the event about a prompt, with the parts that are asked for.
+func (e *Engine) reveal(of infer.Reveal, p prompt) *infer.Prompt {
+	ev := &infer.Prompt{Tokens: len(p.tokens)}
+	if of.IDs {
+		ev.IDs = append(make([]int32, 0, len(p.tokens)), p.tokens...)
+	}
+	if of.Pieces {
+		ev.Pieces = make([][]byte, len(p.tokens))
+		for i, tok := range p.tokens {
+			ev.Pieces[i] = e.Model.AppendSpelling(nil, tok)
+		}
+	}
+	if of.Text {
+		ev.Text = p.text
+		if ev.Text == nil {
+			ev.Text = []byte{}
+			for _, tok := range p.tokens {
+				ev.Text = e.Model.AppendSpelling(ev.Text, tok)
+			}
+		}
+	}
+	return ev
+}

@@ -1,0 +1,42 @@
+package bridge
+
+import (
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/anthropic"
+)
+
+var anthropicDialect = &dialect{wire.Anthropic, eventStream, anthropic.Failure}
+
+// versionHeader is in all requests of this interface's clients.
+const versionHeader = "Anthropic-Version"
+
+// readMessages reads a request of this dialect. It reports false if the request has been
+// answered.
+func (c *call) readMessages() (ask *anthropic.Request, model string, ok bool) {
+	body, ok := c.read()
+	if !ok {
+		return nil, "", false
+	}
+	ask, err := anthropic.Read(body)
+	if err != nil {
+		c.refuse(err)
+		return nil, "", false
+	}
+	model, ok = c.prepare(&ask.Ask)
+	return ask, model, ok
+}
+
+// messages answers POST /v1/messages.
+func (c *call) messages() {
+	if ask, model, ok := c.readMessages(); ok {
+		c.generate(&ask.Ask, &anthropic.Answer{ID: c.id, RequestID: c.requestID(), Model: model, Request: ask})
+	}
+}
+
+// countTokens answers POST /v1/messages/count_tokens. It needs no slot.
+func (c *call) countTokens() {
+	if ask, _, ok := c.readMessages(); ok {
+		c.exchange(&infer.Request{Task: &infer.Count{Of: ask.Generate}}, &reply{call: c, collect: anthropic.Count{}})
+	}
+}

@@ -1,0 +1,111 @@
+package bridge
+
+import (
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// ignoredHeader names the members of a request that had no effect.
+const ignoredHeader = "Inferd-Ignored"
+
+// read reads the body of a request once the bridge is open. It reports false if the request has
+// been answered.
+func (c *call) read() ([]byte, bool) {
+	body, ok := c.readBody()
+	if !ok {
+		return nil, false
+	}
+	return body, c.ready()
+}
+
+// ready waits until the entries are known. If that takes too long, it answers and reports false.
+func (c *call) ready() bool {
+	err := c.bridge.await(c.r.Context())
+	switch {
+	case err == nil:
+		return true
+	case c.r.Context().Err() != nil:
+		abort()
+	}
+	c.refuse(err)
+	return false
+}
+
+// prepare finds the model of a request to generate, and adapts the request to it. It returns the
+// model's name for the answer, and reports false if the request has been answered.
+func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
+	entry, routed, err := c.bridge.resolve(ask.Model, ask.Generate)
+	if err != nil {
+		c.refuse(err)
+		return "", false
+	}
+	ask.Generate.Model = routed
+	if entry.Name != "" {
+		ask.Offer(entry.Can)
+	}
+	if entry.Name == "" || entry.Can.Vision { // else it is refused at the router
+		if err := c.decodeImages(ask); err != nil {
+			c.refuse(err)
+			return "", false
+		}
+	}
+	c.ignored(ask.Ignored)
+	return nameOf(ask.Model, entry), true
+}
+
+// generate has a request to generate answered: as a stream, or in one piece.
+func (c *call) generate(ask *web.Ask, a answer) {
+	r := &reply{call: c, collect: a}
+	if ask.Stream {
+		r.stream = a
+	}
+	c.exchange(&infer.Request{Task: ask.Generate, CacheSalt: ask.CacheSalt}, r)
+}
+
+// decoding has room for one request whose images are being decoded.
+var decoding = make(chan struct{}, 1)
+
+// decodeImages decodes the images of a request, within its caller's memory.
+func (c *call) decodeImages(ask *web.Ask) error {
+	memory := ask.Images()
+	if memory == 0 {
+		return nil
+	}
+	if err := c.hold(memory); err != nil {
+		return err
+	}
+	select {
+	case decoding <- struct{}{}:
+	case <-c.r.Context().Done():
+		abort()
+	}
+	defer func() { <-decoding }()
+	return ask.Decode()
+}
+
+// nameOf is the model in an answer: as the client spelled it.
+func nameOf(asked string, entry Entry) string {
+	if asked == "" {
+		return entry.Name
+	}
+	return asked
+}
+
+func (c *call) ignored(names []string) {
+	if len(names) > 0 {
+		c.w.Header().Set(ignoredHeader, strings.Join(names, ", "))
+	}
+}
+
+// exchange has a request answered.
+func (c *call) exchange(req *infer.Request, r *reply) {
+	req.ID, req.Peer = c.requestID(), c.peer
+	r.start()
+	err := c.bridge.Runner.Run(c.r.Context(), c.at.dialect.name, req, r)
+	r.stop()
+	if err != nil {
+		abort()
+	}
+}

@@ -1,0 +1,190 @@
+package bridge
+
+import (
+	"net/http"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire/ollama"
+)
+
+// ollamaRoot answers GET /, by which clients find out that a server is there.
+func (c *call) ollamaRoot() {
+	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte(ollama.Running))
+}
+
+// ollamaVersion answers GET /api/version.
+func (c *call) ollamaVersion() {
+	c.sendJSON(http.StatusOK, []byte(`{"version":"`+ollama.Version+`"}`))
+}
+
+// ollamaTags answers GET /api/tags.
+func (c *call) ollamaTags() {
+	if c.ready() {
+		c.sendJSON(http.StatusOK, ollama.Tags(c.bridge.ollamaModels()))
+	}
+}
+
+// ollamaProcesses answers GET /api/ps.
+func (c *call) ollamaProcesses() {
+	if c.ready() {
+		c.sendJSON(http.StatusOK, ollama.Processes(c.bridge.ollamaModels()))
+	}
+}
+
+func (b *Bridge) ollamaModels() (all []ollama.Model) {
+	for _, e := range b.list() {
+		all = append(all, b.ollamaModel(e))
+	}
+	return all
+}
+
+func (b *Bridge) ollamaModel(e Entry) ollama.Model {
+	return ollama.Model{
+		Name: e.Name, Modified: b.started, Size: e.Size, Params: e.Params, OnGPU: e.OnGPU, Digest: e.Digest,
+		Family: e.Architecture, Quantization: e.Quantization, NCtx: e.NCtx, Can: e.Can, Template: e.Template,
+	}
+}
+
+// ollamaFind returns the entry with a name, with or without the tag latest, and the spelling that
+// it has. If there is none, it answers and reports false; any model may do for an empty name.
+func (c *call) ollamaFind(name string) (entry Entry, spelled string, ok bool) {
+	for _, spelled := range []string{name, ollama.Same(name)} {
+		for _, e := range c.bridge.list() {
+			if e.is(spelled) {
+				return e, spelled, true
+			}
+		}
+	}
+	if name == "" || c.bridge.AnyModel {
+		return Entry{}, name, true
+	}
+	c.refuse(ollama.UnknownModel(name))
+	return Entry{}, "", false
+}
+
+// ollamaShow answers POST /api/show.
+func (c *call) ollamaShow() {
+	body, ok := c.read()
+	if !ok {
+		return
+	}
+	name, _, err := ollama.ReadName(body)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	e, _, ok := c.ollamaFind(name)
+	switch {
+	case !ok:
+	case e.Name == "": // any model may do, but none is it
+		c.refuse(ollama.UnknownModel(name))
+	default:
+		m := c.bridge.ollamaModel(e)
+		c.sendJSON(http.StatusOK, m.Show())
+	}
+}
+
+// ollamaPull answers POST /api/pull: a model that is there needs nothing, and there are no others.
+func (c *call) ollamaPull() {
+	body, ok := c.read()
+	if !ok {
+		return
+	}
+	name, stream, err := ollama.ReadName(body)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	for _, spelled := range []string{name, ollama.Same(name)} {
+		for _, e := range c.bridge.list() {
+			if e.is(spelled) {
+				c.send(http.StatusOK, lines(stream), []byte(`{"status":"success"}`+"\n"))
+				return
+			}
+		}
+	}
+	c.refuse(ollama.Unsupported(c.r.URL.Path))
+}
+
+// lines is the content type of an answer that may be a stream of one line.
+func lines(stream bool) string {
+	if stream {
+		return ollama.ContentType
+	}
+	return "application/json"
+}
+
+// ollamaUnsupported answers requests that would change the daemon's models.
+func (c *call) ollamaUnsupported() { c.refuse(ollama.Unsupported(c.r.URL.Path)) }
+
+// ollamaChat answers POST /api/chat.
+func (c *call) ollamaChat() { c.ollamaAnswer(ollama.ReadChat) }
+
+// ollamaGenerate answers POST /api/generate.
+func (c *call) ollamaGenerate() { c.ollamaAnswer(ollama.ReadGenerate) }
+
+func (c *call) ollamaAnswer(read func([]byte) (*ollama.Request, error)) {
+	body, ok := c.read()
+	if !ok {
+		return
+	}
+	ask, err := read(body)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	asked := ask.Model
+	_, spelled, ok := c.ollamaFind(asked)
+	if !ok {
+		return
+	}
+	a := &ollama.Answer{Request: ask, Model: asked}
+	if ask.Load {
+		c.ignored(ask.Ignored)
+		c.send(http.StatusOK, lines(ask.Stream), a.Loaded())
+		return
+	}
+	ask.Model = spelled
+	model, ok := c.prepare(&ask.Ask)
+	if !ok {
+		return
+	}
+	if asked == "" {
+		a.Model = model
+	}
+	c.generate(&ask.Ask, a)
+}
+
+// ollamaEmbed answers POST /api/embed.
+func (c *call) ollamaEmbed() { c.ollamaVectors(ollama.ReadEmbed) }
+
+// ollamaEmbeddings answers POST /api/embeddings, the older form.
+func (c *call) ollamaEmbeddings() { c.ollamaVectors(ollama.ReadEmbeddings) }
+
+func (c *call) ollamaVectors(read func([]byte) (*ollama.Embeddings, error)) {
+	body, ok := c.read()
+	if !ok {
+		return
+	}
+	e, err := read(body)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	_, spelled, ok := c.ollamaFind(e.Model)
+	if !ok {
+		return
+	}
+	entry, routed, err := c.bridge.resolve(spelled, e.Task)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	e.Task.Model, e.Model = routed, nameOf(e.Model, entry)
+	c.ignored(e.Ignored)
+	if len(e.Task.Inputs) == 0 {
+		c.sendJSON(http.StatusOK, e.Loaded())
+		return
+	}
+	c.exchange(&infer.Request{Task: e.Task}, &reply{call: c, collect: e})
+}

@@ -1,0 +1,298 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"syscall"
+
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// bring fetches the files that the store lacks and writes the manifest. It holds locks on the blobs
+// until then, because blobs without a manifest may be removed.
+func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options) (m *store.Manifest, err error) {
+	parts := make([]part, len(made.files))
+	defer func() {
+		for i := range parts {
+			err = errors.Join(err, s.release(&parts[i], err != nil))
+		}
+	}()
+	if err := s.fetchAll(ctx, made, parts, meter, o); err != nil {
+		return nil, fmt.Errorf("model %q: %w", made.name, explain(err))
+	}
+	return s.publish(ctx, made, parts, o)
+}
+
+// explain adds the remedy to the error of a full disk.
+func explain(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: the bytes that are there are kept; \"inferdctl gc\" and \"inferdctl rm NAME\" make room", err)
+	}
+	return err
+}
+
+// errNowhere is the error of a model without a source.
+func errNowhere(name string) error {
+	return fmt.Errorf("model %q has no source_url and no manifest exists", name)
+}
+
+// A part is a file of a plan on its way into the store.
+type part struct {
+	file
+	blob   store.Blob    // set once the blob is in the store
+	held   *store.Lock   // keeps the blob from being removed; nil while the ingest holds the lock
+	ingest *store.Ingest // nil if the blob was in the store
+}
+
+// release ends the use of a part. If the pull has failed, its bytes are kept for the next pull.
+func (s *session) release(p *part, failed bool) error {
+	if p.held != nil {
+		p.held.Release()
+	}
+	switch {
+	case p.ingest == nil:
+		return nil
+	case failed:
+		return s.giveBack(p)
+	}
+	return p.ingest.Close()
+}
+
+// fetchAll brings all files into the store. It reserves disk space for all of them before the first
+// byte.
+func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter *meter, o Options) error {
+	var there, total, done int64
+	for i, f := range made.files {
+		parts[i].file = f
+		if err := s.begin(ctx, made, &parts[i], meter, o); err != nil {
+			return err
+		}
+		size := f.size
+		if parts[i].ingest == nil {
+			size = parts[i].blob.Size
+			there += size
+		} else {
+			there += parts[i].ingest.Done()
+			if size == 0 {
+				size = parts[i].ingest.Upstream().Total
+			}
+		}
+		if total >= 0 && size > 0 {
+			total += size
+		} else {
+			total = -1
+		}
+	}
+	for i := range parts {
+		p := &parts[i]
+		meter.part(i+1, done)
+		if p.ingest != nil {
+			meter.begin(display(p.sources[0].url), there, total)
+			if err := s.fetchOne(ctx, made, p, meter, o); err != nil {
+				return err
+			}
+		}
+		done += p.blob.Size
+	}
+	if meter.begun {
+		meter.end(done)
+	}
+	return nil
+}
+
+// begin begins the ingest of a file unless its blob is in the store. While another process fetches
+// the file, begin reports that progress and waits.
+func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+	for {
+		err := s.beginOnce(ctx, made, p, o)
+		busy, ok := errors.AsType[*store.BusyError](err)
+		if !ok {
+			return err
+		}
+		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+			return err
+		}
+	}
+}
+
+// beginOnce is begin without the wait: its error is a [store.BusyError] if another process fetches
+// the file.
+func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options) error {
+	for {
+		if there, err := s.hold(ctx, p); there || err != nil {
+			return err
+		}
+		if len(p.sources) == 0 {
+			return errNowhere(made.name)
+		}
+		if err := s.judgeHistory(p, o); err != nil {
+			return err
+		}
+		here := display(p.sources[0].url)
+		ingest, err := s.Store.Begin(store.Want{SHA256: p.sha256, Name: made.name, Upstream: store.Upstream{URL: here, Total: p.size}})
+		if _, present := errors.AsType[*store.PresentError](err); present {
+			continue // another process has just committed it
+		}
+		if err != nil {
+			return err
+		}
+		p.ingest = ingest
+		if err := ingest.Reserve(); err != nil {
+			return errors.Join(err, s.giveBack(p))
+		}
+		return nil
+	}
+}
+
+// hold reports whether the blob of a file is in the store, and if so locks it.
+func (s *session) hold(ctx context.Context, p *part) (there bool, err error) {
+	if p.sha256 == "" {
+		return false, nil
+	}
+	if there, err := s.Store.Have(ctx, p.sha256, s.report); err != nil || !there {
+		return false, err
+	}
+	p.blob, p.held, err = s.Store.Hold(p.sha256)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it was removed meanwhile
+	}
+	return err == nil, err
+}
+
+// giveBack ends the ingest of a failed pull. An ingest without bytes is dropped, to free the disk
+// space reserved for it.
+func (s *session) giveBack(p *part) error {
+	ingest := p.ingest
+	p.ingest = nil
+	if ingest.Done() == 0 {
+		return ingest.Discard()
+	}
+	return ingest.Close()
+}
+
+// judgeHistory returns an error if the sources of a digest have already sent the same wrong content
+// twice. An update clears that record instead.
+func (s *session) judgeHistory(p *part, o Options) error {
+	if p.sha256 == "" {
+		return nil
+	}
+	if o.Update {
+		return s.Store.Forgive(p.sha256)
+	}
+	q, err := s.Store.Refused(p.sha256)
+	if err != nil {
+		return err
+	}
+	if q != nil {
+		return &wrongError{*q}
+	}
+	return nil
+}
+
+// A wrongError means that the sources of a model have repeatedly sent content with another digest.
+type wrongError struct{ store.Quarantined }
+
+func (e *wrongError) Error() string {
+	kept := ""
+	if e.MovedTo != "" {
+		kept = "; it is kept in " + e.MovedTo
+	}
+	return fmt.Sprintf("SHA-256 mismatch (expected %s, got %s) %d times from %s%s: it was replaced upstream? Pin its commit, or fetch it once more with inferdctl pull --update",
+		e.Expected, e.Actual, e.Times, e.URL, kept)
+}
+
+// maxWrong bounds the fetches of one pull that end with a wrong digest.
+const maxWrong = 2
+
+// fetchOne fetches a file and commits it. After a wrong digest it fetches the file once more, from
+// the next source if there is one, unless another process has committed it meanwhile.
+func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+	for wrong := 1; ; wrong++ {
+		err := s.fetchSources(ctx, made, p, meter, o)
+		mismatch, ok := errors.AsType[*store.MismatchError](err)
+		if !ok {
+			return err
+		}
+		s.report(status.Quarantine{
+			Path: s.Store.BlobPath(p.sha256), Expected: mismatch.Expected, Actual: mismatch.Actual, MovedTo: mismatch.MovedTo,
+		})
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "a model has a wrong SHA-256", slog.String("name", made.name), slog.String("url", mismatch.URL),
+			slog.String("expected", mismatch.Expected), slog.String("actual", mismatch.Actual), slog.String("moved_to", mismatch.MovedTo))
+		if mismatch.Times >= 2 {
+			return &wrongError{mismatch.Quarantined}
+		}
+		if wrong >= maxWrong {
+			return mismatch
+		}
+		if err := p.ingest.Close(); err != nil {
+			return err
+		}
+		p.ingest = nil
+		if !mismatch.Damaged {
+			p.sources = append(slices.Clone(p.sources[1:]), p.sources[0])
+		}
+		again := o
+		again.Update = false // an update would clear the record of the first mismatch
+		if err := s.begin(ctx, made, p, meter, again); err != nil || p.ingest == nil {
+			return err
+		}
+		meter.again(display(p.sources[0].url), p.ingest.Done())
+	}
+}
+
+// fetchSources fetches the missing bytes of a file and commits it.
+func (s *session) fetchSources(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+	f := &fetcher{
+		client: s.client, log: s.Log, sleep: s.sleep, now: s.now, stall: s.test.stall,
+		ranges: s.test.ranges, several: s.test.several, max: s.MaxBytes,
+		file: p.file, sources: p.sources, ingest: p.ingest, meter: meter,
+	}
+	for _, d := range []struct {
+		to    *int64
+		usual int64
+	}{{(*int64)(&f.stall), int64(stallTimeout)}, {&f.ranges, rangeBytes}, {&f.several, parallelFrom}, {&f.max, defaultMax}} {
+		if *d.to == 0 {
+			*d.to = d.usual
+		}
+	}
+	err := f.fetch(ctx)
+	s.fetched += f.received
+	if err != nil {
+		return err
+	}
+	meter.fetched(p.ingest.Done())
+	s.report(status.Verify{Path: s.Store.BlobPath(p.sha256)})
+	return s.commit(ctx, made, p, meter, o)
+}
+
+// commit turns the bytes of a part into a locked blob. If the digest was unknown before, another
+// process may be writing the same blob: then commit waits for it.
+func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+	for {
+		var err error
+		p.blob, err = p.ingest.Commit(ctx)
+		if err == nil && p.sha256 == "" {
+			p.blob, p.held, err = s.Store.Hold(p.blob.Digest)
+		}
+		busy, ok := errors.AsType[*store.BusyError](err)
+		if !ok {
+			return err
+		}
+		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+			return err
+		}
+	}
+}
+
+// bytesOf writes a number of bytes of a total for reports.
+func bytesOf(done, total int64) string {
+	if total < 0 {
+		return fmt.Sprintf("%d bytes", done)
+	}
+	return fmt.Sprintf("%d of %d bytes", done, total)
+}

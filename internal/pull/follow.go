@@ -1,0 +1,97 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// followTime is the time between two looks at the pull of another process.
+const followTime = 500 * time.Millisecond
+
+// lockName locks the name of the model. While another process pulls it, lockName reports that
+// progress and waits.
+func (s *session) lockName(ctx context.Context, made *plan, meter *meter, o Options) (*store.Lock, error) {
+	for {
+		lock, err := s.Store.LockName(made.name)
+		busy, ok := errors.AsType[*store.BusyError](err)
+		if !ok {
+			return lock, err
+		}
+		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// follow reports the progress of another process once, and pauses.
+func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *store.BusyError, o Options) error {
+	if o.NoWait {
+		by := ""
+		if busy.PID > 0 {
+			by = fmt.Sprintf(" (pid %d)", busy.PID)
+		}
+		return fmt.Errorf("model %q is being fetched by another process%s", made.name, by)
+	}
+	if s.test.follows != nil {
+		s.test.follows()
+	}
+	done, total := s.progressOf(made)
+	meter.begin(firstURL(made), done, total)
+	meter.follow(done)
+	every := s.test.follow
+	if every == 0 {
+		every = followTime
+	}
+	return s.wait(ctx, every)
+}
+
+// wait is the pause between two looks. Unlike sleep, it has no test hook.
+func (s *session) wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func firstURL(made *plan) string {
+	if f := made.files[0]; len(f.sources) > 0 {
+		return display(f.sources[0].url)
+	}
+	return ""
+}
+
+// progressOf returns the bytes of a plan that are in the store, and the total; -1 if unknown.
+func (s *session) progressOf(made *plan) (done, total int64) {
+	unfinished, err := s.Store.Unfinished()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		unfinished = nil // nothing to show
+	}
+	for _, f := range made.files {
+		size := f.size
+		i := slices.IndexFunc(unfinished, func(u store.Unfinished) bool {
+			return f.sha256 != "" && u.Digest == f.sha256 || f.sha256 == "" && u.Name == made.name
+		})
+		if i >= 0 {
+			done += unfinished[i].Done
+			size = max(size, unfinished[i].Total)
+		} else if blob, err := s.Store.Blob(f.sha256); err == nil {
+			done, size = done+blob.Size, blob.Size
+		}
+		if size == 0 || total < 0 {
+			total = -1
+		} else {
+			total += size
+		}
+	}
+	return done, total
+}

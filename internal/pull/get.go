@@ -1,0 +1,253 @@
+package pull
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// get requests a range and writes its bytes. With plain it requests the whole content. first means
+// that no byte has been received and no other request is running, so that the whole content is
+// acceptable in place of the range.
+func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first bool, here string, started chan<- struct{}) (o outcome) {
+	o = outcome{r: r, next: r.Start}
+	header := http.Header{}
+	if !plain {
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Start, r.End-1))
+		f.mu.Lock()
+		if f.bound && strong(f.etag) != "" {
+			header.Set("If-Range", f.etag)
+		}
+		f.mu.Unlock()
+	}
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(f.stall+connectTimeout, func() { cancel(errStall) })
+	defer watch.Stop()
+	a, err := f.client.do(inner, http.MethodGet, t, header)
+	if err != nil {
+		o.err = cause(inner, err)
+		return o
+	}
+	defer a.Body.Close()
+	end := a.end()
+	o.end = &end
+	o.head = judge(a.Response, r.Start, !plain, f.now())
+	f.log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("url", display(a.url)), slog.String("status", o.head.status), slog.Int64("from", r.Start), slog.Int64("to", r.End))
+	if o.err = f.judged(&o, a, plain, first, here); o.err != nil {
+		return o
+	}
+	watch.Stop() // only waits for the source count as a stall
+	if o.head.verdict == partial {
+		select {
+		case started <- struct{}{}:
+		case <-inner.Done():
+			o.err = cause(inner, inner.Err())
+			return o
+		}
+	}
+	o.next = o.head.start
+	o.err = f.copy(inner, &o, a.Body, watch)
+	return o
+}
+
+// cause returns errStall if that is why a request was canceled, else err.
+func cause(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errStall) {
+		return errStall
+	}
+	return err
+}
+
+// judged returns the error of a head, or nil if the body is to be written.
+func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) error {
+	h := &o.head
+	switch h.verdict {
+	case absent, refused:
+		return f.client.denied(a, h)
+	case retry:
+		return errors.New(h.status)
+	case misfit:
+		return errMisfit
+	case complete:
+		return errComplete
+	case whole:
+		if h.total == 0 {
+			return errEmpty
+		}
+		if err := f.admit(h, a, here); err != nil {
+			return err
+		}
+		if f.file.sha256 == "" && f.file.size <= 0 && unbounded(a.Response) {
+			return errEndless
+		}
+		if !plain && !first {
+			return errMisfit // the range was ignored: the body begins at byte 0
+		}
+	case partial:
+		if h.end > o.r.End {
+			return errMisfit
+		}
+		return f.admit(h, a, here)
+	}
+	return nil
+}
+
+// unbounded reports whether only the end of the connection marks the end of the body, so that a
+// failure half way cannot be told from it.
+func unbounded(resp *http.Response) bool {
+	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+}
+
+// admit compares the version of an answer with that of the bytes received so far, and records the
+// first version.
+func (f *fetcher) admit(h *head, a *answer, here string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bound {
+		if f.total >= 0 && h.total >= 0 && h.total != f.total ||
+			h.etag != "" && f.etag != "" && opaque(h.etag) != opaque(f.etag) ||
+			f.etag == "" && h.etag == "" && h.lastModified != f.last {
+			return errMoved
+		}
+	} else if f.file.sha256 == "" && f.total >= 0 && h.total >= 0 && h.total != f.total {
+		return errMoved
+	}
+	if f.file.size > 0 && h.total >= 0 && h.total != f.file.size {
+		return fmt.Errorf("%w: %d bytes, not %d", errOther, h.total, f.file.size)
+	}
+	if linked := digestOf(a.hop("X-Linked-Etag")); linked != "" && f.file.sha256 != "" && linked != f.file.sha256 {
+		return fmt.Errorf("%w: SHA-256 %s, not %s", errOther, linked, f.file.sha256)
+	}
+	if max(h.total, h.end) > f.max {
+		return fmt.Errorf("%w: %d bytes", errMax, max(h.total, h.end))
+	}
+	if f.bound && (f.total >= 0 || h.total < 0) {
+		return nil
+	}
+	f.etag, f.last, f.bound = h.etag, h.lastModified, true
+	fresh := f.total < 0 && h.total > 0
+	if h.total > 0 {
+		f.total = h.total
+	}
+	if err := f.ingest.SetUpstream(f.upstream(here)); err != nil {
+		return &localError{err}
+	}
+	if fresh {
+		f.meter.total(f.total)
+		if err := f.ingest.Reserve(); err != nil {
+			return &localError{err}
+		}
+	}
+	return nil
+}
+
+// digestOf returns the SHA-256 of the header X-Linked-Etag; empty if it has none.
+func digestOf(etag string) string {
+	digest, err := store.ParseDigest(strings.Trim(opaque(etag), `"`))
+	if err != nil {
+		return ""
+	}
+	return digest
+}
+
+// copy writes a body to the ingest. watch cancels the request if no byte comes for the stall time.
+func (f *fetcher) copy(ctx context.Context, o *outcome, body io.Reader, watch *time.Timer) error {
+	buf := make([]byte, bufferBytes)
+	for {
+		n, err := f.fill(body, buf, watch)
+		watch.Stop() // writes to a slow disk do not count as a stall
+		if n > 0 {
+			if err := f.write(o, buf[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() != nil:
+			return cause(ctx, ctx.Err())
+		case !errors.Is(err, io.EOF):
+			return fmt.Errorf("%w: %w", errCut, err)
+		case o.got == 0:
+			return errEmpty
+		case o.head.verdict == whole && o.head.total < 0:
+			return f.finished(o.next)
+		case o.head.verdict == whole && o.next < o.head.total:
+			return errCut
+		}
+		return nil
+	}
+}
+
+// finished sets the total of a content of unknown length, once the body has ended.
+func (f *fetcher) finished(total int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file.size > 0 && total != f.file.size {
+		return errCut
+	}
+	f.total = total
+	f.meter.total(total)
+	up := f.ingest.Upstream()
+	up.Total = total
+	if err := f.ingest.SetUpstream(up); err != nil {
+		return &localError{err}
+	}
+	return nil
+}
+
+// fill reads until the buffer is full, the body ends, or flushTime has passed.
+func (f *fetcher) fill(body io.Reader, buf []byte, watch *time.Timer) (n int, err error) {
+	watch.Reset(f.stall)
+	begin := f.now()
+	for n < len(buf) && err == nil && (n == 0 || f.now().Sub(begin) < flushTime) {
+		var m int
+		m, err = body.Read(buf[n:])
+		n += m
+		if m > 0 {
+			watch.Reset(f.stall)
+		}
+	}
+	return n, err
+}
+
+// magic is the first four bytes of a GGUF file.
+var magic = []byte("GGUF")
+
+// write checks the next bytes of a body, and writes them at their offset.
+func (f *fetcher) write(o *outcome, p []byte) error {
+	limit := o.head.end
+	f.mu.Lock()
+	switch {
+	case o.head.verdict == partial: // the header has its end
+	case f.total >= 0:
+		limit = f.total
+	case limit < 0:
+		limit = f.max
+	}
+	f.mu.Unlock()
+	switch {
+	case o.next+int64(len(p)) > limit && limit == f.max:
+		return errMax
+	case o.next+int64(len(p)) > limit:
+		return errTooLong
+	case o.next == 0 && f.file.sha256 == "" && !bytes.HasPrefix(p, magic[:min(len(p), len(magic))]):
+		return errNotGGUF
+	}
+	if _, err := f.ingest.WriteAt(p, o.next); err != nil {
+		return &localError{err}
+	}
+	o.next += int64(len(p))
+	o.got += int64(len(p))
+	f.meter.note(f.ingest.Done())
+	return nil
+}

@@ -1,0 +1,147 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/inferd-go/inferd/internal/modelname"
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// whole returns the manifest of a name if all of its blobs are in the store, else nil. It hashes
+// nothing.
+func (s *session) whole(name string) *store.Manifest {
+	m, err := s.Store.Manifest(name)
+	if err != nil || !s.Store.Present(m) {
+		return nil
+	}
+	return m
+}
+
+// known returns the manifest of a typed name without a request: by the manifest's own name, or by a
+// name that was resolved to it before.
+func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
+	asked := askedOf(ref)
+	if as != "" {
+		if m := s.whole(as); m != nil && slices.Contains(m.Asked, asked) {
+			return m
+		}
+		return nil
+	}
+	if ref.Kind == modelname.Plain {
+		return s.whole(ref.Name)
+	}
+	listing, err := s.Store.List()
+	if err != nil {
+		return nil // get fails with the reason
+	}
+	for i := range listing.Models {
+		m := &listing.Models[i].Manifest
+		if slices.Contains(m.Asked, asked) && s.Store.Present(m) {
+			return m
+		}
+	}
+	return nil
+}
+
+// already is the result for a model in the store.
+func (s *session) already(m *store.Manifest) Result {
+	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.Store.BlobPath(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
+	if first := m.Blobs()[0]; first.Refers != nil {
+		r.Path = first.Refers.Path
+	}
+	return r
+}
+
+// takeable returns the manifest of the plan's name if it makes a fetch unnecessary, else nil. If the
+// name belongs to another model, it returns an error, before the first byte. locked means that the
+// caller holds the lock of the name.
+func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bool) (*store.Manifest, error) {
+	m, err := s.Store.Manifest(made.name)
+	if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "a damaged manifest will be replaced", slog.String("path", damaged.Path))
+		return nil, nil // counts as absent
+	}
+	if err != nil {
+		return nil, nil //nolint:nilerr // no manifest; an unusable store fails later, with the reason
+	}
+	asks := made.asked == "" || slices.Contains(m.Asked, made.asked)
+	same, present := made.is(m), s.Store.Present(m)
+	switch {
+	case same && present:
+		return s.note(m, made, locked)
+	case same, made.asked == "", asks && o.Update:
+		return nil, nil // the model of that name is replaced
+	case asks && present:
+		return m, nil // resolved before, and no update is wanted
+	case asks:
+		return nil, nil // its blobs are missing
+	}
+	return nil, &store.TakenError{Name: m.Name, Digest: m.Digest()}
+}
+
+// note adds the asked name of a plan to the manifest, under the lock of the model's name, since other
+// processes add names, too. If the lock is busy, the name is not added: the next pull of it asks the
+// source again. Nil means that the manifest no longer is that of the plan's model.
+func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manifest, error) {
+	if made.asked == "" || slices.Contains(m.Asked, made.asked) {
+		return m, nil
+	}
+	if !locked {
+		lock, err := s.Store.LockName(m.Name)
+		if err != nil {
+			return m, nil // the name only saves a request
+		}
+		defer lock.Release()
+		now, err := s.Store.Manifest(m.Name)
+		if err != nil || !made.is(now) {
+			return nil, nil // get goes on with the lock
+		}
+		if m = now; slices.Contains(m.Asked, made.asked) {
+			return m, nil
+		}
+	}
+	m.Asked = append(m.Asked, made.asked)
+	return m, s.Store.PutManifest(m, false)
+}
+
+// publish writes the manifest of a plan. Its parts must have been committed.
+func (s *session) publish(ctx context.Context, made *plan, parts []part, o Options) (*store.Manifest, error) {
+	m := &store.Manifest{
+		Name: made.name, Format: "gguf", Blob: "sha256:" + parts[0].blob.Digest, Size: parts[0].blob.Size,
+		Source: made.source, ProducedBy: s.Agent,
+	}
+	if made.license != "" {
+		m.License = &made.license
+	}
+	if len(parts) > 1 {
+		for _, p := range parts {
+			m.Parts = append(m.Parts, store.Part{Blob: "sha256:" + p.blob.Digest, Size: p.blob.Size})
+		}
+	}
+	if made.asked != "" {
+		m.Asked = []string{made.asked}
+	}
+	replace := made.asked == "" && made.files[0].sha256 != "" // the contract: a warning, and rewritten
+	old, err := s.Store.Manifest(made.name)
+	if err == nil {
+		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, made.asked)
+		same := slices.Equal(digestsOf(old), digestsOf(m))
+		if !same && replace {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "a manifest of another model is replaced", slog.String("name", m.Name), slog.String("old", old.Digest()), slog.String("new", m.Digest()))
+		}
+		if same {
+			for _, a := range old.Asked {
+				if !slices.Contains(m.Asked, a) {
+					m.Asked = append(m.Asked, a)
+				}
+			}
+		}
+	}
+	if warning := s.Store.Describe(m); warning != "" {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "the model is in the store, but may not be usable", slog.String("name", m.Name), slog.String("reason", warning))
+	}
+	return m, s.Store.PutManifest(m, replace)
+}

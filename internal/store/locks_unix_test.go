@@ -1,0 +1,239 @@
+//go:build unix
+
+package store_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/store"
+)
+
+// locksEnv gives another process locks of that name: see locks.
+const locksEnv = "STORE_TEST_LOCKS"
+
+// locks are the kinds of file locks that the store must work with. Those of some network file
+// systems are always granted, to everyone.
+var locks = map[string]func(*os.File, bool) error{
+	"locks of the system":   nil,
+	"locks that never lock": func(*os.File, bool) error { return nil },
+}
+
+const (
+	contendedSize  = 512 << 10
+	contendedChunk = 16 << 10
+)
+
+func contended() []byte { return random(contendedSize, 90) }
+
+// get brings the content into the store at home as a pull does: it waits while another process
+// writes it. A liar writes other bytes, and stops after their mismatch.
+func get(s *store.Store, content []byte, lies bool) error {
+	want := store.Want{SHA256: digestOf(contended()), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: contendedSize}}
+	for {
+		if there, err := s.Have(context.Background(), want.SHA256, nil); err != nil {
+			return err
+		} else if there {
+			break
+		}
+		in, err := s.Begin(want)
+		if _, busy := errors.AsType[*store.BusyError](err); busy {
+			time.Sleep(time.Duration(1+rand.IntN(5)) * time.Millisecond)
+			continue
+		}
+		if _, present := errors.AsType[*store.PresentError](err); present {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range gaps(in.Ranges(), contendedSize) {
+			for at := r.Start; at < r.End && err == nil; at += contendedChunk {
+				_, err = in.WriteAt(content[at:min(at+contendedChunk, r.End)], at)
+			}
+		}
+		if err == nil {
+			_, err = in.Commit(context.Background())
+		}
+		_, mismatch := errors.AsType[*store.MismatchError](err)
+		if err := errors.Join(err, in.Close()); err != nil && !mismatch {
+			return err
+		}
+		if mismatch && lies {
+			return nil
+		}
+	}
+	lock, err := s.LockName("m")
+	for _, busy := errors.AsType[*store.BusyError](err); busy; _, busy = errors.AsType[*store.BusyError](err) {
+		time.Sleep(time.Millisecond)
+		lock, err = s.LockName("m")
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return s.PutManifest(&store.Manifest{Name: "m", Blob: "sha256:" + want.SHA256, Size: contendedSize}, false)
+}
+
+// Whatever the locks of the file system are worth, a state names its writer, writers that are
+// killed are followed by others, and a model is whole or refused.
+func TestLocks(t *testing.T) {
+	for name := range locks {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(locksEnv, name)
+			t.Run("one writer", func(t *testing.T) { oneWriter(t, locks[name]) })
+			t.Run("many writers", func(t *testing.T) { manyWriters(t, locks[name], name == "locks of the system") })
+			t.Run("a user beside a removal", func(t *testing.T) { userBesideRemoval(t, locks[name], name == "locks of the system") })
+		})
+	}
+}
+
+// other returns a store of this process with certain locks.
+func other(t *testing.T, home string, lock func(*os.File, bool) error) *store.Store {
+	t.Helper()
+	s := &store.Store{Home: home}
+	s.SetLocks(lock)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func oneWriter(t *testing.T, lock func(*os.File, bool) error) {
+	t.Helper()
+	home := ramDir(t)
+	cmd, _, _ := started(t, "hold", home, "0")
+	s := other(t, home, lock)
+	_, err := s.Begin(killedWant())
+	if busy, ok := errors.AsType[*store.BusyError](err); !ok || busy.PID != cmd.Process.Pid {
+		t.Errorf("beside a writer: %v", err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	begin(t, s, killedWant())
+}
+
+// started starts a process with a role, and returns after its first line, which must be want.
+func started(t *testing.T, role, home, want string) (*exec.Cmd, io.Closer, *bufio.Reader) {
+	t.Helper()
+	cmd := process(t, "", role, home)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); strings.TrimSpace(line) != want {
+		t.Fatalf("%s: %q, %v", role, line, err)
+	}
+	return cmd, in, lines
+}
+
+// Five processes bring one model at once, one of them from a source that lies; some are killed.
+func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
+	t.Helper()
+	rounds := 12
+	if testing.Short() {
+		rounds = 1
+	}
+	failed, torn := 0, 0
+	for round := range rounds {
+		home := ramDir(t)
+		var all []*exec.Cmd
+		var outs []*bytes.Buffer
+		for n := range 5 {
+			role := "get"
+			if n == 4 {
+				role = "lie"
+			}
+			cmd, out := process(t, "", role, home), &bytes.Buffer{}
+			cmd.Stdout = out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			all, outs = append(all, cmd), append(outs, out)
+		}
+		killed := all[round%5]
+		if round%2 == 0 {
+			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond) // any moment of its work
+			_ = killed.Process.Kill()
+		}
+		for n, cmd := range all {
+			if err := cmd.Wait(); err != nil && (cmd != killed || round%2 != 0) {
+				failed++
+				if exact {
+					t.Errorf("round %d, process %d: %v: %s", round, n, err, outs[n])
+				}
+			}
+		}
+		s := other(t, home, lock)
+		if !whole(t, s) {
+			torn++
+			if exact {
+				t.Errorf("round %d: the model is not whole", round)
+			}
+		}
+		if err := get(s, contended(), false); err != nil {
+			t.Errorf("round %d: afterwards: %v", round, err)
+		}
+		if !whole(t, s) {
+			t.Errorf("round %d: the model is not whole afterwards", round)
+		}
+		left, err := filepath.Glob(filepath.Join(home, "blobs/sha256/*/.partial-*"))
+		if err != nil || exact && len(left) > 0 {
+			t.Errorf("round %d: %q is left, %v", round, left, err)
+		}
+	}
+	t.Logf("%d rounds: %d processes failed, %d times the model was refused", rounds, failed, torn)
+}
+
+// whole reports whether a store has the model. One that is not right must be refused.
+func whole(t *testing.T, s *store.Store) bool {
+	t.Helper()
+	m, err := s.Ensure(t.Context(), store.Ref{Name: "m"}, nil)
+	if err != nil {
+		return false
+	}
+	defer m.Close()
+	if got := content(t, m); got[0] != string(contended()) {
+		t.Errorf("the store returned other content: SHA-256 %s", sum(got[0]))
+	}
+	return true
+}
+
+// A removal beside a process that uses the model is refused, or leaves it its open file.
+func userBesideRemoval(t *testing.T, lock func(*os.File, bool) error, exact bool) {
+	t.Helper()
+	home := ramDir(t)
+	s := other(t, home, lock)
+	put(t, s, "m", []byte("right"))
+	cmd, in, lines := started(t, "show", home, "ready")
+	_, err := s.Remove("m", false)
+	if inUse, ok := errors.AsType[*store.InUseError](err); exact && (!ok || inUse.PID != cmd.Process.Pid && inUse.PID != 0) || !exact && err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+	if line, err := lines.ReadString('\n'); strings.TrimSpace(line) != strconv.Quote("right") {
+		t.Errorf("the user reads %q, %v", line, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}

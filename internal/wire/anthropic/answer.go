@@ -1,0 +1,301 @@
+package anthropic
+
+import (
+	"strconv"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// An Answer encodes the events of a message:
+//
+//	message_start ─▶ blocks, one after the other ─▶ message_delta, message_stop
+//
+// A text and a piece of thinking are a block each as long as events of their kind follow each
+// other; a call is a block of its own. Blocks never overlap, and a delta has the kind of its block
+// (BerriAI/litellm#33224).
+type Answer struct {
+	ID        string // the rest of the id of the message
+	RequestID string
+	Model     string // as the client spelled it
+	Request   *Request
+
+	begun  bool
+	open   kind // of the block that has begun
+	blocks int  // begun
+	calls  int
+	prompt int // tokens of the prompt, as far as they are known before the end
+
+	content []byte // blocks of an answer in one piece that have ended, as JSON, without brackets
+	text    []byte // of its current block
+}
+
+// A kind is that of a block that grows.
+type kind int
+
+const (
+	none kind = iota
+	text
+	thinking
+)
+
+// maxAnswer bounds an answer in one piece, in bytes.
+const maxAnswer = 64 << 20
+
+// errCanceled ends an answer that the daemon has ended early: it must not look complete.
+var errCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
+
+// signature is that of all thinking. Clients send it back, and it is not read.
+const signature = "aW5mZXJk"
+
+// Stream appends the events of a stream for an event, which may be none. An [infer.Error] means
+// that the answer has failed.
+func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
+	switch ev := ev.(type) {
+	case *infer.Admitted:
+	case *infer.Prompt:
+		a.prompt = ev.Tokens
+	case *infer.Text:
+		dst = a.turnTo(a.start(dst, a.prompt, 0), text)
+		dst = a.delta(dst, `{"type":"text_delta","text":`, ev.Delta)
+	case *infer.Thinking:
+		dst = a.turnTo(a.start(dst, a.prompt, 0), thinking)
+		dst = a.delta(dst, `{"type":"thinking_delta","thinking":`, ev.Delta)
+	case *infer.ToolCall:
+		dst = a.close(a.start(dst, a.prompt, 0))
+		dst = append(a.about(dst, "content_block_start"), `,"content_block":`...)
+		dst = end(a.call(dst, ev, "{}"))
+		dst = a.delta(dst, `{"type":"input_json_delta","partial_json":`, ev.Input)
+		dst = a.closeBlock(dst)
+	case *infer.Done:
+		if ev.Reason == infer.Canceled {
+			return dst, errCanceled
+		}
+		dst = a.close(a.start(dst, ev.In, ev.Cached))
+		dst = append(begin(dst, "message_delta"), `,"delta":{`...)
+		dst = a.stop(dst, ev)
+		dst = append(dst, `},"usage":`...)
+		dst = end(usage(dst, ev.In, ev.Cached, ev.Out))
+		dst = end(begin(dst, "message_stop"))
+	default:
+		return dst, infer.Errorf(infer.Internal, "messages cannot encode a %T", ev)
+	}
+	return dst, nil
+}
+
+// Fail appends the end of a stream that has failed.
+func (a *Answer) Fail(dst []byte, cause error) []byte {
+	as, text := errorOf(cause)
+	dst = append(dst, "event: error\ndata: "...)
+	return append(appendError(dst, as.kind, text, a.RequestID), "\n\n"...)
+}
+
+// KeepAlive appends a sign of life, for a time without events.
+func (*Answer) KeepAlive(dst []byte) []byte { return end(begin(dst, "ping")) }
+
+// begin appends the beginning of an event: its type, also in the data.
+func begin(dst []byte, event string) []byte {
+	dst = append(dst, "event: "...)
+	dst = append(dst, event...)
+	dst = append(dst, "\ndata: {\"type\":\""...)
+	return append(append(dst, event...), '"')
+}
+
+func end(dst []byte) []byte { return append(dst, "}\n\n"...) }
+
+// about appends the beginning of an event about the current block, or about the next.
+func (a *Answer) about(dst []byte, event string) []byte {
+	dst = append(begin(dst, event), `,"index":`...)
+	return strconv.AppendInt(dst, int64(a.blocks), 10)
+}
+
+// delta appends a piece of the current block; head is its beginning.
+func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
+	dst = append(a.about(dst, "content_block_delta"), `,"delta":`...)
+	dst = append(dst, head...)
+	dst = wire.AppendString(dst, piece)
+	return end(append(dst, '}'))
+}
+
+// start appends the first event, once.
+func (a *Answer) start(dst []byte, in, cached int) []byte {
+	if a.begun {
+		return dst
+	}
+	a.begun = true
+	dst = append(begin(dst, "message_start"), `,"message":`...)
+	dst = append(a.head(dst), `],"stop_reason":null,"stop_sequence":null,"usage":`...)
+	return end(append(usage(dst, in, cached, 0), '}'))
+}
+
+// head appends the beginning of a message, up to its content.
+func (a *Answer) head(dst []byte) []byte {
+	dst = append(dst, `{"id":"msg_`...)
+	dst = append(dst, a.ID...)
+	dst = append(dst, `","type":"message","role":"assistant","model":`...)
+	dst = wire.AppendString(dst, a.Model)
+	return append(dst, `,"content":[`...)
+}
+
+// turnTo ends the current block if it is of another kind, and begins one of the kind.
+func (a *Answer) turnTo(dst []byte, to kind) []byte {
+	if a.open == to {
+		return dst
+	}
+	dst = a.close(dst)
+	a.open = to
+	dst = append(a.about(dst, "content_block_start"), `,"content_block":`...)
+	if to == text {
+		return end(append(dst, `{"type":"text","text":""}`...))
+	}
+	return end(append(dst, `{"type":"thinking","thinking":"","signature":""}`...))
+}
+
+// close ends the current block, if there is one. Thinking ends with its signature.
+func (a *Answer) close(dst []byte) []byte {
+	if a.open == none {
+		return dst
+	}
+	if a.open == thinking {
+		dst = a.delta(dst, `{"type":"signature_delta","signature":`, []byte(signature))
+	}
+	a.open = none
+	return a.closeBlock(dst)
+}
+
+func (a *Answer) closeBlock(dst []byte) []byte {
+	dst = end(a.about(dst, "content_block_stop"))
+	a.blocks++
+	return dst
+}
+
+// call appends a call as a block.
+func (a *Answer) call(dst []byte, ev *infer.ToolCall, input string) []byte {
+	a.calls++
+	id := ev.ID
+	if id == "" { // clients find the call of a result by it
+		id = "toolu_" + a.ID + "_" + strconv.Itoa(a.calls)
+	}
+	dst = append(dst, `{"type":"tool_use","id":`...)
+	dst = wire.AppendString(dst, id)
+	dst = append(dst, `,"name":`...)
+	dst = wire.AppendString(dst, ev.Name)
+	dst = append(dst, `,"input":`...)
+	return append(append(dst, input...), '}')
+}
+
+// reasons are the values of stop_reason.
+var reasons = map[infer.Reason]string{
+	infer.EndOfTurn: "end_turn", infer.StopSequence: "stop_sequence", infer.CalledTool: "tool_use",
+}
+
+// stop appends the members about the end of a message.
+func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
+	reason, sequence := reasons[ev.Reason], ""
+	switch most := a.Request.Generate.MaxTokens; {
+	case ev.Reason == infer.Length && most > 0 && ev.Out >= most:
+		reason = "max_tokens"
+	case ev.Reason == infer.Length:
+		reason = "model_context_window_exceeded"
+	case ev.Reason == infer.EndOfTurn && a.calls > 0:
+		reason = reasons[infer.CalledTool]
+	case ev.Reason == infer.StopSequence && len(a.Request.Generate.Stop) == 1:
+		sequence = a.Request.Generate.Stop[0]
+	}
+	dst = append(dst, `"stop_reason":"`...)
+	dst = append(dst, reason...)
+	dst = append(dst, `","stop_sequence":`...)
+	return web.AppendNullable(dst, sequence)
+}
+
+// usage appends the tokens of an answer: input_tokens does not count cached ones.
+func usage(dst []byte, in, cached, out int) []byte {
+	for _, n := range []struct {
+		name  string
+		value int
+	}{
+		{`{"input_tokens":`, in - cached},
+		{`,"cache_creation_input_tokens":`, 0},
+		{`,"cache_read_input_tokens":`, cached},
+		{`,"output_tokens":`, out},
+	} {
+		dst = append(dst, n.name...)
+		dst = strconv.AppendInt(dst, int64(n.value), 10)
+	}
+	return append(dst, '}')
+}
+
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the
+// answer, else nil. An [infer.Error] means that the answer has failed.
+func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
+	switch ev := ev.(type) {
+	case *infer.Admitted, *infer.Prompt:
+	case *infer.Text:
+		a.grow(text)
+		a.text = append(a.text, ev.Delta...)
+	case *infer.Thinking:
+		a.grow(thinking)
+		a.text = append(a.text, ev.Delta...)
+	case *infer.ToolCall:
+		a.grow(none)
+		a.content = a.call(comma(a.content), ev, string(ev.Input))
+	case *infer.Done:
+		if ev.Reason == infer.Canceled {
+			return nil, errCanceled
+		}
+		a.grow(none)
+		dst := append(a.head(nil), a.content...)
+		dst = a.stop(append(dst, "],"...), ev)
+		dst = append(dst, `,"usage":`...)
+		dst = usage(dst, ev.In, ev.Cached, ev.Out)
+		return append(web.AppendTimings(dst, ev.Timings), '}'), nil
+	default:
+		return nil, infer.Errorf(infer.Internal, "messages cannot encode a %T", ev)
+	}
+	if len(a.content)+len(a.text) > maxAnswer {
+		return nil, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes: ask for a stream", maxAnswer)
+	}
+	return nil, nil
+}
+
+// grow adds the current block to the content if it is of another kind than the next.
+func (a *Answer) grow(next kind) {
+	if a.open == next {
+		return
+	}
+	switch a.open {
+	case none:
+	case text:
+		a.content = append(comma(a.content), `{"type":"text","text":`...)
+		a.content = append(wire.AppendString(a.content, a.text), '}')
+	case thinking:
+		a.content = append(comma(a.content), `{"type":"thinking","thinking":`...)
+		a.content = wire.AppendString(a.content, a.text)
+		a.content = append(a.content, `,"signature":"`+signature+`"}`...)
+	}
+	a.open, a.text = next, a.text[:0]
+}
+
+// comma appends a comma to a list that has a member.
+func comma(list []byte) []byte {
+	if len(list) > 0 {
+		return append(list, ',')
+	}
+	return list
+}
+
+// A Count encodes the answer to a request that counts tokens.
+type Count struct{}
+
+// Collect takes an event. For the Done it returns the body of the answer, else nil.
+func (Count) Collect(ev infer.Event) ([]byte, error) {
+	switch ev := ev.(type) {
+	case *infer.Admitted, *infer.Prompt:
+		return nil, nil
+	case *infer.Done:
+		return append(strconv.AppendInt([]byte(`{"input_tokens":`), int64(ev.In), 10), '}'), nil
+	default:
+		return nil, infer.Errorf(infer.Internal, "a count cannot encode a %T", ev)
+	}
+}

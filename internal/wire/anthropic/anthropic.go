@@ -1,0 +1,280 @@
+// Package anthropic is the dialect of Anthropic's Messages interface: messages and the counting
+// of their tokens, as requests and as the bytes of answers and of the events of a stream. It does
+// not know HTTP beyond the number of a status.
+//
+// A member that is unknown is ignored; a known one is honoured, refused by its name, or on the
+// list of ignored members, which a request reports.
+package anthropic
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// A Request is a request for a message, or for the count of its tokens.
+type Request struct{ web.Ask }
+
+// request is the body of a request. A null member reads like a missing one.
+type request struct {
+	Model         string         `json:"model"`
+	Messages      []message      `json:"messages"`
+	System        jsontext.Value `json:"system"` // a text or blocks
+	MaxTokens     *wire.Integer  `json:"max_tokens"`
+	Stream        bool           `json:"stream"`
+	StopSequences []string       `json:"stop_sequences"`
+	web.Sampling
+
+	Tools      []tool `json:"tools"`
+	ToolChoice *struct {
+		Type                   string `json:"type"`
+		Name                   string `json:"name"`
+		DisableParallelToolUse bool   `json:"disable_parallel_tool_use"`
+	} `json:"tool_choice"`
+	Thinking *struct {
+		Type         string        `json:"type"`
+		BudgetTokens *wire.Integer `json:"budget_tokens"`
+	} `json:"thinking"`
+	OutputConfig struct {
+		Effort string  `json:"effort"`
+		Format *format `json:"format"`
+	} `json:"output_config"`
+	OutputFormat *format `json:"output_format"` // the older place of output_config.format
+
+	CacheSalt string `json:"cache_salt"` // of inferd
+
+	ignored
+}
+
+type format struct {
+	Type   string         `json:"type"`
+	Schema jsontext.Value `json:"schema"`
+}
+
+// ignored members have no effect: refusing them would break clients that always send them.
+type ignored struct {
+	Metadata          jsontext.Value `json:"metadata"`
+	ContextManagement jsontext.Value `json:"context_management"`
+	ServiceTier       jsontext.Value `json:"service_tier"`
+	CacheControl      jsontext.Value `json:"cache_control"`
+	Container         jsontext.Value `json:"container"`
+	InferenceGeo      jsontext.Value `json:"inference_geo"`
+	MCPServers        jsontext.Value `json:"mcp_servers"`
+	Speed             jsontext.Value `json:"speed"`
+}
+
+func (m *ignored) by() map[string]jsontext.Value {
+	return map[string]jsontext.Value{
+		"metadata": m.Metadata, "context_management": m.ContextManagement, "service_tier": m.ServiceTier,
+		"cache_control": m.CacheControl, "container": m.Container, "inference_geo": m.InferenceGeo,
+		"mcp_servers": m.MCPServers, "speed": m.Speed,
+	}
+}
+
+// Defaults returns this interface's defaults. An answer may fill the context.
+func Defaults() infer.Defaults {
+	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
+}
+
+// Read reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are faults,
+// or for [Failure].
+func Read(body []byte) (*Request, error) {
+	var m request
+	if err := wire.Unmarshal(body, &m); err != nil {
+		return nil, err
+	}
+	if err := wire.CheckSalt(m.CacheSalt); err != nil {
+		return nil, web.Invalid("cache_salt", "%v", err)
+	}
+	gen := &infer.Generate{Blocks: true, Model: m.Model, Defaults: Defaults()}
+	r := &Request{web.Ask{Generate: gen, Model: m.Model, CacheSalt: m.CacheSalt, Stream: m.Stream, History: "messages"}}
+	r.IgnorePresent(m.by())
+	for _, apply := range []func(*Request) error{m.history, m.declare, m.choose, m.bounds, m.format, m.thinking} {
+		if err := apply(r); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// bounds applies the sampling, the bound of tokens and the stops.
+func (m *request) bounds(r *Request) (err error) {
+	if err := m.Apply(&r.Generate.Sampling); err != nil {
+		return err
+	}
+	if m.MaxTokens != nil {
+		if r.Generate.MaxTokens, err = web.Integer("max_tokens", m.MaxTokens, 1); err != nil {
+			return err
+		}
+	}
+	r.Generate.Stop, err = web.Stops("stop_sequences", m.StopSequences)
+	return err
+}
+
+// format applies the constraint of the answer.
+func (m *request) format(r *Request) error {
+	f, member := m.OutputConfig.Format, "output_config.format"
+	if f == nil {
+		f, member = m.OutputFormat, "output_format"
+	}
+	switch {
+	case f == nil:
+		return nil
+	case f.Type != "json_schema":
+		return web.Invalid(member, "%s.type must be json_schema", member)
+	case f.Schema.Kind() != jsontext.KindBeginObject:
+		return web.Invalid(member, "%s.schema must be an object", member)
+	}
+	r.Generate.Format.Schema = f.Schema
+	return nil
+}
+
+// thinking applies the members about thinking: the effort is a budget.
+func (m *request) thinking(r *Request) error {
+	gen := r.Generate
+	if word := m.OutputConfig.Effort; word != "" {
+		if err := r.Effort("output_config.effort", word); err != nil {
+			return err
+		}
+	}
+	if m.Thinking == nil {
+		return nil
+	}
+	r.Thinks = "thinking"
+	switch m.Thinking.Type {
+	case "disabled":
+		gen.Thinking, gen.ThinkingBudget = false, 0
+	case "adaptive":
+		gen.Thinking = true
+	case "enabled":
+		gen.Thinking = true
+		if m.Thinking.BudgetTokens == nil {
+			return nil
+		}
+		n, err := web.Integer("thinking.budget_tokens", m.Thinking.BudgetTokens, 1)
+		if err != nil {
+			return err
+		}
+		gen.ThinkingBudget = n
+	default:
+		return web.Invalid("thinking", "thinking.type must be one of: adaptive, disabled, enabled")
+	}
+	return nil
+}
+
+// A tool is a declared tool. One with a type, other than custom, is run by Anthropic, or has a
+// schema that only its models know.
+type tool struct {
+	Type         string         `json:"type"`
+	Name         string         `json:"name"`
+	Description  string         `json:"description"`
+	InputSchema  jsontext.Value `json:"input_schema"`
+	CacheControl jsontext.Value `json:"cache_control"`
+	Strict       jsontext.Value `json:"strict"`
+	Eager        jsontext.Value `json:"eager_input_streaming"`
+	DeferLoading jsontext.Value `json:"defer_loading"`
+}
+
+// declare reads the tools.
+func (m *request) declare(r *Request) error {
+	tools := make([]web.Tool, 0, len(m.Tools))
+	for i, t := range m.Tools {
+		if t.Type != "" && t.Type != "custom" {
+			r.IgnoreTool(t.Type)
+			continue
+		}
+		if t.InputSchema.Kind() != jsontext.KindBeginObject {
+			return web.Invalid("tools", "tools[%d].input_schema must be an object", i)
+		}
+		r.IgnorePresent(map[string]jsontext.Value{
+			"cache_control": t.CacheControl, "tools.strict": t.Strict, "tools.eager_input_streaming": t.Eager, "tools.defer_loading": t.DeferLoading,
+		})
+		tools = append(tools, web.Tool{Name: t.Name, Description: t.Description, Parameters: t.InputSchema})
+	}
+	return web.AddTools("tools", tools, r.Generate)
+}
+
+// choose reads tool_choice.
+func (m *request) choose(r *Request) error {
+	const member = "tool_choice"
+	c := m.ToolChoice
+	if c == nil {
+		return nil
+	}
+	r.Generate.OneCall = c.DisableParallelToolUse
+	switch c.Type {
+	case "auto", "none":
+		return web.ChooseMode(member, c.Type, r.Generate)
+	case "any":
+		return web.ChooseMode(member, "required", r.Generate)
+	case "tool":
+		return web.ChooseTool(member, c.Name, r.Generate)
+	}
+	return web.Invalid(member, "tool_choice.type must be one of: auto, any, tool, none")
+}
+
+// statuses are the statuses and the types of errors by the class of their cause.
+var statuses = map[infer.Code]failure{
+	infer.Invalid:     {http.StatusBadRequest, "invalid_request_error"},
+	infer.Unsupported: {http.StatusBadRequest, "invalid_request_error"},
+	infer.TooLarge:    {http.StatusRequestEntityTooLarge, "request_too_large"},
+	infer.Busy:        {http.StatusTooManyRequests, "rate_limit_error"},
+	infer.Unavailable: {overloaded, "overloaded_error"},
+	infer.Internal:    {http.StatusInternalServerError, "api_error"},
+	infer.Malformed:   {http.StatusInternalServerError, "api_error"},
+}
+
+// overloaded is a status of this interface.
+const overloaded = 529
+
+// kinds are the types of errors by the statuses that a class does not determine.
+var kinds = map[int]string{
+	http.StatusUnauthorized: "authentication_error", http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error",
+	http.StatusRequestEntityTooLarge: "request_too_large",
+}
+
+// A failure is the status and the type of an error.
+type failure struct {
+	status int
+	kind   string
+}
+
+// errorOf returns the status, the type and the text for a failure.
+func errorOf(cause error) (failure, string) {
+	f := web.ErrorOf(cause)
+	as := statuses[f.Code]
+	if f.Status != 0 {
+		as.status = f.Status
+		if kind, ok := kinds[f.Status]; ok {
+			as.kind = kind
+		}
+	}
+	if p := f.Prompt; p != nil {
+		tokens := p.Tokens
+		if p.AtLeast {
+			tokens++
+		}
+		return as, fmt.Sprintf("prompt is too long: %d tokens > %d maximum", tokens, p.Most)
+	}
+	return as, f.Message
+}
+
+// Failure returns the whole answer to a request that has failed.
+func Failure(cause error, id string) (status int, body []byte) {
+	as, text := errorOf(cause)
+	return as.status, appendError(nil, as.kind, text, id)
+}
+
+func appendError(dst []byte, kind, text, id string) []byte {
+	dst = append(dst, `{"type":"error","error":{"type":"`...)
+	dst = append(dst, kind...)
+	dst = append(dst, `","message":`...)
+	dst = wire.AppendString(dst, text)
+	dst = append(dst, `},"request_id":`...)
+	return append(web.AppendNullable(dst, id), '}')
+}

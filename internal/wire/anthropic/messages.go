@@ -1,0 +1,328 @@
+package anthropic
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+type message struct {
+	Role    string         `json:"role"`
+	Content jsontext.Value `json:"content"` // a text or blocks
+}
+
+// A block is one of a content. Its type determines its members.
+type block struct {
+	Type         string         `json:"type"`
+	Text         *string        `json:"text"`
+	Thinking     string         `json:"thinking"`
+	ID           string         `json:"id"`
+	Name         string         `json:"name"`
+	Input        jsontext.Value `json:"input"`
+	ToolUseID    string         `json:"tool_use_id"`
+	IsError      bool           `json:"is_error"`
+	Content      jsontext.Value `json:"content"`
+	Source       jsontext.Value `json:"source"` // of an image or a document
+	Title        string         `json:"title"`
+	Context      string         `json:"context"`
+	ToolName     string         `json:"tool_name"`
+	CacheControl jsontext.Value `json:"cache_control"`
+}
+
+// A source is that of an image or a document.
+type source struct {
+	Type      string         `json:"type"`
+	MediaType string         `json:"media_type"`
+	Data      string         `json:"data"`
+	Content   jsontext.Value `json:"content"`
+}
+
+// foreign are blocks about tools that only Anthropic runs. They may be in a history that another
+// server has begun.
+var foreign = []string{
+	"redacted_thinking", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result",
+	"bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "tool_search_tool_result", "mcp_tool_use",
+	"mcp_tool_result", "container_upload", "compaction", "advisor_tool_result",
+}
+
+// billing begins a block that some clients put in front of the system message. In some of their
+// versions it is another one in each request, and ruins the cache of the prompt
+// (ggml-org/llama.cpp#21793).
+const billing = "x-anthropic-billing-header:"
+
+// history reads the system message and the messages. Those of the role system at the start become
+// one with it.
+func (m *request) history(r *Request) error {
+	leading, err := readSystem(m.System, r)
+	if err != nil {
+		return err
+	}
+	if len(m.Messages) == 0 {
+		return web.Invalid("messages", "messages must not be empty")
+	}
+	gen := r.Generate
+	for i, msg := range m.Messages {
+		at := fmt.Sprintf("messages[%d]", i)
+		parts, err := readContent(msg.Content, at, inMessage, r)
+		if err == nil {
+			err = checkRole(msg.Role, parts, at)
+		}
+		if err != nil {
+			return err
+		}
+		switch msg.Role {
+		case "system":
+			texts, err := systemTexts(parts, at)
+			if err != nil {
+				return err
+			}
+			if len(gen.Messages) == 0 {
+				leading = append(leading, texts...)
+				continue
+			}
+			if len(texts) > 0 {
+				gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(texts, "\n\n")))
+			}
+			continue
+		case "user", "assistant":
+		default:
+			return web.Invalid("messages", "%s.role must be one of: user, assistant, system", at)
+		}
+		web.AddSystem(leading, gen)
+		leading = nil
+		gen.Messages = append(gen.Messages, infer.Message{Role: infer.Role(msg.Role), Content: parts})
+	}
+	web.AddSystem(leading, gen) // there is no other message
+	last := len(gen.Messages) - 1
+	switch {
+	case last < 0:
+		return web.Invalid("messages", "messages has no text")
+	case gen.Messages[last].Role == infer.Assistant:
+		return web.Invalid("messages", "messages must not end with one of the assistant: an answer is not continued")
+	}
+	return nil
+}
+
+// readSystem returns the texts of the system message.
+func readSystem(system jsontext.Value, r *Request) ([]string, error) {
+	if !web.Present(system) {
+		return nil, nil
+	}
+	if system.Kind() == jsontext.KindString {
+		var text string
+		if err := web.Decode("system", system, &text); err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(text, billing) {
+			_, text, _ = strings.Cut(text, "\n")
+		}
+		if text == "" {
+			return nil, nil
+		}
+		return []string{text}, nil
+	}
+	var blocks []block
+	if err := web.Decode("system", system, &blocks); err != nil {
+		return nil, err
+	}
+	var all []string
+	for i, b := range blocks {
+		switch {
+		case b.Type != "text" || b.Text == nil:
+			return nil, web.Invalid("system", "system[%d] must be a text block", i)
+		case strings.HasPrefix(*b.Text, billing), *b.Text == "":
+		default:
+			all = append(all, *b.Text)
+		}
+		r.IgnorePresent(map[string]jsontext.Value{"cache_control": b.CacheControl})
+	}
+	return all, nil
+}
+
+// systemTexts returns those of a system message without billing and without empty ones.
+func systemTexts(parts []infer.Part, at string) (all []string, err error) {
+	for _, part := range parts {
+		text, ok := part.(*infer.TextPart)
+		switch {
+		case !ok:
+			return nil, web.Invalid("messages", "%s: a system message takes text only", at)
+		case text.Text != "" && !strings.HasPrefix(text.Text, billing):
+			all = append(all, text.Text)
+		}
+	}
+	return all, nil
+}
+
+// checkRole refuses parts that only the other role has.
+func checkRole(role string, parts []infer.Part, at string) error {
+	for _, part := range parts {
+		wrong := false
+		switch part.(type) {
+		case *infer.TextPart:
+		case *infer.ThinkingPart, *infer.CallPart:
+			wrong = role == "user"
+		case *infer.MediaPart, *infer.ResultPart:
+			wrong = role == "assistant"
+		}
+		if wrong {
+			return web.Invalid("messages", "%s: thinking and tool_use belong to the assistant, media and tool_result to the user", at)
+		}
+	}
+	return nil
+}
+
+// A level is a place of a content. It bounds nesting: each level is decoded anew.
+type level int
+
+const (
+	inMessage level = iota
+	inResult
+	inDocument
+)
+
+// readContent returns the parts of a content, at least one. Media become attachments.
+func readContent(content jsontext.Value, at string, in level, r *Request) ([]infer.Part, error) {
+	empty := []infer.Part{&infer.TextPart{}}
+	if !web.Present(content) {
+		return empty, nil
+	}
+	if content.Kind() == jsontext.KindString {
+		var text string
+		if err := web.Decode("messages", content, &text); err != nil {
+			return nil, err
+		}
+		return []infer.Part{&infer.TextPart{Text: text}}, nil
+	}
+	var blocks []block
+	if err := wire.Unmarshal(content, &blocks); err != nil {
+		return nil, web.Invalid("messages", "%s.content must be a string or an array of blocks", at)
+	}
+	var parts []infer.Part
+	for i := range blocks {
+		read, err := blocks[i].read(fmt.Sprintf("%s.content[%d]", at, i), in, r)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, read...)
+	}
+	if len(parts) == 0 {
+		return empty, nil
+	}
+	return parts, nil
+}
+
+// read returns the parts of a block, which may be none.
+func (b *block) read(at string, in level, r *Request) ([]infer.Part, error) {
+	if web.Present(b.CacheControl) {
+		r.Ignore("cache_control")
+	}
+	switch {
+	case b.Type == "text" && b.Text != nil:
+		return []infer.Part{&infer.TextPart{Text: *b.Text}}, nil
+	case b.Type == "text":
+		return nil, web.Invalid("messages", "%s has no text", at)
+	case b.Type == "image":
+		return b.image(at, r)
+	case b.Type == "document" && in < inDocument:
+		return b.document(at, r)
+	case b.Type == "tool_reference":
+		return []infer.Part{&infer.TextPart{Text: b.ToolName}}, nil
+	case in > inMessage:
+		return nil, web.Invalid("messages", "%s: a result has texts, images and documents only, and a document has no document", at)
+	case b.Type == "thinking":
+		if b.Thinking == "" {
+			return nil, nil
+		}
+		return []infer.Part{&infer.ThinkingPart{Text: b.Thinking}}, nil
+	case b.Type == "tool_use":
+		return b.call(at)
+	case b.Type == "tool_result":
+		return b.result(at, r)
+	case slices.Contains(foreign, b.Type):
+		r.Ignore("messages." + b.Type)
+		return nil, nil
+	}
+	return nil, web.Invalid("messages", "%s.type must be one of: text, image, tool_use, tool_result, thinking, redacted_thinking, document", at)
+}
+
+// call returns a call that the model has made.
+func (b *block) call(at string) ([]infer.Part, error) {
+	input := []byte("{}")
+	switch {
+	case b.ID == "":
+		return nil, web.Invalid("messages", "%s has no id", at)
+	case b.Name == "":
+		return nil, web.Invalid("messages", "%s has no name", at)
+	case web.Present(b.Input):
+		input = b.Input
+	}
+	return []infer.Part{&infer.CallPart{ID: b.ID, Name: b.Name, Input: input}}, nil
+}
+
+// result returns the result of a call.
+func (b *block) result(at string, r *Request) ([]infer.Part, error) {
+	if b.ToolUseID == "" {
+		return nil, web.Invalid("messages", "%s has no tool_use_id", at)
+	}
+	content, err := readContent(b.Content, at, inResult, r)
+	if err != nil {
+		return nil, err
+	}
+	return []infer.Part{&infer.ResultPart{ID: b.ToolUseID, Content: content, Failed: b.IsError}}, nil
+}
+
+// source returns the source of an image or a document.
+func (b *block) source(at string) (s source, err error) {
+	if !web.Present(b.Source) || wire.Unmarshal(b.Source, &s) != nil {
+		return s, web.Invalid("messages", "%s.source must be an object", at)
+	}
+	return s, nil
+}
+
+// image returns an image as an attachment.
+func (b *block) image(at string, r *Request) ([]infer.Part, error) {
+	s, err := b.source(at)
+	if err != nil {
+		return nil, err
+	}
+	if s.Type != "base64" {
+		return nil, web.Invalid("messages", "%s: an image must have a source of the type base64: nothing is fetched", at)
+	}
+	a, err := web.Image(s.Data)
+	if err != nil {
+		return nil, web.Invalid("messages", "%s: %v", at, err)
+	}
+	part, err := web.Attach("messages", at, a, r.Generate)
+	return []infer.Part{part}, err
+}
+
+// document returns the text of a document, behind its title and its context.
+func (b *block) document(at string, r *Request) ([]infer.Part, error) {
+	s, err := b.source(at)
+	if err != nil {
+		return nil, err
+	}
+	var parts []infer.Part
+	for _, text := range []string{b.Title, b.Context} {
+		if text != "" {
+			parts = append(parts, &infer.TextPart{Text: text + "\n\n"})
+		}
+	}
+	switch s.Type {
+	case "text":
+		return append(parts, &infer.TextPart{Text: s.Data}), nil
+	case "content":
+		content, err := readContent(s.Content, at, inDocument, r)
+		if err != nil {
+			return nil, err
+		}
+		return append(parts, content...), nil
+	}
+	return nil, web.Invalid("messages", "%s: a document must be text: its source has the type %.32q", at, s.Type)
+}

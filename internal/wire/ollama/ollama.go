@@ -1,0 +1,268 @@
+// Package ollama is the dialect of Ollama's HTTP interface: chats, prompts, embeddings and models,
+// as requests and as the bytes of their answers, which are lines of JSON unless a client asks for
+// one piece. It does not know HTTP beyond the number of a status, nor the daemon's models.
+//
+// Members that decide for all clients, such as the size of the context and the time that a model
+// stays loaded, have no effect here, and are on the list of ignored members.
+package ollama
+
+import (
+	"cmp"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// ContentType is that of streams.
+const ContentType = "application/x-ndjson"
+
+// Version is the release of Ollama whose interface this is. Clients compare its numbers.
+const Version = "0.12.0"
+
+// Running is the answer at the root.
+const Running = "Ollama is running"
+
+// statuses are the statuses by the class of a failure.
+var statuses = map[infer.Code]int{
+	infer.Invalid:     http.StatusBadRequest,
+	infer.Unsupported: http.StatusBadRequest,
+	infer.TooLarge:    http.StatusRequestEntityTooLarge,
+	infer.Busy:        http.StatusServiceUnavailable,
+	infer.Unavailable: http.StatusServiceUnavailable,
+	infer.Internal:    http.StatusInternalServerError,
+	infer.Malformed:   http.StatusInternalServerError,
+}
+
+// Failure returns the whole answer to a request that has failed.
+func Failure(cause error, _ string) (status int, body []byte) {
+	f := web.ErrorOf(cause)
+	return cmp.Or(f.Status, statuses[f.Code]), appendFailure(nil, f)
+}
+
+func appendFailure(dst []byte, f *web.Error) []byte {
+	dst = append(dst, `{"error":`...)
+	return append(wire.AppendString(dst, f.Message), '}')
+}
+
+// Unsupported makes the failure of a verb that changes the models of the daemon.
+func Unsupported(path string) error {
+	return web.Refused(http.StatusNotImplemented, "", "%.64s is not supported: the models are those of the daemon's config", path)
+}
+
+// UnknownModel makes the failure of a request with an unknown model.
+func UnknownModel(name string) error {
+	return web.Refused(http.StatusNotFound, web.NoModel, "model %.64q not found: GET /api/tags lists the models", name)
+}
+
+// latest is the tag that a name without one has.
+const latest = ":latest"
+
+// Tagged returns a name with its tag.
+func Tagged(name string) string {
+	if strings.Contains(name, ":") {
+		return name
+	}
+	return name + latest
+}
+
+// Same returns the other spelling of a name: without the tag latest, or with it.
+func Same(name string) string {
+	if bare, ok := strings.CutSuffix(name, latest); ok {
+		return bare
+	}
+	return name + latest
+}
+
+// names are the members with the name of a model: newer and older clients differ.
+type names struct {
+	Model string `json:"model"`
+	Name  string `json:"name"`
+}
+
+func (n *names) name() string { return cmp.Or(n.Model, n.Name) }
+
+// ReadName reads the body of a request about a model: its name, and whether a stream is wanted.
+func ReadName(body []byte) (name string, stream bool, err error) {
+	var m struct {
+		names
+
+		Stream *bool `json:"stream"`
+	}
+	if err := wire.Unmarshal(body, &m); err != nil {
+		return "", false, err
+	}
+	if m.name() == "" {
+		return "", false, web.Invalid("model", "model is missing")
+	}
+	return m.name(), wire.ValueOr(m.Stream, true), nil
+}
+
+// options are the parameters of an answer. A null member reads like a missing one.
+type options struct {
+	web.Sampling
+
+	NumPredict *wire.Integer  `json:"num_predict"`
+	Stop       jsontext.Value `json:"stop"` // a text or a list
+
+	// Without effect: they are the operator's, or samplers that the engines lack.
+	NumCtx       jsontext.Value `json:"num_ctx"`
+	NumBatch     jsontext.Value `json:"num_batch"`
+	NumGPU       jsontext.Value `json:"num_gpu"`
+	MainGPU      jsontext.Value `json:"main_gpu"`
+	NumThread    jsontext.Value `json:"num_thread"`
+	NumKeep      jsontext.Value `json:"num_keep"`
+	UseMMap      jsontext.Value `json:"use_mmap"`
+	UseMLock     jsontext.Value `json:"use_mlock"`
+	LowVRAM      jsontext.Value `json:"low_vram"`
+	Numa         jsontext.Value `json:"numa"`
+	F16KV        jsontext.Value `json:"f16_kv"`
+	VocabOnly    jsontext.Value `json:"vocab_only"`
+	RepeatLastN  jsontext.Value `json:"repeat_last_n"`
+	TypicalP     jsontext.Value `json:"typical_p"`
+	TFSZ         jsontext.Value `json:"tfs_z"`
+	Mirostat     jsontext.Value `json:"mirostat"`
+	MirostatTau  jsontext.Value `json:"mirostat_tau"`
+	MirostatEta  jsontext.Value `json:"mirostat_eta"`
+	PenalizeLine jsontext.Value `json:"penalize_newline"`
+}
+
+// ignored returns the members without effect.
+func (o *options) ignored() map[string]jsontext.Value {
+	return map[string]jsontext.Value{
+		"num_ctx": o.NumCtx, "num_batch": o.NumBatch, "num_gpu": o.NumGPU, "main_gpu": o.MainGPU, "num_thread": o.NumThread,
+		"num_keep": o.NumKeep, "use_mmap": o.UseMMap, "use_mlock": o.UseMLock, "low_vram": o.LowVRAM, "numa": o.Numa,
+		"f16_kv": o.F16KV, "vocab_only": o.VocabOnly, "repeat_last_n": o.RepeatLastN, "typical_p": o.TypicalP, "tfs_z": o.TFSZ,
+		"mirostat": o.Mirostat, "mirostat_tau": o.MirostatTau, "mirostat_eta": o.MirostatEta, "penalize_newline": o.PenalizeLine,
+	}
+}
+
+// Defaults returns Ollama's defaults. An answer may fill the context.
+func Defaults() infer.Defaults {
+	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.9), TopK: new(40), RepeatPenalty: new(1.1)}}
+}
+
+// apply checks the options and copies them into the request. A negative seed is a random one, and
+// a num_predict below 1 is no limit.
+func (o *options) apply(ask *web.Ask) error {
+	gen := ask.Generate
+	if web.Negative(o.Seed) {
+		o.Seed = nil
+	}
+	if err := o.Apply(&gen.Sampling); err != nil {
+		return err
+	}
+	if o.NumPredict != nil && !web.Negative(o.NumPredict) {
+		n, err := web.Integer("num_predict", o.NumPredict, 0)
+		if err != nil {
+			return err
+		}
+		gen.MaxTokens = n
+	}
+	var err error
+	if gen.Stop, err = web.ReadStops("stop", o.Stop); err != nil {
+		return err
+	}
+	ask.IgnorePresent(o.ignored())
+	return nil
+}
+
+// common are the members that chats and prompts share.
+type common struct {
+	names
+
+	Stream      *bool          `json:"stream"`
+	Format      jsontext.Value `json:"format"` // "json", or a schema
+	Options     options        `json:"options"`
+	Think       jsontext.Value `json:"think"` // yes or no, or an effort
+	KeepAlive   jsontext.Value `json:"keep_alive"`
+	Logprobs    bool           `json:"logprobs"`
+	TopLogprobs *wire.Integer  `json:"top_logprobs"`
+}
+
+// maxLogprobs bounds the alternatives of a token.
+const maxLogprobs = 20
+
+// apply checks the members and copies them into the request.
+func (m *common) apply(r *Request) error {
+	r.Model, r.Stream, r.History = m.name(), wire.ValueOr(m.Stream, true), "messages"
+	r.Generate = &infer.Generate{Blocks: true, Model: m.name(), Defaults: Defaults()}
+	r.IgnorePresent(map[string]jsontext.Value{"keep_alive": m.KeepAlive})
+	if err := m.Options.apply(&r.Ask); err != nil {
+		return err
+	}
+	if err := m.format(r.Generate); err != nil {
+		return err
+	}
+	if m.TopLogprobs != nil {
+		n, err := web.Integer("top_logprobs", m.TopLogprobs, 0)
+		if err != nil {
+			return err
+		}
+		if n > maxLogprobs {
+			return web.Invalid("top_logprobs", "top_logprobs must be between 0 and %d", maxLogprobs)
+		}
+		r.top = n
+	}
+	if m.Logprobs {
+		r.Generate.Logprobs = max(r.top, 1)
+	}
+	return m.thinking(&r.Ask)
+}
+
+func (m *common) format(gen *infer.Generate) error {
+	switch m.Format.Kind() {
+	case jsontext.KindBeginObject:
+		gen.Format.Schema = m.Format
+		return nil
+	case jsontext.KindString:
+		var word string
+		if err := web.Decode("format", m.Format, &word); err != nil {
+			return err
+		}
+		if gen.Format.JSONObject = word == "json"; gen.Format.JSONObject || word == "" {
+			return nil
+		}
+	default:
+		if !web.Present(m.Format) {
+			return nil
+		}
+	}
+	return web.Invalid("format", `format must be "json" or a JSON schema`)
+}
+
+func (m *common) thinking(ask *web.Ask) error {
+	ask.Thinks = "think"
+	switch m.Think.Kind() {
+	case jsontext.KindTrue:
+		ask.Generate.Thinking = true
+		return nil
+	case jsontext.KindFalse:
+		return nil
+	case jsontext.KindString:
+		var word string
+		if err := web.Decode("think", m.Think, &word); err != nil {
+			return err
+		}
+		if word == "low" || word == "medium" || word == "high" {
+			return ask.Effort("think", word)
+		}
+	default:
+		if !web.Present(m.Think) {
+			return nil
+		}
+	}
+	return web.Invalid("think", "think must be true, false, low, medium or high")
+}
+
+// appendTime appends a moment as clients read it.
+func appendTime(dst []byte, t time.Time) []byte {
+	dst = append(dst, '"')
+	dst = t.UTC().AppendFormat(dst, time.RFC3339Nano)
+	return append(dst, '"')
+}

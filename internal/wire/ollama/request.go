@@ -1,0 +1,272 @@
+package ollama
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// A Request is a chat, or a prompt to continue.
+type Request struct {
+	web.Ask
+
+	// Load asks for nothing but a loaded model, which all models of the daemon are.
+	Load bool
+
+	prompt bool // the answer is that to a prompt, not a message
+	top    int  // alternatives to report for each token
+}
+
+// message is a message of any role.
+type message struct {
+	Role       string     `json:"role"`
+	Content    string     `json:"content"`
+	Thinking   string     `json:"thinking"`
+	Images     []string   `json:"images"` // base64
+	ToolCalls  []toolCall `json:"tool_calls"`
+	ToolName   string     `json:"tool_name"`
+	ToolCallID string     `json:"tool_call_id"`
+}
+
+type toolCall struct {
+	ID       string `json:"id"`
+	Function struct {
+		Name      string         `json:"name"`
+		Arguments jsontext.Value `json:"arguments"` // an object, or its JSON as a text
+	} `json:"function"`
+}
+
+// ReadChat reads the body of a chat, which has been weighed (see [wire.Weigh]).
+func ReadChat(body []byte) (*Request, error) {
+	var m struct {
+		common
+
+		Messages []message `json:"messages"`
+		Tools    []struct {
+			Type     string `json:"type"`
+			Function struct {
+				Name        string         `json:"name"`
+				Description string         `json:"description"`
+				Parameters  jsontext.Value `json:"parameters"`
+			} `json:"function"`
+		} `json:"tools"`
+	}
+	if err := wire.Unmarshal(body, &m); err != nil {
+		return nil, err
+	}
+	r := &Request{}
+	if err := m.apply(r); err != nil {
+		return nil, err
+	}
+	r.Load = len(m.Messages) == 0
+	tools := make([]web.Tool, len(m.Tools))
+	for i, t := range m.Tools {
+		if t.Type != "function" && t.Type != "" {
+			return nil, web.Invalid("tools", "tools[%d].type %.64q is not supported: only function is", i, t.Type)
+		}
+		tools[i] = web.Tool{Name: t.Function.Name, Description: t.Function.Description, Parameters: t.Function.Parameters}
+	}
+	if err := web.AddTools("tools", tools, r.Generate); err != nil {
+		return nil, err
+	}
+	h := history{gen: r.Generate}
+	return r, h.read(m.Messages)
+}
+
+// A history reads the messages of a chat, and finds the calls to which results belong.
+type history struct {
+	gen     *infer.Generate
+	open    []infer.CallPart // without a result
+	made    int              // ids made for calls without one
+	results bool             // the message before has results
+}
+
+// read adds messages to the request. System messages at the start become one; results of tools
+// that follow each other, too.
+func (h *history) read(messages []message) error {
+	var leading []string
+	for i, m := range messages {
+		at := fmt.Sprintf("messages[%d]", i)
+		if m.Role == "system" && len(h.gen.Messages) == 0 {
+			if err := m.textOnly(at); err != nil {
+				return err
+			}
+			leading = append(leading, m.Content)
+			continue
+		}
+		web.AddSystem(leading, h.gen)
+		leading = nil
+		if err := h.add(&m, at); err != nil {
+			return err
+		}
+		h.results = m.Role == "tool"
+	}
+	web.AddSystem(leading, h.gen) // there is no other message
+	return nil
+}
+
+// add adds a message that is not a system message at the start.
+func (h *history) add(m *message, at string) error {
+	if m.Role == "system" || m.Role == "assistant" {
+		if err := m.textOnly(at); err != nil {
+			return err
+		}
+	}
+	content := []infer.Part{&infer.TextPart{Text: m.Content}}
+	for _, data := range m.Images {
+		part, err := attach(data, at, h.gen)
+		if err != nil {
+			return err
+		}
+		content = append(content, part)
+	}
+	switch m.Role {
+	case "system", "user":
+		h.gen.Messages = append(h.gen.Messages, infer.Message{Role: infer.Role(m.Role), Content: content})
+	case "assistant":
+		return h.assistant(m, content, at)
+	case "tool":
+		part := &infer.ResultPart{ID: h.called(m), Content: content}
+		if n := len(h.gen.Messages); h.results {
+			h.gen.Messages[n-1].Content = append(h.gen.Messages[n-1].Content, part)
+			return nil
+		}
+		h.gen.Messages = append(h.gen.Messages, infer.Message{Role: infer.User, Content: []infer.Part{part}})
+	default:
+		return web.Invalid("messages", "%s.role must be one of: system, user, assistant, tool", at)
+	}
+	return nil
+}
+
+// textOnly refuses images.
+func (m *message) textOnly(at string) error {
+	if len(m.Images) > 0 {
+		return web.Invalid("messages", "%s: a message of the %s takes text only", at, m.Role)
+	}
+	return nil
+}
+
+// assistant adds a message of the model: its thinking, its text, and its calls.
+func (h *history) assistant(m *message, content []infer.Part, at string) error {
+	msg := infer.Message{Role: infer.Assistant}
+	if m.Thinking != "" {
+		msg.Content = append(msg.Content, &infer.ThinkingPart{Text: m.Thinking})
+	}
+	msg.Content = append(msg.Content, content...)
+	for i, c := range m.ToolCalls {
+		at := fmt.Sprintf("%s.tool_calls[%d]", at, i)
+		if c.Function.Name == "" {
+			return web.Invalid("messages", "%s has no name", at)
+		}
+		text := string(c.Function.Arguments)
+		if c.Function.Arguments.Kind() == jsontext.KindString {
+			if err := web.Decode("messages", c.Function.Arguments, &text); err != nil {
+				return err
+			}
+		}
+		input, err := web.Arguments("messages", at, text)
+		if err != nil {
+			return err
+		}
+		call := infer.CallPart{ID: c.ID, Name: c.Function.Name, Input: input}
+		if call.ID == "" {
+			h.made++
+			call.ID = fmt.Sprintf("call_%d", h.made)
+		}
+		h.open = append(h.open, call)
+		msg.Content = append(msg.Content, &call)
+	}
+	h.gen.Messages = append(h.gen.Messages, msg)
+	return nil
+}
+
+// called returns the id of the call that a result is for: by its id, else by the name of the tool,
+// else in order.
+func (h *history) called(m *message) string {
+	for i, call := range h.open {
+		if m.ToolCallID == call.ID || m.ToolCallID == "" && (m.ToolName == "" || m.ToolName == call.Name) {
+			h.open = append(h.open[:i], h.open[i+1:]...)
+			return call.ID
+		}
+	}
+	if m.ToolCallID != "" {
+		return m.ToolCallID
+	}
+	return m.ToolName
+}
+
+// attach adds an image to gen, and returns its part of the message at.
+func attach(data, at string, gen *infer.Generate) (infer.Part, error) {
+	read := web.Image
+	if strings.HasPrefix(data, "data:") {
+		read = web.ImageURL
+	}
+	a, err := read(data)
+	if err != nil {
+		return nil, web.Invalid("messages", "%s: %v", at, err)
+	}
+	return web.Attach("messages", at, a, gen)
+}
+
+// ReadGenerate reads the body of a request with a prompt, which has been weighed.
+func ReadGenerate(body []byte) (*Request, error) {
+	var m struct {
+		common
+
+		Prompt   string         `json:"prompt"`
+		System   string         `json:"system"`
+		Suffix   string         `json:"suffix"`
+		Raw      bool           `json:"raw"`
+		Images   []string       `json:"images"`
+		Template string         `json:"template"`
+		Context  jsontext.Value `json:"context"`
+	}
+	if err := wire.Unmarshal(body, &m); err != nil {
+		return nil, err
+	}
+	r := &Request{prompt: true}
+	if err := m.apply(r); err != nil {
+		return nil, err
+	}
+	r.History = "prompt"
+	var tokens []jsontext.Value
+	if web.Present(m.Context) {
+		if err := web.Decode("context", m.Context, &tokens); err != nil {
+			return nil, err
+		}
+	}
+	gen := r.Generate
+	switch {
+	case m.Template != "":
+		return nil, web.Invalid("template", "template is not supported: the model's own is used")
+	case len(tokens) > 0:
+		return nil, web.Invalid("context", "context is not supported: send the conversation to /api/chat")
+	case (m.Raw || m.Suffix != "") && len(m.Images) > 0:
+		return nil, web.Invalid("images", "images need the model's template: raw and suffix go without")
+	case m.Raw && m.System != "":
+		return nil, web.Invalid("system", "system needs the model's template: raw goes without")
+	case m.Suffix != "":
+		if m.System != "" {
+			r.Ignore("system")
+		}
+		gen.Prompt, gen.Suffix = &m.Prompt, &m.Suffix
+		return r, nil
+	case m.Prompt == "" && len(m.Images) == 0:
+		r.Load = true
+		return r, nil
+	case m.Raw:
+		gen.Prompt = &m.Prompt
+		return r, nil
+	}
+	messages := []message{{Role: "user", Content: m.Prompt, Images: m.Images}}
+	if m.System != "" {
+		messages = append([]message{{Role: "system", Content: m.System}}, messages...)
+	}
+	h := history{gen: gen}
+	return r, h.read(messages)
+}

@@ -1,0 +1,208 @@
+package responses
+
+import (
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
+)
+
+// A tool is a declared tool. Its type determines its members.
+type tool struct {
+	Type        string           `json:"type"`
+	Name        string           `json:"name"`
+	Description string           `json:"description"`
+	Parameters  jsontext.Value   `json:"parameters"`
+	Strict      jsontext.Value   `json:"strict"`
+	Tools       []jsontext.Value `json:"tools"` // of a namespace
+	Format      struct {
+		Type       string `json:"type"`
+		Syntax     string `json:"syntax"`
+		Definition string `json:"definition"`
+	} `json:"format"` // of the input of a custom tool
+}
+
+// Types of tools that the client runs.
+const (
+	functionType  = "function"
+	namespaceType = "namespace"
+	customType    = "custom"
+)
+
+// flat is the name by which the model knows a tool of a namespace.
+func flat(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "__" + name
+}
+
+// customSchema is that of the input of a custom tool, as the model sees it.
+const customSchema = `{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}`
+
+// customInput returns the input of a custom tool as the model writes it.
+func customInput(text string) []byte {
+	return append(wire.AppendString([]byte(`{"input":`), text), '}')
+}
+
+// customText returns the input of a custom tool out of the input that the model wrote.
+func customText(input []byte) []byte {
+	var m struct {
+		Input *string `json:"input"`
+	}
+	if wire.Unmarshal(input, &m) == nil && m.Input != nil {
+		return []byte(*m.Input)
+	}
+	var text string
+	if wire.Unmarshal(input, &text) == nil {
+		return []byte(text)
+	}
+	return input
+}
+
+// declare reads the tools and their choice.
+func (m *request) declare(r *Request) error {
+	r.names = make(map[string]name)
+	d := declaration{r: r}
+	for _, value := range m.Tools {
+		if err := d.add(value, ""); err != nil {
+			return err
+		}
+	}
+	if err := web.AddTools("tools", d.tools, r.Generate); err != nil {
+		return err
+	}
+	r.tools = d.echo
+	r.Generate.OneCall = !wire.ValueOr(m.ParallelToolCalls, true)
+	if !web.Present(m.ToolChoice) {
+		return nil
+	}
+	return choose(m.ToolChoice, r)
+}
+
+// A declaration collects the tools of a request.
+type declaration struct {
+	r     *Request
+	tools []web.Tool
+	echo  []byte // the tools for the answer, as JSON, without brackets
+}
+
+// add adds a tool, or those of a namespace.
+func (d *declaration) add(value jsontext.Value, namespace string) error {
+	if err := web.CheckTools("tools", len(d.tools)); err != nil {
+		return err
+	}
+	var t tool
+	if err := web.Decode("tools", value, &t); err != nil {
+		return err
+	}
+	switch {
+	case t.Type == functionType || t.Type == "" && t.Name != "":
+		if namespace == "" {
+			d.echo = t.appendFunction(comma(d.echo))
+		}
+		return d.model(&t, namespace, t.Description, t.Parameters)
+	case t.Type == customType:
+		if namespace == "" {
+			d.echo = append(comma(d.echo), value...)
+		}
+		text := t.Description
+		if t.Format.Type == "grammar" { // it is not enforced
+			d.r.Ignore("tools.format")
+			text = strings.TrimSpace(text + "\n\nThe input follows this grammar (" + t.Format.Syntax + "):\n" + t.Format.Definition)
+		}
+		return d.model(&t, namespace, text, jsontext.Value(customSchema))
+	case t.Type == namespaceType && namespace == "":
+		if t.Name == "" {
+			return web.Invalid("tools", "tools: a namespace has no name")
+		}
+		d.echo = append(comma(d.echo), value...)
+		for _, inner := range t.Tools {
+			if err := d.add(inner, t.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	d.r.IgnoreTool(t.Type)
+	return nil
+}
+
+// model declares a function to the model.
+func (d *declaration) model(t *tool, namespace, description string, parameters jsontext.Value) error {
+	if t.Name == "" {
+		return web.Invalid("tools", "tools[%d] has no name", len(d.tools))
+	}
+	known := flat(namespace, t.Name)
+	d.tools = append(d.tools, web.Tool{Name: known, Description: description, Parameters: parameters})
+	d.r.names[known] = name{name: t.Name, namespace: namespace, custom: t.Type == customType}
+	return nil
+}
+
+// appendFunction appends a function with the members that answers must have.
+func (t *tool) appendFunction(dst []byte) []byte {
+	dst = append(dst, `{"type":"function","name":`...)
+	dst = wire.AppendString(dst, t.Name)
+	dst = append(dst, `,"description":`...)
+	dst = web.AppendNullable(dst, t.Description)
+	dst = append(dst, `,"parameters":`...)
+	dst = appendValue(dst, t.Parameters)
+	dst = append(dst, `,"strict":`...)
+	return append(appendValue(dst, t.Strict), '}')
+}
+
+// choose reads tool_choice.
+func choose(value jsontext.Value, r *Request) error {
+	const member = "tool_choice"
+	if value.Kind() == jsontext.KindString {
+		var word string
+		if err := web.Decode(member, value, &word); err != nil {
+			return err
+		}
+		return web.ChooseMode(member, word, r.Generate)
+	}
+	type choice struct {
+		Type      string `json:"type"`
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	}
+	var m struct {
+		choice
+
+		Mode  string   `json:"mode"`
+		Tools []choice `json:"tools"`
+	}
+	if err := web.Decode(member, value, &m); err != nil {
+		return err
+	}
+	switch m.Type {
+	case functionType, customType:
+		return web.ChooseTool(member, flat(m.Namespace, m.Name), r.Generate)
+	case "allowed_tools":
+		if err := web.CheckTools(member, len(m.Tools)); err != nil {
+			return err
+		}
+		var names []string
+		for _, t := range m.Tools {
+			switch t.Type {
+			case functionType, customType:
+				names = append(names, flat(t.Namespace, t.Name))
+			case namespaceType:
+				for known, n := range r.names {
+					if n.namespace == t.Name {
+						names = append(names, known)
+					}
+				}
+			default:
+				r.IgnoreTool(t.Type)
+			}
+		}
+		if err := web.ChooseFrom(member, names, r.Generate); err != nil {
+			return err
+		}
+		return web.ChooseMode(member, m.Mode, r.Generate)
+	}
+	return web.Invalid(member, "tool_choice must be auto, none or required, or name a function or a custom tool")
+}

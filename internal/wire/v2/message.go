@@ -1,0 +1,118 @@
+package v2
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+type message struct {
+	Role    infer.Role `json:"role"`    // required
+	Content []block    `json:"content"` // required
+}
+
+// block is a content block of a message. Its type determines its members.
+type block struct {
+	Type         *string        `json:"type"` // required
+	Text         *string        `json:"text,omitzero"`
+	AttachmentID *string        `json:"attachment_id,omitzero"`
+	ToolCallID   *string        `json:"tool_call_id,omitzero"`
+	Name         *string        `json:"name,omitzero"`
+	Input        jsontext.Value `json:"input,omitzero"`
+	Content      *[]block       `json:"content,omitzero"`
+	IsError      bool           `json:"is_error,omitzero"` // of a tool_result
+}
+
+// Types of blocks.
+const (
+	imageBlock  = "image"
+	audioBlock  = "audio"
+	videoBlock  = "video"
+	useBlock    = "tool_use"
+	resultBlock = "tool_result"
+)
+
+// media maps types of blocks to the kind of attachment that they reference.
+var media = map[string]infer.Media{imageBlock: infer.Image, audioBlock: infer.Audio, videoBlock: infer.Video}
+
+// shapeOf checks the form of blocks; at is their path in the request.
+func shapeOf(blocks []block, at string) error {
+	for j, b := range blocks {
+		at := at + ".content[" + strconv.Itoa(j) + "]"
+		if b.Type == nil {
+			return wire.Missing(at + ".type")
+		}
+		switch *b.Type {
+		case textBlock, thinkingBlock:
+			if b.Text == nil {
+				return wire.Missing(at + ".text")
+			}
+		case imageBlock, audioBlock, videoBlock:
+			if b.AttachmentID == nil {
+				return wire.Missing(at + ".attachment_id")
+			}
+		case useBlock:
+			switch {
+			case b.ToolCallID == nil:
+				return wire.Missing(at + ".tool_call_id")
+			case b.Name == nil:
+				return wire.Missing(at + ".name")
+			case b.Input == nil:
+				return wire.Missing(at + ".input")
+			}
+		case resultBlock:
+			switch {
+			case b.ToolCallID == nil:
+				return wire.Missing(at + ".tool_call_id")
+			case b.Content == nil:
+				return wire.Missing(at + ".content")
+			}
+			if err := shapeOf(*b.Content, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// partsOf converts blocks; at is their path in the request.
+func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.Part, error) {
+	parts := make([]infer.Part, len(blocks))
+	for j, b := range blocks {
+		at := at + ".content[" + strconv.Itoa(j) + "]"
+		switch *b.Type {
+		case textBlock:
+			parts[j] = &infer.TextPart{Text: *b.Text}
+		case thinkingBlock:
+			parts[j] = &infer.ThinkingPart{Text: *b.Text}
+		case imageBlock, audioBlock, videoBlock:
+			id := *b.AttachmentID
+			switch kinds[id] {
+			case "":
+				return nil, wire.Invalid("%s references unknown attachment_id %.64q", at, id)
+			case media[*b.Type]:
+				parts[j] = &infer.MediaPart{Attachment: id}
+			default:
+				return nil, wire.Invalid("%s block expects %s attachment but %.64q is a different kind", at, *b.Type, id)
+			}
+		case useBlock:
+			parts[j] = &infer.CallPart{ID: *b.ToolCallID, Name: *b.Name, Input: b.Input}
+		case resultBlock:
+			content, err := partsOf(*b.Content, at, kinds)
+			if err != nil {
+				return nil, err
+			}
+			if slices.ContainsFunc(content, isThinking) {
+				return nil, wire.Invalid("%s has a thinking block, which only messages of the assistant may have", at)
+			}
+			parts[j] = &infer.ResultPart{ID: *b.ToolCallID, Content: content, Failed: b.IsError}
+		default:
+			return nil, wire.Invalid("%s uses unknown content-block type", at)
+		}
+	}
+	return parts, nil
+}

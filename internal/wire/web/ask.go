@@ -1,0 +1,261 @@
+package web
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// An Ask is a request to generate, in any dialect.
+type Ask struct {
+	Generate  *infer.Generate
+	CacheSalt string
+	Model     string // as the client spells it; may be empty
+	Stream    bool
+	Ignored   []string // members that had no effect, sorted
+	Thinks    string   // the member that asks for thinking
+	History   string   // the member with the messages
+}
+
+// Ignore notes a member that has no effect.
+func (a *Ask) Ignore(member string) {
+	if i, there := slices.BinarySearch(a.Ignored, member); !there {
+		a.Ignored = slices.Insert(a.Ignored, i, member)
+	}
+}
+
+// IgnorePresent notes those of the members that are there.
+func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
+	for name, value := range members {
+		if Present(value) {
+			a.Ignore(name)
+		}
+	}
+}
+
+// Offer adapts the request to the abilities of the model: thinking that it does not offer is
+// ignored.
+func (a *Ask) Offer(can infer.Abilities) {
+	if can.Thinking || !a.Generate.Thinking {
+		return
+	}
+	a.Generate.Thinking, a.Generate.ThinkingBudget = false, 0
+	a.Ignore(a.Thinks)
+}
+
+// Efforts are the budgets of thinking, in tokens, by the words for the effort; -1 is no thinking,
+// 0 is no limit.
+var efforts = map[string]int{"none": -1, "minimal": -1, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 0, "max": 0}
+
+// Effort asks for thinking by a word; member has it.
+func (a *Ask) Effort(member, word string) error {
+	budget, ok := efforts[word]
+	if !ok {
+		return Invalid(member, "%s must be one of: none, minimal, low, medium, high, xhigh, max", member)
+	}
+	a.Thinks = member
+	a.Generate.Thinking, a.Generate.ThinkingBudget = budget >= 0, max(budget, 0)
+	return nil
+}
+
+// Limits of a request.
+const (
+	maxStops  = 16
+	maxStop   = 256 // bytes
+	maxNumber = 1e6
+	minTopP   = 1e-6
+	maxTools  = 1024
+)
+
+// Stops checks the texts that end an answer; member has them.
+func Stops(member string, all []string) ([]string, error) {
+	if len(all) > maxStops {
+		return nil, Invalid(member, "%s has %d strings, at most %d are allowed", member, len(all), maxStops)
+	}
+	for i, s := range all {
+		if len(s) == 0 || len(s) > maxStop {
+			return nil, Invalid(member, "%s[%d] has %d bytes, it must have 1 to %d", member, i, len(s), maxStop)
+		}
+	}
+	return all, nil
+}
+
+// Sampling are the members that choose tokens, of any dialect. A dialect decodes its own into it.
+type Sampling struct {
+	Temperature      *wire.Number  `json:"temperature"`
+	TopP             *wire.Number  `json:"top_p"`
+	PresencePenalty  *wire.Number  `json:"presence_penalty"`
+	FrequencyPenalty *wire.Number  `json:"frequency_penalty"`
+	Seed             *wire.Integer `json:"seed"`
+	TopK             *wire.Integer `json:"top_k"`
+	MinP             *wire.Number  `json:"min_p"`
+	RepeatPenalty    *wire.Number  `json:"repeat_penalty"`
+}
+
+// Apply checks the members and copies them into s.
+func (m *Sampling) Apply(s *infer.Sampling) error {
+	for _, number := range []struct {
+		member   string
+		value    *wire.Number
+		min, max float64
+		to       **float64
+	}{
+		{"temperature", m.Temperature, 0, maxNumber, &s.Temperature},
+		{"top_p", m.TopP, 0, 1, &s.TopP},
+		{"min_p", m.MinP, 0, 1, &s.MinP},
+		{"repeat_penalty", m.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
+		{"presence_penalty", m.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},
+		{"frequency_penalty", m.FrequencyPenalty, -maxNumber, maxNumber, &s.FrequencyPenalty},
+	} {
+		if number.value == nil {
+			continue
+		}
+		value := float64(*number.value)
+		if !(value >= number.min && value <= number.max) {
+			return Invalid(number.member, "%s must be between %.0f and %.0f", number.member, number.min, number.max)
+		}
+		*number.to = &value
+	}
+	if s.TopP != nil { // 0 allows only the likeliest token; in infer.Sampling it is no limit
+		*s.TopP = max(*s.TopP, minTopP)
+	}
+	if m.TopK != nil {
+		k, err := Integer("top_k", m.TopK, 0)
+		if err != nil {
+			return err
+		}
+		s.TopK = &k
+	}
+	if m.Seed != nil {
+		seed, err := m.Seed.Seed()
+		if err != nil {
+			return Invalid("seed", "%v", err)
+		}
+		s.Seed = &seed
+	}
+	return nil
+}
+
+// A Tool is a declared function; Parameters is a JSON Schema.
+type Tool struct {
+	Name, Description string
+	Parameters        jsontext.Value
+}
+
+// AddTools checks the tools of a request and adds them to gen; member has them.
+func AddTools(member string, tools []Tool, gen *infer.Generate) error {
+	if err := CheckTools(member, len(tools)); err != nil {
+		return err
+	}
+	taken := make(map[string]bool, len(tools))
+	for i, f := range tools {
+		switch {
+		case f.Name == "":
+			return Invalid(member, "%s[%d] has no name", member, i)
+		case taken[f.Name]:
+			return Invalid(member, "%s: two are called %.64q", member, f.Name)
+		case Present(f.Parameters) && f.Parameters.Kind() != jsontext.KindBeginObject:
+			return Invalid(member, "%s[%d]: parameters must be an object", member, i)
+		}
+		taken[f.Name] = true
+		gen.Tools = append(gen.Tools, infer.Tool{Name: f.Name, Description: f.Description, Schema: Bytes(f.Parameters)})
+	}
+	return nil
+}
+
+// CheckTools bounds the number of tools, or of names of tools.
+func CheckTools(member string, n int) error {
+	if n > maxTools {
+		return Invalid(member, "%s: at most %d are allowed", member, maxTools)
+	}
+	return nil
+}
+
+// ChooseMode applies a word for the choice of tools. Without tools none and auto mean the same,
+// and SDKs send them.
+func ChooseMode(member, word string, gen *infer.Generate) error {
+	switch word {
+	case "auto":
+	case "none":
+		if len(gen.Tools) > 0 {
+			gen.Choice.Mode = infer.ToolNone
+		}
+	case "required":
+		if len(gen.Tools) == 0 {
+			return Invalid(member, "%s required needs tools", member)
+		}
+		gen.Choice.Mode = infer.ToolRequired
+	default:
+		return Invalid(member, "%s must be one of: auto, none, required", member)
+	}
+	return nil
+}
+
+// ChooseTool demands a call of one tool.
+func ChooseTool(member, name string, gen *infer.Generate) error {
+	if err := Declared(member, name, gen); err != nil {
+		return err
+	}
+	gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: name}
+	return nil
+}
+
+// ChooseFrom leaves only those of the tools that are allowed.
+func ChooseFrom(member string, names []string, gen *infer.Generate) error {
+	if err := CheckTools(member, len(names)); err != nil {
+		return err
+	}
+	allowed := make(map[string]bool, len(names))
+	for _, name := range names {
+		if err := Declared(member, name, gen); err != nil {
+			return err
+		}
+		allowed[name] = true
+	}
+	gen.Tools = slices.DeleteFunc(gen.Tools, func(t infer.Tool) bool { return !allowed[t.Name] })
+	return nil
+}
+
+// Declared refuses the name of a tool that is not there.
+func Declared(member, name string, gen *infer.Generate) error {
+	if !slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == name }) {
+		return Invalid(member, "%s names %.64q, which is not among the tools", member, name)
+	}
+	return nil
+}
+
+// Arguments returns the input of a call in the history: JSON; nothing is an empty object.
+func Arguments(member, at, text string) ([]byte, error) {
+	input := jsontext.Value(text)
+	if strings.TrimSpace(text) == "" {
+		input = jsontext.Value("{}")
+	}
+	if !input.IsValid() {
+		return nil, Invalid(member, "%s: arguments must be JSON", at)
+	}
+	return input, nil
+}
+
+// AddSystem puts the texts of the system messages at the start together, as the first message of
+// gen, which has none yet.
+func AddSystem(texts []string, gen *infer.Generate) {
+	if len(texts) > 0 {
+		gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(texts, "\n\n")))
+	}
+}
+
+// maxIgnoredTools bounds the types of tools that are named.
+const maxIgnoredTools = 64
+
+// IgnoreTool notes the type of a tool that is left out: one that another server would run.
+func (a *Ask) IgnoreTool(kind string) {
+	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' }
+	if kind == "" || len(kind) > maxQuoted || len(a.Ignored) >= maxIgnoredTools || strings.ContainsFunc(kind, func(r rune) bool { return !plain(r) }) {
+		kind = "tools"
+	}
+	a.Ignore(kind)
+}

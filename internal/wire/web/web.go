@@ -1,0 +1,137 @@
+// Package web is shared by the dialects of HTTP: failures with their status, and the members
+// of requests that all of them have in some form, such as images, tools, bounds of the sampling
+// and the wish for thinking. It knows neither the words of a dialect nor connections.
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/wire"
+)
+
+// An Error is the cause of a request's failure. A dialect has its own words for it.
+type Error struct {
+	Code infer.Code
+	// Status is that of HTTP if Code does not determine it: of requests that are refused before
+	// they are read, and of unknown models. Else it is 0.
+	Status int
+	Reason string // of Status, for programs, such as model_not_found; may be empty
+	// Member of the request that the failure is about, as the client spells it; may be empty.
+	Member string
+	// Feature is the member as v2 names it, if the failure was found where no dialect is known.
+	Feature string
+	Prompt  *infer.PromptError // the prompt is too long
+	Message string             // for the client
+}
+
+func (f *Error) Error() string { return f.Message }
+
+// As makes the error an [infer.Error], for records.
+func (f *Error) As(target any) bool {
+	e, ok := target.(**infer.Error)
+	if ok {
+		*e = &infer.Error{Code: f.Code, Err: errors.New(f.Message)}
+	}
+	return ok
+}
+
+// Reasons that dialects have words for.
+const (
+	NoModel  = "model_not_found"
+	WrongKey = "invalid_api_key"
+)
+
+// Invalid makes the error of a request with an invalid value; member may be empty.
+func Invalid(member, format string, args ...any) *Error {
+	return &Error{Code: infer.Invalid, Member: member, Message: fmt.Sprintf(format, args...)}
+}
+
+// Refused makes the error of a request that is refused with a status of class 4xx, such as 404.
+func Refused(status int, reason, format string, args ...any) *Error {
+	code := infer.Invalid
+	if status == http.StatusRequestEntityTooLarge {
+		code = infer.TooLarge
+	}
+	return &Error{Code: code, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// UnknownModel makes the error of a request with an unknown model.
+func UnknownModel(name string) *Error {
+	f := Refused(http.StatusNotFound, NoModel, "The model %s does not exist: GET /v1/models lists the models", strconv.Quote(cut(name)))
+	f.Member = "model"
+	return f
+}
+
+// maxQuoted bounds the bytes of a client's text in a failure.
+const maxQuoted = 64
+
+func cut(text string) string {
+	if len(text) > maxQuoted {
+		return text[:maxQuoted] + "…"
+	}
+	return text
+}
+
+// ErrorOf returns the failure that err is. The text of an error without a class is not for
+// clients.
+func ErrorOf(err error) *Error {
+	if f, ok := errors.AsType[*Error](err); ok {
+		return f
+	}
+	f := &Error{Code: infer.CodeOf(err), Message: "internal error"}
+	if e, ok := errors.AsType[*infer.Error](err); ok {
+		f.Message = e.Error()
+	}
+	if fatal, ok := errors.AsType[*wire.FatalError](err); ok {
+		f.Member = fatal.Member
+	}
+	if feature, ok := errors.AsType[*infer.FeatureError](err); ok {
+		f.Feature = feature.Member
+	}
+	if prompt, ok := errors.AsType[*infer.PromptError](err); ok {
+		f.Prompt = prompt
+	}
+	return f
+}
+
+// Present reports whether a member is there and not null.
+func Present(v jsontext.Value) bool { return len(v) > 0 && v.Kind() != jsontext.KindNull }
+
+// Decode decodes a member of a request, or a part of it.
+func Decode(member string, value jsontext.Value, v any) error {
+	if err := wire.Unmarshal(value, v); err != nil {
+		return Invalid(member, "%s: it has the wrong form", member)
+	}
+	return nil
+}
+
+// Integer returns the value of a member that is said, at least least.
+func Integer(member string, i *wire.Integer, least uint32) (int, error) {
+	n, err := i.Within(member, least)
+	if err != nil {
+		return 0, Invalid(member, "%v", err)
+	}
+	return n, nil
+}
+
+// Bytes returns the value of a member; nil if it is not there.
+func Bytes(v jsontext.Value) []byte {
+	if !Present(v) {
+		return nil
+	}
+	return v
+}
+
+// AppendNullable appends text as a JSON string, or null if it is empty.
+func AppendNullable(dst []byte, text string) []byte {
+	if text == "" {
+		return append(dst, "null"...)
+	}
+	return wire.AppendString(dst, text)
+}
