@@ -29,7 +29,7 @@ type emitter struct {
 
 	space, gap *automaton.DFA // white space between tokens, and behind a colon
 	spelt      map[spelling]*automaton.DFA
-	character  *automaton.DFA // any one, in UTF-8; nil until it is needed
+	character  *automaton.DFA            // any one, in UTF-8; nil until it is needed
 	names      map[string]*automaton.DFA // undeclared names, by the declared ones
 
 	// Found in the grammar so far: objects with undeclared members, arrays of unique items.
