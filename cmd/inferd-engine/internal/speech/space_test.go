@@ -3,6 +3,7 @@ package speech_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -84,18 +85,18 @@ func TestNumbered(t *testing.T) {
 				if rest := r.feed(text, nil); rest != "" {
 					t.Fatalf("%q is left", rest)
 				}
-				got := ""
+				var got strings.Builder
 				for _, x := range r.parser.Numbered() {
 					if x >= 512 {
-						got += m.markers[x-512]
+						got.WriteString(m.markers[x-512])
 					} else {
-						got += string(rune(x))
+						got.WriteString(string(rune(x)))
 					}
 				}
-				if want := fmt.Sprintf(test.want, test.first+i); got != want {
-					t.Errorf("call %d: got %q, want %q", i, got, fmt.Sprintf(test.want, test.first+i))
+				if want := fmt.Sprintf(test.want, test.first+i); got.String() != want {
+					t.Errorf("call %d: got %q, want %q", i, got.String(), fmt.Sprintf(test.want, test.first+i))
 				}
-				if rest := r.feed(got, nil); rest != "" {
+				if rest := r.feed(got.String(), nil); rest != "" {
 					t.Fatalf("%q is left", rest)
 				}
 				if r.parser.Numbered() != nil {
