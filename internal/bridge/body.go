@@ -45,8 +45,11 @@ func (c *call) readBody() ([]byte, bool) {
 	if err == nil {
 		memory, err = wire.Weigh(body)
 	}
+	if len(body) > frame.FreeBytes { // texts are copied when they are decoded, and when parts are put together
+		memory += copies * len(body)
+	}
 	if err == nil && memory > frame.FreeBytes {
-		err = c.hold(int64(memory))
+		err = c.hold(c.within(int64(memory)))
 	}
 	switch {
 	case err == nil:
@@ -117,6 +120,19 @@ func (c *call) dropBody(control *http.ResponseController) {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // however it ends, the answer has been sent
+}
+
+// copies is how often the text of a body may be in memory beside the body itself: as a member, as
+// the value of a member, and as a part of the request.
+const copies = 3
+
+// within bounds n, which is an estimate, by what a caller may hold at all: the largest body must
+// pass, if alone.
+func (c *call) within(n int64) int64 {
+	if c.bridge.Memory == nil {
+		return n
+	}
+	return max(min(n, c.bridge.Memory.PerCaller-c.held), 0)
 }
 
 // hold takes memory for the request, or waits for it.

@@ -78,6 +78,7 @@ type Entry struct {
 
 	Architecture, Quantization string
 	Template                   string // of chats, in Jinja
+	Loading                    bool   // its engine does not answer now: requests wait
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
@@ -319,4 +320,19 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 		return Entry{}, "", web.UnknownModel(name)
 	}
 	return Entry{}, "", nil // the router says why
+}
+
+// loading reports whether a task can only wait: each entry that can do it is loading.
+func (b *Bridge) loading(task infer.Task) bool {
+	name, found := infer.ModelOf(task), false
+	for _, e := range b.list() {
+		if name != "" && !e.is(name) || !e.Can.Do(task) {
+			continue
+		}
+		if !e.Loading {
+			return false
+		}
+		found = true
+	}
+	return found
 }

@@ -102,6 +102,11 @@ func (c *call) ignored(names []string) {
 // exchange has a request answered.
 func (c *call) exchange(req *infer.Request, r *reply) {
 	req.ID, req.Peer = c.requestID(), c.peer
+	r.task = req.Task
+	if r.conn, _ = c.r.Context().Value(peerKey{}).(*conn); r.conn != nil {
+		r.conn.answering.Store(true)
+		defer r.conn.rest()
+	}
 	r.start()
 	err := c.bridge.Runner.Run(c.r.Context(), c.at.dialect.name, req, r)
 	r.stop()

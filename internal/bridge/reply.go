@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -26,10 +27,15 @@ const (
 //
 //	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
 //	   └───────────────Fail: a real status─────────────────▲
+//
+// Silence does not decide it while the entry is loading: a request waits for an engine that is
+// replaced, with a slot or without one.
 type reply struct {
 	call    *call
 	collect collector // of an answer in one piece
 	stream  streamer  // nil for an answer in one piece
+	task    infer.Task
+	conn    *conn // nil without a connection of [Bridge.Serve]
 
 	mu     sync.Mutex // guards the fields below, and writing
 	begun  bool       // the headers have been sent
@@ -40,7 +46,19 @@ type reply struct {
 	timer  *time.Timer
 }
 
-var _ exchange.Client = (*reply)(nil)
+var (
+	_ exchange.Client  = (*reply)(nil)
+	_ exchange.Watcher = (*reply)(nil)
+)
+
+// AwaitHangUp notices what net/http does not: a client that hangs up after it has sent something
+// behind its request.
+func (r *reply) AwaitHangUp(ctx context.Context) error {
+	if r.conn == nil {
+		return errors.ErrUnsupported
+	}
+	return r.conn.awaitHangUp(ctx)
+}
 
 // start begins to look for silence; stop ends it: from then on nothing is sent.
 func (r *reply) start() {
@@ -74,6 +92,10 @@ func (r *reply) look() {
 	wait := r.limit()
 	if left := wait - time.Since(r.latest); left > 0 {
 		r.timer.Reset(left)
+		return
+	}
+	if !r.begun && r.call.bridge.loading(r.task) {
+		r.timer.Reset(silence) // the status stays open: the entry may be given up
 		return
 	}
 	if r.stream == nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/exchange"
@@ -176,6 +177,71 @@ type conn struct {
 	peer   infer.Peer
 	closed chan struct{}
 	once   sync.Once
+
+	answering atomic.Bool // a request has been read, and is not yet answered
+
+	mu      sync.Mutex    // guards the fields below
+	ahead   bool          // something was read while answering: net/http reads no further
+	isAhead chan struct{} // closed when ahead is set; nil unless somebody waits for that
+}
+
+// Read reads from the connection, and notes bytes behind a request that is being answered.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.answering.Load() {
+		c.mu.Lock()
+		c.ahead = true
+		if c.isAhead != nil {
+			close(c.isAhead)
+			c.isAhead = nil
+		}
+		c.mu.Unlock()
+	}
+	return n, err
+}
+
+// rest ends the answering.
+func (c *conn) rest() {
+	c.answering.Store(false)
+	c.mu.Lock()
+	c.ahead = false
+	c.mu.Unlock()
+}
+
+// hangUpInterval is the time between two looks for a hang-up.
+const hangUpInterval = 50 * time.Millisecond
+
+// awaitHangUp returns nil once a client that has sent bytes behind its request has closed its
+// connection or its sending half. It reads nothing, so it may run beside the server's reads.
+func (c *conn) awaitHangUp(ctx context.Context) error {
+	c.mu.Lock()
+	if !c.ahead {
+		wait := make(chan struct{})
+		c.isAhead = wait
+		c.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			c.mu.Lock()
+			c.isAhead = nil
+			c.mu.Unlock()
+			return context.Cause(ctx)
+		}
+	} else {
+		c.mu.Unlock()
+	}
+	tick := time.NewTicker(hangUpInterval)
+	defer tick.Stop()
+	for {
+		if closed, err := listen.SendingEnded(c.Conn); closed || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Close closes the connection.

@@ -261,7 +261,7 @@ func (c *Client) start(req *infer.Request) (*call, error) {
 
 // requestOf returns the message that begins a call.
 func requestOf(call uint64, req *infer.Request) *request {
-	r := &request{Call: call, User: req.Peer.User, Key: req.Peer.Key, Salt: req.CacheSalt, Deadline: req.Deadline}
+	r := &request{Call: call, User: req.Peer.Owner(), Key: req.Peer.Key, Salt: req.CacheSalt, Deadline: req.Deadline}
 	switch t := req.Task.(type) {
 	case *infer.Generate:
 		r.Generate = t.Settled()

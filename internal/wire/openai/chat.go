@@ -174,11 +174,11 @@ func (m *chatRequest) thinking(c *Chat) error {
 		}
 	}
 	if m.Template.EnableThinking != nil {
-		c.Thinks = "chat_template_kwargs"
+		c.Thinks = append(c.Thinks, "chat_template_kwargs")
 		gen.Thinking = *m.Template.EnableThinking
 	}
 	if m.ReasoningBudget != nil {
-		c.Thinks = "reasoning_budget"
+		c.Thinks = append(c.Thinks, "reasoning_budget")
 		switch n, err := m.ReasoningBudget.Within("reasoning_budget", 0); {
 		case m.ReasoningBudget.String() == "-1":
 			gen.Thinking, gen.ThinkingBudget = true, 0

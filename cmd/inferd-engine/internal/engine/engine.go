@@ -113,7 +113,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
 	seq.Call, seq.Prompt, seq.Max = callOf(req), prompt, most
-	seq.Owner, seq.Part, seq.Uncached = req.Peer.User, req.CachePart(), !req.Peer.Owns()
+	seq.Owner, seq.Part, seq.Uncached = req.Peer.Owner(), req.CachePart(), !req.Peer.Owns()
 	result, err := e.Loop.Do(ctx, seq)
 	return g.finish(result, len(prompt), err)
 }
@@ -125,7 +125,7 @@ func (e *Engine) format(ctx context.Context, req *infer.Request, f *infer.Format
 	}
 	owner := ""
 	if req.Peer.Owns() {
-		owner = req.Peer.User + "\x00" + req.CachePart()
+		owner = req.Peer.Owner() + "\x00" + req.CachePart()
 	}
 	return e.Formats.Compile(ctx, owner, f)
 }
