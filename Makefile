@@ -3,8 +3,10 @@
 # make demo    the programs, the libraries and a small real model, which answers a question
 # make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
+# make browser the page in a real Chromium, if there is one; a part of make test
 # make test-clients  the stock Go clients of OpenAI and of Anthropic, which take minutes to build
 # make check   all checks that a change has to pass
+# make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
@@ -23,7 +25,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test test-clients check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
+.PHONY: build engine demo quick test browser test-clients test-templates check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -43,9 +45,18 @@ test: engine
 	go vet ./...
 	go vet -tags wedge ./cmd/inferd-engine/...
 	go test ./...
+	@$(MAKE) --no-print-directory browser
+
+chromium := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
+
+browser:
+	$(if $(chromium),go -C test/browser test ./...,@echo "skipped: the page in a browser: there is no Chromium")
 
 test-clients: engine
 	INFERD_TEST_GO_CLIENTS=1 go test -count=1 -timeout 20m -run TestStockGoClients ./test
+
+test-templates:
+	@sh scripts/templates.sh $(ARGS)
 
 check: format lint engine cross
 	go test -race -shuffle=on ./...
@@ -66,6 +77,7 @@ lint:
 
 bench: build engine
 	go run ./bench $(ARGS)
+	$(if $(chromium),go -C test/browser test -run '^$$' -bench . -benchtime 11x,@echo "skipped: the page in a browser: there is no Chromium")
 
 bench-peers: engine
 	go run ./bench peers $(ARGS)

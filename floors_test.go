@@ -38,15 +38,16 @@ var floors = [][]string{
 	{"internal/wire/responses"}, // a dialect with the errors of another
 	{ // parts: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
-		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge",
+		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge", "internal/page",
 	},
 	{"internal/models"}, // puts the store and the pull together
 	{"internal/config", "client"},
 	{"internal/daemon", "internal/wire/refhttp", "bench/load"},
 	{ // words and rules of the engine
 		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget", "cmd/inferd-engine/internal/constraint",
-		"cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
+		"cmd/inferd-engine/internal/dialect", "cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
+	{"cmd/inferd-engine/internal/speech"}, // answers, in the dialect of a family
 	{ // parts of the engine
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/encode",
 		"cmd/inferd-engine/internal/prefill",
@@ -54,7 +55,7 @@ var floors = [][]string{
 	{"cmd/inferd-engine/internal/batch"},
 	{"cmd/inferd-engine/internal/engine"},
 	{"cmd/inferd-engine/internal/assemble"},
-	{"cmd/inferdctl/internal/top"}, // a part of the operator's command
+	{"cmd/inferdctl/internal/top", "cmd/inferdctl/internal/overhttp", "cmd/inferdctl/internal/setup"}, // parts of the operator's command
 	{ // programs, which no package can import
 		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
 	},

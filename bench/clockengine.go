@@ -118,7 +118,7 @@ func appendLatencies(latencies []time.Duration, text string, arrived int64) ([]t
 // warm returns latencies without the first ones.
 func warm(latencies []time.Duration) []time.Duration { return latencies[min(100, len(latencies)/10):] }
 
-// through reads the clock engine as a client of a daemon, and returns the latencies.
+// through returns the latencies of tokens from the clock engine to a client of the daemon.
 func (b *bench) through(tokens int) ([]time.Duration, error) {
 	d, err := b.start("--model-path", "builtin:chain", "--engine", filepath.Join(b.bin, "bench"))
 	if err != nil {

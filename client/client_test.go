@@ -140,7 +140,7 @@ func TestAllMembersOfV2(t *testing.T) {
 			{ID: "purr", Kind: client.Audio, SampleRate: 16000, Data: make([]byte, 1<<20)},
 		},
 		Tools:      []client.Tool{{Name: "look", Description: "looks", InputSchema: []byte(`{"type":"object"}`)}},
-		ToolChoice: "look", Format: client.Format{JSONSchema: []byte(`{}`)}, Thinking: true,
+		ToolChoice: "look", Format: client.Format{JSONSchema: []byte(`{}`)}, Thinking: client.ThinkOn,
 		LogitBias: map[int]float64{5: -1}, Background: true, Client: "test", CacheSalt: "s", OneCall: true,
 	}
 	want := &client.Answer{

@@ -37,7 +37,9 @@ type Request struct {
 	ToolChoice  ToolChoice
 	OneCall     bool // at most one tool call
 	Format      Format
-	Thinking    bool // let the model write its reasoning first
+	Thinking    Thinking
+	// ThinkingBudget is the most tokens of reasoning; 0 means no limit.
+	ThinkingBudget int
 
 	MaxTokens        int      // the most tokens of the answer; 0 means DefaultMaxTokens
 	Stop             []string // the answer ends before the first of these strings; at most 16
@@ -62,6 +64,16 @@ type Request struct {
 func Ask(text string) *Request {
 	return &Request{Messages: []Message{Text(User, text)}}
 }
+
+// Thinking says whether the model writes its reasoning before the answer.
+type Thinking string
+
+// Values of Thinking.
+const (
+	ThinkAuto Thinking = ""    // the model's own way
+	ThinkOn   Thinking = "on"  // an error of models that cannot
+	ThinkOff  Thinking = "off" // as little as the model can
+)
 
 // Role is the author of a message.
 type Role string

@@ -13,7 +13,7 @@ import (
 // the values.
 func (r *Request) infer() (*infer.Request, error) {
 	gen := &infer.Generate{
-		Model: r.Model, Prompt: r.Prompt, Suffix: r.Suffix, Blocks: true, Thinking: r.Thinking, Stop: r.Stop, MaxTokens: r.MaxTokens, Logprobs: r.Logprobs,
+		Model: r.Model, Prompt: r.Prompt, Suffix: r.Suffix, Blocks: true, Thinking: infer.ThinkingMode(r.Thinking), ThinkingBudget: r.ThinkingBudget, Stop: r.Stop, MaxTokens: r.MaxTokens, Logprobs: r.Logprobs,
 		OneCall: r.OneCall,
 		Format:  infer.Format{Grammar: r.Format.Grammar, Schema: r.Format.JSONSchema, JSONObject: r.Format.JSONObject},
 		Sampling: infer.Sampling{
@@ -27,7 +27,7 @@ func (r *Request) infer() (*infer.Request, error) {
 		seed := wire.FoldSeed(uint64(*r.Seed)) // as the daemon does; older daemons accept only 32 bits
 		gen.Sampling.Seed = &seed
 	}
-	for _, n := range []int{gen.MaxTokens, value(gen.Sampling.TopK, 0), gen.Logprobs} {
+	for _, n := range []int{gen.MaxTokens, value(gen.Sampling.TopK, 0), gen.Logprobs, gen.ThinkingBudget} {
 		if n < 0 || n > math.MaxUint32 {
 			return nil, fmt.Errorf("%d does not fit into 32 bits", n)
 		}

@@ -179,21 +179,30 @@ func (d *daemon) watch() *watcher {
 func (w *watcher) until(status, phase string) []map[string]any {
 	w.d.t.Helper()
 	var all []map[string]any
-	_ = w.SetReadDeadline(time.Now().Add(patience))
 	for {
-		line, err := w.r.ReadBytes('\n')
+		frame, err := w.next()
 		if err != nil {
 			w.d.t.Fatalf("admin ended (%v) before %s %s; seen %v\n%s", err, status, phase, all, w.d.stderr)
-		}
-		var frame map[string]any
-		if err := json.Unmarshal(line, &frame); err != nil {
-			w.d.t.Fatalf("admin frame %q: %v", line, err)
 		}
 		all = append(all, frame)
 		if frame["status"] == status && (phase == "" || frame["phase"] == phase) {
 			return all
 		}
 	}
+}
+
+// next reads a frame.
+func (w *watcher) next() (frame map[string]any, err error) {
+	w.d.t.Helper()
+	_ = w.SetReadDeadline(time.Now().Add(patience))
+	line, err := w.r.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(line, &frame); err != nil {
+		w.d.t.Fatalf("admin frame %q: %v", line, err)
+	}
+	return frame, nil
 }
 
 // dial connects to a socket as soon as it exists.

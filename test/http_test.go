@@ -122,8 +122,8 @@ func TestHTTPSocket(t *testing.T) {
 		!strings.Contains(answer, `"code":"context_length_exceeded"`) {
 		t.Errorf("a long prompt: %d %s", status, answer)
 	}
-	if status, answer := askHTTP(t, c, "http://x", `{"model":"llamacpp","messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"f"}}]}`); status != http.StatusBadRequest ||
-		!strings.Contains(answer, `"param":"tools"`) {
+	if status, answer := askHTTP(t, c, "http://x", `{"model":"llamacpp","messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"$dynamicRef":"#x"}}}]}`); status != http.StatusBadRequest ||
+		!strings.Contains(answer, `/$dynamicRef`) {
 		t.Errorf("tools: %d %s", status, answer)
 	}
 	if status, answer := askHTTP(t, c, "http://x", `{"model":"gpt-9","messages":[{"role":"user","content":"a"}]}`); status != http.StatusNotFound {

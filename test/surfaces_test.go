@@ -326,7 +326,7 @@ func TestEnginesRefuseByName(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`)
 	const text = `"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]`
 	for more, want := range map[string][2]string{
-		`,"tools":[{"name":"t","description":"","input_schema":{}}]`: {"invalid_request", "tools"},
+		`,"tools":[{"name":"t","description":"","input_schema":{"$dynamicRef":"#x"}}]`: {"invalid_request", `"t": input_schema: /$dynamicRef`},
 		`,"thinking":true`: {"invalid_request", "thinking"},
 		`,"response_format":{"type":"json_schema","schema":{"type":"string","pattern":"(?=a)b"}}`:           {"invalid_request", "/pattern: pattern \"(?=a)b\""},
 		`,"response_format":{"type":"json_schema","schema":{"type":"string","minLength":9}},"max_tokens":5`: {"invalid_request", "has 11 tokens"},

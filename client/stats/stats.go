@@ -20,6 +20,14 @@ type Daemon struct {
 	LogLost     int64     `json:"log_lost"`    // lines of the activity log that were not written
 	Callers     []Caller  `json:"callers"`     // active and recent
 	Backends    []Backend `json:"backends"`    // in config order
+	// Listeners are the sockets and addresses in the order of their binding; none from an older daemon.
+	Listeners []Listener `json:"listeners,omitzero"`
+}
+
+// A Listener is a surface where clients can connect.
+type Listener struct {
+	Surface string `json:"surface"` // "v1", "v2", "lp", "embed", "rerank", "http", "admin" or "control"
+	Addr    string `json:"addr"`    // the path of a socket, the name of a pipe, or an address and a port
 }
 
 // A Caller is a user and an executable. Members that the kernel does not report are empty.

@@ -24,19 +24,23 @@ func (c *command) chat(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	cl := c.client(opts.wait)
+	var trace func([]byte)
 	if opts.asJSON {
-		cl.Trace = func(line []byte) { _ = c.printLine(line) } // if the reader of stdout is gone, SIGPIPE ends the program
+		trace = func(line []byte) { _ = c.printLine(line) } // if the reader of stdout is gone, SIGPIPE ends the program
+	}
+	d, err := c.daemon(opts.wait, trace)
+	if err != nil {
+		return err
 	}
 	if opts.text == nil && isTerminal(c.stdin) {
-		return c.converse(ctx, cl, opts.req)
+		return c.converse(ctx, d, opts.req)
 	}
 	question, err := c.question(opts.text)
 	if err != nil {
 		return err
 	}
 	opts.req.Messages = append(opts.req.Messages, client.Text(client.User, question))
-	_, err = c.answer(opts.req, c.generate(ctx, cl, opts.req), opts.asJSON)
+	_, err = c.answer(opts.req, d.Generate(ctx, opts.req), opts.asJSON)
 	if failed, ok := errors.AsType[*client.DialError](err); ok && failed.Status != "" && failed.Transient() && failed.Waited == 0 && failed.Status != "ready" {
 		err = fmt.Errorf("%w; try again later, or with --wait", err)
 	}
@@ -48,6 +52,7 @@ type chatOptions struct {
 	req    *client.Request
 	text   *string // the question; nil without -m
 	schema string  // file with the schema of the answer; empty is none
+	tools  toolFlags
 	asJSON bool
 	wait   wait
 }
@@ -77,6 +82,7 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 		return errors.Unwrap(err)
 	})
 	fs.StringVar(&opts.schema, "schema", "", "`file` with a JSON Schema that the answer satisfies")
+	opts.tools.add(fs)
 	fs.StringVar(&opts.req.Model, "model", "", "`name` of the model; default: the daemon's choice")
 	fs.BoolVar(&opts.asJSON, "json", false, "print the daemon's frames unchanged")
 	fs.Var(&opts.wait, "wait", waitUsage)
@@ -90,6 +96,9 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 	if system != nil {
 		opts.req.Messages = append(opts.req.Messages, client.Text(client.System, *system))
 	}
+	if err := opts.tools.apply(c, opts.req); err != nil {
+		return nil, err
+	}
 	return opts, c.addSchema(opts)
 }
 
@@ -100,7 +109,7 @@ func (c *command) addSchema(opts *chatOptions) error {
 		return nil
 	case opts.schema == "-":
 		return errors.New("chat reads the question from stdin: --schema needs the name of a file")
-	case c.surface() == client.V1:
+	case c.http == "" && c.surface() == client.V1:
 		return fmt.Errorf("--schema needs the length-prefixed socket %s: --addr names another one", paths.LPLeaf)
 	}
 	var err error
@@ -144,14 +153,6 @@ func parseUint32(s string) (uint32, error) {
 	return uint32(n), errors.Unwrap(err) // without the name of a Go function
 }
 
-// generate sends the request in the dialect that surface returns.
-func (c *command) generate(ctx context.Context, cl *client.Client, req *client.Request) iter.Seq2[client.Event, error] {
-	if c.surface() == client.V1 {
-		return cl.GenerateV1(ctx, req)
-	}
-	return cl.Generate(ctx, req)
-}
-
 // answer prints the answer to req while it arrives, unless quiet is set. It returns the text, also
 // the part before an error.
 func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, error], quiet bool) (string, error) {
@@ -166,6 +167,9 @@ func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, err
 		if failed = err; failed == nil && ev.Text != "" {
 			text.WriteString(ev.Text)
 			failed = out.write(ev.Text)
+		}
+		if failed == nil && ev.Call != nil {
+			failed = out.call(ev.Call)
 		}
 		if failed != nil {
 			break
@@ -216,7 +220,7 @@ var errInterrupted = errors.New("interrupted")
 // converse holds a conversation: each line of input is a question, and the request has all
 // earlier messages. Ctrl-C ends an answer, or at the prompt the conversation, as the end of the
 // input does.
-func (c *command) converse(ctx context.Context, cl *client.Client, req *client.Request) error {
+func (c *command) converse(ctx context.Context, d daemon, req *client.Request) error {
 	ctx = context.WithoutCancel(ctx) // ctx itself ends at the first Ctrl-C
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
@@ -248,7 +252,7 @@ func (c *command) converse(ctx context.Context, cl *client.Client, req *client.R
 		before := req.Messages
 		req.Messages = append(req.Messages, client.Text(client.User, line))
 		text, err := c.interruptible(ctx, interrupts, func(ctx context.Context) (string, error) {
-			return c.answer(req, c.generate(ctx, cl, req), false)
+			return c.answer(req, d.Generate(ctx, req), false)
 		})
 		if err != nil && !errors.Is(err, errInterrupted) {
 			fmt.Fprintln(c.stderr, "error:", err)

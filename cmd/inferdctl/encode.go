@@ -65,7 +65,11 @@ func (c *command) embed(ctx context.Context, args []string) error {
 	if req.Inputs, err = c.lines(texts); err != nil {
 		return err
 	}
-	e, err := c.client(w).Embed(ctx, req)
+	d, err := c.daemon(w, nil)
+	if err != nil {
+		return err
+	}
+	e, err := d.Embed(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -99,7 +103,11 @@ func (c *command) rerank(ctx context.Context, args []string) error {
 	if req.Documents, err = c.lines(texts); err != nil {
 		return err
 	}
-	r, err := c.client(w).Rerank(ctx, req)
+	d, err := c.daemon(w, nil)
+	if err != nil {
+		return err
+	}
+	r, err := d.Rerank(ctx, req)
 	if err != nil {
 		return err
 	}

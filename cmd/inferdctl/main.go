@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/cmd/inferdctl/internal/setup"
 	"github.com/inferd-go/inferd/internal/paths"
 	"github.com/inferd-go/inferd/internal/usage"
 )
@@ -67,6 +68,7 @@ type command struct {
 	stdout, stderr io.Writer
 
 	addr, adminAddr, controlAddr string // as given; see client
+	http                         string // address of HTTP; empty means over the sockets
 	config                       string // file; empty means the default
 	logDir                       string // as given; see logFolder
 	showVersion                  bool
@@ -141,6 +143,7 @@ func verbs() []verb {
 		{"watch", "", "show every event of the daemon: a progress bar on a terminal, else lines of JSON", (*command).watch},
 		{"stats", "", "show entries, callers and their requests: a table on a terminal, else JSON", (*command).stats},
 		{"top", "", "the same, live, until q; without a terminal, the table once", (*command).top},
+		{"client", "NAME", "print the settings that connect a tool to the daemon over HTTP; --list names the tools", (*command).clientVerb},
 		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
 		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},
 		{"pull", "[NAME...]", "bring models into the store by name, or those of the config: inferdctl pull gemma-4-e4b", (*command).pull},
@@ -209,10 +212,16 @@ func verbOf(name string) (verb, error) {
 
 // flags returns a flag set with the flags of the program, to which a verb adds its own. The
 // flags of the program are accepted before and after the verb.
-func (c *command) flags(name string) *flag.FlagSet {
+func (c *command) flags(name string) *flag.FlagSet { return c.flagsBut(name, "") }
+
+// flagsBut is flags for a verb that gives one of them a meaning of its own.
+func (c *command) flagsBut(name, own string) *flag.FlagSet {
 	fs := flag.NewFlagSet(strings.TrimSpace("inferdctl "+name), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; the other sockets are in its folder")
+	if own != "addr" {
+		fs.StringVar(&c.addr, "addr", c.addr, "generation socket `path`; the other sockets are in its folder")
+	}
+	fs.StringVar(&c.http, "http", c.http, "`address` of HTTP in place of the sockets: http://HOST:PORT or unix:PATH; a key is in "+setup.KeyVariable)
 	fs.StringVar(&c.adminAddr, "admin-addr", c.adminAddr, "admin socket `path`")
 	fs.StringVar(&c.controlAddr, "control-addr", c.controlAddr, "control socket `path`")
 	fs.StringVar(&c.config, "config", c.config, "config `file` of the daemon, for doctor, conform and the model store")
@@ -259,6 +268,9 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 		}
 		values = append(values, fs.Arg(0))
 		args = fs.Args()[1:]
+	}
+	if err := c.checkHTTP(name); err != nil {
+		return nil, err
 	}
 	switch {
 	case len(names) > 0 && strings.HasSuffix(names[len(names)-1], "..."):

@@ -242,7 +242,7 @@ type viewHandler struct {
 	attrs []slog.Attr
 }
 
-// Enabled leaves out details.
+// Enabled reports false for levels below Info.
 func (h *viewHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 // Handle shows a record in a line.

@@ -21,7 +21,11 @@ func (c *command) stats(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
-	s, err := c.client(wait{}).Stats(ctx)
+	d, err := c.daemon(wait{}, nil)
+	if err != nil {
+		return err
+	}
+	s, err := d.Stats(ctx)
 	if err != nil {
 		return err
 	}
@@ -54,9 +58,12 @@ func (c *command) top(ctx context.Context, args []string) error {
 	if *interval < minInterval {
 		return fmt.Errorf("--interval: %s is too short, it must be at least %s", *interval, minInterval)
 	}
-	cl := c.client(wait{})
+	d, err := c.daemon(wait{}, nil)
+	if err != nil {
+		return err
+	}
 	if *once || !isTerminal(c.stdout) || !isTerminal(c.stdin) || os.Getenv("TERM") == "dumb" {
-		s, err := cl.Stats(ctx)
+		s, err := d.Stats(ctx)
 		if err != nil {
 			return err
 		}
@@ -66,7 +73,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 	ask := func() (*client.Stats, error) { // calls do not overlap
 		ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errors.New("no answer for "+askTimeout.String()))
 		defer cancel()
-		s, err := cl.Stats(ctx)
+		s, err := d.Stats(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +81,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 		return s, nil
 	}
 	model := top.Model{Ask: ask, Interval: *interval}
-	_, err := tea.NewProgram(model, tea.WithContext(ctx), tea.WithInput(c.stdin), tea.WithOutput(c.stdout)).Run()
+	_, err = tea.NewProgram(model, tea.WithContext(ctx), tea.WithInput(c.stdin), tea.WithOutput(c.stdout)).Run()
 	switch {
 	case errors.Is(err, tea.ErrInterrupted):
 		return exit(exitInterrupted)

@@ -22,14 +22,18 @@ var (
 )
 
 // status prints the backlog of the admin socket, unchanged: the capabilities of every entry, and
-// then the state.
+// then the state. On a terminal it also prints where the daemon listens.
 func (c *command) status(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("status"), args); err != nil {
 		return err
 	}
+	d, err := c.daemon(wait{}, nil)
+	if err != nil {
+		return err
+	}
 	frames := 0
-	for s, err := range watchUntilSilent(ctx, c.client(wait{})) {
-		if _, absent := errors.AsType[*client.DialError](err); absent {
+	for s, err := range watchUntilSilent(ctx, d) {
+		if _, absent := errors.AsType[*client.DialError](err); absent || c.http != "" && notReached(err) {
 			return err
 		}
 		if err != nil {
@@ -37,6 +41,9 @@ func (c *command) status(ctx context.Context, args []string) error {
 		}
 		if err := c.printLine(s.Raw); err != nil {
 			return err
+		}
+		if s.Lifecycle() && isTerminal(c.stdout) {
+			c.printListeners(ctx, d)
 		}
 		if s.Ready() {
 			return nil
@@ -51,14 +58,30 @@ func (c *command) status(ctx context.Context, args []string) error {
 	return c.no(ctx, errNoState)
 }
 
+// notReached reports whether there was no answer over HTTP.
+func notReached(err error) bool {
+	return err != nil && !errors.Is(err, client.ErrGone) && !errors.Is(err, errSilent)
+}
+
+// printListeners prints where the daemon listens. A daemon that does not say so is none the worse.
+func (c *command) printListeners(ctx context.Context, d daemon) {
+	s, err := d.Stats(ctx)
+	if err != nil {
+		return
+	}
+	for _, l := range s.Listeners {
+		fmt.Fprintln(c.stdout, "listening:", cleanLines(l.Surface), cleanLines(l.Addr))
+	}
+}
+
 // watchUntilSilent is a Watch that ends with errSilent after statusPause without a message.
-func watchUntilSilent(ctx context.Context, cl *client.Client) func(func(client.Status, error) bool) {
+func watchUntilSilent(ctx context.Context, d daemon) func(func(client.Status, error) bool) {
 	return func(yield func(client.Status, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		alarm := time.AfterFunc(statusPause, func() { cancel(errSilent) })
 		defer alarm.Stop()
-		for s, err := range cl.Watch(ctx) {
+		for s, err := range d.Watch(ctx) {
 			alarm.Reset(statusPause)
 			if !yield(s, err) {
 				return

@@ -200,7 +200,7 @@ func TestConversation(t *testing.T) {
 	})
 	var out, stderr bytes.Buffer
 	c := &command{stdin: strings.NewReader("hi\n\nlost\nbye\n"), stdout: &out, stderr: &stderr, addr: filepath.Join(f.dir, "infer.sock")}
-	if err := c.converse(t.Context(), c.client(wait{}), &client.Request{}); err != nil {
+	if err := c.converse(t.Context(), v1Client{c.client(wait{})}, &client.Request{}); err != nil {
 		t.Error(err)
 	}
 	if want := "> Hello\n> > > Bye\n> \n"; out.String() != want || stderr.String() != "error: queue_full: queue full\n" {

@@ -30,6 +30,11 @@ func (b *Builder) End() Node { return b.add(node{kind: kindEnd}) }
 
 // Set takes a byte of a set.
 func (b *Builder) Set(set Set, next Node) Node {
+	return b.add(node{kind: kindSet, x: b.set(set), next: int32(next)})
+}
+
+// set returns the index of a set.
+func (b *Builder) set(set Set) int32 {
 	i, ok := b.sets[set]
 	if !ok {
 		if b.sets == nil {
@@ -39,7 +44,7 @@ func (b *Builder) Set(set Set, next Node) Node {
 		b.sets[set] = i
 		b.g.sets = append(b.g.sets, set)
 	}
-	return b.add(node{kind: kindSet, x: i, next: int32(next)})
+	return i
 }
 
 // Bytes takes the bytes of a text.
@@ -54,6 +59,11 @@ func (b *Builder) Bytes(text string, next Node) Node {
 
 // DFA takes a text of a DFA.
 func (b *Builder) DFA(d *DFA, next Node) Node {
+	return b.add(node{kind: kindDFA, x: b.dfa(d), next: int32(next)})
+}
+
+// dfa returns the index of a DFA.
+func (b *Builder) dfa(d *DFA) int32 {
 	i, ok := b.dfas[d]
 	if !ok {
 		if b.dfas == nil {
@@ -64,7 +74,7 @@ func (b *Builder) DFA(d *DFA, next Node) Node {
 		b.Spend(d.Size() + 4*len(d.Accept))
 		b.g.dfas = append(b.g.dfas, d)
 	}
-	return b.add(node{kind: kindDFA, x: i, next: int32(next)})
+	return i
 }
 
 // Text takes least to most characters of a JSON string, each in its one spelling.
@@ -118,9 +128,8 @@ func (b *Builder) Define(n Node, ways ...Node) {
 
 // Mark passes marks.
 func (b *Builder) Mark(m Mark, next Node) Node {
-	if m&guards != 0 {
-		b.g.guard = true
-	}
+	b.g.guard = b.g.guard || m&guards != 0
+	b.g.decide = b.g.decide || m&decides != 0
 	return b.add(node{kind: kindMark, x: int32(m), next: int32(next)})
 }
 

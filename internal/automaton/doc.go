@@ -38,6 +38,14 @@
 // which no new spelling could be finished is refused, so guards lead into no dead end either.
 // Guards belong to the cursor and not to the state.
 //
+// # Decisions
+//
+// Where a text may go on in several ways, the marks [Commit] and [Forbid] decide. A byte at which
+// some way passes Commit ends all ways that do not pass it there: the first marker that is whole wins
+// over the text that might have gone on. A byte at which a way passes Forbid is refused; there must
+// be other ways on. Such grammars are made of free text with markers in it. The cost of a
+// state is that of its own ways: a byte that decides may lead to a higher one.
+//
 // Marks from [User] up mean nothing here: a parser of the text reads them with [Automaton.Marks]
 // and [Automaton.SureMarks].
 package automaton

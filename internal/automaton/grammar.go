@@ -32,18 +32,21 @@ type Mark uint32
 // Marks of guards; see the package comment. End frames the spelling before the byte that
 // was just read, Begin the one behind it, leading white space aside.
 const (
-	Open  Mark = 1 << iota // a scope begins: no spelling is known in it
-	Begin                  // the next spelling begins
-	End                    // the spelling has ended before this byte
-	Close                  // the scope ends
-	_
-	_
+	Open   Mark = 1 << iota // a scope begins: no spelling is known in it
+	Begin                   // the next spelling begins
+	End                     // the spelling has ended before this byte
+	Close                   // the scope ends
+	Commit                  // ways without it end here; see the package comment
+	Forbid                  // the byte before is refused
 	_
 	_
 	User // the first mark without a meaning here; 24 are free
 )
 
-const guards = Open | Begin | End | Close
+const (
+	guards  = Open | Begin | End | Close
+	decides = Commit | Forbid
+)
 
 type kind uint8
 
@@ -97,6 +100,7 @@ type Grammar struct {
 	bytes  []byte // a byte of each class
 	start  int32
 	guard  bool
+	decide bool // it has marks that decide between ways
 	size   int
 }
 

@@ -127,6 +127,12 @@ func (a *Automaton) intern() State {
 		}
 		return Dead
 	}
+	if a.g.decide {
+		var ok bool
+		if end, ok = a.decide(end); !ok {
+			return Dead
+		}
+	}
 	slices.SortFunc(a.out, compareItems)
 	return a.stateOf(end)
 }

@@ -46,6 +46,8 @@ type Bridge struct {
 	Origins []string
 	// AnyModel sends requests with an unknown model to the default entry.
 	AnyModel bool
+	// Page serves browsers; nil is no page.
+	Page Page
 	// ReadyTimeout is how long a request waits for the daemon to be ready; 0 means 30 s.
 	ReadyTimeout time.Duration
 	// WriteTimeout is how long a client may take for a piece of its answer; 0 is no limit.
@@ -154,6 +156,7 @@ type call struct {
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{bridge: b, w: w, r: r, id: newID()}
 	c.at, c.below = find(r)
+	c.at = b.pageOr(c.at, r)
 	c.peer, c.local = peerOf(r.Context())
 	defer c.release()
 	h := w.Header()

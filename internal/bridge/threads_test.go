@@ -53,13 +53,13 @@ func TestThreads(t *testing.T) {
 			bubble(t, slowly{25 * time.Second}, func(_ *house, dial func() net.Conn) {
 				got := send(t, dial(), l.ask(`,"stream":true`))
 				for event := range strings.SplitSeq(strings.TrimSuffix(got.body, "\n\n"), "\n\n") {
-					data := ""
+					var data strings.Builder
 					for line := range strings.SplitSeq(event, "\n") {
 						if text, is := strings.CutPrefix(line, "data:"); is {
-							data += strings.TrimSpace(text)
+							data.WriteString(strings.TrimSpace(text))
 						}
 					}
-					if data == "" || data != "[DONE]" && data[0] != '{' {
+					if data.String() == "" || data.String() != "[DONE]" && data.String()[0] != '{' {
 						t.Errorf("%s: the event %q", l.dialect, event)
 					}
 				}

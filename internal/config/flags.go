@@ -103,7 +103,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 			Models: Models{AutoPull: true, Verify: VerifyOnce},
 		},
 		autoselect: autoselectOff, minVRAM: 20,
-		LogFormat: LogAuto, HTTP: httpFlags{Sock: true},
+		LogFormat: LogAuto, HTTP: httpFlags{Sock: true, Page: true},
 	}
 	fs := flag.NewFlagSet("inferd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)

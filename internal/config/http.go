@@ -17,6 +17,7 @@ type HTTP struct {
 	Keys     []HTTPKey
 	Open     bool // every user of this machine may use it over TCP
 	AnyModel bool // unknown models stand for the default entry
+	Page     bool // browsers get the page
 	Hosts    []string
 	Origins  []string
 }
@@ -34,10 +35,10 @@ type HTTPKey struct{ Name, Env, File string }
 
 // httpFlags are the settings as they are spelled.
 type httpFlags struct {
-	Listen         settings.Words
-	Sock           bool
-	Open, AnyModel bool
-	Hosts, Origins settings.Words
+	Listen               settings.Words
+	Sock                 bool
+	Open, AnyModel, Page bool
+	Hosts, Origins       settings.Words
 }
 
 // readHTTPKeys reads the keys of the config file.
@@ -66,7 +67,7 @@ func readHTTPKeys(o *settings.Object) (all []HTTPKey) {
 // http reads the addresses. Keys have been read.
 func (c *Config) http(f *Flags) error {
 	h := &c.HTTP
-	h.Sock, h.Open, h.AnyModel, h.Hosts, h.Origins = f.HTTP.Sock, f.HTTP.Open, f.HTTP.AnyModel, f.HTTP.Hosts, f.HTTP.Origins
+	h.Sock, h.Open, h.AnyModel, h.Page, h.Hosts, h.Origins = f.HTTP.Sock, f.HTTP.Open, f.HTTP.AnyModel, f.HTTP.Page, f.HTTP.Hosts, f.HTTP.Origins
 	name := "http.listen"
 	if f.IsSet("http") {
 		name = "--http"

@@ -49,8 +49,8 @@ func TestHTTPAddresses(t *testing.T) {
 				}
 				got = append(got, text)
 			}
-			if fmt.Sprint(got) != test.want || !c.HTTP.Sock {
-				t.Errorf("got %s, %v, want %s", got, c.HTTP.Sock, test.want)
+			if fmt.Sprint(got) != test.want || !c.HTTP.Sock || !c.HTTP.Page {
+				t.Errorf("got %s, %v, %v, want %s", got, c.HTTP.Sock, c.HTTP.Page, test.want)
 			}
 			if warned := slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "no TLS") }); warned != strings.Contains(test.want, "0.0.0.0") {
 				t.Errorf("warnings %q", c.Warnings)
@@ -66,7 +66,7 @@ func TestHTTPSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := c.HTTP
-	if h.Sock || !h.Open || !h.AnyModel || !slices.Equal(h.Hosts, []string{"box"}) || len(h.Origins) != 2 || len(h.Keys) != 2 || h.Keys[1].File != "/k" {
+	if h.Sock || !h.Open || !h.AnyModel || h.Page || !slices.Equal(h.Hosts, []string{"box"}) || len(h.Origins) != 2 || len(h.Keys) != 2 || h.Keys[1].File != "/k" {
 		t.Errorf("got %+v", h)
 	}
 	if !slices.Contains(c.Secrets(), "CI_KEY") {

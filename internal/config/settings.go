@@ -41,6 +41,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "http-sock", Key: "http.sock", Help: "serve HTTP on a socket", At: func(f *Flags) any { return &f.HTTP.Sock }},
 	{Key: "http.open", Help: "accept every user of this machine over TCP, without a key", At: func(f *Flags) any { return &f.HTTP.Open }},
 	{Key: "http.any_model", Help: "send requests with an unknown model to the default entry", At: func(f *Flags) any { return &f.HTTP.AnyModel }},
+	{Key: "http.page", Help: "serve the page for browsers, and the daemon's state below /inferd/", At: func(f *Flags) any { return &f.HTTP.Page }},
 	{Key: "http.hosts", Help: "`names` of this machine for the header Host, beside localhost", At: func(f *Flags) any { return &f.HTTP.Hosts }},
 	{Key: "http.origins", Help: "`origins` of web pages that may use HTTP, such as https://app.example or chrome-extension://*", At: func(f *Flags) any { return &f.HTTP.Origins }},
 

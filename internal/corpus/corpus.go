@@ -28,7 +28,17 @@ type Transcript struct {
 	Name   string // path below the folder, without extension
 	About  string // the description at the start of the file
 	Config string // content of the daemon's config file
-	conns  []conn
+	// Hub lists the files of a hub, from which the daemon pulls into an empty model store. The hub
+	// answers once the first connection is there. Empty: the transcript needs no hub.
+	Hub   []HubFile
+	conns []conn
+}
+
+// A HubFile is a GGUF file of a repository.
+type HubFile struct {
+	Repo, Path string // OWNER/REPO, and the path in it
+	Content    string // a word that the player gives a meaning
+	Flipped    bool   // the last byte is sent flipped, so that its digest is wrong
 }
 
 // A conn is the script of one connection.
@@ -59,7 +69,7 @@ func Parse(name string, data []byte) (*Transcript, error) {
 		n++
 		raw = strings.TrimSuffix(raw, "\n")
 		if m := header.FindStringSubmatch(raw); m != nil {
-			if section = m[1]; section != "config" {
+			if section = m[1]; section != "config" && section != "hub" {
 				t.conns = append(t.conns, conn{leaf: section})
 			}
 			continue
@@ -69,6 +79,14 @@ func Parse(name string, data []byte) (*Transcript, error) {
 			about.WriteString(raw + "\n")
 		case "config":
 			config.WriteString(raw + "\n")
+		case "hub":
+			f, err := parseHubFile(raw)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+			}
+			if f != nil {
+				t.Hub = append(t.Hub, *f)
+			}
 		default:
 			l, err := parseLine(raw)
 			if err != nil {
@@ -88,6 +106,19 @@ func Parse(name string, data []byte) (*Transcript, error) {
 		t.Config = config.String()
 	}
 	return t, nil
+}
+
+// parseHubFile parses OWNER/REPO/PATH CONTENT [flipped]; nil for a comment or an empty line.
+func parseHubFile(raw string) (*HubFile, error) {
+	words := strings.Fields(raw)
+	if len(words) == 0 || strings.HasPrefix(raw, "#") {
+		return nil, nil //nolint:nilnil // no file is no failure
+	}
+	parts := strings.SplitN(words[0], "/", 3)
+	if len(parts) != 3 || len(words) < 2 || len(words) > 3 || len(words) == 3 && words[2] != "flipped" {
+		return nil, fmt.Errorf("unknown file of a hub %q: want OWNER/REPO/PATH CONTENT [flipped]", raw)
+	}
+	return &HubFile{Repo: parts[0] + "/" + parts[1], Path: parts[2], Content: words[1], Flipped: len(words) == 3}, nil
 }
 
 func parseLine(raw string) (line, error) {

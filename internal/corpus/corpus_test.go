@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -27,6 +28,9 @@ func TestParseErrors(t *testing.T) {
 		"a negative length":        {"-- inferd.sock --\nblob-zeros -1\n", "a/b.txtar:2: "},
 		"too many zeros":           {"-- inferd.sock --\nblob-zeros 99999999999\n", "a/b.txtar:2: "},
 		"text after EOF":           {"-- infer.sock --\nEOF now\n", "a/b.txtar:2: unexpected text after EOF"},
+		"a hub's file in no repo":  {"-- hub --\nm.gguf builtin:chain\n", `a/b.txtar:2: unknown file of a hub "m.gguf builtin:chain"`},
+		"a hub's file without one": {"-- hub --\nO/R/m.gguf\n", "a/b.txtar:2: unknown file of a hub"},
+		"an unknown third word":    {"-- hub --\nO/R/m.gguf builtin:chain broken\n", "a/b.txtar:2: unknown file of a hub"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			script, err := corpus.Parse("a/b.txtar", []byte(test.text))
@@ -45,6 +49,17 @@ func TestParse(t *testing.T) {
 	script, err = corpus.Parse("c.txtar", []byte("-- infer.sock --\n> {}\n"))
 	if err != nil || script.Config != corpus.DefaultConfig {
 		t.Errorf("without a config: %+v, %v", script, err)
+	}
+}
+
+func TestParseHub(t *testing.T) {
+	script, err := corpus.Parse("a.txtar", []byte("About.\n-- hub --\n# two files\nO/R/m.gguf builtin:chain\n\nO/R/d/n.gguf x flipped\n-- admin.sock --\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []corpus.HubFile{{Repo: "O/R", Path: "m.gguf", Content: "builtin:chain"}, {Repo: "O/R", Path: "d/n.gguf", Content: "x", Flipped: true}}
+	if !slices.Equal(script.Hub, want) || script.Config != corpus.DefaultConfig {
+		t.Errorf("%+v", script)
 	}
 }
 

@@ -25,7 +25,10 @@ func TestCorpus(t *testing.T) {
 	if len(all) < 100 {
 		t.Fatalf("only %d transcripts", len(all))
 	}
-	for _, script := range all {
+	for n, script := range all {
+		if len(script.Hub) > 0 {
+			continue // needs engines: package test plays it
+		}
 		t.Run(script.Name, func(t *testing.T) {
 			dial := serve(t, script.Config)
 			if err := script.Play(dial, 1<<30); err != nil {
@@ -33,6 +36,9 @@ func TestCorpus(t *testing.T) {
 			}
 		})
 		t.Run(script.Name+", a byte at a time", func(t *testing.T) {
+			if testing.Short() && n%10 > 0 {
+				t.Skip("a tenth of them does")
+			}
 			dial := serve(t, script.Config)
 			if err := script.Play(dial, 1); err != nil {
 				t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -113,7 +114,8 @@ func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal excha
 	return both, record, record, nil
 }
 
-// run starts the daemon step by step. Each step may fail, and each has its defer.
+// run starts the daemon step by step, up to the point at which it can be watched; operate goes on.
+// Each step may fail, and each has its defer.
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part fails
 	defer fail(nil)
@@ -148,12 +150,16 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 		return err
 	}
 	defer stopControl()
+	return d.operate(ctx, fail)
+}
 
+// operate is the second half of run: from the config to the end of the daemon.
+func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) error {
 	cfg, err := d.load(ctx) // 3. the config
 	if err != nil {
 		return err
 	}
-	runner := &exchange.Runner{Log: log, Journal: journal, Grace: cfg.DrainTimeout}
+	runner := &exchange.Runner{Log: d.log, Journal: d.journal, Grace: cfg.DrainTimeout}
 	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is there
 	defer httpDrained()
 	if err != nil {
@@ -164,7 +170,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	if err != nil {
 		return err
 	}
-	desk.put(c)
+	d.desk.put(c)
 	runner.Handler = c.counter
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
@@ -179,7 +185,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	web.Open(c.models)
 	d.ready(ctx, c) // 7. ready
 	<-ctx.Done()
-	log.LogAttrs(ctx, slog.LevelInfo, "draining")
+	d.log.LogAttrs(ctx, slog.LevelInfo, "draining")
 	return context.Cause(ctx)
 }
 
@@ -215,6 +221,7 @@ func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (s
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
+	d.desk.listens("admin", ln)
 	d.notify(ctx, sdnotify.Status("loading"))
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return broadcast.Serve(ctx, ln, d.board, d.conns, d.slots, d.log)
@@ -227,6 +234,7 @@ func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, 
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	d.desk.listens("control", ln)
 	verbs := control.Verbs{Retry: d.desk.retry, Stats: d.desk.stats, SetLogLevel: setLogLevel}
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return control.Serve(ctx, ln, verbs, d.conns, d.slots, d.log)
@@ -292,6 +300,12 @@ func (d *daemon) ready(ctx context.Context, c *chain) {
 	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", d.places.Admin))
 }
 
+// isBound records that a surface is bound.
+func (d *daemon) isBound(ctx context.Context, surface string, ln net.Listener) {
+	d.desk.listens(surface, ln)
+	d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", surface), slog.String("path", ln.Addr().String()))
+}
+
 // serve binds the surfaces that a backend can serve, and serves them until ctx ends. drained ends
 // ctx, and returns once all connections have ended; it is never nil.
 func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, c *chain, runner *exchange.Runner) (drained func(), err error) {
@@ -318,7 +332,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 			return drained, err
 		}
 		for _, ln := range all {
-			d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", b.surface.Name), slog.String("path", ln.Addr().String()))
+			d.isBound(ctx, b.surface.Name, ln)
 			serving.Go(func() {
 				if err := srv.Serve(ctx, ln, b.surface); err != nil {
 					fail(err)

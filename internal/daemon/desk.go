@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"net"
+	"path/filepath"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -21,6 +23,26 @@ type desk struct {
 	mu     sync.Mutex // guards the fields below
 	chain  *chain     // never nil: at first it is empty
 	closed bool       // the daemon drains
+	bound  []stats.Listener
+}
+
+// listens records that a surface is bound. Clients may have another working folder than the daemon.
+func (d *desk) listens(surface string, ln net.Listener) {
+	at := ln.Addr().String()
+	if _, ok := ln.Addr().(*net.UnixAddr); ok {
+		if path, err := filepath.Abs(at); err == nil {
+			at = path
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bound = append(d.bound, stats.Listener{Surface: surface, Addr: at})
+}
+
+func (d *desk) listeners() []stats.Listener {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]stats.Listener{}, d.bound...)
 }
 
 // put replaces the chain.
@@ -59,7 +81,7 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 		UptimeMS: time.Since(d.begin).Milliseconds(), Version: d.version,
 		Connections: int(d.bounds.conns.Taken()), HeldBytes: d.bounds.memory.Taken(),
 		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(), LogLost: d.lost(),
-		Callers: []stats.Caller{},
+		Callers: []stats.Caller{}, Listeners: d.listeners(),
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()

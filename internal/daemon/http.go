@@ -10,10 +10,12 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/inferd-go/inferd/internal/activity"
 	"github.com/inferd-go/inferd/internal/bridge"
 	"github.com/inferd-go/inferd/internal/config"
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/listen"
+	"github.com/inferd-go/inferd/internal/page"
 	"github.com/inferd-go/inferd/internal/sockdiag"
 )
 
@@ -37,6 +39,9 @@ func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg
 		Conns: d.conns, Slots: d.slots, Memory: d.memory,
 		Access: bridge.Access{Open: cfg.HTTP.Open, UID: os.Getuid(), Group: cfg.Group},
 	}
+	if cfg.HTTP.Page {
+		b.Page = d.page()
+	}
 	if b.Access.Keys, err = httpKeys(cfg.HTTP.Keys, d.env.Getenv); err != nil {
 		return b, drained, err
 	}
@@ -45,7 +50,7 @@ func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg
 	}
 	all, err := d.listenHTTP(ctx, cfg)
 	for _, ln := range all {
-		d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", "http"), slog.String("path", ln.Addr().String()))
+		d.isBound(ctx, "http", ln)
 		serving.Go(func() {
 			if err := b.Serve(ctx, ln); err != nil {
 				fail(err)
@@ -53,6 +58,15 @@ func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg
 		})
 	}
 	return b, drained, err
+}
+
+// page returns the page for browsers.
+func (d *daemon) page() *page.Page {
+	p := &page.Page{Board: d.board, Stats: d.desk.stats, UID: os.Getuid()}
+	if dir := d.env.LogDir(); dir != "" {
+		p.Log = func(lines int) ([][]byte, error) { return activity.Tail(dir, lines) }
+	}
+	return p
 }
 
 // identifyTCP lets the bridge ask the kernel for the users of TCP.

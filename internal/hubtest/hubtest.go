@@ -42,7 +42,7 @@ func (s *Server) digest(f *File) string {
 	return s.sum(f.Content)
 }
 
-// sum is Sum, but hashes a content once only: else large ones keep the requests waiting.
+// sum is Sum with a cache: hashing a large content for each request would delay the answers.
 func (s *Server) sum(content []byte) string {
 	if len(content) == 0 {
 		return Sum(nil)

@@ -46,7 +46,7 @@ func Needs(t Task) Abilities {
 		need := Abilities{
 			Generate: true, Prompt: t.Raw(), Infill: t.Suffix != nil || len(t.Files) > 0,
 			Tools:    len(t.Tools) > 0 || t.Choice.Mode != ToolAuto,
-			Thinking: t.Thinking || t.ThinkingBudget > 0,
+			Thinking: t.Thinking == ThinkOn || t.ThinkingBudget > 0,
 			Grammar:  t.Format.Grammar != "", JSONObject: t.Format.JSONObject, JSONSchema: t.Format.Schema != nil,
 			Logprobs: t.Logprobs > 0,
 		}
@@ -153,7 +153,7 @@ func (a Abilities) Check(t Task) error {
 		{g.Format.Schema != nil, a.JSONSchema, "response_format json_schema"},
 		{g.Format.JSONObject, a.JSONObject, "response_format json_object"},
 		{g.Format.Grammar != "", a.Grammar, "response_format grammar"},
-		{g.Thinking, a.Thinking, "thinking"},
+		{g.Thinking == ThinkOn, a.Thinking, "thinking"},
 		{g.ThinkingBudget > 0, a.Thinking, "thinking_budget"},
 		{g.Logprobs > 0, a.Logprobs, "logprobs"},
 	} {

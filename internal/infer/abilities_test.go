@@ -41,7 +41,7 @@ func TestAbilitiesCheck(t *testing.T) {
 		"a schema":             {infer.Generate{Format: infer.Format{Schema: []byte("{}")}}, text, infer.Invalid, "invalid request: response_format json_schema is not supported by this model"},
 		"an object":            {infer.Generate{Format: infer.Format{JSONObject: true}}, text, infer.Invalid, "invalid request: response_format json_object is not supported by this model"},
 		"a grammar":            {infer.Generate{Format: infer.Format{Grammar: "root ::= \"a\""}}, text, infer.Invalid, "invalid request: response_format grammar is not supported by this model"},
-		"thinking":             {infer.Generate{Thinking: true}, text, infer.Invalid, "invalid request: thinking is not supported by this model"},
+		"thinking":             {infer.Generate{Thinking: infer.ThinkOn}, text, infer.Invalid, "invalid request: thinking is not supported by this model"},
 		"a thinking budget":    {infer.Generate{ThinkingBudget: 5}, text, infer.Invalid, "invalid request: thinking_budget is not supported by this model"},
 		"a prompt":             {infer.Generate{Prompt: new("a")}, text, infer.Invalid, "invalid request: prompt is not supported by this model"},
 		"a gap":                {infer.Generate{Prompt: new("a"), Suffix: new("b")}, infer.Abilities{Generate: true, Prompt: true}, infer.Invalid, "invalid request: suffix is not supported by this model"},

@@ -105,7 +105,8 @@ type Done struct {
 	Model   string // the model's own name; may be empty
 	// Unsatisfied reports that the model called no tool although the request demanded it.
 	Unsatisfied bool
-	StopIgnored bool // the request's Stop had no effect, because its Format defines the answer
+	Stop        string // the one of Generate.Stop that ended the answer; empty is unknown
+	StopIgnored bool   // the request's Stop had no effect, because its Format defines the answer
 	Timings     Timings
 }
 

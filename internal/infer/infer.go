@@ -98,9 +98,9 @@ type Generate struct {
 	Sampling    Sampling
 	Defaults    Defaults // for what the request does not say
 
-	Thinking       bool // let the model emit Thinking first
-	ThinkingBudget int  // most tokens of thinking; 0 is no limit
-	Logprobs       int  // alternatives to report for every token, 0 to 20; 0 means no logprobs
+	Thinking       ThinkingMode
+	ThinkingBudget int // most tokens of thinking; 0 is no limit
+	Logprobs       int // alternatives to report for every token, 0 to 20; 0 means no logprobs
 
 	Reveal Reveal // parts of the prompt to report
 }
@@ -183,6 +183,24 @@ const (
 	ToolNone     ToolMode = "none"     // no call
 	ToolNamed    ToolMode = "tool"     // a call of the named tool
 )
+
+// ThinkingMode says whether the model emits [Thinking] before the answer. The set is closed.
+type ThinkingMode string
+
+// Modes of thinking.
+const (
+	ThinkAuto ThinkingMode = ""    // the model's own way
+	ThinkOn   ThinkingMode = "on"  // refused by a model that cannot
+	ThinkOff  ThinkingMode = "off" // as little as the model can
+)
+
+// ThinkIf returns the mode of a request that says yes or no.
+func ThinkIf(on bool) ThinkingMode {
+	if on {
+		return ThinkOn
+	}
+	return ThinkOff
+}
 
 // Format constrains the answer. At most one field is set.
 type Format struct {

@@ -3,13 +3,10 @@
 package jinja
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -45,6 +42,7 @@ func registerGlobals(s *scope) {
 func builtinNamespace(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
 	d := m.dict()
 	dict := d.AsDict()
+	dict.namespace = true
 	for k, v := range kwargs {
 		m.set(dict, k, v)
 	}
@@ -269,7 +267,7 @@ func (m *meter) evalTest(name string, val Value, args []Value) (bool, error) {
 	case "mapping":
 		return val.IsDict(), nil
 	case "iterable":
-		return val.IsList() || val.IsDict() || val.IsString(), nil
+		return val.IsList() || val.IsDict() || val.IsString() || val.IsUndefined(), nil
 	case "sequence":
 		return val.IsList(), nil
 	case "callable":
@@ -348,195 +346,6 @@ func (m *meter) evalTest(name string, val Value, args []Value) (bool, error) {
 // =============================================================================
 // Filter implementations
 // =============================================================================
-
-func filterTojson(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
-	if len(args) == 0 {
-		return NewString(""), nil
-	}
-
-	// The indented form is used rarely in chat templates; fall back to
-	// the reflection-based encoder for correctness instead of duplicating
-	// indent state in the direct encoder.
-	if indent, ok := kwargs["indent"]; ok && !indent.IsNone() && !indent.IsUndefined() {
-		pad := m.repeat(" ", m.toInt64(indent))
-		m.measureJSON(args[0], len(pad), 1)
-		data, err := json.MarshalIndent(valueToGo(args[0]), "", pad)
-		if err != nil {
-			return NewString(""), nil
-		}
-		return NewString(string(data)), nil
-	}
-
-	// Direct Value-tree encoder. Bypasses valueToGo's intermediate
-	// map[string]any/[]any allocations and json.Marshal's reflection
-	// path. Per-render allocations drop from ~80 (Dict.Set + valueToGo
-	// + reflect) to a handful (one strings.Builder grow + one Marshal
-	// per leaf string for escaping).
-	var sb strings.Builder
-	if err := m.encodeValueJSON(&sb, args[0], 1); err != nil {
-		return NewString(""), nil
-	}
-	return NewString(sb.String()), nil
-}
-
-// encodeValueJSON writes the JSON encoding of v directly into sb without
-// going through an intermediate Go-typed tree.
-//
-// The output matches Python json.dumps's defaults so that prompts rendered by
-// this engine are byte-for-byte identical to those produced by HuggingFace's
-// reference Jinja2 implementation:
-//
-//   - Item separator is ", " (with a trailing space), key/value separator is
-//     ": " — Python's default when no indent is given.
-//   - HTML metacharacters '&', '<', '>' are NOT escaped to \u0026 / \u003c /
-//     \u003e (Go's encoding/json escapes these by default; Python does not).
-//
-// Both differences would otherwise change the tokenization of every tool
-// definition that ends up in a chat prompt.
-func (m *meter) encodeValueJSON(sb *strings.Builder, v Value, depth int) error {
-	m.level(depth)
-	m.grow(8) // of the brackets, separators and short values
-	switch v.kind {
-	case KindUndefined, KindNone, KindCallable:
-		sb.WriteString("null")
-		return nil
-
-	case KindBool:
-		if v.AsBool() {
-			sb.WriteString("true")
-		} else {
-			sb.WriteString("false")
-		}
-		return nil
-
-	case KindInt:
-		m.grow(20)
-		var buf [20]byte
-		sb.Write(strconv.AppendInt(buf[:0], v.AsInt(), 10))
-		return nil
-
-	case KindFloat:
-		m.grow(24)
-		f := v.AsFloat()
-		if math.IsInf(f, 0) || math.IsNaN(f) {
-			return fmt.Errorf("tojson: cannot encode %v", f)
-		}
-		var buf [32]byte
-		sb.Write(strconv.AppendFloat(buf[:0], f, 'g', -1, 64))
-		return nil
-
-	case KindString:
-		return m.encodeJSONString(sb, v.AsString())
-
-	case KindList:
-		sb.WriteByte('[')
-		for i, item := range v.AsList().Items {
-			if i > 0 {
-				sb.WriteString(", ")
-			}
-			if err := m.encodeValueJSON(sb, item, depth+1); err != nil {
-				return err
-			}
-		}
-		sb.WriteByte(']')
-		return nil
-
-	case KindDict:
-		sb.WriteByte('{')
-		d := v.AsDict()
-		for i, key := range d.Keys {
-			if i > 0 {
-				sb.WriteString(", ")
-			}
-			if err := m.encodeJSONString(sb, key); err != nil {
-				return err
-			}
-			sb.WriteString(": ")
-			value, _ := m.get(d, key)
-			if err := m.encodeValueJSON(sb, value, depth+1); err != nil {
-				return err
-			}
-		}
-		sb.WriteByte('}')
-		return nil
-	}
-
-	sb.WriteString("null")
-	return nil
-}
-
-// encodeJSONString writes the JSON encoding of s without HTML-escaping (no
-// \u0026 / \u003c / \u003e), matching Python json.dumps's default behaviour.
-func (m *meter) encodeJSONString(sb *strings.Builder, s string) error {
-	m.grow(m.quoted(s))
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
-		return err
-	}
-	// json.Encoder.Encode appends a trailing newline; strip it.
-	out := buf.Bytes()
-	if n := len(out); n > 0 && out[n-1] == '\n' {
-		out = out[:n-1]
-	}
-	sb.Write(out)
-	return nil
-}
-
-// quoted returns the most bytes that s can have as a JSON string.
-func (m *meter) quoted(s string) int {
-	m.step(2 + len(s)>>4)
-	n := len(s) + 2
-	for _, r := range s {
-		switch {
-		case r < ' ', r == '"', r == '\\', r == '<', r == '>', r == '&', r == '\u2028', r == '\u2029', r == utf8.RuneError:
-			n += 5
-		}
-	}
-	return n
-}
-
-// measureJSON counts the bytes of the indented JSON text of a value, and of the copy of the
-// value that is made for it.
-func (m *meter) measureJSON(v Value, pad, depth int) {
-	m.level(depth)
-	m.step(2)
-	m.grow(times(pad, depth) + itemBytes)
-	switch v.kind {
-	case KindInt, KindFloat:
-		m.grow(48)
-	case KindString:
-		m.grow(2 * m.quoted(v.AsString()))
-	case KindList:
-		m.grow(listBytes + times(pad, depth))
-		for _, item := range v.AsList().Items {
-			m.measureJSON(item, pad, depth+1)
-		}
-	case KindDict:
-		m.grow(dictBytes + times(pad, depth))
-		d := v.AsDict()
-		for _, key := range d.Keys {
-			m.grow(entryBytes + 2*m.quoted(key))
-			value, _ := m.get(d, key)
-			m.measureJSON(value, pad, depth+1)
-		}
-	}
-}
-
-func filterFromjson(m *meter, args []Value, kwargs map[string]Value) (Value, error) {
-	if len(args) == 0 || !args[0].IsString() {
-		return Undefined(), nil
-	}
-
-	m.measureGo(args[0].AsString())
-	var result any
-	if err := json.Unmarshal([]byte(args[0].AsString()), &result); err != nil {
-		return Undefined(), fmt.Errorf("fromjson: %w", err)
-	}
-
-	return FromGoValue(result), nil
-}
 
 // measureGo counts the bytes of the value of a JSON text, from its punctuation: of two
 // copies, because the decoder makes one of its own.
@@ -1331,38 +1140,4 @@ func (m *meter) containsValue(container, item Value) bool {
 		return strings.Contains(container.AsString(), item.AsString())
 	}
 	return false
-}
-
-// valueToGo converts a Value back to a plain Go type suitable for
-// json.Marshal.
-func valueToGo(v Value) any {
-	switch v.kind {
-	case KindUndefined, KindNone:
-		return nil
-	case KindBool:
-		return v.AsBool()
-	case KindInt:
-		return v.AsInt()
-	case KindFloat:
-		return v.AsFloat()
-	case KindString:
-		return v.AsString()
-	case KindList:
-		list := v.AsList()
-		out := make([]any, list.Len())
-		for i, item := range list.Items {
-			out[i] = valueToGo(item)
-		}
-		return out
-	case KindDict:
-		d := v.AsDict()
-		out := make(map[string]any, d.Len())
-		for _, key := range d.Keys {
-			out[key] = valueToGo(d.Data[key])
-		}
-		return out
-	case KindCallable:
-		return nil
-	}
-	return nil
 }

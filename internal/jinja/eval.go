@@ -543,14 +543,17 @@ func (e *evaluator) evalAttr(n *attrExpr) (Value, error) {
 		return Undefined(), err
 	}
 
-	// Dict attribute access.
+	// Attributes of a dict: as in Python, a method hides a member of its name.
 	if obj.IsDict() {
-		if v, ok := obj.AsDict().Get(n.attr); ok {
+		v, ok := obj.AsDict().Get(n.attr)
+		if ok && obj.AsDict().namespace {
 			return v, nil
 		}
-
-		// Dict methods.
-		return e.dictMethod(obj, n.attr)
+		method, err := e.dictMethod(obj, n.attr)
+		if err != nil || !method.IsUndefined() {
+			return method, err
+		}
+		return v, nil
 	}
 
 	// String methods.
@@ -1277,7 +1280,7 @@ func (e *evaluator) dictMethod(obj Value, method string) (Value, error) {
 
 func (m *meter) addValues(a, b Value) Value {
 	if a.IsString() || b.IsString() {
-		return NewString(m.concat(m.text(a), m.text(b)))
+		return NewString(m.concat(m.added(a), m.added(b)))
 	}
 	if a.IsList() && b.IsList() {
 		items := m.copies(a.AsList().Len() + b.AsList().Len())
@@ -1289,6 +1292,14 @@ func (m *meter) addValues(a, b Value) Value {
 		return NewFloat(m.toFloat64(a) + m.toFloat64(b))
 	}
 	return NewInt(m.toInt64(a) + m.toInt64(b))
+}
+
+// added is the text of an operand of +. Python refuses none there; here it has no text.
+func (m *meter) added(v Value) string {
+	if v.IsNone() {
+		return ""
+	}
+	return m.text(v)
 }
 
 func (m *meter) subValues(a, b Value) Value {

@@ -70,6 +70,7 @@ func tooDeep() bound { return bound(fmt.Sprintf("it nests deeper than %d levels"
 // A meter counts the work of one rendering, and ends it at a bound.
 type meter struct {
 	steps  int
+	most   int // steps
 	yield  int // the number of steps at which the next yield is due
 	bytes  int
 	calls  int // of macros in each other
@@ -85,10 +86,10 @@ func (m *meter) step(n int) {
 }
 
 func (m *meter) rest() {
-	if m.steps > maxSteps {
-		panic(bound(fmt.Sprintf("it takes more than %d steps", maxSteps)))
+	if m.steps > m.most {
+		panic(bound(fmt.Sprintf("it takes more than %d steps", m.most)))
 	}
-	m.yield = m.steps + maxSteps/maxYields
+	m.yield = min(m.steps+maxSteps/maxYields, m.most+1)
 	runtime.Gosched()
 }
 
@@ -395,8 +396,7 @@ func (m *meter) trimmed(s, trimmed string) Value {
 // sort counts the work of one comparison of a sort that moves values about.
 func (m *meter) sort() { m.step(2) }
 
-// text returns the output of a value. Unlike repr it has no quotes around a string, and
-// no text for none.
+// text returns the output of a value. Unlike repr it has no quotes around a string.
 func (m *meter) text(v Value) string {
 	switch v.kind {
 	case KindString:
@@ -410,7 +410,9 @@ func (m *meter) text(v Value) string {
 		return strconv.FormatInt(v.AsInt(), 10)
 	case KindFloat:
 		m.step(1)
-		return fmt.Sprintf("%g", v.AsFloat())
+		return pythonFloat(v.AsFloat())
+	case KindNone:
+		return "None"
 	case KindList, KindDict:
 		var b strings.Builder
 		m.repr(&b, v, 1)

@@ -43,22 +43,32 @@ func (t *Template) Render(data map[string]any) (string, error) {
 		vals[k] = FromGoValue(v)
 	}
 
-	return render(t.nodes, vals)
+	text, _, err := render(t.nodes, vals, maxSteps)
+	return text, err
 }
 
 // RenderValues is like Render but accepts pre-converted Value data.
 func (t *Template) RenderValues(data map[string]Value) (string, error) {
-	return render(t.nodes, data)
+	text, _, err := render(t.nodes, data, maxSteps)
+	return text, err
+}
+
+// RenderWithin is RenderValues with a bound on its steps, which may be lower than that of the package. It
+// returns the steps taken.
+func (t *Template) RenderWithin(data map[string]Value, most int) (text string, steps int, err error) {
+	return render(t.nodes, data, most)
 }
 
 // =============================================================================
 
-// render executes the AST with the given data and returns the result.
-func render(nodes []node, data map[string]Value) (text string, err error) {
+// render executes the AST with the given data and returns the result and the steps taken.
+func render(nodes []node, data map[string]Value, most int) (text string, steps int, err error) {
+	m := &meter{most: min(most, maxSteps)}
+	defer func() { steps = m.steps }()
 	defer catch(&err)
 	e := evaluator{
 		output: strings.Builder{},
-		m:      &meter{},
+		m:      m,
 	}
 
 	// Use the cached builtins scope directly. The scope is initialized
@@ -75,8 +85,8 @@ func render(nodes []node, data map[string]Value) (text string, err error) {
 	}
 
 	if err := e.execNodes(nodes); err != nil {
-		return "", err
+		return "", 0, err
 	}
 
-	return e.output.String(), nil
+	return e.output.String(), 0, nil
 }

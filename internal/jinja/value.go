@@ -191,6 +191,8 @@ func (l *List) Append(v Value) { l.Items = append(l.Items, v) }
 type Dict struct {
 	Keys []string
 	Data map[string]Value
+
+	namespace bool // made by namespace: its members hide methods
 }
 
 // Get returns the value for key and reports whether it was found.

@@ -75,20 +75,21 @@ type done struct {
 	Out            int
 	Backend, Model string
 	Unsatisfied    bool
+	Stop           string
 	StopIgnored    bool
 }
 
 func doneOf(ev *infer.Done) *done {
 	return &done{
 		Reason: ev.Reason, In: ev.In, Cached: ev.Cached, Out: ev.Out,
-		Backend: ev.Backend, Model: ev.Model, Unsatisfied: ev.Unsatisfied, StopIgnored: ev.StopIgnored,
+		Backend: ev.Backend, Model: ev.Model, Unsatisfied: ev.Unsatisfied, Stop: ev.Stop, StopIgnored: ev.StopIgnored,
 	}
 }
 
 func (d *done) event() *infer.Done {
 	return &infer.Done{
 		Reason: d.Reason, In: d.In, Cached: d.Cached, Out: d.Out,
-		Backend: d.Backend, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied, StopIgnored: d.StopIgnored,
+		Backend: d.Backend, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied, Stop: d.Stop, StopIgnored: d.StopIgnored,
 	}
 }
 

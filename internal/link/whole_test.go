@@ -154,6 +154,7 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 			g.fill(reflect.ValueOf(&ev.Out).Elem())
 			g.fill(reflect.ValueOf(&ev.Backend).Elem())
 			g.fill(reflect.ValueOf(&ev.Unsatisfied).Elem())
+			g.fill(reflect.ValueOf(&ev.Stop).Elem())
 			ev.Model, ev.Timings = "a model", timings
 		case *infer.Text:
 			g.fill(reflect.ValueOf(ev).Elem())

@@ -62,7 +62,7 @@ type PendingAuth struct {
 	n atomic.Int64
 }
 
-// enter reports whether there is room for one more.
+// enter takes a place for a connection. It reports false if there is none.
 func (s *PendingAuth) enter() bool {
 	if s.n.Add(1) > cmp.Or(s.Max, maxPending) || !s.Slots.tryTake() {
 		s.n.Add(-1)

@@ -73,7 +73,7 @@ type run struct {
 	changes int     // times that the upstream content changed
 	restart bool    // begun again after an unexpected 416
 
-	// then is called when all requests of the round have ended; it may change what they read.
+	// then is called when all requests of the round have ended; it may change fields that they read.
 	then func() error
 
 	pending  []store.Range // not yet requested

@@ -48,8 +48,8 @@ func fill(t *testing.T, dir string, free int64) (empty func()) {
 	}
 }
 
-// A pull onto a disk that fills at twenty points names the lack, keeps what came, and leaves
-// nothing half there; with room the next one goes on. A file of known size is refused before its
+// A pull onto a disk that fills at twenty points names the lack, keeps the received bytes, and
+// leaves no half model; with room the next pull resumes. A file of known size is refused before its
 // first byte; the bytes of one without a length end where the disk does.
 func TestDiskFills(t *testing.T) {
 	for name, known := range map[string]bool{"of known size": true, "without a length": false} {

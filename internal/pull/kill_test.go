@@ -128,8 +128,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killAnywhere pulls a model by processes that are killed, at most that often, and by a last one
-// that is not. It sets the puller to one of their store.
+// killAnywhere pulls a model by processes that are killed, at most that often, and by a last process
+// that is left alone. It sets the puller to one of their store.
 func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) {
 	b.t.Helper()
 	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)

@@ -63,7 +63,7 @@ func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 	}
 	if reason := fatal(o.err, here); reason != nil {
 		r.dead[r.at] = reason
-		return true, nil
+		return true, nil //nolint:nilerr // choose returns it if there is no other source
 	}
 	switch {
 	case errors.Is(o.err, errMoved):

@@ -161,7 +161,7 @@ func TestOtherBeginsAfterMismatch(t *testing.T) {
 	}
 }
 
-// A content without a digest may be one that another process writes just now.
+// Another process may be writing the same content while its digest is not known yet.
 func TestOtherWritesTheSame(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 86)

@@ -57,7 +57,8 @@ var (
 	}
 )
 
-// signs are strings by their first letter: every text that a rule matches contains one.
+// signs lists strings by their first letter. Every text that a rule matches contains at least one of
+// them, so a text without any is not searched further.
 var signs = [256][]string{
 	'a': {"authorization", "api_key", "api-key", "apikey", "akia", "asia"},
 	'b': {"bearer"},

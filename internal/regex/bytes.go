@@ -247,5 +247,5 @@ func (d *DFA) plain() []int32 {
 	return plain
 }
 
-// maxPlain is the distance beyond which plain does not look.
+// maxPlain bounds the distances that plain returns, in steps.
 const maxPlain = 256

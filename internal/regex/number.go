@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Numbers are languages like strings: of decimals without exponent. A language is closed
-// if it has all spellings of each of its values (1, 1.0, 1.00; 0 and -0), so that
-// intersections and differences of languages are those of the sets of values.
+// Sets of numbers are languages, too: their strings are decimals without exponent. Such a language
+// must contain all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0). Then the intersection
+// or difference of two languages is that of their sets.
 
 // maxDigits bounds the digits of a bound, before and behind the point.
 const maxDigits = 400

@@ -199,7 +199,7 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 		known    = false
 		loading  = &backend.Backend{Name: "loading", Abilities: func() (infer.Abilities, bool) { return reported, known }}
 		r        = route.Router{Backends: []*backend.Backend{plain, whole, loading}}
-		thinking = func(model string) infer.Task { return &infer.Generate{Model: model, Thinking: true} }
+		thinking = func(model string) infer.Task { return &infer.Generate{Model: model, Thinking: infer.ThinkOn} }
 		want     = func(task infer.Task, want string) {
 			t.Helper()
 			if got := choose(&r, task); got != want {

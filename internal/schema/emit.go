@@ -1,6 +1,10 @@
 package schema
 
-import "github.com/inferd-go/inferd/internal/automaton"
+import (
+	"cmp"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
 
 const (
 	maxNesting = 128     // arrays and objects in each other, in a value
@@ -13,6 +17,7 @@ const (
 type ruleKey struct {
 	expr   expr
 	single bool
+	style  uint8
 }
 
 // An emitter writes the grammar.
@@ -24,6 +29,7 @@ type emitter struct {
 
 	space, gap *automaton.DFA // white space between tokens, and behind a colon
 	spelt      map[spelling]*automaton.DFA
+	character  *automaton.DFA // any one, in UTF-8; nil until it is needed
 
 	// Found in the grammar so far: objects with undeclared members, arrays of unique items.
 	// Their scopes need marks at all objects, or arrays, of the grammar.
@@ -50,7 +56,7 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 		}
 		e = again
 		e.space, e.gap = whiteSpace()
-		start := e.rule(c.schema(c.root), false)
+		start := e.styled(c.schema(c.root), false, c.style)
 		for len(e.queue) > 0 {
 			k := e.queue[0]
 			e.queue = e.queue[1:]
@@ -83,9 +89,12 @@ func whiteSpace() (space, gap *automaton.DFA) {
 	return space, gap
 }
 
-// rule returns the rule of an expression.
-func (e *emitter) rule(x expr, single bool) automaton.Rule {
-	k := ruleKey{x, single}
+// rule returns the rule of an expression inside of a value.
+func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, inside) }
+
+// styled returns the rule of an expression.
+func (e *emitter) styled(x expr, single bool, style uint8) automaton.Rule {
+	k := ruleKey{x, single, style}
 	r, ok := e.rules[k]
 	if !ok {
 		e.b.Spend(64)
@@ -111,25 +120,11 @@ func (e *emitter) values(k ruleKey) automaton.Node {
 }
 
 func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
-	b := e.b
-	end := b.End()
-	if s.null {
-		ways = append(ways, b.Bytes("null", end))
-	}
-	for i, word := range []string{"false", "true"} {
-		if s.bools[i] {
-			ways = append(ways, b.Bytes(word, end))
+	end := e.b.End()
+	if k.style != outermost {
+		if ways, err = e.scalars(s, k, end); err != nil || k.style == rawMember {
+			return ways, err
 		}
-	}
-	if !s.nums.Empty() {
-		ways = append(ways, e.number(s.nums, k.single, end))
-	}
-	for _, x := range s.strs {
-		n, err := e.string(x, end)
-		if err != nil {
-			return nil, err
-		}
-		ways = append(ways, n)
 	}
 	for i := range s.arrs {
 		if e.emptyArrs(&s.arrs[i]) {
@@ -145,7 +140,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 		if e.emptyObjs(&s.objs[i]) {
 			continue
 		}
-		n, err := e.object(&s.objs[i], end)
+		n, err := e.object(&s.objs[i], k.style == outermost, end)
 		if err != nil {
 			return nil, err
 		}
@@ -154,8 +149,55 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 	return ways, nil
 }
 
+// scalars returns the alternatives of a set that are neither arrays nor objects.
+func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automaton.Node, err error) {
+	b := e.b
+	if k.style != rawMember {
+		words := e.words()
+		for i, has := range []bool{s.null, s.bools[0], s.bools[1]} {
+			if has {
+				ways = append(ways, b.Bytes(words[i], end))
+			}
+		}
+		if !s.nums.Empty() {
+			ways = append(ways, e.number(s.nums, k.single, end))
+		}
+	}
+	if k.style == jsonMember {
+		return ways, nil
+	}
+	write := e.string
+	if k.style != inside {
+		write = e.rawString
+	}
+	for _, x := range s.strs {
+		n, err := write(x, end)
+		if err != nil {
+			return nil, err
+		}
+		ways = append(ways, n)
+	}
+	return ways, nil
+}
+
+// words returns the words for null, false and true.
+func (e *emitter) words() [3]string {
+	if e.note == nil {
+		return [3]string{"null", "false", "true"}
+	}
+	return [3]string{cmp.Or(e.note.Null, "null"), cmp.Or(e.note.False, "false"), cmp.Or(e.note.True, "true")}
+}
+
+// bare reports whether names and strings are spelt without JSON's quotes everywhere.
+func (e *emitter) bare() bool { return e.note != nil && e.note.Quote != "" }
+
 // ws writes white space.
-func (e *emitter) ws(next automaton.Node) automaton.Node { return e.b.DFA(e.space, next) }
+func (e *emitter) ws(next automaton.Node) automaton.Node {
+	if e.bare() {
+		return next
+	}
+	return e.b.DFA(e.space, next)
+}
 
 // mark passes marks if they are needed.
 func (e *emitter) mark(on bool, m automaton.Mark, next automaton.Node) automaton.Node {

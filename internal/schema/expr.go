@@ -70,6 +70,9 @@ type compiler struct {
 	vacant             map[expr]bool // answers of empty
 	asking             map[expr]bool
 
+	note  *Notation // nil is JSON
+	style uint8     // of the whole: inside, or outermost where only objects count
+
 	refused     []Refusal
 	annotations []string
 }

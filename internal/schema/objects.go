@@ -7,8 +7,8 @@ import (
 )
 
 // object writes the objects of a case.
-func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
-	w := &objectWriter{emitter: e, o: o, behind: make(map[place]automaton.Node), ahead: make(map[place]automaton.Node)}
+func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node, error) {
+	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[place]automaton.Node), ahead: make(map[place]automaton.Node)}
 	for _, p := range o.props {
 		if !e.empty(p.value) {
 			w.props = append(w.props, p)
@@ -22,7 +22,7 @@ func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
 			w.spare = n
 		}
 	}
-	if len(w.classes) > 0 && (o.most < 0 || o.most > 0) {
+	if len(w.classes) > 0 && !w.root && (o.most < 0 || o.most > 0) {
 		e.openObjects = true
 	}
 	w.required = make([]bool, len(w.props)+1)
@@ -30,14 +30,21 @@ func (e *emitter) object(o *objs, end automaton.Node) (automaton.Node, error) {
 		w.required[i] = w.required[i+1] || w.props[i].required
 	}
 	b := e.b
-	w.close = b.Bytes("}", e.mark(e.markObjects, automaton.Close, end))
-	w.last = e.ws(w.close)
+	if w.root {
+		w.close, w.last = end, end
+	} else {
+		w.close = b.Bytes("}", e.mark(e.markObjects, automaton.Close, end))
+		w.last = e.ws(w.close)
+	}
 	ways := []automaton.Node{w.next(place{})}
 	if !w.required[0] && o.least == 0 {
 		ways = append(ways, w.close)
 	}
 	if w.err != nil {
 		return 0, w.err
+	}
+	if w.root {
+		return b.Alt(ways...), nil
 	}
 	return b.Bytes("{", e.mark(e.markObjects, automaton.Open|automaton.Begin, e.ws(b.Alt(ways...)))), nil
 }
@@ -50,6 +57,7 @@ type place struct{ prop, members, others int }
 type objectWriter struct {
 	*emitter
 	o             *objs
+	root          bool // it is the outermost object of a notation
 	props         []prop
 	classes       []class // of undeclared members
 	counted       bool
@@ -76,7 +84,13 @@ func (w *objectWriter) add(p place) place {
 // member writes a member: name writes its name in front of a node.
 func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	b := w.b
+	if w.root {
+		return w.noted(name, value, next)
+	}
 	next = b.Nest(w.rule(value, false), next)
+	if w.bare() {
+		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, next)))
+	}
 	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, b.DFA(w.gap, next)))
 	return b.Bytes(`"`, name(next))
 }
@@ -100,7 +114,7 @@ func (w *objectWriter) next(p place) automaton.Node {
 		prop := &w.props[p.prop]
 		q := p
 		q.prop++
-		ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(inner(prop.name), next) }, prop.value, w.after(w.add(q))))
+		ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(w.nameOf(prop.name), next) }, prop.value, w.after(w.add(q))))
 		if !prop.required {
 			ways = append(ways, w.next(q))
 		}
@@ -111,6 +125,9 @@ func (w *objectWriter) next(p place) automaton.Node {
 		}
 		for _, k := range w.classes {
 			ways = append(ways, w.member(func(next automaton.Node) automaton.Node {
+				if w.root || w.bare() {
+					return w.bareNames(k.names, next)
+				}
 				if k.names == nil {
 					return w.b.Text(0, automaton.Unlimited, next)
 				}
@@ -129,10 +146,26 @@ func (w *objectWriter) after(p place) automaton.Node {
 	}
 	n := w.b.Forward()
 	w.behind[p] = n
-	ways := []automaton.Node{w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.ws(w.next(p))))}
+	ways := []automaton.Node{w.comma(w.next(p))}
 	if !w.required[p.prop] && p.members >= w.o.least {
 		ways = append(ways, w.last)
 	}
 	w.b.Define(n, ways...)
 	return n
+}
+
+// comma writes what stands between two members.
+func (w *objectWriter) comma(next automaton.Node) automaton.Node {
+	if w.root {
+		return w.note.Write(w.b, w.note.Separator, next)
+	}
+	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.ws(next)))
+}
+
+// nameOf returns a declared name as it stands in the object, without quotes.
+func (w *objectWriter) nameOf(name string) string {
+	if w.root || w.bare() {
+		return name
+	}
+	return inner(name)
 }

@@ -15,6 +15,7 @@ const (
 	spellQuoted uint8 = iota
 	spellNumber
 	spellCanonical
+	spellRaw
 )
 
 // spell returns the spelling of a language, made once.
@@ -55,6 +56,13 @@ func (e *emitter) number(nums *regex.DFA, single bool, next automaton.Node) auto
 }
 
 func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
+	if e.bare() {
+		n, err := e.rawString(x, e.note.Write(e.b, e.note.Quote, next))
+		if err != nil {
+			return 0, err
+		}
+		return e.note.Write(e.b, e.note.Quote, n), nil
+	}
 	next = e.b.Bytes(`"`, next)
 	if x.lang == nil {
 		most := x.most

@@ -28,6 +28,8 @@ type Schema struct {
 	// Annotations has the pointers of keywords that bind nothing although they may seem to:
 	// formats that the standard does not know, content*, and unknown keywords.
 	Annotations []string
+	// Members has what the declared members of the outermost object may be; of [CompileObject] only.
+	Members map[string]Kinds
 }
 
 // A Refusal is a keyword that cannot be kept. Without a keyword, Pointer is a schema as a
@@ -85,6 +87,10 @@ const maxShortest = 1 << 20
 // Compile compiles a schema within a budget; nil has the default bounds. The error is a
 // [*SyntaxError] if the source is no schema, else [RefusedError].
 func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
+	return compile(source, nil, false, b)
+}
+
+func compile(source []byte, n *Notation, object bool, b *automaton.Budget) (*Schema, error) {
 	if b == nil {
 		b = &automaton.Budget{}
 	}
@@ -97,6 +103,10 @@ func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
 		return nil, &SyntaxError{Problem: "a schema is an object, true or false"}
 	}
 	c := newCompiler(root, b)
+	c.note = n
+	if object {
+		c.style = outermost
+	}
 	g, err := c.compile()
 	switch {
 	case b.Err() != nil:
@@ -113,7 +123,11 @@ func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
 		return nil, RefusedError{{Why: whyItems}}
 	}
 	slices.Sort(c.annotations)
-	return &Schema{Grammar: g, Annotations: slices.Compact(c.annotations)}, nil
+	s := &Schema{Grammar: g, Annotations: slices.Compact(c.annotations)}
+	if object {
+		s.Members = c.outermostKinds()
+	}
+	return s, nil
 }
 
 // Empty reports whether an error says that no value satisfies the schema.

@@ -43,6 +43,12 @@ func (r *Resolver) UserOf(nc *net.TCPConn) (uid uint32, err error) {
 	return uid, err
 }
 
+// ListenerOf returns the uid of the user that created the socket which gets the connections to an
+// address of this machine. ErrUnknown means that there is none, or that its user has no number here.
+func (r *Resolver) ListenerOf(addr netip.AddrPort) (uid uint32, err error) {
+	return r.lookupListener(netip.AddrPortFrom(addr.Addr().Unmap().WithZone(""), addr.Port()))
+}
+
 // Unknown returns how many lookups have failed.
 func (r *Resolver) Unknown() int64 { return r.unknown.Load() }
 

@@ -79,6 +79,20 @@ const (
 
 // lookup returns the user of the socket from, which is connected to the address to.
 func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
+	return k.ask(from, to, func(r reply) bool {
+		// A listener is returned in place of no socket.
+		return openStates&(1<<r.state) != 0 && r.from == from && r.to == to
+	})
+}
+
+// lookupListener returns the user of the socket that gets the connections to an address: the one that
+// the kernel itself would choose, with any address or with this one.
+func (k *kernel) lookupListener(at netip.AddrPort) (uint32, error) {
+	return k.ask(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
+}
+
+// ask asks for one socket. The answer counts if it matches.
+func (k *kernel) ask(from, to netip.AddrPort, matches func(reply) bool) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fd < 0 {
@@ -105,14 +119,14 @@ func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
 		}
 		for _, m := range msgs {
 			if m.Header.Seq == k.seq { // else the answer to a question that was given up
-				return k.answer(m, from, to)
+				return k.answer(m, matches)
 			}
 		}
 	}
 	return 0, os.ErrDeadlineExceeded
 }
 
-// question is a request for one socket.
+// question is a request for one socket. Without an address, to is none.
 func question(seq uint32, from, to netip.AddrPort) []byte {
 	msg := make([]byte, sizeofHeader+sizeofRequest)
 	native, body := binary.NativeEndian, msg[sizeofHeader:]
@@ -151,12 +165,20 @@ const (
 	finWait1    = 4
 	finWait2    = 5
 	closeWait   = 8
+	listening   = 10
 
 	openStates = 1<<established | 1<<finWait1 | 1<<finWait2 | 1<<closeWait
 )
 
+// A reply describes a socket.
+type reply struct {
+	state      byte
+	from, to   netip.AddrPort
+	uid, inode uint32
+}
+
 // answer reads the kernel's answer about a socket.
-func (k *kernel) answer(m syscall.NetlinkMessage, from, to netip.AddrPort) (uint32, error) {
+func (k *kernel) answer(m syscall.NetlinkMessage, matches func(reply) bool) (uint32, error) {
 	native := binary.NativeEndian
 	switch {
 	case m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4:
@@ -168,19 +190,20 @@ func (k *kernel) answer(m syscall.NetlinkMessage, from, to netip.AddrPort) (uint
 	case m.Header.Type != unix.SOCK_DIAG_BY_FAMILY || len(m.Data) < sizeofReply:
 		return 0, errors.New("ask for a socket: the kernel's answer has another form")
 	}
-	state, id, rest := m.Data[1], m.Data[4:4+sizeofID], m.Data[4+sizeofID:]
-	uid, inode := native.Uint32(rest[12:]), native.Uint32(rest[16:])
+	id, rest := m.Data[4:4+sizeofID], m.Data[4+sizeofID:]
+	r := reply{
+		state: m.Data[1], from: addrIn(m.Data[0], id[0:], id[4:]), to: addrIn(m.Data[0], id[2:], id[20:]),
+		uid: native.Uint32(rest[12:]), inode: native.Uint32(rest[16:]),
+	}
 	switch {
-	case openStates&(1<<state) == 0:
-		return 0, ErrUnknown // such as a listener, which the kernel returns in place of none
-	case addrIn(m.Data[0], id[0:], id[4:]) != from || addrIn(m.Data[0], id[2:], id[20:]) != to:
+	case !matches(r):
 		return 0, ErrUnknown
-	case inode == 0: // the client has closed it; the kernel then reports the uid 0
+	case r.inode == 0: // it has been closed; the kernel then reports the uid 0
 		return 0, ErrUnknown
-	case uid == k.overflow || uid == nobody:
+	case r.uid == k.overflow || r.uid == nobody:
 		return 0, ErrUnknown
 	}
-	return uid, nil
+	return r.uid, nil
 }
 
 // addrIn reads a port and an address of a struct inet_diag_sockid.

@@ -1,12 +1,16 @@
 package sockdiag_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,6 +26,15 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		_, _ = io.Copy(io.Discard, nc) // until the server closes
+		os.Exit(0)
+	}
+	if addr := os.Getenv("SOCKDIAG_LISTEN"); addr != "" {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			os.Exit(1)
+		}
+		fmt.Fprintln(os.Stdout, ln.Addr())
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -194,5 +207,73 @@ func BenchmarkUserOf(b *testing.B) {
 		if _, err := r.UserOf(server); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The listener is the one that the kernel would choose, also if it listens at any address.
+func TestListenerOf(t *testing.T) {
+	r := open(t)
+	for name, at := range map[string]struct{ listen, dial string }{
+		"IPv4":          {"127.0.0.1:0", "127.0.0.1"},
+		"IPv6":          {"[::1]:0", "::1"},
+		"every address": {"0.0.0.0:0", "127.0.0.1"},
+		"dual stack":    {"[::]:0", "127.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", at.listen)
+			if err != nil {
+				t.Skip("no such address here: ", err)
+			}
+			addr := netip.AddrPortFrom(netip.MustParseAddr(at.dial), ln.Addr().(*net.TCPAddr).AddrPort().Port())
+			if uid, err := r.ListenerOf(addr); err != nil || int(uid) != os.Getuid() {
+				t.Errorf("ListenerOf = %d, %v; want %d", uid, err, os.Getuid())
+			}
+			nc, err := net.Dial("tcp", addr.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if uid, err := r.ListenerOf(nc.RemoteAddr().(*net.TCPAddr).AddrPort()); err != nil || int(uid) != os.Getuid() {
+				t.Errorf("with a connection: %d, %v", uid, err)
+			}
+			_ = ln.Close()
+			if uid, err := r.ListenerOf(addr); !errors.Is(err, sockdiag.ErrUnknown) {
+				t.Errorf("once closed: %d, %v", uid, err)
+			}
+		})
+	}
+}
+
+// The listener of another user has its uid.
+func TestListenerOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	const other = 61234
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(copyFor(t, exe))
+	cmd.Env = []string{"SOCKDIAG_LISTEN=127.0.0.1:0"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Skip("the test binary cannot be run by another user: ", err)
+	}
+	defer func() { _ = errors.Join(in.Close(), cmd.Wait()) }()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uid, err := open(t).ListenerOf(netip.MustParseAddrPort(strings.TrimSpace(line))); err != nil || uid != other {
+		t.Errorf("ListenerOf = %d, %v; want %d", uid, err, other)
 	}
 }

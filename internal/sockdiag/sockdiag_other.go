@@ -15,3 +15,5 @@ func open() (*Resolver, error) { return nil, errors.ErrUnsupported }
 func (*kernel) close() error { return nil }
 
 func (*kernel) lookup(_, _ netip.AddrPort) (uint32, error) { return 0, errors.ErrUnsupported }
+
+func (*kernel) lookupListener(netip.AddrPort) (uint32, error) { return 0, errors.ErrUnsupported }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -230,7 +231,7 @@ func (d *disk) readDir(dir string) ([]fs.DirEntry, error) {
 // before the rename, and the folder after it: a power cut leaves the old file or the new one.
 // shared is the mode in a shared store.
 func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable bool) (err error) {
-	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+rand.Text()[:8])
+	temp := path.Join(path.Dir(name), tempPrefix(name)+rand.Text()[:8])
 	f, err := d.create(temp, shared)
 	if err != nil {
 		return err
@@ -252,6 +253,26 @@ func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable boo
 	}
 	if durable {
 		return d.syncDir(path.Dir(name))
+	}
+	return nil
+}
+
+// tempPrefix is the begin of the names of replace's temporary files.
+func tempPrefix(name string) string { return "." + path.Base(name) + "." }
+
+// removeTemps removes the temporary files of processes that were killed while they replaced a file.
+// The caller must be its only writer.
+func (d *disk) removeTemps(name string) error {
+	entries, err := d.readDir(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix(name)) {
+			if err := d.remove(path.Join(path.Dir(name), e.Name())); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -154,7 +154,10 @@ func headerOf(f *os.File, parts int) (*Header, string) {
 		return nil, fmt.Sprintf("%s cannot be loaded as a model: %v", f.Name(), err)
 	}
 	warning := ""
-	if h.SplitCount > 1 && h.SplitCount != uint64(parts) {
+	switch {
+	case h.SplitCount <= 1 && parts > 1:
+		warning = fmt.Sprintf("%s is no part of a split model, by its header, but one of %d files: they are not one model", f.Name(), parts)
+	case h.SplitCount > 1 && h.SplitCount != uint64(parts):
 		warning = fmt.Sprintf("%s is one of %d parts, by its header: the model cannot be loaded without the others", f.Name(), h.SplitCount)
 	}
 	return &Header{printable.Text(h.Arch), h.Quant, clampInt(h.NCtx), clampInt(h.NVocab)}, warning

@@ -71,3 +71,55 @@ func TestKillThenPowerCut(t *testing.T) {
 		}
 	}
 }
+
+// A process is killed between its commit and its manifest: the next one, which finds the blob,
+// leaves no rest of the ingest.
+func TestRestOfAKilledCommit(t *testing.T) {
+	s, home := open(t)
+	in := begin(t, s, wantNew())
+	write1(t, in, newData, 0)
+	if _, err := in.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// What such a process leaves: its states, and no lock.
+	killed := copyOf(t, home)
+	killWriters(t, killed)
+	rests := func(dir string) int {
+		left, err := filepath.Glob(filepath.Join(dir, "blobs/sha256/*/.partial-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(left)
+	}
+	if rests(killed) != 1 {
+		t.Fatalf("%q", tree(t, killed))
+	}
+	next := &store.Store{Home: killed}
+	t.Cleanup(func() { next.Close() })
+	if there, err := next.Have(t.Context(), wantNew().SHA256, nil); err != nil || !there {
+		t.Fatal(there, err)
+	}
+	manifest := func() *store.Manifest {
+		return &store.Manifest{Name: "new", Blob: "sha256:" + wantNew().SHA256, Size: int64(len(newData))}
+	}
+	// Another one was killed while it wrote the manifest.
+	if err := os.MkdirAll(filepath.Join(killed, "manifests"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, leaf := range []string{".new.json.ABCDEFGH", ".newer.json.ABCDEFGH"} {
+		write(t, filepath.Join(killed, "manifests", leaf), "{")
+	}
+	if err := next.PutManifest(manifest(), false); err != nil || rests(killed) != 0 {
+		t.Errorf("%v, %q", err, tree(t, killed))
+	}
+	if left, err := filepath.Glob(filepath.Join(killed, "manifests/.*")); err != nil || len(left) != 1 {
+		t.Errorf("%q, %v: want only that of the other model", left, err)
+	}
+	// The first process itself has none from its manifest on.
+	if err := s.PutManifest(manifest(), false); err != nil || rests(home) != 0 {
+		t.Errorf("%v, %q", err, tree(t, home))
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+}

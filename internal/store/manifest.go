@@ -259,6 +259,9 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", m.Name, err)
 	}
+	if err := d.removeTemps(manifestPath(m.Name)); err != nil {
+		return s.unwritable(err)
+	}
 	if err := d.replace(manifestPath(m.Name), append(bytes.TrimSpace(data), '\n'), sharedFileMode, true); err != nil {
 		return s.unwritable(err)
 	}
@@ -267,7 +270,8 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 
 // holdBlobs locks the blobs of a manifest against removal while it is written, and fails if one is
 // missing. It syncs them and their parent folders: the process that made them may have been killed
-// before its sync, and other programs that share the store may never sync.
+// before its sync, and other programs that share the store may never sync. It also removes the
+// states of their ingests: a process that is killed after this leaves none behind.
 func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	var locks []*Lock
 	unlock := func() {
@@ -292,11 +296,28 @@ func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 			}
 			locks = append(locks, lock)
 		}
-		if err := d.syncBlob(digest, p.Size); err != nil {
+		err := d.syncBlob(digest, p.Size)
+		if err == nil {
+			err = d.removeRest(digest)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", m.Name, err)
 		}
 	}
 	return unlock, d.syncUp(blobsDir)
+}
+
+// removeRest removes the folder of a committed ingest: its data has become the blob. The caller holds
+// a lock of the blob.
+func (d *disk) removeRest(digest string) error {
+	dir := partialDir(digest)
+	if _, err := d.root.Lstat(dir); err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	if _, err := d.root.Lstat(path.Join(dir, tempLeaf)); !errors.Is(err, fs.ErrNotExist) {
+		return nil // not committed
+	}
+	return d.removeDir(dir)
 }
 
 // syncBlob syncs a blob, its folder and the folder above that. It fails if there is no blob of that

@@ -50,6 +50,11 @@ func (m *Masks) Next(c *automaton.Cursor, id int32) bool {
 	return !m.v.control[id] && len(p) > 0 && c.Feed(p)
 }
 
+// ByID reports whether a token fits next by its id.
+func (m *Masks) ByID(c *automaton.Cursor, id int32) bool {
+	return m.a.NextToken(c.State(), id) != automaton.Dead
+}
+
 // Mask sets the bits of the tokens that fit next, and clears all others. Tokens that end an
 // answer are the caller's: they fit where c may end. The error is [automaton.ErrItems].
 func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {

@@ -11,9 +11,9 @@ type still struct {
 
 // add adds a sample. A wait for a disk or a page fault restarts the search.
 //
-// The thread that writes beats runs, and on a busy machine waits for a CPU, but rarely and
-// briefly. A starved thread, in contrast, is runnable in every sample; the kernel counts its wait
-// only when it runs.
+// Running samples do not exclude a still window: the thread that sends beats runs now and then, and
+// on a busy machine waits briefly for a CPU. A starved thread, in contrast, is runnable in every
+// sample, although the kernel counts its wait only once it runs.
 func (w *still) add(x *Sample) {
 	if x.disk() {
 		*w = still{}

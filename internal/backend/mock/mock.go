@@ -49,7 +49,7 @@ type Backend struct {
 
 var _ infer.Handler = (*Backend)(nil)
 
-// failures are the values of Backend.PreStream.
+// failures maps the values of Backend.PreStream to errors.
 var failures = map[string]error{
 	"not_ready":       infer.Errorf(infer.Unavailable, "backend not ready"),
 	"invalid_request": infer.Errorf(infer.Invalid, "mock"),
@@ -107,7 +107,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		return err
 	}
 	thought := 0
-	if t.Thinking && t.Blocks {
+	if t.Thinking == infer.ThinkOn && t.Blocks {
 		var err error
 		if thought, err = b.think(ctx, emit); err != nil {
 			return b.cut(err, thought, emit)

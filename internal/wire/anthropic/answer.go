@@ -1,6 +1,7 @@
 package anthropic
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -200,7 +201,9 @@ func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
 		reason = "model_context_window_exceeded"
 	case ev.Reason == infer.EndOfTurn && a.calls > 0:
 		reason = reasons[infer.CalledTool]
-	case ev.Reason == infer.StopSequence && len(a.Request.Generate.Stop) == 1:
+	case ev.Reason == infer.StopSequence && slices.Contains(a.Request.Generate.Stop, ev.Stop):
+		sequence = ev.Stop
+	case ev.Reason == infer.StopSequence && len(a.Request.Generate.Stop) == 1: // of a backend that does not say it
 		sequence = a.Request.Generate.Stop[0]
 	}
 	dst = append(dst, `"stop_reason":"`...)

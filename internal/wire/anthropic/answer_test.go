@@ -204,16 +204,17 @@ func TestAnswers(t *testing.T) {
 		want   outcome
 	}{
 		"text": {"", []infer.Event{&infer.Admitted{}, &infer.Prompt{Tokens: 7}, text("a\n\""), text("é"), done(infer.EndOfTurn)}, outcome{"text(a\n\"é)", "end_turn", known}},
-		"nothing, and the size of the prompt at the end": {"", []infer.Event{done(infer.EndOfTurn)}, outcome{"", "end_turn", "4 0 3 0, 4 0 3 5"}},
-		"a size that is not said before":                 {"", []infer.Event{text("a"), done(infer.EndOfTurn)}, outcome{"text(a)", "end_turn", unknown}},
-		"thinking":                                       {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), thinking("m"), text("a"), done(infer.EndOfTurn)}, outcome{"thinking(hm signed) text(a)", "end_turn", known}},
-		"thinking without an end":                        {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), &infer.Done{Reason: infer.Length, In: 7, Cached: 3, Out: 9}}, outcome{"thinking(h signed)", "max_tokens", "7 0 0 0, 4 0 3 9"}},
-		"the context is full":                            {"", []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), done(infer.Length)}, outcome{"text(a)", "model_context_window_exceeded", known}},
-		"one stop":                                       {`,"stop_sequences":["X"]`, []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), done(infer.StopSequence)}, outcome{"text(a)", "stop_sequence X", known}},
-		"several stops":                                  {`,"stop_sequences":["X","Y"]`, []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), done(infer.StopSequence)}, outcome{"text(a)", "stop_sequence", known}},
-		"calls":                                          {"", []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), toolCall("1", `{"x":"é"}`), toolCall("", `{}`), done(infer.CalledTool)}, outcome{`text(a) tool_use(f{"x":"é"}) tool_use(f{})`, "tool_use", known}},
-		"a call, and the model ends its turn":            {"", []infer.Event{&infer.Prompt{Tokens: 7}, toolCall("1", `{}`), done(infer.EndOfTurn)}, outcome{`tool_use(f{})`, "tool_use", known}},
-		"all, in turns":                                  {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), text("a"), thinking("m"), toolCall("1", "{}"), text("b"), done(infer.EndOfTurn)}, outcome{`thinking(h signed) text(a) thinking(m signed) tool_use(f{}) text(b)`, "tool_use", known}},
+		"nothing, and the size of the prompt at the end":    {"", []infer.Event{done(infer.EndOfTurn)}, outcome{"", "end_turn", "4 0 3 0, 4 0 3 5"}},
+		"a size that is not said before":                    {"", []infer.Event{text("a"), done(infer.EndOfTurn)}, outcome{"text(a)", "end_turn", unknown}},
+		"thinking":                                          {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), thinking("m"), text("a"), done(infer.EndOfTurn)}, outcome{"thinking(hm signed) text(a)", "end_turn", known}},
+		"thinking without an end":                           {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), &infer.Done{Reason: infer.Length, In: 7, Cached: 3, Out: 9}}, outcome{"thinking(h signed)", "max_tokens", "7 0 0 0, 4 0 3 9"}},
+		"the context is full":                               {"", []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), done(infer.Length)}, outcome{"text(a)", "model_context_window_exceeded", known}},
+		"one stop":                                          {`,"stop_sequences":["X"]`, []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), done(infer.StopSequence)}, outcome{"text(a)", "stop_sequence X", known}},
+		"one of several stops":                              {`,"stop_sequences":["X","Y"]`, []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), &infer.Done{Reason: infer.StopSequence, Stop: "Y", In: 7, Cached: 3, Out: 5}}, outcome{"text(a)", "stop_sequence Y", known}},
+		"several stops, and the backend does not say which": {`,"stop_sequences":["X","Y"]`, []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), done(infer.StopSequence)}, outcome{"text(a)", "stop_sequence", known}},
+		"calls":                               {"", []infer.Event{&infer.Prompt{Tokens: 7}, text("a"), toolCall("1", `{"x":"é"}`), toolCall("", `{}`), done(infer.CalledTool)}, outcome{`text(a) tool_use(f{"x":"é"}) tool_use(f{})`, "tool_use", known}},
+		"a call, and the model ends its turn": {"", []infer.Event{&infer.Prompt{Tokens: 7}, toolCall("1", `{}`), done(infer.EndOfTurn)}, outcome{`tool_use(f{})`, "tool_use", known}},
+		"all, in turns":                       {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), text("a"), thinking("m"), toolCall("1", "{}"), text("b"), done(infer.EndOfTurn)}, outcome{`thinking(h signed) text(a) thinking(m signed) tool_use(f{}) text(b)`, "tool_use", known}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := read(t, ask(test.more))

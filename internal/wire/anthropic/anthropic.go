@@ -148,11 +148,11 @@ func (m *request) thinking(r *Request) error {
 	r.Thinks = append(r.Thinks, "thinking")
 	switch m.Thinking.Type {
 	case "disabled":
-		gen.Thinking, gen.ThinkingBudget = false, 0
+		gen.Thinking, gen.ThinkingBudget = infer.ThinkOff, 0
 	case "adaptive":
-		gen.Thinking = true
+		gen.Thinking = infer.ThinkOn
 	case "enabled":
-		gen.Thinking = true
+		gen.Thinking = infer.ThinkOn
 		if m.Thinking.BudgetTokens == nil {
 			return nil
 		}

@@ -65,7 +65,7 @@ func TestRead(t *testing.T) {
 		return func(gen *infer.Generate) { gen.Tools, gen.Choice, gen.OneCall = []infer.Tool{f, g}, c, one }
 	}
 	think := func(budget int) func(*infer.Generate) {
-		return func(gen *infer.Generate) { gen.Thinking, gen.ThinkingBudget = true, budget }
+		return func(gen *infer.Generate) { gen.Thinking, gen.ThinkingBudget = infer.ThinkOn, budget }
 	}
 	same := func(*infer.Generate) {}
 	user := infer.TextMessage(infer.User, "hi")
@@ -86,7 +86,7 @@ func TestRead(t *testing.T) {
 		"any":                      {ask(tools + `,"tool_choice":{"type":"any","disable_parallel_tool_use":true}`), withTools(infer.ToolChoice{Mode: infer.ToolRequired}, true)},
 		"none":                     {ask(tools + `,"tool_choice":{"type":"none"}`), withTools(infer.ToolChoice{Mode: infer.ToolNone}, false)},
 		"one":                      {ask(tools + `,"tool_choice":{"type":"tool","name":"g"}`), withTools(infer.ToolChoice{Mode: infer.ToolNamed, Tool: "g"}, false)},
-		"no thinking":              {ask(`,"thinking":{"type":"disabled"},"output_config":{"effort":"high"}`), same},
+		"no thinking":              {ask(`,"thinking":{"type":"disabled"},"output_config":{"effort":"high"}`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }},
 		"thinking, with a budget":  {ask(`,"thinking":{"type":"enabled","budget_tokens":1024}`), think(1024)},
 		"thinking, its own way":    {ask(`,"thinking":{"type":"adaptive"}`), think(0)},
 		"thinking, with an effort": {ask(`,"thinking":{"type":"adaptive"},"output_config":{"effort":"low"}`), think(1024)},
@@ -163,7 +163,7 @@ func TestIgnored(t *testing.T) {
 		`,"output_config":{"effort":"high"}`:               "output_config.effort",
 	} { // a model that cannot think is no error
 		r := read(t, ask(more))
-		if r.Offer(infer.Abilities{}); !slices.Equal(r.Ignored, []string{want}) || r.Generate.Thinking || r.Generate.ThinkingBudget != 0 {
+		if r.Offer(infer.Abilities{}); !slices.Equal(r.Ignored, []string{want}) || r.Generate.Thinking == infer.ThinkOn || r.Generate.ThinkingBudget != 0 {
 			t.Errorf("%s: ignored %q", more, r.Ignored)
 		}
 	}

@@ -240,9 +240,10 @@ func (m *common) thinking(ask *web.Ask) error {
 	ask.Thinks = append(ask.Thinks, "think")
 	switch m.Think.Kind() {
 	case jsontext.KindTrue:
-		ask.Generate.Thinking = true
+		ask.Generate.Thinking = infer.ThinkOn
 		return nil
 	case jsontext.KindFalse:
+		ask.Generate.Thinking = infer.ThinkOff
 		return nil
 	case jsontext.KindString:
 		var word string

@@ -81,9 +81,9 @@ func TestReadChat(t *testing.T) {
 		"one stop":          {chat(`,"options":{"stop":"x"}`), func(g *infer.Generate) { g.Stop = []string{"x"} }, nil},
 		"an object":         {chat(`,"format":"json"`), func(g *infer.Generate) { g.Format.JSONObject = true }, nil},
 		"a schema":          {chat(`,"format":{"type":"object"}`), func(g *infer.Generate) { g.Format.Schema = []byte(`{"type":"object"}`) }, nil},
-		"thinking":          {chat(`,"think":true`), func(g *infer.Generate) { g.Thinking = true }, nil},
-		"no thinking":       {chat(`,"think":false`), same, nil},
-		"some thinking":     {chat(`,"think":"low"`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = true, 1024 }, nil},
+		"thinking":          {chat(`,"think":true`), func(g *infer.Generate) { g.Thinking = infer.ThinkOn }, nil},
+		"no thinking":       {chat(`,"think":false`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }, nil},
+		"some thinking":     {chat(`,"think":"low"`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = infer.ThinkOn, 1024 }, nil},
 		"logprobs":          {chat(`,"logprobs":true`), func(g *infer.Generate) { g.Logprobs = 1 }, nil},
 		"more logprobs":     {chat(`,"logprobs":true,"top_logprobs":3`), func(g *infer.Generate) { g.Logprobs = 3 }, nil},
 		"the name, as name": {`{"name":"gen","messages":[{"role":"user","content":"hi"}]}`, same, nil},
@@ -150,7 +150,7 @@ func TestThinkingIsNotOffered(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Offer(infer.Abilities{Generate: true})
-	if r.Generate.Thinking || r.Generate.ThinkingBudget != 0 {
+	if r.Generate.Thinking == infer.ThinkOn || r.Generate.ThinkingBudget != 0 {
 		t.Errorf("it thinks: %+v", r.Generate)
 	}
 	if diff := cmp.Diff([]string{"keep_alive", "think"}, r.Ignored); diff != "" {

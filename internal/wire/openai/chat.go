@@ -175,20 +175,20 @@ func (m *chatRequest) thinking(c *Chat) error {
 	}
 	if m.Template.EnableThinking != nil {
 		c.Thinks = append(c.Thinks, "chat_template_kwargs")
-		gen.Thinking = *m.Template.EnableThinking
+		gen.Thinking = infer.ThinkIf(*m.Template.EnableThinking)
 	}
 	if m.ReasoningBudget != nil {
 		c.Thinks = append(c.Thinks, "reasoning_budget")
 		switch n, err := m.ReasoningBudget.Within("reasoning_budget", 0); {
 		case m.ReasoningBudget.String() == "-1":
-			gen.Thinking, gen.ThinkingBudget = true, 0
+			gen.Thinking, gen.ThinkingBudget = infer.ThinkOn, 0
 		case err != nil:
 			return web.Invalid("reasoning_budget", "%v", err)
 		default:
-			gen.Thinking, gen.ThinkingBudget = n > 0, n
+			gen.Thinking, gen.ThinkingBudget = infer.ThinkIf(n > 0), n
 		}
 	}
-	if !gen.Thinking {
+	if gen.Thinking != infer.ThinkOn {
 		gen.ThinkingBudget = 0
 	}
 	return nil

@@ -86,12 +86,12 @@ func TestReadChat(t *testing.T) {
 		"a schema":                      {ask(`,"response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"object"}}}`), func(g *infer.Generate) { g.Format.Schema = []byte(`{"type":"object"}`) }},
 		"a schema, llama.cpp's way":     {ask(`,"json_schema":{"type":"object"}`), func(g *infer.Generate) { g.Format.Schema = []byte(`{"type":"object"}`) }},
 		"a grammar":                     {ask(`,"grammar":"root ::= \"a\""`), func(g *infer.Generate) { g.Format.Grammar = `root ::= "a"` }},
-		"no effort":                     {ask(`,"reasoning_effort":"none"`), same},
-		"some effort":                   {ask(`,"reasoning_effort":"low"`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = true, 1024 }},
-		"thinking, by the template":     {ask(`,"chat_template_kwargs":{"enable_thinking":true,"x":1}`), func(g *infer.Generate) { g.Thinking = true }},
-		"no thinking, by the template":  {ask(`,"reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}`), same},
-		"a budget":                      {ask(`,"reasoning_budget":7`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = true, 7 }},
-		"an unlimited budget":           {ask(`,"reasoning_budget":-1`), func(g *infer.Generate) { g.Thinking = true }},
+		"no effort":                     {ask(`,"reasoning_effort":"none"`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }},
+		"some effort":                   {ask(`,"reasoning_effort":"low"`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = infer.ThinkOn, 1024 }},
+		"thinking, by the template":     {ask(`,"chat_template_kwargs":{"enable_thinking":true,"x":1}`), func(g *infer.Generate) { g.Thinking = infer.ThinkOn }},
+		"no thinking, by the template":  {ask(`,"reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }},
+		"a budget":                      {ask(`,"reasoning_budget":7`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = infer.ThinkOn, 7 }},
+		"an unlimited budget":           {ask(`,"reasoning_budget":-1`), func(g *infer.Generate) { g.Thinking = infer.ThinkOn }},
 		"tools":                         {ask(tools), withTools(infer.ToolChoice{})},
 		"tools, all of them":            {ask(tools + `,"tool_choice":"auto","parallel_tool_calls":true`), withTools(infer.ToolChoice{})},
 		"at most one call":              {ask(`,"parallel_tool_calls":false`), func(g *infer.Generate) { g.OneCall = true }},
@@ -170,11 +170,11 @@ func TestOffer(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Offer(infer.Abilities{Thinking: true})
-		if !c.Generate.Thinking || len(c.Ignored) != 1 {
+		if c.Generate.Thinking != infer.ThinkOn || len(c.Ignored) != 1 {
 			t.Errorf("%s, offered: %+v, ignored %q", member, c.Generate, c.Ignored)
 		}
 		c.Offer(infer.Abilities{})
-		if c.Generate.Thinking || c.Generate.ThinkingBudget != 0 || !slices.Equal(c.Ignored, []string{member, "user"}) {
+		if c.Generate.Thinking == infer.ThinkOn || c.Generate.ThinkingBudget != 0 || !slices.Equal(c.Ignored, []string{member, "user"}) {
 			t.Errorf("%s: %+v, ignored %q", member, c.Generate, c.Ignored)
 		}
 	}

@@ -72,8 +72,8 @@ func TestRead(t *testing.T) {
 		"text":                   {ask(`,"text":{"format":{"type":"text"}}`), func(*infer.Generate) {}},
 		"an object":              {ask(`,"text":{"format":{"type":"json_object"}}`), func(g *infer.Generate) { g.Format.JSONObject = true }},
 		"a schema":               {ask(`,"text":{"format":{"type":"json_schema","name":"n","strict":true,"schema":{"type":"object"}}}`), func(g *infer.Generate) { g.Format.Schema = []byte(`{"type":"object"}`) }},
-		"effort":                 {ask(`,"reasoning":{"effort":"low"}`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = true, 1024 }},
-		"no effort":              {ask(`,"reasoning":{"effort":"none"}`), func(*infer.Generate) {}},
+		"effort":                 {ask(`,"reasoning":{"effort":"low"}`), func(g *infer.Generate) { g.Thinking, g.ThinkingBudget = infer.ThinkOn, 1024 }},
+		"no effort":              {ask(`,"reasoning":{"effort":"none"}`), func(g *infer.Generate) { g.Thinking = infer.ThinkOff }},
 		"a summary only":         {ask(`,"reasoning":{"summary":"auto"}`), func(*infer.Generate) {}},
 		"tools":                  {ask(tools), withTools(infer.ToolChoice{}, all...)},
 		"one call":               {ask(`,"parallel_tool_calls":false`), func(g *infer.Generate) { g.OneCall = true }},
@@ -155,7 +155,7 @@ func TestIgnored(t *testing.T) {
 		t.Errorf("ignored %q", r.Ignored)
 	}
 	r = read(t, ask(`,"reasoning":{"effort":"high"}`))
-	if r.Offer(infer.Abilities{}); !slices.Equal(r.Ignored, []string{"reasoning.effort"}) || r.Generate.Thinking {
+	if r.Offer(infer.Abilities{}); !slices.Equal(r.Ignored, []string{"reasoning.effort"}) || r.Generate.Thinking == infer.ThinkOn {
 		t.Errorf("ignored %q", r.Ignored)
 	}
 	var many strings.Builder
@@ -258,7 +258,7 @@ func TestMembersOfFailures(t *testing.T) {
 	for param, err := range map[string]error{
 		"tools":            infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}),
 		"text.format":      infer.Abilities{}.Check(&infer.Generate{Format: infer.Format{JSONObject: true}}),
-		"reasoning.effort": infer.Abilities{}.Check(&infer.Generate{Thinking: true}),
+		"reasoning.effort": infer.Abilities{}.Check(&infer.Generate{Thinking: infer.ThinkOn}),
 		"top_logprobs":     infer.Abilities{}.Check(&infer.Generate{Logprobs: 1}),
 		"input":            infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: 9, Most: 8}),
 	} {

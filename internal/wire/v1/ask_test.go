@@ -88,7 +88,8 @@ func FuzzBothHalves(f *testing.F) {
 			return // refused
 		}
 		want := &infer.Request{ID: id, Task: &infer.Generate{
-			Model: model, Messages: []infer.Message{infer.TextMessage(infer.System, system), infer.TextMessage(infer.User, user)},
+			Thinking: infer.ThinkOff,
+			Model:    model, Messages: []infer.Message{infer.TextMessage(infer.System, system), infer.TextMessage(infer.User, user)},
 			MaxTokens: int(maxTokens), Stop: []string{stop}, Format: infer.Format{Grammar: grammar},
 			Sampling: infer.Sampling{
 				Temperature: &temperature, TopK: new(int(topK)), TopP: &topP, MinP: &minP, Seed: &seed,

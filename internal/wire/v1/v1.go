@@ -60,6 +60,7 @@ func (m *request) infer() (*infer.Request, error) {
 		return nil, wire.Invalid("image_token_budget %v not in [70, 140, 280, 560, 1120]", *b)
 	}
 	gen := &infer.Generate{
+		Thinking: infer.ThinkOff, // its clients would not see the thoughts
 		Messages: make([]infer.Message, len(m.Messages)),
 		Format:   infer.Format{Grammar: m.Grammar},
 	}

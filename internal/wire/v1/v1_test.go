@@ -27,6 +27,7 @@ func ask(more string) string { return `{"messages":[{"role":"user","content":"hi
 // asked returns the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Request {
 	gen := &infer.Generate{
+		Thinking: infer.ThinkOff,
 		Messages: []infer.Message{infer.TextMessage(infer.User, "hi")},
 		Defaults: infer.Defaults{
 			MaxTokens: 1000,

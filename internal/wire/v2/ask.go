@@ -100,11 +100,14 @@ func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, c
 func encode(req *infer.Request, gen *infer.Generate, blobs, count, stream bool) ([]byte, error) {
 	m := request{
 		ID: req.ID, Prompt: gen.Prompt, Suffix: gen.Suffix, CountOnly: count, CacheSalt: req.CacheSalt,
-		Thinking: gen.Thinking, ThinkingBudget: wire.IntegerOf(gen.ThinkingBudget), Logprobs: wire.IntegerOf(gen.Logprobs),
+		ThinkingBudget: wire.IntegerOf(gen.ThinkingBudget), Logprobs: wire.IntegerOf(gen.Logprobs),
 		Options: wire.OptionsOf(req, gen, stream),
 	}
 	if gen.Prompt == nil || len(gen.Messages) > 0 {
 		m.Messages = make([]message, len(gen.Messages))
+	}
+	if gen.Thinking != infer.ThinkAuto {
+		m.Thinking = new(gen.Thinking == infer.ThinkOn)
 	}
 	if gen.OneCall {
 		m.ParallelCalls = new(false)

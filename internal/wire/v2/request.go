@@ -33,7 +33,7 @@ type request struct {
 
 	ToolChoice     *toolChoice     `json:"tool_choice,omitzero"`
 	ResponseFormat *responseFormat `json:"response_format,omitzero"`
-	Thinking       bool            `json:"thinking,omitzero"`
+	Thinking       *bool           `json:"thinking,omitzero"`
 
 	// Extensions of the reference.
 	ThinkingBudget wire.Integer           `json:"thinking_budget,omitzero"`
@@ -179,7 +179,7 @@ func (m *request) checkPrompt() error {
 		{"messages", len(m.Messages) > 0},
 		{"attachments", len(m.Attachments) > 0},
 		{"tools", len(m.Tools) > 0},
-		{"thinking", m.Thinking},
+		{"thinking", m.Thinking != nil && *m.Thinking},
 		{"thinking_budget", !m.ThinkingBudget.Is(0)},
 	} {
 		if other.used {
@@ -271,7 +271,12 @@ func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 	}
 	req.CacheSalt = m.CacheSalt
 	var err error
-	gen.Thinking = m.Thinking
+	if m.Thinking != nil {
+		gen.Thinking = infer.ThinkOff
+		if *m.Thinking {
+			gen.Thinking = infer.ThinkOn
+		}
+	}
 	if gen.ThinkingBudget, err = m.ThinkingBudget.Within("thinking_budget", 0); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 func asked() *infer.Request {
 	seed := uint32(7)
 	return &infer.Request{ID: "é", Client: "me", CacheSalt: "pepper", Background: true, Task: &infer.Generate{
-		Blocks: true, OneCall: true, Defaults: wire.Defaults(1024), Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: true, ThinkingBudget: 5, Logprobs: 3,
+		Blocks: true, OneCall: true, Defaults: wire.Defaults(1024), Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: infer.ThinkOn, ThinkingBudget: 5, Logprobs: 3,
 		Messages: []infer.Message{
 			infer.TextMessage(infer.System, ""),
 			{Role: infer.User, Content: []infer.Part{&infer.TextPart{Text: "see"}, &infer.MediaPart{Attachment: "a"}, &infer.MediaPart{Attachment: "b"}}},

@@ -40,10 +40,10 @@ func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 // Offer adapts the request to the abilities of the model: thinking that it does not offer is
 // ignored.
 func (a *Ask) Offer(can infer.Abilities) {
-	if can.Thinking || !a.Generate.Thinking {
+	if can.Thinking || a.Generate.Thinking != infer.ThinkOn {
 		return
 	}
-	a.Generate.Thinking, a.Generate.ThinkingBudget = false, 0
+	a.Generate.Thinking, a.Generate.ThinkingBudget = infer.ThinkAuto, 0
 	for _, member := range a.Thinks {
 		a.Ignore(member)
 	}
@@ -60,7 +60,7 @@ func (a *Ask) Effort(member, word string) error {
 		return Invalid(member, "%s must be one of: none, minimal, low, medium, high, xhigh, max", member)
 	}
 	a.Thinks = append(a.Thinks, member)
-	a.Generate.Thinking, a.Generate.ThinkingBudget = budget >= 0, max(budget, 0)
+	a.Generate.Thinking, a.Generate.ThinkingBudget = infer.ThinkIf(budget >= 0), max(budget, 0)
 	return nil
 }
 

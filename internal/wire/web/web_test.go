@@ -34,7 +34,7 @@ func TestErrorOf(t *testing.T) {
 		"a status":          {web.Refused(404, "unknown_url", "why"), web.Error{Code: infer.Invalid, Status: 404, Reason: "unknown_url", Message: "why"}},
 		"a large body":      {web.Refused(413, "", "why"), web.Error{Code: infer.TooLarge, Status: 413, Message: "why"}},
 		"a member's type":   {&wire.FatalError{Err: infer.Errorf(infer.Invalid, "decode"), Member: "stop"}, web.Error{Code: infer.Invalid, Member: "stop", Message: "decode"}},
-		"a feature":         {infer.Abilities{}.Check(&infer.Generate{Thinking: true}), web.Error{Code: infer.Invalid, Feature: "thinking", Message: "invalid request: thinking is not supported by this model"}},
+		"a feature":         {infer.Abilities{}.Check(&infer.Generate{Thinking: infer.ThinkOn}), web.Error{Code: infer.Invalid, Feature: "thinking", Message: "invalid request: thinking is not supported by this model"}},
 		"a long prompt":     {infer.Errorf(infer.Invalid, "%w", prompt), web.Error{Code: infer.Invalid, Prompt: prompt, Message: prompt.Error()}},
 		"an unknown model":  {web.UnknownModel("x\n"), web.Error{Code: infer.Invalid, Status: 404, Reason: web.NoModel, Member: "model", Message: `The model "x\n" does not exist: GET /v1/models lists the models`}},
 		"a very long model": {web.UnknownModel(strings.Repeat("x", 100)), web.Error{Code: infer.Invalid, Status: 404, Reason: web.NoModel, Member: "model", Message: `The model "` + strings.Repeat("x", 64) + `…" does not exist: GET /v1/models lists the models`}},
@@ -78,14 +78,14 @@ func TestEffort(t *testing.T) {
 		budget int
 	}{"none": {false, 0}, "minimal": {false, 0}, "low": {true, 1024}, "medium": {true, 4096}, "high": {true, 16384}, "xhigh": {true, 0}, "max": {true, 0}} {
 		a := web.Ask{Generate: &infer.Generate{}}
-		if err := a.Effort("effort", word); err != nil || a.Generate.Thinking != want.thinks || a.Generate.ThinkingBudget != want.budget {
+		if err := a.Effort("effort", word); err != nil || (a.Generate.Thinking == infer.ThinkOn) != want.thinks || a.Generate.ThinkingBudget != want.budget {
 			t.Errorf("%s: %+v, %v", word, a.Generate, err)
 		}
 		a.Offer(infer.Abilities{Thinking: true})
-		if a.Generate.Thinking != want.thinks || a.Ignored != nil {
+		if (a.Generate.Thinking == infer.ThinkOn) != want.thinks || a.Ignored != nil {
 			t.Errorf("%s, offered: %+v", word, a)
 		}
-		if a.Offer(infer.Abilities{}); a.Generate.Thinking || a.Generate.ThinkingBudget != 0 || want.thinks != slices.Equal(a.Ignored, []string{"effort"}) {
+		if a.Offer(infer.Abilities{}); a.Generate.Thinking == infer.ThinkOn || a.Generate.ThinkingBudget != 0 || want.thinks != slices.Equal(a.Ignored, []string{"effort"}) {
 			t.Errorf("%s, not offered: %+v", word, a)
 		}
 	}

@@ -69,7 +69,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}
 	eng := &engine.Engine{
 		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
-		Formats: &constraint.Compiler{Model: model},
+		Formats: &constraint.Compiler{Model: model}, Dialect: template.Dialect(), Markers: model.Markers(),
 		Counter: engine.NewCounter(),
 	}
 	return &part{

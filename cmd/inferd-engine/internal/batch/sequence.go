@@ -203,8 +203,9 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// repeats reports whether the logits of a sequence are to be the same every time. With exact kernels
-// they always are; sequences that are copied only whole have no order of cells, and no parts to reuse.
+// repeats reports whether the loop must take care that the logits of a sequence are the same every
+// time. It need not with exact kernels, where they always are, and cannot where sequences are only
+// copied whole: those have no order of cells.
 func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l.Whole }
 
 // lookup returns the cached prefix for a new sequence.

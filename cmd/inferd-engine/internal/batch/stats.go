@@ -16,14 +16,14 @@ type Stats struct {
 	PrefillOffloaded int64 // of PrefillTokens, those that the prefill worker computed
 }
 
-// Stats returns a copy.
+// Stats returns a copy of the stats.
 func (l *Loop) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stats
 }
 
-// addStats changes the stats.
+// addStats calls change with the stats, under their lock.
 func (l *Loop) addStats(change func(*Stats)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

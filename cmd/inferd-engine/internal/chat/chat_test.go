@@ -136,9 +136,9 @@ func TestRefusals(t *testing.T) {
 		messages []infer.Message
 		want     string
 	}{
-		"a role it does not know": {gemma, []infer.Message{infer.TextMessage(infer.System, "x")}, "System role not supported"},
-		"roles that do not alternate": {
-			gemma, []infer.Message{infer.TextMessage(infer.User, "a"), infer.TextMessage(infer.User, "b")}, "must alternate",
+		"a role it does not know": {gemma, []infer.Message{{Role: "narrator", Content: []infer.Part{&infer.TextPart{Text: "x"}}}}, "must alternate"},
+		"an answer at the beginning": {
+			gemma, []infer.Message{infer.TextMessage(infer.Assistant, "a"), infer.TextMessage(infer.User, "b")}, "must alternate",
 		},
 		"an index outside":  {`{{ messages[7]['content'] }}`, talk("x"), ""},
 		"a division by nil": {`{{ 1 / 0 }}`, talk("x"), ""},

@@ -44,15 +44,20 @@ func markers() []string {
 	return all
 }
 
-// transcript renders messages, and with answer the marker of the model's; mark marks the text of a
-// message.
-func transcript(messages []infer.Message, answer bool, mark func(text string) string) string {
+// transcript renders turns, and with answer the marker of the model's; mark marks the text of a client.
+func transcript(turns []turn, answer bool, mark func(text string) string) string {
 	var b strings.Builder
-	for _, m := range messages {
-		b.WriteString(marker(m.Role))
-		if text := strings.TrimSpace(m.Text()); text != "" {
+	for _, t := range turns {
+		b.WriteString(marker(infer.Role(t.role)))
+		if text := t.text.trimmed(); !text.empty() {
 			b.WriteByte(' ')
-			b.WriteString(mark(text))
+			for _, f := range text {
+				if f.ours {
+					b.WriteString(f.text)
+				} else {
+					b.WriteString(mark(f.text))
+				}
+			}
 		}
 		b.WriteByte('\n')
 	}

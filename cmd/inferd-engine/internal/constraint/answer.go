@@ -28,8 +28,19 @@ type Answer struct {
 	tries      int // tokens refused at this place
 	mask       []uint64
 
-	ending bool               // the rest is decided:
+	ending bool               // the rest of the answer is decided:
+	forced bool               // or a part of it, behind which it is free again:
 	rest   []automaton.Symbol // what is missing of it
+
+	// Watch, if not nil, is called behind each symbol of a token that is followed.
+	Watch func(s automaton.Symbol, place Place)
+}
+
+// A Place is a place in an answer, behind a symbol.
+type Place struct {
+	// Marks may have been passed at the symbol; Sure were passed by all ways on.
+	Marks, Sure automaton.Mark
+	MayEnd      bool
 }
 
 // maxTries bounds the tokens that are tried at one place before the rest is decided.
@@ -66,13 +77,13 @@ func (a *Answer) Mask() ([]uint64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	a.tries = 0
-	if a.ending {
+	if a.ending || a.forced {
 		a.follow()
 		return a.mask, nil
 	}
 	if err := k.masks.Mask(a.cursor, a.mask); err != nil {
 		k.compiler.forget(k)
-		return nil, infer.Errorf(infer.Invalid, "response_format: %w", err)
+		return nil, infer.Errorf(infer.Invalid, "%s: %w", k.source.Member(), err)
 	}
 	a.end()
 	if !k.compiler.grown(k) {
@@ -113,15 +124,89 @@ func (a *Answer) Take(id int32) (taken bool) {
 	switch {
 	case a.cursor.MayEnd() && slices.Contains(k.compiler.ends, id):
 		return true
-	case a.ending:
+	case a.ending || a.forced:
 		_, n, _ := k.compiler.vocab.First(a.rest)
 		a.rest = a.rest[n:]
+		a.forced = a.forced && len(a.rest) > 0
 	case !k.masks.Ends(a.cursor, id, a.left-1):
 		a.narrow(id)
 		return false
 	}
 	a.left--
-	return k.masks.Next(a.cursor, id) || a.lost()
+	return a.next(id) || a.lost()
+}
+
+// Try follows a token that was chosen without a mask. It reports false if the token does not fit, or
+// if it leaves too little room for an end; then nothing has changed. Try is cheap, so it replaces Mask and Take
+// where most tokens fit.
+func (a *Answer) Try(id int32) (taken bool) {
+	k := a.constraint
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case a.ending || a.forced:
+		return false
+	case slices.Contains(k.compiler.ends, id):
+		return a.cursor.MayEnd()
+	case !k.masks.Ends(a.cursor, id, a.left-1) || !a.next(id):
+		return false
+	}
+	a.left--
+	if k.auto.Full() {
+		k.auto.Renew(nil)
+	}
+	return true
+}
+
+// next follows a token, and calls Watch.
+func (a *Answer) next(id int32) bool {
+	k := a.constraint
+	if a.Watch == nil {
+		return k.masks.Next(a.cursor, id)
+	}
+	p := k.compiler.vocab.Bytes(id)
+	if k.masks.ByID(a.cursor, id) {
+		return k.masks.Next(a.cursor, id) && a.watch(256+automaton.Symbol(id))
+	}
+	if k.compiler.vocab.Control(id) || len(p) == 0 || !a.cursor.Try(p) {
+		return false
+	}
+	for i := range p {
+		if !a.cursor.Feed(p[i : i+1]) {
+			return false
+		}
+		a.watch(automaton.Symbol(p[i]))
+	}
+	return true
+}
+
+func (a *Answer) watch(s automaton.Symbol) bool {
+	a.Watch(s, a.place())
+	return true
+}
+
+func (a *Answer) place() Place {
+	return Place{a.cursor.Marks(), a.cursor.SureMarks(), a.cursor.MayEnd()}
+}
+
+// Place returns the place of the answer.
+func (a *Answer) Place() Place {
+	a.constraint.mu.Lock()
+	defer a.constraint.mu.Unlock()
+	return a.place()
+}
+
+// Force makes the next part of the answer a text, which must fit; else it is not forced. Behind it
+// the answer is free again.
+func (a *Answer) Force(text []automaton.Symbol) bool {
+	k := a.constraint
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a.ending || len(text) == 0 || !a.cursor.Fits(text) || k.compiler.vocab.Count(text) > a.left {
+		return false
+	}
+	a.forced, a.rest = true, text
+	return true
 }
 
 // lost cannot happen: tokens of the mask fit. The rest is then decided, so that no choice goes on

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/internal/automaton"
-	"github.com/inferd-go/inferd/internal/gbnf"
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/schema"
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
@@ -23,7 +21,7 @@ type Vocabulary interface {
 	ByName(name string) (id int32, ok bool)
 }
 
-// A Compiler compiles one format at a time, and yields the processor every 100 µs: the engine runs
+// A Compiler compiles one source at a time, and yields the processor every 100 µs: the engine runs
 // Go on one processor, and decodes meanwhile. It keeps the compiled ones within a budget of memory,
 // the least recently used go first. Those of different owners are kept apart: from a shared one
 // others could tell by its time that a schema is in use.
@@ -46,40 +44,27 @@ type Compiler struct {
 
 const defaultBytes = 256 << 20
 
-// A key names a compiled format.
+// A Source is what a Compiler compiles.
+type Source interface {
+	// Digest names the source: equal ones have equal grammars.
+	Digest() [sha256.Size]byte
+	// Grammar compiles it. The error, an [infer.Error], names what cannot be enforced.
+	Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error)
+	// Member is the member of a request that it comes from, for errors.
+	Member() string
+}
+
+// A key names a compiled source.
 type key struct {
 	owner  string
-	kind   byte
 	digest [sha256.Size]byte
 }
 
-// Kinds of formats.
-const (
-	kindSchema = iota
-	kindGrammar
-)
-
-// anyObject is the schema of json_object.
-const anyObject = `{"type":"object"}`
-
-// source returns the text to compile.
-func source(f *infer.Format) (kind byte, text []byte) {
-	switch {
-	case f.JSONObject:
-		return kindSchema, []byte(anyObject)
-	case f.Schema != nil:
-		return kindSchema, f.Schema
-	}
-	return kindGrammar, []byte(f.Grammar)
-}
-
-// Has reports whether a format constrains an answer.
-func Has(f *infer.Format) bool { return f.JSONObject || f.Schema != nil || f.Grammar != "" }
-
-// A Constraint is a compiled format.
+// A Constraint is a compiled source.
 type Constraint struct {
 	compiler *Compiler
 	key      key
+	source   Source
 	start    startCost
 	pending  time.Duration // time of compiling, until an answer has taken it
 
@@ -98,13 +83,10 @@ type startCost struct{ bytes, tokens int }
 // maxShortest bounds the shortest answer, in bytes.
 const maxShortest = 32 << 10
 
-// Compile returns the constraint of a format, for one answer; Release ends its use. It waits for the
-// compiles of others, until ctx ends. Without an owner it is not kept for another answer. The error
-// names keyword and JSON pointer, or line
-// and column.
-func (c *Compiler) Compile(ctx context.Context, owner string, f *infer.Format) (*Constraint, error) {
-	kind, text := source(f)
-	k := key{owner: owner, kind: kind, digest: sha256.Sum256(text)}
+// Compile returns the constraint of a source, for one answer; Release ends its use. It waits for the
+// compiles of others, until ctx ends. Without an owner it is not kept for another answer.
+func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (*Constraint, error) {
+	k := key{owner: owner, digest: s.Digest()}
 	if found := c.find(k); found != nil {
 		return found, nil
 	}
@@ -118,7 +100,7 @@ func (c *Compiler) Compile(ctx context.Context, owner string, f *infer.Format) (
 	if found := c.find(k); found != nil { // compiled meanwhile
 		return found, nil
 	}
-	made, err := c.compile(kind, text)
+	made, err := c.compile(s)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +133,7 @@ func (c *Compiler) find(k key) *Constraint {
 }
 
 // compile makes the constraint of a source.
-func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
+func (c *Compiler) compile(source Source) (*Constraint, error) {
 	var busy time.Duration
 	since := time.Now()
 	b := &automaton.Budget{Time: c.Time, Yield: func() {
@@ -159,25 +141,15 @@ func (c *Compiler) compile(kind byte, text []byte) (*Constraint, error) {
 		runtime.Gosched()
 		since = time.Now()
 	}}
-	var g *automaton.Grammar
-	switch kind {
-	case kindGrammar:
-		var err error
-		if g, err = gbnf.Compile(string(text), c.Model.ByName, b); err != nil {
-			return nil, infer.Errorf(infer.Invalid, "grammar: %w", err)
-		}
-	default:
-		s, err := schema.Compile(text, b)
-		if err != nil {
-			return nil, infer.Errorf(infer.Invalid, "response_format: schema: %w", err)
-		}
-		g = s.Grammar
+	g, err := source.Grammar(c.Model, b)
+	if err != nil {
+		return nil, err
 	}
-	made := &Constraint{compiler: c, auto: automaton.New(g), refs: 1}
+	made := &Constraint{compiler: c, auto: automaton.New(g), source: source, refs: 1}
 	made.masks = vocab.NewMasks(c.vocab, made.auto)
 	var ok bool
 	if made.start, ok = c.startOf(made.auto); !ok {
-		return nil, infer.Errorf(infer.Invalid, "response_format: the shortest answer has more than %d bytes", maxShortest)
+		return nil, infer.Errorf(infer.Invalid, "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
 	}
 	made.pending = busy + time.Since(since)
 	made.bytes = made.size()
@@ -195,6 +167,9 @@ func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 	return startCost{len(text), c.vocab.Count(text)}, ok
 }
 
+// Source returns the source that was compiled: one with the digest of the one that was asked for.
+func (k *Constraint) Source() Source { return k.source }
+
 // size returns the memory of a constraint.
 func (k *Constraint) size() int { return k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes() }
 
@@ -206,7 +181,7 @@ func (c *Compiler) keep(made *Constraint) error {
 	c.kept = append(c.kept, made)
 	if !c.evictLocked() {
 		c.dropLocked(made)
-		return infer.Errorf(infer.Busy, "the response formats in use take up the memory for them")
+		return infer.Errorf(infer.Busy, "the response formats and tools in use take up the memory for them")
 	}
 	return nil
 }

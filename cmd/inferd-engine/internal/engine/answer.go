@@ -27,6 +27,7 @@ type answer struct {
 
 	stopped bool
 	reason  infer.Reason // once stopped
+	stop    string       // of the caller, once stopped by one: the longest that ends there
 }
 
 // A stop is a text that ends an answer. It is never sent.
@@ -101,11 +102,14 @@ func (a *answer) find() int {
 			continue
 		}
 		if i+len(s.text) < end {
-			begin, end, a.reason = i, i+len(s.text), s.reason
+			begin, end, a.reason, a.stop = i, i+len(s.text), s.reason, ""
 		}
 		begin = min(begin, i)
 		if s.reason == infer.StopSequence {
 			a.reason = s.reason
+			if len(s.text) > len(a.stop) {
+				a.stop = s.text
+			}
 		}
 		a.stopped = true
 	}

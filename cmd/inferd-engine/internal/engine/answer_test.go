@@ -107,6 +107,28 @@ func TestReasonOfAnswer(t *testing.T) {
 	}
 }
 
+// An answer names the stop that ended it, whatever the order of the stops.
+func TestStopOfAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		stops []string
+		text  string
+		want  string
+	}{
+		"none":                       {[]string{"X"}, "abc", ""},
+		"one of several":             {[]string{"X", "c", "Y"}, "abc", "c"},
+		"the first in the text":      {[]string{"c", "b"}, "abc", "b"},
+		"the longest that ends here": {[]string{"b", "ab", "B"}, "xab", "ab"},
+	} {
+		for range 2 {
+			a := answer{stops: sequences(test.stops...)}
+			if collect(&a, []string{test.text}); a.stop != test.want {
+				t.Errorf("%s: %q, want %q", name, a.stop, test.want)
+			}
+			slices.Reverse(test.stops)
+		}
+	}
+}
+
 // White space before the first other character is not sent, nor are the logprobs of tokens that
 // consist of such white space only.
 func TestLeadingWhiteSpace(t *testing.T) {
@@ -192,8 +214,11 @@ func TestAnswerDoesNotDependOnTokens(t *testing.T) {
 		}
 		many := answer{stops: stops, trim: trim}
 		got := collect(&many, pieces)
-		if got != want || many.reason != one.reason {
-			t.Fatalf("pieces %q gave %q, %q, in one piece %q, %q", pieces, got, many.reason, want, one.reason)
+		if got != want || many.reason != one.reason || many.stop != one.stop {
+			t.Fatalf("pieces %q gave %q, %q %q, in one piece %q, %q %q", pieces, got, many.reason, many.stop, want, one.reason, one.stop)
+		}
+		if named := slices.Contains(stops, stop{one.stop, infer.StopSequence}); named != (one.reason == infer.StopSequence) {
+			t.Fatalf("stopped by %q, because of %q", one.stop, one.reason)
 		}
 		if trim && got != strings.TrimLeftFunc(got, unicode.IsSpace) {
 			t.Fatalf("%q begins with white space", got)

@@ -41,7 +41,7 @@ func (c *Counter) Run(ctx context.Context) {
 }
 
 // A renderer renders a conversation.
-type renderer = func([]infer.Message) ([]chat.Segment, error)
+type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
 // do runs f on the counter's thread, with a render within its budget of CPU time. Over it do
 // fails with errSlowTemplate; the counter is free again when f returns.
@@ -52,9 +52,9 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 	}
 	done := make(chan result, 2)
 	job := func() {
-		prompt, err := f(func(messages []infer.Message) ([]chat.Segment, error) {
+		prompt, err := f(func(of *chat.Conversation) ([]chat.Segment, error) {
 			w := c.CPU.Begin(func() { done <- result{err: errSlowTemplate} })
-			segments, err := render(messages)
+			segments, err := render(of)
 			if _, exceeded := w.End(); exceeded {
 				return nil, errSlowTemplate
 			}
@@ -89,9 +89,9 @@ func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) err
 	if n := textBytes(gen) + optionalBytes(gen) + len(gen.Tokens); n > most {
 		return infer.Errorf(infer.TooLarge, "the prompt has %d bytes, at most %d are counted", n, most)
 	}
-	render := e.Template.Render
-	if t.History {
-		render = e.Template.RenderHistory
+	render := func(c *chat.Conversation) ([]chat.Segment, error) {
+		c.History = t.History
+		return e.Template.Prompt(c)
 	}
 	count := func(render renderer) (*infer.Prompt, error) {
 		p, err := e.prompt(ctx, gen, reading{render: render, most: most, bare: t.Bare, literal: t.Literal})

@@ -13,7 +13,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -33,6 +35,10 @@ type Engine struct {
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
 	Formats  *constraint.Compiler
+	// Dialect is how the answers of the model spell thoughts and calls; nil is text alone.
+	Dialect *dialect.Dialect
+	// Markers are the control tokens of the model by their spelling.
+	Markers map[string]llama.Token
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
@@ -45,11 +51,14 @@ type Engine struct {
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities returns the abilities of this package, which are the same for all models, but for the
-// marks that a vocabulary needs to fill gaps.
+// Abilities returns the abilities of this package. Marks to fill gaps depend on the vocabulary, thoughts on the
+// template. Every model calls tools: as its template spells calls, or as a system message describes them.
 func (e *Engine) Abilities() infer.Abilities {
 	_, fills := e.Model.Marks()
-	return infer.Abilities{Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Infill: fills, Count: true}
+	return infer.Abilities{
+		Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Infill: fills, Count: true,
+		Tools: e.Dialect != nil && e.Dialect.Shape != dialect.NoCalls, Thinking: e.Dialect != nil && e.Dialect.Thinking.Has(),
+	}
 }
 
 // Handle answers req, which must be to generate or to count. A request that the model cannot
@@ -69,16 +78,20 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 }
 
 func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Generate, emit infer.Sink) error {
-	format, err := e.format(ctx, req, &gen.Format)
+	read, err := e.fit(ctx, gen)
+	if err != nil {
+		return err
+	}
+	spoken, err := e.speech(gen, read.tail)
+	if err != nil {
+		return err
+	}
+	format, err := e.compile(ctx, req, spoken)
 	if err != nil {
 		return err
 	}
 	if format != nil {
 		defer format.Release()
-	}
-	read, err := e.fit(ctx, gen)
-	if err != nil {
-		return err
 	}
 	prompt := read.tokens
 	most := e.Loop.Room() - len(prompt)
@@ -86,7 +99,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		most = min(most, gen.MaxTokens)
 	}
 	if format != nil && most < format.Least() {
-		return errTooShort(format.Least(), gen.MaxTokens, most)
+		return errTooShort(spoken.Member(), format.Least(), gen.MaxTokens, most)
 	}
 	if err := emit(e.reveal(gen.Reveal, read)); err != nil {
 		return err
@@ -101,13 +114,14 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen, format != nil)}
+	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen)}
 	seq := g.sequence()
 	if format != nil {
-		if g.format, err = format.Open(most); err != nil {
+		if g.allowed, err = format.Open(most); err != nil {
 			return err
 		}
-		defer g.format.Close()
+		defer g.allowed.Close()
+		g.understand(format)
 		seq.Spent = format.TakeCost()
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
@@ -118,33 +132,33 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	return g.finish(result, len(prompt), err)
 }
 
-// format compiles a response format; nil is none.
-func (e *Engine) format(ctx context.Context, req *infer.Request, f *infer.Format) (*constraint.Constraint, error) {
-	if !constraint.Has(f) {
-		return nil, nil //nolint:nilnil // no format is no error
+// compile compiles what an answer may be; nil is any text.
+func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, error) {
+	if s == nil {
+		return nil, nil //nolint:nilnil // any text is no error
 	}
 	owner := ""
 	if req.Peer.Owns() {
 		owner = req.Peer.Owner() + "\x00" + req.CachePart()
 	}
-	return e.Formats.Compile(ctx, owner, f)
+	return e.Formats.Compile(ctx, owner, s)
 }
 
 // errTooShort refuses an answer that could not end as a whole within most tokens; 0 of asked is not
 // said.
-func errTooShort(least, asked, most int) error {
+func errTooShort(member string, least, asked, most int) error {
 	if asked == 0 || most < asked {
-		return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens, the context has room for %d behind the prompt", least, most)
+		return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
 	}
-	return infer.Errorf(infer.Invalid, "the shortest answer of the response format has %d tokens: max_tokens must be at least that, it is %d", least, asked)
+	return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, asked)
 }
 
 // answer returns an empty answer to gen. A response format defines the whole text: neither stop
 // sequences nor markers of turns end it. It and a prompt without the template have no turns: then
 // nothing is trimmed, and markers of turns are text like any other.
-func (e *Engine) answer(gen *infer.Generate, constrained bool) answer {
+func (e *Engine) answer(gen *infer.Generate) answer {
 	var a answer
-	if constrained {
+	if constraint.Has(&gen.Format) {
 		return a
 	}
 	for _, text := range gen.Stop {

@@ -259,7 +259,7 @@ func TestAbilities(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 512, Batch: 64, Sequences: 1})
 	drop := func(infer.Event) error { return nil }
 	gen := user("a", 5)
-	gen.Thinking = true
+	gen.Thinking = infer.ThinkOn
 	if err := e.Handle(t.Context(), &infer.Request{Task: gen}, drop); infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "thinking is not supported") {
 		t.Errorf("thinking: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -14,13 +15,16 @@ import (
 //
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //
+// With a parser, which learns the tokens when they are chosen, the pieces are its parts: text, thoughts
+// and calls (spoken.go).
 // Its methods run on the loop's thread, apart from pause, and from finish, which runs after the
 // sequence has ended.
 type generation struct {
 	engine  *Engine
 	gen     *infer.Generate
 	sampler *llama.Sampler
-	format  *constraint.Answer // nil without a response format
+	allowed *constraint.Answer // what the answer may be; nil is any text
+	parser  *speech.Parser     // understands it; nil with allowed
 	emit    infer.Sink
 	paused  atomic.Bool
 
@@ -28,6 +32,7 @@ type generation struct {
 	ev     infer.Text    // the tokens since the last event
 	piece  []byte        // the bytes of the present token
 	likely infer.Logprob // of the present token, if the request asks for logprobs
+	spoken               // of an answer with a parser
 	lost   error         // the first error of emit
 }
 
@@ -63,28 +68,12 @@ func (g *generation) sample(i int) (batch.Token, error) {
 	return tok, err
 }
 
-// maxChoices is more than a format refuses at one place.
-const maxChoices = 100
-
-// choose is sample without logprobs. With a response format the mask is made here, on the loop's
-// thread and right before the choice: a goroutine that makes it meanwhile would delay the return
-// of the decode thread to Go. So its time is part of the choice's.
+// choose is sample without logprobs.
 func (g *generation) choose(i int) (batch.Token, error) {
-	if g.format == nil {
+	if g.allowed == nil {
 		return g.sampler.Sample(g.engine.Context, i)
 	}
-	mask, err := g.format.Mask()
-	for range maxChoices {
-		if err != nil {
-			return 0, err
-		}
-		var tok batch.Token
-		if tok, err = g.sampler.Choose(g.engine.Context, i, mask); err == nil && g.format.Take(tok) {
-			g.sampler.Accept(tok)
-			return tok, nil
-		}
-	}
-	return 0, errors.New("internal error: the response format refuses all tokens of its mask")
+	return g.chooseAllowed(i)
 }
 
 // token adds a token and the cost of choosing it. It reports false to end the sequence.
@@ -93,6 +82,9 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	g.ev.Cost += cost
 	if g.gen.Logprobs > 0 {
 		g.ev.Logprobs = append(g.ev.Logprobs, g.likely)
+	}
+	if g.parser != nil {
+		return g.parts()
 	}
 	g.piece = g.engine.Model.AppendPiece(g.piece[:0], tok)
 	delta, stopped := g.text.add(g.piece)
@@ -124,7 +116,7 @@ func (g *generation) finish(result batch.Result, prompt int, err error) error {
 	done := infer.Done{
 		In: prompt, Cached: result.Cached, Out: result.Out,
 		Backend: Kind, Model: g.engine.Model.Name(),
-		StopIgnored: g.format != nil && len(g.gen.Stop) > 0,
+		StopIgnored: constraint.Has(&g.gen.Format) && len(g.gen.Stop) > 0,
 	}
 	late := errors.Is(err, errLate)
 	switch {
@@ -132,6 +124,12 @@ func (g *generation) finish(result batch.Result, prompt int, err error) error {
 	case err != nil:
 		return err
 	}
+	if g.parser != nil {
+		g.parser.End()
+		g.parts()
+		done.Unsatisfied = g.unsatisfied()
+	}
+	g.endThoughts()
 	g.send(g.text.end())
 	if g.lost != nil {
 		return g.lost
@@ -140,9 +138,11 @@ func (g *generation) finish(result batch.Result, prompt int, err error) error {
 	case late:
 		done.Reason = infer.Canceled
 	case g.text.stopped:
-		done.Reason = g.text.reason
+		done.Reason, done.Stop = g.text.reason, g.text.stop
 	case result.End == batch.Reached:
 		done.Reason = infer.Length
+	case g.parser != nil && g.parser.Calls > 0:
+		done.Reason = infer.CalledTool
 	default:
 		done.Reason = infer.EndOfTurn
 	}

@@ -16,6 +16,7 @@ import (
 type prompt struct {
 	tokens []batch.Token
 	text   []byte // of a conversation, as rendered; nil is that of the tokens
+	tail   string // the end of the text, as far as the template wrote it
 }
 
 // A reading says how a prompt is made.
@@ -94,18 +95,32 @@ func optionalBytes(gen *infer.Generate) (n int) {
 }
 
 // render renders a conversation within its budget of CPU time.
-func (e *Engine) render(messages []infer.Message) ([]chat.Segment, error) {
+func (e *Engine) render(c *chat.Conversation) ([]chat.Segment, error) {
 	if e.Rendering == nil {
-		return e.Template.Render(messages)
+		return e.Template.Prompt(c)
 	}
 	var out struct { // no result variables: an abandoned rendering may still write here
 		segments []chat.Segment
 		err      error
 	}
-	if e.Rendering.Do(func() { out.segments, out.err = e.Template.Render(messages) }) != nil {
+	if e.Rendering.Do(func() { out.segments, out.err = e.Template.Prompt(c) }) != nil {
 		return nil, errSlowTemplate
 	}
 	return out.segments, out.err
+}
+
+// conversation returns what the prompt of a request is made of. Tools that may not be called are declared all
+// the same: earlier calls refer to them.
+func conversation(gen *infer.Generate) *chat.Conversation {
+	c := &chat.Conversation{Messages: gen.Messages, Tools: gen.Tools, Budget: gen.ThinkingBudget}
+	switch gen.Thinking {
+	case infer.ThinkOn:
+		c.Think = new(true)
+	case infer.ThinkOff:
+		c.Think = new(false)
+	case infer.ThinkAuto:
+	}
+	return c
 }
 
 // A sizeError says that a rendered prompt is too long to tokenise, in bytes.
@@ -153,8 +168,11 @@ func (e *Engine) read(ctx context.Context, gen *infer.Generate, r reading) (p pr
 	var segments []chat.Segment
 	if gen.Prompt != nil {
 		segments = []chat.Segment{{Text: *gen.Prompt, Special: !r.literal}}
-	} else if segments, err = r.render(gen.Messages); err != nil {
+	} else if segments, err = r.render(conversation(gen)); err != nil {
 		return p, err
+	}
+	if n := len(segments); n > 0 && segments[n-1].Special && gen.Prompt == nil {
+		p.tail = segments[n-1].Text
 	}
 	size := 0
 	for _, s := range segments {

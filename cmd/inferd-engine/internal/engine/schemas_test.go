@@ -90,7 +90,7 @@ func judges(t *testing.T) []*jsonschema.Schema {
 // needs returns the tokens that the shortest answer needs, as the refusal of a shorter one says.
 func needs(t *testing.T, e *engine.Engine, source string) int {
 	t.Helper()
-	k, err := e.Formats.Compile(t.Context(), "", &infer.Format{Schema: []byte(source)})
+	k, err := e.Formats.Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 	if err != nil {
 		t.Fatalf("%s: %v", source, err)
 	}
@@ -275,7 +275,7 @@ func TestFormatsAreKept(t *testing.T) {
 	e.Formats.Time = time.Minute
 	compile := func(owner, source string) *constraint.Constraint {
 		t.Helper()
-		k, err := e.Formats.Compile(t.Context(), owner, &infer.Format{Schema: []byte(source)})
+		k, err := e.Formats.Compile(t.Context(), owner, constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,7 +290,7 @@ func TestFormatsAreKept(t *testing.T) {
 	}
 	e.Formats.Bytes = e.Formats.Used() + 1<<10
 	for _, source := range schemas {
-		if k, err := e.Formats.Compile(t.Context(), "c", &infer.Format{Schema: []byte(source)}); err == nil {
+		if k, err := e.Formats.Compile(t.Context(), "c", constraint.Format{Format: &infer.Format{Schema: []byte(source)}}); err == nil {
 			k.Release()
 		} else if infer.CodeOf(err) != infer.Busy {
 			t.Fatal(err)

@@ -79,8 +79,8 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is the number of the first tokens of an active sequence with the KV state that they would have
-// in an empty cache, bit for bit.
+// Fresh is the number of leading tokens of an active sequence with a KV state that is, bit for bit,
+// the state that they would have in an empty cache.
 func (s *Sequence) Fresh() int { return s.fresh }
 
 // SetFresh sets the result of [Sequence.Fresh].

@@ -93,7 +93,8 @@ func (c *Cache) slideFrom(first int) bool {
 	return true
 }
 
-// moves saves the tokens with cells from first on.
+// moves returns one move for each sequence with cells from first on, and saves the state of these
+// cells. Sequences that share cells are saved once.
 func (c *Cache) moves(first int) []move {
 	var moves []move
 	for _, s := range c.sequences {

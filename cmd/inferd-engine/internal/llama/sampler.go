@@ -30,6 +30,7 @@ type Sampler struct {
 	model *Model
 	chain yzma.Sampler
 	bias  []yzma.LogitBias // that Choose applies, in the order of tokens
+	plain bool             // nothing depends on the tokens so far
 }
 
 // ErrNothingFits is the failure of Choose if the mask allows no token.
@@ -58,7 +59,9 @@ func (s *Sampler) addSampling(opt infer.Sampling) {
 	size := s.model.size
 	add := func(next yzma.Sampler) { yzma.SamplerChainAdd(s.chain, next) }
 	repeat := cmp.Or(said(opt.RepeatPenalty), 1)
+	s.plain = true
 	if frequency, presence := said(opt.FrequencyPenalty), said(opt.PresencePenalty); repeat != 1 || frequency != 0 || presence != 0 {
+		s.plain = false
 		add(yzma.SamplerInitPenalties(int32(size), penaltyWindow, float32(repeat), float32(frequency), float32(presence)))
 	}
 	temperature := said(opt.Temperature)
@@ -138,6 +141,10 @@ func (s *Sampler) Choose(c *Context, i int, mask []uint64) (Token, error) {
 	}
 	return tok, nil
 }
+
+// Loose reports whether a sampler with a mask may draw with Sample, too, and draw again with Choose where the
+// token is not taken: it has neither bias nor penalties.
+func (s *Sampler) Loose() bool { return s.plain && len(s.bias) == 0 }
 
 // Accept remembers a token of Choose.
 func (s *Sampler) Accept(tok Token) { yzma.SamplerAccept(s.chain, yzma.Token(tok)) }

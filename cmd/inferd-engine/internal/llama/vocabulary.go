@@ -35,6 +35,19 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 	return tokens, ends
 }
 
+// Markers returns the control tokens by their spelling, as far as they have one.
+func (m *Model) Markers() map[string]Token {
+	all := make(map[string]Token)
+	for tok := range Token(m.size) {
+		if m.isEOG(tok) || m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown|yzma.TokenAttrUnused) != 0 {
+			if text := m.TokenText(tok); text != "" {
+				all[text] = tok
+			}
+		}
+	}
+	return all
+}
+
 // ByName returns the token that a grammar names: by its spelling, as in <think>, or by its id, as in
 // <[5]>.
 func (m *Model) ByName(name string) (Token, bool) {

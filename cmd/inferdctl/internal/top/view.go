@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/client/stats"
 )
 
 // A look is a set of styles. The zero look is plain text.
@@ -29,7 +31,11 @@ var live = look{
 // callers are in the daemon's order.
 func Table(s *client.Stats, width int) string {
 	var plain look
-	lines := []string{summary(s), ""}
+	lines := []string{summary(s)}
+	if len(s.Listeners) > 0 {
+		lines = append(lines, listeners(s.Listeners))
+	}
+	lines = append(lines, "")
 	lines = append(lines, entries(s).lines(width, plain)...)
 	lines = append(lines, reasons(s, plain)...)
 	lines = append(lines, "")
@@ -145,6 +151,20 @@ func summary(s *client.Stats) string {
 	}
 	return fmt.Sprintf("inferd %s, up %s: %d running, %d waiting, %d parked, %s%s tok/s, %d connections", clean(s.Version),
 		(time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Parked, unread, decimal(rate), s.Connections)
+}
+
+// listeners returns a line with the addresses, those of TCP first: other programs need them.
+func listeners(all []stats.Listener) string {
+	var tcp, others []string
+	for _, l := range all {
+		text := clean(l.Surface + " " + l.Addr)
+		if _, err := netip.ParseAddrPort(l.Addr); err == nil {
+			tcp = append(tcp, text)
+		} else {
+			others = append(others, text)
+		}
+	}
+	return "listening: " + strings.Join(append(tcp, others...), ", ")
 }
 
 // reasons returns a line for each fault: lost lines of the log, and entries that were given up.

@@ -1,0 +1,137 @@
+package chat
+
+import (
+	"slices"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+)
+
+// fold changes a conversation into one that the template takes, and that it writes whole. Tools that
+// the template does not write are described.
+func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
+	turns = slices.Clone(turns)
+	switch {
+	case !t.traits.Calls:
+		turns = t.spoken(turns)
+	case !t.dialect.Calls.Several:
+		turns = single(turns)
+	}
+	if len(c.Tools) > 0 && described {
+		turns = withSystem(turns, t.describe(c.Tools))
+	}
+	turns = t.foldSystem(turns)
+	if !t.traits.Interrupts {
+		turns = join(turns, func(before, next *turn) bool { return before.role == "tool" && next.role == "user" })
+	}
+	if !t.traits.Repeats {
+		turns = join(turns, func(before, next *turn) bool { return before.role == "user" && next.role == "user" })
+	}
+	if !t.traits.Answers {
+		turns = join(turns, func(before, next *turn) bool {
+			return before.role == "assistant" && next.role == "assistant" && len(before.calls) == 0 && len(next.calls) == 0
+		})
+	}
+	if th := &t.dialect.Thinking; t.traits.Thoughts == dialect.ThinkingText && th.Has() {
+		for i := range turns {
+			if turns[i].thoughts != "" {
+				turns[i].text = slices.Concat(mixed{{th.Begin, true}, {text: turns[i].thoughts}, {th.End, true}}, turns[i].text)
+			}
+		}
+	}
+	return turns
+}
+
+// foldSystem makes system messages part of others, where the template does not take them: part of the
+// first, or of the user's next one.
+func (t *Template) foldSystem(turns []turn) (out []turn) {
+	var held mixed // of system messages for the user's next one
+	for i, next := range turns {
+		if next.role == "system" {
+			takes := t.traits.LateSystem
+			switch {
+			case i == 0:
+				takes = t.traits.System
+			case len(out) == i && turns[i-1].role == "system" && t.traits.System && allSystem(turns[:i]):
+				takes = t.traits.Systems
+			}
+			n := len(out)
+			switch {
+			case takes:
+				out = append(out, next)
+			case n > 0 && out[n-1].role == "system":
+				out[n-1].text = out[n-1].text.and(next.text)
+			default:
+				held = held.and(next.text)
+			}
+			continue
+		}
+		if !held.empty() && next.role != "tool" {
+			if next.role == "user" {
+				next.text = held.and(next.text)
+			} else {
+				out = append(out, turn{role: "user", text: held})
+			}
+			held = nil
+		}
+		out = append(out, next)
+	}
+	if !held.empty() {
+		out = append(out, turn{role: "user", text: held})
+	}
+	return out
+}
+
+func allSystem(turns []turn) bool {
+	return !slices.ContainsFunc(turns, func(t turn) bool { return t.role != "system" })
+}
+
+// join makes one turn of two neighbours where a rule says so.
+func join(turns []turn, rule func(before, next *turn) bool) (out []turn) {
+	for _, next := range turns {
+		if n := len(out); n > 0 && rule(&out[n-1], &next) {
+			out[n-1].text = out[n-1].text.and(next.text)
+			out[n-1].thoughts += next.thoughts
+			continue
+		}
+		out = append(out, next)
+	}
+	return out
+}
+
+// single divides messages with several calls, each call with its answer.
+func single(turns []turn) (out []turn) {
+	for i := 0; i < len(turns); i++ {
+		next := turns[i]
+		if len(next.calls) < 2 {
+			out = append(out, next)
+			continue
+		}
+		end := i + 1
+		for end < len(turns) && turns[end].role == "tool" {
+			end++
+		}
+		for c := range next.calls {
+			one := turn{role: "assistant", calls: next.calls[c : c+1]}
+			if c == 0 {
+				one.text, one.thoughts = next.text, next.thoughts
+			}
+			out = append(out, one)
+			for _, r := range turns[i+1 : end] {
+				if r.call == &next.calls[c] {
+					out = append(out, r)
+				}
+			}
+		}
+		i = end - 1
+	}
+	return out
+}
+
+// withSystem puts a text behind the first system message, or makes one.
+func withSystem(turns []turn, text mixed) []turn {
+	if len(turns) > 0 && turns[0].role == "system" {
+		turns[0].text = turns[0].text.and(text)
+		return turns
+	}
+	return slices.Insert(turns, 0, turn{role: "system", text: text})
+}

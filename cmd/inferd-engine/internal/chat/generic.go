@@ -1,0 +1,112 @@
+package chat
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/jinja"
+)
+
+// spoken writes calls as text, in the dialect's spelling, for templates that have no place for them. Answers of tools
+// become messages of the user, where the template does not take them either.
+func (t *Template) spoken(turns []turn) (out []turn) {
+	for _, next := range turns {
+		if len(next.calls) > 0 {
+			next.text = next.text.and(spell(t.dialect, next.calls))
+			next.calls = nil
+		}
+		if next.call != nil && !t.traits.Results {
+			next.role = "user"
+			next.text = slices.Concat(mixed{{"Result of the tool ", true}, {text: next.call.name}, {":\n", true}}, next.text)
+			next.call = nil
+		}
+		out = append(out, next)
+	}
+	return out
+}
+
+// spell writes calls as a dialect has them, and those whose input is no object as JSON.
+func spell(d *dialect.Dialect, calls []call) (m mixed) {
+	list := make([]dialect.Call, len(calls))
+	for i, c := range calls {
+		list[i] = dialect.Call{ID: c.id, Name: c.name, Arguments: string(c.input)}
+	}
+	all, err := d.Write(list)
+	if err != nil {
+		all, _ = dialect.Generic().Write(list) // it takes any JSON
+	}
+	for _, f := range all {
+		m = append(m, fragment{f.Text, !f.Client})
+	}
+	return m
+}
+
+// quoted returns a text as it stands in a JSON string.
+func quoted(text string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // a string can be encoded
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(b.String()), `"`), `"`)
+}
+
+// describe is the part of a system message that declares tools, for templates without a place for them.
+func (t *Template) describe(tools []infer.Tool) (m mixed) {
+	ours := func(text string) { m = append(m, fragment{text, true}) }
+	ours("# Tools\n\nYou may call these tools. Each has a name, a description and the JSON Schema of its arguments:\n")
+	for i := range tools {
+		ours("\n{\"name\": \"")
+		m = append(m, fragment{text: quoted(tools[i].Name)})
+		ours("\", \"description\": \"")
+		m = append(m, fragment{text: quoted(tools[i].Description)})
+		ours("\", \"parameters\": ")
+		schema := bytes.TrimSpace(tools[i].Schema)
+		var b bytes.Buffer
+		if json.Compact(&b, schema) != nil {
+			b.Reset()
+			b.WriteString(`{"type":"object","properties":{}}`)
+		}
+		m = append(m, fragment{text: b.String()})
+		ours("}")
+	}
+	ours("\n\nTo call tools, answer with nothing but this, one member of the list for each call:\n")
+	m = append(m, spell(t.dialect, []call{{name: "NAME", input: []byte(`{"ARGUMENT": "VALUE"}`)}})...)
+	ours("\nThe results come back in a message of the user. Without a need for a tool, answer in plain text.")
+	return m
+}
+
+// probeValues are a template's variables for a probe. The texts of probes need no marks.
+func (t *Template) probeValues(p *dialect.Probe) map[string]jinja.Value {
+	free := &Template{traits: p.Traits, bos: t.bos, eos: t.eos, specials: index(nil)}
+	w := &writer{Template: free, nonce: newNonce()}
+	var turns []turn
+	number := 0
+	for _, m := range p.Messages {
+		next := turn{role: m.Role, text: plain(m.Text), thoughts: m.Thoughts}
+		for _, c := range m.Calls {
+			next.calls = append(next.calls, call{id: c.ID, name: c.Name, input: []byte(c.Arguments), number: number})
+			number++
+		}
+		if m.Role == "tool" {
+			next.call = &call{id: m.ID, name: m.Name}
+		}
+		turns = append(turns, next)
+	}
+	var tools []infer.Tool
+	for _, tool := range p.Tools {
+		tools = append(tools, infer.Tool{Name: tool.Name, Description: tool.Description, Schema: []byte(tool.Schema)})
+	}
+	values, err := w.conversation(turns, tools)
+	if err != nil { // a probe is well formed
+		return nil
+	}
+	values["add_generation_prompt"] = jinja.NewBool(p.Answer)
+	for name, v := range p.Variables {
+		values[name] = jinja.FromGoValue(v)
+	}
+	return values
+}

@@ -1,0 +1,177 @@
+package chat
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"unicode"
+
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// A turn is a message as templates know them: text, calls or the answer of a tool.
+type turn struct {
+	role     string // "system", "user", "assistant" or "tool"
+	text     mixed
+	thoughts string
+	calls    []call
+	call     *call // whose answer it is, in role "tool"
+}
+
+// A call is a call of a tool.
+type call struct {
+	id, name string
+	input    []byte // JSON
+	number   int    // in the conversation, from 0
+}
+
+// mixed is a text of several parts: those of clients, and those of this package, which need no marks.
+type mixed []fragment
+
+type fragment struct {
+	text string
+	ours bool // it may spell special tokens
+}
+
+func plain(text string) mixed { return mixed{{text: text}} }
+
+// and returns both texts, with an empty line between them.
+func (m mixed) and(n mixed) mixed {
+	if m.empty() {
+		return n
+	}
+	if n.empty() {
+		return m
+	}
+	return append(append(m[:len(m):len(m)], fragment{text: "\n\n", ours: true}), n...)
+}
+
+func (m mixed) empty() bool {
+	for _, f := range m {
+		if f.text != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// trimmed returns m without white space at both ends.
+func (m mixed) trimmed() mixed {
+	m = append(mixed{}, m...)
+	for len(m) > 0 {
+		if m[0].text = strings.TrimLeftFunc(m[0].text, unicode.IsSpace); m[0].text != "" {
+			break
+		}
+		m = m[1:]
+	}
+	for n := len(m) - 1; n >= 0; n-- {
+		if m[n].text = strings.TrimRightFunc(m[n].text, unicode.IsSpace); m[n].text != "" {
+			break
+		}
+		m = m[:n]
+	}
+	return m
+}
+
+// paired returns messages as turns, each answer of a tool with its call. Ids may come again in a
+// conversation: an answer belongs to the last call with its id in front of it.
+func paired(messages []infer.Message) (turns []turn, err error) {
+	calls := make(map[string]*call)
+	number := 0
+	for i, m := range messages {
+		switch m.Role {
+		case infer.Assistant:
+			t := turn{role: "assistant", text: plain(m.Text()), thoughts: thinking(m)}
+			for j, part := range m.Content {
+				if p, ok := part.(*infer.CallPart); ok {
+					if input := bytes.TrimSpace(p.Input); len(input) > 0 && !json.Valid(input) {
+						return nil, infer.Errorf(infer.Invalid, "render: messages[%d].content[%d]: the input of tool_use %.128q is not JSON", i, j, p.ID)
+					}
+					t.calls = append(t.calls, call{id: p.ID, name: p.Name, input: p.Input, number: number})
+					number++
+				}
+			}
+			turns = answer(turns, t)
+			last := &turns[len(turns)-1]
+			for c := range last.calls {
+				calls[last.calls[c].id] = &last.calls[c]
+			}
+		default:
+			asked, err := questions(m, i, calls)
+			if err != nil {
+				return nil, err
+			}
+			turns = append(turns, asked...)
+		}
+	}
+	return turns, nil
+}
+
+// answer adds a turn of the assistant. Calls behind a text that is a message of its own belong to it: they were
+// one answer.
+func answer(turns []turn, t turn) []turn {
+	if n := len(turns); n > 0 && len(t.calls) > 0 {
+		last := &turns[n-1]
+		if last.role == "assistant" && (last.text.empty() || t.text.empty()) && (last.thoughts == "" || t.thoughts == "") {
+			last.text, last.thoughts = last.text.and(t.text), last.thoughts+t.thoughts
+			last.calls = append(last.calls, t.calls...)
+			return turns
+		}
+	}
+	return append(turns, t)
+}
+
+// questions returns the turns of a message of the user or the system: answers of tools come first, for
+// they belong to the turn before.
+func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, err error) {
+	others := false
+	for j, part := range m.Content {
+		r, ok := part.(*infer.ResultPart)
+		if !ok {
+			others = true
+			continue
+		}
+		c, ok := calls[r.ID]
+		if !ok {
+			return nil, infer.Errorf(infer.Invalid,
+				"render: messages[%d].content[%d]: tool_result references tool_call_id %.128q, which matches no tool_use in this request", i, j, r.ID)
+		}
+		text := resultText(r)
+		if r.Failed && !strings.HasPrefix(strings.ToLower(text), "error") {
+			text = "Error: " + text
+		}
+		turns = append(turns, turn{role: "tool", text: plain(text), call: c})
+	}
+	if others || len(turns) == 0 {
+		turns = append(turns, turn{role: string(m.Role), text: plain(m.Text())})
+	}
+	return turns, nil
+}
+
+// resultText is the text of a tool's answer, of answers within it, too: a line for each part.
+func resultText(r *infer.ResultPart) string {
+	var texts []string
+	for _, part := range r.Content {
+		switch p := part.(type) {
+		case *infer.TextPart:
+			texts = append(texts, p.Text)
+		case *infer.ResultPart:
+			texts = append(texts, resultText(p))
+		case *infer.CallPart:
+			texts = append(texts, p.Name+" "+string(p.Input))
+		case *infer.ThinkingPart, *infer.MediaPart:
+		}
+	}
+	return strings.Join(texts, "\n")
+}
+
+// thinking returns the thoughts of a message, joined. Most templates leave out all but the latest.
+func thinking(m infer.Message) string {
+	var b strings.Builder
+	for _, part := range m.Content {
+		if t, ok := part.(*infer.ThinkingPart); ok {
+			b.WriteString(t.Text)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,56 @@
+package chat
+
+import "strings"
+
+// words are the words of JSON Schema at a place of a schema. Templates compare them, so they have no
+// marks; they are in no client's hand. The nil value has none.
+type words struct {
+	known   map[string]bool
+	members map[string]*words // by member; others have the words of otherwise
+	// otherwise are the words at members that members does not name.
+	otherwise *words
+}
+
+// plain reports whether text is a word.
+func (w *words) plain(text string) bool { return w != nil && w.known[text] }
+
+// of returns the words in a member.
+func (w *words) of(member string) *words {
+	if w == nil {
+		return nil
+	}
+	if next, ok := w.members[member]; ok {
+		return next
+	}
+	return w.otherwise
+}
+
+// vocabulary has the words of a schema: its keywords and the names of types. Names of properties, and all
+// texts elsewhere, are the client's.
+var vocabulary = func() words {
+	types := &words{known: set("string number integer object array boolean null any")}
+	schema := words{known: set(`$schema $id $ref $defs $anchor $comment definitions type title description default examples enum const
+		properties required additionalProperties patternProperties propertyNames minProperties maxProperties
+		items prefixItems additionalItems contains minItems maxItems uniqueItems minLength maxLength pattern format nullable
+		minimum maximum exclusiveMinimum exclusiveMaximum multipleOf allOf anyOf oneOf not if then else
+		dependentRequired dependentSchemas dependencies strict`)}
+	inside := schema // a schema within it, as its own type: a value that is a word of keywords is a client's
+	inside.members = map[string]*words{"type": types}
+	names := &words{otherwise: &inside}
+	for keyword := range strings.FieldsSeq("properties patternProperties $defs definitions dependentSchemas") {
+		inside.members[keyword] = names
+	}
+	for keyword := range strings.FieldsSeq(`additionalProperties propertyNames items prefixItems additionalItems contains
+		allOf anyOf oneOf not if then else`) {
+		inside.members[keyword] = &inside
+	}
+	return inside
+}()
+
+func set(text string) map[string]bool {
+	all := make(map[string]bool)
+	for word := range strings.FieldsSeq(text) {
+		all[word] = true
+	}
+	return all
+}

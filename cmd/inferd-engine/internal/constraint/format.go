@@ -1,0 +1,56 @@
+package constraint
+
+import (
+	"crypto/sha256"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/gbnf"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
+)
+
+// Format is the source of a response format that is the whole answer.
+type Format struct{ *infer.Format }
+
+var _ Source = Format{}
+
+// Has reports whether a format constrains an answer.
+func Has(f *infer.Format) bool { return f.JSONObject || f.Schema != nil || f.Grammar != "" }
+
+// anyObject is the schema of json_object.
+const anyObject = `{"type":"object"}`
+
+// Member is [Source.Member].
+func (Format) Member() string { return "response_format" }
+
+// Digest is [Source.Digest].
+func (f Format) Digest() [sha256.Size]byte {
+	if f.Format.Grammar != "" {
+		return sha256.Sum256([]byte("grammar\x00" + f.Format.Grammar))
+	}
+	return sha256.Sum256(append([]byte("schema\x00"), f.schema()...))
+}
+
+// schema returns the schema of a format that has one.
+func (f Format) schema() []byte {
+	if f.JSONObject {
+		return []byte(anyObject)
+	}
+	return f.Schema
+}
+
+// Grammar is [Source.Grammar]. The error names keyword and JSON pointer, or line and column.
+func (f Format) Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error) {
+	if f.Format.Grammar != "" {
+		g, err := gbnf.Compile(f.Format.Grammar, model.ByName, b)
+		if err != nil {
+			return nil, infer.Errorf(infer.Invalid, "grammar: %w", err)
+		}
+		return g, nil
+	}
+	s, err := schema.Compile(f.schema(), b)
+	if err != nil {
+		return nil, infer.Errorf(infer.Invalid, "response_format: schema: %w", err)
+	}
+	return s.Grammar, nil
+}

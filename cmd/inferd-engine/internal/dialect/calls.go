@@ -1,0 +1,387 @@
+package dialect
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Calls of probes. The arguments have a text, an integer and a nested object.
+var (
+	callOne = Call{ID: "call_z1", Name: toolOne, Arguments: `{"ka": "Zva1z", "kb": "Zvb1z", "kc": 41, "kd": {"ke": "Zve1z"}}`}
+	callTwo = Call{ID: "call_z2", Name: toolTwo, Arguments: `{"ka": "Zva2z", "kb": "Zvb2z", "kc": 42, "kd": {"ke": "Zve2z"}}`}
+)
+
+// valuesOne are the keys and values of callOne, in order.
+var valuesOne = []string{"ka", "Zva1z", "kb", "Zvb1z", "kc", "41", "kd", "ke", "Zve1z"}
+
+// withIDs returns calls with ids of a notation.
+func withIDs(ids IDs, calls ...Call) []Call {
+	calls = slices.Clone(calls)
+	for i := range calls {
+		switch ids {
+		case NineID:
+			calls[i].ID = "zid00000" + string(rune('1'+i))
+		case FunctionID:
+			calls[i].ID = "functions." + calls[i].Name + ":" + string(rune('0'+i))
+		case AnyID:
+		}
+	}
+	return calls
+}
+
+// A sample is what a template writes for calls, without the header and the end of the message.
+type sample struct{ one, two, withText, foot string }
+
+// readTools returns whether a template writes declarations and calls, and how it takes them. The sample
+// has its calls.
+func readTools(render Render, t *Traits) (s sample, ok bool) {
+	text, err := render(&Probe{Messages: []Message{user(userText)}, Tools: tools(), Answer: true})
+	t.Tools = err == nil && strings.Contains(text, toolOne) && strings.Contains(text, "ka") && strings.Contains(text, userText)
+	for _, ids := range []IDs{AnyID, NineID, FunctionID} {
+		for _, way := range [][2]bool{{}, {true, false}, {false, true}, {true, true}} {
+			t.IDs, t.TextArguments, t.NoContent = ids, way[0], way[1]
+			if s, ok = sampleCalls(render, *t); ok {
+				t.Calls = true
+				t.Interrupts = interrupts(render, *t)
+				return s, true
+			}
+		}
+	}
+	t.IDs, t.TextArguments, t.NoContent = AnyID, false, false
+	return s, false
+}
+
+// interrupts reports whether a message of the user may stand behind an answer of a tool.
+func interrupts(render Render, t Traits) bool {
+	c := withIDs(t.IDs, callOne)[0]
+	text, err := render(&Probe{
+		Messages: []Message{user(userText), calling(c), result(c), user(userText2)},
+		Tools:    tools(), Answer: true, Traits: t,
+	})
+	return err == nil && inOrder(text, resultText, userText2)
+}
+
+// sampleCalls renders calls and returns what the template writes for them; ok is false if it does not
+// write their names and arguments as they are.
+func sampleCalls(render Render, t Traits) (s sample, ok bool) {
+	calls := withIDs(t.IDs, callOne, callTwo)
+	turn := func(answer Message) (string, error) {
+		return render(&Probe{Messages: []Message{user(userText), answer}, Tools: tools(), Traits: t})
+	}
+	plain, err := turn(assistant(answerText))
+	if err != nil {
+		return s, false
+	}
+	_, foot, _ := strings.Cut(plain, answerText)
+	text, err := turn(calling(calls[0]))
+	if err != nil || !whole(text) {
+		return s, false
+	}
+	// The answer to the call must be taken, too.
+	if answered, err := render(&Probe{
+		Messages: []Message{user(userText), calling(calls[0]), result(calls[0])},
+		Tools:    tools(), Answer: true, Traits: t,
+	}); err != nil || !strings.Contains(answered, resultText) {
+		return s, false
+	}
+	head := header(render, t, plain, text)
+	cut := func(text string) string {
+		text = text[min(head, len(text)):]
+		return text[:len(text)-commonSuffix(text, foot)]
+	}
+	s.one = cut(text)
+	s.foot = footOf(render, t)
+	if text, err = turn(calling(calls...)); err == nil && inOrder(cut(text), toolOne, toolTwo) {
+		s.two = cut(text)
+	}
+	both := calling(calls[0])
+	both.Text = answerText
+	if text, err = turn(both); err == nil && inOrder(text, answerText, toolOne) {
+		s.withText = cut(text)
+	}
+	return s, true
+}
+
+// footOf returns what stands between a text and the next message.
+func footOf(render Render, t Traits) string {
+	text, err := render(&Probe{
+		Messages: []Message{user(userText), assistant(answerText), user(userText2)}, Tools: tools(), Traits: t,
+	})
+	if err != nil {
+		return ""
+	}
+	_, text, _ = strings.Cut(text, answerText)
+	text, _, _ = strings.Cut(text, userText2)
+	return text
+}
+
+// withoutThoughts cuts thoughts at the beginning of what a template writes for calls.
+func (s *sample) withoutThoughts(th *Thinking) {
+	end := strings.TrimSpace(th.End)
+	if end == "" {
+		return
+	}
+	for _, text := range []*string{&s.one, &s.two, &s.withText} {
+		before, _, _ := strings.Cut(*text, toolOne)
+		if at := strings.LastIndex(before, end); at >= 0 {
+			*text = (*text)[at+len(end):]
+		}
+	}
+}
+
+// header returns the length of a message's beginning: the prompt, if the message with a call goes on from
+// it, or what messages with and without a call share.
+func header(render Render, t Traits, plain, text string) int {
+	for _, variables := range []map[string]any{nil, {"enable_thinking": false}} {
+		prompt, err := render(&Probe{
+			Messages: []Message{user(userText)}, Tools: tools(), Answer: true, Variables: variables, Traits: t,
+		})
+		if err == nil && strings.HasPrefix(text, prompt) && strings.HasPrefix(plain, prompt) {
+			return len(prompt)
+		}
+	}
+	return commonPrefix(plain, text)
+}
+
+// whole reports whether a template has written a call with all arguments, not as Python or as a text in a
+// JSON string.
+func whole(text string) bool {
+	at := strings.LastIndex(text, toolOne)
+	if at < 0 {
+		return false
+	}
+	call := text[at+len(toolOne):]
+	return inOrder(call, valuesOne...) && !strings.Contains(call, `'ka'`) && !strings.Contains(call, `\"ka\"`)
+}
+
+// readCalls divides a sample into the parts of a call. foot is the end of a message of text.
+func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
+	one, ok := splitCall(s.one, 0)
+	if !ok {
+		return NoCalls, c, false
+	}
+	one.behind = withoutFoot(one.behind, foot)
+	trimmed := strings.TrimLeftFunc(one.before, unicode.IsSpace)
+	c.Lead = one.before[:len(one.before)-len(trimmed)]
+	one.before = trimmed
+	end, begin, counter := one.behind, one.before, false
+	index := Fixed
+	if s.two != "" {
+		for old, same := range map[string]string{"call_z2": "call_z1", "zid000002": "zid000001"} {
+			s.two = strings.ReplaceAll(s.two, old, same)
+		}
+		first, ok1 := splitCall(s.two, 0)
+		second, ok2 := splitCall(s.two, 1)
+		if !ok1 || !ok2 || first.until > second.from {
+			return NoCalls, c, false
+		}
+		c.Several = true
+		between := s.two[first.until:second.from]
+		end, c.Separator, begin = divide(one.before, between, one.behind)
+		if at := strings.LastIndex(between, `"1"`); at >= 0 && strings.Contains(one.before, `"0"`) {
+			same := between[:at] + `"0"` + between[at+3:]
+			if e, sep, b := divide(one.before, same, one.behind); len(b) > len(begin) {
+				end, c.Separator, begin, index = e, sep, b, Index
+			}
+		}
+		c.Begin = strings.TrimSuffix(one.before, begin)
+		c.End = strings.TrimPrefix(one.behind, end)
+		if rest, ok := strings.CutPrefix(withoutFoot(second.behind, foot), end); ok && c.End == "" {
+			c.End = rest // DeepSeek R1 ends several calls, but not one
+		}
+		counter = second.between != first.between && strings.Replace(second.between, "1", "0", 1) == first.between
+		space := end[len(strings.TrimRightFunc(end, unicode.IsSpace)):]
+		end = end[:len(end)-len(space)]
+		c.Separator, c.End = space+c.Separator, space+c.End
+	} else {
+		end = strings.TrimRightFunc(end, unicode.IsSpace)
+	}
+	c.End = strings.TrimRightFunc(c.End, unicode.IsSpace)
+	if s.withText != "" {
+		text, _, _ := strings.Cut(s.withText, toolOne)
+		_, lead, _ := strings.Cut(text, answerText)
+		if n := len(lead) - len(strings.TrimLeftFunc(lead, unicode.IsSpace)); n > 0 {
+			c.Lead = lead[:n]
+		}
+	}
+	c.Call = append(fixed(begin, index), Piece{Kind: Name})
+	if counter {
+		c.Call = append(c.Call, numbered(one.between, "0", Counter)...)
+	} else {
+		c.Call = append(c.Call, fixed(one.between, Fixed)...)
+	}
+	c.Call = append(append(c.Call, Piece{Kind: Arguments}), fixed(end, Fixed)...)
+	c.Param = one.param
+	shape = shapeOf(&c, one)
+	return shape, c, spells(&Dialect{Shape: shape, Calls: c}, s, one.nested)
+}
+
+// spells reports whether a dialect writes the calls of a sample to the byte, white space in JSON aside. nested is
+// what the template writes for the nested object of the first call, which may be Python.
+func spells(d *Dialect, s sample, nested string) bool {
+	for i, want := range []string{s.one, s.two} {
+		if want == "" {
+			continue
+		}
+		calls := withIDs(AnyID, []Call{callOne, callTwo}[:i+1]...)
+		if strings.Contains(s.one, "zid000001") {
+			calls = withIDs(NineID, calls...)
+		}
+		if i == 1 && calls[0].ID != "" {
+			calls[1].ID = calls[0].ID // as in the sample
+		}
+		all, err := d.Write(calls)
+		if err != nil {
+			return false
+		}
+		var b strings.Builder
+		for _, f := range all {
+			b.WriteString(f.Text)
+		}
+		text := b.String()
+		if nested != "" {
+			text = strings.Replace(text, `{"ke": "Zve1z"}`, nested, 1)
+			text = strings.Replace(text, `{"ke": "Zve2z"}`, strings.ReplaceAll(nested, "Zve1z", "Zve2z"), 1)
+		}
+		if !strings.HasPrefix(compact(want), strings.TrimSuffix(compact(text), compact(d.Calls.End))) {
+			return false
+		}
+	}
+	return true
+}
+
+// compact returns text without white space: templates indent JSON.
+func compact(text string) string {
+	return strings.Join(strings.Fields(text), "")
+}
+
+// withoutFoot cuts the end of a message, which begins with the first marker behind a text.
+func withoutFoot(behind, foot string) string {
+	first := marker.FindString(foot)
+	if first == "" {
+		return behind
+	}
+	before, _, _ := strings.Cut(behind, first)
+	return before
+}
+
+// shapeOf names the shape of a call.
+func shapeOf(c *Calls, s split) Shape {
+	switch {
+	case s.shape != Object:
+		return s.shape
+	case strings.HasSuffix(strings.TrimSpace(c.Begin), "["):
+		return Array
+	case inObject.MatchString(c.Begin + c.beforeName()):
+		return Object
+	}
+	return Named
+}
+
+// beforeName is the text of a call up to its name, with a zero for a number.
+func (c *Calls) beforeName() string {
+	var b strings.Builder
+	for _, p := range c.Call {
+		switch p.Kind {
+		case Fixed:
+			b.WriteString(p.Text)
+		case Index, Counter, ID:
+			b.WriteString("0")
+		case Name, Arguments:
+			return b.String()
+		}
+	}
+	return b.String()
+}
+
+// inObject matches what stands before a name that is a member of a JSON object.
+var inObject = regexp.MustCompile(`\{\s*("[^"]*":\s*"[^"]*",\s*)*("[^"]*":\s*)?"$`)
+
+// A split is a call in a text: the texts around its name and its arguments.
+type split struct {
+	shape                   Shape // Object if the arguments are JSON
+	before, between, behind string
+	from, until             int // the name begins, the arguments end
+	param                   Param
+	nested                  string // the nested object, in shapes without JSON
+}
+
+// splitCall finds call number i of a text.
+func splitCall(text string, i int) (s split, ok bool) {
+	name, key := []string{toolOne, toolTwo}[i], `"ka"`
+	at := strings.Index(text, name)
+	if at < 0 {
+		return s, false
+	}
+	s.from, s.before = at, text[:at]
+	rest := text[at+len(name):]
+	if i == 0 { // the arguments of the other call are no arguments of this one
+		if end := strings.Index(rest, toolTwo); end >= 0 {
+			rest = rest[:end]
+		}
+	}
+	if open, end, ok := jsonArguments(rest, key); ok {
+		s.shape, s.between, s.behind = Object, rest[:open], rest[end:]
+		s.until = at + len(name) + end
+		return s, true
+	}
+	return s, splitParams(&s, rest, at+len(name), i)
+}
+
+// jsonArguments finds the JSON object with a key in text.
+func jsonArguments(text, key string) (from, until int, ok bool) {
+	before, _, ok0 := strings.Cut(text, key)
+	if !ok0 {
+		return 0, 0, false
+	}
+	from = strings.LastIndexByte(before, '{')
+	if from < 0 {
+		return 0, 0, false
+	}
+	d := json.NewDecoder(strings.NewReader(text[from:]))
+	var args map[string]any
+	if d.Decode(&args) != nil || len(args) != 4 {
+		return 0, 0, false
+	}
+	return from, from + int(d.InputOffset()), true
+}
+
+// fixed returns a fixed text as pieces: ids in it, and the number of the call of a kind, are pieces of their own.
+func fixed(text string, index Kind) []Piece {
+	if index == Index {
+		return numbered(text, `"0"`, Index)
+	}
+	for _, id := range [][2]string{{"call_z1", Words}, {"zid000001", Nine}} {
+		if before, behind, ok := strings.Cut(text, id[0]); ok {
+			return around(before, Piece{Kind: ID, Text: id[1]}, behind)
+		}
+	}
+	return around(text, Piece{}, "")
+}
+
+// numbered returns a text with the number 0 of a call, which may have quotes, as pieces.
+func numbered(text, number string, kind Kind) []Piece {
+	before, behind, ok := strings.Cut(text, number)
+	if !ok {
+		return around(text, Piece{}, "")
+	}
+	quote := strings.TrimSuffix(number, strings.TrimLeft(number, `"`))
+	return around(before+quote, Piece{Kind: kind}, quote+behind)
+}
+
+// around returns a piece between two fixed texts; one that is empty is none.
+func around(before string, p Piece, behind string) (all []Piece) {
+	if before != "" {
+		all = append(all, Piece{Kind: Fixed, Text: before})
+	}
+	if p != (Piece{}) {
+		all = append(all, p)
+	}
+	if behind != "" {
+		all = append(all, Piece{Kind: Fixed, Text: behind})
+	}
+	return all
+}

@@ -1,0 +1,160 @@
+// Package dialect describes how the answers of a family of models spell thoughts, text and calls of
+// tools: markers and white space to the byte, as data. Package chat reads a [Dialect] off a
+// model's template; package speech makes the grammar of answers from it. It knows neither templates
+// nor tokens: a marker is a text, and the vocabulary decides whether it is a control token.
+package dialect
+
+import "strings"
+
+// A Shape is the notation of a call's arguments and the way in which a name comes to them. The set
+// is closed.
+type Shape string
+
+// Shapes.
+const (
+	NoCalls Shape = ""       // answers have no calls
+	Object  Shape = "object" // O: a JSON object with name and arguments, each between tags or bare
+	Array   Shape = "array"  // A: a JSON array of such objects between tags
+	Named   Shape = "named"  // N: the name, then the arguments as JSON
+	Params  Shape = "params" // P: the name, then a tag for each argument; strings are raw
+	Python  Shape = "python" // Y: Python calls with keyword arguments, in a list
+	Literal Shape = "gemma"  // G: the name, then an object with bare keys and strings between quote markers
+)
+
+// A Dialect is the spelling of a family's answers:
+//
+//	[thoughts] text [Begin call {Separator call} End]
+//
+// The zero value is text alone.
+type Dialect struct {
+	// Name is the row of the table in docs/tools.md, such as "hermes" or "generic".
+	Name     string
+	Shape    Shape
+	Calls    Calls
+	Thinking Thinking
+	Text     Text
+	// Next stands between two parts of one answer where each is a message of its own: gpt-oss
+	// writes "<|start|>assistant".
+	Next string
+}
+
+// Calls is the spelling of all calls of an answer.
+type Calls struct {
+	// Begin and End are around all calls of an answer, Separator is between two of them; each may
+	// be empty. In shape Array, Begin has the opening bracket and End the closing one.
+	Begin, End, Separator string
+	// Lead is the white space that the template writes between a text and the calls behind it. It is
+	// no part of the text.
+	Lead string
+	// Call is the spelling of one call.
+	Call []Piece
+	// Others are further spellings that models of the family use instead of Call.
+	Others [][]Piece
+	// Param is the spelling of an argument, in shapes Params, Python and Literal.
+	Param Param
+	// Several reports that an answer may have more than one call.
+	Several bool
+	// Alone reports that calls have no marker of their own and take the place of the text: they begin
+	// the answer, thoughts aside.
+	Alone bool
+}
+
+// A Piece is a part of the spelling of one call.
+type Piece struct {
+	Kind Kind
+	Text string // of a fixed piece or an ID
+}
+
+// A Kind is the kind of a [Piece]. The set is closed.
+type Kind int
+
+// Kinds of pieces.
+const (
+	Fixed     Kind = iota // Text itself
+	Name                  // the tool's name, unquoted: a quote around it belongs to the fixed pieces beside it
+	Arguments             // the arguments, as the shape spells them; JSON with its braces
+	ID                    // an id of the call: Text is the alphabet, one of the constants below
+	Counter               // the number of the call, from 0, over all calls of the conversation
+	Index                 // the number of the call, from 0, within the answer
+)
+
+// Alphabets of ids.
+const (
+	Nine  = "nine"  // nine of a–z, A–Z, 0–9
+	Words = "words" // one or more of a–z, A–Z, 0–9, -, _
+)
+
+// Param is the spelling of one argument.
+//
+// Shape Params: Open key Middle value Close, the next one behind Separator. The value of a string is
+// raw, any other is JSON. Shape Python: key "=" value; Separator is ", ". Shape Literal: key ":"
+// value; Quote is around strings.
+type Param struct {
+	Open, Middle, Close, Separator string
+	// MiddleJSON replaces Middle before a value that is JSON; empty is the same as Middle.
+	MiddleJSON string
+	// Quote is the marker on both sides of a string, in shape Literal; in shape Python it is the quotation
+	// mark that the template writes, of the two that Python has.
+	Quote string
+}
+
+// Thinking is the spelling of thoughts, and how a request switches them. Without Begin and End the
+// model has none.
+type Thinking struct {
+	// Begin and End are around the thoughts, with the template's own white space.
+	Begin, End string
+	// Opened reports that the prompt itself writes Begin, so that the answer begins with thoughts.
+	Opened bool
+	// Variable is the name of the template's variable that switches thinking; empty is none. On
+	// and Off are its values; an Off of nil is none. Low is the value of the lowest effort, if
+	// thinking cannot be switched off.
+	Variable     string
+	On, Off, Low any
+	// Closed is a closed pair that the prompt ends with when thinking is off. Where no variable
+	// makes the template write it, it is put behind the prompt.
+	Closed string
+	// Always reports that the model has no way around thinking.
+	Always bool
+}
+
+// Has reports whether the dialect has thoughts.
+func (t *Thinking) Has() bool { return t.End != "" }
+
+// CanStop reports whether thinking can be switched off.
+func (t *Thinking) CanStop() bool {
+	return !t.Always && (t.Variable != "" && t.Off != nil || t.Closed != "")
+}
+
+// Text is the spelling of the text of an answer.
+type Text struct {
+	// Begins has the markers of which one stands before a text, the usual one first; empty is none.
+	Begins []string
+	// End stands behind a text that more follows; empty is none.
+	End string
+}
+
+// A Place says where an answer begins, with regard to its thoughts. The set is closed.
+type Place int
+
+// Places.
+const (
+	Before Place = iota // thoughts may come
+	Inside              // the prompt has opened them
+	Behind              // the prompt has closed them
+)
+
+// Place returns where the answer to a prompt begins. Only text that the template has written may be
+// given: a message that spells a marker says nothing.
+func (t *Thinking) Place(prompt string) Place {
+	tail := strings.TrimSpace(prompt)
+	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
+	switch {
+	case !t.Has():
+		return Behind
+	case begin != "" && strings.HasSuffix(tail, begin):
+		return Inside
+	case strings.HasSuffix(tail, end):
+		return Behind
+	}
+	return Before
+}

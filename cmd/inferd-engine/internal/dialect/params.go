@@ -1,0 +1,52 @@
+package dialect
+
+import "strings"
+
+// splitParams finds the arguments of call number i in the text behind its name, which begins at offset from:
+// keys with raw values, or with values between quotes.
+func splitParams(s *split, rest string, from, i int) bool {
+	digit := string(rune('1' + i))
+	type pos struct{ at, end int }
+	var found []pos
+	next := 0
+	for _, word := range []string{"ka", "Zva" + digit + "z", "kb", "Zvb" + digit + "z", "kc", "4" + digit, "kd", "Zve" + digit + "z"} {
+		at := strings.Index(rest[next:], word)
+		if at < 0 {
+			return false
+		}
+		found = append(found, pos{next + at, next + at + len(word)})
+		next += at + len(word)
+	}
+	between := func(a, b int) string { return rest[found[a].end:found[b].at] }
+	middle, plain := between(0, 1), between(4, 5)
+	after := between(1, 2)
+	last := strings.IndexByte(rest[next:], '}') + 1 // of the nested object
+	if last == 0 {
+		return false
+	}
+	end := next + last
+	s.nested = rest[found[6].end:end]
+	s.nested = s.nested[strings.IndexByte(s.nested, '{'):]
+	s.between, s.behind, s.until = rest[:found[0].at], rest[end:], from+end
+	quote, isQuoted := strings.CutPrefix(middle, plain)
+	isQuoted = isQuoted && quote != "" && strings.HasPrefix(after, quote) && !strings.HasSuffix(plain, ">") && !strings.HasSuffix(plain, "\n")
+	switch {
+	case isQuoted && plain == "=":
+		s.shape = Python
+		s.param = Param{Middle: plain, Separator: strings.TrimPrefix(after, quote), Quote: quote}
+	case isQuoted:
+		s.shape = Literal
+		s.param = Param{Middle: plain, Separator: strings.TrimPrefix(after, quote), Quote: quote}
+	default:
+		s.shape = Params
+		closing, separator, open := divide(s.between, after, s.behind)
+		s.param = Param{Open: open, Middle: middle, Close: closing, Separator: separator}
+		if plain != middle {
+			s.param.MiddleJSON = plain
+		}
+		s.between = strings.TrimSuffix(s.between, open)
+		s.behind = strings.TrimPrefix(s.behind, closing)
+		s.until += len(closing)
+	}
+	return true
+}

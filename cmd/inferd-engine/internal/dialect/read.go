@@ -1,0 +1,61 @@
+package dialect
+
+import "strings"
+
+// Read reads the dialect of a template and its traits by rendering probes; source is the template itself,
+// in which known variables and markers are looked up. Calls that fit no shape, and templates without calls, give
+// the dialect [Generic] with the template's own thoughts.
+func Read(render Render, source string) (*Dialect, Traits) {
+	t := readTraits(render)
+	d := new(Dialect)
+	s, ok := readTools(render, &t)
+	thinking := readThinking(render, source, &t)
+	if ok {
+		s.withoutThoughts(&thinking)
+		d.Shape, d.Calls, ok = readCalls(s, s.foot)
+	}
+	if ok {
+		ok = d.family()
+	}
+	if !ok {
+		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false
+		t.Results = takes(render, []Message{user(userText), assistant(answerText), result(callOne)}, answerText, resultText)
+		if d = quiet(source, &t); d == nil {
+			d = Generic()
+			t.Tools = false
+		}
+	}
+	d.Thinking = thinking
+	d.Text.Begins = readText(render, &t, &d.Thinking)
+	d.adjust()
+	return d, t
+}
+
+// readText returns the marker in front of a text, if there is one.
+func readText(render Render, t *Traits, th *Thinking) []string {
+	prompt, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Traits: *t})
+	if err != nil {
+		return nil
+	}
+	text, err := render(&Probe{Messages: []Message{user(userText), assistant(answerText)}, Traits: *t})
+	if err != nil {
+		return nil
+	}
+	before, _, ok := strings.Cut(text, answerText)
+	if !ok {
+		return nil
+	}
+	rest, ok := strings.CutPrefix(before, prompt)
+	if !ok {
+		return nil
+	}
+	if end := strings.TrimSpace(th.End); end != "" {
+		if at := strings.LastIndex(rest, end); at >= 0 {
+			rest = rest[at+len(end):]
+		}
+	}
+	if strings.TrimSpace(rest) == "" {
+		return nil
+	}
+	return []string{rest}
+}

@@ -1,0 +1,193 @@
+package dialect
+
+import (
+	"regexp"
+	"strings"
+)
+
+// A control is a variable by which templates switch thinking.
+type control struct {
+	name string
+	on   []any // the first that the template tells from off is used
+	off  []any
+	low  any // the lowest effort, if off may not exist
+}
+
+// controls are the known variables, the usual ones first.
+var controls = []control{
+	{name: "enable_thinking", on: []any{true}, off: []any{false}},
+	{name: "thinking", on: []any{true}, off: []any{false}},
+	{name: "thinking_budget", on: []any{-1}, off: []any{0}},
+	{name: "reasoning_effort", on: []any{"medium", "high"}, off: []any{"none", "no_think", "low"}, low: "low"},
+}
+
+// pairs are the markers of thoughts that templates know but do not write.
+var pairs = [][2]string{
+	{"<think>", "</think>"},
+	{"<seed:think>", "</seed:think>"},
+	{"[THINK]", "[/THINK]"},
+	{"<|START_THINKING|>", "<|END_THINKING|>"},
+	{"<|inner_prefix|>", "<|inner_suffix|>"},
+	{"<mm:think>", "</mm:think>"},
+}
+
+// readThinking returns how the answers spell thoughts and how the template switches them.
+func readThinking(render Render, source string, t *Traits) (th Thinking) {
+	prompt := func(variables map[string]any) string {
+		text, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Variables: variables, Traits: *t})
+		if err != nil {
+			return ""
+		}
+		return text
+	}
+	plain := prompt(nil)
+	on, off, c := th.control(prompt, source)
+	if !th.markers(render, t, plain, on) && !th.known(source, plain, on, off) {
+		return Thinking{}
+	}
+	th.Opened = th.Place(plain) == Inside
+	if c.low != nil { // an effort may switch it off
+		th.Off, th.Always = nil, true
+		for _, value := range c.off {
+			if text := prompt(map[string]any{c.name: value}); text != "" && th.Place(text) == Behind {
+				th.Off, th.Low, th.Always, off = value, nil, false, text
+				break
+			}
+		}
+	}
+	th.close(off)
+	return th
+}
+
+// control finds the variable that switches thinking, and returns prompts with and without thinking.
+func (t *Thinking) control(prompt func(map[string]any) string, source string) (on, off string, c control) {
+	for _, c := range controls {
+		if !strings.Contains(source, c.name) {
+			continue
+		}
+		for _, with := range c.on {
+			for _, without := range c.off {
+				on, off = prompt(map[string]any{c.name: with}), prompt(map[string]any{c.name: without})
+				if on != "" && off != "" && on != off {
+					t.Variable, t.On, t.Off, t.Low = c.name, with, without, c.low
+					return on, off, c
+				}
+			}
+		}
+	}
+	plain := prompt(nil)
+	return plain, plain, control{}
+}
+
+// close finds the closed pair behind a prompt without thinking.
+func (t *Thinking) close(off string) {
+	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
+	if t.Variable != "" && t.Off != nil {
+		if t.Place(off) == Behind {
+			at := strings.LastIndex(off, end)
+			if open := strings.LastIndex(off, begin); begin != "" && open >= 0 && open < at {
+				at = open
+			}
+			t.Closed = off[at:]
+		}
+		return
+	}
+	if t.Always {
+		return
+	}
+	if t.Opened {
+		t.Closed = t.End
+	} else {
+		t.Closed = t.Begin + t.End
+	}
+}
+
+// Markers before and behind a thought, with a word between two or behind one, and white space.
+var (
+	lastMarker  = regexp.MustCompile(`(?:<[^<>\s]+>[a-z]+<[^<>\s]+>|<[^<>\s]+>[a-z]*|\[[A-Z_]+\])\s*$`)
+	firstMarker = regexp.MustCompile(`^\s*(?:<[^<>\s]+>(?:[a-z]+<[^<>\s]+>)?|\[/?[A-Z_]+\])\s*`)
+)
+
+// markers reads the markers off thoughts in the history. plain and on are the prompts before an answer.
+func (t *Thinking) markers(render Render, traits *Traits, plain, on string) bool {
+	for _, place := range []Thoughts{ReasoningContent, ThinkingMember, ThinkingBlock} {
+		answer := assistant(answerText)
+		answer.Thoughts = thoughtText
+		asked := []Message{user(userText)}
+		c := withIDs(traits.IDs, callOne)[0]
+		called := calling(c)
+		called.Thoughts = thoughtText
+		for _, messages := range [][]Message{append(asked[:1:1], answer), append(asked[:1:1], called, result(c))} {
+			if len(messages[1].Calls) > 0 && !traits.Calls {
+				continue
+			}
+			for _, variables := range []map[string]any{nil, t.switched()} {
+				with := *traits
+				with.Thoughts = place
+				p := &Probe{Messages: messages, Variables: variables, Traits: with}
+				if len(messages[1].Calls) > 0 {
+					p.Tools = tools()
+				}
+				text, err := render(p)
+				if err != nil || !t.around(text, plain, on) {
+					continue
+				}
+				traits.Thoughts = place
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// switched are the variables with which the model thinks.
+func (t *Thinking) switched() map[string]any {
+	if t.Variable == "" {
+		return nil
+	}
+	return map[string]any{t.Variable: t.On}
+}
+
+// around reads the markers around a thought.
+func (t *Thinking) around(text, plain, on string) bool {
+	before, behind, ok := strings.Cut(text, thoughtText)
+	if !ok {
+		return false
+	}
+	begin := lastMarker.FindString(before)
+	for _, prompt := range []string{plain, on} { // as it stands behind the prompt
+		if rest, ok := strings.CutPrefix(before, prompt); ok && strings.TrimSpace(rest) != "" && len(rest) > len(begin) {
+			begin = rest
+		}
+	}
+	next := len(behind)
+	for _, word := range []string{answerText, toolOne} {
+		if at := strings.Index(behind, word); at >= 0 {
+			next = min(next, at)
+		}
+	}
+	end := firstMarker.FindString(behind[:next])
+	if end == "" || begin == "" || strings.TrimSpace(begin) == strings.TrimSpace(end) {
+		return false
+	}
+	t.Begin, t.End = begin, end
+	return true
+}
+
+// known takes the markers from the known ones that the source or the prompts have.
+func (t *Thinking) known(source string, prompts ...string) bool {
+	for _, pair := range pairs {
+		for _, prompt := range prompts {
+			tail := strings.TrimSpace(prompt)
+			if strings.HasSuffix(tail, pair[0]) || strings.HasSuffix(tail, pair[1]) {
+				t.Begin, t.End = pair[0]+prompt[len(strings.TrimRight(prompt, " \n")):], pair[1]
+				return true
+			}
+		}
+		if strings.Contains(source, pair[1]) {
+			t.Begin, t.End = pair[0], pair[1]
+			return true
+		}
+	}
+	return false
+}

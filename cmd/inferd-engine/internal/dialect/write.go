@@ -1,0 +1,263 @@
+package dialect
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A Fragment is a part of written calls. A client's part may spell markers.
+type Fragment struct {
+	Text   string
+	Client bool
+}
+
+// Write writes calls as the dialect spells them. Ids are left as they are, numbers count the calls.
+func (d *Dialect) Write(calls []Call) (all []Fragment, err error) {
+	w := writer{dialect: d}
+	w.ours(d.Calls.Begin)
+	for i := range calls {
+		if i > 0 {
+			w.ours(d.Calls.Separator)
+		}
+		if err := w.call(&calls[i], i); err != nil {
+			return nil, err
+		}
+	}
+	w.ours(d.Calls.End)
+	return w.all, nil
+}
+
+type writer struct {
+	dialect *Dialect
+	all     []Fragment
+}
+
+func (w *writer) ours(text string)   { w.add(text, false) }
+func (w *writer) client(text string) { w.add(text, true) }
+
+func (w *writer) add(text string, client bool) {
+	if text != "" {
+		w.all = append(w.all, Fragment{text, client})
+	}
+}
+
+func (w *writer) call(c *Call, i int) error {
+	for _, p := range w.dialect.Calls.Call {
+		switch p.Kind {
+		case Fixed:
+			w.ours(p.Text)
+		case Name:
+			if w.dialect.Shape == Object || w.dialect.Shape == Array {
+				w.client(jsonText(c.Name))
+			} else {
+				w.client(c.Name)
+			}
+		case ID:
+			w.client(c.ID)
+		case Counter, Index:
+			w.ours(strconv.Itoa(i))
+		case Arguments:
+			if err := w.arguments(c.Arguments); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// arguments writes a JSON object as the shape has it.
+func (w *writer) arguments(source string) error {
+	source = strings.TrimSpace(source)
+	if source == "" {
+		source = "{}"
+	}
+	switch w.dialect.Shape {
+	case Params, Python, Literal:
+	case Object, Array, Named, NoCalls:
+		w.client(source)
+		return nil
+	}
+	members, err := members(source)
+	if err != nil {
+		return err
+	}
+	p := &w.dialect.Calls.Param
+	for i, m := range members {
+		if i > 0 {
+			w.ours(p.Separator)
+		}
+		w.ours(p.Open)
+		w.client(m.name)
+		if err := w.value(m.value); err != nil {
+			return err
+		}
+		w.ours(p.Close)
+	}
+	return nil
+}
+
+// value writes what stands behind a name: the middle and the value.
+func (w *writer) value(value json.RawMessage) error {
+	p := &w.dialect.Calls.Param
+	var text string
+	isText := len(value) > 0 && value[0] == '"' && json.Unmarshal(value, &text) == nil
+	switch {
+	case w.dialect.Shape == Params && isText:
+		w.ours(p.Middle)
+		w.client(text)
+	case w.dialect.Shape == Params:
+		if p.MiddleJSON != "" {
+			w.ours(p.MiddleJSON)
+		} else {
+			w.ours(p.Middle)
+		}
+		w.client(string(value))
+	case w.dialect.Shape == Literal:
+		w.ours(p.Middle)
+		return w.literal(value, 0)
+	default:
+		w.ours(p.Middle)
+		return w.python(value, 0)
+	}
+	return nil
+}
+
+// maxNested is the maximum depth of a value.
+const maxNested = 128
+
+var errNested = fmt.Errorf("it nests deeper than %d levels", maxNested)
+
+// literal writes a value in shape Literal: bare names, and quote markers around strings.
+func (w *writer) literal(value json.RawMessage, depth int) error {
+	quote := w.dialect.Calls.Param.Quote
+	return w.nested(value, depth, func(text string) {
+		w.ours(quote)
+		w.client(text)
+		w.ours(quote)
+	}, func(name string) {
+		w.client(name)
+		w.ours(":")
+	}, ",", w.literal, nil)
+}
+
+// words of Python.
+var words = map[string]string{"true": "True", "false": "False", "null": "None"}
+
+// python writes a value of Python.
+func (w *writer) python(value json.RawMessage, depth int) error {
+	quoted := func(text string) {
+		quote := `"`
+		if depth == 0 && value[0] == '"' && w.dialect.Calls.Param.Quote == "'" {
+			quote = "'"
+			text = strings.ReplaceAll(strings.ReplaceAll(jsonText(text), `\"`, `"`), "'", `\'`)
+		} else {
+			text = jsonText(text)
+		}
+		w.ours(quote)
+		w.client(text)
+		w.ours(quote)
+	}
+	return w.nested(value, depth, quoted, func(name string) {
+		quoted(name)
+		w.ours(": ")
+	}, ", ", w.python, words)
+}
+
+// nested writes a value: strings by text, the names of members by name.
+func (w *writer) nested(value json.RawMessage, depth int, text, name func(string),
+	separator string, inner func(json.RawMessage, int) error, words map[string]string,
+) error {
+	if depth > maxNested {
+		return errNested
+	}
+	switch first := value[0]; first {
+	case '"':
+		var s string
+		if err := json.Unmarshal(value, &s); err != nil {
+			return err
+		}
+		text(s)
+		return nil
+	case '{':
+		all, err := members(string(value))
+		if err != nil {
+			return err
+		}
+		w.ours("{")
+		for i, m := range all {
+			if i > 0 {
+				w.ours(separator)
+			}
+			name(m.name)
+			if err := inner(m.value, depth+1); err != nil {
+				return err
+			}
+		}
+		w.ours("}")
+		return nil
+	case '[':
+		var items []json.RawMessage
+		if err := json.Unmarshal(value, &items); err != nil {
+			return err
+		}
+		w.ours("[")
+		for i, item := range items {
+			if i > 0 {
+				w.ours(separator)
+			}
+			if err := inner(item, depth+1); err != nil {
+				return err
+			}
+		}
+		w.ours("]")
+		return nil
+	}
+	if word, ok := words[string(value)]; ok {
+		w.ours(word)
+	} else {
+		w.client(string(value))
+	}
+	return nil
+}
+
+// A member is a member of a JSON object.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// members returns the members of a JSON object in their order.
+func members(source string) (all []member, err error) {
+	d := json.NewDecoder(strings.NewReader(source))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, fmt.Errorf("the arguments of a call are no JSON object")
+	}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		m := member{}
+		m.name, _ = t.(string)
+		if err := d.Decode(&m.value); err != nil {
+			return nil, err
+		}
+		m.value = bytes.TrimSpace(m.value)
+		all = append(all, m)
+	}
+	_, err = d.Token()
+	return all, err
+}
+
+// jsonText returns a text as it stands in a JSON string.
+func jsonText(text string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // a string can be encoded
+	whole := strings.TrimSpace(b.String())
+	return whole[1 : len(whole)-1]
+}

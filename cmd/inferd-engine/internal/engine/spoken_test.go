@@ -1,0 +1,141 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// speaking loads a model with the dialect of a family.
+func speaking(t *testing.T, model, family string) *engine.Engine {
+	t.Helper()
+	e := load(t, model, batch.Limits{Context: 8192, Batch: 256, Sequences: 4})
+	e.Markers = e.Model.Markers()
+	e.Dialect = dialect.Fixtures()[family]
+	return e
+}
+
+// A heard is an answer with all its parts.
+type heard struct {
+	text, thoughts strings.Builder
+	calls          []infer.ToolCall
+	tokens         int
+	done           infer.Done
+}
+
+// hear returns the answer to a request.
+func hear(t *testing.T, e *engine.Engine, gen *infer.Generate) *heard {
+	t.Helper()
+	h, err := tryHear(t, e, gen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error) {
+	t.Helper()
+	h := new(heard)
+	err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(ev infer.Event) error {
+		switch ev := ev.(type) {
+		case *infer.Text:
+			h.text.Write(ev.Delta)
+			h.tokens += ev.Tokens
+		case *infer.Thinking:
+			h.thoughts.Write(ev.Delta)
+			h.tokens += ev.Tokens
+		case *infer.ToolCall:
+			h.calls = append(h.calls, infer.ToolCall{ID: ev.ID, Name: ev.Name, Input: append([]byte(nil), ev.Input...)})
+			h.tokens += ev.Tokens
+		case *infer.Done:
+			h.done = *ev
+		default:
+		}
+		return nil
+	})
+	return h, err
+}
+
+// many returns tools with schemas of many kinds.
+func many() (tools []infer.Tool) {
+	for i := range 15 {
+		tools = append(tools, infer.Tool{Name: fmt.Sprintf("tool_%d", i), Description: "d", Schema: []byte(schemasOfTools[i%len(schemasOfTools)])})
+	}
+	return tools
+}
+
+var schemasOfTools = []string{
+	`{"type":"object","properties":{"city":{"type":"string","maxLength":12},"days":{"type":"integer","minimum":1,"maximum":14}},"required":["city"],"additionalProperties":false}`,
+	`{"type":"object","properties":{"a":{"enum":["x","y",null]},"b":{"type":"array","items":{"type":"number"},"maxItems":3}},"required":["b"],"additionalProperties":false}`,
+	`{"type":"object","properties":{"when":{"type":"string","format":"date"},"who":{"type":"object","properties":{"name":{"type":"string","maxLength":5}},"required":["name"],"additionalProperties":false}},"required":["when","who"],"additionalProperties":false}`,
+	`{"type":"object","additionalProperties":false}`,
+	`{"type":"object","properties":{"code":{"type":"string","pattern":"^[A-Z]{3}-[0-9]+$","maxLength":9},"ok":{"type":"boolean"}},"required":["code"],"additionalProperties":false}`,
+}
+
+// validate checks the calls of an answer with a judge of its own.
+func validate(t *testing.T, tools []infer.Tool, calls []infer.ToolCall) {
+	t.Helper()
+	for i, c := range calls {
+		if want := fmt.Sprintf("tc-%d", i+1); c.ID != want {
+			t.Errorf("call %d has the id %q", i, c.ID)
+		}
+		var schema any
+		for _, tool := range tools {
+			if tool.Name == c.Name {
+				if err := json.Unmarshal(tool.Schema, &schema); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if schema == nil {
+			t.Fatalf("%q is not declared", c.Name)
+		}
+		judge := jsonschema.NewCompiler()
+		judge.AssertFormat()
+		if err := judge.AddResource("tool.json", schema); err != nil {
+			t.Fatal(err)
+		}
+		s, err := judge.Compile("tool.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(string(c.Input)))
+		if err != nil {
+			t.Fatalf("%s: %v", c.Input, err)
+		}
+		if err := s.Validate(value); err != nil {
+			t.Errorf("%s%s: %v", c.Name, c.Input, err)
+		}
+	}
+}
+
+// Random weights call declared tools with arguments that validate, in every dialect.
+func TestRandomCallsValidate(t *testing.T) {
+	for family := range dialect.Fixtures() {
+		t.Run(family, func(t *testing.T) {
+			e := speaking(t, "tiny", family)
+			tools := many()
+			for seed := range uint32(2) {
+				gen := user("call", 300)
+				gen.Blocks, gen.Tools, gen.Choice = true, tools, infer.ToolChoice{Mode: infer.ToolRequired}
+				gen.Sampling = infer.Sampling{Temperature: new(1.0), Seed: &seed}
+				h := hear(t, e, gen)
+				if len(h.calls) == 0 || h.done.Unsatisfied {
+					t.Errorf("seed %d: no call, %+v: %q", seed, h.done, h.text.String())
+				}
+				validate(t, tools, h.calls)
+				if h.done.Out > 300 || h.done.Reason != infer.CalledTool && h.done.Reason != infer.Length {
+					t.Errorf("%d tokens, %s", h.done.Out, h.done.Reason)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,345 @@
+package speech
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
+)
+
+// anyObject is the schema of a tool without one.
+const anyObject = `{"type":"object"}`
+
+// arguments returns the rule of a tool's arguments. The error names tool, keyword and pointer.
+func (w *writer) arguments(tool int) (automaton.Rule, error) {
+	t := &w.named[tool]
+	source := t.Schema
+	if len(source) == 0 {
+		source = []byte(anyObject)
+	}
+	s, err := schema.CompileObject(source, w.notation(), w.b.Budget)
+	switch {
+	case err != nil && w.b.Budget.Err() != nil:
+		return 0, infer.Errorf(infer.Invalid, "tools: %w", w.b.Budget.Err())
+	case err != nil:
+		return 0, infer.Errorf(infer.Invalid, "tools: %.64q: input_schema: %w", t.Name, err)
+	}
+	w.kinds[tool] = s.Members
+	return w.b.Include(s.Grammar), nil
+}
+
+// notation returns how the dialect spells arguments; nil is JSON.
+func (s *Speech) notation() *schema.Notation {
+	p := &s.Dialect.Calls.Param
+	writers := make(map[*automaton.Builder]*writer)
+	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+		w := writers[b]
+		if w == nil {
+			w = s.writer(b)
+			writers[b] = w
+		}
+		return w.fixed(text, 0, next)
+	}
+	switch s.Dialect.Shape {
+	case dialect.Params:
+		return &schema.Notation{
+			Bare: true, Raw: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator,
+			Write: func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+				if text != p.Close {
+					return write(b, text, next)
+				}
+				// The tag ends a raw value wherever it stands.
+				core := strings.TrimSpace(text)
+				tag := write(b, core, b.Mark(automaton.Commit, write(b, trailing(text, core), next)))
+				return write(b, leading(text, core), tag)
+			},
+		}
+	case dialect.Python:
+		return &schema.Notation{
+			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close,
+			Null: "None", False: "False", True: "True", Write: write,
+		}
+	case dialect.Literal:
+		return &schema.Notation{
+			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close, Quote: p.Quote,
+			Write: func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+				if text == p.Quote {
+					next = b.Mark(automaton.Commit, next)
+				}
+				return write(b, text, next)
+			},
+		}
+	case dialect.NoCalls, dialect.Object, dialect.Array, dialect.Named:
+	}
+	return nil
+}
+
+func leading(text, core string) string { return text[:strings.Index(text, core)] }
+
+func trailing(text, core string) string { return text[strings.Index(text, core)+len(core):] }
+
+// input returns the arguments of a call as JSON.
+func (s *Speech) input(tool int, text []automaton.Symbol) []byte {
+	switch s.Dialect.Shape {
+	case dialect.Params:
+		return s.fromParams(tool, text)
+	case dialect.Python:
+		return fromPython(textOf(text))
+	case dialect.Literal:
+		return fromLiteral(text, s.symbols(s.Dialect.Calls.Param.Quote))
+	case dialect.NoCalls, dialect.Object, dialect.Array, dialect.Named:
+	}
+	return []byte(strings.TrimSpace(textOf(text)))
+}
+
+// An object is a JSON object in the making. Of members with one name the last counts.
+type object struct {
+	names  []string
+	values map[string]string
+}
+
+func (o *object) set(name, value string) {
+	if o.values == nil {
+		o.values = make(map[string]string)
+	}
+	if _, ok := o.values[name]; !ok {
+		o.names = append(o.names, name)
+	}
+	o.values[name] = value
+}
+
+func (o *object) bytes() []byte {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, name := range o.names {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(quote(name) + ": " + o.values[name])
+	}
+	b.WriteByte('}')
+	return []byte(b.String())
+}
+
+// fromParams reads arguments between tags.
+func (s *Speech) fromParams(tool int, text []automaton.Symbol) []byte {
+	p := &s.Dialect.Calls.Param
+	kinds := s.kinds[tool]
+	var o object
+	all := s.spelling(text)
+	open, end := strings.TrimSpace(p.Open), strings.TrimSpace(p.Close)
+	for {
+		_, rest, ok := strings.Cut(all, open)
+		if !ok {
+			return o.bytes()
+		}
+		value, behind, _ := strings.Cut(rest, end)
+		name, value, marked := s.cutParam(value)
+		all = behind
+		switch marked {
+		case markedJSON:
+			value = strings.TrimSpace(value)
+		case markedText:
+			value = quote(value)
+		default:
+			value = valueOf(value, kinds, name)
+		}
+		o.set(name, value)
+	}
+}
+
+// cutParam divides what stands between the tags of an argument.
+func (s *Speech) cutParam(text string) (name, value string, marked int) {
+	p := &s.Dialect.Calls.Param
+	for i, middle := range []string{p.Middle, p.MiddleJSON} {
+		core := strings.TrimSpace(middle)
+		if core == "" {
+			continue
+		}
+		if name, value, ok := strings.Cut(text, core); ok {
+			if trailing(middle, core) != "" {
+				value = strings.TrimPrefix(value, "\n")
+			}
+			if strings.HasPrefix(p.Close, "\n") {
+				value = strings.TrimSuffix(value, "\n")
+			}
+			if p.MiddleJSON != "" && p.MiddleJSON != p.Middle {
+				marked = markedText + i
+			}
+			return strings.TrimSpace(name), value, marked
+		}
+	}
+	return strings.TrimSpace(text), "", markedJSON
+}
+
+// What a tag says of its value.
+const (
+	markedText = iota + 1
+	markedJSON
+)
+
+// valueOf returns a raw value as JSON, by what the schema takes.
+func valueOf(raw string, kinds map[string]schema.Kinds, name string) string {
+	k, declared := kinds[name]
+	if !declared {
+		k = schema.Kinds{String: true, Null: true, Other: true}
+	}
+	bare := strings.TrimSpace(raw)
+	switch {
+	case !k.String:
+		return bare
+	case k.Null && bare == "null":
+		return bare
+	case k.Other && bare != "null" && !strings.HasPrefix(bare, `"`) && json.Valid([]byte(bare)):
+		return bare
+	}
+	return quote(raw)
+}
+
+// fromPython reads keyword arguments. Strings are JSON already.
+func fromPython(text string) []byte {
+	var b strings.Builder
+	b.WriteByte('{')
+	depth, name := 0, true // whether a name is to come
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '"':
+			n := stringEnd(text[i:])
+			b.WriteString(text[i : i+n])
+			i += n
+			continue
+		case name && !isSpace(automaton.Symbol(c)):
+			word, _, _ := strings.Cut(text[i:], "=")
+			b.WriteString(quote(word) + ": ")
+			i += len(word) + 1
+			name = false
+			continue
+		case c == ',' && depth == 0:
+			name = true
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == 'N' || c == 'T' || c == 'F':
+			for python, js := range map[string]string{"None": "null", "True": "true", "False": "false"} {
+				if strings.HasPrefix(text[i:], python) {
+					b.WriteString(js)
+					i += len(python)
+					break
+				}
+			}
+			continue
+		}
+		b.WriteByte(text[i])
+		i++
+	}
+	b.WriteByte('}')
+	return []byte(b.String())
+}
+
+// stringEnd returns the length of the JSON string that a text begins with.
+func stringEnd(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(text)
+}
+
+// fromLiteral reads members with bare names, and strings between quote markers.
+func fromLiteral(text, mark []automaton.Symbol) []byte {
+	l := literal{text: text, mark: mark}
+	l.b.WriteByte('{')
+	l.members()
+	l.b.WriteByte('}')
+	return []byte(l.b.String())
+}
+
+// A literal is a text of the grammar: what stands between its parts need not be checked.
+type literal struct {
+	text, mark []automaton.Symbol
+	b          strings.Builder
+}
+
+// next takes the symbols before the first one of a set.
+func (l *literal) next(until string) string {
+	n := 0
+	for n < len(l.text) && (l.text[n] >= 256 || !strings.ContainsRune(until, rune(l.text[n]))) {
+		n++
+	}
+	word := textOf(l.text[:n])
+	l.text = l.text[n:]
+	return strings.TrimSpace(word)
+}
+
+// take takes a symbol, if it is the next one.
+func (l *literal) take(x automaton.Symbol) bool {
+	ok := len(l.text) > 0 && l.text[0] == x
+	if ok {
+		l.text = l.text[1:]
+	}
+	return ok
+}
+
+// members writes members up to a closing brace or the end, without it.
+func (l *literal) members() {
+	for first := true; len(l.text) > 0 && l.text[0] != '}'; first = false {
+		if !first {
+			l.b.WriteString(", ")
+		}
+		l.b.WriteString(quote(l.next(":")) + ": ")
+		l.take(':')
+		l.value()
+		l.take(',')
+	}
+}
+
+func (l *literal) value() {
+	switch {
+	case begins(l.text, l.mark):
+		l.text = l.text[len(l.mark):]
+		n := 0
+		for n < len(l.text) && !begins(l.text[n:], l.mark) {
+			n++
+		}
+		l.b.WriteString(quote(textOf(l.text[:n])))
+		l.text = l.text[min(len(l.text), n+len(l.mark)):]
+	case l.take('{'):
+		l.b.WriteByte('{')
+		l.members()
+		l.take('}')
+		l.b.WriteByte('}')
+	case l.take('['):
+		l.b.WriteByte('[')
+		for first := true; len(l.text) > 0 && l.text[0] != ']'; first = false {
+			if !first {
+				l.b.WriteString(", ")
+			}
+			l.value()
+			l.take(',')
+		}
+		l.take(']')
+		l.b.WriteByte(']')
+	default:
+		l.b.WriteString(l.next(",}]"))
+	}
+}
+
+func begins(text, mark []automaton.Symbol) bool {
+	if len(mark) == 0 || len(text) < len(mark) {
+		return false
+	}
+	for i, x := range mark {
+		if text[i] != x {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,75 @@
+package speech
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// A call is a call under way: its symbols from behind the previous one, and the places in them that the
+// marks have named.
+type call struct {
+	text            []automaton.Symbol
+	names           []int // where the name may begin
+	named           bool
+	tool            int
+	args, argsUntil int
+}
+
+// add follows a symbol of a call.
+func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
+	c := &p.call
+	c.text = append(c.text, x)
+	n := len(c.text)
+	if marks&markNamed != 0 && !c.named {
+		for _, from := range slices.Backward(c.names) {
+			if tool, ok := p.speech.tools[textOf(c.text[from:n-1])]; ok {
+				c.tool, c.named = tool, true
+				break
+			}
+		}
+	}
+	if marks&markName != 0 && !c.named {
+		c.names = append(c.names, n)
+	}
+	if marks&markArgs != 0 && c.args == 0 && c.named {
+		c.args = n
+	}
+	if marks&markArgsEnd != 0 {
+		c.argsUntil = n
+	}
+	if marks&markCallEnd == 0 || !c.named {
+		return
+	}
+	tool := &p.speech.named[c.tool]
+	p.Calls++
+	p.Out = append(p.Out, Part{Call: &Call{Name: tool.Name, Input: p.speech.input(c.tool, c.text[c.args:max(c.args, c.argsUntil)])}})
+	*c = call{text: c.text[:0], names: c.names[:0]}
+}
+
+// textOf returns symbols as text, without tokens.
+func textOf(list []automaton.Symbol) string {
+	var b strings.Builder
+	for _, x := range list {
+		if x < 256 {
+			b.WriteByte(byte(x))
+		}
+	}
+	return b.String()
+}
+
+// beginning is the text of a call up to the name.
+func (s *Speech) beginning() []automaton.Symbol {
+	c := &s.Dialect.Calls
+	var text strings.Builder
+	text.WriteString(c.Lead + c.Begin)
+	for _, p := range c.Call {
+		if p.Kind != dialect.Fixed {
+			break
+		}
+		text.WriteString(p.Text)
+	}
+	return s.symbols(text.String())
+}

@@ -1,0 +1,227 @@
+package speech
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// calls writes all calls and the end of the answer. While opening it is the beginning of the first.
+func (w *writer) calls() automaton.Node {
+	b, c := w.b, &w.Dialect.Calls
+	again := b.Forward()
+	behind := []automaton.Node{w.fixed(c.End, 0, w.spaces(b.End()))}
+	if c.Several && !w.OneCall {
+		behind = append(behind, w.fixed(c.Separator, 0, b.Mark(markFork, again)))
+	}
+	after := b.Alt(behind...)
+	if w.opening || !w.mayCall() {
+		after = b.End()
+	}
+	b.Define(again, w.spellings(after)...)
+	if c.Begin == "" {
+		return again
+	}
+	mark := automaton.Mark(0)
+	if w.symbols(c.Begin)[0] >= 256 {
+		mark = w.certain()
+	}
+	return w.fixed(c.Begin, mark, again)
+}
+
+// certain returns the marks behind a token that only calls begin with.
+func (w *writer) certain() automaton.Mark {
+	if !w.opening && !w.mayCall() {
+		return automaton.Forbid
+	}
+	return automaton.Commit | markCall
+}
+
+// spellings writes one call in all its spellings.
+func (w *writer) spellings(after automaton.Node) (ways []automaton.Node) {
+	for _, pieces := range append([][]dialect.Piece{w.Dialect.Calls.Call}, w.Dialect.Calls.Others...) {
+		ways = append(ways, w.call(pieces, after))
+	}
+	return ways
+}
+
+// call writes one call. Behind the name each tool has its own arguments. The call is certain behind a
+// first symbol that is a token, and else behind the symbol that ends a declared name.
+func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.Node {
+	b := w.b
+	at := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Name })
+	args := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Arguments })
+	before, between, behind := pieces[:at], pieces[at+1:args], w.withoutEnd(pieces[args+1:])
+	sure := automaton.Commit | markCall | markNamed
+	var rest func(tool int) automaton.Node
+	if w.opening || !w.mayCall() {
+		if !w.opening {
+			sure = automaton.Forbid
+		}
+		shared := b.Mark(sure, b.End())
+		if first := w.firstOf(between); first >= 0 {
+			shared = w.symbol(first, shared)
+		}
+		rest = func(int) automaton.Node { return shared }
+	} else {
+		tail := b.Mark(markArgsEnd, w.pieces(behind, 0, b.Mark(markCallEnd, after)))
+		rest = func(tool int) automaton.Node {
+			return w.pieces(between, sure, b.Mark(markArgs, b.Call(w.args[tool], tail)))
+		}
+	}
+	names := make([]name, 0, len(w.tools))
+	for text, tool := range w.tools {
+		names = append(names, name{text, tool})
+	}
+	slices.SortFunc(names, func(x, y name) int { return cmp.Compare(x.text, y.text) })
+	mark := automaton.Mark(0)
+	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // a marker of calls alone
+		mark = w.certain()
+	}
+	return w.pieces(before, mark, b.Mark(markName, w.names(names, 0, rest)))
+}
+
+// withoutEnd drops a token that ends the answer from the end of a call: the end of the grammar takes it.
+func (w *writer) withoutEnd(pieces []dialect.Piece) []dialect.Piece {
+	if n := len(pieces); n > 0 && pieces[n-1].Kind == dialect.Fixed {
+		if text := w.symbols(pieces[n-1].Text); len(text) == 1 && w.isEnd(text[0]) {
+			return pieces[:n-1]
+		}
+	}
+	return pieces
+}
+
+// firstOf returns the first symbol of pieces that begin with a fixed one; -1 for others.
+func (w *writer) firstOf(pieces []dialect.Piece) automaton.Symbol {
+	if len(pieces) == 0 || pieces[0].Kind != dialect.Fixed || pieces[0].Text == "" {
+		return -1
+	}
+	return w.symbols(pieces[0].Text)[0]
+}
+
+// A name is a tool's name as it stands in a call.
+type name struct {
+	text string
+	tool int
+}
+
+// names writes sorted names that are equal up to from, as a tree, with what follows each.
+func (w *writer) names(list []name, from int, rest func(tool int) automaton.Node) automaton.Node {
+	to := common(list, from)
+	var ways []automaton.Node
+	i := 0
+	if len(list[0].text) == to {
+		ways = append(ways, rest(list[0].tool))
+		i = 1
+	}
+	for i < len(list) {
+		n := i + 1
+		for n < len(list) && list[n].text[to] == list[i].text[to] {
+			n++
+		}
+		ways = append(ways, w.names(list[i:n], to, rest))
+		i = n
+	}
+	return w.b.Bytes(list[0].text[from:to], w.b.Alt(ways...))
+}
+
+// common returns the length of the common beginning of sorted names; at least one more than from, where
+// they differ behind it.
+func common(list []name, from int) int {
+	first, last := list[0].text, list[len(list)-1].text
+	to := from
+	for to < len(first) && to < len(last) && first[to] == last[to] {
+		to++
+	}
+	return to
+}
+
+// pieces writes pieces without name and arguments, and marks behind their first symbol.
+func (w *writer) pieces(list []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
+	for i, p := range slices.Backward(list) {
+		m := automaton.Mark(0)
+		if i == 0 {
+			m = mark
+		}
+		switch p.Kind {
+		case dialect.Fixed:
+			next = w.fixed(p.Text, m, next)
+		case dialect.ID:
+			next = w.id(p.Text, next)
+		case dialect.Counter, dialect.Index:
+			next = w.chars("0123456789", 1, 6, next)
+		case dialect.Name, dialect.Arguments:
+		}
+	}
+	if len(list) == 0 && mark != 0 {
+		return w.b.Mark(mark, next)
+	}
+	return next
+}
+
+const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// id writes an id of an alphabet.
+func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
+	if alphabet == dialect.Nine {
+		return w.chars(alphanumeric, 9, 9, next)
+	}
+	return w.chars(alphanumeric+"-_", 1, 64, next)
+}
+
+// chars writes characters of a set.
+func (w *writer) chars(of string, least, most int, next automaton.Node) automaton.Node {
+	var set automaton.Set
+	for i := range len(of) {
+		set.Add(of[i], of[i])
+	}
+	one := w.b.Rule()
+	w.b.Body(one, w.b.Set(set, w.b.End()))
+	return w.b.Repeat(one, least, most, next)
+}
+
+// fixed writes a fixed text, and marks behind its first symbol. In shapes with JSON objects white space
+// may differ, so that a call is not lost for it.
+func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) automaton.Node {
+	symbols := w.symbols(text)
+	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array
+	spaced := false // next begins with white space
+	for i, x := range slices.Backward(symbols) {
+		switch {
+		case !free && w.Dialect.Shape != dialect.Params, !isSpace(x) && !free:
+			next = w.symbol(x, w.marked(i == 0, mark, next))
+		case isSpace(x):
+			if !spaced {
+				next = w.spaces(w.marked(i == 0, mark, next))
+			}
+			spaced = true
+			continue
+		default:
+			if behindSpace(x) && !spaced {
+				next = w.spaces(next)
+			}
+			next = w.symbol(x, w.marked(i == 0, mark, next))
+			if x == '}' || x == ']' {
+				next = w.spaces(next)
+				spaced = true
+				continue
+			}
+		}
+		spaced = false
+	}
+	return next
+}
+
+func (w *writer) marked(on bool, mark automaton.Mark, next automaton.Node) automaton.Node {
+	if !on || mark == 0 {
+		return next
+	}
+	return w.b.Mark(mark, next)
+}
+
+func isSpace(x automaton.Symbol) bool { return x == ' ' || x == '\n' || x == '\t' || x == '\r' }
+
+// behindSpace reports whether white space may follow a character of JSON.
+func behindSpace(x automaton.Symbol) bool { return x == '{' || x == '[' || x == ',' || x == ':' }

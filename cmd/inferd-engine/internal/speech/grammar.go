@@ -1,0 +1,277 @@
+package speech
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
+)
+
+// Marks of the grammar, for the parser.
+const (
+	markText       automaton.Mark = automaton.User << iota // the next symbol may be text
+	markThought                                            // the next symbol may be a thought
+	markFork                                               // a call, or thoughts, may begin with the next symbol
+	markValue                                              // a value of the response format begins
+	markThinking                                           // thoughts have begun
+	markThoughtEnd                                         // thoughts have ended
+	markCall                                               // this is a call
+	markName                                               // the tool's name begins
+	markNamed                                              // the name has ended before this symbol
+	markArgs                                               // the arguments begin
+	markArgsEnd                                            // the arguments have ended
+	markCallEnd                                            // the call is whole
+)
+
+// maxSpace is the most white space where a dialect has some and its exact amount says nothing.
+const maxSpace = 8
+
+// A writer writes the grammar of a speech, or of the openers in it.
+type writer struct {
+	*Speech
+	b       *automaton.Builder
+	opening bool             // only the beginning of a call, up to where it is certain
+	args    []automaton.Rule // of each tool, unless opening
+	space   automaton.Rule   // one byte of white space
+}
+
+func (s *Speech) writer(b *automaton.Builder) *writer {
+	w := &writer{Speech: s, b: b, space: b.Rule()}
+	var space automaton.Set
+	for _, c := range []byte(" \t\r\n") {
+		space.Add(c, c)
+	}
+	b.Body(w.space, b.Set(space, b.End()))
+	return w
+}
+
+// Grammar is [constraint.Source.Grammar]: that of the whole answer.
+func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
+	w := s.writer(&automaton.Builder{Budget: budget})
+	if s.mayCall() {
+		s.kinds = make([]map[string]schema.Kinds, len(s.named))
+		for i := range s.named {
+			rule, err := w.arguments(i)
+			if err != nil {
+				return nil, err
+			}
+			w.args = append(w.args, rule)
+		}
+	}
+	end := w.b.End()
+	if s.Format != nil {
+		g, err := constraint.Format{Format: s.Format}.Grammar(model, budget)
+		if err != nil {
+			return nil, err
+		}
+		end = w.b.Mark(markValue, w.b.Call(w.b.Include(g), end))
+	}
+	rule := w.b.Rule()
+	w.b.Body(rule, w.answer(end))
+	g, err := w.b.Build(rule)
+	if err != nil {
+		return nil, infer.Errorf(infer.Invalid, "%s: %w", s.Member(), err)
+	}
+	return g, nil
+}
+
+// openerGrammar is the grammar of what text may turn out to be: the beginning of a call, up to the symbol
+// that makes it certain, or that of thoughts.
+func (s *Speech) openerGrammar() (*automaton.Grammar, error) {
+	w := s.writer(&automaton.Builder{})
+	w.opening = true
+	var ways []automaton.Node
+	if s.mayCall() {
+		ways = append(ways, w.calls())
+	}
+	if s.mayThink() {
+		ways = append(ways, w.exact(w.symbols(strings.TrimSpace(s.Dialect.Thinking.Begin)), w.b.End()))
+	}
+	rule := w.b.Rule()
+	w.b.Body(rule, w.b.Alt(ways...))
+	return w.b.Build(rule)
+}
+
+// answer writes the whole answer. value is what stands for the text: the value of a response format,
+// or the end.
+func (w *writer) answer(value automaton.Node) automaton.Node {
+	d := w.Dialect
+	if d.Next != "" {
+		return w.messages(value)
+	}
+	text := w.speaking(value)
+	behind := text // thoughts
+	if w.Format != nil {
+		behind = w.spaces(text)
+	}
+	if !d.Thinking.Has() || w.Place == dialect.Behind {
+		return text
+	}
+	if w.Place == dialect.Inside {
+		return w.thoughts(behind)
+	}
+	begin := w.symbols(strings.TrimSpace(d.Thinking.Begin))
+	opened := w.b.Mark(automaton.Commit|markThinking, w.thoughts(behind))
+	if w.NoThoughts {
+		opened = w.b.Mark(automaton.Forbid, w.b.End())
+	}
+	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, opened))))
+}
+
+// messages writes an answer of several messages: each is thoughts, text or a call.
+func (w *writer) messages(value automaton.Node) automaton.Node {
+	b, d := w.b, w.Dialect
+	again := b.Forward()
+	next := w.exact(w.symbols(d.Next), again)
+	ways := []automaton.Node{
+		w.exact(w.symbols(d.Thinking.Begin), b.Mark(automaton.Commit|markThinking, w.thoughts(next))),
+	}
+	if w.mayCall() {
+		ways = append(ways, b.Mark(markFork, w.calls()))
+	}
+	for i, begin := range d.Text.Begins {
+		switch {
+		case w.Format == nil:
+			more := w.exact(w.symbols(d.Text.End), next)
+			body := []automaton.Node{b.Mark(markText, more)}
+			if !w.demands() {
+				body = append(body, b.Mark(markText, b.End()))
+			}
+			ways = append(ways, w.exact(w.symbols(begin), w.loop(body, nil)))
+		case i == 0:
+			ways = append(ways, w.exact(w.symbols(begin), value))
+		}
+	}
+	b.Define(again, ways...)
+	return again
+}
+
+// thoughts writes thoughts, their end and what comes behind it.
+func (w *writer) thoughts(next automaton.Node) automaton.Node {
+	b := w.b
+	end := w.exact(w.symbols(strings.TrimSpace(w.Dialect.Thinking.End)), b.Mark(automaton.Commit|markThoughtEnd, next))
+	var all automaton.Set
+	all.Add(0, 255)
+	loop := b.Forward()
+	ways := []automaton.Node{b.Set(all, loop), end}
+	if !w.demands() && w.Format == nil {
+		ways = append(ways, b.End())
+	}
+	b.Define(loop, b.Mark(markThought, b.Alt(ways...)))
+	return loop
+}
+
+// speaking writes the text and the calls behind it.
+func (w *writer) speaking(value automaton.Node) automaton.Node {
+	b := w.b
+	if len(w.named) == 0 {
+		if w.Format != nil {
+			return value
+		}
+		return w.loop([]automaton.Node{b.Mark(markText, b.End())}, nil)
+	}
+	call := b.Mark(markFork, w.calls())
+	switch alone := w.Dialect.Calls.Alone; {
+	case w.Format != nil && !w.mayCall():
+		return value
+	case w.Format != nil:
+		return b.Alt(value, call)
+	case w.demands() && alone:
+		return w.spaces(call)
+	case w.demands():
+		return w.loop(nil, []automaton.Node{call})
+	case alone:
+		return b.Alt(w.loop([]automaton.Node{b.Mark(markText, b.End())}, nil), w.spaces(call))
+	}
+	return w.loop([]automaton.Node{b.Mark(markText, b.End())}, []automaton.Node{call})
+}
+
+// spaces writes white space that says nothing.
+func (w *writer) spaces(next automaton.Node) automaton.Node {
+	return w.b.Repeat(w.space, 0, maxSpace, next)
+}
+
+// exact writes symbols.
+func (w *writer) exact(text []automaton.Symbol, next automaton.Node) automaton.Node {
+	for _, x := range slices.Backward(text) {
+		next = w.symbol(x, next)
+	}
+	return next
+}
+
+func (w *writer) symbol(x automaton.Symbol, next automaton.Node) automaton.Node {
+	if x >= 256 {
+		return w.b.Token(int32(x-256), next)
+	}
+	var s automaton.Set
+	s.Add(byte(x), byte(x))
+	return w.b.Set(s, next)
+}
+
+// Places of a line, with regard to fenced blocks.
+const (
+	line  = iota // at the beginning of a line, white space aside
+	mid          // in a line
+	tick1        // behind a backtick at the beginning of a line
+	tick2
+	info // in the line that opens a block
+	fline
+	fmid
+	ftick1
+	ftick2
+	states
+)
+const other = -1 // any other byte
+// fences says where a byte leads.
+var fences = [states]map[int]int{
+	line:   {'\n': line, ' ': line, '\t': line, '`': tick1, other: mid},
+	mid:    {'\n': line, other: mid},
+	tick1:  {'\n': line, '`': tick2, other: mid},
+	tick2:  {'\n': line, '`': info, other: mid},
+	info:   {'\n': fline, '`': mid, other: info},
+	fline:  {'\n': fline, ' ': fline, '\t': fline, '`': ftick1, other: fmid},
+	fmid:   {'\n': fline, other: fmid},
+	ftick1: {'\n': fline, '`': ftick2, other: fmid},
+	ftick2: {'\n': fline, '`': mid, other: fmid},
+}
+
+// loop writes free text. It may be left anywhere by the ways out, and outside fenced blocks of code by
+// the forks. A fence is three backticks at the beginning of a line, without a further one in it.
+func (w *writer) loop(out, forks []automaton.Node) automaton.Node {
+	b := w.b
+	if len(forks) == 0 {
+		var all automaton.Set
+		all.Add(0, 255)
+		loop := b.Forward()
+		b.Define(loop, append([]automaton.Node{b.Mark(markText, b.Set(all, loop))}, out...)...)
+		return loop
+	}
+	var nodes [states]automaton.Node
+	for i := range nodes {
+		nodes[i] = b.Forward()
+	}
+	for i, edges := range fences {
+		rest := automaton.Set{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
+		var ways []automaton.Node
+		for _, c := range []int{'\n', '\t', ' ', '`'} {
+			to, ok := edges[c]
+			if !ok {
+				continue
+			}
+			rest[c>>6] &^= 1 << (c & 63)
+			ways = append(ways, w.symbol(automaton.Symbol(c), nodes[to]))
+		}
+		ways = append(ways, b.Set(rest, nodes[edges[other]]))
+		ways = []automaton.Node{b.Mark(markText, b.Alt(ways...))}
+		ways = append(ways, out...)
+		if i < info {
+			ways = append(ways, b.Mark(markText, b.Alt(forks...)))
+		}
+		b.Define(nodes[i], ways...)
+	}
+	return nodes[line]
+}

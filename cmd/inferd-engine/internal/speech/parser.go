@@ -1,0 +1,294 @@
+package speech
+
+import (
+	"slices"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// A Part is a piece of an answer as it is understood. Exactly one field is set.
+type Part struct {
+	Text    []byte // any bytes, not always whole characters
+	Thought []byte // the same
+	Call    *Call
+}
+
+// A Call is a whole call of a tool.
+type Call struct {
+	Name  string
+	Input []byte // a JSON object
+}
+
+// A phase is a part of an answer. The set is closed.
+type phase int
+
+const (
+	speaking phase = iota // text, or what stands between texts
+	thinking
+	calling
+)
+
+// A Parser understands one answer, symbol by symbol, by the marks of the automaton. Text that could
+// still turn out to be the beginning of a call is held back, and so is white space that would stand
+// before one.
+type Parser struct {
+	// Out has the parts that are certain. The caller takes them, and empties it.
+	Out []Part
+	// Calls counts the calls so far.
+	Calls int
+
+	speech *Speech
+	phase  phase
+	value  bool // the text is a value of the response format
+	trim   bool // white space is dropped until other text comes
+	before constraint.Place
+
+	held    []symbol
+	openers *automaton.Automaton // nil if no text can turn out to be something else
+	start   automaton.State
+	pending []opener // ways in which held is the beginning of something else, in order
+	call    call
+}
+
+// A symbol is a symbol of the answer that is not yet understood.
+type symbol struct {
+	is    automaton.Symbol
+	text  bool // it may be text
+	marks automaton.Mark
+}
+
+// An opener is a place in held from which on it may be a call or thoughts.
+type opener struct {
+	at    int
+	state automaton.State
+}
+
+// Parser begins to understand an answer, at its first place.
+func (s *Speech) Parser(start constraint.Place) *Parser {
+	p := &Parser{speech: s, before: start}
+	if s.opener != nil {
+		p.openers = automaton.New(s.opener)
+		p.start = p.openers.Start()
+	}
+	if start.Marks&markThought != 0 && start.Marks&markText == 0 {
+		p.phase, p.trim = thinking, true
+	}
+	return p
+}
+
+// Symbol follows a symbol.
+func (p *Parser) Symbol(x automaton.Symbol, place constraint.Place) {
+	switch p.phase {
+	case speaking:
+		p.speak(symbol{x, p.mayBeText(), place.Marks}, place)
+	case thinking:
+		p.think(symbol{x, true, place.Marks}, place)
+	case calling:
+		p.add(x, place.Marks)
+	}
+	p.before = place
+}
+
+// mayBeText reports whether the next symbol may be text.
+func (p *Parser) mayBeText() bool {
+	p.value = p.value || p.before.Marks&markValue != 0
+	return p.value || p.before.Marks&markText != 0
+}
+
+// speak follows a symbol outside thoughts and calls.
+func (p *Parser) speak(x symbol, place constraint.Place) {
+	p.advance(x.is)
+	p.held = append(p.held, x)
+	switch {
+	case place.Sure&markCall != 0:
+		from := p.cut()
+		p.phase = calling
+		rest := p.held[from:]
+		p.held, p.pending = nil, nil
+		for _, x := range rest {
+			p.add(x.is, x.marks)
+		}
+	case place.Sure&markThinking != 0:
+		p.cut()
+		p.held, p.pending = p.held[:0], p.pending[:0]
+		p.phase, p.trim = thinking, true
+	default:
+		p.release()
+	}
+}
+
+// advance follows a symbol along the openers.
+func (p *Parser) advance(x automaton.Symbol) {
+	if p.openers == nil {
+		return
+	}
+	if p.openers.Full() {
+		p.renew()
+	}
+	alive := p.pending[:0]
+	for _, o := range p.pending {
+		if o.state = p.openers.NextSymbol(o.state, x); o.state != automaton.Dead {
+			alive = append(alive, o)
+		}
+	}
+	p.pending = alive
+	if p.before.Marks&markFork != 0 {
+		if s := p.openers.NextSymbol(p.start, x); s != automaton.Dead {
+			p.pending = append(p.pending, opener{len(p.held), s})
+		}
+	}
+}
+
+// renew bounds the memory of the openers.
+func (p *Parser) renew() {
+	live := []automaton.State{p.start}
+	for _, o := range p.pending {
+		live = append(live, o.state)
+	}
+	p.openers.Renew(live)
+	p.start = live[0]
+	for i := range p.pending {
+		p.pending[i].state = live[i+1]
+	}
+}
+
+// cut emits the text before the opener that is now certain, without the white space at its end. It
+// returns where the opener begins; without one everything was text, or belongs to no part.
+func (p *Parser) cut() (from int) {
+	from = len(p.held)
+	if len(p.pending) > 0 {
+		from = p.pending[0].at
+	}
+	n := from
+	for n > 0 && (!p.held[n-1].text || isSpace(p.held[n-1].is)) {
+		n--
+	}
+	p.emit(p.held[:n])
+	p.trim = false
+	return from
+}
+
+// release emits held text that is certain.
+func (p *Parser) release() {
+	n := len(p.held)
+	if len(p.pending) > 0 {
+		n = p.pending[0].at
+	}
+	for p.speech.mayCall() && !p.value && n > 0 && isSpace(p.held[n-1].is) {
+		n--
+	}
+	if n == 0 {
+		return
+	}
+	p.emit(p.held[:n])
+	p.held = slices.Delete(p.held, 0, n)
+	for i := range p.pending {
+		p.pending[i].at -= n
+	}
+}
+
+// emit adds text.
+func (p *Parser) emit(list []symbol) {
+	for _, x := range list {
+		if !x.text || x.is >= 256 || p.trim && isSpace(x.is) {
+			continue
+		}
+		p.trim = false
+		n := len(p.Out)
+		if n == 0 || p.Out[n-1].Text == nil {
+			p.Out = append(p.Out, Part{})
+			n++
+		}
+		p.Out[n-1].Text = append(p.Out[n-1].Text, byte(x.is))
+	}
+}
+
+// think follows a symbol of thoughts.
+func (p *Parser) think(x symbol, place constraint.Place) {
+	p.held = append(p.held, x)
+	end := p.speech.end
+	if place.Sure&markThoughtEnd != 0 {
+		p.thought(p.held[:p.withoutSpace(len(p.held)-len(end))])
+		p.held = p.held[:0]
+		p.phase, p.trim = speaking, true
+		return
+	}
+	n := p.withoutSpace(len(p.held) - overlapping(p.held, end))
+	p.thought(p.held[:n])
+	p.held = slices.Delete(p.held, 0, n)
+}
+
+// withoutSpace returns the length of the first n symbols of held without white space at their end.
+func (p *Parser) withoutSpace(n int) int {
+	for n > 0 && isSpace(p.held[n-1].is) {
+		n--
+	}
+	return n
+}
+
+// overlapping returns the length of the longest end of a list that begins a text.
+func overlapping(list []symbol, text []automaton.Symbol) int {
+	for n := min(len(list), len(text)-1); n > 0; n-- {
+		if slices.EqualFunc(list[len(list)-n:], text[:n], func(x symbol, y automaton.Symbol) bool { return x.is == y }) {
+			return n
+		}
+	}
+	return 0
+}
+
+// thought adds thoughts.
+func (p *Parser) thought(list []symbol) {
+	for _, x := range list {
+		if x.is >= 256 || p.trim && isSpace(x.is) {
+			continue
+		}
+		p.trim = false
+		n := len(p.Out)
+		if n == 0 || p.Out[n-1].Thought == nil {
+			p.Out = append(p.Out, Part{})
+			n++
+		}
+		p.Out[n-1].Thought = append(p.Out[n-1].Thought, byte(x.is))
+	}
+}
+
+// End ends the answer: what was held back is text, or a thought. It reports whether a call was cut
+// off.
+func (p *Parser) End() (cut bool) {
+	switch p.phase {
+	case speaking:
+		p.emit(p.held)
+	case thinking:
+		p.thought(p.held)
+	case calling:
+		cut = p.call.named
+	}
+	p.held, p.pending = nil, nil
+	return cut
+}
+
+// Thinking reports whether the answer is at its thoughts.
+func (p *Parser) Thinking() bool { return p.phase == thinking }
+
+// Loose reports whether nearly all tokens fit next: the place is in free text or in thoughts.
+func (p *Parser) Loose() bool {
+	return p.phase == thinking || p.phase == speaking && !p.value && p.before.Marks&markText != 0
+}
+
+// Conclude returns the text that ends the thoughts, as the template spells it.
+func (p *Parser) Conclude() []automaton.Symbol {
+	text := p.speech.symbols(p.speech.Dialect.Thinking.End)
+	for len(text) > 0 && isSpace(text[0]) && len(p.held) > 0 { // white space, or a part of the marker, is there
+		text = text[1:]
+	}
+	return text[overlapping(p.held, p.speech.end):]
+}
+
+// Open returns the text that begins a call, as the template spells it; nil where no call may begin.
+func (p *Parser) Open() []automaton.Symbol {
+	if p.phase != speaking || p.value || !p.speech.mayCall() || len(p.pending) > 0 {
+		return nil
+	}
+	return p.speech.beginning()
+}

@@ -1,0 +1,116 @@
+package speech_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// Each family's spelling of a text, thoughts and calls is understood.
+func TestFamilies(t *testing.T) {
+	for family, tests := range map[string]map[string][]string{
+		"llama3-json": {
+			`{"name": "get_weather", "parameters": {"city": "Rome", "days": 2}}`: {`call get_weather {"city": "Rome", "days": 2}`},
+			`{"name": "nobody"}`: {`text {"name": "nobody"}`},
+			"Just text {":        {"text Just text {"},
+		},
+		"generic": {
+			`{"tool_calls": [{"name": "now", "arguments": {}}, {"name": "get", "arguments": {"list": [1, 2.5]}}]}`: {"call now {}", `call get {"list": [1, 2.5]}`},
+			"Hello": {"text Hello"},
+		},
+		"mistral-nemo": {
+			`[TOOL_CALLS][{"name": "now", "arguments": {}, "id": "abcDEF123"}]`:                                                                            {"call now {}"},
+			`[TOOL_CALLS][{"name":"now","arguments":{},"id":"abcDEF123"},{"name":"get_weather","arguments":{"city":"x"},"id":"000000000"}]`:                {"call now {}", `call get_weather {"city":"x"}`},
+			`So [TOOL_CALLS][{"name": "now", "arguments": {}, "id": "abcDEF123"}, {"name": "get", "arguments": {"url": "[1]\"}]"}, "id": "0123456789"[1:]`: nil,
+		},
+		"mistral-small-3.2": {
+			`[TOOL_CALLS]get[CALL_ID]abc123DEF[ARGS]{"deep": {"a": {"b": []}}}`:                                        {`call get {"deep": {"a": {"b": []}}}`},
+			`Ok.[TOOL_CALLS]now[CALL_ID]abc123DEF[ARGS]{}[TOOL_CALLS]get_weather[CALL_ID]abc123DEF[ARGS]{"city": "é"}`: {"text Ok.", "call now {}", `call get_weather {"city": "é"}`},
+		},
+		"qwen3-coder": {
+			"<tool_call>\n<function=run>\n<parameter=command>\nls -l\n\n</para\n</parameter>\n<parameter=force>\ntrue\n</parameter>\n</function>\n</tool_call>": {`call run {"command": "ls -l\n\n</para", "force": true}`},
+			"Sure\n\n<tool_call>\n<function=now>\n</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>":                            {"text Sure", "call now {}", "call now {}"},
+			"<function=now>\n</function>":               {"call now {}"},
+			"<function=now>\n</function>\n</tool_call>": nil,
+		},
+		"lfm2": {
+			`<|tool_call_start|>[get_weather(city="a, \"b\" None", days=3), now()]<|tool_call_end|>`:     {`call get_weather {"city": "a, \"b\" None", "days": 3}`, "call now {}"},
+			`<|tool_call_start|>[get(url=None, deep={"x": True, "y": [None, "True"]})]<|tool_call_end|>`: {`call get {"url": null, "deep": {"x": true, "y": [null, "True"]}}`},
+			`<think>so</think>ok`: {"thought so", "text ok"},
+		},
+		"gemma4": {
+			`<|tool_call>call:get_weather{city:<|"|>a "b", {c}<|"|>,days:3}<tool_call|>`:                                   {`call get_weather {"city": "a \"b\", {c}", "days": 3}`},
+			`<|tool_call>call:get{deep:{x:<|"|>1<|"|>,y:[true,<|"|><|"|>]}}<tool_call|><|tool_call>call:now{}<tool_call|>`: {`call get {"deep": {"x": "1", "y": [true, ""]}}`, "call now {}"},
+			"<|channel>thought\nhm<channel|>Hi": {"thought hm", "text Hi"},
+		},
+		"gpt-oss": {
+			"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hi": {"thought Hm.", "text Hi"},
+			"<|channel|>final<|message|>Hi": {"text Hi"},
+			`<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city":"x"}`: {"thought Hm.", `call get_weather {"city":"x"}`},
+			`<|channel|>commentary<|message|>I look.<|end|><|start|>assistant to=functions.now<|channel|>commentary json<|message|>{}`:                          {"text I look.", "call now {}"},
+		},
+		"deepseek-v3.1": {
+			`Ok<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "x"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>`: {"text Ok", "call now {}", `call get_weather {"city": "x"}`},
+		},
+	} {
+		d := dialect.Fixtures()[family]
+		for text, want := range tests {
+			t.Run(family+"/"+text, func(t *testing.T) {
+				for _, m := range modelsOf(d) {
+					for _, often := range []bool{true, false} {
+						o := speech.Options{Dialect: d, Tools: tools}
+						if want == nil {
+							if r := begin(t, m, o); r.feed(text, nil) == "" && r.answer.Place().MayEnd && r.parser.Calls != 1 {
+								t.Error("taken")
+							}
+							continue
+						}
+						if got := understand(t, m, o, text, often); !slices.Equal(got, want) {
+							t.Errorf("%d markers, often %v: %q, want %q", len(m.markers), often, got, want)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// Every family can be made to call, and to call no tool.
+func TestChoiceOfFamilies(t *testing.T) {
+	for family, d := range dialect.Fixtures() {
+		for _, m := range modelsOf(d) {
+			r := begin(t, m, speech.Options{Dialect: d, Tools: tools, Choice: required})
+			if r.answer.Place().MayEnd {
+				t.Errorf("%s: a demanded call may be missing", family)
+			}
+			none := begin(t, m, speech.Options{Dialect: d, Tools: tools, Choice: infer.ToolChoice{Mode: infer.ToolNone}})
+			if rest := none.feed(r.beginning()+`now`, nil); rest == "" && len(m.markers) > 1 {
+				t.Errorf("%s: a call may begin although there may be none", family)
+			}
+		}
+	}
+}
+
+// modelsOf returns vocabularies in which the markers of a dialect are bytes, and in which they are control
+// tokens. Messages in an answer need control tokens.
+func modelsOf(d *dialect.Dialect) []model {
+	if d.Next != "" {
+		return []model{controls(d)}
+	}
+	return []model{plain, controls(d)}
+}
+
+// beginning is the spelling of a call up to the name.
+func (r *run) beginning() (text string) {
+	for _, x := range r.parser.Open() {
+		if x < 256 {
+			text += string([]byte{byte(x)})
+		} else {
+			text += r.model.markers[x-512]
+		}
+	}
+	return text
+}

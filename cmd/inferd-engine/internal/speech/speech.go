@@ -1,0 +1,243 @@
+// Package speech understands answers: thoughts, text and calls of tools, in the spelling of a
+// family of models. A [Speech] is what one request allows an answer to be. Its grammar is one
+// automaton for the whole answer, which masks tokens (package constraint) and, by marks that the
+// automaton passes, tells a [Parser] what each byte is. So an answer that was let through cannot fail
+// to parse:
+//
+//	[thoughts] ─▶ text ─▶ [calls] ─▶ end
+//
+// The package does not know templates, models nor samplers: dialects are data, control tokens come
+// as a map.
+package speech
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
+)
+
+// Options say what an answer may be.
+type Options struct {
+	Dialect *dialect.Dialect
+	// Markers are the control tokens by their spelling, and Ends those that end an answer.
+	Markers map[string]int32
+	Ends    []int32
+
+	Tools   []infer.Tool
+	Choice  infer.ToolChoice
+	OneCall bool
+	Format  *infer.Format // of the text; nil is none
+
+	Place dialect.Place // where the prompt leaves the answer
+	// NoThoughts forbids thoughts that the prompt has not opened.
+	NoThoughts bool
+}
+
+// A Speech is what an answer may be. It does not change once its grammar is made.
+type Speech struct {
+	Options
+	byLength []string // spellings of markers, the longest first
+	first    [256]bool
+	opener   *automaton.Grammar        // of what text may turn out to be; nil if it is text
+	tools    map[string]int            // by name, as the dialect spells it
+	named    []infer.Tool              // that may be called
+	end      []automaton.Symbol        // the marker at the end of thoughts, without white space
+	kinds    []map[string]schema.Kinds // of each tool, what its arguments may be; once the grammar is made
+}
+
+var _ constraint.Source = (*Speech)(nil)
+
+// New returns the speech of a request. The error is about tools.
+func New(o Options) (*Speech, error) {
+	s := &Speech{Options: o, tools: make(map[string]int)}
+	for text := range o.Markers {
+		if text != "" {
+			s.byLength = append(s.byLength, text)
+			s.first[text[0]] = true
+		}
+	}
+	slices.SortFunc(s.byLength, func(x, y string) int {
+		if len(x) != len(y) {
+			return len(y) - len(x)
+		}
+		return strings.Compare(x, y)
+	})
+	s.end = s.symbols(strings.TrimSpace(o.Dialect.Thinking.End))
+	if err := s.checkTools(); err != nil {
+		return nil, err
+	}
+	if s.mayCall() || s.mayThink() {
+		g, err := s.openerGrammar()
+		if err != nil {
+			return nil, infer.Errorf(infer.Invalid, "tools: %w", err)
+		}
+		s.opener = g
+	}
+	return s, nil
+}
+
+// checkTools chooses the tools that may be called.
+func (s *Speech) checkTools() error {
+	d := s.Dialect
+	switch {
+	case len(s.Tools) == 0, s.Choice.Mode == infer.ToolNone && !s.forbids():
+		return nil
+	case s.Format != nil && (s.Choice.Mode == infer.ToolRequired || s.Choice.Mode == infer.ToolNamed):
+		return infer.Errorf(infer.Invalid, "tool_choice cannot demand a call beside response_format")
+	case d.Shape == dialect.NoCalls:
+		return infer.Errorf(infer.Invalid, "tools are not supported by this model's template")
+	}
+	for i, t := range s.Tools {
+		if s.Choice.Mode == infer.ToolNamed && t.Name != s.Choice.Tool {
+			continue
+		}
+		spelt := s.spellName(t.Name)
+		if why := s.refuseName(spelt); why != "" {
+			return infer.Errorf(infer.Invalid, "tools[%d]: the name %.64q %s", i, t.Name, why)
+		}
+		s.tools[spelt] = len(s.named)
+		s.named = append(s.named, t)
+	}
+	if len(s.named) == 0 {
+		return infer.Errorf(infer.Invalid, "tool_choice names %.64q, which is not among the tools", s.Choice.Tool)
+	}
+	return nil
+}
+
+// forbids reports whether an answer without calls must be kept from spelling one.
+func (s *Speech) forbids() bool { return len(s.Tools) > 0 && s.Dialect.Shape != dialect.NoCalls }
+
+// mayCall reports whether the answer may have calls.
+func (s *Speech) mayCall() bool { return len(s.named) > 0 && s.Choice.Mode != infer.ToolNone }
+
+// mayThink reports whether thoughts may begin with the answer, in place of text.
+func (s *Speech) mayThink() bool {
+	return s.Dialect.Next == "" && s.Dialect.Thinking.Has() && s.Place == dialect.Before && !s.NoThoughts
+}
+
+// demands reports whether the answer must have a call.
+func (s *Speech) demands() bool {
+	return s.Choice.Mode == infer.ToolRequired || s.Choice.Mode == infer.ToolNamed
+}
+
+// Needed reports whether an answer is more than text alone, so that it needs the speech.
+func Needed(o *Options) bool {
+	d := o.Dialect
+	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || d.Thinking.Has() && (o.Place != dialect.Behind || o.NoThoughts)
+}
+
+// spellName returns a name as it stands in a call.
+func (s *Speech) spellName(name string) string {
+	if s.Dialect.Shape != dialect.Object && s.Dialect.Shape != dialect.Array {
+		return name
+	}
+	quoted := quote(name)
+	return quoted[1 : len(quoted)-1]
+}
+
+// quote returns a text as a JSON string, without escapes for HTML.
+func quote(text string) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(text); err != nil { // no string fails
+		return `""`
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// refuseName says why a name cannot stand in a call; empty is nothing.
+func (s *Speech) refuseName(spelt string) string {
+	if spelt == "" {
+		return "is empty"
+	}
+	for i := range len(spelt) {
+		if s.first[spelt[i]] && s.marker(spelt[i:]) != "" {
+			return "spells a control token of the model"
+		}
+	}
+	if s.Dialect.Shape != dialect.Object && s.Dialect.Shape != dialect.Array && strings.ContainsAny(spelt, " \t\r\n\"'<>(){}[]:,=") {
+		return "has a character that the model's calls cannot spell"
+	}
+	return ""
+}
+
+// marker returns the longest marker that a text begins with.
+func (s *Speech) marker(text string) string {
+	for _, m := range s.byLength {
+		if strings.HasPrefix(text, m) {
+			return m
+		}
+	}
+	return ""
+}
+
+// symbols returns a text with its markers as tokens.
+func (s *Speech) symbols(text string) (out []automaton.Symbol) {
+	for text != "" {
+		if s.first[text[0]] {
+			if m := s.marker(text); m != "" {
+				out = append(out, automaton.Symbol(256+s.Markers[m]))
+				text = text[len(m):]
+				continue
+			}
+		}
+		out = append(out, automaton.Symbol(text[0]))
+		text = text[1:]
+	}
+	return out
+}
+
+// spelling returns symbols as text, with the spellings of tokens.
+func (s *Speech) spelling(list []automaton.Symbol) string {
+	var b strings.Builder
+	for _, x := range list {
+		if x < 256 {
+			b.WriteByte(byte(x))
+			continue
+		}
+		for _, text := range s.byLength {
+			if s.Markers[text] == int32(x-256) {
+				b.WriteString(text)
+			}
+		}
+	}
+	return b.String()
+}
+
+// isEnd reports whether a symbol is a token that ends an answer.
+func (s *Speech) isEnd(x automaton.Symbol) bool {
+	return x >= 256 && slices.Contains(s.Ends, int32(x-256))
+}
+
+// Digest is [constraint.Source.Digest].
+func (s *Speech) Digest() [sha256.Size]byte {
+	key, err := json.Marshal(struct {
+		Dialect    *dialect.Dialect
+		Tools      []infer.Tool
+		Choice     infer.ToolChoice
+		OneCall    bool
+		Format     *infer.Format
+		Place      dialect.Place
+		NoThoughts bool
+	}{s.Dialect, s.Tools, s.Choice, s.OneCall, s.Format, s.Place, s.NoThoughts})
+	if err != nil {
+		panic("internal error: " + err.Error()) // structs of strings, numbers and bools
+	}
+	return sha256.Sum256(append([]byte("speech\x00"), key...))
+}
+
+// Member is [constraint.Source.Member].
+func (s *Speech) Member() string {
+	if s.Format != nil {
+		return "response_format"
+	}
+	return "tools"
+}

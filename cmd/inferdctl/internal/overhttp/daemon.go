@@ -1,0 +1,60 @@
+package overhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/client/stats"
+	"github.com/inferd-go/inferd/internal/wire/admin"
+)
+
+// Stats returns the load of the daemon. Others than its own user get the totals and their callers.
+func (c *Client) Stats(ctx context.Context) (*client.Stats, error) {
+	var s stats.Daemon
+	raw, err := c.fetch(ctx, "/inferd/stats", nil, &s)
+	if err != nil {
+		return nil, withPage(err)
+	}
+	return &client.Stats{Daemon: s, Raw: raw}, nil
+}
+
+// Watch yields the state of the daemon as [client.Client.Watch] does.
+func (c *Client) Watch(ctx context.Context) iter.Seq2[client.Status, error] {
+	return func(yield func(client.Status, error) bool) {
+		res, err := c.send(ctx, "/inferd/events", nil)
+		if err != nil {
+			yield(client.Status{}, withPage(err))
+			return
+		}
+		defer res.Body.Close()
+		for text, err := range events(ctx, res.Body) {
+			var s client.Status
+			if err == nil {
+				s, err = statusOf(text)
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
+		}
+		yield(client.Status{}, client.ErrGone)
+	}
+}
+
+func statusOf(text []byte) (client.Status, error) {
+	f, err := admin.Decode(text)
+	if err != nil {
+		return client.Status{}, fmt.Errorf("read status: %w", err)
+	}
+	return client.Status{State: f.Status, Phase: f.Phase, Backend: f.Backend, Reason: f.Reason, Progress: f.Progress, Raw: f.Line}, nil
+}
+
+// withPage explains a refusal of the paths that belong to the page.
+func withPage(err error) error {
+	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == client.InvalidRequest {
+		return fmt.Errorf("%w (the state of the daemon needs http.page in its config)", err)
+	}
+	return err
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/paths"
+)
+
+// maxToolsFile bounds a file of tools, in bytes.
+const maxToolsFile = 16 << 20
+
+// toolFlags are the flags of chat about tools and thinking.
+type toolFlags struct {
+	file   string // with the tools; empty is none
+	choice string
+	think  string
+}
+
+func (f *toolFlags) add(fs *flag.FlagSet) {
+	fs.StringVar(&f.file, "tools", "", "`file` with the tools that the model may call: an array, as in v2 or in OpenAI's interface")
+	fs.StringVar(&f.choice, "tool-choice", "", "auto, required, none, or the `name` of the tool to call")
+	fs.StringVar(&f.think, "thinking", "", "on, off, or the most `tokens` of thinking; default: the model's own way")
+}
+
+// apply puts the flags into a request.
+func (f *toolFlags) apply(c *command, req *client.Request) error {
+	if *f == (toolFlags{}) {
+		return nil
+	}
+	if c.surface() == client.V1 {
+		return fmt.Errorf("--tools, --tool-choice and --thinking need the length-prefixed socket %s: --addr names another one", paths.LPLeaf)
+	}
+	switch f.think {
+	case "":
+	case "on":
+		req.Thinking = client.ThinkOn
+	case "off":
+		req.Thinking = client.ThinkOff
+	default:
+		n, err := strconv.ParseUint(f.think, 10, 31)
+		if err != nil || n == 0 {
+			return fmt.Errorf("--thinking %q is neither on nor off nor a number of tokens", f.think)
+		}
+		req.Thinking, req.ThinkingBudget = client.ThinkOn, int(n)
+	}
+	if f.file == "" {
+		if f.choice != "" {
+			return errors.New("--tool-choice needs --tools")
+		}
+		return nil
+	}
+	req.ToolChoice = client.ToolChoice(f.choice)
+	var err error
+	req.Tools, err = readTools(f.file)
+	return err
+}
+
+// readTools reads an array of tools, in either form.
+func readTools(path string) ([]client.Tool, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxToolsFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxToolsFile {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxToolsFile)
+	}
+	type function struct {
+		Name        string          `json:"name"`
+		Description string          `json:"description"`
+		Parameters  json.RawMessage `json:"parameters"`
+		InputSchema json.RawMessage `json:"input_schema"`
+	}
+	var list []struct {
+		function
+		Function *function `json:"function"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("%s is no array of tools: %w", path, err)
+	}
+	tools := make([]client.Tool, len(list))
+	for i, t := range list {
+		f := t.function
+		if t.Function != nil {
+			f = *t.Function
+		}
+		if f.Name == "" {
+			return nil, fmt.Errorf("%s: tool %d has no name", path, i)
+		}
+		if f.InputSchema == nil {
+			f.InputSchema = f.Parameters
+		}
+		tools[i] = client.Tool{Name: f.Name, Description: f.Description, InputSchema: f.InputSchema}
+	}
+	return tools, nil
+}
+
+// call prints a call.
+func (t *textWriter) call(c *client.ToolCall) error {
+	if err := t.end(); err != nil {
+		return err
+	}
+	return t.write(fmt.Sprintf("call %s %s\n", c.Name, c.Input))
+}

@@ -1,0 +1,56 @@
+package automaton_test
+
+import (
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// free returns the grammar of free text that a marker ends: behind it only "ok" may come. mark stands at the
+// end of the marker.
+func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton {
+	t.Helper()
+	var b automaton.Builder
+	var all automaton.Set
+	all.Add(0, 255)
+	loop := b.Forward()
+	b.Define(loop, b.Set(all, loop), b.End(), b.Bytes(marker, b.Mark(mark, b.Bytes("ok", b.End()))))
+	rule := b.Rule()
+	b.Body(rule, loop)
+	g, err := b.Build(rule)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var outer automaton.Builder // the same within another grammar
+	whole := outer.Rule()
+	outer.Body(whole, outer.Bytes("[", outer.Call(outer.Include(g), outer.End())))
+	if g, err = outer.Build(whole); err != nil {
+		t.Fatal(err)
+	}
+	return automaton.New(g)
+}
+
+// A way that passes Commit ends the others, and one that passes Forbid refuses its byte.
+func TestDecisions(t *testing.T) {
+	for _, test := range []struct {
+		mark     automaton.Mark
+		text     string
+		fits     bool
+		mayEnd   bool
+		behindIt string // a text that must not fit behind it
+	}{
+		{automaton.Commit, "[a<c", true, true, ""},
+		{automaton.Commit, "[a<call>", true, false, "x"},
+		{automaton.Commit, "[a<<call>ok", true, true, "x"},
+		{automaton.Forbid, "[a<call", true, true, ">"},
+		{automaton.Forbid, "[a<callx>", true, true, ""},
+	} {
+		c := free(t, test.mark, "<call>").Open()
+		if ok := c.Feed([]byte(test.text)); ok != test.fits || c.MayEnd() != test.mayEnd {
+			t.Errorf("%q fits: %v, may end: %v", test.text, ok, c.MayEnd())
+		}
+		if test.behindIt != "" && c.Try([]byte(test.behindIt)) {
+			t.Errorf("%q fits behind %q", test.behindIt, test.text)
+		}
+	}
+}

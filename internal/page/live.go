@@ -1,0 +1,117 @@
+package page
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/status"
+	"github.com/inferd-go/inferd/internal/wire/admin"
+)
+
+const (
+	// writeTimeout bounds the write of one event: the connection of a client that never reads ends.
+	writeTimeout = time.Minute
+	// silence is the longest time without a byte, so that a broken connection is noticed.
+	silence = 15 * time.Second
+	// logLines is the number of records of the log that are sent.
+	logLines = 200
+)
+
+// events sends the frames of the admin socket: the backlog, then each event as it happens, each as an
+// event of a stream. The stream ends with the client, when it lags, or after the event that the
+// daemon drains.
+func (p *Page) events(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	sub := p.Board.Subscribe()
+	defer sub.Close()
+	s := stream{control: http.NewResponseController(w), w: w, all: p.owns(peer)}
+	for _, ev := range sub.Backlog {
+		if !s.send(ev) {
+			return
+		}
+	}
+	alive := time.NewTicker(silence)
+	defer alive.Stop()
+	for {
+		select {
+		case ev, ok := <-sub.Events():
+			if !ok || !s.send(ev) {
+				return
+			}
+		case <-alive.C:
+			if !s.write([]byte(": alive\n\n")) {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// A stream writes events to one client.
+type stream struct {
+	control *http.ResponseController
+	w       http.ResponseWriter
+	all     bool // also what only the daemon's user sees
+}
+
+// send writes an event, and reports whether more may follow.
+func (s *stream) send(ev status.Event) bool {
+	if !s.all {
+		ev = public(ev)
+	}
+	_, last := ev.(status.Draining)
+	return s.write(append(append([]byte("data: "), admin.Encode(ev)...), "\n\n"...)) && !last
+}
+
+func (s *stream) write(text []byte) bool {
+	if s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+		return false
+	}
+	if _, err := s.w.Write(text); err != nil {
+		return false
+	}
+	return s.control.Flush() == nil
+}
+
+// stats sends the load of the daemon, as far as the client may see it.
+func (p *Page) stats(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
+	body, err := json.Marshal(p.view(p.Stats(r.Context()), peer))
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "internal error")
+		return
+	}
+	send(w, http.StatusOK, body)
+}
+
+// log sends the newest records of the activity log as an array, oldest first, without lines that a
+// crash has torn. It has the callers of all users, so it is for the daemon's user only.
+func (p *Page) log(w http.ResponseWriter, peer infer.Peer) {
+	switch {
+	case !p.owns(peer):
+		refuse(w, http.StatusForbidden, "the log is for the daemon's own user, without a key")
+		return
+	case p.Log == nil:
+		send(w, http.StatusOK, []byte("[]"))
+		return
+	}
+	lines, err := p.Log(logLines)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	lines = slices.DeleteFunc(lines, func(l []byte) bool { return !jsontext.Value(l).IsValid() })
+	send(w, http.StatusOK, append(append([]byte("["), bytes.Join(lines, []byte(","))...), ']'))
+}

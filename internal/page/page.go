@@ -1,0 +1,128 @@
+// Package page serves the page for browsers: a chat and the daemon's state in a browser. Its files
+// are embedded as they are in the folder files, without a build step, and its live paths send what
+// the admin and the control socket send. The page is a client of the HTTP interface like any other:
+// this package knows no model and no request, and access is the business of the bridge.
+package page
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/inferd-go/inferd/client/stats"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// A Page serves / to browsers, and everything below /inferd/. Its fields must not change while it
+// serves. Board, Stats and UID are required.
+type Page struct {
+	Board *status.Board
+	// Stats returns the present load of the daemon. It must not block for long.
+	Stats func(context.Context) *stats.Daemon
+	// Log returns the newest lines of the activity log, oldest first; nil: there is none.
+	Log func(lines int) ([][]byte, error)
+	// UID is the daemon's user: the only client without limits on what it sees.
+	UID int
+}
+
+// Paths of the page.
+const (
+	root      = "/"
+	below     = "/inferd/"
+	fileRoot  = below + "page/"
+	eventPath = below + "events"
+	statsPath = below + "stats"
+	logPath   = below + "log"
+)
+
+// Takes reports whether a request is for the page: / is only if the client takes HTML, since
+// programs probe it, too.
+func (p *Page) Takes(r *http.Request) bool {
+	if r.URL.Path == root {
+		return isRead(r) && strings.Contains(r.Header.Get("Accept"), "text/html")
+	}
+	return strings.HasPrefix(r.URL.Path, below)
+}
+
+// Public reports whether a path needs no key: a client without one must get the page, to type it
+// there. The files are the same for all clients.
+func (p *Page) Public(path string) bool {
+	return path == root || strings.HasPrefix(path, fileRoot)
+}
+
+func isRead(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead
+}
+
+// Serve answers a request of the page, which peer has sent.
+func (p *Page) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
+	if !isRead(r) {
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, http.StatusMethodNotAllowed, r.URL.Path+" needs the method GET")
+		return
+	}
+	switch path := r.URL.Path; path {
+	case eventPath:
+		p.events(w, r, peer)
+	case statsPath:
+		p.stats(w, r, peer)
+	case logPath:
+		p.log(w, peer)
+	default:
+		name := strings.TrimPrefix(path, fileRoot)
+		if path == root {
+			name = "index.html"
+		}
+		if f := files()[name]; f != nil {
+			f.serve(w, r)
+			return
+		}
+		refuse(w, http.StatusNotFound, "there is no "+cut(path))
+	}
+}
+
+// cut bounds the path in a message.
+func cut(path string) string {
+	const most = 64
+	if len(path) > most {
+		path = path[:most]
+	}
+	return strconv.QuoteToASCII(path)
+}
+
+// refuse sends a failure in the form of the inference routes.
+func refuse(w http.ResponseWriter, code int, message string) {
+	var body struct {
+		Error struct {
+			Message string  `json:"message"`
+			Type    string  `json:"type"`
+			Param   *string `json:"param"`
+			Code    *string `json:"code"`
+		} `json:"error"`
+	}
+	body.Error.Message, body.Error.Type = message, "invalid_request_error"
+	if code >= http.StatusInternalServerError {
+		body.Error.Type = "api_error"
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		text = []byte("{}") // strings are always encoded
+	}
+	send(w, code, text)
+}
+
+// send sends a whole answer as JSON. A client that has gone needs none.
+func send(w http.ResponseWriter, code int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // recorders have no deadlines
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,107 @@
+package page
+
+import (
+	"strconv"
+
+	"github.com/inferd-go/inferd/client/stats"
+	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/status"
+)
+
+// owns reports whether a client is the daemon's own user. A key subdivides its user and never
+// outranks it: with one, the client sees what the key has done.
+func (p *Page) owns(peer infer.Peer) bool {
+	return peer.Key == "" && peer.User != "" && peer.User == strconv.Itoa(p.UID)
+}
+
+// A view is the load of the daemon as one client sees it.
+type view struct {
+	stats.Daemon
+
+	Owner bool `json:"owner"` // nothing was left out
+}
+
+// view returns everything to the daemon's user. Others see the totals and their own callers; they see
+// neither processes, nor paths, nor the reasons of failures, which may have paths.
+func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
+	v := view{Daemon: *s, Owner: p.owns(peer)}
+	if v.Owner {
+		return v
+	}
+	v.Listeners = nil
+	v.Callers = []stats.Caller{}
+	for _, c := range s.Callers {
+		if mine(c, peer) {
+			v.Callers = append(v.Callers, c)
+		}
+	}
+	v.Backends = make([]stats.Backend, len(s.Backends))
+	for i, b := range s.Backends {
+		b.PID, b.Reason, b.LastKill, b.Inexact = 0, "", "", ""
+		if b.Engine != nil {
+			e := *b.Engine
+			e.Users = nil
+			for _, u := range b.Engine.Users {
+				if u.User != "" && u.User == peer.User && peer.Key == "" {
+					e.Users = append(e.Users, u)
+				}
+			}
+			b.Engine = &e
+		}
+		v.Backends[i] = b
+	}
+	return v
+}
+
+// mine reports whether a client may see a caller: all of its user, or with a key those of the key.
+func mine(c stats.Caller, peer infer.Peer) bool {
+	if peer.Key != "" {
+		return c.User == peer.User && c.Program == peer.Key
+	}
+	return peer.User != "" && c.User == peer.User
+}
+
+// public returns an event without paths and reasons, which are for the daemon's user.
+func public(ev status.Event) status.Event {
+	switch ev := ev.(type) {
+	case status.Loading:
+		ev.Phase = publicPhase(ev.Phase)
+		return ev
+	case status.Restarting:
+		ev.Phase = publicPhase(ev.Phase)
+		return ev
+	case status.Liveness:
+		ev.Reason = ""
+		return ev
+	case status.Capabilities:
+		ev.Inexact = ""
+		return ev
+	case status.Starting, status.Ready, status.Draining, status.BackendState:
+	}
+	return ev
+}
+
+func publicPhase(p status.Phase) status.Phase {
+	switch p := p.(type) {
+	case status.CheckingLocal:
+		return status.CheckingLocal{}
+	case status.Download:
+		p.URL = ""
+		return p
+	case status.Verify:
+		return status.Verify{}
+	case status.Quarantine:
+		return status.Quarantine{}
+	case status.Mmap:
+		p.Path = ""
+		return p
+	case status.Waiting:
+		return status.Waiting{}
+	case status.EngineExited:
+		return status.EngineExited{}
+	case status.GaveUp:
+		return status.GaveUp{}
+	case status.KVCache:
+	}
+	return p
+}

@@ -1,0 +1,141 @@
+package schema
+
+import (
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/regex"
+)
+
+// A Notation spells objects in another way than JSON, as models spell the arguments of calls. The
+// values are the same. A nil one is JSON.
+type Notation struct {
+	// Write writes a marker in front of a node. It may consist of tokens.
+	Write func(b *automaton.Builder, text string, next automaton.Node) automaton.Node
+	// Bare reports that the outermost object has no braces. Its members are
+	// Open, name, Middle, value, Close, and Separator between two of them. Middle stands before strings,
+	// MiddleJSON before all other values; empty is the same.
+	Bare                                       bool
+	Open, Middle, MiddleJSON, Close, Separator string
+	// Raw reports that the strings in the outermost object have no quotes: they end at Close.
+	Raw bool
+	// Quote is the marker on both sides of all strings, whose inside is raw; names have no quotes then, and no
+	// white space is between the tokens. Empty is JSON's.
+	Quote string
+	// Null, False and True are the words for these values; empty are JSON's.
+	Null, False, True string
+}
+
+// Kinds are types that a member may have.
+type Kinds struct {
+	String bool // strings
+	Null   bool
+	Other  bool // booleans, numbers, arrays or objects
+}
+
+// Styles of a rule: what is outermost, and a member of it.
+const (
+	inside uint8 = iota
+	outermost
+	rawMember  // strings alone, without quotes
+	jsonMember // all but strings
+	anyMember  // both
+)
+
+// CompileObject compiles a schema of which only the objects count, spelt in a notation; nil is JSON. The
+// result has Members.
+func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, error) {
+	return compile(source, n, true, b)
+}
+
+// noted writes a member of the outermost object in the notation.
+func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
+	n, b := w.note, w.b
+	end := n.Write(b, n.Close, next)
+	of := func(style uint8, middle string) automaton.Node {
+		return n.Write(b, middle, b.Nest(w.styled(value, false, style), end))
+	}
+	var behind automaton.Node
+	switch {
+	case !n.Raw:
+		behind = of(inside, n.Middle)
+	case n.MiddleJSON == "" || n.MiddleJSON == n.Middle:
+		behind = of(anyMember, n.Middle)
+	default:
+		behind = b.Alt(of(rawMember, n.Middle), of(jsonMember, n.MiddleJSON))
+	}
+	return n.Write(b, n.Open, name(behind))
+}
+
+// bareNames writes undeclared names without quotes.
+func (w *objectWriter) bareNames(names *regex.DFA, next automaton.Node) automaton.Node {
+	words, err := regex.Compile(w.budget, "^[A-Za-z_][A-Za-z0-9_-]*$")
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	if names != nil {
+		words = regex.And(w.budget, words, names)
+	}
+	if words.Empty() {
+		return w.b.Alt()
+	}
+	return w.b.DFA(regex.Raw(w.budget, words), next)
+}
+
+// rawString writes strings without quotes and escapes.
+func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error) {
+	if x.lang == nil {
+		most := x.most
+		if most < 0 {
+			most = automaton.Unlimited
+		}
+		if e.character == nil {
+			all, err := regex.Compile(e.budget, `^[\s\S]$`)
+			if err != nil {
+				return 0, err
+			}
+			e.character = regex.Raw(e.budget, all)
+		}
+		one := e.b.Rule()
+		e.b.Body(one, e.b.DFA(e.character, e.b.End()))
+		return e.b.Repeat(one, x.least, most, next), nil
+	}
+	lang, err := e.cutStrs(x)
+	if err != nil {
+		return 0, err
+	}
+	if lang.Empty() {
+		return e.b.Alt(), nil
+	}
+	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
+}
+
+// kindsOf returns the kinds of an expression.
+func (c *compiler) kindsOf(x expr) Kinds {
+	s, err := c.eval(x)
+	if err != nil {
+		return Kinds{}
+	}
+	k := Kinds{Null: s.null, Other: s.bools[0] || s.bools[1] || !s.nums.Empty() || len(s.arrs)+len(s.objs) > 0}
+	for _, x := range s.strs {
+		k.String = k.String || !c.emptyStrs(x)
+	}
+	return k
+}
+
+// outermostKinds returns the kinds of the declared members of the outermost objects.
+func (c *compiler) outermostKinds() map[string]Kinds {
+	s, err := c.eval(c.schema(c.root))
+	if err != nil {
+		return nil
+	}
+	all := make(map[string]Kinds)
+	for i := range s.objs {
+		for _, p := range s.objs[i].props {
+			k, had := c.kindsOf(p.value), all[p.name]
+			if had.String || had.Null || had.Other {
+				k = Kinds{k.String || had.String, k.Null || had.Null, k.Other || had.Other}
+			}
+			all[p.name] = k
+		}
+	}
+	return all
+}

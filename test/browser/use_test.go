@@ -1,0 +1,262 @@
+package browser
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// focus presses Tab until the focus is on an element with that text or label.
+func (b *tab) focus(name string, options ...chromedp.KeyOption) {
+	b.t.Helper()
+	const label = `((e) => e.ariaLabel || e.innerText || e.id)(document.activeElement)`
+	for range 60 {
+		if value[string](b, label) == name {
+			if value[string](b, `getComputedStyle(document.activeElement).outlineStyle`) == "none" {
+				b.t.Errorf("the focus on %s is not seen", name)
+			}
+			return
+		}
+		b.press(kb.Tab, options...)
+	}
+	b.t.Fatalf("Tab does not reach %s; the page says\n%s", name, b.text("body"))
+}
+
+// Everything works without a mouse, and the focus can be seen.
+func TestKeyboardOnly(t *testing.T) {
+	back := chromedp.KeyModifiers(chromedp.ModifierShift)
+	d := start(t, mock(t, "an answer of words ", ""))
+	b := open(t, d.base)
+	b.until("the field has the focus", `document.activeElement.id === "draft"`)
+	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
+	b.press("one")
+	b.press(kb.Enter, back) // a new line
+	b.press("two")
+	b.enter()
+	b.has(".answer .prose", "an answer of words")
+	b.idle()
+	if got := value[string](b, `document.querySelector(".question p").textContent`); got != "one\ntwo" {
+		t.Errorf("the question is %q", got)
+	}
+	if value[string](b, `document.querySelector("#draft").value`) != "" || !value[bool](b, `document.activeElement.id === "draft"`) {
+		t.Error("the field is not ready for the next message")
+	}
+	b.focus("Edit", back)
+	b.press(kb.Enter)
+	b.until("the editor has the focus", `document.activeElement.id === "editor"`)
+	b.press(kb.Escape)
+	b.until("the editor is gone", `!document.querySelector("#editor") && document.activeElement.id === "draft"`)
+	b.focus("Regenerate", back)
+	b.press(" ")
+	b.idle()
+	b.focus("History", back)
+	b.press(kb.Enter)
+	b.has("dialog", "Conversations")
+	b.until("the focus is in the dialog", `document.querySelector("dialog").contains(document.activeElement)`)
+	b.press(kb.Escape)
+	b.until("the dialog is closed", `!document.querySelector("dialog")`)
+	b.focus("Status")
+	b.press(kb.Enter)
+	b.has("main.status", "Entries")
+	b.focus("Chat", back)
+	b.press(kb.Enter)
+	b.has(".answer .prose", "an answer of words")
+	b.focus("Skip to the message", back)
+	b.press(kb.Enter)
+	b.until("the field has the focus again", `document.activeElement.id === "draft"`)
+}
+
+// Every field and button has a name, every image a text, and ids are unique.
+func TestNames(t *testing.T) {
+	d := start(t, mock(t, "text\n\n```go\nvar x int\n```\n", ""))
+	b := open(t, d.base)
+	b.ask("hi")
+	b.idle()
+	check := func(where string) {
+		t.Helper()
+		if got := value[[]string](b, `[...document.querySelectorAll("button, input, select, textarea, img, svg, dialog")]
+			.filter((e) => !(e.ariaLabel || e.innerText || e.alt || e.labels?.length || e.getAttribute("aria-labelledby")))
+			.map((e) => e.outerHTML.slice(0, 120))`); len(got) > 0 {
+			t.Errorf("%s: without a name: %q", where, got)
+		}
+		if got := value[int](b, `(() => { const ids = [...document.querySelectorAll("[id]")].map((e) => e.id); return ids.length - new Set(ids).size })()`); got > 0 {
+			t.Errorf("%s: %d ids twice", where, got)
+		}
+		if got := value[string](b, `[...document.querySelectorAll("h1")].length + " " + [...document.querySelectorAll("main")].length`); got != "1 1" {
+			t.Errorf("%s: h1 and main: %s", where, got)
+		}
+	}
+	check("chat")
+	b.click("Settings")
+	check("settings")
+	b.press(kb.Escape)
+	b.click("Status")
+	b.has("main.status", "Callers")
+	check("status")
+}
+
+// A question can be changed, and an answer computed again.
+func TestEditAndRegenerate(t *testing.T) {
+	d := start(t, `{"kind":"llamacpp","name":"chain","n_ctx":512,"model":{"builtin":"chain"}}`)
+	b := open(t, d.base)
+	b.ask("a")
+	b.idle()
+	b.ask("m")
+	b.idle()
+	b.has(".answer:last-of-type .prose", "nop")
+	b.until("two questions", `document.querySelectorAll(".question").length === 2`)
+	value[bool](b, `(document.querySelector(".question button").click(), true)`)
+	b.until("the editor is there", `document.activeElement.id === "editor"`)
+	b.press("bc")
+	b.enter()
+	b.until("the rest is gone", `document.querySelectorAll(".question").length === 1`)
+	b.has(".answer .prose", "defg") // after abc
+	b.idle()
+	before := b.text(".answer .prose")
+	b.click("Regenerate")
+	b.until("an answer", `document.querySelectorAll(".answer footer").length === 1`)
+	b.idle()
+	if got := b.text(".answer .prose"); got != before {
+		t.Errorf("the chain says %q, and then %q", before, got)
+	}
+}
+
+// Conversations are there again after a reload, with their settings, and can be removed.
+func TestHistory(t *testing.T) {
+	d := start(t, mock(t, "kept in this browser", ""))
+	b := open(t, d.base)
+	b.click("Settings")
+	b.has("dialog", "System message")
+	value[bool](b, `(document.querySelector("#system").focus(), true)`)
+	b.press("Be brief.")
+	value[bool](b, `(document.querySelector("#temperature").focus(), true)`)
+	b.press("0.5")
+	b.press(kb.Escape)
+	b.ask("first question")
+	b.idle()
+	b.click("New")
+	b.until("it is empty", `!document.querySelector(".question")`)
+	b.ask("second question")
+	b.idle()
+	b.do(chromedp.Reload())
+	b.has(".question", "second question") // the address names it
+	b.click("History")
+	b.has("dialog", "first question")
+	b.click(b.text(".chats li:last-child .open"))
+	b.has(".question", "first question")
+	b.has(".answer .prose", "kept in this browser")
+	b.click("Settings")
+	b.has("dialog", "System message")
+	if got := value[string](b, `document.querySelector("#system").value + "|" + document.querySelector("#temperature").value`); got != "Be brief.|0.5" {
+		t.Errorf("settings %q", got)
+	}
+	b.press(kb.Escape)
+	b.click("History")
+	b.has("dialog", "second question")
+	b.click("Delete all")
+	b.has("dialog", "There is none yet")
+	b.press(kb.Escape)
+	b.do(chromedp.Reload())
+	b.until("it is drawn", `!!document.querySelector(".empty")`)
+	b.click("History")
+	b.has("dialog", "There is none yet")
+}
+
+// Calls of tools are shown, and the conversation goes on behind them.
+func TestToolCalls(t *testing.T) {
+	d := start(t, mock(t, "x", `,"emit_tool_use":"look_up","tools":true`))
+	b := open(t, d.base)
+	b.ask("use it")
+	b.has(".call", "look_up")
+	b.idle()
+	b.ask("and again")
+	b.until("two calls", `document.querySelectorAll(".call").length === 2`)
+	b.idle()
+	if got := b.text(".error"); got != "" {
+		t.Errorf("error %q", got)
+	}
+}
+
+// Failures are shown in the daemon's words, and can be tried again.
+func TestErrors(t *testing.T) {
+	d := start(t, mock(t, "better", `,"fail_first":1`))
+	b := open(t, d.base)
+	b.ask("hi")
+	b.until("an error", `!!document.querySelector(".answer .error")`)
+	if got := b.text(".answer .error"); got != "mock" {
+		t.Errorf("it says %q", got)
+	}
+	b.click("Try again")
+	b.has(".answer .prose", "better")
+	b.idle()
+	drop := open(t, start(t, mock(t, "cut off here", `,"mid_stream_drop_after":2,"token_delay_ms":20`)).base)
+	drop.ask("hi")
+	drop.until("an error", `!!document.querySelector(".answer .error")`)
+	drop.has(".answer .prose", "cut off")
+	d.cmd.Process.Kill()
+	b.has(".banner", "inferd does not answer")
+	b.ask("is it there?")
+	b.has(".answer:last-of-type .error", "inferd does not answer.")
+	value[bool](b, `(window.violations = window.violations.filter((v) => !v.includes("connect")), true)`)
+}
+
+// Images are shown before they are sent, and can be removed; one that is no image says so.
+func TestImages(t *testing.T) {
+	d := start(t, mock(t, "a picture", `,"vision":true`))
+	b := open(t, d.base)
+	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
+	paste := func(kind, make string) {
+		t.Helper()
+		value[bool](b, fmt.Sprintf(`(async () => {
+			const transfer = new DataTransfer();
+			transfer.items.add(new File([%s], "it.%s", { type: "image/%s" }));
+			document.querySelector("#draft").dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }));
+			return true;
+		})(), true`, make, kind, kind))
+	}
+	const draw = `await new Promise((r) => { const c = document.createElement("canvas"); c.width = c.height = 4; c.getContext("2d").fillRect(0, 0, 2, 2); c.toBlob(r, "image/%s"); })`
+	paste("png", fmt.Sprintf(draw, "png"))
+	b.until("one image", `document.querySelectorAll(".images img").length === 1`)
+	paste("webp", fmt.Sprintf(draw, "webp")) // is converted
+	b.until("two images", `document.querySelectorAll(".images img").length === 2`)
+	if kinds := value[string](b, `[...document.querySelectorAll(".images img")].map((i) => i.src.slice(0, 14)).join()`); kinds != "data:image/png,data:image/png" {
+		t.Errorf("kinds %s", kinds)
+	}
+	paste("gif", `"no image"`)
+	b.has(".note", "it.gif cannot be read as an image")
+	b.click("Remove")
+	b.until("one is left", `document.querySelectorAll(".images img").length === 1`)
+	b.ask("what is it?")
+	b.has(".answer .prose", "a picture")
+	b.until("it is in the question", `document.querySelectorAll(".question img").length === 1`)
+	b.idle()
+	if got := b.text(".answer .error"); got != "" {
+		t.Errorf("error %q", got)
+	}
+}
+
+// A page that is refused asks for a key, sends it, and forgets it with the tab.
+func TestKey(t *testing.T) {
+	t.Setenv("TEST_PAGE_KEY", "0123456789abcdef")
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"keys":[{"name":"me","key_env":"TEST_PAGE_KEY"}]},"backends":[`+mock(t, "let in", "")+`]}`)
+	b := open(t, d.base)
+	value[bool](b, `(sessionStorage.setItem("inferd.key", "a-wrong-key-of-mine"), true)`)
+	b.do(chromedp.Reload())
+	b.has(".banner", "this key is not among http.keys")
+	value[bool](b, `(document.querySelector("#key").focus(), true)`)
+	b.press("0123456789abcdef")
+	b.enter()
+	b.click("Use the key")
+	b.ask("hi")
+	b.has(".answer .prose", "let in")
+	b.idle()
+	b.click("Status")
+	b.has("main.status", "Your programs")
+	b.until("the key is a caller", `[...document.querySelectorAll("main.status tbody th")].some((e) => e.innerText === "me")`)
+	if got := value[string](b, `Object.keys(localStorage).join() + "|" + Object.keys(sessionStorage).join()`); strings.Contains(strings.Split(got, "|")[0], "key") || !strings.Contains(got, "inferd.key") {
+		t.Errorf("kept: %s", got)
+	}
+}
