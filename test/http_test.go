@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -276,5 +277,55 @@ func TestHTTPFlood(t *testing.T) {
 	}
 	if refused == 0 {
 		t.Error("no connection was refused with a status")
+	}
+}
+
+// A user that sends requests without end fills its own queue only: over TCP, too, another user's
+// request gets the next slot that is free.
+func TestHTTPFloodOfRequests(t *testing.T) {
+	asRoot(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl")
+	}
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"open":true},"backends":[{"kind":"mock","name":"gen","n_slots":2,"tokens":["a","b","c"],"token_delay_ms":100}]}`)
+	d.waitReady()
+	url := "http://" + d.httpAddr() + "/v1/chat/completions"
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	c := &http.Client{Timeout: patience}
+	for range 24 { // 2 run, 10 wait, others are refused
+		flood.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if res, err := c.Post(url, "application/json", strings.NewReader(hiGen)); err == nil {
+					_, _ = io.Copy(io.Discard, res.Body)
+					_ = res.Body.Close()
+				}
+			}
+		})
+	}
+	defer flood.Wait()
+	defer close(stop)
+	eventually(t, "the queue is full", func() bool { return d.load() == 12 })
+	least := patience
+	for range 5 {
+		status, body := curlAs(t, 61234, "-d", hiGen, url)
+		var answer struct {
+			Timings struct {
+				QueueMS float64 `json:"queue_ms"`
+			}
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || status != "200" {
+			t.Fatalf("another user: %s %s", status, body)
+		}
+		least = min(least, time.Duration(answer.Timings.QueueMS*float64(time.Millisecond)))
+	}
+	// The ten requests that wait would take 1.5 s.
+	if least > 900*time.Millisecond {
+		t.Errorf("another user waited for %s or more", least)
 	}
 }
