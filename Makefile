@@ -7,6 +7,7 @@
 # make test-clients  the stock Go clients of OpenAI and of Anthropic, which take minutes to build
 # make check   all checks that a change has to pass
 # make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
+# make test-answers  4,000 answers of random weights under 100 schemas, cut anywhere, all of which must validate: 5 minutes
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
@@ -15,6 +16,8 @@
 #              ARGS="--rounds 3", ARGS="--before DIR"; skipped without cargo
 # make stats   the size of the engine's code: files, functions, interfaces, tests; ARGS="FOLDER..."
 # make bench-answers  answers of a warm engine beside those of a fresh one, bit for bit
+# make bench-masks  the schemas and the masks of MaskBench and of the JSON Schema test suite, beside llguidance;
+#              ARGS="--maskbench DIR --suite DIR --vocab FILE.gguf"
 # make cross   the programs for other platforms, built and vetted
 # make wine    the tests of Windows code, if wine is installed
 # make clean   removes bin/
@@ -25,7 +28,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test browser test-clients test-templates check soak format lint bench bench-peers bench-reference bench-answers stats cross wine clean
+.PHONY: build engine demo quick test browser test-answers test-clients test-templates check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -67,6 +70,9 @@ SOAK := 2m
 soak: engine
 	INFERD_TEST_SOAK=$(SOAK) go test -count=1 -timeout 12h -v -run 'TestWatchdogSpares|TestEngineStops|TestEngineWedges' ./test
 
+test-answers: engine
+	INFERD_TEST_ANSWERS=20 go test -count=1 -timeout 1h -run TestAnswersValidate ./cmd/inferd-engine/internal/engine
+
 format:
 	$(tool) golangci-lint fmt --diff ./...
 	@$(call silent,go fix -diff ./...)
@@ -91,6 +97,9 @@ stats:
 
 bench-answers: engine
 	go run ./bench answers $(ARGS)
+
+bench-masks: engine
+	go run ./cmd/inferd-engine/maskbench $(ARGS)
 
 # The engine runs only on Linux so far; the other programs must build and vet on all platforms.
 portable  := ./client ./cmd/inferd ./cmd/inferdctl ./cmd/inferd-http ./internal/...

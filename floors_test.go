@@ -57,7 +57,7 @@ var floors = [][]string{
 	{"cmd/inferd-engine/internal/assemble"},
 	{"cmd/inferdctl/internal/top", "cmd/inferdctl/internal/overhttp", "cmd/inferdctl/internal/setup"}, // parts of the operator's command
 	{ // programs, which no package can import
-		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "bench", "test",
+		"cmd/inferd", "cmd/inferdctl", "cmd/inferd-http", "cmd/inferd-engine", "cmd/inferd-engine/bareloop", "cmd/inferd-engine/maskbench", "bench", "test",
 	},
 }
 

@@ -34,4 +34,4 @@ if [ ! -x "$kept/python/bin/python" ] || ! "$kept/python/bin/python" -c "import 
 fi
 cd "$root"
 INFERD_TEST_TEMPLATES=$kept/$package INFERD_TEST_PYTHON=$kept/python/bin/python \
-	go test -count=1 -run 'TestPublic' "$@" ./cmd/inferd-engine/internal/chat
+	go test -count=1 -run 'TestPublic' "$@" ./cmd/inferd-engine/internal/chat ./cmd/inferd-engine/internal/speech

@@ -57,10 +57,10 @@ func (d *daemon) overSocket() *http.Client {
 	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial}}
 }
 
-// askHTTP sends a chat and returns the status and the body.
-func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string) (status int, answer string) {
+// exchangeHTTP sends a request, and returns the status and the body of the answer.
+func exchangeHTTP(t *testing.T, c *http.Client, method, url, body string, headers ...string) (status int, answer string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/v1/chat/completions", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +78,12 @@ func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string)
 		t.Fatal(err)
 	}
 	return res.StatusCode, string(all)
+}
+
+// askHTTP sends a chat and returns the status and the body.
+func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string) (status int, answer string) {
+	t.Helper()
+	return exchangeHTTP(t, c, http.MethodPost, base+"/v1/chat/completions", body, headers...)
 }
 
 const hiGen = `{"model":"gen","messages":[{"role":"user","content":"abc"}],"max_tokens":4}`

@@ -2,7 +2,6 @@ package test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -87,23 +86,11 @@ func TestStockCompletions(t *testing.T) {
 // post sends a body and returns the status, and the answer in out.
 func post(t *testing.T, url, body string, out any) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
+	status, answer := exchangeHTTP(t, &http.Client{Timeout: patience}, http.MethodPost, url, body)
+	if err := json.Unmarshal([]byte(answer), out); err != nil {
+		t.Fatalf("%v: %s", err, answer)
 	}
-	res, err := (&http.Client{Timeout: patience}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	all, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(all, out); err != nil {
-		t.Fatalf("%v: %s", err, all)
-	}
-	return res.StatusCode
+	return status
 }
 
 // encode returns a value as JSON.
@@ -227,7 +214,7 @@ func TestGapsAndScoresOverHTTP(t *testing.T) {
 		t.Errorf("%d %.200s", status, vectors.Error)
 	}
 	var shown struct{ Capabilities []string }
-	if status := post(t, base+"/api/show", `{"model":"code"}`, &shown); status != 200 || encode(t, shown.Capabilities) != `["completion","insert"]` {
+	if status := post(t, base+"/api/show", `{"model":"code"}`, &shown); status != 200 || encode(t, shown.Capabilities) != `["completion","tools","insert"]` {
 		t.Errorf("%d %v", status, shown)
 	}
 }

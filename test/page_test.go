@@ -3,7 +3,6 @@ package test
 import (
 	"bufio"
 	"encoding/json"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,21 +14,7 @@ import (
 // getHTTP gets a path as a browser does, and returns the status and the body.
 func getHTTP(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Accept", "text/html")
-	res, err := (&http.Client{Timeout: patience}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	all, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(all)
+	return exchangeHTTP(t, &http.Client{Timeout: patience}, http.MethodGet, url, "", "Accept: text/html")
 }
 
 // The daemon serves the page, says where it listens, and can be asked over HTTP.

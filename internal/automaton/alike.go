@@ -8,8 +8,12 @@ import (
 // Lookahead is the number of bytes for which [Automaton.Alike] looks ahead.
 const Lookahead = 64
 
-// alikeFrom is the number of states of a DFA from which on looking for similar ones pays.
-const alikeFrom = 64
+// Looking for similar states of a DFA pays from alikeFrom states on, and takes too long with more than
+// alikeTo edges: a mask would wait for it.
+const (
+	alikeFrom = 64
+	alikeTo   = 1 << 15
+)
 
 // Alike returns a state that takes the same texts of up to [Lookahead] bytes. Far from the
 // bound of a length the states of a DFA differ only in how far it is, so one mask does for
@@ -24,7 +28,7 @@ func (a *Automaton) Alike(s State) State {
 	st := a.states[s]
 	a.begin()
 	for _, it := range a.items[st.first : st.first+st.items] {
-		if n := &a.g.nodes[it.node]; n.kind == kindDFA && len(a.g.dfas[n.x].Accept) > alikeFrom {
+		if n := &a.g.nodes[it.node]; n.kind == kindDFA && len(a.g.dfas[n.x].Accept) > alikeFrom && len(a.g.dfas[n.x].Edges) <= alikeTo {
 			it.count = a.alike(n.x)[it.count]
 		}
 		a.out = append(a.out, it)

@@ -33,9 +33,11 @@ func (b *Builder) classify() {
 			}
 		}
 	}
-	g.bytes = make([]byte, classes)
+	g.bytes, g.members = make([]byte, classes), make([]Set, classes)
 	for i := range 256 {
-		g.bytes[g.class[255-i]] = byte(255 - i)
+		b := byte(255 - i)
+		g.bytes[g.class[b]] = b
+		g.members[g.class[b]].Add(b, b)
 	}
 }
 

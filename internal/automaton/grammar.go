@@ -93,15 +93,16 @@ type Grammar struct {
 	dfas  []*DFA
 	depth int32
 
-	dist   [][]int32 // of each DFA, the fewest bytes from each state to its end
-	cost   []int32   // of each node, the fewest bytes to the end of its rule
-	height []int32   // of each node, the fewest levels of calls to the end of its rule
-	class  [256]uint8
-	bytes  []byte // a byte of each class
-	start  int32
-	guard  bool
-	decide bool // it has marks that decide between ways
-	size   int
+	dist    [][]int32 // of each DFA, the fewest bytes from each state to its end
+	cost    []int32   // of each node, the fewest bytes to the end of its rule
+	height  []int32   // of each node, the fewest levels of calls to the end of its rule
+	class   [256]uint8
+	bytes   []byte // a byte of each class
+	members []Set  // the bytes of each class
+	start   int32
+	guard   bool
+	decide  bool // it has marks that decide between ways
+	size    int
 }
 
 // Size returns the bytes that the grammar occupies.

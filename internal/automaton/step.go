@@ -17,6 +17,18 @@ func (a *Automaton) Next(s State, b byte) State {
 	return a.step(s, b)
 }
 
+// Fits returns the bytes that fit next.
+func (a *Automaton) Fits(s State) (fits Set) {
+	for class, b := range a.g.bytes {
+		if a.Next(s, b) != Dead {
+			for i, w := range &a.g.members[class] {
+				fits[i] |= w
+			}
+		}
+	}
+	return fits
+}
+
 // step makes a transition.
 func (a *Automaton) step(s State, b byte) State {
 	a.begin()

@@ -14,16 +14,9 @@ const versionHeader = "Anthropic-Version"
 // readMessages reads a request of this dialect. It reports false if the request has been
 // answered.
 func (c *call) readMessages() (ask *anthropic.Request, model string, ok bool) {
-	body, ok := c.read()
-	if !ok {
-		return nil, "", false
+	if ask, ok = decode(c, anthropic.Read); ok {
+		model, ok = c.prepare(&ask.Ask)
 	}
-	ask, err := anthropic.Read(body)
-	if err != nil {
-		c.refuse(err)
-		return nil, "", false
-	}
-	model, ok = c.prepare(&ask.Ask)
 	return ask, model, ok
 }
 

@@ -248,6 +248,26 @@ func (h *house) once(text string) answered {
 	return send(h.t, nc, text)
 }
 
+// cutOff sends the head of a request and n bytes of its body, and closes the sending half. It returns
+// all that comes back, which must be one response of the status 400.
+func (h *house) cutOff(path, body string, n int) string {
+	h.t.Helper()
+	nc := h.dial()
+	defer nc.Close()
+	head, _, _ := strings.Cut(request("POST", path, body), "\r\n\r\n")
+	if _, err := io.WriteString(nc, head+"\r\n\r\n"+body[:n]); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		h.t.Fatal(err)
+	}
+	all, err := io.ReadAll(nc)
+	if err != nil || strings.Count(string(all), "HTTP/1.1 ") != 1 || !strings.HasPrefix(string(all), "HTTP/1.1 400") {
+		h.t.Errorf("%s, after %d of %d bytes: %q, %v", path, n, len(body), all, err)
+	}
+	return string(all)
+}
+
 func words(tokens ...string) *mock.Backend { return &mock.Backend{Tokens: tokens, PromptTokens: 7} }
 
 func TestChat(t *testing.T) {
@@ -510,19 +530,7 @@ func TestBodyCutOff(t *testing.T) {
 	}), nil)
 	body := hi(`,"stream":true`)
 	for n := 0; n < len(body); n += len(body) / 10 {
-		nc := h.dial()
-		head, _, _ := strings.Cut(request("POST", chatPath, body), "\r\n\r\n")
-		if _, err := io.WriteString(nc, head+"\r\n\r\n"+body[:n]); err != nil {
-			t.Fatal(err)
-		}
-		if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		all, err := io.ReadAll(nc)
-		if err != nil || strings.Count(string(all), "HTTP/1.1 ") != 1 || !strings.HasPrefix(string(all), "HTTP/1.1 400") {
-			t.Errorf("after %d bytes: %q, %v", n, all, err)
-		}
-		_ = nc.Close()
+		h.cutOff(chatPath, body, n)
 	}
 	if ran.Load() != 0 {
 		t.Errorf("%d requests ran", ran.Load())

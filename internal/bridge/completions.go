@@ -9,13 +9,8 @@ import (
 
 // completions answers POST /v1/completions.
 func (c *call) completions() {
-	body, ok := c.read()
+	ask, ok := decode(c, openai.ReadCompletion)
 	if !ok {
-		return
-	}
-	ask, err := openai.ReadCompletion(body)
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	if model, ok := c.prepare(&ask.Ask); ok {
@@ -25,18 +20,12 @@ func (c *call) completions() {
 
 // rerank answers POST /v1/rerank.
 func (c *call) rerank() {
-	body, ok := c.read()
+	r, ok := decode(c, openai.ReadRerank)
 	if !ok {
 		return
 	}
-	r, err := openai.ReadRerank(body)
-	if err != nil {
-		c.refuse(err)
-		return
-	}
-	entry, routed, err := c.bridge.resolve(r.Model, r.Task)
-	if err != nil {
-		c.refuse(err)
+	entry, routed, ok := c.resolve(r.Model, r.Task)
+	if !ok {
 		return
 	}
 	r.ID, r.Task.Model, r.Model = "rerank-"+c.id, routed, nameOf(r.Model, entry)

@@ -20,6 +20,31 @@ func (c *call) read() ([]byte, bool) {
 	return body, c.ready()
 }
 
+// decode reads the body of a request, and decodes it. It reports false if the request has been
+// answered.
+func decode[T any](c *call, read func(body []byte) (T, error)) (value T, ok bool) {
+	body, ok := c.read()
+	if !ok {
+		return value, false
+	}
+	value, err := read(body)
+	if err != nil {
+		c.refuse(err)
+		return value, false
+	}
+	return value, true
+}
+
+// resolve is [Bridge.resolve]. It reports false if the request has been answered.
+func (c *call) resolve(name string, task infer.Task) (entry Entry, routed string, ok bool) {
+	entry, routed, err := c.bridge.resolve(name, task)
+	if err != nil {
+		c.refuse(err)
+		return Entry{}, "", false
+	}
+	return entry, routed, true
+}
+
 // ready waits until the entries are known. If that takes too long, it answers and reports false.
 func (c *call) ready() bool {
 	err := c.bridge.await(c.r.Context())
@@ -36,9 +61,8 @@ func (c *call) ready() bool {
 // prepare finds the model of a request to generate, and adapts the request to it. It returns the
 // model's name for the answer, and reports false if the request has been answered.
 func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
-	entry, routed, err := c.bridge.resolve(ask.Model, ask.Generate)
-	if err != nil {
-		c.refuse(err)
+	entry, routed, ok := c.resolve(ask.Model, ask.Generate)
+	if !ok {
 		return "", false
 	}
 	ask.Generate.Model = routed

@@ -45,13 +45,8 @@ func (c *call) llamaCompletion() { c.llamaAnswer(llama.ReadCompletion) }
 func (c *call) llamaInfill() { c.llamaAnswer(llama.ReadInfill) }
 
 func (c *call) llamaAnswer(read func([]byte) (*llama.Completion, error)) {
-	body, ok := c.read()
+	ask, ok := decode(c, read)
 	if !ok {
-		return
-	}
-	ask, err := read(body)
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	e := c.bridge.generator(ask.Model, infer.Abilities{Infill: ask.Generate.Suffix != nil})
@@ -73,16 +68,14 @@ func (c *call) llamaDetokenize() { c.llamaTokens(llama.ReadDetokenize) }
 func (c *call) llamaTemplate() { c.llamaTokens(llama.ReadTemplate) }
 
 func (c *call) llamaTokens(read func([]byte) (*llama.Tokens, error)) {
-	body, ok := c.read()
+	t, ok := decode(c, func(body []byte) (*llama.Tokens, error) {
+		t, err := read(body)
+		if err == nil && t.Messages != nil {
+			err = openai.ReadMessages(t.Messages, t.Task.Of)
+		}
+		return t, err
+	})
 	if !ok {
-		return
-	}
-	t, err := read(body)
-	if err == nil && t.Messages != nil {
-		err = openai.ReadMessages(t.Messages, t.Task.Of)
-	}
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	e := c.bridge.generator(t.Model, infer.Abilities{Count: true})

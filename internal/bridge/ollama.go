@@ -45,15 +45,24 @@ func (b *Bridge) ollamaModel(e Entry) ollama.Model {
 	}
 }
 
-// ollamaFind returns the entry with a name, with or without the tag latest, and the spelling that
-// it has. If there is none, it answers and reports false; any model may do for an empty name.
-func (c *call) ollamaFind(name string) (entry Entry, spelled string, ok bool) {
+// ollamaEntry returns the entry with a name, with or without the tag latest, and the spelling that it
+// has.
+func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool) {
 	for _, spelled := range []string{name, ollama.Same(name)} {
-		for _, e := range c.bridge.list() {
+		for _, e := range b.list() {
 			if e.is(spelled) {
 				return e, spelled, true
 			}
 		}
+	}
+	return Entry{}, "", false
+}
+
+// ollamaFind is ollamaEntry. If there is none, it answers and reports false; any model may do for an
+// empty name.
+func (c *call) ollamaFind(name string) (entry Entry, spelled string, ok bool) {
+	if entry, spelled, ok = c.bridge.ollamaEntry(name); ok {
+		return entry, spelled, true
 	}
 	if name == "" || c.bridge.AnyModel {
 		return Entry{}, name, true
@@ -64,20 +73,15 @@ func (c *call) ollamaFind(name string) (entry Entry, spelled string, ok bool) {
 
 // ollamaShow answers POST /api/show.
 func (c *call) ollamaShow() {
-	body, ok := c.read()
+	asked, ok := decode(c, ollama.ReadName)
 	if !ok {
 		return
 	}
-	name, _, err := ollama.ReadName(body)
-	if err != nil {
-		c.refuse(err)
-		return
-	}
-	e, _, ok := c.ollamaFind(name)
+	e, _, ok := c.ollamaFind(asked.Name)
 	switch {
 	case !ok:
 	case e.Name == "": // any model may do, but none is it
-		c.refuse(ollama.UnknownModel(name))
+		c.refuse(ollama.UnknownModel(asked.Name))
 	default:
 		m := c.bridge.ollamaModel(e)
 		c.sendJSON(http.StatusOK, m.Show())
@@ -86,24 +90,15 @@ func (c *call) ollamaShow() {
 
 // ollamaPull answers POST /api/pull: a model that is there needs nothing, and there are no others.
 func (c *call) ollamaPull() {
-	body, ok := c.read()
+	asked, ok := decode(c, ollama.ReadName)
 	if !ok {
 		return
 	}
-	name, stream, err := ollama.ReadName(body)
-	if err != nil {
-		c.refuse(err)
+	if _, _, known := c.bridge.ollamaEntry(asked.Name); !known {
+		c.refuse(ollama.Unsupported(c.r.URL.Path))
 		return
 	}
-	for _, spelled := range []string{name, ollama.Same(name)} {
-		for _, e := range c.bridge.list() {
-			if e.is(spelled) {
-				c.send(http.StatusOK, lines(stream), []byte(`{"status":"success"}`+"\n"))
-				return
-			}
-		}
-	}
-	c.refuse(ollama.Unsupported(c.r.URL.Path))
+	c.send(http.StatusOK, lines(asked.Stream), []byte(`{"status":"success"}`+"\n"))
 }
 
 // lines is the content type of an answer that may be a stream of one line.
@@ -124,13 +119,8 @@ func (c *call) ollamaChat() { c.ollamaAnswer(ollama.ReadChat) }
 func (c *call) ollamaGenerate() { c.ollamaAnswer(ollama.ReadGenerate) }
 
 func (c *call) ollamaAnswer(read func([]byte) (*ollama.Request, error)) {
-	body, ok := c.read()
+	ask, ok := decode(c, read)
 	if !ok {
-		return
-	}
-	ask, err := read(body)
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	asked := ask.Model
@@ -162,22 +152,16 @@ func (c *call) ollamaEmbed() { c.ollamaVectors(ollama.ReadEmbed) }
 func (c *call) ollamaEmbeddings() { c.ollamaVectors(ollama.ReadEmbeddings) }
 
 func (c *call) ollamaVectors(read func([]byte) (*ollama.Embeddings, error)) {
-	body, ok := c.read()
+	e, ok := decode(c, read)
 	if !ok {
-		return
-	}
-	e, err := read(body)
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	_, spelled, ok := c.ollamaFind(e.Model)
 	if !ok {
 		return
 	}
-	entry, routed, err := c.bridge.resolve(spelled, e.Task)
-	if err != nil {
-		c.refuse(err)
+	entry, routed, ok := c.resolve(spelled, e.Task)
+	if !ok {
 		return
 	}
 	e.Task.Model, e.Model = routed, nameOf(e.Model, entry)

@@ -11,13 +11,8 @@ import (
 
 // chat answers POST /v1/chat/completions.
 func (c *call) chat() {
-	body, ok := c.read()
+	chat, ok := decode(c, openai.ReadChat)
 	if !ok {
-		return
-	}
-	chat, err := openai.ReadChat(body)
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	if model, ok := c.prepare(&chat.Ask); ok {
@@ -27,18 +22,12 @@ func (c *call) chat() {
 
 // embeddings answers POST /v1/embeddings.
 func (c *call) embeddings() {
-	body, ok := c.read()
+	e, ok := decode(c, openai.ReadEmbeddings)
 	if !ok {
 		return
 	}
-	e, err := openai.ReadEmbeddings(body)
-	if err != nil {
-		c.refuse(err)
-		return
-	}
-	entry, routed, err := c.bridge.resolve(e.Model, e.Task)
-	if err != nil {
-		c.refuse(err)
+	entry, routed, ok := c.resolve(e.Model, e.Task)
+	if !ok {
 		return
 	}
 	e.Task.Model, e.Model = routed, nameOf(e.Model, entry)

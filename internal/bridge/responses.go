@@ -11,13 +11,8 @@ var responsesDialect = &dialect{wire.Responses, eventStream, responses.Failure}
 
 // responses answers POST /v1/responses.
 func (c *call) responses() {
-	body, ok := c.read()
+	ask, ok := decode(c, responses.Read)
 	if !ok {
-		return
-	}
-	ask, err := responses.Read(body)
-	if err != nil {
-		c.refuse(err)
 		return
 	}
 	if model, ok := c.prepare(&ask.Ask); ok {

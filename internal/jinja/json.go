@@ -150,7 +150,7 @@ func (w *jsonWriter) string(s string) {
 	w.b.WriteByte('"')
 	done := 0
 	for i, r := range s {
-		escape := ""
+		var escape string
 		switch {
 		case r == '"' || r == '\\':
 			escape = "\\" + string(r)

@@ -48,11 +48,11 @@ func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *st
 	if every == 0 {
 		every = followTime
 	}
-	return s.wait(ctx, every)
+	return wait(ctx, every)
 }
 
-// wait is the pause between two looks. Unlike sleep, it has no test hook.
-func (s *session) wait(ctx context.Context, d time.Duration) error {
+// wait is a pause. Unlike sleep, it has no test hook.
+func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

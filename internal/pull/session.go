@@ -71,12 +71,5 @@ func (p *Puller) sleep(ctx context.Context, d time.Duration) error {
 	if p.test.sleep != nil {
 		return p.test.sleep(ctx, d)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return wait(ctx, d)
 }

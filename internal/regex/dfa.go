@@ -162,5 +162,36 @@ func (a *alphabet) ranges(yield func(lo, hi rune, class int32)) {
 	}
 }
 
+// Longest returns the largest number of characters of a string of the language, or -1 if there is
+// none.
+func (d *DFA) Longest() int {
+	n := len(d.accept)
+	if n == 0 {
+		return 0
+	}
+	longest := make([]int, n) // to an end; 0 is unknown, -1 under way
+	var visit func(s int32) int
+	visit = func(s int32) int {
+		if longest[s] != 0 {
+			return longest[s]
+		}
+		longest[s] = -1
+		most := 1 // more than the characters
+		for _, to := range d.next[int(s)*d.classes : (int(s)+1)*d.classes] {
+			if to < 0 {
+				continue
+			}
+			k := visit(to)
+			if k < 0 {
+				return -1 // a loop, and every state reaches an end
+			}
+			most = max(most, k+1)
+		}
+		longest[s] = most
+		return most
+	}
+	return max(visit(0)-1, -1)
+}
+
 // Finite reports whether the language is finite.
 func (d *DFA) Finite() bool { return d.Count(math.MaxInt32) < math.MaxInt32 }

@@ -1,5 +1,7 @@
 package regex
 
+import "iter"
+
 // Not returns the language of all other strings.
 func Not(b *Budget, d *DFA) *DFA {
 	if d.Empty() {
@@ -105,11 +107,33 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 	return d.trim(b)
 }
 
+// overlaps yields the ranges of two alphabets that have characters in common, in order.
+func overlaps(x, y *alphabet) iter.Seq2[int, int] {
+	return func(yield func(int, int) bool) {
+		for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
+			if !yield(i, j) {
+				return
+			}
+			switch {
+			case i+1 == len(x.starts):
+				j++
+			case j+1 == len(y.starts) || x.starts[i+1] < y.starts[j+1]:
+				i++
+			case x.starts[i+1] > y.starts[j+1]:
+				j++
+			default:
+				i++
+				j++
+			}
+		}
+	}
+}
+
 // join returns the common refinement of two alphabets, and of each of its classes those of
 // the two.
 func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 	index := make(map[[2]int32]int32)
-	for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
+	for i, j := range overlaps(x, y) {
 		pair := [2]int32{x.class[i], y.class[j]}
 		c, ok := index[pair]
 		if !ok {
@@ -119,17 +143,6 @@ func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 			left, right = append(left, pair[0]), append(right, pair[1])
 		}
 		joint.starts, joint.class = append(joint.starts, max(x.starts[i], y.starts[j])), append(joint.class, c)
-		switch {
-		case i+1 == len(x.starts):
-			j++
-		case j+1 == len(y.starts) || x.starts[i+1] < y.starts[j+1]:
-			i++
-		case x.starts[i+1] > y.starts[j+1]:
-			j++
-		default:
-			i++
-			j++
-		}
 	}
 	return joint, left, right
 }
@@ -152,24 +165,13 @@ func Disjoint(x, y *DFA) bool {
 			return false
 		}
 		last := [2]int32{-1, -1}
-		for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
+		for i, j := range overlaps(&x.alphabet, &y.alphabet) {
 			q := [2]int32{x.next[int(p[0])*x.classes+int(x.class[i])], y.next[int(p[1])*y.classes+int(y.class[j])]}
 			if q != last && q[0] >= 0 && q[1] >= 0 && !seen[q] {
 				seen[q] = true
 				work = append(work, q)
 			}
 			last = q
-			switch {
-			case i+1 == len(x.starts):
-				j++
-			case j+1 == len(y.starts) || x.starts[i+1] < y.starts[j+1]:
-				i++
-			case x.starts[i+1] > y.starts[j+1]:
-				j++
-			default:
-				i++
-				j++
-			}
 		}
 	}
 	return true

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -339,5 +340,31 @@ func BenchmarkCompile(b *testing.B) {
 				compile(b, p)
 			}
 		})
+	}
+}
+
+// Cut is the intersection with lengths, in other states.
+func TestCut(t *testing.T) {
+	b := &regex.Budget{Time: time.Minute}
+	for _, pattern := range []string{``, `^a*$`, `^(ab)*$`, `b+$`, `^[^x]{2,5}$`, `^$`, `é|x`} {
+		lang, err := regex.Compile(b, pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bounds := range [][2]int{{0, -1}, {1, -1}, {3, -1}, {0, 0}, {0, 4}, {2, 3}, {4, 2}, {3, 3}} {
+			cut, want := regex.Cut(b, lang, bounds[0], bounds[1]), regex.And(b, lang, regex.Lengths(b, bounds[0], bounds[1]))
+			if d := regex.Or(b, regex.Minus(b, cut, want), regex.Minus(b, want, cut)); !d.Empty() {
+				t.Errorf("%q cut to %v differs", pattern, bounds)
+			}
+			if want.Longest() != cut.Longest() {
+				t.Errorf("%q cut to %v: the longest string has %d characters, want %d", pattern, bounds, cut.Longest(), want.Longest())
+			}
+		}
+	}
+	for pattern, want := range map[string]int{``: -1, `^a{2,7}$`: 7, `^$`: 0, `^(ab|c)(d|eee)$`: 5} {
+		lang, err := regex.Compile(b, pattern)
+		if err != nil || lang.Longest() != want {
+			t.Errorf("%q: the longest string has %d characters, want %d (%v)", pattern, lang.Longest(), want, err)
+		}
 	}
 }

@@ -83,7 +83,7 @@ func (c *compiler) stringKeyword(name string, item *value) (expr, error) {
 		if item.kind != jsonString {
 			return nothing, wrong("a string")
 		}
-		x.lang, err = regex.Compile(c.budget, item.text)
+		x.lang, err = c.langs.pattern(item.text)
 	case "format":
 		language, known := formats[item.text]
 		switch {

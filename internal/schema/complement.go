@@ -47,20 +47,11 @@ func (c *compiler) complement(x *set, origin *origin) (*set, error) {
 	}
 	s.objs = []objs{anyObjs}
 	for _, o := range x.objs {
-		not, err := c.complementObjs(o, origin)
-		if err != nil {
+		not := c.complementObjs(o, origin)
+		var err error
+		if s.objs, err = c.intersectAll(s.objs, not); err != nil {
 			return nil, err
 		}
-		if len(not)*len(s.objs) > maxCases {
-			return nil, errCases
-		}
-		var left []objs
-		for _, b := range not {
-			for _, have := range s.objs {
-				left = addCase(left, c.intersectObjs(have, b), equalObjs)
-			}
-		}
-		s.objs = left
 	}
 	return s, c.budget.Err()
 }
@@ -126,25 +117,67 @@ func (c *compiler) complementArrs(x arrs, origin *origin) (out []arrs, err error
 	return out, nil
 }
 
-func (c *compiler) complementObjs(x objs, origin *origin) (out []objs, err error) {
+func (c *compiler) complementObjs(x objs, origin *origin) (out []objs) {
 	if x.least > 0 {
 		out = append(out, objs{most: x.least - 1})
 	}
 	if x.most >= 0 {
 		out = append(out, objs{least: x.most + 1, most: -1})
 	}
+	var ways []way
+	rest := objs{most: -1}
+	var declared []string
 	for _, p := range x.props {
+		declared = append(declared, p.name)
 		if p.required {
-			out = append(out, objs{most: -1, props: []prop{{name: p.name, value: nothing, late: true}}})
+			ways = append(ways, way{name: p.name, absent: true})
 		}
 		if p.value != everything {
-			out = append(out, objs{most: -1, props: []prop{{name: p.name, value: c.not(p.value, origin), required: true, late: true}}})
+			ways = append(ways, way{name: p.name, value: c.not(p.value, origin)})
+		}
+		if p.required || p.value != everything {
+			rest.props = append(rest.props, prop{name: p.name, value: everything, late: true})
 		}
 	}
 	for _, k := range x.classes {
 		if k.value != everything {
-			return nil, errOthersNot
+			ways = append(ways, way{others: true, names: c.langs.without(k.names, declared), value: c.not(k.value, origin)})
 		}
 	}
-	return out, nil
+	switch {
+	case len(ways) == 1 && ways[0].absent:
+		rest.props[0].value = nothing
+		out = append(out, rest)
+	case len(ways) == 1 && !ways[0].others:
+		rest.props[0].value, rest.props[0].required = ways[0].value, true
+		out = append(out, rest)
+	case len(ways) > 0:
+		rest.needs = []*need{{ways}}
+		out = append(out, rest)
+	}
+	for _, n := range x.needs {
+		out = append(out, c.unmet(n, origin))
+	}
+	return out
+}
+
+// unmet returns the objects that meet a need in none of its ways.
+func (c *compiler) unmet(n *need, origin *origin) objs {
+	o := anyObjs
+	for _, w := range n.ways {
+		x := objs{most: -1}
+		switch {
+		case w.absent:
+			x.props = []prop{{name: w.name, value: everything, required: true, late: true}}
+		case w.others:
+			x.classes = []class{{w.names, c.not(w.value, origin)}}
+			if w.names != nil {
+				x.classes = disjoint(x.classes[0], class{regex.Not(c.budget, w.names), everything})
+			}
+		default:
+			x.props = []prop{{name: w.name, value: c.not(w.value, origin), late: true}}
+		}
+		o = c.intersectObjs(o, x)
+	}
+	return o
 }

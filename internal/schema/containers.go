@@ -74,7 +74,7 @@ func (c *compiler) members(v *value) (expr, error) {
 			return nothing, wrong("an object of schemas")
 		}
 		for i, name := range p.names {
-			d, err := regex.Compile(c.budget, name)
+			d, err := c.langs.pattern(name)
 			if err != nil {
 				return nothing, &fault{origin{p.items[i], "patternProperties"}, err}
 			}
@@ -124,7 +124,7 @@ func (c *compiler) members(v *value) (expr, error) {
 // disjoint returns the classes that have a name.
 func disjoint(classes ...class) (out []class) {
 	for _, k := range classes {
-		if !k.names.Empty() {
+		if k.names == nil || !k.names.Empty() {
 			out = append(out, k)
 		}
 	}

@@ -29,7 +29,8 @@ type emitter struct {
 
 	space, gap *automaton.DFA // white space between tokens, and behind a colon
 	spelt      map[spelling]*automaton.DFA
-	character  *automaton.DFA // any one, in UTF-8; nil until it is needed
+	character  *automaton.DFA            // any one, in UTF-8; nil until it is needed
+	names      map[string]*automaton.DFA // undeclared names, by the declared ones
 
 	// Found in the grammar so far: objects with undeclared members, arrays of unique items.
 	// Their scopes need marks at all objects, or arrays, of the grammar.
@@ -37,8 +38,8 @@ type emitter struct {
 	markObjects, markArrays   bool
 }
 
-// compile builds the grammar. It is written again with the marks that the first try shows to
-// be needed.
+// compile builds the grammar. It is written with the marks that a look at the schema expects to be
+// needed, and again if others are.
 func (c *compiler) compile() (*automaton.Grammar, error) {
 	if c.refs.err != nil {
 		c.refuse(c.refs.err, nothing)
@@ -47,11 +48,12 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	if c.root.kind == jsonBool && !c.root.truth {
 		return nil, automaton.ErrNothing
 	}
-	spelt := make(map[spelling]*automaton.DFA)
+	spelt, names := make(map[spelling]*automaton.DFA), make(map[string]*automaton.DFA)
 	e := &emitter{}
+	e.openObjects, e.uniqueArrays = expectMarks(c.root)
 	for {
 		again := &emitter{
-			compiler: c, b: &automaton.Builder{Budget: c.budget, Depth: maxNesting - 1}, rules: make(map[ruleKey]automaton.Rule), spelt: spelt,
+			compiler: c, b: &automaton.Builder{Budget: c.budget, Depth: maxNesting - 1}, rules: make(map[ruleKey]automaton.Rule), spelt: spelt, names: names,
 			markObjects: e.openObjects, markArrays: e.uniqueArrays,
 		}
 		e = again
@@ -72,6 +74,22 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 			return e.b.Build(start)
 		}
 	}
+}
+
+// expectMarks reports whether a schema probably has objects with undeclared members, and arrays of
+// unique items.
+func expectMarks(v *value) (open, unique bool) {
+	if v.kind == jsonObject {
+		others, kind := v.member("additionalProperties"), v.member("type")
+		open = (others == nil || others.kind != jsonBool || others.truth) && (kind != nil && kind.text == "object" || v.member("properties") != nil)
+		u := v.member("uniqueItems")
+		unique = u != nil && u.truth
+	}
+	for _, item := range v.items {
+		o, u := expectMarks(item)
+		open, unique = open || o, unique || u
+	}
+	return open, unique
 }
 
 // whiteSpace returns the white space between tokens (nothing, a space, or a newline and an

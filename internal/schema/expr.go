@@ -66,6 +66,7 @@ type compiler struct {
 	decimals, integers *regex.DFA // all numbers, and those without a fraction but zeros
 	canonical          *regex.DFA
 	plainInts          *regex.DFA
+	langs              *languages
 	cuts               map[strs]*regex.DFA
 	vacant             map[expr]bool // answers of empty
 	asking             map[expr]bool
@@ -79,6 +80,7 @@ type compiler struct {
 
 func newCompiler(root *value, b *automaton.Budget) *compiler {
 	c := &compiler{budget: b, root: root, index: make(map[string]expr), vacant: make(map[expr]bool), asking: make(map[expr]bool)}
+	c.langs = newLanguages(b)
 	c.decimals = regex.Decimals(b)
 	c.canonical = regex.Canonical(b)
 	one, _ := regex.ParseDecimal("1")
@@ -144,7 +146,7 @@ func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) 
 			sub = e.parts
 		}
 		for _, q := range sub {
-			if q == dominant {
+			if q == dominant || c.opposite(q, flat, kind) {
 				return dominant
 			}
 			if q != neutral && !slices.Contains(flat, q) {
@@ -163,6 +165,19 @@ func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) 
 		key = binary.LittleEndian.AppendUint32(key, uint32(p))
 	}
 	return c.find(key, expression{kind: kind, parts: flat})
+}
+
+// opposite reports whether the opposite of an expression is among others of a conjunction.
+func (c *compiler) opposite(e expr, among []expr, kind exprKind) bool {
+	if kind != exprAnd {
+		return false
+	}
+	for _, f := range among {
+		if c.exprs[e].kind == exprNot && c.exprs[e].parts[0] == f || c.exprs[f].kind == exprNot && c.exprs[f].parts[0] == e {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *compiler) not(e expr, o *origin) expr {
@@ -247,129 +262,4 @@ func (c *compiler) evaluate(e *expression) (*set, error) {
 	case exprSet:
 	}
 	panic("internal error: a set that is not there")
-}
-
-// empty reports whether an expression surely has no value. A value that needs a smaller one
-// of the same kind counts as none, as no finite value is of that kind.
-func (c *compiler) empty(e expr) bool {
-	if known, ok := c.vacant[e]; ok {
-		return known
-	}
-	if c.asking[e] {
-		return true
-	}
-	c.asking[e] = true
-	s, err := c.eval(e)
-	vacant := err == nil && c.emptySet(s)
-	delete(c.asking, e)
-	if !vacant && err == nil || len(c.asking) == 0 { // else it may be empty only because of those being asked
-		c.vacant[e] = vacant
-	}
-	return vacant
-}
-
-func (c *compiler) emptySet(s *set) bool {
-	if s.null || s.bools[0] || s.bools[1] || !s.nums.Empty() || !c.budget.Spend(0) {
-		return false
-	}
-	for _, x := range s.strs {
-		if !c.emptyStrs(x) {
-			return false
-		}
-	}
-	for i := range s.arrs {
-		if !c.emptyArrs(&s.arrs[i]) {
-			return false
-		}
-	}
-	for i := range s.objs {
-		if !c.emptyObjs(&s.objs[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *compiler) emptyArrs(a *arrs) bool {
-	least := a.least
-	for _, k := range a.contains {
-		if k.most >= 0 && k.least > k.most {
-			return true
-		}
-		if k.least > 0 {
-			least = max(least, k.from+k.least)
-			if c.empty(k.what) {
-				return true
-			}
-		}
-	}
-	if a.most >= 0 && least > a.most {
-		return true
-	}
-	for i := range min(least, len(a.prefix)+1) {
-		if c.empty(a.at(i)) {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *compiler) emptyObjs(o *objs) bool {
-	required, optional := 0, 0
-	for _, p := range o.props {
-		switch {
-		case p.required:
-			required++
-			if c.empty(p.value) {
-				return true
-			}
-		case o.least > 0 && !c.empty(p.value):
-			optional++
-		}
-	}
-	if o.most >= 0 && (required > o.most || o.least > o.most) {
-		return true
-	}
-	return o.least > required+optional && o.least > required+optional+c.others(o, o.least)
-}
-
-// others returns how many undeclared members an object may have, at most limit.
-func (c *compiler) others(o *objs, limit int) (n int) {
-	for _, k := range c.otherClasses(o) {
-		if k.names == nil {
-			return limit
-		}
-		n = min(n+k.names.Count(limit), limit)
-	}
-	return n
-}
-
-// otherClasses returns the classes of undeclared members that exist; names are those that no
-// prop has.
-func (c *compiler) otherClasses(o *objs) (out []class) {
-	var names []string
-	for _, p := range o.props {
-		names = append(names, p.name)
-	}
-	declared := regex.Words(c.budget, names)
-	classes := o.classes
-	if len(classes) == 0 {
-		classes = []class{{value: everything}}
-	}
-	for _, k := range classes {
-		if c.empty(k.value) {
-			continue
-		}
-		if len(names) > 0 {
-			lang := k.names
-			if lang == nil {
-				lang = regex.Any()
-			}
-			k.names = regex.Minus(c.budget, lang, declared)
-		}
-		if k.names == nil || !k.names.Empty() {
-			out = append(out, k)
-		}
-	}
-	return out
 }

@@ -67,12 +67,14 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 
 // bareNames writes undeclared names without quotes.
 func (w *objectWriter) bareNames(names *regex.DFA, next automaton.Node) automaton.Node {
-	words, err := regex.Compile(w.budget, "^[A-Za-z_][A-Za-z0-9_-]*$")
-	if err != nil {
-		panic("internal error: " + err.Error())
-	}
-	if names != nil {
-		words = regex.And(w.budget, words, names)
+	words, err := w.langs.pattern("^[A-Za-z_][A-Za-z0-9_-]*$")
+	switch {
+	case err != nil: // only with the budget
+		return w.b.Alt()
+	case names == nil:
+		words = w.langs.without(words, w.declared)
+	default:
+		words = w.langs.and(words, names)
 	}
 	if words.Empty() {
 		return w.b.Alt()

@@ -2,20 +2,32 @@ package schema
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/regex"
 )
 
 // object writes the objects of a case.
 func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node, error) {
 	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[place]automaton.Node), ahead: make(map[place]automaton.Node)}
+	if len(o.needs) > maxNeeds {
+		return 0, errCases
+	}
 	for _, p := range o.props {
+		w.declared = append(w.declared, p.name)
 		if !e.empty(p.value) {
 			w.props = append(w.props, p)
+		} else {
+			w.start.met |= w.absent(p.name)
 		}
 	}
 	w.counted = o.least > 0 || o.most >= 0
 	w.classes = e.otherClasses(o)
+	if err := w.checkNeeds(); err != nil {
+		return 0, err
+	}
 	w.spare = math.MaxInt
 	if o.least > 0 {
 		if n := e.others(o, o.least+1); n <= o.least {
@@ -25,9 +37,10 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 	if len(w.classes) > 0 && !w.root && (o.most < 0 || o.most > 0) {
 		e.openObjects = true
 	}
-	w.required = make([]bool, len(w.props)+1)
+	w.required, w.absences = make([]bool, len(w.props)+1), make([]uint32, len(w.props)+1)
 	for i := len(w.props) - 1; i >= 0; i-- {
 		w.required[i] = w.required[i+1] || w.props[i].required
+		w.absences[i] = w.absences[i+1] | w.absent(w.props[i].name)
 	}
 	b := e.b
 	if w.root {
@@ -36,8 +49,8 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 		w.close = b.Bytes("}", e.mark(e.markObjects, automaton.Close, end))
 		w.last = e.ws(w.close)
 	}
-	ways := []automaton.Node{w.next(place{})}
-	if !w.required[0] && o.least == 0 {
+	ways := []automaton.Node{w.next(w.start)}
+	if w.enough(w.start) {
 		ways = append(ways, w.close)
 	}
 	if w.err != nil {
@@ -50,19 +63,29 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 }
 
 // A place is a position in an object: the next prop, the members so far as far as they are
-// counted, and the undeclared ones among them as far as they are limited.
-type place struct{ prop, members, others int }
+// counted, the undeclared ones among them as far as they are limited, and the needs that are met, a
+// bit each.
+type place struct {
+	prop, members, others int
+	met                   uint32
+}
+
+// maxNeeds bounds the needs of one case.
+const maxNeeds = 16
 
 // An objectWriter writes one case of objects.
 type objectWriter struct {
 	*emitter
 	o             *objs
 	root          bool // it is the outermost object of a notation
-	props         []prop
-	classes       []class // of undeclared members
+	start         place
+	declared      []string // names of all props
+	props         []prop   // those that may come
+	classes       []class  // of undeclared members
 	counted       bool
-	spare         int    // undeclared names that there are, if that matters
-	required      []bool // of each place, whether a required prop is left
+	spare         int      // undeclared names that there are, if that matters
+	required      []bool   // of each place, whether a required prop is left
+	absences      []uint32 // of each place, the needs that are met if no further prop comes
 	close, last   automaton.Node
 	behind, ahead map[place]automaton.Node
 	err           error
@@ -79,6 +102,111 @@ func (w *objectWriter) add(p place) place {
 		}
 	}
 	return p
+}
+
+// enough reports whether an object may end.
+func (w *objectWriter) enough(p place) bool {
+	return !w.required[p.prop] && p.members >= w.o.least && p.met|w.absences[p.prop] == 1<<len(w.o.needs)-1
+}
+
+// checkNeeds refuses needs that could be left without a name: names are not repeated, so of
+// finitely many the last one may be gone.
+func (w *objectWriter) checkNeeds() error {
+	for _, n := range w.o.needs {
+		for _, x := range n.ways {
+			for _, k := range w.classes {
+				if !x.others {
+					continue
+				}
+				if both := w.both(k.names, x.names); both != nil && both.Finite() && !both.Empty() {
+					return errOthersNot
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// absent returns the needs that the absence of a member meets.
+func (w *objectWriter) absent(name string) (met uint32) {
+	for i, n := range w.o.needs {
+		if slices.ContainsFunc(n.ways, func(x way) bool { return x.absent && x.name == name }) {
+			met |= 1 << i
+		}
+	}
+	return met
+}
+
+// both returns the names of both languages.
+func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
+	switch {
+	case x == nil:
+		return y
+	case y == nil || x == y:
+		return x
+	}
+	return c.langs.and(x, y)
+}
+
+// undeclared writes names but for some.
+func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
+	if len(but) == 0 {
+		return e.b.Text(0, automaton.Unlimited, next)
+	}
+	words := make([]string, len(but))
+	for i, name := range but {
+		words[i] = inner(name)
+	}
+	slices.Sort(words)
+	key := strings.Join(words, `"`) // which stands in none without a backslash
+	d, ok := e.names[key]
+	if !ok {
+		e.b.Spend(64 * len(key))
+		d = automaton.TextBut(words)
+		e.names[key] = d
+	}
+	return e.b.DFA(d, next)
+}
+
+// A meeting is a member with the needs that are met behind it.
+type meeting struct {
+	class
+	met uint32
+}
+
+// meetings returns the ways of a member to meet needs: of a prop by its name, of undeclared ones by
+// the names that each way leaves them.
+func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
+	all := []meeting{{k, met}}
+	for i, n := range w.o.needs {
+		if met>>i&1 != 0 {
+			continue
+		}
+		for _, m := range all {
+			for j := range n.ways {
+				if next, ok := w.meet(m, &n.ways[j], name); ok {
+					next.met |= 1 << i
+					all = append(all, next)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// meet returns a member that meets a need in one way. It is false if there is none.
+func (w *objectWriter) meet(m meeting, x *way, name *string) (meeting, bool) {
+	switch {
+	case name != nil && !x.has(*name), name == nil && !x.others:
+		return m, false
+	case name != nil:
+	case m.names == nil && x.names != nil:
+		m.names = w.langs.without(x.names, w.declared)
+	default:
+		m.names = w.both(m.names, x.names)
+	}
+	m.value = w.and(m.value, x.value)
+	return m, (m.names == nil || !m.names.Empty()) && !w.empty(m.value)
 }
 
 // member writes a member: name writes its name in front of a node.
@@ -109,34 +237,49 @@ func (w *objectWriter) next(p place) automaton.Node {
 	}
 	n := w.b.Forward()
 	w.ahead[p] = n
-	var ways []automaton.Node
+	w.b.Define(n, w.members(p)...)
+	return n
+}
+
+// members writes the members that may come at a place.
+func (w *objectWriter) members(p place) (ways []automaton.Node) {
 	if p.prop < len(w.props) {
 		prop := &w.props[p.prop]
 		q := p
 		q.prop++
-		ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(w.nameOf(prop.name), next) }, prop.value, w.after(w.add(q))))
+		for _, m := range w.meetings(class{value: prop.value}, &prop.name, p.met) {
+			next := w.add(q)
+			next.met = m.met
+			ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(w.nameOf(prop.name), next) }, m.value, w.after(next)))
+		}
 		if !prop.required {
+			q.met |= w.absent(prop.name)
 			ways = append(ways, w.next(q))
 		}
-	} else if p.others < w.spare {
-		q := w.add(p)
-		if w.spare != math.MaxInt {
-			q.others++
-		}
-		for _, k := range w.classes {
+		return ways
+	}
+	if p.others >= w.spare {
+		return nil
+	}
+	q := w.add(p)
+	if w.spare != math.MaxInt {
+		q.others++
+	}
+	for _, k := range w.classes {
+		for _, m := range w.meetings(k, nil, p.met) {
+			q.met = m.met
 			ways = append(ways, w.member(func(next automaton.Node) automaton.Node {
 				if w.root || w.bare() {
-					return w.bareNames(k.names, next)
+					return w.bareNames(m.names, next)
 				}
-				if k.names == nil {
-					return w.b.Text(0, automaton.Unlimited, next)
+				if m.names == nil {
+					return w.undeclared(w.declared, next)
 				}
-				return w.quoted(k.names, next)
-			}, k.value, w.after(q)))
+				return w.quoted(m.names, next)
+			}, m.value, w.after(q)))
 		}
 	}
-	w.b.Define(n, ways...)
-	return n
+	return ways
 }
 
 // after writes the rest of an object behind a member.
@@ -147,7 +290,7 @@ func (w *objectWriter) after(p place) automaton.Node {
 	n := w.b.Forward()
 	w.behind[p] = n
 	ways := []automaton.Node{w.comma(w.next(p))}
-	if !w.required[p.prop] && p.members >= w.o.least {
+	if w.enough(p) {
 		ways = append(ways, w.last)
 	}
 	w.b.Define(n, ways...)

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/inferd-go/inferd/internal/regex"
@@ -45,6 +46,20 @@ type objs struct {
 	props       []prop
 	classes     []class // of all other names, disjoint; nil: any value
 	least, most int     // members; most < 0: no maximum
+	needs       []*need // each is to be met
+}
+
+// A need is met in one of several ways, each by one member: opposites of objects are of this kind.
+// The names of its ways are props of the case.
+type need struct{ ways []way }
+
+// A way meets a need: a member with a name has a value, or there is no such member.
+type way struct {
+	name   string // a declared one, or with names one of the others
+	others bool
+	names  *regex.DFA // nil: any
+	value  expr
+	absent bool
 }
 
 // A prop is a member by name.
@@ -96,7 +111,7 @@ func (c *compiler) intersect(x, y *set) (*set, error) {
 	default:
 		s.nums = regex.And(c.budget, x.nums, y.nums)
 	}
-	if len(x.strs)*len(y.strs) > maxCases || len(x.arrs)*len(y.arrs) > maxCases || len(x.objs)*len(y.objs) > maxCases {
+	if len(x.strs)*len(y.strs) > maxCases || len(x.arrs)*len(y.arrs) > maxCases {
 		return nil, errCases
 	}
 	for _, a := range x.strs {
@@ -109,12 +124,9 @@ func (c *compiler) intersect(x, y *set) (*set, error) {
 			s.arrs = addCase(s.arrs, c.intersectArrs(a, b), equalArrs)
 		}
 	}
-	for _, a := range x.objs {
-		for _, b := range y.objs {
-			s.objs = addCase(s.objs, c.intersectObjs(a, b), equalObjs)
-		}
-	}
-	return s, c.budget.Err()
+	var err error
+	s.objs, err = c.intersectAll(x.objs, y.objs)
+	return s, errors.Join(err, c.budget.Err())
 }
 
 // addCase appends a case that is not there yet.
@@ -132,7 +144,7 @@ func equalArrs(x, y *arrs) bool {
 }
 
 func equalObjs(x, y *objs) bool {
-	return x.least == y.least && x.most == y.most && slices.Equal(x.props, y.props) && slices.Equal(x.classes, y.classes)
+	return x.least == y.least && x.most == y.most && slices.Equal(x.props, y.props) && slices.Equal(x.classes, y.classes) && slices.Equal(x.needs, y.needs)
 }
 
 // at returns what an item must be.
@@ -150,93 +162,6 @@ func (c *compiler) intersectArrs(x, y arrs) arrs {
 	}
 	a.contains = slices.Concat(x.contains, y.contains)
 	return a
-}
-
-// other returns the condition on the value of a member that is no prop.
-func (o *objs) other(name string) expr {
-	for _, k := range o.classes {
-		if k.names == nil || k.names.Match(name) {
-			return k.value
-		}
-	}
-	return everything
-}
-
-func (c *compiler) intersectObjs(x, y objs) objs {
-	o := objs{least: max(x.least, y.least), most: least(x.most, y.most)}
-	index := func(props []prop) map[string]int {
-		m := make(map[string]int, len(props))
-		for i, p := range props {
-			m[p.name] = i
-		}
-		return m
-	}
-	inX, inY := index(x.props), index(y.props)
-	join := func(p prop) prop {
-		i, isX := inX[p.name]
-		j, isY := inY[p.name]
-		q := prop{name: p.name, late: true}
-		var left, right expr
-		if isX {
-			left, q.required, q.late = x.props[i].value, x.props[i].required, x.props[i].late
-		} else {
-			left = x.other(p.name)
-		}
-		if isY {
-			right = y.props[j].value
-			q.required = q.required || y.props[j].required
-			q.late = q.late && y.props[j].late
-		} else {
-			right = y.other(p.name)
-		}
-		q.value = c.and(left, right)
-		return q
-	}
-	// First x's declared ones in its order, then y's, then the late ones.
-	for late := range 2 {
-		for k, props := range [][]prop{x.props, y.props} {
-			for _, p := range props {
-				c.budget.Spend(0)
-				if i, ok := inX[p.name]; k == 1 && ok && (x.props[i].late == p.late || !x.props[i].late) {
-					continue // was there
-				}
-				if j, ok := inY[p.name]; k == 0 && ok && p.late && !y.props[j].late {
-					continue // has its place in y
-				}
-				if p.late == (late == 1) {
-					o.props = append(o.props, join(p))
-				}
-			}
-		}
-	}
-	c.budget.Spend(48 * len(o.props))
-	o.classes = c.intersectClasses(x.classes, y.classes)
-	return o
-}
-
-func (c *compiler) intersectClasses(x, y []class) []class {
-	switch {
-	case len(x) == 0:
-		return y
-	case len(y) == 0 || slices.Equal(x, y):
-		return x
-	}
-	var out []class
-	for _, a := range x {
-		for _, b := range y {
-			k := class{names: a.names, value: c.and(a.value, b.value)}
-			switch {
-			case a.names == nil:
-				k.names = b.names
-			case b.names != nil && a.names != b.names:
-				k.names = regex.And(c.budget, a.names, b.names)
-			}
-			if k.names == nil || !k.names.Empty() {
-				out = append(out, k)
-			}
-		}
-	}
-	return out
 }
 
 // unite returns the values that are in one of the sets.

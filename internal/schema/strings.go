@@ -10,7 +10,7 @@ func (c *compiler) intersectStrs(x, y strs) strs {
 	case x.lang == nil:
 		s.lang = y.lang
 	case y.lang != nil && x.lang != y.lang:
-		s.lang = regex.And(c.budget, x.lang, y.lang)
+		s.lang = c.langs.and(x.lang, y.lang)
 	}
 	return s
 }
@@ -64,10 +64,14 @@ func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 	if d, ok := c.cuts[x]; ok {
 		return d, nil
 	}
+	if longest := lang.Longest(); longest >= 0 && longest <= x.most {
+		x.most = -1 // it binds nothing
+		return c.cutStrs(x)
+	}
 	if lang.States()*(max(x.least, x.most)+1) > maxProduct {
 		return nil, errLengths
 	}
-	d := regex.And(c.budget, lang, regex.Lengths(c.budget, x.least, x.most))
+	d := regex.Cut(c.budget, lang, x.least, x.most)
 	if c.cuts == nil {
 		c.cuts = make(map[strs]*regex.DFA)
 	}

@@ -93,14 +93,3 @@ func (m *Masks) behind(s automaton.State, id int32) automaton.State {
 	}
 	return s
 }
-
-// Bytes returns the memory of the kept masks.
-func (m *Masks) Bytes() (n int) {
-	for i := range m.kept {
-		n += 8*cap(m.kept[i].mask) + 4*cap(m.kept[i].guarded)
-	}
-	return n
-}
-
-// Forget drops the kept masks.
-func (m *Masks) Forget() { clear(m.kept[:]) }

@@ -2,12 +2,6 @@ package vocab
 
 import "github.com/inferd-go/inferd/internal/automaton"
 
-// Masks kept of a grammar, each Words long, and the nodes of a walk from which on keeping its mask pays.
-const (
-	keptMasks = 64
-	keepFrom  = 4096
-)
-
 // Masks makes the masks of the cursors of one automaton over one vocabulary.
 type Masks struct {
 	// Plainly switches the groups and the kept masks off. The masks are the same; tests compare them.
@@ -18,21 +12,13 @@ type Masks struct {
 
 	ends     []int32 // the walk: of each open subtree, its end
 	states   []automaton.State
-	visited  int
+	found    []int32 // tokens of the last walk, with flags, but for those of a ready mask
+	base     int     // the group of the ready mask; -1 is none
 	guarded  []int32 // tokens of the last walk that pass marks of guards
-	kept     [keptMasks]kept
-	turn     uint64
+	kept     kept
 	renewed  int
 	pathEnds []int32
 	paths    []automaton.Spelling
-}
-
-// A kept mask belongs to a state.
-type kept struct {
-	state   automaton.State // 0 is none
-	used    uint64          // the turn of its last use
-	mask    []uint64
-	guarded []int32
 }
 
 // NewMasks returns the masks of an automaton over a vocabulary.
@@ -61,7 +47,6 @@ func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {
 	if m.a.Full() {
 		m.a.Renew(nil)
 	}
-	m.turn++
 	guarded := m.fill(c, mask)
 	for _, id := range guarded {
 		if Has(mask, id) && !c.Try(m.v.tokens[id]) {
@@ -69,10 +54,7 @@ func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {
 		}
 	}
 	if at, ok := c.Spelling(); ok {
-		m.follow(c, at, m.v.rest, mask)
-		for g := range m.v.plain {
-			m.follow(c, at, m.v.plain[g], mask)
-		}
+		m.follow(c, at, m.v.all.nodes, mask)
 	}
 	m.byID(c.State(), mask)
 	return m.a.Err()
@@ -102,72 +84,67 @@ func (m *Masks) byID(s automaton.State, mask []uint64) {
 func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 	if m.renewed != m.a.Renewed() {
 		m.renewed = m.a.Renewed()
-		for i := range m.kept {
-			m.kept[i].state = 0
-		}
+		m.kept.forget()
 	}
 	s := c.State()
-	if m.v.most <= automaton.Lookahead && !m.Plainly {
+	if m.Plainly {
+		m.walkAll(s, mask)
+		return m.guarded
+	}
+	if m.v.most <= automaton.Lookahead {
 		s = m.a.Alike(s)
 	}
-	oldest := 0
-	if !m.Plainly {
-		for i := range m.kept {
-			k := &m.kept[i]
-			if k.state == s {
-				k.used = m.turn
-				copy(mask, k.mask)
-				return k.guarded
-			}
-			if k.used < m.kept[oldest].used {
-				oldest = i
-			}
-		}
-	}
-	m.visited = 0
-	m.guarded = m.guarded[:0]
-	m.walkAll(s, mask)
-	if m.visited >= keepFrom && !m.Plainly && m.renewed == m.a.Renewed() {
-		k := &m.kept[oldest]
-		k.state, k.used = s, m.turn
-		k.mask = append(k.mask[:0], mask...)
-		k.guarded = append(k.guarded[:0], m.guarded...)
+	if k := m.kept.find(s); k != nil {
+		m.restore(k, mask)
 		return k.guarded
 	}
-	return m.guarded
+	m.walkAll(s, mask)
+	if m.renewed != m.a.Renewed() {
+		return m.guarded
+	}
+	return m.keep(s, mask).guarded
 }
 
 // walkAll walks the groups that the state does not take or refuse as a whole.
 func (m *Masks) walkAll(s automaton.State, mask []uint64) {
+	m.found, m.guarded, m.base = m.found[:0], m.guarded[:0], -1
 	plain, only := m.a.Plain(s)
-	whole := -1 // the last group of which all tokens fit
 	switch {
-	case m.Plainly:
-		only = false
-	case plain >= m.v.longest:
-		whole = groups - 1
-	case plain >= 32:
-		whole = single
-	default:
-		whole = min(plain, single) - 1
-	}
-	if whole >= 0 {
-		copy(mask, m.v.ready[whole])
-	} else {
+	case m.Plainly || plain == 0:
 		clear(mask)
+		m.walk(&m.v.all, s, mask)
+		return
+	case plain >= m.v.longest:
+		m.base = groups - 1
+	case plain >= 32:
+		m.base = single
+	default:
+		m.base = min(plain, single) - 1
 	}
-	s = m.walk(m.v.rest, s, mask)
-	for g := whole + 1; g < groups; g++ {
+	copy(mask, m.v.ready[m.base])
+	s = m.walk(&m.v.rest, s, mask)
+	for g := m.base + 1; g < groups; g++ {
 		if only && (g < single || g == single && plain <= single || g > single && plain <= 32) {
 			continue // too long, all of them
 		}
-		s = m.walk(m.v.plain[g], s, mask)
+		s = m.walk(&m.v.plain[g], s, mask)
 	}
 }
 
 // walk sets the bits of the tokens of a trie that fit behind a state. It returns the state,
 // as the automaton may begin anew.
-func (m *Masks) walk(nodes []node, s automaton.State, mask []uint64) automaton.State {
+func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State {
+	fits := m.a.Fits(s)
+	for b := range 256 {
+		if from, to := t.first[b], t.first[b+1]; from < to && fits.Has(byte(b)) {
+			s = m.walkPart(t.nodes[from:to], s, mask)
+		}
+	}
+	return s
+}
+
+// walkPart walks the subtree behind one byte.
+func (m *Masks) walkPart(nodes []node, s automaton.State, mask []uint64) automaton.State {
 	a := m.a
 	m.ends, m.states = m.ends[:0], append(m.states[:0], s)
 	passed := -1 // the depth from which on the path has passed a mark of a guard
@@ -181,7 +158,6 @@ func (m *Masks) walk(nodes []node, s automaton.State, mask []uint64) automaton.S
 		}
 		n := nodes[i]
 		end := i + int(n.size>>byteBits)
-		m.visited++
 		next := a.Next(m.states[len(m.states)-1], byte(n.size))
 		if next == automaton.Dead {
 			i = end
@@ -192,8 +168,9 @@ func (m *Masks) walk(nodes []node, s automaton.State, mask []uint64) automaton.S
 		}
 		if n.token >= 0 {
 			m.v.set(mask, n.token)
+			m.found = append(m.found, n.token)
 			if passed >= 0 {
-				m.guarded = append(m.guarded, n.token)
+				m.guarded = append(m.guarded, n.token&^twinned)
 			}
 		}
 		if i++; i < end {
@@ -226,8 +203,8 @@ func (m *Masks) follow(c *automaton.Cursor, at automaton.Spelling, nodes []node,
 			i = end
 			continue
 		}
-		if n.token >= 0 && Has(mask, n.token) && !c.Try(m.v.tokens[n.token]) {
-			m.v.clear(mask, n.token)
+		if id := n.token &^ twinned; n.token >= 0 && Has(mask, id) && !c.Try(m.v.tokens[id]) {
+			m.v.clear(mask, id)
 		}
 		if i++; i < end {
 			m.pathEnds, m.paths = append(m.pathEnds, int32(end)), append(m.paths, next)

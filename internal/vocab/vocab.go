@@ -35,8 +35,18 @@ const (
 
 // A node of a trie, in depth-first order.
 type node struct {
-	token int32  // that ends here; -1 is none
+	token int32  // that ends here, with twinned if others have its bytes; -1 is none
 	size  uint32 // nodes of the subtree in the upper 24 bits, the byte in the lower 8
+}
+
+// twinned is a flag of a token: others have the same bytes.
+const twinned = 1 << 30
+
+// A trie is the nodes of some tokens, and for each byte the first node behind it: those of its
+// subtree end where those of the next byte begin.
+type trie struct {
+	nodes []node
+	first [257]int32
 }
 
 const (
@@ -48,8 +58,9 @@ const (
 type Vocab struct {
 	tokens  [][]byte
 	control []bool
-	rest    []node           // of tokens that are not plain
-	plain   [groups][]node   // of plain tokens by number of characters
+	all     trie             // of all tokens
+	rest    trie             // of tokens that are not plain
+	plain   [groups]trie     // of plain tokens by number of characters
 	longest int              // characters of a plain token
 	most    int              // bytes of a token
 	ready   [groups][]uint64 // masks of all plain tokens up to each group
@@ -70,21 +81,27 @@ func New(tokens []Token) *Vocab {
 	slices.SortFunc(order, func(x, y int32) int {
 		return cmp.Or(slices.Compare(tokens[x].Bytes, tokens[y].Bytes), cmp.Compare(x, y))
 	})
+	var all []int32
 	var split [groups + 1][]int32
 	for i := 0; i < len(order); {
 		first := order[i]
 		v.most = max(v.most, len(tokens[first].Bytes))
-		for i++; i < len(order) && slices.Equal(tokens[order[i]].Bytes, tokens[first].Bytes); i++ {
+		p := tokens[first].Bytes
+		for i++; i < len(order) && slices.Equal(tokens[order[i]].Bytes, p); i++ {
 			v.twins[first] = append(v.twins[first], order[i])
 		}
+		if len(v.twins[first]) > 0 {
+			first |= twinned
+		}
+		all = append(all, first)
 		g := groups
-		if n := plainLen(tokens[first].Bytes); n > 0 {
+		if n := plainLen(p); n > 0 {
 			g = group(n)
 			v.longest = max(v.longest, n)
 		}
 		split[g] = append(split[g], first)
 	}
-	v.rest = v.trie(split[groups])
+	v.all, v.rest = v.trie(all), v.trie(split[groups])
 	mask := make([]uint64, v.Words())
 	for g := range groups {
 		v.plain[g] = v.trie(split[g])
@@ -121,7 +138,7 @@ func group(n int) int {
 }
 
 // trie makes the trie of sorted tokens.
-func (v *Vocab) trie(ids []int32) []node {
+func (v *Vocab) trie(ids []int32) (t trie) {
 	var nodes []node
 	var open []int // nodes along the last token
 	var last []byte
@@ -133,7 +150,7 @@ func (v *Vocab) trie(ids []int32) []node {
 		}
 	}
 	for _, id := range ids {
-		p := v.tokens[id]
+		p := v.tokens[id&^twinned]
 		common := 0
 		for common < len(p) && common < len(last) && p[common] == last[common] {
 			common++
@@ -147,7 +164,16 @@ func (v *Vocab) trie(ids []int32) []node {
 		last = p
 	}
 	end(0)
-	return slices.Clip(nodes)
+	t.nodes = slices.Clip(nodes)
+	at := 0
+	for b := range 256 {
+		t.first[b] = int32(at)
+		if at < len(nodes) && byte(nodes[at].size) == byte(b) {
+			at += int(nodes[at].size >> byteBits)
+		}
+	}
+	t.first[256] = int32(at)
+	return t
 }
 
 // Len returns the number of tokens.
@@ -162,14 +188,15 @@ func (v *Vocab) Bytes(id int32) []byte { return v.tokens[id] }
 // Control reports whether a token is no text.
 func (v *Vocab) Control(id int32) bool { return v.control[id] }
 
-// set sets the bits of a token and of its twins.
+// set sets the bits of a token and of its twins. Unlike elsewhere the id has the flag.
 func (v *Vocab) set(mask []uint64, id int32) {
-	mask[id>>6] |= 1 << (id & 63)
-	if twins, ok := v.twins[id]; ok {
-		for _, t := range twins {
+	if id&twinned != 0 {
+		id &^= twinned
+		for _, t := range v.twins[id] {
 			mask[t>>6] |= 1 << (t & 63)
 		}
 	}
+	mask[id>>6] |= 1 << (id & 63)
 }
 
 func (v *Vocab) clear(mask []uint64, id int32) {
@@ -198,12 +225,7 @@ func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
 	if text[0] >= 256 {
 		return int32(text[0] - 256), 1, true
 	}
-	id, n = match(v.rest, text)
-	for g := range v.plain {
-		if other, m := match(v.plain[g], text); m > n {
-			id, n = other, m
-		}
-	}
+	id, n = v.all.match(text)
 	return id, n, n > 0
 }
 
@@ -211,9 +233,13 @@ func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
 func (v *Vocab) Most() int { return v.most }
 
 // match returns the longest token of a trie at the beginning of a text, and its length; 0 is none.
-func match(nodes []node, text []automaton.Symbol) (id int32, longest int) {
-	at, end := 0, len(nodes)
+func (t *trie) match(text []automaton.Symbol) (id int32, longest int) {
+	nodes := t.nodes
+	at, end := int(t.first[text[0]]), int(t.first[text[0]+1])
 	for depth := range text {
+		if text[depth] >= 256 {
+			break
+		}
 		for at < end && automaton.Symbol(nodes[at].size&(1<<byteBits-1)) != text[depth] {
 			at += int(nodes[at].size >> byteBits)
 		}
@@ -221,7 +247,7 @@ func match(nodes []node, text []automaton.Symbol) (id int32, longest int) {
 			break
 		}
 		if nodes[at].token >= 0 {
-			id, longest = nodes[at].token, depth+1
+			id, longest = nodes[at].token&^twinned, depth+1
 		}
 		end = at + int(nodes[at].size>>byteBits)
 		at++

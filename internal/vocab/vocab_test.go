@@ -1,6 +1,7 @@
 package vocab_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -243,5 +244,35 @@ func TestNoAllocation(t *testing.T) {
 			c.Close()
 			c = a.Open()
 		}
+	}
+}
+
+// The kept masks stay within their bound, and are the same masks after others have pushed them out.
+func TestKeptMasksAreBounded(t *testing.T) {
+	v := vocab.New(synthetic(1 << 15))
+	a := automaton.New(compile(t, `{"type":"string","pattern":"^([a-z]{1,400}[0-9])+$"}`))
+	m, plainly := vocab.NewMasks(v, a), vocab.NewMasks(v, a)
+	plainly.Plainly = true
+	x, y := make([]uint64, v.Words()), make([]uint64, v.Words())
+	for range 2 {
+		c := a.Open()
+		for _, b := range []byte(`"` + strings.Repeat("a", 380) + "1" + strings.Repeat("b", 380)) {
+			if err := errors.Join(m.Mask(c, x), plainly.Mask(c, y)); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(x, y) {
+				t.Fatal("masks differ")
+			}
+			if !c.Feed([]byte{b}) {
+				t.Fatalf("%q does not fit", b)
+			}
+		}
+		c.Close()
+	}
+	if n := m.Bytes(); n == 0 || n > 2<<20+64<<10 {
+		t.Errorf("%d bytes are kept", n)
+	}
+	if m.Forget(); m.Bytes() != 0 {
+		t.Errorf("%d bytes are kept after Forget", m.Bytes())
 	}
 }

@@ -313,6 +313,27 @@ func (b *tab) click(text string) {
 	value[bool](b, `[...document.querySelectorAll("button")].find((x) => x.innerText === `+quote(text)+` && !x.disabled).click(), true`)
 }
 
+// again clicks a button below an answer that asks for another one, and waits until that has been drawn: for
+// a moment the page still shows the old one.
+func (b *tab) again(text string) {
+	b.t.Helper()
+	value[bool](b, `(() => {
+		const fetch = window.fetch;
+		const frame = () => new Promise(requestAnimationFrame);
+		window.answered = false;
+		window.fetch = async (...args) => {
+			window.fetch = fetch;
+			const answer = await fetch(...args);
+			answer.clone().text().then(frame).then(frame).then(() => { window.answered = true; });
+			return answer;
+		};
+		return true;
+	})()`)
+	b.click(text)
+	b.until("another answer has arrived", `window.answered`)
+	b.idle()
+}
+
 // idle waits until no answer is arriving.
 func (b *tab) idle() {
 	b.t.Helper()

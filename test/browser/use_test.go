@@ -116,7 +116,7 @@ func TestEditAndRegenerate(t *testing.T) {
 	b.has(".answer .prose", "defg") // after abc
 	b.idle()
 	before := b.text(".answer .prose")
-	b.click("Regenerate")
+	b.again("Regenerate")
 	b.until("an answer", `document.querySelectorAll(".answer footer").length === 1`)
 	b.idle()
 	if got := b.text(".answer .prose"); got != before {
@@ -189,7 +189,7 @@ func TestErrors(t *testing.T) {
 	if got := b.text(".answer .error"); got != "mock" {
 		t.Errorf("it says %q", got)
 	}
-	b.click("Try again")
+	b.again("Try again")
 	b.has(".answer .prose", "better")
 	b.idle()
 	drop := open(t, start(t, mock(t, "cut off here", `,"mid_stream_drop_after":2,"token_delay_ms":20`)).base)

@@ -41,12 +41,6 @@ const (
 	thinking
 )
 
-// maxAnswer bounds an answer in one piece, in bytes.
-const maxAnswer = 64 << 20
-
-// errCanceled ends an answer that the daemon has ended early: it must not look complete.
-var errCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
-
 // signature is that of all thinking. Clients send it back, and it is not read.
 const signature = "aW5mZXJk"
 
@@ -71,7 +65,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 		dst = a.closeBlock(dst)
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return dst, errCanceled
+			return dst, web.ErrCanceled
 		}
 		dst = a.close(a.start(dst, ev.In, ev.Cached))
 		dst = append(begin(dst, "message_delta"), `,"delta":{`...)
@@ -242,10 +236,10 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 		a.text = append(a.text, ev.Delta...)
 	case *infer.ToolCall:
 		a.grow(none)
-		a.content = a.call(comma(a.content), ev, string(ev.Input))
+		a.content = a.call(web.Comma(a.content), ev, string(ev.Input))
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return nil, errCanceled
+			return nil, web.ErrCanceled
 		}
 		a.grow(none)
 		dst := append(a.head(nil), a.content...)
@@ -256,8 +250,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	default:
 		return nil, infer.Errorf(infer.Internal, "messages cannot encode a %T", ev)
 	}
-	if len(a.content)+len(a.text) > maxAnswer {
-		return nil, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes: ask for a stream", maxAnswer)
+	if len(a.content)+len(a.text) > web.MaxAnswer {
+		return nil, web.TooLong()
 	}
 	return nil, nil
 }
@@ -270,22 +264,14 @@ func (a *Answer) grow(next kind) {
 	switch a.open {
 	case none:
 	case text:
-		a.content = append(comma(a.content), `{"type":"text","text":`...)
+		a.content = append(web.Comma(a.content), `{"type":"text","text":`...)
 		a.content = append(wire.AppendString(a.content, a.text), '}')
 	case thinking:
-		a.content = append(comma(a.content), `{"type":"thinking","thinking":`...)
+		a.content = append(web.Comma(a.content), `{"type":"thinking","thinking":`...)
 		a.content = wire.AppendString(a.content, a.text)
 		a.content = append(a.content, `,"signature":"`+signature+`"}`...)
 	}
 	a.open, a.text = next, a.text[:0]
-}
-
-// comma appends a comma to a list that has a member.
-func comma(list []byte) []byte {
-	if len(list) > 0 {
-		return append(list, ',')
-	}
-	return list
 }
 
 // A Count encodes the answer to a request that counts tokens.

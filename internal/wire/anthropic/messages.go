@@ -188,33 +188,9 @@ const (
 
 // readContent returns the parts of a content, at least one. Media become attachments.
 func readContent(content jsontext.Value, at string, in level, r *Request) ([]infer.Part, error) {
-	empty := []infer.Part{&infer.TextPart{}}
-	if !web.Present(content) {
-		return empty, nil
-	}
-	if content.Kind() == jsontext.KindString {
-		var text string
-		if err := web.Decode("messages", content, &text); err != nil {
-			return nil, err
-		}
-		return []infer.Part{&infer.TextPart{Text: text}}, nil
-	}
-	var blocks []block
-	if err := wire.Unmarshal(content, &blocks); err != nil {
-		return nil, web.Invalid("messages", "%s.content must be a string or an array of blocks", at)
-	}
-	var parts []infer.Part
-	for i := range blocks {
-		read, err := blocks[i].read(fmt.Sprintf("%s.content[%d]", at, i), in, r)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, read...)
-	}
-	if len(parts) == 0 {
-		return empty, nil
-	}
-	return parts, nil
+	return web.ReadContent("messages", at, "%s.content must be a string or an array of blocks", content, func(i int, b *block) ([]infer.Part, error) {
+		return b.read(fmt.Sprintf("%s.content[%d]", at, i), in, r)
+	})
 }
 
 // read returns the parts of a block, which may be none.

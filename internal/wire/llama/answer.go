@@ -117,21 +117,7 @@ func (*Answer) counts(dst []byte, in, out int) []byte {
 
 // appendProbs appends the members of an array.
 func (a *Answer) appendProbs(dst []byte, list []infer.Logprob) []byte {
-	for i, l := range list {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendCandidate(dst, l.Candidate)
-		dst = append(dst, `,"top_logprobs":[`...)
-		for j, c := range l.Top[:min(a.Request.probs, len(l.Top))] {
-			if j > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(appendCandidate(dst, c), '}')
-		}
-		dst = append(dst, "]}"...)
-	}
-	return dst
+	return wire.AppendLogprobs(dst, list, a.Request.probs, "top_logprobs", appendCandidate)
 }
 
 // appendCandidate appends an object without its closing brace.
@@ -141,7 +127,7 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `,"token":`...)
 	dst = wire.AppendString(dst, c.Piece)
 	dst = append(dst, `,"bytes":`...)
-	dst = appendBytes(dst, c.Piece)
+	dst = wire.AppendBytes(dst, c.Piece)
 	dst = append(dst, `,"logprob":`...)
 	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
 }

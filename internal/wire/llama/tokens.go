@@ -163,22 +163,11 @@ func (t *Tokens) pairs() []byte {
 		if piece := t.answer.Pieces[i]; utf8.Valid(piece) {
 			dst = wire.AppendString(dst, piece)
 		} else {
-			dst = appendBytes(dst, piece)
+			dst = wire.AppendBytes(dst, piece)
 		}
 		dst = append(dst, '}')
 	}
 	return append(dst, "]}"...)
-}
-
-func appendBytes(dst, text []byte) []byte {
-	dst = append(dst, '[')
-	for i, b := range text {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendUint(dst, uint64(b), 10)
-	}
-	return append(dst, ']')
 }
 
 // counted is vLLM's body.

@@ -176,7 +176,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	case *infer.Text:
 		a.text = append(a.text, ev.Delta...)
 		if a.Request.Generate.Logprobs > 0 && len(ev.Logprobs) > 0 {
-			a.logprobs = web.AppendLogprobs(comma(a.logprobs), ev.Logprobs, a.Request.top)
+			a.logprobs = web.AppendLogprobs(web.Comma(a.logprobs), ev.Logprobs, a.Request.top)
 		}
 	case *infer.Thinking:
 		a.thinking = append(a.thinking, ev.Delta...)
@@ -184,7 +184,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 		if a.Request.prompt {
 			return nil, errCall
 		}
-		a.called = a.appendCall(comma(a.called), ev)
+		a.called = a.appendCall(web.Comma(a.called), ev)
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
 			return nil, web.ErrCanceled
@@ -202,14 +202,6 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 		return nil, web.TooLong()
 	}
 	return nil, nil
-}
-
-// comma appends a comma to a list that has a member.
-func comma(list []byte) []byte {
-	if len(list) > 0 {
-		return append(list, ',')
-	}
-	return list
 }
 
 // Loaded returns the answer to a request that only loads a model.

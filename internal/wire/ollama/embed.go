@@ -129,7 +129,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 		if len(e.vectors) == 0 {
 			return append(dst, "[]}"...)
 		}
-		return append(appendVector(dst, e.vectors[0]), '}')
+		return append(web.AppendVector(dst, e.vectors[0]), '}')
 	}
 	dst := wire.AppendString([]byte(`{"model":`), e.Model)
 	dst = append(dst, `,"embeddings":[`...)
@@ -137,7 +137,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendVector(dst, v)
+		dst = web.AppendVector(dst, v)
 	}
 	t := ev.Timings
 	dst = append(dst, `],"total_duration":`...)
@@ -147,15 +147,4 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 	dst = append(dst, `,"prompt_eval_count":`...)
 	dst = strconv.AppendInt(dst, int64(ev.In), 10)
 	return append(dst, '}')
-}
-
-func appendVector(dst []byte, v []float32) []byte {
-	dst = append(dst, '[')
-	for i, x := range v {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendFloat(dst, float64(x), 'g', -1, 32)
-	}
-	return append(dst, ']')
 }

@@ -87,20 +87,26 @@ type names struct {
 
 func (n *names) name() string { return cmp.Or(n.Model, n.Name) }
 
-// ReadName reads the body of a request about a model: its name, and whether a stream is wanted.
-func ReadName(body []byte) (name string, stream bool, err error) {
+// A Named is a request about a model.
+type Named struct {
+	Name   string
+	Stream bool // the answer is to be a stream
+}
+
+// ReadName reads the body of a request about a model.
+func ReadName(body []byte) (Named, error) {
 	var m struct {
 		names
 
 		Stream *bool `json:"stream"`
 	}
 	if err := wire.Unmarshal(body, &m); err != nil {
-		return "", false, err
+		return Named{}, err
 	}
 	if m.name() == "" {
-		return "", false, web.Invalid("model", "model is missing")
+		return Named{}, web.Invalid("model", "model is missing")
 	}
-	return m.name(), wire.ValueOr(m.Stream, true), nil
+	return Named{Name: m.name(), Stream: wire.ValueOr(m.Stream, true)}, nil
 }
 
 // options are the parameters of an answer. A null member reads like a missing one.

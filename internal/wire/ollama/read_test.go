@@ -197,7 +197,7 @@ func TestRefusals(t *testing.T) {
 		"generate":   func(b []byte) error { _, err := ollama.ReadGenerate(b); return err },
 		"embed":      func(b []byte) error { _, err := ollama.ReadEmbed(b); return err },
 		"embeddings": func(b []byte) error { _, err := ollama.ReadEmbeddings(b); return err },
-		"name":       func(b []byte) error { _, _, err := ollama.ReadName(b); return err },
+		"name":       func(b []byte) error { _, err := ollama.ReadName(b); return err },
 	}
 	one := func(message string) string { return `{"model":"gen","messages":[` + message + `]}` }
 	for name, test := range map[string]struct{ of, in, member, text string }{

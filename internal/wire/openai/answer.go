@@ -11,9 +11,6 @@ import (
 // fingerprint is the system_fingerprint of every answer.
 const fingerprint = "fp_inferd"
 
-// errCanceled ends an answer that the daemon has ended early: it must not look complete.
-var errCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
-
 // reasons are the values of finish_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "stop", infer.StopSequence: "stop", infer.Length: "length", infer.CalledTool: "tool_calls",
@@ -40,9 +37,6 @@ type whole struct {
 	calls, logprobs []byte // as JSON, without brackets
 }
 
-// maxAnswer bounds an answer that is not streamed, in bytes.
-const maxAnswer = 64 << 20
-
 // Stream appends the chunks for an event, which may be none. An
 // [infer.Error] means that the answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
@@ -68,7 +62,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 		dst = a.call(dst, ev)
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return dst, errCanceled
+			return dst, web.ErrCanceled
 		}
 		dst = a.begin(dst)
 		dst = a.chunk(dst, "{}")
@@ -218,14 +212,14 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	case *infer.Text:
 		w.text = append(w.text, ev.Delta...)
 		if a.Chat.Logprobs && len(ev.Logprobs) > 0 {
-			w.logprobs = web.AppendLogprobs(comma(w.logprobs), ev.Logprobs, a.Chat.Top)
+			w.logprobs = web.AppendLogprobs(web.Comma(w.logprobs), ev.Logprobs, a.Chat.Top)
 		}
 	case *infer.Thinking:
 		a.thought += ev.Tokens
 		w.thinking = append(w.thinking, ev.Delta...)
 	case *infer.ToolCall:
 		a.calls++
-		w.calls = append(comma(w.calls), `{"id":`...)
+		w.calls = append(web.Comma(w.calls), `{"id":`...)
 		w.calls = wire.AppendString(w.calls, callID(ev, a.calls))
 		w.calls = append(w.calls, `,"type":"function","function":{"name":`...)
 		w.calls = wire.AppendString(w.calls, ev.Name)
@@ -234,24 +228,16 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 		w.calls = append(w.calls, "}}"...)
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return nil, errCanceled
+			return nil, web.ErrCanceled
 		}
 		return a.body(ev), nil
 	default:
 		return nil, infer.Errorf(infer.Internal, "chat completions cannot encode a %T", ev)
 	}
-	if len(w.text)+len(w.thinking)+len(w.calls)+len(w.logprobs) > maxAnswer {
-		return nil, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes: ask for a stream", maxAnswer)
+	if len(w.text)+len(w.thinking)+len(w.calls)+len(w.logprobs) > web.MaxAnswer {
+		return nil, web.TooLong()
 	}
 	return nil, nil
-}
-
-// comma appends a comma to a list that has a member.
-func comma(list []byte) []byte {
-	if len(list) > 0 {
-		return append(list, ',')
-	}
-	return list
 }
 
 // body returns the whole answer.

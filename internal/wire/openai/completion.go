@@ -178,7 +178,7 @@ func (a *TextAnswer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 		dst = a.chunk(dst, ev.Delta, ev.Logprobs, "")
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return dst, errCanceled
+			return dst, web.ErrCanceled
 		}
 		dst = a.begin(dst)
 		dst = a.chunk(dst, nil, nil, reasons[ev.Reason])
@@ -322,7 +322,7 @@ func (a *TextAnswer) Collect(ev infer.Event) ([]byte, error) {
 		}
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return nil, errCanceled
+			return nil, web.ErrCanceled
 		}
 		text := a.text
 		if a.Request.echo {
@@ -333,8 +333,8 @@ func (a *TextAnswer) Collect(ev infer.Event) ([]byte, error) {
 	default:
 		return nil, infer.Errorf(infer.Internal, "completions cannot encode a %T", ev)
 	}
-	if len(a.text) > maxAnswer || len(a.list) > maxKeptLogprobs {
-		return nil, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes: ask for a stream", maxAnswer)
+	if len(a.text) > web.MaxAnswer || len(a.list) > maxKeptLogprobs {
+		return nil, web.TooLong()
 	}
 	return nil, nil
 }

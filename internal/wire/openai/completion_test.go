@@ -1,8 +1,6 @@
 package openai_test
 
 import (
-	"bytes"
-	"os"
 	"strings"
 	"testing"
 
@@ -19,23 +17,7 @@ import (
 // openapi.json.
 func completionSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	text, err := os.ReadFile("testdata/completions.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("completions.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.Compile("completions.json#/components/schemas/CreateCompletionResponse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return schemaIn(t, "completions.json", "CreateCompletionResponse")
 }
 
 func readCompletion(t *testing.T, body string) *openai.Completion {

@@ -1,9 +1,6 @@
 package openai
 
 import (
-	"encoding/base64"
-	"encoding/binary"
-	"math"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -145,20 +142,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 // vector appends a vector in its encoding: numbers, or base64 of little-endian float32.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
-		raw := make([]byte, 0, 4*len(v))
-		for _, x := range v {
-			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
-		}
-		dst = append(dst, '"')
-		dst = base64.StdEncoding.AppendEncode(dst, raw)
-		return append(dst, '"')
+		return web.AppendVector64(dst, v)
 	}
-	dst = append(dst, '[')
-	for i, x := range v {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendFloat(dst, float64(x), 'g', -1, 32)
-	}
-	return append(dst, ']')
+	return web.AppendVector(dst, v)
 }

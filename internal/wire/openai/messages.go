@@ -157,33 +157,10 @@ func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message,
 // readContent returns the parts of a content, at least one; at is its message. Media become
 // attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
-	empty := []infer.Part{&infer.TextPart{}}
-	if !web.Present(content) {
-		return empty, nil
-	}
-	if content.Kind() == jsontext.KindString {
-		var text string
-		if err := web.Decode("messages", content, &text); err != nil {
-			return nil, err
-		}
-		return []infer.Part{&infer.TextPart{Text: text}}, nil
-	}
-	var all []contentPart
-	if err := web.Decode("messages", content, &all); err != nil {
-		return nil, web.Invalid("messages", "%s.content must be a string or an array of parts", at)
-	}
-	if len(all) == 0 {
-		return empty, nil
-	}
-	parts := make([]infer.Part, len(all))
-	for i, p := range all {
+	return web.ReadContent("messages", at, "%s.content must be a string or an array of parts", content, func(i int, p *contentPart) ([]infer.Part, error) {
 		part, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)
-		if err != nil {
-			return nil, err
-		}
-		parts[i] = part
-	}
-	return parts, nil
+		return []infer.Part{part}, err
+	})
 }
 
 func (p *contentPart) read(at string, gen *infer.Generate) (infer.Part, error) {

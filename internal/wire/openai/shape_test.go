@@ -17,10 +17,16 @@ import (
 // published description (github.com/openai/openai-openapi at f85dbe22, MIT: see LICENSE there),
 // without its prose; "nullable" is a null type.
 
-// schemas compiles the published schema of that name.
+// schema compiles the published schema of that name.
 func schema(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
-	text, err := os.ReadFile("testdata/openapi.json")
+	return schemaIn(t, "openapi.json", name)
+}
+
+// schemaIn compiles a schema of a file in testdata.
+func schemaIn(t *testing.T, file, name string) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,10 +35,10 @@ func schema(t *testing.T, name string) *jsonschema.Schema {
 		t.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
-	if err := c.AddResource("openapi.json", doc); err != nil {
+	if err := c.AddResource(file, doc); err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.Compile("openapi.json#/components/schemas/" + name)
+	s, err := c.Compile(file + "#/components/schemas/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}

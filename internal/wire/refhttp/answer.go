@@ -5,6 +5,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // reasons are the reference's words for the end of an answer.
@@ -12,9 +13,6 @@ var reasons = map[client.StopReason]string{
 	client.EndTurn: "stop", client.StopSequence: "stop", client.Cancelled: "stop",
 	client.MaxTokens: "length", client.ToolUse: "tool_calls",
 }
-
-// maxAnswer bounds an answer in one piece, in bytes.
-const maxAnswer = 64 << 20
 
 // An Answer makes the bytes of an answer, as a stream or in one piece. Use it for one answer.
 type Answer struct {
@@ -84,7 +82,7 @@ func (a *Answer) Collect(ev *client.Event) ([]byte, error) {
 	default:
 		a.text = append(a.text, ev.Text...)
 	}
-	if len(a.text) > maxAnswer {
+	if len(a.text) > web.MaxAnswer {
 		return nil, &client.Error{Code: client.FrameTooLarge, Message: "the answer is too long: ask for a stream"}
 	}
 	return nil, nil

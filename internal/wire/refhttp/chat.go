@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // A Chat is a request to complete a chat.
@@ -74,7 +75,7 @@ func ReadChat(body []byte) (*Chat, error) {
 		return nil, err
 	}
 	if f := m.ResponseFormat; f != nil && *f.Type == "json_schema" {
-		if f.JSONSchema == nil || !present(f.JSONSchema.Schema) {
+		if f.JSONSchema == nil || !web.Present(f.JSONSchema.Schema) {
 			return nil, Invalid("response_format.json_schema.schema is missing")
 		}
 		c.Request.Format.JSONSchema = f.JSONSchema.Schema
@@ -119,12 +120,12 @@ func (m *chatRequest) whole() error {
 func (m *chatRequest) tools(req *client.Request) error {
 	for _, t := range m.Tools {
 		one := client.Tool{Name: *t.Function.Name, Description: t.Function.Description}
-		if present(t.Function.Parameters) {
+		if web.Present(t.Function.Parameters) {
 			one.InputSchema = t.Function.Parameters
 		}
 		req.Tools = append(req.Tools, one)
 	}
-	if !present(m.ToolChoice) {
+	if !web.Present(m.ToolChoice) {
 		return nil
 	}
 	if len(m.Tools) == 0 {

@@ -1,9 +1,6 @@
 package refhttp
 
 import (
-	"encoding/base64"
-	"encoding/binary"
-	"math"
 	"net/http"
 	"strconv"
 
@@ -11,6 +8,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // Embeddings are a request for embeddings.
@@ -85,18 +83,7 @@ func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string)
 // vector appends a vector in its encoding: numbers, or base64 of little-endian float32.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
-		raw := make([]byte, 0, 4*len(v))
-		for _, x := range v {
-			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
-		}
-		return append(base64.StdEncoding.AppendEncode(append(dst, '"'), raw), '"')
+		return web.AppendVector64(dst, v)
 	}
-	dst = append(dst, '[')
-	for i, x := range v {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendFloat(dst, float64(x), 'g', -1, 32)
-	}
-	return append(dst, ']')
+	return web.AppendVector(dst, v)
 }

@@ -2,7 +2,6 @@ package refhttp
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"image"
 	"image/color"
@@ -79,15 +78,12 @@ func (c *Chat) attach(a client.Attachment, size int, at string) error {
 	return nil
 }
 
-// decodeBase64 decodes standard base64, white space in it dropped.
+// decodeBase64 decodes the data of an image or a clip.
 func decodeBase64(text, at string) ([]byte, error) {
-	if strings.ContainsAny(text, " \t\r\n") {
-		text = strings.Join(strings.Fields(text), "")
-	}
-	raw, err := base64.StdEncoding.DecodeString(text)
+	raw, err := web.Base64(text)
 	switch {
 	case err != nil:
-		return nil, Invalid("%s: its data is not base64", at)
+		return nil, Invalid("%s: %v", at, err)
 	case len(raw) > maxEncoded:
 		return nil, Invalid("%s: it has %d bytes, at most %d are allowed", at, len(raw), maxEncoded)
 	}

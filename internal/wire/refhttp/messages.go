@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // chatMessage is a message of any role.
@@ -59,7 +60,7 @@ func (m *chatMessage) whole(at string) error {
 		}
 	}
 	switch {
-	case !present(m.Content):
+	case !web.Present(m.Content):
 		return nil
 	case m.Content.Kind() == jsontext.KindString:
 		var text string

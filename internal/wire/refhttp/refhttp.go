@@ -157,6 +157,3 @@ func unmarshal(body []byte, v any) error {
 func missing(member string) error {
 	return Plain(http.StatusUnprocessableEntity, "the body is not a request: %s is missing", member)
 }
-
-// present reports whether a member is there and not null.
-func present(v jsontext.Value) bool { return len(v) > 0 && v.Kind() != jsontext.KindNull }

@@ -44,12 +44,6 @@ const (
 	reasoning
 )
 
-// maxAnswer bounds an answer, in bytes: the last event repeats all of it.
-const maxAnswer = 64 << 20
-
-// errCanceled ends an answer that the daemon has ended early: it must not look complete.
-var errCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
-
 // Stream appends the events of a stream for an event, which may be none. An [infer.Error] means
 // that the answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
@@ -68,7 +62,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 		dst = a.call(dst, ev)
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
-			return dst, errCanceled
+			return dst, web.ErrCanceled
 		}
 		state := completed
 		if ev.Reason == infer.Length {
@@ -80,8 +74,8 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	default:
 		return dst, infer.Errorf(infer.Internal, "responses cannot encode a %T", ev)
 	}
-	if len(a.output)+len(a.text)+len(a.logprobs) > maxAnswer {
-		return dst, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes", maxAnswer)
+	if len(a.output)+len(a.text)+len(a.logprobs) > web.MaxAnswer {
+		return dst, infer.Errorf(infer.TooLarge, "the answer has more than %d bytes", web.MaxAnswer)
 	}
 	return dst, nil
 }
@@ -247,7 +241,7 @@ func (a *Answer) textDelta(dst []byte, ev *infer.Text) []byte {
 	dst = wire.AppendString(dst, ev.Delta)
 	dst = append(dst, `,"logprobs":[`...)
 	if a.Request.logprobs && len(ev.Logprobs) > 0 {
-		a.logprobs = comma(a.logprobs)
+		a.logprobs = web.Comma(a.logprobs)
 		before := len(a.logprobs)
 		a.logprobs = web.AppendLogprobs(a.logprobs, ev.Logprobs, a.Request.top)
 		dst = append(dst, a.logprobs[before:]...)
@@ -297,6 +291,6 @@ func (a *Answer) finish(state string) {
 	if a.open == none {
 		return
 	}
-	a.output = a.item(comma(a.output), state)
+	a.output = a.item(web.Comma(a.output), state)
 	a.open = none
 }

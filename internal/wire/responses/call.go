@@ -5,6 +5,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // call appends the events of a call, which the model has written whole, and adds it to the output.
@@ -37,7 +38,7 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	dst = end(wire.AppendString(dst, of.input))
 	dst = a.aboutItem(dst, "response.output_item.done")
 	dst = end(a.made(dst, &of, completed))
-	a.output = a.made(comma(a.output), &of, completed)
+	a.output = a.made(web.Comma(a.output), &of, completed)
 	return dst
 }
 

@@ -273,32 +273,10 @@ func (in *reader) output(it *item, at string) error {
 
 // readContent returns the parts of a content, at least one. Media become attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
-	empty := []infer.Part{&infer.TextPart{}}
-	if !web.Present(content) {
-		return empty, nil
-	}
-	if content.Kind() == jsontext.KindString {
-		var text string
-		if err := web.Decode("input", content, &text); err != nil {
-			return nil, err
-		}
-		return []infer.Part{&infer.TextPart{Text: text}}, nil
-	}
-	var all []part
-	if err := wire.Unmarshal(content, &all); err != nil {
-		return nil, web.Invalid("input", "%s: it must be a string or an array of parts", at)
-	}
-	if len(all) == 0 {
-		return empty, nil
-	}
-	parts := make([]infer.Part, len(all))
-	for i, p := range all {
-		var err error
-		if parts[i], err = p.read(fmt.Sprintf("%s.content[%d]", at, i), gen); err != nil {
-			return nil, err
-		}
-	}
-	return parts, nil
+	return web.ReadContent("input", at, "%s: it must be a string or an array of parts", content, func(i int, p *part) ([]infer.Part, error) {
+		one, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)
+		return []infer.Part{one}, err
+	})
 }
 
 func (p *part) read(at string, gen *infer.Generate) (infer.Part, error) {

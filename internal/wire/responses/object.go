@@ -82,14 +82,6 @@ func appendValue(dst []byte, v jsontext.Value) []byte {
 	return append(dst, v...)
 }
 
-// comma appends a comma to a list that has a member.
-func comma(list []byte) []byte {
-	if len(list) > 0 {
-		return append(list, ',')
-	}
-	return list
-}
-
 // States of a response and of its items.
 const (
 	inProgress = "in_progress"

@@ -101,12 +101,12 @@ func (d *declaration) add(value jsontext.Value, namespace string) error {
 	switch {
 	case t.Type == functionType || t.Type == "" && t.Name != "":
 		if namespace == "" {
-			d.echo = t.appendFunction(comma(d.echo))
+			d.echo = t.appendFunction(web.Comma(d.echo))
 		}
 		return d.model(&t, namespace, t.Description, t.Parameters)
 	case t.Type == customType:
 		if namespace == "" {
-			d.echo = append(comma(d.echo), value...)
+			d.echo = append(web.Comma(d.echo), value...)
 		}
 		text := t.Description
 		if t.Format.Type == "grammar" { // it is not enforced
@@ -118,7 +118,7 @@ func (d *declaration) add(value jsontext.Value, namespace string) error {
 		if t.Name == "" {
 			return web.Invalid("tools", "tools: a namespace has no name")
 		}
-		d.echo = append(comma(d.echo), value...)
+		d.echo = append(web.Comma(d.echo), value...)
 		for _, inner := range t.Tools {
 			if err := d.add(inner, t.Name); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -10,21 +11,7 @@ import (
 
 // appendLogprobs appends the members of an array, without its brackets.
 func appendLogprobs(dst []byte, list []infer.Logprob) []byte {
-	for i, l := range list {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendCandidate(dst, l.Candidate)
-		dst = append(dst, `,"top":[`...)
-		for j, c := range l.Top {
-			if j > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(appendCandidate(dst, c), '}')
-		}
-		dst = append(dst, "]}"...)
-	}
-	return dst
+	return wire.AppendLogprobs(dst, list, math.MaxInt, "top", appendCandidate)
 }
 
 // appendCandidate appends an object without its closing brace. A token that is not valid UTF-8
@@ -33,14 +20,7 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `{"token":`...)
 	dst = wire.AppendString(dst, c.Piece)
 	if !utf8.Valid(c.Piece) {
-		dst = append(dst, `,"bytes":[`...)
-		for i, b := range c.Piece {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = strconv.AppendUint(dst, uint64(b), 10)
-		}
-		dst = append(dst, ']')
+		dst = wire.AppendBytes(append(dst, `,"bytes":`...), c.Piece)
 	}
 	dst = append(dst, `,"id":`...)
 	dst = strconv.AppendInt(dst, int64(c.ID), 10)

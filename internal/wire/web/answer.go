@@ -23,21 +23,7 @@ func AppendTimings(dst []byte, t infer.Timings) []byte {
 // AppendLogprobs appends the members of an array, without its brackets, with top alternatives
 // each.
 func AppendLogprobs(dst []byte, list []infer.Logprob, top int) []byte {
-	for i, l := range list {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendCandidate(dst, l.Candidate)
-		dst = append(dst, `,"top_logprobs":[`...)
-		for j, c := range l.Top[:min(top, len(l.Top))] {
-			if j > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(appendCandidate(dst, c), '}')
-		}
-		dst = append(dst, "]}"...)
-	}
-	return dst
+	return wire.AppendLogprobs(dst, list, top, "top_logprobs", appendCandidate)
 }
 
 // appendCandidate appends an object without its closing brace.
@@ -46,12 +32,5 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = wire.AppendString(dst, c.Piece)
 	dst = append(dst, `,"logprob":`...)
 	dst = strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
-	dst = append(dst, `,"bytes":[`...)
-	for i, b := range c.Piece {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendUint(dst, uint64(b), 10)
-	}
-	return append(dst, ']')
+	return wire.AppendBytes(append(dst, `,"bytes":`...), c.Piece)
 }

@@ -250,6 +250,39 @@ func AddSystem(texts []string, gen *infer.Generate) {
 	}
 }
 
+// ReadContent returns the parts of a content, at least one: it is a text, or a list of which read
+// returns the parts of item i. member has the content; wrong is the text against any other, with a %s
+// for at.
+func ReadContent[T any](member, at, wrong string, content jsontext.Value, read func(i int, item *T) ([]infer.Part, error)) ([]infer.Part, error) {
+	empty := []infer.Part{&infer.TextPart{}}
+	if !Present(content) {
+		return empty, nil
+	}
+	if content.Kind() == jsontext.KindString {
+		var text string
+		if err := Decode(member, content, &text); err != nil {
+			return nil, err
+		}
+		return []infer.Part{&infer.TextPart{Text: text}}, nil
+	}
+	var items []T
+	if wire.Unmarshal(content, &items) != nil {
+		return nil, Invalid(member, wrong, at)
+	}
+	var parts []infer.Part
+	for i := range items {
+		more, err := read(i, &items[i])
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, more...)
+	}
+	if len(parts) == 0 {
+		return empty, nil
+	}
+	return parts, nil
+}
+
 // maxIgnoredTools bounds the types of tools that are named.
 const maxIgnoredTools = 64
 

@@ -57,7 +57,7 @@ func ImageURL(url string) (infer.Attachment, error) {
 
 // Image reads a PNG or JPEG image in base64. The data stays as it is until [Ask.Decode].
 func Image(data string) (infer.Attachment, error) {
-	raw, err := decodeBase64(data)
+	raw, err := Base64(data)
 	if err != nil {
 		return infer.Attachment{}, fmt.Errorf("image: %w", err)
 	}
@@ -117,8 +117,8 @@ func RGB(m image.Image) []byte {
 	return out
 }
 
-// decodeBase64 decodes standard base64, white space in it dropped.
-func decodeBase64(text string) ([]byte, error) {
+// Base64 decodes standard base64, white space in it dropped.
+func Base64(text string) ([]byte, error) {
 	if strings.ContainsAny(text, " \t\r\n") {
 		text = strings.Join(strings.Fields(text), "")
 	}
@@ -134,7 +134,7 @@ func WAV(data, format string) (infer.Attachment, error) {
 	if format != "wav" {
 		return infer.Attachment{}, fmt.Errorf("input_audio of format %.16q is not supported: wav is", format)
 	}
-	raw, err := decodeBase64(data)
+	raw, err := Base64(data)
 	if err != nil {
 		return infer.Attachment{}, fmt.Errorf("input_audio: %w", err)
 	}

@@ -37,6 +37,14 @@ func ReadStops(member string, value jsontext.Value) ([]string, error) {
 	return Stops(member, all)
 }
 
+// Comma appends a comma to a list that has a member.
+func Comma(list []byte) []byte {
+	if len(list) > 0 {
+		return append(list, ',')
+	}
+	return list
+}
+
 // Negative reports whether a member is there and below 0, which some dialects take for a value
 // that is not said.
 func Negative(i *wire.Integer) bool { return i != nil && strings.HasPrefix(i.String(), "-") }

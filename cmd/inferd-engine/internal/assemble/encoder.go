@@ -61,7 +61,7 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 	case is == llama.NoPooling || is == llama.Rank:
 		return nil, fmt.Errorf("the model's vectors are pooled by %q: set --llamacpp-embed-pooling, or embed_pooling", is)
 	}
-	_, longest := model.TokenTexts()
+	longest := model.TokenTexts().Longest
 	if lctx.OneByOne() || b.contract.Exact { // several sequences are pooled in one matrix product
 		texts = 1
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/link"
 )
 
@@ -33,8 +34,8 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	model := b.model
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
-	specials, longest := model.TokenTexts()
-	template, err := chat.New(model.ChatTemplate(), specials, model.TokenText(bos), model.TokenText(eos))
+	texts := model.TokenTexts()
+	template, err := chat.New(model.ChatTemplate(), texts.Specials, model.TokenText(bos), model.TokenText(eos))
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +69,8 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		}
 	}
 	eng := &engine.Engine{
-		Model: model, Context: lctx, Template: template, LongestToken: longest, Loop: loop, Rendering: new(budget.CPU),
-		Formats: &constraint.Compiler{Model: model}, Dialect: template.Dialect(), Markers: model.Markers(),
+		Model: model, Context: lctx, Template: template, LongestToken: texts.Longest, Loop: loop, Rendering: new(budget.CPU),
+		Formats: &constraint.Compiler{Model: model}, Dialect: template.Dialect(), Markers: speech.NewMarkers(texts.Markers), Ends: texts.Ends,
 		Counter: engine.NewCounter(),
 	}
 	return &part{

@@ -62,9 +62,9 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 	return t, nil
 }
 
-// probeSteps bounds the steps of all probes of a template together: two seconds of CPU time. A template
+// probeSteps bounds the steps of all probes of a template together, to half a second of CPU time. A template
 // that needs more is read as one without tools.
-const probeSteps = 5_000_000
+const probeSteps = 1_000_000
 
 // prober renders probes, until they have taken all steps.
 func (t *Template) prober() dialect.Render {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
@@ -72,3 +73,16 @@ func encode(b *strings.Builder, v jinja.Value) {
 		b.WriteString("null")
 	}
 }
+
+// ProbeSteps returns the steps that reading the dialect takes.
+func (t *Template) ProbeSteps(source string) (steps int) {
+	dialect.Read(func(p *dialect.Probe) (text string, err error) {
+		text, n, err := t.compiled.RenderWithin(t.probeValues(p), probeSteps)
+		steps += n + probeSteps/1000
+		return text, err
+	}, source)
+	return steps
+}
+
+// MaxProbeSteps is the bound on the steps of all probes of a template.
+const MaxProbeSteps = probeSteps

@@ -63,7 +63,7 @@ var families = map[string]string{
 	"Bielik-11B-v3.0-Instruct":                      "hermes",
 	"ByteDance-Seed-OSS":                            "seed-oss",
 	"Cohere2MoE":                                    "command-r7b",
-	"CohereForAI-c4ai-command-r-plus-tool_use":      "array",
+	"CohereForAI-c4ai-command-r-plus-tool_use":      "generic",
 	"CohereForAI-c4ai-command-r7b-12-2024-tool_use": "command-r7b",
 	"GLM-4.6":                             "glm",
 	"GLM-4.7-Flash":                       "glm",

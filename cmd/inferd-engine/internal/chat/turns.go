@@ -3,6 +3,7 @@ package chat
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -43,7 +44,7 @@ func (m mixed) and(n mixed) mixed {
 	if n.empty() {
 		return m
 	}
-	return append(append(m[:len(m):len(m)], fragment{text: "\n\n", ours: true}), n...)
+	return append(append(slices.Clip(m), fragment{text: "\n\n", ours: true}), n...)
 }
 
 func (m mixed) empty() bool {

@@ -45,8 +45,10 @@ func (w *writer) mixed(m mixed) string {
 // dict returns an ordered mapping of names and values in turns.
 func dict(members ...any) jinja.Value {
 	d := jinja.NewDict()
-	for i := 0; i < len(members); i += 2 {
-		d.AsDict().Set(members[i].(string), members[i+1].(jinja.Value))
+	for i := 0; i+1 < len(members); i += 2 {
+		name, _ := members[i].(string)
+		v, _ := members[i+1].(jinja.Value)
+		d.AsDict().Set(name, v)
 	}
 	return d
 }
@@ -92,7 +94,7 @@ func (w *writer) message(t *turn) (jinja.Value, error) {
 	m := dict("role", jinja.NewString(t.role), "content", jinja.NewString(w.mixed(t.text)))
 	if t.call != nil {
 		m.AsDict().Set("name", w.string(t.call.name))
-		m.AsDict().Set("tool_call_id", w.string(w.id(t.call)))
+		m.AsDict().Set("tool_call_id", jinja.NewString(w.id(t.call)))
 	}
 	if t.thoughts != "" {
 		w.put(m.AsDict(), w.traits.Thoughts, w.guard(t.thoughts), len(t.calls) > 0)
@@ -111,7 +113,7 @@ func (w *writer) message(t *turn) (jinja.Value, error) {
 			return m, err
 		}
 		function := dict("name", w.string(c.name), "arguments", arguments)
-		calls[i] = dict("id", w.string(w.id(c)), "type", jinja.NewString("function"), "function", function)
+		calls[i] = dict("id", jinja.NewString(w.id(c)), "type", jinja.NewString("function"), "function", function)
 	}
 	m.AsDict().Set("tool_calls", jinja.NewList(calls))
 	return m, nil
@@ -154,30 +156,39 @@ func (w *writer) arguments(c *call) (jinja.Value, error) {
 	return w.string(string(input)), nil
 }
 
-// id returns the id of a call in the template's notation. An id of an engine, tc-N, has the same spelling in
+// id returns the id of a call in the template's notation, marked. An id of an engine, tc-N, has the same spelling in
 // every conversation.
-func (t *Template) id(c *call) string {
-	switch t.traits.IDs {
+func (w *writer) id(c *call) string {
+	switch w.traits.IDs {
 	case dialect.FunctionID:
-		return "functions." + c.name + ":" + strconv.Itoa(c.number)
+		return w.guard("functions." + c.name + ":" + strconv.Itoa(c.number))
 	case dialect.NineID:
-		if n, ok := strings.CutPrefix(c.id, "tc-"); ok {
-			if n, err := strconv.ParseUint(n, 10, 23); err == nil {
-				return fmt.Sprintf("tc%07d", n)
-			}
-		}
-		if len(c.id) == 9 && strings.Trim(c.id, alphanumeric) == "" {
-			return c.id
-		}
-		sum := sha256.Sum256([]byte(c.id))
-		var b [9]byte
-		for i := range b {
-			b[i] = alphanumeric[int(sum[i])%len(alphanumeric)]
-		}
-		return string(b[:])
+		return w.nine(c.id)
 	case dialect.AnyID:
 	}
-	return c.id
+	return w.guard(c.id)
+}
+
+// nine returns an id of nine letters and digits. Marks would make it longer: an id that needs some becomes another.
+func (w *writer) nine(id string) string {
+	nine := id
+	if n, ok := strings.CutPrefix(id, "tc-"); ok {
+		if n, err := strconv.ParseUint(n, 10, 23); err == nil {
+			nine = fmt.Sprintf("tc%07d", n)
+		}
+	}
+	for i := range 16 {
+		if len(nine) == 9 && strings.Trim(nine, alphanumeric) == "" && w.guard(nine) == nine {
+			break
+		}
+		sum := sha256.Sum256(append([]byte(id), byte(i)))
+		var b [9]byte
+		for j := range b {
+			b[j] = alphanumeric[int(sum[j])%len(alphanumeric)]
+		}
+		nine = string(b[:])
+	}
+	return w.guard(nine)
 }
 
 const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -3,6 +3,7 @@ package constraint
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -37,9 +38,10 @@ type Compiler struct {
 	turn    chan struct{} // has room for one: holds the turn to compile
 	scratch []uint64      // the mask of the present choice, see Answer.Mask
 
-	mu   sync.Mutex // guards the fields below
-	kept []*Constraint
-	used int // bytes of all kept
+	mu      sync.Mutex // guards the fields below
+	kept    []*Constraint
+	used    int // bytes of all kept
+	refused refusals
 }
 
 const defaultBytes = 256 << 20
@@ -84,11 +86,12 @@ type startCost struct{ bytes, tokens int }
 const maxShortest = 32 << 10
 
 // Compile returns the constraint of a source, for one answer; Release ends its use. It waits for the
-// compiles of others, until ctx ends. Without an owner it is not kept for another answer.
+// compiles of others, until ctx ends. Without an owner it is not kept for another answer. A refusal
+// is kept for the owner's next request.
 func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (*Constraint, error) {
 	k := key{owner: owner, digest: s.Digest()}
-	if found := c.find(k); found != nil {
-		return found, nil
+	if found, err := c.find(k); found != nil || err != nil {
+		return found, err
 	}
 	c.once.Do(c.load)
 	select {
@@ -97,14 +100,13 @@ func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (*Constr
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if found := c.find(k); found != nil { // compiled meanwhile
-		return found, nil
+	if found, err := c.find(k); found != nil || err != nil { // compiled meanwhile
+		return found, err
 	}
-	made, err := c.compile(s)
+	made, err := c.compile(k, s)
 	if err != nil {
 		return nil, err
 	}
-	made.key = k
 	return made, c.keep(made)
 }
 
@@ -116,24 +118,28 @@ func (c *Compiler) load() {
 	c.scratch = make([]uint64, c.vocab.Words())
 }
 
-func (c *Compiler) find(k key) *Constraint {
+// find returns what is kept of a format: its constraint, or the error of its refusal.
+func (c *Compiler) find(k key) (*Constraint, error) {
 	if k.owner == "" {
-		return nil
+		return nil, nil //nolint:nilnil // nothing is kept
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.refused.find(k); err != nil {
+		return nil, err
+	}
 	i := slices.IndexFunc(c.kept, func(o *Constraint) bool { return o.key == k })
 	if i < 0 {
-		return nil
+		return nil, nil //nolint:nilnil // likewise
 	}
 	found := c.kept[i]
 	c.kept = append(slices.Delete(c.kept, i, i+1), found) // the last one used is the last one
 	found.refs++
-	return found
+	return found, nil
 }
 
 // compile makes the constraint of a source.
-func (c *Compiler) compile(source Source) (*Constraint, error) {
+func (c *Compiler) compile(k key, source Source) (made *Constraint, err error) {
 	var busy time.Duration
 	since := time.Now()
 	b := &automaton.Budget{Time: c.Time, Yield: func() {
@@ -141,11 +147,17 @@ func (c *Compiler) compile(source Source) (*Constraint, error) {
 		runtime.Gosched()
 		since = time.Now()
 	}}
+	defer func() {
+		// After a compile that was too slow the machine may be less busy the next time.
+		if err != nil && k.owner != "" && !errors.Is(b.Err(), automaton.ErrTime) {
+			c.refuse(k, err)
+		}
+	}()
 	g, err := source.Grammar(c.Model, b)
 	if err != nil {
 		return nil, err
 	}
-	made := &Constraint{compiler: c, auto: automaton.New(g), source: source, refs: 1}
+	made = &Constraint{compiler: c, key: k, auto: automaton.New(g), source: source, refs: 1}
 	made.masks = vocab.NewMasks(c.vocab, made.auto)
 	var ok bool
 	if made.start, ok = c.startOf(made.auto); !ok {

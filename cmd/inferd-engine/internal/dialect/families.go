@@ -40,7 +40,7 @@ var rows = []row{
 }
 
 // family names the dialect by its row. A call that no row describes keeps the name of its shape; ok is false
-// if its calls cannot be told from text.
+// if its calls cannot be told from text, or from the code in a fenced block.
 func (d *Dialect) family() (ok bool) {
 	all := d.fixedText()
 	for _, r := range rows {
@@ -61,7 +61,7 @@ func (d *Dialect) family() (ok bool) {
 	if opening == "" && d.Calls.Call[0].Kind == Fixed {
 		opening = d.Calls.Call[0].Text
 	}
-	return strings.TrimSpace(opening) != ""
+	return strings.TrimSpace(opening) != "" && !strings.Contains(opening, "```")
 }
 
 // silent are the dialects of families whose templates declare tools but write no calls, by words of these

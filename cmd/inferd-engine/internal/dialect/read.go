@@ -31,10 +31,14 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	return d, t
 }
 
-// readText returns the marker in front of a text, if there is one.
+// readText returns the marker in front of a text, if there is one. A template that writes no beginning of an
+// answer shows none: the header of a message is no marker.
 func readText(render Render, t *Traits, th *Thinking) []string {
 	prompt, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Traits: *t})
 	if err != nil {
+		return nil
+	}
+	if bare, err := render(&Probe{Messages: []Message{user(userText)}, Traits: *t}); err != nil || bare == prompt {
 		return nil
 	}
 	text, err := render(&Probe{Messages: []Message{user(userText), assistant(answerText)}, Traits: *t})

@@ -44,9 +44,8 @@ func loadEncoder(t *testing.T, name string, tokens int) *engine.Encoder {
 	if model.IsReranker() {
 		width = 1
 	}
-	_, longest := model.TokenTexts()
 	e := &engine.Encoder{
-		Model: model, Ranks: model.IsReranker(), LongestToken: longest,
+		Model: model, Ranks: model.IsReranker(), LongestToken: model.TokenTexts().Longest,
 		Loop: &encode.Loop{Model: lctx, Limits: encode.Limits{Tokens: tokens, Sequences: sequences}, Width: width},
 	}
 	ctx, cancel := context.WithCancel(context.Background())

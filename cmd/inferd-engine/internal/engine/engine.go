@@ -37,8 +37,9 @@ type Engine struct {
 	Formats  *constraint.Compiler
 	// Dialect is how the answers of the model spell thoughts and calls; nil is text alone.
 	Dialect *dialect.Dialect
-	// Markers are the control tokens of the model by their spelling.
-	Markers map[string]llama.Token
+	// Markers are the control tokens of the model, and Ends those that end an answer.
+	Markers *speech.Markers
+	Ends    []llama.Token
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
 	// Rendering bounds the CPU time of rendering one conversation: a model's template is a

@@ -55,10 +55,10 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
-	specials, longest := model.TokenTexts()
+	texts := model.TokenTexts()
 	bos, _ := model.BOS()
 	eos, _ := model.EOS()
-	template, err := chat.New(model.ChatTemplate(), specials, model.TokenText(bos), model.TokenText(eos))
+	template, err := chat.New(model.ChatTemplate(), texts.Specials, model.TokenText(bos), model.TokenText(eos))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: longest, Formats: &constraint.Compiler{Model: model}, Loop: &batch.Loop{
+	e := &engine.Engine{Model: model, Context: lctx, Template: template, LongestToken: texts.Longest, Formats: &constraint.Compiler{Model: model}, Loop: &batch.Loop{
 		Decoder: lctx, Memory: lctx, Whole: !model.CanTruncate(), Limits: limits,
 	}}
 	change(e.Loop, model)
@@ -163,7 +163,7 @@ func TestAnyBytesInThePrompt(t *testing.T) {
 func TestSpecialSpellingsStayText(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	_, plain := ask(t, e, user("", 1))
-	specials, _ := e.Model.TokenTexts()
+	specials := e.Model.TokenTexts().Specials
 	for _, special := range specials {
 		_, got := ask(t, e, user(special, 1))
 		if want := plain.In + len(special); got.In != want { // a byte a token

@@ -3,7 +3,9 @@ package engine_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,8 +66,28 @@ var schemas = []string{
 	`{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"object","properties":{"c":{"type":"array","items":{"type":"object","required":["d"],"properties":{"d":{"type":"number"}}},"minItems":2}},"required":["c"]}},"required":["b"]}},"required":["a"]}`,
 }
 
+// within adds those schemas within an object, and some within an array: 100 in all.
+func within(all []string) []string {
+	const want = 100
+	var alone []string
+	for _, s := range all {
+		if !strings.Contains(s, "$ref") { // which would lead elsewhere
+			alone = append(alone, s)
+		}
+	}
+	all = slices.Clone(all)
+	for i := 0; len(all) < want; i++ {
+		format := `{"type":"object","properties":{"n":{"type":"integer"},"x":%s},"required":["x"],"additionalProperties":false}`
+		if i >= len(alone) {
+			format = `{"type":"array","items":%s,"minItems":1,"maxItems":3}`
+		}
+		all = append(all, fmt.Sprintf(format, alone[i%len(alone)]))
+	}
+	return all
+}
+
 // judges are the schemas as a public validator understands them.
-func judges(t *testing.T) []*jsonschema.Schema {
+func judges(t *testing.T, schemas []string) []*jsonschema.Schema {
 	t.Helper()
 	var all []*jsonschema.Schema
 	for _, source := range schemas {
@@ -114,10 +136,17 @@ func needs(t *testing.T, e *engine.Engine, source string) int {
 
 // Every answer validates, whatever the model writes and wherever max_tokens cuts it.
 func TestAnswersValidate(t *testing.T) {
-	each := 8
+	each := 3
 	if testing.Short() {
-		each = 2
+		each = 1
 	}
+	if long := os.Getenv("INFERD_TEST_ANSWERS"); long != "" { // of each schema and model: 20 are 4,000 in all
+		var err error
+		if each, err = strconv.Atoi(long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	schemas := within(schemas)
 	for name, load := range map[string]func(t *testing.T, limits batch.Limits) *engine.Engine{
 		"random weights": func(t *testing.T, limits batch.Limits) *engine.Engine { t.Helper(); return load(t, "tiny", limits) },
 		// Tokens of several bytes, and always the wrong one is the likeliest.
@@ -129,7 +158,7 @@ func TestAnswersValidate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := load(t, batch.Limits{Context: 8192, Batch: 64, Sequences: 8})
 			e.Formats.Time = time.Minute // the machine of the test may be busy
-			judged := judges(t)
+			judged := judges(t, schemas)
 			leasts := make([]int, len(schemas))
 			for i, source := range schemas {
 				leasts[i] = needs(t, e, source)

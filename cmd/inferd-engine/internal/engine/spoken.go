@@ -8,7 +8,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -17,7 +16,7 @@ import (
 // as far as the template wrote it.
 func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
 	o := speech.Options{
-		Dialect: e.Dialect, Markers: e.Markers, Ends: e.ends(),
+		Dialect: e.Dialect, Markers: e.Markers, Ends: e.Ends,
 		Tools: gen.Tools, Choice: gen.Choice, OneCall: gen.OneCall,
 	}
 	if o.Dialect == nil || gen.Raw() {
@@ -32,16 +31,6 @@ func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error
 		return nil, nil //nolint:nilnil // any text is no error
 	}
 	return speech.New(o)
-}
-
-// ends returns the tokens that end an answer.
-func (e *Engine) ends() (ids []llama.Token) {
-	for _, id := range e.Markers {
-		if e.Model.IsEOG(id) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // spoken is the part of a generation that an answer with a parser needs.

@@ -11,6 +11,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -18,7 +19,8 @@ import (
 func speaking(t *testing.T, model, family string) *engine.Engine {
 	t.Helper()
 	e := load(t, model, batch.Limits{Context: 8192, Batch: 256, Sequences: 4})
-	e.Markers = e.Model.Markers()
+	texts := e.Model.TokenTexts()
+	e.Markers, e.Ends = speech.NewMarkers(texts.Markers), texts.Ends
 	e.Dialect = dialect.Fixtures()[family]
 	return e
 }

@@ -165,12 +165,15 @@ func TestModel(t *testing.T) {
 		t.Errorf("the end is spelt %q", piece)
 	}
 	spelling := m.TokenText(eos)
-	specials, longest := m.TokenTexts()
-	if !slices.Contains(specials, spelling) {
-		t.Errorf("%q is not in %q", spelling, specials)
+	texts := m.TokenTexts()
+	if !slices.Contains(texts.Specials, spelling) {
+		t.Errorf("%q is not in %q", spelling, texts.Specials)
 	}
-	if longest < len(spelling) || longest > 100 {
-		t.Errorf("the longest token has %d bytes", longest)
+	if texts.Markers[spelling] != eos || !slices.Contains(texts.Ends, eos) {
+		t.Errorf("%q is marker %d, the ends are %v", spelling, texts.Markers[spelling], texts.Ends)
+	}
+	if texts.Longest < len(spelling) || texts.Longest > 100 {
+		t.Errorf("the longest token has %d bytes", texts.Longest)
 	}
 	if got, _ := m.Tokenize(spelling, true); len(got) != 1 || got[0] != eos {
 		t.Errorf("%q with special is %v", spelling, got)

@@ -244,9 +244,12 @@ func (m *Model) AddBOS() bool { return yzma.VocabGetAddBOS(m.vocab) }
 // IsEOG reports whether a token ends an answer.
 func (m *Model) IsEOG(tok Token) bool { return m.valid(tok) && m.isEOG(tok) }
 
+// controls are the attributes of tokens without text.
+const controls = yzma.TokenAttrControl | yzma.TokenAttrUnknown
+
 // IsControl reports whether a token has no text.
 func (m *Model) IsControl(tok Token) bool {
-	return m.valid(tok) && m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown) != 0
+	return m.valid(tok) && m.attr(tok)&controls != 0
 }
 
 // TokenText is the text of a token in the vocabulary; control tokens have one, too.
@@ -255,20 +258,6 @@ func (m *Model) TokenText(tok Token) string {
 		return ""
 	}
 	return yzma.VocabGetText(m.vocab, yzma.Token(tok))
-}
-
-// TokenTexts scans the whole vocabulary. It returns the spellings of control tokens, which
-// [Model.Tokenize] with special turns into them, and the length of the longest token in bytes: a
-// text of n tokens is at most n times as long.
-func (m *Model) TokenTexts() (specials []string, longest int) {
-	for tok := range Token(m.size) {
-		text := m.TokenText(tok)
-		longest = max(longest, len(text))
-		if text != "" && (m.IsControl(tok) || m.IsEOG(tok)) {
-			specials = append(specials, text)
-		}
-	}
-	return specials, longest
 }
 
 // Tokenize splits text into tokens. With special, spellings of control tokens become these tokens;

@@ -29,23 +29,39 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 		piece = m.AppendPiece(piece[:0], tok)
 		tokens[tok] = vocab.Token{
 			Bytes:   slices.Clone(piece),
-			Control: len(piece) == 0 || m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown|yzma.TokenAttrUnused) != 0,
+			Control: len(piece) == 0 || m.attr(tok)&(controls|yzma.TokenAttrUnused) != 0,
 		}
 	}
 	return tokens, ends
 }
 
-// Markers returns the control tokens by their spelling, as far as they have one.
-func (m *Model) Markers() map[string]Token {
-	all := make(map[string]Token)
+// Texts are facts about the spellings of a vocabulary.
+type Texts struct {
+	Specials []string         // of control tokens, which [Model.Tokenize] with special turns into them
+	Markers  map[string]Token // the control tokens and the unused ones, by their spelling
+	Ends     []Token          // those of the markers that end an answer
+	Longest  int              // bytes of the longest token: a text of n tokens is at most n times as long
+}
+
+// TokenTexts scans the whole vocabulary.
+func (m *Model) TokenTexts() Texts {
+	t := Texts{Markers: make(map[string]Token)}
 	for tok := range Token(m.size) {
-		if m.isEOG(tok) || m.attr(tok)&(yzma.TokenAttrControl|yzma.TokenAttrUnknown|yzma.TokenAttrUnused) != 0 {
-			if text := m.TokenText(tok); text != "" {
-				all[text] = tok
-			}
+		text := m.TokenText(tok)
+		t.Longest = max(t.Longest, len(text))
+		attr, end := m.attr(tok), m.isEOG(tok)
+		if text == "" || !end && attr&(controls|yzma.TokenAttrUnused) == 0 {
+			continue
+		}
+		t.Markers[text] = tok
+		if end {
+			t.Ends = append(t.Ends, tok)
+		}
+		if end || attr&controls != 0 {
+			t.Specials = append(t.Specials, text)
 		}
 	}
-	return all
+	return t
 }
 
 // ByName returns the token that a grammar names: by its spelling, as in <think>, or by its id, as in

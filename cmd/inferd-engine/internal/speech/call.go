@@ -31,6 +31,14 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 			}
 		}
 	}
+	if marks&markNameEnd != 0 {
+		for _, from := range slices.Backward(c.names) {
+			if tool, ok := p.speech.tools[textOf(c.text[from:n])]; ok {
+				c.tool, c.named, c.args = tool, true, 0
+				break
+			}
+		}
+	}
 	if marks&markName != 0 && !c.named {
 		c.names = append(c.names, n)
 	}

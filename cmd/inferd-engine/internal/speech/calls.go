@@ -3,6 +3,7 @@ package speech
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
@@ -48,27 +49,40 @@ func (w *writer) spellings(after automaton.Node) (ways []automaton.Node) {
 }
 
 // call writes one call. Behind the name each tool has its own arguments. The call is certain behind a
-// first symbol that is a token, and else behind the symbol that ends a declared name.
+// first symbol that is a token, and else behind the symbol that ends a declared name. Where no symbol stands
+// between name and arguments, that is the last one of the name; if a longer name begins alike, the call is certain
+// only by a token.
 func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.Node {
 	b := w.b
 	at := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Name })
 	args := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Arguments })
 	before, between, behind := pieces[:at], pieces[at+1:args], w.withoutEnd(pieces[args+1:])
 	sure := automaton.Commit | markCall | markNamed
-	var rest func(tool int) automaton.Node
+	direct := blank(between)
+	if direct {
+		sure = automaton.Commit | markCall | markNameEnd
+	}
+	var rest func(tool int, longer bool) automaton.Node
 	if w.opening || !w.mayCall() {
 		if !w.opening {
 			sure = automaton.Forbid
 		}
 		shared := b.Mark(sure, b.End())
-		if first := w.firstOf(between); first >= 0 {
+		if first := w.firstOf(between); first >= 0 && !direct {
 			shared = w.symbol(first, shared)
 		}
-		rest = func(int) automaton.Node { return shared }
+		rest = func(int, bool) automaton.Node { return shared }
 	} else {
 		tail := b.Mark(markArgsEnd, w.pieces(behind, 0, b.Mark(markCallEnd, after)))
-		rest = func(tool int) automaton.Node {
-			return w.pieces(between, sure, b.Mark(markArgs, b.Call(w.args[tool], tail)))
+		rest = func(tool int, longer bool) automaton.Node {
+			args := b.Mark(markArgs, b.Call(w.args[tool], tail))
+			switch {
+			case !direct:
+				return w.pieces(between, sure, args)
+			case longer:
+				return b.Mark(markNameEnd, w.pieces(between, 0, args))
+			}
+			return b.Mark(sure, w.pieces(between, 0, args))
 		}
 	}
 	names := make([]name, 0, len(w.tools))
@@ -81,6 +95,11 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 		mark = w.certain()
 	}
 	return w.pieces(before, mark, b.Mark(markName, w.names(names, 0, rest)))
+}
+
+// blank reports whether pieces are nothing but white space.
+func blank(pieces []dialect.Piece) bool {
+	return !slices.ContainsFunc(pieces, func(p dialect.Piece) bool { return p.Kind != dialect.Fixed || strings.TrimSpace(p.Text) != "" })
 }
 
 // withoutEnd drops a token that ends the answer from the end of a call: the end of the grammar takes it.
@@ -107,13 +126,14 @@ type name struct {
 	tool int
 }
 
-// names writes sorted names that are equal up to from, as a tree, with what follows each.
-func (w *writer) names(list []name, from int, rest func(tool int) automaton.Node) automaton.Node {
+// names writes sorted names that are equal up to from, as a tree, with what follows each; longer says that another
+// name begins with it.
+func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node
 	i := 0
 	if len(list[0].text) == to {
-		ways = append(ways, rest(list[0].tool))
+		ways = append(ways, rest(list[0].tool, len(list) > 1))
 		i = 1
 	}
 	for i < len(list) {

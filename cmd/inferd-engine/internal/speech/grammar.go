@@ -22,6 +22,7 @@ const (
 	markCall                                               // this is a call
 	markName                                               // the tool's name begins
 	markNamed                                              // the name has ended before this symbol
+	markNameEnd                                            // the name ends with this symbol, unless a longer one goes on
 	markArgs                                               // the arguments begin
 	markArgsEnd                                            // the arguments have ended
 	markCallEnd                                            // the call is whole

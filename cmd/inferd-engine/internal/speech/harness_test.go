@@ -94,7 +94,7 @@ func begin(t *testing.T, m model, o speech.Options) *run {
 func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 	t.Helper()
 	_, ends := m.Vocabulary(nil)
-	o.Markers, o.Ends = m.ids(), ends
+	o.Markers, o.Ends = speech.NewMarkers(m.ids()), ends
 	s, err := speech.New(o)
 	if err != nil {
 		return nil, err

@@ -25,10 +25,9 @@ import (
 
 // Options say what an answer may be.
 type Options struct {
-	Dialect *dialect.Dialect
-	// Markers are the control tokens by their spelling, and Ends those that end an answer.
-	Markers map[string]int32
-	Ends    []int32
+	Dialect  *dialect.Dialect
+	*Markers         // the control tokens; nil is none
+	Ends     []int32 // those that end an answer
 
 	Tools   []infer.Tool
 	Choice  infer.ToolChoice
@@ -43,13 +42,11 @@ type Options struct {
 // A Speech is what an answer may be. It does not change once its grammar is made.
 type Speech struct {
 	Options
-	byLength []string // spellings of markers, the longest first
-	first    [256]bool
-	opener   *automaton.Grammar        // of what text may turn out to be; nil if it is text
-	tools    map[string]int            // by name, as the dialect spells it
-	named    []infer.Tool              // that may be called
-	end      []automaton.Symbol        // the marker at the end of thoughts, without white space
-	kinds    []map[string]schema.Kinds // of each tool, what its arguments may be; once the grammar is made
+	opener *automaton.Grammar        // of what text may turn out to be; nil if it is text
+	tools  map[string]int            // by name, as the dialect spells it
+	named  []infer.Tool              // that may be called
+	end    []automaton.Symbol        // the marker at the end of thoughts, without white space
+	kinds  []map[string]schema.Kinds // of each tool, what its arguments may be; once the grammar is made
 }
 
 var _ constraint.Source = (*Speech)(nil)
@@ -57,18 +54,9 @@ var _ constraint.Source = (*Speech)(nil)
 // New returns the speech of a request. The error is about tools.
 func New(o Options) (*Speech, error) {
 	s := &Speech{Options: o, tools: make(map[string]int)}
-	for text := range o.Markers {
-		if text != "" {
-			s.byLength = append(s.byLength, text)
-			s.first[text[0]] = true
-		}
+	if s.Markers == nil {
+		s.Markers = new(Markers)
 	}
-	slices.SortFunc(s.byLength, func(x, y string) int {
-		if len(x) != len(y) {
-			return len(y) - len(x)
-		}
-		return strings.Compare(x, y)
-	})
 	s.end = s.symbols(strings.TrimSpace(o.Dialect.Thinking.End))
 	if err := s.checkTools(); err != nil {
 		return nil, err
@@ -159,7 +147,7 @@ func (s *Speech) refuseName(spelt string) string {
 		return "is empty"
 	}
 	for i := range len(spelt) {
-		if s.first[spelt[i]] && s.marker(spelt[i:]) != "" {
+		if s.prefix(spelt[i:]) != "" {
 			return "spells a control token of the model"
 		}
 	}
@@ -167,49 +155,6 @@ func (s *Speech) refuseName(spelt string) string {
 		return "has a character that the model's calls cannot spell"
 	}
 	return ""
-}
-
-// marker returns the longest marker that a text begins with.
-func (s *Speech) marker(text string) string {
-	for _, m := range s.byLength {
-		if strings.HasPrefix(text, m) {
-			return m
-		}
-	}
-	return ""
-}
-
-// symbols returns a text with its markers as tokens.
-func (s *Speech) symbols(text string) (out []automaton.Symbol) {
-	for text != "" {
-		if s.first[text[0]] {
-			if m := s.marker(text); m != "" {
-				out = append(out, automaton.Symbol(256+s.Markers[m]))
-				text = text[len(m):]
-				continue
-			}
-		}
-		out = append(out, automaton.Symbol(text[0]))
-		text = text[1:]
-	}
-	return out
-}
-
-// spelling returns symbols as text, with the spellings of tokens.
-func (s *Speech) spelling(list []automaton.Symbol) string {
-	var b strings.Builder
-	for _, x := range list {
-		if x < 256 {
-			b.WriteByte(byte(x))
-			continue
-		}
-		for _, text := range s.byLength {
-			if s.Markers[text] == int32(x-256) {
-				b.WriteString(text)
-			}
-		}
-	}
-	return b.String()
 }
 
 // isEnd reports whether a symbol is a token that ends an answer.

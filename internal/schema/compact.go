@@ -6,7 +6,7 @@ import (
 )
 
 // Compact writes a JSON value as the grammars spell it: without white space, members in their
-// order, numbers as written.
+// order, numbers as written. The error is a [*SyntaxError].
 func Compact(src []byte) (string, error) {
 	v, err := parseJSON(src)
 	if err != nil {

@@ -1,0 +1,53 @@
+package constraint
+
+import "slices"
+
+// maxRefusals and maxOwnRefusals bound the refusals that are kept, of all owners and of one.
+const (
+	maxRefusals    = 256
+	maxOwnRefusals = 32
+)
+
+// refusals has the errors of the last formats that were refused, the oldest first: a client that
+// repeats its request does not take the time of a compile again.
+type refusals []refusal
+
+type refusal struct {
+	key key
+	err error
+}
+
+// find returns the error of a format, or nil.
+func (r refusals) find(k key) error {
+	if i := slices.IndexFunc(r, func(x refusal) bool { return x.key == k }); i >= 0 {
+		return r[i].err
+	}
+	return nil
+}
+
+// add keeps an error. The oldest one of the same owner goes if there are too many of that owner,
+// else the oldest one of all.
+func (r *refusals) add(k key, err error) {
+	own, oldest := 0, -1
+	for i, x := range *r {
+		if x.key.owner == k.owner {
+			if own++; oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	switch {
+	case own >= maxOwnRefusals:
+		*r = slices.Delete(*r, oldest, oldest+1)
+	case len(*r) >= maxRefusals:
+		*r = slices.Delete(*r, 0, 1)
+	}
+	*r = append(*r, refusal{k, err})
+}
+
+// refuse keeps the error of a format.
+func (c *Compiler) refuse(k key, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused.add(k, err)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/schema"
+	"github.com/inferd-go/inferd/internal/vocab"
+)
+
+// A verdict says how a schema with its instances ended.
+type verdict string
+
+const (
+	right        verdict = "right" // each good instance passes, each bad one is stopped
+	refused      verdict = "refused"
+	goodRejected verdict = "good rejected"
+	badTaken     verdict = "bad taken" // also where good ones are rejected
+	crashed      verdict = "crashed"
+	absent       verdict = "" // not run
+)
+
+// An outcome is what became of a problem.
+type outcome struct {
+	Verdict verdict
+	Why     string // of a refusal; the instance that went wrong
+	Keyword string // of a refusal
+	Right   int    // instances that ended as they should
+	Start   time.Duration
+	Bytes   int // of the compiled schema with the states of all instances, without masks
+	Masks   []time.Duration
+	masks   [][]byte // of the first good instance, if they are to be compared
+}
+
+// A judge judges problems over one vocabulary. It belongs to one thread.
+type judge struct {
+	vocab *vocab.Vocab // nil: byte by byte
+	mask  []uint64
+}
+
+func newJudge(words []vocab.Token) *judge {
+	if words == nil {
+		return &judge{}
+	}
+	v := vocab.New(words)
+	return &judge{vocab: v, mask: make([]uint64, v.Words())}
+}
+
+// cpu returns the CPU time of the thread: other programs do not count.
+func cpu() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return time.Duration(t.Nano())
+}
+
+// maxShortest bounds the shortest value, as in the engine.
+const maxShortest = 32 << 10
+
+// judge compiles a schema and follows its instances.
+func (j *judge) judge(p *problem) (o outcome) {
+	defer func() {
+		if r := recover(); r != nil {
+			o = outcome{Verdict: crashed, Why: fmt.Sprint(r)}
+		}
+	}()
+	begin := cpu()
+	s, err := schema.Compile(p.schema, &automaton.Budget{})
+	if err != nil {
+		return j.refusal(p, err, cpu()-begin)
+	}
+	a := automaton.New(s.Grammar)
+	text, ok := a.Open().Shortest(maxShortest)
+	if !ok {
+		return outcome{Verdict: refused, Why: "the shortest value is too long", Start: cpu() - begin}
+	}
+	if j.vocab != nil {
+		j.vocab.Count(text)
+	}
+	o.Start, o.Verdict = cpu()-begin, right
+	var masks *vocab.Masks
+	if j.vocab != nil {
+		masks = vocab.NewMasks(j.vocab, a)
+	}
+	for i := range p.instances {
+		x := &p.instances[i]
+		taken, err := j.follow(&o, a, masks, x.text)
+		switch {
+		case err != nil:
+			return outcome{Verdict: crashed, Why: err.Error()}
+		case taken == x.valid:
+			o.Right++
+		case taken:
+			o.Verdict, o.Why = badTaken, x.name
+		case o.Verdict == right:
+			o.Verdict, o.Why = goodRejected, x.name+": "+stopped(a, x.text)
+		}
+	}
+	o.Bytes = s.Grammar.Size() + a.Bytes()
+	return o
+}
+
+// refusal is the outcome of a schema that does not compile. If it has no value, no good instance
+// can be lost.
+func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
+	o := outcome{Verdict: refused, Why: err.Error(), Start: took}
+	if r, ok := errors.AsType[schema.RefusedError](err); ok {
+		o.Keyword = r[0].Keyword
+	}
+	if schema.Empty(err) {
+		o.Verdict, o.Keyword = right, ""
+		for i := range p.instances {
+			if p.instances[i].valid {
+				o.Verdict, o.Why = goodRejected, "no value satisfies it, it says: "+p.instances[i].name
+			} else {
+				o.Right++
+			}
+		}
+		if len(p.instances) == 0 {
+			o.Verdict = refused
+		}
+	}
+	return o
+}
+
+// errMask is a fault of masks.
+var errMask = errors.New("a token of the mask does not fit, or one that fits is not in the mask")
+
+// follow feeds a text token by token, each through its mask. It reports whether the text is taken.
+func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, text string) (taken bool, err error) {
+	c := a.Open()
+	defer c.Close()
+	if masks == nil {
+		return c.Feed([]byte(text)) && c.MayEnd(), nil
+	}
+	for _, id := range j.tokens(text) {
+		begin := cpu()
+		err := masks.Mask(c, j.mask)
+		o.Masks = append(o.Masks, cpu()-begin)
+		if err != nil {
+			return false, err
+		}
+		fits := vocab.Has(j.mask, id)
+		if masks.Next(c, id) != fits {
+			return false, errMask
+		}
+		if !fits {
+			return false, nil
+		}
+	}
+	return c.MayEnd(), nil
+}
+
+// tokens divides a text by the longest match.
+func (j *judge) tokens(text string) (ids []int32) {
+	symbols := make([]automaton.Symbol, len(text))
+	for i := range len(text) {
+		symbols[i] = automaton.Symbol(text[i])
+	}
+	for len(symbols) > 0 {
+		id, n, ok := j.vocab.First(symbols)
+		if !ok {
+			return ids
+		}
+		ids, symbols = append(ids, id), symbols[n:]
+	}
+	return ids
+}
+
+// stopped returns the place at which a text is stopped.
+func stopped(a *automaton.Automaton, text string) string {
+	c := a.Open()
+	defer c.Close()
+	for i := range len(text) {
+		if !c.Feed([]byte{text[i]}) {
+			return fmt.Sprintf("stopped at %.40q behind %q", text[i:], text[max(0, i-40):i])
+		}
+	}
+	return "may not end behind " + fmt.Sprintf("%q", text[max(0, len(text)-40):])
+}

@@ -1,0 +1,107 @@
+package automaton
+
+import (
+	"math"
+	"slices"
+)
+
+// TextBut returns the texts that [Builder.Text] takes, of any length, but for the given ones. These
+// are spelt as it spells them.
+func TextBut(words []string) *DFA {
+	t := &wordTrie{}
+	t.node(whole)
+	for _, w := range words {
+		t.add(w)
+	}
+	d := &DFA{First: make([]int32, 1, len(t.nodes)+refused+1)}
+	free := int32(len(t.nodes)) // the text states behind the trie
+	state := func(s int32, children []wordChild, accept bool) {
+		d.Edges = appendEdges(d.Edges, s, free, children)
+		d.First = append(d.First, int32(len(d.Edges)))
+		d.Accept = append(d.Accept, accept)
+		plain := int32(0)
+		if s == whole { // only the end can be refused
+			plain = math.MaxInt32
+		}
+		d.Plain = append(d.Plain, plain)
+	}
+	for i := range t.nodes {
+		n := &t.nodes[i]
+		slices.SortFunc(n.children, func(x, y wordChild) int { return int(x.b) - int(y.b) })
+		state(n.text, n.children, n.text == whole && !n.final)
+	}
+	for s := range int32(refused) {
+		state(s, nil, s == whole)
+	}
+	return d
+}
+
+// A wordTrie has the texts that are left out, byte by byte.
+type wordTrie struct{ nodes []wordNode }
+
+type wordNode struct {
+	text     int32 // the state within a character
+	final    bool
+	children []wordChild
+}
+
+type wordChild struct {
+	b  byte
+	to int32
+}
+
+func (t *wordTrie) node(text int32) int32 {
+	t.nodes = append(t.nodes, wordNode{text: text})
+	return int32(len(t.nodes) - 1)
+}
+
+// add adds a word. One that is no text is left out.
+func (t *wordTrie) add(word string) {
+	at, text := int32(0), int32(whole)
+	for i := range len(word) {
+		b := word[i]
+		if text = textNext(text, b); text == refused {
+			return
+		}
+		next := int32(-1)
+		for _, c := range t.nodes[at].children {
+			if c.b == b {
+				next = c.to
+			}
+		}
+		if next < 0 {
+			next = t.node(text)
+			t.nodes[at].children = append(t.nodes[at].children, wordChild{b, next})
+		}
+		at = next
+	}
+	t.nodes[at].final = true
+}
+
+// appendEdges appends the edges of a state within a character: to the children, and for all other
+// bytes to the text states.
+func appendEdges(edges []Edge, text, free int32, children []wordChild) []Edge {
+	for lo := 0; lo < 256; {
+		to := textNext(text, byte(lo))
+		hi := lo
+		for hi < 255 && textNext(text, byte(hi+1)) == to {
+			hi++
+		}
+		for to != refused && lo <= hi {
+			if len(children) > 0 && int(children[0].b) <= hi {
+				c := children[0]
+				children = children[1:]
+				if lo < int(c.b) {
+					edges = append(edges, Edge{byte(lo), c.b - 1, free + to})
+				}
+				edges = append(edges, Edge{c.b, c.b, c.to})
+				lo = int(c.b) + 1
+				continue
+			}
+			edges = append(edges, Edge{byte(lo), byte(hi), free + to})
+			break
+		}
+		lo = hi + 1
+	}
+	return edges
+}

@@ -1,0 +1,72 @@
+package schema
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/regex"
+)
+
+// languages remembers the results of operations, as the same patterns and names are met at many
+// places of a schema.
+type languages struct {
+	budget   *regex.Budget
+	patterns map[string]*regex.DFA
+	ands     map[[2]*regex.DFA]*regex.DFA
+	others   map[otherNames]*regex.DFA
+}
+
+// otherNames are the names of a language, nil for any, but for some.
+type otherNames struct {
+	lang *regex.DFA
+	but  string
+}
+
+func newLanguages(b *regex.Budget) *languages {
+	return &languages{budget: b, patterns: make(map[string]*regex.DFA), ands: make(map[[2]*regex.DFA]*regex.DFA), others: make(map[otherNames]*regex.DFA)}
+}
+
+// pattern is [regex.Compile].
+func (l *languages) pattern(source string) (*regex.DFA, error) {
+	if d, ok := l.patterns[source]; ok {
+		return d, nil
+	}
+	d, err := regex.Compile(l.budget, source)
+	if err == nil {
+		l.patterns[source] = d
+	}
+	return d, err
+}
+
+// and is [regex.And].
+func (l *languages) and(x, y *regex.DFA) *regex.DFA {
+	if x == y {
+		return x
+	}
+	key := [2]*regex.DFA{x, y}
+	d, ok := l.ands[key]
+	if !ok {
+		d = regex.And(l.budget, x, y)
+		l.ands[key] = d
+	}
+	return d
+}
+
+// without returns the names of a language, nil for any, but for some.
+func (l *languages) without(lang *regex.DFA, names []string) *regex.DFA {
+	if len(names) == 0 {
+		return lang
+	}
+	sorted := slices.Sorted(slices.Values(names))
+	key := otherNames{lang, strings.Join(sorted, "\xff")} // which is in no name
+	d, ok := l.others[key]
+	if !ok {
+		if lang == nil {
+			lang = regex.Any()
+		}
+		l.budget.Spend(len(key.but) + 64)
+		d = regex.Minus(l.budget, lang, regex.Words(l.budget, sorted))
+		l.others[key] = d
+	}
+	return d
+}

@@ -1,0 +1,87 @@
+package vocab
+
+import (
+	"slices"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// keptBytes bounds the memory of the kept masks of a grammar: half of it for the masks since the
+// last change of generations, half for those of the one before.
+const keptBytes = 2 << 20
+
+// kept has masks by state, in two generations: a mask of the older one that is used moves to the
+// younger one, and once that is full it becomes the older one.
+type kept struct {
+	young, old map[automaton.State]*keptMask
+	bytes      int // of the young ones
+	oldBytes   int
+}
+
+// A keptMask is a ready mask and the tokens beside it, or where these are many a whole mask.
+type keptMask struct {
+	base    int     // the group of the ready mask; -1 is none
+	tokens  []int32 // with flags
+	whole   []uint64
+	guarded []int32
+}
+
+// size returns the memory of a mask, with that of its place in the map.
+func (k *keptMask) size() int { return 160 + 4*cap(k.tokens) + 8*cap(k.whole) + 4*cap(k.guarded) }
+
+func (k *kept) forget() { *k = kept{} }
+
+// find returns the mask of a state, or nil.
+func (k *kept) find(s automaton.State) *keptMask {
+	if m, ok := k.young[s]; ok {
+		return m
+	}
+	m, ok := k.old[s]
+	if ok {
+		k.add(s, m)
+	}
+	return m
+}
+
+func (k *kept) add(s automaton.State, m *keptMask) {
+	if size := m.size(); k.young == nil || k.bytes+size > keptBytes/2 {
+		k.old, k.oldBytes = k.young, k.bytes
+		k.young, k.bytes = make(map[automaton.State]*keptMask), 0
+	}
+	k.young[s] = m
+	k.bytes += m.size()
+}
+
+// keep keeps the mask of the last walk.
+func (m *Masks) keep(s automaton.State, mask []uint64) *keptMask {
+	k := &keptMask{base: m.base, guarded: slices.Clone(m.guarded)}
+	if len(m.found) <= 2*len(mask) {
+		k.tokens = slices.Clone(m.found)
+	} else {
+		k.whole = slices.Clone(mask)
+	}
+	m.kept.add(s, k)
+	return k
+}
+
+// restore makes a mask that was kept.
+func (m *Masks) restore(k *keptMask, mask []uint64) {
+	switch {
+	case k.whole != nil:
+		copy(mask, k.whole)
+		return
+	case k.base >= 0:
+		copy(mask, m.v.ready[k.base])
+	default:
+		clear(mask)
+	}
+	for _, id := range k.tokens {
+		m.v.set(mask, id)
+	}
+}
+
+// Bytes returns the memory of the kept masks.
+func (m *Masks) Bytes() int { return m.kept.bytes + m.kept.oldBytes }
+
+// Forget drops the kept masks.
+func (m *Masks) Forget() { m.kept.forget() }
