@@ -243,6 +243,9 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	defer call.close()
 	err = call.relay(ctx, emit)
 	call.cancel()
+	if _, counts := req.Task.(*infer.Count); counts {
+		call.settle() // its caller has its turn to count until the engine has counted
+	}
 	return err
 }
 
