@@ -221,8 +221,8 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 		return peer, nil
 	}
 	who := "of an unknown user"
-	if user := peer.Owner(); user != "" {
-		who = "of user " + user
+	if uid := peer.Owner(); uid != "" {
+		who = "of user " + uid
 	}
 	return peer, web.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
 }
