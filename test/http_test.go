@@ -245,7 +245,8 @@ func TestHTTPOtherUsers(t *testing.T) {
 	}
 }
 
-// A user that opens connections without end gets a status, and another user is served meanwhile.
+// A user that opens connections without end, and lets them idle, gets a status, and another user is
+// served meanwhile; once they are closed, nothing of them is left.
 func TestHTTPFlood(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -254,36 +255,49 @@ func TestHTTPFlood(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"open":true},"backends":[{"kind":"mock","name":"gen"}]}`)
 	d.waitReady()
 	addr := d.httpAddr()
-	var held []net.Conn
+	before := d.trace()
+	held := make([]net.Conn, 0, 10_000)
 	defer func() {
 		for _, nc := range held {
 			_ = nc.Close()
 		}
 	}()
 	refused := 0
-	for i := range 10_000 {
+	for i := range min(cap(held), descriptorsLeft(t)) {
 		nc, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
-		if i < 1024 {
-			held = append(held, nc) // idle
-		} else if i%500 == 0 {
-			_ = nc.SetDeadline(time.Now().Add(patience))
-			if all, err := io.ReadAll(nc); err == nil && bytes.HasPrefix(all, []byte("HTTP/1.1 503")) && bytes.Contains(all, []byte("Retry-After: 1")) {
-				refused++
-			}
-			if status, body := curlAs(t, 61234, "-d", hiGen, "http://"+addr+"/v1/chat/completions"); status != "200" {
-				t.Fatalf("another user, after %d connections: %s %s", i, status, body)
-			}
-			_ = nc.Close()
-		} else {
-			_ = nc.Close()
+		held = append(held, nc)
+		if i < 1024 || i%500 != 0 {
+			continue
+		}
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		if all, err := io.ReadAll(nc); err == nil && bytes.HasPrefix(all, []byte("HTTP/1.1 503")) && bytes.Contains(all, []byte("Retry-After: 1")) {
+			refused++
+		}
+		if status, body := curlAs(t, 61234, "-d", hiGen, "http://"+addr+"/v1/chat/completions"); status != "200" {
+			t.Fatalf("another user, after %d connections: %s %s", i, status, body)
 		}
 	}
 	if refused == 0 {
 		t.Error("no connection was refused with a status")
 	}
+	for _, nc := range held {
+		_ = nc.Close()
+	}
+	d.recovers(before)
+}
+
+// descriptorsLeft is how many connections this process may open.
+func descriptorsLeft(t *testing.T) int {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	const others = 200
+	return int(min(limit.Cur, 1<<20)) - others
 }
 
 // A user that sends requests without end fills its own queue only: over TCP, too, another user's
