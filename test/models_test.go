@@ -115,14 +115,14 @@ func realTurns(t *testing.T, d *daemon) {
 	t.Helper()
 	const question = `{"role":"user","content":[{"type":"text","text":"The weather in Rome?"}]}`
 	ask := func(messages, more string) (calls []string, done map[string]any) {
-		p := d.peer("inferd.sock")
-		msg := fmt.Sprintf(`{"id":"q","wire_version":1,"temperature":0.2,"messages":[%s],"tools":%s%s}`, messages, weatherTools, more)
-		if _, err := p.Write(p.framed(msg)); err != nil {
+		conn := d.dial("infer.v2.sock")
+		defer conn.Close()
+		if _, err := fmt.Fprintf(conn, `{"id":"q","temperature":0.2,"messages":[%s],"tools":%s%s}`+"\n", messages, weatherTools, more); err != nil {
 			t.Fatal(err)
 		}
-		for {
-			f, err := p.next()
-			if err != nil || f["type"] == "error" {
+		for in := json.NewDecoder(conn); ; {
+			var f map[string]any
+			if err := in.Decode(&f); err != nil || f["type"] == "error" {
 				t.Fatalf("%v, %v", f, err)
 			}
 			if f["type"] == "done" {
@@ -137,12 +137,12 @@ func realTurns(t *testing.T, d *daemon) {
 			}
 		}
 	}
-	calls, first := ask(question, `,"max_tokens":120,"tool_choice":"required","parallel_tool_calls":false`)
+	calls, first := ask(question, `,"max_tokens":60,"tool_choice":"required","parallel_tool_calls":false`)
 	if len(calls) != 1 {
 		t.Fatalf("%q, %v", calls, first)
 	}
 	_, second := ask(question+`,{"role":"assistant","content":[`+calls[0]+`]},`+
-		`{"role":"user","content":[{"type":"tool_result","tool_call_id":"tc-1","content":[{"type":"text","text":"Sunny, 25 degrees."}]}]}`, `,"max_tokens":40,"tool_choice":"none"`)
+		`{"role":"user","content":[{"type":"tool_result","tool_call_id":"tc-1","content":[{"type":"text","text":"Sunny, 25 degrees."}]}]}`, `,"max_tokens":8,"tool_choice":"none"`)
 	of := func(done map[string]any, name string) float64 {
 		usage, _ := done["usage"].(map[string]any)
 		n, _ := usage[name].(float64)
