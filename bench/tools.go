@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/inferd-go/inferd/bench/load"
 )
@@ -86,14 +85,7 @@ func (p *peers) rateOf(s *side, n int, r load.Request) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	outcomes := make([]load.Outcome, n)
-	var all sync.WaitGroup
-	for i := range outcomes {
-		all.Go(func() {
-			outcomes[i] = client.Ask(p.ctx, load.Shot{Target: s.target, Request: r, Trace: true}, nil)
-		})
-	}
-	all.Wait()
+	outcomes := p.together(client, n, func() load.Shot { return load.Shot{Target: s.target, Request: r, Trace: true} })
 	if i := slices.IndexFunc(outcomes, func(o load.Outcome) bool { return o.Err() != nil }); i >= 0 {
 		return 0, outcomes[i].Err()
 	}

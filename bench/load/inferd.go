@@ -87,6 +87,8 @@ func newQuestion(d Dialect, id string, r *Request) ([]byte, error) {
 		q.Grammar = r.Grammar
 	} else if r.Grammar != "" {
 		q.Format = map[string]any{"type": "grammar", "grammar": r.Grammar}
+	} else if r.Schema != "" {
+		q.Format = map[string]any{"type": "json_schema", "schema": json.RawMessage(r.Schema)}
 	}
 	if d != V1 {
 		q.Tools = json.RawMessage(r.Tools)

@@ -7,41 +7,74 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// A notation fixes white space, the spelling of numbers and the order of members; without one all of JSON's are free.
-func TestNotationOfSpace(t *testing.T) {
-	const source = `{"type":"object","properties":{"b":{"type":"array","items":{"type":"number"},"uniqueItems":true},"A":{"type":"object"}},"additionalProperties":{"type":"boolean"}}`
-	spaced := &schema.Notation{Spaced: true, Comma: " ", Colon: " "}
+// plainly writes a marker as its bytes. An end tag ends a raw value wherever it stands.
+func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	if text == "</>" || text == "|" {
+		next = b.Mark(automaton.Commit, next)
+	}
+	return b.Bytes(text, next)
+}
+
+// tagged spells members as tagged parameters with raw strings, literal as an object without quotes at names.
+var (
+	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", Raw: true}
+	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
+)
+
+// Objects in a notation have the members of the schema. Undeclared ones have names, but not those of
+// declared ones: their values would escape their schemas.
+func TestNotations(t *testing.T) {
+	const object = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]}},"required":["a"]}`
 	for name, test := range map[string]struct {
 		notation *schema.Notation
-		text     string
-		want     bool
+		schema   string
+		yes, no  []string
 	}{
-		"free, compact":            {nil, `{"b":[1,2],"A":{"x":[]}}`, true},
-		"free, spaced":             {nil, `{"b": [1.5, 2], "A": {"x": [1.50]}}`, true},
-		"spaced":                   {spaced, `{"b": [1.5, 2], "A": {"x": [null, {"y": -7}], "z": {}}, "c": true}`, true},
-		"spaced, compact":          {spaced, `{"b":[1]}`, false},
-		"spaced, a comma alone":    {spaced, `{"b": [1,2]}`, false},
-		"spaced, an indent":        {spaced, "{\n\"b\": [1]}", false},
-		"spaced, at the end":       {spaced, `{"b": [1 ]}`, false},
-		"spaced, a zero":           {spaced, `{"b": [1.50]}`, false},
-		"spaced, an exponent":      {spaced, `{"b": [1e3]}`, false},
-		"spaced, a name twice":     {spaced, `{"c": true, "c": true}`, false},
-		"spaced, an item twice":    {spaced, `{"b": [1, 1]}`, false},
-		"compact":                  {&schema.Notation{Spaced: true}, `{"b":[1,2],"A":{"x":[]}}`, true},
-		"compact, spaced":          {&schema.Notation{Spaced: true}, `{"b": [1]}`, false},
-		"sorted":                   {&schema.Notation{Sorted: true}, `{"A": {}, "b":[]}`, true},
-		"sorted, in another order": {&schema.Notation{Sorted: true}, `{"b":[], "A": {}}`, false},
+		"tagged": {
+			tagged, object,
+			[]string{`<a>1</>`, `<a>1</><s>"x</>`, `<a>1</><s>null</>`, `<a>1</><b>{"x": 1}</>`, `<a>1</><ab>x</><as>y</>`, `<a>1</><s>x</><b>y</>`},
+			[]string{``, `<a>x</>`, `<s>x</><a>1</>`, `<a>1</><a>2</>`, `<a>1</><b>x</><a>2</>`, `<a>1</><s>x</><b>y</><s>z</>`, `<a>1</><b>x</><s>y</>`, `<a>1</><1>x</>`, `{"a":1}`},
+		},
+		"tagged, by pattern": {
+			tagged, `{"type":"object","properties":{"a1":{"type":"integer"}},"patternProperties":{"^a":{"type":"integer","minimum":3}},"additionalProperties":false}`,
+			[]string{``, `<a1>3</>`, `<a2>3</>`, `<a1>7</><a2>4</>`},
+			[]string{`<a1>x</>`, `<a1>2</>`, `<a2>2</>`, `<a2>x</>`, `<b>1</>`, `<a2>4</><a1>2</>`},
+		},
+		"literal": {
+			literal, object,
+			[]string{`{a:1}`, `{a:1,s:|x"|}`, `{a:1,s:None}`, `{a:1,b:{c:|x|}}`, `{a:1,aa:[1,None]}`},
+			[]string{`{}`, `{a:|x|}`, `{"a":1}`, `{a:1,a:|x|}`, `{a:1,b:1,s:2}`, `{a:1,b:1,b:2}`, `{a:1,b:null}`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := schema.CompileObject([]byte(source), test.notation, nil)
+			s, err := schema.CompileObject([]byte(test.schema), test.notation, patient())
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := automaton.New(s.Grammar).Open()
-			defer c.Close()
-			if got := c.Feed([]byte(test.text)) && c.MayEnd(); got != test.want {
-				t.Errorf("%s: got %v", test.text, got)
+			for _, text := range test.yes {
+				if !fits(s.Grammar, text) {
+					t.Errorf("refuses %s", text)
+				}
+			}
+			for _, text := range test.no {
+				if fits(s.Grammar, text) {
+					t.Errorf("takes %s", text)
+				}
 			}
 		})
+	}
+}
+
+// Members has what the declared members may be.
+func TestMembers(t *testing.T) {
+	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3,"minLength":4}}}`
+	s, err := schema.CompileObject([]byte(source), tagged, patient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]schema.Kinds{"a": {Other: true}, "s": {String: true, Null: true}, "e": {String: true, Other: true}, "n": {}} {
+		if got := s.Members[name]; got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
 	}
 }

@@ -213,6 +213,8 @@ func (w *writer) speaking(value automaton.Node) automaton.Node {
 		return value
 	case w.Format != nil:
 		return b.Alt(value, call)
+	case w.demands() && alone && w.strict:
+		return call
 	case w.demands() && alone:
 		return w.spaces(call)
 	case w.demands():
