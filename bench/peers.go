@@ -74,7 +74,8 @@ var table = []row{
 	{"i", "mixed requests of 16 callers", 20 * time.Minute, 5 * time.Minute, (*peers).mixed},
 	{"j", "first token beside clients that never read", 25 * time.Minute, 8 * time.Minute, (*peers).unread},
 	{"k", "gaps of running streams beside costly grammars", 10 * time.Minute, 4 * time.Minute, (*peers).grammars},
-	{"l", "decode with a schema, 1 and 4 streams", 15 * time.Minute, 5 * time.Minute, (*peers).schemas},
+	{"l", "decode through chat completions, 1, 4 and 8 streams", 20 * time.Minute, 6 * time.Minute, (*peers).chats},
+	{"m", "decode with a schema, 1 and 4 streams", 15 * time.Minute, 5 * time.Minute, (*peers).schemas},
 }
 
 func runPeers(args []string, out io.Writer) error {

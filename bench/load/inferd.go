@@ -34,7 +34,7 @@ func dialInferd(ctx context.Context, t Target) (*inferdConn, error) {
 	case V1, V2:
 	case LP:
 		framing = frame.Prefixed
-	case Llama:
+	case Llama, Chat:
 		fallthrough
 	default:
 		return nil, fmt.Errorf("no socket of inferd speaks %q", t.Dialect)

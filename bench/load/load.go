@@ -27,6 +27,7 @@ const (
 	V2    Dialect = "v2"    // inferd, lines of JSON
 	LP    Dialect = "lp"    // inferd, length-prefixed v2
 	Llama Dialect = "llama" // llama-server, HTTP with events
+	Chat  Dialect = "chat"  // chat completions of any server, HTTP with events
 )
 
 // A Target is a Unix socket and its dialect.
@@ -235,8 +236,12 @@ func (a *Asker) session(ctx context.Context, t Target) (session, error) {
 		return c, nil
 	}
 	a.mu.Unlock()
-	if t.Dialect == Llama {
+	switch t.Dialect {
+	case Llama:
 		return dialCompletions(t), nil
+	case Chat:
+		return dialChat(t), nil
+	case V1, V2, LP:
 	}
 	return dialInferd(ctx, t)
 }

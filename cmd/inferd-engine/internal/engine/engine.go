@@ -129,7 +129,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
 	seq.Call, seq.Prompt, seq.Max = callOf(req), prompt, most
-	seq.Owner, seq.Part, seq.Uncached = req.Peer.User, req.CachePart(), !req.Peer.Owns()
+	seq.Owner, seq.Part, seq.Uncached = req.Peer.Owner(), req.CachePart(), !req.Peer.Owns()
 	result, err := e.Loop.Do(ctx, seq)
 	return g.finish(result, len(prompt), err)
 }
@@ -142,7 +142,7 @@ func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Spee
 	}
 	owner := ""
 	if req.Peer.Owns() {
-		owner = req.Peer.User + "\x00" + req.CachePart()
+		owner = req.Peer.Owner() + "\x00" + req.CachePart()
 	}
 	return e.Formats.Compile(ctx, owner, s)
 }
