@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,9 @@ import (
 
 // bin is the folder of the programs that TestMain builds.
 var bin string
+
+// kept are the variables of inferd that reach the tests.
+var kept = []string{"INFERD_ENGINE_LIB", soakVariable, clientsVariable, agentsVariable}
 
 // patience bounds every wait of a test. It is no measurement: a healthy machine needs a fraction of
 // it.
@@ -53,7 +57,7 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the tests' daemons
 		_ = os.Unsetenv("INVOCATION_ID")
 		for _, name := range os.Environ() { // only the tests' own settings
-			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && key != soakVariable {
+			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && !slices.Contains(kept, key) {
 				_ = os.Unsetenv(key)
 			}
 		}
@@ -69,6 +73,8 @@ type daemon struct {
 	stderr *output
 	exited chan struct{}
 	code   int // once exited
+
+	offline bool // it has a network namespace of its own
 }
 
 // logDir returns the folder of the activity log.
