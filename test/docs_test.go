@@ -19,22 +19,22 @@ const pageConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 	{"kind":"llamacpp","name":"embed","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`
 
-// A page is one of the documentation, whose examples run: each prints the text of the block of
-// output behind it, where "…" stands for any text.
+// A page runs the examples of documentation against a daemon. In a block of output "…" stands for any
+// text.
 type page struct {
 	d     *daemon
 	place *strings.Replacer // from the page's addresses to real ones
 	ran   int
 }
 
-// run runs the examples of a file.
+// run runs the examples of a file, each of which must print the text of the block of output behind it.
 func (p *page) run(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := "" // what the last example printed; empty if it was not run
+	last := "" // output of the last example; empty if it was not run
 	for _, block := range fences.FindAllStringSubmatch(string(text), -1) {
 		kind, text := block[1], p.place.Replace(block[2])
 		switch kind {
@@ -147,7 +147,7 @@ func outputOf(t *testing.T, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// The examples of docs/http.md run, and print what the page says.
+// The examples of docs/http.md run, and print the output on the page.
 func TestHTTPPage(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("no curl")
