@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// What a request says wins over the defaults of its surface.
+// Members of a request win over the defaults of its surface.
 func TestSettled(t *testing.T) {
 	every := infer.Sampling{
 		Temperature: new(1.0), TopK: new(40), TopP: new(0.9), MinP: new(0.1), RepeatPenalty: new(1.1), PresencePenalty: new(1.0),
@@ -47,6 +47,11 @@ func TestCachePart(t *testing.T) {
 				}
 				seen[owner] = true
 			}
+		}
+	}
+	for key, want := range map[string]bool{"": false, "ci": true} {
+		if p := (infer.Peer{User: "1000", Key: key, Relayed: true}); p.Owns() != want || p.Owner() != "" || p.Caller().User != "1000" {
+			t.Errorf("a relayed request with key %q: owns %v, owner %q", key, p.Owns(), p.Owner())
 		}
 	}
 	if part := (&infer.Request{Peer: infer.Peer{User: "1000"}}).CachePart(); part != "" {

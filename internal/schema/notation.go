@@ -17,8 +17,8 @@ type Notation struct {
 	Open, Middle, MiddleJSON, Close, Separator string
 	// Raw reports that the strings in the outermost object have no quotes: they end at Close.
 	Raw bool
-	// Quote is the marker on both sides of all strings, whose inside is raw; names have no quotes then, and no
-	// white space is between the tokens. Empty is JSON's.
+	// Quote is the marker on both sides of all strings; their inside is raw. With it, names have no quotes, and
+	// there is no white space between the tokens. Empty is JSON's.
 	Quote string
 	// Null, False and True are the words for these values; empty are JSON's.
 	Null, False, True string
@@ -31,7 +31,7 @@ type Kinds struct {
 	Other  bool // booleans, numbers, arrays or objects
 }
 
-// Styles of a rule: what is outermost, and a member of it.
+// Styles of a rule: of the outermost value, and of its members.
 const (
 	inside uint8 = iota
 	outermost

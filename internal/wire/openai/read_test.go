@@ -28,7 +28,7 @@ func ask(more string) string {
 	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + "}"
 }
 
-// asked is what ask("") asks for, changed.
+// asked is the task of ask(""), changed.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: openai.Defaults(),
@@ -177,6 +177,18 @@ func TestOffer(t *testing.T) {
 		if c.Generate.Thinking == infer.ThinkOn || c.Generate.ThinkingBudget != 0 || !slices.Equal(c.Ignored, []string{member, "user"}) {
 			t.Errorf("%s: %+v, ignored %q", member, c.Generate, c.Ignored)
 		}
+	}
+}
+
+// All members about thinking are named, not only the one that decides.
+func TestOfferNamesAll(t *testing.T) {
+	c, err := openai.ReadChat([]byte(ask(`,"reasoning_effort":"high","reasoning_budget":5,"chat_template_kwargs":{"enable_thinking":true}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Offer(infer.Abilities{})
+	if want := []string{"chat_template_kwargs", "reasoning_budget", "reasoning_effort"}; !slices.Equal(c.Ignored, want) {
+		t.Errorf("ignored %q, want %q", c.Ignored, want)
 	}
 }
 

@@ -39,6 +39,7 @@ func (l *stepper) step() {
 	l.advance()
 	now := time.Now()
 	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // without the wait for a step of another engine
+	l.unit.Store(int64(l.times.DecodeStep(1)))
 	l.countStep(streams, prompt, now.Sub(began), now)
 }
 
@@ -209,7 +210,7 @@ func (l *stepper) expected(tokens int) time.Duration {
 
 // rollback undoes a failed step for all of its sequences. After an abort, the sequences that are
 // not canceled are decoded again; after another error all fail, because the decoder does not name
-// the one that caused it.
+// the cause.
 func (l *stepper) rollback(err error) {
 	aborted := l.decoding.end()
 	if aborted {

@@ -13,7 +13,7 @@ import (
 
 // A Counter counts the tokens of prompts, one prompt at a time, on a thread that computes only
 // while no other thread of the machine wants to: requests to count wait for no slot, so they must
-// not take time from those that do.
+// not take time from requests in slots.
 type Counter struct {
 	// CPU bounds the CPU time of rendering one prompt, as [Engine.Rendering] does. The bound on
 	// the bytes of a prompt bounds the time to tokenise it.
@@ -44,7 +44,8 @@ func (c *Counter) Run(ctx context.Context) {
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
 // do runs f on the counter's thread, with a render within its budget of CPU time. Over it do
-// fails with errSlowTemplate; the counter is free again when f returns.
+// fails with errSlowTemplate; the counter is free again when f returns. Once f runs, do waits for
+// it even if ctx ends: f looks at ctx itself, and the caller has its turn for as long.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
 		prompt *infer.Prompt
@@ -67,12 +68,8 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	select {
-	case r := <-done:
-		return r.prompt, r.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	r := <-done
+	return r.prompt, r.err
 }
 
 // maxCounted is the longest text to count, in bytes for each token of the context. Text with

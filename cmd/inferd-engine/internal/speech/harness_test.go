@@ -99,7 +99,7 @@ func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", s)
+	k, _, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,80 @@
+package schema_test
+
+import (
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/schema"
+)
+
+// plainly writes a marker as its bytes. An end tag ends a raw value wherever it stands.
+func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	if text == "</>" || text == "|" {
+		next = b.Mark(automaton.Commit, next)
+	}
+	return b.Bytes(text, next)
+}
+
+// tagged spells members as tagged parameters with raw strings, literal as an object without quotes at names.
+var (
+	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", Raw: true}
+	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
+)
+
+// Objects in a notation have the members of the schema. Undeclared ones have names, but not those of
+// declared ones: their values would escape their schemas.
+func TestNotations(t *testing.T) {
+	const object = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]}},"required":["a"]}`
+	for name, test := range map[string]struct {
+		notation *schema.Notation
+		schema   string
+		yes, no  []string
+	}{
+		"tagged": {
+			tagged, object,
+			[]string{`<a>1</>`, `<a>1</><s>"x</>`, `<a>1</><s>null</>`, `<a>1</><b>{"x": 1}</>`, `<a>1</><ab>x</><as>y</>`, `<a>1</><s>x</><b>y</>`},
+			[]string{``, `<a>x</>`, `<s>x</><a>1</>`, `<a>1</><a>2</>`, `<a>1</><b>x</><a>2</>`, `<a>1</><s>x</><b>y</><s>z</>`, `<a>1</><b>x</><s>y</>`, `<a>1</><1>x</>`, `{"a":1}`},
+		},
+		"tagged, by pattern": {
+			tagged, `{"type":"object","properties":{"a1":{"type":"integer"}},"patternProperties":{"^a":{"type":"integer","minimum":3}},"additionalProperties":false}`,
+			[]string{``, `<a1>3</>`, `<a2>3</>`, `<a1>7</><a2>4</>`},
+			[]string{`<a1>x</>`, `<a1>2</>`, `<a2>2</>`, `<a2>x</>`, `<b>1</>`, `<a2>4</><a1>2</>`},
+		},
+		"literal": {
+			literal, object,
+			[]string{`{a:1}`, `{a:1,s:|x"|}`, `{a:1,s:None}`, `{a:1,b:{c:|x|}}`, `{a:1,aa:[1,None]}`},
+			[]string{`{}`, `{a:|x|}`, `{"a":1}`, `{a:1,a:|x|}`, `{a:1,b:1,s:2}`, `{a:1,b:1,b:2}`, `{a:1,b:null}`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := schema.CompileObject([]byte(test.schema), test.notation, patient())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range test.yes {
+				if !fits(s.Grammar, text) {
+					t.Errorf("refuses %s", text)
+				}
+			}
+			for _, text := range test.no {
+				if fits(s.Grammar, text) {
+					t.Errorf("takes %s", text)
+				}
+			}
+		})
+	}
+}
+
+// Members has what the declared members may be.
+func TestMembers(t *testing.T) {
+	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3,"minLength":4}}}`
+	s, err := schema.CompileObject([]byte(source), tagged, patient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]schema.Kinds{"a": {Other: true}, "s": {String: true, Null: true}, "e": {String: true, Other: true}, "n": {}} {
+		if got := s.Members[name]; got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}
