@@ -163,9 +163,7 @@ func TestHTTPPage(t *testing.T) {
 
 // The examples of docs/clients.md run, too.
 func TestStockPage(t *testing.T) {
-	if os.Getenv(clientsVariable) == "" {
-		t.Skip("run by make test-clients")
-	}
+	needsClients(t, true)
 	d := startOffline(t, pageConfig)
 	d.waitReady()
 	p := page{d: d, place: strings.NewReplacer("localhost:8080", d.httpAddr())}

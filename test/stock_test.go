@@ -7,11 +7,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
-// clientsVariable is the environment variable that has the stock clients run.
+// clientsVariable is the environment variable that has stock clients run: the SDKs, or all of them.
 const clientsVariable = "INFERD_TEST_CLIENTS"
+
+// needsClients skips a test that make test-clients does not run, or, if all is true, only
+// make test-clients-all runs.
+func needsClients(t *testing.T, all bool) {
+	t.Helper()
+	if which := os.Getenv(clientsVariable); which != "all" && (all || which != "sdk") {
+		t.Skip("run by make test-clients-all, and if it is an SDK by make test-clients")
+	}
+}
 
 // stockConfig has an entry for each case of the stock clients.
 var stockConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
@@ -39,23 +47,24 @@ type stockClient struct {
 	path         string // of the base URL
 	cases        int    // least number of cases
 	config       string
+	library      bool // over the SDKs; these take longer to install and to start
 }
 
 var stockClients = []stockClient{
-	{"openai_client.py", "openai", "/v1", 14, stockConfig},
-	{"responses_client.py", "openai", "/v1", 12, stockConfig},
-	{"completions_client.py", "openai", "/v1", 7, builtinModels},
-	{"anthropic_client.py", "anthropic", "", 16, stockConfig},
-	{"ollama_client.py", "ollama", "", 15, stockConfig},
-	{"openai_client.mjs", "openai", "/v1", 12, stockConfig},
-	{"anthropic_client.mjs", "anthropic", "", 11, stockConfig},
-	{"ollama_client.mjs", "ollama", "", 7, stockConfig},
-	{"vercel_client.mjs", "vercel", "/v1", 9, stockConfig},
-	{"langchain_client.py", "langchain", "/v1", 9, stockConfig},
-	{"litellm_client.py", "litellm", "", 9, stockConfig},
-	{"instructor_client.py", "instructor", "", 7, stockConfig},
-	{"llm_client.py", "llm", "/v1", 8, stockConfig},
-	{"pydantic_client.py", "pydantic-ai", "", 8, stockConfig},
+	{"openai_client.py", "openai", "/v1", 14, stockConfig, false},
+	{"responses_client.py", "openai", "/v1", 12, stockConfig, false},
+	{"completions_client.py", "openai", "/v1", 7, builtinModels, false},
+	{"anthropic_client.py", "anthropic", "", 16, stockConfig, false},
+	{"ollama_client.py", "ollama", "", 15, stockConfig, false},
+	{"openai_client.mjs", "openai", "/v1", 12, stockConfig, false},
+	{"anthropic_client.mjs", "anthropic", "", 11, stockConfig, false},
+	{"ollama_client.mjs", "ollama", "", 7, stockConfig, false},
+	{"vercel_client.mjs", "vercel", "/v1", 10, stockConfig, false},
+	{"langchain_client.py", "langchain", "/v1", 10, stockConfig, true},
+	{"litellm_client.py", "litellm", "", 9, stockConfig, true},
+	{"instructor_client.py", "instructor", "", 7, stockConfig, true},
+	{"llm_client.py", "llm", "/v1", 9, stockConfig, true},
+	{"pydantic_client.py", "pydantic-ai", "", 7, stockConfig, true},
 }
 
 // program installs the client, and returns the command up to its address. It skips the test if that
@@ -80,22 +89,21 @@ func (c stockClient) program(t *testing.T) (program string, args []string) {
 
 // The stock clients work unchanged.
 func TestStockClients(t *testing.T) {
-	if os.Getenv(clientsVariable) == "" {
-		t.Skip("run by make test-clients")
-	}
+	needsClients(t, false)
 	for _, c := range stockClients {
 		t.Run(c.script, func(t *testing.T) {
+			needsClients(t, c.library)
 			program, args := c.program(t)
 			t.Parallel()
 			d := startOffline(t, c.config)
 			d.waitReady()
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-			defer cancel()
-			cmd := d.beside(ctx, program, append([]string{"testdata/" + c.script, "http://" + d.httpAddr() + c.path}, args...)...)
+			cmd := d.beside(t.Context(), program, append([]string{"testdata/" + c.script, "http://" + d.httpAddr() + c.path}, args...)...)
 			cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-			out, err := cmd.CombinedOutput()
+			errs := &output{}
+			cmd.Stderr = errs
+			out, err := cmd.Output()
 			if err != nil {
-				t.Errorf("%v\n%s", err, out)
+				t.Errorf("%v\n%s%s", err, out, errs)
 			}
 			if n := strings.Count(string(out), "\n"); err == nil && n < c.cases {
 				t.Errorf("only %d cases:\n%s", n, out)
@@ -106,9 +114,7 @@ func TestStockClients(t *testing.T) {
 
 // The stock Go clients are a module of their own.
 func TestStockGoClients(t *testing.T) {
-	if os.Getenv(clientsVariable) == "" {
-		t.Skip("run by make test-clients")
-	}
+	needsClients(t, false)
 	ctx, cancel := context.WithTimeout(t.Context(), installTime)
 	defer cancel()
 	if err := runQuietly(ctx, "go", "mod", "download", "-C", "sdk"); err != nil {
