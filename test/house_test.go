@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +24,6 @@ import (
 
 // bin is the folder of the programs that TestMain builds.
 var bin string
-
-// kept are the variables of inferd that reach the tests.
-var kept = []string{"INFERD_ENGINE_LIB", soakVariable, clientsVariable, agentsVariable}
 
 // patience bounds every wait of a test. It is no measurement: a healthy machine needs a fraction of
 // it.
@@ -57,7 +53,7 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the tests' daemons
 		_ = os.Unsetenv("INVOCATION_ID")
 		for _, name := range os.Environ() { // only the tests' own settings
-			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && !slices.Contains(kept, key) {
+			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && !strings.HasPrefix(key, "INFERD_TEST_") {
 				_ = os.Unsetenv(key)
 			}
 		}

@@ -218,16 +218,21 @@ func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source 
 // chosen, and no part of it is in the answer.
 func TestControlTokensInStrings(t *testing.T) {
 	e := loadScript(t, `"`, "abc") // behind abc the likeliest token ends the turn
-	for source, want := range map[string]string{
-		`{"type":"string","minLength":8,"maxLength":8}`:                                      `^"[^<|>"]{8}"$`,
-		`{"type":"string","pattern":"^[a-z]{3}[^\\x00-\\x1f]{5}$"}`:                          `^"[a-z]{3}[^"]{5}"$`,
-		`{"type":"array","items":{"type":"string","minLength":5},"minItems":2,"maxItems":2}`: `^\["[^"]{5,}", ?"[^"]{5,}"\]$`,
-	} {
+	schemas := []string{
+		`{"type":"string","minLength":8,"maxLength":8}`,
+		`{"type":"string","pattern":"^[a-z]{3}[^\\x00-\\x1f]{5}$"}`,
+		`{"type":"array","items":{"type":"string","minLength":5},"minItems":2,"maxItems":2}`,
+	}
+	for i, judge := range judges(t, schemas) {
 		gen := user("a", 60)
-		gen.Format.Schema = []byte(source)
+		gen.Format.Schema = []byte(schemas[i])
 		text, done := ask(t, e, gen)
-		if !regexp.MustCompile(want).MatchString(text) || !strings.Contains(text, "abc") || done.Reason == infer.Length {
-			t.Errorf("%s: %q, %+v, want %s", source, text, done, want)
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err == nil {
+			err = judge.Validate(v)
+		}
+		if err != nil || !strings.Contains(text, "abc") || strings.Contains(text, "<|im_end") || done.Reason == infer.Length {
+			t.Errorf("%s: %q, %+v: %v", schemas[i], text, done, err)
 		}
 	}
 }
