@@ -26,7 +26,7 @@ func startOffline(t *testing.T, cfg string) *daemon {
 	}
 	program := filepath.Join(t.TempDir(), "inferd")
 	script := "#!/bin/sh\nexec unshare -rn sh -c '" + enter + "' sh " + filepath.Join(bin, "inferd") + ` "$@"` + "\n"
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	d := startProgram(t, program, dir)
