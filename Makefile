@@ -4,8 +4,8 @@
 # make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
 # make browser the page in a real Chromium, if there is one; a part of make test
-# make test-clients  the SDKs of OpenAI, Anthropic and Ollama, and Vercel's ai, pinned, offline; installs them once
-# make test-clients-all  the libraries over SDKs, too, and the examples of docs/clients.md: half a gigabyte;
+# make test-clients  the SDKs of OpenAI, Anthropic and Ollama, pinned, offline; installs them once
+# make test-clients-all  the libraries with clients, too, and the examples of docs/clients.md: half a gigabyte;
 #              ARGS="-v -run TestStockClients/litellm"
 # make test-agents   codex, opencode and Claude Code, which run a tool with a mock's answers; installs 1 GB
 # make check   all checks that a change has to pass

@@ -47,7 +47,7 @@ type stockClient struct {
 	path         string // of the base URL
 	cases        int    // least number of cases
 	config       string
-	library      bool // over the SDKs; these take longer to install and to start
+	library      bool // one that takes longer to install and to start than an SDK
 }
 
 var stockClients = []stockClient{
@@ -59,7 +59,7 @@ var stockClients = []stockClient{
 	{"openai_client.mjs", "openai", "/v1", 12, stockConfig, false},
 	{"anthropic_client.mjs", "anthropic", "", 11, stockConfig, false},
 	{"ollama_client.mjs", "ollama", "", 7, stockConfig, false},
-	{"vercel_client.mjs", "vercel", "/v1", 10, stockConfig, false},
+	{"vercel_client.mjs", "vercel", "/v1", 10, stockConfig, true},
 	{"langchain_client.py", "langchain", "/v1", 10, stockConfig, true},
 	{"litellm_client.py", "litellm", "", 9, stockConfig, true},
 	{"instructor_client.py", "instructor", "", 7, stockConfig, true},
