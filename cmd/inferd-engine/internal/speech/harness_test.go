@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -99,7 +100,7 @@ func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, _, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", s)
+	k, _, err := (&constraint.Compiler{Model: m, Time: time.Minute}).Compile(t.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}
