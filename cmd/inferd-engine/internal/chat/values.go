@@ -147,13 +147,19 @@ func (w *writer) arguments(c *call) (jinja.Value, error) {
 		input = []byte("{}")
 	}
 	v, err := w.json(input, nil)
+	if err == nil && w.traits.TextValues {
+		var text string
+		if text, err = dialect.TextValues(string(input)); err == nil {
+			v, err = w.json([]byte(text), nil)
+		}
+	}
 	if err != nil {
 		return v, fmt.Errorf("the input of tool_use %.128q: %w", c.id, err)
 	}
 	if !w.traits.TextArguments {
 		return v, nil
 	}
-	return w.string(string(input)), nil
+	return w.string(dialect.Spaced(string(input))), nil
 }
 
 // id returns the id of a call in the template's notation, marked. An id of an engine, tc-N, has the same spelling in

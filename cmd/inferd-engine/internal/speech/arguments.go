@@ -28,11 +28,26 @@ func (w *writer) arguments(tool int) (automaton.Rule, error) {
 		return 0, infer.Errorf(infer.Invalid, "tools: %.64q: input_schema: %w", t.Name, err)
 	}
 	w.kinds[tool] = s.Members
+	w.guarded = append(w.guarded, s.Grammar.Guarded())
 	return w.b.Include(s.Grammar), nil
 }
 
-// notation returns how the dialect spells arguments; nil is JSON.
+// notation returns how the dialect spells arguments; nil is any JSON.
 func (s *Speech) notation() *schema.Notation {
+	n := s.shapedNotation()
+	space := s.Dialect.Calls.Space
+	if space == nil {
+		return n
+	}
+	if n == nil {
+		n = new(schema.Notation)
+	}
+	n.Spaced, n.Comma, n.Colon, n.Sorted = space.JSON, space.Comma, space.Colon, space.Sorted
+	return n
+}
+
+// shapedNotation is notation without the template's white space and order.
+func (s *Speech) shapedNotation() *schema.Notation {
 	p := &s.Dialect.Calls.Param
 	writers := make(map[*automaton.Builder]*writer)
 	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
@@ -151,7 +166,7 @@ func (s *Speech) fromParams(tool int, text []automaton.Symbol) []byte {
 	}
 }
 
-// cutParam divides what stands between the tags of an argument.
+// cutParam divides the text between the tags of an argument.
 func (s *Speech) cutParam(text string) (name, value string, marked int) {
 	p := &s.Dialect.Calls.Param
 	for i, middle := range []string{p.Middle, p.MiddleJSON} {
@@ -175,7 +190,7 @@ func (s *Speech) cutParam(text string) (name, value string, marked int) {
 	return strings.TrimSpace(text), "", markedJSON
 }
 
-// What a tag says of its value.
+// Kinds of values, as a tag declares them.
 const (
 	markedText = iota + 1
 	markedJSON
@@ -262,7 +277,7 @@ func fromLiteral(text, mark []automaton.Symbol) []byte {
 	return []byte(l.b.String())
 }
 
-// A literal is a text of the grammar: what stands between its parts need not be checked.
+// A literal is a text of the grammar: the separators between its parts need not be checked.
 type literal struct {
 	text, mark []automaton.Symbol
 	b          strings.Builder

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -99,7 +100,7 @@ func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, _, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", s)
+	k, _, err := (&constraint.Compiler{Model: m, Time: time.Minute}).Compile(t.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (m model) tokens(text string) (ids []int32) {
 	return ids
 }
 
-// feed follows a text. It returns what is left of it at the first token that does not fit.
+// feed follows a text. It returns the rest from the first token on that does not fit.
 func (r *run) feed(text string, each func()) (rest string) {
 	for _, id := range r.model.tokens(text) {
 		if !r.answer.Try(id) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -40,7 +41,7 @@ func TestPublicFailures(t *testing.T) {
 		"S38624 continue11070 in thoughts":     {"hermes", "<think>\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>\n</think>\n\nNo.", []string{`thought <tool_call>{"name": "now", "arguments": {}}</tool_call>`, "text No."}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := dialect.Fixtures()[test.family]
+			d := dialecttest.Fixtures()[test.family]
 			for _, often := range []bool{true, false} {
 				if got := understand(t, plain, speech.Options{Dialect: d, Tools: tools}, test.text, often); !slices.Equal(got, test.want) {
 					t.Errorf("often %v: %q, want %q", often, got, test.want)
@@ -52,7 +53,7 @@ func TestPublicFailures(t *testing.T) {
 
 // L27720 kronk931 V23567: a header that a message cannot have is masked out.
 func TestMalformedHeaders(t *testing.T) {
-	d := dialect.Fixtures()["gpt-oss"]
+	d := dialecttest.Fixtures()["gpt-oss"]
 	for text, rest := range map[string]string{
 		"<|channel|>analysis to=functions.now code<|message|>": " to=functions.now code<|message|>",
 		"<|channel|>final json<|message|>":                     " json<|message|>",
