@@ -142,18 +142,14 @@ func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, c
 
 // arguments returns the arguments of a call: an ordered mapping, or text for templates that take no mapping.
 func (w *writer) arguments(c *call) (jinja.Value, error) {
-	input := bytes.TrimSpace(c.input)
-	if len(input) == 0 {
-		input = []byte("{}")
-	}
-	v, err := w.json(input, nil)
+	v, err := w.json(c.input, nil)
 	if err != nil {
 		return v, fmt.Errorf("the input of tool_use %.128q: %w", c.id, err)
 	}
 	if !w.traits.TextArguments {
 		return v, nil
 	}
-	return w.string(string(input)), nil
+	return w.string(string(c.input)), nil
 }
 
 // id returns the id of a call in the template's notation, marked. An id of an engine, tc-N, has the same spelling in

@@ -29,7 +29,7 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 		piece = m.AppendPiece(piece[:0], tok)
 		tokens[tok] = vocab.Token{
 			Bytes:   slices.Clone(piece),
-			Control: len(piece) == 0 || m.attr(tok)&(controls|yzma.TokenAttrUnused) != 0,
+			Control: len(piece) == 0 || m.noText(tok),
 		}
 	}
 	return tokens, ends
@@ -49,19 +49,44 @@ func (m *Model) TokenTexts() Texts {
 	for tok := range Token(m.size) {
 		text := m.TokenText(tok)
 		t.Longest = max(t.Longest, len(text))
-		attr, end := m.attr(tok), m.isEOG(tok)
-		if text == "" || !end && attr&(controls|yzma.TokenAttrUnused) == 0 {
+		end := m.isEOG(tok)
+		if text == "" || !end && !m.noText(tok) {
 			continue
 		}
 		t.Markers[text] = tok
 		if end {
 			t.Ends = append(t.Ends, tok)
 		}
-		if end || attr&controls != 0 {
+		if end || m.attr(tok)&yzma.TokenAttrUnused == 0 {
 			t.Specials = append(t.Specials, text)
 		}
 	}
 	return t
+}
+
+// noText reports whether a token is no text: it is a control token, an unused one, or a marker. Of markers like
+// <|channel|> llama.cpp makes tokens that users define, which have a text and which it finds in any text.
+func (m *Model) noText(tok Token) bool {
+	attr := m.attr(tok)
+	if attr&(controls|yzma.TokenAttrUnused) != 0 {
+		return true
+	}
+	return attr&yzma.TokenAttrUserDef != 0 && isMarker(m.TokenText(tok))
+}
+
+// isMarker reports whether a text is spelt like a control token: <|a|>, <|a>, <a|>, or with wide bars.
+func isMarker(text string) bool {
+	inner, begun := strings.CutPrefix(text, "<")
+	inner, ended := strings.CutSuffix(inner, ">")
+	if !begun || !ended || strings.ContainsAny(inner, " \t\r\n<>") {
+		return false
+	}
+	for _, bar := range []string{"|", "｜"} {
+		if len(inner) > 2*len(bar) && (strings.HasPrefix(inner, bar) || strings.HasSuffix(inner, bar)) {
+			return true
+		}
+	}
+	return false
 }
 
 // ByName returns the token that a grammar names: by its spelling, as in <think>, or by its id, as in

@@ -109,7 +109,7 @@ func TestNamesWithoutEnd(t *testing.T) {
 			Param: dialect.Param{Open: "<arg_key>", Middle: "</arg_key><arg_value>", Close: "</arg_value>"},
 		}}
 	}
-	tokens := model{[]string{"<|im_end|>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"}}
+	tokens := model{markers: []string{"<|im_end|>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"}}
 	for _, between := range []string{"", "\n"} {
 		o := speech.Options{Dialect: glm(between), Tools: tools}
 		text := "So <tool_call>get" + between + "<arg_key>url</arg_key><arg_value>a</arg_value></tool_call>" +
@@ -176,7 +176,7 @@ func TestPublicRoundTrip(t *testing.T) {
 			if q := d.Calls.Param.Quote; len(q) > 1 && !slices.Contains(markers, q) {
 				markers = append(markers, q)
 			}
-			for _, m := range []model{plain, {slices.Compact(markers)}} {
+			for _, m := range []model{plain, {markers: slices.Compact(markers)}} {
 				if d.Next == "" || len(m.markers) > 1 {
 					roundTrips(t, m, d)
 				}
