@@ -183,8 +183,7 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 	}
 }
 
-// What an engine knows is said in the words of the dialect: the size of a prompt, and what it
-// cannot do.
+// Facts of the engine have the dialect's wording: the size of a prompt, and missing abilities.
 func TestEngineInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	if status, answer := d.overHTTP("/v1/messages/count_tokens", `{"system":"ab","messages":[{"role":"user","content":"cde"}]}`); status != http.StatusOK || !strings.HasPrefix(answer, `{"input_tokens":`) || answer == `{"input_tokens":0}` {

@@ -132,7 +132,7 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 func TestFramesAreWholeCharacters(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	c := d.client()
-	c.send(prompt("q", "x", `,"max_tokens":2000,"seed":1,"temperature":1.5`))
+	c.send(prompt("q", "x", `,"max_tokens":600,"seed":1,"temperature":1.5`))
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	wide := 0
 	for {

@@ -125,7 +125,7 @@ func damages(t *testing.T, whole []byte) (all []damage) {
 	return all
 }
 
-// Damaged models in the place of one that is served: each is refused with its path and a reason, or
+// Damaged models replace the file of a served model: each is refused with its path and a reason, or
 // can be loaded. The daemon and its other entry go on, and no load hangs.
 func TestHostileModels(t *testing.T) {
 	var model bytes.Buffer

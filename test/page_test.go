@@ -119,7 +119,7 @@ func TestPageOfOthers(t *testing.T) {
 	}
 }
 
-// listener accepts one connection, and prints what it has got until its end.
+// listener accepts one connection, and prints all bytes until its end.
 const listener = `
 import socket, sys
 s = socket.create_server(("127.0.0.1", 0))

@@ -166,7 +166,7 @@ func TestClientsWithoutTCP(t *testing.T) {
 	}
 }
 
-// What is printed for curl runs.
+// The command that is printed for curl works.
 func TestClientCurlRuns(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {

@@ -34,7 +34,7 @@ type entrySettings struct {
 }
 
 // modelSettings reads the config file. The default file need not exist: then it sets nothing.
-// One that the operator names has to exist, as the store and the models that are needed may be
+// A file that the operator names has to exist, as the store and the models that are needed may be
 // others than by default.
 func (c *command) modelSettings() (modelSettings, error) {
 	var s modelSettings

@@ -102,7 +102,7 @@ type wantedModel struct {
 	described pull.Wanted // if typed is empty
 }
 
-// String names it for reports, without what may be secret.
+// String names it for reports, without secrets.
 func (w wantedModel) String() string {
 	if w.typed != "" {
 		return modelname.Public(w.typed)

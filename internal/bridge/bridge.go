@@ -248,7 +248,7 @@ func (c *call) refuse(cause error) {
 	c.fail(cause)
 }
 
-// fail sends a failure as the whole answer, with what it says to clients that retry.
+// fail sends a failure as the whole answer, with the headers for clients that retry.
 func (c *call) fail(cause error) {
 	h := c.w.Header()
 	switch infer.CodeOf(cause) {

@@ -653,7 +653,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// hold is a handler that begins to answer, and ends with its context. It tells what happens.
+// hold is a handler that begins to answer, and ends with its context. It reports both.
 type hold struct {
 	began, ended chan struct{}
 	text         bool // it sends a piece first

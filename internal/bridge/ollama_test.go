@@ -105,7 +105,7 @@ func TestPathsOfOtherDialects(t *testing.T) {
 	}
 }
 
-// What is refused is refused in the words of the path's dialect.
+// A refusal has the wording of the path's dialect.
 func TestRefusalsOfOtherDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const ollama, llama, openai = `{"error":"`, `{"error":{"code":`, `{"error":{"message":`

@@ -86,8 +86,8 @@ const (
 	autoEmbedNCtx = 2048
 )
 
-// autoselect puts an entry that generates before the others, and one that embeds after them, unless
-// an entry of the first kind says otherwise: one that generates prevents both.
+// autoselect puts a generating entry before the others, and an embedding entry after them, unless
+// the file has such an entry: a generating one prevents both.
 func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Flags) {
 	kind, embeds := f.kinds[0], false
 	for _, e := range c.Backends {
@@ -210,7 +210,7 @@ func (c *Config) share(all []sharedPrefix) {
 }
 
 // meant returns the entries with a name. Without a name it returns the engines that may generate,
-// and of these preferably the ones that neither embed nor rerank.
+// and of these preferably engines without the tasks embed and rerank.
 func (c *Config) meant(name string) (all []*backend.Entry) {
 	var encode []*backend.Entry
 	for _, e := range c.Backends {

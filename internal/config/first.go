@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// FirstModels are the models of the config file that is written if an operator does not choose: one
-// that generates, and one that embeds.
+// FirstModels are the models of the config file that is written if an operator does not choose: a
+// generating one and an embedding one.
 var FirstModels = []string{autoGenerate, autoEmbed}
 
 // Unconfigured reports whether nothing says which model to serve: no flag or variable, and there is

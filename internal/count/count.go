@@ -48,8 +48,7 @@ const (
 // tokensPerCharge is how many tokens are counted in about the time that prefills one.
 const tokensPerCharge = 64
 
-// timePerCharge is what a count that does not end as it should is charged for: about the time of a
-// token.
+// timePerCharge is the charge of a count that fails or is canceled: about the time of a token.
 const timePerCharge = 10 * time.Millisecond
 
 var (

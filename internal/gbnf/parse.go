@@ -250,7 +250,7 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	return least, most, nil
 }
 
-// element parses an element. One that is empty matches the empty text only.
+// element parses an element. An empty element matches the empty text only.
 func (p *parser) element() (e element, empty bool, err error) {
 	e.at = p.pos
 	b := p.next()

@@ -105,9 +105,9 @@ type Generate struct {
 	Reveal Reveal // parts of the prompt to report
 }
 
-// Defaults are the values of a surface for what a request does not say. They are filled in where
+// Defaults are the values of a surface for absent members of a request. They are filled in where
 // a request reaches an engine, see [Generate.Settled]; a backend with defaults of its own gets
-// only what the request says.
+// the request's members only.
 type Defaults struct {
 	MaxTokens int // 0 is the free room of the context
 	Sampling  Sampling

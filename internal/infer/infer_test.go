@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// What a request says wins over the defaults of its surface.
+// Members of a request win over the defaults of its surface.
 func TestSettled(t *testing.T) {
 	every := infer.Sampling{
 		Temperature: new(1.0), TopK: new(40), TopP: new(0.9), MinP: new(0.1), RepeatPenalty: new(1.1), PresencePenalty: new(1.0),

@@ -51,7 +51,7 @@ func await(t *testing.T, what string, c <-chan struct{}) {
 	}
 }
 
-// A writer is held until the guard is closed, whatever it wants.
+// A writer is held until the guard is closed.
 func TestWriterIsHeld(t *testing.T) {
 	for name, write := range map[string]func(path string) error{
 		"write": func(path string) error {

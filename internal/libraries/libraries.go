@@ -200,7 +200,7 @@ func (c *checking) core(ctx context.Context) error {
 	return nil
 }
 
-// optional checks a library that an engine can do without. One that a verified package does not
+// optional checks a library that an engine can do without. A library that a verified package does not
 // have counts as absent.
 func (c *checking) optional(ctx context.Context, file string) (present bool, err error) {
 	if _, known := c.sums[file]; c.set.Verified && !known {

@@ -84,7 +84,7 @@ const (
 // An engine has a computing loop for each task. If one of several loops computes, the beat is
 // about that loop, so that the work of the others does not hide that it hangs: see Loop.
 type Beat struct {
-	// Loop is the number of the loop that the beat is about, from 1: of several, the one whose
+	// Loop is the number of the loop that the beat is about, from 1: of several, the loop whose
 	// phase, other than "idle" and "lock", has lasted longest. 0 is all loops: none of them
 	// computes, or there is only one.
 	Loop int

@@ -26,7 +26,7 @@ type Page struct {
 	Stats func(context.Context) *stats.Daemon
 	// Log returns the newest lines of the activity log, oldest first; nil: there is none.
 	Log func(lines int) ([][]byte, error)
-	// UID is the daemon's user: the only client without limits on what it sees.
+	// UID is the daemon's user: the only client that sees everything.
 	UID int
 }
 

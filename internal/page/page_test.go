@@ -321,7 +321,7 @@ func TestEventsOfOthers(t *testing.T) {
 	}
 }
 
-// A client that lags is dropped, and one that has gone ends its stream.
+// A client that lags is dropped; a hang-up ends its stream.
 func TestEventsEnd(t *testing.T) {
 	p := newPage()
 	ctx, cancel := context.WithCancel(t.Context())

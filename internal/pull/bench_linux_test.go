@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,30 +48,78 @@ func mapped(b *testing.B, file string, size int64) (content []byte, digest strin
 	return content, hex.EncodeToString(h.Sum(nil))
 }
 
+// A served model is on a server of this machine.
+type served struct {
+	hub               *hubtest.Server
+	dir               string // for the stores
+	size              int64
+	link, name, roots string
+}
+
+// serve serves a model of that size; with -short, of 128 MB.
+func serve(b *testing.B, size int64) *served {
+	b.Helper()
+	if testing.Short() {
+		size = 128e6
+	}
+	v := &served{hub: hubtest.New(b), dir: b.TempDir(), size: size}
+	content, digest := mapped(b, filepath.Join(v.dir, "served"), size)
+	v.link = v.hub.AddFile("m.gguf", &hubtest.File{Content: content, Digest: digest})
+	v.name, v.roots = v.link+"#sha256="+digest, v.hub.RootsFile(b)
+	b.SetBytes(size)
+	return v
+}
+
+// pull is a process that pulls the model into a store.
+func (v *served) pull(b *testing.B, home string) *exec.Cmd {
+	b.Helper()
+	cmd := exec.CommandContext(b.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childName+"="+v.name, childHome+"="+home, childHub+"="+v.hub.URL(), childRoots+"="+v.roots, childPlain+"=1")
+	return cmd
+}
+
+// BenchmarkFivePulls pulls a model of 1 GB over TLS in five processes at once. The metric is the
+// number of bytes sent as a share of the model's (1.01 is to be kept). With -short the model has
+// 128 MB.
+func BenchmarkFivePulls(b *testing.B) {
+	v := serve(b, 1e9)
+	before, pulls := v.hub.Sent(), 0
+	for b.Loop() {
+		home := filepath.Join(v.dir, "models")
+		var all sync.WaitGroup
+		for range 5 {
+			cmd := v.pull(b, home)
+			all.Go(func() {
+				if out, err := cmd.CombinedOutput(); err != nil {
+					b.Errorf("%v: %s", err, out)
+				}
+			})
+		}
+		all.Wait()
+		pulls++
+		b.StopTimer()
+		if err := os.RemoveAll(home); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(v.hub.Sent()-before)/float64(v.size)/float64(pulls), "sent/size")
+}
+
 // BenchmarkPull pulls a model of 2 GB over TLS from a server on this machine, in a process of its
 // own, and beside it fetches the same file with curl, then sync and sha256sum, in turns. The metrics
 // are the speed of the pull as a share of theirs (0.8 is to be reached), and the most memory of its
 // process (64 MiB is to be kept). With -short the model has 128 MB.
 func BenchmarkPull(b *testing.B) {
-	size := int64(2e9)
-	if testing.Short() {
-		size = 128e6
-	}
-	dir := b.TempDir()
-	content, digest := mapped(b, filepath.Join(dir, "served"), size)
-	hub := hubtest.New(b)
-	link := hub.AddFile("m.gguf", &hubtest.File{Content: content, Digest: digest})
-	roots := hub.RootsFile(b)
-	if out, err := exec.CommandContext(b.Context(), "curl", "--silent", "--fail", "--cacert", roots, "--range", "0-3", link).CombinedOutput(); string(out) != "GGUF" {
+	v := serve(b, 2e9)
+	if out, err := exec.CommandContext(b.Context(), "curl", "--silent", "--fail", "--cacert", v.roots, "--range", "0-3", v.link).CombinedOutput(); string(out) != "GGUF" {
 		b.Skipf("curl: %v: %s", err, out)
 	} // the server has hashed the content by now
-	b.SetBytes(size)
 	var ours, theirs time.Duration
 	var memory int64
 	for b.Loop() {
-		home := filepath.Join(dir, "models")
-		cmd := exec.CommandContext(b.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childName+"="+link+"#sha256="+digest, childHome+"="+home, childHub+"="+hub.URL(), childRoots+"="+roots, childPlain+"=1")
+		home := filepath.Join(v.dir, "models")
+		cmd := v.pull(b, home)
 		start := time.Now()
 		out, err := cmd.CombinedOutput()
 		ours += time.Since(start)
@@ -83,10 +132,10 @@ func BenchmarkPull(b *testing.B) {
 		if err := os.RemoveAll(home); err != nil {
 			b.Fatal(err)
 		}
-		copied := filepath.Join(dir, "copy")
+		copied := filepath.Join(v.dir, "copy")
 		start = time.Now()
 		for _, command := range [][]string{
-			{"curl", "--silent", "--show-error", "--fail", "--cacert", roots, "--output", copied, link}, {"sync", copied}, {"sha256sum", copied},
+			{"curl", "--silent", "--show-error", "--fail", "--cacert", v.roots, "--output", copied, v.link}, {"sync", copied}, {"sha256sum", copied},
 		} {
 			if out, err := exec.CommandContext(b.Context(), command[0], command[1:]...).CombinedOutput(); err != nil {
 				b.Fatalf("%v: %v: %s", command, err, out)

@@ -216,7 +216,7 @@ func TestMirrorAndProxy(t *testing.T) {
 	}
 }
 
-// A redirect never leads from a public address to one that is not; configured endpoints are
+// A redirect never leads from a public address to a private one; configured endpoints are
 // exempt.
 func TestRedirectToPrivateAddress(t *testing.T) {
 	b := newBench(t)

@@ -23,7 +23,7 @@ func Words(b *Budget, words []string) *DFA {
 }
 
 // A wordTrie makes the minimal automaton of sorted words: a branch that later words can no
-// longer change is replaced by an equal one that was finished before.
+// longer change is replaced by an equal finished branch.
 type wordTrie struct {
 	b        *Budget
 	nodes    []wordNode

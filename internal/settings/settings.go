@@ -88,8 +88,8 @@ type Table interface {
 	Read(o *Object)
 	// Rows describes the settings.
 	Rows() []Row
-	// Members returns the present values as the config file has them, by their keys. Those that
-	// stand for a default by being absent are left out.
+	// Members returns the present values as the config file has them, by their keys. Absent
+	// members, which stand for a default, are left out.
 	Members() map[string]any
 }
 
@@ -154,7 +154,7 @@ func (t table[T]) Members() map[string]any {
 	return all
 }
 
-// member returns the present value as the config file has it; nil is one that is absent there.
+// member returns the present value as the config file has it; nil if the file has none.
 func (s Setting[T]) member(from *T) any {
 	switch p := s.At(from).(type) {
 	case *string:

@@ -131,7 +131,7 @@ func TestRead(t *testing.T) {
 	if !reflect.DeepEqual(v, want) || doc.Err() != nil || doc.Unknown() != nil {
 		t.Errorf("got %+v, %v, %q", v, doc.Err(), doc.Unknown())
 	}
-	// The values as the file has them are those that were read.
+	// The values as the file has them are equal to the values read.
 	members := map[string]any{"name": "é", "pooling": "2", "hosts": []string{"a", "b"}, "on": true, "slots": 3, "layers": -1, "wait_secs": 90, "only.in_file": true}
 	if diff := cmp.Diff(members, table.Members()); diff != "" {
 		t.Error(diff)

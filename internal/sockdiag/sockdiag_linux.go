@@ -85,8 +85,8 @@ func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
 	})
 }
 
-// lookupListener returns the user of the socket that gets the connections to an address: the one that
-// the kernel itself would choose, with any address or with this one.
+// lookupListener returns the user of the socket that gets the connections to an address: the
+// kernel's own choice, with any address or with this one.
 func (k *kernel) lookupListener(at netip.AddrPort) (uint32, error) {
 	return k.ask(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
 }

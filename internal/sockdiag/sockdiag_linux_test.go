@@ -210,7 +210,7 @@ func BenchmarkUserOf(b *testing.B) {
 	}
 }
 
-// The listener is the one that the kernel would choose, also if it listens at any address.
+// The listener is the kernel's choice, also if it listens at any address.
 func TestListenerOf(t *testing.T) {
 	r := open(t)
 	for name, at := range map[string]struct{ listen, dial string }{

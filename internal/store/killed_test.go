@@ -28,7 +28,7 @@ func recordPut(t *testing.T, home string) (ops []store.Op) {
 }
 
 // A process is killed after each change, and the next one finishes its work: then a power cut
-// leaves the model whole, although the first process has not synced what it left.
+// leaves the model whole, although the first process has not synced its changes.
 func TestKillThenPowerCut(t *testing.T) {
 	home := filepath.Join(ramDir(t), "models")
 	if err := os.Mkdir(home, 0o755); err != nil {

@@ -202,7 +202,7 @@ func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Logf("%d rounds: %d processes failed, %d times the model was refused", rounds, failed, torn)
 }
 
-// whole reports whether a store has the model. One that is not right must be refused.
+// whole reports whether a store has the model. A damaged model must be refused.
 func whole(t *testing.T, s *store.Store) bool {
 	t.Helper()
 	m, err := s.Ensure(t.Context(), store.Ref{Name: "m"}, nil)

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// The user of a model is the process that uses it, not the one that asks.
+// The user of a model is the process that uses it, not the process that asks.
 func TestUserIsAnotherProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the holder of a lock is known on Linux")
@@ -117,7 +117,7 @@ func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	if got := as("half") + as("rest"); got != "3" {
 		t.Fatal(got)
 	}
-	// A folder that only root can read, and one that only root can change.
+	// Two folders: only root can read the first, and change the second.
 	shards := filepath.Join(home, "blobs", "sha256")
 	closed, fixed := filepath.Join(shards, "00"), filepath.Join(shards, "01")
 	ingest := filepath.Join(fixed, ".partial-01"+strings.Repeat("0", 62))

@@ -10,8 +10,8 @@ import (
 // last change of generations, half for those of the one before.
 const keptBytes = 2 << 20
 
-// kept has masks by state, in two generations: a mask of the older one that is used moves to the
-// younger one, and once that is full it becomes the older one.
+// kept has masks by state, in two generations: a mask of the older generation moves to the
+// younger one when it is used; a full younger generation becomes the older one.
 type kept struct {
 	young, old map[automaton.State]*keptMask
 	bytes      int // of the young ones

@@ -24,7 +24,7 @@ const (
 // means no limit.
 const minTopP = 1e-6
 
-// Defaults returns the sockets' values for what a request to generate does not say. maxTokens is
+// Defaults returns the sockets' values for absent members of a request to generate. maxTokens is
 // the dialect's default of max_tokens.
 func Defaults(maxTokens int) infer.Defaults {
 	return infer.Defaults{MaxTokens: maxTokens, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}

@@ -129,7 +129,7 @@ const hostile = "<script>window.hacked = 1</script>\n\n<img src=x onerror=\"wind
 	"<iframe srcdoc=\"<script>top.hacked = 6</script>\"></iframe>\n\n" +
 	"```go\nfunc main() { println(\"</code><script>window.hacked=7</script>\") }\n```\n\nend\n"
 
-// Whatever a model says is text: no script runs, nothing is loaded, and the policy has nothing to stop.
+// An answer is text only: no script runs, nothing is loaded, and the policy has nothing to stop.
 func TestHostileMarkdown(t *testing.T) {
 	d := start(t, mock(t, hostile, `,"thinking_tokens":["<script>window.hacked = 8</script>"]`))
 	b := open(t, d.base)

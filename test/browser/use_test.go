@@ -203,7 +203,7 @@ func TestErrors(t *testing.T) {
 	value[bool](b, `(window.violations = window.violations.filter((v) => !v.includes("connect")), true)`)
 }
 
-// Images are shown before they are sent, and can be removed; one that is no image says so.
+// Images are shown before they are sent, and can be removed; for another file a message is shown.
 func TestImages(t *testing.T) {
 	d := start(t, mock(t, "a picture", `,"vision":true`))
 	b := open(t, d.base)

@@ -155,7 +155,7 @@ const (
 )
 
 // guard stops the engine when its model's files change: new requests wait for the next engine, and
-// those that run get drainTime to end. It returns a function that ends the guard.
+// running ones get drainTime to end. It returns a function that ends the guard.
 func (r *engineRun) guard(ctx context.Context) (unguard func()) {
 	child, ok := r.child.(Guarded)
 	if !ok || child.Changed() == nil {

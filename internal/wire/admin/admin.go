@@ -187,7 +187,7 @@ func (m members) capabilities(c status.Capabilities) {
 	}
 }
 
-// facts adds what is known of the entry's model.
+// facts adds the facts of the entry's model.
 func (m members) facts(c status.Capabilities) {
 	for name, text := range map[string]string{"model": c.Model, "architecture": c.Architecture, "quantization": c.Quantization} {
 		if text != "" {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked is what a completion of "hi" asks for, changed.
+// asked is the task of a completion of "hi", changed.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{Prompt: new("hi"), Defaults: llama.Defaults()}
 	change(gen)

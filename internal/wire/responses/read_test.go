@@ -235,8 +235,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// An answer that the daemon ended early fails; it never looks complete. Nor does one that is too
-// large.
+// An answer that the daemon ended early fails; it never looks complete. The same holds for
+// a too large answer.
 func TestCanceled(t *testing.T) {
 	r := read(t, ask(""))
 	if _, err := answer(r).Collect(&infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {

@@ -143,8 +143,8 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// What a request does not say is not sent: the daemon reads what the client said, and its own
-// defaults.
+// Absent members of a request are not sent: the daemon reads the client's members, and adds its
+// own defaults.
 func TestNotSaid(t *testing.T) {
 	for name, task := range map[string]*infer.Generate{
 		"messages": {Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}},

@@ -284,7 +284,7 @@ func ReadContent[T any](member, at, wrong string, content jsontext.Value, read f
 // maxIgnoredTools bounds the types of tools that are named.
 const maxIgnoredTools = 64
 
-// IgnoreTool notes the type of a tool that is left out: one that another server would run.
+// IgnoreTool notes the type of a tool that is left out: another server would run it.
 func (a *Ask) IgnoreTool(kind string) {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' }
 	if kind == "" || len(kind) > maxQuoted || len(a.Ignored) >= maxIgnoredTools || strings.ContainsFunc(kind, func(r rune) bool { return !plain(r) }) {

@@ -90,7 +90,7 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 	})
 }
 
-// A request with Repeats that runs alone computes cached tokens again, except those that an engine
+// A request with Repeats that runs alone computes cached tokens again, except tokens that an engine
 // without a history would compute with the same kernels.
 func TestLoopRepeats(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -35,7 +35,7 @@ type Sequence struct {
 	// after each change of its result.
 	Paused func() bool
 	// Repeats asks for the same logits whenever the same prompt is sent and no other sequence runs,
-	// whatever is cached. Then some cached tokens are computed again, see [schedule.Reusable].
+	// with any content of the cache. Then some cached tokens are computed again, see [schedule.Reusable].
 	Repeats bool
 	// Spent is time that was spent for the sequence before; it is reported with its first token.
 	Spent time.Duration

@@ -209,7 +209,7 @@ func (l *stepper) expected(tokens int) time.Duration {
 
 // rollback undoes a failed step for all of its sequences. After an abort, the sequences that are
 // not canceled are decoded again; after another error all fail, because the decoder does not name
-// the one that caused it.
+// the cause.
 func (l *stepper) rollback(err error) {
 	aborted := l.decoding.end()
 	if aborted {

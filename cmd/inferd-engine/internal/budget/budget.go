@@ -49,7 +49,7 @@ func (c *CPU) clock(thread int) time.Duration {
 }
 
 // threadTime is the CPU time of an OS thread; 0 if the thread has ended. The number of the clock
-// is the one that pthread_getcpuclockid returns for a thread.
+// is the result of pthread_getcpuclockid for a thread.
 func threadTime(thread int) time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^thread<<3|6), &t); err != nil {

@@ -167,7 +167,7 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// A symbolic link is refused, whatever its target is.
+// A symbolic link is refused, whatever its target.
 func TestLinkIsNotFollowed(t *testing.T) {
 	path := file(t)
 	link := filepath.Join(t.TempDir(), "compute.lock")

@@ -128,7 +128,7 @@ func (a *answer) trimLeading(text []byte) []byte {
 }
 
 // withoutTrimmed removes the logprobs of tokens that consist of trimmed text. list has the
-// tokens since the text that was sent last, without those that an earlier call removed.
+// tokens since the text that was sent last, without the tokens that an earlier call removed.
 func (a *answer) withoutTrimmed(list []infer.Logprob) []infer.Logprob {
 	n := 0
 	for n < len(list) && a.trimmed > 0 && len(list[n].Piece) <= a.trimmed {

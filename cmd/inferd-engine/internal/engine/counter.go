@@ -13,7 +13,7 @@ import (
 
 // A Counter counts the tokens of prompts, one prompt at a time, on a thread that computes only
 // while no other thread of the machine wants to: requests to count wait for no slot, so they must
-// not take time from those that do.
+// not take time from requests in slots.
 type Counter struct {
 	// CPU bounds the CPU time of rendering one prompt, as [Engine.Rendering] does. The bound on
 	// the bytes of a prompt bounds the time to tokenise it.

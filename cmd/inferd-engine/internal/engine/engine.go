@@ -37,7 +37,7 @@ type Engine struct {
 	Formats  *constraint.Compiler
 	// Dialect is how the answers of the model spell thoughts and calls; nil is text alone.
 	Dialect *dialect.Dialect
-	// Markers are the control tokens of the model, and Ends those that end an answer.
+	// Markers are the control tokens of the model, and Ends its end tokens.
 	Markers *speech.Markers
 	Ends    []llama.Token
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
@@ -133,7 +133,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	return g.finish(result, len(prompt), err)
 }
 
-// compile compiles what an answer may be; nil is any text.
+// compile compiles the constraint of an answer; nil is any text.
 func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, error) {
 	if s == nil {
 		return nil, nil //nolint:nilnil // any text is no error

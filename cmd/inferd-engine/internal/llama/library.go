@@ -71,7 +71,7 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 		return "", err
 	}
 	// The libraries' own search path begins with their folder, but loaded libraries are not searched
-	// for. So the system's libraries are loaded first, then each library before those that need it.
+	// for. So the system's libraries are loaded first, then each library before its dependents.
 	for _, name := range system {
 		_, _ = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL) // a custom build may have it in its folder instead
 	}

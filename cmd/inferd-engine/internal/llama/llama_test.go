@@ -116,7 +116,7 @@ func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+	return loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 1})
 }
 
 // loadFile is load for a file and the options of its context.

@@ -245,7 +245,7 @@ func TestCopy(t *testing.T) {
 func TestSaveAndLoad(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
-			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 1})
 			tokens := text(1, 100)
 			if _, err := read(c, 0, 0, tokens); err != nil {
 				t.Fatal(err)
@@ -288,7 +288,7 @@ func TestSaveAndLoad(t *testing.T) {
 func TestPieces(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
-			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 2})
+			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 1})
 			tokens, more := text(1, 100), text(2, 3)
 			want := fresh(t, m, c, append(tokens[:100:100], more...))
 			pieces, err := piecesOf(m, tokens, 10, 50, 100)
@@ -337,7 +337,7 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		var c *llama.Context
-		if c, err = llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: 2, IdlePriority: true}); err != nil {
+		if c, err = llama.NewContext(m, llama.ContextOptions{NCtx: 256, NBatch: 32, NSeq: 2, Threads: 1, IdlePriority: true}); err != nil {
 			return
 		}
 		defer c.Close()

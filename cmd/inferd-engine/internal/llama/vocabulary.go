@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// Vocabulary returns the tokens of the model as text, and the ids of those that end an answer, which
+// Vocabulary returns the tokens of the model as text, and the ids of its end tokens, which
 // are control tokens there. It calls yield, which may be nil, every few tokens: of a large vocabulary
 // the call takes more than 100 ms.
 func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
