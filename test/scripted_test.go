@@ -208,8 +208,8 @@ func TestHostileTools(t *testing.T) {
 			"arguments of 1 MB":           {scriptedSecond(`{"city":`+quoted(strings.Repeat("<tool_call>", 100_000))+`}`, "sunny"), "tokens, the context holds"},
 			"arguments of markers":        {scriptedSecond(`{"city":`+quoted(everything)+`}`, "sunny"), "=" + scriptedReply},
 		},
-		"{% if tools %}{{ raise_exception('tools are not for me') }}{% endif %}": {
-			"a template that raises": {ask(scriptedTool), "=" + scriptedText},
+		"{% if tools %}{{ raise_exception('tools are not for me') }}{% endif %}": { // they are described, in other words
+			"a template that raises": {ask(scriptedTool), "=" + scriptedText + "\n"},
 		},
 	} {
 		path := plain
@@ -221,6 +221,9 @@ func TestHostileTools(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				var others sync.WaitGroup
 				others.Go(func() {
+					if template != "" {
+						return
+					}
 					thoughts, text, calls := v2Parts(t, d.peer("infer.v2.sock").raw(ask(scriptedTool)))
 					checkScripted(t, "beside", thoughts, text, calls)
 				})

@@ -18,13 +18,13 @@ var publicTools = []infer.Tool{
 
 // A failure is a public failure of another engine: what the model writes, and what must come out.
 type failure struct {
-	family   string
-	answer   string
-	change   func(*infer.Generate)
-	wrong    []string // tokens that are always likelier
-	bytes    bool     // the markers are no control tokens
-	rest     string   // a further token, that may not follow
-	want     []string // nil is thoughts that are cut
+	family string
+	answer string
+	change func(*infer.Generate)
+	wrong  []string // tokens that are always likelier
+	bytes  bool     // the markers are no control tokens
+	rest   string   // a further token, that may not follow
+	want   []string // nil is thoughts that are cut
 }
 
 var numbered = &infer.Format{Schema: []byte(`{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}`)}

@@ -21,8 +21,8 @@ type spoken struct {
 }
 
 // allSpoken are the speeches of all families, with markers as control tokens and as bytes.
-func allSpoken(t testing.TB) (all []spoken) {
-	t.Helper()
+func allSpoken(tb testing.TB) (all []spoken) {
+	tb.Helper()
 	fixtures := dialect.Fixtures()
 	var names []string
 	for name := range fixtures {
@@ -38,9 +38,9 @@ func allSpoken(t testing.TB) (all []spoken) {
 					if place != dialect.Before && (!d.Thinking.Has() || d.Next != "") {
 						continue
 					}
-					k, err := compile(t, m, speech.Options{Dialect: d, Tools: tools, Choice: infer.ToolChoice{Mode: choice}, Place: place})
+					k, err := compile(tb, m, speech.Options{Dialect: d, Tools: tools, Choice: infer.ToolChoice{Mode: choice}, Place: place})
 					if err != nil {
-						t.Fatal(err)
+						tb.Fatal(err)
 					}
 					all = append(all, spoken{m, k, d, choice != infer.ToolNone})
 				}
@@ -166,7 +166,7 @@ func FuzzText(f *testing.F) {
 		return len(s.model.markers) < 2 || s.d.Calls.Alone || s.d.Next != "" || strings.HasPrefix(s.d.Name, "qwen3-coder")
 	})
 	seeds(f)
-	f.Fuzz(func(t *testing.T, of uint8, seed uint64, text string) {
+	f.Fuzz(func(t *testing.T, of uint8, _ uint64, text string) {
 		s := all[int(of)%len(all)]
 		r, err := open(t, s.model, s.k)
 		if err != nil {

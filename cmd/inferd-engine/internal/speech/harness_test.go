@@ -107,30 +107,30 @@ func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 }
 
 // compile compiles a speech for a model.
-func compile(t testing.TB, m model, o speech.Options) (*constraint.Constraint, error) {
-	t.Helper()
+func compile(tb testing.TB, m model, o speech.Options) (*constraint.Constraint, error) {
+	tb.Helper()
 	_, ends := m.Vocabulary(nil)
 	o.Markers, o.Ends = speech.NewMarkers(m.ids()), ends
 	s, err := speech.New(o)
 	if err != nil {
 		return nil, err
 	}
-	k, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", s)
+	k, err := (&constraint.Compiler{Model: m}).Compile(tb.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(k.Release)
+	tb.Cleanup(k.Release)
 	return k, nil
 }
 
 // open begins an answer.
-func open(t testing.TB, m model, k *constraint.Constraint) (*run, error) {
-	t.Helper()
+func open(tb testing.TB, m model, k *constraint.Constraint) (*run, error) {
+	tb.Helper()
 	a, err := k.Open(1 << 20)
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(a.Close)
+	tb.Cleanup(a.Close)
 	r := &run{model: m, answer: a}
 	r.speech, _ = k.Source().(*speech.Speech)
 	r.parser = r.speech.Parser(a.Place())
