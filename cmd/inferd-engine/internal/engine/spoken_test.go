@@ -60,7 +60,7 @@ func hear(t *testing.T, e *engine.Engine, gen *infer.Generate) *heard {
 func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error) {
 	t.Helper()
 	h := new(heard)
-	err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(ev infer.Event) error {
+	err := e.Handle(t.Context(), &infer.Request{Peer: infer.Peer{User: "1000"}, Task: gen}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			h.text.Write(ev.Delta)

@@ -8,7 +8,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/schema"
 )
 
 // Marks of the grammar, for the parser.
@@ -26,6 +25,9 @@ const (
 	markArgs                                               // the arguments begin
 	markArgsEnd                                            // the arguments have ended
 	markCallEnd                                            // the call is whole
+	markJSON                                               // an argument has ended, which is JSON
+	markLine                                               // a raw one has ended, before the white space of the tag
+	markRaw                                                // a raw one has ended right before the tag
 )
 
 // maxSpace is the most white space where a dialect has some and its exact amount says nothing.
@@ -54,7 +56,6 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{Budget: budget})
 	if s.mayCall() {
-		s.kinds = make([]map[string]schema.Kinds, len(s.named))
 		for i := range s.named {
 			rule, err := w.arguments(i)
 			if err != nil {
