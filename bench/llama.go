@@ -147,6 +147,9 @@ func (p *peers) ggufOf(name, built string) (string, error) {
 		return builtin.Ensure(p.bin, "tiny")
 	case "big-q8_0", "big-q4_k_m":
 	default:
+		if strings.HasSuffix(name, ".gguf") {
+			return filepath.Abs(name)
+		}
 		return "", fmt.Errorf("none is called %q", name)
 	}
 	big, err := bigModel()

@@ -42,8 +42,12 @@ func main() {
 			return
 		}
 	}
-	if len(os.Args) == 3 && os.Args[1] == echoFlag {
-		fmt.Fprintln(os.Stderr, "echo:", echoMain(os.Args[2]))
+	if len(os.Args) == 3 && (os.Args[1] == echoFlag || os.Args[1] == echoHTTPFlag) {
+		echo := echoMain
+		if os.Args[1] == echoHTTPFlag {
+			echo = echoHTTP
+		}
+		fmt.Fprintln(os.Stderr, "echo:", echo(os.Args[2]))
 		os.Exit(1)
 	}
 	if err := dispatch(os.Args[1:], os.Stdout); err != nil {
@@ -96,6 +100,7 @@ func run(args []string, out io.Writer) error {
 	tokens := fs.Int("tokens", 64, "`tokens` of each stream")
 	starts := fs.Int("starts", 11, "`times` to start the daemon")
 	only := fs.Bool("perimeter", false, "measure only figures without an engine")
+	onlyHTTP := fs.Bool("http", false, "measure only the HTTP bridge")
 	paced := fs.Int("paced", 3000, "`tokens` of the clock engine")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -111,6 +116,9 @@ func run(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d cores, %s/%s, %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach")
+	if *onlyHTTP {
+		return b.onlyHTTP()
+	}
 	if err := b.perimeter(); err != nil {
 		return fmt.Errorf("perimeter: %w", err)
 	}
@@ -127,7 +135,10 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("big model: %w", err)
 	}
-	return b.stream(model, *pairs, *tokens, *paced)
+	if err := b.stream(model, *pairs, *tokens, *paced); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	return b.chatRates(model)
 }
 
 // bigEdition is the folder of the cached model. It must change whenever the output of [builtin.Big]

@@ -33,6 +33,7 @@ func (b *bench) perimeter() error {
 		{"crowd", b.crowd},
 		{"token frames", b.tokenFrames},
 		{"short requests", b.shortRequests},
+		{"requests over HTTP", b.overHTTP},
 		{"idle connections", b.idle},
 		{"attachments", b.attachments},
 		{"admission", b.admission},

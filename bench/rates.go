@@ -134,14 +134,9 @@ func (p *peers) answers(s *side, n, tokens int) ([]load.Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	outcomes := make([]load.Outcome, n)
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() {
-			outcomes[i] = client.Ask(p.ctx, load.Shot{Target: s.target, Request: prompt(32, tokens), Trace: true}, nil)
-		})
-	}
-	all.Wait()
+	outcomes := p.together(client, n, func() load.Shot {
+		return load.Shot{Target: s.target, Request: prompt(32, tokens), Trace: true}
+	})
 	for i := range outcomes {
 		switch err := outcomes[i].Err(); {
 		case err != nil:
@@ -151,6 +146,17 @@ func (p *peers) answers(s *side, n, tokens int) ([]load.Outcome, error) {
 		}
 	}
 	return outcomes, nil
+}
+
+// together sends n requests at once.
+func (p *peers) together(client load.Doer, n int, shot func() load.Shot) []load.Outcome {
+	outcomes := make([]load.Outcome, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { outcomes[i] = client.Ask(p.ctx, shot(), nil) })
+	}
+	all.Wait()
+	return outcomes
 }
 
 // overlap returns the rate of answers within the window in which all of them are running,

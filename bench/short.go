@@ -46,7 +46,7 @@ func (b *bench) shortRequests() error {
 		return err
 	}
 	b.report("  one of them, at 1,000 a second", "p99 <= 1 ms", "p50 %s, p99 %s", median(took), percentile(took, 99))
-	p, err := newEcho()
+	p, err := newEcho(echoFlag, v1Leaf)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (b *bench) shortRequests() error {
 // to every request: the cost of a request without a daemon.
 const echoFlag = "--echo"
 
-func newEcho() (*daemon, error) {
+func newEcho(flag, leaf string) (*daemon, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func newEcho() (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &daemon{cmd: exec.Command(self, echoFlag, filepath.Join(dir, v1Leaf)), dir: dir}
+	p := &daemon{cmd: exec.Command(self, flag, filepath.Join(dir, leaf)), dir: dir}
 	if err := p.cmd.Start(); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err

@@ -69,8 +69,8 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	if err := d.waitReady(); err != nil {
 		return nil, err
 	}
-	for _, leaf := range []string{"", v1Leaf, v2Leaf, lpLeaf} {
-		if err := os.Chmod(filepath.Join(d.dir, leaf), 0o777); err != nil {
+	for _, leaf := range []string{"", v1Leaf, v2Leaf, lpLeaf, httpLeaf} {
+		if err := os.Chmod(filepath.Join(d.dir, leaf), 0o777); err != nil && leaf != httpLeaf { // older builds have no HTTP
 			return nil, err
 		}
 	}

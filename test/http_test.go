@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -244,7 +245,8 @@ func TestHTTPOtherUsers(t *testing.T) {
 	}
 }
 
-// A user that opens connections without end gets a status, and another user is served meanwhile.
+// A user that opens connections without end, and lets them idle, gets a status, and another user is
+// served meanwhile; once they are closed, nothing of them is left.
 func TestHTTPFlood(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -253,34 +255,97 @@ func TestHTTPFlood(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"open":true},"backends":[{"kind":"mock","name":"gen"}]}`)
 	d.waitReady()
 	addr := d.httpAddr()
-	var held []net.Conn
+	before := d.trace()
+	held := make([]net.Conn, 0, 10_000)
 	defer func() {
 		for _, nc := range held {
 			_ = nc.Close()
 		}
 	}()
 	refused := 0
-	for i := range 10_000 {
+	for i := range min(cap(held), descriptorsLeft(t)) {
 		nc, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
-		if i < 1024 {
-			held = append(held, nc) // idle
-		} else if i%500 == 0 {
-			_ = nc.SetDeadline(time.Now().Add(patience))
-			if all, err := io.ReadAll(nc); err == nil && bytes.HasPrefix(all, []byte("HTTP/1.1 503")) && bytes.Contains(all, []byte("Retry-After: 1")) {
-				refused++
-			}
-			if status, body := curlAs(t, 61234, "-d", hiGen, "http://"+addr+"/v1/chat/completions"); status != "200" {
-				t.Fatalf("another user, after %d connections: %s %s", i, status, body)
-			}
-			_ = nc.Close()
-		} else {
-			_ = nc.Close()
+		held = append(held, nc)
+		if i < 1024 || i%500 != 0 {
+			continue
+		}
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		if all, err := io.ReadAll(nc); err == nil && bytes.HasPrefix(all, []byte("HTTP/1.1 503")) && bytes.Contains(all, []byte("Retry-After: 1")) {
+			refused++
+		}
+		if status, body := curlAs(t, 61234, "-d", hiGen, "http://"+addr+"/v1/chat/completions"); status != "200" {
+			t.Fatalf("another user, after %d connections: %s %s", i, status, body)
 		}
 	}
 	if refused == 0 {
 		t.Error("no connection was refused with a status")
+	}
+	for _, nc := range held {
+		_ = nc.Close()
+	}
+	d.recovers(before)
+}
+
+// descriptorsLeft is how many connections this process may open.
+func descriptorsLeft(t *testing.T) int {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	const others = 200
+	return int(min(limit.Cur, 1<<20)) - others
+}
+
+// A user that sends requests without end fills its own queue only: over TCP, too, another user's
+// request gets the next slot that is free.
+func TestHTTPFloodOfRequests(t *testing.T) {
+	asRoot(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl")
+	}
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"open":true},"backends":[{"kind":"mock","name":"gen","n_slots":2,"tokens":["a","b","c"],"token_delay_ms":100}]}`)
+	d.waitReady()
+	url := "http://" + d.httpAddr() + "/v1/chat/completions"
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	c := &http.Client{Timeout: patience}
+	for range 24 { // 2 run, 10 wait, others are refused
+		flood.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if res, err := c.Post(url, "application/json", strings.NewReader(hiGen)); err == nil {
+					_, _ = io.Copy(io.Discard, res.Body)
+					_ = res.Body.Close()
+				}
+			}
+		})
+	}
+	defer flood.Wait()
+	defer close(stop)
+	eventually(t, "the queue is full", func() bool { return d.load() == 12 })
+	least := patience
+	for range 5 {
+		status, body := curlAs(t, 61234, "-d", hiGen, url)
+		var answer struct {
+			Timings struct {
+				QueueMS float64 `json:"queue_ms"`
+			}
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || status != "200" {
+			t.Fatalf("another user: %s %s", status, body)
+		}
+		least = min(least, time.Duration(answer.Timings.QueueMS*float64(time.Millisecond)))
+	}
+	// The ten requests that wait would take 1.5 s.
+	if least > 900*time.Millisecond {
+		t.Errorf("another user waited for %s or more", least)
 	}
 }

@@ -34,7 +34,7 @@ func dialInferd(ctx context.Context, t Target) (*inferdConn, error) {
 	case V1, V2:
 	case LP:
 		framing = frame.Prefixed
-	case Llama:
+	case Llama, Chat:
 		fallthrough
 	default:
 		return nil, fmt.Errorf("no socket of inferd speaks %q", t.Dialect)
@@ -86,6 +86,8 @@ func newQuestion(d Dialect, id string, r *Request) ([]byte, error) {
 		q.Grammar = r.Grammar
 	} else if r.Grammar != "" {
 		q.Format = map[string]any{"type": "grammar", "grammar": r.Grammar}
+	} else if r.Schema != "" {
+		q.Format = map[string]any{"type": "json_schema", "schema": json.RawMessage(r.Schema)}
 	}
 	if d == LP {
 		q.WireVersion = 1

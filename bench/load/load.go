@@ -27,6 +27,7 @@ const (
 	V2    Dialect = "v2"    // inferd, lines of JSON
 	LP    Dialect = "lp"    // inferd, length-prefixed v2
 	Llama Dialect = "llama" // llama-server, HTTP with events
+	Chat  Dialect = "chat"  // chat completions of any server, HTTP with events
 )
 
 // A Target is a Unix socket and its dialect.
@@ -42,6 +43,7 @@ type Request struct {
 	Temperature float64
 	Model       string // name of an entry of inferd; empty means the first
 	Grammar     string // GBNF
+	Schema      string // of JSON, in v2; empty is none
 }
 
 // A Shot is a request with its time, its hang-up and the data to record.
@@ -234,8 +236,12 @@ func (a *Asker) session(ctx context.Context, t Target) (session, error) {
 		return c, nil
 	}
 	a.mu.Unlock()
-	if t.Dialect == Llama {
+	switch t.Dialect {
+	case Llama:
 		return dialCompletions(t), nil
+	case Chat:
+		return dialChat(t), nil
+	case V1, V2, LP:
 	}
 	return dialInferd(ctx, t)
 }

@@ -29,7 +29,7 @@ func (a *Automaton) Alike(s State) State {
 	a.begin()
 	for _, it := range a.items[st.first : st.first+st.items] {
 		if n := &a.g.nodes[it.node]; n.kind == kindDFA && len(a.g.dfas[n.x].Accept) > alikeFrom && len(a.g.dfas[n.x].Edges) <= alikeTo {
-			it.count = a.alike(n.x)[it.count]
+			it.count = a.g.dfas[n.x].alike()[it.count]
 		}
 		a.out = append(a.out, it)
 	}
@@ -41,16 +41,15 @@ func (a *Automaton) Alike(s State) State {
 	return like
 }
 
-// alike returns for each state of a DFA the first one that it cannot be told from by texts of
-// up to Lookahead bytes: states are divided as many times by where their bytes lead.
-func (a *Automaton) alike(dfa int32) []int32 {
-	if a.similar == nil {
-		a.similar = make([][]int32, len(a.g.dfas))
-	}
-	if a.similar[dfa] != nil {
-		return a.similar[dfa]
-	}
-	d := a.g.dfas[dfa]
+// alike returns for each state of a DFA the first state that takes the same texts of up to Lookahead
+// bytes. It is computed once.
+func (d *DFA) alike() []int32 {
+	d.compared.Do(func() { d.like = d.compare() })
+	return d.like
+}
+
+// compare divides the states Lookahead times by where their bytes lead.
+func (d *DFA) compare() []int32 {
 	n := len(d.Accept)
 	seed := rand.Uint64() //nolint:gosec // so that nobody can choose states whose hashes collide
 	mix := func(h, v uint64) uint64 {
@@ -81,6 +80,5 @@ func (a *Automaton) alike(dfa int32) []int32 {
 		}
 		out[s] = first[h]
 	}
-	a.similar[dfa] = out
 	return out
 }

@@ -1,14 +1,17 @@
 package automaton
 
+import "slices"
+
 // A Builder makes a [Grammar], nodes from the end to the beginning: each takes the node that
 // follows it. The zero value is ready for use.
 type Builder struct {
 	Budget *Budget // nil has the default bounds
 	Depth  int     // of calls made with Nest, in each other; 0 means 128
 
-	g    Grammar
-	sets map[Set]int32
-	dfas map[*DFA]int32
+	g     Grammar
+	sets  map[Set]int32
+	dfas  map[*DFA]int32
+	parts []int32 // where the nodes of the bodies end, in the order in which they were made
 }
 
 // Spend is [Budget.Spend] of the builder's budget.
@@ -21,6 +24,9 @@ func (b *Builder) Spend(bytes int) bool {
 
 func (b *Builder) add(n node) Node {
 	b.Spend(36) // with its cost, height and slack
+	if len(b.g.nodes) == cap(b.g.nodes) {
+		b.g.nodes = slices.Grow(b.g.nodes, len(b.g.nodes)+64) // append grows large slices too often
+	}
 	b.g.nodes = append(b.g.nodes, n)
 	return Node(len(b.g.nodes) - 1)
 }
@@ -140,7 +146,10 @@ func (b *Builder) Rule() Rule {
 }
 
 // Body defines a rule.
-func (b *Builder) Body(r Rule, start Node) { b.g.rules[r] = int32(start) }
+func (b *Builder) Body(r Rule, start Node) {
+	b.g.rules[r] = int32(start)
+	b.parts = append(b.parts, int32(len(b.g.nodes)))
+}
 
 // Call takes a text of a rule.
 func (b *Builder) Call(r Rule, next Node) Node {

@@ -74,11 +74,24 @@ func (c *Cursor) Try(p []byte) bool {
 func (c *Cursor) run(p []byte) State {
 	s := c.state
 	for _, b := range p {
-		if s = c.a.Next(s, b); s == Dead || c.a.g.guard && !c.guard.advance(c.a, s, b) {
+		if s = c.a.Next(s, b); s != Dead && c.a.g.guard {
+			s = c.guard.advance(c.a, s, b)
+		}
+		if s == Dead {
 			return Dead
 		}
 	}
 	return s
+}
+
+// Behind returns the state behind bytes, which are not followed; [Dead] if they do not fit.
+func (c *Cursor) Behind(p []byte) State {
+	if !c.a.g.guard {
+		return c.run(p)
+	}
+	c.guard.begin()
+	defer c.guard.rollback()
+	return c.run(p)
 }
 
 // FeedToken follows a token that is taken by its id; see [Builder.Token]. If it does not fit it
@@ -186,8 +199,14 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 			_, ok = c.Follow(at, b)
 			fresh = !ok // at equal cost, prefer a way off the finished spellings
 		}
-		if to != Dead && a.Cost(next) == cost && (off || !fresh) || a.g.guard && !c.guard.try(a, next, b) {
+		farther := func() bool { return to != Dead && (a.Cost(next) > cost || a.Cost(next) == cost && (off || !fresh)) }
+		if farther() {
 			return
+		}
+		if a.g.guard {
+			if next = c.guard.try(a, next, b); next == Dead || farther() {
+				return
+			}
 		}
 		best, to, cost, off = Symbol(b), next, a.Cost(next), fresh
 	}
@@ -209,7 +228,7 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 		}
 	})
 	if best >= 0 && best < 256 && a.g.guard {
-		c.guard.advance(a, to, byte(best))
+		to = c.guard.advance(a, a.Next(s, byte(best)), byte(best))
 	}
 	return best, to
 }

@@ -1,5 +1,7 @@
 package automaton
 
+import "sync"
+
 // A DFA is a deterministic automaton over bytes. State 0 is the start. A byte without an edge
 // is refused. Every state must have a way to an accepting one.
 type DFA struct {
@@ -9,6 +11,9 @@ type DFA struct {
 	// Plain has for each state the number of arbitrary plain characters that it surely
 	// takes; see [Plain]. Nil means 0 for all states.
 	Plain []int32
+
+	measured, compared sync.Once
+	dist, like         []int32 // see distances and alike
 }
 
 // An Edge is a transition of a [DFA] for a range of bytes.
@@ -40,8 +45,13 @@ func target(edges []Edge, b byte) int32 {
 	return -1
 }
 
-// distances returns for each state the fewest bytes to an accepting one.
+// distances returns for each state the fewest bytes to an accepting one. It is computed once.
 func (d *DFA) distances() []int32 {
+	d.measured.Do(func() { d.dist = d.measure() })
+	return d.dist
+}
+
+func (d *DFA) measure() []int32 {
 	n := len(d.Accept)
 	dist := make([]int32, n)
 	sources := make([][2]int32, 0, len(d.Edges)) // to, from

@@ -13,39 +13,39 @@
 //
 // # Items, stacks, states
 //
-// An item is a place in the grammar: a node, a stack of return nodes, a number, and the marks
-// that were passed since the last byte. The number is what its node needs: repetitions so
-// far, the state of a DFA, or the characters so far. It counts up to the minimum where there is no
-// maximum, so the number of items stays finite. A call whose return node only ends its rule
-// pushes nothing.
+// An item is a place in the grammar: a node, a stack of return nodes, a counter, and the marks
+// passed since the last byte. The counter belongs to the node: repetitions so far, the state of a
+// DFA, or characters so far. Without a maximum it stops at the minimum, so the number of items stays
+// finite. A call pushes nothing if its return node only ends the calling rule.
 //
-// A state is a sorted set of items, at most [MaxItems], with the answer to "may the text end
-// here". Stacks and states are hash-consed: equal ones have one index. Transitions are made
-// when first needed, one per class of bytes that all sets and DFAs of the grammar treat alike,
-// and kept. All of this lies in slices without pointers. At [MaxStates] states or 32 MiB the
-// automaton begins anew with the states of its open cursors.
+// A state is a sorted set of items, at most [MaxItems], and a bit that says whether the text may end
+// there. Stacks and states are hash-consed: equal ones have one index. Transitions are computed on
+// first use and stored, one for each class of bytes that all sets and DFAs of the grammar treat alike.
+// All of this lies in slices without pointers. Beyond [MaxStates] states or 32 MiB, [Automaton.Renew]
+// drops all states but those of open cursors.
 //
-// Every item has a way to the end of the text: parts of a grammar that no text satisfies are
-// cut off when it is built, and an item whose stack could not be emptied within the depth of
-// the grammar is never made. So a state without a next byte may end, and no text leads
-// into a dead end. [Automaton.Cost] is the number of bytes to the nearest end.
+// Every item has a way to the end of the text. [Builder.Build] removes the parts of a grammar that
+// match no text, and an item is never made if its stack could not be emptied within the grammar's
+// depth. So a state without a next byte may end, and no text leads into a dead end.
+// [Automaton.Cost] is the number of bytes to the nearest end.
 //
 // # Guards
 //
-// Repeated names in an object, and repeated items in an array of unique ones, need more memory than a
-// state has. The marks [Open], [Begin], [End] and [Close] frame the scopes and the spellings
-// in them; a [Cursor] keeps the finished spellings of each open scope in a trie. A byte after
-// which no new spelling could be finished is refused, so guards lead into no dead end either.
-// Guards belong to the cursor and not to the state.
+// A state cannot remember the names in an object, or the items of an array with unique items. The
+// marks [Open], [Begin], [End] and [Close] delimit scopes and the spellings in them; a [Cursor] keeps
+// the finished spellings of each open scope in a trie. At a byte that repeats a spelling, the ways that
+// passed End are dropped; other ways, of an alternative without unique items, remain. A byte is refused if
+// it leaves no way to a new spelling, so guards lead into no dead end either. Guards belong to the cursor,
+// not to the state.
 //
 // # Decisions
 //
-// Where a text may go on in several ways, the marks [Commit] and [Forbid] decide. A byte at which
-// some way passes Commit ends all ways that do not pass it there: the first marker that is whole wins
-// over the text that might have gone on. A byte at which a way passes Forbid is refused; there must
-// be other ways on. Such grammars are made of free text with markers in it. The cost of a
-// state is that of its own ways: a byte that decides may lead to a higher one.
+// The marks [Commit] and [Forbid] decide between several ways to go on, for free text with markers in
+// it. At a byte where a way passes Commit, all ways without Commit end: a complete marker takes
+// precedence over the text that could also have continued. A byte where a way passes Forbid is refused;
+// the grammar must have another way there. The cost of a state ignores decisions: a byte that decides may
+// lead to a state of higher cost.
 //
-// Marks from [User] up mean nothing here: a parser of the text reads them with [Automaton.Marks]
-// and [Automaton.SureMarks].
+// Marks from [User] on have no meaning in this package: a parser of the text reads them with
+// [Automaton.Marks] and [Automaton.SureMarks].
 package automaton

@@ -68,15 +68,14 @@ func (g *guard) undo(change, node int) {
 	g.log, g.nodes = g.log[:change], g.nodes[:node]
 }
 
-// try reports whether a byte may be followed to a state. It belongs between begin and
-// rollback.
-func (g *guard) try(a *Automaton, s State, b byte) bool {
+// try is advance, and undoes it. It belongs between begin and rollback.
+func (g *guard) try(a *Automaton, s State, b byte) State {
 	g.tried = append(g.tried[:0], g.scopes...)
 	change, node := len(g.log), len(g.nodes)
-	ok := g.advance(a, s, b)
+	s = g.advance(a, s, b)
 	g.undo(change, max(node, min(1, len(g.nodes))))
 	g.scopes = append(g.scopes[:0], g.tried...)
-	return ok
+	return s
 }
 
 func (g *guard) node(at int32) *spelling {
@@ -98,12 +97,13 @@ func (g *guard) child(at int32, b byte) int32 {
 	return 0
 }
 
-// advance follows a byte that led to a state. It reports false if the byte would repeat a
-// spelling, or leave no way to a new one.
-func (g *guard) advance(a *Automaton, s State, b byte) bool {
+// advance follows a byte that led to a state. It returns the state with the ways that remain: those
+// on which the byte repeats a spelling are dropped. It is [Dead] if there is no other, or if no way
+// leads to a new spelling.
+func (g *guard) advance(a *Automaton, s State, b byte) State {
 	m := a.states[s].marks & guards
 	if m == 0 && len(g.scopes) == 0 {
-		return true
+		return s
 	}
 	if len(g.nodes) == 0 {
 		g.nodes = append(g.nodes, spelling{}) // 0 is none
@@ -113,7 +113,10 @@ func (g *guard) advance(a *Automaton, s State, b byte) bool {
 		if m&End == 0 {
 			g.spell(&g.scopes[n-1], b)
 		} else if !g.finish(&g.scopes[n-1]) {
-			return false
+			if s = a.without(s, End); s == Dead {
+				return Dead
+			}
+			m = a.states[s].marks & guards
 		}
 	}
 	if n := len(g.scopes); m&Close != 0 && n > 0 {
@@ -128,13 +131,16 @@ func (g *guard) advance(a *Automaton, s State, b byte) bool {
 	}
 	n := len(g.scopes)
 	if n == 0 {
-		return true
+		return s
 	}
 	top := &g.scopes[n-1]
 	if m&Begin != 0 {
 		top.recording, top.at, top.started, top.fresh = true, top.root, false, false
 	}
-	return !top.recording || top.fresh || !top.any || g.open(a, s, top.at, top.started)
+	if top.recording && !top.fresh && top.any && !g.open(a, s, top.at, top.started) {
+		return Dead
+	}
+	return s
 }
 
 // spell appends a byte to the spelling of a scope.
@@ -167,7 +173,8 @@ func (g *guard) finish(top *scope) bool {
 	return true
 }
 
-// open reports whether a new spelling can come out of a state and a node of the trie.
+// open reports whether a state and a node of the trie lead to a new spelling, or to the end of a spelling
+// that may be repeated.
 func (g *guard) open(a *Automaton, s State, at int32, started bool) bool {
 	if a.states[s].end || a.states[s].tokens {
 		return true
@@ -178,9 +185,9 @@ func (g *guard) open(a *Automaton, s State, at int32, started bool) bool {
 		if next == Dead {
 			continue
 		}
-		m := a.states[next].marks
-		if m&End != 0 || m&Close != 0 {
-			if !started || !g.nodes[at].final {
+		st := &a.states[next]
+		if st.marks&End != 0 || st.marks&Close != 0 {
+			if !started || !g.nodes[at].final || st.sure&End == 0 {
 				return true
 			}
 			continue

@@ -73,9 +73,11 @@ func (a *Automaton) stateOf(end bool) State {
 	i := int32(len(a.states))
 	a.items = append(a.items, a.out...)
 	a.states = append(a.states, st)
-	for range a.classes {
-		a.next = append(a.next, 0)
+	if n := len(a.next) + a.classes; n > cap(a.next) {
+		a.next = slices.Grow(a.next, n) // append grows large slices too often
 	}
+	a.next = a.next[:len(a.next)+a.classes]
+	clear(a.next[len(a.next)-a.classes:])
 	a.stateTable[slot] = i
 	if 2*len(a.states) > len(a.stateTable) {
 		a.stateTable = make([]int32, 4*len(a.stateTable))

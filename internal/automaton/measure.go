@@ -2,26 +2,121 @@ package automaton
 
 import "slices"
 
-// measure computes the costs and the heights of all nodes: the least fixpoints, from above.
+// measure computes the costs and the heights of all nodes: the least fixpoints, from above. The nodes are
+// measured in parts, which end where a body does: most nodes refer to earlier ones of their part. A part is
+// measured again when one that it refers to has changed.
 func (b *Builder) measure() {
 	g := &b.g
 	g.cost = slices.Repeat([]int32{never}, len(g.nodes))
 	g.height = slices.Clone(g.cost)
-	for changed, backward := true, false; changed; backward = !backward {
-		changed = false
-		for i := range g.nodes {
-			if backward {
-				i = len(g.nodes) - 1 - i
+	p := g.divide(b.parts)
+	due := slices.Repeat([]bool{true}, len(p.begins)-1)
+	for again := true; again; {
+		again = false
+		for k := len(due) - 1; k >= 0; k-- { // rules are usually made before those that they call
+			if !due[k] {
+				continue
 			}
-			if i&63 == 0 && !b.Spend(0) {
+			due[k] = false
+			if !b.Spend(0) {
 				return
 			}
-			cost, height := g.measureNode(&g.nodes[i])
-			if cost < g.cost[i] || height < g.height[i] {
-				g.cost[i], g.height[i], changed = min(cost, g.cost[i]), min(height, g.height[i]), true
+			if !b.measurePart(p.begins[k], p.begins[k+1], p.loops[k]) {
+				continue
+			}
+			for _, user := range p.users[p.first[k]:p.first[k+1]] {
+				due[user] = true
+				again = again || int(user) >= k
 			}
 		}
 	}
+}
+
+// measurePart measures the nodes of a part, several times if it has loops. It reports whether one has changed.
+func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
+	g := &b.g
+	for again := true; again; {
+		again = false
+		for i := begin; i < end; i++ {
+			if i&63 == 0 && !b.Spend(0) {
+				return changed
+			}
+			cost, height := g.measureNode(&g.nodes[i])
+			if cost < g.cost[i] || height < g.height[i] {
+				g.cost[i], g.height[i] = min(cost, g.cost[i]), min(height, g.height[i])
+				again, changed = loops, true
+			}
+		}
+	}
+	return changed
+}
+
+// parts divide the nodes.
+type parts struct {
+	begins []int32 // of each part its first node, and the number of nodes
+	loops  []bool  // of each part, whether a node refers to a later one, or to itself
+	first  []int32 // of each part, the first of its users; one more
+	users  []int32 // parts that refer to it
+}
+
+// divide divides the nodes into parts with the given ends.
+func (g *Grammar) divide(ends []int32) *parts {
+	p := &parts{begins: []int32{0}}
+	part := make([]int32, len(g.nodes))
+	for _, end := range append(ends, int32(len(g.nodes))) {
+		if begin := p.begins[len(p.begins)-1]; begin < end {
+			for i := begin; i < end; i++ {
+				part[i] = int32(len(p.begins) - 1)
+			}
+			p.begins = append(p.begins, end)
+		}
+	}
+	n := len(p.begins) - 1
+	p.loops, p.first = make([]bool, n), make([]int32, n+1)
+	var uses [][2]int32 // a part, and one that refers to it
+	refer := func(from int, to int32) {
+		k, user := part[to], part[from]
+		switch use := [2]int32{k, user}; {
+		case k == user:
+			p.loops[k] = p.loops[k] || int(to) >= from
+		case len(uses) == 0 || uses[len(uses)-1] != use:
+			uses = append(uses, use)
+			p.first[k+1]++
+		}
+	}
+	for i := range g.nodes {
+		g.references(int32(i), func(to int32) { refer(i, to) })
+	}
+	for k := range n {
+		p.first[k+1] += p.first[k]
+	}
+	p.users = make([]int32, len(uses))
+	at := slices.Clone(p.first)
+	for _, use := range uses {
+		p.users[at[use[0]]] = use[1]
+		at[use[0]]++
+	}
+	return p
+}
+
+// references calls yield for each node that a node's cost depends on.
+func (g *Grammar) references(i int32, yield func(to int32)) {
+	n := &g.nodes[i]
+	switch n.kind {
+	case kindEnd:
+		return
+	case kindAlt:
+		for _, way := range g.lists[n.x : n.x+n.y] {
+			yield(way)
+		}
+		return
+	case kindCall, kindRepeat:
+		if start := g.rules[n.x]; start >= 0 {
+			yield(start)
+		}
+	case kindSet, kindDFA, kindText, kindToken, kindOther, kindMark:
+	}
+	yield(n.next)
 }
 
 // add32 adds costs.

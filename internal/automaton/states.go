@@ -13,7 +13,7 @@ const (
 )
 
 // ErrItems is the error of a text that could go on in more than [MaxItems] ways.
-var ErrItems = errors.New("the text could go on in more than 4096 ways")
+var ErrItems = errors.New("the text could go on in more than 4096 ways: too many alternatives begin alike")
 
 // A State is an index of a state of an [Automaton]. It stays valid until Renew.
 type State int32
@@ -56,7 +56,6 @@ type Automaton struct {
 	next    []State // of each state, one entry per class; 0 is unknown, and state 0 is unused
 	classes int
 
-	similar                [][]int32 // see alike; of each DFA, once it is needed
 	frameTable, stateTable []int32
 	cursors                []*Cursor
 	renewed                int
@@ -102,6 +101,24 @@ func (a *Automaton) Start() State {
 	a.begin()
 	a.push(a.g.start, 0, 0, 0)
 	return a.intern()
+}
+
+// without returns a state without the ways that passed a mark at the byte before it; [Dead] if there is no
+// other.
+func (a *Automaton) without(s State, m Mark) State {
+	st := a.states[s]
+	a.begin()
+	end := false
+	for _, it := range a.items[st.first : st.first+st.items] {
+		if it.marks&m == 0 {
+			a.out = append(a.out, it)
+			end = end || a.g.nodes[it.node].kind == kindEnd
+		}
+	}
+	if len(a.out) == 0 {
+		return Dead
+	}
+	return a.stateOf(end)
 }
 
 // MayEnd reports whether the text may end in a state.

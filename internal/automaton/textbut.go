@@ -3,6 +3,7 @@ package automaton
 import (
 	"math"
 	"slices"
+	"sync"
 )
 
 // TextBut returns the texts that [Builder.Text] takes, of any length, but for the given ones. These
@@ -55,7 +56,7 @@ func (t *wordTrie) node(text int32) int32 {
 	return int32(len(t.nodes) - 1)
 }
 
-// add adds a word. One that is no text is left out.
+// add adds a word, unless it is no text.
 func (t *wordTrie) add(word string) {
 	at, text := int32(0), int32(whole)
 	for i := range len(word) {
@@ -81,27 +82,37 @@ func (t *wordTrie) add(word string) {
 // appendEdges appends the edges of a state within a character: to the children, and for all other
 // bytes to the text states.
 func appendEdges(edges []Edge, text, free int32, children []wordChild) []Edge {
-	for lo := 0; lo < 256; {
-		to := textNext(text, byte(lo))
-		hi := lo
-		for hi < 255 && textNext(text, byte(hi+1)) == to {
-			hi++
-		}
-		for to != refused && lo <= hi {
-			if len(children) > 0 && int(children[0].b) <= hi {
-				c := children[0]
-				children = children[1:]
-				if lo < int(c.b) {
-					edges = append(edges, Edge{byte(lo), c.b - 1, free + to})
-				}
-				edges = append(edges, Edge{c.b, c.b, c.to})
-				lo = int(c.b) + 1
-				continue
+	for _, e := range textEdges()[text] {
+		lo, hi := int(e.Lo), int(e.Hi)
+		for ; len(children) > 0 && int(children[0].b) <= hi; children = children[1:] {
+			c := children[0]
+			if lo < int(c.b) {
+				edges = append(edges, Edge{byte(lo), c.b - 1, free + e.To})
 			}
-			edges = append(edges, Edge{byte(lo), byte(hi), free + to})
-			break
+			edges = append(edges, Edge{c.b, c.b, c.to})
+			lo = int(c.b) + 1
 		}
-		lo = hi + 1
+		if lo <= hi {
+			edges = append(edges, Edge{byte(lo), byte(hi), free + e.To})
+		}
 	}
 	return edges
 }
+
+// textEdges has the edges of each state within a character to others; see textNext.
+var textEdges = sync.OnceValue(func() (edges [refused][]Edge) {
+	for text := range int32(refused) {
+		for lo := 0; lo < 256; {
+			to := textNext(text, byte(lo))
+			hi := lo
+			for hi < 255 && textNext(text, byte(hi+1)) == to {
+				hi++
+			}
+			if to != refused {
+				edges[text] = append(edges[text], Edge{byte(lo), byte(hi), to})
+			}
+			lo = hi + 1
+		}
+	}
+	return edges
+})

@@ -141,6 +141,21 @@ func readKey(path string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
+// Distinct reports two keys with one secret: the second would never be found.
+func Distinct(keys []*Key) error {
+	names := make(map[[sha256.Size]byte]string, len(keys))
+	for _, k := range keys {
+		k.mu.Lock()
+		sum := k.sum
+		k.mu.Unlock()
+		if first, taken := names[sum]; taken {
+			return fmt.Errorf("the keys %s and %s have the same secret: a client has one name", first, k.Name)
+		}
+		names[sum] = k.Name
+	}
+	return nil
+}
+
 // matches compares the hash of a secret in a time that does not depend on it. A file that
 // cannot be read any more has no key.
 func (k *Key) matches(sum [sha256.Size]byte) bool {
@@ -193,9 +208,7 @@ func forwarded(h http.Header) bool {
 // admit returns the identity of the client of a request, or why it is refused. peer is as the
 // kernel reports it; local says that it is on this machine.
 func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, error) {
-	if forwarded(h) { // the peer is a proxy, and its client is unknown
-		peer = infer.Peer{Transport: peer.Transport, Program: httpProgram}
-	}
+	peer.Relayed = forwarded(h) // the peer is a proxy, and its client is unknown
 	name, given := a.find(h)
 	switch {
 	case name != "":
@@ -204,12 +217,12 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 	case given && len(a.Keys) > 0:
 		f := web.Refused(http.StatusUnauthorized, web.WrongKey, "this key is not among http.keys")
 		return peer, f
-	case fileDecides(peer) || local && (a.Open || a.Blind && len(a.Keys) == 0) || a.known(peer.User):
+	case fileDecides(peer) || local && (a.Open || a.Blind && len(a.Keys) == 0) || a.known(peer.Owner()):
 		return peer, nil
 	}
 	who := "of an unknown user"
-	if peer.User != "" {
-		who = "of user " + peer.User
+	if uid := peer.Owner(); uid != "" {
+		who = "of user " + uid
 	}
 	return peer, web.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
 }

@@ -158,7 +158,7 @@ func TestAccess(t *testing.T) {
 		"another kind of proxy":             {own, nil, []string{"Via: 1.1 x"}, 403, ""},
 		"a third kind":                      {own, nil, []string{"Forwarded: for=1.2.3.4"}, 403, ""},
 		"a fourth kind":                     {own, nil, []string{"X-Real-IP: 1.2.3.4"}, 403, ""},
-		"a proxy with a key":                {own, func(a *bridge.Access) { a.Keys = some }, []string{right, "X-Forwarded-Host: x"}, 200, "/ci/ci"},
+		"a proxy with a key":                {own, func(a *bridge.Access) { a.Keys = some }, []string{right, "X-Forwarded-Host: x"}, 200, "1000/ci/ci"},
 		"a system that knows no users":      {-1, func(a *bridge.Access) { a.Blind = true }, nil, 200, "//http"},
 		"a system that knows none, keys":    {-1, func(a *bridge.Access) { a.Blind, a.Keys = true, some }, nil, 403, ""},
 		"a system that knows none, its key": {-1, func(a *bridge.Access) { a.Blind, a.Keys = true, some }, []string{right}, 200, "/ci/ci"},
@@ -268,5 +268,23 @@ func TestUnixAccess(t *testing.T) {
 		}
 		_, _ = io.WriteString(nc, "")
 		_ = nc.Close()
+	}
+}
+
+// A client has one name, so two keys have two secrets.
+func TestDistinctKeys(t *testing.T) {
+	var keys []*bridge.Key
+	for _, name := range []string{"ci", "bot"} {
+		k, err := bridge.NewKey(name, "0123456789abcdef")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+	}
+	if err := bridge.Distinct(keys); err == nil || !strings.Contains(err.Error(), "ci and bot have the same secret") {
+		t.Errorf("got %v", err)
+	}
+	if err := bridge.Distinct(keys[:1]); err != nil {
+		t.Error(err)
 	}
 }

@@ -36,7 +36,7 @@ func TestAdmitLocal(t *testing.T) {
 			t.Errorf("%s: %v", addr, got)
 		}
 	}
-	if peer, local := peerOf(httptest.NewRequest(http.MethodGet, "/", http.NoBody).Context()); local || fileDecides(peer) {
+	if peer, local := connOf(httptest.NewRequest(http.MethodGet, "/", http.NoBody).Context()).client(); local || fileDecides(peer) {
 		t.Errorf("a request without a connection: %+v, %v", peer, local)
 	}
 }

@@ -37,16 +37,25 @@ func (c *call) readBody() ([]byte, bool) {
 	if control.SetReadDeadline(time.Now().Add(bodyTimeout)) != nil {
 		abort()
 	}
+	if c.conn != nil && c.r.ContentLength > 0 {
+		c.conn.leaveAlone()
+	}
 	body, err := c.collect()
 	if err == nil {
 		err = control.SetReadDeadline(time.Time{})
+	}
+	if c.conn != nil && err == nil && c.r.ContentLength < 0 {
+		c.conn.leaveAlone()
 	}
 	var memory int
 	if err == nil {
 		memory, err = wire.Weigh(body)
 	}
+	if len(body) > frame.FreeBytes { // texts are copied when they are decoded, and when parts are put together
+		memory += copies * len(body)
+	}
 	if err == nil && memory > frame.FreeBytes {
-		err = c.hold(int64(memory))
+		err = c.whilePresent(func(ctx context.Context) error { return c.hold(ctx, c.within(int64(memory))) })
 	}
 	switch {
 	case err == nil:
@@ -59,7 +68,7 @@ func (c *call) readBody() ([]byte, bool) {
 	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its half
 		c.w.Header()["Connection"] = []string{"close"}
 		c.refuse(web.Invalid("", "the body ends before its end"))
-	case c.r.Context().Err() != nil:
+	case c.r.Context().Err() != nil, errors.Is(err, errLeft):
 		abort()
 	default:
 		c.refuse(err)
@@ -78,7 +87,7 @@ func (c *call) collect() ([]byte, error) {
 		size = n
 	}
 	if size > frame.FreeBytes {
-		if err := c.hold(size); err != nil {
+		if err := c.hold(c.r.Context(), size); err != nil {
 			return nil, err
 		}
 	}
@@ -96,7 +105,7 @@ func (c *call) collect() ([]byte, error) {
 		case len(body) > maxBody:
 			return nil, errTooLarge
 		case len(body) == cap(body):
-			if err := c.hold(int64(cap(body))); err != nil {
+			if err := c.hold(c.r.Context(), int64(cap(body))); err != nil {
 				return nil, err
 			}
 			body = append(make([]byte, 0, 2*cap(body)), body...)
@@ -119,12 +128,25 @@ func (c *call) dropBody(control *http.ResponseController) {
 	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // however it ends, the answer has been sent
 }
 
+// copies is how often the text of a body may be in memory beside the body itself: as a member, as
+// the value of a member, and as a part of the request.
+const copies = 3
+
+// within bounds n, which is an estimate, by what a caller may hold at all: the largest body must
+// pass, if alone.
+func (c *call) within(n int64) int64 {
+	if c.bridge.Memory == nil {
+		return n
+	}
+	return max(min(n, c.bridge.Memory.PerCaller-c.held), 0)
+}
+
 // hold takes memory for the request, or waits for it.
-func (c *call) hold(n int64) error {
+func (c *call) hold(ctx context.Context, n int64) error {
 	if c.bridge.Memory == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(c.r.Context(), bodyTimeout, infer.Errorf(infer.Busy, "queue full: no memory for the body"))
+	ctx, cancel := context.WithTimeoutCause(ctx, bodyTimeout, infer.Errorf(infer.Busy, "queue full: no memory for the body"))
 	defer cancel()
 	if err := c.bridge.Memory.Acquire(ctx, c.peer.Caller(), n, c.held); err != nil {
 		return err

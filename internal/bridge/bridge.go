@@ -13,9 +13,10 @@ package bridge
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -80,6 +81,7 @@ type Entry struct {
 
 	Architecture, Quantization string
 	Template                   string // of chats, in Jinja
+	Loading                    bool   // its engine does not answer now: requests wait
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
@@ -112,14 +114,12 @@ var (
 	errDraining = infer.Errorf(infer.Unavailable, "daemon is shutting down")
 )
 
+// isOpen reports whether requests are let in.
+func (b *Bridge) isOpen() bool { return b.entries.Load() != nil }
+
 // await returns once the bridge is open.
 func (b *Bridge) await(ctx context.Context) error {
 	ready := b.readyChannel()
-	select {
-	case <-ready:
-		return nil
-	default:
-	}
 	timeout := b.ReadyTimeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
@@ -146,6 +146,8 @@ type call struct {
 	at     route
 	below  string // the part of the path below that of the route
 	id     string // 24 hex digits
+	reqID  string // the same with its prefix
+	conn   *conn  // nil without [Bridge.Serve]
 	peer   infer.Peer
 	local  bool  // the peer is on this machine
 	held   int64 // bytes of Memory
@@ -153,13 +155,15 @@ type call struct {
 
 // ServeHTTP answers a request.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{bridge: b, w: w, r: r, id: newID()}
+	c := &call{bridge: b, w: w, r: r, reqID: newID(), conn: connOf(r.Context())}
+	c.id = c.reqID[len(idPrefix):]
 	c.at, c.below = find(r)
 	c.at = b.pageOr(c.at, r)
-	c.peer, c.local = peerOf(r.Context())
+	c.peer, c.local = c.conn.client()
 	defer c.release()
 	h := w.Header()
-	h["Request-Id"], h["X-Request-Id"] = []string{c.requestID()}, []string{c.requestID()}
+	ids := []string{c.requestID()}
+	h["Request-Id"], h["X-Request-Id"] = ids, ids
 	h["X-Content-Type-Options"], h["Cross-Origin-Resource-Policy"], h["Vary"] = nosniff, sameOrigin, varyOrigin
 	if b.draining.Load() || b.Runner.Draining() {
 		h["Connection"] = []string{"close"}
@@ -169,7 +173,6 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if preflight(r) {
-		_ = c.limitWrite() // as in sendJSON
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -181,16 +184,24 @@ var (
 	nosniff    = []string{"nosniff"}
 	sameOrigin = []string{"same-origin"}
 	varyOrigin = []string{"Origin"}
+	noCache    = []string{"no-cache"}
 )
 
+// idPrefix begins the id of a request.
+const idPrefix = "req_"
+
+// newID returns an id that no other request has. It is no secret.
 func newID() string {
 	var raw [12]byte
-	_, _ = rand.Read(raw[:]) // it never fails
-	return hex.EncodeToString(raw[:])
+	binary.LittleEndian.PutUint64(raw[:], rand.Uint64())  //nolint:gosec // no secret
+	binary.LittleEndian.PutUint32(raw[8:], rand.Uint32()) //nolint:gosec // no secret
+	var text [len(idPrefix) + 2*len(raw)]byte
+	hex.Encode(text[copy(text[:], idPrefix):], raw[:])
+	return string(text[:])
 }
 
 // requestID is the id of the request in headers and in the activity log.
-func (c *call) requestID() string { return "req_" + c.id }
+func (c *call) requestID() string { return c.reqID }
 
 // screen checks the host, the origin and the access of a request.
 func (c *call) screen() error {
@@ -222,15 +233,13 @@ func (c *call) screen() error {
 
 // health reports whether requests are let in.
 func (c *call) health() {
-	select {
-	case <-c.bridge.readyChannel():
-		if !c.bridge.Runner.Draining() {
-			c.sendJSON(http.StatusOK, []byte(`{"status":"ok"}`))
-			return
-		}
+	switch {
+	case !c.bridge.isOpen():
+		c.sendJSON(http.StatusServiceUnavailable, []byte(`{"status":"loading"}`))
+	case c.bridge.Runner.Draining():
 		c.sendJSON(http.StatusServiceUnavailable, []byte(`{"status":"draining"}`))
 	default:
-		c.sendJSON(http.StatusServiceUnavailable, []byte(`{"status":"loading"}`))
+		c.sendJSON(http.StatusOK, []byte(`{"status":"ok"}`))
 	}
 }
 
@@ -272,17 +281,8 @@ func (c *call) sendJSON(status int, body []byte) { c.send(status, "application/j
 func (c *call) send(status int, contentType string, body []byte) {
 	h := c.w.Header()
 	h["Content-Type"], h["Content-Length"] = []string{contentType}, []string{strconv.Itoa(len(body))}
-	_ = c.limitWrite()
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)
-}
-
-// limitWrite gives the next writes their time.
-func (c *call) limitWrite() error {
-	if c.bridge.WriteTimeout <= 0 {
-		return nil
-	}
-	return http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(c.bridge.WriteTimeout))
 }
 
 // list returns the daemon's models; none before Open.
@@ -322,4 +322,19 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 		return Entry{}, "", web.UnknownModel(name)
 	}
 	return Entry{}, "", nil // the router says why
+}
+
+// loading reports whether a task can only wait: each entry that can do it is loading.
+func (b *Bridge) loading(task infer.Task) bool {
+	name, found := infer.ModelOf(task), false
+	for _, e := range b.list() {
+		if name != "" && !e.is(name) || !e.Can.Do(task) {
+			continue
+		}
+		if !e.Loading {
+			return false
+		}
+		found = true
+	}
+	return found
 }

@@ -713,6 +713,45 @@ func TestAbort(t *testing.T) {
 	}
 }
 
+// A client that has sent a byte behind its request is noticed when it leaves, too.
+func TestAbortBehindAStrayByte(t *testing.T) {
+	for name, leave := range map[string]func(*net.TCPConn) error{"close": (*net.TCPConn).Close, "close a half": (*net.TCPConn).CloseWrite} {
+		t.Run(name, func(t *testing.T) {
+			handler := newHold(false)
+			h := open(t, handler, nil)
+			nc := h.dial()
+			defer nc.Close()
+			if _, err := io.WriteString(nc, request("POST", chatPath, hi(""))+"\n"); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, handler.began, "it begins")
+			if err := leave(nc.(*net.TCPConn)); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, handler.ended, "it ends")
+		})
+	}
+}
+
+// A large body counts with the copies of its texts.
+func TestMemoryOfCopies(t *testing.T) {
+	const size = 1 << 20
+	memory := &quota.Quota{PerCaller: 64 << 20, Total: 64 << 20}
+	taken := make(chan int64, 1)
+	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		taken <- memory.Taken()
+		return emit(&infer.Done{Reason: infer.EndOfTurn})
+	})
+	h := open(t, handler, func(b *bridge.Bridge) { b.Memory = memory })
+	body := `{"model":"gen","messages":[{"role":"user","content":"` + strings.Repeat("x", size) + `"}]}`
+	if got := h.once(request("POST", chatPath, body)); got.status != 200 {
+		t.Fatalf("got %+v", got)
+	}
+	if n := <-taken; n < 4*size {
+		t.Errorf("%d bytes are held", n)
+	}
+}
+
 // The queue is full: the status says so, for a stream, too.
 func TestQueueFull(t *testing.T) {
 	handler := newHold(false)

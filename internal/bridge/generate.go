@@ -1,7 +1,10 @@
 package bridge
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire/web"
@@ -47,11 +50,14 @@ func (c *call) resolve(name string, task infer.Task) (entry Entry, routed string
 
 // ready waits until the entries are known. If that takes too long, it answers and reports false.
 func (c *call) ready() bool {
-	err := c.bridge.await(c.r.Context())
+	if c.bridge.isOpen() {
+		return true
+	}
+	err := c.whilePresent(c.bridge.await)
 	switch {
 	case err == nil:
 		return true
-	case c.r.Context().Err() != nil:
+	case c.r.Context().Err() != nil, errors.Is(err, errLeft):
 		abort()
 	}
 	c.refuse(err)
@@ -97,13 +103,22 @@ func (c *call) decodeImages(ask *web.Ask) error {
 	if memory == 0 {
 		return nil
 	}
-	if err := c.hold(memory); err != nil {
-		return err
-	}
-	select {
-	case decoding <- struct{}{}:
-	case <-c.r.Context().Done():
+	err := c.whilePresent(func(ctx context.Context) error {
+		if err := c.hold(ctx, memory); err != nil {
+			return err
+		}
+		select {
+		case decoding <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if c.r.Context().Err() != nil || errors.Is(err, errLeft) {
 		abort()
+	}
+	if err != nil {
+		return err
 	}
 	defer func() { <-decoding }()
 	return ask.Decode()
@@ -126,7 +141,7 @@ func (c *call) ignored(names []string) {
 // exchange has a request answered.
 func (c *call) exchange(req *infer.Request, r *reply) {
 	req.ID, req.Peer = c.requestID(), c.peer
-	r.start()
+	r.task, r.latest = req.Task, time.Now()
 	err := c.bridge.Runner.Run(c.r.Context(), c.at.dialect.name, req, r)
 	r.stop()
 	if err != nil {

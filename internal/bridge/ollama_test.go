@@ -235,8 +235,12 @@ func TestFailuresInTheMiddle(t *testing.T) {
 // llama.cpp a comment: an empty line would end the first, and a comment with an empty line the second
 // one's clients.
 func TestOtherKeepAlives(t *testing.T) {
-	slow := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
-		time.Sleep(25 * time.Second)
+	slow := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
+		select {
+		case <-time.After(25 * time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 		if err := emit(&infer.Text{Delta: []byte("a"), Tokens: 1}); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -21,40 +22,63 @@ const (
 	patience = 2 * time.Minute
 )
 
+// fullBuffer is how many bytes of a stream are held back at most for the events that follow at
+// once.
+const fullBuffer = 32 << 10
+
 // A reply sends the answer of an exchange. Its status is decided by the first piece of the
 // answer, or by the failure before it:
 //
 //	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
 //	   └───────────────Fail: a real status─────────────────▲
+//
+// Silence does not decide it while the entry is loading: a request waits for an engine that is
+// replaced, with a slot or without one.
 type reply struct {
 	call    *call
 	collect collector // of an answer in one piece
 	stream  streamer  // nil for an answer in one piece
+	task    infer.Task
 
-	mu     sync.Mutex // guards the fields below, and writing
-	begun  bool       // the headers have been sent
-	over   bool       // nothing more may be sent
-	buf    []byte     // not yet written
-	latest time.Time  // of the last write
-	fresh  time.Time  // until then the write deadline is new enough
-	timer  *time.Timer
+	mu     sync.Mutex  // guards the fields below, and writing
+	begun  bool        // the headers have been sent
+	over   bool        // nothing more may be sent
+	buf    []byte      // not yet written
+	latest time.Time   // of the last write, at first of the request
+	timer  *time.Timer // looks for silence; nil until the request waits
 }
 
-var _ exchange.Client = (*reply)(nil)
+var (
+	_ exchange.Client  = (*reply)(nil)
+	_ exchange.Watcher = (*reply)(nil)
+)
 
-// start begins to look for silence; stop ends it: from then on nothing is sent.
-func (r *reply) start() {
+// AwaitHangUp watches the connection. It is called once the request waits: only then silence is
+// looked for, because a timer costs as much as a part of a short answer.
+func (r *reply) AwaitHangUp(ctx context.Context) error {
+	r.listen()
+	if r.call.conn == nil {
+		return errors.ErrUnsupported
+	}
+	return r.call.conn.awaitHangUp(ctx)
+}
+
+// listen begins to look for silence; stop ends it: from then on nothing is sent.
+func (r *reply) listen() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest = time.Now()
-	r.timer = time.AfterFunc(r.limit(), r.look)
+	if !r.over && r.timer == nil {
+		r.timer = time.AfterFunc(r.limit()-time.Since(r.latest), r.look)
+	}
 }
 
 func (r *reply) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.over = true
-	r.timer.Stop()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
 }
 
 func (r *reply) limit() time.Duration {
@@ -74,6 +98,10 @@ func (r *reply) look() {
 	wait := r.limit()
 	if left := wait - time.Since(r.latest); left > 0 {
 		r.timer.Reset(left)
+		return
+	}
+	if !r.begun && r.call.bridge.loading(r.task) {
+		r.timer.Reset(silence) // the status stays open: the entry may be given up
 		return
 	}
 	if r.stream == nil {
@@ -107,7 +135,7 @@ func (r *reply) Write(ev infer.Event) error {
 		r.buf = buf[:before]
 		return err
 	}
-	if text, ok := ev.(*infer.Text); ok && text.More || len(r.buf) == 0 {
+	if text, ok := ev.(*infer.Text); ok && text.More && len(r.buf) < fullBuffer || len(r.buf) == 0 {
 		return nil
 	}
 	return r.flushLocked()
@@ -122,16 +150,7 @@ func (r *reply) flushLocked() error {
 		r.call.w.Header()["Content-Length"] = []string{strconv.Itoa(len(r.buf))}
 		r.beginLocked("application/json")
 	}
-	now := time.Now()
-	r.latest = now
-	if timeout := r.call.bridge.WriteTimeout; timeout > 0 && now.After(r.fresh) {
-		// A deadline costs as much as a small write, so it serves for a while.
-		more := timeout / 64
-		r.fresh = now.Add(more)
-		if err := http.NewResponseController(r.call.w).SetWriteDeadline(now.Add(timeout + more)); err != nil {
-			return err
-		}
-	}
+	r.latest = time.Now()
 	_, err := r.call.w.Write(r.buf)
 	r.buf = r.buf[:0]
 	if err != nil {
@@ -152,7 +171,7 @@ func (r *reply) beginLocked(contentType string) {
 	h := r.call.w.Header()
 	h["Content-Type"] = []string{contentType}
 	if r.stream != nil {
-		h["Cache-Control"] = []string{"no-cache"}
+		h["Cache-Control"] = noCache
 	}
 	r.call.w.WriteHeader(http.StatusOK)
 }

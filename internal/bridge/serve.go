@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -30,11 +29,12 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 	defer all.Wait()
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	in := &intake{conns: make(chan net.Conn), closed: make(chan struct{}), addr: ln.Addr()}
+	in := &intake{conns: make(chan net.Conn), closed: make(chan struct{}), addr: ln.Addr(), writeTimeout: b.WriteTimeout}
 	server := &http.Server{
 		Handler: b, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog:    slog.NewLogLogger(b.Runner.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context { return withPeer(ctx, nc) },
+		ConnState:   rested,
 	}
 	all.Go(func() { _ = server.Serve(in) }) // ends when in is closed
 	all.Go(func() {
@@ -127,11 +127,16 @@ type intake struct {
 	closed chan struct{}
 	addr   net.Addr
 	once   sync.Once
+
+	writeTimeout time.Duration // of the connections
 }
 
 // serve passes a connection to the server, and returns when it is closed.
 func (in *intake) serve(nc net.Conn, peer infer.Peer) {
-	c := &conn{Conn: nc, peer: peer, closed: make(chan struct{})}
+	c := &conn{
+		Conn: nc, peer: peer, local: fileDecides(peer) || loopback(nc.RemoteAddr()),
+		writeTimeout: in.writeTimeout, closed: make(chan struct{}),
+	}
 	select {
 	case in.conns <- c:
 	case <-in.closed:
@@ -169,29 +174,6 @@ func (in *intake) Close() error {
 // Addr is the address of the listener behind.
 func (in *intake) Addr() net.Addr { return in.addr }
 
-// A conn is a connection with its client.
-type conn struct {
-	net.Conn
-
-	peer   infer.Peer
-	closed chan struct{}
-	once   sync.Once
-}
-
-// Close closes the connection.
-func (c *conn) Close() error {
-	defer c.once.Do(func() { close(c.closed) })
-	return c.Conn.Close()
-}
-
-// CloseWrite closes the sending half, so that the client sees a clean end.
-func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
 // peerKey is the key of a connection in its context.
 type peerKey struct{}
 
@@ -202,14 +184,19 @@ func withPeer(ctx context.Context, nc net.Conn) context.Context {
 	return ctx
 }
 
-// peerOf returns the client of a request, and whether it is on this machine. Without a
-// connection of [Bridge.Serve] it is unknown.
-func peerOf(ctx context.Context) (peer infer.Peer, local bool) {
-	c, ok := ctx.Value(peerKey{}).(*conn)
-	if !ok {
+// connOf returns the connection of a request, nil without [Bridge.Serve].
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(peerKey{}).(*conn)
+	return c
+}
+
+// client returns the client of a connection, and whether it is on this machine. That of a nil conn
+// is unknown.
+func (c *conn) client() (peer infer.Peer, local bool) {
+	if c == nil {
 		return infer.Peer{}, false
 	}
-	return c.peer, fileDecides(c.peer) || loopback(c.RemoteAddr())
+	return c.peer, c.local
 }
 
 func loopback(addr net.Addr) bool {

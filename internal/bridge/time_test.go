@@ -46,6 +46,12 @@ func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0
 // bubble serves handler in memory while test runs. dial makes a connection.
 func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func() net.Conn)) {
 	t.Helper()
+	bubbleOf(t, handler, entries, test)
+}
+
+// bubbleOf is bubble with other entries.
+func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry, test func(h *house, dial func() net.Conn)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, handler, func(b *bridge.Bridge) { b.Access.Open = true })
 		h.bridge.Open(entries)
@@ -181,4 +187,31 @@ func TestStatusIsDecided(t *testing.T) {
 			t.Errorf("in one piece, slow: %+v", got)
 		}
 	})
+}
+
+// While the entry is loading, the status of a stream stays open: it may be given up.
+func TestStatusWhileLoading(t *testing.T) {
+	handler := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
+		select {
+		case <-time.After(35 * time.Second):
+			return infer.Errorf(infer.Unavailable, "given up")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	for loading, status := range map[time.Duration]int{0: 200, 15 * time.Second: 200, time.Minute: 503} {
+		var begin time.Time
+		list := func() []bridge.Entry {
+			all := entries()
+			all[0].Loading = time.Since(begin) < loading
+			return all
+		}
+		bubbleOf(t, handler, list, func(_ *house, dial func() net.Conn) {
+			begin = time.Now()
+			got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
+			if got.status != status || !strings.Contains(got.body, "given up") {
+				t.Errorf("loading for %s: %+v", loading, got)
+			}
+		})
+	}
 }

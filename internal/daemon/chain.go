@@ -259,6 +259,8 @@ func (c *chain) models() []bridge.Entry {
 			Digest: b.OriginOf(&infer.Generate{}).Digest,
 		}
 		all[i].Can, _ = b.Abilities()
+		state, _ := b.State()
+		all[i].Loading = state != backend.Ready
 	}
 	return all
 }

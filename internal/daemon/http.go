@@ -122,5 +122,8 @@ func httpKeys(keys []config.HTTPKey, getenv func(string) string) (all []*bridge.
 		}
 		all = append(all, key)
 	}
+	if err := bridge.Distinct(all); err != nil {
+		return nil, fmt.Errorf("http.keys: %w", err)
+	}
 	return all, nil
 }

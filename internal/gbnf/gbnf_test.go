@@ -151,7 +151,14 @@ func TestCompileRefuses(t *testing.T) {
 
 // A grammar is refused with its place, or has an end.
 func FuzzCompile(f *testing.F) {
-	f.Add("root ::= (\"a\" | [^b-c]){2,3} . rest?\nrest ::= \"\\u00e9\"* # end")
+	for _, grammar := range []string{
+		"root ::= (\"a\" | [^b-c]){2,3} . rest?\nrest ::= \"\\u00e9\"* # end",
+		"root ::= object\nobject ::= \"{\" (pair (\",\" pair)*)? \"}\"\npair ::= \"\\\"\" [a-z]+ \"\\\":\" (object | [0-9]+)\n",
+		"root ::= <think> [^\\x00-\\x1f]* </think> !<[3]>\n", `root ::= [\uD800-\uDFFF] | "a" root | ""`,
+		`root ::= ("a"? "b"?){0,60000} "c"`, `root ::= ((((([a-z]+)+)+)+)+)+`, `root ::= root "a" | "b"`, `root ::= "a"{5,2}`, "root ::= (\n \"a\"",
+	} {
+		f.Add(grammar)
+	}
 	f.Fuzz(func(t *testing.T, grammar string) {
 		g, err := gbnf.Compile(grammar, anyToken, &automaton.Budget{Bytes: 8 << 20})
 		if err != nil {

@@ -49,6 +49,11 @@ func TestCachePart(t *testing.T) {
 			}
 		}
 	}
+	for key, want := range map[string]bool{"": false, "ci": true} {
+		if p := (infer.Peer{User: "1000", Key: key, Relayed: true}); p.Owns() != want || p.Owner() != "" || p.Caller().User != "1000" {
+			t.Errorf("a relayed request with key %q: owns %v, owner %q", key, p.Owns(), p.Owner())
+		}
+	}
 	if part := (&infer.Request{Peer: infer.Peer{User: "1000"}}).CachePart(); part != "" {
 		t.Errorf("without a key and a salt: %q", part)
 	}

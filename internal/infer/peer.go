@@ -10,6 +10,9 @@ type Peer struct {
 	Exe       string // path of its executable; empty is unknown
 	Program   string // the executable, by device and inode; empty is unknown
 	Key       string // name of the configured key that the client has shown; empty is none
+	// Relayed says that the peer passes on the request of an unknown client. Shares and records
+	// are the peer's, but its cached prompts are not the client's.
+	Relayed bool
 }
 
 // Transport is a kind of connection. The set is closed.
@@ -29,6 +32,14 @@ type Caller struct{ User, Program string }
 // Caller returns the unit of shares and limits that p belongs to.
 func (p Peer) Caller() Caller { return Caller{User: p.User, Program: p.Program} }
 
-// Owns reports whether prompts of p may be cached for its later requests: p is a known user, or
-// has a key.
-func (p Peer) Owns() bool { return p.User != "" || p.Key != "" }
+// Owner is the user that cached prompts belong to; empty is unknown.
+func (p Peer) Owner() string {
+	if p.Relayed {
+		return ""
+	}
+	return p.User
+}
+
+// Owns reports whether prompts of p may be cached for its later requests: its owner is known, or
+// it has a key.
+func (p Peer) Owns() bool { return p.Owner() != "" || p.Key != "" }

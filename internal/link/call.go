@@ -37,6 +37,7 @@ type call struct {
 	preempted bool
 	paused    bool // the last state sent to the engine
 	canceled  bool // the cancel was sent to the engine, or its request never is
+	dropped   bool // the request never is sent
 	closed    bool // relay has returned
 	over      bool
 	last      *response // the end of the call; nil if the connection ended first
@@ -137,8 +138,32 @@ func (c *call) cancel() {
 		return
 	}
 	c.canceled = true
-	if !c.client.out.drop(c.number) {
-		c.client.send(request{Call: c.number, Cancel: true})
+	if c.client.out.drop(c.number) {
+		c.dropped = true
+		return
+	}
+	c.client.send(request{Call: c.number, Cancel: true})
+}
+
+// settleTime bounds how long the end of a call in the engine is waited for.
+const settleTime = 10 * time.Second
+
+// settle waits, once relay has returned, until the engine has ended the call, too.
+func (c *call) settle() {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		settled := c.over || c.dropped
+		c.mu.Unlock()
+		if settled {
+			return
+		}
+		select {
+		case <-c.wake:
+		case <-timer.C:
+			return
+		}
 	}
 }
 

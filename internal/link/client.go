@@ -243,6 +243,9 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	defer call.close()
 	err = call.relay(ctx, emit)
 	call.cancel()
+	if _, counts := req.Task.(*infer.Count); counts {
+		call.settle() // its caller has its turn to count until the engine has counted
+	}
 	return err
 }
 
@@ -261,7 +264,7 @@ func (c *Client) start(req *infer.Request) (*call, error) {
 
 // requestOf returns the message that begins a call.
 func requestOf(call uint64, req *infer.Request) *request {
-	r := &request{Call: call, User: req.Peer.User, Key: req.Peer.Key, Salt: req.CacheSalt, Deadline: req.Deadline}
+	r := &request{Call: call, User: req.Peer.Owner(), Key: req.Peer.Key, Salt: req.CacheSalt, Deadline: req.Deadline}
 	switch t := req.Task.(type) {
 	case *infer.Generate:
 		r.Generate = t.Settled()

@@ -319,6 +319,44 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// A count ends only when the engine has ended it: its turn lasts as long. A count that was never
+// sent, or an engine that does not answer, holds nobody up.
+func TestCanceledCountSettles(t *testing.T) {
+	gone := errors.New("the client hung up")
+	counts := &infer.Request{Task: &infer.Count{Of: &infer.Generate{}}}
+	synctest.Test(t, func(t *testing.T) {
+		const work = 3 * time.Second
+		client := join(t, &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
+			<-ctx.Done()
+			time.Sleep(work)
+			return ctx.Err()
+		})})
+		begin := time.Now()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(gone) })
+		if err := client.Handle(ctx, counts, func(infer.Event) error { return nil }); !errors.Is(err, gone) || time.Since(begin) != time.Second+work {
+			t.Errorf("Handle = %v after %s", err, time.Since(begin))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe() // nobody reads
+		client := link.NewClient(near)
+		var running sync.WaitGroup
+		running.Go(func() { _ = client.Run(func(link.Report) {}) })
+		for i, want := range []time.Duration{11 * time.Second, time.Second} { // in the engine's hands; in the queue
+			begin := time.Now()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Second, func() { cancel(gone) })
+			if err := client.Handle(ctx, counts, func(infer.Event) error { return nil }); !errors.Is(err, gone) || time.Since(begin) != want {
+				t.Errorf("count %d: Handle = %v after %s", i, err, time.Since(begin))
+			}
+		}
+		_ = far.Close()
+		client.Close()
+		running.Wait()
+	})
+}
+
 func TestEngineDies(t *testing.T) {
 	started := make(chan struct{})
 	srv := &link.Server{Handler: infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {

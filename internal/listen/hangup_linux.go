@@ -76,3 +76,28 @@ func (w *watch) poll(fd uintptr) bool {
 		return err != nil || w.fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 	}
 }
+
+func sendingEnded(nc net.Conn) (ended bool, err error) {
+	conn, ok := nc.(syscall.Conn)
+	if !ok {
+		return false, errors.ErrUnsupported
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false, fmt.Errorf("look for a hang-up: %w", err)
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		for {
+			if _, failed = unix.Poll(fds, 0); !errors.Is(failed, unix.EINTR) {
+				break
+			}
+		}
+		ended = fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return false, fmt.Errorf("look for a hang-up: %w", err)
+	}
+	return ended, nil
+}

@@ -12,3 +12,5 @@ import (
 // query that distinguishes them has been tested on a real Mac, and a mistake would cut off
 // answers whose clients still wait.
 func awaitHangUp(context.Context, net.Conn) error { return errors.ErrUnsupported }
+
+func sendingEnded(net.Conn) (bool, error) { return false, errors.ErrUnsupported }

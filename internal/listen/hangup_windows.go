@@ -62,3 +62,5 @@ func connected(pipe windows.Handle) (bool, error) {
 	}
 	return binary.LittleEndian.Uint32(answer[:]) == stateConnected, nil
 }
+
+func sendingEnded(net.Conn) (bool, error) { return false, errors.ErrUnsupported }

@@ -60,3 +60,8 @@ func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx,
 // other kinds of connection, and on other systems than Linux and, for pipes, Windows. A pipe
 // cannot be half-closed, and is polled every 25 ms.
 func AwaitHangUp(ctx context.Context, nc net.Conn) error { return awaitHangUp(ctx, nc) }
+
+// SendingEnded reports whether the peer has closed nc, or at least its sending half, even if some
+// of its bytes are still unread. It reads nothing, and may be called beside reads. It returns
+// [errors.ErrUnsupported] on other systems than Linux.
+func SendingEnded(nc net.Conn) (bool, error) { return sendingEnded(nc) }

@@ -27,11 +27,12 @@ type speller struct {
 	edges [][]automaton.Edge
 	index map[string]int32
 	key   []byte
+	free  map[int32]int32 // by the state behind all escapes, the one behind their backslash
 }
 
 func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
 	n := len(d.accept)
-	s := &speller{b: b, edges: make([][]automaton.Edge, n), index: make(map[string]int32)}
+	s := &speller{b: b, edges: make([][]automaton.Edge, n), index: make(map[string]int32), free: make(map[int32]int32)}
 	var ranges [][3]int32 // lo, hi, class
 	d.ranges(func(lo, hi rune, class int32) { ranges = append(ranges, [3]int32{lo, hi, class}) })
 	var spans []span
@@ -55,6 +56,11 @@ func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
 	out := &automaton.DFA{First: []int32{0}, Accept: make([]bool, len(s.edges)), Plain: make([]int32, len(s.edges))}
 	copy(out.Accept, d.accept)
 	copy(out.Plain, d.plain())
+	edges := 0
+	for _, e := range s.edges {
+		edges += len(e)
+	}
+	out.Edges, out.First = make([]automaton.Edge, 0, edges), slices.Grow(out.First, len(s.edges))
 	for _, e := range s.edges {
 		out.Edges = append(out.Edges, e...)
 		out.First = append(out.First, int32(len(out.Edges)))
@@ -64,8 +70,9 @@ func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
 
 // first returns the edges of a state between characters.
 func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
-	var edges []automaton.Edge
-	for _, p := range cut(spans, 0, 0x7f) {
+	edges := make([]automaton.Edge, 0, len(spans)+3)
+	ascii := cut(spans, 0, 0x7f)
+	for _, p := range ascii {
 		for c := p.lo; c <= p.hi; {
 			if quoted && escaped(c) {
 				c++
@@ -80,8 +87,8 @@ func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
 		}
 	}
 	if quoted {
-		if escapes := s.escapes(cut(spans, 0, 0x7f)); len(escapes) > 0 {
-			edges = append(edges, automaton.Edge{Lo: '\\', Hi: '\\', To: s.state(escapes)})
+		if to := s.behindBackslash(ascii); to >= 0 {
+			edges = append(edges, automaton.Edge{Lo: '\\', Hi: '\\', To: to})
 			slices.SortFunc(edges, func(x, y automaton.Edge) int { return int(x.Lo) - int(y.Lo) })
 		}
 	}
@@ -172,6 +179,25 @@ var short = [...][2]int32{{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'
 
 // escaped reports whether a character has an escape in a JSON string.
 func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
+
+// behindBackslash returns the state behind a backslash, or -1 if none may come.
+func (s *speller) behindBackslash(ascii []span) int32 {
+	free := len(ascii) == 1 && ascii[0].lo == 0 && ascii[0].hi >= '\\'
+	if free {
+		if state, ok := s.free[ascii[0].to]; ok {
+			return state
+		}
+	}
+	escapes := s.escapes(ascii)
+	if len(escapes) == 0 {
+		return -1
+	}
+	state := s.state(escapes)
+	if free {
+		s.free[ascii[0].to] = state
+	}
+	return state
+}
 
 // escapes returns the edges behind a backslash.
 func (s *speller) escapes(spans []span) []automaton.Edge {

@@ -36,6 +36,8 @@ func (d *DFA) order(b *Budget, block []int32) *DFA {
 	order := []int32{0}
 	number[block[0]] = 0
 	out := &DFA{alphabet: d.alphabet}
+	blocks := int(slices.Max(block)) + 1
+	out.next, out.accept = make([]int32, 0, blocks*d.classes), make([]bool, 0, blocks)
 	for i := 0; i < len(order); i++ {
 		s := order[i]
 		out.accept = append(out.accept, d.accept[s])

@@ -317,7 +317,10 @@ func TestMultiples(t *testing.T) {
 }
 
 func FuzzCompile(f *testing.F) {
-	for _, p := range []string{`^a(b|c)*?[^d-f\w]{2,3}\u00e9$`, `(a*)*b`, `\p{L}+\.`} {
+	for _, p := range []string{
+		`^a(b|c)*?[^d-f\w]{2,3}\u00e9$`, `(a*)*b`, `\p{L}+\.`, `^\d{3}\-\w+$`, `(?=a)b`, `(?<x>a)\k<x>`, `[^]`, `[]`, `^$|^`, `\u{1F600}|\ud83d\ude00`,
+		`((a{9}){9}){9}`, `(a|b)*a(a|b){12}`, `[\s\S]\S`, `\bx\B`, `[z-a]`, `a{3,1}`, `^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}$`,
+	} {
 		f.Add(p, "abc")
 	}
 	f.Fuzz(func(t *testing.T, pattern, text string) {

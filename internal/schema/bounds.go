@@ -85,10 +85,12 @@ func (c *compiler) stringKeyword(name string, item *value) (expr, error) {
 		}
 		x.lang, err = c.langs.pattern(item.text)
 	case "format":
-		language, known := formats[item.text]
+		known, ok := formats[item.text]
 		switch {
-		case known:
-			x.lang, x.narrow = language(), narrowFormats[item.text]
+		case ok:
+			l := known()
+			c.written[l.lang] = l.quoted
+			x.lang, x.narrow = l.lang, narrowFormats[item.text]
 		case refusedFormats[item.text]:
 			return nothing, fmt.Errorf("the format %q cannot be enforced", item.text)
 		default:

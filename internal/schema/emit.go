@@ -2,6 +2,7 @@ package schema
 
 import (
 	"cmp"
+	"maps"
 
 	"github.com/inferd-go/inferd/internal/automaton"
 )
@@ -27,10 +28,9 @@ type emitter struct {
 	rules map[ruleKey]automaton.Rule
 	queue []ruleKey
 
-	space, gap *automaton.DFA // white space between tokens, and behind a colon
-	spelt      map[spelling]*automaton.DFA
-	character  *automaton.DFA            // any one, in UTF-8; nil until it is needed
-	names      map[string]*automaton.DFA // undeclared names, by the declared ones
+	spelt     map[spelling]*automaton.DFA
+	character *automaton.DFA            // any one, in UTF-8; nil until it is needed
+	names     map[string]*automaton.DFA // undeclared names, by the declared ones
 
 	// Found in the grammar so far: objects with undeclared members, arrays of unique items.
 	// Their scopes need marks at all objects, or arrays, of the grammar.
@@ -48,7 +48,7 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	if c.root.kind == jsonBool && !c.root.truth {
 		return nil, automaton.ErrNothing
 	}
-	spelt, names := make(map[spelling]*automaton.DFA), make(map[string]*automaton.DFA)
+	spelt, names := maps.Clone(constants().spelt), make(map[string]*automaton.DFA)
 	e := &emitter{}
 	e.openObjects, e.uniqueArrays = expectMarks(c.root)
 	for {
@@ -57,7 +57,6 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 			markObjects: e.openObjects, markArrays: e.uniqueArrays,
 		}
 		e = again
-		e.space, e.gap = whiteSpace()
 		start := e.styled(c.schema(c.root), false, c.style)
 		for len(e.queue) > 0 {
 			k := e.queue[0]
@@ -90,21 +89,6 @@ func expectMarks(v *value) (open, unique bool) {
 		open, unique = open || o, unique || u
 	}
 	return open, unique
-}
-
-// whiteSpace returns the white space between tokens (nothing, a space, or a newline and an
-// indent) and behind a colon (nothing or a space).
-func whiteSpace() (space, gap *automaton.DFA) {
-	space = &automaton.DFA{First: []int32{0, 2, 2}, Accept: []bool{true, true}, Edges: []automaton.Edge{{Lo: '\n', Hi: '\n', To: 2}, {Lo: ' ', Hi: ' ', To: 1}}}
-	for i := range int32(maxIndent + 1) {
-		if i < maxIndent {
-			space.Edges = append(space.Edges, automaton.Edge{Lo: ' ', Hi: ' ', To: i + 3})
-		}
-		space.First = append(space.First, int32(len(space.Edges)))
-		space.Accept = append(space.Accept, true)
-	}
-	gap = &automaton.DFA{First: []int32{0, 1, 1}, Accept: []bool{true, true}, Edges: []automaton.Edge{{Lo: ' ', Hi: ' ', To: 1}}}
-	return space, gap
 }
 
 // rule returns the rule of an expression inside of a value.
@@ -214,7 +198,7 @@ func (e *emitter) ws(next automaton.Node) automaton.Node {
 	if e.bare() {
 		return next
 	}
-	return e.b.DFA(e.space, next)
+	return e.b.DFA(constants().space, next)
 }
 
 // mark passes marks if they are needed.

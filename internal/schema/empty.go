@@ -124,8 +124,8 @@ func (c *compiler) others(o *objs, limit int) (n int) {
 	return n
 }
 
-// otherClasses returns the classes of undeclared members that exist; names are those that no
-// prop has, or nil for all of these.
+// otherClasses returns the classes of undeclared members that have a value. Their names leave out the
+// declared ones, unless they are nil.
 func (c *compiler) otherClasses(o *objs) (out []class) {
 	var names []string
 	for _, p := range o.props {

@@ -63,13 +63,12 @@ type compiler struct {
 	state  []bool // under way
 	faults []*fault
 
-	decimals, integers *regex.DFA // all numbers, and those without a fraction but zeros
-	canonical          *regex.DFA
-	plainInts          *regex.DFA
-	langs              *languages
-	cuts               map[strs]*regex.DFA
-	vacant             map[expr]bool // answers of empty
-	asking             map[expr]bool
+	numbers
+	written map[*regex.DFA]func() *automaton.DFA // of formats: the inside of strings
+	langs   *languages
+	cuts    map[strs]*regex.DFA
+	vacant  map[expr]bool // answers of empty
+	asking  map[expr]bool
 
 	note  *Notation // nil is JSON
 	style uint8     // of the whole: inside, or outermost where only objects count
@@ -79,13 +78,11 @@ type compiler struct {
 }
 
 func newCompiler(root *value, b *automaton.Budget) *compiler {
-	c := &compiler{budget: b, root: root, index: make(map[string]expr), vacant: make(map[expr]bool), asking: make(map[expr]bool)}
+	c := &compiler{
+		budget: b, root: root, numbers: constants().numbers, index: make(map[string]expr), vacant: make(map[expr]bool), asking: make(map[expr]bool),
+		written: make(map[*regex.DFA]func() *automaton.DFA),
+	}
 	c.langs = newLanguages(b)
-	c.decimals = regex.Decimals(b)
-	c.canonical = regex.Canonical(b)
-	one, _ := regex.ParseDecimal("1")
-	c.integers, _ = regex.Multiples(b, one)
-	c.plainInts = regex.And(b, c.canonical, c.integers)
 	c.add(expression{set: c.none()})
 	c.add(expression{set: c.all()})
 	c.refs = newReferences(root)

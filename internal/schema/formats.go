@@ -1,11 +1,6 @@
 package schema
 
-import (
-	"sync"
-	"time"
-
-	"github.com/inferd-go/inferd/internal/regex"
-)
+import "github.com/inferd-go/inferd/internal/regex"
 
 // Parts of formats.
 const (
@@ -35,7 +30,7 @@ const (
 	relative = `(?://` + server + `(?:/` + pchar + `*)*|` + rooted + `|` + noColon + `(?:/` + pchar + `*)*)?` + tail
 )
 
-// A format is a language: all of its patterns, and none of those that it forbids.
+// A format is the strings that match all patterns of one list, and none of the other.
 type format struct{ all, none []string }
 
 // Short host names have any number of labels; long ones at most four, so that the automaton
@@ -48,19 +43,19 @@ var (
 )
 
 // formats has the formats that are enforced.
-var formats = map[string]func() *regex.DFA{
-	"date-time":     language(format{all: []string{`^` + date + `[Tt]` + clock + `$`}}),
-	"date":          language(format{all: []string{`^` + date + `$`}}),
-	"time":          language(format{all: []string{`^` + clock + `$`}}),
-	"duration":      language(format{all: []string{`^P(?:\d+W|(?:\d+Y(?:\d+M(?:\d+D)?)?|\d+M(?:\d+D)?|\d+D)(?:T` + period + `)?|T` + period + `)$`}}),
-	"email":         language(format{all: []string{`^` + atext + `(?:\.` + atext + `)*@` + host + `$`, `^[^@]{1,64}@[^@]{1,63}$`}, none: []string{reserved}}),
-	"hostname":      sync.OnceValue(hostnames),
-	"ipv4":          language(format{all: []string{`^` + ipv4 + `$`}}),
-	"ipv6":          language(format{all: []string{`^` + ipv6 + `$`}}),
-	"uri":           language(format{all: []string{`^` + uri + `$`}}),
-	"uri-reference": language(format{all: []string{`^(?:` + uri + `|` + relative + `)$`}}),
-	"uuid":          language(format{all: []string{`^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`}}),
-	"json-pointer":  language(format{all: []string{`^(?:/(?:[^/~]|~[01])*)*$`}}),
+var formats = map[string]func() *language{
+	"date-time":     patterns(format{all: []string{`^` + date + `[Tt]` + clock + `$`}}),
+	"date":          patterns(format{all: []string{`^` + date + `$`}}),
+	"time":          patterns(format{all: []string{`^` + clock + `$`}}),
+	"duration":      patterns(format{all: []string{`^P(?:\d+W|(?:\d+Y(?:\d+M(?:\d+D)?)?|\d+M(?:\d+D)?|\d+D)(?:T` + period + `)?|T` + period + `)$`}}),
+	"email":         patterns(format{all: []string{`^` + atext + `(?:\.` + atext + `)*@` + host + `$`, `^[^@]{1,64}@[^@]{1,63}$`}, none: []string{reserved}}),
+	"hostname":      onceLanguage(hostnames),
+	"ipv4":          patterns(format{all: []string{`^` + ipv4 + `$`}}),
+	"ipv6":          patterns(format{all: []string{`^` + ipv6 + `$`}}),
+	"uri":           patterns(format{all: []string{`^` + uri + `$`}}),
+	"uri-reference": patterns(format{all: []string{`^(?:` + uri + `|` + relative + `)$`}}),
+	"uuid":          patterns(format{all: []string{`^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`}}),
+	"json-pointer":  patterns(format{all: []string{`^(?:/(?:[^/~]|~[01])*)*$`}}),
 }
 
 // narrowFormats has the formats of which some strings are left out.
@@ -71,31 +66,31 @@ var refusedFormats = map[string]bool{
 	"idn-email": true, "idn-hostname": true, "iri": true, "iri-reference": true, "regex": true, "relative-json-pointer": true, "uri-template": true,
 }
 
-// language compiles a format when it is first used.
-func language(f format) func() *regex.DFA {
-	return sync.OnceValue(func() *regex.DFA {
+// patterns compiles a format when it is first used.
+func patterns(f format) func() *language {
+	return onceLanguage(func() *regex.DFA {
 		d := regex.Any()
-		b := &regex.Budget{Time: time.Minute}
+		b := unhurried()
 		for _, p := range f.all {
-			d = regex.And(b, d, fixed(p))
+			d = regex.And(b, d, builtin(p))
 		}
 		for _, p := range f.none {
-			d = regex.Minus(b, d, fixed(p))
+			d = regex.Minus(b, d, builtin(p))
 		}
 		return d
 	})
 }
 
 func hostnames() *regex.DFA {
-	b := &regex.Budget{Time: time.Minute}
-	short := regex.And(b, fixed(`^`+host+`$`), fixed(shortHost))
-	long := regex.And(b, fixed(longHost), fixed(labels))
-	return regex.Minus(b, regex.Or(b, short, long), fixed(reserved))
+	b := unhurried()
+	short := regex.And(b, builtin(`^`+host+`$`), builtin(shortHost))
+	long := regex.And(b, builtin(longHost), builtin(labels))
+	return regex.Minus(b, regex.Or(b, short, long), builtin(reserved))
 }
 
-// fixed compiles a pattern of this file.
-func fixed(pattern string) *regex.DFA {
-	d, err := regex.Compile(&regex.Budget{Time: time.Minute}, pattern)
+// builtin compiles a pattern of this file.
+func builtin(pattern string) *regex.DFA {
+	d, err := regex.Compile(unhurried(), pattern)
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}

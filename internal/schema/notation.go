@@ -20,14 +20,14 @@ type Notation struct {
 	// End, if not nil, writes Close in front of a node, behind a value that is JSON or a raw string: the strings in
 	// the outermost object then have no quotes.
 	End func(b *automaton.Builder, json bool, next automaton.Node) automaton.Node
-	// Quote is the marker on both sides of all strings, whose inside is raw; names have no quotes then, and no
-	// white space is between the tokens. Empty is JSON's.
+	// Quote is the marker on both sides of all strings; their inside is raw. With it, names have no quotes, and
+	// there is no white space between the tokens. Empty is JSON's.
 	Quote string
 	// Null, False and True are the words for these values; empty are JSON's.
 	Null, False, True string
 }
 
-// Styles of a rule: what is outermost, and a member of it.
+// Styles of a rule: of the outermost value, and of its members.
 const (
 	inside uint8 = iota
 	outermost

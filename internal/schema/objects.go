@@ -182,9 +182,13 @@ func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 		if met>>i&1 != 0 {
 			continue
 		}
-		for _, m := range all {
+		for k := range all {
+			if slices.ContainsFunc(n.ways, func(x way) bool { return w.surelyMeets(&all[k], &x, name) }) {
+				all[k].met |= 1 << i
+				continue
+			}
 			for j := range n.ways {
-				if next, ok := w.meet(m, &n.ways[j], name); ok {
+				if next, ok := w.meet(all[k], &n.ways[j], name); ok {
 					next.met |= 1 << i
 					all = append(all, next)
 				}
@@ -192,6 +196,15 @@ func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 		}
 	}
 	return all
+}
+
+// surelyMeets reports whether all members of a meeting meet a need in one way: then they are not split by
+// that need.
+func (w *objectWriter) surelyMeets(m *meeting, x *way, name *string) bool {
+	if name != nil {
+		return x.has(*name) && w.surely(m.value, x.value)
+	}
+	return x.others && (x.names == nil || x.names == m.names) && w.surely(m.value, x.value)
 }
 
 // meet returns a member that meets a need in one way. It is false if there is none.
@@ -219,7 +232,7 @@ func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value ex
 	if w.bare() {
 		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, next)))
 	}
-	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, b.DFA(w.gap, next)))
+	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, b.DFA(constants().gap, next)))
 	return b.Bytes(`"`, name(next))
 }
 
@@ -297,7 +310,7 @@ func (w *objectWriter) after(p place) automaton.Node {
 	return n
 }
 
-// comma writes what stands between two members.
+// comma writes the separator of two members.
 func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 	if w.root {
 		return w.note.Write(w.b, w.note.Separator, next)

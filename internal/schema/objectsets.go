@@ -27,7 +27,7 @@ func (c *compiler) intersectAll(x, y []objs) (out []objs, err error) {
 	return out, nil
 }
 
-// thin drops the cases that have no object, and those whose objects are all of another case.
+// thin drops empty cases, and cases that are part of another one.
 func (c *compiler) thin(cases []objs) (out []objs) {
 	for i := range cases {
 		if !c.emptyObjs(&cases[i]) {
@@ -83,19 +83,32 @@ func (c *compiler) implies(x, y expr) bool {
 	if x == y || x == nothing || y == everything {
 		return true
 	}
-	parts := func(e expr) []expr {
-		if c.exprs[e].kind == exprAnd {
-			return c.exprs[e].parts
-		}
-		return []expr{e}
-	}
-	have := parts(x)
-	for _, p := range parts(y) {
+	have := c.parts(x)
+	for _, p := range c.parts(y) {
 		if !slices.Contains(have, p) {
 			return false
 		}
 	}
 	return true
+}
+
+// surely is implies with a closer look at opposites: values are none of a schema with which they have
+// nothing in common.
+func (c *compiler) surely(x, y expr) bool {
+	for _, p := range c.parts(y) {
+		if !c.implies(x, p) && (c.exprs[p].kind != exprNot || !c.disjoint(x, c.exprs[p].parts[0], tellDepth)) {
+			return false
+		}
+	}
+	return true
+}
+
+// parts returns the expressions that the values of an expression are all of.
+func (c *compiler) parts(e expr) []expr {
+	if c.exprs[e].kind == exprAnd {
+		return c.exprs[e].parts
+	}
+	return []expr{e}
 }
 
 // possible reports whether a case has an object, as far as a quick look tells. It drops needs that
@@ -135,7 +148,7 @@ func (c *compiler) meets(o *objs, w *way) (may, met bool) {
 		for _, p := range o.props {
 			if w.has(p.name) && p.value != nothing {
 				may = true
-				met = met || p.required && w.value == everything
+				met = met || p.required && c.surely(p.value, w.value)
 			}
 		}
 		return may || slices.ContainsFunc(o.others(), func(k class) bool { return k.value != nothing && !disjointNames(k.names, w.names) }), met
@@ -144,7 +157,7 @@ func (c *compiler) meets(o *objs, w *way) (may, met bool) {
 	if w.absent {
 		return !required, value == nothing
 	}
-	return c.and(value, w.value) != nothing, required && c.implies(value, w.value)
+	return c.and(value, w.value) != nothing, required && c.surely(value, w.value)
 }
 
 // value returns the condition on a member, and whether it is required.

@@ -27,8 +27,8 @@ var culprits = map[error][]string{
 	errCases:   {"anyOf", "oneOf", "allOf", "not", "if", "enum", "patternProperties"},
 }
 
-// blame returns the keyword behind an error of an expression: of the schemas of which it
-// consists, or of those that they name.
+// blame returns the keyword behind an error of an expression: a keyword of its schemas, or of schemas that
+// they refer to.
 func (c *compiler) blame(err error, e expr) origin {
 	var found origin
 	var owner *value

@@ -83,7 +83,12 @@ func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
 	if lang.Empty() {
 		return e.b.Alt()
 	}
-	return e.b.DFA(e.spell(lang, spellQuoted, func() *automaton.DFA { return regex.Quoted(e.budget, lang) }), next)
+	return e.b.DFA(e.spell(lang, spellQuoted, func() *automaton.DFA {
+		if written := e.written[lang]; written != nil {
+			return written()
+		}
+		return regex.Quoted(e.budget, lang)
+	}), next)
 }
 
 // inner returns the inside of a JSON string: each character in its one spelling.

@@ -48,14 +48,26 @@ func TestTexts(t *testing.T) {
 		`{"type":"object","properties":{"a":{}},"patternProperties":{"^x":{"type":"integer"},"y$":{"minimum":5}},"additionalProperties":{"type":"string"}}`: {
 			[]string{`{}`, `{"a":[],"x":1,"zy":"q","xy":5,"b":"s"}`}, []string{`{"x":"s"}`, `{"xy":4}`, `{"b":1}`, `{"xy":"s"}`},
 		},
-		`{"type":"object","propertyNames":{"pattern":"^[ab]$"},"minProperties":1}`:                                                                                                             {[]string{`{"a":1}`, `{"b":1,"a":2}`}, []string{`{}`, `{"c":1}`, `{"a":1,"a":2}`}},
-		`{"type":"object","properties":{"a":{},"b":{},"c":{}},"additionalProperties":false,"minProperties":2,"maxProperties":2}`:                                                               {[]string{`{"a":1,"c":2}`, `{"b":1,"c":1}`}, []string{`{"a":1}`, `{"a":1,"b":1,"c":1}`, `{"c":1}`}},
-		`{"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":{"type":"null"},"minItems":1,"maxItems":3}`:                                                              {[]string{`[1]`, `[1,"a"]`, `[1,"a",null]`}, []string{`[]`, `["a"]`, `[1,null]`, `[1,"a",null,null]`}},
-		`{"type":"array","items":[{"type":"integer"}],"additionalItems":false}`:                                                                                                                {[]string{`[]`, `[1]`}, []string{`[1,2]`, `["a"]`}},
-		`{"type":"array","contains":{"const":1},"minContains":2,"maxContains":2,"items":{"type":"integer"}}`:                                                                                   {[]string{`[1,1]`, `[1,5,1]`}, []string{`[1]`, `[1,1,1]`, `[1,1,"a"]`}},
-		`{"type":"array","contains":{"type":"string"}}`:                                                                                                                                        {[]string{`["a"]`, `[1,"a",2]`}, []string{`[]`, `[1]`}},
-		`{"type":"array","uniqueItems":true,"items":{"type":["string","boolean"]}}`:                                                                                                            {[]string{`[]`, `["a",true,"b",false]`, `["true",true]`, "[\n \"a\",\n \"b\"\n]"}, []string{`["a","a"]`, `[true,false,true]`, `["a", "a"]`}},
-		`{"type":"array","uniqueItems":true,"items":{"type":"number"}}`:                                                                                                                        {[]string{`[1,1.5,-2]`}, []string{`[1,1.0]`, `[1,1]`, `[0,-0]`}},
+		`{"type":"object","propertyNames":{"pattern":"^[ab]$"},"minProperties":1}`:                                                {[]string{`{"a":1}`, `{"b":1,"a":2}`}, []string{`{}`, `{"c":1}`, `{"a":1,"a":2}`}},
+		`{"type":"object","properties":{"a":{},"b":{},"c":{}},"additionalProperties":false,"minProperties":2,"maxProperties":2}`:  {[]string{`{"a":1,"c":2}`, `{"b":1,"c":1}`}, []string{`{"a":1}`, `{"a":1,"b":1,"c":1}`, `{"c":1}`}},
+		`{"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":{"type":"null"},"minItems":1,"maxItems":3}`: {[]string{`[1]`, `[1,"a"]`, `[1,"a",null]`}, []string{`[]`, `["a"]`, `[1,null]`, `[1,"a",null,null]`}},
+		`{"type":"array","items":[{"type":"integer"}],"additionalItems":false}`:                                                   {[]string{`[]`, `[1]`}, []string{`[1,2]`, `["a"]`}},
+		`{"type":"array","contains":{"const":1},"minContains":2,"maxContains":2,"items":{"type":"integer"}}`:                      {[]string{`[1,1]`, `[1,5,1]`}, []string{`[1]`, `[1,1,1]`, `[1,1,"a"]`}},
+		`{"type":"array","contains":{"type":"string"}}`:                                                                           {[]string{`["a"]`, `[1,"a",2]`}, []string{`[]`, `[1]`}},
+		`{"type":"array","uniqueItems":true,"items":{"type":["string","boolean"]}}`:                                               {[]string{`[]`, `["a",true,"b",false]`, `["true",true]`, "[\n \"a\",\n \"b\"\n]"}, []string{`["a","a"]`, `[true,false,true]`, `["a", "a"]`}},
+		`{"type":"array","uniqueItems":true,"items":{"type":"number"}}`:                                                           {[]string{`[1,1.5,-2]`}, []string{`[1,1.0]`, `[1,1]`, `[0,-0]`}},
+		`{"anyOf":[{"type":"array","uniqueItems":true,"items":{"type":"integer"}},{"type":"array","items":{"type":"integer"},"minItems":3}]}`: {
+			[]string{`[]`, `[1,2]`, `[1,1,1]`, `[1,1,2]`, `[1,2,1,2]`, `[12,1]`, "[\n 7,\n 7,\n 8\n]"}, []string{`[1,1]`, `["a"]`, `[1, 1]`, "[\n 1,\n 1\n]"},
+		},
+		`{"anyOf":[{"type":"array","uniqueItems":true,"items":{"enum":["a","ab"]}},{"type":"array","uniqueItems":true,"items":{"enum":["a",1]},"minItems":2}]}`: {
+			[]string{`["a"]`, `["ab","a"]`, `[1,"a"]`, `["a",1]`}, []string{`[1]`, `["a","a"]`, `["ab",1]`, `[1,"a",1]`},
+		},
+		`{"type":"object","properties":{"k":{"enum":["u","m"]},"v":{}},"anyOf":[{"properties":{"k":{"const":"u"},"v":{"type":"array","uniqueItems":true,"items":{"type":"boolean"}}}},{"properties":{"v":{"type":"array","items":{"type":"boolean"},"minItems":2}}}]}`: {
+			[]string{`{"k":"u","v":[true]}`, `{"k":"u","v":[true,true]}`, `{"k":"m","v":[true,true]}`}, []string{`{"k":"m","v":[true]}`},
+		},
+		`{"type":"object","required":["k","v"],"oneOf":[{"properties":{"k":{"enum":["a"]},"v":{"type":"integer"}}},{"properties":{"k":{"enum":["b"]},"v":{"type":"array","items":{"type":"integer"}}}},{"properties":{"k":{"enum":["c"]},"v":{"type":"array","items":{"type":"string"}}}}]}`: {
+			[]string{`{"k":"a","v":1}`, `{"k":"b","v":[1]}`, `{"k":"c","v":["x"]}`}, []string{`{"k":"a","v":[1]}`, `{"k":"c","v":[1]}`, `{"k":"d","v":1}`, `{"v":1}`},
+		},
 		`{"allOf":[{"type":"object","properties":{"a":{"type":"integer"}}},{"properties":{"b":{"type":"null"},"a":{"minimum":3}},"required":["a"]}]}`:                                          {[]string{`{"a":3,"b":null}`}, []string{`{"a":2}`, `{"b":null,"a":3}`, `{}`}},
 		`{"oneOf":[{"type":"integer","multipleOf":2},{"type":"integer","multipleOf":3}]}`:                                                                                                      {[]string{`2`, `3`, `9`}, []string{`6`, `1`, `0`}},
 		`{"oneOf":[{"properties":{"k":{"const":"a"},"v":{"type":"integer"}},"required":["k","v"]},{"properties":{"k":{"const":"b"}},"required":["k"]}],"type":"object"}`:                       {[]string{`{"k":"a","v":1}`, `{"k":"b"}`}, []string{`{"k":"a"}`, `{"k":"c"}`}},
@@ -175,6 +187,7 @@ func TestPublicFailures(t *testing.T) {
 		"L#25895 a pattern inside items":      {`{"type":"array","items":{"type":"string","pattern":"^[a-z]{2}$"}}`, []string{`["ab","cd"]`}, []string{`["abc"]`, `["A"]`}},
 		"L#19716 no type":                     {`{"properties":{"a":{"type":"integer"}},"required":["a"]}`, []string{`{"a":1}`, `3`}, []string{`{}`, `{"a":"x"}`}},
 		"L#17574 not of everything":           {`{"type":"object","properties":{"a":{"not":{}},"b":{"type":"integer"}},"required":["b"]}`, []string{`{"b":1}`}, []string{`{"a":1,"b":1}`}},
+		"L#19051 classes in a pattern":        {`{"type":"string","pattern":"^[\\d_]\\S$"}`, []string{`"1a"`, `"__"`}, []string{`"a1"`, `"1 "`}},
 		"L#7703 oneOf beside properties":      {`{"type":"object","properties":{"k":{"type":"string"}},"required":["k"],"oneOf":[{"properties":{"v":{"type":"integer"}},"required":["v"]},{"properties":{"w":{"type":"integer"}},"required":["w"],"not":{"required":["v"]}}]}`, []string{`{"k":"","v":1}`, `{"k":"","w":1}`}, []string{`{"v":1}`, `{"k":""}`, `{"k":"","v":"x"}`}},
 		"L#23677 control characters are text": {`{"type":"string"}`, []string{`"<end_of_turn>"`}, []string{"\"\x00\"", "\"\n\""}},
 	} {
@@ -220,6 +233,9 @@ func hostile() map[string]string {
 		"a cycle of references":     `{"$ref":"#/$defs/a0","$defs":{` + many(1000, `"a%d":{"$ref":"#/$defs/a%d"}`) + `}}`,
 		"a chain of references":     `{"$ref":"#/$defs/b0","$defs":{` + many(1000, `"b%d":{"items":{"$ref":"#/$defs/b%d"}}`) + `}}`,
 		"a star of a star":          `{"type":"string","pattern":"^(a*)*b$"}`,
+		"depth 1,000":               strings.Repeat(`{"not":`, 1000) + `{}` + strings.Repeat(`}`, 1000),
+		"unique beside others":      `{"anyOf":[` + many(40, `{"type":"array","uniqueItems":true,"items":{"enum":[%d,%d]}}`) + `,{"type":"array","items":{"type":"integer"}}]}`,
+		"overlapping oneOf":         `{"type":"object","required":["k"],"oneOf":[` + many(14, `{"properties":{"k":{"enum":["k%d"]},"v%d":{"type":"integer"},"w":{"type":"integer"}}}`) + `]}`,
 		"depth 500":                 strings.Repeat(`{"items":`, 500) + `{}` + strings.Repeat(`}`, 500),
 		"an exploding pattern":      `{"type":"string","pattern":"(a|b)*a(a|b){40}"}`,
 		"exploding repetitions":     `{"type":"string","pattern":"((a{900}){900}){900}"}`,
@@ -268,7 +284,16 @@ func TestHostile(t *testing.T) {
 }
 
 func FuzzCompile(f *testing.F) {
-	for _, s := range []string{`{"type":"object","properties":{"a":{"$ref":"#"}}}`, `{"allOf":[{"minimum":1},{"not":{"multipleOf":2}}]}`, `{"oneOf":[{"const":1},{"pattern":"a"}]}`} {
+	for _, s := range []string{
+		`{"type":"object","properties":{"a":{"$ref":"#"}}}`, `{"allOf":[{"minimum":1},{"not":{"multipleOf":2}}]}`, `{"oneOf":[{"const":1},{"pattern":"a"}]}`,
+		`{"anyOf":[{"type":"array","uniqueItems":true,"items":{"enum":[1,"a"]}},{"items":{"type":"integer"},"minItems":2}]}`,
+		`{"type":"object","patternProperties":{"^a":{"type":"null"}},"additionalProperties":{"maxLength":3},"minProperties":2,"propertyNames":{"maxLength":2}}`,
+		`{"type":"array","prefixItems":[{"const":1}],"contains":{"type":"string"},"minContains":2,"maxContains":3,"maxItems":9}`,
+		`{"if":{"required":["a"]},"then":{"required":["b"]},"else":{"dependentRequired":{"c":["d"]}}}`,
+		`{"$id":"x:y","$ref":"#b","$defs":{"c":{"$anchor":"b","format":"date-time","maxLength":30}}}`,
+		`{"enum":[1.50,-0,1e400,"\ud83d\ude00",{"a":[null]}]}`, `{"not":{"not":{"not":{"type":["string","null"]}}}}`, `{"type":"string","pattern":"(a*)*b$","minLength":3}`,
+		`{"minimum":1e300,"exclusiveMaximum":true,"maximum":0.1}`, `{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}`, `true`, `{"type":`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, source []byte) {

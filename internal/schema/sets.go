@@ -18,7 +18,7 @@ type set struct {
 	objs  []objs
 }
 
-// A strs is the strings of a language whose number of characters is in a range.
+// A strs is the strings of a language within a range of lengths, in characters.
 type strs struct {
 	lang        *regex.DFA // nil: any
 	least, most int        // most < 0: no maximum
@@ -147,7 +147,7 @@ func equalObjs(x, y *objs) bool {
 	return x.least == y.least && x.most == y.most && slices.Equal(x.props, y.props) && slices.Equal(x.classes, y.classes) && slices.Equal(x.needs, y.needs)
 }
 
-// at returns what an item must be.
+// at returns the condition on an item.
 func (a *arrs) at(i int) expr {
 	if i < len(a.prefix) {
 		return a.prefix[i]

@@ -136,7 +136,7 @@ func TestRealVocabulary(t *testing.T) {
 		t.Skip("reads a model")
 	}
 	tokens := gemma(t)
-	v := vocab.New(tokens)
+	v := vocab.New(tokens, nil)
 	for name, sample := range samples {
 		a := automaton.New(compile(t, sample[0]))
 		quick, plainly, c := vocab.NewMasks(v, a), vocab.NewMasks(v, a), a.Open()
@@ -175,7 +175,7 @@ func BenchmarkMask(b *testing.B) {
 			} else {
 				tokens = synthetic(262_144)
 			}
-			v := vocab.New(tokens)
+			v := vocab.New(tokens, nil)
 			for name, sample := range samples {
 				ids := tokenise(tokens, sample[1])
 				g := compile(b, sample[0])
@@ -238,7 +238,7 @@ func benchmarkMask(b *testing.B, v *vocab.Vocab, g *automaton.Grammar, ids []int
 func BenchmarkNew(b *testing.B) {
 	tokens := synthetic(262_144)
 	for b.Loop() {
-		vocab.New(tokens)
+		vocab.New(tokens, nil)
 	}
 }
 

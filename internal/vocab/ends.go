@@ -26,10 +26,16 @@ func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	if s == automaton.Dead {
 		return false
 	}
+	if !m.a.Grammar().Guarded() {
+		return m.endsFrom(s, tokens)
+	}
+	if !m.ByID(c, id) {
+		if s = c.Behind(m.v.tokens[id]); s == automaton.Dead { // the guard may drop ways
+			return false
+		}
+	}
 	cost := m.a.Cost(s)
 	switch {
-	case !m.a.Grammar().Guarded():
-		return m.endsFrom(s, tokens)
 	case guarded(cost) <= tokens:
 		return true
 	case cost > tokens*m.v.most || cost > slowGuarded || m.v.control[id]:

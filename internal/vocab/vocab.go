@@ -68,22 +68,27 @@ type Vocab struct {
 }
 
 // New makes a vocabulary. Tokens without bytes fit nowhere. Of tokens with the same bytes, as
-// byte fallback has, all fit where one does.
-func New(tokens []Token) *Vocab {
+// byte fallback has, all fit where one does. A large vocabulary takes some 0.3 s: yield, unless it is nil,
+// is called about every 100 µs.
+func New(tokens []Token, yield func()) *Vocab {
+	pause := pacer(yield)
 	v := &Vocab{tokens: make([][]byte, len(tokens)), control: make([]bool, len(tokens)), twins: make(map[int32][]int32)}
 	order := make([]int32, 0, len(tokens))
 	for i, t := range tokens {
+		pause()
 		v.tokens[i], v.control[i] = t.Bytes, t.Control
 		if !t.Control && len(t.Bytes) > 0 {
 			order = append(order, int32(i))
 		}
 	}
 	slices.SortFunc(order, func(x, y int32) int {
+		pause()
 		return cmp.Or(slices.Compare(tokens[x].Bytes, tokens[y].Bytes), cmp.Compare(x, y))
 	})
 	var all []int32
 	var split [groups + 1][]int32
 	for i := 0; i < len(order); {
+		pause()
 		first := order[i]
 		v.most = max(v.most, len(tokens[first].Bytes))
 		p := tokens[first].Bytes
@@ -101,11 +106,12 @@ func New(tokens []Token) *Vocab {
 		}
 		split[g] = append(split[g], first)
 	}
-	v.all, v.rest = v.trie(all), v.trie(split[groups])
+	v.all, v.rest = v.trie(all, pause), v.trie(split[groups], pause)
 	mask := make([]uint64, v.Words())
 	for g := range groups {
-		v.plain[g] = v.trie(split[g])
+		v.plain[g] = v.trie(split[g], pause)
 		for _, id := range split[g] {
+			pause()
 			v.set(mask, id)
 		}
 		v.ready[g] = slices.Clone(mask)
@@ -137,8 +143,19 @@ func group(n int) int {
 	return single + 1
 }
 
+// pacer returns a function to call at each token: it calls yield now and then.
+func pacer(yield func()) (pause func()) {
+	const often = 512 // some 100 µs
+	n := 0
+	return func() {
+		if n++; n%often == 0 && yield != nil {
+			yield()
+		}
+	}
+}
+
 // trie makes the trie of sorted tokens.
-func (v *Vocab) trie(ids []int32) (t trie) {
+func (v *Vocab) trie(ids []int32, pause func()) (t trie) {
 	var nodes []node
 	var open []int // nodes along the last token
 	var last []byte
@@ -150,6 +167,7 @@ func (v *Vocab) trie(ids []int32) (t trie) {
 		}
 	}
 	for _, id := range ids {
+		pause()
 		p := v.tokens[id&^twinned]
 		common := 0
 		for common < len(p) && common < len(last) && p[common] == last[common] {

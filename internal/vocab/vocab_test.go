@@ -25,6 +25,7 @@ var schemas = []string{
 	`{"type":"string","pattern":"^([ab1]|é )*$","maxLength":300}`,
 	`{"type":"array","uniqueItems":true,"items":{"enum":["a","b","ab",1,12,true,null]},"minItems":2}`,
 	`{"type":"array","uniqueItems":true,"items":{"type":"string","maxLength":1},"maxItems":5}`,
+	`{"anyOf":[{"type":"array","uniqueItems":true,"items":{"enum":["a","b",1,12]}},{"type":"array","items":{"enum":["a",1,2]},"minItems":3,"maxItems":6}]}`,
 	`{"type":"object","patternProperties":{"^[ab]$":{"type":"integer"}},"additionalProperties":false,"minProperties":1}`,
 	`{"type":"object","additionalProperties":{"type":"boolean"},"properties":{"a":{},"ab":{"type":"string"}},"required":["ab"]}`,
 	`{"type":"number","minimum":-12,"maximum":100}`,
@@ -58,7 +59,7 @@ func drawVocab(t *rapid.T) *vocab.Vocab {
 	for _, n := range []int{8, 9, 16, 17, 18, 32, 33, 40} { // the borders of groups
 		tokens = append(tokens, vocab.Token{Bytes: slices.Repeat([]byte("a"), n)})
 	}
-	return vocab.New(tokens)
+	return vocab.New(tokens, nil)
 }
 
 // In random texts of random schemas, every mask has exactly the tokens that fit: with the
@@ -126,7 +127,7 @@ func TestMasks(t *testing.T) {
 }
 
 func TestControlTokensAndTwins(t *testing.T) {
-	v := vocab.New([]vocab.Token{{Bytes: []byte(`"`)}, {Bytes: []byte("a"), Control: true}, {Bytes: []byte("a")}, {}, {Bytes: []byte("a")}, {Bytes: []byte{0xc3}}, {Bytes: []byte{0xa9}}})
+	v := vocab.New([]vocab.Token{{Bytes: []byte(`"`)}, {Bytes: []byte("a"), Control: true}, {Bytes: []byte("a")}, {}, {Bytes: []byte("a")}, {Bytes: []byte{0xc3}}, {Bytes: []byte{0xa9}}}, nil)
 	a := automaton.New(compile(t, `{"type":"string"}`))
 	m := vocab.NewMasks(v, a)
 	c := a.Open()
@@ -165,7 +166,7 @@ func TestTokensByID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := vocab.New([]vocab.Token{{Bytes: []byte("x")}, {Control: true}, {Bytes: []byte("y")}})
+	v := vocab.New([]vocab.Token{{Bytes: []byte("x")}, {Control: true}, {Bytes: []byte("y")}}, nil)
 	a := automaton.New(g)
 	m, c, mask := vocab.NewMasks(v, a), a.Open(), make([]uint64, 1)
 	if err := m.Mask(c, mask); err != nil || mask[0] != 0b010 {
@@ -180,13 +181,26 @@ func TestTokensByID(t *testing.T) {
 }
 
 func TestCount(t *testing.T) {
-	v := vocab.New([]vocab.Token{{Bytes: []byte(`"`)}, {Bytes: []byte(`"a`)}, {Bytes: []byte("abc")}, {Bytes: []byte("a")}, {Bytes: []byte("ab")}})
+	v := vocab.New([]vocab.Token{{Bytes: []byte(`"`)}, {Bytes: []byte(`"a`)}, {Bytes: []byte("abc")}, {Bytes: []byte("a")}, {Bytes: []byte("ab")}}, nil)
 	var text []automaton.Symbol
 	for _, b := range []byte(`"abcabz`) { // "a|b|c|ab|z
 		text = append(text, automaton.Symbol(b))
 	}
 	if n := v.Count(append(text, 300)); n != 6 {
 		t.Errorf("Count = %d, want 6", n)
+	}
+}
+
+// Making a large vocabulary yields often, and the result is the same.
+func TestYields(t *testing.T) {
+	tokens, yields := synthetic(20_000), 0
+	v, other := vocab.New(tokens, func() { yields++ }), vocab.New(tokens, nil)
+	if yields < 100 {
+		t.Errorf("%d yields", yields)
+	}
+	text := []automaton.Symbol{'a', 'b', 'a', ' ', 't', 'h', 'e'}
+	if v.Len() != other.Len() || v.Count(text) != other.Count(text) {
+		t.Error("they differ")
 	}
 }
 
@@ -223,7 +237,7 @@ func synthetic(n int) []vocab.Token {
 
 // Once its states and masks are known, a walk allocates nothing.
 func TestNoAllocation(t *testing.T) {
-	v := vocab.New(synthetic(20_000))
+	v := vocab.New(synthetic(20_000), nil)
 	for _, source := range schemas {
 		a := automaton.New(compile(t, source))
 		m, c, mask := vocab.NewMasks(v, a), a.Open(), make([]uint64, v.Words())
@@ -249,7 +263,7 @@ func TestNoAllocation(t *testing.T) {
 
 // The kept masks stay within their bound, and are the same masks after others have pushed them out.
 func TestKeptMasksAreBounded(t *testing.T) {
-	v := vocab.New(synthetic(1 << 15))
+	v := vocab.New(synthetic(1<<15), nil)
 	a := automaton.New(compile(t, `{"type":"string","pattern":"^([a-z]{1,400}[0-9])+$"}`))
 	m, plainly := vocab.NewMasks(v, a), vocab.NewMasks(v, a)
 	plainly.Plainly = true

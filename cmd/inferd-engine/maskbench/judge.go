@@ -46,7 +46,7 @@ func newJudge(words []vocab.Token) *judge {
 	if words == nil {
 		return &judge{}
 	}
-	v := vocab.New(words)
+	v := vocab.New(words, nil)
 	return &judge{vocab: v, mask: make([]uint64, v.Words())}
 }
 

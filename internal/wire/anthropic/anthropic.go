@@ -145,7 +145,7 @@ func (m *request) thinking(r *Request) error {
 	if m.Thinking == nil {
 		return nil
 	}
-	r.Thinks = "thinking"
+	r.Thinks = append(r.Thinks, "thinking")
 	switch m.Thinking.Type {
 	case "disabled":
 		gen.Thinking, gen.ThinkingBudget = infer.ThinkOff, 0

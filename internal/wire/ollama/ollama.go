@@ -243,7 +243,7 @@ func (m *common) format(gen *infer.Generate) error {
 }
 
 func (m *common) thinking(ask *web.Ask) error {
-	ask.Thinks = "think"
+	ask.Thinks = append(ask.Thinks, "think")
 	switch m.Think.Kind() {
 	case jsontext.KindTrue:
 		ask.Generate.Thinking = infer.ThinkOn

@@ -70,6 +70,12 @@ type ignoredMembers struct {
 	CachePrompt      jsontext.Value `json:"cache_prompt"`
 }
 
+// none reports whether no member is there, as in most requests.
+func (m *ignoredMembers) none() bool {
+	return len(m.User)+len(m.Store)+len(m.Metadata)+len(m.ServiceTier)+len(m.Verbosity)+
+		len(m.PromptCacheKey)+len(m.SafetyIdentifier)+len(m.Prediction)+len(m.CachePrompt) == 0
+}
+
 // by returns the members by their names.
 func (m *ignoredMembers) by() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
@@ -91,7 +97,9 @@ func ReadChat(body []byte) (*Chat, error) {
 		Ask:   web.Ask{Generate: gen, Model: m.Model, CacheSalt: m.CacheSalt, Stream: m.Stream, History: "messages"},
 		Usage: m.StreamOptions.IncludeUsage,
 	}
-	c.IgnorePresent(m.by())
+	if !m.none() {
+		c.IgnorePresent(m.by())
+	}
 	if err := m.refused(); err != nil {
 		return nil, err
 	}
@@ -174,11 +182,11 @@ func (m *chatRequest) thinking(c *Chat) error {
 		}
 	}
 	if m.Template.EnableThinking != nil {
-		c.Thinks = "chat_template_kwargs"
+		c.Thinks = append(c.Thinks, "chat_template_kwargs")
 		gen.Thinking = infer.ThinkIf(*m.Template.EnableThinking)
 	}
 	if m.ReasoningBudget != nil {
-		c.Thinks = "reasoning_budget"
+		c.Thinks = append(c.Thinks, "reasoning_budget")
 		switch n, err := m.ReasoningBudget.Within("reasoning_budget", 0); {
 		case m.ReasoningBudget.String() == "-1":
 			gen.Thinking, gen.ThinkingBudget = infer.ThinkOn, 0

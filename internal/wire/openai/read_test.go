@@ -180,6 +180,18 @@ func TestOffer(t *testing.T) {
 	}
 }
 
+// All members about thinking are named, not only the one that decides.
+func TestOfferNamesAll(t *testing.T) {
+	c, err := openai.ReadChat([]byte(ask(`,"reasoning_effort":"high","reasoning_budget":5,"chat_template_kwargs":{"enable_thinking":true}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Offer(infer.Abilities{})
+	if want := []string{"chat_template_kwargs", "reasoning_budget", "reasoning_effort"}; !slices.Equal(c.Ignored, want) {
+		t.Errorf("ignored %q, want %q", c.Ignored, want)
+	}
+}
+
 // What cannot be honoured is refused by its name.
 func TestChatRefusals(t *testing.T) {
 	content := func(parts string) string {

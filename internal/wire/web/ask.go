@@ -17,7 +17,7 @@ type Ask struct {
 	Model     string // as the client spells it; may be empty
 	Stream    bool
 	Ignored   []string // members that had no effect, sorted
-	Thinks    string   // the member that asks for thinking
+	Thinks    []string // the members about thinking
 	History   string   // the member with the messages
 }
 
@@ -44,7 +44,9 @@ func (a *Ask) Offer(can infer.Abilities) {
 		return
 	}
 	a.Generate.Thinking, a.Generate.ThinkingBudget = infer.ThinkAuto, 0
-	a.Ignore(a.Thinks)
+	for _, member := range a.Thinks {
+		a.Ignore(member)
+	}
 }
 
 // Efforts are the budgets of thinking, in tokens, by the words for the effort; -1 is no thinking,
@@ -57,7 +59,7 @@ func (a *Ask) Effort(member, word string) error {
 	if !ok {
 		return Invalid(member, "%s must be one of: none, minimal, low, medium, high, xhigh, max", member)
 	}
-	a.Thinks = member
+	a.Thinks = append(a.Thinks, member)
 	a.Generate.Thinking, a.Generate.ThinkingBudget = infer.ThinkIf(budget >= 0), max(budget, 0)
 	return nil
 }

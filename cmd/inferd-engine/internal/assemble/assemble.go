@@ -50,6 +50,11 @@ func Run(conn net.Conn, c *launch.Contract) error {
 	if err := srv.Report(eng.ready); err != nil {
 		return err
 	}
+	for _, p := range eng.parts {
+		if p.prepare != nil {
+			loops.Go(p.prepare)
+		}
+	}
 	return srv.Serve(ctx)
 }
 
@@ -68,6 +73,7 @@ type part struct {
 	progress *progress.Progress // of the loop
 	stats    func() stats.Engine
 	share    func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
+	prepare  func()                              // what requests need later, once the engine is ready: at most a second, yielding; nil is nothing
 	overrun  func(*link.Beat)                    // adds calls over their budget; nil if there are none
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template
 	nCtx     int

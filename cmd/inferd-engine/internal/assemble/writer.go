@@ -74,7 +74,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Counter: engine.NewCounter(),
 	}
 	return &part{
-		handler: eng, loop: beside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, plain: template.Transcript(), inexact: inexact,
+		handler: eng, loop: beside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, prepare: eng.Formats.Load, plain: template.Transcript(), inexact: inexact,
 		stats: func() stats.Engine {
 			now := loop.Stats().Engine
 			now.KVSize = nCtx

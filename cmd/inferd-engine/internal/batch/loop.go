@@ -86,6 +86,7 @@ type Loop struct {
 	decoding   abortable    // the step under way
 	prefilling abortable    // the outstanding job of the prefill worker
 	pinned     atomic.Int64 // pinned tokens
+	unit       atomic.Int64 // nanoseconds of a step of one token; 0 is unknown
 
 	mu    sync.Mutex // guards stats
 	stats Stats
@@ -113,6 +114,16 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 
 // Room is the maximum number of tokens in a sequence: the context without its pinned tokens.
 func (l *Loop) Room() int { return l.Limits.Context - int(l.pinned.Load()) }
+
+// Cost returns time that was spent for a request without a sequence, in tokens: in units of the mean time of
+// a step of one token.
+func (l *Loop) Cost(spent time.Duration) int {
+	unit := cmp.Or(time.Duration(l.unit.Load()), l.FirstToken)
+	if unit <= 0 {
+		return 0
+	}
+	return int(spent / unit)
+}
 
 // Wake makes the loop check which sequences are to pause, and other changes.
 func (l *Loop) Wake() { l.inbox.Wake() }

@@ -39,6 +39,7 @@ func (l *stepper) step() {
 	l.advance()
 	now := time.Now()
 	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // without the wait for a step of another engine
+	l.unit.Store(int64(l.times.DecodeStep(1)))
 	l.countStep(streams, prompt, now.Sub(began), now)
 }
 

@@ -8,17 +8,17 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// An Answer follows one answer. Before each token Mask says which ones may come, and Take is told
-// the one chosen:
+// An Answer follows one answer. Before each token, Mask returns the allowed tokens; Take follows the
+// chosen token:
 //
 //	Mask ─▶ choose ─▶ Take ─▶ true: the next token
 //	          ▲        │
 //	          └────────┘ false: the mask has become smaller
 //
-// So long as there is room, every token of the grammar may come. Take refuses a token behind which
-// the shortest end has more tokens than are left; the mask then has only tokens that leave room for
-// an end. If that leaves none, or finding them took too long, the rest of the answer is the shortest
-// one. One token at a time is checked, so the common case costs nothing.
+// While enough tokens are left, every token that the grammar takes is allowed. Take refuses a token if
+// the shortest completion behind it has more tokens than are left; the mask then keeps only tokens with a
+// completion in time. If none is left, or the search takes too long, the rest of the answer is the shortest
+// completion. Only the chosen token is checked, so the common case costs nothing.
 //
 // Mask and Take belong to one thread for all answers of a compiler.
 type Answer struct {
@@ -28,9 +28,9 @@ type Answer struct {
 	tries      int // tokens refused at this place
 	mask       []uint64
 
-	ending bool               // the rest of the answer is decided:
-	forced bool               // or a part of it, behind which it is free again:
-	rest   []automaton.Symbol // what is missing of it
+	ending bool               // the answer ends with rest
+	forced bool               // rest comes next; behind it the answer is free again
+	rest   []automaton.Symbol // the decided symbols that are still missing
 
 	// Watch, if not nil, is called behind each symbol of a token that is followed.
 	Watch func(s automaton.Symbol, place Place)
@@ -43,7 +43,7 @@ type Place struct {
 	MayEnd      bool
 }
 
-// maxTries bounds the tokens that are tried at one place before the rest is decided.
+// maxTries is the maximum number of refused tokens at one place before the rest is decided.
 const maxTries = 8
 
 // ErrShort is the error of Open for too few tokens.
@@ -69,9 +69,8 @@ func (a *Answer) Close() {
 	a.cursor.Close()
 }
 
-// Mask returns the tokens that may come next, also those that end the answer. The mask is valid
-// until the next Mask of any answer of the compiler. It is empty where the model has no token for
-// what is to come.
+// Mask returns the tokens that may come next, end tokens included. The mask is valid until the next
+// call of Mask on any answer of the compiler. It is empty if the model has no token for the next byte.
 func (a *Answer) Mask() ([]uint64, error) {
 	k := a.constraint
 	k.mu.Lock()
@@ -115,8 +114,8 @@ func (a *Answer) follow() {
 	}
 }
 
-// Take follows a token of the mask. If it leaves too little room for an end it is not followed, and
-// is no longer in the mask.
+// Take follows a token of the mask. It refuses a token that leaves too few tokens for an end, and removes it
+// from the mask.
 func (a *Answer) Take(id int32) (taken bool) {
 	k := a.constraint
 	k.mu.Lock()
@@ -136,9 +135,8 @@ func (a *Answer) Take(id int32) (taken bool) {
 	return a.next(id) || a.lost()
 }
 
-// Try follows a token that was chosen without a mask. It reports false if the token does not fit, or
-// if it leaves too little room for an end; then nothing has changed. Try is cheap, so it replaces Mask and Take
-// where most tokens fit.
+// Try follows a token that was chosen without a mask. It reports false, and changes nothing, if the token
+// does not fit or leaves too few tokens for an end. Where most tokens fit, it is cheaper than Mask and Take.
 func (a *Answer) Try(id int32) (taken bool) {
 	k := a.constraint
 	k.mu.Lock()
@@ -196,8 +194,8 @@ func (a *Answer) Place() Place {
 	return a.place()
 }
 
-// Force makes the next part of the answer a text, which must fit; else it is not forced. Behind it
-// the answer is free again.
+// Force makes a text the next part of the answer. It reports false if the text does not fit. Behind the
+// text the answer is free again.
 func (a *Answer) Force(text []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
@@ -209,15 +207,15 @@ func (a *Answer) Force(text []automaton.Symbol) bool {
 	return true
 }
 
-// lost cannot happen: tokens of the mask fit. The rest is then decided, so that no choice goes on
-// for ever.
+// lost handles a token of the mask that does not fit, which is an internal error. It decides the rest of
+// the answer, so that the choice ends.
 func (a *Answer) lost() bool {
 	a.left++
 	a.decide()
 	return false
 }
 
-// narrow clears the tokens that leave too little room, as the refused one does.
+// narrow clears the tokens that leave too few tokens for an end, the refused token among them.
 func (a *Answer) narrow(id int32) {
 	if a.tries == 0 {
 		a.constraint.masks.Within(a.cursor, a.mask, a.left-1)

@@ -11,21 +11,22 @@ import (
 
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/schema"
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// A Vocabulary is what a Compiler needs of a model. Package llama's Model is one.
+// A Vocabulary is the part of a model that a Compiler needs; the Model of package llama implements it.
 type Vocabulary interface {
-	// Vocabulary returns the tokens and those of them that end an answer. It calls yield often.
+	// Vocabulary returns the tokens, and the ids of the end tokens. It calls yield often.
 	Vocabulary(yield func()) (tokens []vocab.Token, ends []int32)
-	// ByName returns the token that a grammar names.
+	// ByName returns the token with a name in a grammar.
 	ByName(name string) (id int32, ok bool)
 }
 
 // A Compiler compiles one source at a time, and yields the processor every 100 µs: the engine runs
-// Go on one processor, and decodes meanwhile. It keeps the compiled ones within a budget of memory,
-// the least recently used go first. Those of different owners are kept apart: from a shared one
-// others could tell by its time that a schema is in use.
+// Go on one processor, and decodes at the same time. It caches constraints within a memory budget and
+// evicts the least recently used first. The cache is separate for each owner: with a shared one, an owner
+// could learn from response times that another owner uses a schema.
 type Compiler struct {
 	Model Vocabulary
 	Bytes int // budget of memory for grammars, states and kept masks; 0 means 256 MiB
@@ -36,27 +37,28 @@ type Compiler struct {
 	vocab   *vocab.Vocab
 	ends    []int32
 	turn    chan struct{} // has room for one: holds the turn to compile
-	scratch []uint64      // the mask of the present choice, see Answer.Mask
+	scratch []uint64      // the mask of the current choice, see Answer.Mask
 
 	mu      sync.Mutex // guards the fields below
 	kept    []*Constraint
-	used    int // bytes of all kept
+	used    int // bytes of all cached constraints
 	refused refusals
 }
 
 const defaultBytes = 256 << 20
 
-// A Source is what a Compiler compiles.
+// A Source is a description of answers: a response format, or tools.
 type Source interface {
-	// Digest names the source: equal ones have equal grammars.
+	// Digest identifies the source: sources with equal digests have equal grammars.
 	Digest() [sha256.Size]byte
-	// Grammar compiles it. The error, an [infer.Error], names what cannot be enforced.
+	// Grammar compiles the source. The error, an [infer.Error], names the keyword or the place that cannot be
+	// enforced.
 	Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error)
-	// Member is the member of a request that it comes from, for errors.
+	// Member is the request's member with the source, for errors.
 	Member() string
 }
 
-// A key names a compiled source.
+// A key identifies a constraint in the cache.
 type key struct {
 	owner  string
 	digest [sha256.Size]byte
@@ -68,7 +70,6 @@ type Constraint struct {
 	key      key
 	source   Source
 	start    startCost
-	pending  time.Duration // time of compiling, until an answer has taken it
 
 	mu    sync.Mutex // guards automaton, masks and all cursors
 	auto  *automaton.Automaton
@@ -79,46 +80,54 @@ type Constraint struct {
 	bytes int
 }
 
-// A startCost is the length of the shortest answer.
+// A startCost is the length of the shortest answer, in two units.
 type startCost struct{ bytes, tokens int }
 
 // maxShortest bounds the shortest answer, in bytes.
 const maxShortest = 32 << 10
 
-// Compile returns the constraint of a source, for one answer; Release ends its use. It waits for the
-// compiles of others, until ctx ends. Without an owner it is not kept for another answer. A refusal
-// is kept for the owner's next request.
-func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (*Constraint, error) {
-	k := key{owner: owner, digest: s.Digest()}
-	if found, err := c.find(k); found != nil || err != nil {
-		return found, err
+// Compile returns the constraint of a source for one answer; the caller must call Release. Compiles wait
+// for each other, until ctx ends. Constraints and refusals are cached for later requests of the owner; an
+// empty owner has no cache. spent is the compile time to charge to the request, also if it is refused; it is
+// 0 for a result from the cache, and does not include waiting.
+func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Constraint, spent time.Duration, err error) {
+	name := key{owner: owner, digest: s.Digest()}
+	if found, err := c.find(name); found != nil || err != nil {
+		return found, 0, err
 	}
-	c.once.Do(c.load)
+	c.Load()
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, 0, context.Cause(ctx)
 	}
-	if found, err := c.find(k); found != nil || err != nil { // compiled meanwhile
-		return found, err
+	if found, err := c.find(name); found != nil || err != nil { // compiled meanwhile
+		return found, 0, err
 	}
-	made, err := c.compile(k, s)
+	k, spent, err = c.compile(name, s)
+	if err == nil {
+		err = c.keep(k)
+	}
 	if err != nil {
-		return nil, err
+		return nil, spent, err
 	}
-	return made, c.keep(made)
+	return k, spent, nil
 }
 
-// load reads the vocabulary.
+// Load reads the vocabulary, once: a large one takes most of a second of CPU time. The first Compile calls
+// Load, too. Load yields often.
+func (c *Compiler) Load() { c.once.Do(c.load) }
+
 func (c *Compiler) load() {
 	tokens, ends := c.Model.Vocabulary(runtime.Gosched)
-	c.vocab, c.ends = vocab.New(tokens), ends
+	c.vocab, c.ends = vocab.New(tokens, runtime.Gosched), ends
+	schema.Prepare()
 	c.turn = make(chan struct{}, 1)
 	c.scratch = make([]uint64, c.vocab.Words())
 }
 
-// find returns what is kept of a format: its constraint, or the error of its refusal.
+// find returns the cached constraint of a key, or the error of its refusal; nil if neither is cached.
 func (c *Compiler) find(k key) (*Constraint, error) {
 	if k.owner == "" {
 		return nil, nil //nolint:nilnil // nothing is kept
@@ -133,13 +142,13 @@ func (c *Compiler) find(k key) (*Constraint, error) {
 		return nil, nil //nolint:nilnil // likewise
 	}
 	found := c.kept[i]
-	c.kept = append(slices.Delete(c.kept, i, i+1), found) // the last one used is the last one
+	c.kept = append(slices.Delete(c.kept, i, i+1), found) // the most recently used is last
 	found.refs++
 	return found, nil
 }
 
-// compile makes the constraint of a source.
-func (c *Compiler) compile(k key, source Source) (made *Constraint, err error) {
+// compile makes the constraint of a source. It returns the time that it took, without the yields.
+func (c *Compiler) compile(k key, source Source) (made *Constraint, spent time.Duration, err error) {
 	var busy time.Duration
 	since := time.Now()
 	b := &automaton.Budget{Time: c.Time, Yield: func() {
@@ -148,6 +157,7 @@ func (c *Compiler) compile(k key, source Source) (made *Constraint, err error) {
 		since = time.Now()
 	}}
 	defer func() {
+		spent = busy + time.Since(since)
 		// After a compile that was too slow the machine may be less busy the next time.
 		if err != nil && k.owner != "" && !errors.Is(b.Err(), automaton.ErrTime) {
 			c.refuse(k, err)
@@ -155,20 +165,19 @@ func (c *Compiler) compile(k key, source Source) (made *Constraint, err error) {
 	}()
 	g, err := source.Grammar(c.Model, b)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	made = &Constraint{compiler: c, key: k, auto: automaton.New(g), source: source, refs: 1}
 	made.masks = vocab.NewMasks(c.vocab, made.auto)
 	var ok bool
 	if made.start, ok = c.startOf(made.auto); !ok {
-		return nil, infer.Errorf(infer.Invalid, "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
+		return nil, 0, infer.Errorf(infer.Invalid, "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
 	}
-	made.pending = busy + time.Since(since)
 	made.bytes = made.size()
-	return made, nil
+	return made, 0, nil
 }
 
-// startOf returns the length of the shortest answer. It is false if that is too long.
+// startOf returns the length of the shortest answer. It reports false if it is longer than maxShortest.
 func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 	cursor := a.Open()
 	defer cursor.Close()
@@ -179,13 +188,13 @@ func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 	return startCost{len(text), c.vocab.Count(text)}, ok
 }
 
-// Source returns the source that was compiled: one with the digest of the one that was asked for.
+// Source returns the compiled source. Its digest equals that of the source in the call of Compile.
 func (k *Constraint) Source() Source { return k.source }
 
 // size returns the memory of a constraint.
 func (k *Constraint) size() int { return k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes() }
 
-// keep adds a new constraint. It is refused if those in use take up the whole budget.
+// keep caches a new constraint. It fails if the constraints in use leave too little of the budget.
 func (c *Compiler) keep(made *Constraint) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,8 +214,8 @@ func (c *Compiler) budget() int {
 	return defaultBytes
 }
 
-// evictLocked drops unused constraints until the others are within the budget. It reports whether
-// they are.
+// evictLocked drops unused constraints until the rest is within the budget. It reports whether that was
+// possible.
 func (c *Compiler) evictLocked() bool {
 	for i := 0; c.used > c.budget() && i < len(c.kept); {
 		if k := c.kept[i]; k.refs == 0 {
@@ -225,7 +234,7 @@ func (c *Compiler) dropLocked(k *Constraint) {
 	}
 }
 
-// grown counts the memory of a constraint anew. It reports whether all are within the budget.
+// grown measures the memory of a constraint again. It reports whether the cache is within the budget.
 func (c *Compiler) grown(k *Constraint) bool {
 	size := k.size()
 	c.mu.Lock()
@@ -237,7 +246,7 @@ func (c *Compiler) grown(k *Constraint) bool {
 	return c.evictLocked()
 }
 
-// forget drops a constraint that has failed: its automaton stays in error.
+// forget drops a constraint whose automaton has failed, which is permanent.
 func (c *Compiler) forget(k *Constraint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,14 +270,4 @@ func (k *Constraint) Release() {
 		c.dropLocked(k)
 	}
 	c.evictLocked()
-}
-
-// TakeCost returns the time that compiling took, once.
-func (k *Constraint) TakeCost() time.Duration {
-	c := k.compiler
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	took := k.pending
-	k.pending = 0
-	return took
 }

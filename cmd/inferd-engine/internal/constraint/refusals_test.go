@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// bytesOnly is a model with a token for each byte, and one that ends answers.
+// bytesOnly is a model with a token for each byte, and an end token.
 type bytesOnly struct{}
 
 func (bytesOnly) Vocabulary(func()) (tokens []vocab.Token, ends []int32) {
@@ -25,7 +25,7 @@ func (bytesOnly) ByName(string) (int32, bool) { return 0, false }
 // refusal returns the error of a schema that is refused.
 func refusal(t *testing.T, c *constraint.Compiler, owner, source string) error {
 	t.Helper()
-	k, err := c.Compile(t.Context(), owner, constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
+	k, _, err := c.Compile(t.Context(), owner, constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 	if err == nil {
 		k.Release()
 		t.Fatalf("%s is taken", source)
@@ -50,8 +50,8 @@ func TestRefusalsAreKept(t *testing.T) {
 		t.Error("without an owner it is kept")
 	}
 	g := &infer.Format{Grammar: "start ::= 1"}
-	_, one := c.Compile(t.Context(), "a", constraint.Format{Format: g})
-	_, two := c.Compile(t.Context(), "a", constraint.Format{Format: g})
+	_, _, one := c.Compile(t.Context(), "a", constraint.Format{Format: g})
+	_, _, two := c.Compile(t.Context(), "a", constraint.Format{Format: g})
 	if one == nil || one != two { //nolint:errorlint // likewise
 		t.Errorf("grammar: %v, %v", one, two)
 	}
@@ -87,7 +87,7 @@ func TestSlowCompilesAreTriedAgain(t *testing.T) {
 		t.Error("it is kept")
 	}
 	c.Time = time.Minute
-	k, err := c.Compile(t.Context(), "a", constraint.Format{Format: &infer.Format{Schema: []byte(`{"type":"object"}`)}})
+	k, _, err := c.Compile(t.Context(), "a", constraint.Format{Format: &infer.Format{Schema: []byte(`{"type":"object"}`)}})
 	if err != nil {
 		t.Fatal(err)
 	}

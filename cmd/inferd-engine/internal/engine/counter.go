@@ -44,7 +44,8 @@ func (c *Counter) Run(ctx context.Context) {
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
 // do runs f on the counter's thread, with a render within its budget of CPU time. Over it do
-// fails with errSlowTemplate; the counter is free again when f returns.
+// fails with errSlowTemplate; the counter is free again when f returns. Once f runs, do waits for
+// it even if ctx ends: f looks at ctx itself, and the caller has its turn for as long.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
 		prompt *infer.Prompt
@@ -67,12 +68,8 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	select {
-	case r := <-done:
-		return r.prompt, r.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	r := <-done
+	return r.prompt, r.err
 }
 
 // maxCounted is the longest text to count, in bytes for each token of the context. Text with

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/budget"
@@ -87,20 +88,20 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if err != nil {
 		return err
 	}
-	format, err := e.compile(ctx, req, spoken)
-	if err != nil {
-		return err
-	}
-	if format != nil {
-		defer format.Release()
-	}
 	prompt := read.tokens
 	most := e.Loop.Room() - len(prompt)
 	if gen.MaxTokens > 0 {
 		most = min(most, gen.MaxTokens)
 	}
-	if format != nil && most < format.Least() {
-		return errTooShort(spoken.Member(), format.Least(), gen.MaxTokens, most)
+	format, spent, err := e.compile(ctx, req, spoken)
+	if format != nil {
+		defer format.Release()
+		if most < format.Least() {
+			err = errTooShort(spoken.Member(), format.Least(), gen.MaxTokens, most)
+		}
+	}
+	if err != nil {
+		return e.charge(spent, emit, err)
 	}
 	if err := emit(e.reveal(gen.Reveal, read)); err != nil {
 		return err
@@ -123,26 +124,37 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		}
 		defer g.allowed.Close()
 		g.understand(format)
-		seq.Spent = format.TakeCost()
+		seq.Spent = spent
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
 	defer stop()
 	seq.Call, seq.Prompt, seq.Max = callOf(req), prompt, most
-	seq.Owner, seq.Part, seq.Uncached = req.Peer.User, req.CachePart(), !req.Peer.Owns()
+	seq.Owner, seq.Part, seq.Uncached = req.Peer.Owner(), req.CachePart(), !req.Peer.Owns()
 	result, err := e.Loop.Do(ctx, seq)
 	return g.finish(result, len(prompt), err)
 }
 
-// compile compiles the constraint of an answer; nil is any text.
-func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, error) {
+// compile compiles the constraint of an answer; nil is any text. It returns the time that this took, also with
+// an error.
+func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, time.Duration, error) {
 	if s == nil {
-		return nil, nil //nolint:nilnil // any text is no error
+		return nil, 0, nil
 	}
 	owner := ""
 	if req.Peer.Owns() {
-		owner = req.Peer.User + "\x00" + req.CachePart()
+		owner = req.Peer.Owner() + "\x00" + req.CachePart()
 	}
 	return e.Formats.Compile(ctx, owner, s)
+}
+
+// charge reports the cost of a refused format, so that admission charges it, and returns the refusal.
+func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) error {
+	if cost := e.Loop.Cost(spent); cost > 0 {
+		if err := emit(&infer.Text{Cost: cost}); err != nil {
+			return err
+		}
+	}
+	return refusal
 }
 
 // errTooShort refuses an answer that could not end as a whole within most tokens; 0 of asked is not

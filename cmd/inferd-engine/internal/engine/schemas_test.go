@@ -40,6 +40,7 @@ var schemas = []string{
 	`{"type":"array","items":{"type":"integer"},"uniqueItems":true,"minItems":4}`,
 	`{"type":"array","items":{"type":"array","items":{"type":"integer"},"uniqueItems":true,"minItems":40}}`,
 	`{"type":"array","items":{"enum":["a","b","ab"]},"uniqueItems":true,"minItems":2}`,
+	`{"anyOf":[{"type":"array","items":{"enum":[1,2,12]},"uniqueItems":true},{"type":"array","items":{"type":"integer"},"minItems":4}]}`,
 	`{"type":"array","prefixItems":[{"type":"string"},{"type":"boolean"}],"items":{"type":"number"}}`,
 	`{"type":"array","contains":{"const":7},"items":{"type":"integer"}}`,
 	`{"type":"array","items":{"type":"array","items":{"type":"string","maxLength":3},"minItems":1}}`,
@@ -112,7 +113,7 @@ func judges(t *testing.T, schemas []string) []*jsonschema.Schema {
 // needs returns the tokens that the shortest answer needs, as the refusal of a shorter one says.
 func needs(t *testing.T, e *engine.Engine, source string) int {
 	t.Helper()
-	k, err := e.Formats.Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
+	k, _, err := e.Formats.Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 	if err != nil {
 		t.Fatalf("%s: %v", source, err)
 	}
@@ -213,6 +214,63 @@ func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source 
 	return ""
 }
 
+// L#23677 L#13341 L#13690: inside a string a control token is the likeliest, whose spelling would fit. It is not
+// chosen, and no part of it is in the answer.
+func TestControlTokensInStrings(t *testing.T) {
+	e := loadScript(t, `"`, "abc") // behind abc the likeliest token ends the turn
+	schemas := []string{
+		`{"type":"string","minLength":8,"maxLength":8}`,
+		`{"type":"string","pattern":"^[a-z]{3}[^\\x00-\\x1f]{5}$"}`,
+		`{"type":"array","items":{"type":"string","minLength":5},"minItems":2,"maxItems":2}`,
+	}
+	for i, judge := range judges(t, schemas) {
+		gen := user("a", 60)
+		gen.Format.Schema = []byte(schemas[i])
+		text, done := ask(t, e, gen)
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err == nil {
+			err = judge.Validate(v)
+		}
+		if err != nil || !strings.Contains(text, "abc") || strings.Contains(text, "<|im_end") || done.Reason == infer.Length {
+			t.Errorf("%s: %q, %+v: %v", schemas[i], text, done, err)
+		}
+	}
+}
+
+// A refusal reports what its compile cost; one that is found does not.
+func TestRefusalsCost(t *testing.T) {
+	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
+	ask(t, e, user("a", 10)) // the unit of costs is known now
+	var words strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&words, `"v%d",`, i)
+	}
+	for name, f := range map[string]infer.Format{
+		"a keyword":      {Schema: []byte(`{"enum":[` + words.String() + `1],"unevaluatedItems":false}`)},
+		"too few tokens": {Schema: []byte(`{"type":"string","minLength":1000,"description":"` + strings.Repeat("a", 200_000) + `"}`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, first := range []bool{true, false} {
+				gen := user("a", 100)
+				gen.Format = f
+				cost := 0
+				err := e.Handle(t.Context(), &infer.Request{Task: gen, Peer: infer.Peer{User: "1"}}, func(ev infer.Event) error {
+					text, ok := ev.(*infer.Text)
+					if !ok || len(text.Delta) > 0 || text.Tokens > 0 {
+						t.Errorf("%+v", ev)
+						return nil
+					}
+					cost += text.Cost
+					return nil
+				})
+				if infer.CodeOf(err) != infer.Invalid || (cost > 0) != first {
+					t.Errorf("first %v: cost %d, %.200v", first, cost, err)
+				}
+			}
+		})
+	}
+}
+
 // What cannot be enforced is refused by keyword and pointer, or by line and column, before the
 // prompt is read; the engine goes on.
 func TestFormatsRefused(t *testing.T) {
@@ -304,7 +362,7 @@ func TestFormatsAreKept(t *testing.T) {
 	e.Formats.Time = time.Minute
 	compile := func(owner, source string) *constraint.Constraint {
 		t.Helper()
-		k, err := e.Formats.Compile(t.Context(), owner, constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
+		k, _, err := e.Formats.Compile(t.Context(), owner, constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +377,7 @@ func TestFormatsAreKept(t *testing.T) {
 	}
 	e.Formats.Bytes = e.Formats.Used() + 1<<10
 	for _, source := range schemas {
-		if k, err := e.Formats.Compile(t.Context(), "c", constraint.Format{Format: &infer.Format{Schema: []byte(source)}}); err == nil {
+		if k, _, err := e.Formats.Compile(t.Context(), "c", constraint.Format{Format: &infer.Format{Schema: []byte(source)}}); err == nil {
 			k.Release()
 		} else if infer.CodeOf(err) != infer.Busy {
 			t.Fatal(err)

@@ -38,7 +38,7 @@ func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt infer.S
 	defer s.Free()
 	var answer *constraint.Answer
 	if grammar != "" {
-		k, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Grammar: grammar}})
+		k, _, err := (&constraint.Compiler{Model: m}).Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Grammar: grammar}})
 		if err != nil {
 			return "", err
 		}

@@ -115,7 +115,7 @@ func compile(tb testing.TB, m model, o speech.Options) (*constraint.Constraint, 
 	if err != nil {
 		return nil, err
 	}
-	k, err := (&constraint.Compiler{Model: m}).Compile(tb.Context(), "", s)
+	k, _, err := (&constraint.Compiler{Model: m}).Compile(tb.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/sockdiag"
+)
+
+const httpLeaf = "http.sock"
+
+// chatOf is a chat over HTTP with further members.
+func chatOf(more string) string {
+	body := `{"model":"m","messages":[{"role":"user","content":"hello"}]` + more + `}`
+	return "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
+		strconv.Itoa(len(body)) + "\r\n\r\n" + body
+}
+
+// onlyHTTP measures the bridge alone.
+func (b *bench) onlyHTTP() error {
+	if err := b.overHTTP(); err != nil {
+		return err
+	}
+	model, err := bigModel()
+	if err != nil {
+		return fmt.Errorf("big model: %w", err)
+	}
+	return b.chatRates(model)
+}
+
+// overHTTP measures the bridge beside the socket of v2, with a backend that takes no time, and
+// what net/http leaves: a handler that answers at once, in a process of its own.
+func (b *bench) overHTTP() error {
+	d, err := b.mocked(`"n_slots":16`, "--queue-depth", "64")
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	bare, err := newEcho(echoHTTPFlag, httpLeaf)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
+	const conns, each, rounds = 8, 1500, 9
+	sides := []struct {
+		of   *daemon
+		leaf string
+		ask  func(net.Conn, *bufio.Reader) error
+		rate []float64
+		cpu  []time.Duration // of a request, in the daemon
+	}{{of: d, leaf: v2Leaf, ask: askV2}, {of: d, leaf: httpLeaf, ask: askHTTP}, {of: bare, leaf: httpLeaf, ask: askHTTP}}
+	for round := range rounds { // in turns, because the machine is never the same for long
+		for i := range sides {
+			s := &sides[(i+round)%len(sides)]
+			before, err := s.of.usage()
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			if err := s.of.together(s.leaf, conns, each, s.ask); err != nil {
+				return fmt.Errorf("%s: %w", s.leaf, err)
+			}
+			s.rate = append(s.rate, conns*each/time.Since(begin).Seconds())
+			after, err := s.of.usage()
+			if err != nil {
+				return err
+			}
+			s.cpu = append(s.cpu, (after.cpu-before.cpu)/(conns*each))
+		}
+	}
+	ours, bares := ratios(sides[1].rate, sides[0].rate), ratios(sides[2].rate, sides[0].rate)
+	b.report("short requests a second over HTTP, 8 connections", "", "%.0f (best of %d)", slices.Max(sides[1].rate), rounds)
+	b.report("  of those over v2 lines in the same turns", ">= 0.7", "%.2f (median; best %.2f)", median(ours), slices.Max(ours))
+	b.report("  a handler of net/http that does nothing, of v2 lines", "what net/http leaves", "%.2f (median; best %.2f)", median(bares), slices.Max(bares))
+	b.report("  processor time of one in the daemon", "", "%s; over v2 lines %s; net/http alone %s", median(sides[1].cpu), median(sides[0].cpu), median(sides[2].cpu))
+	if err := b.tokenCost(); err != nil {
+		return err
+	}
+	if err := b.freed(); err != nil {
+		return err
+	}
+	return b.identified()
+}
+
+// echoHTTPFlag makes this program a server of net/http at the socket that follows, which reads each
+// request and sends the same answer.
+const echoHTTPFlag = "--echo-http"
+
+// echoHTTP is the main function of that server. It returns only with an error.
+func echoHTTP(path string) error {
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	answer := []byte(`{"id":"chatcmpl-0","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"mock-response"},"finish_reason":"stop"}]}`)
+	length := []string{strconv.Itoa(len(answer))}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		h := w.Header()
+		h["Content-Type"], h["Content-Length"] = []string{"application/json"}, length
+		_, _ = w.Write(answer)
+	})
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	return server.Serve(ln)
+}
+
+// together sends each requests on each of n connections at once.
+func (d *daemon) together(leaf string, n, each int, ask func(net.Conn, *bufio.Reader) error) error {
+	errs := make(chan error, n)
+	for range n {
+		go func() {
+			nc, err := d.dial(leaf)
+			if err != nil {
+				errs <- err
+				return
+			}
+			defer nc.Close()
+			r := bufio.NewReader(nc)
+			for i := 0; i < each && err == nil; i++ {
+				err = ask(nc, r)
+			}
+			errs <- err
+		}()
+	}
+	var all error
+	for range n {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}
+
+func askV2(nc net.Conn, r *bufio.Reader) error {
+	if _, err := io.WriteString(nc, questions[v2Leaf]); err != nil {
+		return err
+	}
+	for {
+		line, err := r.ReadSlice('\n')
+		switch {
+		case err != nil:
+			return err
+		case bytes.HasPrefix(line, []byte(`{"type":"done"`)):
+			return nil
+		case bytes.HasPrefix(line, []byte(`{"type":"error"`)):
+			return fmt.Errorf("it said %s", line)
+		}
+	}
+}
+
+var shortChat = chatOf("")
+
+// askHTTP reads as little of the answer as a client can: its costs count, too.
+func askHTTP(nc net.Conn, r *bufio.Reader) error {
+	if _, err := io.WriteString(nc, shortChat); err != nil {
+		return err
+	}
+	length := 0
+	for first := true; ; first = false {
+		line, err := r.ReadSlice('\n')
+		switch {
+		case err != nil:
+			return err
+		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200")):
+			return fmt.Errorf("it said %s", line)
+		case len(line) == 2:
+			_, err = r.Discard(length)
+			return err
+		}
+		if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(n))); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// freed measures the time from a client's hang-up until its slot is free.
+func (b *bench) freed() error {
+	d, err := b.mocked(`"n_slots":1,"tokens":["a"],"token_delay_ms":1000000`)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	c := &client.Client{Dir: d.dir}
+	running := func(want int) error {
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Microsecond) {
+			s, err := c.Stats(context.Background())
+			switch {
+			case err != nil:
+				return err
+			case s.Running == want:
+				return nil
+			case time.Now().After(deadline):
+				return fmt.Errorf("%d requests run, not %d", s.Running, want)
+			}
+		}
+	}
+	for _, more := range []string{"", `,"stream":true`} {
+		var took []time.Duration
+		for range 20 {
+			nc, err := d.dial(httpLeaf)
+			if err != nil {
+				return err
+			}
+			if _, err := io.WriteString(nc, chatOf(more)); err != nil {
+				return err
+			}
+			if err := running(1); err != nil {
+				return err
+			}
+			begin := time.Now()
+			_ = nc.Close()
+			if err := running(0); err != nil {
+				return err
+			}
+			took = append(took, time.Since(begin))
+		}
+		name := "  hang-up → slot free, in one piece"
+		if more != "" {
+			name = "  hang-up → slot free, stream"
+		}
+		b.report(name, "<= 100 ms", "p50 %s, p99 %s", median(took), percentile(took, 99))
+	}
+	return nil
+}
+
+// identified measures the question for the user of a new connection over TCP.
+func (b *bench) identified() error {
+	users, err := sockdiag.Open()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer users.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	var took []time.Duration
+	for range 2000 {
+		ours, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			return err
+		}
+		theirs, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		begin := time.Now()
+		tcp, ok := theirs.(*net.TCPConn)
+		if !ok {
+			return fmt.Errorf("a connection is a %T", theirs)
+		}
+		_, err = users.UserOf(tcp)
+		took = append(took, time.Since(begin))
+		_, _ = ours.Close(), theirs.Close()
+		if err != nil {
+			return err
+		}
+	}
+	b.report("  the user of a new connection over TCP", "p99 <= 50 µs", "p50 %s, p99 %s", median(took), percentile(took, 99))
+	return nil
+}

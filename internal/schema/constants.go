@@ -1,0 +1,81 @@
+package schema
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/regex"
+)
+
+// numbers are languages of numbers that schemas have in common.
+type numbers struct {
+	decimals, integers *regex.DFA // all numbers, and those without a fraction but zeros
+	canonical          *regex.DFA // one spelling of each number
+	plainInts          *regex.DFA // of each integer
+}
+
+// fixed has the automata that do not depend on the schema.
+type fixed struct {
+	numbers
+	spelt      map[spelling]*automaton.DFA // of numbers
+	space, gap *automaton.DFA              // white space between tokens, and behind a colon
+}
+
+// constants returns the automata that do not depend on the schema. They are made when the first schema is
+// compiled, and not changed again.
+var constants = sync.OnceValue(func() *fixed {
+	b := unhurried()
+	f := &fixed{numbers: numbers{decimals: regex.Decimals(b), canonical: regex.Canonical(b)}}
+	one, _ := regex.ParseDecimal("1")       // a number
+	f.integers, _ = regex.Multiples(b, one) // small enough
+	f.plainInts = regex.And(b, f.canonical, f.integers)
+	f.spelt = map[spelling]*automaton.DFA{
+		{f.decimals, spellNumber}: regex.Raw(b, regex.JSONNumbers(b)),
+		{f.integers, spellNumber}: regex.Raw(b, f.plainInts),
+	}
+	f.space, f.gap = whiteSpace()
+	return f
+})
+
+// unhurried returns the budget of a part that is made once: it takes long, and yields.
+func unhurried() *regex.Budget { return &regex.Budget{Time: time.Minute, Yield: runtime.Gosched} }
+
+// Prepare makes the parts that do not depend on the schema, so that no request waits for them.
+func Prepare() {
+	constants()
+	for _, f := range formats {
+		f().quoted()
+	}
+}
+
+// A language is strings that do not depend on the schema.
+type language struct {
+	lang   *regex.DFA
+	quoted func() *automaton.DFA // as the inside of a JSON string
+}
+
+// onceLanguage makes a language when it is first used.
+func onceLanguage(lang func() *regex.DFA) func() *language {
+	return sync.OnceValue(func() *language {
+		l := &language{lang: lang()}
+		l.quoted = sync.OnceValue(func() *automaton.DFA { return regex.Quoted(unhurried(), l.lang) })
+		return l
+	})
+}
+
+// whiteSpace returns the white space between tokens (nothing, a space, or a newline and an
+// indent) and behind a colon (nothing or a space).
+func whiteSpace() (space, gap *automaton.DFA) {
+	space = &automaton.DFA{First: []int32{0, 2, 2}, Accept: []bool{true, true}, Edges: []automaton.Edge{{Lo: '\n', Hi: '\n', To: 2}, {Lo: ' ', Hi: ' ', To: 1}}}
+	for i := range int32(maxIndent + 1) {
+		if i < maxIndent {
+			space.Edges = append(space.Edges, automaton.Edge{Lo: ' ', Hi: ' ', To: i + 3})
+		}
+		space.First = append(space.First, int32(len(space.Edges)))
+		space.Accept = append(space.Accept, true)
+	}
+	gap = &automaton.DFA{First: []int32{0, 1, 1}, Accept: []bool{true, true}, Edges: []automaton.Edge{{Lo: ' ', Hi: ' ', To: 1}}}
+	return space, gap
+}

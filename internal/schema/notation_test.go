@@ -1,0 +1,98 @@
+package schema_test
+
+import (
+	"testing"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+	"github.com/inferd-go/inferd/internal/schema"
+)
+
+// plainly writes a marker as its bytes. An end tag ends a raw value wherever it stands.
+func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	if text == "</>" || text == "|" {
+		next = b.Mark(automaton.Commit, next)
+	}
+	return b.Bytes(text, next)
+}
+
+// tagEnd is a mark of the tests: the value that has ended is JSON.
+const tagEnd = automaton.User
+
+// ended writes the end tag of raw values, and of JSON with a mark.
+func ended(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
+	if json {
+		next = b.Mark(tagEnd, next)
+	}
+	return plainly(b, "</>", next)
+}
+
+// tagged spells members as tagged parameters with raw strings, literal as an object without quotes at names.
+var (
+	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
+	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
+)
+
+// Objects in a notation have the members of the schema. Undeclared ones have names, but not those of
+// declared ones: their values would escape their schemas.
+func TestNotations(t *testing.T) {
+	const object = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]}},"required":["a"]}`
+	for name, test := range map[string]struct {
+		notation *schema.Notation
+		schema   string
+		yes, no  []string
+	}{
+		"tagged": {
+			tagged, object,
+			[]string{`<a>1</>`, `<a>1</><s>"x</>`, `<a>1</><s>null</>`, `<a>1</><b>{"x": 1}</>`, `<a>1</><ab>x</><as>y</>`, `<a>1</><s>x</><b>y</>`},
+			[]string{``, `<a>x</>`, `<s>x</><a>1</>`, `<a>1</><a>2</>`, `<a>1</><b>x</><a>2</>`, `<a>1</><s>x</><b>y</><s>z</>`, `<a>1</><b>x</><s>y</>`, `<a>1</><1>x</>`, `{"a":1}`},
+		},
+		"tagged, by pattern": {
+			tagged, `{"type":"object","properties":{"a1":{"type":"integer"}},"patternProperties":{"^a":{"type":"integer","minimum":3}},"additionalProperties":false}`,
+			[]string{``, `<a1>3</>`, `<a2>3</>`, `<a1>7</><a2>4</>`},
+			[]string{`<a1>x</>`, `<a1>2</>`, `<a2>2</>`, `<a2>x</>`, `<b>1</>`, `<a2>4</><a1>2</>`},
+		},
+		"literal": {
+			literal, object,
+			[]string{`{a:1}`, `{a:1,s:|x"|}`, `{a:1,s:None}`, `{a:1,b:{c:|x|}}`, `{a:1,aa:[1,None]}`},
+			[]string{`{}`, `{a:|x|}`, `{"a":1}`, `{a:1,a:|x|}`, `{a:1,b:1,s:2}`, `{a:1,b:1,b:2}`, `{a:1,b:null}`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := schema.CompileObject([]byte(test.schema), test.notation, patient())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range test.yes {
+				if !fits(s.Grammar, text) {
+					t.Errorf("refuses %s", text)
+				}
+			}
+			for _, text := range test.no {
+				if fits(s.Grammar, text) {
+					t.Errorf("takes %s", text)
+				}
+			}
+		})
+	}
+}
+
+// The end of a value says whether it may have been JSON.
+func TestNotationEnds(t *testing.T) {
+	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3}}}`
+	s, err := schema.CompileObject([]byte(source), tagged, patient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"<a>1</>": true, "<s>1</>": false, "<s>null</>": true, "<s>null </>": false, "<e>x</>": false, "<e>1</>": true, "<n>1</>": false, "<n>{}</>": false, "<z>{}</>": true, "<z>x</>": false,
+	} {
+		c := automaton.New(s.Grammar).Open()
+		if !c.Feed([]byte(text)) {
+			t.Errorf("refuses %s", text)
+		}
+		if got := c.Marks()&tagEnd != 0; got != want {
+			t.Errorf("%s: JSON is %v", text, got)
+		}
+		c.Close()
+	}
+}
