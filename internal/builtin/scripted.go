@@ -25,6 +25,8 @@ type Scripted struct {
 	Controls []string
 	// Unused are tokens that no text has.
 	Unused []string
+	// Defined are tokens that users define: they have a text, and the tokenizer finds them in any text.
+	Defined []string
 	// Recitals are what the model writes, each behind a token of its own: less than 1,287 tokens in all.
 	Recitals []Recital
 	// Wrong are tokens that are always likelier than the right one.
@@ -57,7 +59,7 @@ func (s *Scripted) Write(w io.Writer) error {
 }
 
 func (s *Scripted) file() (*gguf.File, error) {
-	x := &lexicon{template: s.Template, marks: s.Controls, unused: s.Unused}
+	x := &lexicon{template: s.Template, marks: s.Controls, unused: s.Unused, defined: s.Defined}
 	p := &play{x: x, first: make(map[int]int), slots: make(map[int]int)}
 	for _, text := range s.Wrong {
 		x.include(text)
@@ -131,6 +133,9 @@ func (x *lexicon) find(text string) int {
 	}
 	if i := slices.Index(x.unused, text); i >= 0 {
 		return vocabulary + len(x.marks) + len(x.words) + i
+	}
+	if i := slices.Index(x.defined, text); i >= 0 {
+		return vocabulary + len(x.marks) + len(x.words) + len(x.unused) + i
 	}
 	if len(text) == 1 {
 		return int(text[0])

@@ -17,7 +17,7 @@ import (
 func scripted(t *testing.T, change func(*builtin.Scripted)) header {
 	t.Helper()
 	s := &builtin.Scripted{
-		Template: "{{ messages }}", Controls: []string{"<call>", "</call>"}, Unused: []string{"<unused>"}, Wrong: []string{"<unused>"},
+		Template: "{{ messages }}", Controls: []string{"<call>", "</call>"}, Unused: []string{"<unused>"}, Defined: []string{"<think>"}, Wrong: []string{"<unused>"},
 		Recitals: []builtin.Recital{
 			{After: "<|bos|>", Skip: 7, Tokens: []string{"Hi", " ", "<call>", "Hi", "é", "</call>"}},
 			{After: "<|im_start|>", Tokens: []string{" ok", "."}},
@@ -37,10 +37,10 @@ func TestScriptedVocabulary(t *testing.T) {
 	h := scripted(t, nil)
 	tokens, _ := h.meta["tokenizer.ggml.tokens"].([]string)
 	kinds, _ := h.meta["tokenizer.ggml.token_type"].([]int32)
-	if diff := cmp.Diff([]string{"<call>", "</call>", "Hi", "Ã©", "Ġok", "<unused>"}, tokens[260:]); diff != "" {
+	if diff := cmp.Diff([]string{"<call>", "</call>", "Hi", "Ã©", "Ġok", "<unused>", "<think>"}, tokens[260:]); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]int32{3, 3, 1, 1, 1, 5}, kinds[260:]); diff != "" {
+	if diff := cmp.Diff([]int32{3, 3, 1, 1, 1, 5, 4}, kinds[260:]); diff != "" {
 		t.Errorf("kinds (-want +got):\n%s", diff)
 	}
 	if merges, ok := h.meta["tokenizer.ggml.merges"].([]string); !ok || len(merges) > 0 {

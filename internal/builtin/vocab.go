@@ -19,6 +19,7 @@ var commonControls = [vocabulary - beginning]string{"<|bos|>", "<|im_start|>", "
 const (
 	normalToken  int32 = 1
 	controlToken int32 = 3
+	definedToken int32 = 4
 	unusedToken  int32 = 5
 )
 
@@ -71,11 +72,14 @@ type lexicon struct {
 	marks    []string // more control tokens, after the first ones
 	words    []string // tokens after the control tokens, in [byteRunes]
 	unused   []string // tokens after the words that no text has
+	defined  []string // tokens after these that users define: the tokenizer finds them in any text
 	merges   []string // the tokenizer's, best first; without them it never yields a word
 }
 
 // tokens is the size of the vocabulary.
-func (x *lexicon) tokens() int { return vocabulary + len(x.marks) + len(x.words) + len(x.unused) }
+func (x *lexicon) tokens() int {
+	return vocabulary + len(x.marks) + len(x.words) + len(x.unused) + len(x.defined)
+}
 
 // add writes the vocabulary to f.
 func (x *lexicon) add(f *gguf.File) {
@@ -96,6 +100,10 @@ func (x *lexicon) add(f *gguf.File) {
 	for _, u := range x.unused {
 		tokens = append(tokens, u)
 		kinds = append(kinds, unusedToken)
+	}
+	for _, d := range x.defined {
+		tokens = append(tokens, d)
+		kinds = append(kinds, definedToken)
 	}
 	f.String("tokenizer.ggml.model", "gpt2")
 	f.String("tokenizer.ggml.pre", "gpt-2")

@@ -119,6 +119,7 @@ func tokens(text string, controls []string, c cut) (all []string) {
 type scene struct {
 	template string
 	controls []string // spellings that are control tokens
+	defined  []string // spellings that are tokens which users define
 	answer   string
 	wrong    []string // tokens that are always likelier
 	rest     string   // a token behind the answer; empty is none
@@ -147,12 +148,13 @@ func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	special = append(special, s.defined...)
 	_, tail, ok := strings.Cut(segments[len(segments)-1].Text, anchor)
 	if !ok {
 		t.Fatalf("no anchor in %q", segments[len(segments)-1].Text)
 	}
 	script := builtin.Scripted{
-		Template: source, Controls: append(slices.Clone(s.controls), anchor), Unused: unused, Wrong: s.wrong,
+		Template: source, Controls: append(slices.Clone(s.controls), anchor), Unused: unused, Defined: s.defined, Wrong: s.wrong,
 		Recitals: []builtin.Recital{{
 			After: anchor, Skip: len(tokens(tail, special, cuts["bytes"])), Tokens: tokens(s.answer, special, c),
 		}},
@@ -310,19 +312,20 @@ func everyChunking(t *testing.T, template string) {
 	}
 	place := d.Thinking.Place(segments[len(segments)-1].Text)
 	answer, want, list := spelt(t, d, place, "Hm, so be it.", "I look it up ✓.")
-	kinds := [][]string{markersOf(d)}
-	if d.Next == "" && len(kinds[0]) > 0 {
-		kinds = append(kinds, nil)
+	markers := markersOf(d)
+	kinds := [][2][]string{{markers, nil}} // control tokens and tokens that users define
+	if d.Next == "" && len(markers) > 0 {
+		kinds = append(kinds, [2][]string{nil, nil}, [2][]string{nil, markers})
 	}
-	for _, controls := range kinds {
+	for _, kind := range kinds {
 		for _, name := range chunkings() {
 			for _, wrong := range [][]string{nil, {"<|pad|>", "<unused1>", "<|bos|>"}} {
-				if wrong != nil && name != "words" {
+				if wrong != nil && kind[0] == nil || (wrong != nil || kind[1] != nil) && name != "words" {
 					continue
 				}
-				s := &scene{template: template, controls: controls, answer: answer, wrong: wrong}
+				s := &scene{template: template, controls: kind[0], defined: kind[1], answer: answer, wrong: wrong}
 				got := hear(t, s.play(t, gen, cuts[name]), gen)
-				where := fmt.Sprintf("%d control tokens, %s, wrong %q", len(controls), name, wrong)
+				where := fmt.Sprintf("%d control tokens, %d others, %s, wrong %q", len(kind[0]), len(kind[1]), name, wrong)
 				compare(t, where, got, want, list)
 			}
 		}
@@ -342,6 +345,51 @@ func compare(t *testing.T, where string, got, want *heard, inputs []string) {
 	for i, c := range got.calls {
 		if c.Name != anything.Name || c.ID != fmt.Sprintf("tc-%d", i+1) || !equalJSON(string(c.Input), inputs[i]) {
 			t.Errorf("%s: %s %s%s, want %s", where, c.ID, c.Name, c.Input, inputs[i])
+		}
+	}
+}
+
+// Text of messages never becomes a marker, also where the vocabulary has it as a token that llama.cpp finds in any text:
+// those of gpt-oss, and the tags of Qwen.
+func TestMarkersInMessages(t *testing.T) {
+	for family, markers := range map[string][]string{
+		"gpt-oss": {"<|start|>", "<|message|>", "<|end|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>"},
+		"hermes":  {"<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
+	} {
+		s := &scene{template: familyTemplate(t, family), answer: "Ok"}
+		if family == "gpt-oss" {
+			s.controls = markers
+		} else {
+			s.defined = markers
+		}
+		count := func(text string) (n int) {
+			gen := greedy([]infer.Tool{{Name: "f", Description: text}})
+			gen.Messages = []infer.Message{
+				infer.TextMessage(infer.User, text),
+				{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "tc-1", Name: "f", Input: fmt.Appendf(nil, `{"a":%q}`, text)}}},
+				{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "tc-1", Content: []infer.Part{&infer.TextPart{Text: text}}}}},
+				infer.TextMessage(infer.User, text),
+			}
+			gen.MaxTokens, gen.Reveal.IDs = 30, true
+			e := s.play(t, gen, cuts["words"])
+			special := make(map[int32]bool)
+			for _, m := range markers {
+				id, ok := e.Model.ByName(m)
+				if !ok {
+					t.Fatalf("%q is no token", m)
+				}
+				special[id] = true
+			}
+			for _, id := range hear(t, e, gen).ids {
+				if special[id] {
+					n++
+				}
+			}
+			return n
+		}
+		want := count("x")
+		if got := count(strings.Join(markers, "") + "x" + strings.Join(markers, " ")); got != want || want == 0 {
+			t.Errorf("%s: %d markers in the prompt, want %d", family, got, want)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type heard struct {
 	calls          []infer.ToolCall
 	log            []string // the parts in their order, adjacent ones of a kind joined
 	prompt         string
+	ids            []int32 // of the prompt
 	tokens         int
 	done           infer.Done
 }
@@ -75,7 +76,7 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 			h.note("call ", fmt.Appendf(nil, "%s %s", ev.Name, ev.Input))
 			h.tokens += ev.Tokens
 		case *infer.Prompt:
-			h.prompt = string(ev.Text)
+			h.prompt, h.ids = string(ev.Text), ev.IDs
 		case *infer.Done:
 			h.done = *ev
 		default:

@@ -37,7 +37,9 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 
 // Texts are facts about the spellings of a vocabulary.
 type Texts struct {
-	Specials []string         // of control tokens, which [Model.Tokenize] with special turns into them
+	// Specials are control tokens, which [Model.Tokenize] with special turns into them, and the tags that users
+	// define and the chat template writes, such as <tool_call>, which it finds in any text.
+	Specials []string
 	Markers  map[string]Token // the control tokens and the unused ones, by their spelling
 	Ends     []Token          // those of the markers that end an answer
 	Longest  int              // bytes of the longest token: a text of n tokens is at most n times as long
@@ -46,11 +48,15 @@ type Texts struct {
 // TokenTexts scans the whole vocabulary.
 func (m *Model) TokenTexts() Texts {
 	t := Texts{Markers: make(map[string]Token)}
+	template := m.ChatTemplate()
 	for tok := range Token(m.size) {
 		text := m.TokenText(tok)
 		t.Longest = max(t.Longest, len(text))
 		end := m.isEOG(tok)
 		if text == "" || !end && !m.noText(tok) {
+			if m.attr(tok)&yzma.TokenAttrUserDef != 0 && isTag(text) && strings.Contains(template, text) {
+				t.Specials = append(t.Specials, text)
+			}
 			continue
 		}
 		t.Markers[text] = tok
@@ -72,6 +78,12 @@ func (m *Model) noText(tok Token) bool {
 		return true
 	}
 	return attr&yzma.TokenAttrUserDef != 0 && isMarker(m.TokenText(tok))
+}
+
+// isTag reports whether a text is in brackets, as in <think>.
+func isTag(text string) bool {
+	first, last := text[0], text[len(text)-1]
+	return len(text) > 2 && (first == '<' && last == '>' || first == '[' && last == ']') && !strings.ContainsAny(text, " \t\r\n")
 }
 
 // isMarker reports whether a text is spelt like a control token: <|a|>, <|a>, <a|>, or with wide bars.

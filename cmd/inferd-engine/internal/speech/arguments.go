@@ -41,7 +41,9 @@ func (s *Speech) notation() *schema.Notation {
 		}
 		return w
 	}
-	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node { return on(b).fixed(text, 0, next) }
+	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+		return on(b).fixed(text, 0, next)
+	}
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return &schema.Notation{
