@@ -7,6 +7,8 @@
 # make test-clients  the stock Go clients of OpenAI and of Anthropic, which take minutes to build
 # make check   all checks that a change has to pass
 # make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
+# make test-models  a small real model calls tools, keeps a schema, refuses to think; needs python3 with pip;
+#              TOOLS_MODEL=FILE.gguf adds a model with tools in its template
 # make test-answers  4,000 answers of random weights under 100 schemas, cut anywhere, and 2,000 calls of 50 tools in
 #              every dialect, all of which must validate: 15 minutes
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
@@ -29,7 +31,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test browser test-answers test-clients test-templates check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
+.PHONY: build engine demo quick test browser test-answers test-clients test-templates test-models check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -61,6 +63,9 @@ test-clients: engine
 
 test-templates:
 	@sh scripts/templates.sh $(ARGS)
+
+test-models: engine
+	@TOOLS_MODEL="$(TOOLS_MODEL)" sh scripts/models.sh $(ARGS)
 
 check: format lint engine cross
 	go test -race -shuffle=on ./...

@@ -47,7 +47,8 @@ var floors = [][]string{
 		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget", "cmd/inferd-engine/internal/constraint",
 		"cmd/inferd-engine/internal/dialect", "cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},
-	{"cmd/inferd-engine/internal/speech"}, // answers, in the dialect of a family
+	{"cmd/inferd-engine/internal/dialecttest"}, // for tests only
+	{"cmd/inferd-engine/internal/speech"},      // answers, in the dialect of a family
 	{ // parts of the engine
 		"cmd/inferd-engine/internal/llama", "cmd/inferd-engine/internal/chat", "cmd/inferd-engine/internal/encode",
 		"cmd/inferd-engine/internal/prefill",

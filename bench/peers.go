@@ -76,6 +76,7 @@ var table = []row{
 	{"k", "gaps of running streams beside costly grammars", 10 * time.Minute, 4 * time.Minute, (*peers).grammars},
 	{"l", "decode through chat completions, 1, 4 and 8 streams", 20 * time.Minute, 6 * time.Minute, (*peers).chats},
 	{"m", "decode with a schema, 1 and 4 streams", 15 * time.Minute, 5 * time.Minute, (*peers).schemas},
+	{"n", "decode with tools that may be called, 1 and 4 streams", 15 * time.Minute, 5 * time.Minute, (*peers).tooled},
 }
 
 func runPeers(args []string, out io.Writer) error {
@@ -115,7 +116,7 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	}
 	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
 	fs.StringVar(&p.name, "model", "big-q8_0", "big-q8_0, big-q4_k_m, a GGUF `file`, or tiny, for a trial of this program")
-	fs.StringVar(&before, "before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f and j to l measure it in turns with the present one")
+	fs.StringVar(&before, "before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f, j, k, m and n measure it in turns with the present one")
 	fs.BoolVar(&withLlama, "peers", true, "also measure llama.cpp's programs")
 	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
 	fs.BoolVar(&p.crowd, "crowd", false, "row j: also 4 users of 1,000 connections")
@@ -125,7 +126,7 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
 	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 is 10,000, quick 600")
 	fs.DurationVar(&p.backlog, "backlog", 0, "measured `time` of row e; 0 is 60s, quick 12s")
-	fs.BoolVar(&p.exact, "exact", false, "measure entries with exact: rows a to f and j to l in turns with entries without")
+	fs.BoolVar(&p.exact, "exact", false, "measure entries with exact: rows a to f, j, k, m and n in turns with entries without")
 	if err := fs.Parse(args); err != nil {
 		return nil, "", false, err
 	}

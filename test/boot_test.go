@@ -41,7 +41,7 @@ func TestBootIsWatched(t *testing.T) {
 			t.Errorf("capabilities say %s is %v", absent, v)
 		}
 	}
-	facts := map[string]any{"architecture": "llama", "n_ctx": 8192.0, "quantization": "F32"}
+	facts := map[string]any{"architecture": "llama", "n_ctx": 8192.0, "quantization": "F32", "tools": true, "tools_dialect": "generic", "thinking": false}
 	for fact, want := range facts {
 		if got := late[0][fact]; got != want {
 			t.Errorf("capabilities say %s is %v, want %v", fact, got, want)

@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the tests' daemons
 		_ = os.Unsetenv("INVOCATION_ID")
 		for _, name := range os.Environ() { // only the tests' own settings
-			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && key != soakVariable {
+			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && !strings.HasPrefix(key, "INFERD_TEST_") {
 				_ = os.Unsetenv(key)
 			}
 		}

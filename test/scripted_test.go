@@ -22,6 +22,27 @@ const (
 	scriptedReply = "It is sunny there."
 )
 
+// hermes is a short chat template in the notation of Hermes.
+const hermes = `{% if tools %}<|im_start|>system
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}<|im_end|>
+{% endif %}{% for m in messages %}<|im_start|>{{ 'user' if m.role == 'tool' else m.role }}
+{% if m.role == 'tool' %}<tool_response>
+{{ m.content }}
+</tool_response>{% else %}{% if m.reasoning_content and loop.last %}<think>
+{{ m.reasoning_content }}
+</think>
+
+{% endif %}{{ m.content }}{% for c in m.tool_calls %}{% if m.content or not loop.first %}{{ '\n' }}{% endif %}<tool_call>
+{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}
+</tool_call>{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}`
+
 // scriptedTool is the tool that the model calls.
 const scriptedTool = `{"name":"get_weather","description":"d","input_schema":{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer"}},"required":["city"],"additionalProperties":false}}`
 
@@ -29,12 +50,8 @@ const scriptedTool = `{"name":"get_weather","description":"d","input_schema":{"t
 // tool, and behind the tool's result it says another. The template may begin with more.
 func scripted(t *testing.T, template string) (path string) {
 	t.Helper()
-	source, err := os.ReadFile(filepath.Join("..", "cmd", "inferd-engine", "internal", "chat", "testdata", "families", "hermes.jinja"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	const begin = "{% if add_generation_prompt %}"
-	anchored := template + strings.Replace(string(source), begin, begin+
+	anchored := template + strings.Replace(hermes, begin, begin+
 		"{% if messages[-1].role == 'tool' %}{{- '<|second|>' -}}{% else %}{{- '<|first|>' -}}{% endif %}", 1)
 	skip := len("assistant\n") + 1
 	path = filepath.Join(t.TempDir(), "scripted.gguf")

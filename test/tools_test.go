@@ -35,6 +35,9 @@ func checkWeather(t *testing.T, where string, input []byte) {
 // weights. Its result pairs with it in the next turn.
 func TestTools(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "4096")
+	if able := d.capable(); able["tools"] != true || able["tools_dialect"] != "hermes" {
+		t.Errorf("capabilities say %v", able)
+	}
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
 		for _, choice := range []string{`"required"`, `{"type":"tool","name":"get_weather"}`} {
 			for _, stream := range []bool{true, false} {

@@ -49,14 +49,15 @@ func dialInferd(ctx context.Context, t Target) (*inferdConn, error) {
 
 // A question is a request of v1 or v2.
 type question struct {
-	ID          string         `json:"id"`
-	WireVersion int            `json:"wire_version,omitempty"`
-	Messages    []message      `json:"messages"`
-	MaxTokens   int            `json:"max_tokens"`
-	Temperature float64        `json:"temperature"`
-	Model       string         `json:"model,omitempty"`
-	Grammar     string         `json:"grammar,omitempty"`         // v1
-	Format      map[string]any `json:"response_format,omitempty"` // v2
+	ID          string          `json:"id"`
+	WireVersion int             `json:"wire_version,omitempty"`
+	Messages    []message       `json:"messages"`
+	MaxTokens   int             `json:"max_tokens"`
+	Temperature float64         `json:"temperature"`
+	Model       string          `json:"model,omitempty"`
+	Grammar     string          `json:"grammar,omitempty"`         // v1
+	Format      map[string]any  `json:"response_format,omitempty"` // v2
+	Tools       json.RawMessage `json:"tools,omitempty"`           // v2
 }
 
 type message struct {
@@ -88,6 +89,9 @@ func newQuestion(d Dialect, id string, r *Request) ([]byte, error) {
 		q.Format = map[string]any{"type": "grammar", "grammar": r.Grammar}
 	} else if r.Schema != "" {
 		q.Format = map[string]any{"type": "json_schema", "schema": json.RawMessage(r.Schema)}
+	}
+	if d != V1 {
+		q.Tools = json.RawMessage(r.Tools)
 	}
 	if d == LP {
 		q.WireVersion = 1

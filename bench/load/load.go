@@ -44,6 +44,7 @@ type Request struct {
 	Model       string // name of an entry of inferd; empty means the first
 	Grammar     string // GBNF
 	Schema      string // of JSON, in v2; empty is none
+	Tools       string // a list of v2, not of v1; empty is none
 }
 
 // A Shot is a request with its time, its hang-up and the data to record.

@@ -277,6 +277,9 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilit
 			all = append(all, can)
 			d.ok("backend", "%s accelerator=%s gpu_layers=%d wire_version=%d v2=%t vision=%t audio=%t tools=%t thinking=%t embed=%t rerank=%t",
 				s.Backend, caps.Accelerator, caps.GPULayers, version, can.Generate, can.Vision, can.Audio, can.Tools, can.Thinking, can.Embed, can.Rerank)
+			if can.ToolsDialect != "" {
+				d.ok("backend", "%s spells the calls of tools as %s", s.Backend, can.ToolsDialect)
+			}
 			if caps.NoTemplate {
 				d.ok("backend", "warning: the model of %s has no chat template: conversations are written as plain text, and answers may be poor; use an instruction-tuned model", s.Backend)
 			}

@@ -238,7 +238,7 @@ func TestDoctor(t *testing.T) {
 	t.Run("all is well", func(t *testing.T) {
 		f := newFake(t)
 		board, _ := f.admin(status.Starting{})
-		board.Publish(status.Capabilities{Backend: "m", Abilities: infer.Abilities{Generate: true, Thinking: true}, Accelerator: "cpu"})
+		board.Publish(status.Capabilities{Backend: "m", Abilities: infer.Abilities{Generate: true, Tools: true, ToolsDialect: "hermes", Thinking: true}, Accelerator: "cpu"})
 		board.Publish(status.Ready{})
 		f.scripted("infer.sock", false)
 		f.scripted("control.sock", true, `{"type":"stats","id":"1","stats":`+statsJSON+`}`)
@@ -248,7 +248,8 @@ func TestDoctor(t *testing.T) {
 [ ok ] model[m]: a mock needs none
 [ ok ] sockets: DIR, mode 0700
 [ ok ] activity log: DIR/logs does not exist yet: the daemon makes it
-[ ok ] backend: m accelerator=cpu gpu_layers=0 wire_version=1 v2=true vision=false audio=false tools=false thinking=true embed=false rerank=false
+[ ok ] backend: m accelerator=cpu gpu_layers=0 wire_version=1 v2=true vision=false audio=false tools=true thinking=true embed=false rerank=false
+[ ok ] backend: m spells the calls of tools as hermes
 [ ok ] admin: the daemon at DIR/admin.sock is ready
 [ ok ] surface[v1]: DIR/infer.sock accepts
 [ ok ] surface[v2]: not bound: it is switched off

@@ -12,9 +12,10 @@ type Abilities struct {
 	Generate, Embed, Rerank bool // tasks
 
 	// Features of generation.
-	Tools                           bool // declarations, tool_choice, calls and results in messages
-	Thinking                        bool // with or without a budget
-	Grammar, JSONObject, JSONSchema bool // response formats
+	Tools                           bool   // declarations, tool_choice, calls and results in messages
+	ToolsDialect                    string // with Tools: the name of the spelling of calls; empty is unknown
+	Thinking                        bool   // with or without a budget
+	Grammar, JSONObject, JSONSchema bool   // response formats
 	Logprobs                        bool
 	Prompt                          bool // continues a prompt without the template
 	Infill                          bool // fills the gap before a suffix
@@ -22,7 +23,7 @@ type Abilities struct {
 	Vision, Audio, Video            bool // kinds of attachments
 }
 
-// AllAbilities supports every task and feature.
+// AllAbilities supports every task and feature, in no known dialect.
 func AllAbilities() Abilities {
 	return Abilities{
 		Generate: true, Embed: true, Rerank: true,

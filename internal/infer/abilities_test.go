@@ -112,6 +112,9 @@ func TestAbilitiesDo(t *testing.T) {
 func TestAllAbilitiesAreAll(t *testing.T) {
 	all := reflect.ValueOf(infer.AllAbilities())
 	for i := range all.NumField() {
+		if all.Field(i).Kind() != reflect.Bool { // a fact, which no request needs
+			continue
+		}
 		if all.Field(i).IsZero() {
 			t.Errorf("%s is missing", all.Type().Field(i).Name)
 		}

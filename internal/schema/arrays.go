@@ -93,6 +93,9 @@ func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 		return w.ws(w.close)
 	}
 	marked := b.Bytes("]", b.Mark(automaton.End|automaton.Close, end))
+	if w.spaced() {
+		return marked
+	}
 	space := b.Rule()
 	b.Body(space, b.Bytes(" ", b.End()))
 	return b.Alt(marked, b.Bytes(" ", b.Mark(automaton.End, w.close)), b.Bytes("\n", b.Mark(automaton.End, b.Repeat(space, 0, maxIndent, w.close))))
@@ -110,7 +113,7 @@ func (w *arrayWriter) enough(i int, counts []int) bool {
 
 // comma writes the comma before a further item.
 func (w *arrayWriter) comma(item automaton.Node) automaton.Node {
-	return w.b.Bytes(",", w.mark(w.unique, automaton.End|automaton.Begin, w.ws(item)))
+	return w.b.Bytes(",", w.mark(w.unique, automaton.End|automaton.Begin, w.behindComma(item)))
 }
 
 // items writes the items from the first one on.

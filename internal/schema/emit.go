@@ -162,7 +162,7 @@ func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automat
 			}
 		}
 		if !s.nums.Empty() {
-			ways = append(ways, e.number(s.nums, k.single, end))
+			ways = append(ways, e.number(s.nums, k.single || e.spaced(), end))
 		}
 	}
 	if k.style == jsonMember {
@@ -195,7 +195,7 @@ func (e *emitter) bare() bool { return e.note != nil && e.note.Quote != "" }
 
 // ws writes white space.
 func (e *emitter) ws(next automaton.Node) automaton.Node {
-	if e.bare() {
+	if e.bare() || e.spaced() {
 		return next
 	}
 	return e.b.DFA(constants().space, next)

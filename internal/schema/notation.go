@@ -2,6 +2,8 @@ package schema
 
 import (
 	"cmp"
+	"slices"
+	"strings"
 
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/regex"
@@ -25,6 +27,13 @@ type Notation struct {
 	Quote string
 	// Null, False and True are the words for these values; empty are JSON's.
 	Null, False, True string
+	// Spaced reports that each value has one spelling: numbers without zeros that say nothing, and no white space but
+	// Comma behind a comma and Colon behind a colon.
+	Spaced       bool
+	Comma, Colon string
+	// Sorted reports that declared members are sorted by name, capital letters like small ones. Else their order is
+	// the schema's.
+	Sorted bool
 }
 
 // Styles of a rule: of the outermost value, and of its members.
@@ -98,4 +107,30 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 		return e.b.Alt(), nil
 	}
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
+}
+
+// spaced reports whether white space is fixed.
+func (e *emitter) spaced() bool { return e.note != nil && e.note.Spaced }
+
+// behindComma writes the white space behind a comma.
+func (e *emitter) behindComma(next automaton.Node) automaton.Node {
+	if e.spaced() && !e.bare() {
+		return e.b.Bytes(e.note.Comma, next)
+	}
+	return e.ws(next)
+}
+
+// behindColon writes the white space behind a colon.
+func (e *emitter) behindColon(next automaton.Node) automaton.Node {
+	if e.spaced() {
+		return e.b.Bytes(e.note.Colon, next)
+	}
+	return e.b.DFA(constants().gap, next)
+}
+
+// sort puts the declared members of an object into the order of the notation.
+func (w *objectWriter) sort() {
+	if w.note != nil && w.note.Sorted {
+		slices.SortStableFunc(w.props, func(x, y prop) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
+	}
 }

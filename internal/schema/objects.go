@@ -23,6 +23,7 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 			w.start.met |= w.absent(p.name)
 		}
 	}
+	w.sort()
 	w.counted = o.least > 0 || o.most >= 0
 	w.classes = e.otherClasses(o)
 	if err := w.checkNeeds(); err != nil {
@@ -232,7 +233,7 @@ func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value ex
 	if w.bare() {
 		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, next)))
 	}
-	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, b.DFA(constants().gap, next)))
+	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, w.behindColon(next)))
 	return b.Bytes(`"`, name(next))
 }
 
@@ -315,7 +316,7 @@ func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 	if w.root {
 		return w.note.Write(w.b, w.note.Separator, next)
 	}
-	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.ws(next)))
+	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.behindComma(next)))
 }
 
 // nameOf returns a declared name as it stands in the object, without quotes.

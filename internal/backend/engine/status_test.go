@@ -48,7 +48,7 @@ func TestStatus(t *testing.T) {
 // The abilities of the last engine hold while the next one loads.
 func TestAbilities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		can := infer.Abilities{Generate: true, Tools: true}
+		can := infer.Abilities{Generate: true, Tools: true, ToolsDialect: "hermes"}
 		able := func(ctx context.Context, srv *link.Server) string {
 			_ = srv.Report(link.Report{State: link.Ready, Abilities: can})
 			_ = srv.Serve(ctx)

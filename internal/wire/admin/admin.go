@@ -157,6 +157,9 @@ func (m members) capabilities(c status.Capabilities) {
 	m["accelerator"] = c.Accelerator
 	m["gpu_layers"] = c.GPULayers
 	m["wire_version"] = wireVersion
+	if can.ToolsDialect != "" {
+		m["tools_dialect"] = can.ToolsDialect
+	}
 	if can.Rerank {
 		m["rerank"] = true
 	}
@@ -210,6 +213,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		Vision      bool   `json:"vision"`
 		Audio       bool   `json:"audio"`
 		Tools       bool   `json:"tools"`
+		Dialect     string `json:"tools_dialect"`
 		Thinking    bool   `json:"thinking"`
 		Embed       bool   `json:"embed"`
 		Rerank      bool   `json:"rerank"`
@@ -238,7 +242,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		Backend: m.Backend,
 		Abilities: infer.Abilities{
 			Generate: m.V2, Embed: m.Embed, Rerank: m.Rerank, Infill: m.Infill,
-			Vision: m.Vision, Audio: m.Audio, Tools: m.Tools, Thinking: m.Thinking,
+			Vision: m.Vision, Audio: m.Audio, Tools: m.Tools, ToolsDialect: m.Dialect, Thinking: m.Thinking,
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,

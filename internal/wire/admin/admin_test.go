@@ -70,10 +70,10 @@ var goldens = map[string]struct {
 	},
 	"capabilities with everything": {
 		status.Capabilities{
-			Backend: "gen", Abilities: infer.Abilities{Generate: true, Vision: true, Audio: true, Tools: true, Thinking: true, Embed: true, Rerank: true, Infill: true},
+			Backend: "gen", Abilities: infer.Abilities{Generate: true, Vision: true, Audio: true, Tools: true, ToolsDialect: "hermes", Thinking: true, Embed: true, Rerank: true, Infill: true},
 			Accelerator: "cuda", GPULayers: 99, DeviceName: "Some GPU", VRAMBytes: 17179869184, AudioRate: 16000,
 		},
-		`{"accelerator":"cuda","audio":true,"audio_sample_rate":16000,"backend":"gen","device_name":"Some GPU","embed":true,"fim":true,"gpu_layers":99,"id":"admin","rerank":true,"status":"capabilities","thinking":true,"tools":true,"type":"status","v2":true,"vision":true,"vram_total_bytes":17179869184,"wire_version":1}`,
+		`{"accelerator":"cuda","audio":true,"audio_sample_rate":16000,"backend":"gen","device_name":"Some GPU","embed":true,"fim":true,"gpu_layers":99,"id":"admin","rerank":true,"status":"capabilities","thinking":true,"tools":true,"tools_dialect":"hermes","type":"status","v2":true,"vision":true,"vram_total_bytes":17179869184,"wire_version":1}`,
 	},
 
 	"capabilities of an exact entry": {

@@ -223,8 +223,8 @@ func TestTokens(t *testing.T) {
 
 // The properties have what clients ask for, and no path of the machine.
 func TestProps(t *testing.T) {
-	m := llama.Model{Name: "gen", NCtx: 512, Slots: 4, Can: infer.Abilities{Vision: true}, Template: "{{ messages }}\xff"}
-	want := `{"default_generation_settings":{"n_ctx":512},"total_slots":4,"model_alias":"gen","modalities":{"audio":false,"vision":true},"chat_template":"{{ messages }}�","build_info":"inferd","is_sleeping":false}`
+	m := llama.Model{Name: "gen", NCtx: 512, Slots: 4, Can: infer.Abilities{Vision: true, ToolsDialect: "hermes"}, Template: "{{ messages }}\xff"}
+	want := `{"default_generation_settings":{"n_ctx":512},"total_slots":4,"model_alias":"gen","modalities":{"audio":false,"vision":true},"chat_template":"{{ messages }}�","tools_dialect":"hermes","build_info":"inferd","is_sleeping":false}`
 	if diff := cmp.Diff(want, string(m.Props())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

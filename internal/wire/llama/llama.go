@@ -89,10 +89,11 @@ func (m *Model) Props() []byte {
 		Alias      string          `json:"model_alias"`
 		Modalities map[string]bool `json:"modalities"`
 		Template   string          `json:"chat_template"`
+		Dialect    string          `json:"tools_dialect,omitempty"` // not in llama.cpp's server
 		Build      string          `json:"build_info"`
 		Sleeping   bool            `json:"is_sleeping"`
 	}{
-		Settings: settings{m.NCtx}, Slots: m.Slots, Alias: m.Name, Build: "inferd", Template: m.Template,
+		Settings: settings{m.NCtx}, Slots: m.Slots, Alias: m.Name, Build: "inferd", Template: m.Template, Dialect: m.Can.ToolsDialect,
 		Modalities: map[string]bool{"vision": m.Can.Vision, "audio": m.Can.Audio},
 	}, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	return body

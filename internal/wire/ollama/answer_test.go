@@ -213,9 +213,11 @@ func TestEmbeddings(t *testing.T) {
 
 // Lists have full digests, tags, and no null where clients read a list.
 func TestModels(t *testing.T) {
+	can := infer.AllAbilities()
+	can.ToolsDialect = "hermes"
 	full := ollama.Model{
 		Name: "org/code", Modified: at, Size: 5, Params: 7_600_000_000, OnGPU: true, Digest: strings.Repeat("ab", 32), Family: "qwen2",
-		Quantization: "Q4_K_M", NCtx: 4096, Can: infer.AllAbilities(), Template: "{{ messages }}\xff",
+		Quantization: "Q4_K_M", NCtx: 4096, Can: can, Template: "{{ messages }}\xff",
 	}
 	bare := ollama.Model{Name: "m:7b", Modified: at}
 	details := `"details":{"parent_model":"","format":"gguf","family":"qwen2","families":["qwen2"],"parameter_size":"7.6B","quantization_level":"Q4_K_M"}`
@@ -233,7 +235,7 @@ func TestModels(t *testing.T) {
 		"show": {
 			string(full.Show()),
 			`{"license":"","modelfile":"FROM org/code:latest\n","parameters":"","template":"{{ messages }}�",` + details +
-				`,"model_info":{"general.architecture":"qwen2","general.parameter_count":7600000000,"qwen2.context_length":4096},"capabilities":["completion","tools","thinking","vision","embedding","insert"],"modified_at":"2026-11-29T08:07:06.000000005Z"}`,
+				`,"model_info":{"general.architecture":"qwen2","general.parameter_count":7600000000,"inferd.tools_dialect":"hermes","qwen2.context_length":4096},"capabilities":["completion","tools","thinking","vision","embedding","insert"],"modified_at":"2026-11-29T08:07:06.000000005Z"}`,
 		},
 		"show, nothing is known": {
 			string(bare.Show()),

@@ -154,6 +154,9 @@ func (m *Model) Show() []byte {
 	if m.NCtx > 0 && m.Family != "" {
 		info[m.Family+".context_length"] = m.NCtx
 	}
+	if m.Can.ToolsDialect != "" {
+		info["inferd.tools_dialect"] = m.Can.ToolsDialect
+	}
 	body, _ := json.Marshal(struct { // as in list
 		License      string         `json:"license"`
 		Modelfile    string         `json:"modelfile"`

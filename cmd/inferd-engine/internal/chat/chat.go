@@ -5,9 +5,9 @@
 //
 // When a template is compiled, probes are rendered with it. They show how the model's answers
 // spell thoughts and calls (a [dialect.Dialect]), and which conversations the template takes (its
-// [dialect.Traits]). A conversation is first paired, each result with its call, and then folded: what
-// the template refuses or leaves out becomes what it takes, such as a late system message a part
-// of the user's next one. For a template that ignores tools a system message describes them.
+// [dialect.Traits]). A conversation is first paired, each result with its call, and then folded: messages
+// that the template refuses or leaves out become messages that it takes. A late system message, for example, becomes a
+// part of the user's next message. For a template that ignores tools a system message describes them.
 //
 // Before rendering, an unguessable nonce is inserted into every spelling of a special token
 // in message text. After rendering the text is cut at the nonces. In the resulting segments
@@ -23,6 +23,7 @@ package chat
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -59,6 +60,9 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 		return nil, fmt.Errorf("chat template: %w", err)
 	}
 	t.dialect, t.traits = dialect.Read(t.prober(), source)
+	if stop := t.dialect.Stop; stop != "" && !slices.Contains(specials, stop) {
+		t.stops = []string{stop}
+	}
 	return t, nil
 }
 
@@ -102,8 +106,8 @@ const maxText = 32 << 20
 // are rendered as transcripts.
 func (t *Template) Transcript() bool { return t.compiled == nil }
 
-// Stops are the texts that end a turn, beside the model's own end-of-turn tokens: the
-// markers of a transcript. With a template of the model there are none.
+// Stops are the texts that end a turn, beside the model's own end-of-turn tokens: the markers of a transcript, or the
+// template's marker behind an answer if the vocabulary does not have it as a token.
 func (t *Template) Stops() []string { return t.stops }
 
 // Dialect is how answers spell thoughts and calls, as the template shows it; never nil. It must not be
@@ -116,7 +120,7 @@ type Segment struct {
 	Special bool // spellings of special tokens in it are the template's, and mean the tokens
 }
 
-// A Conversation is what a prompt is made of.
+// A Conversation is the source of a prompt.
 type Conversation struct {
 	Messages []infer.Message
 	Tools    []infer.Tool
@@ -152,7 +156,7 @@ func (t *Template) Prompt(c *Conversation) ([]Segment, error) {
 		if err != nil {
 			return nil, infer.Errorf(infer.Invalid, "chat template: %s", w.nonce.strip(err.Error()))
 		}
-		return t.specials.cut(text, w.nonce), nil
+		return t.specials.cut(w.nonce.unescaped(text), w.nonce), nil
 	}
 }
 
@@ -184,8 +188,8 @@ func (t *Template) render(w *writer, c *Conversation, turns []turn) (text string
 // maxSteps bounds the steps of rendering one conversation.
 const maxSteps = 5_000_000
 
-// values returns the template's variables and what is put behind the prompt. Tools are declared, or
-// described in a system message.
+// values returns the template's variables, and a text to put behind the prompt. Tools are declared, or described in a
+// system message.
 func (t *Template) values(w *writer, c *Conversation, turns []turn, described bool) (values map[string]jinja.Value, tail string, err error) {
 	described = described || !t.traits.Tools
 	tools := c.Tools
@@ -203,7 +207,7 @@ func (t *Template) values(w *writer, c *Conversation, turns []turn, described bo
 	return values, t.think(c, values), nil
 }
 
-// think sets the template's variable for thinking and returns what is put behind the prompt.
+// think sets the template's variable for thinking, and returns a text to put behind the prompt.
 func (t *Template) think(c *Conversation, values map[string]jinja.Value) (tail string) {
 	th := &t.dialect.Thinking
 	if c.Think == nil || !th.Has() {
@@ -221,7 +225,7 @@ func (t *Template) think(c *Conversation, values map[string]jinja.Value) (tail s
 	switch {
 	case th.Variable != "" && value != nil:
 		values[th.Variable] = jinja.FromGoValue(value)
-	case th.Variable == "" && !*c.Think && th.CanStop():
+	case th.Variable == "" && th.Word == "" && !*c.Think && th.CanStop():
 		return th.Closed
 	}
 	return ""

@@ -128,6 +128,15 @@ func TestStops(t *testing.T) {
 	if tmpl := compile(t, chatML); tmpl.Stops() != nil || tmpl.Transcript() {
 		t.Errorf("with one: %q, %v", tmpl.Stops(), tmpl.Transcript())
 	}
+	// A vocabulary without the template's markers: the model ends its turn in letters.
+	tmpl, err = chat.New(chatML, []string{"<eos>"}, "", "<eos>")
+	if err != nil || !slices.Equal(tmpl.Stops(), []string{"<|im_end|>"}) {
+		t.Errorf("with markers of letters: %q, %v", tmpl.Stops(), err)
+	}
+	tmpl, err = chat.New(`{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}`, []string{"<eos>"}, "", "<eos>")
+	if err != nil || tmpl.Stops() != nil {
+		t.Errorf("with the end of texts as a token: %q, %v", tmpl.Stops(), err)
+	}
 }
 
 func TestRefusals(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// Context returns the variables that a template gets for a conversation, as JSON, and what is put behind the
-// rendered text; described is the conversation for a template that refuses the tools. Its texts have marks if
+// Context returns the variables that a template gets for a conversation, as JSON, and the text behind the rendered
+// one; described is the conversation for a template that refuses the tools. Its texts have marks if
 // the template has special tokens.
 func (t *Template) Context(c *Conversation, described bool) (context []byte, tail string, err error) {
 	turns, err := paired(c.Messages)

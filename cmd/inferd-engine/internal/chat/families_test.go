@@ -1,44 +1,25 @@
 package chat_test
 
 import (
-	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
-	"path"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-//go:embed testdata/families
-var familyFiles embed.FS
-
 // familyTemplates are short templates in the notations of the families.
-var familyTemplates = func() map[string]string {
-	all := make(map[string]string)
-	files, err := fs.Glob(familyFiles, "testdata/families/*.jinja")
-	if err != nil {
-		panic(err)
-	}
-	for _, file := range files {
-		source, err := familyFiles.ReadFile(file)
-		if err != nil {
-			panic(err)
-		}
-		all[strings.TrimSuffix(path.Base(file), ".jinja")] = string(source)
-	}
-	return all
-}()
+var familyTemplates = dialecttest.Templates()
 
 // Reading a template gives the dialect of its family, to the byte.
 func TestFamilies(t *testing.T) {
-	fixtures := dialect.Fixtures()
+	fixtures := dialecttest.Fixtures()
 	for name, source := range familyTemplates {
 		t.Run(name, func(t *testing.T) {
 			got := compile(t, source).Dialect()
@@ -46,7 +27,14 @@ func TestFamilies(t *testing.T) {
 			if name == "lfm2" { // the template says more than the hand
 				want.Calls.Param.Quote, want.Thinking.Closed = `"`, "<think></think>"
 			}
-			want.Thinking.Always = name == "gpt-oss"
+			want.Calls.Space = &dialect.Space{JSON: true, Comma: " ", Colon: " "}
+			switch name {
+			case "gemma4":
+				want.Calls.Space = &dialect.Space{Sorted: true}
+			case "lfm2": // it mixes the words of JSON with calls of Python
+				want.Calls.Space = new(dialect.Space)
+			}
+			want.Stop = stopsOf[name]
 			if !reflect.DeepEqual(*got, want) {
 				t.Errorf("got  %+v\nwant %+v", *got, want)
 			}
@@ -54,8 +42,13 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// What a template writes for calls of any arguments is what its dialect writes: a parser of the dialect
-// reads back the history.
+// stopsOf are the markers behind an answer in the templates of the families.
+var stopsOf = map[string]string{
+	"hermes": "<|im_end|>", "qwen3-coder": "<|im_end|>", "lfm2": "<|im_end|>", "llama3-json": "<|eot_id|>", "gemma4": "<turn|>", "gpt-oss": "<|end|>",
+	"deepseek-v3.1": "<｜end▁of▁sentence｜>", "mistral-nemo": "</s>", "mistral-small-3.2": "</s>",
+}
+
+// A template and its dialect write calls of any arguments alike, so a parser of the dialect reads back the history.
 func TestCallsInHistory(t *testing.T) {
 	for name, source := range familyTemplates {
 		t.Run(name, func(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 )
 
-// fold changes a conversation into one that the template takes, and that it writes whole. Tools that
-// the template does not write are described.
+// fold changes a conversation so that the template takes it and writes all of it. With described, a system message
+// describes the tools.
 func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
 	turns = slices.Clone(turns)
 	switch {
@@ -18,6 +18,9 @@ func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
 	}
 	if len(c.Tools) > 0 && described {
 		turns = withSystem(turns, t.describe(c.Tools))
+	}
+	if word := t.dialect.Thinking.Word; word != "" && c.Think != nil && !*c.Think {
+		turns = withSystem(turns, mixed{{word, true}})
 	}
 	turns = t.foldSystem(turns)
 	if !t.traits.Interrupts {

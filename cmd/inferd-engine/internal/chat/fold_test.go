@@ -128,10 +128,15 @@ func TestUnpaired(t *testing.T) {
 	}
 }
 
-// Thinking is switched by the variable of the template, or by a closed pair behind the prompt.
+// Thinking is switched by the variable of the template, by a word in a system message, or by a closed pair behind the
+// prompt.
 func TestThink(t *testing.T) {
 	yes, no := true, false
 	const always = `{% for m in messages %}{{ m.role }}:{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}`
+	const byWord = `{% set ns = namespace(on=true) %}{% for m in messages %}{% if '/no_think' in m.content %}{% set ns.on = false %}{% endif %}{% endfor %}` +
+		`{% for m in messages %}{% if m.content != '/no_think' %}{{ m.role }}:{{ m.content }};{% endif %}{% endfor %}` +
+		`{% if add_generation_prompt %}assistant:{% if ns.on %}<think>
+{% else %}<think></think>{% endif %}{% endif %}`
 	for name, test := range map[string]struct {
 		source string
 		think  *bool
@@ -142,6 +147,8 @@ func TestThink(t *testing.T) {
 		"off":           {familyTemplates["hermes"], &no, "assistant\n<think>\n\n</think>\n\n"},
 		"no variable":   {always, &no, "assistant:<think></think>"},
 		"none to close": {familyTemplates["generic"], &no, "user: q\n"},
+		"by a word":     {byWord, &no, "user:q;assistant:<think></think>"},
+		"without it":    {byWord, &yes, "user:q;assistant:<think>\n"},
 		"the lowest":    {familyTemplates["gpt-oss"], &no, "<|start|>user<|message|>q<|end|><|start|>assistant"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,7 +29,7 @@ func (t *Template) spoken(turns []turn) (out []turn) {
 	return out
 }
 
-// spell writes calls as a dialect has them, and those whose input is no object as JSON.
+// spell writes calls in a dialect; an input other than an object is written as JSON.
 func spell(d *dialect.Dialect, calls []call) (m mixed) {
 	list := make([]dialect.Call, len(calls))
 	for i, c := range calls {

@@ -56,7 +56,7 @@ func live(segments []chat.Segment) map[string]int {
 	return counts
 }
 
-// No text of tools, calls and results becomes a special token, whatever it spells and wherever it is cut.
+// No text of tools, calls and results becomes a special token, of any spelling and cut anywhere.
 func TestToolsNeverSpecial(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	sources := maps.Clone(familyTemplates)

@@ -5,7 +5,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// conversations are those that the public templates render as the reference does.
+// conversations are rendered with each public template, by this package and by the reference.
 func conversations() map[string]*chat.Conversation {
 	yes, no := true, false
 	call := func(id, name, input string) *infer.CallPart {

@@ -3,8 +3,10 @@ package chat
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -40,6 +42,22 @@ func draw() string {
 // in reports whether text has a mark.
 func (n nonce) in(text string) bool {
 	return strings.Contains(text, n.inside) || strings.Contains(text, n.literal) || strings.Contains(text, n.edge)
+}
+
+// unescaped returns text with the marks themselves where a template has written them as escapes of JSON.
+func (n nonce) unescaped(text string) string {
+	if !strings.Contains(text, `\ud`) {
+		return text
+	}
+	for _, mark := range []string{n.inside, n.literal, n.edge} {
+		var escaped strings.Builder
+		for _, r := range mark {
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&escaped, `\u%04x\u%04x`, high, low)
+		}
+		text = strings.ReplaceAll(text, escaped.String(), mark)
+	}
+	return text
 }
 
 // strip returns text without marks.

@@ -32,7 +32,7 @@ func withIDs(ids IDs, calls ...Call) []Call {
 	return calls
 }
 
-// A sample is what a template writes for calls, without the header and the end of the message.
+// A sample has the texts of messages with calls, as a template writes them, without header and end.
 type sample struct{ one, two, withText, foot string }
 
 // readTools returns whether a template writes declarations and calls, and how it takes them. The sample
@@ -93,7 +93,7 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 		return text[:len(text)-commonSuffix(text, foot)]
 	}
 	s.one = cut(text)
-	s.foot = footOf(render, t)
+	s.foot = footOf(render, t, tools())
 	if text, err = turn(calling(calls...)); err == nil && inOrder(cut(text), toolOne, toolTwo) {
 		s.two = cut(text)
 	}
@@ -105,10 +105,10 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	return s, true
 }
 
-// footOf returns what stands between a text and the next message.
-func footOf(render Render, t Traits) string {
+// footOf returns the text between an answer and the next message of the user.
+func footOf(render Render, t Traits, tools []Tool) string {
 	text, err := render(&Probe{
-		Messages: []Message{user(userText), assistant(answerText), user(userText2)}, Tools: tools(), Traits: t,
+		Messages: []Message{user(userText), assistant(answerText), user(userText2)}, Tools: tools, Traits: t,
 	})
 	if err != nil {
 		return ""
@@ -118,7 +118,7 @@ func footOf(render Render, t Traits) string {
 	return text
 }
 
-// withoutThoughts cuts thoughts at the beginning of what a template writes for calls.
+// withoutThoughts removes the thoughts in front of calls from a sample.
 func (s *sample) withoutThoughts(th *Thinking) {
 	end := strings.TrimSpace(th.End)
 	if end == "" {
@@ -297,7 +297,7 @@ func (c *Calls) beforeName() string {
 	return b.String()
 }
 
-// inObject matches what stands before a name that is a member of a JSON object.
+// inObject matches the text in front of a name in a JSON object, up to the quote.
 var inObject = regexp.MustCompile(`\{\s*("[^"]*":\s*"[^"]*",\s*)*("[^"]*":\s*)?"$`)
 
 // A split is a call in a text: the texts around its name and its arguments.
@@ -372,7 +372,7 @@ func numbered(text, number string, kind Kind) []Piece {
 	return around(before+quote, Piece{Kind: kind}, quote+behind)
 }
 
-// around returns a piece between two fixed texts; one that is empty is none.
+// around returns a piece between two fixed texts, without empty ones.
 func around(before string, p Piece, behind string) (all []Piece) {
 	if before != "" {
 		all = append(all, Piece{Kind: Fixed, Text: before})

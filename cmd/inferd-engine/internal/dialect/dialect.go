@@ -4,7 +4,11 @@
 // nor tokens: a marker is a text, and the vocabulary decides whether it is a control token.
 package dialect
 
-import "strings"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // A Shape is the notation of a call's arguments and the way in which a name comes to them. The set
 // is closed.
@@ -33,6 +37,9 @@ type Dialect struct {
 	Calls    Calls
 	Thinking Thinking
 	Text     Text
+	// Stop is the marker that ends an answer, as the template writes it behind one; empty is unknown. It matters where
+	// the vocabulary does not have it as a control token.
+	Stop string
 	// Next stands between two parts of one answer where each is a message of its own: gpt-oss
 	// writes "<|start|>assistant".
 	Next string
@@ -52,6 +59,8 @@ type Calls struct {
 	Others [][]Piece
 	// Param is the spelling of an argument, in shapes Params, Python and Literal.
 	Param Param
+	// Space is the white space of calls and the order of members in them; nil is any.
+	Space *Space
 	// Several reports that an answer may have more than one call.
 	Several bool
 	// Alone reports that calls have no marker of their own and take the place of the text: they begin
@@ -84,6 +93,27 @@ const (
 	Words = "words" // one or more of a–z, A–Z, 0–9, -, _
 )
 
+// CallPrefix begins the ids of the calls of this engine; a number follows, from 1 in each conversation.
+const CallPrefix = "tc-"
+
+// NineOf returns the id of nine letters and digits that stands for call number n, which must have at most seven digits.
+func NineOf(n int) string { return fmt.Sprintf("tc%07d", n) }
+
+// maxNine is the largest number of [NineOf].
+const maxNine = 9_999_999
+
+// IDOf returns how call number n is spelt in an alphabet of ids. It is the same in an answer and in the history; empty
+// is none.
+func IDOf(alphabet string, n int) string {
+	switch {
+	case alphabet != Nine:
+		return CallPrefix + strconv.Itoa(n)
+	case n > maxNine:
+		return ""
+	}
+	return NineOf(n)
+}
+
 // Param is the spelling of one argument.
 //
 // Shape Params: Open key Middle value Close, the next one behind Separator. The value of a string is
@@ -110,6 +140,10 @@ type Thinking struct {
 	// thinking cannot be switched off.
 	Variable     string
 	On, Off, Low any
+	// Word is a word in a system message that switches thinking off; empty is none. It counts without a Variable.
+	Word string
+	// Within are markers that the model writes within its thoughts; they are no part of them.
+	Within []string
 	// Closed is a closed pair that the prompt ends with when thinking is off. Where no variable
 	// makes the template write it, it is put behind the prompt.
 	Closed string
@@ -122,7 +156,7 @@ func (t *Thinking) Has() bool { return t.End != "" }
 
 // CanStop reports whether thinking can be switched off.
 func (t *Thinking) CanStop() bool {
-	return !t.Always && (t.Variable != "" && t.Off != nil || t.Closed != "")
+	return !t.Always && (t.Variable != "" && t.Off != nil || t.Word != "" || t.Closed != "")
 }
 
 // Text is the spelling of the text of an answer.

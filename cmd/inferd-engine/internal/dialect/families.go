@@ -1,6 +1,10 @@
 package dialect
 
-import "strings"
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
 
 // A row is a family of the table in docs/tools.md: the shape and the words by which its calls are told from those
 // of others.
@@ -64,8 +68,8 @@ func (d *Dialect) family() (ok bool) {
 	return strings.TrimSpace(opening) != "" && !strings.Contains(opening, "```")
 }
 
-// silent are the dialects of families whose templates declare tools but write no calls, by words of these
-// templates.
+// silent are the dialects of families without calls in their templates, which declare tools, by a word in each
+// template.
 var silent = []struct {
 	word string
 	make func() *Dialect
@@ -74,13 +78,13 @@ var silent = []struct {
 		return &Dialect{Name: "lfm2", Shape: Python, Calls: Calls{
 			Begin: "<|tool_call_start|>[", End: "]<|tool_call_end|>", Separator: ", ", Several: true,
 			Call:  []Piece{{Name, ""}, {Fixed, "("}, {Arguments, ""}, {Fixed, ")"}},
-			Param: Param{Middle: "=", Separator: ", ", Quote: `"`},
+			Param: Param{Middle: "=", Separator: ", ", Quote: `"`}, Space: &common,
 		}}
 	}},
 	{"<|tool_call|>", func() *Dialect {
 		return &Dialect{Name: "granite-3.3", Shape: Array, Calls: Calls{
 			Begin: "<|tool_call|>[", End: "]", Separator: ", ", Several: true,
-			Call: object("", "arguments", ""),
+			Call: object("", "arguments", ""), Space: &common,
 		}}
 	}},
 }
@@ -129,6 +133,31 @@ func (d *Dialect) adjust() {
 	case "gpt-oss":
 		d.harmony()
 	}
+	d.eitherOrder()
+}
+
+// The members of a call in JSON: the text in front of a name, and that between a name and the arguments.
+var (
+	nameMember = regexp.MustCompile(`("[^"]*":\s*)"$`)
+	argsMember = regexp.MustCompile(`^"(,\s*)("[^"]*":\s*)$`)
+)
+
+// eitherOrder adds calls with the arguments in front of the name, which models write now and then.
+func (d *Dialect) eitherOrder() {
+	call := d.Calls.Call
+	at := slices.IndexFunc(call, func(p Piece) bool { return p.Kind == Name })
+	if d.Shape != Object && d.Shape != Array || at < 1 || len(call) < at+4 || len(d.Calls.Others) > 0 {
+		return
+	}
+	name, args := nameMember.FindStringSubmatchIndex(call[at-1].Text), argsMember.FindStringSubmatch(call[at+1].Text)
+	if name == nil || args == nil || call[at+2].Kind != Arguments || call[at+3].Kind != Fixed {
+		return
+	}
+	before, member := call[at-1].Text[:name[0]], call[at-1].Text[name[2]:name[3]]
+	other := append(slices.Clone(call[:at-1]),
+		Piece{Fixed, before + args[2]}, Piece{Kind: Arguments}, Piece{Fixed, args[1] + member + `"`}, Piece{Kind: Name},
+		Piece{Fixed, `"` + call[at+3].Text})
+	d.Calls.Others = append(d.Calls.Others, append(other, call[at+4:]...))
 }
 
 // withoutOuterTag adds calls that begin with the function's tag.
@@ -152,7 +181,7 @@ func (d *Dialect) harmony() {
 		return []Piece{{Fixed, first}, {Name, ""}, {Fixed, second}, {Arguments, ""}, {Fixed, "<|call|>"}}
 	}
 	d.Calls = Calls{
-		Call: call("<|channel|>commentary to=functions.", " <|constrain|>json<|message|>"),
+		Space: d.Calls.Space, Call: call("<|channel|>commentary to=functions.", " <|constrain|>json<|message|>"),
 		Others: [][]Piece{
 			call(" to=functions.", "<|channel|>commentary json<|message|>"),
 			call(" to=functions.", "<|channel|>commentary <|constrain|>json<|message|>"),

@@ -35,6 +35,7 @@ type Traits struct {
 	Results bool
 
 	TextArguments bool // takes the arguments of calls as the text of a JSON object only
+	TextValues    bool // takes values of arguments, other than texts, as the text of JSON
 	NoContent     bool // takes calls only without a content beside them: null, not an empty text
 	IDs           IDs  // the ids of calls that it takes
 

@@ -17,7 +17,9 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	if ok {
 		ok = d.family()
 	}
-	if !ok {
+	if ok {
+		d.Calls.Space = readSpace(render, &t, d)
+	} else {
 		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false
 		t.Results = takes(render, []Message{user(userText), assistant(answerText), result(callOne)}, answerText, resultText)
 		if d = quiet(source, &t); d == nil {
@@ -27,6 +29,7 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	}
 	d.Thinking = thinking
 	d.Text.Begins = readText(render, &t, &d.Thinking)
+	d.Stop = marker.FindString(footOf(render, t, nil))
 	d.adjust()
 	return d, t
 }

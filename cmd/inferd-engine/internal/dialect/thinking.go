@@ -21,6 +21,12 @@ var controls = []control{
 	{name: "reasoning_effort", on: []any{"medium", "high"}, off: []any{"none", "no_think", "low"}, low: "low"},
 }
 
+// noThink is the word in a system message that switches thinking off, in templates that know it.
+const noThink = "/no_think"
+
+// innerMarkers are markers within thoughts.
+var innerMarkers = []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}
+
 // pairs are the markers of thoughts that templates know but do not write.
 var pairs = [][2]string{
 	{"<think>", "</think>"},
@@ -46,6 +52,17 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 		return Thinking{}
 	}
 	th.Opened = th.Place(plain) == Inside
+	for _, text := range innerMarkers {
+		if strings.Contains(source, text) {
+			th.Within = append(th.Within, text)
+		}
+	}
+	if th.Variable == "" && strings.Contains(source, noThink) {
+		text, err := render(&Probe{Messages: []Message{system(noThink), user(userText)}, Answer: true, Traits: *t})
+		if err == nil && th.Place(text) == Behind && th.Place(plain) != Behind {
+			th.Word, off = noThink, text
+		}
+	}
 	if c.low != nil { // an effort may switch it off
 		th.Off, th.Always = nil, true
 		for _, value := range c.off {
@@ -82,7 +99,7 @@ func (t *Thinking) control(prompt func(map[string]any) string, source string) (o
 // close finds the closed pair behind a prompt without thinking.
 func (t *Thinking) close(off string) {
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
-	if t.Variable != "" && t.Off != nil {
+	if t.Variable != "" && t.Off != nil || t.Word != "" {
 		if t.Place(off) == Behind {
 			at := strings.LastIndex(off, end)
 			if open := strings.LastIndex(off, begin); begin != "" && open >= 0 && open < at {
@@ -174,7 +191,7 @@ func (t *Thinking) around(text, plain, on string) bool {
 	return true
 }
 
-// known takes the markers from the known ones that the source or the prompts have.
+// known takes the first known pair of markers in the source or in the prompts.
 func (t *Thinking) known(source string, prompts ...string) bool {
 	for _, pair := range pairs {
 		for _, prompt := range prompts {

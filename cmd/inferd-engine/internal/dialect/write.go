@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -77,10 +78,10 @@ func (w *writer) arguments(source string) error {
 	switch w.dialect.Shape {
 	case Params, Python, Literal:
 	case Object, Array, Named, NoCalls:
-		w.client(source)
+		w.client(w.spaced(source))
 		return nil
 	}
-	members, err := members(source)
+	members, err := w.members(source)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,15 @@ func (w *writer) arguments(source string) error {
 	return nil
 }
 
-// value writes what stands behind a name: the middle and the value.
+// spaced returns JSON with the white space of the dialect.
+func (w *writer) spaced(source string) string {
+	if space := w.dialect.Calls.Space; space != nil && space.JSON {
+		return space.spell(source)
+	}
+	return source
+}
+
+// value writes the middle and the value, behind a name.
 func (w *writer) value(value json.RawMessage) error {
 	p := &w.dialect.Calls.Param
 	var text string
@@ -114,7 +123,7 @@ func (w *writer) value(value json.RawMessage) error {
 		} else {
 			w.ours(p.Middle)
 		}
-		w.client(string(value))
+		w.client(w.spaced(string(value)))
 	case w.dialect.Shape == Literal:
 		w.ours(p.Middle)
 		return w.literal(value, 0)
@@ -182,7 +191,7 @@ func (w *writer) nested(value json.RawMessage, depth int, text, name func(string
 		text(s)
 		return nil
 	case '{':
-		all, err := members(string(value))
+		all, err := w.members(string(value))
 		if err != nil {
 			return err
 		}
@@ -221,6 +230,15 @@ func (w *writer) nested(value json.RawMessage, depth int, text, name func(string
 		w.client(string(value))
 	}
 	return nil
+}
+
+// members returns the members of a JSON object in the order of the dialect.
+func (w *writer) members(source string) ([]member, error) {
+	all, err := members(source)
+	if space := w.dialect.Calls.Space; space != nil && space.Sorted {
+		slices.SortStableFunc(all, func(x, y member) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
+	}
+	return all, err
 }
 
 // A member is a member of a JSON object.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 )
 
 // written writes calls; a client's parts are between guillemets if marked.
@@ -36,9 +37,9 @@ func TestWrite(t *testing.T) {
 			"<parameter=z>\nnull\n</parameter>\n<parameter=o>\n{\"k\":[\"x\",{\"y\":false}]}\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
 		"lfm2":    `<|tool_call_start|>[f(s="a \"b\"\n<c>", n=-1.50, t=True, z=None, o={"k": ["x", {"y": False}]}), g()]<|tool_call_end|>`,
 		"gemma4":  "<|tool_call>call:f{s:<|\"|>a \"b\"\n<c><|\"|>,n:-1.50,t:true,z:null,o:{k:[<|\"|>x<|\"|>,{y:false}]}}<tool_call|><|tool_call>call:g{}<tool_call|>",
-		"generic": `{"tool_calls": [{"name": "f", "arguments": ` + input + `}, {"name": "g", "arguments": {}}]}`,
+		"generic": `{"tool_calls": [{"name": "f", "arguments": ` + dialect.Spaced(input) + `}, {"name": "g", "arguments": {}}]}`,
 	} {
-		if got := written(t, dialect.Fixtures()[name], false, calls...); got != want {
+		if got := written(t, dialecttest.Fixtures()[name], false, calls...); got != want {
 			t.Errorf("%s:\ngot  %q\nwant %q", name, got, want)
 		}
 	}
@@ -53,7 +54,7 @@ func TestWriteClients(t *testing.T) {
 		"gemma4":      "<|tool_call>call:«N»{«K»:<|\"|>«V»<|\"|>,«L»:{«M»:[<|\"|>«W»<|\"|>,«1»]}}<tool_call|>",
 		"lfm2":        `<|tool_call_start|>[«N»(«K»="«V»", «L»={"«M»": ["«W»", «1»]})]<|tool_call_end|>`,
 	} {
-		if got := written(t, dialect.Fixtures()[name], true, call); got != want {
+		if got := written(t, dialecttest.Fixtures()[name], true, call); got != want {
 			t.Errorf("%s:\ngot  %q\nwant %q", name, got, want)
 		}
 	}
@@ -68,7 +69,7 @@ func TestWriteRefuses(t *testing.T) {
 		"deep values": {"gemma4", deep, "deeper than 128 levels"},
 		"deep Python": {"lfm2", deep, "deeper than 128 levels"},
 	} {
-		_, err := dialect.Fixtures()[test.dialect].Write([]dialect.Call{{Name: "f", Arguments: test.arguments}})
+		_, err := dialecttest.Fixtures()[test.dialect].Write([]dialect.Call{{Name: "f", Arguments: test.arguments}})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -77,7 +78,7 @@ func TestWriteRefuses(t *testing.T) {
 
 // Strings of Python between single quotes escape these.
 func TestWriteSingleQuotes(t *testing.T) {
-	d := *dialect.Fixtures()["lfm2"]
+	d := *dialecttest.Fixtures()["lfm2"]
 	d.Calls.Param.Quote = "'"
 	got := written(t, &d, false, dialect.Call{Name: "f", Arguments: `{"s":"it's \"so\"\n","o":{"k":"don't"}}`})
 	if want := `<|tool_call_start|>[f(s='it\'s "so"\n', o={"k": "don't"})]<|tool_call_end|>`; got != want {

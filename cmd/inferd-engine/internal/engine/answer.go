@@ -46,6 +46,12 @@ func (a *answer) add(piece []byte) ([]byte, bool) {
 	return a.release(false), a.stopped
 }
 
+// resume goes on behind a stop, without the text there.
+func (a *answer) resume() {
+	a.stopped, a.reason, a.stop = false, "", ""
+	a.raw, a.held = a.raw[:0], a.held[:0]
+}
+
 // end returns the held text after the last token. A character that never became whole may
 // complete a stop even now.
 func (a *answer) end() []byte {

@@ -138,7 +138,7 @@ func callsWanted(t *testing.T) int {
 // Every call of random weights, in every dialect and under every choice, names a declared tool, and its arguments
 // validate: the judge is a public validator.
 func TestCallsValidate(t *testing.T) {
-	names := families(t)
+	names := families()
 	each := (callsWanted(t) + len(names) - 1) / len(names)
 	for i, family := range names {
 		t.Run(family, func(t *testing.T) {

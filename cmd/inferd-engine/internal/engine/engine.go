@@ -57,10 +57,16 @@ var _ Handler = (*Engine)(nil)
 // template. Every model calls tools: as its template spells calls, or as a system message describes them.
 func (e *Engine) Abilities() infer.Abilities {
 	_, fills := e.Model.Marks()
-	return infer.Abilities{
+	can := infer.Abilities{
 		Generate: true, Grammar: true, JSONObject: true, JSONSchema: true, Logprobs: true, Prompt: true, Infill: fills, Count: true,
-		Tools: e.Dialect != nil && e.Dialect.Shape != dialect.NoCalls, Thinking: e.Dialect != nil && e.Dialect.Thinking.Has(),
 	}
+	if d := e.Dialect; d != nil {
+		can.Thinking = d.Thinking.Has()
+		if can.Tools = d.Shape != dialect.NoCalls; can.Tools {
+			can.ToolsDialect = d.Name
+		}
+	}
+	return can
 }
 
 // Handle answers req, which must be to generate or to count. A request that the model cannot

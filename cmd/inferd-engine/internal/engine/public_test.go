@@ -184,7 +184,7 @@ func TestTwentyCalls(t *testing.T) {
 // Qwen3#1894 Qwen3-Coder#444 GLM-5#158: a call in the history has its arguments as text, and every template renders
 // them as an object. Package chat has the other forms.
 func TestArgumentsInHistory(t *testing.T) {
-	for _, family := range families(t) {
+	for _, family := range families() {
 		t.Run(family, func(t *testing.T) {
 			s := &scene{template: familyTemplate(t, family), answer: "Ok."}
 			d := s.dialect(t)

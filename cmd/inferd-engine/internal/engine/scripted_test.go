@@ -16,6 +16,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
@@ -26,25 +27,15 @@ import (
 // familyTemplate returns the short template of a family.
 func familyTemplate(t *testing.T, family string) string {
 	t.Helper()
-	source, err := os.ReadFile(filepath.Join("..", "chat", "testdata", "families", family+".jinja"))
-	if err != nil {
-		t.Fatal(err)
+	source, ok := dialecttest.Templates()[family]
+	if !ok {
+		t.Fatalf("no template of %q", family)
 	}
-	return string(source)
+	return source
 }
 
 // families are those with a short template.
-func families(t *testing.T) (names []string) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join("..", "chat", "testdata", "families", "*.jinja"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d templates, %v", len(files), err)
-	}
-	for _, file := range files {
-		names = append(names, strings.TrimSuffix(filepath.Base(file), ".jinja"))
-	}
-	return names
-}
+func families() []string { return slices.Sorted(maps.Keys(dialecttest.Templates())) }
 
 // anchor is the control token from which the place in the script is counted. A template writes it where an
 // answer begins.
@@ -290,7 +281,7 @@ func greedy(tools []infer.Tool) *infer.Generate {
 // The real engine tells thoughts, text and calls apart in every family, however the answer is divided into
 // tokens, whether the markers are control tokens or text, and if a wrong token is always the likeliest.
 func TestFamiliesInEveryChunking(t *testing.T) {
-	for _, family := range families(t) {
+	for _, family := range families() {
 		t.Run("S#35564 "+family, func(t *testing.T) {
 			t.Parallel()
 			everyChunking(t, familyTemplate(t, family))

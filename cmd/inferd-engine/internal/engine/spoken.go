@@ -38,12 +38,11 @@ type spoken struct {
 	thoughts answer // whole characters of thoughts
 	thought  int    // tokens of thoughts so far
 	free     bool   // tokens may be chosen without a mask where nearly all fit
-	calls    int    // of the conversation before the answer: the number of the first call
+	calls    int    // the number of the last call: of the conversation before the answer, then of the answer
 	demands  bool   // the request demands a call
 }
 
-// callPrefix begins the ids of calls.
-const callPrefix = "tc-"
+const callPrefix = dialect.CallPrefix
 
 // understand lets a parser follow the answer.
 func (g *generation) understand(k *constraint.Constraint) {
@@ -56,12 +55,14 @@ func (g *generation) understand(k *constraint.Constraint) {
 	for _, m := range g.gen.Messages {
 		for _, part := range m.Content {
 			if c, ok := part.(*infer.CallPart); ok {
+				g.parser.CallsBefore++
 				if n, err := strconv.Atoi(strings.TrimPrefix(c.ID, callPrefix)); err == nil && n < 1<<30 {
 					g.calls = max(g.calls, n)
 				}
 			}
 		}
 	}
+	g.parser.LastID = g.calls
 }
 
 // maxChoices is more than an answer refuses at one place.
@@ -73,6 +74,7 @@ const maxChoices = 100
 // return of the decode thread to Go. So its time is part of the choice's.
 func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 	g.limitThoughts()
+	g.allowed.Force(g.parser.Numbered())
 	if g.free && g.parser.Loose() {
 		tok, err := g.sampler.Sample(g.engine.Context, i)
 		if err != nil || g.allowed.Try(tok) {
@@ -123,6 +125,7 @@ func (g *generation) parts() bool {
 			var delta []byte
 			delta, stopped = g.text.add(p.Text)
 			g.send(delta)
+			stopped = stopped && !g.demandAtStop()
 		case p.Call != nil:
 			g.endThoughts()
 			g.send(g.text.end())
@@ -135,6 +138,15 @@ func (g *generation) parts() bool {
 	}
 	g.parser.Out = g.parser.Out[:0]
 	return !stopped && g.lost == nil
+}
+
+// demandAtStop lets the demanded call begin where the model ends its turn by a text. It reports false if the answer ends.
+func (g *generation) demandAtStop() bool {
+	if g.text.reason != infer.EndOfTurn || !g.demands || g.parser.Calls > 0 || !g.allowed.Force(g.parser.Open()) {
+		return false
+	}
+	g.text.resume()
+	return true
 }
 
 // endThoughts sends the rest of the thoughts.

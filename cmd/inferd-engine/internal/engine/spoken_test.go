@@ -9,7 +9,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -21,7 +21,7 @@ func speaking(t *testing.T, model, family string) *engine.Engine {
 	e := load(t, model, batch.Limits{Context: 8192, Batch: 256, Sequences: 4})
 	texts := e.Model.TokenTexts()
 	e.Markers, e.Ends = speech.NewMarkers(texts.Markers), texts.Ends
-	e.Dialect = dialect.Fixtures()[family]
+	e.Dialect = dialecttest.Fixtures()[family]
 	return e
 }
 
@@ -141,7 +141,7 @@ func validate(t *testing.T, tools []infer.Tool, calls []infer.ToolCall) {
 
 // Random weights call declared tools with arguments that validate, in every dialect.
 func TestRandomCallsValidate(t *testing.T) {
-	for family := range dialect.Fixtures() {
+	for family := range dialecttest.Fixtures() {
 		if testing.Short() && family != "hermes" && family != "gemma4" {
 			continue
 		}
@@ -162,5 +162,39 @@ func TestRandomCallsValidate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A demanded call comes even if the model ends its turn by a text.
+func TestDemandAtStop(t *testing.T) {
+	e := loadScript(t, " Hi", "\n", "User", ":")
+	texts := e.Model.TokenTexts()
+	e.Markers, e.Ends, e.Dialect = speech.NewMarkers(texts.Markers), texts.Ends, dialecttest.Fixtures()["hermes"]
+	for _, choice := range []infer.ToolMode{infer.ToolRequired, infer.ToolAuto} {
+		gen := user("call", 100)
+		gen.Blocks, gen.Choice.Mode = true, choice
+		gen.Tools = []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}
+		h := hear(t, e, gen)
+		want := 0
+		if choice == infer.ToolRequired {
+			want = 1
+		}
+		if len(h.calls) != want || h.done.Unsatisfied || strings.TrimSpace(h.text.String()) != "Hi" {
+			t.Errorf("%v: %q, %d calls, %+v", choice, h.text.String(), len(h.calls), h.done)
+		}
+	}
+}
+
+// The abilities name the dialect; thinking is among them where the template has it.
+func TestAbilitiesOfDialects(t *testing.T) {
+	e := load(t, "chain", roomy)
+	if can := e.Abilities(); can.Tools || can.ToolsDialect != "" || can.Thinking {
+		t.Errorf("without a dialect: %+v", can)
+	}
+	for name, thinks := range map[string]bool{"generic": false, "hermes": true, "qwen3-coder": false, "gpt-oss": true} {
+		e.Dialect = dialecttest.Fixtures()[name]
+		if can := e.Abilities(); !can.Tools || can.ToolsDialect != name || can.Thinking != thinks {
+			t.Errorf("%s: %+v", name, can)
+		}
 	}
 }

@@ -26,11 +26,26 @@ func (w *writer) arguments(tool int) (automaton.Rule, error) {
 	case err != nil:
 		return 0, infer.Errorf(infer.Invalid, "tools: %.64q: input_schema: %w", t.Name, err)
 	}
+	w.guarded = append(w.guarded, s.Grammar.Guarded())
 	return w.b.Include(s.Grammar), nil
 }
 
-// notation returns how the dialect spells arguments; nil is JSON.
+// notation returns how the dialect spells arguments; nil is any JSON.
 func (s *Speech) notation() *schema.Notation {
+	n := s.shapedNotation()
+	space := s.Dialect.Calls.Space
+	if space == nil {
+		return n
+	}
+	if n == nil {
+		n = new(schema.Notation)
+	}
+	n.Spaced, n.Comma, n.Colon, n.Sorted = space.JSON, space.Comma, space.Colon, space.Sorted
+	return n
+}
+
+// shapedNotation is notation without the template's white space and order.
+func (s *Speech) shapedNotation() *schema.Notation {
 	p := &s.Dialect.Calls.Param
 	writers := make(map[*automaton.Builder]*writer)
 	on := func(b *automaton.Builder) *writer {
@@ -55,7 +70,10 @@ func (s *Speech) notation() *schema.Notation {
 				// White space that the template writes belongs to the tag where it comes, and never to the value.
 				core := strings.TrimSpace(text)
 				if space := trailing(text, core); space != "" {
-					next = b.Alt(next, on(b).exact(s.symbols(space), b.Mark(automaton.Commit, next)))
+					spaced := on(b).exact(s.symbols(space), b.Mark(automaton.Commit, next))
+					if next = b.Alt(next, spaced); s.strict() {
+						next = spaced
+					}
 				}
 				return write(b, leading(text, core)+core, next)
 			},
@@ -70,8 +88,11 @@ func (s *Speech) notation() *schema.Notation {
 					return write(b, core, b.Mark(automaton.Commit|mark, next))
 				}
 				space := leading(p.Close, core)
-				if space == "" {
+				switch {
+				case space == "":
 					return end(markRaw)
+				case s.strict():
+					return on(b).exact(s.symbols(space), end(markLine))
 				}
 				return b.Alt(end(markRaw), on(b).exact(s.symbols(space), end(markLine)))
 			},
@@ -150,6 +171,9 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []automaton.Mark) []by
 	var o object
 	all := s.spelling(text)
 	open, end := strings.TrimSpace(p.Open), strings.TrimSpace(p.Close)
+	if s.strict() {
+		end = leading(p.Close, end) + end
+	}
 	for _, marks := range ends {
 		_, rest, _ := strings.Cut(all, open)
 		value, behind, _ := strings.Cut(rest, end)
@@ -158,7 +182,7 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []automaton.Mark) []by
 		switch {
 		case marks&markJSON != 0:
 			value = strings.TrimSpace(value)
-		case marks&markLine != 0:
+		case marks&markLine != 0 && !s.strict():
 			value = quote(strings.TrimSuffix(value, leading(p.Close, end)))
 		default:
 			value = quote(value)
@@ -168,7 +192,7 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []automaton.Mark) []by
 	return o.bytes()
 }
 
-// cutParam divides what stands between the tags of an argument.
+// cutParam divides the text between the tags of an argument.
 func (s *Speech) cutParam(text string) (name, value string) {
 	p := &s.Dialect.Calls.Param
 	for _, middle := range []string{p.Middle, p.MiddleJSON} {
@@ -246,7 +270,7 @@ func fromLiteral(text, mark []automaton.Symbol) []byte {
 	return []byte(l.b.String())
 }
 
-// A literal is a text of the grammar: what stands between its parts need not be checked.
+// A literal is a text of the grammar: the separators between its parts need not be checked.
 type literal struct {
 	text, mark []automaton.Symbol
 	b          strings.Builder

@@ -2,6 +2,7 @@ package speech
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -43,7 +44,7 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 	if marks&markName != 0 && !c.named {
 		c.names = append(c.names, n)
 	}
-	if marks&markArgs != 0 && c.args == 0 && c.named {
+	if marks&markArgs != 0 && c.args == 0 {
 		c.args = n
 	}
 	if end := marks & (markJSON | markLine | markRaw); end != 0 {
@@ -61,6 +62,35 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 	*c = call{text: c.text[:0], names: c.names[:0], ends: c.ends[:0]}
 }
 
+// Numbered returns the id or the number that begins here, as the next prompt will have it; nil elsewhere. Behind a
+// marker of bytes a call is not certain before its name, and an id there is not known.
+func (p *Parser) Numbered() []automaton.Symbol {
+	if p.phase != calling {
+		return nil
+	}
+	text, kind := "", dialect.ID
+	switch m := p.before.Marks; {
+	case m&markNine != 0:
+		text = dialect.IDOf(dialect.Nine, p.LastID+p.Calls+1)
+	case m&markWords != 0:
+		text = dialect.IDOf(dialect.Words, p.LastID+p.Calls+1)
+	case m&markCounter != 0:
+		text, kind = strconv.Itoa(p.CallsBefore+p.Calls), dialect.Counter
+	case m&markIndex != 0:
+		text, kind = strconv.Itoa(p.Calls), dialect.Index
+	}
+	if text == "" {
+		return nil
+	}
+	// One symbol more ends it: digits could follow.
+	pieces := p.speech.Dialect.Calls.Call
+	out := p.speech.symbols(text)
+	if at := kindAt(pieces, kind) + 1; at < len(pieces) && pieces[at].Kind == dialect.Fixed {
+		out = append(out, p.speech.symbols(pieces[at].Text)[:1]...)
+	}
+	return out
+}
+
 // textOf returns symbols as text, without tokens.
 func textOf(list []automaton.Symbol) string {
 	var b strings.Builder
@@ -72,16 +102,20 @@ func textOf(list []automaton.Symbol) string {
 	return b.String()
 }
 
-// beginning is the text of a call up to the name.
+// beginning is the text of a call up to the name; with the name, and the text behind it, if there is only one tool.
 func (s *Speech) beginning() []automaton.Symbol {
 	c := &s.Dialect.Calls
 	var text strings.Builder
 	text.WriteString(c.Lead + c.Begin)
-	for _, p := range c.Call {
-		if p.Kind != dialect.Fixed {
-			break
+	at := 0
+	for ; at < len(c.Call) && c.Call[at].Kind == dialect.Fixed; at++ {
+		text.WriteString(c.Call[at].Text)
+	}
+	if len(s.named) == 1 && at < len(c.Call) && c.Call[at].Kind == dialect.Name {
+		text.WriteString(s.spellName(s.named[0].Name))
+		if next := c.Call[at+1]; next.Kind == dialect.Fixed {
+			text.WriteString(next.Text)
 		}
-		text.WriteString(p.Text)
 	}
 	return s.symbols(text.String())
 }

@@ -13,7 +13,11 @@ import (
 func (w *writer) calls() automaton.Node {
 	b, c := w.b, &w.Dialect.Calls
 	again := b.Forward()
-	behind := []automaton.Node{w.fixed(c.End, 0, w.spaces(b.End()))}
+	end := b.End()
+	if !w.strict {
+		end = w.spaces(end)
+	}
+	behind := []automaton.Node{w.fixed(c.End, 0, end)}
 	if c.Several && !w.OneCall {
 		behind = append(behind, w.fixed(c.Separator, 0, b.Mark(markFork, again)))
 	}
@@ -27,13 +31,13 @@ func (w *writer) calls() automaton.Node {
 	}
 	mark := automaton.Mark(0)
 	if w.symbols(c.Begin)[0] >= 256 {
-		mark = w.certain()
+		mark = w.decided()
 	}
 	return w.fixed(c.Begin, mark, again)
 }
 
-// certain returns the marks behind a token that only calls begin with.
-func (w *writer) certain() automaton.Mark {
+// decided returns the marks behind a token that only calls begin with.
+func (w *writer) decided() automaton.Mark {
 	if !w.opening && !w.mayCall() {
 		return automaton.Forbid
 	}
@@ -43,7 +47,11 @@ func (w *writer) certain() automaton.Mark {
 // spellings writes one call in all its spellings.
 func (w *writer) spellings(after automaton.Node) (ways []automaton.Node) {
 	for _, pieces := range append([][]dialect.Piece{w.Dialect.Calls.Call}, w.Dialect.Calls.Others...) {
-		ways = append(ways, w.call(pieces, after))
+		if kindAt(pieces, dialect.Name) < kindAt(pieces, dialect.Arguments) {
+			ways = append(ways, w.call(pieces, after))
+		} else {
+			ways = append(ways, w.reversed(pieces, after)...)
+		}
 	}
 	return ways
 }
@@ -54,8 +62,7 @@ func (w *writer) spellings(after automaton.Node) (ways []automaton.Node) {
 // only by a token.
 func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.Node {
 	b := w.b
-	at := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Name })
-	args := slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == dialect.Arguments })
+	at, args := kindAt(pieces, dialect.Name), kindAt(pieces, dialect.Arguments)
 	before, between, behind := pieces[:at], pieces[at+1:args], w.withoutEnd(pieces[args+1:])
 	sure := automaton.Commit | markCall | markNamed
 	direct := blank(between)
@@ -85,16 +92,30 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 			return b.Mark(sure, w.pieces(between, 0, args))
 		}
 	}
+	return w.pieces(before, w.markOf(before), b.Mark(markName, w.names(w.allNames(), 0, rest)))
+}
+
+// kindAt returns the place of the first piece of a kind; -1 is none.
+func kindAt(pieces []dialect.Piece, k dialect.Kind) int {
+	return slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == k })
+}
+
+// allNames returns the names of the tools, sorted.
+func (w *writer) allNames() []name {
 	names := make([]name, 0, len(w.tools))
 	for text, tool := range w.tools {
 		names = append(names, name{text, tool})
 	}
 	slices.SortFunc(names, func(x, y name) int { return cmp.Compare(x.text, y.text) })
-	mark := automaton.Mark(0)
+	return names
+}
+
+// markOf returns the marks behind the first symbol of a call that begins with pieces.
+func (w *writer) markOf(before []dialect.Piece) automaton.Mark {
 	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // a marker of calls alone
-		mark = w.certain()
+		return w.decided()
 	}
-	return w.pieces(before, mark, b.Mark(markName, w.names(names, 0, rest)))
+	return 0
 }
 
 // blank reports whether pieces are nothing but white space.
@@ -126,8 +147,8 @@ type name struct {
 	tool int
 }
 
-// names writes sorted names that are equal up to from, as a tree, with what follows each; longer says that another
-// name begins with it.
+// names writes sorted names that are equal up to from, as a tree. rest writes the text behind a name; longer says that
+// another name begins with it.
 func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node
@@ -170,8 +191,10 @@ func (w *writer) pieces(list []dialect.Piece, mark automaton.Mark, next automato
 			next = w.fixed(p.Text, m, next)
 		case dialect.ID:
 			next = w.id(p.Text, next)
-		case dialect.Counter, dialect.Index:
-			next = w.chars("0123456789", 1, 6, next)
+		case dialect.Counter:
+			next = w.b.Mark(markCounter, w.chars("0123456789", 1, 6, next))
+		case dialect.Index:
+			next = w.b.Mark(markIndex, w.chars("0123456789", 1, 6, next))
 		case dialect.Name, dialect.Arguments:
 		}
 	}
@@ -186,9 +209,9 @@ const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 // id writes an id of an alphabet.
 func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	if alphabet == dialect.Nine {
-		return w.chars(alphanumeric, 9, 9, next)
+		return w.b.Mark(markNine, w.chars(alphanumeric, 9, 9, next))
 	}
-	return w.chars(alphanumeric+"-_", 1, 64, next)
+	return w.b.Mark(markWords, w.chars(alphanumeric+"-_", 1, 64, next))
 }
 
 // chars writes characters of a set.
@@ -202,15 +225,15 @@ func (w *writer) chars(of string, least, most int, next automaton.Node) automato
 	return w.b.Repeat(one, least, most, next)
 }
 
-// fixed writes a fixed text, and marks behind its first symbol. In shapes with JSON objects white space
-// may differ, so that a call is not lost for it.
+// fixed writes a fixed text, and marks behind its first symbol. In shapes with JSON objects, and with tags, white space
+// may differ, so that a call is not lost for it; if the call is certain before, white space is the template's.
 func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	symbols := w.symbols(text)
 	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array
 	spaced := false // next begins with white space
 	for i, x := range slices.Backward(symbols) {
 		switch {
-		case !free && w.Dialect.Shape != dialect.Params, !isSpace(x) && !free:
+		case w.strict, !free && w.Dialect.Shape != dialect.Params, !isSpace(x) && !free:
 			next = w.symbol(x, w.marked(i == 0, mark, next))
 		case isSpace(x):
 			if !spaced {

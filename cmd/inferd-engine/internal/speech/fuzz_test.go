@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -23,7 +24,7 @@ type spoken struct {
 // allSpoken are the speeches of all families, with markers as control tokens and as bytes.
 func allSpoken(tb testing.TB) (all []spoken) {
 	tb.Helper()
-	fixtures := dialect.Fixtures()
+	fixtures := dialecttest.Fixtures()
 	var names []string
 	for name := range fixtures {
 		names = append(names, name)

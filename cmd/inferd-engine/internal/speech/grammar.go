@@ -28,6 +28,10 @@ const (
 	markJSON                                               // an argument has ended, which is JSON
 	markLine                                               // a raw one has ended, before the white space of the tag
 	markRaw                                                // a raw one has ended right before the tag
+	markNine                                               // an id begins, of nine letters and digits
+	markWords                                              // an id of any words
+	markCounter                                            // the number of the call in the conversation begins
+	markIndex                                              // that in the answer
 )
 
 // maxSpace is the most white space where a dialect has some and its exact amount says nothing.
@@ -39,11 +43,13 @@ type writer struct {
 	b       *automaton.Builder
 	opening bool             // only the beginning of a call, up to where it is certain
 	args    []automaton.Rule // of each tool, unless opening
+	guarded []bool           // the same: whether a guard watches them
 	space   automaton.Rule   // one byte of white space
+	strict  bool             // white space between the parts of calls is the template's
 }
 
 func (s *Speech) writer(b *automaton.Builder) *writer {
-	w := &writer{Speech: s, b: b, space: b.Rule()}
+	w := &writer{Speech: s, b: b, space: b.Rule(), strict: s.strict()}
 	var space automaton.Set
 	for _, c := range []byte(" \t\r\n") {
 		space.Add(c, c)
@@ -51,6 +57,9 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 	b.Body(w.space, b.Set(space, b.End()))
 	return w
 }
+
+// strict reports whether the white space between the parts of calls is the template's.
+func (s *Speech) strict() bool { return s.Dialect.Calls.Space != nil && s.certain() }
 
 // Grammar is [constraint.Source.Grammar]: that of the whole answer.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
@@ -98,14 +107,13 @@ func (s *Speech) openerGrammar() (*automaton.Grammar, error) {
 	return w.b.Build(rule)
 }
 
-// answer writes the whole answer. value is what stands for the text: the value of a response format,
-// or the end.
+// answer writes the whole answer. value is in the place of the text: the value of a response format, or the end.
 func (w *writer) answer(value automaton.Node) automaton.Node {
 	d := w.Dialect
 	if d.Next != "" {
 		return w.messages(value)
 	}
-	text := w.speaking(value)
+	text := w.introduced(w.speaking(value))
 	behind := text // thoughts
 	if w.Format != nil {
 		behind = w.spaces(text)
@@ -122,6 +130,28 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 		opened = w.b.Mark(automaton.Forbid, w.b.End())
 	}
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, opened))))
+}
+
+// introduced writes the marker in front of a text, which may be missing; one that begins with bytes is not told from the
+// text.
+func (w *writer) introduced(text automaton.Node) automaton.Node {
+	if len(w.Dialect.Text.Begins) == 0 {
+		return text
+	}
+	begin := w.symbols(strings.TrimSpace(w.Dialect.Text.Begins[0]))
+	if len(begin) == 0 || begin[0] < 256 {
+		return text
+	}
+	return w.b.Alt(text, w.exact(begin, text))
+}
+
+// textEnd writes the end of a text: the answer ends, perhaps behind a marker that does not end it by itself.
+func (w *writer) textEnd() automaton.Node {
+	end := w.b.End()
+	if stop := w.symbols(w.Dialect.Stop); len(stop) == 1 && stop[0] >= 256 && !w.isEnd(stop[0]) {
+		end = w.b.Alt(end, w.symbol(stop[0], end))
+	}
+	return w.b.Mark(markText, end)
 }
 
 // messages writes an answer of several messages: each is thoughts, text or a call.
@@ -152,7 +182,7 @@ func (w *writer) messages(value automaton.Node) automaton.Node {
 	return again
 }
 
-// thoughts writes thoughts, their end and what comes behind it.
+// thoughts writes thoughts, their end and the node behind it.
 func (w *writer) thoughts(next automaton.Node) automaton.Node {
 	b := w.b
 	end := w.exact(w.symbols(strings.TrimSpace(w.Dialect.Thinking.End)), b.Mark(automaton.Commit|markThoughtEnd, next))
@@ -160,6 +190,11 @@ func (w *writer) thoughts(next automaton.Node) automaton.Node {
 	all.Add(0, 255)
 	loop := b.Forward()
 	ways := []automaton.Node{b.Set(all, loop), end}
+	for _, text := range w.Dialect.Thinking.Within {
+		if x := w.symbols(text); len(x) == 1 && x[0] >= 256 {
+			ways = append(ways, w.symbol(x[0], loop))
+		}
+	}
 	if !w.demands() && w.Format == nil {
 		ways = append(ways, b.End())
 	}
@@ -174,7 +209,7 @@ func (w *writer) speaking(value automaton.Node) automaton.Node {
 		if w.Format != nil {
 			return value
 		}
-		return w.loop([]automaton.Node{b.Mark(markText, b.End())}, nil)
+		return w.loop([]automaton.Node{w.textEnd()}, nil)
 	}
 	call := b.Mark(markFork, w.calls())
 	switch alone := w.Dialect.Calls.Alone; {
@@ -182,14 +217,16 @@ func (w *writer) speaking(value automaton.Node) automaton.Node {
 		return value
 	case w.Format != nil:
 		return b.Alt(value, call)
+	case w.demands() && alone && w.strict:
+		return call
 	case w.demands() && alone:
 		return w.spaces(call)
 	case w.demands():
 		return w.loop(nil, []automaton.Node{call})
 	case alone:
-		return b.Alt(w.loop([]automaton.Node{b.Mark(markText, b.End())}, nil), w.spaces(call))
+		return b.Alt(w.loop([]automaton.Node{w.textEnd()}, nil), w.spaces(call))
 	}
-	return w.loop([]automaton.Node{b.Mark(markText, b.End())}, []automaton.Node{call})
+	return w.loop([]automaton.Node{w.textEnd()}, []automaton.Node{call})
 }
 
 // spaces writes white space that says nothing.

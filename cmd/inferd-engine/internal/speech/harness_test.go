@@ -153,7 +153,7 @@ func (m model) tokens(text string) (ids []int32) {
 	return ids
 }
 
-// feed follows a text. It returns what is left of it at the first token that does not fit.
+// feed follows a text. It returns the rest from the first token on that does not fit.
 func (r *run) feed(text string, each func()) (rest string) {
 	for _, id := range r.model.tokens(text) {
 		if !r.answer.Try(id) {

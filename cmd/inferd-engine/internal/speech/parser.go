@@ -37,6 +37,9 @@ type Parser struct {
 	Out []Part
 	// Calls counts the calls so far.
 	Calls int
+	// CallsBefore is the number of calls in the conversation before the answer, LastID the largest number in an id of
+	// theirs. The caller may set them before the first symbol.
+	CallsBefore, LastID int
 
 	speech *Speech
 	phase  phase
@@ -253,7 +256,7 @@ func (p *Parser) thought(list []symbol) {
 	}
 }
 
-// End ends the answer: what was held back is text, or a thought. It reports whether a call was cut
+// End ends the answer: held symbols are text, or a thought. It reports whether a call was cut
 // off.
 func (p *Parser) End() (cut bool) {
 	switch p.phase {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -38,13 +39,12 @@ func TestPublicFailures(t *testing.T) {
 		"S#34677 one undeclared":                 {"hermes", `<tool_call>{"name": "rm", "arguments": {}}</tool_call>`, []string{`text <tool_call>{"name": "rm", "arguments": {}}</tool_call>`}},
 		"S#38198 lmdeploy#3412 twenty of a tool": {"hermes", twenty, want20},
 		"dynamo#4723 two of a tool":              {"mistral-small-3.2", `[TOOL_CALLS]now[CALL_ID]abc123DEF[ARGS]{}[TOOL_CALLS]now[CALL_ID]abc123DEF[ARGS]{}`, []string{"call now {}", "call now {}"}},
-		"O#11505 arguments before the name":      {"llama3-json", `{"parameters": {}, "name": "now"}`, []string{`text {"parameters": {}, "name": "now"}`}},
 		"L#27733 a stray marker, of bytes":       {"hermes", "Done.\n<think>", []string{"text Done.\n<think>"}},
 		"V#57541 quoted in a fence":              {"hermes", "```\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>\n```", []string{"text ```\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>\n```"}},
 		"S#38624 continue#11070 in thoughts":     {"hermes", "<think>\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>\n</think>\n\nNo.", []string{`thought <tool_call>{"name": "now", "arguments": {}}</tool_call>`, "text No."}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := dialect.Fixtures()[test.family]
+			d := dialecttest.Fixtures()[test.family]
 			for _, often := range []bool{true, false} {
 				if got := understand(t, plain, speech.Options{Dialect: d, Tools: tools}, test.text, often); !slices.Equal(got, test.want) {
 					t.Errorf("often %v: %q, want %q", often, got, test.want)
@@ -56,7 +56,7 @@ func TestPublicFailures(t *testing.T) {
 
 // L#27720 kronk#931 V#23567: a header that a message cannot have is masked out.
 func TestMalformedHeaders(t *testing.T) {
-	d := dialect.Fixtures()["gpt-oss"]
+	d := dialecttest.Fixtures()["gpt-oss"]
 	for text, rest := range map[string]string{
 		"<|channel|>analysis to=functions.now code<|message|>": " to=functions.now code<|message|>",
 		"<|channel|>final json<|message|>":                     " json<|message|>",
@@ -77,12 +77,11 @@ func TestTrailingRubbish(t *testing.T) {
 	}{
 		"O#12017 a letter behind the brace": {"llama3-json", `{"name": "now", "parameters": {}}A`, "A", []string{"call now {}"}},
 		"O#17638 a bracket too many":        {"mistral-nemo", `[TOOL_CALLS][{"name": "now", "arguments": {}, "id": "abcDEF123"}]]`, "]", []string{"call now {}"}},
-		"O#11505 arguments before the name": {"hermes", `<tool_call>{"arguments": {}`, `arguments": {}`, nil},
 		"L#27733 a stray marker":            {"hermes", "Done.<think>", "<think>", []string{"text Done."}},
 		"L#27733 an end without beginning":  {"hermes", "Done.</think>", "</think>", []string{"text Done."}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := dialect.Fixtures()[test.family]
+			d := dialecttest.Fixtures()[test.family]
 			m := controls(d)
 			if test.family == "llama3-json" {
 				m = plain

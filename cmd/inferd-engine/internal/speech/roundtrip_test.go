@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -78,7 +79,7 @@ func equalJSON(a, b string) bool {
 
 // Calls that a dialect writes are read back as the same calls: empty, nested, of any characters, ten in one answer.
 func TestRoundTrip(t *testing.T) {
-	for name, d := range dialect.Fixtures() {
+	for name, d := range dialecttest.Fixtures() {
 		for _, m := range modelsOf(d) {
 			t.Run(fmt.Sprintf("%s, %d markers", name, len(m.markers)), func(t *testing.T) { roundTrips(t, m, d) })
 		}
@@ -95,8 +96,8 @@ func roundTrips(t *testing.T, m model, d *dialect.Dialect) {
 	}
 }
 
-// Where nothing stands between name and arguments, as in GLM's calls, a name that begins like another is told
-// from it by what follows.
+// Where nothing stands between name and arguments, as in GLM's calls, the text behind a name tells it from a longer
+// name that begins alike.
 func TestNamesWithoutEnd(t *testing.T) {
 	glm := func(between string) *dialect.Dialect {
 		call := []dialect.Piece{{Kind: dialect.Fixed, Text: "<tool_call>"}, {Kind: dialect.Name}}
@@ -138,8 +139,7 @@ func TestNamesWithoutEnd(t *testing.T) {
 // tag matches a marker that models usually have as a control token.
 var tag = regexp.MustCompile(`<[^<>\s"=]+>|\[/?[A-Z_]{3,}\]`)
 
-// The dialects that are read off the public templates read back what they write; make test-templates names the
-// folder.
+// The dialects of the public templates read back the calls that they write; make test-templates names the folder.
 func TestPublicRoundTrip(t *testing.T) {
 	folder := os.Getenv("INFERD_TEST_TEMPLATES")
 	if folder == "" {
@@ -164,19 +164,7 @@ func TestPublicRoundTrip(t *testing.T) {
 			if d.Shape == dialect.Python {
 				d.Calls.Param.Quote = `"` // the masks take no others
 			}
-			var text strings.Builder
-			text.WriteString(d.Calls.Begin + d.Calls.End + d.Calls.Separator + d.Calls.Param.Quote + d.Thinking.Begin + d.Thinking.End + strings.Join(d.Text.Begins, "") + d.Text.End + d.Next)
-			for _, pieces := range append([][]dialect.Piece{d.Calls.Call}, d.Calls.Others...) {
-				for _, p := range pieces {
-					text.WriteString(p.Text)
-				}
-			}
-			markers := append([]string{"<|im_end|>"}, tag.FindAllString(text.String(), -1)...)
-			slices.Sort(markers)
-			if q := d.Calls.Param.Quote; len(q) > 1 && !slices.Contains(markers, q) {
-				markers = append(markers, q)
-			}
-			for _, m := range []model{plain, {markers: slices.Compact(markers)}} {
+			for _, m := range []model{plain, markersIn(d)} {
 				if d.Next == "" || len(m.markers) > 1 {
 					roundTrips(t, m, d)
 				}

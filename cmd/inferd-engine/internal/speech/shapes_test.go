@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
@@ -56,7 +57,7 @@ func TestFamilies(t *testing.T) {
 			`Ok<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "x"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>`: {"text Ok", "call now {}", `call get_weather {"city": "x"}`},
 		},
 	} {
-		d := dialect.Fixtures()[family]
+		d := dialecttest.Fixtures()[family]
 		for text, want := range tests {
 			t.Run(family+"/"+text, func(t *testing.T) {
 				for _, m := range modelsOf(d) {
@@ -80,7 +81,7 @@ func TestFamilies(t *testing.T) {
 
 // Every family can be made to call, and to call no tool.
 func TestChoiceOfFamilies(t *testing.T) {
-	for family, d := range dialect.Fixtures() {
+	for family, d := range dialecttest.Fixtures() {
 		for _, m := range modelsOf(d) {
 			r := begin(t, m, speech.Options{Dialect: d, Tools: tools, Choice: required})
 			if r.answer.Place().MayEnd {
@@ -121,7 +122,7 @@ func TestRawValues(t *testing.T) {
 	raw := []infer.Tool{{Name: "f", Schema: []byte(`{"type":"object","properties":{"a":{"enum":["none","fast",4]},` +
 		`"b":{"anyOf":[{"type":"integer","minimum":100},{"type":"string","maxLength":3}]},"c":{"type":"string","minLength":3},"d":{"type":["integer","string"]},` +
 		`"e":{"type":["string","null"]}},"additionalProperties":false}`)}}
-	d := dialect.Fixtures()["qwen3-coder"]
+	d := dialecttest.Fixtures()["qwen3-coder"]
 	for text, want := range map[string]string{
 		"a>\nnone\n":      `{"a": "none"}`,
 		"a>none":          `{"a": "none"}`,

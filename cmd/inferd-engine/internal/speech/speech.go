@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Options say what an answer may be.
+// Options bound an answer.
 type Options struct {
 	Dialect  *dialect.Dialect
 	*Markers         // the control tokens; nil is none
@@ -38,7 +38,7 @@ type Options struct {
 	NoThoughts bool
 }
 
-// A Speech is what an answer may be. It does not change once its grammar is made.
+// A Speech describes the answers to a request. It does not change once its grammar is made.
 type Speech struct {
 	Options
 	opener *automaton.Grammar // of what text may turn out to be; nil if it is text

@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
 var required = infer.ToolChoice{Mode: infer.ToolRequired}
 
-func hermes() *dialect.Dialect { return dialect.Fixtures()["hermes"] }
+func hermes() *dialect.Dialect { return dialecttest.Fixtures()["hermes"] }
 
 // An answer is told apart into thoughts, text and calls, whether its markers are control tokens or bytes.
 func TestHermes(t *testing.T) {
@@ -69,7 +70,7 @@ func TestQuotedCalls(t *testing.T) {
 	}
 }
 
-// The choice of tools bounds what may be written.
+// The choice of tools bounds the answer.
 func TestChoice(t *testing.T) {
 	for name, test := range map[string]struct {
 		choice infer.ToolChoice

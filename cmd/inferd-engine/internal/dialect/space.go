@@ -1,0 +1,146 @@
+package dialect
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// A Space is how a template writes the arguments of calls, beside their notation. Answers are held to it, so that the
+// next prompt, in which the template writes the call, begins with the tokens of the answer.
+type Space struct {
+	// JSON reports that each value has one spelling: the only white space is Comma behind a comma and Colon behind a
+	// colon, and numbers have no zeros that say nothing.
+	JSON         bool
+	Comma, Colon string
+	// Sorted reports that members are sorted by name, capital letters like small ones.
+	Sorted bool
+}
+
+// common is the white space that Python writes by default.
+var common = Space{JSON: true, Comma: " ", Colon: " "}
+
+// callThree shows white space, the order of members, and words. Its nested members are not in order.
+var callThree = Call{ID: "call_z1", Name: toolOne, Arguments: `{"kb": true, "ka": {"kz": [51, 52], "kd": null}}`}
+
+// readSpace reads how a template writes arguments. If it does not write the values beside texts as JSON, texts of
+// JSON may stand in their place.
+func readSpace(render Render, t *Traits, d *Dialect) *Space {
+	s, ok := trySpace(render, t, d.Shape)
+	if ok || d.Shape != Params || d.Calls.Param.MiddleJSON != "" {
+		return s
+	}
+	t.TextValues = true
+	again, ok := trySpace(render, t, d.Shape)
+	if t.TextValues = ok; ok {
+		return again
+	}
+	return s
+}
+
+// trySpace is readSpace with the traits as they are. It is false if the white space of JSON is not known; the order
+// of members may be all the same.
+func trySpace(render Render, t *Traits, shape Shape) (s *Space, ok bool) {
+	s = new(Space)
+	text, err := render(&Probe{
+		Messages: []Message{user(userText), calling(withIDs(t.IDs, callThree)[0])}, Tools: tools(), Traits: *t,
+	})
+	at := strings.LastIndex(text, toolOne)
+	if err != nil || at < 0 {
+		return s, false
+	}
+	text = text[at:]
+	outer := strings.Index(text, "ka") < strings.Index(text, "kb")
+	s.Sorted = outer && strings.Index(text, "kd") < strings.Index(text, "kz")
+	if outer != s.Sorted {
+		return s, false
+	}
+	for _, comma := range []string{" ", ""} {
+		for _, colon := range []string{" ", ""} {
+			s.Comma, s.Colon = comma, colon
+			if s.JSON = inOrder(text, s.parts(shape)...); s.JSON {
+				return s, true
+			}
+		}
+	}
+	s.Comma, s.Colon = "", ""
+	return s, false
+}
+
+// parts are the texts of callThree, in order, with this white space.
+func (s *Space) parts(shape Shape) []string {
+	null, yes := "null", "true"
+	if shape == Python {
+		null, yes = "None", "True"
+	}
+	first, second := `"kz"`+s.colon()+"[51,"+s.Comma+"52]", `"kd"`+s.colon()+null
+	if s.Sorted {
+		first, second = second, first
+	}
+	nested := "{" + first + "," + s.Comma + second + "}"
+	if shape != Object && shape != Array && shape != Named {
+		if s.Sorted {
+			return []string{nested, yes}
+		}
+		return []string{yes, nested}
+	}
+	first, second = `"kb"`+s.colon()+yes, `"ka"`+s.colon()+nested
+	if s.Sorted {
+		first, second = second, first
+	}
+	return []string{"{" + first + "," + s.Comma + second + "}"}
+}
+
+// colon is a colon with the white space behind it.
+func (s *Space) colon() string { return ":" + s.Colon }
+
+// Spaced writes JSON with the white space that Python writes by default. Texts and numbers stay as they are; anything but
+// JSON is returned unchanged.
+func Spaced(source string) string { return common.spell(source) }
+
+// spell is [Spaced] for the white space of s.
+func (s *Space) spell(source string) string {
+	var compact bytes.Buffer
+	if json.Compact(&compact, []byte(source)) != nil {
+		return source
+	}
+	var b strings.Builder
+	text, escaped := false, false // within a text; behind a backslash
+	for _, c := range compact.Bytes() {
+		b.WriteByte(c)
+		switch {
+		case escaped:
+			escaped = false
+		case text && c == '\\':
+			escaped = true
+		case c == '"':
+			text = !text
+		case !text && c == ',':
+			b.WriteString(s.Comma)
+		case !text && c == ':':
+			b.WriteString(s.Colon)
+		}
+	}
+	return b.String()
+}
+
+// TextValues writes a JSON object with texts in place of all other values: the texts of their JSON.
+func TextValues(source string) (string, error) {
+	all, err := members(source)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for i, m := range all {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		value := string(m.value)
+		if value[0] != '"' {
+			value = `"` + jsonText(Spaced(value)) + `"`
+		}
+		fmt.Fprintf(&b, `"%s": %s`, jsonText(m.name), value)
+	}
+	return "{" + b.String() + "}", nil
+}
