@@ -32,4 +32,4 @@ if [ -n "${TOOLS_MODEL:-}" ]; then
 	TOOLS_MODEL=$(cd "$(dirname "$TOOLS_MODEL")" && pwd)/$(basename "$TOOLS_MODEL")
 fi
 cd "$root"
-INFERD_TEST_MODEL=$file INFERD_TEST_TOOLS_MODEL=${TOOLS_MODEL:-} go test -count=1 -v -run 'TestRealModels' "$@" ./test
+INFERD_TEST_MODEL=$file INFERD_TEST_TOOLS_MODEL=${TOOLS_MODEL:-} go test -count=1 -timeout 1h -v -run 'TestRealModels' "$@" ./test

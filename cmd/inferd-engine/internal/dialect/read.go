@@ -52,7 +52,13 @@ func readText(render Render, t *Traits, th *Thinking) []string {
 	if !ok {
 		return nil
 	}
-	rest, ok := strings.CutPrefix(before, prompt)
+	// The history may leave out thoughts that the prompt has opened or closed.
+	rest := ""
+	for _, prompt := range []string{prompt, strings.TrimSuffix(prompt, th.Closed), strings.TrimSuffix(prompt, th.Begin)} {
+		if rest, ok = strings.CutPrefix(before, prompt); ok {
+			break
+		}
+	}
 	if !ok {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -115,7 +116,7 @@ func compile(tb testing.TB, m model, o speech.Options) (*constraint.Constraint, 
 	if err != nil {
 		return nil, err
 	}
-	k, _, err := (&constraint.Compiler{Model: m}).Compile(tb.Context(), "", s)
+	k, _, err := (&constraint.Compiler{Model: m, Time: time.Minute}).Compile(tb.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}

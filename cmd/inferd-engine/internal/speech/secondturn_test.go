@@ -224,7 +224,7 @@ func lossOf(t *testing.T, source string) (d *dialect.Dialect, lost [3]string) {
 		}
 		best := -1
 		for _, say.lead = range []string{"", "\n", "\n\n"} {
-			if say.lead != "" && d.Next != "" {
+			if say.lead != "" && (d.Next != "" || d.Calls.Alone) {
 				continue
 			}
 			r := rand.New(rand.NewPCG(3, 4))
