@@ -12,7 +12,8 @@
 # make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
 # make test-models  a small real model calls tools, keeps a schema, refuses to think; needs python3 with pip;
 #              TOOLS_MODEL=FILE.gguf adds a model with tools in its template
-# make test-answers  4,000 answers of random weights under 100 schemas, cut anywhere, all of which must validate: 5 minutes
+# make test-answers  4,000 answers of random weights under 100 schemas, cut anywhere, and 2,000 calls of 50 tools in
+#              every dialect, all of which must validate: 15 minutes
 # make soak    an engine under each disturbance that must not kill it, 2 minutes each; or SOAK=10m
 # make bench   the figures that inferd promises, measured here
 # make bench-peers  inferd beside llama.cpp's own programs; ARGS="--quick", ARGS="--rows a,c"
@@ -85,7 +86,7 @@ soak: engine
 	INFERD_TEST_SOAK=$(SOAK) go test -count=1 -timeout 12h -v -run 'TestWatchdogSpares|TestEngineStops|TestEngineWedges' ./test
 
 test-answers: engine
-	INFERD_TEST_ANSWERS=20 go test -count=1 -timeout 1h -run TestAnswersValidate ./cmd/inferd-engine/internal/engine
+	INFERD_TEST_ANSWERS=20 INFERD_TEST_CALLS=2000 go test -count=1 -timeout 2h -run 'TestAnswersValidate|TestCallsValidate' ./cmd/inferd-engine/internal/engine
 
 format:
 	$(tool) golangci-lint fmt --diff ./...

@@ -12,10 +12,15 @@ const (
 	vocabulary // number of tokens before the words
 )
 
+// commonControls are the control tokens of every model that generates.
+var commonControls = [vocabulary - beginning]string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"}
+
 // Kinds of tokens.
 const (
 	normalToken  int32 = 1
 	controlToken int32 = 3
+	definedToken int32 = 4
+	unusedToken  int32 = 5
 )
 
 // lastMessage is a chat template whose prompt is the last message and nothing else.
@@ -66,11 +71,15 @@ type lexicon struct {
 	template string   // Jinja source; empty: the file has none
 	marks    []string // more control tokens, after the first ones
 	words    []string // tokens after the control tokens, in [byteRunes]
+	unused   []string // tokens after the words that no text has
+	defined  []string // tokens after these that users define: the tokenizer finds them in any text
 	merges   []string // the tokenizer's, best first; without them it never yields a word
 }
 
 // tokens is the size of the vocabulary.
-func (x *lexicon) tokens() int { return vocabulary + len(x.marks) + len(x.words) }
+func (x *lexicon) tokens() int {
+	return vocabulary + len(x.marks) + len(x.words) + len(x.unused) + len(x.defined)
+}
 
 // add writes the vocabulary to f.
 func (x *lexicon) add(f *gguf.File) {
@@ -80,13 +89,21 @@ func (x *lexicon) add(f *gguf.File) {
 		tokens = append(tokens, string(r))
 		kinds = append(kinds, normalToken)
 	}
-	for _, t := range append([]string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"}, x.marks...) {
+	for _, t := range append(commonControls[:], x.marks...) {
 		tokens = append(tokens, t)
 		kinds = append(kinds, controlToken)
 	}
 	for _, w := range x.words {
 		tokens = append(tokens, w)
 		kinds = append(kinds, normalToken)
+	}
+	for _, u := range x.unused {
+		tokens = append(tokens, u)
+		kinds = append(kinds, unusedToken)
+	}
+	for _, d := range x.defined {
+		tokens = append(tokens, d)
+		kinds = append(kinds, definedToken)
 	}
 	f.String("tokenizer.ggml.model", "gpt2")
 	f.String("tokenizer.ggml.pre", "gpt-2")

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -18,8 +19,9 @@ type Notation struct {
 	// MiddleJSON before all other values; empty is the same.
 	Bare                                       bool
 	Open, Middle, MiddleJSON, Close, Separator string
-	// Raw reports that the strings in the outermost object have no quotes: they end at Close.
-	Raw bool
+	// End, if not nil, writes Close in front of a node, behind a value that is JSON or a raw string: the strings in
+	// the outermost object then have no quotes.
+	End func(b *automaton.Builder, json bool, next automaton.Node) automaton.Node
 	// Quote is the marker on both sides of all strings; their inside is raw. With it, names have no quotes, and
 	// there is no white space between the tokens. Empty is JSON's.
 	Quote string
@@ -34,24 +36,15 @@ type Notation struct {
 	Sorted bool
 }
 
-// Kinds are types that a member may have.
-type Kinds struct {
-	String bool // strings
-	Null   bool
-	Other  bool // booleans, numbers, arrays or objects
-}
-
 // Styles of a rule: of the outermost value, and of its members.
 const (
 	inside uint8 = iota
 	outermost
 	rawMember  // strings alone, without quotes
 	jsonMember // all but strings
-	anyMember  // both
 )
 
-// CompileObject compiles a schema of which only the objects count, spelt in a notation; nil is JSON. The
-// result has Members.
+// CompileObject compiles a schema of which only the objects count, spelt in a notation; nil is JSON.
 func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, error) {
 	return compile(source, n, true, b)
 }
@@ -59,18 +52,14 @@ func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, er
 // noted writes a member of the outermost object in the notation.
 func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	n, b := w.note, w.b
-	end := n.Write(b, n.Close, next)
-	of := func(style uint8, middle string) automaton.Node {
+	of := func(style uint8, middle string, end automaton.Node) automaton.Node {
 		return n.Write(b, middle, b.Nest(w.styled(value, false, style), end))
 	}
 	var behind automaton.Node
-	switch {
-	case !n.Raw:
-		behind = of(inside, n.Middle)
-	case n.MiddleJSON == "" || n.MiddleJSON == n.Middle:
-		behind = of(anyMember, n.Middle)
-	default:
-		behind = b.Alt(of(rawMember, n.Middle), of(jsonMember, n.MiddleJSON))
+	if n.End == nil {
+		behind = of(inside, n.Middle, n.Write(b, n.Close, next))
+	} else {
+		behind = b.Alt(of(rawMember, n.Middle, n.End(b, false, next)), of(jsonMember, cmp.Or(n.MiddleJSON, n.Middle), n.End(b, true, next)))
 	}
 	return n.Write(b, n.Open, name(behind))
 }
@@ -118,38 +107,6 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 		return e.b.Alt(), nil
 	}
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
-}
-
-// kindsOf returns the kinds of an expression.
-func (c *compiler) kindsOf(x expr) Kinds {
-	s, err := c.eval(x)
-	if err != nil {
-		return Kinds{}
-	}
-	k := Kinds{Null: s.null, Other: s.bools[0] || s.bools[1] || !s.nums.Empty() || len(s.arrs)+len(s.objs) > 0}
-	for _, x := range s.strs {
-		k.String = k.String || !c.emptyStrs(x)
-	}
-	return k
-}
-
-// outermostKinds returns the kinds of the declared members of the outermost objects.
-func (c *compiler) outermostKinds() map[string]Kinds {
-	s, err := c.eval(c.schema(c.root))
-	if err != nil {
-		return nil
-	}
-	all := make(map[string]Kinds)
-	for i := range s.objs {
-		for _, p := range s.objs[i].props {
-			k, had := c.kindsOf(p.value), all[p.name]
-			if had.String || had.Null || had.Other {
-				k = Kinds{k.String || had.String, k.Null || had.Null, k.Other || had.Other}
-			}
-			all[p.name] = k
-		}
-	}
-	return all
 }
 
 // spaced reports whether white space is fixed.

@@ -15,9 +15,20 @@ func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.N
 	return b.Bytes(text, next)
 }
 
+// tagEnd is a mark of the tests: the value that has ended is JSON.
+const tagEnd = automaton.User
+
+// ended writes the end tag of raw values, and of JSON with a mark.
+func ended(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
+	if json {
+		next = b.Mark(tagEnd, next)
+	}
+	return plainly(b, "</>", next)
+}
+
 // tagged spells members as tagged parameters with raw strings, literal as an object without quotes at names.
 var (
-	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", Raw: true}
+	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
 	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
 )
 
@@ -65,16 +76,23 @@ func TestNotations(t *testing.T) {
 	}
 }
 
-// Members has what the declared members may be.
-func TestMembers(t *testing.T) {
-	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3,"minLength":4}}}`
+// The end of a value says whether it may have been JSON.
+func TestNotationEnds(t *testing.T) {
+	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3}}}`
 	s, err := schema.CompileObject([]byte(source), tagged, patient())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]schema.Kinds{"a": {Other: true}, "s": {String: true, Null: true}, "e": {String: true, Other: true}, "n": {}} {
-		if got := s.Members[name]; got != want {
-			t.Errorf("%s: %+v, want %+v", name, got, want)
+	for text, want := range map[string]bool{
+		"<a>1</>": true, "<s>1</>": false, "<s>null</>": true, "<s>null </>": false, "<e>x</>": false, "<e>1</>": true, "<n>1</>": false, "<n>{}</>": false, "<z>{}</>": true, "<z>x</>": false,
+	} {
+		c := automaton.New(s.Grammar).Open()
+		if !c.Feed([]byte(text)) {
+			t.Errorf("refuses %s", text)
 		}
+		if got := c.Marks()&tagEnd != 0; got != want {
+			t.Errorf("%s: JSON is %v", text, got)
+		}
+		c.Close()
 	}
 }

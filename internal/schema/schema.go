@@ -28,8 +28,6 @@ type Schema struct {
 	// Annotations has the pointers of keywords that bind nothing although they may seem to:
 	// formats that the standard does not know, content*, and unknown keywords.
 	Annotations []string
-	// Members has what the declared members of the outermost object may be; of [CompileObject] only.
-	Members map[string]Kinds
 }
 
 // A Refusal is a keyword that cannot be kept. Without a keyword, Pointer is a schema as a
@@ -123,11 +121,7 @@ func compile(source []byte, n *Notation, object bool, b *automaton.Budget) (*Sch
 		return nil, RefusedError{{Why: whyItems}}
 	}
 	slices.Sort(c.annotations)
-	s := &Schema{Grammar: g, Annotations: slices.Compact(c.annotations)}
-	if object {
-		s.Members = c.outermostKinds()
-	}
-	return s, nil
+	return &Schema{Grammar: g, Annotations: slices.Compact(c.annotations)}, nil
 }
 
 // Empty reports whether an error says that no value satisfies the schema.

@@ -22,7 +22,7 @@ type turn struct {
 // A call is a call of a tool.
 type call struct {
 	id, name string
-	input    []byte // JSON
+	input    []byte // JSON, an object unless the client has sent something else
 	number   int    // in the conversation, from 0
 }
 
@@ -88,7 +88,7 @@ func paired(messages []infer.Message) (turns []turn, err error) {
 					if input := bytes.TrimSpace(p.Input); len(input) > 0 && !json.Valid(input) {
 						return nil, infer.Errorf(infer.Invalid, "render: messages[%d].content[%d]: the input of tool_use %.128q is not JSON", i, j, p.ID)
 					}
-					t.calls = append(t.calls, call{id: p.ID, name: p.Name, input: p.Input, number: number})
+					t.calls = append(t.calls, call{id: p.ID, name: p.Name, input: object(p.Input), number: number})
 					number++
 				}
 			}
@@ -106,6 +106,21 @@ func paired(messages []infer.Message) (turns []turn, err error) {
 		}
 	}
 	return turns, nil
+}
+
+// object returns the arguments of a call as a JSON object: clients send none, null, and objects as text in a string.
+func object(input []byte) []byte {
+	input = bytes.TrimSpace(input)
+	var text string
+	if len(input) > 0 && input[0] == '"' && json.Unmarshal(input, &text) == nil {
+		if inner := bytes.TrimSpace([]byte(text)); len(inner) == 0 || inner[0] == '{' && json.Valid(inner) {
+			input = inner
+		}
+	}
+	if len(input) == 0 || string(input) == "null" {
+		return []byte("{}")
+	}
+	return input
 }
 
 // answer adds a turn of the assistant. Calls behind a text that is a message of its own belong to it: they were

@@ -142,14 +142,10 @@ func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, c
 
 // arguments returns the arguments of a call: an ordered mapping, or text for templates that take no mapping.
 func (w *writer) arguments(c *call) (jinja.Value, error) {
-	input := bytes.TrimSpace(c.input)
-	if len(input) == 0 {
-		input = []byte("{}")
-	}
-	v, err := w.json(input, nil)
+	v, err := w.json(c.input, nil)
 	if err == nil && w.traits.TextValues {
 		var text string
-		if text, err = dialect.TextValues(string(input)); err == nil {
+		if text, err = dialect.TextValues(string(c.input)); err == nil {
 			v, err = w.json([]byte(text), nil)
 		}
 	}
@@ -159,7 +155,7 @@ func (w *writer) arguments(c *call) (jinja.Value, error) {
 	if !w.traits.TextArguments {
 		return v, nil
 	}
-	return w.string(dialect.Spaced(string(input))), nil
+	return w.string(dialect.Spaced(string(c.input))), nil
 }
 
 // id returns the id of a call in the template's notation, marked. An id of an engine, tc-N, has the same spelling in

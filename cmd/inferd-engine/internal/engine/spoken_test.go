@@ -29,8 +29,23 @@ func speaking(t *testing.T, model, family string) *engine.Engine {
 type heard struct {
 	text, thoughts strings.Builder
 	calls          []infer.ToolCall
+	log            []string // the parts in their order, adjacent ones of a kind joined
+	prompt         string
+	ids            []int32 // of the prompt
 	tokens         int
 	done           infer.Done
+}
+
+// note adds a part to the log.
+func (h *heard) note(kind string, text []byte) {
+	if len(text) == 0 {
+		return
+	}
+	if n := len(h.log); n > 0 && strings.HasPrefix(h.log[n-1], kind) && kind != "call " {
+		h.log[n-1] += string(text)
+		return
+	}
+	h.log = append(h.log, kind+string(text))
 }
 
 // hear returns the answer to a request.
@@ -46,17 +61,22 @@ func hear(t *testing.T, e *engine.Engine, gen *infer.Generate) *heard {
 func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error) {
 	t.Helper()
 	h := new(heard)
-	err := e.Handle(t.Context(), &infer.Request{Task: gen}, func(ev infer.Event) error {
+	err := e.Handle(t.Context(), &infer.Request{Peer: infer.Peer{User: "1000"}, Task: gen}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
 			h.text.Write(ev.Delta)
+			h.note("text ", ev.Delta)
 			h.tokens += ev.Tokens
 		case *infer.Thinking:
 			h.thoughts.Write(ev.Delta)
+			h.note("thought ", ev.Delta)
 			h.tokens += ev.Tokens
 		case *infer.ToolCall:
 			h.calls = append(h.calls, infer.ToolCall{ID: ev.ID, Name: ev.Name, Input: append([]byte(nil), ev.Input...)})
+			h.note("call ", fmt.Appendf(nil, "%s %s", ev.Name, ev.Input))
 			h.tokens += ev.Tokens
+		case *infer.Prompt:
+			h.prompt, h.ids = string(ev.Text), ev.IDs
 		case *infer.Done:
 			h.done = *ev
 		default:

@@ -29,7 +29,7 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 		piece = m.AppendPiece(piece[:0], tok)
 		tokens[tok] = vocab.Token{
 			Bytes:   slices.Clone(piece),
-			Control: len(piece) == 0 || m.attr(tok)&(controls|yzma.TokenAttrUnused) != 0,
+			Control: len(piece) == 0 || m.noText(tok),
 		}
 	}
 	return tokens, ends
@@ -37,7 +37,9 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 
 // Texts are facts about the spellings of a vocabulary.
 type Texts struct {
-	Specials []string         // of control tokens, which [Model.Tokenize] with special turns into them
+	// Specials are control tokens, which [Model.Tokenize] with special turns into them, and the tags that users
+	// define and the chat template writes, such as <tool_call>, which it finds in any text.
+	Specials []string
 	Markers  map[string]Token // the control tokens and the unused ones, by their spelling
 	Ends     []Token          // those of the markers that end an answer
 	Longest  int              // bytes of the longest token: a text of n tokens is at most n times as long
@@ -46,22 +48,57 @@ type Texts struct {
 // TokenTexts scans the whole vocabulary.
 func (m *Model) TokenTexts() Texts {
 	t := Texts{Markers: make(map[string]Token)}
+	template := m.ChatTemplate()
 	for tok := range Token(m.size) {
 		text := m.TokenText(tok)
 		t.Longest = max(t.Longest, len(text))
-		attr, end := m.attr(tok), m.isEOG(tok)
-		if text == "" || !end && attr&(controls|yzma.TokenAttrUnused) == 0 {
+		end := m.isEOG(tok)
+		if text == "" || !end && !m.noText(tok) {
+			if m.attr(tok)&yzma.TokenAttrUserDef != 0 && isTag(text) && strings.Contains(template, text) {
+				t.Specials = append(t.Specials, text)
+			}
 			continue
 		}
 		t.Markers[text] = tok
 		if end {
 			t.Ends = append(t.Ends, tok)
 		}
-		if end || attr&controls != 0 {
+		if end || m.attr(tok)&yzma.TokenAttrUnused == 0 {
 			t.Specials = append(t.Specials, text)
 		}
 	}
 	return t
+}
+
+// noText reports whether a token is no text: it is a control token, an unused one, or a marker. Of markers like
+// <|channel|> llama.cpp makes tokens that users define, which have a text and which it finds in any text.
+func (m *Model) noText(tok Token) bool {
+	attr := m.attr(tok)
+	if attr&(controls|yzma.TokenAttrUnused) != 0 {
+		return true
+	}
+	return attr&yzma.TokenAttrUserDef != 0 && isMarker(m.TokenText(tok))
+}
+
+// isTag reports whether a text is in brackets, as in <think>.
+func isTag(text string) bool {
+	first, last := text[0], text[len(text)-1]
+	return len(text) > 2 && (first == '<' && last == '>' || first == '[' && last == ']') && !strings.ContainsAny(text, " \t\r\n")
+}
+
+// isMarker reports whether a text is spelt like a control token: <|a|>, <|a>, <a|>, or with wide bars.
+func isMarker(text string) bool {
+	inner, begun := strings.CutPrefix(text, "<")
+	inner, ended := strings.CutSuffix(inner, ">")
+	if !begun || !ended || strings.ContainsAny(inner, " \t\r\n<>") {
+		return false
+	}
+	for _, bar := range []string{"|", "｜"} {
+		if len(inner) > 2*len(bar) && (strings.HasPrefix(inner, bar) || strings.HasSuffix(inner, bar)) {
+			return true
+		}
+	}
+	return false
 }
 
 // ByName returns the token that a grammar names: by its spelling, as in <think>, or by its id, as in

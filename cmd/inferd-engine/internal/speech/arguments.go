@@ -1,7 +1,6 @@
 package speech
 
 import (
-	"encoding/json"
 	"strings"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -27,7 +26,6 @@ func (w *writer) arguments(tool int) (automaton.Rule, error) {
 	case err != nil:
 		return 0, infer.Errorf(infer.Invalid, "tools: %.64q: input_schema: %w", t.Name, err)
 	}
-	w.kinds[tool] = s.Members
 	w.guarded = append(w.guarded, s.Grammar.Guarded())
 	return w.b.Include(s.Grammar), nil
 }
@@ -50,26 +48,53 @@ func (s *Speech) notation() *schema.Notation {
 func (s *Speech) shapedNotation() *schema.Notation {
 	p := &s.Dialect.Calls.Param
 	writers := make(map[*automaton.Builder]*writer)
-	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	on := func(b *automaton.Builder) *writer {
 		w := writers[b]
 		if w == nil {
 			w = s.writer(b)
 			writers[b] = w
 		}
-		return w.fixed(text, 0, next)
+		return w
+	}
+	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+		return on(b).fixed(text, 0, next)
 	}
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return &schema.Notation{
-			Bare: true, Raw: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator,
+			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator,
 			Write: func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
-				if text != p.Close {
+				if text != p.Middle && text != p.MiddleJSON {
 					return write(b, text, next)
 				}
-				// The tag ends a raw value wherever it stands.
+				// White space that the template writes belongs to the tag where it comes, and never to the value.
 				core := strings.TrimSpace(text)
-				tag := write(b, core, b.Mark(automaton.Commit, write(b, trailing(text, core), next)))
-				return write(b, leading(text, core), tag)
+				if space := trailing(text, core); space != "" {
+					spaced := on(b).exact(s.symbols(space), b.Mark(automaton.Commit, next))
+					if next = b.Alt(next, spaced); s.strict() {
+						next = spaced
+					}
+				}
+				return write(b, leading(text, core)+core, next)
+			},
+			End: func(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
+				// The tag ends a raw value wherever it stands.
+				core := strings.TrimSpace(p.Close)
+				next = write(b, trailing(p.Close, core), next)
+				end := func(mark automaton.Mark) automaton.Node {
+					if json {
+						mark = markJSON
+					}
+					return write(b, core, b.Mark(automaton.Commit|mark, next))
+				}
+				space := leading(p.Close, core)
+				switch {
+				case space == "":
+					return end(markRaw)
+				case s.strict():
+					return on(b).exact(s.symbols(space), end(markLine))
+				}
+				return b.Alt(end(markRaw), on(b).exact(s.symbols(space), end(markLine)))
 			},
 		}
 	case dialect.Python:
@@ -96,11 +121,11 @@ func leading(text, core string) string { return text[:strings.Index(text, core)]
 
 func trailing(text, core string) string { return text[strings.Index(text, core)+len(core):] }
 
-// input returns the arguments of a call as JSON.
-func (s *Speech) input(tool int, text []automaton.Symbol) []byte {
+// input returns the arguments of a call as JSON. ends are the marks behind their values.
+func (s *Speech) input(text []automaton.Symbol, ends []automaton.Mark) []byte {
 	switch s.Dialect.Shape {
 	case dialect.Params:
-		return s.fromParams(tool, text)
+		return s.fromParams(text, ends)
 	case dialect.Python:
 		return fromPython(textOf(text))
 	case dialect.Literal:
@@ -139,79 +164,47 @@ func (o *object) bytes() []byte {
 	return []byte(b.String())
 }
 
-// fromParams reads arguments between tags.
-func (s *Speech) fromParams(tool int, text []automaton.Symbol) []byte {
+// fromParams reads arguments between tags. ends has, for each, the marks behind its value: by them a value is what the
+// grammar has taken it for.
+func (s *Speech) fromParams(text []automaton.Symbol, ends []automaton.Mark) []byte {
 	p := &s.Dialect.Calls.Param
-	kinds := s.kinds[tool]
 	var o object
 	all := s.spelling(text)
 	open, end := strings.TrimSpace(p.Open), strings.TrimSpace(p.Close)
-	for {
-		_, rest, ok := strings.Cut(all, open)
-		if !ok {
-			return o.bytes()
-		}
+	if s.strict() {
+		end = leading(p.Close, end) + end
+	}
+	for _, marks := range ends {
+		_, rest, _ := strings.Cut(all, open)
 		value, behind, _ := strings.Cut(rest, end)
-		name, value, marked := s.cutParam(value)
+		name, value := s.cutParam(value)
 		all = behind
-		switch marked {
-		case markedJSON:
+		switch {
+		case marks&markJSON != 0:
 			value = strings.TrimSpace(value)
-		case markedText:
-			value = quote(value)
+		case marks&markLine != 0 && !s.strict():
+			value = quote(strings.TrimSuffix(value, leading(p.Close, end)))
 		default:
-			value = valueOf(value, kinds, name)
+			value = quote(value)
 		}
 		o.set(name, value)
 	}
+	return o.bytes()
 }
 
 // cutParam divides the text between the tags of an argument.
-func (s *Speech) cutParam(text string) (name, value string, marked int) {
+func (s *Speech) cutParam(text string) (name, value string) {
 	p := &s.Dialect.Calls.Param
-	for i, middle := range []string{p.Middle, p.MiddleJSON} {
+	for _, middle := range []string{p.Middle, p.MiddleJSON} {
 		core := strings.TrimSpace(middle)
 		if core == "" {
 			continue
 		}
 		if name, value, ok := strings.Cut(text, core); ok {
-			if trailing(middle, core) != "" {
-				value = strings.TrimPrefix(value, "\n")
-			}
-			if strings.HasPrefix(p.Close, "\n") {
-				value = strings.TrimSuffix(value, "\n")
-			}
-			if p.MiddleJSON != "" && p.MiddleJSON != p.Middle {
-				marked = markedText + i
-			}
-			return strings.TrimSpace(name), value, marked
+			return strings.TrimSpace(name), strings.TrimPrefix(value, trailing(middle, core))
 		}
 	}
-	return strings.TrimSpace(text), "", markedJSON
-}
-
-// Kinds of values, as a tag declares them.
-const (
-	markedText = iota + 1
-	markedJSON
-)
-
-// valueOf returns a raw value as JSON, by what the schema takes.
-func valueOf(raw string, kinds map[string]schema.Kinds, name string) string {
-	k, declared := kinds[name]
-	if !declared {
-		k = schema.Kinds{String: true, Null: true, Other: true}
-	}
-	bare := strings.TrimSpace(raw)
-	switch {
-	case !k.String:
-		return bare
-	case k.Null && bare == "null":
-		return bare
-	case k.Other && bare != "null" && !strings.HasPrefix(bare, `"`) && json.Valid([]byte(bare)):
-		return bare
-	}
-	return quote(raw)
+	return strings.TrimSpace(text), ""
 }
 
 // fromPython reads keyword arguments. Strings are JSON already.

@@ -17,6 +17,7 @@ type call struct {
 	named           bool
 	tool            int
 	args, argsUntil int
+	ends            []automaton.Mark // behind the values of arguments between tags
 }
 
 // add follows a symbol of a call.
@@ -46,6 +47,9 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 	if marks&markArgs != 0 && c.args == 0 {
 		c.args = n
 	}
+	if end := marks & (markJSON | markLine | markRaw); end != 0 {
+		c.ends = append(c.ends, end)
+	}
 	if marks&markArgsEnd != 0 {
 		c.argsUntil = n
 	}
@@ -54,8 +58,8 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 	}
 	tool := &p.speech.named[c.tool]
 	p.Calls++
-	p.Out = append(p.Out, Part{Call: &Call{Name: tool.Name, Input: p.speech.input(c.tool, c.text[c.args:max(c.args, c.argsUntil)])}})
-	*c = call{text: c.text[:0], names: c.names[:0]}
+	p.Out = append(p.Out, Part{Call: &Call{Name: tool.Name, Input: p.speech.input(c.text[c.args:max(c.args, c.argsUntil)], c.ends)}})
+	*c = call{text: c.text[:0], names: c.names[:0], ends: c.ends[:0]}
 }
 
 // Numbered returns the id or the number that begins here, as the next prompt will have it; nil elsewhere. Behind a

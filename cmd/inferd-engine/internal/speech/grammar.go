@@ -8,7 +8,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/schema"
 )
 
 // Marks of the grammar, for the parser.
@@ -26,6 +25,9 @@ const (
 	markArgs                                               // the arguments begin
 	markArgsEnd                                            // the arguments have ended
 	markCallEnd                                            // the call is whole
+	markJSON                                               // an argument has ended, which is JSON
+	markLine                                               // a raw one has ended, before the white space of the tag
+	markRaw                                                // a raw one has ended right before the tag
 	markNine                                               // an id begins, of nine letters and digits
 	markWords                                              // an id of any words
 	markCounter                                            // the number of the call in the conversation begins
@@ -47,7 +49,7 @@ type writer struct {
 }
 
 func (s *Speech) writer(b *automaton.Builder) *writer {
-	w := &writer{Speech: s, b: b, space: b.Rule(), strict: s.Dialect.Calls.Space != nil && s.certain()}
+	w := &writer{Speech: s, b: b, space: b.Rule(), strict: s.strict()}
 	var space automaton.Set
 	for _, c := range []byte(" \t\r\n") {
 		space.Add(c, c)
@@ -56,11 +58,13 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 	return w
 }
 
+// strict reports whether the white space between the parts of calls is the template's.
+func (s *Speech) strict() bool { return s.Dialect.Calls.Space != nil && s.certain() }
+
 // Grammar is [constraint.Source.Grammar]: that of the whole answer.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{Budget: budget})
 	if s.mayCall() {
-		s.kinds = make([]map[string]schema.Kinds, len(s.named))
 		for i := range s.named {
 			rule, err := w.arguments(i)
 			if err != nil {

@@ -2,6 +2,9 @@ package speech_test
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +24,8 @@ var tools = []infer.Tool{
 	{Name: "now"},
 }
 
-// A model has a vocabulary of the bytes and of control tokens.
-type model struct{ markers []string }
+// A model has a vocabulary of the bytes, of control tokens and of pieces of text.
+type model struct{ markers, pieces []string }
 
 func (m model) Vocabulary(func()) (tokens []vocab.Token, ends []int32) {
 	for i := range 256 {
@@ -33,6 +36,9 @@ func (m model) Vocabulary(func()) (tokens []vocab.Token, ends []int32) {
 		if isEnd(text) {
 			ends = append(ends, int32(256+i))
 		}
+	}
+	for _, text := range m.pieces {
+		tokens = append(tokens, vocab.Token{Bytes: []byte(text)})
 	}
 	return tokens, ends
 }
@@ -55,11 +61,11 @@ func isEnd(marker string) bool {
 }
 
 // plain has no control token but the end, so that all markers are bytes.
-var plain = model{[]string{"<|im_end|>"}}
+var plain = model{markers: []string{"<|im_end|>"}}
 
 // controls has the markers of a dialect as control tokens.
 func controls(d *dialect.Dialect) model {
-	return model{append([]string{"<|im_end|>"}, markersOf[d.Name]...)}
+	return model{markers: append([]string{"<|im_end|>"}, markersOf[d.Name]...)}
 }
 
 var markersOf = map[string][]string{
@@ -94,22 +100,38 @@ func begin(t *testing.T, m model, o speech.Options) *run {
 
 func tryBegin(t *testing.T, m model, o speech.Options) (*run, error) {
 	t.Helper()
+	k, err := compile(t, m, o)
+	if err != nil {
+		return nil, err
+	}
+	return open(t, m, k)
+}
+
+// compile compiles a speech for a model.
+func compile(tb testing.TB, m model, o speech.Options) (*constraint.Constraint, error) {
+	tb.Helper()
 	_, ends := m.Vocabulary(nil)
 	o.Markers, o.Ends = speech.NewMarkers(m.ids()), ends
 	s, err := speech.New(o)
 	if err != nil {
 		return nil, err
 	}
-	k, _, err := (&constraint.Compiler{Model: m, Time: time.Minute}).Compile(t.Context(), "", s)
+	k, _, err := (&constraint.Compiler{Model: m, Time: time.Minute}).Compile(tb.Context(), "", s)
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(k.Release)
+	tb.Cleanup(k.Release)
+	return k, nil
+}
+
+// open begins an answer.
+func open(tb testing.TB, m model, k *constraint.Constraint) (*run, error) {
+	tb.Helper()
 	a, err := k.Open(1 << 20)
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(a.Close)
+	tb.Cleanup(a.Close)
 	r := &run{model: m, answer: a}
 	r.speech, _ = k.Source().(*speech.Speech)
 	r.parser = r.speech.Parser(a.Place())
@@ -173,23 +195,128 @@ func (r *run) add(kind string, text []byte) {
 	r.log = append(r.log, kind+string(text))
 }
 
-// understand returns the parts of an answer that ends its turn, drained after each token, or at the end.
-func understand(t *testing.T, m model, o speech.Options, text string, often bool) []string {
+// cuts are the chunkings of a text without markers: a token a byte, a word, or all of it.
+var cuts = map[string]func(string) []string{
+	"bytes": func(text string) (all []string) {
+		for i := range len(text) {
+			all = append(all, text[i:i+1])
+		}
+		return all
+	},
+	"words": func(text string) []string { return words.FindAllString(text, -1) },
+	"whole": func(text string) []string { return []string{text} },
+}
+
+var words = regexp.MustCompile(`\s?[A-Za-z_]+|\s?[0-9]+|\s+|[^\sA-Za-z_0-9]{1,3}`)
+
+// chunks returns a text as tokens of a model: markers, and pieces between them.
+func (m model) chunks(text string, cut func(string) []string) (ids []int32) {
+	from := 0
+	cutUntil := func(until int) {
+		for _, piece := range cut(text[from:until]) {
+			if i := slices.Index(m.pieces, piece); i >= 0 {
+				ids = append(ids, int32(256+len(m.markers)+i))
+				continue
+			}
+			for i := range len(piece) {
+				ids = append(ids, int32(piece[i]))
+			}
+		}
+	}
+	for i := 0; i < len(text); {
+		id := m.tokens(text[i:])[0]
+		if id < 256 {
+			i++
+			continue
+		}
+		cutUntil(i)
+		ids = append(ids, id)
+		i += len(m.markers[id-256])
+		from = i
+	}
+	cutUntil(len(text))
+	return ids
+}
+
+// with returns a model that has the pieces of a text, in all chunkings.
+func (m model) with(text string) model {
+	whole := model{markers: m.markers}
+	seen := make(map[string]bool)
+	for _, cut := range cuts {
+		whole.chunks(text, func(part string) []string {
+			for _, piece := range cut(part) {
+				if len(piece) > 1 && !seen[piece] {
+					seen[piece] = true
+					m.pieces = append(m.pieces, piece)
+				}
+			}
+			return nil
+		})
+	}
+	return m
+}
+
+// text returns the text of tokens.
+func (m model) text(ids []int32) string {
+	var b strings.Builder
+	for _, id := range ids {
+		switch n := int(id) - 256 - len(m.markers); {
+		case id < 256:
+			b.WriteByte(byte(id))
+		case n < 0:
+			b.WriteString(m.markers[id-256])
+		default:
+			b.WriteString(m.pieces[n])
+		}
+	}
+	return b.String()
+}
+
+// follow follows tokens. It returns the text of those that are left at the first one that does not fit.
+func (r *run) follow(ids []int32, each func()) (rest string) {
+	for i, id := range ids {
+		if !r.answer.Try(id) {
+			return r.model.text(ids[i:])
+		}
+		if each != nil {
+			each()
+		}
+	}
+	return ""
+}
+
+// understand returns the parts of an answer that ends its turn, drained after each token, or at the end. They are
+// the same in every chunking.
+func understand(t *testing.T, m model, o speech.Options, text string, often bool) (log []string) {
 	t.Helper()
-	r := begin(t, m, o)
-	var each func()
-	if often {
-		each = r.drain
+	m = m.with(text)
+	k, err := compile(t, m, o)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if rest := r.feed(text, each); rest != "" {
+	for i, name := range slices.Sorted(maps.Keys(cuts)) {
+		r, err := open(t, m, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var each func()
+		if often {
+			each = r.drain
+		}
+		if rest := r.follow(m.chunks(text, cuts[name]), each); rest != "" {
+			r.drain()
+			t.Errorf("%s: refused before %q; so far %q", name, rest, r.log)
+			return nil
+		}
+		if !r.answer.Place().MayEnd {
+			t.Errorf("%s: %q may not end", name, text)
+		}
+		r.parser.End()
 		r.drain()
-		t.Errorf("refused before %q; so far %q", rest, r.log)
-		return nil
+		if i > 0 && !slices.Equal(r.log, log) {
+			t.Errorf("%s: %q; in other tokens %q", name, r.log, log)
+		}
+		log = r.log
 	}
-	if !r.answer.Place().MayEnd {
-		t.Errorf("%q may not end", text)
-	}
-	r.parser.End()
-	r.drain()
-	return r.log
+	return log
 }

@@ -16,7 +16,7 @@ var strict = []infer.Tool{
 	{Name: "go_home", Schema: []byte(`{"type":"object","properties":{"to":{"enum":["bed"]}},"additionalProperties":false}`)},
 }
 
-// O11505: arguments in front of the name are those of the tool that the name tells, in all shapes with JSON objects and
+// O#11505: arguments in front of the name are those of the tool that the name tells, in all shapes with JSON objects and
 // for all markers.
 func TestArgumentsBeforeName(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -110,7 +110,7 @@ func TestNamesWithoutEnd(t *testing.T) {
 			Param: dialect.Param{Open: "<arg_key>", Middle: "</arg_key><arg_value>", Close: "</arg_value>"},
 		}}
 	}
-	tokens := model{[]string{"<|im_end|>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"}}
+	tokens := model{markers: []string{"<|im_end|>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"}}
 	for _, between := range []string{"", "\n"} {
 		o := speech.Options{Dialect: glm(between), Tools: tools}
 		text := "So <tool_call>get" + between + "<arg_key>url</arg_key><arg_value>a</arg_value></tool_call>" +

@@ -56,19 +56,6 @@ func (x *turns) lost(m model) string {
 	return ""
 }
 
-// text is the inverse of tokens.
-func (m model) text(ids []int32) string {
-	var b strings.Builder
-	for _, id := range ids {
-		if id < 256 {
-			b.WriteByte(byte(id))
-		} else {
-			b.WriteString(m.markers[id-256])
-		}
-	}
-	return b.String()
-}
-
 // segments are the tokens of a prompt, and its end as far as the template wrote it.
 func (m model) segments(t *testing.T, tmpl *chat.Template, c *chat.Conversation) (ids []int32, tail string) {
 	t.Helper()
@@ -214,7 +201,7 @@ func markersIn(d *dialect.Dialect) model {
 	if q := d.Calls.Param.Quote; len(q) > 1 && !slices.Contains(markers, q) {
 		markers = append(markers, q)
 	}
-	return model{slices.Compact(markers)}
+	return model{markers: slices.Compact(markers)}
 }
 
 // lossOf returns what the second turns of a template lose: of an answer of calls alone, behind a text, and behind

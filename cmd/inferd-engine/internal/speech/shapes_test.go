@@ -115,3 +115,47 @@ func (r *run) beginning() (text string) {
 	}
 	return text
 }
+
+// A raw value is what the schema has taken it for, and the white space that the template writes around it is no part
+// of it.
+func TestRawValues(t *testing.T) {
+	raw := []infer.Tool{{Name: "f", Schema: []byte(`{"type":"object","properties":{"a":{"enum":["none","fast",4]},` +
+		`"b":{"anyOf":[{"type":"integer","minimum":100},{"type":"string","maxLength":3}]},"c":{"type":"string","minLength":3},"d":{"type":["integer","string"]},` +
+		`"e":{"type":["string","null"]}},"additionalProperties":false}`)}}
+	d := dialecttest.Fixtures()["qwen3-coder"]
+	for text, want := range map[string]string{
+		"a>\nnone\n":      `{"a": "none"}`,
+		"a>none":          `{"a": "none"}`,
+		"a>\n4\n":         `{"a": 4}`,
+		"a>\n\tnone":      "",
+		"a>\nnone\n\n":    "",
+		"b>\n5\n":         `{"b": "5"}`,
+		"b>\n500\n":       `{"b": 500}`,
+		"b>\n5000":        `{"b": 5000}`,
+		"b>\nabcd":        "",
+		"c>\n\nab\n":      `{"c": "\nab"}`,
+		"c>\nab\n\n":      `{"c": "ab\n"}`,
+		"c>\nab\n":        `{"c": "ab\n"}`,
+		"c>\nabc\n":       `{"c": "abc"}`,
+		"d>\n1.5\n":       `{"d": "1.5"}`,
+		"d>\n15\n":        `{"d": 15}`,
+		"d>\n 15\n":       `{"d": " 15"}`,
+		"e>\nnull\n":      `{"e": null}`,
+		"e>\nnull \n":     `{"e": "null "}`,
+		"e>\n\n":          `{"e": ""}`,
+		"e>\n\n\n\n":      `{"e": "\n\n"}`,
+		"e>\n<parameter=": `{"e": "<parameter="}`,
+	} {
+		for _, m := range modelsOf(d) {
+			o := speech.Options{Dialect: d, Tools: raw}
+			text := "<tool_call>\n<function=f>\n<parameter=" + text + "</parameter>\n</function>\n</tool_call>"
+			if want == "" {
+				if begin(t, m, o).feed(text, nil) == "" {
+					t.Errorf("%q is taken", text)
+				}
+			} else if got := understand(t, m, o, text, true); !slices.Equal(got, []string{"call f " + want}) {
+				t.Errorf("%q: %q, want %s", text, got, want)
+			}
+		}
+	}
+}

@@ -78,7 +78,7 @@ func TestNumbered(t *testing.T) {
 		"counter":  {kimi(), "<|begin|>functions.now:", 3, 7, "%d<|args|>", 3, "{}<|end|><|begin|>functions.now:"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := model{append([]string{"<|im_end|>", "<|begin|>", "<|args|>", "<|end|>"}, markersOf[test.d.Name]...)}
+			m := model{markers: append([]string{"<|im_end|>", "<|begin|>", "<|args|>", "<|end|>"}, markersOf[test.d.Name]...)}
 			r := begin(t, m, speech.Options{Dialect: test.d, Tools: tools})
 			r.parser.CallsBefore, r.parser.LastID = test.before, test.last
 			for i, text := range []string{test.text, test.another} {
@@ -125,7 +125,7 @@ func TestMarkersWithinThoughts(t *testing.T) {
 	d := &dialect.Dialect{Thinking: dialect.Thinking{
 		Begin: "<seed:think>", End: "</seed:think>", Within: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},
 	}}
-	m := model{[]string{"<|im_end|>", "<seed:think>", "</seed:think>", "<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}}
+	m := model{markers: []string{"<|im_end|>", "<seed:think>", "</seed:think>", "<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}}
 	text := "<seed:think>Hm. <seed:cot_budget_reflect>Used 5.</seed:cot_budget_reflect> So.</seed:think>Yes."
 	want := []string{"thought Hm. Used 5. So.", "text Yes."}
 	if got := understand(t, m, speech.Options{Dialect: d}, text, true); !slices.Equal(got, want) {

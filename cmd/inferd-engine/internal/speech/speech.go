@@ -20,7 +20,6 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/schema"
 )
 
 // Options bound an answer.
@@ -42,11 +41,10 @@ type Options struct {
 // A Speech describes the answers to a request. It does not change once its grammar is made.
 type Speech struct {
 	Options
-	opener *automaton.Grammar        // of what text may turn out to be; nil if it is text
-	tools  map[string]int            // by name, as the dialect spells it
-	named  []infer.Tool              // that may be called
-	end    []automaton.Symbol        // the marker at the end of thoughts, without white space
-	kinds  []map[string]schema.Kinds // of each tool, what its arguments may be; once the grammar is made
+	opener *automaton.Grammar // of what text may turn out to be; nil if it is text
+	tools  map[string]int     // by name, as the dialect spells it
+	named  []infer.Tool       // that may be called
+	end    []automaton.Symbol // the marker at the end of thoughts, without white space
 }
 
 var _ constraint.Source = (*Speech)(nil)

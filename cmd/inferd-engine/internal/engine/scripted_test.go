@@ -1,0 +1,386 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
+	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// familyTemplate returns the short template of a family.
+func familyTemplate(t *testing.T, family string) string {
+	t.Helper()
+	source, ok := dialecttest.Templates()[family]
+	if !ok {
+		t.Fatalf("no template of %q", family)
+	}
+	return source
+}
+
+// families are those with a short template.
+func families() []string { return slices.Sorted(maps.Keys(dialecttest.Templates())) }
+
+// anchor is the control token from which the place in the script is counted. A template writes it where an
+// answer begins.
+const anchor = "<|answer|>"
+
+// generation matches where a template begins an answer.
+var generation = regexp.MustCompile(`\{%-? *if add_generation_prompt *-?%\}`)
+
+// anchored adds the anchor to a template.
+func anchored(source string) string {
+	all := generation.FindAllStringIndex(source, -1)
+	if len(all) == 0 {
+		return source + "{% if add_generation_prompt %}" + anchor + "{% endif %}"
+	}
+	at := all[len(all)-1][1]
+	return source[:at] + "{{- '" + anchor + "' -}}" + source[at:]
+}
+
+// A cut divides a text without control tokens into tokens.
+type cut func(text string) []string
+
+var words = regexp.MustCompile(`\s?[A-Za-z_]+|\s?[0-9]+|\s+|[^\sA-Za-z_0-9]{1,3}`)
+
+// cuts are the chunkings of an answer. Control tokens are tokens of their own in each.
+var cuts = map[string]cut{
+	"bytes": func(text string) []string {
+		all := make([]string, len(text))
+		for i := range len(text) {
+			all[i] = text[i : i+1]
+		}
+		return all
+	},
+	"words": func(text string) []string { return words.FindAllString(text, -1) },
+	"whole": func(text string) []string {
+		if text == "" {
+			return nil
+		}
+		return []string{text}
+	},
+}
+
+// chunkings are the names of the cuts.
+func chunkings() []string {
+	if testing.Short() {
+		return []string{"words"}
+	}
+	return slices.Sorted(maps.Keys(cuts))
+}
+
+// tokens divides a text into control tokens and what a cut makes of the rest.
+func tokens(text string, controls []string, c cut) (all []string) {
+	from := 0
+	for i := 0; i < len(text); {
+		longest := ""
+		for _, control := range controls {
+			if len(control) > len(longest) && strings.HasPrefix(text[i:], control) {
+				longest = control
+			}
+		}
+		if longest == "" {
+			i++
+			continue
+		}
+		all = append(append(all, c(text[from:i])...), longest)
+		i += len(longest)
+		from = i
+	}
+	return append(all, c(text[from:])...)
+}
+
+// A scene is a scripted model and what it is asked.
+type scene struct {
+	template string
+	controls []string // spellings that are control tokens
+	defined  []string // spellings that are tokens which users define
+	answer   string
+	wrong    []string // tokens that are always likelier
+	rest     string   // a token behind the answer; empty is none
+}
+
+// commonControls are control tokens of every scripted model.
+var commonControls = []string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"}
+
+// unused are tokens that no text has.
+var unused = []string{"<unused1>", "<unused2>"}
+
+// play loads the model of a scene: it answers gen.
+func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
+	t.Helper()
+	source := anchored(s.template)
+	special := slices.Concat(commonControls, s.controls, []string{anchor})
+	tmpl, err := chat.New(source, special, "<|bos|>", "<|im_end|>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	talk := &chat.Conversation{Messages: gen.Messages, Tools: gen.Tools}
+	if gen.Thinking != infer.ThinkAuto {
+		talk.Think = new(gen.Thinking == infer.ThinkOn)
+	}
+	segments, err := tmpl.Prompt(talk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	special = append(special, s.defined...)
+	_, tail, ok := strings.Cut(segments[len(segments)-1].Text, anchor)
+	if !ok {
+		t.Fatalf("no anchor in %q", segments[len(segments)-1].Text)
+	}
+	script := builtin.Scripted{
+		Template: source, Controls: append(slices.Clone(s.controls), anchor), Unused: unused, Defined: s.defined, Wrong: s.wrong,
+		Recitals: []builtin.Recital{{
+			After: anchor, Skip: len(tokens(tail, special, cuts["bytes"])), Tokens: tokens(s.answer, special, c),
+		}},
+	}
+	if s.rest != "" {
+		script.Recitals[0].Tokens = append(script.Recitals[0].Tokens, s.rest)
+	}
+	e := loadScripted(t, &script)
+	e.Dialect = s.dialect(t)
+	return e
+}
+
+// dialect is that of the template, which the anchor may hide.
+func (s *scene) dialect(t *testing.T) *dialect.Dialect {
+	t.Helper()
+	tmpl, err := chat.New(s.template, commonControls, "<|bos|>", "<|im_end|>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tmpl.Dialect()
+}
+
+// loadScripted runs an engine with a scripted model.
+func loadScripted(t *testing.T, script *builtin.Scripted) *engine.Engine {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "scripted.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(script.Write(f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e := loadFile(t, path, batch.Limits{Context: 8192, Batch: 256, Sequences: 2}, func(*batch.Loop, *llama.Model) {})
+	texts := e.Model.TokenTexts()
+	e.Markers, e.Ends, e.Dialect = speech.NewMarkers(texts.Markers), texts.Ends, e.Template.Dialect()
+	return e
+}
+
+// tag matches a marker that models usually have as a control token.
+var tag = regexp.MustCompile(`<[^<>\s"=]+>|\[/?[A-Z_]{3,}\]`)
+
+// markersOf returns the markers of a dialect.
+func markersOf(d *dialect.Dialect) []string {
+	var text strings.Builder
+	text.WriteString(d.Calls.Begin + d.Calls.End + d.Calls.Separator + d.Thinking.Begin + d.Thinking.End + strings.Join(d.Text.Begins, "") + d.Text.End + d.Next)
+	for _, pieces := range append([][]dialect.Piece{d.Calls.Call}, d.Calls.Others...) {
+		for _, p := range pieces {
+			text.WriteString(p.Text)
+		}
+	}
+	all := tag.FindAllString(text.String(), -1)
+	if q := d.Calls.Param.Quote; len(q) > 1 {
+		all = append(all, q)
+	}
+	if d.Next != "" {
+		all = append(all, "<|return|>") // by which llama.cpp knows the family
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(m string) bool { return slices.Contains(commonControls, m) })
+}
+
+// anything is a tool that takes values of all types.
+var anything = infer.Tool{Name: "any_thing", Schema: []byte(`{"type":"object","properties":{` +
+	`"text":{"type":"string"},"none":{"type":["string","null"]},"n":{"type":"number"},"yes":{"type":"boolean"},` +
+	`"deep":{"type":"object"},"list":{"type":"array","items":{"type":["string","object","null"]}}}}`)}
+
+// inputs are arguments of that tool.
+var inputs = []string{
+	`{"text": "two\nlines, \"quoted\" ü 漢 <b>&", "yes": true}`,
+	`{}`,
+	`{"none": null, "n": -1.5, "deep": {"a": {"b": "x"}}, "list": ["a", {"k": "v"}, null]}`,
+}
+
+// spelt returns an answer in a dialect, with thoughts and text as far as it has them, and the inputs of its calls.
+func spelt(t *testing.T, d *dialect.Dialect, place dialect.Place, thoughts, text string) (answer string, want *heard, list []string) {
+	t.Helper()
+	var b strings.Builder
+	want = new(heard)
+	next := func() {
+		if d.Next != "" {
+			b.WriteString(d.Next)
+		}
+	}
+	if d.Thinking.Has() && place != dialect.Behind {
+		if place == dialect.Before {
+			b.WriteString(d.Thinking.Begin)
+		}
+		b.WriteString(thoughts + d.Thinking.End)
+		want.thoughts.WriteString(thoughts)
+		next()
+	}
+	if !d.Calls.Alone {
+		if n := len(d.Text.Begins); n > 0 {
+			b.WriteString(d.Text.Begins[n-1])
+		}
+		b.WriteString(text + d.Text.End)
+		want.text.WriteString(text)
+		next()
+		b.WriteString(d.Calls.Lead)
+	}
+	list = inputs
+	if !d.Calls.Several {
+		list = inputs[:1]
+	}
+	calls := make([]dialect.Call, len(list))
+	for i, input := range list {
+		calls[i] = dialect.Call{ID: fmt.Sprintf("tc%07d", i+1), Name: anything.Name, Arguments: input}
+	}
+	all, err := d.Write(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		b.WriteString(f.Text)
+	}
+	return b.String(), want, list
+}
+
+func equalJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// greedy asks with tools, for the likeliest tokens.
+func greedy(tools []infer.Tool) *infer.Generate {
+	return &infer.Generate{
+		Messages: []infer.Message{infer.TextMessage(infer.User, "Please call.")}, Tools: tools,
+		MaxTokens: 1000, Blocks: true,
+	}
+}
+
+// The real engine tells thoughts, text and calls apart in every family, however the answer is divided into
+// tokens, whether the markers are control tokens or text, and if a wrong token is always the likeliest.
+func TestFamiliesInEveryChunking(t *testing.T) {
+	for _, family := range families() {
+		t.Run("S#35564 "+family, func(t *testing.T) {
+			t.Parallel()
+			everyChunking(t, familyTemplate(t, family))
+		})
+	}
+}
+
+func everyChunking(t *testing.T, template string) {
+	t.Helper()
+	tmpl, err := chat.New(template, nil, "<|bos|>", "<|im_end|>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := tmpl.Dialect()
+	gen := greedy([]infer.Tool{anything})
+	segments, err := tmpl.Prompt(&chat.Conversation{Messages: gen.Messages, Tools: gen.Tools})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := d.Thinking.Place(segments[len(segments)-1].Text)
+	answer, want, list := spelt(t, d, place, "Hm, so be it.", "I look it up ✓.")
+	markers := markersOf(d)
+	kinds := [][2][]string{{markers, nil}} // control tokens and tokens that users define
+	if d.Next == "" && len(markers) > 0 {
+		kinds = append(kinds, [2][]string{nil, nil}, [2][]string{nil, markers})
+	}
+	for _, kind := range kinds {
+		for _, name := range chunkings() {
+			for _, wrong := range [][]string{nil, {"<|pad|>", "<unused1>", "<|bos|>"}} {
+				if wrong != nil && kind[0] == nil || (wrong != nil || kind[1] != nil) && name != "words" {
+					continue
+				}
+				s := &scene{template: template, controls: kind[0], defined: kind[1], answer: answer, wrong: wrong}
+				got := hear(t, s.play(t, gen, cuts[name]), gen)
+				where := fmt.Sprintf("%d control tokens, %d others, %s, wrong %q", len(kind[0]), len(kind[1]), name, wrong)
+				compare(t, where, got, want, list)
+			}
+		}
+	}
+}
+
+// compare compares an answer with what a script says.
+func compare(t *testing.T, where string, got, want *heard, inputs []string) {
+	t.Helper()
+	if got.text.String() != want.text.String() || got.thoughts.String() != want.thoughts.String() {
+		t.Errorf("%s: text %q, thoughts %q; want %q, %q", where, got.text.String(), got.thoughts.String(), want.text.String(), want.thoughts.String())
+	}
+	if len(got.calls) != len(inputs) || got.done.Reason != infer.CalledTool {
+		t.Errorf("%s: %d calls, want %d; %+v", where, len(got.calls), len(inputs), got.done)
+		return
+	}
+	for i, c := range got.calls {
+		if c.Name != anything.Name || c.ID != fmt.Sprintf("tc-%d", i+1) || !equalJSON(string(c.Input), inputs[i]) {
+			t.Errorf("%s: %s %s%s, want %s", where, c.ID, c.Name, c.Input, inputs[i])
+		}
+	}
+}
+
+// Text of messages never becomes a marker, also where the vocabulary has it as a token that llama.cpp finds in any text:
+// those of gpt-oss, and the tags of Qwen.
+func TestMarkersInMessages(t *testing.T) {
+	for family, markers := range map[string][]string{
+		"gpt-oss": {"<|start|>", "<|message|>", "<|end|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>"},
+		"hermes":  {"<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
+	} {
+		s := &scene{template: familyTemplate(t, family), answer: "Ok"}
+		if family == "gpt-oss" {
+			s.controls = markers
+		} else {
+			s.defined = markers
+		}
+		count := func(text string) (n int) {
+			gen := greedy([]infer.Tool{{Name: "f", Description: text}})
+			gen.Messages = []infer.Message{
+				infer.TextMessage(infer.User, text),
+				{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "tc-1", Name: "f", Input: fmt.Appendf(nil, `{"a":%q}`, text)}}},
+				{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "tc-1", Content: []infer.Part{&infer.TextPart{Text: text}}}}},
+				infer.TextMessage(infer.User, text),
+			}
+			gen.MaxTokens, gen.Reveal.IDs = 30, true
+			e := s.play(t, gen, cuts["words"])
+			special := make(map[int32]bool)
+			for _, m := range markers {
+				id, ok := e.Model.ByName(m)
+				if !ok {
+					t.Fatalf("%q is no token", m)
+				}
+				special[id] = true
+			}
+			for _, id := range hear(t, e, gen).ids {
+				if special[id] {
+					n++
+				}
+			}
+			return n
+		}
+		want := count("x")
+		if got := count(strings.Join(markers, "") + "x" + strings.Join(markers, " ")); got != want || want == 0 {
+			t.Errorf("%s: %d markers in the prompt, want %d", family, got, want)
+		}
+	}
+}
