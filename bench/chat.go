@@ -93,9 +93,9 @@ func (p *peers) chats() error {
 func (b *bench) chatRates(model string) error {
 	p := &peers{
 		bench: b, ctx: context.Background(), threads: runtime.NumCPU(), model: model, builds: []build{{name: "inferd", dir: b.bin}},
-		callers: make(map[[2]int]*load.Caller), errors: os.Stderr, patience: 1,
+		callers: make(map[[2]int]*load.Caller), errors: os.Stderr, patience: 1, quick: true,
 	}
-	return p.row(p.ctx, row{what: "decode through chat completions", full: time.Hour, measure: (*peers).chats})
+	return p.row(p.ctx, row{what: "decode through chat completions", full: time.Hour, quick: time.Hour, measure: (*peers).chats})
 }
 
 // tokenCost measures the processor time and the allocations of a token in the daemon, over HTTP

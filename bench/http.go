@@ -163,23 +163,29 @@ func askHTTP(nc net.Conn, r *bufio.Reader) error {
 	if _, err := io.WriteString(nc, shortChat); err != nil {
 		return err
 	}
-	length := 0
-	for first := true; ; first = false {
-		line, err := r.ReadSlice('\n')
-		switch {
-		case err != nil:
-			return err
-		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200")):
-			return fmt.Errorf("it said %s", line)
-		case len(line) == 2:
-			_, err = r.Discard(length)
+	for {
+		if _, err := r.Peek(r.Buffered() + 1); err != nil {
 			return err
 		}
-		if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(n))); err != nil {
-				return err
-			}
+		answer, err := r.Peek(r.Buffered())
+		if err != nil {
+			return err
 		}
+		head, _, whole := bytes.Cut(answer, []byte("\r\n\r\n"))
+		if !whole {
+			continue
+		}
+		_, rest, ok := bytes.Cut(head, []byte("Content-Length: "))
+		if !ok || !bytes.HasPrefix(head, []byte("HTTP/1.1 200")) {
+			return fmt.Errorf("it said %s", head)
+		}
+		digits, _, _ := bytes.Cut(rest, []byte("\r"))
+		length, err := strconv.Atoi(string(digits))
+		if err != nil {
+			return err
+		}
+		_, err = r.Discard(len(head) + 4 + length)
+		return err
 	}
 }
 

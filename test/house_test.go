@@ -69,6 +69,8 @@ type daemon struct {
 	stderr *output
 	exited chan struct{}
 	code   int // once exited
+
+	offline bool // it has a network namespace of its own
 }
 
 // logDir returns the folder of the activity log.

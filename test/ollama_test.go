@@ -3,66 +3,9 @@ package test
 import (
 	"encoding/json"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 )
-
-// Pins of the stock clients of Ollama.
-const (
-	ollamaPin   = "ollama==0.6.3"
-	ollamaJSPin = "ollama@0.6.3"
-)
-
-// ollamaModels are the entries that the stock clients of Ollama ask.
-var ollamaModels = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
-	{"kind":"mock","name":"gen","tokens":["Hel","lo"],"prompt_tokens":7},
-	{"kind":"mock","name":"think","tokens":["Hel","lo"],"thinking_tokens":["h","mm"]},
-	{"kind":"mock","name":"tool","emit_tool_use":"look"},
-	{"kind":"mock","name":"json","tokens":["{\"city\":","\"Oslo\"}"]},
-	{"kind":"mock","name":"vec","embed_dimensions":2},
-	{"kind":"mock","name":"down","pre_stream_error":"unavailable"},
-	{"kind":"mock","name":"drop","tokens":["a","b","c"],"mid_stream_drop_after":2,"token_delay_ms":20},
-	{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
-	{"kind":"mock","name":"slow","n_slots":1,"tokens":[` + strings.Repeat(`"a",`, 600) + `"a"],"token_delay_ms":200}]}`
-
-// runClient runs a program with a stock client, which prints a line for each of at least so many cases.
-func runClient(t *testing.T, cases int, program string, args ...string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if n := strings.Count(string(out), "\n"); err == nil && n < cases {
-		t.Errorf("only %d cases:\n%s", n, out)
-	}
-}
-
-// The stock client of Ollama works unchanged, and its types accept every answer.
-func TestStockOllama(t *testing.T) {
-	program, ok := tryPython(t, ollamaPin)
-	if !ok {
-		t.Skip("no stock client")
-	}
-	d := startWith(t, ollamaModels)
-	d.waitReady()
-	runClient(t, 15, program, "testdata/ollama_client.py", "http://"+d.httpAddr())
-}
-
-// The stock client of Ollama for JavaScript works unchanged.
-func TestStockOllamaJS(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("no node")
-	}
-	dir, ok := tryNode(t, ollamaJSPin)
-	if !ok {
-		t.Skip("no stock client")
-	}
-	d := startWith(t, ollamaModels)
-	d.waitReady()
-	runClient(t, 7, node, "testdata/ollama_client.mjs", "http://"+d.httpAddr(), dir)
-}
 
 // builtinModels are entries with real engines.
 const builtinModels = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
@@ -71,17 +14,6 @@ const builtinModels = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"llamacpp","name":"tiny","n_ctx":512,"model":{"builtin":"tiny"}},
 	{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 	{"kind":"llamacpp","name":"vec","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`
-
-// The stock client of OpenAI completes texts with the real engine.
-func TestStockCompletions(t *testing.T) {
-	program, ok := tryPython(t, openaiPin)
-	if !ok {
-		t.Skip("no stock client")
-	}
-	d := startWith(t, builtinModels)
-	d.waitReady()
-	runClient(t, 7, program, "testdata/completions_client.py", "http://"+d.httpAddr()+"/v1")
-}
 
 // post sends a body and returns the status, and the answer in out.
 func post(t *testing.T, url, body string, out any) int {

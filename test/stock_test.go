@@ -9,143 +9,127 @@ import (
 	"testing"
 )
 
-// The stock clients, in Python and in JavaScript.
-const (
-	openaiPin      = "openai==3.57.0"
-	anthropicPin   = "anthropic==2.14.0"
-	openaiJSPin    = "openai@7.59.0"
-	anthropicJSPin = "@anthropic-ai/sdk@1.14.0"
-)
+// clientsVariable is the environment variable that has stock clients run: the SDKs, or all of them.
+const clientsVariable = "INFERD_TEST_CLIENTS"
 
-// tryPython returns an interpreter with a package, which is installed once and kept. It reports
-// false, with a line in the log, if that fails.
-func tryPython(t *testing.T, pin string) (program string, ok bool) {
+// needsClients skips a test that make test-clients does not run, or, if all is true, only
+// make test-clients-all runs.
+func needsClients(t *testing.T, all bool) {
 	t.Helper()
-	cache, err := os.UserHomeDir()
-	if err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
+	if which := os.Getenv(clientsVariable); which != "all" && (all || which != "sdk") {
+		t.Skip("run by make test-clients-all, and if it is an SDK by make test-clients")
 	}
-	name, _, _ := strings.Cut(pin, "==")
-	venv := filepath.Join(cache, ".cache", "inferd-test", strings.ReplaceAll(pin, "==", "-"))
-	program = filepath.Join(venv, "bin", "python")
-	if exec.Command(program, "-c", "import "+name).Run() == nil {
-		return program, true
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	for _, args := range [][]string{
-		{"python3", "-m", "venv", "--clear", venv},
-		{program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pin},
-	} {
-		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			_ = os.RemoveAll(venv)
-			t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
-			return "", false
-		}
-	}
-	return program, true
-}
-
-// tryNode returns a folder with an npm package, which is installed once and kept. It reports
-// false, with a line in the log, if that fails.
-func tryNode(t *testing.T, pin string) (folder string, ok bool) {
-	t.Helper()
-	cache, err := os.UserHomeDir()
-	if err == nil {
-		_, err = exec.LookPath("npm")
-	}
-	if err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
-	}
-	folder = filepath.Join(cache, ".cache", "inferd-test", "npm", strings.NewReplacer("@", "-", "/", "-").Replace(pin))
-	name := pin[:strings.LastIndexByte(pin, '@')]
-	if exec.Command("node", "-e", "require('node:module').createRequire(process.argv[1]+'/')(process.argv[2])", folder, name).Run() == nil {
-		return folder, true
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Logf("%s is not run: %v", pin, err)
-		return "", false
-	}
-	install := exec.CommandContext(ctx, "npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix", folder, pin)
-	if out, err := install.CombinedOutput(); err != nil {
-		_ = os.RemoveAll(folder)
-		t.Logf("%s is not run: %v %.200s", pin, err, strings.TrimSpace(string(out)))
-		return "", false
-	}
-	return folder, true
 }
 
 // stockConfig has an entry for each case of the stock clients.
 var stockConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"mock","name":"gen","tokens":["Hel","lo"],"prompt_tokens":7},
 	{"kind":"mock","name":"tool","emit_tool_use":"look"},
+	{"kind":"mock","name":"loop","tokens":["a ","cat"],"prompt_tokens":7,"emit_tool_use":"look","emit_tool_input":{"place":"Oslo"},"emit_tool_once":true},
 	{"kind":"mock","name":"inside","emit_tool_use":"files__open"},
 	{"kind":"mock","name":"custom","emit_tool_use":"patch"},
 	{"kind":"mock","name":"thinks","thinking_tokens":["hm, ","so"],"tokens":["Hello"]},
-	{"kind":"mock","name":"json","tokens":["{\"city\":","\"Oslo\"}"]},
+	{"kind":"mock","name":"json","tokens":["{\"city\":","\"Oslo\"}"],"prompt_tokens":7},
+	{"kind":"mock","name":"place","emit_tool_use":"Place","emit_tool_input":{"city":"Oslo"}},
+	{"kind":"mock","name":"final","emit_tool_use":"final_result","emit_tool_input":{"city":"Oslo"}},
 	{"kind":"mock","name":"vec","embed_dimensions":2},
 	{"kind":"mock","name":"down","pre_stream_error":"unavailable"},
 	{"kind":"mock","name":"drop","tokens":["a","b","c"],"mid_stream_drop_after":2,"token_delay_ms":20},
+	{"kind":"mock","name":"drop-too","tokens":["a","b","c"],"mid_stream_drop_after":2,"token_delay_ms":20},
+	{"kind":"mock","name":"drop-json","tokens":["{\"city\":","\"Oslo\"","}"],"mid_stream_drop_after":2,"token_delay_ms":20},
 	{"kind":"mock","name":"flaky","tokens":["Hello"],"fail_first":2},
 	{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
 	{"kind":"mock","name":"slow","n_slots":1,"tokens":[` + strings.Repeat(`"a",`, 600) + `"a"],"token_delay_ms":200}]}`
 
-// The stock clients of OpenAI and of Anthropic work unchanged.
+// A stockClient is a program with a stock client, which prints a line for each case that holds.
+type stockClient struct {
+	script, pins string // files of testdata and of testdata/pins
+	path         string // of the base URL
+	cases        int    // least number of cases
+	config       string
+	library      bool // over the SDKs; these take longer to install and to start
+}
+
+var stockClients = []stockClient{
+	{"openai_client.py", "openai", "/v1", 14, stockConfig, false},
+	{"responses_client.py", "openai", "/v1", 12, stockConfig, false},
+	{"completions_client.py", "openai", "/v1", 7, builtinModels, false},
+	{"anthropic_client.py", "anthropic", "", 16, stockConfig, false},
+	{"ollama_client.py", "ollama", "", 15, stockConfig, false},
+	{"openai_client.mjs", "openai", "/v1", 12, stockConfig, false},
+	{"anthropic_client.mjs", "anthropic", "", 11, stockConfig, false},
+	{"ollama_client.mjs", "ollama", "", 7, stockConfig, false},
+	{"vercel_client.mjs", "vercel", "/v1", 10, stockConfig, false},
+	{"langchain_client.py", "langchain", "/v1", 10, stockConfig, true},
+	{"litellm_client.py", "litellm", "", 9, stockConfig, true},
+	{"instructor_client.py", "instructor", "", 7, stockConfig, true},
+	{"llm_client.py", "llm", "/v1", 9, stockConfig, true},
+	{"pydantic_client.py", "pydantic-ai", "", 7, stockConfig, true},
+}
+
+// program installs the client, and returns the command up to its address. It skips the test if that
+// is not possible.
+func (c stockClient) program(t *testing.T) (program string, args []string) {
+	t.Helper()
+	ok := true
+	if strings.HasSuffix(c.script, ".py") {
+		program, ok = tryPython(t, c.pins)
+	} else if program, _ = exec.LookPath("node"); program == "" {
+		t.Skip("there is no node")
+	} else {
+		var folder string
+		folder, ok = tryNode(t, c.pins)
+		args = []string{folder}
+	}
+	if !ok {
+		t.Skip("no stock client")
+	}
+	return program, args
+}
+
+// The stock clients work unchanged.
 func TestStockClients(t *testing.T) {
-	for script, test := range map[string]struct {
-		pin, base string
-		cases     int
-	}{
-		"openai_client.py":     {openaiPin, "/v1", 14},
-		"responses_client.py":  {openaiPin, "/v1", 12},
-		"anthropic_client.py":  {anthropicPin, "", 16},
-		"openai_client.mjs":    {openaiJSPin, "/v1", 12},
-		"anthropic_client.mjs": {anthropicJSPin, "", 11},
-	} {
-		t.Run(script, func(t *testing.T) {
-			program, args := "node", []string{"testdata/" + script, test.base}
-			var ok bool
-			if strings.HasSuffix(script, ".py") {
-				program, ok = tryPython(t, test.pin)
-			} else {
-				var folder string
-				folder, ok = tryNode(t, test.pin)
-				args = append(args, folder)
-			}
-			if !ok {
-				t.Skip("no stock client")
-			}
-			d := startWith(t, stockConfig)
+	needsClients(t, false)
+	for _, c := range stockClients {
+		t.Run(c.script, func(t *testing.T) {
+			needsClients(t, c.library)
+			program, args := c.program(t)
+			t.Parallel()
+			d := startOffline(t, c.config)
 			d.waitReady()
-			args[1] = "http://" + d.httpAddr() + test.base
-			out, err := exec.Command(program, args...).CombinedOutput()
+			cmd := d.beside(t.Context(), program, append([]string{"testdata/" + c.script, "http://" + d.httpAddr() + c.path}, args...)...)
+			cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+			errs := &output{}
+			cmd.Stderr = errs
+			out, err := cmd.Output()
 			if err != nil {
-				t.Errorf("%v\n%s", err, out)
+				t.Errorf("%v\n%s%s", err, out, errs)
 			}
-			if n := strings.Count(string(out), "\n"); err == nil && n < test.cases {
+			if n := strings.Count(string(out), "\n"); err == nil && n < c.cases {
 				t.Errorf("only %d cases:\n%s", n, out)
 			}
 		})
 	}
 }
 
-// The stock Go clients, which are a module of their own, and take minutes to build.
+// The stock Go clients are a module of their own.
 func TestStockGoClients(t *testing.T) {
-	if os.Getenv("INFERD_TEST_GO_CLIENTS") == "" {
-		t.Skip("run by make test-clients")
+	needsClients(t, false)
+	ctx, cancel := context.WithTimeout(t.Context(), installTime)
+	defer cancel()
+	if err := runQuietly(ctx, "go", "mod", "download", "-C", "sdk"); err != nil {
+		t.Skipf("the Go clients are not run: %v", err)
 	}
-	if out, err := exec.Command("go", "mod", "download", "-C", "sdk").CombinedOutput(); err != nil {
-		t.Skipf("the Go clients are not run: %v %.200s", err, out)
+	program := filepath.Join(t.TempDir(), "sdk.test")
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-C", "sdk", "-c", "-o", program).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	d := startWith(t, stockConfig)
+	t.Parallel()
+	d := startOffline(t, stockConfig)
 	d.waitReady()
-	cmd := exec.Command("go", "test", "-C", "sdk", "-count=1", "./...")
+	cmd := d.beside(t.Context(), program, "-test.v")
 	cmd.Env = append(os.Environ(), "INFERD_TEST_URL=http://"+d.httpAddr())
-	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "no tests to run") {
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), "--- PASS") < 5 {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -66,7 +66,7 @@ func (d *DFA) compare() []int32 {
 		for s := range n {
 			h := mix(1, now[s])
 			for _, e := range d.Edges[d.First[s]:d.First[s+1]] {
-				h = mix(mix(h, uint64(e.Lo)<<8|uint64(e.Hi)), now[e.To])
+				h = mix(h, now[e.To]+(uint64(e.Lo)<<8|uint64(e.Hi))*0x9e3779b97f4a7c15)
 			}
 			next[s] = h
 		}

@@ -6,10 +6,11 @@ import "slices"
 // alike.
 func (b *Builder) classify() {
 	g := &b.g
-	classes := 1
+	classes, sizes := 1, g.sizes()
 	split := func(key func(b int) int32) {
 		if classes < 256 {
 			classes = g.split(key)
+			sizes = g.sizes()
 		}
 	}
 	for i := range g.sets {
@@ -25,7 +26,7 @@ func (b *Builder) classify() {
 	}
 	for _, d := range g.dfas {
 		for s := range d.Accept {
-			if edges := d.Edges[d.First[s]:d.First[s+1]]; len(edges) > 0 && !b.uniform(edges) {
+			if edges := d.Edges[d.First[s]:d.First[s+1]]; len(edges) > 0 && !b.uniform(edges, &sizes) {
 				if !b.Spend(0) {
 					return
 				}
@@ -64,24 +65,35 @@ func (g *Grammar) split(key func(b int) int32) (classes int) {
 }
 
 // uniform reports whether all edges keep to the classes so far: a quick check of the usual
-// case.
-func (b *Builder) uniform(edges []Edge) bool {
-	var to [256]int32 // of each class, the target plus 2; 1 is none
+// case. sizes has the bytes of each class.
+func (b *Builder) uniform(edges []Edge, sizes *[256]int) bool {
+	var to [256]int32 // of each class with an edge, the target
+	var bytes [256]int
 	class := &b.g.class
-	i := 0
-	for c := range 256 {
-		for i < len(edges) && int(edges[i].Hi) < c {
-			i++
+	for _, e := range edges {
+		for c := int(e.Lo); c <= int(e.Hi); c++ {
+			k := class[c]
+			if bytes[k] > 0 && to[k] != e.To {
+				return false
+			}
+			to[k] = e.To
+			bytes[k]++
 		}
-		t := int32(1)
-		if i < len(edges) && int(edges[i].Lo) <= c {
-			t = edges[i].To + 2
-		}
-		if to[class[c]] == 0 {
-			to[class[c]] = t
-		} else if to[class[c]] != t {
-			return false
+	}
+	for _, e := range edges { // a class has edges for all of its bytes, or for none
+		for c := int(e.Lo); c <= int(e.Hi); c++ {
+			if k := class[c]; bytes[k] != sizes[k] {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// sizes returns the number of bytes of each class.
+func (g *Grammar) sizes() (sizes [256]int) {
+	for _, k := range g.class {
+		sizes[k]++
+	}
+	return sizes
 }

@@ -73,11 +73,9 @@ func (a *Automaton) stateOf(end bool) State {
 	i := int32(len(a.states))
 	a.items = append(a.items, a.out...)
 	a.states = append(a.states, st)
-	if n := len(a.next) + a.classes; n > cap(a.next) {
-		a.next = slices.Grow(a.next, n) // append grows large slices too often
+	if len(a.states) > len(a.next)<<rowBits {
+		a.next = append(a.next, make([]State, a.classes<<rowBits))
 	}
-	a.next = a.next[:len(a.next)+a.classes]
-	clear(a.next[len(a.next)-a.classes:])
 	a.stateTable[slot] = i
 	if 2*len(a.states) > len(a.stateTable) {
 		a.stateTable = make([]int32, 4*len(a.stateTable))
@@ -98,6 +96,7 @@ func (a *Automaton) describe(st *state) {
 	g := a.g
 	st.cost, st.sure = never, ^Mark(0)
 	st.only = true
+	ways := 0
 	for _, it := range a.out {
 		n := &g.nodes[it.node]
 		st.cost = min(st.cost, add32(a.costAt(it.node, it.count), a.frames[it.stack].cost))
@@ -116,6 +115,7 @@ func (a *Automaton) describe(st *state) {
 			st.plain = max(st.plain, left)
 		case kindDFA:
 			st.only = false
+			ways++
 			if plain := g.dfas[n.x].Plain; plain != nil {
 				st.plain = max(st.plain, plain[it.count])
 			}
@@ -130,6 +130,7 @@ func (a *Automaton) describe(st *state) {
 			st.only = false
 		}
 	}
+	st.several = ways > 1 && st.plain < Lookahead
 }
 
 // noPlain reports whether no plain character begins with a byte of a set.

@@ -44,6 +44,7 @@ type state struct {
 	end          bool // the text may end here
 	only         bool // nothing but plain characters, up to plain, can come inside the string
 	tokens       bool // a token by its id may come
+	several      bool // more than one way may take plain characters, and Plain has not looked at them together
 }
 
 // An Automaton has the states of a [Grammar] as far as they were needed. One goroutine at a
@@ -53,7 +54,7 @@ type Automaton struct {
 	frames  []frame
 	items   []item
 	states  []state
-	next    []State // of each state, one entry per class; 0 is unknown, and state 0 is unused
+	next    [][]State // of each state, one entry per class; 0 is unknown, and state 0 is unused. See row
 	classes int
 
 	frameTable, stateTable []int32
@@ -64,6 +65,15 @@ type Automaton struct {
 	// Scratch of closures.
 	work, out []item
 	seen      itemSet
+}
+
+// rowBits is the logarithm of the number of states with one part of next: a larger one would take
+// milliseconds to copy when it grows, in the middle of a mask.
+const rowBits = 6
+
+// row returns the transitions of a state.
+func (a *Automaton) row(s State) []State {
+	return a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes:][:a.classes]
 }
 
 // New makes the automaton of a grammar.
@@ -77,7 +87,7 @@ func (a *Automaton) reset() {
 	a.frames = append(a.frames[:0], frame{})
 	a.items = a.items[:0]
 	a.states = append(a.states[:0], state{})
-	a.next = append(a.next[:0], make([]State, a.classes)...)
+	a.next = append(a.next[:0], make([]State, a.classes<<rowBits))
 	a.frameTable = make([]int32, 64)
 	a.stateTable = make([]int32, 64)
 }
@@ -87,7 +97,7 @@ func (a *Automaton) Grammar() *Grammar { return a.g }
 
 // Bytes returns the memory of the states.
 func (a *Automaton) Bytes() int {
-	return cap(a.frames)*20 + cap(a.items)*16 + cap(a.states)*40 + cap(a.next)*4 + 4*(len(a.frameTable)+len(a.stateTable))
+	return cap(a.frames)*20 + cap(a.items)*16 + cap(a.states)*40 + len(a.next)*a.classes*4<<rowBits + 4*(len(a.frameTable)+len(a.stateTable))
 }
 
 // States returns the number of states so far.
@@ -136,13 +146,6 @@ func (a *Automaton) SureMarks(s State) Mark { return a.states[s].sure }
 
 // Guarding reports whether the byte before a state is one at which a guard acts.
 func (a *Automaton) Guarding(s State) bool { return a.states[s].marks&guards != 0 }
-
-// Plain returns how many arbitrary plain characters a state surely takes; see [Plain]. With
-// only, the state takes nothing else but the end of the string: no more than n whole plain
-// characters.
-func (a *Automaton) Plain(s State) (n int, only bool) {
-	return int(a.states[s].plain), a.states[s].only
-}
 
 // Full reports whether the automaton has reached its bounds; Renew should then be called.
 func (a *Automaton) Full() bool { return len(a.states) > MaxStates || a.Bytes() > maxBytes }

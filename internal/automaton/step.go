@@ -11,7 +11,7 @@ func (a *Automaton) Next(s State, b byte) State {
 	if s <= 0 {
 		return Dead
 	}
-	if t := a.next[int(s)*a.classes+int(a.g.class[b])]; t != 0 {
+	if t := a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes+int(a.g.class[b])]; t != 0 {
 		return t
 	}
 	return a.step(s, b)
@@ -37,7 +37,7 @@ func (a *Automaton) step(s State, b byte) State {
 		a.stepItem(it, b)
 	}
 	t := a.intern()
-	a.next[int(s)*a.classes+int(a.g.class[b])] = t
+	a.row(s)[a.g.class[b]] = t
 	return t
 }
 

@@ -29,8 +29,10 @@ const textBits = 4
 var textRest = [...]int32{whole: 0, tail1: 1, tailE0: 2, tail2: 2, tailED: 2, tailF0: 3, tail3: 3, tailF4: 3, escape: 1, escapeU: 4, escape0: 3, escape00: 2, low: 1, high: 1}
 
 // Plain reports whether a character stands for itself in a JSON string, and is no control
-// character.
-func Plain(r rune) bool { return r >= 0x20 && r != '"' && r != '\\' && r != 0x7f }
+// character and no end of a line: the dot of a pattern takes all of these.
+func Plain(r rune) bool {
+	return r >= 0x20 && r != '"' && r != '\\' && r != 0x7f && r != 0x2028 && r != 0x2029
+}
 
 // textNext returns the state within a character behind a byte; whole after the last byte.
 func textNext(state int32, b byte) int32 {

@@ -30,6 +30,6 @@ func (c *call) messages() {
 // countTokens answers POST /v1/messages/count_tokens. It needs no slot.
 func (c *call) countTokens() {
 	if ask, _, ok := c.readMessages(); ok {
-		c.exchange(&infer.Request{Task: &infer.Count{Of: ask.Generate}}, &reply{call: c, collect: anthropic.Count{}})
+		c.exchange(anthropic.Count{}, &infer.Count{Of: ask.Generate}, "")
 	}
 }

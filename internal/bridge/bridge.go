@@ -151,7 +151,25 @@ type call struct {
 	peer   infer.Peer
 	local  bool  // the peer is on this machine
 	held   int64 // bytes of Memory
+
+	// In one piece with the call, because each costs as much as a part of a short answer.
+	request infer.Request
+	reply   reply
+	values  [3]string // of headers
 }
+
+// header sets a header to a value, which has place i of the call's.
+func (c *call) header(i int, name, value string) {
+	c.values[i] = value
+	c.w.Header()[name] = c.values[i : i+1 : i+1]
+}
+
+// The places of values.
+const (
+	idPlace = iota
+	typePlace
+	lengthPlace
+)
 
 // ServeHTTP answers a request.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -162,8 +180,8 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.peer, c.local = c.conn.client()
 	defer c.release()
 	h := w.Header()
-	ids := []string{c.requestID()}
-	h["Request-Id"], h["X-Request-Id"] = ids, ids
+	c.header(idPlace, "Request-Id", c.reqID)
+	h["X-Request-Id"] = h["Request-Id"]
 	h["X-Content-Type-Options"], h["Cross-Origin-Resource-Policy"], h["Vary"] = nosniff, sameOrigin, varyOrigin
 	if b.draining.Load() || b.Runner.Draining() {
 		h["Connection"] = []string{"close"}
@@ -279,8 +297,8 @@ func (c *call) sendJSON(status int, body []byte) { c.send(status, "application/j
 
 // send sends a whole answer. A client that has gone needs none.
 func (c *call) send(status int, contentType string, body []byte) {
-	h := c.w.Header()
-	h["Content-Type"], h["Content-Length"] = []string{contentType}, []string{strconv.Itoa(len(body))}
+	c.header(typePlace, "Content-Type", contentType)
+	c.header(lengthPlace, "Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)
 }

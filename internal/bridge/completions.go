@@ -3,7 +3,6 @@ package bridge
 import (
 	"time"
 
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire/openai"
 )
 
@@ -30,5 +29,5 @@ func (c *call) rerank() {
 	}
 	r.ID, r.Task.Model, r.Model = "rerank-"+c.id, routed, nameOf(r.Model, entry)
 	c.ignored(r.Ignored)
-	c.exchange(&infer.Request{Task: r.Task}, &reply{call: c, collect: r})
+	c.exchange(r, r.Task, "")
 }

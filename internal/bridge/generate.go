@@ -87,11 +87,10 @@ func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
 
 // generate has a request to generate answered: as a stream, or in one piece.
 func (c *call) generate(ask *web.Ask, a answer) {
-	r := &reply{call: c, collect: a}
 	if ask.Stream {
-		r.stream = a
+		c.reply.stream = a
 	}
-	c.exchange(&infer.Request{Task: ask.Generate, CacheSalt: ask.CacheSalt}, r)
+	c.exchange(a, ask.Generate, ask.CacheSalt)
 }
 
 // decoding has room for one request whose images are being decoded.
@@ -138,11 +137,17 @@ func (c *call) ignored(names []string) {
 	}
 }
 
-// exchange has a request answered.
-func (c *call) exchange(req *infer.Request, r *reply) {
-	req.ID, req.Peer = c.requestID(), c.peer
-	r.task, r.latest = req.Task, time.Now()
-	err := c.bridge.Runner.Run(c.r.Context(), c.at.dialect.name, req, r)
+// exchange has a task answered, as a stream if the call's reply has one, else by collect. The connection watches its client by itself, so
+// the context need not end with that of net/http.
+func (c *call) exchange(collect collector, task infer.Task, salt string) {
+	ctx := c.r.Context()
+	if c.conn != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	c.request = infer.Request{ID: c.requestID(), Peer: c.peer, Task: task, CacheSalt: salt}
+	r := &c.reply
+	r.call, r.collect, r.task, r.latest = c, collect, task, time.Now()
+	err := c.bridge.Runner.Run(ctx, c.at.dialect.name, &c.request, r)
 	r.stop()
 	if err != nil {
 		abort()

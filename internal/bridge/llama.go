@@ -87,5 +87,5 @@ func (c *call) llamaTokens(read func([]byte) (*llama.Tokens, error)) {
 		t.Model = e.Name
 	}
 	t.Task.Of.Model, t.NCtx = t.Model, e.NCtx
-	c.exchange(&infer.Request{Task: t.Task}, &reply{call: c, collect: t})
+	c.exchange(t, t.Task, "")
 }

@@ -3,7 +3,6 @@ package bridge
 import (
 	"net/http"
 
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire/ollama"
 )
 
@@ -170,5 +169,5 @@ func (c *call) ollamaVectors(read func([]byte) (*ollama.Embeddings, error)) {
 		c.sendJSON(http.StatusOK, e.Loaded())
 		return
 	}
-	c.exchange(&infer.Request{Task: e.Task}, &reply{call: c, collect: e})
+	c.exchange(e, e.Task, "")
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire/openai"
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
@@ -32,7 +31,7 @@ func (c *call) embeddings() {
 	}
 	e.Task.Model, e.Model = routed, nameOf(e.Model, entry)
 	c.ignored(e.Ignored)
-	c.exchange(&infer.Request{Task: e.Task}, &reply{call: c, collect: e})
+	c.exchange(e, e.Task, "")
 }
 
 // models answers GET /v1/models.

@@ -25,6 +25,9 @@ const (
 	sameSite   = "same-site" // another port or subdomain
 )
 
+// protection refuses unsafe requests of other origins.
+var protection http.CrossOriginProtection
+
 // checkOrigin refuses requests of pages that are not listed. It returns the listed origin of a
 // request, which is answered so that its page can read the answer; empty if there is none.
 func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
@@ -38,7 +41,6 @@ func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	if preflight(r) && !sameHost(origin, r.Host) {
 		foreign = true
 	}
-	var protection http.CrossOriginProtection
 	if foreign || origin == "null" || protection.Check(r) != nil {
 		return "", web.Refused(http.StatusForbidden, "", "the origin %.128q is not allowed: see http.origins in the daemon's config", origin)
 	}

@@ -147,7 +147,7 @@ func (r *reply) flushLocked() error {
 	case r.stream != nil:
 		r.beginLocked(r.call.at.dialect.stream)
 	case !r.begun:
-		r.call.w.Header()["Content-Length"] = []string{strconv.Itoa(len(r.buf))}
+		r.call.header(lengthPlace, "Content-Length", strconv.Itoa(len(r.buf)))
 		r.beginLocked("application/json")
 	}
 	r.latest = time.Now()
@@ -168,10 +168,9 @@ func (r *reply) beginLocked(contentType string) {
 		return
 	}
 	r.begun = true
-	h := r.call.w.Header()
-	h["Content-Type"] = []string{contentType}
+	r.call.header(typePlace, "Content-Type", contentType)
 	if r.stream != nil {
-		h["Cache-Control"] = noCache
+		r.call.w.Header()["Cache-Control"] = noCache
 	}
 	r.call.w.WriteHeader(http.StatusOK)
 }

@@ -195,7 +195,7 @@ func TestNullMembers(t *testing.T) {
 		{"kind":"llamacpp","name":"a","aliases":null,"model":{"path":"m","builtin":null,"sha256":null,"name":null,"size_bytes":null,"source_url":null,"license":null},
 			"mmproj":null,"n_ctx":null,"n_slots":null,"threads":null,"n_gpu_layers":null,"exact":null,"generate":null,"embed":null,"rerank":null,"embed_pooling":null,"embed_n_ctx":null,
 			"rerank_n_ctx":null,"max_stall_ms":null,"chat_template":null,"colour":null},
-		{"kind":"mock","name":"b","tokens":null,"token_delay_ms":null,"pre_stream_error":null,"mid_stream_drop_after":null,"emit_tool_use":null,
+		{"kind":"mock","name":"b","tokens":null,"token_delay_ms":null,"pre_stream_error":null,"mid_stream_drop_after":null,"emit_tool_use":null,"emit_tool_input":null,"emit_tool_once":null,
 			"ready_after_ms":null,"not_ready_after":null,"fail_first":null,"embed_dimensions":null,"v2":null,"vision":null,"audio":null,"tools":null,"unsupported":null}]}`, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestModels(t *testing.T) {
 
 func TestMockKnobs(t *testing.T) {
 	c, err := load(t, `{"backends":[{"kind":"mock","name":"m","tokens":[],"token_delay_ms":20,"pre_stream_error":"internal","mid_stream_drop_after":2,
-		"emit_tool_use":"f","thinking_tokens":["hm"],"ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
+		"emit_tool_use":"f","emit_tool_input":{"a":[1]},"emit_tool_once":true,"thinking_tokens":["hm"],"ready_after_ms":30,"not_ready_after":3,"fail_first":1,"embed_dimensions":4,"n_slots":1,
 		"v2":false,"embed":false,"rerank":false,"vision":true,"audio":true,"tools":true,"unsupported":["embed","rerank"]},
 		{"kind":"mock","name":"plain"}]}`, nil)
 	if err != nil {
@@ -280,8 +280,8 @@ func TestMockKnobs(t *testing.T) {
 	}
 	want := []*mock.Settings{{
 		Backend: mock.Backend{
-			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", Thoughts: []string{"hm"}, NotReadyAfter: 3,
-			FailFirst: 1, Dimensions: 4, NoEmbed: true, NoRerank: true, NoV2: true, Name: "m",
+			Tokens: []string{}, TokenDelay: 20 * time.Millisecond, PreStream: "internal", DropAfter: 2, ToolUse: "f", ToolInput: []byte(`{"a":[1]}`), ToolOnce: true, Thoughts: []string{"hm"},
+			NotReadyAfter: 3, FailFirst: 1, Dimensions: 4, NoEmbed: true, NoRerank: true, NoV2: true, Name: "m",
 		},
 		ReadyAfter: 30 * time.Millisecond, Vision: true, Audio: true, Tools: true,
 	}, {Backend: mock.Backend{Name: "plain"}, V2: true, Embed: true, Rerank: true}}
@@ -293,8 +293,11 @@ func TestMockKnobs(t *testing.T) {
 	if len(c.Warnings) > 0 {
 		t.Errorf("warnings %q", c.Warnings)
 	}
-	for _, knob := range []string{`"pre_stream_error":"tired"`, `"unsupported":["tired"]`} {
-		if _, err := load(t, `{"backends":[{"kind":"mock","name":"m",`+knob+`}]}`, nil); err == nil || !strings.Contains(err.Error(), "tired") {
+	for knob, want := range map[string]string{
+		`"pre_stream_error":"tired"`: "tired", `"unsupported":["tired"]`: "tired",
+		`"emit_tool_input":"{}"`: "backends[0].emit_tool_input must be an object", `"emit_tool_input":[]`: "must be an object", `"emit_tool_once":1`: "emit_tool_once",
+	} {
+		if _, err := load(t, `{"backends":[{"kind":"mock","name":"m",`+knob+`}]}`, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", knob, err)
 		}
 	}

@@ -1,6 +1,9 @@
 package regex
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // trim removes states without a way to the end, merges equal ones, and numbers the rest from
 // the start.
@@ -111,8 +114,9 @@ func (d *DFA) blocks(b *Budget) []int32 {
 		}
 	}
 	next := make([]int32, n)
+	seen := newHashes(n)
 	for range maxRounds {
-		index := make(map[uint64]int32, 2*count)
+		seen.clear()
 		for s := range n {
 			if s&15 == 0 && !b.Spend(0) {
 				return identity(n)
@@ -125,23 +129,52 @@ func (d *DFA) blocks(b *Budget) []int32 {
 				}
 				h = mix(h, v)
 			}
-			i, ok := index[h]
-			if !ok {
-				i = int32(len(index))
-				index[h] = i
-			}
-			next[s] = i
+			next[s] = seen.number(h)
 		}
 		block, next = next, block
-		if len(index) == count {
+		if seen.n == count {
 			if d.stable(block, count) {
 				return block
 			}
 			break
 		}
-		count = len(index)
+		count = seen.n
 	}
 	return identity(n)
+}
+
+// hashes numbers hashes in the order in which they come: a table with open addressing, as a map takes most of
+// the time of a round.
+type hashes struct {
+	keys    []uint64 // 0 is free
+	numbers []int32
+	n       int
+}
+
+// newHashes returns a table for up to n hashes.
+func newHashes(n int) *hashes {
+	size := 1 << bits.Len(uint(2*n))
+	return &hashes{keys: make([]uint64, size), numbers: make([]int32, size)}
+}
+
+func (t *hashes) clear() {
+	clear(t.keys)
+	t.n = 0
+}
+
+// number returns the number of a hash.
+func (t *hashes) number(h uint64) int32 {
+	h = max(h, 1)
+	mask := uint64(len(t.keys) - 1)
+	slot := h & mask
+	for t.keys[slot] != 0 && t.keys[slot] != h {
+		slot = (slot + 1) & mask
+	}
+	if t.keys[slot] == 0 {
+		t.keys[slot], t.numbers[slot] = h, int32(t.n)
+		t.n++
+	}
+	return t.numbers[slot]
 }
 
 // identity returns a block for each state.

@@ -74,7 +74,8 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 	}
 	joint, left, right := join(&x.alphabet, &y.alphabet)
 	d := &DFA{alphabet: joint}
-	index := map[[2]int32]int32{{0, 0}: 0}
+	index := newPairIndex(len(x.accept), len(y.accept))
+	index.add([2]int32{0, 0}, 0)
 	pairs := [][2]int32{{0, 0}}
 	for i := 0; i < len(pairs); i++ {
 		if !b.Spend(4*d.classes + 32) {
@@ -94,10 +95,10 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 				d.next = append(d.next, -1)
 				continue
 			}
-			to, ok := index[q]
-			if !ok {
+			to := index.find(q)
+			if to < 0 {
 				to = int32(len(pairs))
-				index[q] = to
+				index.add(q, to)
 				pairs = append(pairs, q)
 			}
 			d.next = append(d.next, to)
@@ -105,6 +106,38 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 	}
 	b.Free(32 * len(pairs))
 	return d.trim(b)
+}
+
+// A pairIndex has the numbers of pairs of states; -1 is a state behind the end. Few possible pairs have a
+// place each.
+type pairIndex struct {
+	width  int32
+	places []int32 // numbers plus one
+	other  map[[2]int32]int32
+}
+
+func newPairIndex(n, m int) *pairIndex {
+	const few = 1 << 13
+	if (n+1)*(m+1) > few {
+		return &pairIndex{other: make(map[[2]int32]int32)}
+	}
+	return &pairIndex{width: int32(m + 1), places: make([]int32, (n+1)*(m+1))}
+}
+
+func (x *pairIndex) add(p [2]int32, number int32) {
+	if x.places == nil {
+		x.other[p] = number + 1
+		return
+	}
+	x.places[(p[0]+1)*x.width+p[1]+1] = number + 1
+}
+
+// find returns the number of a pair; -1 is none.
+func (x *pairIndex) find(p [2]int32) int32 {
+	if x.places == nil {
+		return x.other[p] - 1
+	}
+	return x.places[(p[0]+1)*x.width+p[1]+1] - 1
 }
 
 // overlaps yields the ranges of two alphabets that have characters in common, in order.

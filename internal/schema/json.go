@@ -54,6 +54,12 @@ func (v *value) member(name string) *value {
 	return nil
 }
 
+// toPointer and fromPointer write and read a name in a JSON pointer.
+var (
+	toPointer   = strings.NewReplacer("~", "~0", "/", "~1")
+	fromPointer = strings.NewReplacer("~1", "/", "~0", "~")
+)
+
 // pointer returns the JSON pointer of the value.
 func (v *value) pointer() string {
 	if v.parent == nil {
@@ -61,7 +67,7 @@ func (v *value) pointer() string {
 	}
 	step := strconv.Itoa(v.index)
 	if v.parent.kind == jsonObject {
-		step = strings.NewReplacer("~", "~0", "/", "~1").Replace(v.parent.names[v.index])
+		step = toPointer.Replace(v.parent.names[v.index])
 	}
 	return v.parent.pointer() + "/" + step
 }

@@ -138,7 +138,7 @@ func (r *references) resolve(ref *value) (*value, error) {
 	}
 	v := root
 	for step := range strings.SplitSeq(u.Fragment[1:], "/") {
-		step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
+		step = fromPointer.Replace(step)
 		var next *value
 		if v.kind == jsonArray {
 			if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(v.items) {

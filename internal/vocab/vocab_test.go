@@ -3,6 +3,7 @@ package vocab_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -29,6 +30,9 @@ var schemas = []string{
 	`{"type":"object","patternProperties":{"^[ab]$":{"type":"integer"}},"additionalProperties":false,"minProperties":1}`,
 	`{"type":"object","additionalProperties":{"type":"boolean"},"properties":{"a":{},"ab":{"type":"string"}},"required":["ab"]}`,
 	`{"type":"number","minimum":-12,"maximum":100}`,
+	`{"type":"object","properties":{"xa":{},"b":{}},"patternProperties":{"^x":{"type":"integer"},"^x2.":{"maximum":3}}}`,
+	`{"type":"string","pattern":"^[$1a].*$"}`,
+	`{"type":"object","patternProperties":{"^[^x]{3}":{},"^.?.?[^a]":{"type":"null"}},"additionalProperties":false}`,
 	`{"anyOf":[{"type":"string","format":"date"},{"type":"object","properties":{"é":{"const":"\u0001\"\\日"}}}]}`,
 	`{"$ref":"#/$defs/tree","$defs":{"tree":{"type":"object","properties":{"v":{"type":"integer"},"next":{"$ref":"#/$defs/tree"}},"required":["v"],"additionalProperties":false}}}`,
 }
@@ -48,7 +52,7 @@ func drawVocab(t *rapid.T) *vocab.Vocab {
 	for b := range 256 {
 		tokens = append(tokens, vocab.Token{Bytes: []byte{byte(b)}})
 	}
-	pieces := []string{`a`, `b`, `x`, `"`, `":`, `",`, `{"`, `["`, ` `, "\n ", `1`, `2`, `12`, `,`, `true`, `null`, `é`, "\xe6\x97", `日`, `\`, `\u0001`, `ab`, `}`, `]`, `next`, `v`, `20`, `-0`}
+	pieces := []string{`$`, "\u2028", "\xe2", "\xa8", `a`, `b`, `x`, `"`, `":`, `",`, `{"`, `["`, ` `, "\n ", `1`, `2`, `12`, `,`, `true`, `null`, `é`, "\xe6\x97", `日`, `\`, `\u0001`, `ab`, `}`, `]`, `next`, `v`, `20`, `-0`}
 	for range rapid.IntRange(0, 60).Draw(t, "tokens") {
 		var text strings.Builder
 		for range rapid.IntRange(0, 5).Draw(t, "pieces") {
@@ -188,6 +192,31 @@ func TestCount(t *testing.T) {
 	}
 	if n := v.Count(append(text, 300)); n != 6 {
 		t.Errorf("Count = %d, want 6", n)
+	}
+}
+
+// States take plain characters if their ways do so together: names with a pattern and names without one.
+func TestPlain(t *testing.T) {
+	for source, test := range map[string]struct {
+		text string
+		want int
+	}{
+		`{"type":"object","properties":{"xa":{},"b":{}},"patternProperties":{"^x":{"type":"integer"}}}`:                  {`{"`, math.MaxInt32},
+		`{"type":"object","patternProperties":{"^x":{},"^xyz":{}}}`:                                                      {`{"xy`, math.MaxInt32},
+		`{"type":"object","patternProperties":{"^x":{}},"additionalProperties":false}`:                                   {`{"`, 0},
+		`{"type":"object","patternProperties":{"^[^x]{3}":{},"^.?.?[^a]":{"type":"null"}},"additionalProperties":false}`: {`{"`, math.MaxInt32},
+		`{"type":"object","patternProperties":{"^[^x]{3}$":{},"^.[^a].$":{"type":"null"}},"additionalProperties":false}`: {`{"`, 1},
+		`{"type":"string","pattern":"^\\$.*$"}`:                                                                          {`"$`, math.MaxInt32},
+		`{"type":"string","pattern":"^[^x]*$"}`:                                                                          {`"a`, 0},
+	} {
+		a := automaton.New(compile(t, source))
+		c := a.Open()
+		if !c.Feed([]byte(test.text)) {
+			t.Fatalf("%s: %s does not fit", source, test.text)
+		}
+		if n, _ := a.Plain(c.State()); n != test.want {
+			t.Errorf("%s behind %s: %d plain characters, want %d", source, test.text, n, test.want)
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ await run("tools, thinking and format", async () => {
   assert.deepEqual(answer.message.tool_calls[0].function.arguments, {});
   const again = [...messages, answer.message, { role: "tool", tool_name: "look", content: "a cat" }];
   assert.equal((await client.chat({ model: "gen", messages: again, tools })).message.content, "Hello");
-  assert.equal((await client.chat({ model: "think", messages, think: true })).message.thinking, "hmm");
+  assert.equal((await client.chat({ model: "thinks", messages, think: true })).message.thinking, "hm, so");
   assert.deepEqual(JSON.parse((await client.chat({ model: "json", messages, format: { type: "object" } })).message.content), { city: "Oslo" });
 });
 

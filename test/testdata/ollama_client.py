@@ -34,11 +34,11 @@ def lines(path, body):
 def answers_have_the_types_of_the_client():
     for path, kind, body in (
         ("/api/chat", ollama.ChatResponse, {"model": "gen", "messages": hi, "logprobs": True}),
-        ("/api/chat", ollama.ChatResponse, {"model": "think", "messages": hi, "think": True}),
+        ("/api/chat", ollama.ChatResponse, {"model": "thinks", "messages": hi, "think": True}),
         ("/api/chat", ollama.ChatResponse, {"model": "tool", "messages": hi}),
         ("/api/chat", ollama.ChatResponse, {"model": "gen", "messages": []}),
         ("/api/generate", ollama.GenerateResponse, {"model": "gen", "prompt": "hi"}),
-        ("/api/generate", ollama.GenerateResponse, {"model": "think", "prompt": "hi", "think": True}),
+        ("/api/generate", ollama.GenerateResponse, {"model": "thinks", "prompt": "hi", "think": True}),
         ("/api/generate", ollama.GenerateResponse, {"model": "gen", "prompt": ""}),
     ):
         for stream in (True, False):
@@ -90,11 +90,11 @@ def options_and_format():
 
 @case
 def thinking():
-    answer = client.chat("think", messages=hi, think=True)
-    assert (answer.message.thinking, answer.message.content) == ("hmm", "Hello"), answer
-    assert client.generate("think", prompt="hi", think="high").thinking == "hmm"
-    assert client.chat("think", messages=hi, think=False).message.thinking is None
-    again = client.chat("think", messages=hi + [answer.message] + hi)
+    answer = client.chat("thinks", messages=hi, think=True)
+    assert (answer.message.thinking, answer.message.content) == ("hm, so", "Hello"), answer
+    assert client.generate("thinks", prompt="hi", think="high").thinking == "hm, so"
+    assert client.chat("thinks", messages=hi, think=False).message.thinking is None
+    again = client.chat("thinks", messages=hi + [answer.message] + hi)
     assert again.message.content == "Hello"
 
 

@@ -37,7 +37,7 @@ func main() {
 type options struct {
 	maskbench, suite, vocab string
 	out, differ             string
-	every, most             int
+	every, most, slow       int
 	bytes, json, peer, list bool
 	python, lib             string
 }
@@ -51,6 +51,7 @@ func parse(args []string) (o options, err error) {
 	fs.StringVar(&o.out, "out", "", "write the report to `file`, too, as JSON")
 	fs.BoolVar(&o.json, "json", false, "print the report as JSON")
 	fs.BoolVar(&o.list, "list", false, "print each schema that is not right")
+	fs.IntVar(&o.slow, "slow", 0, "print the `n` schemas with the slowest masks, and those with the slowest compiles")
 	fs.IntVar(&o.every, "every", 1, "take each `n`th schema only")
 	fs.IntVar(&o.most, "most", 0, "take no more than `n` schemas; 0 is all")
 	fs.BoolVar(&o.bytes, "bytes", false, "follow the instances byte by byte, without masks: no times of masks, but a quick answer")

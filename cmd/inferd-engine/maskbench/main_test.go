@@ -50,7 +50,7 @@ var suite = map[string]string{
 func TestCounts(t *testing.T) {
 	var out bytes.Buffer
 	report := filepath.Join(t.TempDir(), "report.json")
-	err := run(t.Context(), []string{"--maskbench", files(t, data), "--suite", files(t, suite), "--bytes", "--list", "--out", report}, &out)
+	err := run(t.Context(), []string{"--maskbench", files(t, data), "--suite", files(t, suite), "--bytes", "--list", "--slow", "1", "--out", report}, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestCounts(t *testing.T) {
 	for _, want := range []string{
 		"refused b.json: /unevaluatedProperties: this keyword cannot be enforced",
 		`good rejected c.json: wrong order: stopped at "\":1}" behind "{\"b\":1,\"a"`,
-		"inferd, measured", "llguidance 2026-08, published", "llama.cpp, published", "6 tests: right 3",
+		"\ncompile ", "inferd, measured", "llguidance 2026-08, published", "llama.cpp, published", "6 tests: right 3",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())

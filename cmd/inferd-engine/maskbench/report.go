@@ -26,10 +26,11 @@ type report struct {
 	TheirStart spread         `json:"compile_ms_llguidance,omitzero"`
 	Memory     spread         `json:"memory_kib"`
 
-	masks, theirs     []time.Duration
-	start, theirStart []time.Duration
-	memory            []int
-	both, bothTheirs  [2]time.Duration // sum and number of masks of schemas that both compile
+	slowMasks, slowStarts []slow
+	masks, theirs         []time.Duration
+	start, theirStart     []time.Duration
+	memory                []int
+	both, bothTheirs      [2]time.Duration // sum and number of masks of schemas that both compile
 }
 
 // A row counts verdicts.
@@ -115,6 +116,10 @@ func (r *report) add(p *problem, ours, theirs outcome) {
 	}
 	r.masks, r.theirs = append(r.masks, ours.Masks...), append(r.theirs, theirs.Masks...)
 	r.start = append(r.start, ours.Start)
+	if len(ours.Masks) > 0 {
+		r.slowMasks = append(r.slowMasks, slow{p.name, slices.Max(ours.Masks)})
+	}
+	r.slowStarts = append(r.slowStarts, slow{p.name, ours.Start})
 	if theirs.Verdict != absent {
 		r.theirStart = append(r.theirStart, theirs.Start)
 	}
@@ -132,6 +137,20 @@ func (r *report) add(p *problem, ours, theirs outcome) {
 				sum[1]++
 			}
 		}
+	}
+}
+
+// A slow schema is one with its time: of its slowest mask, or of its compile.
+type slow struct {
+	name string
+	time time.Duration
+}
+
+// printSlow prints the n slowest.
+func printSlow(out io.Writer, what string, all []slow, n int) {
+	slices.SortFunc(all, func(x, y slow) int { return cmp.Compare(y.time, x.time) })
+	for _, s := range all[:min(n, len(all))] {
+		fmt.Fprintf(out, "%s %8.1f ms  %s\n", what, milli(s.time), s.name)
 	}
 }
 
@@ -191,6 +210,8 @@ func (r *report) write(out io.Writer, o options) error {
 		return err
 	}
 	r.print(out)
+	printSlow(out, "mask", r.slowMasks, o.slow)
+	printSlow(out, "compile", r.slowStarts, o.slow)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,10 @@ type Backend struct {
 	PreStream string
 	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
 	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none
+	ToolInput []byte // input of the call, an object of JSON; nil is {}
+	// ToolOnce limits the call to requests that offer the tool and have no result of a tool yet. All
+	// others are answered with text, so that a client that runs tools finishes.
+	ToolOnce bool
 	// Thoughts are tokens of thinking before the answer, if the request asks for thinking and
 	// the client accepts it.
 	Thoughts   []string
@@ -113,11 +118,15 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 			return b.cut(err, thought, emit)
 		}
 	}
-	if b.ToolUse != "" && t.Blocks {
+	if b.calls(t) {
 		if err := pause(ctx, b.TokenDelay); err != nil {
 			return b.cut(err, thought, emit)
 		}
-		if err := emit(&infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: []byte("{}"), Tokens: 1}); err != nil {
+		call := infer.ToolCall{ID: "mock-call-1", Name: b.ToolUse, Input: slices.Clone(b.ToolInput), Tokens: 1}
+		if call.Input == nil {
+			call.Input = []byte("{}")
+		}
+		if err := emit(&call); err != nil {
 			return err
 		}
 		return emit(b.done(infer.CalledTool, thought+1))
@@ -150,6 +159,24 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	done := b.done(infer.EndOfTurn, thought+len(tokens))
 	done.Unsatisfied = t.Choice.Mode == infer.ToolRequired || t.Choice.Mode == infer.ToolNamed
 	return emit(done)
+}
+
+// calls reports whether the answer to t is a call of the tool.
+func (b *Backend) calls(t *infer.Generate) bool {
+	if b.ToolUse == "" || !t.Blocks {
+		return false
+	}
+	if !b.ToolOnce {
+		return true
+	}
+	for _, m := range t.Messages {
+		for _, p := range m.Content {
+			if _, ran := p.(*infer.ResultPart); ran {
+				return false
+			}
+		}
+	}
+	return slices.ContainsFunc(t.Tools, func(tool infer.Tool) bool { return tool.Name == b.ToolUse })
 }
 
 // reveal reports the prompt, with one token for each of its bytes: those of the texts of a

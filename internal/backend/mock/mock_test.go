@@ -78,6 +78,8 @@ func TestBackend(t *testing.T) {
 
 func TestTasks(t *testing.T) {
 	typed := &infer.Generate{Blocks: true}
+	once, offered := &mock.Backend{ToolUse: "f", ToolOnce: true}, []infer.Tool{{Name: "g"}, {Name: "f"}}
+	ran := infer.Message{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "1", Content: []infer.Part{&infer.TextPart{Text: "r"}}}}}
 	must := &infer.Generate{Blocks: true, Choice: infer.ToolChoice{Mode: infer.ToolRequired}}
 	for name, test := range map[string]struct {
 		b    *mock.Backend
@@ -88,6 +90,12 @@ func TestTasks(t *testing.T) {
 		"not for clients of text":        {&mock.Backend{ToolUse: "f"}, &infer.Generate{}, "mock-response [mock 1]"},
 		"one had to be, and was":         {&mock.Backend{ToolUse: "f"}, must, "mock-call-1:f({}) [mock 1]"},
 		"one had to be, and was not":     {&mock.Backend{}, must, "mock-response [mock 1] unsatisfied"},
+		"with an input":                  {&mock.Backend{ToolUse: "f", ToolInput: []byte(`{"a":1}`)}, typed, `mock-call-1:f({"a":1}) [mock 1]`},
+		"once, if offered":               {once, &infer.Generate{Blocks: true, Tools: offered}, "mock-call-1:f({}) [mock 1]"},
+		"once, without an offer":         {once, typed, "mock-response [mock 1]"},
+		"once, with another offer":       {once, &infer.Generate{Blocks: true, Tools: offered[:1]}, "mock-response [mock 1]"},
+		"once, and it was called":        {once, &infer.Generate{Blocks: true, Tools: offered, Messages: []infer.Message{infer.TextMessage(infer.User, "a"), ran}}, "mock-response [mock 1]"},
+		"once, before a result":          {once, &infer.Generate{Blocks: true, Tools: offered, Messages: []infer.Message{infer.TextMessage(infer.User, "a")}}, "mock-call-1:f({}) [mock 1]"},
 		"it thinks":                      {&mock.Backend{Thoughts: []string{"h", "", "m"}}, &infer.Generate{Blocks: true, Thinking: infer.ThinkOn}, "<h><m>mock-response [mock 4]"},
 		"it thinks before a call":        {&mock.Backend{Thoughts: []string{"hm"}, ToolUse: "f"}, &infer.Generate{Blocks: true, Thinking: infer.ThinkOn}, "<hm>mock-call-1:f({}) [mock 2]"},
 		"it does not think unasked":      {&mock.Backend{Thoughts: []string{"hm"}}, typed, "mock-response [mock 1]"},

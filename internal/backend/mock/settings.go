@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/settings"
@@ -39,6 +41,7 @@ var rows = []settings.Setting[Settings]{
 	{Key: "pre_stream_error", Help: "`failure` of every request: not_ready, invalid_request, unavailable or internal", At: func(s *Settings) any { return &s.PreStream }},
 	{Key: "mid_stream_drop_after", Help: "`tokens` after which an answer ends without a terminal", At: func(s *Settings) any { return &s.DropAfter }},
 	{Key: "emit_tool_use", Help: "`name` of a tool that is called in place of text", At: func(s *Settings) any { return &s.ToolUse }},
+	{Key: "emit_tool_once", Help: "whether that tool is called only if the request offers it, and no tool has run yet", At: func(s *Settings) any { return &s.ToolOnce }},
 	{Key: "ready_after_ms", Help: "`milliseconds` until the entry is ready", Most: maxMS, Unit: time.Millisecond, At: func(s *Settings) any { return &s.ReadyAfter }},
 	{Key: "not_ready_after", Help: "`requests` after which the entry is not ready any longer", At: func(s *Settings) any { return &s.NotReadyAfter }},
 	{Key: "fail_first", Help: "`requests` that fail first, as unavailable", At: func(s *Settings) any { return &s.FailFirst }},
@@ -62,6 +65,7 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	s.Name, s.NoV2 = e.Name, !s.V2
 	s.Tokens = o.Texts("tokens")
 	s.Thoughts = o.Texts("thinking_tokens")
+	s.readInput(o)
 	if _, known := failures[s.PreStream]; !known && s.PreStream != "" {
 		o.Failf("pre_stream_error", "%.64q is not known", s.PreStream)
 	}
@@ -75,6 +79,18 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	return nil
 }
 
+// readInput reads the input of the tool call.
+func (s *Settings) readInput(o *settings.Object) {
+	const name = "emit_tool_input"
+	switch input := o.Take(name); {
+	case input == nil:
+	case input.Kind() != jsontext.KindBeginObject:
+		o.Failf(name, "must be an object")
+	default:
+		s.ToolInput = input
+	}
+}
+
 // FromFlags needs nothing: a mock has no model.
 func (s *Settings) FromFlags(e *backend.Entry, _ backend.ModelFlags) error {
 	s.Name = e.Name
@@ -86,13 +102,16 @@ func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
 	o.Child("model").Failf("", ": a mock has no model")
 }
 
-// Members returns the lists.
+// Members returns the members without a row.
 func (s *Settings) Members() map[string]any {
 	all := make(map[string]any)
 	for key, list := range map[string][]string{"tokens": s.Tokens, "thinking_tokens": s.Thoughts} {
 		if list != nil {
 			all[key] = list
 		}
+	}
+	if s.ToolInput != nil {
+		all["emit_tool_input"] = jsontext.Value(s.ToolInput)
 	}
 	var refused []string
 	for task, no := range map[string]bool{"embed": s.NoEmbed, "rerank": s.NoRerank} {

@@ -240,10 +240,13 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
+// emptyAnswer is more than most answers have beside their texts, in bytes.
+const emptyAnswer = 560
+
 // body returns the whole answer.
 func (a *Answer) body(ev *infer.Done) []byte {
 	w := &a.whole
-	dst := a.appendHead(make([]byte, 0, len(w.text)+len(w.calls)+2*len(w.thinking)+len(w.logprobs)+1024), "chat.completion")
+	dst := a.appendHead(make([]byte, 0, len(w.text)+len(w.calls)+2*len(w.thinking)+len(w.logprobs)+emptyAnswer), "chat.completion")
 	dst = append(dst, `,"choices":[{"index":0,"message":{"role":"assistant","content":`...)
 	if len(w.text) == 0 && a.calls > 0 {
 		dst = append(dst, "null"...)

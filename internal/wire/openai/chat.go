@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -85,11 +86,21 @@ func (m *ignoredMembers) by() map[string]jsontext.Value {
 	}
 }
 
+// spare has empty requests for the next ones to be read into.
+var spare sync.Pool
+
 // ReadChat reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are
 // faults, or for [ErrorOf].
 func ReadChat(body []byte) (*Chat, error) {
-	var m chatRequest
-	if err := wire.Unmarshal(body, &m); err != nil {
+	m, ok := spare.Get().(*chatRequest)
+	if !ok {
+		m = new(chatRequest)
+	}
+	defer func() {
+		*m = chatRequest{}
+		spare.Put(m)
+	}()
+	if err := wire.Unmarshal(body, m); err != nil {
 		return nil, err
 	}
 	gen := &infer.Generate{Blocks: true, Model: m.Model, Defaults: Defaults()}

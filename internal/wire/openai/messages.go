@@ -60,8 +60,8 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 		return web.Invalid("messages", "messages must not be empty")
 	}
 	var leading []string // texts of system messages at the start
-	for i, m := range messages {
-		at := place("messages", i)
+	for i := range messages {
+		m, at := &messages[i], place("messages", i)
 		if (m.Role == "system" || m.Role == "developer") && len(gen.Messages) == 0 {
 			parts, err := readContent(m.Content, at, gen)
 			if err != nil {

@@ -11,9 +11,10 @@ import (
 )
 
 // Defaults returns this interface's defaults. An answer may fill the context.
-func Defaults() infer.Defaults {
-	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
-}
+func Defaults() infer.Defaults { return defaults }
+
+// defaults are shared by all requests, which only read them.
+var defaults = infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 
 // sampling are the members of a request that choose tokens: those of OpenAI, and of llama.cpp's
 // server.

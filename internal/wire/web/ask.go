@@ -254,16 +254,15 @@ func AddSystem(texts []string, gen *infer.Generate) {
 // returns the parts of item i. member has the content; wrong is the text against any other, with a %s
 // for at.
 func ReadContent[T any](member, at, wrong string, content jsontext.Value, read func(i int, item *T) ([]infer.Part, error)) ([]infer.Part, error) {
-	empty := []infer.Part{&infer.TextPart{}}
+	text := new(infer.TextPart) // for a content without parts, too
 	if !Present(content) {
-		return empty, nil
+		return []infer.Part{text}, nil
 	}
 	if content.Kind() == jsontext.KindString {
-		var text string
-		if err := Decode(member, content, &text); err != nil {
+		if err := Decode(member, content, &text.Text); err != nil {
 			return nil, err
 		}
-		return []infer.Part{&infer.TextPart{Text: text}}, nil
+		return []infer.Part{text}, nil
 	}
 	var items []T
 	if wire.Unmarshal(content, &items) != nil {
@@ -278,7 +277,7 @@ func ReadContent[T any](member, at, wrong string, content jsontext.Value, read f
 		parts = append(parts, more...)
 	}
 	if len(parts) == 0 {
-		return empty, nil
+		return []infer.Part{text}, nil
 	}
 	return parts, nil
 }

@@ -1,0 +1,149 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// agentsVariable is the environment variable that has the agents run.
+const agentsVariable = "INFERD_TEST_AGENTS"
+
+// An agent is a coding agent that runs one task without a terminal.
+type agent struct {
+	client   string // as inferdctl client knows it; packages in testdata/pins
+	pins     string
+	tool     string // its shell
+	argument string // of the shell: the command
+	settings string // file below the home folder that gets the text of inferdctl
+	command  string // for sh, with the path of the packages' programs in front; the task is $1
+	variable []string
+	// word returns the agent's last word, from its output.
+	word func(t *testing.T, out string) string
+}
+
+var agents = []agent{
+	{
+		client: "codex", pins: "codex", tool: "exec_command", argument: "cmd",
+		settings: ".codex/config.toml",
+		command:  `exec codex exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox "$1"`,
+		word: func(t *testing.T, out string) (word string) {
+			for _, event := range lines(t, out) {
+				if item, ok := event["item"].(map[string]any); ok && event["type"] == "item.completed" && item["type"] == "agent_message" {
+					word, _ = item["text"].(string)
+				}
+			}
+			return word
+		},
+	},
+	{
+		client: "opencode", pins: "opencode", tool: "bash", argument: "command",
+		settings: ".config/opencode/opencode.json",
+		command:  `exec opencode run --format json "$1"`,
+		variable: []string{"OPENCODE_DISABLE_MODELS_FETCH=1", "OPENCODE_DISABLE_AUTOUPDATE=1"},
+		word: func(t *testing.T, out string) (word string) {
+			for _, event := range lines(t, out) {
+				if part, ok := event["part"].(map[string]any); ok && event["type"] == "text" {
+					word, _ = part["text"].(string)
+				}
+			}
+			return word
+		},
+	},
+	{
+		client: "claude", pins: "claude", tool: "Bash", argument: "command",
+		settings: "claude.sh",
+		command:  `. ~/claude.sh && exec claude -p --output-format json --allowedTools Bash -- "$1"`,
+		word: func(t *testing.T, out string) string {
+			all := lines(t, out)
+			word, _ := all[len(all)-1]["result"].(string)
+			return word
+		},
+	},
+}
+
+// lines returns the lines of an output that are objects of JSON.
+func lines(t *testing.T, out string) (all []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(out) {
+		var object map[string]any
+		if json.Unmarshal([]byte(line), &object) == nil {
+			all = append(all, object)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("no JSON in %q", out)
+	}
+	return all
+}
+
+// Agents run a tool and finish their task, with the settings that inferdctl prints.
+func TestAgents(t *testing.T) {
+	if os.Getenv(agentsVariable) == "" {
+		t.Skip("run by make test-agents")
+	}
+	for _, a := range agents {
+		t.Run(a.client, func(t *testing.T) {
+			packages, ok := tryNode(t, a.pins)
+			if !ok {
+				t.Skip("no agent")
+			}
+			input := encode(t, map[string]string{a.argument: "echo run by " + a.client + " > made.txt", "description": "makes a file"})
+			d := startOffline(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["pine","apple"],"prompt_tokens":7,
+				"emit_tool_use":"`+a.tool+`","emit_tool_input":`+input+`,"emit_tool_once":true}]}`)
+			d.waitReady()
+			home, work := t.TempDir(), t.TempDir()
+			a.configure(t, d, home)
+			out, errs := a.run(t, d, packages, home, work)
+			if word := a.word(t, out); word != "pineapple" {
+				t.Errorf("its last word is %q:\n%s%s", word, out, errs)
+			}
+			if made, err := os.ReadFile(filepath.Join(work, "made.txt")); err != nil || string(made) != "run by "+a.client+"\n" {
+				t.Errorf("the tool made %q, %v:\n%s%s", made, err, out, errs)
+			}
+			refused, failed := d.records("http_request_refused"), d.records("http_request_error_mid_stream")
+			if len(d.records("http_request_done")) < 2 || len(refused)+len(failed) > 0 {
+				t.Errorf("refused %v, failed %v", refused, failed)
+			}
+		})
+	}
+}
+
+// configure writes the settings of the agent as inferdctl prints them.
+func (a agent) configure(t *testing.T, d *daemon, home string) {
+	t.Helper()
+	text, err := d.beside(t.Context(), filepath.Join(bin, "inferdctl"), "client", a.client, "--addr", d.httpAddr(), "--model", "gen").Output()
+	if err != nil {
+		t.Fatalf("inferdctl client %s: %v", a.client, err)
+	}
+	file := filepath.Join(home, a.settings)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run gives the agent its task, in an environment of its own.
+func (a agent) run(t *testing.T, d *daemon, packages, home, work string) (stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	cmd := d.beside(ctx, "sh", "-c", a.command, "sh", "Make the file made.txt.")
+	cmd.Dir = work
+	cmd.Env = append([]string{
+		"PATH=" + filepath.Join(packages, "node_modules", ".bin") + ":" + os.Getenv("PATH"),
+		"HOME=" + home, "TMPDIR=" + t.TempDir(), "SHELL=/bin/sh",
+	}, a.variable...)
+	out, errs := &output{}, &output{}
+	cmd.Stdout, cmd.Stderr = out, errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	return out.String(), errs.String()
+}
