@@ -18,7 +18,7 @@ import (
 // The answers of the scripted model: to a question, and to the result of a tool.
 const (
 	scriptedText  = "I look it up."
-	scriptedInput = `{"city":"Köln <b>&","days":3}`
+	scriptedInput = `{"city": "Köln <b>&", "days": 3}`
 	scriptedReply = "It is sunny there."
 )
 
@@ -64,7 +64,7 @@ func scripted(t *testing.T, template string) (path string) {
 		Controls: []string{"<|first|>", "<|second|>", "<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
 		Recitals: []builtin.Recital{
 			{After: "<|first|>", Skip: skip, Tokens: []string{
-				"<think>", "\nHm", ".\n", "</think>", "\n\n", "I look", " it", " up.", "\n", "<tool_call>", "\n{\"na", `me": "get`, `_weather", "arguments": `, `{"city":"K`, "\xc3", "\xb6", `ln <b>&`, `","days":3}`, "}\n", "</tool_call>",
+				"<think>", "\nHm", ".\n", "</think>", "\n\n", "I look", " it", " up.", "\n", "<tool_call>", "\n{\"na", `me": "get`, `_weather", "arguments": `, `{"city": "K`, "\xc3", "\xb6", `ln <b>&`, `", "days": 3}`, "}\n", "</tool_call>",
 			}},
 			{After: "<|second|>", Skip: skip, Tokens: []string{"It is", " sunny", " there."}},
 		},

@@ -200,11 +200,23 @@ func (a *Answer) Force(text []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if a.ending || len(text) == 0 || !a.cursor.Fits(text) || k.compiler.vocab.Count(text) > a.left {
+	if a.ending || len(text) == 0 || !a.cursor.Fits(text) || !a.leaves(text) {
 		return false
 	}
 	a.forced, a.rest = true, text
 	return true
+}
+
+// leaves reports whether a text leaves room for an end. The shortest end from here is at least as long as that behind the
+// text, but for a token that crosses its border.
+func (a *Answer) leaves(text []automaton.Symbol) bool {
+	v := a.constraint.compiler.vocab
+	room := a.left - v.Count(text)
+	if a.constraint.auto.Cost(a.cursor.State()) < room { // in bytes
+		return true
+	}
+	end, ok := a.cursor.Shortest(4 * maxShortest)
+	return ok && v.Count(end)+1 <= room
 }
 
 // lost handles a token of the mask that does not fit, which is an internal error. It decides the rest of
