@@ -21,7 +21,7 @@ var (
 // bounds. Its first error stays: a compiler calls [Budget.Spend] in its loops, gives up the
 // loop when that is false, and looks at [Budget.Err] once at the end.
 type Budget struct {
-	Time  time.Duration // 0 means DefaultTime, from the first Spend on
+	Time  time.Duration // 0 means DefaultTime, from the first Spend on, without the time in Yield
 	Bytes int           // 0 means DefaultBytes
 	Yield func()        // if not nil, called about every 100 µs
 
@@ -67,6 +67,7 @@ func (b *Budget) look() {
 	if b.Yield != nil && now.Sub(b.yielded) > 100*time.Microsecond {
 		b.Yield()
 		b.yielded = time.Now()
+		b.begin = b.begin.Add(b.yielded.Sub(now)) // others' work does not count
 	}
 }
 
