@@ -47,74 +47,92 @@ func (s *Speech) notation() *schema.Notation {
 // shapedNotation is notation without the template's white space and order.
 func (s *Speech) shapedNotation() *schema.Notation {
 	p := &s.Dialect.Calls.Param
-	writers := make(map[*automaton.Builder]*writer)
-	on := func(b *automaton.Builder) *writer {
-		w := writers[b]
-		if w == nil {
-			w = s.writer(b)
-			writers[b] = w
-		}
-		return w
-	}
-	write := func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
-		return on(b).fixed(text, 0, next)
-	}
+	x := &notes{Speech: s, writers: make(map[*automaton.Builder]*writer)}
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return &schema.Notation{
 			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator,
-			Write: func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
-				if text != p.Middle && text != p.MiddleJSON {
-					return write(b, text, next)
-				}
-				// White space that the template writes belongs to the tag where it comes, and never to the value.
-				core := strings.TrimSpace(text)
-				if space := trailing(text, core); space != "" {
-					spaced := on(b).exact(s.symbols(space), b.Mark(automaton.Commit, next))
-					if next = b.Alt(next, spaced); s.strict() {
-						next = spaced
-					}
-				}
-				return write(b, leading(text, core)+core, next)
-			},
-			End: func(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
-				// The tag ends a raw value wherever it stands.
-				core := strings.TrimSpace(p.Close)
-				next = write(b, trailing(p.Close, core), next)
-				end := func(mark automaton.Mark) automaton.Node {
-					if json {
-						mark = markJSON
-					}
-					return write(b, core, b.Mark(automaton.Commit|mark, next))
-				}
-				space := leading(p.Close, core)
-				switch {
-				case space == "":
-					return end(markRaw)
-				case s.strict():
-					return on(b).exact(s.symbols(space), end(markLine))
-				}
-				return b.Alt(end(markRaw), on(b).exact(s.symbols(space), end(markLine)))
-			},
+			Write: x.tag, End: x.endOfValue,
 		}
 	case dialect.Python:
 		return &schema.Notation{
 			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close,
-			Null: "None", False: "False", True: "True", Write: write,
+			Null: "None", False: "False", True: "True", Write: x.write,
 		}
 	case dialect.Literal:
 		return &schema.Notation{
 			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close, Quote: p.Quote,
-			Write: func(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
-				if text == p.Quote {
-					next = b.Mark(automaton.Commit, next)
-				}
-				return write(b, text, next)
-			},
+			Write: x.quoted,
 		}
 	case dialect.NoCalls, dialect.Object, dialect.Array, dialect.Named:
 	}
 	return nil
+}
+
+// notes write the markers of a notation into grammars.
+type notes struct {
+	*Speech
+	writers map[*automaton.Builder]*writer
+}
+
+// on returns the writer of a grammar.
+func (x *notes) on(b *automaton.Builder) *writer {
+	w := x.writers[b]
+	if w == nil {
+		w = x.writer(b)
+		x.writers[b] = w
+	}
+	return w
+}
+
+func (x *notes) write(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	return x.on(b).fixed(text, 0, next)
+}
+
+// quoted writes a marker of literals.
+func (x *notes) quoted(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	if text == x.Dialect.Calls.Param.Quote {
+		next = b.Mark(automaton.Commit, next)
+	}
+	return x.write(b, text, next)
+}
+
+// tag writes a tag in front of a value, or another marker. White space that the template writes
+// belongs to the tag where it comes, and never to the value.
+func (x *notes) tag(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	if p := &x.Dialect.Calls.Param; text != p.Middle && text != p.MiddleJSON {
+		return x.write(b, text, next)
+	}
+	core := strings.TrimSpace(text)
+	if space := trailing(text, core); space != "" {
+		spaced := x.on(b).exact(x.symbols(space), b.Mark(automaton.Commit, next))
+		if next = b.Alt(next, spaced); x.strict() {
+			next = spaced
+		}
+	}
+	return x.write(b, leading(text, core)+core, next)
+}
+
+// endOfValue writes the tag behind a value, which is JSON or raw.
+func (x *notes) endOfValue(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
+	text := x.Dialect.Calls.Param.Close
+	core := strings.TrimSpace(text)
+	next = x.write(b, trailing(text, core), next)
+	end := func(mark automaton.Mark) automaton.Node {
+		if json {
+			mark = markJSON
+		}
+		return x.write(b, core, b.Mark(automaton.Commit|mark, next))
+	}
+	space := leading(text, core)
+	if space == "" {
+		return end(markRaw)
+	}
+	spaced := x.on(b).exact(x.symbols(space), end(markLine))
+	if x.strict() {
+		return spaced
+	}
+	return b.Alt(end(markRaw), spaced) // the tag ends a raw value wherever it stands
 }
 
 func leading(text, core string) string { return text[:strings.Index(text, core)] }
