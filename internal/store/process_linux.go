@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,8 +18,9 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// birth is the start time of a process, in ticks since the boot; 0 if there is no such process or
-// its start is unknown. Pid and birth together identify a process.
+// birth is the start time of a process, in ticks since the boot; 0 if there is no such process, if
+// it has ended and only its parent has not waited for it yet, or if its start is unknown. Pid and
+// birth together identify a process.
 func birth(pid int) uint64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -26,7 +28,7 @@ func birth(pid int) uint64 {
 	}
 	// The second field is the program's name in parentheses, and may contain anything.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
+	if len(fields) < 20 || slices.Contains([]string{"Z", "X", "x"}, string(fields[0])) {
 		return 0
 	}
 	ticks, err := strconv.ParseUint(string(fields[19]), 10, 64)
