@@ -1,12 +1,9 @@
 package engine_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
@@ -84,85 +81,6 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 		return nil
 	})
 	return h, err
-}
-
-// declared returns a tool for each kind of schemas.
-func declared() (tools []infer.Tool) {
-	for i, schema := range schemasOfTools {
-		tools = append(tools, infer.Tool{Name: fmt.Sprintf("tool_%d", i), Description: "d", Schema: []byte(schema)})
-	}
-	return tools
-}
-
-var schemasOfTools = []string{
-	`{"type":"object","properties":{"city":{"type":"string","maxLength":12},"days":{"type":"integer","minimum":1,"maximum":14}},"required":["city"],"additionalProperties":false}`,
-	`{"type":"object","properties":{"a":{"enum":["x","y",null]},"b":{"type":"array","items":{"type":"number"},"maxItems":3}},"required":["b"],"additionalProperties":false}`,
-	`{"type":"object","properties":{"when":{"type":"string","format":"date"},"who":{"type":"object","properties":{"name":{"type":"string","maxLength":5}},"required":["name"],"additionalProperties":false}},"required":["when","who"],"additionalProperties":false}`,
-	`{"type":"object","additionalProperties":false}`,
-	`{"type":"object","properties":{"code":{"type":"string","pattern":"^[A-Z]{3}-[0-9]+$","maxLength":9},"ok":{"type":"boolean"}},"required":["code"],"additionalProperties":false}`,
-}
-
-// validate checks the calls of an answer with a judge of its own.
-func validate(t *testing.T, tools []infer.Tool, calls []infer.ToolCall) {
-	t.Helper()
-	for i, c := range calls {
-		if want := fmt.Sprintf("tc-%d", i+1); c.ID != want {
-			t.Errorf("call %d has the id %q", i, c.ID)
-		}
-		var schema any
-		for _, tool := range tools {
-			if tool.Name == c.Name {
-				if err := json.Unmarshal(tool.Schema, &schema); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if schema == nil {
-			t.Fatalf("%q is not declared", c.Name)
-		}
-		judge := jsonschema.NewCompiler()
-		judge.AssertFormat()
-		if err := judge.AddResource("tool.json", schema); err != nil {
-			t.Fatal(err)
-		}
-		s, err := judge.Compile("tool.json")
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := jsonschema.UnmarshalJSON(strings.NewReader(string(c.Input)))
-		if err != nil {
-			t.Fatalf("%s: %v", c.Input, err)
-		}
-		if err := s.Validate(value); err != nil {
-			t.Errorf("%s%s: %v", c.Name, c.Input, err)
-		}
-	}
-}
-
-// Random weights call declared tools with arguments that validate, in every dialect.
-func TestRandomCallsValidate(t *testing.T) {
-	for family := range dialecttest.Fixtures() {
-		if testing.Short() && family != "hermes" && family != "gemma4" {
-			continue
-		}
-		t.Run(family, func(t *testing.T) {
-			e := speaking(t, "tiny", family)
-			tools := declared()
-			for seed := range uint32(2) {
-				gen := user("call", 300)
-				gen.Blocks, gen.Tools, gen.Choice = true, tools, infer.ToolChoice{Mode: infer.ToolRequired}
-				gen.Sampling = infer.Sampling{Temperature: new(1.0), Seed: &seed}
-				h := hear(t, e, gen)
-				if len(h.calls) == 0 || h.done.Unsatisfied {
-					t.Errorf("seed %d: no call, %+v: %q", seed, h.done, h.text.String())
-				}
-				validate(t, tools, h.calls)
-				if h.done.Out > 300 || h.done.Reason != infer.CalledTool && h.done.Reason != infer.Length {
-					t.Errorf("%d tokens, %s", h.done.Out, h.done.Reason)
-				}
-			}
-		})
-	}
 }
 
 // A demanded call comes even if the model ends its turn by a text.
