@@ -64,7 +64,7 @@ func compileWith(tb testing.TB, source string, specials []string) *chat.Template
 	tb.Helper()
 	key := compiledKey{source, specials != nil}
 	if found, ok := compiled.Load(key); ok {
-		return found.(*chat.Template) //nolint:errcheck // it has no others
+		return found.(*chat.Template)
 	}
 	tmpl, err := chat.New(source, specials, "<bos>", "<eos>")
 	if err != nil {

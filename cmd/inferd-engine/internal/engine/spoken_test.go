@@ -5,22 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/engine"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
-
-// speaking loads a model with the dialect of a family.
-func speaking(t *testing.T, model, family string) *engine.Engine {
-	t.Helper()
-	e := load(t, model, batch.Limits{Context: 8192, Batch: 256, Sequences: 4})
-	texts := e.Model.TokenTexts()
-	e.Markers, e.Ends = speech.NewMarkers(texts.Markers), texts.Ends
-	e.Dialect = dialecttest.Fixtures()[family]
-	return e
-}
 
 // A heard is an answer with all its parts.
 type heard struct {
