@@ -139,22 +139,7 @@ func (d *daemon) together(leaf string, n, each int, ask func(net.Conn, *bufio.Re
 	return all
 }
 
-func askV2(nc net.Conn, r *bufio.Reader) error {
-	if _, err := io.WriteString(nc, questions[v2Leaf]); err != nil {
-		return err
-	}
-	for {
-		line, err := r.ReadSlice('\n')
-		switch {
-		case err != nil:
-			return err
-		case bytes.HasPrefix(line, []byte(`{"type":"done"`)):
-			return nil
-		case bytes.HasPrefix(line, []byte(`{"type":"error"`)):
-			return fmt.Errorf("it said %s", line)
-		}
-	}
-}
+func askV2(nc net.Conn, r *bufio.Reader) error { return askLines(nc, r, v2Leaf) }
 
 var shortChat = chatOf("")
 

@@ -121,8 +121,11 @@ func (d *daemon) askMany(n int) error {
 	return nil
 }
 
-func askShort(nc net.Conn, r *bufio.Reader) error {
-	if _, err := io.WriteString(nc, questions[v1Leaf]); err != nil {
+func askShort(nc net.Conn, r *bufio.Reader) error { return askLines(nc, r, v1Leaf) }
+
+// askLines sends the short request of a socket of lines, and reads its answer.
+func askLines(nc net.Conn, r *bufio.Reader, leaf string) error {
+	if _, err := io.WriteString(nc, questions[leaf]); err != nil {
 		return err
 	}
 	for {

@@ -13,47 +13,16 @@ const declared = `[{"name":"read_file","description":"Reads a file","input_schem
 	`{"name":"run","description":"Runs a command","input_schema":{"type":"object","properties":` +
 	`{"command":{"type":"string"},"timeout_s":{"type":"number"}},"required":["command"]}}]`
 
-// tooled measures the rate of one and four streams of text with tools that may be called, beside the same server's
-// without tools: in turns, and in the reverse order in every second round. The prompts have equally many tokens.
+// tooled measures the rate of streams of text with tools that may be called, beside those without.
+// The prompts have equally many tokens.
 func (p *peers) tooled() error {
-	streams := []int{1, 4}
-	servers := p.inferds(inferdOptions{})
-	results, err := serveInTurns(p, servers, p.rounds(), func(s *side) ([][]float64, error) {
+	return p.beside("tools", func(s *side) (func(n, with int) (float64, error), error) {
 		requests, err := p.alike(s)
 		if err != nil {
 			return nil, err
 		}
-		all := make([][]float64, len(streams))
-		for round := range p.size(9, 3) {
-			for i, n := range streams {
-				var rates [2]float64
-				for k := range requests {
-					if round%2 == 1 {
-						k = 1 - k
-					}
-					p.rest()
-					if rates[k], err = p.rateOf(s, n, requests[k]); err != nil {
-						return nil, fmt.Errorf("%d streams: %w", n, err)
-					}
-				}
-				all[i] = append(all[i], rates[1]/rates[0])
-			}
-		}
-		return all, nil
+		return func(n, with int) (float64, error) { return p.rateOf(s, n, requests[with]) }, nil
 	})
-	if err != nil {
-		return err
-	}
-	for b, c := range servers {
-		for i, n := range streams {
-			var ratios []float64
-			for _, r := range results[b] {
-				ratios = append(ratios, r[i]...)
-			}
-			p.report(fmt.Sprintf("%s: %d streams with tools, of those without", c.name, n), ">= 0.97, aim 1.00", "%s", spread(ratios))
-		}
-	}
-	return nil
 }
 
 // alike returns a request without tools and one with tools, whose prompts are equally long.

@@ -1,0 +1,47 @@
+package main
+
+import "fmt"
+
+// beside measures the rate of one and four streams with an addition to their requests, what, beside
+// the same server's without: in turns, and in the reverse order in every second round. on prepares a
+// server; its result measures the rate of n streams without the addition (0) or with it (1).
+func (p *peers) beside(what string, on func(s *side) (rate func(n, with int) (float64, error), err error)) error {
+	streams := []int{1, 4}
+	servers := p.inferds(inferdOptions{})
+	results, err := serveInTurns(p, servers, p.rounds(), func(s *side) ([][]float64, error) {
+		rate, err := on(s)
+		if err != nil {
+			return nil, err
+		}
+		all := make([][]float64, len(streams))
+		for round := range p.size(9, 3) {
+			for i, n := range streams {
+				var rates [2]float64
+				for k := range rates {
+					if round%2 == 1 {
+						k = 1 - k
+					}
+					p.rest()
+					if rates[k], err = rate(n, k); err != nil {
+						return nil, fmt.Errorf("%d streams: %w", n, err)
+					}
+				}
+				all[i] = append(all[i], rates[1]/rates[0])
+			}
+		}
+		return all, nil
+	})
+	if err != nil {
+		return err
+	}
+	for b, c := range servers {
+		for i, n := range streams {
+			var ratios []float64
+			for _, r := range results[b] {
+				ratios = append(ratios, r[i]...)
+			}
+			p.report(fmt.Sprintf("%s: %d streams with %s, of those without", c.name, n, what), ">= 0.97, aim 1.00", "%s", spread(ratios))
+		}
+	}
+	return nil
+}
