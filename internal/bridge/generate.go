@@ -137,8 +137,8 @@ func (c *call) ignored(names []string) {
 	}
 }
 
-// exchange has a task answered, as a stream if the call's reply has one, else by collect. The connection watches its client by itself, so
-// the context need not end with that of net/http.
+// exchange has a task answered, as a stream if the call's reply has one, else by collect. The
+// connection watches its client by itself, so the context need not end with that of net/http.
 func (c *call) exchange(collect collector, task infer.Task, salt string) {
 	ctx := c.r.Context()
 	if c.conn != nil {
