@@ -184,6 +184,8 @@ func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) erro
 	}
 	web.Open(c.models)
 	d.ready(ctx, c) // 7. ready
+	lowerHeap := raiseHeap()
+	defer lowerHeap()
 	<-ctx.Done()
 	d.log.LogAttrs(ctx, slog.LevelInfo, "draining")
 	return context.Cause(ctx)
