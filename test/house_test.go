@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // bin is the folder of the programs that TestMain builds.
@@ -130,16 +132,7 @@ func startProgram(t *testing.T, program, dir string, args ...string) *daemon {
 	return d
 }
 
-// shortDir returns a temporary folder with a short name, as sockets need.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "if")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
+func shortDir(t *testing.T) string { return shortdir.New(t) }
 
 func (d *daemon) socket(leaf string) string { return filepath.Join(d.dir, leaf) }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/quota"
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
@@ -105,11 +106,7 @@ func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 // serve listens on TCP and on a Unix socket until the test ends.
 func (h *house) serve() *house {
 	h.t.Helper()
-	dir, err := os.MkdirTemp("", "b")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(h.t)
 	h.path = filepath.Join(dir, "http.sock")
 	local, err := net.Listen("unix", h.path)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/control"
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/shortdir"
 	wire "github.com/inferd-go/inferd/internal/wire/control"
 )
 
@@ -26,11 +26,7 @@ const waitLimit = 20 * time.Second
 // returns stops it and waits for its end.
 func serve(t *testing.T, retry func(context.Context, string) error) (path string, end func() error) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "c") // the name of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(t)
 	path = filepath.Join(dir, "control.sock")
 	ln, err := net.Listen("unix", path)
 	if err != nil {

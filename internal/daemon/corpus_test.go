@@ -13,6 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/corpus"
 	"github.com/inferd-go/inferd/internal/daemon"
 	"github.com/inferd-go/inferd/internal/paths"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // TestCorpus plays every transcript of spec/corpus against a daemon in this process, in whole
@@ -50,11 +51,7 @@ func TestCorpus(t *testing.T) {
 // serve runs a daemon with that config until the test ends. It returns once it is ready.
 func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "d") // names of sockets must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(t)
 	t.Setenv("INFERD_LOG_DIR", filepath.Join(dir, "logs"))
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {

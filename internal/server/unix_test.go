@@ -22,6 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/server"
+	"github.com/inferd-go/inferd/internal/shortdir"
 	v1 "github.com/inferd-go/inferd/internal/wire/v1"
 )
 
@@ -41,11 +42,7 @@ type house struct {
 
 func serveUnix(t *testing.T, srv *server.Server) *house {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "s") // names of sockets must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortdir.New(t)
 	h := &house{t: t, path: filepath.Join(dir, "s")}
 	ln, err := net.Listen("unix", h.path)
 	if err != nil {
