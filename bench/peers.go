@@ -50,6 +50,7 @@ type peers struct {
 	probes, requests int
 	backlog          time.Duration
 	crowd            bool
+	tcp              bool // rows d and e go over HTTP on loopback TCP
 
 	callers map[[2]int]*load.Caller
 	servers []*side
@@ -121,6 +122,7 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
 	fs.BoolVar(&p.crowd, "crowd", false, "row j: also 4 users of 1,000 connections")
 	fs.Float64Var(&p.patience, "patience", 1, "`factor` of the time limits of rows")
+	fs.BoolVar(&p.tcp, "tcp", false, "rows d and e over HTTP on loopback TCP, without llama.cpp's programs")
 	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
 	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of the callers, as root")
 	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
@@ -137,7 +139,16 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	p.requests = orElse(p.requests, p.size(10_000, 600))
 	p.backlog = orElse(p.backlog, time.Duration(p.size(60, 12))*time.Second)
 	p.root = os.Geteuid() == 0
+	if p.tcp {
+		withLlama = false
+		if *keys == "" {
+			*keys = "d,e"
+		}
+	}
 	chosen, err = choose(*keys)
+	if i := slices.IndexFunc(chosen, func(r row) bool { return r.key != "d" && r.key != "e" }); p.tcp && i >= 0 {
+		return nil, "", false, fmt.Errorf("row %s is not measured over TCP", chosen[i].key)
+	}
 	return chosen, before, withLlama, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,10 +50,18 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 			peerContext, orElse(o.slots, peerSlots), p.threads, orElse(o.model, p.model), more)
 	}
 	config := filepath.Join(p.bin, "config.json")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `{"backends":[%s]}`, o.backends), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, `{"backends":[%s],"http":{"open":%t}}`, o.backends, p.tcp), 0o600); err != nil {
 		return nil, err
 	}
 	args := []string{"--config", config}
+	address := ""
+	if p.tcp {
+		var err error
+		if address, err = freeAddress(); err != nil {
+			return nil, err
+		}
+		args = append(args, "--http", address)
+	}
 	if o.queueDepth > 0 {
 		args = append(args, "--queue-depth", fmt.Sprint(o.queueDepth), "--queue-total", fmt.Sprint(4*o.queueDepth))
 	}
@@ -61,6 +70,9 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 		return nil, err
 	}
 	s := &side{name: b.name, target: load.Target{Dialect: load.V2, Path: filepath.Join(d.dir, v2Leaf)}, stop: d.stop, daemon: d}
+	if p.tcp {
+		s.target = load.Target{Dialect: load.Chat, Path: address}
+	}
 	s.running = func() (int, error) {
 		stats, err := d.stats()
 		return stats.Running, err
@@ -75,6 +87,15 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 		}
 	}
 	return s, nil
+}
+
+// freeAddress returns an address of loopback TCP that nothing uses.
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
 }
 
 // stop stops a server before the end of its row.

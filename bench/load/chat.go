@@ -39,10 +39,19 @@ func (c *chat) ask(ctx context.Context, r *Request) error {
 		return err
 	}
 	c.usage = event{}
-	return c.post(ctx, "/v1/chat/completions", text)
+	err = c.post(ctx, "/v1/chat/completions", text)
+	if errors.Is(err, errFull) {
+		c.usage.code = "queue_full"
+		return nil
+	}
+	return err
 }
 
 func (c *chat) next() (event, error) {
+	if c.usage.code != "" { // there is no stream
+		c.usage.last = true
+		return c.usage, c.end()
+	}
 	data, err := c.data()
 	if err != nil {
 		return event{}, err

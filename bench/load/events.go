@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 )
 
 // events is a connection that sends requests over HTTP, and reads streams of events.
@@ -22,11 +23,18 @@ type events struct {
 func overHTTP(t Target) events {
 	return events{client: http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", t.Path)
+			network := "tcp"
+			if filepath.IsAbs(t.Path) {
+				network = "unix"
+			}
+			return new(net.Dialer).DialContext(ctx, network, t.Path)
 		},
 		DisableCompression: true,
 	}}}
 }
+
+// errFull reports that a queue of the server is full.
+var errFull = errors.New("the server: 429")
 
 // post sends a request.
 func (c *events) post(ctx context.Context, path string, body []byte) error {
@@ -45,6 +53,9 @@ func (c *events) post(ctx context.Context, path string, body []byte) error {
 		return err
 	}
 	c.body, c.lines = resp.Body, bufio.NewReader(resp.Body)
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return errFull
+	}
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
 		return fmt.Errorf("the server: %s: %s", resp.Status, text)

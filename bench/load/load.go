@@ -33,7 +33,7 @@ const (
 // A Target is a Unix socket and its dialect.
 type Target struct {
 	Dialect Dialect
-	Path    string
+	Path    string // of a socket; a chat's may also be HOST:PORT
 }
 
 // A Request is a request to generate. For the built-in models each byte of its text is one token.
