@@ -211,7 +211,7 @@ func (p *peers) measure(ctx context.Context, chosen []row) error {
 	return nil
 }
 
-// choose returns the rows with those keys, or all rows without keys.
+// choose returns the rows with the given keys, separated by commas, or all rows if keys is empty.
 func choose(keys string) ([]row, error) {
 	if keys == "" {
 		return table, nil
@@ -288,7 +288,8 @@ func (p *peers) others() (float64, error) {
 			return 0, 0, err
 		}
 		first, _, _ := strings.Cut(string(raw), "\n")
-		// user nice system idle iowait irq softirq steal; guests are in user.
+		// user nice system idle iowait irq softirq steal; the guest times behind them are counted
+		// in user and nice already.
 		for i, field := range strings.Fields(strings.TrimPrefix(first, "cpu"))[:8] {
 			n, err := strconv.ParseFloat(field, 64)
 			if err != nil {

@@ -126,7 +126,8 @@ func buildReference(ctx context.Context, cargo string) (string, error) {
 	return program, os.RemoveAll(target)
 }
 
-// A rival is a daemon with the command line of the reference.
+// A rival is a daemon that takes the command line of the reference: inferd, the reference, or an
+// older build of inferd.
 type rival struct{ name, program string }
 
 // A lone holds the figures of one run of a daemon.

@@ -14,7 +14,8 @@ const (
 	documents = 5
 )
 
-// vectors compares each vector, and each score, with the one of the same text alone.
+// vectors compares the vectors of a batch, and the scores of a ranking, with those of the same
+// texts in requests of their own.
 func (a *answers) vectors([]subject) error {
 	for _, v := range []struct {
 		model, more string

@@ -106,7 +106,8 @@ func TestForeignLibraries(t *testing.T) {
 	}
 }
 
-// The folder of "make engine" is refused if a library in it has been changed.
+// The libraries that "make engine" installs are refused if one was changed or is missing, or if
+// every user can write to one or to their folder.
 func TestChangedLibrary(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(dir string) error

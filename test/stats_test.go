@@ -165,8 +165,8 @@ func (s *screen) resize() {
 
 var escapes = regexp.MustCompile(`\x1b(\[[0-9;?<=>]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()].|[=>78])`)
 
-// shows waits until the screen matches. It resizes the terminal before each look, since only a
-// complete redraw can be read.
+// shows waits until the screen matches pattern. It resizes the terminal every 200 ms, since only a
+// complete redraw can be matched.
 func (s *screen) shows(pattern string) {
 	s.t.Helper()
 	re := regexp.MustCompile(pattern)

@@ -256,7 +256,8 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// A full backend delays no other backend, and the sum of all is bounded as well.
+// A full backend does not delay requests for other backends, and Active bounds the running requests
+// of all backends together.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(2, 100)

@@ -41,7 +41,8 @@ func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	return g.serve(ctx, t, emit)
 }
 
-// wait returns nil when t has been admitted.
+// wait waits until t is admitted. It returns an error if t is refused, its deadline passes or ctx
+// ends.
 func (g *Gate) wait(ctx context.Context, t *ticket) error {
 	came := time.Now()
 	var late <-chan time.Time

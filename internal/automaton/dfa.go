@@ -22,7 +22,7 @@ type Edge struct {
 	To     int32
 }
 
-// Size returns the bytes that the DFA occupies.
+// Size returns the size of the DFA in bytes, without the tables that are computed on first use.
 func (d *DFA) Size() int {
 	return 4*len(d.First) + 8*len(d.Edges) + len(d.Accept) + 4*len(d.Plain)
 }

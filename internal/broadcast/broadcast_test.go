@@ -66,8 +66,8 @@ func open(t *testing.T, initial status.Event) *server {
 	return s
 }
 
-// waitGoroutines waits until there are no more than before: then the goroutines of all
-// connections have ended and closed them.
+// waitGoroutines waits until at most before goroutines run. Then all connections are closed, and
+// their goroutines have ended.
 func waitGoroutines(t *testing.T, before int) {
 	t.Helper()
 	for end := time.Now().Add(waitLimit); runtime.NumGoroutine() > before; runtime.Gosched() {

@@ -91,7 +91,7 @@ func (r *Record) count(task infer.Task) {
 	}
 }
 
-// rank records the number of the n scores that the client gets.
+// rank records how many of the n scores the client gets.
 func (r *Record) rank(task infer.Task, n int) {
 	if rerank, ok := task.(*infer.Rerank); ok && rerank.TopN > 0 {
 		n = min(n, rerank.TopN)

@@ -143,8 +143,9 @@ func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 }
 
 // overParkLimit reports whether a caller or its user has so many parked and stalled requests that a
-// new one must not preempt another. Otherwise a caller could bypass its queue limit by using many
-// client names or programs, and every request that has begun takes room in an engine.
+// new one must not preempt another. Otherwise a caller could bypass its queue limit with many
+// client names, or a user with many programs, and every request that has begun holds KV in an
+// engine.
 func (m *Machine[T]) overParkLimit(r *Request[T]) bool {
 	limit := max(m.Limits.Depth, r.at.slots)
 	return r.caller.preempted() >= limit || r.caller.of.preempted() >= max(limit, m.Limits.Total/2)

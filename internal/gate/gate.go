@@ -185,7 +185,8 @@ func (m *Machine[T]) Arrive(r *Request[T], b Backend) (moved []*Request[T]) {
 	return m.Assign(r, b)
 }
 
-// Charge records the text generated for a running or parked request.
+// Charge charges a running or parked request for the tokens and the sampling cost that it has used
+// so far.
 func (m *Machine[T]) Charge(now time.Time, r *Request[T], u Usage) {
 	used := u.Tokens + u.Cost
 	if used == r.charged || r.state != Running && r.state != Parked {

@@ -183,7 +183,8 @@ func TestChangedFolders(t *testing.T) {
 	}
 }
 
-// A library that changes between two starts is hashed again, also if its size and its time stay.
+// A library that changes between two checks is hashed again, even if its size and modification time
+// stay the same.
 func TestChangedBetweenStarts(t *testing.T) {
 	dir := copied(t)
 	f := &libraries.Folder{Path: dir, Version: paths.EngineVersion, Packaged: true}

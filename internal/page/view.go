@@ -53,7 +53,8 @@ func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 	return v
 }
 
-// mine reports whether a client may see a caller: all of its user, or with a key those of the key.
+// mine reports whether a client may see a caller: a client with a key sees only the caller of that
+// key, any other client all callers of its user.
 func mine(c stats.Caller, peer infer.Peer) bool {
 	if peer.Key != "" {
 		return c.User == peer.User && c.Program == peer.Key

@@ -256,7 +256,8 @@ func (c *closer) reset() {
 	c.out, c.done = c.out[:0], false
 }
 
-// add follows a node. Begin says that no character has come.
+// add collects in out the nodes that are reached from at without a character, and sets done if a
+// match is among them. begin means that no character has been read, so that ^ matches.
 func (c *closer) add(at int32, begin bool) {
 	c.work = append(c.work[:0], at)
 	for len(c.work) > 0 {

@@ -201,9 +201,8 @@ func TestBackground(t *testing.T) {
 	}
 }
 
-// A new user gets a slot at once while others hold all slots and have more jobs waiting,
-// however deep their queues are and however often it returns, as long as it takes no more than
-// its share.
+// A user without debt gets a slot at once while others hold all slots and have long queues, however
+// often it returns, as long as it takes no more than its share.
 func TestNewcomer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		slots := rapid.IntRange(1, 6).Draw(t, "slots")

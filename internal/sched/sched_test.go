@@ -110,8 +110,8 @@ func TestIneligible(t *testing.T) {
 	}
 }
 
-// The usage of a flow while others waited is kept while any job waits or runs, and dropped
-// afterwards.
+// Usage that a flow had while others waited counts against it until no job waits or runs. Then it
+// is dropped.
 func TestDebt(t *testing.T) {
 	var q sched.Queue[string]
 	three := func() {

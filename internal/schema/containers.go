@@ -5,7 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// items returns the arrays of prefixItems, items and additionalItems.
+// items returns the values that prefixItems, items and additionalItems of v allow. Values that are
+// not arrays are among them.
 func (c *compiler) items(v *value) (expr, error) {
 	a := anyArrs
 	prefix, rest := v.member("prefixItems"), v.member("items")

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// build returns the set of a schema of the document: the intersection of its keywords, in the
-// order in which they stand.
+// build returns the set of values that a schema of the document allows: the intersection of the
+// sets of its keywords, taken in the order of the document.
 func (c *compiler) build(v *value) (*set, error) {
 	if v.kind != jsonObject {
 		return nil, &fault{origin{v, ""}, errors.New("a schema is an object, true or false")}

@@ -108,7 +108,7 @@ func (c *compiler) literalParts(s *set, v *value) error {
 	return nil
 }
 
-// union returns the numbers of languages, which it overwrites.
+// union returns the union of the DFAs in numbers, whose elements it overwrites.
 func (c *compiler) union(numbers []*regex.DFA) *regex.DFA {
 	if len(numbers) == 0 {
 		return regex.None()

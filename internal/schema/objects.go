@@ -208,7 +208,7 @@ func (w *objectWriter) surelyMeets(m *meeting, x *way, name *string) bool {
 	return x.others && (x.names == nil || x.names == m.names) && w.surely(m.value, x.value)
 }
 
-// meet returns a member that meets a need in one way. It is false if there is none.
+// meet returns the part of m that meets a need by way x. It reports false if that part is empty.
 func (w *objectWriter) meet(m meeting, x *way, name *string) (meeting, bool) {
 	switch {
 	case name != nil && !x.has(*name), name == nil && !x.others:

@@ -26,7 +26,7 @@ func compile(tb testing.TB, source string) *automaton.Grammar {
 	return s.Grammar
 }
 
-// Each schema with texts that it takes and texts that it refuses, as they stand.
+// Each schema takes the texts in yes and refuses those in no, byte for byte.
 func TestTexts(t *testing.T) {
 	for source, test := range map[string]struct{ yes, no []string }{
 		`true`: {

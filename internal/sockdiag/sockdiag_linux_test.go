@@ -244,7 +244,7 @@ func TestListenerOf(t *testing.T) {
 	}
 }
 
-// The listener of another user has its uid.
+// ListenerOf returns the uid of the other user for a listener that is not ours.
 func TestListenerOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")

@@ -238,8 +238,8 @@ func openRegular(path string) (*os.File, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// verify compares the first file with a digest. It reads the file only if it is not known to be
-// unchanged since it was verified.
+// verify returns an error unless the first file has the digest want. It does not read a file that
+// is unchanged since that digest was recorded, unless s.Paranoid is set.
 func (s *Store) verify(ctx context.Context, m *Model, want string, phase func(status.Phase)) error {
 	if len(m.Files) == 1 {
 		m.Digest = want

@@ -41,7 +41,7 @@ type toolCall struct {
 	} `json:"function"`
 }
 
-// ReadChat reads the body of a chat, which has been weighed (see [wire.Weigh]).
+// ReadChat decodes the body of a chat request. The caller must have checked it with [wire.Weigh].
 func ReadChat(body []byte) (*Request, error) {
 	var m struct {
 		common

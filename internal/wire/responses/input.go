@@ -190,7 +190,7 @@ const sealPrefix = "inferd1."
 // seen the text.
 func seal(text []byte) string { return sealPrefix + base64.StdEncoding.EncodeToString(text) }
 
-// unseal returns the thinking that was sealed, empty if another server has done it.
+// unseal returns the thinking in a sealed form, or an empty text if seal has not made that form.
 func unseal(sealed string) string {
 	text, ours := strings.CutPrefix(sealed, sealPrefix)
 	if !ours {

@@ -103,7 +103,7 @@ func ErrorOf(err error) *Error {
 // Present reports whether a member is there and not null.
 func Present(v jsontext.Value) bool { return len(v) > 0 && v.Kind() != jsontext.KindNull }
 
-// Decode decodes a member of a request, or a part of it.
+// Decode decodes value, a member of a request or a part of one, into v. Its error names member.
 func Decode(member string, value jsontext.Value, v any) error {
 	if err := wire.Unmarshal(value, v); err != nil {
 		return Invalid(member, "%s: it has the wrong form", member)

@@ -51,7 +51,7 @@ func compile(tb testing.TB, source string) *chat.Template {
 	return compileWith(tb, source, specials)
 }
 
-// A compiledKey names a template that [compileWith] keeps.
+// A compiledKey identifies a template in compiled.
 type compiledKey struct {
 	source string
 	cut    bool // it has special tokens

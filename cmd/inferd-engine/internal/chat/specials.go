@@ -128,8 +128,8 @@ func (s *specials) guard(text string, n nonce) string {
 	return b.String()
 }
 
-// edges returns the beginning and the end of text without surrounding white space, which
-// templates trim. An edge is -1 if no spelling can cross it into other text.
+// edges returns the offsets at which text begins and ends without the surrounding white space,
+// which templates trim. An offset is -1 if no spelling can cross it into other text.
 func (s *specials) edges(text string) (head, tail int) {
 	head, tail = -1, -1
 	core := strings.TrimSpace(text)

@@ -270,7 +270,8 @@ func equalJSON(a, b string) bool {
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// greedy asks with tools, for the likeliest tokens.
+// greedy returns a request with tools. It sets no temperature, so the engine takes the likeliest
+// tokens.
 func greedy(tools []infer.Tool) *infer.Generate {
 	return &infer.Generate{
 		Messages: []infer.Message{infer.TextMessage(infer.User, "Please call.")}, Tools: tools,

@@ -19,7 +19,7 @@ func (s *Speech) certainByToken() bool {
 	return begin != "" && s.Dialect.Next == "" && s.symbols(begin)[0] >= 256
 }
 
-// certain reports whether a call is certain at its first symbol.
+// certain reports whether the first symbol of a call already shows that it is a call and not text.
 func (s *Speech) certain() bool {
 	return s.Dialect.Next != "" || s.certainByToken() || s.demands() && s.Dialect.Calls.Alone
 }
