@@ -13,7 +13,22 @@ type guard struct {
 	atBegin   int     // nodes at begin
 	tentative bool    // between begin and commit or rollback
 	tried     []scope // the scopes at try
+
+	// Places from which no way leads to a new spelling, as long as no node is dropped or taken back. Without
+	// them each token of a mask with white space before a name would search again.
+	closed  map[place]struct{}
+	renewed int // of the automaton, to which the places belong
 }
+
+// A place is a state of the automaton and a node of a trie, before or behind the first byte that counts.
+type place struct {
+	state   State
+	at      int32
+	started bool
+}
+
+// mostClosed bounds the places that a guard remembers.
+const mostClosed = 4096
 
 // A scope is a trie of spellings and the place of the present one in it.
 type scope struct {
@@ -50,6 +65,14 @@ func (g *guard) commit() {
 	g.tentative = false
 	if len(g.scopes) == 0 {
 		g.nodes = g.nodes[:0]
+		g.forget()
+	}
+}
+
+// forget forgets the closed places.
+func (g *guard) forget() {
+	if len(g.closed) > 0 {
+		clear(g.closed)
 	}
 }
 
@@ -62,6 +85,9 @@ func (g *guard) rollback() {
 
 // undo takes changes of nodes back, from one of the log on, and drops nodes from one on.
 func (g *guard) undo(change, node int) {
+	if change < len(g.log) || node < len(g.nodes) {
+		g.forget()
+	}
 	for _, c := range slices.Backward(g.log[change:]) {
 		g.nodes[c.at] = c.old
 	}
@@ -137,8 +163,14 @@ func (g *guard) advance(a *Automaton, s State, b byte) State {
 	if m&Begin != 0 {
 		top.recording, top.at, top.started, top.fresh = true, top.root, false, false
 	}
-	if top.recording && !top.fresh && top.any && !g.open(a, s, top.at, top.started) {
-		return Dead
+	if top.recording && !top.fresh && top.any {
+		if g.renewed != a.renewed {
+			g.renewed = a.renewed
+			g.forget()
+		}
+		if !g.open(a, place{s, top.at, top.started}) {
+			return Dead
+		}
 	}
 	return s
 }
@@ -173,35 +205,43 @@ func (g *guard) finish(top *scope) bool {
 	return true
 }
 
-// open reports whether a state and a node of the trie lead to a new spelling, or to the end of a spelling
-// that may be repeated.
-func (g *guard) open(a *Automaton, s State, at int32, started bool) bool {
-	if a.states[s].end || a.states[s].tokens {
+// open reports whether a place leads to a new spelling, or to the end of a spelling that may be repeated.
+func (g *guard) open(a *Automaton, p place) bool {
+	if a.states[p.state].end || a.states[p.state].tokens {
 		return true
+	}
+	if _, closed := g.closed[p]; closed {
+		return false
 	}
 	for i := range 256 {
 		b := byte(i + 0x21) // white space last
-		next := a.Next(s, b)
+		next := a.Next(p.state, b)
 		if next == Dead {
 			continue
 		}
 		st := &a.states[next]
 		if st.marks&End != 0 || st.marks&Close != 0 {
-			if !started || !g.nodes[at].final || st.sure&End == 0 {
+			if !p.started || !g.nodes[p.at].final || st.sure&End == 0 {
 				return true
 			}
 			continue
 		}
-		if !started && isSpace(b) {
-			if g.open(a, next, at, false) {
+		if !p.started && isSpace(b) {
+			if g.open(a, place{next, p.at, false}) {
 				return true
 			}
 			continue
 		}
-		child := g.child(at, b)
-		if child == 0 || g.open(a, next, child, true) {
+		child := g.child(p.at, b)
+		if child == 0 || g.open(a, place{next, child, true}) {
 			return true
 		}
+	}
+	if g.closed == nil {
+		g.closed = make(map[place]struct{})
+	}
+	if len(g.closed) < mostClosed {
+		g.closed[p] = struct{}{}
 	}
 	return false
 }

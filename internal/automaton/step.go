@@ -11,10 +11,15 @@ func (a *Automaton) Next(s State, b byte) State {
 	if s <= 0 {
 		return Dead
 	}
-	if t := a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes+int(a.g.class[b])]; t != 0 {
+	if t := a.Known(s, b); t != 0 {
 		return t
 	}
 	return a.step(s, b)
+}
+
+// Known is Next of a state that is not dead, if the transition has been used before; else 0.
+func (a *Automaton) Known(s State, b byte) State {
+	return a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes+int(a.g.class[b])]
 }
 
 // Fits returns the bytes that fit next.
