@@ -10,6 +10,9 @@ import (
 // last change of generations, half for those of the one before.
 const keptBytes = 2 << 20
 
+// mostFound is the number of tokens, for each word of a mask, from which on a mask is kept whole.
+const mostFound = 2
+
 // kept has masks by state, in two generations: a mask of the older generation moves to the
 // younger one when it is used; a full younger generation becomes the older one.
 type kept struct {
@@ -55,8 +58,8 @@ func (k *kept) add(s automaton.State, m *keptMask) {
 // keep keeps the mask of the last walk.
 func (m *Masks) keep(s automaton.State, mask []uint64) *keptMask {
 	k := &keptMask{base: m.base, guarded: slices.Clone(m.guarded)}
-	if len(m.found) <= 2*len(mask) {
-		k.tokens = slices.Clone(m.found)
+	if m.count < len(m.found) {
+		k.tokens = slices.Clone(m.found[:m.count])
 	} else {
 		k.whole = slices.Clone(mask)
 	}
@@ -80,8 +83,8 @@ func (m *Masks) restore(k *keptMask, mask []uint64) {
 	}
 }
 
-// Bytes returns the memory of the kept masks.
-func (m *Masks) Bytes() int { return m.kept.bytes + m.kept.oldBytes }
+// Bytes returns the memory of the kept masks and of the walk.
+func (m *Masks) Bytes() int { return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) }
 
 // Forget drops the kept masks.
 func (m *Masks) Forget() { m.kept.forget() }

@@ -1,6 +1,10 @@
 package vocab
 
-import "github.com/inferd-go/inferd/internal/automaton"
+import (
+	"math"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
 
 // Masks makes the masks of the cursors of one automaton over one vocabulary.
 type Masks struct {
@@ -10,20 +14,27 @@ type Masks struct {
 	v *Vocab
 	a *automaton.Automaton
 
-	ends     []int32 // the walk: of each open subtree, its end
-	states   []automaton.State
-	found    []int32 // tokens of the last walk, with flags, but for those of a ready mask
-	base     int     // the group of the ready mask; -1 is none
-	guarded  []int32 // tokens of the last walk that pass marks of guards
-	kept     kept
-	renewed  int
-	pathEnds []int32
-	paths    []automaton.Spelling
+	kept    kept
+	renewed int
+
+	// Of the last walk.
+	states  []automaton.State // by depth: those along the path
+	parts   [groups + 1]*trie // what is walked
+	base    int               // the group of the ready mask; -1 is none
+	count   int               // tokens that fit, but for those of the ready mask
+	found   []int32           // these tokens, with flags; all of them if there are fewer than found has places
+	guarded []int32           // tokens that pass marks of guards
+
+	paths []automaton.Spelling // by depth: finished spellings of a guard
 }
 
 // NewMasks returns the masks of an automaton over a vocabulary.
 func NewMasks(v *Vocab, a *automaton.Automaton) *Masks {
-	return &Masks{v: v, a: a, renewed: a.Renewed()}
+	return &Masks{
+		v: v, a: a, renewed: a.Renewed(),
+		states: make([]automaton.State, v.most+1), paths: make([]automaton.Spelling, v.most+1),
+		found: make([]int32, mostFound*v.Words()+1),
+	}
 }
 
 // Next follows a token: its bytes, or its id where the grammar names that. If it does not fit
@@ -107,13 +118,10 @@ func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 
 // walkAll walks the groups that the state does not take or refuse as a whole.
 func (m *Masks) walkAll(s automaton.State, mask []uint64) {
-	m.found, m.guarded, m.base = m.found[:0], m.guarded[:0], -1
+	m.count, m.guarded, m.base = 0, m.guarded[:0], -1
 	plain, only := m.a.Plain(s)
 	switch {
 	case m.Plainly || plain == 0:
-		clear(mask)
-		m.walk(&m.v.all, s, mask)
-		return
 	case plain >= m.v.longest:
 		m.base = groups - 1
 	case plain >= 32:
@@ -121,13 +129,29 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 	default:
 		m.base = min(plain, single) - 1
 	}
-	copy(mask, m.v.ready[m.base])
-	s = m.walk(&m.v.rest, s, mask)
-	for g := m.base + 1; g < groups; g++ {
-		if only && (g < single || g == single && plain <= single || g > single && plain <= 32) {
-			continue // too long, all of them
+	parts := m.parts[:0]
+	if m.base >= 0 {
+		parts = append(parts, &m.v.rest)
+		nodes := len(m.v.rest.nodes)
+		for g := m.base + 1; g < groups; g++ {
+			if only && (g < single || g == single && plain <= single || g > single && plain <= 32) {
+				continue // too long, all of them
+			}
+			parts = append(parts, &m.v.plain[g])
+			nodes += len(m.v.plain[g].nodes)
 		}
-		s = m.walk(&m.v.plain[g], s, mask)
+		if nodes > len(m.v.all.nodes) { // the groups share fewer beginnings
+			m.base = -1
+		}
+	}
+	if m.base < 0 {
+		parts = append(parts[:0], &m.v.all)
+		clear(mask)
+	} else {
+		copy(mask, m.v.ready[m.base])
+	}
+	for _, t := range parts {
+		s = m.walk(t, s, mask)
 	}
 }
 
@@ -143,71 +167,77 @@ func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State 
 	return s
 }
 
-// walkPart walks the subtree behind one byte.
+// walkPart walks the subtree behind one byte. Half of a walk's time would be branches that the processor cannot
+// foresee, so there are few: the state before a node is found by its depth, and nodes without a token set no bit.
 func (m *Masks) walkPart(nodes []node, s automaton.State, mask []uint64) automaton.State {
-	a := m.a
-	m.ends, m.states = m.ends[:0], append(m.states[:0], s)
-	passed := -1 // the depth from which on the path has passed a mark of a guard
-	count := a.States()
+	a, states, found, count := m.a, m.states, m.found, m.count
+	guarded := a.Grammar().Guarded()
+	const nowhere = math.MaxInt
+	passed := nowhere // the depth at which the path has passed a mark of a guard
+	states[0] = s
 	for i := 0; i < len(nodes); {
-		for k := len(m.ends); k > 0 && int(m.ends[k-1]) <= i; k = len(m.ends) {
-			m.ends, m.states = m.ends[:k-1], m.states[:k]
-			if passed >= k {
-				passed = -1
-			}
+		n := &nodes[i]
+		depth := int(n.depth)
+		next := a.Known(states[depth], n.b)
+		if next == 0 {
+			next = m.step(depth, n.b)
 		}
-		n := nodes[i]
-		end := i + int(n.size>>byteBits)
-		next := a.Next(m.states[len(m.states)-1], byte(n.size))
 		if next == automaton.Dead {
-			i = end
+			i += int(n.size)
 			continue
 		}
-		if passed < 0 && a.Guarding(next) {
-			passed = len(m.ends) + 1
-		}
-		if n.token >= 0 {
+		i++
+		states[depth+1] = next
+		id := n.token &^ flags
+		has := uint64(^n.token&none) / none
+		mask[id>>6] |= has << (id & 63)
+		found[min(count, len(found)-1)] = n.token
+		count += int(has)
+		if n.token&twinned != 0 {
 			m.v.set(mask, n.token)
-			m.found = append(m.found, n.token)
-			if passed >= 0 {
-				m.guarded = append(m.guarded, n.token&^twinned)
-			}
 		}
-		if i++; i < end {
-			m.ends, m.states = append(m.ends, int32(end)), append(m.states, next)
-		} else if passed > len(m.ends) {
-			passed = -1
-		}
-		if a.States() != count {
-			if a.Full() {
-				a.Renew(m.states)
+		if guarded {
+			if depth <= passed {
+				passed = nowhere
 			}
-			count = a.States()
+			if passed == nowhere && a.Guarding(next) {
+				passed = depth
+			}
+			if passed != nowhere && has != 0 {
+				m.guarded = append(m.guarded, id)
+			}
 		}
 	}
-	return m.states[0]
+	m.count = count
+	return states[0]
+}
+
+// step makes the transition behind the path of the walk. The automaton may begin anew.
+func (m *Masks) step(depth int, b byte) automaton.State {
+	next := m.a.Next(m.states[depth], b)
+	if m.a.Full() {
+		m.states[depth+1] = next
+		m.a.Renew(m.states[:depth+2])
+		next = m.states[depth+1]
+	}
+	return next
 }
 
 // follow checks the tokens along the finished spellings of the guard: beyond them every
 // token of the mask fits.
 func (m *Masks) follow(c *automaton.Cursor, at automaton.Spelling, nodes []node, mask []uint64) {
-	m.pathEnds, m.paths = m.pathEnds[:0], append(m.paths[:0], at)
+	m.paths[0] = at
 	for i := 0; i < len(nodes); {
-		for k := len(m.pathEnds); k > 0 && int(m.pathEnds[k-1]) <= i; k = len(m.pathEnds) {
-			m.pathEnds, m.paths = m.pathEnds[:k-1], m.paths[:k]
-		}
-		n := nodes[i]
-		end := i + int(n.size>>byteBits)
-		next, ok := c.Follow(m.paths[len(m.paths)-1], byte(n.size))
+		n := &nodes[i]
+		next, ok := c.Follow(m.paths[n.depth], n.b)
 		if !ok {
-			i = end
+			i += int(n.size)
 			continue
 		}
-		if id := n.token &^ twinned; n.token >= 0 && Has(mask, id) && !c.Try(m.v.tokens[id]) {
+		i++
+		m.paths[n.depth+1] = next
+		if id := n.token &^ flags; n.token&none == 0 && Has(mask, id) && !c.Try(m.v.tokens[id]) {
 			m.v.clear(mask, id)
-		}
-		if i++; i < end {
-			m.pathEnds, m.paths = append(m.pathEnds, int32(end)), append(m.paths, next)
 		}
 	}
 }

@@ -35,12 +35,21 @@ const (
 
 // A node of a trie, in depth-first order.
 type node struct {
-	token int32  // that ends here, with twinned if others have its bytes; -1 is none
-	size  uint32 // nodes of the subtree in the upper 24 bits, the byte in the lower 8
+	token int32  // that ends here, with flags
+	size  int32  // nodes of the subtree
+	depth uint16 // bytes before this one
+	b     byte
 }
 
-// twinned is a flag of a token: others have the same bytes.
-const twinned = 1 << 30
+// Flags of the token of a node.
+const (
+	twinned = 1 << 30 // others have the same bytes
+	none    = 1 << 29 // there is no token; the id is 0
+	flags   = twinned | none
+)
+
+// maxToken is the number of bytes of a token that a node can tell.
+const maxToken = 1<<16 - 1
 
 // A trie is the nodes of some tokens, and for each byte the first node behind it: those of its
 // subtree end where those of the next byte begin.
@@ -48,11 +57,6 @@ type trie struct {
 	nodes []node
 	first [257]int32
 }
-
-const (
-	byteBits = 8
-	maxNodes = 1<<(32-byteBits) - 1
-)
 
 // A Vocab is the vocabulary of a model. It is immutable.
 type Vocab struct {
@@ -67,7 +71,7 @@ type Vocab struct {
 	twins   map[int32][]int32
 }
 
-// New makes a vocabulary. Tokens without bytes fit nowhere. Of tokens with the same bytes, as
+// New makes a vocabulary. Tokens without bytes, or of more than 65,535, fit nowhere. Of tokens with the same bytes, as
 // byte fallback has, all fit where one does. A large vocabulary takes some 0.3 s: yield, unless it is nil,
 // is called about every 100 µs.
 func New(tokens []Token, yield func()) *Vocab {
@@ -77,7 +81,7 @@ func New(tokens []Token, yield func()) *Vocab {
 	for i, t := range tokens {
 		pause()
 		v.tokens[i], v.control[i] = t.Bytes, t.Control
-		if !t.Control && len(t.Bytes) > 0 {
+		if !t.Control && len(t.Bytes) > 0 && len(t.Bytes) <= maxToken {
 			order = append(order, int32(i))
 		}
 	}
@@ -163,20 +167,20 @@ func (v *Vocab) trie(ids []int32, pause func()) (t trie) {
 		for len(open) > depth {
 			at := open[len(open)-1]
 			open = open[:len(open)-1]
-			nodes[at].size |= uint32(min(len(nodes)-at, maxNodes)) << byteBits
+			nodes[at].size = int32(len(nodes) - at)
 		}
 	}
 	for _, id := range ids {
 		pause()
-		p := v.tokens[id&^twinned]
+		p := v.tokens[id&^flags]
 		common := 0
 		for common < len(p) && common < len(last) && p[common] == last[common] {
 			common++
 		}
 		end(common)
-		for _, b := range p[common:] {
+		for depth := common; depth < len(p); depth++ {
 			open = append(open, len(nodes))
-			nodes = append(nodes, node{token: -1, size: uint32(b)})
+			nodes = append(nodes, node{token: none, depth: uint16(depth), b: p[depth]})
 		}
 		nodes[len(nodes)-1].token = id
 		last = p
@@ -186,8 +190,8 @@ func (v *Vocab) trie(ids []int32, pause func()) (t trie) {
 	at := 0
 	for b := range 256 {
 		t.first[b] = int32(at)
-		if at < len(nodes) && byte(nodes[at].size) == byte(b) {
-			at += int(nodes[at].size >> byteBits)
+		if at < len(nodes) && nodes[at].b == byte(b) {
+			at += int(nodes[at].size)
 		}
 	}
 	t.first[256] = int32(at)
@@ -258,16 +262,16 @@ func (t *trie) match(text []automaton.Symbol) (id int32, longest int) {
 		if text[depth] >= 256 {
 			break
 		}
-		for at < end && automaton.Symbol(nodes[at].size&(1<<byteBits-1)) != text[depth] {
-			at += int(nodes[at].size >> byteBits)
+		for at < end && automaton.Symbol(nodes[at].b) != text[depth] {
+			at += int(nodes[at].size)
 		}
 		if at >= end {
 			break
 		}
-		if nodes[at].token >= 0 {
-			id, longest = nodes[at].token&^twinned, depth+1
+		if nodes[at].token&none == 0 {
+			id, longest = nodes[at].token&^flags, depth+1
 		}
-		end = at + int(nodes[at].size>>byteBits)
+		end = at + int(nodes[at].size)
 		at++
 	}
 	return id, longest
