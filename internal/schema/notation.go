@@ -19,9 +19,11 @@ type Notation struct {
 	// MiddleJSON before all other values; empty is the same.
 	Bare                                       bool
 	Open, Middle, MiddleJSON, Close, Separator string
-	// End, if not nil, writes Close in front of a node, behind a value that is JSON or a raw string: the strings in
-	// the outermost object then have no quotes.
-	End func(b *automaton.Builder, json bool, next automaton.Node) automaton.Node
+	// None stands in place of the members of an outermost object without any. It counts with Bare.
+	None string
+	// End, if not nil, writes Close in front of a node, behind a value of a kind: the strings in the outermost object
+	// then have no quotes.
+	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
 	// Quote is the marker on both sides of all strings; their inside is raw. With it, names have no quotes, and
 	// there is no white space between the tokens. Empty is JSON's.
 	Quote string
@@ -35,6 +37,16 @@ type Notation struct {
 	// the schema's.
 	Sorted bool
 }
+
+// A Value is a kind of values in the outermost object, as [Notation].End tells them apart. The set is closed.
+type Value uint8
+
+// Kinds of values.
+const (
+	JSON   Value = iota // all but strings
+	Raw                 // strings without quotes
+	Listed              // the same, of a finite list: where one has ended is certain
+)
 
 // Styles of a rule: of the outermost value, and of its members.
 const (
@@ -59,9 +71,19 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 	if n.End == nil {
 		behind = of(inside, n.Middle, n.Write(b, n.Close, next))
 	} else {
-		behind = b.Alt(of(rawMember, n.Middle, n.End(b, false, next)), of(jsonMember, cmp.Or(n.MiddleJSON, n.Middle), n.End(b, true, next)))
+		raw := Raw
+		if w.listed(value) {
+			raw = Listed
+		}
+		behind = b.Alt(of(rawMember, n.Middle, n.End(b, raw, next)), of(jsonMember, cmp.Or(n.MiddleJSON, n.Middle), n.End(b, JSON, next)))
 	}
 	return n.Write(b, n.Open, name(behind))
+}
+
+// listed reports whether the strings of an expression are a finite list.
+func (e *emitter) listed(x expr) bool {
+	s, err := e.eval(x)
+	return err == nil && !slices.ContainsFunc(s.strs, func(x strs) bool { return x.lang == nil || !x.lang.Finite() })
 }
 
 // bareNames writes undeclared names without quotes.

@@ -19,8 +19,8 @@ func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.N
 const tagEnd = automaton.User
 
 // ended writes the end tag of raw values, and of JSON with a mark.
-func ended(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
-	if json {
+func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
+	if of == schema.JSON {
 		next = b.Mark(tagEnd, next)
 	}
 	return plainly(b, "</>", next)
@@ -29,6 +29,7 @@ func ended(b *automaton.Builder, json bool, next automaton.Node) automaton.Node 
 // tagged spells members as tagged parameters with raw strings, literal as an object without quotes at names.
 var (
 	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
+	bare    = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", None: ".", End: ended}
 	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
 )
 
@@ -50,6 +51,11 @@ func TestNotations(t *testing.T) {
 			tagged, `{"type":"object","properties":{"a1":{"type":"integer"}},"patternProperties":{"^a":{"type":"integer","minimum":3}},"additionalProperties":false}`,
 			[]string{``, `<a1>3</>`, `<a2>3</>`, `<a1>7</><a2>4</>`},
 			[]string{`<a1>x</>`, `<a1>2</>`, `<a2>2</>`, `<a2>x</>`, `<b>1</>`, `<a2>4</><a1>2</>`},
+		},
+		"tagged, without members": {
+			bare, `{"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":false}`,
+			[]string{`.`, `<a>1</>`},
+			[]string{``, `.<a>1</>`, `<a>1</>.`},
 		},
 		"literal": {
 			literal, object,

@@ -51,7 +51,11 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 		w.last = e.ws(w.close)
 	}
 	ways := []automaton.Node{w.next(w.start)}
-	if w.enough(w.start) {
+	switch {
+	case !w.enough(w.start):
+	case w.root && w.note.None != "":
+		ways = append(ways, w.note.Write(b, w.note.None, w.close))
+	default:
 		ways = append(ways, w.close)
 	}
 	if w.err != nil {

@@ -49,6 +49,7 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 	if strings.TrimSpace(source) == "" {
 		t.stops = markers()
 		t.dialect = dialect.Generic()
+		t.dialect.Text.Lead = transcriptLead
 		t.traits = dialect.Traits{System: true, Systems: true, LateSystem: true, Repeats: true, Answers: true}
 		return t, nil
 	}

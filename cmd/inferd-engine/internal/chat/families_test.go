@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,41 @@ import (
 
 // familyTemplates are short templates in the notations of the families.
 var familyTemplates = dialecttest.Templates()
+
+// Templates say what stands in front of a text, behind thoughts, and in place of arguments.
+func TestReadings(t *testing.T) {
+	const question = `{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}<|e|>{% elif m.role == 'tool' %}T:{{ m.content }}<|e|>{% endif %}`
+	t.Run("lead", func(t *testing.T) {
+		d := compile(t, question+`{% if m.role == 'assistant' %}A: {{ m.content }}<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}`).Dialect()
+		if d.Text.Lead != " " || d.Text.Begins != nil {
+			t.Errorf("got %+v", d.Text)
+		}
+		if d := compile(t, "").Dialect(); d.Text.Lead != " " {
+			t.Errorf("of a transcript: got %+v", d.Text)
+		}
+	})
+	t.Run("messages", func(t *testing.T) {
+		d := compile(t, question+`{% if m.role == 'assistant' %}{% if m.reasoning_content %}<|s|>A to=self<|m|>{{ m.reasoning_content }}<|n|>{% endif %}<|s|>A to=user<|m|>{{ m.content }}<|e|>{% endif %}{% endfor %}`+
+			`{% if add_generation_prompt %}<|s|>A{% endif %}`).Dialect()
+		if got, want := d.Thinking, (dialect.Thinking{Begin: " to=self<|m|>", End: "<|n|><|s|>A", Closed: " to=self<|m|><|n|><|s|>A"}); !reflect.DeepEqual(got, want) {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+		if !slices.Equal(d.Text.Begins, []string{" to=user<|m|>"}) {
+			t.Errorf("got %+v", d.Text)
+		}
+	})
+	t.Run("no arguments", func(t *testing.T) {
+		const call = `{% for c in m.tool_calls %}<tool_call><function={{ c.function.name }}>` + "\n" + `{% for k, v in c.function.arguments.items() %}<parameter={{ k }}>{{ v if v is string else v | tojson }}</parameter>` + "\n" +
+			`{% endfor %}{% if not c.function.arguments %}NONE{% endif %}</function></tool_call>{% endfor %}`
+		for none, want := range map[string]string{"": "", "{{ '\\n' }}": "\n", "nothing": ""} { // words are no white space
+			d := compile(t, `{% for t in tools %}{{ t | tojson }}{% endfor %}`+question+`{% if m.role == 'assistant' %}A:{{ m.content }}`+strings.ReplaceAll(call, "NONE", none)+
+				`<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}`).Dialect()
+			if d.Shape != dialect.Params || d.Calls.Param.None != want {
+				t.Errorf("%q: got %q of shape %q", none, d.Calls.Param.None, d.Shape)
+			}
+		}
+	})
+}
 
 // Reading a template gives the dialect of its family, to the byte.
 func TestFamilies(t *testing.T) {

@@ -174,6 +174,20 @@ func TestThoughtsInHistory(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 	}
+	// Beside a text and calls, too, if the template takes them together.
+	m.Content = append([]infer.Part{m.Content[0], &infer.TextPart{Text: "TEXT"}}, m.Content[1:]...)
+	const refusing = `{% for m in messages %}{% if m.thinking and m.content and m.tool_calls %}{{ raise_exception('both') }}{% endif %}{% endfor %}`
+	for source, want := range map[string][2]bool{
+		familyTemplates["lfm2"]:               {true, true},
+		refusing + familyTemplates["lfm2"]:    {true, false},
+		familyTemplates["gpt-oss"]:            {false, true}, // it leaves out such a text
+		refusing + familyTemplates["gpt-oss"]: {false, false},
+	} {
+		got, err := text(compile(t, source).Prompt(&chat.Conversation{Messages: append(talk("q"), m, results(result("1", "R")))}))
+		if err != nil || strings.Contains(got, "TEXT") != want[0] || strings.Contains(got, "THOUGHT") != want[1] {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
 }
 
 // Tools are declared by the template, or described in a system message where it ignores or refuses them.

@@ -22,6 +22,9 @@ import (
 // A transcript has no control tokens. A message with a line that begins like a marker looks
 // to the model like several messages.
 
+// transcriptLead stands between the marker of a message and its text.
+const transcriptLead = " "
+
 // marker returns the beginning of a message in a transcript.
 func marker(role infer.Role) string {
 	switch role {
@@ -50,7 +53,7 @@ func transcript(turns []turn, answer bool, mark func(text string) string) string
 	for _, t := range turns {
 		b.WriteString(marker(infer.Role(t.role)))
 		if text := t.text.trimmed(); !text.empty() {
-			b.WriteByte(' ')
+			b.WriteString(transcriptLead)
 			for _, f := range text {
 				if f.ours {
 					b.WriteString(f.text)

@@ -126,7 +126,7 @@ func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, c
 		m.Set("reasoning_content", jinja.NewString(thoughts))
 	case dialect.ThinkingMember:
 		text, _ := m.Get("content")
-		if !calls || !text.IsTruthy() { // gpt-oss refuses both beside calls
+		if !calls || !text.IsTruthy() || t.traits.Together {
 			m.Set("thinking", jinja.NewString(thoughts))
 		}
 	case dialect.ThinkingBlock:
@@ -136,7 +136,6 @@ func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, c
 			blocks = append(blocks, dict("type", jinja.NewString("text"), "text", text))
 		}
 		m.Set("content", jinja.NewList(blocks))
-	case dialect.ThinkingText: // they are in the text
 	}
 }
 

@@ -123,6 +123,8 @@ type Param struct {
 	Open, Middle, Close, Separator string
 	// MiddleJSON replaces Middle before a value that is JSON; empty is the same as Middle.
 	MiddleJSON string
+	// None stands in place of the arguments of a call without any, in shape Params.
+	None string
 	// Quote is the marker on both sides of a string, in shape Literal; in shape Python it is the quotation
 	// mark that the template writes, of the two that Python has.
 	Quote string
@@ -161,6 +163,9 @@ func (t *Thinking) CanStop() bool {
 
 // Text is the spelling of the text of an answer.
 type Text struct {
+	// Lead is the white space that the template writes between the prompt and a text, where Begins is empty. White space in
+	// front of a text is then no part of it.
+	Lead string
 	// Begins has the markers of which one stands before a text, the usual one first; empty is none.
 	Begins []string
 	// End stands behind a text that more follows; empty is none.

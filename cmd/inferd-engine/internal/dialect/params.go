@@ -1,6 +1,28 @@
 package dialect
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// readNone returns the white space that a template writes in place of the arguments of a call without any. All other
+// templates write nothing there.
+func readNone(render Render, t *Traits, d *Dialect) string {
+	name := slices.IndexFunc(d.Calls.Call, func(p Piece) bool { return p.Kind == Name })
+	if d.Shape != Params || len(d.Calls.Call) != name+4 {
+		return ""
+	}
+	text, err := render(&Probe{
+		Messages: []Message{user(userText), calling(withIDs(t.IDs, Call{ID: callOne.ID, Name: toolOne, Arguments: "{}"})[0])},
+		Tools:    tools(), Traits: *t,
+	})
+	_, behind, ok := strings.Cut(text[strings.LastIndex(text, toolOne)+1:], d.Calls.Call[name+1].Text)
+	none, _, ends := strings.Cut(behind, d.Calls.Call[name+3].Text)
+	if err != nil || !ok || !ends || strings.TrimSpace(none) != "" {
+		return ""
+	}
+	return none
+}
 
 // splitParams finds the arguments of call number i in the text behind its name, which begins at offset from:
 // keys with raw values, or with values between quotes.

@@ -46,6 +46,7 @@ type Traits struct {
 	Answers    bool // takes two messages of the assistant in a row
 	Interrupts bool // takes a message of the user right behind an answer of a tool
 	Thoughts   Thoughts
+	Together   bool // takes thoughts and a text beside calls
 }
 
 // IDs is a notation of the ids of calls. The set is closed.
@@ -63,10 +64,9 @@ type Thoughts string
 
 // Places of thoughts.
 const (
-	ReasoningContent Thoughts = ""                 // the member reasoning_content
-	ThinkingMember   Thoughts = "thinking"         // the member thinking
-	ThinkingBlock    Thoughts = "thinking block"   // a block in a list of contents
-	ThinkingText     Thoughts = "thinking in text" // in the content, between the markers
+	ReasoningContent Thoughts = ""               // the member reasoning_content
+	ThinkingMember   Thoughts = "thinking"       // the member thinking
+	ThinkingBlock    Thoughts = "thinking block" // a block in a list of contents
 )
 
 // Render renders a probe, or returns an error if the template refuses it.

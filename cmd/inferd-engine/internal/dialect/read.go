@@ -19,6 +19,7 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	}
 	if ok {
 		d.Calls.Space = readSpace(render, &t, d)
+		d.Calls.Param.None = readNone(render, &t, d)
 	} else {
 		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false
 		t.Results = takes(render, []Message{user(userText), assistant(answerText), result(callOne)}, answerText, resultText)
@@ -28,29 +29,30 @@ func Read(render Render, source string) (*Dialect, Traits) {
 		}
 	}
 	d.Thinking = thinking
-	d.Text.Begins = readText(render, &t, &d.Thinking)
+	d.Text = readText(render, &t, &d.Thinking)
+	d.Thinking.lengthen(render, &t, &d.Text)
 	d.Stop = marker.FindString(footOf(render, t, nil))
 	d.adjust()
 	return d, t
 }
 
-// readText returns the marker in front of a text, if there is one. A template that writes no beginning of an
-// answer shows none: the header of a message is no marker.
-func readText(render Render, t *Traits, th *Thinking) []string {
+// readText returns the marker in front of a text, if there is one, or the white space there. A template that writes no
+// beginning of an answer shows none: the header of a message is no marker.
+func readText(render Render, t *Traits, th *Thinking) (text Text) {
 	prompt, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Traits: *t})
 	if err != nil {
-		return nil
+		return text
 	}
 	if bare, err := render(&Probe{Messages: []Message{user(userText)}, Traits: *t}); err != nil || bare == prompt {
-		return nil
+		return text
 	}
-	text, err := render(&Probe{Messages: []Message{user(userText), assistant(answerText)}, Traits: *t})
+	answer, err := render(&Probe{Messages: []Message{user(userText), assistant(answerText)}, Traits: *t})
 	if err != nil {
-		return nil
+		return text
 	}
-	before, _, ok := strings.Cut(text, answerText)
+	before, _, ok := strings.Cut(answer, answerText)
 	if !ok {
-		return nil
+		return text
 	}
 	// The history may leave out thoughts that the prompt has opened or closed.
 	rest := ""
@@ -60,7 +62,7 @@ func readText(render Render, t *Traits, th *Thinking) []string {
 		}
 	}
 	if !ok {
-		return nil
+		return text
 	}
 	if end := strings.TrimSpace(th.End); end != "" {
 		if at := strings.LastIndex(rest, end); at >= 0 {
@@ -68,7 +70,7 @@ func readText(render Render, t *Traits, th *Thinking) []string {
 		}
 	}
 	if strings.TrimSpace(rest) == "" {
-		return nil
+		return Text{Lead: rest}
 	}
-	return []string{rest}
+	return Text{Begins: []string{rest}}
 }

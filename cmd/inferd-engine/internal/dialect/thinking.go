@@ -119,6 +119,26 @@ func (t *Thinking) close(off string) {
 	}
 }
 
+// lengthen adds to the end of thoughts what the template writes between it and the marker of a text: the beginning of
+// another message, as a rule.
+func (t *Thinking) lengthen(render Render, traits *Traits, text *Text) {
+	if !t.Has() || len(text.Begins) == 0 {
+		return
+	}
+	answer := assistant(answerText)
+	answer.Thoughts = thoughtText
+	all, err := render(&Probe{Messages: []Message{user(userText), answer}, Variables: t.switched(), Traits: *traits})
+	_, behind, ok := strings.Cut(all, thoughtText+t.End)
+	between, _, begins := strings.Cut(behind, text.Begins[0]+answerText)
+	if err != nil || !ok || !begins || strings.TrimSpace(between) == "" {
+		return
+	}
+	if rest, ok := strings.CutSuffix(t.Closed, t.End); ok {
+		t.Closed = rest + t.End + between
+	}
+	t.End += between
+}
+
 // Markers before and behind a thought, with a word between two or behind one, and white space.
 var (
 	lastMarker  = regexp.MustCompile(`(?:<[^<>\s]+>[a-z]+<[^<>\s]+>|<[^<>\s]+>[a-z]*|\[[A-Z_]+\])\s*$`)
@@ -150,11 +170,29 @@ func (t *Thinking) markers(render Render, traits *Traits, plain, on string) bool
 					continue
 				}
 				traits.Thoughts = place
+				if traits.Calls {
+					traits.Together = together(render, with, c)
+				}
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// together reports whether a template takes thoughts and a text beside a call, and writes the text as it does without the
+// thoughts.
+func together(render Render, t Traits, c Call) bool {
+	t.Together = true
+	answer := calling(c)
+	answer.Text = answerText
+	write := func() (string, error) {
+		return render(&Probe{Messages: []Message{user(userText), answer, result(c)}, Tools: tools(), Traits: t})
+	}
+	alone, _ := write()
+	answer.Thoughts = thoughtText
+	text, err := write()
+	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
 }
 
 // switched are the variables with which the model thinks.

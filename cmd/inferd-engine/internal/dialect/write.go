@@ -86,6 +86,9 @@ func (w *writer) arguments(source string) error {
 		return err
 	}
 	p := &w.dialect.Calls.Param
+	if len(members) == 0 {
+		w.ours(p.None)
+	}
 	for i, m := range members {
 		if i > 0 {
 			w.ours(p.Separator)

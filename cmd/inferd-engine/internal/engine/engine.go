@@ -187,7 +187,7 @@ func (e *Engine) answer(gen *infer.Generate) answer {
 		for _, text := range e.Template.Stops() {
 			a.stops = append(a.stops, stop{text, infer.EndOfTurn})
 		}
-		a.trim = e.Template.Transcript()
+		a.trim = e.Template.Dialect().Text.Lead != ""
 	}
 	return a
 }

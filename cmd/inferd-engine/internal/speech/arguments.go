@@ -51,7 +51,7 @@ func (s *Speech) shapedNotation() *schema.Notation {
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return &schema.Notation{
-			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator,
+			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator, None: p.None,
 			Write: x.tag, End: x.endOfValue,
 		}
 	case dialect.Python:
@@ -79,7 +79,7 @@ type notes struct {
 func (x *notes) on(b *automaton.Builder) *writer {
 	w := x.writers[b]
 	if w == nil {
-		w = x.writer(b)
+		w = x.writer(b).behindName()
 		x.writers[b] = w
 	}
 	return w
@@ -106,20 +106,21 @@ func (x *notes) tag(b *automaton.Builder, text string, next automaton.Node) auto
 	core := strings.TrimSpace(text)
 	if space := trailing(text, core); space != "" {
 		spaced := x.on(b).exact(x.symbols(space), b.Mark(automaton.Commit, next))
-		if next = b.Alt(next, spaced); x.strict() {
+		if next = b.Alt(next, spaced); x.settled() {
 			next = spaced
 		}
 	}
 	return x.write(b, leading(text, core)+core, next)
 }
 
-// endOfValue writes the tag behind a value, which is JSON or raw.
-func (x *notes) endOfValue(b *automaton.Builder, json bool, next automaton.Node) automaton.Node {
+// endOfValue writes the tag behind a value. It ends a raw value wherever it stands, as the parsers of the models' makers
+// have it: white space in front of it is the template's only where the value cannot go on, or where the tag is a token.
+func (x *notes) endOfValue(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
 	text := x.Dialect.Calls.Param.Close
 	core := strings.TrimSpace(text)
 	next = x.write(b, trailing(text, core), next)
 	end := func(mark automaton.Mark) automaton.Node {
-		if json {
+		if of == schema.JSON {
 			mark = markJSON
 		}
 		return x.write(b, core, b.Mark(automaton.Commit|mark, next))
@@ -129,18 +130,24 @@ func (x *notes) endOfValue(b *automaton.Builder, json bool, next automaton.Node)
 		return end(markRaw)
 	}
 	spaced := x.on(b).exact(x.symbols(space), end(markLine))
-	if x.strict() {
+	if x.settled() && (of != schema.Raw || x.symbols(core)[0] >= 256) {
 		return spaced
 	}
-	return b.Alt(end(markRaw), spaced) // the tag ends a raw value wherever it stands
+	return b.Alt(end(markRaw), spaced)
 }
 
 func leading(text, core string) string { return text[:strings.Index(text, core)] }
 
 func trailing(text, core string) string { return text[strings.Index(text, core)+len(core):] }
 
-// input returns the arguments of a call as JSON. ends are the marks behind their values.
-func (s *Speech) input(text []automaton.Symbol, ends []automaton.Mark) []byte {
+// A valueEnd is a place behind the tag that ends an argument, in the symbols of the arguments.
+type valueEnd struct {
+	marks automaton.Mark
+	at    int
+}
+
+// input returns the arguments of a call as JSON. ends are those of arguments between tags.
+func (s *Speech) input(text []automaton.Symbol, ends []valueEnd) []byte {
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return s.fromParams(text, ends)
@@ -182,25 +189,21 @@ func (o *object) bytes() []byte {
 	return []byte(b.String())
 }
 
-// fromParams reads arguments between tags. ends has, for each, the marks behind its value: by them a value is what the
-// grammar has taken it for.
-func (s *Speech) fromParams(text []automaton.Symbol, ends []automaton.Mark) []byte {
+// fromParams reads arguments between tags. ends are the ends of their tags: by their marks a value is what the grammar has
+// taken it for.
+func (s *Speech) fromParams(text []automaton.Symbol, ends []valueEnd) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object
-	all := s.spelling(text)
-	open, end := strings.TrimSpace(p.Open), strings.TrimSpace(p.Close)
-	if s.strict() {
-		end = leading(p.Close, end) + end
-	}
-	for _, marks := range ends {
-		_, rest, _ := strings.Cut(all, open)
-		value, behind, _ := strings.Cut(rest, end)
-		name, value := s.cutParam(value)
-		all = behind
+	end := strings.TrimSpace(p.Close)
+	size, from := len(s.symbols(end)), 0
+	for _, e := range ends {
+		_, member, _ := strings.Cut(s.spelling(text[from:max(from, e.at-size)]), strings.TrimSpace(p.Open))
+		name, value := s.cutParam(member)
+		from = e.at
 		switch {
-		case marks&markJSON != 0:
+		case e.marks&markJSON != 0:
 			value = strings.TrimSpace(value)
-		case marks&markLine != 0 && !s.strict():
+		case e.marks&markLine != 0:
 			value = quote(strings.TrimSuffix(value, leading(p.Close, end)))
 		default:
 			value = quote(value)
@@ -212,17 +215,15 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []automaton.Mark) []by
 
 // cutParam divides the text between the tags of an argument.
 func (s *Speech) cutParam(text string) (name, value string) {
+	name = text
 	p := &s.Dialect.Calls.Param
 	for _, middle := range []string{p.Middle, p.MiddleJSON} {
 		core := strings.TrimSpace(middle)
-		if core == "" {
-			continue
-		}
-		if name, value, ok := strings.Cut(text, core); ok {
-			return strings.TrimSpace(name), strings.TrimPrefix(value, trailing(middle, core))
+		if before, behind, ok := strings.Cut(text, core); ok && core != "" && len(before) < len(name) {
+			name, value = before, strings.TrimPrefix(behind, trailing(middle, core))
 		}
 	}
-	return strings.TrimSpace(text), ""
+	return strings.TrimSpace(name), value
 }
 
 // fromPython reads keyword arguments. Strings are JSON already.

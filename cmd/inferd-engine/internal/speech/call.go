@@ -17,7 +17,7 @@ type call struct {
 	named           bool
 	tool            int
 	args, argsUntil int
-	ends            []automaton.Mark // behind the values of arguments between tags
+	ends            []valueEnd // of arguments between tags
 }
 
 // add follows a symbol of a call.
@@ -48,7 +48,7 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 		c.args = n
 	}
 	if end := marks & (markJSON | markLine | markRaw); end != 0 {
-		c.ends = append(c.ends, end)
+		c.ends = append(c.ends, valueEnd{end, n - c.args})
 	}
 	if marks&markArgsEnd != 0 {
 		c.argsUntil = n

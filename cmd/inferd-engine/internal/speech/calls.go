@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/internal/automaton"
@@ -12,28 +13,36 @@ import (
 // calls writes all calls and the end of the answer. While opening it is the beginning of the first.
 func (w *writer) calls() automaton.Node {
 	b, c := w.b, &w.Dialect.Calls
-	again := b.Forward()
-	end := b.End()
-	if !w.strict {
-		end = w.spaces(end)
+	after := b.End()
+	if !w.opening && w.mayCall() {
+		after = w.behindName().afterCall()
 	}
-	behind := []automaton.Node{w.fixed(c.End, 0, end)}
-	if c.Several && !w.OneCall {
-		behind = append(behind, w.fixed(c.Separator, 0, b.Mark(markFork, again)))
-	}
-	after := b.Alt(behind...)
-	if w.opening || !w.mayCall() {
-		after = b.End()
-	}
-	b.Define(again, w.spellings(after)...)
+	first := b.Alt(w.spellings(after)...)
 	if c.Begin == "" {
-		return again
+		return first
 	}
 	mark := automaton.Mark(0)
 	if w.symbols(c.Begin)[0] >= 256 {
 		mark = w.decided()
 	}
-	return w.fixed(c.Begin, mark, again)
+	return w.fixed(c.Begin, mark, first)
+}
+
+// afterCall writes what may follow a call: the end, or another call.
+func (w *writer) afterCall() automaton.Node {
+	b, c := w.b, &w.Dialect.Calls
+	end := b.End()
+	if !w.strict {
+		end = w.spaces(end)
+	}
+	end = w.fixed(c.End, 0, end)
+	if !c.Several || w.OneCall {
+		return end
+	}
+	again := b.Forward()
+	after := b.Alt(end, w.fixed(c.Separator, 0, b.Mark(markFork, again)))
+	b.Define(again, w.spellings(after)...)
+	return after
 }
 
 // decided returns the marks behind a token that only calls begin with.
@@ -80,12 +89,12 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 		}
 		rest = func(int, bool) automaton.Node { return shared }
 	} else {
-		tail := b.Mark(markArgsEnd, w.pieces(behind, 0, b.Mark(markCallEnd, after)))
+		tail := b.Mark(markArgsEnd, w.behindName().pieces(behind, 0, b.Mark(markCallEnd, after)))
 		rest = func(tool int, longer bool) automaton.Node {
 			args := b.Mark(markArgs, b.Call(w.args[tool], tail))
 			switch {
 			case !direct:
-				return w.pieces(between, sure, args)
+				return w.between(between, sure, args)
 			case longer:
 				return b.Mark(markNameEnd, w.pieces(between, 0, args))
 			}
@@ -93,6 +102,19 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 		}
 	}
 	return w.pieces(before, w.markOf(before), b.Mark(markName, w.names(w.allNames(), 0, rest)))
+}
+
+// between writes the pieces between a name and the arguments. The call is certain behind their first symbol, but a token
+// with that symbol may have others, too: white space in JSON is the template's from the first letter on.
+func (w *writer) between(pieces []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
+	if json := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array; json && pieces[0].Kind == dialect.Fixed {
+		text := pieces[0].Text
+		if at := strings.IndexFunc(text, unicode.IsLetter); at > 0 {
+			next = w.behindName().fixed(text[at:], 0, w.behindName().pieces(pieces[1:], 0, next))
+			return w.fixed(text[:at], mark, next)
+		}
+	}
+	return w.pieces(pieces, mark, next)
 }
 
 // kindAt returns the place of the first piece of a kind; -1 is none.
@@ -233,7 +255,7 @@ func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) au
 	spaced := false // next begins with white space
 	for i, x := range slices.Backward(symbols) {
 		switch {
-		case w.strict, !free && w.Dialect.Shape != dialect.Params, !isSpace(x) && !free:
+		case w.strict, !free && (w.Dialect.Shape != dialect.Params || !isSpace(x) || inTag(symbols, i)):
 			next = w.symbol(x, w.marked(i == 0, mark, next))
 		case isSpace(x):
 			if !spaced {
@@ -262,6 +284,16 @@ func (w *writer) marked(on bool, mark automaton.Mark, next automaton.Node) autom
 		return next
 	}
 	return w.b.Mark(mark, next)
+}
+
+// inTag reports whether symbol i of a text stands within a tag.
+func inTag(symbols []automaton.Symbol, i int) bool {
+	for _, x := range slices.Backward(symbols[:i]) {
+		if x == '<' || x == '>' {
+			return x == '<'
+		}
+	}
+	return false
 }
 
 func isSpace(x automaton.Symbol) bool { return x == ' ' || x == '\n' || x == '\t' || x == '\r' }

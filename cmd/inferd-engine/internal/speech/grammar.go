@@ -14,7 +14,8 @@ import (
 const (
 	markText       automaton.Mark = automaton.User << iota // the next symbol may be text
 	markThought                                            // the next symbol may be a thought
-	markFork                                               // a call, or thoughts, may begin with the next symbol
+	markFork                                               // a call, thoughts or the marker of a text may begin with the next symbol
+	markHeader                                             // the marker in front of a text has ended
 	markValue                                              // a value of the response format begins
 	markThinking                                           // thoughts have begun
 	markThoughtEnd                                         // thoughts have ended
@@ -59,7 +60,17 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 }
 
 // strict reports whether the white space between the parts of calls is the template's.
-func (s *Speech) strict() bool { return s.Dialect.Calls.Space != nil && s.certain() }
+func (s *Speech) strict() bool { return s.settled() && s.certain() }
+
+// settled reports whether the white space behind the name of a call is the template's: there the call is certain.
+func (s *Speech) settled() bool { return s.Dialect.Calls.Space != nil }
+
+// behindName returns the writer of what follows the name of a call.
+func (w *writer) behindName() *writer {
+	sure := *w
+	sure.strict = w.settled()
+	return &sure
+}
 
 // Grammar is [constraint.Source.Grammar]: that of the whole answer.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
@@ -91,7 +102,7 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 }
 
 // openerGrammar is the grammar of what text may turn out to be: the beginning of a call, up to the symbol
-// that makes it certain, or that of thoughts.
+// that makes it certain, that of thoughts, or the marker in front of a text.
 func (s *Speech) openerGrammar() (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{})
 	w.opening = true
@@ -101,6 +112,9 @@ func (s *Speech) openerGrammar() (*automaton.Grammar, error) {
 	}
 	if s.mayThink() {
 		ways = append(ways, w.exact(w.symbols(strings.TrimSpace(s.Dialect.Thinking.Begin)), w.b.End()))
+	}
+	if begin := s.header(); begin != nil {
+		ways = append(ways, w.exact(begin, w.b.End()))
 	}
 	rule := w.b.Rule()
 	w.b.Body(rule, w.b.Alt(ways...))
@@ -132,17 +146,36 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, opened))))
 }
 
-// introduced writes the marker in front of a text, which may be missing; one that begins with bytes is not told from the
-// text.
+// header returns the marker in front of a text, without white space before it; nil is none.
+func (s *Speech) header() []automaton.Symbol {
+	if d := s.Dialect; d.Next == "" && len(d.Text.Begins) > 0 {
+		return s.symbols(strings.TrimLeft(d.Text.Begins[0], " \t\r\n"))
+	}
+	return nil
+}
+
+// led reports whether the template writes white space between the prompt and a text.
+func (s *Speech) led() bool {
+	d := &s.Dialect.Text
+	return d.Lead != "" || len(d.Begins) > 0 && isSpace(automaton.Symbol(d.Begins[0][0]))
+}
+
+// introduced writes the marker in front of a text, which may be missing. In front of a demanded call that is a text the
+// template's marker, or its white space, is there, as the next prompt will have it.
 func (w *writer) introduced(text automaton.Node) automaton.Node {
-	if len(w.Dialect.Text.Begins) == 0 {
+	d, begin := &w.Dialect.Text, w.header()
+	exactly := w.demands() && w.Dialect.Calls.Alone && w.strict
+	if begin == nil {
+		if exactly {
+			return w.exact(w.symbols(d.Lead), text)
+		}
 		return text
 	}
-	begin := w.symbols(strings.TrimSpace(w.Dialect.Text.Begins[0]))
-	if len(begin) == 0 || begin[0] < 256 {
-		return text
+	behind := w.b.Mark(automaton.Commit|markHeader, text)
+	if exactly {
+		return w.exact(w.symbols(d.Begins[0]), behind)
 	}
-	return w.b.Alt(text, w.exact(begin, text))
+	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, behind))))
 }
 
 // textEnd writes the end of a text: the answer ends, perhaps behind a marker that does not end it by itself.

@@ -69,7 +69,7 @@ type opener struct {
 
 // Parser begins to understand an answer, at its first place.
 func (s *Speech) Parser(start constraint.Place) *Parser {
-	p := &Parser{speech: s, before: start}
+	p := &Parser{speech: s, before: start, trim: s.Format == nil && s.led()}
 	if s.opener != nil {
 		p.openers = automaton.New(s.opener)
 		p.start = p.openers.Start()
@@ -116,6 +116,10 @@ func (p *Parser) speak(x symbol, place constraint.Place) {
 		p.cut()
 		p.held, p.pending = p.held[:0], p.pending[:0]
 		p.phase, p.trim = thinking, true
+	case place.Sure&markHeader != 0:
+		p.cut()
+		p.held, p.pending = p.held[:0], p.pending[:0]
+		p.trim = true
 	default:
 		p.release()
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
+	"github.com/inferd-go/inferd/internal/infer"
 )
 
 // spaced returns a dialect with the template's white space.
@@ -19,12 +20,13 @@ func spaced(family string, s dialect.Space) *dialect.Dialect {
 }
 
 // The white space of calls is the template's behind a marker that is a token; behind a marker of bytes only that of the
-// arguments is, so that no call is lost.
+// arguments, and behind them, is, so that no call is lost.
 func TestSpace(t *testing.T) {
 	d := spaced("hermes", dialect.Space{JSON: true, Comma: " ", Colon: " "})
 	const exact = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"x\", \"days\": 2}}\n</tool_call>"
-	const loose = `<tool_call>{"name":"get_weather", "arguments":{"city": "x", "days": 2} }</tool_call>`
-	const compact = `<tool_call>{"name":"get_weather", "arguments":{"city":"x"}}</tool_call>`
+	const loose = `<tool_call>{"name":"get_weather", "arguments": {"city": "x", "days": 2}` + "}\n</tool_call>"
+	const open = `<tool_call>{"name":"get_weather", "arguments": {"city": "x"} }`
+	const compact = `<tool_call>{"name":"get_weather","arguments": {"city":"x"}}</tool_call>`
 	for name, test := range map[string]struct {
 		m          model
 		text, rest string
@@ -33,7 +35,8 @@ func TestSpace(t *testing.T) {
 		"tokens, loose":     {controls(d), loose, loose[len("<tool_call>"):]},
 		"bytes":             {plain, exact, ""},
 		"bytes, loose":      {plain, loose, ""},
-		"bytes, compact":    {plain, compact, compact[len(`<tool_call>{"name":"get_weather", "arguments":{"city":`):]},
+		"bytes, behind":     {plain, open, " }"},
+		"bytes, compact":    {plain, compact, compact[len(`<tool_call>{"name":"get_weather","arguments": {"city":`):]},
 		"tokens, two calls": {controls(d), exact + "\n" + exact, ""},
 		"no line between":   {controls(d), exact + exact, exact},
 		"a line at the end": {controls(d), exact + "\n", ""},
@@ -43,6 +46,90 @@ func TestSpace(t *testing.T) {
 			r := begin(t, test.m, speech.Options{Dialect: d, Tools: tools})
 			if rest := r.feed(test.text, nil); rest != test.rest {
 				t.Errorf("%q is left, want %q", rest, test.rest)
+			}
+		})
+	}
+}
+
+// The tag ends a raw value wherever it stands, and the value is not longer for it; where the value cannot go on, or the tag
+// is a token, the template's line comes first. White space within a tag is the tag's own.
+func TestTags(t *testing.T) {
+	d := spaced("qwen3-coder", dialect.Space{JSON: true, Comma: " ", Colon: " "})
+	tokens := model{markers: []string{"<|im_end|>", "<tool_call>", "</tool_call>", "</parameter>"}}
+	loose, named := dialecttest.Fixtures()["qwen3-coder"], dialecttest.Fixtures()["qwen3-coder"]
+	named.Calls.Param = dialect.Param{Open: "<parameter name=\"", Middle: "\">", Close: "</parameter>"}
+	for name, test := range map[string]struct {
+		m          model
+		d          *dialect.Dialect
+		text, want string // want is the rest if the text does not fit
+	}{
+		"a line":             {plain, d, "run>\n<parameter=command>\nls\n</parameter>\n</function>\n</tool_call>", `call run {"command": "ls"}`},
+		"no line":            {plain, d, "run>\n<parameter=command>\nls</parameter>\n</function>\n</tool_call>", `call run {"command": "ls"}`},
+		"no line, another":   {plain, d, "run>\n<parameter=command>\nls</parameter>\n<parameter=force>\ntrue\n</parameter>\n</function>\n</tool_call>", `call run {"command": "ls", "force": true}`},
+		"two lines":          {plain, d, "run>\n<parameter=command>\nls\n\n</parameter>\n</function>\n</tool_call>", `call run {"command": "ls\n"}`},
+		"JSON, no line":      {plain, d, "run>\n<parameter=force>\ntrue</parameter>", "</parameter>"},
+		"of a list, no line": {plain, d, "run>\n<parameter=mode>\nfast</parameter>", "</parameter>"},
+		"a token":            {tokens, d, "run>\n<parameter=command>\nls\n</parameter>\n</function>\n</tool_call>", `call run {"command": "ls"}`},
+		"a token, no line":   {tokens, d, "run>\n<parameter=command>\nls</parameter>", "</parameter>"},
+		"loose, no line":     {plain, loose, "run><parameter=force>true</parameter></function></tool_call>", `call run {"force": true}`},
+		"a space":            {plain, named, "run><parameter name=\"force\">true</parameter></function></tool_call>", `call run {"force": true}`},
+		"a tab":              {plain, named, "run><parameter\tname=\"force\">true", "\tname=\"force\">true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := "<tool_call>\n<function=" + test.text
+			if !strings.HasPrefix(test.want, "call ") {
+				if rest := begin(t, test.m, speech.Options{Dialect: test.d, Tools: tools}).feed(text, nil); rest != test.want {
+					t.Errorf("%q is left, want %q", rest, test.want)
+				}
+			} else if got := understand(t, test.m, speech.Options{Dialect: test.d, Tools: tools}, text, true); !slices.Equal(got, []string{test.want}) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// The marker in front of a text is no part of it, be it a token or bytes. It is there before a demanded call that is a text.
+func TestHeaders(t *testing.T) {
+	space := &dialect.Space{JSON: true, Comma: " ", Colon: " "}
+	header := func(text dialect.Text) *dialect.Dialect {
+		d := dialect.Generic()
+		d.Calls.Space, d.Text = space, text
+		return d
+	}
+	letters, token, lead := header(dialect.Text{Begins: []string{"all\n"}}), header(dialect.Text{Begins: []string{" to=user<|message|>"}}), header(dialect.Text{Lead: " "})
+	m := model{markers: []string{"<|im_end|>", "<|message|>"}}
+	const call = `{"tool_calls": [{"name": "now", "arguments": {}}]}`
+	for name, test := range map[string]struct {
+		d      *dialect.Dialect
+		choice infer.ToolChoice
+		tools  []infer.Tool
+		text   string
+		want   []string // nil: it does not fit
+	}{
+		"a text":                {letters, infer.ToolChoice{}, nil, "all\nHi", []string{"text Hi"}},
+		"a text beside tools":   {letters, infer.ToolChoice{}, tools, "all\nHi", []string{"text Hi"}},
+		"another text":          {letters, infer.ToolChoice{}, tools, "all I know", []string{"text all I know"}},
+		"a call":                {letters, infer.ToolChoice{}, tools, "all\n" + call, []string{"call now {}"}},
+		"a call without it":     {letters, infer.ToolChoice{}, tools, call, []string{"call now {}"}},
+		"demanded":              {letters, required, tools, "all\n" + call, []string{"call now {}"}},
+		"demanded, without it":  {letters, required, tools, call, nil},
+		"a token":               {token, infer.ToolChoice{}, nil, " to=user<|message|>Hi", []string{"text Hi"}},
+		"a token, demanded":     {token, required, tools, " to=user<|message|>" + call, []string{"call now {}"}},
+		"white space":           {lead, infer.ToolChoice{}, tools, " Hi", []string{"text Hi"}},
+		"white space, demanded": {lead, required, tools, " " + call, []string{"call now {}"}},
+		"none, demanded":        {lead, required, tools, call, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := speech.Options{Dialect: test.d, Tools: test.tools, Choice: test.choice}
+			if test.want == nil {
+				if rest := begin(t, m, o).feed(test.text, nil); rest != test.text {
+					t.Errorf("%q is left, want all", rest)
+				}
+			} else if got := understand(t, m, o, test.text, true); !slices.Equal(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			if !speech.Needed(&o) && len(test.d.Text.Begins) > 0 {
+				t.Error("a text with a marker needs no speech")
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func New(o Options) (*Speech, error) {
 	if err := s.checkTools(); err != nil {
 		return nil, err
 	}
-	if s.mayCall() || s.mayThink() {
+	if s.mayCall() || s.mayThink() || s.header() != nil {
 		g, err := s.openerGrammar()
 		if err != nil {
 			return nil, infer.Errorf(infer.Invalid, "tools: %w", err)
@@ -116,7 +116,7 @@ func (s *Speech) demands() bool {
 // Needed reports whether an answer is more than text alone, so that it needs the speech.
 func Needed(o *Options) bool {
 	d := o.Dialect
-	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || d.Thinking.Has() && (o.Place != dialect.Behind || o.NoThoughts)
+	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || len(d.Text.Begins) > 0 || d.Thinking.Has() && (o.Place != dialect.Behind || o.NoThoughts)
 }
 
 // spellName returns a name as it stands in a call.
