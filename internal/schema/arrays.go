@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// array writes the arrays of a case.
+// array writes the arrays of case a in front of end.
 func (e *emitter) array(a *arrs, end automaton.Node) (automaton.Node, error) {
 	unique := a.unique && (a.most < 0 || a.most > 1)
 	if unique {
@@ -35,7 +35,8 @@ func (e *emitter) array(a *arrs, end automaton.Node) (automaton.Node, error) {
 	return b.Bytes("[", e.mark(e.markArrays, open, e.ws(b.Alt(ways...)))), nil
 }
 
-// checkUnique reports whether the items of a case can be kept apart.
+// checkUnique returns an error if the items of a case cannot be kept unique, or if there are fewer
+// than it needs.
 func (e *emitter) checkUnique(a *arrs) error {
 	for _, p := range a.prefix {
 		if p != a.rest {
@@ -81,12 +82,13 @@ type arrayWriter struct {
 	*emitter
 	a           *arrs
 	unique      bool
-	close, last automaton.Node // the end of an empty array, and behind an item
+	close, last automaton.Node // the end of an empty array; the end behind an item
 	behind      map[string]automaton.Node
 	err         error
 }
 
-// ending writes the end behind an item. The spelling of a unique item has ended before it.
+// ending writes the end of an array behind an item. For unique items, its first byte has the mark
+// that the spelling of the item ended before it.
 func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	b := w.b
 	if !w.unique {
@@ -101,7 +103,7 @@ func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	return b.Alt(marked, b.Bytes(" ", b.Mark(automaton.End, w.close)), b.Bytes("\n", b.Mark(automaton.End, b.Repeat(space, 0, maxIndent, w.close))))
 }
 
-// enough reports whether an array of i items may end.
+// enough reports whether an array may end behind i items, with counts matches of each contains.
 func (w *arrayWriter) enough(i int, counts []int) bool {
 	for k, n := range counts {
 		if n < w.a.contains[k].least {
@@ -116,12 +118,12 @@ func (w *arrayWriter) comma(item automaton.Node) automaton.Node {
 	return w.b.Bytes(",", w.mark(w.unique, automaton.End|automaton.Begin, w.behindComma(item)))
 }
 
-// items writes the items from the first one on.
+// items writes the items from the first one on, and the end of the array.
 func (w *arrayWriter) items(counts []int) automaton.Node {
 	if len(w.a.contains) > 0 {
 		return w.item(0, counts)
 	}
-	// Without counts of matches: the prefix one by one, then a repetition.
+	// Without contains: the prefix item by item, then a repetition.
 	a, b := w.a, w.b
 	call := func(x expr, next automaton.Node) automaton.Node { return b.Nest(w.rule(x, w.unique), next) }
 	more := b.Rule()
@@ -130,7 +132,7 @@ func (w *arrayWriter) items(counts []int) automaton.Node {
 	if a.most >= 0 {
 		n = min(n, a.most)
 	}
-	rest := func(i int) automaton.Node { // behind i items, all of the prefix
+	rest := func(i int) automaton.Node { // what follows item i-1, when no prefix is left
 		most := automaton.Unlimited
 		if a.most >= 0 {
 			most = a.most - i
@@ -158,7 +160,7 @@ func (w *arrayWriter) items(counts []int) automaton.Node {
 	return next
 }
 
-// item writes item i and the rest of the array, where counts items have matched.
+// item writes item i and the rest of the array; counts has the matches of each contains so far.
 func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most >= 0 && i >= a.most {
@@ -182,7 +184,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 				}
 				next = append(next, way{w.and(x.expr, what.what), more})
 			}
-			if what.most >= 0 { // matches are counted exactly
+			if what.most >= 0 { // with a maximum, no match may go uncounted
 				x.expr = w.and(x.expr, w.not(what.what, &origin{w.root, "contains"}))
 			}
 			next = append(next, x)
@@ -198,10 +200,10 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	return w.b.Alt(nodes...)
 }
 
-// after writes the rest of an array behind i items.
+// after writes the rest of an array behind i items, with counts matches of each contains.
 func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	a := w.a
-	if a.most < 0 { // beyond all places that matter, the number of items is not counted
+	if a.most < 0 { // items are counted as far as their number matters
 		limit := max(len(a.prefix), a.least)
 		for _, k := range a.contains {
 			limit = max(limit, k.from)

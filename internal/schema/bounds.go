@@ -11,7 +11,7 @@ import (
 
 func (c *compiler) numberKeyword(v *value, name string, item *value) (expr, error) {
 	if item.kind == jsonBool && (name == "exclusiveMinimum" || name == "exclusiveMaximum") {
-		return everything, nil // of draft 4: says how the bound beside it is meant
+		return everything, nil // as in draft 4: it belongs to minimum or maximum
 	}
 	if item.kind != jsonNumber {
 		return nothing, wrong("a number")
@@ -42,7 +42,7 @@ func (c *compiler) numberKeyword(v *value, name string, item *value) (expr, erro
 	return c.allBut(func(s *set) { s.nums = nums }), nil
 }
 
-// size returns the value of a keyword that counts.
+// size returns the value of a keyword that counts, at most automaton.MaxCount + 1.
 func size(item *value) (int, error) {
 	want := wrong("an integer that is not negative")
 	if item.kind != jsonNumber {
@@ -62,7 +62,7 @@ func size(item *value) (int, error) {
 	return min(n, automaton.MaxCount+1), nil
 }
 
-// limit returns a maximum: one beyond all answers is none.
+// limit returns the value of a maximum; -1, no maximum, if it is beyond automaton.MaxCount.
 func limit(item *value) (int, error) {
 	n, err := size(item)
 	if n > automaton.MaxCount {

@@ -2,7 +2,7 @@ package schema
 
 import "slices"
 
-// dependent returns the values of the keywords that ask for something where a member is.
+// dependent returns the values that dependentRequired, dependentSchemas or dependencies allows.
 func (c *compiler) dependent(name string, item *value) (expr, error) {
 	if item.kind != jsonObject {
 		return nothing, wrong("an object")
@@ -48,7 +48,7 @@ func (c *compiler) combination(name string, item *value) (expr, error) {
 	case "anyOf":
 		return c.or(parts...), nil
 	}
-	// Exactly one: each part without the values of the parts that it overlaps.
+	// oneOf: the union of the parts, each without the values of the parts that it overlaps.
 	ways := slices.Clone(parts)
 	for i := range parts {
 		for j := i + 1; j < len(parts); j++ {

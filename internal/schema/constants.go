@@ -9,27 +9,27 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// numbers are languages of numbers that schemas have in common.
+// numbers has the languages of numbers that all schemas share.
 type numbers struct {
-	decimals, integers *regex.DFA // all numbers, and those without a fraction but zeros
+	decimals, integers *regex.DFA // all numbers; those whose fraction, if any, has only zeros
 	canonical          *regex.DFA // one spelling of each number
-	plainInts          *regex.DFA // of each integer
+	plainInts          *regex.DFA // one spelling of each integer
 }
 
 // fixed has the automata that do not depend on the schema.
 type fixed struct {
 	numbers
-	spelt      map[spelling]*automaton.DFA // of numbers
+	spelt      map[spelling]*automaton.DFA // spellings of decimals and of integers
 	space, gap *automaton.DFA              // white space between tokens, and behind a colon
 }
 
-// constants returns the automata that do not depend on the schema. They are made when the first schema is
-// compiled, and not changed again.
+// constants returns the automata that do not depend on the schema. They are made at the first use
+// and never changed.
 var constants = sync.OnceValue(func() *fixed {
 	b := unhurried()
 	f := &fixed{numbers: numbers{decimals: regex.Decimals(b), canonical: regex.Canonical(b)}}
-	one, _ := regex.ParseDecimal("1")       // a number
-	f.integers, _ = regex.Multiples(b, one) // small enough
+	one, _ := regex.ParseDecimal("1")       // no error: it is a number
+	f.integers, _ = regex.Multiples(b, one) // no error: it is small
 	f.plainInts = regex.And(b, f.canonical, f.integers)
 	f.spelt = map[spelling]*automaton.DFA{
 		{f.decimals, spellNumber}: regex.Raw(b, regex.JSONNumbers(b)),
@@ -39,10 +39,10 @@ var constants = sync.OnceValue(func() *fixed {
 	return f
 })
 
-// unhurried returns the budget of a part that is made once: it takes long, and yields.
+// unhurried returns a budget for automata that are made once: a minute, with yields.
 func unhurried() *regex.Budget { return &regex.Budget{Time: time.Minute, Yield: runtime.Gosched} }
 
-// Prepare makes the parts that do not depend on the schema, so that no request waits for them.
+// Prepare makes the automata that do not depend on the schema, so that no request waits for them.
 func Prepare() {
 	constants()
 	for _, f := range formats {
@@ -50,13 +50,13 @@ func Prepare() {
 	}
 }
 
-// A language is strings that do not depend on the schema.
+// A language is a set of strings that does not depend on the schema.
 type language struct {
 	lang   *regex.DFA
 	quoted func() *automaton.DFA // as the inside of a JSON string
 }
 
-// onceLanguage makes a language when it is first used.
+// onceLanguage returns a function that makes the language at its first call.
 func onceLanguage(lang func() *regex.DFA) func() *language {
 	return sync.OnceValue(func() *language {
 		l := &language{lang: lang()}

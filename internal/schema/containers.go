@@ -10,7 +10,7 @@ import (
 func (c *compiler) items(v *value) (expr, error) {
 	a := anyArrs
 	prefix, rest := v.member("prefixItems"), v.member("items")
-	if rest != nil && rest.kind == jsonArray { // of old drafts
+	if rest != nil && rest.kind == jsonArray { // as in old drafts
 		if prefix != nil {
 			return nothing, wrong("a schema beside prefixItems")
 		}
@@ -54,7 +54,7 @@ func (c *compiler) arrayKeyword(v *value, name string, item *value) (expr, error
 		if k.least > 0 || k.most >= 0 {
 			a.contains = []contains{k}
 		}
-	default: // minContains and maxContains belong to contains
+	default: // minContains and maxContains are read with contains
 		return everything, nil
 	}
 	if err != nil {
@@ -66,7 +66,8 @@ func (c *compiler) arrayKeyword(v *value, name string, item *value) (expr, error
 	return c.allBut(func(s *set) { s.arrs = []arrs{a} }), nil
 }
 
-// members returns the objects of properties, patternProperties and additionalProperties.
+// members returns the values that properties, patternProperties and additionalProperties of v
+// allow. Values that are not objects are among them.
 func (c *compiler) members(v *value) (expr, error) {
 	o := anyObjs
 	var patterns []class
@@ -104,7 +105,7 @@ func (c *compiler) members(v *value) (expr, error) {
 	// The names divide into classes by the patterns that they match.
 	if len(patterns) > 0 || others != everything {
 		o.classes = []class{{value: everything}}
-		left := regex.Any() // of names that match no pattern
+		left := regex.Any() // the names that match no pattern
 		for _, q := range patterns {
 			left = regex.Minus(c.budget, left, q.names)
 			out := regex.Not(c.budget, q.names)
@@ -122,7 +123,7 @@ func (c *compiler) members(v *value) (expr, error) {
 	return c.allBut(func(s *set) { s.objs = []objs{o} }), nil
 }
 
-// disjoint returns the classes that have a name.
+// disjoint leaves out the classes that contain no name.
 func disjoint(classes ...class) (out []class) {
 	for _, k := range classes {
 		if k.names == nil || !k.names.Empty() {
@@ -138,7 +139,7 @@ func (c *compiler) objectKeyword(name string, item *value) (expr, error) {
 	switch name {
 	case "required":
 		if item.kind == jsonBool {
-			return everything, nil // of draft 3, which other schemas still have: it binds nothing
+			return everything, nil // as in draft 3, also found in newer schemas: it restricts nothing
 		}
 		if o.props, err = requiredProps(item); err != nil {
 			return nothing, err

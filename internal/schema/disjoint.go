@@ -2,11 +2,11 @@ package schema
 
 import "github.com/inferd-go/inferd/internal/regex"
 
-// tellDepth bounds how deep members are compared that tell cases apart.
+// tellDepth bounds the nesting to which disjoint compares required members.
 const tellDepth = 3
 
-// disjoint reports whether two expressions surely have no value in common. It is a quick look
-// at types, literals, and required members; an intersection would tell more.
+// disjoint reports whether two expressions surely have no value in common. It is a quick check of
+// types, literals, and required members to the given depth; an intersection would tell more.
 func (c *compiler) disjoint(x, y expr, depth int) bool {
 	if x == nothing || y == nothing {
 		return true
@@ -39,7 +39,8 @@ func (c *compiler) disjoint(x, y expr, depth int) bool {
 	return true
 }
 
-// disjointObjs reports whether a member that both cases require tells them apart.
+// disjointObjs reports whether a member tells two cases apart: x requires it, y declares it, and
+// their conditions on it have no value in common.
 func (c *compiler) disjointObjs(x, y *objs, depth int) bool {
 	for _, p := range x.props {
 		if !p.required {

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	maxNesting = 128     // arrays and objects in each other, in a value
+	maxNesting = 128     // levels of arrays and objects in a value
 	maxIndent  = 40      // spaces behind a newline
-	maxPlaces  = 1 << 15 // nodes of one case that counts
+	maxPlaces  = 1 << 15 // places of one case with counts
 )
 
-// A ruleKey is a rule of the grammar: the values of an expression; with single, each value has
-// one spelling.
+// A ruleKey identifies a rule of the grammar: the values of expr; with single, each in one
+// spelling.
 type ruleKey struct {
 	expr   expr
 	single bool
@@ -29,17 +29,18 @@ type emitter struct {
 	queue []ruleKey
 
 	spelt     map[spelling]*automaton.DFA
-	character *automaton.DFA            // any one, in UTF-8; nil until it is needed
+	character *automaton.DFA            // any character, in UTF-8; nil until it is needed
 	names     map[string]*automaton.DFA // undeclared names, by the declared ones
 
-	// Found in the grammar so far: objects with undeclared members, arrays of unique items.
-	// Their scopes need marks at all objects, or arrays, of the grammar.
+	// openObjects and uniqueArrays report whether the grammar so far has objects with undeclared
+	// members, and arrays of unique items: these need marks at all its objects, or arrays.
+	// markObjects and markArrays report whether those marks are written.
 	openObjects, uniqueArrays bool
 	markObjects, markArrays   bool
 }
 
-// compile builds the grammar. It is written with the marks that a look at the schema expects to be
-// needed, and again if others are.
+// compile builds the grammar with the marks that expectMarks predicts, and builds it again if
+// others turn out to be needed.
 func (c *compiler) compile() (*automaton.Grammar, error) {
 	if c.refs.err != nil {
 		c.refuse(c.refs.err, nothing)
@@ -75,8 +76,8 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	}
 }
 
-// expectMarks reports whether a schema probably has objects with undeclared members, and arrays of
-// unique items.
+// expectMarks guesses whether a schema has objects with undeclared members (open), and arrays of
+// unique items (unique).
 func expectMarks(v *value) (open, unique bool) {
 	if v.kind == jsonObject {
 		others, kind := v.member("additionalProperties"), v.member("type")
@@ -91,7 +92,7 @@ func expectMarks(v *value) (open, unique bool) {
 	return open, unique
 }
 
-// rule returns the rule of an expression inside of a value.
+// rule is styled with the style inside.
 func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, inside) }
 
 // styled returns the rule of an expression.
@@ -190,10 +191,11 @@ func (e *emitter) words() [3]string {
 	return [3]string{cmp.Or(e.note.Null, "null"), cmp.Or(e.note.False, "false"), cmp.Or(e.note.True, "true")}
 }
 
-// bare reports whether names and strings are spelt without JSON's quotes everywhere.
+// bare reports whether the notation has quotes of its own: then names and strings have no JSON
+// quotes anywhere.
 func (e *emitter) bare() bool { return e.note != nil && e.note.Quote != "" }
 
-// ws writes white space.
+// ws writes optional white space, unless the notation fixes it.
 func (e *emitter) ws(next automaton.Node) automaton.Node {
 	if e.bare() || e.spaced() {
 		return next
@@ -201,7 +203,7 @@ func (e *emitter) ws(next automaton.Node) automaton.Node {
 	return e.b.DFA(constants().space, next)
 }
 
-// mark passes marks if they are needed.
+// mark writes the marks m if on is set.
 func (e *emitter) mark(on bool, m automaton.Mark, next automaton.Node) automaton.Node {
 	if !on {
 		return next

@@ -2,8 +2,8 @@ package schema
 
 import "slices"
 
-// empty reports whether an expression surely has no value. A value that needs a smaller one
-// of the same kind counts as none, as no finite value is of that kind.
+// empty reports whether an expression surely has no value. It has none if each of its values must
+// contain another one of its values, as no finite value does.
 func (c *compiler) empty(e expr) bool {
 	if known, ok := c.vacant[e]; ok {
 		return known
@@ -15,7 +15,8 @@ func (c *compiler) empty(e expr) bool {
 	s, err := c.eval(e)
 	vacant := err == nil && c.emptySet(s)
 	delete(c.asking, e)
-	if !vacant && err == nil || len(c.asking) == 0 { // else it may be empty only because of those being asked
+	// A verdict of true may rest on expressions under way, which count as empty: it is not kept.
+	if !vacant && err == nil || len(c.asking) == 0 {
 		c.vacant[e] = vacant
 	}
 	return vacant
@@ -91,7 +92,7 @@ func (c *compiler) emptyObjs(o *objs) bool {
 	return o.least > required+optional && o.least > required+optional+c.others(o, o.least)
 }
 
-// mayMeet reports whether a way may meet its need.
+// mayMeet reports whether an object of case o may meet a need in way n.
 func (c *compiler) mayMeet(o *objs, n *way) bool {
 	if may, _ := c.meets(o, n); !may || n.absent {
 		return may
@@ -124,8 +125,8 @@ func (c *compiler) others(o *objs, limit int) (n int) {
 	return n
 }
 
-// otherClasses returns the classes of undeclared members that have a value. Their names leave out the
-// declared ones, unless they are nil.
+// otherClasses returns the classes of undeclared members of o whose condition some value meets.
+// Declared names are removed from their names, unless these are nil.
 func (c *compiler) otherClasses(o *objs) (out []class) {
 	var names []string
 	for _, p := range o.props {

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// An expr is an expression over schemas: an index into the compiler's expressions. Equal ones
-// have one index.
+// An expr is an expression over schemas: an index into the compiler's expressions. Combinations of
+// the same parts have the same index.
 type expr int32
 
 const (
@@ -24,7 +24,7 @@ const (
 	exprSet    exprKind = iota // a set
 	exprSchema                 // a schema of the document
 	exprAnd                    // all of the parts
-	exprOr                     // one of the parts or more
+	exprOr                     // at least one of the parts
 	exprNot                    // not the part
 )
 
@@ -33,16 +33,16 @@ type expression struct {
 	set    *set
 	schema *value
 	parts  []expr
-	origin *origin // of a complement
+	origin *origin // of a complement: the keyword that needs it
 }
 
-// An origin is the keyword that asks for something.
+// An origin is the keyword that an expression or a fault comes from.
 type origin struct {
 	at      *value
 	keyword string
 }
 
-// A fault is a keyword that cannot be kept.
+// A fault is the error of a keyword that cannot be enforced.
 type fault struct {
 	origin
 	err error
@@ -59,19 +59,19 @@ type compiler struct {
 
 	exprs  []expression
 	index  map[string]expr
-	sets   []*set // of expressions, once evaluated
-	state  []bool // under way
+	sets   []*set // of each expression; nil until it is evaluated
+	state  []bool // of each expression, whether it is being evaluated
 	faults []*fault
 
 	numbers
-	written map[*regex.DFA]func() *automaton.DFA // of formats: the inside of strings
+	written map[*regex.DFA]func() *automaton.DFA // formats as the inside of a JSON string
 	langs   *languages
 	cuts    map[strs]*regex.DFA
-	vacant  map[expr]bool // answers of empty
+	vacant  map[expr]bool // results of empty
 	asking  map[expr]bool
 
 	note  *Notation // nil is JSON
-	style uint8     // of the whole: inside, or outermost where only objects count
+	style uint8     // of the outermost value: inside, or outermost if only objects count
 
 	refused     []Refusal
 	annotations []string
@@ -98,7 +98,7 @@ func (c *compiler) add(e expression) expr {
 	return expr(len(c.exprs) - 1)
 }
 
-// find returns the expression with a key, made if it is new.
+// find returns the expression with a key; it adds e if there is none.
 func (c *compiler) find(key []byte, e expression) expr {
 	if i, ok := c.index[string(key)]; ok {
 		return i
@@ -109,10 +109,10 @@ func (c *compiler) find(key []byte, e expression) expr {
 	return i
 }
 
-// of returns the expression of a set.
+// of returns a new expression for a set.
 func (c *compiler) of(s *set) expr { return c.add(expression{set: s}) }
 
-// schema returns the expression of a schema of the document.
+// schema returns the expression for a schema of the document.
 func (c *compiler) schema(v *value) expr {
 	if v.kind == jsonBool {
 		if v.truth {
@@ -134,7 +134,9 @@ func (c *compiler) schema(v *value) expr {
 func (c *compiler) and(parts ...expr) expr { return c.combine(exprAnd, everything, nothing, parts) }
 func (c *compiler) or(parts ...expr) expr  { return c.combine(exprOr, nothing, everything, parts) }
 
-// combine makes an expression of parts, in order, without the neutral one and repetitions.
+// combine returns the conjunction or disjunction of parts, in order. It flattens parts of the same
+// kind, and leaves out neutral and repeated ones. If dominant is among them, or a part of a
+// conjunction and its complement, the result is dominant.
 func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) expr {
 	var flat []expr
 	for _, p := range parts {
@@ -164,7 +166,7 @@ func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) 
 	return c.find(key, expression{kind: kind, parts: flat})
 }
 
-// opposite reports whether the opposite of an expression is among others of a conjunction.
+// opposite reports whether kind is exprAnd and among has the complement of e.
 func (c *compiler) opposite(e expr, among []expr, kind exprKind) bool {
 	if kind != exprAnd {
 		return false
@@ -190,7 +192,7 @@ func (c *compiler) not(e expr, o *origin) expr {
 	return c.find(key, expression{kind: exprNot, parts: []expr{e}, origin: o})
 }
 
-// eval returns the set of an expression. The error is a [*fault], or errCycle where the
+// eval returns the set of values of an expression. The error is a [*fault], or errCycle where the
 // expression needs itself.
 func (c *compiler) eval(e expr) (*set, error) {
 	switch {

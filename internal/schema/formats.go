@@ -2,7 +2,7 @@ package schema
 
 import "github.com/inferd-go/inferd/internal/regex"
 
-// Parts of formats.
+// Parts of the patterns below.
 const (
 	leap   = `(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)`
 	date   = `(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))|` + leap + `-02-29)`
@@ -30,7 +30,7 @@ const (
 	relative = `(?://` + server + `(?:/` + pchar + `*)*|` + rooted + `|` + noColon + `(?:/` + pchar + `*)*)?` + tail
 )
 
-// A format is the strings that match all patterns of one list, and none of the other.
+// A format is the set of the strings that match every pattern of all and no pattern of none.
 type format struct{ all, none []string }
 
 // Short host names have any number of labels; long ones at most four, so that the automaton
@@ -58,7 +58,7 @@ var formats = map[string]func() *language{
 	"json-pointer":  patterns(format{all: []string{`^(?:/(?:[^/~]|~[01])*)*$`}}),
 }
 
-// narrowFormats has the formats of which some strings are left out.
+// narrowFormats has the formats whose languages lack some valid strings.
 var narrowFormats = map[string]bool{"date-time": true, "time": true, "email": true, "hostname": true, "uri": true, "uri-reference": true}
 
 // refusedFormats has the formats of the standard that are not enforced.
@@ -66,7 +66,7 @@ var refusedFormats = map[string]bool{
 	"idn-email": true, "idn-hostname": true, "iri": true, "iri-reference": true, "regex": true, "relative-json-pointer": true, "uri-template": true,
 }
 
-// patterns compiles a format when it is first used.
+// patterns returns a function that compiles f at its first call.
 func patterns(f format) func() *language {
 	return onceLanguage(func() *regex.DFA {
 		d := regex.Any()

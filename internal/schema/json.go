@@ -11,7 +11,7 @@ import (
 // maxDepth bounds the nesting of a schema.
 const maxDepth = 512
 
-// A SyntaxError says that the source is no JSON, or no schema at all.
+// A SyntaxError says that the source is not valid JSON, or is JSON but not a schema.
 type SyntaxError struct {
 	At      int // byte offset
 	Problem string

@@ -35,13 +35,13 @@ func (c *compiler) build(v *value) (*set, error) {
 	return s, nil
 }
 
-// errUnsupported refuses a keyword of the standard.
+// errUnsupported refuses a keyword of the standard that is not supported.
 var errUnsupported = errors.New("this keyword cannot be enforced")
 
-// wrong is the error of a keyword whose value is none of its values.
+// wrong returns the error of a keyword with an invalid value; want describes the valid ones.
 func wrong(want string) error { return errors.New("its value must be " + want) }
 
-// first reports whether a keyword is the first of its group in a schema.
+// first reports whether the keyword name is the first one of group in the schema v.
 func first(v *value, name string, group ...string) bool {
 	for _, n := range v.names {
 		if slices.Contains(group, n) {
@@ -51,7 +51,7 @@ func first(v *value, name string, group ...string) bool {
 	return false
 }
 
-// keyword returns the values that one keyword takes.
+// keyword returns the values that the keyword name of the schema v allows; item is its value.
 func (c *compiler) keyword(v *value, name string, item *value) (expr, error) {
 	switch name {
 	case "type", "const", "enum":
@@ -98,7 +98,7 @@ func (c *compiler) keyword(v *value, name string, item *value) (expr, error) {
 	return everything, nil
 }
 
-// allBut returns the set of all values, but for a change.
+// allBut returns the set of all values, after change has narrowed it.
 func (c *compiler) allBut(change func(s *set)) expr {
 	s := c.all()
 	change(s)

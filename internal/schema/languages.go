@@ -7,8 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// languages remembers the results of operations, as the same patterns and names are met at many
-// places of a schema.
+// languages caches the results of operations on languages, as the same patterns and names occur at
+// many places of a schema.
 type languages struct {
 	budget   *regex.Budget
 	patterns map[string]*regex.DFA
@@ -16,7 +16,8 @@ type languages struct {
 	others   map[otherNames]*regex.DFA
 }
 
-// otherNames are the names of a language, nil for any, but for some.
+// otherNames is a key of languages.others: the names of lang, nil for any name, except those in
+// but.
 type otherNames struct {
 	lang *regex.DFA
 	but  string
@@ -26,7 +27,7 @@ func newLanguages(b *regex.Budget) *languages {
 	return &languages{budget: b, patterns: make(map[string]*regex.DFA), ands: make(map[[2]*regex.DFA]*regex.DFA), others: make(map[otherNames]*regex.DFA)}
 }
 
-// pattern is [regex.Compile].
+// pattern is [regex.Compile] with a cache.
 func (l *languages) pattern(source string) (*regex.DFA, error) {
 	if d, ok := l.patterns[source]; ok {
 		return d, nil
@@ -38,7 +39,7 @@ func (l *languages) pattern(source string) (*regex.DFA, error) {
 	return d, err
 }
 
-// and is [regex.And].
+// and is [regex.And] with a cache.
 func (l *languages) and(x, y *regex.DFA) *regex.DFA {
 	if x == y {
 		return x
@@ -52,13 +53,13 @@ func (l *languages) and(x, y *regex.DFA) *regex.DFA {
 	return d
 }
 
-// without returns the names of a language, nil for any, but for some.
+// without returns the names of lang, nil for any name, that are not in names.
 func (l *languages) without(lang *regex.DFA, names []string) *regex.DFA {
 	if len(names) == 0 {
 		return lang
 	}
 	sorted := slices.Sorted(slices.Values(names))
-	key := otherNames{lang, strings.Join(sorted, "\xff")} // which is in no name
+	key := otherNames{lang, strings.Join(sorted, "\xff")} // names are UTF-8, so this byte is in none
 	d, ok := l.others[key]
 	if !ok {
 		if lang == nil {

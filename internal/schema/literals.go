@@ -49,7 +49,7 @@ func (c *compiler) addType(s *set, name string) bool {
 	return true
 }
 
-// literals returns the given values.
+// literals returns the expression for the given values.
 func (c *compiler) literals(values []*value) (expr, error) {
 	s := c.none()
 	var words []string
@@ -87,7 +87,7 @@ func (c *compiler) literals(values []*value) (expr, error) {
 	return c.of(s), nil
 }
 
-// literalParts adds an array or an object to a set.
+// literalParts adds the array or object v to s.
 func (c *compiler) literalParts(s *set, v *value) error {
 	parts := make([]expr, len(v.items))
 	for i, item := range v.items {

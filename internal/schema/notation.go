@@ -9,46 +9,48 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// A Notation spells objects in another way than JSON, as models spell the arguments of calls. The
-// values are the same. A nil one is JSON.
+// A Notation spells objects differently from JSON, as models spell the arguments of calls; the
+// values are the same. A nil *Notation is JSON.
 type Notation struct {
 	// Write writes a marker in front of a node. It may consist of tokens.
 	Write func(b *automaton.Builder, text string, next automaton.Node) automaton.Node
-	// Bare reports that the outermost object has no braces. Its members are
-	// Open, name, Middle, value, Close, and Separator between two of them. Middle stands before strings,
-	// MiddleJSON before all other values; empty is the same.
+	// If Bare is set, the outermost object has no braces. Each member is Open, name, Middle, value,
+	// Close, with Separator between two members. With End, MiddleJSON takes the place of Middle in
+	// front of values that are not strings, unless it is empty.
 	Bare                                       bool
 	Open, Middle, MiddleJSON, Close, Separator string
-	// None stands in place of the members of an outermost object without any. It counts with Bare.
+	// None is written in place of the members of an outermost object that has none. It is used only
+	// with Bare.
 	None string
-	// End, if not nil, writes Close in front of a node, behind a value of a kind: the strings in the outermost object
-	// then have no quotes.
+	// End, if not nil, writes Close in front of a node; of is the kind of the value before it. The
+	// strings of the outermost object then have no quotes.
 	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
-	// Quote is the marker on both sides of all strings; their inside is raw. With it, names have no quotes, and
-	// there is no white space between the tokens. Empty is JSON's.
+	// Quote is the marker on both sides of all strings, whose inside is raw. With it, names have no
+	// quotes, and there is no white space between the tokens. Empty means JSON's strings.
 	Quote string
-	// Null, False and True are the words for these values; empty are JSON's.
+	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string
-	// Spaced reports that each value has one spelling: numbers without zeros that say nothing, and no white space but
-	// Comma behind a comma and Colon behind a colon.
+	// If Spaced is set, each value has one spelling: numbers have no redundant zeros, and the only
+	// white space is Comma behind a comma and Colon behind a colon.
 	Spaced       bool
 	Comma, Colon string
-	// Sorted reports that declared members are sorted by name, capital letters like small ones. Else their order is
-	// the schema's.
+	// If Sorted is set, declared members are sorted by name, without regard to case. Otherwise they
+	// keep the order of the schema.
 	Sorted bool
 }
 
-// A Value is a kind of values in the outermost object, as [Notation].End tells them apart. The set is closed.
+// A Value is a kind of value in the outermost object, as [Notation].End distinguishes them. The set
+// is closed.
 type Value uint8
 
 // Kinds of values.
 const (
 	JSON   Value = iota // all but strings
 	Raw                 // strings without quotes
-	Listed              // the same, of a finite list: where one has ended is certain
+	Listed              // strings of a finite list, without quotes: where one ends is certain
 )
 
-// Styles of a rule: of the outermost value, and of its members.
+// Styles of a rule, for the outermost value, its members, and all other values (inside).
 const (
 	inside uint8 = iota
 	outermost
@@ -56,7 +58,8 @@ const (
 	jsonMember // all but strings
 )
 
-// CompileObject compiles a schema of which only the objects count, spelt in a notation; nil is JSON.
+// CompileObject compiles the objects that a schema allows, and none of its other values, spelt in
+// notation n; nil is JSON.
 func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, error) {
 	return compile(source, n, true, b)
 }
@@ -80,7 +83,7 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 	return n.Write(b, n.Open, name(behind))
 }
 
-// listed reports whether the strings of an expression are a finite list.
+// listed reports whether an expression allows finitely many strings.
 func (e *emitter) listed(x expr) bool {
 	s, err := e.eval(x)
 	return err == nil && !slices.ContainsFunc(s.strs, func(x strs) bool { return x.lang == nil || !x.lang.Finite() })
@@ -90,7 +93,7 @@ func (e *emitter) listed(x expr) bool {
 func (w *objectWriter) bareNames(names *regex.DFA, next automaton.Node) automaton.Node {
 	words, err := w.langs.pattern("^[A-Za-z_][A-Za-z0-9_-]*$")
 	switch {
-	case err != nil: // only with the budget
+	case err != nil: // the budget is exhausted
 		return w.b.Alt()
 	case names == nil:
 		words = w.langs.without(words, w.declared)

@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// plainly writes a marker as its bytes. An end tag ends a raw value wherever it stands.
+// plainly writes a marker as its bytes. An end tag or a quote ends a raw value wherever it stands.
 func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
 	if text == "</>" || text == "|" {
 		next = b.Mark(automaton.Commit, next)
@@ -15,10 +15,10 @@ func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.N
 	return b.Bytes(text, next)
 }
 
-// tagEnd is a mark of the tests: the value that has ended is JSON.
+// tagEnd is a mark that these tests define: the value that has just ended is JSON.
 const tagEnd = automaton.User
 
-// ended writes the end tag of raw values, and of JSON with a mark.
+// ended writes the end tag of a value; for JSON, with the mark tagEnd.
 func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
 	if of == schema.JSON {
 		next = b.Mark(tagEnd, next)
@@ -26,15 +26,16 @@ func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton
 	return plainly(b, "</>", next)
 }
 
-// tagged spells members as tagged parameters with raw strings, literal as an object without quotes at names.
+// tagged spells members as tagged parameters with raw strings; literal spells objects with unquoted
+// names.
 var (
 	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
 	bare    = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", None: ".", End: ended}
 	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
 )
 
-// Objects in a notation have the members of the schema. Undeclared ones have names, but not those of
-// declared ones: their values would escape their schemas.
+// Objects in a notation have the members that the schema allows. An undeclared member never has the
+// name of a declared one, whose value would then escape its schema.
 func TestNotations(t *testing.T) {
 	const object = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]}},"required":["a"]}`
 	for name, test := range map[string]struct {
@@ -82,7 +83,7 @@ func TestNotations(t *testing.T) {
 	}
 }
 
-// The end of a value says whether it may have been JSON.
+// The mark at the end of a value tells whether the value can be read as JSON.
 func TestNotationEnds(t *testing.T) {
 	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3}}}`
 	s, err := schema.CompileObject([]byte(source), tagged, patient())

@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// object writes the objects of a case.
+// object writes the objects of case o in front of end.
 func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node, error) {
 	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[place]automaton.Node), ahead: make(map[place]automaton.Node)}
 	if len(o.needs) > maxNeeds {
@@ -67,9 +67,9 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 	return b.Bytes("{", e.mark(e.markObjects, automaton.Open|automaton.Begin, e.ws(b.Alt(ways...)))), nil
 }
 
-// A place is a position in an object: the next prop, the members so far as far as they are
-// counted, the undeclared ones among them as far as they are limited, and the needs that are met, a
-// bit each.
+// A place is a position in an object: the index of the next prop, the number of members so far (if
+// they are counted), the number of undeclared ones among them (if they are limited), and the needs
+// that are met, a bit each.
 type place struct {
 	prop, members, others int
 	met                   uint32
@@ -85,18 +85,18 @@ type objectWriter struct {
 	root          bool // it is the outermost object of a notation
 	start         place
 	declared      []string // names of all props
-	props         []prop   // those that may come
+	props         []prop   // the props that some value meets
 	classes       []class  // of undeclared members
 	counted       bool
-	spare         int      // undeclared names that there are, if that matters
-	required      []bool   // of each place, whether a required prop is left
-	absences      []uint32 // of each place, the needs that are met if no further prop comes
+	spare         int      // the number of undeclared names, or MaxInt where it does not matter
+	required      []bool   // of each prop, whether it or a later one is required
+	absences      []uint32 // of each prop, the needs that are met if it and all later ones are absent
 	close, last   automaton.Node
 	behind, ahead map[place]automaton.Node
 	err           error
 }
 
-// full reports whether another member is too many.
+// full reports whether another member would be too many.
 func (w *objectWriter) full(p place) bool { return w.o.most >= 0 && p.members >= w.o.most }
 
 // add returns the place behind another member.
@@ -109,13 +109,13 @@ func (w *objectWriter) add(p place) place {
 	return p
 }
 
-// enough reports whether an object may end.
+// enough reports whether an object may end at place p.
 func (w *objectWriter) enough(p place) bool {
 	return !w.required[p.prop] && p.members >= w.o.least && p.met|w.absences[p.prop] == 1<<len(w.o.needs)-1
 }
 
-// checkNeeds refuses needs that could be left without a name: names are not repeated, so of
-// finitely many the last one may be gone.
+// checkNeeds refuses needs that undeclared members with finitely many names can meet: names do not
+// repeat, so an object could use them all up without meeting the need.
 func (w *objectWriter) checkNeeds() error {
 	for _, n := range w.o.needs {
 		for _, x := range n.ways {
@@ -142,7 +142,7 @@ func (w *objectWriter) absent(name string) (met uint32) {
 	return met
 }
 
-// both returns the names of both languages.
+// both returns the names that are in both languages; nil has any name.
 func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
 	switch {
 	case x == nil:
@@ -153,7 +153,7 @@ func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
 	return c.langs.and(x, y)
 }
 
-// undeclared writes names but for some.
+// undeclared writes all names except those in but.
 func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 	if len(but) == 0 {
 		return e.b.Text(0, automaton.Unlimited, next)
@@ -163,7 +163,7 @@ func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 		words[i] = inner(name)
 	}
 	slices.Sort(words)
-	key := strings.Join(words, `"`) // which stands in none without a backslash
+	key := strings.Join(words, `"`) // unambiguous: in a word, a quote follows a backslash
 	d, ok := e.names[key]
 	if !ok {
 		e.b.Spend(64 * len(key))
@@ -173,14 +173,15 @@ func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 	return e.b.DFA(d, next)
 }
 
-// A meeting is a member with the needs that are met behind it.
+// A meeting is a class of members, with the needs that are met behind such a member, a bit each.
 type meeting struct {
 	class
 	met uint32
 }
 
-// meetings returns the ways of a member to meet needs: of a prop by its name, of undeclared ones by
-// the names that each way leaves them.
+// meetings returns the alternatives for a member of class k by the needs that it meets; met has the
+// needs that were met before. name is the name of a prop; it is nil for undeclared members, whose
+// names each way may narrow.
 func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 	all := []meeting{{k, met}}
 	for i, n := range w.o.needs {
@@ -203,8 +204,8 @@ func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 	return all
 }
 
-// surelyMeets reports whether all members of a meeting meet a need in one way: then they are not split by
-// that need.
+// surelyMeets reports whether all members of m meet a need in way x: then that need does not split
+// them.
 func (w *objectWriter) surelyMeets(m *meeting, x *way, name *string) bool {
 	if name != nil {
 		return x.has(*name) && w.surely(m.value, x.value)
@@ -227,7 +228,7 @@ func (w *objectWriter) meet(m meeting, x *way, name *string) (meeting, bool) {
 	return m, (m.names == nil || !m.names.Empty()) && !w.empty(m.value)
 }
 
-// member writes a member: name writes its name in front of a node.
+// member writes a member in front of next; name writes its name in front of a node.
 func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	b := w.b
 	if w.root {
@@ -241,7 +242,7 @@ func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value ex
 	return b.Bytes(`"`, name(next))
 }
 
-// next writes a member that must come, from a place on.
+// next writes at least one more member and the rest of the object, from place p on.
 func (w *objectWriter) next(p place) automaton.Node {
 	if w.full(p) {
 		return w.b.Alt()
@@ -259,7 +260,7 @@ func (w *objectWriter) next(p place) automaton.Node {
 	return n
 }
 
-// members writes the members that may come at a place.
+// members writes each member that may come at place p, with the rest of the object behind it.
 func (w *objectWriter) members(p place) (ways []automaton.Node) {
 	if p.prop < len(w.props) {
 		prop := &w.props[p.prop]

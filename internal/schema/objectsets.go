@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// intersectAll returns the objects that are of a case of both lists.
+// intersectAll returns the intersection of two unions of cases.
 func (c *compiler) intersectAll(x, y []objs) (out []objs, err error) {
 	const often = 32
 	limit := often
@@ -46,7 +46,7 @@ func (c *compiler) thin(cases []objs) (out []objs) {
 	return out
 }
 
-// within reports whether each object of a case is surely of the other one.
+// within reports whether every object of case x surely belongs to case y.
 func (c *compiler) within(x, y *objs) bool {
 	if !c.budget.Spend(0) || x.least < y.least || y.most >= 0 && (x.most < 0 || x.most > y.most) || len(y.classes) > 0 && !slices.Equal(x.classes, y.classes) {
 		return false
@@ -78,7 +78,7 @@ func (c *compiler) within(x, y *objs) bool {
 	return true
 }
 
-// implies reports whether the values of an expression are surely of another one.
+// implies reports whether every value of x is surely a value of y.
 func (c *compiler) implies(x, y expr) bool {
 	if x == y || x == nothing || y == everything {
 		return true
@@ -92,8 +92,8 @@ func (c *compiler) implies(x, y expr) bool {
 	return true
 }
 
-// surely is implies with a closer look at opposites: values are none of a schema with which they have
-// nothing in common.
+// surely is implies with a closer look at complements: x also implies the complement of an
+// expression with which it surely has no value in common.
 func (c *compiler) surely(x, y expr) bool {
 	for _, p := range c.parts(y) {
 		if !c.implies(x, p) && (c.exprs[p].kind != exprNot || !c.disjoint(x, c.exprs[p].parts[0], tellDepth)) {
@@ -103,7 +103,7 @@ func (c *compiler) surely(x, y expr) bool {
 	return true
 }
 
-// parts returns the expressions that the values of an expression are all of.
+// parts returns the parts of a conjunction; any other expression is its own only part.
 func (c *compiler) parts(e expr) []expr {
 	if c.exprs[e].kind == exprAnd {
 		return c.exprs[e].parts
@@ -111,8 +111,8 @@ func (c *compiler) parts(e expr) []expr {
 	return []expr{e}
 }
 
-// possible reports whether a case has an object, as far as a quick look tells. It drops needs that
-// are surely met.
+// possible reports false if a quick check finds that case o has no object. It removes needs from o
+// that are surely met.
 func (c *compiler) possible(o *objs) bool {
 	required := 0
 	for _, p := range o.props {
@@ -141,8 +141,8 @@ func (c *compiler) possible(o *objs) bool {
 	return true
 }
 
-// meets reports whether a way may meet its need in a case, and whether it surely does, as far as a
-// quick look tells.
+// meets reports whether objects of case o may meet a need in way w (may), and whether all of them
+// do (met), as far as a quick check tells.
 func (c *compiler) meets(o *objs, w *way) (may, met bool) {
 	if w.others {
 		for _, p := range o.props {
@@ -160,7 +160,7 @@ func (c *compiler) meets(o *objs, w *way) (may, met bool) {
 	return c.and(value, w.value) != nothing, required && c.surely(value, w.value)
 }
 
-// value returns the condition on a member, and whether it is required.
+// value returns the condition on the member name, and whether that member is required.
 func (o *objs) value(name string) (value expr, required bool) {
 	for i := range o.props {
 		if p := &o.props[i]; p.name == name {
@@ -170,7 +170,7 @@ func (o *objs) value(name string) (value expr, required bool) {
 	return o.other(name), false
 }
 
-// has reports whether a member with a name may be a way.
+// has reports whether a member called name can meet the need in this way.
 func (w *way) has(name string) bool {
 	switch {
 	case w.absent:
@@ -200,7 +200,7 @@ func (o *objs) others() []class {
 	return o.classes
 }
 
-// other returns the condition on the value of a member that is no prop.
+// other returns the condition on the member name, which is not a prop.
 func (o *objs) other(name string) expr {
 	for _, k := range o.classes {
 		if k.names == nil || k.names.Match(name) {
@@ -240,16 +240,16 @@ func (c *compiler) intersectObjs(x, y objs) objs {
 		q.value = c.and(left, right)
 		return q
 	}
-	// First x's declared ones in its order, then y's, then the late ones.
+	// First the declared props of x in their order, then those of y, then the late ones.
 	for late := range 2 {
 		for k, props := range [][]prop{x.props, y.props} {
 			for _, p := range props {
 				c.budget.Spend(0)
 				if i, ok := inX[p.name]; k == 1 && ok && (x.props[i].late == p.late || !x.props[i].late) {
-					continue // was there
+					continue // has been added with x
 				}
 				if j, ok := inY[p.name]; k == 0 && ok && p.late && !y.props[j].late {
-					continue // has its place in y
+					continue // comes with the declared props of y
 				}
 				if p.late == (late == 1) {
 					o.props = append(o.props, join(p))

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// drawSchema makes a schema of the keywords that are kept.
+// drawSchema draws a schema from the keywords that can be enforced.
 func drawSchema(t *rapid.T, depth int) string {
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
@@ -83,7 +83,7 @@ func duplicate(types string) bool {
 	return len(names) == 2 && names[0] == names[1]
 }
 
-// drawText follows a random way through a grammar, and ends it soon.
+// drawText draws a text of a grammar: up to 40 random bytes, and then the shortest end.
 func drawText(t *rapid.T, source string, g *automaton.Grammar) string {
 	a := automaton.New(g)
 	c := a.Open()
@@ -112,8 +112,8 @@ func drawText(t *rapid.T, source string, g *automaton.Grammar) string {
 	return text
 }
 
-// Every text of a random schema's grammar is a value that a public validator takes, and the
-// grammar of a schema that is refused as empty takes none of the values of others.
+// A public validator accepts every text of a random schema's grammar. The grammar takes exactly
+// those of some simple values that the validator accepts; none if the schema is refused as empty.
 func TestRandomAgainstValidator(t *testing.T) {
 	kept := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -150,7 +150,7 @@ func TestRandomAgainstValidator(t *testing.T) {
 				t.Fatalf("%s takes %s: %v", source, text, err)
 			}
 		}
-		// Simple values that are valid are taken.
+		// Simple values are taken exactly if they are valid.
 		for _, text := range []string{`null`, `true`, `1`, `0.5`, `-3`, `"a"`, `"b"`, `""`, `"2024-01-01"`, `[]`, `[1]`, `[null,null]`, `["a",1]`, `{}`, `{"a":1}`, `{"b":"a"}`, `{"c":null}`, `[[]]`} {
 			taken := err == nil && fits(s.Grammar, text)
 			if valid := validate(text) == nil; taken != valid {

@@ -23,7 +23,7 @@ var (
 	errAddress   = errors.New("not an address")
 )
 
-// drafts has the dialects, and whether $ref hides its siblings in them.
+// drafts has the known dialects; the value says whether $ref hides its siblings.
 var drafts = map[string]bool{
 	"http://json-schema.org/draft-04/schema": true, "http://json-schema.org/draft-06/schema": true, "http://json-schema.org/draft-07/schema": true,
 	"https://json-schema.org/draft/2019-09/schema": false, "https://json-schema.org/draft/2020-12/schema": false,
@@ -52,7 +52,7 @@ func address(u *url.URL) string {
 	return v.String()
 }
 
-// Keywords with schemas in them.
+// Keywords whose value is a schema, a list of schemas, or an object with schemas as values.
 var (
 	schemaKeywords = map[string]bool{
 		"additionalItems": true, "additionalProperties": true, "contains": true, "contentSchema": true, "else": true, "if": true, "items": true, "not": true,
@@ -62,7 +62,7 @@ var (
 	schemaMaps  = map[string]bool{"$defs": true, "definitions": true, "properties": true, "patternProperties": true, "dependentSchemas": true, "dependencies": true}
 )
 
-// visit records the ids and anchors of a schema and of those in it.
+// visit records the ids and anchors of a schema and of the schemas in it.
 func (r *references) visit(v *value, base *url.URL) {
 	if v.kind != jsonObject {
 		return

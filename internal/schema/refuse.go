@@ -2,10 +2,10 @@ package schema
 
 import "errors"
 
-// refuse records the refusal of an expression.
+// refuse records a refusal: err is the reason, and by the expression that cannot be enforced.
 func (c *compiler) refuse(err error, by expr) {
 	if c.budget.Err() != nil {
-		return // which is the error of the whole
+		return // the budget's error refuses the schema as a whole
 	}
 	f, ok := errors.AsType[*fault](err)
 	if !ok || f.at == nil {
@@ -18,7 +18,7 @@ func (c *compiler) refuse(err error, by expr) {
 	c.refused = append(c.refused, r)
 }
 
-// culprits has the keywords that errors of whole values come from.
+// culprits has the keywords that may cause an error which names none, the likeliest first.
 var culprits = map[error][]string{
 	errUnique:  {"uniqueItems"},
 	errFew:     {"minItems"},
@@ -27,8 +27,8 @@ var culprits = map[error][]string{
 	errCases:   {"anyOf", "oneOf", "allOf", "not", "if", "enum", "patternProperties"},
 }
 
-// blame returns the keyword behind an error of an expression: a keyword of its schemas, or of schemas that
-// they refer to.
+// blame returns the keyword that causes an error of expression e: one in its schemas, or in schemas
+// that they refer to. If it finds none, it returns the first schema of e, without a keyword.
 func (c *compiler) blame(err error, e expr) origin {
 	var found origin
 	var owner *value

@@ -18,7 +18,7 @@ const (
 	spellRaw
 )
 
-// spell returns the spelling of a language, made once.
+// spell returns the automaton for one kind of spelling of lang; write makes it at the first use.
 func (e *emitter) spell(lang *regex.DFA, kind uint8, write func() *automaton.DFA) *automaton.DFA {
 	k := spelling{lang, kind}
 	d, ok := e.spelt[k]
@@ -29,8 +29,9 @@ func (e *emitter) spell(lang *regex.DFA, kind uint8, write func() *automaton.DFA
 	return d
 }
 
-// number writes numbers: integers without a fraction, finite languages without zeros that say
-// nothing, and exponents only where nothing is asked of a number.
+// number writes the numbers in nums: integers without a fraction, finite languages without
+// redundant zeros, and exponents only where any number is allowed. With single, each has one
+// spelling.
 func (e *emitter) number(nums *regex.DFA, single bool, next automaton.Node) automaton.Node {
 	kind := spellNumber
 	if single {
@@ -78,7 +79,7 @@ func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
 	return e.b.Bytes(`"`, e.quoted(lang, next)), nil
 }
 
-// quoted writes the inside of strings.
+// quoted writes the strings of lang as the inside of JSON strings.
 func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
 	if lang.Empty() {
 		return e.b.Alt()

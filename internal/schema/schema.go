@@ -1,16 +1,16 @@
 // Package schema compiles JSON Schemas into grammars for package automaton: every text of the
-// grammar is a JSON value that the schema takes. A schema that it cannot keep as a whole is
-// refused by keyword and JSON pointer; it is never taken in part. Drafts 4 to 2020-12 are
-// understood, the last where $schema names none. It reads no file and follows no reference
-// out of the schema.
+// grammar is a JSON value that the schema allows. A schema that cannot be enforced as a whole is
+// refused, with keyword and JSON pointer; it is never enforced in part. Drafts 4 to 2020-12 are
+// understood, the last where $schema names none. It reads no file and follows no reference out of
+// the schema.
 //
-// A schema is understood as a set of values: for each type a language of scalars, or a union
-// of cases of arrays and objects (type set). Such sets are intersected, united and
-// complemented, for allOf, anyOf, oneOf, not, if and dependent*. The condition on a member
-// or an item is an expression over schemas (type expr), evaluated when it is reached,
-// so recursion is no matter. Each expression becomes one rule of the grammar.
+// A schema is represented as a set of values (type set): a language for each type of scalars, a
+// union of cases for arrays and for objects. Such sets are intersected, united and complemented,
+// for allOf, anyOf, oneOf, not, if and dependent*. The condition on a member or an item is an
+// expression over schemas (type expr), evaluated when it is reached, so schemas may be recursive.
+// Each expression becomes one rule of the grammar.
 //
-// docs/schemas.md says which keywords are kept, which are refused, and how values are spelt.
+// docs/schemas.md says which keywords are enforced, which are refused, and how values are spelt.
 package schema
 
 import (
@@ -25,13 +25,13 @@ import (
 // A Schema is a compiled schema.
 type Schema struct {
 	Grammar *automaton.Grammar
-	// Annotations has the pointers of keywords that bind nothing although they may seem to:
-	// formats that the standard does not know, content*, and unknown keywords.
+	// Annotations has the JSON pointers of keywords that restrict nothing, although they may seem
+	// to: formats that the standard does not know, content*, and unknown keywords.
 	Annotations []string
 }
 
-// A Refusal is a keyword that cannot be kept. Without a keyword, Pointer is a schema as a
-// whole.
+// A Refusal names a keyword that cannot be enforced. If Keyword is empty, the schema at Pointer is
+// refused as a whole.
 type Refusal struct {
 	Pointer string `json:"pointer"` // of the keyword's value, or of the schema
 	Keyword string `json:"keyword"`
@@ -60,7 +60,7 @@ func (r RefusedError) Error() string {
 	return s.String()
 }
 
-// Errors of operations on sets. A refusal has them as its reason.
+// Errors of operations on sets. A refusal gives them as its reason.
 var (
 	errCases     = errors.New("too many cases: more than 256 combinations")
 	errFormatNot = errors.New("the opposite of this format cannot be enforced")
@@ -73,17 +73,17 @@ var (
 	errCycle     = errors.New("a reference leads back to itself without a step into the value")
 )
 
-// Whys of a schema as a whole.
+// Reasons to refuse a schema as a whole.
 const (
 	whyNothing = "no value satisfies it"
 	whyItems   = "it has too many alternatives at one place"
 )
 
-// maxShortest is the most symbols of the shortest value of a schema, which is followed to its end once.
+// maxShortest bounds the shortest value of a schema, in symbols: a compiled schema must have one.
 const maxShortest = 1 << 20
 
-// Compile compiles a schema within a budget; nil has the default bounds. The error is a
-// [*SyntaxError] if the source is no schema, else [RefusedError].
+// Compile compiles a schema within budget b; nil stands for the default bounds. The error is a
+// [*SyntaxError] if source is not a schema, otherwise a [RefusedError].
 func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
 	return compile(source, nil, false, b)
 }

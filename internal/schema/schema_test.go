@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// patient is a budget for tests on a busy machine that are not about its time.
+// patient returns a budget with a minute, for tests that are not about time: they must pass on a
+// busy machine.
 func patient() *automaton.Budget { return &automaton.Budget{Time: time.Minute} }
 
 func compile(tb testing.TB, source string) *automaton.Grammar {
@@ -145,7 +146,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", source, r[0], want)
 		}
 	}
-	// All refusals are named, not the first alone.
+	// All refusals are named, not only the first.
 	_, err := schema.Compile([]byte(`{"properties":{"a":{"format":"iri"},"b":{"unevaluatedItems":false},"c":{"pattern":"\\1"}}}`), nil)
 	if r, ok := errors.AsType[schema.RefusedError](err); !ok || len(r) != 3 {
 		t.Errorf("got %v, want three refusals", err)
@@ -177,7 +178,8 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
-// Public failures of other engines; the numbers are those of their issues (L: llama.cpp).
+// Schemas with which other engines have failed in public are enforced. The numbers are those of the
+// issues (L: llama.cpp).
 func TestPublicFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		schema  string

@@ -7,8 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// A set is a set of JSON values: for each type, the values of it. Strings, arrays and objects
-// are unions of cases; the values of a case meet all of its conditions.
+// A set is a set of JSON values, by type. Strings, arrays and objects are unions of cases; the
+// values of a case meet all of its conditions.
 type set struct {
 	null  bool
 	bools [2]bool    // false, true
@@ -18,14 +18,14 @@ type set struct {
 	objs  []objs
 }
 
-// A strs is the strings of a language within a range of lengths, in characters.
+// A strs is a case of strings: those of lang within a range of lengths, in characters.
 type strs struct {
 	lang        *regex.DFA // nil: any
 	least, most int        // most < 0: no maximum
-	narrow      bool       // lang lacks strings that the keyword allows: there is no opposite
+	narrow      bool       // lang lacks strings that the keyword allows, so there is no complement
 }
 
-// An arrs is arrays by item.
+// An arrs is a case of arrays, described by their items.
 type arrs struct {
 	prefix      []expr
 	rest        expr // of the items behind the prefix
@@ -34,28 +34,28 @@ type arrs struct {
 	contains    []contains
 }
 
-// A contains counts the items that match, from a place on.
+// A contains bounds the number of items that match what, from index from on.
 type contains struct {
 	what        expr
 	from        int
 	least, most int // most < 0: no maximum
 }
 
-// An objs is objects by member.
+// An objs is a case of objects, described by their members.
 type objs struct {
 	props       []prop
-	classes     []class // of all other names, disjoint; nil: any value
+	classes     []class // of all other members, by disjoint names; nil: any value
 	least, most int     // members; most < 0: no maximum
-	needs       []*need // each is to be met
+	needs       []*need // all must be met
 }
 
-// A need is met in one of several ways, each by one member: opposites of objects are of this kind.
-// The names of its ways are props of the case.
+// A need must be met in at least one of several ways, each about one member: complements of objects
+// consist of needs. The names of its ways are props of the case.
 type need struct{ ways []way }
 
-// A way meets a need: a member with a name has a value, or there is no such member.
+// A way meets a need: there is a member with this name and value, or there is no such member.
 type way struct {
-	name   string // a declared one, or with names one of the others
+	name   string // of a declared member; not used with others
 	others bool
 	names  *regex.DFA // nil: any
 	value  expr
@@ -67,16 +67,16 @@ type prop struct {
 	name     string
 	value    expr
 	required bool
-	late     bool // no keyword declares its place: it comes behind those of which one does
+	late     bool // no keyword declares its place: it comes behind the props whose place is declared
 }
 
-// A class is members with names of a language.
+// A class is the members whose names are in a language; value is the condition on them.
 type class struct {
 	names *regex.DFA // nil: any
 	value expr
 }
 
-// maxCases bounds the cases of a type.
+// maxCases bounds the cases of one type in a set.
 const maxCases = 256
 
 var (
@@ -93,7 +93,7 @@ func (c *compiler) all() *set {
 // none returns the empty set.
 func (c *compiler) none() *set { return &set{nums: regex.None()} }
 
-func least(x, y int) int { // of maxima, where negative is none
+func least(x, y int) int { // of two maxima; negative is no maximum
 	if x < 0 || y >= 0 && y < x {
 		return y
 	}
@@ -147,7 +147,7 @@ func equalObjs(x, y *objs) bool {
 	return x.least == y.least && x.most == y.most && slices.Equal(x.props, y.props) && slices.Equal(x.classes, y.classes) && slices.Equal(x.needs, y.needs)
 }
 
-// at returns the condition on an item.
+// at returns the condition on item i.
 func (a *arrs) at(i int) expr {
 	if i < len(a.prefix) {
 		return a.prefix[i]
@@ -164,7 +164,7 @@ func (c *compiler) intersectArrs(x, y arrs) arrs {
 	return a
 }
 
-// unite returns the values that are in one of the sets.
+// unite returns the values that are in at least one of the sets.
 func (c *compiler) unite(x, y *set) (*set, error) {
 	s := &set{null: x.null || y.null, bools: [2]bool{x.bools[0] || y.bools[0], x.bools[1] || y.bools[1]}, nums: x.nums}
 	switch {

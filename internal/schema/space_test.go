@@ -7,7 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// A notation fixes white space, the spelling of numbers and the order of members; without one all of JSON's are free.
+// A notation may fix the white space, the spelling of numbers and the order of members; without
+// one, white space and the spelling of numbers may vary.
 func TestNotationOfSpace(t *testing.T) {
 	const source = `{"type":"object","properties":{"b":{"type":"array","items":{"type":"number"},"uniqueItems":true},"A":{"type":"object"}},"additionalProperties":{"type":"boolean"}}`
 	spaced := &schema.Notation{Spaced: true, Comma: " ", Colon: " "}

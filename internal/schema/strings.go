@@ -15,7 +15,8 @@ func (c *compiler) intersectStrs(x, y strs) strs {
 	return s
 }
 
-// addStrs adds a case; languages without a range of lengths become one.
+// addStrs adds case x to a union of cases. It unites the languages of cases without bounds of
+// length into one case.
 func (c *compiler) addStrs(cases []strs, x strs) []strs {
 	free := func(s strs) bool { return s.least == 0 && s.most < 0 }
 	if free(x) {
@@ -37,7 +38,7 @@ func (c *compiler) addStrs(cases []strs, x strs) []strs {
 	return addCase(cases, x, equalStrs)
 }
 
-// emptyStrs reports whether a case has no string.
+// emptyStrs reports whether a case surely has no string.
 func (c *compiler) emptyStrs(x strs) bool {
 	if x.most >= 0 && x.least > x.most {
 		return true
@@ -49,10 +50,10 @@ func (c *compiler) emptyStrs(x strs) bool {
 	return err == nil && d.Empty()
 }
 
-// maxProduct bounds the states of a language times the characters of a length.
+// maxProduct bounds the product of a language's states and the bound of length to cut it at.
 const maxProduct = 1 << 17
 
-// cutStrs returns the language of a case.
+// cutStrs returns the strings of a case as one language, within its bounds of length.
 func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 	lang := x.lang
 	if lang == nil {
@@ -65,7 +66,7 @@ func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 		return d, nil
 	}
 	if longest := lang.Longest(); longest >= 0 && longest <= x.most {
-		x.most = -1 // it binds nothing
+		x.most = -1 // the maximum binds nothing
 		return c.cutStrs(x)
 	}
 	if lang.States()*(max(x.least, x.most)+1) > maxProduct {

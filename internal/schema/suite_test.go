@@ -104,15 +104,15 @@ func groups(t *testing.T) map[string][]group {
 	return all
 }
 
-// fits reports whether a text is one of a grammar's.
+// fits reports whether text is a text of g.
 func fits(g *automaton.Grammar, text string) bool {
 	c := automaton.New(g).Open()
 	return c.Feed([]byte(text)) && c.MayEnd()
 }
 
-// The whole suite: a test is right if its instance, spelt as the grammars spell values, is
-// taken exactly if it is valid. No bad one may be taken. The tests of a refused schema are
-// not right, unless no value satisfies it.
+// A test of the suite counts as right if its instance, spelt as the grammars spell values, is taken
+// exactly if it is valid. No invalid instance may be taken. The tests of a refused schema do not
+// count as right, unless it is refused because no value satisfies it.
 func TestSuite(t *testing.T) {
 	all := groups(t)
 	total := make(map[string]int)
