@@ -15,9 +15,9 @@ const (
 	alikeTo   = 1 << 15
 )
 
-// Alike returns a state that takes the same texts of up to [Lookahead] bytes. Far from the
-// bound of a length the states of a DFA differ only in how far it is, so one mask does for
-// many of them.
+// Alike returns one state for all that take the same texts of up to [Lookahead] bytes. Far from a
+// bound of length, the states of a DFA differ only in the distance to it, so one mask serves many
+// of them.
 func (a *Automaton) Alike(s State) State {
 	if s <= 0 {
 		return s
@@ -48,10 +48,11 @@ func (d *DFA) alike() []int32 {
 	return d.like
 }
 
-// compare divides the states Lookahead times by where their bytes lead.
+// compare divides the states into classes, Lookahead times, by the classes to which their bytes
+// lead.
 func (d *DFA) compare() []int32 {
 	n := len(d.Accept)
-	seed := rand.Uint64() //nolint:gosec // so that nobody can choose states whose hashes collide
+	seed := rand.Uint64() //nolint:gosec // so that no client can choose states whose hashes collide
 	mix := func(h, v uint64) uint64 {
 		h = (h ^ v ^ seed) * 0xbf58476d1ce4e5b9
 		return h ^ h>>29

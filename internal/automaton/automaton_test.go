@@ -27,8 +27,8 @@ var abPlus = &automaton.DFA{
 	Edges: []automaton.Edge{{Lo: 'a', Hi: 'a', To: 1}, {Lo: 'b', Hi: 'b', To: 2}, {Lo: 'a', Hi: 'a', To: 1}},
 }
 
-// naive is a recogniser: rules, and the steps that it has taken. Some grammars take it too
-// many.
+// naive is a recogniser by backtracking: its rules, and the number of its steps so far, which is
+// too large for some grammars.
 type naive struct {
 	rules []form
 	work  int
@@ -36,8 +36,8 @@ type naive struct {
 
 const enough = 1_000_000
 
-// ends returns where a text of the form that begins at a position may end: by plain
-// backtracking, obviously right.
+// ends returns the positions where a text of the form that begins at position at may end. It is
+// plain backtracking, so that it is obviously right.
 func (f form) ends(rules *naive, text string, at int) map[int]bool {
 	out := make(map[int]bool)
 	if rules.work++; rules.work > enough {
@@ -94,7 +94,7 @@ func after(f form, rules *naive, text string, from map[int]bool) map[int]bool {
 	return out
 }
 
-// build returns the node of the form.
+// build returns a node that takes a text of the form, followed by next.
 func (f form) build(b *automaton.Builder, rules []automaton.Rule, next automaton.Node) automaton.Node {
 	switch f.kind {
 	case "byte":
@@ -160,7 +160,7 @@ func drawForm(t *rapid.T, depth, rules int) form {
 	return f
 }
 
-// texts returns all texts over a, b, c of at most so many bytes.
+// texts returns all texts of the letters a, b and c, up to a length of most.
 func texts(most int) []string {
 	all := []string{""}
 	for i := 0; i < len(all); i++ {
@@ -278,7 +278,7 @@ func TestBuildRefuses(t *testing.T) {
 func TestYield(t *testing.T) {
 	yields := 0
 	b := &automaton.Budget{Yield: func() { yields++ }}
-	for yields < 3 && b.Spend(0) { // which ends at the time limit at the latest
+	for yields < 3 && b.Spend(0) { // Spend reports false at the time limit at the latest
 	}
 	if yields < 3 {
 		t.Errorf("yielded %d times", yields)
@@ -352,7 +352,8 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// unique is [x,…] of different words over a and b with at most two letters, at least two of them.
+// unique returns the automaton of the lists [x,…] of at least two different words. A word has one
+// or two letters, each of them a or b.
 func unique(t *testing.T) *automaton.Automaton {
 	t.Helper()
 	var b automaton.Builder
@@ -413,8 +414,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// Long texts in a bounded string make a state per character; the automaton begins anew and
-// goes on.
+// A long text in a string with a maximum makes a state per character. When the automaton is full it
+// is renewed, and the cursor continues.
 func TestRenew(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Bounds of a compile that a [Budget] keeps.
+// Default bounds of a [Budget].
 const (
 	DefaultTime  = time.Second
 	DefaultBytes = 64 << 20
@@ -17,9 +17,9 @@ var (
 	ErrMemory = errors.New("compiling takes more memory than the limit")
 )
 
-// A Budget bounds the time and the memory of one compile. The zero value has the default
-// bounds. Its first error stays: a compiler calls [Budget.Spend] in its loops, gives up the
-// loop when that is false, and looks at [Budget.Err] once at the end.
+// A Budget bounds the time and the memory of one compile. The zero value has the default bounds.
+// Its first error stays: a compiler calls [Budget.Spend] in its loops, ends the loop when that
+// returns false, and checks [Budget.Err] once at the end.
 type Budget struct {
 	Time  time.Duration // 0 means DefaultTime, from the first Spend on, without the time in Yield
 	Bytes int           // 0 means DefaultBytes
@@ -31,8 +31,8 @@ type Budget struct {
 	err            error
 }
 
-// Spend counts an allocation of so many bytes, or a unit of work without one (0). It
-// reports whether the compile may go on.
+// Spend counts an allocation of bytes; 0 is a unit of work without one. It reports false once a
+// bound is exceeded.
 func (b *Budget) Spend(bytes int) bool {
 	if b.err != nil {
 		return false
@@ -51,7 +51,7 @@ func (b *Budget) Spend(bytes int) bool {
 	return b.err == nil
 }
 
-// look reads the clock.
+// look checks the time limit, and yields if that is due.
 func (b *Budget) look() {
 	now := time.Now()
 	if b.begin.IsZero() {
@@ -71,11 +71,11 @@ func (b *Budget) look() {
 	}
 }
 
-// Free returns bytes that were counted and are garbage now.
+// Free takes back bytes that were counted and are garbage now.
 func (b *Budget) Free(bytes int) { b.used -= bytes }
 
-// Used returns the bytes that are counted.
+// Used returns the number of bytes that are counted.
 func (b *Budget) Used() int { return b.used }
 
-// Err returns the bound that was exceeded, or nil.
+// Err returns [ErrTime] or [ErrMemory], whichever bound was exceeded first, or nil.
 func (b *Budget) Err() error { return b.err }

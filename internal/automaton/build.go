@@ -2,16 +2,17 @@ package automaton
 
 import "slices"
 
-// A Builder makes a [Grammar], nodes from the end to the beginning: each takes the node that
-// follows it. The zero value is ready for use.
+// A Builder makes a [Grammar]. Nodes are made from the end to the beginning: a method that makes
+// one gets the node that follows it, and its comment says what the node takes of a text. The zero
+// value is ready for use.
 type Builder struct {
 	Budget *Budget // nil has the default bounds
-	Depth  int     // of calls made with Nest, in each other; 0 means 128
+	Depth  int     // most levels of calls made with Nest; 0 means 128
 
 	g     Grammar
 	sets  map[Set]int32
 	dfas  map[*DFA]int32
-	parts []int32 // where the nodes of the bodies end, in the order in which they were made
+	parts []int32 // the number of nodes after each call of Body
 }
 
 // Spend is [Budget.Spend] of the builder's budget.
@@ -91,8 +92,8 @@ func (b *Builder) Text(least, most int, next Node) Node {
 	return b.add(node{kind: kindText, min: count(least), max: count(most), next: int32(next)})
 }
 
-// count bounds a count: a maximum beyond MaxCount is none, as no answer is so long. A minimum
-// beyond it is not reached by any.
+// count turns a maximum beyond MaxCount into Unlimited, as no answer is so long. Callers refuse
+// minima beyond it.
 func count(n int) int32 {
 	if n > MaxCount {
 		return Unlimited
@@ -105,12 +106,12 @@ func (b *Builder) Token(id int32, next Node) Node {
 	return b.add(node{kind: kindToken, x: id, next: int32(next)})
 }
 
-// OtherToken takes any token but one.
+// OtherToken takes any token except the one with this id.
 func (b *Builder) OtherToken(id int32, next Node) Node {
 	return b.add(node{kind: kindOther, x: id, next: int32(next)})
 }
 
-// Alt takes one of several ways. Of none there is no way.
+// Alt takes what one of several ways takes. Without ways, no text fits.
 func (b *Builder) Alt(ways ...Node) Node {
 	if len(ways) == 1 {
 		return ways[0]
@@ -132,7 +133,7 @@ func (b *Builder) Define(n Node, ways ...Node) {
 	}
 }
 
-// Mark passes marks.
+// Mark takes nothing; it passes the marks m, see the package comment.
 func (b *Builder) Mark(m Mark, next Node) Node {
 	b.g.guard = b.g.guard || m&guards != 0
 	b.g.decide = b.g.decide || m&decides != 0
@@ -145,7 +146,7 @@ func (b *Builder) Rule() Rule {
 	return Rule(len(b.g.rules) - 1)
 }
 
-// Body defines a rule.
+// Body defines a rule by its first node.
 func (b *Builder) Body(r Rule, start Node) {
 	b.g.rules[r] = int32(start)
 	b.parts = append(b.parts, int32(len(b.g.nodes)))
@@ -156,7 +157,7 @@ func (b *Builder) Call(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, x: int32(r), next: int32(next)})
 }
 
-// Nest is Call for a rule in which the text is a level deeper.
+// Nest is Call for a rule whose text is one level of nesting deeper.
 func (b *Builder) Nest(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, deep: true, x: int32(r), next: int32(next)})
 }
@@ -169,8 +170,8 @@ func (b *Builder) Repeat(r Rule, least, most int, next Node) Node {
 	return b.add(node{kind: kindRepeat, x: int32(r), min: count(least), max: count(most), next: int32(next)})
 }
 
-// Build ends the construction: the grammar is the texts of a rule. It fails if a rule begins
-// with itself, if there is no text, or if the budget is exceeded.
+// Build ends the construction and returns the grammar of the texts of rule start. It fails if a
+// rule begins with itself, if there is no text, or if the budget is exceeded.
 func (b *Builder) Build(start Rule) (*Grammar, error) {
 	g := &b.g
 	g.start = g.rules[start]

@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// classify divides the bytes into classes that every set and every state of a DFA treats
-// alike.
+// classify divides the bytes into classes: every set and every state of a DFA treats the bytes of
+// one class alike.
 func (b *Builder) classify() {
 	g := &b.g
 	classes, sizes := 1, g.sizes()
@@ -42,7 +42,7 @@ func (b *Builder) classify() {
 	}
 }
 
-// split divides the classes by a key of bytes. It returns their number.
+// split divides the classes by a key of their bytes. It returns the number of classes.
 func (g *Grammar) split(key func(b int) int32) (classes int) {
 	type pair struct {
 		class uint8
@@ -64,8 +64,8 @@ func (g *Grammar) split(key func(b int) int32) (classes int) {
 	return classes
 }
 
-// uniform reports whether all edges keep to the classes so far: a quick check of the usual
-// case. sizes has the bytes of each class.
+// uniform reports whether the edges treat the bytes of each class alike, as they usually do. sizes
+// has the number of bytes of each class.
 func (b *Builder) uniform(edges []Edge, sizes *[256]int) bool {
 	var to [256]int32 // of each class with an edge, the target
 	var bytes [256]int

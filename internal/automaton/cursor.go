@@ -1,7 +1,7 @@
 package automaton
 
-// A Cursor is the place of one text in an [Automaton]: a state and the guard. Close it when
-// the text has ended.
+// A Cursor is the position of one text in an [Automaton]: a state and the guard. Close it when the
+// text has ended.
 type Cursor struct {
 	a     *Automaton
 	state State
@@ -28,13 +28,13 @@ func (c *Cursor) Close() {
 // Automaton returns the automaton of the cursor.
 func (c *Cursor) Automaton() *Automaton { return c.a }
 
-// State returns the state. It is not valid for long: see [Automaton.Renew].
+// State returns the state. It is valid until the next [Automaton.Renew].
 func (c *Cursor) State() State { return c.state }
 
 // MayEnd reports whether the text may end here.
 func (c *Cursor) MayEnd() bool { return c.a.MayEnd(c.state) }
 
-// Marks and SureMarks return the marks of the last byte; see [Automaton.Marks].
+// Marks is [Automaton.Marks] of the state.
 func (c *Cursor) Marks() Mark { return c.a.Marks(c.state) }
 
 // SureMarks is [Automaton.SureMarks] of the state.
@@ -84,7 +84,7 @@ func (c *Cursor) run(p []byte) State {
 	return s
 }
 
-// Behind returns the state behind bytes, which are not followed; [Dead] if they do not fit.
+// Behind returns the state behind the bytes p without following them; [Dead] if they do not fit.
 func (c *Cursor) Behind(p []byte) State {
 	if !c.a.g.guard {
 		return c.run(p)
@@ -104,8 +104,8 @@ func (c *Cursor) FeedToken(id int32) bool {
 	return s != Dead
 }
 
-// Spelling returns the place of the present spelling among the finished ones of its scope.
-// It is false if a guard cannot refuse anything before a mark is passed.
+// Spelling returns the position of the current spelling in the trie of its scope's finished
+// spellings. ok is false if the guard cannot refuse any byte before the next mark.
 func (c *Cursor) Spelling() (at Spelling, ok bool) {
 	if n := len(c.guard.scopes); n > 0 {
 		top := &c.guard.scopes[n-1]
@@ -114,13 +114,14 @@ func (c *Cursor) Spelling() (at Spelling, ok bool) {
 	return Spelling{}, false
 }
 
-// A Spelling is a beginning of finished spellings.
+// A Spelling is a prefix of finished spellings, as a position in their trie.
 type Spelling struct {
 	at      int32
 	started bool
 }
 
-// Follow returns the place behind a byte; false if no finished spelling goes on with it.
+// Follow returns the position behind byte b. It reports false if no finished spelling continues
+// with b.
 func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
 	if !p.started && isSpace(b) {
 		return p, true
@@ -132,8 +133,8 @@ func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
 // A Symbol is a byte, or 256 plus the id of a token that is taken by its id.
 type Symbol int32
 
-// Shortest returns the text that leads to the end in the fewest bytes: exactly the fewest
-// without guards, few with them. It gives up at limit symbols and returns false.
+// Shortest returns the text with the fewest symbols that leads to an end; with guards it has few,
+// not always the fewest. ok is false if limit symbols do not suffice.
 func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 	if c.a.g.guard {
 		c.guard.begin()
@@ -142,8 +143,8 @@ func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 	return c.shortest(c.state, limit)
 }
 
-// ShortestBehind is Shortest behind bytes, which are not followed. It is false, too, if they do
-// not fit.
+// ShortestBehind is Shortest from behind the bytes p, which are not followed. ok is also false if
+// they do not fit.
 func (c *Cursor) ShortestBehind(p []byte, limit int) (text []Symbol, ok bool) {
 	if c.a.g.guard {
 		c.guard.begin()
@@ -181,7 +182,8 @@ func (c *Cursor) shortest(state State, limit int) (text []Symbol, ok bool) {
 	return text, true
 }
 
-// nearest takes the byte after which the least is missing.
+// nearest follows the byte or token behind which the cost is lowest. It returns it and the state
+// behind it, or -1 and Dead.
 func (c *Cursor) nearest(s State) (best Symbol, to State) {
 	a := c.a
 	best, to = -1, Dead

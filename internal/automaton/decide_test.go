@@ -6,8 +6,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// free returns the grammar of free text that a marker ends: behind it only "ok" may come. mark stands at the
-// end of the marker.
+// free returns the automaton of free text that may end in a marker with mark behind it, and then
+// "ok".
 func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton {
 	t.Helper()
 	var b automaton.Builder
@@ -21,7 +21,7 @@ func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton
 	if err != nil {
 		t.Fatal(err)
 	}
-	var outer automaton.Builder // the same within another grammar
+	var outer automaton.Builder // the grammar within another one
 	whole := outer.Rule()
 	outer.Body(whole, outer.Bytes("[", outer.Call(outer.Include(g), outer.End())))
 	if g, err = outer.Build(whole); err != nil {
@@ -37,7 +37,7 @@ func TestDecisions(t *testing.T) {
 		text     string
 		fits     bool
 		mayEnd   bool
-		behindIt string // a text that must not fit behind it
+		behindIt string // must not fit behind text
 	}{
 		{automaton.Commit, "[a<c", true, true, ""},
 		{automaton.Commit, "[a<call>", true, false, "x"},

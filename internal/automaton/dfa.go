@@ -6,7 +6,7 @@ import "sync"
 // is refused. Every state must have a way to an accepting one.
 type DFA struct {
 	First  []int32 // of each state, its first edge; one entry more than there are states
-	Edges  []Edge  // of each state sorted by byte, without overlap
+	Edges  []Edge  // those of a state are sorted by byte and do not overlap
 	Accept []bool
 	// Plain has for each state the number of arbitrary plain characters that it surely
 	// takes; see [Plain]. Nil means 0 for all states.
@@ -32,7 +32,7 @@ func (d *DFA) next(state int32, b byte) int32 {
 	return target(d.Edges[d.First[state]:d.First[state+1]], b)
 }
 
-// target returns the state to which the edges of a state lead, or -1.
+// target returns the state to which the edges of a state lead with byte b, or -1.
 func target(edges []Edge, b byte) int32 {
 	for _, e := range edges {
 		if b <= e.Hi {

@@ -7,9 +7,10 @@
 // # Grammar
 //
 // A grammar is a graph of nodes: a byte of a set, a run of a [DFA], the characters of a JSON
-// string, a token by id, alternatives, a call of a rule, a counted repetition of a rule, a
-// mark, and the end of a rule. Each node but the last two kinds names the node that follows
-// it. Rules may call each other and themselves; left recursion is refused by [Builder.Build].
+// string, a token by id, alternatives, a call of a rule, a counted repetition of a rule, a mark,
+// and the end of a rule. Each node names the node that follows it, except alternatives and the end
+// of a rule. Rules may call each other and themselves; left recursion is refused by
+// [Builder.Build].
 //
 // # Items, stacks, states
 //

@@ -26,18 +26,19 @@ type Node int32
 // A Rule is a part of a grammar that is called by nodes.
 type Rule int32
 
-// A Mark is a set of marks: bits that a text's parser or a guard wants to see.
+// A Mark is a set of marks: bits to which guards, decisions, or parsers of the text react.
 type Mark uint32
 
-// Marks of guards; see the package comment. End frames the spelling before the byte that
-// was just read, Begin the one behind it, leading white space aside.
+// Marks with a meaning in this package; see the package comment. A mark is passed behind a byte. At
+// End the spelling has ended before that byte; at Begin the next one begins behind it, without
+// leading white space.
 const (
 	Open   Mark = 1 << iota // a scope begins: no spelling is known in it
 	Begin                   // the next spelling begins
 	End                     // the spelling has ended before this byte
 	Close                   // the scope ends
 	Commit                  // ways without it end here; see the package comment
-	Forbid                  // the byte before is refused
+	Forbid                  // the byte is refused
 	_
 	_
 	User // the first mark without a meaning here; 24 are free

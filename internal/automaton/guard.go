@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// A guard remembers the finished spellings of the open scopes of a text. It can go back to
-// where begin was called, so that tokens may be tried.
+// A guard remembers the finished spellings of the open scopes of a text. It can go back to the call
+// of begin, so that tokens may be tried.
 type guard struct {
 	scopes []scope
 	nodes  []spelling // of all scopes, inner ones above
@@ -14,13 +14,15 @@ type guard struct {
 	tentative bool    // between begin and commit or rollback
 	tried     []scope // the scopes at try
 
-	// Places from which no way leads to a new spelling, as long as no node is dropped or taken back. Without
-	// them each token of a mask with white space before a name would search again.
+	// closed has places from which no way leads to a new spelling; it is valid until a node is
+	// dropped or restored. Without it, each token of a mask with white space before a name would
+	// search again.
 	closed  map[place]struct{}
-	renewed int // of the automaton, to which the places belong
+	renewed int // Automaton.Renewed when they were found
 }
 
-// A place is a state of the automaton and a node of a trie, before or behind the first byte that counts.
+// A place is a state of the automaton and a node of a trie. started tells whether the spelling has
+// more than white space.
 type place struct {
 	state   State
 	at      int32
@@ -30,12 +32,12 @@ type place struct {
 // mostClosed bounds the places that a guard remembers.
 const mostClosed = 4096
 
-// A scope is a trie of spellings and the place of the present one in it.
+// A scope is a trie of spellings and the position of the current one in it.
 type scope struct {
 	root, at  int32
 	recording bool // a spelling is under way
 	started   bool // it has more than white space
-	fresh     bool // it is no prefix of a finished one
+	fresh     bool // it is not a prefix of a finished one
 	any       bool // a spelling is finished
 }
 
@@ -52,7 +54,7 @@ type change struct {
 	old spelling
 }
 
-// begin marks the place to which rollback returns.
+// begin marks the state to which rollback returns.
 func (g *guard) begin() {
 	g.before = append(g.before[:0], g.scopes...)
 	g.atBegin = len(g.nodes)
@@ -69,7 +71,7 @@ func (g *guard) commit() {
 	}
 }
 
-// forget forgets the closed places.
+// forget drops the closed places.
 func (g *guard) forget() {
 	if len(g.closed) > 0 {
 		clear(g.closed)
@@ -83,7 +85,7 @@ func (g *guard) rollback() {
 	g.tentative = false
 }
 
-// undo takes changes of nodes back, from one of the log on, and drops nodes from one on.
+// undo takes back the changes of nodes from log[change] on, and drops the nodes from index node on.
 func (g *guard) undo(change, node int) {
 	if change < len(g.log) || node < len(g.nodes) {
 		g.forget()
@@ -94,7 +96,7 @@ func (g *guard) undo(change, node int) {
 	g.log, g.nodes = g.log[:change], g.nodes[:node]
 }
 
-// try is advance, and undoes it. It belongs between begin and rollback.
+// try returns the result of advance, and undoes it. It is called between begin and rollback.
 func (g *guard) try(a *Automaton, s State, b byte) State {
 	g.tried = append(g.tried[:0], g.scopes...)
 	change, node := len(g.log), len(g.nodes)
@@ -123,9 +125,8 @@ func (g *guard) child(at int32, b byte) int32 {
 	return 0
 }
 
-// advance follows a byte that led to a state. It returns the state with the ways that remain: those
-// on which the byte repeats a spelling are dropped. It is [Dead] if there is no other, or if no way
-// leads to a new spelling.
+// advance follows byte b, which led to state s. It returns s without the ways on which b repeats a
+// spelling; [Dead] if none is left, or if none leads to a new spelling.
 func (g *guard) advance(a *Automaton, s State, b byte) State {
 	m := a.states[s].marks & guards
 	if m == 0 && len(g.scopes) == 0 {
@@ -191,7 +192,7 @@ func (g *guard) spell(top *scope, b byte) {
 	top.at = next
 }
 
-// finish ends the spelling of a scope. It reports false if it is a repetition.
+// finish ends the spelling of a scope. It reports false if the spelling is a repetition.
 func (g *guard) finish(top *scope) bool {
 	top.recording = false
 	if !top.started {
@@ -205,7 +206,8 @@ func (g *guard) finish(top *scope) bool {
 	return true
 }
 
-// open reports whether a place leads to a new spelling, or to the end of a spelling that may be repeated.
+// open reports whether a way leads from a place to a new spelling, or to the end of a spelling that
+// may be repeated.
 func (g *guard) open(a *Automaton, p place) bool {
 	if a.states[p.state].end || a.states[p.state].tokens {
 		return true

@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// Include copies a grammar, and returns the rule of its texts. Depth becomes at least that of the
-// grammar and one more.
+// Include copies grammar g and returns a rule for its texts. It raises Depth to at least one more
+// than the depth of g.
 func (b *Builder) Include(g *Grammar) Rule {
 	nodes, lists, rules := int32(len(b.g.nodes)), int32(len(b.g.lists)), int32(len(b.g.rules))
 	b.Spend(36*len(g.nodes) + 4*len(g.lists) + 4*len(g.rules))
@@ -19,7 +19,7 @@ func (b *Builder) Include(g *Grammar) Rule {
 			n.x += rules
 		case kindEnd, kindText, kindToken, kindOther, kindMark:
 		}
-		n.next += nodes // of the kinds without a next node it is not read
+		n.next += nodes // not read in kinds without a next node
 		b.g.nodes = append(b.g.nodes, n)
 	}
 	for _, way := range g.lists {
@@ -40,7 +40,7 @@ func (b *Builder) Include(g *Grammar) Rule {
 }
 
 // decide applies the marks that decide between ways to the items in out, as the package comment
-// says. It returns whether the text may end, and false for a byte that is refused.
+// says. mayEnd tells whether the text may end; ok is false if the byte is refused.
 func (a *Automaton) decide(end bool) (mayEnd, ok bool) {
 	var all Mark
 	for _, it := range a.out {

@@ -2,7 +2,8 @@ package automaton
 
 import "slices"
 
-// frame returns the stack with a node on top.
+// frame returns the stack parent with a return node and its count on top; level is the depth that
+// this adds.
 func (a *Automaton) frame(node, count, parent, level int32) int32 {
 	p := &a.frames[parent]
 	f := frame{node: node, count: count, parent: parent, depth: p.depth + level, cost: add32(a.costAt(node, count), p.cost)}
@@ -32,7 +33,7 @@ func (a *Automaton) frame(node, count, parent, level int32) int32 {
 	return i
 }
 
-// costAt returns the fewest bytes from a node with a count to the end of its rule.
+// costAt returns the fewest bytes from a node, at this count, to the end of its rule.
 func (a *Automaton) costAt(node, count int32) int32 {
 	g := a.g
 	n := &g.nodes[node]
@@ -170,7 +171,7 @@ func (s *itemSet) clear() {
 	}
 }
 
-// add reports whether an item is new.
+// add adds an item and reports whether it is new.
 func (s *itemSet) add(it item) bool {
 	mask := uint32(len(s.items) - 1)
 	slot := (hash3(it.node, it.stack, it.count) ^ uint32(it.marks)*0x9e3779b1) & mask

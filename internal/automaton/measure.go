@@ -2,9 +2,9 @@ package automaton
 
 import "slices"
 
-// measure computes the costs and the heights of all nodes: the least fixpoints, from above. The nodes are
-// measured in parts, which end where a body does: most nodes refer to earlier ones of their part. A part is
-// measured again when one that it refers to has changed.
+// measure computes the costs and the heights of all nodes: they begin at never, and fall until none
+// changes. The nodes are measured in parts, which end where a body does: most nodes refer to
+// earlier ones of their part. A part is measured again when one that it refers to has changed.
 func (b *Builder) measure() {
 	g := &b.g
 	g.cost = slices.Repeat([]int32{never}, len(g.nodes))
@@ -32,7 +32,8 @@ func (b *Builder) measure() {
 	}
 }
 
-// measurePart measures the nodes of a part, several times if it has loops. It reports whether one has changed.
+// measurePart measures the nodes of a part, several times if it has loops. It reports whether a
+// node has changed.
 func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
 	g := &b.g
 	for again := true; again; {
@@ -53,10 +54,10 @@ func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
 
 // parts divide the nodes.
 type parts struct {
-	begins []int32 // of each part its first node, and the number of nodes
+	begins []int32 // the first node of each part, then the number of nodes
 	loops  []bool  // of each part, whether a node refers to a later one, or to itself
-	first  []int32 // of each part, the first of its users; one more
-	users  []int32 // parts that refer to it
+	first  []int32 // the index of each part's first user, then the number of users
+	users  []int32 // the parts that refer to a part, in the order of the latter
 }
 
 // divide divides the nodes into parts with the given ends.
@@ -119,10 +120,10 @@ func (g *Grammar) references(i int32, yield func(to int32)) {
 	yield(n.next)
 }
 
-// add32 adds costs.
+// add32 adds costs, up to never.
 func add32(a, b int32) int32 { return min(a+b, never) }
 
-// times32 multiplies a cost.
+// times32 multiplies a cost, up to never.
 func times32(n, a int32) int32 {
 	if n == 0 {
 		return 0

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Plain returns how many arbitrary plain characters a state surely takes; see [Plain]. With
-// only, the state takes nothing else but the end of the string: no more than n whole plain
-// characters.
+// Plain returns the number n of arbitrary plain characters that a state surely takes; see the
+// function [Plain]. If only is true, the state takes nothing but the end of the string and up to n
+// plain characters before it.
 func (a *Automaton) Plain(s State) (n int, only bool) {
 	if st := &a.states[s]; st.several {
 		st.several = false
@@ -28,8 +28,9 @@ type midway struct {
 	line  uint8 // bytes of an end of a line so far: U+2028 and U+2029 are E2 80 A8 and E2 80 A9
 }
 
-// together returns how many plain characters the ways of a state surely take together, as far as that is
-// cheap to find out: where one of them ends, such as that of names without a pattern, another one may go on.
+// together returns how many plain characters the ways of a state surely take together: where one of
+// them ends, such as that of names without a pattern, another one may continue. To stay cheap, it
+// stops counting at mostTogether states.
 func (a *Automaton) together(s State) (n int32) {
 	layer, seen := []State{s}, []State{s}
 	var within []midway
@@ -58,8 +59,8 @@ func (a *Automaton) together(s State) (n int32) {
 	return math.MaxInt32
 }
 
-// plainBytes calls yield for what is behind the bytes of plain characters. It reports false at the first byte
-// that does not fit.
+// plainBytes calls yield with the place behind each byte that continues a plain character. It
+// reports false at the first such byte that does not fit.
 func (a *Automaton) plainBytes(from midway, yield func(to midway)) bool {
 	last := midway{Dead, -1, 0}
 	for _, e := range textEdges()[from.text] {

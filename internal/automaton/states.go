@@ -67,8 +67,8 @@ type Automaton struct {
 	seen      itemSet
 }
 
-// rowBits is the logarithm of the number of states with one part of next: a larger one would take
-// milliseconds to copy when it grows, in the middle of a mask.
+// rowBits is the binary logarithm of the number of states in one part of next. A single slice would
+// take milliseconds to copy when it grows, in the middle of a mask.
 const rowBits = 6
 
 // row returns the transitions of a state.
@@ -95,7 +95,7 @@ func (a *Automaton) reset() {
 // Grammar returns the grammar of the automaton.
 func (a *Automaton) Grammar() *Grammar { return a.g }
 
-// Bytes returns the memory of the states.
+// Bytes returns the number of bytes that the states occupy.
 func (a *Automaton) Bytes() int {
 	return cap(a.frames)*20 + cap(a.items)*16 + cap(a.states)*40 + len(a.next)*a.classes*4<<rowBits + 4*(len(a.frameTable)+len(a.stateTable))
 }
@@ -113,8 +113,8 @@ func (a *Automaton) Start() State {
 	return a.intern()
 }
 
-// without returns a state without the ways that passed a mark at the byte before it; [Dead] if there is no
-// other.
+// without returns state s without the ways that passed a mark of m at the byte before it; [Dead] if
+// none is left.
 func (a *Automaton) without(s State, m Mark) State {
 	st := a.states[s]
 	a.begin()
@@ -138,10 +138,10 @@ func (a *Automaton) MayEnd(s State) bool { return s > 0 && a.states[s].end }
 // as one. With guards it is a lower bound.
 func (a *Automaton) Cost(s State) int { return int(a.states[s].cost) }
 
-// Marks returns the marks that may have been passed at the byte before a state.
+// Marks returns the marks that at least one way has passed at the byte before a state.
 func (a *Automaton) Marks(s State) Mark { return a.states[s].marks }
 
-// SureMarks returns the marks that every way to go on has passed at the byte before a state.
+// SureMarks returns the marks that every way has passed at the byte before a state.
 func (a *Automaton) SureMarks(s State) Mark { return a.states[s].sure }
 
 // Guarding reports whether the byte before a state is one at which a guard acts.

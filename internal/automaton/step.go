@@ -17,7 +17,7 @@ func (a *Automaton) Next(s State, b byte) State {
 	return a.step(s, b)
 }
 
-// Known is Next of a state that is not dead, if the transition has been used before; else 0.
+// Known returns Next of a state that is not dead, or 0 if the transition has not been used before.
 func (a *Automaton) Known(s State, b byte) State {
 	return a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes+int(a.g.class[b])]
 }
@@ -34,7 +34,7 @@ func (a *Automaton) Fits(s State) (fits Set) {
 	return fits
 }
 
-// step makes a transition.
+// step computes a transition and stores it.
 func (a *Automaton) step(s State, b byte) State {
 	a.begin()
 	st := a.states[s]
@@ -95,8 +95,8 @@ func (a *Automaton) NextToken(s State, id int32) State {
 	return a.intern()
 }
 
-// Tokens calls yield for each way of a state to take a token by its id: that token, or with
-// other any token but that one.
+// Tokens calls yield for each way of a state to take a token by its id: the token id, or if other
+// is true any token except id.
 func (a *Automaton) Tokens(s State, yield func(id int32, other bool)) {
 	st := &a.states[s]
 	if !st.tokens {
@@ -167,8 +167,8 @@ func compareItems(x, y item) int {
 	return cmp.Compare(x.marks, y.marks)
 }
 
-// close follows an item. It reports whether the text may end there. An item that only ends the
-// text is kept if it has marks, so that they are not lost.
+// close follows an item. It reports whether the text may end there. The item that ends the text is
+// kept, so that its marks are not lost.
 func (a *Automaton) close(it item) (end bool) {
 	g := a.g
 	n := &g.nodes[it.node]
@@ -221,7 +221,7 @@ func (a *Automaton) close(it item) (end bool) {
 	return false
 }
 
-// call enters the rule of a node; it returns to node back with a count.
+// call enters the rule of node n, from which the text returns to node back with a count.
 func (a *Automaton) call(n *node, back, count int32, it item) {
 	start := a.g.rules[n.x]
 	if start < 0 || a.g.cost[start] >= never {

@@ -1,6 +1,6 @@
 package automaton
 
-// Feeding symbols: bytes and tokens by their ids.
+// Symbols are bytes, and tokens by their ids.
 
 // Fits reports whether symbols fit behind the cursor, without regard to its guard.
 func (c *Cursor) Fits(text []Symbol) bool {

@@ -21,15 +21,15 @@ const (
 	refused
 )
 
-// textBits is the number of bits of an item's number for the state within a character; the
-// characters so far are above.
+// textBits is the number of low bits of an item's count that hold the state within a character; the
+// bits above count the characters so far.
 const textBits = 4
 
 // textRest has the fewest bytes from each state to the end of the character.
 var textRest = [...]int32{whole: 0, tail1: 1, tailE0: 2, tail2: 2, tailED: 2, tailF0: 3, tail3: 3, tailF4: 3, escape: 1, escapeU: 4, escape0: 3, escape00: 2, low: 1, high: 1}
 
-// Plain reports whether a character stands for itself in a JSON string, and is no control
-// character and no end of a line: the dot of a pattern takes all of these.
+// Plain reports whether a character is plain: it stands for itself in a JSON string, and is neither
+// a control character nor an end of a line. The dot of a pattern takes every plain character.
 func Plain(r rune) bool {
 	return r >= 0x20 && r != '"' && r != '\\' && r != 0x7f && r != 0x2028 && r != 0x2029
 }

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// TextBut returns the texts that [Builder.Text] takes, of any length, but for the given ones. These
-// are spelt as it spells them.
+// TextBut returns a DFA of the texts that [Builder.Text] takes, of any length, except the given
+// words. These are spelt like those texts.
 func TextBut(words []string) *DFA {
 	t := &wordTrie{}
 	t.node(whole)
@@ -15,13 +15,13 @@ func TextBut(words []string) *DFA {
 		t.add(w)
 	}
 	d := &DFA{First: make([]int32, 1, len(t.nodes)+refused+1)}
-	free := int32(len(t.nodes)) // the text states behind the trie
+	free := int32(len(t.nodes)) // the first text state, behind those of the trie
 	state := func(s int32, children []wordChild, accept bool) {
 		d.Edges = appendEdges(d.Edges, s, free, children)
 		d.First = append(d.First, int32(len(d.Edges)))
 		d.Accept = append(d.Accept, accept)
 		plain := int32(0)
-		if s == whole { // only the end can be refused
+		if s == whole { // every character fits; only the end may be refused
 			plain = math.MaxInt32
 		}
 		d.Plain = append(d.Plain, plain)
@@ -56,7 +56,7 @@ func (t *wordTrie) node(text int32) int32 {
 	return int32(len(t.nodes) - 1)
 }
 
-// add adds a word, unless it is no text.
+// add adds a word, unless it is not a text that Builder.Text takes.
 func (t *wordTrie) add(word string) {
 	at, text := int32(0), int32(whole)
 	for i := range len(word) {

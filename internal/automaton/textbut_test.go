@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// TextBut takes the texts that Text takes, but for the given ones.
+// TextBut takes the texts that Text takes, except the given words.
 func TestTextBut(t *testing.T) {
 	grammar := func(t *rapid.T, write func(b *automaton.Builder, next automaton.Node) automaton.Node) *automaton.Automaton {
 		var b automaton.Builder
