@@ -20,8 +20,8 @@ type span struct {
 	lo, hi, to int32
 }
 
-// A speller makes the states of a [automaton.DFA] beyond those of the language itself: within
-// a character. Equal ones are made once.
+// A speller makes the states of an [automaton.DFA] within characters, beyond those of the language
+// itself. Equal states are made once.
 type speller struct {
 	b     *Budget
 	edges [][]automaton.Edge
@@ -107,8 +107,8 @@ func cut(spans []span, lo, hi int32) (out []span) {
 	return out
 }
 
-// digits returns the edges for characters, of which so many continuation bytes follow the
-// byte with the given base.
+// digits returns the edges for one byte of the characters in spans: base plus the upper bits of a
+// character. rest continuation bytes follow it.
 func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
 	var edges []automaton.Edge
 	block := int32(1) << (6 * rest)
@@ -137,7 +137,7 @@ func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
 	return edges
 }
 
-// tail returns the edges for the last bytes of characters.
+// tail returns the edges for the last rest bytes of characters, which are continuation bytes.
 func (s *speller) tail(spans []span, rest int) []automaton.Edge {
 	if rest > 1 {
 		return s.digits(spans, rest-1, 0x80)
@@ -149,7 +149,7 @@ func (s *speller) tail(spans []span, rest int) []automaton.Edge {
 	return edges
 }
 
-// all returns the state from which any so many continuation bytes lead to a state.
+// all returns the state from which any sequence of rest continuation bytes leads to the state to.
 func (s *speller) all(rest int, to int32) int32 {
 	for range rest {
 		to = s.state([]automaton.Edge{{Lo: 0x80, Hi: 0xbf, To: to}})

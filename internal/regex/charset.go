@@ -22,7 +22,7 @@ func normal(s set) set {
 	return out
 }
 
-// negate returns all other characters.
+// negate returns the characters that are not in s.
 func negate(s set) set {
 	var out set
 	next := rune(0)

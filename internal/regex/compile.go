@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// Compile returns the strings in which a pattern matches somewhere, as the standard of JSON
-// Schema has it; ^ and $ are the ends of the string. The error is an [*Error], or the
-// budget's.
+// Compile returns the language of the strings in which a pattern matches somewhere, as JSON Schema
+// defines it; ^ and $ are the ends of the string. The error is an [*Error], or the budget's.
 func Compile(b *Budget, pattern string) (*DFA, error) {
 	t, err := parse(pattern)
 	if err != nil {
@@ -19,7 +18,7 @@ func Compile(b *Budget, pattern string) (*DFA, error) {
 // A Tree is an expression from which [Build] makes a language.
 type Tree struct{ t *tree }
 
-// Chars is a character of the given ranges, or with not any other one.
+// Chars returns an expression for one character in ranges, or if not is set, for one outside them.
 func Chars(ranges [][2]rune, not bool) Tree {
 	s := normal(ranges)
 	if not {
@@ -28,13 +27,13 @@ func Chars(ranges [][2]rune, not bool) Tree {
 	return Tree{&tree{set: s}}
 }
 
-// Seq is a text of each of the parts, in order.
+// Seq returns an expression for a text of each part, in order.
 func Seq(parts ...Tree) Tree { return Tree{&tree{op: opSeq, parts: trees(parts)}} }
 
-// Alt is a text of one of the parts, of which there must be one at least.
+// Alt returns an expression for a text of any one part; there must be at least one.
 func Alt(parts ...Tree) Tree { return Tree{&tree{op: opAlt, parts: trees(parts)}} }
 
-// Repeat is least to most texts of a part; most < 0 is no maximum.
+// Repeat returns an expression for least to most texts of part; most < 0 is no maximum.
 func Repeat(part Tree, least, most int) Tree {
 	return Tree{&tree{op: opRepeat, parts: []*tree{part.t}, least: least, most: most}}
 }
@@ -162,11 +161,11 @@ func (n *nfa) repeat(t *tree, next int32) (int32, error) {
 	return at, nil
 }
 
-// A subset is the set of nodes at which a text may be.
+// A subset is the set of nodes that a text may have reached.
 type subset struct {
 	nodes []int32 // of characters and of ends, sorted
 	done  bool    // the pattern has matched: any text may follow
-	begin bool    // no character has come
+	begin bool    // no character has been read
 }
 
 // determine returns the automaton of the strings that contain a match.
@@ -231,8 +230,8 @@ func (n *nfa) determine(start int32) *DFA {
 	return d.trim(n.b)
 }
 
-// openAt reports whether a match may begin behind the beginning: whether a node leads anywhere
-// but through ^.
+// openAt reports whether a match may begin behind the beginning of the string: whether start leads
+// to a character, an end or a match without passing ^.
 func (n *nfa) openAt(start int32) bool {
 	c := &closer{n: n, seen: make([]int32, len(n.nodes))}
 	c.reset()

@@ -2,9 +2,9 @@ package regex
 
 import "slices"
 
-// Cut returns the strings of a language of least to most characters; most < 0 is no maximum. It is
-// And with [Lengths], but each state is found by its number, and no equal ones are looked for:
-// hardly any are.
+// Cut returns the strings of a language that have least to most characters; most < 0 is no maximum.
+// The result is that of And with [Lengths]. It is faster, as each state is found by its number, and
+// equal states, which are rare, are not merged.
 func Cut(b *Budget, d *DFA, least, most int) *DFA {
 	n := len(d.accept)
 	limit := max(least, most)

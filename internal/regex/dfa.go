@@ -4,8 +4,8 @@
 // package automaton, as they are or as the inside of a JSON string. It knows no schema and no
 // vocabulary, and it matches no text of an answer itself.
 //
-// Languages may explode, so every operation takes a budget. When that is spent its results
-// are meaningless; the caller looks at the budget's error once, at the end.
+// Automata may grow exponentially, so every operation takes a budget. Once that is spent, results
+// are meaningless; the caller checks the budget's error once, at the end.
 package regex
 
 import (
@@ -62,7 +62,7 @@ func (d *DFA) Empty() bool { return len(d.accept) == 0 }
 // States returns the number of states.
 func (d *DFA) States() int { return len(d.accept) }
 
-// size returns the memory of the DFA.
+// size returns the number of bytes that the DFA occupies.
 func (d *DFA) size() int { return len(d.next)*4 + len(d.accept) + len(d.starts)*8 }
 
 // Match reports whether a string is in the language.
@@ -146,7 +146,7 @@ func (d *DFA) classSizes() []int {
 	return sizes
 }
 
-// ranges calls yield for each range of characters of one class; surrogates are none.
+// ranges calls yield for each range of characters of one class; surrogates are not characters.
 func (a *alphabet) ranges(yield func(lo, hi rune, class int32)) {
 	for i, lo := range a.starts {
 		hi := rune(maxRune)
@@ -162,8 +162,8 @@ func (a *alphabet) ranges(yield func(lo, hi rune, class int32)) {
 	}
 }
 
-// Longest returns the largest number of characters of a string of the language, or -1 if there is
-// none.
+// Longest returns the number of characters of the longest string of the language: -1 if there is no
+// longest one, 0 if the language is empty.
 func (d *DFA) Longest() int {
 	n := len(d.accept)
 	if n == 0 {
@@ -176,7 +176,7 @@ func (d *DFA) Longest() int {
 			return longest[s]
 		}
 		longest[s] = -1
-		most := 1 // more than the characters
+		most := 1 // one more than the number of characters
 		for _, to := range d.next[int(s)*d.classes : (int(s)+1)*d.classes] {
 			if to < 0 {
 				continue

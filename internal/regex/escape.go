@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// setLetters has the letters of sets and of their complements.
+// setLetters has the letters of escapes for sets, each with the letter for the complement.
 const setLetters = "dDwWsS"
 
 var (
@@ -17,7 +17,7 @@ var (
 	spaces = set{{'\t', '\r'}, {' ', ' '}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}}
 )
 
-// escape parses an escape: a character or a class of characters.
+// escape parses an escape for a character (single is true) or for a set of characters.
 func (p *parser) escape(inClass bool) (s set, single bool, err error) {
 	at := p.at
 	p.at++
@@ -174,7 +174,7 @@ func category(name string) *unicode.RangeTable {
 	if short, ok := longCategories[name]; ok {
 		name = short
 	}
-	if name == "C" || name == "Other" { // which has unassigned characters, too: no table has those
+	if name == "C" || name == "Other" { // it includes unassigned characters, which are in no table
 		return nil
 	}
 	return unicode.Categories[name]

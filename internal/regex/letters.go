@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// letters divides the characters into classes that all sets of the pattern treat alike, and
-// says which sets have each class.
+// letters divides the characters into classes: every set of the pattern treats the characters of
+// one class alike. has tells of each class which sets contain it, a bit each.
 func (n *nfa) letters() (a alphabet, has [][]uint64) {
 	n.unite()
 	type event struct {
@@ -60,7 +60,7 @@ func (n *nfa) letters() (a alphabet, has [][]uint64) {
 	return a, has
 }
 
-// unite makes equal sets one.
+// unite merges equal sets.
 func (n *nfa) unite() {
 	index := make(map[string]int32, len(n.sets))
 	unique := make([]int32, len(n.sets))

@@ -25,8 +25,8 @@ func (d *DFA) trim(b *Budget) *DFA {
 	return d.order(b, d.blocks(b))
 }
 
-// order numbers the blocks of equal states in the order in which the start reaches them; nil
-// is a block for each state.
+// order returns the DFA with one state for each block of equal states, numbered in the order in
+// which the start reaches them. With a nil block, each state is a block of its own.
 func (d *DFA) order(b *Budget, block []int32) *DFA {
 	n := len(d.accept)
 	if !b.Spend(8*n + 4*len(d.next)) {
@@ -59,7 +59,7 @@ func (d *DFA) order(b *Budget, block []int32) *DFA {
 	return out
 }
 
-// useful returns the states with a way to an accepting one.
+// useful returns for each state whether it has a way to an accepting one.
 func (d *DFA) useful() []bool {
 	n := len(d.accept)
 	first := make([]int32, n+1)
@@ -99,11 +99,11 @@ func (d *DFA) useful() []bool {
 	return useful
 }
 
-// maxRounds bounds the refinement of blocks. Without the last rounds states may stay apart
-// that are equal.
+// maxRounds bounds the rounds of refinement in blocks. If they do not suffice, no states are
+// merged.
 const maxRounds = 64
 
-// blocks returns a block for each state; states of one block are equal.
+// blocks returns the block of each state; states of one block are equal.
 func (d *DFA) blocks(b *Budget) []int32 {
 	n := len(d.accept)
 	block := make([]int32, n)
@@ -143,8 +143,8 @@ func (d *DFA) blocks(b *Budget) []int32 {
 	return identity(n)
 }
 
-// hashes numbers hashes in the order in which they come: a table with open addressing, as a map takes most of
-// the time of a round.
+// hashes numbers hashes in the order in which they come. It is a table with open addressing, as a
+// map would take most of the time of a round.
 type hashes struct {
 	keys    []uint64 // 0 is free
 	numbers []int32
@@ -177,7 +177,7 @@ func (t *hashes) number(h uint64) int32 {
 	return t.numbers[slot]
 }
 
-// identity returns a block for each state.
+// identity returns blocks of one state each.
 func identity(n int) []int32 {
 	block := make([]int32, n)
 	for s := range block {
@@ -186,7 +186,7 @@ func identity(n int) []int32 {
 	return block
 }
 
-// stable reports whether the states of each block are equal indeed: the refinement compares
+// stable reports whether the states of each block are really equal, as the refinement only compares
 // hashes.
 func (d *DFA) stable(block []int32, count int) bool {
 	first := slices.Repeat([]int32{-1}, count)
@@ -221,7 +221,7 @@ func (d *DFA) compact() {
 	if d.classes == 1 {
 		return
 	}
-	to := make([]int32, d.classes) // of each class, its representative
+	to := make([]int32, d.classes) // of each class, the index of its representative in kept
 	var kept []int32
 	index := make(map[uint64]int32, d.classes)
 	for c := range d.classes {

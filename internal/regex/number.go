@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// Sets of numbers are languages, too: their strings are decimals without exponent. Such a language
-// must contain all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0). Then the intersection
-// or difference of two languages is that of their sets.
+// A set of numbers is a language whose strings are decimals without exponent. Such a language must
+// contain all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0). Then the intersection or
+// difference of two languages is that of their sets.
 
-// maxDigits bounds the digits of a bound, before and behind the point.
+// maxDigits bounds the digits of a [Decimal] before the point, and those behind it.
 const maxDigits = 400
 
 // MaxMultiple bounds the divisor of [Multiples], scaled to an integer.
@@ -26,7 +26,7 @@ var (
 // A Decimal is a number as JSON writes it, exactly.
 type Decimal struct {
 	Negative        bool
-	whole, fraction string // without zeros that say nothing
+	whole, fraction string // without leading and trailing zeros
 }
 
 // ParseDecimal reads a JSON number.
@@ -85,8 +85,8 @@ const (
 	zero  = 3 // the digits follow
 )
 
-// machine makes an automaton that is described by a function from a state
-// and a class to a state; states are comparable values.
+// machine makes the automaton with the states that next reaches from start. next maps a state and a
+// class to a state, and reports false if there is none.
 func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), accept func(S) bool) *DFA {
 	d := &DFA{alphabet: digitAlphabet}
 	index := map[S]int32{start: 0}
@@ -152,7 +152,7 @@ func (p place) step(c int) (place, bool) {
 	return 0, false
 }
 
-// ends reports whether a decimal may end.
+// ends reports whether a decimal may end at p.
 func (p place) ends() bool { return p == atZero || p == atWhole || p == atFraction }
 
 // Decimals returns all decimals.
@@ -160,13 +160,12 @@ func Decimals(b *Budget) *DFA {
 	return machine(b, atStart, place.step, place.ends)
 }
 
-// Canonical returns the decimals without zeros that say nothing, and without -0: of each
-// value one.
+// Canonical returns one decimal for each number: without redundant zeros, and without -0.
 func Canonical(b *Budget) *DFA {
 	type state struct {
 		place
-		zero  bool // the last digit of a fraction
-		minus bool // and nothing but zeros
+		zero  bool // the last digit of the fraction is 0
+		minus bool // a minus, and so far only zeros
 	}
 	return machine(b, state{}, func(s state, c int) (state, bool) {
 		p, ok := s.step(c)
@@ -182,8 +181,8 @@ func Canonical(b *Budget) *DFA {
 	}, func(s state) bool { return s.ends() && !s.zero && !s.minus })
 }
 
-// Compare returns the decimals that are less than, equal to and greater than a bound, as asked
-// for.
+// Compare returns the decimals less than bound if less is set, with those equal to it if equal is
+// set, and those greater than it if greater is set.
 func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 	return machine(b, comparing{}, func(s comparing, c int) (comparing, bool) { return s.next(&bound, c) }, func(s comparing) bool {
 		order := s.sum(&bound)
@@ -191,8 +190,8 @@ func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 	})
 }
 
-// comparing is the comparison of a decimal with a bound. The magnitudes are compared: of the
-// whole parts first the number of digits, then the digits, then those of the fractions.
+// comparing is the state of comparing a decimal with a bound. It compares their magnitudes: first
+// the number of digits of the whole parts, then these digits, then the digits of the fractions.
 type comparing struct {
 	place
 	negative, nonzero bool
@@ -202,8 +201,8 @@ type comparing struct {
 
 func sign(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
 
-// whole compares the whole parts, once the point comes or the end: shorter and longer ones
-// decide.
+// whole compares the whole parts, at the point or the end of the decimal: if they differ in length,
+// the longer one is larger.
 func (s comparing) whole(bound *Decimal) int8 {
 	if s.place == atFraction || s.digits == len(bound.whole) {
 		return s.order
@@ -231,7 +230,7 @@ func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
 		}
 		t.order = sign(c-zero, want)
 		t.digits = min(s.digits+1, len(bound.fraction))
-	case p == atZero: // no digit that counts
+	case p == atZero: // a leading zero does not count
 	case s.digits < len(bound.whole):
 		if t.order == 0 {
 			t.order = sign(c-zero, int(bound.whole[s.digits]-'0'))
@@ -243,13 +242,13 @@ func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
 	return t, ok
 }
 
-// sum compares a whole decimal with the bound.
+// sum compares a complete decimal with the bound.
 func (s comparing) sum(bound *Decimal) int8 {
 	order, digits := s.whole(bound), 0
 	if s.place == atFraction {
 		digits = s.digits
 	}
-	if order == 0 && digits < len(bound.fraction) { // whose last digit is not 0
+	if order == 0 && digits < len(bound.fraction) { // the last digit of the bound is not 0
 		order = -1
 	}
 	negative := s.negative && s.nonzero // -0 is 0
@@ -267,7 +266,7 @@ func (s comparing) sum(bound *Decimal) int8 {
 // Equals returns the spellings of a number.
 func Equals(b *Budget, d Decimal) *DFA { return Compare(b, d, false, true, false) }
 
-// Multiples returns the decimals that are multiples of a positive number.
+// Multiples returns the decimals that are multiples of a positive number, or [ErrMultiple].
 func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	scaled, ok := new(big.Int).SetString("0"+of.whole+of.fraction, 10)
 	if !ok || of.Negative || of.zero() || scaled.Cmp(big.NewInt(MaxMultiple)) > 0 {
@@ -276,7 +275,7 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	n, scale := int(scaled.Int64()), len(of.fraction)
 	type state struct {
 		place
-		rest   int // of the digits so far
+		rest   int // the digits so far, modulo n
 		digits int // of the fraction, at most scale
 	}
 	return machine(b, state{}, func(s state, c int) (state, bool) {
@@ -303,8 +302,8 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	}), nil
 }
 
-// JSONNumbers returns the spellings of numbers that JSON has, with exponents of up to three
-// digits: readers fail at larger ones.
+// JSONNumbers returns the numbers as JSON spells them, with exponents of at most three digits,
+// since readers may fail at larger ones.
 func JSONNumbers(b *Budget) *DFA {
 	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 // Limits of a pattern.
 const (
 	maxNodes  = 1 << 17 // of the nondeterministic automaton
-	maxGroups = 500     // in each other
+	maxGroups = 500     // levels of groups
 	maxRepeat = 1 << 16 // written-out repetitions
 )
 
@@ -120,7 +120,7 @@ func (p *parser) sequence() (*tree, error) {
 	return t, nil
 }
 
-// quantified wraps a part into the quantifier behind it.
+// quantified applies the quantifier behind a part, if there is one.
 func (p *parser) quantified(part *tree, begin int) (*tree, error) {
 	at := p.at
 	least, most := 0, -1
@@ -150,7 +150,7 @@ func (p *parser) quantified(part *tree, begin int) (*tree, error) {
 	return &tree{op: opRepeat, parts: []*tree{part}, least: least, most: most}, nil
 }
 
-// braces parses {n}, {n,} and {n,m}. Any other brace stands for itself.
+// braces parses {n}, {n,} and {n,m}. For any other brace, which stands for itself, ok is false.
 func (p *parser) braces() (least, most int, ok bool) {
 	if p.peek() != '{' {
 		return 0, 0, false
@@ -287,7 +287,7 @@ func (p *parser) class() (*tree, error) {
 	return &tree{set: s}, nil
 }
 
-// member parses a character or an escape of a class. Single says that it is one character.
+// member parses a character or an escape of a class. single is true if it is one character.
 func (p *parser) member() (s set, single bool, err error) {
 	if p.peek() == '\\' {
 		return p.escape(true)

@@ -2,7 +2,7 @@ package regex
 
 import "iter"
 
-// Not returns the language of all other strings.
+// Not returns the language of the strings that are not in d.
 func Not(b *Budget, d *DFA) *DFA {
 	if d.Empty() {
 		return Any()
@@ -29,7 +29,7 @@ func And(b *Budget, x, y *DFA) *DFA {
 	return product(b, x, y, func(x, y bool) bool { return x && y }, false)
 }
 
-// Or returns the strings that are in one of the languages or both.
+// Or returns the strings that are in at least one of the languages.
 func Or(b *Budget, x, y *DFA) *DFA {
 	return product(b, x, y, func(x, y bool) bool { return x || y }, true)
 }
@@ -43,7 +43,7 @@ func Minus(b *Budget, x, y *DFA) *DFA {
 	return And(b, x, Not(b, y))
 }
 
-// isAny reports whether d is the automaton of all strings, when it is minimal.
+// isAny reports whether d is the minimal automaton of all strings.
 func (d *DFA) isAny() bool {
 	if len(d.accept) != 1 || !d.accept[0] {
 		return false
@@ -56,7 +56,8 @@ func (d *DFA) isAny() bool {
 	return true
 }
 
-// product runs two automata side by side. With either, it goes on while one of them does.
+// product returns the automaton that runs x and y in parallel; accept combines whether they accept.
+// If either is set it continues while at least one of them does, otherwise while both do.
 func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DFA {
 	switch {
 	case x.Empty() || y.Empty():
@@ -108,8 +109,8 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 	return d.trim(b)
 }
 
-// A pairIndex has the numbers of pairs of states; -1 is a state behind the end. Few possible pairs have a
-// place each.
+// A pairIndex has the numbers of pairs of states; -1 in a pair is an automaton that has no state
+// any longer. If few pairs are possible, each has a place in a table, not a map.
 type pairIndex struct {
 	width  int32
 	places []int32 // numbers plus one
@@ -140,7 +141,8 @@ func (x *pairIndex) find(p [2]int32) int32 {
 	return x.places[(p[0]+1)*x.width+p[1]+1] - 1
 }
 
-// overlaps yields the ranges of two alphabets that have characters in common, in order.
+// overlaps yields the pairs of ranges, one of each alphabet, that have characters in common, in
+// order.
 func overlaps(x, y *alphabet) iter.Seq2[int, int] {
 	return func(yield func(int, int) bool) {
 		for i, j := 0, 0; i < len(x.starts) && j < len(y.starts); {
@@ -162,8 +164,8 @@ func overlaps(x, y *alphabet) iter.Seq2[int, int] {
 	}
 }
 
-// join returns the common refinement of two alphabets, and of each of its classes those of
-// the two.
+// join returns the common refinement of two alphabets. left and right have, for each of its
+// classes, the class of x and the class of y.
 func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 	index := make(map[[2]int32]int32)
 	for i, j := range overlaps(x, y) {
@@ -183,8 +185,8 @@ func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 // maxPairs bounds the search of [Disjoint].
 const maxPairs = 4096
 
-// Disjoint reports whether two languages surely have no string in common. It builds nothing,
-// and gives up early.
+// Disjoint reports whether two languages surely have no string in common. It builds no automaton,
+// and reports false after maxPairs pairs of states.
 func Disjoint(x, y *DFA) bool {
 	if x.Empty() || y.Empty() {
 		return true

@@ -93,7 +93,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Patterns whose automaton explodes end at the budget.
+// Compiling a pattern whose automaton explodes ends at the budget.
 func TestExploding(t *testing.T) {
 	for _, pattern := range []string{`(a|b)*a(a|b){30}`, `^(.*a.{20}|.*b.{20})$`, `[ab]*a[ab]{24}c[ab]{24}`} {
 		b := &regex.Budget{Bytes: 8 << 20}
@@ -103,7 +103,7 @@ func TestExploding(t *testing.T) {
 	}
 }
 
-// drawPattern makes patterns that Go's regexp understands alike.
+// drawPattern draws a pattern that Go's regexp understands in the same way.
 func drawPattern(t *rapid.T, depth int) string {
 	if depth == 0 {
 		return rapid.SampledFrom([]string{"a", "b", "[ab]", "[^a]", "é", ".", "^", "$", ""}).Draw(t, "atom")
@@ -154,7 +154,7 @@ func TestAgainstStandardLibrary(t *testing.T) {
 		lengths := regex.And(b, d, regex.Lengths(b, 1, 2))
 		quoted := regex.Quoted(b, d)
 		for _, s := range texts {
-			// Go's . excludes \n only, as do the texts here.
+			// Go's . excludes only \n, and the texts have no other ends of lines.
 			m, n := x.MatchString(s), y.MatchString(s)
 			for name, got := range map[string][2]bool{
 				p: {d.Match(s), m}, "and": {and.Match(s), m && n}, "or": {or.Match(s), m || n}, "minus": {minus.Match(s), m && !n}, "not": {not.Match(s), !m},
@@ -178,7 +178,7 @@ func inner(s string) string {
 	return string(out[1 : len(out)-1])
 }
 
-// run follows an automaton over bytes.
+// run reports whether d accepts s.
 func run(d *automaton.DFA, s string) bool {
 	state := int32(0)
 	if len(d.Accept) == 0 {
@@ -346,7 +346,7 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// Cut is the intersection with lengths, in other states.
+// Cut returns the same language as the intersection with Lengths.
 func TestCut(t *testing.T) {
 	b := &regex.Budget{Time: time.Minute}
 	for _, pattern := range []string{``, `^a*$`, `^(ab)*$`, `b+$`, `^[^x]{2,5}$`, `^$`, `é|x`} {

@@ -65,7 +65,8 @@ func (t *wordTrie) insert(word string) bool {
 	return true
 }
 
-// finish replaces the nodes of the last word deeper than keep by equal ones.
+// finish replaces the nodes of the last word deeper than keep by equal finished ones, where there
+// are such.
 func (t *wordTrie) finish(keep int) {
 	var key []byte
 	for len(t.path)-1 > keep {
@@ -115,7 +116,7 @@ func (t *wordTrie) dfa() *DFA {
 			d.next[i*d.classes+c+1] = n.to[j]
 		}
 	}
-	return d.order(t.b, nil) // minimal, and every state useful, but for those that were replaced
+	return d.order(t.b, nil) // minimal; leaves out the replaced nodes
 }
 
 // single returns the alphabet in which each of the sorted characters has a class of its own,
