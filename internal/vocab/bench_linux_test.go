@@ -23,7 +23,8 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// gemma reads the vocabulary of a model of 262,144 tokens, if it is on this machine.
+// gemma returns the 262,144 tokens of a Gemma model. It skips the test if the model is not on this
+// machine.
 func gemma(tb testing.TB) []vocab.Token {
 	tb.Helper()
 	home, err := os.UserHomeDir()
@@ -42,7 +43,7 @@ func gemma(tb testing.TB) []vocab.Token {
 	return tokens
 }
 
-// readVocab reads tokens and their types out of the metadata of a GGUF file with a vocabulary of
+// readVocab reads the tokens and their types from the metadata of a GGUF file with a vocabulary of
 // SentencePiece.
 func readVocab(r io.Reader) (tokens []vocab.Token, err error) {
 	read := func(n uint64) []byte {
@@ -101,7 +102,7 @@ func readVocab(r io.Reader) (tokens []vocab.Token, err error) {
 	return tokens, err
 }
 
-// samples have schemas, and a text of each.
+// samples has schemas, each with one of its texts.
 var samples = map[string][2]string{
 	"json":  {`{"type":"object"}`, "{\n  \"name\": \"Ada Lovelace\",\n  \"born\": 1815,\n  \"fields\": [\"mathematics\", \"computing\"],\n  \"notes\": {\"first\": true, \"text\": \"The Analytical Engine weaves algebraic patterns, just as the Jacquard loom weaves flowers and leaves.\"}\n}"},
 	"call":  {`{"type":"object","properties":{"city":{"type":"string","maxLength":80},"unit":{"enum":["celsius","fahrenheit"]},"days":{"type":"integer","minimum":1,"maximum":14},"include":{"type":"array","items":{"enum":["wind","rain","uv"]},"uniqueItems":true}},"required":["city","unit"],"additionalProperties":false}`, `{"city": "Frankfurt am Main", "unit": "celsius", "days": 7, "include": ["wind", "uv", "rain"]}`},
@@ -109,7 +110,7 @@ var samples = map[string][2]string{
 	"match": {`{"type":"object","properties":{"id":{"type":"string","pattern":"^[A-Z]{3}-[0-9]{4,8}$"},"slug":{"type":"string","pattern":"^[a-z0-9]+(-[a-z0-9]+)*$"},"when":{"type":"string","format":"date-time"},"mail":{"type":"string","format":"email"}},"required":["id","slug","when","mail"],"additionalProperties":false}`, `{"id":"ABC-12345","slug":"some-words-in-a-row","when":"2024-02-29T12:30:00Z","mail":"ada.lovelace@example.com"}`},
 }
 
-// tokenise divides a text by the longest match.
+// tokenise divides a text into tokens, by the longest match.
 func tokenise(tokens []vocab.Token, text string) (ids []int32) {
 	index := make(map[string]int32, len(tokens))
 	for i, t := range tokens {
@@ -164,8 +165,8 @@ func TestRealVocabulary(t *testing.T) {
 	}
 }
 
-// The CPU time of masks along a text: on a new automaton, and with all transitions known but
-// without masks kept from other runs.
+// BenchmarkMask measures the CPU time of masks along a text: on a new automaton, and with all
+// transitions known but without masks kept from other runs.
 func BenchmarkMask(b *testing.B) {
 	for _, from := range []string{"synthetic", "gemma"} {
 		b.Run(from, func(b *testing.B) {

@@ -8,19 +8,20 @@ import (
 
 // Limits of the search for ends.
 const (
-	// slowEnd is the number of bytes to an end from which on it is not spelt out for a single token;
-	// slowGuarded is the same with a guard, where each byte takes longer.
+	// slowEnd is the most bytes of an end that is spelt out for a single token; slowGuarded is the
+	// same with a guard, where each byte takes longer.
 	slowEnd     = 4096
 	slowGuarded = 512
 	guardedEnd  = 16 << 10 // limit of an end with a guard
 )
 
-// guarded bounds the bytes to an end with a guard from above, by the cost of a state: items need to
-// be new, and the shortest way spells n integers in n²/20 bytes.
+// guarded returns an upper bound of the bytes to an end with a guard, from the cost of a state,
+// which ignores the guard: items must be new, and the shortest way spells n integers in n²/20
+// bytes.
 func guarded(cost int) int { return cost*cost/32 + 4*cost + 64 }
 
-// Ends reports whether the answer may end within so many more tokens, once a token that fits has
-// been taken. It is false, too, where that is not cheap to find out.
+// Ends reports whether the answer can end behind the token id, which fits, and at most tokens more.
+// It also reports false where that is expensive to find out.
 func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	s := m.behind(c.State(), id)
 	if s == automaton.Dead {
@@ -45,8 +46,8 @@ func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	return ok && m.v.Count(text) <= tokens
 }
 
-// Within clears the tokens of a mask behind which the answer could not end within so many more
-// tokens, as far as that is seen without a guard. It looks at every token of the mask: some
+// Within clears the tokens of a mask behind which the answer could not end within the given number
+// of tokens more. It ignores the guard. It looks at every token of the mask, which takes some
 // milliseconds for a large one.
 func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
 	fits := make(map[automaton.State]bool)
@@ -65,7 +66,7 @@ func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
 			ok, known := fits[s]
 			if !known {
 				ok = s != automaton.Dead && m.endsFrom(s, tokens)
-				fits[s] = ok // stale, if the search began anew; then the next round clears it
+				fits[s] = ok // stale if the search renewed the automaton; the next round clears it
 			}
 			if !ok {
 				mask[w] &^= 1 << (id & 63)

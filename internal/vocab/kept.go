@@ -21,7 +21,7 @@ type kept struct {
 	oldBytes   int
 }
 
-// A keptMask is a ready mask and the tokens beside it, or where these are many a whole mask.
+// A keptMask is a ready mask and the tokens that it lacks, or a whole mask if these are many.
 type keptMask struct {
 	base    int     // the group of the ready mask; -1 is none
 	tokens  []int32 // with flags
@@ -29,7 +29,7 @@ type keptMask struct {
 	guarded []int32
 }
 
-// size returns the memory of a mask, with that of its place in the map.
+// size returns the bytes that a mask occupies, with its place in the map.
 func (k *keptMask) size() int { return 160 + 4*cap(k.tokens) + 8*cap(k.whole) + 4*cap(k.guarded) }
 
 func (k *kept) forget() { *k = kept{} }
@@ -67,7 +67,7 @@ func (m *Masks) keep(s automaton.State, mask []uint64) *keptMask {
 	return k
 }
 
-// restore makes a mask that was kept.
+// restore copies a kept mask to mask.
 func (m *Masks) restore(k *keptMask, mask []uint64) {
 	switch {
 	case k.whole != nil:

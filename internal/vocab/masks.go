@@ -52,8 +52,8 @@ func (m *Masks) ByID(c *automaton.Cursor, id int32) bool {
 	return m.a.NextToken(c.State(), id) != automaton.Dead
 }
 
-// Mask sets the bits of the tokens that fit next, and clears all others. Tokens that end an
-// answer are the caller's: they fit where c may end. The error is [automaton.ErrItems].
+// Mask sets the bits of the tokens that fit next, and clears all others. Tokens that end an answer
+// are left to the caller: they fit where c may end. The error is [automaton.ErrItems].
 func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {
 	if m.a.Full() {
 		m.a.Renew(nil)
@@ -71,7 +71,7 @@ func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {
 	return m.a.Err()
 }
 
-// byID sets the bits of the tokens that the grammar names.
+// byID sets the bits of the tokens that the grammar takes by id.
 func (m *Masks) byID(s automaton.State, mask []uint64) {
 	m.a.Tokens(s, func(id int32, other bool) {
 		n := int32(m.v.Len())
@@ -90,8 +90,8 @@ func (m *Masks) byID(s automaton.State, mask []uint64) {
 	})
 }
 
-// fill makes the mask of a state without its guard. It returns the tokens that the guard has
-// to check.
+// fill makes the mask of the state of c, without its guard. It returns the tokens that the guard
+// has to check.
 func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 	if m.renewed != m.a.Renewed() {
 		m.renewed = m.a.Renewed()

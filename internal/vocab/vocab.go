@@ -27,7 +27,8 @@ type Token struct {
 	Control bool
 }
 
-// Groups of plain tokens: 1 to 16 characters each for itself, up to 32, and more.
+// Groups of plain tokens by number of characters: one for each number up to 16, one for up to 32,
+// and one for more.
 const (
 	single = 16
 	groups = single + 2
@@ -51,8 +52,8 @@ const (
 // maxToken is the number of bytes of a token that a node can tell.
 const maxToken = 1<<16 - 1
 
-// A trie is the nodes of some tokens, and for each byte the first node behind it: those of its
-// subtree end where those of the next byte begin.
+// A trie has the nodes of some tokens, and for each byte the first node of its subtree, which ends
+// where that of the next byte begins.
 type trie struct {
 	nodes []node
 	first [257]int32
@@ -65,8 +66,8 @@ type Vocab struct {
 	all     trie             // of all tokens
 	rest    trie             // of tokens that are not plain
 	plain   [groups]trie     // of plain tokens by number of characters
-	longest int              // characters of a plain token
-	most    int              // bytes of a token
+	longest int              // the most characters of a plain token
+	most    int              // the most bytes of a token
 	ready   [groups][]uint64 // masks of all plain tokens up to each group
 	twins   map[int32][]int32
 }
@@ -201,16 +202,17 @@ func (v *Vocab) trie(ids []int32, pause func()) (t trie) {
 // Len returns the number of tokens.
 func (v *Vocab) Len() int { return len(v.tokens) }
 
-// Words returns the length of a mask.
+// Words returns the length of a mask in words of 64 bits.
 func (v *Vocab) Words() int { return (len(v.tokens) + 63) / 64 }
 
 // Bytes returns the bytes of a token.
 func (v *Vocab) Bytes(id int32) []byte { return v.tokens[id] }
 
-// Control reports whether a token is no text.
+// Control reports whether a token is a control token.
 func (v *Vocab) Control(id int32) bool { return v.control[id] }
 
-// set sets the bits of a token and of its twins. Unlike elsewhere the id has the flag.
+// set sets the bits of a token and of its twins, the tokens with the same bytes. Unlike elsewhere,
+// id may have the flag twinned.
 func (v *Vocab) set(mask []uint64, id int32) {
 	if id&twinned != 0 {
 		id &^= twinned
@@ -231,8 +233,8 @@ func (v *Vocab) clear(mask []uint64, id int32) {
 // Has reports whether the bit of a token is set.
 func Has(mask []uint64, id int32) bool { return mask[id>>6]>>(id&63)&1 != 0 }
 
-// Count returns how many tokens a text takes, by the longest match at each place. Bytes
-// without a token count as one. It bounds from above what the text needs at least.
+// Count returns the number of tokens of a text that is divided by the longest match at each place.
+// A byte without a token counts as one. The text needs no more tokens than that.
 func (v *Vocab) Count(text []automaton.Symbol) (count int) {
 	for ; len(text) > 0; count++ {
 		_, n, _ := v.First(text)
@@ -241,8 +243,8 @@ func (v *Vocab) Count(text []automaton.Symbol) (count int) {
 	return count
 }
 
-// First returns the longest token at the beginning of a text, which is not empty, and its number
-// of symbols. It is false if no token begins so.
+// First returns the longest token at the beginning of text, which must not be empty, and the number
+// n of its symbols. ok is false if no token matches.
 func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
 	if text[0] >= 256 {
 		return int32(text[0] - 256), 1, true
@@ -254,7 +256,8 @@ func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
 // Most returns the bytes of the longest token.
 func (v *Vocab) Most() int { return v.most }
 
-// match returns the longest token of a trie at the beginning of a text, and its length; 0 is none.
+// match returns the longest token of a trie at the beginning of a text, and its length; a length of
+// 0 means that there is none.
 func (t *trie) match(text []automaton.Symbol) (id int32, longest int) {
 	nodes := t.nodes
 	at, end := int(t.first[text[0]]), int(t.first[text[0]+1])

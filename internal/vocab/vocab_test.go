@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// schemas are grammars of every kind: free and bounded strings, patterns, guards, numbers.
+// schemas have grammars of every kind: free and bounded strings, patterns, guards, numbers.
 var schemas = []string{
 	`true`,
 	`{"type":"string","maxLength":5}`,
@@ -46,7 +46,7 @@ func compile(tb testing.TB, source string) *automaton.Grammar {
 	return s.Grammar
 }
 
-// drawVocab makes a small vocabulary: all bytes, pieces of JSON, twins, control tokens.
+// drawVocab draws a small vocabulary: all bytes, pieces of JSON, twins, control tokens.
 func drawVocab(t *rapid.T) *vocab.Vocab {
 	var tokens []vocab.Token
 	for b := range 256 {
@@ -197,7 +197,8 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// States take plain characters if their ways do so together: names with a pattern and names without one.
+// A state takes plain characters if its ways take them together: those of names with a pattern, and
+// of names without one.
 func TestPlain(t *testing.T) {
 	for source, test := range map[string]struct {
 		text string
