@@ -20,10 +20,10 @@ func (p *parser) characters(end byte) (all []charRange, err error) {
 	return all, nil
 }
 
-// A charRange is a range of characters, as numbers: some are none of Unicode.
+// A charRange is a range of characters, as numbers, which Unicode need not have.
 type charRange struct{ least, most uint64 }
 
-// class parses the characters and ranges of a class. It counts a range as two.
+// class parses the rest of a class: its characters and ranges, up to the bracket.
 func (p *parser) class() (all []charRange, err error) {
 	begin := p.pos - 1
 	for p.next() != ']' {

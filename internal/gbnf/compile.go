@@ -16,9 +16,9 @@ const (
 	MaxAlternatives = 4096 // each | counts, wherever it stands
 	MaxRepetitions  = 65_535
 
-	maxCalls   = 4096    // calls of rules in each other, in a text
-	maxRegular = 2000    // elements of a part that is made a DFA
-	maxDFA     = 1 << 20 // bytes that making it may take
+	maxCalls   = 4096    // levels of calls of rules in a text
+	maxRegular = 2000    // elements of a part that becomes a DFA
+	maxDFA     = 1 << 20 // bytes that making the DFA may take
 )
 
 // A Tokens returns the id of a token that a grammar names, as in <think> or <[5]>.
@@ -218,7 +218,8 @@ func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 	return c.b.DFA(d, next)
 }
 
-// literal returns the text of a literal. It is false if one of the characters does not exist.
+// literal returns the text of a literal. It reports false if Unicode does not have one of the
+// characters.
 func literal(all []charRange) (string, bool) {
 	var s strings.Builder
 	for _, r := range all {
@@ -241,8 +242,9 @@ func class(e *element) regex.Tree {
 	return regex.Chars(ranges, e.not)
 }
 
-// regular returns the DFA of a repeated element without recursion and tokens, nil for others and for large ones:
-// its states are single items, and free text in it is known as such.
+// regular returns a DFA for a repeated element without recursion and tokens; nil for other elements
+// and for large ones. A state within a DFA is a single item, and free text in a DFA is recognised
+// as such.
 func (c *compiler) regular(e *element) *automaton.DFA {
 	if d, ok := c.loops[e]; ok {
 		return d
@@ -265,8 +267,8 @@ func (c *compiler) regular(e *element) *automaton.DFA {
 	return d
 }
 
-// size returns the number of elements of an element once all is written out, with a cap above
-// maxRegular, which recursion and tokens have.
+// size returns the number of elements in e with all rules and repetitions written out, up to a cap
+// above maxRegular. Recursion and tokens count as the cap.
 func (c *compiler) size(e *element) (n int) {
 	const huge = 2 * maxRegular
 	switch {
@@ -276,7 +278,7 @@ func (c *compiler) size(e *element) (n int) {
 		r := c.parser.rules[e.rule]
 		known, ok := c.sizes[r]
 		if !ok {
-			c.sizes[r] = huge // while it is being asked: recursion
+			c.sizes[r] = huge // until it is known: recursion
 			known = c.sizeAny(r.body)
 			c.sizes[r] = known
 		}

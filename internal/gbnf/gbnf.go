@@ -1,6 +1,6 @@
 // Package gbnf reads grammars in llama.cpp's notation: [Compile] makes a grammar for package
-// automaton, and reports the place of an error. It does not know vocabularies: a grammar's tokens
-// are looked up by its caller.
+// automaton, and reports the place of an error. It does not know vocabularies: its caller looks up
+// the tokens that a grammar names.
 package gbnf
 
 import "fmt"
@@ -39,12 +39,12 @@ const (
 
 type sequence []element
 
-// An element is a part of a sequence, with the repetitions in its last three fields.
+// An element is a part of a sequence, with the repetition operators behind it.
 type element struct {
 	at      int
 	literal []charRange  // the characters of a literal
-	class   []charRange  // what a class has
-	not     bool         // a class has all others; any token but the one is meant
+	class   []charRange  // the members of a class
+	not     bool         // all characters not in class, or any token except token
 	token   string       // in angle brackets
 	repeats []repetition // operators, from the inside to the outside
 	rule    string       // name of the rule that it refers to

@@ -31,7 +31,7 @@ func (p *parser) next() byte {
 	return p.source[p.pos]
 }
 
-// skip passes over spaces and comments.
+// skip passes over spaces and comments, and if newlines is set over ends of lines.
 func (p *parser) skip(newlines bool) {
 	for {
 		switch b := p.next(); {
@@ -159,7 +159,7 @@ func (p *parser) alternatives(nested bool) ([]sequence, error) {
 
 func (p *parser) sequence(nested bool) (sequence, error) {
 	var s sequence
-	repeatable := false // the last element matches something
+	repeatable := false // there is an element to repeat
 	for {
 		switch b := p.next(); {
 		case b == '*' || b == '+' || b == '?' || b == '{':
