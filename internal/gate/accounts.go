@@ -33,18 +33,18 @@ func (t *tally) count(s State, n int) {
 	}
 }
 
-// places returns the places in the queue that are taken. A parked request takes none.
+// places returns the number of places in the queue that are taken. A parked request takes none.
 func (t *tally) places() int { return t.waiting - t.parked + t.stalled }
 
-// preempted returns the requests that have begun and have no slot.
+// preempted returns the number of requests that have begun and have no slot.
 func (t *tally) preempted() int { return t.parked + t.stalled }
 
-// An account is a tally with totals, of a caller or a backend.
+// An account is the tally of a caller or a backend, with totals.
 type account struct {
 	tally
 	slots           int   // of a backend
 	requests        int64 // that have ended
-	in, cached, out int64 // tokens of those
+	in, cached, out int64 // tokens of the requests that have ended
 	generated       rate
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// Next decides on the next effect and returns it; false means that there is none until the
-// next event. Every backend must have been assigned, see [Machine.Undecided].
+// Next decides on the next effect and returns it. It reports false if there is none until the next
+// event. Every backend must have been assigned, see [Machine.Undecided].
 func (m *Machine[T]) Next() (Effect[T], bool) {
 	for m.unsettled && m.next == len(m.effects) {
 		m.decide()
@@ -119,8 +119,9 @@ func (m *Machine[T]) preempt() bool {
 	return false
 }
 
-// kind names the requests of a flow that keep their order when one preempts another: those of
-// a backend. A request that does not preempt delays none that does.
+// kind names the group of r: when requests preempt others, those of one flow and one group keep
+// their order. Each backend is a group; requests that do not preempt are a group of their own, so
+// that they delay none that does.
 func (r *Request[T]) kind() string {
 	if r.backend.NoPreempt {
 		return r.backend.Name + " without preemption"

@@ -49,7 +49,7 @@ func newDriver(t *rapid.T, l gate.Limits) *driver {
 	return d
 }
 
-// in returns the requests in one of some states, oldest first.
+// in returns the requests in one of the given states, oldest first.
 func (d *driver) in(states ...gate.State) (all []*life) {
 	for _, l := range d.all {
 		if slices.Contains(states, l.state) {
@@ -202,7 +202,7 @@ func (d *driver) resume(l *life) {
 
 func (l *life) key() string { return l.Caller().User + "/" + l.Caller().Program }
 
-// queueFull recounts the places in the queue.
+// queueFull is the machine's decision, from a recount of the places in the queue.
 func (d *driver) queueFull(of *life) bool {
 	caller, user, all := 0, 0, 0
 	for _, l := range d.in(gate.Waiting, gate.Stalled) {
@@ -218,7 +218,8 @@ func (d *driver) queueFull(of *life) bool {
 	return caller >= l.Depth || user >= max(l.Depth, l.Total/2) || all >= l.Total
 }
 
-// overParkLimit recounts the requests that have begun and have no slot, but for one.
+// overParkLimit is the machine's decision, from a recount of the parked and stalled requests
+// without the request but.
 func (d *driver) overParkLimit(of, but *life) bool {
 	caller, user := 0, 0
 	for _, l := range d.in(gate.Parked, gate.Stalled) {

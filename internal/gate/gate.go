@@ -120,7 +120,7 @@ type Effect[T any] struct {
 	Err     error // of Refuse and Cancel
 }
 
-// Usage is the text generated for a request so far.
+// Usage has the tokens generated for a request so far, and the cost of sampling them.
 type Usage struct {
 	Tokens int64
 	Cost   int64 // of sampling, in tokens
@@ -132,7 +132,7 @@ type Final struct{ In, Cached, Out int }
 // A Machine holds all requests at the gate. The zero value is empty. It is not safe for
 // concurrent use.
 //
-// After an event its user asks for backends and collects the effects, before the next event:
+// After each event, its user chooses backends and collects the effects, before the next event:
 //
 //	for {
 //		for r := m.Undecided(); r != nil; r = m.Undecided() {

@@ -59,7 +59,7 @@ func (d *driver) choose(model string) {
 	}
 }
 
-// some returns a random request in one of some states; nil is none.
+// some returns a random request in one of the given states, or nil if there is none.
 func (d *driver) some(states ...gate.State) *life {
 	all := d.in(states...)
 	if len(all) == 0 {
@@ -68,7 +68,7 @@ func (d *driver) some(states ...gate.State) *life {
 	return rapid.SampledFrom(all).Draw(d.T, "request")
 }
 
-// events are the random events of a request in one of some states.
+// events has random events, each with the states in which a request may have it.
 var events = map[string]struct {
 	of []gate.State
 	do func(*driver, *life)
@@ -148,7 +148,7 @@ func TestSharesAreEqual(t *testing.T) {
 	})
 }
 
-// settle carries out all effects on a machine of names, and returns them.
+// settle chooses backends and collects effects until m has no more, and returns the effects.
 func settle(m *gate.Machine[string], choose func(name string) (gate.Backend, error)) (effects []string) {
 	for {
 		for r := m.Undecided(); r != nil; r = m.Undecided() {

@@ -12,7 +12,7 @@ const memory = 5 * time.Second
 // less.
 type rate struct {
 	perSecond float64
-	when      time.Time // perSecond was true
+	when      time.Time // the time for which perSecond holds
 }
 
 // at returns the rate at a time that is not before the last one.

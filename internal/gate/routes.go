@@ -5,7 +5,7 @@ import "slices"
 // A route holds the requests of one [Route] that have not begun.
 type route[T any] struct {
 	Route
-	backend Backend // of all members, but for one that has just arrived
+	backend Backend // of all members, except one that has just arrived
 	members []*Request[T]
 	asked   uint64 // the round in which the backend was assigned
 }
@@ -32,7 +32,7 @@ func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 	rt := r.route
 	rt.asked = m.asked
 	m.moved = m.moved[:0]
-	if rt.backend == b { // of all but a new member
+	if rt.backend == b { // of all members, except a new one
 		if a := m.arriving; a != nil && a.route == rt && a.backend != b {
 			m.assign(a, b)
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// Stats counts the requests at the gate and the ended ones.
+// Stats has the numbers of requests at the gate, and the totals of those that have ended.
 type Stats struct {
 	Running, Waiting int
 	Parked           int             // of the waiting: preempted, or stalled before
