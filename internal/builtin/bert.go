@@ -64,13 +64,13 @@ func embed(name string) *gguf.File {
 
 // Dimensions of rerank that are 0 in all pieces of text.
 const (
-	markClass    = readWidth - 4 // of [CLS] alone; in the end, its value falls with the number of repeated pieces
-	markSpecial  = readWidth - 3 // of [CLS] and [SEP]
+	markClass    = readWidth - 4 // set in [CLS] only; in the end, its value falls with the number of repeated pieces
+	markSpecial  = readWidth - 3 // set in [CLS] and [SEP]
 	balance      = readWidth - 2 // makes the mean of their embeddings 0
-	alone        = readWidth - 1 // attention of a piece to [CLS], large without equal pieces
-	textual      = readWidth - 4 // dimensions of pieces of text
+	alone        = readWidth - 1 // attention of a piece to [CLS]: large if no other piece is equal
+	textual      = readWidth - 4 // number of dimensions for pieces of text
 	bertEpsilon  = 1e-12
-	spike        = 4 // of [CLS] and [SEP] in their marks
+	spike        = 4 // the value of [CLS] and [SEP] in their marks
 	likeStrength = 1.25
 	markStrength = 20
 )
@@ -187,7 +187,7 @@ func reader(name string, pooling, layers uint32) *gguf.File {
 	f.Uint32("tokenizer.ggml.unknown_token_id", unknownPiece)
 	f.Uint32("tokenizer.ggml.cls_token_id", classPiece)
 	f.Uint32("tokenizer.ggml.bos_token_id", classPiece)
-	f.Uint32("tokenizer.ggml.seperator_token_id", separatorPiece) // so it is spelt
+	f.Uint32("tokenizer.ggml.seperator_token_id", separatorPiece) // sic: llama.cpp spells the key so
 	f.Uint32("tokenizer.ggml.eos_token_id", separatorPiece)
 	f.Uint32("tokenizer.ggml.padding_token_id", paddingPiece)
 	return f

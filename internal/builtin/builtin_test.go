@@ -109,7 +109,7 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// generative are the models that generate text, with the common vocabulary.
+// generative has the models with the common vocabulary that generate text.
 var generative = []string{"chain", "loop", "tiny"}
 
 func TestMetadata(t *testing.T) {
@@ -160,8 +160,8 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// fim has the marks around a gap as control tokens behind the common ones; nothing else differs from
-// chain.
+// The vocabulary of fim has the marks around a gap as control tokens behind the common ones; its
+// other tokens are those of chain.
 func TestMarks(t *testing.T) {
 	h := parse(t, generate(t, "fim"))
 	tokens, _ := h.meta["tokenizer.ggml.tokens"].([]string)
@@ -242,7 +242,8 @@ func TestAlphabet(t *testing.T) {
 					}
 				}
 			}
-			// So the logits are the normalised embedding times the output matrix.
+			// As the layer writes nothing, the logits are the normalised embedding times the output
+			// matrix.
 			width := int(h.tensors["token_embd.weight"].dims[0])
 			hidden := h.floats(t, "token_embd.weight")[test.token*width:][:width]
 			square := 0.0
@@ -269,7 +270,7 @@ func TestAlphabet(t *testing.T) {
 	}
 }
 
-// The properties in the doc comment of tiny.
+// tiny has the properties that make its bytes about equally likely and its control tokens unlikely.
 func TestTiny(t *testing.T) {
 	h := parse(t, generate(t, "tiny"))
 	width := int(h.tensors["output.weight"].dims[0])

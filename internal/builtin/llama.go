@@ -23,8 +23,8 @@ func loop(name string) *gguf.File {
 	return alphabet(name, func(letter int) int { return letter - 'z' + 'a' })
 }
 
-// fim is chain with the marks of models that fill gaps in code. The mark before the answer is
-// followed by an m.
+// fim is chain with the control tokens of models that fill gaps in code. The one before the answer,
+// <|fim_middle|>, is followed by an m.
 func fim(name string) *gguf.File {
 	marks := []string{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>"}
 	middle := vocabulary + slices.Index(marks, "<|fim_middle|>")
@@ -41,9 +41,9 @@ func alphabet(name string, afterZ func(letter int) int) *gguf.File {
 	return lookup(name, &lexicon{template: lastMessage}, func(token int) int { return follower(token, afterZ) })
 }
 
-// lookup is a model in which the last token alone decides on the next: attention and
-// feed-forward networks add nothing, so the last token's embedding reaches the output,
-// which maps it to its follower.
+// lookup returns a model in which the last token alone decides on the next: attention and
+// feed-forward networks add nothing, so the last token's embedding reaches the output, which maps
+// it to its follower.
 func lookup(name string, x *lexicon, follower func(token int) int) *gguf.File {
 	// One dimension per token, rounded up to whole attention heads.
 	heads := uint64(x.tokens()+headWidth-1) / headWidth
@@ -67,7 +67,7 @@ func lookup(name string, x *lexicon, follower func(token int) int) *gguf.File {
 // headWidth is the width of an attention head of [lookup].
 const headWidth = 32
 
-// follower returns the alphabet's token after a token.
+// follower returns the token that follows a token in the alphabet.
 func follower(token int, afterZ func(letter int) int) int {
 	switch {
 	case token == 'z' || token == 'Z':
@@ -248,8 +248,8 @@ func fillF32(r *rand.PCG, values []float32, scale float32) {
 	}
 }
 
-// fillQ8 fills blocks with numbers from -127 to 127 with a σ of 52: means of two bytes,
-// which are cheap. Zero is the most frequent.
+// fillQ8 fills blocks with numbers from -127 to 127 with a σ of 52. They are means of two bytes,
+// which are cheap to compute, so zero is the most frequent.
 func fillQ8(r *rand.PCG, blocks []gguf.Block, scale uint16) {
 	for i := range blocks {
 		b := &blocks[i]

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// Script writes a model without a chat template, for tests. It recites pieces, one token
-// each, and ends its turn after the last. It begins with the first piece after ":" and after
+// Script writes a model without a chat template, for tests. The model recites pieces, one token
+// each, and ends its turn after the last one. It begins with the first piece behind ":" and behind
 // any token that is not a piece. Pieces must differ from each other.
 //
 // The tokenizer turns the text of a piece into the same token where the piece is one word

@@ -10,39 +10,45 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// Scripted describes a model that writes given tokens with any borders between them, control tokens
-// included, for tests of what follows a model. Unlike the model of [Script] it may write a token twice: which
-// one comes next depends on the distance from a control token of the prompt, see [Recital]. Its tokenizer turns
-// text into bytes, one token each, and the spellings of control tokens into these.
+// Scripted describes a model that writes given tokens, wherever a text is divided and control
+// tokens included, for tests of the code that reads the output of a model. Unlike the model of
+// [Script] it may write a token twice: which one comes next depends on the distance from a control
+// token of the prompt, see [Recital]. Its tokenizer turns text into bytes, one token each, and the
+// spellings of control tokens into these.
 //
-// A token that a mask forbids is replaced by the likeliest of the others, and the script goes on behind it: the end
-// of the turn, then the characters that close a value of JSON, then any other.
+// If a mask forbids the token of the script, the likeliest of the others takes its place, and the
+// script goes on behind it. The end of the turn is likeliest, then the characters that close a JSON
+// value, then all others.
 type Scripted struct {
 	// Template is a chat template in Jinja; empty is none.
 	Template string
 	// Controls are control tokens besides <|bos|>, <|im_start|>, <|im_end|> and <|pad|>. llama.cpp
-	// knows by their spelling which of them end an answer.
+	// tells from their spelling which of them end an answer.
 	Controls []string
-	// Unused are tokens that no text has.
+	// Unused are tokens of the type "unused", which no text contains.
 	Unused []string
-	// Defined are tokens that users define: they have a text, and the tokenizer finds them in any text.
+	// Defined are tokens of the type "user-defined": they are text, and the tokenizer finds them in
+	// any text.
 	Defined []string
-	// Recitals are what the model writes, each behind a token of its own: less than 1,287 tokens in all.
+	// Recitals are the answers of the model, each behind a control token of its own: at most 1,287
+	// tokens in all, the end of each answer included.
 	Recitals []Recital
-	// Wrong are tokens that are always likelier than the right one.
+	// Wrong are tokens that are always likelier than that of the script.
 	Wrong []string
-	// Random replaces the script by random weights, under which all tokens but the four common control tokens
-	// are about equally likely; the tokens of the script stay in the vocabulary. 0 is no such model.
+	// Random replaces the script by random weights, under which all tokens but the four common
+	// control tokens are about equally likely; the tokens of the script stay in the vocabulary. 0
+	// means the script.
 	Random uint64
 }
 
 // A Recital is an answer and its place in a conversation.
 type Recital struct {
-	// After is a control token that the prompt has once: the answer begins Skip tokens behind it.
+	// After is a control token that occurs once in the prompt: the answer begins Skip tokens behind
+	// it.
 	After string
 	Skip  int
-	// Tokens are the answer: the spelling of a control token or of an unused one, else a text of one or more bytes.
-	// Behind them comes <|im_end|>.
+	// Tokens are the answer: spellings of control tokens or of unused ones, or texts of one or more
+	// bytes. The model writes <|im_end|> behind them.
 	Tokens []string
 }
 
@@ -116,14 +122,15 @@ func (p *play) add(r *Recital) error {
 	return nil
 }
 
-// include adds a text to the vocabulary unless it is a token. No merge leads to it, so that no text becomes it.
+// include adds a text to the vocabulary unless it is a token. It adds no merge, so the tokenizer
+// never yields the new token.
 func (x *lexicon) include(text string) {
 	if text != "" && x.find(text) < 0 {
 		x.words = append(x.words, spelling(text))
 	}
 }
 
-// find returns the token with a text; negative is none.
+// find returns the token with a text, or -1 if there is none.
 func (x *lexicon) find(text string) int {
 	if i := slices.Index(commonControls[:], text); i >= 0 {
 		return beginning + i
@@ -146,7 +153,7 @@ func (x *lexicon) find(text string) int {
 	return -1
 }
 
-// spelling returns a text as it stands in a vocabulary.
+// spelling returns the spelling of a text in the vocabulary; see byteRunes.
 func spelling(text string) string {
 	runes := byteRunes()
 	all := make([]rune, len(text))
@@ -156,8 +163,8 @@ func spelling(text string) string {
 	return string(all)
 }
 
-// periods are the numbers of which a distance is known by its remainders: they have no common divisor, so
-// all distances below their product are told apart. The remainders are binary numbers.
+// periods are the divisors whose remainders identify a distance: they have no common divisor, so
+// all distances below their product differ in a remainder. Remainders are written in binary.
 var periods = [...]int{9, 11, 13}
 
 const (
@@ -167,19 +174,21 @@ const (
 	heads     = signBits + 1
 )
 
-// A play is a scripted model in the making. All of its answers stand in one script, one behind the other.
+// A play is a scripted model under construction. All of its answers stand in one script, one behind
+// the other.
 //
-// The embedding of a token says only that it is a token, and which anchor it is. Attention has one head for each
-// bit of each remainder, and one for the anchor alone. The rotation of a pair of dimensions by position makes the score
-// of the anchor depend on the distance to it: a head has pairs with the frequencies of its period, so that its score is a
-// Fourier series, high where its bit is set and low where it is not. So the heads write the bits of the remainders,
-// as 1 or -1. Each neuron of the feed-forward network is a place in the script: it is active if all bits
+// The embedding of a token says only that there is a token, and of an anchor, which one it is.
+// Attention has one head for each bit of each remainder, and one for the anchor alone. The rotation
+// of a pair of dimensions by position makes the score of the anchor depend on the distance to it: a
+// head has pairs with the frequencies of its period, so that its score is a Fourier series, high
+// where its bit is set and low where it is not. So the heads write the bits of the remainders, as 1
+// or -1. Each neuron of the feed-forward network is a place in the script: it is active if all bits
 // are its own, and writes the token of that place.
 type play struct {
 	x       *lexicon
 	script  []int       // tokens
-	anchors []int       // tokens behind which an answer begins
-	slots   map[int]int // of the tokens of the script: their number among its different ones
+	anchors []int       // control tokens behind which answers begin, see Recital.After
+	slots   map[int]int // of each different token of the script, its number
 	first   map[int]int // of an anchor, the place in the script of the token right behind it
 	wrong   []int
 }
@@ -193,7 +202,7 @@ const (
 
 func (p *play) sign(bit int) int { return firstFlag + len(p.anchors) + bit }
 
-// token returns the dimension of a token of the script; negative is none.
+// token returns the dimension of a token, or -1 if the script does not have it.
 func (p *play) token(token int) int {
 	if i, ok := p.slots[token]; ok {
 		return p.sign(signBits) + i
@@ -206,7 +215,7 @@ const (
 	signSize    = 4.0   // of the bits
 	writtenSize = 100.0 // of the tokens and of liking
 	activity    = 30.0  // of an active neuron
-	sharpness   = 30.0  // score of an anchor where a bit is set; else it is the negative
+	sharpness   = 30.0  // score of an anchor if the bit is set, and minus its score if not
 	gain        = 4.0   // of the output
 )
 
@@ -224,7 +233,7 @@ func (p *play) file() *gguf.File {
 		}
 	}, n, tokens)
 	f.F32("blk.0.attn_norm.weight", always(1), n)
-	// A norm makes the only value √n, and √(n/2) each of two.
+	// The norm scales a single value of 1 to √n, and each of two to √(n/2).
 	f.F32("blk.0.attn_q.weight", func(row int, values []float32) {
 		values[present] = float32(query(row/headWidth, row%headWidth) * math.Sqrt(headWidth) / root)
 	}, n, heads*headWidth)
@@ -254,7 +263,7 @@ func (p *play) file() *gguf.File {
 
 // places adds the feed-forward network: a neuron for each place, and one that is always active.
 func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
-	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of what attention leaves
+	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of the residual stream behind the attention
 	f.F32("blk.0.ffn_norm.weight", always(1), n)
 	f.F32("blk.0.ffn_gate.weight", func(row int, values []float32) {
 		if row == len(p.script) {
@@ -262,7 +271,7 @@ func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 			return
 		}
 		size := activity * norm / signSize
-		values[present] = float32(-size * signSize * (signBits - 1)) // the next best place has two less
+		values[present] = float32(-size * signSize * (signBits - 1)) // the sum of the next best place is two less
 		for bit := range signBits {
 			values[p.sign(bit)] = float32(size * sign(row, bit))
 		}
@@ -280,7 +289,8 @@ func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 	}, ff, n)
 }
 
-// output is a row of the output matrix. The token of the script is ahead of those that are only liked.
+// output fills the row of a token in the output matrix. The weights make the token of the script
+// likelier than those that have weights on liking only.
 func (p *play) output(token int, values []float32) {
 	if at := p.token(token); at >= 0 {
 		values[at] = 2 * gain
@@ -325,8 +335,8 @@ func sign(place, bit int) float64 {
 	return -1
 }
 
-// pairs calls each for the pairs of dimensions that rotate, with the period and the frequency of each, in
-// radians a token. The last pair of a head does not rotate.
+// pairs calls each for the pairs of dimensions that rotate, with the index of its period and its
+// frequency in radians per token. The last pair of a head does not rotate.
 func pairs(each func(pair, period int, frequency float64)) {
 	pair := 0
 	for i, period := range periods {
@@ -340,7 +350,7 @@ func pairs(each func(pair, period int, frequency float64)) {
 // still is the first dimension of the pair that does not rotate.
 const still = headWidth - 2
 
-// factors divide llama's frequencies, so that those of [pairs] are left.
+// factors returns divisors for llama's frequencies, which turn them into those of [pairs].
 func factors() []float32 {
 	all := slices.Repeat([]float32{1e12}, headWidth/2)
 	pairs(func(pair, _ int, frequency float64) {
@@ -378,7 +388,8 @@ func query(head, dimension int) (value float64) {
 	return value
 }
 
-// key returns a dimension of the key of an anchor, which seems to stand first tokens earlier than it does.
+// key returns a dimension of the key of an anchor. It is rotated as if the anchor stood first
+// tokens earlier, so that distances count places of the script.
 func key(dimension, first int) (value float64) {
 	if dimension == still {
 		return 1

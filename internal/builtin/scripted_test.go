@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// scripted generates a model of two answers.
+// scripted generates a model with two answers.
 func scripted(t *testing.T, change func(*builtin.Scripted)) header {
 	t.Helper()
 	s := &builtin.Scripted{
@@ -48,8 +48,8 @@ func TestScriptedVocabulary(t *testing.T) {
 	}
 }
 
-// A head scores an anchor high exactly where its bit is set in the remainder of the distance, which is counted in
-// places of the script.
+// A head gives an anchor a high score exactly if its bit is set in the remainder of the place in
+// the script, which follows from the distance to the anchor.
 func TestScriptedHeads(t *testing.T) {
 	h := scripted(t, nil)
 	width := int(h.tensors["token_embd.weight"].dims[0])
@@ -58,7 +58,7 @@ func TestScriptedHeads(t *testing.T) {
 	queries, keys := h.floats(t, "blk.0.attn_q.weight"), h.floats(t, "blk.0.attn_k.weight")
 	embedding := h.floats(t, "token_embd.weight")
 	const head, base = 32, 10000
-	for anchor, first := range map[int]int{256: -7, 257: 7} { // places of the tokens behind them
+	for anchor, first := range map[int]int{256: -7, 257: 7} { // the place of the token right behind each
 		flag := slices.Index(embedding[anchor*width+1:(anchor+1)*width], 1) + 1
 		for distance := range 1287 {
 			place := (distance + first + 1287) % 1287
@@ -81,7 +81,7 @@ func TestScriptedHeads(t *testing.T) {
 	}
 }
 
-// With random weights the vocabulary is the same.
+// A model with random weights has the same vocabulary.
 func TestScriptedRandom(t *testing.T) {
 	want := scripted(t, nil)
 	got := scripted(t, func(s *builtin.Scripted) { s.Random = 3 })

@@ -23,7 +23,7 @@ func dict(pairs ...any) jinja.Value {
 
 func list(items ...jinja.Value) jinja.Value { return jinja.NewList(items) }
 
-// The templates are rendered with the engine's own renderer.
+// The templates are rendered with package jinja, as in the engine.
 func TestTemplates(t *testing.T) {
 	system := dict("role", "system", "content", "Be brief.")
 	hello := dict("role", "user", "content", "Hello")

@@ -5,7 +5,7 @@ import "github.com/inferd-go/inferd/internal/gguf"
 // The vocabulary of every model that generates: one token per byte, with the byte as its id,
 // then the control tokens, then the words of its [lexicon].
 const (
-	beginning = 256 + iota // of a text; never put in by itself
+	beginning = 256 + iota // of a text; the tokenizer never adds it
 	startOfTurn
 	endOfTurn
 	padding
@@ -71,12 +71,12 @@ type lexicon struct {
 	template string   // Jinja source; empty: the file has none
 	marks    []string // more control tokens, after the first ones
 	words    []string // tokens after the control tokens, in [byteRunes]
-	unused   []string // tokens after the words that no text has
-	defined  []string // tokens after these that users define: the tokenizer finds them in any text
-	merges   []string // the tokenizer's, best first; without them it never yields a word
+	unused   []string // tokens after the words that no text contains
+	defined  []string // user-defined tokens after the unused ones: the tokenizer finds them in any text
+	merges   []string // for the tokenizer, best first; without them it never yields a word
 }
 
-// tokens is the size of the vocabulary.
+// tokens returns the size of the vocabulary.
 func (x *lexicon) tokens() int {
 	return vocabulary + len(x.marks) + len(x.words) + len(x.unused) + len(x.defined)
 }
