@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// differences compares masks with those of llguidance. Each token that is in one mask alone is put
-// into a class, by the place of the JSON text where the two part; differences.md explains the
+// differences compares our masks with those of llguidance. Each token that is in only one of the
+// two masks is put into a class, by its place in the JSON text; differences.md explains the
 // classes.
 type differences struct {
 	v       *vocab.Vocab
@@ -27,7 +27,7 @@ type differences struct {
 
 // A class is a kind of difference.
 type class struct {
-	ours bool // the tokens are in our mask alone, else in theirs alone
+	ours bool // the tokens are in our mask only; otherwise in theirs only
 	what string
 }
 
@@ -41,7 +41,7 @@ func newDifferences(v *vocab.Vocab) *differences {
 	return &differences{v: v, classes: make(map[class]*difference)}
 }
 
-// compare compares the masks along the first good instance of a problem.
+// compare compares the masks along the first valid instance of a problem.
 func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 	i := slices.IndexFunc(p.instances, func(x instance) bool { return x.valid })
 	s, err := schema.Compile(p.schema, nil)
@@ -69,7 +69,7 @@ func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 // step compares two masks behind a text.
 func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []uint64, theirs []byte) {
 	met := make(map[class]bool)
-	forced := 0 // tokens in their mask
+	forced := 0 // the number of tokens in their mask
 	for _, b := range theirs {
 		forced += bits.OnesCount8(b)
 	}
@@ -84,7 +84,7 @@ func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []
 			bit := bits.TrailingZeros64(left)
 			id := int32(w*64 + bit)
 			if int(id) >= d.v.Len() || d.v.Control(id) || len(d.v.Bytes(id)) == 0 {
-				continue // ends and markers are the caller's
+				continue // ends and markers are not compared
 			}
 			token := d.v.Bytes(id)
 			k := class{ours: word>>bit&1 != 0}
@@ -112,8 +112,8 @@ func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []
 	}
 }
 
-// classify returns the class of a token by where it parts from our grammar, or for one of ours by
-// what it has that theirs has not.
+// classify returns the class of a token that is in one mask only: of theirs by the place where our
+// grammar refuses it, of ours by what it contains.
 func classify(c *automaton.Cursor, text string, token []byte, ours bool) string {
 	n := len(token)
 	if !ours {
@@ -153,18 +153,18 @@ func classify(c *automaton.Cursor, text string, token []byte, ours bool) string 
 	case l.place == number && (b == 'e' || b == 'E' || l.exponent):
 		return "numbers with an exponent"
 	case n > 0 && l.place == between && isSpace(token[n-1]):
-		return "white space" // which may only be followed by something else
+		return "white space" // our grammar continues otherwise behind it
 	}
 	return l.place.String()
 }
 
 func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\t' || b == '\r' }
 
-// A place is a place in a JSON text.
+// A place is a kind of position in a JSON text.
 type place uint8
 
 const (
-	between place = iota // of two tokens
+	between place = iota // between two tokens of JSON
 	inName
 	inString
 	number
@@ -175,10 +175,10 @@ func (p place) String() string {
 	return [...]string{"the next token", "names of members", "strings", "numbers", "words"}[p]
 }
 
-// A lexer follows JSON text to know the place. It does not check it.
+// A lexer follows JSON text to find its place. It does not validate the text.
 type lexer struct {
 	place    place
-	escape   int    // characters of an escape that are to come
+	escape   int    // characters of an escape that are still to come
 	open     []byte // brackets
 	value    bool   // behind a colon
 	exponent bool

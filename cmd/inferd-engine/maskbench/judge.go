@@ -12,31 +12,32 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// A verdict says how a schema with its instances ended.
+// A verdict is the result for a schema and its instances.
 type verdict string
 
 const (
-	right        verdict = "right" // each good instance passes, each bad one is stopped
+	right        verdict = "right" // each valid instance is taken, each invalid one refused
 	refused      verdict = "refused"
 	goodRejected verdict = "good rejected"
-	badTaken     verdict = "bad taken" // also where good ones are rejected
+	badTaken     verdict = "bad taken" // even if valid ones are rejected, too
 	crashed      verdict = "crashed"
 	absent       verdict = "" // not run
 )
 
-// An outcome is what became of a problem.
+// An outcome is the verdict on a problem, with its reason and figures.
 type outcome struct {
 	Verdict verdict
-	Why     string // of a refusal; the instance that went wrong
+	Why     string // the reason of a refusal, or the instance with a wrong result
 	Keyword string // of a refusal
-	Right   int    // instances that ended as they should
+	Right   int    // the number of instances with the right result
 	Start   time.Duration
 	Bytes   int // of the compiled schema with the states of all instances, without masks
 	Masks   []time.Duration
-	masks   [][]byte // of the first good instance, if they are to be compared
+	masks   [][]byte // of the first valid instance, if they are to be compared
 }
 
-// A judge judges problems over one vocabulary. It belongs to one thread.
+// A judge judges problems over one vocabulary. It must be used on one thread, whose CPU time it
+// measures.
 type judge struct {
 	vocab *vocab.Vocab // nil: byte by byte
 	mask  []uint64
@@ -62,7 +63,7 @@ func cpu() time.Duration {
 // maxShortest bounds the shortest value, as in the engine.
 const maxShortest = 32 << 10
 
-// judge compiles a schema and follows its instances.
+// judge compiles the schema of a problem and follows its instances.
 func (j *judge) judge(p *problem) (o outcome) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -105,8 +106,8 @@ func (j *judge) judge(p *problem) (o outcome) {
 	return o
 }
 
-// refusal is the outcome of a schema that does not compile. If it has no value, no good instance
-// can be lost.
+// refusal returns the outcome of a schema that does not compile. A schema that is refused because
+// no value satisfies it counts as right if it has no valid instance.
 func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 	o := outcome{Verdict: refused, Why: err.Error(), Start: took}
 	if r, ok := errors.AsType[schema.RefusedError](err); ok {
@@ -128,7 +129,7 @@ func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 	return o
 }
 
-// errMask is a fault of masks.
+// errMask reports that a mask and the check of one token disagree.
 var errMask = errors.New("a token of the mask does not fit, or one that fits is not in the mask")
 
 // follow feeds a text token by token, each through its mask. It reports whether the text is taken.
@@ -156,7 +157,7 @@ func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, t
 	return c.MayEnd(), nil
 }
 
-// tokens divides a text by the longest match.
+// tokens divides a text into tokens, by the longest match. It ends at a byte without a token.
 func (j *judge) tokens(text string) (ids []int32) {
 	symbols := make([]automaton.Symbol, len(text))
 	for i := range len(text) {
@@ -172,7 +173,7 @@ func (j *judge) tokens(text string) (ids []int32) {
 	return ids
 }
 
-// stopped returns the place at which a text is stopped.
+// stopped describes the position at which a text is refused.
 func stopped(a *automaton.Automaton, text string) string {
 	c := a.Open()
 	defer c.Close()

@@ -1,10 +1,10 @@
 // Command maskbench measures schemas and masks: how many schemas of MaskBench and of the JSON
-// Schema test suite are right, how long their compiles take, how much memory they need, and the
-// thread CPU time of each mask over the vocabulary of a model. It runs llguidance beside it, from
-// Python, in turns over the same tokens. It is not part of an installation: make bench-masks runs
-// it.
+// Schema test suite are right, how long they take to compile, how much memory they need, and the
+// thread CPU time of each mask over the vocabulary of a model. It also measures llguidance, run
+// from Python, in turns over the same tokens. It is not part of an installation: make bench-masks
+// runs it.
 //
-// It knows nothing of models but their vocabulary, and computes nothing with them.
+// It uses only the vocabulary of a model, and computes nothing with the model.
 package main
 
 import (
@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 	}
-	runtime.LockOSThread() // its CPU time is measured
+	runtime.LockOSThread() // the CPU time of the thread is measured
 	defer runtime.UnlockOSThread()
 	j := newJudge(words)
 	var theirs *peer
@@ -135,7 +135,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return r.write(out, o)
 }
 
-// problems reads the schemas.
+// problems reads the schemas that the options select.
 func (o *options) problems() (all []*problem, err error) {
 	if o.maskbench != "" {
 		if all, err = readMaskBench(o.maskbench); err != nil {

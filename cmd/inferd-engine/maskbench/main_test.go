@@ -30,7 +30,7 @@ func files(t *testing.T, content map[string]string) string {
 	return dir
 }
 
-// data has a schema of each verdict.
+// data has schemas with different verdicts, and one that no value satisfies.
 var data = map[string]string{
 	"a.json": `{"schema":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]},"tests":[{"valid":true,"data":{"a": 1}},{"valid":false,"data":{"a":"x"}},{"valid":false,"data":{}}]}`,
 	"b.json": `{"schema":{"unevaluatedProperties":false},"tests":[{"valid":true,"data":{}}]}`,
@@ -46,7 +46,7 @@ var suite = map[string]string{
 	"draft2020-12/unevaluatedProperty.json": `[{"description":"u","schema":{"unevaluatedItems":false},"tests":[{"description":"y","valid":true,"data":[]},{"description":"n","valid":false,"data":[1]}]}]`,
 }
 
-// A run without a vocabulary judges byte by byte, and counts each verdict where it belongs.
+// A run without a vocabulary judges byte by byte, and counts each verdict in its column.
 func TestCounts(t *testing.T) {
 	var out bytes.Buffer
 	report := filepath.Join(t.TempDir(), "report.json")
@@ -85,7 +85,7 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// readReport is a report as a reader of the file sees it.
+// readReport is a report as it is read from the file.
 type readReport struct {
 	MaskBench map[string]row `json:"maskbench"`
 	Instances map[string]row `json:"maskbench_with_instances"`
@@ -96,8 +96,8 @@ type readReport struct {
 	Memory    spread         `json:"memory_kib"`
 }
 
-// With the vocabulary of a model each token goes through its mask, and its time is measured. The
-// verdicts are the same.
+// With the vocabulary of a model, each token is checked with a mask, whose time is measured. The
+// verdicts are the same as without one.
 func TestMasks(t *testing.T) {
 	if _, err := os.Stat(paths.Default().EngineDir()); err != nil {
 		t.Skip("no llama.cpp is here: make engine fetches it:", err)
@@ -168,7 +168,8 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// A row of each is printed where both are measured, and the ratio is that of their means.
+// If llguidance is measured, too, it has a row in the report, and the ratio is that of the mean
+// masks.
 func TestReportWithPeer(t *testing.T) {
 	r := &report{Tokens: 10}
 	p := &problem{name: "x", instances: []instance{{text: "1", valid: true}}}
@@ -192,7 +193,7 @@ func TestReportWithPeer(t *testing.T) {
 	}
 }
 
-// Each difference is put into the class that differences.md explains.
+// Each difference is put into its class; differences.md explains the classes.
 func TestClasses(t *testing.T) {
 	s, err := schema.Compile([]byte(`{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"string"},"c":{"enum":["x","y"]}}}`), nil)
 	if err != nil {
@@ -235,7 +236,7 @@ func TestCompare(t *testing.T) {
 	j := newJudge(words)
 	d := newDifferences(j.vocab)
 	p := &problem{name: "p.json", schema: json.RawMessage(`{"type":"string","maxLength":1}`), instances: []instance{{text: `"a"`, valid: true}}}
-	// Theirs: the quote, then all but U+007F, and the end, then the quote and a space.
+	// Their masks: the quote; then all but U+007F; then the quote and the space.
 	d.compare(p, j, [][]byte{{0b00010}, {0b10111}, {0b10010}})
 	if d.schemas != 1 || d.masks != 3 || d.equal != 1 || len(d.classes) != 2 {
 		t.Fatalf("%+v", d)

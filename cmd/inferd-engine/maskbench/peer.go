@@ -24,7 +24,7 @@ const peerVersion = "1.9.1"
 //go:embed peer.py
 var script []byte
 
-// A peer is llguidance in a process of Python. It is asked for one problem at a time, so both are
+// A peer is llguidance in a Python process. It gets one problem at a time, so that both are
 // measured in turns.
 type peer struct {
 	cmd *exec.Cmd
@@ -33,8 +33,8 @@ type peer struct {
 	dir string
 }
 
-// startPeer installs llguidance into a temporary folder and starts it with a vocabulary. With
-// masks it returns those of the first good instance of each problem.
+// startPeer installs llguidance into a temporary folder and starts it with a vocabulary. If masks
+// is set, the peer returns the masks of the first valid instance of each problem.
 func startPeer(ctx context.Context, python string, words []vocab.Token, masks bool) (*peer, error) {
 	dir, err := os.MkdirTemp("", "maskbench-")
 	if err != nil {
@@ -111,12 +111,13 @@ func (p *peer) ask(question, answer any) error {
 func (p *peer) stop() {
 	if p.cmd != nil {
 		_ = p.in.Close() // the process ends at the end of its input
-		_ = p.cmd.Wait() // its own error was printed
+		_ = p.cmd.Wait() // it has printed its own error
 	}
 	_ = os.RemoveAll(p.dir) // temporary
 }
 
-// judge has a problem judged, by the tokens that ours follow.
+// judge sends a problem to the peer and returns the outcome. tokens divides a text into the tokens
+// that our judge follows.
 func (p *peer) judge(x *problem, tokens func(string) []int32) (o outcome, err error) {
 	type sequence struct {
 		Tokens []int32 `json:"tokens"`

@@ -18,14 +18,14 @@ type problem struct {
 	instances []instance
 }
 
-// An instance is a value, spelt without white space, members in its order.
+// An instance is a value, spelt without white space, with its members in their order.
 type instance struct {
 	text  string
 	valid bool
 	name  string
 }
 
-// readMaskBench reads a folder of schemas, one a file.
+// readMaskBench reads a folder with one schema per file.
 func readMaskBench(dir string) ([]*problem, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(files) == 0 {
@@ -48,15 +48,15 @@ func readMaskBench(dir string) ([]*problem, error) {
 	return all, nil
 }
 
-// A test is an instance as both collections write it.
+// A test is an instance in the format of both collections.
 type test struct {
 	Description string          `json:"description"`
 	Valid       bool            `json:"valid"`
 	Data        json.RawMessage `json:"data"`
 }
 
-// add appends instances. Those that no JSON of Unicode text has, as with half a surrogate pair,
-// are kept as they are: every grammar refuses them.
+// add appends instances. Those that are not valid Unicode, such as half a surrogate pair, are kept
+// as written: every grammar refuses them.
 func (p *problem) add(tests []test) {
 	for _, t := range tests {
 		text, err := schema.Compact(t.Data)
@@ -67,7 +67,7 @@ func (p *problem) add(tests []test) {
 	}
 }
 
-// readSuite reads the tests of draft 2020-12 and of its formats: a problem is a schema.
+// readSuite reads the tests of draft 2020-12 and of its formats, one problem for each schema.
 func readSuite(dir string) ([]*problem, error) {
 	var all []*problem
 	for _, pattern := range []string{"draft2020-12/*.json", "draft2020-12/optional/format/*.json"} {

@@ -89,7 +89,7 @@ const (
 	measured = "measured"
 )
 
-// add counts a problem: ours, and theirs if it has a verdict.
+// add counts a problem: our outcome, and theirs unless it is absent.
 func (r *report) add(p *problem, ours, theirs outcome) {
 	if r.MaskBench == nil {
 		r.MaskBench, r.Instances, r.Refused = make(map[string]row), make(map[string]row), make(map[string]int)
@@ -140,13 +140,13 @@ func (r *report) add(p *problem, ours, theirs outcome) {
 	}
 }
 
-// A slow schema is one with its time: of its slowest mask, or of its compile.
+// A slow is a schema with the time of its slowest mask, or of its compile.
 type slow struct {
 	name string
 	time time.Duration
 }
 
-// printSlow prints the n slowest.
+// printSlow prints the n slowest schemas.
 func printSlow(out io.Writer, what string, all []slow, n int) {
 	slices.SortFunc(all, func(x, y slow) int { return cmp.Compare(y.time, x.time) })
 	for _, s := range all[:min(n, len(all))] {
@@ -154,7 +154,8 @@ func printSlow(out io.Writer, what string, all []slow, n int) {
 	}
 }
 
-// addTests counts the tests of a schema of the suite. Those of a refused one are not right.
+// addTests counts the tests of a schema of the suite. The tests of a refused schema do not count as
+// right.
 func (r *report) addTests(p *problem, o outcome) {
 	v := o.Verdict
 	if v != right && v != refused && v != crashed {
@@ -170,7 +171,7 @@ func (r *report) addTests(p *problem, o outcome) {
 	}
 }
 
-// A published row of MaskBench's 11,306 schemas.
+// A published is a published row over the 11,306 schemas of MaskBench.
 type published struct {
 	name string
 	row  row
@@ -215,7 +216,7 @@ func (r *report) write(out io.Writer, o options) error {
 	return nil
 }
 
-// print prints the tables for readers.
+// print prints the report as tables.
 func (r *report) print(out io.Writer) {
 	if n := r.MaskBench[rowOurs].All; n > 0 {
 		head := func(what string) {
