@@ -10,7 +10,7 @@ import (
 // last change of generations, half for those of the one before.
 const keptBytes = 2 << 20
 
-// mostFound is the number of tokens, for each word of a mask, from which on a mask is kept whole.
+// A mask that has more than mostFound tokens per word beyond its ready mask is kept whole.
 const mostFound = 2
 
 // kept has masks by state, in two generations: a mask of the older generation moves to the
@@ -83,7 +83,7 @@ func (m *Masks) restore(k *keptMask, mask []uint64) {
 	}
 }
 
-// Bytes returns the memory of the kept masks and of the walk.
+// Bytes returns the number of bytes that the kept masks and the tokens of the last walk occupy.
 func (m *Masks) Bytes() int { return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) }
 
 // Forget drops the kept masks.

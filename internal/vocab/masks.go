@@ -19,10 +19,10 @@ type Masks struct {
 
 	// Of the last walk.
 	states  []automaton.State // by depth: those along the path
-	parts   [groups + 1]*trie // what is walked
+	parts   [groups + 1]*trie // the tries that it walks
 	base    int               // the group of the ready mask; -1 is none
-	count   int               // tokens that fit, but for those of the ready mask
-	found   []int32           // these tokens, with flags; all of them if there are fewer than found has places
+	count   int               // the number of tokens that fit, beyond those of the ready mask
+	found   []int32           // these tokens, with flags; all of them if count < len(found)
 	guarded []int32           // tokens that pass marks of guards
 
 	paths []automaton.Spelling // by depth: finished spellings of a guard
@@ -140,7 +140,7 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 			parts = append(parts, &m.v.plain[g])
 			nodes += len(m.v.plain[g].nodes)
 		}
-		if nodes > len(m.v.all.nodes) { // the groups share fewer beginnings
+		if nodes > len(m.v.all.nodes) { // more work, as the tokens of a group share fewer beginnings
 			m.base = -1
 		}
 	}
@@ -155,8 +155,8 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 	}
 }
 
-// walk sets the bits of the tokens of a trie that fit behind a state. It returns the state,
-// as the automaton may begin anew.
+// walk sets the bits of the tokens of a trie that fit behind a state. It returns the state, which
+// changes if the automaton is renewed.
 func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State {
 	fits := m.a.Fits(s)
 	for b := range 256 {
@@ -167,8 +167,9 @@ func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State 
 	return s
 }
 
-// walkPart walks the subtree behind one byte. Half of a walk's time would be branches that the processor cannot
-// foresee, so there are few: the state before a node is found by its depth, and nodes without a token set no bit.
+// walkPart walks the subtree behind one byte. Mispredicted branches would take half of a walk's
+// time, so there are few branches: the state before a node is found by its depth, and nodes without
+// a token set no bit.
 func (m *Masks) walkPart(nodes []node, s automaton.State, mask []uint64) automaton.State {
 	a, states, found, count := m.a, m.states, m.found, m.count
 	guarded := a.Grammar().Guarded()
@@ -212,7 +213,8 @@ func (m *Masks) walkPart(nodes []node, s automaton.State, mask []uint64) automat
 	return states[0]
 }
 
-// step makes the transition behind the path of the walk. The automaton may begin anew.
+// step makes the transition from the state at a depth of the path. If the automaton is full, it is
+// renewed.
 func (m *Masks) step(depth int, b byte) automaton.State {
 	next := m.a.Next(m.states[depth], b)
 	if m.a.Full() {

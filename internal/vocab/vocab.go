@@ -49,7 +49,7 @@ const (
 	flags   = twinned | none
 )
 
-// maxToken is the number of bytes of a token that a node can tell.
+// maxToken is the most bytes of a token, as a node has 16 bits for its depth.
 const maxToken = 1<<16 - 1
 
 // A trie has the nodes of some tokens, and for each byte the first node of its subtree, which ends
@@ -72,9 +72,9 @@ type Vocab struct {
 	twins   map[int32][]int32
 }
 
-// New makes a vocabulary. Tokens without bytes, or of more than 65,535, fit nowhere. Of tokens with the same bytes, as
-// byte fallback has, all fit where one does. A large vocabulary takes some 0.3 s: yield, unless it is nil,
-// is called about every 100 µs.
+// New makes a vocabulary. Tokens without bytes, or with more than 65,535, never fit. Tokens with
+// the same bytes, as with byte fallback, fit in the same places. A large vocabulary takes some 0.3
+// s: yield, unless it is nil, is called about every 100 µs.
 func New(tokens []Token, yield func()) *Vocab {
 	pause := pacer(yield)
 	v := &Vocab{tokens: make([][]byte, len(tokens)), control: make([]bool, len(tokens)), twins: make(map[int32][]int32)}

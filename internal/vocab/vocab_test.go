@@ -92,7 +92,7 @@ func TestMasks(t *testing.T) {
 			var fit []int32
 			for id := range int32(v.Len()) {
 				p := v.Bytes(id)
-				probe := a.Open() // has nothing remembered from other tokens
+				probe := a.Open() // remembers nothing of other tokens
 				want := !v.Control(id) && len(p) > 0 && probe.Feed(append([]byte(text), p...))
 				probe.Close()
 				for i, name := range []string{"quick", "plain", "again"} {
