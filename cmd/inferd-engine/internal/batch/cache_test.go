@@ -24,7 +24,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 				what          string
 				owner         string
 				first, prompt int
-				cached, whole int // tokens found in the cache; if sequences cannot be truncated
+				cached, whole int // tokens found in the cache; the same if sequences cannot be truncated
 			}{
 				{"the first time", "a", 0, 100, 0, 0},
 				{"the same again", "a", 0, 100, 99, 0},
@@ -157,7 +157,7 @@ func TestLoopOffloads(t *testing.T) {
 	})
 }
 
-// cached spells the users of the stats with the prompt tokens that were in the cache for them.
+// cached lists the users of the stats, each with the number of prompt tokens found in the cache.
 func cached(s batch.Stats) (all []string) {
 	for _, u := range s.Users {
 		all = append(all, fmt.Sprint(u.User, " ", u.CachedTokens))

@@ -52,7 +52,7 @@ func (l *stepper) submitPrefill(plan schedule.Step) {
 		return
 	}
 	var chunks []prefill.Chunk
-	var abort []*sequence // those whose cancel is worth an abort
+	var abort []*sequence // the sequences whose cancel aborts the job
 	h.seqs, h.tokens = h.seqs[:0], 0
 	imports := maxImport
 	for i, s := range l.live {
@@ -78,7 +78,7 @@ func (l *stepper) submitPrefill(plan schedule.Step) {
 	l.Prefill.Submit(chunks)
 }
 
-// recall ends the stay of a sequence at the worker, if it is there.
+// recall takes a sequence back from the worker, if it is there.
 func (l *stepper) recall(s *sequence) {
 	if s.state.AtWorker() {
 		l.transition(s, s.active())

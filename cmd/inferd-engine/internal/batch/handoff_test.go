@@ -20,7 +20,8 @@ import (
 // wide has room for all sequences of a test.
 var wide = batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Retained: 4}
 
-// withWorker runs a loop with a prefill worker of that number of tokens during a test.
+// withWorker runs a loop during a test, with a prefill worker whose context has the given number of
+// tokens. m is the model of the loop, n that of the worker.
 func withWorker(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (loop *batch.Loop, m, n *toy) {
 	t.Helper()
 	m, n = newToy(t), newToy(t)
@@ -40,11 +41,11 @@ func withWorker(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (
 			}
 		}
 	})
-	run(t, loop, m) // ends before that
+	run(t, loop, m) // ends before that cleanup
 	return loop, m, n
 }
 
-// context is a toy as the context of a prefill worker.
+// context returns the toy as the context of a prefill worker.
 func (m *toy) context() (prefill.Context, error) {
 	return prefill.Context{Decoder: m, Memory: m, Close: m.Close}, nil
 }
@@ -103,7 +104,7 @@ func TestOffload(t *testing.T) {
 	})
 }
 
-// During pauses, cancels and failures each sequence gets its own answer.
+// With a worker, each sequence gets its own answer in spite of pauses, cancels and failures.
 func TestOffloadLife(t *testing.T) {
 	for _, size := range []int{8000, 900, 500} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {

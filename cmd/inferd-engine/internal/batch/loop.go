@@ -28,7 +28,7 @@ import (
 // A Decoder decodes batches on the context of a loop. All calls except Abort come from one OS
 // thread.
 type Decoder interface {
-	// Add puts a token of a sequence at a position into the next batch. With logits the entry
+	// Add puts a token of a sequence at a position into the next batch. If logits is set, the entry
 	// has logits after Decode. An error empties the batch.
 	Add(tok Token, pos, seq int, logits bool) error
 	// Pad allows up to most cells for padding in the next batch.
@@ -115,8 +115,8 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 // Room is the maximum number of tokens in a sequence: the context without its pinned tokens.
 func (l *Loop) Room() int { return l.Limits.Context - int(l.pinned.Load()) }
 
-// Cost returns time that was spent for a request without a sequence, in tokens: in units of the mean time of
-// a step of one token.
+// Cost converts time that was spent for a request without a sequence to tokens, by the mean time of
+// a step of one token. It returns 0 while that is unknown.
 func (l *Loop) Cost(spent time.Duration) int {
 	unit := cmp.Or(time.Duration(l.unit.Load()), l.FirstToken)
 	if unit <= 0 {
@@ -148,14 +148,14 @@ type abortable struct {
 // abort also discards the results of the other sequences.
 const minAbort = 32
 
-// begin starts a computation, which a cancel of a sequence in of aborts.
+// begin starts a computation for the given sequences. Canceling one of them calls abort.
 func (a *abortable) begin(of []*sequence, abort func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.of, a.abort, a.aborted = of, abort, false
 }
 
-// end reports whether the computation has been aborted.
+// end ends a computation and reports whether it was aborted.
 func (a *abortable) end() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,7 +203,7 @@ type stepper struct {
 	last     time.Time           // end of the last step if it had streams, else zero
 	cachedOf map[string]int64    // by owner: tokens of prompts found in the cache
 	counted  time.Time           // when the stats of the cache were last published
-	moving   schedule.Average    // seconds of a slide for each token
+	moving   schedule.Average    // seconds that a slide takes per token
 }
 
 func newStepper(l *Loop) *stepper {
@@ -235,7 +235,7 @@ func (l *stepper) run(ctx context.Context) {
 			l.Progress.Enter(progress.Plan)
 			l.settle()
 		}
-		if len(l.live) > 0 { // else idle does it
+		if len(l.live) > 0 { // otherwise idle offloads and slides
 			l.cache.Offload(false)
 			l.slide()
 		}
@@ -248,8 +248,8 @@ func (l *stepper) run(ctx context.Context) {
 
 // Conditions of a slide between two steps.
 const (
-	fewDead    = 256                   // cells cost next to nothing: attention only skips them
-	slideToken = 60 * time.Microsecond // for each token, before the first slide: of a model with 8 billion weights
+	fewDead    = 256                   // so few dead cells cost next to nothing: attention only skips them
+	slideToken = 60 * time.Microsecond // per token, until the first slide is measured: a model with 8 billion weights
 	slideShare = 2                     // a slide may take the stall budget divided by this
 )
 

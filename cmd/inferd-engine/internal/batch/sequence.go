@@ -43,8 +43,8 @@ type Sequence struct {
 	Pinned bool
 }
 
-// cacheOwner is the owner of the sequence in the cache, where parts of an owner are apart; empty
-// is none.
+// cacheOwner returns the owner of the sequence in the cache, which distinguishes the parts of an
+// owner. It is empty for a sequence without an owner.
 func (s *Sequence) cacheOwner() string {
 	switch {
 	case s.Uncached:
@@ -94,7 +94,8 @@ type sequence struct {
 	cells    *kv.Sequence   // in states with cells, those of the first tokens; else nil
 
 	prefillLen int // length of tokens when cells were last allocated; 0 before
-	// While the prefill worker has a copy: its number and its number of tokens there.
+	// In states at the prefill worker: the number of the sequence there, and the number of its
+	// tokens there.
 	workerSeq, workerLen int
 	noOffload            bool // a chunk of it has failed at the worker
 
@@ -109,7 +110,7 @@ func (s *sequence) end(err error) {
 	}
 }
 
-// endAs is end without an error.
+// endAs is end with a reason in place of an error.
 func (s *sequence) endAs(end End) {
 	if !s.ending {
 		s.result.End, s.ending = end, true
@@ -211,7 +212,7 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 // lookup returns the cached prefix for a new sequence.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
 	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
-	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // behind its own tokens it continues
+	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // a sequence with an answer continues it
 		return longest
 	}
 	if n := schedule.Reusable(longest.N, freshest.Fresh, len(s.tokens), l.Limits.Batch); n <= freshest.Fresh {
@@ -251,7 +252,7 @@ func (l *stepper) evict(s *sequence) {
 	}
 }
 
-// finish ends a sequence.
+// finish ends a sequence and its call.
 func (l *stepper) finish(s *sequence) {
 	l.transition(s, schedule.Done)
 	l.Progress.Finish(1)

@@ -145,7 +145,7 @@ func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	if err := l.addBatch(tokens); err != nil {
 		return 0, err
 	}
-	var abort []*sequence // those whose cancel is worth an abort
+	var abort []*sequence // the sequences whose cancel aborts the step
 	l.calls = l.calls[:0]
 	for _, e := range l.batch {
 		l.calls = append(l.calls, e.seq.Call)
@@ -197,7 +197,7 @@ func (l *stepper) addBatch(tokens int) error {
 	return nil
 }
 
-// expected is the estimated CPU time of a step with that number of tokens; 0 is unknown. It is in
+// expected estimates the CPU time of a step of the given number of tokens; 0 is unknown. It is in
 // whole milliseconds, so that all steps of a stream have the same estimate.
 func (l *stepper) expected(tokens int) time.Duration {
 	takes := l.times.Step(tokens)
