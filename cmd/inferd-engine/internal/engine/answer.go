@@ -46,7 +46,7 @@ func (a *answer) add(piece []byte) ([]byte, bool) {
 	return a.release(false), a.stopped
 }
 
-// resume goes on behind a stop, without the text there.
+// resume continues behind a stop. It drops the text that is held.
 func (a *answer) resume() {
 	a.stopped, a.reason, a.stop = false, "", ""
 	a.raw, a.held = a.raw[:0], a.held[:0]

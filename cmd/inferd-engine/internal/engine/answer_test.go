@@ -57,7 +57,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// sequences are stops of a caller.
+// sequences returns texts as stop sequences of a caller.
 func sequences(texts ...string) []stop {
 	var all []stop
 	for _, text := range texts {

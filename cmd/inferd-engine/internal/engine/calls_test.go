@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// randomSchema returns the schema of a value, with keywords of every kind.
+// randomSchema returns a random schema of a value, with keywords of every kind.
 func randomSchema(r *rand.Rand, depth int) string {
 	kinds := 14
 	if depth > 0 {
@@ -62,7 +62,7 @@ func randomSchema(r *rand.Rand, depth int) string {
 	}
 }
 
-// randomObject returns the schema of an object.
+// randomObject returns a random schema of an object.
 func randomObject(r *rand.Rand, depth int) string {
 	var members, required []string
 	for i := range r.IntN(5) {
@@ -79,7 +79,7 @@ func randomObject(r *rand.Rand, depth int) string {
 	return fmt.Sprintf(`{"type":"object","properties":{%s},"required":[%s]%s}`, strings.Join(members, ","), strings.Join(required, ","), more)
 }
 
-// fifty returns tools with random schemas, and their judges.
+// fifty returns fifty tools with random schemas, and the validators of these by tool name.
 func fifty(t *testing.T, seed uint64) (tools []infer.Tool, judged map[string]*jsonschema.Schema) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
@@ -107,9 +107,10 @@ func babbling(t *testing.T, family string, seed uint64) *engine.Engine {
 		`{"`, `":`, `": "`, `",`, `"}`, `"}}`, `}}`, `[[`, `]]`, `, "`, `null`, `true`, "aaaa", "bbbbbbbb", "éé", "ü", `0000`, `12`, `\"`, `\u`, "\n\n", "  ", `-`, `{"a":{`,
 		"city", "days", "none", "fast", "get", "_the", "None", "True", "False", "\n</", "</param", ")]", "='", `="`, "2024-", "T00:00:00Z", "@", "://", ".5", "e5",
 	}
-	// The declarations of fifty tools have more bytes than the context: the prompt has the first one.
+	// The declarations of fifty tools have more bytes than the context, so the prompt declares only
+	// the first tool.
 	template := s.template
-	if family == "generic" || family == "deepseek-v3.1" { // which have them all, and none
+	if family == "generic" || family == "deepseek-v3.1" { // the first declares all tools, the second none
 		template = familyTemplate(t, "hermes")
 	}
 	template = "{% if tools %}{% set tools = tools[:1] %}{% endif %}" + template
@@ -181,7 +182,7 @@ func TestCallsValidate(t *testing.T) {
 	}
 }
 
-// randomCall asks random weights for a call.
+// randomCall returns a request for a call, at temperature 1.
 func randomCall(tools []infer.Tool, n uint32) *infer.Generate {
 	gen := greedy(tools)
 	gen.MaxTokens = 500
@@ -193,7 +194,7 @@ func randomCall(tools []infer.Tool, n uint32) *infer.Generate {
 	return gen
 }
 
-// problem says what is wrong with an answer of calls; empty is nothing.
+// problem describes what is wrong with an answer that should have calls; empty means nothing.
 func problem(gen *infer.Generate, h *heard, judged map[string]*jsonschema.Schema) string {
 	for i, c := range h.calls {
 		judge := judged[c.Name]

@@ -25,11 +25,12 @@ type Counter struct {
 // NewCounter returns a Counter, which counts while Run runs.
 func NewCounter() *Counter { return &Counter{jobs: make(chan func())} }
 
-// Run counts until ctx ends. Its thread keeps the priority, so the process should end then.
+// Run counts until ctx ends. Its thread keeps the idle priority, so the process should end
+// afterwards.
 func (c *Counter) Run(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	_ = llama.SetIdlePriority() // without it counting is as urgent as the rest
+	_ = llama.SetIdlePriority() // after an error counting is as urgent as all other work
 	for {
 		select {
 		case job := <-c.jobs:
@@ -43,9 +44,9 @@ func (c *Counter) Run(ctx context.Context) {
 // A renderer renders a conversation.
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
-// do runs f on the counter's thread, with a render within its budget of CPU time. Over it do
-// fails with errSlowTemplate; the counter is free again when f returns. Once f runs, do waits for
-// it even if ctx ends: f looks at ctx itself, and the caller has its turn for as long.
+// do runs f on the counter's thread. f gets render with a budget of CPU time: beyond it do fails
+// with errSlowTemplate, and the counter is free again when f returns. Once f runs, do waits for it
+// even if ctx ends: f checks ctx itself, and the caller keeps its turn until then.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
 		prompt *infer.Prompt
@@ -72,15 +73,15 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 	return r.prompt, r.err
 }
 
-// maxCounted is the longest text to count, in bytes for each token of the context. Text with
-// fewer tokens than it is long counts for most of what clients send; a longer text cannot fit. It
-// bounds the text that is made of tokens, too.
+// maxCounted bounds the text to count, in bytes per token of the context. Usual text has fewer
+// bytes per token, so a longer text does not fit into the context. It also bounds the text that is
+// made from tokens.
 const maxCounted = 16
 
-// maxRevealed bounds the tokens that an answer has one by one.
+// maxRevealed bounds the tokens of a prompt that an answer lists one by one.
 const maxRevealed = 1 << 20
 
-// count answers with the prompt of a request, which may have more tokens than the context holds.
+// count answers a request to count. The prompt may have more tokens than the context holds.
 func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) error {
 	gen, most := t.Of, maxCounted*e.Loop.Room()
 	if n := textBytes(gen) + optionalBytes(gen) + len(gen.Tokens); n > most {
@@ -118,7 +119,7 @@ func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) err
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: counted.Tokens, Backend: Kind, Model: e.Model.Name()})
 }
 
-// counted is reveal within bounds: most bytes of text.
+// counted is reveal within bounds: maxRevealed tokens, and most bytes of text.
 func (e *Engine) counted(of infer.Reveal, p prompt, most int) (*infer.Prompt, error) {
 	if (of.IDs || of.Pieces) && len(p.tokens) > maxRevealed {
 		return nil, infer.Errorf(infer.TooLarge, "the prompt has %d tokens, at most %d are returned", len(p.tokens), maxRevealed)

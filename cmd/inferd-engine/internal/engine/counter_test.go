@@ -29,8 +29,8 @@ func answerOf(e *engine.Engine, req *infer.Request) (text string, prompt int, do
 	return text, prompt, done, err
 }
 
-// A prompt is continued without the template, up to the end of the context if no limit is said;
-// a count agrees with the answer, and is the number that comes before the text.
+// A prompt is continued without the template, up to the end of the context if the request sets no
+// limit. A count agrees with the answer and with the event before its text.
 func TestPromptsAndCounts(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	e.Counter = engine.NewCounter()
@@ -42,7 +42,7 @@ func TestPromptsAndCounts(t *testing.T) {
 
 	for name, test := range map[string]struct {
 		gen  infer.Generate
-		want string // of the text, the beginning
+		want string // the beginning of the text
 		out  int    // tokens; 0 is the rest of the context
 	}{
 		"a prompt":          {infer.Generate{Prompt: new("abc"), MaxTokens: 4}, "defg", 4},
@@ -83,7 +83,7 @@ func TestPromptsAndCounts(t *testing.T) {
 	}
 }
 
-// A request to count whose client leaves ends, whether it has a turn or not.
+// A request to count ends when its client leaves, even before its turn.
 func TestCountIsCanceled(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	e.Counter = engine.NewCounter() // does not run

@@ -114,8 +114,8 @@ func (e *Encoder) done(count int, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, Backend: Kind, Model: e.Model.Name()})
 }
 
-// encode computes the numbers of n texts; cut returns the tokens of the i-th. It also
-// returns the number of tokens.
+// encode computes the vectors or scores of n texts; cut returns the tokens of text i. The second
+// result is the number of tokens of all texts.
 func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
 	inputs := make([][]encode.Token, n)
 	total := 0

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// loadEncoder runs an encoder with a built-in model for the length of a test.
+// loadEncoder runs an encoder with a built-in model during a test.
 func loadEncoder(t *testing.T, name string, tokens int) *engine.Encoder {
 	t.Helper()
 	path, err := builtin.Ensure(t.TempDir(), name)
@@ -117,7 +117,7 @@ func TestEmbed(t *testing.T) {
 		t.Errorf("apples are %.2f from each other and %.2f from a car", near, far)
 	}
 
-	// The leading values, scaled to the length 1 again.
+	// A vector of fewer dimensions has the leading values, scaled to the length 1 again.
 	short, _ := vectors(t, e, &infer.Embed{Inputs: inputs, Dimensions: 8})
 	for i, v := range short {
 		scale := math.Sqrt(cosine(got[i][:8], got[i][:8]))
@@ -214,7 +214,7 @@ func TestEncoderRefuses(t *testing.T) {
 			}
 		})
 	}
-	// The longest input that fits is embedded, also after the failures.
+	// The longest input that fits is embedded, even after the failures.
 	if got, _ := vectors(t, embed, &infer.Embed{Inputs: []string{strings.Repeat("a ", 30)}}); len(got) != 1 {
 		t.Errorf("%d vectors", len(got))
 	}

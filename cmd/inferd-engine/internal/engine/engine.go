@@ -53,8 +53,9 @@ type Engine struct {
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities returns the abilities of this package. Marks to fill gaps depend on the vocabulary, thoughts on the
-// template. Every model calls tools: as its template spells calls, or as a system message describes them.
+// Abilities returns the abilities of this package with the model. Infill depends on the vocabulary,
+// thinking on the template. Calls are spelt as the template spells them, or else as a system
+// message describes.
 func (e *Engine) Abilities() infer.Abilities {
 	_, fills := e.Model.Marks()
 	can := infer.Abilities{
@@ -140,8 +141,8 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	return g.finish(result, len(prompt), err)
 }
 
-// compile compiles the constraint of an answer; nil is any text. It returns the time that this took, also with
-// an error.
+// compile compiles the constraint of an answer; it returns nil if any text is allowed. The second
+// result is the time that compiling took, even with an error.
 func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, time.Duration, error) {
 	if s == nil {
 		return nil, 0, nil
@@ -163,8 +164,8 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 	return refusal
 }
 
-// errTooShort refuses an answer that could not end as a whole within most tokens; 0 of asked is not
-// said.
+// errTooShort returns the error of a request with room for most tokens, whose shortest answer has
+// least. asked is its max_tokens, or 0 if it has none.
 func errTooShort(member string, least, asked, most int) error {
 	if asked == 0 || most < asked {
 		return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
@@ -173,8 +174,8 @@ func errTooShort(member string, least, asked, most int) error {
 }
 
 // answer returns an empty answer to gen. A response format defines the whole text: neither stop
-// sequences nor markers of turns end it. It and a prompt without the template have no turns: then
-// nothing is trimmed, and markers of turns are text like any other.
+// sequences nor markers of turns end it. With a format, and with a prompt without the template,
+// there are no turns: nothing is trimmed, and markers of turns are text like any other.
 func (e *Engine) answer(gen *infer.Generate) answer {
 	var a answer
 	if constraint.Has(&gen.Format) {
@@ -198,7 +199,8 @@ var errLate = errors.New("the deadline has passed")
 // errSlowTemplate is the failure of a rendering over its budget of CPU time.
 var errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 
-// callOf is the number of a call, which the link sets as the ID of its request; 0 is none.
+// callOf returns the number of a call, which the link sets as the ID of its request; 0 if there is
+// none.
 func callOf(req *infer.Request) uint64 {
 	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
 	return call

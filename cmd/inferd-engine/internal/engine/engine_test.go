@@ -82,7 +82,7 @@ func loadFile(t *testing.T, path string, limits batch.Limits, change func(*batch
 	return e
 }
 
-// ask returns an answer and its end.
+// ask returns the text of an answer, and its Done.
 func ask(t *testing.T, e *engine.Engine, gen *infer.Generate) (string, infer.Done) {
 	t.Helper()
 	var text strings.Builder
@@ -131,7 +131,7 @@ func TestParkedSequencesKeepTheirText(t *testing.T) {
 	}
 }
 
-// Greedy text does not depend on the other sequences, unless two tokens are nearly as likely.
+// Greedy text does not depend on the other sequences, unless two tokens are nearly equally likely.
 func TestNeighboursDoNotShow(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 8192, Batch: 256, Sequences: 9, Retained: 20})
 	asked, want := questions(t, e, 9, 20, func(i int) string { return fmt.Sprintf("question %d", i) })
@@ -148,7 +148,7 @@ func TestNeighboursDoNotShow(t *testing.T) {
 	}
 }
 
-// Any thousand bytes can be a prompt, and are treated as text.
+// A prompt can have any characters, control characters included, and they are treated as text.
 func TestAnyBytesInThePrompt(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	var all strings.Builder
@@ -166,7 +166,7 @@ func TestSpecialSpellingsStayText(t *testing.T) {
 	specials := e.Model.TokenTexts().Specials
 	for _, special := range specials {
 		_, got := ask(t, e, user(special, 1))
-		if want := plain.In + len(special); got.In != want { // a byte a token
+		if want := plain.In + len(special); got.In != want { // one token per byte
 			t.Errorf("%q took %d tokens, want %d", special, got.In-plain.In, want-plain.In)
 		}
 	}
@@ -221,7 +221,7 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 2})
 	for name, test := range map[string]struct {
 		stop []string
-		want []string // each text, and its tokens
+		want []string // each text with its tokens
 	}{
 		"a token a text":     {nil, []string{"v v", "w w", "x x"}},
 		"text is held back":  {[]string{"vwy", "yy"}, []string{"vwx v w x"}},

@@ -12,10 +12,10 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// costly is a grammar with many ways to understand a text.
+// costly is a grammar with many ways to parse a text.
 const costly = `root ::= ([a-z]? [a-z]? [a-z]?){0,60}`
 
-// Ambiguous grammars beside streams: each answer follows its grammar; a client may hang up at any
+// Answers with an ambiguous grammar follow it beside streams, and their clients may hang up at any
 // time.
 func TestCostlyGrammars(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 8})

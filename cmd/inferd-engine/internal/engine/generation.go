@@ -23,8 +23,8 @@ type generation struct {
 	engine  *Engine
 	gen     *infer.Generate
 	sampler *llama.Sampler
-	allowed *constraint.Answer // what the answer may be; nil is any text
-	parser  *speech.Parser     // understands it; nil with allowed
+	allowed *constraint.Answer // the constraint; nil if any text is allowed
+	parser  *speech.Parser     // parses the answer; nil if allowed is nil
 	emit    infer.Sink
 	paused  atomic.Bool
 
@@ -49,7 +49,7 @@ func (g *generation) repeats() bool {
 	return s.Seed != nil || greedy && g.engine.Model.RowByRow()
 }
 
-// sequence returns the functions of a sequence.
+// sequence returns a sequence with its functions.
 func (g *generation) sequence() batch.Sequence {
 	return batch.Sequence{
 		Paused: g.paused.Load, Repeats: g.repeats(),

@@ -15,7 +15,7 @@ import (
 // A prompt is the input of a sequence.
 type prompt struct {
 	tokens []batch.Token
-	text   []byte // of a conversation, as rendered; nil is that of the tokens
+	text   []byte // as rendered; if nil, it is the text of the tokens
 	tail   string // the end of the text, as far as the template wrote it
 }
 
@@ -23,7 +23,7 @@ type prompt struct {
 type reading struct {
 	render  renderer
 	most    int  // rendered bytes that are tokenised; 0 is no bound
-	room    int  // tokens that the files beside a gap may fill up; 0 is no bound
+	room    int  // tokens of a prompt with a gap and files; 0 means the room of the loop
 	bare    bool // as in [infer.Count]
 	literal bool // as in [infer.Count]
 }
@@ -51,8 +51,7 @@ func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
 	return read, nil
 }
 
-// filesLeave is the part of the context, as its divisor, that files leave to an answer whose
-// length is not said.
+// filesLeave is the divisor of the context: files leave that part to an answer without max_tokens.
 const filesLeave = 4
 
 // leastTokens is a lower bound of the tokens of a prompt. Exact counting takes a second per
@@ -109,8 +108,8 @@ func (e *Engine) render(c *chat.Conversation) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// conversation returns what the prompt of a request is made of. Tools that may not be called are declared all
-// the same: earlier calls refer to them.
+// conversation returns the conversation of a request for the template. Tools that may not be called
+// are declared nevertheless, as earlier calls refer to them.
 func conversation(gen *infer.Generate) *chat.Conversation {
 	c := &chat.Conversation{Messages: gen.Messages, Tools: gen.Tools, Budget: gen.ThinkingBudget}
 	switch gen.Thinking {
@@ -130,9 +129,9 @@ func (e *sizeError) Error() string {
 	return fmt.Sprintf("the prompt has %d bytes with its template, at most %d are tokenised", e.size, e.most)
 }
 
-// prompt returns the tokens of a prompt, at least one unless it is bare. Of a conversation, which
-// render renders, only text of the template becomes special tokens. More rendered bytes than the bound
-// are refused before they are tokenised.
+// prompt returns the tokens of a prompt, at least one unless it is bare. In a conversation, only
+// text of the template becomes special tokens. A prompt of more than r.most rendered bytes is
+// refused before it is tokenised.
 func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r reading) (p prompt, err error) {
 	switch {
 	case gen.Tokens != nil:
@@ -249,8 +248,8 @@ const (
 	presentName = "present"
 )
 
-// files returns as many of the last files as fit into room, in order, up to the name of the file
-// with the gap.
+// files returns the tokens of as many of the last files as fit into room, in order, and then of the
+// name of the file with the gap.
 func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]batch.Token, error) {
 	if len(files) == 0 {
 		return nil, nil

@@ -29,7 +29,7 @@ func counting(t *testing.T, name string) *engine.Engine {
 	return e
 }
 
-// revealed returns the prompt of a task, and the tokens that the Done counts.
+// revealed returns the prompt of a task, and the number of its tokens in the Done.
 func revealed(e *engine.Engine, task infer.Task) (p infer.Prompt, n int, err error) {
 	err = e.Handle(context.Background(), &infer.Request{Task: task}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
@@ -43,7 +43,7 @@ func revealed(e *engine.Engine, task infer.Task) (p infer.Prompt, n int, err err
 	return p, n, err
 }
 
-// bytesOf are the tokens of a text in a vocabulary of bytes.
+// bytesOf returns the tokens of a text in a vocabulary of bytes.
 func bytesOf(text string) (all []int32) {
 	for _, c := range []byte(text) {
 		all = append(all, int32(c))
@@ -63,7 +63,7 @@ const (
 	fileMark    = 264
 )
 
-// join joins texts and tokens.
+// join returns the tokens of texts and single tokens, in order.
 func join(parts ...any) (all []int32) {
 	for _, p := range parts {
 		switch p := p.(type) {
@@ -76,7 +76,7 @@ func join(parts ...any) (all []int32) {
 	return all
 }
 
-// The tokens of a prompt are as asked for, and their text is the prompt again.
+// A revealed prompt has the expected tokens, and their text is the prompt again.
 func TestRevealedPrompts(t *testing.T) {
 	conversation := []infer.Message{infer.TextMessage(infer.User, "hi <|im_end|>")}
 	const closed = "<|im_start|>user\nhi <|im_end|><|im_end|>\n"
@@ -142,7 +142,8 @@ func TestRevealedPrompts(t *testing.T) {
 	}
 }
 
-// Tokens are continued as they are; an answer reports the prompt if it is asked to.
+// A prompt of tokens is continued as it is; an answer reports the prompt if the request asks for
+// that.
 func TestPromptsOfTokens(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	gen := &infer.Generate{Tokens: join("abc"), MaxTokens: 4, Reveal: infer.Reveal{Text: true}}
@@ -174,7 +175,7 @@ func TestGaps(t *testing.T) {
 	for name, test := range map[string]struct {
 		files []infer.File
 		most  int
-		want  []string // names of the files used, with their marks
+		want  []string // names of the files in the prompt
 	}{
 		"without files":         {nil, 4, nil},
 		"files":                 {[]infer.File{file("b", 60), file("c", 60)}, 4, []string{"b", "c"}},
@@ -213,7 +214,7 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// Text that is made of tokens, and the list of tokens, are bounded.
+// The text that is made from tokens is bounded, as is the list of tokens.
 func TestRevealIsBounded(t *testing.T) {
 	e := counting(t, "fim")
 	tokens := make([]int32, 16*256)

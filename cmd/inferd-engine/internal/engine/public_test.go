@@ -9,22 +9,23 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// publicTools are those of the cases.
+// publicTools are the tools of the cases below.
 var publicTools = []infer.Tool{
 	{Name: "get_weather", Schema: []byte(`{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`)},
 	{Name: "run", Schema: []byte(`{"type":"object","properties":{"command":{"type":"string"}},"required":["command"],"additionalProperties":false}`)},
 	{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)},
 }
 
-// A failure is a public failure of another engine: what the model writes, and what must come out.
+// A failure is a public failure of another engine: the answer of the model, and the parts that the
+// engine must make of it.
 type failure struct {
 	family string
 	answer string
 	change func(*infer.Generate)
 	wrong  []string // tokens that are always likelier
-	bytes  bool     // the markers are no control tokens
-	rest   string   // a further token, that may not follow
-	want   []string // nil is thoughts that are cut
+	bytes  bool     // the markers are not control tokens
+	rest   string   // a further token that may not follow
+	want   []string // the parts; nil means thoughts that are cut
 }
 
 var numbered = &infer.Format{Schema: []byte(`{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}`)}
@@ -35,15 +36,15 @@ func formatted(thinking infer.ThinkingMode) func(*infer.Generate) {
 
 func demanded(g *infer.Generate) { g.Choice.Mode = infer.ToolRequired }
 
-// wrongs are tokens that are no text.
+// wrongs are tokens that may not be in a text.
 var wrongs = []string{"<|pad|>", "<|bos|>", "<unused1>", "</tool_call>", "</think>"}
 
 const hermesCall = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln <b>&\"}}\n</tool_call>"
 
 const hermesCalled = `call get_weather {"city": "Köln <b>&"}`
 
-// failures are those in which the engine takes part; package speech has the others. L is llama.cpp, V vllm, S sglang, O
-// ollama.
+// failures are the cases that involve the engine; package speech has the others. L is llama.cpp, V
+// vllm, S sglang, O ollama.
 var failures = map[string]failure{
 	"L#13341 L#13690 L#23677 control and unused tokens in a string": {
 		family: "hermes", answer: hermesCall, change: demanded, wrong: wrongs, want: []string{hermesCalled},
@@ -159,7 +160,8 @@ func TestPublicFailures(t *testing.T) {
 	}
 }
 
-// S#38198 lmdeploy#3412 dynamo#4723: many calls of one tool in one answer, and each has its id.
+// S#38198 lmdeploy#3412 dynamo#4723: an answer may have many calls of one tool, each with an id of
+// its own.
 func TestTwentyCalls(t *testing.T) {
 	var answer strings.Builder
 	for i := range 20 {
@@ -181,8 +183,8 @@ func TestTwentyCalls(t *testing.T) {
 	}
 }
 
-// Qwen3#1894 Qwen3-Coder#444 GLM-5#158: a call in the history has its arguments as text, and every template renders
-// them as an object. Package chat has the other forms.
+// Qwen3#1894 Qwen3-Coder#444 GLM-5#158: a call in the history has its arguments as text, and every
+// template renders them as an object. Package chat tests the other forms.
 func TestArgumentsInHistory(t *testing.T) {
 	for _, family := range families() {
 		t.Run(family, func(t *testing.T) {

@@ -67,12 +67,12 @@ var schemas = []string{
 	`{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"object","properties":{"c":{"type":"array","items":{"type":"object","required":["d"],"properties":{"d":{"type":"number"}}},"minItems":2}},"required":["c"]}},"required":["b"]}},"required":["a"]}`,
 }
 
-// within adds those schemas within an object, and some within an array: 100 in all.
+// within adds the schemas nested in an object, and some nested in an array: 100 schemas in all.
 func within(all []string) []string {
 	const want = 100
 	var alone []string
 	for _, s := range all {
-		if !strings.Contains(s, "$ref") { // which would lead elsewhere
+		if !strings.Contains(s, "$ref") { // its references would lead elsewhere
 			alone = append(alone, s)
 		}
 	}
@@ -87,7 +87,7 @@ func within(all []string) []string {
 	return all
 }
 
-// judges are the schemas as a public validator understands them.
+// judges compiles schemas with a public validator.
 func judges(t *testing.T, schemas []string) []*jsonschema.Schema {
 	t.Helper()
 	var all []*jsonschema.Schema
@@ -110,7 +110,8 @@ func judges(t *testing.T, schemas []string) []*jsonschema.Schema {
 	return all
 }
 
-// needs returns the tokens that the shortest answer needs, as the refusal of a shorter one says.
+// needs returns the number of tokens of the shortest answer. It checks that a request for fewer
+// tokens is refused with that number.
 func needs(t *testing.T, e *engine.Engine, source string) int {
 	t.Helper()
 	k, _, err := e.Formats.Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Schema: []byte(source)}})
@@ -150,7 +151,7 @@ func TestAnswersValidate(t *testing.T) {
 	schemas := within(schemas)
 	for name, load := range map[string]func(t *testing.T, limits batch.Limits) *engine.Engine{
 		"random weights": func(t *testing.T, limits batch.Limits) *engine.Engine { t.Helper(); return load(t, "tiny", limits) },
-		// Tokens of several bytes, and always the wrong one is the likeliest.
+		// Tokens have several bytes, and the likeliest token is always a wrong one.
 		"wrong tokens": func(t *testing.T, _ batch.Limits) *engine.Engine {
 			t.Helper()
 			return loadScript(t, `}}`, `{"`, `":`, `",`, `"}`, `[[`, `]]`, `,"`, `null`, `true`, "aaaa", "bbbbbbbb", "éé", `0000`, `12`, `\"`, `\u`, "\n\n", "  ", `-`, `{"a":{`, `[[[[[[`, `"]`, `]}`, `name`)
@@ -189,7 +190,7 @@ func TestAnswersValidate(t *testing.T) {
 	}
 }
 
-// validates returns the problem of an answer; empty is none.
+// validates describes the problem of an answer; empty means that there is none.
 func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source string, most int, seed uint32) string {
 	t.Helper()
 	gen := user(fmt.Sprint(seed%100), most)
@@ -214,8 +215,8 @@ func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source 
 	return ""
 }
 
-// L#23677 L#13341 L#13690: inside a string a control token is the likeliest, whose spelling would fit. It is not
-// chosen, and no part of it is in the answer.
+// L#23677 L#13341 L#13690: inside a string, the likeliest token is a control token whose spelling
+// would fit. It is not chosen, and no part of it is in the answer.
 func TestControlTokensInStrings(t *testing.T) {
 	e := loadScript(t, `"`, "abc") // behind abc the likeliest token ends the turn
 	schemas := []string{
@@ -237,7 +238,7 @@ func TestControlTokensInStrings(t *testing.T) {
 	}
 }
 
-// A refusal reports what its compile cost; one that is found does not.
+// A refusal reports the cost of compiling; a refusal that is found in the cache reports none.
 func TestRefusalsCost(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
 	ask(t, e, user("a", 10)) // the unit of costs is known now
@@ -271,8 +272,8 @@ func TestRefusalsCost(t *testing.T) {
 	}
 }
 
-// What cannot be enforced is refused by keyword and pointer, or by line and column, before the
-// prompt is read; the engine goes on.
+// A format that cannot be enforced is refused with keyword and pointer, or with line and column,
+// before the prompt is prefilled; the engine continues.
 func TestFormatsRefused(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
 	for want, f := range map[string]infer.Format{
@@ -307,7 +308,7 @@ func TestFormatsRefused(t *testing.T) {
 	ask(t, e, user("a", 10))
 }
 
-// Hostile schemas and grammars end in a refusal or in an answer, and streams go on beside them.
+// Hostile schemas and grammars end in a refusal or in an answer, and streams continue beside them.
 func TestHostileFormats(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 4096, Batch: 64, Sequences: 8})
 	deep := strings.Repeat(`{"items":`, 1000) + `{}` + strings.Repeat(`}`, 1000)

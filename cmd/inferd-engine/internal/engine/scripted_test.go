@@ -34,14 +34,14 @@ func familyTemplate(t *testing.T, family string) string {
 	return source
 }
 
-// families are those with a short template.
+// families returns the families with a short template, sorted.
 func families() []string { return slices.Sorted(maps.Keys(dialecttest.Templates())) }
 
 // anchor is the control token from which the place in the script is counted. A template writes it where an
 // answer begins.
 const anchor = "<|answer|>"
 
-// generation matches where a template begins an answer.
+// generation matches the place where a template begins an answer.
 var generation = regexp.MustCompile(`\{%-? *if add_generation_prompt *-?%\}`)
 
 // anchored adds the anchor to a template.
@@ -77,7 +77,7 @@ var cuts = map[string]cut{
 	},
 }
 
-// chunkings are the names of the cuts.
+// chunkings returns the names of the cuts to test.
 func chunkings() []string {
 	if testing.Short() {
 		return []string{"words"}
@@ -85,7 +85,7 @@ func chunkings() []string {
 	return slices.Sorted(maps.Keys(cuts))
 }
 
-// tokens divides a text into control tokens and what a cut makes of the rest.
+// tokens divides a text into control tokens, and the rest into tokens by cut c.
 func tokens(text string, controls []string, c cut) (all []string) {
 	from := 0
 	for i := 0; i < len(text); {
@@ -106,23 +106,23 @@ func tokens(text string, controls []string, c cut) (all []string) {
 	return append(all, c(text[from:])...)
 }
 
-// A scene is a scripted model and what it is asked.
+// A scene describes a scripted model: its template, its tokens and its answer.
 type scene struct {
 	template string
 	controls []string // spellings that are control tokens
-	defined  []string // spellings that are tokens which users define
+	defined  []string // spellings of user-defined tokens
 	answer   string
-	wrong    []string // tokens that are always likelier
+	wrong    []string // tokens that are always likelier than the right one
 	rest     string   // a token behind the answer; empty is none
 }
 
 // commonControls are control tokens of every scripted model.
 var commonControls = []string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"}
 
-// unused are tokens that no text has.
+// unused are tokens that no text contains.
 var unused = []string{"<unused1>", "<unused2>"}
 
-// play loads the model of a scene: it answers gen.
+// play loads a model that answers gen with the answer of the scene.
 func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
 	t.Helper()
 	source := anchored(s.template)
@@ -158,7 +158,7 @@ func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
 	return e
 }
 
-// dialect is that of the template, which the anchor may hide.
+// dialect returns the dialect of the template without the anchor, which may hide it.
 func (s *scene) dialect(t *testing.T) *dialect.Dialect {
 	t.Helper()
 	tmpl, err := chat.New(s.template, commonControls, "<|bos|>", "<|im_end|>")
@@ -213,14 +213,15 @@ var anything = infer.Tool{Name: "any_thing", Schema: []byte(`{"type":"object","p
 	`"text":{"type":"string"},"none":{"type":["string","null"]},"n":{"type":"number"},"yes":{"type":"boolean"},` +
 	`"deep":{"type":"object"},"list":{"type":"array","items":{"type":["string","object","null"]}}}}`)}
 
-// inputs are arguments of that tool.
+// inputs are arguments of the tool anything.
 var inputs = []string{
 	`{"text": "two\nlines, \"quoted\" ü 漢 <b>&", "yes": true}`,
 	`{}`,
 	`{"none": null, "n": -1.5, "deep": {"a": {"b": "x"}}, "list": ["a", {"k": "v"}, null]}`,
 }
 
-// spelt returns an answer in a dialect, with thoughts and text as far as it has them, and the inputs of its calls.
+// spelt returns an answer in a dialect, with thoughts and text if the dialect has them, the parts
+// that the engine should make of it, and the inputs of its calls.
 func spelt(t *testing.T, d *dialect.Dialect, place dialect.Place, thoughts, text string) (answer string, want *heard, list []string) {
 	t.Helper()
 	var b strings.Builder
@@ -305,7 +306,7 @@ func everyChunking(t *testing.T, template string) {
 	place := d.Thinking.Place(segments[len(segments)-1].Text)
 	answer, want, list := spelt(t, d, place, "Hm, so be it.", "I look it up ✓.")
 	markers := markersOf(d)
-	kinds := [][2][]string{{markers, nil}} // control tokens and tokens that users define
+	kinds := [][2][]string{{markers, nil}} // control tokens, and user-defined tokens
 	if d.Next == "" && len(markers) > 0 {
 		kinds = append(kinds, [2][]string{nil, nil})
 		if d.Calls.Lead != "" || !strings.HasPrefix(markers[0], "[") { // those of Mistral are always control tokens
@@ -327,7 +328,7 @@ func everyChunking(t *testing.T, template string) {
 	}
 }
 
-// compare compares an answer with what a script says.
+// compare checks the parts of an answer and the inputs of its calls.
 func compare(t *testing.T, where string, got, want *heard, inputs []string) {
 	t.Helper()
 	if got.text.String() != want.text.String() || got.thoughts.String() != want.thoughts.String() {
@@ -344,8 +345,8 @@ func compare(t *testing.T, where string, got, want *heard, inputs []string) {
 	}
 }
 
-// Text of messages never becomes a marker, also where the vocabulary has it as a token that llama.cpp finds in any text:
-// those of gpt-oss, and the tags of Qwen.
+// Text of messages never becomes a marker, even if its token is one that llama.cpp finds in any
+// text, such as the markers of gpt-oss and the tags of Qwen.
 func TestMarkersInMessages(t *testing.T) {
 	for family, markers := range map[string][]string{
 		"gpt-oss": {"<|start|>", "<|message|>", "<|end|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>"},

@@ -25,7 +25,7 @@ import (
 // short prompts: 0.000002; with hundreds of tokens it is more.
 const tie = 1e-3
 
-// untied returns a greedy answer. It reports whether no tie has decided: then the answer is the
+// untied returns a greedy answer. ok tells that no tie decided on a token: then the answer is the
 // same every time.
 func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok bool) {
 	t.Helper()
@@ -296,7 +296,7 @@ func TestShare(t *testing.T) {
 	}
 	for _, who := range []string{"1000", "1001", ""} {
 		text, done, err := answer(t.Context(), e, ask(who, question), nil)
-		if err != nil || done.Cached < len(system) || text != want { // a byte a token
+		if err != nil || done.Cached < len(system) || text != want { // one token per byte
 			t.Errorf("%q: %+v, %v; %q, want %q", who, done, err, text, want)
 		}
 	}
@@ -305,8 +305,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// At its deadline an answer ends with its text so far; after a deadline in the past it has
-// none.
+// At its deadline an answer ends with its text so far; with a deadline in the past it has no text.
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {

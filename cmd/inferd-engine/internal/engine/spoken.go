@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// speech returns what the answer to a prompt may be; nil is any text. tail is the end of the prompt,
-// as far as the template wrote it.
+// speech returns the constraint of the answer to a prompt; nil if any text is allowed. tail is the
+// end of the prompt, as far as the template wrote it.
 func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
 	o := speech.Options{
 		Dialect: e.Dialect, Markers: e.Markers, Ends: e.Ends,
@@ -65,7 +65,7 @@ func (g *generation) understand(k *constraint.Constraint) {
 	g.parser.LastID = g.calls
 }
 
-// maxChoices is more than an answer refuses at one place.
+// maxChoices bounds the choices at one place: an answer refuses fewer tokens there.
 const maxChoices = 100
 
 // chooseAllowed chooses among the tokens that may come. In free text nearly all may: there a token is drawn
@@ -108,7 +108,7 @@ func (g *generation) limitThoughts() {
 	}
 }
 
-// parts sends what the parser has understood. It reports false to end the sequence.
+// parts sends the parts that the parser has found. It reports false to end the sequence.
 func (g *generation) parts() bool {
 	stopped := false
 	for i := range g.parser.Out {
@@ -140,7 +140,8 @@ func (g *generation) parts() bool {
 	return !stopped && g.lost == nil
 }
 
-// demandAtStop lets the demanded call begin where the model ends its turn by a text. It reports false if the answer ends.
+// demandAtStop begins the demanded call where the model ends its turn by a text. It reports false
+// if the answer ends there.
 func (g *generation) demandAtStop() bool {
 	if g.text.reason != infer.EndOfTurn || !g.demands || g.parser.Calls > 0 || !g.allowed.Force(g.parser.Open()) {
 		return false
@@ -152,8 +153,8 @@ func (g *generation) demandAtStop() bool {
 // endThoughts sends the rest of the thoughts.
 func (g *generation) endThoughts() { g.sendThought(g.thoughts.end()) }
 
-// sendThought emits a thought with the tokens since the last event. A client of text alone gets only their
-// number.
+// sendThought emits a thought with the tokens since the last event. A client that takes only text
+// gets only the number of tokens.
 func (g *generation) sendThought(delta []byte) {
 	switch {
 	case g.lost != nil || len(delta) == 0:

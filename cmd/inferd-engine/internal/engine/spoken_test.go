@@ -72,7 +72,7 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 	return h, err
 }
 
-// A demanded call comes even if the model ends its turn by a text.
+// The model makes a demanded call even where it ends its turn by a text.
 func TestDemandAtStop(t *testing.T) {
 	e := loadScript(t, " Hi", "\n", "User", ":")
 	texts := e.Model.TokenTexts()
@@ -92,7 +92,7 @@ func TestDemandAtStop(t *testing.T) {
 	}
 }
 
-// The abilities name the dialect; thinking is among them where the template has it.
+// The abilities name the dialect; thinking is among them if the dialect has it.
 func TestAbilitiesOfDialects(t *testing.T) {
 	e := load(t, "chain", roomy)
 	if can := e.Abilities(); can.Tools || can.ToolsDialect != "" || can.Thinking {

@@ -92,8 +92,8 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
-// With a grammar the text is the grammar's: nothing is trimmed, markers are text, and stop sequences,
-// too.
+// With a grammar, the grammar alone defines the text: nothing is trimmed, and neither markers nor
+// stop sequences end it.
 func TestTranscriptWithGrammar(t *testing.T) {
 	e := loadScript(t, " Hello", "\n", "User", ":")
 	req := greedily("", 30, "Hi")
@@ -111,7 +111,7 @@ func TestTranscriptLogprobs(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
 		stop   []string
-		want   []string // by text: it, and its tokens
+		want   []string // each text with its tokens
 	}{
 		"a space in a token": {[]string{" Hi", ".", "\n", "User", ":"}, nil, []string{"Hi| Hi", ".|."}},
 		"tokens of space":    {[]string{" ", "\t", " Hi", "a", "\n", "User", ":"}, nil, []string{"Hi| Hi", "a|a"}},
@@ -141,8 +141,8 @@ func TestTranscriptLogprobs(t *testing.T) {
 	}
 }
 
-// Tokens without text are reported, so that admission charges them; and an answer without text so
-// far can be canceled, too.
+// Tokens without text are reported, so that admission charges them. An answer without text so far
+// can be canceled.
 func TestTranscriptOfWhiteSpace(t *testing.T) {
 	e := loadScript(t, " Hi")
 	endless := func(most int) *infer.Request {
