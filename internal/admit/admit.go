@@ -17,7 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Destination is a backend and its use by a request. Requests of one backend share its slots.
+// A Destination is the backend of a request and how the request may use it. The requests of one
+// backend share its slots.
 type Destination struct {
 	*backend.Backend
 	// Pausable requests can give their slot to another request, and resume later: the handler
@@ -64,26 +65,26 @@ type (
 	BackendCounts = gate.BackendCounts
 )
 
-// A ticket is a request at the gate.
+// A ticket is the state of a request at the gate.
 type ticket struct {
 	req *infer.Request
-	// The text so far, as the handler reported it when it was generated, and as the client has
-	// taken it. A handler that does not report leaves the first at zero.
+	// Tokens so far, as the handler reported them when they were generated, and as the client has
+	// taken them. reported stays zero if the handler does not report.
 	reported, taken usage
-	admission       infer.Admitted // used by the goroutine of Handle only
+	admission       infer.Admitted // written and read by the goroutine of Handle only
 
-	// The gate's lock guards the fields below, except to and refused: these do not change after the
-	// wait.
+	// The gate's lock guards the fields below. to and refused do not change after the wait; then
+	// they are read without the lock.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
 	to      Destination
 	end     func(error)             // of Gate.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
 	refused error
-	memory  bool // it holds MaxUntaken bytes of the gate's memory
+	memory  bool // the request holds MaxUntaken bytes of the gate's memory
 }
 
-// A usage counts tokens of text, and the cost of sampling them, in tokens.
+// A usage counts generated tokens, and the cost of sampling them in units of one token.
 type usage struct{ tokens, cost atomic.Int64 }
 
 func (u *usage) add(tokens, cost int) {
@@ -91,7 +92,7 @@ func (u *usage) add(tokens, cost int) {
 	u.cost.Add(int64(cost))
 }
 
-// generated returns the text generated so far.
+// generated returns the tokens generated so far, with their cost.
 func (t *ticket) generated() gate.Usage {
 	return gate.Usage{
 		Tokens: max(t.reported.tokens.Load(), t.taken.tokens.Load()),
@@ -108,7 +109,7 @@ func (g *Gate) Close() {
 	g.settleLocked()
 }
 
-// Stats returns the present counts.
+// Stats returns the counts at this moment.
 func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -116,7 +117,7 @@ func (g *Gate) Stats() Stats {
 	return g.machine.Stats(now)
 }
 
-// flowOf returns the place of a request among the flows of the fair queue.
+// flowOf returns the path to the flow of a request in the fair queue.
 func flowOf(req *infer.Request) sched.Path {
 	return sched.Path{Background: req.Background, User: req.Peer.User, Program: req.Peer.Program, Client: req.Client}
 }
@@ -156,8 +157,8 @@ func (g *Gate) settle() {
 	g.settleLocked()
 }
 
-// leave ends a request that has begun, unless it has ended already, and starts the next one. If the
-// answer is incomplete, done is nil, and the error is the reason.
+// leave ends a request that has begun, unless it has ended already, and starts the next one. done
+// is nil if the answer is incomplete; then why is the reason.
 func (g *Gate) leave(t *ticket, done *infer.Done, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -179,19 +180,20 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	g.settleLocked()
 }
 
-// withdraw ends a request that waits, or that was admitted while its goroutine gave up.
+// withdraw ends a request that waits, or that was admitted after its goroutine had given up.
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if t.State() == gate.Waiting { // it leaves no slot to others
+	if t.State() == gate.Waiting { // it has no slot that another request could get
 		g.machine.Leave(time.Now(), &t.Request, gate.Usage{}, nil)
 		return
 	}
 	g.leaveLocked(t, nil, errGone)
 }
 
-// stall takes the slot of a request while its client does not read, and parks the request
-// when the client reads again. A stalled request holds memory for its text.
+// stall takes the slot of a request if on is true: its client does not read. If on is false, the
+// client reads again, and the request is parked until it gets a slot. A stalled request holds
+// memory for its text.
 func (g *Gate) stall(t *ticket, on bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -208,7 +210,7 @@ func (g *Gate) stall(t *ticket, on bool) {
 	g.settleLocked()
 }
 
-// releaseLocked returns the memory of a request that is not stalled.
+// releaseLocked returns the memory that t holds, unless it is stalled.
 func (g *Gate) releaseLocked(t *ticket) {
 	if t.memory && t.State() != gate.Stalled {
 		t.memory = false
@@ -248,7 +250,7 @@ func (g *Gate) settleLocked() {
 	}
 }
 
-// direct sets the destination of requests.
+// direct sets the destination of the moved requests.
 func direct(moved []*gate.Request[*ticket], to Destination) {
 	for _, r := range moved {
 		r.Item.to = to
@@ -259,7 +261,7 @@ func (d *Destination) backend() gate.Backend {
 	return gate.Backend{Name: d.Name, Slots: d.Slots, Preemptible: d.Pausable, NoPreempt: d.NoPreempt}
 }
 
-// obeyLocked carries out a decision about t.
+// obeyLocked carries out the decision k about t. err is the reason of a refusal.
 func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	switch k {
 	case gate.Begin:
@@ -288,7 +290,8 @@ func (t *ticket) endWait() {
 	}
 }
 
-// report reports the outcome of a request, once. The gate is locked.
+// report passes the outcome of the request to the router, once: why is nil after a complete answer.
+// The gate is locked.
 func (t *ticket) report(why error) {
 	if t.end != nil {
 		t.end(why)

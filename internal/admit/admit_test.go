@@ -19,7 +19,7 @@ import (
 type scene struct {
 	gate *admit.Gate
 	to   admit.Destination
-	away error // the error of Choose
+	away error // if not nil, the error that Choose returns
 
 	mu     sync.Mutex
 	served []string
@@ -180,7 +180,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// Many requests of one user do not delay other users, however many programs send them.
+// Requests of one user do not delay other users, however many programs send them.
 func TestFairness(t *testing.T) {
 	for name, program := range map[string]func(i int) string{
 		"of one program":     func(int) string { return "x" },
@@ -218,7 +218,7 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// The waiting requests are bounded for a program, for a user, and in all.
+// The waiting requests of a program, of a user, and of all users together are bounded.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 4)
@@ -287,7 +287,7 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
-// When a slot becomes free the choice is made again.
+// When a slot becomes free, the gate chooses the destination of the waiting requests again.
 func TestChoosesAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 10)
@@ -315,7 +315,7 @@ func TestChoosesAnew(t *testing.T) {
 	})
 }
 
-// The number of slots stays the same when requests leave at any time.
+// No slot is lost or doubled, whenever requests leave.
 func TestNoPlaceIsLost(t *testing.T) {
 	s := newScene(3, 20)
 	s.to.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -347,7 +347,7 @@ func TestNoPlaceIsLost(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for range 3 { // all three places in the queue are there
+	for range 3 { // all three slots are free
 		if err := s.gate.Handle(ctx, request(""), drop); err != nil {
 			t.Error(err)
 		}

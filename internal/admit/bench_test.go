@@ -28,7 +28,8 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// BenchmarkToken is the cost of the gate for a token of an answer while other requests wait.
+// BenchmarkToken measures what the gate costs for each token of an answer while other requests
+// wait.
 func BenchmarkToken(b *testing.B) {
 	var (
 		gate   *admit.Gate
@@ -66,8 +67,8 @@ func BenchmarkToken(b *testing.B) {
 	others.Wait()
 }
 
-// BenchmarkBesideWaiting is the cost of a request at an idle backend while 60 requests, of one
-// caller or of as many, wait at another.
+// BenchmarkBesideWaiting measures what the gate costs for a request at an idle backend while 60
+// requests, of one caller or of 60 callers, wait at another backend.
 func BenchmarkBesideWaiting(b *testing.B) {
 	for name, user := range map[string]func(i int) string{
 		"one caller":   func(int) string { return "0" },

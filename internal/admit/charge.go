@@ -2,7 +2,7 @@ package admit
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// Charge charges the caller of req for work that needed no slot, in tokens.
+// Charge charges the caller of req for tokens of work that needed no slot.
 func (g *Gate) Charge(req *infer.Request, tokens int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

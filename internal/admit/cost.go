@@ -2,13 +2,13 @@ package admit
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// Estimates of the tokens of a prompt.
+// The estimated sizes of the parts of a prompt.
 const (
 	bytesPerToken = 4
-	mediaTokens   = 256 // of an attachment
+	mediaTokens   = 256 // tokens of an attachment
 )
 
-// promptTokens estimates the tokens of the prompt; it is at least 1.
+// promptTokens estimates the number of tokens in the prompt of t, at least 1.
 func promptTokens(t infer.Task) int {
 	bytes, more := 0, 0
 	switch t := t.(type) {

@@ -16,23 +16,24 @@ import (
 // tick is the time that a desk's handler takes for a token.
 const tick = 10 * time.Millisecond
 
-// A desk is a gate before a handler that generates MaxTokens tokens and obeys pauses.
+// A desk is a gate before a handler that generates as many tokens as a request asks for, and pauses
+// when it must.
 type desk struct {
 	t     *testing.T
 	gate  *admit.Gate
 	to    admit.Destination
-	piece func(tokens, cost int) infer.Event // of its answers
+	piece func(tokens, cost int) infer.Event // makes the events of answers
 	all   sync.WaitGroup
 
 	mu      sync.Mutex
 	begun   []string
-	asked   map[string]*infer.Request // that have begun
+	asked   map[string]*infer.Request // the requests that have begun, by ID
 	written map[string]int
-	ended   map[string]string // how: "done", or an error
-	busy    int               // handlers that write and are not paused
+	ended   map[string]string // by ID: "done", or the error
+	busy    int               // the number of handlers that generate and are not paused
 }
 
-// pieces are the events that carry tokens.
+// pieces are the kinds of events that carry tokens.
 var pieces = map[string]func(tokens, cost int) infer.Event{
 	"text": text,
 	"thinking": func(tokens, cost int) infer.Event {
@@ -135,7 +136,8 @@ func (d *desk) busyBy(n int) {
 	d.busy += n
 }
 
-// send sends a request for some tokens, and returns when it runs, waits or has ended.
+// send sends a request for the given number of tokens. It returns when the request runs, waits or
+// has ended.
 func (d *desk) send(ctx context.Context, user, id string, tokens int) {
 	d.sendTo(ctx, from(user, "x", id), tokens)
 }
@@ -155,7 +157,8 @@ func (d *desk) sendTo(ctx context.Context, req *infer.Request, tokens int) {
 	d.rests()
 }
 
-// rests checks that the number of handlers at work is the gate's count, within the slots.
+// rests checks that as many handlers generate as requests run at the gate, and no more than there
+// are slots.
 func (d *desk) rests() {
 	d.t.Helper()
 	d.mu.Lock()
@@ -166,7 +169,7 @@ func (d *desk) rests() {
 	}
 }
 
-// after lets some time pass, and checks in between.
+// after lets time pass, and calls rests twice in each tick.
 func (d *desk) after(pause time.Duration) {
 	d.t.Helper()
 	for end := time.Now().Add(pause); time.Now().Before(end); {
@@ -198,7 +201,7 @@ func (d *desk) counts(want admit.Counts) {
 	}
 }
 
-// bubble runs a test with a desk, which is empty at the end.
+// bubble runs f with a desk in a bubble, and checks at the end that the gate is empty.
 func bubble(t *testing.T, slots, depth int, f func(*desk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

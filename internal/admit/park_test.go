@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A caller with all slots and a deep queue does not make another caller wait. Preempted
-// answers are complete.
+// A caller that holds all slots and has a deep queue does not make another caller wait. The answers
+// that were preempted are complete.
 func TestParks(t *testing.T) {
 	bubble(t, 2, 20, func(d *desk) {
 		for i := range 10 {
@@ -32,7 +32,7 @@ func TestParks(t *testing.T) {
 			d.t.Errorf("b: %q", ended)
 		}
 		d.counts(admit.Counts{Running: 2, Waiting: 8})
-		_, before, _ := d.has("a1") // was parked, and has resumed
+		_, before, _ := d.has("a1") // a1 was parked, and has resumed
 		d.after(10 * tick)
 		if _, now, _ := d.has("a1"); now != before+10 {
 			d.t.Errorf("a1 has written %d, and %d before", now, before)
@@ -67,7 +67,7 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// A parked request ends like any other: its client may hang up, its handler fail.
+// A parked request ends like any other if its client hangs up or its handler fails.
 func TestEndsWhileParked(t *testing.T) {
 	hangUp := errors.New("hung up")
 	for name, test := range map[string]struct {
@@ -129,7 +129,7 @@ func TestParkedIsIn(t *testing.T) {
 		d.send(d.t.Context(), "1", "a", 50)
 		d.send(d.t.Context(), "2", "b", 50)
 		d.counts(admit.Counts{Running: 1, Waiting: 1, Parked: 1})
-		for _, id := range []string{"a waits", "b waits"} { // the one that may
+		for _, id := range []string{"a waits", "b waits"} { // one request of each caller may wait
 			d.send(d.t.Context(), map[byte]string{'a': "1", 'b': "2"}[id[0]], id, 50)
 		}
 		d.send(d.t.Context(), "1", "too many", 50)
@@ -187,8 +187,8 @@ func TestParkedIsBounded(t *testing.T) {
 	}
 }
 
-// When the sum of all backends is full, a request is preempted for a request of another backend
-// that is not preemptible.
+// When Active requests run at all backends together, a request is preempted for a request of
+// another backend. Requests that are not preemptible keep their slots.
 func TestParksForAnotherPlace(t *testing.T) {
 	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
@@ -240,7 +240,7 @@ func TestDoesNotPreempt(t *testing.T) {
 				d.send(d.t.Context(), "1", "b", 200)
 				d.send(d.t.Context(), "2", "e1", 50)
 				d.send(d.t.Context(), "2", "c", 20)
-				d.after((sched.Quantum + 1) * tick) // until it is the turn of c
+				d.after((sched.Quantum + 1) * tick) // until c has the next turn
 				for id, want := range map[string]bool{"e1": false, "c": true} {
 					if begun, _, _ := d.has(id); begun != want {
 						d.t.Errorf("%s has begun: %v", id, begun)
@@ -251,8 +251,8 @@ func TestDoesNotPreempt(t *testing.T) {
 				if begun, _, _ := d.has("e1"); !begun {
 					d.t.Error("e1 waits although c has ended")
 				}
-				d.send(d.t.Context(), "3", "d", 5) // the slot of an answer, not of e1
-				d.send(d.t.Context(), "4", "f", 5) // none is left
+				d.send(d.t.Context(), "3", "d", 5) // d gets the slot of an answer, not that of e1
+				d.send(d.t.Context(), "4", "f", 5) // no slot is left for f
 				d.after(2 * tick)
 				if _, _, ended := d.has("e1"); ended != "" {
 					d.t.Errorf("e1 has ended: %q", ended)
@@ -318,8 +318,8 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
-// For random requests, stalls and hang-ups every answer is complete, refused or cancelled, and
-// at the end the gate is empty.
+// In random lives with stalls and hang-ups, every answer is complete, refused or canceled, and the
+// gate is empty at the end.
 func TestParkingLife(t *testing.T) {
 	for seed := range uint64(8) {
 		bubble(t, 3, 5, func(d *desk) {
@@ -342,7 +342,7 @@ func TestParkingLife(t *testing.T) {
 				d.after(time.Duration(r.IntN(30)) * tick)
 				defer cancel()
 			}
-			for i := range 100 { // all clients read on
+			for i := range 100 { // all clients read again
 				if one := fmt.Sprint(i); d.hasBegun(one) {
 					d.stall(one, false)
 				}

@@ -25,9 +25,9 @@ var (
 // deadlineGrace is the time after its deadline in which an answer may end by itself.
 const deadlineGrace = time.Second
 
-// Handle emits [infer.Admitted] and passes req on when it is its turn. It fails with [infer.Busy], at
-// once if too many requests wait already, or when the deadline of req passes while it waits, and with
-// [infer.Unavailable] once the gate is closed.
+// Handle emits [infer.Admitted] and passes req on when it is its turn. It fails with [infer.Busy],
+// at once if too many requests wait already, or when the deadline of req passes while it waits, and
+// with [infer.Unavailable] once the gate is closed.
 func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	t, err := g.enter(req)
 	if err != nil {
@@ -64,7 +64,7 @@ func (g *Gate) wait(ctx context.Context, t *ticket) error {
 	}
 }
 
-// serve passes on t, which has been admitted.
+// serve calls the handler of t, which has been admitted, and passes its answer on.
 func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 	client := ctx
 	if at := t.req.Deadline; !at.IsZero() {
@@ -73,7 +73,7 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		defer cancel()
 	}
 	a := answer{gate: g, ticket: t, emit: emit, take: t.taken.add}
-	// After a panic of the handler the outcome is errNoEnd, too.
+	// The outcome after a panic of the handler.
 	why := errNoEnd
 	defer func() { g.leave(t, nil, why) }()
 	if t.to.Pausable {
@@ -104,19 +104,19 @@ func (t *ticket) admitted() *infer.Admitted {
 	return &t.admission
 }
 
-// An answer passes the events of a request to its client.
+// An answer passes the events of a request from its handler to its client.
 type answer struct {
 	gate   *Gate
 	ticket *ticket
 	emit   infer.Sink
 	take   func(tokens, cost int)
 	result infer.Event // complete vectors or scores, held back until Done
-	lost   error       // of the first event that could not be emitted
+	lost   error       // the error of the first event that emit refused
 }
 
-// event counts an event and passes it on. The slot is free before Done is sent, because a client that
-// has read Done may send its next request at once. Vectors and scores are held back until then, so
-// that a client that reads slowly does not keep the slot.
+// event charges an event and passes it on. It frees the slot before it sends Done, because a client
+// that has read Done may send its next request at once. It holds vectors and scores back until
+// then, so that a client that reads slowly does not keep the slot.
 func (a *answer) event(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Text:
@@ -153,7 +153,7 @@ func (a *answer) send(ev infer.Event) error {
 	return err
 }
 
-// outcome returns the reason for a return of the handler without Done. err is the handler's error.
+// outcome returns why an answer is incomplete, after the handler returned err without Done.
 func (a *answer) outcome(client context.Context, err error) error {
 	failure := cmp.Or(a.lost, err)
 	_, known := errors.AsType[*infer.Error](failure)
@@ -166,8 +166,8 @@ func (a *answer) outcome(client context.Context, err error) error {
 	return errNoEnd
 }
 
-// charger returns a function that adds text with add, and settles after each quantum. It is
-// used by one goroutine at a time.
+// charger returns a function that calls add, and settles the gate after each quantum of tokens.
+// Only one goroutine at a time may call it.
 func (g *Gate) charger(add func(tokens, cost int)) func(tokens, cost int) {
 	fresh := 0
 	return func(tokens, cost int) {

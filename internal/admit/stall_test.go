@@ -15,13 +15,13 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A stalled request gives up its slot, to its own caller too. When its client reads again it is
-// parked first, and then resumes; its answer is complete.
+// A stalled request gives up its slot, even to a request of its own caller. When its client reads
+// again, it is parked until it gets a slot, and then resumes; its answer is complete.
 func TestStalledGivesUpItsSlot(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 20)
 		d.after(5 * tick)
-		d.send(d.t.Context(), "1", "next", 100) // of one flow: it cannot preempt
+		d.send(d.t.Context(), "1", "next", 100) // the same flow: it cannot preempt
 		d.counts(admit.Counts{Running: 1, Waiting: 1})
 		d.stall("a", true)
 		d.counts(admit.Counts{Running: 1, Stalled: 1})
@@ -63,7 +63,7 @@ func TestStalledAlone(t *testing.T) {
 	})
 }
 
-// A request that is parked already may stall, and be preempted again after it has read.
+// A parked request may stall, and may be preempted again after its client has read.
 func TestStalledWhileParked(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 100)
@@ -129,7 +129,7 @@ func TestStalledIsBounded(t *testing.T) {
 	}
 }
 
-// A stalled request may end; then its place and its memory are free.
+// A stalled request whose client hangs up frees its place and its memory.
 func TestStalledEnds(t *testing.T) {
 	hangUp := errors.New("hung up")
 	bubble(t, 1, 1, func(d *desk) {
@@ -149,7 +149,8 @@ func TestStalledEnds(t *testing.T) {
 	})
 }
 
-// A caller with many stalled requests cannot preempt more: each has begun, and takes memory.
+// A caller with many stalled requests cannot preempt other callers: each stalled request has begun,
+// and holds memory.
 func TestStalledCrowd(t *testing.T) {
 	bubble(t, 1, 3, func(d *desk) {
 		ctx, cancel := context.WithCancel(d.t.Context())
@@ -174,7 +175,7 @@ func TestStalledCrowd(t *testing.T) {
 	})
 }
 
-// The result of a computation is passed on after its slot is free, so a client that does not read it
+// Vectors and scores are passed on after their slot is free, so a client that does not read them
 // delays only itself.
 func TestResultsKeepNoSlot(t *testing.T) {
 	for name, result := range map[string]infer.Event{
@@ -227,7 +228,8 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	}
 }
 
-// A request takes turns by its generated tokens, although its client takes none.
+// A request is charged for the tokens that it has generated, even if its client takes none: it
+// takes turns with another request.
 func TestTurnsByWrittenTokens(t *testing.T) {
 	for name, piece := range pieces {
 		t.Run(name, func(t *testing.T) {
