@@ -1,6 +1,6 @@
 package sched
 
-// Preempted reports whether the job has run and waits to run again.
+// Preempted reports whether j has run and now waits to run again.
 func (j *Job[T]) Preempted() bool { return j.started > 0 && !j.running && j.leaf != nil }
 
 // Remembered returns the number of flows, on all levels, that the queue keeps.

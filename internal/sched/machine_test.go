@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A machine has slots. In a step each running job uses one unit; then free slots are filled
-// and jobs preempted by the rules of the gate.
+// A machine runs jobs in a number of slots. In a step each running job uses one unit; then free
+// slots are filled and jobs preempted by the rules of the gate.
 type machine struct {
 	q       sched.Queue[*load]
 	slots   int
@@ -22,15 +22,16 @@ type machine struct {
 	preemptions int
 }
 
-// A load runs until it has used its size; then its source pushes the next.
+// A load is the item of a job that runs until it has used its size. Then its source pushes the next
+// one.
 type load struct {
 	*source
 	size, used int
-	waits      int // steps until it first ran; -1 before that
-	arrived    int // step
+	waits      int // steps from its arrival until it first ran; -1 before that
+	arrived    int // the step in which it was pushed
 }
 
-// A source has one load in the queue or running at any time.
+// A source keeps one load in the queue or running at all times.
 type source struct {
 	path    sched.Path
 	size    func() int
@@ -93,7 +94,7 @@ func (m *machine) preempt(now int) bool {
 	return false
 }
 
-// jain is Jain's index of fairness.
+// jain returns Jain's index of fairness: 1 if all shares are equal.
 func jain(all map[string]int) float64 {
 	var sum, squares float64
 	for _, n := range all {
@@ -127,7 +128,8 @@ func TestSharesAreEqual(t *testing.T) {
 	})
 }
 
-// equal checks that no slot was ever free, and that all users got equal shares.
+// equal checks that the users together got want units, so that no slot was ever free, and that
+// their shares are equal.
 func (m *machine) equal(t *rapid.T, want int) {
 	total, least, most := 0, want, 0
 	for _, n := range m.served {
@@ -164,13 +166,13 @@ func TestPreemptionIsBounded(t *testing.T) {
 	})
 }
 
-// The background gets a sixteenth beside normal work, and is never starved.
+// The background gets a sixteenth of the service beside normal work, and never starves.
 func TestBackground(t *testing.T) {
 	for name, test := range map[string]struct{ slots, normal, size int }{
 		"one slot, endless answers":           {1, 2, 100_000},
 		"four slots, endless answers":         {4, 8, 100_000},
 		"four slots, short answers":           {4, 8, 40},
-		"no more normal work than slots":      {4, 4, 40}, // it is idle for a moment between two answers
+		"no more normal work than slots":      {4, 4, 40}, // a slot may be idle between two answers
 		"no more normal work than slots, one": {1, 1, 64},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +218,7 @@ func TestNewcomer(t *testing.T) {
 		}
 		now := 0
 		for range 3 {
-			// Long enough for the new user to have no debt.
+			// The pause is long enough for the new user to have no debt.
 			for range rapid.IntRange(150, 300).Draw(t, "pause") {
 				m.step(now)
 				now++

@@ -66,7 +66,8 @@ type Job[T any] struct {
 // Len returns the number of waiting jobs.
 func (q *Queue[T]) Len() int { return q.root.waiting }
 
-// Push appends a job to its flow. The cost is the cost to start; it is charged at the start.
+// Push appends a job with an item to its flow. cost is the cost to start it, which is charged at
+// the start.
 func (q *Queue[T]) Push(p Path, cost int, item T) *Job[T] {
 	q.pushed++
 	j := &Job[T]{Item: item, path: p, nth: q.pushed, used: float64(cost), newFrom: levels}
@@ -103,8 +104,8 @@ func (j *Job[T]) insert() {
 	j.leaf.jobs = slices.Insert(j.leaf.jobs, at, j)
 }
 
-// Pop starts the first waiting job, in fair order, with an eligible item. Jobs before it keep
-// their turn. It returns nil if there is none.
+// Pop starts the first waiting job, in fair order, whose item is eligible. The jobs before it keep
+// their turn. It returns nil if there is no such job.
 func (q *Queue[T]) Pop(eligible func(T) bool) *Job[T] {
 	for j := range q.Waiting() {
 		if eligible(j.Item) {
@@ -120,9 +121,9 @@ func (q *Queue[T]) Waiting() iter.Seq[*Job[T]] {
 	return func(yield func(*Job[T]) bool) { q.root.each(yield) }
 }
 
-// Heads yields waiting jobs in fair order, but of each leaf flow only the first job of each
-// kind, since a job must not overtake earlier jobs of its flow and kind. The queue must not be
-// changed meanwhile.
+// Heads yields waiting jobs in fair order, but of each leaf flow only the first job of each kind,
+// since a job must not overtake earlier jobs of its flow and kind. The queue must not be changed
+// meanwhile.
 func (q *Queue[T]) Heads(kind func(T) string) iter.Seq[*Job[T]] {
 	return func(yield func(*Job[T]) bool) {
 		var leaf *node[T]
@@ -158,8 +159,8 @@ func (q *Queue[T]) Start(j *Job[T]) {
 	j.charge(j.used)
 }
 
-// Charge records the usage of a running job since it was pushed, including its cost to start.
-// A smaller value than before changes nothing.
+// Charge sets the usage of a running job since it was pushed, including its cost to start. A value
+// below the present one changes nothing.
 func (q *Queue[T]) Charge(j *Job[T], used int) {
 	j.used = max(j.used, float64(used))
 	j.charge(j.used)
@@ -189,8 +190,8 @@ func (q *Queue[T]) Resume(j *Job[T]) {
 	}
 }
 
-// Done ends a job in any state. used is its final usage, which may be less than was charged; a
-// job that has never run is not charged. A flow's usage is kept while any job waits or runs:
+// Done ends a job in any state. used is its final usage, which may be less than was charged; a job
+// that has never run is not charged. The usage of a flow is kept while any job waits or runs:
 // otherwise a flow that has just received a long answer would be first again.
 func (q *Queue[T]) Done(j *Job[T], used int) {
 	if j.leaf == nil { // suspended

@@ -28,8 +28,7 @@ func order(q *sched.Queue[string], costs map[string]int) string {
 	}
 }
 
-// Cases to check by hand: jobs with their costs, in the order of Push, and the order in which
-// they run.
+// Jobs run in fair order, in cases that can be checked by hand.
 func TestOrder(t *testing.T) {
 	type arrival struct {
 		flow sched.Path
@@ -172,7 +171,8 @@ func TestWithoutCompetition(t *testing.T) {
 	}
 }
 
-// The running jobs are started in the order of the table, before the waiting job is pushed.
+// Victim chooses a running job by shares. The running jobs are started in the order of the table,
+// before the waiting job is pushed.
 func TestVictim(t *testing.T) {
 	type start struct {
 		flow sched.Path
@@ -184,7 +184,7 @@ func TestVictim(t *testing.T) {
 	for name, test := range map[string]struct {
 		runs []start
 		w    sched.Path // of the waiting job
-		used int        // by the waiting job before it was preempted; 0 means that it is new
+		used int        // by the waiting job before it was preempted; 0 means new
 		want int        // index of the preempted job; -1 for none
 
 		waits []sched.Path // other waiting jobs
@@ -248,7 +248,7 @@ func TestVictim(t *testing.T) {
 	}
 }
 
-// A life is a queue beside a model of it.
+// A life is a queue beside a model of it in three lists.
 type life struct {
 	q         sched.Queue[*work]
 	waiting   []*work
@@ -265,8 +265,8 @@ type work struct {
 
 func anyWork(*work) bool { return true }
 
-// In any order of operations, no job is lost or doubled, Pop always finds a waiting job, a
-// flow keeps its order, and an empty queue keeps nothing.
+// In any order of operations no job is lost or doubled, Pop always finds an eligible waiting job,
+// the jobs of a flow keep their order, and an empty queue keeps no flow.
 func TestAnyLife(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := new(life)
@@ -350,8 +350,8 @@ func (l *life) state(t *rapid.T, label string) *[]*work {
 
 func (w *work) kind() int { return w.nth % 2 }
 
-// begins moves w to running. It checks that w overtakes no job of its flow; if kinds are given,
-// only of these kinds.
+// begins moves w to running. It checks that w does not overtake an earlier job of its flow, or, if
+// kinds are given, an earlier job of its flow and one of the kinds.
 func (l *life) begins(t *rapid.T, w *work, kinds ...int) {
 	for _, other := range l.waiting {
 		if other.path == w.path && other.nth < w.nth && (len(kinds) == 0 || slices.Contains(kinds, other.kind())) {
@@ -368,7 +368,7 @@ func (l *life) preempts(w *work) {
 	l.waiting = append(l.waiting, w)
 }
 
-// check compares the waiting jobs.
+// check compares the waiting jobs of the queue with those of the model.
 func (l *life) check(t *rapid.T) {
 	seen := make(map[*work]bool)
 	last := make(map[sched.Path]int)
@@ -388,7 +388,7 @@ func (l *life) check(t *rapid.T) {
 	}
 }
 
-// some returns a random element of all, or nothing if all is empty.
+// some returns a list with one random element of all, or an empty list if all is empty.
 func some(t *rapid.T, all []*work) []*work {
 	if len(all) == 0 {
 		return nil

@@ -45,7 +45,7 @@ func (p Path) keys() [levels]string {
 	return [levels]string{band, p.User, p.Program, p.Client}
 }
 
-// child returns the child with that key, and makes it if there is none.
+// child returns the child of n with the given key, and makes it if there is none.
 func (n *node[T]) child(key string, level int) *node[T] {
 	if c := n.children[key]; c != nil {
 		return c
@@ -66,14 +66,14 @@ func (n *node[T]) child(key string, level int) *node[T] {
 
 func (n *node[T]) idle() bool { return n.waiting == 0 && n.running == 0 }
 
-// virtualStart orders the flows: the smallest goes next. It counts one quantum in advance for
-// each running job.
+// virtualStart orders flows: the one with the smallest value goes next. It counts one quantum in
+// advance for each running job.
 func (n *node[T]) virtualStart() float64 {
 	return n.served + n.weight*Quantum*float64(n.running)
 }
 
-// catchUp is the position one quantum behind n. A sibling that becomes active is placed there and
-// not level with n, so that it gets a quantum before n gets the next.
+// catchUp returns the position one quantum behind n. A sibling that becomes active is placed there
+// and not level with n, so that it gets a quantum before n gets the next.
 func (n *node[T]) catchUp() float64 { return n.served - n.weight*Quantum }
 
 // activate sets the position of a flow that begins to wait among its siblings: a flow earns no
@@ -118,7 +118,8 @@ func (n *node[T]) activate() {
 	}
 }
 
-// leastServed returns the least served cost of all children with waiting jobs.
+// leastServed returns the least service, in cost times weight, among the children with waiting
+// jobs.
 func (n *node[T]) leastServed() float64 {
 	least := math.Inf(1)
 	for _, c := range n.active {
@@ -129,8 +130,8 @@ func (n *node[T]) leastServed() float64 {
 	return least
 }
 
-// each yields the waiting jobs of the subtree: all jobs of the child that goes next, then of
-// the following one.
+// each yields the waiting jobs of the subtree: all jobs of the child that goes next, then those of
+// the following children.
 func (n *node[T]) each(yield func(*Job[T]) bool) bool {
 	for _, j := range n.jobs {
 		if !yield(j) {
@@ -145,8 +146,8 @@ func (n *node[T]) each(yield func(*Job[T]) bool) bool {
 	return true
 }
 
-// waitingChildren returns the children with waiting jobs, by virtual start; of equal ones, the
-// child with the oldest job first.
+// waitingChildren returns the children with waiting jobs in the order of their virtual starts.
+// Among equal ones, the child with the oldest job is first.
 func (n *node[T]) waitingChildren() []*node[T] {
 	var all []*node[T]
 	for _, c := range n.active {

@@ -5,11 +5,11 @@ import "cmp"
 // Victim returns the running job to preempt so that the waiting job w can run, or nil. The
 // candidates are the running jobs with a slot that w could use.
 //
-// Two jobs are compared where their paths through the tree diverge. A flow with nothing
-// running there does not wait for another flow's answer to end: if it is new, it gets a slot
-// at once, from the flow with the most running jobs. So does a flow with fewer running jobs
-// that has not been served more, or hardly more if it has only this one job waiting: exact
-// costs are known only at the end. All others alternate, one quantum each.
+// Two jobs are compared where their paths through the tree diverge. A flow with no running job
+// there does not wait for the end of another flow's answer: if it is new, it gets a slot at once,
+// from the flow with the most running jobs. The same holds for a flow with fewer running jobs that
+// has not been served more, or hardly more if only one of its jobs waits: exact costs are known
+// only at the end. All others alternate, one quantum each.
 func (q *Queue[T]) Victim(w *Job[T], candidates []*Job[T]) *Job[T] {
 	for _, r := range candidates {
 		r.countCandidate(1)
@@ -46,7 +46,7 @@ func (j *Job[T]) yieldsTo(w *Job[T]) bool {
 	switch {
 	case lead >= Quantum && hadQuantum:
 		return true
-	case n.weight > r.weight: // the background only takes turns
+	case n.weight > r.weight: // the background waits for its turn
 		return false
 	case n.weight < r.weight && lead >= Quantum*r.weight: // the background has had more than its share
 		return true
@@ -71,8 +71,8 @@ func (j *Job[T]) compareVictim(other *Job[T]) int {
 	return cmp.Compare(j.started, other.started)
 }
 
-// divergence returns the siblings at which the paths to two leaves diverge, or nil for one
-// leaf.
+// divergence returns the siblings at which the paths to two leaves diverge. It returns nil twice if
+// both are the same leaf.
 func divergence[T any](a, b *node[T]) (*node[T], *node[T]) {
 	if a == b {
 		return nil, nil
