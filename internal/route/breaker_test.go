@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/route"
 )
 
-// faults are the faults of the backends in these tests.
+// faults are the codes that count as faults of the backends in these tests.
 var faults = []infer.Code{infer.Unavailable, infer.Internal}
 
 func failing(name string, state func() backend.State) *backend.Backend {
@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An entry that fails gets no requests for OpenFor, and the change is published.
+// An entry whose backend fails gets no requests for OpenFor, and the change is published.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
@@ -109,9 +109,9 @@ func TestFailsAndComesBack(t *testing.T) {
 	})
 }
 
-// For all states of entries and breakers: the first of the best entries is chosen, never an
-// entry with an open breaker, and one request at a time goes to a half-open entry. Failures
-// for other reasons than a fault of the entry open no breaker.
+// For all states of entries and breakers: the first of the best entries is chosen, never an entry
+// with an open breaker, and a half-open entry gets one request at a time. Errors that are no fault
+// of the entry open no breaker.
 func TestOrderIsKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const entries = 4

@@ -45,11 +45,12 @@ func answersTo(b *backend.Backend, name string) bool {
 	return name == "" || name == b.Name || slices.Contains(b.Aliases, name)
 }
 
-// Choose returns the first ready candidate for req, or else the first that will be ready; a
-// backend with an open breaker counts as down. The name of no backend, or of a model that
-// cannot do the task, is [infer.Invalid]; without a candidate that is up, the error is
-// [infer.Unavailable]. A feature beyond the candidate's abilities is the error of
-// [infer.Abilities.Check]. A backend of unknown abilities counts as able: requests
+// Choose returns the first ready candidate for req, or else the first that will be ready. A backend
+// with an open breaker counts as down.
+//
+// The error is [infer.Invalid] if no backend has the name, or none of that name can do the task; it
+// is [infer.Unavailable] if no candidate is up, and the error of [infer.Abilities.Check] if req
+// needs a feature that the candidate lacks. A backend of unknown abilities counts as able: requests
 // wait for it.
 func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
 	name := infer.ModelOf(req.Task)
@@ -86,7 +87,7 @@ func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
 	return chosen, nil
 }
 
-// needsOf returns the abilities that req needs. It reads the messages once.
+// needsOf returns the abilities that req needs. It computes them once, and keeps them in req.
 func needsOf(req *infer.Request) infer.Abilities {
 	if req.Needs == nil {
 		req.Needs = new(infer.Needs(req.Task))
@@ -162,7 +163,7 @@ func (r *Router) Breaker(b *backend.Backend) breaker.State {
 	return r.breakerLocked(b).State()
 }
 
-// noticeLocked runs event, and reports a change of the breaker's state.
+// noticeLocked calls event, and reports the breaker's state to Changed if event has changed it.
 func (r *Router) noticeLocked(b *backend.Backend, event func()) {
 	one := r.breakerLocked(b)
 	before := one.State()
@@ -197,7 +198,7 @@ func verb(t infer.Task) string {
 	return ""
 }
 
-// noBackend is the message if no backend is up for a task.
+// noBackend returns the message of the error if no backend is up for a task.
 func noBackend(t infer.Task) string {
 	switch t.(type) {
 	case *infer.Embed:

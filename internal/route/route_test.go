@@ -15,7 +15,7 @@ func TestRouter(t *testing.T) {
 	for name, test := range map[string]struct {
 		a, b  backend.State
 		model string
-		want  string // the answering backend, or the class of the failure
+		want  string // the name of the chosen backend, or the class of the failure
 	}{
 		"the first that is ready":              {backend.Ready, backend.Ready, "", "a"},
 		"the second if the first is away":      {backend.Loading, backend.Ready, "", "b"},
@@ -62,8 +62,8 @@ func fileInfo(t *testing.T, linkTo string) (string, os.FileInfo) {
 	return path, info
 }
 
-// Vectors and scores come from one model: fail-over needs the same origin, generation does
-// not.
+// Vectors and scores always come from one model: another entry replaces the first only if it has
+// the same origin. Generation has no such limit.
 func TestVectorsStayWithTheirModel(t *testing.T) {
 	path, file := fileInfo(t, "")
 	_, link := fileInfo(t, path)
@@ -72,7 +72,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 		a, b   backend.Origin
 		stateA backend.State
 		model  string
-		want   string // of embed and rerank
+		want   string // the entry that answers embed and rerank
 	}{
 		"the first, though another one is like it": {backend.Origin{File: file}, backend.Origin{File: file}, backend.Ready, "", "a"},
 		"the same file":                               {backend.Origin{File: file}, backend.Origin{File: file}, backend.Down, "", "b"},
@@ -118,7 +118,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	}
 }
 
-// A file that has been written to is another model.
+// A model file that was written to does not count as the same model.
 func TestOriginOfAChangedFile(t *testing.T) {
 	path, before := fileInfo(t, "")
 	if err := os.WriteFile(path, []byte("other weights"), 0o600); err != nil {
@@ -133,7 +133,7 @@ func TestOriginOfAChangedFile(t *testing.T) {
 	}
 }
 
-// The error for an unknown name contains the name, but not megabytes of it.
+// The error for an unknown name contains the name, cut to a few bytes if it is long.
 func TestUnknownNameIsToldInShort(t *testing.T) {
 	r := route.Router{Backends: []*backend.Backend{{
 		Name: "a", State: in(backend.Ready),
@@ -147,12 +147,12 @@ func TestUnknownNameIsToldInShort(t *testing.T) {
 	}
 }
 
-// able returns a report of those abilities.
+// able returns a report of the abilities can.
 func able(can infer.Abilities) func() (infer.Abilities, bool) {
 	return func() (infer.Abilities, bool) { return can, true }
 }
 
-// choose returns the name of the chosen target, or the class of the failure.
+// choose returns the name of the chosen backend, or the class of the failure.
 func choose(r *route.Router, task infer.Task) string {
 	t, err := r.Choose(&infer.Request{Task: task})
 	if err != nil {
