@@ -9,12 +9,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A sink is a client without a connection. Its Write fails with one of its errors.
+// A sink is a client without a connection. It records what it is sent; Write fails with the error
+// of a message in writes.
 type sink struct {
 	sent    []string
 	writes  map[string]error // by message
 	hungUp  chan struct{}
-	watches int // at present
+	watches int // calls of AwaitHangUp that have not returned
 }
 
 var _ exchange.Watcher = (*sink)(nil)
@@ -65,7 +66,7 @@ func (s *sink) AwaitHangUp(ctx context.Context) error {
 	}
 }
 
-// A plain hides that a sink can watch.
+// A plain is a client that is no Watcher.
 type plain struct{ exchange.Client }
 
 // A journal keeps the records of requests.

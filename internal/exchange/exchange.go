@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Client sends the answer of one request at a time. It may be a [Watcher] too.
+// A Client sends the answer of one request at a time. It may also be a [Watcher].
 type Client interface {
 	// Write sends an event, or does nothing if the dialect has no message for it. An
 	// [infer.Error] means that nothing was sent, and becomes the failure of the request; any
@@ -96,8 +96,8 @@ func (x *exchange) handle() (err error) {
 	return x.runner.Handler.Handle(&x.watched, x.req, x.emit)
 }
 
-// settle sends the terminal message if the handler has not, and notes the outcome. err is the
-// handler's, cause the reason why its context ended, nil if it did not.
+// settle sends the terminal message unless it was sent, and records the outcome. err is the error
+// of the handler; cause is the reason why its context ended, or nil if it did not.
 func (x *exchange) settle(err, cause error) error {
 	log, rec := x.runner.Log, x.record
 	switch {
@@ -133,7 +133,7 @@ func (x *exchange) settle(err, cause error) error {
 	return nil
 }
 
-// stage returns the progress of the request when its client left.
+// stage returns how far the request had come when its client left.
 func (x *exchange) stage() Stage {
 	switch {
 	case x.req.Pause.Stalled.On() || errors.Is(x.lost, os.ErrDeadlineExceeded):
@@ -146,7 +146,8 @@ func (x *exchange) stage() Stage {
 	return Queue
 }
 
-// emit sends an event. After a failure it sends nothing more, even if the handler continues.
+// emit sends an event. After a failure it sends nothing more, even if the handler emits further
+// events.
 func (x *exchange) emit(ev infer.Event) error {
 	done, isDone := ev.(*infer.Done)
 	x.note(ev)
@@ -175,7 +176,7 @@ func (x *exchange) emit(ev infer.Event) error {
 	return nil
 }
 
-// note records an event that counts even if it is not sent.
+// note records what an event says even if it is not sent.
 func (x *exchange) note(ev infer.Event) {
 	rec := x.record
 	switch ev := ev.(type) {
@@ -189,7 +190,7 @@ func (x *exchange) note(ev infer.Event) {
 	}
 }
 
-// wrote records an event that was sent.
+// wrote records that an event was sent.
 func (x *exchange) wrote(ev infer.Event) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -207,8 +208,8 @@ func (x *exchange) wrote(ev infer.Event) {
 	}
 }
 
-// timings divide the time until now. All of it is queue time if the request ended before it
-// was admitted.
+// timings divides the time from the arrival to now into queue, prefill and decode time. All of it
+// is queue time if the request ended before it was admitted.
 func (x *exchange) timings(now time.Time) infer.Timings {
 	rec := x.record
 	t := infer.Timings{Queue: rec.Admission.Queued}

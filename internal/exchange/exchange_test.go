@@ -23,8 +23,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A scene is a request in a bubble: behind a gate with one slot, to a backend that takes a
-// second before each of two tokens.
+// A scene is one request in a bubble. It passes a gate with one slot, and its backend takes a
+// second for each of two tokens.
 type scene struct {
 	t      *testing.T
 	runner *exchange.Runner
@@ -39,7 +39,8 @@ var (
 	errLost  = errors.New("broken pipe")
 )
 
-// record returns the record of a request that was admitted at once, with some differences.
+// record returns the record of a request that was admitted at once, after change has set other
+// fields.
 func record(change func(*exchange.Record)) exchange.Record {
 	r := exchange.Record{
 		Peer: peer, Dialect: wire.V2, ID: "x", Task: exchange.Generate,
@@ -49,7 +50,7 @@ func record(change func(*exchange.Record)) exchange.Record {
 	return r
 }
 
-// after acts at a time.
+// after returns a function that calls act after a time, in a goroutine.
 func after(d time.Duration, act func(*scene)) func(*scene) {
 	return func(s *scene) {
 		go func() {
@@ -59,7 +60,7 @@ func after(d time.Duration, act func(*scene)) func(*scene) {
 	}
 }
 
-// busy keeps the slot for a time.
+// busy returns a function that takes the slot for a time.
 func busy(d time.Duration) func(*scene) {
 	return func(s *scene) {
 		go func() {
@@ -74,8 +75,8 @@ func busy(d time.Duration) func(*scene) {
 
 // An ending is one way to end a request.
 type ending struct {
-	backend infer.Handler // nil is the mock
-	task    infer.Task    // nil is a question
+	backend infer.Handler // nil means the mock
+	task    infer.Task    // nil means the question
 	acts    []func(*scene)
 	writes  map[string]error
 	plain   bool
@@ -85,7 +86,7 @@ type ending struct {
 	record exchange.Record
 }
 
-// All ends of a request: the messages, the error for the connection, and the record.
+// For each way to end a request: the messages sent, the error of Run, and the record.
 func TestEnds(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	leaves := func(s *scene) { close(s.client.hungUp) }
@@ -290,7 +291,7 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// play runs the request, in a bubble.
+// play runs the request, and checks its end.
 func (e ending) play(t *testing.T) {
 	handler := e.backend
 	if handler == nil {
@@ -325,7 +326,7 @@ func (e ending) play(t *testing.T) {
 	e.check(t, s.client, kept, log.String(), got)
 }
 
-// check compares the end of a request with the expected one.
+// check compares the messages, the error of Run and the record with the expected ones.
 func (e ending) check(t *testing.T, client *sink, kept *journal, log, got string) {
 	t.Helper()
 	if got != e.err {

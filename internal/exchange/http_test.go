@@ -19,7 +19,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A reply sends an answer over HTTP: the status is decided at the admission.
+// A reply sends an answer over HTTP. Its status is 200 once the request is admitted, or 503 if it
+// fails before.
 type reply struct {
 	http.ResponseWriter
 
@@ -54,8 +55,8 @@ func (r *reply) Fail(cause error) error {
 	return err
 }
 
-// A handler of net/http is a client, too: its status is that of the admission, and a hang-up is
-// the end of the request's context.
+// An HTTP handler works as a client: the status is sent at the admission, and a hang-up ends the
+// request's context.
 func TestOverHTTP(t *testing.T) {
 	const patience = 30 * time.Second // a healthy machine needs a fraction of it
 	answers := &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: 10 * time.Millisecond}
@@ -71,7 +72,8 @@ func TestOverHTTP(t *testing.T) {
 		ended <- runner.Run(req.Context(), wire.V2, &infer.Request{ID: req.URL.Path, Task: question}, &reply{ResponseWriter: w})
 	}))
 	defer server.Close()
-	// post sends a request. Its second result reads the rest of the answer.
+	// post sends a request. It returns a reader of the answer, and a function that reads the rest
+	// of it.
 	post := func(ctx context.Context, path string) (lines *bufio.Reader, rest func() string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+path, http.NoBody)

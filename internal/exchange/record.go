@@ -19,57 +19,57 @@ type Connection struct {
 	Addr    string // of the client, over TCP; else empty
 }
 
-// A Record is the outcome of one request, without prompt and answer. A zero value means unknown, or
-// of a stage that the request did not reach.
+// A Record is the outcome of one request, without prompt and answer. A field is zero if its value
+// is unknown, or if the request did not reach that stage.
 type Record struct {
 	Peer    infer.Peer
 	Dialect wire.Dialect
 	Outcome Outcome
-	Stage   Stage      // of Gone
-	Code    infer.Code // of Refused, Failed and Unreadable
+	Stage   Stage      // if Outcome is Gone
+	Code    infer.Code // if Outcome is Refused, Failed or Unreadable
 
-	ID   string // the client's
+	ID   string // as the client gave it
 	Task Task   // empty if Unreadable
 
 	Admitted  bool
 	Admission infer.Admitted // zero unless Admitted
 	Started   bool           // an event of the answer was sent: Timings.Decode is measured
-	Answered  bool           // the backend answered to the end, even if the client was gone
-	Usage     infer.Done     // its end, without timings; zero unless Answered
+	Answered  bool           // the backend finished its answer, even if the client had left
+	Usage     infer.Done     // of the backend's Done, without timings; zero unless Answered
 	Timings   infer.Timings
 
-	Attachments, Tools int // of Generate
-	Inputs, Dimensions int // of Embed; Dimensions once the vectors were sent
-	Documents, Results int // of Rerank; Results once the scores were sent
+	Attachments, Tools int // of a Generate
+	Inputs, Dimensions int // of an Embed; Dimensions is set once the vectors were sent
+	Documents, Results int // of a Rerank; Results is set once the scores were sent
 }
 
 // Outcome is the end of a request. The set is closed.
 type Outcome string
 
-// Outcomes.
+// The values of Outcome.
 const (
-	Done       Outcome = "done"       // answered to the end
-	Gone       Outcome = "gone"       // the client left before
-	Refused    Outcome = "refused"    // failed before any event of an answer
-	Failed     Outcome = "failed"     // failed in the middle of its answer
-	Unreadable Outcome = "unreadable" // the message was no request: only Peer, Dialect and Code are set
+	Done       Outcome = "done"       // the answer is complete
+	Gone       Outcome = "gone"       // the client left before the end
+	Refused    Outcome = "refused"    // failed before any event of the answer was sent
+	Failed     Outcome = "failed"     // failed in the middle of the answer
+	Unreadable Outcome = "unreadable" // not a request: only Peer, Dialect and Code are set
 )
 
-// Stage is the progress of a request when its client left. The set is closed.
+// Stage is how far a request had come when its client left. The set is closed.
 type Stage string
 
-// Stages.
+// The values of Stage.
 const (
 	Queue   Stage = "queue"   // not admitted
-	Prefill Stage = "prefill" // admitted, and no event was sent
+	Prefill Stage = "prefill" // admitted, but no event was sent
 	Decode  Stage = "decode"  // some events were sent
-	Unread  Stage = "unread"  // the client did not read its answer
+	Unread  Stage = "unread"  // the client did not read the events
 )
 
 // Task is the kind of an [infer.Task]. The set is closed.
 type Task string
 
-// Tasks.
+// The values of Task.
 const (
 	Generate Task = "generate"
 	Count    Task = "count"
@@ -77,7 +77,7 @@ const (
 	Rerank   Task = "rerank"
 )
 
-// count notes the kind and the sizes of a task.
+// count records the kind and the sizes of a task.
 func (r *Record) count(task infer.Task) {
 	switch task := task.(type) {
 	case *infer.Generate:

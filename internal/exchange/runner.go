@@ -9,7 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Runner runs exchanges with one handler, and stops as one. It cannot be used after that.
+// A Runner runs exchanges with one handler until it is stopped. A stopped runner cannot be used
+// again.
 type Runner struct {
 	Handler infer.Handler
 	Log     *slog.Logger
@@ -28,12 +29,12 @@ type Runner struct {
 	rounds  rounds
 }
 
-// state is a stage of the shutdown.
+// A state is a stage of the shutdown.
 //
 //	open ──Drain──▶ draining ──no request runs, or the grace is over──▶ stopped
 //
-// While draining requests may still begin: the gate before the engines refuses them. At the end
-// running requests are canceled, and later ones are refused.
+// While the runner drains, requests may still begin: the gate before the engines refuses them. At
+// the end running requests are canceled, and later ones are refused.
 type state int
 
 const (
@@ -42,7 +43,7 @@ const (
 	stopped
 )
 
-// Drain begins to stop the runner. It does not wait.
+// Drain begins to stop the runner, and returns at once. Further calls change nothing.
 func (r *Runner) Drain() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +63,7 @@ func (r *Runner) Drain() {
 	})
 }
 
-// Draining reports whether the runner is stopping or has stopped: a connection must not read
+// Draining reports whether the runner is draining or stopped. Then a connection must not read
 // another request.
 func (r *Runner) Draining() bool { return r.draining.Load() }
 
@@ -81,7 +82,7 @@ func (r *Runner) closedLocked() chan struct{} {
 	return r.closed
 }
 
-// enter counts a request, until leave. It reports false if the runner has stopped.
+// enter adds x to the running requests, until leave. It reports false if the runner has stopped.
 func (r *Runner) enter(x *exchange) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

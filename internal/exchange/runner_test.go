@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// waits answers after the time of its prompt.
+// waits is a handler that answers after a time, which is the ID of the request.
 func waits(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d, err := time.ParseDuration(req.ID)
 	if err != nil {
@@ -28,8 +28,8 @@ func waits(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	}
 }
 
-// A runner that drains stops with its last request, or when the grace is over. Until then
-// requests may begin; after that none may.
+// A draining runner stops when its last request ends, or when the grace is over. Until then
+// requests may begin; after that they are refused.
 func TestDrain(t *testing.T) {
 	const (
 		answered = "done"
@@ -37,9 +37,9 @@ func TestDrain(t *testing.T) {
 	)
 	for name, test := range map[string]struct {
 		grace  time.Duration
-		before []string          // requests, by the time that they take
-		after  map[string]string // those and the one that begins a second after the order, and their ends
-		stops  time.Duration     // after the order
+		before []string          // running requests: each ID is the time that the request takes
+		after  map[string]string // their ends, and that of one begun 1 s after Drain
+		stops  time.Duration     // the time from Drain to the stop
 	}{
 		"no request":       {time.Hour, nil, map[string]string{"1s": cut}, 0},
 		"no grace":         {0, []string{"3s", "5s"}, map[string]string{"3s": cut, "5s": cut, "1s": cut}, 0},
@@ -66,7 +66,7 @@ func TestDrain(t *testing.T) {
 				}
 				start := time.Now()
 				r.Drain()
-				r.Drain() // once more changes nothing
+				r.Drain() // a second call changes nothing
 				all.Go(func() {
 					<-r.Closed()
 					if took := time.Since(start); took != test.stops {
@@ -91,12 +91,13 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A client is watched only for a handler that waits, from 20 to 60 ms on.
+// The watch of a client begins 20 to 60 ms after the handler asks for Done, or not at all if it
+// never asks.
 func TestWatchBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &exchange.Runner{Handler: infer.HandlerFunc(waits), Log: slog.New(slog.DiscardHandler)}
 		quick := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
-			time.Sleep(time.Hour) // without Done
+			time.Sleep(time.Hour) // the handler does not ask for Done
 			_ = ctx.Err()
 			return emit(&infer.Done{})
 		})

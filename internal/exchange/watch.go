@@ -23,19 +23,19 @@ const (
 	lap   = 40 * time.Millisecond
 )
 
-// watched is the context of a request, which ends when the client hangs up. The client is
-// watched only for a handler that asks for Done: no other handler waits for the end of its
-// context, and learns of the hang-up from the next write of an event.
+// watched is the context of a request, which ends when the client hangs up. The client is watched
+// only if the handler calls Done. Any other handler does not wait for the end of its context: it
+// gets an error from the next event that it emits.
 type watched struct {
 	context.Context //nolint:containedctx // it is one
 
 	runner  *Runner
-	watcher Watcher // nil if the client is none
+	watcher Watcher // nil if the client is not a Watcher
 	cancel  context.CancelCauseFunc
-	asked   atomic.Bool // for Done, or too late for that
+	asked   atomic.Bool // Done was called, or the request has ended
 
 	// Guarded by Runner.mu.
-	since time.Time // Done was asked for
+	since time.Time // when Done was called
 	over  bool      // the request has ended
 
 	watch sync.WaitGroup
@@ -49,20 +49,21 @@ func (w *watched) Done() <-chan struct{} {
 	return w.Context.Done()
 }
 
-// run cancels the request when its client hangs up. It returns when the request ends.
+// run cancels the request if its client hangs up. It returns when the request has ended at the
+// latest.
 func (w *watched) run() {
 	if w.watcher.AwaitHangUp(w.Context) == nil {
 		w.cancel(errHungUp)
 	}
-	// Else the request has ended, or the client cannot be watched: then a failed write of an
-	// event reports a hang-up.
+	// Otherwise the request has ended, or the client cannot be watched: then a failed write of an
+	// event shows the hang-up.
 }
 
-// end stops the watch of a request that has been canceled, and waits for it: it must not read
-// beside the next request.
+// end stops the watch of a request that has ended, and waits until it no longer reads from the
+// connection: the next request is read there.
 func (w *watched) end() {
 	if w.asked.CompareAndSwap(false, true) {
-		return // never watched, and never will be
+		return // the client is not watched, and will not be
 	}
 	w.runner.mu.Lock()
 	w.over = true
@@ -71,15 +72,15 @@ func (w *watched) end() {
 	w.watch.Wait()
 }
 
-// rounds start the watch of requests that wait. Guarded by Runner.mu.
+// rounds holds the requests whose clients are to be watched. Guarded by Runner.mu.
 type rounds struct {
-	waiting map[*watched]struct{} // not watched yet
+	waiting map[*watched]struct{} // the watch has not begun
 	timer   *time.Timer           // nil before the first request that waits
-	set     bool                  // the timer is
+	set     bool                  // the timer is set
 	used    bool                  // a request was added since the last round
 }
 
-// await starts the watch of w soon, unless it ends before.
+// await begins the watch of w after 20 to 60 ms, unless the request ends before.
 func (r *Runner) await(w *watched) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -103,9 +104,8 @@ func (r *Runner) await(w *watched) {
 	rounds.set = true
 }
 
-// round watches the requests that have waited for long enough. The timer stays set while
-// requests arrive in a row: setting it costs more than an empty round, because it wakes a
-// thread.
+// round begins to watch the requests that have waited for at least short. The timer stays set while
+// requests arrive in a row: setting it costs more than an empty round, because it wakes a thread.
 func (r *Runner) round() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
