@@ -22,7 +22,7 @@ type Adoption struct {
 
 // An AdoptedFile is a file of another tool. It is never written to.
 type AdoptedFile struct {
-	Path   string // without symbolic links
+	Path   string // absolute, without symbolic links
 	SHA256 string // as the tool claims; empty if it claims none
 }
 
@@ -39,10 +39,10 @@ const (
 	notBetter How = ""
 )
 
-// An Adopted is the outcome of an adoption.
+// An Adopted is the result of an adoption.
 type Adopted struct {
 	Manifest *Manifest
-	How      How // of the first file
+	How      How // how the first file was adopted
 	Warning  string
 }
 
@@ -53,10 +53,10 @@ func (e *LieError) Error() string {
 	return fmt.Sprintf("%s has SHA-256 %s, not %s as its name or its manifest says: left alone", e.Path, e.Actual, e.Claimed)
 }
 
-// Adopt makes files of another tool a model of the store. Each is hashed once and compared with
-// its claim. Then it is cloned by the file system, hard-linked, or else referred to by the
-// manifest: content is never written. Adopting a model that is already in the store adds its
-// Asked names to the manifest.
+// Adopt makes files of another tool a model of the store. Each file is hashed once, and refused if
+// the digest is not the one that the tool claims. Then it is cloned by the file system,
+// hard-linked, or else referred to by the manifest: content is never written. Adopting a model that
+// is already in the store adds its Asked names to the manifest.
 func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 	if err := CheckName(a.Name); err != nil {
 		return nil, err
@@ -124,8 +124,8 @@ func merge(old, m *Manifest) *Manifest {
 	return &merged
 }
 
-// openDirect opens a file by a path without links: the caller has resolved and checked them. A
-// link that appeared since then is refused.
+// openDirect opens a file by a path without links: the caller has resolved and checked them. It
+// refuses a link that has appeared since then.
 func openDirect(file string) (*os.File, os.FileInfo, error) {
 	f, info, err := openRegular(file)
 	if err != nil {
@@ -147,7 +147,8 @@ func openDirect(file string) (*os.File, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// openClaimed opens a file and compares its digest with the claim.
+// openClaimed opens a file and compares its digest with the claim, if there is one. It returns the
+// open file, its state and its digest.
 func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os.FileInfo, string, error) {
 	target, err := filepath.Abs(file.Path)
 	if err != nil {
@@ -167,8 +168,8 @@ func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os
 	return f, info, digest, nil
 }
 
-// adopt brings the content of an open file into the store without a copy. If only a reference is
-// possible, it sets part.Refers.
+// adopt brings the content of an open file into the store without a copy. If it can only refer to
+// the file, it sets part.Refers.
 func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *Part) (How, error) {
 	digest := part.Blob[len(digestPrefix):]
 	there, err := s.Have(ctx, digest, nil)
@@ -231,7 +232,7 @@ func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest str
 		return err
 	}
 	source := identityOf(now)
-	if how == Linked { // linking changes ctime; link has compared it before
+	if how == Linked { // a hard link changes ctime; link compared the file before that
 		source.CTime = before.CTime
 	}
 	if source != before {
@@ -283,7 +284,7 @@ func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err e
 	return true, errors.Join(d.chmod(blobPath(digest), blobMode), d.syncDir(blobDir(digest)), d.removeDir(dir))
 }
 
-// link makes a blob that is a hard link to the user's own file. The file keeps its mode, so in a
+// link makes a blob that is a hard link to a file of this user. The file keeps its mode, so in a
 // shared store a file that others cannot read is not linked. It reports false if linking is not
 // possible.
 func (d *disk) link(f *os.File, info fs.FileInfo, digest string) (done bool, err error) {

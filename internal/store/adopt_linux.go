@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linksOpenFiles means that linkFile is implemented.
+// linksOpenFiles is true on platforms where linkFile can make a link.
 const linksOpenFiles = true
 
-// descriptors calls act with the descriptors of two files.
+// descriptors calls act with the descriptors of files a and b.
 func descriptors(a, b *os.File, act func(a, b int) error) error {
 	rawA, err := a.SyscallConn()
 	if err != nil {
@@ -30,7 +30,7 @@ func descriptors(a, b *os.File, act func(a, b int) error) error {
 }
 
 // cloneFile makes a file share the blocks of another. It reports false if the file system does not
-// support that.
+// support it.
 func cloneFile(to, from *os.File) (bool, error) {
 	err := descriptors(to, from, unix.IoctlFileClone)
 	switch {
@@ -42,8 +42,8 @@ func cloneFile(to, from *os.File) (bool, error) {
 	return false, fmt.Errorf("clone %s: %w", from.Name(), err)
 }
 
-// linkFile makes a hard link to an open file in a folder below root. It links the descriptor, as the
-// file at the path may have been replaced. It reports false if linking is not possible.
+// linkFile makes a hard link to an open file in a folder below root. It links the descriptor, since
+// another file may have taken the path. It reports false if linking is not possible.
 func linkFile(root *os.Root, f *os.File, dir, leaf string) (bool, error) {
 	folder, err := root.Open(dir)
 	if err != nil {

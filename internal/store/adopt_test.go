@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A tool is a folder of another tool with a model, whose files must stay as they are.
+// A tool is a folder of another tool with one model. Its file must not be changed.
 type tool struct {
 	t    *testing.T
 	file string
@@ -37,7 +37,7 @@ func newTool(t *testing.T, dir string) *tool {
 	return o
 }
 
-// check fails if the tool's file was changed.
+// check fails the test if the tool's file was changed.
 func (o *tool) check() {
 	o.t.Helper()
 	now, err := os.Stat(o.file)
@@ -80,11 +80,11 @@ func TestAdoptByLink(t *testing.T) {
 	if got, err := s.Adopt(t.Context(), again); err != nil || got.How != store.Present || fmt.Sprint(got.Manifest.Asked) != "[ollama:m hf:a/b]" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	// The tool may remove its file, and the store its own.
+	// The tool may remove its file, and the store may remove its model: neither affects the other.
 	if err := os.Rename(o.file, o.file+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(list(t, s)); got != "m ok" && got != "m unverified" { // a rename changes a time
+	if got := names(list(t, s)); got != "m ok" && got != "m unverified" { // the rename changes ctime
 		t.Error(got)
 	}
 	ensure(t, s, store.Ref{Name: "m"})
@@ -101,7 +101,7 @@ func TestAdoptByLink(t *testing.T) {
 	}
 }
 
-// On another disk the manifest refers to the file.
+// If the store is on another disk, the manifest refers to the file.
 func TestAdoptByReference(t *testing.T) {
 	s, home := open(t)
 	other := ramDir(t)
@@ -125,7 +125,7 @@ func TestAdoptByReference(t *testing.T) {
 	if got := content(t, m); got[0] != string(o.data) || phases != "CheckingLocal" || m.Path != o.file || m.Digest != digestOf(o.data) {
 		t.Errorf("%s, %+v", phases, m)
 	}
-	// Other content is noticed, and the same content moved to the same place is right.
+	// Changed content is noticed. The model is usable again once the file has its old content.
 	write(t, o.file, strings.Repeat("x", len(o.data)))
 	if _, err := s.Ensure(t.Context(), store.Ref{Name: "m"}, nil); err == nil || !strings.Contains(err.Error(), o.file) {
 		t.Errorf("%v", err)
@@ -156,8 +156,8 @@ func TestAdoptByReference(t *testing.T) {
 	}
 }
 
-// Content that changes between its hash and the clone or the link is refused, although its size
-// and its time are as before.
+// Content that changes between the hash and the clone or link is refused, even if the size and the
+// modification time stay the same.
 func TestAdoptOfAChangedFile(t *testing.T) {
 	for _, at := range []store.OpKind{store.OpClone, store.OpLink} {
 		s, home := open(t)
@@ -184,7 +184,8 @@ func TestAdoptOfAChangedFile(t *testing.T) {
 	}
 }
 
-// A path that leads over a link is refused: where it leads may not be where the caller looked.
+// A path that leads over a link is refused: the link may lead to another file than when the caller
+// resolved the path.
 func TestAdoptOverALink(t *testing.T) {
 	s, _ := open(t)
 	o := newTool(t, t.TempDir())

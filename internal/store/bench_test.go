@@ -15,9 +15,9 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// BenchmarkWritePath copies a file of 1 GB into the store, and beside it as cp, sync and
-// sha256sum do, in turns. The metric is the speed of the store as a share of theirs; 0.9 is to
-// be reached. With -short the file has 128 MB.
+// BenchmarkWritePath copies a file of 1 GB into the store, alternating with a copy as cp, sync and
+// sha256sum do it. The metric is the speed of the store divided by that of the other copy; the aim
+// is 0.9. With -short the file has 128 MB.
 func BenchmarkWritePath(b *testing.B) {
 	size := int64(1e9)
 	if testing.Short() {
@@ -65,8 +65,8 @@ func BenchmarkWritePath(b *testing.B) {
 	b.ReportMetric(theirs.Seconds()/ours.Seconds(), "of-cp+sync+sha256sum")
 }
 
-// BenchmarkVerifiedModel opens a model of 300 MB that was verified before, as the start of a
-// daemon does. It is not hashed; 5 ms are to be kept.
+// BenchmarkVerifiedModel opens a model of 300 MB that was verified before, as the daemon does at
+// its start. The model is not hashed; the aim is 5 ms.
 func BenchmarkVerifiedModel(b *testing.B) {
 	dir := b.TempDir()
 	file := filepath.Join(dir, "model.gguf")

@@ -5,7 +5,8 @@ import (
 	"path/filepath"
 )
 
-// BlobPath is the path of a blob, whether it exists or not. It is empty if digest is not a SHA-256.
+// BlobPath returns the path of a blob, whether it exists or not. It is empty if digest is not a
+// SHA-256.
 func (s *Store) BlobPath(digest string) string {
 	if !isDigest(digest) {
 		return ""
@@ -13,8 +14,8 @@ func (s *Store) BlobPath(digest string) string {
 	return filepath.Join(s.Home, filepath.FromSlash(blobPath(digest)))
 }
 
-// Blob returns a blob of the store without reading it; [Store.Have] also checks its digest. If there
-// is none, the error wraps [fs.ErrNotExist].
+// Blob returns a blob of the store without reading it; [Store.Have] also checks its digest. If
+// there is none, the error wraps [fs.ErrNotExist].
 func (s *Store) Blob(digest string) (Blob, error) {
 	digest, err := ParseDigest(digest)
 	if err != nil {
@@ -49,7 +50,7 @@ func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 	if err != nil {
 		return Blob{}, nil, err
 	}
-	blob, err := s.Blob(digest) // it may have been removed before the lock was taken
+	blob, err := s.Blob(digest) // it may be gone since the look above
 	if err != nil {
 		lock.Release()
 		return Blob{}, nil, err
@@ -58,7 +59,7 @@ func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 }
 
 // Present reports whether all parts of a model exist and are not known to be damaged. It reads no
-// content, and ignores companions.
+// content, and does not look at companions.
 func (s *Store) Present(m *Manifest) bool {
 	d, err := s.open(false)
 	if err != nil {

@@ -27,8 +27,8 @@ func (i *Ingest) saveDurable(always bool) error {
 	return nil
 }
 
-// writeDurable writes a state, unless bytes were dropped or replaced since it was taken: it would
-// claim bytes that are gone. The lock saving orders it before or after a reset.
+// writeDurable writes a state, unless bytes were dropped or replaced since the state was taken: it
+// would claim bytes that are gone. The lock saving keeps a reset from happening meanwhile.
 func (i *Ingest) writeDurable(s *state, resets int) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()

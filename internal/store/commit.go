@@ -35,7 +35,8 @@ func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 // maxRehashes bounds how often the content is hashed again because another program changed it.
 const maxRehashes = 3
 
-// finish waits until all bytes are hashed, and compares the digest.
+// finish waits until all bytes are hashed. It returns their digest, or an error if it is not the
+// expected one.
 func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	i.mu.Lock()
 	if i.state.Total == 0 {
@@ -93,7 +94,7 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 		if err := i.noteFile(); err != nil {
 			return false, err
 		}
-		i.unsynced++ // the size has to be synced, too
+		i.unsynced++ // the size must be synced as well
 	}
 	if !i.suspicious {
 		return false, nil
@@ -112,11 +113,12 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 	return true, nil
 }
 
-// publish turns the data into a blob, unless another ingest has committed the same content.
+// publish makes the data a blob, unless another ingest has committed the same content.
 func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	blob := Blob{digest, i.state.Total, i.disk.path(blobPath(digest))}
 	if digest != i.ref {
-		// The content may already be a blob, committed by an ingest of another name, and in use.
+		// The content may already be a blob, and in use: an ingest of another name has committed
+		// it.
 		if there, err := i.store.Have(ctx, digest, nil); err != nil {
 			return Blob{}, err
 		} else if there {
@@ -131,7 +133,8 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 		defer lock.Release()
 	}
 	i.stop()
-	// Sync in any case: an earlier process may have written without a sync.
+	// Sync even if this process has written nothing: an earlier process may have written without a
+	// sync.
 	if err := i.saveDurable(true); err != nil {
 		return Blob{}, err
 	}
@@ -148,8 +151,8 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	return blob, i.confirm(ctx, digest, exposed)
 }
 
-// place renames the data to the path of its blob. It reports whether other users were able to
-// write to it.
+// place renames the data to the path of its blob. It reports as exposed whether other users were
+// able to write to it.
 func (i *Ingest) place(digest string) (exposed bool, err error) {
 	info, err := i.file.Stat()
 	if err != nil {
@@ -210,9 +213,9 @@ func (i *Ingest) end() error {
 	return i.closeFile()
 }
 
-// Have reports whether the store has a blob with that digest. A damaged blob is moved to the
-// quarantine, and counts as absent. A blob is read only if it is not known to be unchanged since
-// it was verified. Phases are reported to phase, which may be nil.
+// Have reports whether the store has a blob with the given digest. A damaged blob is moved to the
+// quarantine, and counts as absent. A blob that is unchanged since it was verified is not read.
+// Phases are reported to phase, which may be nil.
 func (s *Store) Have(ctx context.Context, digest string, phase func(Phase)) (bool, error) {
 	digest, err := ParseDigest(digest)
 	if err != nil {
@@ -232,8 +235,8 @@ func (s *Store) Have(ctx context.Context, digest string, phase func(Phase)) (boo
 	return there, err
 }
 
-// check is Have in an open folder. If it moved the blob to the quarantine, it returns the record.
-// held means that the caller holds the exclusive lock of the digest.
+// check does the work of Have in an open folder. If it moved the blob to the quarantine, it returns
+// the record. held means that the caller holds the exclusive lock of the digest.
 func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, phase func(Phase)) (there bool, bad *Quarantined, err error) {
 	for range maxLockTries {
 		f, info, err := d.open(blobPath(digest), os.O_RDONLY)
@@ -263,10 +266,10 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 	return false, nil, fmt.Errorf("check %s: others keep replacing it", d.path(blobPath(digest)))
 }
 
-// expel moves a damaged blob to the quarantine if its path still has the file that was hashed;
-// else it reports replaced. A shared lock, which users of the blob may hold, too, keeps a writer
-// from renaming a good blob to that path meanwhile. If a writer holds the lock, expel does
-// nothing: the writer will find the damage itself.
+// expel moves a damaged blob to the quarantine if the file at its path is still the one that was
+// hashed; otherwise it reports replaced. A shared lock, which users of the blob may hold as well,
+// keeps a writer from renaming a good blob to that path meanwhile. If a writer holds the lock,
+// expel does nothing: the writer will find the damage itself.
 func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {
 	name := blobPath(q.Expected)
 	if !held {

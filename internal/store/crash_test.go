@@ -20,23 +20,23 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A disk is a model of a file system with a volatile cache, fed with the changes of a store. A
-// sync of a file makes its content durable, and a sync of a folder its entries; after a power
-// cut anything else may be there or not, in any combination. Real file systems are kinder.
+// A disk is a model of a file system with a volatile cache. It is given the changes of a store. A
+// sync of a file makes its content durable, and a sync of a folder makes its entries durable; any
+// other change may be lost in a power cut, or not, in any combination. Real file systems lose less.
 type disk struct {
-	names   map[string]*file // present entries by path; a folder is a file, too
+	names   map[string]*file // present entries by path, including folders
 	durable map[string]*file
-	pending []change // of entries, not synced
+	pending []change // changes of entries that are not synced
 }
 
-// A file has its content at the last sync, and the changes since.
+// A file is its content at the last sync, and the writes since then.
 type file struct {
 	dir    bool
 	synced []byte
 	writes []func([]byte) []byte
 }
 
-// A change of entries in one folder: nil removes.
+// A change is a change of entries in one folder; a nil file means that the entry is removed.
 type change struct {
 	folder  string
 	entries map[string]*file
@@ -57,7 +57,7 @@ func (d *disk) change(entries map[string]*file) {
 		byFolder[folder][name] = f
 		apply(d.names, name, f)
 	}
-	for folder, entries := range byFolder { // a rename within a folder is one change, else two
+	for folder, entries := range byFolder { // a rename within a folder is one change, any other two
 		d.pending = append(d.pending, change{folder, entries})
 	}
 }
@@ -70,7 +70,7 @@ func apply(names map[string]*file, name string, f *file) {
 	}
 }
 
-// do applies a change of the store.
+// do applies a change that a store has made.
 func (d *disk) do(op store.Op) {
 	f := d.names[op.Path]
 	switch op.Kind {
@@ -113,11 +113,12 @@ func (d *disk) do(op store.Op) {
 		if f != nil {
 			d.change(map[string]*file{op.Path: nil})
 		}
-	case store.OpChmod, store.OpReserve, store.OpClone, store.OpLink: // no content, or not in these lives
+	case store.OpChmod, store.OpReserve, store.OpClone, store.OpLink: // no content, or not in these tests
 	}
 }
 
-// content returns a file after a power cut. survives decides on each write since the last sync.
+// content returns the content of a file after a power cut. survives decides for each write since
+// the last sync whether it is there.
 func (f *file) content(survives func() bool) []byte {
 	b := f.synced
 	for _, w := range f.writes {
@@ -128,7 +129,8 @@ func (f *file) content(survives func() bool) []byte {
 	return b
 }
 
-// crash writes the files and folders after a power cut to dir.
+// crash writes to dir the files and folders that are there after a power cut. entry decides for
+// each change of entries whether it survives, data for each write.
 func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 	t.Helper()
 	names := maps.Clone(d.durable)
@@ -157,7 +159,8 @@ func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 	}
 }
 
-// ramDir is a folder in memory where there is one: syncs cost nothing there.
+// ramDir returns a new folder in memory, where syncs cost nothing, or a temporary folder if there
+// is no file system in memory.
 func ramDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "store-test-")
@@ -168,10 +171,11 @@ func ramDir(t *testing.T) string {
 	return dir
 }
 
-// A life is the actions of a store in the tests of crashes. A step that has returned is a promise.
+// A life is a series of changes to a store, in steps. What a step has finished must survive a
+// crash.
 type life struct {
 	s    *store.Store
-	dir  string            // for files to import
+	dir  string            // the folder of the files to import
 	done func(step string) // called after each step; may be nil
 }
 
@@ -184,7 +188,7 @@ func wantNew() store.Want {
 	return store.Want{SHA256: digestOf(newData), Name: "new", Upstream: store.Upstream{URL: "https://a/new", ETag: `"1"`, Total: int64(len(newData))}}
 }
 
-// run goes through the steps, and returns the first error.
+// run does the steps in order, and returns the first error.
 func (l *life) run() error {
 	for _, step := range []struct {
 		name string
@@ -213,7 +217,7 @@ func (l *life) run() error {
 	return nil
 }
 
-// fill writes the missing ones of the first n bytes, and commits if asked.
+// fill writes the bytes that are missing among the first n, and commits the blob if commit is set.
 func (l *life) fill(w store.Want, data []byte, n int, commit bool) (err error) {
 	in, err := l.s.Begin(w)
 	if err != nil {
@@ -294,7 +298,7 @@ func (l *life) load() error {
 	return err
 }
 
-// present says which models there are after which step, in all cases.
+// present returns the models that must and must not be there after the given steps.
 func present(steps []string) (must, mustNot []string) {
 	for _, s := range steps {
 		switch s {
@@ -311,9 +315,9 @@ func present(steps []string) (must, mustNot []string) {
 	return must, mustNot
 }
 
-// check opens a store after a crash. It fails unless the store opens and every manifest's blob
-// is whole, and the models of finished steps are there. Then it
-// finishes the steps, collects the rest, and looks for strays.
+// check opens a store after a crash. It returns an error unless the blobs of all manifests are
+// whole and the models of the finished steps are there. Then it finishes the steps, collects
+// garbage, and returns an error if any other file is left.
 func check(t *testing.T, dir, boot string, steps []string) error {
 	t.Helper()
 	s := &store.Store{Home: dir, Boot: boot}
@@ -371,7 +375,8 @@ func check(t *testing.T, dir, boot string, steps []string) error {
 
 var writerPID = regexp.MustCompile(`"pid": *[0-9]+`)
 
-// killWriters makes the writers of ingests processes that are gone.
+// killWriters changes the states of ingests so that they name no process as the writer, as if it
+// had been killed.
 func killWriters(t *testing.T, dir string) {
 	t.Helper()
 	states, err := filepath.Glob(filepath.Join(dir, "blobs/sha256/*/.partial-*/state.json"))
@@ -389,7 +394,8 @@ func killWriters(t *testing.T, dir string) {
 	}
 }
 
-// record runs a life and returns its changes, and the number of changes at the end of each step.
+// record runs a life. It returns the changes, and the name of each step by the number of changes at
+// its end.
 func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 	t.Helper()
 	dir := ramDir(t)
@@ -413,7 +419,8 @@ func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 func always() bool { return true }
 func never() bool  { return false }
 
-// Every change of a store's life is followed by power cuts of several kinds, and by a kill.
+// After each change of a life the machine loses power, in several ways, or the process is killed.
+// The store is whole, and the next process can finish the life.
 func TestCrashes(t *testing.T) {
 	ops, steps := record(t)
 	randoms, stride := 2, 1
@@ -474,8 +481,8 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-// Every change fails once, with a full disk or a broken one: the error is returned, and the
-// next process goes on.
+// Each change of a life fails once, with a full disk or a broken one: the life returns the error,
+// and the next process can finish it.
 func TestFailures(t *testing.T) {
 	ops, _ := record(t)
 	failures, stride := []error{errNoSpace, errInputOutput}, 1
@@ -486,8 +493,9 @@ func TestFailures(t *testing.T) {
 		for n := 0; n < len(ops); n += stride {
 			dir := ramDir(t)
 			s := &store.Store{Home: filepath.Join(dir, "models"), Boot: "first"}
-			// Lives differ: the ingest of an import is named by a digest of its random path, which
-			// may fall into a folder that exists. So this life says which change failed.
+			// The number of a change is not the same in each life: the ingest of an import is named
+			// by a digest of its random path, which may fall into a folder that exists. So this
+			// life records which change failed.
 			count, failed := 0, store.Op{}
 			s.Before = func(op store.Op) error {
 				if count++; count == n+1 {

@@ -18,28 +18,28 @@ type OpKind string
 // The kinds of changes. A rename replaces a file at its destination.
 const (
 	OpMkdir    OpKind = "mkdir"
-	OpCreate   OpKind = "create" // of a new file
+	OpCreate   OpKind = "create" // a new file
 	OpWrite    OpKind = "write"
 	OpTruncate OpKind = "truncate"
-	OpReserve  OpKind = "reserve" // of blocks for a file, whose size stays
-	OpSync     OpKind = "sync"    // of a file's content
+	OpReserve  OpKind = "reserve" // blocks for a file, without a change of its size
+	OpSync     OpKind = "sync"    // the content of a file
 	OpSyncDir  OpKind = "sync folder"
 	OpRename   OpKind = "rename"
 	OpChmod    OpKind = "chmod"
 	OpRemove   OpKind = "remove"
-	OpClone    OpKind = "clone" // of a file's content, by the file system
-	OpLink     OpKind = "link"  // of a file from outside
+	OpClone    OpKind = "clone" // the content of a file, by the file system
+	OpLink     OpKind = "link"  // a hard link to a file outside of the store
 )
 
-// An Op is one change that the store is about to make. The fields below Path are set where the
-// kind needs them.
+// An Op is a change that the store is about to make. The fields after Path are set if the kind has
+// them.
 type Op struct {
 	Kind   OpKind
-	Path   string // in the store's folder, with slashes
-	To     string // of a rename
-	Offset int64  // of a write
-	Data   []byte // of a write; not to be kept
-	Size   int64  // of a truncate or a reserve
+	Path   string // relative to the store's folder, with slashes
+	To     string // the new path of a rename
+	Offset int64  // the offset of a write
+	Data   []byte // the bytes of a write; valid only during the call
+	Size   int64  // the size of a truncate or a reserve
 }
 
 // A disk is the folder of a store. Every change goes through one of its methods, and through
@@ -51,7 +51,7 @@ type disk struct {
 
 	lockFile func(f *os.File, shared bool) error // [filelock.File], or a replacement for tests
 
-	mu sync.Mutex // held during a change if before is set, so that it sees them in order
+	mu sync.Mutex // held during a change if before is set, so that before sees them in order
 }
 
 // do calls before and then change.
@@ -74,9 +74,9 @@ func (d *disk) full(err error) error {
 	return err
 }
 
-// Modes of folders and files. In a shared store the group may write, and new entries belong to
-// the group of the store. Files that are only ever replaced by a rename have fileMode even there:
-// so their owner is always the writer of their content.
+// Modes of folders and files. In a shared store the group may write, and new entries belong to the
+// group of the store. Files that are replaced only by a rename have fileMode even there, so that
+// the owner of such a file is always the user who wrote its content.
 const (
 	dirMode        fs.FileMode = 0o755
 	sharedDirMode              = 0o775 | fs.ModeSetgid
@@ -85,7 +85,7 @@ const (
 	blobMode       fs.FileMode = 0o444
 )
 
-// mkdirAll makes a folder and those above it, and syncs the parent of each new one.
+// mkdirAll makes a folder and its missing parents, and syncs the parent of each new folder.
 func (d *disk) mkdirAll(dir string) error {
 	if dir == "." {
 		return nil
@@ -109,7 +109,7 @@ func (d *disk) mkdirAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	if d.shared { // the umask may have removed the group's right
+	if d.shared { // the umask may have removed the group's permission
 		if err := d.chmod(dir, sharedDirMode); err != nil {
 			return err
 		}
@@ -117,8 +117,8 @@ func (d *disk) mkdirAll(dir string) error {
 	return d.syncDir(path.Dir(dir))
 }
 
-// create creates a file, which must not exist. shared is its mode in a shared store, regardless of
-// the umask; else the mode is fileMode.
+// create creates a file, which must not exist. Its mode is fileMode, or shared in a shared store,
+// whatever the umask.
 func (d *disk) create(name string, shared fs.FileMode) (f *os.File, err error) {
 	err = d.do(Op{Kind: OpCreate, Path: name}, func() error {
 		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
@@ -195,7 +195,7 @@ func (d *disk) chmod(name string, mode fs.FileMode) error {
 	return d.do(Op{Kind: OpChmod, Path: name}, func() error { return d.root.Chmod(name, mode) })
 }
 
-// remove removes a file or an empty folder. It returns nil if there is none.
+// remove removes a file or an empty folder. It returns nil if it does not exist.
 func (d *disk) remove(name string) error {
 	err := d.do(Op{Kind: OpRemove, Path: name}, func() error { return d.root.Remove(name) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -229,7 +229,7 @@ func (d *disk) readDir(dir string) ([]fs.DirEntry, error) {
 
 // replace writes a temporary file and renames it to name. If durable is set, the content is synced
 // before the rename, and the folder after it: a power cut leaves the old file or the new one.
-// shared is the mode in a shared store.
+// shared is the mode of the file in a shared store.
 func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable bool) (err error) {
 	temp := path.Join(path.Dir(name), tempPrefix(name)+rand.Text()[:8])
 	f, err := d.create(temp, shared)
@@ -257,11 +257,11 @@ func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable boo
 	return nil
 }
 
-// tempPrefix is the begin of the names of replace's temporary files.
+// tempPrefix returns the beginning of the names that replace gives to its temporary files.
 func tempPrefix(name string) string { return "." + path.Base(name) + "." }
 
-// removeTemps removes the temporary files of processes that were killed while they replaced a file.
-// The caller must be its only writer.
+// removeTemps removes the temporary files of processes that were killed while they replaced the
+// file. The caller must be the only writer of the file.
 func (d *disk) removeTemps(name string) error {
 	entries, err := d.readDir(path.Dir(name))
 	if err != nil {
@@ -277,7 +277,7 @@ func (d *disk) removeTemps(name string) error {
 	return nil
 }
 
-// readFile reads a file of at most limit bytes.
+// readFile reads a file. It returns an error if the file has more than limit bytes.
 func (d *disk) readFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	f, info, err := d.open(name, os.O_RDONLY)
 	if err != nil {

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// The rules of ranges, for their tests, the identity of a file for forged ones, and the save of a
-// durable state at a given time.
+// Functions on ranges, the identity of a file, and the save of a durable state at a chosen time.
 var (
 	Insert     = insert
 	Clip       = clip
@@ -18,5 +17,5 @@ func (i *Ingest) SaveDurable() error { return i.saveDurable(false) }
 
 func (id Identity) IsFresh(now time.Time) bool { return id.isFresh(now) }
 
-// SetLocks replaces the file locks of a store that is not open yet.
+// SetLocks replaces the file locks of the store. It must be called before the store is used.
 func (s *Store) SetLocks(lock func(f *os.File, shared bool) error) { s.lockFile = lock }

@@ -72,10 +72,10 @@ func marshal(h hash.Hash) ([]byte, error) {
 	return m.MarshalBinary()
 }
 
-// settleTime bounds how long Close waits for the hash.
+// settleTime bounds the time that Close waits for the hash.
 const settleTime = time.Second
 
-// settle waits until the first end bytes are hashed, for at most settleTime.
+// settle waits until the first end bytes are hashed, but at most for settleTime.
 func (i *Ingest) settle(end int64) {
 	expired := false
 	timer := time.AfterFunc(settleTime, func() {

@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// forge writes an unfinished blob whose state claims that all its bytes are there and were
-// hashed as the genuine ones, although they are others.
+// forge writes an unfinished blob with the bytes evil. Its state claims that all bytes are there,
+// and has the hash of the bytes genuine.
 func forge(t *testing.T, home string, genuine, evil []byte) (data, state string) {
 	t.Helper()
 	digest := digestOf(genuine)
@@ -31,7 +31,7 @@ func forge(t *testing.T, home string, genuine, evil []byte) (data, state string)
 	return data, state
 }
 
-// claim writes the state of a forged blob, after the last change of its data.
+// claim writes the state of a forged blob. It is called after the last change of the data.
 func claim(t *testing.T, data, state string, genuine []byte) {
 	t.Helper()
 	h := sha256.New()
@@ -61,12 +61,12 @@ func claim(t *testing.T, data, state string, genuine []byte) {
 	}
 }
 
-// The hash that a state claims counts only if no other user can have written the state or the
-// data: bytes are hashed again otherwise.
+// The hash in a state is used only if no other user can have written the state or the data.
+// Otherwise the bytes are hashed again.
 func TestForgedState(t *testing.T) {
 	genuine, evil := []byte("genuine bytes"), []byte("evil bytes !!")
 	for name, test := range map[string]struct {
-		dataOwner, stateOwner int // an offset of the own user
+		dataOwner, stateOwner int // added to the uid of this process
 		stateMode             os.FileMode
 		believed              bool
 	}{
@@ -74,7 +74,7 @@ func TestForgedState(t *testing.T) {
 		"whose state is another user's": {0, 1, 0o644, false},
 		"whose data is another user's":  {1, 0, 0o644, false},
 		"whose state others can write":  {0, 0, 0o664, false},
-		"of the own user":               {0, 0, 0o644, true}, // the forgery itself is good
+		"of the own user":               {0, 0, 0o644, true}, // shows that the forged state is accepted as such
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.dataOwner+test.stateOwner > 0 && os.Getuid() != 0 {
@@ -102,8 +102,8 @@ func TestForgedState(t *testing.T) {
 	}
 }
 
-// Content without an expected digest is resumed only from a state that no other user can have
-// written: nothing else would tell that the bytes are right.
+// Without an expected digest an ingest is resumed only if no other user can have written its state:
+// nothing else would reveal wrong bytes.
 func TestForgedStateWithoutDigest(t *testing.T) {
 	s, home := open(t)
 	w := store.Want{Upstream: store.Upstream{URL: "https://a/b"}}
@@ -126,7 +126,8 @@ func TestForgedStateWithoutDigest(t *testing.T) {
 	}
 }
 
-// A member of the group cannot change content between its hash and its place.
+// In a shared store, a change of the content by a member of the group between the hash and the
+// rename is found.
 func TestSharedStoreHashesWhatItPublished(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "models")
 	if err := errors.Join(os.Mkdir(home, 0o755), os.Chmod(home, 0o775|os.ModeSetgid)); err != nil {
@@ -157,7 +158,7 @@ func TestSharedStoreHashesWhatItPublished(t *testing.T) {
 	}
 }
 
-// Another program of the same user may write between the last look and the rename.
+// A change by another program of the same user between the last comparison and the rename is found.
 func TestChangeBeforeTheRename(t *testing.T) {
 	s, home := open(t)
 	s.Before = func(op store.Op) error {
@@ -174,7 +175,8 @@ func TestChangeBeforeTheRename(t *testing.T) {
 	}
 }
 
-// A folder of the user's primary group that the group can write is shared, too.
+// A store is shared if its folder is writable for the group, even if that is the user's primary
+// group.
 func TestStoreOfThePrimaryGroup(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "models")
 	if err := errors.Join(os.Mkdir(home, 0o755), os.Chmod(home, 0o775)); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// tmpfs mounts a small disk.
+// tmpfs mounts a file system of size bytes in memory, and returns its folder.
 func tmpfs(t *testing.T, size int, options string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -29,7 +29,8 @@ func tmpfs(t *testing.T, size int, options string) string {
 	return dir
 }
 
-// A disk that fills at any point loses nothing: with room the ingest goes on.
+// If the disk is full at any point of an ingest, no synced byte is lost, and the ingest can be
+// finished once there is space.
 func TestDiskFills(t *testing.T) {
 	data := random(1<<20, 30)
 	w := store.Want{SHA256: digestOf(data), Upstream: store.Upstream{URL: "https://a/b", Total: int64(len(data))}}
@@ -86,7 +87,8 @@ func TestDiskFills(t *testing.T) {
 	}
 }
 
-// An import into a disk with too little room says so and leaves nothing; with room it succeeds.
+// An import to a disk with too little space returns an error and leaves no file. Once there is
+// space, it succeeds.
 func TestImportIntoAFullDisk(t *testing.T) {
 	const disk = 80 << 20
 	dir := tmpfs(t, disk, "")
@@ -133,7 +135,8 @@ func TestImportIntoAFullDisk(t *testing.T) {
 	}
 }
 
-// A full disk is named before the first byte, with both numbers.
+// Reserve reports too little space before the first byte is written, with the needed and the free
+// bytes.
 func TestNoSpace(t *testing.T) {
 	dir := tmpfs(t, 80<<20, "")
 	s := &store.Store{Home: filepath.Join(dir, "models")}
@@ -166,7 +169,8 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
-// From a store on a read-only disk models are used; changes are refused with a way out.
+// Models can be used from a store on a read-only disk. Changes are refused with an error that says
+// how to use another folder.
 func TestReadOnlyStore(t *testing.T) {
 	dir := tmpfs(t, 8<<20, "")
 	home := filepath.Join(dir, "models")

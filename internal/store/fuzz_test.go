@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Whatever other programs write in the place of a manifest, a state or a record, the store
-// opens, and a model of it is whole or refused.
+// Whatever other programs write in place of a manifest, a state or a record, the store opens, and
+// its model is whole or refused.
 func FuzzFilesOfOthers(f *testing.F) {
 	hex := sum("x")
 	f.Add(`{"schema_version":1,"name":"m","format":"gguf","blob":"sha256:` + hex + `","size_bytes":1}`)
@@ -53,7 +53,7 @@ func FuzzFilesOfOthers(f *testing.F) {
 		}
 		i, err := s.Begin(store.Want{SHA256: hex})
 		if err != nil {
-			if !strings.Contains(err.Error(), "being written") { // by a process that lives
+			if !strings.Contains(err.Error(), "being written") { // by a running process
 				t.Error(err)
 			}
 			return

@@ -13,14 +13,14 @@ import (
 
 // Minimum ages of files that GC removes.
 const (
-	gcBlobAge       = time.Hour          // its manifest may be about to be written
-	gcIngestAge     = 7 * 24 * time.Hour // it may be resumed
+	gcBlobAge       = time.Hour          // a writer may be about to write its manifest
+	gcIngestAge     = 7 * 24 * time.Hour // a process may resume it
 	gcQuarantineAge = 7 * 24 * time.Hour // an operator may want to look at it
 )
 
 // GCOptions are the options of a collection.
 type GCOptions struct {
-	Spare  func(digest string) bool // reports blobs to keep although no manifest names them; may be nil
+	Spare  func(digest string) bool // reports whether a blob without a manifest is kept; may be nil
 	DryRun bool                     // removes nothing
 	Now    time.Time                // zero means the present
 }
@@ -34,9 +34,9 @@ type Removed struct {
 
 // GC removes blobs that no manifest names, once they are an hour old; unfinished ingests and
 // quarantined content that are a week old; and temporary files of killed processes. Blobs in use
-// are kept. If a manifest cannot be read, all blobs are kept, because it may name them, and
-// problems says so. If a file cannot be removed, GC goes on with the others; the error names
-// each such file.
+// are kept. If a manifest cannot be read, all blobs are kept, because it may name any of them, and
+// problems lists that manifest. If a file cannot be removed, GC goes on with the others; the error
+// names each such file.
 func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problems []Problem, err error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -74,15 +74,15 @@ type collection struct {
 	GCOptions
 	store *Store
 	disk  *disk
-	// blocked means that no blob may be removed, because a manifest cannot be read.
+	// blocked means that no blob may be removed, because some manifest cannot be read.
 	blocked  bool
 	removed  []Removed
 	problems []Problem
 	failed   []error // one for each file that could not be removed
 }
 
-// skip records the error of one file, and returns nil so that the collection goes on. An error
-// that every file would have, such as a read-only disk, is returned.
+// skip records the error of one file, and returns nil, so that the collection goes on. It returns
+// an error that every file would have, such as that of a read-only disk.
 func (c *collection) skip(err error) error {
 	if err == nil || errors.Is(err, syscall.EROFS) {
 		return err
@@ -91,7 +91,7 @@ func (c *collection) skip(err error) error {
 	return nil
 }
 
-// damaged reports whether any manifest cannot be read, and adds each to the problems.
+// damaged reports whether a manifest cannot be read, and adds each such manifest to the problems.
 func (c *collection) damaged() (bool, error) {
 	_, problems, err := c.disk.manifests()
 	for _, p := range problems {
@@ -100,7 +100,7 @@ func (c *collection) damaged() (bool, error) {
 	return len(problems) > 0, err
 }
 
-// shards visits the folders of blobs.
+// shards visits the folders that hold blobs and ingests.
 func (c *collection) shards() error {
 	shards, err := c.disk.readDir(blobsDir)
 	if err != nil {
@@ -122,7 +122,7 @@ func (c *collection) shards() error {
 	return nil
 }
 
-// shard removes one blob or ingest if it is unneeded.
+// shard removes a blob or an ingest if it is not needed.
 func (c *collection) shard(dir, leaf string) error {
 	ref, partial := strings.CutPrefix(leaf, partialPrefix)
 	if !isDigest(ref) {
@@ -133,7 +133,7 @@ func (c *collection) shard(dir, leaf string) error {
 	}
 	u := c.disk.unfinished(path.Join(dir, leaf), ref)
 	age := gcIngestAge
-	if u.allocated == 0 && u.Done == 0 { // an empty folder left by a commit
+	if u.allocated == 0 && u.Done == 0 { // an empty folder that a commit has left
 		age = gcBlobAge
 	}
 	if c.Now.Sub(u.Touched) < age {
@@ -145,7 +145,7 @@ func (c *collection) shard(dir, leaf string) error {
 }
 
 // blob removes a blob that no manifest names. It reads the manifests again once it holds the lock,
-// since writers of manifests hold it, too.
+// since writers of manifests hold that lock as well.
 func (c *collection) blob(digest string) error {
 	if c.blocked || c.Spare != nil && c.Spare(digest) {
 		return nil
@@ -176,8 +176,8 @@ func (c *collection) blob(digest string) error {
 	})
 }
 
-// locked calls act under the lock of a blob or an ingest. If a process holds the lock, it does
-// nothing.
+// locked calls act while it holds the lock of a blob or an ingest. If another process holds the
+// lock, it does not call act, and returns nil.
 func (c *collection) locked(ref string, act func() error) error {
 	if c.DryRun {
 		if _, used := c.disk.user(ref); used || c.disk.isHeld(ref) {
@@ -227,7 +227,7 @@ func (c *collection) imports() error {
 	return c.old(locksDir, "unfinished import", gcIngestAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".import-") })
 }
 
-// old removes the matching files of a folder that have not been written to for that time.
+// old removes the files of a folder that match and were not written to for at least age.
 func (c *collection) old(dir, what string, age time.Duration, match func(leaf string) bool) error {
 	entries, err := c.disk.readDir(dir)
 	if err != nil {
@@ -246,7 +246,7 @@ func (c *collection) old(dir, what string, age time.Duration, match func(leaf st
 	return nil
 }
 
-// namesOf returns the names of the models whose manifests name a blob.
+// namesOf returns the names of the models whose manifests name the blob.
 func (d *disk) namesOf(digest string) ([]string, error) {
 	manifests, _, err := d.manifests()
 	if err != nil {

@@ -13,8 +13,9 @@ import (
 // errNoHome is the error for a model by name while no folder of models is configured.
 var errNoHome = errors.New("no folder of models is configured")
 
-// open returns the store's folder, which it opens on the first call. With write it creates the
-// folder and its subfolders; without, a missing folder is an error that wraps [fs.ErrNotExist].
+// open returns the store's folder, which it opens on the first call. If write is set, it creates
+// the folder and its subfolders; otherwise a missing folder is an error that wraps
+// [fs.ErrNotExist].
 func (s *Store) open(write bool) (*disk, error) {
 	if s.Home == "" {
 		return nil, errNoHome
@@ -73,14 +74,14 @@ func makeHome(home string) error {
 		return err
 	}
 	for _, dir := range made {
-		if err := syncFolder(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // the user may lack access to a parent
+		if err := syncFolder(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // the user may have no access to a parent
 			return err
 		}
 	}
 	return nil
 }
 
-// syncFolder syncs the entries of a folder outside of a store.
+// syncFolder syncs the entries of a folder that is not part of an open store.
 func syncFolder(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -106,7 +107,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// judge returns an error for a folder in which every user can replace files. The digest of a
+// judge returns an error if every user can replace files in a folder of the store. The digest of a
 // model comes from its manifest, so write access to manifests is write access to models.
 func (d *disk) judge(dir string) error {
 	info, err := d.root.Stat(dir)
@@ -119,7 +120,8 @@ func (d *disk) judge(dir string) error {
 	return nil
 }
 
-// unwritable adds to an error that the store cannot be changed, and which uses still work.
+// unwritable adds to the error of a change which uses of the store still work, and what an operator
+// can do.
 func (s *Store) unwritable(err error) error {
 	switch {
 	case isReadOnly(err):

@@ -2,8 +2,8 @@ package store
 
 import "os"
 
-// An Identity tells states of a file's content apart: equal identities mean an unchanged file.
-// Programs cannot set ctime. A field that the platform does not report is 0.
+// An Identity is the state of a file: if it is unchanged, the content is unchanged. Programs cannot
+// set ctime. A field that the platform does not report is 0.
 type Identity struct {
 	Dev   uint64 `json:"dev"`
 	Ino   uint64 `json:"ino"`
@@ -18,5 +18,5 @@ func identityOf(info os.FileInfo) Identity {
 	return id
 }
 
-// sameFile reports whether both are states of one file.
+// sameFile reports whether both identities are of one file, whatever its state.
 func (id Identity) sameFile(other Identity) bool { return id.Dev == other.Dev && id.Ino == other.Ino }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// links is the number of names that a file has.
+// links returns the number of names that a file has.
 func links(info os.FileInfo) uint64 {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return uint64(stat.Nlink) //nolint:unconvert // its type differs between platforms

@@ -20,26 +20,26 @@ import (
 
 // An Import describes a model to import.
 type Import struct {
-	Path       string // of the file; of a split model, its first part
+	Path       string // the file; of a split model, the first part
 	Name       string // empty means [NameOf] the file
-	SHA256     string // expected, of a model of one file; empty means any
+	SHA256     string // expected digest of a model of one file; empty means any
 	ProducedBy string // for the manifest
 }
 
-// An Imported is the outcome of an import.
+// An Imported is the result of an import.
 type Imported struct {
 	Manifest *Manifest
-	Path     string // of the blob, or of the first part
+	Path     string // path of the blob, or of the blob of the first part
 	Warning  string // empty if there is none
 }
 
-// localImport is the registry of imported models.
+// localImport is the registry in the manifests of imported models.
 const localImport = "local-import"
 
-// Import copies a file of this machine, or all parts of a split model, into the store under a
-// name. The copy is read back and compared with the file, which is not changed. Content that the
-// store already has is not copied again. After an error the store is as it was before. progress,
-// which may be nil, gets the bytes of all parts.
+// Import copies a file of this machine, or all parts of a split model, into the store under a name.
+// Each copy is read back and compared with the file, which is not changed. Content that the store
+// already has is not copied again. After an error the store is as it was before. progress, which
+// may be nil, gets the number of bytes of all parts.
 func (s *Store) Import(ctx context.Context, im Import, progress func(done, total int64)) (*Imported, error) {
 	im, err := im.check()
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if c.total, err = sizeOfAll(files.Files); err != nil {
 		return nil, err
 	}
-	// Without a copy: refuse a name that belongs to another model.
+	// Refuse a name that belongs to another model before any byte is copied.
 	old, err := s.Manifest(im.Name)
 	if err != nil {
 		old = nil
@@ -98,7 +98,7 @@ func sizeOfAll(files []*os.File) (total int64, err error) {
 	return total, nil
 }
 
-// manifestOf is the manifest of an import.
+// manifestOf returns the manifest of an imported model.
 func manifestOf(im Import, blobs []Blob) *Manifest {
 	m := &Manifest{
 		Name: im.Name, ProducedBy: im.ProducedBy,
@@ -113,7 +113,7 @@ func manifestOf(im Import, blobs []Blob) *Manifest {
 	return m
 }
 
-// check fills in the defaults.
+// check returns the import with defaults filled in, or an error if a field is not valid.
 func (im Import) check() (Import, error) {
 	var err error
 	if im.Name == "" {
@@ -133,7 +133,7 @@ func (im Import) check() (Import, error) {
 	return im, err
 }
 
-// openParts opens a file, or all parts of a split model by its first part.
+// openParts opens a model of one file, or all parts of a split model, given its first part.
 func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	stem := filepath.Base(path)
 	if match := anyPart.FindStringSubmatch(stem[:len(stem)-len(filepath.Ext(stem))]); match != nil && match[2] != "00001" {
@@ -142,8 +142,8 @@ func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	return s.openFiles(ctx, path)
 }
 
-// headerOf reads the header of a model for its manifest. An unreadable header yields a warning, not
-// an error: other programs may be able to use the file.
+// headerOf reads the header of a model for its manifest. If the header cannot be read, it returns a
+// warning, not an error: other programs may be able to use the file.
 func headerOf(f *os.File, parts int) (*Header, string) {
 	info, err := f.Stat()
 	if err != nil {
@@ -163,7 +163,7 @@ func headerOf(f *os.File, parts int) (*Header, string) {
 	return &Header{printable.Text(h.Arch), h.Quant, clampInt(h.NCtx), clampInt(h.NVocab)}, warning
 }
 
-// clampInt bounds a number of an untrusted header to 2^53, up to which JSON readers are exact.
+// clampInt limits a number of an untrusted header to 2^53, up to which JSON readers are exact.
 func clampInt(n uint64) int64 { return int64(min(n, 1<<53)) }
 
 // copying is the state of one import.
@@ -175,8 +175,8 @@ type copying struct {
 	blobs       []string // digests of the blobs that this import has added
 }
 
-// all makes blobs of all files. old is the present manifest of the name, or nil; files with other
-// digests than its blobs are refused.
+// all makes a blob of each file. old is the present manifest of the name, or nil; a file whose
+// digest differs from that of old's blob is refused.
 func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
 	var blobs []Blob
 	for n, f := range files {
@@ -196,8 +196,8 @@ func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im I
 	return blobs, nil
 }
 
-// file makes a blob of a file, unless the store has it. taken is the digest that belongs to the
-// name at present, or empty; a file with another digest is not copied.
+// file makes a blob of a file, unless the store has it already. taken is the digest of the blob
+// that the name has at present, or empty; a file with another digest is not copied.
 func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import) (Blob, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -233,7 +233,7 @@ func mismatchOf(want, got string) error {
 	return fmt.Errorf("SHA-256 mismatch: expected %s, file is %s (nothing imported)", want, got)
 }
 
-// copy copies a file by way of an ingest, which reads the copy back and hashes it.
+// copy copies a file to an ingest, which reads the copy back and hashes it.
 func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
 	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
 	if _, present := errors.AsType[*PresentError](err); present {
@@ -293,7 +293,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 // copyChunk is the size of one read in bytes.
 const copyChunk = 1 << 20
 
-// stream copies everything, and hashes a chunk while it reads the next.
+// stream copies all bytes to the ingest, and hashes one chunk while it reads the next.
 func (c *copying) stream(ctx context.Context, in *Ingest, from io.Reader, h hash.Hash) error {
 	buffers := [2][]byte{make([]byte, copyChunk), make([]byte, copyChunk)}
 	hashed := make(chan struct{}, 1)

@@ -95,7 +95,7 @@ func link(t *testing.T, file string) string {
 	return name
 }
 
-// A refused import leaves nothing in the store.
+// A refused import leaves no file in the store.
 func TestImportIsRefused(t *testing.T) {
 	s, home := open(t)
 	dir := t.TempDir()
@@ -169,7 +169,8 @@ func TestImportIsRefused(t *testing.T) {
 	})
 }
 
-// Files with the names of parts that are whole models are stored with a warning.
+// Files that are named like parts of a split model, but are whole models, are imported with a
+// warning.
 func TestImportOfPartsThatAreNone(t *testing.T) {
 	s, _ := open(t)
 	dir := t.TempDir()
@@ -210,7 +211,7 @@ func TestImportOfASplitModel(t *testing.T) {
 	if got := tree(t, home); len(got) != 4 {
 		t.Errorf("%q", got)
 	}
-	// A part without the others, by its own header.
+	// A single part of a split model, which only its header shows, is imported with a warning.
 	lone := filepath.Join(dir, "lone.gguf")
 	modelFile(t, lone, 0, 3)
 	if got, err := s.Import(t.Context(), store.Import{Path: lone}, nil); err != nil || !strings.Contains(got.Warning, "3 parts") {

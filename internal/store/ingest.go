@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// Bounds between two writes of an ingest's state.
+// How often the state of an ingest is written, and other limits.
 const (
 	checkpointBytes = 8 << 20         // bytes since the last checkpoint, in any range
 	durableBytes    = 256 << 20       // bytes since the last sync
 	durableTime     = 5 * time.Second // since the last sync
-	hashChunk       = 1 << 20         // bytes of one read of the follower
+	hashChunk       = 1 << 20         // bytes that the follower reads at a time
 	foreignTime     = 2 * time.Minute // a writer on another machine counts as dead this long after its last checkpoint
 )
 
@@ -27,10 +27,10 @@ type Want struct {
 	// the hash of the URL, and the blob by the digest of its content.
 	SHA256   string
 	Upstream        // the source; Total may be set later
-	Name     string // of the model, for reports; may be empty
+	Name     string // name of the model, for reports; may be empty
 }
 
-// ref is the name of the ingest: 64 hex digits.
+// ref returns the name of the ingest, 64 hex digits.
 func (w *Want) ref() string {
 	if w.SHA256 != "" {
 		return w.SHA256
@@ -39,7 +39,7 @@ func (w *Want) ref() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// what describes the content, for errors.
+// what returns a description of the content, for errors.
 func (w *Want) what() string {
 	if w.SHA256 != "" {
 		return "blob " + digestPrefix + w.SHA256
@@ -54,21 +54,21 @@ type Blob struct {
 	Path   string // absolute if the store's folder is
 }
 
-// An Ingest is a blob on its way into the store. Bytes are written in any order, from several
-// goroutines. An ingest outlives its process: the next [Store.Begin] of the same blob continues
-// with the bytes on disk.
+// An Ingest is a blob on its way into the store. Several goroutines may write its bytes, in any
+// order. An ingest outlives its process: the next [Store.Begin] of the same blob continues with the
+// bytes on disk.
 //
-// In the background it reads the bytes back and hashes them. It saves its state every 8 MiB, and
-// every 256 MiB or 5 s after a sync. The caller must call Close.
+// In the background the ingest reads the bytes back and hashes them. It saves its state every 8
+// MiB, and, after a sync, every 256 MiB or 5 s. The caller must call Close.
 type Ingest struct {
 	store *Store
 	disk  *disk
 	lock  *Lock
-	ref   string // the digest, or a name instead
+	ref   string // the digest, or the hash of the URL if there is none
 	dir   string // folder of the data and the states
 	file  *os.File
 
-	tasks sync.WaitGroup // the follower and the syncer; they end when stopped is set
+	tasks sync.WaitGroup // the follower and the syncer; they run until stopped is set
 	wake  chan struct{}  // wakes the syncer: a sync is due, or the ingest has stopped
 
 	// saving is held while a state is written, so that an older state never replaces a newer one,
@@ -79,28 +79,29 @@ type Ingest struct {
 	mu         sync.Mutex // guards the fields below
 	changed    *sync.Cond // on mu: bytes were written or hashed, or the ingest stopped
 	state      state
-	resets     int   // counts dropped or replaced bytes: chunks read before are not hashed after
+	resets     int   // counts drops and replacements of bytes: a chunk read before one is not hashed
 	unsaved    int64 // bytes since the last checkpoint
 	unsynced   int64 // bytes since the last sync
-	suspicious bool  // the file was changed since the last write of this ingest
-	resumed    bool  // resumed bytes may have been changed by other programs
-	// firstSum is the digest before all bytes were hashed again. It equals the second digest if
-	// only the times of the file had changed.
+	suspicious bool  // the file was changed by another program since the last write of this ingest
+	resumed    bool  // other programs may have changed the resumed bytes
+	// firstSum is the digest that was computed before all bytes were hashed again. It equals the
+	// second one if only the times of the file had changed.
 	firstSum  string
-	stopped   bool // the background tasks end
+	stopped   bool // ends the background tasks
 	committed bool // committed or quarantined: only the states are left
 	closed    bool
 	err       error // first error of the background tasks
 }
 
-// A PresentError means that the store already has a blob of that digest.
+// A PresentError means that the store already has a blob with this digest.
 type PresentError struct{ Digest string }
 
 func (e *PresentError) Error() string {
 	return "blob " + digestPrefix + e.Digest + " is in the model store already"
 }
 
-// check returns an error if neither a digest nor a URL is given, and normalises the digest.
+// check normalises the digest. It returns an error if the digest is not valid, or if neither a
+// digest nor a URL is given.
 func (w *Want) check() error {
 	if w.SHA256 == "" && w.URL == "" {
 		return errors.New("begin an ingest: neither a digest nor a URL is given")
@@ -116,8 +117,8 @@ func (w *Want) check() error {
 	return nil
 }
 
-// Begin starts or resumes an ingest. If another process writes the same one, the error is a
-// [BusyError], and [Store.Unfinished] has its progress. If the store has the blob, the error is a
+// Begin starts or resumes an ingest. If another process writes the same ingest, the error is a
+// [BusyError]; [Store.Unfinished] shows its progress. If the store has the blob, the error is a
 // [PresentError]: another process may have committed it since the caller looked. [Store.Have] then
 // checks the blob, and moves it to the quarantine if it is damaged.
 func (s *Store) Begin(w Want) (*Ingest, error) {
@@ -181,12 +182,12 @@ func (i *Ingest) Reset(u Upstream) error {
 	return i.Checkpoint()
 }
 
-// drop removes the states, and then the bytes.
+// drop removes the states first, and then the bytes.
 func (i *Ingest) drop(u Upstream) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()
 	i.mu.Lock()
-	i.resets++ // writeDurable discards states taken before
+	i.resets++ // writeDurable discards states that were taken earlier
 	i.state.clear()
 	i.mu.Unlock()
 	if err := i.forget(); err != nil {
@@ -203,21 +204,21 @@ func (i *Ingest) drop(u Upstream) error {
 	return i.noteFile()
 }
 
-// Ranges returns the ranges that have been written, sorted; no two touch.
+// Ranges returns the ranges that have been written, sorted; no two of them touch or overlap.
 func (i *Ingest) Ranges() []Range {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.Clone(i.state.Ranges)
 }
 
-// Done is the number of bytes that have been written.
+// Done returns the number of bytes that have been written.
 func (i *Ingest) Done() int64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return sum(i.state.Ranges)
 }
 
-// Hashed is the number of leading bytes that have been hashed.
+// Hashed returns the number of leading bytes that have been hashed.
 func (i *Ingest) Hashed() int64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -227,8 +228,8 @@ func (i *Ingest) Hashed() int64 {
 // ErrTooLong is the error for a write beyond the total.
 var ErrTooLong = errors.New("more bytes than the announced total")
 
-// WriteAt writes bytes at their offset in the blob. Goroutines may call it concurrently for ranges
-// that do not overlap.
+// WriteAt writes p at offset off of the blob. Goroutines may call it concurrently for ranges that
+// do not overlap.
 func (i *Ingest) WriteAt(p []byte, off int64) (int, error) {
 	due, err := i.writeAt(p, off)
 	if err != nil {
@@ -242,8 +243,8 @@ func (i *Ingest) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// writeAt also reports whether a checkpoint is due. It holds mu throughout, so that a write of
-// another program between two of its own is noticed.
+// writeAt also reports whether a checkpoint is due. It holds mu throughout, so that it notices a
+// write of another program between two writes of this ingest.
 func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -260,7 +261,7 @@ func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	if err := i.compareLocked(); err != nil {
 		return false, err
 	}
-	if off < i.state.Hashed { // replaces hashed bytes: hash again
+	if off < i.state.Hashed { // hashed bytes are replaced: hash all bytes again
 		i.resets++
 		i.state.rehash()
 	}
@@ -329,7 +330,7 @@ func (i *Ingest) Close() error {
 	if closed {
 		return nil
 	}
-	if !committed { // saves the next Begin some hashing
+	if !committed { // the next Begin has less to hash
 		i.settle(end)
 	}
 	i.stop()

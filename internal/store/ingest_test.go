@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// open returns a store in a new folder, and the folder.
+// open returns a store in a new folder, and the path of the folder.
 func open(t *testing.T) (*store.Store, string) {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "models")
@@ -28,7 +28,7 @@ func open(t *testing.T) (*store.Store, string) {
 	return s, home
 }
 
-// random returns n bytes, the same for each seed.
+// random returns n pseudo-random bytes, which depend on the seed only.
 func random(n int, seed byte) []byte {
 	data := make([]byte, n)
 	if _, err := rand.NewChaCha8([32]byte{seed}).Read(data); err != nil {
@@ -71,7 +71,7 @@ func commit(t *testing.T, i *store.Ingest) store.Blob {
 	return b
 }
 
-// put commits data under a name.
+// put commits a blob with the given data, and writes a manifest that gives it the name.
 func put(t *testing.T, s *store.Store, name string, data []byte) store.Blob {
 	t.Helper()
 	i := begin(t, s, store.Want{SHA256: digestOf(data)})
@@ -83,7 +83,7 @@ func put(t *testing.T, s *store.Store, name string, data []byte) store.Blob {
 	return b
 }
 
-// tree lists the files of a folder but locks.
+// tree returns the files below a folder, without the lock files.
 func tree(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -193,7 +193,7 @@ func TestWrongDigestIsQuarantined(t *testing.T) {
 		if err := i.Close(); err != nil {
 			t.Error(err)
 		}
-		again := store.Store{Home: home} // another process
+		again := store.Store{Home: home} // stands for another process
 		if q, err := again.Refused(w.SHA256); (q != nil) != (times == 2) || err != nil {
 			t.Errorf("after %d: %+v, %v", times, q, err)
 		}
@@ -286,7 +286,7 @@ func TestUpstreamChanges(t *testing.T) {
 	commit(t, i)
 }
 
-// Bytes that are written twice are hashed as they are at last.
+// If bytes are written twice, the later ones are hashed.
 func TestBytesAreReplaced(t *testing.T) {
 	s, _ := open(t)
 	i := begin(t, s, store.Want{SHA256: sum("right")})
@@ -298,8 +298,8 @@ func TestBytesAreReplaced(t *testing.T) {
 	commit(t, i)
 }
 
-// After a power cut only synced bytes count, and they are hashed again if others were written
-// since.
+// After a power cut only synced bytes count. They are hashed again if other bytes were written
+// after the sync.
 func TestResumeAfterAPowerCut(t *testing.T) {
 	s, home := open(t)
 	data := random(3<<20, 5)
@@ -319,14 +319,15 @@ func TestResumeAfterAPowerCut(t *testing.T) {
 		killWriters(t, after)
 		next := &store.Store{Home: after, Boot: boot}
 		in := begin(t, next, w)
-		// The file is a copy, with another inode: it counts since the digest is known.
+		// The file is a copy and has another inode. Its bytes count all the same, because the
+		// digest is known.
 		if got := in.Done(); got != want {
 			t.Errorf("boot %q: %d bytes, want %d", boot, got, want)
 		}
 		write1(t, in, data[want:], int(want))
 		commit(t, in)
 	}
-	// Without a digest another file is not trusted.
+	// Without a digest the bytes of a file with another inode do not count.
 	i = begin(t, s, store.Want{Upstream: store.Upstream{URL: "https://a/b"}})
 	write1(t, i, []byte("abc"), 0)
 	if err := i.Close(); err != nil {
@@ -337,7 +338,7 @@ func TestResumeAfterAPowerCut(t *testing.T) {
 	}
 }
 
-// copyOf copies a store.
+// copyOf copies the folder of a store, and returns the path of the copy.
 func copyOf(t *testing.T, home string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "copy")
@@ -347,7 +348,7 @@ func copyOf(t *testing.T, home string) string {
 	return to
 }
 
-// Bytes that were changed while no process was at it are hashed again.
+// Bytes that another program changes between two processes are hashed again.
 func TestChangeBetweenProcesses(t *testing.T) {
 	s, home := open(t)
 	w := store.Want{SHA256: sum("right"), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: 5}}
@@ -370,13 +371,13 @@ func TestChangeBetweenProcesses(t *testing.T) {
 	if err := i.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if q, err := s.Refused(w.SHA256); q != nil || err != nil { // no fault of the source
+	if q, err := s.Refused(w.SHA256); q != nil || err != nil { // the source is not at fault
 		t.Errorf("%+v, %v", q, err)
 	}
 }
 
-// A hash state of another version of the library costs a read, not the bytes. A state that
-// makes no sense costs the bytes.
+// If the state has a hash state of another version of crypto/sha256, the bytes are kept and hashed
+// again. If the state is not valid, the bytes are dropped.
 func TestStrangeStates(t *testing.T) {
 	for name, test := range map[string]struct {
 		old, now string
@@ -423,7 +424,7 @@ func TestStrangeStates(t *testing.T) {
 	}
 }
 
-// gaps returns the ranges between ranges.
+// gaps returns the ranges below size that are not in ranges.
 func gaps(ranges []store.Range, size int64) (all []store.Range) {
 	at := int64(0)
 	for _, r := range append(ranges, store.Range{Start: size}) {
@@ -435,7 +436,8 @@ func gaps(ranges []store.Range, size int64) (all []store.Range) {
 	return all
 }
 
-// Times that change alone, as on some network file systems, are no excuse for a wrong digest.
+// If only the times of a file change, as on some network file systems, a right digest is accepted
+// and a wrong one refused.
 func TestTimesChangeAlone(t *testing.T) {
 	for content, right := range map[string]bool{"right": true, "wrong": false} {
 		s, home := open(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// recordPut puts the new model into a store, and returns the changes.
+// recordPut puts the new model into the store at home, and returns the changes.
 func recordPut(t *testing.T, home string) (ops []store.Op) {
 	t.Helper()
 	s := &store.Store{Home: home, Boot: "first", Before: func(op store.Op) error {
@@ -27,8 +27,9 @@ func recordPut(t *testing.T, home string) (ops []store.Op) {
 	return ops
 }
 
-// A process is killed after each change, and the next one finishes its work: then a power cut
-// leaves the model whole, although the first process has not synced its changes.
+// A process is killed after each of its changes, and the next process finishes the work. If the
+// machine then loses power, the model is whole, although the first process never synced its
+// changes.
 func TestKillThenPowerCut(t *testing.T) {
 	home := filepath.Join(ramDir(t), "models")
 	if err := os.Mkdir(home, 0o755); err != nil {
@@ -72,8 +73,8 @@ func TestKillThenPowerCut(t *testing.T) {
 	}
 }
 
-// A process is killed between its commit and its manifest: the next one, which finds the blob,
-// leaves no rest of the ingest.
+// A process is killed between its commit and its manifest. The next process finds the blob, and
+// writing the manifest removes the files of the ingest.
 func TestRestOfAKilledCommit(t *testing.T) {
 	s, home := open(t)
 	in := begin(t, s, wantNew())
@@ -81,7 +82,8 @@ func TestRestOfAKilledCommit(t *testing.T) {
 	if _, err := in.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// What such a process leaves: its states, and no lock.
+	// A copy of the store, as the killed process leaves it: with the states of its ingest, and
+	// without a lock.
 	killed := copyOf(t, home)
 	killWriters(t, killed)
 	rests := func(dir string) int {
@@ -102,7 +104,7 @@ func TestRestOfAKilledCommit(t *testing.T) {
 	manifest := func() *store.Manifest {
 		return &store.Manifest{Name: "new", Blob: "sha256:" + wantNew().SHA256, Size: int64(len(newData))}
 	}
-	// Another one was killed while it wrote the manifest.
+	// Temporary files of processes that were killed while they wrote manifests.
 	if err := os.MkdirAll(filepath.Join(killed, "manifests"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +117,7 @@ func TestRestOfAKilledCommit(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(killed, "manifests/.*")); err != nil || len(left) != 1 {
 		t.Errorf("%q, %v: want only that of the other model", left, err)
 	}
-	// The first process itself has none from its manifest on.
+	// In the store of the first process, too, the files are gone once the manifest is written.
 	if err := s.PutManifest(manifest(), false); err != nil || rests(home) != 0 {
 		t.Errorf("%v, %q", err, tree(t, home))
 	}

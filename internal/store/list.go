@@ -17,7 +17,7 @@ type State string
 
 // The states of a model.
 const (
-	OK         State = "ok"         // all files are unchanged since they were hashed
+	OK         State = "ok"         // no file has changed since it was hashed
 	Unverified State = "unverified" // all files are there; one was not hashed on this machine, or was changed since
 	Missing    State = "missing"    // a file is not there
 	Damaged    State = "damaged"    // a file has another size or digest
@@ -27,10 +27,10 @@ const (
 type Entry struct {
 	Manifest
 	State State
-	Why   string // for a state other than OK
+	Why   string // reason for a state other than OK
 	// PIDs are the known processes that use one of its blobs.
 	PIDs []int
-	File string // of the blob, of the first part, or the file that the manifest refers to
+	File string // path of the blob, of the first part, or of the file that the manifest refers to
 }
 
 // A Problem is a file of the store that cannot be used, or that needs an operator.
@@ -43,10 +43,11 @@ type Listing struct {
 	Models     []Entry // sorted by name
 	Unfinished []Unfinished
 	Torn       []Problem // manifests that cannot be used
-	Problems   []Problem // all of them, also those of Torn; none hides another part of the store
+	Problems   []Problem // all problems, including Torn; none hides another part of the store
 }
 
-// List returns the content of the store. It reads no blobs. If there is no store, it is empty.
+// List returns the content of the store, without reading blobs. If the store does not exist, the
+// listing is empty.
 func (s *Store) List() (Listing, error) {
 	d, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +95,8 @@ func (q *Quarantined) what() string {
 	return fmt.Sprintf("content%s came %d times with SHA-256 %s instead of %s, from %s", model, q.Times, q.Actual, q.Expected, q.URL)
 }
 
-// manifests reads all manifests by name. Unusable ones become problems.
+// manifests reads all manifests, and returns them by name. Those that cannot be used become
+// problems.
 func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 	entries, err := d.readDir(manifestsDir)
 	if err != nil {
@@ -124,7 +126,7 @@ func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 	return all, problems, nil
 }
 
-// entry determines the state of a model.
+// entry returns a model with its state.
 func (s *Store) entry(d *disk, m *Manifest) Entry {
 	e := Entry{Manifest: *m, State: OK, File: d.path(blobPath(m.Digest()))}
 	if first := m.Blobs()[0]; first.Refers != nil {
@@ -140,7 +142,7 @@ func (s *Store) entry(d *disk, m *Manifest) Entry {
 	return e
 }
 
-// files returns the parts and the companions, each once.
+// files returns the parts, then the companions in the order of their purposes.
 func (m *Manifest) files() []Part {
 	all := slices.Clone(m.Blobs())
 	for _, purpose := range slices.Sorted(maps.Keys(m.Companions)) {
@@ -149,7 +151,7 @@ func (m *Manifest) files() []Part {
 	return all
 }
 
-// worsen records the state of one file: the state of a model is that of its worst file.
+// worsen records the state of one file: the state of a model is the worst of its files.
 func (e *Entry) worsen(state State, why string) {
 	order := []State{OK, Unverified, Missing, Damaged}
 	if slices.Index(order, state) > slices.Index(order, e.State) {
@@ -157,7 +159,7 @@ func (e *Entry) worsen(state State, why string) {
 	}
 }
 
-// stateOf determines the state of one file without reading its content.
+// stateOf returns the state of one file and the reason for it, without reading the content.
 func (s *Store) stateOf(d *disk, part Part) (State, string) {
 	digest := part.Blob[len(digestPrefix):]
 	file := d.path(blobPath(digest))
@@ -204,7 +206,7 @@ func (s *Store) Show(name string) (Entry, error) {
 
 // Verify reads all files of the named models, or of all models if names is empty, and compares
 // their digests. It changes nothing in the store. A model that fails is an entry with the state
-// Missing or Damaged, or a problem if its manifest cannot be read. Each file is reported to phase
+// Missing or Damaged; a manifest that cannot be read is a problem. Each file is reported to phase
 // before it is read; phase may be nil.
 func (s *Store) Verify(ctx context.Context, names []string, phase func(Phase)) (Listing, error) {
 	l, err := s.List()

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// reference writes a model as the reference implementation does.
+// reference writes a model to the store at home in the form of the reference implementation.
 func reference(t *testing.T, home, name string, data []byte) {
 	t.Helper()
 	digest := digestOf(data)
@@ -79,7 +79,7 @@ func TestStoreOfTheReference(t *testing.T) {
 	if got := names(list(t, s)); got != "gemma ok" {
 		t.Errorf("after a launch: %s", got)
 	}
-	// Its members are kept when the manifest is written again.
+	// Unknown members of the manifest are kept when the manifest is written again.
 	manifest, err := s.Manifest("gemma")
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestStoreOfTheReference(t *testing.T) {
 			t.Errorf("%s lacks %s", text, want)
 		}
 	}
-	// A download that the reference did not finish, and an import.
+	// An unfinished download and an unfinished import of the reference.
 	partial := filepath.Join(home, "blobs", "sha256", "00", ".partial-"+strings.Repeat("0", 64))
 	if err := os.MkdirAll(partial, 0o755); err != nil {
 		t.Fatal(err)
@@ -231,8 +231,8 @@ func TestNameIsTaken(t *testing.T) {
 	}
 }
 
-// Where the file system does not tell names apart that differ in their case, a model is not
-// replaced or removed by the other name. A hard link has such a file system on any machine.
+// On a file system that ignores case, a model is not replaced or removed by a name that differs
+// only in case. A hard link imitates such a file system.
 func TestNameInAnotherCase(t *testing.T) {
 	s, home := open(t)
 	put(t, s, "Foo", []byte("one"))
@@ -258,7 +258,7 @@ func TestNameInAnotherCase(t *testing.T) {
 	}
 }
 
-// A model with other later parts is another model.
+// Two models that differ only in a later part are different models.
 func TestLaterPartsDiffer(t *testing.T) {
 	s, _ := open(t)
 	var parts []store.Part
@@ -296,7 +296,7 @@ func TestSplitModelByName(t *testing.T) {
 	if got := content(t, m); len(got) != 2 || got[1] != "second" || m.Digest != "" {
 		t.Errorf("%q, %+v", got, m)
 	}
-	for _, name := range []string{"first", "second"} { // their blobs are needed all the same
+	for _, name := range []string{"first", "second"} { // their blobs are still needed
 		s.Close()
 		if _, err := s.Remove(name, false); err != nil {
 			t.Fatal(err)
@@ -305,7 +305,7 @@ func TestSplitModelByName(t *testing.T) {
 	ensure(t, s, store.Ref{Name: "split"})
 }
 
-// A verified file is not read again, by another process either, unless that is Paranoid.
+// A verified file is not read again, not even by another process, unless Paranoid is set.
 func TestVerifiedFile(t *testing.T) {
 	s, home := open(t)
 	state := filepath.Join(t.TempDir(), "state")
@@ -315,7 +315,7 @@ func TestVerifiedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for time.Since(info.ModTime()) < 50*time.Millisecond { // a fresh file may change unnoticed
+	for time.Since(info.ModTime()) < 50*time.Millisecond { // until the file is not fresh
 		runtime.Gosched()
 	}
 	phases := func(paranoid bool) string {
@@ -340,8 +340,8 @@ func TestVerifiedFile(t *testing.T) {
 	_ = s
 }
 
-// The digest of a file that was changed a moment ago is known to this process only: a further
-// change may leave its times as they are.
+// The digest of a file that was changed a moment ago is kept in this process only: a further change
+// might leave the times of the file as they are.
 func TestFreshFile(t *testing.T) {
 	verified := filepath.Join(t.TempDir(), "state", "verified.json")
 	ref := store.Ref{Path: filepath.Join(t.TempDir(), "m.gguf"), SHA256: sum("right")}
@@ -395,7 +395,7 @@ func TestGC(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	user := &store.Store{Home: home} // such as a daemon
+	user := &store.Store{Home: home} // another process, such as a daemon
 	defer user.Close()
 	ensure(t, user, store.Ref{Name: "used", SHA256: sum("used")})
 	half := begin(t, s, store.Want{SHA256: sum("half")})
@@ -444,7 +444,7 @@ func TestGC(t *testing.T) {
 	if got := gc(t, s, o); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
-	if got := len(tree(t, home)); got != 3 { // the kept one, its manifest, the spared one
+	if got := len(tree(t, home)); got != 3 { // one blob with its manifest, and the spared one
 		t.Errorf("%q", tree(t, home))
 	}
 	if ok, err := s.Have(t.Context(), kept.Digest, nil); !ok || err != nil {
@@ -490,7 +490,7 @@ func TestRemove(t *testing.T) {
 	if err := remove("b", true); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("again: %v", err)
 	}
-	// Unfinished and quarantined files of a name go with it.
+	// Remove also removes the unfinished and quarantined files of a name.
 	in := begin(t, s, store.Want{SHA256: sum("right"), Name: "c", Upstream: store.Upstream{URL: "https://x"}})
 	write1(t, in, []byte("wrong"), 0)
 	if _, err := in.Commit(t.Context()); err == nil {

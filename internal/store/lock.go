@@ -25,15 +25,15 @@ func (e *BusyError) Error() string {
 	return e.What + " is being written by another process" + by
 }
 
-// A Lock is a lock on a model's name or on a blob. The kernel releases it when the process ends.
-// On a file system without locks it has no effect.
+// A Lock is a lock on the name of a model or on a blob. The kernel releases it when the process
+// ends. On a file system without locks it has no effect.
 type Lock struct{ file *os.File }
 
 // Release releases the lock. The lock file remains.
 func (l *Lock) Release() { _ = l.file.Close() } // nothing was written
 
-// LockName takes the lock that writers of a model's manifest hold, without waiting. If another
-// process holds it, the error is a [BusyError].
+// LockName takes the lock that a writer of the model's manifest must hold. It does not wait: if
+// another process holds the lock, the error is a [BusyError].
 func (s *Store) LockName(name string) (*Lock, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -47,11 +47,12 @@ func (s *Store) LockName(name string) (*Lock, error) {
 
 // lockBlob locks a blob: exclusively for its writer, or shared for its users.
 func (s *Store) lockBlob(d *disk, digest string, shared bool) (*Lock, error) {
-	// No model's name begins with a dot, so these never collide with the locks of names.
+	// No model name begins with a dot, so these files never collide with the locks of names.
 	return s.lock(d, ".blob-"+digest+".lock", "blob sha256:"+digest, shared)
 }
 
-// maxLockTries bounds the retries after a lock file was removed between open and lock.
+// maxLockTries bounds how often lock tries again because the lock file was removed after it was
+// opened.
 const maxLockTries = 10
 
 // lock opens the lock file read-only: it may belong to another user of the store.
@@ -69,7 +70,7 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 		}
 		err = d.flock(f, shared)
 		switch {
-		case errors.Is(err, errors.ErrUnsupported): // locks only save work: no correctness depends on them
+		case errors.Is(err, errors.ErrUnsupported): // locks only save work: the store is correct without them
 			return &Lock{f}, nil
 		case errors.Is(err, filelock.ErrHeld):
 			return nil, errors.Join(&BusyError{what, filelock.Holder(f)}, f.Close())
@@ -85,14 +86,14 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 	return nil, fmt.Errorf("lock %s: others keep removing it", d.path(name))
 }
 
-// A listing of the store takes each lock for a moment, to see whether it is held. So a lock counts
-// as held only if it stays so for probeTries times probePause.
+// Listing a store takes each lock for a moment, to see whether it is held. So a lock counts as held
+// only if probeTries attempts fail, with probePause between them.
 const (
 	probeTries = 6
 	probePause = 10 * time.Millisecond
 )
 
-// flock locks a file. If another process holds the lock only for a moment, it waits for that.
+// flock locks a file. It waits for a lock that another process holds only for a moment.
 func (d *disk) flock(f *os.File, shared bool) error {
 	for try := 1; ; try++ {
 		err := d.lockFile(f, shared)
@@ -103,7 +104,7 @@ func (d *disk) flock(f *os.File, shared bool) error {
 	}
 }
 
-// isAt reports whether the file at a path is the open file.
+// isAt reports whether the open file f is the one at the path name.
 func (d *disk) isAt(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {
@@ -126,18 +127,18 @@ func (d *disk) isHeld(ref string) bool {
 // removeLock removes the lock file of a blob that was removed. The caller holds the lock. A process
 // that has opened the file checks, once it has the lock, whether the file is still at its path.
 func (d *disk) removeLock(ref string) {
-	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // an empty file may stay; Windows cannot remove an open one
+	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // an empty file may stay: Windows cannot remove an open one
 }
 
-// user reports whether a process uses a blob; pid is that process, which may be this one, or 0 if
-// unknown.
+// user reports whether a process uses a blob. pid is the ID of that process, which may be this one;
+// it is 0 if unknown.
 func (d *disk) user(ref string) (pid int, used bool) {
 	f, _, err := d.open(path.Join(locksDir, ".blob-"+ref+".lock"), os.O_RDONLY)
 	if err != nil {
 		return 0, false
 	}
 	defer f.Close()
-	pid = filelock.Holder(f) // must precede the lock attempts of this process
+	pid = filelock.Holder(f) // must come before the lock attempts of this process
 	if !errors.Is(d.flock(f, false), filelock.ErrHeld) {
 		return 0, false
 	}

@@ -20,11 +20,11 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// locksEnv gives another process locks of that name: see locks.
+// locksEnv is the environment variable with the kind of locks in another process, a key of locks.
 const locksEnv = "STORE_TEST_LOCKS"
 
-// locks are the kinds of file locks that the store must work with. Those of some network file
-// systems are always granted, to everyone.
+// locks are the kinds of file locks with which the store must work. Some network file systems grant
+// every lock to every process.
 var locks = map[string]func(*os.File, bool) error{
 	"locks of the system":   nil,
 	"locks that never lock": func(*os.File, bool) error { return nil },
@@ -37,8 +37,8 @@ const (
 
 func contended() []byte { return random(contendedSize, 90) }
 
-// get brings the content into the store at home as a pull does: it waits while another process
-// writes it. A liar writes other bytes, and stops after their mismatch.
+// get brings the content into the store as a pull does: it waits while another process writes the
+// blob. If lies is set, it writes wrong bytes, and returns after the mismatch.
 func get(s *store.Store, content []byte, lies bool) error {
 	want := store.Want{SHA256: digestOf(contended()), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: contendedSize}}
 	for {
@@ -86,8 +86,8 @@ func get(s *store.Store, content []byte, lies bool) error {
 	return s.PutManifest(&store.Manifest{Name: "m", Blob: "sha256:" + want.SHA256, Size: contendedSize}, false)
 }
 
-// Whatever the locks of the file system are worth, a state names its writer, writers that are
-// killed are followed by others, and a model is whole or refused.
+// Even if the locks of the file system have no effect, the state of an ingest names its writer, the
+// next process continues after a killed writer, and a model is whole or refused.
 func TestLocks(t *testing.T) {
 	for name := range locks {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestLocks(t *testing.T) {
 	}
 }
 
-// other returns a store of this process with certain locks.
+// other returns a store of this process with the given locks.
 func other(t *testing.T, home string, lock func(*os.File, bool) error) *store.Store {
 	t.Helper()
 	s := &store.Store{Home: home}
@@ -122,7 +122,8 @@ func oneWriter(t *testing.T, lock func(*os.File, bool) error) {
 	begin(t, s, killedWant())
 }
 
-// started starts a process with a role, and returns after its first line, which must be want.
+// started starts another process with a role. It returns after the first line that the process
+// prints, which must be want.
 func started(t *testing.T, role, home, want string) (*exec.Cmd, io.Closer, *bufio.Reader) {
 	t.Helper()
 	cmd := process(t, "", role, home)
@@ -144,7 +145,8 @@ func started(t *testing.T, role, home, want string) (*exec.Cmd, io.Closer, *bufi
 	return cmd, in, lines
 }
 
-// Five processes bring one model at once, one of them from a source that lies; some are killed.
+// Five processes bring one model into the store at once, one of them from a source that sends wrong
+// bytes. Some are killed.
 func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Helper()
 	rounds := 12
@@ -170,7 +172,7 @@ func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 		}
 		killed := all[round%5]
 		if round%2 == 0 {
-			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond) // any moment of its work
+			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond) // kill it at any moment of its work
 			_ = killed.Process.Kill()
 		}
 		for n, cmd := range all {
@@ -202,7 +204,8 @@ func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Logf("%d rounds: %d processes failed, %d times the model was refused", rounds, failed, torn)
 }
 
-// whole reports whether a store has the model. A damaged model must be refused.
+// whole reports whether the store opens the model. It fails the test if the store opens a model
+// with other content.
 func whole(t *testing.T, s *store.Store) bool {
 	t.Helper()
 	m, err := s.Ensure(t.Context(), store.Ref{Name: "m"}, nil)
@@ -216,7 +219,7 @@ func whole(t *testing.T, s *store.Store) bool {
 	return true
 }
 
-// A removal beside a process that uses the model is refused, or leaves it its open file.
+// While a process uses a model, its removal is refused, or the process keeps its open file.
 func userBesideRemoval(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Helper()
 	home := ramDir(t)

@@ -19,29 +19,29 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// A Manifest maps the name of a model to its blobs. Other programs that share the store read and
-// write manifests, too, so unknown members are kept.
+// A Manifest maps the name of a model to its blobs. Other programs that share the store also read
+// and write manifests, so unknown members are kept.
 type Manifest struct {
 	Schema     int     `json:"schema_version"`
 	Name       string  `json:"name"`
 	Format     string  `json:"format"` // "gguf"
-	Blob       string  `json:"blob"`   // "sha256:" and the digest; of a split model, its first part
+	Blob       string  `json:"blob"`   // "sha256:" and the digest of the (first) blob
 	Size       int64   `json:"size_bytes"`
 	License    *string `json:"license"`
 	Source     Source  `json:"source"`
 	ProducedBy string  `json:"produced_by"` // program and version
 	ProducedAt string  `json:"produced_at"` // RFC 3339
 
-	Parts      []Part          `json:"parts,omitempty"`      // of a split model, in order
+	Parts      []Part          `json:"parts,omitempty"`      // all parts of a split model, in order
 	Companions map[string]Part `json:"companions,omitempty"` // by purpose, such as "mmproj"
 	Refers     *Refers         `json:"refers,omitempty"`     // a file outside of the store, in place of the blob
 	GGUF       *Header         `json:"gguf,omitempty"`       // from the file's header
-	Asked      []string        `json:"asked,omitempty"`      // names that resolved to this model
+	Asked      []string        `json:"asked,omitempty"`      // names by which users asked for the model
 
 	Unknown jsontext.Value `json:",embed"`
 }
 
-// Source is the origin of a model. Unknown members are empty strings.
+// Source is the origin of a model. Members that are not known are empty.
 type Source struct {
 	Registry string `json:"registry"`
 	Repo     string `json:"repo"`
@@ -56,13 +56,13 @@ type Part struct {
 	Refers *Refers `json:"refers,omitempty"` // as in Manifest, of this part
 }
 
-// Refers is a file outside of the store, with its identity when its content was hashed.
+// Refers is a file outside of the store, with the identity that it had when it was hashed.
 type Refers struct {
 	Path string `json:"path"` // absolute
 	Identity
 }
 
-// Header is an excerpt of a GGUF file's header. Unknown members are zero.
+// Header holds some members of the header of a GGUF file. Members that are not known are zero.
 type Header struct {
 	Arch   string `json:"arch"`
 	Quant  string `json:"quant"`
@@ -70,7 +70,7 @@ type Header struct {
 	NVocab int64  `json:"n_vocab"`
 }
 
-// Digest is the digest of the blob, or of the first part.
+// Digest returns the digest of the blob, or of the first part.
 func (m *Manifest) Digest() string { return strings.TrimPrefix(m.Blob, digestPrefix) }
 
 const digestPrefix = "sha256:"
@@ -92,7 +92,7 @@ func (m *Manifest) digests() []string {
 	return all
 }
 
-// TotalSize is the number of bytes of all parts.
+// TotalSize returns the number of bytes of all parts.
 func (m *Manifest) TotalSize() int64 {
 	size := int64(0)
 	for _, p := range m.Blobs() {
@@ -113,10 +113,10 @@ func (m *Manifest) all() []Part {
 const (
 	manifestSchema = 1
 	maxManifest    = 1 << 20 // bytes
-	maxRefs        = 4096    // parts, companions or asked names of a manifest
+	maxRefs        = 4096    // limit for the parts, companions and asked names of a manifest
 )
 
-// check returns an error if a manifest cannot be used.
+// check returns an error if the manifest of the given name cannot be used.
 func (m *Manifest) check(name string) error {
 	switch {
 	case m.Schema != manifestSchema:
@@ -145,8 +145,8 @@ func (m *Manifest) check(name string) error {
 	return nil
 }
 
-// Manifest returns the manifest of a name. If there is none, the error wraps [fs.ErrNotExist]; if it
-// is unusable, the error is a [DamagedError].
+// Manifest returns the manifest of a model. If there is none, the error wraps [fs.ErrNotExist]; if
+// it cannot be used, the error is a [DamagedError].
 func (s *Store) Manifest(name string) (*Manifest, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s *Store) Manifest(name string) (*Manifest, error) {
 	return d.manifest(name)
 }
 
-// A DamagedError means that one file of the store cannot be used. The rest of the store can.
+// A DamagedError means that one file of the store cannot be used. Other files can.
 type DamagedError struct {
 	Path string
 	Err  error
@@ -191,15 +191,15 @@ func (d *disk) manifest(name string) (*Manifest, error) {
 	return &m, nil
 }
 
-// sameFile reports whether two paths lead to one file.
+// sameFile reports whether two paths lead to the same file.
 func (d *disk) sameFile(a, b string) bool {
 	first, errA := d.root.Lstat(a)
 	second, errB := d.root.Lstat(b)
 	return errA == nil && errB == nil && os.SameFile(first, second)
 }
 
-// An otherCaseError means that a file system that ignores case returned the manifest of a model
-// whose name differs from the wanted one only in case.
+// An otherCaseError means that the manifest at the path of a name is of another model, whose name
+// differs only in case: the file system ignores case.
 type otherCaseError struct {
 	name  string
 	found *Manifest
@@ -214,7 +214,7 @@ func (e *otherCaseError) Unwrap() error { return fs.ErrNotExist }
 
 // A TakenError means that a name already belongs to another model.
 type TakenError struct {
-	Name, Digest string // of that other model
+	Name, Digest string // of the other model
 }
 
 func (e *TakenError) Error() string {
@@ -222,9 +222,9 @@ func (e *TakenError) Error() string {
 }
 
 // PutManifest writes a manifest. From then on the model can be used by its name. Its blobs must
-// have been committed, and the caller must hold the lock of the name. Missing members get their
+// have been committed, and the caller must hold the lock of the name. Empty members get their
 // defaults. If the name belongs to a model with other digests, the error is a [TakenError], unless
-// replace is set; a damaged manifest is replaced. Where the file system ignores case, a name that
+// replace is set; a damaged manifest is replaced. On a file system that ignores case, a name that
 // differs from another model's only in case is always refused.
 func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	if err := CheckName(m.Name); err != nil {
@@ -268,10 +268,11 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	return nil
 }
 
-// holdBlobs locks the blobs of a manifest against removal while it is written, and fails if one is
-// missing. It syncs them and their parent folders: the process that made them may have been killed
-// before its sync, and other programs that share the store may never sync. It also removes the
-// states of their ingests: a process that is killed after this leaves none behind.
+// holdBlobs locks the blobs of a manifest against removal while it is written, and returns an error
+// if one is missing. It syncs them and their parent folders: the process that made them may have
+// been killed before its sync, and other programs that share the store may never sync. It also
+// removes the files of their ingests, so that a process that is killed later leaves none. The
+// returned function releases the locks.
 func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	var locks []*Lock
 	unlock := func() {
@@ -307,21 +308,21 @@ func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	return unlock, d.syncUp(blobsDir)
 }
 
-// removeRest removes the folder of a committed ingest: its data has become the blob. The caller holds
-// a lock of the blob.
+// removeRest removes the folder of an ingest that was committed: its data has become the blob. The
+// caller holds a lock of the blob.
 func (d *disk) removeRest(digest string) error {
 	dir := partialDir(digest)
 	if _, err := d.root.Lstat(dir); err != nil {
 		return nil //nolint:nilerr // there is none
 	}
 	if _, err := d.root.Lstat(path.Join(dir, tempLeaf)); !errors.Is(err, fs.ErrNotExist) {
-		return nil // not committed
+		return nil // the ingest is not committed
 	}
 	return d.removeDir(dir)
 }
 
-// syncBlob syncs a blob, its folder and the folder above that. It fails if there is no blob of that
-// size.
+// syncBlob syncs a blob, its folder and the folder above. It returns an error if the blob is
+// missing or has another size.
 func (d *disk) syncBlob(digest string, size int64) error {
 	name := blobPath(digest)
 	f, info, err := d.open(name, os.O_RDONLY)

@@ -102,8 +102,8 @@ func (d *disk) openBlob(part Part) (*os.File, os.FileInfo, string, error) {
 	return f, info, d.path(name), err
 }
 
-// use locks a blob until the store is closed, so that other processes do not remove it. It may fail
-// silently: an open file stays readable after its removal.
+// use takes the shared lock of a blob until the store is closed, so that other processes do not
+// remove the blob. It ignores errors: an open file can be read even after its removal.
 func (s *Store) use(d *disk, digest string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +130,7 @@ func (s *Store) releaseUse(digest string) {
 	}
 }
 
-// setWriting changes the number of open ingests of a digest.
+// setWriting adds by to the number of open ingests of a digest.
 func (s *Store) setWriting(digest string, by int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

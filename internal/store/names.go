@@ -12,18 +12,18 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// Folders and files of the layout, which other programs use, too. Paths have slashes.
+// Folders and files of the store. Other programs rely on these names. Paths have slashes.
 const (
 	blobsDir      = "blobs/sha256"
 	manifestsDir  = "manifests"
 	locksDir      = "locks"
 	quarantineDir = "locks/quarantine"
 
-	partialPrefix = ".partial-" // of the folder of an ingest
-	tempLeaf      = "data.tmp"  // an ingest's bytes
+	partialPrefix = ".partial-" // followed by the digest: the folder of an ingest
+	tempLeaf      = "data.tmp"  // the bytes of an ingest
 	stateLeaf     = "state.json"
 	durableLeaf   = "durable.json"
-	dataLeaf      = "data" // a blob's bytes
+	dataLeaf      = "data" // the bytes of a blob
 	manifestExt   = ".json"
 )
 
@@ -34,7 +34,7 @@ func manifestPath(name string) string {
 	return path.Join(manifestsDir, name+manifestExt)
 }
 
-// path is the absolute path of a file of the store, for reports and errors.
+// path returns the absolute path of a file of the store, for reports and errors.
 func (d *disk) path(name string) string {
 	return filepath.Join(d.root.Name(), filepath.FromSlash(name))
 }
@@ -42,7 +42,7 @@ func (d *disk) path(name string) string {
 // maxName bounds a model's name in bytes.
 const maxName = 128
 
-// CheckName returns an error if a name cannot be that of a model: names are parts of file names.
+// CheckName returns an error if a model cannot have the name: names are parts of file names.
 func CheckName(name string) error {
 	var because string
 	switch {
@@ -68,7 +68,7 @@ func isNameRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
 }
 
-// isDevice reports whether Windows opens a device by that name; it ignores the extension.
+// isDevice reports whether Windows opens a device by the name, whatever its extension.
 func isDevice(name string) bool {
 	stem, _, _ := strings.Cut(strings.ToLower(name), ".")
 	if slices.Contains([]string{"con", "prn", "aux", "nul"}, stem) {
@@ -77,8 +77,8 @@ func isDevice(name string) bool {
 	return len(stem) == 4 && (strings.HasPrefix(stem, "com") || strings.HasPrefix(stem, "lpt")) && stem[3] >= '1' && stem[3] <= '9'
 }
 
-// NameOf derives a model's name from its file: the stem in lower case, without the number of a
-// part, with dashes in place of characters that names must not have.
+// NameOf derives the name of a model from its file: the stem in lower case, without a part number,
+// and with dashes in place of characters that a name must not have.
 func NameOf(file string) (string, error) {
 	stem := strings.TrimSuffix(strings.ToLower(filepath.Base(file)), ".gguf")
 	if match := anyPart.FindStringSubmatch(stem); match != nil {

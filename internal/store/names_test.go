@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// No call takes a name that leads out of the folders.
+// Every method refuses a name that leads out of the store's folders.
 func TestBadNamesAreRefusedEverywhere(t *testing.T) {
 	s, home := open(t)
 	put(t, s, "m", []byte("m"))

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// openNonblocking opens a file for reading. A named pipe without a writer opens, too, where a
-// plain open would wait for one.
+// openNonblocking opens a file for reading. It does not wait for the writer of a named pipe, as a
+// plain open does.
 func openNonblocking(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 }

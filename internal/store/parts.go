@@ -17,8 +17,8 @@ var firstPart = regexp.MustCompile(`^(.*)-00001-of-([0-9]{5})\.gguf$`)
 // anyPart matches the stem of any part of a split model.
 var anyPart = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})$`)
 
-// partsOf returns the paths of all parts of a model, in order: path alone unless its name is
-// that of the first of several parts.
+// partsOf returns the paths of all parts of a model, in order. It returns path alone unless its
+// name is that of the first of several parts.
 func partsOf(path string) []string {
 	dir, leaf := filepath.Split(path)
 	match := firstPart.FindStringSubmatch(leaf)

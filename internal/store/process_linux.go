@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// bootID identifies this boot of the machine; empty if it is unknown.
+// bootID identifies this boot of the machine; it is empty if unknown.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -18,9 +18,9 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// birth is the start time of a process, in ticks since the boot; 0 if there is no such process, if
-// it has ended and only its parent has not waited for it yet, or if its start is unknown. Pid and
-// birth together identify a process.
+// birth returns the start time of a process, in ticks since the boot. It returns 0 if there is no
+// such process, if it has ended and only its parent has not yet waited for it, or if the start is
+// unknown. The pid and the birth together identify a process.
 func birth(pid int) uint64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -2,8 +2,9 @@
 
 package store
 
-// bootID is unknown: after a stop of any kind an ingest continues from its last sync.
+// bootID returns an empty text: on this platform an ingest continues from its last sync after any
+// kind of stop.
 func bootID() string { return "" }
 
-// birth is unknown: on this platform only locks show that a writer is alive.
+// birth returns 0: on this platform only a lock shows that a writer is alive.
 func birth(int) uint64 { return 0 }

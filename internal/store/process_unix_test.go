@@ -22,13 +22,14 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// roleEnv makes the test binary another process with a part in a test: see roles.
+// roleEnv is the environment variable that makes the test binary play a role in another process, a
+// key of roles.
 const roleEnv = "STORE_TEST_ROLE"
 
-// roles are what another process does in the store at home. It prints lines, and ends with an
-// error or when its input ends.
+// roles are the tasks of another process in the store s. It prints lines. It ends with an error, or
+// when its input ends.
 var roles = map[string]func(s *store.Store) error{
-	// Writes for ever, each chunk after the other.
+	// Writes one chunk after the other, and prints the offset of each.
 	"write": func(s *store.Store) error {
 		in, err := s.Begin(killedWant())
 		if err != nil {
@@ -174,7 +175,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is another process with a role.
+// process returns a command that runs the test binary with a role.
 func process(t *testing.T, exe, role, home string) *exec.Cmd {
 	t.Helper()
 	if exe == "" {
@@ -199,8 +200,8 @@ func killedWant() store.Want {
 
 var killedDigest = sync.OnceValue(func() string { return digestOf(random(killedSize, 20)) })
 
-// A writer that is killed loses at most the bytes since its last checkpoint, and the next one
-// goes on at once.
+// When a writer is killed, at most the bytes since its last checkpoint are lost, and the next
+// writer continues at once.
 func TestWriterIsKilled(t *testing.T) {
 	home := ramDir(t)
 	written, most := int64(0), 12
@@ -263,7 +264,7 @@ func TestWriterIsKilled(t *testing.T) {
 	}
 }
 
-// Two users of a group share a store: one goes on with, uses and removes what the other began.
+// Two users of a group share a store: each can continue, use and remove what the other has written.
 func TestTwoUsers(t *testing.T) {
 	const alice, bob, group = 61001, 61002, 61003
 	if os.Getuid() != 0 {
@@ -309,7 +310,7 @@ func TestTwoUsers(t *testing.T) {
 	} {
 		got := as(step.uid, step.role)
 		if step.role == "list" {
-			got = strings.ReplaceAll(got, "unverified", "ok") // for a user without the digest in memory
+			got = strings.ReplaceAll(got, "unverified", "ok") // this user does not know the digest
 		}
 		if got != step.want {
 			t.Errorf("step %d: %d %s: %q, want %q", n, step.uid, step.role, got, step.want)
@@ -338,7 +339,7 @@ func TestTwoUsers(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	// A user outside of the group can use models, and nothing else.
+	// A user outside of the group can use models, but can change nothing.
 	as(alice, "half")
 	as(bob, "rest")
 	stranger := func(role string) string {
@@ -358,7 +359,7 @@ func TestTwoUsers(t *testing.T) {
 	}
 }
 
-// A store in which every user can replace manifests is refused, and named.
+// A store in which every user can replace manifests is refused, and the error names the mend.
 func TestStoreThatEveryoneCanChange(t *testing.T) {
 	s, home := open(t)
 	put(t, s, "m", []byte("x"))
@@ -368,7 +369,7 @@ func TestStoreThatEveryoneCanChange(t *testing.T) {
 	if _, err := s.Ensure(t.Context(), store.Ref{Name: "m"}, nil); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
 		t.Errorf("by name: %v", err)
 	}
-	ensure(t, s, store.Ref{Name: "m", SHA256: sum("x")}) // the digest is from elsewhere
+	ensure(t, s, store.Ref{Name: "m", SHA256: sum("x")}) // this digest does not come from the manifest
 	again := &store.Store{Home: home}
 	defer again.Close()
 	if _, err := again.LockName("m"); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
@@ -377,7 +378,7 @@ func TestStoreThatEveryoneCanChange(t *testing.T) {
 	if l := list(t, s); len(l.Problems) != 1 {
 		t.Errorf("%+v", l.Problems)
 	}
-	// In a folder that all can change the manifests can be replaced as a whole.
+	// If every user can change the store's folder, they can replace the folder of manifests.
 	if err := errors.Join(os.Chmod(filepath.Join(home, "manifests"), 0o755), os.Chmod(home, 0o777)); err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +387,7 @@ func TestStoreThatEveryoneCanChange(t *testing.T) {
 	}
 }
 
-// Links that lead out of the store are refused, with a way out.
+// A link that leads out of the store is refused, and the error says so.
 func TestLinksOutOfTheStore(t *testing.T) {
 	dir := t.TempDir()
 	home, elsewhere := filepath.Join(dir, "models"), filepath.Join(dir, "elsewhere")
@@ -401,14 +402,14 @@ func TestLinksOutOfTheStore(t *testing.T) {
 	if got := tree(t, elsewhere); len(got) != 0 {
 		t.Errorf("%q", got)
 	}
-	// The store itself may be a link.
+	// The folder of the store may itself be a link.
 	s = &store.Store{Home: filepath.Join(dir, "link")}
 	defer s.Close()
 	if err := os.Symlink(elsewhere, s.Home); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, "m", []byte("x"))
-	// A blob that is a link is none.
+	// A symbolic link does not count as a blob.
 	d := sum("y")
 	blob := filepath.Join(elsewhere, "blobs", "sha256", d[:2], d)
 	write(t, filepath.Join(dir, "y"), "y")

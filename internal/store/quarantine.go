@@ -18,16 +18,16 @@ import (
 // A Phase is a step of obtaining a model; see package status.
 type Phase = status.Phase
 
-// A Quarantined is the record of content with a wrong digest. It is stored beside that content.
+// A Quarantined is the record of content with a wrong digest. It is stored beside the content.
 type Quarantined struct {
-	Name     string    `json:"name"` // of the model; empty if unknown
+	Name     string    `json:"name"` // name of the model; empty if unknown
 	Expected string    `json:"expected"`
 	Actual   string    `json:"actual"`
 	Size     int64     `json:"size_bytes"`
 	URL      string    `json:"url"`      // the source; empty if the content was damaged in the store
-	MovedTo  string    `json:"moved_to"` // path of the content; empty if it was removed
-	At       time.Time `json:"at"`       // of the latest fetch
-	Times    int       `json:"times"`    // fetches that brought this content
+	MovedTo  string    `json:"moved_to"` // path of the content; empty if the content was removed
+	At       time.Time `json:"at"`       // time of the latest fetch
+	Times    int       `json:"times"`    // number of fetches that brought this content
 }
 
 // A MismatchError means that the content of an ingest does not have the expected digest.
@@ -47,12 +47,12 @@ func (e *MismatchError) Error() string {
 }
 
 const (
-	mismatchReason = "sha-mismatch" // in the names of quarantined files
+	mismatchReason = "sha-mismatch" // part of the names of quarantined files
 	maxRecord      = 1 << 16        // bytes
-	maxSameSecond  = 1000           // quarantined files of one second
+	maxSameSecond  = 1000           // limit for quarantined files of the same second
 )
 
-// mismatch moves the data to the quarantine and ends the ingest.
+// mismatch moves the data to the quarantine and ends the ingest. got is the digest of the data.
 func (i *Ingest) mismatch(got string) error {
 	i.stop()
 	q := Quarantined{Name: i.state.Name, Expected: i.state.SHA256, Actual: got, Size: i.state.Total, URL: i.state.URL}
@@ -67,7 +67,7 @@ func (i *Ingest) mismatch(got string) error {
 	if err != nil {
 		return err
 	}
-	i.markCommitted() // Close removes the rest
+	i.markCommitted() // Close removes the other files
 	return &MismatchError{q, damaged}
 }
 
@@ -91,7 +91,7 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 		}
 		q.MovedTo = d.path(base + ".bin")
 		err = d.rename(file, base+".bin")
-		if errors.Is(err, syscall.EXDEV) { // not worth a copy of gigabytes
+		if errors.Is(err, syscall.EXDEV) { // a copy of gigabytes is not worth it
 			q.MovedTo = ""
 			err = d.remove(file)
 		}
@@ -113,8 +113,8 @@ func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase
 	return q, nil
 }
 
-// freeBase returns an unused path for a quarantined file and its record, without extension: the
-// time in seconds, with a number for further files of the same second.
+// freeBase returns an unused path, without extension, for a quarantined file and its record: the
+// time in seconds, with a number if there are several in one second.
 func (d *disk) freeBase(q Quarantined) (string, error) {
 	stem := path.Join(quarantineDir, q.At.Format("20060102T150405Z")+"-"+mismatchReason)
 	base := stem
@@ -162,7 +162,8 @@ func (d *disk) records() (map[string]*Quarantined, error) {
 	return all, nil
 }
 
-// record returns a matching record of an expected digest, or nil.
+// record returns a record of the expected digest that matches, with its path without extension, or
+// nil.
 func (d *disk) record(expected string, match func(*Quarantined) bool) (*Quarantined, string) {
 	all, err := d.records()
 	if err != nil {
@@ -177,7 +178,7 @@ func (d *disk) record(expected string, match func(*Quarantined) bool) (*Quaranti
 }
 
 // Refused returns the record of wrong content that the sources of a digest have sent at least
-// twice, so that another fetch is pointless; nil if there is none.
+// twice, so that another fetch is pointless. It returns nil if there is no such record.
 func (s *Store) Refused(digest string) (*Quarantined, error) {
 	d, err := s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {

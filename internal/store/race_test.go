@@ -16,7 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A durable state that is written while the bytes are dropped does not claim them afterwards.
+// If bytes are dropped while a durable state is being written, the state on disk does not claim
+// them.
 func TestResetDuringADurableState(t *testing.T) {
 	s, home := open(t)
 	var in *store.Ingest
@@ -32,7 +33,7 @@ func TestResetDuringADurableState(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		// The reset gets as far as it can before the state is written.
+		// Give the reset time to come before the state is written.
 		for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
 			runtime.Gosched()
 		}
@@ -57,7 +58,7 @@ func TestResetDuringADurableState(t *testing.T) {
 	}
 }
 
-// A reset while the follower reads is no failure.
+// A reset while the follower reads does not fail the ingest.
 func TestResetWhileItIsHashed(t *testing.T) {
 	s, _ := open(t)
 	data := random(2<<20, 40)
@@ -76,8 +77,8 @@ func TestResetWhileItIsHashed(t *testing.T) {
 	commit(t, in)
 }
 
-// Two processes find a blob damaged. The slower one does not touch the good blob that the other
-// has put in its place meanwhile: while it reads the damaged one, or after that.
+// Two processes find the same damaged blob. The first replaces it by a good one while the second
+// reads the damaged blob, or after that. The second leaves the good blob in place.
 func TestDamageIsMendedMeanwhile(t *testing.T) {
 	for _, reading := range []bool{true, false} {
 		s, home := open(t)
@@ -123,7 +124,8 @@ func TestDamageIsMendedMeanwhile(t *testing.T) {
 	}
 }
 
-// A blob that was committed after the look of another process is not fetched again.
+// If a blob is committed after another process has looked for it, that process does not fetch it
+// again.
 func TestBlobIsCommittedMeanwhile(t *testing.T) {
 	s, home := open(t)
 	if ok, err := s.Have(t.Context(), sum("x"), nil); ok || err != nil {
@@ -136,7 +138,7 @@ func TestBlobIsCommittedMeanwhile(t *testing.T) {
 	if present, ok := errors.AsType[*store.PresentError](err); !ok || present.Digest != sum("x") {
 		t.Errorf("%v", err)
 	}
-	// An import takes it as it is.
+	// An import uses the blob that another process has committed meanwhile.
 	file := filepath.Join(t.TempDir(), "m.gguf")
 	data := modelFile(t, file, 0, 0)
 	lock := ".blob-" + digestOf(data) + ".lock"
@@ -160,8 +162,8 @@ func TestBlobIsCommittedMeanwhile(t *testing.T) {
 	}
 }
 
-// The state of a writer on another machine, or in another container of this one, holds while it
-// is young.
+// A state that was written on another machine, or in another container of this one, is respected
+// while it is recent.
 func TestWriterOfAnotherHost(t *testing.T) {
 	s, home := open(t)
 	w := store.Want{SHA256: sum("right"), Upstream: store.Upstream{Total: 5}}

@@ -2,7 +2,7 @@ package store
 
 import "slices"
 
-// A Range is the bytes from Start to before End.
+// A Range is the bytes from Start up to, but not including, End.
 type Range struct {
 	Start int64 `json:"start"`
 	End   int64 `json:"end"`
@@ -37,7 +37,7 @@ func clip(ranges []Range, end int64) []Range {
 	return kept
 }
 
-// contiguous is the end of the range that begins at 0.
+// contiguous returns the end of the range that begins at 0, or 0 if there is none.
 func contiguous(ranges []Range) int64 {
 	if len(ranges) == 0 || ranges[0].Start != 0 {
 		return 0
@@ -45,7 +45,7 @@ func contiguous(ranges []Range) int64 {
 	return ranges[0].End
 }
 
-// sum is the number of bytes in ranges.
+// sum returns the number of bytes in ranges.
 func sum(ranges []Range) (n int64) {
 	for _, r := range ranges {
 		n += r.End - r.Start
@@ -53,7 +53,7 @@ func sum(ranges []Range) (n int64) {
 	return n
 }
 
-// valid reports whether ranges are sorted and do not touch, as insert leaves them.
+// valid reports whether ranges are sorted, not empty, and do not touch, as insert leaves them.
 func valid(ranges []Range) bool {
 	last := int64(-1)
 	for _, r := range ranges {

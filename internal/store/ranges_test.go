@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Ranges are the set of bytes that were inserted, whatever the order.
+// Ranges hold exactly the bytes that were inserted, in whatever order.
 func TestRanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 64

@@ -25,8 +25,8 @@ func (e *InUseError) Error() string {
 
 // Remove removes a model: its manifest, the blobs that no other manifest names, and the unfinished
 // and quarantined files of that name. Files outside of the store that the manifest refers to are
-// not touched. If a process uses the model, the error is an [InUseError], unless force is set: the
-// process keeps its open files. If the store has nothing of that name, the error wraps
+// not touched. If a process uses the model, the error is an [InUseError], unless force is set; then
+// the process can still read its open files. If the store has no file of that name, the error wraps
 // [fs.ErrNotExist].
 func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
 	if err := CheckName(name); err != nil {
@@ -61,7 +61,7 @@ func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
 	return r.removed, nil
 }
 
-// knows reports whether the store has a manifest, an ingest or a quarantined file of a name.
+// knows reports whether the store has a manifest, an ingest or a quarantined file of the name.
 func (d *disk) knows(name string) (bool, error) {
 	_, err := d.root.Lstat(manifestPath(name))
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func (r *removal) run() error {
 		return err
 	}
 	r.note(manifestPath(r.name), "manifest", 0)
-	var failed []error // the model is gone: a failure must not keep its other files
+	var failed []error // the manifest is gone: a failure must not keep the other files from being removed
 	for _, p := range parts {
 		failed = append(failed, r.blob(p.Blob[len(digestPrefix):]))
 	}
@@ -125,7 +125,7 @@ func (r *removal) note(name, what string, size int64) {
 	r.removed = append(r.removed, Removed{r.disk.path(name), what, size})
 }
 
-// blob removes a blob unless another manifest names it.
+// blob removes a blob of the model, unless another manifest names it.
 func (r *removal) blob(digest string) error {
 	info, err := r.disk.root.Lstat(blobPath(digest))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -145,7 +145,7 @@ func (r *removal) blob(digest string) error {
 		defer lock.Release()
 	}
 	if _, problems, err := r.disk.manifests(); err != nil || len(problems) > 0 {
-		return err // an unreadable manifest may name the blob: it stays
+		return err // a manifest that cannot be read may name the blob: keep it
 	}
 	if names, err := r.disk.namesOf(digest); err != nil || len(names) > 0 {
 		return err
@@ -160,8 +160,8 @@ func (r *removal) blob(digest string) error {
 	return nil
 }
 
-// rests removes unfinished and quarantined files of the model. The error names each file that could
-// not be removed.
+// rests removes the unfinished and quarantined files of the model. The error names each file that
+// could not be removed.
 func (r *removal) rests(parts []Part) error {
 	ours := func(name, digest string) bool {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })

@@ -11,14 +11,14 @@ import (
 // A NoSpaceError means that the disk has too little free space for an ingest.
 type NoSpaceError struct {
 	Path       string // the store's folder
-	Need, Free int64  // bytes: the missing ones with a margin; the free ones without the needs of other ingests
+	Need, Free int64  // bytes: the missing ones and a margin; the free ones that no other ingest needs
 }
 
 func (e *NoSpaceError) Error() string {
 	return fmt.Sprintf("the model store %s needs %d bytes, but only %d are free: \"inferdctl gc\" and \"inferdctl rm NAME\" make room", e.Path, e.Need, e.Free)
 }
 
-// spaceMargin stays free on the disk beside an ingest.
+// spaceMargin is the number of bytes that must stay free on the disk.
 const spaceMargin = 64 << 20 // bytes
 
 // Reserve allocates disk space for the missing bytes of an ingest with a known total. If there is
@@ -59,23 +59,23 @@ func (i *Ingest) Reserve() error {
 	return i.noteFile()
 }
 
-// An Unfinished is the state of an ingest.
+// An Unfinished describes an ingest that is not committed.
 type Unfinished struct {
-	Digest  string // expected; empty if unknown
-	Name    string // of the model; empty if unknown
+	Digest  string // expected digest; empty if unknown
+	Name    string // name of the model; empty if unknown
 	URL     string
 	Done    int64     // bytes
 	Total   int64     // bytes; 0 means unknown
-	PID     int       // of the writer; 0 without one
-	Running bool      // a process writes at present
-	Touched time.Time // last write of its data
+	PID     int       // process ID of the writer; 0 if there is none
+	Running bool      // a process is writing
+	Touched time.Time // time of the last write to the data
 
 	dir       string
 	allocated int64 // bytes on disk
 }
 
-// Unfinished lists the ingests of all processes that are not committed. Unreadable folders are
-// skipped.
+// Unfinished returns the ingests of all processes that are not committed. It skips folders that
+// cannot be read.
 func (s *Store) Unfinished() ([]Unfinished, error) {
 	d, err := s.open(false)
 	if err != nil {
@@ -85,8 +85,8 @@ func (s *Store) Unfinished() ([]Unfinished, error) {
 	return all, err
 }
 
-// ingests reads the states of all ingests, without the one in the folder except. Unreadable folders
-// become problems.
+// ingests reads the states of all ingests but the one in the folder except. Folders that cannot be
+// read become problems.
 func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err error) {
 	prefixes, err := d.readDir(blobsDir)
 	if err != nil {
@@ -112,8 +112,8 @@ func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err
 	return all, problems, nil
 }
 
-// unfinished reads the state of an ingest. Ingests of the reference implementation have none: then
-// only the size of the data is known.
+// unfinished reads the state of an ingest. Ingests of the reference implementation have no state:
+// then only the size of the data is known.
 func (d *disk) unfinished(dir, ref string) Unfinished {
 	u := Unfinished{dir: dir}
 	info, err := d.root.Lstat(path.Join(dir, tempLeaf))

@@ -24,7 +24,7 @@ func (i *Ingest) load(w Want) error {
 	i.claim()
 	if err := i.save(); err != nil {
 		err = errors.Join(err, i.file.Close())
-		if len(i.state.Ranges) == 0 { // a full disk, most likely: leave nothing
+		if len(i.state.Ranges) == 0 { // probably the disk is full: leave no file
 			err = errors.Join(err, i.disk.removeDir(i.dir))
 		}
 		return err
@@ -57,21 +57,21 @@ func (i *Ingest) openData(last *state) error {
 	return i.noteFile()
 }
 
-// forget removes the states and syncs the folder. It is called before the bytes are dropped, so
-// that no state that claims them comes back after a power cut.
+// forget removes the states and syncs the folder. It is called before bytes are dropped: otherwise
+// a state that claims those bytes could come back after a power cut.
 func (i *Ingest) forget() error {
 	return errors.Join(i.disk.remove(i.path(stateLeaf)), i.disk.remove(i.path(durableLeaf)), i.disk.syncDir(i.dir))
 }
 
-// resume takes over the bytes of an earlier process. If another user may have written the state or
-// the data, as in a shared store, all bytes are hashed again.
+// resume continues with the bytes of an earlier process. If another user may have written the state
+// or the data, as in a shared store, all bytes are hashed again.
 func (i *Ingest) resume(last *state, info os.FileInfo) {
 	now := identityOf(info)
 	ranges := clip(last.Ranges, info.Size())
 	intact := now == last.File
 	doubtful := ownersMatter && !last.own || !intact && (i.disk.shared || !now.sameFile(last.File))
 	if i.state.SHA256 == "" && doubtful {
-		ranges = nil // without a digest nothing would reveal foreign bytes
+		ranges = nil // without a digest nothing would reveal bytes of another user
 	}
 	i.state.Ranges = ranges
 	i.state.Started = last.Started
@@ -83,12 +83,12 @@ func (i *Ingest) resume(last *state, info os.FileInfo) {
 		i.state.Hashed, i.state.HashState = last.Hashed, last.HashState
 	}
 	i.resumed = !intact || ownersMatter && !own
-	i.unsynced = sum(ranges) // not known to be synced
+	i.unsynced = sum(ranges) // they may not be synced
 	i.state.File = now
 }
 
-// lastState returns the state to resume from: the latest if it was written since the machine
-// booted, else the durable one. Nil means that there is none. If its writer is alive, the error is
+// lastState returns the state to resume from: the latest one if it was written since the machine
+// booted, otherwise the durable one, or nil if there is none. If the writer is alive, the error is
 // a [BusyError].
 func (i *Ingest) lastState(w Want) (*state, error) {
 	latest, err := i.disk.readState(i.path(stateLeaf))
@@ -108,7 +108,7 @@ func (i *Ingest) lastState(w Want) (*state, error) {
 	return nil, err
 }
 
-// age is the time since a file of the ingest was written.
+// age returns the time since a file of the ingest was written.
 func (i *Ingest) age(leaf string) time.Duration {
 	info, err := i.disk.root.Stat(i.path(leaf))
 	if err != nil {
@@ -117,19 +117,19 @@ func (i *Ingest) age(leaf string) time.Duration {
 	return time.Since(info.ModTime())
 }
 
-// alive reports whether the writer of a state is still running. The caller holds the lock, so this
+// alive reports whether the writer of a state still runs. The caller holds the lock, so this
 // matters only on file systems where locks have no effect.
 func (s *state) alive(boot string, age time.Duration) bool {
 	if s.PID == 0 || s.PID == os.Getpid() { // Begin has checked the ingests of this process
 		return false
 	}
 	if host, err := os.Hostname(); err == nil && host != s.Host {
-		return age < foreignTime // another machine, or another container on this kernel
+		return age < foreignTime // another machine, or another container on this one
 	}
 	return s.Boot != "" && s.Boot == boot && s.Birth != 0 && birth(s.PID) == s.Birth
 }
 
-// claim makes this process the writer.
+// claim records this process as the writer in the state.
 func (i *Ingest) claim() {
 	i.state.Boot = i.store.boot()
 	i.state.Host, _ = os.Hostname() // empty if unknown
@@ -137,7 +137,7 @@ func (i *Ingest) claim() {
 	i.state.Birth = birth(i.state.PID)
 }
 
-// noteFile records the identity of the data after a write of this ingest.
+// noteFile records the identity of the data. It is called after each write of this ingest.
 func (i *Ingest) noteFile() error {
 	info, err := i.file.Stat()
 	if err == nil {

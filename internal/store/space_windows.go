@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// freeSpace is the room that this user has on a folder's disk.
+// freeSpace returns the number of bytes that this user may still use on the disk of a folder.
 func freeSpace(dir string) (bytes int64, known bool) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
@@ -19,5 +19,5 @@ func freeSpace(dir string) (bytes int64, known bool) {
 	return int64(free), true
 }
 
-// allocated is the number of bytes that a file has on disk: at least so many.
+// allocated returns the size of a file: on this platform the blocks on disk are not known.
 func allocated(info os.FileInfo) int64 { return info.Size() }

@@ -13,41 +13,41 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Upstream is the source of an ingest's bytes, and the version of its content.
+// An Upstream is the source of an ingest's bytes, and the version of the content there.
 type Upstream struct {
-	URL          string `json:"url"` // without user and query, which may be secrets
+	URL          string `json:"url"` // without user and query, which may hold secrets
 	ETag         string `json:"etag"`
 	LastModified string `json:"last_modified"`
-	Total        int64  `json:"total"` // bytes of the whole; 0 means unknown
+	Total        int64  `json:"total"` // size of the content in bytes; 0 means unknown
 }
 
 // A state describes an ingest on disk, in two files. state.json is replaced often and not synced,
 // so it is valid only until the machine reboots. durable.json is written after a sync of the data,
-// and is valid after a power cut, too.
+// so it is valid even after a power cut.
 type state struct {
 	Upstream
-	SHA256  string    `json:"sha256"` // expected; empty means unknown
-	Name    string    `json:"name"`   // of the model, for reports
+	SHA256  string    `json:"sha256"` // expected digest; empty means unknown
+	Name    string    `json:"name"`   // name of the model, for reports
 	Started time.Time `json:"started"`
 
 	Ranges []Range `json:"ranges"`
-	// HashState is the internal state of SHA-256 after the first Hashed bytes, so that a resumed
+	// HashState is the internal state of SHA-256 after the first Hashed bytes: with it, a resumed
 	// ingest need not read them again.
 	Hashed    int64  `json:"hashed"`
 	HashState []byte `json:"hash_state"`
-	// File is the identity of the data after the writer's last write. If the file has another one
-	// now, another program wrote to it, or the writer was killed before it saved its state: then
-	// all bytes are hashed again.
+	// File is the identity of the data after the writer's last write. If the file now has another
+	// identity, another program wrote to it, or the writer was killed before it saved its state;
+	// then all bytes are hashed again.
 	File Identity `json:"file"`
 
-	Boot string `json:"boot_id"` // of the machine's kernel; empty means unknown
+	Boot string `json:"boot_id"` // identifies the boot of the machine; empty means unknown
 	Host string `json:"host"`
-	PID  int    `json:"pid"` // of the writer; 0 without one
+	PID  int    `json:"pid"` // process ID of the writer; 0 if there is none
 	// Birth is the start time of that process in the units of the kernel; 0 means unknown.
 	Birth uint64 `json:"pid_birth"`
 
-	// own means that the state belongs to this user and no other user can write to it. It is false
-	// on platforms where that is unknown.
+	// own means that the file of the state belongs to this user, and no other user can write to it.
+	// It is false on platforms where this is unknown.
 	own bool
 }
 
@@ -96,7 +96,7 @@ func (s *state) hash() (hash.Hash, error) {
 	return h, u.UnmarshalBinary(s.HashState)
 }
 
-// rehash has all bytes hashed again.
+// rehash marks all bytes as not hashed.
 func (s *state) rehash() { s.Hashed, s.HashState = 0, nil }
 
 // clear marks all bytes as missing.

@@ -31,25 +31,25 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A Ref names a model: by Name, Path or Builtin.
+// A Ref names a model by one of Name, Path and Builtin.
 type Ref struct {
-	Name    string // of a manifest
-	Path    string // GGUF file; for a split model, its first part
-	Builtin string // a model of package builtin
+	Name    string // name of a model in the store
+	Path    string // a GGUF file; of a split model, the first part
+	Builtin string // name of a model of package builtin
 	// SHA256 is the expected digest of the file at Path, or of the model named Name, in lower-case
 	// hex; empty means unknown. With Name and SHA256, the blob is found even without a manifest.
 	SHA256 string
 }
 
-// A Model is a model with open, checked files. The caller must close it.
+// A Model is a model with open and verified files. The caller must close it.
 type Model struct {
-	Name   string      // in the store; empty for other models
+	Name   string      // name in the store; empty for other models
 	Path   string      // absolute path of the first file, for reports and errors
-	Info   os.FileInfo // of the first file when it was opened
-	Digest string      // SHA-256 of the content, in hex; empty: unknown, or split into several files
-	Files  []*os.File  // the parts in order; one if the model is not split
-	// Guard watches the files from before they were checked; nil unless the store is Guarded. To keep
-	// it beyond Close, take it and set the field to nil.
+	Info   os.FileInfo // state of the first file when it was opened
+	Digest string      // SHA-256 of the content, in hex; empty if unknown, or if the model is split
+	Files  []*os.File  // the parts in order, or the only file
+	// Guard watches the files, beginning before they were verified; it is nil unless the store is
+	// Guarded. To keep the watch beyond Close, take the guard and set the field to nil.
 	Guard *lease.Guard
 }
 
@@ -74,50 +74,51 @@ func (m *Model) Close() {
 	}
 }
 
-// A Store is a folder of models that other programs and users may share, and hands models out
-// for use. The zero value knows files by their paths only. Its methods may be called from any
+// A Store is a folder of models that other programs and users may share. It opens models for use.
+// The zero value finds models by the paths of their files only. Its methods may be called from any
 // goroutine.
 //
-// The folder has blobs by their digest, and manifests: names of models, each with the digests
-// of its blobs. Everything in it is whole or absent, whenever a process or the machine ends.
+// The folder has blobs, named by their digests, and manifests: each gives a name to a model, and
+// lists the digests of its blobs. Every blob and manifest is whole or absent, even if a process is
+// killed or the machine loses power.
 type Store struct {
-	// Home is the folder of models. It is created by the first write. If it is empty, there are no
-	// models by name.
+	// Home is the folder of models. The first write creates it. If Home is empty, no model is found
+	// by name.
 	Home string
 	// BuiltinDir is the folder where built-in models are generated.
 	BuiltinDir string
-	// VerifiedFile is the file with the digests of verified files on this machine. If it is empty,
-	// digests are known to this process only.
+	// VerifiedFile is the file with the digests of files that were verified on this machine. If it
+	// is empty, this process keeps the digests only in memory.
 	VerifiedFile string
-	// Paranoid means that files are hashed each time that a model is opened.
+	// Paranoid means that files are hashed each time a model is opened.
 	Paranoid bool
 	// Guarded means that the files of an opened model are watched; see package lease.
 	Guarded bool
-	// Before is for tests, which record changes or make them fail. It is called before each change
-	// in Home, one at a time; an error prevents the change.
+	// Before is for tests that record changes or make them fail. It is called before each change in
+	// Home, by one goroutine at a time; an error prevents the change.
 	Before func(Op) error
-	// Boot replaces the identity of this run of the kernel, for tests of power cuts.
+	// Boot replaces the identity of this boot of the machine, for tests of power cuts.
 	Boot string
 
 	mu    sync.Mutex       // guards the fields below
-	disk  *disk            // nil until the folder is needed
-	ready bool             // all folders of the layout are there
+	disk  *disk            // nil until it is needed
+	ready bool             // all folders of the layout exist
 	uses  map[string]*Lock // by digest: shared locks of the blobs of opened models
 	// writing counts the open ingests of this store by digest. Each holds the lock of its digest.
 	writing map[string]int
 
 	digests digests
 
-	lockFile func(f *os.File, shared bool) error // replaces file locks in tests; nil means real ones
+	lockFile func(f *os.File, shared bool) error // replaces file locks in tests; nil means locks of the system
 }
 
-// boot identifies this run of the kernel; empty means unknown.
+// boot identifies this boot of the machine; it is empty if unknown.
 func (s *Store) boot() string { return cmp.Or(s.Boot, bootID()) }
 
-// Ensure opens the model of ref. It fails if the model is missing or has another digest than
-// expected. Symbolic links are followed, because caches of models use them; each file is opened
-// once, and checked by its descriptor. A verified file that is unchanged (inode, size, times) is
-// not read again. Phases are reported to phase, which may be nil.
+// Ensure opens the model of ref. It returns an error if the model is missing or does not have the
+// expected digest. Symbolic links are followed, because other tools store models behind them; each
+// file is opened once, and checked by its descriptor. A file that is unchanged since it was
+// verified (inode, size, times) is not read again. Phases are reported to phase, which may be nil.
 func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
 	if phase == nil {
 		phase = func(status.Phase) {}
@@ -135,7 +136,7 @@ func (s *Store) Ensure(ctx context.Context, ref Ref, phase func(status.Phase)) (
 	phase(status.CheckingLocal{Path: path})
 	m, err := s.openFiles(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("model: %w", err) // names the file
+		return nil, fmt.Errorf("model: %w", err) // err names the file
 	}
 	if ref.SHA256 != "" {
 		if err := s.verify(ctx, m, ref.SHA256, phase); err != nil {
@@ -156,7 +157,7 @@ func (s *Store) builtin(ctx context.Context, name string, phase func(status.Phas
 	phase(status.CheckingLocal{Path: path})
 	m, err := s.openFiles(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("built-in model: %w", err) // names the file
+		return nil, fmt.Errorf("built-in model: %w", err) // err names the file
 	}
 	if err := s.verify(ctx, m, digest, func(status.Phase) {}); err != nil {
 		m.Close()
@@ -185,7 +186,7 @@ func (s *Store) newModel(name, path string) *Model {
 	return m
 }
 
-// openFiles opens all files of a model. Only the first one is checked against a digest.
+// openFiles opens all files of a model.
 func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
 	m := s.newModel("", path)
 	parts := partsOf(path)
@@ -214,8 +215,8 @@ func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
 	return m, nil
 }
 
-// openRegular opens a regular file. It checks the type before the open, so that no device is opened,
-// and again by the descriptor, which decides.
+// openRegular opens a regular file. It checks the type before the open, so that no device is
+// opened, and again by the descriptor, which decides.
 func openRegular(path string) (*os.File, os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {

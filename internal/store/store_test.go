@@ -31,7 +31,7 @@ func sum(text string) string {
 	return hex.EncodeToString(s[:])
 }
 
-// ensure returns a model and the phases until it was there.
+// ensure opens a model, and returns it with the names of the phases on the way.
 func ensure(t *testing.T, s *store.Store, ref store.Ref) (m *store.Model, phases string) {
 	t.Helper()
 	var all []string
@@ -43,7 +43,7 @@ func ensure(t *testing.T, s *store.Store, ref store.Ref) (m *store.Model, phases
 	return m, strings.Join(all, " ")
 }
 
-// content reads all files of a model as a process that inherits them does: from their begin.
+// content reads all files of a model from the beginning, as a process that inherits them does.
 func content(t *testing.T, m *store.Model) (texts []string) {
 	t.Helper()
 	for _, f := range m.Files {
@@ -94,7 +94,7 @@ func TestVerifiedFileIsNotReadAgain(t *testing.T) {
 	if _, err := s.Ensure(t.Context(), store.Ref{Path: path, SHA256: sum("left")}, nil); err == nil {
 		t.Error("another digest is right, too")
 	}
-	write(t, path, "wrong") // as long
+	write(t, path, "wrong") // of the same length
 	if _, err := s.Ensure(t.Context(), ref, nil); err == nil {
 		t.Error("a file that was written to is not read again")
 	}

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// nonblocking is the flag that opens a named pipe without waiting for its other end.
+// nonblocking are the flags that open a named pipe without waiting for its other end.
 const nonblocking = syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // syncDir syncs a folder's entries, if its file system supports that.
@@ -29,10 +29,10 @@ func syncRead(f *os.File) error {
 	return err
 }
 
-// ownersMatter means that owner and mode bits control the right to change a file.
+// ownersMatter means that owner and mode bits decide who may change a file.
 const ownersMatter = true
 
-// isReadOnly reports whether an error means that the disk or the folder cannot be written to.
+// isReadOnly reports whether err means that the disk or the folder cannot be written to.
 func isReadOnly(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission)
 }

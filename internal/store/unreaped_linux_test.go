@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A writer has been killed, and its parent has not waited for it: the kernel keeps its pid and its
-// start time. Without locks the state alone names it, and it must not stop the next writer.
+// A writer was killed, and its parent has not waited for it: the kernel still keeps its pid and its
+// start time. Without locks only the state names the writer, and it must not stop the next one.
 func TestUnreapedWriter(t *testing.T) {
 	for name, lock := range locks {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// The user of a model is the process that uses it, not the process that asks.
+// The listing shows the process that uses a model, not the process that lists it.
 func TestUserIsAnotherProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the holder of a lock is known on Linux")
@@ -51,8 +51,8 @@ func TestUserIsAnotherProcess(t *testing.T) {
 	}
 }
 
-// A process that holds a lock for a moment, to see whether it is free, is neither a user nor a
-// writer.
+// A process that holds a lock only for a moment, to see whether it is free, does not count as a
+// user or a writer.
 func TestLockOfAMoment(t *testing.T) {
 	s, home := open(t)
 	put(t, s, "m", []byte("content"))
@@ -63,7 +63,7 @@ func TestLockOfAMoment(t *testing.T) {
 	}
 	moment := func(digest string, how int, look func() bool) {
 		t.Helper()
-		for range 5 { // the machine may be busy for longer than a moment
+		for range 5 { // if the machine is busy, a moment may take longer
 			f, err := os.Open(filepath.Join(home, "locks", ".blob-"+digest+".lock"))
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +85,7 @@ func TestLockOfAMoment(t *testing.T) {
 	moment(sum("half"), unix.LOCK_EX, func() bool { return !list(t, s).Unfinished[0].Running })
 }
 
-// What one user cannot read or remove does not keep the rest of the store from working.
+// Files that a user cannot read or remove do not keep that user from the rest of the store.
 func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	const alice = 61001
 	if os.Getuid() != 0 {
@@ -117,7 +117,7 @@ func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	if got := as("half") + as("rest"); got != "3" {
 		t.Fatal(got)
 	}
-	// Two folders: only root can read the first, and change the second.
+	// Another user cannot read the first of these folders, and cannot change the second.
 	shards := filepath.Join(home, "blobs", "sha256")
 	closed, fixed := filepath.Join(shards, "00"), filepath.Join(shards, "01")
 	ingest := filepath.Join(fixed, ".partial-01"+strings.Repeat("0", 62))
@@ -131,13 +131,13 @@ func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	if got := as("list"); got != "m unverified" {
 		t.Errorf("list: %q", got)
 	}
-	if err := os.Remove(filepath.Join(home, "manifests", "m.json")); err != nil { // a blob to collect
+	if err := os.Remove(filepath.Join(home, "manifests", "m.json")); err != nil { // leaves a blob to collect
 		t.Fatal(err)
 	}
 	if got := as("collect"); !strings.HasPrefix(got, "blob without a manifest\nerror: ") || !strings.Contains(got, ingest) {
 		t.Errorf("collect: %q", got)
 	}
-	if got := as("half") + as("rest"); got != "3" { // Reserve looks at all ingests
+	if got := as("half") + as("rest"); got != "3" { // Reserve reads the states of all ingests
 		t.Errorf("%q", got)
 	}
 	if got := as("remove"); got != "" {
@@ -148,7 +148,7 @@ func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	}
 }
 
-// In a shared store a file that others cannot read does not become a blob.
+// In a shared store, a file that others cannot read is not made a blob.
 func TestAdoptOfAPrivateFile(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "models")
 	if err := errors.Join(os.Mkdir(home, 0o755), os.Chmod(home, 0o775|os.ModeSetgid)); err != nil {

@@ -21,15 +21,16 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// digests maps files in a certain state to their digests. Its file on disk must not be writable by
-// other users, and is valid on one machine only: device and inode mean nothing elsewhere.
+// digests maps files in a given state to their digests. Its file on disk must not be writable by
+// other users. It is valid on one machine only, since device and inode numbers mean nothing
+// elsewhere.
 type digests struct {
 	mu    sync.Mutex // guards the fields below
 	read  bool       // the file on disk has been read
 	known map[key]known
 }
 
-// A key is a file in a certain state. The path is set only on platforms without inodes.
+// A key is a file in a given state. Path is set only on platforms without inode numbers.
 type key struct {
 	Path string `json:"path,omitempty"`
 	Identity
@@ -37,12 +38,12 @@ type key struct {
 
 type known struct {
 	SHA256 string    `json:"sha256"`
-	At     time.Time `json:"at"` // of the last hash
+	At     time.Time `json:"at"` // time of the last hash
 
-	passing bool // not saved: for this process only
+	passing bool // kept in this process only
 }
 
-// A verifiedFile is the form on disk.
+// A verifiedFile is the content of the file on disk.
 type verifiedFile struct {
 	Files []verifiedEntry `json:"files"`
 }
@@ -53,11 +54,11 @@ type verifiedEntry struct {
 }
 
 const (
-	maxVerified     = 1024    // files that are remembered
+	maxVerified     = 1024    // limit for the number of files
 	maxVerifiedFile = 1 << 20 // bytes
 )
 
-// keyOf is the key of an open file.
+// keyOf returns the key of an open file.
 func keyOf(id Identity, path string) key {
 	if id.Ino != 0 {
 		path = ""
@@ -65,8 +66,9 @@ func keyOf(id Identity, path string) key {
 	return key{path, id}
 }
 
-// digestOf returns the digest of an open file. It reads the file unless its digest is known and
-// equals want; an empty want matches any known digest. It fails if the file changes meanwhile.
+// digestOf returns the digest of an open file. It does not read the file if its digest is known and
+// equals want; an empty want matches any known digest. It returns an error if the file changes
+// meanwhile.
 func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path, want string, phase func(status.Phase)) (string, error) {
 	if !s.Paranoid {
 		if got, ok := s.knownDigest(keyOf(identityOf(info), path)); ok && (want == "" || got == want) {
@@ -76,8 +78,8 @@ func (s *Store) digestOf(ctx context.Context, f *os.File, info os.FileInfo, path
 	return s.hashFile(ctx, f, info, path, phase)
 }
 
-// Two changes of a file within these times may leave equal timestamps: file systems take them from a
-// clock that ticks at least every 10 ms, or, if they store whole seconds, every 2 s.
+// Two changes of a file within these times may leave equal timestamps: file systems take timestamps
+// from a clock that ticks at least every 10 ms or, if they store whole seconds, every 2 s.
 const (
 	fineTick   = 20 * time.Millisecond
 	coarseTick = 2 * time.Second
@@ -126,7 +128,7 @@ func (s *Store) knownDigest(k key) (string, bool) {
 	return got.SHA256, ok
 }
 
-// remember records the digest of a blob.
+// remember records the digest of a blob. lasting means that later processes may use it.
 func (s *Store) remember(id Identity, digest string, lasting bool) {
 	if id.Ino != 0 {
 		s.rememberKey(keyOf(id, ""), digest, lasting)
@@ -152,8 +154,8 @@ func (s *Store) rememberKey(k key, digest string, lasting bool) {
 	}
 }
 
-// loadDigestsLocked reads the file on disk, once. If it is unusable, no digest is known, and files
-// are hashed again.
+// loadDigestsLocked reads the file on disk, once. If the file cannot be used, no digest is known,
+// and files are hashed again.
 func (s *Store) loadDigestsLocked() {
 	if s.digests.read {
 		return
@@ -184,8 +186,8 @@ func (s *Store) readDigests() map[key]known {
 	return all
 }
 
-// saveDigestsLocked merges the file on disk, which other processes write, too, with the digests of
-// this process, and replaces it. If that fails, the digests are known to this process only.
+// saveDigestsLocked merges the digests of this process into the file on disk, which other processes
+// also write. If that fails, this process keeps its digests only in memory.
 func (s *Store) saveDigestsLocked() {
 	if s.VerifiedFile == "" {
 		return
@@ -211,11 +213,11 @@ func (s *Store) saveDigestsLocked() {
 	file.Files = file.Files[:min(len(file.Files), maxVerified)]
 	data, err := json.Marshal(file, jsontext.Multiline(true))
 	if err == nil {
-		_ = replaceFile(s.VerifiedFile, append(data, '\n')) // a failure costs another hash
+		_ = replaceFile(s.VerifiedFile, append(data, '\n')) // after a failure the file is hashed again
 	}
 }
 
-// replaceFile replaces a file of mode 0600 by way of a temporary one.
+// replaceFile writes a temporary file of mode 0600 and renames it to name.
 func replaceFile(name string, data []byte) error {
 	dir, leaf := filepath.Split(name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

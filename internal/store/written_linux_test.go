@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// account returns the bytes that this process has passed to the kernel in writes, and those for
-// which a disk is charged.
+// account returns the bytes that this process has passed to the kernel in writes, and the bytes
+// that the kernel counts as written to disk.
 func account(t *testing.T) (passed, charged int64) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/io")
@@ -25,8 +25,8 @@ func account(t *testing.T) (passed, charged int64) {
 	return passed, charged
 }
 
-// An adoption of a large file writes nothing but metadata: by the account of the store, and by
-// that of the kernel.
+// The adoption of a large file writes only metadata, by the records of the store and by the counts
+// of the kernel.
 func TestAdoptWritesNoContent(t *testing.T) {
 	size := int64(1 << 30)
 	if testing.Short() {
