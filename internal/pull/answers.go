@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A verdict is the meaning of an answer to a request for content.
+// A verdict says how to treat an answer to a request for content.
 type verdict int
 
 const (
@@ -17,7 +17,7 @@ const (
 	whole                   // the whole content, from byte 0
 	complete                // 416: the requested range begins at or beyond the end
 	absent                  // the source does not have the file: try the next source
-	refused                 // 401 or 403: as absent, for lack of a right
+	refused                 // 401 or 403: like absent, but a token may help
 	retry                   // a transient failure: ask again later
 	misfit                  // another range than requested: ask without a range
 )
@@ -25,15 +25,15 @@ const (
 // A head is the header of an answer to a request for content.
 type head struct {
 	verdict      verdict
-	start, end   int64 // of the bytes that follow; end -1: unknown
-	total        int64 // -1: unknown
+	start, end   int64 // offsets of the bytes that follow; end is -1 if unknown
+	total        int64 // -1 if unknown
 	etag         string
 	lastModified string
-	after        time.Duration // of Retry-After; 0 without one
+	after        time.Duration // the Retry-After; 0 if there is none
 	status       string        // for reports
 }
 
-// strong returns an ETag that may be sent as If-Range, or nothing.
+// strong returns etag if it may be sent as If-Range, otherwise an empty text.
 func strong(etag string) string {
 	if len(etag) < 2 || etag[0] != '"' || etag[len(etag)-1] != '"' {
 		return ""
@@ -44,8 +44,8 @@ func strong(etag string) string {
 // opaque strips the mark of a weak ETag, for comparisons.
 func opaque(etag string) string { return strings.TrimPrefix(etag, "W/") }
 
-// judge reads the header of an answer to a request for the bytes from start on; start is 0 for a
-// request without a range.
+// judge reads the header of an answer to a request for the bytes from start on. ranged says whether
+// the request had a range; otherwise start is 0.
 func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
 	h := head{
 		start: start, end: -1, total: -1, status: statusOf(resp),
@@ -91,14 +91,14 @@ func statusOf(resp *http.Response) string {
 	return strings.TrimSpace(fmt.Sprintf("http status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
 }
 
-// encoded reports whether the body is compressed, although it was requested as it is.
+// encoded reports whether the body is compressed, although the request asked for the plain content.
 func encoded(resp *http.Response) bool {
 	e := strings.ToLower(resp.Header.Get("Content-Encoding"))
 	return e != "" && e != "identity"
 }
 
-// contentRange parses "bytes FROM-LAST/TOTAL" into a range with an exclusive end. An unknown
-// total is -1.
+// contentRange parses "bytes FROM-LAST/TOTAL". to is the end of the range, exclusive; total is -1
+// if it is unknown.
 func contentRange(text string) (from, to, total int64, ok bool) {
 	text, ok = strings.CutPrefix(text, "bytes ")
 	if !ok {
@@ -130,7 +130,8 @@ func contentRange(text string) (from, to, total int64, ok bool) {
 	return from, to + 1, total, true
 }
 
-// retryAfter parses the header of that name: seconds, or a date.
+// retryAfter parses the value of a Retry-After header: a number of seconds, or a date. It returns 0
+// if the value is not valid.
 func retryAfter(text string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
 		return max(0, time.Duration(seconds)*time.Second)
@@ -144,7 +145,7 @@ func retryAfter(text string, now time.Time) time.Duration {
 const (
 	firstPause = 500 * time.Millisecond
 	maxPause   = 30 * time.Second
-	maxFails   = 8       // in a row
+	maxFails   = 8       // failures in a row that end the pull
 	progressOK = 8 << 20 // bytes of progress that reset the count of failures
 	// maxAfter is the longest Retry-After that a pull waits for.
 	maxAfter = 10 * time.Minute
@@ -152,8 +153,9 @@ const (
 	rotateFails = 3
 )
 
-// pause is the time before the next try after a number of failures in a row: 0.5 s, doubled for each
-// failure up to 30 s, times 0.5 to 1.5 by random in [0, 1), but at least the source's Retry-After.
+// pause returns the time before the next try after a number of failures in a row: 0.5 s, doubled
+// for each failure up to 30 s, times 0.5 to 1.5 by random in [0, 1). It is never less than after,
+// the source's Retry-After.
 func pause(fails int, after time.Duration, random float64) time.Duration {
 	p := firstPause
 	for range min(fails-1, 16) {

@@ -16,7 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// once is a script with a fault of the first request for content from that byte on.
+// once returns a script in which the first request for the content from byte from on meets the
+// fault.
 func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
 	var mu sync.Mutex
 	used := false
@@ -31,7 +32,8 @@ func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault 
 	}
 }
 
-// Every answer of the table, once, to the first, a middle and the last range of a file.
+// Each answer of the table comes once, to the request for the first, a middle or the last range of
+// a file.
 func TestAnswersOnce(t *testing.T) {
 	c := content(6*rangeOf+1000, 2)
 	positions := map[string]int64{"first": 0, "middle": 3 * rangeOf, "last": 6 * rangeOf}
@@ -41,11 +43,11 @@ func TestAnswersOnce(t *testing.T) {
 	statuses := func(code int, header http.Header) hubtest.Fault { return hubtest.Fault{Status: code, Header: header} }
 	for name, test := range map[string]struct {
 		fault hubtest.Fault
-		// first, later: what the pull fails with if the fault hits the first range, or a later
-		// one; empty: it succeeds.
+		// first and later are the errors of the pull if the fault meets the request for the first
+		// range, or for a later one. They are empty if the pull succeeds.
 		first, later string
 		pauses       int
-		dropped      bool // nothing is kept of a failed pull
+		dropped      bool // no byte of a failed pull is kept
 	}{
 		"206 as asked":                        {fault: hubtest.Fault{}},
 		"206 with another ETag":               {fault: hubtest.Fault{ETag: `"moved"`}},
@@ -111,7 +113,7 @@ func TestAnswersOnce(t *testing.T) {
 				if from > 0 && (kept == 0) != test.dropped {
 					t.Errorf("%d bytes are kept", kept)
 				}
-				// It goes on where it was.
+				// The next pull continues where this one stopped.
 				b.hub.Script = nil
 				b.hub.Forget()
 				b.pull("O/R", pull.Options{})
@@ -122,7 +124,8 @@ func TestAnswersOnce(t *testing.T) {
 	}
 }
 
-// paused checks the pauses: none, one of a first failure, or one of that many seconds.
+// paused checks the pauses. If seconds is 0 there must be none; if it is 1, one that follows a
+// first failure; otherwise one of that many seconds.
 func (b *bench) paused(seconds int) {
 	b.t.Helper()
 	switch {
@@ -135,15 +138,16 @@ func (b *bench) paused(seconds int) {
 	}
 }
 
-// stallSoon makes stalls of the fault short. The others must not happen on a busy machine.
+// stallSoon shortens the time-out for stalls if the fault is one. In other tests it would pass on a
+// busy machine.
 func (b *bench) stallSoon(fault hubtest.Fault) {
 	if fault.StallAfter > 0 {
 		b.SetHooks(pull.Hooks{Sleep: b.sleep, Stall: time.Second, Ranges: rangeOf, Several: 2 * rangeOf})
 	}
 }
 
-// sent checks how many bytes the hub has sent. A request that was canceled before may have come
-// late, and costs the begin of an answer.
+// sent checks that the hub has sent want bytes. A request that was canceled may add the beginning
+// of an answer.
 func (b *bench) sent(want int64) {
 	b.t.Helper()
 	if sent := b.hub.Sent(); sent < want || sent > want+rangeOf/4 {
@@ -151,7 +155,8 @@ func (b *bench) sent(want int64) {
 	}
 }
 
-// kept is the number of bytes of unfinished models. One without bytes must not stay.
+// kept returns the number of bytes of unfinished models. It fails the test if one of them has no
+// bytes.
 func (b *bench) kept() (bytes int64) {
 	b.t.Helper()
 	all, err := b.Store.Unfinished()
@@ -167,7 +172,7 @@ func (b *bench) kept() (bytes int64) {
 	return bytes
 }
 
-// Every answer, again and again from the middle of the file on.
+// Each answer of the table comes to every request from the middle of the file on.
 func TestAnswersForGood(t *testing.T) {
 	c := content(6*rangeOf+1000, 3)
 	for name, test := range map[string]struct {
@@ -226,7 +231,7 @@ func TestAnswersForGood(t *testing.T) {
 	}
 }
 
-// The failures in a row are counted anew after 8 MiB.
+// After 8 MiB of progress the count of failures in a row starts again.
 func TestProgressResetsTheCount(t *testing.T) {
 	b := newBench(t)
 	c := content(40<<20, 4)
@@ -245,7 +250,7 @@ func TestProgressResetsTheCount(t *testing.T) {
 	}
 }
 
-// A body that is cut at each twentieth costs nothing twice.
+// If a body is cut, at any twentieth of its length, no byte is fetched twice.
 func TestCutAnywhere(t *testing.T) {
 	c := content(4*rangeOf, 5)
 	for i := range 20 {
@@ -256,7 +261,7 @@ func TestCutAnywhere(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			b.repo(c)
-			b.SetHooks(pull.Hooks{Sleep: b.sleep}) // one request
+			b.SetHooks(pull.Hooks{Sleep: b.sleep}) // the file in one request
 			b.hub.Script = once(0, hubtest.Fault{CutAfter: int64(len(c) * (i + 1) / 21)})
 			b.pull("O/R", pull.Options{})
 			b.holds("m-q4_k_m", c)
@@ -268,7 +273,8 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// A file that changes upstream after each tenth is begun again, and is the new one, whole.
+// If the file changes upstream during the pull, after any tenth, the pull starts again and returns
+// the new content.
 func TestChangedUpstream(t *testing.T) {
 	old, changed := content(10*rangeOf, 6), content(10*rangeOf, 7)
 	for i := range 10 {
@@ -295,7 +301,7 @@ func TestChangedUpstream(t *testing.T) {
 	}
 }
 
-// A resume is bound to the version of the content that the bytes are of.
+// A pull resumes only if the content upstream still has the version of the received bytes.
 func TestResumeIsBoundToTheVersion(t *testing.T) {
 	old, changed := content(8*rangeOf, 8), content(8*rangeOf, 9)
 	for name, etag := range map[string]string{"by its ETag": "", "by nothing": "-", "by a weak ETag": `W/"1"`} {
@@ -319,7 +325,7 @@ func TestResumeIsBoundToTheVersion(t *testing.T) {
 	}
 }
 
-// Without a length the end of the body is the end of the file, up to a limit.
+// If the length is unknown, the file ends with the body. A limit applies.
 func TestWithoutLength(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf+5, 10)
@@ -351,7 +357,7 @@ func TestNotGGUF(t *testing.T) {
 	b.fails(link+"#sha256="+hubtest.Sum([]byte("other")), "SHA-256 mismatch")
 }
 
-// An expired link is resolved again, and its bytes are not fetched twice.
+// A signed link that has expired is resolved again, and no received byte is fetched twice.
 func TestExpiredLink(t *testing.T) {
 	b := newBench(t)
 	c := content(8*rangeOf, 12)
@@ -366,7 +372,7 @@ func TestExpiredLink(t *testing.T) {
 	b.pull("O/R", pull.Options{})
 	b.holds("m-q4_k_m", c)
 	b.paused(0)
-	if sent := b.hub.Sent(); sent > int64(len(c)+3*rangeOf) { // three requests were canceled
+	if sent := b.hub.Sent(); sent > int64(len(c)+3*rangeOf) { // three requests may have been canceled
 		t.Errorf("%d bytes were sent for %d", sent, len(c))
 	}
 	if strings.Contains(b.log.String(), "hunter2") || strings.Contains(b.log.String(), "sig=") {
@@ -374,13 +380,12 @@ func TestExpiredLink(t *testing.T) {
 	}
 }
 
-// wrong makes the hub announce the digest of one content and send another one.
+// wrong makes the hub announce the digest of c and send other content.
 func (b *bench) wrong(c, sent []byte) {
 	b.hub.AddRepo("O/R", commit, "mit", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: sent, Digest: hubtest.Sum(c), Size: int64(len(c))}})
 }
 
-// One flipped byte is found. The second fetch of the same wrong content is the last one, over
-// restarts, too.
+// One flipped byte is found. The same wrong content is fetched twice at most, even over restarts.
 func TestFlippedByte(t *testing.T) {
 	b := newBench(t)
 	c := content(4*rangeOf, 13)
@@ -409,13 +414,13 @@ func TestFlippedByte(t *testing.T) {
 			t.Errorf("%s: %d bytes were sent", start, sent)
 		}
 	}
-	// An update fetches it once more, and now it is right.
+	// An update fetches the content once more, and now it is right.
 	b.repo(c)
 	b.pull("O/R", pull.Options{Update: true})
 	b.holds("m-q4_k_m", c)
 }
 
-// A content that is wrong once is fetched again at once.
+// If the content has a wrong digest once, it is fetched again at once.
 func TestWrongOnce(t *testing.T) {
 	b := newBench(t)
 	c := content(4*rangeOf, 14)
@@ -431,8 +436,8 @@ func TestWrongOnce(t *testing.T) {
 	p.downloads(t)
 }
 
-// The sources of a model are tried in turn: a dead one, one without the file, one with other
-// content.
+// If the first source of a model does not answer, lacks the file, or has other content, the next
+// one is used.
 func TestNextSource(t *testing.T) {
 	c := content(4*rangeOf, 15)
 	flipped := slices.Clone(c)
@@ -440,7 +445,7 @@ func TestNextSource(t *testing.T) {
 	for name, test := range map[string]struct {
 		first  func(b *bench) string // address of the first source
 		pauses int
-		sent   int // in units of the content
+		sent   int // in units of the size of the content
 	}{
 		"nobody listens": {func(*bench) string { return "https://127.0.0.1:1/m.gguf" }, 3, 1},
 		"no such host":   {func(*bench) string { return "https://nowhere.invalid/m.gguf" }, 0, 1},
@@ -469,7 +474,7 @@ func TestNextSource(t *testing.T) {
 			}
 			b.pull("m", pull.Options{})
 			b.holds("m", c)
-			// Requests for the first two ranges may be canceled when the third is refused.
+			// Requests for the first two ranges may have been canceled when the third was refused.
 			if sent := b.hub.Sent(); sent < int64(test.sent*len(c)) || sent > int64(test.sent*len(c)+2*rangeOf) || len(b.pauses) != test.pauses {
 				t.Errorf("%d bytes were sent of %d, pauses %v", sent, len(c), b.pauses)
 			}
@@ -558,7 +563,7 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// The error of a canceled pull is the cause.
+// The error of a canceled pull is the cause of its context.
 func TestCanceled(t *testing.T) {
 	b := newBench(t)
 	c := content(8*rangeOf, 16)
@@ -589,7 +594,7 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// The body of a partial answer ends where its header says.
+// A body that is longer than its Content-Range fails the pull.
 func TestBodyBeyondContentRange(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 17)
@@ -601,13 +606,14 @@ func TestBodyBeyondContentRange(t *testing.T) {
 	if kept := b.kept(); kept > 0 {
 		t.Errorf("%d bytes are kept", kept)
 	}
-	// A shorter part than asked for is taken.
+	// A part that is shorter than the requested range is written.
 	b.hub.Script = once(0, hubtest.Fault{Status: http.StatusPartialContent, Header: header, Body: body[:100]})
 	b.pull("O/R", pull.Options{})
 	b.holds("m-q4_k_m", c)
 }
 
-// A body that only the end of the connection ends is taken if a digest tells whether it is whole.
+// If only the end of the connection ends a body, the content is accepted only if its digest is
+// known.
 func TestEndOfConnection(t *testing.T) {
 	c := content(3*rangeOf, 18)
 	script := func(cut int64) func(hubtest.Request) *hubtest.Fault {
@@ -635,7 +641,7 @@ func TestEndOfConnection(t *testing.T) {
 	}
 }
 
-// Only the hub has gated models: elsewhere its token is of no use.
+// The error of a refusal mentions the hub's token only if the hub has refused.
 func TestRefusedElsewhere(t *testing.T) {
 	b := newBench(t)
 	b.repo(content(1000, 19))
@@ -656,7 +662,8 @@ func TestRefusedElsewhere(t *testing.T) {
 	}
 }
 
-// A refusal while the first range still comes is like one after it: the source is asked again.
+// A refusal of the second request while the first one is running does not end the source: it is
+// asked again.
 func TestRefusedWhileBytesCome(t *testing.T) {
 	b := newBench(t)
 	c := content(4*rangeOf, 79)
@@ -675,8 +682,8 @@ func TestRefusedWhileBytesCome(t *testing.T) {
 	b.paused(0)
 }
 
-// A write that takes longer than the time-out of a stall is not taken for one. The store holds a
-// mutex meanwhile, so this cannot run on the clock of a bubble.
+// A write to disk that takes longer than the time-out for stalls does not count as a stall. The
+// store holds a mutex meanwhile, so the test cannot run on the clock of a bubble.
 func TestSlowDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes four seconds")
@@ -685,7 +692,7 @@ func TestSlowDisk(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 71)
 	b.repo(c)
-	b.SetHooks(pull.Hooks{Sleep: b.sleep, Stall: 3 * time.Second}) // one request
+	b.SetHooks(pull.Hooks{Sleep: b.sleep, Stall: 3 * time.Second}) // the file in one request
 	b.before(store.OpWrite, "/data.tmp", 1, func() { time.Sleep(4 * time.Second) })
 	b.pull("O/R", pull.Options{})
 	b.holds("m-q4_k_m", c)

@@ -20,7 +20,8 @@ import (
 	"github.com/inferd-go/inferd/internal/hubtest"
 )
 
-// mapped writes a file of random bytes that begins like a GGUF file, and maps it.
+// mapped writes a file of random bytes that begins like a GGUF file. It returns its content, mapped
+// into memory, and its digest.
 func mapped(b *testing.B, file string, size int64) (content []byte, digest string) {
 	b.Helper()
 	f, err := os.Create(file)
@@ -48,7 +49,7 @@ func mapped(b *testing.B, file string, size int64) (content []byte, digest strin
 	return content, hex.EncodeToString(h.Sum(nil))
 }
 
-// A served model is on a server of this machine.
+// A served model can be pulled from a server on this machine.
 type served struct {
 	hub               *hubtest.Server
 	dir               string // for the stores
@@ -56,7 +57,7 @@ type served struct {
 	link, name, roots string
 }
 
-// serve serves a model of that size; with -short, of 128 MB.
+// serve serves a model of size bytes, or of 128 MB with -short.
 func serve(b *testing.B, size int64) *served {
 	b.Helper()
 	if testing.Short() {
@@ -70,7 +71,7 @@ func serve(b *testing.B, size int64) *served {
 	return v
 }
 
-// pull is a process that pulls the model into a store.
+// pull returns a command that pulls the model into the store at home.
 func (v *served) pull(b *testing.B, home string) *exec.Cmd {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0])
@@ -79,8 +80,8 @@ func (v *served) pull(b *testing.B, home string) *exec.Cmd {
 }
 
 // BenchmarkFivePulls pulls a model of 1 GB over TLS in five processes at once. The metric is the
-// number of bytes sent as a share of the model's (1.01 is to be kept). With -short the model has
-// 128 MB.
+// number of bytes sent divided by the size of the model; the aim is at most 1.01. With -short the
+// model has 128 MB.
 func BenchmarkFivePulls(b *testing.B) {
 	v := serve(b, 1e9)
 	before, pulls := v.hub.Sent(), 0
@@ -107,9 +108,9 @@ func BenchmarkFivePulls(b *testing.B) {
 }
 
 // BenchmarkPull pulls a model of 2 GB over TLS from a server on this machine, in a process of its
-// own, and beside it fetches the same file with curl, then sync and sha256sum, in turns. The metrics
-// are the speed of the pull as a share of theirs (0.8 is to be reached), and the most memory of its
-// process (64 MiB is to be kept). With -short the model has 128 MB.
+// own, alternating with curl, sync and sha256sum for the same file. The metrics are the speed of
+// the pull divided by that of the others (the aim is 0.8), and the peak memory of its process (the
+// aim is 64 MiB). With -short the model has 128 MB.
 func BenchmarkPull(b *testing.B) {
 	v := serve(b, 2e9)
 	if out, err := exec.CommandContext(b.Context(), "curl", "--silent", "--fail", "--cacert", v.roots, "--range", "0-3", v.link).CombinedOutput(); string(out) != "GGUF" {

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// bring fetches the files that the store lacks and writes the manifest. It holds locks on the blobs
-// until then, because blobs without a manifest may be removed.
+// bring fetches the files that the store lacks, and writes the manifest. Until then it holds locks
+// on the blobs, because blobs without a manifest may be removed.
 func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options) (m *store.Manifest, err error) {
 	parts := make([]part, len(made.files))
 	defer func() {
@@ -28,7 +28,7 @@ func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options
 	return s.publish(ctx, made, parts, o)
 }
 
-// explain adds the remedy to the error of a full disk.
+// explain adds to the error of a full disk how to make room.
 func explain(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("%w: the bytes that are there are kept; \"inferdctl gc\" and \"inferdctl rm NAME\" make room", err)
@@ -36,7 +36,7 @@ func explain(err error) error {
 	return err
 }
 
-// errNowhere is the error of a model without a source.
+// errNowhere returns the error for a model without a source.
 func errNowhere(name string) error {
 	return fmt.Errorf("model %q has no source_url and no manifest exists", name)
 }
@@ -49,7 +49,7 @@ type part struct {
 	ingest *store.Ingest // nil if the blob was in the store
 }
 
-// release ends the use of a part. If the pull has failed, its bytes are kept for the next pull.
+// release frees the locks of a part. If the pull has failed, the bytes are kept for the next pull.
 func (s *session) release(p *part, failed bool) error {
 	if p.held != nil {
 		p.held.Release()
@@ -63,8 +63,8 @@ func (s *session) release(p *part, failed bool) error {
 	return p.ingest.Close()
 }
 
-// fetchAll brings all files into the store. It reserves disk space for all of them before the first
-// byte.
+// fetchAll brings all files into the store. Before the first byte it reserves disk space for all of
+// them.
 func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter *meter, o Options) error {
 	var there, total, done int64
 	for i, f := range made.files {
@@ -105,8 +105,8 @@ func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter 
 	return nil
 }
 
-// begin begins the ingest of a file unless its blob is in the store. While another process fetches
-// the file, begin reports that progress and waits.
+// begin begins the ingest of a file, unless its blob is in the store. While another process fetches
+// the file, begin reports the progress of that process and waits.
 func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
 	for {
 		err := s.beginOnce(ctx, made, p, o)
@@ -120,8 +120,7 @@ func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, 
 	}
 }
 
-// beginOnce is begin without the wait: its error is a [store.BusyError] if another process fetches
-// the file.
+// beginOnce does not wait: if another process fetches the file, it returns a [store.BusyError].
 func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options) error {
 	for {
 		if there, err := s.hold(ctx, p); there || err != nil {
@@ -149,7 +148,7 @@ func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options)
 	}
 }
 
-// hold reports whether the blob of a file is in the store, and if so locks it.
+// hold locks the blob of a file if the store has it, and reports whether it does.
 func (s *session) hold(ctx context.Context, p *part) (there bool, err error) {
 	if p.sha256 == "" {
 		return false, nil
@@ -176,7 +175,7 @@ func (s *session) giveBack(p *part) error {
 }
 
 // judgeHistory returns an error if the sources of a digest have already sent the same wrong content
-// twice. An update clears that record instead.
+// twice. With Options.Update it clears that record instead.
 func (s *session) judgeHistory(p *part, o Options) error {
 	if p.sha256 == "" {
 		return nil
@@ -210,7 +209,7 @@ func (e *wrongError) Error() string {
 const maxWrong = 2
 
 // fetchOne fetches a file and commits it. After a wrong digest it fetches the file once more, from
-// the next source if there is one, unless another process has committed it meanwhile.
+// the next source if there is one, unless another process has committed the file meanwhile.
 func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
 	for wrong := 1; ; wrong++ {
 		err := s.fetchSources(ctx, made, p, meter, o)
@@ -270,7 +269,7 @@ func (s *session) fetchSources(ctx context.Context, made *plan, p *part, meter *
 	return s.commit(ctx, made, p, meter, o)
 }
 
-// commit turns the bytes of a part into a locked blob. If the digest was unknown before, another
+// commit makes the bytes of a part a locked blob. If the digest was not known before, another
 // process may be writing the same blob: then commit waits for it.
 func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
 	for {
@@ -289,7 +288,7 @@ func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter,
 	}
 }
 
-// bytesOf writes a number of bytes of a total for reports.
+// bytesOf returns a report of done bytes of a total; a negative total is unknown.
 func bytesOf(done, total int64) string {
 	if total < 0 {
 		return fmt.Sprintf("%d bytes", done)

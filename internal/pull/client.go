@@ -21,20 +21,20 @@ import (
 const (
 	maxRedirects   = 5
 	connectTimeout = 30 * time.Second
-	stallTimeout   = 30 * time.Second // without a byte
+	stallTimeout   = 30 * time.Second // the longest time without a byte
 )
 
-// A client sends requests and follows redirects itself, by these rules: https only; at most five;
-// never from a public address to a private one; a credential is sent only to its own origin, and is
-// dropped for good by a redirect to another origin.
+// A client sends requests and follows redirects itself, by these rules: https only; at most five
+// redirects; never from a public address to a private one; a credential is sent only to its own
+// origin, and is dropped for good by a redirect to another origin.
 //
 // Whether an address is public depends on the dialled IP, not on the name of the host. Proxies and
 // configured endpoints are exempt.
 type client struct {
-	agent        string          // of the header User-Agent
+	agent        string          // value of the User-Agent header
 	hub          string          // origin of the hub
 	endpoints    map[string]bool // configured origins
-	endpointOnly bool            // only endpoints are dialled
+	endpointOnly bool            // only endpoints may be dialled
 	isPublic     func(netip.Addr) bool
 	proxy        func(*http.Request) (*url.URL, error)
 
@@ -69,7 +69,7 @@ func newClient(agent string, hub *url.URL, endpoints []*url.URL, endpointOnly bo
 	return c
 }
 
-// close ends the idle connections.
+// close closes the idle connections.
 func (c *client) close() {
 	c.any.CloseIdleConnections()
 	c.public.CloseIdleConnections()
@@ -85,12 +85,13 @@ func (c *client) transport(roots *x509.CertPool, dial dialer) *http.Transport {
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   8,
 		DisableCompression:    true,
-		// HTTP/1.1: several ranges at once gain nothing from sharing one connection.
+		// HTTP/1.1: several requests for ranges gain nothing from sharing one connection.
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 	}
 }
 
-// proxyOf is the transports' proxy function. It records the address of the proxy for dialPublic.
+// proxyOf is the proxy function of the transports. It records the address of the proxy, so that
+// dialPublic dials it.
 func (c *client) proxyOf(r *http.Request) (*url.URL, error) {
 	proxy, err := c.proxy(r)
 	if err != nil || proxy == nil {
@@ -116,7 +117,7 @@ func (e *addressError) Error() string {
 	return fmt.Sprintf("a redirect from a public address to %s, which is not public, is refused", e.addr)
 }
 
-// dialPublic dials proxies and public addresses.
+// dialPublic dials proxies and public addresses. It refuses any other address.
 func (c *client) dialPublic(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: connectTimeout}
 	c.mu.Lock()
@@ -134,27 +135,27 @@ func (c *client) dialPublic(ctx context.Context, network, addr string) (net.Conn
 	return d.DialContext(ctx, network, addr)
 }
 
-// An answer is the response at the end of the redirects. The caller closes its body.
+// An answer is the response after all redirects. The caller must close its body.
 type answer struct {
 	*http.Response
 	url        *url.URL    // of this response; may have a secret query
 	cred       *credential // nil once a redirect has dropped it
 	hops       []http.Header
-	fromPublic bool // an address of the chain was public
+	fromPublic bool // an address on the way was public
 }
 
-// A target is the address of a request: the start of a chain of redirects, or its end, which further
-// requests use directly.
+// A target is the address of a request: the beginning of a chain of redirects, or its end, to which
+// further requests are sent directly.
 type target struct {
 	url        *url.URL
 	cred       *credential
 	fromPublic bool
 }
 
-// end is the target of further requests for the same content.
+// end returns the target of further requests for the same content.
 func (a *answer) end() target { return target{a.url, a.cred, a.fromPublic} }
 
-// hop returns the first value of a header in the chain of redirects and the response.
+// hop returns the first value of a header in the redirects and the response.
 func (a *answer) hop(name string) string {
 	for _, h := range a.hops {
 		if v := h.Get(name); v != "" {
@@ -164,7 +165,7 @@ func (a *answer) hop(name string) string {
 	return a.Header.Get(name)
 }
 
-// do sends a request without a body.
+// do sends a request without a body, and follows redirects.
 func (c *client) do(ctx context.Context, method string, t target, header http.Header) (*answer, error) {
 	a := &answer{url: t.url, cred: t.cred, fromPublic: t.fromPublic}
 	for n := 0; ; n++ {
@@ -199,7 +200,7 @@ type refusedError struct{ what string }
 
 func (e *refusedError) Error() string { return e.what }
 
-// allowed returns an error if the next request of a chain, after n redirects, is forbidden.
+// allowed returns an error if the rules forbid the next request of a chain, after n redirects.
 func (c *client) allowed(a *answer, n int) error {
 	switch {
 	case n > maxRedirects:
@@ -214,18 +215,18 @@ func (c *client) allowed(a *answer, n int) error {
 		return &refusedError{fmt.Sprintf("%s is not at a configured endpoint (--endpoint-only)", display(a.url))}
 	}
 	if ip, err := netip.ParseAddr(a.url.Hostname()); err == nil && a.fromPublic && !c.endpoints[originOf(a.url)] && !c.isPublic(ip) {
-		return &addressError{a.url.Host} // a proxy would connect to it
+		return &addressError{a.url.Host} // a proxy would connect to this address
 	}
 	return nil
 }
 
-// once sends one request of a chain, and records whether the responding address was public.
+// once sends one request of a chain, and records whether the address that answered was public.
 func (c *client) once(ctx context.Context, method string, a *answer, header http.Header) (*http.Response, error) {
 	var remote net.Addr
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { remote = info.Conn.RemoteAddr() }}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), method, a.url.String(), http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("%s: the address is not valid", display(a.url)) // err has the query
+		return nil, fmt.Errorf("%s: the address is not valid", display(a.url)) // err holds the query
 	}
 	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", c.agent)
@@ -246,8 +247,8 @@ func (c *client) once(ctx context.Context, method string, a *answer, header http
 	return resp, nil
 }
 
-// counts reports whether a request went to a public address. Behind a proxy, every host counts as
-// public, except an IP address that is private.
+// counts reports whether a request went to a public address. Behind a proxy every host counts as
+// public, except for a private IP address.
 func (c *client) counts(req *http.Request, remote net.Addr) bool {
 	if proxy, err := c.proxy(req); err == nil && proxy != nil {
 		ip, err := netip.ParseAddr(req.URL.Hostname())
@@ -260,7 +261,7 @@ func (c *client) counts(req *http.Request, remote net.Addr) bool {
 	return c.isPublic(tcp.AddrPort().Addr())
 }
 
-// redirect returns the address that a response redirects to, or nil.
+// redirect returns the address to which a response redirects, or nil if it does not redirect.
 func redirect(resp *http.Response, from *url.URL) (*url.URL, error) {
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -276,7 +277,7 @@ func redirect(resp *http.Response, from *url.URL) (*url.URL, error) {
 	return next, nil
 }
 
-// originOf is the scheme, host and port of a URL.
+// originOf returns the scheme, host and port of a URL.
 func originOf(u *url.URL) string {
 	host, port := strings.ToLower(u.Hostname()), u.Port()
 	if port == "" {
@@ -294,14 +295,15 @@ func display(u *url.URL) string {
 // notPublic lists networks that are not routed on the public internet, beyond netip's predicates.
 var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"), // carriers' own
+	netip.MustParsePrefix("100.64.0.0/10"), // shared by carriers
 	netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("198.18.0.0/15"), // benchmarks
 	netip.MustParsePrefix("240.0.0.0/4"),
 	netip.MustParsePrefix("fec0::/10"), // site-local, deprecated
 }
 
-// embedding lists the IPv6 networks with an IPv4 address in their addresses, from byte at on.
+// embedding lists the IPv6 networks whose addresses contain an IPv4 address, which begins at byte
+// at.
 var embedding = []struct {
 	prefix netip.Prefix
 	at     int

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A pipeListener accepts connections that are made in this process.
+// A pipeListener accepts connections that are made in the same process.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -45,8 +45,8 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	}
 }
 
-// With the real pauses and time-outs, on the clock of a bubble: a first failure, one with
-// Retry-After, and a stall.
+// A failure, an answer with Retry-After and a stall take the real pauses and time-outs, on the
+// clock of a bubble.
 func TestRealPauses(t *testing.T) {
 	hub := hubtest.New(t)
 	certificate, roots := hub.Certificate(), hub.Roots()

@@ -13,8 +13,8 @@ import (
 )
 
 // Environment sets the endpoints, the token and the authorities from the variables that the
-// hubs' own programs use: HF_ENDPOINT or MODEL_ENDPOINT, OLLAMA_ENDPOINT, HF_TOKEN or the token
-// file of Hugging Face, and SSL_CERT_FILE for certificates beside the system's.
+// programs of the hubs use: HF_ENDPOINT or MODEL_ENDPOINT, OLLAMA_ENDPOINT, HF_TOKEN or the token
+// file of Hugging Face, and SSL_CERT_FILE for certificates in addition to the system's.
 func (p *Puller) Environment(getenv func(string) string) error {
 	p.HubEndpoint = cmp.Or(getenv("HF_ENDPOINT"), getenv("MODEL_ENDPOINT"))
 	p.OllamaEndpoint = getenv("OLLAMA_ENDPOINT")
@@ -30,10 +30,11 @@ func (p *Puller) Environment(getenv func(string) string) error {
 	return nil
 }
 
-// maxToken bounds a token and its file in bytes.
+// maxToken bounds the bytes of a token, and of its file.
 const maxToken = 4096
 
-// token returns HF_TOKEN, else the content of the token file, else nothing.
+// token returns HF_TOKEN, or else the content of the token file, or an empty text if there is
+// neither.
 func token(getenv func(string) string) (string, error) {
 	from, text := "HF_TOKEN", strings.TrimSpace(getenv("HF_TOKEN"))
 	if text == "" {
@@ -61,7 +62,8 @@ func token(getenv func(string) string) (string, error) {
 	return text, nil
 }
 
-// tokenFile is the path where the hub's own programs keep the token; empty without a home folder.
+// tokenFile returns the path at which the programs of the hub keep the token; it is empty if there
+// is no home folder.
 func tokenFile(getenv func(string) string) string {
 	if file := getenv("HF_TOKEN_PATH"); file != "" {
 		return file
@@ -80,7 +82,7 @@ func tokenFile(getenv func(string) string) string {
 	return filepath.Join(cache, "huggingface", "token")
 }
 
-// rootsWith returns the system's certificate authorities and those of a file. On Linux crypto/x509
+// rootsWith returns the system's certificate authorities and those in a file. On Linux crypto/x509
 // reads SSL_CERT_FILE in place of the system's bundle, but still reads the system's folders.
 func rootsWith(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Hooks replace what tests cannot wait for. Zero values mean the real thing.
+// Hooks replace delays, addresses and sizes in tests. A zero field keeps the real one.
 type Hooks struct {
 	Sleep    func(context.Context, time.Duration) error
 	IsPublic func(netip.Addr) bool
 	Stall    time.Duration
 	Ranges   int64 // bytes of a request
-	Several  int64 // bytes of a file from which on there are several requests at once
+	Several  int64 // least size of a file that is fetched by several requests at once
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
-	Follow   func() // called when a process looks at the pull of another one; may be nil
+	Follow   func() // called before each look at the progress of another process; may be nil
 }
 
 // SetHooks replaces the hooks of a Puller.

@@ -13,14 +13,14 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Sizes of requests for content.
+// Limits of requests for content.
 const (
-	rangeBytes   = 64 << 20  // of one request
+	rangeBytes   = 64 << 20  // bytes of one request
 	connections  = 4         // requests at once
 	parallelFrom = 256 << 20 // least bytes of a file that is fetched by several requests at once
-	bufferBytes  = 256 << 10 // of a connection: the most that is read before a write
+	bufferBytes  = 256 << 10 // bytes read from a connection before they are written
 	flushTime    = time.Second
-	defaultMax   = 256 << 30 // bytes of a file, unless MaxBytes is set
+	defaultMax   = 256 << 30 // largest file in bytes, unless MaxBytes is set
 	maxIdle      = 64        // rounds in a row without a new byte
 )
 
@@ -30,8 +30,8 @@ type source struct {
 	cred *credential
 }
 
-// A fetcher brings the missing bytes of one file into its ingest. All decisions are made by a run,
-// in one goroutine; each request has a goroutine of its own, which sends its outcome to the run.
+// A fetcher brings the missing bytes of one file into its ingest. Each request has a goroutine,
+// which sends its outcome to the run. The run makes all decisions, in one goroutine.
 type fetcher struct {
 	client  *client
 	log     *slog.Logger
@@ -39,50 +39,51 @@ type fetcher struct {
 	now     func() time.Time
 	stall   time.Duration
 	ranges  int64 // bytes of a request
-	several int64 // least bytes of a file that is fetched by several requests at once
-	max     int64 // bytes of the file
+	several int64 // least size of a file that is fetched by several requests at once
+	max     int64 // largest size of the file
 
 	file    file
 	sources []source
 	ingest  *store.Ingest
 	meter   *meter
 
-	received int64 // bytes written, dropped ones included; only for the run's goroutine
+	received int64 // bytes written, including those dropped later; used by the run's goroutine only
 
 	mu    sync.Mutex // guards the fields below
-	total int64      // -1: unknown
-	etag  string     // of the present source's content; empty: unknown
+	total int64      // -1 if unknown
+	etag  string     // ETag of the content at the present source; empty if unknown
 	last  string     // Last-Modified of that content, for sources without ETags
 	bound bool       // etag and last are known
 }
 
-// A run is the state of a fetch between the outcomes of its requests.
+// A run is the state of a fetch. It changes with each outcome of a request.
 type run struct {
 	*fetcher
-	at      int     // source
-	dead    []error // by source: the reason why it is no longer used
-	link    *target // end of the source's redirects, used directly; nil: ask the source
-	plain   bool    // the source does not know ranges
+	at      int     // index of the present source
+	dead    []error // by source: why it is not used any longer
+	link    *target // end of the source's redirects, for further requests; nil: ask the source
+	plain   bool    // the source does not support ranges
 	proven  bool    // the source has answered with a range
-	flowed  bool    // it has answered with content
-	denied  int     // refusals since it last sent bytes
-	epoch   int     // number of pauses: failures of requests sent before the last one do not count
-	fails   int     // in a row
+	flowed  bool    // the source has answered with content
+	denied  int     // refusals since the source last sent bytes
+	epoch   int     // pauses so far: failures of earlier requests do not count
+	fails   int     // failures in a row
 	best    int64   // the most bytes that the ingest has had
 	mark    int64   // value of best when fails was last reset
-	changes int     // times that the upstream content changed
-	restart bool    // begun again after an unexpected 416
+	changes int     // number of times that the content changed upstream
+	restart bool    // the fetch was restarted after an unexpected 416
 
-	// then is called when all requests of the round have ended; it may change fields that they read.
+	// then, if not nil, is called once all requests of the round have ended: it may change fields
+	// that requests read.
 	then func() error
 
 	pending  []store.Range // not yet requested
 	active   []store.Range // being requested
 	outcomes chan outcome
-	started  chan struct{} // gets a value for each 206
+	started  chan struct{} // receives a value for each 206
 }
 
-// fetch fetches all missing bytes. Its error says whether the bytes so far were kept.
+// fetch fetches all missing bytes. Its error says whether the bytes so far are kept.
 func (f *fetcher) fetch(ctx context.Context) error {
 	r := &run{
 		fetcher: f, dead: make([]error, len(f.sources)),
@@ -114,8 +115,8 @@ func (f *fetcher) fetch(ctx context.Context) error {
 	}
 }
 
-// resume drops the bytes of an earlier try unless the digest is known, or the ingest has the ETag or
-// Last-Modified of the same address, so that a change of the content will be noticed.
+// resume drops the bytes of an earlier try, unless the digest is known, or the ingest has the ETag
+// or Last-Modified of the same address, so that a change of the content will be noticed.
 func (r *run) resume(ctx context.Context) error {
 	up := r.ingest.Upstream()
 	here := display(r.sources[r.at].url)
@@ -139,7 +140,7 @@ func (r *run) resume(ctx context.Context) error {
 	return nil
 }
 
-// drop drops all bytes, and forgets the version of the content.
+// drop drops all bytes and the recorded version of the content.
 func (r *run) drop() error {
 	r.mu.Lock()
 	r.etag, r.last, r.bound = "", "", false
@@ -151,20 +152,21 @@ func (r *run) drop() error {
 	return r.ingest.Reset(r.upstream(display(r.sources[r.at].url)))
 }
 
-// upstream is the source as the ingest saves it.
+// upstream returns the source in the form that the ingest saves. here is its address without the
+// query.
 func (f *fetcher) upstream(here string) store.Upstream {
 	return store.Upstream{URL: here, ETag: f.etag, LastModified: f.last, Total: max(f.total, 0)}
 }
 
-// size is the total; -1 if it is unknown.
+// size returns the size of the file; it is -1 if unknown.
 func (f *fetcher) size() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.total
 }
 
-// missing returns the ranges to request: those neither received nor being requested, cut into
-// requests.
+// missing returns the ranges to request: those that were neither received nor are being requested,
+// cut to the size of one request.
 func (r *run) missing() []store.Range {
 	total := r.size()
 	if r.plain && (total < 0 || r.ingest.Done() < total) {
@@ -179,8 +181,9 @@ func (r *run) missing() []store.Range {
 	return gaps(have, total, step)
 }
 
-// gaps returns the gaps between sorted ranges up to total, in pieces of at most step bytes. If the
-// total is unknown (-1), it returns one piece after the last range; the answer to it has the total.
+// gaps returns the gaps between sorted ranges up to total, in pieces of at most step bytes. If
+// total is -1, it is unknown: gaps returns one piece after the last range, and the answer to that
+// request has the total.
 func gaps(have []store.Range, total, step int64) (pieces []store.Range) {
 	from := int64(0)
 	for _, h := range have {
@@ -203,7 +206,7 @@ func gaps(have []store.Range, total, step int64) (pieces []store.Range) {
 }
 
 // round requests all missing ranges. It returns true if another round must follow, for example with
-// another source, and false once nothing is missing.
+// another source, and false if no byte is missing.
 func (r *run) round(ctx context.Context) (again bool, err error) {
 	if again, err := r.choose(); again || err != nil {
 		return again, err
@@ -234,7 +237,7 @@ func (r *run) round(ctx context.Context) (again bool, err error) {
 		select {
 		case <-r.started:
 			r.proven, r.flowed = true, true
-			if len(r.pending) == 0 { // the total may be new
+			if len(r.pending) == 0 { // the total may be known only now
 				r.pending = r.missing()
 			}
 		case o := <-r.outcomes:
@@ -247,7 +250,7 @@ func (r *run) round(ctx context.Context) (again bool, err error) {
 	return true, nil // the total may have become known
 }
 
-// drain waits for all requests to end. It counts their bytes and ignores their errors.
+// drain waits until all requests have ended. It counts their bytes and ignores their errors.
 func (r *run) drain() {
 	for len(r.active) > 0 {
 		select {
@@ -258,7 +261,8 @@ func (r *run) drain() {
 	}
 }
 
-// limit is the number of requests at once: one until the source has answered with a range.
+// limit returns the number of requests that may run at once: one until the source has answered with
+// a range.
 func (r *run) limit() int {
 	if r.proven && r.size() >= r.several {
 		return connections
@@ -266,8 +270,8 @@ func (r *run) limit() int {
 	return 1
 }
 
-// choose switches to another source if the present one is dead. If all are, it fails with the
-// reasons.
+// choose switches to another source if the present one is dead. If all sources are dead, it returns
+// the reasons as an error.
 func (r *run) choose() (again bool, err error) {
 	if r.dead[r.at] == nil {
 		return false, nil
@@ -281,8 +285,8 @@ func (r *run) choose() (again bool, err error) {
 	return false, errors.Join(r.dead...)
 }
 
-// turn switches to another source. The bytes are kept: the digest is known, so all sources must have
-// the same content.
+// turn switches to another source. The bytes are kept: the digest is known, so all sources must
+// have the same content.
 func (r *run) turn(next int) {
 	r.at, r.link, r.plain, r.flowed, r.denied = next, nil, false, false, 0
 	r.mu.Lock()
@@ -309,7 +313,7 @@ func (r *run) start(ctx context.Context, span store.Range) {
 	}()
 }
 
-// credit counts the bytes of an outcome.
+// credit counts the bytes of an outcome, and resets the counts of failures after progress.
 func (r *run) credit(o outcome) {
 	if i := slices.Index(r.active, o.r); i >= 0 {
 		r.active = slices.Delete(r.active, i, i+1)

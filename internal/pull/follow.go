@@ -14,8 +14,8 @@ import (
 // followTime is the time between two looks at the pull of another process.
 const followTime = 500 * time.Millisecond
 
-// lockName locks the name of the model. While another process pulls it, lockName reports that
-// progress and waits.
+// lockName locks the name of the model. While another process pulls the model, lockName reports the
+// progress of that process and waits.
 func (s *session) lockName(ctx context.Context, made *plan, meter *meter, o Options) (*store.Lock, error) {
 	for {
 		lock, err := s.Store.LockName(made.name)
@@ -29,7 +29,8 @@ func (s *session) lockName(ctx context.Context, made *plan, meter *meter, o Opti
 	}
 }
 
-// follow reports the progress of another process once, and pauses.
+// follow reports the progress of another process once, and pauses. With Options.NoWait it returns
+// an error instead.
 func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *store.BusyError, o Options) error {
 	if o.NoWait {
 		by := ""
@@ -51,7 +52,7 @@ func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *st
 	return wait(ctx, every)
 }
 
-// wait is a pause. Unlike sleep, it has no test hook.
+// wait waits for d, or until ctx ends. Unlike sleep, it has no test hook.
 func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -70,11 +71,12 @@ func firstURL(made *plan) string {
 	return ""
 }
 
-// progressOf returns the bytes of a plan that are in the store, and the total; -1 if unknown.
+// progressOf returns how many bytes of a plan are in the store, and the total number; total is -1
+// if it is unknown.
 func (s *session) progressOf(made *plan) (done, total int64) {
 	unfinished, err := s.Store.Unfinished()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		unfinished = nil // nothing to show
+		unfinished = nil // there is no progress to report
 	}
 	for _, f := range made.files {
 		size := f.size

@@ -34,7 +34,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// fill leaves so many bytes of a disk free.
+// fill leaves free bytes of the disk free. The returned function makes room again.
 func fill(t *testing.T, dir string, free int64) (empty func()) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")
@@ -48,9 +48,9 @@ func fill(t *testing.T, dir string, free int64) (empty func()) {
 	}
 }
 
-// A pull onto a disk that fills at twenty points names the lack, keeps the received bytes, and
-// leaves no half model; with room the next pull resumes. A file of known size is refused before its
-// first byte; the bytes of one without a length end where the disk does.
+// Pulls onto disks that fill at twenty points return an error that names the lack of space, keep
+// the received bytes, and leave no partial model. Once there is room, the next pull resumes. A file
+// of known size is refused before its first byte; one of unknown size fails when the disk is full.
 func TestDiskFills(t *testing.T) {
 	for name, known := range map[string]bool{"of known size": true, "without a length": false} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestDiskFills(t *testing.T) {
 	}
 }
 
-// lacks checks the error of a pull onto a full disk, and its store.
+// lacks checks the error of a pull onto a full disk, and what the store holds after it.
 func (b *bench) lacks(n int, err error, known bool) {
 	b.t.Helper()
 	_, early := errors.AsType[*store.NoSpaceError](err)

@@ -14,9 +14,9 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// get requests a range and writes its bytes. With plain it requests the whole content. first means
-// that no byte has been received and no other request is running, so that the whole content is
-// acceptable in place of the range.
+// get requests a range and writes its bytes. If plain is set, it requests the whole content. first
+// means that no byte has been received and no other request runs, so that an answer with the whole
+// content is acceptable in place of the range.
 func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first bool, here string, started chan<- struct{}) (o outcome) {
 	o = outcome{r: r, next: r.Start}
 	header := http.Header{}
@@ -45,7 +45,7 @@ func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first
 	if o.err = f.judged(&o, a, plain, first, here); o.err != nil {
 		return o
 	}
-	watch.Stop() // only waits for the source count as a stall
+	watch.Stop() // only waiting for the source counts as a stall
 	if o.head.verdict == partial {
 		select {
 		case started <- struct{}{}:
@@ -59,7 +59,7 @@ func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first
 	return o
 }
 
-// cause returns errStall if that is why a request was canceled, else err.
+// cause returns errStall if a stall has canceled the request, otherwise err.
 func cause(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), errStall) {
 		return errStall
@@ -67,7 +67,7 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// judged returns the error of a head, or nil if the body is to be written.
+// judged returns the error that an answer's header means, or nil if the body is to be written.
 func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) error {
 	h := &o.head
 	switch h.verdict {
@@ -90,7 +90,7 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 			return errEndless
 		}
 		if !plain && !first {
-			return errMisfit // the range was ignored: the body begins at byte 0
+			return errMisfit // the source ignored the range: the body begins at byte 0
 		}
 	case partial:
 		if h.end > o.r.End {
@@ -101,14 +101,14 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 	return nil
 }
 
-// unbounded reports whether only the end of the connection marks the end of the body, so that a
-// failure half way cannot be told from it.
+// unbounded reports whether the body ends only with the connection. Then a failure half way looks
+// like the end.
 func unbounded(resp *http.Response) bool {
 	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 }
 
-// admit compares the version of an answer with that of the bytes received so far, and records the
-// first version.
+// admit compares the version of an answer with that of the bytes received so far. It records the
+// version of the first answer.
 func (f *fetcher) admit(h *head, a *answer, here string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -150,7 +150,7 @@ func (f *fetcher) admit(h *head, a *answer, here string) error {
 	return nil
 }
 
-// digestOf returns the SHA-256 of the header X-Linked-Etag; empty if it has none.
+// digestOf returns the SHA-256 in an X-Linked-Etag header, or an empty text if there is none.
 func digestOf(etag string) string {
 	digest, err := store.ParseDigest(strings.Trim(opaque(etag), `"`))
 	if err != nil {
@@ -188,7 +188,7 @@ func (f *fetcher) copy(ctx context.Context, o *outcome, body io.Reader, watch *t
 	}
 }
 
-// finished sets the total of a content of unknown length, once the body has ended.
+// finished sets the total once the body of unknown length has ended.
 func (f *fetcher) finished(total int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -228,7 +228,7 @@ func (f *fetcher) write(o *outcome, p []byte) error {
 	limit := o.head.end
 	f.mu.Lock()
 	switch {
-	case o.head.verdict == partial: // the header has its end
+	case o.head.verdict == partial: // the header gives the end
 	case f.total >= 0:
 		limit = f.total
 	case limit < 0:

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A hubInfo is the API's description of a revision of a repository.
+// A hubInfo describes a revision of a repository, as the API returns it.
 type hubInfo struct {
 	SHA  string `json:"sha"`
 	Card struct {
@@ -22,7 +22,7 @@ type hubInfo struct {
 	} `json:"cardData"`
 }
 
-// A hubEntry is a file or folder of a listing.
+// A hubEntry is a file or folder in a listing.
 type hubEntry struct {
 	Type string `json:"type"`
 	Path string `json:"path"`
@@ -63,7 +63,7 @@ func (s *session) resolveHub(ctx context.Context, ref modelname.Ref) (*plan, err
 		source: store.Source{Registry: s.hub.Host, Repo: repo, Revision: info.SHA, Filename: choice.Parts[0].Path},
 	}
 	if made.name, err = store.NameOf(path.Base(choice.Parts[0].Path)); err != nil {
-		made.name = "" // --as gives one, or there is an error
+		made.name = "" // --as must name the model, or get returns an error
 	}
 	for _, part := range choice.Parts {
 		src := source{url: under(s.hub, "/"+repo+"/resolve/"+info.SHA+"/"+part.Path, ""), cred: s.hubCred}
@@ -114,8 +114,8 @@ func (s *session) listing(ctx context.Context, what string, u *url.URL) (listed 
 
 var nextLink = regexp.MustCompile(`<([^>]*)>\s*;\s*rel="?next"?`)
 
-// nextPage returns the address of the next page of a listing, rewritten to the endpoint; nil after
-// the last page.
+// nextPage returns the address of the next page of a listing, rewritten to the endpoint. It returns
+// nil after the last page.
 func (s *session) nextPage(link string, from *url.URL) (*url.URL, error) {
 	m := nextLink.FindStringSubmatch(link)
 	if m == nil {

@@ -22,13 +22,13 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Variables of the process that TestKilledAnywhere kills.
+// Environment variables of the process that TestKilledAnywhere kills.
 const (
 	childName  = "INFERD_TEST_PULL"
 	childHome  = "INFERD_TEST_HOME"
 	childHub   = "INFERD_TEST_HUB"
 	childRoots = "INFERD_TEST_ROOTS"
-	childPlain = "INFERD_TEST_PLAIN" // set: ranges and buffers as they are without tests
+	childPlain = "INFERD_TEST_PLAIN" // if set, ranges and buffers have their real sizes
 )
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child pulls a model as a process of its own.
+// child pulls a model in a process of its own.
 func child(name string) error {
 	roots := x509.NewCertPool()
 	pem, err := os.ReadFile(os.Getenv(childRoots))
@@ -78,26 +78,26 @@ func child(name string) error {
 	return st.Close()
 }
 
-// Figures of TestKilledAnywhere.
+// Sizes and limits of TestKilledAnywhere.
 const (
-	killSize    = 32 << 20 // of a model
+	killSize    = 32 << 20 // size of a model
 	killRange   = 4 << 20
-	killWindow  = 24 << 20 // a process is killed before it has got more bytes, and a few
-	killSlack   = 2 << 20  // most bytes beyond that moment
-	killBuffer  = 64 << 10 // of a socket
-	connections = 4        // at once
-	checkpoint  = 8 << 20  // most bytes between two states that are written down
-	lanes       = 5        // processes at once
+	killWindow  = 24 << 20 // a process is killed within so many bytes, and killSlack
+	killSlack   = 2 << 20  // the hub sends at most so many bytes more
+	killBuffer  = 64 << 10 // write buffer of the hub's sockets
+	connections = 4        // requests at once
+	checkpoint  = 8 << 20  // most bytes between two saved states
+	lanes       = 5        // processes that run at once
 )
 
-// A process that is killed at any moment costs at most 8 MiB a connection, at most 8 MiB for all
-// of them on average, never a wrong byte, and leaves no stray file.
+// A process that is killed at any moment causes at most 8 MiB a connection to be sent again, and at
+// most 8 MiB in all on average. It leaves no wrong byte and no stray file.
 func TestKilledAnywhere(t *testing.T) {
 	kills, lanes := 100, lanes
 	if testing.Short() {
 		kills, lanes = 1, 1
 	}
-	var again atomic.Int64 // bytes that were sent twice
+	var again atomic.Int64 // number of bytes sent twice
 	t.Run("lanes", func(t *testing.T) {
 		for lane := range lanes {
 			t.Run(fmt.Sprint(lane), func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestKilledAnywhere(t *testing.T) {
 				c := content(killSize, 50)
 				var g gate
 				b.hub.Sending, b.hub.WriteBuffer = g.sending, killBuffer
-				b.repo(c) // the hub's requests see what was set before
+				b.repo(c) // must follow the settings above, which the hub's requests read
 				random := rand.New(rand.NewPCG(uint64(lane), uint64(kills)))
 				for left := kills / lanes; left > 0; {
 					killed := b.killAnywhere(&g, random, left)
@@ -128,8 +128,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killAnywhere pulls a model by processes that are killed, at most that often, and by a last process
-// that is left alone. It sets the puller to one of their store.
+// killAnywhere pulls a model with processes that it kills, at most most times, and then with one
+// that it lets finish. It sets the puller to one of the same store.
 func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) {
 	b.t.Helper()
 	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)
@@ -147,7 +147,7 @@ func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) 
 		go func() { exited <- cmd.Wait() }()
 		var moment <-chan time.Time
 		if killed < most {
-			// At a random moment before or while bytes come.
+			// A random moment before or while bytes are sent.
 			if random.IntN(5) == 0 {
 				moment = time.After(time.Duration(random.IntN(400)) * time.Millisecond)
 			} else {
@@ -162,7 +162,7 @@ func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) 
 			}
 			return killed
 		case <-moment:
-			_ = cmd.Process.Kill() // it may have ended by now
+			_ = cmd.Process.Kill() // it may have ended already
 			<-exited
 			g.open()
 			killed++
@@ -170,17 +170,17 @@ func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) 
 	}
 }
 
-// A gate holds the bytes of a hub.
+// A gate holds back bytes that a hub is about to send.
 type gate struct {
 	mu      sync.Mutex
-	at      int64          // bytes from which on it is shut, with a slack
-	delay   time.Duration  // of the moment
-	moment  chan time.Time // nil once it was reached
-	opening chan struct{}  // nil: open
+	at      int64          // number of sent bytes, with killSlack, at which the gate is shut
+	delay   time.Duration  // from the moment at which at was reached
+	moment  chan time.Time // nil once at was reached
+	opening chan struct{}  // closed by open; nil while the gate is open
 }
 
-// shut holds the bytes beyond the first ones, and a few. The channel gets the time at which they
-// have been sent, after a delay.
+// shut holds back all bytes after the first at and killSlack. The channel receives a value delay
+// after at bytes have been sent.
 func (g *gate) shut(at int64, delay time.Duration) <-chan time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()

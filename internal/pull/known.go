@@ -6,9 +6,9 @@ import (
 	"github.com/inferd-go/inferd/internal/modelname"
 )
 
-// Known returns the name in the store of the model that a typed name stands for: the name itself, or
-// that of the manifest that it was resolved to before. It is empty if there is no such model with all
-// of its blobs. Known neither dials nor hashes.
+// Known returns the name in the store of the model that a typed name stands for: the name itself,
+// or that of the manifest to which it was resolved before. It is empty unless the store has such a
+// model with all of its blobs. Known sends no request and hashes no file.
 func (p *Puller) Known(typed string) (name string, err error) {
 	ref, err := modelname.Parse(typed)
 	if err != nil {
@@ -20,8 +20,8 @@ func (p *Puller) Known(typed string) (name string, err error) {
 	return "", nil
 }
 
-// Has reports whether the store has a model of that name that is one file with that digest. It
-// hashes nothing.
+// Has reports whether the store has a model with that name and that digest, in one file. It hashes
+// no file.
 func (p *Puller) Has(name, digest string) bool {
 	m := (&session{Puller: p}).whole(name)
 	return m != nil && slices.Equal(digestsOf(m), []string{digest})

@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// whole returns the manifest of a name if all of its blobs are in the store, else nil. It hashes
-// nothing.
+// whole returns the manifest of a name if all of its blobs are in the store, otherwise nil. It
+// hashes no file.
 func (s *session) whole(name string) *store.Manifest {
 	m, err := s.Store.Manifest(name)
 	if err != nil || !s.Store.Present(m) {
@@ -20,8 +20,8 @@ func (s *session) whole(name string) *store.Manifest {
 	return m
 }
 
-// known returns the manifest of a typed name without a request: by the manifest's own name, or by a
-// name that was resolved to it before.
+// known returns, without a request, the manifest of a model that the store has: by its own name, or
+// by a typed name that was resolved to it before. It returns nil if there is none.
 func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	asked := askedOf(ref)
 	if as != "" {
@@ -35,7 +35,7 @@ func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	}
 	listing, err := s.Store.List()
 	if err != nil {
-		return nil // get fails with the reason
+		return nil // get will return the reason
 	}
 	for i := range listing.Models {
 		m := &listing.Models[i].Manifest
@@ -46,7 +46,7 @@ func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	return nil
 }
 
-// already is the result for a model in the store.
+// already returns the result for a model that was in the store before.
 func (s *session) already(m *store.Manifest) Result {
 	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.Store.BlobPath(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
 	if first := m.Blobs()[0]; first.Refers != nil {
@@ -55,9 +55,9 @@ func (s *session) already(m *store.Manifest) Result {
 	return r
 }
 
-// takeable returns the manifest of the plan's name if it makes a fetch unnecessary, else nil. If the
-// name belongs to another model, it returns an error, before the first byte. locked means that the
-// caller holds the lock of the name.
+// takeable returns the manifest of the plan's name if no file has to be fetched, otherwise nil. If
+// the name belongs to another model, it returns an error. locked means that the caller holds the
+// lock of the name.
 func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bool) (*store.Manifest, error) {
 	m, err := s.Store.Manifest(made.name)
 	if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
@@ -75,16 +75,17 @@ func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bo
 	case same, made.asked == "", asks && o.Update:
 		return nil, nil // the model of that name is replaced
 	case asks && present:
-		return m, nil // resolved before, and no update is wanted
+		return m, nil // resolved before, and no update was asked for
 	case asks:
 		return nil, nil // its blobs are missing
 	}
 	return nil, &store.TakenError{Name: m.Name, Digest: m.Digest()}
 }
 
-// note adds the asked name of a plan to the manifest, under the lock of the model's name, since other
-// processes add names, too. If the lock is busy, the name is not added: the next pull of it asks the
-// source again. Nil means that the manifest no longer is that of the plan's model.
+// note adds the asked name of a plan to the manifest. It does so under the lock of the model's
+// name, since other processes also add names. If the lock is busy, it does not add the name: the
+// next pull of that name asks the source again. It returns nil if the manifest is no longer that of
+// the plan's model.
 func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manifest, error) {
 	if made.asked == "" || slices.Contains(m.Asked, made.asked) {
 		return m, nil
@@ -97,7 +98,7 @@ func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manif
 		defer lock.Release()
 		now, err := s.Store.Manifest(m.Name)
 		if err != nil || !made.is(now) {
-			return nil, nil // get goes on with the lock
+			return nil, nil // get continues once it has the lock
 		}
 		if m = now; slices.Contains(m.Asked, made.asked) {
 			return m, nil
@@ -124,7 +125,7 @@ func (s *session) publish(ctx context.Context, made *plan, parts []part, o Optio
 	if made.asked != "" {
 		m.Asked = []string{made.asked}
 	}
-	replace := made.asked == "" && made.files[0].sha256 != "" // the contract: a warning, and rewritten
+	replace := made.asked == "" && made.files[0].sha256 != "" // the contract: log a warning, and replace the manifest
 	old, err := s.Store.Manifest(made.name)
 	if err == nil {
 		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, made.asked)

@@ -7,14 +7,14 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A report of a download is due after this many bytes or this time, whichever comes first.
+// A download is reported after so many bytes, or after so much time, whichever comes first.
 const (
 	reportBytes = 32 << 20
 	reportTime  = 5 * time.Second
 )
 
 // A meter reports the progress of a model in bytes: first 0, then the bytes of an earlier try, then
-// at intervals, finally the total. Reports never decrease, except after [meter.again].
+// bytes at intervals, finally the total. Reports never decrease, except after [meter.again].
 type meter struct {
 	report func(status.Phase)
 	every  time.Duration
@@ -43,7 +43,7 @@ func (m *meter) begin(url string, there, total int64) {
 	}
 }
 
-// part starts another part of the model, after base bytes of the earlier ones.
+// part starts part no of the model. base is the number of bytes of the parts before it.
 func (m *meter) part(no int, base int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,7 +53,7 @@ func (m *meter) part(no int, base int64) {
 	}
 }
 
-// total sets the size of the model when it is known.
+// total sets the size of the model once it is known.
 func (m *meter) total(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -67,14 +67,14 @@ func (m *meter) source(url string) {
 	m.frame.URL = url
 }
 
-// note reports done bytes of the present part, if a report is due.
+// note reports that the present part has done bytes, if a report is due.
 func (m *meter) note(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.noteLocked(m.base + done)
 }
 
-// follow reports done bytes of the model, which another process fetches, if a report is due.
+// follow reports that the model, which another process fetches, has done bytes, if a report is due.
 func (m *meter) follow(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -91,7 +91,7 @@ func (m *meter) noteLocked(done int64) {
 	m.sendLocked(done)
 }
 
-// fetched reports the total if done bytes of the present part complete the model.
+// fetched reports the total if the model is complete with done bytes of the present part.
 func (m *meter) fetched(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,7 +110,7 @@ func (m *meter) end(total int64) {
 }
 
 // again restarts the reports after bytes of the present part were dropped: 0 first, then the bytes
-// of the earlier parts and done of the present one.
+// of the earlier parts and the remaining done bytes of the present one.
 func (m *meter) again(url string, done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,5 +127,5 @@ func (m *meter) sendLocked(done int64) {
 	m.report(m.frame)
 }
 
-// size converts a number of bytes; unknown ones, below 0, become 0.
+// size converts a number of bytes. An unknown number, below 0, becomes 0.
 func size(n int64) uint64 { return uint64(max(n, 0)) }

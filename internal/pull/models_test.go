@@ -30,7 +30,7 @@ func readFile(t *testing.T, elem ...string) string {
 	return string(text)
 }
 
-// A split model comes whole, and its progress is that of all parts.
+// A split model is pulled with all its parts, and its progress counts the bytes of all.
 func TestSplitModel(t *testing.T) {
 	b := newBench(t)
 	parts := [][]byte{content(3*rangeOf, 30), content(100, 31), content(2*rangeOf, 32)}
@@ -57,7 +57,7 @@ func TestSplitModel(t *testing.T) {
 	}
 }
 
-// Refusals before the first byte of content.
+// Names that are refused before the first byte of content is fetched.
 func TestRefusedNames(t *testing.T) {
 	c := content(100, 33)
 	file := func() *hubtest.File { return &hubtest.File{Content: c} }
@@ -93,7 +93,7 @@ func TestRefusedNames(t *testing.T) {
 	}
 }
 
-// The API of a hub that answers nonsense, or that answers later.
+// A hub's API that fails for a moment is asked again. Wrong answers fail the pull.
 func TestHubAPI(t *testing.T) {
 	c := content(100, 34)
 	at := func(suffix string, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
@@ -136,7 +136,7 @@ func TestHubAPI(t *testing.T) {
 	}
 }
 
-// loop is a listing with endless pages.
+// loop is a script in which each page of a listing names a further one.
 func loop(r hubtest.Request) *hubtest.Fault {
 	if !strings.Contains(r.Path, "/tree/") {
 		return nil
@@ -144,7 +144,8 @@ func loop(r hubtest.Request) *hubtest.Fault {
 	return &hubtest.Fault{Status: 200, Body: "[]", Header: http.Header{"Link": {`<` + r.Path + `>; rel="next"`}}}
 }
 
-// A name is that of one model. Another one needs a name of its own, before the first byte.
+// A name belongs to one model. A pull of another model under that name is refused before its first
+// byte.
 func TestNames(t *testing.T) {
 	b := newBench(t)
 	one, two := content(rangeOf, 35), content(rangeOf, 36)
@@ -161,7 +162,7 @@ func TestNames(t *testing.T) {
 	}
 	b.holds("mine", two)
 	b.holds("m-q4_k_m", one)
-	// The same content by another name, without a byte.
+	// The same content gets another name without a byte being fetched.
 	b.hub.Forget()
 	if r, _ := b.pull("O/R", pull.Options{As: "again"}); r.Name != "again" || len(b.contentRequests()) != 0 {
 		t.Errorf("%+v", r)
@@ -169,7 +170,7 @@ func TestNames(t *testing.T) {
 	if _, err := b.Pull(t.Context(), "O/R", pull.Options{As: "../x"}, nil); err == nil {
 		t.Error("a bad name was accepted")
 	}
-	// An update of a branch that has moved replaces the model; without it no request is sent.
+	// If a branch has moved, an update replaces the model. Without an update no request is sent.
 	moved := "fedcba98" + commit[8:]
 	b.hub.AddRepo("O/R", moved, "", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: two}})
 	if r, _ := b.pull("O/R", pull.Options{}); r.Digest != hubtest.Sum(one) {
@@ -179,7 +180,7 @@ func TestNames(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.holds("m-q4_k_m", two)
-	// A link without a digest is refused before it is dialled if its name is taken.
+	// A link without a digest is refused before any request if its name is taken.
 	link := b.hub.AddFile("mine.gguf", &hubtest.File{Content: one})
 	b.hub.Forget()
 	b.fails(link, "belongs to another model")
@@ -188,7 +189,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Models of a configuration, in the words of the contract.
+// Models of a configuration are fetched if they are missing, and the errors are worded as in the
+// contract.
 func TestEnsure(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 37)
@@ -222,28 +224,28 @@ func TestEnsure(t *testing.T) {
 	if err != nil || m.Source != want || *m.License != "mit" || len(m.Asked) != 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	// With blob and manifest there is no request, and nothing is hashed.
+	// If the blob and the manifest exist, no request is sent and no file is hashed.
 	b.hub.Forget()
 	p = phases{}
 	good.SourceURL = ""
 	if _, err := b.Ensure(t.Context(), good, pull.Options{}, p.add); err != nil || len(b.hub.Requests()) != 0 || len(p.all) != 1 {
 		t.Errorf("%v, phases %v", err, p.all)
 	}
-	// A blob without its manifest is hashed, not fetched.
+	// If only the manifest is missing, the blob is hashed, not fetched.
 	if err := os.Remove(filepath.Join(b.Store.Home, "manifests/mine.json")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Ensure(t.Context(), good, pull.Options{}, nil); err != nil || len(b.hub.Requests()) != 0 {
 		t.Errorf("%v", err)
 	}
-	// A manifest of another digest is rewritten: the configuration decides.
+	// A manifest with another digest is replaced: the configuration decides.
 	other := content(rangeOf, 38)
 	good.SourceURL, good.SHA256, good.Size = b.hub.AddFile("o.gguf", &hubtest.File{Content: other}), hubtest.Sum(other), 0
 	if _, err := b.Ensure(t.Context(), good, pull.Options{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.holds("mine", other)
-	// Damaged bytes are quarantined and fetched again.
+	// A damaged blob is quarantined and fetched again.
 	blob := filepath.Join(b.Store.Home, "blobs/sha256", good.SHA256[:2], good.SHA256, "data")
 	if err := errors.Join(os.Remove(blob), os.WriteFile(blob, []byte("GGUF bad"), 0o600), os.Remove(filepath.Join(b.Store.Home, "manifests/mine.json"))); err != nil {
 		t.Fatal(err)
@@ -258,7 +260,7 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
-// Five pulls of one model at once fetch it once, and all show its progress.
+// Five pulls of one model at once fetch it once, and each reports the progress.
 func TestFiveAtOnce(t *testing.T) {
 	b := newBench(t)
 	c := content(8<<20, 39)
@@ -290,8 +292,8 @@ func TestFiveAtOnce(t *testing.T) {
 	}
 }
 
-// Without waiting a model that another process pulls is an error. If the other one fails, a
-// follower goes on from its bytes.
+// With NoWait, a model that another process is pulling is an error. Without it, a pull waits, and
+// continues from the other's bytes if the other fails.
 func TestFollowerTakesOver(t *testing.T) {
 	b := newBench(t)
 	c := content(8*rangeOf, 40)
@@ -341,7 +343,7 @@ func TestFollowerTakesOver(t *testing.T) {
 	p.downloads(t)
 }
 
-// After a write to a full disk the bytes are kept, nothing is tried again, and the error says
+// After a write to a full disk the bytes are kept, the write is not tried again, and the error says
 // how to make room.
 func TestFullDisk(t *testing.T) {
 	c := content(24*rangeOf, 41)
@@ -380,7 +382,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A disk without room is refused before the first byte, with both numbers.
+// A pull onto a disk with too little room is refused before the first byte, with the needed and the
+// free bytes.
 func TestNoRoom(t *testing.T) {
 	b := newBench(t)
 	c := content(rangeOf, 42)
@@ -396,7 +399,7 @@ func TestNoRoom(t *testing.T) {
 	b.tidy()
 }
 
-// A damaged manifest, and a store that cannot be written to.
+// A damaged manifest is replaced, and a store that cannot be written to is an error.
 func TestStoreTroubles(t *testing.T) {
 	b := newBench(t)
 	c := content(rangeOf, 43)
@@ -435,7 +438,7 @@ func TestEqualParts(t *testing.T) {
 	b.tidy()
 }
 
-// Addresses that differ in their query only are those of different files.
+// Two addresses that differ only in their query are different files.
 func TestLinksWithQueries(t *testing.T) {
 	b := newBench(t)
 	one, two := content(1000, 92), content(1000, 93)
@@ -460,7 +463,7 @@ func TestLinksWithQueries(t *testing.T) {
 	}
 	b.pull(link+"?secret=two", pull.Options{As: "two"})
 	b.holds("two", two)
-	// With a digest the query does not count.
+	// If the digest is given, the query does not matter.
 	b.pull(link+"?secret=one#sha256="+hubtest.Sum(one), pull.Options{})
 	b.hub.Forget()
 	if r, _ := b.pull(link+"?secret=other#sha256="+hubtest.Sum(one), pull.Options{}); !r.Already || len(b.hub.Requests()) > 0 {
@@ -473,7 +476,7 @@ func TestLinksWithQueries(t *testing.T) {
 	}
 }
 
-// refer makes a manifest refer to files outside of the store.
+// refer writes a manifest that refers to files outside of the store.
 func (b *bench) refer(name, asked string, contents ...[]byte) (paths []string) {
 	b.t.Helper()
 	m := &store.Manifest{Name: name, Asked: []string{asked}}
@@ -495,7 +498,8 @@ func (b *bench) refer(name, asked string, contents ...[]byte) (paths []string) {
 	return paths
 }
 
-// A model whose files are outside of the store is there if all of them are.
+// A model whose files are outside of the store is used if all of them exist, and is fetched
+// otherwise.
 func TestReferredModels(t *testing.T) {
 	for name, parts := range map[string][][]byte{
 		"one file": {content(1000, 94)},
@@ -520,7 +524,7 @@ func TestReferredModels(t *testing.T) {
 	}
 }
 
-// A link in the place of a blob is not one, as for the daemon.
+// A symbolic link in place of a blob is an error, as for the daemon.
 func TestLinkedBlob(t *testing.T) {
 	b := newBench(t)
 	c := content(1000, 96)
@@ -534,7 +538,7 @@ func TestLinkedBlob(t *testing.T) {
 	b.fails("m-q4_k_m", `no model is called "m-q4_k_m"`)
 }
 
-// An update sees that only a later part has changed.
+// An update notices that only a later part has changed.
 func TestLaterPartHasChanged(t *testing.T) {
 	b := newBench(t)
 	one, two, three := content(1000, 97), content(1000, 98), content(1000, 99)
@@ -548,7 +552,7 @@ func TestLaterPartHasChanged(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.holds("m-q4_k_m", one, three)
-	// By another name of the source it is another model.
+	// Without an update, another spelling of the name is resolved again, and finds another model.
 	b.repo(one, two)
 	b.fails("O/R:Q4_K_M", "belongs to another model")
 }

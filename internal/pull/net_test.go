@@ -30,7 +30,7 @@ func TestTokenStaysAtItsOrigin(t *testing.T) {
 			t.Errorf("%s %s got %q", r.Origin, r.Path, got)
 		}
 	}
-	// A link elsewhere gets none.
+	// A request for a link to another origin has no token.
 	b.hub.Forget()
 	b.pull(b.hub.AddFile("x.gguf", &hubtest.File{Content: c}), pull.Options{})
 	for _, r := range b.hub.Requests() {
@@ -48,7 +48,7 @@ func TestTokenStaysAtItsOrigin(t *testing.T) {
 	}
 }
 
-// A redirect of the hub to itself keeps the token; a detour by another origin drops it.
+// The token survives a redirect of the hub to itself. A redirect by way of another origin drops it.
 func TestTokenIsDroppedForGood(t *testing.T) {
 	b := newBench(t)
 	b.repo(content(rangeOf, 21))
@@ -126,7 +126,7 @@ func TestOllamaManifestsThatLie(t *testing.T) {
 	}
 }
 
-// A public registry cannot send a client to an address that is not public for a token.
+// If a public registry names a private address for its tokens, the pull fails.
 func TestTokenFromPrivateAddress(t *testing.T) {
 	b := newBench(t)
 	ln, err := net.Listen("tcp", "127.0.0.2:0")
@@ -165,18 +165,18 @@ func TestTokenFromPrivateAddress(t *testing.T) {
 	}
 }
 
-// Everything goes by the proxy, to the mirror and where that redirects to, and nowhere else.
+// All requests go through the proxy to the mirror, and to the addresses to which it redirects.
 func TestMirrorAndProxy(t *testing.T) {
 	b := newBench(t)
 	c := content(5*rangeOf, 24)
 	b.repo(c)
 	hub, cdn := strings.TrimPrefix(b.hub.URL(), "https://"), strings.TrimPrefix(b.hub.CDNURL(), "https://")
 	proxy := hubtest.NewProxy(t, map[string]string{"mirror.hub.test:443": hub, cdn: cdn})
-	hooks := pull.Hooks{Sleep: b.sleep, IsPublic: func(netip.Addr) bool { return true }} // also the addresses of this test
+	hooks := pull.Hooks{Sleep: b.sleep, IsPublic: func(netip.Addr) bool { return true }} // loopback addresses as well
 	b.SetHooks(hooks)
 	b.HubEndpoint = "https://mirror.hub.test/"
 	b.Proxy = func(*http.Request) (*url.URL, error) { return proxy.URL, nil }
-	b.hub.PageSize = 1 // the pages of the listing have the address of the hub itself
+	b.hub.PageSize = 1 // the listing's pages name the hub itself
 	b.pull("O/R", pull.Options{})
 	b.holds("m-q4_k_m", c)
 	dials := proxy.Dials()
@@ -184,7 +184,7 @@ func TestMirrorAndProxy(t *testing.T) {
 	if got := slices.Compact(dials); !slices.Equal(got, []string{cdn, "mirror.hub.test:443"}) && !slices.Equal(got, []string{"mirror.hub.test:443", cdn}) {
 		t.Errorf("dials: %v", got)
 	}
-	// An address of the hub in the catalog goes to the mirror, too.
+	// An address of the hub in the catalog is rewritten to the mirror.
 	b.Catalog = modelname.Catalog{{
 		Name: "mine", File: "M-Q4_K_M.gguf", SizeBytes: int64(len(c)), SHA256: hubtest.Sum(c),
 		Sources: []string{"https://huggingface.co/O/R/resolve/" + commit + "/M-Q4_K_M.gguf"},
@@ -203,7 +203,7 @@ func TestMirrorAndProxy(t *testing.T) {
 			t.Errorf("dialled %s", d)
 		}
 	}
-	// With EndpointOnly the redirect is refused before it is dialled.
+	// With EndpointOnly a redirect to another host is refused before it is dialled.
 	only := b.puller(t.TempDir())
 	only.HubEndpoint, only.Proxy, only.EndpointOnly = b.HubEndpoint, b.Proxy, true
 	before = len(proxy.Dials())
@@ -216,8 +216,7 @@ func TestMirrorAndProxy(t *testing.T) {
 	}
 }
 
-// A redirect never leads from a public address to a private one; configured endpoints are
-// exempt.
+// A redirect from a public address to a private one is refused, unless it is a configured endpoint.
 func TestRedirectToPrivateAddress(t *testing.T) {
 	b := newBench(t)
 	ln, err := net.Listen("tcp", "127.0.0.2:0")
@@ -249,7 +248,7 @@ func TestRedirectToPrivateAddress(t *testing.T) {
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			// A proxy is not asked for a private address, either. A name it resolves itself.
+			// A proxy gets no request for a private address. It resolves names itself.
 			if what == "by number" {
 				host := strings.TrimPrefix(public, "https://")
 				proxy := hubtest.NewProxy(t, map[string]string{host: host})
@@ -339,7 +338,7 @@ func TestStrong(t *testing.T) {
 	}
 }
 
-// A certificate of an unknown authority is not tried eight times.
+// A certificate of an unknown authority ends the pull at once, without eight tries.
 func TestUnknownAuthority(t *testing.T) {
 	b := newBench(t)
 	b.repo(content(rangeOf, 27))

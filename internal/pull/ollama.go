@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// An ociManifest is a manifest of a registry.
+// An ociManifest is a manifest of a model in a registry.
 type ociManifest struct {
 	Layers []struct {
 		MediaType string `json:"mediaType"`
@@ -57,7 +57,7 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 		name += "-" + ref.Tag
 	}
 	if made.name, err = store.NameOf(name + ".gguf"); err != nil {
-		made.name = "" // --as gives one, or there is an error
+		made.name = "" // --as must name the model, or get returns an error
 	}
 	for _, l := range m.Layers {
 		digest := strings.TrimPrefix(l.Digest, "sha256:")
@@ -85,8 +85,8 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 
 var challenge = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
-// anonymous fetches a token from a registry without a login. The token's address follows the rules
-// for redirects: a public registry cannot send us to a private address.
+// anonymous fetches a token from a registry without a login. The rules for redirects hold for the
+// token's address: a public registry cannot make us request a private address.
 func (s *session) anonymous(ctx context.Context, what string, denied *challengeError) (*credential, error) {
 	if scheme, _, _ := strings.Cut(denied.header, " "); !strings.EqualFold(scheme, "Bearer") {
 		return nil, fmt.Errorf("%s: the registry wants a login, which inferd does not do", what)
@@ -117,7 +117,7 @@ func (s *session) anonymous(ctx context.Context, what string, denied *challengeE
 	return &credential{originOf(s.ollama), "Bearer " + token}, nil
 }
 
-// A challengeError is a 401 with a WWW-Authenticate header.
+// A challengeError means that a registry answered 401 with a WWW-Authenticate header.
 type challengeError struct {
 	*deniedError
 	header     string

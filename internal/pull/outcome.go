@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Errors of a request, besides those of the disk and of the context.
+// Errors of a request, except those of the disk and of the context.
 var (
 	errCut     = errors.New("the connection was cut")
 	errStall   = errors.New("no byte came for too long")
@@ -26,19 +26,19 @@ var (
 	errEndless = errors.New("it has no length: nothing would tell whether all of it came, unless its SHA-256 is given (#sha256=HEX)")
 )
 
-// An outcome is the end of a request.
+// An outcome is the result of a request.
 type outcome struct {
-	r     store.Range // as requested
+	r     store.Range // the requested range
 	next  int64       // first byte of r that was not written
 	got   int64       // bytes written
-	head  head        // of the answer; zero without one
-	end   *target     // end of the redirects; nil without an answer
-	err   error       // nil: all of r, or as much as the source has, was written
+	head  head        // header of the answer; zero if there was no answer
+	end   *target     // end of the redirects; nil if there was no answer
+	err   error       // nil if all of r was written, or as much as the source has
 	epoch int
-	used  bool // the request went to the link of an earlier one
+	used  bool // the request was sent to the link of an earlier one
 }
 
-// decide acts on an outcome. It returns true if this round must end and another must begin.
+// decide acts on an outcome. It returns true if the round must end and another one must begin.
 func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 	here := display(r.sources[r.at].url)
 	if o.err == nil && o.end != nil {
@@ -47,7 +47,7 @@ func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 			r.pending = append(r.pending, store.Range{Start: o.next, End: o.r.End})
 		}
 		if o.head.verdict == whole {
-			return true, nil // the next round requests the missing bytes, if any
+			return true, nil // the next round requests bytes that are still missing
 		}
 		return false, nil
 	}
@@ -97,7 +97,7 @@ func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 	return r.failure(ctx, o, here)
 }
 
-// fatal returns the reason to give up a source at once, or nil.
+// fatal returns the reason to give up a source at once, or nil if the request may be tried again.
 func fatal(err error, here string) error {
 	if refused, ok := errors.AsType[*refusedError](err); ok {
 		return refused
@@ -111,7 +111,7 @@ func fatal(err error, here string) error {
 	return nil
 }
 
-// hopeless returns a hint for an error that a retry cannot mend; else it returns nothing.
+// hopeless returns a hint if a retry cannot mend the error, otherwise an empty text.
 func hopeless(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return ": if a proxy or a mirror has a certificate of its own, SSL_CERT_FILE names the file of its authority"
@@ -126,7 +126,7 @@ func hopeless(err error) string {
 type stopError struct {
 	url    string
 	reason error
-	kept   string // number of bytes; set last, as other requests may still add some
+	kept   string // number of bytes; set at the end, since other requests may still add some
 }
 
 func (e *stopError) Error() string {
@@ -135,7 +135,8 @@ func (e *stopError) Error() string {
 
 func (e *stopError) Unwrap() error { return e.reason }
 
-// stop returns the error that ends the fetch. The bytes are dropped if drop is set, else kept.
+// stop returns the error that ends the fetch. If drop is set, the bytes are dropped, otherwise
+// kept.
 func (r *run) stop(here string, reason error, drop bool) error {
 	if !drop {
 		return &stopError{url: here, reason: reason}
@@ -145,7 +146,7 @@ func (r *run) stop(here string, reason error, drop bool) error {
 }
 
 // refusal acts on 401, 403, 404, 410 and other permanent answers. If the link worked before, it has
-// probably expired: the source is asked once for a new one. Else the source is given up.
+// probably expired: the source is asked once for a new one. Otherwise the source is given up.
 func (r *run) refusal(o outcome, denied *deniedError) {
 	r.denied++
 	if (o.used || r.flowed) && r.denied <= 1 {
@@ -155,7 +156,8 @@ func (r *run) refusal(o outcome, denied *deniedError) {
 	r.dead[r.at] = denied
 }
 
-// beyond acts on a 416: all bytes are there, or the content has changed, and is fetched again once.
+// beyond acts on a 416. Either all bytes have been received, or the content has changed and is
+// fetched again once.
 func (r *run) beyond(ctx context.Context, o outcome) (again bool, err error) {
 	here := display(r.sources[r.at].url)
 	done := r.ingest.Done()
@@ -192,7 +194,7 @@ func (r *run) failure(ctx context.Context, o outcome, here string) (again bool, 
 		r.pending = append(r.pending, store.Range{Start: o.next, End: o.r.End})
 	}
 	if o.epoch < r.epoch {
-		return false, nil // its request was sent before the last pause
+		return false, nil // the request was sent before the last pause
 	}
 	r.fails++
 	r.epoch++
@@ -228,7 +230,7 @@ var (
 	errLocal    = errors.New("local")
 )
 
-// A localError is an error of this machine, mostly of its disk.
+// A localError is an error of this machine, usually of its disk.
 type localError struct{ err error }
 
 func (e *localError) Error() string        { return e.err.Error() }
@@ -249,8 +251,8 @@ func (e *deniedError) Error() string {
 	return text
 }
 
-// denied is the error for a refusing answer. Only the hub has gated models: its token is valid
-// nowhere else.
+// denied returns the error for an answer that denies access. Only the hub has gated models: its
+// token is valid nowhere else.
 func (c *client) denied(a *answer, h *head) *deniedError {
 	return &deniedError{display(a.url), h.status, h.verdict == refused && originOf(a.url) == c.hub}
 }

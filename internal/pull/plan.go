@@ -14,20 +14,20 @@ import (
 
 // A file is one file of a plan.
 type file struct {
-	name    string // last segment of its path
-	size    int64  // 0: unknown
-	sha256  string // empty: unknown
+	name    string // last segment of the path
+	size    int64  // 0 if unknown
+	sha256  string // empty if unknown
 	sources []source
 }
 
-// A plan is a model that a name was resolved to, with its files and their sources.
+// A plan is the model to which a name was resolved, with its files and their sources.
 type plan struct {
-	name      string // of the manifest
-	asked     string // the name that was resolved; empty if it equals name
+	name      string // name of the manifest
+	asked     string // the name that was resolved; empty if it is the same as name
 	license   string
 	source    store.Source
-	files     []file // parts in order
-	projector string // as in Result
+	files     []file // the parts in order
+	projector string // see Result
 }
 
 // check returns an error if two files have the same digest. No real split model has such parts, and
@@ -43,7 +43,8 @@ func (m *plan) check() error {
 	return nil
 }
 
-// is reports whether a manifest has the digests of the plan. If one of those is unknown, it is false.
+// is reports whether a manifest has the digests of the plan. It reports false if a digest of the
+// plan is unknown.
 func (m *plan) is(of *store.Manifest) bool {
 	return slices.EqualFunc(m.files, digestsOf(of), func(f file, digest string) bool { return f.sha256 == digest })
 }
@@ -56,8 +57,9 @@ func digestsOf(m *store.Manifest) (all []string) {
 	return all
 }
 
-// askedOf is the spelling of a name in the member "asked" of manifests. The query of an address may
-// be a secret, so its hash replaces it; if the SHA-256 of the content is known, that suffices.
+// askedOf returns the form of a name for the member "asked" of manifests. The query of an address
+// may be a secret, so its hash replaces it; if the SHA-256 of the content is known, neither is
+// needed.
 func askedOf(ref modelname.Ref) string {
 	u, err := url.Parse(ref.URL)
 	if ref.Kind != modelname.Link || err != nil {

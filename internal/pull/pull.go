@@ -1,6 +1,7 @@
 // Package pull brings models into the store by name: it resolves a name to files with digests,
-// downloads them over https in ranges that survive cuts and restarts, and has the store verify
-// them. Docs: docs/models.md. It does not know the use of a model, and never chooses a model itself.
+// downloads them over https in ranges, resumes after cuts and restarts, and lets the store verify
+// them. Docs: docs/models.md. The package does not know what a model is used for, and never chooses
+// a model itself.
 package pull
 
 import (
@@ -31,13 +32,13 @@ type Puller struct {
 	HubEndpoint, OllamaEndpoint string
 	// Token is sent to the origin of the hub's endpoint only.
 	Token string
-	// EndpointOnly means that only the configured endpoints are dialled.
+	// EndpointOnly means that only the configured endpoints may be dialled.
 	EndpointOnly bool
 	// MaxBytes bounds a file; 0 means 256 GiB.
 	MaxBytes int64
-	// Roots are the trusted certificate authorities; nil means the system's.
+	// Roots are the trusted certificate authorities; nil means those of the system.
 	Roots *x509.CertPool
-	// Proxy returns the proxy of a request; nil means the environment's.
+	// Proxy returns the proxy for a request; nil means that of the environment.
 	Proxy func(*http.Request) (*url.URL, error)
 	// ReportEvery is the longest time between two reports of a running download; 0 means 5 s.
 	ReportEvery time.Duration
@@ -49,7 +50,7 @@ type Puller struct {
 type testHooks struct {
 	sleep           func(context.Context, time.Duration) error
 	isPublic        func(netip.Addr) bool
-	dial            dialer // for addresses that need not be public
+	dial            dialer // for any address, public or not
 	stall           time.Duration
 	ranges, several int64
 	follow          time.Duration
@@ -58,19 +59,19 @@ type testHooks struct {
 
 // Options change one pull.
 type Options struct {
-	As     string // name of the manifest; empty: by the file
+	As     string // name of the manifest; empty means a name from the file
 	Update bool   // ask the source again for a name that was resolved before
 	NoWait bool   // fail if another process is pulling the model
 }
 
-// A Result describes a model that is in the store after a pull.
+// A Result describes a model in the store after a pull.
 type Result struct {
 	Name    string
-	Digest  string // of the first part
-	Size    int64  // of all parts
+	Digest  string // digest of the first part
+	Size    int64  // size of all parts
 	Parts   int
-	Path    string // of the first part's blob
-	Fetched int64  // bytes that this pull received, dropped ones included
+	Path    string // path of the first part's blob
+	Fetched int64  // bytes that this pull received, including dropped ones
 	// Already means that the model was in the store before.
 	Already bool
 	// Projector is a name by which the model's projector can be pulled; empty if none is known.
@@ -80,12 +81,12 @@ type Result struct {
 // A Wanted is a model as a configuration describes it.
 type Wanted struct {
 	Name, SHA256, License string
-	Size                  int64  // 0: unknown
-	SourceURL             string // https; empty: the model must be in the store already
+	Size                  int64  // 0 if unknown
+	SourceURL             string // https; empty if the model must be in the store already
 }
 
-// Pull brings the model of a typed name into the store. Phases are reported to report, which may be
-// nil, one at a time. If the context ends, the bytes received so far are kept, and the next pull
+// Pull brings the model of a typed name into the store. Phases are passed to report, one at a time;
+// report may be nil. If the context ends, the bytes received so far are kept, and the next pull
 // resumes from them.
 func (p *Puller) Pull(ctx context.Context, typed string, o Options, report func(status.Phase)) (Result, error) {
 	ref, err := modelname.Parse(typed)
@@ -123,7 +124,7 @@ func (p *Puller) Pull(ctx context.Context, typed string, o Options, report func(
 	return s.get(ctx, made, o)
 }
 
-// shown returns a name for errors. Of an address it leaves out the query, which may be a secret.
+// shown returns a name for errors. The query of an address is left out: it may be a secret.
 func shown(ref modelname.Ref) string {
 	if u, err := url.Parse(ref.URL); ref.Kind == modelname.Link && err == nil {
 		return display(u)
@@ -131,7 +132,7 @@ func shown(ref modelname.Ref) string {
 	return ref.String()
 }
 
-// Ensure brings a model into the store that a configuration describes.
+// Ensure brings a model of a configuration into the store.
 func (p *Puller) Ensure(ctx context.Context, w Wanted, o Options, report func(status.Phase)) (Result, error) {
 	digest, err := store.ParseDigest(w.SHA256)
 	if err != nil {
@@ -202,7 +203,7 @@ func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error
 		return Result{}, err
 	}
 	defer lock.Release()
-	// Another process may have pulled it while this one waited for the lock.
+	// Another process may have pulled the model while this one waited for the lock.
 	if m, err := s.takeable(ctx, made, o, true); m != nil || err != nil {
 		if err != nil {
 			return Result{}, err

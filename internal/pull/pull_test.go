@@ -28,10 +28,10 @@ import (
 
 const (
 	commit  = "0123456789abcdef0123456789abcdef01234567"
-	rangeOf = 256 << 10 // bytes of a request, in these tests
+	rangeOf = 256 << 10 // bytes of a request in these tests
 )
 
-// content returns random bytes that begin like a GGUF file.
+// content returns pseudo-random bytes that begin like a GGUF file.
 func content(size int, seed uint64) []byte {
 	c := make([]byte, size)
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -45,7 +45,7 @@ func content(size int, seed uint64) []byte {
 	return c
 }
 
-// A bench is a hub and a puller into a store of its own.
+// A bench is a hub, and a puller with a store of its own.
 type bench struct {
 	*pull.Puller
 	t      *testing.T
@@ -62,7 +62,8 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// ramDir is a folder in memory where there is one: syncs cost nothing there.
+// ramDir returns a new folder in memory, where syncs cost nothing, or a temporary folder if there
+// is no file system in memory.
 func ramDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "pull-test-")
@@ -73,7 +74,7 @@ func ramDir(t *testing.T) string {
 	return dir
 }
 
-// puller returns a puller with a store of its own in a folder.
+// puller returns a puller with a store in the folder home.
 func (b *bench) puller(home string) *pull.Puller {
 	st := &store.Store{Home: home, VerifiedFile: filepath.Join(b.t.TempDir(), "verified.json")}
 	b.t.Cleanup(func() {
@@ -106,7 +107,7 @@ func (l *locked) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// sleep notes a pause and does not wait for its end.
+// sleep records a pause and returns at once.
 func (b *bench) sleep(ctx context.Context, d time.Duration) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +115,8 @@ func (b *bench) sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// repo adds a repository O/R with files of Q4_K_M; several make a split model.
+// repo adds a repository O/R with a file of Q4_K_M for each of contents; several files make a split
+// model.
 func (b *bench) repo(contents ...[]byte) {
 	files := map[string]*hubtest.File{"README.md": {Content: []byte("# R"), Small: true}}
 	for i, c := range contents {
@@ -132,7 +134,7 @@ type phases struct{ all []status.Phase }
 
 func (p *phases) add(ph status.Phase) { p.all = append(p.all, ph) }
 
-// downloads checks the reports of the download and returns them.
+// downloads returns the reports of the download, and checks that they do not decrease.
 func (p *phases) downloads(t *testing.T) (all []status.Download) {
 	t.Helper()
 	last := uint64(0)
@@ -154,7 +156,7 @@ func (p *phases) downloads(t *testing.T) (all []status.Download) {
 	return all
 }
 
-// pull pulls a name, and fails if that fails.
+// pull pulls a name, and fails the test if that returns an error.
 func (b *bench) pull(name string, o pull.Options) (pull.Result, *phases) {
 	b.t.Helper()
 	var p phases
@@ -165,7 +167,7 @@ func (b *bench) pull(name string, o pull.Options) (pull.Result, *phases) {
 	return r, &p
 }
 
-// fails pulls a name, which has to fail with a text.
+// fails pulls a name. The error must contain want.
 func (b *bench) fails(name, want string) error {
 	b.t.Helper()
 	_, err := b.Pull(b.t.Context(), name, pull.Options{}, nil)
@@ -175,7 +177,7 @@ func (b *bench) fails(name, want string) error {
 	return err
 }
 
-// holds checks that the store has the model with these contents, and nothing unfinished.
+// holds checks that the store has the model with these contents, and no unfinished ingest.
 func (b *bench) holds(name string, contents ...[]byte) {
 	b.t.Helper()
 	m, err := b.Store.Manifest(name)
@@ -212,7 +214,7 @@ func (b *bench) tidy() {
 	}
 }
 
-// files lists the files of the store.
+// files returns the paths of the files in the store.
 func (b *bench) files() (all []string) {
 	b.t.Helper()
 	err := filepath.WalkDir(b.Store.Home, func(path string, d fs.DirEntry, err error) error {
@@ -273,7 +275,7 @@ func TestPull(t *testing.T) {
 	if got := strings.Join(kinds, " "); got != "status.CheckingLocal status.Download status.Verify" {
 		t.Errorf("phases: %s", got)
 	}
-	// Ranges of the right size, several at once.
+	// Requests have ranges of the right size, and several run at once.
 	for _, q := range b.contentRequests() {
 		if q.From%rangeOf != 0 || q.To-q.From > rangeOf || q.Header.Get("Accept-Encoding") != "identity" {
 			t.Errorf("request %+v", q)
@@ -288,11 +290,11 @@ func TestPull(t *testing.T) {
 	if want.Fetched, want.Already = 0, true; again != want || len(b.hub.Requests()) != 0 {
 		t.Errorf("again: %+v, %d requests", again, len(b.hub.Requests()))
 	}
-	// The name of the manifest means the same.
+	// The name of the manifest stands for the same model.
 	if byName, _ := b.pull("m-q4_k_m", pull.Options{}); byName != want || len(b.hub.Requests()) != 0 {
 		t.Errorf("by its name: %+v", byName)
 	}
-	// An update asks, and fetches nothing.
+	// An update asks the hub, and fetches no content.
 	if updated, _ := b.pull("hf:O/R", pull.Options{Update: true}); updated != want || len(b.contentRequests()) != 0 || len(b.hub.Requests()) == 0 {
 		t.Errorf("updated: %+v", updated)
 	}

@@ -19,16 +19,16 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Limits of the answers of a hub.
+// Limits for the answers of a hub.
 const (
-	maxAnswer = 8 << 20 // bytes of one
-	maxPages  = 100     // of a listing
+	maxAnswer = 8 << 20 // bytes of one answer
+	maxPages  = 100     // pages of a listing
 )
 
-// hubHosts are the names of Hugging Face in addresses, which HF_ENDPOINT replaces.
+// hubHosts are the host names of Hugging Face, which HF_ENDPOINT replaces.
 var hubHosts = []string{"huggingface.co", "www.huggingface.co", "hf.co"}
 
-// resolve returns the files that a name stands for.
+// resolve returns the plan with the files for which a name stands.
 func (s *session) resolve(ctx context.Context, ref modelname.Ref) (*plan, error) {
 	switch ref.Kind {
 	case modelname.Plain:
@@ -72,7 +72,7 @@ func (s *session) resolveLink(ref modelname.Ref) (*plan, error) {
 	leaf := path.Base(src.url.Path)
 	name, err := store.NameOf(leaf)
 	if err != nil {
-		name = "" // --as gives one, or there is an error
+		name = "" // --as must name the model, or get returns an error
 	}
 	return &plan{
 		name: name, asked: askedOf(ref), source: describe(src.url, leaf),
@@ -80,10 +80,10 @@ func (s *session) resolveLink(ref modelname.Ref) (*plan, error) {
 	}, nil
 }
 
-// hubFile matches the path of a file at a revision.
+// hubFile matches the path of a file at a revision of a repository.
 var hubFile = regexp.MustCompile(`^/([^/]+/[^/]+)/resolve/([^/]+)/(.+)$`)
 
-// describe derives the source member of a manifest from the address of a file.
+// describe returns the source member of a manifest, derived from the address of a file.
 func describe(u *url.URL, leaf string) store.Source {
 	s := store.Source{Registry: u.Host, Filename: leaf}
 	if m := hubFile.FindStringSubmatch(u.Path); m != nil {
@@ -92,8 +92,8 @@ func describe(u *url.URL, leaf string) store.Source {
 	return s
 }
 
-// sourceOf parses an address. An address at Hugging Face is rewritten to the configured endpoint,
-// with the token.
+// sourceOf returns the source at an address. An address at Hugging Face is rewritten to the
+// configured endpoint, and gets the token.
 func (s *session) sourceOf(address string) (source, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
@@ -111,7 +111,7 @@ func (s *session) sourceOf(address string) (source, error) {
 	return src, nil
 }
 
-// under returns the address of a path, not escaped, below an endpoint.
+// under returns the address of the path where, which is not escaped, below an endpoint.
 func under(endpoint *url.URL, where, query string) *url.URL {
 	u := *endpoint
 	u.Path, u.RawPath = strings.TrimSuffix(endpoint.Path, "/")+where, ""
@@ -119,7 +119,8 @@ func under(endpoint *url.URL, where, query string) *url.URL {
 	return &u
 }
 
-// api gets a JSON answer, with the retries and pauses of a download.
+// api sends a request and decodes the JSON answer into value. It retries and pauses like a
+// download.
 func (s *session) api(ctx context.Context, what string, t target, header http.Header, value any) (*answer, error) {
 	for fails := 1; ; fails++ {
 		got, again, after, err := s.apiOnce(ctx, what, t, header, value)
@@ -141,8 +142,8 @@ func (s *session) api(ctx context.Context, what string, t target, header http.He
 	}
 }
 
-// apiOnce sends one request, decodes the answer and closes its body. again reports
-// whether a retry may succeed.
+// apiOnce sends one request, decodes the answer and closes its body. again reports whether a retry
+// may succeed, after the time after at the earliest.
 func (s *session) apiOnce(ctx context.Context, what string, t target, header http.Header, value any) (got *answer, again bool, after time.Duration, err error) {
 	inner, cancel := context.WithTimeoutCause(ctx, 2*stallTimeout, errStall)
 	defer cancel()

@@ -21,7 +21,7 @@ type session struct {
 	fetched     int64
 }
 
-// Endpoints by default.
+// The default endpoints.
 const (
 	defaultHub    = "https://huggingface.co"
 	defaultOllama = "https://registry.ollama.ai"

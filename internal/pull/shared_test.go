@@ -18,12 +18,12 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// other is the store of another process, in the same folder.
+// other returns a store in the same folder, which stands for that of another process.
 func (b *bench) other() *store.Store {
 	return b.puller(b.Store.Home).Store
 }
 
-// begun begins the ingest of a content in another process.
+// begun begins the ingest of c in another process.
 func (b *bench) begun(c []byte) *store.Ingest {
 	b.t.Helper()
 	i, err := b.other().Begin(store.Want{SHA256: hubtest.Sum(c), Name: "others"})
@@ -33,7 +33,7 @@ func (b *bench) begun(c []byte) *store.Ingest {
 	return i
 }
 
-// bring brings the content of an ingest into the store.
+// bring writes c to the ingest of another process, and commits it.
 func (b *bench) bring(i *store.Ingest, c []byte) {
 	_, err := i.WriteAt(c, 0)
 	if err == nil {
@@ -44,7 +44,7 @@ func (b *bench) bring(i *store.Ingest, c []byte) {
 	}
 }
 
-// age makes the blob of a content two hours old.
+// age makes the blob of c two hours old.
 func (b *bench) age(c []byte) {
 	b.t.Helper()
 	past := time.Now().Add(-2 * time.Hour)
@@ -53,7 +53,8 @@ func (b *bench) age(c []byte) {
 	}
 }
 
-// Parts that are there are not removed while the others come, though no manifest names them.
+// The parts that have been pulled are not removed while other parts are being fetched, although no
+// manifest names them yet.
 func TestCollectionDuringPull(t *testing.T) {
 	for name, small := range map[string]bool{"parts with a digest": false, "parts without a digest": true} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +65,7 @@ func TestCollectionDuringPull(t *testing.T) {
 				"M-00002-of-00003.gguf": {Content: parts[1], Small: small},
 				"M-00003-of-00003.gguf": {Content: parts[2], Small: small},
 			})
-			if !small { // of an earlier pull, which has failed
+			if !small { // an earlier pull, which failed, has brought the first part
 				b.bring(b.begun(parts[0]), parts[0])
 			}
 			var once sync.Once
@@ -83,7 +84,7 @@ func TestCollectionDuringPull(t *testing.T) {
 			}
 			b.pull("O/R", pull.Options{})
 			b.holds("m", parts...)
-			// Afterwards nothing is locked.
+			// After the pull no blob is locked.
 			if _, err := b.other().Remove("m", false); err != nil {
 				t.Error(err)
 			}
@@ -94,8 +95,8 @@ func TestCollectionDuringPull(t *testing.T) {
 	}
 }
 
-// before runs f before the store changes something in a file whose name has that suffix, for the
-// n-th time. The store must not have been used before.
+// before calls f before the store makes the n-th change of the given kind to a file whose name has
+// the suffix. The store must not have been used before.
 func (b *bench) before(kind store.OpKind, suffix string, n int, f func()) {
 	b.Store.Before = func(op store.Op) error {
 		if op.Kind == kind && strings.HasSuffix(op.Path, suffix) {
@@ -107,8 +108,8 @@ func (b *bench) before(kind store.OpKind, suffix string, n int, f func()) {
 	}
 }
 
-// A blob that another process commits between the look for it and the begin of its ingest is not
-// fetched.
+// If another process commits a blob after the pull has looked for it and before it begins its
+// ingest, the blob is not fetched.
 func TestCommittedBeforeBegin(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 83)
@@ -121,8 +122,8 @@ func TestCommittedBeforeBegin(t *testing.T) {
 	}
 }
 
-// Another process may begin the ingest after this one had a wrong digest. Its progress is shown,
-// and its content taken.
+// If another process begins the ingest after this one got a wrong digest, this one follows it and
+// takes its content, or fetches the content if the other gives up.
 func TestOtherBeginsAfterMismatch(t *testing.T) {
 	for name, whole := range map[string]bool{"and ends it": true, "and gives up": false} {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +162,8 @@ func TestOtherBeginsAfterMismatch(t *testing.T) {
 	}
 }
 
-// Another process may be writing the same content while its digest is not known yet.
+// While the digest is unknown, another process may write the same content. The pull then waits for
+// it.
 func TestOtherWritesTheSame(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 86)
@@ -176,7 +178,7 @@ func TestOtherWritesTheSame(t *testing.T) {
 	}
 }
 
-// note writes an asked name into a manifest, as another process would.
+// note adds an asked name to a manifest, as another process would.
 func (b *bench) note(name, asked string) {
 	file := filepath.Join(b.Store.Home, "manifests", name+".json")
 	text, err := os.ReadFile(file)
@@ -193,7 +195,7 @@ func (b *bench) note(name, asked string) {
 	}
 }
 
-// A name that another process notes in the manifest at the same time is not lost.
+// If another process adds an asked name to the manifest at the same time, neither name is lost.
 func TestNotedAtOnce(t *testing.T) {
 	b := newBench(t)
 	b.repo(content(1000, 87))
@@ -210,7 +212,7 @@ func TestNotedAtOnce(t *testing.T) {
 	}
 }
 
-// A name is noted, too, if the model came while it was waited for.
+// The asked name is added even if another process has pulled the model while this one waited.
 func TestNotedAfterFollowing(t *testing.T) {
 	b := newBench(t)
 	b.repo(content(1000, 88))
@@ -230,7 +232,7 @@ func TestNotedAfterFollowing(t *testing.T) {
 		}
 	})
 	looks := b.other()
-	for { // until the first one has the lock of the name
+	for { // until the first pull has the lock of the name
 		lock, err := looks.LockName("m-q4_k_m")
 		if err != nil {
 			break
