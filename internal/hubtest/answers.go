@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// rangeOf parses "bytes=FROM-TO".
+// rangeOf parses "bytes=FROM-TO". to is exclusive; both are -1 if there is no range.
 func rangeOf(header string) (from, to int64) {
 	text, ok := strings.CutPrefix(header, "bytes=")
 	if !ok {
@@ -30,7 +30,7 @@ func rangeOf(header string) (from, to int64) {
 func (s *Server) answerJSON(w http.ResponseWriter, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(value); err != nil {
-		s.tb.Logf("answer: %v", err) // the client has gone
+		s.tb.Logf("answer: %v", err) // the client has hung up
 	}
 }
 
@@ -80,7 +80,7 @@ func (s *Server) answerHub(w http.ResponseWriter, r *http.Request, _ *Request, _
 
 func (r *repo) has(rev string) bool { return rev == "main" || rev == r.commit }
 
-// redirectLocked sends the client to a new signed link.
+// redirectLocked redirects the client to a new signed link for a file.
 func (s *Server) redirectLocked(w http.ResponseWriter, f *File, status int) {
 	s.links++
 	w.Header().Set("Location", fmt.Sprintf("%s/blob/%s?sig=%d&secret=hunter2", s.CDNURL(), s.digest(f), s.links))
@@ -88,7 +88,7 @@ func (s *Server) redirectLocked(w http.ResponseWriter, f *File, status int) {
 }
 
 func (s *Server) answerTree(w http.ResponseWriter, r *http.Request, found *repo) {
-	start, _ := strconv.Atoi(r.URL.Query().Get("cursor")) // none is 0
+	start, _ := strconv.Atoi(r.URL.Query().Get("cursor")) // 0 if there is no cursor
 	end := len(found.order)
 	if s.PageSize > 0 && end-start > s.PageSize {
 		end = start + s.PageSize
@@ -162,7 +162,7 @@ func (s *Server) answerCDN(w http.ResponseWriter, r *http.Request, req *Request,
 	s.answerContent(w, r, req, f, fault)
 }
 
-// ETag is the CDN's ETag of a content. It is not the digest, as with the real one.
+// ETag returns the CDN's ETag for a content. As at the real CDN, it is not the digest.
 func ETag(content []byte) string { return etagOf(Sum(content)) }
 
 func etagOf(digest string) string { return `"` + Sum([]byte(digest))[:32] + `"` }
@@ -216,7 +216,7 @@ func (s *Server) answerContent(w http.ResponseWriter, r *http.Request, req *Requ
 	}
 }
 
-// send writes a body in pieces.
+// send writes a body in pieces, with the delays and the cut of fault.
 func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, body []byte, fault *Fault) {
 	limit := int64(len(body))
 	switch {
@@ -229,7 +229,7 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 	}
 	control := http.NewResponseController(w)
 	if limit == 0 && control.Flush() != nil {
-		return // the client has gone
+		return // the client has hung up
 	}
 	const piece = 64 << 10
 	for sent := int64(0); sent < limit; {
@@ -245,7 +245,7 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 			err = control.Flush()
 		}
 		if err != nil {
-			return // the client has gone
+			return // the client has hung up
 		}
 		if s.Slow > 0 {
 			time.Sleep(s.Slow * time.Duration(n) / (1 << 20))
@@ -256,6 +256,6 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 	case fault.StallAfter > 0:
 		<-ctx.Done()
 	default:
-		panic(http.ErrAbortHandler) // closes the connection without the rest
+		panic(http.ErrAbortHandler) // closes the connection without the rest of the body
 	}
 }

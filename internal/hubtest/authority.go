@@ -21,13 +21,13 @@ import (
 	"time"
 )
 
-// Certificates are valid by any clock, also that of a synctest bubble.
+// Certificates are valid by any clock, including that of a synctest bubble.
 var (
 	notBefore = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 	notAfter  = time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// An authority signs the certificates of a test's servers.
+// An authority signs the certificates of the servers of a test.
 type authority struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
@@ -80,10 +80,10 @@ func (a *authority) leaf(tb testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// quiet drops what http.Server logs of broken connections: the tests break them.
+// quiet returns a logger that drops what http.Server logs: tests break connections on purpose.
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// A Proxy connects clients with hosts, by CONNECT only.
+// A Proxy connects clients to hosts. It serves only CONNECT.
 type Proxy struct {
 	URL *url.URL
 	// Hosts maps "HOST:PORT" of a request to the address that is dialled for it.
@@ -93,8 +93,8 @@ type Proxy struct {
 	dials []string
 }
 
-// NewProxy starts a proxy, which ends with the test. Hosts must not change after its first
-// request.
+// NewProxy starts a proxy, which stops at the end of the test. hosts must not be changed after the
+// first request.
 func NewProxy(tb testing.TB, hosts map[string]string) *Proxy {
 	tb.Helper()
 	ln, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
@@ -110,13 +110,13 @@ func NewProxy(tb testing.TB, hosts map[string]string) *Proxy {
 		}
 	})
 	tb.Cleanup(func() {
-		_ = server.Close() // its connections are of no use any longer
+		_ = server.Close() // closes its connections, which are no longer needed
 		served.Wait()
 	})
 	return p
 }
 
-// Dials returns the hosts that clients have asked for.
+// Dials returns the hosts that clients have requested, in order.
 func (p *Proxy) Dials() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,14 +149,14 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 	shuttle(near, far, buffered)
 }
 
-// shuttle copies both ways until both ends are closed.
+// shuttle copies bytes both ways until both connections are closed.
 func shuttle(near, far net.Conn, buffered *bufio.ReadWriter) {
 	var copied sync.WaitGroup
 	copied.Go(func() {
-		_, _ = io.Copy(far, buffered) // ends with a connection
+		_, _ = io.Copy(far, buffered) // ends when a connection is closed
 		_ = far.Close()
 	})
-	_, _ = io.Copy(near, far) // ends with a connection
+	_, _ = io.Copy(near, far) // ends when a connection is closed
 	_ = near.Close()
 	copied.Wait()
 }

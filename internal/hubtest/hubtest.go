@@ -1,8 +1,8 @@
-// Package hubtest is an HTTPS server for tests that answers as the hubs of models do: the API
-// and the files of Hugging Face, which redirect to signed links at a second origin, and the
-// registry of Ollama. Tests script its faults, and read the requests that it got. It is written
-// from descriptions of the hubs and was not compared with the real ones; it does not know the
-// client that it is used with.
+// Package hubtest is an HTTPS server for tests that answers like hubs of models: it has the API and
+// the files of Hugging Face, which redirect to signed links at a second origin, and the registry of
+// Ollama. Tests script its faults, and inspect the requests that it received. It is written from
+// descriptions of the hubs and was not compared with the real ones. It does not know the client
+// under test.
 package hubtest
 
 import (
@@ -25,16 +25,16 @@ import (
 
 // A File is a file of a repository or a blob of the registry.
 type File struct {
-	Content []byte // does not change
-	// Digest is announced as the SHA-256 of the content; empty: the true one.
+	Content []byte // must not change
+	// Digest is announced as the SHA-256 of the content; empty means the true one.
 	Digest string
-	// Size is announced as the size of the content; 0: the true one.
+	// Size is announced as the size of the content; 0 means the true one.
 	Size int64
-	// Small files are in git itself: the listing has no digest of their content.
+	// Small files are in git itself: the listing has no digest for them.
 	Small bool
 }
 
-// digest is the announced SHA-256 of a file.
+// digest returns the announced SHA-256 of a file.
 func (s *Server) digest(f *File) string {
 	if f.Digest != "" {
 		return f.Digest
@@ -56,7 +56,7 @@ func (s *Server) sum(content []byte) string {
 	return s.sums[key]
 }
 
-// A hashed content does not change.
+// A hashed identifies a content, which must not change.
 type hashed struct {
 	first *byte
 	size  int
@@ -69,15 +69,15 @@ func (f *File) size() int64 {
 	return int64(len(f.Content))
 }
 
-// Sum returns the SHA-256 of a content in hex.
+// Sum returns the SHA-256 of a content, in hex.
 func Sum(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }
 
-// Origins of the server.
+// The origins of the server.
 const (
-	Hub = "hub" // API, repositories, registry
+	Hub = "hub" // the API, the repositories and the registry
 	CDN = "cdn" // the content of files
 )
 
@@ -89,50 +89,50 @@ type Request struct {
 	Query  string
 	Header http.Header
 	Remote string // address of the client
-	From   int64  // of its range; -1 without one
-	To     int64  // end of its range, exclusive; -1: open
-	N      int    // requests for this path before it
+	From   int64  // start of its range; -1 if it has none
+	To     int64  // end of its range, exclusive; -1 if open
+	N      int    // number of earlier requests for the path
 	Sent   int64  // bytes of content in the answer
 }
 
-// A Fault changes the answer to one request. The zero value changes nothing.
+// A Fault changes the answer to a request. The zero value changes nothing.
 type Fault struct {
-	Status      int // answer with this status, Header and Body only
+	Status      int // the answer has only this status, Header and Body
 	Body        string
 	Header      http.Header // added to the answer
-	IgnoreRange bool        // 200 and the whole content
-	Content     []byte      // other content
-	ETag        string      // another ETag; "-": none
-	Total       int64       // another total in Content-Range
-	Shift       int64       // Content-Range starts this much later than asked
-	Unranged    bool        // 206 without Content-Range
-	Extra       int         // bytes beyond the range
-	NoLength    bool        // without a length; with IgnoreRange
-	CutAfter    int64       // > 0: the connection is closed after so many bytes of content
-	Empty       bool        // headers as announced, and no body
-	StallAfter  int64       // > 0: no byte after so many, until the client goes
+	IgnoreRange bool        // answer 200 with the whole content
+	Content     []byte      // send other content
+	ETag        string      // announce another ETag; "-" means none
+	Total       int64       // announce another total in Content-Range
+	Shift       int64       // begin the Content-Range so many bytes late
+	Unranged    bool        // answer 206 without Content-Range
+	Extra       int         // send so many bytes beyond the range
+	NoLength    bool        // announce no length; with IgnoreRange
+	CutAfter    int64       // if > 0, close the connection after so many bytes of content
+	Empty       bool        // send the headers and no body
+	StallAfter  int64       // if > 0, send no byte after so many, until the client hangs up
 	Delay       time.Duration
 }
 
-// A Server is the hub and its CDN.
+// A Server is a hub and its CDN.
 type Server struct {
-	// Script returns the fault of a request, or nil. It may be nil. It is called by several
-	// goroutines at once.
+	// Script, if not nil, returns the fault for a request, or nil for none. Several goroutines call
+	// it at once.
 	Script func(Request) *Fault
-	// Token, if it is set, is required at the hub for repositories.
+	// Token, if not empty, is required for repositories of the hub.
 	Token string
-	// RegistryToken, if it is set, is what the registry demands. It is given
-	// without a login.
+	// RegistryToken, if not empty, is the token that the registry requires, and gives out without a
+	// login.
 	RegistryToken string
-	// PageSize bounds a page of a listing; 0: one page.
+	// PageSize bounds the files on a page of a listing; 0 means that there is one page.
 	PageSize int
-	// Slow is the time that a MiB of content takes; 0: no limit.
+	// Slow is the time that each MiB of content takes; 0 means no limit.
 	Slow time.Duration
-	// Sending is called before each 64 KiB of content, with the bytes of Sent. It may be nil, and may
-	// block. It is called by several goroutines at once.
+	// Sending, if not nil, is called before each 64 KiB of content with the number of bytes that
+	// Sent returns. It may block. Several goroutines call it at once.
 	Sending func(sent int64)
-	// WriteBuffer bounds the bytes that were sent and are on their way, for each connection;
-	// 0: the kernel decides.
+	// WriteBuffer bounds, for each connection, the bytes that were sent and have not arrived; 0
+	// leaves that to the kernel.
 	WriteBuffer int
 
 	tb       testing.TB
@@ -146,10 +146,10 @@ type Server struct {
 	repos    map[string]*repo
 	images   map[string][]layer
 	blobs    map[string]*File // by announced digest
-	links    int              // number of the newest signed link
-	expired  int              // links up to this one are refused
+	links    int              // number of signed links so far
+	expired  int              // links up to this number are refused
 	requests []*Request
-	seen     map[string]int // by origin and path
+	seen     map[string]int // number of requests, by origin and path
 }
 
 type repo struct {
@@ -164,7 +164,8 @@ type layer struct {
 	file *File
 }
 
-// New starts a server, which ends with the test. Its two origins have addresses of their own.
+// New starts a server, which stops at the end of the test. Its two origins have different
+// addresses.
 func New(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{
@@ -203,12 +204,12 @@ func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          quiet(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			s.mu.Lock() // orders it with a test that has added content since
+			s.mu.Lock() // the test may have added content: this orders the request after it
 			size := s.WriteBuffer
 			s.mu.Unlock()
 			if c, ok := c.(*tls.Conn); ok && size > 0 {
 				if tcp, ok := c.NetConn().(*net.TCPConn); ok {
-					_ = tcp.SetWriteBuffer(size) // else the test finds more bytes on their way
+					_ = tcp.SetWriteBuffer(size) // otherwise more bytes are on their way than the test expects
 				}
 			}
 			return ctx
@@ -221,28 +222,29 @@ func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http
 		}
 	})
 	s.tb.Cleanup(func() {
-		_ = server.Close() // its connections are of no use any longer
+		_ = server.Close() // closes its connections, which are no longer needed
 		served.Wait()
 	})
 	return ln.Addr().String()
 }
 
-// Serve starts another origin like the CDN at an address of this machine, and returns its URL.
+// Serve starts another origin of the CDN at an address of this machine, and returns its URL.
 func (s *Server) Serve(ip string) string { return "https://" + s.serve(ip, CDN, s.answerCDN) }
 
-// URL is the endpoint of the hub and of the registry.
+// URL returns the endpoint of the hub and of the registry.
 func (s *Server) URL() string { return "https://" + s.hub }
 
-// CDNURL is the origin of the content.
+// CDNURL returns the endpoint of the CDN.
 func (s *Server) CDNURL() string { return "https://" + s.cdn }
 
-// Roots has the certificate of the server's authority.
+// Roots returns a pool with the certificate of the server's authority.
 func (s *Server) Roots() *x509.CertPool { return s.ca.pool }
 
-// Certificate returns one of that authority, for another server of a test.
+// Certificate returns a certificate of the server's authority, for another server of a test.
 func (s *Server) Certificate() tls.Certificate { return s.ca.leaf(s.tb) }
 
-// RootsFile writes that certificate to a file, for SSL_CERT_FILE.
+// RootsFile writes the certificate of the server's authority to a file, for SSL_CERT_FILE, and
+// returns its path.
 func (s *Server) RootsFile(tb testing.TB) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "ca.pem")
@@ -252,8 +254,8 @@ func (s *Server) RootsFile(tb testing.TB) string {
 	return path
 }
 
-// AddRepo adds a repository "OWNER/NAME" with one commit, on branch main. Files are
-// listed in the order of their paths.
+// AddRepo adds a repository "OWNER/NAME" with one commit, on the branch main. Files are listed in
+// the order of their paths.
 func (s *Server) AddRepo(name, commit, license string, files map[string]*File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,8 +266,8 @@ func (s *Server) AddRepo(name, commit, license string, files map[string]*File) {
 	}
 }
 
-// AddImage adds an image "NAME:TAG" of Ollama's library with a model, and with a projector if
-// that is not nil.
+// AddImage adds an image "NAME:TAG" of Ollama's library with a model, and with a projector if it is
+// not nil.
 func (s *Server) AddImage(name string, model, projector *File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -283,7 +285,7 @@ func (s *Server) AddImage(name string, model, projector *File) {
 	}
 }
 
-// AddFile adds content at the CDN, at /files/NAME. It returns the address.
+// AddFile adds a file to the CDN, at /files/NAME, and returns its address.
 func (s *Server) AddFile(name string, f *File) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -291,14 +293,14 @@ func (s *Server) AddFile(name string, f *File) string {
 	return s.CDNURL() + "/files/" + name
 }
 
-// Expire makes every signed link that was given out so far invalid.
+// Expire makes all signed links so far invalid.
 func (s *Server) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expired = s.links
 }
 
-// Requests returns all requests so far.
+// Requests returns copies of all requests since the last Forget.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,7 +311,7 @@ func (s *Server) Requests() []Request {
 	return all
 }
 
-// Sent is the number of bytes of content that all answers so far have had.
+// Sent returns the number of bytes of content that were sent since the last Forget.
 func (s *Server) Sent() (bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,7 +328,7 @@ func (s *Server) Forget() {
 	s.requests, s.seen = nil, make(map[string]int)
 }
 
-// record keeps a request, and returns its copy and its fault.
+// record keeps a request. It returns the record and the fault, which is not nil.
 func (s *Server) record(origin string, r *http.Request) (*Request, *Fault) {
 	req := &Request{
 		Origin: origin, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
