@@ -1,6 +1,6 @@
 // Package models opens the models of the config's entries: files, generated models, and models by
-// name, which are pulled into the model store if they are missing there. It knows neither entries nor
-// engines.
+// name, which are pulled into the model store if they are missing there. It knows neither entries
+// nor engines.
 package models
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Catalog returns the catalog of this release, with the entries of a file over it. An empty file
-// adds none.
+// Catalog returns the catalog of this release. If file is not empty, its entries come first, and
+// replace entries of the release with the same name.
 func Catalog(file string) (modelname.Catalog, error) {
 	base := modelname.Embedded()
 	if file == "" {
@@ -39,15 +39,15 @@ func Catalog(file string) (modelname.Catalog, error) {
 // A Source opens models. Its methods may be called from any goroutine.
 type Source struct {
 	Puller *pull.Puller // with the store
-	// AutoPull means that missing models are pulled.
+	// AutoPull means that models that are missing are pulled.
 	AutoPull bool
-	// Unable is the reason why nothing can be pulled, such as an invalid token, or nil. Models in the
-	// store can still be opened.
+	// Unable is the reason why no model can be pulled, such as an invalid token, or nil. Models in
+	// the store can be opened all the same.
 	Unable error
 }
 
-// Open opens a model and checks its digest. A model by name that has a manifest in the store is
-// opened without a dial, and is hashed only if it was not verified before. Phases are reported to
+// Open opens a model and checks its digest. If the store has a manifest of the model's name, Open
+// sends no request, and hashes the model only if it was not verified before. Phases are reported to
 // phase; the first one is [status.CheckingLocal], once.
 func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Phase)) (*store.Model, error) {
 	if m.Name == "" {
@@ -77,7 +77,7 @@ func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Ph
 	return s.Puller.Store.Ensure(ctx, ref, once)
 }
 
-// obtain pulls a model that is missing in the store, and returns its name there.
+// obtain pulls a model that the store lacks, and returns its name in the store.
 func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.Phase)) (name string, err error) {
 	switch {
 	case !s.AutoPull:
@@ -94,8 +94,8 @@ func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.
 	return r.Name, err
 }
 
-// withoutManifest opens a model by its blob after obtain failed with err: a read-only store may have
-// the blob, but cannot get a manifest. If there is no blob, it returns err.
+// withoutManifest opens a model by its blob after obtain failed with err: a read-only store may
+// have the blob, although no manifest can be written. If there is no blob, it returns err.
 func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, phase func(status.Phase)) (*store.Model, error) {
 	if ref.SHA256 == "" || ctx.Err() != nil {
 		return nil, err
@@ -112,8 +112,8 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 	return m, nil
 }
 
-// Known returns the reference of a model in the store, and whether the store has it, with a manifest.
-// The digest is set if it is known from the config or the catalog.
+// Known returns the reference of a model, and reports whether the store has it with a manifest. The
+// reference has a digest if the config or the catalog gives one.
 func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {
 		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil
@@ -128,11 +128,11 @@ func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	return store.Ref{}, false, nil
 }
 
-// missing is the error for a model that is not in the store and is not pulled.
+// missing returns the error for a model that is not in the store and is not pulled.
 func (s *Source) missing(m backend.Model) error {
 	shown := modelname.Public(m.Name)
 	command := "inferdctl pull " + m.Name
-	if shown != m.Name { // an address with a query, which may be a secret
+	if shown != m.Name { // the query of an address may be a secret
 		command = "inferdctl pull, which pulls the models of the config"
 	}
 	if e, ok := s.Puller.Catalog.Find(m.Name); m.SHA256 != "" && (!ok || e.SHA256 != m.SHA256) {

@@ -82,7 +82,7 @@ func typeOf(p status.Phase) string {
 	return "other"
 }
 
-// put lays a blob into the store.
+// put writes a blob with the digest of the bench to the store.
 func (b *bench) put(content []byte) {
 	b.t.Helper()
 	path := filepath.Join(b.Puller.Store.Home, "blobs", "sha256", b.digest[:2], b.digest, "data")
@@ -94,7 +94,8 @@ func (b *bench) put(content []byte) {
 	}
 }
 
-// Each form of name is pulled the first time. After that there is no dial and no hash.
+// A model by a name of any form is pulled the first time. After that no request is sent and nothing
+// is hashed.
 func TestOpen(t *testing.T) {
 	for name, model := range map[string]backend.Model{
 		"of a hub":     {Name: "hf:O/R"},
@@ -149,7 +150,8 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// A blob of the right digest needs no manifest if none can be written, or if nothing is to be pulled.
+// A blob with the right digest needs no manifest if none can be written, or if models are not
+// pulled.
 func TestOpenWithoutManifest(t *testing.T) {
 	b := newBench(t)
 	b.put(b.content)
@@ -172,7 +174,7 @@ func TestOpenWithoutManifest(t *testing.T) {
 	}
 }
 
-// A context that ends is no reason to look for anything else.
+// If the context ends, Open returns its cause, and does not look for a blob.
 func TestOpenCanceled(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
