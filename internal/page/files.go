@@ -18,13 +18,13 @@ import (
 //go:embed files
 var embedded embed.FS
 
-// policy lets the page load its own files and nothing else, and be in no frame. Answers of models
-// are shown as text; should one become HTML all the same, the browser neither runs nor loads
-// anything in it.
+// policy allows the page to load its own files only, and forbids frames. Answers of models are
+// shown as text; even if one became HTML, the browser would neither run nor load anything in it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// kinds are the types of the files that are served; others, such as licences, are not.
+// kinds are the media types of the files that are served. Files of other types, such as licences,
+// are not served.
 var kinds = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -39,8 +39,8 @@ type file struct {
 	etag        string
 }
 
-// files returns the files by their path below the folder. They are compressed at the first call,
-// which takes some 20 ms.
+// files returns the files by their paths below the folder. The first call compresses them, which
+// takes some 20 ms.
 var files = sync.OnceValue(func() map[string]*file {
 	all := make(map[string]*file)
 	err := fs.WalkDir(embedded, ".", func(name string, d fs.DirEntry, err error) error {
@@ -64,7 +64,7 @@ var files = sync.OnceValue(func() map[string]*file {
 	return all
 })
 
-// compress writes to memory, which does not fail.
+// compress returns raw with gzip. Writing to memory does not fail.
 func compress(raw []byte) []byte {
 	var b bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -73,8 +73,8 @@ func compress(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// serve sends a file. Browsers keep it, and ask with its tag whether it has changed: a new daemon
-// never meets an old page.
+// serve sends a file. Browsers keep it, and use its tag to ask whether it has changed: an old page
+// never runs with a new daemon.
 func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
@@ -96,11 +96,11 @@ func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a client that has gone needs nothing
+		_, _ = w.Write(body) // a failure means that the client has hung up
 	}
 }
 
-// accepts reports whether a list of codings has one, and does not exclude it.
+// accepts reports whether the value of an Accept-Encoding header allows a coding.
 func accepts(list, coding string) bool {
 	for part := range strings.SplitSeq(list, ",") {
 		name, weight, _ := strings.Cut(strings.TrimSpace(part), ";")

@@ -15,17 +15,19 @@ import (
 )
 
 const (
-	// writeTimeout bounds the write of one event: the connection of a client that never reads ends.
+	// writeTimeout bounds the write of one event: after it, the connection of a client that does
+	// not read is closed.
 	writeTimeout = time.Minute
-	// silence is the longest time without a byte, so that a broken connection is noticed.
+	// silence is the longest time without a byte. A client notices a broken connection by a longer
+	// silence.
 	silence = 15 * time.Second
-	// logLines is the number of records of the log that are sent.
+	// logLines is the number of log records that are sent.
 	logLines = 200
 )
 
-// events sends the frames of the admin socket: the backlog, then each event as it happens, each as an
-// event of a stream. The stream ends with the client, when it lags, or after the event that the
-// daemon drains.
+// events sends the backlog of the admin socket, then each event as it happens, as server-sent
+// events. The stream ends when the client hangs up or lags, or after the event that the daemon
+// drains.
 func (p *Page) events(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -64,10 +66,10 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 type stream struct {
 	control *http.ResponseController
 	w       http.ResponseWriter
-	all     bool // also what only the daemon's user sees
+	all     bool // the client is the daemon's user, and sees everything
 }
 
-// send writes an event, and reports whether more may follow.
+// send writes an event. It reports whether further events can be sent.
 func (s *stream) send(ev status.Event) bool {
 	if !s.all {
 		ev = public(ev)
@@ -97,7 +99,7 @@ func (p *Page) stats(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 }
 
 // log sends the newest records of the activity log as an array, oldest first, without lines that a
-// crash has torn. It has the callers of all users, so it is for the daemon's user only.
+// crash has torn. The records are about callers of all users, so only the daemon's user gets them.
 func (p *Page) log(w http.ResponseWriter, peer infer.Peer) {
 	switch {
 	case !p.owns(peer):

@@ -1,7 +1,7 @@
-// Package page serves the page for browsers: a chat and the daemon's state in a browser. Its files
-// are embedded as they are in the folder files, without a build step, and its live paths send what
-// the admin and the control socket send. The page is a client of the HTTP interface like any other:
-// this package knows no model and no request, and access is the business of the bridge.
+// Package page serves the web page: a chat and the state of the daemon. Its files are those in the
+// folder files, embedded without a build step. Its live paths send what the admin and the control
+// socket send. The page is a client of the HTTP interface like any other: this package knows no
+// models and no requests, and package bridge controls access.
 package page
 
 import (
@@ -18,19 +18,20 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A Page serves / to browsers, and everything below /inferd/. Its fields must not change while it
+// A Page serves / to browsers, and all paths below /inferd/. Its fields must not change while it
 // serves. Board, Stats and UID are required.
 type Page struct {
 	Board *status.Board
 	// Stats returns the present load of the daemon. It must not block for long.
 	Stats func(context.Context) *stats.Daemon
-	// Log returns the newest lines of the activity log, oldest first; nil: there is none.
+	// Log returns the newest lines of the activity log, oldest first; nil means that there is no
+	// log.
 	Log func(lines int) ([][]byte, error)
-	// UID is the daemon's user: the only client that sees everything.
+	// UID is the daemon's user, the only client that sees everything.
 	UID int
 }
 
-// Paths of the page.
+// The paths of the page.
 const (
 	root      = "/"
 	below     = "/inferd/"
@@ -40,8 +41,8 @@ const (
 	logPath   = below + "log"
 )
 
-// Takes reports whether a request is for the page: / is only if the client takes HTML, since
-// programs probe it, too.
+// Takes reports whether a request is for the page. A request for / is only if the client accepts
+// HTML, since other programs also request /.
 func (p *Page) Takes(r *http.Request) bool {
 	if r.URL.Path == root {
 		return isRead(r) && strings.Contains(r.Header.Get("Accept"), "text/html")
@@ -49,8 +50,8 @@ func (p *Page) Takes(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, below)
 }
 
-// Public reports whether a path needs no key: a client without one must get the page, to type it
-// there. The files are the same for all clients.
+// Public reports whether a path needs no key: a client without a key must get the page to type one
+// in. The files are the same for all clients.
 func (p *Page) Public(path string) bool {
 	return path == root || strings.HasPrefix(path, fileRoot)
 }
@@ -59,7 +60,7 @@ func isRead(r *http.Request) bool {
 	return r.Method == http.MethodGet || r.Method == http.MethodHead
 }
 
-// Serve answers a request of the page, which peer has sent.
+// Serve answers a request of peer for the page.
 func (p *Page) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	if !isRead(r) {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -86,7 +87,7 @@ func (p *Page) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	}
 }
 
-// cut bounds the path in a message.
+// cut shortens a path for a message.
 func cut(path string) string {
 	const most = 64
 	if len(path) > most {
@@ -95,7 +96,7 @@ func cut(path string) string {
 	return strconv.QuoteToASCII(path)
 }
 
-// refuse sends a failure in the form of the inference routes.
+// refuse sends an error in the form of the inference routes.
 func refuse(w http.ResponseWriter, code int, message string) {
 	var body struct {
 		Error struct {
@@ -111,18 +112,18 @@ func refuse(w http.ResponseWriter, code int, message string) {
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		text = []byte("{}") // strings are always encoded
+		text = []byte("{}") // cannot happen: strings are always encoded
 	}
 	send(w, code, text)
 }
 
-// send sends a whole answer as JSON. A client that has gone needs none.
+// send sends a whole answer as JSON. It ignores a client that has hung up.
 func send(w http.ResponseWriter, code int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // recorders have no deadlines
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a recorder in tests has no deadlines
 	w.WriteHeader(code)
 	_, _ = w.Write(body)
 }

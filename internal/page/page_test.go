@@ -24,7 +24,7 @@ import (
 
 const owner = 1000
 
-// Clients of a page.
+// The clients of the page in these tests.
 var (
 	self    = infer.Peer{Transport: infer.TCP, User: "1000", Program: "http"}
 	other   = infer.Peer{Transport: infer.TCP, User: "1001", Program: "http"}
@@ -98,7 +98,7 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// Only the files are for everyone.
+// Only the files of the page need no key.
 func TestPublic(t *testing.T) {
 	p := newPage()
 	for path, want := range map[string]bool{
@@ -167,8 +167,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// The daemon's user sees everything; others see the totals and their own callers, and neither
-// processes nor paths.
+// The daemon's user sees everything. Other users see the totals and their own callers, but no
+// processes and no paths.
 func TestStats(t *testing.T) {
 	p := newPage()
 	for name, test := range map[string]struct {
@@ -210,7 +210,7 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// The log is for the daemon's user; lines that are no JSON are left out.
+// Only the daemon's user gets the log. Lines that are not JSON are left out.
 func TestLog(t *testing.T) {
 	p := newPage()
 	if w := get(p, "/inferd/log", self); w.Code != http.StatusOK || w.Body.String() != `[{"msg":"a"},{"msg":"b"}]` {
@@ -231,7 +231,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// A watcher is a client of the events.
+// A watcher is a client that reads the stream of events.
 type watcher struct {
 	t  *testing.T
 	in *bufio.Scanner
@@ -258,7 +258,7 @@ func watch(t *testing.T, p *page.Page, peer infer.Peer) *watcher {
 	return &watcher{t, bufio.NewScanner(res.Body)}
 }
 
-// next returns the next event; empty at the end.
+// next returns the next event, or an empty text at the end of the stream.
 func (w *watcher) next() string {
 	w.t.Helper()
 	for w.in.Scan() {
@@ -289,7 +289,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// Others get every event, without paths and reasons.
+// Other users get every event, without paths and reasons.
 func TestEventsOfOthers(t *testing.T) {
 	const secret = "/home/owner/secret"
 	for _, phase := range []status.Phase{
@@ -321,7 +321,7 @@ func TestEventsOfOthers(t *testing.T) {
 	}
 }
 
-// A client that lags is dropped; a hang-up ends its stream.
+// A hang-up ends the stream. A HEAD request gets no events.
 func TestEventsEnd(t *testing.T) {
 	p := newPage()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -337,17 +337,17 @@ func TestEventsEnd(t *testing.T) {
 	}
 }
 
-// imported matches the modules that a module loads at once.
+// imported matches the modules that a module imports statically.
 var imported = regexp.MustCompile(`(?m)^(?:import|export)\b[^;]*?"(\./[^"]+)"`)
 
 // linked matches the files that the document loads.
 var linked = regexp.MustCompile(`(?:href|src)="(/inferd/page/[^"]+)"`)
 
-// maxTransfer bounds the first load, in bytes as they are sent.
+// maxTransfer bounds the bytes of the first load, as they are sent.
 const maxTransfer = 60 << 10
 
-// The first load is small, and every file that it needs is known to the document, so that the browser
-// asks for all of them at once.
+// The first load is small. The document links every file that the load needs, so that the browser
+// requests all of them at once.
 func TestFirstLoad(t *testing.T) {
 	p := newPage()
 	total, seen := 0, make(map[string]bool)

@@ -8,21 +8,22 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// owns reports whether a client is the daemon's own user. A key subdivides its user and never
-// outranks it: with one, the client sees what the key has done.
+// owns reports whether a client is the daemon's own user. A client with a key is not, even if the
+// key belongs to that user: it sees only the callers of the key.
 func (p *Page) owns(peer infer.Peer) bool {
 	return peer.Key == "" && peer.User != "" && peer.User == strconv.Itoa(p.UID)
 }
 
-// A view is the load of the daemon as one client sees it.
+// A view is the load of the daemon, as one client may see it.
 type view struct {
 	stats.Daemon
 
-	Owner bool `json:"owner"` // nothing was left out
+	Owner bool `json:"owner"` // nothing is left out
 }
 
-// view returns everything to the daemon's user. Others see the totals and their own callers; they see
-// neither processes, nor paths, nor the reasons of failures, which may have paths.
+// view returns the load that peer may see. The daemon's user sees everything. Others see the totals
+// and their own callers; they see no processes, no paths and no reasons of failures, which may
+// contain paths.
 func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 	v := view{Daemon: *s, Owner: p.owns(peer)}
 	if v.Owner {
@@ -62,7 +63,7 @@ func mine(c stats.Caller, peer infer.Peer) bool {
 	return peer.User != "" && c.User == peer.User
 }
 
-// public returns an event without paths and reasons, which are for the daemon's user.
+// public returns an event without paths and reasons, which only the daemon's user may see.
 func public(ev status.Event) status.Event {
 	switch ev := ev.(type) {
 	case status.Loading:
