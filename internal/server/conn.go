@@ -14,8 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A conn is a connection with the server's time limits. Its codec reads and writes
-// through it.
+// A conn is a connection with the time limits of the server. Its codec reads and writes through it.
 type conn struct {
 	net.Conn
 	srv  *Server
@@ -23,13 +22,13 @@ type conn struct {
 
 	life context.Context //nolint:containedctx // of the connection, for Reserve, which its codec's reader calls
 	end  context.CancelCauseFunc
-	busy atomic.Bool // a request runs, or the connection lingers after its last one
+	busy atomic.Bool // a request runs, or the connection lingers after the last one
 
-	// Used by the goroutine of the connection only.
-	held  int64     // bytes taken of Server.Memory
-	fresh time.Time // until then the write deadline is new enough
+	// Used only by the goroutine of the connection.
+	held  int64     // bytes taken from Server.Memory
+	fresh time.Time // until then the write deadline need not be set again
 	frame inFrame
-	began time.Time // of the message that is read
+	began time.Time // when the message being read began
 }
 
 var _ frame.Limiter = (*conn)(nil)
@@ -49,12 +48,13 @@ const (
 	timed // the read deadline is set
 )
 
-// Write sends a message, or fails when the client takes too long for it.
+// Write sends a message. It returns an error if the client does not read it in time.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.refresh(); err != nil {
 		return 0, err
 	}
-	// Checked after the deadline was set: else close sets its own deadline later.
+	// Checked after refresh, which may have overwritten the deadline that close has set. If the
+	// server closes later, close sets its own deadline.
 	if c.srv.closing.Load() {
 		if err := c.limitWrite(lastWrite); err != nil {
 			return 0, err
@@ -63,8 +63,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// refresh sets the deadline of the next write. That costs as much as a small write, so a
-// deadline is set a little later than due, and then serves for that long.
+// refresh sets the deadline of the next write. That costs as much as a small write, so it sets a
+// deadline somewhat later than needed, and then leaves it for that long.
 func (c *conn) refresh() error {
 	now, due := time.Now(), c.srv.WriteTimeout
 	if due <= 0 || now.Before(c.fresh) {
@@ -75,7 +75,7 @@ func (c *conn) refresh() error {
 	return c.SetWriteDeadline(now.Add(due + more))
 }
 
-// limitWrite limits the present write, or the next one, to d.
+// limitWrite gives the present write, or the next one, d to finish.
 func (c *conn) limitWrite(d time.Duration) error {
 	return c.SetWriteDeadline(time.Now().Add(d))
 }
@@ -87,12 +87,12 @@ func (c *conn) FrameActive(under bool) {
 		return
 	}
 	if c.frame == timed {
-		_ = c.SetReadDeadline(time.Time{}) // fails if closed, as the next read does
+		_ = c.SetReadDeadline(time.Time{}) // fails if the connection is closed; so will the next read
 	}
 	c.frame = between
 }
 
-// Read sets the read deadline of a message that did not arrive whole.
+// Read reads bytes. It sets the read deadline of a message that did not arrive whole.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.frame == begun {
 		c.frame = timed
@@ -101,7 +101,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Reserve takes memory for a message, and waits while there is none.
+// Reserve takes n bytes of memory for a message. It waits until there is enough.
 func (c *conn) Reserve(n int) error {
 	if c.srv.Memory == nil {
 		return nil
@@ -115,7 +115,7 @@ func (c *conn) Reserve(n int) error {
 	return nil
 }
 
-// releaseMemory returns the memory of the last request.
+// releaseMemory returns the memory that the last request held.
 func (c *conn) releaseMemory() {
 	if c.held > 0 {
 		c.srv.Memory.Release(c.peer.Caller(), c.held)
@@ -126,8 +126,8 @@ func (c *conn) releaseMemory() {
 	}
 }
 
-// trimSoon returns the memory of large messages to the system, a moment after its last use:
-// in an idle daemon the garbage collector would keep it for minutes.
+// trimSoon returns the memory of large messages to the system a moment later: in an idle daemon the
+// garbage collector would keep it for minutes.
 func (srv *Server) trimSoon() {
 	if srv.trimming.CompareAndSwap(false, true) {
 		time.AfterFunc(trimAfter, func() {
@@ -137,18 +137,18 @@ func (srv *Server) trimSoon() {
 	}
 }
 
-// linger closes the server's half of the connection, and discards for a while the bytes that
-// the client still sends. Without it the client might lose the last message, or get no clean
-// end, because closing a connection with unread bytes resets it.
+// linger closes the server's half of the connection, and discards for at most d the bytes that the
+// client still sends. Without it the client might lose the last message, or see an error in place
+// of the end, because closing a connection with unread bytes resets it.
 func (c *conn) linger(d time.Duration) {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(d)) != nil {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // an error ends it, too
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // an error also ends the wait
 }
 
-// add adds a listener; it reports false if the server is closed.
+// add adds a listener. It reports false if the server is closed.
 func (srv *Server) add(ln net.Listener) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -168,7 +168,7 @@ func (srv *Server) remove(ln net.Listener) {
 	delete(srv.listeners, ln)
 }
 
-// track adds a connection; it reports false if the server is closed.
+// track adds a connection. It reports false if the server is closed.
 func (srv *Server) track(c *conn) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -188,8 +188,8 @@ func (srv *Server) untrack(c *conn) {
 	delete(srv.conns, c)
 }
 
-// close closes the listeners and the idle connections. The runner has canceled the requests of
-// the others, which have lastWrite for each message.
+// close closes the listeners and the idle connections. The runner has canceled the requests on the
+// other connections, which get lastWrite for each message.
 func (srv *Server) close() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -201,7 +201,7 @@ func (srv *Server) close() {
 	}
 	for c := range srv.conns {
 		if c.busy.Load() {
-			_ = c.limitWrite(lastWrite) // fails if closed, which its own goroutine notices
+			_ = c.limitWrite(lastWrite) // fails if the connection is closed, which its goroutine notices
 			continue
 		}
 		c.end(net.ErrClosed)

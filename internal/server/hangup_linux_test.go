@@ -12,10 +12,10 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// A hang-up ends the request, during a write or not, and with any bytes sent ahead. A
-// half-close does not.
+// A hang-up ends the request, whether or not an answer is being written, and whatever bytes the
+// client sent ahead. A half-close does not end it.
 func TestHangUp(t *testing.T) {
-	ended := make(chan string, 100) // ids
+	ended := make(chan string, 100) // IDs of the requests
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		err := words(ctx, req, emit)
 		if err != nil {
@@ -55,7 +55,7 @@ func TestHangUp(t *testing.T) {
 					if got != id {
 						t.Fatalf("%q has ended", got)
 					}
-					if took := time.Since(left); took > 5*time.Second { // 100 ms are promised, on a machine that has time
+					if took := time.Since(left); took > 5*time.Second { // 100 ms are promised, if the machine is not busy
 						t.Errorf("it took %v", took)
 					}
 				case <-time.After(patience):

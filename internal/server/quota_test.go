@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// A connection beyond the limit gets one error, and the others are not affected.
+// A connection above the limit gets one error. Other connections are not affected.
 func TestTooManyConnections(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Conns: &quota.Quota{PerCaller: 3, Total: 100}}
 	h := serveUnix(t, srv)
@@ -24,7 +24,7 @@ func TestTooManyConnections(t *testing.T) {
 	for range 3 {
 		nc := h.dial()
 		_ = nc.SetDeadline(time.Now().Add(patience))
-		send(t, nc, "in", "one") // so that it certainly counts
+		send(t, nc, "in", "one") // makes sure that the connection counts
 		if _, err := io.ReadFull(nc, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -43,8 +43,8 @@ func TestTooManyConnections(t *testing.T) {
 	h.works()
 }
 
-// The memory of a caller is bounded: beyond the bound no message is read until an earlier request
-// has been answered.
+// The memory of a caller's messages is bounded: above the bound, a message is not read until an
+// earlier request has been answered.
 func TestMemoryOfLargeRequests(t *testing.T) {
 	const size = 1 << 20
 	gate := make(chan struct{})
@@ -54,7 +54,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		}
 		return emit(&infer.Done{Backend: "x"})
 	})
-	// A line grows in steps: it takes less than four times its length.
+	// The buffer of a line grows in steps, to less than four times the length of the line.
 	srv := &server.Server{Runner: &exchange.Runner{Handler: hold}, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}
 	h := serveUnix(t, srv)
 	large := func(id string) *net.UnixConn {
@@ -62,13 +62,13 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		_ = nc.SetDeadline(time.Now().Add(patience))
 		var line bytes.Buffer
 		send(t, &line, id, strings.Repeat("a", 2*size))
-		go func() { _, _ = nc.Write(line.Bytes()) }() // blocks while nothing is read
+		go func() { _, _ = nc.Write(line.Bytes()) }() // blocks while the server does not read
 		return nc
 	}
 	first := large("hold")
 	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.FreeBytes })
 	second := large("next")
-	h.works() // small ones pass
+	h.works() // small messages need no memory of the quota
 	if srv.Memory.Taken() > 4*size {
 		t.Errorf("%d bytes are held", srv.Memory.Taken())
 	}
@@ -82,7 +82,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 	eventually(t, "all of it is given back", func() bool { return srv.Memory.Taken() == 0 })
 }
 
-// A message for which there is never room fails after a while, with the reason.
+// A message for which there is no memory in time fails, with the reason.
 func TestNoMemoryInTime(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Memory: &quota.Quota{PerCaller: 1, Total: 1}, FrameTimeout: 50 * time.Millisecond}
 	h := serveUnix(t, srv)

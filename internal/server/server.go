@@ -1,8 +1,8 @@
 // Package server runs the connection loop that all surfaces over sockets share: it reads a request,
-// passes it to an exchange, which answers it, and reads the next. It accounts for the memory of
-// large messages, bounds the time of reads and writes, and stops without cutting off an answer. It
-// knows the effect of an error on a connection, but neither the content nor the framing of a
-// message (see codecs), nor the course of an answer (see exchange).
+// passes it to an exchange, which answers it, and reads the next one. It accounts for the memory of
+// large messages, limits the time of reads and writes, and stops without cutting off an answer. It
+// knows what an error means for a connection, but not the content and framing of messages (see
+// codecs), nor how a request is answered (see exchange).
 package server
 
 import (
@@ -24,8 +24,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Codec is a dialect on one connection. One goroutine at a time uses it. It sends events to the
-// client of the last request that it has read.
+// A Codec speaks a dialect on one connection. One goroutine at a time uses it. It sends events to
+// the client of the last request that it has read.
 type Codec interface {
 	exchange.Client
 	// Read returns the next request. An [infer.Error] is sent to the client with Fail, and the
@@ -38,16 +38,15 @@ type Codec interface {
 type Surface struct {
 	Name    string
 	Dialect wire.Dialect
-	// Open binds a codec to a new connection. The codec reads and writes through nc, which
-	// carries the server's time limits. If Open fails, the connection is closed without a
-	// message.
+	// Open makes the codec of a new connection. The codec reads and writes through nc, which
+	// applies the server's time limits. If Open fails, the connection is closed without a message.
 	Open func(nc net.Conn) (Codec, error)
 }
 
-// A Server answers the requests of any number of surfaces. It stops with its Runner, and cannot
-// be used again then.
+// A Server answers the requests of any number of surfaces. It stops with its Runner, and cannot be
+// used again.
 type Server struct {
-	// Runner answers the requests. Its Log and its Journal are the server's, too.
+	// Runner answers the requests. The server also uses its Log and its Journal.
 	Runner *exchange.Runner
 	// WriteTimeout bounds the write of one message of an answer; 0 is no limit.
 	WriteTimeout time.Duration
@@ -56,17 +55,16 @@ type Server struct {
 	FrameTimeout time.Duration
 	// Conns limits connections; nil means no limit. A refused client gets one error message.
 	Conns *quota.Quota
-	// Slots bound the descriptors of connections; nil means no bound. See [listen.Slots].
+	// Slots limits the descriptors of connections; nil means no limit. See [listen.Slots].
 	Slots *listen.Slots
-	// Memory bounds the bytes of messages that are being read or answered, beyond
-	// [frame.FreeBytes] each; nil means no bound. A message beyond it waits for memory, for
-	// FrameTimeout at most.
+	// Memory bounds the bytes of messages that are being read or answered, beyond [frame.FreeBytes]
+	// each; nil means no bound. A message for which there is too little waits, for FrameTimeout at
+	// most.
 	Memory *quota.Quota
-	// AwaitHangUp waits until the client has closed nc, as [listen.AwaitHangUp] does, which is
-	// the default.
+	// AwaitHangUp waits until the client has closed nc. The default is [listen.AwaitHangUp].
 	AwaitHangUp func(ctx context.Context, nc net.Conn) error
 
-	closing  atomic.Bool // idle connections are closed, and a write has lastWrite
+	closing  atomic.Bool // idle connections are closed, and each write has lastWrite
 	trimming atomic.Bool // see trimSoon
 
 	mu        sync.Mutex // guards the fields below
@@ -74,16 +72,16 @@ type Server struct {
 	conns     map[*conn]struct{}
 }
 
-// Time limits of a client at the end of its connection, or of the server.
+// Time limits for a client at the end of its connection, or of the server.
 const (
 	defaultFrameTimeout = time.Minute
-	lastWrite           = time.Second // for a message, once closing
+	lastWrite           = time.Second // for each message, once the server closes
 	lingerFault         = time.Second // see conn.linger
 	lingerDrain         = 50 * time.Millisecond
 	lingerBytes         = 16 << 20
 )
 
-// A request that held at least large bytes leaves memory to return to the system.
+// After a request that held at least large bytes, memory is returned to the system after trimAfter.
 const (
 	large     = 1 << 20
 	trimAfter = time.Second
@@ -91,11 +89,11 @@ const (
 
 var errTooManyConns = infer.Errorf(infer.Busy, "too many connections")
 
-// Serve answers the clients that connect to ln. When ctx ends, it drains the runner, and
-// returns nil once all its connections have ended. It closes ln. If ln is closed otherwise, the
-// runner drains as well and Serve returns an error.
+// Serve answers the clients that connect to ln. When ctx ends, it drains the runner, and returns
+// nil once all its connections have ended. It closes ln. If ln is closed by another caller, the
+// runner drains as well, and Serve returns an error.
 //
-// Surfaces that share a runner end together: so should their contexts.
+// Surfaces that share a runner end together, so their contexts should end together as well.
 func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error {
 	defer ln.Close()
 	var all sync.WaitGroup
@@ -127,12 +125,12 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 		}
 	})
 	if ctx.Err() != nil {
-		return nil // closed by the order to stop
+		return nil // ctx has ended
 	}
 	return err
 }
 
-// refuseConn sends a client the error that there are too many connections.
+// refuseConn sends the client the error that there are too many connections.
 func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 	c := &conn{Conn: nc, srv: srv}
 	codec, err := s.Open(c)
@@ -144,10 +142,10 @@ func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 	}
 }
 
-// serveConn answers one connection, a request at a time.
+// serveConn answers the requests on one connection, one after the other.
 func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, s Surface) error {
-	running := context.WithoutCancel(ctx) // requests outlive the order to stop; the runner ends them
-	// Memory is held until the connection ends, not until the order to stop.
+	running := context.WithoutCancel(ctx) // the runner ends running requests, not ctx
+	// A message may wait for memory until the connection ends, even after ctx has ended.
 	life, end := context.WithCancelCause(running)
 	defer end(nil)
 	c := &conn{Conn: nc, srv: srv, peer: peer, life: life, end: end}
@@ -194,7 +192,7 @@ type client struct {
 
 var _ exchange.Watcher = (*client)(nil)
 
-// AwaitHangUp watches the connection as it was accepted.
+// AwaitHangUp watches the connection itself, without the time limits of conn.
 func (c *client) AwaitHangUp(ctx context.Context) error {
 	if await := c.conn.srv.AwaitHangUp; await != nil {
 		return await(ctx, c.conn.Conn)
@@ -202,18 +200,18 @@ func (c *client) AwaitHangUp(ctx context.Context) error {
 	return listen.AwaitHangUp(ctx, c.conn.Conn)
 }
 
-// mayContinue reports whether c may read another request. If so, c is idle. It checks ctx as
-// well, because the gate may refuse requests before the runner drains.
+// mayContinue reports whether c may read another request, and if so marks it as idle. It checks ctx
+// as well, because the gate may refuse requests before the runner drains.
 func (srv *Server) mayContinue(ctx context.Context, c *conn) bool {
 	if ctx.Err() != nil || srv.Runner.Draining() {
 		return false
 	}
 	c.busy.Store(false)
-	return !srv.closing.Load() // else close may have found c busy
+	return !srv.closing.Load() // otherwise close may have found c busy, and has left it open
 }
 
-// refuse sends the client the fault of a message. It returns the error that ends the connection,
-// or nil if the connection stays open.
+// refuse sends the client the error of a message that could not be read. It returns the error that
+// ends the connection, or nil if the connection stays open.
 func refuse(c *conn, codec Codec, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = &wire.FatalError{Err: infer.Errorf(infer.Invalid, "frame took too long to arrive")}
@@ -243,7 +241,7 @@ func (srv *Server) recordConn(c *conn, s Surface) {
 	srv.Runner.Journal.Connection(record)
 }
 
-// recordFault records a message that was no request, unless the client has gone.
+// recordFault records a message that is not a request, unless the client has hung up.
 func (srv *Server) recordFault(c *conn, s Surface, err error) {
 	_, fatal := errors.AsType[*wire.FatalError](err)
 	_, refused := errors.AsType[*infer.Error](err)

@@ -25,7 +25,7 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// A pipeListener is a listener without a network. It accepts connections of [net.Pipe], or
+// A pipeListener is a listener without a network. Accept returns connections of [net.Pipe], or
 // errors.
 type pipeListener struct {
 	next   chan any
@@ -52,7 +52,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *pipeListener) Addr() net.Addr { return nil }
 
-// give makes Accept return v; it reports false if the listener is closed.
+// give lets Accept return v. It reports false if the listener is closed.
 func (l *pipeListener) give(v any) bool {
 	select {
 	case l.next <- v:
@@ -62,15 +62,16 @@ func (l *pipeListener) give(v any) bool {
 	}
 }
 
-// A client is the near end of a connection. It records the lines of the server and their times.
+// A client is the client's end of a connection. It records the lines that the server sends, and
+// their times.
 type client struct {
 	net.Conn
 	lines []string
-	times []time.Duration // since the start of the test
-	done  chan struct{}   // closed at the end of the connection
+	times []time.Duration // time of each line since the start of the test
+	done  chan struct{}   // closed when the connection ends
 }
 
-// A room is a server in a bubble.
+// A room is a server that runs in a bubble.
 type room struct {
 	t      *testing.T
 	ln     *pipeListener
@@ -79,7 +80,7 @@ type room struct {
 	start  time.Time
 }
 
-// inBubble runs test with a server that serves.
+// inBubble calls test in a bubble with a running server.
 func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -97,7 +98,7 @@ func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	})
 }
 
-// dial returns a new client. A deaf one never reads.
+// dial returns a new client. If deaf is set, it never reads.
 func (r *room) dial(deaf bool) *client {
 	near, far := net.Pipe()
 	c := &client{Conn: near, done: make(chan struct{})}
@@ -118,7 +119,7 @@ func (r *room) dial(deaf bool) *client {
 	return c
 }
 
-// end waits for the end of Serve and returns its time since the start.
+// end waits until Serve has returned. It returns the time since the start of the test.
 func (r *room) end() time.Duration {
 	r.t.Helper()
 	if err := <-r.served; err != nil {
@@ -127,7 +128,7 @@ func (r *room) end() time.Duration {
 	return time.Since(r.start)
 }
 
-// seconds answers after the number of seconds in its prompt, with one text.
+// seconds is a handler that answers with one text after the duration in its prompt.
 func seconds(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d, err := time.ParseDuration(prompt(req))
 	if err != nil {
@@ -163,8 +164,8 @@ func (c *client) want(t *testing.T, want ...string) {
 	}
 }
 
-// Ten requests on four slots during a stop: the six waiting ones are refused at once, two end in
-// time, two are cut off at the end of the grace.
+// When the server stops, ten requests are on four slots: the six in the queue are refused at once,
+// two end in time, and two are cut off at the end of the grace.
 func TestDrain(t *testing.T) {
 	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Slots: 4, Handler: infer.HandlerFunc(seconds)}}, nil
@@ -185,7 +186,7 @@ func TestDrain(t *testing.T) {
 			c.want(t, failed(fmt.Sprint(i+4), "backend_unavailable", "admission closed"))
 		}
 		time.Sleep(time.Second)
-		// A new request, on an idle connection or on a new one, is refused by name.
+		// A new request, on an idle connection or on a new one, is refused with its ID.
 		late := r.dial(false)
 		for id, c := range map[string]*client{"idle": idle, "late": late} {
 			send(t, c, id, "1s")
@@ -248,7 +249,7 @@ func TestDrainWithNothingToDo(t *testing.T) {
 	})
 }
 
-// Without grace, requests are canceled at once; a handler may still end its answer.
+// Without grace running requests are canceled at once. A handler may still finish its answer.
 func TestNoGrace(t *testing.T) {
 	h := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		<-ctx.Done()
@@ -285,7 +286,7 @@ func TestNoGrace(t *testing.T) {
 	})
 }
 
-// A client that does not read delays the end by a second at most.
+// A client that does not read delays the end of the server by a second at most.
 func TestDrainWithDeafClients(t *testing.T) {
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: 2 * time.Second}, WriteTimeout: time.Minute}, func(r *room) {
 		inItsAnswer := r.dial(true)
@@ -312,13 +313,13 @@ func TestWriteTimeout(t *testing.T) {
 	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		start := time.Now()
 		_ = emit(&infer.Text{Delta: []byte("a")})
-		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // after a failed event, later ones fail, too
+		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // after a failed event, all later ones fail
 			told <- time.Since(start)
 		}
 		return nil
 	})
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *room) {
-		told = make(chan time.Duration, 1) // of this bubble
+		told = make(chan time.Duration, 1) // made in this bubble
 		deaf := r.dial(true)
 		send(t, deaf, "1", "")
 		if at := <-told; at < 10*time.Second || at > 10200*time.Millisecond {
@@ -332,7 +333,7 @@ func TestWriteTimeout(t *testing.T) {
 	})
 }
 
-// A slow reader is not cut off as long as each message is taken in time.
+// A client that reads slowly is not cut off as long as it reads each message in time.
 func TestSlowButSteady(t *testing.T) {
 	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		for range 5 {
@@ -357,8 +358,8 @@ func TestSlowButSteady(t *testing.T) {
 	})
 }
 
-// A message must be whole within a minute of its first byte; between messages a client
-// may be silent for a day.
+// A message must be whole within a minute of its first byte. Between messages a client may be
+// silent for a day.
 func TestFrameTimeout(t *testing.T) {
 	slow := failed("", "invalid_request", "frame took too long to arrive")
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *room) {
@@ -390,8 +391,8 @@ func TestFrameTimeout(t *testing.T) {
 	})
 }
 
-// With every handler, even a faulty one, the client gets exactly one terminal message, and the
-// connection stays open.
+// Whatever the handler does wrong, the client gets exactly one terminal message, and the connection
+// stays open.
 func TestOneTerminal(t *testing.T) {
 	var log bytes.Buffer
 	h := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -479,10 +480,10 @@ func TestOneTerminal(t *testing.T) {
 	}
 }
 
-// When the client hangs up, the request ends with a cause, no further message is written, and the
-// watch has stopped before the connection is read again.
+// When the client hangs up, the context of the request ends with a cause, and no further message is
+// written. The watch for the hang-up ends before the connection is read again.
 func TestHangUpEndsTheContext(t *testing.T) {
-	var watching sync.Mutex // held during a watch
+	var watching sync.Mutex // held while AwaitHangUp runs
 	var hungUp chan struct{}
 	var causes chan error
 	srv := &server.Server{
@@ -506,13 +507,13 @@ func TestHangUpEndsTheContext(t *testing.T) {
 			case <-hungUp:
 				return nil
 			case <-ctx.Done():
-				time.Sleep(time.Second) // a slow watch delays no reader
+				time.Sleep(time.Second) // the next read must wait for a slow watch
 				return context.Cause(ctx)
 			}
 		},
 	}
 	inBubble(t, srv, func(r *room) {
-		hungUp, causes = make(chan struct{}), make(chan error, 1) // of this bubble
+		hungUp, causes = make(chan struct{}), make(chan error, 1) // made in this bubble
 		c := r.dial(false)
 		for range 3 {
 			send(t, c, "1", "quick")
@@ -541,8 +542,8 @@ func TestHangUpEndsTheContext(t *testing.T) {
 	})
 }
 
-// The client of a handler that waits is watched after 20 to 60 ms; the client of a handler
-// that does not wait is not.
+// The watch of a client begins after 20 to 60 ms if the handler waits for a hang-up, and never if
+// it does not.
 func TestWatchBegins(t *testing.T) {
 	var watched chan time.Time
 	srv := &server.Server{
@@ -565,7 +566,7 @@ func TestWatchBegins(t *testing.T) {
 		},
 	}
 	inBubble(t, srv, func(r *room) {
-		watched = make(chan time.Time, 100) // of this bubble
+		watched = make(chan time.Time, 100) // made in this bubble
 		c := r.dial(false)
 		for _, quick := range []string{"19ms", "deaf 1h", "0s", "19ms"} {
 			send(t, c, "1", quick)
@@ -574,7 +575,7 @@ func TestWatchBegins(t *testing.T) {
 				t.Errorf("%s: the client is watched", quick)
 			}
 		}
-		for i := range 50 { // at all times since the round before
+		for i := range 50 { // at different times since the last round
 			begin := time.Now()
 			send(t, c, "2", "61ms")
 			time.Sleep(62 * time.Millisecond)
@@ -592,7 +593,7 @@ func TestWatchBegins(t *testing.T) {
 	})
 }
 
-// A deadlined is a connection that counts its read deadlines.
+// A deadlined is a connection that counts the calls of SetReadDeadline.
 type deadlined struct {
 	net.Conn
 
@@ -604,7 +605,7 @@ func (d *deadlined) SetReadDeadline(t time.Time) error {
 	return d.Conn.SetReadDeadline(t)
 }
 
-// For a message that arrives whole no read deadline is set; for any other it is set and
+// No read deadline is set for a message that arrives whole. For any other message it is set and
 // cleared.
 func TestWholeMessagesSetNoDeadline(t *testing.T) {
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *room) {
@@ -639,7 +640,7 @@ func TestWholeMessagesSetNoDeadline(t *testing.T) {
 	})
 }
 
-// After a failure of Accept the server continues, and logs the first failure in a row.
+// If Accept fails, the server continues, and logs the first of several failures in a row.
 func TestAcceptErrorsPass(t *testing.T) {
 	var log bytes.Buffer
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Log: slog.New(slog.NewTextHandler(&log, nil))}}
@@ -659,7 +660,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 	})
 }
 
-// A listener closed from outside ends the server in order.
+// If the listener is closed by another caller, the server still ends its requests before it stops.
 func TestLostListener(t *testing.T) {
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}, func(r *room) {
 		idle, busy := r.dial(false), r.dial(false)
@@ -675,7 +676,7 @@ func TestLostListener(t *testing.T) {
 	})
 }
 
-// Several surfaces end together: none is closed while a request of another runs.
+// Surfaces end together: none is closed while a request of another surface runs.
 func TestSurfacesEndTogether(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}
 	inBubble(t, srv, func(r *room) {
@@ -704,7 +705,7 @@ func TestSurfacesEndTogether(t *testing.T) {
 	})
 }
 
-// A surface may refuse a peer, without an answer.
+// A surface may refuse a client without a message.
 func TestOpenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -26,18 +26,18 @@ import (
 	v1 "github.com/inferd-go/inferd/internal/wire/v1"
 )
 
-// patience bounds the wait for an event that must happen; a healthy machine needs a fraction of it.
+// patience bounds the wait for an event that must happen. A healthy machine needs a fraction of it.
 const patience = 30 * time.Second
 
 var surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, error) {
 	return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 }}
 
-// A house is a server behind a Unix socket. It ends with its test.
+// A house is a server behind a Unix socket. It stops at the end of the test.
 type house struct {
 	t    *testing.T
 	path string
-	stop func() error // ends the server and returns the error of Serve
+	stop func() error // stops the server, and returns the error of Serve
 }
 
 func serveUnix(t *testing.T, srv *server.Server) *house {
@@ -76,7 +76,7 @@ func (h *house) dial() *net.UnixConn {
 	return nc.(*net.UnixConn)
 }
 
-// works checks that a new client is served.
+// works checks that a new client gets an answer.
 func (h *house) works() {
 	h.t.Helper()
 	nc := h.dial()
@@ -100,11 +100,11 @@ func send(t *testing.T, w io.Writer, id, text string) {
 	}
 }
 
-// prompt is the text of a request.
+// prompt returns the text of a request.
 func prompt(req *infer.Request) string { return req.Task.(*infer.Generate).Messages[0].Text() }
 
-// words answers with the words of its prompt; "wait" waits for the end of the context, and
-// "forever" emits text until then.
+// words is a handler that answers with the words of the prompt. The word "wait" waits for the end
+// of the context, and "forever" emits text until then.
 func words(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	n := 0
 	for word := range strings.FieldsSeq(prompt(req)) {
@@ -122,7 +122,7 @@ func words(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, Out: n, Backend: "words"})
 }
 
-// eventually waits for a condition.
+// eventually waits until ok returns true. It fails the test after patience.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
@@ -132,8 +132,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// A message over the limit is refused while it is read, with bounded memory; the client gets the
-// error and a clean end although the rest of the message is never read.
+// A message over the limit is refused while it is being read, and takes bounded memory. The client
+// gets the error and then the end of the connection, although the rest of the message is never
+// read.
 func TestEndlessLine(t *testing.T) {
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()
@@ -191,7 +192,7 @@ func TestConnectAndClose(t *testing.T) {
 	}
 }
 
-// A client that never reads is cut off without effect on others.
+// A client that never reads is cut off. Other clients are not affected.
 func TestClientThatNeverReads(t *testing.T) {
 	ended := make(chan error, 1)
 	h := serveUnix(t, &server.Server{
@@ -236,13 +237,13 @@ func TestEndWithAClientThatNeverReads(t *testing.T) {
 	if err := h.stop(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > 10*time.Second { // 1.1 s, on a machine that has time
+	if took := time.Since(start); took > 10*time.Second { // it takes 1.1 s if the machine is not busy
 		t.Errorf("it took %v", took)
 	}
 }
 
-// A client with further requests in the socket when the server ends still gets its last answer and
-// a clean end.
+// A client that has sent further requests when the server stops gets the running answer, and then
+// the end of the connection.
 func TestPipelinedAtTheEnd(t *testing.T) {
 	started := make(chan struct{})
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -255,7 +256,7 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	send(t, nc, "1", "a wait")
 	<-started
-	// More than the server reads ahead: it stays in the socket.
+	// More than the server reads ahead, so that a part stays in the socket.
 	_, _ = io.WriteString(nc, strings.Repeat(" ", 64<<10))
 	if err := h.stop(); err != nil {
 		t.Error(err)
@@ -268,13 +269,13 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 	}
 }
 
-// The loop allocates nothing per token, with every watch and limit.
+// Writing a token allocates no memory, with every watch and limit in place.
 func TestTokensDoNotAllocate(t *testing.T) {
 	allocs := make(chan float64, 1)
 	h := serveUnix(t, &server.Server{
 		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 			ev := &infer.Text{Delta: []byte(" token")}
-			for range 5000 { // the buffer of the whole answer grows
+			for range 5000 { // until the buffer of the whole answer has grown
 				if err := emit(ev); err != nil {
 					return err
 				}
@@ -327,7 +328,7 @@ func BenchmarkToken(b *testing.B) {
 	_, _ = io.Copy(io.Discard, closeWrite(nc.(*net.UnixConn)))
 }
 
-// BenchmarkAnswer measures a short answer on an open connection, both ends and its record together.
+// BenchmarkAnswer measures a short answer on an open connection, with both ends and the record.
 func BenchmarkAnswer(b *testing.B) {
 	ln, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
 	if err != nil {
