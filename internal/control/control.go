@@ -1,6 +1,6 @@
-// Package control serves the control socket: it reads an operator's requests and answers
-// them, one after the other. It does not know the effect of the verbs, which are functions of
-// its caller, nor their wire form, which is in wire/control.
+// Package control serves the control socket: it reads requests of an operator and answers them, one
+// after the other. It does not know what the verbs do: they are functions of the caller. Their wire
+// form is in wire/control.
 package control
 
 import (
@@ -21,38 +21,36 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// writeTimeout bounds the writing of an answer. Answers are short and a socket buffers
-// hundreds, so a client that needs longer does not read.
+// writeTimeout bounds the write of an answer. Answers are short and a socket buffers hundreds of
+// them, so a client that needs longer does not read.
 const writeTimeout = time.Second
 
-// maxLine bounds the bytes of a request. Requests need a fraction of it, and a program with a
-// thousand connections must not be able to fill the memory through this socket.
+// maxLine bounds the bytes of a request. Requests need a fraction of it. A larger bound would allow
+// a program with a thousand connections to fill the memory.
 const maxLine = frame.FreeBytes
 
-// Verbs are the functions behind the verbs of the wire. The client gets an [infer.Error] with
-// its code and text, and any other error as an internal error.
+// Verbs are the functions behind the verbs on the wire. If one returns an [infer.Error], the client
+// gets its code and text; any other error becomes an internal error.
 type Verbs struct {
-	// Retry restarts the engine of an entry. It fails with [infer.Invalid] if there is no
-	// such entry, or its engine was not given up.
+	// Retry restarts the engine of an entry. The error is [infer.Invalid] if there is no such
+	// entry, or if its engine was not given up.
 	Retry func(ctx context.Context, backend string) error
-	// Stats returns the present load of the daemon. It must not block for long.
+	// Stats returns the load of the daemon at this moment. It must not block for long.
 	Stats func(context.Context) *stats.Daemon
-	// SetLogLevel sets the least level that is logged: "debug", "info", "warn", "error" or
-	// "off".
+	// SetLogLevel sets the lowest level that is logged: "debug", "info", "warn", "error" or "off".
 	SetLogLevel func(level string)
 }
 
-// A server is one call of Serve.
+// A server is the state of one call of Serve.
 type server struct {
 	verbs Verbs
 	log   *slog.Logger
 }
 
-// Serve answers all clients of ln until ctx ends, one request after the other on each
-// connection. Verbs that run at that moment are still answered, idle connections are closed at
-// once, and Serve returns when all connections have ended. It closes ln, and fails only if ln
-// was closed elsewhere. Connections above the limits of conns are closed; slots limits
-// descriptors. Both may be nil.
+// Serve answers all clients of ln until ctx ends, one request after the other on each connection.
+// Then it closes idle connections, and returns when the running verbs have been answered and all
+// connections have ended. It closes ln. It returns an error only if another caller has closed ln.
+// Connections above the limits of conns are closed; slots limits descriptors. Both may be nil.
 func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota, slots *listen.Slots, log *slog.Logger) error {
 	s := &server{verbs, log}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
@@ -64,7 +62,7 @@ func Serve(ctx context.Context, ln net.Listener, verbs Verbs, conns *quota.Quota
 		}
 	})
 	if ctx.Err() != nil {
-		return nil // Serve itself has closed ln
+		return nil // Serve has closed ln
 	}
 	return err
 }
@@ -82,7 +80,7 @@ func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 		case failure == nil:
 			failure = s.do(ctx, verb)
 		case ctx.Err() != nil, errors.Is(failure, io.EOF):
-			return nil // no request is open
+			return nil // no request is being read
 		case !isAnswered:
 			return fmt.Errorf("read: %w", failure)
 		}
@@ -104,7 +102,7 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 		err = s.verbs.Retry(ctx, verb.Backend)
 	case control.SetLogLevel:
 		s.verbs.SetLogLevel(verb.Level)
-	case control.GetStats: // see answer
+	case control.GetStats: // answer reads the stats
 	}
 	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok {
 		s.log.LogAttrs(ctx, slog.LevelError, "control verb", slog.Any("verb", verb), slog.Any("err", err))
@@ -112,7 +110,7 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 	return err
 }
 
-// answer writes the answer to a request: failure, if it is not nil, else the result.
+// answer writes the answer to a request: failure if it is not nil, otherwise the result.
 func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
 	var load *stats.Daemon
 	if _, ok := verb.(control.GetStats); ok && failure == nil {

@@ -19,11 +19,11 @@ import (
 	wire "github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// waitLimit bounds every wait, generously for a busy machine.
+// waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 20 * time.Second
 
-// serve runs a control socket with a Retry that accepts only "gen". The function that it
-// returns stops it and waits for its end.
+// serve runs a control socket on which Retry succeeds only for "gen". The returned function stops
+// it and waits until it has ended.
 func serve(t *testing.T, retry func(context.Context, string) error) (path string, end func() error) {
 	t.Helper()
 	dir := shortdir.New(t)
@@ -142,8 +142,8 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// A malformed request ends the connection, with an error with an empty id, even if valid
-// requests follow.
+// A malformed request ends the connection with an error without an ID, even if valid requests
+// follow.
 func TestBrokenRequestsEndTheConnection(t *testing.T) {
 	for name, test := range map[string]struct{ line, code string }{
 		"broken JSON":      {"{not json}", "invalid_request"},
@@ -177,7 +177,7 @@ func TestBrokenRequestsEndTheConnection(t *testing.T) {
 func TestRequestTooLongEndsTheConnection(t *testing.T) {
 	path, _ := serve(t, onlyGen)
 	nc := dial(t, path)
-	go func() { _, _ = nc.Write(make([]byte, 1<<20)) }() // fails when the server hangs up
+	go func() { _, _ = nc.Write(make([]byte, 1<<20)) }() // fails when the server closes the connection
 	line, err := bufio.NewReader(nc).ReadString('\n')
 	want := `{"type":"error","id":"","code":"frame_too_large","message":"frame exceeds 65536 byte cap"}` + "\n"
 	if err != nil || line != want {
