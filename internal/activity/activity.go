@@ -1,9 +1,9 @@
 // Package activity writes the daemon's activity log: lines of JSON in a file that is rotated. It
-// takes the typed records of requests and connections ([exchange.Journal]) and any records of a
-// [slog.Logger]; it does not know how requests are answered. Secrets are removed from every text
-// before it is written; prompts and answers never reach it. Logging puts a record into a queue:
-// one goroutine spells and writes, some 200 ms of records at a time. A failing disk loses lines,
-// which are counted, and never a request.
+// takes the typed records of requests and connections ([exchange.Journal]), and any record of a
+// [slog.Logger]; it does not know how requests are answered. It removes secrets from every text;
+// prompts and answers never reach it. Logging puts a record into a queue. One goroutine formats the
+// records and writes them, those of some 200 ms at a time. If the disk fails, lines are lost and
+// counted, but no request fails.
 package activity
 
 import (
@@ -27,9 +27,9 @@ const File = "inferd.ndjson"
 // Limit is the size of a file before it is rotated, in bytes.
 const Limit = 16 << 20
 
-const older = 3 // files beside the newest
+const older = 3 // number of files beside the newest
 
-// Files are the names of a log's files, the newest first. Not all of them need to exist.
+// Files returns the paths of a log's files, the newest first. They need not all exist.
 func Files(dir string) []string {
 	newest := filepath.Join(dir, File)
 	names := []string{newest}
@@ -39,16 +39,16 @@ func Files(dir string) []string {
 	return names
 }
 
-// Bounds of the queue before the disk.
+// Limits of the queue of records.
 const (
 	queueRecords = 4096
-	batchBytes   = 64 << 10               // of one write, roughly
-	patience     = 100 * time.Millisecond // longest wait for a place in the queue
-	// coalesce is the longest time that a record is queued before it is written: waking the
-	// writer for each record costs more than writing it. A warning or an error is written at
-	// once, with the records before it.
+	batchBytes   = 64 << 10               // bytes of one write, roughly
+	patience     = 100 * time.Millisecond // longest wait for room in the queue
+	// coalesce is the longest time that a record is queued before it is written: waking the writer
+	// for each record costs more than writing it. A warning or an error is written at once,
+	// together with the records before it.
 	coalesce = 200 * time.Millisecond
-	many     = 256 // records are written at once, too; more would only take memory
+	many     = 256 // as many records are also written at once; a longer queue would only take memory
 )
 
 // A Log writes to one folder. Any number of goroutines may use it.
@@ -57,40 +57,40 @@ type Log struct {
 	limit  int64
 	queue  chan entry
 	due    *time.Timer   // ends coalesce
-	set    atomic.Bool   // due is set, or is about to be
-	urgent chan struct{} // has room for one: wakes the writer at once
+	set    atomic.Bool   // due is set or about to be set
+	urgent chan struct{} // buffered: wakes the writer at once
 	closed chan struct{} // the queue takes no more entries
 	ended  chan struct{} // the queued entries are written
 	once   sync.Once     // closes closed
-	// stalled: a caller has waited for patience, and nothing was written since.
+	// stalled means that a caller has waited for patience, and that nothing has been written since.
 	stalled atomic.Bool
 	lost    atomic.Int64 // lines
 
-	// Used by the goroutine that writes only.
+	// Used only by the writing goroutine.
 	file *os.File // nil if it could not be opened
 	info fs.FileInfo
 	size int64
 	torn bool        // the file may not end in a newline
-	room []slog.Attr // for the attributes of a request
+	room []slog.Attr // reused for the attributes of requests
 }
 
 var _ io.Closer = (*Log)(nil)
 
-// An entry is a queued record, or a call of Flush waiting for the records before it.
+// An entry is a queued record, or a call of Flush that waits for the records before it.
 type entry struct {
 	at        time.Time
 	level     slog.Level
 	component string
 	msg       string
 	attrs     []slog.Attr
-	request   *exchange.Record // if not nil, msg and attrs are spelled by the writer
+	request   *exchange.Record // if not nil, the writer formats it as msg and attrs
 	written   chan<- struct{}
 }
 
-// Open opens the log of a folder, and creates the folder if it is missing: 0700. A last line that
-// was torn by a crash is ended first. A folder or a file that other users can change is refused
-// (package trust), and so is a link in the place of the file; a link in the place of an older
-// file is replaced by the rotation.
+// Open opens the log in a folder, which it creates with mode 0700 if it is missing. It ends a last
+// line that was torn by a crash. It refuses a folder or a file that other users can change (package
+// trust), and a link in place of the file. A link in place of an older file is replaced by the
+// rotation.
 func Open(dir string) (*Log, error) {
 	return open(dir, Limit)
 }
@@ -104,11 +104,11 @@ func open(dir string, limit int64) (*Log, error) {
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("activity log: %w", err)
 	}
-	go l.run() // ends with Close, which waits for it
+	go l.run() // runs until Close, which waits for its end
 	return l, nil
 }
 
-// Lost returns the number of lines that could not be written. A nil log loses none.
+// Lost returns the number of lines that could not be written; it is 0 for a nil log.
 func (l *Log) Lost() int64 {
 	if l == nil {
 		return 0
@@ -116,7 +116,7 @@ func (l *Log) Lost() int64 {
 	return l.lost.Load()
 }
 
-// Flush returns when all earlier records are written, or lost.
+// Flush returns when all earlier records are written or lost.
 func (l *Log) Flush() {
 	written := make(chan struct{})
 	select {
@@ -130,8 +130,8 @@ func (l *Log) Flush() {
 	}
 }
 
-// Close writes the queued records and closes the file; later records are lost. A nil log has
-// no file.
+// Close writes the queued records and closes the file. Records that are logged later are lost. On a
+// nil log it does nothing.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil
@@ -141,8 +141,8 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// enqueue passes an entry to the writer. If the queue is full, it waits for patience at most, and
-// later calls do not wait before something has been written.
+// enqueue passes an entry to the writer. If the queue is full, it waits at most for patience. Later
+// calls then do not wait until something has been written.
 func (l *Log) enqueue(e entry) {
 	select {
 	case <-l.closed:
@@ -173,7 +173,8 @@ func (l *Log) enqueue(e entry) {
 	}
 }
 
-// queued makes the writer wake up for a queued record of that level: at once or within coalesce.
+// queued wakes the writer for a record that was queued with the given level: at once, or within
+// coalesce.
 func (l *Log) queued(level slog.Level) {
 	switch {
 	case level >= slog.LevelWarn || len(l.queue) >= many:
@@ -183,20 +184,20 @@ func (l *Log) queued(level slog.Level) {
 	}
 }
 
-// hurry makes the writer write the queued records at once.
+// hurry wakes the writer at once.
 func (l *Log) hurry() {
 	select {
 	case l.urgent <- struct{}{}:
-	default: // the writer has not woken up for the last call yet
+	default: // the writer has not yet handled the last wake-up
 	}
 }
 
-// run writes until the log is closed, and then the rest of the queue.
+// run writes records until the log is closed, and then the rest of the queue.
 func (l *Log) run() {
 	defer close(l.ended)
 	defer func() {
 		if l.file != nil {
-			_ = l.file.Close() // the error of every write is known already
+			_ = l.file.Close() // the errors of writes are known already
 		}
 	}()
 	var batch []byte
@@ -220,7 +221,7 @@ func (l *Log) run() {
 	}
 }
 
-// take writes an entry and the entries behind it in the queue, up to a batch.
+// take appends an entry and those behind it in the queue to a batch, until the batch is full.
 func (l *Log) take(e entry, batch []byte) []byte {
 	for {
 		if e.written != nil {

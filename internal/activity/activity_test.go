@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// opened returns a log in a folder of its own.
+// opened opens a log in dir. The test closes it at its end.
 func opened(t *testing.T, dir string, limit int64) *Log {
 	t.Helper()
 	l, err := open(dir, limit)

@@ -36,7 +36,7 @@ func (l *Log) open() error {
 	return nil
 }
 
-// write appends lines, each of which ends in a newline.
+// write appends lines to the file, and rotates it when it is full. Each line ends in a newline.
 func (l *Log) write(lines []byte) {
 	for len(lines) > 0 {
 		n := l.fits(lines)
@@ -47,8 +47,8 @@ func (l *Log) write(lines []byte) {
 	}
 }
 
-// fits returns the length of the lines that fit into the file before it is rotated: at least
-// one, which may need a rotation itself.
+// fits returns the number of bytes of the lines that fit into the file before it is rotated. That
+// is at least one line, which may need a rotation first.
 func (l *Log) fits(lines []byte) int {
 	if l.size+int64(len(lines)) <= l.limit {
 		return len(lines)
@@ -78,7 +78,8 @@ func (l *Log) append(lines []byte) error {
 	}
 	n, err := l.file.Write(lines)
 	if err != nil {
-		// A full disk takes a part, which is cut off: the next line begins in its place.
+		// A full disk takes only a part of the lines. That part is cut off, so that the next line
+		// begins in its place.
 		if n > 0 && l.file.Truncate(l.size) != nil {
 			l.size, l.torn = l.size+int64(n), true
 		}
@@ -88,7 +89,7 @@ func (l *Log) append(lines []byte) error {
 	return nil
 }
 
-// reopenIfMoved opens the file again if it, or its folder, was moved or removed.
+// reopenIfMoved opens the file again if the file or its folder was moved or removed.
 func (l *Log) reopenIfMoved() error {
 	if l.file != nil {
 		info, err := os.Lstat(l.path())
@@ -101,9 +102,9 @@ func (l *Log) reopenIfMoved() error {
 	return l.open()
 }
 
-// rotate begins a new file. Only the oldest one is lost.
+// rotate renames the files and begins a new one. The oldest file is lost.
 func (l *Log) rotate() error {
-	_ = l.file.Close() // first: on Windows an open file is not renamed
+	_ = l.file.Close() // first, since Windows does not rename an open file
 	l.file = nil
 	names := Files(l.dir)
 	for i := older; i > 0; i-- {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/redact"
 )
 
-// Handler returns a slog.Handler for the records of a component, from level Info on.
+// Handler returns a slog.Handler for the records of a component with level Info or higher.
 func (l *Log) Handler(component string) slog.Handler { return &handler{log: l, component: component} }
 
 // A handler logs the records of a component.
@@ -22,13 +22,13 @@ type handler struct {
 	log       *Log
 	component string
 	attrs     []slog.Attr
-	group     string // prefix of names
+	group     string // prefix of the names of members
 }
 
-// Enabled reports whether records of that level are logged: from info on.
+// Enabled reports whether records of a level are logged: from Info on.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
-// Handle logs a record. It never fails: lines that cannot be written are counted.
+// Handle logs a record. It returns no error: lines that cannot be written are counted.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	attrs := make([]slog.Attr, 0, len(h.attrs)+r.NumAttrs()+ownMembers)
 	attrs = append(attrs, h.attrs...)
@@ -42,18 +42,18 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 }
 
 const (
-	ownMembers = 4  // of every line
-	maxMembers = 32 // of the line of a request, at least
+	ownMembers = 4  // members of every line
+	maxMembers = 32 // members of the line of a request, at least
 )
 
-// appendLine appends an entry as a line.
+// appendLine appends the line of an entry. Its members are sorted by name.
 func (e *entry) appendLine(line []byte) []byte {
 	members := append(e.attrs,
 		slog.String("t", e.at.UTC().Format("2006-01-02T15:04:05.000000-07:00")),
 		slog.String("level", strings.ToLower(e.level.String())),
 		slog.String("component", e.component),
 		slog.String("msg", e.msg))
-	var room [maxMembers]int // sorting numbers is far cheaper than sorting members
+	var room [maxMembers]int // sorting indices is far cheaper than sorting members
 	order := room[:0]
 	for i := range members {
 		order = append(order, i)
@@ -64,7 +64,7 @@ func (e *entry) appendLine(line []byte) []byte {
 	for i, at := range order {
 		m := &members[at]
 		if i+1 < len(order) && members[order[i+1]].Key == m.Key {
-			continue // the last one wins
+			continue // the last member of a name counts
 		}
 		if len(line) > begin {
 			line = append(line, ',')
@@ -93,7 +93,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &more
 }
 
-// appendValue appends numbers and booleans as they are, and the rest as text without secrets.
+// appendValue appends numbers and booleans in JSON, and other values as text without secrets.
 func appendValue(line []byte, v slog.Value) []byte {
 	switch v = v.Resolve(); v.Kind() {
 	case slog.KindInt64:
@@ -116,7 +116,7 @@ func appendValue(line []byte, v slog.Value) []byte {
 	}
 }
 
-// appendFloat appends null for NaN and the infinities, which JSON does not have.
+// appendFloat appends a number, or null for NaN and the infinities, which JSON does not have.
 func appendFloat(line []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(line, "null"...)
@@ -125,6 +125,6 @@ func appendFloat(line []byte, f float64) []byte {
 }
 
 func appendText(line []byte, text string) []byte {
-	line, _ = jsontext.AppendQuote(line, text) // the only error is invalid UTF-8, which becomes U+FFFD
+	line, _ = jsontext.AppendQuote(line, text) // it fails only for invalid UTF-8, which becomes U+FFFD
 	return line
 }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// openShared opens a file for reading, so that other processes can rename it meanwhile, which
-// os.Open does not allow.
+// openShared opens a file for reading. Other processes can rename it meanwhile, which os.Open does
+// not allow.
 func openShared(name string) (*os.File, error) {
 	path, err := windows.UTF16PtrFromString(name)
 	if err != nil {

@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// A Reader reads the records of a log, oldest first, while a daemon may be writing and
-// rotating it. It neither loses a line nor reads one twice, unless the daemon rotates all files
-// while it reads one. One goroutine at a time may use it.
+// A Reader reads the records of a log, oldest first, while a daemon may write and rotate it. It
+// neither loses a line nor reads one twice, unless the daemon rotates all files while the Reader
+// reads one. One goroutine at a time may use it.
 type Reader struct {
 	Dir   string
 	Since time.Time // older records are skipped
 
-	queue []*os.File // not begun, oldest first
-	file  *os.File   // the present one; nil before the first
+	queue []*os.File // files to read next, oldest first
+	file  *os.File   // the file being read; nil at the beginning
 	info  fs.FileInfo
-	buf   []byte // read and not yet returned
-	at    int64  // offset of buf in the file
+	buf   []byte // bytes that were read and not returned
+	at    int64  // offset of buf in file
 	over  bool   // the next bytes are the rest of a line that was too long
 	torn  int
 	rest  bool // the file ended in a line without a newline
 }
 
-// maxLine bounds a line, in bytes; the daemon's are far shorter.
+// maxLine bounds the bytes of a line; those of the daemon are far shorter.
 const maxLine = 1 << 20
 
 const chunk = 64 << 10 // bytes of one read
 
-// Found reports whether a file has been found so far.
+// Found reports whether any file of the log was found.
 func (r *Reader) Found() bool { return r.file != nil }
 
-// Torn returns the number of lines that were skipped because they are no records. A daemon that
-// is killed while it writes leaves one; the last line may also be incomplete.
+// Torn returns the number of lines that were skipped because they are not records. A daemon that is
+// killed while it writes leaves one. The last line counts as well while it is incomplete.
 func (r *Reader) Torn() int {
 	if r.rest {
 		return r.torn + 1
@@ -45,7 +45,8 @@ func (r *Reader) Torn() int {
 	return r.torn
 }
 
-// Next returns the next record, or [io.EOF] if there is none yet; a later call may return one.
+// Next returns the next record, or [io.EOF] if there is none at present; a later call may return
+// one.
 func (r *Reader) Next() (*Record, error) {
 	for {
 		line, err := r.line()
@@ -71,7 +72,7 @@ func (r *Reader) Close() error {
 	return errors.Join(errs...)
 }
 
-// line returns the next complete line, without its newline.
+// line returns the next complete line without its newline.
 func (r *Reader) line() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
@@ -105,13 +106,13 @@ func (r *Reader) line() ([]byte, error) {
 	}
 }
 
-// fill reads more of the file. It reports false at its end.
+// fill reads more bytes of the file. It reports false at the end of the file.
 func (r *Reader) fill() (bool, error) {
 	if r.file == nil {
 		return false, nil
 	}
 	have := len(r.buf)
-	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // records refer to the old buffer
+	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // a new buffer, since records refer to the old one
 	n, err := r.file.ReadAt(r.buf[have:cap(r.buf)], r.at+int64(have))
 	r.buf = r.buf[:have+n]
 	if n > 0 || err == nil || errors.Is(err, io.EOF) {
@@ -120,8 +121,8 @@ func (r *Reader) fill() (bool, error) {
 	return false, err
 }
 
-// advance continues with the next newer file at the end of one. It reports false if there is
-// nothing to read yet.
+// advance continues with the next newer file at the end of a file. It reports false if there is
+// nothing to read at present.
 func (r *Reader) advance() (bool, error) {
 	if len(r.queue) > 0 {
 		return true, r.begin()
@@ -131,17 +132,17 @@ func (r *Reader) advance() (bool, error) {
 		return false, err
 	}
 	if len(newer) > 0 {
-		// The file was rotated. The daemon may have written to it after its end was read, but
-		// not since the rotation: it is read once more.
+		// The file was rotated. The daemon may have written to it after the end was read, but
+		// before the rotation: it is read once more.
 		r.queue = newer
 		return true, nil
 	}
-	// Half a line is read again from its beginning: a daemon with a full disk cuts it off.
+	// A partial line is read again from its beginning: if the disk is full, the daemon cuts it off.
 	r.rest = len(r.buf) > 0
 	r.buf = nil
 	if r.file != nil {
 		if info, err := r.file.Stat(); err == nil && info.Size() < r.at {
-			r.at = 0 // it was truncated
+			r.at = 0 // the file was truncated
 		}
 	}
 	return false, nil
@@ -162,9 +163,9 @@ func (r *Reader) begin() error {
 	return err
 }
 
-// newer opens the files that are newer than the present one, or all of them before the first,
-// oldest first. Rotation moves a file only to higher numbers: a walk in that order finds each
-// file, some of them twice.
+// newer opens the files that are newer than the present one, oldest first; at the beginning, all
+// files. Rotation moves a file only to higher numbers, so a walk in the order of the numbers finds
+// each file, some twice.
 func (r *Reader) newer() (all []*os.File, err error) {
 	defer func() {
 		if err != nil {

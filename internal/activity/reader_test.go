@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// all reads all records so far.
+// all reads all records that are there.
 func all(t *testing.T, r *Reader) []*Record {
 	t.Helper()
 	var recs []*Record
@@ -38,7 +38,7 @@ func reader(t *testing.T, dir string) *Reader {
 	return r
 }
 
-// at is a line with a number.
+// at returns a line with number n.
 func at(n int) string {
 	return fmt.Sprintf(`{"level":"info","msg":"x","n":%d,"t":"2026-01-02T03:04:05.000000+00:00"}`, n) + "\n"
 }
@@ -57,7 +57,7 @@ func appendTo(t *testing.T, path, text string) {
 	}
 }
 
-// texts are the lines of records.
+// texts returns the lines of records.
 func texts(recs []*Record) string {
 	var b strings.Builder
 	for _, rec := range recs {
@@ -67,7 +67,8 @@ func texts(recs []*Record) string {
 	return b.String()
 }
 
-// With bursts of lines, rotations and reads in any order, every line is read once and in order.
+// Lines are written in bursts, and files are rotated and read, in random order. Every line is read
+// once, in order.
 func TestReaderAcrossRotations(t *testing.T) {
 	for seed := range uint64(10) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -77,7 +78,7 @@ func TestReaderAcrossRotations(t *testing.T) {
 		r := reader(t, dir)
 		logged, seen := 0, 0
 		for range 60 {
-			for range random.IntN(20) { // with some 130 bytes a line, less than three files
+			for range random.IntN(20) { // with some 130 bytes a line, fewer lines than three files hold
 				log.Info("x", slog.Int("n", logged))
 				logged++
 			}
@@ -99,7 +100,7 @@ func TestReaderAcrossRotations(t *testing.T) {
 	}
 }
 
-// The same beside a writer that is never ahead by more than the files hold.
+// The same holds beside a writer that is never further ahead than the files hold.
 func TestReaderBesideWriters(t *testing.T) {
 	const ahead = 60
 	lines := int64(8000)
@@ -139,7 +140,8 @@ func TestReaderBesideWriters(t *testing.T) {
 	}
 }
 
-// Lines that are no records are skipped and counted; a line without an end waits for it.
+// Lines that are not records are skipped and counted. A line without an end is returned once it has
+// one.
 func TestReaderOfTornLines(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)
@@ -150,7 +152,7 @@ func TestReaderOfTornLines(t *testing.T) {
 	if got, want := texts(all(t, r)), at(1)+at(2)+at(3)+at(4)+at(5); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	const before = 6 // one in .2, and in .1 the torn, an empty, two of another shape, a long one
+	const before = 6 // one line of .2; of .1 a torn, an empty, a long one and two of another shape
 	if r.Torn() != before+1 {
 		t.Errorf("%d torn", r.Torn())
 	}
@@ -160,7 +162,7 @@ func TestReaderOfTornLines(t *testing.T) {
 	}
 }
 
-// Half a line disappears after a full disk; a file may be truncated or removed.
+// A partial line may disappear after the disk was full. A file may be truncated or removed.
 func TestReaderOfFilesThatShrink(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	path := filepath.Join(dir, File)
@@ -231,7 +233,7 @@ func TestRecords(t *testing.T) {
 	for name, test := range map[string]struct {
 		line string
 		bad  bool
-		of   []string // clients of the record
+		of   []string // names by which IsOf finds the client
 	}{
 		"done":           {`{"level":"info","msg":"v2_request_done","peer_uid":1000,"peer_pid":42,"peer_exe":"/usr/bin/ed"`, false, []string{"1000", "42", "/usr/bin/ed", "ed"}},
 		"gone":           {`{"level":"info","msg":"embed_request_gone","peer_sid":"S-1-5","peer_exe":"C:\\ed.exe"`, true, []string{"S-1-5", "ed.exe"}},
@@ -293,7 +295,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// With any content of the files, exactly the lines that are records are read.
+// Whatever the files contain, exactly the lines that are records are returned.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(at(1)+at(2)), []byte(at(3)))
 	f.Add([]byte(at(1)+"\n\n{"), []byte("}\n"+at(3)[:10]))

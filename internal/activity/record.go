@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// A Record is a line of the log: the members that a reader needs.
+// A Record is a line of the log, with the members that a reader needs.
 type Record struct {
 	Line []byte `json:"-"` // the whole line, without its end
 
@@ -24,23 +24,23 @@ type Record struct {
 	SID string  `json:"peer_sid"`
 	PID int     `json:"peer_pid"`
 	Exe string  `json:"peer_exe"`
-	Key string  `json:"key"` // name of the configured key
+	Key string  `json:"key"` // name of the key
 
 	Entry      string `json:"entry"`
 	Model      string `json:"model"`
-	Prompt     int64  `json:"prompt_tokens"` // of v1; elsewhere Input and Output
+	Prompt     int64  `json:"prompt_tokens"` // of v1, in place of input and output tokens
 	Completion int64  `json:"completion_tokens"`
 	Input      int64  `json:"input_tokens"`
 	Output     int64  `json:"output_tokens"`
 }
 
-// parse reads a line. It returns nil if the line is no record.
+// parse decodes a line. It returns nil if the line is not a record.
 func parse(line []byte) *Record {
 	rec := &Record{Line: line}
 	if json.Unmarshal(line, rec) == nil {
 		return rec.valid()
 	}
-	// Other components may use the same names for other types.
+	// Records of other components may have members of these names with other types.
 	var head struct {
 		Time      time.Time `json:"t"`
 		Level     string    `json:"level"`
@@ -61,10 +61,10 @@ func (r *Record) valid() *Record {
 	return r
 }
 
-// An outcome is the end of a request. The set is closed.
+// An outcome is the end of a request, as a suffix of the name of the event. The set is closed.
 type outcome string
 
-// Outcomes, as suffixes of the names of events.
+// The values of outcome.
 const (
 	done    outcome = "request_done"
 	gone    outcome = "request_gone"
@@ -72,7 +72,7 @@ const (
 	failed  outcome = "request_error_mid_stream"
 )
 
-// outcome is empty if the record is not of a request.
+// outcome returns the outcome of a request, or an empty text if the record is not about a request.
 func (r *Record) outcome() outcome {
 	for _, o := range []outcome{done, gone, refused, failed} {
 		if strings.HasSuffix(r.Event, string(o)) && r.Component == "activity" {
@@ -82,12 +82,13 @@ func (r *Record) outcome() outcome {
 	return ""
 }
 
-// Bad reports whether the record is a warning, an error, or of a request that its client left.
+// Bad reports whether the record is a warning, an error, or the end of a request whose client hung
+// up.
 func (r *Record) Bad() bool {
 	return r.Level == "warn" || r.Level == "error" || r.outcome() == gone
 }
 
-// User is the client's uid or SID; empty if unknown.
+// User returns the client's uid or SID; it is empty if unknown.
 func (r *Record) User() string {
 	if r.UID != nil {
 		return strconv.FormatUint(uint64(*r.UID), 10)
@@ -95,8 +96,8 @@ func (r *Record) User() string {
 	return r.SID
 }
 
-// IsOf reports whether a record is of the given client: its uid or SID, its pid, the name of its
-// key, or its executable, as a path or by its last element. The empty string is no client.
+// IsOf reports whether a record is about the given client: its uid or SID, its pid, the name of its
+// key, or its executable, as a path or only the last element. It reports false for an empty text.
 func (r *Record) IsOf(client string) bool {
 	if client == "" {
 		return false
@@ -105,31 +106,31 @@ func (r *Record) IsOf(client string) bool {
 	return client == r.User() || client == r.Key || r.PID != 0 && client == strconv.Itoa(r.PID) || client == r.Exe || r.Exe != "" && client == path.Base(exe)
 }
 
-// A Usage sums up the requests and tokens of clients, by model.
+// A Usage sums up the requests and tokens of clients, by entry and model.
 type Usage struct {
-	From, To time.Time // of the first and the last request
+	From, To time.Time // times of the first and the last request
 
 	sums map[account]*Sum
 }
 
 type account struct{ user, exe, key, entry, model string }
 
-// A Sum counts the requests and tokens of a client on the model of an entry. Requests that were
-// refused or left the queue may have neither.
+// A Sum counts the requests and tokens of a client on the model of an entry. Entry and Model may be
+// empty for requests that were refused or left the queue.
 type Sum struct {
 	User     string `json:"user"` // uid or SID; empty if unknown
 	Exe      string `json:"exe"`  // empty if unknown
 	Key      string `json:"key,omitzero"`
-	Entry    string `json:"entry"` // of the config; empty for none
-	Model    string `json:"model"` // its own name; empty if unknown
+	Entry    string `json:"entry"` // name of the entry; empty if there is none
+	Model    string `json:"model"` // the model's own name; empty if unknown
 	Requests int64  `json:"requests"`
 	In       int64  `json:"input_tokens"`
 	Out      int64  `json:"output_tokens"`
-	Errors   int64  `json:"errors"` // requests that were refused, or failed in the middle
+	Errors   int64  `json:"errors"` // requests that were refused or failed
 	Gone     int64  `json:"gone"`   // requests whose client hung up
 }
 
-// Add counts a record. Records of no request are ignored.
+// Add counts a record. It ignores records that are not about requests.
 func (u *Usage) Add(r *Record) {
 	what := r.outcome()
 	if what == "" {
@@ -160,7 +161,7 @@ func (u *Usage) Add(r *Record) {
 	}
 }
 
-// Sums returns all sums, by user, executable, key and entry.
+// Sums returns all sums, sorted by user, executable, key and entry.
 func (u *Usage) Sums() []*Sum {
 	all := make([]*Sum, 0, len(u.sums))
 	for _, s := range u.sums {

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// No spelling of a secret that package redact knows is in any file, in any form and kind of member, and
-// with two in one record; and every line is JSON.
+// No file has a secret that package redact recognises, in whatever spelling, form and kind of
+// member, even with two secrets in one record. Every line is JSON.
 func TestNoSecretIsWritten(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "redact", "testdata", "secrets.txt"))
 	if err != nil {
@@ -28,7 +28,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 		t.Fatalf("only %d spellings", len(spellings))
 	}
 	dir := t.TempDir()
-	l := opened(t, dir, 100_000) // it rotates
+	l := opened(t, dir, 100_000) // small enough to be rotated
 	log := slog.New(l.Handler("daemon"))
 	var parts []string
 	quoted := func(s string) string {

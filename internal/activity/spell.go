@@ -14,7 +14,7 @@ import (
 
 var _ exchange.Journal = (*Log)(nil)
 
-// component is that of the records of connections and requests.
+// component is the component of the records of connections and requests.
 const component = "activity"
 
 // Connection logs a new connection.
@@ -38,12 +38,12 @@ func (l *Log) Request(r *exchange.Record) {
 	l.enqueue(entry{at: time.Now(), level: level, component: component, request: r})
 }
 
-// outcomes are the names of the events of requests.
+// outcomes maps the outcomes of records to those in the names of events.
 var outcomes = map[exchange.Outcome]outcome{
 	exchange.Done: done, exchange.Gone: gone, exchange.Refused: refused, exchange.Unreadable: refused, exchange.Failed: failed,
 }
 
-// spell returns the name of the event of a request, and appends its attributes.
+// spell returns the name of the event for a request, and attrs with the attributes of the request.
 func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr) {
 	attrs = appendPeer(attrs, &r.Peer)
 	if r.Outcome != exchange.Unreadable {
@@ -60,8 +60,8 @@ func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr
 	return prefix(r.Dialect) + string(outcomes[r.Outcome]), attrs
 }
 
-// prefix is that of the names of a dialect's events: v1's have none, and those over HTTP have
-// one together.
+// prefix returns the prefix of the names of a dialect's events. Those of v1 have none; all dialects
+// over HTTP share one.
 func prefix(d wire.Dialect) string {
 	switch {
 	case isV1(d):
@@ -74,7 +74,7 @@ func prefix(d wire.Dialect) string {
 
 func isV1(d wire.Dialect) bool { return d == wire.V1 || d == "" }
 
-// appendWire appends the dialect of an event; v1's have none.
+// appendWire appends the dialect of an event. Events of v1 have no such attribute.
 func appendWire(attrs []slog.Attr, d wire.Dialect) []slog.Attr {
 	if isV1(d) {
 		return attrs
@@ -82,7 +82,7 @@ func appendWire(attrs []slog.Attr, d wire.Dialect) []slog.Attr {
 	return append(attrs, slog.String("wire_version", string(d)))
 }
 
-// appendPeer appends the identity of a client, as far as it is known.
+// appendPeer appends what is known about the client.
 func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 	if peer.User != "" {
 		user := slog.String("peer_sid", peer.User)
@@ -127,7 +127,8 @@ func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	return append(attrs, slog.Int("input_tokens", r.Usage.In), slog.Int("output_tokens", r.Usage.Out))
 }
 
-// reasons are the values of stop_reason: those of the wire, in camel case. The first are v1's.
+// reasons are the values of stop_reason: those of the wire, in camel case. The first map is that of
+// v1.
 var reasons = [...]map[infer.Reason]string{
 	{
 		infer.EndOfTurn: "End", infer.StopSequence: "End", infer.CalledTool: "End",
@@ -139,7 +140,7 @@ var reasons = [...]map[infer.Reason]string{
 	},
 }
 
-// appendSizes appends the sizes of a task and of its answer, and the reason of the answer's end.
+// appendSizes appends the sizes of a task and of its answer, and the reason why the answer ended.
 func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	switch r.Task {
 	case exchange.Generate:
@@ -161,10 +162,10 @@ func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	return attrs
 }
 
-// maxID is the number of bytes of a request's id that are logged.
+// maxID is the number of bytes of a request's ID that are logged.
 const maxID = 128
 
-// requestID returns the beginning of an id, without secrets: they are removed before it is cut.
+// requestID returns the beginning of an ID without secrets. They are removed before the ID is cut.
 func requestID(id string) slog.Attr {
 	const key = "req_id"
 	text := redact.Text(id)
@@ -177,6 +178,6 @@ func requestID(id string) slog.Attr {
 	return slog.Any(key, redacted(text))
 }
 
-// redacted is text from which secrets have been removed. Searching them again would cost as much
-// as the rest of the line.
+// redacted is a text without secrets: searching it again would cost as much as the rest of the
+// line.
 type redacted string

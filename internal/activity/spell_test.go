@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file")
 
-// The lines of all kinds of records, each with all of its members. Other programs read them:
-// names and forms stay as they are.
+// The lines for all kinds of records, each with all of its members, are as in the golden file.
+// Other programs read them, so names and forms must not change.
 func TestLinesOfRecords(t *testing.T) {
 	const us = time.Microsecond
 	unix := infer.Peer{Transport: infer.Unix, User: "1000", Group: "100", PID: 42, Exe: "/usr/bin/x", Program: "8:1"}
@@ -71,7 +71,7 @@ func TestLinesOfRecords(t *testing.T) {
 			Dialect: wire.Embed, Outcome: exchange.Failed, Code: infer.Malformed, ID: "a", Task: exchange.Embed,
 			Admitted: true, Admission: admission, Started: true, Timings: times,
 		},
-		// OpenAI's interface, done; and a request that only counts
+		// OpenAI's interface, done; and a request that only counts tokens
 		&exchange.Record{
 			Peer: infer.Peer{Transport: infer.TCP, User: "1000", Program: "ci", Key: "ci"}, Dialect: wire.OpenAI, Outcome: exchange.Done, ID: "req_1", Task: exchange.Generate,
 			Admitted: true, Admission: admission, Started: true, Timings: times, Answered: true, Usage: infer.Done{Reason: infer.EndOfTurn, In: 12, Out: 34},
@@ -82,7 +82,7 @@ func TestLinesOfRecords(t *testing.T) {
 		},
 		// a connection over HTTP
 		&exchange.Connection{Peer: tcp, Dialect: wire.HTTP, Addr: "127.0.0.1:9"},
-		// a message that is no request
+		// a message that is not a request
 		&exchange.Record{Peer: unix, Dialect: wire.V1, Outcome: exchange.Unreadable, Code: infer.TooLarge},
 	}
 	synctest.Test(t, func(t *testing.T) {

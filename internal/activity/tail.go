@@ -9,18 +9,18 @@ import (
 	"slices"
 )
 
-// tailBytes is the part at the end of a file that Tail reads.
+// tailBytes is the number of bytes that Tail reads at the end of each file.
 const tailBytes = 128 << 10
 
-// Tail returns the newest lines of a folder's log, n at most, oldest first. The end of each file is
-// read only, so there may be fewer. A folder without a log has none.
+// Tail returns the newest lines of the log in a folder, oldest first, n at most. Since it reads
+// only the end of each file, there may be fewer. If the folder has no log, it returns no lines.
 func Tail(dir string, n int) ([][]byte, error) {
-	var newest [][]byte // the newest first
+	var newest [][]byte // the newest line is first
 	for _, name := range Files(dir) {
 		lines, err := lastLines(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			continue // not written, or just rotated
+			continue // missing, or just rotated
 		case err != nil:
 			return nil, fmt.Errorf("read activity log: %w", err)
 		}
@@ -52,7 +52,7 @@ func lastLines(name string) ([][]byte, error) {
 	if text = text[:read]; read == 0 && err != nil && info.Size() > 0 {
 		return nil, err
 	}
-	if from > 0 { // within a line
+	if from > 0 { // the first line is incomplete
 		text = text[bytes.IndexByte(text, '\n')+1:]
 	}
 	text = text[:bytes.LastIndexByte(text, '\n')+1]

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The log is never written to the target of a link.
+// The log is never written through a symbolic link.
 func TestLinks(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "target")
 	if err := os.WriteFile(target, []byte("content"), 0o600); err != nil {
@@ -62,7 +62,7 @@ func TestLinks(t *testing.T) {
 		for _, name := range Files(dir)[1:] {
 			plant(t, target, name)
 		}
-		l := opened(t, dir, 200) // a line or two
+		l := opened(t, dir, 200) // enough for one or two lines
 		log := slog.New(l.Handler("x"))
 		for range 20 {
 			log.Info("a line of the record")
@@ -87,7 +87,7 @@ func plant(t *testing.T, target, name string) {
 	}
 }
 
-// A user with write access to the folder could read and forge the records.
+// A folder or a file that other users can change is refused: they could forge records.
 func TestModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	l, err := Open(dir)
