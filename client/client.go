@@ -1,6 +1,6 @@
-// Package client talks to inferd, the local inference daemon, over its Unix sockets: it
-// generates, embeds, reranks, watches the daemon's state, and sends operators' requests. The
-// zero [Client] is ready to use:
+// Package client talks to inferd, the local inference daemon, over its Unix sockets: it generates,
+// embeds, reranks, watches the daemon's state, and sends operators' requests. The zero [Client] is
+// ready to use:
 //
 //	var c client.Client
 //	for ev, err := range c.Generate(ctx, client.Ask("Why is the sky blue?")) {
@@ -10,9 +10,10 @@
 //		fmt.Print(ev.Text)
 //	}
 //
-// Contexts cancel at any time: the connection is closed, and the daemon stops the request. If
-// the daemon refuses a request, the error is an [*Error] with the code of the wire; if it cannot
-// be reached, a [*DialError]. The package does not know how the daemon computes answers.
+// A context may end at any time: then the connection is closed, and the daemon stops the request.
+// If the daemon refuses a request, the error is an [*Error] with the code of the wire; if it cannot
+// be reached, the error is a [*DialError]. The package does not know how the daemon computes
+// answers.
 package client
 
 import (
@@ -29,26 +30,25 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// A Client has the addresses of a daemon. It holds no connection, and is safe for concurrent
-// use.
+// A Client has the addresses of a daemon. It holds no connection, and is safe for concurrent use.
 type Client struct {
 	// Dir is the folder of the daemon's sockets; empty means the folder of this user's
 	// daemon. On Windows it is the prefix of the names of the pipes: \\.\pipe\inferd.
 	Dir string
-	// Sockets has the paths of sockets with another folder or name.
+	// Sockets has the paths of the sockets that are in another folder or have another name.
 	Sockets map[Surface]string
-	// Wait is the longest wait for a daemon that does not run or is not ready yet; 0 means no wait,
-	// and a negative value means until the context ends.
+	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait, and
+	// a negative value means no limit but the context.
 	Wait time.Duration
-	// Trace, if not nil, is called with every message of the daemon, unchanged. The slice is
-	// valid until Trace returns.
+	// Trace, if not nil, is called with every message of the daemon, unchanged. The slice is valid
+	// until Trace returns.
 	Trace func(message []byte)
 }
 
 // A Surface is one of the daemon's sockets.
 type Surface string
 
-// Surfaces.
+// The surfaces.
 const (
 	V1      Surface = "v1"      // generation, text
 	V2      Surface = "v2"      // generation, typed blocks, lines of JSON
@@ -75,11 +75,10 @@ func (c *Client) Path(s Surface) string {
 // A DialError means that a socket could not be reached.
 type DialError struct {
 	Path string
-	Err  error // of the system
-	// Status is the state of the daemon, such as "loading_model mmap gen"; empty if it is
-	// unknown.
+	Err  error // error of the system
+	// Status is the state of the daemon, such as "loading_model mmap gen"; it is empty if unknown.
 	Status string
-	Waited time.Duration // before giving up; 0 if there was no wait
+	Waited time.Duration // time before giving up; 0 without a wait
 }
 
 func (e *DialError) Error() string {
@@ -88,7 +87,7 @@ func (e *DialError) Error() string {
 	case errors.Is(e.Err, fs.ErrPermission):
 		text = fmt.Sprintf("connect: %v: the daemon runs as another user: start it with --group to admit a group", e.Err)
 	case !e.Transient():
-		text = fmt.Sprintf("connect: %v", e.Err) // contains the path
+		text = fmt.Sprintf("connect: %v", e.Err) // includes the path
 	case e.Status == ready:
 		text = fmt.Sprintf("the daemon is ready, but nothing listens at %s: is this surface switched off, or is there no model for it?", e.Path)
 	case e.Status != "":
@@ -122,8 +121,8 @@ const (
 	maxPause = time.Second
 )
 
-// bindGrace is the time for which a socket may be missing after the daemon is ready: other daemons
-// bind their sockets late.
+// bindGrace is the time for which a socket may be missing although the daemon is ready: some
+// daemons bind their sockets late.
 const bindGrace = time.Second
 
 // Dial connects to a surface. A connection serves many requests, one after the other; requests
@@ -153,7 +152,7 @@ func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 			sinceReady = time.Now()
 		}
 		over := c.Wait >= 0 && time.Since(begin) >= c.Wait
-		if failed.Status == ready { // the socket appears within bindGrace, or never
+		if failed.Status == ready { // the socket appears within bindGrace or not at all
 			over = time.Since(sinceReady) >= bindGrace
 		}
 		if over {
@@ -185,7 +184,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // statusTimeout bounds the wait for the daemon's status.
 const statusTimeout = 2 * time.Second
 
-// status returns the daemon's lifecycle state, or "" if it is unknown.
+// status returns the daemon's lifecycle state, or an empty text if it is unknown.
 func (c *Client) status(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
@@ -209,13 +208,13 @@ func (s Surface) framing() frame.Framing {
 	return frame.Lines
 }
 
-// traced passes each message to show before it is decoded.
+// A traced reader passes each message to show before it is decoded.
 type traced struct {
 	frame.Reader
 	show func([]byte)
 }
 
-// ReadFrame returns the next message, after a call of show.
+// ReadFrame returns the next message, and passes it to show first.
 func (t traced) ReadFrame() (frame.Kind, []byte, error) {
 	kind, msg, err := t.Reader.ReadFrame()
 	if err == nil {

@@ -27,12 +27,12 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// waitLimit bounds every wait, generously for a busy machine.
+// waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 30 * time.Second
 
 const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["a","b","c"]}]}`
 
-// start runs a real daemon with that config in dir. It returns a function that stops it.
+// start runs a real daemon with the config cfg in dir. The returned function stops it.
 func start(dir, cfg string) (stop func() error, err error) {
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
@@ -57,7 +57,7 @@ func start(dir, cfg string) (stop func() error, err error) {
 	}, nil
 }
 
-// serve starts a daemon that runs until the test ends, and returns a client of it.
+// serve starts a daemon that runs until the end of the test, and returns a client of it.
 func serve(t *testing.T, cfg string) *client.Client {
 	t.Helper()
 	dir := shortdir.New(t)
@@ -99,8 +99,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// A prompt is continued without messages; its tokens are the first event, and the answer to a
-// count.
+// A prompt is continued without messages. The number of its tokens is the first event, and the
+// answer of Count.
 func TestPromptAndCount(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"prompt_tokens":7}]}`)
 	req := &client.Request{Prompt: new("once"), CacheSalt: "s"}
@@ -124,7 +124,7 @@ func TestPromptAndCount(t *testing.T) {
 	}
 }
 
-// All members of v2 reach the daemon and return, in both framings.
+// Every member of v2 reaches the daemon and comes back, in both framings.
 func TestAllMembersOfV2(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look"}]}`)
 	req := &client.Request{
@@ -175,7 +175,7 @@ func TestEmbedAndRerank(t *testing.T) {
 	}
 }
 
-// Embed and rerank choose an entry by the model, as generation does.
+// An embed or rerank request chooses an entry by its model, as generation does.
 func TestEmbedAndRerankByModel(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"b","embed_dimensions":1,"unsupported":["rerank"]}]}`)
 	e, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"abc"}, Model: "b"})
@@ -188,7 +188,7 @@ func TestEmbedAndRerankByModel(t *testing.T) {
 	}
 }
 
-// A refusal has a code, and the connection continues.
+// A refusal has a code, and the connection can be used again.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
 	conn, err := c.Dial(t.Context(), client.LP)
@@ -232,7 +232,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Cancelling and leaving the loop both close the connection, and free the daemon's slot.
+// If the context ends, or the caller leaves the loop, the connection is closed and the daemon's
+// slot becomes free.
 func TestCancel(t *testing.T) {
 	c := serve(t, `{"admission":{"active_permits":1,"queue_depth":0},"backends":[{"kind":"mock","name":"m","tokens":["a","b"],"token_delay_ms":200}]}`)
 	idle := func() {
@@ -284,7 +285,7 @@ func TestDialErrors(t *testing.T) {
 	if !ok || !absent.Transient() || absent.Path != filepath.Join(dir, "inferd.sock") || !strings.Contains(err.Error(), "is inferd running?") {
 		t.Errorf("no daemon: %v", err)
 	}
-	// A daemon that was killed leaves its socket.
+	// A daemon that was killed has left its socket.
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "inferd.sock")})
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +295,7 @@ func TestDialErrors(t *testing.T) {
 	if _, err := c.Dial(t.Context(), client.LP); !errors.As(err, &absent) || !absent.Transient() {
 		t.Errorf("killed daemon: %v", err)
 	}
-	// Permanent errors are returned at once, regardless of Wait.
+	// Permanent errors are returned at once, whatever Wait is.
 	c = &client.Client{Sockets: map[client.Surface]string{client.LP: filepath.Join(dir, strings.Repeat("x", 200))}, Wait: -1}
 	if _, err := c.Dial(t.Context(), client.LP); err == nil || strings.Contains(err.Error(), "is inferd running?") {
 		t.Errorf("an impossible path: %v", err)
@@ -316,8 +317,8 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-// A daemon may refuse a request and close the connection before it has read all of it; the
-// client still gets the reason.
+// A daemon may refuse a request and close the connection before it has read all of it. The client
+// gets the reason all the same.
 func TestRefusedWhileSending(t *testing.T) {
 	dir := shortdir.New(t)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "infer.sock")})
@@ -354,8 +355,8 @@ func TestRefusedWhileSending(t *testing.T) {
 	}
 }
 
-// A waiting client is served once the daemon is ready. If that takes too long, the error has the
-// daemon's state.
+// A client that waits gets its answer once the daemon is ready. If that takes too long, the error
+// has the daemon's state.
 func TestWaitsForReady(t *testing.T) {
 	dir := shortdir.New(t)
 	var pauses atomic.Int64
@@ -375,7 +376,7 @@ func TestWaitsForReady(t *testing.T) {
 	}
 	defer func() { _ = stop() }()
 	hasty := &client.Client{Dir: dir, Wait: 50 * time.Millisecond}
-	for s, err := range c.Watch(t.Context()) { // it runs, and is not ready
+	for s, err := range c.Watch(t.Context()) { // until the daemon runs, but is not ready
 		if err != nil || s.Ready() {
 			t.Fatalf("%v, %v", s, err)
 		}
@@ -389,7 +390,7 @@ func TestWaitsForReady(t *testing.T) {
 	}
 }
 
-// A client does not wait for a missing surface once the daemon is ready.
+// A client does not wait for a surface that is missing although the daemon is ready.
 func TestMissingSurface(t *testing.T) {
 	c := serve(t, `{"surfaces":{"rerank":false},"backends":[{"kind":"mock","name":"m"}]}`)
 	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {
@@ -434,7 +435,7 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := c.Stats(t.Context())
-	for err == nil && s.Backends[0].Breaker == "" && t.Context().Err() == nil { // until the end of the request is counted
+	for err == nil && s.Backends[0].Breaker == "" && t.Context().Err() == nil { // until the request counts as ended
 		s, err = c.Stats(t.Context())
 	}
 	if err != nil {
@@ -448,7 +449,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("callers %+v", s.Callers)
 	}
 	for i := range s.Backends {
-		s.Backends[i].Rate = 0 // depends on the time of the request
+		s.Backends[i].Rate = 0 // depends on the time
 	}
 	want := []client.BackendStats{{
 		Name: "m", Kind: "mock", State: "ready", Slots: 4, Breaker: "closed", Counts: client.Counts{Requests: 1, OutputTokens: 3},

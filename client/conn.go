@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Conn is a connection to one surface. It is not safe for concurrent use. It is closed when
-// the context of Dial ends, or the context of a request on it.
+// A Conn is a connection to one surface. It is not safe for concurrent use. It is closed when the
+// context of Dial or of a request on it ends.
 type Conn struct {
 	surface Surface
 	nc      net.Conn
@@ -35,15 +35,15 @@ func (c *Client) newConn(ctx context.Context, nc net.Conn, s Surface) *Conn {
 	return conn
 }
 
-// A stream delays write errors until there is nothing to read. A daemon that refuses a request
-// may close the connection before it has read the whole request; writes then fail, but the
-// reason can still be read.
+// A stream delays write errors until no byte is left to read. A daemon that refuses a request may
+// close the connection before it has read the whole request; then writes fail, but the reason can
+// still be read.
 type stream struct {
 	net.Conn
 	writeErr error
 }
 
-// Write sends p. After a failure it drops p and reports success.
+// Write writes p. After a failed write it drops p and reports success.
 func (s *stream) Write(p []byte) (int, error) {
 	if s.writeErr == nil {
 		_, s.writeErr = s.Conn.Write(p)
@@ -51,8 +51,8 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Read reads from the connection. If that fails after a failed write, it returns the write's
-// error.
+// Read reads from the connection. If that fails after a write has failed, it returns the error of
+// the write.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if err != nil && s.writeErr != nil {
@@ -67,8 +67,8 @@ func (c *Conn) Close() error {
 	return c.close()
 }
 
-// during runs one exchange. When ctx ends, the connection is closed, and during returns the
-// cause of ctx.
+// during calls exchange. If ctx ends meanwhile, it closes the connection, and returns the cause of
+// ctx.
 func (c *Conn) during(ctx context.Context, exchange func() error) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.close() })
 	err := exchange()
@@ -78,8 +78,8 @@ func (c *Conn) during(ctx context.Context, exchange func() error) error {
 	return c.publicError(err)
 }
 
-// An Error is the daemon's answer if it refuses a request or fails. Programs act on the code;
-// messages may change.
+// An Error is the daemon's answer to a request that is refused or fails. Programs should act on the
+// code; messages may change.
 type Error struct {
 	Code    Code
 	Message string
@@ -90,7 +90,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message)
 // Code is the kind of an [Error].
 type Code string
 
-// Codes.
+// The codes.
 const (
 	InvalidRequest        Code = "invalid_request"     // do not retry
 	FrameTooLarge         Code = "frame_too_large"     // above a limit
@@ -103,12 +103,12 @@ const (
 	RerankUnsupported     Code = "rerank_unsupported"
 )
 
-// unsupported has the surfaces' codes for a request that the backend does not support.
+// unsupported has the codes for a request that the backend does not support, by surface.
 var unsupported = map[Surface]Code{
 	V2: AttachmentUnsupported, LP: AttachmentUnsupported, Embed: EmbedUnsupported, Rerank: RerankUnsupported,
 }
 
-// publicError turns an error of the daemon into an [*Error], and returns others unchanged.
+// publicError converts an error of the daemon to an [*Error]. It returns any other error unchanged.
 func (c *Conn) publicError(err error) error {
 	e, ok := errors.AsType[*infer.Error](err)
 	if !ok {
@@ -127,7 +127,7 @@ func (c *Conn) publicError(err error) error {
 	return &Error{Code: Code(code), Message: text}
 }
 
-// wrongSurface makes the error for a request on a connection to another surface.
+// wrongSurface returns the error for a request on a connection to another surface.
 func (c *Conn) wrongSurface(what string) error {
 	return fmt.Errorf("a connection to %s does not %s", c.surface, what)
 }

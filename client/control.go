@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// Stats is the present load of the daemon and its counts since it started.
+// Stats is the load of the daemon, with its counts since it started.
 type Stats struct {
 	stats.Daemon
 	Raw []byte `json:"-"` // a JSON object, including unknown members
@@ -20,7 +20,7 @@ type Stats struct {
 type (
 	// Counts are the requests of a caller or an entry.
 	Counts = stats.Counts
-	// CallerStats are the counts of a user and an executable.
+	// CallerStats are the counts of a caller: a user and an executable.
 	CallerStats = stats.Caller
 	// BackendStats are the state and the counts of an entry of the daemon's config.
 	BackendStats = stats.Backend
@@ -28,7 +28,7 @@ type (
 	EngineStats = stats.Engine
 )
 
-// Stats returns the stats of the daemon.
+// Stats returns the load of the daemon.
 func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 	raw, err := c.control(ctx, control.GetStats{})
 	if err != nil {
@@ -41,13 +41,13 @@ func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 	return &s, nil
 }
 
-// Retry restarts the engine of an entry that was given up.
+// Retry restarts an entry's engine that was given up.
 func (c *Client) Retry(ctx context.Context, backend string) error {
 	_, err := c.control(ctx, control.Retry{Backend: backend})
 	return err
 }
 
-// SetLogLevel sets the least level that the daemon logs: "debug", "info", "warn", "error" or
+// SetLogLevel sets the lowest level that the daemon logs: "debug", "info", "warn", "error" or
 // "off".
 func (c *Client) SetLogLevel(ctx context.Context, level string) error {
 	_, err := c.control(ctx, control.SetLogLevel{Level: level})

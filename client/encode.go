@@ -15,9 +15,9 @@ type EmbedRequest struct {
 	Inputs []string // at least one, none empty
 	// Dimensions is the number of leading values of each vector to return; 0 means all.
 	Dimensions int
-	// Task is the purpose of the vectors: "retrieval_query", "retrieval_document",
-	// "similarity", "classification", "clustering", "question_answering",
-	// "fact_verification" or "code_retrieval_query"; empty means no particular purpose.
+	// Task is the purpose of the vectors: "retrieval_query", "retrieval_document", "similarity",
+	// "classification", "clustering", "question_answering", "fact_verification" or
+	// "code_retrieval_query"; empty means no particular purpose.
 	Task string
 }
 

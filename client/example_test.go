@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// example starts a daemon with a backend that needs no model. In other programs, the zero Client
-// finds the daemon of this user.
+// example starts a daemon with a mock backend, and calls use with a client of it. Other programs
+// use the zero Client, which finds the daemon of this user.
 func example(use func(ctx context.Context, c *client.Client) error) {
 	dir, err := os.MkdirTemp("", "c")
 	if err == nil {

@@ -24,24 +24,24 @@ const (
 // A Request requests the next message of a conversation, or the continuation of a prompt. Only
 // one of Messages and Prompt is required.
 type Request struct {
-	ID       string    // echoed by the daemon, and in its log; at most 1,024 bytes
+	ID       string    // echoed in the answer, and logged by the daemon; at most 1,024 bytes
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
-	Messages []Message // at least one
-	// Prompt, if not nil, is continued as it is, without the model's template. Spellings of
-	// special tokens in it are these tokens.
+	Messages []Message // at least one, unless there is a Prompt
+	// Prompt, if not nil, is continued as it is, without the model's template. The text of a
+	// special token in it stands for that token.
 	Prompt *string
 	Suffix *string // with Prompt: the text behind the answer, if the model can fill a gap
 
 	Attachments []Attachment // referenced by Media blocks; at most 32, 128 MiB in total
 	Tools       []Tool
 	ToolChoice  ToolChoice
-	OneCall     bool // at most one tool call
+	OneCall     bool // allow at most one tool call
 	Format      Format
 	Thinking    Thinking
-	// ThinkingBudget is the most tokens of reasoning; 0 means no limit.
+	// ThinkingBudget limits the tokens of reasoning; 0 means no limit.
 	ThinkingBudget int
 
-	MaxTokens        int      // the most tokens of the answer; 0 means DefaultMaxTokens
+	MaxTokens        int      // limit for the tokens of the answer; 0 means DefaultMaxTokens
 	Stop             []string // the answer ends before the first of these strings; at most 16
 	Temperature      *float64 // nil means DefaultTemperature; 0 takes the likeliest token
 	TopP             *float64 // nil means DefaultTopP
@@ -68,17 +68,17 @@ func Ask(text string) *Request {
 // Thinking says whether the model writes its reasoning before the answer.
 type Thinking string
 
-// Values of Thinking.
+// The values of Thinking.
 const (
-	ThinkAuto Thinking = ""    // the model's own way
-	ThinkOn   Thinking = "on"  // an error of models that cannot
-	ThinkOff  Thinking = "off" // as little as the model can
+	ThinkAuto Thinking = ""    // as the model does by default
+	ThinkOn   Thinking = "on"  // an error if the model cannot
+	ThinkOff  Thinking = "off" // as little as the model allows
 )
 
 // Role is the author of a message.
 type Role string
 
-// Roles.
+// The roles.
 const (
 	System    Role = "system"
 	User      Role = "user"
@@ -100,9 +100,9 @@ func Text(role Role, text string) Message {
 type Block struct {
 	Text     string
 	Thinking string      // earlier reasoning of the model, in messages of the assistant
-	Media    string      // id of an attachment
-	Call     *ToolCall   // earlier call by the model
-	Result   *ToolResult // of an earlier call
+	Media    string      // ID of an attachment
+	Call     *ToolCall   // an earlier call by the model
+	Result   *ToolResult // the result of an earlier call
 }
 
 // A ToolCall is a call by the model.
@@ -113,14 +113,14 @@ type ToolCall struct {
 
 // A ToolResult is the result of a tool call.
 type ToolResult struct {
-	ID      string // of the call
+	ID      string // ID of the call
 	Blocks  []Block
 	IsError bool // the blocks describe a failure of the tool
 }
 
 // An Attachment is decoded media.
 type Attachment struct {
-	ID            string // not empty, unique in its request
+	ID            string // not empty, unique in the request
 	Kind          Media
 	Width, Height int    // of an image, in pixels
 	SampleRate    int    // of audio, in samples per second
@@ -130,7 +130,7 @@ type Attachment struct {
 // Media is a kind of attachment.
 type Media string
 
-// Kinds of attachments.
+// The kinds of attachments.
 const (
 	Image Media = "image"
 	Audio Media = "audio"
@@ -143,58 +143,57 @@ type Tool struct {
 	InputSchema       []byte // JSON Schema, an object; nil means no schema
 }
 
-// ToolChoice controls tool calls: "" or "auto" lets the model choose, "required" demands a call,
-// "none" forbids calls, and any other value is the name of the tool that must be called.
+// ToolChoice controls tool calls: "" or "auto" leaves the choice to the model, "required" demands a
+// call, "none" forbids calls, and any other value is the name of the tool that must be called.
 type ToolChoice string
 
 // Format constrains the answer. At most one field is set.
 type Format struct {
 	Grammar    string // GBNF with start symbol "root"
-	JSONSchema []byte // the answer matches it
+	JSONSchema []byte // JSON Schema that the answer must match
 	JSONObject bool   // the answer is a JSON object
 }
 
-// An Event is a part of an answer. Exactly one field is set, except that Logprobs belong to
-// Text.
+// An Event is a part of an answer. Exactly one field is set; only Logprobs come together with Text.
 type Event struct {
-	InputTokens int // of the prompt: the first event, if the daemon knows the number by then
+	InputTokens int // tokens of the prompt: the first event, if the daemon knows the number by then
 	Text        string
 	Logprobs    []Logprob // of the tokens of Text, if requested
 	Thinking    string    // reasoning of the model
-	Call        *ToolCall // complete
+	Call        *ToolCall // a complete call
 	Done        *Done     // the last event
 }
 
-// A Logprob is a token of the answer with its probability, and the likeliest tokens in its
-// place.
+// A Logprob is a token of the answer with its probability, and the likeliest tokens at its
+// position.
 type Logprob struct {
 	Candidate
-	Top []Candidate // likeliest first; may include the token itself
+	Top []Candidate // likeliest first; may include the token of the answer
 }
 
 // A Candidate is a possible token at a position of an answer.
 type Candidate struct {
 	ID      int
-	Bytes   []byte  // of the token: possibly incomplete characters, and none for some tokens
+	Bytes   []byte  // of the token; may be empty or an incomplete character
 	Logprob float64 // natural logarithm, before the request's sampling; -9999 means impossible
 }
 
-// Done ends an answer.
+// Done is the end of an answer.
 type Done struct {
 	StopReason   StopReason
 	InputTokens  int
 	OutputTokens int
-	Backend      string // kind: "llamacpp", "mock"
+	Backend      string // "llamacpp" or "mock"
 	// ToolChoiceUnsatisfied means that a required tool call is missing.
 	ToolChoiceUnsatisfied bool
 	// StopIgnored means that the request's Stop had no effect, because its Format defines the answer.
 	StopIgnored bool
 }
 
-// StopReason is the reason for the end of an answer.
+// StopReason is the reason why an answer ended.
 type StopReason string
 
-// Reasons. Over v1, StopSequence becomes EndTurn.
+// The reasons. Over v1, StopSequence becomes EndTurn.
 const (
 	EndTurn      StopReason = "end_turn"
 	MaxTokens    StopReason = "max_tokens"
@@ -209,15 +208,15 @@ var reasons = map[infer.Reason]StopReason{
 }
 
 // Generate returns a sequence that sends the request over the length-prefixed v2 socket, on a new
-// connection for each range loop. It yields the events of the answer. The last event has
-// Done set, or the sequence ends with an error. Leaving the loop early closes the connection,
+// connection for each range loop, and yields the events of the answer. The last event has Done set,
+// or the sequence ends with an error. If the caller leaves the loop early, the connection is closed
 // and the daemon stops the request.
 func (c *Client) Generate(ctx context.Context, req *Request) iter.Seq2[Event, error] {
 	return c.generate(ctx, LP, req)
 }
 
-// GenerateV1 is Generate over the v1 socket, for daemons without another one. It supports only
-// text.
+// GenerateV1 is like Generate, but uses the v1 socket, for daemons that have only that one. It
+// supports only text.
 func (c *Client) GenerateV1(ctx context.Context, req *Request) iter.Seq2[Event, error] {
 	return c.generate(ctx, V1, req)
 }
@@ -237,9 +236,9 @@ func (c *Client) generate(ctx context.Context, s Surface, req *Request) iter.Seq
 // errLeft ends an exchange after the caller has left the loop.
 var errLeft = errors.New("the loop has ended")
 
-// Generate is like [Client.Generate], on this connection, which must be to a generation surface.
-// After an event with Done, or an [*Error] that is not about the framing, the connection can be
-// used again; otherwise it is closed.
+// Generate is like [Client.Generate], but uses this connection, which must be to a generation
+// surface. After an event with Done, or an [*Error] that is not about the framing, the connection
+// can be used again; otherwise it is closed.
 func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.during(ctx, func() error {
@@ -265,9 +264,9 @@ func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, erro
 	}
 }
 
-// Count returns the number of tokens of the prompt that the request would have, which it sends
-// over the length-prefixed v2 socket on a new connection. It needs no slot. Daemons without the
-// ability generate an answer, which Count discards; their number is right, too.
+// Count returns the number of tokens of the prompt that the request would have. It asks over the
+// length-prefixed v2 socket, on a new connection, and needs no slot. A daemon that cannot count
+// generates an answer, which Count discards; the number is right as well.
 func (c *Client) Count(ctx context.Context, req *Request) (int, error) {
 	conn, err := c.Dial(ctx, LP)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// infer converts r to the daemon's type. It fails only if r has no such form; the daemon checks
-// the values.
+// infer converts r to the daemon's type. It returns an error only if r cannot be converted; the
+// daemon checks the values.
 func (r *Request) infer() (*infer.Request, error) {
 	gen := &infer.Generate{
 		Model: r.Model, Prompt: r.Prompt, Suffix: r.Suffix, Blocks: true, Thinking: infer.ThinkingMode(r.Thinking), ThinkingBudget: r.ThinkingBudget, Stop: r.Stop, MaxTokens: r.MaxTokens, Logprobs: r.Logprobs,
@@ -86,7 +86,7 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 	return parts, nil
 }
 
-// unlessZero returns nil for 0: the request does not say it.
+// unlessZero returns a pointer to x, or nil if x is 0: then the request has no such member.
 func unlessZero(x float64) *float64 {
 	if x == 0 {
 		return nil

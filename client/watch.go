@@ -20,21 +20,21 @@ const (
 	draining   = admin.Draining
 )
 
-// A Status is a message about the daemon's state: the members that programs act on, and the
-// unchanged message, which may have more members from a newer daemon.
+// A Status is a message about the daemon's state. It has the members that programs act on, and the
+// unchanged message, which may have further members from a newer daemon.
 type Status struct {
-	// State is "starting", "loading_model", "ready", "restarting", "draining",
-	// "capabilities" or "backend_state"; a newer daemon may have more.
+	// State is "starting", "loading_model", "ready", "restarting", "draining", "capabilities" or
+	// "backend_state"; a newer daemon may have others.
 	State    string
-	Phase    string  // of loading: "checking_local", "mmap", …; empty without a phase
-	Backend  string  // entry name; empty if the message is not about an entry
+	Phase    string  // of loading: "checking_local", "mmap", …; empty if there is none
+	Backend  string  // entry name; empty if the message is about the daemon
 	Reason   string  // why an engine ended, was given up or is silent
 	Progress float64 // of the phase "mmap": 0 to 1
 	Raw      []byte  // a JSON object
 }
 
-// Lifecycle reports whether s is a lifecycle state of the daemon. Capabilities, the state of a
-// breaker, and unknown states are not.
+// Lifecycle reports whether s is a lifecycle state of the daemon, and not capabilities, the state
+// of a breaker, or an unknown state.
 func (s Status) Lifecycle() bool {
 	switch s.State {
 	case starting, loading, ready, restarting, draining:
@@ -43,7 +43,7 @@ func (s Status) Lifecycle() bool {
 	return false
 }
 
-// Ready reports whether every socket of the daemon accepts.
+// Ready reports whether the daemon accepts connections on every socket.
 func (s Status) Ready() bool { return s.State == ready }
 
 // String returns the state, the phase and the entry, separated by spaces.
@@ -51,11 +51,11 @@ func (s Status) String() string {
 	return strings.Join(strings.Fields(strings.Join([]string{s.State, s.Phase, s.Backend}, " ")), " ")
 }
 
-// ErrGone ends a Watch when the daemon has closed the connection.
+// ErrGone ends a Watch if the daemon closes the connection.
 var ErrGone = errors.New("the daemon has gone away")
 
-// Watch yields the capabilities of every entry, then the daemon's state, then every change. It
-// ends with an error: ErrGone, or the cause of ctx.
+// Watch yields the capabilities of every entry, then the daemon's state, then each change. It ends
+// with an error: ErrGone, or the cause of ctx.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		conn, err := c.Dial(ctx, Admin)
