@@ -19,38 +19,37 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Access has the rules for clients. Over a Unix socket the rights of its file decide; over TCP
-// the daemon's own user, and the members of Group, need no key.
+// Access holds the rules for clients. Over a Unix socket the permissions of its file decide. Over
+// TCP the daemon's own user and the members of Group need no key.
 type Access struct {
 	Keys  []*Key
-	Open  bool   // admits all clients of this machine without a key
-	UID   int    // of the daemon
-	Group string // whose members need no key; empty is none
-	// Blind says that this system cannot identify the clients of TCP. Then keys decide; if there
-	// are none, all clients of this machine are admitted.
+	Open  bool   // if set, clients of this machine need no key
+	UID   int    // the daemon's user
+	Group string // its members need no key; empty means none
+	// Blind means that this system cannot identify TCP clients. Then keys decide; if there are no
+	// keys, all clients of this machine are admitted.
 	Blind bool
 
 	members memberships
 }
 
-// Bounds of keys.
+// Limits of keys.
 const (
 	minKey     = 16 // bytes
 	maxKeyName = 32 // bytes
 	maxKeyFile = 4 << 10
 )
 
-// A Key admits its clients, and subdivides the share of their users. Use [NewKey] or
-// [NewKeyFile].
+// A Key admits clients, and divides the share of their users. Use [NewKey] or [NewKeyFile].
 type Key struct {
 	Name string
 
-	file string // empty for a key that does not change
+	file string // empty if the key does not change
 
 	mu       sync.Mutex // guards the fields below
 	sum      [sha256.Size]byte
-	modified time.Time // of the file, when it was read
-	size     int64     // as modified
+	modified time.Time // modification time of the file when it was read
+	size     int64     // size of the file at that time
 }
 
 // NewKey returns a key that does not change.
@@ -63,7 +62,7 @@ func NewKey(name, secret string) (*Key, error) {
 }
 
 // NewKeyFile returns a key in a file, which is read again when it changes. Only the daemon's user
-// may read or change it.
+// may be able to read or change the file.
 func NewKeyFile(name, path string) (*Key, error) {
 	k := &Key{Name: name, file: path}
 	if err := errors.Join(checkKeyName(name), k.refresh()); err != nil {
@@ -82,7 +81,7 @@ func checkKeyName(name string) error {
 	if strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
 		return fmt.Errorf("the name of a key must have letters, digits, dots, underscores and hyphens only, not %q", name)
 	}
-	if name == "http" || name == "tcp" { // the programs of peers without a key
+	if name == "http" || name == "tcp" { // programs of peers without a key
 		return fmt.Errorf("the name %q of a key is reserved", name)
 	}
 	return nil
@@ -96,7 +95,7 @@ func (k *Key) set(secret string) error {
 	return nil
 }
 
-// refresh reads the file if it has changed.
+// refresh reads the file if it has changed. It returns an error if the file cannot be used.
 func (k *Key) refresh() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -107,7 +106,7 @@ func (k *Key) refresh() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("key %s: %w", k.Name, err)
-	case !private(info): // also if it has become so without a change of its content
+	case !private(info): // its mode may have changed without the content
 		return fmt.Errorf("key %s: %s can be read by other users: chmod 600", k.Name, k.file)
 	case info.ModTime().Equal(k.modified) && info.Size() == k.size:
 		return nil
@@ -123,7 +122,7 @@ func (k *Key) refresh() error {
 	return nil
 }
 
-// readKey reads a file that only its owner can read.
+// readKey returns the content of a file that only its owner can read.
 func readKey(path string) (string, error) {
 	if err := trust.Path(path); err != nil {
 		return "", err
@@ -141,7 +140,7 @@ func readKey(path string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// Distinct reports two keys with one secret: the second would never be found.
+// Distinct returns an error if two keys have the same secret: the second would never be found.
 func Distinct(keys []*Key) error {
 	names := make(map[[sha256.Size]byte]string, len(keys))
 	for _, k := range keys {
@@ -156,8 +155,8 @@ func Distinct(keys []*Key) error {
 	return nil
 }
 
-// matches compares the hash of a secret in a time that does not depend on it. A file that
-// cannot be read any more has no key.
+// matches compares the hash of a secret, in a time that does not depend on it. It reports false if
+// the file of the key can no longer be read.
 func (k *Key) matches(sum [sha256.Size]byte) bool {
 	if k.refresh() != nil {
 		return false
@@ -167,7 +166,7 @@ func (k *Key) matches(sum [sha256.Size]byte) bool {
 	return subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1
 }
 
-// secrets returns the keys of a request: a bearer token, or an x-api-key.
+// secrets returns the secrets in a request: of a bearer token and of x-api-key.
 func secrets(h http.Header) (all []string) {
 	if scheme, token, ok := strings.Cut(h.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		all = append(all, strings.TrimSpace(token))
@@ -178,8 +177,8 @@ func secrets(h http.Header) (all []string) {
 	return all
 }
 
-// find returns the name of the configured key that a request has; given reports whether it has
-// any. It compares with all keys.
+// find returns the name of the configured key whose secret is in a request. given reports whether
+// the request has any secret. find always compares with all keys.
 func (a *Access) find(h http.Header) (name string, given bool) {
 	for _, secret := range secrets(h) {
 		given = true
@@ -193,7 +192,7 @@ func (a *Access) find(h http.Header) (name string, given bool) {
 	return name, given
 }
 
-// forwarders are headers of requests that a proxy passes on for others.
+// forwarders are the headers of a request that a proxy has passed on.
 var forwarders = []string{"Forwarded", "X-Real-Ip", "Via"}
 
 func forwarded(h http.Header) bool {
@@ -205,10 +204,10 @@ func forwarded(h http.Header) bool {
 	return false
 }
 
-// admit returns the identity of the client of a request, or why it is refused. peer is as the
-// kernel reports it; local says that it is on this machine.
+// admit returns the identity of a request's client, or the error that refuses it. peer is the
+// client as the kernel reports it; local means that it is on this machine.
 func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, error) {
-	peer.Relayed = forwarded(h) // the peer is a proxy, and its client is unknown
+	peer.Relayed = forwarded(h) // the peer is a proxy, and the client behind it is unknown
 	name, given := a.find(h)
 	switch {
 	case name != "":
@@ -227,13 +226,13 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 	return peer, web.Refused(http.StatusForbidden, "", "a client %s needs a key: see http.keys, or http.open, in the daemon's config", who)
 }
 
-// fileDecides reports whether the rights of a file have admitted the client. Peers of any other
-// transport, or of none, are treated as those of TCP.
+// fileDecides reports whether the permissions of a file have admitted the client. A peer with
+// another transport, or none, is treated like one of TCP.
 func fileDecides(peer infer.Peer) bool {
 	return peer.Transport == infer.Unix || peer.Transport == infer.Pipe
 }
 
-// known reports whether a user needs no key. Root needs one unless the daemon is root's:
+// known reports whether a user needs no key. Root needs one unless the daemon runs as root:
 // programs that pass on the requests of others often run as root.
 func (a *Access) known(uid string) bool {
 	if uid == "" {
@@ -242,7 +241,7 @@ func (a *Access) known(uid string) bool {
 	return uid == strconv.Itoa(a.UID) || a.Group != "" && uid != "0" && a.members.has(uid, a.Group)
 }
 
-// memberships remembers for a while which users belong to a group.
+// memberships caches which users belong to a group.
 type memberships struct {
 	mu   sync.Mutex // guards users
 	user map[string]membership
@@ -273,7 +272,7 @@ func (m *memberships) has(uid, group string) bool {
 	return is
 }
 
-// isMember looks a user up in the files of users and groups.
+// isMember looks up a user in the system's files of users and groups.
 func isMember(uid, group string) bool {
 	g, err := user.LookupGroup(group)
 	if err != nil {

@@ -26,8 +26,8 @@ func key(t *testing.T, name, secret string) *bridge.Key {
 	return k
 }
 
-// Names of other machines are refused over TCP: a page of another site has that name, even if it
-// leads here.
+// Over TCP a Host that is not this machine is refused: the name of another site may be made to
+// resolve to this machine.
 func TestHosts(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Hosts = []string{"box.example"} })
 	for host, status := range map[string]int{
@@ -53,7 +53,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// Pages of other origins are refused unless they are listed.
+// Requests of pages of other origins are refused, unless the origin is listed.
 func TestOrigins(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Origins = []string{"https://app.example", "chrome-extension://*", "app://obsidian.md"}
@@ -61,8 +61,8 @@ func TestOrigins(t *testing.T) {
 	const jsonType = "Content-Type: application/json"
 	for name, test := range map[string]struct {
 		headers []string
-		status  int    // of a POST
-		get     int    // of a GET
+		status  int    // status of a POST
+		get     int    // status of a GET
 		allowed string // Access-Control-Allow-Origin
 	}{
 		"no page":                      {nil, 200, 200, ""},
@@ -73,7 +73,7 @@ func TestOrigins(t *testing.T) {
 		"an extension":                 {[]string{"Origin: chrome-extension://abc", "Sec-Fetch-Site: none", jsonType}, 200, 200, "chrome-extension://abc"},
 		"an app":                       {[]string{"Origin: app://obsidian.md", jsonType}, 200, 200, "app://obsidian.md"},
 		"another page":                 {[]string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", jsonType}, 403, 403, ""},
-		"another page, old browser":    {[]string{"Origin: https://evil.example", jsonType}, 403, 200, ""}, // which cannot read the answer
+		"another page, old browser":    {[]string{"Origin: https://evil.example", jsonType}, 403, 200, ""}, // the page cannot read the answer
 		"another port of this machine": {[]string{"Origin: http://localhost:3000", "Sec-Fetch-Site: same-site", jsonType}, 403, 403, ""},
 		"no origin, another site":      {[]string{"Sec-Fetch-Site: cross-site", jsonType}, 403, 403, ""},
 		"null":                         {[]string{"Origin: null", jsonType}, 403, 403, ""},
@@ -97,7 +97,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// A browser asks for the permission of a page without a key; only listed pages get it.
+// A browser's preflight needs no key, and is granted only to listed pages.
 func TestPreflight(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Origins, b.Access.Keys = []string{"https://app.example"}, []*bridge.Key{key(t, "k", secret)}
@@ -122,18 +122,18 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-// Over TCP the daemon's user needs no key; others and unknown clients do. A key subdivides its
-// user.
+// Over TCP the daemon's user needs no key; other and unknown users do. A key divides the share of
+// its user.
 func TestAccess(t *testing.T) {
 	const own, other, root = 1000, 1001, 0
 	right, wrong := "Authorization: Bearer "+secret, "Authorization: Bearer sk-something-else"
 	some := []*bridge.Key{key(t, "ci", secret), key(t, "bot", otherSecret)}
 	for name, test := range map[string]struct {
-		uid     int // of the client; negative is unknown
+		uid     int // uid of the client; negative means unknown
 		change  func(*bridge.Access)
 		headers []string
 		status  int
-		peer    string // user, key and program
+		peer    string // user, key and program of the peer
 	}{
 		"the daemon's user":                 {own, nil, nil, 200, "1000//http"},
 		"with a key that nobody looks at":   {own, nil, []string{wrong}, 200, "1000//http"},
@@ -241,7 +241,7 @@ func TestKeys(t *testing.T) {
 	if a, b := try(secret), try(otherSecret); a != http.StatusUnauthorized || b != http.StatusOK {
 		t.Errorf("after a change: %d, %d", a, b)
 	}
-	if err := os.Chmod(file, 0o644); err != nil { // neither its time nor its size
+	if err := os.Chmod(file, 0o644); err != nil { // changes neither its time nor its size
 		t.Fatal(err)
 	}
 	if a := try(otherSecret); a != http.StatusUnauthorized {
@@ -255,7 +255,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// A request over a Unix socket needs no key; with a key it belongs to the key.
+// A request over a Unix socket needs no key. If it has one, it belongs to that key.
 func TestUnixAccess(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Access.Keys = []*bridge.Key{key(t, "ci", secret)} })
 	for header, status := range map[string]int{"X: x": 200, "X-Api-Key: " + secret: 200, "X-Api-Key: " + otherSecret: 401} {
@@ -271,7 +271,7 @@ func TestUnixAccess(t *testing.T) {
 	}
 }
 
-// A client has one name, so two keys have two secrets.
+// Two keys with the same secret are refused: a client has one name.
 func TestDistinctKeys(t *testing.T) {
 	var keys []*bridge.Key
 	for _, name := range []string{"ci", "bot"} {

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Open and Blind admit clients of this machine only; a client whose transport is unknown is
-// treated as one of TCP.
+// Open and Blind admit only clients of this machine. A client with an unknown transport is treated
+// like one of TCP.
 func TestAdmitLocal(t *testing.T) {
 	unknown := infer.Peer{Transport: infer.TCP}
 	for name, test := range map[string]struct {

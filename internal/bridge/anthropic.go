@@ -8,11 +8,11 @@ import (
 
 var anthropicDialect = &dialect{wire.Anthropic, eventStream, anthropic.Failure}
 
-// versionHeader is in all requests of this interface's clients.
+// versionHeader is a header that all clients of this dialect send.
 const versionHeader = "Anthropic-Version"
 
-// readMessages reads a request of this dialect. It reports false if the request has been
-// answered.
+// readMessages reads a request of this dialect. It reports false if it has answered the request
+// with an error.
 func (c *call) readMessages() (ask *anthropic.Request, model string, ok bool) {
 	if ask, ok = decode(c, anthropic.Read); ok {
 		model, ok = c.prepare(&ask.Ask)

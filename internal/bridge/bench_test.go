@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// BenchmarkTokens is the way of a token from the handler to a client, over a socket of each kind.
+// BenchmarkTokens measures the way of a token from the handler to a client, over a TCP and a Unix
+// socket.
 func BenchmarkTokens(b *testing.B) {
 	for _, network := range []string{"unix", "tcp"} {
 		b.Run(network, func(b *testing.B) {
@@ -70,7 +71,7 @@ func BenchmarkTokens(b *testing.B) {
 	}
 }
 
-// BenchmarkRequests is a short request on a connection that is kept.
+// BenchmarkRequests measures a short request on an open connection.
 func BenchmarkRequests(b *testing.B) {
 	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		ev := infer.Text{Delta: []byte(" word"), Tokens: 1}

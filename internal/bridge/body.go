@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Bounds of the part of a large body that is read and dropped, so that the client reads the
-// refusal before it learns that the connection is closed.
+// Limits for the part of a body that is too large, which is read and dropped so that the client
+// reads the refusal before the connection is closed.
 const (
 	dropBytes = 128 << 20
 	dropTime  = 5 * time.Second
@@ -25,9 +25,9 @@ const (
 
 var errTooLarge = infer.Errorf(infer.TooLarge, "the body has more than %d bytes", maxBody)
 
-// readBody reads the whole body, before anything else happens: only then the server notices a
-// client that hangs up. It reports false if the request has been answered, or its client has
-// gone. The memory for it is held until release.
+// readBody reads the whole body before anything else, because net/http notices a hang-up only after
+// that. It reports false if it has answered the request with an error, or if the client has hung
+// up. The memory for the body is held until release.
 func (c *call) readBody() ([]byte, bool) {
 	control := http.NewResponseController(c.w)
 	if c.r.ContentLength > maxBody {
@@ -51,7 +51,7 @@ func (c *call) readBody() ([]byte, bool) {
 	if err == nil {
 		memory, err = wire.Weigh(body)
 	}
-	if len(body) > frame.FreeBytes { // texts are copied when they are decoded, and when parts are put together
+	if len(body) > frame.FreeBytes { // texts are copied when they are decoded and joined
 		memory += copies * len(body)
 	}
 	if err == nil && memory > frame.FreeBytes {
@@ -65,7 +65,7 @@ func (c *call) readBody() ([]byte, bool) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.w.Header()["Connection"] = []string{"close"}
 		c.refuse(web.Refused(http.StatusRequestTimeout, "", "the body took longer than %s", bodyTimeout))
-	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its half
+	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its sending half
 		c.w.Header()["Connection"] = []string{"close"}
 		c.refuse(web.Invalid("", "the body ends before its end"))
 	case c.r.Context().Err() != nil, errors.Is(err, errLeft):
@@ -76,11 +76,11 @@ func (c *call) readBody() ([]byte, bool) {
 	return nil, false
 }
 
-// abort closes the connection without an answer, or without its rest: the client has gone, or
-// must not take an incomplete answer for a whole one.
+// abort closes the connection without an answer, or without the rest of it: the client has hung up,
+// or must not take an incomplete answer for a complete one.
 func abort() { panic(http.ErrAbortHandler) }
 
-// collect reads the body into memory that is held before it is allocated.
+// collect reads the body. It takes memory of the quota before it allocates any.
 func (c *call) collect() ([]byte, error) {
 	size := int64(frame.FreeBytes)
 	if n := c.r.ContentLength; n >= 0 {
@@ -113,27 +113,27 @@ func (c *call) collect() ([]byte, error) {
 	}
 }
 
-// dropBody refuses a body that is too large. The client gets the answer at once, and may send
-// on for a while: else it would see a broken connection in place of the answer.
+// dropBody refuses a body that is too large. The client gets the answer at once, and may continue
+// to send for a while: otherwise it would see a broken connection in place of the answer.
 func (c *call) dropBody(control *http.ResponseController) {
 	c.w.Header()["Connection"] = []string{"close"}
 	waits := c.r.Header.Get("Expect") != ""
 	if !waits {
-		_ = control.EnableFullDuplex() // fails for protocols that always are
+		_ = control.EnableFullDuplex() // fails for protocols that are always full duplex
 	}
 	c.refuse(errTooLarge)
 	if waits || control.Flush() != nil || control.SetReadDeadline(time.Now().Add(dropTime)) != nil {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // however it ends, the answer has been sent
+	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // the answer has been sent, so an error does not matter
 }
 
-// copies is how often the text of a body may be in memory beside the body itself: as a member, as
-// the value of a member, and as a part of the request.
+// copies is how often the text of a body may be in memory besides the body: as a member, as the
+// decoded value, and as a part of the request.
 const copies = 3
 
-// within bounds n, which is an estimate, by what a caller may hold at all: the largest body must
-// pass, if alone.
+// within limits the estimate n to what the caller may still hold at all, so that the largest body
+// is accepted if it is the only one.
 func (c *call) within(n int64) int64 {
 	if c.bridge.Memory == nil {
 		return n
@@ -141,7 +141,7 @@ func (c *call) within(n int64) int64 {
 	return max(min(n, c.bridge.Memory.PerCaller-c.held), 0)
 }
 
-// hold takes memory for the request, or waits for it.
+// hold takes n bytes of memory for the request. It waits until there are enough.
 func (c *call) hold(ctx context.Context, n int64) error {
 	if c.bridge.Memory == nil {
 		return nil
@@ -155,7 +155,7 @@ func (c *call) hold(ctx context.Context, n int64) error {
 	return nil
 }
 
-// release returns the memory of the request.
+// release returns the memory that the request holds.
 func (c *call) release() {
 	if c.held == 0 {
 		return
@@ -170,11 +170,11 @@ func (c *call) release() {
 	c.held = 0
 }
 
-// A request that held at least large bytes leaves memory to return to the system.
+// After a request that held at least large bytes, memory is returned to the system after trimAfter.
 const (
 	large     = 1 << 20
 	trimAfter = time.Second
 )
 
-// trimming is set while a return of memory is due.
+// trimming is set while memory is about to be returned.
 var trimming atomic.Bool

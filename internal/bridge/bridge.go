@@ -1,14 +1,14 @@
-// Package bridge serves the daemon's models over HTTP, for clients that speak the dialects of
-// others. Below it a package for each dialect reads requests and writes answers; the bridge has
-// their common parts: routes, keys, origins, limits, the time of headers and of keep-alives. It
+// Package bridge serves the daemon's models over HTTP, in the dialects of other servers. A package
+// of wire for each dialect reads requests and writes answers. The bridge does what they have in
+// common: routes, keys, origins, limits, the time at which headers are sent, and keep-alives. It
 // knows neither the queue of requests nor the source of answers.
 //
-// A request passes, in this order,
+// A request passes these checks in order,
 //
 //	host ─▶ origin ─▶ access ─▶ body ─▶ ready? ─▶ decode ─▶ exchange
 //
-// and ends at the first that refuses it. Pure functions decide; this file and the ones for
-// bodies and replies carry out.
+// and ends at the first that refuses it. Pure functions decide; this file and those for bodies and
+// replies carry the decisions out.
 package bridge
 
 import (
@@ -33,60 +33,62 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A Bridge is an [http.Handler] over the daemon's models. It serves before there is any: until
-// [Bridge.Open] requests wait. It stops with its Runner, and cannot be used again then.
+// A Bridge is an [http.Handler] over the daemon's models. It can serve before the models are known:
+// until [Bridge.Open] requests wait. It stops with its Runner, and cannot be used again.
 type Bridge struct {
-	// Runner answers the requests. Its Log and its Journal are the bridge's, too.
+	// Runner answers the requests. The bridge also uses its Log and its Journal.
 	Runner *exchange.Runner
-	// Access has the rules for clients.
+	// Access holds the rules for clients.
 	Access Access
-	// Hosts are names of this machine for the header Host, beside those of loopback.
+	// Hosts are names of this machine in the header Host, in addition to those of loopback.
 	Hosts []string
-	// Origins are the web pages that may use the bridge, beside its own: an origin, or a scheme
-	// with any name, such as chrome-extension://*.
+	// Origins are the web pages that may use the bridge, in addition to its own: an origin, or a
+	// scheme with any name, such as chrome-extension://*.
 	Origins []string
 	// AnyModel sends requests with an unknown model to the default entry.
 	AnyModel bool
-	// Page serves browsers; nil is no page.
+	// Page serves browsers; nil means that there is no page.
 	Page Page
-	// ReadyTimeout is how long a request waits for the daemon to be ready; 0 means 30 s.
+	// ReadyTimeout bounds the time that a request waits for the daemon to be ready; 0 means 30 s.
 	ReadyTimeout time.Duration
-	// WriteTimeout is how long a client may take for a piece of its answer; 0 is no limit.
+	// WriteTimeout bounds the time that a client may take to read a piece of its answer; 0 means no
+	// limit.
 	WriteTimeout time.Duration
 
-	// UserOf identifies the clients of TCP; nil identifies none.
+	// UserOf identifies TCP clients; nil means that they are unknown.
 	UserOf func(*net.TCPConn) (uid uint32, err error)
-	// Conns, Slots and Memory bound connections and bodies, as those of the sockets; nil does not.
+	// Conns, Slots and Memory limit connections and bodies together with those of the sockets; nil
+	// means no limit.
 	Conns  *quota.Quota
 	Slots  *listen.Slots
 	Memory *quota.Quota
 
 	draining atomic.Bool
 	entries  atomic.Pointer[func() []Entry] // nil until Open
-	once     sync.Once                      // makes ready
+	once     sync.Once                      // guards the creation of ready
 	ready    chan struct{}                  // closed by Open
-	started  time.Time                      // when it was opened
+	started  time.Time                      // time of Open
 }
 
-// An Entry is a model that the daemon serves. 0 and empty are unknown.
+// An Entry is a model that the daemon serves. A field is 0 or empty if its value is unknown.
 type Entry struct {
 	Name         string
 	Aliases      []string
 	Can          infer.Abilities
-	Slots        int    // requests that run at once
-	NCtx         int    // tokens of the context
-	Params, Size uint64 // weights, and their bytes
+	Slots        int    // requests that can run at once
+	NCtx         int    // size of the context in tokens
+	Params, Size uint64 // number of weights, and their size in bytes
 	OnGPU        bool   // some layers are computed on a GPU
-	Digest       string // of the content of the model
+	Digest       string // digest of the model's content
 
 	Architecture, Quantization string
-	Template                   string // of chats, in Jinja
-	Loading                    bool   // its engine does not answer now: requests wait
+	Template                   string // chat template, in Jinja
+	Loading                    bool   // the engine does not answer at present: requests wait
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
 
-// Times and bounds of a request.
+// Time limits and sizes of requests.
 const (
 	headerTimeout  = 10 * time.Second
 	bodyTimeout    = time.Minute
@@ -96,7 +98,7 @@ const (
 	defaultTimeout = 30 * time.Second
 )
 
-// Open lets requests in. entries returns the daemon's models, in the order of the config.
+// Open begins to answer requests. entries returns the daemon's models in the order of the config.
 func (b *Bridge) Open(entries func() []Entry) {
 	b.started = time.Now()
 	b.entries.Store(&entries)
@@ -108,16 +110,17 @@ func (b *Bridge) readyChannel() chan struct{} {
 	return b.ready
 }
 
-// Failures of requests that come too early or too late.
+// The errors of requests that come too early or too late.
 var (
 	errLoading  = infer.Errorf(infer.Unavailable, "the models are still being loaded")
 	errDraining = infer.Errorf(infer.Unavailable, "daemon is shutting down")
 )
 
-// isOpen reports whether requests are let in.
+// isOpen reports whether Open has been called.
 func (b *Bridge) isOpen() bool { return b.entries.Load() != nil }
 
-// await returns once the bridge is open.
+// await waits until the bridge is open. It returns an error if that takes too long, or if the
+// runner stops or ctx ends before.
 func (b *Bridge) await(ctx context.Context) error {
 	ready := b.readyChannel()
 	timeout := b.ReadyTimeout
@@ -138,33 +141,33 @@ func (b *Bridge) await(ctx context.Context) error {
 	}
 }
 
-// A call is a request with the identity of its client, on its way through the bridge.
+// A call is a request and the identity of its client, on its way through the bridge.
 type call struct {
 	bridge *Bridge
 	w      http.ResponseWriter
 	r      *http.Request
 	at     route
-	below  string // the part of the path below that of the route
+	below  string // the path below the route's path
 	id     string // 24 hex digits
-	reqID  string // the same with its prefix
-	conn   *conn  // nil without [Bridge.Serve]
+	reqID  string // id with its prefix
+	conn   *conn  // nil if the request did not come through [Bridge.Serve]
 	peer   infer.Peer
 	local  bool  // the peer is on this machine
-	held   int64 // bytes of Memory
+	held   int64 // bytes taken from Memory
 
-	// In one piece with the call, because each costs as much as a part of a short answer.
+	// Parts of the call, because each allocation costs as much as a part of a short answer.
 	request infer.Request
 	reply   reply
-	values  [3]string // of headers
+	values  [3]string // values of headers
 }
 
-// header sets a header to a value, which has place i of the call's.
+// header sets a header. i is the index in values at which the value is stored.
 func (c *call) header(i int, name, value string) {
 	c.values[i] = value
 	c.w.Header()[name] = c.values[i : i+1 : i+1]
 }
 
-// The places of values.
+// Indices in values.
 const (
 	idPlace = iota
 	typePlace
@@ -197,7 +200,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.route() //nolint:contextcheck // as above
 }
 
-// Values of headers that all answers have.
+// Values of headers in all answers.
 var (
 	nosniff    = []string{"nosniff"}
 	sameOrigin = []string{"same-origin"}
@@ -205,10 +208,10 @@ var (
 	noCache    = []string{"no-cache"}
 )
 
-// idPrefix begins the id of a request.
+// idPrefix is the prefix of request IDs.
 const idPrefix = "req_"
 
-// newID returns an id that no other request has. It is no secret.
+// newID returns an ID that no other request has. It is not a secret.
 func newID() string {
 	var raw [12]byte
 	binary.LittleEndian.PutUint64(raw[:], rand.Uint64())  //nolint:gosec // no secret
@@ -218,10 +221,11 @@ func newID() string {
 	return string(text[:])
 }
 
-// requestID is the id of the request in headers and in the activity log.
+// requestID returns the ID of the request in headers and in the activity log.
 func (c *call) requestID() string { return c.reqID }
 
-// screen checks the host, the origin and the access of a request.
+// screen checks the host, the origin and the access of a request. It returns the error that refuses
+// the request, or nil.
 func (c *call) screen() error {
 	b, r := c.bridge, c.r
 	if !fileDecides(c.peer) {
@@ -235,7 +239,7 @@ func (c *call) screen() error {
 	}
 	allowOrigin(c.w.Header(), r, origin)
 	if preflight(r) || c.at.public {
-		return nil // they need no key
+		return nil // neither needs a key
 	}
 	if c.peer, err = b.Access.admit(c.peer, c.local, r.Header); err != nil {
 		return err
@@ -249,7 +253,7 @@ func (c *call) screen() error {
 	return nil
 }
 
-// health reports whether requests are let in.
+// health answers whether the bridge is loading, draining or ready.
 func (c *call) health() {
 	switch {
 	case !c.bridge.isOpen():
@@ -261,7 +265,7 @@ func (c *call) health() {
 	}
 }
 
-// refuse answers with a failure, and records it.
+// refuse answers with an error, and records it.
 func (c *call) refuse(cause error) {
 	b := c.bridge
 	if b.Runner.Journal != nil {
@@ -275,11 +279,11 @@ func (c *call) refuse(cause error) {
 	c.fail(cause)
 }
 
-// fail sends a failure as the whole answer, with the headers for clients that retry.
+// fail sends an error as the whole answer, with the headers for clients that retry.
 func (c *call) fail(cause error) {
 	h := c.w.Header()
 	switch infer.CodeOf(cause) {
-	case infer.Malformed: // it would fail again
+	case infer.Malformed: // a retry would fail again
 		h["X-Should-Retry"] = []string{"false"}
 	case infer.Busy, infer.Unavailable:
 		h["Retry-After"] = []string{"1"}
@@ -292,10 +296,10 @@ func (c *call) fail(cause error) {
 	c.sendJSON(status, body)
 }
 
-// sendJSON sends a whole answer.
+// sendJSON sends a JSON body as the whole answer.
 func (c *call) sendJSON(status int, body []byte) { c.send(status, "application/json", body) }
 
-// send sends a whole answer. A client that has gone needs none.
+// send sends a whole answer. It ignores a client that has hung up.
 func (c *call) send(status int, contentType string, body []byte) {
 	c.header(typePlace, "Content-Type", contentType)
 	c.header(lengthPlace, "Content-Length", strconv.Itoa(len(body)))
@@ -303,7 +307,7 @@ func (c *call) send(status int, contentType string, body []byte) {
 	_, _ = c.w.Write(body)
 }
 
-// list returns the daemon's models; none before Open.
+// list returns the daemon's models, or nil before Open.
 func (b *Bridge) list() []Entry {
 	entries := b.entries.Load()
 	if entries == nil {
@@ -312,8 +316,8 @@ func (b *Bridge) list() []Entry {
 	return (*entries)()
 }
 
-// resolve returns the entry for a task, and the name by which the router finds it: empty for an
-// unknown model that stands for any.
+// resolve returns the entry for a task, and the name by which the router finds it: an empty name
+// lets the router use any model.
 func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed string, err error) {
 	var found *Entry
 	list := b.list()
@@ -339,10 +343,10 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 	if !known && name != "" {
 		return Entry{}, "", web.UnknownModel(name)
 	}
-	return Entry{}, "", nil // the router says why
+	return Entry{}, "", nil // the router gives the reason
 }
 
-// loading reports whether a task can only wait: each entry that can do it is loading.
+// loading reports whether a task can only wait: all entries that can do it are loading.
 func (b *Bridge) loading(task infer.Task) bool {
 	name, found := infer.ModelOf(task), false
 	for _, e := range b.list() {

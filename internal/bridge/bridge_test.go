@@ -31,22 +31,22 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// waitLimit bounds every wait, generously for a busy machine.
+// waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 30 * time.Second
 
-// A house is a bridge over a gate with one slot and one place in the queue, over a handler.
+// A house is a bridge before a gate with one slot and one place in the queue, and a handler.
 type house struct {
 	t       *testing.T
 	bridge  *bridge.Bridge
 	gate    *admit.Gate
 	kept    *journal
-	addr    net.Addr // of TCP
-	path    string   // of the Unix socket
+	addr    net.Addr // TCP address
+	path    string   // path of the Unix socket
 	stop    context.CancelFunc
 	serving sync.WaitGroup
 }
 
-// journal keeps the records of requests.
+// A journal keeps the records of requests.
 type journal struct {
 	mu    sync.Mutex
 	all   []exchange.Record
@@ -71,7 +71,7 @@ func (j *journal) records() []exchange.Record {
 	return append([]exchange.Record(nil), j.all...)
 }
 
-// entries are those of a house: its only one, unless a test says otherwise.
+// entries returns the entries of a house: one that generates and one that embeds.
 func entries() []bridge.Entry {
 	can := infer.AllAbilities()
 	can.Tools, can.Thinking = false, false
@@ -81,7 +81,7 @@ func entries() []bridge.Entry {
 	}
 }
 
-// build makes a house that is not open and listens nowhere.
+// build returns a house that is not open and does not listen.
 func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
 	t.Helper()
 	h := &house{t: t, kept: &journal{}}
@@ -103,7 +103,7 @@ func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 	return h
 }
 
-// serve listens on TCP and on a Unix socket until the test ends.
+// serve listens on TCP and on a Unix socket until the end of the test.
 func (h *house) serve() *house {
 	h.t.Helper()
 	dir := shortdir.New(h.t)
@@ -133,7 +133,7 @@ func (h *house) serve() *house {
 	return h
 }
 
-// open returns a house that answers with handler.
+// open returns a house that listens, is open, and answers with handler.
 func open(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
 	t.Helper()
 	h := build(t, handler, change)
@@ -153,7 +153,7 @@ func (h *house) dial() net.Conn {
 	return nc
 }
 
-// request returns the bytes of a request. headers are lines, without the end of a line.
+// request returns the bytes of a request. Each of headers is a line without its end.
 func request(method, path, body string, headers ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, path)
@@ -180,19 +180,19 @@ func request(method, path, body string, headers ...string) string {
 
 const chatPath = "/v1/chat/completions"
 
-// hi is the body of a request.
+// hi returns the body of a chat request. more is appended to its members.
 func hi(more string) string {
 	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + `}`
 }
 
-// An answered is an answer of the bridge.
+// An answered is a complete answer of the bridge.
 type answered struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// failure returns the members of an error.
+// failure returns the members of an error in OpenAI's form.
 func (a answered) failure() (kind, code, param, message string) {
 	var m struct {
 		Error struct {
@@ -214,7 +214,7 @@ func (a answered) failure() (kind, code, param, message string) {
 	return m.Error.Type, text(m.Error.Code), text(m.Error.Param), m.Error.Message
 }
 
-// send sends bytes on a connection and reads one answer.
+// send sends text on a connection, and reads one answer.
 func send(t *testing.T, nc net.Conn, text string) answered {
 	t.Helper()
 	if _, err := io.WriteString(nc, text); err != nil {
@@ -237,7 +237,7 @@ func receive(t *testing.T, r *bufio.Reader) answered {
 	return answered{res.StatusCode, res.Header, string(body)}
 }
 
-// once sends one request on a connection of its own.
+// once sends one request on a new connection, and returns the answer.
 func (h *house) once(text string) answered {
 	h.t.Helper()
 	nc := h.dial()
@@ -245,8 +245,8 @@ func (h *house) once(text string) answered {
 	return send(h.t, nc, text)
 }
 
-// cutOff sends the head of a request and n bytes of its body, and closes the sending half. It returns
-// all that comes back, which must be one response of the status 400.
+// cutOff sends the head of a request and n bytes of its body, and closes the sending half. It
+// returns all bytes that come back, which must be one answer with status 400.
 func (h *house) cutOff(path, body string, n int) string {
 	h.t.Helper()
 	nc := h.dial()
@@ -370,7 +370,8 @@ func TestModelsAndHealth(t *testing.T) {
 	}
 }
 
-// Names and aliases of models lead to their entry; unknown ones are refused, unless any may do.
+// The name or an alias of a model leads to its entry. An unknown name is refused, unless AnyModel
+// is set.
 func TestModelNames(t *testing.T) {
 	var routed atomic.Value
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -396,14 +397,14 @@ func TestModelNames(t *testing.T) {
 	}
 }
 
-// Each class of failure has its status, whether a stream was wanted or not.
+// Each class of error has its status, even if a stream was requested.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		err    error
 		status int
 		kind   string
 		code   string
-		header string // that it has
+		header string // a header of the answer
 	}{
 		"busy":        {infer.Errorf(infer.Busy, "why"), 429, "rate_limit_error", "queue_full", "Retry-After"},
 		"unavailable": {infer.Errorf(infer.Unavailable, "why"), 503, "api_error", "server_is_overloaded", "Retry-After"},
@@ -434,8 +435,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// The status is open until the first piece of the answer: the engine knows the prompt's size by
-// then, and may refuse.
+// The status is not sent before the first piece of the answer: the engine may still refuse the
+// request when it knows the size of the prompt.
 func TestFailureAfterAdmission(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Prompt{Tokens: 7}); err != nil {
@@ -451,7 +452,8 @@ func TestFailureAfterAdmission(t *testing.T) {
 	}
 }
 
-// A failure in the middle of a stream is an event, and an answer in one piece has its status.
+// An error in the middle of a stream is an event. An answer in one piece gets the status of the
+// error.
 func TestFailureInTheMiddle(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
@@ -472,7 +474,7 @@ func TestFailureInTheMiddle(t *testing.T) {
 	}
 }
 
-// Requests that are refused before they reach a model.
+// Requests are refused before they reach a model, with a status and a code.
 func TestRefusals(t *testing.T) {
 	h := open(t, words("a"), nil)
 	deep := strings.Repeat("[", 1000)
@@ -508,7 +510,7 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if got := h.once(request("POST", chatPath, hi(""))); got.status != 200 { // nobody is disturbed
+	if got := h.once(request("POST", chatPath, hi(""))); got.status != 200 { // other requests are not affected
 		t.Errorf("got %+v", got)
 	}
 	for _, r := range h.kept.records() {
@@ -518,7 +520,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A body that ends anywhere before its end is refused; no part of it is taken for a request.
+// A body that is cut off anywhere is refused, and does not run.
 func TestBodyCutOff(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -534,7 +536,8 @@ func TestBodyCutOff(t *testing.T) {
 	}
 }
 
-// What net/http refuses before any handler gets one answer, and nothing of it is another request.
+// Requests that net/http refuses itself get one answer, and no part of one is read as another
+// request.
 func TestBeforeTheHandler(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -558,7 +561,7 @@ func TestBeforeTheHandler(t *testing.T) {
 			nc := h.dial()
 			defer nc.Close()
 			go func() { _, _ = io.WriteString(nc, test.request) }()
-			all, _ := io.ReadAll(nc) // a reset may follow the answer
+			all, _ := io.ReadAll(nc) // the connection may be reset after the answer
 			if !strings.HasPrefix(string(all), test.want) || strings.Count(string(all), "HTTP/1.1 ") != 1 {
 				t.Errorf("got %q", all)
 			}
@@ -569,8 +572,8 @@ func TestBeforeTheHandler(t *testing.T) {
 	}
 }
 
-// A body that is too large is refused at once, in whatever way its length is said, and the
-// client can read the refusal while it sends.
+// A body that is too large is refused at once, with Content-Length and with chunks. The client can
+// read the refusal while it sends.
 func TestLargeBody(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const size = 65 << 20
@@ -596,7 +599,8 @@ func TestLargeBody(t *testing.T) {
 	}
 }
 
-// A client that asks first whether it may send a large body is told no, and sends nothing.
+// A client that sends Expect: 100-continue learns before it sends the body whether the body is too
+// large.
 func TestLargeBodyIsAskedFor(t *testing.T) {
 	h := open(t, words("a"), nil)
 	got := h.once(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", chatPath, 65<<20))
@@ -629,7 +633,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Memory of bodies is bounded, and returned.
+// The memory of bodies is bounded, and is returned after the answer.
 func TestMemory(t *testing.T) {
 	memory := &quota.Quota{PerCaller: 10 << 20, Total: 10 << 20}
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Memory = memory })
@@ -650,10 +654,10 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// hold is a handler that begins to answer, and ends with its context. It reports both.
+// A hold is a handler that runs until its context ends. It reports its beginning and its end.
 type hold struct {
 	began, ended chan struct{}
-	text         bool // it sends a piece first
+	text         bool // sends a piece of text first
 }
 
 func newHold(text bool) *hold {
@@ -681,7 +685,8 @@ func wait(t *testing.T, c chan struct{}, what string) {
 	}
 }
 
-// A client that leaves frees its slot, streaming or not, also if it only closes its half.
+// A client that hangs up frees its slot, with a stream or without, even if it closes only its
+// sending half.
 func TestAbort(t *testing.T) {
 	for _, stream := range []string{"", `,"stream":true`} {
 		for name, leave := range map[string]func(*net.TCPConn) error{"close": (*net.TCPConn).Close, "close a half": (*net.TCPConn).CloseWrite} {
@@ -710,7 +715,7 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// A client that has sent a byte behind its request is noticed when it leaves, too.
+// The hang-up of a client that has sent a byte after its request is noticed as well.
 func TestAbortBehindAStrayByte(t *testing.T) {
 	for name, leave := range map[string]func(*net.TCPConn) error{"close": (*net.TCPConn).Close, "close a half": (*net.TCPConn).CloseWrite} {
 		t.Run(name, func(t *testing.T) {
@@ -730,7 +735,7 @@ func TestAbortBehindAStrayByte(t *testing.T) {
 	}
 }
 
-// A large body counts with the copies of its texts.
+// The memory of a large body includes the copies of its texts.
 func TestMemoryOfCopies(t *testing.T) {
 	const size = 1 << 20
 	memory := &quota.Quota{PerCaller: 64 << 20, Total: 64 << 20}
@@ -749,12 +754,12 @@ func TestMemoryOfCopies(t *testing.T) {
 	}
 }
 
-// The queue is full: the status says so, for a stream, too.
+// If the queue is full, the status says so, even if a stream was requested.
 func TestQueueFull(t *testing.T) {
 	handler := newHold(false)
 	h := open(t, handler, nil)
 	var others []net.Conn
-	for range 2 { // one runs, one waits
+	for range 2 { // one runs and one waits
 		nc := h.dial()
 		t.Cleanup(func() { _ = nc.Close() })
 		others = append(others, nc)
@@ -776,7 +781,7 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// A drain refuses new requests, and ends running ones in the words of their dialect.
+// During a drain new requests are refused, and running ones end with an error of their dialect.
 func TestDrain(t *testing.T) {
 	handler := newHold(true)
 	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Grace = 100 * time.Millisecond })
@@ -807,7 +812,7 @@ func TestDrain(t *testing.T) {
 
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
 
-// Connections beyond the quota get a status; the end of a connection makes room.
+// A connection above the quota gets a status. When a connection ends, there is room for another.
 func TestConnections(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Conns = &quota.Quota{PerCaller: 2, Total: 4} })
 	var all []net.Conn
@@ -833,7 +838,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// Requests wait until the models are loaded, and no longer than they may.
+// Requests wait until the models are loaded, but not longer than ReadyTimeout.
 func TestLoading(t *testing.T) {
 	h := build(t, words("a"), func(b *bridge.Bridge) { b.ReadyTimeout = waitLimit }).serve()
 	nc := h.dial()

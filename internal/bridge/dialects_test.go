@@ -26,16 +26,16 @@ const (
 	countPath     = "/v1/messages/count_tokens"
 )
 
-// A tongue is a dialect that generates, as its clients see it.
+// A tongue is a dialect that generates, with its paths and errors.
 type tongue struct {
 	dialect wire.Dialect
 	path    string
-	body    string // of a request, up to its last brace
-	// failed returns the status and the type of an error, or its fault.
+	body    string // a request without its last brace
+	// failed returns the type and the message of an error.
 	failed func(answered) (kind, message string)
-	// statuses and types of failures, by their class
+	// failures has the status and the type of each class of error.
 	failures map[infer.Code]string
-	broken   string // the end of a stream that has failed, as a pattern
+	broken   string // pattern of the end of a stream that fails
 }
 
 var tongues = []tongue{
@@ -84,8 +84,8 @@ func anthropicError(a answered) (kind, message string) {
 	return fmt.Sprint(a.status, " ", m.Error.Type), m.Error.Message
 }
 
-// Each dialect answers on its routes, with and without /v1, in one piece and as a stream, and its
-// records have its name.
+// Each dialect answers on its path, with and without /v1, in one piece and as a stream. The records
+// have its name.
 func TestDialects(t *testing.T) {
 	for _, l := range tongues {
 		t.Run(string(l.dialect), func(t *testing.T) {
@@ -109,8 +109,8 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// Each class of failure has its status in each dialect, whether a stream was wanted or not, and
-// clients are told whether to try again.
+// In each dialect each class of error has its status, even if a stream was requested, and clients
+// see whether to retry.
 func TestFailuresOfDialects(t *testing.T) {
 	for _, l := range tongues {
 		for code, want := range l.failures {
@@ -129,7 +129,8 @@ func TestFailuresOfDialects(t *testing.T) {
 	}
 }
 
-// A failure in the middle of a stream is an event of the dialect, and it never looks complete.
+// In each dialect an error in the middle of a stream is an event, and the stream does not look
+// complete.
 func TestBrokenStreams(t *testing.T) {
 	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
@@ -152,8 +153,8 @@ func TestBrokenStreams(t *testing.T) {
 	}
 }
 
-// A request that is refused before it is read is refused in the words of the route, also on paths that no
-// route has.
+// A request that is refused before it is read gets an error in the form of its route's dialect,
+// even if no route has its path.
 func TestRefusalsOfDialects(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Access.Keys = append(b.Access.Keys, key(t, "ci", secret))
@@ -189,7 +190,7 @@ func TestRefusalsOfDialects(t *testing.T) {
 				t.Errorf("%s, %s: %s %q, want %s", l.dialect, name, kind, message, want)
 			}
 		}
-		if got := h.once(request("POST", l.path, l.body+"}", "X-Api-Key: "+secret)); got.status != 200 { // others are served
+		if got := h.once(request("POST", l.path, l.body+"}", "X-Api-Key: "+secret)); got.status != 200 { // a right key
 			t.Errorf("%s: %+v", l.dialect, got)
 		}
 	}
@@ -199,7 +200,7 @@ func TestRefusalsOfDialects(t *testing.T) {
 	}
 }
 
-// A body that ends anywhere before its end is refused in each dialect; no part of it runs.
+// In each dialect a body that is cut off anywhere is refused, and does not run.
 func TestBodiesCutOff(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -211,7 +212,7 @@ func TestBodiesCutOff(t *testing.T) {
 		for n := 0; n < len(body); n += 10 {
 			h.cutOff(l.path, body, n)
 		}
-		for n := 1; n < len(body); n += 10 { // whole, and not JSON
+		for n := 1; n < len(body); n += 10 { // of full length, but not JSON
 			got := h.once(request("POST", l.path, body[:n]))
 			if kind, message := l.failed(got); kind != "400 invalid_request_error" || message == "" {
 				t.Errorf("%s, %d bytes: %+v", l.dialect, n, got)
@@ -223,8 +224,7 @@ func TestBodiesCutOff(t *testing.T) {
 	}
 }
 
-// A stream that has nothing to say shows that it lives, in each dialect's way, and the beginning
-// of the answer may come after it.
+// In each dialect a silent stream sends a keep-alive, even before the beginning of the answer.
 func TestKeepAlivesOfDialects(t *testing.T) {
 	pings := map[wire.Dialect]string{
 		wire.OpenAI: ": ping\n", wire.Responses: ": ping\n", wire.Anthropic: "event: ping\ndata: {\"type\":\"ping\"}\n\n",
@@ -245,7 +245,7 @@ func TestKeepAlivesOfDialects(t *testing.T) {
 	}
 }
 
-// A stream whose status has been decided by silence fails as an event, which begins it.
+// If the handler fails after silence has decided the status, the stream consists of an error event.
 func TestLateFailures(t *testing.T) {
 	late := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
 		select {
@@ -265,7 +265,7 @@ func TestLateFailures(t *testing.T) {
 	}
 }
 
-// A client that leaves frees its slot in each dialect, streaming or not.
+// In each dialect a client that hangs up frees its slot, with a stream or without.
 func TestAbortsOfDialects(t *testing.T) {
 	for _, l := range tongues {
 		for _, more := range []string{"", `,"stream":true`} {
@@ -282,7 +282,7 @@ func TestAbortsOfDialects(t *testing.T) {
 	}
 }
 
-// Tokens are counted without a slot, of the whole prompt, and nothing is generated.
+// Counting the tokens of a prompt needs no slot, and generates no text.
 func TestCountTokens(t *testing.T) {
 	var counted atomic.Pointer[infer.Generate]
 	h := open(t, infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -307,7 +307,8 @@ func TestCountTokens(t *testing.T) {
 	}
 }
 
-// The list of models serves both kinds of clients; Anthropic's get failures in their own form.
+// The list of models serves clients of OpenAI and of Anthropic. The latter get errors in their own
+// form.
 func TestModelsOfDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const version = "Anthropic-Version: 2026-10-21"
@@ -341,7 +342,7 @@ func TestModelsOfDialects(t *testing.T) {
 	}
 }
 
-// HEAD / says that there is a server.
+// HEAD / shows that a server runs.
 func TestRoot(t *testing.T) {
 	h := open(t, words("a"), nil)
 	nc := h.dial()
@@ -354,7 +355,8 @@ func TestRoot(t *testing.T) {
 	}
 }
 
-// The same request through every dialect gives the same text, the same tokens and the same end.
+// The same request gives the same text, the same tokens and the same reason for the end in every
+// dialect.
 func TestOneCaseInAllDialects(t *testing.T) {
 	var asked []*infer.Generate
 	backend := &mock.Backend{Tokens: []string{"Hel", "lo é\n"}, PromptTokens: 7}
@@ -387,7 +389,7 @@ func TestOneCaseInAllDialects(t *testing.T) {
 	}
 }
 
-// text returns the messages of a request as texts.
+// text returns the messages of a request as "role: text".
 func text(g *infer.Generate) (all []string) {
 	for _, m := range g.Messages {
 		all = append(all, string(m.Role)+": "+m.Text())

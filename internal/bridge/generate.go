@@ -10,11 +10,11 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// ignoredHeader names the members of a request that had no effect.
+// ignoredHeader lists the members of a request that had no effect.
 const ignoredHeader = "Inferd-Ignored"
 
-// read reads the body of a request once the bridge is open. It reports false if the request has
-// been answered.
+// read reads the body of a request, and waits until the bridge is open. It reports false if it has
+// answered the request with an error.
 func (c *call) read() ([]byte, bool) {
 	body, ok := c.readBody()
 	if !ok {
@@ -23,8 +23,8 @@ func (c *call) read() ([]byte, bool) {
 	return body, c.ready()
 }
 
-// decode reads the body of a request, and decodes it. It reports false if the request has been
-// answered.
+// decode reads the body of a request, and decodes it. It reports false if it has answered the
+// request with an error.
 func decode[T any](c *call, read func(body []byte) (T, error)) (value T, ok bool) {
 	body, ok := c.read()
 	if !ok {
@@ -38,7 +38,7 @@ func decode[T any](c *call, read func(body []byte) (T, error)) (value T, ok bool
 	return value, true
 }
 
-// resolve is [Bridge.resolve]. It reports false if the request has been answered.
+// resolve calls [Bridge.resolve]. It reports false if it has answered the request with an error.
 func (c *call) resolve(name string, task infer.Task) (entry Entry, routed string, ok bool) {
 	entry, routed, err := c.bridge.resolve(name, task)
 	if err != nil {
@@ -48,7 +48,8 @@ func (c *call) resolve(name string, task infer.Task) (entry Entry, routed string
 	return entry, routed, true
 }
 
-// ready waits until the entries are known. If that takes too long, it answers and reports false.
+// ready waits until the bridge is open. If that takes too long, it answers the request with an
+// error and reports false.
 func (c *call) ready() bool {
 	if c.bridge.isOpen() {
 		return true
@@ -65,7 +66,7 @@ func (c *call) ready() bool {
 }
 
 // prepare finds the model of a request to generate, and adapts the request to it. It returns the
-// model's name for the answer, and reports false if the request has been answered.
+// model's name for the answer. It reports false if it has answered the request with an error.
 func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
 	entry, routed, ok := c.resolve(ask.Model, ask.Generate)
 	if !ok {
@@ -75,7 +76,7 @@ func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
 	if entry.Name != "" {
 		ask.Offer(entry.Can)
 	}
-	if entry.Name == "" || entry.Can.Vision { // else it is refused at the router
+	if entry.Name == "" || entry.Can.Vision { // otherwise the router refuses the request
 		if err := c.decodeImages(ask); err != nil {
 			c.refuse(err)
 			return "", false
@@ -85,7 +86,7 @@ func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
 	return nameOf(ask.Model, entry), true
 }
 
-// generate has a request to generate answered: as a stream, or in one piece.
+// generate answers a request to generate, as a stream or in one piece.
 func (c *call) generate(ask *web.Ask, a answer) {
 	if ask.Stream {
 		c.reply.stream = a
@@ -93,10 +94,10 @@ func (c *call) generate(ask *web.Ask, a answer) {
 	c.exchange(a, ask.Generate, ask.CacheSalt)
 }
 
-// decoding has room for one request whose images are being decoded.
+// decoding limits the requests whose images are being decoded to one at a time.
 var decoding = make(chan struct{}, 1)
 
-// decodeImages decodes the images of a request, within its caller's memory.
+// decodeImages decodes the images of a request, within the memory of its caller.
 func (c *call) decodeImages(ask *web.Ask) error {
 	memory := ask.Images()
 	if memory == 0 {
@@ -123,7 +124,7 @@ func (c *call) decodeImages(ask *web.Ask) error {
 	return ask.Decode()
 }
 
-// nameOf is the model in an answer: as the client spelled it.
+// nameOf returns the model's name for an answer, as the client spelled it.
 func nameOf(asked string, entry Entry) string {
 	if asked == "" {
 		return entry.Name
@@ -137,8 +138,9 @@ func (c *call) ignored(names []string) {
 	}
 }
 
-// exchange has a task answered, as a stream if the call's reply has one, else by collect. The
-// connection watches its client by itself, so the context need not end with that of net/http.
+// exchange runs a task and answers it, as a stream if c.reply.stream is set, otherwise with
+// collect. If the connection watches the client itself, the request does not need the context of
+// net/http.
 func (c *call) exchange(collect collector, task infer.Task, salt string) {
 	ctx := c.r.Context()
 	if c.conn != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// generator returns the entry that answers in the dialect of llama.cpp's server, which has one
-// model: the one with the name, else the first with the abilities, else the first that generates. It
-// is empty if none does.
+// generator returns the entry that answers in the dialect of llama.cpp's server, which has only one
+// model: the entry with the name, or else the first with the abilities need, or else the first that
+// generates. The entry is empty if none generates.
 func (b *Bridge) generator(name string, need infer.Abilities) (entry Entry) {
 	for _, e := range b.list() {
 		switch {

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/ollama"
 )
 
-// ollamaRoot answers GET /, by which clients find out that a server is there.
+// ollamaRoot answers GET /, which shows clients that a server runs.
 func (c *call) ollamaRoot() {
 	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte(ollama.Running))
 }
@@ -44,8 +44,8 @@ func (b *Bridge) ollamaModel(e Entry) ollama.Model {
 	}
 }
 
-// ollamaEntry returns the entry with a name, with or without the tag latest, and the spelling that it
-// has.
+// ollamaEntry returns the entry with a name, with or without the tag latest. spelled is the name
+// that the entry has.
 func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool) {
 	for _, spelled := range []string{name, ollama.Same(name)} {
 		for _, e := range b.list() {
@@ -57,8 +57,8 @@ func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool)
 	return Entry{}, "", false
 }
 
-// ollamaFind is ollamaEntry. If there is none, it answers and reports false; any model may do for an
-// empty name.
+// ollamaFind returns what ollamaEntry returns. If there is no such entry, it refuses the request
+// and reports false, or returns an empty entry if the name is empty or any model will do.
 func (c *call) ollamaFind(name string) (entry Entry, spelled string, ok bool) {
 	if entry, spelled, ok = c.bridge.ollamaEntry(name); ok {
 		return entry, spelled, true
@@ -79,7 +79,7 @@ func (c *call) ollamaShow() {
 	e, _, ok := c.ollamaFind(asked.Name)
 	switch {
 	case !ok:
-	case e.Name == "": // any model may do, but none is it
+	case e.Name == "": // any model would do, but there is none to show
 		c.refuse(ollama.UnknownModel(asked.Name))
 	default:
 		m := c.bridge.ollamaModel(e)
@@ -87,7 +87,7 @@ func (c *call) ollamaShow() {
 	}
 }
 
-// ollamaPull answers POST /api/pull: a model that is there needs nothing, and there are no others.
+// ollamaPull answers POST /api/pull. It succeeds if the model is there; no model is pulled.
 func (c *call) ollamaPull() {
 	asked, ok := decode(c, ollama.ReadName)
 	if !ok {
@@ -100,7 +100,7 @@ func (c *call) ollamaPull() {
 	c.send(http.StatusOK, lines(asked.Stream), []byte(`{"status":"success"}`+"\n"))
 }
 
-// lines is the content type of an answer that may be a stream of one line.
+// lines returns the content type of an answer that may be a stream of one line.
 func lines(stream bool) string {
 	if stream {
 		return ollama.ContentType
@@ -108,7 +108,7 @@ func lines(stream bool) string {
 	return "application/json"
 }
 
-// ollamaUnsupported answers requests that would change the daemon's models.
+// ollamaUnsupported refuses requests that would change the daemon's models.
 func (c *call) ollamaUnsupported() { c.refuse(ollama.Unsupported(c.r.URL.Path)) }
 
 // ollamaChat answers POST /api/chat.

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// hiTo is the body of a request of that path which is answered.
+// hiTo is a valid request for each path.
 var hiTo = map[string]string{
 	"/api/chat":       `{"model":"gen","messages":[{"role":"user","content":"hi"}]}`,
 	"/api/generate":   `{"model":"gen","prompt":"hi"}`,
@@ -37,15 +37,15 @@ var hiTo = map[string]string{
 	"/apply-template": `{"messages":[{"role":"user","content":"hi"}]}`,
 }
 
-// Every path of Ollama, llama.cpp's server, completions and rerank answers, with the model's name as
-// it was spelled.
+// Each path of Ollama, llama.cpp's server, completions and rerank answers, and the answer has the
+// model's name as the request spells it.
 func TestPathsOfOtherDialects(t *testing.T) {
 	h := open(t, words("a", "b"), nil)
 	for name, test := range map[string]struct {
 		request string
 		status  int
-		kind    string // of content
-		want    string // in the body
+		kind    string // the content type
+		want    string // a part of the body
 	}{
 		"the root":    {request("GET", "/", ""), 200, "text/plain; charset=utf-8", "Ollama is running"},
 		"its version": {request("GET", "/api/version", ""), 200, "application/json", `{"version":"`},
@@ -105,14 +105,14 @@ func TestPathsOfOtherDialects(t *testing.T) {
 	}
 }
 
-// A refusal has the wording of the path's dialect.
+// A refusal has the form of the path's dialect.
 func TestRefusalsOfOtherDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const ollama, llama, openai = `{"error":"`, `{"error":{"code":`, `{"error":{"message":`
 	for name, test := range map[string]struct {
 		request string
 		status  int
-		words   string // the beginning of the body
+		words   string // beginning of the body
 		text    string
 	}{
 		"an unknown path":              {request("GET", "/api/x", ""), 404, ollama, "there is no GET /api/x"},
@@ -157,7 +157,7 @@ func TestRefusalsOfOtherDialects(t *testing.T) {
 	}
 }
 
-// A body that ends anywhere before its end is refused, on every path, and nothing runs.
+// On every path a body that is cut off anywhere is refused, and does not run.
 func TestOtherBodiesCutOff(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
 		t.Error("it runs")
@@ -165,7 +165,7 @@ func TestOtherBodiesCutOff(t *testing.T) {
 	}), nil)
 	for path, body := range hiTo {
 		for n := 0; n < len(body); n += max(len(body)/10, 1) {
-			for _, whole := range []bool{false, true} { // the length says so, or the JSON is incomplete
+			for _, whole := range []bool{false, true} { // cut off by length, or whole but incomplete JSON
 				length := len(body)
 				if whole {
 					length = n
@@ -178,7 +178,7 @@ func TestOtherBodiesCutOff(t *testing.T) {
 	}
 }
 
-// A client that leaves frees its slot, on every path that generates.
+// On every path that generates a client that hangs up frees its slot.
 func TestOtherAborts(t *testing.T) {
 	for path, bodies := range map[string][]string{
 		"/api/chat":       {hiTo["/api/chat"], `{"model":"gen","messages":[{"role":"user","content":"hi"}],"stream":false}`},
@@ -205,7 +205,8 @@ func TestOtherAborts(t *testing.T) {
 	}
 }
 
-// A failure in the middle of a stream is told in the words of the dialect, and never looks like an end.
+// An error in the middle of a stream has the form of the dialect, and does not look like the end of
+// an answer.
 func TestFailuresInTheMiddle(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
@@ -231,9 +232,9 @@ func TestFailuresInTheMiddle(t *testing.T) {
 	}
 }
 
-// While nothing is to be said for 10 s, a stream of Ollama sends a line without content, one of
-// llama.cpp a comment: an empty line would end the first, and a comment with an empty line the second
-// one's clients.
+// After 10 s of silence a stream of Ollama sends a line without text, and one of llama.cpp a
+// comment without a blank line. Ollama's clients fail on a blank line, and llama.cpp's on a comment
+// with one.
 func TestOtherKeepAlives(t *testing.T) {
 	slow := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
 		select {
@@ -277,8 +278,8 @@ func TestOtherKeepAlives(t *testing.T) {
 	})
 }
 
-// ollama/ollama#8029: the options of a client neither load nor unload the model of others; the header
-// says so.
+// ollama/ollama#8029: options of a request neither load nor unload a model that other clients use;
+// a header lists the ignored members.
 func TestOptionsReloadNothing8029(t *testing.T) {
 	h := open(t, words("a"), nil)
 	for path, body := range map[string]string{
@@ -295,7 +296,8 @@ func TestOptionsReloadNothing8029(t *testing.T) {
 	}
 }
 
-// aweussom/NoLlama#9: an editor refuses a version that is not of digits, and older than 0.6.4.
+// aweussom/NoLlama#9: an editor refuses a version that does not consist of digits, or is older than
+// 0.6.4.
 func TestVersionHasDigits9(t *testing.T) {
 	h := open(t, words("a"), nil)
 	var m struct {
@@ -311,8 +313,8 @@ func TestVersionHasDigits9(t *testing.T) {
 	}
 }
 
-// jjang-ai/mlxstudio#72: an editor lists a model by its capabilities; without model_info the stock
-// client fails.
+// jjang-ai/mlxstudio#72: an editor lists a model by its capabilities, and the stock client fails
+// without model_info.
 func TestShowHasCapabilities72(t *testing.T) {
 	h := open(t, words("a"), nil)
 	got := h.once(request("POST", "/api/show", `{"model":"vec"}`))
@@ -325,7 +327,7 @@ func TestShowHasCapabilities72(t *testing.T) {
 	}
 }
 
-// docker/model-runner#403: a suffix is honoured, or refused by name: never ignored.
+// docker/model-runner#403: a suffix is used, or refused with its name, but never ignored.
 func TestSuffixIsNotIgnored403(t *testing.T) {
 	var asked infer.Generate
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -352,7 +354,8 @@ func TestSuffixIsNotIgnored403(t *testing.T) {
 	}
 }
 
-// osaurus-ai/osaurus#1247: a completion is continued as it is, without the model's template.
+// osaurus-ai/osaurus#1247: the prompt of a completion is continued as it is, without the model's
+// template.
 func TestCompletionsHaveNoTemplate1247(t *testing.T) {
 	var asked infer.Generate
 	h := open(t, infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -374,7 +377,8 @@ func TestCompletionsHaveNoTemplate1247(t *testing.T) {
 	}
 }
 
-// llama.cpp's paths need no name of a model: the first that can do it answers, and any name will do.
+// On llama.cpp's paths a request needs no name of a model: the first entry that can do the task
+// answers, also to an unknown name.
 func TestFirstModelAnswers(t *testing.T) {
 	var routed string
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -407,7 +411,7 @@ func TestFirstModelAnswers(t *testing.T) {
 	}
 }
 
-// Without an entry, and with a key, all paths behave as the others do.
+// If keys are configured, all paths of other dialects need one.
 func TestOtherPathsNeedTheKey(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Access = bridge.Access{UID: -1, Keys: []*bridge.Key{key(t, "ci", secret)}} })
 	for path, body := range hiTo {

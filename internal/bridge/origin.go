@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// checkHost refuses names that are not this machine's, see [web.IsLocal].
+// checkHost returns an error if host is not a name of this machine; see [web.IsLocal].
 func checkHost(host string, more []string) error {
 	if web.IsLocal(host, more) {
 		return nil
@@ -18,18 +18,19 @@ func checkHost(host string, more []string) error {
 	return web.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)
 }
 
-// Fetch metadata of browsers.
+// Headers in which browsers describe a request (fetch metadata).
 const (
 	siteHeader = "Sec-Fetch-Site"
 	crossSite  = "cross-site"
 	sameSite   = "same-site" // another port or subdomain
 )
 
-// protection refuses unsafe requests of other origins.
+// protection refuses requests of other origins that may change something.
 var protection http.CrossOriginProtection
 
-// checkOrigin refuses requests of pages that are not listed. It returns the listed origin of a
-// request, which is answered so that its page can read the answer; empty if there is none.
+// checkOrigin returns an error for a request of a page that is not listed. If the page is listed,
+// it returns the origin, so that the answer can allow the page to read it; otherwise origin is
+// empty.
 func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	origin = r.Header.Get("Origin")
 	if origin != "" && origin != "null" && slices.ContainsFunc(listed, func(p string) bool { return matchOrigin(p, origin) }) {
@@ -47,7 +48,7 @@ func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	return "", nil
 }
 
-// matchOrigin reports whether a pattern is the origin, or its scheme with any name.
+// matchOrigin reports whether pattern equals the origin, or is its scheme with any name.
 func matchOrigin(pattern, origin string) bool {
 	if scheme, ok := strings.CutSuffix(pattern, "://*"); ok {
 		name, is := strings.CutPrefix(origin, scheme+"://")
@@ -56,21 +57,21 @@ func matchOrigin(pattern, origin string) bool {
 	return pattern == origin
 }
 
-// sameHost reports whether an origin is a page of the host itself.
+// sameHost reports whether an origin is a page of the host.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && u.Host == host
 }
 
-// preflight reports whether a browser asks for permission to send the request of a page.
+// preflight reports whether a browser asks whether a page may send a request.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// maxAsked bounds the names of headers that a preflight asks for, in bytes.
+// maxAsked bounds the bytes of the header names that a preflight asks for.
 const maxAsked = 4 << 10
 
-// allowOrigin sets the headers by which the page of a listed origin can read the answer.
+// allowOrigin sets the headers that allow a page of a listed origin to read the answer.
 func allowOrigin(h http.Header, r *http.Request, origin string) {
 	if origin == "" {
 		return
@@ -91,8 +92,8 @@ func allowOrigin(h http.Header, r *http.Request, origin string) {
 	}
 }
 
-// fromBrowser reports whether a page has sent the request. Sec-Fetch-Mode says nothing: Node
-// sends it, too.
+// fromBrowser reports whether a page has sent the request. Sec-Fetch-Mode does not show that: Node
+// also sends it.
 func fromBrowser(r *http.Request) bool {
 	return r.Header.Get("Origin") != "" || r.Header.Get(siteHeader) != ""
 }

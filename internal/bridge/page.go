@@ -6,18 +6,18 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Page is the part of the server for browsers.
+// A Page answers the requests of browsers for the web page.
 type Page interface {
 	// Takes reports whether a request is for the page.
 	Takes(*http.Request) bool
 	// Public reports whether a path of the page needs no key.
 	Public(path string) bool
-	// Serve answers a request of that client.
+	// Serve answers a request of the given client.
 	Serve(http.ResponseWriter, *http.Request, infer.Peer)
 }
 
-// pageOr returns the route of the page if the request is for it, else the other one. A program that
-// probes / is not for it.
+// pageOr returns the route of the page if the request is for it, otherwise at. The request of a
+// program that probes / is not for the page.
 func (b *Bridge) pageOr(at route, r *http.Request) route {
 	if b.Page == nil || !b.Page.Takes(r) {
 		return at

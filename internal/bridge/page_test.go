@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A sign is a page that says who looks at it.
+// A sign is a page that answers with the method, the user and the key.
 type sign struct{}
 
 func (sign) Takes(r *http.Request) bool {
@@ -27,7 +27,8 @@ func (sign) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 
 const asksHTML = "Accept: text/html"
 
-// The files of the page need no key, and its live paths do; the host and the origin count for all.
+// The files of the page need no key, but its live paths do. The host and the origin are checked for
+// both.
 func TestPage(t *testing.T) {
 	const own, other = 1000, 1001
 	right := "Authorization: Bearer " + secret
@@ -70,7 +71,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// The page is there before the models; without a page there is none.
+// The page is served before the models are known. Without a page its paths do not exist.
 func TestPageIsEarly(t *testing.T) {
 	h := build(t, words("a"), func(b *bridge.Bridge) {
 		b.Page = sign{}

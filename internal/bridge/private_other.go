@@ -4,5 +4,5 @@ package bridge
 
 import "io/fs"
 
-// private cannot tell: the rights of a file are not in its mode.
+// private reports true: on this platform the mode does not show the permissions of a file.
 func private(fs.FileInfo) bool { return true }

@@ -12,40 +12,39 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Times of a reply.
+// Time limits of a reply.
 const (
-	// silence is the longest time that a stream sends nothing. Before its beginning, the headers
-	// go out after it, and the status is decided.
+	// silence is the longest time in which a stream sends no byte. After it, a stream that has not
+	// begun sends its headers: then the status is decided.
 	silence = 10 * time.Second
-	// patience is the longest time that an answer in one piece keeps its status undecided: some
-	// clients wait no more than 5 minutes for headers.
+	// patience is the longest time in which an answer in one piece does not send its headers: some
+	// clients wait no longer than 5 minutes for them.
 	patience = 2 * time.Minute
 )
 
-// fullBuffer is how many bytes of a stream are held back at most for the events that follow at
-// once.
+// fullBuffer bounds the bytes of a stream that are held back for events that follow immediately.
 const fullBuffer = 32 << 10
 
-// A reply sends the answer of an exchange. Its status is decided by the first piece of the
-// answer, or by the failure before it:
+// A reply sends the answer of an exchange. Its status is decided by the first piece of the answer,
+// or by an error before it:
 //
 //	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
 //	   └───────────────Fail: a real status─────────────────▲
 //
-// Silence does not decide it while the entry is loading: a request waits for an engine that is
-// replaced, with a slot or without one.
+// Silence does not decide the status while the entry is loading: the request may be waiting for an
+// engine that is being replaced, with a slot or without one.
 type reply struct {
 	call    *call
-	collect collector // of an answer in one piece
-	stream  streamer  // nil for an answer in one piece
+	collect collector // makes an answer in one piece
+	stream  streamer  // makes a stream; nil for an answer in one piece
 	task    infer.Task
 
-	mu     sync.Mutex  // guards the fields below, and writing
+	mu     sync.Mutex  // guards the fields below, and writes
 	begun  bool        // the headers have been sent
-	over   bool        // nothing more may be sent
+	over   bool        // no further byte may be sent
 	buf    []byte      // not yet written
-	latest time.Time   // of the last write, at first of the request
-	timer  *time.Timer // looks for silence; nil until the request waits
+	latest time.Time   // time of the last write, or of the request
+	timer  *time.Timer // ends a time of silence; nil until the request waits
 }
 
 var (
@@ -53,8 +52,8 @@ var (
 	_ exchange.Watcher = (*reply)(nil)
 )
 
-// AwaitHangUp watches the connection. It is called once the request waits: only then silence is
-// looked for, because a timer costs as much as a part of a short answer.
+// AwaitHangUp watches the connection. It is called once the request waits. Only then it sets the
+// timer for silence, which costs as much as a part of a short answer.
 func (r *reply) AwaitHangUp(ctx context.Context) error {
 	r.listen()
 	if r.call.conn == nil {
@@ -63,7 +62,7 @@ func (r *reply) AwaitHangUp(ctx context.Context) error {
 	return r.call.conn.awaitHangUp(ctx)
 }
 
-// listen begins to look for silence; stop ends it: from then on nothing is sent.
+// listen sets the timer for silence. After stop, no further byte is sent.
 func (r *reply) listen() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,7 +87,7 @@ func (r *reply) limit() time.Duration {
 	return silence
 }
 
-// look sends a sign of life after a time of silence.
+// look sends a keep-alive, or the headers, after a time of silence.
 func (r *reply) look() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,12 +100,12 @@ func (r *reply) look() {
 		return
 	}
 	if !r.begun && r.call.bridge.loading(r.task) {
-		r.timer.Reset(silence) // the status stays open: the entry may be given up
+		r.timer.Reset(silence) // the status stays open: the engine may be given up
 		return
 	}
 	if r.stream == nil {
 		r.beginLocked("application/json")
-		_ = http.NewResponseController(r.call.w).Flush() // a client that has gone shows in the request's context
+		_ = http.NewResponseController(r.call.w).Flush() // a hang-up ends the context of the request
 		return
 	}
 	r.buf = r.stream.KeepAlive(r.buf)
@@ -114,7 +113,7 @@ func (r *reply) look() {
 	r.timer.Reset(wait)
 }
 
-// Write sends an event.
+// Write sends an event, or keeps it for an answer in one piece.
 func (r *reply) Write(ev infer.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +126,7 @@ func (r *reply) Write(ev infer.Event) error {
 		return r.flushLocked()
 	}
 	if _, done := ev.(*infer.Done); done {
-		r.over = true // nothing comes behind the end of the stream
+		r.over = true // no byte may follow the end of the stream
 	}
 	before := len(r.buf)
 	buf, err := r.stream.Stream(r.buf, ev)
@@ -141,7 +140,7 @@ func (r *reply) Write(ev infer.Event) error {
 	return r.flushLocked()
 }
 
-// flushLocked sends the headers, once, and the buffer.
+// flushLocked sends the headers, if they were not sent, and the buffer.
 func (r *reply) flushLocked() error {
 	switch {
 	case r.stream != nil:
@@ -162,7 +161,7 @@ func (r *reply) flushLocked() error {
 	return http.NewResponseController(r.call.w).Flush()
 }
 
-// beginLocked sends the headers, once.
+// beginLocked sends the headers, if they were not sent.
 func (r *reply) beginLocked(contentType string) {
 	if r.begun {
 		return
@@ -175,10 +174,10 @@ func (r *reply) beginLocked(contentType string) {
 	r.call.w.WriteHeader(http.StatusOK)
 }
 
-// errAborted ends an answer that cannot report its failure.
+// errAborted ends an answer that can no longer report its failure.
 var errAborted = errors.New("the answer has failed after its headers")
 
-// Fail ends the answer with a failure: as its status, or in the stream.
+// Fail ends the answer with an error: as a status if the headers were not sent, or in the stream.
 func (r *reply) Fail(cause error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,18 +12,19 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A dialect encodes the failures that requests of any route can meet.
+// A dialect encodes the errors that a request of any route can meet.
 type dialect struct {
 	name   wire.Dialect
-	stream string // content type of streams
-	// failure returns the whole answer to a request that has failed; id is that of the request.
+	stream string // content type of a stream
+	// failure returns the whole answer to a request that has failed with cause; id is the ID of the
+	// request.
 	failure func(cause error, id string) (status int, body []byte)
 }
 
 // eventStream is the content type of server-sent events.
 const eventStream = "text/event-stream"
 
-// openAI is also the dialect of unknown paths.
+// openAI is the dialect of its own paths and of unknown paths.
 var openAI = &dialect{wire.OpenAI, eventStream, openai.Failure}
 
 // ollamaLines and llamaServer are the dialects of Ollama and of llama.cpp's server.
@@ -34,19 +35,19 @@ var (
 
 // A collector makes an answer in one piece.
 type collector interface {
-	// Collect takes an event. For the Done it returns the body of the answer, else nil. An
+	// Collect takes an event. For the Done it returns the body of the answer, otherwise nil. An
 	// [infer.Error] means that the answer has failed.
 	Collect(ev infer.Event) ([]byte, error)
 }
 
-// A streamer makes a stream.
+// A streamer makes an answer as a stream.
 type streamer interface {
-	// Stream appends the bytes of an event, which may be none. An [infer.Error] means that the
-	// answer has failed.
+	// Stream appends the bytes of an event, which may be none, to dst. An [infer.Error] means that
+	// the answer has failed.
 	Stream(dst []byte, ev infer.Event) ([]byte, error)
-	// KeepAlive appends a sign of life, for a time of silence. It may be the first piece of a stream.
+	// KeepAlive appends what a silent stream sends. It may be the first piece of the stream.
 	KeepAlive(dst []byte) []byte
-	// Fail appends the end of a stream that has failed.
+	// Fail appends the end of a stream that has failed with cause.
 	Fail(dst []byte, cause error) []byte
 }
 
@@ -58,13 +59,13 @@ type answer interface {
 
 // A route answers the requests of a path.
 type route struct {
-	method  string // GET includes HEAD; empty is any
+	method  string // GET includes HEAD; empty means any
 	dialect *dialect
 	serve   func(*call)
 	public  bool // needs no key
 }
 
-// routes are the paths of the bridge. Those below /v1 are served without it, too.
+// routes are the paths of the bridge. Paths below /v1 are also served without that prefix.
 var routes = map[string]route{
 	"/v1/chat/completions": {method: http.MethodPost, dialect: openAI, serve: (*call).chat},
 	"/v1/embeddings":       {method: http.MethodPost, dialect: openAI, serve: (*call).embeddings},
@@ -103,15 +104,15 @@ var routes = map[string]route{
 	"/health": {method: http.MethodGet, dialect: openAI, serve: (*call).health, public: true},
 }
 
-// trees are the paths that have all paths below them: call.below is the rest.
+// trees are the prefixes of paths: call.below is the rest of the path.
 var trees = map[string]route{
 	"/v1/models/":   {method: http.MethodGet, dialect: openAI, serve: (*call).model},
-	"/v1/messages/": {dialect: anthropicDialect}, // unknown
+	"/v1/messages/": {dialect: anthropicDialect}, // no such path is known
 	"/api/blobs/":   {dialect: ollamaLines, serve: (*call).ollamaUnsupported},
 }
 
 // find returns the route of a request, and the part of the path below it. The route of an unknown
-// path has a dialect only. Where dialects share a route, clients of Anthropic's say so.
+// path has only a dialect. If dialects share a path, a header tells the clients of Anthropic's.
 func find(r *http.Request) (at route, below string) {
 	path := r.URL.Path
 	at, below, ok := lookUp(path)
@@ -142,7 +143,7 @@ func lookUp(path string) (at route, below string, ok bool) {
 	return route{}, "", false
 }
 
-// route calls the handler of a request; HEAD is GET without a body.
+// route calls the handler of a request. HEAD is GET without a body.
 func (c *call) route() {
 	at, method := c.at, c.r.Method
 	switch {

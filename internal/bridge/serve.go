@@ -16,13 +16,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// lastAnswers is the time for connections to end once no request runs any more.
+// lastAnswers bounds the time in which connections may end once no request runs.
 const lastAnswers = time.Second
 
-// Serve answers the clients that connect to ln, over TCP or a Unix socket. When ctx ends, it
-// drains the runner: new requests are refused, running ones get its grace. Serve returns nil
-// once all connections have ended. It closes ln. If ln is closed otherwise, the runner drains as
-// well and Serve returns an error.
+// Serve answers the clients that connect to ln, over TCP or a Unix socket. When ctx ends, it drains
+// the runner: new requests are refused, and running ones get its grace. Serve returns nil once all
+// connections have ended. It closes ln. If ln is closed by another caller, the runner drains as
+// well, and Serve returns an error.
 func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	var all sync.WaitGroup
@@ -49,7 +49,7 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 		_ = ln.Close()
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
 		defer cancel()
-		_ = server.Shutdown(late) // closes in
+		_ = server.Shutdown(late) // also closes in
 		_ = server.Close()
 	})
 	acceptor := listen.Acceptor{
@@ -67,15 +67,15 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 		in.serve(nc, peer)
 	})
 	if ctx.Err() != nil {
-		return nil // closed by the order to stop
+		return nil // ctx has ended
 	}
 	return err
 }
 
-// httpProgram is the program of clients over TCP: their executable is unknown.
+// httpProgram is the program of TCP clients, whose executable is unknown.
 const httpProgram = "http"
 
-// identify asks the kernel for the client of a connection.
+// identify returns the client of a connection, as the kernel reports it.
 func (b *Bridge) identify(nc net.Conn) infer.Peer {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
@@ -91,21 +91,21 @@ func (b *Bridge) identify(nc net.Conn) infer.Peer {
 	return peer
 }
 
-// refusalBody and refusal answer a client when there are too many connections.
+// refusalBody and refusal are the answer to a connection above the limit.
 const refusalBody = `{"error":{"message":"too many connections","type":"api_error","param":null,"code":"server_is_overloaded"}}`
 
 var refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n" +
 	"Content-Length: " + strconv.Itoa(len(refusalBody)) + "\r\n\r\n" + refusalBody
 
-// Bounds of a refusal.
+// Limits for sending a refusal.
 const (
 	refusalTime   = time.Second
 	refusalLinger = 50 * time.Millisecond
 	lingerBytes   = 64 << 10
 )
 
-// refuseConn sends the refusal, and reads a little of the request, so that the answer is not
-// lost in a reset.
+// refuseConn sends the refusal, and then reads a little of the request, so that the answer is not
+// lost when the connection is reset.
 func refuseConn(nc net.Conn) {
 	if nc.SetWriteDeadline(time.Now().Add(refusalTime)) != nil {
 		return
@@ -121,17 +121,17 @@ func refuseConn(nc net.Conn) {
 	}
 }
 
-// An intake is a listener of connections that have been identified and counted.
+// An intake is a listener of connections that were identified and counted.
 type intake struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	addr   net.Addr
 	once   sync.Once
 
-	writeTimeout time.Duration // of the connections
+	writeTimeout time.Duration // of each connection
 }
 
-// serve passes a connection to the server, and returns when it is closed.
+// serve passes a connection to the server. It returns when the connection is closed.
 func (in *intake) serve(nc net.Conn, peer infer.Peer) {
 	c := &conn{
 		Conn: nc, peer: peer, local: fileDecides(peer) || loopback(nc.RemoteAddr()),
@@ -145,7 +145,7 @@ func (in *intake) serve(nc net.Conn, peer infer.Peer) {
 	select {
 	case <-c.closed:
 	case <-in.closed:
-		// The server may have taken the connection just before it closed.
+		// The server may have accepted the connection just before it was closed.
 		timer := time.NewTimer(lastAnswers)
 		defer timer.Stop()
 		select {
@@ -171,10 +171,10 @@ func (in *intake) Close() error {
 	return nil
 }
 
-// Addr is the address of the listener behind.
+// Addr returns the address of the real listener.
 func (in *intake) Addr() net.Addr { return in.addr }
 
-// peerKey is the key of a connection in its context.
+// A peerKey is the key of the connection in a context.
 type peerKey struct{}
 
 func withPeer(ctx context.Context, nc net.Conn) context.Context {
@@ -184,14 +184,14 @@ func withPeer(ctx context.Context, nc net.Conn) context.Context {
 	return ctx
 }
 
-// connOf returns the connection of a request, nil without [Bridge.Serve].
+// connOf returns the connection of a request, or nil if it did not come through [Bridge.Serve].
 func connOf(ctx context.Context) *conn {
 	c, _ := ctx.Value(peerKey{}).(*conn)
 	return c
 }
 
-// client returns the client of a connection, and whether it is on this machine. That of a nil conn
-// is unknown.
+// client returns the client of a connection, and whether it is on this machine. If c is nil, the
+// client is unknown.
 func (c *conn) client() (peer infer.Peer, local bool) {
 	if c == nil {
 		return infer.Peer{}, false

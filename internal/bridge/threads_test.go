@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Faults of other servers that all dialects could have, by the thread that reports them.
+// Faults that were reported for other servers do not occur in any dialect. Each case is named by
+// its report.
 func TestThreads(t *testing.T) {
 	t.Run("earendil-works/pi#1887: a request waits while models are loaded", func(t *testing.T) {
 		for _, l := range tongues {
@@ -42,7 +43,7 @@ func TestThreads(t *testing.T) {
 						t.Errorf("%s, %s, %q: %+v", l.dialect, page, kind, got)
 					}
 				}
-				if got := h.once(request("POST", l.path, l.body+"}", "Content-Type: "+kind)); got.status != 200 { // curl -d
+				if got := h.once(request("POST", l.path, l.body+"}", "Content-Type: "+kind)); got.status != 200 { // as curl -d sends it
 					t.Errorf("%s, %q, no page: %+v", l.dialect, kind, got)
 				}
 			}

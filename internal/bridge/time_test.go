@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A pipeListener accepts connections in memory, so that the clock of a bubble can run.
+// A pipeListener accepts connections in memory, for tests on the clock of a bubble.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -38,18 +38,19 @@ func (l *pipeListener) Close() error {
 
 func (*pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-// A localConn has a client on this machine, whose user is unknown.
+// A localConn is the connection of a client on this machine whose user is unknown.
 type localConn struct{ net.Conn }
 
 func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
-// bubble serves handler in memory while test runs. dial makes a connection.
+// bubble calls test in a bubble, with a house that serves handler in memory. dial makes a
+// connection.
 func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func() net.Conn)) {
 	t.Helper()
 	bubbleOf(t, handler, entries, test)
 }
 
-// bubbleOf is bubble with other entries.
+// bubbleOf is like bubble, with the given entries.
 func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry, test func(h *house, dial func() net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -78,7 +79,7 @@ func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry
 	})
 }
 
-// A header that does not end within 10 s, or a body within 60 s, ends the connection.
+// A header that takes longer than 10 s, or a body that takes longer than 60 s, ends the connection.
 func TestSlowRequests(t *testing.T) {
 	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
 		begin := time.Now()
@@ -113,7 +114,7 @@ func TestSlowRequests(t *testing.T) {
 	})
 }
 
-// slowly answers after a while, and then once more.
+// slowly is a handler that generates a token after each of the times.
 type slowly []time.Duration
 
 func (s slowly) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -130,7 +131,7 @@ func (s slowly) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) e
 	return emit(&infer.Done{Reason: infer.EndOfTurn})
 }
 
-// A stream that has nothing to say sends a comment every 10 s, without a blank line.
+// A silent stream sends a comment every 10 s, without a blank line.
 func TestKeepAliveComments(t *testing.T) {
 	bubble(t, slowly{25 * time.Second, 5 * time.Second, 11 * time.Second}, func(_ *house, dial func() net.Conn) {
 		got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
@@ -146,7 +147,7 @@ func TestKeepAliveComments(t *testing.T) {
 	})
 }
 
-// The status of a stream is open for 10 s, and then decided.
+// The status of a stream is decided by the first event, or after 10 s of silence.
 func TestStatusIsDecided(t *testing.T) {
 	late := func(d time.Duration) infer.HandlerFunc {
 		return func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
@@ -171,7 +172,8 @@ func TestStatusIsDecided(t *testing.T) {
 			t.Errorf("in one piece: %+v", got)
 		}
 	})
-	// A failure after the headers of an answer in one piece breaks it off: it must not look whole.
+	// If an answer in one piece fails after its headers, the connection is cut, so that the answer
+	// does not look complete.
 	bubble(t, late(121*time.Second), func(_ *house, dial func() net.Conn) {
 		nc := dial()
 		if _, err := io.WriteString(nc, request("POST", chatPath, hi(""))); err != nil {
@@ -189,7 +191,8 @@ func TestStatusIsDecided(t *testing.T) {
 	})
 }
 
-// While the entry is loading, the status of a stream stays open: it may be given up.
+// While the entry is loading, silence does not decide the status of a stream: the engine may be
+// given up.
 func TestStatusWhileLoading(t *testing.T) {
 	handler := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
 		select {
