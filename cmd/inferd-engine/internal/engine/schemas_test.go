@@ -324,6 +324,7 @@ func TestHostileFormats(t *testing.T) {
 		"a pattern":               {Schema: []byte(`{"type":"string","pattern":"^(a*)*b$"}`)},
 		"an exploding pattern":    {Schema: []byte(`{"type":"string","pattern":"(a|b)*a(a|b){30}"}`)},
 		"an exploding union":      {Schema: []byte(`{"allOf":[` + strings.TrimSuffix(strings.Repeat(`{"anyOf":[{"required":["a"]},{"required":["b"]},{"required":["c"]}]},`, 12), ",") + `]}`)},
+		"an exploding product":    {Schema: []byte(`{"allOf":[{"pattern":"^(.{97})*$"},{"pattern":"^(.{98})*$"},{"pattern":"^(.{99})*$"},{"pattern":"^(.{101})*$"}]}`)},
 		"many counts":             {Schema: []byte(`{"type":"array","minItems":500,"uniqueItems":true,"items":{"type":"integer"}}`)},
 		"long names":              {Schema: []byte(`{"type":"object","minProperties":100}`)},
 		"an ambiguous grammar":    {Grammar: costly},
@@ -334,7 +335,7 @@ func TestHostileFormats(t *testing.T) {
 	tokens := 1500
 	if testing.Short() {
 		tokens = 100
-		for _, costs := range []string{"an enum", "an exploding pattern", "an exploding union", "many counts", "a grammar of many items"} {
+		for _, costs := range []string{"an enum", "an exploding pattern", "an exploding union", "an exploding product", "many counts", "a grammar of many items"} {
 			delete(formats, costs)
 		}
 	}
