@@ -1,7 +1,6 @@
 package regex
 
 import (
-	"encoding/binary"
 	"math"
 	"slices"
 
@@ -25,14 +24,14 @@ type span struct {
 type speller struct {
 	b     *Budget
 	edges [][]automaton.Edge
-	index map[string]int32
-	key   []byte
+	table []int32         // the states within a character by their edges, plus one: open addressing
+	made  int             // of these states
 	free  map[int32]int32 // by the state behind all escapes, the one behind their backslash
 }
 
 func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
 	n := len(d.accept)
-	s := &speller{b: b, edges: make([][]automaton.Edge, n), index: make(map[string]int32), free: make(map[int32]int32)}
+	s := &speller{b: b, edges: make([][]automaton.Edge, n), table: make([]int32, 64), free: make(map[int32]int32)}
 	var ranges [][3]int32 // lo, hi, class
 	d.ranges(func(lo, hi rune, class int32) { ranges = append(ranges, [3]int32{lo, hi, class}) })
 	var spans []span
@@ -159,19 +158,38 @@ func (s *speller) all(rest int, to int32) int32 {
 
 // state returns the state with the given edges.
 func (s *speller) state(edges []automaton.Edge) int32 {
-	s.key = s.key[:0]
+	slot := s.slot(edges)
+	if s.table[slot] != 0 {
+		return s.table[slot] - 1
+	}
+	s.edges = append(s.edges, edges)
+	i := int32(len(s.edges))
+	s.table[slot] = i
+	s.b.Spend(80 + 12*len(edges))
+	if s.made++; 2*s.made > len(s.table) {
+		old := s.table
+		s.table = make([]int32, 4*len(old))
+		for _, k := range old {
+			if k != 0 {
+				s.table[s.slot(s.edges[k-1])] = k
+			}
+		}
+	}
+	return i - 1
+}
+
+// slot returns the place in the table of the state with the given edges, or a free one for it.
+func (s *speller) slot(edges []automaton.Edge) uint64 {
+	h := uint64(len(edges))
 	for _, e := range edges {
-		s.key = append(s.key, e.Lo, e.Hi)
-		s.key = binary.LittleEndian.AppendUint32(s.key, uint32(e.To))
+		h = mix(h, uint64(e.Lo)<<40|uint64(e.Hi)<<32|uint64(uint32(e.To)))
 	}
-	i, ok := s.index[string(s.key)]
-	if !ok {
-		i = int32(len(s.edges))
-		s.index[string(s.key)] = i
-		s.edges = append(s.edges, edges)
-		s.b.Spend(80 + 2*len(s.key))
+	mask := uint64(len(s.table) - 1)
+	slot := h & mask
+	for s.table[slot] != 0 && !slices.Equal(s.edges[s.table[slot]-1], edges) {
+		slot = (slot + 1) & mask
 	}
-	return i
+	return slot
 }
 
 // short has the characters with an escape of their own, and its letter.
